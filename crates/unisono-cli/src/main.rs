@@ -1,0 +1,3 @@
+//! The `unisono` command.
+
+fn main() {}

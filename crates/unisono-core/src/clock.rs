@@ -1,0 +1,11 @@
+//! Time, taken from one place so that tests can own it.
+//!
+//! Engines ask [`now`] and never `Instant::now`: inside a tokio runtime whose clock is paused it is virtual, so a
+//! day-long batch is tested in milliseconds. The state machine of `unisono-batch` does not even ask; it is told.
+
+use std::time::Instant;
+
+/// The monotonic time, in seconds that never step; virtual under a paused tokio clock.
+pub fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

@@ -1,0 +1,92 @@
+//! Why an item failed, in one word that scripts can match on.
+
+use std::fmt;
+
+/// The reason of a failure. The word is stable: it stands in results files and in Python.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The item itself could not be understood; nothing was sent.
+    Input,
+    /// The name has no address, or the resolver did not answer.
+    Dns,
+    /// No connection could be made: refused, unreachable, or nobody answered in time.
+    Connect,
+    /// The peer's certificate was not accepted, or it did not accept ours.
+    Tls,
+    /// The proxy refused, or did not speak its protocol.
+    Proxy,
+    /// The peer broke the protocol.
+    Protocol,
+    /// The response's header section is larger than the cap.
+    HeaderTooLarge,
+    /// The connection was closed or reset before an answer.
+    Closed,
+    /// The body ended before its announced end.
+    IncompleteBody,
+    /// The body could not be decoded.
+    Decode,
+    /// The body is larger than its cap.
+    TooLarge,
+    /// An answer with a status that was not expected.
+    Status,
+    /// The credentials could not be had, or were refused after a refresh.
+    Auth,
+    /// The peer asks for a longer wait than allowed.
+    RateLimited,
+    /// A redirect that leads nowhere, round in circles, or down to plain text.
+    Redirect,
+    /// An attempt took longer than its timeout.
+    Timeout,
+    /// The item took longer than its deadline.
+    Deadline,
+    /// The selection or the page expression failed on this answer.
+    Select,
+    /// The result could not be kept: a file could not be written.
+    Save,
+    /// Stopped on request.
+    Cancelled,
+    /// Started in an earlier run that did not live to write its outcome.
+    Interrupted,
+    /// The function that the user gave raised.
+    Raised,
+    /// A fault of unisono itself.
+    Internal,
+}
+
+impl ErrorKind {
+    /// The word for it in results files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Dns => "dns",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Proxy => "proxy",
+            Self::Protocol => "protocol",
+            Self::HeaderTooLarge => "header_too_large",
+            Self::Closed => "closed",
+            Self::IncompleteBody => "incomplete_body",
+            Self::Decode => "decode",
+            Self::TooLarge => "too_large",
+            Self::Status => "status",
+            Self::Auth => "auth",
+            Self::RateLimited => "rate_limited",
+            Self::Redirect => "redirect",
+            Self::Timeout => "timeout",
+            Self::Deadline => "deadline",
+            Self::Select => "select",
+            Self::Save => "save",
+            Self::Cancelled => "cancelled",
+            Self::Interrupted => "interrupted",
+            Self::Raised => "raised",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,27 @@
+//! The words that every part of unisono shares: outcomes, limits, times, retries and cancelling.
+//!
+//! Nothing here does I/O, reads the environment or starts a thread. A type lives here when at least two
+//! crates must agree on it; what only one engine needs lives in that engine.
+
+mod cancel;
+pub mod clock;
+mod duration;
+mod error_kind;
+mod limits;
+mod outcome;
+mod parse;
+mod rate;
+mod retry;
+mod secret;
+mod size;
+
+pub use cancel::{CancelLevel, CancelReason, CancelToken};
+pub use duration::{Span, format_duration, parse_duration};
+pub use error_kind::ErrorKind;
+pub use limits::{Limits, Times};
+pub use outcome::{OutcomeCounts, OutcomeKind};
+pub use parse::ParseError;
+pub use rate::Rate;
+pub use retry::{Backoff, RetryBudget, RetryPolicy};
+pub use secret::Secret;
+pub use size::{format_size, parse_size};

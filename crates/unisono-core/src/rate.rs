@@ -1,0 +1,104 @@
+//! A rate: how many starts per period, and how many at once after a pause.
+
+use std::{fmt, num::NonZeroU32, str::FromStr, time::Duration};
+
+use crate::{ParseError, format_duration, parse_duration};
+
+/// So many starts per period, enforced exactly: in any window of `per` at most `count + burst - 1` start.
+///
+/// `burst` is how many may start at the same moment once enough time has passed (1: evenly spaced).
+/// See the generic cell rate algorithm, ITU-T I.371.
+///
+/// ```
+/// use unisono_core::Rate;
+/// let rate: Rate = "100/s burst 20".parse().unwrap();
+/// assert_eq!(rate.interval().as_millis(), 10);
+/// assert_eq!(rate.burst.get(), 20);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Starts per period.
+    pub count: NonZeroU32,
+    /// The period; never zero.
+    per: Duration,
+    /// Starts that may come at the same moment.
+    pub burst: NonZeroU32,
+}
+
+impl Rate {
+    /// `count` starts per `per`, evenly spaced; `None` when `per` is too short to space them by a nanosecond.
+    pub fn new(count: NonZeroU32, per: Duration) -> Option<Self> {
+        let rate = Self { count, per, burst: NonZeroU32::MIN };
+        (!rate.interval().is_zero()).then_some(rate)
+    }
+
+    /// The same rate, with so many starts at once after a pause.
+    pub fn with_burst(self, burst: NonZeroU32) -> Self {
+        Self { burst, ..self }
+    }
+
+    /// The time between two starts when nothing was saved up.
+    pub fn interval(&self) -> Duration {
+        self.per / self.count.get()
+    }
+
+    /// The period that `count` refers to.
+    pub fn per(&self) -> Duration {
+        self.per
+    }
+}
+
+impl FromStr for Rate {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let error = || ParseError::new(text, "a rate", "`100/s`, `5000/m`, `10/500ms` or `100/s burst 20`");
+        let (rate, burst) = match text.split_once("burst") {
+            Some((rate, burst)) => (rate, burst.trim().parse().map_err(|_| error())?),
+            None => (text, NonZeroU32::MIN),
+        };
+        let (count, per) = rate.split_once('/').ok_or_else(error)?;
+        let count = count.trim().parse().map_err(|_| error())?;
+        let per = match per.trim() {
+            "s" | "sec" | "second" => Duration::from_secs(1),
+            "m" | "min" | "minute" => Duration::from_secs(60),
+            "h" | "hour" => Duration::from_secs(3600),
+            "d" | "day" => Duration::from_secs(86_400),
+            other => parse_duration(other).map_err(|_| error())?,
+        };
+        Rate::new(count, per).map(|rate| rate.with_burst(burst)).ok_or_else(error)
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.per.as_secs() {
+            1 if self.per.subsec_nanos() == 0 => write!(f, "{}/s", self.count)?,
+            60 if self.per.subsec_nanos() == 0 => write!(f, "{}/m", self.count)?,
+            _ => write!(f, "{}/{}", self.count, format_duration(self.per))?,
+        }
+        if self.burst > NonZeroU32::MIN {
+            write!(f, " burst {}", self.burst)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_read_and_written_the_same() {
+        for text in ["100/s", "5000/m", "10/500ms", "100/s burst 20", "1/1h"] {
+            assert_eq!(text.parse::<Rate>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_rate_of_nothing_is_refused() {
+        for text in ["", "5", "0/s", "-1/s", "1/0s", "1/s burst 0", "1/s burst", "x/s", "4000000000/1ms"] {
+            assert!(text.parse::<Rate>().is_err(), "{text:?}");
+        }
+    }
+}

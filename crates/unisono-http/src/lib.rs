@@ -1,0 +1,1 @@
+//! The HTTP client behind `unisono fetch`: pool, DNS, TLS, redirects, decoding.

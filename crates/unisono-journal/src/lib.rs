@@ -1,0 +1,1 @@
+//! Durable outcomes: append, recover after a crash, resume.

@@ -1,0 +1,1 @@
+//! What tests need: a scripted server with faults, a ledger, certificates.
