@@ -1,1 +1,20 @@
 //! The engine: many independent items, run by one job, under limits. It knows no I/O.
+//!
+//! [`Machine`] is a pure state machine that decides what may start, when to stop and whether to try again.
+//! [`drive`] runs a [`Job`] under it on the ambient tokio runtime, from a [`Source`] into a [`Sink`].
+//! A [`Monitor`] shows the numbers of a running batch, and changes its limits.
+
+mod driver;
+mod gcra;
+mod job;
+mod keys;
+mod line;
+mod machine;
+mod monitor;
+mod pace;
+mod tasks;
+
+pub use driver::{Finished, drive};
+pub use job::{Again, Attempt, Context, Decided, Halt, Hold, Job, Offer, Pull, Sink, Source, Verdict};
+pub use machine::{Expired, Finish, Lease, Machine, Ruling, Settings, Ticket, Wants};
+pub use monitor::{MOST_PAUSED, Monitor, Numbers};

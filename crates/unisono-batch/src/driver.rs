@@ -1,0 +1,491 @@
+//! The tokio driver: runs a [`Job`] under the state machine, as one future on a current-thread runtime.
+//!
+//! A turn: take wishes and stops, poll the attempts that were woken, settle what ended or ran out of time, pull,
+//! start, and deliver the outcomes of the turn together. There is one timer for everything. A panic in an attempt is
+//! that item's outcome and nobody else's.
+
+use std::{
+    any::Any,
+    future::poll_fn,
+    panic::AssertUnwindSafe,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context as TaskContext, Poll},
+    time::{Duration, Instant},
+};
+
+use futures_util::FutureExt;
+use tokio::time::{Sleep, sleep_until};
+use unisono_core::{CancelLevel, CancelReason, CancelToken, Limits, OutcomeKind, Rate, clock};
+
+use crate::{
+    job::{Again, Attempt, Context, Decided, Flags, Halt, Job, Offer, Pull, Releases, Sink, Source, Verdict},
+    machine::{Expired, Finish, Lease, Machine, Ruling, Settings, Ticket, Wants},
+    monitor::{MOST_PAUSED, Monitor},
+    tasks::Tasks,
+};
+
+/// What is left when a batch has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Finished {
+    /// Work that was decided but still holds its slot: it could not be stopped.
+    pub abandoned: u32,
+}
+
+/// Runs a batch to its end. Every item that was pulled is delivered exactly once.
+///
+/// Dropping the future stops everything at once and delivers nothing more; to stop and still account for all, use
+/// the token. Must be polled within a tokio runtime whose time is enabled.
+pub async fn drive<J, S, K>(
+    job: &J,
+    settings: Settings,
+    source: S,
+    sink: K,
+    cancel: CancelToken,
+    monitor: Monitor,
+) -> Finished
+where
+    J: Job,
+    S: Source<Item = J::Item>,
+    K: Sink<J>,
+{
+    let mut drained = pin!(cancel.reached(CancelLevel::Drain));
+    let mut aborted = pin!(cancel.reached(CancelLevel::Abort));
+    let (mut is_drained, mut is_aborted) = (false, false);
+    let mut driver = Driver::new(job, settings, source, sink, &cancel, monitor);
+    let mut attempts = Tasks::new();
+    // The driver's own state is not touched while an attempt is polled, so a panic leaves it whole.
+    let start = |item, context| AssertUnwindSafe(job.attempt(item, context)).catch_unwind();
+    // The reactor is polled after each turn, and a turn polls each attempt once, so tokio's own budget would only
+    // make ready sockets look unready.
+    tokio::task::coop::unconstrained(poll_fn(move |context| {
+        is_drained = is_drained || drained.as_mut().poll(context).is_ready();
+        is_aborted = is_aborted || aborted.as_mut().poll(context).is_ready();
+        driver.stop_if(is_drained, is_aborted);
+        driver.turn(context, &mut attempts, &start)
+    }))
+    .await
+}
+
+struct Driver<'a, J: Job, S, K> {
+    job: &'a J,
+    machine: Machine,
+    times: unisono_core::Times,
+    source: S,
+    sink: K,
+    cancel: &'a CancelToken,
+    monitor: Monitor,
+    /// By slot.
+    payloads: Vec<Option<Payload<J>>>,
+    releases: Rc<Releases>,
+    timer: Pin<Box<Sleep>>,
+    /// When the timer will fire; it is moved only to an earlier time, since a late look costs nothing.
+    timer_at: Option<Instant>,
+    stop_at: Option<Instant>,
+    pulled: u64,
+    retries: u64,
+    offers: Vec<Offer<J::Item>>,
+    ended: Vec<(usize, Ended<J>)>,
+    decided: Vec<Decided<J>>,
+    abandoned: u32,
+    numbers_due: Option<Instant>,
+}
+
+/// An attempt's end: its answer, or what it panicked with.
+type Ended<J> = Result<Attempt<<J as Job>::Item, <J as Job>::Value>, Box<dyn Any + Send>>;
+
+struct Payload<J: Job> {
+    ticket: Ticket,
+    item: Rc<J::Item>,
+    last: Option<J::Value>,
+    attempts: u16,
+    flags: Option<Rc<Flags>>,
+}
+
+impl<'a, J, S, K> Driver<'a, J, S, K>
+where
+    J: Job,
+    S: Source<Item = J::Item>,
+    K: Sink<J>,
+{
+    fn new(job: &'a J, mut settings: Settings, source: S, sink: K, cancel: &'a CancelToken, monitor: Monitor) -> Self {
+        monitor.start_with(settings.limits);
+        settings.limits = with_timer_burst(settings.limits);
+        let now = clock::now();
+        let stop_at = settings.times.stop_after.map(|after| now + after);
+        Self {
+            job,
+            machine: Machine::new(settings, fastrand::u64(..)),
+            times: settings.times,
+            source,
+            sink,
+            cancel,
+            monitor,
+            payloads: Vec::new(),
+            releases: Rc::default(),
+            timer: Box::pin(sleep_until(now.into())),
+            timer_at: None,
+            stop_at,
+            pulled: 0,
+            retries: 0,
+            offers: Vec::new(),
+            ended: Vec::new(),
+            decided: Vec::new(),
+            abandoned: 0,
+            numbers_due: None,
+        }
+    }
+
+    fn stop_if(&mut self, drained: bool, aborted: bool) {
+        if aborted {
+            self.machine.abort();
+        } else if drained {
+            self.machine.drain(clock::now(), self.times.grace);
+        }
+    }
+
+    fn turn<F>(
+        &mut self,
+        context: &mut TaskContext<'_>,
+        attempts: &mut Tasks<F>,
+        start: &impl Fn(Rc<J::Item>, Context) -> F,
+    ) -> Poll<Finished>
+    where
+        F: Future<Output = Ended<J>>,
+    {
+        self.take_wishes(context, clock::now());
+        self.poll_attempts(context, attempts);
+        let (started, wants) = self.fill(context, attempts, start);
+        let now = clock::now();
+        // What has just started sends its first bytes in the same turn.
+        let wants = match started {
+            true => {
+                self.poll_attempts(context, attempts);
+                self.fill(context, attempts, start).1
+            }
+            false => wants,
+        };
+        self.publish(now, wants.finished);
+        if wants.finished {
+            return Poll::Ready(Finished { abandoned: self.abandoned });
+        }
+        if attempts.has_woken() {
+            context.waker().wake_by_ref();
+        } else {
+            self.arm(context, wants);
+        }
+        Poll::Pending
+    }
+
+    fn poll_attempts<F>(&mut self, context: &TaskContext<'_>, attempts: &mut Tasks<F>)
+    where
+        F: Future<Output = Ended<J>>,
+    {
+        attempts.turn(context.waker(), |slot, output| self.ended.push((slot, output)));
+        if !self.ended.is_empty() {
+            self.settle(clock::now());
+        }
+    }
+
+    /// Starts all that may start, pulling as needed. Answers whether anything was started, and what to wait for.
+    fn fill<F: Future>(
+        &mut self,
+        context: &mut TaskContext<'_>,
+        attempts: &mut Tasks<F>,
+        start: &impl Fn(Rc<J::Item>, Context) -> F,
+    ) -> (bool, Wants) {
+        let now = clock::now();
+        let mut started = false;
+        loop {
+            self.expire(now, attempts);
+            self.deliver();
+            self.machine.set_credit(self.sink.poll_credit(context));
+            started |= self.lease(now, attempts, start);
+            let wants = self.machine.wants(now);
+            if wants.pull == 0 || !self.pull(context, now, wants.pull) {
+                return (started, self.machine.wants(now));
+            }
+        }
+    }
+
+    fn take_wishes(&mut self, context: &TaskContext<'_>, now: Instant) {
+        let controls = self.monitor.take_controls(context.waker());
+        if let Some(limits) = controls.limits {
+            self.machine.set_limits(now, with_timer_burst(limits));
+        }
+        for (key, until) in controls.pauses {
+            self.machine.pause_named(now, &key, until);
+        }
+        if self.stop_at.is_some_and(|at| at <= now) {
+            self.stop_at = None;
+            self.cancel.drain(CancelReason::StopAfter);
+            self.machine.drain(now, self.times.grace);
+        }
+        let mut waker = self.releases.waker.borrow_mut();
+        if waker.as_ref().is_none_or(|known| !known.will_wake(context.waker())) {
+            *waker = Some(context.waker().clone());
+        }
+        for ghost in self.releases.ghosts.borrow_mut().drain(..) {
+            self.abandoned -= 1;
+            self.machine.release(ghost);
+        }
+    }
+
+    /// Takes in what ended in this turn.
+    fn settle(&mut self, now: Instant) {
+        let mut ended = std::mem::take(&mut self.ended);
+        for (slot, output) in ended.drain(..) {
+            let ticket = self.payload(slot).ticket;
+            match output {
+                Ok(attempt) => self.attempt_ended(now, ticket, attempt),
+                Err(panic) => {
+                    let message = panic_message(&*panic);
+                    self.halt(now, ticket, |sent| Halt::Panicked { message, sent });
+                }
+            }
+        }
+        self.ended = ended;
+    }
+
+    fn attempt_ended(&mut self, now: Instant, ticket: Ticket, attempt: Attempt<J::Item, J::Value>) {
+        if let Some(until) = attempt.pause_until {
+            let paused = self.machine.pause(now, ticket, until);
+            self.count_pause(ticket, paused);
+        }
+        if let Some(item) = attempt.then {
+            let key: Rc<str> = self.machine.key_name(ticket).into();
+            self.take_in(now, Offer { key, item });
+        }
+        self.rule(now, ticket, attempt.verdict, attempt.value);
+    }
+
+    /// The engine ends this item or its attempt; the job says what that means.
+    fn halt(&mut self, now: Instant, ticket: Ticket, halt: impl FnOnce(bool) -> Halt) {
+        let payload = self.payload(ticket.slot());
+        let sent = payload.flags.as_ref().is_some_and(|flags| flags.sent.get());
+        let (item, last) = (payload.item.clone(), payload.last.take());
+        let (verdict, value) = self.job.halted(&item, halt(sent), last);
+        self.rule(now, ticket, verdict, value);
+    }
+
+    /// Gives a verdict to the machine, and does what follows from it.
+    fn rule(&mut self, now: Instant, ticket: Ticket, verdict: Verdict, value: J::Value) {
+        self.detach_if_held(ticket);
+        let (finish, kind) = match verdict {
+            Verdict::Final(kind) => (Finish::Final, kind),
+            Verdict::Retry { otherwise, not_before } => (Finish::Retry { not_before }, otherwise),
+            Verdict::Throttled { until } => (Finish::Throttled { until }, OutcomeKind::Failed),
+        };
+        let first_start = self.machine.first_start(ticket);
+        match self.machine.finish(now, ticket, finish) {
+            Ruling::Decided => self.decide(now, ticket, first_start, kind, value),
+            Ruling::Again { at, paused } => {
+                self.retries += 1;
+                self.count_pause(ticket, paused);
+                let payload = self.payload(ticket.slot());
+                let attempt = payload.attempts;
+                let throttled = matches!(finish, Finish::Throttled { .. });
+                let again = Again { attempt, wait: at.saturating_duration_since(now), throttled };
+                let item = payload.item.clone();
+                self.job.again(&item, &value, again);
+                self.payload(ticket.slot()).last = Some(value);
+            }
+            Ruling::Refused { retry_at } => {
+                self.payload(ticket.slot()).last = Some(value);
+                self.conclude(now, ticket, |_| Halt::RateLimited { retry_at });
+            }
+            Ruling::Stopping => {
+                self.payload(ticket.slot()).last = Some(value);
+                let reason = self.cancel.reason();
+                // A verdict that asks for another attempt says that this one took no effect.
+                self.conclude(now, ticket, |_| Halt::Cancelled { reason, started: true, sent: false });
+            }
+            Ruling::Stale => {}
+        }
+    }
+
+    /// Decides an item by what the job makes of a halt, which must be final.
+    fn conclude(&mut self, now: Instant, ticket: Ticket, halt: impl FnOnce(bool) -> Halt) {
+        let first_start = self.machine.first_start(ticket);
+        let payload = self.payload(ticket.slot());
+        let sent = payload.flags.as_ref().is_some_and(|flags| flags.sent.get());
+        let (item, last) = (payload.item.clone(), payload.last.take());
+        let (verdict, value) = self.job.halted(&item, halt(sent), last);
+        let kind = match verdict {
+            Verdict::Final(kind) | Verdict::Retry { otherwise: kind, .. } => kind,
+            Verdict::Throttled { .. } => OutcomeKind::Failed,
+        };
+        self.detach_if_held(ticket);
+        self.machine.finish(now, ticket, Finish::Final);
+        self.decide(now, ticket, first_start, kind, value);
+    }
+
+    fn decide(&mut self, now: Instant, ticket: Ticket, start: Option<Instant>, kind: OutcomeKind, value: J::Value) {
+        let payload = self.payloads[ticket.slot()].take().expect("an undecided item has its payload");
+        self.decided.push(Decided {
+            item: payload.item,
+            kind,
+            value,
+            attempts: payload.attempts,
+            elapsed: start.map_or(Duration::ZERO, |start| now.saturating_duration_since(start)),
+        });
+    }
+
+    fn expire<F: Future>(&mut self, now: Instant, attempts: &mut Tasks<F>) {
+        while let Some(expired) = self.machine.expire(now) {
+            match expired {
+                Expired::Attempt(ticket) => {
+                    attempts.stop(ticket.slot());
+                    let after = self.times.timeout.unwrap_or_default();
+                    self.halt(now, ticket, |sent| Halt::AttemptTimeout { after, sent });
+                }
+                Expired::Item { ticket, running } => {
+                    attempts.stop(ticket.slot());
+                    let after = self.times.deadline.unwrap_or_default();
+                    self.conclude(now, ticket, |sent| Halt::Deadline { after, sent: sent && running });
+                }
+                Expired::Refused { ticket, retry_at } => {
+                    self.conclude(now, ticket, |_| Halt::RateLimited { retry_at });
+                }
+                Expired::Cancelled { ticket, running } => {
+                    attempts.stop(ticket.slot());
+                    let reason = self.cancel.reason();
+                    let started = self.machine.first_start(ticket).is_some();
+                    self.conclude(now, ticket, |sent| Halt::Cancelled { reason, started, sent: sent && running });
+                }
+            }
+        }
+    }
+
+    fn lease<F: Future>(
+        &mut self,
+        now: Instant,
+        attempts: &mut Tasks<F>,
+        start: &impl Fn(Rc<J::Item>, Context) -> F,
+    ) -> bool {
+        let mut started = false;
+        while let Some(Lease { ticket, attempt, attempt_by, item_by }) = self.machine.lease(now) {
+            let releases = self.releases.clone();
+            let payload = self.payload(ticket.slot());
+            payload.attempts = attempt;
+            let flags = match payload.flags.take().filter(|flags| Rc::strong_count(flags) == 1) {
+                Some(flags) => {
+                    flags.sent.set(false);
+                    flags
+                }
+                None => Rc::new(Flags { releases, ..Flags::default() }),
+            };
+            payload.flags = Some(flags.clone());
+            let item = payload.item.clone();
+            attempts.start(ticket.slot(), start(item, Context { attempt, attempt_by, item_by, flags }));
+            started = true;
+        }
+        started
+    }
+
+    /// Whether anything came in, so that another look at what may start is worth it.
+    fn pull(&mut self, context: &mut TaskContext<'_>, now: Instant, most: usize) -> bool {
+        let mut offers = std::mem::take(&mut self.offers);
+        let pull = self.source.poll_pull(context, most.min(MOST_PULLED), &mut offers);
+        for offer in offers.drain(..) {
+            self.take_in(now, offer);
+        }
+        self.offers = offers;
+        if pull == Poll::Ready(Pull::End) {
+            self.machine.end_of_input();
+        }
+        pull.is_ready()
+    }
+
+    fn take_in(&mut self, now: Instant, offer: Offer<J::Item>) {
+        self.pulled += 1;
+        let ticket = self.machine.offer(now, &offer.key);
+        if self.payloads.len() <= ticket.slot() {
+            self.payloads.resize_with(ticket.slot() + 1, || None);
+        }
+        self.payloads[ticket.slot()] =
+            Some(Payload { ticket, item: Rc::new(offer.item), last: None, attempts: 0, flags: None });
+    }
+
+    fn detach_if_held(&mut self, ticket: Ticket) {
+        let flags = self.payload(ticket.slot()).flags.clone();
+        if let Some(flags) = flags.filter(|flags| flags.holds.get() > 0 && flags.ghost.get().is_none())
+            && let Some(ghost) = self.machine.detach(ticket)
+        {
+            self.abandoned += 1;
+            flags.ghost.set(Some(ghost));
+        }
+    }
+
+    fn deliver(&mut self) {
+        if !self.decided.is_empty() {
+            self.monitor.update(|numbers| self.decided.iter().for_each(|one| numbers.decided.add(one.kind)));
+            self.sink.deliver(&mut self.decided);
+            self.decided.clear();
+        }
+    }
+
+    fn count_pause(&mut self, ticket: Ticket, paused: Duration) {
+        if !paused.is_zero() {
+            let key = self.machine.key_name(ticket);
+            self.monitor.update(|numbers| numbers.add_pause(key, paused));
+        }
+    }
+
+    fn publish(&mut self, now: Instant, finished: bool) {
+        let in_full = finished || self.numbers_due.is_none_or(|due| due <= now);
+        let machine = &self.machine;
+        self.monitor.update(|numbers| {
+            numbers.pulled = self.pulled;
+            numbers.retries = self.retries;
+            numbers.in_flight = machine.in_flight();
+            numbers.pending = machine.pending();
+            if in_full {
+                let paused = machine.paused(now).take(MOST_PAUSED);
+                numbers.paused = paused.map(|(key, until)| (key.to_owned(), until)).collect();
+            }
+        });
+        if in_full {
+            self.numbers_due = Some(now + PUBLISH_EVERY);
+        }
+    }
+
+    /// Sees to it that the next turn comes in time.
+    fn arm(&mut self, context: &mut TaskContext<'_>, wants: Wants) {
+        let Some(at) = [wants.until, self.stop_at].into_iter().flatten().min() else { return };
+        if self.timer_at.is_none_or(|timer| at < timer) {
+            self.timer.as_mut().reset(at.into());
+            self.timer_at = Some(at);
+        }
+        if self.timer.as_mut().poll(context).is_ready() {
+            self.timer_at = None;
+            context.waker().wake_by_ref();
+        }
+    }
+
+    fn payload(&mut self, slot: usize) -> &mut Payload<J> {
+        self.payloads[slot].as_mut().expect("an undecided item has its payload")
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().map(str::to_owned);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panicked".to_owned())
+}
+
+/// Tokio's timer ticks in milliseconds, so a rate of more than 500 per second can only be kept by starting what
+/// falls into two ticks together.
+fn with_timer_burst(limits: Limits) -> Limits {
+    let burst = |rate: Rate| {
+        let per_tick = TWO_TICKS.as_nanos().div_ceil(rate.interval().as_nanos().max(1));
+        let least = u32::try_from(per_tick).unwrap_or(u32::MAX).try_into().unwrap_or(rate.burst);
+        rate.with_burst(rate.burst.max(least))
+    };
+    Limits { rate: limits.rate.map(burst), per_key_rate: limits.per_key_rate.map(burst), ..limits }
+}
+
+const TWO_TICKS: Duration = Duration::from_millis(2);
+/// Rows are read in batches: enough to spread the cost of a look, few enough to start the first ones at once.
+const MOST_PULLED: usize = 256;
+/// How often the paused keys are listed for whoever shows progress.
+const PUBLISH_EVERY: Duration = Duration::from_millis(100);

@@ -1,0 +1,267 @@
+//! What a user of the engine provides: a job, where its items come from, and where its outcomes go.
+//!
+//! All of it lives on one thread: the driver is a future on a current-thread runtime, so an item is an `Rc` and
+//! nothing here needs a lock.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    task::{self, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use unisono_core::{CancelReason, OutcomeKind};
+
+use crate::machine::Ticket;
+
+/// One kind of work: how to attempt an item, and what it means when the engine ends one.
+pub trait Job {
+    /// What is to be done. Shared, since it outlives each of its attempts.
+    type Item: 'static;
+    /// What becomes of it, whether it went well or not.
+    type Value: 'static;
+
+    /// Tries once. The future is dropped when the attempt has to stop; whatever it may have set off by then is to be
+    /// told before, by [`Context::mark_sent`].
+    fn attempt(&self, item: Rc<Self::Item>, context: Context)
+    -> impl Future<Output = Attempt<Self::Item, Self::Value>>;
+
+    /// The engine stopped an attempt, or ends an item that waits: what is its outcome? `last` is the value of the
+    /// attempt before, if there was one. Only an [`Halt::AttemptTimeout`] may answer [`Verdict::Retry`].
+    fn halted(&self, item: &Self::Item, halt: Halt, last: Option<Self::Value>) -> (Verdict, Self::Value);
+
+    /// The item will be tried again. For logs and counters; does nothing unless overridden.
+    fn again(&self, _item: &Self::Item, _last: &Self::Value, _again: Again) {}
+}
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub struct Attempt<I, V> {
+    /// What it means for the item.
+    pub verdict: Verdict,
+    /// What to report if the item ends with this attempt.
+    pub value: V,
+    /// Nothing of the same key starts before then, whatever the verdict: the peer announced its quota.
+    pub pause_until: Option<Instant>,
+    /// An item that follows from this one: its next page. Only with [`Verdict::Final`].
+    pub then: Option<I>,
+}
+
+impl<I, V> Attempt<I, V> {
+    /// An attempt with this verdict and value, and nothing else.
+    pub fn new(verdict: Verdict, value: V) -> Self {
+        Self { verdict, value, pause_until: None, then: None }
+    }
+}
+
+/// What the end of an attempt means for its item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The item is decided.
+    Final(OutcomeKind),
+    /// Try again if policy, budget and deadline allow; otherwise the item ends like this.
+    Retry {
+        /// How the item ends if there is no further attempt.
+        otherwise: OutcomeKind,
+        /// The earliest next start.
+        not_before: Option<Instant>,
+    },
+    /// The peer refused for now: pauses the key, and is repeated without counting against the repeats.
+    Throttled {
+        /// The end of the pause that the peer asked for; `None`: a backoff of our own.
+        until: Option<Instant>,
+    },
+}
+
+/// Why the engine ends an item, or stopped an attempt. `sent` is what [`Context::mark_sent`] said in that attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Halt {
+    /// The attempt took longer than its timeout.
+    AttemptTimeout {
+        /// The timeout.
+        after: Duration,
+        /// Whether it may have taken effect.
+        sent: bool,
+    },
+    /// The item took longer than its deadline.
+    Deadline {
+        /// The deadline.
+        after: Duration,
+        /// Whether the attempt that was stopped may have taken effect.
+        sent: bool,
+    },
+    /// The batch was stopped.
+    Cancelled {
+        /// Why.
+        reason: Option<CancelReason>,
+        /// Whether the item had been started.
+        started: bool,
+        /// Whether the attempt that was stopped may have taken effect.
+        sent: bool,
+    },
+    /// The key is paused for longer than an item may wait.
+    RateLimited {
+        /// When it may be tried again.
+        retry_at: Instant,
+    },
+    /// The attempt panicked: a fault of the job.
+    Panicked {
+        /// What the panic said.
+        message: String,
+        /// Whether it may have taken effect.
+        sent: bool,
+    },
+}
+
+/// An item is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Again {
+    /// The attempt that just failed; 1 for the first.
+    pub attempt: u16,
+    /// How long from now the next one is due at the earliest.
+    pub wait: Duration,
+    /// Whether the whole key is paused for that time.
+    pub throttled: bool,
+}
+
+/// What an attempt knows about itself.
+#[derive(Debug, Clone)]
+pub struct Context {
+    pub(crate) attempt: u16,
+    pub(crate) attempt_by: Option<Instant>,
+    pub(crate) item_by: Option<Instant>,
+    pub(crate) flags: Rc<Flags>,
+}
+
+/// What an attempt tells the driver while it runs.
+#[derive(Debug, Default)]
+pub(crate) struct Flags {
+    pub(crate) sent: Cell<bool>,
+    pub(crate) holds: Cell<u32>,
+    /// The slot that the holds keep occupied, once the attempt is decided.
+    pub(crate) ghost: Cell<Option<Ticket>>,
+    pub(crate) releases: Rc<Releases>,
+}
+
+/// Slots whose last hold is gone.
+#[derive(Debug, Default)]
+pub(crate) struct Releases {
+    pub(crate) ghosts: RefCell<Vec<Ticket>>,
+    pub(crate) waker: RefCell<Option<Waker>>,
+}
+
+impl Context {
+    /// A context outside of any batch: the first attempt, without bounds.
+    pub fn detached() -> Self {
+        Self { attempt: 1, attempt_by: None, item_by: None, flags: Rc::default() }
+    }
+
+    /// 1 for the first attempt.
+    pub fn attempt(&self) -> u16 {
+        self.attempt
+    }
+
+    /// When this attempt will be stopped.
+    pub fn attempt_by(&self) -> Option<Instant> {
+        self.attempt_by
+    }
+
+    /// When the item will be stopped.
+    pub fn item_by(&self) -> Option<Instant> {
+        self.item_by
+    }
+
+    /// From here on the attempt may have taken effect.
+    pub fn mark_sent(&self) {
+        self.flags.sent.set(true);
+    }
+
+    /// The attempt has certainly not taken effect: the peer said so.
+    pub fn clear_sent(&self) {
+        self.flags.sent.set(false);
+    }
+
+    /// Whether the attempt may have taken effect.
+    pub fn is_sent(&self) -> bool {
+        self.flags.sent.get()
+    }
+
+    /// Keeps the slot occupied until the guard is dropped, even when the item is decided before.
+    pub fn hold(&self) -> Hold {
+        self.flags.holds.set(self.flags.holds.get() + 1);
+        Hold(self.flags.clone())
+    }
+}
+
+/// Keeps a slot occupied: see [`Context::hold`].
+#[derive(Debug)]
+pub struct Hold(Rc<Flags>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let holds = self.0.holds.get() - 1;
+        self.0.holds.set(holds);
+        if let (0, Some(ghost)) = (holds, self.0.ghost.take()) {
+            self.0.releases.ghosts.borrow_mut().push(ghost);
+            if let Some(waker) = self.0.releases.waker.borrow().as_ref() {
+                waker.wake_by_ref();
+            }
+        }
+    }
+}
+
+/// Where items come from.
+pub trait Source {
+    /// What is to be done.
+    type Item;
+
+    /// Adds up to `max` items. `Ready(More)` says that at least one was added; `Pending`, that the waker will be
+    /// called when there is more.
+    fn poll_pull(
+        &mut self,
+        context: &mut task::Context<'_>,
+        max: usize,
+        into: &mut Vec<Offer<Self::Item>>,
+    ) -> Poll<Pull>;
+}
+
+/// One item, and the key under which it is limited.
+#[derive(Debug)]
+pub struct Offer<I> {
+    /// For HTTP the host; empty where there is nothing to tell apart.
+    pub key: Rc<str>,
+    /// What is to be done.
+    pub item: I,
+}
+
+/// What a pull came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pull {
+    /// There may be more.
+    More,
+    /// This was all.
+    End,
+}
+
+/// Where outcomes go.
+pub trait Sink<J: Job> {
+    /// Takes what was decided in one turn; never waits.
+    fn deliver(&mut self, decided: &mut Vec<Decided<J>>);
+
+    /// How many more outcomes it has room for. When that is none, the waker is called once there is some.
+    fn poll_credit(&mut self, context: &mut task::Context<'_>) -> usize;
+}
+
+/// One outcome.
+pub struct Decided<J: Job + ?Sized> {
+    /// The item.
+    pub item: Rc<J::Item>,
+    /// How it ended.
+    pub kind: OutcomeKind,
+    /// What became of it.
+    pub value: J::Value,
+    /// How often it was tried; 0 when it was never started.
+    pub attempts: u16,
+    /// From its first start to now.
+    pub elapsed: Duration,
+}

@@ -1,0 +1,244 @@
+//! The keys of a batch (for HTTP: hosts): who may start now, who sleeps until when, who may be forgotten.
+//!
+//! Each key has a queue of its own. A key stands in at most one of two places: `ready`, a round robin of those that
+//! may start something, or `asleep`, a heap by the time at which it wakes. A key that has as much in flight as it
+//! may, or nothing queued, stands in neither; whoever changes that enlists it again.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, VecDeque},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use slab::Slab;
+use unisono_core::{Limits, RetryBudget};
+
+use crate::{gcra::Gcra, machine::Ticket, pace::Pace};
+
+#[derive(Debug)]
+pub(crate) struct Key {
+    pub(crate) name: Rc<str>,
+    /// Oldest first. A ticket whose item was decided meanwhile is stale and skipped when it is met.
+    pub(crate) queue: VecDeque<Ticket>,
+    /// Items in the queue that are not stale.
+    pub(crate) queued: usize,
+    /// Items that wait for their backoff outside the queue.
+    pub(crate) delayed: usize,
+    pub(crate) in_flight: u32,
+    pub(crate) paused_until: Option<Instant>,
+    pub(crate) bucket: Gcra,
+    pub(crate) pace: Pace,
+    /// Repeats that may still be taken.
+    pub(crate) budget: f32,
+    place: Place,
+    /// Tells an outdated entry of `asleep` from the present one.
+    naps: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Nowhere,
+    Ready,
+    Asleep,
+}
+
+#[derive(Debug)]
+pub(crate) struct Keys {
+    slots: Slab<Key>,
+    by_name: HashMap<Rc<str>, usize>,
+    ready: VecDeque<usize>,
+    asleep: BinaryHeap<Reverse<(Instant, usize, u32)>>,
+    /// Idle keys are looked for when there are so many, so that a million hosts cost no more than those in use.
+    sweep_at: usize,
+}
+
+impl Keys {
+    pub(crate) fn new() -> Self {
+        Self {
+            slots: Slab::new(),
+            by_name: HashMap::new(),
+            ready: VecDeque::new(),
+            asleep: BinaryHeap::new(),
+            sweep_at: FIRST_SWEEP,
+        }
+    }
+
+    /// The key of this name, made when it is new or was forgotten.
+    pub(crate) fn find_or_make(&mut self, now: Instant, name: &str, budget: Option<RetryBudget>) -> usize {
+        if let Some(index) = self.by_name.get(name) {
+            return *index;
+        }
+        if self.slots.len() >= self.sweep_at {
+            self.sweep(now, budget);
+        }
+        let name: Rc<str> = name.into();
+        let index = self.slots.insert(Key {
+            name: name.clone(),
+            queue: VecDeque::new(),
+            queued: 0,
+            delayed: 0,
+            in_flight: 0,
+            paused_until: None,
+            bucket: Gcra::default(),
+            pace: Pace::new(now),
+            budget: budget.map_or(0.0, |budget| budget.reserve as f32),
+            place: Place::Nowhere,
+            naps: 0,
+        });
+        self.by_name.insert(name, index);
+        index
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
+    pub(crate) fn get(&self, index: usize) -> &Key {
+        &self.slots[index]
+    }
+
+    pub(crate) fn get_mut(&mut self, index: usize) -> &mut Key {
+        &mut self.slots[index]
+    }
+
+    pub(crate) fn is_known(&self, index: usize) -> bool {
+        self.slots.contains(index)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Key> {
+        self.slots.iter().map(|(_, key)| key)
+    }
+
+    /// Puts a key among those that may start, if it has something to start and is not there or asleep already.
+    pub(crate) fn enlist(&mut self, index: usize, limits: &Limits) {
+        let key = &mut self.slots[index];
+        if key.place == Place::Nowhere && key.queued > 0 && key.in_flight < limits.per_key.get() {
+            key.place = Place::Ready;
+            self.ready.push_back(index);
+        }
+    }
+
+    /// A limit has changed, and nobody's reason to wait may still hold: enlists everyone again.
+    pub(crate) fn retune(&mut self, now: Instant, limits: &Limits) {
+        if let Some(rate) = &limits.per_key_rate {
+            self.slots.iter_mut().for_each(|(_, key)| key.bucket.retune(rate, now));
+        }
+        self.asleep.clear();
+        let sleepers: Vec<usize> =
+            self.slots.iter().filter(|(_, key)| key.place != Place::Ready).map(|(index, _)| index).collect();
+        for index in sleepers {
+            self.slots[index].place = Place::Nowhere;
+            self.enlist(index, limits);
+        }
+    }
+
+    pub(crate) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// The next key in turn; it must be put back or enlisted if it has more to start.
+    pub(crate) fn take_ready(&mut self) -> Option<usize> {
+        let index = self.ready.pop_front()?;
+        self.slots[index].place = Place::Nowhere;
+        Some(index)
+    }
+
+    /// Lets a key sleep until then.
+    pub(crate) fn sleep(&mut self, index: usize, until: Instant) {
+        let key = &mut self.slots[index];
+        key.place = Place::Asleep;
+        key.naps = key.naps.wrapping_add(1);
+        self.asleep.push(Reverse((until, index, key.naps)));
+    }
+
+    /// Enlists those whose time has come.
+    pub(crate) fn wake(&mut self, now: Instant, limits: &Limits) {
+        while let Some(Reverse((until, index, nap))) = self.asleep.peek().copied() {
+            let current = self.is_nap(index, nap);
+            if current && until > now {
+                return;
+            }
+            self.asleep.pop();
+            if current {
+                self.slots[index].place = Place::Nowhere;
+                self.enlist(index, limits);
+            }
+        }
+    }
+
+    /// When the next sleeper wakes.
+    pub(crate) fn next_wake(&mut self) -> Option<Instant> {
+        while let Some(Reverse((until, index, nap))) = self.asleep.peek().copied() {
+            if self.is_nap(index, nap) {
+                return Some(until);
+            }
+            self.asleep.pop();
+        }
+        None
+    }
+
+    fn is_nap(&self, index: usize, nap: u32) -> bool {
+        self.slots.get(index).is_some_and(|key| key.place == Place::Asleep && key.naps == nap)
+    }
+
+    fn sweep(&mut self, now: Instant, budget: Option<RetryBudget>) {
+        let by_name = &mut self.by_name;
+        self.slots.retain(|_, key| {
+            let keep = !key.is_idle(now, budget);
+            if !keep {
+                by_name.remove(&key.name);
+            }
+            keep
+        });
+        self.sweep_at = FIRST_SWEEP.max(self.slots.len() * 2);
+    }
+}
+
+impl Key {
+    /// The first moment at which this key may start something.
+    pub(crate) fn next_start(&self, now: Instant, limits: &Limits) -> Instant {
+        let mut at = self.pace.next(now).max(self.paused_until.unwrap_or(now));
+        if let Some(rate) = &limits.per_key_rate {
+            at = at.max(self.bucket.next(rate, now));
+        }
+        at
+    }
+
+    pub(crate) fn count_start(&mut self, now: Instant, limits: &Limits) {
+        self.in_flight += 1;
+        self.pace.start(now);
+        if let Some(rate) = &limits.per_key_rate {
+            self.bucket.start(rate, now);
+        }
+    }
+
+    /// Nothing starts before `until`; answers by how much that lengthens the pause. A pause is never shortened.
+    pub(crate) fn pause(&mut self, now: Instant, until: Instant) -> Duration {
+        let from = self.paused_until.map_or(now, |paused| paused.max(now));
+        self.paused_until = Some(from.max(until));
+        until.saturating_duration_since(from)
+    }
+
+    pub(crate) fn is_paused(&self, now: Instant) -> bool {
+        self.paused_until.is_some_and(|until| until > now)
+    }
+
+    fn is_idle(&self, now: Instant, budget: Option<RetryBudget>) -> bool {
+        self.queued == 0
+            && self.delayed == 0
+            && self.in_flight == 0
+            && self.place == Place::Nowhere
+            && !self.is_paused(now)
+            && self.pace.is_idle()
+            && self.bucket.is_idle(now)
+            // A key that comes back starts with a full reserve: at most half of one is given away by forgetting.
+            && budget.is_none_or(|budget| self.budget >= budget.reserve as f32 / 2.0)
+    }
+}
+
+const FIRST_SWEEP: usize = 256;

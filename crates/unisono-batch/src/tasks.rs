@@ -1,0 +1,125 @@
+//! The attempts under way: one reusable place per slot, polled only when woken.
+//!
+//! A place keeps its box and its waker from one attempt to the next, so starting one allocates nothing. Unlike
+//! futures-util's `FuturesUnordered`, one can be stopped by its number, which deadlines need.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Wake, Waker},
+};
+
+pub(crate) struct Tasks<F> {
+    places: Vec<Place<F>>,
+    woken: Arc<Woken>,
+    /// Filled and emptied in each turn; kept for its capacity.
+    turn: Vec<usize>,
+}
+
+struct Place<F> {
+    future: Pin<Box<Option<F>>>,
+    waker: Waker,
+}
+
+/// Which places were woken since the last turn. A waker may be called from any thread.
+#[derive(Default)]
+struct Woken {
+    state: Mutex<WokenState>,
+}
+
+#[derive(Default)]
+struct WokenState {
+    places: Vec<usize>,
+    /// By place: whether it is in `places` already.
+    listed: Vec<bool>,
+    driver: Option<Waker>,
+}
+
+struct PlaceWaker {
+    place: usize,
+    woken: Arc<Woken>,
+}
+
+impl<F: Future> Tasks<F> {
+    pub(crate) fn new() -> Self {
+        Self { places: Vec::new(), woken: Arc::default(), turn: Vec::new() }
+    }
+
+    /// Puts a future into a place, and lists it to be polled in the next turn.
+    pub(crate) fn start(&mut self, place: usize, future: F) {
+        while self.places.len() <= place {
+            let waker = Waker::from(Arc::new(PlaceWaker { place: self.places.len(), woken: self.woken.clone() }));
+            self.places.push(Place { future: Box::pin(None), waker });
+        }
+        self.places[place].future.set(Some(future));
+        self.woken.list(place);
+    }
+
+    /// Drops the future in a place, if there is one.
+    pub(crate) fn stop(&mut self, place: usize) {
+        if let Some(place) = self.places.get_mut(place) {
+            place.future.set(None);
+        }
+    }
+
+    /// Polls each that was woken, once, and hands those that are done to `done`. Those woken meanwhile have their
+    /// turn next time, so that a busy one cannot keep the others or the reactor waiting.
+    pub(crate) fn turn(&mut self, driver: &Waker, mut done: impl FnMut(usize, F::Output)) {
+        self.woken.take(driver, &mut self.turn);
+        for index in self.turn.drain(..) {
+            let place = &mut self.places[index];
+            let Some(future) = place.future.as_mut().as_pin_mut() else { continue };
+            if let Poll::Ready(output) = future.poll(&mut Context::from_waker(&place.waker)) {
+                place.future.set(None);
+                done(index, output);
+            }
+        }
+    }
+
+    pub(crate) fn has_woken(&self) -> bool {
+        !self.woken.lock().places.is_empty()
+    }
+}
+
+impl Woken {
+    fn list(&self, place: usize) -> Option<Waker> {
+        let mut state = self.lock();
+        if state.listed.len() <= place {
+            state.listed.resize(place + 1, false);
+        }
+        if std::mem::replace(&mut state.listed[place], true) {
+            return None;
+        }
+        state.places.push(place);
+        // The first one wakes the driver; the others find it awake.
+        if state.places.len() == 1 { state.driver.clone() } else { None }
+    }
+
+    fn take(&self, driver: &Waker, into: &mut Vec<usize>) {
+        let mut state = self.lock();
+        let WokenState { places, listed, driver: known } = &mut *state;
+        std::mem::swap(places, into);
+        into.iter().for_each(|place| listed[*place] = false);
+        if known.as_ref().is_none_or(|known| !known.will_wake(driver)) {
+            *known = Some(driver.clone());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, WokenState> {
+        // Nothing in here panics half way, so what a panicking thread left is whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for PlaceWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // Outside of the lock: the driver's waker may do anything.
+        if let Some(driver) = self.woken.list(self.place) {
+            driver.wake();
+        }
+    }
+}
