@@ -1,9 +1,9 @@
 //! How often a key may start after it was refused: the quota of a server that does not announce it.
 //!
 //! A server with a quota answers 429 and asks for a pause. Whoever comes back at full speed is refused again, and
-//! spends most of the time in pauses. So the first refusal engages a pace, found by bisection between the rate that
-//! the server kept up over the last cycle (what it accepted, divided by the time from one resumption to the next)
-//! and the lowest rate that it refused. When the two are within 2 %, the pace is held for a minute; then it grows
+//! spends most of the time in pauses. So the first refusal engages a pace, found by bisection between a rate that
+//! the server bore (for a while, or on average over the last cycle, pause included) and the lowest rate that it
+//! refused. When the two are within 3 %, the pace is held for a minute; then it grows
 //! again, faster with each step, since quotas change. A pace that no longer holds anything back is dropped.
 //!
 //! A key that was never refused has no pace, and pays one counter for it.
@@ -24,6 +24,10 @@ pub(crate) struct Pace {
 struct Engaged {
     /// Starts per second.
     rate: f64,
+    /// The highest rate that lasted for a step.
+    kept: f64,
+    /// By how much the rate falls when one that lasted is refused.
+    cut: f64,
     /// The lowest rate that was refused lately; infinite when nobody knows.
     refused: f64,
     /// The next start is due then.
@@ -69,20 +73,22 @@ impl Pace {
         let active = now.saturating_duration_since(self.since).as_secs_f64().max(0.001);
         let accepted = f64::from(self.accepted.max(1));
         let kept_up = accepted / cycle;
-        let refused = match &self.engaged {
-            Some(engaged) => engaged.rate.min(engaged.refused),
-            None => accepted / active,
+        let engaged = match &self.engaged {
+            None => Engaged::at(kept_up, accepted / active, FIRST_CUT, until),
+            Some(engaged) => {
+                let refused = engaged.rate.min(engaged.refused);
+                if engaged.kept < refused {
+                    let rate = if kept_up < refused { kept_up.max(engaged.kept) } else { engaged.kept };
+                    Engaged { kept: engaged.kept, ..Engaged::at(rate, refused, engaged.cut, until) }
+                } else {
+                    // What lasted for a while on a server's saved-up allowance is no proof once it was refused: a
+                    // cut, twice as deep each time, down to what the server bears on average.
+                    let rate = (refused * (1.0 - engaged.cut)).max(kept_up.min(refused * 0.99));
+                    Engaged::at(rate, refused, (engaged.cut * 2.0).min(DEEPEST_CUT), until)
+                }
+            }
         };
-        let rate = kept_up.min(refused * 0.99).max(SLOWEST);
-        self.engaged = Some(Engaged {
-            rate,
-            refused,
-            next: until,
-            review: until + step(rate),
-            starts: 0,
-            reviewed: until,
-            growth: FIRST_GROWTH,
-        });
+        self.engaged = Some(engaged);
         self.since = until;
         self.accepted = 0;
     }
@@ -94,10 +100,27 @@ impl Pace {
 }
 
 impl Engaged {
+    /// A pace that begins when the pause ends.
+    fn at(rate: f64, refused: f64, cut: f64, until: Instant) -> Self {
+        let rate = rate.max(SLOWEST);
+        Self {
+            rate,
+            kept: 0.0,
+            refused,
+            cut,
+            next: until,
+            review: until + step(rate),
+            starts: 0,
+            reviewed: until,
+            growth: FIRST_GROWTH,
+        }
+    }
+
     /// A step passed without a refusal: go faster. `false` when the pace holds nothing back any more.
     fn grow(&mut self, now: Instant) -> bool {
         let seconds = (now - self.reviewed).as_secs_f64().max(0.001);
         let used = f64::from(self.starts) / seconds;
+        self.kept = self.kept.max(self.rate);
         let gap = (self.refused - self.rate) / self.rate;
         if self.refused.is_infinite() {
             if used < self.rate * 0.5 {
@@ -109,6 +132,7 @@ impl Engaged {
         } else if gap <= CLOSE_ENOUGH {
             // The bound is forgotten now and looked for again after the hold.
             self.refused = f64::INFINITY;
+            self.cut = FIRST_CUT;
             self.review = now + HOLD;
         } else {
             self.rate += (self.rate * gap / 2.0).min(self.rate / 4.0);
@@ -120,16 +144,18 @@ impl Engaged {
     }
 }
 
-/// How long a rate is tried before it is raised: a second, the window of most quotas and the smallest `Retry-After`,
-/// and long enough for twenty starts, since fewer say little about a rate.
+/// How long a rate is tried before it is raised: several times a second, which is the window of most quotas, and
+/// long enough for twenty starts, since fewer say little about a rate. Found by simulation, as all numbers here.
 fn step(rate: f64) -> Duration {
-    Duration::from_secs_f64((20.0 / rate).max(1.0))
+    Duration::from_secs_f64((20.0 / rate).max(4.0))
 }
 
 /// A refusal costs a pause of a second or more: once a minute is under 2 % of the time.
 const HOLD: Duration = Duration::from_secs(60);
-const CLOSE_ENOUGH: f64 = 0.02;
+const CLOSE_ENOUGH: f64 = 0.03;
 const FIRST_GROWTH: f64 = 0.02;
+const FIRST_CUT: f64 = 0.02;
+const DEEPEST_CUT: f64 = 0.5;
 /// Starts per second: an hour for four requests, the slowest quota seen in the wild that still sends 429.
 const SLOWEST: f64 = 0.001;
 
