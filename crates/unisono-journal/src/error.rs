@@ -1,0 +1,95 @@
+//! What can go wrong with a results file, and what to do about it.
+
+use std::{fmt, io, path::PathBuf};
+
+/// An error of the journal: it names the file, says why, and [`hint`](Error::hint) says what to do.
+#[derive(Debug)]
+pub struct Error {
+    path: PathBuf,
+    reason: Reason,
+}
+
+#[derive(Debug)]
+pub(crate) enum Reason {
+    Io { doing: &'static str, source: io::Error },
+    Exists,
+    NotOurs,
+    Corrupt { offset: u64, why: &'static str },
+    InUse { pid: u32 },
+    Changed { row: u64 },
+    Shrunk { rows: u64, last: u64 },
+}
+
+impl Error {
+    pub(crate) fn new(path: impl Into<PathBuf>, reason: Reason) -> Self {
+        Self { path: path.into(), reason }
+    }
+
+    pub(crate) fn io(path: impl Into<PathBuf>, doing: &'static str, source: io::Error) -> Self {
+        Self::new(path, Reason::Io { doing, source })
+    }
+
+    /// Whether the file's reader has gone away, which ends a batch quietly.
+    pub fn is_closed_pipe(&self) -> bool {
+        matches!(&self.reason, Reason::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// Whether it is the caller's mistake (a file in the way, a changed input) rather than a fault of the machine.
+    pub fn is_usage(&self) -> bool {
+        !matches!(self.reason, Reason::Io { .. } | Reason::Corrupt { .. })
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match &self.reason {
+            Reason::Exists => "add --resume to go on with it, or --overwrite to start anew",
+            Reason::NotOurs => {
+                "choose another name for -o; only --overwrite replaces a file that unisono did not write"
+            }
+            Reason::Corrupt { .. } => "restore the file from a backup, or start anew with another -o",
+            Reason::InUse { .. } => "wait for the other run, or choose another name for -o",
+            Reason::Changed { .. } | Reason::Shrunk { .. } => {
+                "use the input of the first run, or start anew with another -o"
+            }
+            Reason::Io { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull => "free some space, then repeat the command with --resume",
+                io::ErrorKind::NotFound => "create the folder first",
+                io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+                    "choose a folder you may write to"
+                }
+                _ => return None,
+            },
+        })
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match &self.reason {
+            Reason::Io { doing, .. } => write!(f, "cannot {doing} `{path}`"),
+            Reason::Exists => write!(f, "`{path}` exists already"),
+            Reason::NotOurs => write!(f, "`{path}` is not a results file of unisono"),
+            Reason::Corrupt { offset, why } => write!(f, "`{path}` is damaged at byte {offset}: {why}"),
+            Reason::InUse { pid } => write!(f, "`{path}` is in use by another run (process {pid})"),
+            Reason::Changed { row } => {
+                write!(f, "the input has changed since `{path}` was begun: row {row} is not what it was")
+            }
+            Reason::Shrunk { rows, last } => {
+                write!(
+                    f,
+                    "the input has changed since `{path}` was begun: it has {rows} rows, the results go up to row {last}"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.reason {
+            Reason::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

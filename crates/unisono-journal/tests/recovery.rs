@@ -1,0 +1,228 @@
+//! What a results file promises, on real files: torn, damaged, in use, changed, full.
+
+use std::{fs, path::Path};
+
+use tempfile::TempDir;
+use unisono_core::OutcomeKind;
+use unisono_journal::{Closed, Disposition, Journal, Mode, Next, Open, Record, Recovered, RowKey, scan};
+
+fn record(row: u64, outcome: OutcomeKind) -> Record<'static> {
+    Record {
+        key: RowKey { row, page: 0 },
+        id: "an id",
+        fingerprint: fingerprint(row),
+        outcome,
+        next: Next::Unknown,
+        fields: b"\"url\":\"http://localhost/\"",
+        body: b"\"body\":{\"a\":[1,2]}",
+        repeatable: true,
+    }
+}
+
+fn fingerprint(row: u64) -> u64 {
+    row.wrapping_mul(0x1234_5678_9abc_def1)
+}
+
+fn write(path: &Path, rows: impl IntoIterator<Item = u64>) -> Closed {
+    let (journal, _) = Journal::open(path, Open { mode: Mode::Resume, ..Open::default() }).unwrap();
+    for row in rows {
+        journal.append(&record(row, OutcomeKind::Ok));
+    }
+    journal.close_blocking()
+}
+
+fn resume(path: &Path) -> Recovered {
+    Journal::open(path, Open { mode: Mode::Resume, ..Open::default() }).unwrap().1
+}
+
+fn kept(recovered: &mut Recovered, rows: u64) -> Vec<u64> {
+    (0..rows).filter(|row| recovered.dispose(*row, fingerprint(*row)).unwrap() == Disposition::Kept).collect()
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+#[test]
+fn a_run_that_ends_well_leaves_only_its_results() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    assert_eq!(write(&path, 0..10).lines, 10);
+    let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["r.jsonl"]);
+    assert_eq!(kept(&mut resume(&path), 12), (0..10).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_file_cut_at_any_byte_keeps_its_whole_lines_and_takes_the_rest_again() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    write(&path, 0..4);
+    let whole = fs::read(&path).unwrap();
+    for cut in 0..whole.len() {
+        fs::write(&path, &whole[..cut]).unwrap();
+        let lines = whole[..cut].iter().filter(|byte| **byte == b'\n').count() as u64;
+        assert_eq!(kept(&mut resume(&path), 4), (0..lines).collect::<Vec<_>>(), "cut at {cut}");
+        write(&path, lines..4);
+        assert_eq!(fs::read(&path).unwrap(), whole, "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_file_damaged_at_any_byte_loses_no_other_line_silently() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    write(&path, 0..4);
+    let whole = fs::read(&path).unwrap();
+    for at in 0..whole.len() {
+        for byte in [0, b'\n', b'x', whole[at] ^ 1] {
+            let mut damaged = whole.clone();
+            damaged[at] = byte;
+            fs::write(&path, &damaged).unwrap();
+            let line = whole[..at].iter().filter(|byte| **byte == b'\n').count() as u64;
+            match Journal::open(&path, Open { mode: Mode::Resume, ..Open::default() }) {
+                // Refused: the file is as it was, for somebody to look at.
+                Err(_) => assert_eq!(fs::read(&path).unwrap(), damaged),
+                Ok((journal, _)) => {
+                    drop(journal);
+                    let after = fs::read(&path).unwrap();
+                    let good: Vec<_> =
+                        after.split(|byte| *byte == b'\n').filter_map(|line| Some(scan(line)?.key.row)).collect();
+                    let others = (0..4).filter(|row| *row != line);
+                    // The line before its newline's damage takes the next one with it.
+                    let lost = others.filter(|row| !good.contains(row)).count();
+                    assert!(lost <= usize::from(whole[at] == b'\n'), "byte {at} as {byte}: {good:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn good_lines_after_a_bad_one_are_damage_and_nothing_is_touched() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    write(&path, 0..3);
+    let mut bytes = fs::read(&path).unwrap();
+    let second = bytes.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    bytes[second] = b'?';
+    fs::write(&path, &bytes).unwrap();
+    let error = Journal::open(&path, Open { mode: Mode::Resume, ..Open::default() }).unwrap_err().to_string();
+    assert!(error.contains(&format!("damaged at byte {second}")), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+}
+
+#[test]
+fn what_is_not_ours_is_never_overwritten_unless_asked_for() {
+    let folder = folder();
+    let path = folder.path().join("thesis.txt");
+    fs::write(&path, "It was a dark and stormy night\n").unwrap();
+    for mode in [Mode::Fresh, Mode::Resume, Mode::RetryFailed { ambiguous: true }] {
+        let error = Journal::open(&path, Open { mode, ..Open::default() }).unwrap_err();
+        assert!(error.is_usage() && error.hint().is_some(), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "It was a dark and stormy night\n");
+    }
+    let open = Open { overwrite: true, ..Open::default() };
+    Journal::open(&path, open).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"");
+}
+
+#[test]
+fn what_was_started_and_has_no_outcome_is_in_doubt_after_a_crash() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    let (journal, _) = Journal::open(&path, Open::default()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for row in 0..3 {
+        runtime.block_on(journal.started(RowKey { row, page: 0 }, fingerprint(row))).unwrap();
+    }
+    journal.append(&record(1, OutcomeKind::Ok));
+    drop(journal);
+    let mut recovered = resume(&path);
+    let dispositions: Vec<_> = (0..4).map(|row| recovered.dispose(row, fingerprint(row)).unwrap()).collect();
+    let doubt = Disposition::Interrupted { page: 0 };
+    assert_eq!(dispositions, [doubt.clone(), Disposition::Kept, doubt, Disposition::Run]);
+    recovered.end_of_input().unwrap();
+}
+
+#[test]
+fn a_changed_input_is_refused_and_the_first_row_that_differs_is_named() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    write(&path, 0..3000);
+    for changed in [0, 1023, 1024, 1500, 2999] {
+        let mut recovered = resume(&path);
+        let fingerprint = |row| fingerprint(row) ^ u64::from(row >= changed);
+        let error = (0..3000).find_map(|row| recovered.dispose(row, fingerprint(row)).err()).unwrap();
+        assert!(error.to_string().contains(&format!("row {changed} is not what it was")), "{error}");
+    }
+    let mut recovered = resume(&path);
+    (0..2000).for_each(|row| drop(recovered.dispose(row, fingerprint(row)).unwrap()));
+    assert!(recovered.end_of_input().unwrap_err().to_string().contains("it has 2000 rows"));
+}
+
+#[test]
+fn rows_that_run_again_leave_the_file_first() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    let (journal, _) = Journal::open(&path, Open::default()).unwrap();
+    let kinds = OutcomeKind::ALL;
+    kinds.iter().enumerate().for_each(|(row, kind)| journal.append(&record(row as u64, *kind)));
+    let limited = Record { fields: b"\"error\":{\"kind\":\"rate_limited\"}", ..record(6, OutcomeKind::Failed) };
+    journal.append(&limited);
+    journal.close_blocking();
+    let left = |mode| {
+        let (_, mut recovered) = Journal::open(&path, Open { mode, ..Open::default() }).unwrap();
+        let kept = kept(&mut recovered, 7);
+        let lines = fs::read_to_string(&path).unwrap().lines().count();
+        assert_eq!(lines, kept.len());
+        kept
+    };
+    assert_eq!(left(Mode::Resume), [0, 1, 2, 3, 5]);
+    assert_eq!(left(Mode::RetryFailed { ambiguous: false }), [0, 3, 5]);
+    assert_eq!(left(Mode::RetryFailed { ambiguous: true }), [0, 5]);
+}
+
+#[test]
+fn pages_go_on_after_the_last_one_that_was_written() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    let (journal, _) = Journal::open(&path, Open::default()).unwrap();
+    let page = |row, page, next| Record { key: RowKey { row, page }, next, ..record(row, OutcomeKind::Ok) };
+    journal.append(&page(0, 1, Next::Page("/a?page=2")));
+    journal.append(&page(1, 1, Next::Page("/b?page=2")));
+    journal.append(&page(0, 2, Next::Page("/a?page=3")));
+    journal.append(&page(1, 2, Next::Last));
+    journal.close_blocking();
+    let mut recovered = resume(&path);
+    let first = recovered.dispose(0, fingerprint(0)).unwrap();
+    assert_eq!(first, Disposition::Continue { page: 2, next: "/a?page=3".into() });
+    assert_eq!(recovered.dispose(1, fingerprint(1)).unwrap(), Disposition::Kept);
+}
+
+#[test]
+fn two_runs_on_one_file_are_refused() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    let (journal, _) = Journal::open(&path, Open::default()).unwrap();
+    let error = Journal::open(&path, Open { mode: Mode::Resume, ..Open::default() }).unwrap_err();
+    assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
+    drop(journal);
+    resume(&path);
+}
+
+#[test]
+fn a_device_that_takes_nothing_is_reported_and_not_waited_for() {
+    let (journal, _) = Journal::open(Path::new("/dev/full"), Open::default()).unwrap();
+    journal.append(&record(0, OutcomeKind::Ok));
+    let closed = journal.close_blocking();
+    assert_eq!((closed.lines, closed.lost), (0, 1));
+    assert!(closed.failure.unwrap().to_string().contains("cannot write `/dev/full`"));
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_named() {
+    let folder = folder();
+    let error = Journal::open(&folder.path().join("no/r.jsonl"), Open::default()).unwrap_err();
+    assert_eq!(error.hint(), Some("create the folder first"));
+}
