@@ -1,1 +1,36 @@
-//! The HTTP client behind `unisono fetch`: pool, DNS, TLS, redirects, decoding.
+//! HTTP for many calls at once: one attempt done well, and what its end means.
+//!
+//! [`Client`] sends one request, once: connection, redirects, one refresh of a token, one replay of a connection that
+//! turned out to be closed, decoding, caps. [`HttpJob`] makes it a job of the batch engine: it tells which ends are
+//! worth another attempt, which pause a host, and which must not be repeated. Nothing here retries on its own.
+
+mod auth;
+mod client;
+mod connect;
+mod cookies;
+mod decode;
+mod error;
+mod fault;
+mod job;
+mod link;
+mod options;
+mod pool;
+mod proxy;
+mod redirect;
+mod request;
+mod response;
+mod status;
+mod throttle;
+mod url;
+
+pub use auth::TokenSource;
+pub use client::Client;
+pub use connect::{LookupError, Resolve};
+pub use error::Error;
+pub use job::{HttpJob, Judged, Reply};
+pub use options::{Family, HostAddress, HttpVersion, Identity, Options, SLOW_WINDOW, Tls};
+pub use proxy::{NoProxy, Proxies, Proxy};
+pub use request::{IDEMPOTENCY_KEY, Request};
+pub use response::{Response, Streaming};
+pub use status::{BadStatus, StatusSet};
+pub use url::{Origin, Url};

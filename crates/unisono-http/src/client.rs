@@ -1,0 +1,321 @@
+//! One request, sent once: over a pooled connection, through redirects, with one refresh of a token.
+//!
+//! "Once" has two exceptions that no server can tell from a first sending: a request that was never sent goes out on
+//! another connection, and so does an idempotent one whose kept-alive connection was closed under it.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, uri};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use unisono_batch::Context;
+use unisono_core::ErrorKind;
+
+use crate::{
+    Error, Options, Request, Response, Streaming, Url,
+    auth::{Generation, Tokens},
+    cookies::Cookies,
+    decode::{ACCEPT_ENCODING, Decoder},
+    pool::{Link, Pool},
+    redirect,
+    response::{IncomingBody, Slowest},
+    url::Origin,
+};
+
+/// Sends requests. Clones share their connections, which belong to the runtime they were made in.
+#[derive(Clone)]
+pub struct Client(Rc<Inner>);
+
+struct Inner {
+    options: Options,
+    /// What every request is sent with.
+    headers: HeaderMap,
+    pool: Rc<Pool>,
+    cookies: Option<Cookies>,
+    tokens: Option<Tokens>,
+}
+
+impl Client {
+    /// A client with these options.
+    ///
+    /// # Errors
+    /// When a certificate or key is of no use.
+    pub fn new(options: Options) -> Result<Self, Error> {
+        let mut headers = options.headers.clone();
+        if options.decompress {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(ACCEPT_ENCODING));
+        }
+        Ok(Self(Rc::new(Inner {
+            pool: Rc::new(Pool::new(&options)?),
+            cookies: options.cookies.then(Cookies::default),
+            tokens: options.tokens.clone().map(Tokens::new),
+            headers,
+            options,
+        })))
+    }
+
+    /// Its options.
+    pub fn options(&self) -> &Options {
+        &self.0.options
+    }
+
+    /// How many connections there can be, once the process has run out of file descriptors.
+    pub fn most_connections(&self) -> Option<usize> {
+        self.0.pool.most_connections()
+    }
+
+    /// Sends a request and waits for the whole answer, whatever its status.
+    ///
+    /// # Errors
+    /// When there is no whole answer. Whether the request may have taken effect is in the context.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), unisono_http::Error> {
+    /// let client = unisono_http::Client::new(unisono_http::Options::default())?;
+    /// let request = unisono_http::Request::get("https://example.com/")?;
+    /// let response = client.send(&request, &unisono_batch::Context::detached()).await?;
+    /// assert_eq!(response.status, 200);
+    /// # Ok(()) }
+    /// ```
+    pub async fn send(&self, request: &Request, attempt: &Context) -> Result<Response, Error> {
+        self.open(request, attempt).await?.collect().await
+    }
+
+    /// Sends a request and waits for the head of the answer.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn open(&self, request: &Request, attempt: &Context) -> Result<Streaming, Error> {
+        let mut answer = self.0.ask(request, attempt).await?;
+        if self.0.options.max_redirects == 0 {
+            return Ok(answer);
+        }
+        let mut asked;
+        let mut current = request;
+        let mut redirects = 0;
+        while let Some(next) = redirect::follow(current, answer.status, &answer.headers) {
+            let redirect::Next { request, took_effect } = next?;
+            if redirects == self.0.options.max_redirects {
+                let from = answer.url.origin();
+                return Err(Error::new(
+                    ErrorKind::Redirect,
+                    format!("{from} redirects for the {}th time", u32::from(redirects) + 1),
+                ));
+            }
+            redirects += 1;
+            if !took_effect {
+                attempt.clear_sent();
+            }
+            answer.discard().await;
+            asked = request;
+            current = &asked;
+            answer = self.0.ask(current, attempt).await?;
+            answer.redirects = redirects;
+        }
+        Ok(answer)
+    }
+}
+
+impl Inner {
+    /// One exchange, repeated with a new token when the old one is refused.
+    async fn ask(&self, request: &Request, attempt: &Context) -> Result<Streaming, Error> {
+        let mut headers = self.headers_of(request);
+        let tokens = self.tokens.as_ref().filter(|_| !headers.contains_key(header::AUTHORIZATION));
+        let Some(tokens) = tokens else { return self.exchange(request, headers, attempt).await };
+        let used = tokens.sign(&mut headers).await?;
+        let answer = self.exchange(request, headers, attempt).await?;
+        if !self.is_refused(tokens, used, answer.status) {
+            return Ok(answer);
+        }
+        answer.discard().await;
+        // Who refuses a request for its credentials has not processed it.
+        attempt.clear_sent();
+        let mut headers = self.headers_of(request);
+        let used = tokens.sign(&mut headers).await?;
+        let answer = self.exchange(request, headers, attempt).await?;
+        if answer.status != StatusCode::UNAUTHORIZED {
+            tokens.accepted(used);
+        }
+        Ok(answer)
+    }
+
+    fn is_refused(&self, tokens: &Tokens, used: Generation, status: StatusCode) -> bool {
+        if status == StatusCode::UNAUTHORIZED {
+            return tokens.refused(used);
+        }
+        tokens.accepted(used);
+        false
+    }
+
+    async fn exchange(&self, request: &Request, headers: HeaderMap, attempt: &Context) -> Result<Streaming, Error> {
+        let origin = request.url.origin();
+        let named = Named(&origin);
+        // An earlier hop may have taken effect already; what becomes of this one does not undo that.
+        let took_effect = attempt.is_sent();
+        let mut fresh = false;
+        loop {
+            let mut link = self.pool.link(&origin, fresh).await?;
+            let message = self.message(request, headers.clone(), &origin, &link)?;
+            attempt.mark_sent();
+            let answer = match &mut link {
+                Link::Http1(link) => link.send(message, attempt, &named).await,
+                Link::Http2(link) => link.send(message, attempt, &named).await,
+            };
+            let was_sent = attempt.is_sent();
+            if took_effect {
+                attempt.mark_sent();
+            }
+            match answer {
+                Ok(answer) => return self.answered(request, origin, link, answer),
+                Err(error)
+                    if !fresh
+                        && error.is_stale()
+                        && error.kind() == ErrorKind::Closed
+                        && (!was_sent || request.is_repeatable()) =>
+                {
+                    fresh = true;
+                }
+                Err(error) => {
+                    if matches!(link, Link::Http2(_)) && error.is_unprocessed() {
+                        self.pool.retire_shared(&origin);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    fn answered(
+        &self,
+        request: &Request,
+        origin: Origin,
+        link: Link,
+        answer: http::Response<Incoming>,
+    ) -> Result<Streaming, Error> {
+        let (head, incoming) = answer.into_parts();
+        if matches!(link, Link::Http1(_)) {
+            check_framing(&head.headers, &origin)?;
+        }
+        if let Some(cookies) = &self.cookies {
+            cookies.keep(&request.url, &head.headers);
+        }
+        let condemned = head.status == StatusCode::MISDIRECTED_REQUEST;
+        if condemned {
+            self.pool.retire_shared(&origin);
+        }
+        let options = &self.options;
+        Ok(Streaming {
+            status: head.status,
+            version: head.version,
+            url: request.url.clone(),
+            redirects: 0,
+            body: IncomingBody {
+                incoming,
+                decoder: Decoder::new(&head.headers, options.decompress, options.max_body),
+                link: Some(link),
+                condemned,
+                pool: self.pool.clone(),
+                origin,
+                wire_bytes: 0,
+                slowest: options.min_throughput.map(Slowest::new),
+            },
+            headers: head.headers,
+        })
+    }
+
+    /// The request's own headers over those of the client.
+    fn headers_of(&self, request: &Request) -> HeaderMap {
+        let mut headers = self.headers.clone();
+        let mut last = None;
+        for (name, value) in &request.headers {
+            // The first of a name replaces the client's; further ones stand beside it.
+            match last.replace(name) == Some(name) {
+                true => headers.append(name, value.clone()),
+                false => headers.insert(name, value.clone()).is_some(),
+            };
+        }
+        if let (Some((name, password)), false) = (request.url.user(), headers.contains_key(header::AUTHORIZATION)) {
+            headers.insert(header::AUTHORIZATION, basic(name, password.reveal()));
+        }
+        if let Some(cookies) = &self.cookies {
+            cookies.add(&request.url, &mut headers);
+        }
+        headers
+    }
+
+    fn message(
+        &self,
+        request: &Request,
+        mut headers: HeaderMap,
+        origin: &Origin,
+        link: &Link,
+    ) -> Result<http::Request<Full<Bytes>>, Error> {
+        let unsendable = |what: &str| Error::new(ErrorKind::Input, format!("{what} cannot be sent"));
+        let mut parts = uri::Parts::default();
+        let authority = request.url.authority();
+        let forwarding = self.pool.connector().forwarding(origin);
+        let is_http1 = matches!(link, Link::Http1(_));
+        if is_http1 && !headers.contains_key(header::HOST) {
+            headers.insert(header::HOST, HeaderValue::from_str(&authority).map_err(|_| unsendable("the host"))?);
+        }
+        if !is_http1 || forwarding.is_some() {
+            parts.scheme = Some(if request.url.is_https() { uri::Scheme::HTTPS } else { uri::Scheme::HTTP });
+            parts.authority = Some(authority.parse().map_err(|_| unsendable("the host"))?);
+        }
+        if let Some(Some(credentials)) = forwarding {
+            headers.insert(header::PROXY_AUTHORIZATION, credentials);
+        }
+        parts.path_and_query = Some(request.url.target().clone());
+        let mut message = http::Request::new(Full::new(request.body.clone()));
+        *message.method_mut() = request.method.clone();
+        *message.uri_mut() = Uri::from_parts(parts).map_err(|_| unsendable("the address"))?;
+        *message.headers_mut() = headers;
+        if !is_http1 {
+            *message.version_mut() = http::Version::HTTP_2;
+        }
+        Ok(message)
+    }
+}
+
+/// The origin's name, made only when an error needs it.
+pub(crate) struct Named<'a>(&'a Origin);
+
+impl std::fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// RFC 9112, section 6.3: a message whose length can be read in two ways is an attack or a fault, and whatever follows
+/// it on the connection is not to be trusted.
+fn check_framing(headers: &HeaderMap, origin: &Origin) -> Result<(), Error> {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let (first, second) = (lengths.next(), lengths.next());
+    let broken = second.is_some()
+        || first.is_some_and(|value| !value.as_bytes().iter().all(u8::is_ascii_digit))
+        || (first.is_some() && headers.contains_key(header::TRANSFER_ENCODING));
+    match broken {
+        true => Err(Error::new(
+            ErrorKind::Protocol,
+            format!("{origin} broke the protocol: the length of its body is said twice"),
+        )),
+        false => Ok(()),
+    }
+}
+
+/// The value of `Authorization` for a user name and password (RFC 7617).
+pub(crate) fn basic(name: &str, password: &str) -> HeaderValue {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    let text = format!("Basic {}", BASE64_STANDARD.encode(format!("{name}:{password}")));
+    let mut value = HeaderValue::try_from(text).expect("base64 is ASCII");
+    value.set_sensitive(true);
+    value
+}
+
+impl Url {
+    /// The value of `Authorization` that this address asks for, if it has user information.
+    pub fn authorization(&self) -> Option<HeaderValue> {
+        self.user().map(|(name, password)| basic(name, password.reveal()))
+    }
+}

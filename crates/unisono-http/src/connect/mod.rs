@@ -1,0 +1,142 @@
+//! From an origin to a byte stream: names, addresses, proxies, TLS.
+//!
+//! [`Connector::connect`] is the whole way; the files beside this one are its stretches. All of it has to be done
+//! within the connect timeout.
+
+mod dns;
+mod proxy;
+mod socks;
+mod stream;
+mod tcp;
+mod tls;
+
+use std::fmt;
+
+use unisono_core::ErrorKind;
+
+pub use dns::{LookupError, Resolve};
+pub(crate) use stream::{Socket, Stream};
+
+use crate::{Error, HttpVersion, Options, Proxies, proxy::ProxyKind, url::Origin};
+
+/// Makes connections.
+pub(crate) struct Connector {
+    names: dns::Names,
+    tls: tls::TlsSetup,
+    proxies: Proxies,
+    version: HttpVersion,
+    unix_socket: Option<std::path::PathBuf>,
+    connect_timeout: std::time::Duration,
+}
+
+/// A connection, before any request.
+pub(crate) struct Connected {
+    /// To the origin, or to a proxy that forwards.
+    pub(crate) stream: Stream,
+    /// The socket below it.
+    pub(crate) socket: Socket,
+    /// Whether both sides agreed on HTTP/2.
+    pub(crate) http2: bool,
+}
+
+impl Connector {
+    pub(crate) fn new(options: &Options) -> Result<Self, Error> {
+        Ok(Self {
+            names: dns::Names::new(options),
+            tls: tls::TlsSetup::new(&options.tls, options.version)?,
+            proxies: options.proxies.clone(),
+            version: options.version,
+            unix_socket: options.unix_socket.clone(),
+            connect_timeout: options.connect_timeout,
+        })
+    }
+
+    /// The value of `Proxy-Authorization` when requests to this origin go to a forwarding proxy, which wants the
+    /// whole address in the request line; `None` when they go to the origin itself.
+    pub(crate) fn forwarding(&self, origin: &Origin) -> Option<Option<http::HeaderValue>> {
+        let proxy =
+            self.proxy(origin).filter(|proxy| !origin.https && !matches!(proxy.kind, ProxyKind::Socks { .. }))?;
+        Some(proxy::authorization(proxy))
+    }
+
+    pub(crate) fn version(&self) -> HttpVersion {
+        self.version
+    }
+
+    /// Connects, within the connect timeout.
+    pub(crate) async fn connect(&self, origin: &Origin) -> Result<Connected, Error> {
+        match tokio::time::timeout(self.connect_timeout, self.connect_unbounded(origin)).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::new(
+                ErrorKind::Connect,
+                format!(
+                    "connect to {origin} failed: no answer within {}",
+                    unisono_core::format_duration(self.connect_timeout)
+                ),
+            )),
+        }
+    }
+
+    async fn connect_unbounded(&self, origin: &Origin) -> Result<Connected, Error> {
+        let (stream, socket) = self.reach(origin).await?;
+        if !origin.https {
+            return Ok(Connected { stream, socket, http2: self.version == HttpVersion::Http2 });
+        }
+        let (stream, http2) = self.tls.handshake(stream, &origin.host, &origin.to_string()).await?;
+        Ok(Connected { stream, socket, http2 })
+    }
+
+    /// A stream to the origin, directly or through a tunnel; or to the proxy that forwards to it.
+    async fn reach(&self, origin: &Origin) -> Result<(Stream, Socket), Error> {
+        if let Some(path) = &self.unix_socket {
+            let socket = tcp::connect_unix(path).await?;
+            return Ok((Stream::Plain(socket.clone()), socket));
+        }
+        let Some(proxy) = self.proxy(origin) else {
+            let socket = self.dial(&origin.host, origin.port, &origin.to_string()).await?;
+            return Ok((Stream::Plain(socket.clone()), socket));
+        };
+        let named = format!("proxy {proxy}");
+        let socket = self.dial(&proxy.host, proxy.port, &named).await.map_err(|error| match error.kind() {
+            ErrorKind::Connect => Error::new(ErrorKind::Proxy, error.to_string()).with_source(error),
+            _ => error,
+        })?;
+        let stream = Stream::Plain(socket.clone());
+        let stream = match proxy.kind {
+            ProxyKind::Http => proxy::tunnel_if(origin.https, stream, origin, proxy).await?,
+            ProxyKind::Https => {
+                let (stream, _) = self.tls.handshake(stream, &proxy.host, &named).await?;
+                proxy::tunnel_if(origin.https, stream, origin, proxy).await?
+            }
+            ProxyKind::Socks { remote_names } => {
+                let address = match remote_names {
+                    true => None,
+                    false => self.names.lookup(&origin.host, origin.port).await?.first().copied(),
+                };
+                socks::tunnel(stream, origin, address, proxy).await?
+            }
+        };
+        Ok((stream, socket))
+    }
+
+    async fn dial(&self, host: &str, port: u16, named: &str) -> Result<Socket, Error> {
+        let addresses = self.names.lookup(host, port).await?;
+        tcp::connect(&addresses, port, named).await
+    }
+
+    fn proxy(&self, origin: &Origin) -> Option<&crate::Proxy> {
+        if self.unix_socket.is_some() {
+            return None;
+        }
+        self.proxies.get(origin.https, &origin.host, origin.port)
+    }
+}
+
+impl fmt::Debug for dyn Resolve {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Resolve")
+    }
+}
+
+/// A future that stays on its thread.
+pub(crate) type Local<T> = std::pin::Pin<Box<dyn Future<Output = T>>>;

@@ -1,0 +1,173 @@
+//! TLS, by rustls.
+//!
+//! The configuration is made when the first https address is met: reading the platform's roots takes milliseconds
+//! that a run over plain http need not spend.
+
+use std::{cell::OnceCell, fmt, io, sync::Arc};
+
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature},
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
+use tokio_rustls::TlsConnector;
+use unisono_core::ErrorKind;
+
+use super::Stream;
+use crate::{Error, HttpVersion, Tls};
+
+pub(super) struct TlsSetup {
+    roots: Option<RootCertStore>,
+    identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    insecure: bool,
+    version: HttpVersion,
+    config: OnceCell<Result<Arc<ClientConfig>, String>>,
+}
+
+impl TlsSetup {
+    /// Reads certificates and key, so that a mistake in them is known before anything is sent.
+    pub(super) fn new(tls: &Tls, version: HttpVersion) -> Result<Self, Error> {
+        let identity = match &tls.identity {
+            None => None,
+            Some(identity) => {
+                let chain = certificates(&identity.chain)?;
+                let key = PrivateKeyDer::from_pem_slice(identity.key.reveal().as_bytes()).map_err(|error| {
+                    Error::new(ErrorKind::Input, "the client key is not a private key in PEM").with_source(error)
+                })?;
+                Some((chain, key))
+            }
+        };
+        let setup =
+            Self { roots: roots(&tls.roots)?, identity, insecure: tls.insecure, version, config: OnceCell::new() };
+        if setup.identity.is_some() {
+            // Whether the key belongs to the certificate.
+            setup.config()?;
+        }
+        Ok(setup)
+    }
+
+    /// Shakes hands; answers whether both sides want HTTP/2.
+    pub(super) async fn handshake(&self, stream: Stream, host: &str, named: &str) -> Result<(Stream, bool), Error> {
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| {
+            Error::new(ErrorKind::Tls, format!("`{host}` is not a name that a certificate can have")).with_source(error)
+        })?;
+        let stream =
+            TlsConnector::from(self.config()?).connect(name, stream).await.map_err(|error| failed(error, named))?;
+        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        if self.version == HttpVersion::Http2 && !http2 {
+            return Err(Error::new(ErrorKind::Protocol, format!("{named} does not speak HTTP/2")));
+        }
+        Ok((Stream::Tls(Box::new(stream)), http2))
+    }
+
+    fn config(&self) -> Result<Arc<ClientConfig>, Error> {
+        let config = self.config.get_or_init(|| self.make().map(Arc::new).map_err(|error| error.to_string()));
+        config.clone().map_err(|why| Error::new(ErrorKind::Tls, "TLS cannot be set up").with_source(why))
+    }
+
+    fn make(&self) -> Result<ClientConfig, rustls::Error> {
+        let provider = Arc::new(ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+        let builder = match &self.roots {
+            _ if self.insecure => {
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody::new(&provider)))
+            }
+            Some(roots) => builder.with_root_certificates(roots.clone()),
+            None => match rustls_platform_verifier::Verifier::new(provider) {
+                Ok(verifier) => builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)),
+                // A container without certificates of its own: those of the web.
+                Err(_) => {
+                    builder.with_root_certificates(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.into() })
+                }
+            },
+        };
+        let mut config = match &self.identity {
+            Some((chain, key)) => builder.with_client_auth_cert(chain.clone(), key.clone_key())?,
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = match self.version {
+            HttpVersion::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            HttpVersion::Http1 => vec![b"http/1.1".to_vec()],
+            HttpVersion::Http2 => vec![b"h2".to_vec()],
+        };
+        Ok(config)
+    }
+}
+
+fn failed(error: io::Error, named: &str) -> Error {
+    // What rustls objects to stays objectionable; a connection that breaks may hold the next time.
+    let is_tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+    let kind = if is_tls { ErrorKind::Tls } else { ErrorKind::Connect };
+    Error::new(kind, format!("TLS handshake with {named} failed")).with_source(error)
+}
+
+fn roots(pems: &[Vec<u8>]) -> Result<Option<RootCertStore>, Error> {
+    if pems.is_empty() {
+        return Ok(None);
+    }
+    let mut store = RootCertStore::empty();
+    for certificate in pems.iter().map(|pem| certificates(pem)).collect::<Result<Vec<_>, _>>()?.into_iter().flatten() {
+        store
+            .add(certificate)
+            .map_err(|error| Error::new(ErrorKind::Input, "a root certificate cannot be used").with_source(error))?;
+    }
+    Ok(Some(store))
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let bad = || Error::new(ErrorKind::Input, "not a certificate in PEM");
+    let found: Vec<_> =
+        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|error| bad().with_source(error))?;
+    if found.is_empty() { Err(bad().with_source("it holds none")) } else { Ok(found) }
+}
+
+/// Trusts anybody, but still checks that they hold the key of the certificate that they show.
+struct Anybody(WebPkiSupportedAlgorithms);
+
+impl Anybody {
+    fn new(provider: &CryptoProvider) -> Self {
+        Self(provider.signature_verification_algorithms)
+    }
+}
+
+impl fmt::Debug for Anybody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Anybody")
+    }
+}
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}

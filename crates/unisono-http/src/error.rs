@@ -1,0 +1,116 @@
+//! One error for everything that can go wrong with a call: what, to which thing, why, and whether it was sent.
+//!
+//! Nothing secret gets in here: addresses are written without user information, headers not at all.
+
+use std::{error::Error as StdError, fmt};
+
+use unisono_core::ErrorKind;
+
+/// Why a call failed.
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+    retryable: bool,
+    unprocessed: bool,
+    stale: bool,
+}
+
+impl Error {
+    /// An error of this kind; whether a retry helps follows from the kind unless it is said otherwise.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        let retryable = matches!(
+            kind,
+            ErrorKind::Connect
+                | ErrorKind::Closed
+                | ErrorKind::IncompleteBody
+                | ErrorKind::Timeout
+                | ErrorKind::Proxy
+                | ErrorKind::RateLimited
+        );
+        Self(Box::new(Inner {
+            kind,
+            message: message.into(),
+            source: None,
+            retryable,
+            unprocessed: false,
+            stale: false,
+        }))
+    }
+
+    /// The same, with what caused it.
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// The same, worth another attempt or not.
+    pub fn retryable(mut self, retryable: bool) -> Self {
+        self.0.retryable = retryable;
+        self
+    }
+
+    /// The same, of a request that the peer says it has not processed.
+    pub(crate) fn unprocessed(mut self, unprocessed: bool) -> Self {
+        self.0.unprocessed = unprocessed;
+        self
+    }
+
+    /// The same, on a connection that had been used before: it may just have been closed for idling.
+    pub(crate) fn stale(mut self, stale: bool) -> Self {
+        self.0.stale = stale;
+        self
+    }
+
+    /// The reason in one word.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// Whether the same call may well succeed later.
+    pub fn is_retryable(&self) -> bool {
+        self.0.retryable
+    }
+
+    /// Whether the peer has certainly not processed the request.
+    pub(crate) fn is_unprocessed(&self) -> bool {
+        self.0.unprocessed
+    }
+
+    /// Whether a fresh connection may do better at once.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.0.stale
+    }
+
+    /// The message and those of its causes, on one line.
+    pub fn chain(&self) -> String {
+        let mut text = self.0.message.clone();
+        let mut source = self.source();
+        while let Some(error) = source {
+            let cause = error.to_string();
+            // Libraries like to repeat their cause in their own message.
+            if !text.ends_with(&cause) {
+                text.push_str(": ");
+                text.push_str(&cause);
+            }
+            source = error.source();
+        }
+        text
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}

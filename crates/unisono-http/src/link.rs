@@ -1,0 +1,210 @@
+//! One connection, over either version of HTTP.
+//!
+//! HTTP/1.1: the connection is polled by the request that uses it, not by a task of its own, which saves two wake-ups
+//! per request. HTTP/2: a task drives it, and all requests to the origin share it.
+
+use std::{
+    fmt::Display,
+    future::poll_fn,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::{
+    body::{Body, Frame, Incoming},
+    client::conn::{TrySendError, http1, http2},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use unisono_batch::Context as Attempt;
+use unisono_core::clock;
+
+use crate::{
+    Error,
+    connect::{Connected, Socket, Stream},
+    fault::{Phase, exchange_failed},
+    pool::Place,
+};
+
+type Driver = http1::Connection<TokioIo<Stream>, Full<Bytes>>;
+
+/// A connection that carries one request at a time.
+pub(crate) struct Http1 {
+    sender: http1::SendRequest<Full<Bytes>>,
+    /// `None` once it has ended.
+    driver: Option<Pin<Box<Driver>>>,
+    socket: Socket,
+    is_tls: bool,
+    pub(crate) was_used: bool,
+    pub(crate) idle_since: Instant,
+    _place: Place,
+}
+
+impl Http1 {
+    pub(crate) async fn open(
+        connected: Connected,
+        place: Place,
+        max_header: usize,
+        named: &dyn Display,
+    ) -> Result<Self, Error> {
+        let Connected { stream, socket, .. } = connected;
+        let is_tls = matches!(stream, Stream::Tls(_));
+        let (sender, driver) = http1::Builder::new()
+            .max_headers(MOST_HEADERS)
+            .max_buf_size(max_header.max(SMALLEST_BUFFER))
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| exchange_failed(error, Phase::Head, named))?;
+        Ok(Self {
+            sender,
+            driver: Some(Box::pin(driver)),
+            socket,
+            is_tls,
+            was_used: false,
+            idle_since: clock::now(),
+            _place: place,
+        })
+    }
+
+    /// Whether it can take a request now.
+    pub(crate) fn is_usable(&mut self) -> bool {
+        if self.driver.is_none() || !self.sender.is_ready() {
+            return false;
+        }
+        // Over TLS what waits may be a session ticket; only the driver can tell.
+        self.socket.is_quiet()
+            || (self.is_tls
+                && self.poll_driver(&mut Context::from_waker(std::task::Waker::noop())).is_pending()
+                && self.sender.is_ready())
+    }
+
+    /// Sends a request and waits for the answer's head.
+    pub(crate) async fn send(
+        &mut self,
+        request: Request<Full<Bytes>>,
+        attempt: &Attempt,
+        named: &dyn Display,
+    ) -> Result<Response<Incoming>, Error> {
+        let was_used = std::mem::replace(&mut self.was_used, true);
+        let mut answer = pin!(self.sender.try_send_request(request));
+        let driver = &mut self.driver;
+        let result = poll_fn(|context| {
+            // The request is taken up by the first poll of the driver, and the answer is there after its last.
+            let _ = poll_and_drop(driver, context);
+            answer.as_mut().poll(context)
+        })
+        .await;
+        result.map_err(|error| send_failed(error, was_used, attempt, named))
+    }
+
+    /// The next frame of an answer's body.
+    pub(crate) fn poll_frame(
+        &mut self,
+        body: &mut Incoming,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(context) {
+            return Poll::Ready(frame);
+        }
+        let _ = self.poll_driver(context);
+        Pin::new(body).poll_frame(context)
+    }
+
+    /// After an answer's end: whether the connection can be kept.
+    pub(crate) fn settle(&mut self) -> bool {
+        // One more poll lets the driver see what follows the answer: an end, or bytes that nobody asked for.
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        self.poll_driver(&mut context).is_pending() && self.sender.is_ready()
+    }
+
+    fn poll_driver(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        poll_and_drop(&mut self.driver, context)
+    }
+}
+
+/// Polls a driver and drops it when it has ended, so that whoever waits for its answer learns of it.
+fn poll_and_drop(driver: &mut Option<Pin<Box<Driver>>>, context: &mut Context<'_>) -> Poll<()> {
+    let Some(running) = driver else { return Poll::Ready(()) };
+    match running.as_mut().poll(context) {
+        Poll::Pending => Poll::Pending,
+        Poll::Ready(_) => {
+            // Its error went to the request that it was for; without one, it is of no interest.
+            *driver = None;
+            Poll::Ready(())
+        }
+    }
+}
+
+/// A connection that carries many requests at once.
+#[derive(Clone)]
+pub(crate) struct Http2 {
+    sender: http2::SendRequest<Full<Bytes>>,
+    _place: Rc<Place>,
+}
+
+impl Http2 {
+    pub(crate) async fn open(
+        connected: Connected,
+        place: Place,
+        max_header: usize,
+        named: &dyn Display,
+    ) -> Result<Self, Error> {
+        let (sender, driver) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .adaptive_window(false)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(u32::try_from(max_header).unwrap_or(u32::MAX))
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .handshake(TokioIo::new(connected.stream))
+            .await
+            .map_err(|error| exchange_failed(error, Phase::Head, named))?;
+        // It ends when its last sender is gone, and its error goes to the requests that it was for.
+        drop(tokio::spawn(driver));
+        Ok(Self { sender, _place: Rc::new(place) })
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Sends a request and waits for the answer's head.
+    pub(crate) async fn send(
+        &mut self,
+        request: Request<Full<Bytes>>,
+        attempt: &Attempt,
+        named: &dyn Display,
+    ) -> Result<Response<Incoming>, Error> {
+        self.sender.try_send_request(request).await.map_err(|error| send_failed(error, false, attempt, named))
+    }
+}
+
+fn send_failed(
+    mut error: TrySendError<Request<Full<Bytes>>>,
+    was_used: bool,
+    attempt: &Attempt,
+    named: &dyn Display,
+) -> Error {
+    let never_sent = error.take_message().is_some();
+    let error = exchange_failed(error.into_error(), Phase::Head, named);
+    if never_sent || error.is_unprocessed() {
+        attempt.clear_sent();
+    }
+    // Not sent, or perhaps just closed for idling: another connection may do better at once.
+    error.stale(never_sent || was_used)
+}
+
+/// Enough for any API; beyond it is `header_too_large`.
+const MOST_HEADERS: usize = 1024;
+/// The least that hyper takes.
+const SMALLEST_BUFFER: usize = 8192;
+/// Large enough that a body of some size does not wait for a round trip.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+const PING_EVERY: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,0 +1,137 @@
+//! Everything that can be set about a client, as types: whoever reads words or environment variables does so before.
+
+use std::{net::IpAddr, path::PathBuf, rc::Rc, time::Duration};
+
+use http::{HeaderMap, HeaderValue};
+use unisono_core::Secret;
+
+use crate::{Proxies, StatusSet, TokenSource, connect::Resolve};
+
+/// How a [`Client`](crate::Client) connects, what it accepts and what it sends along.
+#[derive(Clone)]
+pub struct Options {
+    /// Name lookup, TCP, proxy and TLS together. Default: 5 s.
+    pub connect_timeout: Duration,
+    /// Which versions of HTTP to speak.
+    pub version: HttpVersion,
+    /// Whom to trust, and who we are.
+    pub tls: Tls,
+    /// Through whom to connect.
+    pub proxies: Proxies,
+    /// Hosts whose address is given instead of looked up.
+    pub hosts: Vec<HostAddress>,
+    /// How names are looked up; `None`: by the system's resolver.
+    pub resolver: Option<Rc<dyn Resolve>>,
+    /// Which addresses to use.
+    pub family: Family,
+    /// Connect to this socket, whatever the address says.
+    pub unix_socket: Option<PathBuf>,
+    /// Redirects to follow; 0 takes a redirect for the answer. Default: 20.
+    pub max_redirects: u8,
+    /// The largest body, in decoded bytes. Default: 64 MiB.
+    pub max_body: u64,
+    /// The largest header section, in bytes. Default: 256 KiB.
+    pub max_header: usize,
+    /// The statuses that are a success. Default: 2xx, and 304, which answers a condition that the caller set.
+    pub expect: StatusSet,
+    /// Whether cookies are kept and sent back.
+    pub cookies: bool,
+    /// Where bearer tokens come from, for requests that bring no `Authorization` of their own.
+    pub tokens: Option<Rc<dyn TokenSource>>,
+    /// Sent with every request, unless it brings its own.
+    pub headers: HeaderMap,
+    /// Whether to ask for compressed bodies, and to decode them.
+    pub decompress: bool,
+    /// A body that comes in slower than this many bytes per second, over [`SLOW_WINDOW`], is given up.
+    pub min_throughput: Option<u64>,
+    /// A connection that was not used for so long is closed. Default: 60 s.
+    pub idle_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert(http::header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+        headers.insert(http::header::ACCEPT, HeaderValue::from_static("*/*"));
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            version: HttpVersion::Auto,
+            tls: Tls::default(),
+            proxies: Proxies::default(),
+            hosts: Vec::new(),
+            resolver: None,
+            family: Family::Any,
+            unix_socket: None,
+            max_redirects: 20,
+            max_body: 64 << 20,
+            max_header: 256 << 10,
+            expect: StatusSet::default(),
+            cookies: false,
+            tokens: None,
+            headers,
+            decompress: true,
+            min_throughput: None,
+            idle_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Which versions of HTTP to speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HttpVersion {
+    /// What the server prefers (ALPN), and HTTP/1.1 without TLS.
+    #[default]
+    Auto,
+    /// HTTP/1.1 only.
+    Http1,
+    /// HTTP/2 only; without TLS by prior knowledge.
+    Http2,
+}
+
+/// Which addresses to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Family {
+    /// IPv6 and IPv4, whichever answers first.
+    #[default]
+    Any,
+    /// IPv4 only.
+    V4,
+    /// IPv6 only.
+    V6,
+}
+
+/// The address of a host, given instead of looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostAddress {
+    /// The name, lower case.
+    pub host: String,
+    /// Only for this port; `None` for every port.
+    pub port: Option<u16>,
+    /// Where it is.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Whom to trust, and who we are.
+#[derive(Debug, Clone, Default)]
+pub struct Tls {
+    /// Trust these certificates (PEM) and no others; empty: those that the platform trusts.
+    pub roots: Vec<Vec<u8>>,
+    /// Our certificate chain and its key (PEM).
+    pub identity: Option<Identity>,
+    /// Trust anybody. For tests only: it gives up what TLS is for.
+    pub insecure: bool,
+}
+
+/// A client certificate.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The chain, in PEM.
+    pub chain: Vec<u8>,
+    /// The private key, in PEM.
+    pub key: Secret,
+}
+
+/// Over which time [`Options::min_throughput`] is taken.
+pub const SLOW_WINDOW: Duration = Duration::from_secs(10);
+
+const USER_AGENT: &str = concat!("unisono/", env!("CARGO_PKG_VERSION"));

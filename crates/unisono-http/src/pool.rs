@@ -1,0 +1,270 @@
+//! Connections kept for the next request: idle ones per origin over HTTP/1.1, one shared over HTTP/2.
+//!
+//! The newest idle connection is taken first, so that the rest may grow old and go. Before it is used again the
+//! kernel is asked whether the peer has closed it or said something unasked; such a connection is dropped, and what it
+//! said is nobody's answer. When the process has no file descriptors left, the pool settles for the connections it
+//! has, and requests wait for one another; it keeps a note of it for the report.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    io,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{Mutex, Notify};
+use unisono_core::clock;
+
+use crate::{
+    Error, HttpVersion, Options,
+    connect::{Connected, Connector},
+    link::{Http1, Http2},
+    url::Origin,
+};
+
+pub(crate) struct Pool {
+    connector: Connector,
+    origins: RefCell<HashMap<Origin, Rc<Host>>>,
+    gate: Rc<Gate>,
+    idle_timeout: Duration,
+    max_header: usize,
+    swept: Cell<Instant>,
+}
+
+/// What is known of one origin.
+struct Host {
+    /// The newest last.
+    idle: RefCell<Vec<Http1>>,
+    shared: RefCell<Option<Http2>>,
+    /// Whether the last connection spoke HTTP/1.1: then nobody needs to wait for anybody's connection.
+    is_http1: Cell<bool>,
+    /// Held while the first connection is made, or the one that all share: the others wait for it.
+    connecting: Mutex<()>,
+}
+
+/// A connection that is ready for a request.
+pub(crate) enum Link {
+    Http1(Http1),
+    Http2(Http2),
+}
+
+impl Pool {
+    pub(crate) fn new(options: &Options) -> Result<Self, Error> {
+        Ok(Self {
+            connector: Connector::new(options)?,
+            origins: RefCell::default(),
+            gate: Rc::default(),
+            idle_timeout: options.idle_timeout,
+            max_header: options.max_header,
+            swept: Cell::new(clock::now()),
+        })
+    }
+
+    pub(crate) fn connector(&self) -> &Connector {
+        &self.connector
+    }
+
+    /// How many connections the process can afford, once it has run out of file descriptors.
+    pub(crate) fn most_connections(&self) -> Option<usize> {
+        self.gate.most.get()
+    }
+
+    /// A connection to this origin: one that is idle or shared, unless a fresh one is asked for.
+    pub(crate) async fn link(&self, origin: &Origin, fresh: bool) -> Result<Link, Error> {
+        let host = self.host(origin);
+        if !fresh && let Some(link) = host.checkout(self.idle_timeout) {
+            return Ok(link);
+        }
+        if host.is_http1.get() {
+            return self.connect(origin, &host).await;
+        }
+        let _first = host.connecting.lock().await;
+        if !fresh && let Some(link) = host.checkout(self.idle_timeout) {
+            return Ok(link);
+        }
+        self.connect(origin, &host).await
+    }
+
+    /// Takes back a connection that is ready for the next request.
+    pub(crate) fn give_back(&self, origin: &Origin, mut link: Http1) {
+        link.idle_since = clock::now();
+        if self.gate.is_wanted() {
+            // Somebody waits for a connection, perhaps to another origin, and this one can be had.
+            self.gate.returned.notify_one();
+        }
+        self.host(origin).idle.borrow_mut().push(link);
+        self.sweep();
+    }
+
+    /// Makes sure that no further request goes over the connection that all share.
+    pub(crate) fn retire_shared(&self, origin: &Origin) {
+        self.host(origin).shared.borrow_mut().take();
+    }
+
+    async fn connect(&self, origin: &Origin, host: &Host) -> Result<Link, Error> {
+        let place = loop {
+            if let Some(place) = self.gate.enter() {
+                break place;
+            }
+            if !self.drop_an_idle_one() {
+                self.gate.wait().await;
+            }
+            if let Some(link) = host.checkout(self.idle_timeout) {
+                return Ok(link);
+            }
+        };
+        match self.connector.connect(origin).await {
+            Ok(connected) => self.set_up(connected, host, place, origin).await,
+            Err(error) if is_out_of_files(&error) && self.gate.open.get() > 1 => {
+                drop(place);
+                self.gate.settle();
+                Box::pin(self.connect(origin, host)).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn set_up(&self, connected: Connected, host: &Host, place: Place, named: &Origin) -> Result<Link, Error> {
+        host.is_http1.set(!connected.http2);
+        if connected.http2 {
+            let link = Http2::open(connected, place, self.max_header, named).await?;
+            *host.shared.borrow_mut() = Some(link.clone());
+            return Ok(Link::Http2(link));
+        }
+        Ok(Link::Http1(Http1::open(connected, place, self.max_header, named).await?))
+    }
+
+    fn host(&self, origin: &Origin) -> Rc<Host> {
+        let mut origins = self.origins.borrow_mut();
+        match origins.get(origin) {
+            Some(host) => host.clone(),
+            None => {
+                let is_http1 = !origin.https && self.connector.version() != HttpVersion::Http2;
+                let host = Rc::new(Host::new(is_http1));
+                origins.insert(origin.clone(), host.clone());
+                host
+            }
+        }
+    }
+
+    /// Closes what has idled too long, now and then, and forgets origins that have nothing.
+    fn sweep(&self) {
+        let now = clock::now();
+        if now.saturating_duration_since(self.swept.get()) < SWEEP_EVERY {
+            return;
+        }
+        self.swept.set(now);
+        self.origins.borrow_mut().retain(|_, host| {
+            host.idle.borrow_mut().retain(|link| now.saturating_duration_since(link.idle_since) < self.idle_timeout);
+            host.shared.borrow_mut().take_if(|link| link.is_closed());
+            Rc::strong_count(host) > 1 || !host.idle.borrow().is_empty() || host.shared.borrow().is_some()
+        });
+    }
+
+    fn drop_an_idle_one(&self) -> bool {
+        let origins = self.origins.borrow();
+        origins.values().any(|host| {
+            let mut idle = host.idle.borrow_mut();
+            let had_one = !idle.is_empty();
+            if had_one {
+                idle.remove(0);
+            }
+            had_one
+        })
+    }
+}
+
+impl Host {
+    fn new(is_http1: bool) -> Self {
+        Self {
+            idle: RefCell::default(),
+            shared: RefCell::default(),
+            is_http1: Cell::new(is_http1),
+            connecting: Mutex::new(()),
+        }
+    }
+
+    fn checkout(&self, idle_timeout: Duration) -> Option<Link> {
+        if let Some(link) = self.shared.borrow().as_ref().filter(|link| !link.is_closed()) {
+            return Some(Link::Http2(link.clone()));
+        }
+        let now = clock::now();
+        let mut idle = self.idle.borrow_mut();
+        while let Some(mut link) = idle.pop() {
+            if now.saturating_duration_since(link.idle_since) < idle_timeout && link.is_usable() {
+                return Some(Link::Http1(link));
+            }
+        }
+        None
+    }
+}
+
+/// Counts connections against what the process can afford.
+#[derive(Default)]
+pub(crate) struct Gate {
+    open: Cell<usize>,
+    /// `None` until the process ran out of file descriptors.
+    most: Cell<Option<usize>>,
+    waiting: Cell<usize>,
+    returned: Notify,
+}
+
+impl Gate {
+    fn enter(self: &Rc<Self>) -> Option<Place> {
+        if self.most.get().is_some_and(|most| self.open.get() >= most) {
+            return None;
+        }
+        self.open.set(self.open.get() + 1);
+        Some(Place(self.clone()))
+    }
+
+    /// There is room for no more than there is now, less a few for files.
+    fn settle(&self) {
+        let most = self.open.get().saturating_sub(SPARE_FILES).max(1);
+        self.most.set(Some(self.most.get().map_or(most, |known| known.min(most))));
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.waiting.get() > 0
+    }
+
+    async fn wait(&self) {
+        struct Waiting<'a>(&'a Cell<usize>);
+        impl Drop for Waiting<'_> {
+            fn drop(&mut self) {
+                self.0.set(self.0.get() - 1);
+            }
+        }
+        self.waiting.set(self.waiting.get() + 1);
+        let _waiting = Waiting(&self.waiting);
+        self.returned.notified().await;
+    }
+}
+
+/// One open connection's place in the count.
+pub(crate) struct Place(Rc<Gate>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+        self.0.returned.notify_one();
+    }
+}
+
+fn is_out_of_files(error: &Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(error) = cause.downcast_ref::<io::Error>() {
+            let code = error.raw_os_error();
+            let full = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
+            return full.iter().any(|errno| code == Some(errno.raw_os_error()));
+        }
+        source = cause.source();
+    }
+    false
+}
+
+/// For the results, their lock and whatever a body is saved to.
+const SPARE_FILES: usize = 8;
+const SWEEP_EVERY: Duration = Duration::from_secs(5);

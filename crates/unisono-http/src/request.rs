@@ -1,0 +1,112 @@
+//! What is asked for.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Method, header};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::Url;
+
+/// One request, before any attempt to send it.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// How.
+    pub method: Method,
+    /// Where to.
+    pub url: Url,
+    /// Headers of the user, without those that the client adds itself.
+    pub headers: HeaderMap,
+    /// The body; empty for none.
+    pub body: Bytes,
+}
+
+impl Request {
+    /// A request without headers or body.
+    pub fn new(method: Method, url: Url) -> Self {
+        Self { method, url, headers: HeaderMap::new(), body: Bytes::new() }
+    }
+
+    /// A GET.
+    ///
+    /// # Errors
+    /// When the address is not one.
+    pub fn get(url: &str) -> Result<Self, crate::Error> {
+        Ok(Self::new(Method::GET, Url::parse(url)?))
+    }
+
+    /// Whether sending it twice is as good as once: its method is idempotent (RFC 9110, section 9.2.2), or it carries
+    /// an `Idempotency-Key`.
+    pub fn is_repeatable(&self) -> bool {
+        self.method.is_idempotent() || self.headers.contains_key(IDEMPOTENCY_KEY)
+    }
+
+    /// A fingerprint of what is asked for: method, address, body and headers, without credentials, dates and keys,
+    /// which may differ from run to run. Its version is part of it.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hash = Xxh3::with_seed(FINGERPRINT_VERSION);
+        let mut add = |part: &[u8]| {
+            hash.update(&(part.len() as u64).to_le_bytes());
+            hash.update(part);
+        };
+        add(self.method.as_str().as_bytes());
+        add(&[u8::from(self.url.is_https())]);
+        add(self.url.host().as_bytes());
+        add(&self.url.port().to_le_bytes());
+        add(self.url.target().as_str().as_bytes());
+        let mut headers: Vec<_> = self.headers.iter().filter(|(name, _)| !is_ephemeral(name)).collect();
+        headers.sort_by_key(|(name, _)| name.as_str());
+        for (name, value) in headers {
+            add(name.as_str().as_bytes());
+            add(value.as_bytes());
+        }
+        add(&self.body);
+        hash.digest()
+    }
+}
+
+/// See draft-ietf-httpapi-idempotency-key-header.
+pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+fn is_ephemeral(name: &HeaderName) -> bool {
+    [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION, header::DATE, IDEMPOTENCY_KEY].contains(name)
+}
+
+/// Changes when the same request would get another fingerprint.
+const FINGERPRINT_VERSION: u64 = 1;
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn credentials_and_dates_do_not_change_what_is_asked_for() {
+        let plain = Request::get("http://host/a").unwrap();
+        let mut signed = Request::get("http://me:secret@host/a").unwrap();
+        signed.headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Bearer x"));
+        signed.headers.insert(header::DATE, HeaderValue::from_static("today"));
+        assert_eq!(plain.fingerprint(), signed.fingerprint());
+        signed.headers.insert(header::ACCEPT, HeaderValue::from_static("text/csv"));
+        assert_ne!(plain.fingerprint(), signed.fingerprint());
+    }
+
+    #[test]
+    fn what_lies_next_to_each_other_is_told_apart() {
+        let with = |target: &str, body: &'static str| {
+            let mut request = Request::get(&format!("http://host/{target}")).unwrap();
+            request.body = Bytes::from_static(body.as_bytes());
+            request.fingerprint()
+        };
+        assert_ne!(with("ab", "c"), with("a", "bc"));
+    }
+
+    #[test]
+    fn a_post_is_repeatable_only_with_a_key() {
+        let mut request = Request::get("http://host/").unwrap();
+        assert!(request.is_repeatable());
+        request.method = Method::POST;
+        assert!(!request.is_repeatable());
+        request.headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_static("1"));
+        assert!(request.is_repeatable());
+    }
+}

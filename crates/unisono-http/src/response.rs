@@ -1,0 +1,215 @@
+//! What came back.
+
+use std::{future::poll_fn, rc::Rc};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, Version};
+use hyper::body::{Body, Frame, Incoming};
+use tokio::time::Instant;
+use unisono_core::{ErrorKind, format_size};
+
+use crate::{
+    Error, SLOW_WINDOW, Url,
+    decode::Decoder,
+    fault::{Phase, exchange_failed},
+    pool::{Link, Pool},
+    url::Origin,
+};
+
+/// A whole response, decoded.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// Its status.
+    pub status: StatusCode,
+    /// The protocol over which it came.
+    pub version: Version,
+    /// Its headers, as they came.
+    pub headers: HeaderMap,
+    /// Where it came from, after redirects.
+    pub url: Url,
+    /// The body without its content coding.
+    pub body: Bytes,
+    /// Bytes of the body as they came over the wire.
+    pub wire_bytes: u64,
+    /// How many redirects were followed.
+    pub redirects: u8,
+}
+
+/// A response whose body is still to come.
+///
+/// Dropping it before the end closes an HTTP/1.1 connection, and resets a stream of HTTP/2.
+pub struct Streaming {
+    /// Its status.
+    pub status: StatusCode,
+    /// The protocol over which it came.
+    pub version: Version,
+    /// Its headers, as they came.
+    pub headers: HeaderMap,
+    /// Where it comes from, after redirects.
+    pub url: Url,
+    /// How many redirects were followed.
+    pub redirects: u8,
+    pub(crate) body: IncomingBody,
+}
+
+impl Streaming {
+    /// The next piece of the body, decoded; `None` at its end.
+    ///
+    /// # Errors
+    /// When the body does not come whole, cannot be decoded or is too large.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        self.body.chunk().await
+    }
+
+    /// Bytes of the body as they have come over the wire so far.
+    pub fn wire_bytes(&self) -> u64 {
+        self.body.wire_bytes
+    }
+
+    /// Waits for the whole body.
+    ///
+    /// # Errors
+    /// As [`Streaming::chunk`].
+    pub async fn collect(mut self) -> Result<Response, Error> {
+        let body = self.body.rest().await?;
+        Ok(self.with_body(body))
+    }
+
+    /// Takes what has come, and leaves the rest.
+    pub(crate) fn with_body(self, body: Bytes) -> Response {
+        let Self { status, version, headers, url, redirects, body: incoming } = self;
+        Response { status, version, headers, url, body, wire_bytes: incoming.wire_bytes, redirects }
+    }
+
+    /// Reads a short rest of the body, so that the connection can be used again.
+    pub(crate) async fn discard(mut self) {
+        while self.body.wire_bytes < WORTH_READING && matches!(self.body.chunk().await, Ok(Some(_))) {}
+    }
+}
+
+/// A body on its way.
+pub(crate) struct IncomingBody {
+    pub(crate) incoming: Incoming,
+    pub(crate) decoder: Decoder,
+    /// `None` once the body has ended.
+    pub(crate) link: Option<Link>,
+    /// The connection must not be used again.
+    pub(crate) condemned: bool,
+    pub(crate) pool: Rc<Pool>,
+    pub(crate) origin: Origin,
+    pub(crate) wire_bytes: u64,
+    pub(crate) slowest: Option<Slowest>,
+}
+
+impl IncomingBody {
+    async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        while self.link.is_some() {
+            let Some(bytes) = self.data().await? else {
+                return Ok(Some(self.end()?).filter(|rest| !rest.is_empty()));
+            };
+            if self.decoder.is_identity() {
+                self.decoder.count(bytes.len())?;
+                return Ok(Some(bytes));
+            }
+            let mut decoded = Vec::new();
+            self.decoder.push(&bytes, &mut decoded)?;
+            if !decoded.is_empty() {
+                return Ok(Some(decoded.into()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The body as one piece: the first chunk itself when it is the only one.
+    async fn rest(&mut self) -> Result<Bytes, Error> {
+        let Some(first) = self.chunk().await? else { return Ok(Bytes::new()) };
+        let Some(second) = self.chunk().await? else { return Ok(first) };
+        let expected = usize::try_from(self.incoming.size_hint().lower()).unwrap_or(0).min(MOST_AHEAD);
+        let mut whole = Vec::with_capacity(first.len() + second.len() + expected);
+        whole.extend_from_slice(&first);
+        whole.extend_from_slice(&second);
+        while let Some(chunk) = self.chunk().await? {
+            whole.extend_from_slice(&chunk);
+        }
+        Ok(whole.into())
+    }
+
+    async fn data(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            let frame = match self.slowest {
+                None => self.frame().await?,
+                Some(slowest) => match tokio::time::timeout_at(slowest.until, self.frame()).await {
+                    Ok(frame) => frame?,
+                    Err(_) => {
+                        self.slowest = Some(slowest.next_window(self.wire_bytes, &self.origin)?);
+                        continue;
+                    }
+                },
+            };
+            match frame.map(Frame::into_data) {
+                None => return Ok(None),
+                Some(Ok(bytes)) if bytes.is_empty() => {}
+                Some(Ok(bytes)) => {
+                    self.wire_bytes += bytes.len() as u64;
+                    return Ok(Some(bytes));
+                }
+                // Trailers say nothing that anybody asked for.
+                Some(Err(_)) => {}
+            }
+        }
+    }
+
+    async fn frame(&mut self) -> Result<Option<Frame<Bytes>>, Error> {
+        let incoming = &mut self.incoming;
+        let frame = match self.link.as_mut().expect("the body has not ended") {
+            Link::Http1(link) => poll_fn(|context| link.poll_frame(incoming, context)).await,
+            Link::Http2(_) => poll_fn(|context| std::pin::Pin::new(&mut *incoming).poll_frame(context)).await,
+        };
+        let failed = |error| exchange_failed(error, Phase::Body, &self.origin.to_string());
+        frame.transpose().map_err(failed)
+    }
+
+    /// Gives back the connection, and what the decoder still had.
+    fn end(&mut self) -> Result<Bytes, Error> {
+        let link = self.link.take().expect("a body ends once");
+        if let (Link::Http1(mut link), false) = (link, self.condemned)
+            && link.settle()
+        {
+            self.pool.give_back(&self.origin, link);
+        }
+        let mut rest = Vec::new();
+        self.decoder.finish(self.wire_bytes == 0, &mut rest)?;
+        Ok(rest.into())
+    }
+}
+
+/// The slowest that a body may come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slowest {
+    bytes_per_second: u64,
+    until: Instant,
+    bytes_before: u64,
+}
+
+impl Slowest {
+    pub(crate) fn new(bytes_per_second: u64) -> Self {
+        Self { bytes_per_second, until: Instant::now() + SLOW_WINDOW, bytes_before: 0 }
+    }
+
+    fn next_window(self, bytes: u64, origin: &Origin) -> Result<Self, Error> {
+        let wanted = self.bytes_per_second.saturating_mul(SLOW_WINDOW.as_secs());
+        if bytes - self.bytes_before < wanted {
+            let slow = format_size(self.bytes_per_second);
+            return Err(Error::new(
+                ErrorKind::Timeout,
+                format!("the body from {origin} comes in slower than {slow} per second"),
+            ));
+        }
+        Ok(Self { until: self.until + SLOW_WINDOW, bytes_before: bytes, ..self })
+    }
+}
+
+/// A longer rest costs more than a new connection.
+const WORTH_READING: u64 = 64 << 10;
+/// Memory is set aside for what was announced, but not for more than this before it comes.
+const MOST_AHEAD: usize = 1 << 20;
