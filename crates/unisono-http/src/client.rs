@@ -121,7 +121,8 @@ impl Inner {
     /// One exchange, repeated with a new token when the old one is refused.
     async fn ask(&self, request: &Request, attempt: &Context) -> Result<Streaming, Error> {
         let mut headers = self.headers_of(request);
-        let tokens = self.tokens.as_ref().filter(|_| !headers.contains_key(header::AUTHORIZATION));
+        let tokens =
+            self.tokens.as_ref().filter(|_| !request.is_elsewhere && !headers.contains_key(header::AUTHORIZATION));
         let Some(tokens) = tokens else { return self.exchange(request, headers, attempt).await };
         let used = tokens.sign(&mut headers).await?;
         let answer = self.exchange(request, headers, attempt).await?;

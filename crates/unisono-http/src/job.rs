@@ -53,21 +53,25 @@ impl HttpJob {
 
     /// Sends a request once, and judges how it ended.
     pub async fn attempt(&self, request: &Request, context: &Context) -> (Verdict, Option<Instant>, Reply) {
-        match self.client.send(request, context).await {
-            Ok(response) => {
-                let judged = self.judge(request, response.status, &response.headers, context);
-                (
-                    judged.verdict,
-                    judged.pause_until,
-                    Reply { response: Some(response), error: judged.error, retry_at: None },
-                )
-            }
-            Err(error) => (judge_error(request, &error, context), None, Reply::failed(error)),
+        let (judged, streaming) = match self.open(request, context).await {
+            Ok(opened) => opened,
+            Err((verdict, error)) => return (verdict, None, Reply::failed(error)),
+        };
+        let Judged { verdict, pause_until, error } = judged;
+        match error {
+            None => match streaming.collect().await {
+                Ok(response) => (verdict, pause_until, Reply { response: Some(response), ..Reply::default() }),
+                Err(error) => (judge_error(request, &error, context), None, Reply::failed(error)),
+            },
+            Some(error) => (
+                verdict,
+                pause_until,
+                Reply { response: Some(streaming.as_far_as_it_comes().await), error: Some(error), retry_at: None },
+            ),
         }
     }
 
-    /// Sends a request once and answers with the head, judged. The body of a success is still to come; that of any
-    /// other answer is there, as far as it is short.
+    /// Sends a request once and answers with the head, judged; the body is still to come.
     ///
     /// # Errors
     /// With the verdict on it, when there is no answer.
@@ -79,6 +83,11 @@ impl HttpJob {
             }
             Err(error) => Err((judge_error(request, &error, context), error)),
         }
+    }
+
+    /// What an error in the middle of a body means.
+    pub fn judge_error(&self, request: &Request, error: &Error, context: &Context) -> Verdict {
+        judge_error(request, error, context)
     }
 
     fn judge(&self, request: &Request, status: StatusCode, headers: &http::HeaderMap, context: &Context) -> Judged {

@@ -1,7 +1,4 @@
 //! Where a redirect leads, and what may go along (RFC 9110, section 15.4).
-//!
-//! To another origin only the headers of an allow-list go along: a header that the user set may be a credential,
-//! whatever its name.
 
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use unisono_core::ErrorKind;
@@ -34,10 +31,7 @@ fn next(request: &Request, location: &[u8], keeps_method: bool) -> Result<Next, 
     let location = std::str::from_utf8(location).map_err(|_| bad("something that is not text"))?;
     let url =
         request.url.join(location).map_err(|error| bad("something that is not an http address").with_source(error))?;
-    if request.url.is_https() && !url.is_https() {
-        return Err(bad("plain http, which would give away what was encrypted"));
-    }
-    let mut next = Request { url, ..request.clone() };
+    let mut next = request.moved_to(url)?;
     if !keeps_method {
         next.method = Method::GET;
         next.body = bytes::Bytes::new();
@@ -45,27 +39,8 @@ fn next(request: &Request, location: &[u8], keeps_method: bool) -> Result<Next, 
             next.headers.remove(name);
         }
     }
-    if !next.url.is_same_origin(&request.url) {
-        let kept: Vec<HeaderName> = next.headers.keys().filter(|name| !ALLOWED.contains(name)).cloned().collect();
-        for name in kept {
-            next.headers.remove(name);
-        }
-    }
     Ok(Next { request: next, took_effect: !keeps_method })
 }
-
-/// What says nothing about who asks.
-const ALLOWED: [HeaderName; 9] = [
-    header::ACCEPT,
-    header::ACCEPT_ENCODING,
-    header::ACCEPT_LANGUAGE,
-    header::CACHE_CONTROL,
-    header::CONTENT_ENCODING,
-    header::CONTENT_LANGUAGE,
-    header::CONTENT_TYPE,
-    header::RANGE,
-    header::USER_AGENT,
-];
 
 const OF_THE_BODY: [HeaderName; 4] =
     [header::CONTENT_ENCODING, header::CONTENT_LANGUAGE, header::CONTENT_TYPE, header::CONTENT_LENGTH];

@@ -17,12 +17,14 @@ pub struct Request {
     pub headers: HeaderMap,
     /// The body; empty for none.
     pub body: Bytes,
+    /// A server sent us to another origin: what is ours stays behind.
+    pub(crate) is_elsewhere: bool,
 }
 
 impl Request {
     /// A request without headers or body.
     pub fn new(method: Method, url: Url) -> Self {
-        Self { method, url, headers: HeaderMap::new(), body: Bytes::new() }
+        Self { method, url, headers: HeaderMap::new(), body: Bytes::new(), is_elsewhere: false }
     }
 
     /// A GET.
@@ -37,6 +39,30 @@ impl Request {
     /// an `Idempotency-Key`.
     pub fn is_repeatable(&self) -> bool {
         self.method.is_idempotent() || self.headers.contains_key(IDEMPOTENCY_KEY)
+    }
+
+    /// The same request to an address that a server named. To another origin only headers of an allow-list go along: a
+    /// header that the user set may be a credential, whatever its name.
+    ///
+    /// # Errors
+    /// Of kind `redirect` when it leads from https to plain http.
+    pub fn moved_to(&self, url: Url) -> Result<Self, crate::Error> {
+        if self.url.is_https() && !url.is_https() {
+            let from = self.url.origin();
+            let message = format!("{from} redirects to plain http, which would give away what was encrypted");
+            return Err(crate::Error::new(unisono_core::ErrorKind::Redirect, message));
+        }
+        let mut moved = Self { url, ..self.clone() };
+        if !moved.url.is_same_origin(&self.url) {
+            moved.is_elsewhere = true;
+            moved.headers = self
+                .headers
+                .iter()
+                .filter(|(name, _)| ALLOWED_ELSEWHERE.contains(name))
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect();
+        }
+        Ok(moved)
     }
 
     /// A fingerprint of what is asked for: method, address, body and headers, without credentials, dates and keys,
@@ -65,6 +91,19 @@ impl Request {
 
 /// See draft-ietf-httpapi-idempotency-key-header.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// What says nothing about who asks.
+const ALLOWED_ELSEWHERE: [HeaderName; 9] = [
+    header::ACCEPT,
+    header::ACCEPT_ENCODING,
+    header::ACCEPT_LANGUAGE,
+    header::CACHE_CONTROL,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::CONTENT_TYPE,
+    header::RANGE,
+    header::USER_AGENT,
+];
 
 fn is_ephemeral(name: &HeaderName) -> bool {
     [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION, header::DATE, IDEMPOTENCY_KEY].contains(name)

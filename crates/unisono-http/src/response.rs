@@ -75,8 +75,18 @@ impl Streaming {
         Ok(self.with_body(body))
     }
 
-    /// Takes what has come, and leaves the rest.
-    pub(crate) fn with_body(self, body: Bytes) -> Response {
+    /// The answer without a body: it was taken before, or nobody wants it.
+    pub fn without_body(self) -> Response {
+        self.with_body(Bytes::new())
+    }
+
+    /// The body of an answer that is no success: whether it comes whole changes nothing.
+    pub async fn as_far_as_it_comes(mut self) -> Response {
+        let body = self.body.rest().await.unwrap_or_default();
+        self.with_body(body)
+    }
+
+    fn with_body(self, body: Bytes) -> Response {
         let Self { status, version, headers, url, redirects, body: incoming } = self;
         Response { status, version, headers, url, body, wire_bytes: incoming.wire_bytes, redirects }
     }

@@ -12,10 +12,12 @@ mod journal;
 mod line;
 mod recover;
 mod runfile;
+mod sort;
 mod writer;
 
 pub use error::Error;
 pub use journal::{Journal, Open};
 pub use line::{Head, Next, Record, RowKey, push_json_string, scan, unescape};
 pub use recover::{Disposition, Mode, Recovered};
+pub use sort::sort;
 pub use writer::Closed;

@@ -47,6 +47,16 @@ pub struct HostReport {
 }
 
 impl Report {
+    pub(crate) fn add_host(&mut self, url: &unisono_http::Url, kind: OutcomeKind) {
+        // Asked with a borrowed name first, since most rows go to a host that is known.
+        let name = url.authority();
+        if let Some(host) = self.hosts.get_mut(&name) {
+            host.counts.add(kind);
+        } else if self.hosts.len() < MOST_HOSTS {
+            self.hosts.entry(name).or_default().counts.add(kind);
+        }
+    }
+
     /// How many outcomes there are now: those of this run and those kept.
     pub fn rows(&self) -> u64 {
         self.counts.total() + self.kept.total()
@@ -80,6 +90,9 @@ impl Report {
         }
     }
 }
+
+/// Hosts that are told apart; a crawl of the web has no use for a list of all.
+const MOST_HOSTS: usize = 10_000;
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,72 @@
+//! The numbers of a run for whoever shows its progress, from any thread.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use unisono_core::OutcomeKind;
+
+/// Counters that only grow; each is true on its own, which is all that a progress line needs.
+#[derive(Debug, Clone, Default)]
+pub struct Gauge(Arc<Counters>);
+
+#[derive(Debug, Default)]
+struct Counters {
+    decided: [AtomicU64; 6],
+    kept: AtomicU64,
+    bytes: AtomicU64,
+    retries: AtomicU64,
+    /// One more than the total; 0 while nobody knows.
+    total: AtomicU64,
+}
+
+impl Gauge {
+    /// How many outcomes of this kind there are.
+    pub fn count(&self, kind: OutcomeKind) -> u64 {
+        self.0.decided[kind as usize].load(Relaxed)
+    }
+
+    /// How many outcomes there are: those of this run and those that were kept.
+    pub fn done(&self) -> u64 {
+        OutcomeKind::ALL.iter().map(|kind| self.count(*kind)).sum::<u64>() + self.kept()
+    }
+
+    /// How many outcomes of an earlier run were kept.
+    pub fn kept(&self) -> u64 {
+        self.0.kept.load(Relaxed)
+    }
+
+    /// Bytes of bodies so far, as they came over the wire.
+    pub fn bytes(&self) -> u64 {
+        self.0.bytes.load(Relaxed)
+    }
+
+    /// Attempts beyond the first.
+    pub fn retries(&self) -> u64 {
+        self.0.retries.load(Relaxed)
+    }
+
+    /// How many rows there will be, if that is known.
+    pub fn total(&self) -> Option<u64> {
+        self.0.total.load(Relaxed).checked_sub(1)
+    }
+
+    /// Says how many rows there will be.
+    pub fn set_total(&self, total: u64) {
+        self.0.total.store(total.saturating_add(1), Relaxed);
+    }
+
+    pub(crate) fn add(&self, kind: OutcomeKind, bytes: u64) {
+        self.0.decided[kind as usize].fetch_add(1, Relaxed);
+        self.0.bytes.fetch_add(bytes, Relaxed);
+    }
+
+    pub(crate) fn add_kept(&self) {
+        self.0.kept.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn add_retry(&self) {
+        self.0.retries.fetch_add(1, Relaxed);
+    }
+}

@@ -1,0 +1,303 @@
+//! Where rows come from: arguments, or a file of lines, of a table, or of JSON.
+//!
+//! Reading happens on a thread of its own, since standard input may block for ever, and parsing takes time that the
+//! reactor does not have. Rows travel in batches; what has been read is handed over before the next read may block, so
+//! a slow producer's rows are run as they come.
+
+mod jsonl;
+mod lines;
+mod table;
+
+use std::{
+    cell::RefCell,
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::Arc,
+    thread,
+};
+
+use tokio::sync::mpsc;
+
+use crate::{
+    Error,
+    maker::{Defaults, Own},
+    row::{NoFields, Origin, Row},
+};
+
+/// How an input is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// One value per line.
+    Lines,
+    /// Fields parted by commas, below a header.
+    Csv,
+    /// Fields parted by tabs, below a header.
+    Tsv,
+    /// One JSON value per line.
+    Jsonl,
+}
+
+impl Format {
+    /// What a file's name says.
+    pub fn of(path: &Path) -> Self {
+        match path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase).as_deref() {
+            Some("csv") => Self::Csv,
+            Some("tsv" | "tab") => Self::Tsv,
+            Some("jsonl" | "ndjson" | "json") => Self::Jsonl,
+            _ => Self::Lines,
+        }
+    }
+}
+
+/// What is read, and how it becomes rows.
+#[derive(Debug)]
+pub struct Input {
+    from: From,
+    defaults: Defaults,
+}
+
+#[derive(Debug)]
+enum From {
+    /// Addresses, each of which may stand for several.
+    Addresses(Vec<crate::Template>),
+    Reader {
+        name: Arc<str>,
+        file: File,
+        format: Format,
+    },
+}
+
+/// What the reading thread hands over.
+#[derive(Debug)]
+pub enum Batch {
+    /// The next rows.
+    Rows(Vec<Row>),
+    /// The input cannot be read any further, and why.
+    Failed(String),
+}
+
+/// The rows of an input, in batches, as they are read.
+pub type Feed = mpsc::Receiver<Batch>;
+
+impl Input {
+    /// Rows from addresses.
+    pub fn addresses(addresses: Vec<crate::Template>, defaults: Defaults) -> Self {
+        Self { from: From::Addresses(addresses), defaults }
+    }
+
+    /// Rows from a file, or from standard input when the path is `-`.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn file(path: &Path, format: Option<Format>, defaults: Defaults) -> Result<Self, Error> {
+        let format = format.unwrap_or_else(|| Format::of(path));
+        let (name, file) = match path.to_str() {
+            Some("-") => {
+                let file = rustix::io::dup(io::stdin()).map(File::from);
+                (
+                    PathBuf::from("standard input"),
+                    file.map_err(|error| Error::usage("cannot read standard input").because(io::Error::from(error)))?,
+                )
+            }
+            _ => (path.to_owned(), open(path)?),
+        };
+        Ok(Self { from: From::Reader { name: name.display().to_string().into(), file, format }, defaults })
+    }
+
+    /// How many rows there will be, where that is cheap to know: lines of a regular file are counted.
+    pub fn total(&self) -> Option<u64> {
+        match &self.from {
+            From::Addresses(addresses) => {
+                addresses.iter().try_fold(0u64, |sum, address| sum.checked_add(address.combinations()))
+            }
+            From::Reader { file, format, .. } => {
+                let lines = count_lines(file).ok()??;
+                let header = u64::from(matches!(format, Format::Csv | Format::Tsv));
+                lines.saturating_sub(header).checked_mul(self.defaults.combinations())
+            }
+        }
+    }
+
+    /// Starts to read.
+    ///
+    /// # Errors
+    /// When there is no thread for it.
+    pub fn start(self) -> Result<Feed, Error> {
+        let (sender, feed) = mpsc::channel(BATCHES_AHEAD);
+        let run = move || {
+            let batcher = Batcher { rows: Vec::new(), sender };
+            let mut failed = None;
+            let batcher = Rc::new(RefCell::new(batcher));
+            if let Err(Stopped::Failed(why)) = self.read(&batcher) {
+                failed = Some(why);
+            }
+            let mut batcher = batcher.borrow_mut();
+            // The one who reads may have gone; then there is nobody to tell.
+            let _ = batcher.flush();
+            if let Some(why) = failed {
+                let _ = batcher.sender.blocking_send(Batch::Failed(why));
+            }
+        };
+        let thread = thread::Builder::new().name("unisono-input".into()).spawn(run);
+        thread.map_err(|error| Error::fault("cannot start a thread for the input").because(error))?;
+        Ok(feed)
+    }
+
+    fn read(self, batcher: &Rc<RefCell<Batcher>>) -> Result<(), Stopped> {
+        let Self { from, defaults } = self;
+        match from {
+            From::Addresses(addresses) => read_addresses(addresses, defaults, batcher),
+            From::Reader { name, file, format } => {
+                let mut rows = Rows { defaults, name: name.clone(), batcher: batcher.clone() };
+                let reader = Handing { inner: file, batcher: batcher.clone() };
+                let read = match format {
+                    Format::Lines => lines::read(reader, &mut rows),
+                    Format::Csv => table::read(reader, b',', &mut rows),
+                    Format::Tsv => table::read(reader, b'\t', &mut rows),
+                    Format::Jsonl => jsonl::read(reader, &mut rows),
+                };
+                read.map_err(|stopped| match stopped {
+                    Stopped::Failed(why) => Stopped::Failed(format!("cannot read `{name}` any further: {why}")),
+                    gone => gone,
+                })
+            }
+        }
+    }
+}
+
+fn read_addresses(
+    addresses: Vec<crate::Template>,
+    defaults: Defaults,
+    batcher: &Rc<RefCell<Batcher>>,
+) -> Result<(), Stopped> {
+    for (position, address) in addresses.into_iter().enumerate() {
+        let defaults = Defaults { address: Some(address), ..defaults.clone() };
+        let origin = Origin { name: None, line: position as u64 + 1 };
+        for combination in 0..defaults.combinations() {
+            let row = defaults.row(&NoFields, &Own::default(), combination, origin.clone());
+            batcher.borrow_mut().push(row)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes rows from a reader of some format.
+pub(crate) struct Rows {
+    defaults: Defaults,
+    name: Arc<str>,
+    batcher: Rc<RefCell<Batcher>>,
+}
+
+impl Rows {
+    /// All calls of one row.
+    fn push(&mut self, line: u64, fields: &dyn crate::row::Fields, own: &Own) -> Result<(), Stopped> {
+        let origin = Origin { name: Some(self.name.clone()), line };
+        // A row that brings its own address is one call, whatever the address that it replaces stands for.
+        let combinations = if own.url.is_some() { 1 } else { self.defaults.combinations() };
+        for combination in 0..combinations {
+            let row = self.defaults.row(fields, own, combination, origin.clone());
+            self.batcher.borrow_mut().push(row)?;
+        }
+        Ok(())
+    }
+
+    /// A row that cannot be understood.
+    fn bad(&mut self, line: u64, why: String) -> Result<(), Stopped> {
+        let origin = Origin { name: Some(self.name.clone()), line };
+        self.batcher.borrow_mut().push(Row { id: None, origin, call: Err(why) })
+    }
+}
+
+/// Why reading ended early.
+#[derive(Debug)]
+pub(crate) enum Stopped {
+    /// Nobody wants more.
+    Gone,
+    /// It could not go on.
+    Failed(String),
+}
+
+impl std::convert::From<io::Error> for Stopped {
+    fn from(error: io::Error) -> Self {
+        // `Handing` reports so that nobody is there any more.
+        if error.kind() == io::ErrorKind::BrokenPipe { Self::Gone } else { Self::Failed(error.to_string()) }
+    }
+}
+
+struct Batcher {
+    rows: Vec<Row>,
+    sender: mpsc::Sender<Batch>,
+}
+
+impl Batcher {
+    fn push(&mut self, row: Row) -> Result<(), Stopped> {
+        self.rows.push(row);
+        if self.rows.len() >= ROWS_PER_BATCH { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), Stopped> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let rows = std::mem::replace(&mut self.rows, Vec::with_capacity(ROWS_PER_BATCH));
+        self.sender.blocking_send(Batch::Rows(rows)).map_err(|_| Stopped::Gone)
+    }
+}
+
+/// A reader that hands over what came before it may block.
+struct Handing {
+    inner: File,
+    batcher: Rc<RefCell<Batcher>>,
+}
+
+impl Read for Handing {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.batcher.borrow_mut().flush().map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        self.inner.read(buffer)
+    }
+}
+
+fn open(path: &Path) -> Result<File, Error> {
+    let fail = |error: io::Error| {
+        let error_kind = error.kind();
+        let error = Error::usage(format!("cannot read `{}`", path.display())).because(error);
+        match error_kind {
+            io::ErrorKind::NotFound => error.hint("check the name, or pass `--from -` to read from standard input"),
+            _ => error,
+        }
+    };
+    let file = File::open(path).map_err(fail)?;
+    match file.metadata().map_err(fail)?.is_dir() {
+        true => Err(fail(io::ErrorKind::IsADirectory.into())),
+        false => Ok(file),
+    }
+}
+
+/// Lines of a regular file of moderate size, its position left where it was.
+fn count_lines(file: &File) -> io::Result<Option<u64>> {
+    use std::os::unix::fs::FileExt;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.len() > WORTH_COUNTING {
+        return Ok(None);
+    }
+    let mut buffer = vec![0; 1 << 16];
+    let (mut at, mut lines, mut last) = (0, 0, b'\n');
+    loop {
+        match file.read_at(&mut buffer, at)? {
+            0 => return Ok(Some(lines + u64::from(last != b'\n'))),
+            read => {
+                lines += memchr::memchr_iter(b'\n', &buffer[..read]).count() as u64;
+                last = buffer[read - 1];
+                at += read as u64;
+            }
+        }
+    }
+}
+
+const ROWS_PER_BATCH: usize = 256;
+/// Enough that neither side waits for the other; few enough that a million rows take no memory.
+const BATCHES_AHEAD: usize = 4;
+/// Counting takes about a tenth of a second.
+const WORTH_COUNTING: u64 = 1 << 30;

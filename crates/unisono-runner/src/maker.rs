@@ -1,0 +1,142 @@
+//! From a row's fields to its request: what the flags say, and what the row itself says, which wins.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use unisono_http::{Request, Url};
+
+use crate::{
+    row::{Call, Fields, Origin, Row},
+    template::Template,
+};
+
+/// What holds for every row that does not say otherwise.
+#[derive(Debug, Clone, Default)]
+pub struct Defaults {
+    /// The address; without one, a row must bring its own.
+    pub address: Option<Template>,
+    /// The row's name.
+    pub id: Option<Template>,
+    /// Where the body of a success goes.
+    pub save: Option<Template>,
+    /// The method; by default POST when there is a body, otherwise GET.
+    pub method: Option<Method>,
+    /// Headers of every request.
+    pub headers: HeaderMap,
+    /// The body of every request.
+    pub body: Option<Bytes>,
+}
+
+/// What a row says for itself.
+#[derive(Debug, Default)]
+pub struct Own {
+    /// Its name.
+    pub id: Option<String>,
+    /// Its address.
+    pub url: Option<String>,
+    /// Its method.
+    pub method: Option<String>,
+    /// Its headers; they come on top of the others, and replace those of the same name.
+    pub headers: Vec<(String, String)>,
+    /// Its body.
+    pub body: Option<Bytes>,
+    /// Whether that body is JSON.
+    pub is_json: bool,
+    /// Parameters to add to its query.
+    pub params: Vec<(String, String)>,
+}
+
+impl Defaults {
+    /// How many calls one row is.
+    pub fn combinations(&self) -> u64 {
+        self.address.as_ref().map_or(1, Template::combinations)
+    }
+
+    /// Makes one call of a row.
+    pub fn row(&self, fields: &dyn Fields, own: &Own, combination: u64, origin: Origin) -> Row {
+        let id = match (&own.id, &self.id) {
+            (Some(id), _) => Ok(Some(id.as_str().into())),
+            (None, Some(template)) => template.render(fields, combination).map(|id| Some(id.into())),
+            (None, None) => Ok(None),
+        };
+        match id {
+            Ok(id) => Row { id, origin, call: self.call(fields, own, combination) },
+            Err(why) => Row { id: None, origin, call: Err(why) },
+        }
+    }
+
+    fn call(&self, fields: &dyn Fields, own: &Own, combination: u64) -> Result<Call, String> {
+        let mut url = self.url(fields, own, combination)?;
+        if !own.params.is_empty() {
+            url = with_params(&url, &own.params)?;
+        }
+        let body = own.body.as_ref().or(self.body.as_ref());
+        let method = match &own.method {
+            Some(method) => self::method(method)?,
+            None => self.method.clone().unwrap_or_else(|| if body.is_some() { Method::POST } else { Method::GET }),
+        };
+        let mut request = Request::new(method, url);
+        request.headers = self.headers.clone();
+        request.body = body.cloned().unwrap_or_default();
+        for (name, value) in &own.headers {
+            let (name, value) = self::header(name, value)?;
+            request.headers.insert(name, value);
+        }
+        if own.is_json && !request.headers.contains_key(header::CONTENT_TYPE) {
+            request.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        let save = self.save.as_ref().map(|template| template.render(fields, combination)).transpose()?;
+        Ok(Call { request, save: save.map(Into::into) })
+    }
+
+    fn url(&self, fields: &dyn Fields, own: &Own, combination: u64) -> Result<Url, String> {
+        let rendered;
+        let text = match (&own.url, &self.address) {
+            (Some(url), _) => url,
+            (None, Some(template)) => {
+                rendered = template.render(fields, combination)?;
+                &rendered
+            }
+            (None, None) => {
+                rendered = fields
+                    .field("url")
+                    .map_err(|_| "the row has no `url`, and no address was given to fill in".to_owned())?
+                    .to_owned();
+                &rendered
+            }
+        };
+        Url::parse(text).map_err(|error| error.chain())
+    }
+}
+
+/// Reads a header.
+///
+/// # Errors
+/// When its name or value cannot be sent.
+pub fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let parsed =
+        HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| format!("`{name}` is not the name of a header"))?;
+    let mut value =
+        HeaderValue::from_str(value.trim()).map_err(|_| format!("the value of header `{parsed}` cannot be sent"))?;
+    let secret = [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
+    value.set_sensitive(secret.contains(&parsed));
+    Ok((parsed, value))
+}
+
+/// Reads a method.
+///
+/// # Errors
+/// When it is none.
+pub fn method(text: &str) -> Result<Method, String> {
+    Method::from_bytes(text.to_ascii_uppercase().as_bytes()).map_err(|_| format!("`{text}` is not a method"))
+}
+
+fn with_params(url: &Url, params: &[(String, String)]) -> Result<Url, String> {
+    let mut full = url::Url::parse(&url.to_string()).map_err(|error| error.to_string())?;
+    full.query_pairs_mut().extend_pairs(params);
+    let target = match full.query() {
+        Some(query) => format!("{}?{query}", full.path()),
+        None => full.path().to_owned(),
+    };
+    // Only the target changes, so that user information stays.
+    Ok(url.with_target(target.parse().map_err(|_| "the parameters cannot be sent".to_owned())?))
+}

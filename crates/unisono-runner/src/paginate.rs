@@ -1,0 +1,188 @@
+//! Where the next page is.
+
+use http::HeaderMap;
+use unisono_http::{Request, Response};
+
+use crate::Filter;
+
+/// How an API says that there is more.
+#[derive(Debug)]
+pub struct Paginate {
+    how: How,
+    /// A row has at most this many pages.
+    pub most: u32,
+}
+
+#[derive(Debug)]
+enum How {
+    /// `Link: <...>; rel="next"` (RFC 8288).
+    Link,
+    /// An expression answers the next address, or null.
+    Next(Filter),
+    /// A parameter counts up until an expression holds.
+    Count { parameter: String, until: Filter },
+}
+
+impl Paginate {
+    /// Reads `link`, `next=EXPRESSION` or `page=PARAMETER,until=EXPRESSION`.
+    ///
+    /// # Errors
+    /// When it is none of them.
+    pub fn parse(text: &str, most: u32) -> Result<Self, String> {
+        let how = if text == "link" {
+            How::Link
+        } else if let Some(expression) = text.strip_prefix("next=") {
+            How::Next(Filter::new(expression)?)
+        } else if let Some((parameter, until)) = text.strip_prefix("page=").and_then(|rest| rest.split_once(",until="))
+        {
+            How::Count { parameter: parameter.to_owned(), until: Filter::new(until)? }
+        } else {
+            return Err(format!(
+                "`{text}` is not a way to find pages (try `link`, `next=.next_url` or `page=page,until=.items|length==0`)"
+            ));
+        };
+        Ok(Self { how, most })
+    }
+
+    /// The request for the page after this one; `None` after the last.
+    ///
+    /// # Errors
+    /// When an expression fails, or what it answers is not an address.
+    pub fn next(&self, request: &Request, response: &Response) -> Result<Option<Request>, String> {
+        let reference = match &self.how {
+            How::Link => link(&response.headers),
+            How::Next(filter) => address(filter, &response.body)?,
+            How::Count { parameter, until } => {
+                return if is_last(until, &response.body)? {
+                    Ok(None)
+                } else {
+                    counted_up(request, parameter).map(Some)
+                };
+            }
+        };
+        let Some(reference) = reference else { return Ok(None) };
+        let url = response.url.join(&reference).map_err(|error| error.chain())?;
+        request.moved_to(url).map(Some).map_err(|error| error.chain())
+    }
+}
+
+/// The target of the first link whose relation is `next`.
+fn link(headers: &HeaderMap) -> Option<String> {
+    headers.get_all(http::header::LINK).iter().filter_map(|value| value.to_str().ok()).find_map(next_link)
+}
+
+fn next_link(mut text: &str) -> Option<String> {
+    loop {
+        let (_, rest) = text.split_once('<')?;
+        let (target, rest) = rest.split_once('>')?;
+        let end = end_of_parameters(rest);
+        let is_next = rest[..end].split(';').filter_map(|parameter| parameter.split_once('=')).any(|(name, value)| {
+            let mut relations = value.trim().trim_matches('"').split_ascii_whitespace();
+            name.trim().eq_ignore_ascii_case("rel") && relations.any(|relation| relation.eq_ignore_ascii_case("next"))
+        });
+        if is_next {
+            return Some(target.to_owned());
+        }
+        text = &rest[end..];
+    }
+}
+
+/// Up to the comma before the next link; one within quotes is part of a value.
+fn end_of_parameters(text: &str) -> usize {
+    let mut quoted = false;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'"' => quoted = !quoted,
+            b',' if !quoted => return at,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+fn address(filter: &Filter, body: &[u8]) -> Result<Option<String>, String> {
+    let outputs = filter.run(body)?;
+    match outputs.first().map(String::as_str) {
+        None | Some("null" | "false" | "\"\"") => Ok(None),
+        Some(text) => {
+            serde_json::from_str(text).map(Some).map_err(|_| format!("the next page is not an address: {text}"))
+        }
+    }
+}
+
+fn is_last(until: &Filter, body: &[u8]) -> Result<bool, String> {
+    let outputs = until.run(body)?;
+    Ok(outputs.first().is_some_and(|output| output != "false" && output != "null"))
+}
+
+/// The same address with its parameter counted up; without one, this was page 1.
+fn counted_up(request: &Request, parameter: &str) -> Result<Request, String> {
+    let mut url = url::Url::parse(&request.url.to_string()).map_err(|error| error.to_string())?;
+    let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+    let current = pairs.iter().find(|(name, _)| name == parameter).map_or("1", |(_, value)| value);
+    let current: u64 = current.parse().map_err(|_| format!("parameter `{parameter}` is not a number: `{current}`"))?;
+    url.query_pairs_mut()
+        .clear()
+        .extend_pairs(pairs.iter().filter(|(name, _)| name != parameter))
+        .append_pair(parameter, &(current + 1).to_string());
+    let target = format!("{}?{}", url.path(), url.query().unwrap_or_default());
+    let target = target.parse().map_err(|_| "the next page's address cannot be sent".to_owned())?;
+    request.moved_to(request.url.with_target(target)).map_err(|error| error.chain())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn response(headers: &[(&'static str, &'static str)], body: &'static str) -> Response {
+        Response {
+            status: http::StatusCode::OK,
+            version: http::Version::HTTP_11,
+            headers: headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect(),
+            url: unisono_http::Url::parse("http://api/items?page=2").unwrap(),
+            body: body.into(),
+            wire_bytes: 0,
+            redirects: 0,
+        }
+    }
+
+    fn next(how: &str, headers: &[(&'static str, &'static str)], body: &'static str) -> Result<Option<String>, String> {
+        let request = Request::get("http://api/items?page=2").unwrap();
+        let next = Paginate::parse(how, 10).unwrap().next(&request, &response(headers, body))?;
+        Ok(next.map(|request| request.url.to_string()))
+    }
+
+    #[test]
+    fn a_link_is_found_among_others_and_resolved() {
+        let links = [("link", "</items?page=1>; rel=\"prev\", </items?page=3>; title=\"a, b\"; rel=\"last next\"")];
+        assert_eq!(next("link", &links, "").unwrap().as_deref(), Some("http://api/items?page=3"));
+        assert_eq!(next("link", &[("link", "</x>; rel=last")], "").unwrap(), None);
+        assert_eq!(next("link", &[], "").unwrap(), None);
+    }
+
+    #[test]
+    fn an_expression_answers_the_address_or_nothing() {
+        assert_eq!(
+            next("next=.next", &[], r#"{"next":"?page=9"}"#).unwrap().as_deref(),
+            Some("http://api/items?page=9")
+        );
+        for body in [r#"{"next":null}"#, r#"{}"#, r#"{"next":""}"#] {
+            assert_eq!(next("next=.next", &[], body).unwrap(), None);
+        }
+        assert!(next("next=.next", &[], r#"{"next":7}"#).is_err());
+    }
+
+    #[test]
+    fn a_parameter_counts_up_until_the_expression_holds() {
+        let how = "page=page,until=.items|length==0";
+        assert_eq!(next(how, &[], r#"{"items":[1]}"#).unwrap().as_deref(), Some("http://api/items?page=3"));
+        assert_eq!(next(how, &[], r#"{"items":[]}"#).unwrap(), None);
+    }
+
+    #[test]
+    fn a_way_that_is_none_is_refused() {
+        for text in ["", "links", "next=", "page=p", "page=p,until=.["] {
+            assert!(Paginate::parse(text, 1).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! Text with holes: `https://api/v1/{region}/items/{id}?day={day}`.
+//!
+//! `{name}` is filled from a column and percent-encoded for where it stands (RFC 3986): in a path a slash does not part
+//! segments, in a query an ampersand does not part parameters. `{+name}` keeps what is reserved, as in RFC 6570. At
+//! the very beginning a column is a whole address and is taken as it is. `{1..500}` (with leading zeros, and
+//! `{0..100..10}`) and `{eu,us}` stand for each of their values in turn: one row is as many calls as these have
+//! combinations. `{{` and `}}` are braces.
+
+use std::borrow::Cow;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::row::Fields;
+
+/// A template, parsed once.
+#[derive(Debug, Clone)]
+pub struct Template {
+    parts: Vec<Part>,
+    combinations: u64,
+}
+
+#[derive(Debug, Clone)]
+enum Part {
+    Literal(String),
+    Field { name: String, place: Place },
+    Choice(Choice),
+}
+
+#[derive(Debug, Clone)]
+enum Choice {
+    Range { first: i64, step: i64, count: u64, width: usize },
+    List(Vec<String>),
+}
+
+/// What a value has to be made safe for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// A whole address.
+    Whole,
+    /// Host and port.
+    Authority,
+    /// One segment of a path.
+    Segment,
+    /// A piece of a query.
+    Query,
+    /// Anything goes that may stand in an address.
+    Reserved,
+    /// One component of a file's path.
+    FileName,
+    /// Plain text.
+    Text,
+}
+
+/// What a template makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Address,
+    FilePath,
+    Text,
+}
+
+impl Template {
+    /// A template of an address.
+    ///
+    /// # Errors
+    /// When braces do not match, or a range or list is none.
+    ///
+    /// ```
+    /// use unisono_runner::{NoFields, Template};
+    /// let template = Template::address("http://api/{eu,us}/{1..3}").unwrap();
+    /// assert_eq!(template.combinations(), 6);
+    /// assert_eq!(template.render(&NoFields, 4).unwrap(), "http://api/us/2");
+    /// ```
+    pub fn address(text: &str) -> Result<Self, String> {
+        Self::parse(text, Purpose::Address)
+    }
+
+    /// A template of a file's path. A column is never more than one component of it, so no value leads elsewhere.
+    ///
+    /// # Errors
+    /// As [`Template::address`].
+    pub fn file_path(text: &str) -> Result<Self, String> {
+        Self::parse(text, Purpose::FilePath)
+    }
+
+    /// A template of plain text.
+    ///
+    /// # Errors
+    /// As [`Template::address`].
+    pub fn text(text: &str) -> Result<Self, String> {
+        Self::parse(text, Purpose::Text)
+    }
+
+    /// How many calls one row is.
+    pub fn combinations(&self) -> u64 {
+        self.combinations
+    }
+
+    /// Whether it needs columns.
+    pub fn has_fields(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Field { .. }))
+    }
+
+    /// Fills in the columns and one combination of the choices.
+    ///
+    /// # Errors
+    /// When a column is missing or cannot stand where it should.
+    pub fn render(&self, fields: &dyn Fields, combination: u64) -> Result<String, String> {
+        let mut text = String::with_capacity(64);
+        let mut left = combination;
+        // The last choice turns fastest.
+        let mut below = self.combinations;
+        for part in &self.parts {
+            match part {
+                Part::Literal(literal) => text.push_str(literal),
+                Part::Field { name, place } => text.push_str(&place.fit(name, fields.field(name)?)?),
+                Part::Choice(choice) => {
+                    below /= choice.count();
+                    choice.push(left / below, &mut text);
+                    left %= below;
+                }
+            }
+        }
+        Ok(text)
+    }
+
+    fn parse(text: &str, purpose: Purpose) -> Result<Self, String> {
+        let mut parts = Vec::new();
+        let mut literal = String::new();
+        let mut made = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find(['{', '}']) {
+            literal.push_str(&rest[..at]);
+            let brace = &rest[at..=at];
+            rest = &rest[at + 1..];
+            if let Some(after) = rest.strip_prefix(brace) {
+                literal.push_str(brace);
+                rest = after;
+                continue;
+            }
+            let end = rest.find('}').filter(|_| brace == "{");
+            let end = end.ok_or_else(|| {
+                format!("`{text}` has a brace without its other half (write `{brace}{brace}` for the character itself)")
+            })?;
+            made.push_str(&literal);
+            if !literal.is_empty() {
+                parts.push(Part::Literal(std::mem::take(&mut literal)));
+            }
+            let part = part(&rest[..end], purpose, &made).map_err(|why| format!("`{text}`: {why}"))?;
+            made.push('x');
+            parts.push(part);
+            rest = &rest[end + 1..];
+        }
+        literal.push_str(rest);
+        if !literal.is_empty() {
+            parts.push(Part::Literal(literal));
+        }
+        let counts = parts.iter().map(|part| if let Part::Choice(choice) = part { choice.count() } else { 1 });
+        let combinations = counts.fold(Some(1u64), |product, count| product?.checked_mul(count));
+        Ok(Self {
+            parts,
+            combinations: combinations.ok_or_else(|| format!("`{text}` has more combinations than can be counted"))?,
+        })
+    }
+}
+
+/// What stands between two braces; `before` is what comes before it in the address.
+fn part(inside: &str, purpose: Purpose, before: &str) -> Result<Part, String> {
+    if let Some(range) = range(inside)? {
+        return Ok(Part::Choice(range));
+    }
+    if inside.contains(',') {
+        return Ok(Part::Choice(Choice::List(inside.split(',').map(str::to_owned).collect())));
+    }
+    let (name, reserved) = match inside.strip_prefix('+') {
+        Some(name) => (name, true),
+        None => (inside, false),
+    };
+    let place = match purpose {
+        Purpose::Text => Place::Text,
+        Purpose::FilePath => Place::FileName,
+        Purpose::Address if before.is_empty() => Place::Whole,
+        Purpose::Address if reserved => Place::Reserved,
+        Purpose::Address => place(before),
+    };
+    // `{}` is the whole line, as xargs and parallel have it.
+    let name = if name.is_empty() { "line" } else { name };
+    Ok(Part::Field { name: name.to_owned(), place })
+}
+
+fn place(before: &str) -> Place {
+    let after_scheme = before.split_once("://").map_or(before, |(_, after)| after);
+    match (after_scheme.find('/'), after_scheme.find('?')) {
+        (_, Some(_)) => Place::Query,
+        (Some(_), None) => Place::Segment,
+        (None, None) => Place::Authority,
+    }
+}
+
+fn range(inside: &str) -> Result<Option<Choice>, String> {
+    let Some((first, rest)) = inside.split_once("..") else { return Ok(None) };
+    let (last, step) = rest.split_once("..").unwrap_or((rest, "1"));
+    let bad = || format!("`{{{inside}}}` is not a range (try `{{1..500}}`, `{{001..500}}` or `{{0..100..10}}`)");
+    let number = |text: &str| text.parse::<i64>().map_err(|_| bad());
+    let (from, to, step) = (number(first)?, number(last)?, number(step)?.unsigned_abs());
+    if step == 0 {
+        return Err(bad());
+    }
+    let padded = [first, last].iter().any(|text| text.len() > 1 && text.trim_start_matches('-').starts_with('0'));
+    let signed = i64::try_from(step).map_err(|_| bad())?;
+    Ok(Some(Choice::Range {
+        first: from,
+        step: if to < from { -signed } else { signed },
+        count: to.abs_diff(from) / step + 1,
+        width: if padded { first.len().max(last.len()) } else { 0 },
+    }))
+}
+
+impl Choice {
+    fn count(&self) -> u64 {
+        match self {
+            Self::Range { count, .. } => *count,
+            Self::List(values) => values.len() as u64,
+        }
+    }
+
+    fn push(&self, index: u64, text: &mut String) {
+        match self {
+            Self::Range { first, step, width, .. } => {
+                let value = i128::from(*first) + i128::from(*step) * i128::from(index);
+                let width = *width;
+                text.push_str(&format!("{value:0width$}"));
+            }
+            Self::List(values) => text.push_str(&values[usize::try_from(index).expect("an index into a list fits")]),
+        }
+    }
+}
+
+impl Place {
+    fn fit<'a>(self, name: &str, value: &'a str) -> Result<Cow<'a, str>, String> {
+        let bad = |why: &str| Err(format!("column `{name}` {why}"));
+        match self {
+            Self::Whole | Self::Text => Ok(Cow::Borrowed(value)),
+            Self::Authority => {
+                let plain = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte));
+                if plain && !value.is_empty() {
+                    Ok(Cow::Borrowed(value))
+                } else {
+                    bad(&format!("is not a host: `{value}`"))
+                }
+            }
+            // A path that ends early, or climbs, asks for something else than was meant.
+            Self::Segment if value.is_empty() => bad("is empty"),
+            Self::Segment if value == "." || value == ".." => bad(&format!("cannot be a segment of a path: `{value}`")),
+            Self::Segment | Self::Query => Ok(utf8_percent_encode(value, UNRESERVED).into()),
+            Self::Reserved => Ok(utf8_percent_encode(value, RESERVED).into()),
+            Self::FileName if value.is_empty() => bad("is empty"),
+            Self::FileName if value == "." || value == ".." => bad(&format!("cannot be a file name: `{value}`")),
+            Self::FileName => Ok(utf8_percent_encode(value, FILE_NAME).into()),
+        }
+    }
+}
+
+/// RFC 3986, section 2.3.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// And section 2.2, less the fragment's `#`.
+const RESERVED: &AsciiSet = &UNRESERVED
+    .remove(b':')
+    .remove(b'/')
+    .remove(b'?')
+    .remove(b'[')
+    .remove(b']')
+    .remove(b'@')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b'%');
+/// What would part components, and what terminals and scripts choke on.
+const FILE_NAME: &AsciiSet = &percent_encoding::CONTROLS.add(b'/').add(b'%').add(b'\\');
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    struct One(&'static str, String);
+
+    impl Fields for One {
+        fn field(&self, name: &str) -> Result<&str, String> {
+            if name == self.0 { Ok(&self.1) } else { Err(format!("no column `{name}`")) }
+        }
+    }
+
+    fn all(text: &str) -> Vec<String> {
+        let template = Template::address(text).unwrap();
+        (0..template.combinations()).map(|at| template.render(&crate::row::NoFields, at).unwrap()).collect()
+    }
+
+    #[test]
+    fn ranges_and_lists_stand_for_each_of_their_values() {
+        assert_eq!(all("h/{1..3}"), ["h/1", "h/2", "h/3"]);
+        assert_eq!(all("h/{3..1}"), ["h/3", "h/2", "h/1"]);
+        assert_eq!(all("h/{08..10}"), ["h/08", "h/09", "h/10"]);
+        assert_eq!(all("h/{0..20..10}/{a,b}"), ["h/0/a", "h/0/b", "h/10/a", "h/10/b", "h/20/a", "h/20/b"]);
+        assert_eq!(all("h/{{x}}"), ["h/{x}"]);
+        assert_eq!(all("h/"), ["h/"]);
+    }
+
+    #[test]
+    fn what_is_no_template_is_refused_with_a_reason() {
+        for text in ["h/{a", "h/a}", "h/{1..x}", "h/{1..2..0}", "{1..9999999999}{1..9999999999}{1..9999999999}"] {
+            assert!(Template::address(text).unwrap_err().contains(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_column_is_encoded_for_where_it_stands() {
+        let fill = |text: &str, value: &str| Template::address(text).unwrap().render(&One("v", value.into()), 0);
+        assert_eq!(fill("http://h/a/{v}", "x/y z?").unwrap(), "http://h/a/x%2Fy%20z%3F");
+        assert_eq!(fill("http://h/a?q={v}", "1&2=3").unwrap(), "http://h/a?q=1%262%3D3");
+        assert_eq!(fill("http://h/{+v}", "x/y?z").unwrap(), "http://h/x/y?z");
+        assert_eq!(fill("{v}", "http://h/?a=b").unwrap(), "http://h/?a=b");
+        assert_eq!(fill("http://{v}:80/", "db-1.test").unwrap(), "http://db-1.test:80/");
+        for (text, value) in
+            [("http://{v}/", "evil/x"), ("http://{v}/", "a@b"), ("http://h/{v}/x", ".."), ("http://h/{v}", "")]
+        {
+            assert!(fill(text, value).unwrap_err().starts_with("column `v` "), "{text} {value}");
+        }
+        assert_eq!(fill("http://h/{w}", "x").unwrap_err(), "no column `w`");
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_leads_out_of_its_place(value in ".{1,12}") {
+            let address = Template::address("http://h/a/{v}/b").unwrap().render(&One("v", value.clone()), 0);
+            if let Ok(address) = address {
+                let url = unisono_http::Url::parse(&address).unwrap();
+                prop_assert_eq!(url.target().path().split('/').count(), 4);
+                prop_assert_eq!(url.host(), "h");
+            }
+            let file = Template::file_path("out/{v}.json").unwrap().render(&One("v", value), 0);
+            if let Ok(file) = file {
+                prop_assert_eq!(std::path::Path::new(&file).components().count(), 2);
+            }
+        }
+    }
+}
