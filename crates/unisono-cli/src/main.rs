@@ -1,3 +1,16 @@
 //! The `unisono` command.
 
-fn main() {}
+mod args;
+mod completions;
+mod environment;
+mod failure;
+mod fetch;
+mod progress;
+mod secrets;
+mod signals;
+mod summary;
+mod terminal;
+
+fn main() -> std::process::ExitCode {
+    args::run().into()
+}

@@ -10,10 +10,10 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use unisono_batch::Context;
-use unisono_core::ErrorKind;
+use unisono_core::{ErrorKind, Secret};
 
 use crate::{
-    Error, Options, Request, Response, Streaming, Url,
+    Error, Options, Request, Response, Streaming,
     auth::{Generation, Tokens},
     cookies::Cookies,
     decode::{ACCEPT_ENCODING, Decoder},
@@ -237,7 +237,7 @@ impl Inner {
             };
         }
         if let (Some((name, password)), false) = (request.url.user(), headers.contains_key(header::AUTHORIZATION)) {
-            headers.insert(header::AUTHORIZATION, basic(name, password.reveal()));
+            headers.insert(header::AUTHORIZATION, basic_authorization(name, password));
         }
         if let Some(cookies) = &self.cookies {
             cookies.add(&request.url, &mut headers);
@@ -305,18 +305,11 @@ fn check_framing(headers: &HeaderMap, origin: &Origin) -> Result<(), Error> {
     }
 }
 
-/// The value of `Authorization` for a user name and password (RFC 7617).
-pub(crate) fn basic(name: &str, password: &str) -> HeaderValue {
+/// The value of `Authorization` for a user name and password (RFC 7617); it is never shown.
+pub fn basic_authorization(name: &str, password: &Secret) -> HeaderValue {
     use base64::{Engine, prelude::BASE64_STANDARD};
-    let text = format!("Basic {}", BASE64_STANDARD.encode(format!("{name}:{password}")));
+    let text = format!("Basic {}", BASE64_STANDARD.encode(format!("{name}:{}", password.reveal())));
     let mut value = HeaderValue::try_from(text).expect("base64 is ASCII");
     value.set_sensitive(true);
     value
-}
-
-impl Url {
-    /// The value of `Authorization` that this address asks for, if it has user information.
-    pub fn authorization(&self) -> Option<HeaderValue> {
-        self.user().map(|(name, password)| basic(name, password.reveal()))
-    }
 }

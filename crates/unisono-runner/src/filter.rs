@@ -71,24 +71,17 @@ fn parse_error(errors: &jaq_core::load::Errors<&str, ()>, text: &str) -> String 
         true => "at its end".to_owned(),
         false => format!("at character {}", text.len().saturating_sub(rest.len()) + 1),
     };
-    for (_, error) in errors {
-        return match error {
-            Error::Io(errors) => {
-                errors.iter().map(|(path, why)| format!("{path}: {why}")).collect::<Vec<_>>().join(", ")
-            }
-            Error::Lex(errors) => errors
-                .iter()
-                .map(|(expected, rest)| format!("{} {}", expected.as_str(), place(rest)))
-                .collect::<Vec<_>>()
-                .join(", "),
-            Error::Parse(errors) => errors
-                .iter()
-                .map(|(expected, found)| format!("expected {} {}", expected.as_str(), place(found)))
-                .collect::<Vec<_>>()
-                .join(", "),
-        };
-    }
-    "it is empty".to_owned()
+    let Some((_, error)) = errors.first() else { return "it is empty".to_owned() };
+    let said: Vec<String> = match error {
+        Error::Io(errors) => errors.iter().map(|(path, why)| format!("{path}: {why}")).collect(),
+        Error::Lex(errors) => {
+            errors.iter().map(|(expected, rest)| format!("{} {}", expected.as_str(), place(rest))).collect()
+        }
+        Error::Parse(errors) => {
+            errors.iter().map(|(expected, found)| format!("expected {} {}", expected.as_str(), place(found))).collect()
+        }
+    };
+    said.join(", ")
 }
 
 #[cfg(test)]

@@ -193,6 +193,7 @@ pub(crate) fn outcome(decided: unisono_batch::Decided<FetchJob>) -> (Outcome, bo
         id: item.name().into(),
         kind: decided.kind,
         asked: Some((item.request.method.clone(), item.request.url.clone())),
+        place: None,
         reply: done.reply,
         selected: done.selected,
         saved: done.saved,

@@ -117,7 +117,10 @@ impl Ledger {
             report.add_host(url, outcome.kind);
         }
         if let Some(error) = outcome.reply.error.as_ref().filter(|error| error.kind() != ErrorKind::Cancelled) {
-            report.errors.record(error.kind(), &error.chain(), &outcome.id);
+            match &outcome.place {
+                Some(place) => report.errors.record(error.kind(), &error.chain(), &format!("{}, {place}", outcome.id)),
+                None => report.errors.record(error.kind(), &error.chain(), &outcome.id),
+            }
         }
     }
 
@@ -178,6 +181,10 @@ fn push_fields(outcome: &Outcome, style: Style, fields: &mut Vec<u8>, body: &mut
     if let Some(error) = &outcome.reply.error {
         let _ = write!(fields, "\"error\":{{\"kind\":\"{}\",\"message\":", error.kind());
         push_json_string(&error.chain(), fields);
+        if let Some(place) = &outcome.place {
+            fields.extend_from_slice(b",\"where\":");
+            push_json_string(place, fields);
+        }
         if let Some(at) = outcome.reply.retry_at.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()) {
             let _ = write!(fields, ",\"retry_at\":{}", at.as_secs());
         }

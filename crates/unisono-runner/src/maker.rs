@@ -1,10 +1,13 @@
 //! From a row's fields to its request: what the flags say, and what the row itself says, which wins.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use unisono_http::{Request, Url};
+use unisono_http::{Request, Url, basic_authorization};
 
 use crate::{
+    Netrc,
     row::{Call, Fields, Origin, Row},
     template::Template,
 };
@@ -24,6 +27,8 @@ pub struct Defaults {
     pub headers: HeaderMap,
     /// The body of every request.
     pub body: Option<Bytes>,
+    /// Logins by host, for requests that bring no credentials.
+    pub netrc: Option<Arc<Netrc>>,
 }
 
 /// What a row says for itself.
@@ -83,6 +88,12 @@ impl Defaults {
         }
         if own.is_json && !request.headers.contains_key(header::CONTENT_TYPE) {
             request.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        let has_credentials = request.url.user().is_some() || request.headers.contains_key(header::AUTHORIZATION);
+        if let Some((name, password)) =
+            self.netrc.as_ref().filter(|_| !has_credentials).and_then(|netrc| netrc.get(request.url.host()))
+        {
+            request.headers.insert(header::AUTHORIZATION, basic_authorization(name, password));
         }
         let save = self.save.as_ref().map(|template| template.render(fields, combination)).transpose()?;
         Ok(Call { request, save: save.map(Into::into) })

@@ -19,6 +19,8 @@ pub struct Outcome {
     pub kind: OutcomeKind,
     /// What was asked for; `None` when nobody could tell.
     pub asked: Option<(Method, Url)>,
+    /// Where a row stood that nobody could understand.
+    pub place: Option<Box<str>>,
     /// The answer, the error, or both.
     pub reply: Reply,
     /// What was selected of the answer, as JSON.

@@ -45,6 +45,10 @@ pub(crate) struct Rows {
 }
 
 /// Something that may go on once the input is known to be the same.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are items, which move on at once; a box each would be an allocation per row"
+)]
 enum Held {
     Item(Offer<Item>),
     Outcome(Box<Outcome>),
@@ -95,15 +99,17 @@ impl Rows {
         match (disposition, call) {
             (Disposition::Kept, _) => self.ledger.borrow_mut().kept(number),
             (_, Err(why)) => {
-                let error = Error::new(ErrorKind::Input, format!("{origin}: {why}"));
-                self.hold(Held::outcome(key, id, fingerprint, OutcomeKind::Failed, error, None));
+                let mut outcome = failed(key, id, fingerprint, OutcomeKind::Failed, Error::new(ErrorKind::Input, why));
+                outcome.place = Some(origin.to_string().into());
+                self.hold(Held::Outcome(Box::new(outcome)));
             }
             (Disposition::Run, Ok(call)) => self.hold_item(key, id, fingerprint, call),
             (Disposition::Interrupted { page }, Ok(call)) => {
                 let error =
                     Error::new(ErrorKind::Interrupted, "an earlier run had started it and did not live to see its end");
-                let asked = Some((call.request.method, call.request.url));
-                self.hold(Held::outcome(RowKey { page, ..key }, id, fingerprint, OutcomeKind::Ambiguous, error, asked));
+                let mut outcome = failed(RowKey { page, ..key }, id, fingerprint, OutcomeKind::Ambiguous, error);
+                outcome.asked = Some((call.request.method, call.request.url));
+                self.hold(Held::Outcome(Box::new(outcome)));
             }
             (Disposition::Continue { page, next }, Ok(mut call)) => {
                 let key = RowKey { page: page + 1, ..key };
@@ -112,7 +118,9 @@ impl Rows {
                         call.request = request;
                         self.hold_item(key, id, fingerprint, call);
                     }
-                    Err(error) => self.hold(Held::outcome(key, id, fingerprint, OutcomeKind::Failed, error, None)),
+                    Err(error) => {
+                        self.hold(Held::Outcome(Box::new(failed(key, id, fingerprint, OutcomeKind::Failed, error))))
+                    }
                 }
             }
         }
@@ -242,29 +250,22 @@ impl Source for Rows {
     }
 }
 
-impl Held {
-    fn outcome(
-        key: RowKey,
-        id: Option<Box<str>>,
-        fingerprint: u64,
-        kind: OutcomeKind,
-        error: Error,
-        asked: Option<(http::Method, Url)>,
-    ) -> Self {
-        Self::Outcome(Box::new(Outcome {
-            key,
-            id: id.unwrap_or_else(|| format!("r{}", key.row).into()),
-            kind,
-            asked,
-            reply: Reply::failed(error),
-            selected: None,
-            saved: None,
-            next: None,
-            attempts: 0,
-            elapsed: Duration::ZERO,
-            fingerprint,
-            repeatable: true,
-        }))
+/// The outcome of a row that is not run.
+fn failed(key: RowKey, id: Option<Box<str>>, fingerprint: u64, kind: OutcomeKind, error: Error) -> Outcome {
+    Outcome {
+        key,
+        id: id.unwrap_or_else(|| format!("r{}", key.row).into()),
+        kind,
+        asked: None,
+        place: None,
+        reply: Reply::failed(error),
+        selected: None,
+        saved: None,
+        next: None,
+        attempts: 0,
+        elapsed: Duration::ZERO,
+        fingerprint,
+        repeatable: true,
     }
 }
 

@@ -155,8 +155,8 @@ impl Template {
         if !literal.is_empty() {
             parts.push(Part::Literal(literal));
         }
-        let counts = parts.iter().map(|part| if let Part::Choice(choice) = part { choice.count() } else { 1 });
-        let combinations = counts.fold(Some(1u64), |product, count| product?.checked_mul(count));
+        let mut counts = parts.iter().map(|part| if let Part::Choice(choice) = part { choice.count() } else { 1 });
+        let combinations = counts.try_fold(1u64, u64::checked_mul);
         Ok(Self {
             parts,
             combinations: combinations.ok_or_else(|| format!("`{text}` has more combinations than can be counted"))?,

@@ -1,20 +1,16 @@
 //! HTTP proxies: a tunnel by CONNECT (RFC 9110, section 9.3.6).
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use http::HeaderValue;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use unisono_core::ErrorKind;
 
 use super::Stream;
-use crate::{Error, Proxy, url::Origin};
+use crate::{Error, Proxy, basic_authorization, url::Origin};
 
 /// The value of `Proxy-Authorization`, if this proxy wants to know who we are.
 pub(super) fn authorization(proxy: &Proxy) -> Option<HeaderValue> {
     let (name, password) = proxy.user.as_ref()?;
-    let text = format!("Basic {}", BASE64_STANDARD.encode(format!("{name}:{}", password.reveal())));
-    let mut value = HeaderValue::try_from(text).expect("base64 is ASCII");
-    value.set_sensitive(true);
-    Some(value)
+    Some(basic_authorization(name, password))
 }
 
 /// Has the proxy connect us to the origin; when the origin needs no tunnel, the stream is left as it is.

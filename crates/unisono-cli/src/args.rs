@@ -1,0 +1,187 @@
+//! The words of the command line.
+//!
+//! Groups of options are structs that every command flattens, so that a word means the same everywhere.
+
+use std::{num::NonZeroU32, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use unisono_core::{Limits, Rate, RetryPolicy, Span, Times, parse_size};
+use unisono_runner::{Mode, Settings};
+
+use crate::{failure::Failure, terminal::When};
+
+/// Run many independent pieces of work at once, with every outcome accounted for.
+#[derive(Debug, Parser)]
+#[command(name = "unisono", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Call many URLs, write one line of JSON per outcome
+    Fetch(Box<crate::fetch::FetchArgs>),
+    /// Print shell completions, or the man page
+    Completions {
+        /// For which shell; `man` is the man page
+        target: crate::completions::Target,
+    },
+}
+
+/// Runs the command; answers its exit status.
+pub fn run() -> u8 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap knows whether it is help (stdout) or an error (stderr).
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).unwrap_or(USAGE);
+        }
+    };
+    let result = match cli.command {
+        Command::Fetch(args) => crate::fetch::run(*args),
+        Command::Completions { target } => crate::completions::print(target).map(|()| 0),
+    };
+    result.unwrap_or_else(|failure| failure.report())
+}
+
+/// How much at once, how often, how long, and how often again.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits, time and retries")]
+pub struct LimitArgs {
+    /// Most items in flight [default: 20]
+    #[arg(short = 'j', long, value_name = "N")]
+    pub limit: Option<NonZeroU32>,
+    /// Most items in flight per host [default: 10, or --limit when only that is given]
+    #[arg(long, value_name = "N")]
+    pub per_host: Option<NonZeroU32>,
+    /// Most starts over all hosts, as `100/s`, `5000/m` or `100/s burst 20`
+    #[arg(long, value_name = "RATE")]
+    pub rate: Option<Rate>,
+    /// Most starts per host
+    #[arg(long, value_name = "RATE")]
+    pub per_host_rate: Option<Rate>,
+    /// Longest time for one attempt, or `none`
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    pub timeout: Span,
+    /// Longest time for one item with its retries and waits, or `none`
+    #[arg(long, value_name = "TIME", default_value = "15m")]
+    pub deadline: Span,
+    /// Start nothing new after this time
+    #[arg(long, value_name = "TIME")]
+    pub stop_after: Option<Span>,
+    /// How long what runs may take to finish when the run is stopped
+    #[arg(long, value_name = "TIME", default_value = "10s")]
+    pub grace: Span,
+    /// Most repeats of a failed attempt
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub retries: u16,
+    /// Longest wait that a server may ask for
+    #[arg(long, value_name = "TIME", default_value = "60s")]
+    pub max_wait: Span,
+    /// Stop after so many items that did not end well
+    #[arg(long, value_name = "N")]
+    pub max_failures: Option<u64>,
+}
+
+impl LimitArgs {
+    pub fn settings(&self) -> Settings {
+        let mut limits = Limits::new(self.limit, self.per_host);
+        limits.rate = self.rate;
+        limits.per_key_rate = self.per_host_rate;
+        let times = Times {
+            timeout: self.timeout.0,
+            deadline: self.deadline.0,
+            stop_after: self.stop_after.and_then(|span| span.0),
+            grace: self.grace.0.unwrap_or(FOR_EVER),
+        };
+        let retry = RetryPolicy {
+            repeats: self.retries,
+            max_wait: self.max_wait.0.unwrap_or(FOR_EVER),
+            ..RetryPolicy::default()
+        };
+        Settings { limits, times, retry }
+    }
+}
+
+/// Where outcomes go, and what to do with those of an earlier run.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Results")]
+pub struct OutputArgs {
+    /// Write outcomes to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Go on with the results in --out; begin them if there are none
+    #[arg(long, requires = "out")]
+    pub resume: bool,
+    /// As --resume, and run again what failed or timed out
+    #[arg(long, requires = "out")]
+    pub retry_failed: bool,
+    /// As --retry-failed, and run again what may have taken effect
+    #[arg(long, requires = "out")]
+    pub retry_ambiguous: bool,
+    /// Replace what is in --out
+    #[arg(long, requires = "out", conflicts_with_all = ["resume", "retry_failed", "retry_ambiguous"])]
+    pub overwrite: bool,
+    /// Outcomes in the order of the input
+    #[arg(short, long)]
+    pub keep_order: bool,
+}
+
+impl OutputArgs {
+    pub fn mode(&self) -> Mode {
+        match (self.retry_ambiguous, self.retry_failed, self.resume) {
+            (true, _, _) => Mode::RetryFailed { ambiguous: true },
+            (false, true, _) => Mode::RetryFailed { ambiguous: false },
+            (false, false, true) => Mode::Resume,
+            (false, false, false) => Mode::Fresh,
+        }
+    }
+}
+
+/// What is shown while it runs and at the end.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What is shown")]
+pub struct ShowArgs {
+    /// How to show progress on standard error
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub progress: ProgressMode,
+    /// No progress and no summary, only errors
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Show each retry and its reason
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Colours on standard error
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub color: When,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProgressMode {
+    /// A bar on a terminal, a line now and then elsewhere
+    Auto,
+    /// One line that is rewritten
+    Bar,
+    /// A line every five seconds
+    Plain,
+    /// A JSON object every second
+    Json,
+    /// None
+    None,
+}
+
+/// Reads a size in bytes.
+pub fn size(text: &str) -> Result<u64, String> {
+    parse_size(text).map_err(|error| error.to_string())
+}
+
+/// Reads a template of an address.
+pub fn address(text: &str) -> Result<unisono_runner::Template, Failure> {
+    unisono_runner::Template::address(text).map_err(Failure::usage)
+}
+
+const USAGE: u8 = 2;
+/// About a century: safe to add to any instant.
+const FOR_EVER: std::time::Duration = std::time::Duration::from_secs(100 * 365 * 86_400);

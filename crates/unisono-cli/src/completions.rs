@@ -1,0 +1,60 @@
+//! Shell completions and the man page, from the parser itself.
+
+use std::io::{self, Write};
+
+use clap::{CommandFactory, ValueEnum};
+use clap_complete::Shell;
+
+use crate::{args::Cli, failure::Failure};
+
+/// What to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Target {
+    Bash,
+    Zsh,
+    Fish,
+    Elvish,
+    #[value(name = "powershell")]
+    PowerShell,
+    Man,
+}
+
+/// Prints completions or the man page to standard output.
+pub fn print(target: Target) -> Result<(), Failure> {
+    let mut text = Vec::new();
+    let shell = match target {
+        Target::Bash => Shell::Bash,
+        Target::Zsh => Shell::Zsh,
+        Target::Fish => Shell::Fish,
+        Target::Elvish => Shell::Elvish,
+        Target::PowerShell => Shell::PowerShell,
+        Target::Man => {
+            man(&mut text).map_err(|error| Failure::fault(format!("the man page cannot be made: {error}")))?;
+            return write(&text);
+        }
+    };
+    clap_complete::generate(shell, &mut Cli::command(), "unisono", &mut text);
+    write(&text)
+}
+
+/// The command's page, and below it those of its subcommands, since there is only one page to install.
+fn man(into: &mut Vec<u8>) -> io::Result<()> {
+    let command = Cli::command();
+    clap_mangen::Man::new(command.clone()).render(into)?;
+    for subcommand in command.get_subcommands() {
+        let page = clap_mangen::Man::new(subcommand.clone());
+        writeln!(into, ".SH \"UNISONO {}\"", subcommand.get_name().to_uppercase())?;
+        page.render_description_section(into)?;
+        page.render_options_section(into)?;
+    }
+    Ok(())
+}
+
+fn write(text: &[u8]) -> Result<(), Failure> {
+    match io::stdout().write_all(text) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::fault(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}

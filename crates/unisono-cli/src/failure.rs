@@ -1,0 +1,57 @@
+//! Why a command could not be done, for a person to read.
+
+use std::error::Error as StdError;
+
+/// A message, what to do about it, and the exit status.
+#[derive(Debug)]
+pub struct Failure {
+    message: String,
+    hint: Option<String>,
+    status: u8,
+}
+
+impl Failure {
+    /// The caller's mistake.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, status: 2 }
+    }
+
+    /// A fault of ours or of the machine.
+    pub fn fault(message: impl Into<String>) -> Self {
+        Self { status: 125, ..Self::usage(message) }
+    }
+
+    /// The same, with what to do about it.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Prints it to standard error; answers the exit status.
+    pub fn report(&self) -> u8 {
+        anstream::eprintln!("\x1b[1;31merror\x1b[0m: {}", self.message);
+        if let Some(hint) = &self.hint {
+            anstream::eprintln!("\x1b[1mhint\x1b[0m: {hint}");
+        }
+        self.status
+    }
+}
+
+impl From<unisono_runner::Error> for Failure {
+    fn from(error: unisono_runner::Error) -> Self {
+        let mut message = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            message.push_str(": ");
+            message.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        Self { message, hint: error.what_to_do().map(str::to_owned), status: if error.is_usage() { 2 } else { 125 } }
+    }
+}
+
+impl From<unisono_runner::http_client::Error> for Failure {
+    fn from(error: unisono_runner::http_client::Error) -> Self {
+        Self::usage(error.chain())
+    }
+}

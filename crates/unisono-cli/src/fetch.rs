@@ -1,0 +1,537 @@
+//! `unisono fetch`: words into a plan, a plan into a run, a report into words.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use clap::{Args, ValueEnum};
+use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+use unisono_core::{CancelToken, Secret, Span};
+use unisono_runner::{
+    Batch, BodyMode, Defaults, FetchPlan, Filter, Format, Gauge, Input, Monitor, OnRetry, Open, Output, Paginate,
+    Report, Template, header,
+    http_client::{Family, HostAddress, HttpVersion, Identity, Options, StatusSet, Tls, basic_authorization},
+    method,
+};
+
+use crate::{
+    args::{LimitArgs, OutputArgs, ShowArgs, address, size},
+    environment,
+    failure::Failure,
+    progress::Progress,
+    secrets::TokenCommand,
+    signals, summary,
+    terminal::Terminal,
+};
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct FetchArgs {
+    /// URLs; `{1..500}` and `{eu,us}` stand for each of their values, `{name}` for a column of --from
+    #[arg(value_name = "URL")]
+    urls: Vec<String>,
+    /// Read rows from this file, or from standard input (`-`)
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+    /// How --from is written [default: by its extension, else lines]
+    #[arg(long, value_name = "FORMAT")]
+    input_format: Option<InputFormat>,
+    /// The row's name, as a template: `{region}-{id}` [default: r0, r1, ...]
+    #[arg(long, value_name = "TEMPLATE")]
+    id: Option<String>,
+    /// Show what would be sent, and send nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    request: RequestArgs,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    #[command(flatten)]
+    answer: AnswerArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    show: ShowArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Requests")]
+struct RequestArgs {
+    /// The method [default: GET, or POST with a body]
+    #[arg(short = 'X', long, value_name = "METHOD")]
+    method: Option<String>,
+    /// A header, `Name: value`; `@FILE` reads one per line
+    #[arg(short = 'H', long = "header", value_name = "HEADER")]
+    headers: Vec<String>,
+    /// A JSON body; `@FILE` reads it
+    #[arg(long, value_name = "JSON", conflicts_with = "data")]
+    json: Option<String>,
+    /// A body; `@FILE` reads it
+    #[arg(long, value_name = "TEXT")]
+    data: Option<String>,
+    /// User name and password, `NAME:PASSWORD`
+    #[arg(long, value_name = "USER", conflicts_with_all = ["bearer_env", "token_command"])]
+    user: Option<String>,
+    /// A bearer token from this environment variable
+    #[arg(long, value_name = "VARIABLE", conflicts_with = "token_command")]
+    bearer_env: Option<String>,
+    /// A bearer token from this shell command, which runs again when the token is refused
+    #[arg(long, value_name = "COMMAND")]
+    token_command: Option<String>,
+    /// User names and passwords from a netrc file [default: $NETRC or ~/.netrc]
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    netrc: Option<String>,
+    /// Give each request that is not idempotent an Idempotency-Key, the same on each attempt and after --resume
+    #[arg(long)]
+    idempotency_key: bool,
+    /// Keep cookies and send them back
+    #[arg(long)]
+    cookies: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Connections")]
+struct ConnectionArgs {
+    /// Longest time to connect: name lookup, TCP, proxy and TLS
+    #[arg(long, value_name = "TIME", default_value = "5s")]
+    connect_timeout: Span,
+    /// Only HTTP/1.1
+    #[arg(long, conflicts_with = "http2")]
+    http1: bool,
+    /// Only HTTP/2; without TLS by prior knowledge
+    #[arg(long)]
+    http2: bool,
+    /// Trust the certificates in this file (PEM) and no others
+    #[arg(long, value_name = "FILE")]
+    cacert: Vec<PathBuf>,
+    /// Our certificate chain (PEM), with the key unless --key is given
+    #[arg(long, value_name = "FILE")]
+    cert: Option<PathBuf>,
+    /// The key of --cert (PEM)
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// Trust any certificate; for tests only
+    #[arg(long)]
+    insecure: bool,
+    /// Proxy for everything: http, https, socks5 or socks5h URL; empty for none [default: from the environment]
+    #[arg(long, value_name = "URL")]
+    proxy: Option<String>,
+    /// Hosts and networks that are reached without proxy [default: $NO_PROXY]
+    #[arg(long, value_name = "LIST")]
+    noproxy: Option<String>,
+    /// Where a host is, instead of asking DNS: `HOST:PORT:ADDRESS[,ADDRESS]`, with `*` for any port
+    #[arg(long, value_name = "PLACE")]
+    resolve: Vec<String>,
+    /// Only IPv4
+    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    ipv4: bool,
+    /// Only IPv6
+    #[arg(short = '6', long)]
+    ipv6: bool,
+    /// Connect to this Unix socket, whatever the URL says
+    #[arg(long, value_name = "PATH")]
+    unix_socket: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Answers")]
+struct AnswerArgs {
+    /// Statuses that are a success: `200,404`, `2xx` [default: 2xx and 304]
+    #[arg(long, value_name = "LIST")]
+    expect: Option<StatusSet>,
+    /// Most redirects to follow; 0 takes a redirect for the answer
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    max_redirects: u8,
+    /// Largest body, decoded
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size)]
+    max_body: u64,
+    /// Give up a body that comes in slower than this per second
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    min_throughput: Option<u64>,
+    /// Do not ask for compressed bodies
+    #[arg(long)]
+    no_compression: bool,
+    /// How bodies are written
+    #[arg(long, value_name = "HOW", default_value = "json")]
+    body: Body,
+    /// Write the headers of answers as well
+    #[arg(long)]
+    include_headers: bool,
+    /// Keep only what this jq expression makes of a body
+    #[arg(long, value_name = "EXPRESSION")]
+    select: Option<String>,
+    /// Follow pages: `link`, `next=.next_url` or `page=page,until=.items|length==0`
+    #[arg(long, value_name = "HOW", conflicts_with = "save")]
+    paginate: Option<String>,
+    /// Most pages per row
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    max_pages: u32,
+    /// Save each body to a file of its own: `out/{id}.json`
+    #[arg(long, value_name = "TEMPLATE", conflicts_with = "select")]
+    save: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum InputFormat {
+    Lines,
+    Csv,
+    Tsv,
+    Jsonl,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Body {
+    /// JSON as it was sent; else as text, or as base64
+    Json,
+    /// As a string
+    Text,
+    /// As base64
+    Base64,
+    /// Not at all
+    None,
+}
+
+/// Runs the command; answers its exit status.
+pub fn run(args: FetchArgs) -> Result<u8, Failure> {
+    let terminal = Terminal::new(args.show.color);
+    let defaults = args.defaults()?;
+    let input = args.input(defaults)?;
+    if args.dry_run {
+        return dry_run(input, &terminal);
+    }
+    let gauge = Gauge::default();
+    if let Some(total) = input.total() {
+        gauge.set_total(total);
+    }
+    let (cancel, monitor) = (CancelToken::new(), Monitor::new());
+    let plan = FetchPlan {
+        http: args.options()?,
+        settings: args.limits.settings(),
+        output: args.output()?,
+        outlet: None,
+        body: args.answer.body.into(),
+        headers: args.answer.include_headers,
+        select: args.answer.select.as_deref().map(Filter::new).transpose().map_err(Failure::usage)?,
+        paginate: args
+            .answer
+            .paginate
+            .as_deref()
+            .map(|how| Paginate::parse(how, args.answer.max_pages))
+            .transpose()
+            .map_err(Failure::usage)?,
+        keep_order: args.output.keep_order,
+        max_failures: args.limits.max_failures,
+        idempotency_keys: args.request.idempotency_key,
+        on_retry: args.show.verbose.then(|| on_retry(&terminal)),
+        rows: input.start()?,
+    };
+    signals::watch(&cancel, &terminal)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::fault(format!("the reactor cannot be started: {error}")))?;
+    let progress = (!args.show.quiet).then(|| Progress::start(args.show.progress, &terminal, &gauge, &monitor));
+    let report = runtime.block_on(unisono_runner::fetch(plan, cancel, monitor, gauge));
+    drop(progress);
+    // A name lookup that hangs holds up nobody.
+    runtime.shutdown_background();
+    let report = report?;
+    show(&report, &args, &terminal);
+    Ok(report.exit_code())
+}
+
+fn show(report: &Report, args: &FetchArgs, terminal: &Terminal) {
+    if !args.show.quiet {
+        summary::print(report, terminal, args.output.out.is_some());
+    } else {
+        for failure in &report.failures {
+            terminal.note(&format!("error: {failure}"));
+        }
+    }
+}
+
+impl FetchArgs {
+    fn input(&self, defaults: Defaults) -> Result<Input, Failure> {
+        match &self.from {
+            None if self.urls.is_empty() => Err(Failure::usage("nothing to fetch")
+                .hint("give URLs, or a file of them with --from FILE (`-` is standard input)")),
+            None => {
+                let addresses = self.urls.iter().map(|url| address(url)).collect::<Result<Vec<Template>, Failure>>()?;
+                if let Some(url) =
+                    self.urls.iter().zip(&addresses).find_map(|(url, template)| template.has_fields().then_some(url))
+                {
+                    return Err(Failure::usage(format!("`{url}` has columns to fill in, but there are no rows"))
+                        .hint("give them with --from FILE"));
+                }
+                Ok(Input::addresses(addresses, defaults))
+            }
+            Some(_) if self.urls.len() > 1 => {
+                Err(Failure::usage("with --from there can be one URL at most, as a template")
+                    .hint("put the others into the file"))
+            }
+            Some(path) => {
+                let format = self.input_format.map(Format::from);
+                let defaults = Defaults { address: self.urls.first().map(|url| address(url)).transpose()?, ..defaults };
+                Ok(Input::file(path, format, defaults)?)
+            }
+        }
+    }
+
+    fn defaults(&self) -> Result<Defaults, Failure> {
+        let mut headers = HeaderMap::new();
+        for text in &self.request.headers {
+            match text.strip_prefix('@') {
+                Some(path) => {
+                    let lines = read_text(Path::new(path))?;
+                    lines
+                        .lines()
+                        .filter(|line| !line.trim().is_empty())
+                        .try_for_each(|line| add_header(line, &mut headers))?;
+                }
+                None => add_header(text, &mut headers)?,
+            }
+        }
+        let body = self.body(&mut headers)?;
+        if let Some(value) = self.authorization()? {
+            headers.insert(AUTHORIZATION, value);
+        }
+        let template = |text: &Option<String>, parse: fn(&str) -> Result<Template, String>| {
+            text.as_deref().map(parse).transpose().map_err(Failure::usage)
+        };
+        Ok(Defaults {
+            address: None,
+            id: template(&self.id, Template::text)?,
+            save: template(&self.answer.save, Template::file_path)?,
+            method: self.request.method.as_deref().map(method).transpose().map_err(Failure::usage)?,
+            headers,
+            body,
+            netrc: self.request.netrc.as_deref().map(environment::netrc).transpose()?.map(Arc::new),
+        })
+    }
+
+    fn body(&self, headers: &mut HeaderMap) -> Result<Option<Bytes>, Failure> {
+        let (text, is_json) = match (&self.request.json, &self.request.data) {
+            (Some(json), _) => (json, true),
+            (None, Some(data)) => (data, false),
+            (None, None) => return Ok(None),
+        };
+        let bytes = match text.strip_prefix('@') {
+            Some(path) => read(Path::new(path))?,
+            None => text.clone().into_bytes(),
+        };
+        if is_json {
+            if let Some(why) = unisono_runner::json_error(&bytes) {
+                return Err(Failure::usage(format!("--json is not JSON: {why}")));
+            }
+            headers.entry(http::header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+        }
+        Ok(Some(bytes.into()))
+    }
+
+    fn authorization(&self) -> Result<Option<HeaderValue>, Failure> {
+        if let Some(user) = &self.request.user {
+            let (name, password) = user
+                .split_once(':')
+                .ok_or_else(|| Failure::usage("--user needs a name and a password, as NAME:PASSWORD"))?;
+            return Ok(Some(basic_authorization(name, &Secret::new(password))));
+        }
+        let Some(variable) = &self.request.bearer_env else { return Ok(None) };
+        let token = environment::variable(variable).filter(|token| !token.is_empty());
+        let token = token
+            .ok_or_else(|| Failure::usage(format!("--bearer-env: the environment variable {variable} is not set")))?;
+        let mut value = HeaderValue::try_from(format!("Bearer {}", token.trim())).map_err(|_| {
+            Failure::usage(format!("--bearer-env: the value of {variable} has characters that cannot be sent"))
+        })?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+
+    fn options(&self) -> Result<Options, Failure> {
+        let (connection, answer) = (&self.connection, &self.answer);
+        let defaults = Options::default();
+        Ok(Options {
+            connect_timeout: connection
+                .connect_timeout
+                .0
+                .ok_or_else(|| Failure::usage("--connect-timeout must be a time"))?,
+            version: match (connection.http1, connection.http2) {
+                (true, _) => HttpVersion::Http1,
+                (_, true) => HttpVersion::Http2,
+                _ => HttpVersion::Auto,
+            },
+            tls: self.tls()?,
+            proxies: environment::proxies(connection.proxy.as_deref(), connection.noproxy.as_deref())?,
+            hosts: connection.resolve.iter().map(|text| host_address(text)).collect::<Result<_, _>>()?,
+            family: match (connection.ipv4, connection.ipv6) {
+                (true, _) => Family::V4,
+                (_, true) => Family::V6,
+                _ => Family::Any,
+            },
+            unix_socket: connection.unix_socket.clone(),
+            max_redirects: answer.max_redirects,
+            max_body: answer.max_body,
+            expect: answer.expect.clone().unwrap_or_default(),
+            cookies: self.request.cookies,
+            tokens: self.request.token_command.clone().map(|command| Rc::new(TokenCommand(command)) as Rc<_>),
+            decompress: !answer.no_compression,
+            min_throughput: answer.min_throughput,
+            ..defaults
+        })
+    }
+
+    fn tls(&self) -> Result<Tls, Failure> {
+        let connection = &self.connection;
+        let identity = match &connection.cert {
+            None => None,
+            Some(cert) => {
+                let chain = read(cert)?;
+                let key = read_text(connection.key.as_deref().unwrap_or(cert))?;
+                Some(Identity { chain, key: Secret::new(key) })
+            }
+        };
+        let roots = connection.cacert.iter().map(|path| read(path)).collect::<Result<_, _>>()?;
+        Ok(Tls { roots, identity, insecure: connection.insecure })
+    }
+
+    fn output(&self) -> Result<Output, Failure> {
+        let Some(path) = &self.output.out else {
+            let file = rustix::io::dup(io::stdout()).map(File::from);
+            return file
+                .map(Output::Stream)
+                .map_err(|error| Failure::fault(format!("cannot write to standard output: {error}")));
+        };
+        let open = Open {
+            mode: self.output.mode(),
+            overwrite: self.output.overwrite,
+            keep_run: self.request.idempotency_key,
+            ..Open::default()
+        };
+        Ok(Output::File { path: path.clone(), open })
+    }
+}
+
+/// Prints what would be sent, one JSON object per row.
+fn dry_run(input: Input, terminal: &Terminal) -> Result<u8, Failure> {
+    let mut feed = input.start()?;
+    let (mut number, mut bad) = (0u64, 0u64);
+    let mut stdout = io::BufWriter::new(io::stdout().lock());
+    while let Some(batch) = feed.blocking_recv() {
+        let rows = match batch {
+            Batch::Rows(rows) => rows,
+            Batch::Failed(why) => return Err(Failure::fault(why)),
+        };
+        for row in rows {
+            let mut object = serde_json::Map::new();
+            object.insert("row".into(), number.into());
+            object.insert("id".into(), row.id.map_or_else(|| format!("r{number}"), Into::into).into());
+            match row.call {
+                Ok(call) => {
+                    object.insert("method".into(), call.request.method.as_str().into());
+                    object.insert("url".into(), call.request.url.to_string().into());
+                    object.insert("body_bytes".into(), call.request.body.len().into());
+                    if let Some(path) = call.save {
+                        object.insert("save".into(), path.to_string_lossy().into());
+                    }
+                }
+                Err(why) => {
+                    bad += 1;
+                    object.insert("error".into(), format!("{}: {why}", row.origin).into());
+                }
+            }
+            number += 1;
+            match writeln!(stdout, "{}", serde_json::Value::Object(object)) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(141),
+                Err(error) => return Err(Failure::fault(format!("cannot write to standard output: {error}"))),
+                Ok(()) => {}
+            }
+        }
+    }
+    stdout.flush().map_err(|error| Failure::fault(format!("cannot write to standard output: {error}")))?;
+    terminal.note(&format!("dry run: {number} rows, {bad} of them bad; nothing was sent"));
+    Ok(u8::from(bad > 0))
+}
+
+fn on_retry(terminal: &Terminal) -> OnRetry {
+    let terminal = terminal.clone();
+    Box::new(move |retry| {
+        let why = if retry.again.throttled { "throttled" } else { "retry" };
+        let wait = retry.again.wait.as_secs_f64();
+        terminal.note(&format!(
+            "{}: {why} after attempt {} in {wait:.2} s: {}",
+            retry.id, retry.again.attempt, retry.reason
+        ));
+    })
+}
+
+fn add_header(line: &str, headers: &mut HeaderMap) -> Result<(), Failure> {
+    let (name, value) =
+        line.split_once(':').ok_or_else(|| Failure::usage("a header needs a name and a value, as `Name: value`"))?;
+    let (name, value) = header(name, value).map_err(Failure::usage)?;
+    headers.append(name, value);
+    Ok(())
+}
+
+fn host_address(text: &str) -> Result<HostAddress, Failure> {
+    let parse = || {
+        let (host, rest) = text.split_once(':')?;
+        let (port, addresses) = rest.split_once(':')?;
+        let port = if port == "*" { None } else { Some(port.parse().ok()?) };
+        let addresses = addresses
+            .split(',')
+            .map(|address| address.trim_matches(['[', ']']).parse().ok())
+            .collect::<Option<Vec<_>>>()?;
+        (!host.is_empty() && !addresses.is_empty()).then(|| HostAddress {
+            host: host.to_ascii_lowercase(),
+            port,
+            addresses,
+        })
+    };
+    parse().ok_or_else(|| {
+        Failure::usage(format!("--resolve: `{text}` is not HOST:PORT:ADDRESS (try `api.test:443:127.0.0.1`)"))
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|error| Failure::usage(format!("cannot read `{}`: {error}", path.display())))
+}
+
+fn read_text(path: &Path) -> Result<String, Failure> {
+    String::from_utf8(read(path)?).map_err(|_| Failure::usage(format!("`{}` is not text", path.display())))
+}
+
+impl From<InputFormat> for Format {
+    fn from(format: InputFormat) -> Self {
+        match format {
+            InputFormat::Lines => Self::Lines,
+            InputFormat::Csv => Self::Csv,
+            InputFormat::Tsv => Self::Tsv,
+            InputFormat::Jsonl => Self::Jsonl,
+        }
+    }
+}
+
+impl From<Body> for BodyMode {
+    fn from(body: Body) -> Self {
+        match body {
+            Body::Json => Self::Json,
+            Body::Text => Self::Text,
+            Body::Base64 => Self::Base64,
+            Body::None => Self::None,
+        }
+    }
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  unisono fetch 'https://api.example.com/items/{1..500}' -o items.jsonl --resume
+  unisono fetch --from hosts.csv 'https://{host}/health' --per-host-rate 5/s
+  unisono fetch --from calls.jsonl --limit 50 --select '.items[].id' | jq -c .body
+
+Exit status:
+  0 all ok · 1 some item did not end well · 2 usage · 3 stopped by --max-failures · 124 by --stop-after
+  125 our own failure · 130 interrupted · 141 nobody reads the output any more · 143 terminated";

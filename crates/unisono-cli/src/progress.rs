@@ -1,0 +1,162 @@
+//! Progress, while a run goes on: on a thread of its own, so that it cannot slow it down.
+
+use std::{
+    sync::mpsc::{RecvTimeoutError, Sender, channel},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use unisono_core::{OutcomeKind, format_duration, format_size};
+use unisono_runner::{Gauge, Monitor};
+
+use crate::{args::ProgressMode, terminal::Terminal};
+
+/// Shows progress until it is dropped.
+pub struct Progress {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Progress {
+    pub fn start(mode: ProgressMode, terminal: &Terminal, gauge: &Gauge, monitor: &Monitor) -> Self {
+        let (every, show): (Duration, fn(&View) -> String) = match mode {
+            ProgressMode::None => return Self { stop: None, thread: None },
+            ProgressMode::Bar => (Duration::from_millis(100), bar),
+            ProgressMode::Auto if terminal.is_terminal() => (Duration::from_millis(100), bar),
+            ProgressMode::Auto | ProgressMode::Plain => (Duration::from_secs(5), plain),
+            ProgressMode::Json => (Duration::from_secs(1), json),
+        };
+        let rewritten = every < Duration::from_secs(1);
+        let mut view =
+            View { gauge: gauge.clone(), monitor: monitor.clone(), begun: Instant::now(), recent: Recent::default() };
+        let terminal = terminal.clone();
+        let (stop, stopped) = channel::<()>();
+        let run = move || {
+            while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+                view.recent.look(view.gauge.done());
+                let text = show(&view);
+                if rewritten { terminal.status(&text) } else { terminal.note(&text) }
+            }
+            terminal.status("");
+        };
+        // Without a thread there is no progress to see, but the run itself is not the worse for it.
+        let thread = thread::Builder::new().name("unisono-progress".into()).spawn(run).ok();
+        Self { stop: Some(stop), thread }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct View {
+    gauge: Gauge,
+    monitor: Monitor,
+    begun: Instant,
+    recent: Recent,
+}
+
+/// The rate of the last few seconds.
+#[derive(Default)]
+struct Recent {
+    looks: std::collections::VecDeque<(Instant, u64)>,
+}
+
+impl Recent {
+    fn look(&mut self, done: u64) {
+        let now = Instant::now();
+        self.looks.push_back((now, done));
+        while self.looks.front().is_some_and(|(at, _)| now - *at > Duration::from_secs(5)) && self.looks.len() > 2 {
+            self.looks.pop_front();
+        }
+    }
+
+    fn per_second(&self) -> f64 {
+        let (Some((first, before)), Some((last, after))) = (self.looks.front(), self.looks.back()) else { return 0.0 };
+        (after - before) as f64 / (*last - *first).as_secs_f64().max(0.001)
+    }
+}
+
+impl View {
+    fn not_ok(&self) -> u64 {
+        let kinds = [OutcomeKind::Failed, OutcomeKind::TimedOut, OutcomeKind::Ambiguous];
+        kinds.iter().map(|kind| self.gauge.count(*kind)).sum()
+    }
+
+    fn left(&self) -> Option<Duration> {
+        let left = self.gauge.total()?.checked_sub(self.gauge.done())?;
+        let rate = self.recent.per_second();
+        (rate > 0.0).then(|| Duration::from_secs((left as f64 / rate) as u64))
+    }
+}
+
+fn bar(view: &View) -> String {
+    let done = view.gauge.done();
+    let mut text = match view.gauge.total().filter(|total| *total > 0) {
+        Some(total) => {
+            let filled = (done.min(total) * BAR_WIDTH / total) as usize;
+            format!("{}{} {done}/{total}", "█".repeat(filled), "░".repeat(BAR_WIDTH as usize - filled))
+        }
+        None => format!("{done} done"),
+    };
+    text.push_str(&details(view));
+    text
+}
+
+fn plain(view: &View) -> String {
+    let of = view.gauge.total().map_or(String::new(), |total| format!("/{total}"));
+    format!(
+        "{}: {}{of} done{}",
+        format_duration(Duration::from_secs(view.begun.elapsed().as_secs())),
+        view.gauge.done(),
+        details(view)
+    )
+}
+
+fn details(view: &View) -> String {
+    let numbers = view.monitor.numbers();
+    let mut text = format!(
+        " · {:.0}/s · {} in flight · {}",
+        view.recent.per_second(),
+        numbers.in_flight,
+        format_size(view.gauge.bytes())
+    );
+    if view.not_ok() > 0 {
+        text.push_str(&format!(" · {} not ok", view.not_ok()));
+    }
+    if let Some((host, until)) = numbers.paused.first() {
+        let wait = until.saturating_duration_since(Instant::now());
+        text.push_str(&format!(
+            " · waiting for {host} for {}",
+            format_duration(Duration::from_secs(wait.as_secs().max(1)))
+        ));
+    } else if let Some(left) = view.left() {
+        text.push_str(&format!(" · {} left", format_duration(left)));
+    }
+    text
+}
+
+fn json(view: &View) -> String {
+    let numbers = view.monitor.numbers();
+    let mut object = serde_json::Map::new();
+    object.insert("seconds".into(), view.begun.elapsed().as_secs_f64().into());
+    object.insert("done".into(), view.gauge.done().into());
+    object.insert("total".into(), view.gauge.total().into());
+    for kind in OutcomeKind::ALL {
+        object.insert(kind.as_str().into(), view.gauge.count(kind).into());
+    }
+    object.insert("kept".into(), view.gauge.kept().into());
+    object.insert("in_flight".into(), numbers.in_flight.into());
+    object.insert("retries".into(), view.gauge.retries().into());
+    object.insert("bytes".into(), view.gauge.bytes().into());
+    object.insert("per_second".into(), view.recent.per_second().into());
+    object.insert("paused".into(), numbers.paused.iter().map(|(host, _)| host.clone()).collect::<Vec<_>>().into());
+    serde_json::Value::Object(object).to_string()
+}
+
+const BAR_WIDTH: u64 = 20;

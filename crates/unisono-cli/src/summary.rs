@@ -1,0 +1,117 @@
+//! What a run came to, for a person to read.
+
+use std::time::Duration;
+
+use unisono_core::{CancelReason, OutcomeKind, format_duration, format_size};
+use unisono_runner::Report;
+
+use crate::terminal::Terminal;
+
+/// Prints the summary of a run.
+pub fn print(report: &Report, terminal: &Terminal, resumable: bool) {
+    for line in lines(report, terminal, resumable) {
+        terminal.note(&line);
+    }
+}
+
+fn lines(report: &Report, terminal: &Terminal, resumable: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    lines.push(counts(report, terminal));
+    for error in report.errors.most_frequent(5) {
+        lines.push(format!("  {} × {}: {} (first: {})", error.count, error.kind, error.message, error.example));
+    }
+    lines.push(numbers(report));
+    if let Some(throttled) = throttled(report) {
+        lines.push(throttled);
+    }
+    lines.extend(report.warnings.iter().map(|warning| format!("  note: {warning}")));
+    lines.extend(report.failures.iter().map(|failure| format!("{}: {failure}", terminal.red("error"))));
+    lines.extend(why_stopped(report));
+    if let Some(next) = next(report, resumable) {
+        lines.push(format!("{}: {next}", terminal.bold("next")));
+    }
+    lines
+}
+
+fn counts(report: &Report, terminal: &Terminal) -> String {
+    let rows = report.rows();
+    if rows == 0 && report.pending.unwrap_or(0) == 0 {
+        return "nothing to do: the input is empty".to_owned();
+    }
+    let mut parts = Vec::new();
+    for kind in OutcomeKind::ALL {
+        let count = report.count(kind);
+        if count == 0 {
+            continue;
+        }
+        let text = format!("{count} {kind}");
+        parts.push(if kind == OutcomeKind::Ok { terminal.green(&text) } else { terminal.red(&text) });
+    }
+    if let Some(pending) = report.pending.filter(|pending| *pending > 0) {
+        parts.push(format!("{pending} pending"));
+    }
+    let kept = match report.kept.total() {
+        0 => String::new(),
+        kept => format!(" ({kept} of an earlier run)"),
+    };
+    format!("{} {rows} outcomes: {}{kept}", terminal.bold("done:"), parts.join(", "))
+}
+
+fn numbers(report: &Report) -> String {
+    let mut parts = vec![format!("{} s", seconds(report.wall))];
+    let done = report.counts.total();
+    if done > 0 {
+        parts.push(format!("{:.0}/s", done as f64 / report.wall.as_secs_f64().max(0.001)));
+    }
+    let percentile = |percent| report.latency.percentile(percent).map_or(String::new(), millis);
+    if report.latency.count() > 0 {
+        parts.push(format!("p50 {} p95 {} p99 {}", percentile(50.0), percentile(95.0), percentile(99.0)));
+    }
+    parts.push(format_size(report.bytes));
+    parts.push(format!("{} {}", report.retries, if report.retries == 1 { "retry" } else { "retries" }));
+    format!("  {}", parts.join(" · "))
+}
+
+fn throttled(report: &Report) -> Option<String> {
+    let mut hosts: Vec<_> = report.hosts.iter().filter(|(_, host)| !host.throttled.is_zero()).collect();
+    hosts.sort_by_key(|(_, host)| std::cmp::Reverse(host.throttled));
+    let shown: Vec<String> =
+        hosts.iter().take(5).map(|(name, host)| format!("{name} for {} s", seconds(host.throttled))).collect();
+    (!shown.is_empty()).then(|| format!("  throttled: {}", shown.join(", ")))
+}
+
+fn why_stopped(report: &Report) -> Option<String> {
+    Some(match report.stopped? {
+        CancelReason::Interrupt => "  interrupted".to_owned(),
+        CancelReason::Terminate => "  stopped by SIGTERM".to_owned(),
+        CancelReason::Hangup => "  stopped: the terminal is gone".to_owned(),
+        CancelReason::StopAfter => "  stopped: --stop-after has passed".to_owned(),
+        CancelReason::MaxFailures => "  stopped: --max-failures was reached".to_owned(),
+        CancelReason::OutputClosed => "  stopped: nobody reads the output any more".to_owned(),
+        _ => return None,
+    })
+}
+
+fn next(report: &Report, resumable: bool) -> Option<&'static str> {
+    let missing = report.pending.unwrap_or(0) + report.count(OutcomeKind::Cancelled) > 0 || report.stopped.is_some();
+    let failed = report.count(OutcomeKind::Failed) + report.count(OutcomeKind::TimedOut) > 0;
+    let ambiguous = report.count(OutcomeKind::Ambiguous) > 0;
+    match (resumable, missing, failed, ambiguous) {
+        (false, true, _, _) => Some("add `-o FILE --resume` to be able to go on where a run stopped"),
+        (true, true, _, _) => Some("the same command with --resume goes on where this one stopped"),
+        (true, false, true, _) => Some("the same command with --retry-failed runs again what failed"),
+        (true, false, false, true) => Some("check what is ambiguous; --retry-ambiguous runs it again"),
+        _ => None,
+    }
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.1}", duration.as_secs_f64())
+}
+
+fn millis(duration: Duration) -> String {
+    match duration.as_secs() {
+        0 => format!("{:.1}ms", duration.as_secs_f64() * 1000.0),
+        _ => format_duration(Duration::from_millis(duration.as_millis() as u64)),
+    }
+}
