@@ -230,7 +230,7 @@ pub fn run(args: FetchArgs) -> Result<u8, Failure> {
         max_failures: args.limits.max_failures,
         idempotency_keys: args.request.idempotency_key,
         on_retry: args.show.verbose.then(|| on_retry(&terminal)),
-        rows: input.start()?,
+        rows: Box::new(input.start()?),
     };
     signals::watch(&cancel, &terminal)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

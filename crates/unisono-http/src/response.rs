@@ -75,6 +75,19 @@ impl Streaming {
         Ok(self.with_body(body))
     }
 
+    /// The head alone, as a response without a body.
+    pub fn head(&self) -> Response {
+        Response {
+            status: self.status,
+            version: self.version,
+            headers: self.headers.clone(),
+            url: self.url.clone(),
+            body: Bytes::new(),
+            wire_bytes: 0,
+            redirects: self.redirects,
+        }
+    }
+
     /// The answer without a body: it was taken before, or nobody wants it.
     pub fn without_body(self) -> Response {
         self.with_body(Bytes::new())

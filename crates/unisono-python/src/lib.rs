@@ -1,1 +1,35 @@
-//! The Python module: the only crate that sees pyo3.
+//! The Python face: types of `unisono._native`, thin over the runner.
+//!
+//! Engine threads never touch the interpreter. They put outcomes into a queue and ring a bell, which is a file
+//! descriptor; an event loop watches it, a thread waits for it. So nothing here can deadlock with the interpreter's
+//! lock, and a process can end with a run under way. The one exception is a token callable, which gets a thread.
+
+mod bell;
+mod client;
+mod errors;
+mod options;
+mod outcome;
+mod request;
+mod run;
+
+use pyo3::prelude::*;
+
+/// The native half of `unisono`; its Python half is the documented one.
+#[pymodule(gil_used = true)]
+mod _native {
+    #[pymodule_export]
+    use super::client::{Call, Engine, Mailbox};
+    #[pymodule_export]
+    use super::outcome::{Outcome, Response};
+    #[pymodule_export]
+    use super::request::Request;
+    #[pymodule_export]
+    use super::run::Run;
+
+    use super::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

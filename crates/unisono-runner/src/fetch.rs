@@ -19,7 +19,7 @@ use crate::{
 /// Everything about a run, parsed and checked.
 pub struct FetchPlan {
     /// The rows, as they are read.
-    pub rows: Feed,
+    pub rows: Box<dyn Feed>,
     /// How to speak to servers.
     pub http: Options,
     /// Limits, times, retries.

@@ -36,7 +36,7 @@ pub use job::{OnRetry, Retry};
 pub use maker::{Defaults, Own, header, method};
 pub use netrc::{Login, Netrc};
 pub use outcome::Outcome;
-pub use outlet::{Outlet, Taker, outlet};
+pub use outlet::{Bell, Inlet, Intake, Outlet, Taken, Taker, inlet, outlet};
 pub use paginate::Paginate;
 pub use report::{HostReport, Report};
 pub use row::{Call, Fields, NoFields, Origin, Row};

@@ -38,3 +38,31 @@ pub struct Outcome {
     /// Whether running it again does no harm.
     pub(crate) repeatable: bool,
 }
+
+impl Outcome {
+    /// The outcome of a single call, outside of any run.
+    pub fn of_call(
+        number: u64,
+        kind: OutcomeKind,
+        asked: (Method, Url),
+        reply: Reply,
+        attempts: u16,
+        elapsed: Duration,
+    ) -> Self {
+        Self {
+            key: RowKey { row: number, page: 0 },
+            id: format!("r{number}").into(),
+            kind,
+            asked: Some(asked),
+            place: None,
+            reply,
+            selected: None,
+            saved: None,
+            next: None,
+            attempts,
+            elapsed,
+            fingerprint: 0,
+            repeatable: true,
+        }
+    }
+}

@@ -1,144 +1,211 @@
-//! Outcomes for a program that takes them as they come, in batches: a queue with room for so many.
+//! A run that a program feeds and whose outcomes it takes: two queues with room for so many, and a bell.
 //!
-//! When it is full the engine stops pulling; when the taker goes away, the run is stopped. A taker that waits is woken
-//! once per batch, whether it is a thread or a future.
+//! Neither end ever waits inside. When outcomes are there, when there is room for rows, or when the run has ended, the
+//! bell is rung, and the program comes and looks: from a thread, an event loop, or whatever it is. When the outcomes'
+//! queue is full the engine stops pulling; when the taker goes away, the run is stopped.
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
-    time::Duration,
 };
 
-use crate::Outcome;
+use crate::{
+    Outcome, Row,
+    input::{Batch, Feed},
+};
+
+/// Called when there is something to look at. Must not block, and must not call back.
+pub type Bell = Arc<dyn Fn() + Send + Sync>;
 
 /// The end that the run puts outcomes into.
 #[derive(Debug)]
-pub struct Outlet(Arc<Shared>);
+pub struct Outlet(Arc<Shared<Outcome>>);
 
-/// The end that outcomes are taken from.
+/// The end that the program takes outcomes from.
 #[derive(Debug)]
-pub struct Taker(Arc<Shared>);
+pub struct Taker(Arc<Shared<Outcome>>);
 
+/// The end that the program puts rows into.
 #[derive(Debug)]
-struct Shared {
-    /// Held to move outcomes in or out; never across a wait.
-    state: Mutex<State>,
-    arrived: Condvar,
+pub struct Inlet(Arc<Shared<Row>>);
+
+/// The end that the run takes rows from.
+#[derive(Debug)]
+pub struct Intake(Arc<Shared<Row>>);
+
+/// What there is to take.
+#[derive(Debug)]
+pub enum Taken {
+    /// Some outcomes; perhaps none yet.
+    Outcomes(Vec<Outcome>),
+    /// All are taken, and there will be no more.
+    Ended,
+}
+
+struct Shared<T> {
+    /// Held to move things in or out; never across a wait.
+    state: Mutex<State<T>>,
+    bell: Bell,
     capacity: usize,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    outcomes: VecDeque<Outcome>,
-    run_ended: bool,
-    taker_gone: bool,
+struct State<T> {
+    queue: VecDeque<T>,
+    /// No more will be put in.
+    ended: bool,
+    /// Why no more will be put in, when that is a failure.
+    failed: Option<String>,
+    /// Nobody takes any more.
+    abandoned: bool,
+    /// The run, when it waits for this queue.
     runner: Option<Waker>,
-    taker: Option<Waker>,
 }
 
 /// An outlet with room for `capacity` outcomes, and its taker.
-pub fn outlet(capacity: usize) -> (Outlet, Taker) {
-    let shared = Arc::new(Shared { state: Mutex::default(), arrived: Condvar::new(), capacity: capacity.max(1) });
+pub fn outlet(capacity: usize, bell: Bell) -> (Outlet, Taker) {
+    let shared = Shared::new(capacity, bell);
     (Outlet(shared.clone()), Taker(shared))
+}
+
+/// An inlet with room for `capacity` rows, and the feed for the run.
+pub fn inlet(capacity: usize, bell: Bell) -> (Inlet, Intake) {
+    let shared = Shared::new(capacity, bell);
+    (Inlet(shared.clone()), Intake(shared))
 }
 
 impl Outlet {
     /// Adds outcomes; never waits.
     pub(crate) fn put(&self, outcomes: impl Iterator<Item = Outcome>) {
-        let mut state = self.0.lock();
-        state.outcomes.extend(outcomes);
-        let waker = state.taker.take();
-        drop(state);
-        self.0.arrived.notify_one();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        self.0.lock().queue.extend(outcomes);
+        (self.0.bell)();
     }
 
     /// How many more there is room for; when there is none, the waker is called once there is.
     pub(crate) fn poll_room(&self, context: &mut Context<'_>) -> usize {
         let mut state = self.0.lock();
-        let room = self.0.capacity.saturating_sub(state.outcomes.len());
-        // Always known, so that a run that waits learns that the taker has gone.
+        // Always known, so that a run that waits for something else learns that the taker has gone.
         state.runner = Some(context.waker().clone());
-        if state.taker_gone { usize::MAX } else { room }
+        if state.abandoned { usize::MAX } else { self.0.capacity.saturating_sub(state.queue.len()) }
     }
 
     pub(crate) fn is_abandoned(&self) -> bool {
-        self.0.lock().taker_gone
+        self.0.lock().abandoned
     }
 }
 
 impl Drop for Outlet {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
-        state.run_ended = true;
-        let waker = state.taker.take();
-        drop(state);
-        self.0.arrived.notify_all();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        self.0.lock().ended = true;
+        (self.0.bell)();
     }
 }
 
 impl Taker {
-    /// Everything that is there; waits for at least one. `None` when the run has ended and all is taken.
-    pub fn poll_take(&self, context: &mut Context<'_>) -> Poll<Option<Vec<Outcome>>> {
+    /// Everything that is there.
+    pub fn take(&self) -> Taken {
         let mut state = self.0.lock();
-        match state.take() {
-            Some(outcomes) => Poll::Ready(Some(outcomes)),
-            None if state.run_ended => Poll::Ready(None),
-            None => {
-                state.taker = Some(context.waker().clone());
-                Poll::Pending
-            }
+        if state.queue.is_empty() && state.ended {
+            return Taken::Ended;
         }
-    }
-
-    /// The same for a thread, which waits at most so long: then the answer is an empty batch.
-    pub fn take_within(&self, wait: Duration) -> Option<Vec<Outcome>> {
-        let state = self.0.lock();
-        let idle = |state: &mut State| state.outcomes.is_empty() && !state.run_ended;
-        let (mut state, _) =
-            self.0.arrived.wait_timeout_while(state, wait, idle).unwrap_or_else(PoisonError::into_inner);
-        match state.take() {
-            Some(outcomes) => Some(outcomes),
-            None if state.run_ended => None,
-            None => Some(Vec::new()),
-        }
+        let outcomes = std::mem::take(&mut state.queue).into();
+        let waker = state.runner.take();
+        drop(state);
+        wake(waker);
+        Taken::Outcomes(outcomes)
     }
 }
 
 impl Drop for Taker {
     fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
+impl Inlet {
+    /// How many rows there is room for; 0 when nobody takes them any more.
+    pub fn room(&self) -> usize {
+        let state = self.0.lock();
+        if state.abandoned { 0 } else { self.0.capacity.saturating_sub(state.queue.len()) }
+    }
+
+    /// Adds rows, even beyond the room.
+    pub fn put(&self, rows: impl Iterator<Item = Row>) {
         let mut state = self.0.lock();
-        state.taker_gone = true;
+        state.queue.extend(rows);
         let waker = state.runner.take();
         drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        wake(waker);
+    }
+
+    /// There are no more rows; `failed` says why, when there should have been.
+    pub fn end(&self, failed: Option<String>) {
+        let mut state = self.0.lock();
+        state.ended = true;
+        state.failed = failed;
+        let waker = state.runner.take();
+        drop(state);
+        wake(waker);
     }
 }
 
-impl State {
-    fn take(&mut self) -> Option<Vec<Outcome>> {
-        if self.outcomes.is_empty() {
-            return None;
+impl Feed for Intake {
+    fn poll_rows(&mut self, context: &mut Context<'_>) -> Poll<Option<Batch>> {
+        let mut state = self.0.lock();
+        if !state.queue.is_empty() {
+            let rows = std::mem::take(&mut state.queue).into();
+            drop(state);
+            // There is room now.
+            (self.0.bell)();
+            return Poll::Ready(Some(Batch::Rows(rows)));
         }
-        let outcomes = std::mem::take(&mut self.outcomes).into();
-        if let Some(waker) = self.runner.take() {
-            waker.wake();
+        if let Some(why) = state.failed.take() {
+            return Poll::Ready(Some(Batch::Failed(why)));
         }
-        Some(outcomes)
+        if state.ended {
+            return Poll::Ready(None);
+        }
+        state.runner = Some(context.waker().clone());
+        Poll::Pending
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl Drop for Intake {
+    fn drop(&mut self) {
+        self.0.abandon();
+        (self.0.bell)();
+    }
+}
+
+impl<T> Shared<T> {
+    fn new(capacity: usize, bell: Bell) -> Arc<Self> {
+        let state = State { queue: VecDeque::new(), ended: false, failed: None, abandoned: false, runner: None };
+        Arc::new(Self { state: Mutex::new(state), bell, capacity: capacity.max(1) })
+    }
+
+    fn abandon(&self) {
+        let mut state = self.lock();
+        state.abandoned = true;
+        let waker = state.runner.take();
+        drop(state);
+        wake(waker);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
         // Nothing in here panics half way, so what a panicking thread left is whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> fmt::Debug for Shared<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("length", &self.lock().queue.len()).finish_non_exhaustive()
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }

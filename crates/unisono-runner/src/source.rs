@@ -28,7 +28,8 @@ use crate::{
 };
 
 pub(crate) struct Rows {
-    pub(crate) feed: Feed,
+    /// `None` once nothing more is wanted of it.
+    pub(crate) feed: Option<Box<dyn Feed>>,
     pub(crate) ledger: Rc<RefCell<Ledger>>,
     pub(crate) recovered: Recovered,
     /// Rows have pages.
@@ -56,14 +57,14 @@ enum Held {
 
 impl Rows {
     pub(crate) fn new(
-        feed: Feed,
+        feed: Box<dyn Feed>,
         ledger: Rc<RefCell<Ledger>>,
         recovered: Recovered,
         paged: bool,
         keys: Option<u64>,
     ) -> Self {
         Self {
-            feed,
+            feed: Some(feed),
             ledger,
             recovered,
             paged,
@@ -190,7 +191,8 @@ impl Rows {
             if self.ended || self.held.len() >= ROWS_AT_ONCE && self.is_checked() {
                 return Poll::Ready(());
             }
-            match self.feed.poll_recv(context) {
+            let Some(feed) = &mut self.feed else { return Poll::Ready(()) };
+            match feed.poll_rows(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Batch::Rows(rows))) => self.batch = rows.into_iter(),
                 Poll::Ready(Some(Batch::Failed(why))) => {
@@ -219,7 +221,7 @@ impl Rows {
     fn stop(&mut self) {
         self.held.clear();
         self.batch = Vec::new().into_iter();
-        self.feed.close();
+        self.feed = None;
         self.ended = true;
     }
 }

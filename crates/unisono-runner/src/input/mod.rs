@@ -15,6 +15,7 @@ use std::{
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
+    task::{Context, Poll},
     thread,
 };
 
@@ -78,8 +79,17 @@ pub enum Batch {
     Failed(String),
 }
 
-/// The rows of an input, in batches, as they are read.
-pub type Feed = mpsc::Receiver<Batch>;
+/// The rows of an input, in batches, as they come.
+pub trait Feed {
+    /// The next batch; `None` at the end.
+    fn poll_rows(&mut self, context: &mut Context<'_>) -> Poll<Option<Batch>>;
+}
+
+impl Feed for mpsc::Receiver<Batch> {
+    fn poll_rows(&mut self, context: &mut Context<'_>) -> Poll<Option<Batch>> {
+        self.poll_recv(context)
+    }
+}
 
 impl Input {
     /// Rows from addresses.
@@ -124,7 +134,7 @@ impl Input {
     ///
     /// # Errors
     /// When there is no thread for it.
-    pub fn start(self) -> Result<Feed, Error> {
+    pub fn start(self) -> Result<mpsc::Receiver<Batch>, Error> {
         let (sender, feed) = mpsc::channel(BATCHES_AHEAD);
         let run = move || {
             let batcher = Batcher { rows: Vec::new(), sender };

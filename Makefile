@@ -1,0 +1,52 @@
+# Everything a newcomer needs: `make demo` and `make test` set up what they need in .venv.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# The demo profile builds quickly from nothing; `make bench` measures the release profile.
+export UNISONO_PROFILE ?= demo
+
+SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find crates python -type f \( -name '*.rs' -o -name 'Cargo.toml' -o -name '*.py' -o -name '*.pyi' \) -not -path '*/unisono.data/*')
+
+.PHONY: help demo test lint bench docs clean
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+demo: $(VENV)/installed ## build, install into .venv, and run the proof: 5,000 calls of a bad API, killed half way
+	$(BIN)/unisono demo
+
+test: $(VENV)/installed $(VENV)/dev ## all tests: engine, command line, Python
+	cargo test --workspace
+	$(BIN)/python -m pytest $(PYTEST)
+
+lint: $(VENV)/installed $(VENV)/dev ## formatting, lints, types, and the rules of the architecture
+	cargo fmt --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	$(BIN)/ruff format --check python tests bench
+	$(BIN)/ruff check python tests bench
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest unisono._native --allowlist tests/stubtest-allowlist.txt
+	tests/architecture.sh
+
+bench: ## measure against pinned peers: make bench BENCH=fetch
+	bench/run $(BENCH)
+
+docs: $(VENV)/installed ## rustdoc and the Python reference, into target/doc
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	$(BIN)/python docs/reference.py target/doc/python
+
+clean: ## remove what was built
+	rm -rf $(VENV) target python/unisono.data
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'maturin>=1.9,<2'
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --force-reinstall --no-deps .
+	@touch $@
+
+$(VENV)/dev: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["dev"])')
+	@touch $@

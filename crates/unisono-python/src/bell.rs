@@ -1,0 +1,70 @@
+//! A bell that engine threads ring without the interpreter: an eventfd (eventfd(2)).
+//!
+//! Ringing costs a system call only when nobody has rung since the last look.
+
+use std::{
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use pyo3::prelude::*;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+
+#[derive(Debug, Clone)]
+pub struct Bell(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    fd: OwnedFd,
+    /// Set by whoever rings first, cleared by whoever looks: only the first of several has to wake anybody.
+    rung: AtomicBool,
+}
+
+impl Bell {
+    pub fn new() -> PyResult<Self> {
+        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(std::io::Error::from)?;
+        Ok(Self(Arc::new(Inner { fd, rung: AtomicBool::new(false) })))
+    }
+
+    pub fn fileno(&self) -> i32 {
+        self.0.fd.as_raw_fd()
+    }
+
+    pub fn ring(&self) {
+        if !self.0.rung.swap(true, Ordering::AcqRel) {
+            // It fails only when the counter is full, and then it is rung.
+            let _ = rustix::io::write(&self.0.fd, &1u64.to_ne_bytes());
+        }
+    }
+
+    /// To be called before looking: whatever comes after it rings again.
+    pub fn hush(&self) {
+        let mut count = [0; 8];
+        let _ = rustix::io::read(&self.0.fd, &mut count);
+        self.0.rung.store(false, Ordering::Release);
+    }
+
+    /// Waits until it is rung, or so long. Signals of Python are looked after.
+    pub fn wait(&self, py: Python<'_>, longest: Option<Duration>) -> PyResult<bool> {
+        let until = longest.map(|longest| Instant::now() + longest);
+        loop {
+            let slice = until.map_or(SLICE, |until| SLICE.min(until.saturating_duration_since(Instant::now())));
+            let timeout = Timespec { tv_sec: 0, tv_nsec: i64::try_from(slice.as_nanos()).unwrap_or(0) };
+            let rung = py.detach(|| {
+                let mut fds = [PollFd::from_borrowed_fd(self.0.fd.as_fd(), PollFlags::IN)];
+                matches!(poll(&mut fds, Some(&timeout)), Ok(ready) if ready > 0)
+            });
+            py.check_signals()?;
+            if rung || until.is_some_and(|until| Instant::now() >= until) {
+                return Ok(rung);
+            }
+        }
+    }
+}
+
+/// How soon Ctrl-C is noticed when it does not interrupt the wait itself, in another thread than the main one.
+const SLICE: Duration = Duration::from_millis(50);

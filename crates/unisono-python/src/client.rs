@@ -1,0 +1,409 @@
+//! Clients: a batch that never ends, whose items are calls of a program.
+//!
+//! So a client has the limits, retries, pacing and safety of a batch without a second implementation of any of them.
+//! Callers wait at a mailbox, one per event loop or thread: a list of the calls that have news, and a bell.
+
+use std::{
+    collections::VecDeque,
+    rc::Rc,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{self, Poll},
+    thread,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use pyo3::{
+    prelude::*,
+    types::{PyBytes, PyDict},
+};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::LocalSet,
+};
+use unisono_batch::{Attempt, Context, Decided, Halt, Job, Offer, Pull, Sink, Source, Verdict, drive};
+use unisono_core::{CancelReason, CancelToken, ErrorKind, OutcomeKind};
+use unisono_http::{Client, Error as HttpError, HttpJob, Judged, Reply, Request};
+use unisono_runner::{Defaults, Error, Monitor, Outcome as Ended, Settings};
+
+use crate::{
+    bell::Bell,
+    errors,
+    options::{HttpKeywords, Keywords, changed},
+    outcome::Outcome,
+    request::row,
+};
+
+/// The engine of a client: a thread with a runtime, its connections and limits.
+#[pyclass(frozen, module = "unisono._native")]
+pub struct Engine {
+    calls: mpsc::UnboundedSender<Item>,
+    defaults: Defaults,
+    cancel: CancelToken,
+    monitor: Monitor,
+    /// Why it could not begin.
+    failed: Arc<Mutex<Option<Error>>>,
+    /// Threads do not survive a fork.
+    pid: u32,
+}
+
+/// Where the callers of one event loop or thread wait.
+#[pyclass(frozen, module = "unisono._native")]
+pub struct Mailbox(Arc<Letters>);
+
+struct Letters {
+    news: Mutex<Vec<u64>>,
+    bell: Bell,
+}
+
+/// One call under way.
+#[pyclass(frozen, module = "unisono._native")]
+pub struct Call(Arc<Shared>);
+
+/// What caller and engine share about a call.
+struct Shared {
+    number: u64,
+    mailbox: Arc<Letters>,
+    /// Held to put or take one thing; never across a wait.
+    state: Mutex<State>,
+    /// Nobody waits for it any more.
+    is_stopped: AtomicBool,
+    stop: Notify,
+    /// A stream's caller has taken chunks.
+    taken: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// The end of the call; for a stream its head, or why there is none.
+    outcome: Option<Ended>,
+    chunks: VecDeque<Bytes>,
+    /// How a stream ended.
+    ended: Option<Result<(), HttpError>>,
+}
+
+/// A call on its way to the engine.
+struct Item {
+    request: Request,
+    shared: Arc<Shared>,
+    streams: bool,
+}
+
+#[pymethods]
+impl Engine {
+    #[new]
+    #[pyo3(signature = (**keywords))]
+    fn new(py: Python<'_>, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let keywords = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?;
+        let (settings, http, defaults) = (keywords.settings()?, keywords.http()?, keywords.defaults()?);
+        keywords.finish()?;
+        let (calls, waiting) = mpsc::unbounded_channel();
+        let (cancel, monitor) = (CancelToken::new(), Monitor::new());
+        let failed = Arc::new(Mutex::new(None));
+        let (stop, watch, report) = (cancel.clone(), monitor.clone(), failed.clone());
+        let run = move || {
+            if let Err(error) = serve(http, settings, waiting, stop, watch) {
+                *report.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            }
+        };
+        let thread = thread::Builder::new().name("unisono-client".into()).spawn(run);
+        thread.map_err(|error| errors::run_failed(py, &Error::fault("no thread for the client").because(error)))?;
+        Ok(Self { calls, defaults, cancel, monitor, failed, pid: std::process::id() })
+    }
+
+    /// Starts a call; the mailbox gets its number when there is news of it.
+    #[pyo3(signature = (mailbox, number, request, *, stream=false))]
+    fn call(
+        &self,
+        py: Python<'_>,
+        mailbox: &Bound<'_, Mailbox>,
+        number: u64,
+        request: &Bound<'_, PyAny>,
+        stream: bool,
+    ) -> PyResult<Call> {
+        if std::process::id() != self.pid {
+            return Err(errors::forked(self.pid));
+        }
+        let request = row(request, &self.defaults, number)
+            .call
+            .map_err(|why| errors::exception_of(py, ErrorKind::Input, &why))?
+            .request;
+        let shared = Arc::new(Shared {
+            number,
+            mailbox: mailbox.get().0.clone(),
+            state: Mutex::default(),
+            is_stopped: AtomicBool::new(false),
+            stop: Notify::new(),
+            taken: Notify::new(),
+        });
+        if self.calls.send(Item { request, shared: shared.clone(), streams: stream }).is_err() {
+            let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            let closed = Error::usage("the client is closed");
+            return Err(errors::run_failed(py, failed.as_ref().unwrap_or(&closed)));
+        }
+        Ok(Call(shared))
+    }
+
+    /// Stops everything and closes all connections.
+    fn close(&self) {
+        self.cancel.abort(CancelReason::Requested);
+    }
+
+    /// Changes limits; they hold from then on.
+    #[pyo3(signature = (*, limit=None, per_host=None, rate=None, per_host_rate=None))]
+    fn set_limits(
+        &self,
+        py: Python<'_>,
+        limit: Option<u32>,
+        per_host: Option<u32>,
+        rate: Option<String>,
+        per_host_rate: Option<String>,
+    ) -> PyResult<()> {
+        let mut limits = self.monitor.limits().unwrap_or_default();
+        changed(&mut limits, limit, per_host, rate, per_host_rate).map_err(|why| errors::usage(py, why))?;
+        self.monitor.set_limits(limits);
+        Ok(())
+    }
+
+    /// The process that it belongs to.
+    #[getter]
+    fn pid(&self) -> u32 {
+        self.pid
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if std::process::id() == self.pid {
+            self.cancel.abort(CancelReason::Requested);
+        }
+    }
+}
+
+#[pymethods]
+impl Mailbox {
+    #[new]
+    fn new() -> PyResult<Self> {
+        Ok(Self(Arc::new(Letters { news: Mutex::default(), bell: Bell::new()? })))
+    }
+
+    /// The descriptor that becomes readable when there is news.
+    fn fileno(&self) -> i32 {
+        self.0.bell.fileno()
+    }
+
+    /// The numbers of calls with news.
+    fn take(&self) -> Vec<u64> {
+        self.0.bell.hush();
+        std::mem::take(&mut *self.0.news.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits until there is news, or so many seconds.
+    #[pyo3(signature = (seconds=None))]
+    fn wait(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<bool> {
+        let longest = seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO));
+        self.0.bell.wait(py, longest)
+    }
+}
+
+#[pymethods]
+impl Call {
+    /// How it ended, or the head of a stream; `None` when there is no news.
+    fn outcome(&self) -> Option<Outcome> {
+        self.0.lock().outcome.take().map(|ended| Outcome::new(ended, None))
+    }
+
+    /// The next piece of a stream; empty at its end, `None` when there is no news. Raises when the body breaks off.
+    fn chunk<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let mut state = self.0.lock();
+        if let Some(chunk) = state.chunks.pop_front() {
+            drop(state);
+            self.0.taken.notify_one();
+            return Ok(Some(PyBytes::new(py, &chunk)));
+        }
+        match &state.ended {
+            None => Ok(None),
+            Some(Ok(())) => Ok(Some(PyBytes::new(py, b""))),
+            Some(Err(error)) => Err(errors::exception_of(py, error.kind(), &error.chain())),
+        }
+    }
+
+    /// Nobody waits for it any more.
+    fn stop(&self) {
+        self.0.is_stopped.store(true, Ordering::Release);
+        self.0.stop.notify_one();
+        self.0.taken.notify_one();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_news(&self) {
+        self.mailbox.news.lock().unwrap_or_else(PoisonError::into_inner).push(self.number);
+        self.mailbox.bell.ring();
+    }
+
+    async fn stopped(&self) {
+        // A permit is kept for whoever comes late, and given on, since a call may have two who wait.
+        self.stop.notified().await;
+        self.stop.notify_one();
+    }
+
+    /// Puts a chunk, once there is room for it; false when nobody wants it.
+    async fn put(&self, chunk: Bytes) -> bool {
+        loop {
+            if self.is_stopped.load(Ordering::Acquire) {
+                return false;
+            }
+            let mut state = self.lock();
+            if state.chunks.len() < CHUNKS_AHEAD {
+                state.chunks.push_back(chunk);
+                break;
+            }
+            drop(state);
+            self.taken.notified().await;
+        }
+        self.has_news();
+        true
+    }
+}
+
+/// The engine's thread.
+fn serve(
+    http: HttpKeywords,
+    settings: Settings,
+    waiting: mpsc::UnboundedReceiver<Item>,
+    cancel: CancelToken,
+    monitor: Monitor,
+) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Error::fault("the reactor cannot be started").because(error))?;
+    let job = Calls { http: HttpJob::new(Client::new(http.options())?) };
+    // Bodies of streams come in beside the batch, on the same thread.
+    let local = LocalSet::new();
+    local.block_on(&runtime, drive(&job, settings, Waiting(waiting), Mail, cancel, monitor));
+    runtime.shutdown_background();
+    Ok(())
+}
+
+struct Calls {
+    http: HttpJob,
+}
+
+impl Job for Calls {
+    type Item = Item;
+    type Value = Reply;
+
+    async fn attempt(&self, item: Rc<Item>, context: Context) -> Attempt<Item, Reply> {
+        let work = async {
+            if item.streams {
+                return self.stream(&item, &context).await;
+            }
+            let (verdict, pause_until, reply) = self.http.attempt(&item.request, &context).await;
+            Attempt { pause_until, ..Attempt::new(verdict, reply) }
+        };
+        tokio::select! {
+            biased;
+            () = item.shared.stopped() => {
+                let error = HttpError::new(ErrorKind::Cancelled, "nobody waits for it any more");
+                Attempt::new(Verdict::Final(OutcomeKind::Cancelled), Reply::failed(error))
+            }
+            attempt = work => attempt,
+        }
+    }
+
+    fn halted(&self, item: &Item, halt: Halt, last: Option<Reply>) -> (Verdict, Reply) {
+        self.http.halted(&item.request, &halt, last)
+    }
+}
+
+impl Calls {
+    /// Answers with the head. The body comes in on its own, and keeps the call's slot until it is there: the timeout of
+    /// an attempt bounds the head only.
+    async fn stream(&self, item: &Item, context: &Context) -> Attempt<Item, Reply> {
+        let (judged, mut streaming) = match self.http.open(&item.request, context).await {
+            Ok(opened) => opened,
+            Err((verdict, error)) => return Attempt::new(verdict, Reply::failed(error)),
+        };
+        let Judged { verdict, pause_until, error } = judged;
+        let head = streaming.head();
+        if matches!(verdict, Verdict::Final(_)) {
+            let (shared, hold) = (item.shared.clone(), context.hold());
+            tokio::task::spawn_local(async move {
+                let pump = async {
+                    while let Some(chunk) = streaming.chunk().await? {
+                        if !shared.put(chunk).await {
+                            break;
+                        }
+                    }
+                    Ok(())
+                };
+                let ended = tokio::select! {
+                    biased;
+                    () = shared.stopped() => Ok(()),
+                    ended = pump => ended,
+                };
+                shared.lock().ended = Some(ended);
+                shared.has_news();
+                drop(hold);
+            });
+        }
+        Attempt { pause_until, ..Attempt::new(verdict, Reply { response: Some(head), error, retry_at: None }) }
+    }
+}
+
+struct Waiting(mpsc::UnboundedReceiver<Item>);
+
+impl Source for Waiting {
+    type Item = Item;
+
+    fn poll_pull(&mut self, context: &mut task::Context<'_>, max: usize, into: &mut Vec<Offer<Item>>) -> Poll<Pull> {
+        while into.len() < max {
+            match self.0.poll_recv(context) {
+                Poll::Ready(Some(item)) => into.push(Offer { key: item.request.url.authority().into(), item }),
+                Poll::Ready(None) if into.is_empty() => return Poll::Ready(Pull::End),
+                Poll::Pending if into.is_empty() => return Poll::Pending,
+                _ => break,
+            }
+        }
+        Poll::Ready(Pull::More)
+    }
+}
+
+/// Delivers outcomes to whoever waits for them.
+struct Mail;
+
+impl Sink<Calls> for Mail {
+    fn deliver(&mut self, decided: &mut Vec<Decided<Calls>>) {
+        for one in decided.drain(..) {
+            let Decided { item, mut kind, value: mut reply, attempts, elapsed } = one;
+            // An answer is an answer: what its status means is for the caller to say.
+            if reply.response.is_some()
+                && reply
+                    .error
+                    .as_ref()
+                    .is_some_and(|error| matches!(error.kind(), ErrorKind::Status | ErrorKind::RateLimited))
+            {
+                kind = OutcomeKind::Ok;
+                reply.error = None;
+            }
+            let asked = (item.request.method.clone(), item.request.url.clone());
+            let ended = Ended::of_call(item.shared.number, kind, asked, reply, attempts, elapsed);
+            item.shared.lock().outcome = Some(ended);
+            item.shared.has_news();
+        }
+    }
+
+    fn poll_credit(&mut self, _: &mut task::Context<'_>) -> usize {
+        usize::MAX
+    }
+}
+
+/// A stream's chunks that wait for their caller; the rest waits in the socket.
+const CHUNKS_AHEAD: usize = 8;

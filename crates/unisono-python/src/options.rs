@@ -1,0 +1,381 @@
+//! Keywords into options: the words are those of the command line.
+
+use std::{num::NonZeroU32, path::PathBuf, pin::Pin, rc::Rc, sync::Arc, thread, time::Duration};
+
+use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+use pyo3::{prelude::*, types::PyDict};
+use tokio::sync::oneshot;
+use unisono_core::{Limits, Rate, RetryPolicy, Secret, Span, Times, parse_size};
+use unisono_http::{
+    Family, HttpVersion, Identity, NoProxy, Options as HttpOptions, Proxies, Proxy, Tls, TokenSource,
+    basic_authorization,
+};
+use unisono_runner::{
+    BodyMode, Defaults, Filter, Mode, Netrc, Open, Output, Paginate, Settings, Template, header, method,
+};
+
+use crate::{errors::usage, request::pairs};
+
+/// Keywords as they came; each is taken once, so that what is left over is a mistake.
+pub struct Keywords<'py> {
+    given: Bound<'py, PyDict>,
+}
+
+impl<'py> Keywords<'py> {
+    pub fn new(given: &Bound<'py, PyDict>) -> PyResult<Self> {
+        Ok(Self { given: given.copy()? })
+    }
+
+    fn take(&self, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let value = self.given.get_item(name)?;
+        if value.is_some() {
+            self.given.del_item(name)?;
+        }
+        Ok(value.filter(|value| !value.is_none()))
+    }
+
+    fn get<T>(&self, name: &str) -> PyResult<Option<T>>
+    where
+        T: for<'a> FromPyObject<'a, 'py>,
+    {
+        let py = self.given.py();
+        let Some(value) = self.take(name)? else { return Ok(None) };
+        value.extract::<T>().map(Some).map_err(|error| usage(py, format!("{name}: {}", error.into())))
+    }
+
+    fn flag(&self, name: &str) -> PyResult<bool> {
+        Ok(self.get::<bool>(name)?.unwrap_or(false))
+    }
+
+    fn parsed<T, E: std::fmt::Display>(
+        &self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> PyResult<Option<T>> {
+        let Some(text) = self.get::<String>(name)? else { return Ok(None) };
+        parse(&text).map(Some).map_err(|error| usage(self.given.py(), format!("{name}: {error}")))
+    }
+
+    /// Seconds, or text such as `10s`; `none` for no bound. `None` when the keyword is absent.
+    fn span(&self, name: &str) -> PyResult<Option<Option<Duration>>> {
+        let Some(value) = self.take(name)? else { return Ok(None) };
+        let py = self.given.py();
+        if let Ok(seconds) = value.extract::<f64>() {
+            let duration = Duration::try_from_secs_f64(seconds).ok().filter(|duration| *duration < LONGEST);
+            return duration
+                .map(|duration| Some(Some(duration)))
+                .ok_or_else(|| usage(py, format!("{name}: {seconds} is not a number of seconds")));
+        }
+        let text: String =
+            value.extract().map_err(|_| usage(py, format!("{name}: expected seconds, or text such as `10s`")))?;
+        text.parse::<Span>().map(|span| Some(span.0)).map_err(|error| usage(py, format!("{name}: {error}")))
+    }
+
+    fn size(&self, name: &str) -> PyResult<Option<u64>> {
+        let Some(value) = self.take(name)? else { return Ok(None) };
+        if let Ok(bytes) = value.extract::<u64>() {
+            return Ok(Some(bytes));
+        }
+        let text: String = value.extract()?;
+        parse_size(&text).map(Some).map_err(|error| usage(self.given.py(), format!("{name}: {error}")))
+    }
+
+    pub fn settings(&self) -> PyResult<Settings> {
+        let mut limits = Limits::new(self.get("limit")?, self.get("per_host")?);
+        limits.rate = self.parsed("rate", str::parse::<Rate>)?;
+        limits.per_key_rate = self.parsed("per_host_rate", str::parse::<Rate>)?;
+        let defaults = Times::default();
+        let times = Times {
+            timeout: self.span("timeout")?.unwrap_or(defaults.timeout),
+            deadline: self.span("deadline")?.unwrap_or(defaults.deadline),
+            stop_after: self.span("stop_after")?.flatten(),
+            grace: self.span("grace")?.map_or(defaults.grace, |grace| grace.unwrap_or(LONGEST)),
+        };
+        let retry = RetryPolicy::default();
+        let retry = RetryPolicy {
+            repeats: self.get("retries")?.unwrap_or(retry.repeats),
+            max_wait: self.span("max_wait")?.map_or(retry.max_wait, |wait| wait.unwrap_or(LONGEST)),
+            ..retry
+        };
+        Ok(Settings { limits, times, retry })
+    }
+
+    /// Everything about connections, in a form that can be taken to another thread.
+    pub fn http(&self) -> PyResult<HttpKeywords> {
+        let py = self.given.py();
+        let options = HttpOptions::default();
+        Ok(HttpKeywords {
+            connect_timeout: self.span("connect_timeout")?.flatten().unwrap_or(options.connect_timeout),
+            version: match (self.get::<bool>("http1")?.unwrap_or(true), self.get::<bool>("http2")?.unwrap_or(true)) {
+                (true, true) => HttpVersion::Auto,
+                (true, false) => HttpVersion::Http1,
+                (false, true) => HttpVersion::Http2,
+                (false, false) => return Err(usage(py, "http1 and http2 cannot both be off")),
+            },
+            tls: self.tls()?,
+            proxies: self.proxies()?,
+            family: match self.get::<u8>("ip")? {
+                None => Family::Any,
+                Some(4) => Family::V4,
+                Some(6) => Family::V6,
+                Some(other) => return Err(usage(py, format!("ip: {other} is neither 4 nor 6"))),
+            },
+            unix_socket: self.get("unix_socket")?,
+            max_redirects: self.get("max_redirects")?.unwrap_or(options.max_redirects),
+            max_body: self.size("max_body")?.unwrap_or(options.max_body),
+            expect: self.parsed("expect", str::parse)?.unwrap_or(options.expect),
+            cookies: self.flag("cookies")?,
+            decompress: self.get("decompress")?.unwrap_or(true),
+            min_throughput: self.size("min_throughput")?,
+            token: self.get::<Py<PyAny>>("token")?.map(Arc::new),
+        })
+    }
+
+    fn tls(&self) -> PyResult<Tls> {
+        let py = self.given.py();
+        let read = |path: &PathBuf| {
+            std::fs::read(path).map_err(|error| usage(py, format!("cannot read `{}`: {error}", path.display())))
+        };
+        let roots = self.get::<PathBuf>("cacert")?.iter().map(read).collect::<PyResult<_>>()?;
+        let (cert, key) = (self.get::<PathBuf>("cert")?, self.get::<PathBuf>("key")?);
+        let identity = match cert {
+            None => None,
+            Some(cert) => {
+                let key = String::from_utf8(read(key.as_ref().unwrap_or(&cert))?)
+                    .map_err(|_| usage(py, "key: the file is not text"))?;
+                Some(Identity { chain: read(&cert)?, key: Secret::new(key) })
+            }
+        };
+        Ok(Tls { roots, identity, insecure: !self.get::<bool>("verify")?.unwrap_or(true) })
+    }
+
+    fn proxies(&self) -> PyResult<Proxies> {
+        let bad = |error: unisono_http::Error| usage(self.given.py(), format!("proxy: {}", error.chain()));
+        let mut proxies = match self.get::<String>("proxy")?.as_deref() {
+            Some("") => Proxies::default(),
+            Some(proxy) => Proxies::all(Proxy::parse(proxy).map_err(bad)?, NoProxy::default()),
+            None => Proxies::from_environment(|name| std::env::var(name).ok()).map_err(bad)?,
+        };
+        if let Some(list) = self.get::<String>("no_proxy")? {
+            proxies.exceptions = NoProxy::parse(&list);
+        }
+        Ok(proxies)
+    }
+
+    /// What holds for every request.
+    pub fn defaults(&self) -> PyResult<Defaults> {
+        let py = self.given.py();
+        let mut headers = HeaderMap::new();
+        let given = self.take("headers")?;
+        for (name, value) in pairs(given.as_ref())? {
+            let (name, value) = header(&name, &value).map_err(|why| usage(py, why))?;
+            headers.append(name, value);
+        }
+        if let Some((name, password)) = self.get::<(String, String)>("auth")? {
+            headers.insert(AUTHORIZATION, basic_authorization(&name, &Secret::new(password)));
+        }
+        if let Some(token) = self.get::<String>("bearer")? {
+            let mut value = HeaderValue::try_from(format!("Bearer {token}"))
+                .map_err(|_| usage(py, "bearer: the token has characters that cannot be sent"))?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        let netrc = match self.get::<PathBuf>("netrc")? {
+            None => None,
+            Some(path) => {
+                let text = std::fs::read_to_string(&path)
+                    .map_err(|error| usage(py, format!("cannot read `{}`: {error}", path.display())))?;
+                Some(Arc::new(Netrc::parse(&text)))
+            }
+        };
+        Ok(Defaults {
+            address: self.parsed("template", Template::address)?,
+            id: self.parsed("id", Template::text)?,
+            save: self.parsed("save", Template::file_path)?,
+            method: self.parsed("method", method)?,
+            headers,
+            body: None,
+            netrc,
+        })
+    }
+
+    /// Where outcomes go, and what is kept of them.
+    pub fn results(&self) -> PyResult<Results> {
+        let py = self.given.py();
+        let out = self.get::<PathBuf>("out")?;
+        let mode = match (self.flag("retry_ambiguous")?, self.flag("retry_failed")?, self.flag("resume")?) {
+            (true, _, _) => Mode::RetryFailed { ambiguous: true },
+            (_, true, _) => Mode::RetryFailed { ambiguous: false },
+            (_, _, true) => Mode::Resume,
+            _ => Mode::Fresh,
+        };
+        let overwrite = self.flag("overwrite")?;
+        if out.is_none() && (mode != Mode::Fresh || overwrite) {
+            return Err(usage(py, "resume, retry_failed, retry_ambiguous and overwrite need out="));
+        }
+        let idempotency_keys = self.flag("idempotency_key")?;
+        Ok(Results {
+            open: out.map(|path| (path, Open { mode, overwrite, keep_run: idempotency_keys, ..Open::default() })),
+            idempotency_keys,
+            body: match self.get::<String>("body")?.as_deref() {
+                None | Some("json") => BodyMode::Json,
+                Some("text") => BodyMode::Text,
+                Some("base64") => BodyMode::Base64,
+                Some("none") => BodyMode::None,
+                Some(other) => return Err(usage(py, format!("body: `{other}` is none of json, text, base64, none"))),
+            },
+            headers: self.flag("include_headers")?,
+            select: self.get("select")?,
+            paginate: self.get("paginate")?,
+            max_pages: self.get("max_pages")?.unwrap_or(1000),
+            keep_order: self.flag("keep_order")?,
+            max_failures: self.get("max_failures")?,
+        })
+    }
+
+    /// Refuses what nobody has taken.
+    pub fn finish(self) -> PyResult<()> {
+        match self.given.keys().iter().next() {
+            None => Ok(()),
+            Some(name) => Err(pyo3::exceptions::PyTypeError::new_err(format!("unexpected keyword argument '{name}'"))),
+        }
+    }
+}
+
+/// What is done with outcomes.
+pub struct Results {
+    pub open: Option<(PathBuf, Open)>,
+    pub idempotency_keys: bool,
+    pub body: BodyMode,
+    pub headers: bool,
+    select: Option<String>,
+    paginate: Option<String>,
+    max_pages: u32,
+    pub keep_order: bool,
+    pub max_failures: Option<u64>,
+}
+
+impl Results {
+    pub fn output(&self) -> Output {
+        match &self.open {
+            Some((path, open)) => Output::File { path: path.clone(), open: *open },
+            None => Output::Nothing,
+        }
+    }
+
+    /// Compiled where it is used: expressions stay on their thread.
+    pub fn filters(&self) -> Result<(Option<Filter>, Option<Paginate>), String> {
+        let select = self.select.as_deref().map(Filter::new).transpose()?;
+        let paginate = self.paginate.as_deref().map(|how| Paginate::parse(how, self.max_pages)).transpose()?;
+        Ok((select, paginate))
+    }
+}
+
+/// [`HttpOptions`] without what belongs to a thread.
+pub struct HttpKeywords {
+    connect_timeout: Duration,
+    version: HttpVersion,
+    tls: Tls,
+    proxies: Proxies,
+    family: Family,
+    unix_socket: Option<PathBuf>,
+    max_redirects: u8,
+    max_body: u64,
+    expect: unisono_http::StatusSet,
+    cookies: bool,
+    decompress: bool,
+    min_throughput: Option<u64>,
+    token: Option<Arc<Py<PyAny>>>,
+}
+
+impl HttpKeywords {
+    pub fn options(self) -> HttpOptions {
+        HttpOptions {
+            connect_timeout: self.connect_timeout,
+            version: self.version,
+            tls: self.tls,
+            proxies: self.proxies,
+            family: self.family,
+            unix_socket: self.unix_socket,
+            max_redirects: self.max_redirects,
+            max_body: self.max_body,
+            expect: self.expect,
+            cookies: self.cookies,
+            decompress: self.decompress,
+            min_throughput: self.min_throughput,
+            tokens: self.token.map(|token| Rc::new(TokenCallable(token)) as Rc<dyn TokenSource>),
+            ..HttpOptions::default()
+        }
+    }
+}
+
+/// A callable of Python that answers a token. It runs on a thread of its own, since it may take its time.
+struct TokenCallable(Arc<Py<PyAny>>);
+
+impl TokenSource for TokenCallable {
+    fn token(&self) -> Pin<Box<dyn Future<Output = Result<Secret, String>>>> {
+        let callable = self.0.clone();
+        let (sender, receiver) = oneshot::channel();
+        let run = move || {
+            let answer = Python::try_attach(|py| call(py, &callable))
+                .unwrap_or_else(|| Err("the interpreter is ending".to_owned()));
+            let _ = sender.send(answer);
+        };
+        let thread = thread::Builder::new().name("unisono-token".into()).spawn(run);
+        Box::pin(async move {
+            thread.map_err(|error| format!("no thread for the token callable: {error}"))?;
+            receiver.await.unwrap_or_else(|_| Err("the token callable ended without an answer".to_owned()))
+        })
+    }
+}
+
+/// Calls it, and runs what it answers when that is a coroutine. What it raises is shown by its type alone: the message
+/// may hold what must not be shown.
+fn call(py: Python<'_>, callable: &Py<PyAny>) -> Result<Secret, String> {
+    let answer = || -> PyResult<String> {
+        let mut value = callable.bind(py).call0()?;
+        if py.import("inspect")?.call_method1("iscoroutine", (&value,))?.is_truthy()? {
+            value = py.import("asyncio")?.call_method1("run", (value,))?;
+        }
+        value.extract()
+    };
+    answer().map(Secret::new).map_err(|error| {
+        let name = error.get_type(py).name().map_or_else(|_| "an exception".to_owned(), |name| name.to_string());
+        format!("the token callable raised {name}")
+    })
+}
+
+/// A limit that changes while running.
+pub fn changed(
+    limits: &mut Limits,
+    limit: Option<u32>,
+    per_host: Option<u32>,
+    rate: Option<String>,
+    per_host_rate: Option<String>,
+) -> Result<(), String> {
+    let positive = |number: u32| NonZeroU32::new(number).ok_or_else(|| "a limit is at least 1".to_owned());
+    if let Some(limit) = limit {
+        let same = limits.per_key == limits.limit;
+        limits.limit = positive(limit)?;
+        if same {
+            limits.per_key = limits.limit;
+        }
+    }
+    if let Some(per_host) = per_host {
+        limits.per_key = positive(per_host)?;
+    }
+    let parse = |text: String| match text.as_str() {
+        "none" => Ok(None),
+        text => text.parse::<Rate>().map(Some).map_err(|error| error.to_string()),
+    };
+    if let Some(rate) = rate {
+        limits.rate = parse(rate)?;
+    }
+    if let Some(rate) = per_host_rate {
+        limits.per_key_rate = parse(rate)?;
+    }
+    Ok(())
+}
+
+/// About a century: safe to add to any instant.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);

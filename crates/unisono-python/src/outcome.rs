@@ -1,0 +1,278 @@
+//! Outcomes and responses: what the engine holds, made into Python objects only when somebody asks.
+
+use std::sync::Arc;
+
+use http::Version;
+use pyo3::{
+    exceptions::PyAttributeError,
+    prelude::*,
+    types::{PyBytes, PyDict, PyList},
+};
+use unisono_core::OutcomeKind;
+use unisono_http::Response as HttpResponse;
+use unisono_runner::Outcome as Ended;
+
+use crate::errors;
+
+/// How one request ended.
+#[pyclass(frozen, module = "unisono")]
+pub struct Outcome {
+    ended: Arc<Ended>,
+    /// What the caller gave for it.
+    #[pyo3(get)]
+    item: Option<Py<PyAny>>,
+}
+
+impl Outcome {
+    pub fn new(ended: Ended, item: Option<Py<PyAny>>) -> Self {
+        Self { ended: Arc::new(ended), item }
+    }
+}
+
+#[pymethods]
+impl Outcome {
+    /// Whether it went well.
+    #[getter]
+    fn ok(&self) -> bool {
+        self.ended.kind == OutcomeKind::Ok
+    }
+
+    /// `ok`, `failed`, `timed_out`, `ambiguous`, `cancelled` or `skipped`.
+    #[getter]
+    fn kind(&self) -> &'static str {
+        self.ended.kind.as_str()
+    }
+
+    /// Position in the input, from 0.
+    #[getter]
+    fn row(&self) -> u64 {
+        self.ended.key.row
+    }
+
+    /// Page of the row, from 1; 0 where there are no pages.
+    #[getter]
+    fn page(&self) -> u32 {
+        self.ended.key.page
+    }
+
+    /// The request's name.
+    #[getter]
+    fn id(&self) -> &str {
+        &self.ended.id
+    }
+
+    /// What was asked for; `None` when nobody could tell.
+    #[getter]
+    fn url(&self) -> Option<String> {
+        self.ended.asked.as_ref().map(|(_, url)| url.to_string())
+    }
+
+    /// How it was asked for.
+    #[getter]
+    fn method(&self) -> Option<&str> {
+        self.ended.asked.as_ref().map(|(method, _)| method.as_str())
+    }
+
+    /// How often it was tried.
+    #[getter]
+    fn attempts(&self) -> u16 {
+        self.ended.attempts
+    }
+
+    /// Seconds from its first start to its end.
+    #[getter]
+    fn elapsed(&self) -> f64 {
+        self.ended.elapsed.as_secs_f64()
+    }
+
+    /// The file that the body was saved to.
+    #[getter]
+    fn saved(&self) -> Option<String> {
+        self.ended.saved.as_ref().map(|(path, _)| path.to_string_lossy().into_owned())
+    }
+
+    /// The answer, whatever its status.
+    #[getter]
+    fn response(&self) -> Option<Response> {
+        self.ended.reply.response.as_ref().map(|_| Response { ended: self.ended.clone() })
+    }
+
+    /// What `select=` made of the body.
+    #[getter]
+    fn selected<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.ended.selected.as_ref().filter(|json| !json.is_empty()).map(|json| loads(py, json)).transpose()
+    }
+
+    /// Why it did not go well, as an exception that has not been raised.
+    #[getter]
+    fn error<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(error) = &self.ended.reply.error else { return Ok(None) };
+        let fields = PyDict::new(py);
+        fields.set_item("kind", error.kind().as_str())?;
+        fields.set_item("outcome", self.ended.kind.as_str())?;
+        fields.set_item("url", self.url())?;
+        fields.set_item("response", self.response())?;
+        fields.set_item("attempts", self.ended.attempts)?;
+        let retry_at = self.ended.reply.retry_at.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+        fields.set_item("retry_at", retry_at.map(|at| at.as_secs_f64()))?;
+        errors::exception(py, self.ended.kind, error.kind(), &error.chain(), &fields).map(Some)
+    }
+
+    /// The response, or the error raised.
+    fn result(&self, py: Python<'_>) -> PyResult<Response> {
+        match self.error(py)? {
+            Some(error) => Err(PyErr::from_value(error)),
+            None => self.response().ok_or_else(|| PyAttributeError::new_err("there is no response")),
+        }
+    }
+
+    fn __repr__(&self) -> String {
+        let status = self
+            .ended
+            .reply
+            .response
+            .as_ref()
+            .map_or(String::new(), |response| format!(" {}", response.status.as_u16()));
+        let error = self.ended.reply.error.as_ref().map_or(String::new(), |error| format!(": {}", error.chain()));
+        format!("<Outcome {} {}{status}{error}>", self.ended.id, self.ended.kind)
+    }
+}
+
+/// An answer.
+#[pyclass(frozen, module = "unisono")]
+pub struct Response {
+    ended: Arc<Ended>,
+}
+
+impl Response {
+    fn inner(&self) -> &HttpResponse {
+        self.ended.reply.response.as_ref().expect("made only where there is a response")
+    }
+}
+
+#[pymethods]
+impl Response {
+    /// Its status.
+    #[getter]
+    fn status_code(&self) -> u16 {
+        self.inner().status.as_u16()
+    }
+
+    /// The phrase that belongs to the status.
+    #[getter]
+    fn reason_phrase(&self) -> &'static str {
+        self.inner().status.canonical_reason().unwrap_or("")
+    }
+
+    /// Whether the status is 2xx.
+    #[getter]
+    fn is_success(&self) -> bool {
+        self.inner().status.is_success()
+    }
+
+    /// `HTTP/1.1` or `HTTP/2`.
+    #[getter]
+    fn http_version(&self) -> &'static str {
+        match self.inner().version {
+            Version::HTTP_10 => "HTTP/1.0",
+            Version::HTTP_2 => "HTTP/2",
+            _ => "HTTP/1.1",
+        }
+    }
+
+    /// Where it came from, after redirects.
+    #[getter]
+    fn url(&self) -> String {
+        self.inner().url.to_string()
+    }
+
+    /// How many redirects were followed.
+    #[getter]
+    fn redirects(&self) -> u8 {
+        self.inner().redirects
+    }
+
+    /// Its headers.
+    #[getter]
+    fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let pairs = self.inner().headers.iter().map(|(name, value)| (name.as_str(), latin1(value.as_bytes())));
+        py.import("unisono.headers")?.getattr("Headers")?.call1((PyList::new(py, pairs.collect::<Vec<_>>())?,))
+    }
+
+    /// The body, decoded, as bytes.
+    #[getter]
+    fn content<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.inner().body)
+    }
+
+    /// The body as text, in the charset that the server names, else UTF-8; what is not text in it is replaced.
+    #[getter]
+    fn text<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let content = self.content(py);
+        let named = content.call_method1("decode", (self.charset(), "replace"));
+        // A charset that Python does not know.
+        named.or_else(|_| content.call_method1("decode", ("utf-8", "replace")))
+    }
+
+    /// The body as JSON.
+    fn json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        loads(py, &self.inner().body)
+    }
+
+    /// Seconds from the first start of the request to its end, repeats and waits included.
+    #[getter]
+    fn elapsed(&self) -> f64 {
+        self.ended.elapsed.as_secs_f64()
+    }
+
+    /// How often the request was tried.
+    #[getter]
+    fn attempts(&self) -> u16 {
+        self.ended.attempts
+    }
+
+    /// Raises when the status is 400 or above; answers itself otherwise.
+    fn raise_for_status<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
+        let py = slf.py();
+        let (status, url) = (slf.get().inner().status, slf.get().url());
+        if !status.is_client_error() && !status.is_server_error() {
+            return Ok(slf);
+        }
+        let fields = PyDict::new(py);
+        fields.set_item("kind", "status")?;
+        fields.set_item("outcome", "failed")?;
+        fields.set_item("url", &url)?;
+        fields.set_item("response", &slf)?;
+        fields.set_item("attempts", slf.get().ended.attempts)?;
+        fields.set_item("retry_at", py.None())?;
+        let reason = status.canonical_reason().unwrap_or("");
+        let message = format!("HTTP {} {reason} for {url}", status.as_u16());
+        let error = errors::class(py, "StatusError")?.call((message,), Some(&fields))?;
+        Err(PyErr::from_value(error))
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Response {} {}>", self.status_code(), self.url())
+    }
+}
+
+impl Response {
+    fn charset(&self) -> String {
+        let value =
+            self.inner().headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+        let charset = value
+            .split(';')
+            .filter_map(|part| part.trim().split_once('='))
+            .find(|(name, _)| name.eq_ignore_ascii_case("charset"));
+        charset.map_or("utf-8".to_owned(), |(_, charset)| charset.trim_matches('"').to_owned())
+    }
+}
+
+/// RFC 9110, section 5.5: what is not ASCII in a header is opaque, and Latin-1 keeps it.
+fn latin1(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| char::from(*byte)).collect()
+}
+
+fn loads<'py>(py: Python<'py>, json: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    py.import("json")?.call_method1("loads", (PyBytes::new(py, json),))
+}

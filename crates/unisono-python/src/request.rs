@@ -1,0 +1,185 @@
+//! Requests as Python gives them: an address, a `Request`, or a mapping.
+
+use bytes::Bytes;
+use pyo3::{
+    prelude::*,
+    types::{PyBytes, PyDict, PyMapping, PyString},
+};
+use unisono_runner::{Defaults, Fields, NoFields, Origin, Own, Row};
+
+/// One request: an address and what goes with it.
+#[pyclass(frozen, module = "unisono", from_py_object)]
+#[derive(Debug, Clone)]
+pub struct Request {
+    #[pyo3(get)]
+    url: String,
+    #[pyo3(get)]
+    method: Option<String>,
+    #[pyo3(get)]
+    id: Option<String>,
+    headers: Vec<(String, String)>,
+    params: Vec<(String, String)>,
+    body: Option<Bytes>,
+    is_json: bool,
+}
+
+#[pymethods]
+impl Request {
+    #[new]
+    #[pyo3(signature = (url, *, method=None, headers=None, params=None, json=None, content=None, id=None))]
+    #[allow(clippy::too_many_arguments, reason = "these are keywords")]
+    fn new(
+        url: String,
+        method: Option<String>,
+        headers: Option<&Bound<'_, PyAny>>,
+        params: Option<&Bound<'_, PyAny>>,
+        json: Option<&Bound<'_, PyAny>>,
+        content: Option<&Bound<'_, PyAny>>,
+        id: Option<String>,
+    ) -> PyResult<Self> {
+        let is_json = json.is_some();
+        let body = match (json, content) {
+            (Some(_), Some(_)) => {
+                return Err(pyo3::exceptions::PyTypeError::new_err("either json or content, not both"));
+            }
+            (Some(json), None) => Some(encode_json(json)?),
+            (None, Some(content)) => Some(encode_content(content)?),
+            (None, None) => None,
+        };
+        Ok(Self { url, method, id, headers: pairs(headers)?, params: pairs(params)?, body, is_json })
+    }
+
+    /// The headers, in the order given.
+    #[getter]
+    fn headers(&self) -> Vec<(String, String)> {
+        self.headers.clone()
+    }
+
+    /// The body, if there is one.
+    #[getter]
+    fn content<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        self.body.as_ref().map(|body| PyBytes::new(py, body))
+    }
+
+    fn __repr__(&self) -> String {
+        format!(
+            "<Request {} {}>",
+            self.method.as_deref().unwrap_or(if self.body.is_some() { "POST" } else { "GET" }),
+            shown(&self.url)
+        )
+    }
+}
+
+impl Request {
+    pub fn own(&self) -> Own {
+        Own {
+            id: self.id.clone(),
+            url: Some(self.url.clone()),
+            method: self.method.clone(),
+            headers: self.headers.clone(),
+            params: self.params.clone(),
+            body: self.body.clone(),
+            is_json: self.is_json,
+        }
+    }
+}
+
+/// An address without what may be a password.
+fn shown(url: &str) -> String {
+    unisono_http::Url::parse(url).map_or_else(|_| "(no URL)".to_owned(), |url| url.to_string())
+}
+
+/// A row for each request; one that nobody can understand is a row as well, and its outcome says why.
+pub fn row(item: &Bound<'_, PyAny>, defaults: &Defaults, position: u64) -> Row {
+    let origin = Origin { name: None, line: position + 1 };
+    if let Ok(url) = item.cast::<PyString>() {
+        return match url.to_str() {
+            Ok(url) => defaults.row(&NoFields, &Own { url: Some(url.to_owned()), ..Own::default() }, 0, origin),
+            Err(_) => Row { id: None, origin, call: Err("the address is not valid text".to_owned()) },
+        };
+    }
+    if let Ok(request) = item.cast::<Request>() {
+        return defaults.row(&NoFields, &request.get().own(), 0, origin);
+    }
+    match from_mapping(item) {
+        Ok((own, columns)) => defaults.row(&columns, &own, 0, origin),
+        Err(error) => Row { id: None, origin, call: Err(format!("not a request: {error}")) },
+    }
+}
+
+struct Columns(Vec<(String, String)>);
+
+impl Fields for Columns {
+    fn field(&self, name: &str) -> Result<&str, String> {
+        let found = self.0.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str()).ok_or_else(|| format!("no member `{name}`"))
+    }
+}
+
+fn from_mapping(item: &Bound<'_, PyAny>) -> PyResult<(Own, Columns)> {
+    let mapping = item.cast::<PyMapping>().map_err(|_| {
+        let name = item.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
+        pyo3::exceptions::PyTypeError::new_err(format!("expected a URL, a unisono.Request or a mapping, found {name}"))
+    })?;
+    let mut own = Own::default();
+    let mut columns = Vec::new();
+    for pair in mapping.items()?.iter() {
+        let (name, value): (String, Bound<'_, PyAny>) = pair.extract()?;
+        match name.as_str() {
+            "headers" => own.headers = pairs(Some(&value))?,
+            "params" => own.params = pairs(Some(&value))?,
+            "json" => (own.body, own.is_json) = (Some(encode_json(&value)?), true),
+            "content" | "body" => own.body = Some(encode_content(&value)?),
+            _ if value.is_none() => {}
+            _ => {
+                let text = value.str()?.to_string();
+                match name.as_str() {
+                    "id" => own.id = Some(text.clone()),
+                    "url" => own.url = Some(text.clone()),
+                    "method" => own.method = Some(text.clone()),
+                    _ => {}
+                }
+                columns.push((name, text));
+            }
+        }
+    }
+    Ok((own, Columns(columns)))
+}
+
+/// Pairs of text from a mapping, or from an iterable of pairs. A value that is a list stands for several.
+pub fn pairs(value: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<(String, String)>> {
+    let Some(value) = value.filter(|value| !value.is_none()) else { return Ok(Vec::new()) };
+    let items = match value.cast::<PyMapping>() {
+        Ok(mapping) => mapping.items()?.into_any(),
+        Err(_) => value.clone(),
+    };
+    let mut pairs = Vec::new();
+    for pair in items.try_iter()? {
+        let (name, value): (String, Bound<'_, PyAny>) = pair?.extract()?;
+        if value.is_instance_of::<pyo3::types::PyList>() || value.is_instance_of::<pyo3::types::PyTuple>() {
+            for one in value.try_iter()? {
+                pairs.push((name.clone(), one?.str()?.to_string()));
+            }
+        } else {
+            pairs.push((name, value.str()?.to_string()));
+        }
+    }
+    Ok(pairs)
+}
+
+pub fn encode_json(value: &Bound<'_, PyAny>) -> PyResult<Bytes> {
+    let py = value.py();
+    let arguments = PyDict::new(py);
+    arguments.set_item("ensure_ascii", false)?;
+    arguments.set_item("allow_nan", false)?;
+    arguments.set_item("separators", (",", ":"))?;
+    let text: String = py.import("json")?.call_method("dumps", (value,), Some(&arguments))?.extract()?;
+    Ok(text.into())
+}
+
+pub fn encode_content(value: &Bound<'_, PyAny>) -> PyResult<Bytes> {
+    match value.cast::<PyString>() {
+        Ok(text) => Ok(Bytes::copy_from_slice(text.to_str()?.as_bytes())),
+        Err(_) => Ok(Bytes::from(value.extract::<Vec<u8>>()?)),
+    }
+}

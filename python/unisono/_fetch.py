@@ -1,0 +1,105 @@
+"""`fetch` and `fetch_all`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TypedDict, Unpack
+
+from unisono._native import Outcome
+from unisono.batch import Batch, Progress, Requestable, Requests
+
+Time = float | str
+Size = int | str
+StrPath = str | os.PathLike[str]
+
+
+class FetchOptions(TypedDict, total=False):
+    """Options of `fetch`; the words and defaults are those of the command `unisono fetch`."""
+
+    limit: int
+    per_host: int
+    rate: str
+    per_host_rate: str
+    timeout: Time
+    deadline: Time
+    stop_after: Time
+    grace: Time
+    retries: int
+    max_wait: Time
+    max_failures: int
+    out: StrPath
+    resume: bool
+    retry_failed: bool
+    retry_ambiguous: bool
+    overwrite: bool
+    keep_order: bool
+    idempotency_key: bool
+    method: str
+    headers: Mapping[str, str] | Iterable[tuple[str, str]]
+    auth: tuple[str, str]
+    bearer: str
+    token: Callable[[], str] | Callable[[], Awaitable[str]]
+    netrc: StrPath
+    template: str
+    id: str
+    save: str
+    body: str
+    include_headers: bool
+    select: str
+    paginate: str
+    max_pages: int
+    expect: str
+    cookies: bool
+    max_redirects: int
+    max_body: Size
+    min_throughput: Size
+    decompress: bool
+    connect_timeout: Time
+    http1: bool
+    http2: bool
+    verify: bool
+    cacert: StrPath
+    cert: StrPath
+    key: StrPath
+    proxy: str
+    no_proxy: str
+    ip: int
+    unix_socket: StrPath
+
+
+def fetch(requests: Requests, *, progress: Progress = False, **options: Unpack[FetchOptions]) -> Batch:
+    """Call many URLs, with every outcome accounted for.
+
+    A request that fails is an outcome, not an exception: one bad request never hides the rest. Requests are pulled
+    lazily, so a generator of a million takes no memory.
+
+    Args:
+        requests: URLs, `Request`s or mappings (`url`, `method`, `headers`, `params`, `json`, `content`, `id`), from any
+            iterable or async iterable.
+        progress: `True` shows a line on standard error; a callable gets the numbers.
+        **options: As on the command line. Times are seconds, or text such as `"10s"` (`"none"` for no bound); sizes are
+            bytes, or text such as `"64MiB"`.
+
+    Raises:
+        UsageError: When an option is not what it should be; as the batch starts.
+
+    >>> batch = fetch([f"{server}/items/{n}" for n in range(3)], limit=50, retries=3)
+    >>> sorted(outcome.response.json()["id"] for outcome in batch)
+    [0, 1, 2]
+    >>> batch.report.ok
+    3
+    """
+    return Batch(requests, progress=progress, **options)
+
+
+def fetch_all(
+    requests: Iterable[Requestable], *, progress: Progress = False, **options: Unpack[FetchOptions]
+) -> list[Outcome]:
+    """All outcomes, in the order of the requests: the one-liner.
+
+    >>> [outcome.response.status_code for outcome in fetch_all([f"{server}/items/1", f"{server}/missing"])]
+    [200, 404]
+    """
+    options["keep_order"] = True
+    return list(Batch(requests, progress=progress, **options))

@@ -1,0 +1,401 @@
+"""Many requests as one batch: iterate over its outcomes, or run it to its report."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import sys
+import time
+import weakref
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+from unisono import _native
+from unisono._native import Outcome, Request
+from unisono.errors import UsageError
+from unisono.report import Report
+
+Requestable: TypeAlias = str | Request | Mapping[str, Any]
+Requests: TypeAlias = Iterable[Requestable] | AsyncIterable[Requestable]
+Progress: TypeAlias = bool | Callable[[dict[str, Any]], object]
+
+
+class Batch:
+    """Many requests under limits. Made by `unisono.fetch`; starts when it is first iterated over, awaited or run.
+
+    Iterate with `for` or `async for` to take outcomes as they come; await it, or call `run`, for the report alone. In
+    a `with` or `async with` block, leaving early is well defined: what runs is let finish, and all is accounted for.
+    """
+
+    def __init__(self, requests: Requests, *, progress: Progress = False, **options: Any) -> None:
+        self._requests = requests
+        self._options = options
+        self._run: _native.Run | None = None
+        self._source: Iterator[Requestable] | None = None
+        self._feeder: asyncio.Task[None] | None = None
+        self._items: dict[int, Any] = {}
+        self._pushed = 0
+        self._fed = False
+        self._input_error: BaseException | None = None
+        self._ready: deque[Outcome] = deque()
+        self._taken_all = False
+        self._report: Report | None = None
+        self._display = _Display(progress)
+        self._waiter: asyncio.Future[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    # Taking outcomes, from a thread.
+
+    def __iter__(self) -> Iterator[Outcome]:
+        return self
+
+    def __next__(self) -> Outcome:
+        while not self._ready:
+            run = self._start(keep_outcomes=True)
+            pushed = self._feed(run)
+            if self._taken_all or not self._take(run):
+                self._finish(run)
+                raise StopIteration
+            if not self._ready and not pushed:
+                self._wait(run)
+        return self._ready.popleft()
+
+    def run(self) -> Report:
+        """Run it to its end; answer its report.
+
+        Without `out=`, the report holds the outcomes; with it, they are in the file.
+        """
+        if self._run is not None or "out" not in self._options:
+            outcomes = list(self)
+            report = self.report
+            report.outcomes = outcomes
+            return report
+        run = self._start(keep_outcomes=False)
+        while run.report() is None:
+            if not self._feed(run):
+                self._wait(run)
+                run.hush()
+        self._finish(run)
+        return self.report
+
+    # Taking outcomes, on an event loop.
+
+    def __aiter__(self) -> AsyncIterator[Outcome]:
+        return self
+
+    async def __anext__(self) -> Outcome:
+        while not self._ready:
+            run = self._start(keep_outcomes=True)
+            pushed = self._feed_on_loop(run)
+            if self._taken_all or not self._take(run):
+                await self._finish_on_loop(run)
+                raise StopAsyncIteration
+            if not self._ready and not pushed:
+                await self._wait_on_loop(run)
+        return self._ready.popleft()
+
+    def __await__(self) -> Generator[Any, None, Report]:
+        return self._run_on_loop().__await__()
+
+    async def _run_on_loop(self) -> Report:
+        if self._run is not None or "out" not in self._options:
+            outcomes = [outcome async for outcome in self]
+            report = self.report
+            report.outcomes = outcomes
+            return report
+        run = self._start(keep_outcomes=False)
+        while run.report() is None:
+            if not self._feed_on_loop(run):
+                await self._wait_on_loop(run)
+        await self._finish_on_loop(run)
+        return self.report
+
+    # Steering.
+
+    @property
+    def report(self) -> Report:
+        """The report, once the batch has ended."""
+        if self._report is None:
+            raise UsageError("the batch has not ended yet: iterate over it to its end, or call run()")
+        return self._report
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """The numbers so far: done, total, counts by outcome, in_flight, retries, bytes, waiting_for."""
+        return self._run.progress() if self._run is not None else {"done": 0, "total": None, "in_flight": 0}
+
+    @property
+    def limit(self) -> int:
+        """Most requests in flight; may be changed while it runs."""
+        return self._run.limit if self._run is not None else int(self._options.get("limit") or 20)
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        if self._run is None:
+            self._options["limit"] = limit
+        else:
+            self._run.set_limits(limit=limit)
+
+    def set_limits(
+        self,
+        *,
+        limit: int | None = None,
+        per_host: int | None = None,
+        rate: str | None = None,
+        per_host_rate: str | None = None,
+    ) -> None:
+        """Change limits; they hold from then on. A rate of `none` takes it away."""
+        self._start(keep_outcomes=True).set_limits(limit=limit, per_host=per_host, rate=rate, per_host_rate=per_host_rate)
+
+    def cancel(self, *, abort: bool = False) -> None:
+        """Start nothing new, and let what runs finish; with `abort`, stop that as well.
+
+        Every request that was pulled still gets its outcome.
+        """
+        if self._run is not None:
+            self._run.cancel(abort=abort)
+
+    def close(self) -> None:
+        """Stop at once; nobody wants further outcomes."""
+        if self._run is not None and self._report is None:
+            self._run.abandon()
+        self._stop_waiting()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._run is None or self._report is not None:
+            return
+        self._run.cancel(abort=kind is not None)
+        self._fed = True
+        self._run.end_input()
+        with contextlib.suppress(Exception) if kind is not None else contextlib.nullcontext():
+            for _ in self:
+                pass
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._run is None or self._report is not None:
+            return
+        self._run.cancel(abort=kind is not None)
+        await self._stop_feeding()
+        self._fed = True
+        self._run.end_input()
+        with contextlib.suppress(Exception) if kind is not None else contextlib.nullcontext():
+            async for _ in self:
+                pass
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
+
+    # How it works.
+
+    def _start(self, *, keep_outcomes: bool) -> _native.Run:
+        if self._run is None:
+            self._run = _native.Run(keep_outcomes=keep_outcomes, **self._options)
+            _running.add(self)
+            if hasattr(self._requests, "__len__"):
+                self._run.set_total(len(self._requests))
+        return self._run
+
+    def _take(self, run: _native.Run) -> bool:
+        outcomes = run.take(self._items)
+        if outcomes is None:
+            self._taken_all = True
+            return False
+        self._ready.extend(outcomes)
+        return True
+
+    def _feed(self, run: _native.Run) -> bool:
+        """Push what there is room for; answer whether anything was done."""
+        if self._fed:
+            return False
+        if self._source is None:
+            if isinstance(self._requests, AsyncIterable):
+                raise UsageError("an async iterable of requests needs `async for` or `await`")
+            self._source = iter(self._requests)
+        room = min(run.room(), _AT_ONCE)
+        return room > 0 and self._push_from(self._source, run, room)
+
+    def _push_from(self, source: Iterator[Requestable], run: _native.Run, room: int) -> bool:
+        requests: list[Requestable] = []
+        ended, failed = False, None
+        try:
+            for _ in range(room):
+                requests.append(next(source))
+        except StopIteration:
+            ended = True
+        except Exception as error:
+            # What was pulled before is accounted for first; then the exception is raised.
+            self._input_error = error
+            ended, failed = True, f"the requests raised {error!r}"
+        self._push(run, requests)
+        if ended:
+            self._fed = True
+            run.end_input(failed)
+        return True
+
+    def _push(self, run: _native.Run, requests: list[Requestable]) -> None:
+        for item in requests:
+            self._items[self._pushed] = item
+            self._pushed += 1
+        run.push(requests)
+
+    def _feed_on_loop(self, run: _native.Run) -> bool:
+        if not isinstance(self._requests, AsyncIterable):
+            return self._feed(run)
+        if self._feeder is None:
+            self._feeder = asyncio.get_running_loop().create_task(self._feed_from(self._requests, run))
+        return False
+
+    async def _feed_from(self, requests: AsyncIterable[Requestable], run: _native.Run) -> None:
+        failed = None
+        try:
+            async for request in requests:
+                self._push(run, [request])
+                while run.room() == 0 and not self._taken_all and run.report() is None:
+                    # Room comes with outcomes, and whoever takes them rings.
+                    self._room = asyncio.get_running_loop().create_future()
+                    await self._room
+        except Exception as error:
+            self._input_error = error
+            failed = f"the requests raised {error!r}"
+        finally:
+            self._fed = True
+            run.end_input(failed)
+
+    _room: asyncio.Future[None] | None = None
+
+    async def _stop_feeding(self) -> None:
+        if self._feeder is not None and not self._feeder.done():
+            self._feeder.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._feeder
+
+    def _wait(self, run: _native.Run) -> None:
+        self._display.show(run)
+        run.wait(self._display.every)
+
+    async def _wait_on_loop(self, run: _native.Run) -> None:
+        self._display.show(run)
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._stop_waiting()
+            loop.add_reader(run.fileno(), self._heard)
+            self._loop = loop
+        self._waiter = loop.create_future()
+        timer = loop.call_later(self._display.every, self._ring) if self._display.every else None
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+            if timer is not None:
+                timer.cancel()
+
+    def _heard(self) -> None:
+        if self._run is not None:
+            self._run.hush()
+        self._ring()
+
+    def _ring(self) -> None:
+        for waiter in (self._waiter, self._room):
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+
+    def _stop_waiting(self) -> None:
+        loop, self._loop = self._loop, None
+        if loop is not None and self._run is not None and not loop.is_closed():
+            loop.remove_reader(self._run.fileno())
+
+    def _finish(self, run: _native.Run) -> None:
+        while (numbers := run.report()) is None:
+            run.wait(None)
+            run.hush()
+        self._ended(numbers)
+
+    async def _finish_on_loop(self, run: _native.Run) -> None:
+        while (numbers := run.report()) is None:
+            await self._wait_on_loop(run)
+        await self._stop_feeding()
+        self._ended(numbers)
+
+    def _ended(self, numbers: dict[str, Any]) -> None:
+        self._stop_waiting()
+        _running.discard(self)
+        if self._report is None:
+            self._report = Report(numbers, [])
+            if self._run is not None:
+                self._display.end(self._run)
+        error, self._input_error = self._input_error, None
+        if error is not None:
+            raise error
+
+
+class _Display:
+    """Shows progress now and then, from whatever takes the outcomes."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._show: Callable[[dict[str, Any]], object] | None
+        if callable(progress):
+            self._show = progress
+        else:
+            self._show = _line if progress else None
+        self.every = _SHOW_EVERY if self._show is not None else None
+        self._shown = 0.0
+
+    def show(self, run: _native.Run) -> None:
+        now = time.monotonic()
+        if self._show is not None and now - self._shown >= _SHOW_EVERY:
+            self._shown = now
+            self._show(run.progress())
+
+    def end(self, run: _native.Run) -> None:
+        if self._show is not None:
+            self._show(run.progress())
+            if self._show is _line:
+                sys.stderr.write("\n")
+
+
+def _line(numbers: dict[str, Any]) -> None:
+    of = f"/{numbers['total']}" if numbers["total"] is not None else ""
+    bad = numbers["failed"] + numbers["timed_out"] + numbers["ambiguous"]
+    text = f"{numbers['done']}{of} done, {numbers['in_flight']} in flight"
+    if bad:
+        text += f", {bad} not ok"
+    if numbers["waiting_for"]:
+        text += f", waiting for {numbers['waiting_for'][0]}"
+    # A carriage return is understood by terminals and notebooks alike.
+    sys.stderr.write(f"\r{text:<70}")
+    sys.stderr.flush()
+
+
+_running: weakref.WeakSet[Batch] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_all() -> None:
+    """Stop what still runs and give it a moment to write what it has."""
+    for batch in list(_running):
+        batch.close()
+    until = time.monotonic() + _LONGEST_GOODBYE
+    for batch in list(_running):
+        run = batch._run
+        with contextlib.suppress(Exception):
+            while run is not None and run.report() is None and time.monotonic() < until:
+                run.wait(0.05)
+                run.hush()
+
+
+# Enough to keep the engine busy between two looks, few enough that a slow iterator delays no outcome for long.
+_AT_ONCE = 256
+_SHOW_EVERY = 0.2
+_LONGEST_GOODBYE = 2.0

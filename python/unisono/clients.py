@@ -1,0 +1,456 @@
+"""Clients for single calls, with the pool, limits, retries and safety of a batch."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import threading
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+from unisono import _native
+from unisono._native import Outcome, Request, Response
+from unisono.errors import CallCancelled
+from unisono.headers import Headers
+
+Pairs: TypeAlias = Mapping[str, Any] | Iterable[tuple[str, Any]]
+Hook: TypeAlias = Callable[[Any], Any]
+
+
+class _Base:
+    """What both clients share: options into an engine, arguments into requests."""
+
+    def __init__(
+        self,
+        *,
+        base_url: str = "",
+        headers: Pairs | None = None,
+        params: Pairs | None = None,
+        auth: tuple[str, str] | None = None,
+        cookies: bool | Mapping[str, str] = False,
+        event_hooks: Mapping[str, list[Hook]] | None = None,
+        **options: Any,
+    ) -> None:
+        self.base_url = base_url
+        self.event_hooks: dict[str, list[Hook]] = {"request": [], "response": [], **(event_hooks or {})}
+        self._params = _pairs(params)
+        pairs = _pairs(headers)
+        if isinstance(cookies, Mapping):
+            pairs.append(("cookie", "; ".join(f"{name}={value}" for name, value in cookies.items())))
+            cookies = True
+        self._options = {**options, "headers": pairs, "auth": auth, "cookies": cookies}
+        self._numbers = itertools.count()
+        self._engine = _native.Engine(**self._options)
+        self._closed = False
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has been closed."""
+        return self._closed
+
+    def set_limits(
+        self,
+        *,
+        limit: int | None = None,
+        per_host: int | None = None,
+        rate: str | None = None,
+        per_host_rate: str | None = None,
+    ) -> None:
+        """Change limits; they hold from then on. A rate of `none` takes it away."""
+        self._engine.set_limits(limit=limit, per_host=per_host, rate=rate, per_host_rate=per_host_rate)
+
+    def build_request(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: Pairs | None = None,
+        headers: Pairs | None = None,
+        json: Any = None,
+        content: str | bytes | None = None,
+    ) -> Request:
+        """The request that a call with these arguments sends, without the client's own headers."""
+        merged = [*self._params, *_pairs(params)]
+        return Request(self._joined(url), method=method, params=merged, headers=_pairs(headers), json=json, content=content)
+
+    def _joined(self, url: str) -> str:
+        if not self.base_url or "://" in url:
+            return url
+        return f"{self.base_url.rstrip('/')}/{url.lstrip('/')}" if url else self.base_url
+
+    def _call(self, mailbox: _native.Mailbox, number: int, request: Request, *, stream: bool) -> _native.Call:
+        if self._engine.pid != os.getpid():
+            # A child of fork has no engine thread; it gets an engine of its own.
+            self._engine = _native.Engine(**self._options)
+        return self._engine.call(mailbox, number, request, stream=stream)
+
+    def _close(self) -> None:
+        self._closed = True
+        self._engine.close()
+
+
+class Client(_Base):
+    """A client for threads. Any number of them may use it at once.
+
+    Takes `base_url`, `headers`, `params`, `auth`, `cookies`, `event_hooks`, and the options of `unisono.fetch` that
+    concern connections, limits, times and retries.
+
+    >>> with Client(base_url=server, headers={"Accept": "application/json"}) as client:
+    ...     client.get("/items/7").raise_for_status().json()["id"]
+    7
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._mailboxes = threading.local()
+
+    def request(self, method: str, url: str, **arguments: Any) -> Response:
+        """Send a request; wait for the whole answer, whatever its status.
+
+        Raises:
+            CallError: When there is no answer, after all retries that do no harm.
+        """
+        request = self.build_request(method, url, **arguments)
+        for hook in self.event_hooks["request"]:
+            hook(request)
+        with _waiting_call(self, request, stream=False) as wait:
+            response = wait.outcome().result()
+        for hook in self.event_hooks["response"]:
+            hook(response)
+        return response
+
+    def get(self, url: str, **arguments: Any) -> Response:
+        """Send a GET."""
+        return self.request("GET", url, **arguments)
+
+    def head(self, url: str, **arguments: Any) -> Response:
+        """Send a HEAD."""
+        return self.request("HEAD", url, **arguments)
+
+    def options(self, url: str, **arguments: Any) -> Response:
+        """Send an OPTIONS."""
+        return self.request("OPTIONS", url, **arguments)
+
+    def post(self, url: str, **arguments: Any) -> Response:
+        """Send a POST."""
+        return self.request("POST", url, **arguments)
+
+    def put(self, url: str, **arguments: Any) -> Response:
+        """Send a PUT."""
+        return self.request("PUT", url, **arguments)
+
+    def patch(self, url: str, **arguments: Any) -> Response:
+        """Send a PATCH."""
+        return self.request("PATCH", url, **arguments)
+
+    def delete(self, url: str, **arguments: Any) -> Response:
+        """Send a DELETE."""
+        return self.request("DELETE", url, **arguments)
+
+    @contextlib.contextmanager
+    def stream(self, method: str, url: str, **arguments: Any) -> Iterator[StreamedResponse]:
+        """Send a request; wait for the head of the answer, and take its body as it comes."""
+        request = self.build_request(method, url, **arguments)
+        with _waiting_call(self, request, stream=True) as wait:
+            yield StreamedResponse(wait.outcome().result(), wait, None)
+
+    def close(self) -> None:
+        """Stop everything and close all connections."""
+        self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _mailbox(self) -> _native.Mailbox:
+        mailbox = getattr(self._mailboxes, "mailbox", None)
+        if mailbox is None or self._mailboxes.pid != os.getpid():
+            mailbox = self._mailboxes.mailbox = _native.Mailbox()
+            self._mailboxes.pid = os.getpid()
+        return mailbox
+
+
+class AsyncClient(_Base):
+    """A client for event loops: asyncio's own, uvloop's, or several at once.
+
+    Options as for `Client`.
+
+    >>> async def main():
+    ...     async with AsyncClient(base_url=server) as client:
+    ...         return (await client.get("/items/7")).json()["id"]
+    >>> asyncio.run(main())
+    7
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._desks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Desk] = weakref.WeakKeyDictionary()
+
+    async def request(self, method: str, url: str, **arguments: Any) -> Response:
+        """Send a request; wait for the whole answer, whatever its status.
+
+        Raises:
+            CallError: When there is no answer, after all retries that do no harm.
+        """
+        request = self.build_request(method, url, **arguments)
+        for hook in self.event_hooks["request"]:
+            await _awaited(hook(request))
+        desk = self._desk()
+        number = next(self._numbers)
+        waiter = desk.waiter(number)
+        call = self._call(desk.mailbox, number, request, stream=False)
+        try:
+            await waiter
+            outcome = call.outcome()
+        finally:
+            desk.waiters.pop(number, None)
+            call.stop()
+        response = _answered(outcome).result()
+        for hook in self.event_hooks["response"]:
+            await _awaited(hook(response))
+        return response
+
+    async def get(self, url: str, **arguments: Any) -> Response:
+        """Send a GET."""
+        return await self.request("GET", url, **arguments)
+
+    async def head(self, url: str, **arguments: Any) -> Response:
+        """Send a HEAD."""
+        return await self.request("HEAD", url, **arguments)
+
+    async def options(self, url: str, **arguments: Any) -> Response:
+        """Send an OPTIONS."""
+        return await self.request("OPTIONS", url, **arguments)
+
+    async def post(self, url: str, **arguments: Any) -> Response:
+        """Send a POST."""
+        return await self.request("POST", url, **arguments)
+
+    async def put(self, url: str, **arguments: Any) -> Response:
+        """Send a PUT."""
+        return await self.request("PUT", url, **arguments)
+
+    async def patch(self, url: str, **arguments: Any) -> Response:
+        """Send a PATCH."""
+        return await self.request("PATCH", url, **arguments)
+
+    async def delete(self, url: str, **arguments: Any) -> Response:
+        """Send a DELETE."""
+        return await self.request("DELETE", url, **arguments)
+
+    @contextlib.asynccontextmanager
+    async def stream(self, method: str, url: str, **arguments: Any) -> AsyncIterator[StreamedResponse]:
+        """Send a request; wait for the head of the answer, and take its body as it comes."""
+        request = self.build_request(method, url, **arguments)
+        desk = self._desk()
+        number = next(self._numbers)
+        waiter = desk.waiter(number)
+        call = self._call(desk.mailbox, number, request, stream=True)
+        try:
+            await waiter
+            while (outcome := call.outcome()) is None:
+                await desk.waiter(number)
+            yield StreamedResponse(outcome.result(), None, _DeskWait(desk, number, call))
+        finally:
+            desk.waiters.pop(number, None)
+            call.stop()
+
+    async def aclose(self) -> None:
+        """Stop everything and close all connections."""
+        self._close()
+        for desk in list(self._desks.values()):
+            desk.leave()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _desk(self) -> _Desk:
+        loop = asyncio.get_running_loop()
+        desk = self._desks.get(loop)
+        if desk is None or desk.pid != os.getpid():
+            desk = self._desks[loop] = _Desk(loop)
+        return desk
+
+
+class StreamedResponse:
+    """An answer whose body comes in as it is taken: by `iter_bytes` from a thread, by `aiter_bytes` on a loop."""
+
+    def __init__(self, head: Response, thread: _ThreadWait | None, desk: _DeskWait | None) -> None:
+        self._head = head
+        self._thread = thread
+        self._desk = desk
+
+    @property
+    def status_code(self) -> int:
+        """Its status."""
+        return self._head.status_code
+
+    @property
+    def headers(self) -> Headers:
+        """Its headers."""
+        return self._head.headers
+
+    @property
+    def url(self) -> str:
+        """Where it comes from, after redirects."""
+        return self._head.url
+
+    @property
+    def http_version(self) -> str:
+        """`HTTP/1.1` or `HTTP/2`."""
+        return self._head.http_version
+
+    def raise_for_status(self) -> Self:
+        """Raise when the status is 400 or above; answer itself otherwise."""
+        self._head.raise_for_status()
+        return self
+
+    def iter_bytes(self) -> Iterator[bytes]:
+        """The body, decoded, in pieces as they come."""
+        if self._thread is None:
+            raise TypeError("this is an AsyncClient's answer: use `async for ... in response.aiter_bytes()`")
+        while chunk := self._thread.chunk():
+            yield chunk
+
+    def iter_lines(self) -> Iterator[str]:
+        """The body as lines of UTF-8 text, without their ends."""
+        rest = b""
+        for chunk in self.iter_bytes():
+            *lines, rest = (rest + chunk).split(b"\n")
+            yield from map(_line, lines)
+        if rest:
+            yield _line(rest)
+
+    def read(self) -> bytes:
+        """The rest of the body."""
+        return b"".join(self.iter_bytes())
+
+    async def aiter_bytes(self) -> AsyncIterator[bytes]:
+        """The body, decoded, in pieces as they come."""
+        if self._desk is None:
+            raise TypeError("this is a Client's answer: use `for ... in response.iter_bytes()`")
+        while chunk := await self._desk.chunk():
+            yield chunk
+
+    async def aiter_lines(self) -> AsyncIterator[str]:
+        """The body as lines of UTF-8 text, without their ends."""
+        rest = b""
+        async for chunk in self.aiter_bytes():
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                yield _line(line)
+        if rest:
+            yield _line(rest)
+
+    async def aread(self) -> bytes:
+        """The rest of the body."""
+        return b"".join([chunk async for chunk in self.aiter_bytes()])
+
+
+class _ThreadWait:
+    """A thread's call."""
+
+    def __init__(self, mailbox: _native.Mailbox, call: _native.Call) -> None:
+        self._mailbox = mailbox
+        self._call = call
+
+    def outcome(self) -> Outcome:
+        while (outcome := self._call.outcome()) is None:
+            self._mailbox.wait()
+            self._mailbox.take()
+        return outcome
+
+    def chunk(self) -> bytes:
+        while (chunk := self._call.chunk()) is None:
+            self._mailbox.wait()
+            self._mailbox.take()
+        return chunk
+
+
+class _DeskWait:
+    """A stream's call on an event loop."""
+
+    def __init__(self, desk: _Desk, number: int, call: _native.Call) -> None:
+        self._desk = desk
+        self._number = number
+        self._call = call
+
+    async def chunk(self) -> bytes:
+        while True:
+            # Asked for before looking, so that what comes in between is not missed.
+            waiter = self._desk.waiter(self._number)
+            chunk = self._call.chunk()
+            if chunk is not None:
+                return chunk
+            await waiter
+
+
+class _Desk:
+    """Where the calls of one event loop wait."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.mailbox = _native.Mailbox()
+        self.waiters: dict[int, asyncio.Future[None]] = {}
+        self.pid = os.getpid()
+        self._loop = weakref.ref(loop)
+        mailbox, waiters = self.mailbox, self.waiters
+
+        def deliver() -> None:
+            for number in mailbox.take():
+                waiter = waiters.get(number)
+                if waiter is not None and not waiter.done():
+                    waiter.set_result(None)
+
+        loop.add_reader(mailbox.fileno(), deliver)
+
+    def waiter(self, number: int) -> asyncio.Future[None]:
+        waiter = self.waiters[number] = asyncio.get_running_loop().create_future()
+        return waiter
+
+    def leave(self) -> None:
+        loop = self._loop()
+        if loop is not None and not loop.is_closed():
+            # From another thread than the loop's own there is nothing to be done but this.
+            with contextlib.suppress(RuntimeError, ValueError):
+                loop.remove_reader(self.mailbox.fileno())
+
+
+@contextlib.contextmanager
+def _waiting_call(client: Client, request: Request, *, stream: bool) -> Iterator[_ThreadWait]:
+    mailbox = client._mailbox()
+    call = client._call(mailbox, next(client._numbers), request, stream=stream)
+    try:
+        yield _ThreadWait(mailbox, call)
+    finally:
+        call.stop()
+
+
+def _answered(outcome: Outcome | None) -> Outcome:
+    if outcome is None:
+        raise CallCancelled("the client was closed")
+    return outcome
+
+
+async def _awaited(value: Any) -> Any:
+    return await value if isinstance(value, Awaitable) else value
+
+
+def _pairs(pairs: Pairs | None) -> list[tuple[str, Any]]:
+    if pairs is None:
+        return []
+    return list(pairs.items() if isinstance(pairs, Mapping) else pairs)
+
+
+def _line(line: bytes) -> str:
+    return line.removesuffix(b"\r").decode("utf-8", "replace")

@@ -1,0 +1,114 @@
+"""Everything unisono raises on purpose: one root, and the builtin that a caller would guess as second base."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unisono._native import Response
+
+__all__ = [
+    "AmbiguousError",
+    "CallCancelled",
+    "CallError",
+    "CallTimeout",
+    "ConnectError",
+    "DecodeError",
+    "Error",
+    "InputError",
+    "RateLimited",
+    "RedirectError",
+    "RunError",
+    "StatusError",
+    "TlsError",
+    "TooLarge",
+    "UsageError",
+]
+
+
+class Error(Exception):
+    """Base class of everything unisono raises on purpose."""
+
+
+class UsageError(Error, ValueError):
+    """An option or a file is not what it should be; nothing was run."""
+
+
+class RunError(Error, RuntimeError):
+    """A run could not begin or go on, for a reason outside of its requests."""
+
+
+class CallError(Error):
+    """A request did not end well.
+
+    Attributes:
+        kind: Why, in one word, as in results files: `connect`, `status`, `decode`, ...
+        outcome: How the request ended: `failed`, `timed_out`, `ambiguous` or `cancelled`.
+        url: What was asked for, if that is known.
+        response: The answer, if there is one.
+        attempts: How often it was tried.
+        retry_at: When the server wants to be asked again, as a time since the epoch in seconds, if it said so.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: str = "internal",
+        outcome: str = "failed",
+        url: str | None = None,
+        response: Response | None = None,
+        attempts: int = 0,
+        retry_at: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.outcome = outcome
+        self.url = url
+        self.response = response
+        self.attempts = attempts
+        self.retry_at = retry_at
+
+
+class InputError(CallError, ValueError):
+    """The request itself cannot be understood; nothing was sent."""
+
+
+class ConnectError(CallError, ConnectionError):
+    """No connection, or one that broke: name lookup, TCP, proxy, or a body that ended too early."""
+
+
+class TlsError(ConnectError):
+    """A certificate was not accepted, or the handshake failed."""
+
+
+class CallTimeout(CallError, TimeoutError):
+    """A call, with its retries, took longer than it may."""
+
+
+class StatusError(CallError):
+    """An answer with a status that was not expected."""
+
+
+class RateLimited(CallError):
+    """The server asks for a longer wait than allowed; `retry_at` says until when."""
+
+
+class RedirectError(CallError):
+    """A redirect that leads nowhere, round in circles, or down to plain text."""
+
+
+class DecodeError(CallError, ValueError):
+    """The body is not what its content coding says, or an expression failed on it."""
+
+
+class TooLarge(CallError):
+    """The body or the header section is larger than its cap."""
+
+
+class AmbiguousError(CallError):
+    """The request may have taken effect, and must not be repeated by itself."""
+
+
+class CallCancelled(CallError):
+    """The request was stopped before it was done."""

@@ -1,0 +1,103 @@
+"""What a run came to."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unisono._native import Outcome
+
+KINDS = ("ok", "failed", "timed_out", "ambiguous", "cancelled", "skipped")
+
+
+class Report:
+    """The account of a run: every request that was pulled is in exactly one of its counts.
+
+    Attributes:
+        ok, failed, timed_out, ambiguous, cancelled, skipped: How many ended in this way, kept ones included.
+        kept: Of these, those of an earlier run, by outcome.
+        pending: Requests that were never pulled; `None` when nobody knows how many there are.
+        retries: Attempts beyond the first.
+        bytes: Bytes of bodies as they came over the wire.
+        seconds: From the start of the run to its end.
+        latency: The 50th, 95th and 99th percentile, in seconds.
+        errors: The most frequent errors: kind, message, count, and an example.
+        failures: What failed outside of any request, such as the output.
+        warnings: What is no failure but worth knowing.
+        stopped: Why the run stopped before its input was finished, if it did.
+        outcomes: The outcomes themselves, unless they went to a file or were iterated over.
+        exit_code: What the command would exit with.
+    """
+
+    def __init__(self, numbers: Mapping[str, Any], outcomes: list[Outcome]) -> None:
+        counts = numbers["counts"]
+        self.ok: int = counts["ok"]
+        self.failed: int = counts["failed"]
+        self.timed_out: int = counts["timed_out"]
+        self.ambiguous: int = counts["ambiguous"]
+        self.cancelled: int = counts["cancelled"]
+        self.skipped: int = counts["skipped"]
+        self.kept: dict[str, int] = numbers["kept"]
+        self.pending: int | None = numbers["pending"]
+        self.retries: int = numbers["retries"]
+        self.bytes: int = numbers["bytes"]
+        self.seconds: float = numbers["seconds"]
+        self.latency: tuple[float | None, float | None, float | None] = numbers["latency"]
+        self.errors: list[tuple[str, str, int, str]] = numbers["errors"]
+        self.failures: list[str] = numbers["failures"]
+        self.warnings: list[str] = numbers["warnings"]
+        self.stopped: str | None = numbers["stopped"]
+        self.exit_code: int = numbers["exit_code"]
+        self.outcomes = outcomes
+        self._hosts: dict[str, dict[str, Any]] = numbers["hosts"]
+
+    @property
+    def total(self) -> int:
+        """How many outcomes there are."""
+        return sum(getattr(self, kind) for kind in KINDS)
+
+    def by_host(self) -> dict[str, dict[str, Any]]:
+        """Counts per outcome for each host, and for how many seconds it was throttled."""
+        return {host: dict(counts) for host, counts in self._hosts.items()}
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One dictionary per host, ready for a data frame."""
+        return [{"host": host, **counts} for host, counts in self._hosts.items()]
+
+    def __bool__(self) -> bool:
+        """Whether all went well."""
+        return self.exit_code == 0
+
+    def __str__(self) -> str:
+        rows = self._rows()
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = ["  ".join(_aligned(cell, width, at) for at, (cell, width) in enumerate(zip(row, widths))) for row in rows]
+        lines.append(f"{self.total} outcomes in {self.seconds:.1f} s, {self.retries} retries, {self.bytes} bytes")
+        lines += [f"{count} x {kind}: {message} (first: {example})" for kind, message, count, example in self.errors]
+        lines += [f"note: {warning}" for warning in self.warnings]
+        lines += [f"error: {failure}" for failure in self.failures]
+        return "\n".join(line.rstrip() for line in lines)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{kind}={getattr(self, kind)}" for kind in KINDS if getattr(self, kind))
+        return f"<Report {counts or 'empty'}>"
+
+    def _repr_html_(self) -> str:
+        head, *rows = self._rows()
+        cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
+        lines = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
+        body = "".join(f"<tr>{line}</tr>" for line in lines)
+        return f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
+
+    def _rows(self) -> list[list[str]]:
+        shown = [kind for kind in KINDS if getattr(self, kind)] or ["ok"]
+        rows = [["host", *shown]]
+        rows += [[host, *(str(counts[kind]) for kind in shown)] for host, counts in sorted(self._hosts.items())]
+        rows.append(["all", *(str(getattr(self, kind)) for kind in shown)])
+        return rows
+
+
+def _aligned(cell: str, width: int, column: int) -> str:
+    return cell.ljust(width) if column == 0 else cell.rjust(width)
