@@ -18,7 +18,6 @@ from maturin import (
     get_requires_for_build_editable,
     get_requires_for_build_sdist,
     get_requires_for_build_wheel,
-    prepare_metadata_for_build_wheel,
 )
 
 __all__ = [
@@ -35,8 +34,21 @@ __all__ = [
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = os.environ.get("UNISONO_PROFILE", "release")
 
-build_sdist = maturin.build_sdist
+SCRIPTS = ROOT / "python" / "unisono.data" / "scripts"
+
+
+def prepare_metadata_for_build_wheel(directory: str, settings: Any = None) -> str:
+    # maturin insists on the folder, long before there is anything in it.
+    SCRIPTS.mkdir(parents=True, exist_ok=True)
+    return maturin.prepare_metadata_for_build_wheel(directory, settings)
+
+
 prepare_metadata_for_build_editable = prepare_metadata_for_build_wheel
+
+
+def build_sdist(directory: str, settings: Any = None) -> str:
+    SCRIPTS.mkdir(parents=True, exist_ok=True)
+    return maturin.build_sdist(directory, settings)
 
 
 def build_wheel(directory: str, settings: Any = None, metadata: str | None = None) -> str:
@@ -54,9 +66,8 @@ def _build_command() -> None:
     command = ["cargo", "build", "--profile", PROFILE, "--locked", "-p", "unisono-cli", "-p", "unisono-python"]
     subprocess.run(command, cwd=ROOT, check=True, env=environment)
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    scripts = ROOT / "python" / "unisono.data" / "scripts"
-    scripts.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(target / PROFILE / "unisono", scripts / "unisono")
+    SCRIPTS.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(target / PROFILE / "unisono", SCRIPTS / "unisono")
 
 
 def _with_profile(settings: Any) -> dict[str, Any]:
