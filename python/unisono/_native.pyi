@@ -4,7 +4,7 @@ from typing import Any, Self, final
 from unisono.headers import Headers
 
 __version__: str
-__all__: list[str]
+__all__ = ["Call", "Engine", "Mailbox", "Outcome", "Request", "Response", "Run", "__version__"]
 
 @final
 class Request:

@@ -9,7 +9,7 @@ import sys
 import time
 import weakref
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sized
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
@@ -148,7 +148,9 @@ class Batch:
         per_host_rate: str | None = None,
     ) -> None:
         """Change limits; they hold from then on. A rate of `none` takes it away."""
-        self._start(keep_outcomes=True).set_limits(limit=limit, per_host=per_host, rate=rate, per_host_rate=per_host_rate)
+        self._start(keep_outcomes=True).set_limits(
+            limit=limit, per_host=per_host, rate=rate, per_host_rate=per_host_rate
+        )
 
     def cancel(self, *, abort: bool = False) -> None:
         """Start nothing new, and let what runs finish; with `abort`, stop that as well.
@@ -167,7 +169,9 @@ class Batch:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._run is None or self._report is not None:
             return
         self._run.cancel(abort=kind is not None)
@@ -203,7 +207,7 @@ class Batch:
         if self._run is None:
             self._run = _native.Run(keep_outcomes=keep_outcomes, **self._options)
             _running.add(self)
-            if hasattr(self._requests, "__len__"):
+            if isinstance(self._requests, Sized):
                 self._run.set_total(len(self._requests))
         return self._run
 

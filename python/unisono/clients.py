@@ -75,7 +75,9 @@ class _Base:
     ) -> Request:
         """The request that a call with these arguments sends, without the client's own headers."""
         merged = [*self._params, *_pairs(params)]
-        return Request(self._joined(url), method=method, params=merged, headers=_pairs(headers), json=json, content=content)
+        return Request(
+            self._joined(url), method=method, params=merged, headers=_pairs(headers), json=json, content=content
+        )
 
     def _joined(self, url: str) -> str:
         if not self.base_url or "://" in url:
@@ -165,7 +167,9 @@ class Client(_Base):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _mailbox(self) -> _native.Mailbox:

@@ -73,7 +73,9 @@ class Report:
     def __str__(self) -> str:
         rows = self._rows()
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines = ["  ".join(_aligned(cell, width, at) for at, (cell, width) in enumerate(zip(row, widths))) for row in rows]
+        lines = [
+            "  ".join(_aligned(cell, width, at) for at, (cell, width) in enumerate(zip(row, widths))) for row in rows
+        ]
         lines.append(f"{self.total} outcomes in {self.seconds:.1f} s, {self.retries} retries, {self.bytes} bytes")
         lines += [f"{count} x {kind}: {message} (first: {example})" for kind, message, count, example in self.errors]
         lines += [f"note: {warning}" for warning in self.warnings]

@@ -257,20 +257,19 @@ impl Shared {
 
     /// Puts a chunk, once there is room for it; false when nobody wants it.
     async fn put(&self, chunk: Bytes) -> bool {
-        loop {
-            if self.is_stopped.load(Ordering::Acquire) {
-                return false;
-            }
-            let mut state = self.lock();
-            if state.chunks.len() < CHUNKS_AHEAD {
-                state.chunks.push_back(chunk);
-                break;
-            }
-            drop(state);
+        while !self.has_room() {
             self.taken.notified().await;
         }
+        if self.is_stopped.load(Ordering::Acquire) {
+            return false;
+        }
+        self.lock().chunks.push_back(chunk);
         self.has_news();
         true
+    }
+
+    fn has_room(&self) -> bool {
+        self.lock().chunks.len() < CHUNKS_AHEAD || self.is_stopped.load(Ordering::Acquire)
     }
 }
 

@@ -135,7 +135,8 @@ impl Run {
     fn take(&self, items: &Bound<'_, PyDict>) -> PyResult<Option<Vec<Outcome>>> {
         self.check_process()?;
         self.bell.hush();
-        let taken = self.taker.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(Taken::Ended, Taker::take);
+        let taken =
+            self.taker.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(Taken::Ended, Taker::take);
         let Taken::Outcomes(outcomes) = taken else { return Ok(None) };
         let with_item = |ended: unisono_runner::Outcome| {
             let row = ended.key.row;
