@@ -274,7 +274,7 @@ where
         let (finish, kind) = match verdict {
             Verdict::Final(kind) => (Finish::Final, kind),
             Verdict::Retry { otherwise, not_before } => (Finish::Retry { not_before }, otherwise),
-            Verdict::Throttled { until } => (Finish::Throttled { until }, OutcomeKind::Failed),
+            Verdict::Throttled { until, quota } => (Finish::Throttled { until, quota }, OutcomeKind::Failed),
         };
         let first_start = self.machine.first_start(ticket);
         match self.machine.finish(now, ticket, finish) {

@@ -70,6 +70,9 @@ pub enum Verdict {
     Throttled {
         /// The end of the pause that the peer asked for; `None`: a backoff of our own.
         until: Option<Instant>,
+        /// Whether a quota is used up. Then the key is paced from now on, at what the peer seems to bear; a peer that is
+        /// merely down for a while is met at full speed afterwards.
+        quota: bool,
     },
 }
 

@@ -77,6 +77,8 @@ pub enum Finish {
     Throttled {
         /// The end of the pause that the peer asked for.
         until: Option<Instant>,
+        /// Whether a quota is used up, so that the key is to be paced from now on.
+        quota: bool,
     },
 }
 
@@ -333,7 +335,7 @@ impl Machine {
             Finish::Final => Ruling::Decided,
             _ if self.stop != Stop::Run => Ruling::Stopping,
             Finish::Retry { not_before } => self.retry(now, ticket, not_before),
-            Finish::Throttled { until } => self.throttle(now, ticket, until),
+            Finish::Throttled { until, quota } => self.throttle(now, ticket, until, quota),
         };
         if ruling == Ruling::Decided {
             self.undecided -= 1;
@@ -509,7 +511,7 @@ impl Machine {
         Ruling::Again { at, paused: Duration::ZERO }
     }
 
-    fn throttle(&mut self, now: Instant, ticket: Ticket, until: Option<Instant>) -> Ruling {
+    fn throttle(&mut self, now: Instant, ticket: Ticket, until: Option<Instant>, quota: bool) -> Ruling {
         let slot = self.slot(ticket);
         let (key, item_by, refusals) = (slot.key, slot.item_by, slot.attempts - slot.counted);
         let asked = until.filter(|until| *until > now);
@@ -518,7 +520,7 @@ impl Machine {
             Some(until) => until + self.jitter((until - now) / 10).min(MOST_JITTER),
             None => now + self.jitter(self.settings.retry.backoff.ceiling(refusals)),
         };
-        if !self.keys.get(key).is_paused(now) {
+        if quota && !self.keys.get(key).is_paused(now) {
             self.keys.get_mut(key).pace.refuse(now, at);
         }
         let paused = self.pause_key(now, key, at);

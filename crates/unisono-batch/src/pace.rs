@@ -69,6 +69,14 @@ impl Pace {
     /// The server refused, and wants to be left alone until then. Once per pause: later refusals of requests that
     /// were already under way say nothing new.
     pub(crate) fn refuse(&mut self, now: Instant, until: Instant) {
+        if self.accepted == 0 {
+            // Refused again before anything was accepted: the pause was too short, which says nothing about the rate.
+            self.since = until;
+            if let Some(engaged) = &mut self.engaged {
+                engaged.pause(until);
+            }
+            return;
+        }
         let cycle = (until - self.since).as_secs_f64().max(0.001);
         let active = now.saturating_duration_since(self.since).as_secs_f64().max(0.001);
         let accepted = f64::from(self.accepted.max(1));
@@ -114,6 +122,12 @@ impl Engaged {
             reviewed: until,
             growth: FIRST_GROWTH,
         }
+    }
+
+    /// The same pace, once the pause ends.
+    fn pause(&mut self, until: Instant) {
+        (self.next, self.reviewed, self.starts) = (until, until, 0);
+        self.review = until + step(self.rate);
     }
 
     /// A step passed without a refusal: go faster. `false` when the pace holds nothing back any more.
@@ -212,6 +226,22 @@ mod tests {
         }
         assert_eq!(pace.next(now), now);
         assert!(pace.is_idle());
+    }
+
+    #[test]
+    fn a_server_that_needs_longer_than_it_said_does_not_slow_the_pace_down() {
+        let mut now = Instant::now();
+        let mut pace = Pace::new(now);
+        (0..1000).for_each(|_| pace.accept());
+        now += Duration::from_secs(1);
+        pace.refuse(now, now + Duration::from_secs(1));
+        let rate = pace.engaged.as_ref().unwrap().rate;
+        for _ in 0..60 {
+            now += Duration::from_secs(1);
+            pace.start(now);
+            pace.refuse(now, now + Duration::from_secs(1));
+        }
+        assert_eq!(pace.engaged.as_ref().unwrap().rate, rate);
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub struct Cli {
 pub enum Command {
     /// Call many URLs, write one line of JSON per outcome
     Fetch(Box<crate::fetch::FetchArgs>),
+    /// See it work: 5,000 calls of a bad API, killed half way, resumed, and proven
+    Demo(crate::demo::DemoArgs),
     /// Print shell completions, or the man page
     Completions {
         /// For which shell; `man` is the man page
@@ -41,6 +43,7 @@ pub fn run() -> u8 {
     };
     let result = match cli.command {
         Command::Fetch(args) => crate::fetch::run(*args),
+        Command::Demo(args) => crate::demo::run(args),
         Command::Completions { target } => crate::completions::print(target).map(|()| 0),
     };
     result.unwrap_or_else(|failure| failure.report())

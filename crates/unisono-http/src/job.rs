@@ -101,15 +101,15 @@ impl HttpJob {
         let (verdict, error) = match status.as_u16() {
             429 => {
                 context.clear_sent();
-                (Verdict::Throttled { until: asked.or(renewed) }, error)
+                (Verdict::Throttled { until: asked.or(renewed), quota: true }, error)
             }
             503 if asked.is_some() => {
                 context.clear_sent();
-                (Verdict::Throttled { until: asked }, error)
+                (Verdict::Throttled { until: asked, quota: false }, error)
             }
             403 if throttle::is_used_up(headers) => {
                 context.clear_sent();
-                (Verdict::Throttled { until: asked.or(renewed) }, error)
+                (Verdict::Throttled { until: asked.or(renewed), quota: true }, error)
             }
             421 | 425 => {
                 // The server says that it has not processed it.

@@ -1,0 +1,160 @@
+//! `unisono demo`: 5,000 calls of an API that is as bad as real ones, killed half way, resumed, and proven.
+//!
+//! The API runs in this process and keeps a ledger of what it really did; the calls are made by `unisono fetch`, as
+//! anybody would start it. What the results say and what the ledger says must agree.
+
+mod ledger;
+mod proof;
+mod server;
+
+use std::{
+    fs,
+    io::{self, BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+
+use crate::failure::Failure;
+
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// How many calls
+    #[arg(long, value_name = "N", default_value_t = 5000, value_parser = clap::value_parser!(u64).range(100..=1_000_000))]
+    rows: u64,
+    /// Keep input and results in this folder
+    #[arg(long, value_name = "FOLDER")]
+    keep: Option<PathBuf>,
+}
+
+/// Runs the demonstration; answers 0 when the proof holds.
+pub fn run(args: DemoArgs) -> Result<u8, Failure> {
+    let begun = Instant::now();
+    let folder = Folder::new(args.keep)?;
+    let api = server::Api::start(Duration::from_millis(700)).map_err(failed("start the API"))?;
+    let (input, output) = (folder.path.join("calls.jsonl"), folder.path.join("results.jsonl"));
+    write_input(&input, args.rows, &api).map_err(failed("write the input"))?;
+    say(&format!("an API on {} and a second one, down at first, on {}", api.first, api.second));
+    say(&format!("{} calls in {}: GET, and POST with bodies", args.rows, input.display()));
+
+    let mut command =
+        vec!["fetch", "--limit", "50", "--retries", "5", "--per-host-rate", "2500/s", "--progress", "none", "--resume"];
+    let (from, out) = (input.display().to_string(), output.display().to_string());
+    command.extend(["--from", &from, "-o", &out]);
+    say(&format!("$ unisono {}", command.join(" ")));
+    let mut first = spawn(&command)?;
+    let half = api.ledger.wait_for(args.rows / 2, Duration::from_secs(60));
+    first.kill().map_err(failed("kill the first run"))?;
+    first.wait().map_err(failed("wait for the first run"))?;
+    let written = lines(&output);
+    say(&format!("kill -9 after {half} requests; {written} outcomes were on the disk"));
+    if !half_is_enough(half, args.rows) {
+        return Err(Failure::fault("the first run did not get half way within a minute"));
+    }
+
+    say("$ the same command again");
+    let second = wait(spawn(&command)?)?;
+    say(&format!("it ended with {second}; {} outcomes", lines(&output)));
+    if second.code() == Some(1) {
+        command.retain(|word| *word != "--resume");
+        command.push("--retry-failed");
+        say("$ the same command with --retry-failed");
+        let third = wait(spawn(&command)?)?;
+        say(&format!("it ended with {third}; {} outcomes", lines(&output)));
+    }
+    let proof = proof::Proof::check(&output, args.rows, &api.ledger).map_err(failed("read the results"))?;
+    let mut stdout = io::stdout().lock();
+    let text = proof.text(begun.elapsed());
+    stdout.write_all(text.as_bytes()).map_err(failed("print the proof"))?;
+    Ok(u8::from(!proof.holds()))
+}
+
+/// Calls of every kind, in an order that mixes them.
+fn write_input(path: &Path, rows: u64, api: &server::Api) -> io::Result<()> {
+    let mut file = io::BufWriter::new(fs::File::create(path)?);
+    for row in 0..rows {
+        match row % 10 {
+            3 => writeln!(
+                file,
+                r#"{{"id":"order-{row}","url":"http://{}/orders","json":{{"order":{row}}}}}"#,
+                api.first
+            )?,
+            7 => writeln!(file, r#"{{"id":"other-{row}","url":"http://{}/items/{row}"}}"#, api.second)?,
+            _ => writeln!(file, r#"{{"id":"item-{row}","url":"http://{}/items/{row}"}}"#, api.first)?,
+        }
+    }
+    file.flush()
+}
+
+fn spawn(arguments: &[&str]) -> Result<Child, Failure> {
+    let program = std::env::current_exe().map_err(failed("find this program"))?;
+    // The proof is about this API alone, so no proxy may come between.
+    let command = Command::new(program)
+        .args(arguments)
+        .args(["--proxy", "", "-q"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn();
+    command.map_err(failed("start `unisono fetch`"))
+}
+
+fn wait(mut child: Child) -> Result<ExitStatus, Failure> {
+    let until = Instant::now() + LONGEST_RUN;
+    loop {
+        if let Some(status) = child.try_wait().map_err(failed("wait for `unisono fetch`"))? {
+            return Ok(status);
+        }
+        if Instant::now() > until {
+            let _ = child.kill();
+            return Err(Failure::fault("`unisono fetch` did not end within two minutes"));
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn half_is_enough(requests: u64, rows: u64) -> bool {
+    requests >= rows / 2
+}
+
+fn lines(path: &Path) -> usize {
+    fs::File::open(path).map_or(0, |file| BufReader::new(file).split(b'\n').filter(Result::is_ok).count())
+}
+
+fn say(text: &str) {
+    anstream::println!("\x1b[2m{text}\x1b[0m");
+}
+
+fn failed(what: &'static str) -> impl Fn(io::Error) -> Failure {
+    move |error| Failure::fault(format!("cannot {what}: {error}"))
+}
+
+/// A folder that goes away again, unless it is to be kept.
+struct Folder {
+    path: PathBuf,
+    kept: bool,
+}
+
+impl Folder {
+    fn new(keep: Option<PathBuf>) -> Result<Self, Failure> {
+        let kept = keep.is_some();
+        let path = keep.unwrap_or_else(|| std::env::temp_dir().join(format!("unisono-demo-{}", std::process::id())));
+        fs::create_dir_all(&path).map_err(failed("create a folder for the results"))?;
+        for name in ["results.jsonl", "results.jsonl.run"] {
+            let _ = fs::remove_file(path.join(name));
+        }
+        Ok(Self { path, kept })
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if !self.kept {
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+const LONGEST_RUN: Duration = Duration::from_secs(120);

@@ -1,0 +1,110 @@
+//! Whether the results and the ledger agree.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    fs::File,
+    io::{self, BufRead, BufReader},
+    path::Path,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use super::ledger::{Entries, Ledger};
+
+/// What was found.
+pub struct Proof {
+    rows: u64,
+    outcomes: BTreeMap<String, u64>,
+    /// Orders that nobody can be sure of, and why.
+    ambiguous: Vec<(String, String)>,
+    entries: Entries,
+    /// Every statement that must hold, and whether it does.
+    statements: Vec<(String, bool)>,
+}
+
+impl Proof {
+    /// Reads the results and compares.
+    pub fn check(results: &Path, rows: u64, ledger: &Ledger) -> io::Result<Self> {
+        let entries = ledger.entries();
+        let mut seen = vec![0u32; usize::try_from(rows).unwrap_or(usize::MAX)];
+        let mut outcomes = BTreeMap::new();
+        let mut ambiguous = Vec::new();
+        let (mut strangers, mut wrong_bodies, mut undone, mut lost) = (0, 0, 0, 0);
+        for line in BufReader::new(File::open(results)?).lines() {
+            let value: Value = serde_json::from_str(&line?)?;
+            let row = value["row"].as_u64().unwrap_or(u64::MAX);
+            match usize::try_from(row).ok().and_then(|row| seen.get_mut(row)) {
+                Some(count) => *count += 1,
+                None => strangers += 1,
+            }
+            let outcome = value["outcome"].as_str().unwrap_or("none").to_owned();
+            let is_order = value["method"] == "POST";
+            let done = entries.orders.get(&row).copied().unwrap_or(0);
+            match outcome.as_str() {
+                "ok" if is_order => {
+                    wrong_bodies += u64::from(value["body"]["order"] != row);
+                    undone += u64::from(done != 1);
+                }
+                "ok" => wrong_bodies += u64::from(value["body"]["id"] != row),
+                "ambiguous" => {
+                    let why = value["error"]["message"].as_str().unwrap_or("").to_owned();
+                    ambiguous.push((value["id"].as_str().unwrap_or("").to_owned(), why));
+                }
+                _ if is_order => lost += u64::from(done > 0),
+                _ => {}
+            }
+            *outcomes.entry(outcome).or_default() += 1;
+        }
+        let missing = seen.iter().filter(|count| **count == 0).count();
+        let double = seen.iter().filter(|count| **count > 1).count();
+        let twice = entries.orders.values().filter(|count| **count > 1).count();
+        let not_ok: u64 = outcomes
+            .iter()
+            .filter(|(kind, _)| !matches!(kind.as_str(), "ok" | "ambiguous"))
+            .map(|(_, count)| count)
+            .sum();
+        let statements = vec![
+            (
+                format!("every row has exactly one outcome ({missing} missing, {double} double, {strangers} unknown)"),
+                missing == 0 && double == 0 && strangers == 0,
+            ),
+            (format!("no order took effect twice ({twice} did)"), twice == 0),
+            (format!("every order that is `ok` took effect once ({undone} did not)"), undone == 0),
+            (format!("no order took effect without being `ok` or `ambiguous` ({lost} did)"), lost == 0),
+            (format!("every answer is the one for its row ({wrong_bodies} are not)"), wrong_bodies == 0),
+            (format!("everything that could be repeated is done ({not_ok} are not)"), not_ok == 0),
+        ];
+        Ok(Self { rows, outcomes, ambiguous, entries, statements })
+    }
+
+    /// Whether every statement holds.
+    pub fn holds(&self) -> bool {
+        self.statements.iter().all(|(_, holds)| *holds)
+    }
+
+    /// For a person to read.
+    pub fn text(&self, took: Duration) -> String {
+        let mut text = String::new();
+        let counts: Vec<String> = self.outcomes.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "\n{} rows: {}", self.rows, counts.join(", "));
+        let deeds: Vec<String> = self.entries.deeds.iter().map(|(deed, count)| format!("{count} × {deed}")).collect();
+        let _ = writeln!(
+            text,
+            "the API got {} requests and answered some of them with: {}",
+            self.entries.requests,
+            deeds.join(", ")
+        );
+        for (id, why) in &self.ambiguous {
+            let _ = writeln!(text, "  ambiguous: {id}: {why}");
+        }
+        for (statement, holds) in &self.statements {
+            let _ = writeln!(text, "  [{}] {statement}", if *holds { "ok" } else { "NO" });
+        }
+        let verdict = if self.holds() { "the proof holds" } else { "THE PROOF FAILS" };
+        let _ = writeln!(text, "{verdict}, in {:.1} s", took.as_secs_f64());
+        text
+    }
+}

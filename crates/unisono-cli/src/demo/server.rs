@@ -1,0 +1,220 @@
+//! An API that behaves badly, on raw sockets: hyper would not let it.
+//!
+//! What it does to a request depends on the request and on how often it came, so every run of the demonstration meets
+//! the same faults.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener as StdListener},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, listen, socket_with, sockopt};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    time::sleep,
+};
+
+use super::ledger::Ledger;
+
+/// Two hosts of an API.
+pub struct Api {
+    /// Up from the start.
+    pub first: SocketAddr,
+    /// Down for a while.
+    pub second: SocketAddr,
+    /// What both did.
+    pub ledger: Arc<Ledger>,
+}
+
+impl Api {
+    /// Starts both on loopback; the second refuses connections for so long.
+    pub fn start(down_for: Duration) -> io::Result<Self> {
+        let ledger = Arc::new(Ledger::default());
+        let first = StdListener::bind("127.0.0.1:0")?;
+        // Bound but not listening: the port is taken, and connections to it are refused.
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let second = socket_with(AddressFamily::INET, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+        bind(&second, &SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let second = StdListener::from(second);
+        let api = Self { first: first.local_addr()?, second: second.local_addr()?, ledger: ledger.clone() };
+        first.set_nonblocking(true)?;
+        let run = move || -> io::Result<()> {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let state = Arc::new(State { ledger, served: AtomicU64::new(0), refusing_until: Mutex::new(None) });
+                let serving = serve(TcpListener::from_std(first)?, state.clone());
+                let other = async {
+                    sleep(down_for).await;
+                    listen(&second, 1024)?;
+                    serve(TcpListener::from_std(second)?, state.clone()).await
+                };
+                tokio::try_join!(serving, other).map(drop)
+            })
+        };
+        // It ends with the process.
+        thread::Builder::new().name("demo-api".into()).spawn(run)?;
+        Ok(api)
+    }
+}
+
+struct State {
+    ledger: Arc<Ledger>,
+    served: AtomicU64,
+    refusing_until: Mutex<Option<Instant>>,
+}
+
+async fn serve(listener: TcpListener, state: Arc<State>) -> io::Result<()> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let state = state.clone();
+        // A client that goes away in the middle is its own business.
+        tokio::spawn(async move { drop(talk(stream, &state).await) });
+    }
+}
+
+struct Asked {
+    method: String,
+    path: String,
+    body: Vec<u8>,
+}
+
+async fn talk(stream: TcpStream, state: &State) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut stream = BufReader::new(stream);
+    while let Some(asked) = read(&mut stream).await? {
+        if !answer(&mut stream, &asked, state).await? {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+async fn read(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Asked>> {
+    let mut line = String::new();
+    if stream.read_line(&mut line).await? == 0 {
+        return Ok(None);
+    }
+    let mut words = line.split(' ').map(str::to_owned);
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let mut length = 0;
+    loop {
+        line.clear();
+        stream.read_line(&mut line).await?;
+        match line.trim_end().split_once(':') {
+            None => break,
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                length = value.trim().parse().unwrap_or(0)
+            }
+            Some(_) => {}
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await?;
+    Ok(Some(Asked { method, path, body }))
+}
+
+/// Answers a request in one way or another; false when the connection is over.
+async fn answer(stream: &mut BufReader<TcpStream>, asked: &Asked, state: &State) -> io::Result<bool> {
+    let number: u64 = asked.path.rsplit('/').next().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let order = order_of(&asked.body);
+    let name = if asked.method == "POST" { format!("order {order}") } else { asked.path.clone() };
+    let before = state.ledger.request(&name);
+    let served = state.served.fetch_add(1, Ordering::Relaxed);
+    // Now and then the quota is used up, for everybody and for a moment.
+    if served % 1900 == 1899 {
+        *state.refusing_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + REFUSING_FOR);
+    }
+    if state.refusing_until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| Instant::now() < until) {
+        state.ledger.deed("429 with Retry-After");
+        return send(stream, "429 Too Many Requests", "Retry-After: 1\r\n", b"{}").await;
+    }
+    match asked.method.as_str() {
+        "POST" => take_order(stream, order, before, state).await,
+        _ => give_item(stream, &asked.path, number, before, state).await,
+    }
+}
+
+async fn take_order(stream: &mut BufReader<TcpStream>, order: u64, before: u32, state: &State) -> io::Result<bool> {
+    if before == 0 && order % 83 == 0 {
+        // Refused before anything was done, with a time to come back: the one failure after which a POST may come again.
+        state.ledger.deed("503 with Retry-After");
+        return send(stream, "503 Service Unavailable", "Retry-After: 1\r\n", b"{}").await;
+    }
+    state.ledger.order(order);
+    if order % 293 == 3 {
+        state.ledger.deed("order done, then reset");
+        return reset(stream);
+    }
+    let body = format!("{{\"order\":{order},\"state\":\"done\"}}");
+    send(stream, "201 Created", "Content-Type: application/json\r\n", body.as_bytes()).await
+}
+
+async fn give_item(
+    stream: &mut BufReader<TcpStream>,
+    path: &str,
+    number: u64,
+    before: u32,
+    state: &State,
+) -> io::Result<bool> {
+    let body = format!("{{\"id\":{number},\"name\":\"item {number}\",\"text\":\"{}\"}}", "x".repeat(300));
+    let deed = |name| state.ledger.deed(name);
+    match (before, number % 97) {
+        _ if path.starts_with("/moved/") => {
+            send(stream, "200 OK", "Content-Type: application/json\r\n", body.as_bytes()).await
+        }
+        (0, 1) => {
+            deed("503");
+            send(stream, "503 Service Unavailable", "", b"try again").await
+        }
+        (0, 12) => {
+            deed("reset");
+            reset(stream)
+        }
+        (0, 24) => {
+            deed("body cut short");
+            let half = &body.as_bytes()[..body.len() / 2];
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+            stream.write_all(&[head.as_bytes(), half].concat()).await?;
+            Ok(false)
+        }
+        (0, 35) => {
+            deed("slow answer");
+            sleep(Duration::from_millis(400)).await;
+            send(stream, "200 OK", "Content-Type: application/json\r\n", body.as_bytes()).await
+        }
+        (_, 48 | 59) => {
+            deed("redirect");
+            send(stream, "302 Found", &format!("Location: /moved/{number}\r\n"), b"").await
+        }
+        (0, 60) => {
+            deed("closed without an answer");
+            Ok(false)
+        }
+        _ => send(stream, "200 OK", "Content-Type: application/json\r\n", body.as_bytes()).await,
+    }
+}
+
+async fn send(stream: &mut BufReader<TcpStream>, status: &str, headers: &str, body: &[u8]) -> io::Result<bool> {
+    let head = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+    stream.write_all(&[head.as_bytes(), body].concat()).await?;
+    Ok(true)
+}
+
+/// Closes so that the peer sees a reset instead of an end.
+fn reset(stream: &BufReader<TcpStream>) -> io::Result<bool> {
+    sockopt::set_socket_linger(stream.get_ref(), Some(Duration::ZERO))?;
+    Ok(false)
+}
+
+const REFUSING_FOR: Duration = Duration::from_millis(300);
+
+fn order_of(body: &[u8]) -> u64 {
+    serde_json::from_slice::<serde_json::Value>(body).ok().and_then(|value| value["order"].as_u64()).unwrap_or(0)
+}
