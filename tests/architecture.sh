@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# The rules of the architecture (ARCHITECTURE.md, "Invariants") that no compiler checks.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+engines="core batch journal http"
+failed=0
+
+complain() {
+    echo "architecture: $*" >&2
+    failed=1
+}
+
+for crate in $engines runner cli; do
+    if cargo tree -q -p "unisono-$crate" -e normal --prefix none | grep -q '^pyo3 '; then
+        complain "unisono-$crate depends on pyo3"
+    fi
+done
+
+for manifest in crates/*/Cargo.toml; do
+    crate=$(basename "$(dirname "$manifest")")
+    if [ "$crate" = unisono-python ]; then
+        grep -q '^unsafe_code = "deny"' "$manifest" || complain "$crate does not deny unsafe code"
+    else
+        grep -A1 '^\[lints\]' "$manifest" | grep -q '^workspace = true' || complain "$crate does not take the workspace's lints"
+    fi
+done
+grep -q '^unsafe_code = "forbid"' Cargo.toml || complain "the workspace does not forbid unsafe code"
+if grep -rnE '^\s*unsafe |[^a-z_]unsafe \{|allow\(unsafe_code\)' crates/*/src --include='*.rs' | grep -vE '^crates/unisono-(sys|hash)/|^crates/unisono-python/src/ffi/'; then
+    complain "unsafe code outside of its places"
+fi
+
+for crate in $engines; do
+    # Tests and documentation may; what runs may not.
+    if grep -rnE '^[^/]*(\bprintln!|\beprintln!|\bprint!|\beprint!|\bdbg!|env::var|signal_hook|tokio::signal|tokio::process)' "crates/unisono-$crate/src"; then
+        complain "unisono-$crate prints, reads the environment or handles signals"
+    fi
+    if grep -rnE '^[^/]*(\bInstant::now\(\)|SystemTime::now\(\))' "crates/unisono-$crate/src" |
+        grep -vE '^crates/unisono-core/src/clock.rs|^crates/unisono-(journal/src/writer|batch/src/pace|batch/src/gcra|batch/src/line)|tokio::time::|Instant::now\(\) \+ SLOW_WINDOW'; then
+        complain "unisono-$crate takes time from elsewhere than the clock of unisono-core"
+    fi
+done
+exit $failed
