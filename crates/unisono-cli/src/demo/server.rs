@@ -142,7 +142,7 @@ async fn answer(stream: &mut BufReader<TcpStream>, asked: &Asked, state: &State)
 }
 
 async fn take_order(stream: &mut BufReader<TcpStream>, order: u64, before: u32, state: &State) -> io::Result<bool> {
-    if before == 0 && order % 83 == 0 {
+    if before == 0 && order.is_multiple_of(83) {
         // Refused before anything was done, with a time to come back: the one failure after which a POST may come again.
         state.ledger.deed("503 with Retry-After");
         return send(stream, "503 Service Unavailable", "Retry-After: 1\r\n", b"{}").await;

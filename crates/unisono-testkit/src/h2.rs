@@ -1,0 +1,100 @@
+//! Frames of HTTP/2 by hand (RFC 9113), as far as faults need them.
+
+use crate::Connection;
+
+/// A frame that came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// Its type: see the constants here.
+    pub kind: u8,
+    /// Its flags.
+    pub flags: u8,
+    /// Its stream.
+    pub stream: u32,
+    /// What is in it.
+    pub payload: Vec<u8>,
+}
+
+/// DATA.
+pub const DATA: u8 = 0;
+/// HEADERS.
+pub const HEADERS: u8 = 1;
+/// RST_STREAM.
+pub const RST_STREAM: u8 = 3;
+/// SETTINGS.
+pub const SETTINGS: u8 = 4;
+/// PING.
+pub const PING: u8 = 6;
+/// GOAWAY.
+pub const GOAWAY: u8 = 7;
+
+/// END_STREAM of DATA and HEADERS, ACK of SETTINGS and PING.
+pub const END_STREAM: u8 = 1;
+/// END_HEADERS.
+pub const END_HEADERS: u8 = 4;
+
+/// REFUSED_STREAM.
+pub const REFUSED_STREAM: u32 = 7;
+/// SETTINGS_MAX_CONCURRENT_STREAMS.
+pub const MAX_CONCURRENT_STREAMS: u16 = 3;
+
+/// Takes the client's preface, and sends settings.
+pub async fn begin(connection: &mut Connection, settings: &[(u16, u32)]) {
+    connection.bytes(24).await;
+    let mut payload = Vec::new();
+    for (name, value) in settings {
+        payload.extend_from_slice(&name.to_be_bytes());
+        payload.extend_from_slice(&value.to_be_bytes());
+    }
+    send(connection, SETTINGS, 0, 0, &payload).await;
+}
+
+/// The next frame; settings are acknowledged on the way. `None` when the client has closed.
+pub async fn next(connection: &mut Connection) -> Option<Frame> {
+    let head = connection.bytes(9).await?;
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+    let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]) & 0x7fff_ffff;
+    let payload = connection.bytes(length).await?;
+    let frame = Frame { kind: head[3], flags: head[4], stream, payload };
+    if frame.kind == SETTINGS && frame.flags == 0 {
+        send(connection, SETTINGS, END_STREAM, 0, &[]).await;
+    }
+    Some(frame)
+}
+
+/// The stream of the next request; `None` when the client has closed.
+pub async fn request(connection: &mut Connection) -> Option<u32> {
+    loop {
+        let frame = next(connection).await?;
+        if frame.kind == HEADERS {
+            return Some(frame.stream);
+        }
+    }
+}
+
+/// Sends a frame.
+pub async fn send(connection: &mut Connection, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+    let length = u32::try_from(payload.len()).expect("a test's frame is small").to_be_bytes();
+    let mut bytes = vec![length[1], length[2], length[3], kind, flags];
+    bytes.extend_from_slice(&stream.to_be_bytes());
+    bytes.extend_from_slice(payload);
+    connection.send(bytes).await;
+}
+
+/// Answers a request with 200 and a body.
+pub async fn answer(connection: &mut Connection, stream: u32, body: &[u8]) {
+    // `:status: 200` is the eighth entry of the static table (RFC 7541, appendix A).
+    send(connection, HEADERS, END_HEADERS, stream, &[0x88]).await;
+    send(connection, DATA, END_STREAM, stream, body).await;
+}
+
+/// Resets a stream.
+pub async fn reset(connection: &mut Connection, stream: u32, code: u32) {
+    send(connection, RST_STREAM, 0, stream, &code.to_be_bytes()).await;
+}
+
+/// Says that no stream above this one will be processed.
+pub async fn go_away(connection: &mut Connection, last: u32) {
+    let payload = [last.to_be_bytes(), 0u32.to_be_bytes()].concat();
+    send(connection, GOAWAY, 0, 0, &payload).await;
+}
