@@ -1,0 +1,159 @@
+//! Runs requests as a batch, as `unisono fetch` does, and tells how each ended.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    task::{Context as TaskContext, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::Method;
+use unisono_batch::{
+    Attempt, Context, Decided, Halt, Job, Monitor, Offer, Pull, Settings, Sink, Source, Verdict, drive,
+};
+use unisono_core::{CancelToken, ErrorKind, Limits, OutcomeKind, RetryPolicy, Times};
+use unisono_http::{Client, HttpJob, Options, Proxies, Reply, Request};
+
+/// How a request ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Out {
+    pub kind: OutcomeKind,
+    pub error: Option<ErrorKind>,
+    pub message: String,
+    pub status: Option<u16>,
+    pub body: Bytes,
+    pub attempts: u16,
+    pub may_resume: bool,
+}
+
+impl Out {
+    pub fn is_ok(&self) -> bool {
+        self.kind == OutcomeKind::Ok
+    }
+}
+
+pub fn get(url: impl AsRef<str>) -> Request {
+    Request::get(url.as_ref()).unwrap()
+}
+
+pub fn post(url: impl AsRef<str>) -> Request {
+    let mut request = get(url);
+    request.method = Method::POST;
+    request.body = Bytes::from_static(b"body");
+    request
+}
+
+pub fn options() -> Options {
+    Options { proxies: Proxies::default(), ..Options::default() }
+}
+
+pub fn settings() -> Settings {
+    let limits = Limits::new(50.try_into().ok(), None);
+    Settings { limits, times: Times::default(), retry: RetryPolicy::default() }
+}
+
+pub fn without_retries() -> Settings {
+    Settings { retry: RetryPolicy::never(), ..settings() }
+}
+
+pub fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// One request, with everything by default.
+pub async fn one(request: Request) -> Out {
+    run(vec![request], options(), settings()).await.remove(0)
+}
+
+/// One request, never repeated.
+pub async fn once(request: Request) -> Out {
+    run(vec![request], options(), without_retries()).await.remove(0)
+}
+
+/// All requests as one batch; their outcomes in the order of the requests.
+pub async fn run(requests: Vec<Request>, options: Options, settings: Settings) -> Vec<Out> {
+    let client = Client::new(options).unwrap();
+    run_with(&client, requests, settings).await
+}
+
+/// The same, with a client that may have been used before.
+pub async fn run_with(client: &Client, requests: Vec<Request>, settings: Settings) -> Vec<Out> {
+    let count = requests.len();
+    let outs = Rc::new(RefCell::new(vec![None; count]));
+    let source = Given(requests.into_iter().enumerate().collect::<Vec<_>>().into_iter());
+    let job = Calls(HttpJob::new(client.clone()));
+    drive(&job, settings, source, Collect(outs.clone()), CancelToken::new(), Monitor::new()).await;
+    let outs = outs.borrow_mut().drain(..).map(|out| out.expect("every request has an outcome")).collect();
+    outs
+}
+
+struct Calls(HttpJob);
+
+impl Job for Calls {
+    type Item = (usize, Request);
+    type Value = Reply;
+
+    async fn attempt(&self, item: Rc<Self::Item>, context: Context) -> Attempt<Self::Item, Reply> {
+        let (verdict, pause_until, reply) = self.0.attempt(&item.1, &context).await;
+        Attempt { pause_until, ..Attempt::new(verdict, reply) }
+    }
+
+    fn halted(&self, item: &Self::Item, halt: Halt, last: Option<Reply>) -> (Verdict, Reply) {
+        self.0.halted(&item.1, &halt, last)
+    }
+}
+
+struct Given(std::vec::IntoIter<(usize, Request)>);
+
+impl Source for Given {
+    type Item = (usize, Request);
+
+    fn poll_pull(&mut self, _: &mut TaskContext<'_>, max: usize, into: &mut Vec<Offer<Self::Item>>) -> Poll<Pull> {
+        into.extend(self.0.by_ref().take(max).map(|item| Offer { key: item.1.url.authority().into(), item }));
+        Poll::Ready(if into.is_empty() { Pull::End } else { Pull::More })
+    }
+}
+
+struct Collect(Rc<RefCell<Vec<Option<Out>>>>);
+
+impl Sink<Calls> for Collect {
+    fn deliver(&mut self, decided: &mut Vec<Decided<Calls>>) {
+        for one in decided.drain(..) {
+            let reply = one.value;
+            let out = Out {
+                kind: one.kind,
+                error: reply.error.as_ref().map(unisono_http::Error::kind),
+                message: reply.error.as_ref().map(unisono_http::Error::chain).unwrap_or_default(),
+                status: reply.response.as_ref().map(|response| response.status.as_u16()),
+                body: reply.response.map(|response| response.body).unwrap_or_default(),
+                attempts: one.attempts,
+                may_resume: reply.retry_at.is_some(),
+            };
+            let before = self.0.borrow_mut()[one.item.0].replace(out);
+            assert!(before.is_none(), "a request has one outcome");
+        }
+    }
+
+    fn poll_credit(&mut self, _: &mut TaskContext<'_>) -> usize {
+        usize::MAX
+    }
+}
+
+/// The moments at which something happened, by the paused clock.
+#[derive(Debug, Clone, Default)]
+pub struct Clock(std::sync::Arc<std::sync::Mutex<Vec<Instant>>>);
+
+impl Clock {
+    pub fn tick(&self) {
+        self.0.lock().unwrap().push(unisono_core::clock::now());
+    }
+
+    /// Time from the first to each.
+    pub fn since_first(&self) -> Vec<Duration> {
+        let ticks = self.0.lock().unwrap();
+        ticks.iter().map(|tick| *tick - ticks[0]).collect()
+    }
+}
