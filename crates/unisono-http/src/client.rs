@@ -198,6 +198,15 @@ impl Inner {
         if matches!(link, Link::Http1(_)) {
             check_framing(&head.headers, &origin)?;
         }
+        // hyper's cap is on its buffer, which a head that comes in one piece may exceed.
+        if head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>()
+            > self.options.max_header
+        {
+            return Err(Error::new(
+                ErrorKind::HeaderTooLarge,
+                format!("the header section from {origin} is too large"),
+            ));
+        }
         if let Some(cookies) = &self.cookies {
             cookies.keep(&request.url, &head.headers);
         }

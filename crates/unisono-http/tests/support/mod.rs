@@ -86,8 +86,7 @@ pub async fn run_with(client: &Client, requests: Vec<Request>, settings: Setting
     let source = Given(requests.into_iter().enumerate().collect::<Vec<_>>().into_iter());
     let job = Calls(HttpJob::new(client.clone()));
     drive(&job, settings, source, Collect(outs.clone()), CancelToken::new(), Monitor::new()).await;
-    let outs = outs.borrow_mut().drain(..).map(|out| out.expect("every request has an outcome")).collect();
-    outs
+    outs.take().into_iter().map(|out| out.expect("every request has an outcome")).collect()
 }
 
 struct Calls(HttpJob);

@@ -1,0 +1,59 @@
+//! Fault 35: bodies that are not what they should be are kept without loss, and noted.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde_json::Value;
+use unisono_core::CancelToken;
+use unisono_runner::{
+    BodyMode, Defaults, FetchPlan, Gauge, Input, Monitor, Open, Output, Settings, Template, fetch, http_client::Options,
+};
+use unisono_testkit::{Server, answer};
+
+async fn lines(bodies: &'static [&'static [u8]]) -> Vec<Value> {
+    let server = Server::answering(|seen| {
+        let number: usize = seen.target.trim_start_matches('/').parse().unwrap();
+        answer(200, &["Content-Type: application/json"], bodies[number])
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("results.jsonl");
+    let addresses = vec![Template::address(&server.url(&format!("/{{0..{}}}", bodies.len() - 1))).unwrap()];
+    let plan = FetchPlan {
+        rows: Box::new(Input::addresses(addresses, Defaults::default()).start().unwrap()),
+        http: Options::default(),
+        settings: Settings { limits: Default::default(), times: Default::default(), retry: Default::default() },
+        output: Output::File { path: path.clone(), open: Open::default() },
+        outlet: None,
+        body: BodyMode::Json,
+        headers: false,
+        select: None,
+        paginate: None,
+        keep_order: true,
+        max_failures: None,
+        idempotency_keys: false,
+        on_retry: None,
+    };
+    let report = fetch(plan, CancelToken::new(), Monitor::new(), Gauge::default()).await.unwrap();
+    assert_eq!(report.exit_code(), 0, "HTTP went well: {report:?}");
+    std::fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn fault_35_a_body_that_is_not_json_is_noted_and_kept_without_loss() {
+    const BODIES: &[&[u8]] =
+        &[b"<html>no</html>", b"\xff\xfe\x00", b"\xef\xbb\xbf{\"a\":1}", b"[NaN]", b"{\"a\":1,\"a\":2}", b""];
+    let lines = lines(BODIES).await;
+    for (line, body) in lines.iter().zip(BODIES) {
+        assert_eq!(line["outcome"], "ok");
+        let kept = match (&line["body"], line["body_base64"].as_str()) {
+            (_, Some(coded)) => BASE64_STANDARD.decode(coded).unwrap(),
+            (Value::String(text), None) => text.clone().into_bytes(),
+            (Value::Null, None) => Vec::new(),
+            (json, None) => {
+                assert_eq!(json["a"], 2, "the text is passed on, and a reader takes the last of two");
+                continue;
+            }
+        };
+        assert_eq!(kept, *body);
+        assert_eq!(line["json_error"].is_string(), !body.is_empty(), "{line}");
+    }
+}
