@@ -200,6 +200,9 @@ where
             self.expire(now, attempts);
             self.deliver();
             self.machine.set_credit(self.sink.poll_credit(context));
+            // An attempt or the sink itself may just have asked to stop.
+            let level = self.cancel.level();
+            self.stop_if(level >= CancelLevel::Drain, level == CancelLevel::Abort);
             started |= self.lease(now, attempts, start);
             let wants = self.machine.wants(now);
             if wants.pull == 0 || !self.pull(context, now, wants.pull) {

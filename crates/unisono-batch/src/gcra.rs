@@ -28,9 +28,10 @@ impl Gcra {
         self.due = Some(due + interval(rate));
     }
 
-    /// The rate has changed: a start under a slower one delays the next by at most one interval of this one.
+    /// The rate may have changed: what was started under a slower one delays the next by no more than a burst under
+    /// this one does. When it has not changed, this changes nothing.
     pub(crate) fn retune(&mut self, rate: &Rate, now: Instant) {
-        self.due = self.due.map(|due| due.min(now + interval(rate)));
+        self.due = self.due.map(|due| due.min(now + interval(rate) * rate.burst.get()));
     }
 
     /// Whether forgetting this state changes nothing: the next start would be free in full burst.

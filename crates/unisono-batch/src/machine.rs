@@ -311,12 +311,11 @@ impl Machine {
             consider((self.undecided > 0).then_some(end));
         }
         if !stopping && self.in_flight < self.settings.limits.limit.get() {
-            if let Some(rate) = self.settings.limits.rate.filter(|_| self.keys.ready() > 0) {
-                let at = self.bucket.next(&rate, now);
-                consider((at > now).then_some(at));
-            }
-            consider(self.keys.next_wake());
-            consider(self.delayed.peek().map(|Reverse((at, _))| *at));
+            // Before the rate over all keys allows it, nothing starts, whatever else becomes due.
+            let open = self.settings.limits.rate.map_or(now, |rate| self.bucket.next(&rate, now));
+            consider((self.keys.ready() > 0 && open > now).then_some(open));
+            consider(self.keys.next_wake().map(|at| at.max(open)));
+            consider(self.delayed.peek().map(|Reverse((at, _))| (*at).max(open)));
         }
         Wants { pull, until, finished }
     }
