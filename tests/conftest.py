@@ -90,6 +90,16 @@ class Handler(BaseHTTPRequestHandler):
         elif name == "held":
             self.server.gate.wait(30)
             self.reply(200, {"held": True})
+        elif name == "orders":
+            self.reply(201, {"order": json.loads(body)["order"]})
+        elif name == "big":
+            self.reply(200, {"id": int(rest[0]), "text": "x" * 200_000})
+        elif name == "cut":
+            self.send_response(200)
+            self.send_header("Content-Length", "1000000")
+            self.end_headers()
+            self.wfile.write(b"x" * 400_000)
+            self.close_connection = True
         elif name == "drop":
             self.close_connection = True
         elif name == "echo":

@@ -352,18 +352,6 @@ def test_two_runs_on_one_file_are_refused(start, unisono, server):
     assert first.wait(30) == 0
 
 
-def test_a_limit_above_the_file_descriptors_works_with_fewer_and_says_so(server, tmp_path, lines):
-    command = Path(__import__("sys").executable).with_name("unisono")
-    script = f"ulimit -n 64; exec '{command}' fetch '{server.url}/items/{{1..3000}}' -j 1000 -o r.jsonl"
-    done = subprocess.run(
-        ["bash", "-c", script], capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
-    assert "file descriptors" in done.stderr
-    assert len(lines(tmp_path / "r.jsonl")) == 3000
-    assert server.most_in_flight <= 64
-
-
 def test_progress_is_plain_where_there_is_no_terminal_and_json_when_asked(unisono, server):
     done = unisono("fetch", server.url + "/items/{1..40}", "--rate", "20/s", "--progress", "json")
     line = next(line for line in done.stderr.splitlines() if line.startswith("{"))

@@ -81,10 +81,9 @@ impl Ledger {
         }
     }
 
-    /// The input cannot be read any further.
+    /// The input cannot be read any further. What was read is run all the same; the run as a whole has failed.
     pub(crate) fn input_failed(&mut self, why: String) {
         self.report.failures.push(why);
-        self.cancel.drain(CancelReason::InputFailed);
     }
 
     /// The input is not what it was; nothing of it may run.
