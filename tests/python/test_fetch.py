@@ -5,6 +5,7 @@ import json
 import threading
 
 import pytest
+
 import unisono
 
 
