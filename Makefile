@@ -23,8 +23,8 @@ test: $(VENV)/installed $(VENV)/dev ## all tests: engine, command line, Python
 lint: $(VENV)/installed $(VENV)/dev ## formatting, lints, types, and the rules of the architecture
 	cargo fmt --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	$(BIN)/ruff format --check python tests docs
-	$(BIN)/ruff check python tests docs
+	$(BIN)/ruff format --check python tests bench docs
+	$(BIN)/ruff check python tests bench docs
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest unisono._native
 	tests/architecture.sh

@@ -337,6 +337,10 @@ class Batch:
         _running.discard(self)
         if self._report is None:
             self._report = Report(numbers, [])
+            if "paginate" not in self._options:
+                # What was taken from the iterator, but came too late for the engine, is pending like what was not.
+                late = self._pushed - self._report.total
+                self._report.pending = max(self._report.pending or 0, late)
             if self._run is not None:
                 self._display.end(self._run)
         error, self._input_error = self._input_error, None
