@@ -341,8 +341,9 @@ impl Writer {
 
 type Noted = (Started, oneshot::Sender<Result<(), Arc<Error>>>);
 
-/// What may wait to be written: a few large bodies, or some ten thousand small ones.
-const MOST_BYTES: usize = 16 << 20;
+/// What may wait to be written: some thousand small outcomes, or one large body and what came before it. More would
+/// only turn into memory while the disk syncs.
+const MOST_BYTES: usize = 3 << 20;
 /// Short enough that nobody who watches the file notices, long enough to spare a busy run most of its system calls.
 const GATHER: Duration = Duration::from_millis(5);
 const GROUP: usize = 64 << 10;
