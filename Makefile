@@ -28,6 +28,7 @@ lint: $(VENV)/installed $(VENV)/dev ## formatting, lints, types, and the rules o
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest unisono._native
 	tests/architecture.sh
+	$(BIN)/python tests/licences.py
 
 bench: ## measure against pinned peers: make bench BENCH=fetch
 	bench/run $(BENCH)

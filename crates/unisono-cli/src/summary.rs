@@ -54,7 +54,8 @@ fn counts(report: &Report, terminal: &Terminal) -> String {
         0 => String::new(),
         kept => format!(" ({kept} of an earlier run)"),
     };
-    format!("{} {rows} outcomes: {}{kept}", terminal.bold("done:"), parts.join(", "))
+    let noun = if rows == 1 { "outcome" } else { "outcomes" };
+    format!("{} {rows} {noun}: {}{kept}", terminal.bold("done:"), parts.join(", "))
 }
 
 fn numbers(report: &Report) -> String {

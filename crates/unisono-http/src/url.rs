@@ -72,7 +72,7 @@ impl Url {
         let https = match parsed.scheme() {
             "http" => false,
             "https" => true,
-            _ => return Err(bad("is neither http nor https")),
+            _ => return Err(bad("is neither http nor https (it should begin with http:// or https://)")),
         };
         let host = parsed.host_str().ok_or_else(|| bad("has no host"))?;
         let host = host.trim_start_matches('[').trim_end_matches(']');
