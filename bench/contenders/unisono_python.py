@@ -25,7 +25,8 @@ async def by_await(urls: list[str], limit: int) -> int:
         async def worker() -> None:
             nonlocal ok
             for url in queue:
-                ok += (await client.get(url)).json()["id"] > 0
+                response = await client.get(url)
+                ok += response.json()["id"] > 0
 
         await asyncio.gather(*(worker() for _ in range(limit)))
     return ok

@@ -151,8 +151,29 @@ def test_a_closed_client_says_so(server):
     client = unisono.Client()
     client.get(server.url + "/items/1")
     client.close()
-    with pytest.raises((unisono.Error, ValueError)):
-        client.get(server.url + "/items/1")
+    for _ in range(20):
+        with pytest.raises(unisono.Error):
+            client.get(server.url + "/items/1")
+
+
+def test_closing_a_client_answers_everybody_who_waits(server):
+    client = unisono.Client(limit=2)
+    errors = []
+
+    def call():
+        try:
+            client.get(server.url + "/held")
+        except unisono.Error as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=call) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    server.wait_until(lambda: server.in_flight == 2)
+    client.close()
+    for thread in threads:
+        thread.join(30)
+    assert len(errors) == 10
 
 
 def test_limits_may_be_changed_while_running(server):

@@ -1,7 +1,8 @@
-//! The attempts under way: one reusable place per slot, polled only when woken.
+//! The attempts under way: one reusable place each, polled only when woken.
 //!
-//! A place keeps its box and its waker from one attempt to the next, so starting one allocates nothing. Unlike
-//! futures-util's `FuturesUnordered`, one can be stopped by its number, which deadlines need.
+//! A place keeps its box and its waker from one attempt to the next, so starting one allocates nothing; and there are
+//! only as many as attempts at once, since an attempt's future is large. Unlike futures-util's `FuturesUnordered`, one
+//! can be stopped by the number of its slot, which deadlines need.
 
 use std::{
     pin::Pin,
@@ -11,12 +12,17 @@ use std::{
 
 pub(crate) struct Tasks<F> {
     places: Vec<Place<F>>,
+    /// Places without a future.
+    vacant: Vec<usize>,
+    /// By slot: the place of its attempt.
+    by_slot: Vec<Option<usize>>,
     woken: Arc<Woken>,
     /// Filled and emptied in each turn; kept for its capacity.
     turn: Vec<usize>,
 }
 
 struct Place<F> {
+    slot: usize,
     future: Pin<Box<Option<F>>>,
     waker: Waker,
 }
@@ -42,23 +48,27 @@ struct PlaceWaker {
 
 impl<F: Future> Tasks<F> {
     pub(crate) fn new() -> Self {
-        Self { places: Vec::new(), woken: Arc::default(), turn: Vec::new() }
+        let (places, vacant, by_slot) = (Vec::new(), Vec::new(), Vec::new());
+        Self { places, vacant, by_slot, woken: Arc::default(), turn: Vec::new() }
     }
 
-    /// Puts a future into a place, and lists it to be polled in the next turn.
-    pub(crate) fn start(&mut self, place: usize, future: F) {
-        while self.places.len() <= place {
-            let waker = Waker::from(Arc::new(PlaceWaker { place: self.places.len(), woken: self.woken.clone() }));
-            self.places.push(Place { future: Box::pin(None), waker });
-        }
+    /// Takes in the attempt of a slot, and lists it to be polled in the next turn.
+    pub(crate) fn start(&mut self, slot: usize, future: F) {
+        let place = self.vacant.pop().unwrap_or_else(|| self.make_place());
+        self.places[place].slot = slot;
         self.places[place].future.set(Some(future));
+        if self.by_slot.len() <= slot {
+            self.by_slot.resize(slot + 1, None);
+        }
+        self.by_slot[slot] = Some(place);
         self.woken.list(place);
     }
 
-    /// Drops the future in a place, if there is one.
-    pub(crate) fn stop(&mut self, place: usize) {
-        if let Some(place) = self.places.get_mut(place) {
-            place.future.set(None);
+    /// Drops the attempt of a slot, if there is one.
+    pub(crate) fn stop(&mut self, slot: usize) {
+        if let Some(place) = self.by_slot.get_mut(slot).and_then(Option::take) {
+            self.places[place].future.set(None);
+            self.vacant.push(place);
         }
     }
 
@@ -71,9 +81,18 @@ impl<F: Future> Tasks<F> {
             let Some(future) = place.future.as_mut().as_pin_mut() else { continue };
             if let Poll::Ready(output) = future.poll(&mut Context::from_waker(&place.waker)) {
                 place.future.set(None);
-                done(index, output);
+                self.by_slot[place.slot] = None;
+                self.vacant.push(index);
+                done(place.slot, output);
             }
         }
+    }
+
+    fn make_place(&mut self) -> usize {
+        let place = self.places.len();
+        let waker = Waker::from(Arc::new(PlaceWaker { place, woken: self.woken.clone() }));
+        self.places.push(Place { slot: 0, future: Box::pin(None), waker });
+        place
     }
 
     pub(crate) fn has_woken(&self) -> bool {

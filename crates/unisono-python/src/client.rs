@@ -72,6 +72,8 @@ struct Shared {
     /// Nobody waits for it any more.
     is_stopped: AtomicBool,
     stop: Notify,
+    /// The caller has been told how it ended.
+    is_answered: AtomicBool,
     /// A stream's caller has taken chunks.
     taken: Notify,
 }
@@ -90,6 +92,25 @@ struct Item {
     request: Request,
     shared: Arc<Shared>,
     streams: bool,
+}
+
+impl Item {
+    fn answer(&self, kind: OutcomeKind, reply: Reply, attempts: u16, elapsed: Duration) {
+        if self.shared.is_answered.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let asked = (self.request.method.clone(), self.request.url.clone());
+        self.shared.lock().outcome = Some(Ended::of_call(self.shared.number, kind, asked, reply, attempts, elapsed));
+        self.shared.has_news();
+    }
+}
+
+impl Drop for Item {
+    /// Whoever waits is told, even when the engine ends before it has looked at the call.
+    fn drop(&mut self) {
+        let error = HttpError::new(ErrorKind::Cancelled, "the client was closed");
+        self.answer(OutcomeKind::Cancelled, Reply::failed(error), 0, Duration::ZERO);
+    }
 }
 
 #[pymethods]
@@ -137,6 +158,7 @@ impl Engine {
             state: Mutex::default(),
             is_stopped: AtomicBool::new(false),
             stop: Notify::new(),
+            is_answered: AtomicBool::new(false),
             taken: Notify::new(),
         });
         if self.calls.send(Item { request, shared: shared.clone(), streams: stream }).is_err() {
@@ -392,10 +414,7 @@ impl Sink<Calls> for Mail {
                 kind = OutcomeKind::Ok;
                 reply.error = None;
             }
-            let asked = (item.request.method.clone(), item.request.url.clone());
-            let ended = Ended::of_call(item.shared.number, kind, asked, reply, attempts, elapsed);
-            item.shared.lock().outcome = Some(ended);
-            item.shared.has_news();
+            item.answer(kind, reply, attempts, elapsed);
         }
     }
 

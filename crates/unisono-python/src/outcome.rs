@@ -6,6 +6,7 @@ use http::Version;
 use pyo3::{
     exceptions::PyAttributeError,
     prelude::*,
+    sync::PyOnceLock,
     types::{PyBytes, PyDict, PyList},
 };
 use unisono_core::OutcomeKind;
@@ -274,5 +275,11 @@ fn latin1(bytes: &[u8]) -> String {
 }
 
 fn loads<'py>(py: Python<'py>, json: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    py.import("json")?.call_method1("loads", (PyBytes::new(py, json),))
+    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let loads = LOADS.get_or_try_init(py, || py.import("json")?.getattr("loads").map(Bound::unbind))?.bind(py);
+    match std::str::from_utf8(json) {
+        // From bytes Python would first find out how they are encoded.
+        Ok(text) => loads.call1((text,)),
+        Err(_) => loads.call1((PyBytes::new(py, json),)),
+    }
 }

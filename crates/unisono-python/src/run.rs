@@ -255,16 +255,18 @@ struct Engine {
 
 impl Engine {
     fn run(self, plan: impl FnOnce() -> Result<FetchPlan, Error>) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let result = match runtime {
-            Err(error) => Err(Error::fault("the reactor cannot be started").because(error)),
-            Ok(runtime) => {
-                let result = runtime.block_on(async { fetch(plan()?, self.cancel, self.monitor, self.gauge).await });
-                runtime.shutdown_background();
-                result
-            }
+        let Self { cancel, monitor, gauge, report } = self;
+        let work = || -> Result<Report, Error> {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|error| Error::fault("the reactor cannot be started").because(error))?;
+            let result = runtime.block_on(async { fetch(plan()?, cancel, monitor, gauge).await });
+            runtime.shutdown_background();
+            result
         };
-        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+        // Whoever waits for the report must get one, whatever happens.
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        let result = result.unwrap_or_else(|_| Err(Error::fault("a fault of unisono: its engine panicked")));
+        *report.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
     }
 }
 
