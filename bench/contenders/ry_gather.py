@@ -9,7 +9,7 @@ import ry
 async def main(urls: list[str], limit: int) -> int:
     ok = 0
     queue = iter(urls)
-    client = ry.HttpClient()
+    client = ry.Client()
 
     async def worker() -> None:
         nonlocal ok

@@ -8,7 +8,7 @@ import itertools
 import os
 import threading
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
@@ -220,33 +220,33 @@ class AsyncClient(_Base):
             await _awaited(hook(response))
         return response
 
-    async def get(self, url: str, **arguments: Any) -> Response:
+    def get(self, url: str, **arguments: Any) -> Coroutine[Any, Any, Response]:
         """Send a GET."""
-        return await self.request("GET", url, **arguments)
+        return self.request("GET", url, **arguments)
 
-    async def head(self, url: str, **arguments: Any) -> Response:
+    def head(self, url: str, **arguments: Any) -> Coroutine[Any, Any, Response]:
         """Send a HEAD."""
-        return await self.request("HEAD", url, **arguments)
+        return self.request("HEAD", url, **arguments)
 
-    async def options(self, url: str, **arguments: Any) -> Response:
+    def options(self, url: str, **arguments: Any) -> Coroutine[Any, Any, Response]:
         """Send an OPTIONS."""
-        return await self.request("OPTIONS", url, **arguments)
+        return self.request("OPTIONS", url, **arguments)
 
-    async def post(self, url: str, **arguments: Any) -> Response:
+    def post(self, url: str, **arguments: Any) -> Coroutine[Any, Any, Response]:
         """Send a POST."""
-        return await self.request("POST", url, **arguments)
+        return self.request("POST", url, **arguments)
 
-    async def put(self, url: str, **arguments: Any) -> Response:
+    def put(self, url: str, **arguments: Any) -> Coroutine[Any, Any, Response]:
         """Send a PUT."""
-        return await self.request("PUT", url, **arguments)
+        return self.request("PUT", url, **arguments)
 
-    async def patch(self, url: str, **arguments: Any) -> Response:
+    def patch(self, url: str, **arguments: Any) -> Coroutine[Any, Any, Response]:
         """Send a PATCH."""
-        return await self.request("PATCH", url, **arguments)
+        return self.request("PATCH", url, **arguments)
 
-    async def delete(self, url: str, **arguments: Any) -> Response:
+    def delete(self, url: str, **arguments: Any) -> Coroutine[Any, Any, Response]:
         """Send a DELETE."""
-        return await self.request("DELETE", url, **arguments)
+        return self.request("DELETE", url, **arguments)
 
     @contextlib.asynccontextmanager
     async def stream(self, method: str, url: str, **arguments: Any) -> AsyncIterator[StreamedResponse]:

@@ -110,7 +110,8 @@ impl Client {
             answer.discard().await;
             asked = request;
             current = &asked;
-            answer = self.0.ask(current, attempt).await?;
+            // Boxed, as is all that most requests do without: it would make every request's future as large.
+            answer = Box::pin(self.0.ask(current, attempt)).await?;
             answer.redirects = redirects;
         }
         Ok(answer)
@@ -120,10 +121,22 @@ impl Client {
 impl Inner {
     /// One exchange, repeated with a new token when the old one is refused.
     async fn ask(&self, request: &Request, attempt: &Context) -> Result<Streaming, Error> {
-        let mut headers = self.headers_of(request);
+        let headers = self.headers_of(request);
         let tokens =
             self.tokens.as_ref().filter(|_| !request.is_elsewhere && !headers.contains_key(header::AUTHORIZATION));
-        let Some(tokens) = tokens else { return self.exchange(request, headers, attempt).await };
+        match tokens {
+            None => self.exchange(request, headers, attempt).await,
+            Some(tokens) => Box::pin(self.ask_with_token(request, headers, tokens, attempt)).await,
+        }
+    }
+
+    async fn ask_with_token(
+        &self,
+        request: &Request,
+        mut headers: HeaderMap,
+        tokens: &Tokens,
+        attempt: &Context,
+    ) -> Result<Streaming, Error> {
         let used = tokens.sign(&mut headers).await?;
         let answer = self.exchange(request, headers, attempt).await?;
         if !self.is_refused(tokens, used, answer.status) {

@@ -76,14 +76,19 @@ impl Pool {
         if !fresh && let Some(link) = host.checkout(self.idle_timeout) {
             return Ok(link);
         }
+        // Boxed: connecting is rare, and its future would make that of every request as large.
+        Box::pin(self.connect_in_turn(origin, &host, fresh)).await
+    }
+
+    async fn connect_in_turn(&self, origin: &Origin, host: &Host, fresh: bool) -> Result<Link, Error> {
         if host.is_http1.get() {
-            return self.connect(origin, &host).await;
+            return self.connect(origin, host).await;
         }
         let _first = host.connecting.lock().await;
         if !fresh && let Some(link) = host.checkout(self.idle_timeout) {
             return Ok(link);
         }
-        self.connect(origin, &host).await
+        self.connect(origin, host).await
     }
 
     /// Takes back a connection that is ready for the next request.

@@ -62,11 +62,15 @@ impl Job for FetchJob {
     type Value = Done;
 
     async fn attempt(&self, item: Rc<Item>, context: Context) -> Attempt<Item, Done> {
-        if let Err(error) = self.note_start(&item, &context).await {
+        // Boxed, as is saving: most attempts do without, and their futures would be as large.
+        if context.attempt() == 1
+            && !item.request.is_repeatable()
+            && let Err(error) = Box::pin(self.note_start(&item)).await
+        {
             return Attempt::new(Verdict::Final(OutcomeKind::Failed), Done::failed(error));
         }
         if let Some(path) = &item.save {
-            return self.save(&item, path, &context).await;
+            return Box::pin(self.save(&item, path, &context)).await;
         }
         let (verdict, pause_until, reply) = self.http.attempt(&item.request, &context).await;
         let mut attempt = Attempt::new(verdict, Done { reply, ..Done::default() });
@@ -93,11 +97,8 @@ impl Job for FetchJob {
 
 impl FetchJob {
     /// What must not be repeated is noted before it starts, durably.
-    async fn note_start(&self, item: &Item, context: &Context) -> Result<(), Error> {
-        let Some(journal) = self.journal.as_ref().filter(|_| context.attempt() == 1 && !item.request.is_repeatable())
-        else {
-            return Ok(());
-        };
+    async fn note_start(&self, item: &Item) -> Result<(), Error> {
+        let Some(journal) = &self.journal else { return Ok(()) };
         journal.started(item.key, item.fingerprint).await.map_err(|error| {
             let message = "not sent: it could not be noted that it was about to be";
             Error::new(ErrorKind::Save, message).retryable(false).with_source(error.to_string())
