@@ -30,7 +30,11 @@ def main() -> int:
     allowed = set(tomllib.loads((ROOT / "deny.toml").read_text())["licenses"]["allow"])
     command = ["cargo", "metadata", "--format-version", "1", "--locked"]
     packages = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)["packages"]
-    bad = [f"{p['name']} {p['version']}: {p['license']}" for p in packages if not is_allowed(p["license"] or "none", allowed)]
+    bad = [
+        f"{p['name']} {p['version']}: {p['license']}"
+        for p in packages
+        if not is_allowed(p["license"] or "none", allowed)
+    ]
     for line in bad:
         print(f"licences: {line} is not allowed by deny.toml", file=sys.stderr)
     foreign = [p["name"] for p in packages if p["source"] and not p["source"].startswith("registry+")]
