@@ -21,6 +21,20 @@ Pairs: TypeAlias = Mapping[str, Any] | Iterable[tuple[str, Any]]
 Hook: TypeAlias = Callable[[Any], Any]
 
 
+class _Process:
+    """Knows the process's id without asking the kernel at every call."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        os.register_at_fork(after_in_child=self.forked)
+
+    def forked(self) -> None:
+        self.pid = os.getpid()
+
+
+_process = _Process()
+
+
 class _Base:
     """What both clients share: options into an engine, arguments into requests."""
 
@@ -45,6 +59,7 @@ class _Base:
         self._options = {**options, "headers": pairs, "auth": auth, "cookies": cookies}
         self._numbers = itertools.count()
         self._engine = _native.Engine(**self._options)
+        self._pid = _process.pid
         self._closed = False
 
     @property
@@ -85,9 +100,10 @@ class _Base:
         return f"{self.base_url.rstrip('/')}/{url.lstrip('/')}" if url else self.base_url
 
     def _call(self, mailbox: _native.Mailbox, number: int, request: Request, *, stream: bool) -> _native.Call:
-        if self._engine.pid != os.getpid():
+        if self._pid != _process.pid:
             # A child of fork has no engine thread; it gets an engine of its own.
             self._engine = _native.Engine(**self._options)
+            self._pid = _process.pid
         return self._engine.call(mailbox, number, request, stream=stream)
 
     def _close(self) -> None:
@@ -174,9 +190,9 @@ class Client(_Base):
 
     def _mailbox(self) -> _native.Mailbox:
         mailbox = getattr(self._mailboxes, "mailbox", None)
-        if mailbox is None or self._mailboxes.pid != os.getpid():
+        if mailbox is None or self._mailboxes.pid != _process.pid:
             mailbox = self._mailboxes.mailbox = _native.Mailbox()
-            self._mailboxes.pid = os.getpid()
+            self._mailboxes.pid = _process.pid
         return mailbox
 
 
@@ -282,7 +298,7 @@ class AsyncClient(_Base):
     def _desk(self) -> _Desk:
         loop = asyncio.get_running_loop()
         desk = self._desks.get(loop)
-        if desk is None or desk.pid != os.getpid():
+        if desk is None or desk.pid != _process.pid:
             desk = self._desks[loop] = _Desk(loop)
         return desk
 
@@ -406,7 +422,7 @@ class _Desk:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.mailbox = _native.Mailbox()
         self.waiters: dict[int, asyncio.Future[None]] = {}
-        self.pid = os.getpid()
+        self.pid = _process.pid
         self._loop = weakref.ref(loop)
         mailbox, waiters = self.mailbox, self.waiters
 
