@@ -39,6 +39,22 @@ http {{
 """
 
 
+SLOW = """
+import asyncio
+ANSWER = b'HTTP/1.1 200 OK\\r\\nContent-Type: application/json\\r\\nContent-Length: 11\\r\\n\\r\\n{"ok":true}'
+class Slow(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport = transport
+    def data_received(self, data):
+        asyncio.get_running_loop().call_later(0.05, self.transport.write, ANSWER)
+async def main():
+    server = await asyncio.get_running_loop().create_server(Slow, "127.0.0.1", 0, backlog=512)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+asyncio.run(main())
+"""
+
+
 class Server:
     """nginx with its files, over HTTP and over TLS."""
 
@@ -64,6 +80,8 @@ class Server:
             text = text.replace(" http2 on;", "").replace("ssl backlog", "ssl http2 backlog")
         (folder / "nginx.conf").write_text(text)
         self.process = subprocess.Popen(["nginx", "-c", folder / "nginx.conf", "-p", folder], stderr=subprocess.DEVNULL)
+        self.slow = subprocess.Popen([sys.executable, "-c", SLOW], stdout=subprocess.PIPE, text=True)
+        self.slow_url = f"http://127.0.0.1:{self.slow.stdout.readline().strip()}"
         self.url = f"http://127.0.0.1:{self.port}"
         self.tls_url = f"https://127.0.0.1:{self.tls}"
         for _ in range(200):
@@ -73,8 +91,9 @@ class Server:
         raise SystemExit("nginx does not start")
 
     def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait()
+        for process in (self.process, self.slow):
+            process.terminate()
+            process.wait()
 
 
 def free_port() -> int:
@@ -190,12 +209,18 @@ def more(folder: Path, server: Server, rows: int) -> dict[str, object]:
     ours = [*base, "-j", LIMIT, "--cacert", server.certificate, "--from", listed]
     hosts = "{" + ",".join(f"127.0.0.{n}" for n in range(1, 11)) + "}"
     many = f"http://{hosts}:{server.port}/items/{{1..{rows // 10}}}"
+    slow = [f"{server.slow_url}/{n}" for n in range(5000)]
     million = f"{server.url}/items/{{1..{FILES}}}?{{1..500}}"
     return {
         "TLS, HTTP/1.1: curl -Z": (rows, [*curl, "--http1.1"]),
         "TLS, HTTP/1.1: unisono fetch": (rows, [*ours, "--http1"]),
         "TLS, HTTP/2: curl -Z": (rows, [*curl, "--http2"]),
         "TLS, HTTP/2: unisono fetch": (rows, [*ours, "--http2"]),
+        "50 ms server: curl -Z": (
+            5000,
+            [*curl[:2], "--parallel-max", LIMIT, "-K", curl_config(folder, slow, "slow.cfg")],
+        ),
+        "50 ms server: unisono fetch": (5000, [*base, "-j", LIMIT, f"{server.slow_url}/{{1..5000}}"]),
         "1,000 rows: unisono fetch": (1000, [*base, "-j", LIMIT, f"{server.url}/items/{{1..1000}}"]),
         "1,000,000 rows: unisono fetch": (1_000_000, [*base, "-j", LIMIT, million]),
         "10 hosts: unisono fetch": (rows, [*base, "-j", LIMIT, many]),

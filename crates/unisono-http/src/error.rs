@@ -66,6 +66,13 @@ impl Error {
         self
     }
 
+    /// The same error for somebody else; its causes become text.
+    pub(crate) fn again(&self) -> Self {
+        let mut copy = Self::new(self.0.kind, self.chain());
+        (copy.0.retryable, copy.0.unprocessed, copy.0.stale) = (self.0.retryable, self.0.unprocessed, self.0.stale);
+        copy
+    }
+
     /// The reason in one word.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

@@ -41,6 +41,9 @@ struct Host {
     is_http1: Cell<bool>,
     /// Held while the first connection is made, or the one that all share: the others wait for it.
     connecting: Mutex<()>,
+    /// How often that has failed, and how it did last.
+    failures: Cell<u64>,
+    failure: RefCell<Option<Error>>,
 }
 
 /// A connection that is ready for a request.
@@ -84,11 +87,25 @@ impl Pool {
         if host.is_http1.get() {
             return self.connect(origin, host).await;
         }
-        let _first = host.connecting.lock().await;
+        let failures = host.failures.get();
+        let first = host.connecting.lock().await;
         if !fresh && let Some(link) = host.checkout(self.idle_timeout) {
             return Ok(link);
         }
-        self.connect(origin, host).await
+        if host.failures.get() != failures
+            && let Some(failure) = host.failure.borrow().as_ref()
+        {
+            // Whom this one waited for has failed; trying in turn would take each of them as long.
+            return Err(failure.again());
+        }
+        // Somebody may have found out meanwhile that connections are not shared.
+        let _first = (!host.is_http1.get()).then_some(first);
+        let result = self.connect(origin, host).await;
+        if let Err(error) = &result {
+            host.failures.set(failures + 1);
+            *host.failure.borrow_mut() = Some(error.again());
+        }
+        result
     }
 
     /// Takes back a connection that is ready for the next request.
@@ -187,6 +204,8 @@ impl Host {
             shared: RefCell::default(),
             is_http1: Cell::new(is_http1),
             connecting: Mutex::new(()),
+            failures: Cell::new(0),
+            failure: RefCell::default(),
         }
     }
 

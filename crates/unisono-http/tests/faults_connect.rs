@@ -49,6 +49,16 @@ async fn fault_23_a_black_hole_ends_at_the_connect_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn fault_23_a_black_hole_behind_https_takes_everybody_who_waits_no_longer() {
+    let hole = BlackHole::open(([127, 0, 0, 1], 0).into());
+    let begun = tokio::time::Instant::now();
+    let requests = (0..20).map(|_| get(format!("https://{}/", hole.address))).collect();
+    let outs = run(requests, options(), without_retries()).await;
+    assert!(outs.iter().all(|out| out.error == Some(ErrorKind::Connect)), "{outs:?}");
+    assert_eq!(begun.elapsed().as_secs(), 5);
+}
+
+#[tokio::test(start_paused = true)]
 async fn fault_24_a_refused_connection_is_repeated_even_for_a_post() {
     let port = { std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() };
     for request in [get, post] {
