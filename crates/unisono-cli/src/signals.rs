@@ -22,13 +22,17 @@ pub fn watch(cancel: &CancelToken, terminal: &Terminal) -> Result<(), Failure> {
                 SIGHUP => CancelReason::Hangup,
                 _ => CancelReason::Interrupt,
             };
-            match cancel.level() {
-                CancelLevel::Run => terminal.note("stopping: what runs may finish (once more to stop at once)"),
-                CancelLevel::Drain => terminal.note("stopping at once"),
+            let before = cancel.level();
+            if before == CancelLevel::Abort {
                 // Nobody waits for a run that does not stop.
-                CancelLevel::Abort => process::exit(128 + signal),
+                process::exit(128 + signal);
             }
+            // Said only once it is so: whoever reads it may rely on it.
             cancel.escalate(reason);
+            match before {
+                CancelLevel::Run => terminal.note("stopping: what runs may finish (once more to stop at once)"),
+                _ => terminal.note("stopping at once"),
+            }
         }
     };
     thread::Builder::new().name("unisono-signals".into()).spawn(watch).map(drop).map_err(fault)
