@@ -10,7 +10,7 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, cast
 
 from unisono import _native
 from unisono._native import Outcome, Request, Response
@@ -469,7 +469,10 @@ async def _awaited(value: Any) -> Any:
 def _pairs(pairs: Pairs | None) -> list[tuple[str, Any]]:
     if pairs is None:
         return []
-    return list(pairs.items() if isinstance(pairs, Mapping) else pairs)
+    if isinstance(pairs, Mapping):
+        # A mapping is also an iterable, so a checker cannot tell which of the two was meant.
+        return list(cast("Mapping[str, Any]", pairs).items())
+    return list(pairs)
 
 
 def _line(line: bytes) -> str:
