@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import os
 import re
+import socket
 import statistics
 import subprocess
 import sys
@@ -85,7 +86,7 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         self.tls_url = f"https://127.0.0.1:{self.tls}"
         for _ in range(200):
-            with contextlib.suppress(OSError), __import__("socket").create_connection(("127.0.0.1", self.port)):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
                 return
             time.sleep(0.02)
         raise SystemExit("nginx does not start")
@@ -97,7 +98,7 @@ class Server:
 
 
 def free_port() -> int:
-    with __import__("socket").socket() as probe:
+    with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 

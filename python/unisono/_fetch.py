@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TypedDict, Unpack
+from typing import Unpack
 
 from unisono._native import Outcome
-from unisono.batch import Batch, Progress, Requestable, Requests
+from unisono.batch import Batch, LimitOptions, Progress, Requestable, Requests
 
 Time = float | str
 Size = int | str
 StrPath = str | os.PathLike[str]
 
 
-class FetchOptions(TypedDict, total=False):
+class FetchOptions(LimitOptions, total=False):
     """Options of `fetch`; the words and defaults are those of the command `unisono fetch`."""
 
-    limit: int
-    per_host: int
-    rate: str
-    per_host_rate: str
     timeout: Time
     deadline: Time
     stop_after: Time

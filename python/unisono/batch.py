@@ -11,7 +11,7 @@ import weakref
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sized
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, TypedDict, Unpack
 
 from unisono import _native
 from unisono._native import Outcome, Request
@@ -21,6 +21,15 @@ from unisono.report import Report
 Requestable: TypeAlias = str | Request | Mapping[str, Any]
 Requests: TypeAlias = Iterable[Requestable] | AsyncIterable[Requestable]
 Progress: TypeAlias = bool | Callable[[dict[str, Any]], object]
+
+
+class LimitOptions(TypedDict, total=False):
+    """What bounds the starts of a batch or client, and may be changed while it runs."""
+
+    limit: int
+    per_host: int
+    rate: str
+    per_host_rate: str
 
 
 class Batch:
@@ -45,6 +54,7 @@ class Batch:
         self._report: Report | None = None
         self._display = _Display(progress)
         self._waiter: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     # Taking outcomes, from a thread.
@@ -139,18 +149,9 @@ class Batch:
         else:
             self._run.set_limits(limit=limit)
 
-    def set_limits(
-        self,
-        *,
-        limit: int | None = None,
-        per_host: int | None = None,
-        rate: str | None = None,
-        per_host_rate: str | None = None,
-    ) -> None:
+    def set_limits(self, **limits: Unpack[LimitOptions]) -> None:
         """Change limits; they hold from then on. A rate of `none` takes it away."""
-        self._start(keep_outcomes=True).set_limits(
-            limit=limit, per_host=per_host, rate=rate, per_host_rate=per_host_rate
-        )
+        self._start(keep_outcomes=True).set_limits(**limits)
 
     def cancel(self, *, abort: bool = False) -> None:
         """Start nothing new, and let what runs finish; with `abort`, stop that as well.
@@ -249,10 +250,10 @@ class Batch:
         return True
 
     def _push(self, run: _native.Run, requests: list[Requestable]) -> None:
-        for item in requests:
-            self._items[self._pushed] = item
-            self._pushed += 1
-        run.push(requests)
+        first = self._pushed
+        self._pushed += len(requests)
+        self._items.update(enumerate(requests, first))
+        run.push(first, requests)
 
     def _feed_on_loop(self, run: _native.Run) -> bool:
         if not isinstance(self._requests, AsyncIterable):
@@ -276,8 +277,6 @@ class Batch:
         finally:
             self._fed = True
             run.end_input(failed)
-
-    _room: asyncio.Future[None] | None = None
 
     async def _stop_feeding(self) -> None:
         if self._feeder is not None and not self._feeder.done():

@@ -10,10 +10,11 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeAlias, cast
+from typing import Any, Self, TypeAlias, Unpack, cast
 
 from unisono import _native
 from unisono._native import Outcome, Request, Response
+from unisono.batch import LimitOptions
 from unisono.errors import CallCancelled
 from unisono.headers import Headers
 
@@ -67,16 +68,9 @@ class _Base:
         """Whether it has been closed."""
         return self._closed
 
-    def set_limits(
-        self,
-        *,
-        limit: int | None = None,
-        per_host: int | None = None,
-        rate: str | None = None,
-        per_host_rate: str | None = None,
-    ) -> None:
+    def set_limits(self, **limits: Unpack[LimitOptions]) -> None:
         """Change limits; they hold from then on. A rate of `none` takes it away."""
-        self._engine.set_limits(limit=limit, per_host=per_host, rate=rate, per_host_rate=per_host_rate)
+        self._engine.set_limits(**limits)
 
     def build_request(
         self,

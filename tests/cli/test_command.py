@@ -5,9 +5,10 @@ import os
 import re
 import signal
 import subprocess
-from pathlib import Path
 
 import pytest
+
+from conftest import COMMAND
 
 
 def test_a_range_of_urls_becomes_one_line_each(unisono, server, lines):
@@ -296,8 +297,7 @@ def test_a_second_interrupt_stops_at_once_and_a_resume_does_the_rest(start, unis
 
 
 def test_a_reader_that_leaves_ends_the_run_quietly(server):
-    command = Path(__import__("sys").executable).with_name("unisono")
-    script = f"'{command}' fetch '{server.url}/items/{{1..20000}}' -q | head -1"
+    script = f"'{COMMAND}' fetch '{server.url}/items/{{1..20000}}' -q | head -1"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", script], capture_output=True, text=True, timeout=60, check=False
     )
@@ -318,8 +318,7 @@ def test_a_full_disk_loses_no_outcome(unisono, server, lines, tmp_path):
     url = server.url + "/items/{1..4000}"
     words = ["fetch", url, "-o", "r.jsonl", "-q"]
     limited = subprocess.list2cmdline(words)
-    command = Path(__import__("sys").executable).with_name("unisono")
-    script = f"trap '' XFSZ; ulimit -f 100; exec '{command}' {limited}"
+    script = f"trap '' XFSZ; ulimit -f 100; exec '{COMMAND}' {limited}"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
     assert done.returncode == 125
     assert "File too large" in done.stderr

@@ -5,7 +5,7 @@
 use std::{num::NonZeroU32, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use unisono_core::{Limits, Rate, RetryPolicy, Span, Times, parse_size};
+use unisono_core::{FOR_EVER, Limits, Rate, RetryPolicy, Span, Times, parse_size};
 use unisono_runner::{Mode, Settings};
 
 use crate::{failure::Failure, terminal::When};
@@ -186,5 +186,3 @@ pub fn address(text: &str) -> Result<unisono_runner::Template, Failure> {
 }
 
 const USAGE: u8 = 2;
-/// About a century: safe to add to any instant.
-const FOR_EVER: std::time::Duration = std::time::Duration::from_secs(100 * 365 * 86_400);

@@ -1,6 +1,6 @@
 //! Why a command could not be done, for a person to read.
 
-use std::error::Error as StdError;
+use unisono_core::error_chain;
 
 /// A message, what to do about it, and the exit status.
 #[derive(Debug)]
@@ -39,13 +39,7 @@ impl Failure {
 
 impl From<unisono_runner::Error> for Failure {
     fn from(error: unisono_runner::Error) -> Self {
-        let mut message = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            message.push_str(": ");
-            message.push_str(&cause.to_string());
-            source = cause.source();
-        }
+        let message = error_chain(&error);
         Self { message, hint: error.what_to_do().map(str::to_owned), status: if error.is_usage() { 2 } else { 125 } }
     }
 }

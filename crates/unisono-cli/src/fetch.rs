@@ -15,7 +15,9 @@ use unisono_core::{CancelToken, Secret, Span};
 use unisono_runner::{
     Batch, BodyMode, Defaults, FetchPlan, Filter, Format, Gauge, Input, Monitor, OnRetry, Open, Output, Paginate,
     Report, Template, header,
-    http_client::{Family, HostAddress, HttpVersion, Identity, Options, StatusSet, Tls, basic_authorization},
+    http_client::{
+        Family, HostAddress, HttpVersion, Identity, Options, StatusSet, Tls, basic_authorization, bearer_authorization,
+    },
     method,
 };
 
@@ -344,10 +346,9 @@ impl FetchArgs {
         let token = environment::variable(variable).filter(|token| !token.is_empty());
         let token = token
             .ok_or_else(|| Failure::usage(format!("--bearer-env: the environment variable {variable} is not set")))?;
-        let mut value = HeaderValue::try_from(format!("Bearer {}", token.trim())).map_err(|_| {
+        let value = bearer_authorization(token.trim()).ok_or_else(|| {
             Failure::usage(format!("--bearer-env: the value of {variable} has characters that cannot be sent"))
         })?;
-        value.set_sensitive(true);
         Ok(Some(value))
     }
 

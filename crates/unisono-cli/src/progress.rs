@@ -152,7 +152,7 @@ fn json(view: &View) -> String {
     }
     object.insert("kept".into(), view.gauge.kept().into());
     object.insert("in_flight".into(), numbers.in_flight.into());
-    object.insert("retries".into(), view.gauge.retries().into());
+    object.insert("retries".into(), numbers.retries.into());
     object.insert("bytes".into(), view.gauge.bytes().into());
     object.insert("per_second".into(), view.recent.per_second().into());
     object.insert("paused".into(), numbers.paused.iter().map(|(host, _)| host.clone()).collect::<Vec<_>>().into());

@@ -95,7 +95,10 @@ impl fmt::Display for Span {
     }
 }
 
-/// About 100 years: far beyond any batch, and safe to add to an `Instant`.
+/// What stands for no bound where there must be one: about a century, safe to add to an `Instant`.
+pub const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// The longest that is read, as safe.
 const LONGEST_SECONDS: f64 = 100.0 * 366.0 * 86_400.0;
 
 #[cfg(test)]

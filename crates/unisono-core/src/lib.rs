@@ -4,6 +4,7 @@
 //! crates must agree on it; what only one engine needs lives in that engine.
 
 mod cancel;
+mod chain;
 pub mod clock;
 mod duration;
 mod error_kind;
@@ -16,7 +17,8 @@ mod secret;
 mod size;
 
 pub use cancel::{CancelLevel, CancelReason, CancelToken};
-pub use duration::{Span, format_duration, parse_duration};
+pub use chain::error_chain;
+pub use duration::{FOR_EVER, Span, format_duration, parse_duration};
 pub use error_kind::ErrorKind;
 pub use limits::{Limits, Times};
 pub use outcome::{OutcomeCounts, OutcomeKind};

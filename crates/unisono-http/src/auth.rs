@@ -10,10 +10,10 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::Shared};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, header};
 use unisono_core::{ErrorKind, Secret};
 
-use crate::{Error, connect::Local};
+use crate::{Error, bearer_authorization, connect::Local};
 
 /// Where bearer tokens come from.
 pub trait TokenSource {
@@ -49,9 +49,8 @@ impl Tokens {
         let token = self.current.borrow_mut().get_or_insert_with(|| self.fetch(0)).clone();
         let secret =
             token.value.await.map_err(|why| Error::new(ErrorKind::Auth, "no token could be had").with_source(&*why))?;
-        let mut value = HeaderValue::from_str(&format!("Bearer {}", secret.reveal()))
-            .map_err(|_| Error::new(ErrorKind::Auth, "the token has characters that cannot be sent"))?;
-        value.set_sensitive(true);
+        let value = bearer_authorization(secret.reveal())
+            .ok_or_else(|| Error::new(ErrorKind::Auth, "the token has characters that cannot be sent"))?;
         headers.insert(header::AUTHORIZATION, value);
         Ok(Generation(token.generation))
     }

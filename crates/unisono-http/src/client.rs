@@ -164,7 +164,6 @@ impl Inner {
 
     async fn exchange(&self, request: &Request, headers: HeaderMap, attempt: &Context) -> Result<Streaming, Error> {
         let origin = request.url.origin();
-        let named = Named(&origin);
         // An earlier hop may have taken effect already; what becomes of this one does not undo that.
         let took_effect = attempt.is_sent();
         let mut fresh = false;
@@ -173,8 +172,8 @@ impl Inner {
             let message = self.message(request, headers.clone(), &origin, &link)?;
             attempt.mark_sent();
             let answer = match &mut link {
-                Link::Http1(link) => link.send(message, attempt, &named).await,
-                Link::Http2(link) => link.send(message, attempt, &named).await,
+                Link::Http1(link) => link.send(message, attempt, &origin).await,
+                Link::Http2(link) => link.send(message, attempt, &origin).await,
             };
             let was_sent = attempt.is_sent();
             if took_effect {
@@ -301,15 +300,6 @@ impl Inner {
     }
 }
 
-/// The origin's name, made only when an error needs it.
-pub(crate) struct Named<'a>(&'a Origin);
-
-impl std::fmt::Display for Named<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
 /// RFC 9112, section 6.3: a message whose length can be read in two ways is an attack or a fault, and whatever follows
 /// it on the connection is not to be trusted.
 fn check_framing(headers: &HeaderMap, origin: &Origin) -> Result<(), Error> {
@@ -325,6 +315,13 @@ fn check_framing(headers: &HeaderMap, origin: &Origin) -> Result<(), Error> {
         )),
         false => Ok(()),
     }
+}
+
+/// The value of `Authorization` for a bearer token (RFC 6750); it is never shown. `None` when it cannot be sent.
+pub fn bearer_authorization(token: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// The value of `Authorization` for a user name and password (RFC 7617); it is never shown.

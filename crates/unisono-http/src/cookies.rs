@@ -16,7 +16,7 @@ impl Cookies {
         if headers.contains_key(header::COOKIE) {
             return;
         }
-        let Ok(url) = ::url::Url::parse(&url.to_string()) else { return };
+        let Ok(url) = url.parsed() else { return };
         let store = self.0.borrow();
         let pairs: Vec<String> =
             store.get_request_values(&url).map(|(name, value)| format!("{name}={value}")).collect();
@@ -31,7 +31,7 @@ impl Cookies {
         if !headers.contains_key(header::SET_COOKIE) {
             return;
         }
-        let Ok(url) = ::url::Url::parse(&url.to_string()) else { return };
+        let Ok(url) = url.parsed() else { return };
         let values = headers.get_all(header::SET_COOKIE).iter().filter_map(|value| value.to_str().ok());
         let cookies = values.filter_map(|value| RawCookie::parse(value.to_owned()).ok());
         self.0.borrow_mut().store_response_cookies(cookies, &url);

@@ -4,7 +4,7 @@
 
 use std::{error::Error as StdError, fmt};
 
-use unisono_core::ErrorKind;
+use unisono_core::{ErrorKind, error_chain};
 
 /// Why a call failed.
 #[derive(Debug)]
@@ -95,18 +95,7 @@ impl Error {
 
     /// The message and those of its causes, on one line.
     pub fn chain(&self) -> String {
-        let mut text = self.0.message.clone();
-        let mut source = self.source();
-        while let Some(error) = source {
-            let cause = error.to_string();
-            // Libraries like to repeat their cause in their own message.
-            if !text.ends_with(&cause) {
-                text.push_str(": ");
-                text.push_str(&cause);
-            }
-            source = error.source();
-        }
-        text
+        error_chain(self)
     }
 }
 

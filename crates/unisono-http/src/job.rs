@@ -61,7 +61,7 @@ impl HttpJob {
         match error {
             None => match streaming.collect().await {
                 Ok(response) => (verdict, pause_until, Reply { response: Some(response), ..Reply::default() }),
-                Err(error) => (judge_error(request, &error, context), None, Reply::failed(error)),
+                Err(error) => (Self::judge_error(request, &error, context), None, Reply::failed(error)),
             },
             Some(error) => (
                 verdict,
@@ -81,13 +81,17 @@ impl HttpJob {
                 let judged = self.judge(request, streaming.status, &streaming.headers, context);
                 Ok((judged, streaming))
             }
-            Err(error) => Err((judge_error(request, &error, context), error)),
+            Err(error) => Err((Self::judge_error(request, &error, context), error)),
         }
     }
 
-    /// What an error in the middle of a body means.
-    pub fn judge_error(&self, request: &Request, error: &Error, context: &Context) -> Verdict {
-        judge_error(request, error, context)
+    /// What an error means for a request, before an answer or in the middle of its body.
+    pub fn judge_error(request: &Request, error: &Error, context: &Context) -> Verdict {
+        match error.is_retryable() {
+            true => again_if_safe(request, context, OutcomeKind::Failed),
+            // A body that cannot be decoded, or a broken protocol: it has been processed, and is not in doubt.
+            false => Verdict::Final(OutcomeKind::Failed),
+        }
     }
 
     fn judge(&self, request: &Request, status: StatusCode, headers: &http::HeaderMap, context: &Context) -> Judged {
@@ -174,15 +178,6 @@ impl Reply {
     /// Whether it is a success.
     pub fn is_ok(&self) -> bool {
         self.error.is_none()
-    }
-}
-
-/// What an error means for a request.
-fn judge_error(request: &Request, error: &Error, context: &Context) -> Verdict {
-    match error.is_retryable() {
-        true => again_if_safe(request, context, OutcomeKind::Failed),
-        // A body that cannot be decoded, or a broken protocol: the request has been processed, and is not in doubt.
-        false => Verdict::Final(OutcomeKind::Failed),
     }
 }
 

@@ -24,7 +24,7 @@ mod throttle;
 mod url;
 
 pub use auth::TokenSource;
-pub use client::{Client, basic_authorization};
+pub use client::{Client, basic_authorization, bearer_authorization};
 pub use connect::{LookupError, Resolve};
 pub use error::Error;
 pub use job::{HttpJob, Judged, Reply};

@@ -19,6 +19,7 @@ use unisono_core::clock;
 use crate::{
     Error, HttpVersion, Options,
     connect::{Connected, Connector},
+    fault::find,
     link::{Http1, Http2},
     url::Origin,
 };
@@ -277,16 +278,8 @@ impl Drop for Place {
 }
 
 fn is_out_of_files(error: &Error) -> bool {
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        if let Some(error) = cause.downcast_ref::<io::Error>() {
-            let code = error.raw_os_error();
-            let full = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
-            return full.iter().any(|errno| code == Some(errno.raw_os_error()));
-        }
-        source = cause.source();
-    }
-    false
+    let full = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
+    find::<io::Error>(error).is_some_and(|error| full.contains(&error.raw_os_error()))
 }
 
 /// For the results, their lock and whatever a body is saved to.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Version};
 use hyper::body::{Body, Frame, Incoming};
 use tokio::time::Instant;
-use unisono_core::{ErrorKind, format_size};
+use unisono_core::{ErrorKind, clock, format_size};
 
 use crate::{
     Error, SLOW_WINDOW, Url,
@@ -216,7 +216,7 @@ pub(crate) struct Slowest {
 
 impl Slowest {
     pub(crate) fn new(bytes_per_second: u64) -> Self {
-        Self { bytes_per_second, until: Instant::now() + SLOW_WINDOW, bytes_before: 0 }
+        Self { bytes_per_second, until: Instant::from_std(clock::now() + SLOW_WINDOW), bytes_before: 0 }
     }
 
     fn next_window(self, bytes: u64, origin: &Origin) -> Result<Self, Error> {

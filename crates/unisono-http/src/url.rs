@@ -63,7 +63,7 @@ impl Url {
         let fail = |error| {
             Error::new(ErrorKind::Input, format!("`{}` is not a URL", without_user(reference))).with_source(error)
         };
-        let base = url::Url::parse(&self.to_string()).map_err(fail)?;
+        let base = self.parsed().map_err(fail)?;
         Self::from_parsed(&base.join(reference).map_err(fail)?)
     }
 
@@ -77,15 +77,11 @@ impl Url {
         let host = parsed.host_str().ok_or_else(|| bad("has no host"))?;
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let port = parsed.port_or_known_default().ok_or_else(|| bad("has no port"))?;
-        let target = match parsed.query() {
-            Some(query) => format!("{}?{query}", parsed.path()),
-            None => parsed.path().to_owned(),
-        };
         let user = (!parsed.username().is_empty() || parsed.password().is_some()).then(|| {
             let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
             Box::new((decode(parsed.username()), Secret::new(decode(parsed.password().unwrap_or("")))))
         });
-        let target = PathAndQuery::try_from(target).map_err(|_| bad("has a path that cannot be sent"))?;
+        let target = target_of(parsed).ok_or_else(|| bad("has a path that cannot be sent"))?;
         Ok(Self { https, host: host.into(), port, target, user })
     }
 
@@ -132,9 +128,17 @@ impl Url {
         text
     }
 
-    /// The same address with other path and query.
-    pub fn with_target(&self, target: PathAndQuery) -> Self {
-        Self { target, ..self.clone() }
+    /// The same address as the `url` crate has it, without user information.
+    ///
+    /// # Errors
+    /// Never for an address that was read here, which reads back.
+    pub fn parsed(&self) -> Result<url::Url, url::ParseError> {
+        url::Url::parse(&self.to_string())
+    }
+
+    /// The same address, user information included, with path and query of another; `None` when these cannot be sent.
+    pub fn with_target_of(&self, other: &url::Url) -> Option<Self> {
+        Some(Self { target: target_of(other)?, ..self.clone() })
     }
 
     fn write_authority(&self, f: &mut impl fmt::Write) -> fmt::Result {
@@ -196,6 +200,13 @@ fn plain(text: &str) -> Option<Url> {
         && !target.contains("/%2");
     (is_plain_host(host) && (is_name || is_plain_address) && is_plain_target).then_some(())?;
     Some(Url { https, host: host.into(), port, target: PathAndQuery::try_from(target).ok()?, user: None })
+}
+
+fn target_of(parsed: &url::Url) -> Option<PathAndQuery> {
+    match parsed.query() {
+        Some(query) => format!("{}?{query}", parsed.path()).try_into().ok(),
+        None => parsed.path().try_into().ok(),
+    }
 }
 
 /// For messages about what could not be read: nothing between scheme and host.

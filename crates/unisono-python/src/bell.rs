@@ -48,8 +48,9 @@ impl Bell {
         self.0.rung.store(false, Ordering::Release);
     }
 
-    /// Waits until it is rung, or so long. Signals of Python are looked after.
-    pub fn wait(&self, py: Python<'_>, longest: Option<Duration>) -> PyResult<bool> {
+    /// Waits until it is rung, or so many seconds. Signals of Python are looked after.
+    pub fn wait(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<bool> {
+        let longest = seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO));
         let until = longest.map(|longest| Instant::now() + longest);
         loop {
             let slice = until.map_or(SLICE, |until| SLICE.min(until.saturating_duration_since(Instant::now())));

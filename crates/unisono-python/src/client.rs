@@ -32,7 +32,7 @@ use unisono_runner::{Defaults, Error, Monitor, Outcome as Ended, Settings};
 use crate::{
     bell::Bell,
     errors,
-    options::{HttpKeywords, Keywords, changed},
+    options::{HttpKeywords, Keywords, set_limits},
     outcome::Outcome,
     request::row,
 };
@@ -184,10 +184,7 @@ impl Engine {
         rate: Option<String>,
         per_host_rate: Option<String>,
     ) -> PyResult<()> {
-        let mut limits = self.monitor.limits().unwrap_or_default();
-        changed(&mut limits, limit, per_host, rate, per_host_rate).map_err(|why| errors::usage(py, why))?;
-        self.monitor.set_limits(limits);
-        Ok(())
+        set_limits(py, &self.monitor, limit, per_host, rate, per_host_rate)
     }
 
     /// The process that it belongs to.
@@ -226,8 +223,7 @@ impl Mailbox {
     /// Waits until there is news, or so many seconds.
     #[pyo3(signature = (seconds=None))]
     fn wait(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<bool> {
-        let longest = seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO));
-        self.0.bell.wait(py, longest)
+        self.0.bell.wait(py, seconds)
     }
 }
 

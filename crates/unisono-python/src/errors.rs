@@ -6,7 +6,7 @@ use pyo3::{
     sync::PyOnceLock,
     types::{PyDict, PyType},
 };
-use unisono_core::{ErrorKind, OutcomeKind};
+use unisono_core::{ErrorKind, OutcomeKind, error_chain};
 
 /// A class of `unisono.errors`.
 pub fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
@@ -56,14 +56,7 @@ pub fn exception_of(py: Python<'_>, kind: ErrorKind, message: &str) -> PyErr {
 
 /// The exception for a run that could not begin or go on.
 pub fn run_failed(py: Python<'_>, error: &unisono_runner::Error) -> PyErr {
-    use std::error::Error;
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        message.push_str(": ");
-        message.push_str(&cause.to_string());
-        source = cause.source();
-    }
+    let mut message = error_chain(error);
     if let Some(hint) = error.what_to_do() {
         message.push_str(&format!(" ({hint})"));
     }

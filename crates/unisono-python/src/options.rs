@@ -2,16 +2,16 @@
 
 use std::{num::NonZeroU32, path::PathBuf, pin::Pin, rc::Rc, sync::Arc, thread, time::Duration};
 
-use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+use http::{HeaderMap, header::AUTHORIZATION};
 use pyo3::{prelude::*, types::PyDict};
 use tokio::sync::oneshot;
-use unisono_core::{Limits, Rate, RetryPolicy, Secret, Span, Times, parse_size};
+use unisono_core::{FOR_EVER, Limits, Rate, RetryPolicy, Secret, Span, Times, parse_size};
 use unisono_http::{
     Family, HttpVersion, Identity, NoProxy, Options as HttpOptions, Proxies, Proxy, Tls, TokenSource,
-    basic_authorization,
+    basic_authorization, bearer_authorization,
 };
 use unisono_runner::{
-    BodyMode, Defaults, Filter, Mode, Netrc, Open, Output, Paginate, Settings, Template, header, method,
+    BodyMode, Defaults, Filter, Mode, Monitor, Netrc, Open, Output, Paginate, Settings, Template, header, method,
 };
 
 use crate::{errors::usage, request::pairs};
@@ -61,7 +61,7 @@ impl<'py> Keywords<'py> {
         let Some(value) = self.take(name)? else { return Ok(None) };
         let py = self.given.py();
         if let Ok(seconds) = value.extract::<f64>() {
-            let duration = Duration::try_from_secs_f64(seconds).ok().filter(|duration| *duration < LONGEST);
+            let duration = Duration::try_from_secs_f64(seconds).ok().filter(|duration| *duration < FOR_EVER);
             return duration
                 .map(|duration| Some(Some(duration)))
                 .ok_or_else(|| usage(py, format!("{name}: {seconds} is not a number of seconds")));
@@ -89,12 +89,12 @@ impl<'py> Keywords<'py> {
             timeout: self.span("timeout")?.unwrap_or(defaults.timeout),
             deadline: self.span("deadline")?.unwrap_or(defaults.deadline),
             stop_after: self.span("stop_after")?.flatten(),
-            grace: self.span("grace")?.map_or(defaults.grace, |grace| grace.unwrap_or(LONGEST)),
+            grace: self.span("grace")?.map_or(defaults.grace, |grace| grace.unwrap_or(FOR_EVER)),
         };
         let retry = RetryPolicy::default();
         let retry = RetryPolicy {
             repeats: self.get("retries")?.unwrap_or(retry.repeats),
-            max_wait: self.span("max_wait")?.map_or(retry.max_wait, |wait| wait.unwrap_or(LONGEST)),
+            max_wait: self.span("max_wait")?.map_or(retry.max_wait, |wait| wait.unwrap_or(FOR_EVER)),
             ..retry
         };
         Ok(Settings { limits, times, retry })
@@ -175,9 +175,8 @@ impl<'py> Keywords<'py> {
             headers.insert(AUTHORIZATION, basic_authorization(&name, &Secret::new(password)));
         }
         if let Some(token) = self.get::<String>("bearer")? {
-            let mut value = HeaderValue::try_from(format!("Bearer {token}"))
-                .map_err(|_| usage(py, "bearer: the token has characters that cannot be sent"))?;
-            value.set_sensitive(true);
+            let value = bearer_authorization(&token)
+                .ok_or_else(|| usage(py, "bearer: the token has characters that cannot be sent"))?;
             headers.insert(AUTHORIZATION, value);
         }
         let netrc = match self.get::<PathBuf>("netrc")? {
@@ -345,8 +344,22 @@ fn call(py: Python<'_>, callable: &Py<PyAny>) -> Result<Secret, String> {
     })
 }
 
-/// A limit that changes while running.
-pub fn changed(
+/// Changes the limits of a batch or client; they hold from then on.
+pub fn set_limits(
+    py: Python<'_>,
+    monitor: &Monitor,
+    limit: Option<u32>,
+    per_host: Option<u32>,
+    rate: Option<String>,
+    per_host_rate: Option<String>,
+) -> PyResult<()> {
+    let mut limits = monitor.limits().unwrap_or_default();
+    change(&mut limits, limit, per_host, rate, per_host_rate).map_err(|why| usage(py, why))?;
+    monitor.set_limits(limits);
+    Ok(())
+}
+
+fn change(
     limits: &mut Limits,
     limit: Option<u32>,
     per_host: Option<u32>,
@@ -376,6 +389,3 @@ pub fn changed(
     }
     Ok(())
 }
-
-/// About a century: safe to add to any instant.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);

@@ -3,7 +3,6 @@
 use std::{
     sync::{Arc, Mutex, PoisonError},
     thread,
-    time::Duration,
 };
 
 use pyo3::{
@@ -16,7 +15,7 @@ use unisono_runner::{Defaults, Error, FetchPlan, Gauge, Inlet, Monitor, Report, 
 use crate::{
     bell::Bell,
     errors,
-    options::{Keywords, changed},
+    options::{Keywords, set_limits},
     outcome::Outcome,
     request::row,
 };
@@ -32,7 +31,6 @@ pub struct Run {
     monitor: Monitor,
     gauge: Gauge,
     report: Arc<Mutex<Option<Result<Report, Error>>>>,
-    pushed: Mutex<u64>,
     /// Threads do not survive a fork.
     pid: u32,
 }
@@ -88,18 +86,7 @@ impl Run {
             })
             .map_err(|error| errors::run_failed(py, &Error::fault("no thread for the run").because(error)))?;
         let taker = Mutex::new(Some(taker));
-        Ok(Self {
-            inlet,
-            taker,
-            defaults,
-            bell,
-            cancel,
-            monitor,
-            gauge,
-            report,
-            pushed: Mutex::new(0),
-            pid: std::process::id(),
-        })
+        Ok(Self { inlet, taker, defaults, bell, cancel, monitor, gauge, report, pid: std::process::id() })
     }
 
     /// The descriptor that becomes readable when there is something to look at.
@@ -113,14 +100,11 @@ impl Run {
         Ok(self.inlet.room())
     }
 
-    /// Adds requests: addresses, `Request`s or mappings.
-    fn push(&self, requests: &Bound<'_, PyList>) -> PyResult<()> {
+    /// Adds requests: addresses, `Request`s or mappings; the first of them is the input's number `first`, from 0.
+    fn push(&self, first: u64, requests: &Bound<'_, PyList>) -> PyResult<()> {
         self.check_process()?;
-        let mut pushed = self.pushed.lock().unwrap_or_else(PoisonError::into_inner);
         let rows: Vec<_> =
-            requests.iter().zip(*pushed..).map(|(item, position)| row(&item, &self.defaults, position)).collect();
-        *pushed += rows.len() as u64;
-        drop(pushed);
+            requests.iter().zip(first..).map(|(item, position)| row(&item, &self.defaults, position)).collect();
         self.inlet.put(rows.into_iter());
         Ok(())
     }
@@ -159,8 +143,7 @@ impl Run {
     #[pyo3(signature = (seconds=None))]
     fn wait(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<bool> {
         self.check_process()?;
-        let longest = seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO));
-        self.bell.wait(py, longest)
+        self.bell.wait(py, seconds)
     }
 
     /// Starts nothing new; with `abort`, stops what runs as well.
@@ -185,10 +168,7 @@ impl Run {
         rate: Option<String>,
         per_host_rate: Option<String>,
     ) -> PyResult<()> {
-        let mut limits = self.monitor.limits().unwrap_or_default();
-        changed(&mut limits, limit, per_host, rate, per_host_rate).map_err(|why| errors::usage(py, why))?;
-        self.monitor.set_limits(limits);
-        Ok(())
+        set_limits(py, &self.monitor, limit, per_host, rate, per_host_rate)
     }
 
     /// Most requests in flight.
@@ -208,7 +188,7 @@ impl Run {
         }
         dict.set_item("kept", self.gauge.kept())?;
         dict.set_item("in_flight", numbers.in_flight)?;
-        dict.set_item("retries", self.gauge.retries())?;
+        dict.set_item("retries", numbers.retries)?;
         dict.set_item("bytes", self.gauge.bytes())?;
         dict.set_item("waiting_for", numbers.paused.iter().map(|(host, _)| host.as_str()).collect::<Vec<_>>())?;
         Ok(dict)

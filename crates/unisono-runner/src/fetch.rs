@@ -3,7 +3,7 @@
 use std::{cell::RefCell, path::PathBuf, rc::Rc};
 
 use unisono_batch::{Decided, Monitor, Settings, Sink, drive};
-use unisono_core::{CancelToken, clock};
+use unisono_core::{CancelToken, clock, error_chain};
 use unisono_http::{Client, HttpJob, Options};
 use unisono_journal::{Closed, Journal, Open, Recovered};
 
@@ -106,7 +106,6 @@ pub async fn fetch(plan: FetchPlan, cancel: CancelToken, monitor: Monitor, gauge
         paginate: plan.paginate,
         saver: Saver::default(),
         on_retry: plan.on_retry,
-        gauge: gauge.clone(),
         cut_off: RefCell::default(),
     };
     let finished =
@@ -127,7 +126,7 @@ pub async fn fetch(plan: FetchPlan, cancel: CancelToken, monitor: Monitor, gauge
     }
     let mut report = ledger.report;
     if let Some(error) = closed.failure.filter(|error| !error.is_closed_pipe()) {
-        report.failures.push(chain(&*error));
+        report.failures.push(error_chain(&*error));
         if closed.lost > 0 {
             report.failures.push(format!("{} outcomes could not be written", closed.lost));
         }
@@ -174,15 +173,4 @@ impl Sink<FetchJob> for Deliver {
     fn poll_credit(&mut self, context: &mut std::task::Context<'_>) -> usize {
         self.ledger.borrow().poll_room(context)
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

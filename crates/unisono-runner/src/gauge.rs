@@ -16,7 +16,6 @@ struct Counters {
     decided: [AtomicU64; 6],
     kept: AtomicU64,
     bytes: AtomicU64,
-    retries: AtomicU64,
     /// One more than the total; 0 while nobody knows.
     total: AtomicU64,
 }
@@ -42,11 +41,6 @@ impl Gauge {
         self.0.bytes.load(Relaxed)
     }
 
-    /// Attempts beyond the first.
-    pub fn retries(&self) -> u64 {
-        self.0.retries.load(Relaxed)
-    }
-
     /// How many rows there will be, if that is known.
     pub fn total(&self) -> Option<u64> {
         self.0.total.load(Relaxed).checked_sub(1)
@@ -64,9 +58,5 @@ impl Gauge {
 
     pub(crate) fn add_kept(&self) {
         self.0.kept.fetch_add(1, Relaxed);
-    }
-
-    pub(crate) fn add_retry(&self) {
-        self.0.retries.fetch_add(1, Relaxed);
     }
 }

@@ -8,7 +8,7 @@ use unisono_core::{ErrorKind, OutcomeKind};
 use unisono_http::{Error, HttpJob, Reply, Request};
 use unisono_journal::{Journal, RowKey};
 
-use crate::{Filter, Outcome, Paginate, gauge::Gauge, save::Saver};
+use crate::{Filter, Outcome, Paginate, save::Saver};
 
 /// What the engine carries for a row or page.
 pub(crate) struct Item {
@@ -52,7 +52,6 @@ pub(crate) struct FetchJob {
     pub(crate) paginate: Option<Paginate>,
     pub(crate) saver: Saver,
     pub(crate) on_retry: Option<OnRetry>,
-    pub(crate) gauge: Gauge,
     /// Rows whose pages were cut off at the cap.
     pub(crate) cut_off: RefCell<Vec<String>>,
 }
@@ -87,7 +86,6 @@ impl Job for FetchJob {
     }
 
     fn again(&self, item: &Item, last: &Done, again: Again) {
-        self.gauge.add_retry();
         if let Some(on_retry) = &self.on_retry {
             let reason = last.reply.error.as_ref().map(Error::chain).unwrap_or_default();
             on_retry(Retry { id: &item.name(), reason: &reason, again });
@@ -116,7 +114,7 @@ impl FetchJob {
             match self.saver.save(&mut streaming, path).await {
                 Ok(bytes) => done.saved = Some((path.to_owned(), bytes)),
                 Err(error) => {
-                    verdict = self.http.judge_error(&item.request, &error, context);
+                    verdict = HttpJob::judge_error(&item.request, &error, context);
                     done.reply.error = Some(error);
                 }
             }

@@ -142,12 +142,8 @@ pub fn method(text: &str) -> Result<Method, String> {
 }
 
 fn with_params(url: &Url, params: &[(String, String)]) -> Result<Url, String> {
-    let mut full = url::Url::parse(&url.to_string()).map_err(|error| error.to_string())?;
+    let mut full = url.parsed().map_err(|error| error.to_string())?;
     full.query_pairs_mut().extend_pairs(params);
-    let target = match full.query() {
-        Some(query) => format!("{}?{query}", full.path()),
-        None => full.path().to_owned(),
-    };
-    // Only the target changes, so that user information stays.
-    Ok(url.with_target(target.parse().map_err(|_| "the parameters cannot be sent".to_owned())?))
+    // Only path and query change, so that user information stays.
+    url.with_target_of(&full).ok_or_else(|| "the parameters cannot be sent".to_owned())
 }

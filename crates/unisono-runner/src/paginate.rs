@@ -117,7 +117,7 @@ fn is_last(until: &Filter, body: &[u8]) -> Result<bool, String> {
 
 /// The same address with its parameter counted up; without one, this was page 1.
 fn counted_up(request: &Request, parameter: &str) -> Result<Request, String> {
-    let mut url = url::Url::parse(&request.url.to_string()).map_err(|error| error.to_string())?;
+    let mut url = request.url.parsed().map_err(|error| error.to_string())?;
     let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
     let current = pairs.iter().find(|(name, _)| name == parameter).map_or("1", |(_, value)| value);
     let current: u64 = current.parse().map_err(|_| format!("parameter `{parameter}` is not a number: `{current}`"))?;
@@ -125,9 +125,8 @@ fn counted_up(request: &Request, parameter: &str) -> Result<Request, String> {
         .clear()
         .extend_pairs(pairs.iter().filter(|(name, _)| name != parameter))
         .append_pair(parameter, &(current + 1).to_string());
-    let target = format!("{}?{}", url.path(), url.query().unwrap_or_default());
-    let target = target.parse().map_err(|_| "the next page's address cannot be sent".to_owned())?;
-    request.moved_to(request.url.with_target(target)).map_err(|error| error.chain())
+    let next = request.url.with_target_of(&url).ok_or_else(|| "the next page's address cannot be sent".to_owned())?;
+    request.moved_to(next).map_err(|error| error.chain())
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ pub fn run(args: DemoArgs) -> Result<u8, Failure> {
     first.wait().map_err(failed("wait for the first run"))?;
     let written = lines(&output);
     say(&format!("kill -9 after {half} requests; {written} outcomes were on the disk"));
-    if !half_is_enough(half, args.rows) {
+    if half < args.rows / 2 {
         return Err(Failure::fault("the first run did not get half way within a minute"));
     }
 
@@ -113,10 +113,6 @@ fn wait(mut child: Child) -> Result<ExitStatus, Failure> {
         }
         thread::sleep(Duration::from_millis(20));
     }
-}
-
-fn half_is_enough(requests: u64, rows: u64) -> bool {
-    requests >= rows / 2
 }
 
 fn lines(path: &Path) -> usize {

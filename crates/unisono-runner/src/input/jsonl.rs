@@ -3,36 +3,25 @@
 //! `id`, `url`, `method`, `headers`, `json`, `body` (text), `body_base64` and `params` speak for the request; every
 //! member is a column as well. What stands under `json` is sent as it is written, numbers untouched.
 
-use std::{
-    collections::BTreeMap,
-    io::{BufRead, BufReader, Read},
-};
+use std::{collections::BTreeMap, io::Read};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use super::{Rows, Stopped};
+use super::{Rows, Stopped, for_each_line};
 use crate::{maker::Own, row::Fields};
 
 pub(super) fn read(reader: impl Read, rows: &mut Rows) -> Result<(), Stopped> {
-    let mut reader = BufReader::with_capacity(1 << 16, reader);
-    let mut line = Vec::new();
-    let mut number = 0;
-    loop {
-        line.clear();
-        if reader.read_until(b'\n', &mut line)? == 0 {
+    for_each_line(reader, |number, line| {
+        if line.iter().all(u8::is_ascii_whitespace) {
             return Ok(());
         }
-        number += 1;
-        if line.iter().all(u8::is_ascii_whitespace) {
-            continue;
+        match parse(line) {
+            Ok((members, own)) => rows.push(number, &members, &own),
+            Err(why) => rows.bad(number, why),
         }
-        match parse(&line) {
-            Ok((members, own)) => rows.push(number, &members, &own)?,
-            Err(why) => rows.bad(number, why)?,
-        }
-    }
+    })
 }
 
 /// An object's members as columns.

@@ -11,7 +11,7 @@ mod table;
 use std::{
     cell::RefCell,
     fs::File,
-    io::{self, Read},
+    io::{self, BufRead, BufReader, Read},
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
@@ -267,6 +267,18 @@ impl Read for Handing {
         self.batcher.borrow_mut().flush().map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
         self.inner.read(buffer)
     }
+}
+
+/// Reads line by line, each with its number from 1 and its end.
+fn for_each_line(reader: impl Read, mut take: impl FnMut(u64, &[u8]) -> Result<(), Stopped>) -> Result<(), Stopped> {
+    let mut reader = BufReader::with_capacity(1 << 16, reader);
+    let (mut line, mut number) = (Vec::new(), 0);
+    while reader.read_until(b'\n', &mut line)? > 0 {
+        number += 1;
+        take(number, &line)?;
+        line.clear();
+    }
+    Ok(())
 }
 
 fn open(path: &Path) -> Result<File, Error> {
