@@ -2,11 +2,11 @@
 //!
 //! Groups of options are structs that every command flattens, so that a word means the same everywhere.
 
-use std::{num::NonZeroU32, path::PathBuf};
+use std::{fs::File, io, num::NonZeroU32, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use unisono_core::{FOR_EVER, Limits, Rate, RetryPolicy, Span, Times, parse_size};
-use unisono_runner::{Mode, Settings};
+use unisono_runner::{Mode, Open, Output, Settings};
 
 use crate::{failure::Failure, terminal::When};
 
@@ -133,7 +133,19 @@ pub struct OutputArgs {
 }
 
 impl OutputArgs {
-    pub fn mode(&self) -> Mode {
+    /// Where outcomes are written; `open` says what is special about these.
+    pub fn output(&self, open: Open) -> Result<Output, Failure> {
+        let Some(path) = &self.out else {
+            let file = rustix::io::dup(io::stdout()).map(File::from);
+            return file
+                .map(Output::Stream)
+                .map_err(|error| Failure::fault(format!("cannot write to standard output: {error}")));
+        };
+        let open = Open { mode: self.mode(), overwrite: self.overwrite, ..open };
+        Ok(Output::File { path: path.clone(), open })
+    }
+
+    fn mode(&self) -> Mode {
         match (self.retry_ambiguous, self.retry_failed, self.resume) {
             (true, _, _) => Mode::RetryFailed { ambiguous: true },
             (false, true, _) => Mode::RetryFailed { ambiguous: false },

@@ -1,8 +1,6 @@
 //! `unisono fetch`: words into a plan, a plan into a run, a report into words.
 
 use std::{
-    fs::File,
-    io::{self, Write},
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
@@ -11,10 +9,10 @@ use std::{
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
-use unisono_core::{CancelToken, Secret, Span};
+use unisono_core::{Secret, Span};
 use unisono_runner::{
-    Batch, BodyMode, Defaults, FetchPlan, Filter, Format, Gauge, Input, Monitor, OnRetry, Open, Output, Paginate,
-    Report, Template, header,
+    BodyMode, Defaults, FetchCall, FetchPlan, FetchStyle, Filter, Format, Frame, Input, Open, Paginate, Template,
+    header,
     http_client::{
         Family, HostAddress, HttpVersion, Identity, Options, StatusSet, Tls, basic_authorization, bearer_authorization,
     },
@@ -25,9 +23,8 @@ use crate::{
     args::{LimitArgs, OutputArgs, ShowArgs, address, size},
     environment,
     failure::Failure,
-    progress::Progress,
+    launch::{dry_run, launch, on_retry},
     secrets::TokenCommand,
-    signals, summary,
     terminal::Terminal,
 };
 
@@ -206,20 +203,11 @@ pub fn run(args: FetchArgs) -> Result<u8, Failure> {
     let defaults = args.defaults()?;
     let input = args.input(defaults)?;
     if args.dry_run {
-        return dry_run(input, &terminal);
+        return dry_run(input.start()?, &terminal, describe);
     }
-    let gauge = Gauge::default();
-    if let Some(total) = input.total() {
-        gauge.set_total(total);
-    }
-    let (cancel, monitor) = (CancelToken::new(), Monitor::new());
+    let total = input.total();
     let plan = FetchPlan {
         http: args.options()?,
-        settings: args.limits.settings(),
-        output: args.output()?,
-        outlet: None,
-        body: args.answer.body.into(),
-        headers: args.answer.include_headers,
         select: args.answer.select.as_deref().map(Filter::new).transpose().map_err(Failure::usage)?,
         paginate: args
             .answer
@@ -228,37 +216,25 @@ pub fn run(args: FetchArgs) -> Result<u8, Failure> {
             .map(|how| Paginate::parse(how, args.answer.max_pages))
             .transpose()
             .map_err(Failure::usage)?,
-        keep_order: args.output.keep_order,
-        max_failures: args.limits.max_failures,
         idempotency_keys: args.request.idempotency_key,
-        on_retry: args.show.verbose.then(|| on_retry(&terminal)),
-        rows: Box::new(input.start()?),
+        frame: Frame {
+            settings: args.limits.settings(),
+            output: args.output.output(Open { keep_run: args.request.idempotency_key, ..Open::default() })?,
+            outlet: None,
+            style: FetchStyle { body: args.answer.body.into(), headers: args.answer.include_headers },
+            keep_order: args.output.keep_order,
+            max_failures: args.limits.max_failures,
+            on_retry: on_retry(&args.show, &terminal),
+            rows: Box::new(input.start()?),
+        },
     };
-    signals::watch(&cancel, &terminal)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::fault(format!("the reactor cannot be started: {error}")))?;
-    let progress = (!args.show.quiet).then(|| Progress::start(args.show.progress, &terminal, &gauge, &monitor));
-    let report = runtime.block_on(unisono_runner::fetch(plan, cancel, monitor, gauge));
-    drop(progress);
-    // A name lookup that hangs holds up nobody.
-    runtime.shutdown_background();
-    let report = report?;
-    show(&report, &args, &terminal);
-    Ok(report.exit_code())
-}
-
-fn show(report: &Report, args: &FetchArgs, terminal: &Terminal) {
-    if !args.show.quiet {
-        summary::print(report, terminal, args.output.out.is_some());
-    } else {
-        for failure in &report.failures {
-            terminal.note(&format!("error: {failure}"));
-        }
-    }
+    let resumable = args.output.out.is_some();
+    let run = |cancel, monitor, gauge| unisono_runner::fetch(plan, cancel, monitor, gauge);
+    Ok(launch(&args.show, &terminal, total, resumable, run)?.exit_code())
 }
 
 impl FetchArgs {
-    fn input(&self, defaults: Defaults) -> Result<Input, Failure> {
+    fn input(&self, defaults: Defaults) -> Result<Input<Defaults>, Failure> {
         match &self.from {
             None if self.urls.is_empty() => Err(Failure::usage("nothing to fetch")
                 .hint("give URLs, or a file of them with --from FILE (`-` is standard input)")),
@@ -270,7 +246,12 @@ impl FetchArgs {
                     return Err(Failure::usage(format!("`{url}` has columns to fill in, but there are no rows"))
                         .hint("give them with --from FILE"));
                 }
-                Ok(Input::addresses(addresses, defaults))
+                Ok(Input::arguments(
+                    addresses
+                        .into_iter()
+                        .map(|address| Defaults { address: Some(address), ..defaults.clone() })
+                        .collect(),
+                ))
             }
             Some(_) if self.urls.len() > 1 => {
                 Err(Failure::usage("with --from there can be one URL at most, as a template")
@@ -279,7 +260,7 @@ impl FetchArgs {
             Some(path) => {
                 let format = self.input_format.map(Format::from);
                 let defaults = Defaults { address: self.urls.first().map(|url| address(url)).transpose()?, ..defaults };
-                Ok(Input::file(path, format, defaults)?)
+                Ok(Input::file(path, format, b'\n', defaults)?)
             }
         }
     }
@@ -398,75 +379,16 @@ impl FetchArgs {
         let roots = connection.cacert.iter().map(|path| read(path)).collect::<Result<_, _>>()?;
         Ok(Tls { roots, identity, insecure: connection.insecure })
     }
-
-    fn output(&self) -> Result<Output, Failure> {
-        let Some(path) = &self.output.out else {
-            let file = rustix::io::dup(io::stdout()).map(File::from);
-            return file
-                .map(Output::Stream)
-                .map_err(|error| Failure::fault(format!("cannot write to standard output: {error}")));
-        };
-        let open = Open {
-            mode: self.output.mode(),
-            overwrite: self.output.overwrite,
-            keep_run: self.request.idempotency_key,
-            ..Open::default()
-        };
-        Ok(Output::File { path: path.clone(), open })
-    }
 }
 
-/// Prints what would be sent, one JSON object per row.
-fn dry_run(input: Input, terminal: &Terminal) -> Result<u8, Failure> {
-    let mut feed = input.start()?;
-    let (mut number, mut bad) = (0u64, 0u64);
-    let mut stdout = io::BufWriter::new(io::stdout().lock());
-    while let Some(batch) = feed.blocking_recv() {
-        let rows = match batch {
-            Batch::Rows(rows) => rows,
-            Batch::Failed(why) => return Err(Failure::fault(why)),
-        };
-        for row in rows {
-            let mut object = serde_json::Map::new();
-            object.insert("row".into(), number.into());
-            object.insert("id".into(), row.id.map_or_else(|| format!("r{number}"), Into::into).into());
-            match row.call {
-                Ok(call) => {
-                    object.insert("method".into(), call.request.method.as_str().into());
-                    object.insert("url".into(), call.request.url.to_string().into());
-                    object.insert("body_bytes".into(), call.request.body.len().into());
-                    if let Some(path) = call.save {
-                        object.insert("save".into(), path.to_string_lossy().into());
-                    }
-                }
-                Err(why) => {
-                    bad += 1;
-                    object.insert("error".into(), format!("{}: {why}", row.origin).into());
-                }
-            }
-            number += 1;
-            match writeln!(stdout, "{}", serde_json::Value::Object(object)) {
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(141),
-                Err(error) => return Err(Failure::fault(format!("cannot write to standard output: {error}"))),
-                Ok(()) => {}
-            }
-        }
+/// What would be sent.
+fn describe(call: &FetchCall, object: &mut serde_json::Map<String, serde_json::Value>) {
+    object.insert("method".into(), call.request.method.as_str().into());
+    object.insert("url".into(), call.request.url.to_string().into());
+    object.insert("body_bytes".into(), call.request.body.len().into());
+    if let Some(path) = &call.save {
+        object.insert("save".into(), path.to_string_lossy().into());
     }
-    stdout.flush().map_err(|error| Failure::fault(format!("cannot write to standard output: {error}")))?;
-    terminal.note(&format!("dry run: {number} rows, {bad} of them bad; nothing was sent"));
-    Ok(u8::from(bad > 0))
-}
-
-fn on_retry(terminal: &Terminal) -> OnRetry {
-    let terminal = terminal.clone();
-    Box::new(move |retry| {
-        let why = if retry.again.throttled { "throttled" } else { "retry" };
-        let wait = retry.again.wait.as_secs_f64();
-        terminal.note(&format!(
-            "{}: {why} after attempt {} in {wait:.2} s: {}",
-            retry.id, retry.again.attempt, retry.reason
-        ));
-    })
 }
 
 fn add_header(line: &str, headers: &mut HeaderMap) -> Result<(), Failure> {

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use crate::{
     error::{Error, Reason},
     line::{Record, RowKey},
-    recover::{Mode, Recovered, Scan, copy_kept, open_existing},
+    recover::{Identity, Mode, Recovered, Scan, copy_kept, open_existing},
     runfile::{RunFile, Started, sync_folder},
     writer::{Closed, Shared, Writer},
 };
@@ -32,11 +32,13 @@ pub struct Open {
     pub reserve: u64,
     /// Keep the run file, and so its seed, after the end: what did not end well will be repeated under the same keys.
     pub keep_run: bool,
+    /// How rows are known again.
+    pub identity: Identity,
 }
 
 impl Default for Open {
     fn default() -> Self {
-        Self { mode: Mode::Fresh, overwrite: false, reserve: 256 << 10, keep_run: false }
+        Self { mode: Mode::Fresh, overwrite: false, reserve: 256 << 10, keep_run: false, identity: Identity::Row }
     }
 }
 
@@ -84,7 +86,7 @@ impl Journal {
         let started = if replaced { Vec::new() } else { started };
         let opened = match replaced {
             true => fresh(path),
-            false => resumed(path, &started, open.mode),
+            false => resumed(path, &started, open),
         };
         let (file, end, recovered) = match opened {
             Ok(opened) => opened,
@@ -229,10 +231,10 @@ fn fresh(path: &Path) -> Result<(File, u64, Recovered), Error> {
 }
 
 /// Reads what is there, and brings the file into a state to which lines can be added.
-fn resumed(path: &Path, started: &[Started], mode: Mode) -> Result<(File, u64, Recovered), Error> {
-    let (recovered, scan) = Recovered::read(path, started, mode)?;
+fn resumed(path: &Path, started: &[Started], open: Open) -> Result<(File, u64, Recovered), Error> {
+    let (recovered, scan) = Recovered::read(path, started, open.mode, open.identity)?;
     if scan.dropped > 0 {
-        compact(path, mode)?;
+        compact(path, open.mode)?;
     }
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
     let mut file = file.map_err(|error| Error::io(path, "open", error))?;

@@ -2,6 +2,9 @@
 //!
 //! The input is compared by a checksum per 1,024 rows over the fingerprints of those rows that have a line. Only when
 //! one differs is the file read again, to name the first row that does.
+//!
+//! Where rows are known by their content ([`Identity::Content`]) the input may be in any order, longer or shorter: a row is
+//! kept when as many equal ones have a line. That takes some 40 bytes per line.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -33,6 +36,16 @@ pub enum Mode {
     },
 }
 
+/// How a row of the input is known again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Identity {
+    /// By its number, and it must ask for the same as before: another input is refused.
+    #[default]
+    Row,
+    /// By what it asks for, wherever it stands.
+    Content,
+}
+
 /// What to do with a row of the input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Disposition {
@@ -49,8 +62,8 @@ pub enum Disposition {
     },
     /// It was started by a run that did not live to write its outcome: it is `ambiguous`.
     Interrupted {
-        /// The page that was started; 0 where the row has no pages.
-        page: u32,
+        /// What was started: its row, and its page where the row has pages.
+        key: RowKey,
     },
 }
 
@@ -68,6 +81,26 @@ pub struct Recovered {
     /// The present block of the input.
     block: Block,
     rows_seen: u64,
+    /// Where rows are known by their content: what is left of each content.
+    contents: Option<HashMap<u64, Copies>>,
+}
+
+/// Lines and notes that ask for the same.
+#[derive(Debug, Default)]
+struct Copies {
+    kept: u32,
+    interrupted: Vec<RowKey>,
+}
+
+impl Copies {
+    /// What to do with the next row that asks for this.
+    fn take(&mut self) -> Disposition {
+        if self.kept > 0 {
+            self.kept -= 1;
+            return Disposition::Kept;
+        }
+        self.interrupted.pop().map_or(Disposition::Run, |key| Disposition::Interrupted { key })
+    }
 }
 
 #[derive(Debug, Default)]
@@ -97,15 +130,28 @@ impl Recovered {
     /// The last row of which anything is known: until the input has reached it, nothing should run, since the input
     /// may yet turn out to be another one.
     pub fn last_row(&self) -> Option<u64> {
-        self.last_row
+        self.last_row.filter(|_| self.contents.is_none())
     }
 
-    /// What to do with the next row of the input. Rows must come in order, from 0.
+    /// The number of the input's first row: 0, or what comes after all earlier rows where these are known by content.
+    pub fn first_row(&self) -> u64 {
+        self.last_row.filter(|_| self.contents.is_some()).map_or(0, |last| last + 1)
+    }
+
+    /// How many lines the input had no row for, where rows are known by content.
+    pub fn left_over(&self) -> u64 {
+        self.contents.iter().flat_map(HashMap::values).map(|copies| u64::from(copies.kept)).sum()
+    }
+
+    /// What to do with the next row of the input. Rows must come in order, from [`Recovered::first_row`].
     ///
     /// # Errors
     /// When the input is not what it was; this is noticed at the end of each 1,024 rows.
     pub fn dispose(&mut self, row: u64, fingerprint: u64) -> Result<Disposition, Error> {
         self.rows_seen = row + 1;
+        if let Some(contents) = &mut self.contents {
+            return Ok(contents.get_mut(&fingerprint).map_or(Disposition::Run, Copies::take));
+        }
         if self.last_row.is_none_or(|last| row > last) {
             return Ok(Disposition::Run);
         }
@@ -133,7 +179,7 @@ impl Recovered {
     /// # Errors
     /// When it is shorter than it was.
     pub fn end_of_input(&self) -> Result<(), Error> {
-        match self.last_row {
+        match self.last_row() {
             Some(last) if last >= self.rows_seen => {
                 Err(Error::new(&self.path, Reason::Shrunk { rows: self.rows_seen, last }))
             }
@@ -161,8 +207,14 @@ impl Recovered {
     }
 
     /// Reads a results file and the notes of its run file.
-    pub(crate) fn read(path: &Path, started: &[Started], mode: Mode) -> Result<(Self, Scan), Error> {
-        let mut recovered = Self { path: path.to_owned(), ..Self::default() };
+    pub(crate) fn read(
+        path: &Path,
+        started: &[Started],
+        mode: Mode,
+        identity: Identity,
+    ) -> Result<(Self, Scan), Error> {
+        let contents = (identity == Identity::Content).then(HashMap::new);
+        let mut recovered = Self { path: path.to_owned(), contents, ..Self::default() };
         let mut scan_result = Scan::default();
         let mut decided = HashSet::new();
         let noted: HashSet<RowKey> = started.iter().map(|one| one.key).collect();
@@ -185,7 +237,10 @@ impl Recovered {
         for one in started.iter().filter(|one| !decided.contains(&one.key)) {
             recovered.mark(one.key.row, one.fingerprint);
             recovered.states.set(one.key.row, SPECIAL);
-            recovered.special.insert(one.key.row, Disposition::Interrupted { page: one.key.page });
+            recovered.special.insert(one.key.row, Disposition::Interrupted { key: one.key });
+            if let Some(contents) = &mut recovered.contents {
+                contents.entry(one.fingerprint).or_default().interrupted.push(one.key);
+            }
         }
         Ok((recovered, scan_result))
     }
@@ -194,9 +249,7 @@ impl Recovered {
     pub(crate) fn in_doubt(&self, started: &[Started]) -> Vec<Started> {
         let mut doubtful: Vec<Started> = started
             .iter()
-            .filter(|one| {
-                matches!(self.special.get(&one.key.row), Some(Disposition::Interrupted { page }) if *page == one.key.page)
-            })
+            .filter(|one| self.special.get(&one.key.row) == Some(&Disposition::Interrupted { key: one.key }))
             .copied()
             .collect();
         doubtful.dedup_by_key(|one| one.key);
@@ -214,6 +267,9 @@ impl Recovered {
         }
         self.mark(row, head.fingerprint);
         self.counts.add(head.outcome);
+        if let Some(contents) = &mut self.contents {
+            contents.entry(head.fingerprint).or_default().kept += 1;
+        }
         match head.next {
             Some(Some(next)) => {
                 let next = unescape(next).ok_or("the address of the next page cannot be read")?;

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use tempfile::TempDir;
 use unisono_core::OutcomeKind;
-use unisono_journal::{Closed, Disposition, Journal, Mode, Next, Open, Record, Recovered, RowKey, scan};
+use unisono_journal::{Closed, Disposition, Identity, Journal, Mode, Next, Open, Record, Recovered, RowKey, scan};
 
 fn record(row: u64, outcome: OutcomeKind) -> Record<'static> {
     Record {
@@ -140,8 +140,8 @@ fn what_was_started_and_has_no_outcome_is_in_doubt_after_a_crash() {
     drop(journal);
     let mut recovered = resume(&path);
     let dispositions: Vec<_> = (0..4).map(|row| recovered.dispose(row, fingerprint(row)).unwrap()).collect();
-    let doubt = Disposition::Interrupted { page: 0 };
-    assert_eq!(dispositions, [doubt.clone(), Disposition::Kept, doubt, Disposition::Run]);
+    let doubt = |row| Disposition::Interrupted { key: RowKey { row, page: 0 } };
+    assert_eq!(dispositions, [doubt(0), Disposition::Kept, doubt(2), Disposition::Run]);
     recovered.end_of_input().unwrap();
 }
 
@@ -225,4 +225,36 @@ fn a_folder_that_is_not_there_is_named() {
     let folder = folder();
     let error = Journal::open(&folder.path().join("no/r.jsonl"), Open::default()).unwrap_err();
     assert_eq!(error.hint(), Some("create the folder first"));
+}
+
+#[test]
+fn rows_known_by_content_may_come_in_any_order_and_equal_ones_are_counted() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    let by_content = Open { mode: Mode::Resume, identity: Identity::Content, ..Open::default() };
+    let (journal, _) = Journal::open(&path, by_content).unwrap();
+    // Rows 0 and 1 ask for the same; row 2 is started, and its outcome never written.
+    for (row, content) in [(0, 7), (1, 7), (3, 9)] {
+        journal.append(&Record { fingerprint: content, ..record(row, OutcomeKind::Ok) });
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(journal.started(RowKey { row: 2, page: 0 }, 8)).unwrap();
+    journal.close_blocking();
+    let (_journal, mut recovered) = Journal::open(&path, by_content).unwrap();
+    assert_eq!((recovered.first_row(), recovered.last_row(), recovered.left_over()), (4, None, 3));
+    let interrupted = Disposition::Interrupted { key: RowKey { row: 2, page: 0 } };
+    let expected = [
+        (9, Disposition::Kept),
+        (8, interrupted),
+        (8, Disposition::Run),
+        (7, Disposition::Kept),
+        (7, Disposition::Kept),
+        (7, Disposition::Run),
+        (5, Disposition::Run),
+    ];
+    for ((content, disposition), row) in expected.into_iter().zip(4..) {
+        assert_eq!(recovered.dispose(row, content).unwrap(), disposition, "row {row}");
+    }
+    assert_eq!(recovered.left_over(), 0);
+    recovered.end_of_input().unwrap();
 }

@@ -27,7 +27,7 @@ use tokio::{
 use unisono_batch::{Attempt, Context, Decided, Halt, Job, Offer, Pull, Sink, Source, Verdict, drive};
 use unisono_core::{CancelReason, CancelToken, ErrorKind, OutcomeKind};
 use unisono_http::{Client, Error as HttpError, HttpJob, Judged, Reply, Request};
-use unisono_runner::{Defaults, Error, Monitor, Outcome as Ended, Settings};
+use unisono_runner::{Defaults, Error, Fetched, Monitor, Outcome as Ended, Settings};
 
 use crate::{
     bell::Bell,
@@ -81,7 +81,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     /// The end of the call; for a stream its head, or why there is none.
-    outcome: Option<Ended>,
+    outcome: Option<Ended<Fetched>>,
     chunks: VecDeque<Bytes>,
     /// How a stream ended.
     ended: Option<Result<(), HttpError>>,
@@ -100,7 +100,8 @@ impl Item {
             return;
         }
         let asked = (self.request.method.clone(), self.request.url.clone());
-        self.shared.lock().outcome = Some(Ended::of_call(self.shared.number, kind, asked, reply, attempts, elapsed));
+        let done = Fetched::new(asked, reply);
+        self.shared.lock().outcome = Some(Ended::of_call(self.shared.number, kind, done, attempts, elapsed));
         self.shared.has_news();
     }
 }

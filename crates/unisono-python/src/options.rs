@@ -11,7 +11,8 @@ use unisono_http::{
     basic_authorization, bearer_authorization,
 };
 use unisono_runner::{
-    BodyMode, Defaults, Filter, Mode, Monitor, Netrc, Open, Output, Paginate, Settings, Template, header, method,
+    BodyMode, Defaults, FetchStyle, Filter, Mode, Monitor, Netrc, Open, Output, Paginate, Settings, Template, header,
+    method,
 };
 
 use crate::{errors::usage, request::pairs};
@@ -216,14 +217,18 @@ impl<'py> Keywords<'py> {
         Ok(Results {
             open: out.map(|path| (path, Open { mode, overwrite, keep_run: idempotency_keys, ..Open::default() })),
             idempotency_keys,
-            body: match self.get::<String>("body")?.as_deref() {
-                None | Some("json") => BodyMode::Json,
-                Some("text") => BodyMode::Text,
-                Some("base64") => BodyMode::Base64,
-                Some("none") => BodyMode::None,
-                Some(other) => return Err(usage(py, format!("body: `{other}` is none of json, text, base64, none"))),
+            style: FetchStyle {
+                body: match self.get::<String>("body")?.as_deref() {
+                    None | Some("json") => BodyMode::Json,
+                    Some("text") => BodyMode::Text,
+                    Some("base64") => BodyMode::Base64,
+                    Some("none") => BodyMode::None,
+                    Some(other) => {
+                        return Err(usage(py, format!("body: `{other}` is none of json, text, base64, none")));
+                    }
+                },
+                headers: self.flag("include_headers")?,
             },
-            headers: self.flag("include_headers")?,
             select: self.get("select")?,
             paginate: self.get("paginate")?,
             max_pages: self.get("max_pages")?.unwrap_or(1000),
@@ -245,8 +250,7 @@ impl<'py> Keywords<'py> {
 pub struct Results {
     pub open: Option<(PathBuf, Open)>,
     pub idempotency_keys: bool,
-    pub body: BodyMode,
-    pub headers: bool,
+    pub style: FetchStyle,
     select: Option<String>,
     paginate: Option<String>,
     max_pages: u32,

@@ -11,9 +11,12 @@ use pyo3::{
 };
 use unisono_core::OutcomeKind;
 use unisono_http::Response as HttpResponse;
-use unisono_runner::Outcome as Ended;
+use unisono_runner::Fetched;
 
 use crate::errors;
+
+/// How a call ended, as the engine holds it.
+type Ended = unisono_runner::Outcome<Fetched>;
 
 /// How one request ended.
 #[pyclass(frozen, module = "unisono")]
@@ -65,13 +68,13 @@ impl Outcome {
     /// What was asked for; `None` when nobody could tell.
     #[getter]
     fn url(&self) -> Option<String> {
-        self.ended.asked.as_ref().map(|(_, url)| url.to_string())
+        self.ended.done.asked.as_ref().map(|(_, url)| url.to_string())
     }
 
     /// How it was asked for.
     #[getter]
     fn method(&self) -> Option<&str> {
-        self.ended.asked.as_ref().map(|(method, _)| method.as_str())
+        self.ended.done.asked.as_ref().map(|(method, _)| method.as_str())
     }
 
     /// How often it was tried.
@@ -89,32 +92,32 @@ impl Outcome {
     /// The file that the body was saved to.
     #[getter]
     fn saved(&self) -> Option<String> {
-        self.ended.saved.as_ref().map(|(path, _)| path.to_string_lossy().into_owned())
+        self.ended.done.saved.as_ref().map(|(path, _)| path.to_string_lossy().into_owned())
     }
 
     /// The answer, whatever its status.
     #[getter]
     fn response(&self) -> Option<Response> {
-        self.ended.reply.response.as_ref().map(|_| Response { ended: self.ended.clone() })
+        self.ended.done.reply.response.as_ref().map(|_| Response { ended: self.ended.clone() })
     }
 
     /// What `select=` made of the body.
     #[getter]
     fn selected<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.ended.selected.as_ref().filter(|json| !json.is_empty()).map(|json| loads(py, json)).transpose()
+        self.ended.done.selected.as_ref().filter(|json| !json.is_empty()).map(|json| loads(py, json)).transpose()
     }
 
     /// Why it did not go well, as an exception that has not been raised.
     #[getter]
     fn error<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let Some(error) = &self.ended.reply.error else { return Ok(None) };
+        let Some(error) = &self.ended.done.reply.error else { return Ok(None) };
         let fields = PyDict::new(py);
         fields.set_item("kind", error.kind().as_str())?;
         fields.set_item("outcome", self.ended.kind.as_str())?;
         fields.set_item("url", self.url())?;
         fields.set_item("response", self.response())?;
         fields.set_item("attempts", self.ended.attempts)?;
-        let retry_at = self.ended.reply.retry_at.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+        let retry_at = self.ended.done.reply.retry_at.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
         fields.set_item("retry_at", retry_at.map(|at| at.as_secs_f64()))?;
         errors::exception(py, self.ended.kind, error.kind(), &error.chain(), &fields).map(Some)
     }
@@ -130,11 +133,12 @@ impl Outcome {
     fn __repr__(&self) -> String {
         let status = self
             .ended
+            .done
             .reply
             .response
             .as_ref()
             .map_or(String::new(), |response| format!(" {}", response.status.as_u16()));
-        let error = self.ended.reply.error.as_ref().map_or(String::new(), |error| format!(": {}", error.chain()));
+        let error = self.ended.done.reply.error.as_ref().map_or(String::new(), |error| format!(": {}", error.chain()));
         format!("<Outcome {} {}{status}{error}>", self.ended.id, self.ended.kind)
     }
 }
@@ -147,7 +151,7 @@ pub struct Response {
 
 impl Response {
     fn inner(&self) -> &HttpResponse {
-        self.ended.reply.response.as_ref().expect("made only where there is a response")
+        self.ended.done.reply.response.as_ref().expect("made only where there is a response")
     }
 }
 

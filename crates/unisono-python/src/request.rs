@@ -5,7 +5,7 @@ use pyo3::{
     prelude::*,
     types::{PyBytes, PyDict, PyMapping, PyString},
 };
-use unisono_runner::{Defaults, Fields, NoFields, Origin, Own, Row};
+use unisono_runner::{Defaults, FetchCall, Fields, NoFields, Origin, Own, Row};
 
 /// One request: an address and what goes with it.
 #[pyclass(frozen, module = "unisono", from_py_object)]
@@ -90,7 +90,7 @@ fn shown(url: &str) -> String {
 }
 
 /// A row for each request; one that nobody can understand is a row as well, and its outcome says why.
-pub fn row(item: &Bound<'_, PyAny>, defaults: &Defaults, position: u64) -> Row {
+pub fn row(item: &Bound<'_, PyAny>, defaults: &Defaults, position: u64) -> Row<FetchCall> {
     let origin = Origin { name: None, line: position + 1 };
     if let Ok(url) = item.cast::<PyString>() {
         return match url.to_str() {

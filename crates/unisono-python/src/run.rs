@@ -10,7 +10,10 @@ use pyo3::{
     types::{PyDict, PyList},
 };
 use unisono_core::{CancelReason, CancelToken, OutcomeKind};
-use unisono_runner::{Defaults, Error, FetchPlan, Gauge, Inlet, Monitor, Report, Taken, Taker, fetch, inlet, outlet};
+use unisono_runner::{
+    Defaults, Error, FetchCall, FetchPlan, Fetched, Frame, Gauge, Inlet, Monitor, Report, Taken, Taker, fetch, inlet,
+    outlet,
+};
 
 use crate::{
     bell::Bell,
@@ -23,8 +26,8 @@ use crate::{
 /// A run that Python feeds and takes outcomes from. Its methods never wait, except `wait`.
 #[pyclass(frozen, module = "unisono._native")]
 pub struct Run {
-    inlet: Inlet,
-    taker: Mutex<Option<Taker>>,
+    inlet: Inlet<FetchCall>,
+    taker: Mutex<Option<Taker<Fetched>>>,
     defaults: Defaults,
     bell: Bell,
     cancel: CancelToken,
@@ -61,19 +64,20 @@ impl Run {
             engine.run(move || {
                 let (select, paginate) = results.filters().map_err(Error::usage)?;
                 Ok(FetchPlan {
-                    rows: Box::new(intake),
+                    frame: Frame {
+                        rows: Box::new(intake),
+                        settings,
+                        output: results.output(),
+                        outlet: keep_outcomes.then_some(outlet),
+                        style: results.style,
+                        keep_order: results.keep_order,
+                        max_failures: results.max_failures,
+                        on_retry: None,
+                    },
                     http: http.options(),
-                    settings,
-                    output: results.output(),
-                    outlet: keep_outcomes.then_some(outlet),
-                    body: results.body,
-                    headers: results.headers,
                     select,
                     paginate,
-                    keep_order: results.keep_order,
-                    max_failures: results.max_failures,
                     idempotency_keys: results.idempotency_keys,
-                    on_retry: None,
                 })
             });
         };
@@ -115,19 +119,19 @@ impl Run {
         self.inlet.end(failed);
     }
 
-    /// Outcomes that are there, with their items taken from `items` by row; `None` when there will be no more.
+    /// Outcomes that are there, with their items taken from `items` by position; `None` when there will be no more.
     fn take(&self, items: &Bound<'_, PyDict>) -> PyResult<Option<Vec<Outcome>>> {
         self.check_process()?;
         self.bell.hush();
         let taken =
             self.taker.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(Taken::Ended, Taker::take);
         let Taken::Outcomes(outcomes) = taken else { return Ok(None) };
-        let with_item = |ended: unisono_runner::Outcome| {
-            let row = ended.key.row;
-            let item = items.get_item(row)?;
+        let with_item = |ended: unisono_runner::Outcome<Fetched>| {
+            let position = ended.position;
+            let item = items.get_item(position)?;
             // Further pages of a row have the same item.
             if item.is_some() && ended.key.page == 0 {
-                items.del_item(row)?;
+                items.del_item(position)?;
             }
             Ok(Outcome::new(ended, item.map(Bound::unbind)))
         };

@@ -29,28 +29,35 @@ pub fn json_error(body: &[u8]) -> Option<String> {
 }
 
 /// Appends the member, `"body":...` or `"body_base64":"..."`; nothing for an empty body. `is_json` says that the bytes
-/// are known to be JSON.
-pub(crate) fn push_member(body: &[u8], mode: BodyMode, is_json: bool, into: &mut Vec<u8>) {
+/// are known to be JSON. `name` is what takes the place of `body`.
+pub(crate) fn push_member(name: &str, body: &[u8], mode: BodyMode, is_json: bool, into: &mut Vec<u8>) {
     if body.is_empty() || mode == BodyMode::None {
         return;
     }
     let text = if mode == BodyMode::Base64 { None } else { std::str::from_utf8(body).ok() };
     match text {
         Some(_) if mode == BodyMode::Json && is_json => {
-            into.extend_from_slice(b"\"body\":");
+            push_name(name, "", into);
             push_on_one_line(body, into);
         }
         Some(text) => {
-            into.extend_from_slice(b"\"body\":");
+            push_name(name, "", into);
             push_json_string(text, into);
         }
         None => {
-            into.extend_from_slice(b"\"body_base64\":\"");
+            push_name(name, "_base64", into);
+            into.push(b'"');
             let start = into.len();
             into.resize(start + base64::encoded_len(body.len(), true).expect("a body's length fits"), 0);
             BASE64_STANDARD.encode_slice(body, &mut into[start..]).expect("there is room for it");
             into.push(b'"');
         }
+    }
+}
+
+fn push_name(name: &str, suffix: &str, into: &mut Vec<u8>) {
+    for part in ["\"", name, suffix, "\":"] {
+        into.extend_from_slice(part.as_bytes());
     }
 }
 
@@ -75,7 +82,7 @@ mod tests {
 
     fn member(body: &[u8], mode: BodyMode) -> String {
         let mut line = Vec::new();
-        push_member(body, mode, json_error(body).is_none(), &mut line);
+        push_member("body", body, mode, json_error(body).is_none(), &mut line);
         String::from_utf8(line).unwrap()
     }
 

@@ -21,25 +21,25 @@ pub type Bell = Arc<dyn Fn() + Send + Sync>;
 
 /// The end that the run puts outcomes into.
 #[derive(Debug)]
-pub struct Outlet(Arc<Shared<Outcome>>);
+pub struct Outlet<D>(Arc<Shared<Outcome<D>>>);
 
 /// The end that the program takes outcomes from.
 #[derive(Debug)]
-pub struct Taker(Arc<Shared<Outcome>>);
+pub struct Taker<D>(Arc<Shared<Outcome<D>>>);
 
 /// The end that the program puts rows into.
 #[derive(Debug)]
-pub struct Inlet(Arc<Shared<Row>>);
+pub struct Inlet<C>(Arc<Shared<Row<C>>>);
 
 /// The end that the run takes rows from.
 #[derive(Debug)]
-pub struct Intake(Arc<Shared<Row>>);
+pub struct Intake<C>(Arc<Shared<Row<C>>>);
 
 /// What there is to take.
 #[derive(Debug)]
-pub enum Taken {
+pub enum Taken<D> {
     /// Some outcomes; perhaps none yet.
-    Outcomes(Vec<Outcome>),
+    Outcomes(Vec<Outcome<D>>),
     /// All are taken, and there will be no more.
     Ended,
 }
@@ -64,20 +64,20 @@ struct State<T> {
 }
 
 /// An outlet with room for `capacity` outcomes, and its taker.
-pub fn outlet(capacity: usize, bell: Bell) -> (Outlet, Taker) {
+pub fn outlet<D>(capacity: usize, bell: Bell) -> (Outlet<D>, Taker<D>) {
     let shared = Shared::new(capacity, bell);
     (Outlet(shared.clone()), Taker(shared))
 }
 
 /// An inlet with room for `capacity` rows, and the feed for the run.
-pub fn inlet(capacity: usize, bell: Bell) -> (Inlet, Intake) {
+pub fn inlet<C>(capacity: usize, bell: Bell) -> (Inlet<C>, Intake<C>) {
     let shared = Shared::new(capacity, bell);
     (Inlet(shared.clone()), Intake(shared))
 }
 
-impl Outlet {
+impl<D> Outlet<D> {
     /// Adds outcomes; never waits.
-    pub(crate) fn put(&self, outcomes: impl Iterator<Item = Outcome>) {
+    pub(crate) fn put(&self, outcomes: impl Iterator<Item = Outcome<D>>) {
         self.0.lock().queue.extend(outcomes);
         (self.0.bell)();
     }
@@ -95,16 +95,16 @@ impl Outlet {
     }
 }
 
-impl Drop for Outlet {
+impl<D> Drop for Outlet<D> {
     fn drop(&mut self) {
         self.0.lock().ended = true;
         (self.0.bell)();
     }
 }
 
-impl Taker {
+impl<D> Taker<D> {
     /// Everything that is there.
-    pub fn take(&self) -> Taken {
+    pub fn take(&self) -> Taken<D> {
         let mut state = self.0.lock();
         if state.queue.is_empty() && state.ended {
             return Taken::Ended;
@@ -117,13 +117,13 @@ impl Taker {
     }
 }
 
-impl Drop for Taker {
+impl<D> Drop for Taker<D> {
     fn drop(&mut self) {
         self.0.abandon();
     }
 }
 
-impl Inlet {
+impl<C> Inlet<C> {
     /// How many rows there is room for; 0 when nobody takes them any more.
     pub fn room(&self) -> usize {
         let state = self.0.lock();
@@ -131,7 +131,7 @@ impl Inlet {
     }
 
     /// Adds rows, even beyond the room.
-    pub fn put(&self, rows: impl Iterator<Item = Row>) {
+    pub fn put(&self, rows: impl Iterator<Item = Row<C>>) {
         let mut state = self.0.lock();
         state.queue.extend(rows);
         let waker = state.runner.take();
@@ -150,8 +150,8 @@ impl Inlet {
     }
 }
 
-impl Feed for Intake {
-    fn poll_rows(&mut self, context: &mut Context<'_>) -> Poll<Option<Batch>> {
+impl<C> Feed<C> for Intake<C> {
+    fn poll_rows(&mut self, context: &mut Context<'_>) -> Poll<Option<Batch<C>>> {
         let mut state = self.0.lock();
         if !state.queue.is_empty() {
             let rows = std::mem::take(&mut state.queue).into();
@@ -171,7 +171,7 @@ impl Feed for Intake {
     }
 }
 
-impl Drop for Intake {
+impl<C> Drop for Intake<C> {
     fn drop(&mut self) {
         self.0.abandon();
         (self.0.bell)();

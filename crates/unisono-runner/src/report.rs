@@ -47,13 +47,12 @@ pub struct HostReport {
 }
 
 impl Report {
-    pub(crate) fn add_host(&mut self, url: &unisono_http::Url, kind: OutcomeKind) {
-        // Asked with a borrowed name first, since most rows go to a host that is known.
-        let name = url.authority();
-        if let Some(host) = self.hosts.get_mut(&name) {
+    pub(crate) fn add_group(&mut self, name: &str, kind: OutcomeKind) {
+        // Asked with a borrowed name first, since most rows belong to a group that is known.
+        if let Some(host) = self.hosts.get_mut(name) {
             host.counts.add(kind);
         } else if self.hosts.len() < MOST_HOSTS {
-            self.hosts.entry(name).or_default().counts.add(kind);
+            self.hosts.entry(name.to_owned()).or_default().counts.add(kind);
         }
     }
 

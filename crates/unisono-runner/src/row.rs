@@ -1,27 +1,18 @@
 //! One row of the input, ready to be run or known to be bad.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use unisono_http::Request;
+use serde_json::value::RawValue;
 
 /// A row of the input.
 #[derive(Debug)]
-pub struct Row {
+pub struct Row<C> {
     /// Its name, if it has one of its own; otherwise it is named after its number.
     pub id: Option<Box<str>>,
     /// Where it stood.
     pub origin: Origin,
     /// What it asks for, or why nobody can tell.
-    pub call: Result<Call, String>,
-}
-
-/// What a row asks for.
-#[derive(Debug)]
-pub struct Call {
-    /// What to send.
-    pub request: Request,
-    /// Where the body of a success goes, if it is to be a file.
-    pub save: Option<PathBuf>,
+    pub call: Result<C, String>,
 }
 
 /// Where a row stood.
@@ -49,6 +40,25 @@ pub trait Fields {
     /// # Errors
     /// When there is no such field, or it is not text.
     fn field(&self, name: &str) -> Result<&str, String>;
+
+    /// The row as it is written, where a row is one plain value.
+    fn line(&self) -> Option<&[u8]> {
+        None
+    }
+
+    /// The row as JSON, where it is.
+    fn json(&self) -> Option<Json<'_>> {
+        None
+    }
+}
+
+/// A row of JSON.
+#[derive(Debug, Clone, Copy)]
+pub enum Json<'a> {
+    /// A string.
+    Text(&'a str),
+    /// An object's members, as they are written.
+    Object(&'a BTreeMap<String, &'a RawValue>),
 }
 
 /// A row without fields.
@@ -57,5 +67,24 @@ pub struct NoFields;
 impl Fields for NoFields {
     fn field(&self, name: &str) -> Result<&str, String> {
         Err(format!("no column `{name}`: there is no input to take it from (give one with --from)"))
+    }
+}
+
+/// Makes calls of rows.
+pub trait Maker: Send + 'static {
+    /// What it makes.
+    type Call;
+
+    /// Makes all rows that one record stands for, in order, until `push` answers false.
+    fn make(&self, fields: &dyn Fields, origin: Origin, push: &mut dyn FnMut(Row<Self::Call>) -> bool);
+
+    /// How many rows one record is.
+    fn combinations(&self) -> u64 {
+        1
+    }
+
+    /// Whether lines are taken as they are: white space, empty lines and `#` included.
+    fn takes_lines_whole(&self) -> bool {
+        false
     }
 }

@@ -12,83 +12,112 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderValue;
 use unisono_batch::{Offer, Pull, Source};
 use unisono_core::{ErrorKind, OutcomeKind};
-use unisono_http::{Error, IDEMPOTENCY_KEY, Reply, Url};
 use unisono_journal::{Disposition, Recovered, RowKey};
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128_with_seed};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     Outcome,
     input::{Batch, Feed},
-    job::Item,
     ledger::Ledger,
-    row::{Call, Row},
+    row::Row,
+    work::{Call, Done, Item},
 };
 
-pub(crate) struct Rows {
+/// Changes a call before it runs, given its row and fingerprint.
+pub(crate) type Prepare<C> = Box<dyn Fn(&mut C, u64, u64)>;
+
+pub(crate) struct Rows<C: Call> {
     /// `None` once nothing more is wanted of it.
-    pub(crate) feed: Option<Box<dyn Feed>>,
-    pub(crate) ledger: Rc<RefCell<Ledger>>,
+    pub(crate) feed: Option<Box<dyn Feed<C>>>,
+    pub(crate) ledger: Rc<RefCell<Ledger<C::Done>>>,
     pub(crate) recovered: Recovered,
     /// Rows have pages.
     pub(crate) paged: bool,
-    /// Seed of the keys that make a request repeatable; `None` when they are not wanted.
-    pub(crate) keys: Option<u64>,
-    batch: std::vec::IntoIter<Row>,
+    pub(crate) prepare: Option<Prepare<C>>,
+    batch: std::vec::IntoIter<Row<C>>,
+    /// Rows that were taken in.
     number: u64,
-    held: VecDeque<Held>,
+    /// The number of the first of them.
+    first_row: u64,
+    held: VecDeque<Held<C>>,
     /// Hashes of names; 64 bits tell ten million apart with a doubt of one in a hundred thousand.
     names: HashSet<u64>,
-    host: (Option<Url>, Rc<str>),
+    /// The limit key of the row before.
+    limit_key: Rc<str>,
     ended: bool,
 }
 
 /// Something that may go on once the input is known to be the same.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are items, which move on at once; a box each would be an allocation per row"
-)]
-enum Held {
-    Item(Offer<Item>),
-    Outcome(Box<Outcome>),
+enum Held<C: Call> {
+    Item(Offer<Item<C>>),
+    Outcome(Box<Outcome<C::Done>>),
 }
 
-impl Rows {
+/// A row without its call.
+struct Place {
+    key: RowKey,
+    position: u64,
+    id: Option<Box<str>>,
+    fingerprint: u64,
+}
+
+impl Place {
+    /// The outcome of a row that is not run.
+    fn undone<D>(self, kind: OutcomeKind, done: D) -> Outcome<D> {
+        Outcome {
+            key: self.key,
+            position: self.position,
+            id: self.id.unwrap_or_else(|| format!("r{}", self.key.row).into()),
+            kind,
+            place: None,
+            attempts: 0,
+            elapsed: Duration::ZERO,
+            done,
+            fingerprint: self.fingerprint,
+            repeatable: true,
+        }
+    }
+}
+
+impl<C: Call> Rows<C> {
     pub(crate) fn new(
-        feed: Box<dyn Feed>,
-        ledger: Rc<RefCell<Ledger>>,
+        feed: Box<dyn Feed<C>>,
+        ledger: Rc<RefCell<Ledger<C::Done>>>,
         recovered: Recovered,
         paged: bool,
-        keys: Option<u64>,
+        prepare: Option<Prepare<C>>,
     ) -> Self {
+        let first_row = recovered.first_row();
         Self {
             feed: Some(feed),
             ledger,
             recovered,
             paged,
-            keys,
+            prepare,
             batch: Vec::new().into_iter(),
             number: 0,
+            first_row,
             held: VecDeque::new(),
             names: HashSet::new(),
-            host: (None, "".into()),
+            limit_key: "".into(),
             ended: false,
         }
     }
 
     /// Takes in one row. Answers false when the input is refused.
-    fn take(&mut self, row: Row) -> bool {
-        let number = self.number;
+    fn take(&mut self, row: Row<C>) -> bool {
+        let position = self.number;
         self.number += 1;
         let Row { id, origin, call } = row;
         let call = self.checked(id.as_deref(), call);
         let fingerprint = match &call {
-            Ok(call) => call.request.fingerprint(),
+            Ok(call) => call.fingerprint(),
             // A bad row is the same while it is bad in the same way.
             Err(why) => xxh3_64(why.as_bytes()),
         };
+        let number = self.first_row + position;
         let disposition = match self.recovered.dispose(number, fingerprint) {
             Ok(disposition) => disposition,
             Err(error) => {
@@ -97,30 +126,29 @@ impl Rows {
             }
         };
         let key = RowKey { row: number, page: u32::from(self.paged) };
+        let place = Place { key, position, id, fingerprint };
         match (disposition, call) {
-            (Disposition::Kept, _) => self.ledger.borrow_mut().kept(number),
+            (Disposition::Kept, _) => self.ledger.borrow_mut().kept(position),
             (_, Err(why)) => {
-                let mut outcome = failed(key, id, fingerprint, OutcomeKind::Failed, Error::new(ErrorKind::Input, why));
+                let mut outcome = place.undone(OutcomeKind::Failed, C::Done::failed(ErrorKind::Input, why));
                 outcome.place = Some(origin.to_string().into());
-                self.hold(Held::Outcome(Box::new(outcome)));
+                self.held.push_back(Held::Outcome(Box::new(outcome)));
             }
-            (Disposition::Run, Ok(call)) => self.hold_item(key, id, fingerprint, call),
-            (Disposition::Interrupted { page }, Ok(call)) => {
-                let error =
-                    Error::new(ErrorKind::Interrupted, "an earlier run had started it and did not live to see its end");
-                let mut outcome = failed(RowKey { page, ..key }, id, fingerprint, OutcomeKind::Ambiguous, error);
-                outcome.asked = Some((call.request.method, call.request.url));
-                self.hold(Held::Outcome(Box::new(outcome)));
+            (Disposition::Run, Ok(call)) => self.hold_item(place, call),
+            (Disposition::Interrupted { key }, Ok(call)) => {
+                let message = "an earlier run had started it and did not live to see its end".to_owned();
+                let mut done = C::Done::failed(ErrorKind::Interrupted, message);
+                call.describe(&mut done);
+                let outcome = Place { key, ..place }.undone(OutcomeKind::Ambiguous, done);
+                self.held.push_back(Held::Outcome(Box::new(outcome)));
             }
             (Disposition::Continue { page, next }, Ok(mut call)) => {
-                let key = RowKey { page: page + 1, ..key };
-                match Url::parse(&next).and_then(|url| call.request.moved_to(url)) {
-                    Ok(request) => {
-                        call.request = request;
-                        self.hold_item(key, id, fingerprint, call);
-                    }
-                    Err(error) => {
-                        self.hold(Held::Outcome(Box::new(failed(key, id, fingerprint, OutcomeKind::Failed, error))))
+                let place = Place { key: RowKey { page: page + 1, ..key }, ..place };
+                match call.continue_at(&next) {
+                    Ok(()) => self.hold_item(place, call),
+                    Err(why) => {
+                        let outcome = place.undone(OutcomeKind::Failed, C::Done::failed(ErrorKind::Input, why));
+                        self.held.push_back(Held::Outcome(Box::new(outcome)));
                     }
                 }
             }
@@ -128,7 +156,7 @@ impl Rows {
         true
     }
 
-    fn checked(&mut self, id: Option<&str>, call: Result<Call, String>) -> Result<Call, String> {
+    fn checked(&mut self, id: Option<&str>, call: Result<C, String>) -> Result<C, String> {
         match id {
             Some(id) if !self.names.insert(xxh3_64(id.as_bytes())) => {
                 Err(format!("the id `{id}` is that of an earlier row"))
@@ -137,37 +165,27 @@ impl Rows {
         }
     }
 
-    fn hold_item(&mut self, key: RowKey, id: Option<Box<str>>, fingerprint: u64, call: Call) {
-        let Call { mut request, save } = call;
-        if let Some(seed) =
-            self.keys.filter(|_| !request.method.is_idempotent() && !request.headers.contains_key(IDEMPOTENCY_KEY))
-        {
-            let text = format!(
-                "{:032x}",
-                xxh3_128_with_seed(&key.row.to_le_bytes(), xxh3_64_with_seed(&fingerprint.to_le_bytes(), seed))
-            );
-            request
-                .headers
-                .insert(IDEMPOTENCY_KEY, HeaderValue::try_from(text).expect("hexadecimal digits can be sent"));
+    fn hold_item(&mut self, place: Place, mut call: C) {
+        let Place { key, position, id, fingerprint } = place;
+        if let Some(prepare) = &self.prepare {
+            prepare(&mut call, key.row, fingerprint);
         }
-        let host = self.host(&request.url);
-        self.hold(Held::Item(Offer { key: host, item: Item { key, id, fingerprint, request, save } }));
+        let limit_key = self.limit_key(&call);
+        let item = Item { key, position, id, fingerprint, call };
+        self.held.push_back(Held::Item(Offer { key: limit_key, item }));
     }
 
-    fn hold(&mut self, held: Held) {
-        self.held.push_back(held);
-    }
-
-    /// The key of a row's limits. Most rows go where the one before went.
-    fn host(&mut self, url: &Url) -> Rc<str> {
-        if !self.host.0.as_ref().is_some_and(|known| known.is_same_origin(url)) {
-            self.host = (Some(url.clone()), url.authority().into());
+    /// The key of a row's limits. Most rows have that of the one before.
+    fn limit_key(&mut self, call: &C) -> Rc<str> {
+        let key = call.limit_key();
+        if *self.limit_key != *key {
+            self.limit_key = key.into();
         }
-        self.host.1.clone()
+        self.limit_key.clone()
     }
 
     /// Hands out what may go on.
-    fn release(&mut self, max: usize, into: &mut Vec<Offer<Item>>) {
+    fn release(&mut self, max: usize, into: &mut Vec<Offer<Item<C>>>) {
         let checked = self.ended || self.recovered.last_row().is_none_or(|last| self.number > last);
         while into.len() < max && (checked || self.held.len() > MOST_HELD) {
             match self.held.pop_front() {
@@ -226,10 +244,10 @@ impl Rows {
     }
 }
 
-impl Source for Rows {
-    type Item = Item;
+impl<C: Call> Source for Rows<C> {
+    type Item = Item<C>;
 
-    fn poll_pull(&mut self, context: &mut Context<'_>, max: usize, into: &mut Vec<Offer<Item>>) -> Poll<Pull> {
+    fn poll_pull(&mut self, context: &mut Context<'_>, max: usize, into: &mut Vec<Offer<Item<C>>>) -> Poll<Pull> {
         if let Some(order) = &mut self.ledger.borrow_mut().order
             && order.is_beyond(self.number)
         {
@@ -249,25 +267,6 @@ impl Source for Rows {
             }
             (true, Poll::Pending) => Poll::Pending,
         }
-    }
-}
-
-/// The outcome of a row that is not run.
-fn failed(key: RowKey, id: Option<Box<str>>, fingerprint: u64, kind: OutcomeKind, error: Error) -> Outcome {
-    Outcome {
-        key,
-        id: id.unwrap_or_else(|| format!("r{}", key.row).into()),
-        kind,
-        asked: None,
-        place: None,
-        reply: Reply::failed(error),
-        selected: None,
-        saved: None,
-        next: None,
-        attempts: 0,
-        elapsed: Duration::ZERO,
-        fingerprint,
-        repeatable: true,
     }
 }
 

@@ -4,7 +4,8 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 use unisono_core::CancelToken;
 use unisono_runner::{
-    BodyMode, Defaults, FetchPlan, Gauge, Input, Monitor, Open, Output, Settings, Template, fetch, http_client::Options,
+    Defaults, FetchPlan, FetchStyle, Frame, Gauge, Input, Monitor, Open, Output, Settings, Template, fetch,
+    http_client::Options,
 };
 use unisono_testkit::{Server, answer};
 
@@ -16,21 +17,23 @@ async fn lines(bodies: &'static [&'static [u8]]) -> Vec<Value> {
     .await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("results.jsonl");
-    let addresses = vec![Template::address(&server.url(&format!("/{{0..{}}}", bodies.len() - 1))).unwrap()];
+    let address = Template::address(&server.url(&format!("/{{0..{}}}", bodies.len() - 1))).unwrap();
+    let makers = vec![Defaults { address: Some(address), ..Defaults::default() }];
     let plan = FetchPlan {
-        rows: Box::new(Input::addresses(addresses, Defaults::default()).start().unwrap()),
+        frame: Frame {
+            rows: Box::new(Input::arguments(makers).start().unwrap()),
+            settings: Settings { limits: Default::default(), times: Default::default(), retry: Default::default() },
+            output: Output::File { path: path.clone(), open: Open::default() },
+            outlet: None,
+            style: FetchStyle::default(),
+            keep_order: true,
+            max_failures: None,
+            on_retry: None,
+        },
         http: Options::default(),
-        settings: Settings { limits: Default::default(), times: Default::default(), retry: Default::default() },
-        output: Output::File { path: path.clone(), open: Open::default() },
-        outlet: None,
-        body: BodyMode::Json,
-        headers: false,
         select: None,
         paginate: None,
-        keep_order: true,
-        max_failures: None,
         idempotency_keys: false,
-        on_retry: None,
     };
     let report = fetch(plan, CancelToken::new(), Monitor::new(), Gauge::default()).await.unwrap();
     assert_eq!(report.exit_code(), 0, "HTTP went well: {report:?}");

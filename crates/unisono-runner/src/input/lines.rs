@@ -1,28 +1,39 @@
-//! One value per line: an address, or what fills `{}`.
+//! One value per line: an address, an item, or what fills `{}`.
 
 use std::io::Read;
 
 use super::{Rows, Stopped, for_each_line};
-use crate::{maker::Own, row::Fields};
+use crate::row::{Fields, Maker};
 
-pub(super) fn read(reader: impl Read, rows: &mut Rows) -> Result<(), Stopped> {
-    for_each_line(reader, |number, line| match std::str::from_utf8(line).map(str::trim) {
-        // Empty lines and comments are for whoever reads the file.
-        Ok(text) if text.is_empty() || text.starts_with('#') => Ok(()),
-        Ok(text) => rows.push(number, &Line(text), &Own::default()),
-        Err(_) => rows.bad(number, "the line is not UTF-8".to_owned()),
+pub(super) fn read<M: Maker>(reader: impl Read, delimiter: u8, rows: &mut Rows<M>) -> Result<(), Stopped> {
+    let whole = rows.maker.takes_lines_whole();
+    for_each_line(reader, delimiter, |number, line| {
+        let line = line.strip_suffix(&[delimiter]).unwrap_or(line);
+        if whole {
+            return rows.push(number, &Line(line));
+        }
+        match std::str::from_utf8(line).map(str::trim) {
+            // Empty lines and comments are for whoever reads the file.
+            Ok(text) if text.is_empty() || text.starts_with('#') => Ok(()),
+            Ok(text) => rows.push(number, &Line(text.as_bytes())),
+            Err(_) => rows.bad(number, "the line is not UTF-8".to_owned()),
+        }
     })
 }
 
-struct Line<'a>(&'a str);
+struct Line<'a>(&'a [u8]);
 
 impl Fields for Line<'_> {
     fn field(&self, name: &str) -> Result<&str, String> {
         match name {
-            "line" | "url" => Ok(self.0),
+            "line" | "url" => std::str::from_utf8(self.0).map_err(|_| "the line is not UTF-8".to_owned()),
             _ => Err(format!(
                 "no column `{name}`: a plain line has only `{{line}}` (is the input CSV? pass --input-format csv)"
             )),
         }
+    }
+
+    fn line(&self) -> Option<&[u8]> {
+        Some(self.0)
     }
 }

@@ -4,7 +4,7 @@
 //! reactor does not have. Rows travel in batches; what has been read is handed over before the next read may block, so
 //! a slow producer's rows are run as they come.
 
-mod jsonl;
+pub(crate) mod jsonl;
 mod lines;
 mod table;
 
@@ -23,8 +23,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     Error,
-    maker::{Defaults, Own},
-    row::{NoFields, Origin, Row},
+    row::{Fields, Maker, NoFields, Origin, Row},
 };
 
 /// How an input is written.
@@ -54,54 +53,55 @@ impl Format {
 
 /// What is read, and how it becomes rows.
 #[derive(Debug)]
-pub struct Input {
-    from: From,
-    defaults: Defaults,
+pub struct Input<M> {
+    from: From<M>,
 }
 
 #[derive(Debug)]
-enum From {
-    /// Addresses, each of which may stand for several.
-    Addresses(Vec<crate::Template>),
+enum From<M> {
+    /// Arguments, each with what makes rows of it.
+    Arguments(Vec<M>),
     Reader {
         name: Arc<str>,
         file: File,
         format: Format,
+        delimiter: u8,
+        maker: M,
     },
 }
 
 /// What the reading thread hands over.
 #[derive(Debug)]
-pub enum Batch {
+pub enum Batch<C> {
     /// The next rows.
-    Rows(Vec<Row>),
+    Rows(Vec<Row<C>>),
     /// The input cannot be read any further, and why.
     Failed(String),
 }
 
 /// The rows of an input, in batches, as they come.
-pub trait Feed {
+pub trait Feed<C> {
     /// The next batch; `None` at the end.
-    fn poll_rows(&mut self, context: &mut Context<'_>) -> Poll<Option<Batch>>;
+    fn poll_rows(&mut self, context: &mut Context<'_>) -> Poll<Option<Batch<C>>>;
 }
 
-impl Feed for mpsc::Receiver<Batch> {
-    fn poll_rows(&mut self, context: &mut Context<'_>) -> Poll<Option<Batch>> {
+impl<C> Feed<C> for mpsc::Receiver<Batch<C>> {
+    fn poll_rows(&mut self, context: &mut Context<'_>) -> Poll<Option<Batch<C>>> {
         self.poll_recv(context)
     }
 }
 
-impl Input {
-    /// Rows from addresses.
-    pub fn addresses(addresses: Vec<crate::Template>, defaults: Defaults) -> Self {
-        Self { from: From::Addresses(addresses), defaults }
+impl<M: Maker<Call: Send>> Input<M> {
+    /// Rows from arguments.
+    pub fn arguments(makers: Vec<M>) -> Self {
+        Self { from: From::Arguments(makers) }
     }
 
-    /// Rows from a file, or from standard input when the path is `-`.
+    /// Rows from a file, or from standard input when the path is `-`. Lines end with `delimiter`.
     ///
     /// # Errors
     /// When the file cannot be opened.
-    pub fn file(path: &Path, format: Option<Format>, defaults: Defaults) -> Result<Self, Error> {
+    pub fn file(path: &Path, format: Option<Format>, delimiter: u8, maker: M) -> Result<Self, Error> {
         let format = format.unwrap_or_else(|| Format::of(path));
         let (name, file) = match path.to_str() {
             Some("-") => {
@@ -113,19 +113,17 @@ impl Input {
             }
             _ => (path.to_owned(), open(path)?),
         };
-        Ok(Self { from: From::Reader { name: name.display().to_string().into(), file, format }, defaults })
+        Ok(Self { from: From::Reader { name: name.display().to_string().into(), file, format, delimiter, maker } })
     }
 
     /// How many rows there will be, where that is cheap to know: lines of a regular file are counted.
     pub fn total(&self) -> Option<u64> {
         match &self.from {
-            From::Addresses(addresses) => {
-                addresses.iter().try_fold(0u64, |sum, address| sum.checked_add(address.combinations()))
-            }
-            From::Reader { file, format, .. } => {
-                let lines = count_lines(file).ok()??;
+            From::Arguments(makers) => makers.iter().try_fold(0u64, |sum, maker| sum.checked_add(maker.combinations())),
+            From::Reader { file, format, delimiter, maker, .. } => {
+                let lines = count_lines(file, *delimiter).ok()??;
                 let header = u64::from(matches!(format, Format::Csv | Format::Tsv));
-                lines.saturating_sub(header).checked_mul(self.defaults.combinations())
+                lines.saturating_sub(header).checked_mul(maker.combinations())
             }
         }
     }
@@ -134,36 +132,24 @@ impl Input {
     ///
     /// # Errors
     /// When there is no thread for it.
-    pub fn start(self) -> Result<mpsc::Receiver<Batch>, Error> {
-        let (sender, feed) = mpsc::channel(BATCHES_AHEAD);
-        let run = move || {
-            let batcher = Batcher { rows: Vec::new(), sender };
-            let mut failed = None;
-            let batcher = Rc::new(RefCell::new(batcher));
-            if let Err(Stopped::Failed(why)) = self.read(&batcher) {
-                failed = Some(why);
-            }
-            let mut batcher = batcher.borrow_mut();
-            // The one who reads may have gone; then there is nobody to tell.
-            let _ = batcher.flush();
-            if let Some(why) = failed {
-                let _ = batcher.sender.blocking_send(Batch::Failed(why));
-            }
-        };
-        let thread = thread::Builder::new().name("unisono-input".into()).spawn(run);
-        thread.map_err(|error| Error::fault("cannot start a thread for the input").because(error))?;
-        Ok(feed)
+    pub fn start(self) -> Result<mpsc::Receiver<Batch<M::Call>>, Error> {
+        on_thread(move |batcher| self.read(batcher))
     }
 
-    fn read(self, batcher: &Rc<RefCell<Batcher>>) -> Result<(), Stopped> {
-        let Self { from, defaults } = self;
-        match from {
-            From::Addresses(addresses) => read_addresses(addresses, defaults, batcher),
-            From::Reader { name, file, format } => {
-                let mut rows = Rows { defaults, name: name.clone(), batcher: batcher.clone() };
+    fn read(self, batcher: &Rc<RefCell<Batcher<M::Call>>>) -> Result<(), Stopped> {
+        match self.from {
+            From::Arguments(makers) => {
+                for (maker, line) in makers.into_iter().zip(1..) {
+                    let mut rows = Rows { maker, name: None, batcher: batcher.clone() };
+                    rows.push(line, &NoFields)?;
+                }
+                Ok(())
+            }
+            From::Reader { name, file, format, delimiter, maker } => {
+                let mut rows = Rows { maker, name: Some(name.clone()), batcher: batcher.clone() };
                 let reader = Handing { inner: file, batcher: batcher.clone() };
                 let read = match format {
-                    Format::Lines => lines::read(reader, &mut rows),
+                    Format::Lines => lines::read(reader, delimiter, &mut rows),
                     Format::Csv => table::read(reader, b',', &mut rows),
                     Format::Tsv => table::read(reader, b'\t', &mut rows),
                     Format::Jsonl => jsonl::read(reader, &mut rows),
@@ -177,45 +163,48 @@ impl Input {
     }
 }
 
-fn read_addresses(
-    addresses: Vec<crate::Template>,
-    defaults: Defaults,
-    batcher: &Rc<RefCell<Batcher>>,
-) -> Result<(), Stopped> {
-    for (position, address) in addresses.into_iter().enumerate() {
-        let defaults = Defaults { address: Some(address), ..defaults.clone() };
-        let origin = Origin { name: None, line: position as u64 + 1 };
-        for combination in 0..defaults.combinations() {
-            let row = defaults.row(&NoFields, &Own::default(), combination, origin.clone());
-            batcher.borrow_mut().push(row)?;
+/// Runs a reader of rows on a thread of its own.
+pub(crate) fn on_thread<C: Send + 'static>(
+    read: impl FnOnce(&Rc<RefCell<Batcher<C>>>) -> Result<(), Stopped> + Send + 'static,
+) -> Result<mpsc::Receiver<Batch<C>>, Error> {
+    let (sender, feed) = mpsc::channel(BATCHES_AHEAD);
+    let run = move || {
+        let batcher = Rc::new(RefCell::new(Batcher { rows: Vec::new(), sender }));
+        let read = read(&batcher);
+        let mut batcher = batcher.borrow_mut();
+        // The one who reads may have gone; then there is nobody to tell.
+        let _ = batcher.flush();
+        if let Err(Stopped::Failed(why)) = read {
+            let _ = batcher.sender.blocking_send(Batch::Failed(why));
         }
-    }
-    Ok(())
+    };
+    let thread = thread::Builder::new().name("unisono-input".into()).spawn(run);
+    thread.map_err(|error| Error::fault("cannot start a thread for the input").because(error))?;
+    Ok(feed)
 }
 
 /// Takes rows from a reader of some format.
-pub(crate) struct Rows {
-    defaults: Defaults,
-    name: Arc<str>,
-    batcher: Rc<RefCell<Batcher>>,
+pub(crate) struct Rows<M: Maker> {
+    maker: M,
+    name: Option<Arc<str>>,
+    batcher: Rc<RefCell<Batcher<M::Call>>>,
 }
 
-impl Rows {
+impl<M: Maker> Rows<M> {
     /// All calls of one row.
-    fn push(&mut self, line: u64, fields: &dyn crate::row::Fields, own: &Own) -> Result<(), Stopped> {
-        let origin = Origin { name: Some(self.name.clone()), line };
-        // A row that brings its own address is one call, whatever the address that it replaces stands for.
-        let combinations = if own.url.is_some() { 1 } else { self.defaults.combinations() };
-        for combination in 0..combinations {
-            let row = self.defaults.row(fields, own, combination, origin.clone());
-            self.batcher.borrow_mut().push(row)?;
-        }
-        Ok(())
+    fn push(&mut self, line: u64, fields: &dyn Fields) -> Result<(), Stopped> {
+        let origin = Origin { name: self.name.clone(), line };
+        let mut pushed = Ok(());
+        self.maker.make(fields, origin, &mut |row| {
+            pushed = self.batcher.borrow_mut().push(row);
+            pushed.is_ok()
+        });
+        pushed
     }
 
     /// A row that cannot be understood.
     fn bad(&mut self, line: u64, why: String) -> Result<(), Stopped> {
-        let origin = Origin { name: Some(self.name.clone()), line };
+        let origin = Origin { name: self.name.clone(), line };
         self.batcher.borrow_mut().push(Row { id: None, origin, call: Err(why) })
     }
 }
@@ -236,13 +225,14 @@ impl std::convert::From<io::Error> for Stopped {
     }
 }
 
-struct Batcher {
-    rows: Vec<Row>,
-    sender: mpsc::Sender<Batch>,
+/// Hands rows over in batches.
+pub(crate) struct Batcher<C> {
+    rows: Vec<Row<C>>,
+    sender: mpsc::Sender<Batch<C>>,
 }
 
-impl Batcher {
-    fn push(&mut self, row: Row) -> Result<(), Stopped> {
+impl<C> Batcher<C> {
+    pub(crate) fn push(&mut self, row: Row<C>) -> Result<(), Stopped> {
         self.rows.push(row);
         if self.rows.len() >= ROWS_PER_BATCH { self.flush() } else { Ok(()) }
     }
@@ -257,12 +247,12 @@ impl Batcher {
 }
 
 /// A reader that hands over what came before it may block.
-struct Handing {
+struct Handing<C> {
     inner: File,
-    batcher: Rc<RefCell<Batcher>>,
+    batcher: Rc<RefCell<Batcher<C>>>,
 }
 
-impl Read for Handing {
+impl<C> Read for Handing<C> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.batcher.borrow_mut().flush().map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
         self.inner.read(buffer)
@@ -270,10 +260,14 @@ impl Read for Handing {
 }
 
 /// Reads line by line, each with its number from 1 and its end.
-fn for_each_line(reader: impl Read, mut take: impl FnMut(u64, &[u8]) -> Result<(), Stopped>) -> Result<(), Stopped> {
+fn for_each_line(
+    reader: impl Read,
+    delimiter: u8,
+    mut take: impl FnMut(u64, &[u8]) -> Result<(), Stopped>,
+) -> Result<(), Stopped> {
     let mut reader = BufReader::with_capacity(1 << 16, reader);
     let (mut line, mut number) = (Vec::new(), 0);
-    while reader.read_until(b'\n', &mut line)? > 0 {
+    while reader.read_until(delimiter, &mut line)? > 0 {
         number += 1;
         take(number, &line)?;
         line.clear();
@@ -298,19 +292,19 @@ fn open(path: &Path) -> Result<File, Error> {
 }
 
 /// Lines of a regular file of moderate size, its position left where it was.
-fn count_lines(file: &File) -> io::Result<Option<u64>> {
+fn count_lines(file: &File, delimiter: u8) -> io::Result<Option<u64>> {
     use std::os::unix::fs::FileExt;
     let metadata = file.metadata()?;
     if !metadata.is_file() || metadata.len() > WORTH_COUNTING {
         return Ok(None);
     }
     let mut buffer = vec![0; 1 << 16];
-    let (mut at, mut lines, mut last) = (0, 0, b'\n');
+    let (mut at, mut lines, mut last) = (0, 0, delimiter);
     loop {
         match file.read_at(&mut buffer, at)? {
-            0 => return Ok(Some(lines + u64::from(last != b'\n'))),
+            0 => return Ok(Some(lines + u64::from(last != delimiter))),
             read => {
-                lines += memchr::memchr_iter(b'\n', &buffer[..read]).count() as u64;
+                lines += memchr::memchr_iter(delimiter, &buffer[..read]).count() as u64;
                 last = buffer[read - 1];
                 at += read as u64;
             }

@@ -5,9 +5,9 @@ use std::{collections::HashMap, io::Read};
 use csv::{ByteRecord, ReaderBuilder};
 
 use super::{Rows, Stopped};
-use crate::{maker::Own, row::Fields};
+use crate::row::{Fields, Maker};
 
-pub(super) fn read(reader: impl Read, delimiter: u8, rows: &mut Rows) -> Result<(), Stopped> {
+pub(super) fn read<M: Maker>(reader: impl Read, delimiter: u8, rows: &mut Rows<M>) -> Result<(), Stopped> {
     let mut reader =
         ReaderBuilder::new().delimiter(delimiter).flexible(true).buffer_capacity(1 << 16).from_reader(reader);
     let header = reader.byte_headers().map_err(failed)?.clone();
@@ -18,7 +18,7 @@ pub(super) fn read(reader: impl Read, delimiter: u8, rows: &mut Rows) -> Result<
         line = record.position().map_or(line, csv::Position::line);
         if record.len() == header.len() {
             match std::str::from_utf8(record.as_slice()) {
-                Ok(_) => rows.push(line, &Record { columns: &columns, record: &record }, &Own::default())?,
+                Ok(_) => rows.push(line, &Record { columns: &columns, record: &record })?,
                 Err(_) => rows.bad(line, "the row is not UTF-8".to_owned())?,
             }
         } else {

@@ -3,7 +3,7 @@
 use http::HeaderMap;
 use unisono_http::{Request, Response};
 
-use crate::Filter;
+use super::Filter;
 
 /// How an API says that there is more.
 #[derive(Debug)]

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use unisono_http::{Request, Url, basic_authorization};
 
+use super::{FetchCall, Netrc, Own};
 use crate::{
-    Netrc,
-    row::{Call, Fields, Origin, Row},
+    row::{Fields, Maker, Origin, Row},
     template::Template,
 };
 
@@ -31,33 +31,9 @@ pub struct Defaults {
     pub netrc: Option<Arc<Netrc>>,
 }
 
-/// What a row says for itself.
-#[derive(Debug, Default)]
-pub struct Own {
-    /// Its name.
-    pub id: Option<String>,
-    /// Its address.
-    pub url: Option<String>,
-    /// Its method.
-    pub method: Option<String>,
-    /// Its headers; they come on top of the others, and replace those of the same name.
-    pub headers: Vec<(String, String)>,
-    /// Its body.
-    pub body: Option<Bytes>,
-    /// Whether that body is JSON.
-    pub is_json: bool,
-    /// Parameters to add to its query.
-    pub params: Vec<(String, String)>,
-}
-
 impl Defaults {
-    /// How many calls one row is.
-    pub fn combinations(&self) -> u64 {
-        self.address.as_ref().map_or(1, Template::combinations)
-    }
-
     /// Makes one call of a row.
-    pub fn row(&self, fields: &dyn Fields, own: &Own, combination: u64, origin: Origin) -> Row {
+    pub fn row(&self, fields: &dyn Fields, own: &Own, combination: u64, origin: Origin) -> Row<FetchCall> {
         let id = match (&own.id, &self.id) {
             (Some(id), _) => Ok(Some(id.as_str().into())),
             (None, Some(template)) => template.render(fields, combination).map(|id| Some(id.into())),
@@ -69,7 +45,7 @@ impl Defaults {
         }
     }
 
-    fn call(&self, fields: &dyn Fields, own: &Own, combination: u64) -> Result<Call, String> {
+    fn call(&self, fields: &dyn Fields, own: &Own, combination: u64) -> Result<FetchCall, String> {
         let mut url = self.url(fields, own, combination)?;
         if !own.params.is_empty() {
             url = with_params(&url, &own.params)?;
@@ -96,7 +72,7 @@ impl Defaults {
             request.headers.insert(header::AUTHORIZATION, basic_authorization(name, password));
         }
         let save = self.save.as_ref().map(|template| template.render(fields, combination)).transpose()?;
-        Ok(Call { request, save: save.map(Into::into) })
+        Ok(FetchCall { request, save: save.map(Into::into) })
     }
 
     fn url(&self, fields: &dyn Fields, own: &Own, combination: u64) -> Result<Url, String> {
@@ -116,6 +92,31 @@ impl Defaults {
             }
         };
         Url::parse(text).map_err(|error| error.chain())
+    }
+}
+
+impl Maker for Defaults {
+    type Call = FetchCall;
+
+    fn make(&self, fields: &dyn Fields, origin: Origin, push: &mut dyn FnMut(Row<FetchCall>) -> bool) {
+        let own = match Own::of(fields) {
+            Ok(own) => own,
+            Err(why) => {
+                push(Row { id: None, origin, call: Err(why) });
+                return;
+            }
+        };
+        // A row that brings its own address is one call, whatever the address that it replaces stands for.
+        let combinations = if own.url.is_some() { 1 } else { self.combinations() };
+        for combination in 0..combinations {
+            if !push(self.row(fields, &own, combination, origin.clone())) {
+                return;
+            }
+        }
+    }
+
+    fn combinations(&self) -> u64 {
+        self.address.as_ref().map_or(1, Template::combinations)
     }
 }
 

@@ -1,47 +1,35 @@
-//! Bulk HTTP, from a plan to a report.
+//! A run of any kind of work: input, engine, journal and sinks joined, and an account of it at the end.
 
-use std::{cell::RefCell, path::PathBuf, rc::Rc};
+use std::{cell::RefCell, fs::File, path::PathBuf, rc::Rc};
 
 use unisono_batch::{Decided, Monitor, Settings, Sink, drive};
 use unisono_core::{CancelToken, clock, error_chain};
-use unisono_http::{Client, HttpJob, Options};
 use unisono_journal::{Closed, Journal, Open, Recovered};
 
 use crate::{
-    BodyMode, Error, Filter, Gauge, OnRetry, Outlet, Paginate, Report,
+    Error, Gauge, OnRetry, Outlet, Report,
     input::Feed,
-    job::{FetchJob, outcome},
-    ledger::{Ledger, Order, Style},
-    save::Saver,
-    source::Rows,
+    ledger::{Ledger, Listing, Order},
+    source::{Prepare, Rows},
+    work::{Call, Done, Work, Worked, outcome},
 };
 
-/// Everything about a run, parsed and checked.
-pub struct FetchPlan {
+/// What every run has, whatever its work.
+pub struct Frame<C: Call> {
     /// The rows, as they are read.
-    pub rows: Box<dyn Feed>,
-    /// How to speak to servers.
-    pub http: Options,
+    pub rows: Box<dyn Feed<C>>,
     /// Limits, times, retries.
     pub settings: Settings,
     /// Where outcomes are written.
     pub output: Output,
     /// Where outcomes go beside that, or instead.
-    pub outlet: Option<Outlet>,
-    /// How bodies are written.
-    pub body: BodyMode,
-    /// Whether the headers of answers are written.
-    pub headers: bool,
-    /// What to keep of an answer.
-    pub select: Option<Filter>,
-    /// Whether and how answers have further pages.
-    pub paginate: Option<Paginate>,
+    pub outlet: Option<Outlet<C::Done>>,
+    /// How outcomes are written.
+    pub style: <C::Done as Done>::Style,
     /// Outcomes in the order of the input.
     pub keep_order: bool,
     /// Stop after so many outcomes that are not `ok`.
     pub max_failures: Option<u64>,
-    /// Give each request that is not idempotent a key that makes it so.
-    pub idempotency_keys: bool,
     /// Told of each retry.
     pub on_retry: Option<OnRetry>,
 }
@@ -52,7 +40,7 @@ pub enum Output {
     /// Nowhere.
     Nothing,
     /// To standard output, or what takes its place.
-    Stream(std::fs::File),
+    Stream(File),
     /// To a results file.
     File {
         /// Its path.
@@ -62,15 +50,33 @@ pub enum Output {
     },
 }
 
-/// Runs a plan to its end, or until the token says stop, and accounts for every row.
-///
-/// # Errors
-/// When it cannot begin: a file in the way, a changed input, a certificate that is none. What happens to rows is in
-/// the report.
-pub async fn fetch(plan: FetchPlan, cancel: CancelToken, monitor: Monitor, gauge: Gauge) -> Result<Report, Error> {
+/// What a kind of work adds to its frame.
+pub(crate) struct Extras<C: Call> {
+    /// Rows have pages.
+    pub(crate) paged: bool,
+    /// Makes the changes to a call that need the journal's seed.
+    pub(crate) prepare: Option<Box<dyn FnOnce(u64) -> Prepare<C>>>,
+    /// Told of each outcome.
+    pub(crate) listing: Option<Listing<C::Done>>,
+}
+
+impl<C: Call> Default for Extras<C> {
+    fn default() -> Self {
+        Self { paged: false, prepare: None, listing: None }
+    }
+}
+
+/// Runs work to its end, or until the token says stop, and accounts for every row. Gives the work back.
+pub(crate) async fn run<W: Work>(
+    work: W,
+    frame: Frame<W::Call>,
+    extras: Extras<W::Call>,
+    cancel: CancelToken,
+    monitor: Monitor,
+    gauge: Gauge,
+) -> Result<(Report, W), Error> {
     let begun = clock::now();
-    let client = Client::new(plan.http)?;
-    let (journal, recovered, name) = match plan.output {
+    let (journal, recovered, name) = match frame.output {
         Output::Nothing => (None, Recovered::default(), None),
         Output::Stream(file) => (Some(Journal::stream(file, "standard output".as_ref())?), Recovered::default(), None),
         Output::File { path, open } => {
@@ -78,18 +84,20 @@ pub async fn fetch(plan: FetchPlan, cancel: CancelToken, monitor: Monitor, gauge
             (Some(journal), recovered, Some(path))
         }
     };
-    let in_order = plan.keep_order && (name.is_none() || plan.outlet.is_some());
+    // A file is put in order at the end: what it holds in between is what survives a crash.
+    let in_order = frame.keep_order && (name.is_none() || frame.outlet.is_some() || extras.listing.is_some());
     let journal = journal.map(Rc::new);
     let report = Report { kept: recovered.counts(), ..Report::default() };
-    let window = u64::from(plan.settings.limits.limit.get()).saturating_mul(4).max(1024);
+    let window = u64::from(frame.settings.limits.limit.get()).saturating_mul(4).max(1024);
     let ledger = Rc::new(RefCell::new(Ledger {
         report,
         journal: journal.clone(),
-        outlet: plan.outlet,
-        style: Style { body: plan.body, headers: plan.headers },
+        outlet: frame.outlet,
+        listing: extras.listing,
+        style: frame.style,
         order: in_order.then(|| Order::new(window)),
         cancel: cancel.clone(),
-        max_failures: plan.max_failures,
+        max_failures: frame.max_failures,
         gauge: gauge.clone(),
         refused: None,
         fields: Vec::new(),
@@ -97,21 +105,13 @@ pub async fn fetch(plan: FetchPlan, cancel: CancelToken, monitor: Monitor, gauge
     }));
     let seed =
         journal.as_ref().map(|journal| journal.seed()).filter(|seed| *seed != 0).unwrap_or_else(|| fastrand::u64(1..));
-    let keys = plan.idempotency_keys.then_some(seed);
-    let source = Rows::new(plan.rows, ledger.clone(), recovered, plan.paginate.is_some(), keys);
-    let job = FetchJob {
-        http: HttpJob::new(client.clone()),
-        journal: journal.clone(),
-        select: plan.select,
-        paginate: plan.paginate,
-        saver: Saver::default(),
-        on_retry: plan.on_retry,
-        cut_off: RefCell::default(),
-    };
-    let finished =
-        drive(&job, plan.settings, source, Deliver { ledger: ledger.clone() }, cancel.clone(), monitor.clone()).await;
-    let cut_off = job.cut_off.take();
-    drop(job);
+    let prepare = extras.prepare.map(|prepare| prepare(seed));
+    let source = Rows::new(frame.rows, ledger.clone(), recovered, extras.paged, prepare);
+    let job = Worked { work, journal: journal.clone(), on_retry: frame.on_retry };
+    let sink = Deliver { ledger: ledger.clone() };
+    let finished = drive(&job, frame.settings, source, sink, cancel.clone(), monitor.clone()).await;
+    let work = job.work;
+    drop(job.journal);
     let mut ledger = Rc::into_inner(ledger).expect("the run is over, and nobody else holds its ledger").into_inner();
     ledger.flush();
     drop(ledger.journal.take());
@@ -131,7 +131,7 @@ pub async fn fetch(plan: FetchPlan, cancel: CancelToken, monitor: Monitor, gauge
             report.failures.push(format!("{} outcomes could not be written", closed.lost));
         }
     }
-    if plan.keep_order
+    if frame.keep_order
         && let Some(path) = &name
     {
         unisono_journal::sort(path)?;
@@ -143,30 +143,19 @@ pub async fn fetch(plan: FetchPlan, cancel: CancelToken, monitor: Monitor, gauge
     for (host, throttled) in numbers.throttled {
         report.hosts.entry(host).or_default().throttled = throttled;
     }
-    if let Some(most) = client.most_connections() {
-        report.warnings.push(format!(
-            "the process ran out of file descriptors, so at most {most} connections were open at once (raise `ulimit -n` for more)"
-        ));
-    }
     if finished.abandoned > 0 {
         report.warnings.push(format!("{} attempts could not be stopped", finished.abandoned));
     }
-    if let Some(first) = cut_off.first() {
-        let count = cut_off.len();
-        report.warnings.push(format!(
-            "{count} rows have more pages than --max-pages allows (the first: {first}); --resume goes on with them"
-        ));
-    }
     report.wall = clock::now().saturating_duration_since(begun);
-    Ok(report)
+    Ok((report, work))
 }
 
-struct Deliver {
-    ledger: Rc<RefCell<Ledger>>,
+struct Deliver<D: Done> {
+    ledger: Rc<RefCell<Ledger<D>>>,
 }
 
-impl Sink<FetchJob> for Deliver {
-    fn deliver(&mut self, decided: &mut Vec<Decided<FetchJob>>) {
+impl<W: Work> Sink<Worked<W>> for Deliver<<W::Call as Call>::Done> {
+    fn deliver(&mut self, decided: &mut Vec<Decided<Worked<W>>>) {
         self.ledger.borrow_mut().record(decided.drain(..).map(outcome));
     }
 

@@ -1,0 +1,95 @@
+//! What every command that runs a batch does around it: signals, a reactor, progress, the summary, the exit status.
+
+use std::io::{self, Write};
+
+use serde_json::{Map, Value};
+use tokio::sync::mpsc;
+use unisono_core::CancelToken;
+use unisono_runner::{Batch, Error, Gauge, Monitor, OnRetry, Report};
+
+use crate::{args::ShowArgs, failure::Failure, progress::Progress, signals, summary, terminal::Terminal};
+
+/// Runs a batch; answers its report, which has been shown.
+///
+/// `run` is given what stops, steers and counts it. `resumable` says whether its outcomes are in a file.
+pub fn launch<F>(
+    show: &ShowArgs,
+    terminal: &Terminal,
+    total: Option<u64>,
+    resumable: bool,
+    run: impl FnOnce(CancelToken, Monitor, Gauge) -> F,
+) -> Result<Report, Failure>
+where
+    F: Future<Output = Result<Report, Error>>,
+{
+    let (cancel, monitor, gauge) = (CancelToken::new(), Monitor::new(), Gauge::default());
+    if let Some(total) = total {
+        gauge.set_total(total);
+    }
+    signals::watch(&cancel, terminal)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::fault(format!("the reactor cannot be started: {error}")))?;
+    let progress = (!show.quiet).then(|| Progress::start(show.progress, terminal, &gauge, &monitor));
+    let report = runtime.block_on(async { run(cancel, monitor, gauge).await });
+    drop(progress);
+    // A name lookup or a read that hangs holds up nobody.
+    runtime.shutdown_background();
+    let report = report?;
+    if show.quiet {
+        report.failures.iter().for_each(|failure| terminal.note(&format!("error: {failure}")));
+    } else {
+        summary::print(&report, terminal, resumable);
+    }
+    Ok(report)
+}
+
+/// Tells of each retry, with `-v`.
+pub fn on_retry(show: &ShowArgs, terminal: &Terminal) -> Option<OnRetry> {
+    let terminal = terminal.clone();
+    let tell: OnRetry = Box::new(move |retry| {
+        let why = if retry.again.throttled { "throttled" } else { "retry" };
+        let wait = retry.again.wait.as_secs_f64();
+        terminal.note(&format!(
+            "{}: {why} after attempt {} in {wait:.2} s: {}",
+            retry.id, retry.again.attempt, retry.reason
+        ));
+    });
+    show.verbose.then_some(tell)
+}
+
+/// Prints what would be done, one JSON object per row, and does nothing.
+pub fn dry_run<C>(
+    mut feed: mpsc::Receiver<Batch<C>>,
+    terminal: &Terminal,
+    describe: impl Fn(&C, &mut Map<String, Value>),
+) -> Result<u8, Failure> {
+    let (mut number, mut bad) = (0u64, 0u64);
+    let mut stdout = io::BufWriter::new(io::stdout().lock());
+    while let Some(batch) = feed.blocking_recv() {
+        let rows = match batch {
+            Batch::Rows(rows) => rows,
+            Batch::Failed(why) => return Err(Failure::fault(why)),
+        };
+        for row in rows {
+            let mut object = Map::new();
+            object.insert("row".into(), number.into());
+            object.insert("id".into(), row.id.map_or_else(|| format!("r{number}"), Into::into).into());
+            match &row.call {
+                Ok(call) => describe(call, &mut object),
+                Err(why) => {
+                    bad += 1;
+                    object.insert("error".into(), format!("{}: {why}", row.origin).into());
+                }
+            }
+            number += 1;
+            match writeln!(stdout, "{}", Value::Object(object)) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(141),
+                Err(error) => return Err(Failure::fault(format!("cannot write to standard output: {error}"))),
+                Ok(()) => {}
+            }
+        }
+    }
+    stdout.flush().map_err(|error| Failure::fault(format!("cannot write to standard output: {error}")))?;
+    terminal.note(&format!("dry run: {number} rows, {bad} of them bad; nothing was started"));
+    Ok(u8::from(bad > 0))
+}

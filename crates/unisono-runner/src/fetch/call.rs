@@ -1,0 +1,185 @@
+//! HTTP as a kind of work: what a row asks for, and what came back.
+
+use std::{borrow::Cow, io::Write, path::PathBuf, time::SystemTime};
+
+use bytes::Bytes;
+use http::Method;
+use unisono_core::ErrorKind;
+use unisono_http::{Error, Reply, Request, Url};
+use unisono_journal::push_json_string;
+
+use crate::{
+    body::{self, BodyMode},
+    work::{Call, Done},
+};
+
+/// What a row asks for.
+#[derive(Debug)]
+pub struct FetchCall {
+    /// What to send.
+    pub request: Request,
+    /// Where the body of a success goes, if it is to be a file.
+    pub save: Option<PathBuf>,
+}
+
+/// What was asked, and what came back.
+#[derive(Debug, Default)]
+pub struct Fetched {
+    /// What was asked for; `None` when nobody could tell.
+    pub asked: Option<(Method, Url)>,
+    /// The answer, the error, or both.
+    pub reply: Reply,
+    /// What was selected of the answer, as JSON.
+    pub selected: Option<Bytes>,
+    /// Where the body was saved to, and how long it is.
+    pub saved: Option<(PathBuf, u64)>,
+    /// The next page: `None` where there are no pages, or nobody knows; `Some(None)` after the last.
+    pub next: Option<Option<Url>>,
+    /// The next page is under way.
+    pub(crate) goes_on: bool,
+}
+
+/// How answers are written.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FetchStyle {
+    /// How bodies are written.
+    pub body: BodyMode,
+    /// Whether the headers of answers are written.
+    pub headers: bool,
+}
+
+impl Call for FetchCall {
+    type Done = Fetched;
+
+    fn fingerprint(&self) -> u64 {
+        self.request.fingerprint()
+    }
+
+    fn limit_key(&self) -> Cow<'_, str> {
+        self.request.url.authority().into()
+    }
+
+    fn is_repeatable(&self) -> bool {
+        self.request.is_repeatable()
+    }
+
+    fn describe(&self, done: &mut Fetched) {
+        done.asked = Some((self.request.method.clone(), self.request.url.clone()));
+    }
+
+    fn continue_at(&mut self, next: &str) -> Result<(), String> {
+        let moved = Url::parse(next).and_then(|url| self.request.moved_to(url));
+        self.request = moved.map_err(|error| error.chain())?;
+        Ok(())
+    }
+}
+
+impl Fetched {
+    /// What came back for a call outside of any run.
+    pub fn new(asked: (Method, Url), reply: Reply) -> Self {
+        Self { asked: Some(asked), reply, ..Self::default() }
+    }
+
+    pub(crate) fn error(error: Error) -> Self {
+        Self { reply: Reply::failed(error), ..Self::default() }
+    }
+}
+
+impl Done for Fetched {
+    type Style = FetchStyle;
+
+    fn failed(kind: ErrorKind, message: String) -> Self {
+        Self::error(Error::new(kind, message).retryable(false))
+    }
+
+    fn error(&self) -> Option<(ErrorKind, String)> {
+        self.reply.error.as_ref().map(|error| (error.kind(), error.chain()))
+    }
+
+    fn group(&self) -> Option<Cow<'_, str>> {
+        self.asked.as_ref().map(|(_, url)| url.authority().into())
+    }
+
+    fn bytes(&self) -> u64 {
+        self.reply.response.as_ref().map_or(0, |response| response.wire_bytes)
+    }
+
+    fn next(&self) -> Option<Option<String>> {
+        self.next.as_ref().map(|next| next.as_ref().map(ToString::to_string))
+    }
+
+    fn goes_on(&self) -> bool {
+        self.goes_on
+    }
+
+    fn push_error(&self, fields: &mut Vec<u8>) {
+        if let Some(at) = self.reply.retry_at.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()) {
+            // Writing to a vector cannot fail.
+            let _ = write!(fields, ",\"retry_at\":{}", at.as_secs());
+        }
+    }
+
+    fn push_subject(&self, fields: &mut Vec<u8>) {
+        match &self.asked {
+            Some((method, url)) => {
+                let _ = write!(fields, "\"url\":\"{url}\",\"method\":\"{method}\",");
+            }
+            None => fields.extend_from_slice(b"\"url\":null,"),
+        }
+        if let Some(response) = &self.reply.response {
+            let _ = write!(fields, "\"status\":{},", response.status.as_u16());
+        }
+    }
+
+    fn push_result(&self, style: FetchStyle, fields: &mut Vec<u8>, body: &mut Vec<u8>) {
+        if let Some(response) = &self.reply.response {
+            let _ = write!(fields, ",\"bytes\":{}", response.wire_bytes);
+            if response.redirects > 0 {
+                let _ = write!(fields, ",\"final_url\":\"{}\"", response.url);
+            }
+            if style.headers {
+                push_headers(&response.headers, fields);
+            }
+            self.push_body(&response.body, style.body, fields, body);
+        }
+        if let Some((path, bytes)) = &self.saved {
+            fields.extend_from_slice(b",\"saved\":");
+            push_json_string(&path.to_string_lossy(), fields);
+            let _ = write!(fields, ",\"saved_bytes\":{bytes}");
+        }
+    }
+}
+
+impl Fetched {
+    fn push_body(&self, bytes: &[u8], mode: BodyMode, fields: &mut Vec<u8>, body: &mut Vec<u8>) {
+        if let Some(selected) = &self.selected {
+            return body::push_member("body", selected, mode, true, body);
+        }
+        if mode != BodyMode::Json || bytes.is_empty() {
+            return body::push_member("body", bytes, mode, false, body);
+        }
+        let error = body::json_error(bytes);
+        if let Some(why) = &error {
+            fields.extend_from_slice(b",\"json_error\":");
+            push_json_string(why, fields);
+        }
+        body::push_member("body", bytes, mode, error.is_none(), body);
+    }
+}
+
+fn push_headers(headers: &http::HeaderMap, fields: &mut Vec<u8>) {
+    fields.extend_from_slice(b",\"headers\":{");
+    for (at, name) in headers.keys().enumerate() {
+        if at > 0 {
+            fields.push(b',');
+        }
+        push_json_string(name.as_str(), fields);
+        fields.push(b':');
+        // Several of one name are one list (RFC 9110, section 5.3); a cookie is a secret.
+        let values: Vec<_> =
+            headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+        let text = if *name == http::header::SET_COOKIE { "***".to_owned() } else { values.join(", ") };
+        push_json_string(&text, fields);
+    }
+    fields.push(b'}');
+}

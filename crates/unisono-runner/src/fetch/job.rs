@@ -1,0 +1,126 @@
+//! A row as a job of the engine: one call, what is kept of its answer, and its next page.
+
+use std::{cell::RefCell, path::Path};
+
+use bytes::Bytes;
+use unisono_batch::{Attempt, Context, Halt, Verdict};
+use unisono_core::{ErrorKind, OutcomeKind};
+use unisono_http::{Error, HttpJob};
+use unisono_journal::RowKey;
+
+use super::{
+    Filter, Paginate,
+    call::{FetchCall, Fetched},
+    save::Saver,
+};
+use crate::work::{Item, Work};
+
+/// An HTTP attempt's end.
+type Tried = Attempt<Item<FetchCall>, Fetched>;
+
+pub(crate) struct FetchWork {
+    pub(crate) http: HttpJob,
+    pub(crate) select: Option<Filter>,
+    pub(crate) paginate: Option<Paginate>,
+    pub(crate) saver: Saver,
+    /// Rows whose pages were cut off at the cap.
+    pub(crate) cut_off: RefCell<Vec<String>>,
+}
+
+impl Work for FetchWork {
+    type Call = FetchCall;
+
+    async fn attempt(&self, item: &Item<FetchCall>, context: &Context) -> Tried {
+        if let Some(path) = &item.call.save {
+            // Boxed: most attempts do without, and their futures would be as large.
+            return Box::pin(self.save(item, path, context)).await;
+        }
+        let (verdict, pause_until, reply) = self.http.attempt(&item.call.request, context).await;
+        let mut attempt = Attempt::new(verdict, Fetched { reply, ..Fetched::default() });
+        attempt.pause_until = pause_until;
+        if verdict == Verdict::Final(OutcomeKind::Ok) {
+            self.digest(item, &mut attempt);
+        }
+        attempt
+    }
+
+    fn halted(&self, item: &Item<FetchCall>, halt: Halt, last: Option<Fetched>) -> (Verdict, Fetched) {
+        let (verdict, reply) = self.http.halted(&item.call.request, &halt, last.map(|last| last.reply));
+        (verdict, Fetched { reply, ..Fetched::default() })
+    }
+}
+
+impl FetchWork {
+    async fn save(&self, item: &Item<FetchCall>, path: &Path, context: &Context) -> Tried {
+        let (judged, mut streaming) = match self.http.open(&item.call.request, context).await {
+            Ok(opened) => opened,
+            Err((verdict, error)) => return Attempt::new(verdict, Fetched::error(error)),
+        };
+        let mut done = Fetched::default();
+        let mut verdict = judged.verdict;
+        if judged.error.is_none() {
+            match self.saver.save(&mut streaming, path).await {
+                Ok(bytes) => done.saved = Some((path.to_owned(), bytes)),
+                Err(error) => {
+                    verdict = HttpJob::judge_error(&item.call.request, &error, context);
+                    done.reply.error = Some(error);
+                }
+            }
+            done.reply.response = Some(streaming.without_body());
+        } else {
+            done.reply.response = Some(streaming.as_far_as_it_comes().await);
+            done.reply.error = judged.error;
+        }
+        Attempt { verdict, value: done, pause_until: judged.pause_until, then: None }
+    }
+
+    /// Takes from a success what is wanted of it.
+    fn digest(&self, item: &Item<FetchCall>, attempt: &mut Tried) {
+        let result = self.follow(item, attempt).and_then(|()| self.select(&mut attempt.value));
+        if let Err(why) = result {
+            attempt.verdict = Verdict::Final(OutcomeKind::Failed);
+            attempt.then = None;
+            attempt.value.next = None;
+            attempt.value.goes_on = false;
+            attempt.value.reply.error = Some(Error::new(ErrorKind::Select, why));
+        }
+    }
+
+    fn follow(&self, item: &Item<FetchCall>, attempt: &mut Tried) -> Result<(), String> {
+        let (Some(paginate), Some(response)) = (&self.paginate, &attempt.value.reply.response) else { return Ok(()) };
+        let next = paginate.next(&item.call.request, response)?;
+        attempt.value.next = Some(next.as_ref().map(|request| request.url.clone()));
+        let Some(request) = next else { return Ok(()) };
+        if request.url == item.call.request.url {
+            return Err("the next page is this page again".to_owned());
+        }
+        if item.key.page >= paginate.most {
+            self.cut_off.borrow_mut().push(item.name());
+            return Ok(());
+        }
+        let key = RowKey { page: item.key.page + 1, ..item.key };
+        attempt.value.goes_on = true;
+        attempt.then = Some(Item {
+            key,
+            position: item.position,
+            id: item.id.clone(),
+            fingerprint: item.fingerprint,
+            call: FetchCall { request, save: None },
+        });
+        Ok(())
+    }
+
+    fn select(&self, done: &mut Fetched) -> Result<(), String> {
+        let (Some(filter), Some(response)) = (&self.select, &done.reply.response) else { return Ok(()) };
+        if response.body.is_empty() {
+            return Ok(());
+        }
+        let mut outputs = filter.run(&response.body)?;
+        done.selected = match outputs.len() {
+            0 => Some(Bytes::new()),
+            1 => Some(outputs.remove(0).into()),
+            _ => Some(format!("[{}]", outputs.join(",")).into()),
+        };
+        Ok(())
+    }
+}

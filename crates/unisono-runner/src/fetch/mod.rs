@@ -1,0 +1,95 @@
+//! Bulk HTTP, from a plan to a report.
+
+mod call;
+mod filter;
+mod job;
+mod maker;
+mod netrc;
+mod own;
+mod paginate;
+mod save;
+
+use http::HeaderValue;
+use std::cell::RefCell;
+use unisono_batch::Monitor;
+use unisono_core::CancelToken;
+use unisono_http::{Client, HttpJob, IDEMPOTENCY_KEY, Options};
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
+
+use crate::{
+    Error, Frame, Gauge, Report,
+    run::{Extras, run},
+    source::Prepare,
+};
+use job::FetchWork;
+use save::Saver;
+
+pub use call::{FetchCall, FetchStyle, Fetched};
+pub use filter::Filter;
+pub use maker::{Defaults, header, method};
+pub use netrc::{Login, Netrc};
+pub use own::Own;
+pub use paginate::Paginate;
+
+/// Everything about a run, parsed and checked.
+pub struct FetchPlan {
+    /// What every run has.
+    pub frame: Frame<FetchCall>,
+    /// How to speak to servers.
+    pub http: Options,
+    /// What to keep of an answer.
+    pub select: Option<Filter>,
+    /// Whether and how answers have further pages.
+    pub paginate: Option<Paginate>,
+    /// Give each request that is not idempotent a key that makes it so.
+    pub idempotency_keys: bool,
+}
+
+/// Runs a plan to its end, or until the token says stop, and accounts for every row.
+///
+/// # Errors
+/// When it cannot begin: a file in the way, a changed input, a certificate that is none. What happens to rows is in
+/// the report.
+pub async fn fetch(plan: FetchPlan, cancel: CancelToken, monitor: Monitor, gauge: Gauge) -> Result<Report, Error> {
+    let client = Client::new(plan.http)?;
+    let extras = Extras {
+        paged: plan.paginate.is_some(),
+        prepare: plan.idempotency_keys.then_some(Box::new(idempotency_keys)),
+        listing: None,
+    };
+    let work = FetchWork {
+        http: HttpJob::new(client.clone()),
+        select: plan.select,
+        paginate: plan.paginate,
+        saver: Saver::default(),
+        cut_off: RefCell::default(),
+    };
+    let (mut report, work) = run(work, plan.frame, extras, cancel, monitor, gauge).await?;
+    if let Some(most) = client.most_connections() {
+        report.warnings.push(format!(
+            "the process ran out of file descriptors, so at most {most} connections were open at once (raise `ulimit -n` for more)"
+        ));
+    }
+    let cut_off = work.cut_off.take();
+    if let Some(first) = cut_off.first() {
+        let count = cut_off.len();
+        report.warnings.push(format!(
+            "{count} rows have more pages than --max-pages allows (the first: {first}); --resume goes on with them"
+        ));
+    }
+    Ok(report)
+}
+
+/// Gives what is not idempotent a key that stays the same for its row in each attempt and run.
+fn idempotency_keys(seed: u64) -> Prepare<FetchCall> {
+    Box::new(move |call, row, fingerprint| {
+        let request = &mut call.request;
+        if request.method.is_idempotent() || request.headers.contains_key(IDEMPOTENCY_KEY) {
+            return;
+        }
+        let seed = xxh3_64_with_seed(&fingerprint.to_le_bytes(), seed);
+        let text = format!("{:032x}", xxh3_128_with_seed(&row.to_le_bytes(), seed));
+        let value = HeaderValue::try_from(text).expect("hexadecimal digits can be sent");
+        request.headers.insert(IDEMPOTENCY_KEY, value);
+    })
+}

@@ -1,0 +1,90 @@
+//! What a row of JSON says for its own request.
+//!
+//! `id`, `url`, `method`, `headers`, `json`, `body` (text), `body_base64` and `params` speak for the request; every
+//! member is a column as well. What stands under `json` is sent as it is written, numbers untouched.
+
+use std::collections::BTreeMap;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use crate::{
+    input::jsonl::{column, not_json},
+    row::{Fields, Json},
+};
+
+/// What a row says for itself.
+#[derive(Debug, Default)]
+pub struct Own {
+    /// Its name.
+    pub id: Option<String>,
+    /// Its address.
+    pub url: Option<String>,
+    /// Its method.
+    pub method: Option<String>,
+    /// Its headers; they come on top of the others, and replace those of the same name.
+    pub headers: Vec<(String, String)>,
+    /// Its body.
+    pub body: Option<Bytes>,
+    /// Whether that body is JSON.
+    pub is_json: bool,
+    /// Parameters to add to its query.
+    pub params: Vec<(String, String)>,
+}
+
+impl Own {
+    /// What the row's JSON says; nothing where it is not JSON.
+    pub(crate) fn of(fields: &dyn Fields) -> Result<Self, String> {
+        match fields.json() {
+            None => Ok(Self::default()),
+            Some(Json::Text(url)) => Ok(Self { url: Some(url.to_owned()), ..Self::default() }),
+            Some(Json::Object(members)) => from_members(members),
+        }
+    }
+}
+
+fn from_members(members: &BTreeMap<String, &RawValue>) -> Result<Own, String> {
+    let text = |name: &str| {
+        members.get(name).map(|value| column(value).map_err(|what| format!("`{name}` is {what}, not text"))).transpose()
+    };
+    let pairs = |name: &str| match members.get(name) {
+        None => Ok(Vec::new()),
+        Some(value) => self::pairs(value).map_err(|why| format!("`{name}` {why}")),
+    };
+    let (body, is_json) = match (members.get("json"), text("body")?, text("body_base64")?) {
+        (None, None, None) => (None, false),
+        (Some(json), None, None) => (Some(Bytes::copy_from_slice(json.get().as_bytes())), true),
+        (None, Some(body), None) => (Some(Bytes::from(body)), false),
+        (None, None, Some(coded)) => {
+            (Some(BASE64_STANDARD.decode(coded).map_err(|_| "`body_base64` is not base64".to_owned())?.into()), false)
+        }
+        _ => return Err("more than one of `json`, `body` and `body_base64`".to_owned()),
+    };
+    Ok(Own {
+        id: text("id")?,
+        url: text("url")?,
+        method: text("method")?,
+        headers: pairs("headers")?,
+        params: pairs("params")?,
+        body,
+        is_json,
+    })
+}
+
+/// An object of texts; a parameter may have several, as an array.
+fn pairs(value: &RawValue) -> Result<Vec<(String, String)>, String> {
+    let members: BTreeMap<String, &RawValue> =
+        serde_json::from_str(value.get()).map_err(|_| "is not an object".to_owned())?;
+    let mut pairs = Vec::new();
+    for (name, value) in members {
+        let values: Vec<&RawValue> = match value.get().starts_with('[') {
+            true => serde_json::from_str(value.get()).map_err(|error| not_json(&error))?,
+            false => vec![value],
+        };
+        for value in values {
+            pairs.push((name.clone(), column(value).map_err(|what| format!("has a `{name}` that is {what}"))?));
+        }
+    }
+    Ok(pairs)
+}

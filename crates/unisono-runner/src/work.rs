@@ -1,0 +1,197 @@
+//! The seam between a run and the kind of work that it does.
+//!
+//! A kind of work is a [`Call`] (what a row asks for), a [`Done`] (what became of it) and a [`Work`] (how one is tried).
+//! Everything else — numbering, resume, notes of what must not be repeated, limits, order, results, the report — is the
+//! run's, and there once.
+
+use std::{borrow::Cow, rc::Rc};
+
+use unisono_batch::{Again, Attempt, Context, Decided, Halt, Job, Verdict};
+use unisono_core::{ErrorKind, OutcomeKind};
+use unisono_journal::{Journal, Next, RowKey};
+
+use crate::Outcome;
+
+/// What a row asks for.
+pub trait Call: Send + 'static {
+    /// What becomes of it.
+    type Done: Done;
+
+    /// What it asks for, in short: the same as long as it asks for the same.
+    fn fingerprint(&self) -> u64;
+
+    /// What it is limited by beside the whole: for HTTP the host; empty where there is nothing to tell apart.
+    fn limit_key(&self) -> Cow<'_, str>;
+
+    /// Whether doing it twice does no more than doing it once.
+    fn is_repeatable(&self) -> bool;
+
+    /// Says in an outcome what was asked for.
+    fn describe(&self, done: &mut Self::Done);
+
+    /// Makes it the call for a later page of its row.
+    ///
+    /// # Errors
+    /// When that is no address, or this kind of work has no pages.
+    fn continue_at(&mut self, _next: &str) -> Result<(), String> {
+        Err("this kind of work has no pages".to_owned())
+    }
+}
+
+/// What became of a call.
+pub trait Done: Send + 'static {
+    /// How it is written to results.
+    type Style: Copy + 'static;
+
+    /// It was not done, or did not work.
+    fn failed(kind: ErrorKind, message: String) -> Self;
+
+    /// Why it did not go well, on one line.
+    fn error(&self) -> Option<(ErrorKind, String)>;
+
+    /// What it is listed under in the report.
+    fn group(&self) -> Option<Cow<'_, str>>;
+
+    /// How many bytes it brought.
+    fn bytes(&self) -> u64;
+
+    /// What the row turned out to ask for, where that is known only afterwards.
+    fn fingerprint(&self) -> Option<u64> {
+        None
+    }
+
+    /// The page after this one.
+    fn next(&self) -> Option<Option<String>> {
+        None
+    }
+
+    /// Whether the row goes on with another page.
+    fn goes_on(&self) -> bool {
+        false
+    }
+
+    /// Further members of the error's object, each with a comma before it.
+    fn push_error(&self, _fields: &mut Vec<u8>) {}
+
+    /// What was asked for, as members of a line's object, each with a comma behind it.
+    fn push_subject(&self, fields: &mut Vec<u8>);
+
+    /// What came of it: members, each with a comma before it; a large one, without comma, into `body`.
+    fn push_result(&self, style: Self::Style, fields: &mut Vec<u8>, body: &mut Vec<u8>);
+}
+
+/// How a call is tried.
+pub(crate) trait Work {
+    type Call: Call;
+
+    async fn attempt(
+        &self,
+        item: &Item<Self::Call>,
+        context: &Context,
+    ) -> Attempt<Item<Self::Call>, <Self::Call as Call>::Done>;
+
+    /// As [`Job::halted`].
+    fn halted(
+        &self,
+        item: &Item<Self::Call>,
+        halt: Halt,
+        last: Option<<Self::Call as Call>::Done>,
+    ) -> (Verdict, <Self::Call as Call>::Done);
+}
+
+/// What the engine carries for a row or page.
+#[derive(Debug)]
+pub(crate) struct Item<C> {
+    pub(crate) key: RowKey,
+    /// As in [`Outcome::position`].
+    pub(crate) position: u64,
+    pub(crate) id: Option<Box<str>>,
+    pub(crate) fingerprint: u64,
+    pub(crate) call: C,
+}
+
+/// Why an item is tried again.
+#[derive(Debug)]
+pub struct Retry<'a> {
+    /// The row's name.
+    pub id: &'a str,
+    /// What went wrong.
+    pub reason: &'a str,
+    /// Which attempt this was, and when the next one comes.
+    pub again: Again,
+}
+
+/// Called for each retry.
+pub type OnRetry = Box<dyn Fn(Retry<'_>)>;
+
+/// Work as a job of the engine: what must not be repeated is noted before it starts, and retries are told.
+pub(crate) struct Worked<W> {
+    pub(crate) work: W,
+    pub(crate) journal: Option<Rc<Journal>>,
+    pub(crate) on_retry: Option<OnRetry>,
+}
+
+impl<W: Work> Job for Worked<W> {
+    type Item = Item<W::Call>;
+    type Value = <W::Call as Call>::Done;
+
+    async fn attempt(&self, item: Rc<Self::Item>, context: Context) -> Attempt<Self::Item, Self::Value> {
+        // Boxed: most attempts do without, and their futures would be as large.
+        if context.attempt() == 1
+            && !item.call.is_repeatable()
+            && let Some(journal) = &self.journal
+            && let Err(why) = Box::pin(journal.started(item.key, item.fingerprint)).await
+        {
+            let message = format!("not started: it could not be noted that it was about to be: {why}");
+            return Attempt::new(Verdict::Final(OutcomeKind::Failed), Done::failed(ErrorKind::Save, message));
+        }
+        self.work.attempt(&item, &context).await
+    }
+
+    fn halted(&self, item: &Self::Item, halt: Halt, last: Option<Self::Value>) -> (Verdict, Self::Value) {
+        self.work.halted(item, halt, last)
+    }
+
+    fn again(&self, item: &Self::Item, last: &Self::Value, again: Again) {
+        if let Some(on_retry) = &self.on_retry {
+            let reason = last.error().map_or_else(String::new, |(_, message)| message);
+            on_retry(Retry { id: &item.name(), reason: &reason, again });
+        }
+    }
+}
+
+impl<C> Item<C> {
+    pub(crate) fn name(&self) -> String {
+        self.id.as_deref().map_or_else(|| format!("r{}", self.key.row), str::to_owned)
+    }
+}
+
+/// The outcome of an item, and whether nothing more of its row will follow.
+pub(crate) fn outcome<W: Work>(decided: Decided<Worked<W>>) -> (Outcome<<W::Call as Call>::Done>, bool) {
+    let item = decided.item;
+    let mut done = decided.value;
+    item.call.describe(&mut done);
+    let ended = !done.goes_on();
+    let outcome = Outcome {
+        key: item.key,
+        position: item.position,
+        id: item.name().into(),
+        kind: decided.kind,
+        place: None,
+        attempts: decided.attempts,
+        elapsed: decided.elapsed,
+        fingerprint: done.fingerprint().unwrap_or(item.fingerprint),
+        repeatable: item.call.is_repeatable(),
+        done,
+    };
+    (outcome, ended)
+}
+
+/// As the journal has it.
+pub(crate) fn next_of(next: &Option<Option<String>>) -> Next<'_> {
+    match next {
+        None => Next::Unknown,
+        Some(None) => Next::Last,
+        Some(Some(next)) => Next::Page(next),
+    }
+}
