@@ -4,6 +4,7 @@
 //! [`drive`] runs a [`Job`] under it on the ambient tokio runtime, from a [`Source`] into a [`Sink`].
 //! A [`Monitor`] shows the numbers of a running batch, and changes its limits.
 
+mod crew;
 mod driver;
 mod gcra;
 mod job;
@@ -14,6 +15,7 @@ mod monitor;
 mod pace;
 mod tasks;
 
+pub use crew::{Crew, Desk, Task};
 pub use driver::{Finished, drive};
 pub use job::{Again, Attempt, Context, Decided, Halt, Hold, Job, Offer, Pull, Sink, Source, Verdict};
 pub use machine::{Expired, Finish, Lease, Machine, Ruling, Settings, Ticket, Wants};

@@ -109,7 +109,11 @@ pub(crate) async fn run<W: Work>(
     let source = Rows::new(frame.rows, ledger.clone(), recovered, extras.paged, prepare);
     let job = Worked { work, journal: journal.clone(), on_retry: frame.on_retry };
     let sink = Deliver { ledger: ledger.clone() };
-    let finished = drive(&job, frame.settings, source, sink, cancel.clone(), monitor.clone()).await;
+    let finished = tokio::select! {
+        biased;
+        () = job.work.aside() => unreachable!("what goes on beside the attempts has no end of its own"),
+        finished = drive(&job, frame.settings, source, sink, cancel.clone(), monitor.clone()) => finished,
+    };
     let work = job.work;
     drop(job.journal);
     let mut ledger = Rc::into_inner(ledger).expect("the run is over, and nobody else holds its ledger").into_inner();

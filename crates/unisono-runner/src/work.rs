@@ -90,6 +90,11 @@ pub(crate) trait Work {
         context: &Context,
     ) -> Attempt<Item<Self::Call>, <Self::Call as Call>::Done>;
 
+    /// What goes on beside the attempts as long as the run does; does nothing unless overridden.
+    async fn aside(&self) {
+        std::future::pending().await
+    }
+
     /// As [`Job::halted`].
     fn halted(
         &self,

@@ -1,0 +1,272 @@
+//! Work that blocks, on threads of our own, as futures of the reactor.
+//!
+//! [`Crew::run`] puts a piece of work on the desk and waits for its end; [`Crew::relay`] must be polled beside whatever
+//! waits. A thread takes several pieces at once ([`Desk::take`]) and gives them back as they are done, so one wake-up of
+//! the reactor carries all that ended since the last one.
+//!
+//! A thread cannot be stopped. When the one who waits goes away, the piece is marked: a thread that looks
+//! ([`Desk::is_stopped`]) ends early, and until it does, the slot of the item stays held. A piece that a thread drops,
+//! or panics over, comes back as nothing; the thread begins anew.
+
+use std::{
+    cell::RefCell,
+    collections::{HashSet, VecDeque},
+    future::poll_fn,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Poll, Waker},
+    thread,
+};
+
+use slab::Slab;
+
+use crate::job::Hold;
+
+/// Threads, seen from the reactor. They end when it is dropped, each after what it has in hand.
+pub struct Crew<W, R> {
+    shared: Arc<Shared<W, R>>,
+    pieces: RefCell<Slab<Piece<R>>>,
+}
+
+/// The crew, seen from one of its threads.
+pub struct Desk<W, R>(Arc<Shared<W, R>>);
+
+/// A piece of work in the hands of a thread.
+pub struct Task<W, R> {
+    /// What is to be done.
+    pub work: W,
+    ticket: Ticket<W, R>,
+}
+
+/// Gives a piece back when it is dropped, as nothing unless there is a result.
+struct Ticket<W, R> {
+    number: usize,
+    shared: Option<Arc<Shared<W, R>>>,
+}
+
+/// A piece of work, seen from the reactor.
+enum Piece<R> {
+    Running {
+        waker: Option<Waker>,
+        hold: Hold,
+    },
+    Done(Option<R>),
+    /// Nobody waits any more; the slot is held until a thread gives it back.
+    Abandoned(#[expect(dead_code, reason = "held for its drop")] Hold),
+}
+
+struct Shared<W, R> {
+    /// Held to move pieces in or out; never while one is worked on.
+    queue: Mutex<Queue<W>>,
+    arrived: Condvar,
+    /// As the queue's.
+    done: Mutex<Done<R>>,
+    /// Pieces that nobody waits for; looked at only when `stops` is not 0.
+    stopped: Mutex<HashSet<usize>>,
+    stops: AtomicUsize,
+}
+
+struct Queue<W> {
+    pieces: VecDeque<(usize, W)>,
+    /// Threads that wait for a piece.
+    idle: usize,
+    closed: bool,
+}
+
+struct Done<R> {
+    pieces: Vec<(usize, Option<R>)>,
+    waker: Option<Waker>,
+}
+
+impl<W: Send + 'static, R: Send + 'static> Crew<W, R> {
+    /// Starts so many threads, each of which does what `hand` does until the desk is closed.
+    ///
+    /// # Errors
+    /// When not even one thread can be started.
+    pub fn start(threads: usize, name: &str, hand: impl Fn(&Desk<W, R>) + Send + Sync + 'static) -> io::Result<Self> {
+        let shared = Arc::new(Shared::new());
+        let hand = Arc::new(hand);
+        for started in 0..threads.max(1) {
+            let (desk, hand) = (Desk(shared.clone()), hand.clone());
+            // What a hand had taken when it panicked has been given back; its own state is made anew.
+            let work = move || while catch_unwind(AssertUnwindSafe(|| hand(&desk))).is_err() {};
+            match thread::Builder::new().name(name.to_owned()).spawn(work) {
+                Ok(_) => {}
+                // Fewer threads do the same work.
+                Err(_) if started > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Self { shared, pieces: RefCell::default() })
+    }
+
+    /// Has a piece of work done; `None` when no thread could. `hold` is kept until a thread is through with it, even
+    /// when this future is dropped before.
+    pub async fn run(&self, work: W, hold: Hold) -> Option<R> {
+        let number = self.pieces.borrow_mut().insert(Piece::Running { waker: None, hold });
+        let _waiting = Waiting { crew: self, number };
+        self.shared.put(number, work);
+        poll_fn(|context| {
+            let mut pieces = self.pieces.borrow_mut();
+            match pieces.get_mut(number) {
+                Some(Piece::Running { waker, .. }) => {
+                    *waker = Some(context.waker().clone());
+                    Poll::Pending
+                }
+                Some(Piece::Done(result)) => Poll::Ready(result.take()),
+                _ => unreachable!("a piece stays as long as somebody waits for it"),
+            }
+        })
+        .await
+    }
+
+    /// Tells those who wait what has been done. Never ends; to be polled beside them.
+    pub async fn relay(&self) {
+        let mut batch = Vec::new();
+        poll_fn(|context| {
+            self.shared.take_done(context.waker(), &mut batch);
+            let mut pieces = self.pieces.borrow_mut();
+            for (number, result) in batch.drain(..) {
+                match std::mem::replace(&mut pieces[number], Piece::Done(result)) {
+                    Piece::Running { waker, hold } => {
+                        drop(hold);
+                        waker.into_iter().for_each(Waker::wake);
+                    }
+                    Piece::Abandoned(_) => {
+                        self.shared.forget(number);
+                        pieces.remove(number);
+                    }
+                    Piece::Done(_) => unreachable!("a piece is given back once"),
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl<W, R> Drop for Crew<W, R> {
+    fn drop(&mut self) {
+        let mut queue = lock(&self.shared.queue);
+        queue.closed = true;
+        queue.pieces.clear();
+        drop(queue);
+        self.shared.arrived.notify_all();
+    }
+}
+
+/// Someone waits for a piece.
+struct Waiting<'a, W, R> {
+    crew: &'a Crew<W, R>,
+    number: usize,
+}
+
+impl<W, R> Drop for Waiting<'_, W, R> {
+    fn drop(&mut self) {
+        let mut pieces = self.crew.pieces.borrow_mut();
+        if let Piece::Running { hold, .. } = std::mem::replace(&mut pieces[self.number], Piece::Done(None)) {
+            self.crew.shared.stop(self.number);
+            pieces[self.number] = Piece::Abandoned(hold);
+        } else {
+            pieces.remove(self.number);
+        }
+    }
+}
+
+impl<W, R> Desk<W, R> {
+    /// Takes up to `most` pieces. Waits for the first one if `wait` says so; answers false when the desk is closed and
+    /// there will be no more.
+    pub fn take(&self, most: usize, wait: bool, into: &mut Vec<Task<W, R>>) -> bool {
+        let mut queue = lock(&self.0.queue);
+        while wait && queue.pieces.is_empty() && !queue.closed {
+            queue.idle += 1;
+            queue = self.0.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue.idle -= 1;
+        }
+        let count = queue.pieces.len().min(most);
+        into.extend(
+            queue
+                .pieces
+                .drain(..count)
+                .map(|(number, work)| Task { work, ticket: Ticket { number, shared: Some(self.0.clone()) } }),
+        );
+        !queue.closed
+    }
+
+    /// Whether nobody waits for this piece any more.
+    pub fn is_stopped(&self, task: &Task<W, R>) -> bool {
+        self.0.stops.load(Relaxed) > 0 && lock(&self.0.stopped).contains(&task.ticket.number)
+    }
+
+    /// Gives pieces back, all at once.
+    pub fn give_back(&self, done: &mut Vec<(Task<W, R>, R)>) {
+        self.0.put_done(done.drain(..).map(|(mut task, result)| {
+            task.ticket.shared = None;
+            (task.ticket.number, Some(result))
+        }));
+    }
+}
+
+impl<W, R> Drop for Ticket<W, R> {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.take() {
+            shared.put_done(std::iter::once((self.number, None)));
+        }
+    }
+}
+
+impl<W, R> Shared<W, R> {
+    fn new() -> Self {
+        Self {
+            queue: Mutex::new(Queue { pieces: VecDeque::new(), idle: 0, closed: false }),
+            arrived: Condvar::new(),
+            done: Mutex::new(Done { pieces: Vec::new(), waker: None }),
+            stopped: Mutex::default(),
+            stops: AtomicUsize::new(0),
+        }
+    }
+
+    fn put(&self, number: usize, work: W) {
+        let mut queue = lock(&self.queue);
+        queue.pieces.push_back((number, work));
+        let someone_waits = queue.idle > 0;
+        drop(queue);
+        if someone_waits {
+            self.arrived.notify_one();
+        }
+    }
+
+    fn put_done(&self, pieces: impl Iterator<Item = (usize, Option<R>)>) {
+        let mut done = lock(&self.done);
+        done.pieces.extend(pieces);
+        // Whoever has been called will take all that is there.
+        let waker = if done.pieces.is_empty() { None } else { done.waker.take() };
+        drop(done);
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    fn take_done(&self, waker: &Waker, into: &mut Vec<(usize, Option<R>)>) {
+        let mut done = lock(&self.done);
+        std::mem::swap(&mut done.pieces, into);
+        done.waker = Some(waker.clone());
+    }
+
+    fn stop(&self, number: usize) {
+        lock(&self.stopped).insert(number);
+        self.stops.fetch_add(1, Relaxed);
+    }
+
+    fn forget(&self, number: usize) {
+        lock(&self.stopped).remove(&number);
+        self.stops.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Nothing under these locks panics half way, so what a panicking thread left is whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

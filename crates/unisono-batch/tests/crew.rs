@@ -1,0 +1,83 @@
+//! Work on threads: what is given comes back, whatever the thread does with it.
+
+use std::{
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+        mpsc,
+    },
+    task,
+};
+
+use futures_util::future::join_all;
+use unisono_batch::{Context, Crew, Desk};
+
+/// Each thread takes one piece at a time and answers its double.
+fn doubling(desk: &Desk<u32, u32>) {
+    let (mut tasks, mut done) = (Vec::new(), Vec::new());
+    while desk.take(1, true, &mut tasks) {
+        for task in tasks.drain(..) {
+            assert_ne!(task.work, 13, "a fault of the hand");
+            let result = task.work * 2;
+            done.push((task, result));
+        }
+        desk.give_back(&mut done);
+    }
+}
+
+/// Polls the relay beside what is asked.
+async fn beside<T>(crew: &Crew<u32, u32>, wanted: impl Future<Output = T>) -> T {
+    tokio::select! {
+        biased;
+        () = crew.relay() => unreachable!("a relay has no end"),
+        result = wanted => result,
+    }
+}
+
+#[tokio::test]
+async fn every_piece_comes_back_with_its_own_result() {
+    let crew = Crew::start(3, "test", doubling).unwrap();
+    let results = join_all((100..1100).map(|number| crew.run(number, Context::detached().hold())));
+    let results = beside(&crew, results).await;
+    assert!(results.iter().zip(100..).all(|(result, number)| *result == Some(number * 2)));
+}
+
+#[tokio::test]
+async fn a_piece_that_a_thread_panics_over_comes_back_as_nothing_and_the_thread_goes_on() {
+    let crew = Crew::start(1, "test", doubling).unwrap();
+    let results = join_all([12, 13, 14].map(|number| crew.run(number, Context::detached().hold())));
+    assert_eq!(beside(&crew, results).await, [Some(24), None, Some(28)]);
+}
+
+#[tokio::test]
+async fn a_piece_that_nobody_waits_for_is_told_to_stop_and_its_number_is_free_again_once_it_has() {
+    let (taken, was_taken) = mpsc::channel();
+    let may_look = Arc::new(Barrier::new(2));
+    let stopped = Arc::new(AtomicUsize::new(0));
+    let (gate, count) = (may_look.clone(), stopped.clone());
+    let crew: Crew<u32, u32> = Crew::start(1, "test", move |desk: &Desk<u32, u32>| {
+        let (mut tasks, mut done) = (Vec::new(), Vec::new());
+        while desk.take(1, true, &mut tasks) {
+            for task in tasks.drain(..) {
+                if task.work == 0 {
+                    taken.send(()).unwrap();
+                    gate.wait();
+                    count.fetch_add(usize::from(desk.is_stopped(&task)), SeqCst);
+                }
+                assert!(task.work == 0 || !desk.is_stopped(&task), "only what was given up is stopped");
+                done.push((task, 1));
+            }
+            desk.give_back(&mut done);
+        }
+    })
+    .unwrap();
+    let mut given_up = Box::pin(crew.run(0, Context::detached().hold()));
+    assert!(given_up.as_mut().poll(&mut task::Context::from_waker(task::Waker::noop())).is_pending());
+    was_taken.recv().unwrap();
+    drop(given_up);
+    may_look.wait();
+    // The same thread does this one after it.
+    assert_eq!(beside(&crew, crew.run(1, Context::detached().hold())).await, Some(1));
+    assert_eq!(stopped.load(SeqCst), 1);
+    assert_eq!(beside(&crew, crew.run(2, Context::detached().hold())).await, Some(1));
+}
