@@ -1,0 +1,70 @@
+//! What a processor can do, as values: a token exists only where its instructions do.
+//!
+//! Each architecture is one file or folder that provides three types, [`Avx512`], [`Avx2`] and [`ShaNi`]:
+//!
+//! - `detect() -> Option<Self>`, the only way to get one. Whoever holds a token may run its instructions, so the
+//!   methods of a token are safe to call, and each argues that once, where it enters the instructions.
+//! - SHA-256: [`CompressSha256`] for 16 lanes (`Avx512`), 8 (`Avx2`), and 1, 2 and 4 streams (`ShaNi`).
+//! - BLAKE3: [`CompressBlake3`] for 16 lanes (`Avx512`) and 8 (`Avx2`).
+//!
+//! Where an architecture has none of them, the types have no values and nothing else needs to know.
+
+#[cfg(not(target_arch = "x86_64"))]
+#[path = "other.rs"]
+mod current;
+#[cfg(target_arch = "x86_64")]
+#[path = "x86_64/mod.rs"]
+mod current;
+
+pub(crate) use current::{Avx2, Avx512, ShaNi};
+
+/// Bytes in one block of SHA-256 (FIPS 180-4, section 5.2.1) and of BLAKE3 (specification, section 2.1).
+pub(crate) const BLOCK: usize = 64;
+
+/// SHA-256 of `N` independent streams in step.
+pub(crate) trait CompressSha256<const N: usize>: Copy {
+    /// Runs every lane's blocks through its state.
+    ///
+    /// # Panics
+    ///
+    /// When the inputs are not all the same whole number of blocks: the kernels read without further checks.
+    fn compress(self, states: &mut [[u32; 8]; N], inputs: &[&[u8]; N]);
+}
+
+/// BLAKE3's compression function of `N` independent chunks or parents in step.
+pub(crate) trait CompressBlake3<const N: usize>: Copy {
+    /// Runs every lane's blocks through its chaining value.
+    ///
+    /// # Panics
+    ///
+    /// When the inputs are not all the same whole number of blocks, and at least one.
+    fn compress(self, chaining_values: &mut [[u32; 8]; N], inputs: &[&[u8]; N], settings: &Blake3Settings<N>);
+}
+
+/// What BLAKE3 mixes into a block besides its bytes (specification, section 2.2), for each lane of one call.
+///
+/// Flags are for the first and the last block of the call; those between have none. If there is only one block,
+/// it has both.
+pub(crate) struct Blake3Settings<const N: usize> {
+    /// The chunk's number in its file; 0 for parents.
+    pub(crate) counters: [u64; N],
+    /// Flags of the call's first block.
+    pub(crate) first_flags: [u32; N],
+    /// Flags of the call's last block.
+    pub(crate) last_flags: [u32; N],
+    /// How many bytes of the last block are data; those before it are full.
+    pub(crate) last_lengths: [u32; N],
+}
+
+/// How many blocks each of the inputs has; what every kernel checks before its raw loads.
+///
+/// # Panics
+///
+/// When the inputs differ in length or end inside a block.
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only kernels with raw loads need it"))]
+fn block_count<const N: usize>(inputs: &[&[u8]; N]) -> usize {
+    let length = inputs[0].len();
+    assert!(length.is_multiple_of(BLOCK), "lanes are fed whole blocks");
+    assert!(inputs.iter().all(|input| input.len() == length), "lanes run in step");
+    length / BLOCK
+}

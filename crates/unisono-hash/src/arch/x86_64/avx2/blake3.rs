@@ -1,0 +1,104 @@
+//! BLAKE3's compression function for eight chunks or parents (specification, section 2.2), whoever they belong to.
+//!
+//! Columns and diagonals of the state are sixteen independent vectors here, so a diagonal needs no shuffling: it
+//! is a choice of names. The message words are chosen by tables that are known when this is compiled.
+
+use std::arch::x86_64::*;
+
+use super::{Blake3Settings, block_count, load_halves, load_states, load_words, rotate, store_states, transpose};
+use crate::small_blake3::{KEY, MESSAGE_SCHEDULE};
+
+#[target_feature(enable = "avx2")]
+pub(super) fn compress(chaining_values: &mut [[u32; 8]; 8], inputs: &[&[u8]; 8], settings: &Blake3Settings<8>) {
+    let blocks = block_count(inputs);
+    assert!(blocks > 0, "every call compresses something");
+    let mut state = load_states(chaining_values);
+    let counters = [
+        load_words(&settings.counters.map(|counter| counter as u32)),
+        load_words(&settings.counters.map(|counter| (counter >> 32) as u32)),
+    ];
+    for index in 0..blocks {
+        let first = if index == 0 { load_words(&settings.first_flags) } else { _mm256_setzero_si256() };
+        let (last, lengths) = if index + 1 == blocks {
+            (load_words(&settings.last_flags), load_words(&settings.last_lengths))
+        } else {
+            (_mm256_setzero_si256(), _mm256_set1_epi32(64))
+        };
+        let mut message = [_mm256_setzero_si256(); 16];
+        message[..8].copy_from_slice(&transpose(load_halves(inputs, 2 * index)));
+        message[8..].copy_from_slice(&transpose(load_halves(inputs, 2 * index + 1)));
+        compress_block(&mut state, &message, [counters[0], counters[1], lengths, _mm256_or_si256(first, last)]);
+    }
+    store_states(chaining_values, &state);
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn compress_block(state: &mut [__m256i; 8], message: &[__m256i; 16], parameters: [__m256i; 4]) {
+    let mut v = [_mm256_setzero_si256(); 16];
+    v[..8].copy_from_slice(state);
+    for (word, key) in v[8..12].iter_mut().zip(KEY) {
+        *word = _mm256_set1_epi32(key.cast_signed());
+    }
+    v[12..].copy_from_slice(&parameters);
+    round::<0>(&mut v, message);
+    round::<1>(&mut v, message);
+    round::<2>(&mut v, message);
+    round::<3>(&mut v, message);
+    round::<4>(&mut v, message);
+    round::<5>(&mut v, message);
+    round::<6>(&mut v, message);
+    for (index, word) in state.iter_mut().enumerate() {
+        *word = _mm256_xor_si256(v[index], v[index + 8]);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn round<const ROUND: usize>(v: &mut [__m256i; 16], message: &[__m256i; 16]) {
+    let words = const { &MESSAGE_SCHEDULE[ROUND] };
+    mix::<0, 4, 8, 12>(v, message[words[0]], message[words[1]]);
+    mix::<1, 5, 9, 13>(v, message[words[2]], message[words[3]]);
+    mix::<2, 6, 10, 14>(v, message[words[4]], message[words[5]]);
+    mix::<3, 7, 11, 15>(v, message[words[6]], message[words[7]]);
+    mix::<0, 5, 10, 15>(v, message[words[8]], message[words[9]]);
+    mix::<1, 6, 11, 12>(v, message[words[10]], message[words[11]]);
+    mix::<2, 7, 8, 13>(v, message[words[12]], message[words[13]]);
+    mix::<3, 4, 9, 14>(v, message[words[14]], message[words[15]]);
+}
+
+/// The specification's `G`, on the four words with these numbers.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn mix<const A: usize, const B: usize, const C: usize, const D: usize>(
+    v: &mut [__m256i; 16],
+    first: __m256i,
+    second: __m256i,
+) {
+    v[A] = _mm256_add_epi32(_mm256_add_epi32(v[A], first), v[B]);
+    v[D] = rotate_bytes::<2>(_mm256_xor_si256(v[D], v[A]));
+    v[C] = _mm256_add_epi32(v[C], v[D]);
+    v[B] = rotate::<12, 20>(_mm256_xor_si256(v[B], v[C]));
+    v[A] = _mm256_add_epi32(_mm256_add_epi32(v[A], second), v[B]);
+    v[D] = rotate_bytes::<1>(_mm256_xor_si256(v[D], v[A]));
+    v[C] = _mm256_add_epi32(v[C], v[D]);
+    v[B] = rotate::<7, 25>(_mm256_xor_si256(v[B], v[C]));
+}
+
+/// Rotates every word to the right by whole bytes, which one shuffle does instead of three instructions.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn rotate_bytes<const BYTES: usize>(words: __m256i) -> __m256i {
+    let order = const {
+        let mut order = [0; 32];
+        let mut index = 0;
+        while index < 32 {
+            // A shuffle stays within 16 bytes, and so does a word.
+            order[index] = (index % 16 / 4 * 4 + (index + BYTES) % 4) as u8;
+            index += 1;
+        }
+        order
+    };
+    // SAFETY: `order` is an array of the 32 bytes that are read, and the load needs no alignment.
+    _mm256_shuffle_epi8(words, unsafe { _mm256_loadu_si256(order.as_ptr().cast()) })
+}
