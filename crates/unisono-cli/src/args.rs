@@ -2,7 +2,12 @@
 //!
 //! Groups of options are structs that every command flattens, so that a word means the same everywhere.
 
-use std::{fs::File, io, num::NonZeroU32, path::PathBuf};
+use std::{
+    fs::File,
+    io,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use unisono_core::{FOR_EVER, Limits, Rate, RetryPolicy, Span, Times, parse_size};
@@ -22,6 +27,8 @@ pub struct Cli {
 pub enum Command {
     /// Call many URLs, write one line of JSON per outcome
     Fetch(Box<crate::fetch::FetchArgs>),
+    /// Digest many files, or check them against manifests
+    Sum(Box<crate::sum::SumArgs>),
     /// See it work: 5,000 calls of a bad API, killed half way, resumed, and proven
     Demo(crate::demo::DemoArgs),
     /// Print shell completions, or the man page
@@ -43,6 +50,7 @@ pub fn run() -> u8 {
     };
     let result = match cli.command {
         Command::Fetch(args) => crate::fetch::run(*args),
+        Command::Sum(args) => crate::sum::run(*args),
         Command::Demo(args) => crate::demo::run(args),
         Command::Completions { target } => crate::completions::print(target).map(|()| 0),
     };
@@ -127,9 +135,6 @@ pub struct OutputArgs {
     /// Replace what is in --out
     #[arg(long, requires = "out", conflicts_with_all = ["resume", "retry_failed", "retry_ambiguous"])]
     pub overwrite: bool,
-    /// Outcomes in the order of the input
-    #[arg(short, long)]
-    pub keep_order: bool,
 }
 
 impl OutputArgs {
@@ -141,8 +146,13 @@ impl OutputArgs {
                 .map(Output::Stream)
                 .map_err(|error| Failure::fault(format!("cannot write to standard output: {error}")));
         };
+        Ok(self.output_to(path, open))
+    }
+
+    /// As [`OutputArgs::output`], to this file.
+    pub fn output_to(&self, path: &Path, open: Open) -> Output {
         let open = Open { mode: self.mode(), overwrite: self.overwrite, ..open };
-        Ok(Output::File { path: path.clone(), open })
+        Output::File { path: path.to_owned(), open }
     }
 
     fn mode(&self) -> Mode {

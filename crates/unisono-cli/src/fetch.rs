@@ -56,6 +56,9 @@ pub struct FetchArgs {
     limits: LimitArgs,
     #[command(flatten)]
     output: OutputArgs,
+    /// Outcomes in the order of the input
+    #[arg(short, long, help_heading = "Results")]
+    keep_order: bool,
     #[command(flatten)]
     show: ShowArgs,
 }
@@ -222,7 +225,7 @@ pub fn run(args: FetchArgs) -> Result<u8, Failure> {
             output: args.output.output(Open { keep_run: args.request.idempotency_key, ..Open::default() })?,
             outlet: None,
             style: FetchStyle { body: args.answer.body.into(), headers: args.answer.include_headers },
-            keep_order: args.output.keep_order,
+            keep_order: args.keep_order,
             max_failures: args.limits.max_failures,
             on_retry: on_retry(&args.show, &terminal),
             rows: Box::new(input.start()?),

@@ -10,6 +10,7 @@ mod launch;
 mod progress;
 mod secrets;
 mod signals;
+mod sum;
 mod summary;
 mod terminal;
 

@@ -44,6 +44,16 @@ pub enum ErrorKind {
     Select,
     /// The result could not be kept: a file could not be written.
     Save,
+    /// The file is not there.
+    Missing,
+    /// The file cannot be read, or is none.
+    Unreadable,
+    /// The file changed while it was read.
+    Changed,
+    /// The file is not what its manifest says.
+    Mismatch,
+    /// The file is not in the manifest.
+    Extra,
     /// Stopped on request.
     Cancelled,
     /// Started in an earlier run that did not live to write its outcome.
@@ -77,6 +87,11 @@ impl ErrorKind {
             Self::Deadline => "deadline",
             Self::Select => "select",
             Self::Save => "save",
+            Self::Missing => "missing",
+            Self::Unreadable => "unreadable",
+            Self::Changed => "changed",
+            Self::Mismatch => "mismatch",
+            Self::Extra => "extra",
             Self::Cancelled => "cancelled",
             Self::Interrupted => "interrupted",
             Self::Raised => "raised",

@@ -15,9 +15,9 @@ use tokio::sync::oneshot;
 
 use crate::{
     error::{Error, Reason},
-    line::{Record, RowKey},
-    recover::{Identity, Mode, Recovered, Scan, copy_kept, open_existing},
-    runfile::{RunFile, Started, sync_folder},
+    line::{Head, Record, RowKey},
+    recover::{Identity, Mode, Recovered, Scan, copy_kept, open_existing, runs_again},
+    runfile::{RunFile, Started, run_path, sync_folder},
     writer::{Closed, Shared, Writer},
 };
 
@@ -234,7 +234,7 @@ fn fresh(path: &Path) -> Result<(File, u64, Recovered), Error> {
 fn resumed(path: &Path, started: &[Started], open: Open) -> Result<(File, u64, Recovered), Error> {
     let (recovered, scan) = Recovered::read(path, started, open.mode, open.identity)?;
     if scan.dropped > 0 {
-        compact(path, open.mode)?;
+        compact(path, |head| runs_again(head, open.mode))?;
     }
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
     let mut file = file.map_err(|error| Error::io(path, "open", error))?;
@@ -251,8 +251,20 @@ fn resumed(path: &Path, started: &[Started], open: Open) -> Result<(File, u64, R
     Ok((file, end, recovered))
 }
 
-/// Leaves out the lines of rows that will run again: a new file, synced, takes the place of the old one.
-fn compact(path: &Path, mode: Mode) -> Result<(), Error> {
+/// As [`compact`], of a file that nobody has open.
+pub(crate) fn compact_locked(path: &Path, goes: impl FnMut(&Head<'_>) -> bool) -> Result<(), Error> {
+    // A run file that was there before keeps what it knows.
+    let had_run_file = run_path(path).exists();
+    let (run, _) = RunFile::lock(path)?;
+    let compacted = compact(path, goes);
+    if !had_run_file {
+        run.remove().map_err(|error| Error::io(path, "compact", error))?;
+    }
+    compacted
+}
+
+/// Leaves out some lines: a new file, synced, takes the place of the old one.
+fn compact(path: &Path, goes: impl FnMut(&Head<'_>) -> bool) -> Result<(), Error> {
     let fail = |error| Error::io(path, "compact", error);
     let Some(old) = open_existing(path)? else { return Ok(()) };
     let permissions = old.metadata().map_err(fail)?.permissions().mode();
@@ -261,7 +273,7 @@ fn compact(path: &Path, mode: Mode) -> Result<(), Error> {
     let fresh = Path::new(&name);
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(permissions).open(fresh);
     let mut writer = BufWriter::with_capacity(1 << 17, file.map_err(fail)?);
-    let copied = copy_kept(path, old, &mut writer, mode)
+    let copied = copy_kept(path, old, &mut writer, goes)
         .and_then(|()| writer.flush().and_then(|()| writer.get_ref().sync_all()).map_err(fail))
         .and_then(|()| std::fs::rename(fresh, path).and_then(|()| sync_folder(path)).map_err(fail));
     if copied.is_err() {

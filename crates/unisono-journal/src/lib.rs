@@ -18,6 +18,6 @@ mod writer;
 pub use error::Error;
 pub use journal::{Journal, Open};
 pub use line::{Head, Next, Record, RowKey, push_json_string, scan, unescape};
-pub use recover::{Disposition, Identity, Mode, Recovered};
+pub use recover::{Disposition, Identity, LeftOver, Mode, Recovered};
 pub use sort::sort;
 pub use writer::Closed;

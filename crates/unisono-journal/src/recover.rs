@@ -18,6 +18,7 @@ use unisono_core::{OutcomeCounts, OutcomeKind};
 use crate::{
     RowKey,
     error::{Error, Reason},
+    journal::compact_locked,
     line::{Head, scan, unescape},
     runfile::Started,
 };
@@ -103,6 +104,43 @@ impl Copies {
     }
 }
 
+/// Lines of earlier runs that the input of this one had no row for.
+#[derive(Debug, Default)]
+pub struct LeftOver {
+    /// Lines from this row on are this run's.
+    first_row: u64,
+    /// How many of each content.
+    contents: HashMap<u64, u32>,
+}
+
+impl LeftOver {
+    /// How many they are.
+    pub fn count(&self) -> u64 {
+        self.contents.values().map(|count| u64::from(*count)).sum()
+    }
+
+    /// Takes them out of their file, which must not be in use. Answers how they had ended.
+    ///
+    /// # Errors
+    /// When the file cannot be rewritten; it is then as it was.
+    pub fn prune(mut self, path: &Path) -> Result<OutcomeCounts, Error> {
+        let mut counts = OutcomeCounts::default();
+        compact_locked(path, |head| {
+            let goes = head.key.row < self.first_row
+                && self.contents.get_mut(&head.fingerprint).is_some_and(|count| {
+                    let goes = *count > 0;
+                    *count -= u32::from(goes);
+                    goes
+                });
+            if goes {
+                counts.add(head.outcome);
+            }
+            goes
+        })?;
+        Ok(counts)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Block {
     number: u64,
@@ -138,9 +176,12 @@ impl Recovered {
         self.last_row.filter(|_| self.contents.is_some()).map_or(0, |last| last + 1)
     }
 
-    /// How many lines the input had no row for, where rows are known by content.
-    pub fn left_over(&self) -> u64 {
-        self.contents.iter().flat_map(HashMap::values).map(|copies| u64::from(copies.kept)).sum()
+    /// The lines that the input had no row for, where rows are known by content. To be asked once, at its end.
+    pub fn take_left_over(&mut self) -> LeftOver {
+        let first_row = self.first_row();
+        let contents = self.contents.iter_mut().flatten();
+        let contents = contents.filter(|(_, copies)| copies.kept > 0);
+        LeftOver { first_row, contents: contents.map(|(content, copies)| (*content, copies.kept)).collect() }
     }
 
     /// What to do with the next row of the input. Rows must come in order, from [`Recovered::first_row`].
@@ -410,13 +451,17 @@ fn looks_like_ours(line: &[u8]) -> bool {
 }
 
 /// Copies the lines that stay into a new file.
-pub(crate) fn copy_kept(path: &Path, from: File, into: &mut impl std::io::Write, mode: Mode) -> Result<(), Error> {
-    let mut from = from;
+pub(crate) fn copy_kept(
+    path: &Path,
+    mut from: File,
+    into: &mut impl std::io::Write,
+    mut goes: impl FnMut(&Head<'_>) -> bool,
+) -> Result<(), Error> {
     from.seek(SeekFrom::Start(0)).map_err(|error| Error::io(path, "read", error))?;
     let mut lines = Lines::new(path, from)?;
     loop {
-        let Some(again) = lines.next()?.map(|head| runs_again(&head, mode)) else { return Ok(()) };
-        if !again {
+        let Some(goes) = lines.next()?.map(|head| goes(&head)) else { return Ok(()) };
+        if !goes {
             into.write_all(lines.bytes()).map_err(|error| Error::io(path, "compact", error))?;
         }
     }

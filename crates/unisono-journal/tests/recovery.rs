@@ -241,7 +241,8 @@ fn rows_known_by_content_may_come_in_any_order_and_equal_ones_are_counted() {
     runtime.block_on(journal.started(RowKey { row: 2, page: 0 }, 8)).unwrap();
     journal.close_blocking();
     let (_journal, mut recovered) = Journal::open(&path, by_content).unwrap();
-    assert_eq!((recovered.first_row(), recovered.last_row(), recovered.left_over()), (4, None, 3));
+    assert_eq!((recovered.first_row(), recovered.last_row()), (4, None));
+    assert_eq!(recovered.take_left_over().count(), 3);
     let interrupted = Disposition::Interrupted { key: RowKey { row: 2, page: 0 } };
     let expected = [
         (9, Disposition::Kept),
@@ -255,6 +256,25 @@ fn rows_known_by_content_may_come_in_any_order_and_equal_ones_are_counted() {
     for ((content, disposition), row) in expected.into_iter().zip(4..) {
         assert_eq!(recovered.dispose(row, content).unwrap(), disposition, "row {row}");
     }
-    assert_eq!(recovered.left_over(), 0);
+    assert_eq!(recovered.take_left_over().count(), 0);
     recovered.end_of_input().unwrap();
+}
+
+#[test]
+fn lines_that_an_input_has_no_row_for_can_be_taken_out() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    let by_content = Open { mode: Mode::Resume, identity: Identity::Content, ..Open::default() };
+    write(&path, 0..5);
+    let (journal, mut recovered) = Journal::open(&path, by_content).unwrap();
+    for (row, content) in (5..).zip([fingerprint(3), fingerprint(1), 77]) {
+        recovered.dispose(row, content).unwrap();
+    }
+    journal.append(&Record { fingerprint: fingerprint(0), ..record(7, OutcomeKind::Ok) });
+    journal.close_blocking();
+    let gone = recovered.take_left_over().prune(&path).unwrap();
+    assert_eq!((gone.total(), gone.get(OutcomeKind::Ok)), (3, 3));
+    let text = fs::read_to_string(&path).unwrap();
+    let rows: Vec<u64> = text.lines().map(|line| scan(line.as_bytes()).unwrap().key.row).collect();
+    assert_eq!(rows, [1, 3, 7], "what this run wrote stays, even if an old line asked for the same");
 }

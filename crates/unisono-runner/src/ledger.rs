@@ -1,9 +1,15 @@
 //! The account of a run: every outcome passes through here once, is counted, and goes where it belongs.
 
-use std::{collections::BTreeMap, io::Write, rc::Rc, task::Context, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    rc::Rc,
+    task::Context,
+    time::Duration,
+};
 
 use unisono_core::{CancelReason, CancelToken, ErrorKind, OutcomeKind};
-use unisono_journal::{Journal, Record, push_json_string};
+use unisono_journal::{Journal, LeftOver, Record, push_json_string};
 
 use crate::{
     Error, Outcome, Outlet, Report,
@@ -11,8 +17,8 @@ use crate::{
     work::{Done, next_of},
 };
 
-/// Called with each outcome, in the order in which they are written.
-pub(crate) type Listing<D> = Box<dyn FnMut(&Outcome<D>)>;
+/// Called with each outcome, in the order in which they are written; an error ends the run.
+pub type Listing<D> = Box<dyn FnMut(&Outcome<D>) -> io::Result<()>>;
 
 pub(crate) struct Ledger<D: Done> {
     pub(crate) report: Report,
@@ -26,6 +32,8 @@ pub(crate) struct Ledger<D: Done> {
     pub(crate) gauge: Gauge,
     /// What makes the run itself fail: the input is another one than before.
     pub(crate) refused: Option<Error>,
+    /// Lines of earlier runs that belong to no row of the input, once that has been read.
+    pub(crate) left_over: LeftOver,
     /// Buffers for one line, kept for the next one.
     pub(crate) fields: Vec<u8>,
     pub(crate) body: Vec<u8>,
@@ -118,8 +126,16 @@ impl<D: Done> Ledger<D> {
     }
 
     fn put(&mut self, outcomes: Vec<Outcome<D>>) {
-        if let Some(listing) = &mut self.listing {
-            outcomes.iter().for_each(listing);
+        if let Some(listing) = &mut self.listing
+            && let Err(error) = outcomes.iter().try_for_each(listing)
+        {
+            self.listing = None;
+            if error.kind() == io::ErrorKind::BrokenPipe {
+                self.cancel.drain(CancelReason::OutputClosed);
+            } else {
+                self.report.failures.push(format!("cannot write to standard output: {error}"));
+                self.cancel.drain(CancelReason::OutputFailed);
+            }
         }
         if let Some(journal) = self.journal.clone() {
             for outcome in &outcomes {

@@ -18,6 +18,7 @@ mod report;
 mod row;
 mod run;
 mod source;
+mod sum;
 mod template;
 mod top_errors;
 mod work;
@@ -30,14 +31,21 @@ pub use fetch::{
 pub use gauge::Gauge;
 pub use histogram::Histogram;
 pub use input::{Batch, Feed, Format, Input};
+pub use ledger::Listing;
 pub use outcome::Outcome;
 pub use outlet::{Bell, Inlet, Intake, Outlet, Taken, Taker, inlet, outlet};
 pub use report::{HostReport, Report};
 pub use row::{Fields, Json, Maker, NoFields, Origin, Row};
 pub use run::{Frame, Output};
+pub use sum::{
+    Errand, FileCall, Files, Hashed, Malformed, MalformedLines, ManifestOut, SumPlan, VerifyOptions, sum, tree_rows,
+    verify_rows,
+};
 pub use template::Template;
 pub use top_errors::{ErrorCount, TopErrors};
 pub use unisono_batch::{Monitor, Numbers, Settings};
+pub use unisono_files as file_tools;
+pub use unisono_hash as hash;
 pub use unisono_http as http_client;
 pub use unisono_journal::{Identity, Mode, Open};
 pub use work::{Call, Done, OnRetry, Retry};

@@ -4,7 +4,7 @@ use std::{cell::RefCell, fs::File, path::PathBuf, rc::Rc};
 
 use unisono_batch::{Decided, Monitor, Settings, Sink, drive};
 use unisono_core::{CancelToken, clock, error_chain};
-use unisono_journal::{Closed, Journal, Open, Recovered};
+use unisono_journal::{Closed, Journal, LeftOver, Open, Recovered};
 
 use crate::{
     Error, Gauge, OnRetry, Outlet, Report,
@@ -58,11 +58,15 @@ pub(crate) struct Extras<C: Call> {
     pub(crate) prepare: Option<Box<dyn FnOnce(u64) -> Prepare<C>>>,
     /// Told of each outcome.
     pub(crate) listing: Option<Listing<C::Done>>,
+    /// How many outcomes may wait for an earlier row; by default a few times the limit.
+    pub(crate) window: Option<u64>,
+    /// Lines of earlier runs that belong to no row of the input go.
+    pub(crate) prune: bool,
 }
 
 impl<C: Call> Default for Extras<C> {
     fn default() -> Self {
-        Self { paged: false, prepare: None, listing: None }
+        Self { paged: false, prepare: None, listing: None, window: None, prune: false }
     }
 }
 
@@ -88,7 +92,8 @@ pub(crate) async fn run<W: Work>(
     let in_order = frame.keep_order && (name.is_none() || frame.outlet.is_some() || extras.listing.is_some());
     let journal = journal.map(Rc::new);
     let report = Report { kept: recovered.counts(), ..Report::default() };
-    let window = u64::from(frame.settings.limits.limit.get()).saturating_mul(4).max(1024);
+    let window =
+        extras.window.unwrap_or_else(|| u64::from(frame.settings.limits.limit.get()).saturating_mul(4).max(1024));
     let ledger = Rc::new(RefCell::new(Ledger {
         report,
         journal: journal.clone(),
@@ -100,6 +105,7 @@ pub(crate) async fn run<W: Work>(
         max_failures: frame.max_failures,
         gauge: gauge.clone(),
         refused: None,
+        left_over: LeftOver::default(),
         fields: Vec::new(),
         body: Vec::new(),
     }));
@@ -135,10 +141,20 @@ pub(crate) async fn run<W: Work>(
             report.failures.push(format!("{} outcomes could not be written", closed.lost));
         }
     }
-    if frame.keep_order
-        && let Some(path) = &name
-    {
-        unisono_journal::sort(path)?;
+    if let Some(path) = &name {
+        let left_over = ledger.left_over;
+        match (left_over.count(), extras.prune) {
+            (0, _) => {}
+            (_, true) => report.kept.subtract(&left_over.prune(path)?),
+            (count, false) => {
+                report
+                    .warnings
+                    .push(format!("{count} outcomes of earlier runs belong to no item of this input; they are kept"));
+            }
+        }
+        if frame.keep_order {
+            unisono_journal::sort(path)?;
+        }
     }
     let numbers = monitor.numbers();
     report.retries = numbers.retries;

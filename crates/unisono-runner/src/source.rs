@@ -219,6 +219,7 @@ impl<C: Call> Rows<C> {
                 }
                 Poll::Ready(None) => {
                     self.ended = true;
+                    self.ledger.borrow_mut().left_over = self.recovered.take_left_over();
                     if let Err(error) = self.recovered.end_of_input() {
                         self.ledger.borrow_mut().refuse(error.into());
                         self.stop();

@@ -7,7 +7,7 @@
 use std::{borrow::Cow, rc::Rc};
 
 use unisono_batch::{Again, Attempt, Context, Decided, Halt, Job, Verdict};
-use unisono_core::{ErrorKind, OutcomeKind};
+use unisono_core::{ErrorKind, OutcomeKind, format_duration};
 use unisono_journal::{Journal, Next, RowKey};
 
 use crate::Outcome;
@@ -190,6 +190,32 @@ pub(crate) fn outcome<W: Work>(decided: Decided<Worked<W>>) -> (Outcome<<W::Call
         done,
     };
     (outcome, ended)
+}
+
+/// What a halt means for work that leaves nothing behind.
+pub(crate) fn halted_without_effect<D: Done>(halt: Halt) -> (Verdict, D) {
+    let (kind, error, message) = match halt {
+        Halt::AttemptTimeout { after, .. } => {
+            let message = format!("not done within its timeout of {}", format_duration(after));
+            let verdict = Verdict::Retry { otherwise: OutcomeKind::TimedOut, not_before: None };
+            return (verdict, D::failed(ErrorKind::Timeout, message));
+        }
+        Halt::Deadline { after, .. } => {
+            let message = format!("not done within its deadline of {}", format_duration(after));
+            (OutcomeKind::TimedOut, ErrorKind::Deadline, message)
+        }
+        Halt::Cancelled { started, .. } => {
+            let message = if started { "stopped before it was done" } else { "stopped before it began" };
+            (OutcomeKind::Cancelled, ErrorKind::Cancelled, message.to_owned())
+        }
+        Halt::RateLimited { .. } => {
+            (OutcomeKind::Failed, ErrorKind::RateLimited, "paused for longer than it may wait".to_owned())
+        }
+        Halt::Panicked { message, .. } => {
+            (OutcomeKind::Failed, ErrorKind::Internal, format!("a fault of unisono: {message}"))
+        }
+    };
+    (Verdict::Final(kind), D::failed(error, message))
 }
 
 /// As the journal has it.

@@ -12,7 +12,7 @@ use std::{
     cell::RefCell,
     fs::File,
     io::{self, BufRead, BufReader, Read},
-    path::{Path, PathBuf},
+    path::Path,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll},
@@ -103,17 +103,8 @@ impl<M: Maker<Call: Send>> Input<M> {
     /// When the file cannot be opened.
     pub fn file(path: &Path, format: Option<Format>, delimiter: u8, maker: M) -> Result<Self, Error> {
         let format = format.unwrap_or_else(|| Format::of(path));
-        let (name, file) = match path.to_str() {
-            Some("-") => {
-                let file = rustix::io::dup(io::stdin()).map(File::from);
-                (
-                    PathBuf::from("standard input"),
-                    file.map_err(|error| Error::usage("cannot read standard input").because(io::Error::from(error)))?,
-                )
-            }
-            _ => (path.to_owned(), open(path)?),
-        };
-        Ok(Self { from: From::Reader { name: name.display().to_string().into(), file, format, delimiter, maker } })
+        let (name, file) = open(path)?;
+        Ok(Self { from: From::Reader { name, file, format, delimiter, maker } })
     }
 
     /// How many rows there will be, where that is cheap to know: lines of a regular file are counted.
@@ -247,9 +238,9 @@ impl<C> Batcher<C> {
 }
 
 /// A reader that hands over what came before it may block.
-struct Handing<C> {
-    inner: File,
-    batcher: Rc<RefCell<Batcher<C>>>,
+pub(crate) struct Handing<C> {
+    pub(crate) inner: File,
+    pub(crate) batcher: Rc<RefCell<Batcher<C>>>,
 }
 
 impl<C> Read for Handing<C> {
@@ -260,7 +251,7 @@ impl<C> Read for Handing<C> {
 }
 
 /// Reads line by line, each with its number from 1 and its end.
-fn for_each_line(
+pub(crate) fn for_each_line(
     reader: impl Read,
     delimiter: u8,
     mut take: impl FnMut(u64, &[u8]) -> Result<(), Stopped>,
@@ -275,19 +266,25 @@ fn for_each_line(
     Ok(())
 }
 
-fn open(path: &Path) -> Result<File, Error> {
+/// Opens an input: a file, or standard input when the path is `-`. Answers its name as well.
+pub(crate) fn open(path: &Path) -> Result<(Arc<str>, File), Error> {
+    if path.as_os_str() == "-" {
+        let file = rustix::io::dup(io::stdin()).map(File::from);
+        let file = file.map_err(|error| Error::usage("cannot read standard input").because(io::Error::from(error)))?;
+        return Ok(("standard input".into(), file));
+    }
     let fail = |error: io::Error| {
         let error_kind = error.kind();
         let error = Error::usage(format!("cannot read `{}`", path.display())).because(error);
         match error_kind {
-            io::ErrorKind::NotFound => error.hint("check the name, or pass `--from -` to read from standard input"),
+            io::ErrorKind::NotFound => error.hint("check the name, or pass `-` to read from standard input"),
             _ => error,
         }
     };
     let file = File::open(path).map_err(fail)?;
     match file.metadata().map_err(fail)?.is_dir() {
         true => Err(fail(io::ErrorKind::IsADirectory.into())),
-        false => Ok(file),
+        false => Ok((path.display().to_string().into(), file)),
     }
 }
 

@@ -1,0 +1,426 @@
+//! `unisono sum`: digests of trees, and their verification.
+
+use std::{
+    ffi::OsString,
+    io::{self, BufWriter, Write},
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use clap::{Args, ValueEnum};
+use tokio::sync::mpsc;
+use unisono_core::{ErrorKind, FOR_EVER, Limits, OutcomeKind, Rate, RetryPolicy, Span, Times};
+use unisono_runner::{
+    Batch, FileCall, Frame, Hashed, Identity, Listing, Malformed, ManifestOut, Open, Outcome, Output, Settings,
+    SumPlan, VerifyOptions,
+    file_tools::{
+        FilesOptions, Hidden, WalkOptions,
+        manifest::{Layout, push_entry, push_name},
+    },
+    hash::{Algorithm, Kernel},
+    tree_rows, verify_rows,
+};
+
+use crate::{
+    args::{OutputArgs, ShowArgs, size},
+    failure::Failure,
+    launch::{launch, on_retry},
+    terminal::Terminal,
+};
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct SumArgs {
+    /// Files, and folders, which stand for all that is in them; with --check, manifests
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Read names of files and folders from this file, or from standard input (`-`), one per line
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+    /// Names in --from end with a zero byte
+    #[arg(short = '0', long, requires = "from")]
+    null: bool,
+    /// sha256, sha512, sha1, md5, blake3, xxh3-128 or crc32c; several with commas [default: sha256]
+    #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
+    algorithm: Vec<Algorithm>,
+    #[command(flatten)]
+    walk: WalkArgs,
+    #[command(flatten)]
+    check: CheckArgs,
+    #[command(flatten)]
+    listing: ListingArgs,
+    #[command(flatten)]
+    limits: SumLimitArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    show: ShowArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What is left out of folders")]
+struct WalkArgs {
+    /// Only files that match, as in gitignore: `*.py`, `src/**`
+    #[arg(long, value_name = "GLOB")]
+    glob: Vec<String>,
+    /// No files or folders that match
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// Whether names that begin with a dot are in
+    #[arg(long, value_name = "YES", default_value = "yes")]
+    hidden: YesNo,
+    /// Leave out what .gitignore and .ignore files say
+    #[arg(long)]
+    ignore_files: bool,
+    /// How many folders deep; 1 is what the folder itself holds
+    #[arg(long, value_name = "N")]
+    max_depth: Option<usize>,
+    /// Follow symbolic links
+    #[arg(long)]
+    follow: bool,
+    /// Stay on the file system of each folder given
+    #[arg(long)]
+    one_file_system: bool,
+    /// Only files of at least this size
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    min_size: Option<u64>,
+    /// Only files of at most this size
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_size: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum YesNo {
+    Yes,
+    No,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Checking")]
+struct CheckArgs {
+    /// Check the files of manifests: of sha256sum and its like, `--tag`, b3sum, hashdeep, or JSON lines of ours
+    #[arg(short, long)]
+    check: bool,
+    /// Also report files in this folder that no manifest has
+    #[arg(long, value_name = "DIR", requires = "check")]
+    extra: Vec<PathBuf>,
+    /// A file that is not there is no failure
+    #[arg(long, requires = "check")]
+    ignore_missing: bool,
+    /// Lines that are no entries are a failure
+    #[arg(long, requires = "check")]
+    strict: bool,
+    /// Print nothing: the exit status says it
+    #[arg(long, requires = "check")]
+    status: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Listing")]
+struct ListingArgs {
+    /// Lines as the BSDs have them, the algorithm named
+    #[arg(long)]
+    tag: bool,
+    /// Lines end with a zero byte, and names stand as they are
+    #[arg(short, long)]
+    zero: bool,
+    /// How outcomes are written
+    #[arg(long, value_name = "FORMAT", default_value = "check", conflicts_with_all = ["tag", "zero"])]
+    format: Format,
+    /// As files are done, not by path
+    #[arg(long)]
+    unordered: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Lines that sha256sum -c reads
+    Check,
+    /// One JSON object per file, those without digest included
+    Jsonl,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits and time")]
+struct SumLimitArgs {
+    /// Threads; each reads several files at once [default: one per core]
+    #[arg(short = 'j', long, value_name = "N")]
+    limit: Option<NonZeroU32>,
+    /// Most files per time, as `100/s`
+    #[arg(long, value_name = "RATE")]
+    rate: Option<Rate>,
+    /// Longest time for one file with its second try, or `none`
+    #[arg(long, value_name = "TIME", default_value = "1h")]
+    deadline: Span,
+    /// Start nothing new after this time
+    #[arg(long, value_name = "TIME")]
+    stop_after: Option<Span>,
+    /// How long what runs may take to finish when the run is stopped
+    #[arg(long, value_name = "TIME", default_value = "10s")]
+    grace: Span,
+    /// Most repeats for a file that changed while it was read
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    retries: u16,
+    /// Stop after so many files that did not end well
+    #[arg(long, value_name = "N")]
+    max_failures: Option<u64>,
+    /// Read past the page cache
+    #[arg(long)]
+    direct: bool,
+    /// Which instructions SHA-256 uses: avx512, avx2, sha-ni or portable
+    #[arg(long, value_name = "NAME", hide = true)]
+    kernel: Option<Kernel>,
+}
+
+/// Runs the command; answers its exit status.
+pub fn run(args: SumArgs) -> Result<u8, Failure> {
+    let terminal = Terminal::new(args.show.color);
+    args.check_words()?;
+    let (rows, malformed) = args.rows()?;
+    let (output, manifest) = args.outputs()?;
+    let kernel = args.limits.kernel()?;
+    let plan = SumPlan {
+        files: FilesOptions { kernel, direct: args.limits.direct, ..FilesOptions::default() },
+        listing: args.listing(&terminal),
+        manifest,
+        frame: Frame {
+            rows: Box::new(rows),
+            settings: args.limits.settings(),
+            output,
+            outlet: None,
+            style: (),
+            keep_order: !args.listing.unordered,
+            max_failures: args.limits.max_failures,
+            on_retry: on_retry(&args.show, &terminal),
+        },
+    };
+    let resumable = args.output.out.is_some();
+    let run = |cancel, monitor, gauge| unisono_runner::sum(plan, cancel, monitor, gauge);
+    let report = launch(&args.show, &terminal, None, resumable, run)?;
+    let lines = malformed.map(|malformed| malformed.lines()).unwrap_or_default();
+    if let Some(first) = &lines.first
+        && !args.check.status
+    {
+        let noun = if lines.count == 1 { "line is" } else { "lines are" };
+        terminal.note(&format!("warning: {} {noun} malformed (the first: {first})", lines.count));
+    }
+    let nothing_to_check = args.check.check && lines.entries == 0;
+    if nothing_to_check {
+        terminal.note("error: there is no entry to check");
+    }
+    let bad = nothing_to_check || (args.check.strict && lines.count > 0);
+    Ok(report.exit_code().max(u8::from(bad)))
+}
+
+impl SumArgs {
+    /// What the parser cannot know.
+    fn check_words(&self) -> Result<(), Failure> {
+        if self.paths.is_empty() && self.from.is_none() {
+            let failure = Failure::usage(if self.check.check { "no manifest to check" } else { "no files" });
+            return Err(failure.hint(match self.check.check {
+                true => "name the manifests; `-` is standard input",
+                false => "name files or folders, or a file of names with --from FILE (`-` is standard input)",
+            }));
+        }
+        if self.check.check && self.from.is_some() {
+            return Err(Failure::usage("--from names files to digest, and --check has them from its manifests")
+                .hint("name the manifest without --from: `unisono sum --check FILE`"));
+        }
+        if !self.check.check && self.paths.iter().any(|path| path.as_os_str() == "-") {
+            return Err(Failure::usage("`-` is no file to digest")
+                .hint("`--from -` reads names from standard input; to digest the data itself, use sha256sum"));
+        }
+        if self.check.check && self.algorithm.len() > 1 {
+            return Err(Failure::usage(
+                "--check takes one algorithm at most, for digests that do not say what they are",
+            ));
+        }
+        let is_text = self.listing.format == Format::Check;
+        if self.algorithm.len() > 1 && is_text && !self.listing.tag {
+            return Err(
+                Failure::usage("lines of several algorithms must name them").hint("add --tag or --format jsonl")
+            );
+        }
+        Ok(())
+    }
+
+    fn rows(&self) -> Result<(mpsc::Receiver<Batch<FileCall>>, Option<Malformed>), Failure> {
+        let options = self.walk.options(self.output.out.is_some());
+        if self.check.check {
+            let options = VerifyOptions {
+                algorithm: self.algorithm.first().copied(),
+                zero: self.listing.zero,
+                ignore_missing: self.check.ignore_missing,
+                extra: self.check.extra.clone(),
+                walk: options,
+            };
+            let (rows, malformed) = verify_rows(&self.paths, options)?;
+            return Ok((rows, Some(malformed)));
+        }
+        let algorithms: Arc<[Algorithm]> = match self.algorithm.is_empty() {
+            true => Arc::new([Algorithm::Sha256]),
+            false => self.algorithm.clone().into(),
+        };
+        let mut roots = self.paths.clone();
+        if !self.listing.unordered {
+            roots.sort();
+        }
+        let list = self.from.as_deref().map(|path| (path, if self.null { 0 } else { b'\n' }));
+        Ok((tree_rows(roots, list, options, algorithms)?, None))
+    }
+
+    /// Where results are kept, and the manifest that is made of them.
+    fn outputs(&self) -> Result<(Output, Option<ManifestOut>), Failure> {
+        let open = Open { identity: Identity::Content, ..Open::default() };
+        let is_text = self.listing.format == Format::Check && !self.check.check;
+        match &self.output.out {
+            Some(path) if is_text => {
+                let mut results: OsString = path.clone().into();
+                results.push(".jsonl");
+                let results = PathBuf::from(results);
+                let manifest =
+                    ManifestOut { path: path.clone(), results: results.clone(), layout: self.listing.layout() };
+                refuse_to_replace(path, &results, &self.output)?;
+                Ok((self.output.output_to(&results, open), Some(manifest)))
+            }
+            Some(path) => Ok((self.output.output_to(path, open), None)),
+            None if self.listing.format == Format::Jsonl => Ok((self.output.output(open)?, None)),
+            None => Ok((Output::Nothing, None)),
+        }
+    }
+
+    /// What is printed of each outcome: lines of the manifest, or of the check; and what went wrong, to standard error.
+    fn listing(&self, terminal: &Terminal) -> Option<Listing<Hashed>> {
+        let (is_check, layout, zero) = (self.check.check, self.listing.layout(), self.listing.zero);
+        let to_stdout = self.listing.format == Format::Check && (is_check || self.output.out.is_none());
+        let (quiet, status, verbose) = (self.show.quiet, self.check.status, self.show.verbose);
+        let terminal = terminal.clone();
+        let mut stdout = Lines(BufWriter::with_capacity(1 << 16, io::stdout()));
+        let mut line = Vec::new();
+        let list = move |outcome: &Outcome<Hashed>| {
+            line.clear();
+            let Some(path) = &outcome.done.path else { return Ok(()) };
+            if is_check {
+                push_check(path, outcome, quiet, zero, &mut line);
+            } else if outcome.kind == OutcomeKind::Ok {
+                outcome.done.digests.iter().for_each(|digest| push_entry(path, digest, layout, &mut line));
+            }
+            if to_stdout && !status {
+                stdout.0.write_all(&line)?;
+            }
+            match (&outcome.done.error, &outcome.done.special) {
+                (Some((ErrorKind::Cancelled, _)), _) => {}
+                (Some((_, why)), _) if !status => terminal.note(&format!("{}: {why}", shown(path))),
+                (_, Some(special)) if verbose => terminal.note(&format!("{}: skipped: {special}", shown(path))),
+                _ => {}
+            }
+            Ok(())
+        };
+        Some(Box::new(list))
+    }
+}
+
+/// Standard output, whose last lines are written when the run is over.
+struct Lines(BufWriter<io::Stdout>);
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        // Whoever read it may have gone; the exit status tells of anything else.
+        let _ = self.0.flush();
+    }
+}
+
+/// `name: OK` and the like, as coreutils has it.
+fn push_check(path: &Path, outcome: &Outcome<Hashed>, quiet: bool, zero: bool, line: &mut Vec<u8>) {
+    let word = match (outcome.kind, outcome.done.error.as_ref().map(|(kind, _)| *kind)) {
+        (OutcomeKind::Ok, _) if quiet => return,
+        (OutcomeKind::Ok, _) => "OK",
+        (OutcomeKind::Skipped | OutcomeKind::Cancelled, _) => return,
+        (_, Some(ErrorKind::Mismatch)) => "FAILED",
+        (_, Some(ErrorKind::Extra)) => "EXTRA",
+        (_, Some(ErrorKind::Missing)) => "FAILED open or read",
+        _ => "FAILED open or read",
+    };
+    push_name(path, line);
+    line.extend_from_slice(b": ");
+    line.extend_from_slice(word.as_bytes());
+    line.push(if zero { 0 } else { b'\n' });
+}
+
+/// A name on one line.
+fn shown(path: &Path) -> String {
+    let mut name = Vec::new();
+    push_name(path, &mut name);
+    String::from_utf8_lossy(&name).into_owned()
+}
+
+/// A manifest that is there is replaced only if it is ours to replace.
+fn refuse_to_replace(path: &Path, results: &Path, output: &OutputArgs) -> Result<(), Failure> {
+    let is_ours = results.exists() && (output.resume || output.retry_failed || output.retry_ambiguous);
+    if is_ours || output.overwrite || !path.exists() {
+        return Ok(());
+    }
+    Err(Failure::usage(format!("`{}` is there already", path.display()))
+        .hint("--resume goes on with a list of ours, --overwrite replaces it"))
+}
+
+impl WalkArgs {
+    fn options(&self, with_stat: bool) -> WalkOptions {
+        WalkOptions {
+            globs: self.glob.clone(),
+            excludes: self.exclude.clone(),
+            hidden: if self.hidden == YesNo::Yes { Hidden::Include } else { Hidden::Skip },
+            ignore_files: self.ignore_files,
+            max_depth: self.max_depth,
+            follow: self.follow,
+            one_file_system: self.one_file_system,
+            min_size: self.min_size,
+            max_size: self.max_size,
+            with_stat,
+        }
+    }
+}
+
+impl ListingArgs {
+    fn layout(&self) -> Layout {
+        Layout { tag: self.tag, zero: self.zero }
+    }
+}
+
+impl SumLimitArgs {
+    fn settings(&self) -> Settings {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = u32::try_from(cores).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
+        let mut limits = Limits::new(Some(self.limit.unwrap_or(cores)), None);
+        limits.rate = self.rate;
+        let times = Times {
+            timeout: None,
+            deadline: self.deadline.0,
+            stop_after: self.stop_after.and_then(|span| span.0),
+            grace: self.grace.0.unwrap_or(FOR_EVER),
+        };
+        Settings { limits, times, retry: RetryPolicy { repeats: self.retries, ..RetryPolicy::default() } }
+    }
+
+    fn kernel(&self) -> Result<Kernel, Failure> {
+        match self.kernel {
+            None => Ok(Kernel::best()),
+            Some(kernel) if kernel.is_available() => Ok(kernel),
+            Some(kernel) => Err(Failure::usage(format!("this processor has no {kernel}"))),
+        }
+    }
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  unisono sum /srv/data > SHA256SUMS                 sha256sum -c SHA256SUMS checks it, and so does
+  unisono sum --check SHA256SUMS --extra /srv/data   which also finds what has been added
+  unisono sum -a blake3 --exclude '*.tmp' /srv/data -o data.b3 --resume
+
+With -o FILE, results are kept in FILE.jsonl while they come, and FILE is written when all is done; with --resume, files
+that are still what they were (size, times, inode) are not read again.
+
+Exit status:
+  0 all ok · 1 some file has no digest, or another one · 2 usage · 3 stopped by --max-failures · 124 by --stop-after
+  125 our own failure · 130 interrupted · 141 nobody reads the output any more · 143 terminated";

@@ -1,0 +1,91 @@
+//! Digests of files, from the reactor's side.
+
+use std::{
+    io,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use unisono_batch::{Context, Crew};
+use unisono_hash::{Algorithm, Digest, Kernel};
+
+use crate::{Error, Stat, hand::Hand};
+
+/// Threads that digest files.
+pub struct Files {
+    crew: Crew<Request, Result<Digested, Error>>,
+    bytes: Arc<AtomicU64>,
+}
+
+/// How files are read and digested.
+#[derive(Debug, Clone, Copy)]
+pub struct FilesOptions {
+    /// How many threads; each has several files in hand.
+    pub threads: usize,
+    /// Which instructions SHA-256 uses.
+    pub kernel: Kernel,
+    /// Read past the page cache where the file system can.
+    pub direct: bool,
+}
+
+impl Default for FilesOptions {
+    /// A thread per core.
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { threads, kernel: Kernel::best(), direct: false }
+    }
+}
+
+/// A file to digest.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Where it is.
+    pub path: Arc<Path>,
+    /// Which digests are wanted; all in one pass over the data.
+    pub algorithms: Arc<[Algorithm]>,
+    /// It was found to be a regular file a moment ago, and need not be looked at before it is opened.
+    pub is_regular: bool,
+}
+
+/// The digests of a file, and what the file was when they were made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Digested {
+    /// In the order in which they were asked for.
+    pub digests: Vec<Digest>,
+    /// Unchanged from before the first byte was read until after the last.
+    pub stat: Stat,
+}
+
+impl Files {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// When not even one can be started.
+    pub fn start(options: FilesOptions) -> io::Result<Self> {
+        let bytes = Arc::new(AtomicU64::new(0));
+        let counter = bytes.clone();
+        let hand = move |desk: &_| Hand::new(options, counter.clone()).work(desk);
+        Ok(Self { crew: Crew::start(options.threads, "unisono-files", hand)?, bytes })
+    }
+
+    /// Digests a file. The slot of `context` is held until a thread is through with it, whatever becomes of this future.
+    ///
+    /// # Errors
+    /// When it cannot be read, is no regular file, or changes meanwhile.
+    pub async fn digest(&self, request: Request, context: &Context) -> Result<Digested, Error> {
+        self.crew.run(request, context.hold()).await.unwrap_or_else(|| Err(Error::lost()))
+    }
+
+    /// To be polled beside [`Files::digest`]; never ends.
+    pub async fn relay(&self) {
+        self.crew.relay().await
+    }
+
+    /// How many bytes have been read so far, those of files in hand included.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
+}

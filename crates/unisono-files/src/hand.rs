@@ -1,0 +1,248 @@
+//! A thread that digests files: several in hand at once, one piece of each per round.
+//!
+//! A round: take as many new files as there are free places, read the next piece of each file into its buffer, feed all
+//! pieces to the lanes together, and give back what has come to its end. The buffers of a thread together fit into a
+//! core's second-level cache, so that what the kernel copied there is hashed from there.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use rustix::fs::{Advice, AtFlags, CWD, FileType, OFlags, fadvise, fstat, statat};
+use unisono_batch::{Desk, Task};
+use unisono_hash::{Algorithm, Hasher, Lanes, Piece};
+
+use crate::{Digested, Error, FilesOptions, Request, Special, Stat};
+
+type Answer = Result<Digested, Error>;
+
+pub(crate) struct Hand {
+    options: FilesOptions,
+    lanes: Lanes,
+    files: Vec<InHand>,
+    /// One piece per file in hand, aligned for direct reads.
+    buffers: Buffers,
+    /// Hashers of files that have ended, for those that come.
+    spare: Vec<Hasher>,
+    bytes: Arc<AtomicU64>,
+}
+
+/// A file that is being read.
+struct InHand {
+    task: Task<Request, Answer>,
+    file: File,
+    before: Stat,
+    read: u64,
+    /// What the present piece holds.
+    filled: usize,
+    is_last: bool,
+    hashers: Vec<Hasher>,
+}
+
+impl Hand {
+    pub(crate) fn new(options: FilesOptions, bytes: Arc<AtomicU64>) -> Self {
+        Self {
+            options,
+            lanes: Lanes::new(options.kernel),
+            files: Vec::with_capacity(PLACES),
+            buffers: Buffers::new(),
+            spare: Vec::new(),
+            bytes,
+        }
+    }
+
+    /// Works until the desk is closed.
+    pub(crate) fn work(mut self, desk: &Desk<Request, Answer>) {
+        let (mut tasks, mut done) = (Vec::new(), Vec::new());
+        while desk.take(PLACES - self.files.len(), self.files.is_empty(), &mut tasks) {
+            for task in tasks.drain(..) {
+                match open(&task.work, self.options.direct) {
+                    Ok((file, before)) => self.take_in(task, file, before),
+                    Err(error) => done.push((task, Err(error))),
+                }
+            }
+            self.read(desk, &mut done);
+            self.hash();
+            self.give_back(&mut done);
+            if !done.is_empty() {
+                desk.give_back(&mut done);
+            }
+        }
+    }
+
+    fn take_in(&mut self, task: Task<Request, Answer>, file: File, before: Stat) {
+        let hashers = task.work.algorithms.iter().map(|algorithm| hasher(&mut self.spare, *algorithm)).collect();
+        self.files.push(InHand { task, file, before, read: 0, filled: 0, is_last: false, hashers });
+    }
+
+    /// Reads the next piece of each file. What cannot be read, or is not wanted any more, is done.
+    fn read(&mut self, desk: &Desk<Request, Answer>, done: &mut Vec<(Task<Request, Answer>, Answer)>) {
+        let mut place = 0;
+        while let Some(file) = self.files.get_mut(place) {
+            let error = match desk.is_stopped(&file.task) {
+                true => Some(Error::stopped()),
+                false => file.read(self.buffers.get(place)).err().map(|error| Error::io("cannot be read", error)),
+            };
+            match error {
+                None => {
+                    self.bytes.fetch_add(file.filled as u64, Relaxed);
+                    place += 1;
+                }
+                Some(error) => {
+                    // The last file takes its place, and has not been read in this round.
+                    let file = self.files.swap_remove(place);
+                    self.retire(file, Err(error), done);
+                }
+            }
+        }
+    }
+
+    fn hash(&mut self) {
+        for algorithm in Algorithm::ALL {
+            let pieces = self.files.iter_mut().zip(self.buffers.all()).flat_map(|(file, buffer)| {
+                let (data, last) = (&buffer[..file.filled], file.is_last);
+                let hashers = file.hashers.iter_mut().filter(|hasher| hasher.algorithm() == algorithm);
+                hashers.map(move |hasher| Piece { hasher, data, last })
+            });
+            let mut pieces: Vec<Piece<'_>> = pieces.collect();
+            if !pieces.is_empty() {
+                self.lanes.update(&mut pieces);
+            }
+        }
+    }
+
+    fn give_back(&mut self, done: &mut Vec<(Task<Request, Answer>, Answer)>) {
+        let mut place = 0;
+        while let Some(file) = self.files.get(place) {
+            if !file.is_last {
+                place += 1;
+                continue;
+            }
+            let file = self.files.swap_remove(place);
+            let answer = file.answer();
+            self.retire(file, answer, done);
+        }
+    }
+
+    fn retire(&mut self, file: InHand, answer: Answer, done: &mut Vec<(Task<Request, Answer>, Answer)>) {
+        let room = MOST_SPARE.saturating_sub(self.spare.len());
+        self.spare.extend(file.hashers.into_iter().take(room));
+        done.push((file.task, answer));
+    }
+}
+
+impl InHand {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        self.filled = loop {
+            match self.file.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
+        self.read += self.filled as u64;
+        // A file that has grown by then is told by its size afterwards. Files whose size is 0 may have content
+        // nevertheless, as those in /proc have: only their end says that it is the end.
+        self.is_last = self.filled == 0 || (self.before.size > 0 && self.read >= self.before.size);
+        Ok(())
+    }
+
+    fn answer(&self) -> Answer {
+        let after = fstat(&self.file).map_err(|error| Error::io("cannot be read", error.into()))?;
+        let stat = Stat::of(&after);
+        if stat != self.before || (stat.size > 0 && stat.size != self.read) {
+            return Err(Error::changed());
+        }
+        let digests = self.hashers.iter().map(|hasher| hasher.digest().expect("its last piece has been hashed"));
+        Ok(Digested { digests: digests.collect(), stat })
+    }
+}
+
+/// Opens a regular file; anything else is not even opened, since opening a device can have effects.
+fn open(request: &Request, direct: bool) -> Result<(File, Stat), Error> {
+    let path = &*request.path;
+    if !request.is_regular {
+        let found = statat(CWD, path, AtFlags::empty()).map_err(|error| Error::io("cannot be opened", error.into()))?;
+        if let Some(special) = Special::of(FileType::from_raw_mode(found.st_mode)) {
+            return Err(Error::special(special));
+        }
+    }
+    let file = open_file(path, direct).map_err(|error| Error::io("cannot be opened", error))?;
+    let raw = fstat(&file).map_err(|error| Error::io("cannot be read", error.into()))?;
+    if let Some(special) = Special::of(FileType::from_raw_mode(raw.st_mode)) {
+        return Err(Error::special(special));
+    }
+    let stat = Stat::of(&raw);
+    if stat.size > PIECE as u64 && !direct {
+        // All of it will be read, once, in order. That the file system does not take advice is no failure.
+        let _ = fadvise(&file, 0, None, Advice::Sequential);
+        let _ = fadvise(&file, 0, std::num::NonZeroU64::new(READ_AHEAD.min(stat.size)), Advice::WillNeed);
+    }
+    Ok((file, stat))
+}
+
+/// Never waits for the other end of a FIFO that took the file's place, and never makes a terminal ours.
+fn open_file(path: &Path, direct: bool) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let open = |flags: OFlags| {
+        let flags = i32::try_from(flags.bits()).expect("the flags are an int in C");
+        File::options().read(true).custom_flags(flags).open(path)
+    };
+    if direct {
+        match open(flags | OFlags::DIRECT) {
+            // This file system cannot.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
+            opened => return opened,
+        }
+    }
+    open(flags)
+}
+
+fn hasher(spare: &mut Vec<Hasher>, algorithm: Algorithm) -> Hasher {
+    match spare.iter().rposition(|hasher| hasher.algorithm() == algorithm) {
+        Some(at) => {
+            let mut hasher = spare.swap_remove(at);
+            hasher.reset();
+            hasher
+        }
+        None => Hasher::new(algorithm),
+    }
+}
+
+/// A piece for each place, on page boundaries.
+struct Buffers {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Buffers {
+    fn new() -> Self {
+        let bytes = vec![0; PLACES * PIECE + PAGE];
+        let start = bytes.as_ptr().align_offset(PAGE);
+        Self { bytes, start }
+    }
+
+    fn get(&mut self, place: usize) -> &mut [u8] {
+        &mut self.bytes[self.start + place * PIECE..][..PIECE]
+    }
+
+    fn all(&self) -> impl Iterator<Item = &[u8]> {
+        self.bytes[self.start..].chunks_exact(PIECE)
+    }
+}
+
+/// Files in hand at once: two rounds of the widest kernel's lanes.
+const PLACES: usize = 32;
+/// 32 of these are a mebibyte, what a core's second-level cache holds.
+const PIECE: usize = 32 << 10;
+const PAGE: usize = 4096;
+/// Hashers that are kept for the files to come; one of BLAKE3 is two kilobytes.
+const MOST_SPARE: usize = 64;
+/// Asked for when a file is opened, so that the disk works on all files in hand at once.
+const READ_AHEAD: u64 = 1 << 20;

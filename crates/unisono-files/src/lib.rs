@@ -1,0 +1,19 @@
+//! Files, many at once: walked, digested on native threads, listed in manifests and checked against them.
+//!
+//! [`walk()`] finds them, [`Files`] digests them (several at once on each core, since a digest of one file is bound by
+//! latency), and [`manifest`] writes and reads the formats of coreutils, the BSDs, b3sum and hashdeep.
+//!
+//! Nothing here hangs on what is no regular file, and a file that changes while it is read is told from one that does
+//! not. No file is mapped: a file that is cut short by somebody else would end the process.
+
+mod error;
+mod files;
+mod hand;
+pub mod manifest;
+mod stat;
+mod walk;
+
+pub use error::Error;
+pub use files::{Digested, Files, FilesOptions, Request};
+pub use stat::{Special, Stat};
+pub use walk::{Entry, Found, Hidden, WalkOptions, walk};

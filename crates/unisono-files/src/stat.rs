@@ -1,0 +1,85 @@
+//! What a file is, and what it was when it was read.
+
+use std::{fmt, path::Path};
+
+use rustix::fs::{FileType, Stat as RawStat};
+
+/// What tells whether a file is still the one that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Stat {
+    /// Bytes.
+    pub size: u64,
+    /// When its content was last changed, in nanoseconds since 1970.
+    pub mtime_ns: i128,
+    /// When its content or attributes were last changed, in nanoseconds since 1970. Nobody can set it back.
+    pub ctime_ns: i128,
+    /// Its number within its file system.
+    pub inode: u64,
+}
+
+impl Stat {
+    /// What a file is now, links followed; `None` when nobody can tell.
+    pub fn look(path: &Path) -> Option<Self> {
+        rustix::fs::stat(path).ok().as_ref().map(Self::of)
+    }
+
+    pub(crate) fn of(raw: &RawStat) -> Self {
+        let nanoseconds = |seconds: i64, rest: u64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+        Self {
+            size: u64::try_from(raw.st_size).unwrap_or(0),
+            mtime_ns: nanoseconds(raw.st_mtime, raw.st_mtime_nsec),
+            ctime_ns: nanoseconds(raw.st_ctime, raw.st_ctime_nsec),
+            inode: raw.st_ino,
+        }
+    }
+}
+
+/// What is no regular file, and has no digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Special {
+    /// A folder.
+    Folder,
+    /// A symbolic link that is not followed.
+    SymbolicLink,
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// A character or block device.
+    Device,
+    /// Something that this system has and we do not know.
+    Unknown,
+}
+
+impl Special {
+    /// What a file is, unless it is regular.
+    pub(crate) fn of(file_type: FileType) -> Option<Self> {
+        match file_type {
+            FileType::RegularFile => None,
+            FileType::Directory => Some(Self::Folder),
+            FileType::Symlink => Some(Self::SymbolicLink),
+            FileType::Fifo => Some(Self::Fifo),
+            FileType::Socket => Some(Self::Socket),
+            FileType::CharacterDevice | FileType::BlockDevice => Some(Self::Device),
+            _ => Some(Self::Unknown),
+        }
+    }
+
+    /// Why it is not read.
+    pub fn why(self) -> &'static str {
+        match self {
+            Self::Folder => "it is a folder",
+            Self::SymbolicLink => "it is a symbolic link",
+            Self::Fifo => "it is a FIFO",
+            Self::Socket => "it is a socket",
+            Self::Device => "it is a device",
+            Self::Unknown => "it is no regular file",
+        }
+    }
+}
+
+impl fmt::Display for Special {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.why())
+    }
+}

@@ -1,0 +1,182 @@
+//! The files under some folders: everything that is there, in order, unless something is left out on purpose.
+//!
+//! A checksum leaves nothing out by itself: hidden files are in, and what version control ignores is as well. Symbolic
+//! links are not followed unless asked; each is told, as is all that is no regular file. What cannot be read is told
+//! too. The order is that of names, component by component, so that it is the same everywhere.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use ignore::{DirEntry, Walk, WalkBuilder, overrides::OverrideBuilder};
+use rustix::fs::FileType;
+
+use crate::{Special, Stat};
+
+/// What is left out of a walk.
+#[derive(Debug, Clone, Default)]
+pub struct WalkOptions {
+    /// Only what matches one of these, as in gitignore (`*.py`, `src/**`).
+    pub globs: Vec<String>,
+    /// Nothing that matches one of these.
+    pub excludes: Vec<String>,
+    /// Whether names that begin with a dot are in.
+    pub hidden: Hidden,
+    /// Leave out what `.gitignore` and `.ignore` files say.
+    pub ignore_files: bool,
+    /// How many folders deep; 1 is what the folder itself holds.
+    pub max_depth: Option<usize>,
+    /// Follow symbolic links.
+    pub follow: bool,
+    /// Stay on the file system of each folder given.
+    pub one_file_system: bool,
+    /// Only files of at least so many bytes.
+    pub min_size: Option<u64>,
+    /// Only files of at most so many bytes.
+    pub max_size: Option<u64>,
+    /// Tell the attributes of each file.
+    pub with_stat: bool,
+}
+
+/// Whether names that begin with a dot are in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Hidden {
+    /// They are.
+    #[default]
+    Include,
+    /// They are not, unless given by name.
+    Skip,
+}
+
+/// Something that a walk came upon.
+#[derive(Debug)]
+pub struct Found {
+    /// Where.
+    pub path: PathBuf,
+    /// What.
+    pub entry: Entry,
+}
+
+/// What a walk came upon.
+#[derive(Debug)]
+pub enum Entry {
+    /// A regular file, with its attributes if they were asked for.
+    File(Option<Stat>),
+    /// Something that has no content of its own.
+    Special(Special),
+    /// Something that cannot be looked at, and why.
+    Unreadable {
+        /// Why.
+        why: String,
+        /// It is not there at all.
+        is_missing: bool,
+    },
+}
+
+/// Walks folders; a path that is a file stands for itself. Paths that are given are followed if they are links.
+///
+/// # Errors
+/// When a glob is none.
+pub fn walk(roots: &[PathBuf], options: &WalkOptions) -> Result<impl Iterator<Item = Found> + use<>, String> {
+    let walks = roots.iter().map(|root| builder(root, options)).collect::<Result<Vec<Walk>, String>>()?;
+    let options = options.clone();
+    Ok(walks.into_iter().zip(roots.to_vec()).flat_map(move |(walk, root)| {
+        let options = options.clone();
+        walk.filter_map(move |entry| match entry {
+            Ok(entry) => found(entry, &options),
+            Err(error) => Some(unreadable(&error, &root)),
+        })
+    }))
+}
+
+fn builder(root: &Path, options: &WalkOptions) -> Result<Walk, String> {
+    let mut overrides = OverrideBuilder::new(root);
+    for glob in &options.globs {
+        overrides.add(glob).map_err(|error| format!("`{glob}` is no glob: {error}"))?;
+    }
+    for glob in &options.excludes {
+        overrides.add(&format!("!{glob}")).map_err(|error| format!("`{glob}` is no glob: {error}"))?;
+    }
+    let overrides = overrides.build().map_err(|error| error.to_string())?;
+    let mut builder = WalkBuilder::new(root);
+    builder
+        .standard_filters(false)
+        .hidden(options.hidden == Hidden::Skip)
+        .overrides(overrides)
+        .max_depth(options.max_depth)
+        .follow_links(options.follow)
+        .same_file_system(options.one_file_system)
+        .sort_by_file_name(std::ffi::OsStr::cmp);
+    if options.ignore_files {
+        builder.git_ignore(true).git_exclude(true).ignore(true).parents(true).require_git(false);
+    }
+    Ok(builder.build())
+}
+
+/// What an entry is; `None` for folders and for what is left out.
+fn found(entry: DirEntry, options: &WalkOptions) -> Option<Found> {
+    // What is given by name is followed if it is a link; the walk itself has gone into a folder.
+    let followed = entry.depth() == 0 && entry.path_is_symlink();
+    let file_type = entry.file_type().map(raw_type)?;
+    let path = entry.into_path();
+    let needs_stat = options.with_stat || options.min_size.is_some() || options.max_size.is_some();
+    if !followed && (file_type != FileType::RegularFile || !needs_stat) {
+        let entry = match Special::of(file_type) {
+            Some(Special::Folder) => return None,
+            Some(special) => Entry::Special(special),
+            None => Entry::File(None),
+        };
+        return Some(Found { path, entry });
+    }
+    let raw = match rustix::fs::stat(&path) {
+        Ok(raw) => raw,
+        Err(error) => return Some(Found { path, entry: Entry::failed(&error.into()) }),
+    };
+    let (special, stat) = (Special::of(FileType::from_raw_mode(raw.st_mode)), Stat::of(&raw));
+    let fits = options.min_size.is_none_or(|least| stat.size >= least)
+        && options.max_size.is_none_or(|most| stat.size <= most);
+    match special {
+        Some(Special::Folder) => None,
+        Some(special) => Some(Found { path, entry: Entry::Special(special) }),
+        None => fits.then_some(Found { path, entry: Entry::File(Some(stat)) }),
+    }
+}
+
+impl Entry {
+    fn failed(error: &io::Error) -> Self {
+        Self::Unreadable { why: error.to_string(), is_missing: error.kind() == io::ErrorKind::NotFound }
+    }
+}
+
+/// Something that the walk could not look at.
+fn unreadable(error: &ignore::Error, root: &Path) -> Found {
+    let entry = match error.io_error() {
+        Some(io) => Entry::failed(io),
+        None => Entry::Unreadable { why: error.to_string(), is_missing: false },
+    };
+    Found { path: path_of(error).unwrap_or(root).to_owned(), entry }
+}
+
+fn path_of(error: &ignore::Error) -> Option<&Path> {
+    match error {
+        ignore::Error::WithPath { path, .. } => Some(path),
+        ignore::Error::Loop { child, .. } => Some(child),
+        ignore::Error::WithDepth { err, .. } | ignore::Error::WithLineNumber { err, .. } => path_of(err),
+        _ => None,
+    }
+}
+
+fn raw_type(file_type: std::fs::FileType) -> FileType {
+    use std::os::unix::fs::FileTypeExt;
+    match () {
+        () if file_type.is_file() => FileType::RegularFile,
+        () if file_type.is_dir() => FileType::Directory,
+        () if file_type.is_symlink() => FileType::Symlink,
+        () if file_type.is_fifo() => FileType::Fifo,
+        () if file_type.is_socket() => FileType::Socket,
+        () if file_type.is_char_device() => FileType::CharacterDevice,
+        () if file_type.is_block_device() => FileType::BlockDevice,
+        () => FileType::Unknown,
+    }
+}

@@ -1,0 +1,175 @@
+//! A file as work: what a row asks for, and what became of it.
+
+use std::{borrow::Cow, io::Write, os::unix::ffi::OsStrExt, path::Path, sync::Arc};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use unisono_core::ErrorKind;
+use unisono_files::{Special, Stat};
+use unisono_hash::{Algorithm, Digest};
+use unisono_journal::push_json_string;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::work::{Call, Done};
+
+/// What a row asks for.
+#[derive(Debug)]
+pub struct FileCall {
+    /// The file.
+    pub path: Arc<Path>,
+    /// What to do about it.
+    pub errand: Errand,
+    /// Which digests are wanted.
+    pub algorithms: Arc<[Algorithm]>,
+    /// What it was a moment ago, where that decides whether it is read again.
+    pub stat: Option<Stat>,
+}
+
+/// What to do about a file.
+#[derive(Debug)]
+pub enum Errand {
+    /// Digest it.
+    Digest {
+        /// It was found to be a regular file.
+        is_regular: bool,
+    },
+    /// Digest it, and compare.
+    Verify {
+        /// What its digests should be.
+        digests: Box<[Digest]>,
+        /// How long it should be.
+        size: Option<u64>,
+        /// That it is not there is no failure.
+        may_be_missing: bool,
+    },
+    /// Nothing: it has no content of its own.
+    Skip(Special),
+    /// Nothing: that much is known.
+    Fail(ErrorKind, String),
+}
+
+/// What became of a file.
+#[derive(Debug, Default)]
+pub struct Hashed {
+    /// The file; `None` when nobody could tell.
+    pub path: Option<Arc<Path>>,
+    /// Its digests, in the order in which they were asked for.
+    pub digests: Vec<Digest>,
+    /// What it was when it was read.
+    pub stat: Option<Stat>,
+    /// What it is, when it is no regular file.
+    pub special: Option<Special>,
+    /// Why it did not go well.
+    pub error: Option<(ErrorKind, String)>,
+    /// Which digests were wanted, for its fingerprint.
+    pub(crate) algorithms: Option<Arc<[Algorithm]>>,
+}
+
+impl Call for FileCall {
+    type Done = Hashed;
+
+    fn fingerprint(&self) -> u64 {
+        fingerprint(&self.path, &self.algorithms, self.stat.as_ref())
+    }
+
+    fn limit_key(&self) -> Cow<'_, str> {
+        "".into()
+    }
+
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+
+    fn describe(&self, done: &mut Hashed) {
+        done.path = Some(self.path.clone());
+        done.algorithms = Some(self.algorithms.clone());
+    }
+}
+
+impl Hashed {
+    pub(crate) fn skipped(special: Special) -> Self {
+        Self { special: Some(special), ..Self::default() }
+    }
+}
+
+impl Done for Hashed {
+    type Style = ();
+
+    fn failed(kind: ErrorKind, message: String) -> Self {
+        Self { error: Some((kind, message)), ..Self::default() }
+    }
+
+    fn error(&self) -> Option<(ErrorKind, String)> {
+        let (kind, message) = self.error.as_ref()?;
+        Some((*kind, message.clone()))
+    }
+
+    fn group(&self) -> Option<Cow<'_, str>> {
+        None
+    }
+
+    fn bytes(&self) -> u64 {
+        self.stat.map_or(0, |stat| stat.size)
+    }
+
+    /// A file is known again by what it was when it was read.
+    fn fingerprint(&self) -> Option<u64> {
+        Some(fingerprint(self.path.as_ref()?, self.algorithms.as_ref()?, Some(self.stat.as_ref()?)))
+    }
+
+    fn push_subject(&self, fields: &mut Vec<u8>) {
+        match &self.path {
+            None => fields.extend_from_slice(b"\"path\":null,"),
+            Some(path) => {
+                push_path(path, fields);
+                fields.push(b',');
+            }
+        }
+    }
+
+    fn push_result(&self, (): (), fields: &mut Vec<u8>, _body: &mut Vec<u8>) {
+        if let Some(stat) = &self.stat {
+            // Writing to a vector cannot fail.
+            let _ = write!(
+                fields,
+                ",\"size\":{},\"mtime_ns\":{},\"ctime_ns\":{},\"inode\":{}",
+                stat.size, stat.mtime_ns, stat.ctime_ns, stat.inode
+            );
+        }
+        for digest in &self.digests {
+            let _ = write!(fields, ",\"{}\":\"{digest}\"", digest.algorithm());
+        }
+        if let Some(special) = &self.special {
+            let _ = write!(fields, ",\"reason\":\"{special}\"");
+        }
+    }
+}
+
+/// `"path":"..."`, or `"path_base64":"..."` when it is not UTF-8.
+fn push_path(path: &Path, into: &mut Vec<u8>) {
+    match path.to_str() {
+        Some(text) => {
+            into.extend_from_slice(b"\"path\":");
+            push_json_string(text, into);
+        }
+        None => {
+            let _ = write!(into, "\"path_base64\":\"{}\"", BASE64_STANDARD.encode(path.as_os_str().as_bytes()));
+        }
+    }
+}
+
+fn fingerprint(path: &Path, algorithms: &[Algorithm], stat: Option<&Stat>) -> u64 {
+    let mut hash = Xxh3::new();
+    hash.update(path.as_os_str().as_bytes());
+    for algorithm in algorithms {
+        // No path holds a zero byte, so what follows one is no part of it.
+        hash.update(&[0, *algorithm as u8]);
+    }
+    if let Some(stat) = stat {
+        hash.update(&[0, 255]);
+        hash.update(&stat.size.to_le_bytes());
+        hash.update(&stat.mtime_ns.to_le_bytes());
+        hash.update(&stat.ctime_ns.to_le_bytes());
+        hash.update(&stat.inode.to_le_bytes());
+    }
+    hash.digest()
+}

@@ -1,0 +1,150 @@
+//! Digests of files, from a plan to a report.
+
+mod call;
+mod render;
+mod rows;
+
+use std::path::PathBuf;
+
+use unisono_batch::{Attempt, Context, Halt, Monitor, Verdict};
+use unisono_core::{CancelToken, ErrorKind, OutcomeKind, error_chain};
+use unisono_files::{Digested, Error as FileError, FilesOptions, Request};
+use unisono_hash::Digest;
+
+use crate::{
+    Error, Frame, Gauge, Listing, Report,
+    run::{Extras, run},
+    work::{Item, Work, halted_without_effect},
+};
+use render::render;
+
+pub use call::{Errand, FileCall, Hashed};
+pub use rows::{Malformed, MalformedLines, VerifyOptions, tree_rows, verify_rows};
+pub use unisono_files::Files;
+
+/// Everything about a run, parsed and checked.
+pub struct SumPlan {
+    /// What every run has. Its limit is how many threads there are.
+    pub frame: Frame<FileCall>,
+    /// How files are read; the number of threads is the frame's limit.
+    pub files: FilesOptions,
+    /// Told of each outcome, in order if the frame says so.
+    pub listing: Option<Listing<Hashed>>,
+    /// A manifest that is written from the results once all is done.
+    pub manifest: Option<ManifestOut>,
+}
+
+/// A manifest that is written at the end.
+#[derive(Debug)]
+pub struct ManifestOut {
+    /// Where it goes.
+    pub path: PathBuf,
+    /// The results that it is made of.
+    pub results: PathBuf,
+    /// How its lines look.
+    pub layout: unisono_files::manifest::Layout,
+}
+
+/// Runs a plan to its end, or until the token says stop, and accounts for every file.
+///
+/// # Errors
+/// When it cannot begin: results in the way, no threads. What happens to files is in the report.
+pub async fn sum(mut plan: SumPlan, cancel: CancelToken, monitor: Monitor, gauge: Gauge) -> Result<Report, Error> {
+    let limits = &mut plan.frame.settings.limits;
+    let threads = limits.limit.get();
+    let options = FilesOptions { threads: threads as usize, ..plan.files };
+    // A thread has many files in hand, and more are ready when it comes for them.
+    limits.limit = limits.limit.saturating_mul(IN_HAND.try_into().expect("it is not zero"));
+    limits.per_key = limits.limit;
+    let files = Files::start(options).map_err(|error| Error::fault("cannot start threads").because(error))?;
+    let extras = Extras { listing: plan.listing, window: Some(WINDOW), prune: true, ..Extras::default() };
+    let (mut report, _) = run(SumWork { files }, plan.frame, extras, cancel, monitor, gauge).await?;
+    if let Some(manifest) = plan.manifest {
+        match report.stopped.is_some() || !report.failures.is_empty() {
+            false => render(&manifest)?,
+            true => report.warnings.push(format!(
+                "`{}` is written once all is done; what is done so far is in `{}`",
+                manifest.path.display(),
+                manifest.results.display()
+            )),
+        }
+    }
+    Ok(report)
+}
+
+struct SumWork {
+    files: Files,
+}
+
+type Tried = Attempt<Item<FileCall>, Hashed>;
+
+impl Work for SumWork {
+    type Call = FileCall;
+
+    async fn attempt(&self, item: &Item<FileCall>, context: &Context) -> Tried {
+        let call = &item.call;
+        let is_regular = match &call.errand {
+            Errand::Skip(special) => return ended(OutcomeKind::Skipped, Hashed::skipped(*special)),
+            Errand::Fail(kind, why) => return failed(*kind, why.clone()),
+            Errand::Digest { is_regular } => *is_regular,
+            Errand::Verify { .. } => false,
+        };
+        let request = Request { path: call.path.clone(), algorithms: call.algorithms.clone(), is_regular };
+        match (self.files.digest(request, context).await, &call.errand) {
+            (Ok(digested), Errand::Verify { digests, size, .. }) => compared(digested, digests, *size),
+            (Ok(Digested { digests, stat }), _) => {
+                ended(OutcomeKind::Ok, Hashed { digests, stat: Some(stat), ..Hashed::default() })
+            }
+            (Err(error), errand) => judged(&error, errand),
+        }
+    }
+
+    async fn aside(&self) {
+        self.files.relay().await
+    }
+
+    fn halted(&self, _item: &Item<FileCall>, halt: Halt, _last: Option<Hashed>) -> (Verdict, Hashed) {
+        halted_without_effect(halt)
+    }
+}
+
+fn ended(kind: OutcomeKind, hashed: Hashed) -> Tried {
+    Attempt::new(Verdict::Final(kind), hashed)
+}
+
+fn failed(kind: ErrorKind, message: String) -> Tried {
+    ended(OutcomeKind::Failed, Hashed { error: Some((kind, message)), ..Hashed::default() })
+}
+
+fn judged(error: &FileError, errand: &Errand) -> Tried {
+    let kind = error.kind();
+    let hashed = Hashed { error: Some((kind, error_chain(error))), ..Hashed::default() };
+    match (errand, error.as_special()) {
+        (Errand::Digest { .. }, Some(special)) => ended(OutcomeKind::Skipped, Hashed::skipped(special)),
+        (Errand::Verify { may_be_missing: true, .. }, _) if kind == ErrorKind::Missing => {
+            ended(OutcomeKind::Skipped, hashed)
+        }
+        _ if error.is_retryable() => {
+            Attempt::new(Verdict::Retry { otherwise: OutcomeKind::Failed, not_before: None }, hashed)
+        }
+        _ => ended(OutcomeKind::Failed, hashed),
+    }
+}
+
+fn compared(digested: Digested, expected: &[Digest], size: Option<u64>) -> Tried {
+    let Digested { digests, stat } = digested;
+    let wrong = expected.iter().zip(&digests).find(|(expected, found)| expected != found);
+    let why = match (wrong, size) {
+        (Some((expected, _)), _) => Some(format!("its {} is another one", expected.algorithm())),
+        (None, Some(size)) if size != stat.size => Some(format!("it has {} bytes instead of {size}", stat.size)),
+        (None, _) => None,
+    };
+    let kind = if why.is_none() { OutcomeKind::Ok } else { OutcomeKind::Failed };
+    let error = why.map(|why| (ErrorKind::Mismatch, why));
+    ended(kind, Hashed { digests, stat: Some(stat), error, ..Hashed::default() })
+}
+
+/// Files that are with a thread or ready for it: enough that none waits for the reactor.
+const IN_HAND: u32 = 128;
+/// Outcomes that may wait for an earlier file: a large one that comes first must not keep the others from being read.
+const WINDOW: u64 = 1 << 20;
