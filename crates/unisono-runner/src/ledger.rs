@@ -23,6 +23,8 @@ pub type Listing<D> = Box<dyn FnMut(&Outcome<D>) -> io::Result<()>>;
 pub(crate) struct Ledger<D: Done> {
     pub(crate) report: Report,
     pub(crate) journal: Option<Rc<Journal>>,
+    /// The journal is a file: it gets outcomes as they come, whatever the order of the rest.
+    pub(crate) keeps_at_once: bool,
     pub(crate) outlet: Option<Outlet<D>>,
     pub(crate) listing: Option<Listing<D>>,
     pub(crate) style: D::Style,
@@ -64,6 +66,10 @@ impl<D: Done> Ledger<D> {
         let mut ready = Vec::new();
         for (outcome, ended) in outcomes {
             self.count(&outcome);
+            // What is in a file survives a crash, so nothing waits for its turn there.
+            if self.keeps_at_once {
+                self.write(&outcome);
+            }
             match &mut self.order {
                 Some(order) => order.add(outcome, ended, &mut ready),
                 None => ready.push(outcome),
@@ -137,10 +143,8 @@ impl<D: Done> Ledger<D> {
                 self.cancel.drain(CancelReason::OutputFailed);
             }
         }
-        if let Some(journal) = self.journal.clone() {
-            for outcome in &outcomes {
-                self.write(&journal, outcome);
-            }
+        if !self.keeps_at_once {
+            outcomes.iter().for_each(|outcome| self.write(outcome));
         }
         if let Some(outlet) = &self.outlet
             && !outcomes.is_empty()
@@ -165,7 +169,8 @@ impl<D: Done> Ledger<D> {
         }
     }
 
-    fn write(&mut self, journal: &Journal, outcome: &Outcome<D>) {
+    fn write(&mut self, outcome: &Outcome<D>) {
+        let Some(journal) = self.journal.clone() else { return };
         self.fields.clear();
         self.body.clear();
         let next = outcome.done.next();

@@ -97,6 +97,7 @@ pub(crate) async fn run<W: Work>(
     let ledger = Rc::new(RefCell::new(Ledger {
         report,
         journal: journal.clone(),
+        keeps_at_once: name.is_some(),
         outlet: frame.outlet,
         listing: extras.listing,
         style: frame.style,

@@ -1,0 +1,450 @@
+"""`unisono sum`: digests that other programs agree with, and trees that try to break it."""
+
+import base64
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import COMMAND
+
+NAMES = [
+    b"plain",
+    b"with space",
+    b" leading",
+    b"*star",
+    b"back\\slash",
+    b"new\nline",
+    b"carriage\rreturn",
+    b"latin1-\xe9\xff",
+    b"#comment",
+    b"(paren) = x",
+    b"n" * 255,
+    b"-dash",
+]
+
+
+def needs(program: str, package: str) -> str:
+    """The program's path; a skip that says how to get it, where it is not installed."""
+    found = shutil.which(program)
+    if found is None:
+        pytest.skip(f"{program} is not installed (apt-get install {package})")
+    return found
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A folder with names and sizes of all kinds."""
+    folder = tmp_path / "tree"
+    (folder / ".hidden" / "deep").mkdir(parents=True)
+    rng = random.Random(7)
+    for at, name in enumerate(NAMES):
+        (folder / os.fsdecode(name)).write_bytes(rng.randbytes([0, 1, 55, 56, 63, 64, 65, 4096][at % 8]))
+    for size in (32 << 10, (32 << 10) + 1, 1 << 20, (3 << 20) + 17):
+        (folder / ".hidden" / "deep" / f"size{size}").write_bytes(rng.randbytes(size))
+    with (folder / "sparse").open("wb") as sparse:
+        sparse.truncate(20 << 20)
+    return folder
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def as_bytes(**options):
+    return {"text": False, **options}
+
+
+ALGORITHMS = {"sha256": "sha256sum", "sha512": "sha512sum", "sha1": "sha1sum", "md5": "md5sum"}
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("layout", [[], ["--tag"], ["--zero"]])
+def test_coreutils_writes_the_same_lines_and_accepts_ours(unisono, tree, tmp_path, algorithm, layout):
+    done = unisono("sum", "-a", algorithm, *layout, "tree", **as_bytes())
+    assert done.returncode == 0, done.stderr
+    program = ALGORITHMS[algorithm]
+    names = [str(path.relative_to(tmp_path)) for path in files(tree)]
+    theirs = subprocess.run([program, *layout, *names], cwd=tmp_path, capture_output=True, check=True).stdout
+    end = b"\0" if "--zero" in layout else b"\n"
+    assert sorted(done.stdout.split(end)) == sorted(theirs.split(end))
+    if "--zero" not in layout:
+        checked = subprocess.run([program, "-c", "--strict"], cwd=tmp_path, input=done.stdout, capture_output=True)
+        assert checked.returncode == 0, checked.stdout
+    # And what they write, we check.
+    (tmp_path / "theirs").write_bytes(theirs)
+    zero = [word for word in layout if word == "--zero"]
+    ours = unisono("sum", "--check", "--strict", *zero, "theirs", **as_bytes())
+    assert (ours.returncode, ours.stdout.count(b": OK" + end)) == (0, len(names)), ours.stderr
+
+
+def test_b3sum_writes_the_same_lines_and_accepts_ours(unisono, tree, tmp_path):
+    b3sum = needs("b3sum", "b3sum")
+    done = unisono("sum", "-a", "blake3", "tree", **as_bytes())
+    (tmp_path / "ours").write_bytes(done.stdout)
+    # It knows no carriage returns in names, and refuses what is not UTF-8.
+    names = [p for p in files(tree) if b"\r" not in os.fsencode(p.name) and b"\xff" not in os.fsencode(p.name)]
+    theirs = subprocess.run(
+        [b3sum, *[str(p.relative_to(tmp_path)) for p in names]], cwd=tmp_path, capture_output=True, check=True
+    ).stdout
+    assert set(theirs.splitlines()) <= set(done.stdout.splitlines())
+    (tmp_path / "theirs").write_bytes(theirs)
+    ours = unisono("sum", "--check", "--strict", "-a", "blake3", "theirs")
+    assert (ours.returncode, ours.stdout.count(": OK\n")) == (0, len(names)), ours.stderr
+    clean = b"".join(line for line in done.stdout.splitlines(keepends=True) if line in theirs)
+    (tmp_path / "clean").write_bytes(clean)
+    assert subprocess.run([b3sum, "--check", "clean"], cwd=tmp_path, capture_output=True).returncode == 0
+
+
+def test_manifests_of_hashdeep_are_checked_and_it_accepts_what_we_list(unisono, tree, tmp_path):
+    hashdeep = needs("hashdeep", "hashdeep")
+    theirs = subprocess.run([hashdeep, "-c", "md5,sha256", "-r", "-l", "tree"], cwd=tmp_path, capture_output=True)
+    # It writes names as they are, so that one with a newline is no line of its.
+    lines = [line for line in theirs.stdout.splitlines(keepends=True) if not line.startswith((b"line\n",))]
+    (tmp_path / "theirs").write_bytes(b"".join(lines))
+    ours = unisono("sum", "--check", "theirs", **as_bytes())
+    good = [path for path in files(tree) if b"\n" not in os.fsencode(path.name) and b"\r" not in os.fsencode(path.name)]
+    assert ours.stdout.count(b": OK\n") >= len(good) - 1, ours.stderr
+    # What we list, in its format, is known to it.
+    listed = [json.loads(line) for line in unisono("sum", "-a", "md5,sha256", "--format", "jsonl", "tree").stdout.splitlines()]
+    manifest = "%%%% HASHDEEP-1.0\n%%%% size,md5,sha256,filename\n" + "".join(
+        f"{row['size']},{row['md5']},{row['sha256']},{row['path']}\n"
+        for row in listed
+        if row["outcome"] == "ok" and "path" in row and "\n" not in row["path"] and "\r" not in row["path"]
+    )
+    (tmp_path / "ours").write_text(manifest)
+    audit = subprocess.run(
+        [hashdeep, "-k", "ours", "-m", "-l", "tree/plain", "tree/.hidden/deep/size1048576"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert audit.stdout.split() == ["tree/plain", "tree/.hidden/deep/size1048576"]
+
+
+def test_every_kernel_of_this_machine_gives_the_same_digests(unisono, tree):
+    results = {}
+    for kernel in ("portable", "sha-ni", "avx2", "avx512"):
+        done = unisono("sum", "--kernel", kernel, "tree", **as_bytes())
+        if b"this processor has no" not in done.stderr:
+            results[kernel] = (done.returncode, done.stdout)
+    assert "portable" in results
+    assert len(set(results.values())) == 1, results.keys()
+
+
+def test_several_algorithms_are_one_pass_and_each_is_right(unisono, tree):
+    done = unisono("sum", "-a", "sha256,sha512,sha1,md5,blake3,xxh3-128,crc32c", "--format", "jsonl", "tree")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["outcome"] for row in rows] == ["ok"] * len(files(tree))
+    for row in rows:
+        path = os.fsdecode(base64.b64decode(row["path_base64"])) if "path_base64" in row else row["path"]
+        data = (tree.parent / path).read_bytes()
+        assert row["size"] == len(data)
+        for name in ("sha256", "sha512", "sha1", "md5"):
+            assert row[name] == hashlib.new(name, data).hexdigest()
+        assert (len(row["blake3"]), len(row["xxh3-128"]), len(row["crc32c"])) == (64, 32, 8)
+    empty = next(row for row in rows if row["size"] == 0)
+    # From the test vectors of the three algorithms.
+    assert empty["blake3"] == "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
+    assert empty["xxh3-128"] == "99aa06d3014798d86001c324468d497f"
+    assert empty["crc32c"] == "00000000"
+
+
+def test_lines_are_sorted_by_path_unless_told_otherwise(unisono, tmp_path):
+    for name in ("b/2", "b/1", "a/z", "a-b", "c"):
+        path = tmp_path / "tree" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    names = [line.split("  ")[1] for line in unisono("sum", "tree").stdout.splitlines()]
+    assert names == ["tree/a/z", "tree/a-b", "tree/b/1", "tree/b/2", "tree/c"]
+    unordered = [line.split("  ")[1] for line in unisono("sum", "--unordered", "tree").stdout.splitlines()]
+    assert sorted(unordered) == sorted(names)
+
+
+def test_what_is_no_regular_file_is_skipped_and_counted_and_nothing_hangs(unisono, tmp_path):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "file").write_text("x")
+    os.mkfifo(tree / "fifo")
+    with socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(str(tree / "socket"))
+    os.symlink("file", tree / "link")
+    os.symlink("nowhere", tree / "dangling")
+    os.symlink("..", tree / "loop")
+    done = unisono("sum", "--format", "jsonl", "tree", "/dev/zero", timeout=30)
+    rows = {row["path"]: row for row in map(json.loads, done.stdout.splitlines())}
+    assert rows["tree/file"]["outcome"] == "ok"
+    assert {path: row["reason"] for path, row in rows.items() if row["outcome"] == "skipped"} == {
+        "tree/fifo": "it is a FIFO",
+        "tree/socket": "it is a socket",
+        "tree/link": "it is a symbolic link",
+        "tree/dangling": "it is a symbolic link",
+        "tree/loop": "it is a symbolic link",
+        "/dev/zero": "it is a device",
+    }
+    assert done.returncode == 0
+    assert "6 skipped" in done.stderr
+
+
+def test_a_loop_of_links_is_told_and_not_followed_for_ever(unisono, tmp_path):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "file").write_text("x")
+    os.symlink(".", tree / "loop")
+    os.symlink("file", tree / "link")
+    done = unisono("sum", "--follow", "tree", timeout=30)
+    assert [line.split("  ")[1] for line in done.stdout.splitlines()] == ["tree/file", "tree/link"]
+    assert done.returncode == 1
+    assert "loop" in done.stderr
+
+
+def test_a_file_that_cannot_be_read_hides_no_other(unisono, tmp_path):
+    (tmp_path / "a").write_text("a")
+    (tmp_path / "z").write_text("z")
+    done = unisono("sum", "a", "gone", "z")
+    assert done.returncode == 1
+    assert [line.split("  ")[1] for line in done.stdout.splitlines()] == ["a", "z"]
+    assert "gone: No such file" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user is needed: run as root")
+def test_an_unreadable_file_and_folder_are_failures_by_name(tmp_path):
+    tree = tmp_path / "tree"
+    (tree / "closed").mkdir(parents=True)
+    (tree / "open").write_text("x")
+    (tree / "secret").write_text("x")
+    for path in [tmp_path, *tmp_path.parents][:-2]:
+        path.chmod(path.stat().st_mode | 0o055)
+    (tree / "secret").chmod(0)
+    (tree / "closed").chmod(0)
+    command = shutil.copy(COMMAND, tmp_path / "unisono")
+    done = subprocess.run(
+        [command, "sum", "tree"], cwd=tmp_path, user=65534, group=65534, extra_groups=[], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert [line.split("  ")[1] for line in done.stdout.splitlines()] == ["tree/open"]
+    assert "tree/closed: Permission denied" in done.stderr
+    assert "tree/secret: cannot be opened: Permission denied" in done.stderr
+
+
+def test_paths_beyond_path_max_are_told_and_hide_no_other(unisono, tmp_path):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "file").write_text("x")
+    here = os.open(tree, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("d" * 250, dir_fd=here)
+        below = os.open("d" * 250, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    done = unisono("sum", "tree", timeout=30)
+    assert [line.split("  ")[1] for line in done.stdout.splitlines()] == ["tree/file"]
+    assert done.returncode == 1
+    assert "File name too long" in done.stderr
+    subprocess.run(["rm", "-rf", tree], check=True)
+
+
+def test_filters_leave_out_what_they_say_and_nothing_else(unisono, tmp_path):
+    tree = tmp_path / "tree"
+    for name in ("a.py", "b.txt", ".hidden.py", "sub/c.py", "sub/deep/d.py", "build/e.py"):
+        path = tree / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * len(name))
+    (tree / ".gitignore").write_text("build/\n")
+
+    def names(*words):
+        done = unisono("sum", *words, "tree")
+        assert done.returncode == 0, done.stderr
+        return [line.split("  ")[1].removeprefix("tree/") for line in done.stdout.splitlines()]
+
+    everything = [".gitignore", ".hidden.py", "a.py", "b.txt", "build/e.py", "sub/c.py", "sub/deep/d.py"]
+    assert names() == everything
+    assert names("--glob", "*.py") == [name for name in everything if name.endswith(".py")]
+    assert names("--exclude", "sub", "--exclude", "*.txt") == [".gitignore", ".hidden.py", "a.py", "build/e.py"]
+    assert names("--hidden", "no") == ["a.py", "b.txt", "build/e.py", "sub/c.py", "sub/deep/d.py"]
+    assert names("--ignore-files", "--hidden", "no") == ["a.py", "b.txt", "sub/c.py", "sub/deep/d.py"]
+    assert names("--max-depth", "1") == [".gitignore", ".hidden.py", "a.py", "b.txt"]
+    assert names("--min-size", "8", "--max-size", "10") == [".hidden.py", "build/e.py", "sub/c.py"]
+
+
+def test_names_come_from_a_list_with_any_bytes_in_them(unisono, tree, tmp_path):
+    names = [os.fsencode(path.relative_to(tmp_path)) for path in files(tree)]
+    done = unisono("sum", "--from", "-", "-0", "--zero", **as_bytes(input=b"\0".join(names)))
+    assert done.returncode == 0, done.stderr
+    assert [line.split(b"  ", 1)[1] for line in done.stdout.split(b"\0")[:-1]] == names
+
+
+def test_a_manifest_with_crlf_comments_blank_lines_absolute_and_escaped_names_is_read(unisono, tmp_path):
+    digest = hashlib.sha256(b"x").hexdigest()
+    for name in ("a", "new\nline", "abs"):
+        (tmp_path / name).write_bytes(b"x")
+    manifest = f"# a comment\r\n\r\n{digest}  a\r\n\\{digest}  new\\nline\r\n{digest} *{tmp_path}/abs\r\nnonsense\r\n"
+    (tmp_path / "m").write_text(manifest, newline="")
+    done = unisono("sum", "--check", "m")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"a: OK\n\\new\\nline: OK\n{tmp_path}/abs: OK\n"
+    assert "1 line is malformed (the first: m:6: it is no digest with a name behind it)" in done.stderr
+    assert unisono("sum", "--check", "--strict", "m").returncode == 1
+
+
+def test_a_check_tells_changed_missing_and_extra_files_apart(unisono, tmp_path):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name in ("same", "changed", "missing"):
+        (tree / name).write_text(name)
+    (tmp_path / "m").write_text(unisono("sum", "tree").stdout)
+    (tree / "changed").write_text("CHANGED")
+    (tree / "missing").unlink()
+    (tree / "added").write_text("new")
+    done = unisono("sum", "--check", "m", "--extra", "./tree")
+    assert done.stdout.splitlines() == [
+        "tree/changed: FAILED",
+        "tree/missing: FAILED open or read",
+        "tree/same: OK",
+        "./tree/added: EXTRA",
+    ]
+    assert done.returncode == 1
+    assert "3 failed" in done.stderr
+    quiet = unisono("sum", "--check", "m", "--quiet")
+    assert "OK" not in quiet.stdout and "tree/changed: FAILED" in quiet.stdout
+    status = unisono("sum", "--check", "m", "--status", "-q")
+    assert (status.returncode, status.stdout, status.stderr) == (1, "", "")
+    (tree / "changed").write_text("changed")
+    assert unisono("sum", "--check", "m", "--ignore-missing").returncode == 0
+    kinds = [row.get("error", {}).get("kind") for row in map(json.loads, unisono("sum", "-c", "m", "--format", "jsonl").stdout.splitlines())]
+    assert kinds == [None, "missing", None]
+
+
+def test_a_manifest_without_entries_is_no_success(unisono, tmp_path):
+    (tmp_path / "m").write_text("hello\n")
+    done = unisono("sum", "--check", "m")
+    assert done.returncode == 1
+    assert "there is no entry to check" in done.stderr
+
+
+def test_resume_reads_only_what_has_changed_and_forgets_what_is_gone(unisono, tree, tmp_path, lines):
+    first = unisono("sum", "tree", "-o", "sums")
+    assert first.returncode == 0, first.stderr
+    whole = (tmp_path / "sums").read_bytes()
+    assert subprocess.run(["sha256sum", "-c", "--quiet", "sums"], cwd=tmp_path).returncode == 0
+    refused = unisono("sum", "tree", "-o", "sums")
+    assert refused.returncode == 2 and "--resume" in refused.stderr
+    (tree / "plain").write_text("something else")
+    (tree / "added").write_text("new")
+    (tree / "with space").unlink()
+    again = unisono("sum", "tree", "-o", "sums", "--resume")
+    assert again.returncode == 0, again.stderr
+    count = len(files(tree))
+    assert f"{count} ok ({count - 2} of an earlier run)" in again.stderr
+    assert subprocess.run(["sha256sum", "-c", "--quiet", "sums"], cwd=tmp_path).returncode == 0
+    after = (tmp_path / "sums").read_bytes()
+    assert after != whole and after.count(b"\n") == count
+    rows = lines(tmp_path / "sums.jsonl")
+    assert len(rows) == count and len({row["row"] for row in rows}) == count
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_kill_9_and_resume_gives_the_manifest_of_an_undisturbed_run(tmp_path, unisono, seed):
+    rng = random.Random(seed)
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    data = rng.randbytes(1 << 20)
+    for number in range(400):
+        (tree / f"{number:03}").write_bytes(data[: rng.choice([10, 4096, 300_000])])
+    expected = unisono("sum", "tree").stdout
+    words = [COMMAND, "sum", "tree", "-o", "sums", "--resume", "-q"]
+    results = tmp_path / "sums.jsonl"
+    for _ in range(rng.choice([1, 2, 3])):
+        process = subprocess.Popen(words, cwd=tmp_path)
+        enough = rng.randrange(0, 400 * 300)
+        while process.poll() is None and (not results.exists() or results.stat().st_size < enough):
+            pass
+        process.kill()
+        process.wait()
+    done = subprocess.run(words, cwd=tmp_path, timeout=60, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "sums").read_text() == expected
+    assert {path.name for path in tmp_path.iterdir()} == {"tree", "sums", "sums.jsonl"}
+
+
+def test_an_interrupt_ends_with_130_and_a_resume_goes_on(start, unisono, tmp_path):
+    with (tmp_path / "huge").open("wb") as huge:
+        huge.truncate(1 << 43)
+    (tmp_path / "small").write_text("x")
+    process = start("sum", "huge", "small", "-o", "sums", "--grace", "0s")
+    results = tmp_path / "sums.jsonl"
+    until = time.monotonic() + 30
+    while not results.exists() or b'"small"' not in results.read_bytes():
+        assert process.poll() is None and time.monotonic() < until
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130, stderr
+    assert not (tmp_path / "sums").exists()
+    (tmp_path / "huge").unlink()
+    (tmp_path / "huge").write_text("small now")
+    done = unisono("sum", "huge", "small", "-o", "sums", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "sums").read_text().count("\n") == 2
+
+
+def test_a_deadline_ends_a_file_that_takes_too_long(unisono, tmp_path):
+    with (tmp_path / "huge").open("wb") as huge:
+        huge.truncate(1 << 43)
+    done = unisono("sum", "huge", "--deadline", "50ms", "--format", "jsonl", timeout=30)
+    row = json.loads(done.stdout)
+    assert (row["outcome"], row["error"]["kind"], done.returncode) == ("timed_out", "deadline", 1)
+
+
+def test_mistakes_are_answered_with_what_to_do(unisono, tmp_path):
+    for words, says in [
+        ([], "name files or folders"),
+        (["--check"], "name the manifests"),
+        (["-a", "sha257", "x"], "sha256"),
+        (["--algoritm", "md5", "x"], "--algorithm"),
+        (["-"], "--from -"),
+        (["-a", "md5,sha1", "x"], "--tag"),
+        (["--check", "gone"], "gone"),
+        (["--glob", "a[", "x"], "no glob"),
+    ]:
+        done = unisono("sum", *words)
+        assert done.returncode == 2, (words, done.stderr)
+        assert says in done.stderr, (words, done.stderr)
+
+
+def test_an_empty_folder_is_a_success_that_says_so(unisono, tmp_path):
+    (tmp_path / "empty").mkdir()
+    done = unisono("sum", "empty")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "nothing to do" in done.stderr
+
+
+def test_a_reader_that_leaves_ends_the_run(tmp_path):
+    for number in range(3000):
+        (tmp_path / f"{number}").write_text("x")
+    process = subprocess.Popen([COMMAND, "sum", "."], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    process.stdout.read(1)
+    process.stdout.close()
+    assert process.wait(timeout=30) == 141
+
+
+def test_a_tree_of_200_000_files_is_listed_whole(tmp_path, unisono):
+    for folder in range(200):
+        (tmp_path / "tree" / f"{folder:03}").mkdir(parents=True)
+        for number in range(1000):
+            os.close(os.open(tmp_path / "tree" / f"{folder:03}" / f"{number:03}", os.O_CREAT | os.O_WRONLY))
+    done = unisono("sum", "tree")
+    assert done.returncode == 0
+    listed = done.stdout.splitlines()
+    assert len(listed) == 200_000 and listed == sorted(listed)
+    assert len({line.split("  ")[0] for line in listed}) == 1
+    shutil.rmtree(tmp_path / "tree")
