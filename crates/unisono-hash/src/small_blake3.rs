@@ -46,7 +46,7 @@ pub(crate) fn digests<const N: usize>(
 }
 
 /// How many chunks a file has: an empty one has one, which is empty.
-pub(crate) fn chunk_count(file: &[u8]) -> usize {
+fn chunk_count(file: &[u8]) -> usize {
     file.len().div_ceil(CHUNK).max(1)
 }
 
