@@ -45,6 +45,7 @@ pub(crate) trait CompressBlake3<const N: usize>: Copy {
 ///
 /// Flags are for the first and the last block of the call; those between have none. If there is only one block,
 /// it has both.
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only our kernels read it"))]
 pub(crate) struct Blake3Settings<const N: usize> {
     /// The chunk's number in its file; 0 for parents.
     pub(crate) counters: [u64; N],
@@ -54,17 +55,4 @@ pub(crate) struct Blake3Settings<const N: usize> {
     pub(crate) last_flags: [u32; N],
     /// How many bytes of the last block are data; those before it are full.
     pub(crate) last_lengths: [u32; N],
-}
-
-/// How many blocks each of the inputs has; what every kernel checks before its raw loads.
-///
-/// # Panics
-///
-/// When the inputs differ in length or end inside a block.
-#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only kernels with raw loads need it"))]
-fn block_count<const N: usize>(inputs: &[&[u8]; N]) -> usize {
-    let length = inputs[0].len();
-    assert!(length.is_multiple_of(BLOCK), "lanes are fed whole blocks");
-    assert!(inputs.iter().all(|input| input.len() == length), "lanes run in step");
-    length / BLOCK
 }

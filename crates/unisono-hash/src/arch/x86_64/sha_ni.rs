@@ -8,8 +8,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{BLOCK, CompressSha256, block_count};
-use crate::sha256::ROUND_CONSTANTS;
+use super::{BLOCK, CompressSha256, ROUND_CONSTANTS, block_count};
 
 /// Proof that this processor has the SHA extensions, and the shuffles that feed them.
 #[derive(Debug, Clone, Copy)]

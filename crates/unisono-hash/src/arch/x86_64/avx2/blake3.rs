@@ -5,8 +5,11 @@
 
 use std::arch::x86_64::*;
 
-use super::{Blake3Settings, block_count, load_halves, load_states, load_words, rotate, store_states, transpose};
-use crate::small_blake3::{KEY, MESSAGE_SCHEDULE};
+use super::{
+    Blake3Settings, MESSAGE_SCHEDULE, block_count, load_halves, load_states, load_words, rotate, store_states,
+    transpose,
+};
+use crate::small_blake3::KEY;
 
 #[target_feature(enable = "avx2")]
 pub(super) fn compress(chaining_values: &mut [[u32; 8]; 8], inputs: &[&[u8]; 8], settings: &Blake3Settings<8>) {

@@ -5,8 +5,10 @@
 
 use std::arch::x86_64::*;
 
-use super::{Blake3Settings, block_count, load_blocks, load_states, load_words, store_states, transpose};
-use crate::small_blake3::{KEY, MESSAGE_SCHEDULE};
+use super::{
+    Blake3Settings, MESSAGE_SCHEDULE, block_count, load_blocks, load_states, load_words, store_states, transpose,
+};
+use crate::small_blake3::KEY;
 
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn compress(chaining_values: &mut [[u32; 8]; 16], inputs: &[&[u8]; 16], settings: &Blake3Settings<16>) {

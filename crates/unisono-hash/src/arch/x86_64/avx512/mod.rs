@@ -10,7 +10,7 @@ mod sha256;
 
 use std::arch::x86_64::*;
 
-use super::{BLOCK, Blake3Settings, CompressBlake3, CompressSha256, block_count};
+use super::{BLOCK, Blake3Settings, CompressBlake3, CompressSha256, MESSAGE_SCHEDULE, ROUND_CONSTANTS, block_count};
 
 /// Proof that this processor, and the system on it, have AVX-512 F and BW.
 #[derive(Debug, Clone, Copy)]
