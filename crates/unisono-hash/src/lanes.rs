@@ -62,7 +62,8 @@ impl Lanes {
 
     /// How many pieces an update needs to be at full speed: 16, 8, 4 or 1.
     ///
-    /// For BLAKE3 that is meant for small files; a large piece is at full speed alone.
+    /// If lengths differ, twice as many keep the lanes full to the end. For BLAKE3 the number is meant for small files;
+    /// a large piece is at full speed alone.
     pub fn width(&self, algorithm: Algorithm) -> usize {
         match (algorithm, self.kernel, &self.blake3) {
             (Algorithm::Sha256, Kernel::Avx512, _) => 16,

@@ -56,3 +56,32 @@ pub(crate) struct Blake3Settings<const N: usize> {
     /// How many bytes of the last block are data; those before it are full.
     pub(crate) last_lengths: [u32; N],
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    /// That a kernel refuses inputs over which it would otherwise read too far.
+    fn refuses_uneven_inputs<const N: usize>(kernel: impl CompressSha256<N>) {
+        let data = [0; 2 * BLOCK];
+        let mut shorter_last = [&data[..]; N];
+        shorter_last[N - 1] = &data[..BLOCK];
+        for inputs in [shorter_last, [&data[..BLOCK + 1]; N]] {
+            // A lane alone has nobody to differ from.
+            if inputs[0].len() % BLOCK != 0 || N > 1 {
+                let run = AssertUnwindSafe(|| kernel.compress(&mut [[0; 8]; N], &inputs));
+                assert!(catch_unwind(run).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn lanes_that_are_not_equally_long_in_whole_blocks_are_refused() {
+        Avx512::detect().into_iter().for_each(refuses_uneven_inputs::<16>);
+        Avx2::detect().into_iter().for_each(refuses_uneven_inputs::<8>);
+        ShaNi::detect().into_iter().for_each(refuses_uneven_inputs::<4>);
+        ShaNi::detect().into_iter().for_each(refuses_uneven_inputs::<1>);
+    }
+}

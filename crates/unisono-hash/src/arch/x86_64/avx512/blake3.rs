@@ -41,36 +41,36 @@ fn compress_block(state: &mut [__m512i; 8], message: &[__m512i; 16], parameters:
         *word = _mm512_set1_epi32(key.cast_signed());
     }
     v[12..].copy_from_slice(&parameters);
-    round::<0>(&mut v, message);
-    round::<1>(&mut v, message);
-    round::<2>(&mut v, message);
-    round::<3>(&mut v, message);
-    round::<4>(&mut v, message);
-    round::<5>(&mut v, message);
-    round::<6>(&mut v, message);
+    mix_four::<0, 0>(&mut v, message);
+    mix_four::<0, 1>(&mut v, message);
+    mix_four::<1, 0>(&mut v, message);
+    mix_four::<1, 1>(&mut v, message);
+    mix_four::<2, 0>(&mut v, message);
+    mix_four::<2, 1>(&mut v, message);
+    mix_four::<3, 0>(&mut v, message);
+    mix_four::<3, 1>(&mut v, message);
+    mix_four::<4, 0>(&mut v, message);
+    mix_four::<4, 1>(&mut v, message);
+    mix_four::<5, 0>(&mut v, message);
+    mix_four::<5, 1>(&mut v, message);
+    mix_four::<6, 0>(&mut v, message);
+    mix_four::<6, 1>(&mut v, message);
     for (index, word) in state.iter_mut().enumerate() {
         *word = _mm512_xor_si512(v[index], v[index + 8]);
     }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn round<const ROUND: usize>(v: &mut [__m512i; 16], message: &[__m512i; 16]) {
-    let words = const { &MESSAGE_SCHEDULE[ROUND] }.map(|word| message[word]);
-    mix_four::<0>(v, [words[0], words[2], words[4], words[6]], [words[1], words[3], words[5], words[7]]);
-    mix_four::<1>(v, [words[8], words[10], words[12], words[14]], [words[9], words[11], words[13], words[15]]);
 }
 
 /// The specification's `G` on the four columns (`TURN` 0) or diagonals (`TURN` 1), which do not depend on each other:
 /// step by step, so that none has to wait for itself.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn mix_four<const TURN: usize>(v: &mut [__m512i; 16], first: [__m512i; 4], second: [__m512i; 4]) {
+fn mix_four<const ROUND: usize, const TURN: usize>(v: &mut [__m512i; 16], message: &[__m512i; 16]) {
+    let [first, second] = const { MESSAGE_SCHEDULE[ROUND][TURN] };
     let b = |i: usize| 4 + (i + TURN) % 4;
     let c = |i: usize| 8 + (i + 2 * TURN) % 4;
     let d = |i: usize| 12 + (i + 3 * TURN) % 4;
     for i in 0..4 {
-        v[i] = _mm512_add_epi32(_mm512_add_epi32(v[i], first[i]), v[b(i)]);
+        v[i] = _mm512_add_epi32(_mm512_add_epi32(v[i], message[first[i]]), v[b(i)]);
     }
     for i in 0..4 {
         v[d(i)] = _mm512_ror_epi32::<16>(_mm512_xor_si512(v[d(i)], v[i]));
@@ -82,7 +82,7 @@ fn mix_four<const TURN: usize>(v: &mut [__m512i; 16], first: [__m512i; 4], secon
         v[b(i)] = _mm512_ror_epi32::<12>(_mm512_xor_si512(v[b(i)], v[c(i)]));
     }
     for i in 0..4 {
-        v[i] = _mm512_add_epi32(_mm512_add_epi32(v[i], second[i]), v[b(i)]);
+        v[i] = _mm512_add_epi32(_mm512_add_epi32(v[i], message[second[i]]), v[b(i)]);
     }
     for i in 0..4 {
         v[d(i)] = _mm512_ror_epi32::<8>(_mm512_xor_si512(v[d(i)], v[i]));

@@ -45,11 +45,13 @@ impl CompressBlake3<16> for Avx512 {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn load_blocks(inputs: &[&[u8]; 16], index: usize) -> [__m512i; 16] {
-    inputs.map(|input| {
+    let mut rows = [_mm512_setzero_si512(); 16];
+    for (row, input) in rows.iter_mut().zip(inputs) {
         let block = &input[index * BLOCK..(index + 1) * BLOCK];
         // SAFETY: `block` is 64 bytes long by its construction, and the load needs no alignment.
-        unsafe { _mm512_loadu_si512(block.as_ptr().cast()) }
-    })
+        *row = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
+    }
+    rows
 }
 
 /// Sixteen words, one a lane.
