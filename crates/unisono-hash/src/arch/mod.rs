@@ -27,7 +27,7 @@ pub(crate) trait CompressSha256<const N: usize>: Copy {
     ///
     /// # Panics
     ///
-    /// When the inputs are not all the same whole number of blocks: the kernels read without further checks.
+    /// When the inputs are not all the same whole number of blocks.
     fn compress(self, states: &mut [[u32; 8]; N], inputs: &[&[u8]; N]);
 }
 
