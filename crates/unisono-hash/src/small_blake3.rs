@@ -46,7 +46,7 @@ pub(crate) fn digests<const N: usize>(
 }
 
 /// How many chunks a file has: an empty one has one, which is empty.
-pub(crate) fn chunk_count(file: &[u8]) -> usize {
+fn chunk_count(file: &[u8]) -> usize {
     file.len().div_ceil(CHUNK).max(1)
 }
 
@@ -179,27 +179,6 @@ pub(crate) const CHUNK: usize = 1024;
 
 /// The chaining value everything begins with when there is no key: that of SHA-256 (specification, section 2.2).
 pub(crate) const KEY: [u32; 8] = sha256::INITIAL_STATE;
-
-/// Which words of the message each round takes: the permutation of section 2.2, applied once more in each round.
-pub(crate) const MESSAGE_SCHEDULE: [[usize; 16]; 7] = {
-    let permutation = [2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8];
-    let mut schedule = [[0; 16]; 7];
-    let mut word = 0;
-    while word < 16 {
-        schedule[0][word] = word;
-        word += 1;
-    }
-    let mut round = 1;
-    while round < 7 {
-        let mut word = 0;
-        while word < 16 {
-            schedule[round][word] = schedule[round - 1][permutation[word]];
-            word += 1;
-        }
-        round += 1;
-    }
-    schedule
-};
 
 /// Flags of the compression function (specification, section 2.1, table 3).
 const CHUNK_START: u32 = 1 << 0;

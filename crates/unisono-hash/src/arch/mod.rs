@@ -27,7 +27,7 @@ pub(crate) trait CompressSha256<const N: usize>: Copy {
     ///
     /// # Panics
     ///
-    /// When the inputs are not all the same whole number of blocks: the kernels read without further checks.
+    /// When the inputs are not all the same whole number of blocks.
     fn compress(self, states: &mut [[u32; 8]; N], inputs: &[&[u8]; N]);
 }
 
@@ -45,6 +45,7 @@ pub(crate) trait CompressBlake3<const N: usize>: Copy {
 ///
 /// Flags are for the first and the last block of the call; those between have none. If there is only one block,
 /// it has both.
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only our kernels read it"))]
 pub(crate) struct Blake3Settings<const N: usize> {
     /// The chunk's number in its file; 0 for parents.
     pub(crate) counters: [u64; N],
@@ -56,15 +57,31 @@ pub(crate) struct Blake3Settings<const N: usize> {
     pub(crate) last_lengths: [u32; N],
 }
 
-/// How many blocks each of the inputs has; what every kernel checks before its raw loads.
-///
-/// # Panics
-///
-/// When the inputs differ in length or end inside a block.
-#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only kernels with raw loads need it"))]
-fn block_count<const N: usize>(inputs: &[&[u8]; N]) -> usize {
-    let length = inputs[0].len();
-    assert!(length.is_multiple_of(BLOCK), "lanes are fed whole blocks");
-    assert!(inputs.iter().all(|input| input.len() == length), "lanes run in step");
-    length / BLOCK
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    /// That a kernel refuses inputs over which it would otherwise read too far.
+    fn refuses_uneven_inputs<const N: usize>(kernel: impl CompressSha256<N>) {
+        let data = [0; 2 * BLOCK];
+        let mut shorter_last = [&data[..]; N];
+        shorter_last[N - 1] = &data[..BLOCK];
+        for inputs in [shorter_last, [&data[..BLOCK + 1]; N]] {
+            // A lane alone has nobody to differ from.
+            if inputs[0].len() % BLOCK != 0 || N > 1 {
+                let run = AssertUnwindSafe(|| kernel.compress(&mut [[0; 8]; N], &inputs));
+                assert!(catch_unwind(run).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn lanes_that_are_not_equally_long_in_whole_blocks_are_refused() {
+        Avx512::detect().into_iter().for_each(refuses_uneven_inputs::<16>);
+        Avx2::detect().into_iter().for_each(refuses_uneven_inputs::<8>);
+        ShaNi::detect().into_iter().for_each(refuses_uneven_inputs::<4>);
+        ShaNi::detect().into_iter().for_each(refuses_uneven_inputs::<1>);
+    }
 }

@@ -32,7 +32,7 @@ fn the_vectors_of_nist_come_out() {
     ];
     each_kernel(|lanes| {
         // Alone, and so many at once that the widest lanes have work.
-        for copies in [1, 16] {
+        for copies in [1, 10] {
             let files: Vec<&[u8]> = vectors.iter().flat_map(|(file, _)| vec![*file; copies]).collect();
             let expected = vectors.iter().flat_map(|(_, digest)| vec![*digest; copies]);
             let digests = digests_of_files(lanes, Algorithm::Sha256, &files);
@@ -76,10 +76,13 @@ fn every_split_of_a_short_stream_comes_out() {
 }
 
 proptest! {
+    // Half the usual number: unoptimised kernels are a hundred times slower.
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
     #[test]
     fn any_mix_of_files_in_any_pieces_comes_out(
         files in proptest::collection::vec(
-            (prop_oneof![0..300_usize, 0..5_000_usize, 60_000..70_000_usize], proptest::collection::vec(any::<usize>(), 0..5)),
+            (prop_oneof![6 => 0..300_usize, 3 => 0..5_000_usize, 1 => 60_000..70_000_usize], proptest::collection::vec(any::<usize>(), 0..5)),
             0..40,
         ),
         kernel in proptest::sample::select(Kernel::available()),

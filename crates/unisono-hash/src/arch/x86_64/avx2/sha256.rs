@@ -5,8 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{block_count, load_halves, load_states, rotate, store_states, transpose};
-use crate::sha256::ROUND_CONSTANTS;
+use super::{ROUND_CONSTANTS, block_count, load_halves, load_states, rotate, store_states, transpose};
 
 #[target_feature(enable = "avx2")]
 pub(super) fn compress(states: &mut [[u32; 8]; 8], inputs: &[&[u8]; 8]) {

@@ -5,8 +5,10 @@
 
 use std::arch::x86_64::*;
 
-use super::{Blake3Settings, block_count, load_blocks, load_states, load_words, store_states, transpose};
-use crate::small_blake3::{KEY, MESSAGE_SCHEDULE};
+use super::{
+    Blake3Settings, MESSAGE_SCHEDULE, block_count, load_blocks, load_states, load_words, store_states, transpose,
+};
+use crate::small_blake3::KEY;
 
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn compress(chaining_values: &mut [[u32; 8]; 16], inputs: &[&[u8]; 16], settings: &Blake3Settings<16>) {
@@ -39,46 +41,56 @@ fn compress_block(state: &mut [__m512i; 8], message: &[__m512i; 16], parameters:
         *word = _mm512_set1_epi32(key.cast_signed());
     }
     v[12..].copy_from_slice(&parameters);
-    round::<0>(&mut v, message);
-    round::<1>(&mut v, message);
-    round::<2>(&mut v, message);
-    round::<3>(&mut v, message);
-    round::<4>(&mut v, message);
-    round::<5>(&mut v, message);
-    round::<6>(&mut v, message);
+    mix_four::<0, 0>(&mut v, message);
+    mix_four::<0, 1>(&mut v, message);
+    mix_four::<1, 0>(&mut v, message);
+    mix_four::<1, 1>(&mut v, message);
+    mix_four::<2, 0>(&mut v, message);
+    mix_four::<2, 1>(&mut v, message);
+    mix_four::<3, 0>(&mut v, message);
+    mix_four::<3, 1>(&mut v, message);
+    mix_four::<4, 0>(&mut v, message);
+    mix_four::<4, 1>(&mut v, message);
+    mix_four::<5, 0>(&mut v, message);
+    mix_four::<5, 1>(&mut v, message);
+    mix_four::<6, 0>(&mut v, message);
+    mix_four::<6, 1>(&mut v, message);
     for (index, word) in state.iter_mut().enumerate() {
         *word = _mm512_xor_si512(v[index], v[index + 8]);
     }
 }
 
+/// The specification's `G` on the four columns (`TURN` 0) or diagonals (`TURN` 1), which do not depend on each other:
+/// step by step, so that none has to wait for itself.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn round<const ROUND: usize>(v: &mut [__m512i; 16], message: &[__m512i; 16]) {
-    let words = const { &MESSAGE_SCHEDULE[ROUND] };
-    mix::<0, 4, 8, 12>(v, message[words[0]], message[words[1]]);
-    mix::<1, 5, 9, 13>(v, message[words[2]], message[words[3]]);
-    mix::<2, 6, 10, 14>(v, message[words[4]], message[words[5]]);
-    mix::<3, 7, 11, 15>(v, message[words[6]], message[words[7]]);
-    mix::<0, 5, 10, 15>(v, message[words[8]], message[words[9]]);
-    mix::<1, 6, 11, 12>(v, message[words[10]], message[words[11]]);
-    mix::<2, 7, 8, 13>(v, message[words[12]], message[words[13]]);
-    mix::<3, 4, 9, 14>(v, message[words[14]], message[words[15]]);
-}
-
-/// The specification's `G`, on the four words with these numbers.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn mix<const A: usize, const B: usize, const C: usize, const D: usize>(
-    v: &mut [__m512i; 16],
-    first: __m512i,
-    second: __m512i,
-) {
-    v[A] = _mm512_add_epi32(_mm512_add_epi32(v[A], first), v[B]);
-    v[D] = _mm512_ror_epi32::<16>(_mm512_xor_si512(v[D], v[A]));
-    v[C] = _mm512_add_epi32(v[C], v[D]);
-    v[B] = _mm512_ror_epi32::<12>(_mm512_xor_si512(v[B], v[C]));
-    v[A] = _mm512_add_epi32(_mm512_add_epi32(v[A], second), v[B]);
-    v[D] = _mm512_ror_epi32::<8>(_mm512_xor_si512(v[D], v[A]));
-    v[C] = _mm512_add_epi32(v[C], v[D]);
-    v[B] = _mm512_ror_epi32::<7>(_mm512_xor_si512(v[B], v[C]));
+fn mix_four<const ROUND: usize, const TURN: usize>(v: &mut [__m512i; 16], message: &[__m512i; 16]) {
+    let [first, second] = const { MESSAGE_SCHEDULE[ROUND][TURN] };
+    let b = |i: usize| 4 + (i + TURN) % 4;
+    let c = |i: usize| 8 + (i + 2 * TURN) % 4;
+    let d = |i: usize| 12 + (i + 3 * TURN) % 4;
+    for i in 0..4 {
+        v[i] = _mm512_add_epi32(_mm512_add_epi32(v[i], message[first[i]]), v[b(i)]);
+    }
+    for i in 0..4 {
+        v[d(i)] = _mm512_ror_epi32::<16>(_mm512_xor_si512(v[d(i)], v[i]));
+    }
+    for i in 0..4 {
+        v[c(i)] = _mm512_add_epi32(v[c(i)], v[d(i)]);
+    }
+    for i in 0..4 {
+        v[b(i)] = _mm512_ror_epi32::<12>(_mm512_xor_si512(v[b(i)], v[c(i)]));
+    }
+    for i in 0..4 {
+        v[i] = _mm512_add_epi32(_mm512_add_epi32(v[i], message[second[i]]), v[b(i)]);
+    }
+    for i in 0..4 {
+        v[d(i)] = _mm512_ror_epi32::<8>(_mm512_xor_si512(v[d(i)], v[i]));
+    }
+    for i in 0..4 {
+        v[c(i)] = _mm512_add_epi32(v[c(i)], v[d(i)]);
+    }
+    for i in 0..4 {
+        v[b(i)] = _mm512_ror_epi32::<7>(_mm512_xor_si512(v[b(i)], v[c(i)]));
+    }
 }

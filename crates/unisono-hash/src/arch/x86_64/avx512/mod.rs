@@ -10,7 +10,7 @@ mod sha256;
 
 use std::arch::x86_64::*;
 
-use super::{BLOCK, Blake3Settings, CompressBlake3, CompressSha256, block_count};
+use super::{BLOCK, Blake3Settings, CompressBlake3, CompressSha256, MESSAGE_SCHEDULE, ROUND_CONSTANTS, block_count};
 
 /// Proof that this processor, and the system on it, have AVX-512 F and BW.
 #[derive(Debug, Clone, Copy)]
@@ -45,11 +45,13 @@ impl CompressBlake3<16> for Avx512 {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn load_blocks(inputs: &[&[u8]; 16], index: usize) -> [__m512i; 16] {
-    inputs.map(|input| {
+    let mut rows = [_mm512_setzero_si512(); 16];
+    for (row, input) in rows.iter_mut().zip(inputs) {
         let block = &input[index * BLOCK..(index + 1) * BLOCK];
         // SAFETY: `block` is 64 bytes long by its construction, and the load needs no alignment.
-        unsafe { _mm512_loadu_si512(block.as_ptr().cast()) }
-    })
+        *row = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
+    }
+    rows
 }
 
 /// Sixteen words, one a lane.

@@ -6,8 +6,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{block_count, load_blocks, load_states, store_states, transpose};
-use crate::sha256::ROUND_CONSTANTS;
+use super::{ROUND_CONSTANTS, block_count, load_blocks, load_states, store_states, transpose};
 
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn compress(states: &mut [[u32; 8]; 16], inputs: &[&[u8]; 16]) {
