@@ -22,6 +22,8 @@ pub struct Cli {
 pub enum Command {
     /// Call many URLs, write one line of JSON per outcome
     Fetch(Box<crate::fetch::FetchArgs>),
+    /// Be the first process of a container: forward signals, reap orphans, end when all is over
+    Init(crate::init::InitArgs),
     /// See it work: 5,000 calls of a bad API, killed half way, resumed, and proven
     Demo(crate::demo::DemoArgs),
     /// Print shell completions, or the man page
@@ -33,6 +35,8 @@ pub enum Command {
 
 /// Runs the command; answers its exit status.
 pub fn run() -> u8 {
+    // Before anything else, and only here, since every other command lives with its signals as they come.
+    let signals = crate::init::is_meant().then(unisono_init::HeldSignals::hold);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -43,6 +47,7 @@ pub fn run() -> u8 {
     };
     let result = match cli.command {
         Command::Fetch(args) => crate::fetch::run(*args),
+        Command::Init(args) => crate::init::run(args, signals),
         Command::Demo(args) => crate::demo::run(args),
         Command::Completions { target } => crate::completions::print(target).map(|()| 0),
     };

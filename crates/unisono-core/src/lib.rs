@@ -5,23 +5,20 @@
 
 mod cancel;
 pub mod clock;
-mod duration;
 mod error_kind;
 mod limits;
 mod outcome;
-mod parse;
 mod rate;
 mod retry;
 mod secret;
 mod size;
 
 pub use cancel::{CancelLevel, CancelReason, CancelToken};
-pub use duration::{Span, format_duration, parse_duration};
 pub use error_kind::ErrorKind;
 pub use limits::{Limits, Times};
 pub use outcome::{OutcomeCounts, OutcomeKind};
-pub use parse::ParseError;
 pub use rate::Rate;
 pub use retry::{Backoff, RetryBudget, RetryPolicy};
 pub use secret::Secret;
 pub use size::{format_size, parse_size};
+pub use unisono_units::{ParseError, Span, format_duration, parse_duration};
