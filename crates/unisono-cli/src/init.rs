@@ -3,9 +3,12 @@
 //! So its help, completions and man page know them, and nothing is defined twice. It starts no runtime and no thread:
 //! the supervisor must be the only one, and holds all signals from the first instruction.
 
-use std::{ffi::CString, os::unix::ffi::OsStringExt};
+use std::{
+    ffi::{CString, OsString},
+    os::unix::ffi::OsStringExt,
+};
 
-use clap::{Arg, ArgAction, ArgMatches, Args, Error, FromArgMatches, builder::OsStringValueParser, error::ErrorKind};
+use clap::{Arg, ArgAction, ArgMatches, Args, Error, FromArgMatches, builder::OsStringValueParser};
 use unisono_init::{HeldSignals, OPTIONS, Options, command_line::EXIT_STATUS};
 
 use crate::failure::Failure;
@@ -13,8 +16,9 @@ use crate::failure::Failure;
 /// What to run, and how to supervise it.
 #[derive(Debug)]
 pub struct InitArgs {
-    options: Options,
-    command: Vec<CString>,
+    /// Names and values, as given.
+    options: Vec<(&'static str, String)>,
+    command: Vec<OsString>,
 }
 
 /// Whether the command line begins with `init`: asked before it is parsed, since a signal may come while it is.
@@ -26,7 +30,13 @@ pub fn is_meant() -> bool {
 pub fn run(args: InitArgs, signals: Option<HeldSignals>) -> Result<u8, Failure> {
     // `init` may also stand behind an option of all commands, once there is one.
     let signals = signals.unwrap_or_else(HeldSignals::hold);
-    Ok(unisono_init::run(args.options, &args.command, &signals))
+    let mut options = Options::default();
+    for (name, value) in &args.options {
+        options.set(name, value).map_err(|error| Failure::usage(error.to_string()))?;
+    }
+    let words = args.command.into_iter().map(|word| CString::new(word.into_vec()));
+    let words = words.collect::<Result<Vec<_>, _>>().map_err(|_| Failure::usage("a word holds a zero byte"))?;
+    Ok(unisono_init::run(options, &words, &signals))
 }
 
 impl Args for InitArgs {
@@ -45,7 +55,7 @@ impl Args for InitArgs {
                 (Some(value), true) => arg.value_name(value).action(ArgAction::Append),
             }
         });
-        command.args(options).after_help(EXIT_STATUS).arg(
+        command.args(options).after_help(EXIT_STATUS.replace('\n', " ")).arg(
             Arg::new(COMMAND)
                 .value_name("COMMAND")
                 .help("What to run, with its arguments")
@@ -63,26 +73,16 @@ impl Args for InitArgs {
 
 impl FromArgMatches for InitArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
-        let mut options = Options::default();
-        let mut set = |name: &str, value: &str| {
-            options.set(name, value).map_err(|error| Error::raw(ErrorKind::ValueValidation, format!("{error}\n")))
-        };
+        let mut options = Vec::new();
         for spec in OPTIONS {
-            if spec.value.is_none() {
-                if matches.get_flag(spec.name) {
-                    set(spec.name, "")?;
-                }
-                continue;
-            }
-            for value in matches.get_many::<String>(spec.name).into_iter().flatten() {
-                set(spec.name, value)?;
+            if spec.value.is_some() {
+                let values = matches.get_many::<String>(spec.name).into_iter().flatten();
+                options.extend(values.map(|value| (spec.name, value.clone())));
+            } else if matches.get_flag(spec.name) {
+                options.push((spec.name, String::new()));
             }
         }
-        let words = matches.get_many::<std::ffi::OsString>(COMMAND).into_iter().flatten().cloned();
-        let command = words
-            .map(|word| CString::new(word.into_vec()))
-            .collect::<Result<_, _>>()
-            .map_err(|_| Error::raw(ErrorKind::ValueValidation, "a word holds a zero byte\n"))?;
+        let command = matches.get_many::<OsString>(COMMAND).into_iter().flatten().cloned().collect();
         Ok(Self { options, command })
     }
 
