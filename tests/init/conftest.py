@@ -12,6 +12,7 @@ import subprocess
 import uuid
 
 import pytest
+
 from init_support import INIT, PATIENCE, Supervised, children, marked, namespaces_work, until
 
 

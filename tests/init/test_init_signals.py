@@ -5,6 +5,7 @@ import signal
 import sys
 
 import pytest
+
 from init_support import LISTENER
 
 HELD = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from init_support import INIT
 
 

@@ -12,6 +12,7 @@ import sys
 import time
 
 import pytest
+
 from init_support import INIT, PATIENCE
 
 SHELL = """

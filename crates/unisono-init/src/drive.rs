@@ -168,7 +168,7 @@ impl Drive<'_> {
             Action::StartHook => self.start_hook(),
             Action::KillHook => {
                 if let Some(hook) = self.hook {
-                    say("the pre-stop command took too long and is killed");
+                    say("the pre-stop command is killed before its end");
                     deliver(Target::Group(hook), Signal::KILL);
                 }
             }
