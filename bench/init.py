@@ -87,6 +87,44 @@ def turn(words: list[str], first: bool) -> tuple[float, int]:
     return took, private
 
 
+def behaviour(words: list[str]) -> list[str]:
+    """What becomes of a clean-up that takes 0.3 s, and of a command that does not want to end, as the first process."""
+    answers = []
+    for own_session in (False, True):
+        # The command ends at once; what it has started cleans up when it is asked to.
+        cleaner = "trap 'sleep 0.3; echo cleaned; exit' TERM; echo ready; read line <&3"
+        script = f'{"setsid" if own_session else ""} sh -c "$1" & wait'
+        process, pid = as_first(words, ["sh", "-c", script, "sh", cleaner])
+        os.kill(pid, signal.SIGTERM)
+        answers.append("finishes" if "cleaned" in process.communicate(timeout=30)[0] else "is killed")
+    process, pid = as_first(words, ["sh", "-c", "trap '' TERM; echo ready; read line <&3"])
+    os.kill(pid, signal.SIGTERM)
+    try:
+        process.wait(3)
+        answers.append("is killed")
+    except subprocess.TimeoutExpired:
+        answers.append("runs on")
+        os.kill(pid, signal.SIGKILL)
+    process.communicate(timeout=30)
+    return answers
+
+
+def as_first(words: list[str], command: list[str]) -> tuple[subprocess.Popen[str], int]:
+    """Starts it, and waits until the command says that it is ready; descriptor 3 is a pipe that nobody writes to."""
+    reads, writes = os.pipe()
+    process = subprocess.Popen(
+        [*UNSHARE, "sh", "-c", f'exec 3<&{reads}; exec "$@"', "sh", *words, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        pass_fds=[reads, writes],
+    )
+    os.close(reads)
+    os.close(writes)
+    process.stdout.readline()
+    return process, children(process.pid)[0]
+
+
 def versions() -> dict[str, str]:
     found = {}
     for name in ("tini", "dumb-init", "catatonit"):
@@ -137,7 +175,13 @@ def main() -> None:
     raw = {"versions": versions(), "rounds": rounds, "results": results}
     (RESULTS / "init.json").write_text(json.dumps(raw) + "\n")
     shown = ", ".join(f"{name} {version}" for name, version in raw["versions"].items())
-    text = table(results) + f"\n\nMedians of {rounds} rounds. {shown}."
+    lines = ["| as PID 1, after TERM | clean-up in the group | clean-up in a session of its own | who ignores it |"]
+    lines.append("|---|---|---|---|")
+    for name, words in CONTENDERS.items():
+        if words:
+            graceful = [*words[:-1], "--grace", "2s", "--"] if name == "unisono-init" else words
+            lines.append(f"| {name} | {' | '.join(behaviour(graceful))} |")
+    text = table(results) + "\n\n" + "\n".join(lines) + f"\n\nMedians of {rounds} rounds. {shown}."
     (RESULTS / "init.md").write_text(text + "\n")
     print(text)
 

@@ -10,7 +10,7 @@ complain() {
     failed=1
 }
 
-for crate in $engines runner cli; do
+for crate in $engines runner init cli; do
     if cargo tree -q -p "unisono-$crate" -e normal --prefix none | grep -q '^pyo3 '; then
         complain "unisono-$crate depends on pyo3"
     fi

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import subprocess
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-INIT = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "small" / "unisono-init"
+BUILT = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "small" / "unisono-init"
+# Another build of it, as the static one, is tested by naming it.
+INIT = Path(os.environ.get("UNISONO_INIT", BUILT)).absolute()
 PATIENCE = 30
 
 
@@ -53,13 +56,23 @@ class Supervised:
     """A running `unisono-init`; `pid` is its own, as seen from here."""
 
     def __init__(self, process: subprocess.Popen[str], first: bool) -> None:
-        self.process = process
+        self.process, self.read = process, b""
         self.pid = until(lambda: children(process.pid), "the start of unshare's child")[0] if first else process.pid
         # A forked child is a copy until it has become another program.
         until(lambda: Path(f"/proc/{self.pid}/comm").read_text().strip() == "unisono-init", "the start of init")
 
     def line(self) -> str:
-        return self.process.stdout.readline().rstrip("\n")
+        """The next line of standard output; what comes after its end is an empty one."""
+        deadline = time.monotonic() + PATIENCE
+        output = self.process.stdout.fileno()
+        while b"\n" not in self.read:
+            assert select.select([output], [], [], max(0, deadline - time.monotonic()))[0], "no line came"
+            piece = os.read(output, 4096)
+            if not piece:
+                break
+            self.read += piece
+        line, _, self.read = self.read.partition(b"\n")
+        return line.decode()
 
     def send(self, number: int) -> None:
         os.kill(self.pid, number)

@@ -29,7 +29,7 @@ macro_rules! bare_program {
         // ends in `panicked`.
         #[unsafe(no_mangle)]
         extern "C" fn rust_eh_personality() {}
-        #[cfg(not(target_feature = "crt-static"))]
+        #[cfg(not(all(target_feature = "crt-static", target_env = "gnu")))]
         #[unsafe(no_mangle)]
         extern "C" fn _Unwind_Resume() -> ! {
             $crate::bare::end(125)
@@ -143,8 +143,15 @@ pub fn end(code: c_int) -> ! {
 const MALLOC: usize = align_of::<libc::max_align_t>();
 
 // A program without the standard library must say itself that it wants the C library; with it, this says nothing new.
-#[cfg_attr(target_feature = "crt-static", link(name = "gcc_eh", kind = "static", modifiers = "-bundle"))]
-#[cfg_attr(target_feature = "crt-static", link(name = "gcc", kind = "static", modifiers = "-bundle"))]
+// glibc itself wants the unwinder of GCC when it is static; musl has none.
+#[cfg_attr(
+    all(target_feature = "crt-static", target_env = "gnu"),
+    link(name = "gcc_eh", kind = "static", modifiers = "-bundle")
+)]
+#[cfg_attr(
+    all(target_feature = "crt-static", target_env = "gnu"),
+    link(name = "gcc", kind = "static", modifiers = "-bundle")
+)]
 #[cfg_attr(target_feature = "crt-static", link(name = "c", kind = "static", modifiers = "-bundle"))]
 #[cfg_attr(not(target_feature = "crt-static"), link(name = "c"))]
 unsafe extern "C" {}

@@ -140,7 +140,8 @@ impl HeldSignals {
     /// Source: sigtimedwait(2).
     pub fn next(&self, timeout: Option<Duration>) -> Option<Signal> {
         let timeout = timeout.map(|timeout| libc::timespec {
-            tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+            // At most 68 years at once; whoever waits longer is disturbed then.
+            tv_sec: i32::try_from(timeout.as_secs()).unwrap_or(i32::MAX).into(),
             // Below a thousand million, by Duration's own rule.
             tv_nsec: timeout.subsec_nanos() as libc::c_long,
         });
