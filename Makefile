@@ -18,11 +18,13 @@ demo: $(VENV)/installed ## build, install into .venv, and run the proof: 5,000 c
 
 test: $(VENV)/installed $(VENV)/dev ## all tests: engine, command line, Python
 	cargo test --workspace
+	cargo build --locked --profile small -p unisono-init
 	$(BIN)/python -m pytest $(PYTEST)
 
 lint: $(VENV)/installed $(VENV)/dev ## formatting, lints, types, and the rules of the architecture
 	cargo fmt --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy -p unisono-init --profile small -- -D warnings
 	$(BIN)/ruff format --check python tests bench docs
 	$(BIN)/ruff check python tests bench docs
 	$(BIN)/mypy

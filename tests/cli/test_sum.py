@@ -114,7 +114,9 @@ def test_manifests_of_hashdeep_are_checked_and_it_accepts_what_we_list(unisono, 
     good = [path for path in files(tree) if b"\n" not in os.fsencode(path.name) and b"\r" not in os.fsencode(path.name)]
     assert ours.stdout.count(b": OK\n") >= len(good) - 1, ours.stderr
     # What we list, in its format, is known to it.
-    listed = [json.loads(line) for line in unisono("sum", "-a", "md5,sha256", "--format", "jsonl", "tree").stdout.splitlines()]
+    listed = [
+        json.loads(line) for line in unisono("sum", "-a", "md5,sha256", "--format", "jsonl", "tree").stdout.splitlines()
+    ]
     manifest = "%%%% HASHDEEP-1.0\n%%%% size,md5,sha256,filename\n" + "".join(
         f"{row['size']},{row['md5']},{row['sha256']},{row['path']}\n"
         for row in listed
@@ -228,7 +230,14 @@ def test_an_unreadable_file_and_folder_are_failures_by_name(tmp_path):
     (tree / "closed").chmod(0)
     command = shutil.copy(COMMAND, tmp_path / "unisono")
     done = subprocess.run(
-        [command, "sum", "tree"], cwd=tmp_path, user=65534, group=65534, extra_groups=[], capture_output=True, text=True, check=False
+        [command, "sum", "tree"],
+        cwd=tmp_path,
+        user=65534,
+        group=65534,
+        extra_groups=[],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1
     assert [line.split("  ")[1] for line in done.stdout.splitlines()] == ["tree/open"]
@@ -321,7 +330,10 @@ def test_a_check_tells_changed_missing_and_extra_files_apart(unisono, tmp_path):
     assert (status.returncode, status.stdout, status.stderr) == (1, "", "")
     (tree / "changed").write_text("changed")
     assert unisono("sum", "--check", "m", "--ignore-missing").returncode == 0
-    kinds = [row.get("error", {}).get("kind") for row in map(json.loads, unisono("sum", "-c", "m", "--format", "jsonl").stdout.splitlines())]
+    kinds = [
+        row.get("error", {}).get("kind")
+        for row in map(json.loads, unisono("sum", "-c", "m", "--format", "jsonl").stdout.splitlines())
+    ]
     assert kinds == [None, "missing", None]
 
 

@@ -29,6 +29,8 @@ pub enum Command {
     Fetch(Box<crate::fetch::FetchArgs>),
     /// Digest many files, or check them against manifests
     Sum(Box<crate::sum::SumArgs>),
+    /// Be the first process of a container: forward signals, reap orphans, end when all is over
+    Init(crate::init::InitArgs),
     /// See it work: 5,000 calls of a bad API, killed half way, resumed, and proven
     Demo(crate::demo::DemoArgs),
     /// Print shell completions, or the man page
@@ -40,6 +42,8 @@ pub enum Command {
 
 /// Runs the command; answers its exit status.
 pub fn run() -> u8 {
+    // Before anything else, and only here, since every other command lives with its signals as they come.
+    let signals = crate::init::is_meant().then(unisono_init::HeldSignals::hold);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -51,6 +55,7 @@ pub fn run() -> u8 {
     let result = match cli.command {
         Command::Fetch(args) => crate::fetch::run(*args),
         Command::Sum(args) => crate::sum::run(*args),
+        Command::Init(args) => crate::init::run(args, signals),
         Command::Demo(args) => crate::demo::run(args),
         Command::Completions { target } => crate::completions::print(target).map(|()| 0),
     };

@@ -6,6 +6,7 @@ mod demo;
 mod environment;
 mod failure;
 mod fetch;
+mod init;
 mod launch;
 mod progress;
 mod secrets;

@@ -6,11 +6,9 @@
 mod cancel;
 mod chain;
 pub mod clock;
-mod duration;
 mod error_kind;
 mod limits;
 mod outcome;
-mod parse;
 mod rate;
 mod retry;
 mod secret;
@@ -18,12 +16,11 @@ mod size;
 
 pub use cancel::{CancelLevel, CancelReason, CancelToken};
 pub use chain::error_chain;
-pub use duration::{FOR_EVER, Span, format_duration, parse_duration};
 pub use error_kind::ErrorKind;
 pub use limits::{Limits, Times};
 pub use outcome::{OutcomeCounts, OutcomeKind};
-pub use parse::ParseError;
 pub use rate::Rate;
 pub use retry::{Backoff, RetryBudget, RetryPolicy};
 pub use secret::Secret;
 pub use size::{format_size, parse_size};
+pub use unisono_units::{FOR_EVER, ParseError, Span, format_duration, parse_duration};

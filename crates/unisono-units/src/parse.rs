@@ -1,11 +1,12 @@
 //! The error of every small parser here: what was given, what it should have been.
 
-use std::fmt;
+use alloc::{borrow::ToOwned, string::String};
+use core::fmt;
 
 /// A word that could not be understood, with an example of one that can.
 ///
 /// ```
-/// let error = unisono_core::parse_duration("soon").unwrap_err();
+/// let error = unisono_units::parse_duration("soon").unwrap_err();
 /// assert_eq!(error.to_string(), "`soon` is not a duration (try `10s`, `500ms` or `1h30m`)");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +17,8 @@ pub struct ParseError {
 }
 
 impl ParseError {
-    pub(crate) fn new(given: &str, wanted: &'static str, example: &'static str) -> Self {
+    /// `given` is not `wanted`; `example` shows what would be, with its quotes.
+    pub fn new(given: &str, wanted: &'static str, example: &'static str) -> Self {
         Self { given: given.to_owned(), wanted, example }
     }
 }
@@ -27,4 +29,4 @@ impl fmt::Display for ParseError {
     }
 }
 
-impl std::error::Error for ParseError {}
+impl core::error::Error for ParseError {}

@@ -1,6 +1,7 @@
 //! Durations as people write them: `10s`, `500ms`, `1h30m`, and `none` where no bound is wanted.
 
-use std::{fmt, str::FromStr, time::Duration};
+use alloc::{format, string::String};
+use core::{fmt, str::FromStr, time::Duration};
 
 use crate::ParseError;
 
@@ -11,47 +12,39 @@ use crate::ParseError;
 ///
 /// ```
 /// use std::time::Duration;
-/// assert_eq!(unisono_core::parse_duration("1m30s").unwrap(), Duration::from_secs(90));
-/// assert_eq!(unisono_core::parse_duration("0.5").unwrap(), Duration::from_millis(500));
+/// assert_eq!(unisono_units::parse_duration("1m30s").unwrap(), Duration::from_secs(90));
+/// assert_eq!(unisono_units::parse_duration("0.5").unwrap(), Duration::from_millis(500));
 /// ```
 pub fn parse_duration(text: &str) -> Result<Duration, ParseError> {
     let error = || ParseError::new(text, "a duration", "`10s`, `500ms` or `1h30m`");
-    let mut rest = text.trim();
+    let mut rest = text.trim_ascii();
     if rest.is_empty() {
         return Err(error());
     }
-    let mut seconds = 0.0;
+    let mut nanos = 0_u64;
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let number: f64 = rest[..digits].parse().map_err(|_| error())?;
-        rest = &rest[digits..];
-        let letters = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
-        let unit = match &rest[..letters] {
-            "ms" => 0.001,
-            "" | "s" => 1.0,
-            "m" | "min" => 60.0,
-            "h" => 3600.0,
-            "d" => 86_400.0,
-            _ => return Err(error()),
-        };
-        seconds += number * unit;
-        rest = &rest[letters..];
+        let (number, after) = rest.split_at_checked(digits).ok_or_else(error)?;
+        let letters = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
+        let (name, after) = after.split_at_checked(letters).ok_or_else(error)?;
+        nanos = unit(name).and_then(|unit| times(number, unit)?.checked_add(nanos)).ok_or_else(error)?;
+        rest = after;
     }
-    if seconds > LONGEST_SECONDS {
+    if nanos > LONGEST_NANOS {
         return Err(error());
     }
-    Duration::try_from_secs_f64(seconds).map_err(|_| error())
+    Ok(Duration::from_nanos(nanos))
 }
 
 /// Writes a duration so that a person can read it and [`parse_duration`] can read it back, to the millisecond.
 ///
 /// ```
 /// use std::time::Duration;
-/// assert_eq!(unisono_core::format_duration(Duration::from_millis(90_500)), "1m30.5s");
+/// assert_eq!(unisono_units::format_duration(Duration::from_millis(90_500)), "1m30.5s");
 /// ```
 pub fn format_duration(duration: Duration) -> String {
     if duration < Duration::from_secs(1) {
-        return format!("{}ms", duration.as_millis());
+        return format!("{}ms", duration.subsec_millis());
     }
     let whole = duration.as_secs();
     let (days, hours, minutes) = (whole / 86_400, whole / 3600 % 24, whole / 60 % 60);
@@ -79,7 +72,7 @@ impl FromStr for Span {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        match text.trim() {
+        match text.trim_ascii() {
             "none" => Ok(Span(None)),
             other => parse_duration(other).map(|duration| Span(Some(duration))),
         }
@@ -98,8 +91,37 @@ impl fmt::Display for Span {
 /// What stands for no bound where there must be one: about a century, safe to add to an `Instant`.
 pub const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-/// The longest that is read, as safe.
-const LONGEST_SECONDS: f64 = 100.0 * 366.0 * 86_400.0;
+/// A unit in nanoseconds.
+fn unit(name: &str) -> Option<u64> {
+    Some(match name {
+        "ms" => SECOND / 1000,
+        "" | "s" => SECOND,
+        "m" | "min" => 60 * SECOND,
+        "h" => 3600 * SECOND,
+        "d" => 86_400 * SECOND,
+        _ => return None,
+    })
+}
+
+/// A decimal number of units, in nanoseconds, rounded down. Integers, since reading floating point would more than
+/// double the size of `unisono-init`.
+fn times(number: &str, unit: u64) -> Option<u64> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.len() + fraction.len() == 0 || fraction.contains('.') {
+        return None;
+    }
+    let mut nanos = if whole.is_empty() { 0 } else { whole.parse::<u64>().ok()?.checked_mul(unit)? };
+    let mut place = unit;
+    for digit in fraction.bytes() {
+        place /= 10;
+        nanos = nanos.checked_add(u64::from(digit - b'0') * place)?;
+    }
+    Some(nanos)
+}
+
+const SECOND: u64 = 1_000_000_000;
+/// About 100 years: far beyond any batch, safe to add to an `Instant`, and a sixth of what nanoseconds in 64 bits hold.
+const LONGEST_NANOS: u64 = 100 * 366 * 86_400 * SECOND;
 
 #[cfg(test)]
 mod tests {
@@ -114,12 +136,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn fractions_are_exact_to_the_nanosecond() {
+        for (text, nanos) in
+            [("0.1", 100_000_000), (".5ms", 500_000), ("1.5h", 5_400_000_000_000), ("3.s", 3_000_000_000)]
+        {
+            assert_eq!(parse_duration(text).unwrap(), Duration::from_nanos(nanos), "{text:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn what_is_written_is_read_back(millis in 0u64..10_000_000_000) {
             let duration = Duration::from_millis(millis);
             let read = parse_duration(&format_duration(duration)).unwrap();
-            prop_assert!(read.abs_diff(duration) < Duration::from_millis(1));
+            prop_assert_eq!(read, duration);
         }
 
         #[test]

@@ -1,0 +1,129 @@
+//! Who descends from this process, as `/proc` shows it at one moment.
+//!
+//! The list is a photograph: who is in it may have ended, and who came since is not in it. So a caller that ends
+//! everything looks again after each end, until it has no children left.
+//!
+//! Reads `/proc/PID/stat` rather than `/proc/PID/task/TID/children`, which not every kernel is built with.
+
+#![allow(unsafe_code)]
+
+use alloc::{format, vec::Vec};
+use core::ffi::CStr;
+
+use crate::{error::SystemError, reap::ProcessId};
+
+/// A child, or a child of one, and so on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Descendant {
+    /// Which.
+    pub process: ProcessId,
+    /// The group it is in.
+    pub group: i32,
+    parent: i32,
+}
+
+/// Every descendant of this process; `None` where `/proc` is missing or that of another namespace.
+pub fn descendants() -> Option<Vec<Descendant>> {
+    let own = ProcessId::own().number();
+    // In a namespace of its own, but with the `/proc` of another, the numbers would mean other processes.
+    let shown = read(c"/proc/self/stat").and_then(|stat| parse(&stat).map(|one| one.process.number()))?;
+    if shown != own {
+        return None;
+    }
+    let mut others = everybody()?;
+    let mut found: Vec<Descendant> = Vec::new();
+    let mut parents = alloc::vec![own];
+    while let Some(parent) = parents.pop() {
+        others.retain(|one| {
+            if one.parent == parent {
+                parents.push(one.process.number());
+                found.push(*one);
+            }
+            one.parent != parent
+        });
+    }
+    Some(found)
+}
+
+fn everybody() -> Option<Vec<Descendant>> {
+    // SAFETY: the path ends with a zero byte.
+    let folder = unsafe { libc::opendir(c"/proc".as_ptr()) };
+    if folder.is_null() {
+        return None;
+    }
+    let mut all = Vec::new();
+    loop {
+        // SAFETY: `folder` is open, and nobody else reads from it.
+        let entry = unsafe { libc::readdir(folder) };
+        if entry.is_null() {
+            break;
+        }
+        // SAFETY: the entry is valid until the next readdir, and its name ends with a zero byte.
+        let name = unsafe { CStr::from_ptr((&raw const (*entry).d_name).cast()) };
+        let Some(process) = name.to_str().ok().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let path = format!("/proc/{process}/stat\0");
+        let path = CStr::from_bytes_with_nul(path.as_bytes()).ok();
+        // Who ended since it was listed is not there to be read.
+        all.extend(path.and_then(read).and_then(|stat| parse(&stat)));
+    }
+    // SAFETY: opened above, closed once, and not used after.
+    unsafe { libc::closedir(folder) };
+    Some(all)
+}
+
+/// The start of a file of `/proc`: process, name, state, parent and group come first, and fit.
+fn read(path: &CStr) -> Option<Vec<u8>> {
+    // SAFETY: the path ends with a zero byte.
+    let file = SystemError::check(unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) }).ok()?;
+    let mut text = alloc::vec![0_u8; 256];
+    // SAFETY: the file is open, and the kernel writes at most `text.len()` bytes, which are ours.
+    let length = unsafe { libc::read(file, text.as_mut_ptr().cast(), text.len()) };
+    // SAFETY: opened above, closed once, and not used after.
+    unsafe { libc::close(file) };
+    text.truncate(usize::try_from(length).ok()?);
+    Some(text)
+}
+
+/// `7 (name) S 1 7 ...`, where the name may itself hold brackets and blanks. Source: proc_pid_stat(5).
+fn parse(stat: &[u8]) -> Option<Descendant> {
+    let open = stat.iter().position(|byte| *byte == b'(')?;
+    let close = stat.iter().rposition(|byte| *byte == b')')?;
+    let number = |text: &str| text.trim_ascii().parse::<i32>().ok();
+    let process = ProcessId::from_number(number(core::str::from_utf8(stat.get(..open)?).ok()?)?)?;
+    // What was cut off may have been cut within a character of nothing but digits and blanks: it is ASCII.
+    let mut fields = core::str::from_utf8(stat.get(close + 1..)?).ok()?.split_ascii_whitespace().skip(1);
+    let parent = number(fields.next()?)?;
+    let group = number(fields.next()?)?;
+    Some(Descendant { process, group, parent })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn a_name_with_brackets_and_blanks_does_not_confuse() {
+        let found = parse(b"12 (a) S 9 (b) S 3 4 4 0 -1").unwrap();
+        assert_eq!((found.process.number(), found.parent, found.group), (12, 3, 4));
+        assert_eq!(parse(b""), None);
+        assert_eq!(parse(b"12 (a"), None);
+    }
+
+    #[test]
+    fn a_child_and_its_child_are_found() {
+        let script = "sleep 1000 & echo; wait";
+        let mut child =
+            Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().expect("there is a shell");
+        // The shell writes a line once its own child exists.
+        let mut line = [0];
+        std::io::Read::read_exact(&mut child.stdout.take().expect("piped"), &mut line).expect("a line comes");
+        let found = descendants().expect("/proc is mounted");
+        let shell = i32::try_from(child.id()).unwrap();
+        let sleep = found.iter().find(|one| one.parent == shell).expect("the child of the child");
+        assert!(found.iter().any(|one| one.process.number() == shell));
+        crate::signals::send(crate::signals::Target::Process(sleep.process), crate::signals::Signal::KILL).unwrap();
+        child.wait().unwrap();
+    }
+}
