@@ -21,13 +21,17 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-OURS = Path(os.environ.get("CARGO_TARGET_DIR", HERE.parent / "target")) / "small" / "unisono-init"
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", HERE.parent / "target"))
+OURS = TARGET / "small" / "unisono-init"
+# One file without any library; bench/run builds it where the toolchain can.
+STATIC = TARGET / "x86_64-unknown-linux-musl" / "small" / "unisono-init"
 CONTENDERS: dict[str, list[str]] = {
     "sleep alone": [],
     "tini": ["tini", "-s", "-g", "--"],
     "dumb-init": ["dumb-init", "--"],
     "catatonit": ["catatonit", "--"],
     "unisono-init": [str(OURS), "--"],
+    **({"unisono-init, static with musl": [str(STATIC), "--"]} if STATIC.exists() else {}),
 }
 UNSHARE = ["unshare", "--pid", "--fork", "--mount-proc"]
 
@@ -179,7 +183,7 @@ def main() -> None:
     lines.append("|---|---|---|---|")
     for name, words in CONTENDERS.items():
         if words:
-            graceful = [*words[:-1], "--grace", "2s", "--"] if name == "unisono-init" else words
+            graceful = [*words[:-1], "--grace", "2s", "--"] if name.startswith("unisono-init") else words
             lines.append(f"| {name} | {' | '.join(behaviour(graceful))} |")
     text = table(results) + "\n\n" + "\n".join(lines) + f"\n\nMedians of {rounds} rounds. {shown}."
     (RESULTS / "init.md").write_text(text + "\n")

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 BUILT = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "small" / "unisono-init"
 # Another build of it, as the static one, is tested by naming it.
 INIT = Path(os.environ.get("UNISONO_INIT", BUILT)).absolute()
-PATIENCE = 30
+PATIENCE = 60
 
 
 def until(condition, what: str):

@@ -24,11 +24,11 @@ def test_every_signal_that_can_be_forwarded_is(start):
 
 
 def test_the_whole_group_gets_a_signal(start):
-    script = "trap 'echo one; exit 0' USR1; (trap 'echo two; exit 0' USR1; echo ready; while :; do sleep 1000 & wait; done) & echo ready; wait"
-    init = start("--grace", "0.1s", "--", "sh", "-c", script)
+    # Two listeners in one group.
+    init = start("--", sys.executable, "-c", f"import os; child = os.fork()\n{LISTENER}\nchild and os.wait()", 1)
     assert [init.line(), init.line()] == ["ready", "ready"]
     init.send(signal.SIGUSR1)
-    assert {init.line(), init.line()} == {"one", "two"}
+    assert [init.line(), init.line()] == [str(int(signal.SIGUSR1))] * 2
     assert init.end() == 0
 
 
@@ -100,11 +100,11 @@ def test_a_drain_ends_by_itself(start):
 
 
 def test_signals_are_rewritten_or_dropped(start):
-    options = ["--rewrite", "TERM=QUIT", "--rewrite=HUP=none", "--rewrite", "RTMIN+1=USR2"]
+    options = ["--rewrite", "TERM=QUIT", "--rewrite=HUP=none", "--rewrite", "RTMAX-1=USR2"]
     init = start(*options, "--", sys.executable, "-c", LISTENER, 2)
     assert init.line() == "ready"
     init.send(signal.SIGHUP)
-    init.send(signal.SIGRTMIN + 1)
+    init.send(signal.SIGRTMAX - 1)
     assert init.line() == str(int(signal.SIGUSR2))
     init.send(signal.SIGTERM)
     assert init.line() == str(int(signal.SIGQUIT))

@@ -13,7 +13,8 @@
 //! 4. Whoever was asked to end is not asked again by us, since a second TERM makes many programs drop their clean-up.
 //! 5. After KILL we wait for five more seconds, since a process that hangs in the kernel cannot be ended at all.
 //! 6. With job control, a command that stops takes us with it, so that the shell above can go on; without, it stays
-//!    stopped until somebody continues it. A stopped command is continued when it is asked to end.
+//!    stopped until somebody continues it. A stopped command is continued when it is asked to end, and once more if it
+//!    stops after that, since the news of a stop may come after the request.
 //!
 //! Time is any duration since a fixed moment. Nothing here sends a signal or reads a clock.
 
@@ -106,12 +107,23 @@ pub struct Supervisor {
     /// What will be forwarded for the TERM that came; `None` when `--rewrite` says so.
     request: Option<Signal>,
     stopped: bool,
+    /// Whether it stopped after it was asked to end, and was continued: once, or it could keep us busy for ever.
+    continued: bool,
 }
 
 impl Supervisor {
     /// For a command that runs.
     pub fn new(options: Options, first: bool, terminal: bool) -> Self {
-        Self { options, first, terminal, phase: Phase::Running, code: None, request: None, stopped: false }
+        Self {
+            options,
+            first,
+            terminal,
+            phase: Phase::Running,
+            code: None,
+            request: None,
+            stopped: false,
+            continued: false,
+        }
     }
 
     /// How far things are.
@@ -150,6 +162,13 @@ impl Supervisor {
             Event::CommandEnded { code, others } => self.command_ended(now, code, others, actions),
             Event::CommandStopped(signal) => {
                 self.stopped = true;
+                if matches!(self.phase, Phase::Stopping(_)) {
+                    if !self.continued {
+                        self.continued = true;
+                        actions.push(Action::Forward(Signal::CONT));
+                    }
+                    return;
+                }
                 // For the first process nobody stands above who could continue it. What the keyboard stopped is
                 // continued at once; STOP can only have been meant.
                 if self.terminal && !(self.first && signal == Signal::STOP) {
@@ -186,7 +205,12 @@ impl Supervisor {
                 actions.push(Action::KillHook);
                 self.forward_request(now, actions);
             }
-            _ => actions.extend(forwarded.map(Action::Forward)),
+            _ => {
+                actions.extend(forwarded.map(Action::Forward));
+                if asks_to_stop && self.stopped {
+                    actions.push(Action::Forward(Signal::CONT));
+                }
+            }
         }
     }
 
@@ -412,6 +436,15 @@ mod tests {
         two.on(seconds(0), CommandStopped(Signal::STOP));
         two.on(seconds(0), CommandContinued);
         assert_eq!(two.on(seconds(1), TERM), [Forward(Signal::TERM)]);
+    }
+
+    #[test]
+    fn a_command_whose_stop_is_learnt_of_late_is_continued_once() {
+        let mut one = supervisor(&[]);
+        one.on(seconds(0), TERM);
+        assert_eq!(one.on(seconds(0), CommandStopped(Signal::STOP)), [Forward(Signal::CONT)]);
+        assert_eq!(one.on(seconds(0), CommandStopped(Signal::STOP)), []);
+        assert_eq!(one.on(seconds(1), TERM), [Forward(Signal::TERM), Forward(Signal::CONT)]);
     }
 
     #[test]
