@@ -99,7 +99,9 @@ def digests(printed: bytes) -> set[bytes]:
     return set(re.findall(rb"\b[0-9a-f]{64}\b", printed))
 
 
-def measure(name: str, contenders: dict[str, str], tree: Path, names: Path, rounds: int) -> dict[str, list[list[float]]]:
+def measure(
+    name: str, contenders: dict[str, str], tree: Path, names: Path, rounds: int
+) -> dict[str, list[list[float]]]:
     results: dict[str, list[list[float]]] = {who: [] for who in contenders}
     expected: set[bytes] = set()
     for at in range(rounds):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import threading
 import time
+import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -191,6 +193,37 @@ def lines():
         return [json.loads(line) for line in text.splitlines()]
 
     return read
+
+
+SESSION = f"UNISONO_TEST_SESSION={uuid.uuid4()}"
+
+
+def left_over() -> dict[int, str]:
+    """Every process that a test of this session started and that still runs."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and int(folder.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                if SESSION.encode() in (folder / "environ").read_bytes().split(b"\0"):
+                    found[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+    return found
+
+
+def pytest_sessionstart():
+    """What is started from here on carries a mark in its environment."""
+    name, value = SESSION.split("=")
+    os.environ[name] = value
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    """After the whole suite nothing that it started is left, or it has failed."""
+    until = time.monotonic() + 10
+    while (left := left_over()) and time.monotonic() < until:
+        time.sleep(0.05)
+    if left:
+        sys.stderr.write("".join(f"\nleft over after all tests: {pid}: {words}" for pid, words in left.items()))
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.hookimpl(hookwrapper=True)
