@@ -170,8 +170,13 @@ def main() -> None:
     parser.add_argument("--pool", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.pool:
-        return pool(int(options.pool[0]), options.pool[1])
-    raw: dict[str, object] = {"versions": versions(), "rounds": options.rounds, "openssl_mb_per_s": openssl()}
+        pool(int(options.pool[0]), options.pool[1])
+    else:
+        compare(options.rounds)
+
+
+def compare(rounds: int) -> None:
+    raw: dict[str, object] = {"versions": versions(), "rounds": rounds, "openssl_mb_per_s": openssl()}
     texts = []
     for title, sizes in TREES.items():
         folder = Path(tempfile.mkdtemp(prefix="unisono-bench-"))
@@ -182,14 +187,14 @@ def main() -> None:
             names.write_bytes(b"".join(os.fsencode(path) + b"\0" for path in found))
             total = sum(count * size for _, count, size in sizes)
             for algorithm, contenders in (("SHA-256", SHA256), ("BLAKE3", BLAKE3)):
-                results = measure(title, contenders, tree, names, options.rounds)
+                results = measure(title, contenders, tree, names, rounds)
                 raw[f"{algorithm}, {title}"] = results
                 texts.append(table(f"{algorithm}, {title}", results, total))
         finally:
             shutil.rmtree(folder)
     shown = ", ".join(f"{name} {version}" for name, version in raw["versions"].items())
     speed = f"`openssl speed` x {CORES} cores: {raw['openssl_mb_per_s']:,.0f} MB/s."
-    text = "\n\n".join([*texts, f"Medians of {options.rounds} rounds. {speed} {shown}."])
+    text = "\n\n".join([*texts, f"Medians of {rounds} rounds. {speed} {shown}."])
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "sum.json").write_text(json.dumps(raw) + "\n")
     (RESULTS / "sum.md").write_text(text + "\n")
