@@ -8,18 +8,17 @@ import pytest
 
 from init_support import LISTENER, children, until
 
-# Cleans up when it is asked to end, until somebody writes to `go`; asked again, it would say so again.
+# Cleans up when it is asked to end, until somebody writes to `go`; says so if it is asked again.
 CLEANER = """
 import os, signal
-def clean_up(*_):
-    os.write(1, b"cleaning\\n")
-    open("go").read()
-    os.write(1, b"done\\n")
-    os._exit(0)
-signal.signal(signal.SIGTERM, clean_up)
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+signal.signal(signal.SIGTERM, lambda *_: os.write(1, b"asked again\\n"))
 os.write(1, b"ready\\n")
-while True:
-    signal.pause()
+signal.sigwait({signal.SIGTERM})
+os.write(1, b"cleaning\\n")
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+open("go").read()
+os.write(1, b"done\\n")
 """
 STUBBORN = "trap '' TERM; echo ready; while :; do sleep 1000; done"
 
@@ -66,10 +65,13 @@ def test_what_is_left_finishes_its_clean_up_and_is_asked_once(start, tmp_path, o
 
 
 def test_what_is_left_is_asked_when_the_command_ends_by_itself(start, tmp_path):
+    os.mkfifo(tmp_path / "end")
     os.mkfifo(tmp_path / "go")
-    init = start("--grace", "1h", "--", "sh", "-c", '"$@" & read line <go; exit 6', "sh", sys.executable, "-c", CLEANER)
+    init = start(
+        "--grace", "1h", "--", "sh", "-c", '"$@" & read line <end; exit 6', "sh", sys.executable, "-c", CLEANER
+    )
     assert init.line() == "ready"
-    (tmp_path / "go").write_text("end\n")
+    (tmp_path / "end").write_text("end\n")
     assert init.line() == "cleaning"
     (tmp_path / "go").write_text("go\n")
     assert init.line() == "done"
@@ -77,17 +79,17 @@ def test_what_is_left_is_asked_when_the_command_ends_by_itself(start, tmp_path):
 
 
 def test_what_is_left_is_killed_after_the_grace(start, tmp_path):
-    os.mkfifo(tmp_path / "go")
+    os.mkfifo(tmp_path / "end")
     init = start(
-        "--grace", "100ms", "--", "sh", "-c", 'setsid "$@" & read line <go; exit 6', "sh", "sh", "-c", STUBBORN
+        "--grace", "100ms", "--", "sh", "-c", 'setsid "$@" & read line <end; exit 6', "sh", "sh", "-c", STUBBORN
     )
     assert init.line() == "ready"
-    (tmp_path / "go").write_text("end\n")
+    (tmp_path / "end").write_text("end\n")
     assert init.end() == 6
 
 
 def test_without_waiting_the_end_of_the_command_is_the_end(start, first, tmp_path):
-    os.mkfifo(tmp_path / "go")
+    os.mkfifo(tmp_path / "end")
     init = start(
         "--no-wait-all",
         "--grace",
@@ -95,7 +97,7 @@ def test_without_waiting_the_end_of_the_command_is_the_end(start, first, tmp_pat
         "--",
         "sh",
         "-c",
-        '"$@" & read line <go; exit 6',
+        '"$@" & read line <end; exit 6',
         "sh",
         sys.executable,
         "-c",
@@ -103,7 +105,7 @@ def test_without_waiting_the_end_of_the_command_is_the_end(start, first, tmp_pat
     )
     assert init.line() == "ready"
     cleaner = children(children(init.pid)[0])[0]
-    (tmp_path / "go").write_text("end\n")
+    (tmp_path / "end").write_text("end\n")
     assert init.end() == 6
     # With the first process the kernel ends all others; without, they were nobody's business.
     if not first:
@@ -111,23 +113,24 @@ def test_without_waiting_the_end_of_the_command_is_the_end(start, first, tmp_pat
 
 
 def test_ten_thousand_orphans_leave_no_zombie(start, tmp_path):
-    os.mkfifo(tmp_path / "go")
-    script = "i=0; while [ $i -lt 10000 ]; do (: &); i=$((i+1)); done; echo made; read line <go"
+    os.mkfifo(tmp_path / "end")
+    script = "i=0; while [ $i -lt 10000 ]; do (: &); i=$((i+1)); done; echo made; read line <end"
     init = start("--", "sh", "-c", script)
     assert init.line() == "made"
     # The kernel lists zombies as children too.
     until(lambda: len(children(init.pid)) == 1, "the end of the last orphan")
-    (tmp_path / "go").write_text("end\n")
+    (tmp_path / "end").write_text("end\n")
     assert init.end() == 0
 
 
 @pytest.mark.parametrize("first", ["first"], indirect=True)
 def test_without_proc_everybody_is_still_asked(start, tmp_path):
+    os.mkfifo(tmp_path / "end")
     os.mkfifo(tmp_path / "go")
-    script = 'setsid "$@" & read line <go; exit 6'
+    script = 'setsid "$@" & read line <end; exit 6'
     init = start("--grace", "1h", "--", "sh", "-c", script, "sh", sys.executable, "-c", CLEANER, mount=False)
     assert init.line() == "ready"
-    (tmp_path / "go").write_text("end\n")
+    (tmp_path / "end").write_text("end\n")
     assert init.line() == "cleaning"
     (tmp_path / "go").write_text("go\n")
     assert init.line() == "done"

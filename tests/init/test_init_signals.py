@@ -40,10 +40,11 @@ if child == 0:
     signal.pause()
 os.setpgid(child, child)
 os.setpgid(0, child)
-signal.signal(signal.SIGTERM, lambda *_: (os.write(1, b"got it\\n"), os._exit(5)))
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 os.write(1, b"ready\\n")
-while True:
-    signal.pause()
+signal.sigwait({signal.SIGTERM})
+os.write(1, b"got it\\n")
+os._exit(5)
 """
     init = start("--", sys.executable, "-c", script)
     assert init.line() == "ready"
@@ -147,5 +148,4 @@ def test_init_lives_on_when_the_command_is_stopped(start, number):
     init.send(number)
     init.send(signal.SIGCONT)
     assert init.line() == "on"
-    assert os.path.exists(f"/proc/{init.pid}")
     assert init.end() == 4
