@@ -10,7 +10,7 @@ use alloc::{
     vec::Vec,
 };
 
-use unisono_sys::{
+use unisono_bare::{
     bare::{self, Output},
     signals::HeldSignals,
 };

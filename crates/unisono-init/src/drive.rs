@@ -5,7 +5,7 @@
 use alloc::{borrow::ToOwned, ffi::CString, format, string::String, vec::Vec};
 use core::fmt::Display;
 
-use unisono_sys::{
+use unisono_bare::{
     bare::{self, Output},
     clock,
     descendants::descendants,

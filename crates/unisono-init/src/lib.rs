@@ -4,7 +4,7 @@
 //! command's exit code once the last descendant is gone. What is asked to end has a grace for it, and is killed after.
 //!
 //! `options` is the table that both faces read; `supervisor` decides, as a pure machine; `drive` is the loop around it;
-//! `start` finds the command; `command_line` is the small binary. Everything of the system is in `unisono-sys`.
+//! `start` finds the command; `command_line` is the small binary. Everything of the system is in `unisono-bare`.
 //!
 //! Not here: restarting (that is for whoever runs the container), several commands, configuration files, logging of
 //! what the command writes. Without the standard library: it lies in memory as long as its container lives, and the
@@ -25,4 +25,4 @@ pub mod supervisor;
 pub use drive::run;
 pub use options::{OPTIONS, OptionError, OptionSpec, Options};
 /// Every signal, held back; a face makes it before anything else.
-pub use unisono_sys::signals::HeldSignals;
+pub use unisono_bare::signals::HeldSignals;

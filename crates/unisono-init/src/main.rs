@@ -7,7 +7,7 @@
 #![cfg_attr(panic = "abort", no_std, no_main)]
 
 #[cfg(panic = "abort")]
-unisono_sys::bare_program!(unisono_init::command_line::main);
+unisono_bare::bare_program!(unisono_init::command_line::main);
 
 #[cfg(not(panic = "abort"))]
 fn main() -> std::process::ExitCode {

@@ -12,7 +12,7 @@ use alloc::{
 };
 use core::{fmt, time::Duration};
 
-use unisono_sys::signals::Signal;
+use unisono_bare::signals::Signal;
 use unisono_units::Span;
 
 /// One option, for a parser and for its help.

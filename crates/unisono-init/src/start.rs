@@ -12,7 +12,7 @@ use alloc::{
 };
 use core::ffi::CStr;
 
-use unisono_sys::{
+use unisono_bare::{
     bare,
     error::SystemError,
     spawn::{Program, SpawnError},

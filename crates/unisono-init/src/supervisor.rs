@@ -21,7 +21,7 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use unisono_sys::signals::Signal;
+use unisono_bare::signals::Signal;
 
 use crate::options::Options;
 

@@ -18,11 +18,11 @@ use core::{
 macro_rules! bare_program {
     ($run:path) => {
         #[global_allocator]
-        static MEMORY: $crate::bare::Memory = $crate::bare::Memory;
+        static MEMORY: $crate::program::Memory = $crate::program::Memory;
 
         #[panic_handler]
         fn panicked(info: &::core::panic::PanicInfo<'_>) -> ! {
-            $crate::bare::panicked(info)
+            $crate::program::panicked(info)
         }
 
         // The `alloc` crate comes compiled for unwinding and names these two, though nothing here ever unwinds: a panic
@@ -32,14 +32,14 @@ macro_rules! bare_program {
         #[cfg(not(all(target_feature = "crt-static", target_env = "gnu")))]
         #[unsafe(no_mangle)]
         extern "C" fn _Unwind_Resume() -> ! {
-            $crate::bare::end(125)
+            $crate::program::end(125)
         }
 
         /// Called by the start-up code of the C library, by this name.
         #[unsafe(no_mangle)]
         extern "C" fn main(count: ::core::ffi::c_int, words: *const *const ::core::ffi::c_char) -> ::core::ffi::c_int {
             // SAFETY: the two arguments of C's main, as they came.
-            let words = unsafe { $crate::bare::words(count, words) };
+            let words = unsafe { $crate::program::words(count, words) };
             $run(words).into()
         }
     };

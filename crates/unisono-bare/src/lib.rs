@@ -10,10 +10,10 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
-pub mod bare;
 pub mod clock;
 pub mod descendants;
 pub mod error;
+pub mod program;
 pub mod reap;
 pub mod signals;
 pub mod spawn;
