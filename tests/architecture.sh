@@ -2,7 +2,7 @@
 # The rules of the architecture (ARCHITECTURE.md, "Invariants") that no compiler checks.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-engines="core batch journal http"
+engines="core sys batch journal http commands"
 failed=0
 
 complain() {
@@ -18,7 +18,7 @@ done
 
 for manifest in crates/*/Cargo.toml; do
     crate=$(basename "$(dirname "$manifest")")
-    if [ "$crate" = unisono-python ]; then
+    if [ "$crate" = unisono-python ] || [ "$crate" = unisono-sys ]; then
         grep -q '^unsafe_code = "deny"' "$manifest" || complain "$crate does not deny unsafe code"
     else
         grep -A1 '^\[lints\]' "$manifest" | grep -q '^workspace = true' || complain "$crate does not take the workspace's lints"

@@ -22,6 +22,8 @@ pub struct Cli {
 pub enum Command {
     /// Call many URLs, write one line of JSON per outcome
     Fetch(Box<crate::fetch::FetchArgs>),
+    /// Run a command per item, and leave nothing of it behind
+    Each(Box<crate::each::EachArgs>),
     /// See it work: 5,000 calls of a bad API, killed half way, resumed, and proven
     Demo(crate::demo::DemoArgs),
     /// Print shell completions, or the man page
@@ -43,6 +45,7 @@ pub fn run() -> u8 {
     };
     let result = match cli.command {
         Command::Fetch(args) => crate::fetch::run(*args),
+        Command::Each(args) => crate::each::run(*args),
         Command::Demo(args) => crate::demo::run(args),
         Command::Completions { target } => crate::completions::print(target).map(|()| 0),
     };

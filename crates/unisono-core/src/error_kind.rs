@@ -48,6 +48,12 @@ pub enum ErrorKind {
     Cancelled,
     /// Started in an earlier run that did not live to write its outcome.
     Interrupted,
+    /// A command ended with another exit code than was expected.
+    Exit,
+    /// A command was ended by a signal.
+    Signal,
+    /// A command could not be started: not found, not executable, too long.
+    Spawn,
     /// The function that the user gave raised.
     Raised,
     /// A fault of unisono itself.
@@ -79,6 +85,9 @@ impl ErrorKind {
             Self::Save => "save",
             Self::Cancelled => "cancelled",
             Self::Interrupted => "interrupted",
+            Self::Exit => "exit",
+            Self::Signal => "signal",
+            Self::Spawn => "spawn",
             Self::Raised => "raised",
             Self::Internal => "internal",
         }

@@ -6,6 +6,7 @@
 //! words; everything between is here, so that no face can do what another cannot.
 
 mod body;
+mod each;
 mod error;
 mod fetch;
 mod gauge;
@@ -23,6 +24,10 @@ mod top_errors;
 mod work;
 
 pub use body::{BodyMode, json_error};
+pub use each::{
+    EachCall, EachMaker, EachPlan, EachStyle, Grammar, Halting, Pieces, Places, Ran, Recipe, Safety, Tagged, Values,
+    Word, Worst, blocks, each, push_word,
+};
 pub use error::Error;
 pub use fetch::{
     Defaults, FetchCall, FetchPlan, FetchStyle, Fetched, Filter, Login, Netrc, Own, Paginate, fetch, header, method,
@@ -38,6 +43,7 @@ pub use run::{Frame, Output};
 pub use template::Template;
 pub use top_errors::{ErrorCount, TopErrors};
 pub use unisono_batch::{Monitor, Numbers, Settings};
+pub use unisono_commands as commands;
 pub use unisono_http as http_client;
 pub use unisono_journal::{Identity, Mode, Open};
 pub use work::{Call, Done, OnRetry, Retry};

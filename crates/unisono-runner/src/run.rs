@@ -58,11 +58,13 @@ pub(crate) struct Extras<C: Call> {
     pub(crate) prepare: Option<Box<dyn FnOnce(u64) -> Prepare<C>>>,
     /// Told of each outcome.
     pub(crate) listing: Option<Listing<C::Done>>,
+    /// The most outcomes that wait for an earlier row, where their order is kept.
+    pub(crate) window: Option<u64>,
 }
 
 impl<C: Call> Default for Extras<C> {
     fn default() -> Self {
-        Self { paged: false, prepare: None, listing: None }
+        Self { paged: false, prepare: None, listing: None, window: None }
     }
 }
 
@@ -88,7 +90,8 @@ pub(crate) async fn run<W: Work>(
     let in_order = frame.keep_order && (name.is_none() || frame.outlet.is_some() || extras.listing.is_some());
     let journal = journal.map(Rc::new);
     let report = Report { kept: recovered.counts(), ..Report::default() };
-    let window = u64::from(frame.settings.limits.limit.get()).saturating_mul(4).max(1024);
+    let window =
+        extras.window.unwrap_or_else(|| u64::from(frame.settings.limits.limit.get()).saturating_mul(4).max(1024));
     let ledger = Rc::new(RefCell::new(Ledger {
         report,
         journal: journal.clone(),

@@ -55,7 +55,7 @@ pub async fn fetch(plan: FetchPlan, cancel: CancelToken, monitor: Monitor, gauge
     let extras = Extras {
         paged: plan.paginate.is_some(),
         prepare: plan.idempotency_keys.then_some(Box::new(idempotency_keys)),
-        listing: None,
+        ..Extras::default()
     };
     let work = FetchWork {
         http: HttpJob::new(client.clone()),

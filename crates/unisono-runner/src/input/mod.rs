@@ -237,7 +237,7 @@ impl<C> Batcher<C> {
         if self.rows.len() >= ROWS_PER_BATCH { self.flush() } else { Ok(()) }
     }
 
-    fn flush(&mut self) -> Result<(), Stopped> {
+    pub(crate) fn flush(&mut self) -> Result<(), Stopped> {
         if self.rows.is_empty() {
             return Ok(());
         }
@@ -275,7 +275,7 @@ fn for_each_line(
     Ok(())
 }
 
-fn open(path: &Path) -> Result<File, Error> {
+pub(crate) fn open(path: &Path) -> Result<File, Error> {
     let fail = |error: io::Error| {
         let error_kind = error.kind();
         let error = Error::usage(format!("cannot read `{}`", path.display())).because(error);
