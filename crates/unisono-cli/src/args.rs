@@ -31,6 +31,8 @@ pub enum Command {
     Sum(Box<crate::sum::SumArgs>),
     /// Be the first process of a container: forward signals, reap orphans, end when all is over
     Init(crate::init::InitArgs),
+    /// Run a command per item, and leave nothing of it behind
+    Each(Box<crate::each::EachArgs>),
     /// See it work: 5,000 calls of a bad API, killed half way, resumed, and proven
     Demo(crate::demo::DemoArgs),
     /// Print shell completions, or the man page
@@ -56,6 +58,7 @@ pub fn run() -> u8 {
         Command::Fetch(args) => crate::fetch::run(*args),
         Command::Sum(args) => crate::sum::run(*args),
         Command::Init(args) => crate::init::run(args, signals),
+        Command::Each(args) => crate::each::run(*args),
         Command::Demo(args) => crate::demo::run(args),
         Command::Completions { target } => crate::completions::print(target).map(|()| 0),
     };

@@ -25,6 +25,7 @@ use crate::{
     failure::Failure,
     launch::{dry_run, launch, on_retry},
     secrets::TokenCommand,
+    signals::Handling,
     terminal::Terminal,
 };
 
@@ -181,7 +182,7 @@ struct AnswerArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum InputFormat {
+pub enum InputFormat {
     Lines,
     Csv,
     Tsv,
@@ -233,7 +234,7 @@ pub fn run(args: FetchArgs) -> Result<u8, Failure> {
     };
     let resumable = args.output.out.is_some();
     let run = |cancel, monitor, gauge| unisono_runner::fetch(plan, cancel, monitor, gauge);
-    Ok(launch(&args.show, &terminal, total, resumable, run)?.exit_code())
+    Ok(launch(&args.show, &terminal, total, resumable, Handling::default(), run)?.exit_code())
 }
 
 impl FetchArgs {

@@ -7,7 +7,14 @@ use tokio::sync::mpsc;
 use unisono_core::CancelToken;
 use unisono_runner::{Batch, Error, Gauge, Monitor, OnRetry, Report};
 
-use crate::{args::ShowArgs, failure::Failure, progress::Progress, signals, summary, terminal::Terminal};
+use crate::{
+    args::ShowArgs,
+    failure::Failure,
+    progress::Progress,
+    signals::{self, Handling},
+    summary,
+    terminal::Terminal,
+};
 
 /// Runs a batch; answers its report, which has been shown.
 ///
@@ -17,6 +24,7 @@ pub fn launch<F>(
     terminal: &Terminal,
     total: Option<u64>,
     resumable: bool,
+    handling: Handling,
     run: impl FnOnce(CancelToken, Monitor, Gauge) -> F,
 ) -> Result<Report, Failure>
 where
@@ -26,7 +34,7 @@ where
     if let Some(total) = total {
         gauge.set_total(total);
     }
-    signals::watch(&cancel, terminal)?;
+    signals::watch(&cancel, &monitor, terminal, handling)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::fault(format!("the reactor cannot be started: {error}")))?;
     let progress = (!show.quiet).then(|| Progress::start(show.progress, terminal, &gauge, &monitor));

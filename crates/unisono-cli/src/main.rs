@@ -3,6 +3,7 @@
 mod args;
 mod completions;
 mod demo;
+mod each;
 mod environment;
 mod failure;
 mod fetch;

@@ -1,22 +1,55 @@
 //! Signals become requests to stop: the first to drain, the second to abort, the third ends the process.
+//!
+//! Some programs send a signal to a process and then to its group (timeout(1) does), so what comes twice within a moment came
+//! once.
 
-use std::{process, thread};
+use std::{
+    num::NonZeroU32,
+    process,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use signal_hook::{
-    consts::{SIGHUP, SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2},
     iterator::Signals,
 };
 use unisono_core::{CancelLevel, CancelReason, CancelToken};
+use unisono_runner::Monitor;
 
 use crate::{failure::Failure, terminal::Terminal};
 
+/// What a command wants of signals beside being stopped.
+#[derive(Clone, Default)]
+pub struct Handling {
+    /// SIGUSR1 allows one more at once, SIGUSR2 one less, as with xargs.
+    pub adjusts_limit: bool,
+    /// Called before the third signal ends the process.
+    pub at_last: Option<Arc<dyn Fn() + Send + Sync>>,
+}
+
 /// Watches from a thread of its own until the process ends.
-pub fn watch(cancel: &CancelToken, terminal: &Terminal) -> Result<(), Failure> {
+pub fn watch(cancel: &CancelToken, monitor: &Monitor, terminal: &Terminal, handling: Handling) -> Result<(), Failure> {
     let fault = |error: std::io::Error| Failure::fault(format!("signals cannot be watched: {error}"));
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(fault)?;
-    let (cancel, terminal) = (cancel.clone(), terminal.clone());
+    if handling.adjusts_limit {
+        signals.add_signal(SIGUSR1).and_then(|()| signals.add_signal(SIGUSR2)).map_err(fault)?;
+    }
+    let (cancel, monitor, terminal) = (cancel.clone(), monitor.clone(), terminal.clone());
     let watch = move || {
+        let mut last: Option<(i32, Instant)> = None;
         for signal in signals.forever() {
+            if signal == SIGUSR1 || signal == SIGUSR2 {
+                adjust(&monitor, signal == SIGUSR1, &terminal);
+                continue;
+            }
+            let now = Instant::now();
+            let is_echo = last.is_some_and(|(before, at)| before == signal && now - at < ECHO);
+            last = Some((signal, now));
+            if is_echo {
+                continue;
+            }
             let reason = match signal {
                 SIGTERM => CancelReason::Terminate,
                 SIGHUP => CancelReason::Hangup,
@@ -24,6 +57,9 @@ pub fn watch(cancel: &CancelToken, terminal: &Terminal) -> Result<(), Failure> {
             };
             let before = cancel.level();
             if before == CancelLevel::Abort {
+                if let Some(at_last) = &handling.at_last {
+                    at_last();
+                }
                 // Nobody waits for a run that does not stop.
                 process::exit(128 + signal);
             }
@@ -37,3 +73,20 @@ pub fn watch(cancel: &CancelToken, terminal: &Terminal) -> Result<(), Failure> {
     };
     thread::Builder::new().name("unisono-signals".into()).spawn(watch).map(drop).map_err(fault)
 }
+
+fn adjust(monitor: &Monitor, more: bool, terminal: &Terminal) {
+    let Some(mut limits) = monitor.limits() else { return };
+    let follows = limits.per_key == limits.limit;
+    let count = limits.limit.get();
+    let count = if more { count.saturating_add(1) } else { count - 1 };
+    // There is always one, or nothing would ever end.
+    limits.limit = NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
+    if follows {
+        limits.per_key = limits.limit;
+    }
+    monitor.set_limits(limits);
+    terminal.note(&format!("at most {} at once", limits.limit));
+}
+
+/// Nobody presses a key twice within it.
+const ECHO: Duration = Duration::from_millis(50);

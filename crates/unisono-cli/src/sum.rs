@@ -26,6 +26,7 @@ use crate::{
     args::{OutputArgs, ShowArgs, size},
     failure::Failure,
     launch::{launch, on_retry},
+    signals::Handling,
     terminal::Terminal,
 };
 
@@ -197,7 +198,7 @@ pub fn run(args: SumArgs) -> Result<u8, Failure> {
     };
     let resumable = args.output.out.is_some();
     let run = |cancel, monitor, gauge| unisono_runner::sum(plan, cancel, monitor, gauge);
-    let report = launch(&args.show, &terminal, None, resumable, run)?;
+    let report = launch(&args.show, &terminal, None, resumable, Handling::default(), run)?;
     let lines = malformed.map(|malformed| malformed.lines()).unwrap_or_default();
     if let Some(first) = &lines.first
         && !args.check.status

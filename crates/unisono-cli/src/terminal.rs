@@ -58,6 +58,15 @@ impl Terminal {
         print(&line);
     }
 
+    /// Lets others print where the line stands that is rewritten.
+    pub fn above<T>(&self, print_there: impl FnOnce() -> T) -> T {
+        let mut state = self.lock();
+        if std::mem::take(&mut state.has_status) {
+            print(CLEAR);
+        }
+        print_there()
+    }
+
     /// The line that is rewritten; an empty one takes it away.
     pub fn status(&self, text: &str) {
         let mut state = self.lock();

@@ -58,6 +58,12 @@ pub enum ErrorKind {
     Cancelled,
     /// Started in an earlier run that did not live to write its outcome.
     Interrupted,
+    /// A command ended with another exit code than was expected.
+    Exit,
+    /// A command was ended by a signal.
+    Signal,
+    /// A command could not be started: not found, not executable, too long.
+    Spawn,
     /// The function that the user gave raised.
     Raised,
     /// A fault of unisono itself.
@@ -94,6 +100,9 @@ impl ErrorKind {
             Self::Extra => "extra",
             Self::Cancelled => "cancelled",
             Self::Interrupted => "interrupted",
+            Self::Exit => "exit",
+            Self::Signal => "signal",
+            Self::Spawn => "spawn",
             Self::Raised => "raised",
             Self::Internal => "internal",
         }

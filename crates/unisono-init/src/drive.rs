@@ -6,10 +6,10 @@ use alloc::{borrow::ToOwned, ffi::CString, format, string::String, vec::Vec};
 use core::fmt::Display;
 
 use unisono_bare::{
-    bare::{self, Output},
     clock,
     descendants::descendants,
     error::SystemError,
+    program::{self, Output},
     reap::{self, ProcessId, Reaped},
     signals::{self, HeldSignals, Signal, Target},
     spawn,
@@ -35,7 +35,7 @@ pub fn run(options: Options, words: &[CString], signals: &HeldSignals) -> u8 {
         say(format_args!("cannot become the parent of orphans, so some may be missed: {error}"));
     }
     let terminal = Terminal::of_standard_input();
-    let search = bare::variable(start::SEARCH);
+    let search = program::variable(start::SEARCH);
     let program = start::program(words, search.as_deref(), terminal.as_ref().is_some_and(Terminal::is_ours));
     let command = match spawn::spawn(&program, signals) {
         Ok(command) => command,
@@ -247,7 +247,7 @@ impl Drive<'_> {
 
     fn start_hook(&mut self) {
         let words: Vec<CString> = [c"sh".into(), c"-c".into()].into_iter().chain(self.hook_words.clone()).collect();
-        let search = bare::variable(start::SEARCH);
+        let search = program::variable(start::SEARCH);
         let program = start::program(&words, search.as_deref(), false);
         match spawn::spawn(&program, self.signals) {
             Ok(hook) => self.hook = Some(hook),
@@ -307,5 +307,5 @@ fn describe(phase: Phase) -> &'static str {
 /// One line on standard error, by one write, so that it stays whole between lines of others.
 pub(crate) fn say(what: impl Display) {
     let line: String = format!("unisono-init: {what}\n");
-    bare::print(Output::Error, &line);
+    program::print(Output::Error, &line);
 }

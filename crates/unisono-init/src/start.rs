@@ -13,8 +13,8 @@ use alloc::{
 use core::ffi::CStr;
 
 use unisono_bare::{
-    bare,
     error::SystemError,
+    program::exists,
     spawn::{Program, SpawnError},
 };
 
@@ -44,7 +44,7 @@ pub fn explain(error: SpawnError, program: &Program, search: Option<&[u8]>) -> (
         }
         SpawnError::Program(reason) => reason,
     };
-    let there = program.paths.iter().any(|path| bare::exists(path));
+    let there = program.paths.iter().any(|path| exists(path));
     let (why, hint, code) = match reason {
         SystemError::NOT_FOUND if there => (
             reason.to_string(),

@@ -6,6 +6,7 @@
 //! words; everything between is here, so that no face can do what another cannot.
 
 mod body;
+mod each;
 mod error;
 mod fetch;
 mod gauge;
@@ -24,6 +25,10 @@ mod top_errors;
 mod work;
 
 pub use body::{BodyMode, json_error};
+pub use each::{
+    EachCall, EachMaker, EachPlan, EachStyle, Grammar, Halting, Pieces, Places, Ran, Recipe, Safety, Tagged, Values,
+    Word, Worst, blocks, each, push_word,
+};
 pub use error::Error;
 pub use fetch::{
     Defaults, FetchCall, FetchPlan, FetchStyle, Fetched, Filter, Login, Netrc, Own, Paginate, fetch, header, method,
@@ -44,6 +49,7 @@ pub use sum::{
 pub use template::Template;
 pub use top_errors::{ErrorCount, TopErrors};
 pub use unisono_batch::{Monitor, Numbers, Settings};
+pub use unisono_commands as commands;
 pub use unisono_files as file_tools;
 pub use unisono_hash as hash;
 pub use unisono_http as http_client;

@@ -228,7 +228,7 @@ impl<C> Batcher<C> {
         if self.rows.len() >= ROWS_PER_BATCH { self.flush() } else { Ok(()) }
     }
 
-    fn flush(&mut self) -> Result<(), Stopped> {
+    pub(crate) fn flush(&mut self) -> Result<(), Stopped> {
         if self.rows.is_empty() {
             return Ok(());
         }

@@ -1,0 +1,390 @@
+//! The words of `unisono each`, and what they mean together.
+
+use std::{
+    ffi::{OsStr, OsString},
+    num::NonZeroU32,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::{Path, PathBuf},
+    str::FromStr,
+    thread,
+};
+
+use clap::{Args, ValueEnum};
+use unisono_core::{FOR_EVER, Limits, Rate, RetryPolicy, Span, Times};
+use unisono_runner::{Format, Grammar, Halting, Pieces, Recipe, Settings, Word, commands::Pressure};
+
+use super::printer::Printing;
+use crate::{
+    args::{OutputArgs, ShowArgs, size},
+    failure::Failure,
+    fetch::InputFormat,
+};
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct EachArgs {
+    /// The command with its places to fill in, and its items behind `:::`; several `:::` are combined
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    command: Vec<OsString>,
+    /// Read items from this file, or from standard input (`-`) [default: standard input, unless there is a `:::`]
+    #[arg(long, value_name = "FILE")]
+    pub from: Option<PathBuf>,
+    /// How --from is written [default: by its extension, else lines]
+    #[arg(long, value_name = "FORMAT")]
+    input_format: Option<InputFormat>,
+    /// Items end with a NUL and not with a line's end
+    #[arg(short = '0', long = "null")]
+    pub null: bool,
+    /// What stands for the item, in place of all other placeholders
+    #[arg(short = 'I', long, value_name = "TEXT")]
+    placeholder: Option<String>,
+    /// The command is a script for `sh`; items are quoted in it
+    #[arg(long)]
+    shell: bool,
+    /// Give each command this to read, as `{}` [default: nothing]
+    #[arg(long, value_name = "TEMPLATE", conflicts_with = "pipe")]
+    stdin: Option<OsString>,
+    /// Cut the input into blocks, and give each to a command to read
+    #[arg(long)]
+    pipe: bool,
+    /// The size of a block of --pipe, in whole lines
+    #[arg(long, value_name = "SIZE", value_parser = size, requires = "pipe", conflicts_with = "lines")]
+    block: Option<u64>,
+    /// The number of lines of a block of --pipe
+    #[arg(long, value_name = "N", requires = "pipe")]
+    lines: Option<u64>,
+    /// The folder to run in, as `{//}`
+    #[arg(long, value_name = "TEMPLATE")]
+    cwd: Option<OsString>,
+    /// A variable for the command's environment, as `NAME={}`
+    #[arg(long, value_name = "NAME=TEMPLATE")]
+    env: Vec<OsString>,
+    /// Print the commands, and start nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    limits: EachLimits,
+    /// Time between SIGTERM and SIGKILL, for what has to end
+    #[arg(long, value_name = "TIME", default_value = "5s", help_heading = "Limits, time and retries")]
+    pub kill_after: Span,
+    /// Exit codes that are a success
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "0",
+        help_heading = "Limits, time and retries"
+    )]
+    expect: Vec<i32>,
+    /// Repeat only what ended with one of these exit codes
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Limits, time and retries")]
+    pub retry_exit: Vec<i32>,
+    /// Leave processes alone that outlive their command
+    #[arg(long, help_heading = "Limits, time and retries")]
+    pub leave_running: bool,
+    #[command(flatten)]
+    printed: PrintedArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Outcomes and output in the order of the input
+    #[arg(short, long, help_heading = "Results")]
+    pub keep_order: bool,
+    /// Write outcomes without what commands print
+    #[arg(long, help_heading = "Results")]
+    pub brief: bool,
+    /// Doing an item twice does no harm: --resume runs again what was interrupted, instead of calling it ambiguous
+    #[arg(long, help_heading = "Results")]
+    repeatable: bool,
+    #[command(flatten)]
+    pub show: ShowArgs,
+}
+
+/// How much at once, how often, how long, and how often again.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits, time and retries")]
+struct EachLimits {
+    /// Most commands at once: a number, `50%` of the processors, or `auto` for one each; SIGUSR1 and SIGUSR2 change it
+    #[arg(short = 'j', long, value_name = "N", default_value = "auto")]
+    limit: Jobs,
+    /// Keep --per-key-limit and --per-key-rate by this column, or by the source with this number
+    #[arg(long, value_name = "COLUMN")]
+    per_key: Option<String>,
+    /// Most commands at once with the same key
+    #[arg(long, value_name = "N", requires = "per_key", default_value = "1")]
+    per_key_limit: NonZeroU32,
+    /// Most starts with the same key
+    #[arg(long, value_name = "RATE", requires = "per_key")]
+    per_key_rate: Option<Rate>,
+    /// Most starts, as `100/s`, `5000/m` or `100/s burst 20`
+    #[arg(long, value_name = "RATE")]
+    rate: Option<Rate>,
+    /// Time between two starts
+    #[arg(long, value_name = "TIME", conflicts_with = "rate")]
+    delay: Option<Span>,
+    /// Start nothing while the load of the machine is this or more
+    #[arg(long, value_name = "LOAD")]
+    load: Option<f64>,
+    /// Start nothing while less memory than this is available
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    min_memory: Option<u64>,
+    /// Longest time for one attempt
+    #[arg(long, value_name = "TIME", default_value = "none")]
+    timeout: Span,
+    /// Longest time for one item with its retries and waits
+    #[arg(long, value_name = "TIME", default_value = "none")]
+    deadline: Span,
+    /// Start nothing new after this time
+    #[arg(long, value_name = "TIME")]
+    stop_after: Option<Span>,
+    /// How long what runs may take to finish when the run is stopped
+    #[arg(long, value_name = "TIME", default_value = "10s")]
+    grace: Span,
+    /// Most repeats of a failed attempt
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    retries: u16,
+    /// Stop after so many items that did not end well
+    #[arg(long, value_name = "N")]
+    max_failures: Option<u64>,
+    /// As --max-failures, in the words of GNU parallel: `soon,fail=1` or `now,fail=1`, which ends what runs as well
+    #[arg(long, value_name = "WHEN", conflicts_with = "max_failures")]
+    halt: Option<Halt>,
+}
+
+/// What becomes of what commands print.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What commands print")]
+struct PrintedArgs {
+    /// Print whole lines as they come, not whole outputs
+    #[arg(long)]
+    line_buffer: bool,
+    /// Put the item and a tab before each line
+    #[arg(long)]
+    tag: bool,
+    /// Let commands print as they like, to where we print
+    #[arg(long, conflicts_with_all = ["line_buffer", "tag", "save", "max_output", "out"])]
+    ungroup: bool,
+    /// Save what each command prints to a file of its own: `out/{#}`, and `out/{#}.stderr`
+    #[arg(long, value_name = "TEMPLATE")]
+    save: Option<OsString>,
+    /// End a command that prints more than this to one stream
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_output: Option<u64>,
+    /// With which status to end when commands failed
+    #[arg(long, value_name = "WHAT", default_value = "summary")]
+    exit_with: ExitWith,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ExitWith {
+    /// 1
+    Summary,
+    /// The largest exit status of a command; 128 and more for signals, 124 for timeouts
+    Worst,
+}
+
+/// How many at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Jobs(NonZeroU32);
+
+impl FromStr for Jobs {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let processors =
+            thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX));
+        let count = match text.strip_suffix('%') {
+            _ if text == "auto" => Some(processors),
+            Some(percent) => {
+                percent.parse::<u32>().ok().map(|percent| (processors.saturating_mul(percent) / 100).max(1))
+            }
+            None => text.parse().ok(),
+        };
+        let count = count.and_then(NonZeroU32::new);
+        count.map(Self).ok_or_else(|| format!("`{text}` is not a number of commands (try `8`, `50%` or `auto`)"))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Halt {
+    halting: Halting,
+    failures: u64,
+}
+
+impl FromStr for Halt {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parse = || {
+            let (when, count) = text.split_once(",fail=")?;
+            let halting = match when {
+                "soon" => Halting::Soon,
+                "now" => Halting::Now,
+                _ => return None,
+            };
+            let failures = count.parse().ok().filter(|failures| *failures > 0)?;
+            Some(Self { halting, failures })
+        };
+        parse().ok_or_else(|| format!("`{text}` does not say when to stop (try `soon,fail=1` or `now,fail=1`)"))
+    }
+}
+
+/// What the words before and behind `:::` come to.
+pub struct Plan {
+    pub recipe: Recipe,
+    pub sources: Vec<Vec<Vec<u8>>>,
+}
+
+impl EachArgs {
+    pub fn plan(&self) -> Result<Plan, Failure> {
+        let (command, sources) = self.split();
+        if command.is_empty() {
+            return Err(Failure::usage("there is no command").hint("as in `unisono each -- gzip {} ::: *.log`"));
+        }
+        if !sources.is_empty() && (self.from.is_some() || self.pipe) {
+            return Err(Failure::usage("items come from `:::` or from --from, not from both"));
+        }
+        let format = self.format().unwrap_or_else(|| self.from.as_deref().map_or(Format::Lines, Format::of));
+        let has_columns = sources.is_empty() && format != Format::Lines;
+        let grammar = Grammar { has_columns, mark: self.placeholder.clone().filter(|mark| !mark.is_empty()) };
+        let word = |text: &OsString| grammar.word(text);
+        let recipe = Recipe {
+            argv: command.iter().map(word).collect(),
+            shell: self.shell,
+            folder: self.cwd.as_ref().map(word),
+            environment: self.env.iter().map(|text| variable(text, &grammar)).collect::<Result<_, _>>()?,
+            without: Vec::new(),
+            stdin: self.stdin.as_ref().map(word),
+            save: self.printed.save.as_ref().map(word),
+            limit_key: self.limits.per_key.as_deref().map(key),
+            inherit_output: self.printed.ungroup,
+            repeatable: self.repeatable,
+        };
+        // A save path that is the same for all would keep the last output only.
+        let sources = sources.into_iter().map(|source| source.into_iter().map(OsString::into_vec).collect()).collect();
+        Ok(Plan { recipe, sources })
+    }
+
+    /// The command, and the items of each source.
+    fn split(&self) -> (Vec<OsString>, Vec<Vec<OsString>>) {
+        let mut parts = self.command.split(|word| word == ":::").map(<[OsString]>::to_vec);
+        (parts.next().unwrap_or_default(), parts.collect())
+    }
+
+    /// An item within a script is code to the shell.
+    pub fn warning(&self) -> Option<String> {
+        let (command, _) = self.split();
+        let shell = Path::new(command.first()?).file_name()?.to_str()?;
+        let script = command.iter().position(is_script_flag).and_then(|at| command.get(at + 1))?;
+        let is_filled = Grammar::default().word(script).has_values();
+        let is_shell = ["sh", "bash", "dash", "ash", "zsh", "ksh"].contains(&shell);
+        (is_shell && is_filled && !self.shell && self.placeholder.is_none()).then(|| {
+            "an item within the script of `sh -c` is run as code; write `sh -c '... \"$1\"' sh {}`, \
+             or use \"$UNISONO_ITEM\" in the script, or --shell"
+                .to_owned()
+        })
+    }
+
+    pub fn format(&self) -> Option<Format> {
+        self.input_format.map(Format::from)
+    }
+
+    pub fn pieces(&self) -> Result<Option<Pieces>, Failure> {
+        match (self.lines, self.block) {
+            _ if !self.pipe => Ok(None),
+            (Some(0), _) | (_, Some(0)) => Err(Failure::usage("a block of --pipe cannot be empty")),
+            (Some(lines), _) => Ok(Some(Pieces::Lines(lines))),
+            (None, size) => Ok(Some(Pieces::Bytes(size.unwrap_or(1 << 20)))),
+        }
+    }
+
+    pub fn settings(&self) -> Result<Settings, Failure> {
+        let args = &self.limits;
+        let per_key = args.per_key.as_ref().map(|_| args.per_key_limit);
+        let mut limits = Limits::new(Some(args.limit.0), per_key);
+        let delayed = args.delay.and_then(|delay| delay.0).filter(|delay| !delay.is_zero());
+        let spaced = delayed.map(|delay| Rate::new(NonZeroU32::MIN, delay).ok_or(()));
+        let spaced = spaced.transpose().map_err(|()| Failure::usage("--delay is too short to be kept"))?;
+        limits.rate = args.rate.or(spaced);
+        limits.per_key_rate = args.per_key_rate;
+        let times = Times {
+            timeout: args.timeout.0,
+            deadline: args.deadline.0,
+            stop_after: args.stop_after.and_then(|span| span.0),
+            grace: args.grace.0.unwrap_or(FOR_EVER),
+        };
+        // Whoever asks for three repeats of a deployment wants three, however many others fail.
+        let retry = RetryPolicy { repeats: args.retries, budget: None, ..RetryPolicy::never() };
+        Ok(Settings { limits, times, retry })
+    }
+
+    pub fn max_failures(&self) -> Option<u64> {
+        self.limits.halt.map(|halt| halt.failures).or(self.limits.max_failures)
+    }
+
+    pub fn halting(&self) -> Halting {
+        self.limits.halt.map(|halt| halt.halting).unwrap_or_default()
+    }
+
+    pub fn pressure(&self) -> Option<Pressure> {
+        let pressure = Pressure { most_load: self.limits.load, least_memory: self.limits.min_memory };
+        (pressure != Pressure::default()).then_some(pressure)
+    }
+
+    pub fn printing(&self) -> Printing {
+        match (self.printed.ungroup, self.printed.line_buffer) {
+            (true, _) => Printing::Inherited,
+            (_, true) => Printing::Lines { tag: self.printed.tag },
+            _ => Printing::Grouped { tag: self.printed.tag },
+        }
+    }
+
+    pub fn max_output(&self) -> Option<u64> {
+        self.printed.max_output
+    }
+
+    pub fn expected(&self) -> &[i32] {
+        &self.expect
+    }
+
+    pub fn exits_with_worst(&self) -> bool {
+        self.printed.exit_with == ExitWith::Worst
+    }
+}
+
+fn variable(text: &OsStr, grammar: &Grammar) -> Result<(OsString, Word), Failure> {
+    let bytes = text.as_bytes();
+    let at = bytes.iter().position(|byte| *byte == b'=').filter(|at| *at > 0);
+    let at = at.ok_or_else(|| Failure::usage(format!("--env: `{}` is not NAME=VALUE", text.to_string_lossy())))?;
+    let value = OsStr::from_bytes(&bytes[at + 1..]).to_owned();
+    Ok((OsStr::from_bytes(&bytes[..at]).to_owned(), grammar.word(&value)))
+}
+
+fn key(text: &str) -> Word {
+    match text.parse::<usize>() {
+        Ok(number) if number > 0 => Word::position(number - 1),
+        _ => Word::column(text),
+    }
+}
+
+/// `-c`, also among others as in `-ec`.
+fn is_script_flag(word: &OsString) -> bool {
+    let bytes = word.as_bytes();
+    bytes.starts_with(b"-") && !bytes.starts_with(b"--") && bytes.contains(&b'c')
+}
+
+const EXAMPLES: &str = "\
+Places to fill in:
+  {} the item · {.} without extension · {/} without folder · {//} its folder · {/.} neither · {1} {2} of each `:::`
+  {name} a column of CSV, TSV or JSONL · {#} number of the item · {%} number of the slot
+
+Examples:
+  unisono each -- gzip -9 {} ::: *.log
+  find . -name '*.png' -print0 | unisono each -0 -- convert {} {.}.jpg
+  unisono each --from hosts.csv --per-key zone -o deploy.jsonl --resume -- ssh {host} ./deploy {version}
+  unisono each -j 4 --timeout 10m --retries 2 --retry-exit 75 -- rsync -a {1}/ {2}:/srv/ ::: a b ::: web-1 web-2
+
+Nothing that a command starts outlives it, unless --leave-running is given.
+
+Exit status:
+  0 all ok · 1 some item did not end well · 2 usage · 3 stopped by --max-failures · 124 by --stop-after
+  125 our own failure · 130 interrupted · 141 nobody reads the output any more · 143 terminated";

@@ -1,0 +1,168 @@
+//! `unisono each`: words into a plan, a plan into a run, what commands print to where the user looks.
+//!
+//! The process that the user started only watches; it starts itself again, and that one does the work
+//! (`unisono_commands::guard`). Words are checked before that, so that a mistake costs no process.
+
+mod args;
+mod printer;
+
+use std::{
+    env,
+    ffi::OsString,
+    io::{self, Write},
+    os::unix::ffi::OsStrExt,
+    sync::Arc,
+};
+
+use tokio::sync::mpsc;
+use unisono_runner::{
+    Batch, EachCall, EachMaker, EachPlan, EachStyle, Feed, Frame, Identity, Input, Open, Output, Recipe, Worst,
+    commands::guard::{self, Gate, WATCHER},
+    push_word,
+};
+
+use crate::{
+    failure::Failure,
+    launch::{launch, on_retry},
+    signals::Handling,
+    terminal::Terminal,
+};
+pub use args::EachArgs;
+use args::Plan;
+use printer::Printer;
+
+/// Runs the command; answers its exit status.
+pub fn run(args: EachArgs) -> Result<u8, Failure> {
+    let terminal = Terminal::new(args.show.color);
+    let plan = args.plan()?;
+    let gate = Gate::default();
+    if !args.dry_run && !is_worker(&gate)? {
+        let again = guard::watch(env::args_os().skip(1), !args.leave_running);
+        return again.map_err(|error| Failure::fault(format!("cannot start the process that does the work: {error}")));
+    }
+    if let Some(warning) = args.warning() {
+        terminal.note(&format!("{}: {warning}", terminal.bold("warning")));
+    }
+    let (rows, total) = rows(&args, plan)?;
+    if args.dry_run {
+        return dry_run(rows, &terminal);
+    }
+    work(&args, rows, total, &terminal, gate)
+}
+
+/// Whether this is the process that does the work; if so, it is watched from now on.
+fn is_worker(gate: &Gate) -> Result<bool, Failure> {
+    let Some(value) = env::var_os(WATCHER) else { return Ok(false) };
+    guard::be_watched(&value, gate.clone()).map_err(|error| Failure::fault(format!("nobody can watch: {error}")))
+}
+
+type Rows = mpsc::Receiver<Batch<EachCall>>;
+
+fn rows(args: &EachArgs, plan: Plan) -> Result<(Rows, Option<u64>), Failure> {
+    let Plan { recipe, sources } = plan;
+    let recipe = Recipe { without: vec![OsString::from(WATCHER)], ..recipe };
+    if let Some(pieces) = args.pieces()? {
+        let path = args.from.as_deref().unwrap_or("-".as_ref());
+        return Ok((unisono_runner::blocks(path, pieces, recipe)?, None));
+    }
+    let from_arguments = !sources.is_empty();
+    let maker = EachMaker::new(recipe, sources).map_err(Failure::usage)?;
+    let input = match &args.from {
+        _ if from_arguments => Input::arguments(vec![maker]),
+        path => {
+            let path = path.as_deref().unwrap_or("-".as_ref());
+            let delimiter = if args.null { 0 } else { b'\n' };
+            Input::file(path, args.format(), delimiter, maker)?
+        }
+    };
+    let total = input.total();
+    Ok((input.start()?, total))
+}
+
+fn work(args: &EachArgs, rows: Rows, total: Option<u64>, terminal: &Terminal, gate: Gate) -> Result<u8, Failure> {
+    let output = match args.output.out {
+        Some(_) => args.output.output(Open { identity: Identity::Content, ..Open::default() })?,
+        None => Output::Nothing,
+    };
+    let settings = args.settings()?;
+    let (printer, outlet) = Printer::new(args.printing(), settings.limits.limit.get());
+    let worst = Worst::default();
+    let plan = EachPlan {
+        frame: Frame {
+            rows: Box::new(rows) as Box<dyn Feed<EachCall>>,
+            settings,
+            output,
+            outlet,
+            style: if args.brief { EachStyle::Brief } else { EachStyle::Full },
+            keep_order: args.keep_order,
+            max_failures: args.max_failures(),
+            on_retry: on_retry(&args.show, terminal),
+        },
+        kill_after: args.kill_after.0.unwrap_or(unisono_core::FOR_EVER),
+        expected: args.expected().to_vec(),
+        retry_exits: args.retry_exit.clone(),
+        halting: args.halting(),
+        leave_running: args.leave_running,
+        max_output: args.max_output(),
+        spool: env::temp_dir(),
+        pressure: args.pressure(),
+        tagged: printer.tagged(),
+        sole: true,
+        gate: gate.clone(),
+        worst: worst.clone(),
+    };
+    let handling = Handling { adjusts_limit: true, at_last: Some(Arc::new(move || guard::end_all(&gate))) };
+    let resumable = args.output.out.is_some();
+    let run = async |cancel: unisono_core::CancelToken, monitor, gauge| {
+        let printing = printer.start(terminal, &cancel);
+        let report = unisono_runner::each(plan, cancel, monitor, gauge).await;
+        // What was printed comes before the summary.
+        printing.join();
+        report
+    };
+    let report = launch(&args.show, terminal, total, resumable, handling, run)?;
+    Ok(match report.exit_code() {
+        1 if args.exits_with_worst() => worst.get().max(1),
+        code => code,
+    })
+}
+
+/// Prints the commands, one per line, as one would type them.
+fn dry_run(mut rows: Rows, terminal: &Terminal) -> Result<u8, Failure> {
+    let (mut number, mut bad) = (0u64, 0u64);
+    let mut stdout = io::BufWriter::new(io::stdout().lock());
+    while let Some(batch) = rows.blocking_recv() {
+        let rows = match batch {
+            Batch::Rows(rows) => rows,
+            Batch::Failed(why) => return Err(Failure::fault(why)),
+        };
+        for row in rows {
+            number += 1;
+            let argv =
+                row.call.and_then(|call| call.argv(unisono_runner::Places { sequence: Some(number), slot: None }));
+            let argv = match argv {
+                Ok(argv) => argv,
+                Err(why) => {
+                    bad += 1;
+                    terminal.note(&format!("{}: {why}", row.origin));
+                    continue;
+                }
+            };
+            let mut line = Vec::new();
+            for word in argv {
+                if !line.is_empty() {
+                    line.push(b' ');
+                }
+                push_word(word.as_bytes(), &mut line);
+            }
+            line.push(b'\n');
+            match stdout.write_all(&line) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(141),
+                Err(error) => return Err(Failure::fault(format!("cannot write to standard output: {error}"))),
+                Ok(()) => {}
+            }
+        }
+    }
+    stdout.flush().map_err(|error| Failure::fault(format!("cannot write to standard output: {error}")))?;
+    Ok(u8::from(bad > 0))
+}

@@ -1,0 +1,691 @@
+//! One command from its start until nothing of it is left.
+//!
+//! A command is *over* when its process has ended, its pipes are closed and no descendant lives. Stages:
+//!
+//! - *running*: its process lives.
+//! - *settling*: its process has ended, but somebody still holds a pipe or lives on. Programs like `tee` behind a shell
+//!   need a moment: it lasts until nothing was printed for [`QUIET`], and at most [`LONGEST_SETTLING`].
+//! - *terminating*: all that is left, or all of it when it has to stop, was sent SIGTERM (and SIGCONT, since a stopped
+//!   process cannot take it), whoever is born meanwhile as well. It may take the grace period.
+//! - *killing*: SIGKILL, again and again until nothing is left. What is not gone after [`HOPELESS`] (a process that waits
+//!   for a dead disk) is counted and given up.
+//!
+//! The process is reaped last: until then its number is not given away, so its group and session are its own. Orphans
+//! come to us, since we are a subreaper; that is what makes it cheap to see at the end that there are none.
+//!
+//! Dropping the future kills the tree at once, without grace, before `drop` returns.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashSet,
+    future::poll_fn,
+    io,
+    os::fd::AsFd,
+    path::PathBuf,
+    pin::{Pin, pin},
+    process::ExitStatus,
+    rc::Rc,
+    task::{Context, Poll},
+    time::{Duration, Instant, SystemTime},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, Resource, Signal, getrlimit, pidfd_open, set_child_subreaper},
+};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::{Sleep, sleep_until},
+};
+use unisono_core::clock;
+use unisono_sys::{
+    process::{Ended, reap},
+    readiness::Watched,
+    tree::{Children, Found, Snapshot, group_of, marker},
+};
+
+use crate::{
+    MARKER,
+    command::{Command, SpawnError, Stdin},
+    guard::Gate,
+    output::{Output, Stream},
+    pipe::{Feed, Source},
+};
+
+/// How commands are run, the same for all of a run.
+#[derive(Debug)]
+pub struct Options {
+    /// Names the run in the environment of its commands; no other run has the same.
+    pub run: String,
+    /// How long a command may take to end itself once it was sent SIGTERM.
+    pub grace: Duration,
+    /// Descendants that outlive their command are left alone.
+    pub leave_running: bool,
+    /// What is watched as it comes is kept as well.
+    pub keep_watched: bool,
+    /// The most bytes that a command may print to one stream.
+    pub max_output: Option<u64>,
+    /// Where output goes that is too large for memory.
+    pub spool: PathBuf,
+    /// This process has no children but commands, so every orphan is one of theirs.
+    pub sole: bool,
+    /// What every command passes when it is started.
+    pub gate: Gate,
+}
+
+/// Runs commands, and knows which of them run.
+#[derive(Debug)]
+pub struct Commands {
+    options: Options,
+    /// `None` where the kernel does not list children: then all processes are looked at.
+    children: RefCell<Option<Children>>,
+    running: RefCell<HashSet<i32>>,
+    /// Looking at all processes takes milliseconds, and many trees may be dying at once.
+    snapshot: RefCell<Option<(Instant, Rc<Snapshot>)>>,
+    /// What was read last; kept for the next.
+    buffer: RefCell<Vec<u8>>,
+    /// As many as there are descriptors for.
+    room: Semaphore,
+    most: u32,
+    waited_for_room: Cell<bool>,
+}
+
+/// When a command has to stop.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// At the latest then.
+    pub by: Option<Instant>,
+    /// When somebody says so.
+    pub level: watch::Receiver<StopLevel>,
+}
+
+/// What was said to all commands of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum StopLevel {
+    /// Go on.
+    #[default]
+    Run,
+    /// End: SIGTERM and a grace period.
+    Stop,
+    /// End at once: SIGKILL.
+    Kill,
+}
+
+/// Why a command was stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// It took too long.
+    Timeout,
+    /// Somebody said so.
+    Asked,
+    /// It printed too much.
+    TooMuchOutput,
+    /// What it printed could not be kept.
+    NoRoom,
+}
+
+/// What became of a command that was started.
+#[derive(Debug)]
+pub struct Captured {
+    /// How it ended; `None` when it could not be killed.
+    pub status: Option<ExitStatus>,
+    /// Why it was stopped, if it did not end by itself.
+    pub stopped: Option<Stop>,
+    /// When it was started.
+    pub started: SystemTime,
+    /// Processor time of it and of those of its children that it waited for.
+    pub cpu: Duration,
+    /// Its largest resident set in bytes; never less than that of this process, whose memory it shares until it is
+    /// executed (the kernel counts so, see `exec_mmap`).
+    pub peak_memory: u64,
+    /// What it printed.
+    pub stdout: Output,
+    /// What it printed to standard error.
+    pub stderr: Output,
+    /// Processes that outlived it and were ended.
+    pub left_over: u32,
+    /// Somebody still held its pipes when it was given up to read them.
+    pub pipes_held: bool,
+    /// Processes that could not be killed.
+    pub unkillable: u32,
+}
+
+/// Sees output as it comes.
+pub trait Watch {
+    /// Takes bytes.
+    fn output(&self, stream: Stream, bytes: &[u8]);
+
+    /// Ready when it can take more; until then nothing is read, and the command waits.
+    fn poll_room(&self, context: &mut Context<'_>) -> Poll<()>;
+}
+
+impl Commands {
+    /// Makes this process the one to which orphaned descendants come.
+    ///
+    /// # Errors
+    /// When the kernel refuses that.
+    pub fn new(options: Options) -> io::Result<Self> {
+        set_child_subreaper(Some(rustix::process::getpid()))?;
+        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let most = descriptors.saturating_sub(OTHER_DESCRIPTORS) / DESCRIPTORS_PER_COMMAND;
+        let most = u32::try_from(most.clamp(1, MOST_AT_ONCE)).expect("it was clamped");
+        Ok(Self {
+            options,
+            children: RefCell::new(Children::open().ok()),
+            running: RefCell::default(),
+            snapshot: RefCell::default(),
+            buffer: RefCell::new(Vec::with_capacity(READ_AT_ONCE)),
+            room: Semaphore::new(most as usize),
+            most,
+            waited_for_room: Cell::new(false),
+        })
+    }
+
+    /// How many commands there were descriptors for, when that was fewer than wanted.
+    pub fn most_at_once(&self) -> Option<u32> {
+        self.waited_for_room.get().then_some(self.most)
+    }
+
+    /// Runs a command, and answers when nothing of it is left. `sequence` tells it from all others of the run.
+    ///
+    /// # Errors
+    /// When it could not be started.
+    pub async fn run(
+        &self,
+        command: &Command,
+        sequence: u64,
+        watch: Option<&dyn Watch>,
+        bounds: Bounds,
+    ) -> Result<Captured, SpawnError> {
+        let _room = match self.room.try_acquire() {
+            Ok(room) => room,
+            Err(_) => {
+                self.waited_for_room.set(true);
+                self.room.acquire().await.expect("it is never closed")
+            }
+        };
+        let started = clock::wall();
+        let running = self.start(command, sequence, watch).await.map_err(|error| SpawnError::new(command, error))?;
+        Ok(running.finish(bounds, started).await)
+    }
+
+    /// Ends whatever descends from this process: what hid from the end of its command. Answers how many it were. Only for
+    /// a process that has no other children, once no command runs.
+    pub fn end_strays(&self) -> u32 {
+        kill_descendants()
+    }
+
+    async fn start<'a>(
+        &'a self,
+        command: &Command,
+        sequence: u64,
+        watch: Option<&'a dyn Watch>,
+    ) -> io::Result<Running<'a>> {
+        let marker = format!("{}:{sequence}", self.options.run);
+        let mut tries = 0;
+        let mut child = loop {
+            match self.options.gate.pass(|| command.spawn(&marker)) {
+                // A program that is just being written, and a full process table, pass.
+                Err(error) if is_passing(&error) && tries < SPAWN_TRIES => {
+                    tries += 1;
+                    tokio::time::sleep(SPAWN_PAUSE).await;
+                }
+                result => break result?,
+            }
+        };
+        let raw = i32::try_from(child.id()).expect("a process number fits");
+        let pid = Pid::from_raw(raw).expect("a child's number is not zero");
+        self.running.borrow_mut().insert(raw);
+        // From here on dropping it kills it.
+        let mut running = Running {
+            commands: self,
+            watch,
+            pid,
+            marker: marker.into_bytes(),
+            end: None,
+            ended: false,
+            feed: None,
+            sources: [None, None],
+            outputs: [Output::default(), Output::default()],
+            known: RefCell::default(),
+            signalled: HashSet::new(),
+            left_over: HashSet::new(),
+            stopped: None,
+            reaped: None,
+            reads: 0,
+        };
+        running.end = Some(Watched::readable(pidfd_open(pid, PidfdFlags::empty())?)?);
+        running.sources = [
+            child.stdout.take().map(|pipe| Source::new(pipe.into())).transpose()?,
+            child.stderr.take().map(|pipe| Source::new(pipe.into())).transpose()?,
+        ];
+        if let (Some(pipe), Stdin::Bytes(bytes)) = (child.stdin.take(), &command.stdin) {
+            running.feed = Some(Feed::new(pipe.into(), bytes.clone())?);
+        }
+        Ok(running)
+    }
+
+    /// A look at all processes that is not older than `since`.
+    fn snapshot(&self, since: Instant) -> Option<Rc<Snapshot>> {
+        let mut cached = self.snapshot.borrow_mut();
+        if let Some((at, snapshot)) = &*cached
+            && *at >= since
+        {
+            return Some(snapshot.clone());
+        }
+        let at = clock::now();
+        let snapshot = Rc::new(Snapshot::take(MARKER).ok()?);
+        *cached = Some((at, snapshot.clone()));
+        Some(snapshot)
+    }
+}
+
+/// A command that was started.
+struct Running<'a> {
+    commands: &'a Commands,
+    watch: Option<&'a dyn Watch>,
+    pid: Pid,
+    /// What marks its descendants.
+    marker: Vec<u8>,
+    /// Readable once the process has ended; `None` only while it is being set up.
+    end: Option<Watched>,
+    ended: bool,
+    feed: Option<Feed>,
+    /// Standard output and standard error, until they are closed.
+    sources: [Option<Source>; 2],
+    outputs: [Output; 2],
+    /// Who was found to belong to it: whoever loses parent, group and marker later still does.
+    known: RefCell<HashSet<Found>>,
+    /// Who was sent SIGTERM.
+    signalled: HashSet<Found>,
+    /// Who lived when the process had ended.
+    left_over: HashSet<Found>,
+    stopped: Option<Stop>,
+    reaped: Option<Ended>,
+    /// Reads without a pause.
+    reads: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Running,
+    Settling { quiet_at: Instant, last_at: Instant },
+    Terminating { kill_at: Instant },
+    Killing { hopeless_at: Instant },
+    Over { unkillable: u32 },
+}
+
+/// What woke a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    Stop(Stop),
+    KillNow,
+    Printed,
+    Closed,
+    Ended,
+    Tick,
+}
+
+impl Running<'_> {
+    async fn finish(mut self, bounds: Bounds, started: SystemTime) -> Captured {
+        let Bounds { by, level } = bounds;
+        let mut stop = pin!(reached(level.clone(), StopLevel::Stop));
+        let mut kill = pin!(reached(level, StopLevel::Kill));
+        let mut deadline = pin!(by.map(|by| sleep_until(by.into())));
+        let mut tick: Option<Pin<Box<Sleep>>> = None;
+        let mut stage = Stage::Running;
+        let unkillable = loop {
+            let stopping = matches!(stage, Stage::Terminating { .. } | Stage::Killing { .. });
+            let event = poll_fn(|context| {
+                if self.reads >= MOST_READS {
+                    // Somebody prints without end; others have a right to the reactor as well.
+                    self.reads = 0;
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                if !stopping {
+                    if stop.as_mut().poll(context).is_ready() {
+                        return Poll::Ready(Event::Stop(Stop::Asked));
+                    }
+                    if deadline.as_mut().as_pin_mut().is_some_and(|timer| timer.poll(context).is_ready()) {
+                        return Poll::Ready(Event::Stop(Stop::Timeout));
+                    }
+                } else if matches!(stage, Stage::Terminating { .. }) && kill.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(Event::KillNow);
+                }
+                if let Poll::Ready(event) = self.poll_process(context, stopping) {
+                    return Poll::Ready(event);
+                }
+                match &mut tick {
+                    Some(timer) => timer.as_mut().poll(context).map(|()| Event::Tick),
+                    None => Poll::Pending,
+                }
+            });
+            let event = event.await;
+            let before = stage;
+            stage = self.step(stage, event);
+            if let Stage::Over { unkillable } = stage {
+                break unkillable;
+            }
+            if stage == Stage::Running {
+                continue;
+            }
+            // Looked at often at first, since most end at once.
+            if event == Event::Tick
+                || tick.is_none()
+                || std::mem::discriminant(&before) != std::mem::discriminant(&stage)
+            {
+                let next = (clock::now() + TICK).into();
+                match &mut tick {
+                    Some(timer) => timer.as_mut().reset(next),
+                    none => *none = Some(Box::pin(sleep_until(next))),
+                }
+            }
+        };
+        let pipes_held = self.sources.iter().any(Option::is_some);
+        self.reap();
+        let [stdout, stderr] = std::mem::take(&mut self.outputs);
+        Captured {
+            status: self.reaped.map(|ended| ended.status),
+            stopped: self.stopped,
+            started,
+            cpu: self.reaped.map_or(Duration::ZERO, |ended| ended.cpu),
+            peak_memory: self.reaped.map_or(0, |ended| ended.peak_memory),
+            stdout,
+            stderr,
+            left_over: u32::try_from(self.left_over.len()).unwrap_or(u32::MAX),
+            pipes_held,
+            unkillable,
+        }
+    }
+
+    /// Moves bytes, and looks for the end of the process.
+    fn poll_process(&mut self, context: &mut Context<'_>, stopping: bool) -> Poll<Event> {
+        if self.feed.as_mut().is_some_and(|feed| feed.poll_written(context).is_ready()) {
+            self.feed = None;
+        }
+        for (at, stream) in [Stream::Out, Stream::Err].into_iter().enumerate() {
+            if self.sources[at].is_some()
+                && let Poll::Ready(event) = self.poll_source(context, at, stream, stopping)
+            {
+                return Poll::Ready(event);
+            }
+        }
+        let end = self.end.as_ref().expect("it was set up");
+        if !self.ended && end.poll_read_ready(context).is_ready() {
+            self.ended = true;
+            return Poll::Ready(Event::Ended);
+        }
+        Poll::Pending
+    }
+
+    fn poll_source(&mut self, context: &mut Context<'_>, at: usize, stream: Stream, stopping: bool) -> Poll<Event> {
+        if self.watch.is_some_and(|watch| watch.poll_room(context).is_pending()) {
+            return Poll::Pending;
+        }
+        let Some(source) = &self.sources[at] else { return Poll::Pending };
+        let mut buffer = self.commands.buffer.borrow_mut();
+        buffer.clear();
+        let read = match source.poll_read(context, &mut buffer) {
+            Poll::Pending => {
+                self.reads = 0;
+                return Poll::Pending;
+            }
+            // A pipe that cannot be read has nothing more for us.
+            Poll::Ready(result) => result.unwrap_or(0),
+        };
+        self.reads += 1;
+        if read == 0 {
+            self.sources[at] = None;
+            return Poll::Ready(Event::Closed);
+        }
+        if let Some(watch) = self.watch {
+            watch.output(stream, &buffer);
+        }
+        let options = &self.commands.options;
+        if self.watch.is_some() && !options.keep_watched {
+            return Poll::Ready(Event::Printed);
+        }
+        let output = &mut self.outputs[at];
+        let left = options.max_output.map_or(u64::MAX, |most| most.saturating_sub(output.len()));
+        let kept = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let pushed = output.push(&buffer[..kept], &options.spool);
+        Poll::Ready(match pushed {
+            Err(_) if !stopping => Event::Stop(Stop::NoRoom),
+            Ok(()) if kept < buffer.len() && !stopping => Event::Stop(Stop::TooMuchOutput),
+            _ => Event::Printed,
+        })
+    }
+
+    fn step(&mut self, stage: Stage, event: Event) -> Stage {
+        let now = clock::now();
+        match (stage, event) {
+            (Stage::Running | Stage::Settling { .. }, Event::Stop(why)) => {
+                self.stopped = Some(why);
+                self.terminate(now)
+            }
+            (Stage::Running, _) if self.ended => {
+                self.feed = None;
+                let settling = Stage::Settling { quiet_at: now + QUIET, last_at: now + LONGEST_SETTLING };
+                self.settle(settling, false)
+            }
+            (Stage::Settling { last_at, .. }, Event::Printed) => {
+                self.settle(Stage::Settling { quiet_at: now + QUIET, last_at }, false)
+            }
+            (Stage::Settling { .. }, _) => self.settle(stage, event == Event::Tick),
+            (Stage::Terminating { .. }, Event::KillNow) => self.kill(now, now + HOPELESS),
+            (Stage::Terminating { kill_at }, Event::Tick) if now >= kill_at => self.kill(now, now + HOPELESS),
+            (Stage::Terminating { .. }, Event::Tick) => {
+                if self.signal_new() {
+                    stage
+                } else {
+                    self.over_if_ended(stage)
+                }
+            }
+            (Stage::Killing { hopeless_at }, Event::Tick) => self.kill(now, hopeless_at),
+            _ => stage,
+        }
+    }
+
+    /// The process has ended: is there anything to wait for?
+    fn settle(&mut self, stage: Stage, ticked: bool) -> Stage {
+        let Stage::Settling { quiet_at, last_at } = stage else { return stage };
+        let closed = self.sources.iter().all(Option::is_none);
+        let leave = self.commands.options.leave_running;
+        if closed && (leave || !self.has_left_over()) {
+            return Stage::Over { unkillable: 0 };
+        }
+        let now = clock::now();
+        if !ticked || now < quiet_at.min(last_at) {
+            return stage;
+        }
+        if leave {
+            return Stage::Over { unkillable: 0 };
+        }
+        self.terminate(now)
+    }
+
+    fn terminate(&mut self, now: Instant) -> Stage {
+        self.feed = None;
+        let stage = Stage::Terminating { kill_at: now + self.commands.options.grace };
+        if self.signal_new() { stage } else { self.over_if_ended(stage) }
+    }
+
+    /// Nothing lives; then it is over as soon as the process itself is known to have ended.
+    fn over_if_ended(&self, stage: Stage) -> Stage {
+        let closed = self.sources.iter().all(Option::is_none);
+        // What is left in the pipes is read first. A pipe that was handed to a stranger stays open, and is given up.
+        let read = closed || matches!(stage, Stage::Killing { .. });
+        // A look at all processes takes a while, and may miss who was born meanwhile; this one does not.
+        if self.ended && read && !self.has_left_over() { Stage::Over { unkillable: 0 } } else { stage }
+    }
+
+    /// Sends SIGTERM to all that have not had it yet; answers whether anybody lives.
+    fn signal_new(&mut self) -> bool {
+        let members = self.members();
+        for found in &members {
+            if self.signalled.insert(*found) {
+                found.signal(Signal::TERM);
+                found.signal(Signal::CONT);
+            }
+        }
+        self.count_left_over(&members);
+        !members.is_empty()
+    }
+
+    fn kill(&mut self, now: Instant, hopeless_at: Instant) -> Stage {
+        let members = self.members();
+        members.iter().for_each(|found| found.signal(Signal::KILL));
+        self.count_left_over(&members);
+        let stage = Stage::Killing { hopeless_at };
+        match members.is_empty() {
+            true => self.over_if_ended(stage),
+            false if now >= hopeless_at => Stage::Over { unkillable: u32::try_from(members.len()).unwrap_or(u32::MAX) },
+            false => stage,
+        }
+    }
+
+    fn count_left_over(&mut self, members: &[Found]) {
+        if self.stopped.is_none() {
+            self.left_over.extend(members);
+        }
+    }
+
+    /// All that lives of it. Who is born during the look is found by the next one.
+    fn members(&self) -> Vec<Found> {
+        let raw = self.pid.as_raw_nonzero().get();
+        let mut known = self.known.borrow_mut();
+        let Some(snapshot) = self.commands.snapshot(clock::now() - SNAPSHOT_AGE) else {
+            // Without a look at all, there is at least the process itself.
+            return Found::of(raw).into_iter().collect();
+        };
+        let members = snapshot.members(raw, &self.marker, &known);
+        known.extend(&members);
+        members
+    }
+
+    /// Whether anything of a process that has ended lives. Takes in the ends of orphans that do not.
+    fn has_left_over(&self) -> bool {
+        let own = self.pid.as_raw_nonzero().get();
+        let mut children = self.commands.children.borrow_mut();
+        let mut unknown = Vec::new();
+        let running = self.commands.running.borrow();
+        let looked = children.as_mut().is_some_and(|children| {
+            let mut add = |pid| {
+                if !running.contains(&pid) {
+                    unknown.push(pid);
+                }
+            };
+            children.look(&mut add).is_ok()
+        });
+        if !looked {
+            return !self.members().is_empty();
+        }
+        let mut lives = false;
+        for pid in unknown {
+            let sole = self.commands.options.sole;
+            let is_ours = group_of(pid) == Some(own)
+                || match marker(pid, MARKER) {
+                    Some(found) => found == self.marker,
+                    // It hides, but whose should it be?
+                    None => sole && running.len() == 1,
+                };
+            let Some(number) = Pid::from_raw(pid).filter(|_| is_ours || sole) else { continue };
+            let has_ended = matches!(reap(number), Ok(Some(_)));
+            if is_ours && !has_ended {
+                lives = true;
+                self.known.borrow_mut().extend(Found::of(pid));
+            }
+        }
+        lives
+    }
+
+    fn reap(&mut self) {
+        if self.reaped.is_none() {
+            self.reaped = reap(self.pid).ok().flatten();
+        }
+        self.commands.running.borrow_mut().remove(&self.pid.as_raw_nonzero().get());
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if self.reaped.is_some() {
+            return;
+        }
+        let raw = self.pid.as_raw_nonzero().get();
+        for _ in 0..ROUNDS {
+            let known = self.known.get_mut();
+            let members = match Snapshot::take(MARKER) {
+                Ok(snapshot) => snapshot.members(raw, &self.marker, known),
+                Err(_) => Found::of(raw).into_iter().collect(),
+            };
+            known.extend(&members);
+            if members.is_empty() {
+                break;
+            }
+            members.iter().for_each(|found| found.signal(Signal::KILL));
+            members.iter().for_each(|found| wait_for_end(found.pid));
+        }
+        self.reap();
+    }
+}
+
+/// Kills all that descends from this process, until nothing is left; answers how many it were.
+pub(crate) fn kill_descendants() -> u32 {
+    let mut killed = HashSet::new();
+    for _ in 0..ROUNDS {
+        let Ok(descendants) = Snapshot::take(MARKER).map(|snapshot| snapshot.descendants()) else { break };
+        if descendants.is_empty() {
+            break;
+        }
+        descendants.iter().for_each(|found| found.signal(Signal::KILL));
+        descendants.iter().for_each(|found| wait_for_end(found.pid));
+        killed.extend(descendants);
+    }
+    u32::try_from(killed.len()).unwrap_or(u32::MAX)
+}
+
+/// Waits a moment for a process that was killed.
+fn wait_for_end(pid: i32) {
+    let Some(pid) = Pid::from_raw(pid) else { return };
+    if let Ok(descriptor) = pidfd_open(pid, PidfdFlags::empty()) {
+        let timeout = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+        // Whether it has ended or not, the next look will tell.
+        let _ = poll(&mut [PollFd::from_borrowed_fd(descriptor.as_fd(), PollFlags::IN)], Some(&timeout));
+    }
+}
+
+async fn reached(mut level: watch::Receiver<StopLevel>, least: StopLevel) {
+    if level.wait_for(|level| *level >= least).await.is_err() {
+        // Nobody can say it any more.
+        std::future::pending::<()>().await;
+    }
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ExecutableFileBusy | io::ErrorKind::WouldBlock)
+}
+
+/// Long enough for a filter behind a shell to write its last line, short enough that nobody waits for a daemon.
+const QUIET: Duration = Duration::from_millis(100);
+/// Somebody who prints for ever is not waited for.
+const LONGEST_SETTLING: Duration = Duration::from_secs(1);
+/// How often it is looked whether a tree has ended, and how old a look may be.
+const TICK: Duration = Duration::from_millis(10);
+const SNAPSHOT_AGE: Duration = Duration::from_millis(5);
+/// A process that has not gone so long after SIGKILL waits in the kernel for something that may never come.
+const HOPELESS: Duration = Duration::from_secs(5);
+/// Each round of killing finds those that were born in the one before; a fork bomb takes a few.
+const ROUNDS: u32 = 50;
+const SPAWN_TRIES: u32 = 50;
+const SPAWN_PAUSE: Duration = Duration::from_millis(10);
+/// A mebibyte at a time.
+const MOST_READS: u32 = 16;
+/// What a pipe holds (`/proc/sys/fs/pipe-max-size` apart).
+const READ_AT_ONCE: usize = 64 << 10;
+/// Two pipes, a pidfd, two spool files; and a third pipe in place of one of these where there is input.
+const DESCRIPTORS_PER_COMMAND: u64 = 6;
+/// Standard streams, reactor, results, input, and what starting and looking at processes takes for a moment.
+const OTHER_DESCRIPTORS: u64 = 40;
+const MOST_AT_ONCE: u64 = 100_000;

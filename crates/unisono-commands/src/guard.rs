@@ -1,0 +1,184 @@
+//! Two processes that watch each other, so that nothing outlives a run that is killed.
+//!
+//! The process that the user started, the *watcher*, does nothing but start the same program again, the *worker*, pass
+//! signals on to it, and end as it ends. Both are subreapers, so each has all that descends from the run among its
+//! descendants once what stood between them is gone.
+//!
+//! - The worker vanishes without a word (SIGKILL): its children come to the watcher, which kills all its descendants
+//!   until none is left, and then ends by the same signal.
+//! - The watcher vanishes: a thread of the worker, which waits for its pidfd, sees it, closes the gate through which
+//!   commands are started, kills all that descends from the worker, and then the worker.
+//! - Where we may make a control group (version 2), the worker runs in one of its own. Killing that is one write, which
+//!   nobody can dodge by forking.
+//!
+//! It costs the commands nothing: none of it happens when one of them is started.
+//!
+//! What it cannot do: when both are killed at the same moment, what runs is left to run, as it would be without it. A
+//! `kill -9` of the whole process group is such a case; commands lead groups of their own and do not notice. Then only a
+//! control group that somebody else kills (a container, `systemd-run`) helps.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::{fd::AsFd, unix::ffi::OsStrExt, unix::process::ExitStatusExt},
+    path::{Path, PathBuf},
+    process::{self, Command, ExitStatus},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    process::{
+        Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, getppid, kill_process, pidfd_open, set_child_subreaper,
+        waitid,
+    },
+};
+use unisono_sys::{
+    arrivals::{Arrival, Arrivals},
+    cgroup::{self, Cgroup},
+    process::reap,
+};
+
+use crate::child::kill_descendants;
+
+/// The variable by which a worker knows that it is one: the watcher's number, and the control group to run in.
+pub const WATCHER: &str = "UNISONO_WATCHER";
+
+/// What every command passes when it is started; once closed, nothing is started any more.
+#[derive(Debug, Clone, Default)]
+pub struct Gate {
+    /// Held while a command is started, so that after closing there is none half way.
+    closed: Arc<Mutex<bool>>,
+}
+
+impl Gate {
+    /// Starts something, unless the gate is closed.
+    pub(crate) fn pass<T>(&self, start: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        if *closed { Err(io::Error::other("the run is being killed")) } else { start() }
+    }
+
+    fn close(&self) {
+        *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+}
+
+/// Starts the same program again as the worker, watches it to its end, and answers with the exit status to end with. To be
+/// called before there are other threads. `with_group` says whether to make a control group, if we may.
+///
+/// # Errors
+/// When the program cannot be started again.
+pub fn watch(arguments: impl Iterator<Item = OsString>, with_group: bool) -> io::Result<u8> {
+    set_child_subreaper(Some(getpid()))?;
+    let group = with_group.then(|| Cgroup::create(&format!("unisono-{}", process::id())).ok()).flatten();
+    let mut value = OsString::from(process::id().to_string());
+    if let Some(group) = &group {
+        value.push(":");
+        value.push(group.path());
+    }
+    let arrivals = Arrivals::of(&PASSED_ON.map(Signal::as_raw))?;
+    let worker = Command::new("/proc/self/exe").args(arguments).env(WATCHER, value).spawn()?;
+    let worker = Pid::from_raw(i32::try_from(worker.id()).expect("a process number fits"));
+    let worker = worker.expect("a child's number is not zero");
+    let status = loop {
+        let arrival = arrivals.wait()?;
+        if let Some(status) = attend_to(arrival, worker) {
+            break status;
+        }
+    };
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Ok(u8::try_from(code).unwrap_or(u8::MAX)),
+        (None, signal) => {
+            if let Some(group) = &group {
+                // What follows does the same, one by one.
+                let _ = cgroup::kill(group.path());
+            }
+            kill_descendants();
+            Ok(u8::try_from(128 + signal.unwrap_or(0)).unwrap_or(u8::MAX))
+        }
+    }
+}
+
+/// Lets a worker be watched over: `value` is that of [`WATCHER`]. From here on, the end of the watcher is the end of this
+/// process and of all that it has started. To be called before there are other threads.
+///
+/// Answers false when there is no such watcher: the variable was somebody else's.
+///
+/// # Errors
+/// When there is no thread for it.
+pub fn be_watched(value: &OsString, gate: Gate) -> io::Result<bool> {
+    let bytes = value.as_bytes();
+    let split = bytes.iter().position(|byte| *byte == b':').unwrap_or(bytes.len());
+    let number = std::str::from_utf8(&bytes[..split]).ok().and_then(|number| number.parse().ok());
+    let Some(watcher) = number.and_then(Pid::from_raw).filter(|watcher| getppid() == Some(*watcher)) else {
+        return Ok(false);
+    };
+    let group = bytes.get(split + 1..).map(|path| PathBuf::from(std::ffi::OsStr::from_bytes(path)));
+    // Without it there is still everything else.
+    let group = group.filter(|group| cgroup::enter(group).is_ok());
+    let end = pidfd_open(watcher, PidfdFlags::empty())?;
+    if getppid() != Some(watcher) {
+        // It went away in between, and nothing has been started yet.
+        process::exit(128 + Signal::KILL.as_raw());
+    }
+    let wait = move || {
+        let gone = || poll(&mut [PollFd::from_borrowed_fd(end.as_fd(), PollFlags::IN)], None);
+        while gone() == Err(rustix::io::Errno::INTR) {}
+        die(&gate, group.as_deref());
+    };
+    thread::Builder::new().name("unisono-guard".into()).spawn(wait)?;
+    Ok(true)
+}
+
+/// Starts nothing more, and kills all that descends from this process.
+pub fn end_all(gate: &Gate) {
+    gate.close();
+    kill_descendants();
+}
+
+/// Kills everything, and this process last.
+fn die(gate: &Gate, group: Option<&Path>) {
+    if let Some(group) = group {
+        // When it succeeds, this is the last thing we do.
+        let _ = cgroup::kill(group);
+    }
+    end_all(gate);
+    // A process can always signal itself, and from this one nobody returns.
+    let _ = kill_process(getpid(), Signal::KILL);
+}
+
+/// What the watcher does about a signal; answers how the worker ended, if it did.
+fn attend_to(arrival: Arrival, worker: Pid) -> Option<ExitStatus> {
+    let signal = Signal::from_named_raw(arrival.signal)?;
+    if signal == Signal::CHILD {
+        if let Ok(Some(ended)) = reap(worker) {
+            return Some(ended.status);
+        }
+        let stopped = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+        if matches!(waitid(WaitId::Pid(worker), stopped), Ok(Some(_))) {
+            // Whoever waits for us, as a shell does, is to see that the work has stopped.
+            let _ = kill_process(getpid(), Signal::STOP);
+        }
+        return None;
+    }
+    // What the terminal sends, it sends to the worker as well; but when it goes away it may tell us alone.
+    if arrival.by_process || matches!(signal, Signal::HUP | Signal::CONT) {
+        // A worker that has just ended needs no signal.
+        let _ = kill_process(worker, signal);
+    }
+    None
+}
+
+/// What a worker can do something about.
+const PASSED_ON: [Signal; 9] = [
+    Signal::CHILD,
+    Signal::TERM,
+    Signal::INT,
+    Signal::HUP,
+    Signal::QUIT,
+    Signal::USR1,
+    Signal::USR2,
+    Signal::TSTP,
+    Signal::CONT,
+];

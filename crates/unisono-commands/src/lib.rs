@@ -1,0 +1,23 @@
+//! Other programs as work: one command run well, and nothing of it left behind.
+//!
+//! [`Commands::run`] starts a [`Command`], reads what it prints, and answers when nothing of it is left: the process, its
+//! descendants, and those that changed their group, session or parent. [`guard`] does the same for a whole run, when the
+//! process that runs it is killed itself. Needs an ambient tokio runtime with I/O and time; handles no signals, and
+//! leaves the children of others alone.
+//!
+//! No shell, no terminal, no scheduling: what runs when is the engine's business.
+
+mod child;
+mod command;
+pub mod guard;
+mod output;
+mod pipe;
+mod pressure;
+
+pub use child::{Bounds, Captured, Commands, Options, Stop, StopLevel, Watch};
+pub use command::{Command, SpawnError, Stdin};
+pub use output::{Output, Stream};
+pub use pressure::Pressure;
+
+/// The variable that marks what belongs to a command, in its environment: run and sequence number.
+pub const MARKER: &str = "UNISONO_RUN";

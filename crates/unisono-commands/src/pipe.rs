@@ -1,0 +1,75 @@
+//! Our ends of a command's pipes, which never block.
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes};
+use rustix::{
+    buffer::spare_capacity,
+    fs::{OFlags, fcntl_setfl},
+    io::Errno,
+};
+use unisono_sys::readiness::Watched;
+
+/// The end from which a command's output is read.
+#[derive(Debug)]
+pub(crate) struct Source(Watched);
+
+impl Source {
+    pub(crate) fn new(descriptor: OwnedFd) -> io::Result<Self> {
+        // The flag is that of our end alone: the two ends of a pipe are two open files.
+        fcntl_setfl(&descriptor, OFlags::NONBLOCK)?;
+        Watched::readable(descriptor).map(Self)
+    }
+
+    /// Reads once, into the buffer's spare room; 0 at the end.
+    pub(crate) fn poll_read(&self, context: &mut Context<'_>, buffer: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+        loop {
+            let mut ready = ready!(self.0.poll_read_ready(context))?;
+            let room = buffer.capacity() - buffer.len();
+            match rustix::io::read(&self.0, spare_capacity(buffer)) {
+                Ok(read) => {
+                    if 0 < read && read < room {
+                        // Less than asked for: the pipe is empty, and the next byte is a new event.
+                        ready.clear_ready();
+                    }
+                    return Poll::Ready(Ok(read));
+                }
+                Err(Errno::AGAIN) => ready.clear_ready(),
+                Err(Errno::INTR) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+    }
+}
+
+/// The end into which a command's input is written.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    descriptor: Watched,
+    bytes: Bytes,
+}
+
+impl Feed {
+    pub(crate) fn new(descriptor: OwnedFd, bytes: Bytes) -> io::Result<Self> {
+        fcntl_setfl(&descriptor, OFlags::NONBLOCK)?;
+        Ok(Self { descriptor: Watched::writable(descriptor)?, bytes })
+    }
+
+    /// Ready when all is written, or nobody reads any more: a command need not read what it is given.
+    pub(crate) fn poll_written(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while self.bytes.has_remaining() {
+            let Ok(mut ready) = ready!(self.descriptor.poll_write_ready(context)) else { return Poll::Ready(()) };
+            match rustix::io::write(&self.descriptor, &self.bytes) {
+                Ok(written) => self.bytes.advance(written),
+                Err(Errno::AGAIN) => ready.clear_ready(),
+                Err(Errno::INTR) => {}
+                Err(_) => return Poll::Ready(()),
+            }
+        }
+        Poll::Ready(())
+    }
+}

@@ -1,0 +1,294 @@
+//! A command as a kind of work: what an item asks for, and what became of it.
+
+use std::{borrow::Cow, ffi::OsString, io::Write, os::unix::ffi::OsStrExt, path::PathBuf, sync::Arc, time::SystemTime};
+
+use bytes::Bytes;
+use unisono_commands::{Command, Output, Stdin};
+use unisono_core::ErrorKind;
+use unisono_journal::push_json_string;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::{
+    body::{self, BodyMode},
+    each::recipe::{Places, Safety, Values, Word, digest},
+    ledger::push_seconds,
+    work::{Call, Done},
+};
+
+/// The command of every item, with places to fill in.
+#[derive(Debug, Clone, Default)]
+pub struct Recipe {
+    /// The program and its arguments, or the pieces of a shell's script.
+    pub argv: Vec<Word>,
+    /// The pieces are a script for `sh`.
+    pub shell: bool,
+    /// Where it runs.
+    pub folder: Option<Word>,
+    /// Added to its environment.
+    pub environment: Vec<(OsString, Word)>,
+    /// Taken out of its environment.
+    pub without: Vec<OsString>,
+    /// What it reads; nothing if `None`.
+    pub stdin: Option<Word>,
+    /// The file that its standard output goes to; standard error goes to the same name with `.stderr` behind it.
+    pub save: Option<Word>,
+    /// What its limits are kept by.
+    pub limit_key: Option<Word>,
+    /// Its output goes where ours goes.
+    pub inherit_output: bool,
+    /// Doing it twice does no more than doing it once.
+    pub repeatable: bool,
+}
+
+/// What an item asks for.
+#[derive(Debug)]
+pub struct EachCall {
+    /// The command.
+    pub recipe: Arc<Recipe>,
+    /// What to fill in.
+    pub values: Values,
+    /// What it reads, where that is the item itself.
+    pub block: Option<Bytes>,
+    /// What its limits are kept by.
+    pub(crate) limit_key: Box<str>,
+}
+
+/// What is known when an item starts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Numbered {
+    /// The item's number, from 1.
+    pub sequence: u64,
+    /// The slot it runs in, from 1.
+    pub slot: usize,
+    /// 1 for the first attempt.
+    pub attempt: u16,
+}
+
+/// What was run, and what became of it.
+#[derive(Debug, Default)]
+pub struct Ran {
+    /// The item, as one text.
+    pub item: Vec<u8>,
+    /// The item's number, from 1; 0 when it was not started.
+    pub sequence: u64,
+    /// The program and its arguments.
+    pub argv: Vec<OsString>,
+    /// Its exit code; 127 and 126 for what was not found or cannot be executed.
+    pub exit: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// When it was started.
+    pub started: Option<SystemTime>,
+    /// Processor time, in microseconds.
+    pub cpu_micros: u64,
+    /// Its largest resident set, in bytes.
+    pub peak_memory: u64,
+    /// What it printed.
+    pub stdout: Output,
+    /// What it printed to standard error.
+    pub stderr: Output,
+    /// Where its output was saved to.
+    pub saved: Option<PathBuf>,
+    /// Processes that outlived it and were ended.
+    pub left_over: u32,
+    /// Somebody still held its pipes when it was given up to read them.
+    pub pipes_held: bool,
+    /// Why it did not go well.
+    pub error: Option<(ErrorKind, String)>,
+}
+
+/// How outcomes of commands are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum EachStyle {
+    /// With what they printed: the first mebibyte of each stream, as text or as base64.
+    #[default]
+    Full,
+    /// Without what they printed.
+    Brief,
+}
+
+impl EachCall {
+    /// The program and its arguments.
+    ///
+    /// # Errors
+    /// When something is missing to fill in, or it holds a NUL, which no argument can.
+    pub fn argv(&self, numbers: Places) -> Result<Vec<OsString>, String> {
+        let safety = if self.recipe.shell { Safety::Shell } else { Safety::Plain };
+        let filled = self.recipe.argv.iter().map(|word| word.fill(&self.values, numbers, safety));
+        let argv: Vec<OsString> = filled.collect::<Result<_, _>>()?;
+        if argv.iter().any(|word| word.as_bytes().contains(&0)) {
+            return Err("the item holds a NUL, which no argument can (try --stdin)".to_owned());
+        }
+        Ok(match self.recipe.shell {
+            false => argv,
+            true => vec!["sh".into(), "-c".into(), argv.join(std::ffi::OsStr::new(" "))],
+        })
+    }
+
+    /// The item as one text.
+    pub fn item(&self) -> Vec<u8> {
+        match self.values.positions.is_empty() {
+            false => self.values.positions.join(&b' '),
+            true => self.values.columns.iter().map(|(_, value)| value.as_slice()).collect::<Vec<_>>().join(&b' '),
+        }
+    }
+
+    /// What to start.
+    pub(crate) fn command(&self, numbered: Numbered) -> Result<Command, String> {
+        let numbers = Places { sequence: Some(numbered.sequence), slot: Some(numbered.slot) };
+        let recipe = &*self.recipe;
+        let plain = |word: &Word| word.fill(&self.values, numbers, Safety::Plain);
+        let mut environment = Vec::with_capacity(recipe.environment.len() + 4);
+        for (name, value) in &recipe.environment {
+            environment.push((name.clone(), plain(value)?));
+        }
+        let item = self.item();
+        // The kernel bounds a variable as it bounds an argument (`MAX_ARG_STRLEN`); one that is read need not be one.
+        if item.len() <= LARGEST_VARIABLE && !item.contains(&0) {
+            environment.push(("UNISONO_ITEM".into(), std::os::unix::ffi::OsStringExt::from_vec(item)));
+        }
+        environment.push(("UNISONO_SEQ".into(), numbered.sequence.to_string().into()));
+        environment.push(("UNISONO_SLOT".into(), numbered.slot.to_string().into()));
+        environment.push(("UNISONO_ATTEMPT".into(), numbered.attempt.to_string().into()));
+        let stdin = match (&self.block, &recipe.stdin) {
+            (Some(block), _) => Stdin::Bytes(block.clone()),
+            (None, Some(word)) => Stdin::Bytes(std::os::unix::ffi::OsStringExt::into_vec(plain(word)?).into()),
+            (None, None) => Stdin::Null,
+        };
+        Ok(Command {
+            argv: self.argv(numbers)?,
+            folder: recipe.folder.as_ref().map(plain).transpose()?.map(PathBuf::from),
+            environment,
+            without: recipe.without.clone(),
+            stdin,
+            inherit_output: recipe.inherit_output,
+        })
+    }
+
+    pub(crate) fn save_path(&self, numbered: Numbered) -> Result<Option<PathBuf>, String> {
+        let numbers = Places { sequence: Some(numbered.sequence), slot: Some(numbered.slot) };
+        let filled = self.recipe.save.as_ref().map(|word| word.fill(&self.values, numbers, Safety::FileName));
+        filled.transpose().map(|path| path.map(PathBuf::from))
+    }
+}
+
+impl Call for EachCall {
+    type Done = Ran;
+
+    /// Over what is run, but not over the numbers of item and slot, which change when the input does.
+    fn fingerprint(&self) -> u64 {
+        let mut hash = Xxh3::new();
+        let recipe = &*self.recipe;
+        let words = recipe.argv.iter().chain(&recipe.folder).chain(&recipe.stdin);
+        words.chain(recipe.environment.iter().map(|(_, value)| value)).for_each(|word| word.digest(&mut hash));
+        recipe.environment.iter().for_each(|(name, _)| digest(name.as_bytes(), &mut hash));
+        hash.update(&[u8::from(recipe.shell)]);
+        self.values.positions.iter().for_each(|value| digest(value, &mut hash));
+        for (name, value) in &self.values.columns {
+            digest(name.as_bytes(), &mut hash);
+            digest(value, &mut hash);
+        }
+        digest(self.block.as_deref().unwrap_or_default(), &mut hash);
+        hash.digest()
+    }
+
+    fn limit_key(&self) -> Cow<'_, str> {
+        (&*self.limit_key).into()
+    }
+
+    fn is_repeatable(&self) -> bool {
+        self.recipe.repeatable
+    }
+
+    fn describe(&self, done: &mut Ran) {
+        done.item = self.item();
+        if done.argv.is_empty() {
+            // An item whose command cannot be made has said so already.
+            done.argv = self.argv(Places::default()).unwrap_or_default();
+        }
+    }
+}
+
+impl Ran {
+    pub(crate) fn of_error(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { error: Some((kind, message.into())), ..Self::default() }
+    }
+}
+
+impl Done for Ran {
+    type Style = EachStyle;
+
+    fn failed(kind: ErrorKind, message: String) -> Self {
+        Self::of_error(kind, message)
+    }
+
+    fn error(&self) -> Option<(ErrorKind, String)> {
+        self.error.clone()
+    }
+
+    fn group(&self) -> Option<Cow<'_, str>> {
+        None
+    }
+
+    fn bytes(&self) -> u64 {
+        self.stdout.len() + self.stderr.len()
+    }
+
+    fn push_subject(&self, fields: &mut Vec<u8>) {
+        if self.item.is_empty() {
+            fields.extend_from_slice(b"\"item\":\"\"");
+        }
+        body::push_member("item", &self.item, BodyMode::Text, false, fields);
+        fields.extend_from_slice(b",\"command\":[");
+        for (at, word) in self.argv.iter().enumerate() {
+            if at > 0 {
+                fields.push(b',');
+            }
+            // What is not text is exact in `item_base64`.
+            push_json_string(&word.to_string_lossy(), fields);
+        }
+        fields.extend_from_slice(b"],");
+    }
+
+    fn push_result(&self, style: EachStyle, fields: &mut Vec<u8>, into: &mut Vec<u8>) {
+        // Writing to a vector cannot fail, so the results are of no interest.
+        if let Some(exit) = self.exit {
+            let _ = write!(fields, ",\"exit\":{exit}");
+        }
+        if let Some(signal) = self.signal {
+            let _ = write!(fields, ",\"signal\":{signal}");
+        }
+        if let Some(started) = self.started.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()) {
+            fields.extend_from_slice(b",\"started\":");
+            push_seconds(started, fields);
+            fields.extend_from_slice(b",\"cpu_seconds\":");
+            push_seconds(std::time::Duration::from_micros(self.cpu_micros), fields);
+            let _ = write!(fields, ",\"peak_memory\":{}", self.peak_memory);
+        }
+        if self.left_over > 0 {
+            let _ = write!(fields, ",\"left_over\":{}", self.left_over);
+        }
+        if self.pipes_held {
+            fields.extend_from_slice(b",\"pipes_held\":true");
+        }
+        if let Some(path) = &self.saved {
+            fields.extend_from_slice(b",\"saved\":");
+            push_json_string(&path.to_string_lossy(), fields);
+        }
+        for (name, output) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
+            let is_cut = output.len() > output.head().len() as u64;
+            if is_cut || (style == EachStyle::Brief && !output.is_empty()) {
+                let _ = write!(fields, ",\"{name}_bytes\":{}", output.len());
+            }
+            if style == EachStyle::Full && !output.is_empty() {
+                if !into.is_empty() {
+                    into.push(b',');
+                }
+                body::push_member(name, output.head(), BodyMode::Text, false, into);
+            }
+        }
+    }
+}
+
+/// Half of what the kernel lets one argument or variable be long on a machine with pages of 4 KiB.
+const LARGEST_VARIABLE: usize = 64 << 10;

@@ -1,0 +1,319 @@
+//! An item as a job of the engine: one command, and what its end means.
+//!
+//! Times are kept here and not by the engine, so that an item is decided only once nothing of it is left: a command that
+//! timed out or was stopped can take no effect any more, and so is never `ambiguous`, unless it cannot be killed.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+    io::BufWriter,
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+use unisono_batch::{Attempt, Context, Halt, Verdict};
+use unisono_commands::{Bounds, Captured, Commands, Output, Pressure, SpawnError, Stop, StopLevel, Watch};
+use unisono_core::{ErrorKind, OutcomeKind, clock, error_chain, format_duration};
+
+use super::call::{EachCall, Numbered, Ran};
+use crate::work::{Item, Work};
+
+type Tried = Attempt<Item<EachCall>, Ran>;
+
+/// The gravest exit status of a run's commands. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Worst(Arc<AtomicU8>);
+
+impl Worst {
+    /// The largest exit code so far; 128 and the signal's number where a signal ended a command, 124 where it timed out.
+    pub fn get(&self) -> u8 {
+        self.0.load(Relaxed)
+    }
+
+    fn add(&self, ran: &Ran, kind: OutcomeKind) {
+        let status = match (ran.exit, ran.signal) {
+            _ if kind == OutcomeKind::TimedOut => 124,
+            (Some(exit), _) => exit,
+            (None, Some(signal)) => 128 + signal,
+            (None, None) => i32::from(kind != OutcomeKind::Ok),
+        };
+        self.0.fetch_max(u8::try_from(status).unwrap_or(u8::MAX), Relaxed);
+    }
+}
+
+/// Makes what sees a command's output as it comes, given its item.
+pub type Tagged = Box<dyn Fn(&EachCall, u64) -> Box<dyn Watch>>;
+
+pub(crate) struct EachWork {
+    pub(crate) commands: Commands,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) deadline: Option<Duration>,
+    /// How much later than that the engine's own deadline is.
+    pub(crate) slack: Duration,
+    pub(crate) level: watch::Receiver<StopLevel>,
+    pub(crate) expected: Vec<i32>,
+    /// The exit codes that are worth another attempt; all, if empty.
+    pub(crate) retry_exits: Vec<i32>,
+    pub(crate) pressure: Option<Pressure>,
+    pub(crate) tagged: Option<Tagged>,
+    pub(crate) worst: Worst,
+    pub(crate) slots: Slots,
+    /// Attempts so far: tells the marks of two attempts of an item apart.
+    pub(crate) starts: Cell<u64>,
+    pub(crate) unkillable: Cell<u32>,
+}
+
+impl Work for EachWork {
+    type Call = EachCall;
+
+    async fn attempt(&self, item: &Item<EachCall>, context: &Context) -> Tried {
+        let slot = self.slots.take();
+        if let Some(pressure) = &self.pressure {
+            let mut level = self.level.clone();
+            tokio::select! {
+                () = pressure.ease() => {}
+                // Refused below, without having been started.
+                _ = level.wait_for(|level| *level > StopLevel::Run) => {}
+            }
+        }
+        let numbered = Numbered { sequence: item.position + 1, slot: slot.number, attempt: context.attempt() };
+        let command = match item.call.command(numbered) {
+            Ok(command) => command,
+            Err(why) => return failed(ErrorKind::Input, why),
+        };
+        let item_by = context.item_by().and_then(|by| by.checked_sub(self.slack));
+        if *self.level.borrow() > StopLevel::Run {
+            let value = Ran::of_error(ErrorKind::Cancelled, "stopped before it was started");
+            return Attempt::new(Verdict::Final(OutcomeKind::Cancelled), value);
+        }
+        if item_by.is_some_and(|by| by <= clock::now()) {
+            return Attempt::new(Verdict::Final(OutcomeKind::TimedOut), self.past_deadline());
+        }
+        let attempt_by = self.timeout.map(|timeout| clock::now() + timeout);
+        let by = [attempt_by, item_by].into_iter().flatten().min();
+        let starts = self.starts.get() + 1;
+        self.starts.set(starts);
+        context.mark_sent();
+        let watch = self.tagged.as_ref().map(|tagged| tagged(&item.call, numbered.sequence));
+        let bounds = Bounds { by, level: self.level.clone() };
+        let result = self.commands.run(&command, starts, watch.as_deref(), bounds).await;
+        let (verdict, mut ran) = match result {
+            Ok(captured) => self.judge(captured, by.is_some() && by == item_by),
+            Err(error) => (Verdict::Final(OutcomeKind::Failed), not_started(&error)),
+        };
+        ran.argv = command.argv;
+        ran.sequence = numbered.sequence;
+        let verdict = self.save(item, numbered, verdict, &mut ran).await;
+        let kind = match verdict {
+            Verdict::Final(kind) | Verdict::Retry { otherwise: kind, .. } => kind,
+            Verdict::Throttled { .. } => OutcomeKind::Failed,
+        };
+        self.worst.add(&ran, kind);
+        Attempt::new(verdict, ran)
+    }
+
+    fn halted(&self, _item: &Item<EachCall>, halt: Halt, last: Option<Ran>) -> (Verdict, Ran) {
+        let (outcome, kind, message) = match halt {
+            // Both bounds are kept by the attempt; this is what waited for a repeat.
+            Halt::Deadline { .. } | Halt::AttemptTimeout { .. } => {
+                return (Verdict::Final(OutcomeKind::TimedOut), with(last, self.past_deadline()));
+            }
+            Halt::Cancelled { started, .. } => {
+                let what = if started { "stopped before another attempt" } else { "stopped before it was started" };
+                (OutcomeKind::Cancelled, ErrorKind::Cancelled, what.to_owned())
+            }
+            Halt::RateLimited { .. } => {
+                (OutcomeKind::Failed, ErrorKind::RateLimited, "its key is paused for too long".to_owned())
+            }
+            Halt::Panicked { message, .. } => {
+                (OutcomeKind::Failed, ErrorKind::Internal, format!("a fault of unisono: {message}"))
+            }
+        };
+        (Verdict::Final(outcome), with(last, Ran::of_error(kind, message)))
+    }
+}
+
+impl EachWork {
+    fn judge(&self, captured: Captured, is_deadline: bool) -> (Verdict, Ran) {
+        let Captured { status, stopped, started, cpu, peak_memory, stdout, stderr, left_over, pipes_held, unkillable } =
+            captured;
+        let mut ran = Ran {
+            exit: status.and_then(|status| status.code()),
+            signal: status.and_then(|status| status.signal()),
+            started: Some(started),
+            cpu_micros: u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX),
+            peak_memory,
+            stdout,
+            stderr,
+            left_over,
+            pipes_held,
+            ..Ran::default()
+        };
+        self.unkillable.set(self.unkillable.get() + unkillable);
+        let (verdict, error) = self.meaning(&ran, stopped, is_deadline, unkillable);
+        ran.error = error;
+        (verdict, ran)
+    }
+
+    fn meaning(
+        &self,
+        ran: &Ran,
+        stopped: Option<Stop>,
+        is_deadline: bool,
+        unkillable: u32,
+    ) -> (Verdict, Option<(ErrorKind, String)>) {
+        let failed = |outcome, kind, message: String| (Verdict::Final(outcome), Some((kind, message)));
+        let again =
+            |otherwise, kind, message: String| (Verdict::Retry { otherwise, not_before: None }, Some((kind, message)));
+        if unkillable > 0 {
+            let message = format!("{unkillable} of its processes could not be killed");
+            return failed(OutcomeKind::Ambiguous, ErrorKind::Internal, message);
+        }
+        match (stopped, ran.exit, ran.signal) {
+            (Some(Stop::Asked), ..) => {
+                failed(OutcomeKind::Cancelled, ErrorKind::Cancelled, "stopped on request".to_owned())
+            }
+            (Some(Stop::Timeout), ..) if is_deadline => {
+                let message = format!("took longer than its deadline of {}", shown(self.deadline));
+                failed(OutcomeKind::TimedOut, ErrorKind::Deadline, message)
+            }
+            (Some(Stop::Timeout), ..) => {
+                let message = format!("took longer than its timeout of {}", shown(self.timeout));
+                again(OutcomeKind::TimedOut, ErrorKind::Timeout, message)
+            }
+            (Some(Stop::TooMuchOutput), ..) => {
+                failed(OutcomeKind::Failed, ErrorKind::TooLarge, "printed more than --max-output allows".to_owned())
+            }
+            (Some(Stop::NoRoom), ..) => {
+                failed(OutcomeKind::Failed, ErrorKind::Save, "what it printed could not be kept on disk".to_owned())
+            }
+            (None, Some(exit), _) if self.expected.contains(&exit) => (Verdict::Final(OutcomeKind::Ok), None),
+            (None, Some(exit), _) if self.retry_exits.is_empty() || self.retry_exits.contains(&exit) => {
+                again(OutcomeKind::Failed, ErrorKind::Exit, format!("exit status {exit}"))
+            }
+            (None, Some(exit), _) => failed(OutcomeKind::Failed, ErrorKind::Exit, format!("exit status {exit}")),
+            (None, None, Some(signal)) if self.retry_exits.is_empty() => {
+                again(OutcomeKind::Failed, ErrorKind::Signal, format!("ended by signal {signal}"))
+            }
+            (None, None, Some(signal)) => {
+                failed(OutcomeKind::Failed, ErrorKind::Signal, format!("ended by signal {signal}"))
+            }
+            (None, None, None) => {
+                failed(OutcomeKind::Ambiguous, ErrorKind::Internal, "its end was taken in by somebody else".to_owned())
+            }
+        }
+    }
+
+    async fn save(&self, item: &Item<EachCall>, numbered: Numbered, verdict: Verdict, ran: &mut Ran) -> Verdict {
+        let path = match item.call.save_path(numbered) {
+            Ok(None) => return verdict,
+            Ok(Some(path)) => path,
+            Err(why) => {
+                ran.error.get_or_insert((ErrorKind::Save, why));
+                return Verdict::Final(OutcomeKind::Failed);
+            }
+        };
+        let (mut stdout, mut stderr) = (std::mem::take(&mut ran.stdout), std::mem::take(&mut ran.stderr));
+        let target = path.clone();
+        let write = move || {
+            let result = keep(&mut stdout, &target).and_then(|()| match stderr.is_empty() {
+                true => Ok(()),
+                false => keep(&mut stderr, &with_suffix(&target)),
+            });
+            (stdout, stderr, result)
+        };
+        match tokio::task::spawn_blocking(write).await {
+            Ok((stdout, stderr, result)) => {
+                (ran.stdout, ran.stderr) = (stdout, stderr);
+                let Err(error) = result else {
+                    ran.saved = Some(path);
+                    return verdict;
+                };
+                ran.error.get_or_insert((ErrorKind::Save, format!("cannot write `{}`: {error}", path.display())));
+            }
+            Err(error) => {
+                ran.error.get_or_insert((ErrorKind::Save, error.to_string()));
+            }
+        }
+        Verdict::Final(OutcomeKind::Failed)
+    }
+
+    fn past_deadline(&self) -> Ran {
+        Ran::of_error(ErrorKind::Deadline, format!("took longer than its deadline of {}", shown(self.deadline)))
+    }
+}
+
+/// The numbers of the slots, from 1; the smallest free one is taken.
+#[derive(Debug, Default)]
+pub(crate) struct Slots {
+    free: RefCell<BTreeSet<usize>>,
+    made: Cell<usize>,
+}
+
+struct Slot<'a> {
+    number: usize,
+    slots: &'a Slots,
+}
+
+impl Slots {
+    fn take(&self) -> Slot<'_> {
+        let number = self.free.borrow_mut().pop_first().unwrap_or_else(|| {
+            self.made.set(self.made.get() + 1);
+            self.made.get()
+        });
+        Slot { number, slots: self }
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        self.slots.free.borrow_mut().insert(self.number);
+    }
+}
+
+/// Under a name beside it first, so that a file that is there is whole.
+fn keep(output: &mut Output, path: &Path) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let file = tempfile::Builder::new().prefix(".unisono-").suffix(".part").tempfile_in(folder)?;
+    let mut writer = BufWriter::new(file);
+    output.copy_to(&mut writer)?;
+    let file = writer.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+    file.persist(path).map(drop).map_err(|error| error.error)
+}
+
+fn with_suffix(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".stderr");
+    name.into()
+}
+
+fn failed(kind: ErrorKind, message: String) -> Tried {
+    Attempt::new(Verdict::Final(OutcomeKind::Failed), Ran::of_error(kind, message))
+}
+
+fn not_started(error: &SpawnError) -> Ran {
+    Ran { exit: Some(error.exit_code().into()), ..Ran::of_error(ErrorKind::Spawn, error_chain(error)) }
+}
+
+/// What an attempt before has left, under the reason why there is no other.
+fn with(last: Option<Ran>, reason: Ran) -> Ran {
+    Ran { error: reason.error, ..last.unwrap_or_default() }
+}
+
+fn shown(time: Option<Duration>) -> String {
+    time.map_or_else(|| "none".to_owned(), format_duration)
+}
+
+/// When an item that starts now has to be over, by the engine's own reckoning.
+pub(crate) fn engine_deadline(deadline: Option<Duration>, slack: Duration) -> Option<Duration> {
+    deadline
+        .and_then(|deadline| deadline.checked_add(slack))
+        .filter(|deadline| Instant::now().checked_add(*deadline).is_some())
+}

@@ -1,0 +1,169 @@
+//! A command per item, from a plan to a report.
+//!
+//! Stopping has stages. *Drain*: nothing new starts, and what runs may finish within the grace period. Then, or when asked
+//! once more, *stop*: what runs is sent SIGTERM and has its own grace. Then SIGKILL. The engine is told to drain only: an item
+//! is decided by its attempt, once its tree is dead.
+
+mod call;
+mod job;
+mod maker;
+mod recipe;
+
+use std::{cell::Cell, path::PathBuf, time::Duration};
+
+use tokio::sync::watch;
+use unisono_batch::Monitor;
+use unisono_commands::{Commands, Options, Pressure, StopLevel, guard::Gate};
+use unisono_core::{CancelLevel, CancelReason, CancelToken, FOR_EVER};
+
+use crate::{
+    Error, Frame, Gauge, Report,
+    run::{Extras, run},
+};
+use job::{EachWork, Slots, engine_deadline};
+
+pub use call::{EachCall, EachStyle, Ran, Recipe};
+pub use job::{Tagged, Worst};
+pub use maker::{EachMaker, Pieces, blocks};
+pub use recipe::{Grammar, Places, Safety, Values, Word, push_word};
+
+/// Everything about a run, parsed and checked.
+pub struct EachPlan {
+    /// What every run has. Its times bound attempts and items; its grace is what may finish when the run is stopped.
+    pub frame: Frame<EachCall>,
+    /// How long a command may take to end itself once it was sent SIGTERM.
+    pub kill_after: Duration,
+    /// Exit codes that are a success.
+    pub expected: Vec<i32>,
+    /// Exit codes that are worth another attempt; all, if empty.
+    pub retry_exits: Vec<i32>,
+    /// What `max_failures` means for what runs.
+    pub halting: Halting,
+    /// Descendants that outlive their command are left alone.
+    pub leave_running: bool,
+    /// The most bytes that a command may print to one stream.
+    pub max_output: Option<u64>,
+    /// Where output goes that is too large for memory.
+    pub spool: PathBuf,
+    /// What has to hold before a command is started.
+    pub pressure: Option<Pressure>,
+    /// Sees output as it comes.
+    pub tagged: Option<Tagged>,
+    /// This process has no children but these commands.
+    pub sole: bool,
+    /// What every command passes when it is started.
+    pub gate: Gate,
+    /// Told of each exit status.
+    pub worst: Worst,
+}
+
+/// What happens to commands that run when too many have failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Halting {
+    /// They may finish, within the grace period.
+    #[default]
+    Soon,
+    /// They are stopped.
+    Now,
+}
+
+/// Runs a plan to its end, or until the token says stop, and accounts for every row.
+///
+/// # Errors
+/// When it cannot begin: a file in the way, a changed input. What happens to rows is in the report.
+pub async fn each(plan: EachPlan, cancel: CancelToken, monitor: Monitor, gauge: Gauge) -> Result<Report, Error> {
+    let (stop, level) = watch::channel(StopLevel::Run);
+    let mut frame = plan.frame;
+    let times = frame.settings.times;
+    let slack = plan.kill_after.saturating_add(LAST_RESORT);
+    frame.settings.times.timeout = None;
+    frame.settings.times.deadline = engine_deadline(times.deadline, slack);
+    frame.settings.times.grace = FOR_EVER;
+    let options = Options {
+        // Unique on this machine, for as long as a process may live.
+        run: format!("{:x}-{:016x}", std::process::id(), fastrand::u64(..)),
+        grace: plan.kill_after,
+        leave_running: plan.leave_running,
+        keep_watched: !matches!(frame.output, crate::Output::Nothing),
+        max_output: plan.max_output,
+        spool: plan.spool,
+        sole: plan.sole,
+        gate: plan.gate,
+    };
+    let commands = Commands::new(options).map_err(|error| Error::fault("cannot become a subreaper").because(error))?;
+    let work = EachWork {
+        commands,
+        timeout: times.timeout,
+        deadline: times.deadline,
+        slack,
+        level,
+        expected: plan.expected,
+        retry_exits: plan.retry_exits,
+        pressure: plan.pressure,
+        tagged: plan.tagged,
+        worst: plan.worst,
+        slots: Slots::default(),
+        starts: Cell::new(0),
+        unkillable: Cell::new(0),
+    };
+    let wanted = frame.settings.limits.limit.get();
+    let extras = Extras { window: Some(u64::from(wanted).saturating_mul(4).max(64)), ..Extras::default() };
+    let inner = CancelToken::new();
+    let running = run(work, frame, extras, inner.clone(), monitor, gauge);
+    let shepherd = shepherd(&cancel, &inner, &stop, times.grace, plan.halting, slack);
+    let (mut report, work) = tokio::select! {
+        biased;
+        ended = running => ended?,
+        never = shepherd => match never {},
+    };
+    if plan.sole && !plan.leave_running {
+        match work.commands.end_strays() {
+            0 => {}
+            count => report
+                .warnings
+                .push(format!("{count} processes had hidden from the end of their command, and were killed")),
+        }
+    }
+    if let Some(most) = work.commands.most_at_once() {
+        report.warnings.push(format!(
+            "there are file descriptors for {most} commands at once, fewer than asked for (raise `ulimit -n` for more)"
+        ));
+    }
+    match work.unkillable.get() {
+        0 => {}
+        count => report.failures.push(format!("{count} processes could not be killed")),
+    }
+    Ok(report)
+}
+
+/// Leads a run through the stages of its stop.
+async fn shepherd(
+    cancel: &CancelToken,
+    inner: &CancelToken,
+    stop: &watch::Sender<StopLevel>,
+    grace: Duration,
+    halting: Halting,
+    slack: Duration,
+) -> std::convert::Infallible {
+    tokio::select! {
+        () = cancel.reached(CancelLevel::Drain) => {}
+        () = inner.reached(CancelLevel::Drain) => {}
+    }
+    let reason = cancel.reason().or(inner.reason()).unwrap_or(CancelReason::Requested);
+    inner.drain(reason);
+    let at_once = halting == Halting::Now && reason == CancelReason::MaxFailures;
+    tokio::select! {
+        () = tokio::time::sleep(grace), if !at_once => {}
+        () = cancel.reached(CancelLevel::Abort) => {}
+        () = inner.reached(CancelLevel::Abort) => {}
+        () = std::future::ready(()), if at_once => {}
+    }
+    stop.send_replace(StopLevel::Stop);
+    // What has not gone by then never will; the engine decides what is left.
+    tokio::time::sleep(slack).await;
+    inner.abort(reason);
+    std::future::pending().await
+}
+
+/// Longer than anything takes that was sent SIGKILL.
+const LAST_RESORT: Duration = Duration::from_secs(10);

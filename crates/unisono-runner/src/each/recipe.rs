@@ -1,0 +1,397 @@
+//! A command with places to fill in, parsed once: the placeholders of GNU parallel that people use.
+//!
+//! `{}` is the item, `{.}` without its extension, `{/}` without its folders, `{//}` its folder, `{/.}` neither; `{1}` and
+//! `{1.}` and so on are the item of one source; `{name}` is a column, where the input has columns; `{#}` is the item's number
+//! from 1, `{%}` the number of the slot it runs in. Anything else in braces is left as it is, so that awk and jq keep theirs.
+//!
+//! A value is always one whole piece of one argument: nothing splits it. With a shell it is quoted, so that the shell gives
+//! back just the same bytes. A command without any place gets the item at its end.
+
+use std::{
+    ffi::OsString,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+};
+
+use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
+use xxhash_rust::xxh3::Xxh3;
+
+/// A word with places to fill in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Word(Vec<Part>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Literal(Vec<u8>),
+    Value { source: Source, form: Form },
+    Sequence,
+    Slot,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Source {
+    /// All of the item's values, with a space between them.
+    All,
+    /// The value of this source, from 0.
+    Position(usize),
+    /// A column.
+    Name(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Whole,
+    NoExtension,
+    Base,
+    Folder,
+    BaseNoExtension,
+}
+
+/// What an item brings to fill in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Values {
+    /// One per source.
+    pub positions: Vec<Vec<u8>>,
+    /// The columns that are asked for.
+    pub columns: Vec<(String, Vec<u8>)>,
+}
+
+/// What is known only when it starts; `None` leaves the placeholder as it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Places {
+    /// The item's number, from 1.
+    pub sequence: Option<u64>,
+    /// The slot, from 1.
+    pub slot: Option<usize>,
+}
+
+/// What a value has to be made safe for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Safety {
+    /// It is an argument as it is.
+    Plain,
+    /// It is part of a shell's script.
+    Shell,
+    /// It is part of one component of a path.
+    FileName,
+}
+
+/// How placeholders are found.
+#[derive(Debug, Clone, Default)]
+pub struct Grammar {
+    /// The input has columns.
+    pub has_columns: bool,
+    /// What stands for the item in place of all placeholders.
+    pub mark: Option<String>,
+}
+
+impl Grammar {
+    /// Reads a word.
+    pub fn word(&self, text: &OsString) -> Word {
+        let mut parts = Vec::new();
+        let mut literal = Vec::new();
+        let mut rest = text.as_bytes();
+        while let Some((part, length)) = self.part(rest) {
+            match part {
+                None => literal.extend_from_slice(&rest[..length]),
+                Some(part) => {
+                    if !literal.is_empty() {
+                        parts.push(Part::Literal(std::mem::take(&mut literal)));
+                    }
+                    parts.push(part);
+                }
+            }
+            rest = &rest[length..];
+        }
+        if !literal.is_empty() {
+            parts.push(Part::Literal(literal));
+        }
+        Word(parts)
+    }
+
+    /// What the text begins with, and how long that is.
+    fn part(&self, text: &[u8]) -> Option<(Option<Part>, usize)> {
+        text.first()?;
+        if let Some(mark) = &self.mark {
+            let item = Part::Value { source: Source::All, form: Form::Whole };
+            return Some(if text.starts_with(mark.as_bytes()) { (Some(item), mark.len()) } else { (None, 1) });
+        }
+        let inside = text.strip_prefix(b"{").and_then(|after| {
+            let end = memchr::memchr2(b'}', b'{', after)?;
+            (after[end] == b'}').then_some(&after[..end])
+        });
+        let part = inside.and_then(|inside| self.placeholder(std::str::from_utf8(inside).ok()?));
+        let length = if part.is_some() { inside.map_or(1, |inside| inside.len() + 2) } else { 1 };
+        Some((part, length))
+    }
+
+    fn placeholder(&self, inside: &str) -> Option<Part> {
+        match inside {
+            "#" => return Some(Part::Sequence),
+            "%" => return Some(Part::Slot),
+            _ => {}
+        }
+        let split = inside.find(['.', '/']).unwrap_or(inside.len());
+        let (name, form) = inside.split_at(split);
+        let form = match form {
+            "" => Form::Whole,
+            "." => Form::NoExtension,
+            "/" => Form::Base,
+            "//" => Form::Folder,
+            "/." => Form::BaseNoExtension,
+            _ => return None,
+        };
+        let source = match name.parse::<usize>() {
+            _ if name.is_empty() => Source::All,
+            Ok(0) => return None,
+            Ok(number) => Source::Position(number - 1),
+            Err(_) if self.has_columns && is_name(name) => Source::Name(name.to_owned()),
+            Err(_) => return None,
+        };
+        Some(Part::Value { source, form })
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    text.chars().all(|one| one.is_alphanumeric() || one == '_' || one == '-') && !text.starts_with('-')
+}
+
+impl Word {
+    /// The item itself.
+    pub fn item() -> Self {
+        Self(vec![Part::Value { source: Source::All, form: Form::Whole }])
+    }
+
+    /// The value of one source, from 0.
+    pub fn position(at: usize) -> Self {
+        Self(vec![Part::Value { source: Source::Position(at), form: Form::Whole }])
+    }
+
+    /// A column.
+    pub fn column(name: &str) -> Self {
+        Self(vec![Part::Value { source: Source::Name(name.to_owned()), form: Form::Whole }])
+    }
+
+    /// Whether anything of the item goes into it.
+    pub fn has_values(&self) -> bool {
+        self.0.iter().any(|part| matches!(part, Part::Value { .. }))
+    }
+
+    /// The columns that it asks for.
+    pub fn columns(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Value { source: Source::Name(name), .. } => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
+    /// The sources that it asks for, from 0.
+    pub fn positions(&self) -> impl Iterator<Item = usize> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Value { source: Source::Position(at), .. } => Some(*at),
+            _ => None,
+        })
+    }
+
+    /// Fills it in.
+    ///
+    /// # Errors
+    /// When the item does not have what is asked for, or it cannot stand where it should.
+    pub fn fill(&self, values: &Values, numbers: Places, safety: Safety) -> Result<OsString, String> {
+        let mut text = Vec::new();
+        for part in &self.0 {
+            match part {
+                Part::Literal(literal) => text.extend_from_slice(literal),
+                Part::Sequence => push_number(numbers.sequence, "{#}", &mut text),
+                Part::Slot => push_number(numbers.slot.and_then(|slot| slot.try_into().ok()), "{%}", &mut text),
+                Part::Value { source: Source::All, form } => {
+                    if values.positions.is_empty() {
+                        return Err("the row has columns, so `{}` does not say which (try `{name}`)".to_owned());
+                    }
+                    for (at, value) in values.positions.iter().enumerate() {
+                        if at > 0 {
+                            text.push(b' ');
+                        }
+                        safety.push(form.of(value), &mut text)?;
+                    }
+                }
+                Part::Value { source: Source::Position(at), form } => {
+                    let value = values.positions.get(*at);
+                    let value = value.ok_or_else(|| format!("there is no `{{{}}}`", at + 1))?;
+                    safety.push(form.of(value), &mut text)?;
+                }
+                Part::Value { source: Source::Name(name), form } => {
+                    let value = values.columns.iter().find(|(column, _)| column == name);
+                    let (_, value) = value.ok_or_else(|| format!("no column `{name}`"))?;
+                    safety.push(form.of(value), &mut text)?;
+                }
+            }
+        }
+        Ok(OsString::from_vec(text))
+    }
+
+    /// Adds to a hash what distinguishes it from others.
+    pub(crate) fn digest(&self, hash: &mut Xxh3) {
+        for part in &self.0 {
+            let (kind, text) = match part {
+                Part::Literal(literal) => (0, literal.clone()),
+                Part::Sequence => (1, Vec::new()),
+                Part::Slot => (2, Vec::new()),
+                Part::Value { source, form } => (3, format!("{source:?}{form:?}").into_bytes()),
+            };
+            hash.update(&[kind]);
+            digest(&text, hash);
+        }
+        hash.update(&[u8::MAX]);
+    }
+}
+
+/// Adds bytes and their length to a hash.
+pub(crate) fn digest(bytes: &[u8], hash: &mut Xxh3) {
+    hash.update(&(bytes.len() as u64).to_le_bytes());
+    hash.update(bytes);
+}
+
+fn push_number(number: Option<u64>, placeholder: &str, text: &mut Vec<u8>) {
+    match number {
+        Some(number) => text.extend_from_slice(number.to_string().as_bytes()),
+        None => text.extend_from_slice(placeholder.as_bytes()),
+    }
+}
+
+impl Form {
+    fn of(self, value: &[u8]) -> &[u8] {
+        match self {
+            Self::Whole => value,
+            Self::NoExtension => without_extension(value),
+            Self::Base => base(value),
+            Self::BaseNoExtension => without_extension(base(value)),
+            Self::Folder => match value.iter().rposition(|byte| *byte == b'/') {
+                None => b".",
+                Some(0) => b"/",
+                Some(at) => &value[..at],
+            },
+        }
+    }
+}
+
+fn base(path: &[u8]) -> &[u8] {
+    path.iter().rposition(|byte| *byte == b'/').map_or(path, |at| &path[at + 1..])
+}
+
+fn without_extension(path: &[u8]) -> &[u8] {
+    let dot = path.iter().rposition(|byte| *byte == b'.' || *byte == b'/');
+    dot.filter(|at| path[*at] == b'.').map_or(path, |at| &path[..at])
+}
+
+impl Safety {
+    fn push(self, value: &[u8], text: &mut Vec<u8>) -> Result<(), String> {
+        match self {
+            Self::Plain => text.extend_from_slice(value),
+            Self::Shell => push_quoted(value, text),
+            Self::FileName if value.is_empty() => return Err("an empty item cannot name a file".to_owned()),
+            Self::FileName if value == b"." || value == b".." => {
+                return Err(format!("`{}` cannot name a file", String::from_utf8_lossy(value)));
+            }
+            Self::FileName => {
+                percent_encode(value, FILE_NAME).for_each(|piece| text.extend_from_slice(piece.as_bytes()))
+            }
+        }
+        Ok(())
+    }
+}
+
+/// As a person would write it: quoted only where that is needed.
+pub fn push_word(value: &[u8], text: &mut Vec<u8>) {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_./:@%+,".contains(byte);
+    if !value.is_empty() && value.iter().all(plain) { text.extend_from_slice(value) } else { push_quoted(value, text) }
+}
+
+/// As one word of a shell's script: within single quotes nothing has a meaning but the quote itself (POSIX, "Quoting"). Always
+/// quoted: `if` would be a keyword, and the `2` of `2>file` a descriptor.
+fn push_quoted(value: &[u8], text: &mut Vec<u8>) {
+    text.push(b'\'');
+    for byte in value {
+        match byte {
+            b'\'' => text.extend_from_slice(b"'\\''"),
+            byte => text.push(*byte),
+        }
+    }
+    text.push(b'\'');
+}
+
+/// What would part components, and what terminals and scripts choke on.
+const FILE_NAME: &AsciiSet = &CONTROLS.add(b'/').add(b'%').add(b'\\');
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn fill(text: &str, positions: &[&str]) -> String {
+        let values = Values {
+            positions: positions.iter().map(|value| value.as_bytes().to_vec()).collect(),
+            ..Values::default()
+        };
+        let numbers = Places { sequence: Some(7), slot: Some(2) };
+        let filled = Grammar::default().word(&text.into()).fill(&values, numbers, Safety::Plain);
+        filled.unwrap().into_string().unwrap()
+    }
+
+    #[test]
+    fn placeholders_mean_what_they_mean_to_gnu_parallel() {
+        let path = "sub/dir/file.tar.gz";
+        for (text, filled) in [
+            ("{}", "sub/dir/file.tar.gz"),
+            ("{.}", "sub/dir/file.tar"),
+            ("{/}", "file.tar.gz"),
+            ("{//}", "sub/dir"),
+            ("{/.}", "file.tar"),
+            ("{1/.}-{#}-{%}", "file.tar-7-2"),
+            ("x{}y{}z", "xsub/dir/file.tar.gzysub/dir/file.tar.gzz"),
+        ] {
+            assert_eq!(fill(text, &[path]), filled, "{text}");
+        }
+        assert_eq!(fill("{//} {.} {/}", &["a.b/c"]), "a.b a.b/c c");
+        assert_eq!(fill("{//}", &["/etc"]), "/");
+        assert_eq!(fill("{2}{1} {}", &["a", "b"]), "ba a b");
+    }
+
+    #[test]
+    fn braces_of_other_languages_are_left_alone() {
+        for text in ["{print $1}", "{name}", "{0}", "{1..3}", "{{x}}", "{", "}", "{a", "${x}"] {
+            assert_eq!(fill(text, &["v"]), text);
+        }
+        assert_eq!(fill("{{}}", &["v"]), "{v}");
+        let grammar = Grammar { mark: Some("@".into()), ..Grammar::default() };
+        let values = Values { positions: vec![b"v".to_vec()], ..Values::default() };
+        let filled = grammar.word(&"{} @ {1}".into()).fill(&values, Places::default(), Safety::Plain);
+        assert_eq!(filled.unwrap(), "{} v {1}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_real_shell_gives_back_every_value_that_was_quoted(value in prop::collection::vec(1u8.., 0..40)) {
+            for quote in [push_quoted, push_word] {
+                let mut script = b"printf %s ".to_vec();
+                quote(&value, &mut script);
+                let done = std::process::Command::new("sh").arg("-c").arg(OsString::from_vec(script)).output().unwrap();
+                prop_assert_eq!(&done.stdout, &value);
+            }
+        }
+
+        #[test]
+        fn a_value_is_one_component_of_a_file_name_or_refused(value in prop::collection::vec(any::<u8>(), 0..12)) {
+            let values = Values { positions: vec![value], ..Values::default() };
+            let word = Grammar::default().word(&"out/{}".into());
+            if let Ok(path) = word.fill(&values, Places::default(), Safety::FileName) {
+                prop_assert_eq!(std::path::Path::new(&path).components().count(), 2);
+            }
+        }
+
+        #[test]
+        fn what_is_no_placeholder_comes_through_unchanged(text in "[^{}]{0,20}") {
+            prop_assert_eq!(fill(&text, &["v"]), text);
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! A control group (version 2) of our own, where we may make one: killing it kills all that is in it, at once.
+//!
+//! A process that enters it takes along every process it starts from then on, whatever group, session or parent these
+//! choose later. See cgroups(7) and the kernel's `cgroup-v2.rst`, "cgroup.kill".
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// A control group that was made here, and is removed when it is dropped.
+#[derive(Debug)]
+pub struct Cgroup {
+    path: PathBuf,
+}
+
+impl Cgroup {
+    /// Makes one below the group that this process is in.
+    ///
+    /// # Errors
+    /// When there is no version 2 hierarchy, it is not ours to change, or the kernel cannot kill groups (before 5.14).
+    pub fn create(name: &str) -> io::Result<Self> {
+        let path = own_group()?.join(name);
+        fs::create_dir(&path)?;
+        let group = Self { path };
+        match group.path.join("cgroup.kill").try_exists()? {
+            true => Ok(group),
+            false => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Where it is, for [`enter`] and [`kill`].
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // One that still has somebody in it stays; that was said by whoever could not end it.
+        let _ = fs::remove_dir(&self.path);
+    }
+}
+
+/// Moves this process into a group.
+///
+/// # Errors
+/// When it may not go there.
+pub fn enter(path: &Path) -> io::Result<()> {
+    fs::write(path.join("cgroup.procs"), "0")
+}
+
+/// Kills all that is in a group, this process included.
+///
+/// # Errors
+/// When the group is not ours, or is gone.
+pub fn kill(path: &Path) -> io::Result<()> {
+    fs::write(path.join("cgroup.kill"), "1")
+}
+
+fn own_group() -> io::Result<PathBuf> {
+    let groups = fs::read_to_string("/proc/self/cgroup")?;
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::/")).ok_or(io::ErrorKind::Unsupported)?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    // See proc_pid_mountinfo(5): the file system's type stands after a lone dash.
+    let is_version_2 = |line: &&str| line.split_once(" - ").is_some_and(|(_, after)| after.starts_with("cgroup2 "));
+    let mount = mounts.lines().find(is_version_2).and_then(|line| line.split(' ').nth(4));
+    Ok(Path::new(mount.ok_or(io::ErrorKind::Unsupported)?).join(group))
+}

@@ -1,0 +1,9 @@
+//! One file per facility of the system that the standard library and rustix do not offer whole. Linux only.
+//!
+//! Nothing here prints, decides or waits for long; what to do with a facility is for the engines to say.
+
+pub mod arrivals;
+pub mod cgroup;
+pub mod process;
+pub mod readiness;
+pub mod tree;

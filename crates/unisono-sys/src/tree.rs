@@ -1,0 +1,238 @@
+//! Who descends from whom, from `/proc`, and signals that cannot hit the wrong process.
+//!
+//! A process belongs to a tree when it is its root, is in the root's group or session, carries the tree's marker in the
+//! environment it was started with, or descends from one that belongs. So whoever changes its group, its session, its parent
+//! or its environment is found; only one who does all of that at once, and whose parent is gone, is not.
+//!
+//! A signal goes through a pidfd, after a second look whether the number still means the same process.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs::{self, File},
+    io,
+    os::unix::fs::FileExt,
+};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// The processes of one moment.
+#[derive(Debug)]
+pub struct Snapshot {
+    processes: HashMap<i32, Process>,
+    /// Their markers, of those that have one.
+    markers: HashMap<i32, Vec<u8>>,
+}
+
+/// What is known of a process. Zombies are left out of everything: they take no effect any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Process {
+    parent: i32,
+    group: i32,
+    session: i32,
+    is_zombie: bool,
+    /// In clock ticks since boot; tells a process from a later one of the same number.
+    started: u64,
+}
+
+/// A process as it was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Found {
+    /// Its number.
+    pub pid: i32,
+    started: u64,
+}
+
+impl Snapshot {
+    /// Looks at all processes, and at the value that each was started with of the variable `name`.
+    ///
+    /// # Errors
+    /// When there is no `/proc`.
+    pub fn take(name: &str) -> io::Result<Self> {
+        let (mut processes, mut markers) = (HashMap::new(), HashMap::new());
+        let numbers = fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        for pid in numbers {
+            // One that has ended in the meantime is not there any more.
+            let Some(process) = Process::read(pid) else { continue };
+            if let Some(marker) = marker(pid, name) {
+                markers.insert(pid, marker);
+            }
+            processes.insert(pid, process);
+        }
+        Ok(Self { processes, markers })
+    }
+
+    /// All living members of the tree of `root`, less this process; `marker` is the value that marks them, and `known` are
+    /// those that were found to belong before.
+    pub fn members(&self, root: i32, marker: &[u8], known: &HashSet<Found>) -> Vec<Found> {
+        let own = own_pid();
+        let is_root = |pid: i32, process: &Process| pid == root || process.group == root || process.session == root;
+        let mut members: HashSet<i32> = self
+            .processes
+            .iter()
+            .filter(|(pid, process)| {
+                is_root(**pid, process) || self.markers.get(pid).is_some_and(|found| found == marker)
+            })
+            .map(|(pid, _)| *pid)
+            .chain(known.iter().filter(|known| self.has(known)).map(|known| known.pid))
+            .filter(|pid| *pid != own)
+            .collect();
+        self.add_descendants(&mut members);
+        self.living(members)
+    }
+
+    /// All living descendants of this process.
+    pub fn descendants(&self) -> Vec<Found> {
+        let own = own_pid();
+        let mut members = HashSet::from([own]);
+        self.add_descendants(&mut members);
+        members.remove(&own);
+        self.living(members)
+    }
+
+    fn add_descendants(&self, members: &mut HashSet<i32>) {
+        let own = own_pid();
+        let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+        for (pid, process) in &self.processes {
+            children.entry(process.parent).or_default().push(*pid);
+        }
+        let mut open: Vec<i32> = members.iter().copied().collect();
+        while let Some(parent) = open.pop() {
+            for child in children.get(&parent).into_iter().flatten() {
+                if *child != own && members.insert(*child) {
+                    open.push(*child);
+                }
+            }
+        }
+    }
+
+    fn has(&self, found: &Found) -> bool {
+        self.processes.get(&found.pid).is_some_and(|process| process.started == found.started)
+    }
+
+    fn living(&self, members: HashSet<i32>) -> Vec<Found> {
+        let found = |pid: i32| {
+            let process = self.processes.get(&pid)?;
+            (!process.is_zombie).then_some(Found { pid, started: process.started })
+        };
+        members.into_iter().filter_map(found).collect()
+    }
+}
+
+impl Found {
+    /// The process that has this number now; `None` when there is none, or it has ended.
+    pub fn of(pid: i32) -> Option<Self> {
+        let process = Process::read(pid).filter(|process| !process.is_zombie)?;
+        Some(Self { pid, started: process.started })
+    }
+
+    /// Sends it a signal, unless it has ended.
+    pub fn signal(&self, signal: Signal) {
+        let Some(pid) = Pid::from_raw(self.pid) else { return };
+        // The descriptor is opened first and the look taken second, so what was looked at is what is hit.
+        let Ok(descriptor) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+        if Process::read(self.pid).is_some_and(|process| process.started == self.started) {
+            // It may have ended, or have become somebody else's; both leave nothing to be done.
+            let _ = pidfd_send_signal(descriptor, signal);
+        }
+    }
+}
+
+impl Process {
+    /// See proc_pid_stat(5). The command's name may hold anything, so reading starts after its last parenthesis.
+    fn read(pid: i32) -> Option<Self> {
+        let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+        let after = stat.iter().rposition(|byte| *byte == b')')?;
+        let text = std::str::from_utf8(&stat[after + 1..]).ok()?;
+        let fields: Vec<&str> = text.split_ascii_whitespace().collect();
+        let number = |at: usize| fields.get(at)?.parse().ok();
+        Some(Self {
+            parent: number(1)?,
+            group: number(2)?,
+            session: number(3)?,
+            is_zombie: matches!(*fields.first()?, "Z" | "X"),
+            started: fields.get(19)?.parse().ok()?,
+        })
+    }
+}
+
+/// The value of a variable in the environment that a process was started with, if it is ours to look at.
+pub fn marker(pid: i32, name: &str) -> Option<Vec<u8>> {
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let value = |entry: &[u8]| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec);
+    environment.split(|byte| *byte == 0).find_map(value)
+}
+
+/// The group of a process, zombies included.
+pub fn group_of(pid: i32) -> Option<i32> {
+    Process::read(pid).map(|process| process.group)
+}
+
+/// The children of this process's first thread, to which orphans come when this process is a subreaper.
+///
+/// The file stays open, so a look costs two system calls; that is cheap enough for the end of every command.
+#[derive(Debug)]
+pub struct Children {
+    file: File,
+    text: Vec<u8>,
+}
+
+impl Children {
+    /// Opens the list.
+    ///
+    /// # Errors
+    /// When the kernel has no such list (`CONFIG_PROC_CHILDREN`).
+    pub fn open() -> io::Result<Self> {
+        let pid = own_pid();
+        Ok(Self { file: File::open(format!("/proc/{pid}/task/{pid}/children"))?, text: vec![0; 4096] })
+    }
+
+    /// Calls `each` with the number of every child, zombies included.
+    ///
+    /// # Errors
+    /// When the list cannot be read.
+    pub fn look(&mut self, mut each: impl FnMut(i32)) -> io::Result<()> {
+        let mut length = 0;
+        loop {
+            match self.file.read_at(&mut self.text[length..], length as u64)? {
+                0 => break,
+                read => length += read,
+            }
+            if length == self.text.len() {
+                self.text.resize(length * 2, 0);
+            }
+        }
+        let numbers =
+            self.text[..length].split(|byte| *byte == b' ').filter_map(|number| std::str::from_utf8(number).ok());
+        numbers.filter_map(|number| number.parse().ok()).for_each(&mut each);
+        Ok(())
+    }
+}
+
+fn own_pid() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_found_with_its_parent_and_is_no_descendant_of_itself() {
+        let own = own_pid();
+        let process = Process::read(own).unwrap();
+        let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get());
+        assert_eq!((Some(process.parent), process.is_zombie), (parent, false));
+        assert!(Snapshot::take("UNISONO_RUN").unwrap().descendants().iter().all(|found| found.pid != own));
+    }
+
+    #[test]
+    fn a_number_that_means_another_process_by_now_is_not_hit() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let started = Process::read(pid).unwrap().started;
+        Found { pid, started: started + 1 }.signal(Signal::KILL);
+        assert_eq!(child.try_wait().unwrap(), None);
+        Found { pid, started }.signal(Signal::KILL);
+        assert!(!child.wait().unwrap().success());
+    }
+}
