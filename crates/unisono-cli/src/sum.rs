@@ -310,7 +310,7 @@ impl SumArgs {
             if to_stdout && !status {
                 stdout.0.write_all(&line)?;
             }
-            match (&outcome.done.error, &outcome.done.special) {
+            match (outcome.done.error.as_deref(), &outcome.done.special) {
                 (Some((ErrorKind::Cancelled, _)), _) => {}
                 (Some((_, why)), _) if !status => terminal.note(&format!("{}: {why}", shown(path))),
                 (_, Some(special)) if verbose => terminal.note(&format!("{}: skipped: {special}", shown(path))),
@@ -334,7 +334,7 @@ impl Drop for Lines {
 
 /// `name: OK` and the like, as coreutils has it.
 fn push_check(path: &Path, outcome: &Outcome<Hashed>, quiet: bool, zero: bool, line: &mut Vec<u8>) {
-    let word = match (outcome.kind, outcome.done.error.as_ref().map(|(kind, _)| *kind)) {
+    let word = match (outcome.kind, outcome.done.error.as_deref().map(|(kind, _)| *kind)) {
         (OutcomeKind::Ok, _) if quiet => return,
         (OutcomeKind::Ok, _) => "OK",
         (OutcomeKind::Skipped | OutcomeKind::Cancelled, _) => return,

@@ -9,10 +9,10 @@ use rustix::fs::{FileType, Stat as RawStat};
 pub struct Stat {
     /// Bytes.
     pub size: u64,
-    /// When its content was last changed, in nanoseconds since 1970.
-    pub mtime_ns: i128,
+    /// When its content was last changed, in nanoseconds since 1970; 64 bits last until 2262.
+    pub mtime_ns: i64,
     /// When its content or attributes were last changed, in nanoseconds since 1970. Nobody can set it back.
-    pub ctime_ns: i128,
+    pub ctime_ns: i64,
     /// Its number within its file system.
     pub inode: u64,
 }
@@ -24,7 +24,7 @@ impl Stat {
     }
 
     pub(crate) fn of(raw: &RawStat) -> Self {
-        let nanoseconds = |seconds: i64, rest: u64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+        let nanoseconds = |seconds: i64, rest: u64| seconds.saturating_mul(1_000_000_000).saturating_add_unsigned(rest);
         Self {
             size: u64::try_from(raw.st_size).unwrap_or(0),
             mtime_ns: nanoseconds(raw.st_mtime, raw.st_mtime_nsec),

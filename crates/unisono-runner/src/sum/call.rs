@@ -33,18 +33,22 @@ pub enum Errand {
         is_regular: bool,
     },
     /// Digest it, and compare.
-    Verify {
-        /// What its digests should be.
-        digests: Box<[Digest]>,
-        /// How long it should be.
-        size: Option<u64>,
-        /// That it is not there is no failure.
-        may_be_missing: bool,
-    },
+    Verify(Box<Expected>),
     /// Nothing: it has no content of its own.
     Skip(Special),
     /// Nothing: that much is known.
-    Fail(ErrorKind, String),
+    Fail(Box<(ErrorKind, String)>),
+}
+
+/// What a manifest says of a file.
+#[derive(Debug)]
+pub struct Expected {
+    /// What its digests should be.
+    pub digests: Vec<Digest>,
+    /// How long it should be.
+    pub size: Option<u64>,
+    /// That it is not there is no failure.
+    pub may_be_missing: bool,
 }
 
 /// What became of a file.
@@ -59,7 +63,7 @@ pub struct Hashed {
     /// What it is, when it is no regular file.
     pub special: Option<Special>,
     /// Why it did not go well.
-    pub error: Option<(ErrorKind, String)>,
+    pub error: Option<Box<(ErrorKind, String)>>,
     /// Which digests were wanted, for its fingerprint.
     pub(crate) algorithms: Option<Arc<[Algorithm]>>,
 }
@@ -95,12 +99,11 @@ impl Done for Hashed {
     type Style = ();
 
     fn failed(kind: ErrorKind, message: String) -> Self {
-        Self { error: Some((kind, message)), ..Self::default() }
+        Self { error: Some(Box::new((kind, message))), ..Self::default() }
     }
 
     fn error(&self) -> Option<(ErrorKind, String)> {
-        let (kind, message) = self.error.as_ref()?;
-        Some((*kind, message.clone()))
+        self.error.as_deref().cloned()
     }
 
     fn group(&self) -> Option<Cow<'_, str>> {

@@ -9,16 +9,15 @@ use std::path::PathBuf;
 use unisono_batch::{Attempt, Context, Halt, Monitor, Verdict};
 use unisono_core::{CancelToken, ErrorKind, OutcomeKind, error_chain};
 use unisono_files::{Digested, Error as FileError, FilesOptions, Request};
-use unisono_hash::Digest;
 
 use crate::{
     Error, Frame, Gauge, Listing, Report,
     run::{Extras, run},
-    work::{Item, Work, halted_without_effect},
+    work::{Done, Item, Work, halted_without_effect},
 };
 use render::render;
 
-pub use call::{Errand, FileCall, Hashed};
+pub use call::{Errand, Expected, FileCall, Hashed};
 pub use rows::{Malformed, MalformedLines, VerifyOptions, tree_rows, verify_rows};
 pub use unisono_files::Files;
 
@@ -85,13 +84,15 @@ impl Work for SumWork {
         let call = &item.call;
         let is_regular = match &call.errand {
             Errand::Skip(special) => return ended(OutcomeKind::Skipped, Hashed::skipped(*special)),
-            Errand::Fail(kind, why) => return failed(*kind, why.clone()),
+            Errand::Fail(error) => {
+                return ended(OutcomeKind::Failed, Hashed { error: Some(error.clone()), ..Hashed::default() });
+            }
             Errand::Digest { is_regular } => *is_regular,
-            Errand::Verify { .. } => false,
+            Errand::Verify(_) => false,
         };
         let request = Request { path: call.path.clone(), algorithms: call.algorithms.clone(), is_regular };
         match (self.files.digest(request, context).await, &call.errand) {
-            (Ok(digested), Errand::Verify { digests, size, .. }) => compared(digested, digests, *size),
+            (Ok(digested), Errand::Verify(expected)) => compared(digested, expected),
             (Ok(Digested { digests, stat }), _) => {
                 ended(OutcomeKind::Ok, Hashed { digests, stat: Some(stat), ..Hashed::default() })
             }
@@ -112,16 +113,12 @@ fn ended(kind: OutcomeKind, hashed: Hashed) -> Tried {
     Attempt::new(Verdict::Final(kind), hashed)
 }
 
-fn failed(kind: ErrorKind, message: String) -> Tried {
-    ended(OutcomeKind::Failed, Hashed { error: Some((kind, message)), ..Hashed::default() })
-}
-
 fn judged(error: &FileError, errand: &Errand) -> Tried {
     let kind = error.kind();
-    let hashed = Hashed { error: Some((kind, error_chain(error))), ..Hashed::default() };
+    let hashed = Hashed::failed(kind, error_chain(error));
     match (errand, error.as_special()) {
         (Errand::Digest { .. }, Some(special)) => ended(OutcomeKind::Skipped, Hashed::skipped(special)),
-        (Errand::Verify { may_be_missing: true, .. }, _) if kind == ErrorKind::Missing => {
+        (Errand::Verify(expected), _) if kind == ErrorKind::Missing && expected.may_be_missing => {
             ended(OutcomeKind::Skipped, hashed)
         }
         _ if error.is_retryable() => {
@@ -131,16 +128,16 @@ fn judged(error: &FileError, errand: &Errand) -> Tried {
     }
 }
 
-fn compared(digested: Digested, expected: &[Digest], size: Option<u64>) -> Tried {
+fn compared(digested: Digested, expected: &Expected) -> Tried {
     let Digested { digests, stat } = digested;
-    let wrong = expected.iter().zip(&digests).find(|(expected, found)| expected != found);
-    let why = match (wrong, size) {
+    let wrong = expected.digests.iter().zip(&digests).find(|(expected, found)| expected != found);
+    let why = match (wrong, expected.size) {
         (Some((expected, _)), _) => Some(format!("its {} is another one", expected.algorithm())),
         (None, Some(size)) if size != stat.size => Some(format!("it has {} bytes instead of {size}", stat.size)),
         (None, _) => None,
     };
     let kind = if why.is_none() { OutcomeKind::Ok } else { OutcomeKind::Failed };
-    let error = why.map(|why| (ErrorKind::Mismatch, why));
+    let error = why.map(|why| Box::new((ErrorKind::Mismatch, why)));
     ended(kind, Hashed { digests, stat: Some(stat), error, ..Hashed::default() })
 }
 

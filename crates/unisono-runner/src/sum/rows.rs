@@ -21,7 +21,7 @@ use unisono_files::{
 use unisono_hash::Algorithm;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::call::{Errand, FileCall};
+use super::call::{Errand, Expected, FileCall};
 use crate::{
     Error,
     input::{Batch, Batcher, Handing, Stopped, for_each_line, on_thread, open},
@@ -75,7 +75,7 @@ fn push_tree(
             Entry::Special(special) => (Errand::Skip(special), None),
             Entry::Unreadable { why, is_missing } => {
                 let kind = if is_missing { ErrorKind::Missing } else { ErrorKind::Unreadable };
-                (Errand::Fail(kind, why), None)
+                (Errand::Fail(Box::new((kind, why))), None)
             }
         };
         let call = FileCall { path: path.into(), errand, algorithms: algorithms.clone(), stat };
@@ -165,11 +165,11 @@ pub fn verify_rows(manifests: &[PathBuf], options: VerifyOptions) -> Result<(Fee
                             stat: Stat::look(&entry.path).filter(|_| options.walk.with_stat),
                             path: entry.path.into(),
                             algorithms: algorithms.into(),
-                            errand: Errand::Verify {
-                                digests: entry.digests.into(),
+                            errand: Errand::Verify(Box::new(Expected {
+                                digests: entry.digests,
                                 size: entry.size,
                                 may_be_missing: options.ignore_missing,
-                            },
+                            })),
                         };
                         out.borrow_mut().push(Row { id: None, origin, call: Ok(call) })
                     }
@@ -191,8 +191,8 @@ fn push_extra(options: &VerifyOptions, listed: &Listed, out: &Out) -> Result<(),
         let errand = match entry {
             Entry::Special(_) => continue,
             Entry::File(_) if listed.has(&path) => continue,
-            Entry::File(_) => Errand::Fail(ErrorKind::Extra, "it is in no manifest".to_owned()),
-            Entry::Unreadable { why, .. } => Errand::Fail(ErrorKind::Unreadable, why),
+            Entry::File(_) => Errand::Fail(Box::new((ErrorKind::Extra, "it is in no manifest".to_owned()))),
+            Entry::Unreadable { why, .. } => Errand::Fail(Box::new((ErrorKind::Unreadable, why))),
         };
         let call = FileCall { path: path.into(), errand, algorithms: Arc::new([]), stat: None };
         out.borrow_mut().push(Row { id: None, origin: Origin::default(), call: Ok(call) })?;
