@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -460,3 +461,34 @@ def test_a_tree_of_200_000_files_is_listed_whole(tmp_path, unisono):
     assert len(listed) == 200_000 and listed == sorted(listed)
     assert len({line.split("  ")[0] for line in listed}) == 1
     shutil.rmtree(tmp_path / "tree")
+
+
+def test_a_file_that_never_stops_changing_fails_after_a_fresh_try(unisono, tmp_path):
+    busy = tmp_path / "busy"
+    busy.write_bytes(b"x" * (64 << 20))
+    script = "import sys\nwith open('busy', 'ab', 0) as file:\n    print(flush=True)\n    while True: file.write(b'y')"
+    writer = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE)
+    try:
+        writer.stdout.readline()
+        done = unisono("sum", "busy", "--format", "jsonl", timeout=60)
+    finally:
+        writer.kill()
+        writer.communicate()
+    row = json.loads(done.stdout)
+    assert (row["outcome"], row["error"]["kind"], row["attempts"]) == ("failed", "changed", 2)
+
+
+def test_progress_tells_how_much_is_left_once_it_is_known(start, tmp_path):
+    with (tmp_path / "huge").open("wb") as huge:
+        huge.truncate(1 << 43)
+    (tmp_path / "small").write_text("x")
+    process = start("sum", ".", "--progress", "json", "--grace", "0s")
+    for line in process.stderr:
+        numbers = json.loads(line)
+        if numbers["expected_bytes"] is not None:
+            break
+    assert (numbers["expected"], numbers["expected_bytes"]) == (2, (1 << 43) + 1)
+    assert numbers["bytes"] > 0 and numbers["done"] == 1
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130

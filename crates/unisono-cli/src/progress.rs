@@ -1,6 +1,7 @@
 //! Progress, while a run goes on: on a thread of its own, so that it cannot slow it down.
 
 use std::{
+    collections::VecDeque,
     sync::mpsc::{RecvTimeoutError, Sender, channel},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -33,7 +34,7 @@ impl Progress {
         let (stop, stopped) = channel::<()>();
         let run = move || {
             while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
-                view.recent.look(view.gauge.done());
+                view.recent.look(view.gauge.done(), view.gauge.bytes());
                 let text = show(&view);
                 if rewritten { terminal.status(&text) } else { terminal.note(&text) }
             }
@@ -61,24 +62,27 @@ struct View {
     recent: Recent,
 }
 
-/// The rate of the last few seconds.
+/// The rates of the last few seconds.
 #[derive(Default)]
 struct Recent {
-    looks: std::collections::VecDeque<(Instant, u64)>,
+    /// When, items, bytes.
+    looks: VecDeque<(Instant, u64, u64)>,
 }
 
 impl Recent {
-    fn look(&mut self, done: u64) {
+    fn look(&mut self, done: u64, bytes: u64) {
         let now = Instant::now();
-        self.looks.push_back((now, done));
-        while self.looks.front().is_some_and(|(at, _)| now - *at > Duration::from_secs(5)) && self.looks.len() > 2 {
+        self.looks.push_back((now, done, bytes));
+        while self.looks.front().is_some_and(|(at, ..)| now - *at > Duration::from_secs(5)) && self.looks.len() > 2 {
             self.looks.pop_front();
         }
     }
 
-    fn per_second(&self) -> f64 {
-        let (Some((first, before)), Some((last, after))) = (self.looks.front(), self.looks.back()) else { return 0.0 };
-        (after - before) as f64 / (*last - *first).as_secs_f64().max(0.001)
+    /// Items and bytes per second.
+    fn rates(&self) -> (f64, f64) {
+        let (Some(first), Some(last)) = (self.looks.front(), self.looks.back()) else { return (0.0, 0.0) };
+        let seconds = (last.0 - first.0).as_secs_f64().max(0.001);
+        ((last.1 - first.1) as f64 / seconds, (last.2 - first.2) as f64 / seconds)
     }
 }
 
@@ -89,15 +93,19 @@ impl View {
     }
 
     fn left(&self) -> Option<Duration> {
-        let left = self.gauge.total()?.checked_sub(self.gauge.done())?;
-        let rate = self.recent.per_second();
+        let (items, bytes) = self.recent.rates();
+        // Where files differ in size, bytes tell better; those of files that were kept are not known.
+        let (left, rate) = match self.gauge.expected_bytes().filter(|_| self.gauge.kept() == 0) {
+            Some(expected) => (expected.saturating_sub(self.gauge.bytes()), bytes),
+            None => (self.gauge.expected()?.checked_sub(self.gauge.done())?, items),
+        };
         (rate > 0.0).then(|| Duration::from_secs((left as f64 / rate) as u64))
     }
 }
 
 fn bar(view: &View) -> String {
     let done = view.gauge.done();
-    let mut text = match view.gauge.total().filter(|total| *total > 0) {
+    let mut text = match view.gauge.expected().filter(|total| *total > 0) {
         Some(total) => {
             let filled = (done.min(total) * BAR_WIDTH / total) as usize;
             format!("{}{} {done}/{total}", "█".repeat(filled), "░".repeat(BAR_WIDTH as usize - filled))
@@ -109,7 +117,7 @@ fn bar(view: &View) -> String {
 }
 
 fn plain(view: &View) -> String {
-    let of = view.gauge.total().map_or(String::new(), |total| format!("/{total}"));
+    let of = view.gauge.expected().map_or(String::new(), |total| format!("/{total}"));
     format!(
         "{}: {}{of} done{}",
         format_duration(Duration::from_secs(view.begun.elapsed().as_secs())),
@@ -122,10 +130,13 @@ fn details(view: &View) -> String {
     let numbers = view.monitor.numbers();
     let mut text = format!(
         " · {:.0}/s · {} in flight · {}",
-        view.recent.per_second(),
+        view.recent.rates().0,
         numbers.in_flight,
         format_size(view.gauge.bytes())
     );
+    if let Some(expected) = view.gauge.expected_bytes() {
+        text.push_str(&format!(" of {}", format_size(expected)));
+    }
     if view.not_ok() > 0 {
         text.push_str(&format!(" · {} not ok", view.not_ok()));
     }
@@ -154,7 +165,9 @@ fn json(view: &View) -> String {
     object.insert("in_flight".into(), numbers.in_flight.into());
     object.insert("retries".into(), numbers.retries.into());
     object.insert("bytes".into(), view.gauge.bytes().into());
-    object.insert("per_second".into(), view.recent.per_second().into());
+    object.insert("expected".into(), view.gauge.expected().into());
+    object.insert("expected_bytes".into(), view.gauge.expected_bytes().into());
+    object.insert("per_second".into(), view.recent.rates().0.into());
     object.insert("paused".into(), numbers.paused.iter().map(|(host, _)| host.clone()).collect::<Vec<_>>().into());
     serde_json::Value::Object(object).to_string()
 }

@@ -5,25 +5,31 @@ use std::{
     io::{self, BufWriter, Write},
     num::NonZeroU32,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        mpsc::{RecvTimeoutError, Sender, TryRecvError, channel},
+    },
+    thread,
+    time::Duration,
 };
 
 use clap::{Args, ValueEnum};
 use tokio::sync::mpsc;
 use unisono_core::{ErrorKind, FOR_EVER, Limits, OutcomeKind, Rate, RetryPolicy, Span, Times};
 use unisono_runner::{
-    Batch, FileCall, Frame, Hashed, Identity, Listing, Malformed, ManifestOut, Open, Outcome, Output, Settings,
+    Batch, FileCall, Frame, Gauge, Hashed, Identity, Listing, Malformed, ManifestOut, Open, Outcome, Output, Settings,
     SumPlan, VerifyOptions,
     file_tools::{
-        FilesOptions, Hidden, WalkOptions,
+        Entry, FilesOptions, Hidden, WalkOptions,
         manifest::{Layout, push_entry, push_name},
+        walk,
     },
     hash::{Algorithm, Kernel},
     tree_rows, verify_rows,
 };
 
 use crate::{
-    args::{OutputArgs, ShowArgs, size},
+    args::{OutputArgs, ProgressMode, ShowArgs, size},
     failure::Failure,
     launch::{launch, on_retry},
     signals::Handling,
@@ -197,7 +203,15 @@ pub fn run(args: SumArgs) -> Result<u8, Failure> {
         },
     };
     let resumable = args.output.out.is_some();
-    let run = |cancel, monitor, gauge| unisono_runner::sum(plan, cancel, monitor, gauge);
+    let survey = Survey::of(&args);
+    let run = |cancel, monitor, gauge: Gauge| {
+        let survey = survey.map(|survey| survey.start(gauge.clone()));
+        async move {
+            let report = unisono_runner::sum(plan, cancel, monitor, gauge).await;
+            drop(survey);
+            report
+        }
+    };
     let report = launch(&args.show, &terminal, None, resumable, Handling::default(), run)?;
     let lines = malformed.map(|malformed| malformed.lines()).unwrap_or_default();
     if let Some(first) = &lines.first
@@ -322,6 +336,45 @@ impl SumArgs {
     }
 }
 
+/// A look at what there is to do, so that progress can tell how much is left. It costs a second walk, so it is taken
+/// only when the run has gone on for a while.
+struct Survey {
+    roots: Vec<PathBuf>,
+    options: WalkOptions,
+}
+
+impl Survey {
+    /// What can be looked at beforehand: folders that are given, not lists or manifests.
+    fn of(args: &SumArgs) -> Option<Self> {
+        let shown = !args.show.quiet && args.show.progress != ProgressMode::None;
+        (shown && !args.check.check && args.from.is_none())
+            .then(|| Self { roots: args.paths.clone(), options: args.walk.options(true) })
+    }
+
+    /// Looks from a thread of its own, until the answer is dropped.
+    fn start(self, gauge: Gauge) -> Sender<()> {
+        let (stop, stopped) = channel::<()>();
+        let look = move || {
+            if stopped.recv_timeout(WORTH_A_SURVEY) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+            let Ok(found) = walk(&self.roots, &self.options) else { return };
+            let (mut files, mut bytes) = (0, 0);
+            for one in found {
+                files += 1;
+                bytes += if let Entry::File(Some(stat)) = one.entry { stat.size } else { 0 };
+                if stopped.try_recv() == Err(TryRecvError::Disconnected) {
+                    return;
+                }
+            }
+            gauge.set_expected(files, bytes);
+        };
+        // Without a thread nobody knows how much is left; the run is not the worse for it.
+        let _ = thread::Builder::new().name("unisono-survey".into()).spawn(look);
+        stop
+    }
+}
+
 /// Standard output, whose last lines are written when the run is over.
 struct Lines(BufWriter<io::Stdout>);
 
@@ -412,6 +465,9 @@ impl SumLimitArgs {
         }
     }
 }
+
+/// A run that is over by then needs no progress.
+const WORTH_A_SURVEY: Duration = Duration::from_secs(1);
 
 const EXAMPLES: &str = "\
 Examples:

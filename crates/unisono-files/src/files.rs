@@ -1,13 +1,6 @@
 //! Digests of files, from the reactor's side.
 
-use std::{
-    io,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-};
+use std::{io, path::Path, sync::Arc};
 
 use unisono_batch::{Context, Crew};
 use unisono_hash::{Algorithm, Digest, Kernel};
@@ -17,8 +10,10 @@ use crate::{Error, Stat, hand::Hand};
 /// Threads that digest files.
 pub struct Files {
     crew: Crew<Request, Result<Digested, Error>>,
-    bytes: Arc<AtomicU64>,
 }
+
+/// Told of bytes as they are read, from any thread.
+pub(crate) type OnBytes = Arc<dyn Fn(u64) + Send + Sync>;
 
 /// How files are read and digested.
 #[derive(Debug, Clone, Copy)]
@@ -60,15 +55,14 @@ pub struct Digested {
 }
 
 impl Files {
-    /// Starts the threads.
+    /// Starts the threads. `on_bytes` is told of bytes as they are read, from these threads.
     ///
     /// # Errors
     /// When not even one can be started.
-    pub fn start(options: FilesOptions) -> io::Result<Self> {
-        let bytes = Arc::new(AtomicU64::new(0));
-        let counter = bytes.clone();
-        let hand = move |desk: &_| Hand::new(options, counter.clone()).work(desk);
-        Ok(Self { crew: Crew::start(options.threads, "unisono-files", hand)?, bytes })
+    pub fn start(options: FilesOptions, on_bytes: impl Fn(u64) + Send + Sync + 'static) -> io::Result<Self> {
+        let on_bytes: OnBytes = Arc::new(on_bytes);
+        let hand = move |desk: &_| Hand::new(options, on_bytes.clone()).work(desk);
+        Ok(Self { crew: Crew::start(options.threads, "unisono-files", hand)? })
     }
 
     /// Digests a file. The slot of `context` is held until a thread is through with it, whatever becomes of this future.
@@ -82,10 +76,5 @@ impl Files {
     /// To be polled beside [`Files::digest`]; never ends.
     pub async fn relay(&self) {
         self.crew.relay().await
-    }
-
-    /// How many bytes have been read so far, those of files in hand included.
-    pub fn bytes(&self) -> u64 {
-        self.bytes.load(Relaxed)
     }
 }

@@ -9,17 +9,13 @@ use std::{
     io::{self, Read},
     os::unix::fs::OpenOptionsExt,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
 };
 
 use rustix::fs::{Advice, AtFlags, CWD, FileType, OFlags, fadvise, fstat, statat};
 use unisono_batch::{Desk, Task};
 use unisono_hash::{Algorithm, Hasher, Lanes, Piece};
 
-use crate::{Digested, Error, FilesOptions, Request, Special, Stat};
+use crate::{Digested, Error, FilesOptions, Request, Special, Stat, files::OnBytes};
 
 type Answer = Result<Digested, Error>;
 
@@ -31,7 +27,7 @@ pub(crate) struct Hand {
     buffers: Buffers,
     /// Hashers of files that have ended, for those that come.
     spare: Vec<Hasher>,
-    bytes: Arc<AtomicU64>,
+    on_bytes: OnBytes,
 }
 
 /// A file that is being read.
@@ -47,14 +43,14 @@ struct InHand {
 }
 
 impl Hand {
-    pub(crate) fn new(options: FilesOptions, bytes: Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(options: FilesOptions, on_bytes: OnBytes) -> Self {
         Self {
             options,
             lanes: Lanes::new(options.kernel),
             files: Vec::with_capacity(PLACES),
             buffers: Buffers::new(),
             spare: Vec::new(),
-            bytes,
+            on_bytes,
         }
     }
 
@@ -84,7 +80,7 @@ impl Hand {
 
     /// Reads the next piece of each file. What cannot be read, or is not wanted any more, is done.
     fn read(&mut self, desk: &Desk<Request, Answer>, done: &mut Vec<(Task<Request, Answer>, Answer)>) {
-        let mut place = 0;
+        let (mut place, mut bytes) = (0, 0);
         while let Some(file) = self.files.get_mut(place) {
             let error = match desk.is_stopped(&file.task) {
                 true => Some(Error::stopped()),
@@ -92,7 +88,7 @@ impl Hand {
             };
             match error {
                 None => {
-                    self.bytes.fetch_add(file.filled as u64, Relaxed);
+                    bytes += file.filled as u64;
                     place += 1;
                 }
                 Some(error) => {
@@ -102,6 +98,7 @@ impl Hand {
                 }
             }
         }
+        (self.on_bytes)(bytes);
     }
 
     fn hash(&mut self) {

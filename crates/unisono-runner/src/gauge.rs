@@ -18,6 +18,9 @@ struct Counters {
     bytes: AtomicU64,
     /// One more than the total; 0 while nobody knows.
     total: AtomicU64,
+    /// As `total`: what a look at the input made of it, which may have changed since.
+    expected: AtomicU64,
+    expected_bytes: AtomicU64,
 }
 
 impl Gauge {
@@ -36,7 +39,7 @@ impl Gauge {
         self.0.kept.load(Relaxed)
     }
 
-    /// Bytes of bodies so far, as they came over the wire.
+    /// Bytes so far: of bodies as they came over the wire, or read from files.
     pub fn bytes(&self) -> u64 {
         self.0.bytes.load(Relaxed)
     }
@@ -51,8 +54,27 @@ impl Gauge {
         self.0.total.store(total.saturating_add(1), Relaxed);
     }
 
-    pub(crate) fn add(&self, kind: OutcomeKind, bytes: u64) {
+    /// How many rows there will be, as far as anybody can tell.
+    pub fn expected(&self) -> Option<u64> {
+        self.total().or_else(|| self.0.expected.load(Relaxed).checked_sub(1))
+    }
+
+    /// How many bytes there will be, as far as anybody can tell.
+    pub fn expected_bytes(&self) -> Option<u64> {
+        self.0.expected_bytes.load(Relaxed).checked_sub(1)
+    }
+
+    /// Says what a look at the input has found; it counts for progress alone.
+    pub fn set_expected(&self, rows: u64, bytes: u64) {
+        self.0.expected_bytes.store(bytes.saturating_add(1), Relaxed);
+        self.0.expected.store(rows.saturating_add(1), Relaxed);
+    }
+
+    pub(crate) fn add(&self, kind: OutcomeKind) {
         self.0.decided[kind as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn add_bytes(&self, bytes: u64) {
         self.0.bytes.fetch_add(bytes, Relaxed);
     }
 

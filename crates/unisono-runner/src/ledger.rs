@@ -32,6 +32,8 @@ pub(crate) struct Ledger<D: Done> {
     pub(crate) cancel: CancelToken,
     pub(crate) max_failures: Option<u64>,
     pub(crate) gauge: Gauge,
+    /// The gauge learns of bytes as they are read, not with the outcome.
+    pub(crate) bytes_are_live: bool,
     /// What makes the run itself fail: the input is another one than before.
     pub(crate) refused: Option<Error>,
     /// Lines of earlier runs that belong to no row of the input, once that has been read.
@@ -114,7 +116,10 @@ impl<D: Done> Ledger<D> {
         let bytes = outcome.done.bytes();
         report.counts.add(outcome.kind);
         report.bytes += bytes;
-        self.gauge.add(outcome.kind, bytes);
+        self.gauge.add(outcome.kind);
+        if !self.bytes_are_live {
+            self.gauge.add_bytes(bytes);
+        }
         if outcome.attempts > 0 {
             report.latency.record(outcome.elapsed);
         } else if outcome.kind == OutcomeKind::Cancelled {

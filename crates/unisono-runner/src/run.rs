@@ -62,11 +62,13 @@ pub(crate) struct Extras<C: Call> {
     pub(crate) window: Option<u64>,
     /// Lines of earlier runs that belong to no row of the input go.
     pub(crate) prune: bool,
+    /// The work itself tells the gauge of bytes, as it reads them.
+    pub(crate) bytes_are_live: bool,
 }
 
 impl<C: Call> Default for Extras<C> {
     fn default() -> Self {
-        Self { paged: false, prepare: None, listing: None, window: None, prune: false }
+        Self { paged: false, prepare: None, listing: None, window: None, prune: false, bytes_are_live: false }
     }
 }
 
@@ -105,6 +107,7 @@ pub(crate) async fn run<W: Work>(
         cancel: cancel.clone(),
         max_failures: frame.max_failures,
         gauge: gauge.clone(),
+        bytes_are_live: extras.bytes_are_live,
         refused: None,
         left_over: LeftOver::default(),
         fields: Vec::new(),

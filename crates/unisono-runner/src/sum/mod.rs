@@ -55,8 +55,11 @@ pub async fn sum(mut plan: SumPlan, cancel: CancelToken, monitor: Monitor, gauge
     // A thread has many files in hand, and more are ready when it comes for them.
     limits.limit = limits.limit.saturating_mul(IN_HAND.try_into().expect("it is not zero"));
     limits.per_key = limits.limit;
-    let files = Files::start(options).map_err(|error| Error::fault("cannot start threads").because(error))?;
-    let extras = Extras { listing: plan.listing, window: Some(WINDOW), prune: true, ..Extras::default() };
+    let counter = gauge.clone();
+    let on_bytes = move |bytes| counter.add_bytes(bytes);
+    let files = Files::start(options, on_bytes).map_err(|error| Error::fault("cannot start threads").because(error))?;
+    let extras =
+        Extras { listing: plan.listing, window: Some(WINDOW), prune: true, bytes_are_live: true, ..Extras::default() };
     let (mut report, _) = run(SumWork { files }, plan.frame, extras, cancel, monitor, gauge).await?;
     if let Some(manifest) = plan.manifest {
         match report.stopped.is_some() || !report.failures.is_empty() {
