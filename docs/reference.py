@@ -10,7 +10,15 @@ from pathlib import Path
 
 import unisono
 
-MODULES = ["unisono", "unisono.batch", "unisono.clients", "unisono.errors", "unisono.headers", "unisono.report"]
+MODULES = [
+    "unisono",
+    "unisono.batch",
+    "unisono.clients",
+    "unisono.errors",
+    "unisono.files",
+    "unisono.headers",
+    "unisono.report",
+]
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """Run many independent pieces of work at once, with every outcome accounted for."""
 
+from unisono import files
 from unisono._fetch import FetchOptions, fetch, fetch_all
-from unisono._native import Outcome, Request, Response, __version__
+from unisono._native import Ended, Outcome, Request, Response, __version__
 from unisono.batch import Batch
 from unisono.clients import AsyncClient, Client, StreamedResponse
 from unisono.errors import (
@@ -11,7 +12,16 @@ from unisono.errors import (
     CallTimeout,
     ConnectError,
     DecodeError,
+    DigestMismatch,
     Error,
+    FileCancelled,
+    FileChanged,
+    FileError,
+    FileInputError,
+    FileMissing,
+    FileTimeout,
+    FileUnlisted,
+    FileUnreadable,
     InputError,
     RateLimited,
     RedirectError,
@@ -34,8 +44,18 @@ __all__ = [
     "Client",
     "ConnectError",
     "DecodeError",
+    "DigestMismatch",
+    "Ended",
     "Error",
     "FetchOptions",
+    "FileCancelled",
+    "FileChanged",
+    "FileError",
+    "FileInputError",
+    "FileMissing",
+    "FileTimeout",
+    "FileUnlisted",
+    "FileUnreadable",
     "Headers",
     "InputError",
     "Outcome",
@@ -53,4 +73,5 @@ __all__ = [
     "__version__",
     "fetch",
     "fetch_all",
+    "files",
 ]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Unpack
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from typing import Any, TypeAlias, Unpack
 
-from unisono._native import Outcome
-from unisono.batch import Batch, LimitOptions, Progress, Requestable, Requests
+from unisono import _native
+from unisono._native import Outcome, Request
+from unisono.batch import Batch, LimitOptions, Progress, Work
+
+Requestable: TypeAlias = str | Request | Mapping[str, Any]
+Requests: TypeAlias = Iterable[Requestable] | AsyncIterable[Requestable]
 
 Time = float | str
 Size = int | str
@@ -64,7 +68,7 @@ class FetchOptions(LimitOptions, total=False):
     unix_socket: StrPath
 
 
-def fetch(requests: Requests, *, progress: Progress = False, **options: Unpack[FetchOptions]) -> Batch:
+def fetch(requests: Requests, *, progress: Progress = False, **options: Unpack[FetchOptions]) -> Batch[Outcome]:
     """Call many URLs, with every outcome accounted for.
 
     A request that fails is an outcome, not an exception: one bad request never hides the rest. Requests are pulled
@@ -86,7 +90,7 @@ def fetch(requests: Requests, *, progress: Progress = False, **options: Unpack[F
     >>> batch.report.ok
     3
     """
-    return Batch(requests, progress=progress, **options)
+    return Batch(_WORK, requests, progress=progress, options=options)
 
 
 def fetch_all(
@@ -98,4 +102,7 @@ def fetch_all(
     [200, 404]
     """
     options["keep_order"] = True
-    return list(Batch(requests, progress=progress, **options))
+    return list(fetch(requests, progress=progress, **options))
+
+
+_WORK = Work(start=_native.fetch, noun="requests", counted=True, limit=20)

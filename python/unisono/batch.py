@@ -1,4 +1,4 @@
-"""Many requests as one batch: iterate over its outcomes, or run it to its report."""
+"""Many items as one batch: iterate over its outcomes, or run it to its report."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import time
 import weakref
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sized
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, TypeAlias, TypedDict, Unpack
+from typing import Any, Generic, Self, TypeAlias, TypedDict, TypeVar, Unpack
 
 from unisono import _native
-from unisono._native import Outcome, Request
+from unisono._native import Ended
 from unisono.errors import UsageError
 from unisono.report import Report
 
-Requestable: TypeAlias = str | Request | Mapping[str, Any]
-Requests: TypeAlias = Iterable[Requestable] | AsyncIterable[Requestable]
+OutcomeT = TypeVar("OutcomeT", bound=Ended)
 Progress: TypeAlias = bool | Callable[[dict[str, Any]], object]
 
 
@@ -32,26 +32,55 @@ class LimitOptions(TypedDict, total=False):
     per_host_rate: str
 
 
-class Batch:
-    """Many requests under limits. Made by `unisono.fetch`; starts when it is first iterated over, awaited or run.
+@dataclass(frozen=True)
+class Work(Generic[OutcomeT]):
+    """What a kind of work is to its batches.
+
+    Attributes:
+        start: Starts the engine, with the batch's options.
+        noun: What it is given, in messages.
+        counted: Each thing that it is given is one item, so that their number is the batch's total.
+        limit: Its default limit.
+    """
+
+    start: Callable[..., _native.Run[OutcomeT]]
+    noun: str
+    counted: bool
+    limit: int
+
+
+class Batch(Generic[OutcomeT]):
+    """Many items under limits.
+
+    Made by `unisono.fetch`, `unisono.files.digest` and the like; starts when it is first iterated over, awaited or run.
 
     Iterate with `for` or `async for` to take outcomes as they come; await it, or call `run`, for the report alone. In
     a `with` or `async with` block, leaving early is well defined: what runs is let finish, and all is accounted for.
     """
 
-    def __init__(self, requests: Requests, *, progress: Progress = False, **options: Any) -> None:
-        self._requests = requests
-        self._options = options
-        self._run: _native.Run | None = None
-        self._source: Iterator[Requestable] | None = None
+    def __init__(
+        self,
+        work: Work[OutcomeT],
+        given: Iterable[Any] | AsyncIterable[Any],
+        *,
+        progress: Progress = False,
+        options: Mapping[str, Any],
+    ) -> None:
+        self._work = work
+        self._given = given
+        self._options = dict(options)
+        self._run: _native.Run[OutcomeT] | None = None
+        self._source: Iterator[Any] | None = None
         self._feeder: asyncio.Task[None] | None = None
+        # What outcomes that are still to come were given for; none when nobody takes outcomes.
         self._items: dict[int, Any] = {}
+        self._keeps_items = True
         self._pushed = 0
         self._fed = False
         self._input_error: BaseException | None = None
-        self._ready: deque[Outcome] = deque()
+        self._ready: deque[OutcomeT] = deque()
         self._taken_all = False
-        self._report: Report | None = None
+        self._report: Report[OutcomeT] | None = None
         self._display = _Display(progress)
         self._waiter: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
@@ -59,10 +88,10 @@ class Batch:
 
     # Taking outcomes, from a thread.
 
-    def __iter__(self) -> Iterator[Outcome]:
+    def __iter__(self) -> Iterator[OutcomeT]:
         return self
 
-    def __next__(self) -> Outcome:
+    def __next__(self) -> OutcomeT:
         while not self._ready:
             run = self._start(keep_outcomes=True)
             pushed = self._feed(run)
@@ -73,7 +102,7 @@ class Batch:
                 self._wait(run)
         return self._ready.popleft()
 
-    def run(self) -> Report:
+    def run(self) -> Report[OutcomeT]:
         """Run it to its end; answer its report.
 
         Without `out=`, the report holds the outcomes; with it, they are in the file.
@@ -93,10 +122,10 @@ class Batch:
 
     # Taking outcomes, on an event loop.
 
-    def __aiter__(self) -> AsyncIterator[Outcome]:
+    def __aiter__(self) -> AsyncIterator[OutcomeT]:
         return self
 
-    async def __anext__(self) -> Outcome:
+    async def __anext__(self) -> OutcomeT:
         while not self._ready:
             run = self._start(keep_outcomes=True)
             pushed = self._feed_on_loop(run)
@@ -107,10 +136,10 @@ class Batch:
                 await self._wait_on_loop(run)
         return self._ready.popleft()
 
-    def __await__(self) -> Generator[Any, None, Report]:
+    def __await__(self) -> Generator[Any, None, Report[OutcomeT]]:
         return self._run_on_loop().__await__()
 
-    async def _run_on_loop(self) -> Report:
+    async def _run_on_loop(self) -> Report[OutcomeT]:
         if self._run is not None or "out" not in self._options:
             outcomes = [outcome async for outcome in self]
             report = self.report
@@ -126,7 +155,7 @@ class Batch:
     # Steering.
 
     @property
-    def report(self) -> Report:
+    def report(self) -> Report[OutcomeT]:
         """The report, once the batch has ended."""
         if self._report is None:
             raise UsageError("the batch has not ended yet: iterate over it to its end, or call run()")
@@ -139,8 +168,8 @@ class Batch:
 
     @property
     def limit(self) -> int:
-        """Most requests in flight; may be changed while it runs."""
-        return self._run.limit if self._run is not None else int(self._options.get("limit") or 20)
+        """Most items in flight, which may be changed while it runs; or how many threads there are."""
+        return self._run.limit if self._run is not None else int(self._options.get("limit") or self._work.limit)
 
     @limit.setter
     def limit(self, limit: int) -> None:
@@ -156,7 +185,7 @@ class Batch:
     def cancel(self, *, abort: bool = False) -> None:
         """Start nothing new, and let what runs finish; with `abort`, stop that as well.
 
-        Every request that was pulled still gets its outcome.
+        Every item that was pulled still gets its outcome.
         """
         if self._run is not None:
             self._run.cancel(abort=abort)
@@ -204,15 +233,16 @@ class Batch:
 
     # How it works.
 
-    def _start(self, *, keep_outcomes: bool) -> _native.Run:
+    def _start(self, *, keep_outcomes: bool) -> _native.Run[OutcomeT]:
         if self._run is None:
-            self._run = _native.Run(keep_outcomes=keep_outcomes, **self._options)
+            self._run = self._work.start(keep_outcomes=keep_outcomes, **self._options)
+            self._keeps_items = keep_outcomes
             _running.add(self)
-            if isinstance(self._requests, Sized):
-                self._run.set_total(len(self._requests))
+            if self._work.counted and isinstance(self._given, Sized):
+                self._run.set_total(len(self._given))
         return self._run
 
-    def _take(self, run: _native.Run) -> bool:
+    def _take(self, run: _native.Run[OutcomeT]) -> bool:
         outcomes = run.take(self._items)
         if outcomes is None:
             self._taken_all = True
@@ -220,60 +250,61 @@ class Batch:
         self._ready.extend(outcomes)
         return True
 
-    def _feed(self, run: _native.Run) -> bool:
+    def _feed(self, run: _native.Run[OutcomeT]) -> bool:
         """Push what there is room for; answer whether anything was done."""
         if self._fed:
             return False
         if self._source is None:
-            if isinstance(self._requests, AsyncIterable):
-                raise UsageError("an async iterable of requests needs `async for` or `await`")
-            self._source = iter(self._requests)
+            if isinstance(self._given, AsyncIterable):
+                raise UsageError(f"an async iterable of {self._work.noun} needs `async for` or `await`")
+            self._source = iter(self._given)
         room = min(run.room(), _AT_ONCE)
         return room > 0 and self._push_from(self._source, run, room)
 
-    def _push_from(self, source: Iterator[Requestable], run: _native.Run, room: int) -> bool:
-        requests: list[Requestable] = []
+    def _push_from(self, source: Iterator[Any], run: _native.Run[OutcomeT], room: int) -> bool:
+        items: list[Any] = []
         ended, failed = False, None
         try:
             for _ in range(room):
-                requests.append(next(source))
+                items.append(next(source))
         except StopIteration:
             ended = True
         except Exception as error:
             # What was pulled before is accounted for first; then the exception is raised.
             self._input_error = error
-            ended, failed = True, f"the requests raised {error!r}"
-        self._push(run, requests)
+            ended, failed = True, f"the {self._work.noun} raised {error!r}"
+        self._push(run, items)
         if ended:
             self._fed = True
             run.end_input(failed)
         return True
 
-    def _push(self, run: _native.Run, requests: list[Requestable]) -> None:
+    def _push(self, run: _native.Run[OutcomeT], items: list[Any]) -> None:
         first = self._pushed
-        self._pushed += len(requests)
-        self._items.update(enumerate(requests, first))
-        run.push(first, requests)
+        self._pushed += len(items)
+        if self._keeps_items:
+            self._items.update(enumerate(items, first))
+        run.push(first, items)
 
-    def _feed_on_loop(self, run: _native.Run) -> bool:
-        if not isinstance(self._requests, AsyncIterable):
+    def _feed_on_loop(self, run: _native.Run[OutcomeT]) -> bool:
+        if not isinstance(self._given, AsyncIterable):
             return self._feed(run)
         if self._feeder is None:
-            self._feeder = asyncio.get_running_loop().create_task(self._feed_from(self._requests, run))
+            self._feeder = asyncio.get_running_loop().create_task(self._feed_from(self._given, run))
         return False
 
-    async def _feed_from(self, requests: AsyncIterable[Requestable], run: _native.Run) -> None:
+    async def _feed_from(self, given: AsyncIterable[Any], run: _native.Run[OutcomeT]) -> None:
         failed = None
         try:
-            async for request in requests:
-                self._push(run, [request])
+            async for item in given:
+                self._push(run, [item])
                 while run.room() == 0 and not self._taken_all and run.report() is None:
                     # Room comes with outcomes, and whoever takes them rings.
                     self._room = asyncio.get_running_loop().create_future()
                     await self._room
         except Exception as error:
             self._input_error = error
-            failed = f"the requests raised {error!r}"
+            failed = f"the {self._work.noun} raised {error!r}"
         finally:
             self._fed = True
             run.end_input(failed)
@@ -284,11 +315,11 @@ class Batch:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._feeder
 
-    def _wait(self, run: _native.Run) -> None:
+    def _wait(self, run: _native.Run[OutcomeT]) -> None:
         self._display.show(run)
         run.wait(self._display.every)
 
-    async def _wait_on_loop(self, run: _native.Run) -> None:
+    async def _wait_on_loop(self, run: _native.Run[OutcomeT]) -> None:
         self._display.show(run)
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
@@ -319,13 +350,13 @@ class Batch:
         if loop is not None and self._run is not None and not loop.is_closed():
             loop.remove_reader(self._run.fileno())
 
-    def _finish(self, run: _native.Run) -> None:
+    def _finish(self, run: _native.Run[OutcomeT]) -> None:
         while (numbers := run.report()) is None:
             run.wait(None)
             run.hush()
         self._ended(numbers)
 
-    async def _finish_on_loop(self, run: _native.Run) -> None:
+    async def _finish_on_loop(self, run: _native.Run[OutcomeT]) -> None:
         while (numbers := run.report()) is None:
             await self._wait_on_loop(run)
         await self._stop_feeding()
@@ -336,7 +367,7 @@ class Batch:
         _running.discard(self)
         if self._report is None:
             self._report = Report(numbers, [])
-            if "paginate" not in self._options:
+            if self._work.counted and "paginate" not in self._options:
                 # What was taken from the iterator, but came too late for the engine, is pending like what was not.
                 late = self._pushed - self._report.total
                 self._report.pending = max(self._report.pending or 0, late)
@@ -359,13 +390,13 @@ class _Display:
         self.every = _SHOW_EVERY if self._show is not None else None
         self._shown = 0.0
 
-    def show(self, run: _native.Run) -> None:
+    def show(self, run: _native.Run[Any]) -> None:
         now = time.monotonic()
         if self._show is not None and now - self._shown >= _SHOW_EVERY:
             self._shown = now
             self._show(run.progress())
 
-    def end(self, run: _native.Run) -> None:
+    def end(self, run: _native.Run[Any]) -> None:
         if self._show is not None:
             self._show(run.progress())
             if self._show is _line:
@@ -385,7 +416,7 @@ def _line(numbers: dict[str, Any]) -> None:
     sys.stderr.flush()
 
 
-_running: weakref.WeakSet[Batch] = weakref.WeakSet()
+_running: weakref.WeakSet[Batch[Any]] = weakref.WeakSet()
 
 
 @atexit.register

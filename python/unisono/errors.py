@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,7 +15,16 @@ __all__ = [
     "CallTimeout",
     "ConnectError",
     "DecodeError",
+    "DigestMismatch",
     "Error",
+    "FileCancelled",
+    "FileChanged",
+    "FileError",
+    "FileInputError",
+    "FileMissing",
+    "FileTimeout",
+    "FileUnlisted",
+    "FileUnreadable",
     "InputError",
     "RateLimited",
     "RedirectError",
@@ -112,3 +122,61 @@ class AmbiguousError(CallError):
 
 class CallCancelled(CallError):
     """The request was stopped before it was done."""
+
+
+class FileError(Error):
+    """A file did not end well.
+
+    Attributes:
+        kind: Why, in one word, as in results files: `missing`, `unreadable`, `changed`, `mismatch`, `extra`, ...
+        outcome: How it ended: `failed`, `timed_out`, `cancelled`, or `skipped`.
+        path: The file, if that is known.
+        attempts: How often it was tried.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: str = "internal",
+        outcome: str = "failed",
+        path: Path | None = None,
+        attempts: int = 0,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.outcome = outcome
+        self.path = path
+        self.attempts = attempts
+
+
+class FileInputError(FileError, ValueError):
+    """What was given is no path."""
+
+
+class FileMissing(FileError, FileNotFoundError):
+    """The file is not there."""
+
+
+class FileUnreadable(FileError, OSError):
+    """The file cannot be read, or is none."""
+
+
+class FileChanged(FileError):
+    """The file changed while it was read, at the second try as well."""
+
+
+class DigestMismatch(FileError, ValueError):
+    """The file is not what its manifest says."""
+
+
+class FileUnlisted(FileError):
+    """The file is in no manifest."""
+
+
+class FileTimeout(FileError, TimeoutError):
+    """The file took longer than its deadline."""
+
+
+class FileCancelled(FileError):
+    """The file was stopped before it was done."""

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, TypeVar
 
-if TYPE_CHECKING:
-    from unisono._native import Outcome
+OutcomeT = TypeVar("OutcomeT")
 
 KINDS = ("ok", "failed", "timed_out", "ambiguous", "cancelled", "skipped")
 
 
-class Report:
-    """The account of a run: every request that was pulled is in exactly one of its counts.
+class Report(Generic[OutcomeT]):
+    """The account of a run: every item that was pulled is in exactly one of its counts.
 
     Attributes:
         ok, failed, timed_out, ambiguous, cancelled, skipped: How many ended in this way, kept ones included.
         kept: Of these, those of an earlier run, by outcome.
-        pending: Requests that were never pulled; `None` when nobody knows how many there are.
+        pending: Items that were never pulled; `None` when nobody knows how many there are.
         retries: Attempts beyond the first.
-        bytes: Bytes of bodies as they came over the wire.
+        bytes: Bytes of bodies as they came over the wire, or of files.
         seconds: From the start of the run to its end.
         latency: The 50th, 95th and 99th percentile, in seconds.
         errors: The most frequent errors: kind, message, count, and an example.
-        failures: What failed outside of any request, such as the output.
+        failures: What failed outside of any item, such as the output.
         warnings: What is no failure but worth knowing.
+        malformed: Lines of manifests that are no entries.
         stopped: Why the run stopped before its input was finished, if it did.
         outcomes: The outcomes themselves, unless they went to a file or were iterated over.
         exit_code: What the command would exit with.
     """
 
-    def __init__(self, numbers: Mapping[str, Any], outcomes: list[Outcome]) -> None:
+    def __init__(self, numbers: Mapping[str, Any], outcomes: list[OutcomeT]) -> None:
         counts = numbers["counts"]
         self.ok: int = counts["ok"]
         self.failed: int = counts["failed"]
@@ -48,6 +48,7 @@ class Report:
         self.errors: list[tuple[str, str, int, str]] = numbers["errors"]
         self.failures: list[str] = numbers["failures"]
         self.warnings: list[str] = numbers["warnings"]
+        self.malformed: int = numbers["malformed"]
         self.stopped: str | None = numbers["stopped"]
         self.exit_code: int = numbers["exit_code"]
         self.outcomes = outcomes
@@ -95,7 +96,7 @@ class Report:
 
     def _rows(self) -> list[list[str]]:
         shown = [kind for kind in KINDS if getattr(self, kind)] or ["ok"]
-        rows = [["host", *shown]]
+        rows = [["host" if self._hosts else "", *shown]]
         rows += [[host, *(str(counts[kind]) for kind in shown)] for host, counts in sorted(self._hosts.items())]
         rows.append(["all", *(str(getattr(self, kind)) for kind in shown)])
         return rows

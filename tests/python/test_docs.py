@@ -9,10 +9,12 @@ import pytest
 import unisono
 
 
-@pytest.mark.parametrize("name", ["unisono._fetch", "unisono.clients", "unisono.headers"])
-def test_the_examples_in_a_module_are_true(server, name):
+@pytest.mark.parametrize("name", ["unisono._fetch", "unisono.clients", "unisono.files", "unisono.headers"])
+def test_the_examples_in_a_module_are_true(server, tmp_path, name):
     module = importlib.import_module(name)
-    globs = {**vars(module), "server": server.url, "asyncio": asyncio, "unisono": unisono}
+    (tmp_path / "a.txt").write_text("a\n")
+    (tmp_path / "b.bin").write_bytes(bytes(300))
+    globs = {**vars(module), "server": server.url, "folder": tmp_path, "asyncio": asyncio, "unisono": unisono}
     # A property of the native module has no source to look at, so only what is written in Python is searched.
     finder = doctest.DocTestFinder()
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)

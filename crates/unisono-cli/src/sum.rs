@@ -25,7 +25,7 @@ use unisono_runner::{
         walk,
     },
     hash::{Algorithm, Kernel},
-    tree_rows, verify_rows,
+    sum_settings, tree_rows, verify_rows,
 };
 
 use crate::{
@@ -214,17 +214,15 @@ pub fn run(args: SumArgs) -> Result<u8, Failure> {
     };
     let report = launch(&args.show, &terminal, None, resumable, Handling::default(), run)?;
     let lines = malformed.map(|malformed| malformed.lines()).unwrap_or_default();
-    if let Some(first) = &lines.first
+    if let Some(warning) = lines.warning()
         && !args.check.status
     {
-        let noun = if lines.count == 1 { "line is" } else { "lines are" };
-        terminal.note(&format!("warning: {} {noun} malformed (the first: {first})", lines.count));
+        terminal.note(&format!("warning: {warning}"));
     }
-    let nothing_to_check = args.check.check && lines.entries == 0;
-    if nothing_to_check {
+    if args.check.check && lines.entries == 0 {
         terminal.note("error: there is no entry to check");
     }
-    let bad = nothing_to_check || (args.check.strict && lines.count > 0);
+    let bad = args.check.check && lines.is_failure(args.check.strict);
     Ok(report.exit_code().max(u8::from(bad)))
 }
 
@@ -444,9 +442,7 @@ impl ListingArgs {
 
 impl SumLimitArgs {
     fn settings(&self) -> Settings {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let cores = u32::try_from(cores).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
-        let mut limits = Limits::new(Some(self.limit.unwrap_or(cores)), None);
+        let mut limits = Limits::new(Some(self.limit.unwrap_or(sum_settings().limits.limit)), None);
         limits.rate = self.rate;
         let times = Times {
             timeout: None,

@@ -16,4 +16,4 @@ mod walk;
 pub use error::Error;
 pub use files::{Digested, Files, FilesOptions, Request};
 pub use stat::{Special, Stat};
-pub use walk::{Entry, Found, Hidden, WalkOptions, walk};
+pub use walk::{Entry, Found, Hidden, WalkOptions, walk, walk_steps};

@@ -65,6 +65,18 @@ impl Special {
         }
     }
 
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Folder => "folder",
+            Self::SymbolicLink => "symbolic_link",
+            Self::Fifo => "fifo",
+            Self::Socket => "socket",
+            Self::Device => "device",
+            Self::Unknown => "unknown",
+        }
+    }
+
     /// Why it is not read.
     pub fn why(self) -> &'static str {
         match self {

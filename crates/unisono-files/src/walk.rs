@@ -79,11 +79,22 @@ pub enum Entry {
 /// # Errors
 /// When a glob is none.
 pub fn walk(roots: &[PathBuf], options: &WalkOptions) -> Result<impl Iterator<Item = Found> + use<>, String> {
+    Ok(walk_steps(roots, options)?.flatten())
+}
+
+/// As [`walk()`], with a `None` for each folder and each file that is passed over: whoever walks can look up in between.
+///
+/// # Errors
+/// When a glob is none.
+pub fn walk_steps(
+    roots: &[PathBuf],
+    options: &WalkOptions,
+) -> Result<impl Iterator<Item = Option<Found>> + Send + use<>, String> {
     let walks = roots.iter().map(|root| builder(root, options)).collect::<Result<Vec<Walk>, String>>()?;
     let options = options.clone();
     Ok(walks.into_iter().zip(roots.to_vec()).flat_map(move |(walk, root)| {
         let options = options.clone();
-        walk.filter_map(move |entry| match entry {
+        walk.map(move |entry| match entry {
             Ok(entry) => found(entry, &options),
             Err(error) => Some(unreadable(&error, &root)),
         })

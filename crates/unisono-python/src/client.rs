@@ -231,8 +231,9 @@ impl Mailbox {
 #[pymethods]
 impl Call {
     /// How it ended, or the head of a stream; `None` when there is no news.
-    fn outcome(&self) -> Option<Outcome> {
-        self.0.lock().outcome.take().map(|ended| Outcome::new(ended, None))
+    fn outcome<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, Outcome>>> {
+        let ended = self.0.lock().outcome.take();
+        ended.map(|ended| Outcome::object(py, ended, None)).transpose()
     }
 
     /// The next piece of a stream; empty at its end, `None` when there is no news. Raises when the body breaks off.

@@ -15,28 +15,48 @@ pub fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
     Ok(module.bind(py).getattr(name)?.cast_into()?)
 }
 
+/// What did not end well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// A request.
+    Call,
+    /// A file.
+    File,
+}
+
 /// The exception for how an item ended.
 pub fn exception<'py>(
     py: Python<'py>,
+    subject: Subject,
     outcome: OutcomeKind,
     kind: ErrorKind,
     message: &str,
     fields: &Bound<'py, PyDict>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let name = match (outcome, kind) {
-        (OutcomeKind::Ambiguous, _) => "AmbiguousError",
-        (OutcomeKind::TimedOut, _) | (_, ErrorKind::Timeout | ErrorKind::Deadline) => "CallTimeout",
-        (OutcomeKind::Cancelled, _) | (_, ErrorKind::Cancelled) => "CallCancelled",
-        (_, ErrorKind::Input) => "InputError",
-        (_, ErrorKind::Dns | ErrorKind::Connect | ErrorKind::Proxy | ErrorKind::Closed | ErrorKind::IncompleteBody) => {
-            "ConnectError"
-        }
-        (_, ErrorKind::Tls) => "TlsError",
-        (_, ErrorKind::Status) => "StatusError",
-        (_, ErrorKind::RateLimited) => "RateLimited",
-        (_, ErrorKind::Redirect) => "RedirectError",
-        (_, ErrorKind::Decode | ErrorKind::Select) => "DecodeError",
-        (_, ErrorKind::TooLarge | ErrorKind::HeaderTooLarge) => "TooLarge",
+    let name = match (subject, outcome, kind) {
+        (Subject::File, OutcomeKind::TimedOut, _) => "FileTimeout",
+        (Subject::File, OutcomeKind::Cancelled, _) => "FileCancelled",
+        (Subject::File, _, ErrorKind::Input) => "FileInputError",
+        (Subject::File, _, ErrorKind::Missing) => "FileMissing",
+        (Subject::File, _, ErrorKind::Unreadable) => "FileUnreadable",
+        (Subject::File, _, ErrorKind::Changed) => "FileChanged",
+        (Subject::File, _, ErrorKind::Mismatch) => "DigestMismatch",
+        (Subject::File, _, ErrorKind::Extra) => "FileUnlisted",
+        (Subject::File, ..) => "FileError",
+        (_, OutcomeKind::Ambiguous, _) => "AmbiguousError",
+        (_, OutcomeKind::TimedOut, _) | (.., ErrorKind::Timeout | ErrorKind::Deadline) => "CallTimeout",
+        (_, OutcomeKind::Cancelled, _) | (.., ErrorKind::Cancelled) => "CallCancelled",
+        (.., ErrorKind::Input) => "InputError",
+        (
+            ..,
+            ErrorKind::Dns | ErrorKind::Connect | ErrorKind::Proxy | ErrorKind::Closed | ErrorKind::IncompleteBody,
+        ) => "ConnectError",
+        (.., ErrorKind::Tls) => "TlsError",
+        (.., ErrorKind::Status) => "StatusError",
+        (.., ErrorKind::RateLimited) => "RateLimited",
+        (.., ErrorKind::Redirect) => "RedirectError",
+        (.., ErrorKind::Decode | ErrorKind::Select) => "DecodeError",
+        (.., ErrorKind::TooLarge | ErrorKind::HeaderTooLarge) => "TooLarge",
         _ => "CallError",
     };
     class(py, name)?.call((message,), Some(fields))
@@ -47,7 +67,7 @@ pub fn exception_of(py: Python<'_>, kind: ErrorKind, message: &str) -> PyErr {
     let fields = PyDict::new(py);
     match fields
         .set_item("kind", kind.as_str())
-        .and_then(|()| exception(py, OutcomeKind::Failed, kind, message, &fields))
+        .and_then(|()| exception(py, Subject::Call, OutcomeKind::Failed, kind, message, &fields))
     {
         Ok(error) => PyErr::from_value(error),
         Err(error) => error,

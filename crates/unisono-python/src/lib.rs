@@ -6,11 +6,15 @@
 
 mod bell;
 mod client;
+mod ended;
 mod errors;
+mod fetch;
+mod files;
 mod options;
 mod outcome;
 mod request;
 mod run;
+mod walk;
 
 use pyo3::prelude::*;
 
@@ -20,11 +24,19 @@ mod _native {
     #[pymodule_export]
     use super::client::{Call, Engine, Mailbox};
     #[pymodule_export]
+    use super::ended::Ended;
+    #[pymodule_export]
+    use super::fetch::fetch;
+    #[pymodule_export]
+    use super::files::{FileOutcome, default_threads, digest, verify};
+    #[pymodule_export]
     use super::outcome::{Outcome, Response};
     #[pymodule_export]
     use super::request::Request;
     #[pymodule_export]
     use super::run::Run;
+    #[pymodule_export]
+    use super::walk::{Found, Walk};
 
     use super::*;
 

@@ -11,8 +11,8 @@ use unisono_http::{
     basic_authorization, bearer_authorization,
 };
 use unisono_runner::{
-    BodyMode, Defaults, FetchStyle, Filter, Mode, Monitor, Netrc, Open, Output, Paginate, Settings, Template, header,
-    method,
+    BodyMode, Call, Defaults, Done, Feed, FetchStyle, Filter, Frame, Mode, Monitor, Netrc, Open, Outlet, Output,
+    Paginate, Settings, Template, header, method,
 };
 
 use crate::{errors::usage, request::pairs};
@@ -27,7 +27,7 @@ impl<'py> Keywords<'py> {
         Ok(Self { given: given.copy()? })
     }
 
-    fn take(&self, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
+    pub fn take(&self, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
         let value = self.given.get_item(name)?;
         if value.is_some() {
             self.given.del_item(name)?;
@@ -35,7 +35,7 @@ impl<'py> Keywords<'py> {
         Ok(value.filter(|value| !value.is_none()))
     }
 
-    fn get<T>(&self, name: &str) -> PyResult<Option<T>>
+    pub fn get<T>(&self, name: &str) -> PyResult<Option<T>>
     where
         T: for<'a> FromPyObject<'a, 'py>,
     {
@@ -44,11 +44,16 @@ impl<'py> Keywords<'py> {
         value.extract::<T>().map(Some).map_err(|error| usage(py, format!("{name}: {}", error.into())))
     }
 
-    fn flag(&self, name: &str) -> PyResult<bool> {
+    /// A mistake in a keyword.
+    pub fn mistake(&self, why: impl Into<String>) -> PyErr {
+        usage(self.given.py(), why)
+    }
+
+    pub fn flag(&self, name: &str) -> PyResult<bool> {
         Ok(self.get::<bool>(name)?.unwrap_or(false))
     }
 
-    fn parsed<T, E: std::fmt::Display>(
+    pub fn parsed<T, E: std::fmt::Display>(
         &self,
         name: &str,
         parse: impl FnOnce(&str) -> Result<T, E>,
@@ -72,7 +77,7 @@ impl<'py> Keywords<'py> {
         text.parse::<Span>().map(|span| Some(span.0)).map_err(|error| usage(py, format!("{name}: {error}")))
     }
 
-    fn size(&self, name: &str) -> PyResult<Option<u64>> {
+    pub fn size(&self, name: &str) -> PyResult<Option<u64>> {
         let Some(value) = self.take(name)? else { return Ok(None) };
         if let Ok(bytes) = value.extract::<u64>() {
             return Ok(Some(bytes));
@@ -85,13 +90,9 @@ impl<'py> Keywords<'py> {
         let mut limits = Limits::new(self.get("limit")?, self.get("per_host")?);
         limits.rate = self.parsed("rate", str::parse::<Rate>)?;
         limits.per_key_rate = self.parsed("per_host_rate", str::parse::<Rate>)?;
-        let defaults = Times::default();
-        let times = Times {
-            timeout: self.span("timeout")?.unwrap_or(defaults.timeout),
-            deadline: self.span("deadline")?.unwrap_or(defaults.deadline),
-            stop_after: self.span("stop_after")?.flatten(),
-            grace: self.span("grace")?.map_or(defaults.grace, |grace| grace.unwrap_or(FOR_EVER)),
-        };
+        let times = Times::default();
+        let timeout = self.span("timeout")?.unwrap_or(times.timeout);
+        let times = Times { timeout, ..self.times(times)? };
         let retry = RetryPolicy::default();
         let retry = RetryPolicy {
             repeats: self.get("retries")?.unwrap_or(retry.repeats),
@@ -99,6 +100,16 @@ impl<'py> Keywords<'py> {
             ..retry
         };
         Ok(Settings { limits, times, retry })
+    }
+
+    /// The times that every kind of work has.
+    pub fn times(&self, defaults: Times) -> PyResult<Times> {
+        Ok(Times {
+            deadline: self.span("deadline")?.unwrap_or(defaults.deadline),
+            stop_after: self.span("stop_after")?.flatten(),
+            grace: self.span("grace")?.map_or(defaults.grace, |grace| grace.unwrap_or(FOR_EVER)),
+            ..defaults
+        })
     }
 
     /// Everything about connections, in a form that can be taken to another thread.
@@ -199,7 +210,7 @@ impl<'py> Keywords<'py> {
         })
     }
 
-    /// Where outcomes go, and what is kept of them.
+    /// Where outcomes go.
     pub fn results(&self) -> PyResult<Results> {
         let py = self.given.py();
         let out = self.get::<PathBuf>("out")?;
@@ -213,10 +224,18 @@ impl<'py> Keywords<'py> {
         if out.is_none() && (mode != Mode::Fresh || overwrite) {
             return Err(usage(py, "resume, retry_failed, retry_ambiguous and overwrite need out="));
         }
-        let idempotency_keys = self.flag("idempotency_key")?;
         Ok(Results {
-            open: out.map(|path| (path, Open { mode, overwrite, keep_run: idempotency_keys, ..Open::default() })),
-            idempotency_keys,
+            open: out.map(|path| (path, Open { mode, overwrite, ..Open::default() })),
+            keep_order: self.flag("keep_order")?,
+            max_failures: self.get("max_failures")?,
+        })
+    }
+
+    /// What is kept of answers.
+    pub fn answers(&self) -> PyResult<Answers> {
+        let py = self.given.py();
+        Ok(Answers {
+            idempotency_keys: self.flag("idempotency_key")?,
             style: FetchStyle {
                 body: match self.get::<String>("body")?.as_deref() {
                     None | Some("json") => BodyMode::Json,
@@ -232,8 +251,6 @@ impl<'py> Keywords<'py> {
             select: self.get("select")?,
             paginate: self.get("paginate")?,
             max_pages: self.get("max_pages")?.unwrap_or(1000),
-            keep_order: self.flag("keep_order")?,
-            max_failures: self.get("max_failures")?,
         })
     }
 
@@ -246,26 +263,50 @@ impl<'py> Keywords<'py> {
     }
 }
 
-/// What is done with outcomes.
+/// Where outcomes go.
 pub struct Results {
-    pub open: Option<(PathBuf, Open)>,
+    open: Option<(PathBuf, Open)>,
+    keep_order: bool,
+    max_failures: Option<u64>,
+}
+
+impl Results {
+    /// Whether they are kept in a file.
+    pub fn are_kept(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// The frame of a run. `adapt` is how its kind of work wants its file.
+    pub fn frame<C: Call>(
+        self,
+        rows: Box<dyn Feed<C>>,
+        settings: Settings,
+        style: <C::Done as Done>::Style,
+        outlet: Option<Outlet<C::Done>>,
+        adapt: impl FnOnce(&mut Open),
+    ) -> Frame<C> {
+        let output = match self.open {
+            Some((path, mut open)) => {
+                adapt(&mut open);
+                Output::File { path, open }
+            }
+            None => Output::Nothing,
+        };
+        let (keep_order, max_failures) = (self.keep_order, self.max_failures);
+        Frame { rows, settings, output, outlet, style, keep_order, max_failures, on_retry: None }
+    }
+}
+
+/// What is kept of answers.
+pub struct Answers {
     pub idempotency_keys: bool,
     pub style: FetchStyle,
     select: Option<String>,
     paginate: Option<String>,
     max_pages: u32,
-    pub keep_order: bool,
-    pub max_failures: Option<u64>,
 }
 
-impl Results {
-    pub fn output(&self) -> Output {
-        match &self.open {
-            Some((path, open)) => Output::File { path: path.clone(), open: *open },
-            None => Output::Nothing,
-        }
-    }
-
+impl Answers {
     /// Compiled where it is used: expressions stay on their thread.
     pub fn filters(&self) -> Result<(Option<Filter>, Option<Paginate>), String> {
         let select = self.select.as_deref().map(Filter::new).transpose()?;

@@ -4,65 +4,42 @@ use std::sync::Arc;
 
 use http::Version;
 use pyo3::{
+    PyClassInitializer,
     exceptions::PyAttributeError,
     prelude::*,
     sync::PyOnceLock,
     types::{PyBytes, PyDict, PyList},
 };
-use unisono_core::OutcomeKind;
 use unisono_http::Response as HttpResponse;
 use unisono_runner::Fetched;
 
-use crate::errors;
+use crate::{
+    ended::Ended as EndedObject,
+    errors::{self, Subject},
+};
 
 /// How a call ended, as the engine holds it.
 type Ended = unisono_runner::Outcome<Fetched>;
 
 /// How one request ended.
-#[pyclass(frozen, module = "unisono")]
+#[pyclass(frozen, extends = EndedObject, module = "unisono")]
 pub struct Outcome {
     ended: Arc<Ended>,
-    /// What the caller gave for it.
-    #[pyo3(get)]
-    item: Option<Py<PyAny>>,
 }
 
 impl Outcome {
-    pub fn new(ended: Ended, item: Option<Py<PyAny>>) -> Self {
-        Self { ended: Arc::new(ended), item }
+    pub fn object<'py>(py: Python<'py>, ended: Ended, item: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, Self>> {
+        let common = EndedObject::of(&ended, item.map(Bound::unbind));
+        Bound::new(py, PyClassInitializer::from(common).add_subclass(Self { ended: Arc::new(ended) }))
     }
 }
 
 #[pymethods]
 impl Outcome {
-    /// Whether it went well.
-    #[getter]
-    fn ok(&self) -> bool {
-        self.ended.kind == OutcomeKind::Ok
-    }
-
-    /// `ok`, `failed`, `timed_out`, `ambiguous`, `cancelled` or `skipped`.
-    #[getter]
-    fn kind(&self) -> &'static str {
-        self.ended.kind.as_str()
-    }
-
-    /// Position in the input, from 0.
-    #[getter]
-    fn row(&self) -> u64 {
-        self.ended.key.row
-    }
-
     /// Page of the row, from 1; 0 where there are no pages.
     #[getter]
     fn page(&self) -> u32 {
         self.ended.key.page
-    }
-
-    /// The request's name.
-    #[getter]
-    fn id(&self) -> &str {
-        &self.ended.id
     }
 
     /// What was asked for; `None` when nobody could tell.
@@ -75,18 +52,6 @@ impl Outcome {
     #[getter]
     fn method(&self) -> Option<&str> {
         self.ended.done.asked.as_ref().map(|(method, _)| method.as_str())
-    }
-
-    /// How often it was tried.
-    #[getter]
-    fn attempts(&self) -> u16 {
-        self.ended.attempts
-    }
-
-    /// Seconds from its first start to its end.
-    #[getter]
-    fn elapsed(&self) -> f64 {
-        self.ended.elapsed.as_secs_f64()
     }
 
     /// The file that the body was saved to.
@@ -119,7 +84,7 @@ impl Outcome {
         fields.set_item("attempts", self.ended.attempts)?;
         let retry_at = self.ended.done.reply.retry_at.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
         fields.set_item("retry_at", retry_at.map(|at| at.as_secs_f64()))?;
-        errors::exception(py, self.ended.kind, error.kind(), &error.chain(), &fields).map(Some)
+        errors::exception(py, Subject::Call, self.ended.kind, error.kind(), &error.chain(), &fields).map(Some)
     }
 
     /// The response, or the error raised.

@@ -90,8 +90,8 @@ fn shown(url: &str) -> String {
 }
 
 /// A row for each request; one that nobody can understand is a row as well, and its outcome says why.
-pub fn row(item: &Bound<'_, PyAny>, defaults: &Defaults, position: u64) -> Row<FetchCall> {
-    let origin = Origin { name: None, line: position + 1 };
+pub fn row(item: &Bound<'_, PyAny>, defaults: &Defaults, line: u64) -> Row<FetchCall> {
+    let origin = Origin { name: None, line };
     if let Ok(url) = item.cast::<PyString>() {
         return match url.to_str() {
             Ok(url) => defaults.row(&NoFields, &Own { url: Some(url.to_owned()), ..Own::default() }, 0, origin),

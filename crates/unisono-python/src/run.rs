@@ -1,4 +1,8 @@
-//! One run of `fetch`: rows in, outcomes out, a report at the end. The engine has a thread and a runtime of its own.
+//! One run: what a program gives goes in, outcomes come out, a report at the end. The engine has a thread and a runtime
+//! of its own.
+//!
+//! A kind of work is a [`Face`]: how a row is made of what Python gives, and an object of Python of an outcome. Steering,
+//! waiting, progress and the report are here once, for all of them.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -11,44 +15,80 @@ use pyo3::{
 };
 use unisono_core::{CancelReason, CancelToken, OutcomeKind};
 use unisono_runner::{
-    Defaults, Error, FetchCall, FetchPlan, Fetched, Frame, Gauge, Inlet, Monitor, Report, Taken, Taker, fetch, inlet,
-    outlet,
+    Done, Error, Gauge, Inlet, Intake, Malformed, MalformedLines, Monitor, Outcome, Outlet, Report, Row, Settings,
+    Taken, Taker, inlet, outlet,
 };
 
-use crate::{
-    bell::Bell,
-    errors,
-    options::{Keywords, set_limits},
-    outcome::Outcome,
-    request::row,
-};
+use crate::{bell::Bell, errors, options::set_limits};
+
+/// What Python gives to a kind of work and gets from it.
+pub trait Face: Send + Sync + 'static {
+    /// What one thing that Python gives asks for.
+    type Asked: Send + 'static;
+    /// What becomes of it.
+    type Done: Done;
+
+    /// The row for one thing that Python gives; its line is this number.
+    fn row(&self, item: &Bound<'_, PyAny>, line: u64) -> Row<Self::Asked>;
+
+    /// The outcome as Python sees it, with the thing that was given for it.
+    fn outcome<'py>(
+        &self,
+        py: Python<'py>,
+        ended: Outcome<Self::Done>,
+        item: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>>;
+
+    /// Whether further outcomes may come of the same thing.
+    fn may_have_more(&self, ended: &Outcome<Self::Done>, item: &Bound<'_, PyAny>) -> bool;
+}
+
+/// What the engine's end of a run gets.
+pub struct EngineEnds<F: Face> {
+    /// What Python gives.
+    pub intake: Intake<F::Asked>,
+    /// Where outcomes go, if somebody takes them.
+    pub outlet: Option<Outlet<F::Done>>,
+    pub cancel: CancelToken,
+    pub monitor: Monitor,
+    pub gauge: Gauge,
+}
 
 /// A run that Python feeds and takes outcomes from. Its methods never wait, except `wait`.
 #[pyclass(frozen, module = "unisono._native")]
 pub struct Run {
-    inlet: Inlet<FetchCall>,
-    taker: Mutex<Option<Taker<Fetched>>>,
-    defaults: Defaults,
+    ends: Box<dyn Ends>,
     bell: Bell,
     cancel: CancelToken,
     monitor: Monitor,
     gauge: Gauge,
-    report: Arc<Mutex<Option<Result<Report, Error>>>>,
+    report: Slot,
+    /// Threads that cannot become more or fewer any more, where that is what the limit is.
+    threads: Option<u32>,
+    checked: Option<Checked>,
     /// Threads do not survive a fork.
     pid: u32,
 }
 
-#[pymethods]
+/// The report, once there is one.
+type Slot = Arc<Mutex<Option<Result<Report, Error>>>>;
+
+/// Manifests that are checked.
+pub struct Checked {
+    pub malformed: Malformed,
+    /// Malformed lines are a failure.
+    pub strict: bool,
+}
+
 impl Run {
-    #[new]
-    #[pyo3(signature = (*, keep_outcomes, **keywords))]
-    fn new(py: Python<'_>, keep_outcomes: bool, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
-        let keywords = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?;
-        let (settings, http, defaults, results) =
-            (keywords.settings()?, keywords.http()?, keywords.defaults()?, keywords.results()?);
-        keywords.finish()?;
-        // A mistake in an expression is the caller's, and known before anything is sent.
-        results.filters().map_err(|why| errors::usage(py, why))?;
+    /// Starts the engine. `work` runs on its thread.
+    pub fn start<F: Face>(
+        py: Python<'_>,
+        face: F,
+        settings: &Settings,
+        keep_outcomes: bool,
+        work: impl AsyncFnOnce(EngineEnds<F>) -> Result<Report, Error> + Send + 'static,
+    ) -> PyResult<Self> {
         let bell = Bell::new()?;
         let ring = bell.clone();
         let ring: unisono_runner::Bell = Arc::new(move || ring.ring());
@@ -57,85 +97,69 @@ impl Run {
         let (inlet, intake) = inlet(room, ring.clone());
         let (outlet, taker) = outlet(room, ring);
         let (cancel, monitor, gauge) = (CancelToken::new(), Monitor::new(), Gauge::default());
-        let report = Arc::new(Mutex::new(None));
-        let engine =
-            Engine { cancel: cancel.clone(), monitor: monitor.clone(), gauge: gauge.clone(), report: report.clone() };
+        let outlet = keep_outcomes.then_some(outlet);
+        let (stop, watch, count) = (cancel.clone(), monitor.clone(), gauge.clone());
+        let engine_ends = EngineEnds { intake, outlet, cancel: stop, monitor: watch, gauge: count };
+        let report = Slot::default();
+        let (slot, end) = (report.clone(), bell.clone());
         let run = move || {
-            engine.run(move || {
-                let (select, paginate) = results.filters().map_err(Error::usage)?;
-                Ok(FetchPlan {
-                    frame: Frame {
-                        rows: Box::new(intake),
-                        settings,
-                        output: results.output(),
-                        outlet: keep_outcomes.then_some(outlet),
-                        style: results.style,
-                        keep_order: results.keep_order,
-                        max_failures: results.max_failures,
-                        on_retry: None,
-                    },
-                    http: http.options(),
-                    select,
-                    paginate,
-                    idempotency_keys: results.idempotency_keys,
-                })
-            });
+            let result = run_to_end(move || work(engine_ends));
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+            end.ring();
         };
-        let end = bell.clone();
         thread::Builder::new()
             .name("unisono-run".into())
-            .spawn(move || {
-                run();
-                end.ring();
-            })
+            .spawn(run)
             .map_err(|error| errors::run_failed(py, &Error::fault("no thread for the run").because(error)))?;
-        let taker = Mutex::new(Some(taker));
-        Ok(Self { inlet, taker, defaults, bell, cancel, monitor, gauge, report, pid: std::process::id() })
+        let ends = Box::new(ProgramEnds { face, inlet, taker: Mutex::new(Some(taker)) });
+        let pid = std::process::id();
+        Ok(Self { ends, bell, cancel, monitor, gauge, report, threads: None, checked: None, pid })
     }
 
+    /// Its limit is so many threads, for as long as it runs.
+    pub fn with_threads(mut self, threads: u32) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// It checks manifests.
+    pub fn with_manifests(mut self, checked: Checked) -> Self {
+        self.checked = Some(checked);
+        self
+    }
+}
+
+#[pymethods]
+impl Run {
     /// The descriptor that becomes readable when there is something to look at.
     fn fileno(&self) -> i32 {
         self.bell.fileno()
     }
 
-    /// How many more requests there is room for.
+    /// How many more items there is room for.
     fn room(&self) -> PyResult<usize> {
         self.check_process()?;
-        Ok(self.inlet.room())
+        Ok(self.ends.room())
     }
 
-    /// Adds requests: addresses, `Request`s or mappings; the first of them is the input's number `first`, from 0.
-    fn push(&self, first: u64, requests: &Bound<'_, PyList>) -> PyResult<()> {
+    /// Adds items; the first of them is the input's number `first`, from 0.
+    fn push(&self, first: u64, items: &Bound<'_, PyList>) -> PyResult<()> {
         self.check_process()?;
-        let rows: Vec<_> =
-            requests.iter().zip(first..).map(|(item, position)| row(&item, &self.defaults, position)).collect();
-        self.inlet.put(rows.into_iter());
+        self.ends.push(first, items);
         Ok(())
     }
 
-    /// There are no more requests; `failed` says why, when there should have been.
+    /// There are no more items; `failed` says why, when there should have been.
     #[pyo3(signature = (failed=None))]
     fn end_input(&self, failed: Option<String>) {
-        self.inlet.end(failed);
+        self.ends.end_input(failed);
     }
 
-    /// Outcomes that are there, with their items taken from `items` by position; `None` when there will be no more.
-    fn take(&self, items: &Bound<'_, PyDict>) -> PyResult<Option<Vec<Outcome>>> {
+    /// Outcomes that are there, with their items taken from `items` by number; `None` when there will be no more.
+    fn take<'py>(&self, items: &Bound<'py, PyDict>) -> PyResult<Option<Vec<Bound<'py, PyAny>>>> {
         self.check_process()?;
         self.bell.hush();
-        let taken =
-            self.taker.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(Taken::Ended, Taker::take);
-        let Taken::Outcomes(outcomes) = taken else { return Ok(None) };
-        let with_item = |ended: unisono_runner::Outcome<Fetched>| {
-            let position = ended.position;
-            let item = items.get_item(position)?;
-            // Further pages of a row have the same item.
-            if item.is_some() && ended.key.page == 0 {
-                items.del_item(position)?;
-            }
-            Ok(Outcome::new(ended, item.map(Bound::unbind)))
-        };
-        outcomes.into_iter().map(with_item).collect::<PyResult<Vec<_>>>().map(Some)
+        self.ends.take(items)
     }
 
     /// The bell has been heard: whatever comes after it rings again.
@@ -158,7 +182,7 @@ impl Run {
 
     /// Nobody will take outcomes any more.
     fn abandon(&self) {
-        self.taker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.ends.abandon();
         self.cancel.abort(CancelReason::Requested);
     }
 
@@ -172,13 +196,19 @@ impl Run {
         rate: Option<String>,
         per_host_rate: Option<String>,
     ) -> PyResult<()> {
+        if self.threads.is_some() && (limit.is_some() || per_host.is_some() || per_host_rate.is_some()) {
+            return Err(errors::usage(
+                py,
+                "the number of threads is fixed while they run; only the rate can be changed",
+            ));
+        }
         set_limits(py, &self.monitor, limit, per_host, rate, per_host_rate)
     }
 
-    /// Most requests in flight.
+    /// Most items in flight, or how many threads there are.
     #[getter]
     fn limit(&self) -> u32 {
-        self.monitor.limits().unwrap_or_default().limit.get()
+        self.threads.unwrap_or_else(|| self.monitor.limits().unwrap_or_default().limit.get())
     }
 
     /// The numbers so far.
@@ -198,7 +228,7 @@ impl Run {
         Ok(dict)
     }
 
-    /// Says how many requests there will be.
+    /// Says how many items there will be.
     fn set_total(&self, total: u64) {
         self.gauge.set_total(total);
     }
@@ -208,7 +238,13 @@ impl Run {
         self.check_process()?;
         match &*self.report.lock().unwrap_or_else(PoisonError::into_inner) {
             None => Ok(None),
-            Some(Ok(report)) => as_dict(py, report).map(Some),
+            Some(Ok(report)) => {
+                let dict = as_dict(py, report)?;
+                if let Some(Checked { malformed, strict }) = &self.checked {
+                    add_malformed(&dict, report, &malformed.lines(), *strict)?;
+                }
+                Ok(Some(dict))
+            }
             Some(Err(error)) => Err(errors::run_failed(py, error)),
         }
     }
@@ -229,29 +265,70 @@ impl Drop for Run {
     }
 }
 
-/// What the engine's thread needs.
-struct Engine {
-    cancel: CancelToken,
-    monitor: Monitor,
-    gauge: Gauge,
-    report: Arc<Mutex<Option<Result<Report, Error>>>>,
+/// The program's ends of a run, whatever its work: a class of Python cannot be generic.
+trait Ends: Send + Sync {
+    fn room(&self) -> usize;
+    fn push(&self, first: u64, items: &Bound<'_, PyList>);
+    fn end_input(&self, failed: Option<String>);
+    fn take<'py>(&self, items: &Bound<'py, PyDict>) -> PyResult<Option<Vec<Bound<'py, PyAny>>>>;
+    fn abandon(&self);
 }
 
-impl Engine {
-    fn run(self, plan: impl FnOnce() -> Result<FetchPlan, Error>) {
-        let Self { cancel, monitor, gauge, report } = self;
-        let work = || -> Result<Report, Error> {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.map_err(|error| Error::fault("the reactor cannot be started").because(error))?;
-            let result = runtime.block_on(async { fetch(plan()?, cancel, monitor, gauge).await });
-            runtime.shutdown_background();
-            result
-        };
-        // Whoever waits for the report must get one, whatever happens.
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-        let result = result.unwrap_or_else(|_| Err(Error::fault("a fault of unisono: its engine panicked")));
-        *report.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+struct ProgramEnds<F: Face> {
+    face: F,
+    inlet: Inlet<F::Asked>,
+    taker: Mutex<Option<Taker<F::Done>>>,
+}
+
+impl<F: Face> Ends for ProgramEnds<F> {
+    fn room(&self) -> usize {
+        self.inlet.room()
     }
+
+    fn push(&self, first: u64, items: &Bound<'_, PyList>) {
+        // All are made before the queue is locked, since making one may run code of the caller's.
+        let rows: Vec<_> = items.iter().zip(first + 1..).map(|(item, line)| self.face.row(&item, line)).collect();
+        self.inlet.put(rows.into_iter());
+    }
+
+    fn end_input(&self, failed: Option<String>) {
+        self.inlet.end(failed);
+    }
+
+    fn take<'py>(&self, items: &Bound<'py, PyDict>) -> PyResult<Option<Vec<Bound<'py, PyAny>>>> {
+        let taken =
+            self.taker.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(Taken::Ended, Taker::take);
+        let Taken::Outcomes(outcomes) = taken else { return Ok(None) };
+        let with_item = |ended: Outcome<F::Done>| {
+            // Lines are counted from 1, and what no line of the program's stands for has 0.
+            let number = ended.line.wrapping_sub(1);
+            let item = items.get_item(number)?;
+            if let Some(item) = &item
+                && !self.face.may_have_more(&ended, item)
+            {
+                items.del_item(number)?;
+            }
+            self.face.outcome(items.py(), ended, item)
+        };
+        outcomes.into_iter().map(with_item).collect::<PyResult<Vec<_>>>().map(Some)
+    }
+
+    fn abandon(&self) {
+        self.taker.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+/// Runs work on a runtime of its own. Whoever waits for the report must get one, whatever happens.
+fn run_to_end<W: Future<Output = Result<Report, Error>>>(work: impl FnOnce() -> W) -> Result<Report, Error> {
+    let run = || -> Result<Report, Error> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Error::fault("the reactor cannot be started").because(error))?;
+        let result = runtime.block_on(async { work().await });
+        runtime.shutdown_background();
+        result
+    };
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+    result.unwrap_or_else(|_| Err(Error::fault("a fault of unisono: its engine panicked")))
 }
 
 fn as_dict<'py>(py: Python<'py>, report: &Report) -> PyResult<Bound<'py, PyDict>> {
@@ -287,7 +364,21 @@ fn as_dict<'py>(py: Python<'py>, report: &Report) -> PyResult<Bound<'py, PyDict>
     dict.set_item("errors", errors.collect::<Vec<_>>())?;
     dict.set_item("failures", &report.failures)?;
     dict.set_item("warnings", &report.warnings)?;
+    dict.set_item("malformed", 0)?;
     dict.set_item("stopped", report.stopped.map(|reason| format!("{reason:?}")))?;
     dict.set_item("exit_code", report.exit_code())?;
     Ok(dict)
+}
+
+/// What manifests had beside entries.
+fn add_malformed(dict: &Bound<'_, PyDict>, report: &Report, lines: &MalformedLines, strict: bool) -> PyResult<()> {
+    let (mut failures, mut warnings) = (report.failures.clone(), report.warnings.clone());
+    warnings.extend(lines.warning());
+    if lines.entries == 0 {
+        failures.push("there is no entry to check".to_owned());
+    }
+    dict.set_item("failures", failures)?;
+    dict.set_item("warnings", warnings)?;
+    dict.set_item("malformed", lines.count)?;
+    dict.set_item("exit_code", report.exit_code().max(u8::from(lines.is_failure(strict))))
 }

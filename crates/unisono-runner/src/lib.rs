@@ -43,8 +43,8 @@ pub use report::{HostReport, Report};
 pub use row::{Fields, Json, Maker, NoFields, Origin, Row};
 pub use run::{Frame, Output};
 pub use sum::{
-    Errand, Expected, FileCall, Files, Hashed, Malformed, MalformedLines, ManifestOut, SumPlan, VerifyOptions, sum,
-    tree_rows, verify_rows,
+    Errand, Expected, FileCall, Files, Hashed, Malformed, MalformedLines, ManifestOut, SumPlan, VerifyOptions,
+    path_rows, sum, sum_settings, tree_rows, verify_rows,
 };
 pub use template::Template;
 pub use top_errors::{ErrorCount, TopErrors};

@@ -13,6 +13,8 @@ pub struct Outcome<D> {
     /// Where it stands in the input of this run, from 0. That is its row, unless rows of earlier runs, known by their
     /// content, came before.
     pub position: u64,
+    /// The line of the input that its row came from, as in [`Origin`](crate::Origin). A line may be several rows.
+    pub line: u64,
     /// The row's name.
     pub id: Box<str>,
     /// How it ended.
@@ -37,6 +39,7 @@ impl<D> Outcome<D> {
         Self {
             key: RowKey { row: number, page: 0 },
             position: number,
+            line: 0,
             id: format!("r{number}").into(),
             kind,
             place: None,

@@ -59,6 +59,7 @@ enum Held<C: Call> {
 struct Place {
     key: RowKey,
     position: u64,
+    line: u64,
     id: Option<Box<str>>,
     fingerprint: u64,
 }
@@ -69,6 +70,7 @@ impl Place {
         Outcome {
             key: self.key,
             position: self.position,
+            line: self.line,
             id: self.id.unwrap_or_else(|| format!("r{}", self.key.row).into()),
             kind,
             place: None,
@@ -126,7 +128,7 @@ impl<C: Call> Rows<C> {
             }
         };
         let key = RowKey { row: number, page: u32::from(self.paged) };
-        let place = Place { key, position, id, fingerprint };
+        let place = Place { key, position, line: origin.line, id, fingerprint };
         match (disposition, call) {
             (Disposition::Kept, _) => self.ledger.borrow_mut().kept(position),
             (_, Err(why)) => {
@@ -166,12 +168,12 @@ impl<C: Call> Rows<C> {
     }
 
     fn hold_item(&mut self, place: Place, mut call: C) {
-        let Place { key, position, id, fingerprint } = place;
+        let Place { key, position, line, id, fingerprint } = place;
         if let Some(prepare) = &self.prepare {
             prepare(&mut call, key.row, fingerprint);
         }
         let limit_key = self.limit_key(&call);
-        let item = Item { key, position, id, fingerprint, call };
+        let item = Item { key, position, line, id, fingerprint, call };
         self.held.push_back(Held::Item(Offer { key: limit_key, item }));
     }
 

@@ -110,6 +110,8 @@ pub(crate) struct Item<C> {
     pub(crate) key: RowKey,
     /// As in [`Outcome::position`].
     pub(crate) position: u64,
+    /// As in [`Outcome::line`].
+    pub(crate) line: u64,
     pub(crate) id: Option<Box<str>>,
     pub(crate) fingerprint: u64,
     pub(crate) call: C,
@@ -180,6 +182,7 @@ pub(crate) fn outcome<W: Work>(decided: Decided<Worked<W>>) -> (Outcome<<W::Call
     let outcome = Outcome {
         key: item.key,
         position: item.position,
+        line: item.line,
         id: item.name().into(),
         kind: decided.kind,
         place: None,

@@ -103,6 +103,7 @@ impl FetchWork {
         attempt.then = Some(Item {
             key,
             position: item.position,
+            line: item.line,
             id: item.id.clone(),
             fingerprint: item.fingerprint,
             call: FetchCall { request, save: None },

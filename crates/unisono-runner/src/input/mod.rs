@@ -13,10 +13,11 @@ use std::{
     fs::File,
     io::{self, BufRead, BufReader, Read},
     path::Path,
+    pin::pin,
     rc::Rc,
     sync::Arc,
-    task::{Context, Poll},
-    thread,
+    task::{Context, Poll, Wake, Waker},
+    thread::{self, Thread},
 };
 
 use tokio::sync::mpsc;
@@ -228,12 +229,43 @@ impl<C> Batcher<C> {
         if self.rows.len() >= ROWS_PER_BATCH { self.flush() } else { Ok(()) }
     }
 
+    /// The next batch of another feed. What was made of those before is handed over first, since this may take long.
+    pub(crate) fn next_of<D>(&mut self, feed: &mut impl Feed<D>) -> Result<Option<Batch<D>>, Stopped> {
+        self.flush()?;
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let mut context = Context::from_waker(&waker);
+        let mut gone = pin!(self.sender.closed());
+        loop {
+            if gone.as_mut().poll(&mut context).is_ready() {
+                return Err(Stopped::Gone);
+            }
+            if let Poll::Ready(batch) = feed.poll_rows(&mut context) {
+                return Ok(batch);
+            }
+            thread::park();
+        }
+    }
+
+    /// For a reader that has nothing to push for long.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.sender.is_closed()
+    }
+
     pub(crate) fn flush(&mut self) -> Result<(), Stopped> {
         if self.rows.is_empty() {
             return Ok(());
         }
         let rows = std::mem::replace(&mut self.rows, Vec::with_capacity(ROWS_PER_BATCH));
         self.sender.blocking_send(Batch::Rows(rows)).map_err(|_| Stopped::Gone)
+    }
+}
+
+/// Wakes a thread that waits for something that is polled.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 }
 

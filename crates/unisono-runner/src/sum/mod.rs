@@ -4,10 +4,10 @@ mod call;
 mod render;
 mod rows;
 
-use std::path::PathBuf;
+use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
-use unisono_batch::{Attempt, Context, Halt, Monitor, Verdict};
-use unisono_core::{CancelToken, ErrorKind, OutcomeKind, error_chain};
+use unisono_batch::{Attempt, Context, Halt, Monitor, Settings, Verdict};
+use unisono_core::{CancelToken, ErrorKind, Limits, OutcomeKind, RetryPolicy, Times, error_chain};
 use unisono_files::{Digested, Error as FileError, FilesOptions, Request};
 
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
 use render::render;
 
 pub use call::{Errand, Expected, FileCall, Hashed};
-pub use rows::{Malformed, MalformedLines, VerifyOptions, tree_rows, verify_rows};
+pub use rows::{Malformed, MalformedLines, VerifyOptions, path_rows, tree_rows, verify_rows};
 pub use unisono_files::Files;
 
 /// Everything about a run, parsed and checked.
@@ -42,6 +42,17 @@ pub struct ManifestOut {
     pub results: PathBuf,
     /// How its lines look.
     pub layout: unisono_files::manifest::Layout,
+}
+
+/// The limits and times of files: a thread per core, an hour for a file, a second try for one that changed.
+pub fn sum_settings() -> Settings {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = u32::try_from(cores).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
+    Settings {
+        limits: Limits::new(Some(cores), None),
+        times: Times { timeout: None, deadline: Some(Duration::from_secs(60 * 60)), ..Times::default() },
+        retry: RetryPolicy { repeats: 1, ..RetryPolicy::default() },
+    }
 }
 
 /// Runs a plan to its end, or until the token says stop, and accounts for every file.

@@ -16,14 +16,14 @@ use unisono_core::ErrorKind;
 use unisono_files::{
     Entry, Found, Stat, WalkOptions,
     manifest::{Line, Reader},
-    walk,
+    walk, walk_steps,
 };
 use unisono_hash::Algorithm;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::call::{Errand, Expected, FileCall};
 use crate::{
-    Error,
+    Error, Intake,
     input::{Batch, Batcher, Handing, Stopped, for_each_line, on_thread, open},
     row::{Origin, Row},
 };
@@ -41,8 +41,7 @@ pub fn tree_rows(
     options: WalkOptions,
     algorithms: Arc<[Algorithm]>,
 ) -> Result<Feed, Error> {
-    let checked = walk(&[], &options).map(drop).and_then(|()| walk(&["/".into()], &options).map(drop));
-    checked.map_err(Error::usage)?;
+    check_globs(&options)?;
     let list = list.map(|(path, delimiter)| open(path).map(|(name, file)| (name, file, delimiter))).transpose()?;
     on_thread(move |out| {
         for (root, line) in roots.into_iter().zip(1..) {
@@ -61,6 +60,40 @@ pub fn tree_rows(
     })
 }
 
+/// The files at paths that a program gives, folders as [`tree_rows`] has them. The program does not wait for any of them
+/// to be walked.
+///
+/// # Errors
+/// When a glob is none, or there is no thread for it.
+pub fn path_rows(
+    mut paths: Intake<PathBuf>,
+    options: WalkOptions,
+    algorithms: Arc<[Algorithm]>,
+) -> Result<Feed, Error> {
+    check_globs(&options)?;
+    on_thread(move |out| {
+        loop {
+            // Bound first: a row that is pushed borrows it again.
+            let batch = out.borrow_mut().next_of(&mut paths)?;
+            let rows = match batch {
+                None => return Ok(()),
+                Some(Batch::Failed(why)) => return Err(Stopped::Failed(why)),
+                Some(Batch::Rows(rows)) => rows,
+            };
+            for Row { id, origin, call } in rows {
+                match call {
+                    Ok(path) => push_tree(path, &origin, &options, &algorithms, out)?,
+                    Err(why) => out.borrow_mut().push(Row { id, origin, call: Err(why) })?,
+                }
+            }
+        }
+    })
+}
+
+fn check_globs(options: &WalkOptions) -> Result<(), Error> {
+    walk(&["/".into()], options).map(drop).map_err(Error::usage)
+}
+
 fn push_tree(
     root: PathBuf,
     origin: &Origin,
@@ -68,8 +101,14 @@ fn push_tree(
     algorithms: &Arc<[Algorithm]>,
     out: &Out,
 ) -> Result<(), Stopped> {
-    let found = walk(&[root], options).map_err(Stopped::Failed)?;
-    for Found { path, entry } in found {
+    for step in walk_steps(&[root], options).map_err(Stopped::Failed)? {
+        let Some(Found { path, entry }) = step else {
+            // A tree of which nothing is wanted may be large, and whoever wanted it may have gone.
+            if out.borrow().is_gone() {
+                return Err(Stopped::Gone);
+            }
+            continue;
+        };
         let (errand, stat) = match entry {
             Entry::File(stat) => (Errand::Digest { is_regular: true }, stat),
             Entry::Special(special) => (Errand::Skip(special), None),
@@ -114,6 +153,20 @@ pub struct MalformedLines {
     pub first: Option<String>,
 }
 
+impl MalformedLines {
+    /// Whether a check has failed for them alone: there was nothing to check, or, with `strict`, a line was malformed.
+    pub fn is_failure(&self, strict: bool) -> bool {
+        self.entries == 0 || (strict && self.count > 0)
+    }
+
+    /// What a user should know about them, if there are any.
+    pub fn warning(&self) -> Option<String> {
+        let first = self.first.as_ref()?;
+        let noun = if self.count == 1 { "line is" } else { "lines are" };
+        Some(format!("{} {noun} malformed (the first: {first})", self.count))
+    }
+}
+
 impl Malformed {
     /// What has been found so far.
     pub fn lines(&self) -> MalformedLines {
@@ -136,7 +189,7 @@ impl Malformed {
 /// # Errors
 /// When a manifest cannot be opened, or a glob is none.
 pub fn verify_rows(manifests: &[PathBuf], options: VerifyOptions) -> Result<(Feed, Malformed), Error> {
-    walk(&["/".into()], &options.walk).map(drop).map_err(Error::usage)?;
+    check_globs(&options.walk)?;
     let inputs = manifests.iter().map(|path| open(path)).collect::<Result<Vec<_>, Error>>()?;
     let malformed = Malformed::default();
     let told = malformed.clone();

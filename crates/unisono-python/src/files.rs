@@ -1,0 +1,285 @@
+//! Files: paths or manifests in, digests out.
+//!
+//! Paths are bytes to the system and text to Python, which keeps what is not UTF-8 in surrogates; both ways are
+//! `os.fsencode` and `os.fsdecode`, done by the interpreter itself.
+
+use std::{
+    ffi::OsString,
+    os::unix::ffi::OsStringExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use pyo3::{
+    PyClassInitializer,
+    exceptions::PyAttributeError,
+    prelude::*,
+    sync::PyOnceLock,
+    types::{PyBytes, PyDict, PyString},
+};
+use unisono_core::{Limits, Rate, RetryPolicy};
+use unisono_runner::{
+    Feed, FileCall, Hashed, Identity, Origin, Outcome as RunOutcome, Outlet, Row, Settings, SumPlan, VerifyOptions,
+    file_tools::{FilesOptions, Hidden, WalkOptions},
+    hash::Algorithm,
+    path_rows, sum, sum_settings, verify_rows,
+};
+
+use crate::{
+    ended::Ended,
+    errors::{self, Subject},
+    options::{Keywords, Results},
+    run::{Checked, EngineEnds, Face, Run},
+};
+
+/// How one file ended.
+#[pyclass(frozen, extends = Ended, module = "unisono.files")]
+pub struct FileOutcome {
+    ended: RunOutcome<Hashed>,
+}
+
+#[pymethods]
+impl FileOutcome {
+    /// The file; `None` when nobody could tell.
+    #[getter]
+    fn path(&self) -> Option<&Path> {
+        self.ended.done.path.as_deref()
+    }
+
+    /// Its digests, by the name of the algorithm.
+    #[getter]
+    fn digests<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let digests = PyDict::new(py);
+        for digest in &self.ended.done.digests {
+            digests.set_item(digest.algorithm().as_str(), digest.to_string())?;
+        }
+        Ok(digests)
+    }
+
+    /// Its only digest; `None` when it has none.
+    #[getter]
+    fn digest(&self) -> PyResult<Option<String>> {
+        match &*self.ended.done.digests {
+            [] => Ok(None),
+            [digest] => Ok(Some(digest.to_string())),
+            several => {
+                let why = format!("there are {} digests: take one from `digests`", several.len());
+                Err(PyAttributeError::new_err(why))
+            }
+        }
+    }
+
+    /// How many bytes it has; `None` when it was not read to its end.
+    #[getter]
+    fn size(&self) -> Option<u64> {
+        self.ended.done.stat.map(|stat| stat.size)
+    }
+
+    /// When its content was last changed, in nanoseconds since 1970; `None` when it was not read to its end.
+    #[getter]
+    fn mtime_ns(&self) -> Option<i64> {
+        self.ended.done.stat.map(|stat| stat.mtime_ns)
+    }
+
+    /// What it is, when it is no regular file: `symbolic_link`, `fifo`, `socket`, `device`, `folder` or `unknown`.
+    #[getter]
+    fn special(&self) -> Option<&'static str> {
+        self.ended.done.special.map(|special| special.as_str())
+    }
+
+    /// Why it did not go well, as an exception that has not been raised.
+    #[getter]
+    fn error<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some((kind, why)) = self.ended.done.error.as_deref() else { return Ok(None) };
+        let fields = PyDict::new(py);
+        fields.set_item("kind", kind.as_str())?;
+        fields.set_item("outcome", self.ended.kind.as_str())?;
+        fields.set_item("path", self.path())?;
+        fields.set_item("attempts", self.ended.attempts)?;
+        let message = match self.path() {
+            Some(path) => format!("{}: {why}", path.display()),
+            None => why.clone(),
+        };
+        errors::exception(py, Subject::File, self.ended.kind, *kind, &message, &fields).map(Some)
+    }
+
+    /// The digests, or the error raised. What has none by its nature has an empty mapping.
+    fn result<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        match self.error(py)? {
+            Some(error) => Err(PyErr::from_value(error)),
+            None => self.digests(py),
+        }
+    }
+
+    fn __repr__(&self) -> String {
+        let path = self.path().map_or_else(|| self.ended.id.to_string(), |path| path.display().to_string());
+        let why = self.ended.done.error.as_deref().map_or(String::new(), |(_, why)| format!(": {why}"));
+        format!("<FileOutcome {path} {}{why}>", self.ended.kind)
+    }
+}
+
+/// Paths; a folder stands for all that is in it.
+struct FileFace;
+
+impl Face for FileFace {
+    type Asked = PathBuf;
+    type Done = Hashed;
+
+    fn row(&self, item: &Bound<'_, PyAny>, line: u64) -> Row<PathBuf> {
+        let call = path_of(item).map_err(|error| format!("not a path: {error}"));
+        Row { id: None, origin: Origin { name: None, line }, call }
+    }
+
+    fn outcome<'py>(
+        &self,
+        py: Python<'py>,
+        ended: RunOutcome<Hashed>,
+        item: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let common = Ended::of(&ended, item.map(Bound::unbind));
+        let outcome = Bound::new(py, PyClassInitializer::from(common).add_subclass(FileOutcome { ended }))?;
+        Ok(outcome.into_any())
+    }
+
+    /// What is in a folder has the folder as its item.
+    fn may_have_more(&self, ended: &RunOutcome<Hashed>, item: &Bound<'_, PyAny>) -> bool {
+        ended.done.path.as_deref().is_some_and(|found| path_of(item).is_ok_and(|given| given != found))
+    }
+}
+
+/// Starts to digest files.
+#[pyfunction(signature = (*, keep_outcomes, **keywords))]
+pub fn digest(py: Python<'_>, keep_outcomes: bool, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Run> {
+    let keywords = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?;
+    let algorithms: Arc<[Algorithm]> = keywords.algorithms()?.into();
+    let (settings, results) = (keywords.file_settings()?, keywords.results()?);
+    let (files, walk) = (keywords.files()?, keywords.walk(results.are_kept())?);
+    keywords.finish()?;
+    let run = Run::start(py, FileFace, &settings, keep_outcomes, async move |ends| {
+        let EngineEnds { intake, outlet, cancel, monitor, gauge } = ends;
+        let rows = path_rows(intake, walk, algorithms)?;
+        sum(plan(results, Box::new(rows), settings, files, outlet), cancel, monitor, gauge).await
+    })?;
+    Ok(run.with_threads(settings.limits.limit.get()))
+}
+
+/// Starts to check the files of manifests.
+#[pyfunction(signature = (manifests, *, extra, keep_outcomes, **keywords))]
+pub fn verify(
+    py: Python<'_>,
+    manifests: Vec<Bound<'_, PyAny>>,
+    extra: Vec<Bound<'_, PyAny>>,
+    keep_outcomes: bool,
+    keywords: Option<&Bound<'_, PyDict>>,
+) -> PyResult<Run> {
+    let keywords = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?;
+    let (settings, results) = (keywords.file_settings()?, keywords.results()?);
+    let (files, strict) = (keywords.files()?, keywords.flag("strict")?);
+    let options = VerifyOptions {
+        algorithm: keywords.parsed("algorithm", str::parse)?,
+        zero: keywords.flag("zero")?,
+        ignore_missing: keywords.flag("ignore_missing")?,
+        extra: extra.iter().map(path_of).collect::<PyResult<_>>()?,
+        walk: keywords.walk(results.are_kept())?,
+    };
+    keywords.finish()?;
+    let manifests = manifests.iter().map(path_of).collect::<PyResult<Vec<_>>>()?;
+    let (rows, malformed) = verify_rows(&manifests, options).map_err(|error| errors::run_failed(py, &error))?;
+    let run = Run::start(py, FileFace, &settings, keep_outcomes, async move |ends| {
+        // The rows come from the manifests: the program has nothing to give, and its end says so once this is gone.
+        let EngineEnds { intake, outlet, cancel, monitor, gauge } = ends;
+        drop(intake);
+        sum(plan(results, Box::new(rows), settings, files, outlet), cancel, monitor, gauge).await
+    })?;
+    Ok(run.with_threads(settings.limits.limit.get()).with_manifests(Checked { malformed, strict }))
+}
+
+/// How many threads there are where nobody says it: one per core that this process may use.
+#[pyfunction]
+pub fn default_threads() -> u32 {
+    sum_settings().limits.limit.get()
+}
+
+fn plan(
+    results: Results,
+    rows: Box<dyn Feed<FileCall>>,
+    settings: Settings,
+    files: FilesOptions,
+    outlet: Option<Outlet<Hashed>>,
+) -> SumPlan {
+    let frame = results.frame(rows, settings, (), outlet, |open| open.identity = Identity::Content);
+    SumPlan { frame, files, listing: None, manifest: None }
+}
+
+/// Keywords that files have; the words and defaults are those of `unisono sum`.
+impl Keywords<'_> {
+    fn algorithms(&self) -> PyResult<Vec<Algorithm>> {
+        let names = match self.take("algorithms")? {
+            None => vec![Algorithm::Sha256.as_str().to_owned()],
+            Some(one) if one.is_instance_of::<PyString>() => vec![one.extract()?],
+            Some(several) => several.try_iter()?.map(|name| name?.extract()).collect::<PyResult<_>>()?,
+        };
+        if names.is_empty() {
+            return Err(self.mistake("algorithms: there is none"));
+        }
+        let parse = |name: &String| name.parse().map_err(|error| self.mistake(format!("algorithms: {error}")));
+        names.iter().map(parse).collect()
+    }
+
+    fn file_settings(&self) -> PyResult<Settings> {
+        let defaults = sum_settings();
+        let mut limits = Limits::new(Some(self.get("limit")?.unwrap_or(defaults.limits.limit)), None);
+        limits.rate = self.parsed("rate", str::parse::<Rate>)?;
+        let repeats = self.get("retries")?.unwrap_or(defaults.retry.repeats);
+        Ok(Settings { limits, times: self.times(defaults.times)?, retry: RetryPolicy { repeats, ..defaults.retry } })
+    }
+
+    fn files(&self) -> PyResult<FilesOptions> {
+        Ok(FilesOptions { direct: self.flag("direct")?, ..FilesOptions::default() })
+    }
+
+    /// What is left out of folders.
+    pub fn walk(&self, with_stat: bool) -> PyResult<WalkOptions> {
+        Ok(WalkOptions {
+            globs: self.texts("glob")?,
+            excludes: self.texts("exclude")?,
+            hidden: if self.get("hidden")?.unwrap_or(true) { Hidden::Include } else { Hidden::Skip },
+            ignore_files: self.flag("ignore_files")?,
+            max_depth: self.get("max_depth")?,
+            follow: self.flag("follow")?,
+            one_file_system: self.flag("one_file_system")?,
+            min_size: self.size("min_size")?,
+            max_size: self.size("max_size")?,
+            with_stat,
+        })
+    }
+
+    /// A text, or several.
+    fn texts(&self, name: &str) -> PyResult<Vec<String>> {
+        match self.take(name)? {
+            None => Ok(Vec::new()),
+            Some(one) if one.is_instance_of::<PyString>() => Ok(vec![one.extract()?]),
+            Some(several) => several.try_iter()?.map(|text| text?.extract()).collect(),
+        }
+    }
+}
+
+/// A path: text, bytes, or what `os.fspath` makes either of.
+///
+/// # Errors
+/// When it is none of them.
+pub fn path_of(item: &Bound<'_, PyAny>) -> PyResult<PathBuf> {
+    static FSPATH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = item.py();
+    let plain = match item.is_instance_of::<PyString>() {
+        true => item.clone(),
+        false => {
+            let fspath = FSPATH.get_or_try_init(py, || py.import("os")?.getattr("fspath").map(Bound::unbind))?;
+            fspath.bind(py).call1((item,))?
+        }
+    };
+    match plain.cast::<PyBytes>() {
+        Ok(bytes) => Ok(OsString::from_vec(bytes.as_bytes().to_vec()).into()),
+        Err(_) => Ok(plain.extract::<OsString>()?.into()),
+    }
+}

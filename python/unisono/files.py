@@ -1,0 +1,218 @@
+"""Files, many at once: digests of trees, their verification, and walks.
+
+The words, defaults and outcomes are those of the command `unisono sum`. Files are read by native threads, several at
+once on each core; nothing here holds the interpreter's lock while it reads or walks.
+
+A path is text, bytes or an `os.PathLike`. Names that are not UTF-8 come back as Python has them everywhere, with
+surrogates; `os.fsencode` makes bytes of them.
+
+Left out: calling a function of Python for each file, which is for worker pools.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import AsyncIterable, Iterable, Iterator
+from typing import TypeAlias, TypedDict, TypeVar, Unpack
+
+from unisono import _native
+from unisono._native import FileOutcome, Found
+from unisono.batch import Batch, Progress, Work
+
+__all__ = [
+    "CheckOptions",
+    "DigestOptions",
+    "FileOutcome",
+    "Found",
+    "SumOptions",
+    "WalkOptions",
+    "digest",
+    "verify",
+    "walk",
+]
+
+Time: TypeAlias = float | str
+Size: TypeAlias = int | str
+AnyPath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+
+class WalkOptions(TypedDict, total=False):
+    """What is left out of folders.
+
+    Attributes:
+        glob: Only files that match, as in gitignore: `"*.py"`, `"src/**"`; one or several.
+        exclude: No files or folders that match.
+        hidden: Whether names that begin with a dot are in; they are.
+        ignore_files: Leave out what `.gitignore` and `.ignore` files say.
+        max_depth: How many folders deep; 1 is what the folder itself holds.
+        follow: Follow symbolic links.
+        one_file_system: Stay on the file system of each folder given.
+        min_size, max_size: Only files of this size; bytes, or text such as `"64MiB"`.
+    """
+
+    glob: str | Iterable[str]
+    exclude: str | Iterable[str]
+    hidden: bool
+    ignore_files: bool
+    max_depth: int
+    follow: bool
+    one_file_system: bool
+    min_size: Size
+    max_size: Size
+
+
+class SumOptions(WalkOptions, total=False):
+    """What holds for every run over files. Times are seconds, or text such as `"10s"` (`"none"` for no bound).
+
+    Attributes:
+        limit: Threads; each reads several files at once. One per core by default.
+        rate: Most files per time, as `"100/s"`.
+        deadline: Longest time for one file with its second try; `"1h"` by default.
+        stop_after: Start nothing new after this time.
+        grace: How long what runs may take to finish when the run is stopped; `"10s"` by default.
+        retries: Most repeats for a file that changed while it was read; 1 by default.
+        max_failures: Stop after so many files that did not end well.
+        out: Keep results in this file, one JSON object per file; the command reads it as well.
+        resume: Do not read again what is still what it was: its size, times and number.
+        retry_failed: As `resume`, but what failed runs again.
+        overwrite: Replace a results file that is there.
+        keep_order: Outcomes in the order of the paths, and of names within folders, not as they are done.
+        direct: Read past the page cache.
+    """
+
+    limit: int
+    rate: str
+    deadline: Time
+    stop_after: Time
+    grace: Time
+    retries: int
+    max_failures: int
+    out: str | os.PathLike[str]
+    resume: bool
+    retry_failed: bool
+    overwrite: bool
+    keep_order: bool
+    direct: bool
+
+
+class DigestOptions(SumOptions, total=False):
+    """Options of `digest`.
+
+    Attributes:
+        algorithms: `sha256`, `sha512`, `sha1`, `md5`, `blake3`, `xxh3-128` or `crc32c`; several are made in one pass.
+    """
+
+    algorithms: str | Iterable[str]
+
+
+class CheckOptions(SumOptions, total=False):
+    """Options of `verify`. Filters are for the folders of `extra`.
+
+    Attributes:
+        algorithm: What a digest is that does not say it; by default what its length says.
+        zero: Lines end with a zero byte.
+        ignore_missing: A file that is not there is no failure, and its outcome is `skipped`.
+        strict: Lines that are no entries are a failure of the whole.
+    """
+
+    algorithm: str
+    zero: bool
+    ignore_missing: bool
+    strict: bool
+
+
+def digest(
+    paths: AnyPath | Iterable[AnyPath] | AsyncIterable[AnyPath],
+    *,
+    progress: Progress = False,
+    **options: Unpack[DigestOptions],
+) -> Batch[FileOutcome]:
+    """Digest many files; one outcome per file, as each is done.
+
+    A file that cannot be read is an outcome, not an exception: one bad file never hides the rest. What is no regular
+    file is `skipped`. Paths are pulled lazily, and folders are walked by the engine, as far ahead as it needs.
+
+    Args:
+        paths: Files, and folders, which stand for all that is in them; the outcome's `item` is what was given here.
+        progress: `True` shows a line on standard error; a callable gets the numbers.
+        **options: As on the command line.
+
+    Raises:
+        UsageError: When an option is not what it should be; as the batch starts.
+
+    >>> batch = digest([folder], glob="*.txt")
+    >>> for outcome in batch:
+    ...     print(outcome.path.name, outcome.size, outcome.digest[:16])
+    a.txt 2 87428fc522803d31
+    >>> batch.report.ok
+    1
+    >>> digest(folder / "a.txt", algorithms=["md5", "crc32c"]).run().outcomes[0].digests
+    {'md5': '60b725f10c9c85c70d97880dfe8191b3', 'crc32c': '09bde29b'}
+    """
+    return Batch(_DIGEST, _several(paths), progress=progress, options=options)
+
+
+def verify(
+    manifests: AnyPath | Iterable[AnyPath],
+    *,
+    extra: AnyPath | Iterable[AnyPath] = (),
+    progress: Progress = False,
+    **options: Unpack[CheckOptions],
+) -> Batch[FileOutcome]:
+    r"""Check the files of manifests; one outcome per entry, as each is done.
+
+    Manifests are those of sha256sum and its like, with `--tag` or without, of b3sum and hashdeep, and results files of
+    ours. `report.malformed` counts the lines that are none of these.
+
+    Args:
+        manifests: Their paths.
+        extra: Folders in which each file should be in a manifest; one that is not has an outcome of its own.
+        progress: `True` shows a line on standard error; a callable gets the numbers.
+        **options: As on the command line.
+
+    Raises:
+        UsageError: When a manifest cannot be read, or an option is not what it should be; as the batch starts.
+
+    >>> manifest = folder / "SHA256SUMS"
+    >>> digests = [f"{outcome.digest}  {outcome.path}\n" for outcome in digest(folder, glob="*.txt")]
+    >>> _ = manifest.write_text("".join(digests))
+    >>> report = verify(manifest, extra=folder, exclude="SHA256SUMS", keep_order=True).run()
+    >>> [(outcome.path.name, outcome.kind) for outcome in report.outcomes]
+    [('a.txt', 'ok'), ('b.bin', 'failed')]
+    >>> report.outcomes[1].error
+    FileUnlisted('.../b.bin: it is in no manifest')
+    """
+    start = functools.partial(_native.verify, list(_several(manifests)), extra=list(_several(extra)))
+    work = Work(start=start, noun="manifests", counted=False, limit=_THREADS)
+    return Batch(work, (), progress=progress, options=options)
+
+
+def walk(paths: AnyPath | Iterable[AnyPath], **options: Unpack[WalkOptions]) -> Iterator[Found]:
+    """Tell what is in folders, by name, and what cannot be looked at.
+
+    What is found can be given where a path can. A plain iterator: nothing of it is run, retried or resumed.
+
+    Args:
+        paths: Files, which stand for themselves, and folders; pulled lazily.
+        **options: As on the command line.
+
+    Raises:
+        UsageError: When an option is not what it should be.
+
+    >>> [(found.path.name, found.kind) for found in walk(folder, glob=["*.txt", "*.bin"])]
+    [('a.txt', 'file'), ('b.bin', 'file')]
+    """
+    return _native.Walk(_several(paths), **options)
+
+
+_Paths = TypeVar("_Paths")
+
+
+def _several(paths: AnyPath | _Paths) -> list[AnyPath] | _Paths:
+    """A path stands for itself, though text could be iterated over."""
+    return [paths] if isinstance(paths, str | bytes | os.PathLike) else paths
+
+
+_THREADS = _native.default_threads()
+_DIGEST = Work(start=_native.digest, noun="paths", counted=False, limit=_THREADS)
