@@ -103,7 +103,7 @@ pub fn watch(arguments: impl Iterator<Item = OsString>, with_group: bool) -> io:
 /// Lets a worker be watched over: `value` is that of [`WATCHER`]. From here on, the end of the watcher is the end of this
 /// process and of all that it has started. To be called before there are other threads.
 ///
-/// Answers false when there is no such watcher: the variable was somebody else's.
+/// Answers false when the value names no process. Ends this process when the watcher has gone already.
 ///
 /// # Errors
 /// When there is no thread for it.
@@ -111,17 +111,17 @@ pub fn be_watched(value: &OsString, gate: Gate) -> io::Result<bool> {
     let bytes = value.as_bytes();
     let split = bytes.iter().position(|byte| *byte == b':').unwrap_or(bytes.len());
     let number = std::str::from_utf8(&bytes[..split]).ok().and_then(|number| number.parse().ok());
-    let Some(watcher) = number.and_then(Pid::from_raw).filter(|watcher| getppid() == Some(*watcher)) else {
-        return Ok(false);
-    };
+    let Some(watcher) = number.and_then(Pid::from_raw) else { return Ok(false) };
     let group = bytes.get(split + 1..).map(|path| PathBuf::from(std::ffi::OsStr::from_bytes(path)));
-    // Without it there is still everything else.
-    let group = group.filter(|group| cgroup::enter(group).is_ok());
-    let end = pidfd_open(watcher, PidfdFlags::empty())?;
+    let end = pidfd_open(watcher, PidfdFlags::empty());
     if getppid() != Some(watcher) {
-        // It went away in between, and nothing has been started yet.
+        // It went away before we could watch it; commands never see the variable, so it was meant for us. Nothing has
+        // been started yet.
         process::exit(128 + Signal::KILL.as_raw());
     }
+    let end = end?;
+    // Without it there is still everything else.
+    let group = group.filter(|group| cgroup::enter(group).is_ok());
     let wait = move || {
         let gone = || poll(&mut [PollFd::from_borrowed_fd(end.as_fd(), PollFlags::IN)], None);
         while gone() == Err(rustix::io::Errno::INTR) {}
