@@ -35,7 +35,7 @@ use rustix::{
     },
 };
 use unisono_sys::{
-    arrivals::{Arrival, Arrivals},
+    arrivals::{self, Arrival, Arrivals},
     cgroup::{self, Cgroup},
     process::reap,
 };
@@ -78,7 +78,10 @@ pub fn watch(arguments: impl Iterator<Item = OsString>, with_group: bool) -> io:
         value.push(group.path());
     }
     let arrivals = Arrivals::of(&PASSED_ON.map(Signal::as_raw))?;
-    let worker = Command::new("/proc/self/exe").args(arguments).env(WATCHER, value).spawn()?;
+    // By its name, for whoever looks at the list of processes; unless an upgrade has just taken it away.
+    let this = Path::new("/proc/self/exe");
+    let program = this.read_link().ok().filter(|program| program.exists()).unwrap_or_else(|| this.to_owned());
+    let worker = Command::new(program).args(arguments).env(WATCHER, value).spawn()?;
     let worker = Pid::from_raw(i32::try_from(worker.id()).expect("a process number fits"));
     let worker = worker.expect("a child's number is not zero");
     let status = loop {
@@ -120,6 +123,8 @@ pub fn be_watched(value: &OsString, gate: Gate) -> io::Result<bool> {
         process::exit(128 + Signal::KILL.as_raw());
     }
     let end = end?;
+    // The watcher had them blocked when it started us.
+    arrivals::unblock(&PASSED_ON.map(Signal::as_raw))?;
     // Without it there is still everything else.
     let group = group.filter(|group| cgroup::enter(group).is_ok());
     let wait = move || {
