@@ -71,7 +71,7 @@ impl Gate {
 /// When the program cannot be started again.
 pub fn watch(arguments: impl Iterator<Item = OsString>, with_group: bool) -> io::Result<u8> {
     set_child_subreaper(Some(getpid()))?;
-    let group = with_group.then(|| Cgroup::create(&format!("unisono-{}", process::id())).ok()).flatten();
+    let group = with_group.then(|| Cgroup::create("unisono").ok()).flatten();
     let mut value = OsString::from(process::id().to_string());
     if let Some(group) = &group {
         value.push(":");
