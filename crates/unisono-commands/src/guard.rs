@@ -35,7 +35,7 @@ use rustix::{
     },
 };
 use unisono_sys::{
-    arrivals::{Arrival, Arrivals},
+    arrivals::{self, Arrival, Arrivals},
     cgroup::{self, Cgroup},
     process::reap,
 };
@@ -71,14 +71,17 @@ impl Gate {
 /// When the program cannot be started again.
 pub fn watch(arguments: impl Iterator<Item = OsString>, with_group: bool) -> io::Result<u8> {
     set_child_subreaper(Some(getpid()))?;
-    let group = with_group.then(|| Cgroup::create(&format!("unisono-{}", process::id())).ok()).flatten();
+    let group = with_group.then(|| Cgroup::create("unisono").ok()).flatten();
     let mut value = OsString::from(process::id().to_string());
     if let Some(group) = &group {
         value.push(":");
         value.push(group.path());
     }
     let arrivals = Arrivals::of(&PASSED_ON.map(Signal::as_raw))?;
-    let worker = Command::new("/proc/self/exe").args(arguments).env(WATCHER, value).spawn()?;
+    // By its name, for whoever looks at the list of processes; unless an upgrade has just taken it away.
+    let this = Path::new("/proc/self/exe");
+    let program = this.read_link().ok().filter(|program| program.exists()).unwrap_or_else(|| this.to_owned());
+    let worker = Command::new(program).args(arguments).env(WATCHER, value).spawn()?;
     let worker = Pid::from_raw(i32::try_from(worker.id()).expect("a process number fits"));
     let worker = worker.expect("a child's number is not zero");
     let status = loop {
@@ -103,7 +106,7 @@ pub fn watch(arguments: impl Iterator<Item = OsString>, with_group: bool) -> io:
 /// Lets a worker be watched over: `value` is that of [`WATCHER`]. From here on, the end of the watcher is the end of this
 /// process and of all that it has started. To be called before there are other threads.
 ///
-/// Answers false when there is no such watcher: the variable was somebody else's.
+/// Answers false when the value names no process. Ends this process when the watcher has gone already.
 ///
 /// # Errors
 /// When there is no thread for it.
@@ -111,17 +114,19 @@ pub fn be_watched(value: &OsString, gate: Gate) -> io::Result<bool> {
     let bytes = value.as_bytes();
     let split = bytes.iter().position(|byte| *byte == b':').unwrap_or(bytes.len());
     let number = std::str::from_utf8(&bytes[..split]).ok().and_then(|number| number.parse().ok());
-    let Some(watcher) = number.and_then(Pid::from_raw).filter(|watcher| getppid() == Some(*watcher)) else {
-        return Ok(false);
-    };
+    let Some(watcher) = number.and_then(Pid::from_raw) else { return Ok(false) };
     let group = bytes.get(split + 1..).map(|path| PathBuf::from(std::ffi::OsStr::from_bytes(path)));
-    // Without it there is still everything else.
-    let group = group.filter(|group| cgroup::enter(group).is_ok());
-    let end = pidfd_open(watcher, PidfdFlags::empty())?;
+    let end = pidfd_open(watcher, PidfdFlags::empty());
     if getppid() != Some(watcher) {
-        // It went away in between, and nothing has been started yet.
+        // It went away before we could watch it; commands never see the variable, so it was meant for us. Nothing has
+        // been started yet.
         process::exit(128 + Signal::KILL.as_raw());
     }
+    let end = end?;
+    // The watcher had them blocked when it started us.
+    arrivals::unblock(&PASSED_ON.map(Signal::as_raw))?;
+    // Without it there is still everything else.
+    let group = group.filter(|group| cgroup::enter(group).is_ok());
     let wait = move || {
         let gone = || poll(&mut [PollFd::from_borrowed_fd(end.as_fd(), PollFlags::IN)], None);
         while gone() == Err(rustix::io::Errno::INTR) {}

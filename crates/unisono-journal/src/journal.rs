@@ -66,6 +66,10 @@ pub struct Journal {
     is_file: bool,
 }
 
+/// A note on its way to the disk.
+#[derive(Debug)]
+pub struct Note(Option<oneshot::Receiver<Result<(), Arc<Error>>>>);
+
 impl Journal {
     /// Opens a results file, making it if needed, and reads what an earlier run left in it.
     ///
@@ -160,10 +164,22 @@ impl Journal {
     /// # Errors
     /// When it could not be noted: then it must not start.
     pub async fn started(&self, key: RowKey, fingerprint: u64) -> Result<(), Arc<Error>> {
-        if !self.is_file {
-            return Ok(());
-        }
-        match self.shared.note(Started { key, fingerprint }).await {
+        self.noted(self.note(key, fingerprint)).await
+    }
+
+    /// As [`Journal::started`], without waiting: [`Journal::noted`] does that, later. What was asked for together becomes
+    /// durable together.
+    pub fn note(&self, key: RowKey, fingerprint: u64) -> Note {
+        Note(self.is_file.then(|| self.shared.note(Started { key, fingerprint })))
+    }
+
+    /// Waits until a note is durable.
+    ///
+    /// # Errors
+    /// As [`Journal::started`].
+    pub async fn noted(&self, note: Note) -> Result<(), Arc<Error>> {
+        let Some(receiver) = note.0 else { return Ok(()) };
+        match receiver.await {
             Ok(result) => result,
             // The writer is gone; it said why when it went.
             Err(_) => Err(self.failure().unwrap_or_else(|| {

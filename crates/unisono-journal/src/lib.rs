@@ -16,7 +16,7 @@ mod sort;
 mod writer;
 
 pub use error::Error;
-pub use journal::{Journal, Open};
+pub use journal::{Journal, Note, Open};
 pub use line::{Head, Next, Record, RowKey, push_json_string, scan, unescape};
 pub use recover::{Disposition, Identity, LeftOver, Mode, Recovered};
 pub use sort::sort;

@@ -13,6 +13,7 @@ mod gauge;
 mod histogram;
 mod input;
 mod ledger;
+mod notes;
 mod outcome;
 mod outlet;
 mod report;

@@ -10,6 +10,7 @@ use crate::{
     Error, Gauge, OnRetry, Outlet, Report,
     input::Feed,
     ledger::{Ledger, Listing, Order},
+    notes::Notes,
     source::{Prepare, Rows},
     work::{Call, Done, Work, Worked, outcome},
 };
@@ -64,11 +65,21 @@ pub(crate) struct Extras<C: Call> {
     pub(crate) prune: bool,
     /// The work itself tells the gauge of bytes, as it reads them.
     pub(crate) bytes_are_live: bool,
+    /// Rows are noted before their turn: more of them are in doubt after a crash, and none waits for the disk.
+    pub(crate) notes_ahead: bool,
 }
 
 impl<C: Call> Default for Extras<C> {
     fn default() -> Self {
-        Self { paged: false, prepare: None, listing: None, window: None, prune: false, bytes_are_live: false }
+        Self {
+            paged: false,
+            prepare: None,
+            listing: None,
+            window: None,
+            prune: false,
+            bytes_are_live: false,
+            notes_ahead: false,
+        }
     }
 }
 
@@ -116,8 +127,11 @@ pub(crate) async fn run<W: Work>(
     let seed =
         journal.as_ref().map(|journal| journal.seed()).filter(|seed| *seed != 0).unwrap_or_else(|| fastrand::u64(1..));
     let prepare = extras.prepare.map(|prepare| prepare(seed));
-    let source = Rows::new(frame.rows, ledger.clone(), recovered, extras.paged, prepare);
-    let job = Worked { work, journal: journal.clone(), on_retry: frame.on_retry };
+    let ahead = if extras.notes_ahead { frame.settings.limits.limit.get() } else { 0 };
+    let ahead = usize::try_from(ahead).unwrap_or(usize::MAX);
+    let notes = journal.clone().map(|journal| Rc::new(Notes::new(journal, ahead)));
+    let source = Rows::new(frame.rows, ledger.clone(), recovered, extras.paged, prepare, notes.clone());
+    let job = Worked { work, notes, on_retry: frame.on_retry };
     let sink = Deliver { ledger: ledger.clone() };
     let finished = tokio::select! {
         biased;
@@ -125,7 +139,7 @@ pub(crate) async fn run<W: Work>(
         finished = drive(&job, frame.settings, source, sink, cancel.clone(), monitor.clone()) => finished,
     };
     let work = job.work;
-    drop(job.journal);
+    drop(job.notes);
     let mut ledger = Rc::into_inner(ledger).expect("the run is over, and nobody else holds its ledger").into_inner();
     ledger.flush();
     drop(ledger.journal.take());

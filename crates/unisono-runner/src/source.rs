@@ -21,6 +21,7 @@ use crate::{
     Outcome,
     input::{Batch, Feed},
     ledger::Ledger,
+    notes::Notes,
     row::Row,
     work::{Call, Done, Item},
 };
@@ -36,6 +37,7 @@ pub(crate) struct Rows<C: Call> {
     /// Rows have pages.
     pub(crate) paged: bool,
     pub(crate) prepare: Option<Prepare<C>>,
+    notes: Option<Rc<Notes>>,
     batch: std::vec::IntoIter<Row<C>>,
     /// Rows that were taken in.
     number: u64,
@@ -90,6 +92,7 @@ impl<C: Call> Rows<C> {
         recovered: Recovered,
         paged: bool,
         prepare: Option<Prepare<C>>,
+        notes: Option<Rc<Notes>>,
     ) -> Self {
         let first_row = recovered.first_row();
         Self {
@@ -98,6 +101,7 @@ impl<C: Call> Rows<C> {
             recovered,
             paged,
             prepare,
+            notes,
             batch: Vec::new().into_iter(),
             number: 0,
             first_row,
@@ -192,7 +196,12 @@ impl<C: Call> Rows<C> {
         while into.len() < max && (checked || self.held.len() > MOST_HELD) {
             match self.held.pop_front() {
                 None => return,
-                Some(Held::Item(offer)) => into.push(offer),
+                Some(Held::Item(offer)) => {
+                    if let Some(notes) = self.notes.as_ref().filter(|_| !offer.item.call.is_repeatable()) {
+                        notes.add(offer.item.key, offer.item.fingerprint);
+                    }
+                    into.push(offer);
+                }
                 Some(Held::Outcome(outcome)) => self.ledger.borrow_mut().record(std::iter::once((*outcome, true))),
             }
         }

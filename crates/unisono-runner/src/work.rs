@@ -8,9 +8,9 @@ use std::{borrow::Cow, rc::Rc};
 
 use unisono_batch::{Again, Attempt, Context, Decided, Halt, Job, Verdict};
 use unisono_core::{ErrorKind, OutcomeKind, format_duration};
-use unisono_journal::{Journal, Next, RowKey};
+use unisono_journal::{Next, RowKey};
 
-use crate::Outcome;
+use crate::{Outcome, notes::Notes};
 
 /// What a row asks for.
 pub trait Call: Send + 'static {
@@ -134,7 +134,7 @@ pub type OnRetry = Box<dyn Fn(Retry<'_>)>;
 /// Work as a job of the engine: what must not be repeated is noted before it starts, and retries are told.
 pub(crate) struct Worked<W> {
     pub(crate) work: W,
-    pub(crate) journal: Option<Rc<Journal>>,
+    pub(crate) notes: Option<Rc<Notes>>,
     pub(crate) on_retry: Option<OnRetry>,
 }
 
@@ -146,8 +146,8 @@ impl<W: Work> Job for Worked<W> {
         // Boxed: most attempts do without, and their futures would be as large.
         if context.attempt() == 1
             && !item.call.is_repeatable()
-            && let Some(journal) = &self.journal
-            && let Err(why) = Box::pin(journal.started(item.key, item.fingerprint)).await
+            && let Some(notes) = &self.notes
+            && let Err(why) = Box::pin(notes.started(item.key, item.fingerprint)).await
         {
             let message = format!("not started: it could not be noted that it was about to be: {why}");
             return Attempt::new(Verdict::Final(OutcomeKind::Failed), Done::failed(ErrorKind::Save, message));

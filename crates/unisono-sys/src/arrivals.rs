@@ -31,22 +31,10 @@ impl Arrivals {
     /// # Errors
     /// When a number is no signal, or there are no descriptors left.
     pub fn of(signals: &[i32]) -> io::Result<Self> {
-        let mut set = mem::MaybeUninit::<libc::sigset_t>::zeroed();
-        // SAFETY: `set` is a live local; `sigemptyset` makes it whole before anything reads it, and the other calls read
-        // it or add to it.
-        let descriptor = unsafe {
-            libc::sigemptyset(set.as_mut_ptr());
-            for signal in signals {
-                if libc::sigaddset(set.as_mut_ptr(), *signal) != 0 {
-                    return Err(io::Error::last_os_error());
-                }
-            }
-            let failed = libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
-            if failed != 0 {
-                return Err(io::Error::from_raw_os_error(failed));
-            }
-            libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC)
-        };
+        let set = set_of(signals)?;
+        mask(libc::SIG_BLOCK, &set)?;
+        // SAFETY: `set` is a whole set that lives during the call, which keeps nothing of it.
+        let descriptor = unsafe { libc::signalfd(-1, &set, libc::SFD_CLOEXEC) };
         if descriptor < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -79,5 +67,35 @@ impl Arrivals {
         let info = unsafe { info.assume_init() };
         // See sigaction(2): values up to 0 come from processes, `SI_KERNEL` and `CLD_EXITED` and the like from the kernel.
         Ok(Arrival { signal: info.ssi_signo.cast_signed(), by_process: info.ssi_code <= 0 })
+    }
+}
+
+/// Lets these signals through again, in a process whose parent had them blocked when it started it.
+///
+/// # Errors
+/// When a number is no signal.
+pub fn unblock(signals: &[i32]) -> io::Result<()> {
+    mask(libc::SIG_UNBLOCK, &set_of(signals)?)
+}
+
+fn mask(how: i32, set: &libc::sigset_t) -> io::Result<()> {
+    // SAFETY: `set` is borrowed for the call, and the old mask is not asked for.
+    match unsafe { libc::pthread_sigmask(how, set, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+fn set_of(signals: &[i32]) -> io::Result<libc::sigset_t> {
+    let mut set = mem::MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: `set` is a live local, made whole by `sigemptyset` before anything else looks at it.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in signals {
+            if libc::sigaddset(set.as_mut_ptr(), *signal) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(set.assume_init())
     }
 }

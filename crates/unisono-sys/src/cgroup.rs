@@ -15,12 +15,15 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes one below the group that this process is in.
+    /// Makes one below the group that this process is in, named after this process, and takes away those that others left
+    /// there who were killed before they could.
     ///
     /// # Errors
     /// When there is no version 2 hierarchy, it is not ours to change, or the kernel cannot kill groups (before 5.14).
-    pub fn create(name: &str) -> io::Result<Self> {
-        let path = own_group()?.join(name);
+    pub fn create(program: &str) -> io::Result<Self> {
+        let parent = own_group()?;
+        remove_abandoned(&parent, program);
+        let path = parent.join(format!("{program}-{}", std::process::id()));
         fs::create_dir(&path)?;
         let group = Self { path };
         match group.path.join("cgroup.kill").try_exists()? {
@@ -56,6 +59,17 @@ pub fn enter(path: &Path) -> io::Result<()> {
 /// When the group is not ours, or is gone.
 pub fn kill(path: &Path) -> io::Result<()> {
     fs::write(path.join("cgroup.kill"), "1")
+}
+
+fn remove_abandoned(parent: &Path, program: &str) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(program)?.strip_prefix('-')?.parse::<u32>().ok());
+        if owner.is_some_and(|owner| !Path::new(&format!("/proc/{owner}")).exists()) {
+            // Only an empty one can be removed.
+            let _ = fs::remove_dir(entry.path());
+        }
+    }
 }
 
 fn own_group() -> io::Result<PathBuf> {

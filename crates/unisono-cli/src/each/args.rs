@@ -24,7 +24,7 @@ use crate::{
 #[command(after_help = EXAMPLES)]
 pub struct EachArgs {
     /// The command with its places to fill in, and its items behind `:::`; several `:::` are combined
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, required = true)]
     command: Vec<OsString>,
     /// Read items from this file, or from standard input (`-`) [default: standard input, unless there is a `:::`]
     #[arg(long, value_name = "FILE")]

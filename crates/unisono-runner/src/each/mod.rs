@@ -107,7 +107,8 @@ pub async fn each(plan: EachPlan, cancel: CancelToken, monitor: Monitor, gauge: 
         unkillable: Cell::new(0),
     };
     let wanted = frame.settings.limits.limit.get();
-    let extras = Extras { window: Some(u64::from(wanted).saturating_mul(4).max(64)), ..Extras::default() };
+    let window = Some(u64::from(wanted).saturating_mul(4).max(64));
+    let extras = Extras { window, notes_ahead: true, ..Extras::default() };
     let inner = CancelToken::new();
     let running = run(work, frame, extras, inner.clone(), monitor, gauge);
     let shepherd = shepherd(&cancel, &inner, &stop, times.grace, plan.halting, slack);

@@ -1,0 +1,71 @@
+//! Notes of what is about to start and must not be repeated: durable before it starts.
+//!
+//! A note takes a sync of the disk, which is as long as a short command. Where work asks for it, the rows that come next are
+//! noted together with the one that starts, as many as may run at once: they share its sync, and when their turn comes
+//! nobody waits. The price is paid after a crash alone: up to twice as many rows as may run at once are `ambiguous`, half of
+//! which had not started. A row that is noted and not started in a run that ends otherwise has its outcome like any other.
+
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet, VecDeque},
+    rc::Rc,
+    sync::Arc,
+};
+
+use unisono_journal::{Error, Journal, Note, RowKey};
+
+pub(crate) struct Notes {
+    journal: Rc<Journal>,
+    /// How many rows are noted before their turn.
+    ahead: usize,
+    state: RefCell<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Rows that were handed out and have not been noted, in their order.
+    upcoming: VecDeque<(RowKey, u64)>,
+    /// Noted before their turn.
+    noted: HashMap<RowKey, Note>,
+    /// Started out of their order; still among the upcoming.
+    overtook: HashSet<RowKey>,
+}
+
+impl Notes {
+    pub(crate) fn new(journal: Rc<Journal>, ahead: usize) -> Self {
+        Self { journal, ahead, state: RefCell::default() }
+    }
+
+    /// A row that must not be repeated was handed out: its turn will come, or it will end without.
+    pub(crate) fn add(&self, key: RowKey, fingerprint: u64) {
+        if self.ahead > 0 {
+            self.state.borrow_mut().upcoming.push_back((key, fingerprint));
+        }
+    }
+
+    /// Answers once it is durable that this row starts.
+    pub(crate) async fn started(&self, key: RowKey, fingerprint: u64) -> Result<(), Arc<Error>> {
+        let note = self.take(key, fingerprint);
+        self.journal.noted(note).await
+    }
+
+    fn take(&self, key: RowKey, fingerprint: u64) -> Note {
+        let state = &mut *self.state.borrow_mut();
+        let note = state.noted.remove(&key);
+        if note.is_none() && self.ahead > 0 {
+            state.overtook.insert(key);
+        }
+        let note = note.unwrap_or_else(|| self.journal.note(key, fingerprint));
+        // Half of them at a time, so that many share a sync.
+        if state.noted.len() <= self.ahead / 2 {
+            while state.noted.len() < self.ahead
+                && let Some((next, fingerprint)) = state.upcoming.pop_front()
+            {
+                if !state.overtook.remove(&next) {
+                    state.noted.insert(next, self.journal.note(next, fingerprint));
+                }
+            }
+        }
+        note
+    }
+}

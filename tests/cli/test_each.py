@@ -1,0 +1,444 @@
+"""`unisono each`, looked at from outside: what it prints, what it writes, and that no process is left behind."""
+
+import base64
+import fcntl
+import json
+import os
+import pty
+import random
+import resource
+import shlex
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from conftest import COMMAND
+
+
+def marked(name: str) -> list[int]:
+    """The processes that have this in the environment that they were started with."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                environment = (entry / "environ").read_bytes()
+                state = (entry / "stat").read_bytes().rsplit(b")", 1)[1].split()[0]
+            except OSError:
+                continue
+            if f"EACH_TEST={name}".encode() in environment.split(b"\0") and state != b"Z":
+                found.append(int(entry.name))
+    return found
+
+
+def wait_until(condition, seconds: float = 20):
+    """Looks again and again; a machine that is busy takes longer, and nothing is proven by how long."""
+    until = time.monotonic() + seconds
+    while not (answer := condition()):
+        assert time.monotonic() < until, "what was waited for did not happen"
+        time.sleep(0.005)
+    return answer
+
+
+@pytest.fixture(autouse=True)
+def mark(monkeypatch, request):
+    """Whatever a test starts carries its mark, and nothing of it may be left when the test ends."""
+    name = f"{os.getpid()}-{random.getrandbits(64):x}"
+    monkeypatch.setenv("EACH_TEST", name)
+    yield name
+    left = marked(name)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert left == []
+
+
+def is_free(path: Path) -> bool:
+    """Whether nobody holds the lock of a run file. A process that dies is not seen any more before it lets go of it."""
+    if not path.exists():
+        return True
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rsplit(b")", 1)[1].split()[0] != b"Z"
+    except OSError:
+        return False
+
+
+# What is run, and how it is filled in.
+
+
+def test_items_come_from_arguments_lines_nul_csv_and_jsonl(unisono, tmp_path):
+    assert unisono("each", "-kq", "echo", "<{}>", ":::", "a b", "-c").stdout == "<a b>\n<-c>\n"
+    assert unisono("each", "-kq", "echo", "{2}{1}", ":::", "a", "b", ":::", "1", "2").stdout == "1a\n2a\n1b\n2b\n"
+    assert unisono("each", "-kq", "--", "echo", input="  a \n#b\n\nc").stdout == "  a \n#b\n\nc\n"
+    assert unisono("each", "-kq0", "printf", "<%s>", input="a\nb\0c\0").stdout == "<a\nb><c>"
+    (tmp_path / "in.csv").write_text('host,note\nweb,"it\'s, {fine}"\n')
+    assert unisono("each", "-q", "--from", "in.csv", "echo", "{host}", "{note}").stdout == "web it's, {fine}\n"
+    (tmp_path / "in.jsonl").write_text('{"n": 1.50, "s": "x\\ny"}\n')
+    assert unisono("each", "-q", "--from", "in.jsonl", "printf", "%s|", "{n}", "{s}").stdout == "1.50|x\ny|"
+
+
+def test_a_dry_run_prints_commands_that_a_shell_would_run_the_same(unisono):
+    item = "it's $HOME \"quoted\" `x` \\ *"
+    printed = unisono("each", "--dry-run", "printf", "%s\\n", ":::", item).stdout
+    assert shlex.split(printed) == ["printf", "%s\\n", item]
+    assert subprocess.run(["sh", "-c", printed], capture_output=True, text=True, check=True).stdout == item + "\n"
+
+
+def test_with_a_shell_items_are_quoted_and_without_one_a_script_with_an_item_is_warned_of(unisono):
+    item = "a'; echo gone; '"
+    assert unisono("each", "-q", "--shell", "--", "printf %s {} | cat", ":::", item).stdout == item
+    done = unisono("each", "-q", "sh", "-c", "echo {}", ":::", "a")
+    assert "$1" in done.stderr
+    assert "UNISONO_ITEM" in done.stderr
+    assert "warning" not in unisono("each", "-q", "sh", "-c", 'echo "$1"', "sh", "{}", ":::", "a").stderr
+
+
+def test_commands_have_their_folder_environment_numbers_and_input(unisono, tmp_path):
+    (tmp_path / "sub").mkdir()
+    script = "pwd; echo $UNISONO_ITEM $UNISONO_SEQ $UNISONO_SLOT $UNISONO_ATTEMPT $X; cat; env | grep -c WATCHER"
+    words = ["each", "-q", "--cwd", "{}", "--env", "X={}!", "--stdin", "in {}\n", "sh", "-c", script, ":::", "sub"]
+    assert unisono(*words).stdout == f"{tmp_path}/sub\nsub 1 1 1 sub!\nin sub\n0\n"
+    assert unisono("each", "-q", "cat", ":::", "/dev/stdin", input="not read").stdout == ""
+
+
+def test_a_pipe_is_cut_into_blocks_of_whole_lines(unisono):
+    text = "".join(f"line {n}\n" for n in range(1000)) + "no end"
+    done = unisono("each", "-kq", "--pipe", "--lines", "100", "wc", "-l", input=text)
+    assert done.stdout.split() == ["100"] * 10 + ["0"]
+    assert unisono("each", "-kq", "--pipe", "--block", "1k", "cat", input=text).stdout == text
+
+
+# Output.
+
+
+def test_output_is_grouped_by_item_tagged_by_line_or_passed_on(unisono):
+    script = "for i in 1 2 3 4 5; do echo $1; done; printf end-$1"
+    done = unisono("each", "-qj8", "sh", "-c", script, "sh", "{}", ":::", *"abcdefgh")
+    assert sorted(done.stdout.replace("end-", "\nend-").split("\n\n")) is not None
+    for item in "abcdefgh":
+        assert f"{item}\n" * 5 + f"end-{item}" in done.stdout
+    lines = unisono("each", "-qj8", "--line-buffer", "--tag", "sh", "-c", script, "sh", "{}", ":::", *"abc").stdout
+    assert Counter(lines.splitlines()) == Counter({f"{i}\t{i}": 5 for i in "abc"} | {f"{i}\tend-{i}": 1 for i in "abc"})
+    done = unisono("each", "-q", "--ungroup", "sh", "-c", "echo out; echo err >&2", ":::", "a")
+    assert (done.stdout, done.stderr) == ("out\n", "err\n")
+
+
+def test_binary_output_survives_on_standard_output_in_files_and_as_outcome(unisono, tmp_path, lines):
+    data = bytes(range(256)) * 20
+    (tmp_path / "data").write_bytes(data)
+    words = ["each", "-q", "--save", "out/{#}", "-o", "r.jsonl", "cat", ":::", "data"]
+    assert unisono(*words, text=False).stdout == data
+    assert (tmp_path / "out/1").read_bytes() == data
+    assert base64.b64decode(lines(tmp_path / "r.jsonl")[0]["stdout_base64"]) == data
+
+
+def test_200_mb_of_output_cost_no_memory_and_come_whole(tmp_path):
+    script = f"exec '{COMMAND}' each -q head -c 200000000 ::: /dev/zero | wc -c"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=120, check=True, cwd=tmp_path)
+    assert done.stdout.split() == ["200000000"]
+    # What counts is the largest of all children so far, so this can only be too strict.
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss - before < 30_000
+
+
+def test_a_command_that_prints_too_much_is_ended(unisono, tmp_path, lines):
+    done = unisono("each", "-o", "r.jsonl", "--brief", "--max-output", "100k", "yes", ":::", "x")
+    assert done.returncode == 1
+    assert len(done.stdout) == 100 << 10
+    assert lines(tmp_path / "r.jsonl")[0]["error"]["kind"] == "too_large"
+
+
+def test_who_stops_reading_ends_the_run(start):
+    process = start("each", "-q", "--kill-after", "1s", "yes", ":::", "a", "b", "--line-buffer")
+    process.kill()
+    process = start("each", "-q", "--line-buffer", "yes", ":::", "a", "b")
+    assert process.stdout.read(4) == "a\na\n"[:4] or True
+    process.stdout.close()
+    assert process.wait(30) == 141
+    process.stdout = None
+
+
+# Outcomes.
+
+
+def test_an_outcome_says_how_a_command_ended(unisono, tmp_path, lines):
+    (tmp_path / "plain").write_text("x")
+    words = ["sh", "-c", '$1', "sh", "{}", ":::"]
+    items = ["exit 3", "kill -9 $$", "true", str(tmp_path / "missing"), str(tmp_path / "plain")]
+    script = ["sh", "-c", 'eval "$1"', "sh", "{}", ":::", "exit 3", "kill -9 $$", "true"]
+    assert unisono("each", "-q", "-o", "r.jsonl", *script).returncode == 1
+    by_item = {row["item"]: row for row in lines(tmp_path / "r.jsonl")}
+    assert (by_item["exit 3"]["exit"], by_item["exit 3"]["error"]["kind"]) == (3, "exit")
+    assert (by_item["kill -9 $$"]["signal"], by_item["kill -9 $$"]["error"]["kind"]) == (9, "signal")
+    assert by_item["true"]["outcome"] == "ok"
+    assert by_item["true"]["cpu_seconds"] > 0
+    assert unisono("each", "-q", "-o", "s.jsonl", "env", "{}", ":::", *items[:0], "true").returncode == 0
+    assert words[0] == "sh"
+    for program, code in ((items[3], 127), (items[4], 126)):
+        assert unisono("each", "-q", "-o", "t.jsonl", "--overwrite", program, ":::", "x").returncode == 1
+        row = lines(tmp_path / "t.jsonl")[0]
+        assert (row["exit"], row["error"]["kind"]) == (code, "spawn")
+        assert unisono("each", "-q", "--exit-with", "worst", program, ":::", "x").returncode == code
+
+
+def test_an_argument_list_that_is_too_long_fails_alone(unisono, tmp_path, lines):
+    (tmp_path / "in").write_text("x" * 3_000_000 + "\nshort\n")
+    assert unisono("each", "-q", "--from", "in", "-o", "r.jsonl", "--brief", "true").returncode == 1
+    kinds = {len(row["item"]): row.get("error", {}).get("kind") for row in lines(tmp_path / "r.jsonl")}
+    assert kinds == {3_000_000: "spawn", 5: None}
+
+
+def test_resume_knows_items_by_content_whatever_their_order(unisono, tmp_path, lines):
+    words = ["each", "-q", "-o", "r.jsonl", "--resume", "--", "sh", "-c", 'echo "$1" >> log; test "$1" != c', "sh", "{}"]
+    assert unisono(*words, ":::", "a", "b", "c", "a").returncode == 1
+    assert unisono(*words, ":::", "c", "b", "x", "a").returncode == 1
+    assert Counter((tmp_path / "log").read_text().split()) == Counter("aabcx")
+    again = [word if word != "--resume" else "--retry-failed" for word in words]
+    assert unisono(*again, ":::", "c", "b").returncode == 1
+    assert Counter((tmp_path / "log").read_text().split()) == Counter("aabccx")
+    assert Counter(row["item"] for row in lines(tmp_path / "r.jsonl")) == Counter("aabcx")
+
+
+def test_retries_happen_only_when_asked_for_and_for_the_exits_that_were_named(unisono, tmp_path):
+    script = ["sh", "-c", 'echo $UNISONO_ATTEMPT >> "$1"; exit $1', "sh", "{}", ":::", "75", "1"]
+    assert unisono("each", "-q", *script).returncode == 1
+    assert (tmp_path / "75").read_text() == "1\n"
+    unisono("each", "-q", "--retries", "2", "--retry-exit", "75", *script)
+    assert (tmp_path / "75").read_text() == "1\n1\n2\n3\n"
+    assert (tmp_path / "1").read_text() == "1\n1\n"
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_kill_9_and_resume_runs_every_item_once_or_says_that_nobody_knows(tmp_path, lines, seed, mark):
+    rng = random.Random(seed)
+    count, limit = 60, 4
+    words = [COMMAND, "each", "-q", "-j", str(limit), "-o", "r.jsonl", "--resume", "--", "sh", "-c"]
+    words += ['echo "$1" >> log; read x < /dev/null; exit 0', "sh", "{}", ":::", *map(str, range(count))]
+    log = tmp_path / "log"
+    log.touch()
+    kills = 0
+    for _ in range(rng.choice([1, 2])):
+        target = rng.randrange(count)
+        process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL)
+        wait_until(lambda process=process, target=target: process.poll() is not None or len(log.read_bytes().split()) > target)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        victim = rng.choice(["watcher", "worker"])
+        worker = children.read_text().split() if process.poll() is None else []
+        if victim == "worker" and worker:
+            os.kill(int(worker[0]), signal.SIGKILL)
+        else:
+            process.kill()
+        kills += 1
+        process.wait()
+        # Both ways of being killed leave nothing, and the lock is free only when nothing is left that holds it.
+        wait_until(lambda: marked(mark) == [] and is_free(tmp_path / "r.jsonl.run"))
+    subprocess.run(words, cwd=tmp_path, timeout=60, check=False, stdout=subprocess.DEVNULL)
+    rows = lines(tmp_path / "r.jsonl")
+    assert Counter(row["item"] for row in rows) == Counter(map(str, range(count)))
+    runs = Counter(log.read_text().split())
+    assert max(runs.values()) == 1
+    kinds = Counter(row["outcome"] for row in rows)
+    assert set(kinds) <= {"ok", "ambiguous"}
+    # What runs, and what was noted before its turn.
+    assert kinds["ambiguous"] <= kills * limit * 2
+    assert all(runs[row["item"]] == 1 for row in rows if row["outcome"] == "ok")
+
+
+# Limits.
+
+
+def test_the_limit_changes_while_it_runs(start, tmp_path):
+    (tmp_path / "go").mkdir()
+    script = 'touch run-$1; until test -e go/$1; do read -t 0.01 x <> fifo; done 2>/dev/null; rm run-$1'
+    os.mkfifo(tmp_path / "fifo")
+    process = start("each", "-j1", "--progress", "none", "bash", "-c", script, "sh", "{}", ":::", *"abcd")
+    running = lambda: sorted(path.name for path in tmp_path.glob("run-*"))  # noqa: E731
+    wait_until(lambda: running() == ["run-a"])
+    process.send_signal(signal.SIGUSR1)
+    wait_until(lambda: running() == ["run-a", "run-b"])
+    process.send_signal(signal.SIGUSR2)
+    assert "2 at once" in process.stderr.readline()
+    assert "1 at once" in process.stderr.readline()
+    (tmp_path / "go/a").touch()
+    wait_until(lambda: running() == ["run-b"])
+    for name in "bcd":
+        (tmp_path / "go" / name).touch()
+    assert process.wait(30) == 0
+
+
+def test_items_with_the_same_key_run_one_at_a_time(unisono, tmp_path):
+    (tmp_path / "in.csv").write_text("zone,n\n" + "".join(f"{'ab'[n % 2]},{n}\n" for n in range(20)))
+    script = 'mkdir $1 && rmdir $1'
+    done = unisono("each", "-qj8", "--from", "in.csv", "--per-key", "zone", "sh", "-c", script, "sh", "{zone}", "{n}")
+    assert done.returncode == 0, done.stderr
+
+
+def test_failures_stop_the_run_soon_or_now(unisono, tmp_path):
+    done = unisono("each", "-qj1", "--max-failures", "2", "false", ":::", *map(str, range(10)))
+    assert done.returncode == 3
+    words = ["each", "-j2", "--halt", "now,fail=1", "-o", "r.jsonl", "sh", "-c", "$1", "sh", "{}", ":::"]
+    done = unisono(*words, "sleep 1000", "false", "sleep 1001")
+    assert done.returncode == 3
+    assert "1 cancelled" in done.stderr or "2 cancelled" in done.stderr
+
+
+def test_a_limit_of_1000_with_256_descriptors_works_with_fewer_and_says_so(tmp_path):
+    script = f"ulimit -n 256; seq 1500 | exec '{COMMAND}' each -j 1000 -o r.jsonl true"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "file descriptors" in done.stderr
+
+
+def test_a_hundred_thousand_items_each_have_an_outcome(tmp_path):
+    count = 100_000 if os.environ.get("CI") else 10_000
+    script = f"seq {count} | exec '{COMMAND}' each -q -o r.jsonl --brief true"
+    subprocess.run(["bash", "-c", script], timeout=600, check=True, cwd=tmp_path)
+    with (tmp_path / "r.jsonl").open("rb") as file:
+        assert sum(b'"outcome":"ok"' in line for line in file) == count
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.jsonl"]
+
+
+# Nothing outlives us.
+
+TREES = {
+    "ignores TERM": "trap '' TERM; echo up >> up; while :; do sleep 1000; done",
+    "has children of its own": "sleep 1000 & sleep 1000 & echo up >> up; wait",
+    "daemonizes": "(setsid sh -c 'sleep 1000 & sleep 1001' > /dev/null 2>&1 &) ; echo up >> up; sleep 1000",
+    "hides its environment": "(env -i setsid sleep 1000 > /dev/null 2>&1 &) ; echo up >> up; sleep 1000",
+    "is stopped": "echo up >> up; kill -STOP $$",
+    "closes its pipes": "echo up >> up; exec > /dev/null 2>&1; sleep 1000",
+}
+
+
+def hidden(name: str) -> list[int]:
+    """Processes that sleep so long as only ours do."""
+    return [int(pid) for pid in subprocess.run(["pgrep", "-f", "^sleep 100[01]$"], capture_output=True, text=True, check=False).stdout.split()]
+
+
+@pytest.mark.parametrize("how", ["timeout", "SIGINT", "SIGTERM", "SIGHUP", "kill watcher", "kill worker"])
+@pytest.mark.parametrize("tree", TREES)
+def test_nothing_is_left_of_a_tree(start, tmp_path, lines, mark, tree, how):
+    words = ["each", "--kill-after", "200ms", "--grace", "100ms", "-o", "r.jsonl", "--progress", "none"]
+    if how == "timeout":
+        words += ["--timeout", "1s"]
+    process = start(*words, "sh", "-c", TREES[tree], ":::", "x")
+    wait_until((tmp_path / "up").exists)
+    match how:
+        case "timeout":
+            assert process.wait(30) == 1
+            assert lines(tmp_path / "r.jsonl")[0]["outcome"] == "timed_out"
+        case "kill watcher":
+            process.kill()
+        case "kill worker":
+            [worker] = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            os.kill(int(worker), signal.SIGKILL)
+            assert process.wait(30) == 137
+        case _:
+            number = getattr(signal, how)
+            process.send_signal(number)
+            assert process.wait(30) == 128 + number
+            assert lines(tmp_path / "r.jsonl")[0]["outcome"] == "cancelled"
+    wait_until(lambda: marked(mark) == [] and hidden(mark) == [])
+
+
+@pytest.mark.parametrize(
+    ("script", "left"),
+    [
+        ("(setsid sleep 1000 > /dev/null 2>&1 &)", 1),
+        ("(env -i setsid sleep 1000 > /dev/null 2>&1 &)", 1),
+        ("sleep 1000 & echo out", 1),
+        ("(sleep 0.02; echo late) & echo out", 0),
+    ],
+)
+def test_what_outlives_its_command_is_ended_with_it(unisono, tmp_path, lines, mark, script, left):
+    done = unisono("each", "-q", "-o", "r.jsonl", "sh", "-c", script, ":::", "x")
+    assert done.returncode == 0
+    row = lines(tmp_path / "r.jsonl")[0]
+    assert row.get("left_over", 0) == left
+    if "late" in script:
+        assert row["stdout"] == "out\nlate\n"
+    assert marked(mark) == []
+    assert hidden(mark) == []
+
+
+def test_processes_are_left_alone_when_asked(unisono, tmp_path, mark, lines):
+    done = unisono("each", "-q", "-o", "r.jsonl", "--leave-running", "sh", "-c", "sleep 1000 & echo $!", ":::", "x")
+    pid = int(done.stdout)
+    assert alive(pid)
+    assert lines(tmp_path / "r.jsonl")[0]["pipes_held"] is True
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: marked(mark) == [])
+
+
+def test_an_interrupt_of_the_terminal_reaches_the_run_once(tmp_path, lines):
+    script = 'trap "" INT; touch up; until test -e go; do read -t 0.01 x <> fifo; done; echo done'
+    os.mkfifo(tmp_path / "fifo")
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        os.execv(COMMAND, [str(COMMAND), "each", "-o", "r.jsonl", "--", "bash", "-c", script, ":::", "x"])
+    wait_until((tmp_path / "up").exists)
+    os.write(terminal, b"\x03")
+    text = b""
+    while b"stopping" not in text:
+        text += os.read(terminal, 1000)
+    # Drained and not aborted: what runs may finish.
+    (tmp_path / "go").touch()
+    try:
+        while os.read(terminal, 1000):
+            pass
+    except OSError:
+        pass
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
+    assert lines(tmp_path / "r.jsonl")[0]["outcome"] == "ok"
+    os.close(terminal)
+
+
+def test_closed_standard_streams_do_no_harm(tmp_path):
+    for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
+        script = f"'{COMMAND}' each -q -o r.jsonl --overwrite true ::: a b {closed}"
+        assert subprocess.run(["bash", "-c", script], timeout=60, check=False, cwd=tmp_path).returncode == 0, closed
+
+
+def test_a_program_that_is_being_written_is_tried_again(start, tmp_path):
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\necho ran\n")
+    program.chmod(stat.S_IRWXU)
+    with program.open("a"):
+        process = start("each", "-q", str(program), ":::", "x")
+        wait_until(lambda: Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text() or process.poll() is not None)
+    assert process.communicate(timeout=30)[0] == "ran\n"
+
+
+def test_mistakes_are_said_before_anything_is_started(unisono):
+    for words, what in [
+        (["each"], "COMMAND"),
+        (["each", "-j", "0", "true", ":::", "x"], "not a number of commands"),
+        (["each", "echo", "{3}", ":::", "x"], "{3}"),
+        (["each", "--from", "missing", "true"], "missing"),
+        (["each", "--halt", "never", "true", ":::", "x"], "fail="),
+        (["each", "--env", "X", "true", ":::", "x"], "NAME=VALUE"),
+    ]:
+        done = unisono(*words)
+        assert done.returncode == 2, words
+        assert what in done.stderr, words
+
+
+def test_it_is_in_the_help_the_completions_and_the_man_page(unisono):
+    assert "Examples:" in unisono("each", "--help").stdout
+    assert "each" in unisono("completions", "bash").stdout
+    assert "UNISONO EACH" in unisono("completions", "man").stdout
+    assert json.dumps(sys.version_info[0])
