@@ -1,9 +1,8 @@
 //! Notes of what is about to start and must not be repeated: durable before it starts.
 //!
 //! A note takes a sync of the disk, which is as long as a short command. Where work asks for it, the rows that come next are
-//! noted together with the one that starts, as many as may run at once: they share its sync, and when their turn comes
-//! nobody waits. The price is paid after a crash alone: up to twice as many rows as may run at once are `ambiguous`, half of
-//! which had not started. A row that is noted and not started in a run that ends otherwise has its outcome like any other.
+//! noted together with the one that starts, as many as may run at once and at least sixteen: they share its sync, and when their turn comes
+//! nobody waits. The price is paid after a crash alone: so many more rows are `ambiguous` that had not started. A row that is noted and not started in a run that ends otherwise has its outcome like any other.
 
 use std::{
     cell::RefCell,
