@@ -142,6 +142,32 @@ def test_a_file_that_cannot_be_read_is_unreadable():
     assert isinstance(outcome.error, unisono.FileUnreadable)
 
 
+@pytest.fixture
+def huge(tmp_path):
+    """A file that takes seconds to read, and no room."""
+    path = tmp_path / "huge"
+    path.touch()
+    os.truncate(path, 1 << 34)
+    return path
+
+
+def test_a_file_that_takes_too_long_times_out(huge, tree):
+    outcomes = {outcome.path: outcome for outcome in files.digest([huge, tree], deadline=0.2)}
+    error = outcomes[huge].error
+    assert (outcomes[huge].kind, type(error), error.outcome) == ("timed_out", unisono.FileTimeout, "timed_out")
+    assert isinstance(error, TimeoutError)
+    wait_until_no_engine_is_left()
+
+
+def test_a_batch_that_is_aborted_accounts_for_what_it_had_begun(huge, tree):
+    batch = files.digest([huge, *names(tree)])
+    next(batch)
+    batch.cancel(abort=True)
+    outcomes = {outcome.path: outcome for outcome in batch}
+    assert isinstance(outcomes[huge].error, unisono.FileCancelled)
+    assert batch.report.cancelled >= 1
+
+
 def test_order_is_kept_when_asked_for(tree):
     given = sorted([tree / "d2", tree / "d0", tree / "d1"], reverse=True)
     found = [outcome.path for outcome in files.digest(given, keep_order=True)]
@@ -220,7 +246,7 @@ def test_mistakes_are_told_before_anything_is_read(tree):
 
 def test_the_limit_is_the_number_of_threads(tree):
     batch = files.digest(tree)
-    assert batch.limit == len(os.sched_getaffinity(0))
+    assert 1 <= batch.limit <= len(os.sched_getaffinity(0))
     batch = files.digest(tree, limit=3)
     next(batch)
     assert batch.limit == 3
@@ -298,8 +324,8 @@ def test_a_resume_reads_only_what_has_changed(tree, tmp_path):
     (tree / "d1" / "f01").write_bytes(b"another")
     (tree / "new").write_bytes(b"new")
     again = files.digest(tree, out=out, resume=True)
-    read = {outcome.path.name for outcome in again}
-    assert read == {"f01", "new"}
+    read = {outcome.path.name: outcome.item for outcome in again}
+    assert read == {"f01": tree, "new": tree}
     assert again.report.kept["ok"] == len(names(tree)) - 2
     lines = [json.loads(line) for line in out.read_bytes().splitlines()]
     assert sorted(line["sha256"] for line in lines) == sorted(expected(tree).values())
@@ -448,6 +474,21 @@ CASES = {
         except KeyboardInterrupt:
             pass
     """,
+    "a_keyboard_interrupt_in_for": """
+        try:
+            for outcome in files.digest(tree for _ in range(100000)):
+                os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            pass
+    """,
+    "a_keyboard_interrupt_in_a_walk_that_finds_nothing": """
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        try:
+            next(files.walk(itertools.repeat(tree), glob="none"))
+        except KeyboardInterrupt:
+            pass
+    """,
     "an_abandoned_batch": """
         batch = files.digest(tree for _ in range(100000))
         next(batch)
@@ -479,7 +520,7 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_clean_exit_after(tree, name):
-    head = "import asyncio, os, signal, sys, threading\nfrom unisono import files\ntree = sys.argv[1]\n"
+    head = "import asyncio, itertools, os, signal, sys, threading\nfrom unisono import files\ntree = sys.argv[1]\n"
     code = head + textwrap.dedent(CASES[name])
     for _ in range(3):
         done = subprocess.run(

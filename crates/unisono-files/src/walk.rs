@@ -77,7 +77,7 @@ pub enum Entry {
 /// Walks folders; a path that is a file stands for itself. Paths that are given are followed if they are links.
 ///
 /// # Errors
-/// When a glob is none.
+/// When a glob is none; where there are only files, globs are not looked at.
 pub fn walk(roots: &[PathBuf], options: &WalkOptions) -> Result<impl Iterator<Item = Found> + use<>, String> {
     Ok(walk_steps(roots, options)?.flatten())
 }
@@ -85,20 +85,33 @@ pub fn walk(roots: &[PathBuf], options: &WalkOptions) -> Result<impl Iterator<It
 /// As [`walk()`], with a `None` for each folder and each file that is passed over: whoever walks can look up in between.
 ///
 /// # Errors
-/// When a glob is none.
+/// As [`walk()`].
 pub fn walk_steps(
     roots: &[PathBuf],
     options: &WalkOptions,
 ) -> Result<impl Iterator<Item = Option<Found>> + Send + use<>, String> {
-    let walks = roots.iter().map(|root| builder(root, options)).collect::<Result<Vec<Walk>, String>>()?;
+    let start = |root: &PathBuf| match given_file(root, options) {
+        Some(step) => Ok((Some(step), None)),
+        None => Ok((None, Some(builder(root, options)?))),
+    };
+    let starts = roots.iter().map(start).collect::<Result<Vec<_>, String>>()?;
     let options = options.clone();
-    Ok(walks.into_iter().zip(roots.to_vec()).flat_map(move |(walk, root)| {
+    Ok(starts.into_iter().zip(roots.to_vec()).flat_map(move |((file, walk), root)| {
         let options = options.clone();
-        walk.map(move |entry| match entry {
+        let walked = walk.into_iter().flatten().map(move |entry| match entry {
             Ok(entry) => found(entry, &options),
             Err(error) => Some(unreadable(&error, &root)),
-        })
+        });
+        file.into_iter().chain(walked)
     }))
+}
+
+/// The only step of a root that is a regular file. No filter of names holds for what is given, and a walk takes longer to
+/// set up than to look.
+fn given_file(root: &Path, options: &WalkOptions) -> Option<Option<Found>> {
+    let raw = rustix::fs::lstat(root).ok()?;
+    let is_regular = FileType::from_raw_mode(raw.st_mode) == FileType::RegularFile;
+    is_regular.then(|| file(root.to_owned(), Stat::of(&raw), options))
 }
 
 fn builder(root: &Path, options: &WalkOptions) -> Result<Walk, String> {
@@ -144,14 +157,18 @@ fn found(entry: DirEntry, options: &WalkOptions) -> Option<Found> {
         Ok(raw) => raw,
         Err(error) => return Some(Found { path, entry: Entry::failed(&error.into()) }),
     };
-    let (special, stat) = (Special::of(FileType::from_raw_mode(raw.st_mode)), Stat::of(&raw));
-    let fits = options.min_size.is_none_or(|least| stat.size >= least)
-        && options.max_size.is_none_or(|most| stat.size <= most);
-    match special {
+    match Special::of(FileType::from_raw_mode(raw.st_mode)) {
         Some(Special::Folder) => None,
         Some(special) => Some(Found { path, entry: Entry::Special(special) }),
-        None => fits.then_some(Found { path, entry: Entry::File(Some(stat)) }),
+        None => file(path, Stat::of(&raw), options),
     }
+}
+
+/// A regular file, unless its size leaves it out.
+fn file(path: PathBuf, stat: Stat, options: &WalkOptions) -> Option<Found> {
+    let fits = options.min_size.is_none_or(|least| stat.size >= least)
+        && options.max_size.is_none_or(|most| stat.size <= most);
+    fits.then_some(Found { path, entry: Entry::File(Some(stat)) })
 }
 
 impl Entry {
