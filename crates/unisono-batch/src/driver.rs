@@ -88,6 +88,8 @@ struct Driver<'a, J: Job, S, K> {
     ended: Vec<(usize, Ended<J>)>,
     decided: Vec<Decided<J>>,
     abandoned: u32,
+    /// How long what is abandoned is waited for, once all is decided.
+    linger_until: Option<Instant>,
     numbers_due: Option<Instant>,
 }
 
@@ -132,6 +134,7 @@ where
             ended: Vec::new(),
             decided: Vec::new(),
             abandoned: 0,
+            linger_until: None,
             numbers_due: None,
         }
     }
@@ -166,7 +169,7 @@ where
             false => wants,
         };
         self.publish(now, wants.finished);
-        if wants.finished {
+        if wants.finished && !self.lingers(context, now) {
             return Poll::Ready(Finished { abandoned: self.abandoned });
         }
         if attempts.has_woken() {
@@ -453,6 +456,16 @@ where
         }
     }
 
+    /// All is decided, but some work holds its slot: most of it is just about to let go, and gets a moment for it.
+    fn lingers(&mut self, context: &mut TaskContext<'_>, now: Instant) -> bool {
+        let until = *self.linger_until.get_or_insert(now + LINGER);
+        if self.abandoned == 0 || now >= until {
+            return false;
+        }
+        self.arm(context, Wants { pull: 0, until: Some(until), finished: true });
+        true
+    }
+
     /// Sees to it that the next turn comes in time.
     fn arm(&mut self, context: &mut TaskContext<'_>, wants: Wants) {
         let Some(at) = [wants.until, self.stop_at].into_iter().flatten().min() else { return };
@@ -487,6 +500,8 @@ fn with_timer_burst(limits: Limits) -> Limits {
     Limits { rate: limits.rate.map(burst), per_key_rate: limits.per_key_rate.map(burst), ..limits }
 }
 
+/// A thread looks whether it is to stop after each piece of a file.
+const LINGER: Duration = Duration::from_millis(200);
 const TWO_TICKS: Duration = Duration::from_millis(2);
 /// Rows are read in batches: enough to spread the cost of a look, few enough to start the first ones at once.
 const MOST_PULLED: usize = 256;

@@ -173,7 +173,9 @@ fn file(path: PathBuf, stat: Stat, options: &WalkOptions) -> Option<Found> {
 
 impl Entry {
     fn failed(error: &io::Error) -> Self {
-        Self::Unreadable { why: error.to_string(), is_missing: error.kind() == io::ErrorKind::NotFound }
+        // The system's own words, without those that the walk put around them.
+        let why = error.raw_os_error().map_or_else(|| error.to_string(), |code| io::Error::from_raw_os_error(code).to_string());
+        Self::Unreadable { why, is_missing: error.kind() == io::ErrorKind::NotFound }
     }
 }
 

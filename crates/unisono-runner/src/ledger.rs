@@ -1,6 +1,7 @@
 //! The account of a run: every outcome passes through here once, is counted, and goes where it belongs.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     io::{self, Write},
     rc::Rc,
@@ -129,9 +130,10 @@ impl<D: Done> Ledger<D> {
             report.add_group(&group, outcome.kind);
         }
         if let Some((kind, message)) = outcome.done.error().filter(|(kind, _)| *kind != ErrorKind::Cancelled) {
+            let label = outcome.done.label().unwrap_or(Cow::Borrowed(&outcome.id));
             match &outcome.place {
-                Some(place) => report.errors.record(kind, &message, &format!("{}, {place}", outcome.id)),
-                None => report.errors.record(kind, &message, &outcome.id),
+                Some(place) => report.errors.record(kind, &message, &format!("{label}, {place}")),
+                None => report.errors.record(kind, &message, &label),
             }
         }
     }

@@ -182,7 +182,8 @@ pub(crate) async fn run<W: Work>(
         report.hosts.entry(host).or_default().throttled = throttled;
     }
     if finished.abandoned > 0 {
-        report.warnings.push(format!("{} attempts could not be stopped", finished.abandoned));
+        let noun = if finished.abandoned == 1 { "attempt" } else { "attempts" };
+        report.warnings.push(format!("{} {noun} could not be stopped", finished.abandoned));
     }
     report.wall = clock::now().saturating_duration_since(begun);
     Ok((report, work))

@@ -52,6 +52,11 @@ pub trait Done: Send + 'static {
     /// What it is listed under in the report.
     fn group(&self) -> Option<Cow<'_, str>>;
 
+    /// What names it to a person better than the number of its row.
+    fn label(&self) -> Option<Cow<'_, str>> {
+        None
+    }
+
     /// How many bytes it brought.
     fn bytes(&self) -> u64;
 

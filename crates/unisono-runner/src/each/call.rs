@@ -230,6 +230,10 @@ impl Done for Ran {
         None
     }
 
+    fn label(&self) -> Option<Cow<'_, str>> {
+        (!self.item.is_empty()).then(|| String::from_utf8_lossy(&self.item))
+    }
+
     fn bytes(&self) -> u64 {
         self.stdout.len() + self.stderr.len()
     }

@@ -110,6 +110,10 @@ impl Done for Hashed {
         None
     }
 
+    fn label(&self) -> Option<Cow<'_, str>> {
+        self.path.as_ref().map(|path| path.to_string_lossy())
+    }
+
     fn bytes(&self) -> u64 {
         self.stat.map_or(0, |stat| stat.size)
     }
