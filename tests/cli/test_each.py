@@ -2,7 +2,6 @@
 
 import base64
 import fcntl
-import json
 import os
 import pty
 import random
@@ -11,7 +10,6 @@ import shlex
 import signal
 import stat
 import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -91,7 +89,7 @@ def test_items_come_from_arguments_lines_nul_csv_and_jsonl(unisono, tmp_path):
 
 
 def test_a_dry_run_prints_commands_that_a_shell_would_run_the_same(unisono):
-    item = "it's $HOME \"quoted\" `x` \\ *"
+    item = 'it\'s $HOME "quoted" `x` \\ *'
     printed = unisono("each", "--dry-run", "printf", "%s\\n", ":::", item).stdout
     assert shlex.split(printed) == ["printf", "%s\\n", item]
     assert subprocess.run(["sh", "-c", printed], capture_output=True, text=True, check=True).stdout == item + "\n"
@@ -127,7 +125,6 @@ def test_a_pipe_is_cut_into_blocks_of_whole_lines(unisono):
 def test_output_is_grouped_by_item_tagged_by_line_or_passed_on(unisono):
     script = "for i in 1 2 3 4 5; do echo $1; done; printf end-$1"
     done = unisono("each", "-qj8", "sh", "-c", script, "sh", "{}", ":::", *"abcdefgh")
-    assert sorted(done.stdout.replace("end-", "\nend-").split("\n\n")) is not None
     for item in "abcdefgh":
         assert f"{item}\n" * 5 + f"end-{item}" in done.stdout
     lines = unisono("each", "-qj8", "--line-buffer", "--tag", "sh", "-c", script, "sh", "{}", ":::", *"abc").stdout
@@ -162,10 +159,8 @@ def test_a_command_that_prints_too_much_is_ended(unisono, tmp_path, lines):
 
 
 def test_who_stops_reading_ends_the_run(start):
-    process = start("each", "-q", "--kill-after", "1s", "yes", ":::", "a", "b", "--line-buffer")
-    process.kill()
     process = start("each", "-q", "--line-buffer", "yes", ":::", "a", "b")
-    assert process.stdout.read(4) == "a\na\n"[:4] or True
+    assert process.stdout.read(2) in ("a\n", "b\n")
     process.stdout.close()
     assert process.wait(30) == 141
     process.stdout = None
@@ -176,8 +171,6 @@ def test_who_stops_reading_ends_the_run(start):
 
 def test_an_outcome_says_how_a_command_ended(unisono, tmp_path, lines):
     (tmp_path / "plain").write_text("x")
-    words = ["sh", "-c", '$1', "sh", "{}", ":::"]
-    items = ["exit 3", "kill -9 $$", "true", str(tmp_path / "missing"), str(tmp_path / "plain")]
     script = ["sh", "-c", 'eval "$1"', "sh", "{}", ":::", "exit 3", "kill -9 $$", "true"]
     assert unisono("each", "-q", "-o", "r.jsonl", *script).returncode == 1
     by_item = {row["item"]: row for row in lines(tmp_path / "r.jsonl")}
@@ -185,9 +178,7 @@ def test_an_outcome_says_how_a_command_ended(unisono, tmp_path, lines):
     assert (by_item["kill -9 $$"]["signal"], by_item["kill -9 $$"]["error"]["kind"]) == (9, "signal")
     assert by_item["true"]["outcome"] == "ok"
     assert by_item["true"]["cpu_seconds"] > 0
-    assert unisono("each", "-q", "-o", "s.jsonl", "env", "{}", ":::", *items[:0], "true").returncode == 0
-    assert words[0] == "sh"
-    for program, code in ((items[3], 127), (items[4], 126)):
+    for program, code in ((str(tmp_path / "missing"), 127), (str(tmp_path / "plain"), 126)):
         assert unisono("each", "-q", "-o", "t.jsonl", "--overwrite", program, ":::", "x").returncode == 1
         row = lines(tmp_path / "t.jsonl")[0]
         assert (row["exit"], row["error"]["kind"]) == (code, "spawn")
@@ -202,7 +193,19 @@ def test_an_argument_list_that_is_too_long_fails_alone(unisono, tmp_path, lines)
 
 
 def test_resume_knows_items_by_content_whatever_their_order(unisono, tmp_path, lines):
-    words = ["each", "-q", "-o", "r.jsonl", "--resume", "--", "sh", "-c", 'echo "$1" >> log; test "$1" != c', "sh", "{}"]
+    words = [
+        "each",
+        "-q",
+        "-o",
+        "r.jsonl",
+        "--resume",
+        "--",
+        "sh",
+        "-c",
+        'echo "$1" >> log; test "$1" != c',
+        "sh",
+        "{}",
+    ]
     assert unisono(*words, ":::", "a", "b", "c", "a").returncode == 1
     assert unisono(*words, ":::", "c", "b", "x", "a").returncode == 1
     assert Counter((tmp_path / "log").read_text().split()) == Counter("aabcx")
@@ -233,7 +236,9 @@ def test_kill_9_and_resume_runs_every_item_once_or_says_that_nobody_knows(tmp_pa
     for _ in range(rng.choice([1, 2])):
         target = rng.randrange(count)
         process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL)
-        wait_until(lambda process=process, target=target: process.poll() is not None or len(log.read_bytes().split()) > target)
+        wait_until(
+            lambda process=process, target=target: process.poll() is not None or len(log.read_bytes().split()) > target
+        )
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         victim = rng.choice(["watcher", "worker"])
         worker = children.read_text().split() if process.poll() is None else []
@@ -262,7 +267,7 @@ def test_kill_9_and_resume_runs_every_item_once_or_says_that_nobody_knows(tmp_pa
 
 def test_the_limit_changes_while_it_runs(start, tmp_path):
     (tmp_path / "go").mkdir()
-    script = 'touch run-$1; until test -e go/$1; do read -t 0.01 x <> fifo; done 2>/dev/null; rm run-$1'
+    script = "touch run-$1; until test -e go/$1; do read -t 0.01 x <> fifo; done 2>/dev/null; rm run-$1"
     os.mkfifo(tmp_path / "fifo")
     process = start("each", "-j1", "--progress", "none", "bash", "-c", script, "sh", "{}", ":::", *"abcd")
     running = lambda: sorted(path.name for path in tmp_path.glob("run-*"))  # noqa: E731
@@ -281,7 +286,7 @@ def test_the_limit_changes_while_it_runs(start, tmp_path):
 
 def test_items_with_the_same_key_run_one_at_a_time(unisono, tmp_path):
     (tmp_path / "in.csv").write_text("zone,n\n" + "".join(f"{'ab'[n % 2]},{n}\n" for n in range(20)))
-    script = 'mkdir $1 && rmdir $1'
+    script = "mkdir $1 && rmdir $1"
     done = unisono("each", "-qj8", "--from", "in.csv", "--per-key", "zone", "sh", "-c", script, "sh", "{zone}", "{n}")
     assert done.returncode == 0, done.stderr
 
@@ -297,7 +302,9 @@ def test_failures_stop_the_run_soon_or_now(unisono, tmp_path):
 
 def test_a_limit_of_1000_with_256_descriptors_works_with_fewer_and_says_so(tmp_path):
     script = f"ulimit -n 256; seq 1500 | exec '{COMMAND}' each -j 1000 -o r.jsonl true"
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert "file descriptors" in done.stderr
 
@@ -325,7 +332,12 @@ TREES = {
 
 def hidden(name: str) -> list[int]:
     """Processes that sleep so long as only ours do."""
-    return [int(pid) for pid in subprocess.run(["pgrep", "-f", "^sleep 100[01]$"], capture_output=True, text=True, check=False).stdout.split()]
+    return [
+        int(pid)
+        for pid in subprocess.run(
+            ["pgrep", "-f", "^sleep 100[01]$"], capture_output=True, text=True, check=False
+        ).stdout.split()
+    ]
 
 
 @pytest.mark.parametrize("how", ["timeout", "SIGINT", "SIGTERM", "SIGHUP", "kill watcher", "kill worker"])
@@ -419,7 +431,9 @@ def test_a_program_that_is_being_written_is_tried_again(start, tmp_path):
     program.chmod(stat.S_IRWXU)
     with program.open("a"):
         process = start("each", "-q", str(program), ":::", "x")
-        wait_until(lambda: Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text() or process.poll() is not None)
+        wait_until(
+            lambda: Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text() or process.poll() is not None
+        )
     assert process.communicate(timeout=30)[0] == "ran\n"
 
 
@@ -441,4 +455,3 @@ def test_it_is_in_the_help_the_completions_and_the_man_page(unisono):
     assert "Examples:" in unisono("each", "--help").stdout
     assert "each" in unisono("completions", "bash").stdout
     assert "UNISONO EACH" in unisono("completions", "man").stdout
-    assert json.dumps(sys.version_info[0])
