@@ -2,7 +2,6 @@
 
 import base64
 import fcntl
-import json
 import os
 import pty
 import random
@@ -11,7 +10,6 @@ import shlex
 import signal
 import stat
 import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -127,7 +125,6 @@ def test_a_pipe_is_cut_into_blocks_of_whole_lines(unisono):
 def test_output_is_grouped_by_item_tagged_by_line_or_passed_on(unisono):
     script = "for i in 1 2 3 4 5; do echo $1; done; printf end-$1"
     done = unisono("each", "-qj8", "sh", "-c", script, "sh", "{}", ":::", *"abcdefgh")
-    assert sorted(done.stdout.replace("end-", "\nend-").split("\n\n")) is not None
     for item in "abcdefgh":
         assert f"{item}\n" * 5 + f"end-{item}" in done.stdout
     lines = unisono("each", "-qj8", "--line-buffer", "--tag", "sh", "-c", script, "sh", "{}", ":::", *"abc").stdout
@@ -162,10 +159,8 @@ def test_a_command_that_prints_too_much_is_ended(unisono, tmp_path, lines):
 
 
 def test_who_stops_reading_ends_the_run(start):
-    process = start("each", "-q", "--kill-after", "1s", "yes", ":::", "a", "b", "--line-buffer")
-    process.kill()
     process = start("each", "-q", "--line-buffer", "yes", ":::", "a", "b")
-    assert process.stdout.read(4) == "a\na\n"[:4] or True
+    assert process.stdout.read(2) in ("a\n", "b\n")
     process.stdout.close()
     assert process.wait(30) == 141
     process.stdout = None
@@ -176,8 +171,6 @@ def test_who_stops_reading_ends_the_run(start):
 
 def test_an_outcome_says_how_a_command_ended(unisono, tmp_path, lines):
     (tmp_path / "plain").write_text("x")
-    words = ["sh", "-c", "$1", "sh", "{}", ":::"]
-    items = ["exit 3", "kill -9 $$", "true", str(tmp_path / "missing"), str(tmp_path / "plain")]
     script = ["sh", "-c", 'eval "$1"', "sh", "{}", ":::", "exit 3", "kill -9 $$", "true"]
     assert unisono("each", "-q", "-o", "r.jsonl", *script).returncode == 1
     by_item = {row["item"]: row for row in lines(tmp_path / "r.jsonl")}
@@ -185,9 +178,7 @@ def test_an_outcome_says_how_a_command_ended(unisono, tmp_path, lines):
     assert (by_item["kill -9 $$"]["signal"], by_item["kill -9 $$"]["error"]["kind"]) == (9, "signal")
     assert by_item["true"]["outcome"] == "ok"
     assert by_item["true"]["cpu_seconds"] > 0
-    assert unisono("each", "-q", "-o", "s.jsonl", "env", "{}", ":::", *items[:0], "true").returncode == 0
-    assert words[0] == "sh"
-    for program, code in ((items[3], 127), (items[4], 126)):
+    for program, code in ((str(tmp_path / "missing"), 127), (str(tmp_path / "plain"), 126)):
         assert unisono("each", "-q", "-o", "t.jsonl", "--overwrite", program, ":::", "x").returncode == 1
         row = lines(tmp_path / "t.jsonl")[0]
         assert (row["exit"], row["error"]["kind"]) == (code, "spawn")
@@ -464,4 +455,3 @@ def test_it_is_in_the_help_the_completions_and_the_man_page(unisono):
     assert "Examples:" in unisono("each", "--help").stdout
     assert "each" in unisono("completions", "bash").stdout
     assert "UNISONO EACH" in unisono("completions", "man").stdout
-    assert json.dumps(sys.version_info[0])

@@ -174,7 +174,9 @@ fn file(path: PathBuf, stat: Stat, options: &WalkOptions) -> Option<Found> {
 impl Entry {
     fn failed(error: &io::Error) -> Self {
         // The system's own words, without those that the walk put around them.
-        let why = error.raw_os_error().map_or_else(|| error.to_string(), |code| io::Error::from_raw_os_error(code).to_string());
+        let why = error
+            .raw_os_error()
+            .map_or_else(|| error.to_string(), |code| io::Error::from_raw_os_error(code).to_string());
         Self::Unreadable { why, is_missing: error.kind() == io::ErrorKind::NotFound }
     }
 }
