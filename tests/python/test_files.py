@@ -231,6 +231,23 @@ def test_paths_that_raise_are_accounted_for_and_the_exception_is_shown(tree):
     assert "the paths raised" in batch.report.failures[0]
 
 
+class Raising:
+    def __init__(self, error):
+        self.error = error
+
+    def __fspath__(self):
+        raise self.error
+
+
+def test_a_path_that_raises_is_an_outcome_and_ctrl_c_is_none(tree):
+    (outcome,) = files.digest([Raising(LookupError("no name"))])
+    assert isinstance(outcome.error, unisono.FileInputError)
+    assert "no name" in str(outcome.error)
+    with pytest.raises(KeyboardInterrupt), files.digest([Raising(KeyboardInterrupt())]) as batch:
+        next(batch)
+    wait_until_no_engine_is_left()
+
+
 def test_mistakes_are_told_before_anything_is_read(tree):
     with pytest.raises(unisono.UsageError, match="`sha3` is no algorithm"):
         files.digest(tree, algorithms="sha3").run()

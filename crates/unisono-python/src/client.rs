@@ -149,7 +149,7 @@ impl Engine {
         if std::process::id() != self.pid {
             return Err(errors::forked(self.pid));
         }
-        let request = row(request, &self.defaults, number)
+        let request = row(request, &self.defaults, number)?
             .call
             .map_err(|why| errors::exception_of(py, ErrorKind::Input, &why))?
             .request;

@@ -1,7 +1,7 @@
 //! Errors of the engines as exceptions of Python: the one place where they are matched.
 
 use pyo3::{
-    exceptions::PyRuntimeError,
+    exceptions::{PyException, PyRuntimeError},
     prelude::*,
     sync::PyOnceLock,
     types::{PyDict, PyType},
@@ -71,6 +71,15 @@ pub fn exception_of(py: Python<'_>, kind: ErrorKind, message: &str) -> PyErr {
     {
         Ok(error) => PyErr::from_value(error),
         Err(error) => error,
+    }
+}
+
+/// Parts what the item is to blame for, which becomes its outcome, from what must go up: Ctrl-C and `sys.exit` come while
+/// code of the caller's runs, and `pathlib` is such code.
+pub fn blame<T>(py: Python<'_>, made: PyResult<T>) -> PyResult<Result<T, PyErr>> {
+    match made {
+        Err(error) if !error.is_instance_of::<PyException>(py) => Err(error),
+        made => Ok(made),
     }
 }
 

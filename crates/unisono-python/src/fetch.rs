@@ -20,7 +20,7 @@ impl Face for FetchFace {
     type Asked = FetchCall;
     type Done = Fetched;
 
-    fn row(&self, item: &Bound<'_, PyAny>, line: u64) -> Row<FetchCall> {
+    fn row(&self, item: &Bound<'_, PyAny>, line: u64) -> PyResult<Row<FetchCall>> {
         row(item, &self.defaults, line)
     }
 
@@ -34,7 +34,7 @@ impl Face for FetchFace {
     }
 
     /// Further pages of a row have the same item.
-    fn may_have_more(&self, ended: &Ended<Fetched>, _item: &Bound<'_, PyAny>) -> bool {
+    fn may_have_more(&self, ended: &Ended<Fetched>) -> bool {
         ended.key.page > 0
     }
 }

@@ -125,9 +125,9 @@ impl Face for FileFace {
     type Asked = PathBuf;
     type Done = Hashed;
 
-    fn row(&self, item: &Bound<'_, PyAny>, line: u64) -> Row<PathBuf> {
-        let call = path_of(item).map_err(|error| format!("not a path: {error}"));
-        Row { id: None, origin: Origin { name: None, line }, call }
+    fn row(&self, item: &Bound<'_, PyAny>, line: u64) -> PyResult<Row<PathBuf>> {
+        let call = errors::blame(item.py(), path_of(item))?.map_err(|error| format!("not a path: {error}"));
+        Ok(Row { id: None, origin: Origin { name: None, line }, call })
     }
 
     fn outcome<'py>(
@@ -142,8 +142,8 @@ impl Face for FileFace {
     }
 
     /// What is in a folder has the folder as its item.
-    fn may_have_more(&self, ended: &RunOutcome<Hashed>, item: &Bound<'_, PyAny>) -> bool {
-        ended.done.path.as_deref().is_some_and(|found| path_of(item).is_ok_and(|given| given != found))
+    fn may_have_more(&self, ended: &RunOutcome<Hashed>) -> bool {
+        ended.done.shares_line
     }
 }
 

@@ -7,6 +7,8 @@ use pyo3::{
 };
 use unisono_runner::{Defaults, FetchCall, Fields, NoFields, Origin, Own, Row};
 
+use crate::errors;
+
 /// One request: an address and what goes with it.
 #[pyclass(frozen, module = "unisono", from_py_object)]
 #[derive(Debug, Clone)]
@@ -90,21 +92,21 @@ fn shown(url: &str) -> String {
 }
 
 /// A row for each request; one that nobody can understand is a row as well, and its outcome says why.
-pub fn row(item: &Bound<'_, PyAny>, defaults: &Defaults, line: u64) -> Row<FetchCall> {
+pub fn row(item: &Bound<'_, PyAny>, defaults: &Defaults, line: u64) -> PyResult<Row<FetchCall>> {
     let origin = Origin { name: None, line };
     if let Ok(url) = item.cast::<PyString>() {
-        return match url.to_str() {
+        return Ok(match url.to_str() {
             Ok(url) => defaults.row(&NoFields, &Own { url: Some(url.to_owned()), ..Own::default() }, 0, origin),
             Err(_) => Row { id: None, origin, call: Err("the address is not valid text".to_owned()) },
-        };
+        });
     }
     if let Ok(request) = item.cast::<Request>() {
-        return defaults.row(&NoFields, &request.get().own(), 0, origin);
+        return Ok(defaults.row(&NoFields, &request.get().own(), 0, origin));
     }
-    match from_mapping(item) {
+    Ok(match errors::blame(item.py(), from_mapping(item))? {
         Ok((own, columns)) => defaults.row(&columns, &own, 0, origin),
         Err(error) => Row { id: None, origin, call: Err(format!("not a request: {error}")) },
-    }
+    })
 }
 
 struct Columns(Vec<(String, String)>);

@@ -29,7 +29,10 @@ pub trait Face: Send + Sync + 'static {
     type Done: Done;
 
     /// The row for one thing that Python gives; its line is this number.
-    fn row(&self, item: &Bound<'_, PyAny>, line: u64) -> Row<Self::Asked>;
+    ///
+    /// # Errors
+    /// With what is no fault of the item, such as Ctrl-C while code of the caller's runs: see [`errors::blame`].
+    fn row(&self, item: &Bound<'_, PyAny>, line: u64) -> PyResult<Row<Self::Asked>>;
 
     /// The outcome as Python sees it, with the thing that was given for it.
     fn outcome<'py>(
@@ -40,7 +43,7 @@ pub trait Face: Send + Sync + 'static {
     ) -> PyResult<Bound<'py, PyAny>>;
 
     /// Whether further outcomes may come of the same thing.
-    fn may_have_more(&self, ended: &Outcome<Self::Done>, item: &Bound<'_, PyAny>) -> bool;
+    fn may_have_more(&self, ended: &Outcome<Self::Done>) -> bool;
 }
 
 /// What the engine's end of a run gets.
@@ -145,8 +148,7 @@ impl Run {
     /// Adds items; the first of them is the input's number `first`, from 0.
     fn push(&self, first: u64, items: &Bound<'_, PyList>) -> PyResult<()> {
         self.check_process()?;
-        self.ends.push(first, items);
-        Ok(())
+        self.ends.push(first, items)
     }
 
     /// There are no more items; `failed` says why, when there should have been.
@@ -268,7 +270,7 @@ impl Drop for Run {
 /// The program's ends of a run, whatever its work: a class of Python cannot be generic.
 trait Ends: Send + Sync {
     fn room(&self) -> usize;
-    fn push(&self, first: u64, items: &Bound<'_, PyList>);
+    fn push(&self, first: u64, items: &Bound<'_, PyList>) -> PyResult<()>;
     fn end_input(&self, failed: Option<String>);
     fn take<'py>(&self, items: &Bound<'py, PyDict>) -> PyResult<Option<Vec<Bound<'py, PyAny>>>>;
     fn abandon(&self);
@@ -285,10 +287,12 @@ impl<F: Face> Ends for ProgramEnds<F> {
         self.inlet.room()
     }
 
-    fn push(&self, first: u64, items: &Bound<'_, PyList>) {
+    fn push(&self, first: u64, items: &Bound<'_, PyList>) -> PyResult<()> {
         // All are made before the queue is locked, since making one may run code of the caller's.
-        let rows: Vec<_> = items.iter().zip(first + 1..).map(|(item, line)| self.face.row(&item, line)).collect();
+        let rows = items.iter().zip(first + 1..).map(|(item, line)| self.face.row(&item, line));
+        let rows = rows.collect::<PyResult<Vec<_>>>()?;
         self.inlet.put(rows.into_iter());
+        Ok(())
     }
 
     fn end_input(&self, failed: Option<String>) {
@@ -303,9 +307,7 @@ impl<F: Face> Ends for ProgramEnds<F> {
             // Lines are counted from 1, and what no line of the program's stands for has 0.
             let number = ended.line.wrapping_sub(1);
             let item = items.get_item(number)?;
-            if let Some(item) = &item
-                && !self.face.may_have_more(&ended, item)
-            {
+            if item.is_some() && !self.face.may_have_more(&ended) {
                 items.del_item(number)?;
             }
             self.face.outcome(items.py(), ended, item)

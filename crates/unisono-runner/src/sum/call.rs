@@ -22,6 +22,8 @@ pub struct FileCall {
     pub algorithms: Arc<[Algorithm]>,
     /// What it was a moment ago, where that decides whether it is read again.
     pub stat: Option<Stat>,
+    /// The line of the input that it came from may bring further files: it names a folder.
+    pub shares_line: bool,
 }
 
 /// What to do about a file.
@@ -64,6 +66,8 @@ pub struct Hashed {
     pub special: Option<Special>,
     /// Why it did not go well.
     pub error: Option<Box<(ErrorKind, String)>>,
+    /// Further outcomes may come of the same line of the input.
+    pub shares_line: bool,
     /// Which digests were wanted, for its fingerprint.
     pub(crate) algorithms: Option<Arc<[Algorithm]>>,
 }
@@ -85,6 +89,7 @@ impl Call for FileCall {
 
     fn describe(&self, done: &mut Hashed) {
         done.path = Some(self.path.clone());
+        done.shares_line = self.shares_line;
         done.algorithms = Some(self.algorithms.clone());
     }
 }

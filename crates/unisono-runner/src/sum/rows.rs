@@ -101,7 +101,7 @@ fn push_tree(
     algorithms: &Arc<[Algorithm]>,
     out: &Out,
 ) -> Result<(), Stopped> {
-    for step in walk_steps(&[root], options).map_err(Stopped::Failed)? {
+    for step in walk_steps(std::slice::from_ref(&root), options).map_err(Stopped::Failed)? {
         let Some(Found { path, entry }) = step else {
             // A tree of which nothing is wanted may be large, and whoever wanted it may have gone.
             if out.borrow().is_gone() {
@@ -109,6 +109,8 @@ fn push_tree(
             }
             continue;
         };
+        // A folder that could be read in part only has its own name twice: as what was given, and as what was in the way.
+        let shares_line = path != root || matches!(entry, Entry::Unreadable { is_missing: false, .. });
         let (errand, stat) = match entry {
             Entry::File(stat) => (Errand::Digest { is_regular: true }, stat),
             Entry::Special(special) => (Errand::Skip(special), None),
@@ -117,7 +119,7 @@ fn push_tree(
                 (Errand::Fail(Box::new((kind, why))), None)
             }
         };
-        let call = FileCall { path: path.into(), errand, algorithms: algorithms.clone(), stat };
+        let call = FileCall { path: path.into(), errand, algorithms: algorithms.clone(), stat, shares_line };
         out.borrow_mut().push(Row { id: None, origin: origin.clone(), call: Ok(call) })?;
     }
     Ok(())
@@ -218,6 +220,7 @@ pub fn verify_rows(manifests: &[PathBuf], options: VerifyOptions) -> Result<(Fee
                             stat: Stat::look(&entry.path).filter(|_| options.walk.with_stat),
                             path: entry.path.into(),
                             algorithms: algorithms.into(),
+                            shares_line: false,
                             errand: Errand::Verify(Box::new(Expected {
                                 digests: entry.digests,
                                 size: entry.size,
@@ -247,7 +250,7 @@ fn push_extra(options: &VerifyOptions, listed: &Listed, out: &Out) -> Result<(),
             Entry::File(_) => Errand::Fail(Box::new((ErrorKind::Extra, "it is in no manifest".to_owned()))),
             Entry::Unreadable { why, .. } => Errand::Fail(Box::new((ErrorKind::Unreadable, why))),
         };
-        let call = FileCall { path: path.into(), errand, algorithms: Arc::new([]), stat: None };
+        let call = FileCall { path: path.into(), errand, algorithms: Arc::new([]), stat: None, shares_line: false };
         out.borrow_mut().push(Row { id: None, origin: Origin::default(), call: Ok(call) })?;
     }
     Ok(())
