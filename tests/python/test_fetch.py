@@ -83,6 +83,16 @@ def test_what_is_no_request_is_an_outcome_and_stops_nothing(server):
         outcomes[0].result()
 
 
+def test_ctrl_c_in_a_mapping_is_no_fault_of_the_request(server):
+    class Interrupted(dict):
+        def items(self):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), unisono.fetch([Interrupted(url=server.url)]) as batch:
+        next(batch)
+    assert (batch.report.total, batch.report.pending) == (0, 1)
+
+
 def test_a_generator_is_pulled_lazily(server):
     pulled = []
 
