@@ -14,6 +14,7 @@ MODULES = [
     "unisono",
     "unisono.batch",
     "unisono.clients",
+    "unisono.commands",
     "unisono.errors",
     "unisono.files",
     "unisono.headers",

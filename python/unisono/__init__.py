@@ -1,6 +1,6 @@
 """Run many independent pieces of work at once, with every outcome accounted for."""
 
-from unisono import files
+from unisono import commands, files
 from unisono._fetch import FetchOptions, fetch, fetch_all
 from unisono._native import Ended, Outcome, Request, Response, __version__
 from unisono.batch import Batch
@@ -10,6 +10,14 @@ from unisono.errors import (
     CallCancelled,
     CallError,
     CallTimeout,
+    CommandAmbiguous,
+    CommandCancelled,
+    CommandError,
+    CommandFailed,
+    CommandInputError,
+    CommandNotFound,
+    CommandNotStarted,
+    CommandTimeout,
     ConnectError,
     DecodeError,
     DigestMismatch,
@@ -42,6 +50,14 @@ __all__ = [
     "CallError",
     "CallTimeout",
     "Client",
+    "CommandAmbiguous",
+    "CommandCancelled",
+    "CommandError",
+    "CommandFailed",
+    "CommandInputError",
+    "CommandNotFound",
+    "CommandNotStarted",
+    "CommandTimeout",
     "ConnectError",
     "DecodeError",
     "DigestMismatch",
@@ -71,6 +87,7 @@ __all__ = [
     "TooLarge",
     "UsageError",
     "__version__",
+    "commands",
     "fetch",
     "fetch_all",
     "files",

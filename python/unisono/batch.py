@@ -16,7 +16,7 @@ from typing import Any, Generic, Self, TypeAlias, TypedDict, TypeVar, Unpack
 
 from unisono import _native
 from unisono._native import Ended
-from unisono.errors import UsageError
+from unisono.errors import RunError, UsageError
 from unisono.report import Report
 
 OutcomeT = TypeVar("OutcomeT", bound=Ended)
@@ -113,7 +113,7 @@ class Batch(Generic[OutcomeT]):
             report.outcomes = outcomes
             return report
         run = self._start(keep_outcomes=False)
-        while run.report() is None:
+        while _numbers(run) is None:
             if not self._feed(run):
                 self._wait(run)
                 run.hush()
@@ -146,7 +146,7 @@ class Batch(Generic[OutcomeT]):
             report.outcomes = outcomes
             return report
         run = self._start(keep_outcomes=False)
-        while run.report() is None:
+        while _numbers(run) is None:
             if not self._feed_on_loop(run):
                 await self._wait_on_loop(run)
         await self._finish_on_loop(run)
@@ -351,13 +351,13 @@ class Batch(Generic[OutcomeT]):
             loop.remove_reader(self._run.fileno())
 
     def _finish(self, run: _native.Run[OutcomeT]) -> None:
-        while (numbers := run.report()) is None:
+        while (numbers := _numbers(run)) is None:
             run.wait(None)
             run.hush()
         self._ended(numbers)
 
     async def _finish_on_loop(self, run: _native.Run[OutcomeT]) -> None:
-        while (numbers := run.report()) is None:
+        while (numbers := _numbers(run)) is None:
             await self._wait_on_loop(run)
         await self._stop_feeding()
         self._ended(numbers)
@@ -416,21 +416,39 @@ def _line(numbers: dict[str, Any]) -> None:
     sys.stderr.flush()
 
 
+def _numbers(run: _native.Run[Any]) -> dict[str, Any] | None:
+    """The report's numbers, once there are any. A thread that waits for them when the program ends, ends with it."""
+    try:
+        return run.report()
+    except RunError:
+        if _program.ends:
+            raise SystemExit from None
+        raise
+
+
+class _Program:
+    ends = False
+
+
+_program = _Program()
 _running: weakref.WeakSet[Batch[Any]] = weakref.WeakSet()
 
 
 @atexit.register
 def _stop_all() -> None:
-    """Stop what still runs and give it a moment to write what it has."""
-    for batch in list(_running):
+    """Stop what still runs and give it a moment to write what it has; what has not ended then is killed."""
+    _program.ends = True
+    batches = list(_running)
+    for batch in batches:
         batch.close()
-    until = time.monotonic() + _LONGEST_GOODBYE
-    for batch in list(_running):
-        run = batch._run
-        with contextlib.suppress(Exception):
-            while run is not None and run.report() is None and time.monotonic() < until:
-                run.wait(0.05)
-                run.hush()
+    for end in (_native.Run.hush, _native.Run.kill):
+        until = time.monotonic() + _LONGEST_GOODBYE
+        for run in [batch._run for batch in batches if batch._run is not None]:
+            with contextlib.suppress(Exception):
+                end(run)
+                while run.report() is None and time.monotonic() < until:
+                    run.wait(0.05)
+                    run.hush()
 
 
 # Enough to keep the engine busy between two looks, few enough that a slow iterator delays no outcome for long.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unisono._native import Response
@@ -13,6 +15,14 @@ __all__ = [
     "CallCancelled",
     "CallError",
     "CallTimeout",
+    "CommandAmbiguous",
+    "CommandCancelled",
+    "CommandError",
+    "CommandFailed",
+    "CommandInputError",
+    "CommandNotFound",
+    "CommandNotStarted",
+    "CommandTimeout",
     "ConnectError",
     "DecodeError",
     "DigestMismatch",
@@ -180,3 +190,81 @@ class FileTimeout(FileError, TimeoutError):
 
 class FileCancelled(FileError):
     """The file was stopped before it was done."""
+
+
+class CommandError(Error):
+    """A command did not end well.
+
+    Attributes:
+        kind: Why, in one word, as in results files: `exit`, `signal`, `timeout`, `spawn`, ...
+        outcome: How it ended: `failed`, `timed_out`, `ambiguous` or `cancelled`.
+        argv: The program and its arguments.
+        exit_code: Its exit code, if it has one.
+        signal: The number of the signal that ended it, if one did.
+        stdout, stderr: What it printed: bytes, or text with `text=True`.
+        attempts: How often it was tried.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: str = "internal",
+        outcome: str = "failed",
+        argv: Sequence[str] = (),
+        exit_code: int | None = None,
+        signal: int | None = None,
+        stdout: bytes | str = b"",
+        stderr: bytes | str = b"",
+        attempts: int = 0,
+    ) -> None:
+        # Not `super()`: the next in line may be a builtin with arguments of its own.
+        Exception.__init__(self, message)
+        self.kind = kind
+        self.outcome = outcome
+        self.argv = list(argv)
+        self.exit_code = exit_code
+        self.signal = signal
+        self.stdout = stdout
+        self.stderr = stderr
+        self.attempts = attempts
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class CommandInputError(CommandError, ValueError):
+    """What was given is no command; nothing was started."""
+
+
+class CommandFailed(CommandError, subprocess.CalledProcessError):
+    """A command ended with another exit code than was expected, or by a signal.
+
+    Attributes:
+        cmd, returncode, output: As `subprocess` has them, where a signal is a negative code.
+    """
+
+    def __init__(self, message: str, **fields: Any) -> None:
+        CommandError.__init__(self, message, **fields)
+        self.cmd = self.argv
+        self.returncode = -self.signal if self.signal is not None else self.exit_code or 0
+
+
+class CommandNotStarted(CommandError, OSError):
+    """A command could not be started: its program is not executable, or its folder is not there."""
+
+
+class CommandNotFound(CommandNotStarted, FileNotFoundError):
+    """There is no such program."""
+
+
+class CommandTimeout(CommandError, TimeoutError):
+    """A command took longer than its timeout or deadline; nothing of it is left."""
+
+
+class CommandCancelled(CommandError):
+    """A command was stopped on request, or not started any more."""
+
+
+class CommandAmbiguous(CommandError):
+    """Nobody knows how a command ended: it could not be killed, or its end was taken in by somebody else."""

@@ -9,7 +9,9 @@ import pytest
 import unisono
 
 
-@pytest.mark.parametrize("name", ["unisono._fetch", "unisono.clients", "unisono.files", "unisono.headers"])
+@pytest.mark.parametrize(
+    "name", ["unisono._fetch", "unisono.clients", "unisono.commands", "unisono.files", "unisono.headers"]
+)
 def test_the_examples_in_a_module_are_true(server, tmp_path, name):
     module = importlib.import_module(name)
     (tmp_path / "a.txt").write_text("a\n")

@@ -10,8 +10,11 @@
 //! - *killing*: SIGKILL, again and again until nothing is left. What is not gone after [`HOPELESS`] (a process that waits
 //!   for a dead disk) is counted and given up.
 //!
-//! The process is reaped last: until then its number is not given away, so its group and session are its own. Orphans
-//! come to us, since we are a subreaper; that is what makes it cheap to see at the end that there are none.
+//! The process is reaped last: until then its number is not given away, so its group and session are its own. Where this
+//! process is there for commands alone, orphans come to us, since we are a subreaper; that is what makes it cheap to see at
+//! the end that there are none. A guest in somebody else's process is no subreaper, or the orphans of its host's own
+//! children would come here as well and stay as zombies, for nobody knows whose they are. It looks at all processes at the
+//! end of each command instead, and misses only who has changed group, session and environment and has lost its parent.
 //!
 //! Dropping the future kills the tree at once, without grace, before `drop` returns.
 
@@ -67,7 +70,8 @@ pub struct Options {
     pub max_output: Option<u64>,
     /// Where output goes that is too large for memory.
     pub spool: PathBuf,
-    /// This process has no children but commands, so every orphan is one of theirs.
+    /// This process has no children but commands, so every orphan is one of theirs. If not, the children of others are
+    /// neither waited for nor taken in.
     pub sole: bool,
     /// What every command passes when it is started.
     pub gate: Gate,
@@ -77,7 +81,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Commands {
     options: Options,
-    /// `None` where the kernel does not list children: then all processes are looked at.
+    /// `None` where orphans do not come to us, or the kernel does not list children: then all processes are looked at.
     children: RefCell<Option<Children>>,
     running: RefCell<HashSet<i32>>,
     /// Looking at all processes takes milliseconds, and many trees may be dying at once.
@@ -160,18 +164,21 @@ pub trait Watch {
 }
 
 impl Commands {
-    /// Makes this process the one to which orphaned descendants come.
+    /// Makes this process the one to which orphaned descendants come, if it is there for commands alone.
     ///
     /// # Errors
     /// When the kernel refuses that.
     pub fn new(options: Options) -> io::Result<Self> {
-        set_child_subreaper(Some(rustix::process::getpid()))?;
+        if options.sole {
+            set_child_subreaper(Some(rustix::process::getpid()))?;
+        }
+        let children = options.sole.then(|| Children::open().ok()).flatten();
         let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let most = descriptors.saturating_sub(OTHER_DESCRIPTORS) / DESCRIPTORS_PER_COMMAND;
         let most = u32::try_from(most.clamp(1, MOST_AT_ONCE)).expect("it was clamped");
         Ok(Self {
             options,
-            children: RefCell::new(Children::open().ok()),
+            children: RefCell::new(children),
             running: RefCell::default(),
             snapshot: RefCell::default(),
             buffer: RefCell::new(Vec::with_capacity(READ_AT_ONCE)),
@@ -583,14 +590,13 @@ impl Running<'_> {
         }
         let mut lives = false;
         for pid in unknown {
-            let sole = self.commands.options.sole;
             let is_ours = group_of(pid) == Some(own)
                 || match marker(pid, MARKER) {
                     Some(found) => found == self.marker,
                     // It hides, but whose should it be?
-                    None => sole && running.len() == 1,
+                    None => running.len() == 1,
                 };
-            let Some(number) = Pid::from_raw(pid).filter(|_| is_ours || sole) else { continue };
+            let Some(number) = Pid::from_raw(pid) else { continue };
             let has_ended = matches!(reap(number), Ok(Some(_)));
             if is_ours && !has_ended {
                 lives = true;

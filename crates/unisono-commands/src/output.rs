@@ -4,7 +4,8 @@
 
 use std::{
     fs::File,
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, Write},
+    os::unix::fs::FileExt,
     path::Path,
 };
 
@@ -50,16 +51,18 @@ impl Output {
     ///
     /// # Errors
     /// Those of the writer, and those of reading the file.
-    pub fn copy_to(&mut self, into: &mut impl Write) -> io::Result<()> {
+    pub fn copy_to(&self, into: &mut impl Write) -> io::Result<()> {
         into.write_all(&self.head)?;
-        let Some(rest) = &mut self.rest else { return Ok(()) };
-        rest.seek(SeekFrom::Start(0))?;
+        let Some(rest) = &self.rest else { return Ok(()) };
         let mut piece = vec![0; 64 << 10];
+        let mut at = 0;
         loop {
-            match rest.read(&mut piece)? {
-                0 => return Ok(()),
-                read => into.write_all(&piece[..read])?,
+            let read = rest.read_at(&mut piece, at)?;
+            if read == 0 {
+                return Ok(());
             }
+            into.write_all(&piece[..read])?;
+            at += read as u64;
         }
     }
 

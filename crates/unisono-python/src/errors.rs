@@ -22,6 +22,11 @@ pub enum Subject {
     Call,
     /// A file.
     File,
+    /// A command; whether there is such a program.
+    Command {
+        /// There is.
+        is_found: bool,
+    },
 }
 
 /// The exception for how an item ended.
@@ -43,6 +48,14 @@ pub fn exception<'py>(
         (Subject::File, _, ErrorKind::Mismatch) => "DigestMismatch",
         (Subject::File, _, ErrorKind::Extra) => "FileUnlisted",
         (Subject::File, ..) => "FileError",
+        (Subject::Command { .. }, OutcomeKind::TimedOut, _) => "CommandTimeout",
+        (Subject::Command { .. }, OutcomeKind::Cancelled, _) => "CommandCancelled",
+        (Subject::Command { .. }, OutcomeKind::Ambiguous, _) => "CommandAmbiguous",
+        (Subject::Command { .. }, _, ErrorKind::Input) => "CommandInputError",
+        (Subject::Command { is_found: false }, _, ErrorKind::Spawn) => "CommandNotFound",
+        (Subject::Command { .. }, _, ErrorKind::Spawn) => "CommandNotStarted",
+        (Subject::Command { .. }, _, ErrorKind::Exit | ErrorKind::Signal) => "CommandFailed",
+        (Subject::Command { .. }, ..) => "CommandError",
         (_, OutcomeKind::Ambiguous, _) => "AmbiguousError",
         (_, OutcomeKind::TimedOut, _) | (.., ErrorKind::Timeout | ErrorKind::Deadline) => "CallTimeout",
         (_, OutcomeKind::Cancelled, _) | (.., ErrorKind::Cancelled) => "CallCancelled",

@@ -6,6 +6,8 @@
 
 mod bell;
 mod client;
+mod command_outcome;
+mod commands;
 mod ended;
 mod errors;
 mod fetch;
@@ -23,6 +25,10 @@ use pyo3::prelude::*;
 mod _native {
     #[pymodule_export]
     use super::client::{Call, Engine, Mailbox};
+    #[pymodule_export]
+    use super::command_outcome::CommandOutcome;
+    #[pymodule_export]
+    use super::commands::commands;
     #[pymodule_export]
     use super::ended::Ended;
     #[pymodule_export]

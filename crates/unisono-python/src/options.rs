@@ -63,7 +63,7 @@ impl<'py> Keywords<'py> {
     }
 
     /// Seconds, or text such as `10s`; `none` for no bound. `None` when the keyword is absent.
-    fn span(&self, name: &str) -> PyResult<Option<Option<Duration>>> {
+    pub fn span(&self, name: &str) -> PyResult<Option<Option<Duration>>> {
         let Some(value) = self.take(name)? else { return Ok(None) };
         let py = self.given.py();
         if let Ok(seconds) = value.extract::<f64>() {

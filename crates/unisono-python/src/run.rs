@@ -13,7 +13,7 @@ use pyo3::{
     prelude::*,
     types::{PyDict, PyList},
 };
-use unisono_core::{CancelReason, CancelToken, OutcomeKind};
+use unisono_core::{CancelLevel, CancelReason, CancelToken, OutcomeKind};
 use unisono_runner::{
     Done, Error, Gauge, Inlet, Intake, Malformed, MalformedLines, Monitor, Outcome, Outlet, Report, Row, Settings,
     Taken, Taker, inlet, outlet,
@@ -63,6 +63,8 @@ pub struct Run {
     ends: Box<dyn Ends>,
     bell: Bell,
     cancel: CancelToken,
+    /// Nothing is waited for any more, not even the end of what was stopped.
+    kill: CancelToken,
     monitor: Monitor,
     gauge: Gauge,
     report: Slot,
@@ -105,8 +107,16 @@ impl Run {
         let engine_ends = EngineEnds { intake, outlet, cancel: stop, monitor: watch, gauge: count };
         let report = Slot::default();
         let (slot, end) = (report.clone(), bell.clone());
+        let kill = CancelToken::new();
+        let killed = kill.clone();
         let run = move || {
-            let result = run_to_end(move || work(engine_ends));
+            let result = run_to_end(async move || {
+                tokio::select! {
+                    result = work(engine_ends) => result,
+                    // Dropping the work kills what it has started.
+                    () = killed.reached(CancelLevel::Abort) => Err(Error::fault("killed before it had ended")),
+                }
+            });
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
             end.ring();
         };
@@ -116,7 +126,7 @@ impl Run {
             .map_err(|error| errors::run_failed(py, &Error::fault("no thread for the run").because(error)))?;
         let ends = Box::new(ProgramEnds { face, inlet, taker: Mutex::new(Some(taker)) });
         let pid = std::process::id();
-        Ok(Self { ends, bell, cancel, monitor, gauge, report, threads: None, checked: None, pid })
+        Ok(Self { ends, bell, cancel, kill, monitor, gauge, report, threads: None, checked: None, pid })
     }
 
     /// Its limit is so many threads, for as long as it runs.
@@ -186,6 +196,11 @@ impl Run {
     fn abandon(&self) {
         self.ends.abandon();
         self.cancel.abort(CancelReason::Requested);
+    }
+
+    /// Ends at once and without an account. What was started is killed; threads are left to themselves.
+    fn kill(&self) {
+        self.kill.abort(CancelReason::Requested);
     }
 
     /// Changes limits; they hold from then on.

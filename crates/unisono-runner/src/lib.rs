@@ -27,8 +27,8 @@ mod work;
 
 pub use body::{BodyMode, json_error};
 pub use each::{
-    EachCall, EachMaker, EachPlan, EachStyle, Grammar, Halting, Pieces, Places, Ran, Recipe, Safety, Tagged, Values,
-    Word, Worst, blocks, each, push_word,
+    EachCall, EachMaker, EachPlan, EachStyle, Grammar, Halting, KILL_AFTER, Pieces, Places, Ran, Recipe, Safety,
+    Tagged, Values, Word, Worst, blocks, each, each_settings, push_word,
 };
 pub use error::Error;
 pub use fetch::{

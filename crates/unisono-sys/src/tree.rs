@@ -43,17 +43,21 @@ pub struct Found {
 }
 
 impl Snapshot {
-    /// Looks at all processes, and at the value that each was started with of the variable `name`.
+    /// Looks at all processes, and at the value that each was started with of the variable `name`. What is older than this
+    /// process cannot descend from it, so its environment is not read: that is the larger part of the work.
     ///
     /// # Errors
     /// When there is no `/proc`.
     pub fn take(name: &str) -> io::Result<Self> {
         let (mut processes, mut markers) = (HashMap::new(), HashMap::new());
+        let oldest = Process::read(own_pid()).map_or(0, |own| own.started);
         let numbers = fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         for pid in numbers {
             // One that has ended in the meantime is not there any more.
             let Some(process) = Process::read(pid) else { continue };
-            if let Some(marker) = marker(pid, name) {
+            if process.started >= oldest
+                && let Some(marker) = marker(pid, name)
+            {
                 markers.insert(pid, marker);
             }
             processes.insert(pid, process);

@@ -11,7 +11,7 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use unisono_core::{FOR_EVER, Limits, Rate, RetryPolicy, Span, Times};
-use unisono_runner::{Format, Grammar, Halting, Pieces, Recipe, Settings, Word, commands::Pressure};
+use unisono_runner::{Format, Grammar, Halting, Pieces, Recipe, Settings, Word, commands::Pressure, each_settings};
 
 use super::printer::Printing;
 use crate::{
@@ -251,6 +251,7 @@ impl EachArgs {
             argv: command.iter().map(word).collect(),
             shell: self.shell,
             folder: self.cwd.as_ref().map(word),
+            inherited: None,
             environment: self.env.iter().map(|text| variable(text, &grammar)).collect::<Result<_, _>>()?,
             without: Vec::new(),
             stdin: self.stdin.as_ref().map(word),
@@ -312,8 +313,7 @@ impl EachArgs {
             stop_after: args.stop_after.and_then(|span| span.0),
             grace: args.grace.0.unwrap_or(FOR_EVER),
         };
-        // Whoever asks for three repeats of a deployment wants three, however many others fail.
-        let retry = RetryPolicy { repeats: args.retries, budget: None, ..RetryPolicy::never() };
+        let retry = RetryPolicy { repeats: args.retries, ..each_settings().retry };
         Ok(Settings { limits, times, retry })
     }
 

@@ -24,9 +24,11 @@ pub struct Recipe {
     pub shell: bool,
     /// Where it runs.
     pub folder: Option<Word>,
-    /// Added to its environment.
+    /// The environment that it inherits; `None`: ours.
+    pub inherited: Option<Arc<[(OsString, OsString)]>>,
+    /// Added to what it inherits.
     pub environment: Vec<(OsString, Word)>,
-    /// Taken out of its environment.
+    /// Taken out of what it inherits.
     pub without: Vec<OsString>,
     /// What it reads; nothing if `None`.
     pub stdin: Option<Word>,
@@ -108,6 +110,20 @@ pub enum EachStyle {
 }
 
 impl EachCall {
+    /// What an item asks for that brings these values, and `block` to read.
+    ///
+    /// # Errors
+    /// When its command cannot be made: that is known before anything of it is started.
+    pub fn new(recipe: Arc<Recipe>, values: Values, block: Option<Bytes>) -> Result<Self, String> {
+        let limit_key = match &recipe.limit_key {
+            None => String::new(),
+            Some(word) => word.fill(&values, Places::default(), Safety::Plain)?.to_string_lossy().into_owned(),
+        };
+        let call = Self { recipe, values, block, limit_key: limit_key.into() };
+        call.argv(Places::default())?;
+        Ok(call)
+    }
+
     /// The program and its arguments.
     ///
     /// # Errors
@@ -117,7 +133,7 @@ impl EachCall {
         let filled = self.recipe.argv.iter().map(|word| word.fill(&self.values, numbers, safety));
         let argv: Vec<OsString> = filled.collect::<Result<_, _>>()?;
         if argv.iter().any(|word| word.as_bytes().contains(&0)) {
-            return Err("the item holds a NUL, which no argument can (try --stdin)".to_owned());
+            return Err("the item holds a NUL, which no argument can (let the command read it)".to_owned());
         }
         Ok(match self.recipe.shell {
             false => argv,
@@ -158,6 +174,7 @@ impl EachCall {
         Ok(Command {
             argv: self.argv(numbers)?,
             folder: recipe.folder.as_ref().map(plain).transpose()?.map(PathBuf::from),
+            inherited: recipe.inherited.clone(),
             environment,
             without: recipe.without.clone(),
             stdin,

@@ -188,7 +188,7 @@ impl EachWork {
                 again(OutcomeKind::TimedOut, ErrorKind::Timeout, message)
             }
             (Some(Stop::TooMuchOutput), ..) => {
-                failed(OutcomeKind::Failed, ErrorKind::TooLarge, "printed more than --max-output allows".to_owned())
+                failed(OutcomeKind::Failed, ErrorKind::TooLarge, "printed more than is allowed (max-output)".to_owned())
             }
             (Some(Stop::NoRoom), ..) => {
                 failed(OutcomeKind::Failed, ErrorKind::Save, "what it printed could not be kept on disk".to_owned())
@@ -219,12 +219,12 @@ impl EachWork {
                 return Verdict::Final(OutcomeKind::Failed);
             }
         };
-        let (mut stdout, mut stderr) = (std::mem::take(&mut ran.stdout), std::mem::take(&mut ran.stderr));
+        let (stdout, stderr) = (std::mem::take(&mut ran.stdout), std::mem::take(&mut ran.stderr));
         let target = path.clone();
         let write = move || {
-            let result = keep(&mut stdout, &target).and_then(|()| match stderr.is_empty() {
+            let result = keep(&stdout, &target).and_then(|()| match stderr.is_empty() {
                 true => Ok(()),
-                false => keep(&mut stderr, &with_suffix(&target)),
+                false => keep(&stderr, &with_suffix(&target)),
             });
             (stdout, stderr, result)
         };
@@ -278,7 +278,7 @@ impl Drop for Slot<'_> {
 }
 
 /// Under a name beside it first, so that a file that is there is whole.
-fn keep(output: &mut Output, path: &Path) -> std::io::Result<()> {
+fn keep(output: &Output, path: &Path) -> std::io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
     let file = tempfile::Builder::new().prefix(".unisono-").suffix(".part").tempfile_in(folder)?;

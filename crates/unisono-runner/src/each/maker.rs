@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::{
     call::{EachCall, Recipe},
-    recipe::{Places, Safety, Values, Word},
+    recipe::{Values, Word},
 };
 use crate::{
     Error,
@@ -60,15 +60,17 @@ impl EachMaker {
         Ok(Self { recipe: Arc::new(recipe), sources, columns })
     }
 
-    fn call(&self, values: Values) -> Result<EachCall, String> {
-        let limit_key = match &self.recipe.limit_key {
-            None => String::new(),
-            Some(word) => word.fill(&values, Places::default(), Safety::Plain)?.to_string_lossy().into_owned(),
-        };
-        let call = EachCall { recipe: self.recipe.clone(), values, block: None, limit_key: limit_key.into() };
-        // What cannot be made is a bad row, known before anything of it is started.
-        call.argv(Places::default())?;
-        Ok(call)
+    /// The columns that the recipe asks for.
+    pub fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    /// The call of an item that brings these values.
+    ///
+    /// # Errors
+    /// When its command cannot be made.
+    pub fn call(&self, values: Values) -> Result<EachCall, String> {
+        EachCall::new(self.recipe.clone(), values, None)
     }
 
     fn of_fields(&self, fields: &dyn Fields) -> Result<EachCall, String> {
@@ -168,7 +170,7 @@ fn cut(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::row::NoFields;
+    use crate::{each::Places, row::NoFields};
 
     fn commands(sources: &[&[&str]], argv: &[&str]) -> Vec<Vec<String>> {
         let grammar = super::super::Grammar::default();

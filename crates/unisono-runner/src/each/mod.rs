@@ -9,12 +9,12 @@ mod job;
 mod maker;
 mod recipe;
 
-use std::{cell::Cell, path::PathBuf, time::Duration};
+use std::{cell::Cell, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use tokio::sync::watch;
-use unisono_batch::Monitor;
+use unisono_batch::{Monitor, Settings};
 use unisono_commands::{Commands, Options, Pressure, StopLevel, guard::Gate};
-use unisono_core::{CancelLevel, CancelReason, CancelToken, FOR_EVER};
+use unisono_core::{CancelLevel, CancelReason, CancelToken, FOR_EVER, Limits, RetryPolicy, Times};
 
 use crate::{
     Error, Frame, Gauge, Report,
@@ -49,7 +49,7 @@ pub struct EachPlan {
     pub pressure: Option<Pressure>,
     /// Sees output as it comes.
     pub tagged: Option<Tagged>,
-    /// This process has no children but these commands.
+    /// This process has no children but these commands; see [`Options::sole`].
     pub sole: bool,
     /// What every command passes when it is started.
     pub gate: Gate,
@@ -65,6 +65,19 @@ pub enum Halting {
     Soon,
     /// They are stopped.
     Now,
+}
+
+/// The limits, times and repeats that commands have where nobody says it: one command per core, for as long as it takes,
+/// and once.
+pub fn each_settings() -> Settings {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = u32::try_from(cores).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
+    Settings {
+        limits: Limits::new(Some(cores), None),
+        times: Times { timeout: None, deadline: None, ..Times::default() },
+        // Whoever asks for three repeats of a deployment wants three, however many others fail.
+        retry: RetryPolicy { budget: None, ..RetryPolicy::never() },
+    }
 }
 
 /// Runs a plan to its end, or until the token says stop, and accounts for every row.
@@ -166,5 +179,7 @@ async fn shepherd(
     std::future::pending().await
 }
 
+/// How long a command may take to end itself, where nobody says it.
+pub const KILL_AFTER: Duration = Duration::from_secs(5);
 /// Longer than anything takes that was sent SIGKILL.
 const LAST_RESORT: Duration = Duration::from_secs(10);

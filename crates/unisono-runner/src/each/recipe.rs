@@ -156,6 +156,11 @@ fn is_name(text: &str) -> bool {
 }
 
 impl Word {
+    /// A word without places.
+    pub fn literal(text: &[u8]) -> Self {
+        Self(vec![Part::Literal(text.to_vec())])
+    }
+
     /// The item itself.
     pub fn item() -> Self {
         Self(vec![Part::Value { source: Source::All, form: Form::Whole }])

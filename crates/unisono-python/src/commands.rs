@@ -1,0 +1,442 @@
+//! Commands: argument lists, or one command and its items, in; what they printed and how they ended out.
+//!
+//! We are a guest in the program's process, which may have other children: it is no subreaper, nothing here touches SIGCHLD
+//! or waits for a child that is not ours, and the environment is copied when a run starts, on the thread of the program,
+//! since reading it later would race with `os.environ`.
+//!
+//! Left out: files and pipes of the program as input or output, and terminals.
+
+use std::{
+    ffi::OsString,
+    num::NonZeroU32,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use pyo3::{
+    prelude::*,
+    types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyMapping, PyString},
+};
+use unisono_core::{FOR_EVER, Limits, Rate, RetryPolicy, Times};
+use unisono_runner::{
+    EachCall, EachMaker, EachPlan, EachStyle, Grammar, Halting, Identity, KILL_AFTER, Origin, Outcome as RunOutcome,
+    Ran, Recipe, Row, Settings, Values, Word, Worst,
+    commands::{Pressure, guard::Gate},
+    each, each_settings,
+};
+
+use crate::{
+    command_outcome::CommandOutcome,
+    files::path_of,
+    options::Keywords,
+    run::{EngineEnds, Face, Run},
+};
+
+/// Starts to run commands: with a template one command for each item, without one each item is a command.
+#[pyfunction(signature = (template, *, keep_outcomes, **keywords))]
+pub fn commands(
+    py: Python<'_>,
+    template: Option<&Bound<'_, PyAny>>,
+    keep_outcomes: bool,
+    keywords: Option<&Bound<'_, PyDict>>,
+) -> PyResult<Run> {
+    let keywords = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?;
+    let surroundings = keywords.surroundings(py)?;
+    let (settings, results) = (keywords.command_settings(surroundings.per_key.is_some())?, keywords.results()?);
+    let commands = match template {
+        Some(command) => Commands::template(&surroundings, command),
+        None => Commands::many(surroundings),
+    };
+    let commands = commands.map_err(|why| keywords.mistake(why))?;
+    let rules = keywords.rules()?;
+    let face = CommandFace { commands, text: keywords.flag("text")? };
+    keywords.finish()?;
+    Run::start(py, face, &settings, keep_outcomes, async move |ends| {
+        let EngineEnds { intake, outlet, cancel, monitor, gauge } = ends;
+        let style = if rules.brief { EachStyle::Brief } else { EachStyle::Full };
+        let frame = results.frame(Box::new(intake), settings, style, outlet, |open| open.identity = Identity::Content);
+        let plan = EachPlan {
+            frame,
+            kill_after: rules.kill_after,
+            expected: rules.expected,
+            retry_exits: rules.retry_exits,
+            halting: Halting::default(),
+            leave_running: rules.leave_running,
+            max_output: rules.max_output,
+            spool: rules.spool,
+            pressure: rules.pressure,
+            tagged: None,
+            sole: false,
+            gate: Gate::default(),
+            worst: Worst::default(),
+        };
+        each(plan, cancel, monitor, gauge).await
+    })
+}
+
+struct CommandFace {
+    commands: Commands,
+    /// What was printed is text to the program.
+    text: bool,
+}
+
+impl Face for CommandFace {
+    type Asked = EachCall;
+    type Done = Ran;
+
+    fn row(&self, item: &Bound<'_, PyAny>, line: u64) -> Row<EachCall> {
+        let (id, call) = match &self.commands {
+            Commands::Template(template) => (None, template.call(item)),
+            Commands::Many(surroundings) => match Own::of(item, surroundings.shell) {
+                Ok(own) => (own.id.clone(), own.call(surroundings)),
+                Err(why) => (None, Err(why)),
+            },
+        };
+        Row { id, origin: Origin { name: None, line }, call }
+    }
+
+    fn outcome<'py>(
+        &self,
+        py: Python<'py>,
+        ended: RunOutcome<Ran>,
+        item: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        CommandOutcome::object(py, ended, item, self.text).map(Bound::into_any)
+    }
+
+    fn may_have_more(&self, _ended: &RunOutcome<Ran>, _item: &Bound<'_, PyAny>) -> bool {
+        false
+    }
+}
+
+/// What items are.
+enum Commands {
+    /// What is filled into one command.
+    Template(Box<Template>),
+    /// Commands.
+    Many(Surroundings),
+}
+
+impl Commands {
+    fn template(surroundings: &Surroundings, command: &Bound<'_, PyAny>) -> Result<Self, String> {
+        let argv = argv_of(command, surroundings.shell)?;
+        let maker = |grammar: &Grammar| {
+            let recipe = surroundings.recipe(&argv, |text| grammar.word(text));
+            let has_places = recipe.argv.iter().chain(&recipe.stdin).any(Word::has_values);
+            EachMaker::new(recipe, Vec::new()).map(|maker| (maker, has_places))
+        };
+        let (mapped, _) = maker(&Grammar { has_columns: true, mark: None })?;
+        let (plain, has_places) = maker(&Grammar::default())?;
+        let block = match &surroundings.input {
+            Some(Input::Bytes(bytes)) => Some(bytes.clone()),
+            _ => None,
+        };
+        // A command with columns alone would get any other item at its end, which nobody can have meant.
+        let column = mapped.columns().first().filter(|_| !has_places).cloned();
+        Ok(Self::Template(Box::new(Template { plain, mapped, column, block })))
+    }
+
+    fn many(surroundings: Surroundings) -> Result<Self, String> {
+        if surroundings.per_key.is_some() {
+            return Err("per_key is a member of items, and needs items=".to_owned());
+        }
+        let save = surroundings.save.as_ref().map(|path| Grammar::default().word(path));
+        if save.is_some_and(|path| path.has_values()) {
+            return Err("save: without items= the only places are `{#}` and `{%}`".to_owned());
+        }
+        Ok(Self::Many(surroundings))
+    }
+}
+
+/// One command for all items.
+struct Template {
+    /// Where an item is one value.
+    plain: EachMaker,
+    /// Where an item has members.
+    mapped: EachMaker,
+    /// A member without which the command makes no sense.
+    column: Option<String>,
+    block: Option<Bytes>,
+}
+
+impl Template {
+    fn call(&self, item: &Bound<'_, PyAny>) -> Result<EachCall, String> {
+        let mut call = match (item.cast::<PyMapping>(), &self.column) {
+            (Ok(mapping), _) => {
+                let column = |name: &String| {
+                    let value = mapping.get_item(name).map_err(|_| format!("the item has no `{name}`"))?;
+                    Ok((name.clone(), text_of(&value).map_err(|why| format!("`{name}` is {why}"))?.into_vec()))
+                };
+                let columns = self.mapped.columns().iter().map(column).collect::<Result<_, String>>()?;
+                self.mapped.call(Values { positions: Vec::new(), columns })?
+            }
+            (Err(_), Some(column)) => {
+                return Err(format!("the command asks for `{{{column}}}`, so an item has to be a mapping"));
+            }
+            (Err(_), None) => {
+                let value = text_of(item).map_err(|why| format!("the item is {why}"))?;
+                self.plain.call(Values { positions: vec![value.into_vec()], columns: Vec::new() })?
+            }
+        };
+        call.block = self.block.clone();
+        Ok(call)
+    }
+}
+
+/// One of many commands, and what it has of its own.
+struct Own {
+    argv: Vec<OsString>,
+    id: Option<Box<str>>,
+    folder: Option<OsString>,
+    environment: Vec<Variable>,
+    input: Option<Bytes>,
+}
+
+impl Own {
+    fn of(item: &Bound<'_, PyAny>, shell: bool) -> Result<Self, String> {
+        let mut own = Self { argv: Vec::new(), id: None, folder: None, environment: Vec::new(), input: None };
+        let Ok(mapping) = item.cast::<PyMapping>() else {
+            own.argv = argv_of(item, shell)?;
+            return Ok(own);
+        };
+        let members = mapping.items().map_err(|error| error.to_string())?;
+        for (name, value) in members.iter().filter_map(|member| member.extract::<(Bound<'_, PyAny>, _)>().ok()) {
+            let value: Bound<'_, PyAny> = value;
+            let name = name.to_string();
+            let named = |why: String| format!("`{name}` is {why}");
+            match name.as_str() {
+                "argv" => own.argv = argv_of(&value, shell)?,
+                _ if value.is_none() => {}
+                "id" => own.id = Some(text_of(&value).map_err(named)?.to_string_lossy().into()),
+                "cwd" => own.folder = Some(text_of(&value).map_err(named)?),
+                "env" => own.environment = variables(&value)?,
+                "input" => own.input = Some(bytes_of(&value).map_err(named)?),
+                _ => return Err(format!("a command has no `{name}` (but argv, id, cwd, env and input)")),
+            }
+        }
+        if own.argv.is_empty() {
+            return Err("the command has no `argv`".to_owned());
+        }
+        Ok(own)
+    }
+
+    fn call(self, surroundings: &Surroundings) -> Result<EachCall, String> {
+        let mut recipe = surroundings.recipe(&self.argv, |text| Word::literal(text.as_bytes()));
+        // The number of a command is known only when it starts.
+        recipe.save = surroundings.save.as_ref().map(|path| Grammar::default().word(path));
+        if let Some(folder) = &self.folder {
+            recipe.folder = Some(Word::literal(folder.as_bytes()));
+        }
+        for (name, value) in self.environment {
+            recipe.environment.retain(|(other, _)| *other != name);
+            match value {
+                Some(value) => recipe.environment.push((name, Word::literal(value.as_bytes()))),
+                None => recipe.without.push(name),
+            }
+        }
+        let common = surroundings.input.as_ref().map(|input| match input {
+            Input::Bytes(bytes) => bytes.clone(),
+            Input::Text(text) => Bytes::copy_from_slice(text.as_bytes()),
+        });
+        recipe.stdin = None;
+        EachCall::new(Arc::new(recipe), Values::default(), self.input.or(common))
+    }
+}
+
+/// A variable, or its absence.
+type Variable = (OsString, Option<OsString>);
+
+/// What surrounds all commands of a run.
+struct Surroundings {
+    shell: bool,
+    folder: Option<OsString>,
+    inherited: Arc<[(OsString, OsString)]>,
+    environment: Vec<Variable>,
+    input: Option<Input>,
+    save: Option<OsString>,
+    per_key: Option<Word>,
+    repeatable: bool,
+}
+
+/// What commands read.
+enum Input {
+    /// As it is.
+    Bytes(Bytes),
+    /// With places, where there is something to fill in.
+    Text(OsString),
+}
+
+impl Surroundings {
+    fn recipe(&self, argv: &[OsString], word: impl Fn(&OsString) -> Word) -> Recipe {
+        let variable = |(name, value): &Variable| value.as_ref().map(|value| (name.clone(), word(value)));
+        let absent = self.environment.iter().filter(|(_, value)| value.is_none());
+        Recipe {
+            argv: argv.iter().map(&word).collect(),
+            shell: self.shell,
+            folder: self.folder.as_ref().map(&word),
+            inherited: Some(self.inherited.clone()),
+            environment: self.environment.iter().filter_map(variable).collect(),
+            without: absent.map(|(name, _)| name.clone()).collect(),
+            stdin: match &self.input {
+                Some(Input::Text(text)) => Some(word(text)),
+                _ => None,
+            },
+            save: self.save.as_ref().map(&word),
+            limit_key: self.per_key.clone(),
+            inherit_output: false,
+            repeatable: self.repeatable,
+        }
+    }
+}
+
+/// What holds for all commands of a run, once they are started.
+struct Rules {
+    kill_after: Duration,
+    expected: Vec<i32>,
+    retry_exits: Vec<i32>,
+    leave_running: bool,
+    max_output: Option<u64>,
+    spool: std::path::PathBuf,
+    pressure: Option<Pressure>,
+    brief: bool,
+}
+
+/// Keywords that commands have; the words and defaults are those of `unisono each`.
+impl Keywords<'_> {
+    fn command_settings(&self, has_keys: bool) -> PyResult<Settings> {
+        let defaults = each_settings();
+        let limit = self.get("limit")?.unwrap_or(defaults.limits.limit);
+        let per_key = self.get::<NonZeroU32>("per_key_limit")?;
+        let per_key_rate = self.parsed("per_key_rate", str::parse::<Rate>)?;
+        if !has_keys && (per_key.is_some() || per_key_rate.is_some()) {
+            return Err(self.mistake("per_key_limit and per_key_rate need per_key="));
+        }
+        let mut limits = Limits::new(Some(limit), has_keys.then(|| per_key.unwrap_or(NonZeroU32::MIN)));
+        limits.rate = self.parsed("rate", str::parse::<Rate>)?;
+        limits.per_key_rate = per_key_rate;
+        let timeout = self.span("timeout")?.unwrap_or(defaults.times.timeout);
+        let times = Times { timeout, ..self.times(defaults.times)? };
+        let repeats = self.get("retries")?.unwrap_or(defaults.retry.repeats);
+        Ok(Settings { limits, times, retry: RetryPolicy { repeats, ..defaults.retry } })
+    }
+
+    fn surroundings(&self, py: Python<'_>) -> PyResult<Surroundings> {
+        let text = |name: &str| -> PyResult<Option<OsString>> {
+            let Some(value) = self.take(name)? else { return Ok(None) };
+            text_of(&value).map(Some).map_err(|why| self.mistake(format!("{name}: {why}")))
+        };
+        let environment = match self.take("env")? {
+            Some(given) => variables(&given).map_err(|why| self.mistake(why))?,
+            None => Vec::new(),
+        };
+        let input = match self.take("input")? {
+            None => None,
+            Some(value) => Some(match value.is_instance_of::<PyString>() {
+                true => Input::Text(value.extract()?),
+                false => Input::Bytes(bytes_of(&value).map_err(|why| self.mistake(format!("input: {why}")))?),
+            }),
+        };
+        let per_key = text("per_key")?.map(|key| match key.to_str().and_then(|key| key.parse::<usize>().ok()) {
+            Some(number) if number > 0 => Word::position(number - 1),
+            _ => Word::column(&key.to_string_lossy()),
+        });
+        Ok(Surroundings {
+            shell: self.flag("shell")?,
+            folder: text("cwd")?,
+            inherited: environment_of(py)?,
+            environment,
+            input,
+            save: text("save")?,
+            per_key,
+            repeatable: self.flag("repeatable")?,
+        })
+    }
+
+    fn rules(&self) -> PyResult<Rules> {
+        let codes = |name: &str| self.get::<Vec<i32>>(name);
+        let pressure = Pressure { most_load: self.get("load")?, least_memory: self.size("min_memory")? };
+        Ok(Rules {
+            kill_after: self.span("kill_after")?.map_or(KILL_AFTER, |time| time.unwrap_or(FOR_EVER)),
+            expected: codes("expect")?.unwrap_or_else(|| vec![0]),
+            retry_exits: codes("retry_exit")?.unwrap_or_default(),
+            leave_running: self.flag("leave_running")?,
+            max_output: self.size("max_output")?,
+            spool: std::env::temp_dir(),
+            pressure: (pressure != Pressure::default()).then_some(pressure),
+            brief: self.flag("brief")?,
+        })
+    }
+}
+
+/// The environment as Python has it now.
+fn environment_of(py: Python<'_>) -> PyResult<Arc<[(OsString, OsString)]>> {
+    let copy = py.import("os")?.getattr("environb")?.call_method0("copy")?.cast_into::<PyDict>()?;
+    let variable = |(name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>)| -> PyResult<(OsString, OsString)> {
+        Ok((OsString::from_vec(name.extract()?), OsString::from_vec(value.extract()?)))
+    };
+    copy.iter().map(variable).collect()
+}
+
+/// The program and its arguments, or the one script of a shell.
+fn argv_of(command: &Bound<'_, PyAny>, shell: bool) -> Result<Vec<OsString>, String> {
+    let is_text = command.is_instance_of::<PyString>() || command.is_instance_of::<PyBytes>();
+    let argv = match (is_text, shell) {
+        (true, true) => vec![text_of(command)?],
+        (true, false) => return Err(format!("{} is one text, {A_LIST}", shown(command))),
+        (false, true) => return Err("with shell=True a command is one text, not a list".to_owned()),
+        (false, false) => {
+            let words = command.try_iter().map_err(|_| format!("{} is no command: {A_LIST}", shown(command)))?;
+            let word = |word: PyResult<Bound<'_, PyAny>>| text_of(&word.map_err(|error| error.to_string())?);
+            words.map(word).collect::<Result<Vec<_>, _>>().map_err(|why| format!("an argument is {why}"))?
+        }
+    };
+    if argv.is_empty() { Err("the command is empty".to_owned()) } else { Ok(argv) }
+}
+
+/// Text, bytes, a path, or a number as it is written.
+fn text_of(value: &Bound<'_, PyAny>) -> Result<OsString, String> {
+    let is_number = value.is_instance_of::<PyInt>() || value.is_instance_of::<PyFloat>();
+    let text = match is_number && !value.is_instance_of::<PyBool>() {
+        true => value.str().and_then(|text| text.extract()),
+        false => path_of(value).map(Into::into),
+    };
+    text.map_err(|_| format!("neither text, a path nor a number: {}", shown(value)))
+}
+
+/// What a command reads: text as UTF-8, or bytes.
+fn bytes_of(value: &Bound<'_, PyAny>) -> Result<Bytes, String> {
+    match value.extract::<&str>() {
+        Ok(text) => Ok(Bytes::copy_from_slice(text.as_bytes())),
+        Err(_) => {
+            value.extract::<Vec<u8>>().map(Bytes::from).map_err(|_| format!("neither text nor bytes: {}", shown(value)))
+        }
+    }
+}
+
+fn variables(given: &Bound<'_, PyAny>) -> Result<Vec<Variable>, String> {
+    let no_mapping = || format!("env: expected a mapping of names to values, not {}", shown(given));
+    let items = given.cast::<PyMapping>().map_err(|_| no_mapping())?.items().map_err(|_| no_mapping())?;
+    let variable = |member: Bound<'_, PyAny>| -> Result<Variable, String> {
+        let (name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = member.extract().map_err(|_| no_mapping())?;
+        let name = text_of(&name).map_err(|why| format!("env: a name is {why}"))?;
+        if name.is_empty() || name.as_bytes().contains(&b'=') {
+            return Err(format!("env: `{}` cannot be the name of a variable", name.to_string_lossy()));
+        }
+        let value = if value.is_none() { None } else { Some(text_of(&value)) };
+        let value = value.transpose().map_err(|why| format!("env: `{}` is {why}", name.to_string_lossy()))?;
+        Ok((name, value))
+    };
+    items.iter().map(variable).collect()
+}
+
+/// What something is called in a message: by its type, since what it holds may be a secret, unless it is a text.
+fn shown(value: &Bound<'_, PyAny>) -> String {
+    match value.cast::<PyString>() {
+        Ok(text) => format!("`{}`", text.to_string_lossy()),
+        Err(_) => value.get_type().name().map_or_else(|_| "this".to_owned(), |name| format!("a value of type {name}")),
+    }
+}
+
+const A_LIST: &str = "and a command is a list of its program and arguments, as in [\"ls\", \"-l\"] (or use shell=True)";
