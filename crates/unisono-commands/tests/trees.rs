@@ -118,7 +118,7 @@ async fn dropping_the_future_kills_the_tree_before_drop_returns() {
 #[tokio::test]
 async fn output_beyond_memory_is_whole_and_too_much_of_it_ends_the_command() {
     let commands = commands("large");
-    let mut done = run(&commands, &script("head -c 5000000 /dev/zero"), None).await.unwrap();
+    let done = run(&commands, &script("head -c 5000000 /dev/zero"), None).await.unwrap();
     let mut all = Vec::new();
     done.stdout.copy_to(&mut all).unwrap();
     assert!(all.len() == 5_000_000 && all.iter().all(|byte| *byte == 0));

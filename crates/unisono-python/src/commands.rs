@@ -86,7 +86,7 @@ impl Face for CommandFace {
     type Asked = EachCall;
     type Done = Ran;
 
-    fn row(&self, item: &Bound<'_, PyAny>, line: u64) -> Row<EachCall> {
+    fn row(&self, item: &Bound<'_, PyAny>, line: u64) -> PyResult<Row<EachCall>> {
         let (id, call) = match &self.commands {
             Commands::Template(template) => (None, template.call(item)),
             Commands::Many(surroundings) => match Own::of(item, surroundings.shell) {
@@ -94,7 +94,7 @@ impl Face for CommandFace {
                 Err(why) => (None, Err(why)),
             },
         };
-        Row { id, origin: Origin { name: None, line }, call }
+        Ok(Row { id, origin: Origin { name: None, line }, call })
     }
 
     fn outcome<'py>(
@@ -106,7 +106,7 @@ impl Face for CommandFace {
         CommandOutcome::object(py, ended, item, self.text).map(Bound::into_any)
     }
 
-    fn may_have_more(&self, _ended: &RunOutcome<Ran>, _item: &Bound<'_, PyAny>) -> bool {
+    fn may_have_more(&self, _ended: &RunOutcome<Ran>) -> bool {
         false
     }
 }
