@@ -8,7 +8,6 @@ import random
 import resource
 import shlex
 import signal
-import stat
 import subprocess
 import time
 from collections import Counter
@@ -428,18 +427,6 @@ def test_closed_standard_streams_do_no_harm(tmp_path):
     for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
         script = f"'{COMMAND}' each -q -o r.jsonl --overwrite true ::: a b {closed}"
         assert subprocess.run(["bash", "-c", script], timeout=60, check=False, cwd=tmp_path).returncode == 0, closed
-
-
-def test_a_program_that_is_being_written_is_tried_again(start, tmp_path):
-    program = tmp_path / "program"
-    program.write_text("#!/bin/sh\necho ran\n")
-    program.chmod(stat.S_IRWXU)
-    with program.open("a"):
-        process = start("each", "-q", str(program), ":::", "x")
-        wait_until(
-            lambda: Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text() or process.poll() is not None
-        )
-    assert process.communicate(timeout=30)[0] == "ran\n"
 
 
 def test_mistakes_are_said_before_anything_is_started(unisono):

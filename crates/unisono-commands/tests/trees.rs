@@ -70,6 +70,23 @@ async fn what_cannot_be_started_says_why_with_the_status_that_shells_give() {
 }
 
 #[tokio::test]
+async fn a_program_that_is_just_being_written_is_tried_again() {
+    use std::{future::Future, io::Write, os::unix::fs::PermissionsExt, pin::pin, task};
+    let commands = commands("busy");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("program");
+    let mut writer = fs::File::create(&path).unwrap();
+    writer.write_all(b"#!/bin/sh\necho ran\n").unwrap();
+    writer.set_permissions(fs::Permissions::from_mode(0o700)).unwrap();
+    let command = Command { argv: vec![path.into()], ..Command::default() };
+    let mut running = pin!(run(&commands, &command, None));
+    // The first attempt is made here, and is refused by the kernel (ETXTBSY) as long as there is a writer.
+    assert!(running.as_mut().poll(&mut task::Context::from_waker(task::Waker::noop())).is_pending());
+    drop(writer);
+    assert_eq!(running.await.unwrap().stdout.head(), b"ran\n");
+}
+
+#[tokio::test]
 async fn a_tree_that_ignores_sigterm_and_changes_its_session_is_gone_after_a_timeout() {
     let commands = commands("timeout");
     let command = script("trap '' TERM; setsid sleep 1000 & sleep 1000 & while :; do sleep 1000; done");
