@@ -441,14 +441,20 @@ def _stop_all() -> None:
     batches = list(_running)
     for batch in batches:
         batch.close()
-    for end in (_native.Run.hush, _native.Run.kill):
-        until = time.monotonic() + _LONGEST_GOODBYE
-        for run in [batch._run for batch in batches if batch._run is not None]:
-            with contextlib.suppress(Exception):
-                end(run)
-                while run.report() is None and time.monotonic() < until:
-                    run.wait(0.05)
-                    run.hush()
+    runs = [batch._run for batch in batches if batch._run is not None]
+    _wait_for_all(runs)
+    for run in runs:
+        run.kill()
+    _wait_for_all(runs)
+
+
+def _wait_for_all(runs: list[_native.Run[Any]]) -> None:
+    until = time.monotonic() + _LONGEST_GOODBYE
+    for run in runs:
+        with contextlib.suppress(Exception):
+            while run.report() is None and time.monotonic() < until:
+                run.wait(0.05)
+                run.hush()
 
 
 # Enough to keep the engine busy between two looks, few enough that a slow iterator delays no outcome for long.
