@@ -607,6 +607,17 @@ CASES = {
     """,
         0,
     ),
+    "two_keyboard_interrupts_and_what_ignores_sigterm": (
+        """
+        interrupt_when_ready(times=2)
+        stubborn = ["sh", "-c", "trap '' TERM; " + sleeper[2]]
+        try:
+            commands.run(stubborn)
+        except KeyboardInterrupt:
+            pass
+    """,
+        0,
+    ),
     "an_abandoned_batch": (
         """
         batch = commands.each([["true"], sleeper], limit=2)
@@ -640,10 +651,12 @@ def test_nothing_is_left_after(tmp_path, name):
         def wait_until_ready():
             while not path.exists():
                 time.sleep(0.01)
-        def interrupt_when_ready():
+        def interrupt_when_ready(times=1):
             def interrupt():
                 wait_until_ready()
-                os.kill(os.getpid(), signal.SIGINT)
+                for _ in range(times):
+                    os.kill(os.getpid(), signal.SIGINT)
+                    time.sleep(0.3)
             threading.Thread(target=interrupt, daemon=True).start()
     """)
     code, status = CASES[name]
