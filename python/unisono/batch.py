@@ -194,6 +194,8 @@ class Batch(Generic[OutcomeT]):
         """Stop at once; nobody wants further outcomes."""
         if self._run is not None and self._report is None:
             self._run.abandon()
+            _abandoned.difference_update([run for run in list(_abandoned) if _has_ended(run)])
+            _abandoned.add(self._run)
         self._stop_waiting()
 
     def __enter__(self) -> Self:
@@ -432,23 +434,41 @@ class _Program:
 
 _program = _Program()
 _running: weakref.WeakSet[Batch[Any]] = weakref.WeakSet()
+# Nobody has their batch any more, but what they have started may take a moment to end.
+_abandoned: set[_native.Run[Any]] = set()
+
+
+def _has_ended(run: _native.Run[Any]) -> bool:
+    try:
+        return run.report() is not None
+    except Exception:
+        # It could not begin, or it is that of the process that we were forked from.
+        return True
 
 
 @atexit.register
 def _stop_all() -> None:
     """Stop what still runs and give it a moment to write what it has; what has not ended then is killed."""
     _program.ends = True
-    batches = list(_running)
-    for batch in batches:
+    for batch in list(_running):
         batch.close()
-    for end in (_native.Run.hush, _native.Run.kill):
-        until = time.monotonic() + _LONGEST_GOODBYE
-        for run in [batch._run for batch in batches if batch._run is not None]:
-            with contextlib.suppress(Exception):
-                end(run)
-                while run.report() is None and time.monotonic() < until:
-                    run.wait(0.05)
-                    run.hush()
+    runs = list(_abandoned)
+    try:
+        _wait_for_all(runs)
+    finally:
+        # Also when Ctrl-C is what ends the wait.
+        for run in runs:
+            if not _has_ended(run):
+                run.kill()
+        _wait_for_all(runs)
+
+
+def _wait_for_all(runs: list[_native.Run[Any]]) -> None:
+    until = time.monotonic() + _LONGEST_GOODBYE
+    for run in runs:
+        while not _has_ended(run) and time.monotonic() < until:
+            run.wait(0.05)
+            run.hush()
 
 
 # Enough to keep the engine busy between two looks, few enough that a slow iterator delays no outcome for long.

@@ -11,8 +11,8 @@ to look at its children only. What is lost by that: a process that has changed i
 environment, and whose parent has ended, is not found.
 
 Nothing is left when the program ends in any way that lets Python end: by itself, by `sys.exit`, by an exception or
-Ctrl-C. When it is killed at once (SIGKILL, or SIGTERM without a handler), what runs is left to run; a program for which
-that matters starts `unisono each`, which has a guardian.
+Ctrl-C. When it is killed at once (SIGKILL, or SIGTERM without a handler), what runs is left to run; the command has a
+guardian for that.
 
 Left out: output as it comes, terminals, and pipes between commands, for which a shell is better.
 """

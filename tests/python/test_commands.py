@@ -234,6 +234,12 @@ def test_commands_with_the_same_key_take_turns(tmp_path):
     assert batch.run().ok == 12
 
 
+def test_items_may_be_their_own_keys(tmp_path):
+    script = 'mkdir "$1" || exit 1; sleep 0.02; rmdir "$1"'
+    items = [tmp_path / str(number % 3) for number in range(9)]
+    assert commands.each(["sh", "-c", script, "sh", "{}"], items=items, per_key=1, limit=9).run().ok == 9
+
+
 def test_retries_are_for_the_exit_codes_that_are_worth_it(tmp_path):
     def count(code, **options):
         marks = tmp_path / str(len(list(tmp_path.iterdir())))
@@ -341,17 +347,26 @@ def test_check_answers_the_outcome_itself():
 # Whole trees.
 
 
+def timed_out(argv, has_begun, **options):
+    """Its outcome with a timeout before which it has begun, however slow the machine is now."""
+    for timeout in (0.3, 1, 4, 16):
+        outcome = commands.run(argv, timeout=timeout, **options)
+        assert (outcome.kind, outcome.error.kind) == ("timed_out", "timeout")
+        if has_begun(outcome):
+            return outcome
+    raise AssertionError("it never began")
+
+
 def test_a_timeout_kills_the_whole_tree(tmp_path):
     path = tmp_path / "child"
-    outcome = commands.run(sleeper(path), timeout=1)
-    assert (outcome.kind, outcome.error.kind) == ("timed_out", "timeout")
+    timed_out(sleeper(path), lambda _: path.exists())
     assert not is_alive(path.read_text().strip())
 
 
 def test_a_timeout_kills_what_ignores_sigterm():
-    script = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(1000)"
-    outcome = commands.run([sys.executable, "-c", script], timeout=1, kill_after=0.05)
-    assert (outcome.kind, outcome.signal, outcome.text) == ("timed_out", signal.SIGKILL, "ready\n")
+    script = "trap '' TERM; echo ready; while :; do sleep 1; done"
+    outcome = timed_out(["sh", "-c", script], lambda outcome: outcome.text == "ready\n", kill_after=0.05)
+    assert outcome.signal == signal.SIGKILL
 
 
 def test_what_outlives_its_command_is_ended_with_it():
@@ -414,14 +429,39 @@ def test_orphans_of_others_do_not_come_to_us(tmp_path):
     assert parent != os.getpid()
 
 
-def test_commands_of_two_batches_leave_each_other_alone(tmp_path):
-    with commands.each([sleeper(tmp_path / "a")], limit=1, grace=0) as batch:
-        batch.set_limits(rate="none")
-        batch._feed(batch._run)
-        wait_until((tmp_path / "a").exists)
-        pid = (tmp_path / "a").read_text().strip()
-        assert commands.each([["true"]] * 20).run().ok == 20
-        assert is_alive(pid)
+def test_two_runs_at_once_leave_each_other_alone(tmp_path):
+    async def main():
+        task = asyncio.ensure_future(commands.run_async(sleeper(tmp_path / "a")))
+        while not (tmp_path / "a").exists():
+            await asyncio.sleep(0.01)
+        report = await commands.each([["true"]] * 20)
+        assert (report.ok, is_alive((tmp_path / "a").read_text().strip())) == (20, True)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+
+
+def test_a_program_that_takes_in_all_ends_makes_ours_ambiguous():
+    code = """
+        import signal
+        import unisono
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        outcome = unisono.commands.run(["echo", "printed"])
+        assert (outcome.kind, outcome.text, outcome.exit_code) == ("ambiguous", "printed\\n", None), outcome
+        assert isinstance(outcome.error, unisono.CommandAmbiguous)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_forked_child_runs_commands_of_its_own():
+    assert commands.run(["true"]).ok
+    child = os.fork()
+    if child == 0:
+        os._exit(7 if commands.run(["echo", "child"]).text == "child\n" else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
 def test_it_works_in_a_thread_that_is_not_the_main_one():
@@ -512,6 +552,20 @@ def test_a_resume_of_different_commands_knows_them_by_what_they_are(tmp_path):
     assert fresh == [["echo", "c"]]
 
 
+def test_what_ran_when_the_program_was_killed_is_ambiguous(tmp_path):
+    out, mark = tmp_path / "out.jsonl", tmp_path / "mark"
+    argv = ["sh", "-c", f'[ -e "{mark}" ] || {{ echo $$ > "{mark}.part"; mv "{mark}.part" "{mark}"; sleep 1000; }}']
+    code = f"from unisono import commands; commands.each([{argv!r}], out={str(out)!r}).run()"
+    program = subprocess.Popen([sys.executable, "-c", code])
+    wait_until(mark.exists)
+    program.kill()
+    program.wait()
+    os.killpg(int(mark.read_text()), signal.SIGKILL)
+    report = commands.each([argv], out=out, resume=True).run()
+    assert (report.ok, report.ambiguous) == (0, 1)
+    assert commands.each([argv], out=out, retry_ambiguous=True).run().ok == 1
+
+
 def test_a_results_file_is_shared_with_the_command(tmp_path, unisono):
     out = tmp_path / "out.jsonl"
     commands.each(["echo", "{}"], items=["a", "b"], out=out).run()
@@ -553,6 +607,17 @@ CASES = {
     """,
         0,
     ),
+    "two_keyboard_interrupts_and_what_ignores_sigterm": (
+        """
+        interrupt_when_ready(times=2)
+        stubborn = ["sh", "-c", "trap '' TERM; " + sleeper[2]]
+        try:
+            commands.run(stubborn)
+        except KeyboardInterrupt:
+            pass
+    """,
+        0,
+    ),
     "an_abandoned_batch": (
         """
         batch = commands.each([["true"], sleeper], limit=2)
@@ -586,10 +651,12 @@ def test_nothing_is_left_after(tmp_path, name):
         def wait_until_ready():
             while not path.exists():
                 time.sleep(0.01)
-        def interrupt_when_ready():
+        def interrupt_when_ready(times=1):
             def interrupt():
                 wait_until_ready()
-                os.kill(os.getpid(), signal.SIGINT)
+                for _ in range(times):
+                    os.kill(os.getpid(), signal.SIGINT)
+                    time.sleep(0.3)
             threading.Thread(target=interrupt, daemon=True).start()
     """)
     code, status = CASES[name]

@@ -34,6 +34,7 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
     process::{Pid, PidfdFlags, Resource, Signal, getrlimit, pidfd_open, set_child_subreaper},
 };
 use tokio::{
@@ -261,7 +262,12 @@ impl Commands {
             reaped: None,
             reads: 0,
         };
-        running.end = Some(Watched::readable(pidfd_open(pid, PidfdFlags::empty())?)?);
+        running.end = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(descriptor) => Some(Watched::readable(descriptor)?),
+            // It has run and ended, and this process takes in the ends of all its children by itself.
+            Err(Errno::SRCH) => None,
+            Err(error) => return Err(error.into()),
+        };
         running.sources = [
             child.stdout.take().map(|pipe| Source::new(pipe.into())).transpose()?,
             child.stderr.take().map(|pipe| Source::new(pipe.into())).transpose()?,
@@ -294,7 +300,7 @@ struct Running<'a> {
     pid: Pid,
     /// What marks its descendants.
     marker: Vec<u8>,
-    /// Readable once the process has ended; `None` only while it is being set up.
+    /// Readable once the process has ended; `None` when it had before anybody could look.
     end: Option<Watched>,
     ended: bool,
     feed: Option<Feed>,
@@ -418,8 +424,8 @@ impl Running<'_> {
                 return Poll::Ready(event);
             }
         }
-        let end = self.end.as_ref().expect("it was set up");
-        if !self.ended && end.poll_read_ready(context).is_ready() {
+        let has_ended = |end: &Watched| end.poll_read_ready(context).is_ready();
+        if !self.ended && self.end.as_ref().is_none_or(has_ended) {
             self.ended = true;
             return Poll::Ready(Event::Ended);
         }

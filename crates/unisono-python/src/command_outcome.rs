@@ -62,7 +62,7 @@ impl CommandOutcome {
 #[pymethods]
 impl CommandOutcome {
     #[classmethod]
-    #[pyo3(name = "__class_getitem__")]
+    #[pyo3(name = "__class_getitem__", signature = (item, /))]
     fn of_type<'py>(class: &Bound<'py, PyType>, item: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         class.py().import("types")?.getattr("GenericAlias")?.call1((class, item))
     }

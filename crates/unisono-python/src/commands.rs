@@ -384,10 +384,10 @@ fn argv_of(command: &Bound<'_, PyAny>, shell: bool) -> Result<Vec<OsString>, Str
     let is_text = command.is_instance_of::<PyString>() || command.is_instance_of::<PyBytes>();
     let argv = match (is_text, shell) {
         (true, true) => vec![text_of(command)?],
-        (true, false) => return Err(format!("{} is one text, {A_LIST}", shown(command))),
+        (true, false) => return Err(format!("{A_LIST}, not one text (or use shell=True)")),
         (false, true) => return Err("with shell=True a command is one text, not a list".to_owned()),
         (false, false) => {
-            let words = command.try_iter().map_err(|_| format!("{} is no command: {A_LIST}", shown(command)))?;
+            let words = command.try_iter().map_err(|_| format!("{A_LIST}, not {}", shown(command)))?;
             let word = |word: PyResult<Bound<'_, PyAny>>| text_of(&word.map_err(|error| error.to_string())?);
             words.map(word).collect::<Result<Vec<_>, _>>().map_err(|why| format!("an argument is {why}"))?
         }
@@ -431,12 +431,9 @@ fn variables(given: &Bound<'_, PyAny>) -> Result<Vec<Variable>, String> {
     items.iter().map(variable).collect()
 }
 
-/// What something is called in a message: by its type, since what it holds may be a secret, unless it is a text.
+/// What something is called in a message: by its type, since what it holds may be a secret.
 fn shown(value: &Bound<'_, PyAny>) -> String {
-    match value.cast::<PyString>() {
-        Ok(text) => format!("`{}`", text.to_string_lossy()),
-        Err(_) => value.get_type().name().map_or_else(|_| "this".to_owned(), |name| format!("a value of type {name}")),
-    }
+    value.get_type().name().map_or_else(|_| "this".to_owned(), |name| format!("a value of type {name}"))
 }
 
-const A_LIST: &str = "and a command is a list of its program and arguments, as in [\"ls\", \"-l\"] (or use shell=True)";
+const A_LIST: &str = "a command is a list of its program and arguments, as in [\"ls\", \"-l\"]";

@@ -7,13 +7,20 @@
 //! A signal goes through a pidfd, after a second look whether the number still means the same process.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     fs::{self, File},
     io,
-    os::unix::fs::FileExt,
+    os::unix::fs::{DirEntryExt, FileExt},
+    sync::Mutex,
 };
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// Processes that are older than this one, as they were last seen: most of those on a machine, and reading what `/proc` says
+/// of one takes longer than all else about it. The folder of a process has an inode of its own (`proc_pid_make_inode` in the
+/// kernel), so a number that was given to another process in the meantime is not mistaken. Never waited for: after a fork
+/// whoever held it is gone.
+static OLDER: Mutex<BTreeSet<(i32, u64)>> = Mutex::new(BTreeSet::new());
 
 /// The processes of one moment.
 #[derive(Debug)]
@@ -44,23 +51,35 @@ pub struct Found {
 
 impl Snapshot {
     /// Looks at all processes, and at the value that each was started with of the variable `name`. What is older than this
-    /// process cannot descend from it, so its environment is not read: that is the larger part of the work.
+    /// process cannot descend from it and is left out.
     ///
     /// # Errors
     /// When there is no `/proc`.
     pub fn take(name: &str) -> io::Result<Self> {
         let (mut processes, mut markers) = (HashMap::new(), HashMap::new());
         let oldest = Process::read(own_pid()).map_or(0, |own| own.started);
-        let numbers = fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        for pid in numbers {
+        let known = OLDER.try_lock().map(|known| known.clone()).unwrap_or_default();
+        let mut older = BTreeSet::new();
+        for entry in fs::read_dir("/proc")?.flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let identity = (pid, entry.ino());
+            if known.contains(&identity) {
+                older.insert(identity);
+                continue;
+            }
             // One that has ended in the meantime is not there any more.
             let Some(process) = Process::read(pid) else { continue };
-            if process.started >= oldest
-                && let Some(marker) = marker(pid, name)
-            {
+            if process.started < oldest {
+                older.insert(identity);
+                continue;
+            }
+            if let Some(marker) = marker(pid, name) {
                 markers.insert(pid, marker);
             }
             processes.insert(pid, process);
+        }
+        if let Ok(mut known) = OLDER.try_lock() {
+            *known = older;
         }
         Ok(Self { processes, markers })
     }
