@@ -109,18 +109,23 @@ impl LimitArgs {
         let mut limits = Limits::new(self.limit, self.per_host);
         limits.rate = self.rate;
         limits.per_key_rate = self.per_host_rate;
-        let times = Times {
-            timeout: self.timeout.0,
-            deadline: self.deadline.0,
-            stop_after: self.stop_after.and_then(|span| span.0),
-            grace: self.grace.0.unwrap_or(FOR_EVER),
-        };
+        let times = times(self.timeout, self.deadline, self.stop_after, self.grace);
         let retry = RetryPolicy {
             repeats: self.retries,
             max_wait: self.max_wait.0.unwrap_or(FOR_EVER),
             ..RetryPolicy::default()
         };
         Settings { limits, times, retry }
+    }
+}
+
+/// How long an attempt, an item, the whole, and the end of what runs may take.
+pub fn times(timeout: Span, deadline: Span, stop_after: Option<Span>, grace: Span) -> Times {
+    Times {
+        timeout: timeout.0,
+        deadline: deadline.0,
+        stop_after: stop_after.and_then(|span| span.0),
+        grace: grace.0.unwrap_or(FOR_EVER),
     }
 }
 

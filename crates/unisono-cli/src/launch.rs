@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use unisono_core::CancelToken;
-use unisono_runner::{Batch, Error, Gauge, Monitor, OnRetry, Report};
+use unisono_runner::{Batch, Error, Gauge, Monitor, OnRetry, Report, Row};
 
 use crate::{
     args::ShowArgs,
@@ -67,37 +67,61 @@ pub fn on_retry(show: &ShowArgs, terminal: &Terminal) -> Option<OnRetry> {
 
 /// Prints what would be done, one JSON object per row, and does nothing.
 pub fn dry_run<C>(
-    mut feed: mpsc::Receiver<Batch<C>>,
+    feed: mpsc::Receiver<Batch<C>>,
     terminal: &Terminal,
     describe: impl Fn(&C, &mut Map<String, Value>),
 ) -> Result<u8, Failure> {
     let (mut number, mut bad) = (0u64, 0u64);
+    let printed = print_rows(feed, |row, line| {
+        let mut object = Map::new();
+        object.insert("row".into(), number.into());
+        object.insert("id".into(), row.id.map_or_else(|| format!("r{number}"), Into::into).into());
+        match &row.call {
+            Ok(call) => describe(call, &mut object),
+            Err(why) => {
+                bad += 1;
+                object.insert("error".into(), format!("{}: {why}", row.origin).into());
+            }
+        }
+        number += 1;
+        line.extend_from_slice(Value::Object(object).to_string().as_bytes());
+    })?;
+    if !printed {
+        return Ok(NOBODY_READS);
+    }
+    terminal.note(&format!("dry run: {number} rows, {bad} of them bad; nothing was started"));
+    Ok(u8::from(bad > 0))
+}
+
+/// Prints a line for each row, unless it is left empty. Answers false when nobody reads them any more.
+pub fn print_rows<C>(
+    mut feed: mpsc::Receiver<Batch<C>>,
+    mut shown: impl FnMut(Row<C>, &mut Vec<u8>),
+) -> Result<bool, Failure> {
+    let failed = |error| Failure::fault(format!("cannot write to standard output: {error}"));
     let mut stdout = io::BufWriter::new(io::stdout().lock());
+    let mut line = Vec::new();
     while let Some(batch) = feed.blocking_recv() {
         let rows = match batch {
             Batch::Rows(rows) => rows,
             Batch::Failed(why) => return Err(Failure::fault(why)),
         };
         for row in rows {
-            let mut object = Map::new();
-            object.insert("row".into(), number.into());
-            object.insert("id".into(), row.id.map_or_else(|| format!("r{number}"), Into::into).into());
-            match &row.call {
-                Ok(call) => describe(call, &mut object),
-                Err(why) => {
-                    bad += 1;
-                    object.insert("error".into(), format!("{}: {why}", row.origin).into());
-                }
+            line.clear();
+            shown(row, &mut line);
+            if line.is_empty() {
+                continue;
             }
-            number += 1;
-            match writeln!(stdout, "{}", Value::Object(object)) {
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(141),
-                Err(error) => return Err(Failure::fault(format!("cannot write to standard output: {error}"))),
-                Ok(()) => {}
+            line.push(b'\n');
+            match stdout.write_all(&line) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(false),
+                written => written.map_err(failed)?,
             }
         }
     }
-    stdout.flush().map_err(|error| Failure::fault(format!("cannot write to standard output: {error}")))?;
-    terminal.note(&format!("dry run: {number} rows, {bad} of them bad; nothing was started"));
-    Ok(u8::from(bad > 0))
+    stdout.flush().map_err(failed)?;
+    Ok(true)
 }
+
+/// The exit status when nobody reads the output any more: that of SIGPIPE.
+pub const NOBODY_READS: u8 = 141;

@@ -15,7 +15,7 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use tokio::sync::mpsc;
-use unisono_core::{ErrorKind, FOR_EVER, Limits, OutcomeKind, Rate, RetryPolicy, Span, Times};
+use unisono_core::{ErrorKind, Limits, OutcomeKind, Rate, RetryPolicy, Span};
 use unisono_runner::{
     Batch, FileCall, Frame, Gauge, Hashed, Identity, Listing, Malformed, ManifestOut, Open, Outcome, Output, Settings,
     SumPlan, VerifyOptions,
@@ -29,7 +29,7 @@ use unisono_runner::{
 };
 
 use crate::{
-    args::{OutputArgs, ProgressMode, ShowArgs, size},
+    args::{OutputArgs, ProgressMode, ShowArgs, size, times},
     failure::Failure,
     launch::{launch, on_retry},
     signals::Handling,
@@ -444,12 +444,7 @@ impl SumLimitArgs {
     fn settings(&self) -> Settings {
         let mut limits = Limits::new(Some(self.limit.unwrap_or(sum_settings().limits.limit)), None);
         limits.rate = self.rate;
-        let times = Times {
-            timeout: None,
-            deadline: self.deadline.0,
-            stop_after: self.stop_after.and_then(|span| span.0),
-            grace: self.grace.0.unwrap_or(FOR_EVER),
-        };
+        let times = times(Span(None), self.deadline, self.stop_after, self.grace);
         Settings { limits, times, retry: RetryPolicy { repeats: self.retries, ..RetryPolicy::default() } }
     }
 

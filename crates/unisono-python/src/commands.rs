@@ -338,10 +338,7 @@ impl Keywords<'_> {
                 false => Input::Bytes(bytes_of(&value).map_err(|why| self.mistake(format!("input: {why}")))?),
             }),
         };
-        let per_key = text("per_key")?.map(|key| match key.to_str().and_then(|key| key.parse::<usize>().ok()) {
-            Some(number) if number > 0 => Word::position(number - 1),
-            _ => Word::column(&key.to_string_lossy()),
-        });
+        let per_key = text("per_key")?.map(|key| Word::key(&key.to_string_lossy()));
         Ok(Surroundings {
             shell: self.flag("shell")?,
             folder: text("cwd")?,

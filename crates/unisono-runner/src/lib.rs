@@ -42,7 +42,7 @@ pub use outcome::Outcome;
 pub use outlet::{Bell, Inlet, Intake, Outlet, Taken, Taker, inlet, outlet};
 pub use report::{HostReport, Report};
 pub use row::{Fields, Json, Maker, NoFields, Origin, Row};
-pub use run::{Frame, Output};
+pub use run::{Frame, Output, cores};
 pub use sum::{
     Errand, Expected, FileCall, Files, Hashed, Malformed, MalformedLines, ManifestOut, SumPlan, VerifyOptions,
     path_rows, sum, sum_settings, tree_rows, verify_rows,

@@ -1,6 +1,6 @@
 //! A run of any kind of work: input, engine, journal and sinks joined, and an account of it at the end.
 
-use std::{cell::RefCell, fs::File, path::PathBuf, rc::Rc};
+use std::{cell::RefCell, fs::File, num::NonZeroU32, path::PathBuf, rc::Rc};
 
 use unisono_batch::{Decided, Monitor, Settings, Sink, drive};
 use unisono_core::{CancelToken, clock, error_chain};
@@ -191,6 +191,12 @@ pub(crate) async fn run<W: Work>(
 
 /// Eight rows share a sync of the disk even where two run at once; a sync for each was measured to cost a third.
 const LEAST_AHEAD: u32 = 16;
+
+/// How many cores there are for this process: how much of what keeps one busy runs at once where nobody says it.
+pub fn cores() -> NonZeroU32 {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    u32::try_from(cores).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)
+}
 
 struct Deliver<D: Done> {
     ledger: Rc<RefCell<Ledger<D>>>,

@@ -6,16 +6,17 @@ use std::{
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
     str::FromStr,
-    thread,
 };
 
 use clap::{Args, ValueEnum};
-use unisono_core::{FOR_EVER, Limits, Rate, RetryPolicy, Span, Times};
-use unisono_runner::{Format, Grammar, Halting, Pieces, Recipe, Settings, Word, commands::Pressure, each_settings};
+use unisono_core::{Limits, Rate, RetryPolicy, Span};
+use unisono_runner::{
+    Format, Grammar, Halting, Pieces, Recipe, Settings, Word, commands::Pressure, cores, each_settings,
+};
 
 use super::printer::Printing;
 use crate::{
-    args::{OutputArgs, ShowArgs, size},
+    args::{OutputArgs, ShowArgs, size, times},
     failure::Failure,
     fetch::InputFormat,
 };
@@ -190,8 +191,7 @@ impl FromStr for Jobs {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let processors =
-            thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX));
+        let processors = cores().get();
         let count = match text.strip_suffix('%') {
             _ if text == "auto" => Some(processors),
             Some(percent) => {
@@ -256,11 +256,10 @@ impl EachArgs {
             without: Vec::new(),
             stdin: self.stdin.as_ref().map(word),
             save: self.printed.save.as_ref().map(word),
-            limit_key: self.limits.per_key.as_deref().map(key),
+            limit_key: self.limits.per_key.as_deref().map(Word::key),
             inherit_output: self.printed.ungroup,
             repeatable: self.repeatable,
         };
-        // A save path that is the same for all would keep the last output only.
         let sources = sources.into_iter().map(|source| source.into_iter().map(OsString::into_vec).collect()).collect();
         Ok(Plan { recipe, sources })
     }
@@ -307,12 +306,7 @@ impl EachArgs {
         let spaced = spaced.transpose().map_err(|()| Failure::usage("--delay is too short to be kept"))?;
         limits.rate = args.rate.or(spaced);
         limits.per_key_rate = args.per_key_rate;
-        let times = Times {
-            timeout: args.timeout.0,
-            deadline: args.deadline.0,
-            stop_after: args.stop_after.and_then(|span| span.0),
-            grace: args.grace.0.unwrap_or(FOR_EVER),
-        };
+        let times = times(args.timeout, args.deadline, args.stop_after, args.grace);
         let retry = RetryPolicy { repeats: args.retries, ..each_settings().retry };
         Ok(Settings { limits, times, retry })
     }
@@ -357,13 +351,6 @@ fn variable(text: &OsStr, grammar: &Grammar) -> Result<(OsString, Word), Failure
     let at = at.ok_or_else(|| Failure::usage(format!("--env: `{}` is not NAME=VALUE", text.to_string_lossy())))?;
     let value = OsStr::from_bytes(&bytes[at + 1..]).to_owned();
     Ok((OsStr::from_bytes(&bytes[..at]).to_owned(), grammar.word(&value)))
-}
-
-fn key(text: &str) -> Word {
-    match text.parse::<usize>() {
-        Ok(number) if number > 0 => Word::position(number - 1),
-        _ => Word::column(text),
-    }
 }
 
 /// `-c`, also among others as in `-ec`.

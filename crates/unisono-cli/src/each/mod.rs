@@ -6,13 +6,7 @@
 mod args;
 mod printer;
 
-use std::{
-    env,
-    ffi::OsString,
-    io::{self, Write},
-    os::unix::ffi::OsStrExt,
-    sync::Arc,
-};
+use std::{env, ffi::OsString, os::unix::ffi::OsStrExt, sync::Arc};
 
 use tokio::sync::mpsc;
 use unisono_runner::{
@@ -23,7 +17,7 @@ use unisono_runner::{
 
 use crate::{
     failure::Failure,
-    launch::{launch, on_retry},
+    launch::{NOBODY_READS, launch, on_retry, print_rows},
     signals::Handling,
     terminal::Terminal,
 };
@@ -128,41 +122,25 @@ fn work(args: &EachArgs, rows: Rows, total: Option<u64>, terminal: &Terminal, ga
 }
 
 /// Prints the commands, one per line, as one would type them.
-fn dry_run(mut rows: Rows, terminal: &Terminal) -> Result<u8, Failure> {
-    let (mut number, mut bad) = (0u64, 0u64);
-    let mut stdout = io::BufWriter::new(io::stdout().lock());
-    while let Some(batch) = rows.blocking_recv() {
-        let rows = match batch {
-            Batch::Rows(rows) => rows,
-            Batch::Failed(why) => return Err(Failure::fault(why)),
-        };
-        for row in rows {
-            number += 1;
-            let argv =
-                row.call.and_then(|call| call.argv(unisono_runner::Places { sequence: Some(number), slot: None }));
-            let argv = match argv {
-                Ok(argv) => argv,
-                Err(why) => {
-                    bad += 1;
-                    terminal.note(&format!("{}: {why}", row.origin));
-                    continue;
+fn dry_run(rows: Rows, terminal: &Terminal) -> Result<u8, Failure> {
+    let (mut number, mut bad) = (0u64, false);
+    let printed = print_rows(rows, |row, line| {
+        number += 1;
+        let places = unisono_runner::Places { sequence: Some(number), slot: None };
+        match row.call.and_then(|call| call.argv(places)) {
+            Ok(argv) => {
+                for word in argv {
+                    if !line.is_empty() {
+                        line.push(b' ');
+                    }
+                    push_word(word.as_bytes(), line);
                 }
-            };
-            let mut line = Vec::new();
-            for word in argv {
-                if !line.is_empty() {
-                    line.push(b' ');
-                }
-                push_word(word.as_bytes(), &mut line);
             }
-            line.push(b'\n');
-            match stdout.write_all(&line) {
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(141),
-                Err(error) => return Err(Failure::fault(format!("cannot write to standard output: {error}"))),
-                Ok(()) => {}
+            Err(why) => {
+                bad = true;
+                terminal.note(&format!("{}: {why}", row.origin));
             }
         }
-    }
-    stdout.flush().map_err(|error| Failure::fault(format!("cannot write to standard output: {error}")))?;
-    Ok(u8::from(bad > 0))
+    })?;
+    Ok(if printed { u8::from(bad) } else { NOBODY_READS })
 }

@@ -13,7 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicU8, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::sync::watch;
@@ -315,5 +315,5 @@ fn shown(time: Option<Duration>) -> String {
 pub(crate) fn engine_deadline(deadline: Option<Duration>, slack: Duration) -> Option<Duration> {
     deadline
         .and_then(|deadline| deadline.checked_add(slack))
-        .filter(|deadline| Instant::now().checked_add(*deadline).is_some())
+        .filter(|deadline| clock::now().checked_add(*deadline).is_some())
 }

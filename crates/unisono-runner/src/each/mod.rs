@@ -9,7 +9,7 @@ mod job;
 mod maker;
 mod recipe;
 
-use std::{cell::Cell, num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{cell::Cell, path::PathBuf, time::Duration};
 
 use tokio::sync::watch;
 use unisono_batch::{Monitor, Settings};
@@ -18,7 +18,7 @@ use unisono_core::{CancelLevel, CancelReason, CancelToken, FOR_EVER, Limits, Ret
 
 use crate::{
     Error, Frame, Gauge, Report,
-    run::{Extras, run},
+    run::{Extras, cores, run},
 };
 use job::{EachWork, Slots, engine_deadline};
 
@@ -70,10 +70,8 @@ pub enum Halting {
 /// The limits, times and repeats that commands have where nobody says it: one command per core, for as long as it takes,
 /// and once.
 pub fn each_settings() -> Settings {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let cores = u32::try_from(cores).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
     Settings {
-        limits: Limits::new(Some(cores), None),
+        limits: Limits::new(Some(cores()), None),
         times: Times { timeout: None, deadline: None, ..Times::default() },
         // Whoever asks for three repeats of a deployment wants three, however many others fail.
         retry: RetryPolicy { budget: None, ..RetryPolicy::never() },

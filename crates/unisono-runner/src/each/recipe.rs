@@ -176,6 +176,14 @@ impl Word {
         Self(vec![Part::Value { source: Source::Name(name.to_owned()), form: Form::Whole }])
     }
 
+    /// What names a source, from 1, or a column.
+    pub fn key(text: &str) -> Self {
+        match text.parse::<usize>() {
+            Ok(number) if number > 0 => Self::position(number - 1),
+            _ => Self::column(text),
+        }
+    }
+
     /// Whether anything of the item goes into it.
     pub fn has_values(&self) -> bool {
         self.0.iter().any(|part| matches!(part, Part::Value { .. }))

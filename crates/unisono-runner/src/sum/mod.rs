@@ -4,7 +4,7 @@ mod call;
 mod render;
 mod rows;
 
-use std::{num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use unisono_batch::{Attempt, Context, Halt, Monitor, Settings, Verdict};
 use unisono_core::{CancelToken, ErrorKind, Limits, OutcomeKind, RetryPolicy, Times, error_chain};
@@ -12,7 +12,7 @@ use unisono_files::{Digested, Error as FileError, FilesOptions, Request};
 
 use crate::{
     Error, Frame, Gauge, Listing, Report,
-    run::{Extras, run},
+    run::{Extras, cores, run},
     work::{Done, Item, Work, halted_without_effect},
 };
 use render::render;
@@ -46,10 +46,8 @@ pub struct ManifestOut {
 
 /// The limits and times of files: a thread per core, an hour for a file, a second try for one that changed.
 pub fn sum_settings() -> Settings {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let cores = u32::try_from(cores).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
     Settings {
-        limits: Limits::new(Some(cores), None),
+        limits: Limits::new(Some(cores()), None),
         times: Times { timeout: None, deadline: Some(Duration::from_secs(60 * 60)), ..Times::default() },
         retry: RetryPolicy { repeats: 1, ..RetryPolicy::default() },
     }

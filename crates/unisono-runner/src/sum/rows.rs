@@ -217,7 +217,7 @@ pub fn verify_rows(manifests: &[PathBuf], options: VerifyOptions) -> Result<(Fee
                         let algorithms: Vec<Algorithm> =
                             entry.digests.iter().map(|digest| digest.algorithm()).collect();
                         let call = FileCall {
-                            stat: Stat::look(&entry.path).filter(|_| options.walk.with_stat),
+                            stat: if options.walk.with_stat { Stat::look(&entry.path) } else { None },
                             path: entry.path.into(),
                             algorithms: algorithms.into(),
                             shares_line: false,
