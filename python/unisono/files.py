@@ -18,7 +18,7 @@ from typing import TypeAlias, TypedDict, TypeVar, Unpack
 
 from unisono import _native
 from unisono._native import FileOutcome, Found
-from unisono.batch import Batch, Progress, Work
+from unisono.batches import Batch, Progress, Work
 
 __all__ = [
     "CheckOptions",
