@@ -149,7 +149,9 @@ def batch_all(
     """
     if options.get("retries"):
         raise UsageError("a coroutine runs only once, so batch_all has no retries: give batch() the function")
-    return _FunctionBatch(_Call("loop", _as_coroutine, "awaitable"), awaitables, progress=progress, options=dict(options))
+    return _FunctionBatch(
+        _Call("loop", _as_coroutine, "awaitable"), awaitables, progress=progress, options=dict(options)
+    )
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
             _native.functions,
             place=call.place,
             describe=functools.partial(_describe, call.name, options.get("id")) if has_results else None,
-            retry_timeouts=bool(is_worth_another(FunctionTimeout("a call took longer than its timeout"))),
+            retry_timeouts=_retries_timeouts(is_worth_another),
         )
         super().__init__(
             Work(start=self._started(start), noun="items", counted=True, limit=limit),
@@ -314,6 +316,14 @@ def _predicate(retry_on: RetryOn | None) -> Callable[[BaseException], bool]:
         predicate = retry_on
         return lambda error: bool(predicate(error))
     raise UsageError("retry_on: expected exception types, or a function that is given the exception")
+
+
+def _retries_timeouts(is_worth_another: Callable[[BaseException], bool]) -> bool:
+    try:
+        return is_worth_another(FunctionTimeout("a call took longer than its timeout"))
+    except Exception:
+        # A predicate that looks for something that a timeout does not have.
+        return False
 
 
 def _as_json(serialize: Callable[[Any], Any] | None, result: Any) -> bytes:

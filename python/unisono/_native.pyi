@@ -139,6 +139,7 @@ def functions(
     retry_timeouts: bool,
     **keywords: Any,
 ) -> tuple[Run[FunctionOutcome[Any]], Hands]: ...
+
 @final
 class Hands:
     RETURNED: int

@@ -34,9 +34,7 @@ class Report(Generic[OutcomeT]):
         exit_code: What the command would exit with.
     """
 
-    def __init__(
-        self, numbers: Mapping[str, Any], outcomes: list[OutcomeT], failures: Sequence[Ended] = ()
-    ) -> None:
+    def __init__(self, numbers: Mapping[str, Any], outcomes: list[OutcomeT], failures: Sequence[Ended] = ()) -> None:
         counts = numbers["counts"]
         self.ok: int = counts["ok"]
         self.failed: int = counts["failed"]
@@ -77,7 +75,9 @@ class Report(Generic[OutcomeT]):
             return
         errors = [error for failure in self._failures if (error := getattr(failure, "error", None)) is not None]
         if not errors:
-            errors = [Error(f"{message} ({times} times, as for {example})") for _, message, times, example in self.errors]
+            errors = [
+                Error(f"{message} ({times} times, as for {example})") for _, message, times, example in self.errors
+            ]
         raise BaseExceptionGroup(f"{count} of {self.total} items did not end well", errors or [Error("see the counts")])
 
     def by_host(self) -> dict[str, dict[str, Any]]:

@@ -65,12 +65,19 @@ impl FunctionOutcome {
         fields.set_item("outcome", self.ended.kind.as_str())?;
         fields.set_item("id", &*self.ended.id)?;
         fields.set_item("attempts", self.ended.attempts)?;
-        let message = format!("{}: {message}", self.ended.id);
+        let message = format!("{}: {message}", self.name());
         errors::exception(py, Subject::Function, self.ended.kind, *kind, &message, &fields).map(Some)
     }
 
     fn __repr__(&self) -> String {
         let why = self.ended.done.error.as_ref().map_or(String::new(), |(_, why)| format!(": {why}"));
-        format!("<FunctionOutcome {} {}{why}>", self.ended.id, self.ended.kind)
+        format!("<FunctionOutcome {} {}{why}>", self.name(), self.ended.kind)
+    }
+}
+
+impl FunctionOutcome {
+    /// What a person knows its item by.
+    fn name(&self) -> &str {
+        self.ended.done.label.as_deref().unwrap_or(&self.ended.id)
     }
 }

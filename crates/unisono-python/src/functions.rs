@@ -74,13 +74,15 @@ struct FunctionFace {
 }
 
 impl FunctionFace {
-    fn call(&self, item: &Bound<'_, PyAny>) -> PyResult<FunctionCall<Value>> {
+    fn call(&self, item: &Bound<'_, PyAny>) -> PyResult<(Option<Box<str>>, FunctionCall<Value>)> {
         let text = |callable: &Option<Py<PyAny>>| -> PyResult<Option<Box<str>>> {
             let Some(callable) = callable else { return Ok(None) };
             let value = callable.bind(item.py()).call1((item,))?;
             Ok(Some(value.str()?.to_str()?.into()))
         };
-        let key = text(&self.key)?.unwrap_or_default();
+        let (id, key) = (text(&self.id)?, text(&self.key)?.unwrap_or_default());
+        let label = item.cast_exact::<PyString>().ok().and_then(|text| text.to_str().ok());
+        let label = label.filter(|text| text.len() <= LONGEST_LABEL).map(Into::into);
         let (json, fingerprint) = match &self.describe {
             None => (None, 0),
             Some(describe) => {
@@ -89,17 +91,9 @@ impl FunctionFace {
                 (Some(json.as_bytes().into()), fingerprint)
             }
         };
-        Ok(FunctionCall { key, fingerprint, item: json, repeatable: self.repeatable, answers: PhantomData })
-    }
-
-    fn id(&self, item: &Bound<'_, PyAny>) -> PyResult<Option<Box<str>>> {
-        Ok(match &self.id {
-            Some(id) => Some(id.bind(item.py()).call1((item,))?.str()?.to_str()?.into()),
-            None => match item.cast_exact::<PyString>() {
-                Ok(text) => text.to_str().ok().filter(|text| text.len() <= LONGEST_ID).map(Into::into),
-                Err(_) => None,
-            },
-        })
+        let call =
+            FunctionCall { key, label, fingerprint, item: json, repeatable: self.repeatable, answers: PhantomData };
+        Ok((id, call))
     }
 }
 
@@ -109,8 +103,7 @@ impl Face for FunctionFace {
 
     fn row(&self, item: &Bound<'_, PyAny>, line: u64) -> PyResult<Row<FunctionCall<Value>>> {
         let py = item.py();
-        let made = errors::blame(py, self.id(item).and_then(|id| Ok((id, self.call(item)?))))?;
-        let (id, call) = match made {
+        let (id, call) = match errors::blame(py, self.call(item))? {
             Ok((id, call)) => (id, Ok(call)),
             Err(error) => (None, Err(error.to_string())),
         };
@@ -145,6 +138,9 @@ pub struct Hands {
 /// and its answer as JSON.
 type End<'py> = (usize, u8, bool, String, Option<Value>, Option<Bound<'py, PyBytes>>);
 
+/// Calls to begin, the numbers of those to stop, and whether the run is over.
+type Taken = (Vec<(usize, u64)>, Vec<usize>, bool);
+
 #[pymethods]
 impl Hands {
     /// The descriptor that becomes readable when there is something to look at.
@@ -161,7 +157,7 @@ impl Hands {
 
     /// Calls to begin (each a number, and the item's number from 0), the numbers of those to stop, and whether the run is
     /// over.
-    fn take(&self) -> PyResult<(Vec<(usize, u64)>, Vec<usize>, bool)> {
+    fn take(&self) -> PyResult<Taken> {
         self.check_process()?;
         self.bell.hush();
         let mut taken = Vec::new();
@@ -245,4 +241,4 @@ impl Keywords<'_> {
 }
 
 /// Longer texts are data and no names.
-const LONGEST_ID: usize = 100;
+const LONGEST_LABEL: usize = 100;

@@ -11,6 +11,8 @@ use crate::work::{Call, Done};
 pub struct FunctionCall<V> {
     /// What its limits are kept by; empty where there is nothing to tell apart.
     pub key: Box<str>,
+    /// The item, where it is a short text: what a person knows it by.
+    pub label: Option<Box<str>>,
     /// Function and item, in short.
     pub fingerprint: u64,
     /// The item as JSON, where results are written.
@@ -65,6 +67,8 @@ pub struct Returned<V> {
     pub value: Option<V>,
     /// Why it did not go well.
     pub error: Option<(ErrorKind, String)>,
+    /// As the call's.
+    pub label: Option<Box<str>>,
     pub(crate) item: Option<Arc<[u8]>>,
     pub(crate) key: Box<str>,
     pub(crate) json: Option<Box<[u8]>>,
@@ -78,7 +82,7 @@ impl<V> Returned<V> {
 
 impl<V> Default for Returned<V> {
     fn default() -> Self {
-        Self { value: None, error: None, item: None, key: Box::default(), json: None }
+        Self { value: None, error: None, label: None, item: None, key: Box::default(), json: None }
     }
 }
 
@@ -98,6 +102,7 @@ impl<V: Send + 'static> Call for FunctionCall<V> {
     }
 
     fn describe(&self, done: &mut Returned<V>) {
+        done.label = self.label.clone();
         done.item = self.item.clone();
         done.key = self.key.clone();
     }
@@ -116,6 +121,10 @@ impl<V: Send + 'static> Done for Returned<V> {
 
     fn group(&self) -> Option<Cow<'_, str>> {
         (!self.key.is_empty()).then(|| (&*self.key).into())
+    }
+
+    fn label(&self) -> Option<Cow<'_, str>> {
+        self.label.as_deref().map(Cow::Borrowed)
     }
 
     fn bytes(&self) -> u64 {
