@@ -46,7 +46,9 @@ from unisono.errors import (
     UsageError,
 )
 from unisono.headers import Headers
+from unisono.limiter import Limiter
 from unisono.report import Report
+from unisono.retrying import retry
 
 __all__ = [
     "AmbiguousError",
@@ -87,6 +89,7 @@ __all__ = [
     "FunctionTimeout",
     "Headers",
     "InputError",
+    "Limiter",
     "Outcome",
     "RateLimited",
     "RedirectError",
@@ -106,4 +109,5 @@ __all__ = [
     "fetch",
     "fetch_all",
     "files",
+    "retry",
 ]

@@ -20,13 +20,13 @@ from unisono._hands import ExecutorHands, Judge, LoopHands, LoopThread
 from unisono._native import FunctionOutcome
 from unisono.batches import Batch, Progress, Work
 from unisono.errors import FunctionTimeout, UsageError
+from unisono.retrying import RetryOn, predicate
 
 __all__ = ["BatchOptions", "batch", "batch_all"]
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 Time: TypeAlias = float | str
-RetryOn: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], object]
 
 
 class BatchOptions(TypedDict, total=False):
@@ -190,7 +190,7 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
         options.setdefault("limit", limit)
         if "ordered" in options:
             options["keep_order"] = options.pop("ordered")
-        is_worth_another = _predicate(options.pop("retry_on", None))
+        is_worth_another = predicate(options.pop("retry_on", None))
         serialize = options.pop("serialize", None)
         has_results = options.get("out") is not None
         self._judge = Judge(
@@ -304,18 +304,6 @@ def _name_of(function: Callable[[Any], Any]) -> str:
     while isinstance(inner, functools.partial):
         inner = inner.func
     return str(getattr(inner, "__name__", type(inner).__name__))
-
-
-def _predicate(retry_on: RetryOn | None) -> Callable[[BaseException], bool]:
-    if retry_on is None:
-        return lambda error: isinstance(error, Exception)
-    types = retry_on if isinstance(retry_on, tuple) else (retry_on,)
-    if all(isinstance(one, type) and issubclass(one, BaseException) for one in types):
-        return lambda error: isinstance(error, types)  # type: ignore[arg-type]
-    if callable(retry_on):
-        predicate = retry_on
-        return lambda error: bool(predicate(error))
-    raise UsageError("retry_on: expected exception types, or a function that is given the exception")
 
 
 def _retries_timeouts(is_worth_another: Callable[[BaseException], bool]) -> bool:

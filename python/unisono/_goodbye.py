@@ -1,4 +1,4 @@
-"""What is done as the program ends, in its order: first all work is stopped, then the threads that served it are joined.
+"""What is done as the program ends, in its order: all work is stopped, then the threads that served it are joined.
 
 `atexit` alone would go by the order of imports.
 """

@@ -17,6 +17,7 @@ __all__ = [
     "FileOutcome",
     "Found",
     "FunctionOutcome",
+    "Gate",
     "Hands",
     "Mailbox",
     "Outcome",
@@ -139,6 +140,24 @@ def functions(
     retry_timeouts: bool,
     **keywords: Any,
 ) -> tuple[Run[FunctionOutcome[Any]], Hands]: ...
+
+@final
+class Gate:
+    def __new__(cls, **keywords: Any) -> Self: ...
+    def ask(self, key: str) -> int: ...
+    def lease(self) -> tuple[list[int], float | None]: ...
+    def done(self, number: int) -> None: ...
+    def again(self, number: int) -> float | None: ...
+    def set_limits(
+        self,
+        *,
+        limit: int | None = None,
+        per_key: int | None = None,
+        rate: str | None = None,
+        per_key_rate: str | None = None,
+    ) -> None: ...
+    @property
+    def in_flight(self) -> int: ...
 
 @final
 class Hands:

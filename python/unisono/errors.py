@@ -281,17 +281,17 @@ class FunctionError(Error):
     Attributes:
         kind: Why, in one word, as in results files: `timeout`, `deadline`, `cancelled`, `save`, `internal`, ...
         outcome: How it ended: `failed`, `timed_out`, `ambiguous` or `cancelled`.
-        id: The name of its item.
+        name: What its item is called.
         attempts: How often it was tried.
     """
 
     def __init__(
-        self, message: str, *, kind: str = "internal", outcome: str = "failed", id: str = "", attempts: int = 0
+        self, message: str, *, kind: str = "internal", outcome: str = "failed", name: str = "", attempts: int = 0
     ) -> None:
         super().__init__(message)
         self.kind = kind
         self.outcome = outcome
-        self.id = id
+        self.name = name
         self.attempts = attempts
 
 

@@ -63,7 +63,7 @@ impl FunctionOutcome {
         let fields = PyDict::new(py);
         fields.set_item("kind", kind.as_str())?;
         fields.set_item("outcome", self.ended.kind.as_str())?;
-        fields.set_item("id", &*self.ended.id)?;
+        fields.set_item("name", self.name())?;
         fields.set_item("attempts", self.ended.attempts)?;
         let message = format!("{}: {message}", self.name());
         errors::exception(py, Subject::Function, self.ended.kind, *kind, &message, &fields).map(Some)

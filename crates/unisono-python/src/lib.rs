@@ -14,6 +14,7 @@ mod fetch;
 mod files;
 mod function_outcome;
 mod functions;
+mod gate;
 mod options;
 mod outcome;
 mod request;
@@ -41,6 +42,8 @@ mod _native {
     use super::function_outcome::FunctionOutcome;
     #[pymodule_export]
     use super::functions::{Hands, functions};
+    #[pymodule_export]
+    use super::gate::Gate;
     #[pymodule_export]
     use super::outcome::{Outcome, Response};
     #[pymodule_export]
