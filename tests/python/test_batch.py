@@ -457,10 +457,12 @@ def test_cancelling_the_consumer_cancels_what_runs_waits_for_it_and_accounts_for
     ended = []
 
     async def main():
-        running = asyncio.Event()
+        begun, both_run = [], asyncio.Event()
 
         async def work(number):
-            running.set()
+            begun.append(number)
+            if len(begun) == 2:
+                both_run.set()
             try:
                 await asyncio.Event().wait()
             finally:
@@ -469,9 +471,7 @@ def test_cancelling_the_consumer_cancels_what_runs_waits_for_it_and_accounts_for
 
         outcomes = batch(work, range(4), limit=2)
         consumer = asyncio.ensure_future(outcomes._run_on_loop())
-        await running.wait()
-        while outcomes.progress["in_flight"] < 2:
-            await asyncio.sleep(0)
+        await both_run.wait()
         consumer.cancel()
         with pytest.raises(asyncio.CancelledError):
             await consumer
@@ -564,6 +564,9 @@ class Cloud(socketserver.ThreadingTCPServer):
     class Create(socketserver.StreamRequestHandler):
         def handle(self):
             name = self.rfile.readline().decode().strip()
+            if not name:
+                # Killed before it could ask for anything.
+                return
             self.server.created[name] += 1
             if len(self.server.created) >= self.server.tell_at:
                 self.server.half_done.set()
