@@ -322,7 +322,13 @@ def _as_json(serialize: Callable[[Any], Any] | None, result: Any) -> bytes:
 def _describe(name: str, identify: Callable[[Any], object] | None, item: Any) -> tuple[bytes, int]:
     """An item as JSON, and a number that tells it and what is done with it apart from others."""
     try:
-        text = json.dumps(item, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
+        text = json.dumps(
+            os.fspath(item) if isinstance(item, os.PathLike) else item,
+            ensure_ascii=False,
+            allow_nan=False,
+            sort_keys=True,
+            separators=(",", ":"),
+        )
         identity = text.encode()
     except (TypeError, ValueError):
         text = json.dumps(repr(item), ensure_ascii=False)

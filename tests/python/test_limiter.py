@@ -17,6 +17,12 @@ def wait_until(condition):
         time.sleep(0.001)
 
 
+def waiting(limiter):
+    """How many wait. With the lock, under which whoever asks is either let in or put in line."""
+    with limiter._lock:
+        return len(limiter._waiting)
+
+
 class Visitors:
     """Threads that go in one after another, and stay until they are told to leave."""
 
@@ -24,6 +30,7 @@ class Visitors:
         self.limiter, self.order, self.threads = limiter, [], []
 
     def add(self, name, key=""):
+        """Add one, and wait until it is in or in line."""
         leave = threading.Event()
 
         def visit():
@@ -31,16 +38,17 @@ class Visitors:
                 self.order.append(name)
                 leave.wait(60)
 
-        before = len(self.limiter._waiting) + self.limiter.inside
+        before = waiting(self.limiter)
         thread = threading.Thread(target=visit)
-        thread.start()
         self.threads.append((thread, leave))
-        wait_until(lambda: len(self.limiter._waiting) + self.limiter.inside > before)
+        thread.start()
+        wait_until(lambda: name in self.order or waiting(self.limiter) > before)
         return leave
 
     def leave(self):
-        for thread, leave in self.threads:
+        for _, leave in self.threads:
             leave.set()
+        for thread, _ in self.threads:
             thread.join(60)
 
 
@@ -136,7 +144,7 @@ def test_a_rate_spreads_entries_over_time_and_can_be_taken_away():
     threads = [threading.Thread(target=enter, args=(number,)) for number in range(3)]
     for thread in threads:
         thread.start()
-    wait_until(lambda: len(limiter._waiting) == 2)
+    wait_until(lambda: waiting(limiter) == 2)
     assert len(entered) == 1
     limiter.set_limits(rate="none")
     for thread in threads:
