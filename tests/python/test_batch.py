@@ -184,6 +184,24 @@ def test_items_are_pulled_only_as_there_is_room():
     assert pulled < 10_000
 
 
+def test_what_a_slow_iterator_has_yielded_is_begun_before_it_is_asked_for_more():
+    begun = threading.Event()
+
+    async def work(number):
+        begun.set()
+        return number
+
+    def items():
+        yield 1
+        # An iterator that waits, as for lines of a log; longer than anything that is pulled together.
+        threading.Event().wait(0.05)
+        yield 2
+        assert begun.wait(60)
+        yield 3
+
+    assert sorted(results(batch(work, items()))) == [1, 2, 3]
+
+
 def test_items_may_come_from_an_async_iterable():
     async def items():
         for number in range(300):
