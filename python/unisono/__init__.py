@@ -48,6 +48,7 @@ from unisono.errors import (
 from unisono.headers import Headers
 from unisono.limiter import Limiter
 from unisono.report import Report
+from unisono.results import read_results
 from unisono.retrying import retry
 
 __all__ = [
@@ -109,5 +110,6 @@ __all__ = [
     "fetch",
     "fetch_all",
     "files",
+    "read_results",
     "retry",
 ]

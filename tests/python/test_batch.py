@@ -686,3 +686,15 @@ def test_the_numbers_of_a_batch_can_be_looked_at_and_shown(capsys):
     batch(double, range(10), progress=True).run()
     assert "10/10 done" in capsys.readouterr().err
     assert unisono.BatchOptions.__total__ is False
+
+
+def test_a_results_file_is_read_back_without_a_torn_line_and_a_foreign_one_is_refused(tmp_path):
+    out = tmp_path / "results.jsonl"
+    batch(triple, range(3), out=out, ordered=True).run()
+    with out.open("a") as file:
+        file.write('{"row":3,"id"')
+    lines = list(unisono.read_results(out, deserialize=float))
+    assert [(line["item"], line["result"]) for line in lines] == [(0, 0.0), (1, 3.0), (2, 6.0)]
+    out.write_text("[]\n")
+    with pytest.raises(UsageError, match="line 1: no result"):
+        list(unisono.read_results(out))
