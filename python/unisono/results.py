@@ -17,8 +17,8 @@ def read_results(
 ) -> Iterator[dict[str, Any]]:
     """Read a results file, one dictionary per outcome, in the order in which they came.
 
-    A line that was being written when the program was killed is left out, as a resume does. The file may be that of a run
-    that is still going on.
+    A line that was being written when the program was killed is left out, as a resume does. The file may be that of a
+    run that is still going on.
 
     Args:
         path: The file.
