@@ -111,6 +111,12 @@ def test_a_plain_function_that_answers_an_awaitable_runs_on_the_loop_when_asked(
     assert results(outcomes) == [0, 2, 4]
 
 
+def test_a_coroutine_that_nobody_awaits_is_no_result():
+    (outcome,) = batch(lambda n: double(n), [1], executor="threads")
+    assert outcome.kind == "failed"
+    assert 'give executor="loop"' in str(outcome.error)
+
+
 def test_partial_functions_and_callable_objects_are_seen_through():
     class Doubler:
         async def __call__(self, number):
