@@ -663,6 +663,23 @@ pub(crate) fn kill_descendants() -> u32 {
     u32::try_from(killed.len()).unwrap_or(u32::MAX)
 }
 
+/// Stops all that descends from this process but one; answers whom, so that they can be told to go on.
+pub(crate) fn stop_descendants(but: Pid) -> HashSet<Found> {
+    let mut stopped = HashSet::new();
+    for _ in 0..ROUNDS {
+        let Ok(snapshot) = Snapshot::take(MARKER) else { break };
+        let mut fresh = snapshot.descendants();
+        fresh.retain(|found| found.pid != but.as_raw_nonzero().get() && !stopped.contains(found));
+        if fresh.is_empty() {
+            break;
+        }
+        // Not SIGTSTP, which does nothing to a process that has left the terminal's session.
+        fresh.iter().for_each(|found| found.signal(Signal::STOP));
+        stopped.extend(fresh);
+    }
+    stopped
+}
+
 /// Waits a moment for a process that was killed.
 fn wait_for_end(pid: i32) {
     let Some(pid) = Pid::from_raw(pid) else { return };

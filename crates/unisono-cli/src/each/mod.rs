@@ -60,12 +60,13 @@ fn rows(args: &EachArgs, plan: Plan) -> Result<(Rows, Option<u64>), Failure> {
         return Ok((unisono_runner::blocks(path, pieces, recipe)?, None));
     }
     let from_arguments = !sources.is_empty();
+    let delimiter = if args.null { 0 } else { b'\n' };
+    let sources = sources.into_iter().map(|source| source.items(delimiter)).collect::<Result<_, _>>()?;
     let maker = EachMaker::new(recipe, sources).map_err(Failure::usage)?;
     let input = match &args.from {
         _ if from_arguments => Input::arguments(vec![maker]),
         path => {
             let path = path.as_deref().unwrap_or("-".as_ref());
-            let delimiter = if args.null { 0 } else { b'\n' };
             Input::file(path, args.format(), delimiter, maker)?
         }
     };
