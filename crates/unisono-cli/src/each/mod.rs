@@ -6,7 +6,7 @@
 mod args;
 mod printer;
 
-use std::{env, ffi::OsString, os::unix::ffi::OsStrExt, sync::Arc};
+use std::{env, os::unix::ffi::OsStrExt, sync::Arc};
 
 use tokio::sync::mpsc;
 use unisono_runner::{
@@ -54,7 +54,9 @@ type Rows = mpsc::Receiver<Batch<EachCall>>;
 
 fn rows(args: &EachArgs, plan: Plan) -> Result<(Rows, Option<u64>), Failure> {
     let Plan { recipe, sources } = plan;
-    let recipe = Recipe { without: vec![OsString::from(WATCHER)], ..recipe };
+    // Read once: it does not change, and taking it apart for each command takes longer than putting it together.
+    let inherited = env::vars_os().filter(|(name, _)| name != WATCHER).collect();
+    let recipe = Recipe { inherited: Some(inherited), ..recipe };
     if let Some(pieces) = args.pieces()? {
         let path = args.from.as_deref().unwrap_or("-".as_ref());
         return Ok((unisono_runner::blocks(path, pieces, recipe)?, None));
