@@ -28,9 +28,9 @@ pub struct Command {
     pub argv: Vec<OsString>,
     /// Where it runs; `None`: where we are.
     pub folder: Option<PathBuf>,
-    /// The environment that it inherits; `None`: ours. Whoever shares this process with code that may change the environment
-    /// gives it, since a change while it is read is a race (setenv(3), "MT-Unsafe").
-    pub inherited: Option<Arc<[(OsString, OsString)]>>,
+    /// The environment that it inherits. It is given, since a change while it is read is a race (setenv(3), "MT-Unsafe"), and
+    /// only whoever owns the process knows when there is none.
+    pub inherited: Arc<[(OsString, OsString)]>,
     /// Added to what it inherits.
     pub environment: Vec<(OsString, OsString)>,
     /// Taken out of what it inherits.
@@ -141,14 +141,9 @@ impl Command {
             all.push(CString::new(entry)?);
             io::Result::Ok(())
         };
-        match &self.inherited {
-            Some(inherited) => {
-                inherited.iter().filter(|(name, _)| !is_said(name)).try_for_each(|(name, value)| push(name, value))?;
-            }
-            None => {
-                let inherited = std::env::vars_os().filter(|(name, _)| !is_said(name));
-                inherited.into_iter().try_for_each(|(name, value)| push(&name, &value))?;
-            }
+        let inherited = self.inherited.iter().filter(|(name, _)| !is_said(name));
+        for (name, value) in inherited {
+            push(name, value)?;
         }
         for (at, (name, value)) in self.environment.iter().enumerate() {
             // What was said last counts.
@@ -239,7 +234,7 @@ mod tests {
     fn command(argv: &[&str], path: &OsStr) -> Command {
         Command {
             argv: argv.iter().map(OsString::from).collect(),
-            inherited: Some([("PATH".into(), path.to_owned()), ("KEPT".into(), "kept".into())].into()),
+            inherited: [("PATH".into(), path.to_owned()), ("KEPT".into(), "kept".into())].into(),
             ..Command::default()
         }
     }

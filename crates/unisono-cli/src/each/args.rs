@@ -6,6 +6,7 @@ use std::{
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     str::FromStr,
+    sync::Arc,
 };
 
 use clap::{Args, ValueEnum};
@@ -277,7 +278,7 @@ impl EachArgs {
             argv: command.iter().map(word).collect(),
             shell: self.shell,
             folder: self.cwd.as_ref().map(word),
-            inherited: None,
+            inherited: Arc::default(),
             environment: self.env.iter().map(|text| variable(text, &grammar)).collect::<Result<_, _>>()?,
             without: Vec::new(),
             stdin: self.stdin.as_ref().map(word),

@@ -56,7 +56,7 @@ fn rows(args: &EachArgs, plan: Plan) -> Result<(Rows, Option<u64>), Failure> {
     let Plan { recipe, sources } = plan;
     // Read once: it does not change, and taking it apart for each command takes longer than putting it together.
     let inherited = env::vars_os().filter(|(name, _)| name != WATCHER).collect();
-    let recipe = Recipe { inherited: Some(inherited), ..recipe };
+    let recipe = Recipe { inherited, ..recipe };
     if let Some(pieces) = args.pieces()? {
         let path = args.from.as_deref().unwrap_or("-".as_ref());
         return Ok((unisono_runner::blocks(path, pieces, recipe)?, None));
