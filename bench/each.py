@@ -19,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from peak import peak_of
+
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 UNISONO = os.environ.get("UNISONO", str(Path(sys.executable).with_name("unisono")))
@@ -84,14 +86,14 @@ def contenders(folder: Path, count: int, jobs: int) -> dict[str, list[str] | Non
     }
 
 
-def measure(words: list[str]) -> tuple[float, float]:
-    """Wall and CPU seconds, those of all its children included."""
+def measure(words: list[str]) -> tuple[float, float, float]:
+    """Wall and CPU seconds, those of all its children included, and the peak of its largest process in MB."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begun = time.perf_counter()
-    subprocess.run(words, check=True, stdin=subprocess.DEVNULL)
+    peak = peak_of(words, stdin=subprocess.DEVNULL)
     wall = time.perf_counter() - begun
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, peak
 
 
 def main() -> None:
@@ -102,22 +104,23 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         words = contenders(Path(name), options.count, options.jobs)
-        runs: dict[str, list[tuple[float, float]]] = {who: [] for who in words}
+        runs: dict[str, list[tuple[float, float, float]]] = {who: [] for who in words}
         for _ in range(options.rounds):
             for who, command in words.items():
                 if command:
                     runs[who].append(measure(command))
-    lines = ["| | wall | spread | relative | CPU |", "|---|---|---|---|---|"]
-    base = statistics.median(wall for wall, _ in runs["posix_spawn"]) if runs["posix_spawn"] else None
+    lines = ["| | wall | spread | relative | CPU | peak |", "|---|---|---|---|---|---|"]
+    base = statistics.median(wall for wall, _, _ in runs["posix_spawn"]) if runs["posix_spawn"] else None
     for who, taken in runs.items():
         if not taken:
-            lines.append(f"| {who} | not installed | | | |")
+            lines.append(f"| {who} | not installed | | | | |")
             continue
-        walls = sorted(wall for wall, _ in taken)
+        walls = sorted(wall for wall, _, _ in taken)
         wall = statistics.median(walls)
         relative = f"{wall / base:.2f}" if base else ""
-        cpu = statistics.median(cpu for _, cpu in taken)
-        lines.append(f"| {who} | {wall:.2f} s | {walls[0]:.2f}-{walls[-1]:.2f} | {relative} | {cpu:.2f} s |")
+        cpu, peak = statistics.median(cpu for _, cpu, _ in taken), statistics.median(peak for _, _, peak in taken)
+        spread = f"{walls[0]:.2f}-{walls[-1]:.2f}"
+        lines.append(f"| {who} | {wall:.2f} s | {spread} | {relative} | {cpu:.2f} s | {peak:.0f} MB |")
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "each.md").write_text("\n".join(lines) + "\n")
     numbers = {"count": options.count, "jobs": options.jobs, "cores": os.cpu_count(), "runs": runs}

@@ -24,6 +24,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from peak import peak_of
+
 RESULTS = Path(__file__).parent / "results"
 COMMAND = Path(sys.executable).with_name("unisono")
 CORES = len(os.sched_getaffinity(0))
@@ -81,18 +83,12 @@ def turn(words: str, tree: Path, names: Path) -> tuple[float, float, float, byte
     with tempfile.TemporaryFile() as out:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         begun = time.perf_counter()
-        process = subprocess.Popen(
-            ["bash", "-c", words.format(names=names)], cwd=tree, stdout=out, stderr=subprocess.DEVNULL
-        )
-        _, status, usage = os.wait4(process.pid, 0)
+        peak = peak_of(["bash", "-c", words.format(names=names)], cwd=tree, stdout=out, stderr=subprocess.DEVNULL)
         wall = time.perf_counter() - begun
-        process.returncode = os.waitstatus_to_exitcode(status)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        if process.returncode != 0:
-            raise SystemExit(f"bench: `{words}` ended with {process.returncode}")
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         out.seek(0)
-        return wall, cpu, usage.ru_maxrss / 1000, out.read()
+        return wall, cpu, peak, out.read()
 
 
 def digests(printed: bytes) -> set[bytes]:

@@ -1,7 +1,4 @@
-"""What the tests of `unisono-init` share: finding it, watching it, and waiting.
-
-Waiting is reading a line, or asking `/proc` again and again under a deadline.
-"""
+"""What the tests of `unisono-init` share: finding it, watching it, and reading its lines."""
 
 from __future__ import annotations
 
@@ -12,37 +9,12 @@ import subprocess
 import time
 from pathlib import Path
 
+from processes import PATIENCE, children, until
+
 ROOT = Path(__file__).parents[1]
 BUILT = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "small" / "unisono-init"
 # Another build of it, as the static one, is tested by naming it.
 INIT = Path(os.environ.get("UNISONO_INIT", BUILT)).absolute()
-PATIENCE = 60
-
-
-def until(condition, what: str):
-    deadline = time.monotonic() + PATIENCE
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"{what} did not happen"
-        time.sleep(0.002)
-    return found
-
-
-def children(pid: int) -> list[int]:
-    try:
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-
-
-def marked(mark: str) -> dict[int, str]:
-    """Every process, zombies aside, that carries the mark."""
-    found = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            with contextlib.suppress(OSError):
-                if mark.encode() in (folder / "environ").read_bytes():
-                    found[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
-    return found
 
 
 def namespaces_work() -> bool:

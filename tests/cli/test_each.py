@@ -1,45 +1,24 @@
 """`unisono each`, looked at from outside: what it prints, what it writes, and that no process is left behind."""
 
 import base64
+import contextlib
 import fcntl
 import os
 import pty
 import random
 import resource
+import select
 import shlex
 import signal
 import subprocess
-import time
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from conftest import COMMAND
-
-
-def marked(name: str) -> list[int]:
-    """The processes that have this in the environment that they were started with."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                environment = (entry / "environ").read_bytes()
-                state = (entry / "stat").read_bytes().rsplit(b")", 1)[1].split()[0]
-            except OSError:
-                continue
-            if f"EACH_TEST={name}".encode() in environment.split(b"\0") and state != b"Z":
-                found.append(int(entry.name))
-    return found
-
-
-def wait_until(condition, seconds: float = 20):
-    """Looks again and again; a machine that is busy takes longer, and nothing is proven by how long."""
-    until = time.monotonic() + seconds
-    while not (answer := condition()):
-        assert time.monotonic() < until, "what was waited for did not happen"
-        time.sleep(0.005)
-    return answer
+from processes import children, is_alive, marked, state, until
 
 
 @pytest.fixture(autouse=True)
@@ -47,11 +26,11 @@ def mark(monkeypatch, request):
     """Whatever a test starts carries its mark, and nothing of it may be left when the test ends."""
     name = f"{os.getpid()}-{random.getrandbits(64):x}"
     monkeypatch.setenv("EACH_TEST", name)
-    yield name
-    left = marked(name)
+    yield f"EACH_TEST={name}"
+    left = marked(f"EACH_TEST={name}")
     for pid in left:
         os.kill(pid, signal.SIGKILL)
-    assert left == []
+    assert left == {}
 
 
 def is_free(path: Path) -> bool:
@@ -66,13 +45,6 @@ def is_free(path: Path) -> bool:
     return True
 
 
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rsplit(b")", 1)[1].split()[0] != b"Z"
-    except OSError:
-        return False
-
-
 # What is run, and how it is filled in.
 
 
@@ -85,6 +57,19 @@ def test_items_come_from_arguments_lines_nul_csv_and_jsonl(unisono, tmp_path):
     assert unisono("each", "-q", "--from", "in.csv", "echo", "{host}", "{note}").stdout == "web it's, {fine}\n"
     (tmp_path / "in.jsonl").write_text('{"n": 1.50, "s": "x\\ny"}\n')
     assert unisono("each", "-q", "--from", "in.jsonl", "printf", "%s|", "{n}", "{s}").stdout == "1.50|x\ny|"
+
+
+def test_files_of_items_are_combined_with_each_other_and_with_arguments(unisono, tmp_path):
+    (tmp_path / "hosts").write_text("web 1\n\ndb")
+    (tmp_path / "empty").write_text("")
+    (tmp_path / "nul").write_bytes(b"a\nb\0c\0")
+    done = unisono("each", "-kq", "printf", "<%s|%s>", ":::", "a", "b", "::::", "hosts")
+    assert done.stdout == "<a|web 1><a|><a|db><b|web 1><b|><b|db>"
+    assert unisono("each", "-kq0", "printf", "<%s>", "::::", "nul").stdout == "<a\nb><c>"
+    assert unisono("each", "-kq", "echo", "::::", "empty", input="not read").stdout == ""
+    assert unisono("each", "-kq", "echo", "::::", input="not read").stdout == ""
+    done = unisono("each", "-q", "echo", "::::", "missing")
+    assert (done.returncode, "missing" in done.stderr) == (2, True)
 
 
 def test_a_dry_run_prints_commands_that_a_shell_would_run_the_same(unisono):
@@ -240,20 +225,19 @@ def test_kill_9_and_resume_runs_every_item_once_or_says_that_nobody_knows(tmp_pa
     for _ in range(rng.choice([1, 2])):
         target = rng.randrange(count)
         process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL)
-        wait_until(
+        until(
             lambda process=process, target=target: process.poll() is not None or len(log.read_bytes().split()) > target
         )
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         victim = rng.choice(["watcher", "worker"])
-        worker = children.read_text().split() if process.poll() is None else []
+        worker = children(process.pid) if process.poll() is None else []
         if victim == "worker" and worker:
-            os.kill(int(worker[0]), signal.SIGKILL)
+            os.kill(worker[0], signal.SIGKILL)
         else:
             process.kill()
         kills += 1
         process.wait()
         # Both ways of being killed leave nothing, and the lock is free only when nothing is left that holds it.
-        wait_until(lambda: marked(mark) == [] and is_free(tmp_path / "r.jsonl.run"))
+        until(lambda: marked(mark) == {} and is_free(tmp_path / "r.jsonl.run"))
     subprocess.run(words, cwd=tmp_path, timeout=60, check=False, stdout=subprocess.DEVNULL)
     rows = lines(tmp_path / "r.jsonl")
     assert Counter(row["item"] for row in rows) == Counter(map(str, range(count)))
@@ -275,14 +259,14 @@ def test_the_limit_changes_while_it_runs(start, tmp_path):
     os.mkfifo(tmp_path / "fifo")
     process = start("each", "-j1", "--progress", "none", "bash", "-c", script, "sh", "{}", ":::", *"abcd")
     running = lambda: sorted(path.name for path in tmp_path.glob("run-*"))  # noqa: E731
-    wait_until(lambda: running() == ["run-a"])
+    until(lambda: running() == ["run-a"])
     process.send_signal(signal.SIGUSR1)
-    wait_until(lambda: running() == ["run-a", "run-b"])
+    until(lambda: running() == ["run-a", "run-b"])
     process.send_signal(signal.SIGUSR2)
     assert "2 at once" in process.stderr.readline()
     assert "1 at once" in process.stderr.readline()
     (tmp_path / "go/a").touch()
-    wait_until(lambda: running() == ["run-b"])
+    until(lambda: running() == ["run-b"])
     for name in "bcd":
         (tmp_path / "go" / name).touch()
     assert process.wait(30) == 0
@@ -351,7 +335,7 @@ def test_nothing_is_left_of_a_tree(start, tmp_path, lines, mark, tree, how):
     if how == "timeout":
         words += ["--timeout", "1s"]
     process = start(*words, "sh", "-c", TREES[tree], ":::", "x")
-    wait_until((tmp_path / "up").exists)
+    until((tmp_path / "up").exists)
     match how:
         case "timeout":
             assert process.wait(30) == 1
@@ -359,15 +343,15 @@ def test_nothing_is_left_of_a_tree(start, tmp_path, lines, mark, tree, how):
         case "kill watcher":
             process.kill()
         case "kill worker":
-            [worker] = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-            os.kill(int(worker), signal.SIGKILL)
+            [worker] = children(process.pid)
+            os.kill(worker, signal.SIGKILL)
             assert process.wait(30) == 137
         case _:
             number = getattr(signal, how)
             process.send_signal(number)
             assert process.wait(30) == 128 + number
             assert lines(tmp_path / "r.jsonl")[0]["outcome"] == "cancelled"
-    wait_until(lambda: marked(mark) == [] and hidden(mark) == [])
+    until(lambda: marked(mark) == {} and hidden(mark) == [])
 
 
 @pytest.mark.parametrize(
@@ -386,17 +370,17 @@ def test_what_outlives_its_command_is_ended_with_it(unisono, tmp_path, lines, ma
     assert row.get("left_over", 0) == left
     if "late" in script:
         assert row["stdout"] == "out\nlate\n"
-    assert marked(mark) == []
+    assert marked(mark) == {}
     assert hidden(mark) == []
 
 
 def test_processes_are_left_alone_when_asked(unisono, tmp_path, mark, lines):
     done = unisono("each", "-q", "-o", "r.jsonl", "--leave-running", "sh", "-c", "sleep 1000 & echo $!", ":::", "x")
     pid = int(done.stdout)
-    assert alive(pid)
+    assert is_alive(pid)
     assert lines(tmp_path / "r.jsonl")[0]["pipes_held"] is True
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: marked(mark) == [])
+    until(lambda: marked(mark) == {})
 
 
 def test_an_interrupt_of_the_terminal_reaches_the_run_once(tmp_path, lines):
@@ -406,7 +390,7 @@ def test_an_interrupt_of_the_terminal_reaches_the_run_once(tmp_path, lines):
     if pid == 0:
         os.chdir(tmp_path)
         os.execv(COMMAND, [str(COMMAND), "each", "-o", "r.jsonl", "--", "bash", "-c", script, ":::", "x"])
-    wait_until((tmp_path / "up").exists)
+    until((tmp_path / "up").exists)
     os.write(terminal, b"\x03")
     text = b""
     while b"stopping" not in text:
@@ -421,6 +405,88 @@ def test_an_interrupt_of_the_terminal_reaches_the_run_once(tmp_path, lines):
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
     assert lines(tmp_path / "r.jsonl")[0]["outcome"] == "ok"
     os.close(terminal)
+
+
+SHELL = """
+import os, signal, sys
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+child = os.fork()
+if child == 0:
+    os.setpgid(0, 0)
+    os.tcsetpgrp(0, os.getpgrp())
+    signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+    os.execv(sys.argv[1], sys.argv[1:])
+_, status = os.waitpid(child, os.WUNTRACED)
+os.tcsetpgrp(0, os.getpgrp())
+print("stopped:", os.WIFSTOPPED(status), flush=True)
+sys.stdin.readline()
+os.tcsetpgrp(0, child)
+os.killpg(child, signal.SIGCONT)
+_, status = os.waitpid(child, 0)
+print("ended:", os.waitstatus_to_exitcode(status), flush=True)
+"""
+
+
+def test_ctrl_z_stops_the_run_with_its_commands_and_fg_lets_them_go_on(tmp_path, lines):
+    script = """echo $$ > pids; setsid sh -c 'echo $$ >> pids; until test -e go; do read x < tick; done' &
+        touch up; until test -e go; do read x < tick; done; wait; echo done"""
+    os.mkfifo(tmp_path / "tick")
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        each = [str(COMMAND), "each", "-q", "-o", "r.jsonl", "--", "bash", "-c", script, ":::", "x"]
+        os.execv(sys.executable, [sys.executable, "-c", SHELL, *each])
+    until(lambda: (tmp_path / "up").exists() and len((tmp_path / "pids").read_text().split()) == 2)
+    pids = [int(word) for word in (tmp_path / "pids").read_text().split()]
+    # Nobody writes into the FIFO, so they sleep until they are ended: what is seen of them is what the signals did.
+    os.write(terminal, b"\x1a")
+    text = b""
+    while b"stopped: True" not in text:
+        text += os.read(terminal, 1000)
+    assert [state(one) for one in pids] == ["T", "T"]
+    os.write(terminal, b"\n")
+    until(lambda: [state(one) for one in pids] == ["S", "S"])
+    (tmp_path / "go").touch()
+    while b"ended: 0" not in text:
+        with contextlib.suppress(OSError):
+            # Whoever waits for a writer finds the end of what it writes; there may be nobody.
+            os.close(os.open(tmp_path / "tick", os.O_WRONLY | os.O_NONBLOCK))
+        if select.select([terminal], [], [], 0.01)[0]:
+            text += os.read(terminal, 1000)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    os.close(terminal)
+    assert [(row["outcome"], row["stdout"]) for row in lines(tmp_path / "r.jsonl")] == [("ok", "done\n")]
+
+
+STEPS = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <time.h>
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    static int calls;
+    int (*real)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, "clock_gettime");
+    int answer = real(clock, now);
+    if (clock == CLOCK_REALTIME && __atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED) % 2) now->tv_sec += YEAR;
+    return answer;
+}
+"""
+
+
+def test_a_clock_that_steps_ends_and_delays_nothing(unisono, tmp_path, lines, monkeypatch):
+    year = 365 * 86400
+    (tmp_path / "steps.c").write_text(STEPS)
+    words = ["cc", "-shared", "-fPIC", f"-DYEAR={year}", "-o", "steps.so", "steps.c", "-ldl"]
+    subprocess.run(words, cwd=tmp_path, check=True)
+    # Each time that anybody asks for the time of day, it is a year later, and a year earlier again.
+    monkeypatch.setenv("LD_PRELOAD", str(tmp_path / "steps.so"))
+    bounds = ["--timeout", "1h", "--deadline", "2h", "--stop-after", "3h", "--grace", "1h", "--delay", "1ms"]
+    retried = ["--retries", "1", "--retry-exit", "3", "sh", "-c", "(sleep 0.02 &); exit $((4 - $UNISONO_ATTEMPT))"]
+    done = unisono("each", "-qj2", *bounds, "--expect", "2", "-o", "r.jsonl", *retried, ":::", *"abcdefgh")
+    rows = lines(tmp_path / "r.jsonl")
+    assert (done.returncode, Counter(row["outcome"] for row in rows)) == (0, {"ok": 8})
+    started = [row["started"] for row in rows]
+    assert max(started) - min(started) > year / 2, "the clock did not step"
+    assert all(0 <= row["seconds"] < year / 2 for row in rows)
 
 
 def test_closed_standard_streams_do_no_harm(tmp_path):

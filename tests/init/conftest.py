@@ -13,7 +13,8 @@ import uuid
 
 import pytest
 
-from init_support import INIT, PATIENCE, Supervised, children, marked, namespaces_work, until
+from init_support import INIT, Supervised, namespaces_work
+from processes import PATIENCE, children, marked, until
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ import time
 
 import pytest
 
-from init_support import INIT, PATIENCE
+from init_support import INIT
+from processes import PATIENCE
 
 SHELL = """
 import fcntl, os, signal, sys, termios

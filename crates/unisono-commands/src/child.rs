@@ -23,7 +23,7 @@ use std::{
     collections::HashSet,
     future::poll_fn,
     io,
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     pin::{Pin, pin},
     process::ExitStatus,
@@ -34,7 +34,6 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    io::Errno,
     process::{Pid, PidfdFlags, Resource, Signal, getrlimit, pidfd_open, set_child_subreaper},
 };
 use tokio::{
@@ -50,7 +49,7 @@ use unisono_sys::{
 
 use crate::{
     MARKER,
-    command::{Command, SpawnError, Stdin},
+    command::{Command, Launched, Launcher, Pipe, SpawnError, Stdin},
     guard::Gate,
     output::{Output, Stream},
     pipe::{Feed, Source},
@@ -89,6 +88,7 @@ pub struct Commands {
     snapshot: RefCell<Option<(Instant, Rc<Snapshot>)>>,
     /// What was read last; kept for the next.
     buffer: RefCell<Vec<u8>>,
+    launcher: RefCell<Launcher>,
     /// As many as there are descriptors for.
     room: Semaphore,
     most: u32,
@@ -168,7 +168,7 @@ impl Commands {
     /// Makes this process the one to which orphaned descendants come, if it is there for commands alone.
     ///
     /// # Errors
-    /// When the kernel refuses that.
+    /// When the kernel refuses that, or there is no `/dev/null`.
     pub fn new(options: Options) -> io::Result<Self> {
         if options.sole {
             set_child_subreaper(Some(rustix::process::getpid()))?;
@@ -183,6 +183,7 @@ impl Commands {
             running: RefCell::default(),
             snapshot: RefCell::default(),
             buffer: RefCell::new(Vec::with_capacity(READ_AT_ONCE)),
+            launcher: RefCell::new(Launcher::new()?),
             room: Semaphore::new(most as usize),
             most,
             waited_for_room: Cell::new(false),
@@ -231,8 +232,8 @@ impl Commands {
     ) -> io::Result<Running<'a>> {
         let marker = format!("{}:{sequence}", self.options.run);
         let mut tries = 0;
-        let mut child = loop {
-            match self.options.gate.pass(|| command.spawn(&marker)) {
+        let launched = loop {
+            match self.options.gate.pass(|| command.start(&mut self.launcher.borrow_mut(), &marker)) {
                 // A program that is just being written, and a full process table, pass.
                 Err(error) if is_passing(&error) && tries < SPAWN_TRIES => {
                     tries += 1;
@@ -241,9 +242,8 @@ impl Commands {
                 result => break result?,
             }
         };
-        let raw = i32::try_from(child.id()).expect("a process number fits");
-        let pid = Pid::from_raw(raw).expect("a child's number is not zero");
-        self.running.borrow_mut().insert(raw);
+        let Launched { pid, end, stdin, outputs } = launched;
+        self.running.borrow_mut().insert(pid.as_raw_nonzero().get());
         // From here on dropping it kills it.
         let mut running = Running {
             commands: self,
@@ -254,6 +254,7 @@ impl Commands {
             ended: false,
             feed: None,
             sources: [None, None],
+            writers: [None, None],
             outputs: [Output::default(), Output::default()],
             known: RefCell::default(),
             signalled: HashSet::new(),
@@ -262,18 +263,14 @@ impl Commands {
             reaped: None,
             reads: 0,
         };
-        running.end = match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(descriptor) => Some(Watched::readable(descriptor)?),
-            // It has run and ended, and this process takes in the ends of all its children by itself.
-            Err(Errno::SRCH) => None,
-            Err(error) => return Err(error.into()),
-        };
-        running.sources = [
-            child.stdout.take().map(|pipe| Source::new(pipe.into())).transpose()?,
-            child.stderr.take().map(|pipe| Source::new(pipe.into())).transpose()?,
-        ];
-        if let (Some(pipe), Stdin::Bytes(bytes)) = (child.stdin.take(), &command.stdin) {
-            running.feed = Some(Feed::new(pipe.into(), bytes.clone())?);
+        running.end = Some(Watched::readable(end)?);
+        for (at, Pipe { reader, writer }) in (0..).zip(outputs).filter_map(|(at, pipe)| Some((at, pipe?))) {
+            running.sources[at] = Some(Source::new(reader)?);
+            // A guest's host may fork at any time, and what is forked would hold the pipe open.
+            running.writers[at] = Some(writer).filter(|_| self.options.sole);
+        }
+        if let (Some(pipe), Stdin::Bytes(bytes)) = (stdin, &command.stdin) {
+            running.feed = Some(Feed::new(pipe, bytes.clone())?);
         }
         Ok(running)
     }
@@ -300,12 +297,15 @@ struct Running<'a> {
     pid: Pid,
     /// What marks its descendants.
     marker: Vec<u8>,
-    /// Readable once the process has ended; `None` when it had before anybody could look.
+    /// Readable once the process has ended; `None` until it is watched.
     end: Option<Watched>,
     ended: bool,
     feed: Option<Feed>,
     /// Standard output and standard error, until they are closed.
     sources: [Option<Source>; 2],
+    /// The command's ends of these pipes, held until it has ended: so its end wakes us once, and not first for each pipe that
+    /// it closes on its way.
+    writers: [Option<OwnedFd>; 2],
     outputs: [Output; 2],
     /// Who was found to belong to it: whoever loses parent, group and marker later still does.
     known: RefCell<HashSet<Found>>,
@@ -417,19 +417,24 @@ impl Running<'_> {
         if self.feed.as_mut().is_some_and(|feed| feed.poll_written(context).is_ready()) {
             self.feed = None;
         }
+        let has_ended = !self.ended && self.end.as_ref().is_some_and(|end| end.poll_read_ready(context).is_ready());
+        if has_ended {
+            self.ended = true;
+            self.writers = [None, None];
+            // Their end is there by now, unless somebody else holds them; the reactor need not be asked.
+            self.sources.iter().flatten().for_each(Source::read_at_once);
+        }
         for (at, stream) in [Stream::Out, Stream::Err].into_iter().enumerate() {
-            if self.sources[at].is_some()
+            while self.sources[at].is_some()
                 && let Poll::Ready(event) = self.poll_source(context, at, stream, stopping)
             {
-                return Poll::Ready(event);
+                // What it has left is read in one go.
+                if !has_ended || matches!(event, Event::Stop(_)) || self.reads >= MOST_READS {
+                    return Poll::Ready(event);
+                }
             }
         }
-        let has_ended = |end: &Watched| end.poll_read_ready(context).is_ready();
-        if !self.ended && self.end.as_ref().is_none_or(has_ended) {
-            self.ended = true;
-            return Poll::Ready(Event::Ended);
-        }
-        Poll::Pending
+        if has_ended { Poll::Ready(Event::Ended) } else { Poll::Pending }
     }
 
     fn poll_source(&mut self, context: &mut Context<'_>, at: usize, stream: Stream, stopping: bool) -> Poll<Event> {
@@ -658,6 +663,23 @@ pub(crate) fn kill_descendants() -> u32 {
     u32::try_from(killed.len()).unwrap_or(u32::MAX)
 }
 
+/// Stops all that descends from this process but one; answers whom, so that they can be told to go on.
+pub(crate) fn stop_descendants(but: Pid) -> HashSet<Found> {
+    let mut stopped = HashSet::new();
+    for _ in 0..ROUNDS {
+        let Ok(snapshot) = Snapshot::take(MARKER) else { break };
+        let mut fresh = snapshot.descendants();
+        fresh.retain(|found| found.pid != but.as_raw_nonzero().get() && !stopped.contains(found));
+        if fresh.is_empty() {
+            break;
+        }
+        // Not SIGTSTP, which does nothing to a process that has left the terminal's session.
+        fresh.iter().for_each(|found| found.signal(Signal::STOP));
+        stopped.extend(fresh);
+    }
+    stopped
+}
+
 /// Waits a moment for a process that was killed.
 fn wait_for_end(pid: i32) {
     let Some(pid) = Pid::from_raw(pid) else { return };
@@ -696,8 +718,8 @@ const SPAWN_PAUSE: Duration = Duration::from_millis(10);
 const MOST_READS: u32 = 16;
 /// What a pipe holds (`/proc/sys/fs/pipe-max-size` apart).
 const READ_AT_ONCE: usize = 64 << 10;
-/// Two pipes, a pidfd, two spool files; and a third pipe in place of one of these where there is input.
-const DESCRIPTORS_PER_COMMAND: u64 = 6;
+/// Both ends of two pipes, a pidfd, two spool files, and one end of a third pipe where there is input.
+const DESCRIPTORS_PER_COMMAND: u64 = 8;
 /// Standard streams, reactor, results, input, and what starting and looking at processes takes for a moment.
 const OTHER_DESCRIPTORS: u64 = 40;
 const MOST_AT_ONCE: u64 = 100_000;

@@ -1,26 +1,25 @@
 //! What to start, and why it could not be.
 //!
-//! A command is started by the standard library, which uses `posix_spawn`: no code of ours runs between fork and exec, so
-//! the memory of this process is never copied. That is why there is no `pre_exec` here.
-//!
-//! The standard library searches `PATH` of a changed environment only after a fork, so where the whole environment is given
-//! the search is done here, by the rules of execvp(3).
+//! The search in `PATH` is that of execvp(3) in the environment that the command will have; the files that it may be are
+//! listed here and tried by the child. A file without an interpreter is no script for `sh`.
 
 use std::{
     error::Error,
-    ffi::{OsStr, OsString},
-    fmt, io,
-    os::unix::{ffi::OsStrExt, process::CommandExt},
+    ffi::{CString, OsStr, OsString},
+    fmt,
+    fs::File,
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
     path::{Path, PathBuf},
-    process::{self, Stdio},
     sync::Arc,
 };
 
 use bytes::Bytes;
-use rustix::{
-    fs::{Access, access},
-    io::Errno,
-};
+use rustix::{io::fcntl_dupfd_cloexec, process::Pid};
+use unisono_sys::start::{Program, Starter};
 
 /// A program, its arguments, and what surrounds it.
 #[derive(Debug, Clone, Default)]
@@ -29,9 +28,9 @@ pub struct Command {
     pub argv: Vec<OsString>,
     /// Where it runs; `None`: where we are.
     pub folder: Option<PathBuf>,
-    /// The environment that it inherits; `None`: ours. Whoever shares this process with code that may change the environment
-    /// gives it, since a change while it is read is a race (setenv(3), "MT-Unsafe").
-    pub inherited: Option<Arc<[(OsString, OsString)]>>,
+    /// The environment that it inherits. It is given, since a change while it is read is a race (setenv(3), "MT-Unsafe"), and
+    /// only whoever owns the process knows when there is none.
+    pub inherited: Arc<[(OsString, OsString)]>,
     /// Added to what it inherits.
     pub environment: Vec<(OsString, OsString)>,
     /// Taken out of what it inherits.
@@ -54,62 +53,135 @@ pub enum Stdin {
     Inherit,
 }
 
+/// What every start of a run uses.
+#[derive(Debug)]
+pub(crate) struct Launcher {
+    starter: Starter,
+    /// What commands read that are given nothing; opened once.
+    null: OwnedFd,
+}
+
+/// A command that was started, with our ends of its pipes.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    pub(crate) pid: Pid,
+    /// Readable once it has ended.
+    pub(crate) end: OwnedFd,
+    pub(crate) stdin: Option<OwnedFd>,
+    /// Standard output and standard error: where we read, and where it writes.
+    pub(crate) outputs: [Option<Pipe>; 2],
+}
+
+/// The two ends of a pipe; neither is inherited by anybody else.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    pub(crate) reader: OwnedFd,
+    pub(crate) writer: OwnedFd,
+}
+
+impl Launcher {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self { starter: Starter::default(), null: above_standard(File::open("/dev/null")?.into())? })
+    }
+}
+
+impl Pipe {
+    fn new() -> io::Result<Self> {
+        let (reader, writer) = io::pipe()?;
+        Ok(Self { reader: above_standard(reader.into())?, writer: above_standard(writer.into())? })
+    }
+}
+
 impl Command {
     /// Starts it at the head of a process group of its own.
-    pub(crate) fn spawn(&self, marker: &str) -> io::Result<process::Child> {
-        let program = &self.argv[0];
-        let mut command = match &self.inherited {
-            None => process::Command::new(program),
-            Some(inherited) => {
-                let mut command = process::Command::new(self.found_in_path(inherited)?);
-                let inherited = inherited.iter().map(|(name, value)| (name, value));
-                command.arg0(program).env_clear().envs(inherited);
-                command
-            }
+    pub(crate) fn start(&self, launcher: &mut Launcher, marker: &str) -> io::Result<Launched> {
+        let environment = self.whole_environment(marker)?;
+        let arguments: Vec<CString> =
+            self.argv.iter().map(|word| Ok(CString::new(word.as_bytes())?)).collect::<io::Result<_>>()?;
+        let folder = self.folder.as_ref().map(|folder| CString::new(folder.as_os_str().as_bytes())).transpose()?;
+        let stdin = match &self.stdin {
+            Stdin::Bytes(_) => Some(Pipe::new()?),
+            Stdin::Null | Stdin::Inherit => None,
         };
-        command.args(&self.argv[1..]).process_group(0);
-        for name in &self.without {
-            command.env_remove(name);
-        }
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command.env(crate::MARKER, marker);
-        if let Some(folder) = &self.folder {
-            command.current_dir(folder);
-        }
-        command.stdin(match self.stdin {
-            Stdin::Null => Stdio::null(),
-            Stdin::Bytes(_) => Stdio::piped(),
-            Stdin::Inherit => Stdio::inherit(),
-        });
-        if !self.inherit_output {
-            command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        }
-        command.spawn()
+        let outputs = match self.inherit_output {
+            true => [None, None],
+            false => [Some(Pipe::new()?), Some(Pipe::new()?)],
+        };
+        let started = launcher.starter.start(&Program {
+            files: &files(&self.argv[0], &environment)?,
+            arguments: &arguments,
+            environment: &environment,
+            folder: folder.as_deref(),
+            streams: [
+                match &self.stdin {
+                    Stdin::Null => Some(launcher.null.as_fd()),
+                    Stdin::Bytes(_) => stdin.as_ref().map(|pipe| pipe.reader.as_fd()),
+                    Stdin::Inherit => None,
+                },
+                outputs[0].as_ref().map(|pipe| pipe.writer.as_fd()),
+                outputs[1].as_ref().map(|pipe| pipe.writer.as_fd()),
+            ],
+        })?;
+        Ok(Launched { pid: started.pid, end: started.end, stdin: stdin.map(|pipe| pipe.writer), outputs })
     }
 
-    /// The program's file, by the `PATH` that it will have.
-    fn found_in_path(&self, inherited: &[(OsString, OsString)]) -> io::Result<PathBuf> {
-        let program = Path::new(&self.argv[0]);
-        if program.as_os_str().as_bytes().contains(&b'/') {
-            return Ok(program.to_owned());
+    /// `NAME=VALUE` of all that it will have: what it inherits, less what is taken out or said anew.
+    fn whole_environment(&self, marker: &str) -> io::Result<Vec<CString>> {
+        let is_said = |name: &OsString| {
+            name == crate::MARKER
+                || self.without.contains(name)
+                || self.environment.iter().any(|(said, _)| said == name)
+        };
+        let mut all = Vec::new();
+        let mut push = |name: &OsStr, value: &OsStr| {
+            let mut entry = Vec::with_capacity(name.len() + value.len() + 2);
+            entry.extend_from_slice(name.as_bytes());
+            entry.push(b'=');
+            entry.extend_from_slice(value.as_bytes());
+            all.push(CString::new(entry)?);
+            io::Result::Ok(())
+        };
+        let inherited = self.inherited.iter().filter(|(name, _)| !is_said(name));
+        for (name, value) in inherited {
+            push(name, value)?;
         }
-        let is_kept = !self.without.iter().any(|name| name == "PATH");
-        let variables = self.environment.iter().rev().chain(inherited.iter().filter(|_| is_kept));
-        let mut variables = variables.filter(|(name, _)| name == "PATH").map(|(_, value)| value.as_os_str());
-        let path = variables.next().unwrap_or(OsStr::new(USUAL_PATH));
-        let mut reason = Errno::NOENT;
-        for folder in std::env::split_paths(path) {
-            // An empty entry is the current folder, and without a slash the name would be searched for again.
-            let folder = if folder.as_os_str().is_empty() { Path::new(".").to_owned() } else { folder };
-            let file = folder.join(program);
-            match access(&file, Access::EXEC_OK) {
-                Ok(()) if file.is_file() => return Ok(file),
-                Err(Errno::ACCESS) => reason = Errno::ACCESS,
-                // There may be one in a folder behind it.
-                _ => {}
+        for (at, (name, value)) in self.environment.iter().enumerate() {
+            // What was said last counts.
+            let is_last = !self.environment[at + 1..].iter().any(|(later, _)| later == name);
+            if is_last && name != crate::MARKER {
+                push(name, value)?;
             }
         }
-        Err(reason.into())
+        push(OsStr::new(crate::MARKER), OsStr::new(marker))?;
+        Ok(all)
+    }
+}
+
+/// The files that a program may be, by the `PATH` that it will have.
+fn files(program: &OsStr, environment: &[CString]) -> io::Result<Vec<CString>> {
+    if program.as_bytes().contains(&b'/') {
+        return Ok(vec![CString::new(program.as_bytes())?]);
+    }
+    if program.is_empty() {
+        // A folder alone would be tried otherwise.
+        return Ok(Vec::new());
+    }
+    let path = environment.iter().find_map(|entry| entry.as_bytes().strip_prefix(b"PATH="));
+    let path = OsStr::from_bytes(path.unwrap_or(USUAL_PATH));
+    std::env::split_paths(path)
+        .map(|folder| {
+            // An empty entry is the current folder.
+            let folder = if folder.as_os_str().is_empty() { Path::new(".").to_owned() } else { folder };
+            Ok(CString::new(folder.join(program).into_os_string().into_vec())?)
+        })
+        .collect()
+}
+
+/// The same open file under a number that is not that of a standard stream, which may be closed in our process.
+fn above_standard(descriptor: OwnedFd) -> io::Result<OwnedFd> {
+    match descriptor.as_raw_fd() {
+        0..=2 => Ok(fcntl_dupfd_cloexec(&descriptor, 3)?),
+        _ => Ok(descriptor),
     }
 }
 
@@ -151,25 +223,33 @@ impl Error for SpawnError {
 }
 
 /// What glibc searches where there is no `PATH` (`confstr(_CS_PATH)`).
-const USUAL_PATH: &str = "/bin:/usr/bin";
+const USUAL_PATH: &[u8] = b"/bin:/usr/bin";
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::{io::Read, os::unix::fs::PermissionsExt};
 
     use super::*;
 
     fn command(argv: &[&str], path: &OsStr) -> Command {
         Command {
             argv: argv.iter().map(OsString::from).collect(),
-            inherited: Some([("PATH".into(), path.to_owned()), ("KEPT".into(), "kept".into())].into()),
+            inherited: [("PATH".into(), path.to_owned()), ("KEPT".into(), "kept".into())].into(),
             ..Command::default()
         }
     }
 
     fn printed(command: &Command) -> String {
-        let done = command.spawn("mark").unwrap().wait_with_output().unwrap();
-        String::from_utf8(done.stdout).unwrap()
+        let Launched { pid, outputs: [Some(stdout), _], .. } =
+            command.start(&mut Launcher::new().unwrap(), "mark").unwrap()
+        else {
+            panic!("its output was to be captured");
+        };
+        drop(stdout.writer);
+        let mut text = String::new();
+        File::from(stdout.reader).read_to_string(&mut text).unwrap();
+        rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()).unwrap();
+        text
     }
 
     #[test]
@@ -192,7 +272,8 @@ mod tests {
         }
         let path = folder.path().as_os_str();
         assert_eq!(printed(&command(&["program"], path)), "mine\n");
-        let reason = |name| command(&[name], path).spawn("mark").unwrap_err().kind();
+        let start = |name| command(&[name], path).start(&mut Launcher::new().unwrap(), "mark");
+        let reason = |name| start(name).unwrap_err().kind();
         assert_eq!(reason("plain"), io::ErrorKind::PermissionDenied);
         assert_eq!(reason("missing"), io::ErrorKind::NotFound);
         let mut own = command(&["program"], OsStr::new("/nowhere"));

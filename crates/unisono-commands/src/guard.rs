@@ -11,6 +11,9 @@
 //! - Where we may make a control group (version 2), the worker runs in one of its own. Killing that is one write, which
 //!   nobody can dodge by forking.
 //!
+//! Ctrl-Z reaches these two alone, since commands lead groups of their own. Once the worker has stopped and can start nothing,
+//! the watcher stops all that descends from it, and then itself; when it is told to go on, so are they.
+//!
 //! It costs the commands nothing: none of it happens when one of them is started.
 //!
 //! What it cannot do: when both are killed at the same moment, what runs is left to run, as it would be without it. A
@@ -18,6 +21,7 @@
 //! control group that somebody else kills (a container, `systemd-run`) helps.
 
 use std::{
+    collections::HashSet,
     ffi::OsString,
     io,
     os::{fd::AsFd, unix::ffi::OsStrExt, unix::process::ExitStatusExt},
@@ -38,9 +42,10 @@ use unisono_sys::{
     arrivals::{self, Arrival, Arrivals},
     cgroup::{self, Cgroup},
     process::reap,
+    tree::Found,
 };
 
-use crate::child::kill_descendants;
+use crate::child::{kill_descendants, stop_descendants};
 
 /// The variable by which a worker knows that it is one: the watcher's number, and the control group to run in.
 pub const WATCHER: &str = "UNISONO_WATCHER";
@@ -84,9 +89,10 @@ pub fn watch(arguments: impl Iterator<Item = OsString>, with_group: bool) -> io:
     let worker = Command::new(program).args(arguments).env(WATCHER, value).spawn()?;
     let worker = Pid::from_raw(i32::try_from(worker.id()).expect("a process number fits"));
     let worker = worker.expect("a child's number is not zero");
+    let mut stopped = HashSet::new();
     let status = loop {
         let arrival = arrivals.wait()?;
-        if let Some(status) = attend_to(arrival, worker) {
+        if let Some(status) = attend_to(arrival, worker, &mut stopped) {
             break status;
         }
     };
@@ -153,15 +159,16 @@ fn die(gate: &Gate, group: Option<&Path>) {
     let _ = kill_process(getpid(), Signal::KILL);
 }
 
-/// What the watcher does about a signal; answers how the worker ended, if it did.
-fn attend_to(arrival: Arrival, worker: Pid) -> Option<ExitStatus> {
+/// What the watcher does about a signal; answers how the worker ended, if it did. `stopped` are those that stopped with it.
+fn attend_to(arrival: Arrival, worker: Pid, stopped: &mut HashSet<Found>) -> Option<ExitStatus> {
     let signal = Signal::from_named_raw(arrival.signal)?;
     if signal == Signal::CHILD {
         if let Ok(Some(ended)) = reap(worker) {
             return Some(ended.status);
         }
-        let stopped = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
-        if matches!(waitid(WaitId::Pid(worker), stopped), Ok(Some(_))) {
+        let has_stopped = waitid(WaitId::Pid(worker), WaitIdOptions::STOPPED | WaitIdOptions::NOHANG);
+        if matches!(has_stopped, Ok(Some(_))) {
+            stopped.extend(stop_descendants(worker));
             // Whoever waits for us, as a shell does, is to see that the work has stopped.
             let _ = kill_process(getpid(), Signal::STOP);
         }
@@ -171,6 +178,9 @@ fn attend_to(arrival: Arrival, worker: Pid) -> Option<ExitStatus> {
     if arrival.by_process || matches!(signal, Signal::HUP | Signal::CONT) {
         // A worker that has just ended needs no signal.
         let _ = kill_process(worker, signal);
+    }
+    if signal == Signal::CONT {
+        stopped.drain().for_each(|found| found.signal(Signal::CONT));
     }
     None
 }

@@ -1,6 +1,7 @@
 //! Our ends of a command's pipes, which never block.
 
 use std::{
+    cell::Cell,
     io,
     os::fd::OwnedFd,
     task::{Context, Poll, ready},
@@ -16,21 +17,37 @@ use unisono_sys::readiness::Watched;
 
 /// The end from which a command's output is read.
 #[derive(Debug)]
-pub(crate) struct Source(Watched);
+pub(crate) struct Source {
+    descriptor: Watched,
+    /// Something is known to be there, though the reactor may not have said so yet.
+    at_once: Cell<bool>,
+}
 
 impl Source {
     pub(crate) fn new(descriptor: OwnedFd) -> io::Result<Self> {
         // The flag is that of our end alone: the two ends of a pipe are two open files.
         fcntl_setfl(&descriptor, OFlags::NONBLOCK)?;
-        Watched::readable(descriptor).map(Self)
+        Ok(Self { descriptor: Watched::readable(descriptor)?, at_once: Cell::new(false) })
+    }
+
+    /// The next reads do not wait for the reactor, until there is nothing more.
+    pub(crate) fn read_at_once(&self) {
+        self.at_once.set(true);
     }
 
     /// Reads once, into the buffer's spare room; 0 at the end.
     pub(crate) fn poll_read(&self, context: &mut Context<'_>, buffer: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+        while self.at_once.get() {
+            match rustix::io::read(&self.descriptor, spare_capacity(buffer)) {
+                Err(Errno::AGAIN) => self.at_once.set(false),
+                Err(Errno::INTR) => {}
+                result => return Poll::Ready(result.map_err(io::Error::from)),
+            }
+        }
         loop {
-            let mut ready = ready!(self.0.poll_read_ready(context))?;
+            let mut ready = ready!(self.descriptor.poll_read_ready(context))?;
             let room = buffer.capacity() - buffer.len();
-            match rustix::io::read(&self.0, spare_capacity(buffer)) {
+            match rustix::io::read(&self.descriptor, spare_capacity(buffer)) {
                 Ok(read) => {
                     if 0 < read && read < room {
                         // Less than asked for: the pipe is empty, and the next byte is a new event.

@@ -276,7 +276,7 @@ impl Surroundings {
             argv: argv.iter().map(&word).collect(),
             shell: self.shell,
             folder: self.folder.as_ref().map(&word),
-            inherited: Some(self.inherited.clone()),
+            inherited: self.inherited.clone(),
             environment: self.environment.iter().filter_map(variable).collect(),
             without: absent.map(|(name, _)| name.clone()).collect(),
             stdin: match &self.input {

@@ -21,7 +21,11 @@ pub type Bell = Arc<dyn Fn() + Send + Sync>;
 
 /// The end that the run puts outcomes into.
 #[derive(Debug)]
-pub struct Outlet<D>(Arc<Shared<Outcome<D>>>);
+pub struct Outlet<D> {
+    shared: Arc<Shared<Outcome<D>>>,
+    /// Which outcomes the taker cares for.
+    wanted: fn(&Outcome<D>) -> bool,
+}
 
 /// The end that the program takes outcomes from.
 #[derive(Debug)]
@@ -66,7 +70,7 @@ struct State<T> {
 /// An outlet with room for `capacity` outcomes, and its taker.
 pub fn outlet<D>(capacity: usize, bell: Bell) -> (Outlet<D>, Taker<D>) {
     let shared = Shared::new(capacity, bell);
-    (Outlet(shared.clone()), Taker(shared))
+    (Outlet { shared: shared.clone(), wanted: |_| true }, Taker(shared))
 }
 
 /// An inlet with room for `capacity` rows, and the feed for the run.
@@ -76,29 +80,39 @@ pub fn inlet<C>(capacity: usize, bell: Bell) -> (Inlet<C>, Intake<C>) {
 }
 
 impl<D> Outlet<D> {
+    /// Only those outcomes of which `wanted` says so are for the taker, who is not woken for the others.
+    #[must_use]
+    pub fn only(mut self, wanted: fn(&Outcome<D>) -> bool) -> Self {
+        self.wanted = wanted;
+        self
+    }
+
     /// Adds outcomes; never waits.
     pub(crate) fn put(&self, outcomes: impl Iterator<Item = Outcome<D>>) {
-        self.0.lock().queue.extend(outcomes);
-        (self.0.bell)();
+        let mut wanted = outcomes.filter(self.wanted).peekable();
+        if wanted.peek().is_some() {
+            self.shared.lock().queue.extend(wanted);
+            (self.shared.bell)();
+        }
     }
 
     /// How many more there is room for; when there is none, the waker is called once there is.
     pub(crate) fn poll_room(&self, context: &mut Context<'_>) -> usize {
-        let mut state = self.0.lock();
+        let mut state = self.shared.lock();
         // Always known, so that a run that waits for something else learns that the taker has gone.
         state.runner = Some(context.waker().clone());
-        if state.abandoned { usize::MAX } else { self.0.capacity.saturating_sub(state.queue.len()) }
+        if state.abandoned { usize::MAX } else { self.shared.capacity.saturating_sub(state.queue.len()) }
     }
 
     pub(crate) fn is_abandoned(&self) -> bool {
-        self.0.lock().abandoned
+        self.shared.lock().abandoned
     }
 }
 
 impl<D> Drop for Outlet<D> {
     fn drop(&mut self) {
-        self.0.lock().ended = true;
-        (self.0.bell)();
+        self.shared.lock().ended = true;
+        (self.shared.bell)();
     }
 }
 

@@ -6,4 +6,5 @@ pub mod arrivals;
 pub mod cgroup;
 pub mod process;
 pub mod readiness;
+pub mod start;
 pub mod tree;

@@ -3,9 +3,10 @@
 use std::{
     ffi::{OsStr, OsString},
     num::NonZeroU32,
-    os::unix::ffi::{OsStrExt, OsStringExt},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     str::FromStr,
+    sync::Arc,
 };
 
 use clap::{Args, ValueEnum};
@@ -24,7 +25,8 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct EachArgs {
-    /// The command with its places to fill in, and its items behind `:::`; several `:::` are combined
+    /// The command with its places to fill in, and its items behind `:::`, or files with a line per item behind `::::`; several
+    /// of them are combined
     #[arg(value_name = "COMMAND", trailing_var_arg = true, required = true)]
     command: Vec<OsString>,
     /// Read items from this file, or from standard input (`-`) [default: standard input, unless there is a `:::`]
@@ -231,7 +233,32 @@ impl FromStr for Halt {
 /// What the words before and behind `:::` come to.
 pub struct Plan {
     pub recipe: Recipe,
-    pub sources: Vec<Vec<Vec<u8>>>,
+    pub sources: Vec<Source>,
+}
+
+/// One of the sources that are combined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The words behind a `:::`.
+    Words(Vec<Vec<u8>>),
+    /// The lines of a file behind a `::::`.
+    File(PathBuf),
+}
+
+impl Source {
+    /// Its items. A file is read whole, since it is gone through once for each item of the sources before it.
+    pub fn items(self, delimiter: u8) -> Result<Vec<Vec<u8>>, Failure> {
+        match self {
+            Self::Words(words) => Ok(words),
+            Self::File(path) => {
+                let text = std::fs::read(&path)
+                    .map_err(|error| Failure::usage(format!("cannot read `{}`: {error}", path.display())))?;
+                let text = text.strip_suffix(&[delimiter]).unwrap_or(&text);
+                let is_empty = text.is_empty();
+                Ok(text.split(|byte| *byte == delimiter).filter(|_| !is_empty).map(<[u8]>::to_vec).collect())
+            }
+        }
+    }
 }
 
 impl EachArgs {
@@ -241,7 +268,7 @@ impl EachArgs {
             return Err(Failure::usage("there is no command").hint("as in `unisono each -- gzip {} ::: *.log`"));
         }
         if !sources.is_empty() && (self.from.is_some() || self.pipe) {
-            return Err(Failure::usage("items come from `:::` or from --from, not from both"));
+            return Err(Failure::usage("items come from `:::` and `::::` or from --from, not from both"));
         }
         let format = self.format().unwrap_or_else(|| self.from.as_deref().map_or(Format::Lines, Format::of));
         let has_columns = sources.is_empty() && format != Format::Lines;
@@ -251,7 +278,7 @@ impl EachArgs {
             argv: command.iter().map(word).collect(),
             shell: self.shell,
             folder: self.cwd.as_ref().map(word),
-            inherited: None,
+            inherited: Arc::default(),
             environment: self.env.iter().map(|text| variable(text, &grammar)).collect::<Result<_, _>>()?,
             without: Vec::new(),
             stdin: self.stdin.as_ref().map(word),
@@ -260,14 +287,33 @@ impl EachArgs {
             inherit_output: self.printed.ungroup,
             repeatable: self.repeatable,
         };
-        let sources = sources.into_iter().map(|source| source.into_iter().map(OsString::into_vec).collect()).collect();
         Ok(Plan { recipe, sources })
     }
 
-    /// The command, and the items of each source.
-    fn split(&self) -> (Vec<OsString>, Vec<Vec<OsString>>) {
-        let mut parts = self.command.split(|word| word == ":::").map(<[OsString]>::to_vec);
-        (parts.next().unwrap_or_default(), parts.collect())
+    /// The command, and the sources of its items.
+    fn split(&self) -> (Vec<OsString>, Vec<Source>) {
+        let mut rest = self.command.as_slice();
+        let mut next = || {
+            let end = rest.iter().position(|word| word == ":::" || word == "::::").unwrap_or(rest.len());
+            let (words, behind) = rest.split_at(end);
+            let mark = behind.first();
+            rest = behind.get(1..).unwrap_or_default();
+            (words, mark)
+        };
+        let (command, mut mark) = next();
+        let mut sources = Vec::new();
+        while let Some(found) = mark {
+            let (words, following) = next();
+            match found == ":::" {
+                true => sources.push(Source::Words(words.iter().map(|word| word.as_bytes().to_vec()).collect())),
+                // No files, no items: standard input is not read in their place.
+                false if words.is_empty() => sources.push(Source::Words(Vec::new())),
+                // As with GNU parallel, each file is a source of its own.
+                false => sources.extend(words.iter().map(|word| Source::File(word.into()))),
+            }
+            mark = following;
+        }
+        (command.to_vec(), sources)
     }
 
     /// An item within a script is code to the shell.
@@ -366,6 +412,7 @@ Places to fill in:
 
 Examples:
   unisono each -- gzip -9 {} ::: *.log
+  unisono each -- ssh {1} systemctl restart {2} :::: hosts.txt ::: web worker
   find . -name '*.png' -print0 | unisono each -0 -- convert {} {.}.jpg
   unisono each --from hosts.csv --per-key zone -o deploy.jsonl --resume -- ssh {host} ./deploy {version}
   unisono each -j 4 --timeout 10m --retries 2 --retry-exit 75 -- rsync -a {1}/ {2}:/srv/ ::: a b ::: web-1 web-2

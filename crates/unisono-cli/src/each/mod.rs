@@ -6,7 +6,7 @@
 mod args;
 mod printer;
 
-use std::{env, ffi::OsString, os::unix::ffi::OsStrExt, sync::Arc};
+use std::{env, os::unix::ffi::OsStrExt, sync::Arc};
 
 use tokio::sync::mpsc;
 use unisono_runner::{
@@ -54,18 +54,21 @@ type Rows = mpsc::Receiver<Batch<EachCall>>;
 
 fn rows(args: &EachArgs, plan: Plan) -> Result<(Rows, Option<u64>), Failure> {
     let Plan { recipe, sources } = plan;
-    let recipe = Recipe { without: vec![OsString::from(WATCHER)], ..recipe };
+    // Read once: it does not change, and taking it apart for each command takes longer than putting it together.
+    let inherited = env::vars_os().filter(|(name, _)| name != WATCHER).collect();
+    let recipe = Recipe { inherited, ..recipe };
     if let Some(pieces) = args.pieces()? {
         let path = args.from.as_deref().unwrap_or("-".as_ref());
         return Ok((unisono_runner::blocks(path, pieces, recipe)?, None));
     }
     let from_arguments = !sources.is_empty();
+    let delimiter = if args.null { 0 } else { b'\n' };
+    let sources = sources.into_iter().map(|source| source.items(delimiter)).collect::<Result<_, _>>()?;
     let maker = EachMaker::new(recipe, sources).map_err(Failure::usage)?;
     let input = match &args.from {
         _ if from_arguments => Input::arguments(vec![maker]),
         path => {
             let path = path.as_deref().unwrap_or("-".as_ref());
-            let delimiter = if args.null { 0 } else { b'\n' };
             Input::file(path, args.format(), delimiter, maker)?
         }
     };

@@ -58,8 +58,10 @@ impl Printer {
             // A bell that rings already need not be rung.
             let _ = ring.try_send(());
         };
-        let (outlet, taker) = outlet(capacity, Arc::new(bell_rope));
+        let (outlet, taker) = outlet::<Ran>(capacity, Arc::new(bell_rope));
         let taken = printing != Printing::Inherited;
+        // Most commands that are run by the thousand print nothing; waking a thread for each would cost more than the rest.
+        let outlet = outlet.only(|outcome| !outcome.done.stdout.is_empty() || !outcome.done.stderr.is_empty());
         (Self { printing, taker: taken.then_some(taker), lines, bell }, taken.then_some(outlet))
     }
 

@@ -24,8 +24,8 @@ pub struct Recipe {
     pub shell: bool,
     /// Where it runs.
     pub folder: Option<Word>,
-    /// The environment that it inherits; `None`: ours.
-    pub inherited: Option<Arc<[(OsString, OsString)]>>,
+    /// The environment that it inherits.
+    pub inherited: Arc<[(OsString, OsString)]>,
     /// Added to what it inherits.
     pub environment: Vec<(OsString, Word)>,
     /// Taken out of what it inherits.
