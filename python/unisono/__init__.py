@@ -34,11 +34,13 @@ from unisono.errors import (
     RateLimited,
     RedirectError,
     RunError,
+    SampleFailed,
     StatusError,
     TlsError,
     TooLarge,
     UsageError,
 )
+from unisono.explaining import Explanation, explain
 from unisono.headers import Headers
 from unisono.report import Report
 
@@ -63,6 +65,7 @@ __all__ = [
     "DigestMismatch",
     "Ended",
     "Error",
+    "Explanation",
     "FetchOptions",
     "FileCancelled",
     "FileChanged",
@@ -81,6 +84,7 @@ __all__ = [
     "Request",
     "Response",
     "RunError",
+    "SampleFailed",
     "StatusError",
     "StreamedResponse",
     "TlsError",
@@ -88,6 +92,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "commands",
+    "explain",
     "fetch",
     "fetch_all",
     "files",
