@@ -14,14 +14,14 @@ from unisono.explaining import shell
 
 
 def main(words: list[str]) -> int:
-    """Run the command that these words name; answers its exit status."""
+    """Run the command that these words name; answers its exit status, if it is this process that runs it."""
     if words[:1] == ["explain"]:
         return shell.main(words[1:])
     command = _native()
-    if command is None:
-        sys.stderr.write(f"error: there is no command `unisono` in {_folders()[0]}\nhint: install the package again\n")
-        return 127
-    os.execv(command, [str(command), *words])
+    if command is not None:
+        os.execv(command, [str(command), *words])
+    sys.stderr.write(f"error: there is no command `unisono` in {_folders()[0]}\nhint: install the package again\n")
+    return 127
 
 
 def _native() -> Path | None:

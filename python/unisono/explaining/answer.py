@@ -1,10 +1,11 @@
 """What `explain` answers: what was measured, what was tried, and what to use.
 
-Everything here is frozen data with names and units, so that it can be printed, compared, stored as JSON, and written down
-by hand in a test. Times are seconds, sizes are bytes, and a value that could not be measured is `None`, never a guess.
+Everything here is frozen data with names and units, so that it can be printed, compared, stored as JSON, and written
+down by hand in a test. Times are seconds, sizes are bytes, and a value that could not be measured is `None`, never a
+guess.
 
-A speed-up is given as a range, not as a number: the runs of a candidate are few and their distribution is unknown, so the
-range is that of order statistics around the median, which assumes nothing about the shape of the noise.
+A speed-up is given as a range, not as a number: the runs of a candidate are few and their distribution is unknown, so
+the range is that of order statistics around the median, which assumes nothing about the shape of the noise.
 
 It knows nothing of how things are measured (`experiment.py`) or judged (`decision.py`).
 """
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from unisono.explaining.table import counted, seconds, size, table, wrapped
+from unisono.explaining.table import counted, seconds, size, table, times, wrapped
 
 __all__ = ["Blocking", "Candidate", "Confidence", "Explanation", "Measured", "Model", "Recommendation", "Spread"]
 
@@ -31,9 +32,9 @@ class Spread:
 
     Attributes:
         median: The middle of the values.
-        low, high: The range. Of up to six values it is all of them, of seven or more the outermost two are left out; the
-            chance that the true median lies in it is 50 % for two values, 75 % for three, and 87 to 98 % from four on
-            (the sign test's interval: H. A. David and H. N. Nagaraja, Order Statistics, section 7.1).
+        low, high: The range. Of up to six values it is all of them, of seven or more the outermost two are left out.
+            The chance that the true median lies in it is 50 % for two values, 75 % for three, and 87 to 97 % from four
+            on (the sign test's interval: H. A. David and H. N. Nagaraja, Order Statistics, section 7.1).
 
     >>> Spread.of([1.9, 1.7, 1.8])
     Spread(median=1.8, low=1.7, high=1.9)
@@ -51,9 +52,8 @@ class Spread:
         return cls(statistics.median(ordered), ordered[cut], ordered[-1 - cut])
 
     def __str__(self) -> str:
-        if f"{self.low:.1f}" == f"{self.high:.1f}":
-            return f"{self.median:.1f}x"
-        return f"{self.median:.1f}x ({self.low:.1f} to {self.high:.1f})"
+        low, high = times(self.low), times(self.high)
+        return f"{times(self.median)}x" if low == high else f"{times(self.median)}x ({low} to {high})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,8 +180,8 @@ class Explanation:
         candidates: What was tried, and what was not and why.
         recommendation: What to use.
         reasons: Why, in sentences, the decisive one first.
-        confidence: `high`: five rounds or more and a clear distance; `medium`: fewer, or another candidate is close; `low`: two rounds,
-            or a busy machine; `none`: it cannot be told.
+        confidence: `high`: five rounds or more and a clear distance; `medium`: fewer, or another candidate is close;
+            `low`: two rounds, or a busy machine; `none`: it cannot be told.
     """
 
     measured: Measured
@@ -208,7 +208,7 @@ class Explanation:
         return "\n\n".join(parts)
 
 
-_SINGULAR = {"coroutines": "coroutine at a time", "threads": "thread", "processes": "process"}
+_SINGULAR = {"coroutines": "coroutine", "threads": "thread", "processes": "process"}
 
 
 def _measured_rows(measured: Measured) -> list[list[str]]:
@@ -247,7 +247,7 @@ def _candidate_rows(candidates: Sequence[Candidate]) -> list[list[str]]:
     rows = [["tried", "workers", "chunk", "speed-up", "rounds", "to start"]]
     rows.append(["sequential", "1", "1", "1.0x", "", ""])
     for candidate in candidates:
-        found = str(candidate.speedup) if candidate.speedup else f"not tried: {candidate.excluded}"
+        found = str(candidate.speedup) if candidate.speedup else f"left out: {candidate.excluded}"
         start = seconds(candidate.start) if candidate.start is not None else ""
         numbers = [str(candidate.rounds), start] if candidate.speedup else []
         rows.append([candidate.model, str(candidate.workers), str(candidate.chunk), found, *numbers])

@@ -1,15 +1,15 @@
-"""From measurements to a recommendation: a pure function, without a clock, so that each case can be written down in a test.
+"""From measurements to a recommendation: a pure function, without a clock.
 
-Rules, in this order:
+So each case can be written down in a test. The rules, in this order:
 
 1. What was not measured is not recommended, and what may have been measured wrongly (a cache that answers repeats, one
    round only) cannot be told.
-2. A candidate is *faster* when the low end of its range is worth the trouble, *no faster* when the high end is not. When
-   it is neither, and nothing else is faster, it cannot be told.
-3. Of those that are faster, the one with the highest median wins, unless one that costs less comes close: coroutines cost
-   less than threads, threads less than processes, few workers less than many.
-4. When nothing is faster, a plain loop is the answer; but only if the candidates would not be faster either on a machine
-   that is free. Otherwise it cannot be told.
+2. A candidate is *faster* when the low end of its range is worth the trouble, *no faster* when the high end is not.
+   When it is neither, and nothing else is faster, it cannot be told.
+3. Of those that are faster, the one with the highest median wins, unless one that costs less comes close: coroutines
+   cost less than threads, threads less than processes, few workers less than many.
+4. When nothing is faster, a plain loop is the answer; but only if the candidates would not be faster either on a
+   machine that is free. Otherwise it cannot be told.
 
 It leaves out what nobody measured: how many calls a server bears, and other machines.
 """
@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from unisono.explaining.answer import Candidate, Confidence, Explanation, Measured, Recommendation, Spread
-from unisono.explaining.table import counted, seconds, size
+from unisono.explaining.table import counted, seconds, size, times
 
 __all__ = ["decide"]
 
@@ -45,7 +45,7 @@ def decide(measured: Measured, candidates: Sequence[Candidate]) -> Explanation:
         candidates: What was tried, and what was excluded.
     """
     tried = [candidate for candidate in candidates if candidate.speedup is not None]
-    doubt = _doubt(measured, tried)
+    doubt = _doubt(measured, candidates)
     faster = [candidate for candidate in tried if _speedup(candidate).low >= WORTHWHILE]
     notes = list(_notes(measured, candidates))
     recommendation, confidence = _CANNOT_TELL, _NOT_KNOWN
@@ -75,21 +75,30 @@ _CANNOT_TELL = Recommendation(model=None, workers=None, chunk=1, speedup=None, c
 _NOT_KNOWN: Confidence = "none"
 
 
-def _doubt(measured: Measured, tried: Sequence[Candidate]) -> str | None:
+def _doubt(measured: Measured, candidates: Sequence[Candidate]) -> str | None:
     """Why the measurements are not to be trusted, if so."""
+    tried = [candidate for candidate in candidates if candidate.speedup is not None]
     if measured.repeats >= CACHED:
         return (
-            f"cannot tell: a sample was {measured.repeats:.0f} times faster when it was not run for the first time. Something is "
-            "cached, and repeats measure the cache. Explain the function without its cache."
+            f"cannot tell: a sample was {measured.repeats:.0f} times faster when it was not run for the first time. "
+            "Something is cached, and repeats measure the cache. Explain the function without its cache."
         )
     if tried and max(candidate.rounds for candidate in tried) < FEWEST_ROUNDS:
         return (
-            f"cannot tell: a call takes {seconds(measured.wall)}, and the budget or `repeat` left room for one round only, of "
-            "which the noise is not known. Give a larger budget, or samples that take less time."
+            f"cannot tell: a call takes {seconds(measured.wall)}, and the budget or `repeat` left room for one "
+            f"round only, of which the noise is not known. {_larger_budget(measured, candidates)}"
         )
     if not tried:
-        return "cannot tell: no candidate could be tried. Why is in the table; a larger budget or `repeat` may help."
+        return f"cannot tell: no candidate could be tried; the table says why. {_larger_budget(measured, candidates)}"
     return None
+
+
+def _larger_budget(measured: Measured, candidates: Sequence[Candidate]) -> str:
+    # Three rounds of a plain loop and each candidate, after the quarter of the time that learns what a call takes.
+    enough = 3 * (1 + len(candidates)) * measured.wall / 0.75
+    if enough < 5.0:
+        return "Allow more repeats, or give more samples."
+    return f"A budget of about {enough:.0f} s would do, or samples that take less time."
 
 
 def _cheapest_of_the_best(faster: Sequence[Candidate]) -> Candidate:
@@ -105,13 +114,13 @@ def _unclear(measured: Measured, candidates: Sequence[Candidate]) -> list[str]:
         speedup = candidate.speedup
         if speedup is not None and speedup.high >= WORTHWHILE:
             reasons.append(
-                f"cannot tell: {_named(candidate)} were between {speedup.low:.1f} and {speedup.high:.1f} times as fast as a "
-                f"plain loop, which is too wide to decide."
+                f"cannot tell: {_named(candidate)} were between {times(speedup.low)} and {times(speedup.high)} "
+                f"times as fast as a plain loop, which is too wide to decide."
             )
-        elif speedup is not None and _would_gain_on_a_free_machine(measured, speedup):
+        elif speedup is not None and _could_gain_on_a_free_machine(measured, candidate):
             reasons.append(
-                f"cannot tell: {_named(candidate)} were {speedup.median:.1f} times as fast as a plain loop while only "
-                f"{measured.free_cores.median:.1f} of {measured.cores} cores were free."
+                f"cannot tell: {_named(candidate)} were {times(speedup.median)} times as fast as a plain loop while "
+                f"only {measured.free_cores.median:.1f} of {measured.cores} cores were free."
             )
     if reasons:
         if _is_busy(measured):
@@ -123,9 +132,13 @@ def _unclear(measured: Measured, candidates: Sequence[Candidate]) -> list[str]:
     return []
 
 
-def _would_gain_on_a_free_machine(measured: Measured, speedup: Spread) -> bool:
+def _could_gain_on_a_free_machine(measured: Measured, candidate: Candidate) -> bool:
     # With all cores free, a candidate would gain no more than this factor.
-    return _is_busy(measured) and speedup.high * measured.cores / measured.free_cores.median >= WORTHWHILE
+    most = _speedup(candidate).high * measured.cores / measured.free_cores.median
+    if candidate.model == "threads" and measured.lock_held:
+        # Threads cannot hold the lock for more time than there is.
+        most = min(most, measured.wall / measured.lock_held)
+    return _is_busy(measured) and most >= WORTHWHILE
 
 
 def _is_busy(measured: Measured) -> bool:
@@ -135,18 +148,21 @@ def _is_busy(measured: Measured) -> bool:
 def _busy(measured: Measured) -> str:
     free = measured.free_cores
     return (
-        f"the machine was busy: {free.median:.1f} ({free.low:.1f} to {free.high:.1f}) of {measured.cores} cores were free while "
-        "measuring. Try again when it is quiet, or with a larger budget."
+        f"the machine was busy: {free.median:.1f} ({free.low:.1f} to {free.high:.1f}) of {measured.cores} cores were free "
+        "while measuring. Try again when it is quiet, or with a larger budget."
     )
 
 
 def _why_faster(measured: Measured, chosen: Candidate, tried: Sequence[Candidate]) -> Iterator[str]:
     speedup = _speedup(chosen)
-    yield f"{_named(chosen)} did {speedup} the work of a plain loop in the same time, measured in {counted(chosen.rounds, 'round')}."
+    rounds = counted(chosen.rounds, "round")
+    yield f"{_named(chosen)} did {speedup} the work of a plain loop in the same time, measured in {rounds}."
     if chosen.model == "threads" and measured.coroutine:
         yield "each thread runs an event loop of its own, so a call that blocks its loop holds up no other."
     elif chosen.model == "threads":
         yield f"threads can help since a call leaves the interpreter lock to others: {_lock_free(measured)}."
+    elif chosen.model == "processes" and measured.coroutine:
+        yield "what a coroutine computes holds up everything else on its loop; each process has a loop of its own."
     elif chosen.model == "processes":
         if measured.lock_held is None or measured.lock_held >= 0.3 * measured.wall:
             yield f"threads take turns: {_lock_bound(measured)}. Each process has a lock of its own."
@@ -163,7 +179,8 @@ def _why_faster(measured: Measured, chosen: Candidate, tried: Sequence[Candidate
         yield f"more than {chosen.workers} at once were not tried; what the other side bears was not measured."
     if chosen.start is not None and chosen.start > 0:
         saved = measured.wall * (1 - 1 / speedup.median)
-        yield f"starting the workers takes {seconds(chosen.start)}, so it pays from about {max(1, round(chosen.start / saved)):,} items on."
+        items = max(1, round(chosen.start / saved))
+        yield f"starting the workers takes {seconds(chosen.start)}, so it pays from about {items:,} items on."
 
 
 def _why_plain(measured: Measured, tried: Sequence[Candidate]) -> Iterator[str]:
@@ -171,16 +188,16 @@ def _why_plain(measured: Measured, tried: Sequence[Candidate]) -> Iterator[str]:
     yield f"nothing beat a plain loop; the best were {_named(best)} with {_speedup(best)}."
     if _uses_several_cores(measured):
         yield (
-            f"a call uses {measured.cpu / measured.wall:.1f} cores by itself, with threads of its own (as numpy's linear "
-            "algebra does), so there is nothing left to gain."
+            f"a call uses {measured.cpu / measured.wall:.1f} cores by itself, with threads of its own (as numpy's "
+            "linear algebra does), so there is nothing left to gain."
         )
         return
     if measured.cores == 1:
         yield "there is one core, so what computes cannot be faster here; about other machines this says nothing."
     if measured.pickling is not None and measured.pickling >= 0.5 * measured.wall:
         yield (
-            f"pickling item and result costs {seconds(measured.pickling)}, the work itself {seconds(measured.wall)}: sending "
-            "it to another process costs more than doing it."
+            f"pickling item and result costs {seconds(measured.pickling)}, the work itself {seconds(measured.wall)}: "
+            "sending it to another process costs more than doing it."
         )
     if measured.lock_held is not None and measured.lock_held >= 0.5 * measured.wall:
         yield f"threads take turns: {_lock_bound(measured)}."
@@ -200,19 +217,20 @@ def _notes(measured: Measured, candidates: Sequence[Candidate]) -> Iterator[str]
             else "use its asynchronous twin, or `await asyncio.to_thread(...)`"
         )
         yield (
-            f"trap: the coroutine blocks its event loop for {seconds(loop.longest)} at a stretch by {what}{where}; nothing "
-            f"else on the loop runs meanwhile. Remedy: {remedy}."
+            f"trap: the coroutine blocks its event loop for {seconds(loop.longest)} at a stretch by {what}{where}; "
+            f"nothing else on the loop runs meanwhile. Remedy: {remedy}."
         )
     if not measured.coroutine and measured.blocked >= 0.5 * measured.wall > measured.cpu:
         yield (
-            f"a call waits {measured.blocked / measured.wall:.0%} of its time. Coroutines could wait as well, for less memory, but "
-            "the function would have to be written anew for them; that was not measured."
+            f"a call waits {measured.blocked / measured.wall:.0%} of its time. Coroutines could wait as well, for less "
+            "memory, but the function would have to be written anew for them; that was not measured."
         )
     for candidate in candidates:
         if candidate.excluded is not None:
-            yield f"{_named(candidate)} were not tried: {candidate.excluded}"
-        elif candidate.memory is not None:
-            yield f"each process takes {size(candidate.memory)} of memory at its peak."
+            yield f"{_named(candidate)} were left out: {candidate.excluded}"
+    memory = max((candidate.memory or 0 for candidate in candidates), default=0)
+    if memory:
+        yield f"each process takes up to {size(memory)} of memory."
 
 
 def _confidence(measured: Measured, chosen: Candidate | None, tried: Sequence[Candidate]) -> Confidence:
@@ -226,8 +244,9 @@ def _confidence(measured: Measured, chosen: Candidate | None, tried: Sequence[Ca
             for other in tried
             if other is not chosen
         )
-    needs_cores = chosen is None or chosen.model != "coroutines"
-    if rounds < 3 or (_is_busy(measured) and needs_cores and measured.cpu > 0.5 * measured.wall):
+    # That a plain loop wins has been checked against a free machine already, and what waits needs no cores.
+    needs_cores = chosen is not None and measured.cpu > 0.5 * measured.wall
+    if rounds < 3 or (_is_busy(measured) and needs_cores):
         return "low"
     return "medium" if rivals or rounds < 5 else "high"
 
@@ -236,10 +255,11 @@ def _use(measured: Measured, chosen: Candidate) -> Recommendation:
     name = measured.function.rpartition(":")[2]
     chunk = f", chunksize={chosen.chunk}" if chosen.chunk > 1 else ""
     if measured.coroutine:
+        alone = f"asyncio.run({name}(item))"
         code = {
             "coroutines": f"unisono.batch({name}, items, limit={chosen.workers})",
-            "threads": f"unisono.ThreadPool({chosen.workers}).map(lambda item: asyncio.run({name}(item)), items)",
-            "processes": f"unisono.ProcessPool({chosen.workers}).map(work, items{chunk})  # work: asyncio.run({name}(item))",
+            "threads": f"unisono.ThreadPool({chosen.workers}).map(lambda item: {alone}, items)",
+            "processes": f"unisono.ProcessPool({chosen.workers}).map(work, items{chunk})  # work: {alone}",
         }[chosen.model]
     else:
         pool = {"threads": "ThreadPool", "processes": "ProcessPool"}[chosen.model]

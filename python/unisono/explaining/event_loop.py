@@ -1,8 +1,8 @@
 """An event loop that knows for how long it was kept from its work, and by which line.
 
-A loop is free while it waits in its selector; everything between two waits is a turn, in which nothing else runs. So the
-selector notes when it is entered and left. A second thread looks at the loop's stack when a turn has lasted for 10 ms,
-and notes the innermost line that is not of the standard library, which is the one its author can change.
+A loop is free while it waits in its selector; everything between two waits is a turn, in which nothing else runs. So
+the selector notes when it is entered and left. A second thread looks at the loop's stack when a turn has lasted for
+10 ms, and notes the innermost line that is not of the standard library, which is the one its author can change.
 """
 
 from __future__ import annotations

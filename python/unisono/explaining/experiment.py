@@ -1,11 +1,11 @@
 """The course of the measurements, within a budget.
 
-A quarter of the budget learns what a call does; the rest goes to rounds, in which every candidate is tried once, next to a
-plain loop and a look at how many cores are free. So a machine that becomes busy half way slows all of them alike, and the
-spread over the rounds tells how steady it was.
+A quarter of the budget learns what a call does; the rest goes to rounds, in which every candidate is tried once, next
+to a plain loop and a look at how many cores are free. So a machine that becomes busy half way slows all of them
+alike, and the spread over the rounds tells how steady it was.
 
-What is tried follows from what was learnt: as many threads and processes as cores, more where calls wait, and coroutines
-where the function is one. Many at once are tried only after some at once have paid.
+What is tried follows from what was learnt: as many threads and processes as cores, more where calls wait, and
+coroutines where the function is one. Many at once are tried only after some at once have paid.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ def measure(
     """Run the function on the samples in every way that may help.
 
     Args:
+        function: Takes one sample.
+        samples: What it takes.
         budget: Seconds that all of it may take; a call that runs is not cut off.
         repeat: How often each sample may be run, on average, or `None`.
         most: How many workers to try at most.
@@ -86,7 +88,8 @@ def measure(
 def _lock(subject: Subject, budget: float) -> Held:
     if subject.coroutine:
         return Held(None, "for coroutines the time of the event loop counts")
-    count = subject.allow(max(1, min(100_000, round(0.02 * budget / subject.cost.wall))))
+    # A witness sees what holds the lock once in about 5 ms.
+    count = subject.allow(max(1, min(1_000_000, round(min(0.1, 0.1 * budget) / subject.cost.wall))))
     if not count:
         return Held(None, "no call was left for it")
     items, _ = subject.pick(count)
@@ -104,7 +107,8 @@ def _plan(subject: Subject, cores: int, most: int) -> list[tuple[Model, int]]:
             computing = subject.blocking.working >= 0.5
             plan.append(("processes", few) if computing else ("threads", some))
         return plan
-    plan = [("threads", few)]
+    # Where a call only waits, two at once say nothing that eight do not say better.
+    plan = [("threads", few)] if waiting < 0.9 or some <= few else []
     if waiting >= 0.3 and some > few:
         plan.append(("threads", some))
     plan.append(("processes", few))

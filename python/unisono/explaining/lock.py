@@ -4,11 +4,13 @@ The witness is a thread that sleeps half a millisecond and then needs the lock t
 sleep took is how long the lock was held, but for the delay of any wake-up. What that delay is on this machine at this
 moment is measured beforehand, under a load that leaves the lock alone; waits that are not clearly longer count as none.
 
-Time is seen as held while the witness waits, and while it sleeps as far as it found the lock held before and after. So
-what holds the lock for tens of microseconds and then leaves it for as long is not seen; the speed-up on threads shows it.
+Time counts as held while the witness waits. The time that it sleeps counts half by what it finds afterwards, and half
+by what was before: a lock that it got only because the interpreter makes threads take turns (after
+`sys.getswitchinterval`, 5 ms by default) is taken again at once, one that was given back is free. What holds the lock
+for tens of microseconds and then leaves it for as long is not seen; the speed-up on threads shows that.
 
-Where the delay of wake-ups is near the interval at which the interpreter makes threads take turns (`sys.setswitchinterval`,
-5 ms by default), it cannot be told, and that is the answer. A build without the lock holds it for no time.
+Where the delay of wake-ups is near the interval of the turns, it cannot be told, and that is the answer. A build
+without the lock holds it for no time.
 """
 
 from __future__ import annotations
@@ -51,12 +53,13 @@ def held_while(function: Callable[[], object]) -> Held:
 
 def _share(waits: list[float], clear: float) -> float:
     held = total = 0.0
-    before = waits[0] > clear
+    turn = 0.9 * sys.getswitchinterval()
+    before = waits[0] > turn
     for wait in waits:
         after = wait > clear
         held += _SLEEP * (before + after) / 2 + (wait if after else 0.0)
         total += _SLEEP + wait
-        before = after
+        before = wait > turn
     return held / total
 
 

@@ -1,8 +1,8 @@
 """How many cores are free at this moment, found by using them.
 
 The known load is SHA-256 over a megabyte, which `hashlib` computes without the interpreter lock: as many threads as
-there are cores are as much faster than one as there are cores free. Asking the load average instead would not see quotas
-of a container, frequencies, or two cores that share one's units.
+there are cores are as much faster than one as there are cores free. Asking the load average instead would not see
+quotas of a container, frequencies, or two cores that share one's units.
 """
 
 from __future__ import annotations

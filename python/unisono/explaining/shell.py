@@ -45,8 +45,8 @@ def main(words: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="unisono explain",
-        description="Run a function on samples, measure it, and say whether coroutines, threads or processes make it faster. "
-        "The function is run for real, many times.",
+        description="Run a function on samples, measure it, and say whether coroutines, threads or processes make it "
+        "faster. The function is run for real, many times.",
     )
     parser.add_argument("function", metavar="MODULE:FUNCTION", help="what to explain; or FILE.py:FUNCTION")
     parser.add_argument("--items", metavar="FILE", required=True, help="samples, one a line; `-` is standard input")

@@ -38,18 +38,16 @@ class Cost:
     own_cpu: float = 0.0
     queued: float = 0.0
 
-    def __sub__(self, other: Cost) -> Cost:
-        return Cost(
-            self.wall - other.wall, self.cpu - other.cpu, self.own_cpu - other.own_cpu, self.queued - other.queued
-        )
-
     def __truediv__(self, count: int) -> Cost:
         return Cost(self.wall / count, self.cpu / count, self.own_cpu / count, self.queued / count)
 
     @classmethod
-    def now(cls) -> Cost:
-        """The clocks of this thread and process."""
-        return cls(time.perf_counter(), time.process_time(), time.thread_time(), _queued())
+    def of(cls, run: Callable[[], object]) -> Cost:
+        """What this run takes. Clocks are read inside out, so that slow ones do not count for quick ones."""
+        queued, cpu, own_cpu, wall = _queued(), time.process_time(), time.thread_time(), time.perf_counter()
+        run()
+        wall, own_cpu = time.perf_counter() - wall, time.thread_time() - own_cpu
+        return cls(wall, time.process_time() - cpu, own_cpu, _queued() - queued)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +107,7 @@ class Subject:
             again = self._second_runs(loop, time.perf_counter() + budget / 2)
         # The first sample pays for what every program pays once, such as imports.
         pairs = [(firsts[place].wall, self.costs[place].wall) for place in again if place > 0]
-        slow = [(first, second) for first, second in pairs if first > 1e-3]
+        slow = [(first, second) for first, second in pairs if first > 1e-4]
         self.repeats = statistics.median(first / second for first, second in slow) if slow else 1.0
         if loop is not None:
             self.blocking = loop.blocking(self._looped)
@@ -138,21 +136,24 @@ class Subject:
     def _second_runs(self, loop: WatchedLoop | None, until: float) -> list[int]:
         again = []
         for place, item in enumerate(self.samples):
-            wall = self.costs[place].wall
-            if time.perf_counter() + wall > until:
+            if time.perf_counter() + self.costs[place].wall > until:
                 break
-            # Clocks cost about 100 ns, so that what is shorter than a millisecond is run many times between two looks.
-            count = self.allow(max(1, min(10_000, int(0.002 / max(wall, 1e-9)))))
+            # Clocks cost about 100 ns, so that what is short is run many times between two looks. The first run does
+            # not tell how many, since it may have been a slow one.
+            count, long_enough = 1, False
+            while not long_enough and (count := self.allow(count)):
+                cost = self._timed([item] * count, loop)[0]
+                self.costs[place] = cost / count
+                long_enough = cost.wall > 0.001 or count >= 10_000
+                count *= 10
             if not count:
                 break
-            self.costs[place] = self._timed([item] * count, loop)[0] / count
             again.append(place)
         return again
 
     def _timed(self, items: list[Any], loop: WatchedLoop | None) -> tuple[Cost, list[Any]]:
-        began = Cost.now()
-        results = self.run(items, loop)
-        cost = Cost.now() - began
+        results: list[Any] = []
+        cost = Cost.of(lambda: results.extend(self.run(items, loop)))
         self._looped += cost.wall
         return cost, results
 
@@ -188,7 +189,7 @@ class Subject:
         return Pickled(means[0], means[1], seconds)
 
     def memory(self) -> int | None:
-        """Most bytes that a call had allocated at a time, of one sample; `None` when somebody else is tracing already."""
+        """Most bytes that a call had allocated at a time, of one sample; `None` if it is being traced already."""
         if tracemalloc.is_tracing() or not self.allow(1):
             return None
         tracemalloc.start()
@@ -226,7 +227,7 @@ def run_chunk(function: Callable[[Any], Any], items: Sequence[Any], coroutine: b
 
 
 def _is_coroutine_function(function: Callable[[Any], Any]) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 def _shown(item: object) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-__all__ = ["counted", "seconds", "size", "table", "wrapped"]
+__all__ = ["counted", "seconds", "size", "table", "times", "wrapped"]
 
 
 def seconds(value: float) -> str:
@@ -37,6 +37,19 @@ def size(value: int) -> str:
         if scaled < 1024:
             return f"{scaled:.1f} {unit}"
     return f"{scaled / 1024:.1f} GiB"
+
+
+def times(value: float) -> str:
+    """A factor with as many digits as it deserves.
+
+    >>> times(27.94), times(1.86), times(0.123)
+    ('28', '1.9', '0.12')
+    """
+    if value >= 9.95:
+        return f"{value:.0f}"
+    if value < 0.01:
+        return "<0.01"
+    return f"{value:.1f}" if value >= 0.95 else f"{value:.2g}"
 
 
 def counted(count: int, one: str, many: str | None = None) -> str:

@@ -12,12 +12,13 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
-import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor
+from pathlib import Path
 from typing import Any
 
+from unisono.errors import SampleFailed
 from unisono.explaining import pools
 from unisono.explaining.answer import Candidate, Model, Spread
 from unisono.explaining.subject import Subject, run_chunk
@@ -66,6 +67,9 @@ class Trial:
     def finish(self) -> Candidate:
         """End its workers, and tell what was found."""
         if self._executor is not None:
+            if self.model == "processes" and self.excluded is None:
+                # What they needed is known after their work.
+                self._attempt(self._meet_all)
             self._executor.shutdown(cancel_futures=True)
         if not self.speedups and self.excluded is None:
             self.excluded = "there was no time, or no call, left for it"
@@ -90,9 +94,11 @@ class Trial:
             what()
         except BrokenExecutor:
             self.exclude(
-                "its processes died. Each imports the program anew, so the function must be importable there, and a program "
-                'that runs when imported needs `if __name__ == "__main__":`'
+                "its processes died. Each imports the program anew, so the function must be importable there, and what "
+                'the program does belongs below `if __name__ == "__main__":`'
             )
+        except SampleFailed as error:
+            self.exclude(str(error))
         except Exception as error:
             self.exclude(f"{type(error).__name__}: {error}")
 
@@ -162,7 +168,9 @@ def _introduce(_function: Callable[[Any], Any]) -> tuple[int, int]:
     """Number and memory of a worker, which has imported the function to be called with it."""
     # So that one quick worker does not answer for those that are still starting.
     time.sleep(0.01)
-    return os.getpid(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Not `getrusage`: its maximum is inherited from the process that started this one.
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return os.getpid(), int(status["VmHWM"].split()[0]) * 1024
 
 
 _LONGEST_START = 20.0
