@@ -60,7 +60,7 @@ def explain(
     Args:
         function: Takes one item; a coroutine function is measured on event loops of its own.
         samples: Items as they will be. More than one, since a single one says nothing of the others.
-        budget: Seconds that all of it may take. A call that runs is not cut off, and starting processes takes its time.
+        budget: Seconds for all of it. A call that runs is not cut off, and starting worker processes comes on top.
         repeat: How many times each sample may be run, on average; `None` means as often as the budget allows.
         max_workers: How many calls at once are tried at most.
 

@@ -26,7 +26,7 @@ __all__ = ["decide"]
 # A gain of less is not worth a pool, and not more than the noise of a quiet machine.
 WORTHWHILE = 1.15
 # How much of the highest speed-up one that costs less has to reach.
-CLOSE = 0.9
+CLOSE = 0.8
 # Below this share of the cores, what needs cores had no fair chance.
 FREE_ENOUGH = 0.7
 # With fewer rounds there is no spread, so nothing is known of the noise.
@@ -44,8 +44,8 @@ def decide(measured: Measured, candidates: Sequence[Candidate]) -> Explanation:
         measured: What a call does.
         candidates: What was tried, and what was excluded.
     """
-    tried = [candidate for candidate in candidates if candidate.speedup is not None]
-    doubt = _doubt(measured, candidates)
+    tried = [candidate for candidate in candidates if candidate.rounds >= FEWEST_ROUNDS]
+    doubt = _doubt(measured, candidates, tried)
     faster = [candidate for candidate in tried if _speedup(candidate).low >= WORTHWHILE]
     notes = list(_notes(measured, candidates))
     recommendation, confidence = _CANNOT_TELL, _NOT_KNOWN
@@ -56,7 +56,7 @@ def decide(measured: Measured, candidates: Sequence[Candidate]) -> Explanation:
         recommendation = _use(measured, chosen)
         reasons = list(_why_faster(measured, chosen, tried))
         confidence = _confidence(measured, chosen, tried)
-    elif unclear := _unclear(measured, candidates):
+    elif unclear := _unclear(measured, candidates, tried):
         reasons = unclear
     else:
         recommendation = _plain_loop(measured)
@@ -75,15 +75,14 @@ _CANNOT_TELL = Recommendation(model=None, workers=None, chunk=1, speedup=None, c
 _NOT_KNOWN: Confidence = "none"
 
 
-def _doubt(measured: Measured, candidates: Sequence[Candidate]) -> str | None:
+def _doubt(measured: Measured, candidates: Sequence[Candidate], tried: Sequence[Candidate]) -> str | None:
     """Why the measurements are not to be trusted, if so."""
-    tried = [candidate for candidate in candidates if candidate.speedup is not None]
     if measured.repeats >= CACHED:
         return (
             f"cannot tell: a sample was {measured.repeats:.0f} times faster when it was not run for the first time. "
             "Something is cached, and repeats measure the cache. Explain the function without its cache."
         )
-    if tried and max(candidate.rounds for candidate in tried) < FEWEST_ROUNDS:
+    if not tried and any(candidate.rounds for candidate in candidates):
         return (
             f"cannot tell: a call takes {seconds(measured.wall)}, and the budget or `repeat` left room for one "
             f"round only, of which the noise is not known. {_larger_budget(measured, candidates)}"
@@ -107,23 +106,23 @@ def _cheapest_of_the_best(faster: Sequence[Candidate]) -> Candidate:
     return min(close, key=lambda candidate: (_COST[candidate.model], candidate.workers))
 
 
-def _unclear(measured: Measured, candidates: Sequence[Candidate]) -> list[str]:
+def _unclear(measured: Measured, candidates: Sequence[Candidate], tried: Sequence[Candidate]) -> list[str]:
     """Why it cannot be told whether anything is faster, if so. Nothing was surely faster."""
     reasons = []
-    for candidate in candidates:
-        speedup = candidate.speedup
-        if speedup is not None and speedup.high >= WORTHWHILE:
+    for candidate in tried:
+        speedup = _speedup(candidate)
+        if speedup.high >= WORTHWHILE:
             reasons.append(
                 f"cannot tell: {_named(candidate)} were between {times(speedup.low)} and {times(speedup.high)} "
                 f"times as fast as a plain loop, which is too wide to decide."
             )
-        elif speedup is not None and _could_gain_on_a_free_machine(measured, candidate):
+        elif _could_gain_on_a_free_machine(measured, candidate):
             reasons.append(
                 f"cannot tell: {_named(candidate)} were {times(speedup.median)} times as fast as a plain loop while "
                 f"only {measured.free_cores.median:.1f} of {measured.cores} cores were free."
             )
     if reasons:
-        if _is_busy(measured):
+        if _is_busy(measured) or _was_busy_at_times(measured):
             reasons.append(_busy(measured))
         return reasons
     missing = [candidate for candidate in candidates if candidate.model == "processes" and candidate.speedup is None]
@@ -145,11 +144,16 @@ def _is_busy(measured: Measured) -> bool:
     return measured.cores > 1 and measured.free_cores.median < FREE_ENOUGH * measured.cores
 
 
+def _was_busy_at_times(measured: Measured) -> bool:
+    return measured.free_cores.low < FREE_ENOUGH * measured.cores or measured.queued >= 0.1 * measured.wall
+
+
 def _busy(measured: Measured) -> str:
     free = measured.free_cores
     return (
-        f"the machine was busy: {free.median:.1f} ({free.low:.1f} to {free.high:.1f}) of {measured.cores} cores were free "
-        "while measuring. Try again when it is quiet, or with a larger budget."
+        f"the machine was busy: {free.median:.1f} ({free.low:.1f} to {free.high:.1f}) of {measured.cores} cores were "
+        f"free while measuring, and a call waited {measured.queued / measured.wall:.0%} of its time for a core. Try "
+        "again when it is quiet, or with a larger budget."
     )
 
 

@@ -20,7 +20,7 @@ from unisono.explaining import machine
 from unisono.explaining.answer import Candidate, Measured, Model, Spread
 from unisono.explaining.event_loop import WatchedLoop
 from unisono.explaining.lock import Held, held_while
-from unisono.explaining.subject import Pickled, Subject
+from unisono.explaining.subject import Subject
 from unisono.explaining.trials import Trial
 
 __all__ = ["measure"]
@@ -58,7 +58,12 @@ def measure(
     # Tracing makes Python code several times slower.
     memory = subject.memory() if short else None
     trials = [Trial(subject, model, workers, pickled.item_size) for model, workers in _plan(subject, cores, most)]
-    _run_rounds(subject, trials, pickled, until, most, lambda: free.append(machine.free_cores(cores)))
+    for trial in trials:
+        if trial.model == "processes" and pickled.impossible is not None:
+            trial.exclude(pickled.impossible)
+        else:
+            until += trial.start()
+    _run_rounds(subject, trials, until, most, lambda: free.append(machine.free_cores(cores)))
     candidates = tuple(trial.finish() for trial in trials)
     cost = subject.cost
     measured = Measured(
@@ -121,16 +126,10 @@ def _plan(subject: Subject, cores: int, most: int) -> list[tuple[Model, int]]:
 def _run_rounds(
     subject: Subject,
     trials: list[Trial],
-    pickled: Pickled,
     until: float,
     most: int,
     look: Callable[[], None],
 ) -> None:
-    for trial in trials:
-        if trial.model == "processes" and pickled.impossible is not None:
-            trial.exclude(pickled.impossible)
-        else:
-            trial.start()
     left = until - time.perf_counter()
     with WatchedLoop() if subject.coroutine else contextlib.nullcontext() as loop:
         for number in range(_MOST_ROUNDS):
@@ -140,20 +139,25 @@ def _run_rounds(
             if _least(subject, trials, block) > until - began:
                 break
             look()
-            drift = _drift(subject, loop, block)
+            before = _drift(subject, loop, block / 2)
             # Each in its turn comes first, so that none always runs after the same other.
             turn = number % len(trials)
             for trial in trials[turn:] + trials[:turn]:
-                trial.round(block, lambda drift=drift: drift)  # type: ignore[misc]
-            if number == 0 and (more := _more(subject, trials, most, pickled)) is not None:
+                trial.round(block)
+            # One look before and one after, so that a machine that becomes busy in between shows.
+            drift = (before + _drift(subject, loop, block / 2)) / 2
+            look()
+            for trial in trials:
+                trial.settle(drift)
+            if number == 0 and (more := _more(subject, trials, most)) is not None:
                 trials.append(more)
 
 
 def _least(subject: Subject, trials: Sequence[Trial], block: float) -> float:
-    """Seconds that a round takes at least, if no candidate helps those that were not tried before."""
+    """Seconds that a round takes at least, if candidates that were not tried before do as well as they can."""
     wall = subject.cost.wall
     running = [trial for trial in trials if trial.excluded is None]
-    return max(wall, block) + sum(
+    return max(2 * wall, block) + sum(
         max(block, wall * trial.workers / (trial.speedups[-1] if trial.speedups else trial.workers))
         for trial in running
     )
@@ -161,7 +165,7 @@ def _least(subject: Subject, trials: Sequence[Trial], block: float) -> float:
 
 def _drift(subject: Subject, loop: WatchedLoop | None, block: float) -> float:
     wall = subject.cost.wall
-    count = subject.allow(max(1, round(min(block, 0.05) / wall)))
+    count = subject.allow(max(1, round(block / wall)))
     if not count:
         return 1.0
     items, alone = subject.pick(count)
@@ -170,11 +174,11 @@ def _drift(subject: Subject, loop: WatchedLoop | None, block: float) -> float:
     return (time.perf_counter() - began) / alone
 
 
-def _more(subject: Subject, trials: Sequence[Trial], most: int, pickled: Pickled) -> Trial | None:
+def _more(subject: Subject, trials: Sequence[Trial], most: int) -> Trial | None:
     """Many at once, if some at once have paid."""
     for trial in trials:
         if trial.workers == _SOME < most and trial.model != "processes" and trial.speedups and trial.speedups[0] >= 4:
-            more = Trial(subject, trial.model, most, pickled.item_size)
+            more = Trial(subject, trial.model, most, None)
             more.start()
             return more
     return None

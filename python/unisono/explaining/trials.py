@@ -48,9 +48,10 @@ class Trial:
         self._chunk = 1
         self._expected = 1.0
         self._warm = False
+        self._unsettled: float | None = None
 
-    def start(self) -> None:
-        """Start its workers, and let them import the function."""
+    def start(self) -> float:
+        """Start its workers, and let them import the function; answers the seconds that this took."""
         if self.model == "threads":
             self._executor = pools.threads(self.workers)
         elif self.model == "processes":
@@ -58,11 +59,18 @@ class Trial:
             self._executor = pools.processes(self.workers)
             self._attempt(self._meet_all)
             self._start = time.perf_counter() - began
+        return self._start or 0.0
 
-    def round(self, block: float, drift: Callable[[], float]) -> None:
-        """Try it for about `block` seconds; `drift` tells how much slower than learnt a plain loop is just now."""
+    def round(self, block: float) -> None:
+        """Try it for about `block` seconds."""
+        self._unsettled = None
         if self.excluded is None:
-            self._attempt(lambda: self._round(block, drift))
+            self._attempt(lambda: self._round(block))
+
+    def settle(self, drift: float) -> None:
+        """Count the last round, in which a plain loop was `drift` times slower than learnt."""
+        if self._unsettled is not None and self.excluded is None:
+            self.speedups.append(drift * self._unsettled)
 
     def finish(self) -> Candidate:
         """End its workers, and tell what was found."""
@@ -113,7 +121,7 @@ class Trial:
                 known.add(number)
                 self._memory = max(self._memory or 0, memory)
 
-    def _round(self, block: float, drift: Callable[[], float]) -> None:
+    def _round(self, block: float) -> None:
         wall = self._subject.cost.wall
         if not self._warm:
             # What workers do for the first time (imports in functions, caches) is not what the thousandth call takes.
@@ -130,9 +138,8 @@ class Trial:
         if self.model == "processes":
             self._chunk = max(1, min(round(_CHUNK_SECONDS / wall), count // (4 * self.workers)))
         items, alone = self._subject.pick(count)
-        speedup = drift() * alone / self._time(items, self._chunk)
-        self._expected = min(self.workers, max(0.05, speedup))
-        self.speedups.append(speedup)
+        self._unsettled = alone / self._time(items, self._chunk)
+        self._expected = min(self.workers, max(0.05, self._unsettled))
 
     def _time(self, items: list[Any], chunk: int) -> float:
         if self._executor is None:
