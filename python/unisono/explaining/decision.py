@@ -96,7 +96,7 @@ def _larger_budget(measured: Measured, candidates: Sequence[Candidate]) -> str:
     # Three rounds of a plain loop and each candidate, after the quarter of the time that learns what a call takes.
     enough = 3 * (2 + len(candidates)) * measured.wall / 0.75
     if enough < 5.0:
-        return "Allow more repeats, or give more samples."
+        return "Allow more repeats, or a larger budget."
     return f"A budget of about {enough:.0f} s would do, or samples that take less time."
 
 

@@ -29,7 +29,7 @@ __all__ = ["Trial"]
 _CHUNK_SECONDS = 0.005
 # So many calls tell enough even of those that take a microsecond.
 _MOST_CALLS = 20_000
-_MOST_COPIED = 64 << 20
+_MOST_COPIED = 16 << 20
 
 
 class Trial:
