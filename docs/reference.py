@@ -12,7 +12,7 @@ import unisono
 
 MODULES = [
     "unisono",
-    "unisono.batch",
+    "unisono.batches",
     "unisono.clients",
     "unisono.commands",
     "unisono.errors",

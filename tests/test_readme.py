@@ -1,4 +1,4 @@
-"""Every example of the README that is marked to be run, run as it is written, one after the other."""
+"""Every example of the README and the pages that is marked to be run, run as it is written, one after the other."""
 
 import os
 import re
@@ -8,8 +8,15 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[1] / "README.md"
-EXAMPLES = re.findall(r"^```(sh|python) run\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PATTERN = re.compile(r"^```(sh|python) run\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+EXAMPLES = PATTERN.findall(README.read_text())
+PAGES = {
+    f"{page.stem}-{number}": example
+    for page in sorted((ROOT / "docs").glob("*.md"))
+    for number, example in enumerate(PATTERN.findall(page.read_text()))
+}
 
 
 @pytest.fixture(scope="module")
@@ -23,14 +30,28 @@ def test_an_example_runs_as_it_is_written(server, folder, number):
     # What an example before it has written may be used, so all are run up to this one only when it is run alone.
     if "rows.csv" in code and not (folder / "rows.csv").exists():
         (folder / "rows.csv").write_text("region,id\neu,1\nus,2\n")
+    done = run(language, code, server, folder)
+    assert done.stdout or (folder / "items.jsonl").exists()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_an_example_of_a_page_runs_as_it_is_written(server, tmp_path, name):
+    language, code = PAGES[name]
+    assert run(language, code, server, tmp_path).stdout
+
+
+def run(language, code, server, folder):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "API": server.url, "PATH": path}
-    program = ["bash", "-euo", "pipefail", "-c", code] if language == "sh" else [sys.executable, "-c", code]
+    if language == "python":
+        # A file, so that worker processes can find what it defines.
+        (folder / "example.py").write_text(code)
+    program = ["bash", "-euo", "pipefail", "-c", code] if language == "sh" else [sys.executable, "example.py"]
     done = subprocess.run(
         program, capture_output=True, text=True, timeout=120, check=False, cwd=folder, env=environment
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout or (folder / "items.jsonl").exists()
+    return done
 
 
 def test_there_are_examples_and_all_languages_are_known():

@@ -2,8 +2,9 @@
 
 from unisono import commands, files
 from unisono._fetch import FetchOptions, fetch, fetch_all
-from unisono._native import Ended, Outcome, Request, Response, __version__
-from unisono.batch import Batch
+from unisono._functions import BatchOptions, batch, batch_all
+from unisono._native import Ended, FunctionOutcome, Outcome, Request, Response, __version__
+from unisono.batches import Batch
 from unisono.clients import AsyncClient, Client, StreamedResponse
 from unisono.errors import (
     AmbiguousError,
@@ -30,6 +31,11 @@ from unisono.errors import (
     FileTimeout,
     FileUnlisted,
     FileUnreadable,
+    FunctionAmbiguous,
+    FunctionCancelled,
+    FunctionError,
+    FunctionInputError,
+    FunctionTimeout,
     InputError,
     RateLimited,
     RedirectError,
@@ -42,12 +48,15 @@ from unisono.errors import (
 )
 from unisono.explaining import Explanation, explain
 from unisono.headers import Headers
+from unisono.limiter import Limiter
 from unisono.report import Report
+from unisono.retrying import retry
 
 __all__ = [
     "AmbiguousError",
     "AsyncClient",
     "Batch",
+    "BatchOptions",
     "CallCancelled",
     "CallError",
     "CallTimeout",
@@ -75,8 +84,15 @@ __all__ = [
     "FileTimeout",
     "FileUnlisted",
     "FileUnreadable",
+    "FunctionAmbiguous",
+    "FunctionCancelled",
+    "FunctionError",
+    "FunctionInputError",
+    "FunctionOutcome",
+    "FunctionTimeout",
     "Headers",
     "InputError",
+    "Limiter",
     "Outcome",
     "RateLimited",
     "RedirectError",
@@ -91,9 +107,12 @@ __all__ = [
     "TooLarge",
     "UsageError",
     "__version__",
+    "batch",
+    "batch_all",
     "commands",
     "explain",
     "fetch",
     "fetch_all",
     "files",
+    "retry",
 ]

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, Unpack
 
 from unisono import _native
 from unisono._native import Outcome, Request
-from unisono.batch import Batch, LimitOptions, Progress, Work
+from unisono.batches import Batch, LimitOptions, Progress, Work
 
 Requestable: TypeAlias = str | Request | Mapping[str, Any]
 Requests: TypeAlias = Iterable[Requestable] | AsyncIterable[Requestable]

@@ -1,4 +1,4 @@
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from types import GenericAlias
@@ -16,6 +16,9 @@ __all__ = [
     "Engine",
     "FileOutcome",
     "Found",
+    "FunctionOutcome",
+    "Gate",
+    "Hands",
     "Mailbox",
     "Outcome",
     "Request",
@@ -27,10 +30,12 @@ __all__ = [
     "default_threads",
     "digest",
     "fetch",
+    "functions",
     "verify",
 ]
 
 _OutcomeT = TypeVar("_OutcomeT", bound=Ended)
+_ResultT = TypeVar("_ResultT")
 
 def fetch(*, keep_outcomes: bool, **keywords: Any) -> Run[Outcome]: ...
 def commands(template: Any, *, keep_outcomes: bool, **keywords: Any) -> Run[CommandOutcome[Any]]: ...
@@ -126,6 +131,55 @@ class CommandOutcome(Ended, Generic[AnyStr]):
     def saved(self) -> Path | None: ...
     @property
     def error(self) -> Exception | None: ...
+
+def functions(
+    *,
+    keep_outcomes: bool,
+    place: str,
+    describe: Callable[[Any], tuple[bytes, int]] | None,
+    retry_timeouts: bool,
+    **keywords: Any,
+) -> tuple[Run[FunctionOutcome[Any]], Hands]: ...
+
+@final
+class Gate:
+    def __new__(cls, **keywords: Any) -> Self: ...
+    def ask(self, key: str) -> int: ...
+    def lease(self) -> tuple[list[int], float | None]: ...
+    def done(self, number: int) -> None: ...
+    def again(self, number: int) -> float | None: ...
+    def set_limits(
+        self,
+        *,
+        limit: int | None = None,
+        per_key: int | None = None,
+        rate: str | None = None,
+        per_key_rate: str | None = None,
+    ) -> None: ...
+    @property
+    def in_flight(self) -> int: ...
+
+@final
+class Hands:
+    RETURNED: int
+    RAISED: int
+    STOPPED: int
+    SWALLOWED: int
+    DIED: int
+    UNSAVED: int
+    def fileno(self) -> int: ...
+    def wait(self, seconds: float | None = None) -> bool: ...
+    def take(self) -> tuple[list[tuple[int, int]], list[int], bool]: ...
+    def give_back(self, ends: list[tuple[int, int, bool, str, Any, bytes | None]]) -> None: ...
+
+@final
+class FunctionOutcome(Ended, Generic[_ResultT]):
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
+    @property
+    def result(self) -> _ResultT | None: ...
+    def check(self) -> _ResultT: ...
+    @property
+    def error(self) -> BaseException | None: ...
 
 @final
 class Found(PathLike[str]):

@@ -14,7 +14,7 @@ from typing import Any, Self, TypeAlias, Unpack, cast
 
 from unisono import _native
 from unisono._native import Outcome, Request, Response
-from unisono.batch import LimitOptions
+from unisono.batches import LimitOptions
 from unisono.errors import CallCancelled
 from unisono.headers import Headers
 

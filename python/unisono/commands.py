@@ -26,7 +26,7 @@ from typing import Any, Literal, TypeAlias, TypedDict, Unpack, overload
 
 from unisono import _native
 from unisono._native import CommandOutcome
-from unisono.batch import Batch, Progress, Work
+from unisono.batches import Batch, Progress, Work
 from unisono.errors import UsageError
 
 __all__ = ["CommandOutcome", "EachOptions", "RunOptions", "each", "run", "run_async"]

@@ -35,6 +35,11 @@ __all__ = [
     "FileTimeout",
     "FileUnlisted",
     "FileUnreadable",
+    "FunctionAmbiguous",
+    "FunctionCancelled",
+    "FunctionError",
+    "FunctionInputError",
+    "FunctionTimeout",
     "InputError",
     "RateLimited",
     "RedirectError",
@@ -283,3 +288,39 @@ class CommandCancelled(CommandError):
 
 class CommandAmbiguous(CommandError):
     """Nobody knows how a command ended: it could not be killed, or its end was taken in by somebody else."""
+
+
+class FunctionError(Error):
+    """A call of a function did not end well, for another reason than that it raised.
+
+    Attributes:
+        kind: Why, in one word, as in results files: `timeout`, `deadline`, `cancelled`, `save`, `internal`, ...
+        outcome: How it ended: `failed`, `timed_out`, `ambiguous` or `cancelled`.
+        name: What its item is called.
+        attempts: How often it was tried.
+    """
+
+    def __init__(
+        self, message: str, *, kind: str = "internal", outcome: str = "failed", name: str = "", attempts: int = 0
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.outcome = outcome
+        self.name = name
+        self.attempts = attempts
+
+
+class FunctionInputError(FunctionError, ValueError):
+    """The item cannot be taken: its key, name or description failed; nothing was called."""
+
+
+class FunctionTimeout(FunctionError, TimeoutError):
+    """A call took longer than its timeout or deadline, and has ended."""
+
+
+class FunctionCancelled(FunctionError):
+    """A call was stopped on request, or not made any more."""
+
+
+class FunctionAmbiguous(FunctionError):
+    """A call may have taken effect, or may yet: it was interrupted, or goes on though it was to end."""

@@ -13,21 +13,28 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import AsyncIterable, Iterable, Iterator
-from typing import TypeAlias, TypedDict, TypeVar, Unpack
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack
 
 from unisono import _native
-from unisono._native import FileOutcome, Found
-from unisono.batch import Batch, Progress, Work
+from unisono._functions import BatchOptions, batch
+from unisono._native import FileOutcome, Found, FunctionOutcome
+from unisono.batches import Batch, Progress, Work
+
+ResultT = TypeVar("ResultT")
 
 __all__ = [
     "CheckOptions",
     "DigestOptions",
+    "EachOptions",
     "FileOutcome",
     "Found",
     "SumOptions",
     "WalkOptions",
     "digest",
+    "each",
     "verify",
     "walk",
 ]
@@ -151,6 +158,47 @@ def digest(
     {'md5': '60b725f10c9c85c70d97880dfe8191b3', 'crc32c': '09bde29b'}
     """
     return Batch(_DIGEST, _several(paths), progress=progress, options=options)
+
+
+class EachOptions(WalkOptions, BatchOptions, total=False):
+    """Options of `each`: what is left out of folders, and how a function is called."""
+
+
+def each(
+    function: Callable[[Path], ResultT],
+    paths: AnyPath | Iterable[AnyPath],
+    *,
+    executor: str | Executor | None = None,
+    progress: Progress = False,
+    **options: Unpack[EachOptions],
+) -> Batch[FunctionOutcome[ResultT]]:
+    r"""Call a function of yours with the path of each file; one outcome per file, as each is done.
+
+    What is no regular file is passed over. A folder that cannot be read is given to the function as it is, so that
+    whatever comes of that is an outcome.
+
+    Args:
+        function: A plain function or a coroutine function, as for `unisono.batch`.
+        paths: Files, and folders, which stand for all that is in them; pulled lazily.
+        executor: `"threads"` (the default), `"processes"` for what keeps a core busy, or any executor.
+        progress: `True` shows a line on standard error; a callable gets the numbers.
+        **options: Those of `walk`, and those of `unisono.batch`.
+
+    Raises:
+        UsageError: When an option is not what it should be.
+
+    >>> def count_lines(path):
+    ...     return path.read_text().count("\n")
+    >>> [(outcome.item.name, outcome.result) for outcome in each(count_lines, folder, glob="*.txt")]
+    [('a.txt', 1)]
+    """
+    given: dict[str, Any] = dict(options)
+    walked: Any = {name: given.pop(name) for name in WalkOptions.__annotations__ if name in given}
+    found = (found.path for found in walk(paths, **walked) if found.kind in ("file", "unreadable"))
+    # Which of its two kinds the function is does not matter here.
+    call: Any = batch
+    made: Batch[FunctionOutcome[ResultT]] = call(function, found, executor=executor, progress=progress, **given)
+    return made
 
 
 def verify(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
+
+from unisono._native import Ended
+from unisono.errors import Error
 
 OutcomeT = TypeVar("OutcomeT")
 
@@ -31,7 +34,7 @@ class Report(Generic[OutcomeT]):
         exit_code: What the command would exit with.
     """
 
-    def __init__(self, numbers: Mapping[str, Any], outcomes: list[OutcomeT]) -> None:
+    def __init__(self, numbers: Mapping[str, Any], outcomes: list[OutcomeT], failures: Sequence[Ended] = ()) -> None:
         counts = numbers["counts"]
         self.ok: int = counts["ok"]
         self.failed: int = counts["failed"]
@@ -53,11 +56,29 @@ class Report(Generic[OutcomeT]):
         self.exit_code: int = numbers["exit_code"]
         self.outcomes = outcomes
         self._hosts: dict[str, dict[str, Any]] = numbers["hosts"]
+        self._failures = failures
 
     @property
     def total(self) -> int:
         """How many outcomes there are."""
         return sum(getattr(self, kind) for kind in KINDS)
+
+    def raise_for_failures(self) -> None:
+        """Raise what went wrong, all of it together, if anything did.
+
+        Raises:
+            ExceptionGroup: With the exceptions of the items that did not end well: the first hundred of them, and where
+                nobody took the outcomes, one for each of the most frequent errors.
+        """
+        count = self.failed + self.timed_out + self.ambiguous + self.cancelled
+        if count == 0:
+            return
+        errors = [error for failure in self._failures if (error := getattr(failure, "error", None)) is not None]
+        if not errors:
+            errors = [
+                Error(f"{message} ({times} times, as for {example})") for _, message, times, example in self.errors
+            ]
+        raise BaseExceptionGroup(f"{count} of {self.total} items did not end well", errors or [Error("see the counts")])
 
     def by_host(self) -> dict[str, dict[str, Any]]:
         """Counts per outcome for each host, and for how many seconds it was throttled."""

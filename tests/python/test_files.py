@@ -552,3 +552,25 @@ def test_nothing_is_left_running(tree):
     batch.close()
     list(files.digest(tree))
     wait_until_no_engine_is_left()
+
+
+def test_a_function_of_ones_own_is_called_for_each_file_of_a_tree(tmp_path):
+    (tmp_path / "sub").mkdir()
+    for name, text in {"a.log": "1\n", "sub/b.log": "1\n2\n", "c.txt": ""}.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "link").symlink_to("a.log")
+
+    def count(path):
+        return path.read_text().count("\n")
+
+    outcomes = files.each(count, tmp_path, glob="*.log", limit=2)
+    assert {outcome.item.name: outcome.result for outcome in outcomes} == {"a.log": 1, "b.log": 2}
+    out = tmp_path / "counts.jsonl"
+    paths = [tmp_path / "sub", tmp_path / "a.log"]
+    assert files.each(count, paths, out=out).run().ok == 2
+    report = files.each(count, paths, out=out, resume=True).run()
+    assert (report.ok, report.kept["ok"]) == (2, 2)
+    assert {json.loads(line)["item"] for line in out.read_text().splitlines()} == {
+        str(tmp_path / "a.log"),
+        str(tmp_path / "sub" / "b.log"),
+    }

@@ -1,12 +1,15 @@
 //! Work that blocks, on threads of our own, as futures of the reactor.
 //!
-//! [`Crew::run`] puts a piece of work on the desk and waits for its end; [`Crew::relay`] must be polled beside whatever
+//! [`Crew::put`] puts a piece of work on the desk and answers a future of its end; [`Crew::relay`] must be polled beside whatever
 //! waits. A thread takes several pieces at once ([`Desk::take`]) and gives them back as they are done, so one wake-up of
 //! the reactor carries all that ended since the last one.
 //!
-//! A thread cannot be stopped. When the one who waits goes away, the piece is marked: a thread that looks
+//! A thread cannot be stopped. When the one who waits asks for it or goes away, the piece is marked: a thread that looks
 //! ([`Desk::is_stopped`]) ends early, and until it does, the slot of the item stays held. A piece that a thread drops,
 //! or panics over, comes back as nothing; the thread begins anew.
+//!
+//! The hands may also be somebody else's: [`Crew::open`] starts no threads, and rings a bell when there is something on
+//! the desk. That is how functions of Python are run, on whatever runs them there.
 
 use std::{
     cell::RefCell,
@@ -14,11 +17,12 @@ use std::{
     future::poll_fn,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker},
     thread,
 };
 
@@ -28,12 +32,18 @@ use crate::job::Hold;
 
 /// Threads, seen from the reactor. They end when it is dropped, each after what it has in hand.
 pub struct Crew<W, R> {
-    shared: Arc<Shared<W, R>>,
+    shared: Opening<W, R>,
     pieces: RefCell<Slab<Piece<R>>>,
 }
 
+/// A crew that is not on its reactor's thread yet. When it is dropped, its desk is closed.
+pub struct Opening<W, R>(Arc<Shared<W, R>>);
+
 /// The crew, seen from one of its threads.
 pub struct Desk<W, R>(Arc<Shared<W, R>>);
+
+/// Called when there is something on a desk. Must not block, and must not call back.
+pub type DeskBell = Arc<dyn Fn() + Send + Sync>;
 
 /// A piece of work in the hands of a thread.
 pub struct Task<W, R> {
@@ -65,9 +75,18 @@ struct Shared<W, R> {
     arrived: Condvar,
     /// As the queue's.
     done: Mutex<Done<R>>,
-    /// Pieces that nobody waits for; looked at only when `stops` is not 0.
-    stopped: Mutex<HashSet<usize>>,
+    /// Pieces that are to stop; looked at only when `stops` is not 0.
+    stopped: Mutex<Stopped>,
     stops: AtomicUsize,
+    /// Where the hands are somebody else's.
+    bell: Option<DeskBell>,
+}
+
+#[derive(Default)]
+struct Stopped {
+    numbers: HashSet<usize>,
+    /// Those that nobody has been told of.
+    untold: Vec<usize>,
 }
 
 struct Queue<W> {
@@ -88,7 +107,7 @@ impl<W: Send + 'static, R: Send + 'static> Crew<W, R> {
     /// # Errors
     /// When not even one thread can be started.
     pub fn start(threads: usize, name: &str, hand: impl Fn(&Desk<W, R>) + Send + Sync + 'static) -> io::Result<Self> {
-        let shared = Arc::new(Shared::new());
+        let shared = Arc::new(Shared::new(None));
         let hand = Arc::new(hand);
         for started in 0..threads.max(1) {
             let (desk, hand) = (Desk(shared.clone()), hand.clone());
@@ -101,34 +120,30 @@ impl<W: Send + 'static, R: Send + 'static> Crew<W, R> {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Self { shared, pieces: RefCell::default() })
+        Ok(Opening(shared).crew())
     }
 
-    /// Has a piece of work done; `None` when no thread could. `hold` is kept until a thread is through with it, even
-    /// when this future is dropped before.
-    pub async fn run(&self, work: W, hold: Hold) -> Option<R> {
+    /// A crew whose hands are whoever has the desk. The bell is rung when there are pieces on it, pieces to stop, or when
+    /// it is closed. When the desk is dropped, what is put on it comes back as nothing.
+    pub fn open(bell: DeskBell) -> (Opening<W, R>, Desk<W, R>) {
+        let shared = Arc::new(Shared::new(Some(bell)));
+        (Opening(shared.clone()), Desk(shared))
+    }
+
+    /// Puts a piece of work on the desk. `hold` is kept until a thread is through with it, even when what is answered
+    /// here is dropped before.
+    pub fn put(&self, work: W, hold: Hold) -> Underway<'_, W, R> {
         let number = self.pieces.borrow_mut().insert(Piece::Running { waker: None, hold });
-        let _waiting = Waiting { crew: self, number };
-        self.shared.put(number, work);
-        poll_fn(|context| {
-            let mut pieces = self.pieces.borrow_mut();
-            match pieces.get_mut(number) {
-                Some(Piece::Running { waker, .. }) => {
-                    *waker = Some(context.waker().clone());
-                    Poll::Pending
-                }
-                Some(Piece::Done(result)) => Poll::Ready(result.take()),
-                _ => unreachable!("a piece stays as long as somebody waits for it"),
-            }
-        })
-        .await
+        let underway = Underway { crew: self, number, is_stopped: false };
+        self.shared.0.put(number, work);
+        underway
     }
 
     /// Tells those who wait what has been done. Never ends; to be polled beside them.
     pub async fn relay(&self) {
         let mut batch = Vec::new();
         poll_fn(|context| {
-            self.shared.take_done(context.waker(), &mut batch);
+            self.shared.0.take_done(context.waker(), &mut batch);
             let mut pieces = self.pieces.borrow_mut();
             for (number, result) in batch.drain(..) {
                 match std::mem::replace(&mut pieces[number], Piece::Done(result)) {
@@ -137,7 +152,7 @@ impl<W: Send + 'static, R: Send + 'static> Crew<W, R> {
                         waker.into_iter().for_each(Waker::wake);
                     }
                     Piece::Abandoned(_) => {
-                        self.shared.forget(number);
+                        self.shared.0.forget(number);
                         pieces.remove(number);
                     }
                     Piece::Done(_) => unreachable!("a piece is given back once"),
@@ -149,30 +164,75 @@ impl<W: Send + 'static, R: Send + 'static> Crew<W, R> {
     }
 }
 
-impl<W, R> Drop for Crew<W, R> {
-    fn drop(&mut self) {
-        let mut queue = lock(&self.shared.queue);
-        queue.closed = true;
-        queue.pieces.clear();
-        drop(queue);
-        self.shared.arrived.notify_all();
+impl<W, R> Opening<W, R> {
+    /// The crew, on the thread where it stays.
+    pub fn crew(self) -> Crew<W, R> {
+        Crew { shared: self, pieces: RefCell::default() }
     }
 }
 
-/// Someone waits for a piece.
-struct Waiting<'a, W, R> {
-    crew: &'a Crew<W, R>,
-    number: usize,
+impl<W, R> Drop for Opening<W, R> {
+    fn drop(&mut self) {
+        self.0.close();
+        self.0.ring();
+    }
 }
 
-impl<W, R> Drop for Waiting<'_, W, R> {
+impl<W, R> Drop for Desk<W, R> {
+    fn drop(&mut self) {
+        // One thread of ours that ends leaves the desk to the others.
+        if self.0.bell.is_some() {
+            let left = self.0.close();
+            self.0.put_done(left.into_iter().map(|number| (number, None)));
+        }
+    }
+}
+
+/// A piece that somebody waits for: a future of its result, or of nothing when no thread could do it.
+pub struct Underway<'a, W, R> {
+    crew: &'a Crew<W, R>,
+    number: usize,
+    is_stopped: bool,
+}
+
+impl<W, R> Underway<'_, W, R> {
+    /// Asks whoever has it in hand to end early.
+    pub fn stop(&mut self) {
+        if !std::mem::replace(&mut self.is_stopped, true) {
+            self.crew.shared.0.stop(self.number);
+        }
+    }
+}
+
+impl<W, R> Future for Underway<'_, W, R> {
+    type Output = Option<R>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<R>> {
+        let mut pieces = self.crew.pieces.borrow_mut();
+        match pieces.get_mut(self.number) {
+            Some(Piece::Running { waker, .. }) => {
+                *waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+            Some(Piece::Done(result)) => Poll::Ready(result.take()),
+            _ => unreachable!("a piece stays as long as somebody waits for it"),
+        }
+    }
+}
+
+impl<W, R> Drop for Underway<'_, W, R> {
     fn drop(&mut self) {
         let mut pieces = self.crew.pieces.borrow_mut();
         if let Piece::Running { hold, .. } = std::mem::replace(&mut pieces[self.number], Piece::Done(None)) {
-            self.crew.shared.stop(self.number);
             pieces[self.number] = Piece::Abandoned(hold);
+            drop(pieces);
+            self.stop();
         } else {
             pieces.remove(self.number);
+            drop(pieces);
+            if self.is_stopped {
+                self.crew.shared.0.forget(self.number);
+            }
         }
     }
 }
@@ -197,9 +257,18 @@ impl<W, R> Desk<W, R> {
         !queue.closed
     }
 
-    /// Whether nobody waits for this piece any more.
+    /// Whether this piece is to end early.
     pub fn is_stopped(&self, task: &Task<W, R>) -> bool {
-        self.0.stops.load(Relaxed) > 0 && lock(&self.0.stopped).contains(&task.ticket.number)
+        self.0.stops.load(Relaxed) > 0 && lock(&self.0.stopped).numbers.contains(&task.number())
+    }
+
+    /// The numbers of the pieces that are to end early, each once.
+    pub fn take_stopped(&self) -> Vec<usize> {
+        if self.0.stops.load(Relaxed) == 0 {
+            return Vec::new();
+        }
+        let Stopped { numbers, untold } = &mut *lock(&self.0.stopped);
+        untold.drain(..).filter(|number| numbers.contains(number)).collect()
     }
 
     /// Gives pieces back, all at once.
@@ -208,6 +277,13 @@ impl<W, R> Desk<W, R> {
             task.ticket.shared = None;
             (task.ticket.number, Some(result))
         }));
+    }
+}
+
+impl<W, R> Task<W, R> {
+    /// Its number among the pieces that are not done.
+    pub fn number(&self) -> usize {
+        self.ticket.number
     }
 }
 
@@ -220,24 +296,46 @@ impl<W, R> Drop for Ticket<W, R> {
 }
 
 impl<W, R> Shared<W, R> {
-    fn new() -> Self {
+    fn new(bell: Option<DeskBell>) -> Self {
         Self {
             queue: Mutex::new(Queue { pieces: VecDeque::new(), idle: 0, closed: false }),
             arrived: Condvar::new(),
             done: Mutex::new(Done { pieces: Vec::new(), waker: None }),
             stopped: Mutex::default(),
             stops: AtomicUsize::new(0),
+            bell,
         }
     }
 
     fn put(&self, number: usize, work: W) {
         let mut queue = lock(&self.queue);
+        if queue.closed {
+            drop(queue);
+            return self.put_done(std::iter::once((number, None)));
+        }
         queue.pieces.push_back((number, work));
         let someone_waits = queue.idle > 0;
         drop(queue);
         if someone_waits {
             self.arrived.notify_one();
         }
+        self.ring();
+    }
+
+    fn ring(&self) {
+        if let Some(bell) = &self.bell {
+            bell();
+        }
+    }
+
+    /// What is on the desk is left undone.
+    fn close(&self) -> Vec<usize> {
+        let mut queue = lock(&self.queue);
+        queue.closed = true;
+        let left = queue.pieces.drain(..).map(|(number, _)| number).collect();
+        drop(queue);
+        self.arrived.notify_all();
+        left
     }
 
     fn put_done(&self, pieces: impl Iterator<Item = (usize, Option<R>)>) {
@@ -256,12 +354,18 @@ impl<W, R> Shared<W, R> {
     }
 
     fn stop(&self, number: usize) {
-        lock(&self.stopped).insert(number);
+        let mut stopped = lock(&self.stopped);
+        stopped.numbers.insert(number);
+        if self.bell.is_some() {
+            stopped.untold.push(number);
+        }
+        drop(stopped);
         self.stops.fetch_add(1, Relaxed);
+        self.ring();
     }
 
     fn forget(&self, number: usize) {
-        lock(&self.stopped).remove(&number);
+        lock(&self.stopped).numbers.remove(&number);
         self.stops.fetch_sub(1, Relaxed);
     }
 }

@@ -7,7 +7,7 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, VecDeque},
-    rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -18,7 +18,7 @@ use crate::{gcra::Gcra, machine::Ticket, pace::Pace};
 
 #[derive(Debug)]
 pub(crate) struct Key {
-    pub(crate) name: Rc<str>,
+    pub(crate) name: Arc<str>,
     /// Oldest first. A ticket whose item was decided meanwhile is stale and skipped when it is met.
     pub(crate) queue: VecDeque<Ticket>,
     /// Items in the queue that are not stale.
@@ -46,7 +46,7 @@ enum Place {
 #[derive(Debug)]
 pub(crate) struct Keys {
     slots: Slab<Key>,
-    by_name: HashMap<Rc<str>, usize>,
+    by_name: HashMap<Arc<str>, usize>,
     ready: VecDeque<usize>,
     asleep: BinaryHeap<Reverse<(Instant, usize, u32)>>,
     /// Idle keys are looked for when there are so many, so that a million hosts cost no more than those in use.
@@ -72,7 +72,7 @@ impl Keys {
         if self.slots.len() >= self.sweep_at {
             self.sweep(now, budget);
         }
-        let name: Rc<str> = name.into();
+        let name: Arc<str> = name.into();
         let index = self.slots.insert(Key {
             name: name.clone(),
             queue: VecDeque::new(),

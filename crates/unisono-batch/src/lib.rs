@@ -15,7 +15,7 @@ mod monitor;
 mod pace;
 mod tasks;
 
-pub use crew::{Crew, Desk, Task};
+pub use crew::{Crew, Desk, DeskBell, Opening, Task, Underway};
 pub use driver::{Finished, drive};
 pub use job::{Again, Attempt, Context, Decided, Halt, Hold, Job, Offer, Pull, Sink, Source, Verdict};
 pub use machine::{Expired, Finish, Lease, Machine, Ruling, Settings, Ticket, Wants};

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use unisono_batch::{Context, Crew, Desk};
+use unisono_batch::{Context, Crew, Desk, DeskBell};
 
 /// Each thread takes one piece at a time and answers its double.
 fn doubling(desk: &Desk<u32, u32>) {
@@ -37,7 +37,7 @@ async fn beside<T>(crew: &Crew<u32, u32>, wanted: impl Future<Output = T>) -> T 
 #[tokio::test]
 async fn every_piece_comes_back_with_its_own_result() {
     let crew = Crew::start(3, "test", doubling).unwrap();
-    let results = join_all((100..1100).map(|number| crew.run(number, Context::detached().hold())));
+    let results = join_all((100..1100).map(|number| crew.put(number, Context::detached().hold())));
     let results = beside(&crew, results).await;
     assert!(results.iter().zip(100..).all(|(result, number)| *result == Some(number * 2)));
 }
@@ -45,7 +45,7 @@ async fn every_piece_comes_back_with_its_own_result() {
 #[tokio::test]
 async fn a_piece_that_a_thread_panics_over_comes_back_as_nothing_and_the_thread_goes_on() {
     let crew = Crew::start(1, "test", doubling).unwrap();
-    let results = join_all([12, 13, 14].map(|number| crew.run(number, Context::detached().hold())));
+    let results = join_all([12, 13, 14].map(|number| crew.put(number, Context::detached().hold())));
     assert_eq!(beside(&crew, results).await, [Some(24), None, Some(28)]);
 }
 
@@ -71,13 +71,54 @@ async fn a_piece_that_nobody_waits_for_is_told_to_stop_and_its_number_is_free_ag
         }
     })
     .unwrap();
-    let mut given_up = Box::pin(crew.run(0, Context::detached().hold()));
+    let mut given_up = Box::pin(crew.put(0, Context::detached().hold()));
     assert!(given_up.as_mut().poll(&mut task::Context::from_waker(task::Waker::noop())).is_pending());
     was_taken.recv().unwrap();
     drop(given_up);
     may_look.wait();
     // The same thread does this one after it.
-    assert_eq!(beside(&crew, crew.run(1, Context::detached().hold())).await, Some(1));
+    assert_eq!(beside(&crew, crew.put(1, Context::detached().hold())).await, Some(1));
     assert_eq!(stopped.load(SeqCst), 1);
-    assert_eq!(beside(&crew, crew.run(2, Context::detached().hold())).await, Some(1));
+    assert_eq!(beside(&crew, crew.put(2, Context::detached().hold())).await, Some(1));
+}
+
+#[tokio::test]
+async fn hands_of_others_are_rung_for_pieces_and_for_stops_and_told_of_each_stop_once() {
+    let rings = Arc::new(AtomicUsize::new(0));
+    let count = rings.clone();
+    let bell: DeskBell = Arc::new(move || {
+        count.fetch_add(1, SeqCst);
+    });
+    let (opening, desk) = Crew::<u32, u32>::open(bell);
+    let crew = opening.crew();
+    let mut asked = crew.put(1, Context::detached().hold());
+    let plain = crew.put(2, Context::detached().hold());
+    assert_eq!(rings.load(SeqCst), 2);
+    let mut tasks = Vec::new();
+    desk.take(10, false, &mut tasks);
+    assert!(desk.take_stopped().is_empty());
+    asked.stop();
+    asked.stop();
+    assert_eq!(rings.load(SeqCst), 3);
+    assert_eq!(desk.take_stopped(), [tasks[0].number()]);
+    assert!(desk.take_stopped().is_empty());
+    let mut done: Vec<_> =
+        tasks.drain(..).map(|task| (task.number() as u32, task)).map(|(n, task)| (task, n)).collect();
+    desk.give_back(&mut done);
+    assert_eq!(beside(&crew, asked).await, Some(0));
+    assert_eq!(beside(&crew, plain).await, Some(1));
+    // Its number is free again, and nobody asks the next one to stop.
+    let _next = crew.put(3, Context::detached().hold());
+    assert!(desk.take_stopped().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_put_on_a_desk_that_has_gone_comes_back_as_nothing() {
+    let (opening, desk) = Crew::<u32, u32>::open(Arc::new(|| ()));
+    let crew = opening.crew();
+    let before = crew.put(1, Context::detached().hold());
+    drop(desk);
+    let after = crew.put(2, Context::detached().hold());
+    assert_eq!(beside(&crew, before).await, None);
+    assert_eq!(beside(&crew, after).await, None);
 }

@@ -66,6 +66,8 @@ pub enum ErrorKind {
     Spawn,
     /// The function that the user gave raised.
     Raised,
+    /// The process that the function ran in ended.
+    Died,
     /// A fault of unisono itself.
     Internal,
 }
@@ -104,6 +106,7 @@ impl ErrorKind {
             Self::Signal => "signal",
             Self::Spawn => "spawn",
             Self::Raised => "raised",
+            Self::Died => "died",
             Self::Internal => "internal",
         }
     }

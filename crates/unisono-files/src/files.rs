@@ -70,7 +70,7 @@ impl Files {
     /// # Errors
     /// When it cannot be read, is no regular file, or changes meanwhile.
     pub async fn digest(&self, request: Request, context: &Context) -> Result<Digested, Error> {
-        self.crew.run(request, context.hold()).await.unwrap_or_else(|| Err(Error::lost()))
+        self.crew.put(request, context.hold()).await.unwrap_or_else(|| Err(Error::lost()))
     }
 
     /// To be polled beside [`Files::digest`]; never ends.

@@ -27,6 +27,8 @@ pub enum Subject {
         /// There is.
         is_found: bool,
     },
+    /// A call of a function.
+    Function,
 }
 
 /// The exception for how an item ended.
@@ -56,6 +58,11 @@ pub fn exception<'py>(
         (Subject::Command { .. }, _, ErrorKind::Spawn) => "CommandNotStarted",
         (Subject::Command { .. }, _, ErrorKind::Exit | ErrorKind::Signal) => "CommandFailed",
         (Subject::Command { .. }, ..) => "CommandError",
+        (Subject::Function, OutcomeKind::Ambiguous, _) => "FunctionAmbiguous",
+        (Subject::Function, OutcomeKind::TimedOut, _) => "FunctionTimeout",
+        (Subject::Function, OutcomeKind::Cancelled, _) => "FunctionCancelled",
+        (Subject::Function, _, ErrorKind::Input) => "FunctionInputError",
+        (Subject::Function, ..) => "FunctionError",
         (_, OutcomeKind::Ambiguous, _) => "AmbiguousError",
         (_, OutcomeKind::TimedOut, _) | (.., ErrorKind::Timeout | ErrorKind::Deadline) => "CallTimeout",
         (_, OutcomeKind::Cancelled, _) | (.., ErrorKind::Cancelled) => "CallCancelled",

@@ -12,6 +12,9 @@ mod ended;
 mod errors;
 mod fetch;
 mod files;
+mod function_outcome;
+mod functions;
+mod gate;
 mod options;
 mod outcome;
 mod request;
@@ -35,6 +38,12 @@ mod _native {
     use super::fetch::fetch;
     #[pymodule_export]
     use super::files::{FileOutcome, default_threads, digest, verify};
+    #[pymodule_export]
+    use super::function_outcome::FunctionOutcome;
+    #[pymodule_export]
+    use super::functions::{Hands, functions};
+    #[pymodule_export]
+    use super::gate::Gate;
     #[pymodule_export]
     use super::outcome::{Outcome, Response};
     #[pymodule_export]

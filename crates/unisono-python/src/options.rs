@@ -404,7 +404,7 @@ pub fn set_limits(
     Ok(())
 }
 
-fn change(
+pub fn change(
     limits: &mut Limits,
     limit: Option<u32>,
     per_host: Option<u32>,

@@ -9,6 +9,7 @@ mod body;
 mod each;
 mod error;
 mod fetch;
+mod functions;
 mod gauge;
 mod histogram;
 mod input;
@@ -20,6 +21,7 @@ mod report;
 mod row;
 mod run;
 mod source;
+mod stages;
 mod sum;
 mod template;
 mod top_errors;
@@ -27,12 +29,15 @@ mod work;
 
 pub use body::{BodyMode, json_error};
 pub use each::{
-    EachCall, EachMaker, EachPlan, EachStyle, Grammar, Halting, KILL_AFTER, Pieces, Places, Ran, Recipe, Safety,
-    Tagged, Values, Word, Worst, blocks, each, each_settings, push_word,
+    EachCall, EachMaker, EachPlan, EachStyle, Grammar, KILL_AFTER, Pieces, Places, Ran, Recipe, Safety, Tagged, Values,
+    Word, Worst, blocks, each, each_settings, push_word,
 };
 pub use error::Error;
 pub use fetch::{
     Defaults, FetchCall, FetchPlan, FetchStyle, Fetched, Filter, Login, Netrc, Own, Paginate, fetch, header, method,
+};
+pub use functions::{
+    Came, FunctionCall, FunctionPlan, How, Invocation, Returned, function_hands, function_settings, functions,
 };
 pub use gauge::Gauge;
 pub use histogram::Histogram;
@@ -43,13 +48,14 @@ pub use outlet::{Bell, Inlet, Intake, Outlet, Taken, Taker, inlet, outlet};
 pub use report::{HostReport, Report};
 pub use row::{Fields, Json, Maker, NoFields, Origin, Row};
 pub use run::{Frame, Output, cores};
+pub use stages::Halting;
 pub use sum::{
     Errand, Expected, FileCall, Files, Hashed, Malformed, MalformedLines, ManifestOut, SumPlan, VerifyOptions,
     path_rows, sum, sum_settings, tree_rows, verify_rows,
 };
 pub use template::Template;
 pub use top_errors::{ErrorCount, TopErrors};
-pub use unisono_batch::{Monitor, Numbers, Settings};
+pub use unisono_batch::{Desk, DeskBell, Monitor, Numbers, Opening, Settings, Task};
 pub use unisono_commands as commands;
 pub use unisono_files as file_tools;
 pub use unisono_hash as hash;

@@ -310,10 +310,3 @@ fn with(last: Option<Ran>, reason: Ran) -> Ran {
 fn shown(time: Option<Duration>) -> String {
     time.map_or_else(|| "none".to_owned(), format_duration)
 }
-
-/// When an item that starts now has to be over, by the engine's own reckoning.
-pub(crate) fn engine_deadline(deadline: Option<Duration>, slack: Duration) -> Option<Duration> {
-    deadline
-        .and_then(|deadline| deadline.checked_add(slack))
-        .filter(|deadline| clock::now().checked_add(*deadline).is_some())
-}

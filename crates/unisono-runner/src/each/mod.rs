@@ -1,8 +1,7 @@
 //! A command per item, from a plan to a report.
 //!
-//! Stopping has stages. *Drain*: nothing new starts, and what runs may finish within the grace period. Then, or when asked
-//! once more, *stop*: what runs is sent SIGTERM and has its own grace. Then SIGKILL. The engine is told to drain only: an item
-//! is decided by its attempt, once its tree is dead.
+//! What is stopped is sent SIGTERM and has its own grace; then SIGKILL. An item is decided by its attempt, once its tree is
+//! dead: see [`Stages`].
 
 mod call;
 mod job;
@@ -14,13 +13,14 @@ use std::{cell::Cell, path::PathBuf, time::Duration};
 use tokio::sync::watch;
 use unisono_batch::{Monitor, Settings};
 use unisono_commands::{Commands, Options, Pressure, StopLevel, guard::Gate};
-use unisono_core::{CancelLevel, CancelReason, CancelToken, FOR_EVER, Limits, RetryPolicy, Times};
+use unisono_core::{CancelToken, FOR_EVER, Limits, RetryPolicy, Times};
 
 use crate::{
-    Error, Frame, Gauge, Report,
+    Error, Frame, Gauge, Halting, Report,
     run::{Extras, cores, run},
+    stages::{LAST_RESORT, Stages, engine_deadline},
 };
-use job::{EachWork, Slots, engine_deadline};
+use job::{EachWork, Slots};
 
 pub use call::{EachCall, EachStyle, Ran, Recipe};
 pub use job::{Tagged, Worst};
@@ -55,16 +55,6 @@ pub struct EachPlan {
     pub gate: Gate,
     /// Told of each exit status.
     pub worst: Worst,
-}
-
-/// What happens to commands that run when too many have failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Halting {
-    /// They may finish, within the grace period.
-    #[default]
-    Soon,
-    /// They are stopped.
-    Now,
 }
 
 /// The limits, times and repeats that commands have where nobody says it: one command per core, for as long as it takes,
@@ -122,7 +112,8 @@ pub async fn each(plan: EachPlan, cancel: CancelToken, monitor: Monitor, gauge: 
     let extras = Extras { window, notes_ahead: true, ..Extras::default() };
     let inner = CancelToken::new();
     let running = run(work, frame, extras, inner.clone(), monitor, gauge);
-    let shepherd = shepherd(&cancel, &inner, &stop, times.grace, plan.halting, slack);
+    let stages = Stages { grace: times.grace, halting: plan.halting, slack };
+    let shepherd = stages.lead(&cancel, &inner, || stop.send_modify(|level| *level = StopLevel::Stop));
     let (mut report, work) = tokio::select! {
         biased;
         ended = running => ended?,
@@ -148,36 +139,5 @@ pub async fn each(plan: EachPlan, cancel: CancelToken, monitor: Monitor, gauge: 
     Ok(report)
 }
 
-/// Leads a run through the stages of its stop.
-async fn shepherd(
-    cancel: &CancelToken,
-    inner: &CancelToken,
-    stop: &watch::Sender<StopLevel>,
-    grace: Duration,
-    halting: Halting,
-    slack: Duration,
-) -> std::convert::Infallible {
-    tokio::select! {
-        () = cancel.reached(CancelLevel::Drain) => {}
-        () = inner.reached(CancelLevel::Drain) => {}
-    }
-    let reason = cancel.reason().or(inner.reason()).unwrap_or(CancelReason::Requested);
-    inner.drain(reason);
-    let at_once = halting == Halting::Now && reason == CancelReason::MaxFailures;
-    tokio::select! {
-        () = tokio::time::sleep(grace), if !at_once => {}
-        () = cancel.reached(CancelLevel::Abort) => {}
-        () = inner.reached(CancelLevel::Abort) => {}
-        () = std::future::ready(()), if at_once => {}
-    }
-    stop.send_replace(StopLevel::Stop);
-    // What has not gone by then never will; the engine decides what is left.
-    tokio::time::sleep(slack).await;
-    inner.abort(reason);
-    std::future::pending().await
-}
-
 /// How long a command may take to end itself, where nobody says it.
 pub const KILL_AFTER: Duration = Duration::from_secs(5);
-/// Longer than anything takes that was sent SIGKILL.
-const LAST_RESORT: Duration = Duration::from_secs(10);

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import sys
 import time
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, Self, TypeAlias, TypedDict, TypeVar, Unpack
 
-from unisono import _native
+from unisono import _goodbye, _native
 from unisono._native import Ended
 from unisono.errors import RunError, UsageError
 from unisono.report import Report
@@ -30,6 +29,13 @@ class LimitOptions(TypedDict, total=False):
     per_host: int
     rate: str
     per_host_rate: str
+
+
+class NewLimits(LimitOptions, total=False):
+    """Limits to be changed. What is kept by host for requests is kept by key for everything else."""
+
+    per_key: int
+    per_key_rate: str
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,8 @@ class Batch(Generic[OutcomeT]):
         self._fed = False
         self._input_error: BaseException | None = None
         self._ready: deque[OutcomeT] = deque()
+        # The first that did not go well, for those who want them raised at the end.
+        self._failures: list[OutcomeT] = []
         self._taken_all = False
         self._report: Report[OutcomeT] | None = None
         self._display = _Display(progress)
@@ -116,7 +124,7 @@ class Batch(Generic[OutcomeT]):
         while _numbers(run) is None:
             if not self._feed(run):
                 self._wait(run)
-                run.hush()
+                self._pass_over(run)
         self._finish(run)
         return self.report
 
@@ -133,7 +141,7 @@ class Batch(Generic[OutcomeT]):
                 await self._finish_on_loop(run)
                 raise StopAsyncIteration
             if not self._ready and not pushed:
-                await self._wait_on_loop(run)
+                await self._wait_or_stop(run)
         return self._ready.popleft()
 
     def __await__(self) -> Generator[Any, None, Report[OutcomeT]]:
@@ -148,7 +156,8 @@ class Batch(Generic[OutcomeT]):
         run = self._start(keep_outcomes=False)
         while _numbers(run) is None:
             if not self._feed_on_loop(run):
-                await self._wait_on_loop(run)
+                await self._wait_or_stop(run)
+                self._pass_over(run)
         await self._finish_on_loop(run)
         return self.report
 
@@ -178,9 +187,15 @@ class Batch(Generic[OutcomeT]):
         else:
             self._run.set_limits(limit=limit)
 
-    def set_limits(self, **limits: Unpack[LimitOptions]) -> None:
+    def set_limits(self, **limits: Unpack[NewLimits]) -> None:
         """Change limits; they hold from then on. A rate of `none` takes it away."""
-        self._start(keep_outcomes=True).set_limits(**limits)
+        run = self._start(keep_outcomes=True)
+        run.set_limits(
+            limit=limits.get("limit"),
+            per_host=limits.get("per_host", limits.get("per_key")),
+            rate=limits.get("rate"),
+            per_host_rate=limits.get("per_host_rate", limits.get("per_key_rate")),
+        )
 
     def cancel(self, *, abort: bool = False) -> None:
         """Start nothing new, and let what runs finish; with `abort`, stop that as well.
@@ -250,7 +265,13 @@ class Batch(Generic[OutcomeT]):
             self._taken_all = True
             return False
         self._ready.extend(outcomes)
+        if len(self._failures) < MOST_FAILURES:
+            self._failures.extend(outcome for outcome in outcomes if outcome.kind not in ("ok", "skipped"))
         return True
+
+    def _pass_over(self, run: _native.Run[OutcomeT]) -> None:
+        """Nobody takes outcomes: what has been heard has been heard."""
+        run.hush()
 
     def _feed(self, run: _native.Run[OutcomeT]) -> bool:
         """Push what there is room for; answer whether anything was done."""
@@ -321,6 +342,21 @@ class Batch(Generic[OutcomeT]):
         self._display.show(run)
         run.wait(self._display.every)
 
+    async def _wait_or_stop(self, run: _native.Run[OutcomeT]) -> None:
+        """Wait; when the task that waits is cancelled, stop all, and account for it, before it goes on."""
+        try:
+            await self._wait_on_loop(run)
+        except asyncio.CancelledError:
+            run.cancel(abort=True)
+            await self._stop_feeding()
+            self._fed = True
+            run.end_input()
+            while _numbers(run) is None or (self._keeps_items and not self._taken_all and self._take(run)):
+                if _numbers(run) is None:
+                    await self._wait_on_loop(run)
+            self._ended(run.report() or {})
+            raise
+
     async def _wait_on_loop(self, run: _native.Run[OutcomeT]) -> None:
         self._display.show(run)
         loop = asyncio.get_running_loop()
@@ -368,7 +404,7 @@ class Batch(Generic[OutcomeT]):
         self._stop_waiting()
         _running.discard(self)
         if self._report is None:
-            self._report = Report(numbers, [])
+            self._report = Report(numbers, [], self._failures[:MOST_FAILURES])
             if self._work.counted and "paginate" not in self._options:
                 # What was taken from the iterator, but came too late for the engine, is pending like what was not.
                 late = self._pushed - self._report.total
@@ -446,7 +482,7 @@ def _has_ended(run: _native.Run[Any]) -> bool:
         return True
 
 
-@atexit.register
+@_goodbye.stops
 def _stop_all() -> None:
     """Stop what still runs and give it a moment to write what it has; what has not ended then is killed."""
     _program.ends = True
@@ -471,6 +507,8 @@ def _wait_for_all(runs: list[_native.Run[Any]]) -> None:
             run.hush()
 
 
+# Enough to see what went wrong; a batch of a million that fails keeps no million exceptions.
+MOST_FAILURES = 100
 # Enough to keep the engine busy between two looks, few enough that a slow iterator delays no outcome for long.
 _AT_ONCE = 256
 _SHOW_EVERY = 0.2

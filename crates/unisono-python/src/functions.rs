@@ -1,0 +1,244 @@
+//! Functions of the program: items in, what the function answered or raised out. They are called by the program itself, on
+//! whatever it runs them; the engine decides when. So the engine's thread has no need of the interpreter here either.
+
+use std::{
+    collections::HashMap,
+    marker::PhantomData,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use pyo3::{
+    prelude::*,
+    types::{PyBytes, PyDict, PyString},
+};
+use unisono_core::{ErrorKind, Limits, Rate, RetryPolicy, Times};
+use unisono_runner::{
+    Came, Desk, DeskBell, FunctionCall, FunctionPlan, How, Identity, Invocation, Origin, Outcome as RunOutcome,
+    Returned, Row, Settings, Task, function_hands, function_settings, functions as run_functions,
+};
+
+use crate::{
+    bell::Bell,
+    errors,
+    function_outcome::FunctionOutcome,
+    options::Keywords,
+    run::{EngineEnds, Face, Run},
+};
+
+/// What a function answers or raises.
+type Value = Py<PyAny>;
+
+/// Starts to call a function for each item; answers the run, and where its calls are to be taken from.
+#[pyfunction(signature = (*, keep_outcomes, place, describe, retry_timeouts, **keywords))]
+pub fn functions(
+    py: Python<'_>,
+    keep_outcomes: bool,
+    place: &str,
+    describe: Option<Py<PyAny>>,
+    retry_timeouts: bool,
+    keywords: Option<&Bound<'_, PyDict>>,
+) -> PyResult<(Run, Hands)> {
+    let keywords = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?;
+    let (key, id) = (keywords.get("key")?, keywords.get("id")?);
+    let (settings, results) = (keywords.function_settings(key.is_some())?, keywords.results()?);
+    let repeatable = keywords.flag("idempotent")?;
+    let (patience, why_unstoppable) = match place {
+        "loop" => (Duration::from_secs(1), "it swallowed its cancellation"),
+        "processes" => (Duration::from_secs(5), "its process could not be killed"),
+        "threads" => (Duration::from_millis(50), "a thread cannot be stopped"),
+        _ => (Duration::from_millis(50), "its executor cannot stop what it has begun"),
+    };
+    keywords.finish()?;
+    let bell = Bell::new()?;
+    let ring = bell.clone();
+    let ring: DeskBell = Arc::new(move || ring.ring());
+    let (hands, desk) = function_hands::<Value>(ring);
+    let face = FunctionFace { key, id, describe, repeatable };
+    let run = Run::start(py, face, &settings, keep_outcomes, async move |ends| {
+        let EngineEnds { intake, outlet, cancel, monitor, gauge } = ends;
+        let frame = results.frame(Box::new(intake), settings, (), outlet, |open| open.identity = Identity::Content);
+        let plan = FunctionPlan { frame, hands, patience, why_unstoppable, retry_timeouts };
+        run_functions(plan, cancel, monitor, gauge).await
+    })?;
+    let tasks = Mutex::default();
+    Ok((run, Hands { desk, tasks, bell, pid: std::process::id() }))
+}
+
+struct FunctionFace {
+    key: Option<Py<PyAny>>,
+    id: Option<Py<PyAny>>,
+    /// Answers an item as JSON, and a number that tells it apart: where results are written.
+    describe: Option<Py<PyAny>>,
+    repeatable: bool,
+}
+
+impl FunctionFace {
+    fn call(&self, item: &Bound<'_, PyAny>) -> PyResult<(Option<Box<str>>, FunctionCall<Value>)> {
+        let text = |callable: &Option<Py<PyAny>>| -> PyResult<Option<Box<str>>> {
+            let Some(callable) = callable else { return Ok(None) };
+            let value = callable.bind(item.py()).call1((item,))?;
+            Ok(Some(value.str()?.to_str()?.into()))
+        };
+        let (id, key) = (text(&self.id)?, text(&self.key)?.unwrap_or_default());
+        let label = item.cast_exact::<PyString>().ok().and_then(|text| text.to_str().ok());
+        let label = label.filter(|text| text.len() <= LONGEST_LABEL).map(Into::into);
+        let (json, fingerprint) = match &self.describe {
+            None => (None, 0),
+            Some(describe) => {
+                let (json, fingerprint): (Bound<'_, PyBytes>, u64) =
+                    describe.bind(item.py()).call1((item,))?.extract()?;
+                (Some(json.as_bytes().into()), fingerprint)
+            }
+        };
+        let call =
+            FunctionCall { key, label, fingerprint, item: json, repeatable: self.repeatable, answers: PhantomData };
+        Ok((id, call))
+    }
+}
+
+impl Face for FunctionFace {
+    type Asked = FunctionCall<Value>;
+    type Done = Returned<Value>;
+
+    fn row(&self, item: &Bound<'_, PyAny>, line: u64) -> PyResult<Row<FunctionCall<Value>>> {
+        let py = item.py();
+        let (id, call) = match errors::blame(py, self.call(item))? {
+            Ok((id, call)) => (id, Ok(call)),
+            Err(error) => (None, Err(error.to_string())),
+        };
+        Ok(Row { id, origin: Origin { name: None, line }, call })
+    }
+
+    fn outcome<'py>(
+        &self,
+        py: Python<'py>,
+        ended: RunOutcome<Returned<Value>>,
+        item: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        FunctionOutcome::object(py, ended, item).map(Bound::into_any)
+    }
+
+    fn may_have_more(&self, _ended: &RunOutcome<Returned<Value>>) -> bool {
+        false
+    }
+}
+
+/// Where calls are taken from, and their ends are given back. Its methods never wait, except `wait`.
+#[pyclass(frozen, module = "unisono._native")]
+pub struct Hands {
+    desk: Desk<Invocation, Came<Value>>,
+    tasks: Mutex<HashMap<usize, Task<Invocation, Came<Value>>>>,
+    bell: Bell,
+    /// Threads do not survive a fork.
+    pid: u32,
+}
+
+/// How a call ended: its number, how, whether another attempt is worth it, what went wrong, what it answered or raised,
+/// and its answer as JSON.
+type End<'py> = (usize, u8, bool, String, Option<Value>, Option<Bound<'py, PyBytes>>);
+
+/// Calls to begin, the numbers of those to stop, and whether the run is over.
+type Taken = (Vec<(usize, u64)>, Vec<usize>, bool);
+
+#[pymethods]
+impl Hands {
+    /// The descriptor that becomes readable when there is something to look at.
+    fn fileno(&self) -> i32 {
+        self.bell.fileno()
+    }
+
+    /// Waits until there is something to look at, or so many seconds.
+    #[pyo3(signature = (seconds=None))]
+    fn wait(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<bool> {
+        self.check_process()?;
+        self.bell.wait(py, seconds)
+    }
+
+    /// Calls to begin (each a number, and the item's number from 0), the numbers of those to stop, and whether the run is
+    /// over.
+    fn take(&self) -> PyResult<Taken> {
+        self.check_process()?;
+        self.bell.hush();
+        let mut taken = Vec::new();
+        let is_open = self.desk.take(usize::MAX, false, &mut taken);
+        // After the pieces, so that none is stopped before it is known.
+        let stops = self.desk.take_stopped();
+        let mut tasks = self.lock();
+        let begin = |task: Task<Invocation, Came<Value>>| {
+            let (number, line) = (task.number(), task.work.line);
+            tasks.insert(number, task);
+            (number, line.saturating_sub(1))
+        };
+        Ok((taken.into_iter().map(begin).collect(), stops, !is_open))
+    }
+
+    /// Gives calls back that have ended.
+    fn give_back(&self, ends: Vec<End<'_>>) -> PyResult<()> {
+        self.check_process()?;
+        let mut done = Vec::with_capacity(ends.len());
+        let mut tasks = self.lock();
+        for (number, how, retry, message, value, json) in ends {
+            let Some(task) = tasks.remove(&number) else { continue };
+            let how = match how {
+                Self::RETURNED => How::Returned,
+                Self::STOPPED => How::Stopped,
+                Self::SWALLOWED => How::Swallowed,
+                Self::DIED => How::Failed(ErrorKind::Died),
+                Self::UNSAVED => How::Failed(ErrorKind::Save),
+                _ => How::Failed(ErrorKind::Raised),
+            };
+            let json = json.map(|json| json.as_bytes().into());
+            done.push((task, Came { how, retry, message, value, json }));
+        }
+        drop(tasks);
+        self.desk.give_back(&mut done);
+        Ok(())
+    }
+
+    #[classattr]
+    const RETURNED: u8 = 0;
+    #[classattr]
+    const RAISED: u8 = 1;
+    #[classattr]
+    const STOPPED: u8 = 2;
+    #[classattr]
+    const SWALLOWED: u8 = 3;
+    #[classattr]
+    const DIED: u8 = 4;
+    #[classattr]
+    const UNSAVED: u8 = 5;
+}
+
+impl Hands {
+    fn lock(&self) -> MutexGuard<'_, HashMap<usize, Task<Invocation, Came<Value>>>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check_process(&self) -> PyResult<()> {
+        if std::process::id() == self.pid { Ok(()) } else { Err(errors::forked(self.pid)) }
+    }
+}
+
+/// Keywords that functions have.
+impl Keywords<'_> {
+    fn function_settings(&self, has_keys: bool) -> PyResult<Settings> {
+        let defaults = function_settings();
+        let per_key = self.get("per_key")?;
+        let per_key_rate = self.parsed("per_key_rate", str::parse::<Rate>)?;
+        if !has_keys && (per_key.is_some() || per_key_rate.is_some()) {
+            return Err(self.mistake("per_key and per_key_rate need key="));
+        }
+        let limit = self.get("limit")?.unwrap_or(defaults.limits.limit);
+        let mut limits = Limits::new(Some(limit), per_key);
+        limits.rate = self.parsed("rate", str::parse::<Rate>)?;
+        limits.per_key_rate = per_key_rate;
+        let timeout = self.span("timeout")?.unwrap_or(defaults.times.timeout);
+        let times = Times { timeout, ..self.times(defaults.times)? };
+        let repeats = self.get("retries")?.unwrap_or(defaults.retry.repeats);
+        Ok(Settings { limits, times, retry: RetryPolicy { repeats, ..defaults.retry } })
+    }
+}
+
+/// Longer texts are data and no names.
+const LONGEST_LABEL: usize = 100;

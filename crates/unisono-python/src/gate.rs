@@ -1,0 +1,132 @@
+//! The engine's limits and repeats without a batch: the state machine, asked and told by the program itself.
+//!
+//! It answers what may go now and when to look again; who waits, and how, is the program's business.
+
+use std::{
+    collections::HashMap,
+    num::NonZeroU32,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use pyo3::{prelude::*, types::PyDict};
+use unisono_batch::{Finish, Machine, Ruling, Ticket};
+use unisono_core::{Backoff, Limits, Rate, RetryPolicy, Times, clock};
+use unisono_runner::Settings;
+
+use crate::{
+    errors::usage,
+    options::{Keywords, change},
+};
+
+/// Limits and repeats. None of its methods waits.
+#[pyclass(frozen, module = "unisono._native")]
+pub struct Gate(Mutex<State>);
+
+struct State {
+    machine: Machine,
+    /// What has asked, by its number.
+    tickets: HashMap<u64, Ticket>,
+    /// By the ticket's slot.
+    numbers: HashMap<Ticket, u64>,
+    next: u64,
+}
+
+#[pymethods]
+impl Gate {
+    #[new]
+    #[pyo3(signature = (**keywords))]
+    fn new(py: Python<'_>, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let keywords = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?;
+        let limit = keywords.get("limit")?.unwrap_or(NonZeroU32::MAX);
+        let mut limits = Limits::new(Some(limit), keywords.get("per_key")?);
+        limits.rate = keywords.parsed("rate", str::parse::<Rate>)?;
+        limits.per_key_rate = keywords.parsed("per_key_rate", str::parse::<Rate>)?;
+        let backoff = Backoff::default();
+        let backoff = Backoff {
+            base: keywords.span("base")?.flatten().unwrap_or(backoff.base),
+            cap: keywords.span("cap")?.flatten().unwrap_or(backoff.cap),
+        };
+        let retry = RetryPolicy { repeats: keywords.get("retries")?.unwrap_or(0), backoff, ..RetryPolicy::default() };
+        let times = Times { timeout: None, deadline: keywords.span("deadline")?.flatten(), ..Times::default() };
+        keywords.finish()?;
+        let machine = Machine::new(Settings { limits, times, retry }, fastrand::u64(..));
+        Ok(Self(Mutex::new(State { machine, tickets: HashMap::new(), numbers: HashMap::new(), next: 0 })))
+    }
+
+    /// Somebody wants to go; the answer is their number.
+    fn ask(&self, key: &str) -> u64 {
+        let mut state = self.lock();
+        let ticket = state.machine.offer(clock::now(), key);
+        let number = state.next;
+        state.next += 1;
+        state.tickets.insert(number, ticket);
+        state.numbers.insert(ticket, number);
+        number
+    }
+
+    /// The numbers of those that go now, and in how many seconds to look again, if time alone lets another one go.
+    fn lease(&self) -> (Vec<u64>, Option<f64>) {
+        let mut state = self.lock();
+        let now = clock::now();
+        let mut leased = Vec::new();
+        while let Some(lease) = state.machine.lease(now) {
+            leased.extend(state.numbers.get(&lease.ticket));
+        }
+        // A deadline bounds repeats, and `again` asks for it; nobody waits for it here.
+        let until = state.machine.wants(now).until.map(|at| at.saturating_duration_since(now).as_secs_f64());
+        (leased, until)
+    }
+
+    /// One that went is through, or one that waited does not want to go any more.
+    fn done(&self, number: u64) {
+        let mut state = self.lock();
+        if let Some(ticket) = state.tickets.remove(&number) {
+            state.numbers.remove(&ticket);
+            state.machine.finish(clock::now(), ticket, Finish::Final);
+        }
+    }
+
+    /// One that went did not succeed: in how many seconds it may go again; `None` when it may not, and is through.
+    fn again(&self, number: u64) -> Option<f64> {
+        let mut state = self.lock();
+        let now = clock::now();
+        let ticket = *state.tickets.get(&number)?;
+        match state.machine.finish(now, ticket, Finish::Retry { not_before: None }) {
+            Ruling::Again { at, .. } => Some(at.saturating_duration_since(now).as_secs_f64()),
+            _ => {
+                state.tickets.remove(&number);
+                state.numbers.remove(&ticket);
+                None
+            }
+        }
+    }
+
+    /// Changes limits; they hold from then on.
+    #[pyo3(signature = (*, limit=None, per_key=None, rate=None, per_key_rate=None))]
+    fn set_limits(
+        &self,
+        py: Python<'_>,
+        limit: Option<u32>,
+        per_key: Option<u32>,
+        rate: Option<String>,
+        per_key_rate: Option<String>,
+    ) -> PyResult<()> {
+        let mut state = self.lock();
+        let mut limits = state.machine.limits();
+        change(&mut limits, limit, per_key, rate, per_key_rate).map_err(|why| usage(py, why))?;
+        state.machine.set_limits(clock::now(), limits);
+        Ok(())
+    }
+
+    /// How many went and are not through.
+    #[getter]
+    fn in_flight(&self) -> u32 {
+        self.lock().machine.in_flight()
+    }
+}
+
+impl Gate {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,148 @@
+//! A call of a function as a kind of work: what an item asks for, and what became of it.
+
+use std::{borrow::Cow, marker::PhantomData, sync::Arc};
+
+use unisono_core::ErrorKind;
+
+use crate::work::{Call, Done};
+
+/// What an item asks for. The item itself stays with whoever calls the function.
+#[derive(Debug)]
+pub struct FunctionCall<V> {
+    /// What its limits are kept by; empty where there is nothing to tell apart.
+    pub key: Box<str>,
+    /// The item, where it is a short text: what a person knows it by.
+    pub label: Option<Box<str>>,
+    /// Function and item, in short.
+    pub fingerprint: u64,
+    /// The item as JSON, where results are written.
+    pub item: Option<Arc<[u8]>>,
+    /// Doing it twice does no more than doing it once.
+    pub repeatable: bool,
+    /// What the function answers.
+    pub answers: PhantomData<fn() -> V>,
+}
+
+/// A call to be made.
+#[derive(Debug, Clone, Copy)]
+pub struct Invocation {
+    /// The item's number, from 1.
+    pub line: u64,
+    /// 1 for the first attempt.
+    pub attempt: u16,
+}
+
+/// How a call ended, as whoever made it says.
+#[derive(Debug)]
+pub struct Came<V> {
+    /// How.
+    pub how: How,
+    /// It did not go well, and another attempt is worth it.
+    pub retry: bool,
+    /// What went wrong, on one line.
+    pub message: String,
+    /// What the function answered or raised.
+    pub value: Option<V>,
+    /// What it answered, as JSON, where results are written.
+    pub json: Option<Box<[u8]>>,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// The function returned.
+    Returned,
+    /// It raised, or something else went wrong.
+    Failed(ErrorKind),
+    /// It ended since it was asked to.
+    Stopped,
+    /// It was asked to end, and went on to an end of its own.
+    Swallowed,
+}
+
+/// What became of a call.
+#[derive(Debug)]
+pub struct Returned<V> {
+    /// What the function answered or raised.
+    pub value: Option<V>,
+    /// Why it did not go well.
+    pub error: Option<(ErrorKind, String)>,
+    /// As the call's.
+    pub label: Option<Box<str>>,
+    pub(crate) item: Option<Arc<[u8]>>,
+    pub(crate) key: Box<str>,
+    pub(crate) json: Option<Box<[u8]>>,
+}
+
+impl<V> Returned<V> {
+    pub(crate) fn of_error(kind: ErrorKind, message: String) -> Self {
+        Self { error: Some((kind, message)), ..Self::default() }
+    }
+}
+
+impl<V> Default for Returned<V> {
+    fn default() -> Self {
+        Self { value: None, error: None, label: None, item: None, key: Box::default(), json: None }
+    }
+}
+
+impl<V: Send + 'static> Call for FunctionCall<V> {
+    type Done = Returned<V>;
+
+    fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
+    fn limit_key(&self) -> Cow<'_, str> {
+        (&*self.key).into()
+    }
+
+    fn is_repeatable(&self) -> bool {
+        self.repeatable
+    }
+
+    fn describe(&self, done: &mut Returned<V>) {
+        done.label = self.label.clone();
+        done.item = self.item.clone();
+        done.key = self.key.clone();
+    }
+}
+
+impl<V: Send + 'static> Done for Returned<V> {
+    type Style = ();
+
+    fn failed(kind: ErrorKind, message: String) -> Self {
+        Self::of_error(kind, message)
+    }
+
+    fn error(&self) -> Option<(ErrorKind, String)> {
+        self.error.clone()
+    }
+
+    fn group(&self) -> Option<Cow<'_, str>> {
+        (!self.key.is_empty()).then(|| (&*self.key).into())
+    }
+
+    fn label(&self) -> Option<Cow<'_, str>> {
+        self.label.as_deref().map(Cow::Borrowed)
+    }
+
+    fn bytes(&self) -> u64 {
+        0
+    }
+
+    fn push_subject(&self, fields: &mut Vec<u8>) {
+        if let Some(item) = &self.item {
+            fields.extend_from_slice(b"\"item\":");
+            fields.extend_from_slice(item);
+            fields.push(b',');
+        }
+    }
+
+    fn push_result(&self, (): (), _fields: &mut Vec<u8>, body: &mut Vec<u8>) {
+        if let Some(json) = &self.json {
+            body.extend_from_slice(b"\"result\":");
+            body.extend_from_slice(json);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! A function per item, from a plan to a report. Where it runs is not known here: whoever has the desk calls it, on an
+//! event loop, in threads or in other processes, and says how it ended.
+//!
+//! A call that is stopped is asked to end and given a moment for it. One that does not (a thread, a coroutine that
+//! swallows its cancellation) is decided without it; it keeps its slot until it really ends, and may still take effect,
+//! so it is `ambiguous`, and never tried again beside itself.
+
+mod call;
+mod work;
+
+use std::{num::NonZeroU32, time::Duration};
+
+use tokio::sync::watch;
+use unisono_batch::{Desk, DeskBell, Monitor, Opening, Settings};
+use unisono_core::{CancelToken, FOR_EVER, Limits, RetryPolicy, Times};
+
+use crate::{
+    Error, Frame, Gauge, Halting, Report,
+    run::{Extras, run},
+    stages::{LAST_RESORT, Stages, engine_deadline},
+};
+use work::FunctionWork;
+
+pub use call::{Came, FunctionCall, How, Invocation, Returned};
+
+/// Everything about a run, parsed and checked. `V` is what a function answers or raises.
+pub struct FunctionPlan<V: Send + 'static> {
+    /// What every run has.
+    pub frame: Frame<FunctionCall<V>>,
+    /// Where calls are put, and their ends come from.
+    pub hands: Opening<Invocation, Came<V>>,
+    /// How long a call may take to end that was asked to.
+    pub patience: Duration,
+    /// Why a call may go on after that, for its outcome.
+    pub why_unstoppable: &'static str,
+    /// An attempt that timed out is worth another.
+    pub retry_timeouts: bool,
+}
+
+/// Where calls of functions are put, and who does them: see [`unisono_batch::Crew::open`].
+pub fn function_hands<V: Send + 'static>(bell: DeskBell) -> (Opening<Invocation, Came<V>>, Desk<Invocation, Came<V>>) {
+    unisono_batch::Crew::open(bell)
+}
+
+/// The limits, times and repeats that functions have where nobody says it: twenty at once, for as long as it takes, once.
+pub fn function_settings() -> Settings {
+    Settings {
+        limits: Limits::new(NonZeroU32::new(20), None),
+        times: Times { timeout: None, deadline: None, ..Times::default() },
+        // Whoever asks for three repeats of a deployment wants three, however many others fail.
+        retry: RetryPolicy { budget: None, ..RetryPolicy::never() },
+    }
+}
+
+/// Runs a plan to its end, or until the token says stop, and accounts for every row.
+///
+/// # Errors
+/// When it cannot begin: a file in the way. What happens to rows is in the report.
+pub async fn functions<V: Send + 'static>(
+    plan: FunctionPlan<V>,
+    cancel: CancelToken,
+    monitor: Monitor,
+    gauge: Gauge,
+) -> Result<Report, Error> {
+    let (stop, stopped) = watch::channel(false);
+    let mut frame = plan.frame;
+    let times = frame.settings.times;
+    let slack = plan.patience.saturating_add(LAST_RESORT);
+    frame.settings.times.timeout = None;
+    frame.settings.times.deadline = engine_deadline(times.deadline, slack);
+    frame.settings.times.grace = FOR_EVER;
+    let work = FunctionWork {
+        crew: plan.hands.crew(),
+        timeout: times.timeout,
+        deadline: times.deadline,
+        slack,
+        patience: plan.patience,
+        why_unstoppable: plan.why_unstoppable,
+        retry_timeouts: plan.retry_timeouts,
+        stopped,
+    };
+    let inner = CancelToken::new();
+    let stages = Stages { grace: times.grace, halting: Halting::Soon, slack };
+    tokio::select! {
+        biased;
+        ended = run(work, frame, Extras::default(), inner.clone(), monitor, gauge) => ended.map(|(report, _)| report),
+        never = stages.lead(&cancel, &inner, || _ = stop.send(true)) => match never {},
+    }
+}

@@ -1,0 +1,160 @@
+//! An item as a job of the engine: one call, and what its end means.
+//!
+//! Times are kept here and not by the engine, since a call that is out of time is asked to end first, and what it is
+//! depends on whether it does.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use unisono_batch::{Attempt, Context, Crew, Halt, Verdict};
+use unisono_core::{ErrorKind, OutcomeKind, clock, format_duration};
+
+use super::call::{Came, FunctionCall, How, Invocation, Returned};
+use crate::work::{Item, Work, halted_without_effect};
+
+type Tried<V> = Attempt<Item<FunctionCall<V>>, Returned<V>>;
+
+pub(crate) struct FunctionWork<V: Send + 'static> {
+    pub(crate) crew: Crew<Invocation, Came<V>>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) deadline: Option<Duration>,
+    /// How much later than that the engine's own deadline is.
+    pub(crate) slack: Duration,
+    pub(crate) patience: Duration,
+    pub(crate) why_unstoppable: &'static str,
+    pub(crate) retry_timeouts: bool,
+    /// What runs is to be stopped.
+    pub(crate) stopped: watch::Receiver<bool>,
+}
+
+/// Why a call is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    Timeout,
+    Deadline,
+    Asked,
+}
+
+impl<V: Send + 'static> Work for FunctionWork<V> {
+    type Call = FunctionCall<V>;
+
+    async fn attempt(&self, item: &Item<FunctionCall<V>>, context: &Context) -> Tried<V> {
+        let item_by = context.item_by().and_then(|by| by.checked_sub(self.slack));
+        if *self.stopped.borrow() {
+            let value = Returned::of_error(ErrorKind::Cancelled, "stopped before it was started".to_owned());
+            return Attempt::new(Verdict::Final(OutcomeKind::Cancelled), value);
+        }
+        context.mark_sent();
+        let invocation = Invocation { line: item.line, attempt: context.attempt() };
+        let mut call = self.crew.put(invocation, context.hold());
+        let stop = tokio::select! {
+            biased;
+            came = &mut call => return self.judge(came),
+            stop = self.stop(item_by) => stop,
+        };
+        call.stop();
+        match tokio::time::timeout(self.patience, call).await {
+            // It ended by itself in that very moment.
+            Ok(Some(came @ Came { how: How::Returned | How::Failed(_), .. })) => self.judge(Some(came)),
+            Ok(Some(Came { how: How::Swallowed, message, .. })) => {
+                self.ended(stop, &format!(" (it was cancelled, but {message})"))
+            }
+            Ok(_) => self.ended(stop, ""),
+            Err(_) => self.goes_on(stop, item.call.repeatable),
+        }
+    }
+
+    async fn aside(&self) {
+        self.crew.relay().await
+    }
+
+    fn halted(&self, _item: &Item<FunctionCall<V>>, halt: Halt, last: Option<Returned<V>>) -> (Verdict, Returned<V>) {
+        // Times are kept by the attempt; this is what waited for a repeat.
+        let (verdict, reason) = match halt {
+            Halt::Deadline { .. } | Halt::AttemptTimeout { .. } => {
+                let (kind, message) = self.why(Stop::Deadline);
+                (Verdict::Final(OutcomeKind::TimedOut), Returned::<V>::of_error(kind, message))
+            }
+            halt => halted_without_effect(halt),
+        };
+        (verdict, Returned { error: reason.error, ..last.unwrap_or_default() })
+    }
+}
+
+impl<V: Send + 'static> FunctionWork<V> {
+    /// Answers when the call has to end.
+    async fn stop(&self, item_by: Option<Instant>) -> Stop {
+        let attempt_by = self.timeout.and_then(|timeout| clock::now().checked_add(timeout));
+        let by = [attempt_by, item_by].into_iter().flatten().min();
+        let time = async {
+            match by {
+                Some(by) => tokio::time::sleep_until(by.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let mut stopped = self.stopped.clone();
+        tokio::select! {
+            // Who tells it outlives the run.
+            _ = stopped.wait_for(|stopped| *stopped) => Stop::Asked,
+            () = time => if by == item_by { Stop::Deadline } else { Stop::Timeout },
+        }
+    }
+
+    fn judge(&self, came: Option<Came<V>>) -> Tried<V> {
+        let Some(Came { how, retry, message, value, json }) = came else {
+            let message = "whoever was to call the function has gone".to_owned();
+            return failed(OutcomeKind::Ambiguous, ErrorKind::Internal, message);
+        };
+        let (verdict, error) = match how {
+            How::Returned => (Verdict::Final(OutcomeKind::Ok), None),
+            How::Failed(kind) if retry => {
+                (Verdict::Retry { otherwise: OutcomeKind::Failed, not_before: None }, Some((kind, message)))
+            }
+            How::Failed(kind) => (Verdict::Final(OutcomeKind::Failed), Some((kind, message))),
+            How::Stopped | How::Swallowed => {
+                (Verdict::Final(OutcomeKind::Cancelled), Some((ErrorKind::Cancelled, "it was cancelled".to_owned())))
+            }
+        };
+        Attempt::new(verdict, Returned { value, error, json, ..Returned::default() })
+    }
+
+    /// A call that was stopped, and has ended.
+    fn ended(&self, stop: Stop, how: &str) -> Tried<V> {
+        let (kind, mut message) = self.why(stop);
+        message.push_str(how);
+        let verdict = match stop {
+            Stop::Timeout if self.retry_timeouts => {
+                Verdict::Retry { otherwise: OutcomeKind::TimedOut, not_before: None }
+            }
+            Stop::Timeout | Stop::Deadline => Verdict::Final(OutcomeKind::TimedOut),
+            Stop::Asked => Verdict::Final(OutcomeKind::Cancelled),
+        };
+        Attempt::new(verdict, Returned::of_error(kind, message))
+    }
+
+    /// A call that was stopped, and has not ended.
+    fn goes_on(&self, stop: Stop, repeatable: bool) -> Tried<V> {
+        let (kind, message) = self.why(stop);
+        let outcome = match stop {
+            _ if !repeatable => OutcomeKind::Ambiguous,
+            Stop::Asked => OutcomeKind::Cancelled,
+            Stop::Timeout | Stop::Deadline => OutcomeKind::TimedOut,
+        };
+        failed(outcome, kind, format!("{message}, and still runs: {}", self.why_unstoppable))
+    }
+
+    fn why(&self, stop: Stop) -> (ErrorKind, String) {
+        let shown = |time: Option<Duration>| time.map_or_else(|| "none".to_owned(), format_duration);
+        match stop {
+            Stop::Timeout => (ErrorKind::Timeout, format!("took longer than its timeout of {}", shown(self.timeout))),
+            Stop::Deadline => {
+                (ErrorKind::Deadline, format!("took longer than its deadline of {}", shown(self.deadline)))
+            }
+            Stop::Asked => (ErrorKind::Cancelled, "stopped on request".to_owned()),
+        }
+    }
+}
+
+fn failed<V: Send + 'static>(outcome: OutcomeKind, kind: ErrorKind, message: String) -> Tried<V> {
+    Attempt::new(Verdict::Final(outcome), Returned::of_error(kind, message))
+}

@@ -1,0 +1,351 @@
+"""`batch` and `batch_all`: the program's own functions under the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import inspect
+import json
+import os
+import pickle
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack, overload
+
+from unisono import _native
+from unisono._hands import ExecutorHands, Judge, LoopHands, LoopThread
+from unisono._native import FunctionOutcome
+from unisono.batches import Batch, Progress, Work
+from unisono.errors import FunctionTimeout, UsageError
+from unisono.retrying import RetryOn, predicate
+
+__all__ = ["BatchOptions", "batch", "batch_all"]
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+Time: TypeAlias = float | str
+
+
+class BatchOptions(TypedDict, total=False):
+    """Options of `batch`. Times are seconds, or text such as `"10s"` (`"none"` for no bound).
+
+    Attributes:
+        limit: Most calls at once; 20 by default, and one per core for processes.
+        rate: Most starts per time, as `"100/s"`.
+        key: Answers what an item is limited by as well, such as its host or zone.
+        per_key: Most calls at once with the same key.
+        per_key_rate: Most starts with the same key.
+        timeout: Longest time for one attempt; none by default. A coroutine is cancelled, a process is killed; a thread
+            cannot be stopped: its outcome says so, and it keeps its place until it ends.
+        deadline: Longest time for one item with its retries and waits.
+        stop_after: Start nothing new after this time.
+        grace: How long what runs may take to finish when the batch is stopped; `"10s"` by default.
+        retries: Most repeats of a failed call; none by default.
+        retry_on: What is worth a repeat: exception types, or a function that is given the exception; any by default.
+        max_failures: Stop after so many items that did not end well.
+        out: Keep results in this file, one JSON object per item.
+        resume: Do not call again for items that are done. What had begun when the program was killed is `ambiguous`.
+        retry_failed: As `resume`, but what failed is called again.
+        retry_ambiguous: As `retry_failed`, and so is what nobody knows the end of.
+        overwrite: Replace a results file that is there.
+        idempotent: Calling twice does no harm: `resume` calls again for what was interrupted.
+        id: Answers the name of an item, which tells it apart from others; by default that is its content.
+        serialize: Makes a result into something that JSON has, for `out`.
+        ordered: Outcomes in the order of the items, not as they are done.
+    """
+
+    limit: int
+    rate: str
+    key: Callable[[Any], object]
+    per_key: int
+    per_key_rate: str
+    timeout: Time
+    deadline: Time
+    stop_after: Time
+    grace: Time
+    retries: int
+    retry_on: RetryOn
+    max_failures: int
+    out: str | os.PathLike[str]
+    resume: bool
+    retry_failed: bool
+    retry_ambiguous: bool
+    overwrite: bool
+    idempotent: bool
+    id: Callable[[Any], object]
+    serialize: Callable[[Any], Any]
+    ordered: bool
+
+
+@overload
+def batch(
+    function: Callable[[ItemT], Coroutine[Any, Any, ResultT]],
+    items: Iterable[ItemT] | AsyncIterable[ItemT],
+    *,
+    progress: Progress = False,
+    **options: Unpack[BatchOptions],
+) -> Batch[FunctionOutcome[ResultT]]: ...
+@overload
+def batch(
+    function: Callable[[ItemT], ResultT],
+    items: Iterable[ItemT] | AsyncIterable[ItemT],
+    *,
+    executor: str | Executor | None = None,
+    progress: Progress = False,
+    **options: Unpack[BatchOptions],
+) -> Batch[FunctionOutcome[ResultT]]: ...
+def batch(
+    function: Callable[[Any], Any],
+    items: Iterable[Any] | AsyncIterable[Any],
+    *,
+    executor: str | Executor | None = None,
+    progress: Progress = False,
+    **options: Unpack[BatchOptions],
+) -> Batch[FunctionOutcome[Any]]:
+    """Call a function for each of many items; one outcome per item, as each is done.
+
+    A call that raises is an outcome, not an exception: one bad item never hides the rest. Items are pulled lazily, so a
+    generator of a million takes no memory.
+
+    Args:
+        function: A coroutine function, whose calls are tasks on the caller's event loop; or a plain one.
+        items: What it is called with, one at a time.
+        executor: Where a plain function runs: `"threads"` (the default), `"processes"`, or any
+            `concurrent.futures.Executor`; `"loop"` for a plain function that answers an awaitable.
+        progress: `True` shows a line on standard error; a callable gets the numbers.
+        **options: As for `fetch`.
+
+    Raises:
+        UsageError: When an option is not what it should be.
+
+    >>> async def provision(host):
+    ...     return f"{host} is up"
+    >>> [outcome.result for outcome in batch(provision, ["web-1", "web-2"], limit=20, ordered=True)]
+    ['web-1 is up', 'web-2 is up']
+
+    >>> batch(int, ["1", "x"], executor="threads", ordered=True).run().outcomes
+    [<FunctionOutcome 1 ok>, <FunctionOutcome x failed: ValueError: invalid literal for int() with base 10: 'x'>]
+    """
+    return _FunctionBatch(_Call.of(function, executor), items, progress=progress, options=dict(options))
+
+
+def batch_all(
+    awaitables: Iterable[Awaitable[ResultT]] | AsyncIterable[Awaitable[ResultT]],
+    *,
+    progress: Progress = False,
+    **options: Unpack[BatchOptions],
+) -> Batch[FunctionOutcome[ResultT]]:
+    """Await many coroutines that are there already, each once; one outcome each, as they are done.
+
+    Since a coroutine can run only once, there are no retries.
+
+    >>> async def double(number):
+    ...     return 2 * number
+    >>> [outcome.result for outcome in batch_all((double(n) for n in range(3)), ordered=True)]
+    [0, 2, 4]
+    """
+    if options.get("retries"):
+        raise UsageError("a coroutine runs only once, so batch_all has no retries: give batch() the function")
+    return _FunctionBatch(
+        _Call("loop", _as_coroutine, "awaitable"), awaitables, progress=progress, options=dict(options)
+    )
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What is called, and where: `loop`, `threads`, `processes` or `elsewhere`."""
+
+    place: str
+    function: Callable[[Any], Any]
+    name: str
+    executor: Executor | None = None
+
+    @classmethod
+    def of(cls, function: Callable[[Any], Any], executor: str | Executor | None) -> _Call:
+        name = _name_of(function)
+        is_coroutine = _is_coroutine_function(function)
+        if is_coroutine and executor not in (None, "loop"):
+            raise UsageError(f"`{name}` is a coroutine function, which runs on an event loop: leave executor= out")
+        if is_coroutine or executor == "loop":
+            return cls("loop", function, name)
+        if executor is None or executor in ("threads", "processes"):
+            return cls(executor or "threads", function, name)
+        if isinstance(executor, str):
+            raise UsageError(f'executor: "{executor}" is none of "threads", "processes" and "loop"')
+        if not isinstance(executor, Executor):
+            raise UsageError(f"executor: expected a concurrent.futures.Executor, not {type(executor).__name__}")
+        place = "threads" if isinstance(executor, ThreadPoolExecutor) else "elsewhere"
+        return cls(place, function, name, executor)
+
+
+class _FunctionBatch(Batch[FunctionOutcome[Any]]):
+    """A batch whose calls are made here, on the loop or by the executor that it was given."""
+
+    def __init__(self, call: _Call, items: Any, *, progress: Progress, options: dict[str, Any]) -> None:
+        self._call = call
+        limit = (os.cpu_count() or 1) if call.place == "processes" else 20
+        options.setdefault("limit", limit)
+        if "ordered" in options:
+            options["keep_order"] = options.pop("ordered")
+        is_worth_another = predicate(options.pop("retry_on", None))
+        serialize = options.pop("serialize", None)
+        has_results = options.get("out") is not None
+        self._judge = Judge(
+            is_worth_another=is_worth_another,
+            serialize=functools.partial(_as_json, serialize) if has_results else None,
+            died=(BrokenProcessPool,),
+        )
+        start = functools.partial(
+            _native.functions,
+            place=call.place,
+            describe=functools.partial(_describe, call.name, options.get("id")) if has_results else None,
+            retry_timeouts=_retries_timeouts(is_worth_another),
+        )
+        super().__init__(
+            Work(start=self._started(start), noun="items", counted=True, limit=limit),
+            items,
+            progress=progress,
+            options=options,
+        )
+
+    def _started(self, start: Callable[..., tuple[_native.Run[Any], _native.Hands]]) -> Callable[..., _native.Run[Any]]:
+        def begin(*, keep_outcomes: bool, **options: Any) -> _native.Run[Any]:
+            # Outcomes are what frees items, so they are taken whether anybody wants them or not.
+            run, hands = start(keep_outcomes=True, **options)
+            self._serve(hands, options["limit"])
+            return run
+
+        return begin
+
+    def _serve(self, hands: _native.Hands, limit: int) -> None:
+        call = self._call
+        served = (hands, call.function, self._items, self._judge, call.name)
+        if call.place == "loop":
+            make = functools.partial(LoopHands, *served)
+            if _is_on_loop() and self._is_async:
+                make()
+            else:
+                LoopThread(make, call.name)
+            return
+        executor = call.executor or _pool(call.place, limit)
+        ExecutorHands(*served, executor=executor, is_ours=call.executor is None, stop=_stop)
+
+    # Whether it is iterated over on a loop, which is where its coroutines then belong.
+    _is_async = False
+
+    def __aiter__(self) -> Any:
+        self._is_async = True
+        return super().__aiter__()
+
+    async def __anext__(self) -> FunctionOutcome[Any]:
+        self._is_async = True
+        return await super().__anext__()
+
+    def __await__(self) -> Any:
+        self._is_async = True
+        return super().__await__()
+
+    def _start(self, *, keep_outcomes: bool) -> _native.Run[FunctionOutcome[Any]]:
+        return super()._start(keep_outcomes=True)
+
+    def _pass_over(self, run: _native.Run[FunctionOutcome[Any]]) -> None:
+        self._take(run)
+        self._ready.clear()
+
+    def _take(self, run: _native.Run[FunctionOutcome[Any]]) -> bool:
+        before = len(self._ready)
+        has_more = super()._take(run)
+        if self._call.function is _as_coroutine:
+            for at in range(before, len(self._ready)):
+                outcome = self._ready[at]
+                if outcome.attempts == 0 and inspect.iscoroutine(outcome.item):
+                    # It will never run, and would complain of that.
+                    outcome.item.close()
+        return has_more
+
+
+def _pool(place: str, limit: int) -> Executor:
+    # The engine bounds what is submitted, also when its limit is raised later.
+    return ProcessPoolExecutor(limit) if place == "processes" else ThreadPoolExecutor(_MOST_THREADS)
+
+
+def _stop(future: Future[Any]) -> None:
+    future.cancel()
+
+
+def _as_coroutine(awaitable: Awaitable[Any]) -> Coroutine[Any, Any, Any]:
+    return awaitable if inspect.iscoroutine(awaitable) else _awaited(awaitable)
+
+
+async def _awaited(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+def _is_on_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _is_coroutine_function(function: Callable[[Any], Any]) -> bool:
+    inner: Any = function
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(getattr(inner, "__call__", None))  # noqa: B004
+
+
+def _name_of(function: Callable[[Any], Any]) -> str:
+    inner: Any = function
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    return str(getattr(inner, "__name__", type(inner).__name__))
+
+
+def _retries_timeouts(is_worth_another: Callable[[BaseException], bool]) -> bool:
+    try:
+        return is_worth_another(FunctionTimeout("a call took longer than its timeout"))
+    except Exception:
+        # A predicate that looks for something that a timeout does not have.
+        return False
+
+
+def _as_json(serialize: Callable[[Any], Any] | None, result: Any) -> bytes:
+    value = result if serialize is None else serialize(result)
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _describe(name: str, identify: Callable[[Any], object] | None, item: Any) -> tuple[bytes, int]:
+    """An item as JSON, and a number that tells it and what is done with it apart from others."""
+    try:
+        text = json.dumps(
+            os.fspath(item) if isinstance(item, os.PathLike) else item,
+            ensure_ascii=False,
+            allow_nan=False,
+            sort_keys=True,
+            separators=(",", ":"),
+        )
+        identity = text.encode()
+    except (TypeError, ValueError):
+        text = json.dumps(repr(item), ensure_ascii=False)
+        identity = b"" if identify is not None else _pickled(item)
+    if identify is not None:
+        identity = str(identify(item)).encode()
+    digest = hashlib.blake2b(identity, digest_size=8, key=name.encode()[:64]).digest()
+    return text.encode(), int.from_bytes(digest, "little")
+
+
+def _pickled(item: Any) -> bytes:
+    try:
+        return pickle.dumps(item, 4)
+    except Exception as error:
+        raise UsageError(
+            f"the item is neither JSON nor can it be pickled, so nothing tells it apart from others: give id= ({error})"
+        ) from error
+
+
+_MOST_THREADS = 10_000

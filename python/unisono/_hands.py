@@ -1,0 +1,272 @@
+"""Who calls the functions of a batch: tasks on an event loop, or the futures of an executor.
+
+The engine says which calls begin and which are to stop, in batches, by ringing a bell. Here they are begun, and their
+ends are given back; nothing here knows of limits, retries or deadlines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from unisono import _goodbye
+from unisono._native import Hands
+
+__all__ = ["ExecutorHands", "Judge", "LoopHands", "LoopThread"]
+
+End = tuple[int, int, bool, str, Any, bytes | None]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What the ends of calls mean.
+
+    Attributes:
+        is_worth_another: Whether a call that raised this is worth another attempt.
+        serialize: Makes a result into JSON, where results are written.
+        died: What is raised when the process of a call has ended.
+    """
+
+    is_worth_another: Callable[[BaseException], bool]
+    serialize: Callable[[Any], bytes] | None
+    died: tuple[type[BaseException], ...]
+
+    def returned(self, number: int, result: Any) -> End:
+        """The function answered."""
+        if self.serialize is None:
+            return (number, Hands.RETURNED, False, "", result, None)
+        try:
+            return (number, Hands.RETURNED, False, "", result, self.serialize(result))
+        except Exception as error:
+            message = f"its result cannot be written: {_shown(error)} (give serialize=)"
+            return (number, Hands.UNSAVED, False, message, None, None)
+
+    def raised(self, number: int, error: BaseException) -> End:
+        """The function raised, or its call failed otherwise."""
+        how = Hands.DIED if isinstance(error, self.died) else Hands.RAISED
+        try:
+            again = self.is_worth_another(error)
+        except Exception as mistake:
+            mistake.__context__ = error
+            return (number, Hands.RAISED, False, f"retry_on raised {_shown(mistake)}", mistake, None)
+        return (number, how, again, _shown(error), error, None)
+
+    def stopped(self, number: int) -> End:
+        """It ended since it was asked to."""
+        return (number, Hands.STOPPED, False, "", None, None)
+
+    def swallowed(self, number: int, what: str) -> End:
+        """It was asked to end, and went on to an end of its own."""
+        return (number, Hands.SWALLOWED, False, what, None, None)
+
+
+class LoopHands:
+    """Calls coroutine functions: each call is a task on the loop that this is made on.
+
+    Tasks run in copies of the context that this is made in.
+    """
+
+    def __init__(
+        self, hands: Hands, call: Callable[[Any], Any], items: Mapping[int, Any], judge: Judge, name: str
+    ) -> None:
+        self._hands = hands
+        self._call = call
+        self._items = items
+        self._judge = judge
+        self._name = name
+        self._loop = asyncio.get_running_loop()
+        self._tasks: dict[int, asyncio.Task[Any]] = {}
+        self._asked: set[int] = set()
+        self._ends: list[End] = []
+        self.closed: asyncio.Future[None] = self._loop.create_future()
+        self._loop.add_reader(hands.fileno(), self._heard)
+
+    def _heard(self) -> None:
+        begins, stops, is_over = self._hands.take()
+        for number, at in begins:
+            self._begin(number, self._items[at])
+        for number in stops:
+            task = self._tasks.get(number)
+            if task is not None and not task.done():
+                self._asked.add(number)
+                task.cancel()
+        if is_over:
+            self._loop.remove_reader(self._hands.fileno())
+            if not self.closed.done():
+                self.closed.set_result(None)
+
+    def _begin(self, number: int, item: Any) -> None:
+        try:
+            task = self._loop.create_task(self._call(item), name=f"batch:{self._name}[{str(item)[:_LONGEST_NAME]}]")
+        except Exception as error:
+            self._give_back(self._judge.raised(number, error))
+            return
+        self._tasks[number] = task
+        task.add_done_callback(partial(self._ended, number))
+
+    def _ended(self, number: int, task: asyncio.Task[Any]) -> None:
+        del self._tasks[number]
+        if number not in self._asked:
+            end = self._judge.returned(number, task.result()) if _is_ok(task) else self._failed(number, task)
+        else:
+            self._asked.discard(number)
+            end = self._stopped(number, task)
+        self._give_back(end)
+
+    def _failed(self, number: int, task: asyncio.Task[Any]) -> End:
+        if task.cancelled():
+            return self._judge.raised(number, asyncio.CancelledError("the function cancelled itself"))
+        error = task.exception()
+        assert error is not None
+        return self._judge.raised(number, error)
+
+    def _stopped(self, number: int, task: asyncio.Task[Any]) -> End:
+        if task.cancelled():
+            return self._judge.stopped(number)
+        error = task.exception()
+        return self._judge.swallowed(number, "returned" if error is None else f"raised {_shown(error)}")
+
+    def _give_back(self, end: End) -> None:
+        # What ends in the same turn of the loop is given back together.
+        if not self._ends:
+            self._loop.call_soon(self._flush)
+        self._ends.append(end)
+
+    def _flush(self) -> None:
+        ends, self._ends = self._ends, []
+        self._hands.give_back(ends)
+
+
+class _Thread:
+    """A thread that serves a batch. It ends when the batch does, which is stopped as the program ends."""
+
+    def __init__(self, serve: Callable[[], None], name: str) -> None:
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(target=context.run, args=(serve,), name=name, daemon=True)
+        self._thread.start()
+        _threads.add(self)
+
+    def join(self, seconds: float) -> None:
+        self._thread.join(seconds)
+
+
+class LoopThread:
+    """An event loop in a thread of its own, for a program that takes the outcomes of coroutines without one."""
+
+    def __init__(self, make: Callable[[], LoopHands], name: str) -> None:
+        self._make = make
+        self._thread = _Thread(self._serve, f"unisono-{name}")
+
+    def _serve(self) -> None:
+        # What has not ended by now has been abandoned; it is cancelled once more, as asyncio does.
+        asyncio.run(self._until_closed())
+
+    async def _until_closed(self) -> None:
+        await self._make().closed
+
+
+class ExecutorHands:
+    """Calls functions by an executor, from a thread of its own.
+
+    Calls are submitted in the context that this is made in, so an executor that carries it does.
+    """
+
+    def __init__(
+        self,
+        hands: Hands,
+        call: Callable[[Any], Any],
+        items: Mapping[int, Any],
+        judge: Judge,
+        name: str,
+        *,
+        executor: Executor,
+        is_ours: bool,
+        stop: Callable[[Future[Any]], object],
+    ) -> None:
+        self._hands = hands
+        self._call = call
+        self._items = items
+        self._judge = judge
+        self._executor = executor
+        self._is_ours = is_ours
+        self._stop = stop
+        # Touched by this thread to begin and stop, and by those of the executor at the end of a call.
+        self._futures: dict[int, Future[Any]] = {}
+        self._asked: set[int] = set()
+        self._thread = _Thread(self._serve, f"unisono-{name}")
+
+    def _serve(self) -> None:
+        is_over = False
+        try:
+            while not is_over:
+                self._hands.wait()
+                begins, stops, is_over = self._hands.take()
+                for number, at in begins:
+                    self._begin(number, self._items[at])
+                for number in stops:
+                    self._ask(number)
+        finally:
+            if self._is_ours:
+                self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _begin(self, number: int, item: Any) -> None:
+        try:
+            future = self._executor.submit(self._call, item)
+        except Exception as error:
+            self._hands.give_back([self._judge.raised(number, error)])
+            return
+        self._futures[number] = future
+        future.add_done_callback(partial(self._ended, number))
+
+    def _ask(self, number: int) -> None:
+        future = self._futures.get(number)
+        if future is not None and not future.done():
+            self._asked.add(number)
+            self._stop(future)
+
+    def _ended(self, number: int, future: Future[Any]) -> None:
+        self._futures.pop(number, None)
+        was_asked = number in self._asked
+        self._asked.discard(number)
+        if future.cancelled():
+            end = self._judge.stopped(number)
+        elif (error := future.exception()) is None:
+            end = self._judge.returned(number, future.result())
+        elif was_asked and isinstance(error, self._judge.died):
+            end = self._judge.stopped(number)
+        else:
+            end = self._judge.raised(number, error)
+        # After a fork, or at the end of the program, there is nobody to give it to.
+        with contextlib.suppress(RuntimeError):
+            self._hands.give_back([end])
+
+
+def _is_ok(task: asyncio.Task[Any]) -> bool:
+    return not task.cancelled() and task.exception() is None
+
+
+def _shown(error: BaseException) -> str:
+    text = str(error)
+    name = type(error).__name__
+    return f"{name}: {text}" if text else name
+
+
+_threads: weakref.WeakSet[_Thread] = weakref.WeakSet()
+
+
+@_goodbye.joins
+def _join_threads() -> None:
+    for thread in list(_threads):
+        thread.join(_LONGEST_GOODBYE)
+
+
+_LONGEST_NAME = 60
+_LONGEST_GOODBYE = 2.0
