@@ -144,6 +144,12 @@ def test_a_candidate_with_one_round_is_not_recommended_over_one_with_many():
     assert answer.recommendation.workers == 8
 
 
+def test_one_bad_round_of_threads_does_not_make_processes_win():
+    trials = [tried("threads", 4, 3.4, low=0.9), tried("processes", 4, 3.6)]
+    answer = decide(measured(lock_held=0.0), trials)
+    assert (answer.recommendation.model, answer.confidence) == ("threads", "low")
+
+
 def test_without_any_trial_it_cannot_be_told():
     answer = decide(measured(), [left_out("threads", 4, "no time"), left_out("processes", 4, "no time")])
     assert answer.recommendation.model is None
@@ -317,6 +323,19 @@ def test_a_function_that_fails_is_reported_with_its_item():
         unisono.explain(explained.fail_on_three, range(10))
     assert (caught.value.item, caught.value.index) == (3, 3)
     assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_a_function_that_fails_later_is_reported_with_its_item_as_well():
+    calls = []
+
+    async def fail_later(item):
+        calls.append(item)
+        if len(calls) > 20:
+            raise ConnectionError("the server is tired of it")
+
+    with pytest.raises(unisono.SampleFailed, match="ConnectionError: the server is tired of it") as caught:
+        unisono.explain(fail_later, ["a", "b"])
+    assert caught.value.item in {"a", "b"}
 
 
 def test_a_function_that_fails_only_with_others_at_once_loses_that_candidate():

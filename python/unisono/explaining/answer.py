@@ -63,7 +63,8 @@ class Blocking:
     Attributes:
         share: The part of a call's time in which the loop was not free, from 0 to 1.
         longest: The longest time at a stretch, in seconds.
-        working: The part of that time that was spent on a CPU, from 0 to 1; the rest was waiting, as in `time.sleep`.
+        working: The part of that time in which it computed, or would have if it had had a core, from 0 to 1; the rest
+            was waiting, as in `time.sleep`.
         where: The line that was seen most often, as `file:line in function: source`, or `None` when no stretch was long
             enough to be seen.
     """

@@ -6,8 +6,8 @@ So each case can be written down in a test. The rules, in this order:
    round only) cannot be told.
 2. A candidate is *faster* when the low end of its range is worth the trouble, *no faster* when the high end is not.
    When it is neither, and nothing else is faster, it cannot be told.
-3. Of those that are faster, the one with the highest median wins, unless one that costs less comes close: coroutines
-   cost less than threads, threads less than processes, few workers less than many.
+3. When some are faster, the one with the highest median wins, unless one that costs less comes close: coroutines cost
+   less than threads, threads less than processes, few workers less than many.
 4. When nothing is faster, a plain loop is the answer; but only if the candidates would not be faster either on a
    machine that is free. Otherwise it cannot be told.
 
@@ -52,7 +52,7 @@ def decide(measured: Measured, candidates: Sequence[Candidate]) -> Explanation:
     if doubt is not None:
         reasons = [doubt]
     elif faster:
-        chosen = _cheapest_of_the_best(faster)
+        chosen = _cheapest_of_the_best(faster, tried)
         recommendation = _use(measured, chosen)
         reasons = list(_why_faster(measured, chosen, tried))
         confidence = _confidence(measured, chosen, tried)
@@ -100,9 +100,11 @@ def _larger_budget(measured: Measured, candidates: Sequence[Candidate]) -> str:
     return f"A budget of about {enough:.0f} s would do, or samples that take less time."
 
 
-def _cheapest_of_the_best(faster: Sequence[Candidate]) -> Candidate:
+def _cheapest_of_the_best(faster: Sequence[Candidate], tried: Sequence[Candidate]) -> Candidate:
     highest = max(_speedup(candidate).median for candidate in faster)
-    close = [candidate for candidate in faster if _speedup(candidate).median >= CLOSE * highest]
+    # One bad round must not make the costly one win, so that one that comes close need not be surely faster.
+    enough = max(WORTHWHILE, CLOSE * highest)
+    close = [candidate for candidate in tried if _speedup(candidate).median >= enough]
     return min(close, key=lambda candidate: (_COST[candidate.model], candidate.workers))
 
 
@@ -250,7 +252,8 @@ def _confidence(measured: Measured, chosen: Candidate | None, tried: Sequence[Ca
         )
     # That a plain loop wins has been checked against a free machine already, and what waits needs no cores.
     needs_cores = chosen is not None and measured.cpu > 0.5 * measured.wall
-    if rounds < 3 or (_is_busy(measured) and needs_cores):
+    unsure = chosen is not None and _speedup(chosen).low < WORTHWHILE
+    if rounds < 3 or unsure or (_is_busy(measured) and needs_cores):
         return "low"
     return "medium" if rivals or rounds < 5 else "high"
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
+from unisono.explaining import machine
 from unisono.explaining.answer import Blocking
 
 __all__ = ["WatchedLoop"]
@@ -66,7 +67,7 @@ class WatchedLoop:
         return Blocking(
             share=min(1.0, selector.blocked / wall) if wall > 0 else 0.0,
             longest=selector.longest,
-            working=min(1.0, selector.cpu / selector.blocked) if selector.blocked > 0 else 0.0,
+            working=min(1.0, selector.worked / selector.blocked) if selector.blocked > 0 else 0.0,
             where=self._lines.most_common(1)[0][0] if self._lines else None,
         )
 
@@ -87,12 +88,12 @@ class _NotingSelector(selectors.DefaultSelector):
     turn_began: float | None = None
     blocked = 0.0
     longest = 0.0
-    cpu = 0.0
-    _cpu_began = 0.0
+    worked = 0.0
+    _worked_before = 0.0
 
     def begin(self) -> None:
         """A turn begins now."""
-        self._cpu_began = time.thread_time()
+        self._worked_before = _worked()
         self.turn_began = time.perf_counter()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
@@ -100,11 +101,16 @@ class _NotingSelector(selectors.DefaultSelector):
             turn = time.perf_counter() - self.turn_began
             self.blocked += turn
             self.longest = max(self.longest, turn)
-            self.cpu += time.thread_time() - self._cpu_began
+            self.worked += _worked() - self._worked_before
         self.turn_began = None
         ready = super().select(timeout)
         self.begin()
         return ready
+
+
+def _worked() -> float:
+    """Seconds in which this thread computed, or would have if it had had a core."""
+    return time.thread_time() + machine.queued()
 
 
 def _line(innermost: FrameType) -> str | None:

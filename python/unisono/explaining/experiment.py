@@ -58,13 +58,17 @@ def measure(
     # Tracing makes Python code several times slower.
     memory = subject.memory() if short else None
     trials = [Trial(subject, model, workers, pickled.item_size) for model, workers in _plan(subject, cores, most)]
-    for trial in trials:
-        if trial.model == "processes" and pickled.impossible is not None:
-            trial.exclude(pickled.impossible)
-        else:
-            until += trial.start()
-    _run_rounds(subject, trials, until, most, lambda: free.append(machine.free_cores(cores)))
-    candidates = tuple(trial.finish() for trial in trials)
+    try:
+        for trial in trials:
+            if trial.model == "processes" and pickled.impossible is not None:
+                trial.exclude(pickled.impossible)
+            else:
+                until += trial.start()
+        _run_rounds(subject, trials, until, most, lambda: free.append(machine.free_cores(cores)))
+        candidates = tuple(trial.found() for trial in trials)
+    finally:
+        for trial in trials:
+            trial.close()
     cost = subject.cost
     measured = Measured(
         function=subject.name,

@@ -7,16 +7,19 @@ quotas of a container, frequencies, or two cores that share one's units.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
 import time
+from pathlib import Path
 
-__all__ = ["cores", "free_cores", "work"]
+__all__ = ["cores", "free_cores", "queued", "work"]
 
 _BUFFER = bytes(1 << 20)
 # Long enough that starting threads (0.1 ms each) does not show, short enough to be repeated in each round.
 _SECONDS = 0.015
+_SCHEDSTAT = Path("/proc/thread-self/schedstat")
 
 
 def cores() -> int:
@@ -38,6 +41,14 @@ def work(pieces: int) -> None:
     """The known load: CPU without the interpreter lock, but for some microseconds per piece."""
     for _ in range(pieces):
         hashlib.sha256(_BUFFER)
+
+
+def queued() -> float:
+    """Seconds for which this thread was ready and had no CPU (Linux: Documentation/scheduler/sched-stats.rst)."""
+    with contextlib.suppress(OSError):
+        return int(_SCHEDSTAT.read_bytes().split()[1]) / 1e9
+    # A kernel without CONFIG_SCHED_INFO does not tell; then this time counts as blocked.
+    return 0.0
 
 
 def _pieces() -> int:

@@ -17,16 +17,16 @@ import pickle
 import statistics
 import time
 import tracemalloc
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from unisono.errors import SampleFailed, UsageError
+from unisono.explaining import machine
 from unisono.explaining.answer import Blocking
 from unisono.explaining.event_loop import WatchedLoop
 
-__all__ = ["Cost", "Pickled", "Subject", "one_after_another", "run_chunk"]
+__all__ = ["Cost", "Pickled", "Subject", "run_chunk"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +44,10 @@ class Cost:
     @classmethod
     def of(cls, run: Callable[[], object]) -> Cost:
         """What this run takes. Clocks are read inside out, so that slow ones do not count for quick ones."""
-        queued, cpu, own_cpu, wall = _queued(), time.process_time(), time.thread_time(), time.perf_counter()
+        queued, cpu, own_cpu, wall = machine.queued(), time.process_time(), time.thread_time(), time.perf_counter()
         run()
         wall, own_cpu = time.perf_counter() - wall, time.thread_time() - own_cpu
-        return cls(wall, time.process_time() - cpu, own_cpu, _queued() - queued)
+        return cls(wall, time.process_time() - cpu, own_cpu, machine.queued() - queued)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,8 @@ class Subject:
         self.function = function
         self.samples = list(samples)
         self.coroutine = _is_coroutine_function(function)
-        self.name = f"{function.__module__}:{getattr(function, '__qualname__', type(function).__name__)}"
+        module = getattr(function, "__module__", None) or "builtins"
+        self.name = f"{module}:{getattr(function, '__qualname__', type(function).__name__)}"
         self.calls = 0
         self.costs: list[Cost] = []
         self.repeats = 1.0
@@ -75,6 +76,8 @@ class Subject:
         self.results: list[Any] = []
         self._most = None if repeat is None else repeat * len(self.samples)
         self._next = 0
+        # Seconds of all runs on the loop that were timed.
+        self._looped = 0.0
 
     def allow(self, wanted: int) -> int:
         """How many of the calls that are wanted may be made; they count as made."""
@@ -112,26 +115,18 @@ class Subject:
         if loop is not None:
             self.blocking = loop.blocking(self._looped)
 
-    _looped = 0.0
-
     def _first_runs(self, loop: WatchedLoop | None, until: float) -> None:
         for index, item in enumerate(self.samples):
             if (index and time.perf_counter() > until) or not self.allow(1):
                 del self.samples[index:]
                 break
-            try:
-                cost, results = self._timed([item], loop)
-            except Exception as error:
-                raise SampleFailed(
-                    f"{self.name} failed on sample {index} ({_shown(item)}): {type(error).__name__}: {error}",
-                    item=item,
-                    index=index,
-                ) from error
+            cost, results = self._timed([item], loop)
             if inspect.isawaitable(results[0]):
                 _close(results[0])
                 raise UsageError(f"{self.name} answers an awaitable; give a coroutine function itself")
             self.costs.append(cost)
-            self.results.append(results[0])
+            # All of them might not fit into memory.
+            self.results += results if index < _KEPT else []
 
     def _second_runs(self, loop: WatchedLoop | None, until: float) -> list[int]:
         again = []
@@ -158,13 +153,34 @@ class Subject:
         return cost, results
 
     def run(self, items: list[Any], loop: WatchedLoop | None) -> list[Any]:
-        """Run these samples one after another, on the loop if there is one; answers the last result alone."""
+        """Run these samples one after another, on the loop if there is one; answers the last result alone.
+
+        Raises:
+            SampleFailed: The function raised an exception.
+        """
         if loop is not None:
-            return loop.run(one_after_another(self.function, items))[-1:]
-        function, result = self.function, None
-        for item in items:
-            result = function(item)
+            return loop.run(self._awaited(items))
+        function, item, result = self.function, None, None
+        try:
+            for item in items:
+                result = function(item)
+        except Exception as error:
+            raise self._failure(item, error) from error
         return [result]
+
+    async def _awaited(self, items: list[Any]) -> list[Any]:
+        item, result = None, None
+        try:
+            for item in items:
+                result = await self.function(item)
+        except Exception as error:
+            raise self._failure(item, error) from error
+        return [result]
+
+    def _failure(self, item: object, error: Exception) -> SampleFailed:
+        index = next(index for index, sample in enumerate(self.samples) if sample is item)
+        message = f"{self.name} failed on sample {index} ({_shown(item)}): {type(error).__name__}: {error}"
+        return SampleFailed(message, item=item, index=index)
 
     def pickled(self) -> Pickled:
         """What it costs to send samples and results to another process and back."""
@@ -203,11 +219,6 @@ class Subject:
             tracemalloc.stop()
 
 
-async def one_after_another(function: Callable[[Any], Coroutine[Any, Any, Any]], items: Iterable[Any]) -> list[Any]:
-    """The results of a coroutine function over items, without anything at once."""
-    return [await function(item) for item in items]
-
-
 def run_chunk(function: Callable[[Any], Any], items: Sequence[Any], coroutine: bool) -> list[Any]:
     """What a worker does: some items one after another, coroutines on a loop of its own.
 
@@ -240,12 +251,5 @@ def _close(awaitable: object) -> None:
         awaitable.close()
 
 
-def _queued() -> float:
-    """Seconds for which this thread was ready and had no CPU (Linux: Documentation/scheduler/sched-stats.rst)."""
-    with contextlib.suppress(OSError):
-        return int(_SCHEDSTAT.read_bytes().split()[1]) / 1e9
-    # A kernel without CONFIG_SCHED_INFO does not tell; then this time counts as blocked.
-    return 0.0
-
-
-_SCHEDSTAT = Path("/proc/thread-self/schedstat")
+# So many results are kept, to see what pickling them costs.
+_KEPT = 5

@@ -46,7 +46,8 @@ class Trial:
         self._start: float | None = None
         self._memory: int | None = None
         self._chunk = 1
-        self._expected = 1.0
+        # Seconds that a call took here the last time, with what it took to prepare it.
+        self._each: float | None = None
         self._warm = False
         self._unsettled: float | None = None
 
@@ -72,13 +73,16 @@ class Trial:
         if self._unsettled is not None and self.excluded is None:
             self.speedups.append(drift * self._unsettled)
 
-    def finish(self) -> Candidate:
-        """End its workers, and tell what was found."""
+    def close(self) -> None:
+        """End its workers."""
         if self._executor is not None:
-            if self.model == "processes" and self.excluded is None:
-                # What they needed is known after their work.
-                self._attempt(self._meet_all)
             self._executor.shutdown(cancel_futures=True)
+
+    def found(self) -> Candidate:
+        """Tell what was found."""
+        if self.model == "processes" and self.excluded is None:
+            # What its workers needed is known after their work.
+            self._attempt(self._meet_all)
         if not self.speedups and self.excluded is None:
             self.excluded = "there was no time, or no call, left for it"
         tried = self.excluded is None
@@ -129,7 +133,7 @@ class Trial:
             if wall * self.workers < block:
                 items, _ = self._subject.pick(self._subject.allow(self.workers))
                 self._time(items, 1)
-        count = max(self.workers, min(_MOST_CALLS, round(self._expected * block / wall)))
+        count = max(self.workers, min(_MOST_CALLS, round(block / (self._each or wall))))
         if self.model == "processes" and self._item_size:
             count = min(count, max(self.workers, _MOST_COPIED // self._item_size))
         count = self._subject.allow(count)
@@ -139,9 +143,14 @@ class Trial:
             self._chunk = max(1, min(round(_CHUNK_SECONDS / wall), count // (4 * self.workers)))
         items, alone = self._subject.pick(count)
         self._unsettled = alone / self._time(items, self._chunk)
-        self._expected = min(self.workers, max(0.05, self._unsettled))
 
     def _time(self, items: list[Any], chunk: int) -> float:
+        began = time.perf_counter()
+        taken = self._run(items, chunk)
+        self._each = (time.perf_counter() - began) / len(items) if items else None
+        return taken
+
+    def _run(self, items: list[Any], chunk: int) -> float:
         if self._executor is None:
             began = time.perf_counter()
             asyncio.run(_at_once(self._subject.function, items, self.workers))
