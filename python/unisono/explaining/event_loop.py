@@ -114,12 +114,15 @@ def _worked() -> float:
 
 
 def _line(innermost: FrameType) -> str | None:
-    """The innermost line outside of the standard library and of this package."""
+    """The innermost line outside of the standard library, of what runs on the loop."""
     frame: FrameType | None = innermost
     while frame is not None:
         name = frame.f_code.co_filename
+        if name.startswith(_OURS):
+            # What is further out has called us; it does not run on the loop.
+            return None
         installed = "site-packages" in name
-        if installed or not name.startswith((_STANDARD, _OURS, "<frozen")):
+        if installed or not name.startswith((_STANDARD, "<frozen")):
             source = linecache.getline(name, frame.f_lineno, frame.f_globals).strip()
             return f"{Path(name).name}:{frame.f_lineno} in {frame.f_code.co_name}: {source}"
         frame = frame.f_back
