@@ -62,6 +62,8 @@ def decide(measured: Measured, candidates: Sequence[Candidate]) -> Explanation:
         recommendation = _plain_loop(measured)
         reasons = list(_why_plain(measured, tried))
         confidence = _confidence(measured, None, tried)
+    if recommendation.model is None and (_is_busy(measured) or _was_busy_at_times(measured)):
+        reasons.append(_busy(measured))
     return Explanation(
         measured=measured,
         candidates=tuple(candidates),
@@ -124,8 +126,6 @@ def _unclear(measured: Measured, candidates: Sequence[Candidate], tried: Sequenc
                 f"only {measured.free_cores.median:.1f} of {measured.cores} cores were free."
             )
     if reasons:
-        if _is_busy(measured) or _was_busy_at_times(measured):
-            reasons.append(_busy(measured))
         return reasons
     missing = [candidate for candidate in candidates if candidate.model == "processes" and candidate.speedup is None]
     if missing and measured.cores > 1 and measured.cpu > 0.25 * measured.wall and not _uses_several_cores(measured):
