@@ -50,6 +50,7 @@ from unisono.explaining import Explanation, explain
 from unisono.headers import Headers
 from unisono.limiter import Limiter
 from unisono.report import Report
+from unisono.results import read_results
 from unisono.retrying import retry
 
 __all__ = [
@@ -114,5 +115,6 @@ __all__ = [
     "fetch",
     "fetch_all",
     "files",
+    "read_results",
     "retry",
 ]

@@ -169,8 +169,10 @@ class _Call:
         is_coroutine = _is_coroutine_function(function)
         if is_coroutine and executor not in (None, "loop"):
             raise UsageError(f"`{name}` is a coroutine function, which runs on an event loop: leave executor= out")
-        if is_coroutine or executor == "loop":
+        if is_coroutine:
             return cls("loop", function, name)
+        if executor == "loop":
+            return cls("loop", functools.partial(_called_as_coroutine, function), name)
         if executor is None or executor in ("threads", "processes"):
             return cls(executor or "threads", function, name)
         if isinstance(executor, str):
@@ -278,6 +280,10 @@ def _stop(future: Future[Any]) -> None:
 
 def _as_coroutine(awaitable: Awaitable[Any]) -> Coroutine[Any, Any, Any]:
     return awaitable if inspect.iscoroutine(awaitable) else _awaited(awaitable)
+
+
+def _called_as_coroutine(function: Callable[[Any], Awaitable[Any]], item: Any) -> Coroutine[Any, Any, Any]:
+    return _as_coroutine(function(item))
 
 
 async def _awaited(awaitable: Awaitable[Any]) -> Any:

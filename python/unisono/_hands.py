@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import inspect
+import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping
@@ -92,7 +94,7 @@ class LoopHands:
     def _heard(self) -> None:
         begins, stops, is_over = self._hands.take()
         for number, at in begins:
-            self._begin(number, self._items[at])
+            self._begin(number, at)
         for number in stops:
             task = self._tasks.get(number)
             if task is not None and not task.done():
@@ -103,9 +105,10 @@ class LoopHands:
             if not self.closed.done():
                 self.closed.set_result(None)
 
-    def _begin(self, number: int, item: Any) -> None:
+    def _begin(self, number: int, at: int) -> None:
+        item = self._items[at]
         try:
-            task = self._loop.create_task(self._call(item), name=f"batch:{self._name}[{str(item)[:_LONGEST_NAME]}]")
+            task = self._loop.create_task(self._call(item), name=f"batch:{self._name}[{_called(item, at)}]")
         except Exception as error:
             self._give_back(self._judge.raised(number, error))
             return
@@ -195,6 +198,7 @@ class ExecutorHands:
         self._call = call
         self._items = items
         self._judge = judge
+        self._name = name
         self._executor = executor
         self._is_ours = is_ours
         self._stop = stop
@@ -239,7 +243,7 @@ class ExecutorHands:
         if future.cancelled():
             end = self._judge.stopped(number)
         elif (error := future.exception()) is None:
-            end = self._judge.returned(number, future.result())
+            end = self._returned(number, future.result())
         elif was_asked and isinstance(error, self._judge.died):
             end = self._judge.stopped(number)
         else:
@@ -247,6 +251,21 @@ class ExecutorHands:
         # After a fork, or at the end of the program, there is nobody to give it to.
         with contextlib.suppress(RuntimeError):
             self._hands.give_back([end])
+
+    def _returned(self, number: int, result: Any) -> End:
+        if inspect.iscoroutine(result):
+            result.close()
+            return self._judge.raised(number, _never_awaited(self._name))
+        return self._judge.returned(number, result)
+
+
+def _never_awaited(name: str) -> TypeError:
+    return TypeError(f'`{name}` answered a coroutine, which nobody awaits: give executor="loop"')
+
+
+def _called(item: Any, at: int) -> str:
+    """What an item is called in the name of its task. Only what is cheap to write: an item may be a whole table."""
+    return str(item)[:_LONGEST_NAME] if isinstance(item, str | int | float | os.PathLike) else f"r{at}"
 
 
 def _is_ok(task: asyncio.Task[Any]) -> bool:

@@ -287,9 +287,12 @@ class Batch(Generic[OutcomeT]):
     def _push_from(self, source: Iterator[Any], run: _native.Run[OutcomeT], room: int) -> bool:
         items: list[Any] = []
         ended, failed = False, None
+        until = time.monotonic() + _LONGEST_PULL
         try:
             for _ in range(room):
                 items.append(next(source))
+                if time.monotonic() > until:
+                    break
         except StopIteration:
             ended = True
         except Exception as error:
@@ -511,5 +514,7 @@ def _wait_for_all(runs: list[_native.Run[Any]]) -> None:
 MOST_FAILURES = 100
 # Enough to keep the engine busy between two looks, few enough that a slow iterator delays no outcome for long.
 _AT_ONCE = 256
+# What a slow iterator has yielded is begun before it is asked for more.
+_LONGEST_PULL = 0.02
 _SHOW_EVERY = 0.2
 _LONGEST_GOODBYE = 2.0

@@ -111,6 +111,12 @@ def test_a_plain_function_that_answers_an_awaitable_runs_on_the_loop_when_asked(
     assert results(outcomes) == [0, 2, 4]
 
 
+def test_a_coroutine_that_nobody_awaits_is_no_result():
+    (outcome,) = batch(lambda n: double(n), [1], executor="threads")
+    assert outcome.kind == "failed"
+    assert 'give executor="loop"' in str(outcome.error)
+
+
 def test_partial_functions_and_callable_objects_are_seen_through():
     class Doubler:
         async def __call__(self, number):
@@ -182,6 +188,24 @@ def test_items_are_pulled_only_as_there_is_room():
         next(outcomes)
     outcomes.close()
     assert pulled < 10_000
+
+
+def test_what_a_slow_iterator_has_yielded_is_begun_before_it_is_asked_for_more():
+    begun = threading.Event()
+
+    async def work(number):
+        begun.set()
+        return number
+
+    def items():
+        yield 1
+        # An iterator that waits, as for lines of a log; longer than anything that is pulled together.
+        threading.Event().wait(0.05)
+        yield 2
+        assert begun.wait(60)
+        yield 3
+
+    assert sorted(results(batch(work, items()))) == [1, 2, 3]
 
 
 def test_items_may_come_from_an_async_iterable():
@@ -668,3 +692,15 @@ def test_the_numbers_of_a_batch_can_be_looked_at_and_shown(capsys):
     batch(double, range(10), progress=True).run()
     assert "10/10 done" in capsys.readouterr().err
     assert unisono.BatchOptions.__total__ is False
+
+
+def test_a_results_file_is_read_back_without_a_torn_line_and_a_foreign_one_is_refused(tmp_path):
+    out = tmp_path / "results.jsonl"
+    batch(triple, range(3), out=out, ordered=True).run()
+    with out.open("a") as file:
+        file.write('{"row":3,"id"')
+    lines = list(unisono.read_results(out, deserialize=float))
+    assert [(line["item"], line["result"]) for line in lines] == [(0, 0.0), (1, 3.0), (2, 6.0)]
+    out.write_text("[]\n")
+    with pytest.raises(UsageError, match="line 1: no result"):
+        list(unisono.read_results(out))

@@ -20,6 +20,7 @@ import unisono
         "unisono.files",
         "unisono.headers",
         "unisono.limiter",
+        "unisono.results",
         "unisono.retrying",
     ],
 )
@@ -27,7 +28,14 @@ def test_the_examples_in_a_module_are_true(server, tmp_path, name):
     module = importlib.import_module(name)
     (tmp_path / "a.txt").write_text("a\n")
     (tmp_path / "b.bin").write_bytes(bytes(300))
-    globs = {**vars(module), "server": server.url, "folder": tmp_path, "asyncio": asyncio, "unisono": unisono}
+    globs = {
+        **vars(module),
+        "server": server.url,
+        "folder": tmp_path,
+        "asyncio": asyncio,
+        "unisono": unisono,
+        "batch": unisono.batch,
+    }
     # A property of the native module has no source to look at, so only what is written in Python is searched.
     finder = doctest.DocTestFinder()
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)

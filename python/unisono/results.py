@@ -1,0 +1,47 @@
+"""Results files, read back: what `out=` and `-o` have written, whatever kind of work it was."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from unisono.errors import UsageError
+
+__all__ = ["read_results"]
+
+
+def read_results(
+    path: str | os.PathLike[str], *, deserialize: Callable[[Any], Any] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Read a results file, one dictionary per outcome, in the order in which they came.
+
+    A line that was being written when the program was killed is left out, as a resume does. The file may be that of a
+    run that is still going on.
+
+    Args:
+        path: The file.
+        deserialize: What `serialize=` is undone by: it is given the member `result` of each line that has one.
+
+    Raises:
+        UsageError: When a line is not one of ours.
+        OSError: When the file cannot be read.
+
+    >>> out = folder / "squares.jsonl"
+    >>> report = batch(lambda number: number**2 + 1j, [2], out=out, serialize=str).run()
+    >>> [(line["item"], line["outcome"], line["result"]) for line in read_results(out, deserialize=complex)]
+    [(2, 'ok', (4+1j))]
+    """
+    with open(path, encoding="utf-8") as file:  # noqa: PTH123 (it may be a descriptor's name)
+        for number, text in enumerate(file, 1):
+            if not text.endswith("\n"):
+                return
+            try:
+                line = json.loads(text)
+                line["outcome"]
+            except (ValueError, TypeError, KeyError):
+                raise UsageError(f"{path}, line {number}: no result of unisono") from None
+            if deserialize is not None and "result" in line:
+                line["result"] = deserialize(line["result"])
+            yield line
