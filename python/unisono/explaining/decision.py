@@ -3,7 +3,7 @@
 So each case can be written down in a test. The rules, in this order:
 
 1. What was not measured is not recommended, and what may have been measured wrongly (a cache that answers repeats, one
-   round only) cannot be told.
+   round only, a gain that cannot be, work that had to wait for cores) cannot be told.
 2. A candidate is *faster* when the low end of its range is worth the trouble, *no faster* when the high end is not.
    When it is neither, and nothing else is faster, it cannot be told.
 3. When some are faster, the one with the highest median wins, unless one that costs less comes close: coroutines cost
@@ -34,6 +34,11 @@ FEWEST_ROUNDS = 2
 # Repeats that are so much faster than first runs do not do the same work.
 CACHED = 5.0
 
+# Two workers that seem more than so many times two times as fast were lucky in when others used the machine.
+IMPOSSIBLE = 1.25
+# What computes and has to wait for a core for so much of its time is measured along with what others do.
+STARVED = 0.3
+
 _COST = {"sequential": 0, "coroutines": 1, "threads": 2, "processes": 3}
 
 
@@ -46,13 +51,18 @@ def decide(measured: Measured, candidates: Sequence[Candidate]) -> Explanation:
     """
     tried = [candidate for candidate in candidates if candidate.rounds >= FEWEST_ROUNDS]
     doubt = _doubt(measured, candidates, tried)
-    faster = [candidate for candidate in tried if _speedup(candidate).low >= WORTHWHILE]
+    possible = [candidate for candidate in tried if not _is_impossible(measured, candidate)]
+    faster = [candidate for candidate in possible if _speedup(candidate).low >= WORTHWHILE]
     notes = list(_notes(measured, candidates))
     recommendation, confidence = _CANNOT_TELL, _NOT_KNOWN
     if doubt is not None:
         reasons = [doubt]
+    elif faster and _is_starved(measured):
+        reasons = [
+            "cannot tell: what computes had to share its cores with other programs, and so did all that was tried."
+        ]
     elif faster:
-        chosen = _cheapest_of_the_best(faster, tried)
+        chosen = _cheapest_of_the_best(faster, possible)
         recommendation = _use(measured, chosen)
         reasons = list(_why_faster(measured, chosen, tried))
         confidence = _confidence(measured, chosen, tried)
@@ -102,6 +112,22 @@ def _larger_budget(measured: Measured, candidates: Sequence[Candidate]) -> str:
     return f"A budget of about {enough:.0f} s would do, or samples that take less time."
 
 
+def _is_impossible(measured: Measured, candidate: Candidate) -> bool:
+    """Whether a gain is more than there can be."""
+    speedup = _speedup(candidate)
+    if speedup.high > IMPOSSIBLE * candidate.workers:
+        return True
+    # Threads cannot hold the lock for more time than there is; a share that is seen in samples is not exact.
+    held = measured.lock_held or 0.0
+    takes_turns = candidate.model == "threads" and held > 0.5 * measured.wall
+    return takes_turns and speedup.median > IMPOSSIBLE * measured.wall / held
+
+
+def _is_starved(measured: Measured) -> bool:
+    computes = measured.cpu >= 0.5 * (measured.wall - measured.queued)
+    return computes and measured.queued >= STARVED * measured.wall
+
+
 def _cheapest_of_the_best(faster: Sequence[Candidate], tried: Sequence[Candidate]) -> Candidate:
     highest = max(_speedup(candidate).median for candidate in faster)
     # One bad round must not make the costly one win, so that one that comes close need not be surely faster.
@@ -115,7 +141,12 @@ def _unclear(measured: Measured, candidates: Sequence[Candidate], tried: Sequenc
     reasons = []
     for candidate in tried:
         speedup = _speedup(candidate)
-        if speedup.high >= WORTHWHILE:
+        if _is_impossible(measured, candidate):
+            reasons.append(
+                f"cannot tell: {_named(candidate)} seemed {speedup} as fast as a plain loop, which they cannot be; "
+                "something else disturbed the rounds."
+            )
+        elif speedup.high >= WORTHWHILE:
             reasons.append(
                 f"cannot tell: {_named(candidate)} were between {times(speedup.low)} and {times(speedup.high)} "
                 f"times as fast as a plain loop, which is too wide to decide."
@@ -251,11 +282,15 @@ def _confidence(measured: Measured, chosen: Candidate | None, tried: Sequence[Ca
             if other is not chosen
         )
     # That a plain loop wins has been checked against a free machine already, and what waits needs no cores.
-    needs_cores = chosen is not None and measured.cpu > 0.5 * measured.wall
-    unsure = chosen is not None and _speedup(chosen).low < WORTHWHILE
+    needs_cores = chosen is not None and measured.cpu + measured.queued > 0.5 * measured.wall
+    unsure = chosen is not None and _is_wide(_speedup(chosen))
     if rounds < 3 or unsure or (_is_busy(measured) and needs_cores):
         return "low"
     return "medium" if rivals or rounds < 5 else "high"
+
+
+def _is_wide(speedup: Spread) -> bool:
+    return speedup.low < WORTHWHILE or speedup.high > 2 * speedup.low
 
 
 def _use(measured: Measured, chosen: Candidate) -> Recommendation:
