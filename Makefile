@@ -25,8 +25,8 @@ lint: $(VENV)/installed $(VENV)/dev ## formatting, lints, types, and the rules o
 	cargo fmt --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy -p unisono-init --profile small -- -D warnings
-	$(BIN)/ruff format --check python tests bench docs
-	$(BIN)/ruff check python tests bench docs
+	$(BIN)/ruff format --check python tests bench docs examples
+	$(BIN)/ruff check python tests bench docs examples
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest unisono._native
 	tests/architecture.sh

@@ -16,6 +16,7 @@ MODULES = [
     "unisono.clients",
     "unisono.commands",
     "unisono.errors",
+    "unisono.explaining",
     "unisono.files",
     "unisono.headers",
     "unisono.report",

@@ -40,11 +40,13 @@ from unisono.errors import (
     RateLimited,
     RedirectError,
     RunError,
+    SampleFailed,
     StatusError,
     TlsError,
     TooLarge,
     UsageError,
 )
+from unisono.explaining import Explanation, explain
 from unisono.headers import Headers
 from unisono.limiter import Limiter
 from unisono.report import Report
@@ -73,6 +75,7 @@ __all__ = [
     "DigestMismatch",
     "Ended",
     "Error",
+    "Explanation",
     "FetchOptions",
     "FileCancelled",
     "FileChanged",
@@ -98,6 +101,7 @@ __all__ = [
     "Request",
     "Response",
     "RunError",
+    "SampleFailed",
     "StatusError",
     "StreamedResponse",
     "TlsError",
@@ -107,6 +111,7 @@ __all__ = [
     "batch",
     "batch_all",
     "commands",
+    "explain",
     "fetch",
     "fetch_all",
     "files",

@@ -44,6 +44,7 @@ __all__ = [
     "RateLimited",
     "RedirectError",
     "RunError",
+    "SampleFailed",
     "StatusError",
     "TlsError",
     "TooLarge",
@@ -61,6 +62,20 @@ class UsageError(Error, ValueError):
 
 class RunError(Error, RuntimeError):
     """A run could not begin or go on, for a reason outside of its requests."""
+
+
+class SampleFailed(Error, RuntimeError):
+    """A function that `unisono.explain` measures raised an exception, which is the cause.
+
+    Attributes:
+        item: The sample, if it is known.
+        index: Its place among the samples, from 0, if it is known.
+    """
+
+    def __init__(self, message: str, *, item: Any = None, index: int | None = None) -> None:
+        super().__init__(message)
+        self.item = item
+        self.index = index
 
 
 class CallError(Error):

@@ -16,6 +16,7 @@ import unisono
         "unisono._functions",
         "unisono.clients",
         "unisono.commands",
+        "unisono.explaining",
         "unisono.files",
         "unisono.headers",
         "unisono.limiter",

@@ -33,6 +33,8 @@ pub enum Command {
     Init(crate::init::InitArgs),
     /// Run a command per item, and leave nothing of it behind
     Each(Box<crate::each::EachArgs>),
+    /// Measure a Python function on samples, and say which of coroutines, threads and processes make it faster
+    Explain(crate::explain::ExplainArgs),
     /// See it work: 5,000 calls of a bad API, killed half way, resumed, and proven
     Demo(crate::demo::DemoArgs),
     /// Print shell completions, or the man page
@@ -59,6 +61,7 @@ pub fn run() -> u8 {
         Command::Sum(args) => crate::sum::run(*args),
         Command::Init(args) => crate::init::run(args, signals),
         Command::Each(args) => crate::each::run(*args),
+        Command::Explain(args) => crate::explain::run(args),
         Command::Demo(args) => crate::demo::run(args),
         Command::Completions { target } => crate::completions::print(target).map(|()| 0),
     };

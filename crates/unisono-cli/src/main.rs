@@ -5,6 +5,7 @@ mod completions;
 mod demo;
 mod each;
 mod environment;
+mod explain;
 mod failure;
 mod fetch;
 mod init;

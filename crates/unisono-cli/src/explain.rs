@@ -1,0 +1,47 @@
+//! `unisono explain`: handed over to `python -m unisono explain`, since it runs functions of Python.
+//!
+//! The interpreter is the one next to this command, which is the one that the package is installed for. It takes the place
+//! of this process, so that signals, standard streams and the exit status are its own. Words are passed on as they are;
+//! the help is Python's.
+
+use std::{
+    env,
+    ffi::OsString,
+    io,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use clap::Args;
+
+use crate::failure::Failure;
+
+/// What to explain.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+pub struct ExplainArgs {
+    /// MODULE:FUNCTION --items FILE, and options; --help lists them
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORDS")]
+    words: Vec<OsString>,
+}
+
+/// Becomes Python; answers only if that cannot be.
+pub fn run(args: ExplainArgs) -> Result<u8, Failure> {
+    let here = env::current_exe().map_err(|error| cannot_start("this command", &error))?;
+    let python = interpreter(&here).ok_or_else(|| {
+        Failure::fault(format!("there is no Python next to `{}`", here.display()))
+            .hint("install unisono with pip, or run `python -m unisono explain` with the Python that has it")
+    })?;
+    let error = Command::new(&python).args(["-m", "unisono", "explain"]).args(args.words).exec();
+    Err(cannot_start(&python.display().to_string(), &error))
+}
+
+fn interpreter(command: &Path) -> Option<PathBuf> {
+    let folder = command.parent()?;
+    ["python", "python3"].iter().map(|name| folder.join(name)).find(|path| path.exists())
+}
+
+fn cannot_start(what: &str, error: &io::Error) -> Failure {
+    Failure::fault(format!("cannot start `{what}`: {error}"))
+}

@@ -1,0 +1,67 @@
+"""How many cores are free at this moment, found by using them.
+
+The known load is SHA-256 over a megabyte, which `hashlib` computes without the interpreter lock: as many threads as
+there are cores are as much faster than one as there are cores free. Asking the load average instead would not see
+quotas of a container, frequencies, or two cores that share one's units.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+import time
+from pathlib import Path
+
+__all__ = ["cores", "free_cores", "queued", "work"]
+
+_BUFFER = bytes(1 << 20)
+# Long enough that starting threads (0.1 ms each) does not show, short enough to be repeated in each round.
+_SECONDS = 0.015
+_SCHEDSTAT = Path("/proc/thread-self/schedstat")
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def free_cores(count: int) -> float:
+    """How many times more threads do on `count` threads than on one, from about 1 to `count`."""
+    if count == 1:
+        return 1.0
+    pieces = _pieces()
+    alone = _timed(1, pieces)
+    together = _timed(count, pieces)
+    return min(float(count), count * alone / together)
+
+
+def work(pieces: int) -> None:
+    """The known load: CPU without the interpreter lock, but for some microseconds per piece."""
+    for _ in range(pieces):
+        hashlib.sha256(_BUFFER)
+
+
+def queued() -> float:
+    """Seconds for which this thread was ready and had no CPU (Linux: Documentation/scheduler/sched-stats.rst)."""
+    with contextlib.suppress(OSError):
+        return int(_SCHEDSTAT.read_bytes().split()[1]) / 1e9
+    # A kernel without CONFIG_SCHED_INFO does not tell; then this time counts as blocked.
+    return 0.0
+
+
+def _pieces() -> int:
+    began = time.perf_counter()
+    work(1)
+    return max(1, round(_SECONDS / (time.perf_counter() - began)))
+
+
+def _timed(count: int, pieces: int) -> float:
+    workers = [threading.Thread(target=work, args=(pieces,)) for _ in range(count)]
+    began = time.perf_counter()
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return time.perf_counter() - began
