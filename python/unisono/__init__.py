@@ -31,6 +31,9 @@ from unisono.errors import (
     FileUnlisted,
     FileUnreadable,
     InputError,
+    QueueClosed,
+    QueueEmpty,
+    QueueFull,
     RateLimited,
     RedirectError,
     RunError,
@@ -40,6 +43,7 @@ from unisono.errors import (
     UsageError,
 )
 from unisono.headers import Headers
+from unisono.queue import Queue
 from unisono.report import Report
 
 __all__ = [
@@ -75,6 +79,10 @@ __all__ = [
     "Headers",
     "InputError",
     "Outcome",
+    "Queue",
+    "QueueClosed",
+    "QueueEmpty",
+    "QueueFull",
     "RateLimited",
     "RedirectError",
     "Report",

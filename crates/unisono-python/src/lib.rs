@@ -14,6 +14,10 @@ mod fetch;
 mod files;
 mod options;
 mod outcome;
+mod queue;
+mod queue_line;
+mod queue_wait;
+mod queue_wake;
 mod request;
 mod run;
 mod walk;
@@ -37,6 +41,10 @@ mod _native {
     use super::files::{FileOutcome, default_threads, digest, verify};
     #[pymodule_export]
     use super::outcome::{Outcome, Response};
+    #[pymodule_export]
+    use super::queue::{QueueCore, forget_waiters};
+    #[pymodule_export]
+    use super::queue_wait::QueueWait;
     #[pymodule_export]
     use super::request::Request;
     #[pymodule_export]
