@@ -45,11 +45,13 @@ from unisono.errors import (
 from unisono.headers import Headers
 from unisono.queue import Queue
 from unisono.report import Report
+from unisono.thread_pool import BusyTask, ThreadPool
 
 __all__ = [
     "AmbiguousError",
     "AsyncClient",
     "Batch",
+    "BusyTask",
     "CallCancelled",
     "CallError",
     "CallTimeout",
@@ -91,6 +93,7 @@ __all__ = [
     "RunError",
     "StatusError",
     "StreamedResponse",
+    "ThreadPool",
     "TlsError",
     "TooLarge",
     "UsageError",

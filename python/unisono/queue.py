@@ -43,7 +43,8 @@ class Queue(QueueCore[T]):
     | `get_many(count, max_wait=0, timeout=None)` | `await aget_many(count, max_wait=0)` | takes 1 to `count` items |
     | `for item in queue` | `async for item in queue` | takes until the queue is closed and drained |
     | `join(timeout=None)` | `await ajoin()` | waits until `task_done` was called for each item; `TimeoutError` |
-    | `put_nowait`, `get_nowait`, `task_done`, `close`, `qsize`, `empty`, `full`, `len` | the same | never wait |
+    | `put_nowait`, `get_nowait`, `task_done(count=1)`, `close`, `qsize`, `empty`, `full`, `len` | the same | never wait |
+    | `waiting()` | the same | how many wait for an item, for room, and in `join` |
 
     A cancelled `aget` loses no item, and the item of a cancelled `aput` was not put. A `get` or `put` in the main thread
     can be interrupted with Ctrl-C. A queue is true even when it is empty. In the child of a fork a queue has the items

@@ -116,6 +116,11 @@ impl QueueCore {
         self.state().line.is_full()
     }
 
+    /// How many wait for an item, for room, and until all is done.
+    fn waiting(&self) -> (usize, usize, usize) {
+        self.state().line.waiting()
+    }
+
     /// Puts an item, or raises `QueueFull` or `QueueClosed` at once.
     fn put_nowait(slf: &Bound<'_, Self>, item: Item) -> PyResult<()> {
         slf.get().try_put(slf, item)?.map_err(|_item| error(slf.py(), "QueueFull", "the queue is full"))

@@ -105,6 +105,11 @@ impl<T, W> Line<T, W> {
         self.items.len() + self.granted >= self.room
     }
 
+    /// How many wait for an item, for room, and until all is done.
+    pub fn waiting(&self) -> (usize, usize, usize) {
+        (self.getters.len(), self.putters.len(), self.joiners.len())
+    }
+
     pub fn is_closed(&self) -> bool {
         self.is_closed
     }
@@ -127,7 +132,13 @@ impl<T, W> Line<T, W> {
     /// Puts an item into a place that was granted, or hands it back when the queue has been closed meanwhile.
     pub fn put_granted(&mut self, item: T) -> Result<Wakes<W>, T> {
         self.granted -= 1;
-        if self.is_closed { Err(item) } else { Ok(self.push(item)) }
+        if self.is_closed {
+            return Err(item);
+        }
+        let mut wakes = self.push(item);
+        // Somebody may have waited for the item, and then the place is free again.
+        wakes.extend(self.admit());
+        Ok(wakes)
     }
 
     /// Takes the first item; answers as well who is to be woken since there is room now.
