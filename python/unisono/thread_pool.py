@@ -3,9 +3,9 @@
 A task that is submitted goes to a thread that waits; if none does, a thread is started, up to `max_workers`; else it
 stands in line (`unisono.Queue`). A thread that has waited for `idle_timeout` seconds ends.
 
-`ThreadPool` is a `concurrent.futures.ThreadPoolExecutor` by name alone: `loop.set_default_executor` insists on an instance
-of that class, so it is a subclass, and everything in it is overridden. Threads hold the `_Crew` and never the pool, so that
-a pool that nobody holds is collected, and its threads end.
+`ThreadPool` is a `concurrent.futures.ThreadPoolExecutor` by name alone: `loop.set_default_executor` insists on an
+instance of that class, so it is a subclass, and everything in it is overridden. Threads hold the `_Crew` and never the
+pool, so that a pool that nobody holds is collected, and its threads end.
 
 What it leaves out: a thread cannot be killed. Work that may hang for ever belongs into a `ProcessPool` with a timeout.
 """
@@ -71,8 +71,9 @@ class ThreadPool(ThreadPoolExecutor):
         thread_name_prefix: What the names of its threads begin with.
         initializer: Called at the start of each thread, with `initargs`. When it fails, the pool is broken.
         initargs: See there.
-        max_pending: How many tasks may wait for a thread; `submit` waits for room. On the thread of a running event loop
-            it raises `QueueFull` instead, since waiting would stop the loop. A task of the pool itself may always submit.
+        max_pending: How many tasks may wait for a thread; `submit` waits for room. On the thread of a running event
+            loop it raises `QueueFull` instead, since waiting would stop the loop. A task of the pool itself may always
+            submit.
         idle_timeout: After how many seconds without work a thread ends; `None` for never.
         warn_after: After how many seconds in which all threads were busy and work waited a warning is logged, naming
             what runs; `None` for never.
@@ -132,17 +133,23 @@ class ThreadPool(ThreadPoolExecutor):
         """How many tasks wait for a thread."""
         return len(self._crew.queue)
 
+    # What others look at, though it is not theirs: monitors of web frameworks, and the tests of the standard library.
+
     @property
-    def _max_workers(self) -> int:
+    def _max_workers(self) -> int:  # type: ignore[override]
         return self._crew.max_workers
 
     @property
-    def _threads(self) -> set[threading.Thread]:
-        return self._crew.threads
+    def _threads(self) -> set[threading.Thread]:  # type: ignore[override]
+        return set(self._crew.threads)
 
     @property
-    def _work_queue(self) -> Queue[Any]:
+    def _work_queue(self) -> Queue[_Task]:  # type: ignore[override]
         return self._crew.queue
+
+    @property
+    def _broken(self) -> str | bool:  # type: ignore[override]
+        return self._crew.is_broken
 
     def busy(self) -> list[BusyTask]:
         """What runs now, the longest first.
@@ -278,6 +285,7 @@ class _Crew:
         self.running: dict[int, _Task] = {}
         self.numbers = itertools.count()
         self.refusal: Callable[[], Exception] | None = None
+        self.is_broken = False
         # Since when all threads have been busy and work has waited.
         self.waiting_since: float | None = None
         _crews.add(self)
@@ -353,12 +361,14 @@ class _Crew:
             if cancel:
                 self.drain(lambda task: task.future.cancel())
             self.queue.close()
+        _watch.discard(self)
 
     def break_down(self) -> None:
         """An initializer has failed."""
         text = "A thread initializer failed, the thread pool is not usable anymore"
         with self.lock:
             self.refusal = functools.partial(BrokenThreadPool, text)
+            self.is_broken = True
             self.drain(lambda task: task.future.set_exception(BrokenThreadPool(text)))
             self.queue.close()
 
@@ -416,7 +426,8 @@ def _work(crew: _Crew) -> None:
         try:
             crew.initializer()
         except BaseException:
-            _log.critical("Exception in initializer:", exc_info=True)
+            # To where the standard executors log it, for the same eyes.
+            logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
             crew.break_down()
             crew.threads.discard(threading.current_thread())
             return
@@ -480,6 +491,12 @@ class _Watch:
             else:
                 self.is_running = True
                 threading.Thread(target=self.run, name="unisono-watch", daemon=True).start()
+
+    def discard(self, crew: _Crew) -> None:
+        with self.condition:
+            if crew in self.crews:
+                self.crews.discard(crew)
+                self.condition.notify()
 
     def run(self) -> None:
         while (late := self.wait()) is not None:
