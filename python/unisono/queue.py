@@ -30,25 +30,27 @@ os.register_at_fork(after_in_child=forget_waiters)
 class Queue(QueueCore[T]):
     """A first-in, first-out queue for threads and coroutines alike.
 
-    It has the calls of `queue.Queue`, and those of `asyncio.Queue` with an `a` in front where they wait. `QueueFull` and
-    `QueueEmpty` are caught by code that was written for either module.
+    It has the calls of `queue.Queue`, and those of `asyncio.Queue` with an `a` in front where they wait. `QueueFull`
+    and `QueueEmpty` are caught by code that was written for either module.
 
     Args:
         maxsize: How many items it holds at most; 0 for no bound.
 
     | threads | coroutines | |
     |---|---|---|
-    | `put(item, block=True, timeout=None)` | `await aput(item)` | puts; waits for room; `QueueFull` after `timeout` seconds |
-    | `get(block=True, timeout=None)` | `await aget()` | takes; waits for an item; `QueueEmpty` after `timeout` seconds |
+    | `put(item, block=True, timeout=None)` | `await aput(item)` | waits for room; `QueueFull` after `timeout` seconds |
+    | `get(block=True, timeout=None)` | `await aget()` | waits for an item; `QueueEmpty` after `timeout` seconds |
     | `get_many(count, max_wait=0, timeout=None)` | `await aget_many(count, max_wait=0)` | takes 1 to `count` items |
     | `for item in queue` | `async for item in queue` | takes until the queue is closed and drained |
     | `join(timeout=None)` | `await ajoin()` | waits until `task_done` was called for each item; `TimeoutError` |
-    | `put_nowait`, `get_nowait`, `task_done(count=1)`, `close`, `qsize`, `empty`, `full`, `len` | the same | never wait |
+    | `put_nowait(item)`, `get_nowait()` | the same | never wait |
+    | `close(immediate=False)`, `shutdown` | the same | no more is put; `immediate` throws away what is in it |
+    | `task_done(count=1)`, `qsize()`, `empty()`, `full()`, `len` | the same | as the standard ones |
     | `waiting()` | the same | how many wait for an item, for room, and in `join` |
 
-    A cancelled `aget` loses no item, and the item of a cancelled `aput` was not put. A `get` or `put` in the main thread
-    can be interrupted with Ctrl-C. A queue is true even when it is empty. In the child of a fork a queue has the items
-    it had, and nobody waits at it.
+    A cancelled `aget` loses no item, and the item of a cancelled `aput` was not put. A `get` or `put` in the main
+    thread can be interrupted with Ctrl-C. A queue is true even when it is empty. In the child of a fork a queue has the
+    items it had, and nobody waits at it.
 
     >>> queue = Queue(maxsize=100)
     >>> queue.put("a")

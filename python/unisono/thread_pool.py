@@ -248,7 +248,8 @@ class _Task:
 
     def subject(self) -> tuple[str, Any]:
         """The function and the item, without what `asyncio.to_thread` wraps around them."""
-        function, arguments = self.function, tuple(self.arguments)
+        function: Any = self.function
+        arguments: tuple[Any, ...] = tuple(self.arguments)
         while True:
             if isinstance(function, functools.partial):
                 function, arguments = function.func, (*function.args, *arguments)

@@ -19,8 +19,10 @@ import argparse
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import tomllib
 import types
 import unittest
@@ -46,17 +48,30 @@ def main() -> int:
         return 0
     reader, writer = os.pipe()
     words = [sys.executable, "-X", "faulthandler", __file__, *sys.argv[1:], "--inner"]
-    environment = {**os.environ, "UNISONO_RESULTS": str(writer)}
-    inner = subprocess.Popen(words, env=environment, pass_fds=[writer], start_new_session=True)
-    os.close(writer)
-    try:
-        inner.wait(options.timeout)
-    except subprocess.TimeoutExpired:
-        os.killpg(inner.pid, 9)
-        inner.wait()
+    with tempfile.TemporaryDirectory() as folder:
+        # Workers of a pool are interpreters of their own, and have to find the tests as well.
+        Path(folder, "sitecustomize.py").write_text(find_tests(options.tests))
+        environment = {
+            **os.environ,
+            "UNISONO_RESULTS": str(writer),
+            "UNISONO_POOL": POOLS.get(options.pool, options.pool),
+            "PYTHONPATH": os.pathsep.join([folder, str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        }
+        inner = subprocess.Popen(words, env=environment, pass_fds=[writer], start_new_session=True)
+        os.close(writer)
+        try:
+            inner.wait(options.timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(inner.pid, signal.SIGKILL)
+            inner.wait()
     with open(reader) as lines:
         results = dict(json.loads(line) for line in lines)
     return judge(options, results, inner.returncode)
+
+
+def find_tests(folder: Path) -> str:
+    """Code after which `test` has what is in `folder` as well."""
+    return f"import test\ntest.__path__.append({str(folder)!r})\n"
 
 
 def judge(options: argparse.Namespace, results: dict[str, str], status: int) -> int:
@@ -107,35 +122,35 @@ class Recorder(unittest.TextTestResult):
         self.file = os.fdopen(int(os.environ["UNISONO_RESULTS"]), "w", buffering=1)
         self.outcome = "passed"
 
-    def startTest(self, test: unittest.TestCase) -> None:  # noqa: N802
+    def startTest(self, test: unittest.TestCase) -> None:
         self.outcome = "passed"
         super().startTest(test)
         self._record(test, "did not end")
 
-    def stopTest(self, test: unittest.TestCase) -> None:  # noqa: N802
+    def stopTest(self, test: unittest.TestCase) -> None:
         super().stopTest(test)
         self._record(test, self.outcome)
 
-    def addSuccess(self, test: unittest.TestCase) -> None:  # noqa: N802
+    def addSuccess(self, test: unittest.TestCase) -> None:
         super().addSuccess(test)
 
-    def addFailure(self, test: unittest.TestCase, error: Any) -> None:  # noqa: N802
+    def addFailure(self, test: unittest.TestCase, error: Any) -> None:
         self.outcome = "failed"
         super().addFailure(test, error)
 
-    def addError(self, test: Any, error: Any) -> None:  # noqa: N802
+    def addError(self, test: Any, error: Any) -> None:
         self.outcome = "failed"
         super().addError(test, error)
         if not isinstance(test, unittest.TestCase):
             # Not a test: the set-up of a class or module.
             self._record(test, "failed")
 
-    def addSubTest(self, test: unittest.TestCase, subtest: unittest.TestCase, error: Any) -> None:  # noqa: N802
+    def addSubTest(self, test: unittest.TestCase, subtest: unittest.TestCase, error: Any) -> None:
         if error is not None:
             self.outcome = "failed"
         super().addSubTest(test, subtest, error)
 
-    def addSkip(self, test: unittest.TestCase, reason: str) -> None:  # noqa: N802
+    def addSkip(self, test: unittest.TestCase, reason: str) -> None:
         self.outcome = "skipped"
         super().addSkip(test, reason)
 
@@ -146,12 +161,9 @@ class Recorder(unittest.TextTestResult):
 
 def run_tests(options: argparse.Namespace) -> None:
     """In a process of its own: runs what there is for this pool."""
-    import test
-
-    test.__path__.append(str(options.tests))
     module, _, name = POOLS.get(options.pool, options.pool).partition(":")
     pool = getattr(importlib.import_module(module), name)
-    suite = futures(module, pool, options.tests) if options.suite == "futures" else multiprocessing_pool(pool)
+    suite = futures(module, pool, options.tests) if options.suite == "futures" else multiprocessing_pool()
     chosen = unittest.TestSuite(test for test in flat(suite) if not options.only or options.only in test.id())
     unittest.TextTestRunner(resultclass=Recorder, verbosity=2).run(chosen)
 
@@ -173,7 +185,7 @@ def futures(module: str, pool: type, tests: Path) -> unittest.TestSuite:
         for flavour in ("Fork", "Forkserver", "Spawn"):
             getattr(common, f"ProcessPool{flavour}Mixin").executor_type = pool
     # Programs that a test starts import the pool from `concurrent.futures`, by its name.
-    prelude = f"import concurrent.futures, test, {module}\ntest.__path__.append({str(tests)!r})\n"
+    prelude = f"{find_tests(tests)}import concurrent.futures, {module}\n"
     prelude += f"concurrent.futures.{pool.__name__} = {module}.{pool.__name__}\n"
     for each in modules:
         if ok := getattr(each, "assert_python_ok", None):
@@ -215,19 +227,9 @@ def with_prelude(function: Any, prelude: str) -> Any:
     return run
 
 
-def multiprocessing_pool(pool: type) -> unittest.TestSuite:
+def multiprocessing_pool() -> unittest.TestSuite:
     """The tests of `multiprocessing.Pool`."""
-    import multiprocessing
-
-    tests = importlib.import_module("test._test_multiprocessing")
-    tests.setUpModule = None
-    namespace = {
-        "Pool": staticmethod(pool),
-        "TYPE": "processes",
-        "current_process": staticmethod(multiprocessing.current_process),
-    }
-    case = type("PoolTest", (tests._TestPool, tests.ProcessesMixin, unittest.TestCase), namespace)
-    return unittest.TestLoader().loadTestsFromTestCase(case)
+    return unittest.TestLoader().loadTestsFromName("pool_case.PoolTest")
 
 
 def flat(suite: Any) -> Any:
