@@ -163,12 +163,12 @@ def run_tests(options: argparse.Namespace) -> None:
     """In a process of its own: runs what there is for this pool."""
     module, _, name = POOLS.get(options.pool, options.pool).partition(":")
     pool = getattr(importlib.import_module(module), name)
-    suite = futures(module, pool, options.tests) if options.suite == "futures" else multiprocessing_pool()
+    suite = futures(module, pool) if options.suite == "futures" else multiprocessing_pool()
     chosen = unittest.TestSuite(test for test in flat(suite) if not options.only or options.only in test.id())
     unittest.TextTestRunner(resultclass=Recorder, verbosity=2).run(chosen)
 
 
-def futures(module: str, pool: type, tests: Path) -> unittest.TestSuite:
+def futures(module: str, pool: type) -> unittest.TestSuite:
     """`test_concurrent_futures`: one module in 3.11, a package from 3.12 on."""
     import concurrent.futures
 
@@ -185,7 +185,7 @@ def futures(module: str, pool: type, tests: Path) -> unittest.TestSuite:
         for flavour in ("Fork", "Forkserver", "Spawn"):
             getattr(common, f"ProcessPool{flavour}Mixin").executor_type = pool
     # Programs that a test starts import the pool from `concurrent.futures`, by its name.
-    prelude = f"{find_tests(tests)}import concurrent.futures, {module}\n"
+    prelude = f"import concurrent.futures, {module}\n"
     prelude += f"concurrent.futures.{pool.__name__} = {module}.{pool.__name__}\n"
     for each in modules:
         if ok := getattr(each, "assert_python_ok", None):
@@ -222,7 +222,8 @@ def with_prelude(function: Any, prelude: str) -> Any:
         if "-c" in words:
             at = words.index("-c") + 1
             words[at] = prelude + words[at]
-        return function(*words, **keywords)
+        # Not isolated, so that the program and its workers find the tests by `PYTHONPATH`.
+        return function(*words, __isolated=False, PYTHONPATH=os.environ["PYTHONPATH"], **keywords)
 
     return run
 

@@ -446,6 +446,29 @@ except KeyboardInterrupt:
     assert (ended.stdout, ended.stderr) == ("interrupted (0, 0, 0, 0, 0, 0, 0, 0, 0)\n", "")
 
 
+def test_daemon_threads_that_wait_at_the_end_of_a_program_do_not_disturb_its_end():
+    # They wake while the interpreter is taken down, for as long as the destructor runs.
+    program = """
+import builtins, threading, unisono
+queue, woken = unisono.Queue(), unisono.Queue()
+def wait():
+    while True:
+        try:
+            queue.get(timeout=0.0001)
+        except unisono.QueueEmpty:
+            woken.put(1)
+for _ in range(4):
+    threading.Thread(target=wait, daemon=True).start()
+class Slow:
+    def __del__(self):
+        sum(range(3_000_000))
+builtins.slow = Slow()
+woken.get_many(100, max_wait=60)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=BOUND, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 # Loops, forks, collectors
 
 

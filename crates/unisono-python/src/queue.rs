@@ -30,7 +30,7 @@ use crate::{
     errors::class,
     queue_line::{Line, Refusal, Served, Wakes, Withdrawn},
     queue_wait::{QueueWait, Wish},
-    queue_wake::{Wake, bed, resolve, running_loop, sleep},
+    queue_wake::{Bed, Wake, resolve, running_loop},
 };
 
 /// How often this process is a child of itself, so to speak: a fork adds one.
@@ -229,15 +229,15 @@ impl QueueCore {
     #[pyo3(signature = (timeout=None))]
     fn join(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<()> {
         let limit = Limit::of(timeout)?;
-        let bed = bed(slf.py())?;
+        let bed = Bed::default();
         let ticket = {
             let mut state = slf.get().state();
             if state.line.unfinished() == 0 {
                 return Ok(());
             }
-            state.line.park_joiner(Wake::Thread(bed.clone().unbind()))
+            state.line.park_joiner(Wake::Thread(bed.clone()))
         };
-        let slept = sleep(&bed, limit.seconds());
+        let slept = bed.sleep(slf.py(), limit.0);
         match (slf.get().withdraw(ticket), slept) {
             (_, Err(error)) => Err(error),
             (Withdrawn::Served(_), Ok(())) => Ok(()),
@@ -378,8 +378,8 @@ impl QueueCore {
 
     /// Puts an item from a thread that may wait.
     fn put_waiting(&self, slf: &Bound<'_, Self>, item: Item, limit: Limit) -> PyResult<()> {
-        let bed = bed(slf.py())?;
-        let wake = Wake::Thread(bed.clone().unbind());
+        let bed = Bed::default();
+        let wake = Wake::Thread(bed.clone());
         let attempt = {
             let mut state = self.state();
             match state.line.put(item) {
@@ -395,7 +395,7 @@ impl QueueCore {
             }
             Err(ticket) => ticket.map_err(|_item| closed(slf.py()))?,
         };
-        let slept = sleep(&bed, limit.seconds());
+        let slept = bed.sleep(slf.py(), limit.0);
         match (self.withdraw(ticket), slept) {
             (_, Err(error)) => Err(error),
             (Withdrawn::Served(Served::Accepted), Ok(())) => Ok(()),
@@ -409,8 +409,8 @@ impl QueueCore {
     /// Takes an item from a thread that may wait; `None` when none came in time.
     fn get_waiting(&self, slf: &Bound<'_, Self>, limit: Limit) -> PyResult<Option<Item>> {
         self.reclaim(slf)?;
-        let bed = bed(slf.py())?;
-        let wake = Wake::Thread(bed.clone().unbind());
+        let bed = Bed::default();
+        let wake = Wake::Thread(bed.clone());
         let attempt = {
             let mut state = self.state();
             match state.line.take() {
@@ -426,7 +426,7 @@ impl QueueCore {
             }
             Err(ticket) => ticket.ok_or_else(|| closed(slf.py()))?,
         };
-        let slept = sleep(&bed, limit.seconds());
+        let slept = bed.sleep(slf.py(), limit.0);
         match (self.withdraw(ticket), slept) {
             (Withdrawn::Served(Served::Item(number, item)), Err(error)) => {
                 let wakes = self.state().line.give_back(number, item);
@@ -481,7 +481,10 @@ impl QueueCore {
         let mut waiting = VecDeque::from(wakes);
         while let Some(parked) = waiting.pop_front() {
             let woken = match &parked.wake {
-                Wake::Thread(lock) => lock.call_method0(py, intern!(py, "release")).map(drop),
+                Wake::Thread(bed) => {
+                    bed.wake();
+                    Ok(())
+                }
                 Wake::Task { event_loop, future } => {
                     self.wake_task(slf, parked.ticket, event_loop.bind(py), future.bind(py))
                 }
@@ -568,10 +571,6 @@ impl Limit {
         // More than the clock can tell is as good as no limit.
         let duration = Duration::try_from_secs_f64(seconds).ok();
         Ok(Self(duration.and_then(|duration| Instant::now().checked_add(duration))))
-    }
-
-    fn seconds(self) -> Option<f64> {
-        self.0.map(|until| until.saturating_duration_since(Instant::now()).as_secs_f64())
     }
 
     fn is_over(self) -> bool {

@@ -1,15 +1,24 @@
-//! How those who wait at a queue sleep and are woken: threads by a lock of Python's, coroutines by a future.
+//! How those who wait at a queue sleep and are woken: threads by a futex, coroutines by a future.
 //!
-//! A thread sleeps in `lock.acquire`, which lets go of the interpreter, ends in time, and lets Ctrl-C through in the main
-//! thread. A coroutine of the loop that runs here is woken by its future; one of another loop through a mailbox of that
+//! A thread sleeps without the interpreter, and Ctrl-C reaches it when it is the main thread. A coroutine of the loop that runs here is woken by its future; one of another loop through a mailbox of that
 //! loop, so that many of them cost one `call_soon_threadsafe`.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Instant,
+};
 
 use pyo3::{PyTraverseError, PyVisit, intern, prelude::*, sync::PyOnceLock};
 
+use rustix::{fs::Timespec, io::Errno, thread::futex};
+
 /// How somebody is woken.
 pub enum Wake {
-    /// A thread: this lock is held, and he waits for it.
-    Thread(Py<PyAny>),
+    /// A thread.
+    Thread(Bed),
     /// A coroutine.
     Task {
         /// Where it runs.
@@ -23,27 +32,50 @@ impl Wake {
     /// For the garbage collector.
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self {
-            Self::Thread(lock) => visit.call(lock),
+            Self::Thread(_) => Ok(()),
             Self::Task { event_loop, future } => visit.call(event_loop).and_then(|()| visit.call(future)),
         }
     }
 }
 
-/// A lock that is held, for a thread to sleep by.
-pub fn bed(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    static ALLOCATE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let lock = ALLOCATE.import(py, "_thread", "allocate_lock")?.call0()?;
-    lock.call_method0(intern!(py, "acquire"))?;
-    Ok(lock)
-}
+/// What a thread sleeps in: a futex(2), 0 until it is woken.
+#[derive(Clone, Default)]
+pub struct Bed(Arc<AtomicU32>);
 
-/// Sleeps until the lock is released or `seconds` have passed. Raises what a signal's handler raises.
-pub fn sleep(bed: &Bound<'_, PyAny>, seconds: Option<f64>) -> PyResult<()> {
-    let py = bed.py();
-    // Python's bound of what it can wait is 292 years, and it refuses more.
-    let seconds = seconds.filter(|seconds| *seconds < 9e9).unwrap_or(-1.0);
-    bed.call_method1(intern!(py, "acquire"), (true, seconds))?;
-    Ok(())
+impl Bed {
+    /// Sleeps without the interpreter until it is woken or `until` has come. Raises what a signal's handler raises.
+    ///
+    /// This is not a lock of Python's: a daemon thread that sleeps there at the end of the program is unwound by
+    /// `pthread_exit` when it wakes, and Rust's frames below it make that an abort. Here it is left hanging.
+    pub fn sleep(&self, py: Python<'_>, until: Option<Instant>) -> PyResult<()> {
+        while !self.is_woken() && until.is_none_or(|until| Instant::now() < until) {
+            py.detach(|| self.nap(until));
+            py.check_signals()?;
+        }
+        Ok(())
+    }
+
+    /// Sleeps until it is woken, time is over, or a signal has come.
+    fn nap(&self, until: Option<Instant>) {
+        while !self.is_woken() {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+            match futex::wait(&self.0, futex::Flags::PRIVATE, 0, timeout.as_ref()) {
+                Ok(()) | Err(Errno::AGAIN) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    pub fn wake(&self) {
+        self.0.store(1, Ordering::Release);
+        // It fails for addresses that are none.
+        let _ = futex::wake(&self.0, futex::Flags::PRIVATE, 1);
+    }
+
+    fn is_woken(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 1
+    }
 }
 
 /// The event loop that runs in this thread.
