@@ -204,8 +204,8 @@ class ThreadPool(ThreadPoolExecutor):
         until = None if timeout is None else time.monotonic() + timeout
         rows = zip(*iterables)
         futures = deque(self.submit(fn, *row) for row in itertools.islice(rows, buffersize))
-        # The generator holds the crew and not the pool, which may be collected meanwhile.
-        return _results(self._crew, fn, rows, futures, until)
+        # Who has everything submitted may let go of the pool; else the results hold it until they are taken.
+        return _results(None if buffersize is None else self, fn, rows, futures, until)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more tasks.
@@ -285,7 +285,7 @@ class _Crew:
         self.threads: set[threading.Thread] = set()
         self.running: dict[int, _Task] = {}
         self.numbers = itertools.count()
-        self.refusal: Callable[[], Exception] | None = None
+        self.refusal: Callable[[], Exception] | None = _too_late if _ending else None
         self.is_broken = False
         # Since when all threads have been busy and work has waited.
         self.waiting_since: float | None = None
@@ -294,10 +294,10 @@ class _Crew:
     def submit(self, function: Callable[..., Any], arguments: Any, keywords: Any) -> Future[Any]:
         has_place = self.places is not None and self.take_place(self.places)
         with self.lock:
-            if self.refusal is not None or _ending:
+            if self.refusal is not None:
                 if has_place:
                     self.give_place()
-                raise self.refusal() if self.refusal is not None else _too_late()
+                raise self.refusal()
             task = _Task(function, arguments, keywords, has_place)
             if not self.queue._offer(task):
                 self.not_awaited(task)
@@ -364,6 +364,12 @@ class _Crew:
             self.queue.close()
         _watch.discard(self)
 
+    def end(self) -> None:
+        """The program ends: what was submitted is still run."""
+        with self.lock:
+            self.refusal = self.refusal or _too_late
+            self.queue.close()
+
     def break_down(self) -> None:
         """An initializer has failed."""
         text = "A thread initializer failed, the thread pool is not usable anymore"
@@ -400,6 +406,17 @@ class _Crew:
                 found.append(BusyTask(function, item, now - task.begun, where, names.get(ident, "?")))
         return sorted(found, key=lambda busy: -busy.seconds)
 
+    def warn_at(self) -> float | None:
+        """When it is to be said that all threads are busy, unless that ends before; `None` if no work waits."""
+        since = self.waiting_since
+        if since is None or self.warn_after is None:
+            return None
+        if not len(self.queue):
+            # A thread took the last task while `submit` was noting that it waits.
+            self.waiting_since = None
+            return None
+        return since + self.warn_after
+
     def warn(self) -> None:
         busy = self.busy()
         _log.warning(
@@ -419,6 +436,7 @@ class _Crew:
         self.running = {}
         self.waiting_since = None
         self.queue = Queue()
+        self.places = None
 
 
 def _work(crew: _Crew) -> None:
@@ -453,13 +471,13 @@ def _work(crew: _Crew) -> None:
 
 
 def _results(
-    crew: _Crew, fn: Callable[..., T], rows: Iterator[Any], futures: deque[Future[T]], until: float | None
+    pool: ThreadPool | None, fn: Callable[..., T], rows: Iterator[Any], futures: deque[Future[T]], until: float | None
 ) -> Iterator[T]:
     """The results of a `map`; one more is submitted for each that is taken."""
     try:
         while futures:
-            for row in itertools.islice(rows, 1):
-                futures.append(crew.submit(fn, row, {}))
+            if pool is not None:
+                futures.extend(pool.submit(fn, *row) for row in itertools.islice(rows, 1))
             # Not held by a name here: what the caller does with a result must not keep its future.
             yield _result(futures.popleft(), until)
     finally:
@@ -509,11 +527,7 @@ class _Watch:
         with self.condition:
             while True:
                 now = time.monotonic()
-                due = {
-                    crew: crew.waiting_since + crew.warn_after
-                    for crew in self.crews
-                    if crew.waiting_since is not None and crew.warn_after is not None
-                }
+                due = {crew: when for crew in self.crews if (when := crew.warn_at()) is not None}
                 late = [crew for crew, when in due.items() if when <= now]
                 # Said once; the next time that work begins to wait it is added again.
                 self.crews = set(due) - set(late)
@@ -535,7 +549,7 @@ def _end_all() -> None:
     _ending = True
     crews = list(_crews)
     for crew in crews:
-        crew.queue.close()
+        crew.end()
     patience = _PATIENCE
     for crew in crews:
         while not crew.join(patience):
@@ -546,7 +560,8 @@ def _end_all() -> None:
 
 
 def _forget_all() -> None:
-    _watch.__init__()  # type: ignore[misc]
+    global _watch
+    _watch = _Watch()
     for crew in list(_crews):
         crew.forget()
 

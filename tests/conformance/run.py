@@ -5,7 +5,7 @@
     python tests/conformance/run.py pool --pool processes
 
 `futures` is `test.test_concurrent_futures`, `pool` is `_TestPool` of `test._test_multiprocessing`. A pool is `threads`,
-`processes`, or `module:name` (the standard ones, to check this program itself). The tests are those of the interpreter
+`processes`, or `module:name` (the standard ones, to check this program itself; no table is written). The tests are those of the interpreter
 that runs this; where it has none, of the Debian package `libpythonX.Y-testsuite`, or of `--tests DIRECTORY`.
 
 Every test passes, or stands in `intended.toml` with the reason why the difference is intended. The table goes to
@@ -91,6 +91,7 @@ def judge(options: argparse.Namespace, results: dict[str, str], status: int) -> 
             for name in intended
             if results.get(name) in (None, "passed")
         ]
+    if not options.only and options.pool in POOLS:
         write_table(options, results, intended)
     for line in wrong:
         print(f"conformance: {line}", file=sys.stderr)
@@ -110,8 +111,7 @@ def write_table(options: argparse.Namespace, results: dict[str, str], intended: 
     for name, result in sorted(results.items()):
         reason = intended.get(name, "")
         lines.append(f"| {name} | {'intended' if reason and result == 'failed' else result} | {reason} |")
-    name = f"{options.suite}-{options.pool.replace(':', '-')}.md"
-    (HERE / "results" / name).write_text("\n".join(lines) + "\n")
+    (HERE / "results" / f"{options.suite}-{options.pool}.md").write_text("\n".join(lines) + "\n")
 
 
 class Recorder(unittest.TextTestResult):
