@@ -46,26 +46,25 @@ def main() -> int:
     if options.inner:
         run_tests(options)
         return 0
-    reader, writer = os.pipe()
     words = [sys.executable, "-X", "faulthandler", __file__, *sys.argv[1:], "--inner"]
     with tempfile.TemporaryDirectory() as folder:
         # Workers of a pool are interpreters of their own, and have to find the tests as well.
         Path(folder, "sitecustomize.py").write_text(find_tests(options.tests))
         environment = {
             **os.environ,
-            "UNISONO_RESULTS": str(writer),
+            # Not a pipe: a worker that outlives its test would hold its other end.
+            "UNISONO_RESULTS": str(Path(folder, "results")),
             "UNISONO_POOL": POOLS.get(options.pool, options.pool),
             "PYTHONPATH": os.pathsep.join([folder, str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]),
         }
-        inner = subprocess.Popen(words, env=environment, pass_fds=[writer], start_new_session=True)
-        os.close(writer)
+        inner = subprocess.Popen(words, env=environment, start_new_session=True)
         try:
             inner.wait(options.timeout)
         except subprocess.TimeoutExpired:
             os.killpg(inner.pid, signal.SIGKILL)
             inner.wait()
-    with open(reader) as lines:
-        results = dict(json.loads(line) for line in lines)
+        lines = Path(folder, "results").read_text().splitlines()
+    results = dict(json.loads(line) for line in lines)
     return judge(options, results, inner.returncode)
 
 
@@ -119,7 +118,7 @@ class Recorder(unittest.TextTestResult):
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
-        self.file = os.fdopen(int(os.environ["UNISONO_RESULTS"]), "w", buffering=1)
+        self.file = Path(os.environ["UNISONO_RESULTS"]).open("w", buffering=1)
         self.outcome = "passed"
 
     def startTest(self, test: unittest.TestCase) -> None:

@@ -13,6 +13,7 @@ from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -472,7 +473,12 @@ woken.get_many(100, max_wait=60)
 # Loops, forks, collectors
 
 
-def test_any_number_of_loops_share_a_queue(threads):
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_any_number_of_loops_share_a_queue(threads, new_loop):
+    def run(main):
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(main)
+
     queue, results = Queue(10), Queue()
 
     async def consume():
@@ -483,8 +489,8 @@ def test_any_number_of_loops_share_a_queue(threads):
         for number in range(first, first + 1000):
             await queue.aput(number)
 
-    consumers = [threads.submit(asyncio.run, consume()) for _ in range(3)]
-    producers = [threads.submit(asyncio.run, produce(first)) for first in (0, 1000, 2000)]
+    consumers = [threads.submit(run, consume()) for _ in range(3)]
+    producers = [threads.submit(run, produce(first)) for first in (0, 1000, 2000)]
     for producer in producers:
         producer.result(BOUND)
     queue.close()
