@@ -37,6 +37,9 @@ from unisono.errors import (
     FunctionInputError,
     FunctionTimeout,
     InputError,
+    QueueClosed,
+    QueueEmpty,
+    QueueFull,
     RateLimited,
     RedirectError,
     RunError,
@@ -49,15 +52,18 @@ from unisono.errors import (
 from unisono.explaining import Explanation, explain
 from unisono.headers import Headers
 from unisono.limiter import Limiter
+from unisono.queue import Queue
 from unisono.report import Report
 from unisono.results import read_results
 from unisono.retrying import retry
+from unisono.thread_pool import BusyTask, ThreadPool
 
 __all__ = [
     "AmbiguousError",
     "AsyncClient",
     "Batch",
     "BatchOptions",
+    "BusyTask",
     "CallCancelled",
     "CallError",
     "CallTimeout",
@@ -95,6 +101,10 @@ __all__ = [
     "InputError",
     "Limiter",
     "Outcome",
+    "Queue",
+    "QueueClosed",
+    "QueueEmpty",
+    "QueueFull",
     "RateLimited",
     "RedirectError",
     "Report",
@@ -104,6 +114,7 @@ __all__ = [
     "SampleFailed",
     "StatusError",
     "StreamedResponse",
+    "ThreadPool",
     "TlsError",
     "TooLarge",
     "UsageError",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import queue
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +44,9 @@ __all__ = [
     "FunctionInputError",
     "FunctionTimeout",
     "InputError",
+    "QueueClosed",
+    "QueueEmpty",
+    "QueueFull",
     "RateLimited",
     "RedirectError",
     "RunError",
@@ -50,6 +56,18 @@ __all__ = [
     "TooLarge",
     "UsageError",
 ]
+
+
+if sys.version_info >= (3, 13):
+    _ShutDown = queue.ShutDown
+    _AsyncShutDown = asyncio.QueueShutDown
+else:
+
+    class _ShutDown(Exception):
+        """What `queue.ShutDown` is from Python 3.13 on."""
+
+    class _AsyncShutDown(Exception):
+        """What `asyncio.QueueShutDown` is from Python 3.13 on."""
 
 
 class Error(Exception):
@@ -324,3 +342,18 @@ class FunctionCancelled(FunctionError):
 
 class FunctionAmbiguous(FunctionError):
     """A call may have taken effect, or may yet: it was interrupted, or goes on though it was to end."""
+
+
+class QueueEmpty(Error, queue.Empty, asyncio.QueueEmpty):
+    """Nothing is in the queue, or nothing came in time."""
+
+
+class QueueFull(Error, queue.Full, asyncio.QueueFull):
+    """There is no room in the queue, or there was none in time."""
+
+
+class QueueClosed(Error, _ShutDown, _AsyncShutDown):
+    """The queue was closed: nothing can be put, and nothing is left to be taken.
+
+    From Python 3.13 on this is also a `queue.ShutDown` and an `asyncio.QueueShutDown`.
+    """

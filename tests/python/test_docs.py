@@ -22,6 +22,8 @@ import unisono
         "unisono.limiter",
         "unisono.results",
         "unisono.retrying",
+        "unisono.queue",
+        "unisono.thread_pool",
     ],
 )
 def test_the_examples_in_a_module_are_true(server, tmp_path, name):

@@ -17,6 +17,10 @@ mod functions;
 mod gate;
 mod options;
 mod outcome;
+mod queue;
+mod queue_line;
+mod queue_wait;
+mod queue_wake;
 mod request;
 mod run;
 mod walk;
@@ -46,6 +50,10 @@ mod _native {
     use super::gate::Gate;
     #[pymodule_export]
     use super::outcome::{Outcome, Response};
+    #[pymodule_export]
+    use super::queue::{QueueCore, forget_waiters};
+    #[pymodule_export]
+    use super::queue_wait::QueueWait;
     #[pymodule_export]
     use super::request::Request;
     #[pymodule_export]

@@ -1,0 +1,594 @@
+//! `unisono.Queue`, the part that is hot: put, get, and who is woken.
+//!
+//! The line is behind a mutex that is held for a few instructions and never while code of Python's may run: not while
+//! somebody is woken, not while a value is dropped. So a put from a destructor or from a signal's handler is fine, and
+//! nothing here relies on the interpreter's lock. (Under that lock the mutex is never contended.)
+//!
+//! After a fork the child has the items, and not those who waited: they are threads of the parent.
+//!
+//! What is built of these calls alone (`aget_many`, the documentation) is in `python/unisono/queue.py`.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use pyo3::{
+    PyTraverseError, PyVisit,
+    exceptions::{PyStopIteration, PyTimeoutError, PyValueError},
+    intern,
+    prelude::*,
+    types::PyList,
+};
+
+use crate::{
+    errors::class,
+    queue_line::{Line, Refusal, Served, Wakes, Withdrawn},
+    queue_wait::{QueueWait, Wish},
+    queue_wake::{Bed, Wake, resolve, running_loop},
+};
+
+/// How often this process is a child of itself, so to speak: a fork adds one.
+static FORKS: AtomicU64 = AtomicU64::new(0);
+
+/// Called in the child after a fork: who waits at a queue waits in the parent.
+#[pyfunction]
+pub fn forget_waiters() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
+}
+
+pub type Item = Py<PyAny>;
+
+/// What is behind the lock.
+pub struct State {
+    pub line: Line<Item, Wake>,
+    /// Futures of coroutines that were served from another thread, until their loop comes round to them.
+    mailboxes: Vec<Mailbox>,
+    forks: u64,
+}
+
+struct Mailbox {
+    event_loop: Py<PyAny>,
+    futures: Vec<(u64, Py<PyAny>)>,
+}
+
+/// A queue between threads and coroutines.
+#[pyclass(frozen, subclass, weakref, module = "unisono._native")]
+pub struct QueueCore {
+    state: Mutex<State>,
+    maxsize: isize,
+}
+
+#[pymethods]
+impl QueueCore {
+    #[new]
+    #[pyo3(signature = (maxsize=0))]
+    fn new(maxsize: isize) -> Self {
+        let room = usize::try_from(maxsize).ok().filter(|room| *room > 0).unwrap_or(usize::MAX);
+        let state = State { line: Line::new(room), mailboxes: Vec::new(), forks: FORKS.load(Ordering::Relaxed) };
+        Self { state: Mutex::new(state), maxsize }
+    }
+
+    /// How many items it holds at most; 0 or less for no bound.
+    #[getter]
+    fn maxsize(&self) -> isize {
+        self.maxsize
+    }
+
+    /// Whether `close` was called.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.state().line.is_closed()
+    }
+
+    /// How many items were put and are not done yet.
+    #[getter]
+    fn unfinished_tasks(&self) -> usize {
+        self.state().line.unfinished()
+    }
+
+    /// How many items are in it.
+    fn qsize(&self) -> usize {
+        self.state().line.len()
+    }
+
+    fn __len__(&self) -> usize {
+        self.qsize()
+    }
+
+    /// A queue is true even when it is empty, so that `queue or Queue()` does not throw one away.
+    fn __bool__(&self) -> bool {
+        true
+    }
+
+    /// Whether nothing is in it.
+    fn empty(&self) -> bool {
+        self.qsize() == 0
+    }
+
+    /// Whether there is no room.
+    fn full(&self) -> bool {
+        self.state().line.is_full()
+    }
+
+    /// How many wait for an item, for room, and until all is done.
+    fn waiting(&self) -> (usize, usize, usize) {
+        self.state().line.waiting()
+    }
+
+    /// Puts an item, or raises `QueueFull` or `QueueClosed` at once.
+    fn put_nowait(slf: &Bound<'_, Self>, item: Item) -> PyResult<()> {
+        slf.get().try_put(slf, item)?.map_err(|_item| error(slf.py(), "QueueFull", "the queue is full"))
+    }
+
+    /// Takes the first item, or raises `QueueEmpty` or `QueueClosed` at once.
+    fn get_nowait(slf: &Bound<'_, Self>) -> PyResult<Item> {
+        slf.get().try_get(slf)?.ok_or_else(|| error(slf.py(), "QueueEmpty", "the queue is empty"))
+    }
+
+    /// Puts an item; waits for room.
+    #[pyo3(signature = (item, block=true, timeout=None))]
+    fn put(slf: &Bound<'_, Self>, item: Item, block: bool, timeout: Option<f64>) -> PyResult<()> {
+        let Err(item) = slf.get().try_put(slf, item)? else { return Ok(()) };
+        if !block {
+            return Err(error(slf.py(), "QueueFull", "the queue is full"));
+        }
+        slf.get().put_waiting(slf, item, Limit::of(timeout)?)
+    }
+
+    /// Takes the first item; waits for one.
+    #[pyo3(signature = (block=true, timeout=None))]
+    fn get(slf: &Bound<'_, Self>, block: bool, timeout: Option<f64>) -> PyResult<Item> {
+        if let Some(item) = slf.get().try_get(slf)? {
+            return Ok(item);
+        }
+        if !block {
+            return Err(error(slf.py(), "QueueEmpty", "the queue is empty"));
+        }
+        let limit = Limit::of(timeout)?;
+        slf.get().get_waiting(slf, limit)?.ok_or_else(|| error(slf.py(), "QueueEmpty", "no item came in time"))
+    }
+
+    /// Takes 1 to `count` items: waits for the first as `get` does, and then up to `max_wait` seconds for more.
+    #[pyo3(signature = (count, *, max_wait=0.0, timeout=None))]
+    fn get_many<'py>(
+        slf: &Bound<'py, Self>,
+        count: usize,
+        max_wait: f64,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        if count == 0 {
+            return Err(PyValueError::new_err("count must be at least 1"));
+        }
+        let mut items = vec![Self::get(slf, true, timeout)?];
+        let limit = Limit::of(Some(max_wait))?;
+        loop {
+            slf.get().take_many(slf, count - items.len(), &mut items);
+            if items.len() == count || limit.is_over() {
+                break;
+            }
+            match slf.get().get_waiting(slf, limit) {
+                Ok(Some(item)) => items.push(item),
+                Ok(None) => break,
+                Err(error) if is_closed(slf.py(), &error) => break,
+                Err(error) => {
+                    slf.get().give_back_front(slf, items);
+                    return Err(error);
+                }
+            }
+        }
+        PyList::new(slf.py(), items)
+    }
+
+    /// Takes up to `count` items that are there.
+    fn _take(slf: &Bound<'_, Self>, count: usize) -> Vec<Item> {
+        let mut items = Vec::new();
+        slf.get().take_many(slf, count, &mut items);
+        items
+    }
+
+    /// Items that were taken go back to the front, in their order.
+    fn _give_back(slf: &Bound<'_, Self>, items: Vec<Item>) {
+        slf.get().give_back_front(slf, items);
+    }
+
+    /// Puts an item without a bound; whether somebody waited for it.
+    fn _offer(slf: &Bound<'_, Self>, item: Item) -> PyResult<bool> {
+        let put = slf.get().state().line.put(item);
+        let wakes = put.map_err(|(_, _item)| error(slf.py(), "QueueClosed", "the queue is closed"))?;
+        let is_awaited = !wakes.is_empty();
+        slf.get().wake(slf, wakes);
+        Ok(is_awaited)
+    }
+
+    /// Puts an item; a coroutine.
+    fn aput(slf: Bound<'_, Self>, item: Item) -> QueueWait {
+        QueueWait::new(slf.unbind(), Wish::Put(item))
+    }
+
+    /// Takes the first item; a coroutine.
+    fn aget(slf: Bound<'_, Self>) -> QueueWait {
+        QueueWait::new(slf.unbind(), Wish::Get)
+    }
+
+    /// `count` items that were taken are done.
+    #[pyo3(signature = (count=1))]
+    fn task_done(slf: &Bound<'_, Self>, count: usize) -> PyResult<()> {
+        let done = slf.get().state().line.done(count);
+        let wakes = done.ok_or_else(|| PyValueError::new_err("task_done() called too many times"))?;
+        slf.get().wake(slf, wakes);
+        Ok(())
+    }
+
+    /// Waits until everything that was put is done.
+    #[pyo3(signature = (timeout=None))]
+    fn join(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<()> {
+        let limit = Limit::of(timeout)?;
+        let bed = Bed::default();
+        let ticket = {
+            let mut state = slf.get().state();
+            if state.line.unfinished() == 0 {
+                return Ok(());
+            }
+            state.line.park_joiner(Wake::Thread(bed.clone()))
+        };
+        let slept = bed.sleep(slf.py(), limit.0);
+        match (slf.get().withdraw(ticket), slept) {
+            (_, Err(error)) => Err(error),
+            (Withdrawn::Served(_), Ok(())) => Ok(()),
+            (_, Ok(())) => {
+                Err(PyTimeoutError::new_err(format!("{} items are not done yet", Self::unfinished_tasks(slf.get()))))
+            }
+        }
+    }
+
+    /// Waits until everything that was put is done; a coroutine.
+    fn ajoin(slf: Bound<'_, Self>) -> QueueWait {
+        QueueWait::new(slf.unbind(), Wish::Join)
+    }
+
+    /// Nothing can be put any more; consumers drain what is in it, and end.
+    #[pyo3(signature = (immediate=false))]
+    fn close(slf: &Bound<'_, Self>, immediate: bool) {
+        let (_dropped, wakes) = slf.get().state().line.close(immediate);
+        slf.get().wake(slf, wakes);
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__(slf: &Bound<'_, Self>) -> PyResult<Item> {
+        let got = slf.get().try_get(slf).and_then(|item| match item {
+            Some(item) => Ok(item),
+            None => {
+                let item = slf.get().get_waiting(slf, Limit(None))?;
+                Ok(item.expect("who waits without limit ends with an item or an error"))
+            }
+        });
+        got.map_err(|error| if is_closed(slf.py(), &error) { PyStopIteration::new_err(()) } else { error })
+    }
+
+    fn __aiter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __anext__(slf: Bound<'_, Self>) -> QueueWait {
+        QueueWait::new(slf.unbind(), Wish::Next)
+    }
+
+    /// Called by an event loop: its coroutines were served.
+    fn _deliver(slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        for (_, future) in slf.get().empty_mailbox(event_loop) {
+            resolve(future.bind(slf.py()))?;
+        }
+        Ok(())
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let name = slf.get_type().qualname()?;
+        let (length, is_closed) = {
+            let state = slf.get().state();
+            (state.line.len(), state.line.is_closed())
+        };
+        let closed = if is_closed { " closed" } else { "" };
+        Ok(format!("<{name} items={length} maxsize={}{closed}>", slf.get().maxsize))
+    }
+
+    #[classmethod]
+    fn __class_getitem__<'py>(
+        cls: &Bound<'py, pyo3::types::PyType>,
+        item: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        cls.py().import("types")?.getattr("GenericAlias")?.call1((cls, item))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // The collector runs between instructions of Python's, where nobody holds the lock.
+        let Ok(state) = self.state.try_lock() else { return Ok(()) };
+        let (items, wakes) = state.line.held();
+        for item in items {
+            visit.call(item)?;
+        }
+        for wake in wakes {
+            wake.traverse(&visit)?;
+        }
+        for mailbox in &state.mailboxes {
+            visit.call(&mailbox.event_loop)?;
+            for (_, future) in &mailbox.futures {
+                visit.call(future)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        let _dropped = {
+            let mut state = self.state();
+            (state.line.clear(), mem::take(&mut state.mailboxes))
+        };
+    }
+}
+
+impl QueueCore {
+    /// The line, without those whom a fork has left behind.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock().expect("nothing panics while it holds the lock");
+        let forks = FORKS.load(Ordering::Relaxed);
+        if state.forks != forks {
+            state.forks = forks;
+            let forgotten = (state.line.forget_waiters(), mem::take(&mut state.mailboxes));
+            drop(state);
+            drop(forgotten);
+            state = self.state.lock().expect("nothing panics while it holds the lock");
+        }
+        state
+    }
+
+    /// Puts the item, or hands it back when there is no room.
+    pub fn try_put(&self, slf: &Bound<'_, Self>, item: Item) -> PyResult<Result<(), Item>> {
+        let put = self.state().line.put(item);
+        match put {
+            Ok(wakes) => {
+                self.wake(slf, wakes);
+                Ok(Ok(()))
+            }
+            Err((Refusal::Wait, item)) => Ok(Err(item)),
+            Err((Refusal::Closed, _item)) => Err(closed(slf.py())),
+        }
+    }
+
+    /// Takes an item, if there is one.
+    pub fn try_get(&self, slf: &Bound<'_, Self>) -> PyResult<Option<Item>> {
+        let taken = self.state().line.take();
+        match taken {
+            Ok((item, wakes)) => {
+                self.wake(slf, wakes);
+                Ok(Some(item))
+            }
+            Err(Refusal::Wait) => Ok(None),
+            Err(Refusal::Closed) => Err(closed(slf.py())),
+        }
+    }
+
+    /// Puts an item from a thread that may wait.
+    fn put_waiting(&self, slf: &Bound<'_, Self>, item: Item, limit: Limit) -> PyResult<()> {
+        let bed = Bed::default();
+        let wake = Wake::Thread(bed.clone());
+        let attempt = {
+            let mut state = self.state();
+            match state.line.put(item) {
+                Ok(wakes) => Ok(wakes),
+                Err((Refusal::Wait, item)) => Err(Ok(state.line.park_putter(wake, Some(item)))),
+                Err((Refusal::Closed, item)) => Err(Err(item)),
+            }
+        };
+        let ticket = match attempt {
+            Ok(wakes) => {
+                self.wake(slf, wakes);
+                return Ok(());
+            }
+            Err(ticket) => ticket.map_err(|_item| closed(slf.py()))?,
+        };
+        let slept = bed.sleep(slf.py(), limit.0);
+        match (self.withdraw(ticket), slept) {
+            (_, Err(error)) => Err(error),
+            (Withdrawn::Served(Served::Accepted), Ok(())) => Ok(()),
+            (Withdrawn::Served(_), Ok(())) => Err(closed(slf.py())),
+            (Withdrawn::Unserved(..) | Withdrawn::Unknown, Ok(())) => {
+                Err(error(slf.py(), "QueueFull", "there was no room in time"))
+            }
+        }
+    }
+
+    /// Takes an item from a thread that may wait; `None` when none came in time.
+    fn get_waiting(&self, slf: &Bound<'_, Self>, limit: Limit) -> PyResult<Option<Item>> {
+        self.reclaim(slf)?;
+        let bed = Bed::default();
+        let wake = Wake::Thread(bed.clone());
+        let attempt = {
+            let mut state = self.state();
+            match state.line.take() {
+                Ok(taken) => Ok(taken),
+                Err(Refusal::Wait) => Err(Some(state.line.park_getter(wake))),
+                Err(Refusal::Closed) => Err(None),
+            }
+        };
+        let ticket = match attempt {
+            Ok((item, wakes)) => {
+                self.wake(slf, wakes);
+                return Ok(Some(item));
+            }
+            Err(ticket) => ticket.ok_or_else(|| closed(slf.py()))?,
+        };
+        let slept = bed.sleep(slf.py(), limit.0);
+        match (self.withdraw(ticket), slept) {
+            (Withdrawn::Served(Served::Item(number, item)), Err(error)) => {
+                let wakes = self.state().line.give_back(number, item);
+                self.wake(slf, wakes);
+                Err(error)
+            }
+            (_, Err(error)) => Err(error),
+            (Withdrawn::Served(Served::Item(_, item)), Ok(())) => Ok(Some(item)),
+            (Withdrawn::Served(_), Ok(())) => Err(closed(slf.py())),
+            (Withdrawn::Unserved(..) | Withdrawn::Unknown, Ok(())) => Ok(None),
+        }
+    }
+
+    fn take_many(&self, slf: &Bound<'_, Self>, count: usize, items: &mut Vec<Item>) {
+        let mut wakes = Vec::new();
+        self.state().line.take_many(count, items, &mut wakes);
+        self.wake(slf, wakes);
+    }
+
+    fn give_back_front(&self, slf: &Bound<'_, Self>, items: Vec<Item>) {
+        let wakes = self.state().line.give_back_front(items);
+        self.wake(slf, wakes);
+    }
+
+    pub fn withdraw(&self, ticket: u64) -> Withdrawn<Item, Wake> {
+        self.state().line.withdraw(ticket)
+    }
+
+    /// Somebody goes without what may be his: it goes to the next one.
+    pub fn give_up(&self, slf: &Bound<'_, Self>, ticket: u64) {
+        let wakes = self.pass_on(ticket);
+        self.wake(slf, wakes);
+    }
+
+    /// Who is to be woken since somebody goes without what may be his.
+    fn pass_on(&self, ticket: u64) -> Wakes<Wake> {
+        // What is withdrawn is dropped after the lock is released.
+        let withdrawn = self.withdraw(ticket);
+        match withdrawn {
+            Withdrawn::Served(Served::Item(number, item)) => self.state().line.give_back(number, item),
+            Withdrawn::Served(Served::Granted) => self.state().line.give_back_place(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Wakes who was served. One whose loop is closed cannot be: what he got goes to the next one.
+    pub fn wake(&self, slf: &Bound<'_, Self>, wakes: Wakes<Wake>) {
+        if wakes.is_empty() {
+            return;
+        }
+        let py = slf.py();
+        let mut waiting = VecDeque::from(wakes);
+        while let Some(parked) = waiting.pop_front() {
+            let woken = match &parked.wake {
+                Wake::Thread(bed) => {
+                    bed.wake();
+                    Ok(())
+                }
+                Wake::Task { event_loop, future } => {
+                    self.wake_task(slf, parked.ticket, event_loop.bind(py), future.bind(py))
+                }
+            };
+            if woken.is_err() {
+                waiting.extend(self.pass_on(parked.ticket));
+            }
+        }
+    }
+
+    fn wake_task(
+        &self,
+        slf: &Bound<'_, Self>,
+        ticket: u64,
+        event_loop: &Bound<'_, PyAny>,
+        future: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        if running_loop(slf.py())?.is_some_and(|running| running.is(event_loop)) {
+            return resolve(future);
+        }
+        {
+            let mut state = self.state();
+            let mine = (ticket, future.clone().unbind());
+            if let Some(mailbox) = state.mailboxes.iter_mut().find(|mailbox| mailbox.event_loop.is(event_loop)) {
+                // Its loop has been called and has not come yet.
+                mailbox.futures.push(mine);
+                return Ok(());
+            }
+            state.mailboxes.push(Mailbox { event_loop: event_loop.clone().unbind(), futures: vec![mine] });
+        }
+        let deliver = slf.getattr(intern!(slf.py(), "_deliver"))?;
+        let called = event_loop.call_method1(intern!(slf.py(), "call_soon_threadsafe"), (deliver, event_loop));
+        if called.is_err() {
+            // Others may have come to this mailbox since; the caller looks after the first.
+            self.bury(slf, event_loop, Some(ticket));
+        }
+        called.map(drop)
+    }
+
+    fn empty_mailbox(&self, event_loop: &Bound<'_, PyAny>) -> Vec<(u64, Py<PyAny>)> {
+        let mailbox = {
+            let mut state = self.state();
+            let at = state.mailboxes.iter().position(|mailbox| mailbox.event_loop.is(event_loop));
+            at.map(|at| state.mailboxes.swap_remove(at))
+        };
+        mailbox.map(|mailbox| mailbox.futures).unwrap_or_default()
+    }
+
+    /// What coroutines of a closed loop were given goes to others. The caller looks after `but`.
+    fn bury(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>, but: Option<u64>) {
+        for (ticket, _future) in self.empty_mailbox(event_loop) {
+            if Some(ticket) != but {
+                self.give_up(slf, ticket);
+            }
+        }
+    }
+
+    /// A loop may have been closed after it was called: looks after that before somebody waits for what lies there.
+    pub fn reclaim(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let called: Vec<Py<PyAny>> = {
+            let state = self.state();
+            state.mailboxes.iter().map(|mailbox| mailbox.event_loop.clone_ref(slf.py())).collect()
+        };
+        for event_loop in called {
+            let event_loop = event_loop.bind(slf.py());
+            if event_loop.call_method0(intern!(slf.py(), "is_closed"))?.is_truthy()? {
+                self.bury(slf, event_loop, None);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Until when somebody waits; `None` for as long as it takes.
+#[derive(Clone, Copy)]
+struct Limit(Option<Instant>);
+
+impl Limit {
+    fn of(seconds: Option<f64>) -> PyResult<Self> {
+        let Some(seconds) = seconds else { return Ok(Self(None)) };
+        if seconds.is_nan() || seconds < 0.0 {
+            return Err(PyValueError::new_err("'timeout' must be a non-negative number"));
+        }
+        // More than the clock can tell is as good as no limit.
+        let duration = Duration::try_from_secs_f64(seconds).ok();
+        Ok(Self(duration.and_then(|duration| Instant::now().checked_add(duration))))
+    }
+
+    fn is_over(self) -> bool {
+        self.0.is_some_and(|until| Instant::now() >= until)
+    }
+}
+
+pub fn error(py: Python<'_>, name: &str, message: &'static str) -> PyErr {
+    match class(py, name) {
+        Ok(class) => PyErr::from_type(class, message),
+        Err(error) => error,
+    }
+}
+
+pub fn closed(py: Python<'_>) -> PyErr {
+    error(py, "QueueClosed", "the queue is closed")
+}
+
+fn is_closed(py: Python<'_>, error: &PyErr) -> bool {
+    class(py, "QueueClosed").is_ok_and(|class| error.is_instance(py, &class))
+}

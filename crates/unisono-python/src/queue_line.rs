@@ -1,0 +1,340 @@
+//! What stands in line: items, those who wait for one, and those who wait for room.
+//!
+//! A plain state machine: it blocks nobody, wakes nobody and runs nothing of Python's. Every call answers who is to be
+//! woken, and its owner does that after letting go of the lock. Values that fall out are handed back for the same
+//! reason: to drop one may run code of the caller's.
+//!
+//! Rules: (1) whoever waits is served in order of arrival, and what serves him (an item, a place) is *his* from then on,
+//! so nobody who comes later can snatch it, and one item wakes one waiter; (2) there are items only while nobody waits
+//! for one; (3) an item that was given to somebody who no longer wants it goes back to its old place, by its number.
+//! (4) A thread that waits for room leaves its item here, so that a consumer need not wait until that thread runs. A
+//! coroutine keeps its item and is granted a place instead: when it is cancelled, its item has surely not been put.
+
+use std::collections::{HashMap, VecDeque};
+
+/// Somebody who waits.
+pub struct Parked<W> {
+    /// By which he asks what became of it. Later ones are larger.
+    pub ticket: u64,
+    /// How he is woken.
+    pub wake: W,
+}
+
+/// Those who are to be woken; mostly nobody, which costs nothing.
+pub type Wakes<W> = Vec<Parked<W>>;
+
+/// What became of somebody who waited.
+pub enum Served<T> {
+    /// An item is his; the number is its place in line.
+    Item(i64, T),
+    /// The item that he left here is in.
+    Accepted,
+    /// A place is his, for the item that he has.
+    Granted,
+    /// Everything that was put is done.
+    Joined,
+    /// The queue was closed.
+    Closed,
+}
+
+/// Why something does not happen now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no item, no room, or something is not done yet.
+    Wait,
+    /// The queue is closed and, for consumers, drained.
+    Closed,
+}
+
+/// What `withdraw` finds.
+pub enum Withdrawn<T, W> {
+    /// Nothing had happened yet. Hands back what he left, to be dropped without the lock.
+    Unserved(Option<T>, W),
+    /// Too late: this is his.
+    Served(Served<T>),
+    /// Nobody has this ticket: a fork has made the line forget it.
+    Unknown,
+}
+
+struct Putter<T, W> {
+    parked: Parked<W>,
+    /// `None` for one who keeps his item and wants a place for it.
+    item: Option<T>,
+}
+
+/// The line.
+pub struct Line<T, W> {
+    items: VecDeque<(i64, T)>,
+    next_number: i64,
+    /// `usize::MAX` for no bound.
+    room: usize,
+    /// Places that were granted and not yet used.
+    granted: usize,
+    getters: VecDeque<Parked<W>>,
+    putters: VecDeque<Putter<T, W>>,
+    joiners: Vec<Parked<W>>,
+    /// Emptied by those who were woken.
+    served: HashMap<u64, Served<T>>,
+    next_ticket: u64,
+    unfinished: usize,
+    is_closed: bool,
+}
+
+impl<T, W> Line<T, W> {
+    pub fn new(room: usize) -> Self {
+        Self {
+            items: VecDeque::new(),
+            next_number: 0,
+            room,
+            granted: 0,
+            getters: VecDeque::new(),
+            putters: VecDeque::new(),
+            joiners: Vec::new(),
+            served: HashMap::new(),
+            next_ticket: 0,
+            unfinished: 0,
+            is_closed: false,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.items.len() + self.granted >= self.room
+    }
+
+    /// How many wait for an item, for room, and until all is done.
+    pub fn waiting(&self) -> (usize, usize, usize) {
+        (self.getters.len(), self.putters.len(), self.joiners.len())
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    pub fn unfinished(&self) -> usize {
+        self.unfinished
+    }
+
+    /// Puts an item, or hands it back.
+    pub fn put(&mut self, item: T) -> Result<Wakes<W>, (Refusal, T)> {
+        if self.is_closed {
+            Err((Refusal::Closed, item))
+        } else if self.is_full() && self.getters.is_empty() {
+            Err((Refusal::Wait, item))
+        } else {
+            Ok(self.push(item))
+        }
+    }
+
+    /// Puts an item into a place that was granted, or hands it back when the queue has been closed meanwhile.
+    pub fn put_granted(&mut self, item: T) -> Result<Wakes<W>, T> {
+        self.granted -= 1;
+        if self.is_closed {
+            return Err(item);
+        }
+        let mut wakes = self.push(item);
+        // Somebody may have waited for the item, and then the place is free again.
+        wakes.extend(self.admit());
+        Ok(wakes)
+    }
+
+    /// Takes the first item; answers as well who is to be woken since there is room now.
+    pub fn take(&mut self) -> Result<(T, Wakes<W>), Refusal> {
+        match self.items.pop_front() {
+            Some((_, item)) => Ok((item, self.admit())),
+            None if self.is_closed => Err(Refusal::Closed),
+            None => Err(Refusal::Wait),
+        }
+    }
+
+    /// Takes up to `count` items, and answers who is to be woken.
+    pub fn take_many(&mut self, count: usize, into: &mut Vec<T>, wakes: &mut Wakes<W>) {
+        // A putter that is admitted adds an item, which is taken as well.
+        for _ in 0..count {
+            let Ok((item, wake)) = self.take() else { break };
+            into.push(item);
+            wakes.extend(wake);
+        }
+    }
+
+    pub fn park_getter(&mut self, wake: W) -> u64 {
+        let ticket = self.ticket();
+        self.getters.push_back(Parked { ticket, wake });
+        ticket
+    }
+
+    /// `None` as item: whoever waits keeps it and wants a place.
+    pub fn park_putter(&mut self, wake: W, item: Option<T>) -> u64 {
+        let ticket = self.ticket();
+        let parked = Parked { ticket, wake };
+        self.putters.push_back(Putter { parked, item });
+        ticket
+    }
+
+    pub fn park_joiner(&mut self, wake: W) -> u64 {
+        let ticket = self.ticket();
+        self.joiners.push(Parked { ticket, wake });
+        ticket
+    }
+
+    /// What became of somebody who was woken.
+    pub fn collect(&mut self, ticket: u64) -> Option<Served<T>> {
+        self.served.remove(&ticket)
+    }
+
+    /// Somebody waits no longer.
+    pub fn withdraw(&mut self, ticket: u64) -> Withdrawn<T, W> {
+        if let Some(served) = self.served.remove(&ticket) {
+            return Withdrawn::Served(served);
+        }
+        // Tickets grow along each line, so a place is found by bisection, however many wait.
+        if let Ok(at) = self.getters.binary_search_by_key(&ticket, |parked| parked.ticket) {
+            let parked = self.getters.remove(at).expect("it was found there");
+            return Withdrawn::Unserved(None, parked.wake);
+        }
+        if let Ok(at) = self.putters.binary_search_by_key(&ticket, |putter| putter.parked.ticket) {
+            let putter = self.putters.remove(at).expect("it was found there");
+            return Withdrawn::Unserved(putter.item, putter.parked.wake);
+        }
+        match self.joiners.binary_search_by_key(&ticket, |parked| parked.ticket) {
+            Ok(at) => Withdrawn::Unserved(None, self.joiners.remove(at).wake),
+            Err(_) => Withdrawn::Unknown,
+        }
+    }
+
+    /// An item that was given to somebody who does not want it goes to the next one, or back to its place.
+    pub fn give_back(&mut self, number: i64, item: T) -> Wakes<W> {
+        if let Some(getter) = self.getters.pop_front() {
+            return vec![self.serve(getter, Served::Item(number, item))];
+        }
+        let at = self.items.partition_point(|(other, _)| *other < number);
+        self.items.insert(at, (number, item));
+        Vec::new()
+    }
+
+    /// Items that were taken go back to the front, in their order.
+    pub fn give_back_front(&mut self, items: Vec<T>) -> Wakes<W> {
+        let front = self.items.front().map_or(self.next_number, |(number, _)| *number);
+        let numbers = front - i64::try_from(items.len()).expect("fewer items than numbers")..;
+        let back: Vec<_> = numbers.zip(items).collect();
+        let mut wakes = Vec::new();
+        // The first of them goes to whoever waits longest; what is left keeps its order by its numbers.
+        for (number, item) in back {
+            wakes.extend(self.give_back(number, item));
+        }
+        wakes
+    }
+
+    /// A place that was granted to somebody who does not want it goes to the next one.
+    pub fn give_back_place(&mut self) -> Wakes<W> {
+        self.granted -= 1;
+        self.admit()
+    }
+
+    /// `count` items are done. Answers who waited for that, or `None` if fewer were put than are done.
+    pub fn done(&mut self, count: usize) -> Option<Wakes<W>> {
+        self.unfinished = self.unfinished.checked_sub(count)?;
+        Some(self.release_joiners())
+    }
+
+    /// Nothing can be put any more. With `discard` what is in it counts as done; it is handed back to be dropped.
+    pub fn close(&mut self, discard: bool) -> (Vec<T>, Wakes<W>) {
+        self.is_closed = true;
+        let mut dropped = Vec::new();
+        let mut wakes = Vec::new();
+        if discard {
+            dropped.extend(self.items.drain(..).map(|(_, item)| item));
+            self.unfinished = self.unfinished.saturating_sub(dropped.len());
+            wakes.extend(self.release_joiners());
+        }
+        while let Some(getter) = self.getters.pop_front() {
+            wakes.push(self.serve(getter, Served::Closed));
+        }
+        while let Some(putter) = self.putters.pop_front() {
+            dropped.extend(putter.item);
+            wakes.push(self.serve(putter.parked, Served::Closed));
+        }
+        (dropped, wakes)
+    }
+
+    /// Forgets all who wait: after a fork they are in the parent. Hands back what is to be dropped.
+    pub fn forget_waiters(&mut self) -> impl Sized + use<T, W> {
+        self.granted = 0;
+        (
+            std::mem::take(&mut self.getters),
+            std::mem::take(&mut self.putters),
+            std::mem::take(&mut self.joiners),
+            std::mem::take(&mut self.served),
+        )
+    }
+
+    /// Empties it for the garbage collector. Hands back what is to be dropped.
+    pub fn clear(&mut self) -> impl Sized + use<T, W> {
+        (std::mem::take(&mut self.items), self.forget_waiters())
+    }
+
+    /// Everything that is held, for the garbage collector.
+    pub fn held(&self) -> (impl Iterator<Item = &T>, impl Iterator<Item = &W>) {
+        let served = self.served.values().filter_map(|served| match served {
+            Served::Item(_, item) => Some(item),
+            _ => None,
+        });
+        let left = self.putters.iter().filter_map(|putter| putter.item.as_ref());
+        let items = self.items.iter().map(|(_, item)| item).chain(served).chain(left);
+        let parked = self.getters.iter().chain(&self.joiners);
+        let wakes = parked.chain(self.putters.iter().map(|putter| &putter.parked)).map(|parked| &parked.wake);
+        (items, wakes)
+    }
+
+    fn push(&mut self, item: T) -> Wakes<W> {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.unfinished += 1;
+        if let Some(getter) = self.getters.pop_front() {
+            return vec![self.serve(getter, Served::Item(number, item))];
+        }
+        self.items.push_back((number, item));
+        Vec::new()
+    }
+
+    /// There may be room: lets those in who wait for it, in their order.
+    fn admit(&mut self) -> Wakes<W> {
+        let mut wakes = Vec::new();
+        while !self.is_full() {
+            let Some(Putter { parked, item }) = self.putters.pop_front() else { break };
+            let served = match item {
+                Some(item) => {
+                    wakes.extend(self.push(item));
+                    Served::Accepted
+                }
+                None => {
+                    self.granted += 1;
+                    Served::Granted
+                }
+            };
+            wakes.push(self.serve(parked, served));
+        }
+        wakes
+    }
+
+    fn serve(&mut self, parked: Parked<W>, served: Served<T>) -> Parked<W> {
+        self.served.insert(parked.ticket, served);
+        parked
+    }
+
+    fn release_joiners(&mut self) -> Wakes<W> {
+        if self.unfinished > 0 {
+            return Vec::new();
+        }
+        let joiners = std::mem::take(&mut self.joiners);
+        joiners.into_iter().map(|joiner| self.serve(joiner, Served::Joined)).collect()
+    }
+
+    fn ticket(&mut self) -> u64 {
+        self.next_ticket += 1;
+        self.next_ticket
+    }
+}

@@ -1,0 +1,255 @@
+//! What `aget`, `aput` and `ajoin` return: a coroutine, written by hand.
+//!
+//! One that need not wait ends at its first step, without a future and without its event loop. One that must wait parks
+//! a future in the line. However it ends early (cancelled, closed, forgotten with its task), what it was given goes to
+//! the next one: a cancelled `aget` loses no item, and the item of a cancelled `aput` was not put.
+
+use std::{mem, sync::Mutex};
+
+use pyo3::{
+    PyTraverseError, PyVisit,
+    exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration},
+    intern,
+    prelude::*,
+};
+
+use crate::{
+    queue::{Item, QueueCore, closed},
+    queue_line::{Refusal, Served, Wakes, Withdrawn},
+    queue_wake::{Wake, running_loop},
+};
+
+/// What a coroutine is for.
+pub enum Wish {
+    Get,
+    /// As `Get`, and the end of the queue is the end of an iteration.
+    Next,
+    Put(Item),
+    Join,
+}
+
+enum Stage {
+    /// Not begun.
+    Fresh(Wish),
+    Parked {
+        wish: Wish,
+        ticket: u64,
+        /// `future.__await__()`: what the task is told to wait for.
+        steps: Py<PyAny>,
+    },
+    Ended,
+}
+
+/// A coroutine that waits at a queue.
+#[pyclass(frozen, weakref, module = "unisono._native")]
+pub struct QueueWait {
+    queue: Py<QueueCore>,
+    /// Taken out while a step runs, so that no lock is held while code of Python's runs.
+    stage: Mutex<Stage>,
+}
+
+impl QueueWait {
+    pub fn new(queue: Py<QueueCore>, wish: Wish) -> Self {
+        Self { queue, stage: Mutex::new(Stage::Fresh(wish)) }
+    }
+
+    fn swap(&self, stage: Stage) -> Stage {
+        mem::replace(&mut *self.stage.lock().expect("nothing panics while it holds the lock"), stage)
+    }
+}
+
+/// What a step found: it has ended with this, or it has to wait.
+enum Step {
+    Ended(Item),
+    Wait(Wish),
+}
+
+#[pymethods]
+impl QueueWait {
+    fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self.swap(Stage::Ended) {
+            Stage::Fresh(wish) => match self.attempt(py, wish)? {
+                Step::Ended(value) => Err(PyStopIteration::new_err((value,))),
+                Step::Wait(wish) => self.park(py, wish),
+            },
+            Stage::Parked { wish, ticket, steps } => {
+                let stepped = steps.call_method0(py, intern!(py, "__next__"));
+                let Err(error) = stepped else {
+                    self.swap(Stage::Parked { wish, ticket, steps });
+                    return stepped;
+                };
+                if error.is_instance_of::<PyStopIteration>(py) {
+                    return self.collect(py, wish, ticket);
+                }
+                self.queue.get().give_up(self.queue.bind(py), ticket);
+                Err(error)
+            }
+            Stage::Ended => Err(PyRuntimeError::new_err("cannot reuse an already awaited coroutine")),
+        }
+    }
+
+    fn send(&self, py: Python<'_>, _value: Py<PyAny>) -> PyResult<Py<PyAny>> {
+        self.__next__(py)
+    }
+
+    #[pyo3(signature = (kind, value=None, traceback=None))]
+    fn throw(
+        &self,
+        py: Python<'_>,
+        kind: Bound<'_, PyAny>,
+        value: Option<Bound<'_, PyAny>>,
+        traceback: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        self.close(py);
+        let error = match value {
+            Some(value) if value.is_instance_of::<pyo3::exceptions::PyBaseException>() => PyErr::from_value(value),
+            Some(value) => PyErr::from_value(kind.call1((value,))?),
+            None => PyErr::from_value(if kind.is_callable() { kind.call0()? } else { kind }),
+        };
+        if let Some(traceback) = traceback {
+            error.set_traceback(py, traceback.cast_into().ok());
+        }
+        Err(error)
+    }
+
+    fn close(&self, py: Python<'_>) {
+        if let Stage::Parked { ticket, .. } = self.swap(Stage::Ended) {
+            self.queue.get().give_up(self.queue.bind(py), ticket);
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.queue)?;
+        let Ok(stage) = self.stage.try_lock() else { return Ok(()) };
+        let wish = match &*stage {
+            Stage::Fresh(wish) => wish,
+            Stage::Parked { wish, steps, .. } => {
+                visit.call(steps)?;
+                wish
+            }
+            Stage::Ended => return Ok(()),
+        };
+        match wish {
+            Wish::Put(item) => visit.call(item),
+            Wish::Get | Wish::Next | Wish::Join => Ok(()),
+        }
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        self.close(py);
+    }
+}
+
+impl QueueWait {
+    /// Does what is wished, if that can be done now.
+    fn attempt(&self, py: Python<'_>, wish: Wish) -> PyResult<Step> {
+        let queue = self.queue.bind(py);
+        let core = queue.get();
+        match wish {
+            Wish::Get | Wish::Next => match core.try_get(queue) {
+                Ok(Some(item)) => Ok(Step::Ended(item)),
+                Ok(None) => Ok(Step::Wait(wish)),
+                Err(error) => Err(end_of(&wish, error)),
+            },
+            Wish::Put(item) => Ok(match core.try_put(queue, item)? {
+                Ok(()) => Step::Ended(py.None()),
+                Err(item) => Step::Wait(Wish::Put(item)),
+            }),
+            Wish::Join if core.state().line.unfinished() == 0 => Ok(Step::Ended(py.None())),
+            Wish::Join => Ok(Step::Wait(wish)),
+        }
+    }
+
+    /// Waits, unless it can be done after all.
+    fn park(&self, py: Python<'_>, wish: Wish) -> PyResult<Py<PyAny>> {
+        let queue = self.queue.bind(py);
+        queue.get().reclaim(queue)?;
+        let event_loop = running_loop(py)?.ok_or_else(|| PyRuntimeError::new_err("no running event loop"))?;
+        let future = event_loop.call_method0(intern!(py, "create_future"))?;
+        let steps = future.call_method0(intern!(py, "__await__"))?;
+        let wake = Wake::Task { event_loop: event_loop.unbind(), future: future.unbind() };
+        match self.park_with(wish, wake) {
+            Parking::Parked(wish, ticket) => {
+                self.swap(Stage::Parked { wish, ticket, steps: steps.clone().unbind() });
+                // Tells the task to wait for the future.
+                Ok(steps.call_method0(intern!(py, "__next__"))?.unbind())
+            }
+            Parking::Done(value, wakes) => {
+                queue.get().wake(queue, wakes);
+                Err(PyStopIteration::new_err((value.unwrap_or_else(|| py.None()),)))
+            }
+            Parking::Closed(wish) => Err(end_of(&wish, closed(py))),
+        }
+    }
+
+    /// Under one lock: tries again, and parks.
+    fn park_with(&self, wish: Wish, wake: Wake) -> Parking {
+        let mut state = self.queue.get().state();
+        let line = &mut state.line;
+        match wish {
+            Wish::Get | Wish::Next => match line.take() {
+                Ok((item, wakes)) => Parking::Done(Some(item), wakes),
+                Err(Refusal::Wait) => Parking::Parked(wish, line.park_getter(wake)),
+                Err(Refusal::Closed) => Parking::Closed(wish),
+            },
+            Wish::Put(item) => match line.put(item) {
+                Ok(wakes) => Parking::Done(None, wakes),
+                Err((Refusal::Wait, item)) => Parking::Parked(Wish::Put(item), line.park_putter(wake, None)),
+                Err((Refusal::Closed, item)) => Parking::Closed(Wish::Put(item)),
+            },
+            Wish::Join if line.unfinished() == 0 => Parking::Done(None, Vec::new()),
+            Wish::Join => Parking::Parked(wish, line.park_joiner(wake)),
+        }
+    }
+
+    /// The future is done: what became of it.
+    fn collect(&self, py: Python<'_>, wish: Wish, ticket: u64) -> PyResult<Py<PyAny>> {
+        let queue = self.queue.bind(py);
+        let Withdrawn::Served(served) = queue.get().withdraw(ticket) else {
+            return Err(PyRuntimeError::new_err("somebody else has ended the future that a queue waits for"));
+        };
+        let value = match (served, wish) {
+            (Served::Item(_, item), _) => item,
+            (Served::Granted, Wish::Put(item)) => {
+                let put = queue.get().state().line.put_granted(item);
+                match put {
+                    Ok(wakes) => queue.get().wake(queue, wakes),
+                    Err(_item) => return Err(closed(py)),
+                }
+                py.None()
+            }
+            (Served::Closed, wish) => return Err(end_of(&wish, closed(py))),
+            (Served::Granted | Served::Accepted | Served::Joined, _) => py.None(),
+        };
+        Err(PyStopIteration::new_err((value,)))
+    }
+}
+
+enum Parking {
+    Parked(Wish, u64),
+    Done(Option<Item>, Wakes<Wake>),
+    Closed(Wish),
+}
+
+/// The end of the queue, as it is told.
+fn end_of(wish: &Wish, error: PyErr) -> PyErr {
+    match wish {
+        Wish::Next => PyStopAsyncIteration::new_err(()),
+        _ => error,
+    }
+}
+
+impl Drop for QueueWait {
+    fn drop(&mut self) {
+        // A task that nobody waits for any more is dropped as it is. At the end of the interpreter nobody waits.
+        Python::try_attach(|py| self.close(py));
+    }
+}

@@ -1,0 +1,245 @@
+"""Runs the interpreter's own tests of its pools, with ours in their place.
+
+    python tests/conformance/run.py futures --pool threads
+    python tests/conformance/run.py futures --pool processes
+    python tests/conformance/run.py pool --pool processes
+
+`futures` is `test.test_concurrent_futures`, `pool` is `_TestPool` of `test._test_multiprocessing`. A pool is `threads`,
+`processes`, or `module:name` (the standard ones, to check this program itself; no table is written). The tests are those of the interpreter
+that runs this; where it has none, of the Debian package `libpythonX.Y-testsuite`, or of `--tests DIRECTORY`.
+
+Every test passes, or stands in `intended.toml` with the reason why the difference is intended. The table goes to
+`results/`. The exit status is 1 when a test fails that is not listed, when a listed one passes, and when a listed one is
+not there. The tests run in a process of their own: one that hangs is killed after `--timeout` seconds, and named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import tomllib
+import types
+import unittest
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+POOLS = {"threads": "unisono:ThreadPool", "processes": "unisono:ProcessPool"}
+
+
+def main() -> int:
+    """Runs the tests in another process, and judges."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("suite", choices=["futures", "pool"])
+    parser.add_argument("--pool", default="threads")
+    parser.add_argument("--tests", type=Path, default=Path(f"/usr/lib/python3.{sys.version_info[1]}/test"))
+    parser.add_argument("--timeout", type=float, default=180, help="seconds for all tests")
+    parser.add_argument("--only", help="a part of the names of the tests that are run; no table is written")
+    parser.add_argument("--inner", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.inner:
+        run_tests(options)
+        return 0
+    words = [sys.executable, "-X", "faulthandler", __file__, *sys.argv[1:], "--inner"]
+    with tempfile.TemporaryDirectory() as folder:
+        # Workers of a pool are interpreters of their own, and have to find the tests as well.
+        Path(folder, "sitecustomize.py").write_text(find_tests(options.tests))
+        environment = {
+            **os.environ,
+            # Not a pipe: a worker that outlives its test would hold its other end.
+            "UNISONO_RESULTS": str(Path(folder, "results")),
+            "UNISONO_POOL": POOLS.get(options.pool, options.pool),
+            "PYTHONPATH": os.pathsep.join([folder, str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        }
+        inner = subprocess.Popen(words, env=environment, start_new_session=True)
+        try:
+            inner.wait(options.timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(inner.pid, signal.SIGKILL)
+            inner.wait()
+        lines = Path(folder, "results").read_text().splitlines()
+    results = dict(json.loads(line) for line in lines)
+    return judge(options, results, inner.returncode)
+
+
+def find_tests(folder: Path) -> str:
+    """Code after which `test` has what is in `folder` as well."""
+    return f"import test\ntest.__path__.append({str(folder)!r})\n"
+
+
+def judge(options: argparse.Namespace, results: dict[str, str], status: int) -> int:
+    """Compares with what is intended, writes the table, and says what is wrong."""
+    listed = tomllib.loads((HERE / "intended.toml").read_text())
+    intended = listed.get(options.suite, {}).get(options.pool, {})
+    wrong = [
+        f"{name}: {result}"
+        for name, result in results.items()
+        if result not in ("passed", "skipped") and name not in intended
+    ]
+    if not results or status:
+        wrong.append(f"the tests ended with status {status} after {len(results)} results")
+    if not options.only:
+        wrong += [
+            f"{name}: is listed, and {results.get(name, 'not there')}"
+            for name in intended
+            if results.get(name) in (None, "passed")
+        ]
+    if not options.only and options.pool in POOLS:
+        write_table(options, results, intended)
+    for line in wrong:
+        print(f"conformance: {line}", file=sys.stderr)
+    counts = {kind: list(results.values()).count(kind) for kind in sorted(set(results.values()))}
+    print(f"{options.suite} with {options.pool}: {counts}, {len(intended)} listed as intended")
+    return 1 if wrong else 0
+
+
+def write_table(options: argparse.Namespace, results: dict[str, str], intended: dict[str, str]) -> None:
+    """One line per test."""
+    lines = [
+        f"# The interpreter's `{options.suite}` tests with `{options.pool}`",
+        "",
+        "| test | result | reason |",
+        "|---|---|---|",
+    ]
+    for name, result in sorted(results.items()):
+        reason = intended.get(name, "")
+        lines.append(f"| {name} | {'intended' if reason and result == 'failed' else result} | {reason} |")
+    (HERE / "results" / f"{options.suite}-{options.pool}.md").write_text("\n".join(lines) + "\n")
+
+
+class Recorder(unittest.TextTestResult):
+    """Says at once how each test ended, so that nothing is lost if the next one hangs."""
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.file = Path(os.environ["UNISONO_RESULTS"]).open("w", buffering=1)
+        self.outcome = "passed"
+
+    def startTest(self, test: unittest.TestCase) -> None:
+        self.outcome = "passed"
+        super().startTest(test)
+        self._record(test, "did not end")
+
+    def stopTest(self, test: unittest.TestCase) -> None:
+        super().stopTest(test)
+        self._record(test, self.outcome)
+
+    def addSuccess(self, test: unittest.TestCase) -> None:
+        super().addSuccess(test)
+
+    def addFailure(self, test: unittest.TestCase, error: Any) -> None:
+        self.outcome = "failed"
+        super().addFailure(test, error)
+
+    def addError(self, test: Any, error: Any) -> None:
+        self.outcome = "failed"
+        super().addError(test, error)
+        if not isinstance(test, unittest.TestCase):
+            # Not a test: the set-up of a class or module.
+            self._record(test, "failed")
+
+    def addSubTest(self, test: unittest.TestCase, subtest: unittest.TestCase, error: Any) -> None:
+        if error is not None:
+            self.outcome = "failed"
+        super().addSubTest(test, subtest, error)
+
+    def addSkip(self, test: unittest.TestCase, reason: str) -> None:
+        self.outcome = "skipped"
+        super().addSkip(test, reason)
+
+    def _record(self, test: Any, outcome: str) -> None:
+        name = ".".join(test.id().split(".")[-2:])
+        self.file.write(json.dumps([name, outcome]) + "\n")
+
+
+def run_tests(options: argparse.Namespace) -> None:
+    """In a process of its own: runs what there is for this pool."""
+    module, _, name = POOLS.get(options.pool, options.pool).partition(":")
+    pool = getattr(importlib.import_module(module), name)
+    suite = futures(module, pool) if options.suite == "futures" else multiprocessing_pool()
+    chosen = unittest.TestSuite(test for test in flat(suite) if not options.only or options.only in test.id())
+    unittest.TextTestRunner(resultclass=Recorder, verbosity=2).run(chosen)
+
+
+def futures(module: str, pool: type) -> unittest.TestSuite:
+    """`test_concurrent_futures`: one module in 3.11, a package from 3.12 on."""
+    import concurrent.futures
+
+    names = ["test.test_concurrent_futures"]
+    if sys.version_info >= (3, 12):
+        parts = ["as_completed", "deadlock", "future", "init", "process_pool", "shutdown", "thread_pool", "wait"]
+        names = [f"test.test_concurrent_futures.test_{part}" for part in parts]
+    modules = [importlib.import_module(name) for name in names]
+    common = modules[0] if len(modules) == 1 else importlib.import_module("test.test_concurrent_futures.util")
+    is_threads = issubclass(pool, concurrent.futures.ThreadPoolExecutor)
+    if is_threads:
+        common.ThreadPoolMixin.executor_type = pool
+    else:
+        for flavour in ("Fork", "Forkserver", "Spawn"):
+            getattr(common, f"ProcessPool{flavour}Mixin").executor_type = pool
+    # Programs that a test starts import the pool from `concurrent.futures`, by its name.
+    prelude = f"import concurrent.futures, {module}\n"
+    prelude += f"concurrent.futures.{pool.__name__} = {module}.{pool.__name__}\n"
+    for each in modules:
+        if ok := getattr(each, "assert_python_ok", None):
+            each.assert_python_ok = with_prelude(ok, prelude)
+        # Some tests name the class of the standard library themselves.
+        each.futures = replaced(concurrent.futures, pool, is_threads)
+    loader = unittest.TestLoader()
+    prefix = "ThreadPool" if is_threads else "ProcessPoolSpawn"
+    suite = unittest.TestSuite()
+    for each in modules:
+        for test in flat(loader.loadTestsFromModule(each)):
+            kind = type(test).__name__
+            # Our processes have their own way to start, so one of the three flavours is enough. What is of neither kind
+            # of pool (`FutureTests`) tests the future of the standard library.
+            if kind.startswith(prefix) or (not is_threads and kind.startswith("ProcessPoolExecutorTest")):
+                suite.addTest(test)
+    return suite
+
+
+def replaced(standard: types.ModuleType, pool: type, is_threads: bool) -> types.ModuleType:
+    """`concurrent.futures` with our pool, for the eyes of a test module alone."""
+    name = "ThreadPoolExecutor" if is_threads else "ProcessPoolExecutor"
+    copy = types.ModuleType(standard.__name__)
+    copy.__dict__.update({each: getattr(standard, each) for each in [*standard.__all__, "thread", "process", "_base"]})
+    copy.__dict__[name] = pool
+    return copy
+
+
+def with_prelude(function: Any, prelude: str) -> Any:
+    """`assert_python_ok("-c", code)` with code before the code."""
+
+    def run(*arguments: str, **keywords: Any) -> Any:
+        words = list(arguments)
+        if "-c" in words:
+            at = words.index("-c") + 1
+            words[at] = prelude + words[at]
+        # Not isolated, so that the program and its workers find the tests by `PYTHONPATH`.
+        return function(*words, __isolated=False, PYTHONPATH=os.environ["PYTHONPATH"], **keywords)
+
+    return run
+
+
+def multiprocessing_pool() -> unittest.TestSuite:
+    """The tests of `multiprocessing.Pool`."""
+    return unittest.TestLoader().loadTestsFromName("pool_case.PoolTest")
+
+
+def flat(suite: Any) -> Any:
+    """The tests of a suite of suites."""
+    for each in suite:
+        if isinstance(each, unittest.TestCase):
+            yield each
+        else:
+            yield from flat(each)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,315 @@
+"""An executor of threads: what it shows, what it bounds, and how it ends. The rest is in tests/conformance."""
+
+import asyncio
+import contextvars
+import gc
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.thread import BrokenThreadPool
+
+import pytest
+
+from unisono import QueueFull, ThreadPool
+
+# Only against hanging: nothing here takes as long.
+BOUND = 30
+
+
+def until(holds):
+    """Lets others run until it holds."""
+    deadline = time.monotonic() + BOUND
+    while not holds():
+        assert time.monotonic() < deadline
+        os.sched_yield()
+
+
+@pytest.fixture
+def gate():
+    """Tasks wait at it; it is open at the end of the test in any case."""
+    gate = threading.Event()
+    yield gate
+    gate.set()
+
+
+def program(text, **options):
+    """What a program prints, and how it ends."""
+    ended = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=BOUND, **options)
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+# Growing and ending
+
+
+def test_a_task_that_finds_an_idle_thread_starts_none():
+    with ThreadPool(10) as pool:
+        for number in range(20):
+            assert pool.submit(int, number).result(BOUND) == number
+            until(lambda: pool._work_queue.waiting() == (1, 0, 0))
+        assert len(pool._threads) == 1
+
+
+def test_threads_are_started_as_tasks_need_them_and_no_more_than_allowed(gate):
+    with ThreadPool(3, "worker") as pool:
+        tasks = [pool.submit(gate.wait, BOUND) for _ in range(10)]
+        until(lambda: len(pool.busy()) == 3)
+        assert sorted(thread.name for thread in pool._threads) == ["worker_0", "worker_1", "worker_2"]
+        assert (pool.pending, pool.max_workers) == (7, 3)
+        gate.set()
+        assert all(task.result(BOUND) for task in tasks)
+
+
+def test_idle_threads_end_and_others_are_started_when_there_is_work_again():
+    with ThreadPool(2, idle_timeout=0.001) as pool:
+        assert pool.submit(int, 1).result(BOUND) == 1
+        until(lambda: not pool._threads)
+        assert pool.submit(int, 2).result(BOUND) == 2
+
+
+def test_no_task_is_lost_between_a_thread_that_ends_and_one_that_is_started():
+    with ThreadPool(2, idle_timeout=0.0) as pool:
+        assert [pool.submit(int, number).result(BOUND) for number in range(2000)] == list(range(2000))
+
+
+def test_the_threads_of_a_pool_that_nobody_holds_end_after_their_work(gate):
+    pool = ThreadPool(2)
+    task = pool.submit(gate.wait, BOUND)
+    threads = pool._threads
+    gone = weakref.ref(pool)
+    del pool
+    gc.collect()
+    assert gone() is None
+    gate.set()
+    assert task.result(BOUND)
+    for thread in threads:
+        thread.join(BOUND)
+        assert not thread.is_alive()
+
+
+def test_a_broken_initializer_fails_what_waits_and_refuses_the_rest(caplog):
+    def fail():
+        raise ValueError("no database")
+
+    with caplog.at_level(logging.CRITICAL), ThreadPool(1, initializer=fail) as pool:
+        with pytest.raises(BrokenThreadPool):
+            pool.submit(int).result(BOUND)
+        with pytest.raises(BrokenThreadPool):
+            pool.submit(int)
+    assert "no database" in caplog.text
+
+
+@pytest.mark.parametrize("options", [{"max_workers": 0}, {"max_pending": 0}])
+def test_a_bound_of_nothing_is_refused(options):
+    with pytest.raises(ValueError):
+        ThreadPool(**options)
+    with pytest.raises(TypeError):
+        ThreadPool(initializer="not callable")
+
+
+# What it shows
+
+
+def test_busy_names_function_item_seconds_and_the_line(gate):
+    def process(item, other):
+        assert item and other
+        gate.wait(BOUND)
+
+    with ThreadPool(2, "busy") as pool:
+        pool.submit(process, "host-7", 1)
+        until(lambda: pool.busy() and "wait" in pool.busy()[0].where)
+        [busy] = pool.busy()
+        gate.set()
+    assert busy.function.endswith("<locals>.process")
+    assert (busy.item, busy.thread) == ("host-7", "busy_0")
+    assert busy.seconds >= 0
+    assert "threading.py:" in busy.where
+    assert "process('host-7') for " in str(busy)
+    assert pool.busy() == []
+
+
+def test_busy_sees_through_what_to_thread_wraps_around_a_function(gate):
+    async def main(pool):
+        asyncio.get_running_loop().set_default_executor(pool)
+        task = asyncio.create_task(asyncio.to_thread(gate.wait, BOUND))
+        while not pool.busy():
+            await asyncio.sleep(0)
+        seen = [(busy.function, busy.item) for busy in pool.busy()]
+        gate.set()
+        await task
+        return seen
+
+    assert asyncio.run(main(ThreadPool(1))) == [("Event.wait", BOUND)]
+
+
+def test_a_pool_whose_threads_are_all_busy_says_so_while_work_waits(gate, caplog):
+    with caplog.at_level(logging.WARNING), ThreadPool(2, "handlers", warn_after=0.01) as pool:
+        tasks = [pool.submit(gate.wait, BOUND) for _ in range(5)]
+        until(lambda: caplog.records)
+        gate.set()
+        assert all(task.result(BOUND) for task in tasks)
+    [record] = caplog.records
+    text = record.getMessage()
+    assert "all 2 threads of handlers have been busy" in text
+    assert "3 tasks wait" in text
+    assert "Event.wait(30) for" in text
+
+
+def test_the_thread_that_watches_ends_with_the_last_pool_it_watches(gate):
+    with ThreadPool(1) as pool:
+        pool.submit(gate.wait, BOUND)
+        pool.submit(int)
+        watchers = [thread for thread in threading.enumerate() if thread.name == "unisono-watch"]
+        assert watchers
+        gate.set()
+    for thread in watchers:
+        thread.join(BOUND)
+        assert not thread.is_alive()
+
+
+# What it bounds, and what it carries
+
+
+def test_submit_waits_while_as_many_tasks_wait_as_may(gate):
+    with ThreadPool(1, max_pending=2) as pool, ThreadPoolExecutor(1) as other:
+        pool.submit(gate.wait, BOUND)
+        until(lambda: pool.busy())
+        pool.submit(int)
+        pool.submit(int)
+        third = other.submit(pool.submit, int, 3)
+        assert pool.pending == 2
+        gate.set()
+        assert third.result(BOUND).result(BOUND) == 3
+
+
+def test_on_a_loop_a_full_pool_raises_instead_of_stopping_the_loop(gate):
+    async def main():
+        with ThreadPool(1, max_pending=1) as pool:
+            pool.submit(gate.wait, BOUND)
+            while not pool.busy():
+                await asyncio.sleep(0)
+            pool.submit(int)
+            with pytest.raises(QueueFull):
+                pool.submit(int)
+            gate.set()
+
+    asyncio.run(main())
+
+
+def test_a_task_of_the_pool_may_submit_to_it_even_when_it_is_full():
+    with ThreadPool(1, max_pending=1) as pool:
+        inner = pool.submit(lambda: [pool.submit(int, number) for number in range(5)]).result(BOUND)
+        assert [task.result(BOUND) for task in inner] == [0, 1, 2, 3, 4]
+
+
+def test_places_of_tasks_that_are_cancelled_are_given_back(gate):
+    pool = ThreadPool(1, max_pending=2)
+    pool.submit(gate.wait, BOUND)
+    until(lambda: pool.busy())
+    waiting = [pool.submit(int), pool.submit(int)]
+    pool.shutdown(wait=False, cancel_futures=True)
+    assert all(task.cancelled() for task in waiting)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        pool.submit(int)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        pool.submit(int)
+    gate.set()
+    pool.shutdown()
+
+
+def test_a_task_runs_in_the_context_in_which_it_was_submitted():
+    variable = contextvars.ContextVar("variable", default="none")
+    with ThreadPool(1) as pool:
+        variable.set("mine")
+        task = pool.submit(variable.get)
+        variable.set("later")
+        assert task.result(BOUND) == "mine"
+        assert pool.submit(variable.set, "theirs").result(BOUND)
+        assert variable.get() == "later"
+
+
+def test_map_with_a_buffersize_submits_no_more_than_that_ahead():
+    pulled = []
+
+    def numbers():
+        for number in range(10):
+            pulled.append(number)
+            yield number
+
+    with ThreadPool(2) as pool:
+        results = pool.map(abs, numbers(), buffersize=3)
+        assert pulled == [0, 1, 2]
+        assert next(results) == 0
+        assert pulled == [0, 1, 2, 3]
+        assert list(results) == list(range(1, 10))
+        for wrong, error in ((0, ValueError), (1.5, TypeError)):
+            with pytest.raises(error):
+                pool.map(abs, [], buffersize=wrong)
+
+
+def test_a_loop_takes_it_as_its_default_executor():
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPool(2, "mine"))
+        return await loop.run_in_executor(None, lambda: threading.current_thread().name)
+
+    assert asyncio.run(main()) == "mine_0"
+
+
+# How it ends
+
+
+def test_at_the_end_of_the_program_what_was_submitted_is_finished():
+    text = """
+import unisono
+pool = unisono.ThreadPool(1)
+for number in range(100):
+    pool.submit(print, number)
+"""
+    assert program(text) == (0, "".join(f"{number}\n" for number in range(100)), "")
+
+
+def test_a_task_that_runs_at_the_end_of_the_program_is_named():
+    text = """
+import sys, threading, unisono
+from unisono import thread_pool
+thread_pool._PATIENCE = 0.01
+said = threading.Event()
+class Stderr:
+    def write(self, text):
+        sys.__stderr__.write(text)
+        said.set()
+    def flush(self):
+        sys.__stderr__.flush()
+sys.stderr = Stderr()
+def stuck(host):
+    said.wait()
+unisono.ThreadPool(1, "deploy").submit(stuck, "db-3")
+"""
+    status, _, said = program(text)
+    assert status == 0
+    assert "the program ends when what runs in deploy has ended:\n  stuck('db-3') for " in said
+
+
+def test_the_child_of_a_fork_is_refused_and_the_parent_goes_on(gate):
+    with ThreadPool(1) as pool:
+        pool.submit(gate.wait, BOUND)
+        until(lambda: pool.busy())
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                pool.submit(int)
+            except RuntimeError as error:
+                os.write(writer, str(error).encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+        os.close(writer)
+        with open(reader) as said:
+            assert "in the parent" in said.read()
+        gate.set()
+        assert pool.submit(int, 5).result(BOUND) == 5
