@@ -11,9 +11,11 @@ mod commands;
 mod ended;
 mod errors;
 mod fetch;
+mod ffi;
 mod files;
 mod options;
 mod outcome;
+mod pool;
 mod request;
 mod run;
 mod walk;
@@ -37,6 +39,10 @@ mod _native {
     use super::files::{FileOutcome, default_threads, digest, verify};
     #[pymodule_export]
     use super::outcome::{Outcome, Response};
+    #[pymodule_export]
+    use super::pool::{Engine as PoolEngine, FutureCore, Nursery, Results};
+    #[pymodule_export]
+    use super::pool::work;
     #[pymodule_export]
     use super::request::Request;
     #[pymodule_export]

@@ -4,6 +4,8 @@
 
 pub mod arrivals;
 pub mod cgroup;
+pub mod monotonic;
 pub mod process;
 pub mod readiness;
+pub mod shared;
 pub mod tree;
