@@ -97,6 +97,23 @@ struct Core {
     woken: u64,
 }
 
+impl Core {
+    fn is_over(&self) -> bool {
+        self.is_closed && self.open == 0 && self.workers.is_empty()
+    }
+}
+
+/// What one may wait for.
+#[derive(Debug, Clone, Copy)]
+pub enum Awaited<'a> {
+    /// The end of a task.
+    End(&'a Task),
+    /// Room for another task, if their number is bounded.
+    Room,
+    /// That nothing is left of a closed pool.
+    Over,
+}
+
 impl Pool {
     /// A pool; workers start when there is something for them to do.
     ///
@@ -161,9 +178,9 @@ impl Pool {
         Ok(task)
     }
 
-    /// Whether another task may be submitted without waiting.
-    pub fn has_room(&self) -> bool {
-        self.options.pending.is_none_or(|most| held(&self.core).open < most)
+    /// Whether `submit` may have to wait for room.
+    pub fn is_bounded(&self) -> bool {
+        self.options.pending.is_some()
     }
 
     /// Where a task is now.
@@ -220,21 +237,21 @@ impl Pool {
         true
     }
 
-    /// Waits until `done`, or for a while: so long that a signal is not kept waiting. Answers whether it is done.
-    pub fn wait(&self, done: impl Fn() -> bool, longest: Option<Duration>) -> bool {
+    /// Waits for something, but no longer than a signal may be kept waiting. Answers whether it has come.
+    pub fn wait(&self, what: Awaited<'_>, longest: Option<Duration>) -> bool {
         let mut core = held(&self.core);
         let until = nanoseconds() + longest.map_or(SLICE, |longest| SLICE.min(nanoseconds_of(longest)));
         loop {
             self.pump(&mut core);
             let now = nanoseconds();
-            if done() || now >= until {
-                return done();
+            if self.has_come(&core, what) || now >= until {
+                return self.has_come(&core, what);
             }
             let (again, interrupted) = self.sleep(core, until - now);
             core = again;
             if interrupted {
                 self.pump(&mut core);
-                return done();
+                return self.has_come(&core, what);
             }
         }
     }
@@ -249,7 +266,7 @@ impl Pool {
             if !core.told.is_empty() {
                 return Some(std::mem::take(&mut core.told));
             }
-            if core.is_stopped || core.is_closed && core.open == 0 && core.workers.is_empty() {
+            if core.is_stopped || core.is_over() {
                 return None;
             }
             let now = nanoseconds();
@@ -300,11 +317,6 @@ impl Pool {
         if core.broken.is_some() { Some(core.broken.clone()) } else { core.is_closed.then_some(None) }
     }
 
-    /// Whether nothing is left of a closed pool.
-    pub fn is_over(&self) -> bool {
-        let core = held(&self.core);
-        core.is_closed && core.open == 0 && core.workers.is_empty()
-    }
 
     /// Ends [`Pool::serve`].
     pub fn stop(&self) {
@@ -317,6 +329,14 @@ impl Pool {
     pub fn counts(&self) -> (usize, usize) {
         let core = held(&self.core);
         (core.workers.len(), core.open)
+    }
+
+    fn has_come(&self, core: &Core, what: Awaited<'_>) -> bool {
+        match what {
+            Awaited::End(task) => task.has_ended(),
+            Awaited::Room => self.options.pending.is_none_or(|most| core.open < most) || core.is_closed,
+            Awaited::Over => core.is_over(),
+        }
     }
 
     fn ring(&self) {

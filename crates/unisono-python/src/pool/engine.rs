@@ -15,7 +15,7 @@ use pyo3::{
     prelude::*,
     types::{PyCFunction, PyDict, PyFunction, PyTuple, PyType},
 };
-use unisono_workers::{Function, Options, Pool, Terms, Zygote, blob::Blob};
+use unisono_workers::{Awaited, Function, Options, Pool, Terms, Zygote, blob::Blob};
 
 use super::{codec, future::FutureCore, results::Results};
 use crate::errors;
@@ -136,7 +136,7 @@ impl Engine {
     /// Waits until nothing is left of a closed pool, or so many seconds; answers whether it is so.
     #[pyo3(signature = (seconds=None))]
     fn wait_closed(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<bool> {
-        wait(py, &self.pool, seconds, || self.pool.is_over())
+        wait(py, &self.pool, seconds, Awaited::Over)
     }
 
     /// Ends `serve`.
@@ -198,8 +198,8 @@ impl Engine {
     }
 
     pub fn wait_for_room(&self, py: Python<'_>) -> PyResult<()> {
-        if self.is_ours() && !self.pool.has_room() {
-            wait(py, &self.pool, None, || self.pool.has_room())?;
+        if self.is_ours() && self.pool.is_bounded() {
+            wait(py, &self.pool, None, Awaited::Room)?;
         }
         Ok(())
     }
@@ -244,14 +244,14 @@ impl<'py> FromPyObject<'_, 'py> for Settings {
 }
 
 /// Waits with the interpreter let go of, and with an eye on signals; answers whether it is done in time.
-pub fn wait(py: Python<'_>, pool: &Pool, seconds: Option<f64>, done: impl Fn() -> bool + Sync) -> PyResult<bool> {
+pub fn wait(py: Python<'_>, pool: &Pool, seconds: Option<f64>, what: Awaited<'_>) -> PyResult<bool> {
     let until = seconds.map(|seconds| {
         let longest = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
         std::time::Instant::now().checked_add(longest)
     });
     loop {
         let left = until.flatten().map(|until| until.saturating_duration_since(std::time::Instant::now()));
-        if py.detach(|| pool.wait(&done, left)) {
+        if py.detach(|| pool.wait(what, left)) {
             return Ok(true);
         }
         py.check_signals()?;

@@ -11,7 +11,7 @@ use pyo3::{
     prelude::*,
     sync::{MutexExt, PyOnceLock},
 };
-use unisono_workers::{Death, Outcome, State, Task};
+use unisono_workers::{Awaited, Death, Outcome, State, Task};
 
 use super::{
     codec,
@@ -49,7 +49,7 @@ impl FutureCore {
     #[pyo3(signature = (seconds=None))]
     fn wait(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<bool> {
         match self.task.get() {
-            Some((engine, task)) if !task.has_ended() => wait(py, engine.get().pool(), seconds, || task.has_ended()),
+            Some((engine, task)) if !task.has_ended() => wait(py, engine.get().pool(), seconds, Awaited::End(task)),
             _ => Ok(true),
         }
     }

@@ -13,7 +13,7 @@ use pyo3::{
     prelude::*,
     types::{PyIterator, PyTuple},
 };
-use unisono_workers::{Function, Task, Terms};
+use unisono_workers::{Awaited, Function, Task, Terms};
 
 use super::{
     codec,
@@ -56,7 +56,7 @@ impl Results {
         };
         if let Some(task) = &task
             && !task.has_ended()
-            && !wait(py, self.engine.get().pool(), seconds, || task.has_ended())?
+            && !wait(py, self.engine.get().pool(), seconds, Awaited::End(task))?
         {
             return Err(PyTimeoutError::new_err(()));
         }
