@@ -1,4 +1,4 @@
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from types import GenericAlias
@@ -16,10 +16,14 @@ __all__ = [
     "Engine",
     "FileOutcome",
     "Found",
+    "FutureCore",
     "Mailbox",
+    "Nursery",
     "Outcome",
+    "PoolEngine",
     "Request",
     "Response",
+    "Results",
     "Run",
     "Walk",
     "__version__",
@@ -28,6 +32,7 @@ __all__ = [
     "digest",
     "fetch",
     "verify",
+    "work",
 ]
 
 _OutcomeT = TypeVar("_OutcomeT", bound=Ended)
@@ -242,3 +247,68 @@ class Call:
     def outcome(self) -> Outcome | None: ...
     def chunk(self) -> bytes | None: ...
     def stop(self) -> None: ...
+
+def work(
+    socket: int, memory: int, prepare: Callable[[], object], describe: Callable[[BaseException, bool], Any]
+) -> None: ...
+
+@disjoint_base
+class FutureCore:
+    def __new__(cls) -> Self: ...
+    def place(self) -> str: ...
+    def wait(self, seconds: float | None = None) -> bool: ...
+    def result(self, timeout: float | None = None) -> Any: ...
+    def exception(self, timeout: float | None = None) -> BaseException | None: ...
+    def stop(self, *, running: bool = False) -> bool: ...
+    def observe(self) -> bool: ...
+
+@final
+class Nursery:
+    def __new__(cls, command: list[str]) -> Self: ...
+
+@final
+class PoolEngine:
+    def __new__(
+        cls,
+        nursery: Nursery,
+        future: type[FutureCore],
+        settings: int,
+        *,
+        workers: int,
+        method: int,
+        tasks_per_worker: int | None = None,
+        pending: int | None = None,
+    ) -> Self: ...
+    def submit(
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any] | None = None,
+        timeout: float | None = None,
+        retries: int = 0,
+    ) -> Any: ...
+    def map(
+        self,
+        function: Callable[..., Any],
+        calls: Iterable[tuple[Any, ...]],
+        *,
+        ahead: int | None = None,
+        timeout: float | None = None,
+        retries: int = 0,
+    ) -> Results: ...
+    def serve(self) -> list[FutureCore] | None: ...
+    def close(self, *, cancel: bool, kill: bool) -> None: ...
+    def wait_closed(self, seconds: float | None = None) -> bool: ...
+    def stop(self) -> None: ...
+    @property
+    def workers(self) -> int: ...
+    @property
+    def open(self) -> int: ...
+
+@final
+class Results:
+    @property
+    def is_empty(self) -> bool: ...
+    def next(self, seconds: float | None = None) -> Any: ...
+    def pull(self) -> bool: ...
+    def cancel(self) -> None: ...

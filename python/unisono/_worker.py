@@ -14,6 +14,7 @@ import signal
 import sys
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from unisono import _native, _pickling
@@ -25,7 +26,7 @@ def run(socket: int, memory: int, settings: int, number: int) -> None:
     # Read from the start each time: the memory is shared by all workers of the pool, and so is its position.
     values: dict[str, Any] = pickle.loads(os.pread(settings, os.fstat(settings).st_size, 0))
     os.close(settings)
-    _name_process(values["name"], number)
+    name_process(f"{values['name']}-{number}")
     prepare = _Prepare(values)
     # The class comes from this module's caller, who gives away both descriptors.
     _native.work(socket, memory, prepare, _describe)
@@ -98,10 +99,9 @@ def _ignore(*_: object) -> None:
     """In place of SIG_IGN, which programs that we start would inherit."""
 
 
-def _name_process(name: str, number: int) -> None:
-    text = f"{name}-{number}"[:15]
-    with open("/proc/self/comm", "w") as comm:  # noqa: PTH123 (it is no file that a Path would say more about)
-        comm.write(text)
+def name_process(name: str) -> None:
+    """Say in `ps` what this process is; the kernel keeps 15 characters (proc_pid_comm(5))."""
+    Path("/proc/self/comm").write_text(name[:15])
 
 
 def spawned(call: Callable[[int, int, int, int], None] = run) -> None:

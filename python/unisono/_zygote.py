@@ -17,6 +17,7 @@ import select
 import signal
 import socket
 import sys
+import traceback
 
 from unisono import _worker
 
@@ -24,6 +25,7 @@ from unisono import _worker
 def main(preload: list[str], parent: int) -> None:
     """Serve until the program that started us is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _worker.name_process("unisono-zygote")
     channel = socket.socket(fileno=os.dup(0))
     with open(os.devnull) as nothing:  # noqa: PTH123 (a descriptor is all that is wanted)
         os.dup2(nothing.fileno(), 0)
@@ -105,8 +107,12 @@ class _Zygote:
         code = 0
         try:
             _worker.run(worker_socket, memory, settings, self.born)
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 1
+        except BrokenPipeError:
+            # The pool is gone in the middle of a task; nobody wants to know of its end.
+            pass
+        except BaseException:
+            traceback.print_exc()
+            code = 70
         finally:
             with contextlib.suppress(Exception):
                 sys.stdout.flush()
