@@ -17,14 +17,18 @@ __all__ = [
     "FileOutcome",
     "Found",
     "FunctionOutcome",
+    "FutureCore",
     "Gate",
     "Hands",
     "Mailbox",
+    "Nursery",
     "Outcome",
+    "PoolEngine",
     "QueueCore",
     "QueueWait",
     "Request",
     "Response",
+    "Results",
     "Run",
     "Walk",
     "__version__",
@@ -35,6 +39,7 @@ __all__ = [
     "forget_waiters",
     "functions",
     "verify",
+    "work",
 ]
 
 _OutcomeT = TypeVar("_OutcomeT", bound=Ended)
@@ -348,3 +353,67 @@ class QueueWait(Generic[_T]):
     def close(self) -> None: ...
 
 def forget_waiters() -> None: ...
+def work(
+    socket: int, memory: int, prepare: Callable[[], object], describe: Callable[[BaseException, bool], Any]
+) -> None: ...
+
+@disjoint_base
+class FutureCore:
+    def __new__(cls) -> Self: ...
+    def place(self) -> str: ...
+    def wait(self, seconds: float | None = None) -> bool: ...
+    def result(self, timeout: float | None = None) -> Any: ...
+    def exception(self, timeout: float | None = None) -> BaseException | None: ...
+    def stop(self, *, running: bool = False) -> bool: ...
+    def observe(self) -> bool: ...
+
+@final
+class Nursery:
+    def __new__(cls, command: list[str]) -> Self: ...
+
+@final
+class PoolEngine:
+    def __new__(
+        cls,
+        nursery: Nursery,
+        future: type[FutureCore],
+        settings: int,
+        *,
+        workers: int,
+        method: int,
+        tasks_per_worker: int | None = None,
+        pending: int | None = None,
+    ) -> Self: ...
+    def submit(
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any] | None = None,
+        timeout: float | None = None,
+        retries: int = 0,
+    ) -> Any: ...
+    def map(
+        self,
+        function: Callable[..., Any],
+        calls: Iterable[tuple[Any, ...]],
+        *,
+        ahead: int | None = None,
+        timeout: float | None = None,
+        retries: int = 0,
+    ) -> Results: ...
+    def serve(self) -> list[FutureCore] | None: ...
+    def close(self, *, cancel: bool, kill: bool) -> None: ...
+    def wait_closed(self, seconds: float | None = None) -> bool: ...
+    def stop(self) -> None: ...
+    @property
+    def workers(self) -> int: ...
+    @property
+    def open(self) -> int: ...
+
+@final
+class Results:
+    @property
+    def is_empty(self) -> bool: ...
+    def next(self, seconds: float | None = None) -> Any: ...
+    def pull(self) -> bool: ...
+    def cancel(self) -> None: ...

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import queue
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,17 +46,23 @@ __all__ = [
     "FunctionInputError",
     "FunctionTimeout",
     "InputError",
+    "PoolBroken",
+    "PoolError",
     "QueueClosed",
     "QueueEmpty",
     "QueueFull",
     "RateLimited",
     "RedirectError",
+    "RemoteError",
     "RunError",
     "SampleFailed",
     "StatusError",
+    "TaskTimeout",
     "TlsError",
     "TooLarge",
+    "UnpicklableError",
     "UsageError",
+    "WorkerDied",
 ]
 
 
@@ -357,3 +365,57 @@ class QueueClosed(Error, _ShutDown, _AsyncShutDown):
 
     From Python 3.13 on this is also a `queue.ShutDown` and an `asyncio.QueueShutDown`.
     """
+
+
+class PoolError(Error):
+    """A task of a pool did not end well, for another reason than that it raised."""
+
+
+class WorkerDied(PoolError, BrokenExecutor):
+    """The worker process that ran a task ended under it; the pool has another one by now, and no other task is lost.
+
+    It is a `concurrent.futures.BrokenExecutor`, since that is what callers of `ProcessPoolExecutor` catch.
+
+    Attributes:
+        exit_code: Its exit code, if it has one.
+        signal: The number of the signal that ended it, if one did.
+    """
+
+    def __init__(self, message: str, *, exit_code: int | None = None, signal: int | None = None) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.signal = signal
+
+
+class TaskTimeout(PoolError, TimeoutError):
+    """A task ran longer than its timeout; its worker was killed.
+
+    Attributes:
+        timeout: How long it might have run, in seconds.
+    """
+
+    def __init__(self, message: str, *, timeout: float | None = None) -> None:
+        super().__init__(message)
+        self.timeout = timeout
+
+
+class PoolBroken(PoolError, BrokenExecutor):
+    """A pool cannot have workers: they cannot be started, or their initializer raises."""
+
+
+class UnpicklableError(PoolError, pickle.PicklingError):
+    """A function, an argument or a result cannot be sent between processes."""
+
+
+class RemoteError(PoolError, RuntimeError):
+    """A task raised something that cannot be read here; this is its text.
+
+    Attributes:
+        class_name: The class of what it raised, with its module.
+        traceback: Its traceback, as text.
+    """
+
+    def __init__(self, message: str, *, class_name: str = "", traceback: str = "") -> None:
+        super().__init__(message)
+        self.class_name = class_name
+        self.traceback = traceback

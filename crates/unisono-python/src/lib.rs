@@ -11,12 +11,14 @@ mod commands;
 mod ended;
 mod errors;
 mod fetch;
+mod ffi;
 mod files;
 mod function_outcome;
 mod functions;
 mod gate;
 mod options;
 mod outcome;
+mod pool;
 mod queue;
 mod queue_line;
 mod queue_wait;
@@ -50,6 +52,10 @@ mod _native {
     use super::gate::Gate;
     #[pymodule_export]
     use super::outcome::{Outcome, Response};
+    #[pymodule_export]
+    use super::pool::work;
+    #[pymodule_export]
+    use super::pool::{Engine as PoolEngine, FutureCore, Nursery, Results};
     #[pymodule_export]
     use super::queue::{QueueCore, forget_waiters};
     #[pymodule_export]

@@ -4,7 +4,9 @@
 
 pub mod arrivals;
 pub mod cgroup;
+pub mod monotonic;
 pub mod process;
 pub mod readiness;
+pub mod shared;
 pub mod start;
 pub mod tree;

@@ -1,0 +1,56 @@
+//! Where Python looks at memory of ours, and we at Python's: the only unsafe code of this crate.
+//!
+//! Both are the buffer protocol (PEP 3118), for which pyo3 has no safe words.
+#![allow(unsafe_code)]
+
+use std::{
+    ffi::{c_int, c_void},
+    os::fd::{FromRawFd, OwnedFd},
+};
+
+use pyo3::{buffer::PyBuffer, exceptions::PyBufferError, ffi, prelude::*};
+use unisono_workers::blob::View;
+
+/// What a worker or pool has put into a slot, to be read; the slot is free again when the last view of it is gone.
+#[pyclass(frozen, module = "unisono._native")]
+pub struct SlotView(pub View);
+
+#[pymethods]
+impl SlotView {
+    // SAFETY: called by the interpreter with a buffer to fill, as the protocol says.
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        if view.is_null() {
+            return Err(PyBufferError::new_err("no buffer to fill"));
+        }
+        let (start, length) = {
+            let View { memory, length, .. } = &slf.get().0;
+            (memory.address().cast::<c_void>(), *length)
+        };
+        // SAFETY: `view` is not null; the memory is mapped as long as the object lives, of which the filled buffer holds
+        // a reference; it is given out as read-only, and its owner leaves it alone until the view is dropped.
+        let filled = unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, length as ffi::Py_ssize_t, 1, flags) };
+        if filled == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
+    }
+}
+
+/// The bytes of a contiguous buffer of Python's.
+pub fn bytes_of(buffer: &PyBuffer<u8>) -> &[u8] {
+    if buffer.len_bytes() == 0 {
+        return &[];
+    }
+    assert!(buffer.is_c_contiguous(), "raw buffers are contiguous");
+    // SAFETY: the buffer is held by `buffer`, contiguous, and so long. That nobody writes meanwhile is what the caller of
+    // `submit` promises, as with every executor; were it broken, torn bytes would be copied, and nothing else.
+    unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast(), buffer.len_bytes()) }
+}
+
+/// A descriptor that Python code has given away by its number.
+///
+/// # Panics
+/// When there is no such descriptor.
+pub fn owned(number: i32) -> OwnedFd {
+    assert!(number >= 0, "a descriptor is not negative");
+    // SAFETY: the package's own code calls this with the result of `os.dup` or `socket.detach`, which it then forgets, so
+    // nobody else closes it.
+    unsafe { OwnedFd::from_raw_fd(number) }
+}

@@ -1,0 +1,288 @@
+//! The native half of `unisono.ProcessPool`: pickles calls, submits them, and tells of their ends.
+//!
+//! A function that is pickled by its name is pickled once and known to the workers by a number; anything else may have
+//! changed since it was last sent, so it is sent with each task.
+
+use std::{
+    collections::HashMap,
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use pyo3::{
+    exceptions::PyRuntimeError,
+    prelude::*,
+    types::{PyCFunction, PyDict, PyFunction, PyTuple, PyType},
+};
+use unisono_workers::{Awaited, Function, Options, Pool, Terms, Zygote, blob::Blob};
+
+use super::{codec, future::FutureCore, results::Results};
+use crate::errors;
+
+/// A program that makes workers; shared by pools with the same preloaded modules.
+#[pyclass(frozen, module = "unisono._native")]
+pub struct Nursery(Arc<Zygote>);
+
+#[pymethods]
+impl Nursery {
+    #[new]
+    fn new(command: Vec<std::ffi::OsString>) -> Self {
+        Self(Arc::new(Zygote::new(command)))
+    }
+}
+
+/// A pool of worker processes.
+#[pyclass(frozen, name = "PoolEngine", module = "unisono._native")]
+pub struct Engine {
+    pool: Arc<Pool>,
+    future: Py<PyType>,
+    /// Functions that the workers know by a number, by their address; kept, so that no other comes to lie there.
+    functions: Mutex<HashMap<usize, (Py<PyAny>, Arc<Function>)>>,
+    /// Futures of which somebody wants to be told.
+    observed: Mutex<HashMap<u64, Py<FutureCore>>>,
+    process: u32,
+}
+
+#[pymethods]
+impl Engine {
+    #[new]
+    #[pyo3(signature = (nursery, future, settings, *, workers, method, tasks_per_worker=None, pending=None))]
+    fn new(
+        nursery: &Bound<'_, Nursery>,
+        future: Py<PyType>,
+        settings: Settings,
+        workers: usize,
+        method: u8,
+        tasks_per_worker: Option<u64>,
+        pending: Option<usize>,
+    ) -> PyResult<Self> {
+        let options = Options { workers, method, tasks_per_worker, pending };
+        let pool = Pool::new(options, nursery.get().0.clone(), settings.0)?;
+        Ok(Self {
+            pool: Arc::new(pool),
+            future,
+            functions: Mutex::default(),
+            observed: Mutex::default(),
+            process: std::process::id(),
+        })
+    }
+
+    /// Submits a call; answers its future.
+    #[pyo3(signature = (function, arguments, keywords=None, timeout=None, retries=0))]
+    fn submit<'py>(
+        slf: &Bound<'py, Self>,
+        function: &Bound<'py, PyAny>,
+        arguments: &Bound<'py, PyTuple>,
+        keywords: Option<&Bound<'py, PyDict>>,
+        timeout: Option<f64>,
+        retries: u32,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let engine = slf.get();
+        let terms = terms(py, timeout, retries)?;
+        engine.wait_for_room(py)?;
+        let future = engine.future.bind(py).call0()?;
+        let core = future.cast::<FutureCore>()?;
+        // What cannot be sent fails its own task, and no other.
+        let prepared = engine.prepare(py, function).and_then(|function| {
+            Ok((function, codec::encode_call(py, arguments, keywords)?.into_blob(py, engine.pool.arena())?))
+        });
+        match errors::blame(py, prepared)? {
+            Ok((function, arguments)) => {
+                let task = engine.send(py, function, arguments, terms)?;
+                core.get().begin(slf.clone().unbind(), task);
+            }
+            Err(error) => {
+                engine.refuse_if_closed(py)?;
+                core.get().fail(py, error);
+            }
+        }
+        Ok(future)
+    }
+
+    /// Submits a call for each tuple of arguments; answers their results in order.
+    #[pyo3(signature = (function, calls, *, ahead=None, timeout=None, retries=0))]
+    fn map(
+        slf: &Bound<'_, Self>,
+        function: &Bound<'_, PyAny>,
+        calls: &Bound<'_, PyAny>,
+        ahead: Option<usize>,
+        timeout: Option<f64>,
+        retries: u32,
+    ) -> PyResult<Results> {
+        let py = slf.py();
+        let terms = terms(py, timeout, retries)?;
+        slf.get().refuse_if_closed(py)?;
+        let prepared = errors::blame(py, slf.get().prepare(py, function))?;
+        Results::new(slf, prepared, calls, ahead, terms)
+    }
+
+    /// Drives while nobody else does; answers futures of which somebody wants to be told, or `None` at the end.
+    fn serve(&self, py: Python<'_>) -> Option<Vec<Py<FutureCore>>> {
+        let numbers = py.detach(|| self.pool.serve())?;
+        let mut observed = self.observed.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(numbers.iter().filter_map(|number| observed.remove(number)).collect())
+    }
+
+    /// No more tasks. Those that wait are cancelled if `cancel`, those that run are killed if `kill`.
+    #[pyo3(signature = (*, cancel, kill))]
+    fn close(&self, py: Python<'_>, cancel: bool, kill: bool) {
+        if self.is_ours() {
+            py.detach(|| self.pool.close(cancel, kill));
+        }
+    }
+
+    /// Waits until nothing is left of a closed pool, or so many seconds; answers whether it is so.
+    #[pyo3(signature = (seconds=None))]
+    fn wait_closed(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<bool> {
+        wait(py, &self.pool, seconds, Awaited::Over)
+    }
+
+    /// Ends `serve`.
+    fn stop(&self, py: Python<'_>) {
+        py.detach(|| self.pool.stop());
+    }
+
+    /// How many workers there are.
+    #[getter]
+    fn workers(&self) -> usize {
+        self.pool.counts().0
+    }
+
+    /// How many tasks have no outcome yet.
+    #[getter]
+    fn open(&self) -> usize {
+        self.pool.counts().1
+    }
+}
+
+impl Engine {
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    pub fn refuse_if_closed(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.is_ours() {
+            return Err(errors::forked(self.process));
+        }
+        match py.detach(|| self.pool.refuses()) {
+            None => Ok(()),
+            Some(why) => Err(closed(py, why)),
+        }
+    }
+
+    pub fn send(
+        &self,
+        py: Python<'_>,
+        function: Arc<Function>,
+        arguments: Blob,
+        terms: Terms,
+    ) -> PyResult<Arc<unisono_workers::Task>> {
+        if !self.is_ours() {
+            return Err(errors::forked(self.process));
+        }
+        self.pool.submit(function, arguments, terms, false).map_err(|why| closed(py, why))
+    }
+
+    /// Has `FutureCore` told when it ends; false when it has ended.
+    pub fn observe(&self, py: Python<'_>, future: &Bound<'_, FutureCore>, task: &unisono_workers::Task) -> bool {
+        let entry = (task.number, future.clone().unbind());
+        self.observed.lock().unwrap_or_else(PoisonError::into_inner).insert(entry.0, entry.1);
+        let is_observed = py.detach(|| self.pool.observe(task));
+        if !is_observed {
+            // Dropped after the lock, since it may be the last reference.
+            let _future = self.observed.lock().unwrap_or_else(PoisonError::into_inner).remove(&task.number);
+        }
+        is_observed
+    }
+
+    pub fn wait_for_room(&self, py: Python<'_>) -> PyResult<()> {
+        if self.is_ours() && self.pool.is_bounded() {
+            wait(py, &self.pool, None, Awaited::Room)?;
+        }
+        Ok(())
+    }
+
+    fn is_ours(&self) -> bool {
+        self.process == std::process::id()
+    }
+
+    fn prepare(&self, py: Python<'_>, function: &Bound<'_, PyAny>) -> PyResult<Arc<Function>> {
+        let address = function.as_ptr() as usize;
+        let known = |functions: &HashMap<usize, (Py<PyAny>, Arc<Function>)>| {
+            functions.get(&address).map(|(_, known)| known.clone())
+        };
+        if let Some(known) = known(&self.functions.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return Ok(known);
+        }
+        let encoded = codec::pickled(py, function)?;
+        let is_plain = function.is_exact_instance_of::<PyFunction>()
+            || function.is_exact_instance_of::<PyCFunction>()
+            || function.is_exact_instance_of::<PyType>();
+        // By value, it is code and what it closes over, and that may change.
+        let is_named = is_plain && encoded.is_by_name(py);
+        let definition = encoded.into_blob(py, self.pool.arena())?;
+        let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        if !is_named || functions.len() >= MOST_FUNCTIONS {
+            return Ok(Arc::new(Function { number: 0, definition }));
+        }
+        let prepared = Arc::new(Function { number: functions.len() as u64 + 1, definition });
+        functions.insert(address, (function.clone().unbind(), prepared.clone()));
+        Ok(prepared)
+    }
+}
+
+/// A descriptor that Python gives away.
+struct Settings(OwnedFd);
+
+impl<'py> FromPyObject<'_, 'py> for Settings {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let number: i32 = object.extract()?;
+        Ok(Self(crate::ffi::owned(number)))
+    }
+}
+
+/// Waits with the interpreter let go of, and with an eye on signals; answers whether it is done in time.
+pub fn wait(py: Python<'_>, pool: &Pool, seconds: Option<f64>, what: Awaited<'_>) -> PyResult<bool> {
+    let until = seconds.map(|seconds| {
+        let longest = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
+        std::time::Instant::now().checked_add(longest)
+    });
+    loop {
+        let left = until.flatten().map(|until| until.saturating_duration_since(std::time::Instant::now()));
+        if py.detach(|| pool.wait(what, left)) {
+            return Ok(true);
+        }
+        py.check_signals()?;
+        if left.is_some_and(|left| left.is_zero()) {
+            return Ok(false);
+        }
+    }
+}
+
+fn terms(py: Python<'_>, timeout: Option<f64>, retries: u32) -> PyResult<Terms> {
+    let timeout = match timeout {
+        None => None,
+        Some(seconds) => match Duration::try_from_secs_f64(seconds) {
+            Ok(timeout) if !timeout.is_zero() => Some(timeout),
+            _ => return Err(errors::usage(py, format!("a timeout is a number of seconds above 0, not {seconds}"))),
+        },
+    };
+    Ok(Terms { timeout, retries })
+}
+
+fn closed(py: Python<'_>, why: Option<String>) -> PyErr {
+    match why {
+        None => PyRuntimeError::new_err("cannot schedule new futures after shutdown"),
+        Some(why) => match errors::class(py, "PoolBroken").and_then(|class| class.call1((why,))) {
+            Ok(error) => PyErr::from_value(error),
+            Err(error) => error,
+        },
+    }
+}
+
+/// So many functions have a number; a program that makes more makes them on the fly.
+const MOST_FUNCTIONS: usize = 256;

@@ -1,0 +1,156 @@
+//! The native half of a future: where its task is, and what became of it.
+//!
+//! Its Python half makes it a `concurrent.futures.Future`; what the standard library looks at (`_condition`, `_state`,
+//! `_waiters`) is made there when somebody looks. Until then, waiting for a result drives the pool from the caller's
+//! own thread.
+
+use std::sync::{Arc, Mutex, OnceLock};
+
+use pyo3::{
+    exceptions::PyTimeoutError,
+    prelude::*,
+    sync::{MutexExt, PyOnceLock},
+};
+use unisono_workers::{Awaited, Death, Outcome, State, Task};
+
+use super::{
+    codec,
+    engine::{Engine, wait},
+};
+
+/// What a future of a pool holds.
+#[pyclass(frozen, subclass, weakref, module = "unisono._native")]
+#[derive(Default)]
+pub struct FutureCore {
+    task: OnceLock<(Py<Engine>, Arc<Task>)>,
+    /// Held while a result is read, so that it is read once.
+    settled: Mutex<Option<Result<Py<PyAny>, PyErr>>>,
+}
+
+#[pymethods]
+impl FutureCore {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    /// `pending`, `running`, `ended` or `cancelled`.
+    fn place(&self, py: Python<'_>) -> &'static str {
+        let Some((engine, task)) = self.task.get() else { return "ended" };
+        match py.detach(|| engine.get().pool().state(task)) {
+            State::Waiting => "pending",
+            State::Running => "running",
+            State::Ended => "ended",
+            State::Cancelled => "cancelled",
+        }
+    }
+
+    /// Waits so many seconds at most; answers whether it has ended.
+    #[pyo3(signature = (seconds=None))]
+    fn wait(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<bool> {
+        match self.task.get() {
+            Some((engine, task)) if !task.has_ended() => wait(py, engine.get().pool(), seconds, Awaited::End(task)),
+            _ => Ok(true),
+        }
+    }
+
+    /// The result, waited for.
+    #[pyo3(signature = (timeout=None))]
+    fn result(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        if !self.wait(py, timeout)? {
+            return Err(PyTimeoutError::new_err(()));
+        }
+        if self.task.get().is_some_and(|(_, task)| task.is_cancelled()) {
+            return Err(cancelled(py));
+        }
+        self.settle(py)
+    }
+
+    /// The exception, waited for; `None` when there is none.
+    #[pyo3(signature = (timeout=None))]
+    fn exception(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
+        if !self.wait(py, timeout)? {
+            return Err(PyTimeoutError::new_err(()));
+        }
+        if self.task.get().is_some_and(|(_, task)| task.is_cancelled()) {
+            return Err(cancelled(py));
+        }
+        Ok(self.settle(py).err().map(|error| error.into_value(py).into_any()))
+    }
+
+    /// Cancels it if it waits, or kills its worker if `running`.
+    #[pyo3(signature = (*, running=false))]
+    fn stop(&self, py: Python<'_>, running: bool) -> bool {
+        self.task.get().is_some_and(|(engine, task)| py.detach(|| engine.get().pool().cancel(task, running)))
+    }
+
+    /// Has the thread in the background tell of its end; false when it has ended.
+    fn observe(slf: &Bound<'_, Self>) -> bool {
+        let py = slf.py();
+        slf.get().task.get().is_some_and(|(engine, task)| engine.get().observe(py, slf, task))
+    }
+}
+
+impl FutureCore {
+    pub fn begin(&self, engine: Py<Engine>, task: Arc<Task>) {
+        let fresh = self.task.set((engine, task)).is_ok();
+        debug_assert!(fresh, "a future has one task");
+    }
+
+    pub fn fail(&self, py: Python<'_>, error: PyErr) {
+        *self.settled.lock_py_attached(py).unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Err(error));
+    }
+
+    fn settle(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let mut settled = self.settled.lock_py_attached(py).unwrap_or_else(std::sync::PoisonError::into_inner);
+        let outcome = match (&*settled, self.task.get()) {
+            (None, Some((_, task))) => task.take_outcome(),
+            _ => None,
+        };
+        if let Some(outcome) = outcome {
+            *settled = Some(read(py, outcome).map(Bound::unbind));
+        }
+        match &*settled {
+            Some(Ok(value)) => Ok(value.clone_ref(py)),
+            Some(Err(error)) => Err(error.clone_ref(py)),
+            None => Err(cancelled(py)),
+        }
+    }
+}
+
+/// What an outcome means to Python.
+pub fn read(py: Python<'_>, outcome: Outcome) -> PyResult<Bound<'_, PyAny>> {
+    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    let module = || MODULE.get_or_try_init(py, || py.import("unisono._pickling").map(Bound::unbind));
+    let helper = |name: &str| module()?.bind(py).getattr(name);
+    let error = match outcome {
+        Outcome::Returned(bytes) => {
+            let read = codec::decode_value(py, bytes);
+            return match crate::errors::blame(py, read)? {
+                Ok(value) => Ok(value),
+                Err(error) => Err(PyErr::from_value(helper("unreadable_result")?.call1((error,))?)),
+            };
+        }
+        Outcome::Raised(bytes) => helper("restore_error")?.call1((codec::decode_value(py, bytes)?,))?,
+        Outcome::Died(death, deaths) => {
+            let (exit_code, signal) = match death {
+                Death::Exit(code) => (Some(code), None),
+                Death::Signal(number) => (None, Some(number)),
+                Death::Unknown => (None, None),
+            };
+            helper("death")?.call1((exit_code, signal, deaths))?
+        }
+        Outcome::TimedOut(after) => helper("timed_out")?.call1((after.as_secs_f64(),))?,
+        Outcome::Refused(why) => helper("refused")?.call1((why,))?,
+        Outcome::Cancelled => return Err(cancelled(py)),
+    };
+    Err(PyErr::from_value(error))
+}
+
+fn cancelled(py: Python<'_>) -> PyErr {
+    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    match CLASS.import(py, "concurrent.futures", "CancelledError").and_then(|class: &Bound<'_, PyAny>| class.call0()) {
+        Ok(error) => PyErr::from_value(error),
+        Err(error) => error,
+    }
+}

@@ -1,0 +1,82 @@
+//! The loop within a worker: take a task, call, publish, until the pool is gone.
+//!
+//! One thread, which holds the interpreter but while it sleeps. Functions are kept by their numbers. An exception is
+//! described by Python code (`unisono._worker`); what ends the interpreter (`SystemExit`) is that task's exception too,
+//! as with `concurrent.futures`.
+
+use std::collections::HashMap;
+
+use pyo3::{prelude::*, types::PyAny};
+use unisono_workers::{Given, Inside, kind};
+
+use super::codec;
+
+/// Works until the pool is gone. `socket` and `memory` are descriptors that this takes over; `describe` makes of an
+/// exception what is sent, and `prepare` is called first.
+#[pyfunction]
+pub fn work(
+    py: Python<'_>,
+    socket: i32,
+    memory: i32,
+    prepare: &Bound<'_, PyAny>,
+    describe: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let mut inside = Inside::new(crate::ffi::owned(socket), crate::ffi::owned(memory))?;
+    if let Err(error) = prepare.call0() {
+        let why: String = describe.call1((error, true))?.extract()?;
+        inside.unfit(why.as_bytes())?;
+        return Ok(());
+    }
+    let mut functions: HashMap<u64, Py<PyAny>> = HashMap::new();
+    loop {
+        let Some(mut task) = inside.next()? else {
+            if !py.detach(|| inside.sleep())? {
+                return Ok(());
+            }
+            py.check_signals()?;
+            continue;
+        };
+        let published = match call(py, &mut functions, &mut task) {
+            Ok(value) => match codec::encode_value(py, &value) {
+                Ok(encoded) => publish(py, &mut inside, kind::RETURNED, &task, &encoded),
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        };
+        if let Err(error) = published {
+            let described = describe.call1((error, false))?;
+            publish(py, &mut inside, kind::RAISED, &task, &codec::encode_value(py, &described)?)?;
+        }
+    }
+}
+
+fn call<'py>(
+    py: Python<'py>,
+    functions: &mut HashMap<u64, Py<PyAny>>,
+    task: &mut Given,
+) -> PyResult<Bound<'py, PyAny>> {
+    let arguments = std::mem::replace(&mut task.arguments, unisono_workers::blob::Received::Inline(Vec::new()));
+    let function = match task.definition.take() {
+        None => None,
+        Some(definition) => {
+            let function = codec::decode_value(py, definition)?;
+            if task.function != 0 {
+                functions.insert(task.function, function.clone().unbind());
+            }
+            Some(function)
+        }
+    };
+    let function = match function {
+        Some(function) => function,
+        None => match functions.get(&task.function) {
+            Some(function) => function.bind(py).clone(),
+            None => return Err(crate::errors::usage(py, "the function could not be read in this worker")),
+        },
+    };
+    let (arguments, keywords) = codec::decode_call(py, arguments)?;
+    function.call(arguments, keywords.as_ref())
+}
+
+fn publish(py: Python<'_>, inside: &mut Inside, kind: u32, task: &Given, encoded: &codec::Encoded) -> PyResult<()> {
+    encoded.with_parts(py, |length, parts| inside.publish(kind, task, length, parts)).map_err(PyErr::from)
+}

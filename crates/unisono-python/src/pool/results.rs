@@ -1,0 +1,130 @@
+//! The results of a `map`, in order: tasks without futures, since nobody can ask for one of them.
+//!
+//! Everything is submitted at once, or `ahead` calls at most beyond what has been taken; then the caller's iterator is
+//! pulled while results are taken.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use pyo3::{
+    exceptions::PyTimeoutError,
+    prelude::*,
+    types::{PyIterator, PyTuple},
+};
+use unisono_workers::{Awaited, Function, Task, Terms};
+
+use super::{
+    codec,
+    engine::{Engine, wait},
+    future::read,
+};
+use crate::errors;
+
+/// What came of the calls of a `map`.
+#[pyclass(frozen, module = "unisono._native")]
+pub struct Results {
+    engine: Py<Engine>,
+    function: Result<Arc<Function>, PyErr>,
+    calls: Py<PyIterator>,
+    terms: Terms,
+    tasks: Mutex<VecDeque<Call>>,
+}
+
+enum Call {
+    Sent(Arc<Task>),
+    /// It could not be.
+    Failed(PyErr),
+}
+
+#[pymethods]
+impl Results {
+    /// Whether everything that was submitted has been taken.
+    #[getter]
+    fn is_empty(&self) -> bool {
+        self.tasks().is_empty()
+    }
+
+    /// The next result; waits for it so many seconds at most. `None` when there are no more.
+    #[pyo3(signature = (seconds=None))]
+    fn next<'py>(&self, py: Python<'py>, seconds: Option<f64>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let task = match self.tasks().front() {
+            None => return Ok(None),
+            Some(Call::Sent(task)) => Some(task.clone()),
+            Some(Call::Failed(_)) => None,
+        };
+        if let Some(task) = &task
+            && !task.has_ended()
+            && !wait(py, self.engine.get().pool(), seconds, Awaited::End(task))?
+        {
+            return Err(PyTimeoutError::new_err(()));
+        }
+        let call = self.tasks().pop_front();
+        match call {
+            None => Ok(None),
+            Some(Call::Failed(error)) => Err(error),
+            Some(Call::Sent(task)) => task.take_outcome().map(|outcome| read(py, outcome)).transpose(),
+        }
+    }
+
+    /// Submits one more call; false when there are none.
+    fn pull(&self, py: Python<'_>) -> PyResult<bool> {
+        let Some(arguments) = self.calls.bind(py).clone().next().transpose()? else { return Ok(false) };
+        let arguments = arguments.cast::<PyTuple>()?;
+        let engine = self.engine.get();
+        engine.wait_for_room(py)?;
+        let prepared = match &self.function {
+            Ok(function) => codec::encode_call(py, arguments, None)
+                .and_then(|call| call.into_blob(py, engine.pool().arena()))
+                .map(|call| (function.clone(), call)),
+            Err(error) => Err(error.clone_ref(py)),
+        };
+        let call = match errors::blame(py, prepared)? {
+            Ok((function, arguments)) => Call::Sent(engine.send(py, function, arguments, self.terms)?),
+            Err(error) => Call::Failed(error),
+        };
+        self.tasks().push_back(call);
+        Ok(true)
+    }
+
+    /// Cancels what has not begun.
+    fn cancel(&self, py: Python<'_>) {
+        let calls = std::mem::take(&mut *self.tasks());
+        py.detach(|| {
+            for call in &calls {
+                if let Call::Sent(task) = call {
+                    self.engine.get().pool().cancel(task, false);
+                }
+            }
+        });
+    }
+}
+
+impl Results {
+    pub fn new(
+        engine: &Bound<'_, Engine>,
+        function: Result<Arc<Function>, PyErr>,
+        calls: &Bound<'_, PyAny>,
+        ahead: Option<usize>,
+        terms: Terms,
+    ) -> PyResult<Self> {
+        let py = engine.py();
+        let results = Self {
+            engine: engine.clone().unbind(),
+            function,
+            calls: calls.try_iter()?.unbind(),
+            terms,
+            tasks: Mutex::default(),
+        };
+        let mut pulled = 0;
+        while ahead.is_none_or(|ahead| pulled < ahead) && results.pull(py)? {
+            pulled += 1;
+        }
+        Ok(results)
+    }
+
+    fn tasks(&self) -> std::sync::MutexGuard<'_, VecDeque<Call>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

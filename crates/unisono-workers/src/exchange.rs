@@ -1,0 +1,353 @@
+//! What a pool and one worker share: desks with tasks on them, and two rings of bytes.
+//!
+//! A task lies on a *desk*. Whoever changes its state from `QUEUED` first has it: the worker by beginning it, the pool
+//! by retracting it. A finished task's result is in the results ring before the next one begins. So after a worker's
+//! death its memory says for every task whether it never began, was under way, or had ended: none is lost, and none
+//! is run twice because a message was on its way.
+//!
+//! Words are published with release and read with acquire; a flag that says "I am going to sleep" is set and then
+//! looked past once more, with a full fence on both sides, so that no wake-up is lost.
+//!
+//! Knows no sockets and nothing of what the bytes mean.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
+};
+
+use unisono_sys::shared::Shared;
+
+/// How many tasks may lie before one worker.
+pub const DESKS: u64 = 256;
+/// The longest message that goes into a ring, in bytes; what is longer goes into a slot.
+pub const LONGEST: usize = 64 << 10;
+/// How many slots for results a worker may lend at once.
+pub const SLOTS: usize = 64;
+
+/// One result, or another note of the worker.
+#[derive(Debug)]
+pub struct Record {
+    /// What it is, as the worker's side says.
+    pub kind: u32,
+    /// Which desk it is about, counted from the worker's start.
+    pub task: u64,
+    /// How long the task ran, in nanoseconds.
+    pub took: u64,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// The shared memory; both sides have one.
+#[derive(Debug)]
+pub struct Exchange {
+    memory: Shared,
+}
+
+impl Exchange {
+    /// A new one, empty.
+    ///
+    /// # Errors
+    /// As [`Shared::new`].
+    pub fn new() -> io::Result<Self> {
+        Shared::new("unisono-exchange", TASKS + 2 * RING).map(|memory| Self { memory })
+    }
+
+    /// The one that a pool has made.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn open(descriptor: OwnedFd) -> io::Result<Self> {
+        let memory = Shared::open(descriptor)?;
+        if memory.size() != TASKS + 2 * RING {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not the memory of this version of unisono"));
+        }
+        Ok(Self { memory })
+    }
+
+    /// The pool's side: puts a task on the next desk, unless there is no room. `oldest` is where the bytes of the oldest
+    /// task begin that has not ended; `at` is where those of this one go. Answers the task's number.
+    pub fn put(&self, oldest: u64, at: u64, bytes: &[u8]) -> Option<u64> {
+        let number = self.memory.word64(PUT).load(Ordering::Relaxed);
+        let taken = self.memory.word64(TAKEN).load(Ordering::Acquire);
+        if number.wrapping_sub(taken) >= DESKS || at + bytes.len() as u64 - oldest > RING as u64 {
+            return None;
+        }
+        self.write_ring(TASKS, at, bytes);
+        self.memory.word64(desk(number) + DESK_AT).store(at, Ordering::Relaxed);
+        self.memory.word32(desk(number) + DESK_LENGTH).store(bytes.len() as u32, Ordering::Relaxed);
+        self.state(number).store(QUEUED, Ordering::Release);
+        self.memory.word64(PUT).store(number + 1, Ordering::Release);
+        Some(number)
+    }
+
+    /// The pool's side: whether the worker has to be woken, which is said once.
+    pub fn must_wake_worker(&self) -> bool {
+        fence(Ordering::SeqCst);
+        let sleeps = self.memory.word32(SLEEPS);
+        sleeps.load(Ordering::Relaxed) != 0 && sleeps.swap(0, Ordering::AcqRel) != 0
+    }
+
+    /// The pool's side: takes a task back that has not begun; false when the worker was faster.
+    pub fn retract(&self, number: u64) -> bool {
+        self.state(number).compare_exchange(QUEUED, RETRACTED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// The pool's side: when the task began, in nanoseconds of the monotonic clock, if it has.
+    pub fn began(&self, number: u64) -> Option<u64> {
+        (self.state(number).load(Ordering::Acquire) == BEGUN)
+            .then(|| self.memory.word64(desk(number) + DESK_BEGAN).load(Ordering::Relaxed))
+    }
+
+    /// The pool's side: takes the next record out of the results ring.
+    pub fn next_record(&self) -> Option<Record> {
+        let read = self.memory.word64(READ).load(Ordering::Relaxed);
+        if read == self.memory.word64(WRITTEN).load(Ordering::Acquire) {
+            return None;
+        }
+        let mut head = Vec::with_capacity(HEAD);
+        self.read_ring(RESULTS, read, HEAD, &mut head);
+        let number = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes of the head"));
+        // Never more than the ring holds, whatever a worker that has gone mad has written there.
+        let length = (number(0) as usize & 0xffff_ffff).min(RING - HEAD);
+        let mut bytes = Vec::with_capacity(length);
+        self.read_ring(RESULTS, read + HEAD as u64, length, &mut bytes);
+        self.memory.word64(READ).store(read + whole(length), Ordering::Release);
+        Some(Record { kind: (number(0) >> 32) as u32, task: number(8), took: number(16), bytes })
+    }
+
+    /// The pool's side: whether the worker waits for room in the results ring, which is said once.
+    pub fn worker_wants_room(&self) -> bool {
+        fence(Ordering::SeqCst);
+        let wants = self.memory.word32(WANTS_ROOM);
+        wants.load(Ordering::Relaxed) != 0 && wants.swap(0, Ordering::AcqRel) != 0
+    }
+
+    /// The pool's side: asks to be woken by the next results, or no longer.
+    pub fn pool_waits(&self, waits: bool) {
+        self.memory.word32(POOL_WAITS).store(u32::from(waits), Ordering::Relaxed);
+        if waits {
+            fence(Ordering::SeqCst);
+        }
+    }
+
+    /// The pool's side: whether records lie there.
+    pub fn has_records(&self) -> bool {
+        self.memory.word64(READ).load(Ordering::Relaxed) != self.memory.word64(WRITTEN).load(Ordering::Acquire)
+    }
+
+    /// The flag that says that a slot for results is lent to the pool.
+    pub fn lent(&self, slot: usize) -> &AtomicU32 {
+        self.memory.word32(LENT + slot % SLOTS * 4)
+    }
+
+    /// The worker's side: begins the next task and appends its bytes; answers its number.
+    pub fn take(&self, now: u64, bytes: &mut Vec<u8>) -> Option<u64> {
+        loop {
+            let number = self.memory.word64(TAKEN).load(Ordering::Relaxed);
+            if number == self.memory.word64(PUT).load(Ordering::Acquire) {
+                return None;
+            }
+            // Before the state, so that whoever sees the state sees the time.
+            self.memory.word64(desk(number) + DESK_BEGAN).store(now, Ordering::Relaxed);
+            if self.state(number).compare_exchange(QUEUED, BEGUN, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+                let at = self.memory.word64(desk(number) + DESK_AT).load(Ordering::Relaxed);
+                let length = self.memory.word32(desk(number) + DESK_LENGTH).load(Ordering::Relaxed);
+                self.read_ring(TASKS, at, length as usize, bytes);
+                return Some(number);
+            }
+            self.leave(number);
+        }
+    }
+
+    /// The worker's side: the desk is free again.
+    pub fn leave(&self, number: u64) {
+        self.memory.word64(TAKEN).store(number + 1, Ordering::Release);
+    }
+
+    /// The worker's side: writes a record, unless there is no room for it now.
+    pub fn publish(&self, kind: u32, task: u64, took: u64, bytes: &[u8]) -> bool {
+        let written = self.memory.word64(WRITTEN).load(Ordering::Relaxed);
+        let read = self.memory.word64(READ).load(Ordering::Acquire);
+        if written - read + whole(bytes.len()) > RING as u64 {
+            return false;
+        }
+        let mut head = [0; HEAD];
+        head[..8].copy_from_slice(&(u64::from(kind) << 32 | bytes.len() as u64).to_le_bytes());
+        head[8..16].copy_from_slice(&task.to_le_bytes());
+        head[16..].copy_from_slice(&took.to_le_bytes());
+        self.write_ring(RESULTS, written, &head);
+        self.write_ring(RESULTS, written + HEAD as u64, bytes);
+        self.memory.word64(WRITTEN).store(written + whole(bytes.len()), Ordering::Release);
+        true
+    }
+
+    /// The worker's side: how many bytes of results the pool has not read.
+    pub fn unread(&self) -> u64 {
+        self.memory.word64(WRITTEN).load(Ordering::Relaxed) - self.memory.word64(READ).load(Ordering::Relaxed)
+    }
+
+    /// The worker's side: whether the pool has to be woken, which is said once.
+    pub fn must_wake_pool(&self) -> bool {
+        fence(Ordering::SeqCst);
+        let waits = self.memory.word32(POOL_WAITS);
+        waits.load(Ordering::Relaxed) != 0 && waits.swap(0, Ordering::AcqRel) != 0
+    }
+
+    /// The worker's side: says that it is going to sleep, and answers whether it may: nothing has come meanwhile.
+    pub fn may_sleep(&self) -> bool {
+        self.memory.word32(SLEEPS).store(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        self.memory.word64(TAKEN).load(Ordering::Relaxed) == self.memory.word64(PUT).load(Ordering::Acquire)
+    }
+
+    /// The worker's side: it is awake.
+    pub fn awake(&self) {
+        self.memory.word32(SLEEPS).store(0, Ordering::Relaxed);
+    }
+
+    /// The worker's side: asks to be woken when there is room for results.
+    pub fn want_room(&self) {
+        self.memory.word32(WANTS_ROOM).store(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    fn state(&self, number: u64) -> &AtomicU32 {
+        self.memory.word32(desk(number))
+    }
+
+    fn write_ring(&self, ring: usize, at: u64, bytes: &[u8]) {
+        let start = at as usize % RING;
+        let (first, second) = bytes.split_at(bytes.len().min(RING - start));
+        self.memory.write(ring + start, first);
+        self.memory.write(ring, second);
+    }
+
+    fn read_ring(&self, ring: usize, at: u64, length: usize, bytes: &mut Vec<u8>) {
+        let start = at as usize % RING;
+        let first = length.min(RING - start);
+        self.memory.read(ring + start, first, bytes);
+        self.memory.read(ring, length.min(RING) - first, bytes);
+    }
+}
+
+impl AsFd for Exchange {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.memory.as_fd()
+    }
+}
+
+/// What a record takes in the ring: its head, its bytes, and what makes the next head lie at a multiple of eight.
+const fn whole(length: usize) -> u64 {
+    (HEAD + length).next_multiple_of(8) as u64
+}
+
+const fn desk(number: u64) -> usize {
+    DESK + (number % DESKS) as usize * DESK_SIZE
+}
+
+// Words that different sides write lie in different cache lines.
+const PUT: usize = 0;
+const POOL_WAITS: usize = 64;
+const READ: usize = 128;
+const SLEEPS: usize = 192;
+const TAKEN: usize = 256;
+const WRITTEN: usize = 320;
+const WANTS_ROOM: usize = 384;
+const LENT: usize = 448;
+const DESK: usize = LENT + SLOTS * 4;
+const DESK_SIZE: usize = 32;
+const DESK_LENGTH: usize = 4;
+const DESK_AT: usize = 8;
+const DESK_BEGAN: usize = 16;
+const TASKS: usize = (DESK + DESKS as usize * DESK_SIZE).next_multiple_of(4096);
+const RESULTS: usize = TASKS + RING;
+/// Room for sixteen of the longest messages; pages that are never written cost nothing.
+const RING: usize = 1 << 20;
+const HEAD: usize = 24;
+
+const QUEUED: u32 = 1;
+const BEGUN: u32 = 2;
+const RETRACTED: u32 = 3;
+
+const _: () = assert!(size_of::<AtomicU64>() == 8);
+
+#[cfg(test)]
+mod tests {
+    use super::{DESKS, Exchange, LONGEST};
+
+    fn pair() -> (Exchange, Exchange) {
+        let ours = Exchange::new().unwrap();
+        let theirs = Exchange::open(rustix::io::dup(&ours).unwrap()).unwrap();
+        (ours, theirs)
+    }
+
+    #[test]
+    fn tasks_arrive_in_order_and_whole() {
+        let (pool, worker) = pair();
+        let mut at = 0;
+        for round in 0..100u64 {
+            let bytes = vec![round as u8; LONGEST - round as usize];
+            assert_eq!(pool.put(at, at, &bytes), Some(round));
+            at += bytes.len() as u64;
+            let mut taken = Vec::new();
+            assert_eq!(worker.take(round, &mut taken), Some(round));
+            assert_eq!((taken, pool.began(round)), (bytes, Some(round)));
+            worker.leave(round);
+        }
+    }
+
+    #[test]
+    fn a_retracted_task_is_passed_over_and_one_that_has_begun_cannot_be_retracted() {
+        let (pool, worker) = pair();
+        for _ in 0..3 {
+            pool.put(0, 0, b"x").unwrap();
+        }
+        assert!(pool.retract(1));
+        let mut bytes = Vec::new();
+        assert_eq!(worker.take(1, &mut bytes), Some(0));
+        assert!(!pool.retract(0));
+        worker.leave(0);
+        assert_eq!(worker.take(1, &mut bytes), Some(2));
+    }
+
+    #[test]
+    fn desks_and_bytes_are_bounded() {
+        let (pool, worker) = pair();
+        for number in 0..DESKS {
+            assert_eq!(pool.put(0, number, b"x"), Some(number));
+        }
+        assert_eq!(pool.put(0, DESKS, b"x"), None);
+        worker.take(0, &mut Vec::new()).unwrap();
+        worker.leave(0);
+        assert_eq!(pool.put(0, 2 << 20, b"x"), None, "further than the ring is long");
+        assert_eq!(pool.put(1, DESKS, b"x"), Some(DESKS));
+    }
+
+    #[test]
+    fn results_come_back_until_the_ring_is_full() {
+        let (pool, worker) = pair();
+        let mut sent = 0;
+        while worker.publish(1, sent, 5, &vec![sent as u8; 60_001]) {
+            sent += 1;
+        }
+        assert!(sent >= 16);
+        for number in 0..sent {
+            let record = pool.next_record().unwrap();
+            assert_eq!((record.kind, record.task, record.took), (1, number, 5));
+            assert_eq!(record.bytes, vec![number as u8; 60_001]);
+        }
+        assert!(pool.next_record().is_none() && worker.publish(1, sent, 5, b"again"));
+    }
+
+    #[test]
+    fn a_sleeper_is_woken_once_and_does_not_sleep_past_a_task() {
+        let (pool, worker) = pair();
+        assert!(worker.may_sleep());
+        assert!(pool.must_wake_worker() && !pool.must_wake_worker());
+        pool.put(0, 0, b"x").unwrap();
+        assert!(!worker.may_sleep());
+        pool.pool_waits(true);
+        assert!(worker.must_wake_pool() && !worker.must_wake_pool());
+    }
+}

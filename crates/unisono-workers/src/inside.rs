@@ -1,0 +1,257 @@
+//! The worker's side: takes tasks one after the other, and publishes what became of each before it begins the next.
+//!
+//! It wakes its pool when it runs out of tasks, when it has not done so for a while, or when much is unread; never for
+//! each result. A pool that reads because of one wake-up looks once more a millisecond later, so that no result waits
+//! for the end of the task after it.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+};
+
+use unisono_sys::{monotonic::nanoseconds, shared::Shared};
+
+use crate::{
+    blob::{LARGEST_KEPT, LONGEST_INLINE, Received, Reference, Release, View, capacity, read_reference, write_slot},
+    exchange::{Exchange, SLOTS},
+    message::{self, Message},
+};
+
+/// What a record of the results ring is about.
+pub mod kind {
+    /// A task returned.
+    pub const RETURNED: u32 = 1;
+    /// A task raised.
+    pub const RAISED: u32 = 2;
+    /// A slot of the pool's is free again.
+    pub const RELEASED: u32 = 3;
+    /// The worker cannot work.
+    pub const UNFIT: u32 = 4;
+}
+
+/// A task to be run.
+#[derive(Debug)]
+pub struct Given {
+    /// Its number on the desks.
+    pub number: u64,
+    /// When it began.
+    pub began: u64,
+    /// Which function.
+    pub function: u64,
+    /// What that function is, the first time.
+    pub definition: Option<Received>,
+    /// The arguments.
+    pub arguments: Received,
+}
+
+/// One worker's view of its pool.
+#[derive(Debug)]
+pub struct Inside {
+    socket: OwnedFd,
+    exchange: Exchange,
+    message: Vec<u8>,
+    /// Slots of the pool that are mapped here.
+    known: HashMap<u64, Arc<Shared>>,
+    /// Slots of the pool that nobody here looks at any more.
+    released: Arc<Mutex<Vec<u64>>>,
+    /// Slots of ours, for results.
+    slots: Vec<(u64, Shared)>,
+    last_slot: u64,
+    woken: u64,
+}
+
+impl Inside {
+    /// A worker over what it was born with; tells the pool which process it is.
+    ///
+    /// # Errors
+    /// When the memory is not that of a pool, or the pool is gone.
+    pub fn new(socket: OwnedFd, memory: OwnedFd) -> io::Result<Self> {
+        let process = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty())?;
+        message::send_process(socket.as_fd(), process.as_fd())?;
+        Ok(Self {
+            socket,
+            exchange: Exchange::open(memory)?,
+            message: Vec::new(),
+            known: HashMap::new(),
+            released: Arc::default(),
+            slots: Vec::new(),
+            last_slot: 0,
+            woken: 0,
+        })
+    }
+
+    /// The next task, if there is one.
+    ///
+    /// # Errors
+    /// When the pool is gone, or what it wrote cannot be read.
+    pub fn next(&mut self) -> io::Result<Option<Given>> {
+        let mut text = std::mem::take(&mut self.message);
+        text.clear();
+        let began = nanoseconds();
+        let given = match self.exchange.take(began, &mut text) {
+            Some(number) => self.read_task(number, began, &text).map(Some),
+            None => Ok(None),
+        };
+        self.message = text;
+        given
+    }
+
+    /// Sleeps until there may be something to do; false when the pool is gone. Returns early for a signal.
+    ///
+    /// # Errors
+    /// When what came cannot be read.
+    pub fn sleep(&mut self) -> io::Result<bool> {
+        self.note_released()?;
+        if self.exchange.must_wake_pool() {
+            message::wake(self.socket.as_fd());
+        }
+        if self.exchange.may_sleep() {
+            let message = message::receive(self.socket.as_fd(), true)?;
+            self.exchange.awake();
+            return self.heed(message);
+        }
+        self.exchange.awake();
+        Ok(true)
+    }
+
+    /// Says what became of a task. `write` fills the bytes when they go into a slot.
+    ///
+    /// # Errors
+    /// When the pool is gone, or there is no memory for a slot; then nothing was said.
+    pub fn publish(&mut self, kind: u32, task: &Given, length: usize, parts: &[&[u8]]) -> io::Result<()> {
+        let now = nanoseconds();
+        let mut record = Vec::with_capacity(length.min(LONGEST_INLINE) + 17);
+        if length <= LONGEST_INLINE {
+            record.push(0);
+            record.extend_from_slice(&(length as u64).to_le_bytes());
+            parts.iter().for_each(|part| record.extend_from_slice(part));
+        } else {
+            let number = self.fill_slot(length, parts)?;
+            write_slot(&mut record, number, length);
+        }
+        self.note_released()?;
+        self.record(kind, task.number, now.saturating_sub(task.began), &record)?;
+        self.exchange.leave(task.number);
+        let quiet = now.saturating_sub(self.woken) < QUIET && self.exchange.unread() < MUCH;
+        if !quiet && self.exchange.must_wake_pool() {
+            self.woken = now;
+            message::wake(self.socket.as_fd());
+        }
+        Ok(())
+    }
+
+    /// Says that this worker cannot work, and why.
+    ///
+    /// # Errors
+    /// When the pool is gone.
+    pub fn unfit(&mut self, why: &[u8]) -> io::Result<()> {
+        self.record(kind::UNFIT, 0, 0, &why[..why.len().min(LONGEST_INLINE)])?;
+        message::wake(self.socket.as_fd());
+        Ok(())
+    }
+
+    fn record(&mut self, kind: u32, task: u64, took: u64, bytes: &[u8]) -> io::Result<()> {
+        while !self.exchange.publish(kind, task, took, bytes) {
+            self.exchange.want_room();
+            if self.exchange.must_wake_pool() {
+                message::wake(self.socket.as_fd());
+            }
+            if self.exchange.publish(kind, task, took, bytes) {
+                break;
+            }
+            let message = message::receive(self.socket.as_fd(), true)?;
+            if !self.heed(message)? {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn note_released(&mut self) -> io::Result<()> {
+        let released = std::mem::take(&mut *self.released.lock().unwrap_or_else(PoisonError::into_inner));
+        released.into_iter().try_for_each(|number| self.record(kind::RELEASED, number, 0, &[]))
+    }
+
+    fn heed(&mut self, message: Option<Message>) -> io::Result<bool> {
+        match message {
+            Some(Message::Closed) => Ok(false),
+            Some(Message::Memory(number, descriptor)) => {
+                self.known.insert(number, Arc::new(Shared::open(descriptor)?));
+                Ok(true)
+            }
+            Some(Message::Wake | Message::Process(_)) | None => Ok(true),
+        }
+    }
+
+    fn read_task(&mut self, number: u64, began: u64, mut text: &[u8]) -> io::Result<Given> {
+        let torn = || io::Error::new(io::ErrorKind::InvalidData, "a task that cannot be read");
+        let (function, rest) = text.split_first_chunk::<8>().ok_or_else(torn)?;
+        let (is_defined, rest) = rest.split_first().ok_or_else(torn)?;
+        text = rest;
+        let definition = match *is_defined {
+            0 => None,
+            _ => Some(self.received(read_reference(&mut text).ok_or_else(torn)?)?),
+        };
+        let arguments = self.received(read_reference(&mut text).ok_or_else(torn)?)?;
+        Ok(Given { number, began, function: u64::from_le_bytes(*function), definition, arguments })
+    }
+
+    fn received(&mut self, reference: Reference) -> io::Result<Received> {
+        let (number, length) = match reference {
+            Reference::Inline(bytes) => return Ok(Received::Inline(bytes)),
+            Reference::Slot { number, length } => (number, length),
+        };
+        // Its descriptor was sent before the task was put.
+        while !self.known.contains_key(&number) {
+            let message = message::receive(self.socket.as_fd(), true)?;
+            if !self.heed(message)? {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+        }
+        let memory = self.known[&number].clone();
+        if memory.size() > LARGEST_KEPT {
+            self.known.remove(&number);
+        }
+        Ok(Received::Slot(View { memory, length, release: Release::Note(self.released.clone(), number) }))
+    }
+
+    /// Copies the parts into a slot of ours; answers its number, whose low byte says which.
+    fn fill_slot(&mut self, length: usize, parts: &[&[u8]]) -> io::Result<u64> {
+        let fits =
+            |at: &usize| self.slots[*at].1.size() >= length && self.exchange.lent(*at).load(Ordering::Acquire) == 0;
+        let best = (0..self.slots.len()).filter(fits).min_by_key(|at| self.slots[*at].1.size());
+        if let Some(at) = best {
+            self.exchange.lent(at).store(1, Ordering::Relaxed);
+            copy(parts, &self.slots[at].1);
+            return Ok(self.slots[at].0);
+        }
+        let slot = Shared::new("unisono-slot", capacity(length))?;
+        copy(parts, &slot);
+        let keeps = slot.size() <= LARGEST_KEPT && self.slots.len() < SLOTS;
+        self.last_slot += 1;
+        let number = self.last_slot << 8 | if keeps { self.slots.len() as u64 } else { ONCE };
+        message::send_memory(self.socket.as_fd(), number, slot.as_fd(), true)?;
+        if keeps {
+            self.exchange.lent(self.slots.len()).store(1, Ordering::Relaxed);
+            self.slots.push((number, slot));
+        }
+        Ok(number)
+    }
+}
+
+fn copy(parts: &[&[u8]], slot: &Shared) {
+    let mut at = 0;
+    for part in parts {
+        slot.write(at, part);
+        at += part.len();
+    }
+}
+
+/// The low byte of a slot's number that is used once.
+pub const ONCE: u64 = 255;
+/// For so long after a wake-up the next results are not announced, in nanoseconds: about what a wake-up costs.
+const QUIET: u64 = 50_000;
+/// So many unread bytes are announced all the same: half of the ring.
+const MUCH: u64 = 512 << 10;

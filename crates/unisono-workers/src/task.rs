@@ -1,0 +1,141 @@
+//! One task: what is to be run, and what became of it, exactly once.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::blob::{Blob, Received};
+
+/// What is called; sent to each worker once when it has a number.
+#[derive(Debug)]
+pub struct Function {
+    /// By which the workers know it; 0 for one that is sent with each task.
+    pub number: u64,
+    /// Its bytes.
+    pub definition: Blob,
+}
+
+/// How a task is run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Terms {
+    /// How long an attempt may run, from when it begins.
+    pub timeout: Option<Duration>,
+    /// How often it is tried again after it has failed.
+    pub retries: u32,
+}
+
+/// How a worker ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Death {
+    /// By itself.
+    Exit(i32),
+    /// By a signal.
+    Signal(i32),
+    /// Nobody has seen it: whoever started it is gone as well.
+    Unknown,
+}
+
+/// What became of a task.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It returned this.
+    Returned(Received),
+    /// It raised this.
+    Raised(Received),
+    /// Its worker died under it; so many have.
+    Died(Death, u8),
+    /// It ran longer than this.
+    TimedOut(Duration),
+    /// It was stopped on request.
+    Cancelled,
+    /// There are no workers to run it, and why.
+    Refused(String),
+}
+
+/// Where a task is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// It may still be cancelled.
+    Waiting,
+    /// A worker has begun it.
+    Running,
+    /// It has its outcome.
+    Ended,
+    /// Cancelled before it began, or killed on request.
+    Cancelled,
+}
+
+/// A task, shared by its pool and whoever waits for it.
+#[derive(Debug)]
+pub struct Task {
+    /// Its number in its pool.
+    pub number: u64,
+    pub(crate) function: Arc<Function>,
+    pub(crate) arguments: Mutex<Option<Blob>>,
+    pub(crate) terms: Terms,
+    pub(crate) observed: AtomicBool,
+    pub(crate) inner: Mutex<Inner>,
+    ended: AtomicU8,
+    outcome: Mutex<Option<Outcome>>,
+}
+
+/// What only the pool touches, under its lock.
+#[derive(Debug, Default)]
+pub(crate) struct Inner {
+    pub attempts: u32,
+    pub deaths: u8,
+    /// The worker that has it, and the desk.
+    pub place: Option<(usize, u64)>,
+}
+
+impl Task {
+    pub(crate) fn new(number: u64, function: Arc<Function>, arguments: Blob, terms: Terms, observed: bool) -> Self {
+        Self {
+            number,
+            function,
+            arguments: Mutex::new(Some(arguments)),
+            terms,
+            observed: AtomicBool::new(observed),
+            inner: Mutex::default(),
+            ended: AtomicU8::new(0),
+            outcome: Mutex::new(None),
+        }
+    }
+
+    /// Whether it has its outcome.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire) != 0
+    }
+
+    /// Whether it was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        self.ended.load(Ordering::Acquire) == 2
+    }
+
+    /// Takes its outcome, which there is once.
+    pub fn take_outcome(&self) -> Option<Outcome> {
+        held(&self.outcome).take()
+    }
+
+    /// False when it has ended already.
+    pub(crate) fn end(&self, outcome: Outcome) -> bool {
+        if self.has_ended() {
+            return false;
+        }
+        let ended = if matches!(outcome, Outcome::Cancelled) { 2 } else { 1 };
+        *held(&self.outcome) = Some(outcome);
+        *held(&self.arguments) = None;
+        self.ended.store(ended, Ordering::Release);
+        true
+    }
+}
+
+/// A lock of ours; whoever panicked under it has left it whole, since each update is a single step.
+pub(crate) fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,246 @@
+//! The pool's view of one worker: what lies before it, what of ours it has, and how it ends.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    io,
+    os::fd::{AsFd, OwnedFd},
+    sync::{Arc, atomic::Ordering},
+};
+
+use rustix::process::{Signal, pidfd_send_signal};
+use unisono_sys::shared::Shared;
+
+use crate::{
+    blob::{Blob, Lease, Received, Reference, Release, View, read_reference, write_reference},
+    exchange::{Exchange, LONGEST, Record},
+    inside::ONCE,
+    message::{self, Message},
+    task::{Death, Task, held},
+};
+
+/// A task that lies before a worker.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub number: u64,
+    /// Where its bytes begin in the ring.
+    at: u64,
+    /// `None` once it has ended, or was taken back.
+    pub task: Option<Arc<Task>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub exchange: Arc<Exchange>,
+    pub socket: OwnedFd,
+    /// The end of a pipe into which whoever started the worker writes how it ended.
+    pub status: OwnedFd,
+    /// Its process, once it has said hello.
+    process: Option<OwnedFd>,
+    pub entries: VecDeque<Entry>,
+    /// How many of the entries still count.
+    pub busy: usize,
+    /// How many tasks it has been given and kept.
+    pub given: u64,
+    /// Why it is to end, if it is: it gets nothing more.
+    pub is_leaving: bool,
+    /// It is to be killed as soon as it is known which process it is.
+    is_doomed: bool,
+    functions: HashSet<u64>,
+    sent: HashSet<u64>,
+    lent: Vec<Arc<Lease>>,
+    slots: HashMap<u64, Arc<Shared>>,
+    next: u64,
+}
+
+impl Worker {
+    pub fn new(exchange: Arc<Exchange>, socket: OwnedFd, status: OwnedFd) -> Self {
+        Self {
+            exchange,
+            socket,
+            status,
+            process: None,
+            entries: VecDeque::new(),
+            busy: 0,
+            given: 0,
+            is_leaving: false,
+            is_doomed: false,
+            functions: HashSet::new(),
+            sent: HashSet::new(),
+            lent: Vec::new(),
+            slots: HashMap::new(),
+            next: 0,
+        }
+    }
+
+    /// Puts a task before it. False when there is no room now.
+    pub fn give(&mut self, task: &Arc<Task>, text: &mut Vec<u8>) -> io::Result<bool> {
+        let function = &task.function;
+        let arguments = held(&task.arguments);
+        let Some(arguments) = arguments.as_ref() else { return Ok(true) };
+        let is_new = function.number == 0 || !self.functions.contains(&function.number);
+        text.clear();
+        text.extend_from_slice(&function.number.to_le_bytes());
+        text.push(u8::from(is_new));
+        let mut slots = Vec::new();
+        for blob in is_new.then_some(&function.definition).into_iter().chain([arguments]) {
+            write_reference(text, blob);
+            if let Blob::Slot(lease) = blob {
+                if !lease.is_kept() || !self.sent.contains(&lease.number) {
+                    match message::send_memory(self.socket.as_fd(), lease.number, lease.memory().as_fd(), false) {
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                        sent => sent?,
+                    }
+                    self.sent.insert(lease.number);
+                }
+                slots.push(lease.clone());
+            }
+        }
+        assert!(text.len() <= LONGEST, "what is inline is at most half of the longest message");
+        let oldest = self.entries.front().map_or(self.next, |entry| entry.at);
+        let Some(number) = self.exchange.put(oldest, self.next, text) else { return Ok(false) };
+        self.entries.push_back(Entry { number, at: self.next, task: Some(task.clone()) });
+        self.next += text.len() as u64;
+        self.busy += 1;
+        self.given += 1;
+        self.lent.append(&mut slots);
+        if function.number != 0 {
+            self.functions.insert(function.number);
+        }
+        if self.exchange.must_wake_worker() {
+            message::wake(self.socket.as_fd());
+        }
+        Ok(true)
+    }
+
+    /// The task on a desk, which is then no longer there.
+    pub fn close(&mut self, number: u64) -> Option<Arc<Task>> {
+        let first = self.entries.front()?.number;
+        let entry = self.entries.get_mut(usize::try_from(number.checked_sub(first)?).ok()?)?;
+        let task = entry.task.take()?;
+        self.busy -= 1;
+        while self.entries.front().is_some_and(|entry| entry.task.is_none()) {
+            self.entries.pop_front();
+        }
+        Some(task)
+    }
+
+    /// Takes the last task back that it has not begun.
+    pub fn take_back(&mut self) -> Option<Arc<Task>> {
+        let number = self.entries.iter().rev().find(|entry| entry.task.is_some())?.number;
+        self.retract(number)
+    }
+
+    /// Takes a task back, unless it has begun.
+    pub fn retract(&mut self, number: u64) -> Option<Arc<Task>> {
+        if !self.exchange.retract(number) {
+            return None;
+        }
+        let task = self.close(number)?;
+        self.given -= 1;
+        Some(task)
+    }
+
+    /// Whether this task is under way, or has ended without our having read so.
+    pub fn has_begun(&self, number: u64) -> bool {
+        self.exchange.began(number).is_some()
+    }
+
+    /// The next record, and the bytes that belong to it.
+    pub fn next_record(&mut self) -> Option<(Record, Option<Received>)> {
+        let record = self.exchange.next_record()?;
+        if self.exchange.worker_wants_room() {
+            message::wake(self.socket.as_fd());
+        }
+        let received = match read_reference(&mut record.bytes.as_slice()) {
+            Some(Reference::Inline(bytes)) => Some(Received::Inline(bytes)),
+            Some(Reference::Slot { number, length }) => self.view(number, length),
+            None => None,
+        };
+        Some((record, received))
+    }
+
+    /// Reads what is in the socket. False when the worker has closed it.
+    pub fn read_socket(&mut self) -> io::Result<bool> {
+        while let Some(message) = message::receive(self.socket.as_fd(), false)? {
+            match message {
+                Message::Closed => return Ok(false),
+                Message::Wake => {}
+                Message::Process(process) => {
+                    self.process = Some(process);
+                    if self.is_doomed {
+                        self.kill();
+                    }
+                }
+                Message::Memory(number, memory) => {
+                    // A slot that takes another's place is another slot.
+                    self.slots.retain(|known, _| known & 255 == ONCE || known & 255 != number & 255);
+                    self.slots.insert(number, Arc::new(Shared::open(memory)?));
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Kills it, now or as soon as that is possible. Its end is told by its status pipe.
+    pub fn kill(&mut self) {
+        self.is_leaving = true;
+        self.is_doomed = true;
+        if let Some(process) = &self.process {
+            // It fails only when the process is gone already.
+            let _ = pidfd_send_signal(process, Signal::KILL);
+        }
+    }
+
+    /// Whether it was ever able to work.
+    pub fn has_started(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Whether it has only to be let go.
+    pub fn is_idle(&self) -> bool {
+        self.busy == 0
+    }
+
+    /// A slot of ours that it has given back.
+    pub fn released(&mut self, number: u64) {
+        if let Some(at) = self.lent.iter().position(|lease| lease.number == number) {
+            self.lent.swap_remove(at);
+        }
+    }
+
+    /// How it ended, if it has.
+    pub fn death(&self) -> Option<Death> {
+        let mut status = [0; 4];
+        match rustix::io::read(&self.status, &mut status) {
+            Ok(4) => {
+                let status = i32::from_le_bytes(status);
+                Some(match status & 0x7f {
+                    0 => Death::Exit(status >> 8 & 0xff),
+                    signal => Death::Signal(signal),
+                })
+            }
+            Ok(_) => Some(Death::Unknown),
+            Err(_) => None,
+        }
+    }
+
+    fn view(&mut self, number: u64, length: usize) -> Option<Received> {
+        if !self.slots.contains_key(&number) {
+            // Its descriptor was sent before the record was written.
+            self.read_socket().ok()?;
+        }
+        let slot = number & 255;
+        let memory = if slot == ONCE { self.slots.remove(&number)? } else { self.slots.get(&number)?.clone() };
+        if length > memory.size() {
+            return None;
+        }
+        let release = match slot {
+            ONCE => Release::Nobody,
+            slot => {
+                self.exchange.lent(slot as usize).store(1, Ordering::Relaxed);
+                Release::Flag(self.exchange.clone(), slot as usize)
+            }
+        };
+        Some(Received::Slot(View { memory, length, release }))
+    }
+}

@@ -1,0 +1,165 @@
+"""What plain pickling cannot do, and what came back as an error: the slow paths of `unisono.ProcessPool`.
+
+A task is pickled by C's `_pickle`; here is what stands in when that refuses: a `memoryview` (which travels as its
+bytes and arrives read-only), and functions that have no importable name, by cloudpickle where that is installed. In a
+notebook or at a prompt, where `__main__` cannot be imported by anybody else, cloudpickle does everything.
+
+Leaves out dill, and anything that would pickle a running thing.
+"""
+
+from __future__ import annotations
+
+import _pickle
+import copyreg
+import functools
+import io
+import pickle
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from unisono.errors import PoolBroken, RemoteError, TaskTimeout, UnpicklableError, WorkerDied
+
+try:
+    import cloudpickle  # type: ignore[import-not-found, import-untyped, unused-ignore]
+except ImportError:
+    cloudpickle = None
+
+
+def _is_interactive() -> bool:
+    """Whether `__main__` is a prompt or a notebook: no other process can import it."""
+    main = sys.modules.get("__main__")
+    if main is None or getattr(main, "__spec__", None) is not None:
+        return False
+    return not hasattr(main, "__file__") or hasattr(main, "__IPYTHON__") or "ipykernel" in sys.modules
+
+
+dumps: Callable[..., bytes] = cloudpickle.dumps if cloudpickle and _is_interactive() else _pickle.dumps
+
+
+class _Pickler(pickle.Pickler):
+    """Pickles views of memory too."""
+
+    dispatch_table = {**copyreg.dispatch_table, memoryview: lambda view: (_view, (pickle.PickleBuffer(view),))}
+
+
+def _view(data: Any) -> memoryview:
+    return memoryview(data).toreadonly()
+
+
+def rescue(value: Any, keep: Callable[[pickle.PickleBuffer], bool], error: BaseException) -> bytes:
+    """Pickle what `_pickle.dumps` refused with `error`.
+
+    Raises:
+        UnpicklableError: Nothing here can; it says why, and of what.
+    """
+    try:
+        stream = io.BytesIO()
+        _Pickler(stream, 5, buffer_callback=keep).dump(value)
+        return stream.getvalue()
+    except Exception as second:
+        error = second if isinstance(second, pickle.PicklingError) else error
+    if cloudpickle is not None:
+        try:
+            return bytes(cloudpickle.dumps(value, protocol=5, buffer_callback=keep))
+        except Exception as third:
+            error = third
+    hint = "" if cloudpickle else "; functions without an importable name need `pip install cloudpickle`"
+    raise UnpicklableError(f"cannot be sent to a worker: {error}{hint}") from error
+
+
+def describe_error(error: BaseException) -> tuple[bytes | None, str, str, str]:
+    """What a worker says of an exception: its pickle if that can be read again, its class, its text, its traceback."""
+    import traceback
+
+    frames = "".join(traceback.format_exception(error))
+    name = f"{type(error).__module__}.{type(error).__qualname__}"
+    try:
+        text = str(error)
+    except Exception as second:
+        text = f"<no text: {second!r}>"
+    try:
+        pickled: bytes | None = dumps(error, 5)
+        # An exception whose constructor wants other arguments than it keeps is pickled and cannot be read.
+        if type(pickle.loads(pickled or b"")) is not type(error):
+            pickled = None
+    except Exception:
+        pickled = None
+    return pickled, name, text, frames
+
+
+class _RemoteTraceback(Exception):
+    """The frames in the worker, shown as the cause of what was raised there."""
+
+    def __init__(self, frames: str) -> None:
+        super().__init__(frames)
+        self.frames = frames
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.frames}"""'
+
+
+def restore_error(described: tuple[bytes | None, str, str, str]) -> BaseException:
+    """The exception that a task has raised, or a `RemoteError` with its text when it cannot be read here."""
+    pickled, name, text, frames = described
+    error: BaseException | None = None
+    if pickled is not None:
+        try:
+            error = pickle.loads(pickled)
+        except Exception:
+            error = None
+    if not isinstance(error, BaseException):
+        error = RemoteError(f"{name}: {text}", class_name=name, traceback=frames)
+    error.__cause__ = _RemoteTraceback(frames)
+    return error
+
+
+def unreadable_result(error: BaseException) -> BaseException:
+    """A result came that cannot be unpickled here."""
+    made = UnpicklableError(f"the result came back and cannot be read here: {error}")
+    made.__cause__ = error
+    return made
+
+
+def death(exit_code: int | None, number: int | None, deaths: int) -> WorkerDied:
+    """The worker that ran a task ended under it."""
+    if number is not None:
+        try:
+            how = f"was killed by {signal.Signals(number).name}"
+        except ValueError:
+            how = f"was killed by signal {number}"
+    elif exit_code is not None:
+        how = f"exited with code {exit_code}"
+    else:
+        how = "vanished, and so did the process that started it"
+    more = f"; the task has ended {deaths} workers" if deaths > 1 else ""
+    return WorkerDied(f"the worker that ran the task {how}{more}", exit_code=exit_code, signal=number)
+
+
+def timed_out(seconds: float) -> TaskTimeout:
+    """A task was past its timeout, and its worker was killed."""
+    return TaskTimeout(f"the task ran longer than its {seconds:g} s; its worker was killed", timeout=seconds)
+
+
+def refused(why: str) -> PoolBroken:
+    """There are no workers."""
+    return PoolBroken(why)
+
+
+def run_chunk(function: Callable[..., Any], calls: list[tuple[Any, ...]]) -> list[Any]:
+    """Several calls as one task."""
+    return [function(*arguments) for arguments in calls]
+
+
+def call_with(function: Callable[..., Any], keywords: dict[str, Any], *arguments: Any) -> Any:
+    """A call with keywords that all calls of a batch share."""
+    return functools.partial(function, **keywords)(*arguments)
+
+
+def pickled(value: Any) -> bytes:
+    """A pickle of a value that is no task's."""
+    try:
+        return dumps(value, 5)
+    except Exception as error:
+        return rescue(value, lambda _: True, error)

@@ -1,0 +1,174 @@
+"""The future of a pool's task: a `concurrent.futures.Future` that makes its lock only when somebody looks.
+
+A program that asks for results drives the pool itself and never needs a lock per task. The standard `wait`,
+`as_completed` and `asyncio.wrap_future` do: they look at `_condition`, `_state` and `_waiters`, or add a callback. Then
+the thread in the background tells of this future's end, as an executor's thread would.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from unisono._native import FutureCore
+
+T = TypeVar("T")
+
+_LOGGER = logging.getLogger("concurrent.futures")
+#: What the standard library calls the places where a task can be.
+_STATES = {"pending": "PENDING", "running": "RUNNING", "ended": "FINISHED", "cancelled": "CANCELLED_AND_NOTIFIED"}
+
+
+class Future(FutureCore, concurrent.futures.Future[T]):
+    """What will become of one task of a `unisono.ProcessPool`.
+
+    Made by `submit`. It is all that a `concurrent.futures.Future` is, and accepted wherever one is.
+
+    >>> with unisono.ProcessPool(1) as pool:
+    ...     future = pool.submit(pow, 2, 10)
+    ...     future.result(timeout=60)
+    1024
+    """
+
+    # Nothing to make: the class of the standard library would make its lock here.
+    __init__ = object.__init__
+
+    def cancel(self, running: bool = False) -> bool:
+        """Cancel the task if it has not begun.
+
+        Args:
+            running: If it has, kill its worker; the pool has another one at once.
+
+        Returns:
+            Whether it is cancelled; false when it has begun or ended.
+        """
+        if not self.stop(running=running):
+            return self.cancelled()
+        if "_observation" not in self.__dict__:
+            return True
+        # The thread in the background calls the callbacks, but whoever cancels expects the state at once.
+        self._announce()
+        return True
+
+    def cancelled(self) -> bool:
+        """Whether the task was cancelled."""
+        return self.place() == "cancelled"
+
+    def running(self) -> bool:
+        """Whether a worker has begun the task, and it has not ended."""
+        return self.place() == "running"
+
+    def done(self) -> bool:
+        """Whether the task has ended or was cancelled."""
+        return self.place() in {"ended", "cancelled"}
+
+    def result(self, timeout: float | None = None) -> T:
+        """What the task returned, waited for.
+
+        Args:
+            timeout: How many seconds to wait at most; the task itself is not bounded by it.
+
+        Raises:
+            TimeoutError: It has not ended within `timeout`.
+            concurrent.futures.CancelledError: It was cancelled.
+            WorkerDied: Its worker ended under it.
+            TaskTimeout: It was past its own timeout.
+            BaseException: Whatever it raised.
+        """
+        value: T = FutureCore.result(self, timeout)
+        return value
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """What the task raised, waited for; `None` when it returned. Raises as `result` does."""
+        return FutureCore.exception(self, timeout)
+
+    def add_done_callback(self, fn: Callable[[concurrent.futures.Future[T]], object]) -> None:
+        """Have `fn(future)` called when the task has ended, by a thread in the background; at once when it has."""
+        with self._condition:
+            if not self._observation.is_told:
+                self._observation.callbacks.append(fn)
+                return
+        self._call(fn)
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """Not for callers: the pool says what its tasks do."""
+        raise RuntimeError("the future of a pool's task is set by the pool alone")
+
+    def set_result(self, result: T) -> None:
+        """Not for callers: the pool says what its tasks do."""
+        raise RuntimeError("the future of a pool's task is set by the pool alone")
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """Not for callers: the pool says what its tasks do."""
+        raise RuntimeError("the future of a pool's task is set by the pool alone")
+
+    def __repr__(self) -> str:
+        return f"<unisono.Future at {id(self):#x} {self.place()}>"
+
+    @property
+    def _observation(self) -> _Observation:
+        observation: _Observation | None = self.__dict__.get("_observation")
+        if observation is None:
+            # Of two threads that look first, one wins; only then is it told.
+            observation = self.__dict__.setdefault("_observation", _Observation())
+            if not self.observe():
+                observation.is_told = True
+        return observation
+
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
+        return self._observation.condition
+
+    @property
+    def _waiters(self) -> list[Any]:  # type: ignore[override]
+        return self._observation.waiters
+
+    @property
+    def _state(self) -> str:  # type: ignore[override]
+        observation = self._observation
+        place = self.place()
+        # Until its end is told, it has not ended: who looks under the lock must not miss it.
+        if place in {"ended", "cancelled"} and not observation.is_told:
+            return "RUNNING"
+        return _STATES[place]
+
+    def _announce(self) -> None:
+        """Tell of the end whoever waits, once."""
+        observation = self._observation
+        with observation.condition:
+            if observation.is_told:
+                return
+            observation.is_told = True
+            cancelled = self.cancelled()
+            for waiter in observation.waiters:
+                if cancelled:
+                    waiter.add_cancelled(self)
+                elif self.exception() is not None:
+                    waiter.add_exception(self)
+                else:
+                    waiter.add_result(self)
+            observation.condition.notify_all()
+            callbacks, observation.callbacks = observation.callbacks, []
+        for callback in callbacks:
+            self._call(callback)
+
+    def _call(self, callback: Callable[[concurrent.futures.Future[T]], object]) -> None:
+        try:
+            callback(self)
+        except Exception:
+            _LOGGER.exception("exception calling callback for %r", self)
+
+
+class _Observation:
+    """What the standard library looks at in a future."""
+
+    __slots__ = ("callbacks", "condition", "is_told", "waiters")
+
+    def __init__(self) -> None:
+        self.condition = threading.Condition()
+        self.waiters: list[Any] = []
+        self.callbacks: list[Callable[..., object]] = []
+        self.is_told = False
