@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import gc
 import json
 import os
 import subprocess
@@ -218,6 +219,11 @@ def pytest_sessionstart():
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session):
     """After the whole suite nothing that it started is left, or it has failed."""
+    # Zygotes live as long as this process and its pools; so they are ended here, and have to go like everything else.
+    if pools := sys.modules.get("unisono.process_pool"):
+        pools._at_exit()
+        pools._NURSERIES.clear()
+        gc.collect()
     until = time.monotonic() + 10
     while (left := left_over()) and time.monotonic() < until:
         time.sleep(0.05)

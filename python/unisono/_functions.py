@@ -10,8 +10,7 @@ import json
 import os
 import pickle
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
@@ -20,7 +19,10 @@ from unisono._hands import ExecutorHands, Judge, LoopHands, LoopThread
 from unisono._native import FunctionOutcome
 from unisono.batches import Batch, Progress, Work
 from unisono.errors import FunctionTimeout, UsageError
+from unisono.futures import Future as WorkersFuture
+from unisono.process_pool import ProcessPool
 from unisono.retrying import RetryOn, predicate
+from unisono.thread_pool import ThreadPool
 
 __all__ = ["BatchOptions", "batch", "batch_all"]
 
@@ -179,7 +181,8 @@ class _Call:
             raise UsageError(f'executor: "{executor}" is none of "threads", "processes" and "loop"')
         if not isinstance(executor, Executor):
             raise UsageError(f"executor: expected a concurrent.futures.Executor, not {type(executor).__name__}")
-        place = "threads" if isinstance(executor, ThreadPoolExecutor) else "elsewhere"
+        places = {ProcessPool: "processes", ThreadPoolExecutor: "threads"}
+        place = next((place for kind, place in places.items() if isinstance(executor, kind)), "elsewhere")
         return cls(place, function, name, executor)
 
 
@@ -198,7 +201,7 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
         self._judge = Judge(
             is_worth_another=is_worth_another,
             serialize=functools.partial(_as_json, serialize) if has_results else None,
-            died=(BrokenProcessPool,),
+            died=(BrokenExecutor,),
         )
         start = functools.partial(
             _native.functions,
@@ -271,11 +274,14 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
 
 def _pool(place: str, limit: int) -> Executor:
     # The engine bounds what is submitted, also when its limit is raised later.
-    return ProcessPoolExecutor(limit) if place == "processes" else ThreadPoolExecutor(_MOST_THREADS)
+    return ProcessPool(limit) if place == "processes" else ThreadPool(_MOST_THREADS, "batch", warn_after=None)
 
 
 def _stop(future: Future[Any]) -> None:
-    future.cancel()
+    if isinstance(future, WorkersFuture):
+        future.cancel(running=True)
+    else:
+        future.cancel()
 
 
 def _as_coroutine(awaitable: Awaitable[Any]) -> Coroutine[Any, Any, Any]:
