@@ -174,7 +174,17 @@ class ThreadPool(ThreadPoolExecutor):
             BrokenThreadPool: An initializer has failed.
             QueueFull: `max_pending` tasks wait, and this is the thread of an event loop.
         """
-        return self._crew.submit(fn, args, kwargs)
+        crew = self._crew
+        has_place = crew.places is not None and crew.take_place(crew.places)
+        task = _Task(fn, args, kwargs, has_place)
+        with crew.lock:
+            if crew.refusal is not None:
+                if has_place:
+                    crew.give_place()
+                raise crew.refusal()
+            if not crew.queue._offer(task):
+                crew.not_awaited(task)
+        return task.future
 
     def map(
         self,
@@ -290,18 +300,6 @@ class _Crew:
         # Since when all threads have been busy and work has waited.
         self.waiting_since: float | None = None
         _crews.add(self)
-
-    def submit(self, function: Callable[..., Any], arguments: Any, keywords: Any) -> Future[Any]:
-        has_place = self.places is not None and self.take_place(self.places)
-        with self.lock:
-            if self.refusal is not None:
-                if has_place:
-                    self.give_place()
-                raise self.refusal()
-            task = _Task(function, arguments, keywords, has_place)
-            if not self.queue._offer(task):
-                self.not_awaited(task)
-        return task.future
 
     def take_place(self, places: threading.Semaphore) -> bool:
         """Waits for one of the places of `max_pending`; whether one was taken."""
