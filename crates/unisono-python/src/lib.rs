@@ -16,6 +16,7 @@ mod options;
 mod outcome;
 mod queue;
 mod queue_line;
+mod queue_mailbox;
 mod queue_wait;
 mod queue_wake;
 mod request;
