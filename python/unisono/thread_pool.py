@@ -4,63 +4,31 @@ A task that is submitted goes to a thread that waits; if none does, a thread is 
 stands in line (`unisono.Queue`). A thread that has waited for `idle_timeout` seconds ends.
 
 `ThreadPool` is a `concurrent.futures.ThreadPoolExecutor` by name alone: `loop.set_default_executor` insists on an
-instance of that class, so it is a subclass, and everything in it is overridden. Threads hold the `_Crew` and never the
-pool, so that a pool that nobody holds is collected, and its threads end.
+instance of that class, so it is a subclass, and everything in it is overridden. Its threads are in `_crew.py`.
 
 What it leaves out: a thread cannot be killed. Work that may hang for ever belongs into a `ProcessPool` with a timeout.
 """
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import itertools
-import logging
 import os
-import sys
 import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures.thread import BrokenThreadPool
-from contextvars import copy_context
-from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
-from unisono.errors import QueueClosed, QueueEmpty, QueueFull
+from unisono._crew import BusyTask, Crew, Task
 from unisono.queue import Queue
 
 __all__ = ["BusyTask", "ThreadPool"]
 
 T = TypeVar("T")
 P = ParamSpec("P")
-
-_log = logging.getLogger("unisono.thread_pool")
-
-
-@dataclass(frozen=True, slots=True)
-class BusyTask:
-    """A task that runs.
-
-    Attributes:
-        function: What runs, by its qualified name.
-        item: Its first argument; `None` if it has none.
-        seconds: For how long it has been running.
-        where: Where it stands: file, line and function of its innermost frame.
-        thread: The name of its thread.
-    """
-
-    function: str
-    item: Any
-    seconds: float
-    where: str
-    thread: str
-
-    def __str__(self) -> str:
-        item = "" if self.item is None else f"{self.item!r:.80}"
-        return f"{self.function}({item}) for {self.seconds:.1f} s at {self.where} [{self.thread}]"
 
 
 class ThreadPool(ThreadPoolExecutor):
@@ -119,7 +87,7 @@ class ThreadPool(ThreadPoolExecutor):
             raise ValueError("max_pending must be at least 1")
         prefix = thread_name_prefix or f"ThreadPool-{next(self._numbers)}"
         start = functools.partial(initializer, *initargs) if initializer is not None else None
-        self._crew = _Crew(prefix, max_workers, start, max_pending, idle_timeout, warn_after)
+        self._crew = Crew(prefix, max_workers, start, max_pending, idle_timeout, warn_after)
         # When nobody holds the pool any more, its threads finish what is in line and end.
         weakref.finalize(self, self._crew.queue.close).atexit = False
 
@@ -144,7 +112,7 @@ class ThreadPool(ThreadPoolExecutor):
         return set(self._crew.threads)
 
     @property
-    def _work_queue(self) -> Queue[_Task]:  # type: ignore[override]
+    def _work_queue(self) -> Queue[Task]:  # type: ignore[override]
         return self._crew.queue
 
     @property
@@ -174,7 +142,17 @@ class ThreadPool(ThreadPoolExecutor):
             BrokenThreadPool: An initializer has failed.
             QueueFull: `max_pending` tasks wait, and this is the thread of an event loop.
         """
-        return self._crew.submit(fn, args, kwargs)
+        crew = self._crew
+        has_place = crew.places is not None and crew.take_place(crew.places)
+        task = Task(fn, args, kwargs, has_place)
+        with crew.lock:
+            if crew.refusal is not None:
+                if has_place:
+                    crew.give_place()
+                raise crew.refusal()
+            if not crew.queue._offer(task):
+                crew.not_awaited(task)
+        return task.future
 
     def map(
         self,
@@ -219,257 +197,6 @@ class ThreadPool(ThreadPoolExecutor):
             self._crew.join()
 
 
-class _Task:
-    """One call, on its way to a thread."""
-
-    __slots__ = ("arguments", "begun", "context", "function", "future", "has_place", "keywords")
-
-    def __init__(self, function: Callable[..., Any], arguments: Any, keywords: Any, has_place: bool) -> None:
-        self.future: Future[Any] = Future()
-        self.function = function
-        self.arguments = arguments
-        self.keywords = keywords
-        self.context = copy_context()
-        # Whether it holds one of the places of `max_pending`.
-        self.has_place = has_place
-        self.begun = 0.0
-
-    def run(self) -> None:
-        if not self.future.set_running_or_notify_cancel():
-            return
-        try:
-            result = self.context.run(self.function, *self.arguments, **self.keywords)
-        except BaseException as error:
-            self.future.set_exception(error)
-            # The traceback holds this frame, which would hold the exception through the future.
-            self = None  # type: ignore[assignment]
-        else:
-            self.future.set_result(result)
-
-    def subject(self) -> tuple[str, Any]:
-        """The function and the item, without what `asyncio.to_thread` wraps around them."""
-        function: Any = self.function
-        arguments: tuple[Any, ...] = tuple(self.arguments)
-        while True:
-            if isinstance(function, functools.partial):
-                function, arguments = function.func, (*function.args, *arguments)
-            elif getattr(function, "__qualname__", None) == "Context.run" and arguments:
-                function, arguments = arguments[0], arguments[1:]
-            else:
-                break
-        name = getattr(function, "__qualname__", None) or repr(function)
-        return name, arguments[0] if arguments else None
-
-
-class _Crew:
-    """The threads of a pool, and what they share."""
-
-    def __init__(
-        self,
-        prefix: str,
-        max_workers: int,
-        initializer: Callable[[], object] | None,
-        max_pending: int | None,
-        idle_timeout: float | None,
-        warn_after: float | None,
-    ) -> None:
-        self.prefix = prefix
-        self.max_workers = max_workers
-        self.initializer = initializer
-        self.idle_timeout = idle_timeout
-        self.warn_after = warn_after
-        self.queue: Queue[_Task] = Queue()
-        self.places = threading.Semaphore(max_pending) if max_pending is not None else None
-        # Re-entrant, since a destructor that runs in the middle of `submit` may submit as well.
-        self.lock = threading.RLock()
-        self.threads: set[threading.Thread] = set()
-        self.running: dict[int, _Task] = {}
-        self.numbers = itertools.count()
-        self.refusal: Callable[[], Exception] | None = _too_late if _ending else None
-        self.is_broken = False
-        # Since when all threads have been busy and work has waited.
-        self.waiting_since: float | None = None
-        _crews.add(self)
-
-    def submit(self, function: Callable[..., Any], arguments: Any, keywords: Any) -> Future[Any]:
-        has_place = self.places is not None and self.take_place(self.places)
-        with self.lock:
-            if self.refusal is not None:
-                if has_place:
-                    self.give_place()
-                raise self.refusal()
-            task = _Task(function, arguments, keywords, has_place)
-            if not self.queue._offer(task):
-                self.not_awaited(task)
-        return task.future
-
-    def take_place(self, places: threading.Semaphore) -> bool:
-        """Waits for one of the places of `max_pending`; whether one was taken."""
-        if threading.get_ident() in self.running:
-            # If all threads of a pool waited here, none would be left to make room.
-            return False
-        if asyncio._get_running_loop() is None:
-            return places.acquire()
-        if not places.acquire(blocking=False):
-            raise QueueFull(
-                f"the tasks that may wait for a thread of {self.prefix} do already; a loop cannot wait here"
-            )
-        return True
-
-    def give_place(self) -> None:
-        if self.places is not None:
-            self.places.release()
-
-    def not_awaited(self, task: _Task) -> None:
-        """A task stands in line: starts a thread for it, or sees to it that somebody hears if that lasts."""
-        if len(self.threads) < self.max_workers:
-            thread = threading.Thread(target=_work, args=[self], name=f"{self.prefix}_{next(self.numbers)}")
-            self.threads.add(thread)
-            try:
-                thread.start()
-            except RuntimeError as error:
-                self.threads.discard(thread)
-                if not self.threads:
-                    self.drain(lambda waiting: waiting.future.cancel())
-                    raise
-                # The task waits for the threads that there are.
-                _log.warning("%s could not start a thread: %s", self.prefix, error)
-        elif self.waiting_since is None and self.warn_after is not None:
-            self.waiting_since = time.monotonic()
-            _watch.add(self)
-
-    def begin(self, task: _Task) -> None:
-        """A thread has taken a task."""
-        if task.has_place:
-            self.give_place()
-        if self.waiting_since is not None and not len(self.queue):
-            self.waiting_since = None
-        task.begun = time.monotonic()
-        self.running[threading.get_ident()] = task
-
-    def leave(self) -> bool:
-        """A thread that had nothing to do for long may end, unless a task came to the line meanwhile."""
-        with self.lock:
-            if len(self.queue):
-                return False
-            self.threads.discard(threading.current_thread())
-            return True
-
-    def close(self, cancel: bool) -> None:
-        with self.lock:
-            if self.refusal is None:
-                self.refusal = functools.partial(RuntimeError, "cannot schedule new futures after shutdown")
-            if cancel:
-                self.drain(lambda task: task.future.cancel())
-            self.queue.close()
-        _watch.discard(self)
-
-    def end(self) -> None:
-        """The program ends: what was submitted is still run."""
-        with self.lock:
-            self.refusal = self.refusal or _too_late
-            self.queue.close()
-
-    def break_down(self) -> None:
-        """An initializer has failed."""
-        text = "A thread initializer failed, the thread pool is not usable anymore"
-        with self.lock:
-            self.refusal = functools.partial(BrokenThreadPool, text)
-            self.is_broken = True
-            self.drain(lambda task: task.future.set_exception(BrokenThreadPool(text)))
-            self.queue.close()
-
-    def drain(self, end: Callable[[_Task], object]) -> None:
-        for task in self.queue._take(sys.maxsize):
-            if task.has_place:
-                self.give_place()
-            end(task)
-
-    def join(self, timeout: float | None = None) -> bool:
-        """Waits until its threads have ended; whether they have in time."""
-        until = None if timeout is None else time.monotonic() + timeout
-        for thread in list(self.threads):
-            if thread is not threading.current_thread():
-                thread.join(None if until is None else max(0.0, until - time.monotonic()))
-        return not any(thread.is_alive() for thread in list(self.threads))
-
-    def busy(self) -> list[BusyTask]:
-        frames = sys._current_frames()
-        names = {thread.ident: thread.name for thread in list(self.threads)}
-        now = time.monotonic()
-        found = []
-        for ident, task in list(self.running.items()):
-            frame = frames.get(ident)
-            if frame is not None:
-                where = f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
-                function, item = task.subject()
-                found.append(BusyTask(function, item, now - task.begun, where, names.get(ident, "?")))
-        return sorted(found, key=lambda busy: -busy.seconds)
-
-    def warn_at(self) -> float | None:
-        """When it is to be said that all threads are busy, unless that ends before; `None` if no work waits."""
-        since = self.waiting_since
-        if since is None or self.warn_after is None:
-            return None
-        if not len(self.queue):
-            # A thread took the last task while `submit` was noting that it waits.
-            self.waiting_since = None
-            return None
-        return since + self.warn_after
-
-    def warn(self) -> None:
-        busy = self.busy()
-        _log.warning(
-            "all %d threads of %s have been busy for %.0f s, and %d tasks wait; the longest: %s",
-            self.max_workers,
-            self.prefix,
-            self.warn_after,
-            len(self.queue),
-            "; ".join(map(str, busy[:3])),
-        )
-
-    def forget(self) -> None:
-        """In the child of a fork, where its threads are not."""
-        self.lock = threading.RLock()
-        self.refusal = functools.partial(RuntimeError, "this pool's threads are in the parent of this process")
-        self.threads = set()
-        self.running = {}
-        self.waiting_since = None
-        self.queue = Queue()
-        self.places = None
-
-
-def _work(crew: _Crew) -> None:
-    """What a thread of a pool does."""
-    if crew.initializer is not None:
-        try:
-            crew.initializer()
-        except BaseException:
-            # To where the standard executors log it, for the same eyes.
-            logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
-            crew.break_down()
-            crew.threads.discard(threading.current_thread())
-            return
-    ident = threading.get_ident()
-    while True:
-        try:
-            task = crew.queue.get(True, crew.idle_timeout)
-        except QueueEmpty:
-            if crew.leave():
-                return
-            continue
-        except QueueClosed:
-            crew.threads.discard(threading.current_thread())
-            return
-        crew.begin(task)
-        try:
-            task.run()
-        finally:
-            del crew.running[ident]
-        # Not while it waits for the next: what the task holds can be dropped now.
-        del task
-
-
 def _results(
     pool: ThreadPool | None, fn: Callable[..., T], rows: Iterator[Any], futures: deque[Future[T]], until: float | None
 ) -> Iterator[T]:
@@ -492,86 +219,3 @@ def _result(future: Future[T], until: float | None) -> T:
         future.cancel()
         # A traceback that holds this frame would hold the future, and that the exception.
         del future
-
-
-class _Watch:
-    """Looks after pools whose work waits: one thread for all, which ends when there are none."""
-
-    def __init__(self) -> None:
-        self.condition = threading.Condition()
-        self.crews: set[_Crew] = set()
-        self.is_running = False
-
-    def add(self, crew: _Crew) -> None:
-        with self.condition:
-            self.crews.add(crew)
-            if self.is_running:
-                self.condition.notify()
-            else:
-                self.is_running = True
-                threading.Thread(target=self.run, name="unisono-watch", daemon=True).start()
-
-    def discard(self, crew: _Crew) -> None:
-        with self.condition:
-            if crew in self.crews:
-                self.crews.discard(crew)
-                self.condition.notify()
-
-    def run(self) -> None:
-        while (late := self.wait()) is not None:
-            for crew in late:
-                crew.warn()
-
-    def wait(self) -> list[_Crew] | None:
-        """The pools whose work has waited for too long; `None` when there is nothing to look after."""
-        with self.condition:
-            while True:
-                now = time.monotonic()
-                due = {crew: when for crew in self.crews if (when := crew.warn_at()) is not None}
-                late = [crew for crew, when in due.items() if when <= now]
-                # Said once; the next time that work begins to wait it is added again.
-                self.crews = set(due) - set(late)
-                if late:
-                    return late
-                if not self.crews:
-                    self.is_running = False
-                    return None
-                self.condition.wait(min(due.values()) - now)
-
-
-def _too_late() -> RuntimeError:
-    return RuntimeError("cannot schedule new futures after interpreter shutdown")
-
-
-def _end_all() -> None:
-    """At the end of the program: finishes what was submitted, and says what that waits for if it takes long."""
-    global _ending
-    _ending = True
-    crews = list(_crews)
-    for crew in crews:
-        crew.end()
-    patience = _PATIENCE
-    for crew in crews:
-        while not crew.join(patience):
-            lines = "".join(f"\n  {busy}" for busy in crew.busy())
-            sys.stderr.write(f"unisono: the program ends when what runs in {crew.prefix} has ended:{lines}\n")
-            # Said again from time to time: whoever looks later wants to know as well.
-            patience = 12 * _PATIENCE
-
-
-def _forget_all() -> None:
-    global _watch
-    _watch = _Watch()
-    for crew in list(_crews):
-        crew.forget()
-
-
-# Seconds.
-_PATIENCE = 5.0
-_ending = False
-_crews: weakref.WeakSet[_Crew] = weakref.WeakSet()
-_watch = _Watch()
-os.register_at_fork(after_in_child=_forget_all)
-# Not `atexit`: its functions run after the interpreter has waited for all threads, which would then wait for us. The
-# executors of the standard library are registered here as well.
-threading._register_atexit(_end_all)  # type: ignore[attr-defined]

@@ -276,8 +276,8 @@ for number in range(100):
 def test_a_task_that_runs_at_the_end_of_the_program_is_named():
     text = """
 import sys, threading, unisono
-from unisono import thread_pool
-thread_pool._PATIENCE = 0.01
+from unisono import _crew
+_crew._PATIENCE = 0.01
 said = threading.Event()
 class Stderr:
     def write(self, text):

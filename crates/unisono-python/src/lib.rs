@@ -21,6 +21,7 @@ mod outcome;
 mod pool;
 mod queue;
 mod queue_line;
+mod queue_mailbox;
 mod queue_wait;
 mod queue_wake;
 mod request;

@@ -1,0 +1,125 @@
+//! Waking those who were served, and what becomes of those who cannot be woken.
+//!
+//! Futures belong to their loop, so a thread puts them into the mailbox of that loop and calls it once; what is put there
+//! until it comes costs nothing more. A loop that is closed never comes: what its coroutines were given goes to others.
+
+use std::collections::VecDeque;
+
+use pyo3::{intern, prelude::*};
+
+use crate::{
+    queue::QueueCore,
+    queue_line::{Served, Wakes, Withdrawn},
+    queue_wake::{Wake, resolve, running_loop},
+};
+
+/// Futures of one loop.
+pub struct Mailbox {
+    pub event_loop: Py<PyAny>,
+    /// With their tickets.
+    pub futures: Vec<(u64, Py<PyAny>)>,
+}
+
+impl QueueCore {
+    /// Somebody goes without what may be his: it goes to the next one.
+    pub fn give_up(&self, slf: &Bound<'_, Self>, ticket: u64) {
+        let wakes = self.pass_on(ticket);
+        self.wake(slf, wakes);
+    }
+
+    /// Who is to be woken since somebody goes without what may be his.
+    fn pass_on(&self, ticket: u64) -> Wakes<Wake> {
+        // What is withdrawn is dropped after the lock is released.
+        let withdrawn = self.withdraw(ticket);
+        match withdrawn {
+            Withdrawn::Served(Served::Item(number, item)) => self.state().line.give_back(number, item),
+            Withdrawn::Served(Served::Granted) => self.state().line.give_back_place(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Wakes who was served. One whose loop is closed cannot be: what he got goes to the next one.
+    pub fn wake(&self, slf: &Bound<'_, Self>, wakes: Wakes<Wake>) {
+        if wakes.is_empty() {
+            return;
+        }
+        let py = slf.py();
+        let mut waiting = VecDeque::from(wakes);
+        while let Some(parked) = waiting.pop_front() {
+            let woken = match &parked.wake {
+                Wake::Thread(bed) => {
+                    bed.wake();
+                    Ok(())
+                }
+                Wake::Task { event_loop, future } => {
+                    self.wake_task(slf, parked.ticket, event_loop.bind(py), future.bind(py))
+                }
+            };
+            if woken.is_err() {
+                waiting.extend(self.pass_on(parked.ticket));
+            }
+        }
+    }
+
+    fn wake_task(
+        &self,
+        slf: &Bound<'_, Self>,
+        ticket: u64,
+        event_loop: &Bound<'_, PyAny>,
+        future: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        if running_loop(slf.py())?.is_some_and(|running| running.is(event_loop)) {
+            return resolve(future);
+        }
+        {
+            let mut state = self.state();
+            let mine = (ticket, future.clone().unbind());
+            if let Some(mailbox) = state.mailboxes.iter_mut().find(|mailbox| mailbox.event_loop.is(event_loop)) {
+                // Its loop has been called and has not come yet.
+                mailbox.futures.push(mine);
+                return Ok(());
+            }
+            state.mailboxes.push(Mailbox { event_loop: event_loop.clone().unbind(), futures: vec![mine] });
+        }
+        let deliver = slf.getattr(intern!(slf.py(), "_deliver"))?;
+        let called = event_loop.call_method1(intern!(slf.py(), "call_soon_threadsafe"), (deliver, event_loop));
+        if called.is_err() {
+            // Others may have come to this mailbox since; the caller looks after the first.
+            self.bury(slf, event_loop, Some(ticket));
+        }
+        called.map(drop)
+    }
+
+    pub fn empty_mailbox(&self, event_loop: &Bound<'_, PyAny>) -> Vec<(u64, Py<PyAny>)> {
+        let mailbox = {
+            let mut state = self.state();
+            let at = state.mailboxes.iter().position(|mailbox| mailbox.event_loop.is(event_loop));
+            at.map(|at| state.mailboxes.swap_remove(at))
+        };
+        mailbox.map(|mailbox| mailbox.futures).unwrap_or_default()
+    }
+
+    /// What coroutines of a closed loop were given goes to others. The caller looks after `but`.
+    fn bury(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>, but: Option<u64>) {
+        for (ticket, _future) in self.empty_mailbox(event_loop) {
+            if Some(ticket) != but {
+                self.give_up(slf, ticket);
+            }
+        }
+    }
+
+    /// A loop may have been closed after it was called: looks after that before somebody waits for what lies there.
+    pub fn reclaim(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let called: Vec<Py<PyAny>> = {
+            let state = self.state();
+            state.mailboxes.iter().map(|mailbox| mailbox.event_loop.clone_ref(slf.py())).collect()
+        };
+        for event_loop in called {
+            let event_loop = event_loop.bind(slf.py());
+            if event_loop.call_method0(intern!(slf.py(), "is_closed"))?.is_truthy()? {
+                self.bury(slf, event_loop, None);
+            }
+        }
+        Ok(())
+    }
+}
