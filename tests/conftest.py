@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import gc
 import json
 import os
 import subprocess
@@ -200,13 +199,19 @@ SESSION = f"UNISONO_TEST_SESSION={uuid.uuid4()}"
 
 
 def left_over() -> dict[int, str]:
-    """Every process that a test of this session started and that still runs."""
+    """Every process that a test of this session started and that still runs.
+
+    The zygotes of this process live as long as it does; that they end with a program has tests of its own.
+    """
     found = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit() and int(folder.name) != os.getpid():
             with contextlib.suppress(OSError):
                 if SESSION.encode() in (folder / "environ").read_bytes().split(b"\0"):
-                    found[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+                    words = (folder / "cmdline").read_text().replace("\0", " ")
+                    parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                    if parent != os.getpid() or "from unisono._zygote import main" not in words:
+                        found[int(folder.name)] = words
     return found
 
 
@@ -219,11 +224,6 @@ def pytest_sessionstart():
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session):
     """After the whole suite nothing that it started is left, or it has failed."""
-    # Zygotes live as long as this process and its pools; so they are ended here, and have to go like everything else.
-    if pools := sys.modules.get("unisono.process_pool"):
-        pools._at_exit()
-        pools._NURSERIES.clear()
-        gc.collect()
     until = time.monotonic() + 10
     while (left := left_over()) and time.monotonic() < until:
         time.sleep(0.05)
