@@ -9,6 +9,7 @@ import inspect
 import json
 import os
 import pickle
+import queue
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ __all__ = ["BatchOptions", "batch", "batch_all"]
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 Time: TypeAlias = float | str
+Items: TypeAlias = "Iterable[ItemT] | AsyncIterable[ItemT] | queue.Queue[ItemT] | asyncio.Queue[ItemT]"
 
 
 class BatchOptions(TypedDict, total=False):
@@ -85,7 +87,7 @@ class BatchOptions(TypedDict, total=False):
 @overload
 def batch(
     function: Callable[[ItemT], Coroutine[Any, Any, ResultT]],
-    items: Iterable[ItemT] | AsyncIterable[ItemT],
+    items: Items[ItemT],
     *,
     progress: Progress = False,
     **options: Unpack[BatchOptions],
@@ -93,7 +95,7 @@ def batch(
 @overload
 def batch(
     function: Callable[[ItemT], ResultT],
-    items: Iterable[ItemT] | AsyncIterable[ItemT],
+    items: Items[ItemT],
     *,
     executor: str | Executor | None = None,
     progress: Progress = False,
@@ -101,7 +103,7 @@ def batch(
 ) -> Batch[FunctionOutcome[ResultT]]: ...
 def batch(
     function: Callable[[Any], Any],
-    items: Iterable[Any] | AsyncIterable[Any],
+    items: Items[Any],
     *,
     executor: str | Executor | None = None,
     progress: Progress = False,
@@ -114,7 +116,8 @@ def batch(
 
     Args:
         function: A coroutine function, whose calls are tasks on the caller's event loop; or a plain one.
-        items: What it is called with, one at a time.
+        items: What it is called with, one at a time: any iterable, async iterable or queue. A queue ends the batch when
+            it is closed and empty (`unisono.Queue`, or one of Python 3.13 that is shut down).
         executor: Where a plain function runs: `"threads"` (the default), `"processes"`, or any
             `concurrent.futures.Executor`; `"loop"` for a plain function that answers an awaitable.
         progress: `True` shows a line on standard error; a callable gets the numbers.

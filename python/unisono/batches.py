@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import queue
 import sys
 import time
 import weakref
@@ -15,7 +16,9 @@ from typing import Any, Generic, Self, TypeAlias, TypedDict, TypeVar, Unpack
 
 from unisono import _goodbye, _native
 from unisono._native import Ended
+from unisono._pulling import AnyQueue, Puller, items_of
 from unisono.errors import RunError, UsageError
+from unisono.queue import Queue
 from unisono.report import Report
 
 OutcomeT = TypeVar("OutcomeT", bound=Ended)
@@ -67,13 +70,14 @@ class Batch(Generic[OutcomeT]):
     def __init__(
         self,
         work: Work[OutcomeT],
-        given: Iterable[Any] | AsyncIterable[Any],
+        given: Iterable[Any] | AsyncIterable[Any] | queue.Queue[Any] | asyncio.Queue[Any],
         *,
         progress: Progress = False,
         options: Mapping[str, Any],
     ) -> None:
         self._work = work
-        self._given = given
+        self._given = items_of(given) if isinstance(given, asyncio.Queue) else given
+        self._puller: Puller | None = None
         self._options = dict(options)
         self._run: _native.Run[OutcomeT] | None = None
         self._source: Iterator[Any] | None = None
@@ -211,6 +215,7 @@ class Batch(Generic[OutcomeT]):
             self._run.abandon()
             _abandoned.difference_update([run for run in list(_abandoned) if _has_ended(run)])
             _abandoned.add(self._run)
+        self._stop_pulling()
         self._stop_waiting()
 
     def __enter__(self) -> Self:
@@ -277,12 +282,25 @@ class Batch(Generic[OutcomeT]):
         """Push what there is room for; answer whether anything was done."""
         if self._fed:
             return False
+        if isinstance(self._given, Queue | queue.Queue):
+            return self._feed_from_queue(self._given, run)
         if self._source is None:
             if isinstance(self._given, AsyncIterable):
                 raise UsageError(f"an async iterable of {self._work.noun} needs `async for` or `await`")
             self._source = iter(self._given)
         room = min(run.room(), _AT_ONCE)
         return room > 0 and self._push_from(self._source, run, room)
+
+    def _feed_from_queue(self, given: AnyQueue, run: _native.Run[OutcomeT]) -> bool:
+        def end() -> None:
+            self._fed = True
+            run.end_input()
+
+        if self._puller is None:
+            self._puller = Puller(given, lambda items: self._push(run, items), end)
+        # Whoever waits is rung for as the engine takes what has been pushed.
+        self._puller.ask(min(run.room(), _AT_ONCE))
+        return False
 
     def _push_from(self, source: Iterator[Any], run: _native.Run[OutcomeT], room: int) -> bool:
         items: list[Any] = []
@@ -403,7 +421,12 @@ class Batch(Generic[OutcomeT]):
         await self._stop_feeding()
         self._ended(numbers)
 
+    def _stop_pulling(self) -> None:
+        if self._puller is not None:
+            self._puller.stop()
+
     def _ended(self, numbers: dict[str, Any]) -> None:
+        self._stop_pulling()
         self._stop_waiting()
         _running.discard(self)
         if self._report is None:

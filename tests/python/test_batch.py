@@ -220,6 +220,67 @@ def test_items_may_come_from_an_async_iterable():
     assert results(asyncio.run(main()).outcomes) == [2 * n for n in range(300)]
 
 
+@pytest.mark.parametrize("kind", ["for", "async for"])
+def test_items_may_come_from_a_queue_that_is_fed_meanwhile(kind):
+    items = unisono.Queue(maxsize=2)
+    fed = threading.Event()
+
+    def feed():
+        for number in range(100):
+            items.put(number)
+        # The rest comes only once an outcome was taken: an empty queue keeps nobody from taking one.
+        assert fed.wait(60)
+        items.put(100)
+        items.close()
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    outcomes = batch(double, items, limit=3)
+    if kind == "for":
+        numbers = [next(outcomes).result]
+        fed.set()
+        numbers += results(outcomes)
+    else:
+
+        async def main():
+            numbers = [(await anext(outcomes)).result]
+            fed.set()
+            return numbers + [outcome.result async for outcome in outcomes]
+
+        numbers = asyncio.run(main())
+    thread.join()
+    assert sorted(numbers) == [2 * number for number in range(101)]
+
+
+def test_a_queue_of_the_standard_library_is_taken_from_until_the_batch_is_stopped():
+    items = queue.Queue()
+    for number in range(10):
+        items.put(number)
+    with batch(triple, items) as outcomes:
+        assert sorted(next(outcomes).result for _ in range(10)) == [3 * number for number in range(10)]
+        items.put(10)
+        assert next(outcomes).result == 30
+    assert outcomes.report.ok == 11
+
+    async def main():
+        items.put(11)
+        async with batch(double, items) as outcomes:
+            return (await anext(outcomes)).result
+
+    assert asyncio.run(main()) == 22
+
+
+def test_a_queue_of_asyncio_is_taken_from_until_the_batch_is_stopped():
+    async def main():
+        items = asyncio.Queue()
+        for number in range(10):
+            items.put_nowait(number)
+        async with batch(double, items) as outcomes:
+            return sorted([(await anext(outcomes)).result for _ in range(10)])
+
+    assert asyncio.run(main()) == [2 * number for number in range(10)]
+
+
 def test_coroutines_that_are_there_already_are_awaited_once_each():
     async def main():
         future = asyncio.get_running_loop().create_future()

@@ -1,0 +1,97 @@
+"""Items that come from queues: pulled by a thread, so that an empty queue keeps nobody from taking outcomes.
+
+The batch says how many it has room for; the thread waits for that many at most, pushes them, and waits to be asked
+again. Nothing is taken that the batch has no room for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeAlias
+
+from unisono.errors import QueueClosed, QueueEmpty
+from unisono.queue import Queue
+
+__all__ = ["AnyQueue", "Puller", "items_of"]
+
+AnyQueue: TypeAlias = "Queue[Any] | queue.Queue[Any]"
+# Only newer versions of Python have an end of their queues.
+_ENDS: tuple[type[Exception], ...] = (QueueClosed, getattr(queue, "ShutDown", QueueClosed))
+_NOTHING_NOW: tuple[type[Exception], ...] = (queue.Empty, *_ENDS)
+_LOOP_ENDS: tuple[type[Exception], ...] = (QueueClosed, getattr(asyncio, "QueueShutDown", QueueClosed))
+
+
+class Puller:
+    """A thread that takes items from a queue when it is asked to.
+
+    Args:
+        source: Where items come from.
+        push: Is given items, in order.
+        end: Is called when there will be no more.
+    """
+
+    def __init__(self, source: AnyQueue, push: Callable[[list[Any]], None], end: Callable[[], None]) -> None:
+        self._source = source
+        self._push = push
+        self._end = end
+        self._wanted: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._is_idle = threading.Event()
+        self._is_idle.set()
+        self._is_stopped = False
+        threading.Thread(target=self._serve, name="unisono-items", daemon=True).start()
+
+    def ask(self, count: int) -> None:
+        """Take up to so many items, unless some are being taken already."""
+        if count > 0 and self._is_idle.is_set():
+            self._is_idle.clear()
+            self._wanted.put(count)
+
+    def stop(self) -> None:
+        """Take nothing more. What has been taken is pushed."""
+        self._is_stopped = True
+        self._wanted.put(0)
+
+    def _serve(self) -> None:
+        while (count := self._wanted.get()) and not self._is_stopped:
+            try:
+                items = self._take(count)
+            except _ENDS:
+                self._end()
+                return
+            self._is_idle.set()
+            if items:
+                self._push(items)
+
+    def _take(self, count: int) -> list[Any]:
+        while not self._is_stopped:
+            try:
+                if isinstance(self._source, Queue):
+                    return self._source.get_many(count, timeout=_LOOK_UP)
+                items = [self._source.get(timeout=_LOOK_UP)]
+            except (QueueEmpty, queue.Empty):
+                continue
+            try:
+                while len(items) < count:
+                    items.append(self._source.get_nowait())
+            except _NOTHING_NOW:
+                # An end that comes here comes again.
+                pass
+            return items
+        return []
+
+
+async def items_of(source: asyncio.Queue[Any]) -> AsyncIterator[Any]:
+    """The items of a queue of asyncio's, until it is shut down (Python 3.13)."""
+    while True:
+        try:
+            item = await source.get()
+        except _LOOP_ENDS:
+            return
+        yield item
+
+
+# Seconds after which a thread that waits for an item looks whether it is still wanted.
+_LOOK_UP = 0.2
