@@ -40,6 +40,8 @@ class Puller:
         self._wanted: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._is_idle = threading.Event()
         self._is_idle.set()
+        # Held to push, so that nothing is pushed after a stop.
+        self._lock = threading.RLock()
         self._is_stopped = False
         threading.Thread(target=self._serve, name="unisono-items", daemon=True).start()
 
@@ -50,8 +52,9 @@ class Puller:
             self._wanted.put(count)
 
     def stop(self) -> None:
-        """Take nothing more. What has been taken is pushed."""
-        self._is_stopped = True
+        """Push nothing more. What is being taken goes back."""
+        with self._lock:
+            self._is_stopped = True
         self._wanted.put(0)
 
     def _serve(self) -> None:
@@ -61,9 +64,22 @@ class Puller:
             except _ENDS:
                 self._end()
                 return
-            self._is_idle.set()
-            if items:
+            with self._lock:
+                if self._is_stopped:
+                    self._give_back(items)
+                    return
+                # Before the push, which may be answered by the next wish at once.
+                self._is_idle.set()
                 self._push(items)
+
+    def _give_back(self, items: list[Any]) -> None:
+        if isinstance(self._source, Queue):
+            self._source._give_back(items)
+            return
+        for item in items:
+            # That queue has no place but its end.
+            self._source.put(item)
+            self._source.task_done()
 
     def _take(self, count: int) -> list[Any]:
         while not self._is_stopped:

@@ -227,6 +227,7 @@ class Batch(Generic[OutcomeT]):
         if self._run is None or self._report is not None:
             return
         self._run.cancel(abort=kind is not None)
+        self._stop_pulling()
         self._fed = True
         self._run.end_input()
         with contextlib.suppress(Exception) if kind is not None else contextlib.nullcontext():
@@ -243,6 +244,7 @@ class Batch(Generic[OutcomeT]):
             return
         self._run.cancel(abort=kind is not None)
         await self._stop_feeding()
+        self._stop_pulling()
         self._fed = True
         self._run.end_input()
         with contextlib.suppress(Exception) if kind is not None else contextlib.nullcontext():
