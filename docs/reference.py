@@ -17,7 +17,9 @@ MODULES = [
     "unisono.commands",
     "unisono.errors",
     "unisono.files",
+    "unisono.futures",
     "unisono.headers",
+    "unisono.process_pool",
     "unisono.report",
 ]
 

@@ -265,6 +265,7 @@ class FutureCore:
 @final
 class Nursery:
     def __new__(cls, command: list[str]) -> Self: ...
+    def stop(self) -> None: ...
 
 @final
 class PoolEngine:

@@ -38,10 +38,11 @@ def _is_interactive() -> bool:
 dumps: Callable[..., bytes] = cloudpickle.dumps if cloudpickle and _is_interactive() else _pickle.dumps
 
 
-class _Pickler(pickle.Pickler):
-    """Pickles views of memory too."""
-
-    dispatch_table = {**copyreg.dispatch_table, memoryview: lambda view: (_view, (pickle.PickleBuffer(view),))}
+#: Views of memory are pickled too.
+_DISPATCH: dict[type, Callable[[Any], Any]] = {
+    **copyreg.dispatch_table,
+    memoryview: lambda view: (_view, (pickle.PickleBuffer(view),)),
+}
 
 
 def _view(data: Any) -> memoryview:
@@ -56,7 +57,9 @@ def rescue(value: Any, keep: Callable[[pickle.PickleBuffer], bool], error: BaseE
     """
     try:
         stream = io.BytesIO()
-        _Pickler(stream, 5, buffer_callback=keep).dump(value)
+        pickler = pickle.Pickler(stream, 5, buffer_callback=keep)
+        pickler.dispatch_table = _DISPATCH
+        pickler.dump(value)
         return stream.getvalue()
     except Exception as second:
         error = second if isinstance(second, pickle.PicklingError) else error
@@ -71,7 +74,7 @@ def rescue(value: Any, keep: Callable[[pickle.PickleBuffer], bool], error: BaseE
 
 def describe_error(error: BaseException) -> tuple[bytes | None, str, str, str]:
     """What a worker says of an exception: its pickle if that can be read again, its class, its text, its traceback."""
-    import traceback  # noqa: PLC0415 (workers that never fail need not import it)
+    import traceback
 
     frames = "".join(traceback.format_exception(error))
     name = f"{type(error).__module__}.{type(error).__qualname__}"

@@ -48,7 +48,7 @@ class _Prepare:
         if values["nice"]:
             os.nice(values["nice"])
         if values["memory_limit"]:
-            import resource  # noqa: PLC0415 (only who limits memory needs it)
+            import resource
 
             resource.setrlimit(resource.RLIMIT_AS, (values["memory_limit"],) * 2)
         if values["main"] is not None and not isinstance(sys.modules.get("__main__"), _Main):
@@ -69,7 +69,7 @@ class _Main(types.ModuleType):
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
         kind, where = self.__dict__["_unisono_main"]
-        from multiprocessing import spawn  # noqa: PLC0415 (a worker that never needs `__main__` need not import it)
+        from multiprocessing import spawn
 
         if kind == "name":
             spawn._fixup_main_from_name(where)  # type: ignore[attr-defined]

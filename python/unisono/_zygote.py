@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import traceback
+from typing import Never
 
 from unisono import _worker
 
@@ -88,7 +89,7 @@ class _Zygote:
         self.children[process] = (number, status)
         return process
 
-    def become(self, method: str, worker_socket: int, memory: int, settings: int, status: int, parent: int) -> None:
+    def become(self, method: str, worker_socket: int, memory: int, settings: int, status: int, parent: int) -> Never:
         die_with_parent(parent)
         # Whatever would let us see or hold the ends of others.
         for process, (_, pipe) in self.children.items():
@@ -102,8 +103,8 @@ class _Zygote:
             words = [str(word) for word in (worker_socket, memory, settings, self.born)]
             for descriptor in (worker_socket, memory, settings):
                 os.set_inheritable(descriptor, True)
-            code = f"import sys; sys.path[:] = {sys.path!r}; from unisono._worker import spawned; spawned()"
-            os.execv(sys.executable, [sys.executable, "-c", code, *words])
+            program = f"import sys; sys.path[:] = {sys.path!r}; from unisono._worker import spawned; spawned()"
+            os.execv(sys.executable, [sys.executable, "-c", program, *words])
         code = 0
         try:
             _worker.run(worker_socket, memory, settings, self.born)

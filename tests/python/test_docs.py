@@ -10,7 +10,16 @@ import unisono
 
 
 @pytest.mark.parametrize(
-    "name", ["unisono._fetch", "unisono.clients", "unisono.commands", "unisono.files", "unisono.headers"]
+    "name",
+    [
+        "unisono._fetch",
+        "unisono.clients",
+        "unisono.commands",
+        "unisono.files",
+        "unisono.futures",
+        "unisono.headers",
+        "unisono.process_pool",
+    ],
 )
 def test_the_examples_in_a_module_are_true(server, tmp_path, name):
     module = importlib.import_module(name)

@@ -30,7 +30,8 @@ def pool():
 def without_zygotes():
     """A zygote is kept for the next pool as long as the program runs; the session ends before that."""
     yield
-    process_pool._NURSERIES.clear()
+    for nursery in process_pool._NURSERIES.values():
+        nursery.stop()
 
 
 class TwoArguments(Exception):
@@ -167,9 +168,7 @@ def test_a_death_by_signal_names_the_signal(pool):
 
 def test_no_task_runs_twice_when_workers_die_among_many(pool, tmp_path):
     path = tmp_path / "ran"
-    futures = [
-        pool.submit(os._exit, 1) if n % 50 == 25 else pool.submit(append, path, f"{n}\n") for n in range(500)
-    ]
+    futures = [pool.submit(os._exit, 1) if n % 50 == 25 else pool.submit(append, path, f"{n}\n") for n in range(500)]
     assert sum(isinstance(f.exception(LONG), WorkerDied) for f in futures) == 10
     ran = path.read_text().split()
     assert sorted(map(int, ran)) == [n for n in range(500) if n % 50 != 25]
@@ -338,9 +337,9 @@ def test_a_worker_is_replaced_after_its_tasks():
 def test_the_initializer_runs_in_each_worker_and_breaks_the_pool_when_it_raises():
     with unisono.ProcessPool(1, initializer=_set_variable, initargs=("yes",)) as pool:
         assert pool.submit(os.getenv, "UNISONO_TEST").result(LONG) == "yes"
-    with unisono.ProcessPool(1, initializer=int, initargs=("x",)) as pool:
-        with pytest.raises(PoolBroken, match="ValueError"):
-            pool.submit(abs, 1).result(LONG)
+    broken = unisono.ProcessPool(1, initializer=int, initargs=("x",))
+    with broken, pytest.raises(PoolBroken, match="ValueError"):
+        broken.submit(abs, 1).result(LONG)
 
 
 def _set_variable(value):
@@ -401,7 +400,9 @@ def test_after_a_fork_the_child_refuses_clearly(pool):
 def program(tmp_path, text, **options):
     path = tmp_path / "program.py"
     path.write_text(text)
-    return subprocess.Popen([sys.executable, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    return subprocess.Popen(
+        [sys.executable, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
 
 
 def test_functions_of_a_guarded_main_work_and_it_does_not_run_twice(tmp_path):
@@ -501,3 +502,35 @@ def test_nothing_is_left_in_shared_memory_or_open():
     with unisono.ProcessPool(2) as pool:
         pool.submit(bytes, 1_000_000).result(LONG)
         assert sorted(os.listdir("/dev/shm")) == before
+
+
+def test_cancelling_the_task_that_brings_a_function_leaves_the_others_whole():
+    with unisono.ProcessPool(1) as pool:
+        # Short ones first, so that many lie ahead of the worker.
+        assert len(list(pool.map(abs, range(2000)))) == 2000
+        first = pool.submit(pause, 0.2)
+        futures = [pool.submit(_other, n) for n in range(20)]
+        cancelled = futures[0].cancel()
+        assert first.result(LONG) is None
+        assert [f.result(LONG) for f in futures[1:]] == list(range(1, 20))
+        assert cancelled == futures[0].cancelled()
+
+
+def _other(value):
+    return value
+
+
+def test_a_future_that_holds_its_own_error_is_collected(pool):
+    import gc
+    import weakref
+
+    def fail():
+        future = pool.submit(int, "x")
+        try:
+            future.result(LONG)
+        except ValueError:
+            return weakref.ref(future)
+
+    gone = fail()
+    gc.collect()
+    assert gone() is None

@@ -40,9 +40,9 @@ mod _native {
     #[pymodule_export]
     use super::outcome::{Outcome, Response};
     #[pymodule_export]
-    use super::pool::{Engine as PoolEngine, FutureCore, Nursery, Results};
-    #[pymodule_export]
     use super::pool::work;
+    #[pymodule_export]
+    use super::pool::{Engine as PoolEngine, FutureCore, Nursery, Results};
     #[pymodule_export]
     use super::request::Request;
     #[pymodule_export]

@@ -86,7 +86,7 @@ impl Inside {
     ///
     /// # Errors
     /// When the pool is gone, or what it wrote cannot be read.
-    pub fn next(&mut self) -> io::Result<Option<Given>> {
+    pub fn take(&mut self) -> io::Result<Option<Given>> {
         let mut text = std::mem::take(&mut self.message);
         text.clear();
         let began = nanoseconds();
@@ -219,9 +219,8 @@ impl Inside {
 
     /// Copies the parts into a slot of ours; answers its number, whose low byte says which.
     fn fill_slot(&mut self, length: usize, parts: &[&[u8]]) -> io::Result<u64> {
-        let fits = |at: &usize| {
-            self.slots[*at].1.size() >= length && self.exchange.lent(*at).load(Ordering::Acquire) == 0
-        };
+        let fits =
+            |at: &usize| self.slots[*at].1.size() >= length && self.exchange.lent(*at).load(Ordering::Acquire) == 0;
         let best = (0..self.slots.len()).filter(fits).min_by_key(|at| self.slots[*at].1.size());
         if let Some(at) = best {
             self.exchange.lent(at).store(1, Ordering::Relaxed);

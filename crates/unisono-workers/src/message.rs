@@ -100,7 +100,8 @@ pub fn receive(socket: BorrowedFd<'_>, waits: bool) -> io::Result<Option<Message
         (_, WAKE) => Ok(Some(Message::Wake)),
         (9, MEMORY) => {
             let number = u64::from_le_bytes(text[1..9].try_into().expect("eight bytes"));
-            let memory = descriptor().ok_or_else(|| io::Error::other("memory without a descriptor: too many are open"))?;
+            let memory =
+                descriptor().ok_or_else(|| io::Error::other("memory without a descriptor: too many are open"))?;
             Ok(Some(Message::Memory(number, memory)))
         }
         (_, PROCESS) => {

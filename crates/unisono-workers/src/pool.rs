@@ -10,11 +10,14 @@
 //! running has died with it, or is tried again if its terms allow that and it has not killed three workers.
 
 use std::{
-    collections::{BinaryHeap, HashMap, VecDeque},
     cmp::Reverse,
+    collections::{BinaryHeap, HashMap, VecDeque},
     io,
     os::fd::{AsFd, OwnedFd},
-    sync::{Arc, Condvar, Mutex, MutexGuard, atomic::{AtomicU64, Ordering}},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -219,19 +222,20 @@ impl Pool {
         if task.has_ended() {
             return task.is_cancelled();
         }
-        let place = held(&task.inner).place;
-        let Some((worker, desk)) = place else {
-            core.queue.retain(|waiting| !Arc::ptr_eq(waiting, task));
-            self.end(&mut core, task, Outcome::Cancelled);
-            return true;
-        };
-        let Some(worker) = core.workers.get_mut(&worker) else { return false };
-        if worker.retract(desk).is_none() {
+        let place = || held(&task.inner).place;
+        if let Some((number, _)) = place() {
+            // Not this one alone: a later one may rely on what came with it.
+            self.give_back(&mut core, number);
+        }
+        if let Some((number, _)) = place() {
             if !running {
                 return false;
             }
-            worker.kill();
+            if let Some(worker) = core.workers.get_mut(&number) {
+                worker.kill();
+            }
         }
+        // It may still stand in the queue, which passes over what has ended.
         self.end(&mut core, task, Outcome::Cancelled);
         self.hand_out(&mut core);
         true
@@ -278,7 +282,8 @@ impl Pool {
                 let sleeps_long = now - idle_since > DORMANT;
                 core.is_dormant = sleeps_long;
                 let longest = if sleeps_long { Duration::from_secs(3600) } else { TICK };
-                core = self.wanted.wait_timeout(core, longest).map_or_else(|error| error.into_inner().0, |(core, _)| core);
+                core =
+                    self.wanted.wait_timeout(core, longest).map_or_else(|error| error.into_inner().0, |(core, _)| core);
                 core.is_dormant = false;
                 if sleeps_long {
                     idle_since = nanoseconds();
@@ -297,10 +302,14 @@ impl Pool {
             self.cancel_waiting(&mut core);
         }
         if kill {
-            let running: Vec<_> = core.workers.values_mut().flat_map(|worker| {
-                worker.kill();
-                worker.entries.iter().filter_map(|entry| entry.task.clone()).collect::<Vec<_>>()
-            }).collect();
+            let running: Vec<_> = core
+                .workers
+                .values_mut()
+                .flat_map(|worker| {
+                    worker.kill();
+                    worker.entries.iter().filter_map(|entry| entry.task.clone()).collect::<Vec<_>>()
+                })
+                .collect();
             for task in running {
                 self.end(&mut core, &task, Outcome::Cancelled);
             }
@@ -316,7 +325,6 @@ impl Pool {
         let core = held(&self.core);
         if core.broken.is_some() { Some(core.broken.clone()) } else { core.is_closed.then_some(None) }
     }
-
 
     /// Ends [`Pool::serve`].
     pub fn stop(&self) {
@@ -412,8 +420,7 @@ impl Pool {
         self.hand_out(core);
         if core.is_closed && core.open == 0 {
             for worker in core.workers.values_mut().filter(|worker| !worker.is_leaving) {
-                worker.is_leaving = true;
-                let _ = rustix::net::shutdown(&worker.socket, rustix::net::Shutdown::Write);
+                worker.dismiss();
             }
         }
     }
@@ -438,7 +445,9 @@ impl Pool {
                         let outcome = match (record.kind, received) {
                             (kind::RETURNED, Some(bytes)) => Outcome::Returned(bytes),
                             (_, Some(bytes)) => Outcome::Raised(bytes),
-                            (_, None) => Outcome::Refused("its result could not be read: too many files are open".into()),
+                            (_, None) => {
+                                Outcome::Refused("its result could not be read: too many files are open".into())
+                            }
                         };
                         self.settle(core, &task, outcome);
                     }
@@ -450,12 +459,10 @@ impl Pool {
 
     /// Lets a worker end that has done its share.
     fn let_go(&self, core: &mut Core, number: usize) {
-        let most = self.options.tasks_per_worker;
-        if let Some(worker) = core.workers.get_mut(&number) {
-            if most.is_some_and(|most| worker.given >= most) && worker.is_idle() && !worker.is_leaving {
-                worker.is_leaving = true;
-                let _ = rustix::net::shutdown(&worker.socket, rustix::net::Shutdown::Write);
-            }
+        let Some(most) = self.options.tasks_per_worker else { return };
+        let Some(worker) = core.workers.get_mut(&number) else { return };
+        if worker.given >= most && worker.is_idle() && !worker.is_leaving {
+            worker.dismiss();
         }
     }
 
@@ -562,13 +569,17 @@ impl Pool {
         }
         core.broken = Some(why.to_owned());
         let waiting: Vec<_> = core.queue.drain(..).collect();
-        let placed: Vec<_> = core.workers.values_mut().flat_map(|worker| {
-            let mut tasks = Vec::new();
-            while let Some(task) = worker.take_back() {
-                tasks.push(task);
-            }
-            tasks
-        }).collect();
+        let placed: Vec<_> = core
+            .workers
+            .values_mut()
+            .flat_map(|worker| {
+                let mut tasks = Vec::new();
+                while let Some(task) = worker.take_back() {
+                    tasks.push(task);
+                }
+                tasks
+            })
+            .collect();
         for task in waiting.into_iter().chain(placed) {
             self.end(core, &task, Outcome::Refused(why.to_owned()));
         }
@@ -585,11 +596,13 @@ impl Pool {
     /// Puts waiting tasks before workers that have room for them.
     fn hand_out(&self, core: &mut Core) {
         // Short tasks lie ahead in numbers, so that one wake-up serves many; long ones hardly, so that none waits.
-        let window = if core.mean == 0 { 1 } else { (AHEAD / core.mean).clamp(1, MOST_AHEAD) as usize };
+        let window = AHEAD.checked_div(core.mean).map_or(1, |ahead| ahead.clamp(1, MOST_AHEAD) as usize);
         while !core.queue.is_empty() {
             let most = self.options.tasks_per_worker.unwrap_or(u64::MAX);
             let open = core.workers.iter().filter(|(_, worker)| !worker.is_leaving && worker.given < most);
-            let best = open.min_by_key(|(number, worker)| (worker.busy, **number)).map(|(number, worker)| (*number, worker.busy));
+            let best = open
+                .min_by_key(|(number, worker)| (worker.busy, **number))
+                .map(|(number, worker)| (*number, worker.busy));
             let number = match best {
                 Some((number, 0)) => number,
                 _ if core.workers.len() < self.options.workers => match self.start(core) {
@@ -613,14 +626,20 @@ impl Pool {
 
     /// A worker with nothing to do gets what lies ahead before another one.
     fn share(&self, core: &mut Core) {
-        if core.mean < AHEAD / MOST_AHEAD && core.workers.values().all(|worker| worker.busy <= 1) {
-            return;
-        }
         loop {
-            let Some(idle) = core.workers.iter().find(|(_, worker)| worker.is_idle() && !worker.is_leaving).map(|(number, _)| *number) else {
+            let Some(idle) = core
+                .workers
+                .iter()
+                .find(|(_, worker)| worker.is_idle() && !worker.is_leaving)
+                .map(|(number, _)| *number)
+            else {
                 return;
             };
-            let Some(fullest) = core.workers.values_mut().max_by_key(|worker| worker.busy).filter(|worker| worker.busy > 1) else { return };
+            let Some(fullest) =
+                core.workers.values_mut().max_by_key(|worker| worker.busy).filter(|worker| worker.busy > 1)
+            else {
+                return;
+            };
             let Some(task) = fullest.take_back() else { return };
             held(&task.inner).place = None;
             if !self.give(core, idle, &task) {

@@ -24,6 +24,8 @@ pub(crate) struct Entry {
     pub number: u64,
     /// Where its bytes begin in the ring.
     at: u64,
+    /// Its function came with it.
+    defines: bool,
     /// `None` once it has ended, or was taken back.
     pub task: Option<Arc<Task>>,
 }
@@ -98,7 +100,7 @@ impl Worker {
         assert!(text.len() <= LONGEST, "what is inline is at most half of the longest message");
         let oldest = self.entries.front().map_or(self.next, |entry| entry.at);
         let Some(number) = self.exchange.put(oldest, self.next, text) else { return Ok(false) };
-        self.entries.push_back(Entry { number, at: self.next, task: Some(task.clone()) });
+        self.entries.push_back(Entry { number, at: self.next, defines: is_new, task: Some(task.clone()) });
         self.next += text.len() as u64;
         self.busy += 1;
         self.given += 1;
@@ -124,20 +126,33 @@ impl Worker {
         Some(task)
     }
 
-    /// Takes the last task back that it has not begun.
+    /// Takes the last task back, unless it has begun. Never another than the last, since what defines a function is relied
+    /// on by those after it.
     pub fn take_back(&mut self) -> Option<Arc<Task>> {
-        let number = self.entries.iter().rev().find(|entry| entry.task.is_some())?.number;
-        self.retract(number)
-    }
-
-    /// Takes a task back, unless it has begun.
-    pub fn retract(&mut self, number: u64) -> Option<Arc<Task>> {
+        let entry = self.entries.iter().rev().find(|entry| entry.task.is_some())?;
+        let (number, defines) = (entry.number, entry.defines);
         if !self.exchange.retract(number) {
             return None;
         }
         let task = self.close(number)?;
         self.given -= 1;
+        if let Some(Blob::Slot(lease)) = held(&task.arguments).as_ref() {
+            self.released(lease.number);
+        }
+        if defines {
+            self.functions.remove(&task.function.number);
+            if let Blob::Slot(lease) = &task.function.definition {
+                self.released(lease.number);
+            }
+        }
         Some(task)
+    }
+
+    /// Lets it end when it has done what lies before it.
+    pub fn dismiss(&mut self) {
+        self.is_leaving = true;
+        // It fails only when the worker has gone by itself.
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Write);
     }
 
     /// Whether this task is under way, or has ended without our having read so.

@@ -163,7 +163,8 @@ pub fn pickled<'py>(py: Python<'py>, value: &Bound<'py, PyAny>) -> PyResult<Enco
 }
 
 fn decode_memory<'py>(py: Python<'py>, memory: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let slice = |start: usize, end: usize| memory.get_item(pyo3::types::PySlice::new(py, start as isize, end as isize, 1));
+    let slice =
+        |start: usize, end: usize| memory.get_item(pyo3::types::PySlice::new(py, start as isize, end as isize, 1));
     let length = memory.len()?;
     if memory.get_item(0)?.extract::<u8>()? == BYTES {
         return slice(1, length)?.call_method0(intern!(py, "tobytes"));

@@ -30,6 +30,11 @@ impl Nursery {
     fn new(command: Vec<std::ffi::OsString>) -> Self {
         Self(Arc::new(Zygote::new(command)))
     }
+
+    /// Ends the program, and with it every worker that it has made; the next worker starts another one.
+    fn stop(&self, py: Python<'_>) {
+        py.detach(|| self.0.stop());
+    }
 }
 
 /// A pool of worker processes.
@@ -210,7 +215,9 @@ impl Engine {
 
     fn prepare(&self, py: Python<'_>, function: &Bound<'_, PyAny>) -> PyResult<Arc<Function>> {
         let address = function.as_ptr() as usize;
-        let known = |functions: &HashMap<usize, (Py<PyAny>, Arc<Function>)>| functions.get(&address).map(|(_, known)| known.clone());
+        let known = |functions: &HashMap<usize, (Py<PyAny>, Arc<Function>)>| {
+            functions.get(&address).map(|(_, known)| known.clone())
+        };
         if let Some(known) = known(&self.functions.lock().unwrap_or_else(PoisonError::into_inner)) {
             return Ok(known);
         }

@@ -10,8 +10,7 @@ mod future;
 mod inside;
 mod results;
 
-
 pub use engine::{Engine, Nursery};
 pub use future::FutureCore;
-pub use results::Results;
 pub use inside::work;
+pub use results::Results;
