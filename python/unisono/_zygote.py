@@ -64,16 +64,16 @@ class _Zygote:
                     self.end()
                     return
                 else:
-                    child = self.bear(*message)
-                    if child is not None:
-                        poll.register(child, select.POLLIN)
+                    poll.register(self.bear(*message), select.POLLIN)
+                    # What most workers need for the caller's `__main__`; after the first one, which so starts sooner.
+                    importlib.import_module("multiprocessing.spawn")
 
     def receive(self) -> tuple[str, list[int]] | None:
         text, descriptors, _, _ = socket.recv_fds(self.channel, 16, 4)
         return (text.decode(), descriptors) if text else None
 
-    def bear(self, method: str, descriptors: list[int]) -> int | None:
-        """Fork a worker; answers its process descriptor, but in the child, which does not return."""
+    def bear(self, method: str, descriptors: list[int]) -> int:
+        """Fork a worker, which does not return from here; answers its process descriptor."""
         self.born += 1
         worker_socket, memory, status, settings = descriptors
         parent = os.getpid()
