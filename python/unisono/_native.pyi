@@ -274,6 +274,7 @@ class PoolEngine:
         nursery: Nursery,
         future: type[FutureCore],
         settings: int,
+        output: int,
         *,
         workers: int,
         method: int,

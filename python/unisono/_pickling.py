@@ -125,7 +125,7 @@ def unreadable_result(error: BaseException) -> BaseException:
     return made
 
 
-def death(exit_code: int | None, number: int | None, deaths: int) -> WorkerDied:
+def death(exit_code: int | None, number: int | None, deaths: int, last_words: str) -> WorkerDied:
     """The worker that ran a task ended under it."""
     if number is not None:
         try:
@@ -137,7 +137,9 @@ def death(exit_code: int | None, number: int | None, deaths: int) -> WorkerDied:
     else:
         how = "vanished, and so did the process that started it"
     more = f"; the task has ended {deaths} workers" if deaths > 1 else ""
-    return WorkerDied(f"the worker that ran the task {how}{more}", exit_code=exit_code, signal=number)
+    said = f"; its last words:\n{last_words.rstrip()}" if last_words.strip() else ""
+    message = f"the worker that ran the task {how}{more}{said}"
+    return WorkerDied(message, exit_code=exit_code, signal=number, stderr=last_words)
 
 
 def timed_out(seconds: float) -> TaskTimeout:

@@ -69,22 +69,24 @@ class _Zygote:
                     importlib.import_module("multiprocessing.spawn")
 
     def receive(self) -> tuple[str, list[int]] | None:
-        text, descriptors, _, _ = socket.recv_fds(self.channel, 16, 4)
+        text, descriptors, _, _ = socket.recv_fds(self.channel, 16, 5)
         return (text.decode(), descriptors) if text else None
 
     def bear(self, method: str, descriptors: list[int]) -> int:
         """Fork a worker, which does not return from here; answers its process descriptor."""
         self.born += 1
-        worker_socket, memory, status, settings = descriptors
+        worker_socket, memory, status, settings, words = descriptors
         parent = os.getpid()
         number = os.fork()
         if number == 0:
             try:
+                os.dup2(words, 2)
+                os.close(words)
                 self.become(method, worker_socket, memory, settings, status, parent)
             finally:
                 os._exit(70)
         process = os.pidfd_open(number)
-        for descriptor in (worker_socket, memory, settings):
+        for descriptor in (worker_socket, memory, settings, words):
             os.close(descriptor)
         self.children[process] = (number, status)
         return process

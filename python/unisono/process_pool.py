@@ -100,6 +100,7 @@ class ProcessPool(concurrent.futures.Executor):
             _nursery(tuple(preload)),
             Future,
             _in_memory(pickle.dumps(settings)),
+            _standard_error(),
             workers=count,
             method=ord(start_method[0]),
             tasks_per_worker=max_tasks_per_child,
@@ -441,6 +442,15 @@ def _in_memory(data: bytes) -> int:
     with os.fdopen(os.dup(descriptor), "wb") as file:
         file.write(data)
     return descriptor
+
+
+def _standard_error() -> int:
+    """A descriptor to which what workers say is passed on; it is the caller's to close."""
+    try:
+        return os.dup(2)
+    except OSError:
+        # A program without one, such as a service of an old kind, has nowhere to show it.
+        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
 
 def _folder() -> str:

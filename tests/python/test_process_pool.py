@@ -166,6 +166,20 @@ def test_a_death_by_signal_names_the_signal(pool):
     assert isinstance(caught.value, concurrent.futures.BrokenExecutor)
 
 
+def speak_and_die():
+    sys.stderr.write("the last words\n")
+    sys.stderr.flush()
+    os.abort()
+
+
+def test_a_death_comes_with_the_last_words_of_the_worker_and_they_are_passed_on(capfd):
+    last = "SIGABRT; its last words:\nthe last words"
+    with unisono.ProcessPool(1) as pool, pytest.raises(WorkerDied, match=last) as caught:
+        pool.submit(speak_and_die).result(LONG)
+    assert caught.value.stderr == "the last words\n"
+    assert capfd.readouterr().err == "the last words\n"
+
+
 def test_no_task_runs_twice_when_workers_die_among_many(pool, tmp_path):
     path = tmp_path / "ran"
     futures = [pool.submit(os._exit, 1) if n % 50 == 25 else pool.submit(append, path, f"{n}\n") for n in range(500)]
@@ -534,3 +548,31 @@ def test_a_future_that_holds_its_own_error_is_collected(pool):
     gone = fail()
     gc.collect()
     assert gone() is None
+
+
+def test_functions_of_a_prompt_travel_by_value_when_cloudpickle_is_there(tmp_path):
+    pytest.importorskip("cloudpickle")
+    code = """
+import unisono
+factor = 3
+def times(x): return x * factor
+class Point:
+    def __init__(self, x): self.x = x
+def make(x): return Point(x)
+with unisono.ProcessPool(1) as pool:
+    first = list(pool.map(times, [1, 2]))
+    factor = 5
+    print(first, pool.submit(times, 2).result(), pool.submit(lambda p: p.x, Point(7)).result(), pool.submit(make, 8).result().x)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LONG, check=False)
+    assert (done.stdout, done.stderr) == ("[3, 6] 10 7 8\n", "")
+
+
+def test_arrays_come_back_as_views_that_give_their_place_back(pool):
+    numpy = pytest.importorskip("numpy")
+    array = pool.submit(numpy.arange, 1_000_000).result(LONG)
+    assert not array.flags.writeable
+    assert array.sum() == sum(range(1_000_000))
+    kept = [pool.submit(numpy.full, 20_000, n).result(LONG) for n in range(100)]
+    assert [int(a[0]) for a in kept] == list(range(100)) == [int(a[-1]) for a in kept]
+    assert int(pool.submit(numpy.sum, array).result(LONG)) == sum(range(1_000_000))

@@ -55,6 +55,8 @@ pub struct Pool {
     zygote: Arc<Zygote>,
     /// What a worker reads when it is born.
     settings: OwnedFd,
+    /// Where what workers write to their standard error goes.
+    output: OwnedFd,
     arena: Arena,
     core: Mutex<Core>,
     /// Something ended, or the driver has left.
@@ -122,7 +124,7 @@ impl Pool {
     ///
     /// # Errors
     /// When there are no descriptors left.
-    pub fn new(options: Options, zygote: Arc<Zygote>, settings: OwnedFd) -> io::Result<Self> {
+    pub fn new(options: Options, zygote: Arc<Zygote>, settings: OwnedFd, output: OwnedFd) -> io::Result<Self> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &bell, epoll::EventData::new_u64(BELL), epoll::EventFlags::IN)?;
@@ -130,6 +132,7 @@ impl Pool {
             options,
             zygote,
             settings,
+            output,
             arena: Arena::default(),
             core: Mutex::default(),
             changed: Condvar::new(),
@@ -401,9 +404,13 @@ impl Pool {
             let _ = rustix::io::read(&self.bell, &mut count);
             return;
         }
-        let number = (event >> 1) as usize;
+        let number = (event >> 2) as usize;
         let Some(worker) = core.workers.get_mut(&number) else { return };
-        if event & 1 == 0 {
+        if event & 3 == WORDS {
+            if !worker.hear(self.output.as_fd()) {
+                let _ = epoll::delete(&self.epoll, &worker.words);
+            }
+        } else if event & 3 == SOCKET {
             if !matches!(worker.read_socket(), Ok(true)) {
                 // Its status will follow; until then its socket would be ready for ever.
                 let _ = epoll::delete(&self.epoll, &worker.socket);
@@ -542,6 +549,9 @@ impl Pool {
         // The descriptors are closed with the worker; a fork of the program may still hold copies.
         let _ = epoll::delete(&self.epoll, &worker.socket);
         let _ = epoll::delete(&self.epoll, &worker.status);
+        worker.hear(self.output.as_fd());
+        let _ = epoll::delete(&self.epoll, &worker.words);
+        let last_words = std::mem::take(&mut worker.last_words);
         if worker.has_started() || worker.read_socket().is_ok() && worker.has_started() {
             core.stillborn = 0;
         } else if !core.is_closed {
@@ -554,7 +564,7 @@ impl Pool {
                 inner.deaths += 1;
                 inner.deaths
             };
-            self.settle(core, &task, Outcome::Died(death, deaths));
+            self.settle(core, &task, Outcome::Died { death, deaths, last_words: last_words.clone() });
         }
         if core.stillborn >= MOST_STILLBORN {
             self.give_up(core, "the workers end before they can work");
@@ -684,15 +694,19 @@ impl Pool {
         let (ours, theirs) = message::pair()?;
         let exchange = Arc::new(Exchange::new()?);
         let (status, teller) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        let born_with = [theirs.as_fd(), exchange.as_fd(), teller.as_fd(), self.settings.as_fd()];
+        // The worker's end blocks, as a standard error does.
+        let (words, speaker) = pipe_with(PipeFlags::CLOEXEC)?;
+        rustix::io::ioctl_fionbio(&words, true)?;
+        let born_with = [theirs.as_fd(), exchange.as_fd(), teller.as_fd(), self.settings.as_fd(), speaker.as_fd()];
         self.zygote.start(self.options.method, &born_with)?;
         core.last_worker += 1;
         let number = core.last_worker;
-        let word = (number as u64) << 1;
-        epoll::add(&self.epoll, &ours, epoll::EventData::new_u64(word), epoll::EventFlags::IN)?;
-        epoll::add(&self.epoll, &status, epoll::EventData::new_u64(word | 1), epoll::EventFlags::IN)?;
+        let word = (number as u64) << 2;
+        epoll::add(&self.epoll, &ours, epoll::EventData::new_u64(word | SOCKET), epoll::EventFlags::IN)?;
+        epoll::add(&self.epoll, &status, epoll::EventData::new_u64(word | STATUS), epoll::EventFlags::IN)?;
+        epoll::add(&self.epoll, &words, epoll::EventData::new_u64(word | WORDS), epoll::EventFlags::IN)?;
         exchange.pool_waits(core.driver);
-        core.workers.insert(number, Worker::new(exchange, ours, status));
+        core.workers.insert(number, Worker::new(exchange, ours, status, words));
         Ok(number)
     }
 }
@@ -716,3 +730,7 @@ const MOST_AHEAD: u64 = 200;
 const MOST_DEATHS: u8 = 3;
 const MOST_STILLBORN: u32 = 3;
 const BELL: u64 = u64::MAX;
+// What of a worker an event is about.
+const SOCKET: u64 = 0;
+const STATUS: u64 = 1;
+const WORDS: u64 = 2;

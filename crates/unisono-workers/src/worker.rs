@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, atomic::Ordering},
 };
 
@@ -36,6 +36,10 @@ pub(crate) struct Worker {
     pub socket: OwnedFd,
     /// The end of a pipe into which whoever started the worker writes how it ended.
     pub status: OwnedFd,
+    /// What it writes to its standard error; nobody else holds the other end but its children.
+    pub words: OwnedFd,
+    /// The end of that.
+    pub last_words: Vec<u8>,
     /// Its process, once it has said hello.
     process: Option<OwnedFd>,
     pub entries: VecDeque<Entry>,
@@ -55,11 +59,13 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub fn new(exchange: Arc<Exchange>, socket: OwnedFd, status: OwnedFd) -> Self {
+    pub fn new(exchange: Arc<Exchange>, socket: OwnedFd, status: OwnedFd, words: OwnedFd) -> Self {
         Self {
             exchange,
             socket,
             status,
+            words,
+            last_words: Vec::new(),
             process: None,
             entries: VecDeque::new(),
             busy: 0,
@@ -146,6 +152,25 @@ impl Worker {
             }
         }
         Some(task)
+    }
+
+    /// Passes on what it has written to its standard error, and keeps the last of it. False when no more will come.
+    pub fn hear(&mut self, output: BorrowedFd<'_>) -> bool {
+        let mut words = [0; 4096];
+        loop {
+            match rustix::io::read(&self.words, &mut words) {
+                Ok(0) => return false,
+                Ok(length) => {
+                    // As with a terminal that is gone, what cannot be shown is lost.
+                    let _ = rustix::io::write(output, &words[..length]);
+                    self.last_words.extend_from_slice(&words[..length]);
+                    let excess = self.last_words.len().saturating_sub(LAST_WORDS);
+                    self.last_words.drain(..excess);
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return true,
+            }
+        }
     }
 
     /// Lets it end when it has done what lies before it.
@@ -259,3 +284,6 @@ impl Worker {
         Some(Received::Slot(View { memory, length, release }))
     }
 }
+
+/// So much of a worker's standard error is kept, in bytes.
+const LAST_WORDS: usize = 2048;

@@ -38,7 +38,7 @@ impl Zygote {
     ///
     /// # Errors
     /// When the zygote cannot be started.
-    pub fn start(&self, method: u8, descriptors: &[BorrowedFd<'_>; 4]) -> io::Result<()> {
+    pub fn start(&self, method: u8, descriptors: &[BorrowedFd<'_>; 5]) -> io::Result<()> {
         let mut running = held(&self.running);
         if let Some(zygote) = running.as_ref() {
             match message::send(zygote.socket.as_fd(), &[method], descriptors, true) {

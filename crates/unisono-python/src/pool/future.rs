@@ -161,13 +161,13 @@ pub fn read(py: Python<'_>, outcome: Outcome) -> PyResult<Bound<'_, PyAny>> {
             };
         }
         Outcome::Raised(bytes) => helper("restore_error")?.call1((codec::decode_value(py, bytes)?,))?,
-        Outcome::Died(death, deaths) => {
+        Outcome::Died { death, deaths, last_words } => {
             let (exit_code, signal) = match death {
                 Death::Exit(code) => (Some(code), None),
                 Death::Signal(number) => (None, Some(number)),
                 Death::Unknown => (None, None),
             };
-            helper("death")?.call1((exit_code, signal, deaths))?
+            helper("death")?.call1((exit_code, signal, deaths, String::from_utf8_lossy(&last_words)))?
         }
         Outcome::TimedOut(after) => helper("timed_out")?.call1((after.as_secs_f64(),))?,
         Outcome::Refused(why) => helper("refused")?.call1((why,))?,
