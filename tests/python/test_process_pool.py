@@ -13,7 +13,6 @@ import warnings
 import pytest
 
 import unisono
-from unisono import process_pool
 from unisono.errors import PoolBroken, RemoteError, TaskTimeout, UnpicklableError, WorkerDied
 
 LONG = 60
@@ -24,14 +23,6 @@ def pool():
     pool = unisono.ProcessPool(2)
     yield pool
     pool.terminate()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def without_zygotes():
-    """A zygote is kept for the next pool as long as the program runs; the session ends before that."""
-    yield
-    for nursery in process_pool._NURSERIES.values():
-        nursery.stop()
 
 
 class TwoArguments(Exception):
