@@ -199,19 +199,13 @@ SESSION = f"UNISONO_TEST_SESSION={uuid.uuid4()}"
 
 
 def left_over() -> dict[int, str]:
-    """Every process that a test of this session started and that still runs.
-
-    The zygotes of this process live as long as it does; that they end with a program has tests of its own.
-    """
+    """Every process that a test of this session started and that still runs."""
     found = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit() and int(folder.name) != os.getpid():
             with contextlib.suppress(OSError):
                 if SESSION.encode() in (folder / "environ").read_bytes().split(b"\0"):
-                    words = (folder / "cmdline").read_text().replace("\0", " ")
-                    parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-                    if parent != os.getpid() or "from unisono._zygote import main" not in words:
-                        found[int(folder.name)] = words
+                    found[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
     return found
 
 
@@ -224,6 +218,10 @@ def pytest_sessionstart():
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session):
     """After the whole suite nothing that it started is left, or it has failed."""
+    # A zygote is kept for the next pool as long as its program runs, and this one has not ended yet.
+    if pools := sys.modules.get("unisono.process_pool"):
+        for nursery in pools._NURSERIES.values():
+            nursery.stop()
     until = time.monotonic() + 10
     while (left := left_over()) and time.monotonic() < until:
         time.sleep(0.05)

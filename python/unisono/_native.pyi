@@ -370,6 +370,7 @@ class FutureCore:
 @final
 class Nursery:
     def __new__(cls, command: list[str]) -> Self: ...
+    def stop(self) -> None: ...
 
 @final
 class PoolEngine:
@@ -377,7 +378,7 @@ class PoolEngine:
         cls,
         nursery: Nursery,
         future: type[FutureCore],
-        settings: int,
+        given: tuple[int, int],
         *,
         workers: int,
         method: int,
