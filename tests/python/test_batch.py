@@ -6,15 +6,19 @@ import contextvars
 import functools
 import gc
 import json
+import os
 import queue
+import signal
 import socketserver
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 import traceback
 import warnings
 from collections import Counter
+from pathlib import Path
 
 import anyio
 import pytest
@@ -512,6 +516,39 @@ def test_a_thread_cannot_be_stopped_so_its_outcome_says_so_and_it_keeps_its_plac
     assert outcomes.progress["in_flight"] == 2
     release.set()
     assert next(outcomes).kind == "ok"
+
+
+def write_down_and_hang(path):
+    with open(path, "w") as file:
+        file.write(f"{os.getpid()}\n")
+    signal.pause()
+
+
+def die(_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_call_in_a_process_that_times_out_is_killed(tmp_path):
+    path = tmp_path / "pid"
+    # Longer than a worker takes to start on a busy machine, since the time of a call begins when it is submitted.
+    (outcome,) = batch(write_down_and_hang, [str(path)], executor="processes", timeout=3)
+    assert (outcome.kind, outcome.attempts) == ("timed_out", 1)
+    pid = int(path.read_text())
+    until = time.monotonic() + 60
+    while os.path.exists(f"/proc/{pid}") and Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_a_worker_that_dies_fails_its_own_item_and_no_other():
+    outcomes = {outcome.item: outcome for outcome in batch(die_for, ["a", "die", "b", "c"], executor="processes")}
+    assert [outcomes[item].result for item in "abc"] == ["a", "b", "c"]
+    assert outcomes["die"].kind == "failed"
+    assert isinstance(outcomes["die"].error, unisono.WorkerDied)
+
+
+def die_for(item):
+    return die(item) if item == "die" else item
 
 
 def test_an_item_has_a_deadline_over_all_its_attempts():
