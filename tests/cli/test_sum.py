@@ -219,6 +219,12 @@ def test_a_file_that_cannot_be_read_hides_no_other(unisono, tmp_path):
     assert "gone: No such file" in done.stderr
 
 
+def test_what_is_not_there_is_said_in_the_words_of_the_system(unisono):
+    done = unisono("sum", "nothere")
+    assert done.returncode == 1
+    assert "nothere: No such file or directory (os error 2)\n" in done.stderr
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="another user is needed: run as root")
 def test_an_unreadable_file_and_folder_are_failures_by_name(tmp_path):
     tree = tmp_path / "tree"

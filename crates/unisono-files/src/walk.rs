@@ -174,11 +174,18 @@ fn file(path: PathBuf, stat: Stat, options: &WalkOptions) -> Option<Found> {
 impl Entry {
     fn failed(error: &io::Error) -> Self {
         // The system's own words, without those that the walk put around them.
-        let why = error
-            .raw_os_error()
-            .map_or_else(|| error.to_string(), |code| io::Error::from_raw_os_error(code).to_string());
-        Self::Unreadable { why, is_missing: error.kind() == io::ErrorKind::NotFound }
+        let mut innermost: &(dyn std::error::Error + 'static) = error;
+        while let Some(source) = inside(innermost) {
+            innermost = source;
+        }
+        Self::Unreadable { why: innermost.to_string(), is_missing: error.kind() == io::ErrorKind::NotFound }
     }
+}
+
+/// What an error is about; an `io::Error` that was made of another one does not call it its source.
+fn inside<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a (dyn std::error::Error + 'static)> {
+    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    wrapped.map(|wrapped| wrapped as _).or_else(|| error.source())
 }
 
 /// Something that the walk could not look at.
