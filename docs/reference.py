@@ -18,7 +18,9 @@ MODULES = [
     "unisono.errors",
     "unisono.explaining",
     "unisono.files",
+    "unisono.futures",
     "unisono.headers",
+    "unisono.process_pool",
     "unisono.report",
 ]
 

@@ -370,6 +370,7 @@ class FutureCore:
 @final
 class Nursery:
     def __new__(cls, command: list[str]) -> Self: ...
+    def stop(self) -> None: ...
 
 @final
 class PoolEngine:
@@ -378,6 +379,7 @@ class PoolEngine:
         nursery: Nursery,
         future: type[FutureCore],
         settings: int,
+        output: int,
         *,
         workers: int,
         method: int,

@@ -38,10 +38,11 @@ def _is_interactive() -> bool:
 dumps: Callable[..., bytes] = cloudpickle.dumps if cloudpickle and _is_interactive() else _pickle.dumps
 
 
-class _Pickler(pickle.Pickler):
-    """Pickles views of memory too."""
-
-    dispatch_table = {**copyreg.dispatch_table, memoryview: lambda view: (_view, (pickle.PickleBuffer(view),))}
+#: Views of memory are pickled too.
+_DISPATCH: dict[type, Callable[[Any], Any]] = {
+    **copyreg.dispatch_table,
+    memoryview: lambda view: (_view, (pickle.PickleBuffer(view),)),
+}
 
 
 def _view(data: Any) -> memoryview:
@@ -56,7 +57,9 @@ def rescue(value: Any, keep: Callable[[pickle.PickleBuffer], bool], error: BaseE
     """
     try:
         stream = io.BytesIO()
-        _Pickler(stream, 5, buffer_callback=keep).dump(value)
+        pickler = pickle.Pickler(stream, 5, buffer_callback=keep)
+        pickler.dispatch_table = _DISPATCH
+        pickler.dump(value)
         return stream.getvalue()
     except Exception as second:
         error = second if isinstance(second, pickle.PicklingError) else error
@@ -122,7 +125,7 @@ def unreadable_result(error: BaseException) -> BaseException:
     return made
 
 
-def death(exit_code: int | None, number: int | None, deaths: int) -> WorkerDied:
+def death(exit_code: int | None, number: int | None, deaths: int, last_words: str) -> WorkerDied:
     """The worker that ran a task ended under it."""
     if number is not None:
         try:
@@ -134,7 +137,9 @@ def death(exit_code: int | None, number: int | None, deaths: int) -> WorkerDied:
     else:
         how = "vanished, and so did the process that started it"
     more = f"; the task has ended {deaths} workers" if deaths > 1 else ""
-    return WorkerDied(f"the worker that ran the task {how}{more}", exit_code=exit_code, signal=number)
+    said = f"; its last words:\n{last_words.rstrip()}" if last_words.strip() else ""
+    message = f"the worker that ran the task {how}{more}{said}"
+    return WorkerDied(message, exit_code=exit_code, signal=number, stderr=last_words)
 
 
 def timed_out(seconds: float) -> TaskTimeout:

@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import traceback
+from typing import Never
 
 from unisono import _worker
 
@@ -63,32 +64,34 @@ class _Zygote:
                     self.end()
                     return
                 else:
-                    child = self.bear(*message)
-                    if child is not None:
-                        poll.register(child, select.POLLIN)
+                    poll.register(self.bear(*message), select.POLLIN)
+                    # What most workers need for the caller's `__main__`; after the first one, which so starts sooner.
+                    importlib.import_module("multiprocessing.spawn")
 
     def receive(self) -> tuple[str, list[int]] | None:
-        text, descriptors, _, _ = socket.recv_fds(self.channel, 16, 4)
+        text, descriptors, _, _ = socket.recv_fds(self.channel, 16, 5)
         return (text.decode(), descriptors) if text else None
 
-    def bear(self, method: str, descriptors: list[int]) -> int | None:
-        """Fork a worker; answers its process descriptor, but in the child, which does not return."""
+    def bear(self, method: str, descriptors: list[int]) -> int:
+        """Fork a worker, which does not return from here; answers its process descriptor."""
         self.born += 1
-        worker_socket, memory, status, settings = descriptors
+        worker_socket, memory, status, settings, words = descriptors
         parent = os.getpid()
         number = os.fork()
         if number == 0:
             try:
+                os.dup2(words, 2)
+                os.close(words)
                 self.become(method, worker_socket, memory, settings, status, parent)
             finally:
                 os._exit(70)
         process = os.pidfd_open(number)
-        for descriptor in (worker_socket, memory, settings):
+        for descriptor in (worker_socket, memory, settings, words):
             os.close(descriptor)
         self.children[process] = (number, status)
         return process
 
-    def become(self, method: str, worker_socket: int, memory: int, settings: int, status: int, parent: int) -> None:
+    def become(self, method: str, worker_socket: int, memory: int, settings: int, status: int, parent: int) -> Never:
         die_with_parent(parent)
         # Whatever would let us see or hold the ends of others.
         for process, (_, pipe) in self.children.items():
@@ -102,8 +105,8 @@ class _Zygote:
             words = [str(word) for word in (worker_socket, memory, settings, self.born)]
             for descriptor in (worker_socket, memory, settings):
                 os.set_inheritable(descriptor, True)
-            code = f"import sys; sys.path[:] = {sys.path!r}; from unisono._worker import spawned; spawned()"
-            os.execv(sys.executable, [sys.executable, "-c", code, *words])
+            program = f"import sys; sys.path[:] = {sys.path!r}; from unisono._worker import spawned; spawned()"
+            os.execv(sys.executable, [sys.executable, "-c", program, *words])
         code = 0
         try:
             _worker.run(worker_socket, memory, settings, self.born)

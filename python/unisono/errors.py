@@ -379,12 +379,16 @@ class WorkerDied(PoolError, BrokenExecutor):
     Attributes:
         exit_code: Its exit code, if it has one.
         signal: The number of the signal that ended it, if one did.
+        stderr: The last that it wrote to its standard error, 2,048 bytes at most.
     """
 
-    def __init__(self, message: str, *, exit_code: int | None = None, signal: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, exit_code: int | None = None, signal: int | None = None, stderr: str = ""
+    ) -> None:
         super().__init__(message)
         self.exit_code = exit_code
         self.signal = signal
+        self.stderr = stderr
 
 
 class TaskTimeout(PoolError, TimeoutError):

@@ -42,8 +42,8 @@ class ProcessPool(concurrent.futures.Executor):
     [1024, 81]
 
     Args:
-        workers: How many processes at most; `None` means one per core that this process may use. They start when there is
-            something for them to do.
+        workers: How many processes at most; `None` means one per core that this process may use. They start when
+            there is something for them to do.
         start_method: `zygote` forks them from a fresh interpreter with one thread, in a millisecond; `spawn` makes each
             a fresh interpreter.
         preload: Modules that the zygote imports before it forks.
@@ -100,6 +100,7 @@ class ProcessPool(concurrent.futures.Executor):
             _nursery(tuple(preload)),
             Future,
             _in_memory(pickle.dumps(settings)),
+            _standard_error(),
             workers=count,
             method=ord(start_method[0]),
             tasks_per_worker=max_tasks_per_child,
@@ -133,8 +134,8 @@ class ProcessPool(concurrent.futures.Executor):
         Args:
             timeout: How many seconds an attempt may run; past it, its worker is killed and it fails with `TaskTimeout`,
                 which is a `TimeoutError`.
-            retries: How often a task that raised, was past its time, or lost its worker is run again. One that has killed
-                three workers is not.
+            retries: How often a task that raised, was past its time, or lost its worker is run again. One that has
+                killed three workers is not.
 
         >>> with unisono.ProcessPool(1) as pool:
         ...     pool.task(timeout=30, retries=2).submit(len, "abc").result()
@@ -153,6 +154,8 @@ class ProcessPool(concurrent.futures.Executor):
         """Like the builtin `map`, in the workers; results come in order.
 
         Args:
+            fn: What is called.
+            *iterables: Where its arguments come from, one of each per call.
             timeout: How many seconds after this call the last result is waited for.
             chunksize: How many calls are one task. Calls travel together in any case, so it is hardly ever needed.
             buffersize: How many calls are submitted before their results are taken; `None` submits all at once.
@@ -176,9 +179,10 @@ class ProcessPool(concurrent.futures.Executor):
         """The same, in the order in which they are done."""
         if chunksize > 1:
             chunks = [self.submit(_pickling.run_chunk, func, chunk) for chunk in _chunks(zip(iterable), chunksize)]
-            return itertools.chain.from_iterable(f.result() for f in concurrent.futures.as_completed(chunks))
+            parts: Iterator[list[T]] = _as_done(chunks)
+            return itertools.chain.from_iterable(parts)
         futures = [self.submit(func, item) for item in iterable]
-        return (future.result() for future in concurrent.futures.as_completed(futures))
+        return _as_done(futures)
 
     def map_async(
         self,
@@ -385,6 +389,11 @@ def _taken(results: _native.Results, until: float | None, pulls: bool) -> Iterat
         results.cancel()
 
 
+def _as_done(futures: Iterable[Future[T]]) -> Iterator[T]:
+    standard: Iterable[concurrent.futures.Future[T]] = futures
+    return (future.result() for future in concurrent.futures.as_completed(standard))
+
+
 def _chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:
     iterator = iter(calls)
     while chunk := list(itertools.islice(iterator, size)):
@@ -394,10 +403,9 @@ def _chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[list[tuple[
 def _serve(engine: _native.PoolEngine) -> None:
     """What the thread in the background does: everything is in `serve`, but for the callbacks."""
     while (futures := engine.serve()) is not None:
-        for future in futures:
-            cast(Future[Any], future)._announce()
-        # The last reference to a future is not kept while there is nothing to do.
-        futures = future = None
+        # Taken out one by one, so that no future is kept while there is nothing to do.
+        while futures:
+            cast(Future[Any], futures.pop(0))._announce()
 
 
 def _abandon(engine: _native.PoolEngine) -> None:
@@ -434,6 +442,15 @@ def _in_memory(data: bytes) -> int:
     with os.fdopen(os.dup(descriptor), "wb") as file:
         file.write(data)
     return descriptor
+
+
+def _standard_error() -> int:
+    """A descriptor to which what workers say is passed on; it is the caller's to close."""
+    try:
+        return os.dup(2)
+    except OSError:
+        # A program without one, such as a service of an old kind, has nowhere to show it.
+        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
 
 def _folder() -> str:

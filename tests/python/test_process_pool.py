@@ -13,7 +13,6 @@ import warnings
 import pytest
 
 import unisono
-from unisono import process_pool
 from unisono.errors import PoolBroken, RemoteError, TaskTimeout, UnpicklableError, WorkerDied
 
 LONG = 60
@@ -24,13 +23,6 @@ def pool():
     pool = unisono.ProcessPool(2)
     yield pool
     pool.terminate()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def without_zygotes():
-    """A zygote is kept for the next pool as long as the program runs; the session ends before that."""
-    yield
-    process_pool._NURSERIES.clear()
 
 
 class TwoArguments(Exception):
@@ -163,6 +155,20 @@ def test_a_death_by_signal_names_the_signal(pool):
         pool.submit(die, signal.SIGSEGV).result(LONG)
     assert caught.value.signal == signal.SIGSEGV
     assert isinstance(caught.value, concurrent.futures.BrokenExecutor)
+
+
+def speak_and_die():
+    sys.stderr.write("the last words\n")
+    sys.stderr.flush()
+    os.abort()
+
+
+def test_a_death_comes_with_the_last_words_of_the_worker_and_they_are_passed_on(capfd):
+    last = "SIGABRT; its last words:\nthe last words"
+    with unisono.ProcessPool(1) as pool, pytest.raises(WorkerDied, match=last) as caught:
+        pool.submit(speak_and_die).result(LONG)
+    assert caught.value.stderr == "the last words\n"
+    assert capfd.readouterr().err == "the last words\n"
 
 
 def test_no_task_runs_twice_when_workers_die_among_many(pool, tmp_path):
@@ -336,9 +342,9 @@ def test_a_worker_is_replaced_after_its_tasks():
 def test_the_initializer_runs_in_each_worker_and_breaks_the_pool_when_it_raises():
     with unisono.ProcessPool(1, initializer=_set_variable, initargs=("yes",)) as pool:
         assert pool.submit(os.getenv, "UNISONO_TEST").result(LONG) == "yes"
-    with unisono.ProcessPool(1, initializer=int, initargs=("x",)) as pool:
-        with pytest.raises(PoolBroken, match="ValueError"):
-            pool.submit(abs, 1).result(LONG)
+    broken = unisono.ProcessPool(1, initializer=int, initargs=("x",))
+    with broken, pytest.raises(PoolBroken, match="ValueError"):
+        broken.submit(abs, 1).result(LONG)
 
 
 def _set_variable(value):
@@ -501,3 +507,63 @@ def test_nothing_is_left_in_shared_memory_or_open():
     with unisono.ProcessPool(2) as pool:
         pool.submit(bytes, 1_000_000).result(LONG)
         assert sorted(os.listdir("/dev/shm")) == before
+
+
+def test_cancelling_the_task_that_brings_a_function_leaves_the_others_whole():
+    with unisono.ProcessPool(1) as pool:
+        # Short ones first, so that many lie ahead of the worker.
+        assert len(list(pool.map(abs, range(2000)))) == 2000
+        first = pool.submit(pause, 0.2)
+        futures = [pool.submit(_other, n) for n in range(20)]
+        cancelled = futures[0].cancel()
+        assert first.result(LONG) is None
+        assert [f.result(LONG) for f in futures[1:]] == list(range(1, 20))
+        assert cancelled == futures[0].cancelled()
+
+
+def _other(value):
+    return value
+
+
+def test_a_future_that_holds_its_own_error_is_collected(pool):
+    import gc
+    import weakref
+
+    def fail():
+        future = pool.submit(int, "x")
+        try:
+            future.result(LONG)
+        except ValueError:
+            return weakref.ref(future)
+
+    gone = fail()
+    gc.collect()
+    assert gone() is None
+
+
+def test_functions_of_a_prompt_travel_by_value_when_cloudpickle_is_there(tmp_path):
+    pytest.importorskip("cloudpickle")
+    code = """
+import unisono
+factor = 3
+def times(x): return x * factor
+class Point:
+    def __init__(self, x): self.x = x
+def make(x): return Point(x)
+with unisono.ProcessPool(1) as pool:
+    first = list(pool.map(times, [1, 2]))
+    factor = 5
+    print(first, pool.submit(times, 2).result(), pool.submit(lambda p: p.x, Point(7)).result(), pool.submit(make, 8).result().x)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LONG, check=False)
+    assert (done.stdout, done.stderr) == ("[3, 6] 10 7 8\n", "")
+
+
+def test_arrays_come_back_as_views_that_give_their_place_back(pool):
+    numpy = pytest.importorskip("numpy")
+    array = pool.submit(numpy.arange, 1_000_000).result(LONG)
+    assert not array.flags.writeable
+    assert array.sum() == sum(range(1_000_000))
+    kept = [pool.submit(numpy.full, 20_000, n).result(LONG) for n in range(100)]
+    assert [int(a[0]) for a in kept] == list(range(100)) == [int(a[-1]) for a in kept]
+    assert int(pool.submit(numpy.sum, array).result(LONG)) == sum(range(1_000_000))

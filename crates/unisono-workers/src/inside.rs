@@ -86,7 +86,7 @@ impl Inside {
     ///
     /// # Errors
     /// When the pool is gone, or what it wrote cannot be read.
-    pub fn next(&mut self) -> io::Result<Option<Given>> {
+    pub fn take(&mut self) -> io::Result<Option<Given>> {
         let mut text = std::mem::take(&mut self.message);
         text.clear();
         let began = nanoseconds();

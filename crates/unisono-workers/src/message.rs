@@ -115,5 +115,5 @@ pub fn receive(socket: BorrowedFd<'_>, waits: bool) -> io::Result<Option<Message
 const WAKE: u8 = b'w';
 const MEMORY: u8 = b'm';
 const PROCESS: u8 = b'p';
-/// A worker is born with this many descriptors: its socket, its memory, its status pipe and its settings.
-const MOST: usize = 4;
+/// A worker is born with this many descriptors: its socket, its memory, its status pipe, its settings, its standard error.
+const MOST: usize = 5;

@@ -46,8 +46,15 @@ pub enum Outcome {
     Returned(Received),
     /// It raised this.
     Raised(Received),
-    /// Its worker died under it; so many have.
-    Died(Death, u8),
+    /// Its worker died under it.
+    Died {
+        /// How.
+        death: Death,
+        /// So many workers have.
+        deaths: u8,
+        /// The last that the worker wrote to its standard error.
+        last_words: Vec<u8>,
+    },
     /// It ran longer than this.
     TimedOut(Duration),
     /// It was stopped on request.

@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, atomic::Ordering},
 };
 
@@ -24,6 +24,8 @@ pub(crate) struct Entry {
     pub number: u64,
     /// Where its bytes begin in the ring.
     at: u64,
+    /// Its function came with it.
+    defines: bool,
     /// `None` once it has ended, or was taken back.
     pub task: Option<Arc<Task>>,
 }
@@ -34,6 +36,10 @@ pub(crate) struct Worker {
     pub socket: OwnedFd,
     /// The end of a pipe into which whoever started the worker writes how it ended.
     pub status: OwnedFd,
+    /// What it writes to its standard error; nobody else holds the other end but its children.
+    pub words: OwnedFd,
+    /// The end of that.
+    pub last_words: Vec<u8>,
     /// Its process, once it has said hello.
     process: Option<OwnedFd>,
     pub entries: VecDeque<Entry>,
@@ -53,11 +59,13 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub fn new(exchange: Arc<Exchange>, socket: OwnedFd, status: OwnedFd) -> Self {
+    pub fn new(exchange: Arc<Exchange>, socket: OwnedFd, status: OwnedFd, words: OwnedFd) -> Self {
         Self {
             exchange,
             socket,
             status,
+            words,
+            last_words: Vec::new(),
             process: None,
             entries: VecDeque::new(),
             busy: 0,
@@ -98,7 +106,7 @@ impl Worker {
         assert!(text.len() <= LONGEST, "what is inline is at most half of the longest message");
         let oldest = self.entries.front().map_or(self.next, |entry| entry.at);
         let Some(number) = self.exchange.put(oldest, self.next, text) else { return Ok(false) };
-        self.entries.push_back(Entry { number, at: self.next, task: Some(task.clone()) });
+        self.entries.push_back(Entry { number, at: self.next, defines: is_new, task: Some(task.clone()) });
         self.next += text.len() as u64;
         self.busy += 1;
         self.given += 1;
@@ -124,20 +132,52 @@ impl Worker {
         Some(task)
     }
 
-    /// Takes the last task back that it has not begun.
+    /// Takes the last task back, unless it has begun. Never another than the last, since what defines a function is relied
+    /// on by those after it.
     pub fn take_back(&mut self) -> Option<Arc<Task>> {
-        let number = self.entries.iter().rev().find(|entry| entry.task.is_some())?.number;
-        self.retract(number)
-    }
-
-    /// Takes a task back, unless it has begun.
-    pub fn retract(&mut self, number: u64) -> Option<Arc<Task>> {
+        let entry = self.entries.iter().rev().find(|entry| entry.task.is_some())?;
+        let (number, defines) = (entry.number, entry.defines);
         if !self.exchange.retract(number) {
             return None;
         }
         let task = self.close(number)?;
         self.given -= 1;
+        if let Some(Blob::Slot(lease)) = held(&task.arguments).as_ref() {
+            self.released(lease.number);
+        }
+        if defines {
+            self.functions.remove(&task.function.number);
+            if let Blob::Slot(lease) = &task.function.definition {
+                self.released(lease.number);
+            }
+        }
         Some(task)
+    }
+
+    /// Passes on what it has written to its standard error, and keeps the last of it. False when no more will come.
+    pub fn hear(&mut self, output: BorrowedFd<'_>) -> bool {
+        let mut words = [0; 4096];
+        loop {
+            match rustix::io::read(&self.words, &mut words) {
+                Ok(0) => return false,
+                Ok(length) => {
+                    // As with a terminal that is gone, what cannot be shown is lost.
+                    let _ = rustix::io::write(output, &words[..length]);
+                    self.last_words.extend_from_slice(&words[..length]);
+                    let excess = self.last_words.len().saturating_sub(LAST_WORDS);
+                    self.last_words.drain(..excess);
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return true,
+            }
+        }
+    }
+
+    /// Lets it end when it has done what lies before it.
+    pub fn dismiss(&mut self) {
+        self.is_leaving = true;
+        // It fails only when the worker has gone by itself.
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Write);
     }
 
     /// Whether this task is under way, or has ended without our having read so.
@@ -244,3 +284,6 @@ impl Worker {
         Some(Received::Slot(View { memory, length, release }))
     }
 }
+
+/// So much of a worker's standard error is kept, in bytes.
+const LAST_WORDS: usize = 2048;

@@ -38,7 +38,7 @@ impl Zygote {
     ///
     /// # Errors
     /// When the zygote cannot be started.
-    pub fn start(&self, method: u8, descriptors: &[BorrowedFd<'_>; 4]) -> io::Result<()> {
+    pub fn start(&self, method: u8, descriptors: &[BorrowedFd<'_>; 5]) -> io::Result<()> {
         let mut running = held(&self.running);
         if let Some(zygote) = running.as_ref() {
             match message::send(zygote.socket.as_fd(), &[method], descriptors, true) {
@@ -54,6 +54,15 @@ impl Zygote {
         message::send(zygote.socket.as_fd(), &[method], descriptors, true)
     }
 
+    /// Ends it, and with it every worker that it has made; the next worker starts another one.
+    pub fn stop(&self) {
+        if let Some(Running { socket, mut child }) = held(&self.running).take() {
+            drop(socket);
+            // Its only failure is that somebody else has taken in its end.
+            let _ = child.wait();
+        }
+    }
+
     fn spawn(&self) -> io::Result<Running> {
         let (ours, theirs) = message::pair()?;
         let (program, arguments) = self.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
@@ -64,9 +73,6 @@ impl Zygote {
 
 impl Drop for Zygote {
     fn drop(&mut self) {
-        if let Some(Running { socket, mut child }) = held(&self.running).take() {
-            drop(socket);
-            let _ = child.wait();
-        }
+        self.stop();
     }
 }

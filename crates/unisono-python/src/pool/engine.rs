@@ -30,6 +30,11 @@ impl Nursery {
     fn new(command: Vec<std::ffi::OsString>) -> Self {
         Self(Arc::new(Zygote::new(command)))
     }
+
+    /// Ends the program, and with it every worker that it has made; the next worker starts another one.
+    fn stop(&self, py: Python<'_>) {
+        py.detach(|| self.0.stop());
+    }
 }
 
 /// A pool of worker processes.
@@ -47,18 +52,19 @@ pub struct Engine {
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (nursery, future, settings, *, workers, method, tasks_per_worker=None, pending=None))]
+    #[pyo3(signature = (nursery, future, settings, output, *, workers, method, tasks_per_worker=None, pending=None))]
     fn new(
         nursery: &Bound<'_, Nursery>,
         future: Py<PyType>,
-        settings: Settings,
+        settings: Given,
+        output: Given,
         workers: usize,
         method: u8,
         tasks_per_worker: Option<u64>,
         pending: Option<usize>,
     ) -> PyResult<Self> {
         let options = Options { workers, method, tasks_per_worker, pending };
-        let pool = Pool::new(options, nursery.get().0.clone(), settings.0)?;
+        let pool = Pool::new(options, nursery.get().0.clone(), settings.0, output.0)?;
         Ok(Self {
             pool: Arc::new(pool),
             future,
@@ -234,9 +240,9 @@ impl Engine {
 }
 
 /// A descriptor that Python gives away.
-struct Settings(OwnedFd);
+struct Given(OwnedFd);
 
-impl<'py> FromPyObject<'_, 'py> for Settings {
+impl<'py> FromPyObject<'_, 'py> for Given {
     type Error = PyErr;
 
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {

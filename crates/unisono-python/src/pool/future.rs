@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex, OnceLock};
 
 use pyo3::{
+    PyTraverseError, PyVisit,
     exceptions::PyTimeoutError,
     prelude::*,
     sync::{MutexExt, PyOnceLock},
@@ -24,7 +25,13 @@ use super::{
 pub struct FutureCore {
     task: OnceLock<(Py<Engine>, Arc<Task>)>,
     /// Held while a result is read, so that it is read once.
-    settled: Mutex<Option<Result<Py<PyAny>, PyErr>>>,
+    settled: Mutex<Option<Settled>>,
+}
+
+/// What came of a task, as an object of Python's. An error's frames may hold the future, so the collector must see it.
+enum Settled {
+    Value(Py<PyAny>),
+    Error(Py<PyAny>),
 }
 
 #[pymethods]
@@ -84,6 +91,24 @@ impl FutureCore {
         self.task.get().is_some_and(|(engine, task)| py.detach(|| engine.get().pool().cancel(task, running)))
     }
 
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // Who holds it now uses it, and will be seen next time.
+        if let Ok(settled) = self.settled.try_lock()
+            && let Some(Settled::Value(object) | Settled::Error(object)) = &*settled
+        {
+            visit.call(object)?;
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        if let Ok(mut settled) = self.settled.try_lock() {
+            let object = settled.take();
+            drop(settled);
+            drop(object);
+        }
+    }
+
     /// Has the thread in the background tell of its end; false when it has ended.
     fn observe(slf: &Bound<'_, Self>) -> bool {
         let py = slf.py();
@@ -98,7 +123,8 @@ impl FutureCore {
     }
 
     pub fn fail(&self, py: Python<'_>, error: PyErr) {
-        *self.settled.lock_py_attached(py).unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Err(error));
+        *self.settled.lock_py_attached(py).unwrap_or_else(std::sync::PoisonError::into_inner) =
+            Some(Settled::Error(error.into_value(py).into_any()));
     }
 
     fn settle(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
@@ -108,11 +134,14 @@ impl FutureCore {
             _ => None,
         };
         if let Some(outcome) = outcome {
-            *settled = Some(read(py, outcome).map(Bound::unbind));
+            *settled = Some(match read(py, outcome) {
+                Ok(value) => Settled::Value(value.unbind()),
+                Err(error) => Settled::Error(error.into_value(py).into_any()),
+            });
         }
         match &*settled {
-            Some(Ok(value)) => Ok(value.clone_ref(py)),
-            Some(Err(error)) => Err(error.clone_ref(py)),
+            Some(Settled::Value(value)) => Ok(value.clone_ref(py)),
+            Some(Settled::Error(error)) => Err(PyErr::from_value(error.bind(py).clone())),
             None => Err(cancelled(py)),
         }
     }
@@ -132,13 +161,13 @@ pub fn read(py: Python<'_>, outcome: Outcome) -> PyResult<Bound<'_, PyAny>> {
             };
         }
         Outcome::Raised(bytes) => helper("restore_error")?.call1((codec::decode_value(py, bytes)?,))?,
-        Outcome::Died(death, deaths) => {
+        Outcome::Died { death, deaths, last_words } => {
             let (exit_code, signal) = match death {
                 Death::Exit(code) => (Some(code), None),
                 Death::Signal(number) => (None, Some(number)),
                 Death::Unknown => (None, None),
             };
-            helper("death")?.call1((exit_code, signal, deaths))?
+            helper("death")?.call1((exit_code, signal, deaths, String::from_utf8_lossy(&last_words)))?
         }
         Outcome::TimedOut(after) => helper("timed_out")?.call1((after.as_secs_f64(),))?,
         Outcome::Refused(why) => helper("refused")?.call1((why,))?,

@@ -27,9 +27,9 @@ pub fn work(
         inside.unfit(why.as_bytes())?;
         return Ok(());
     }
-    let mut functions: HashMap<u64, Py<PyAny>> = HashMap::new();
+    let mut functions: HashMap<u64, PyResult<Py<PyAny>>> = HashMap::new();
     loop {
-        let Some(mut task) = inside.next()? else {
+        let Some(mut task) = inside.take()? else {
             if !py.detach(|| inside.sleep())? {
                 return Ok(());
             }
@@ -52,27 +52,22 @@ pub fn work(
 
 fn call<'py>(
     py: Python<'py>,
-    functions: &mut HashMap<u64, Py<PyAny>>,
+    functions: &mut HashMap<u64, PyResult<Py<PyAny>>>,
     task: &mut Given,
 ) -> PyResult<Bound<'py, PyAny>> {
     let arguments = std::mem::replace(&mut task.arguments, unisono_workers::blob::Received::Inline(Vec::new()));
-    let function = match task.definition.take() {
-        None => None,
-        Some(definition) => {
-            let function = codec::decode_value(py, definition)?;
-            if task.function != 0 {
-                functions.insert(task.function, function.clone().unbind());
-            }
-            Some(function)
-        }
+    if let Some(definition) = task.definition.take() {
+        // One that cannot be read fails each of its tasks in the same way.
+        functions.insert(task.function, codec::decode_value(py, definition).map(Bound::unbind));
+    }
+    let function = match functions.get(&task.function) {
+        Some(Ok(function)) => function.bind(py).clone(),
+        Some(Err(error)) => return Err(error.clone_ref(py)),
+        None => return Err(crate::errors::usage(py, "a task came before its function")),
     };
-    let function = match function {
-        Some(function) => function,
-        None => match functions.get(&task.function) {
-            Some(function) => function.bind(py).clone(),
-            None => return Err(crate::errors::usage(py, "the function could not be read in this worker")),
-        },
-    };
+    if task.function == 0 {
+        functions.remove(&0);
+    }
     let (arguments, keywords) = codec::decode_call(py, arguments)?;
     function.call(arguments, keywords.as_ref())
 }

@@ -1,0 +1,326 @@
+//! The way of a task: handed out, read, settled, taken back; and what a death, a deadline or a failed start makes of it.
+//!
+//! Everything here is done under the pool's lock, by whoever holds it, and waits for nothing.
+
+use std::{
+    cmp::Reverse,
+    io,
+    os::fd::AsFd,
+    sync::{Arc, atomic::Ordering},
+};
+
+use rustix::{
+    event::epoll,
+    pipe::{PipeFlags, pipe_with},
+};
+use unisono_sys::monotonic::nanoseconds;
+
+use super::{
+    Core, Pool,
+    drive::{SOCKET, STATUS, WORDS},
+    nanoseconds_of,
+};
+use crate::{
+    exchange::Exchange,
+    inside::kind,
+    message,
+    task::{Death, Outcome, Task, held},
+    worker::Worker,
+};
+impl Pool {
+    pub(super) fn pump(&self, core: &mut Core) {
+        self.read(core);
+        self.expire(core);
+        self.hand_out(core);
+        if core.is_closed && core.open == 0 {
+            for worker in core.workers.values_mut().filter(|worker| !worker.is_leaving) {
+                worker.dismiss();
+            }
+        }
+    }
+
+    /// Reads what the workers have published.
+    pub(super) fn read(&self, core: &mut Core) {
+        core.is_fresh = false;
+        let numbers: Vec<usize> = core.workers.keys().copied().collect();
+        for number in numbers {
+            while let Some((record, received)) = core.workers.get_mut(&number).and_then(Worker::next_record) {
+                core.is_fresh = true;
+                let worker = core.workers.get_mut(&number).expect("it was there a line ago");
+                match record.kind {
+                    kind::RELEASED => worker.released(record.task),
+                    kind::UNFIT => {
+                        let why = String::from_utf8_lossy(&record.bytes).into_owned();
+                        self.give_up(core, &why);
+                    }
+                    _ => {
+                        let Some(task) = worker.close(record.task) else { continue };
+                        core.mean = if core.mean == 0 { record.took.max(1) } else { (core.mean * 7 + record.took) / 8 };
+                        let outcome = match (record.kind, received) {
+                            (kind::RETURNED, Some(bytes)) => Outcome::Returned(bytes),
+                            (_, Some(bytes)) => Outcome::Raised(bytes),
+                            (_, None) => {
+                                Outcome::Refused("its result could not be read: too many files are open".into())
+                            }
+                        };
+                        self.settle(core, &task, outcome);
+                    }
+                }
+                self.let_go(core, number);
+            }
+        }
+    }
+
+    /// Lets a worker end that has done its share.
+    fn let_go(&self, core: &mut Core, number: usize) {
+        let Some(most) = self.options.tasks_per_worker else { return };
+        let Some(worker) = core.workers.get_mut(&number) else { return };
+        if worker.given >= most && worker.is_idle() && !worker.is_leaving {
+            worker.dismiss();
+        }
+    }
+
+    /// Gives a task its outcome, or another try.
+    fn settle(&self, core: &mut Core, task: &Arc<Task>, outcome: Outcome) {
+        let mut inner = held(&task.inner);
+        inner.place = None;
+        inner.attempts += 1;
+        let is_tried_again = inner.attempts <= task.terms.retries
+            && inner.deaths < MOST_DEATHS
+            && !matches!(outcome, Outcome::Returned(_) | Outcome::Refused(_) | Outcome::Cancelled);
+        drop(inner);
+        if is_tried_again && core.broken.is_none() && !task.has_ended() {
+            core.queue.push_back(task.clone());
+        } else {
+            self.end(core, task, outcome);
+        }
+    }
+
+    pub(super) fn end(&self, core: &mut Core, task: &Arc<Task>, outcome: Outcome) {
+        held(&task.inner).place = None;
+        if !task.end(outcome) {
+            return;
+        }
+        core.open -= 1;
+        if task.observed.load(Ordering::Relaxed) {
+            core.observed -= 1;
+            core.told.push(task.number);
+            if core.driver || core.followers > 0 {
+                self.wanted.notify_one();
+            }
+        }
+        if core.followers > 0 {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Kills the workers whose task is past its time.
+    fn expire(&self, core: &mut Core) {
+        while let Some(Reverse((when, number, desk))) = core.deadlines.peek().copied() {
+            let now = nanoseconds();
+            if when > now {
+                break;
+            }
+            core.deadlines.pop();
+            let Some(worker) = core.workers.get_mut(&number) else { continue };
+            let entry = worker.entries.iter().find(|entry| entry.number == desk);
+            let Some(task) = entry.and_then(|entry| entry.task.clone()) else { continue };
+            let Some(timeout) = task.terms.timeout else { continue };
+            let due = worker.exchange.began(desk).unwrap_or(now) + nanoseconds_of(timeout);
+            if due > now {
+                core.deadlines.push(Reverse((due, number, desk)));
+                continue;
+            }
+            worker.kill();
+            worker.close(desk);
+            self.settle(core, &task, Outcome::TimedOut(timeout));
+            self.give_back(core, number);
+        }
+    }
+
+    /// Puts what a worker has not begun back to the front of the queue.
+    pub(super) fn give_back(&self, core: &mut Core, number: usize) {
+        let Some(worker) = core.workers.get_mut(&number) else { return };
+        while let Some(task) = worker.take_back() {
+            held(&task.inner).place = None;
+            if !task.has_ended() {
+                core.queue.push_front(task);
+            }
+        }
+    }
+
+    pub(super) fn bury(&self, core: &mut Core, number: usize, death: Death) {
+        self.read(core);
+        self.give_back(core, number);
+        let Some(mut worker) = core.workers.remove(&number) else { return };
+        // The descriptors are closed with the worker; a fork of the program may still hold copies.
+        let _ = epoll::delete(&self.epoll, &worker.socket);
+        let _ = epoll::delete(&self.epoll, &worker.status);
+        worker.hear(self.output.as_fd());
+        let _ = epoll::delete(&self.epoll, &worker.words);
+        let last_words = std::mem::take(&mut worker.last_words);
+        if worker.has_started() || worker.read_socket().is_ok() && worker.has_started() {
+            core.stillborn = 0;
+        } else if !core.is_closed {
+            core.stillborn += 1;
+        }
+        // At most one: the task that it had begun and not ended.
+        for task in std::mem::take(&mut worker.entries).into_iter().filter_map(|entry| entry.task) {
+            let deaths = {
+                let mut inner = held(&task.inner);
+                inner.deaths += 1;
+                inner.deaths
+            };
+            self.settle(core, &task, Outcome::Died { death, deaths, last_words: last_words.clone() });
+        }
+        if core.stillborn >= MOST_STILLBORN {
+            self.give_up(core, "the workers end before they can work");
+        }
+        self.changed.notify_all();
+    }
+
+    /// There will be no workers: everything that waits is told so.
+    fn give_up(&self, core: &mut Core, why: &str) {
+        if core.broken.is_some() {
+            return;
+        }
+        core.broken = Some(why.to_owned());
+        let waiting: Vec<_> = core.queue.drain(..).collect();
+        let placed: Vec<_> = core
+            .workers
+            .values_mut()
+            .flat_map(|worker| {
+                let mut tasks = Vec::new();
+                while let Some(task) = worker.take_back() {
+                    tasks.push(task);
+                }
+                tasks
+            })
+            .collect();
+        for task in waiting.into_iter().chain(placed) {
+            self.end(core, &task, Outcome::Refused(why.to_owned()));
+        }
+    }
+
+    pub(super) fn cancel_waiting(&self, core: &mut Core) {
+        let numbers: Vec<_> = core.workers.keys().copied().collect();
+        numbers.into_iter().for_each(|number| self.give_back(core, number));
+        for task in core.queue.drain(..).collect::<Vec<_>>() {
+            self.end(core, &task, Outcome::Cancelled);
+        }
+    }
+
+    /// Puts waiting tasks before workers that have room for them.
+    pub(super) fn hand_out(&self, core: &mut Core) {
+        // Short tasks lie ahead in numbers, so that one wake-up serves many; long ones hardly, so that none waits.
+        let window = AHEAD.checked_div(core.mean).map_or(1, |ahead| ahead.clamp(1, MOST_AHEAD) as usize);
+        while !core.queue.is_empty() {
+            let most = self.options.tasks_per_worker.unwrap_or(u64::MAX);
+            let open = core.workers.iter().filter(|(_, worker)| !worker.is_leaving && worker.given < most);
+            let best = open
+                .min_by_key(|(number, worker)| (worker.busy, **number))
+                .map(|(number, worker)| (*number, worker.busy));
+            let number = match best {
+                Some((number, 0)) => number,
+                _ if core.workers.len() < self.options.workers => match self.start(core) {
+                    Ok(number) => number,
+                    Err(error) => {
+                        self.give_up(core, &format!("no worker can be started: {error}"));
+                        return;
+                    }
+                },
+                Some((number, busy)) if busy < window => number,
+                _ => return,
+            };
+            let Some(task) = core.queue.pop_front() else { return };
+            if !self.give(core, number, &task) {
+                core.queue.push_front(task);
+                return;
+            }
+        }
+        self.share(core);
+    }
+
+    /// A worker with nothing to do gets what lies ahead before another one.
+    fn share(&self, core: &mut Core) {
+        loop {
+            let Some(idle) = core
+                .workers
+                .iter()
+                .find(|(_, worker)| worker.is_idle() && !worker.is_leaving)
+                .map(|(number, _)| *number)
+            else {
+                return;
+            };
+            let Some(fullest) =
+                core.workers.values_mut().max_by_key(|worker| worker.busy).filter(|worker| worker.busy > 1)
+            else {
+                return;
+            };
+            let Some(task) = fullest.take_back() else { return };
+            held(&task.inner).place = None;
+            if !self.give(core, idle, &task) {
+                core.queue.push_front(task);
+                return;
+            }
+        }
+    }
+
+    /// False when the worker has no room after all.
+    fn give(&self, core: &mut Core, number: usize, task: &Arc<Task>) -> bool {
+        if task.has_ended() {
+            return true;
+        }
+        let mut text = std::mem::take(&mut core.text);
+        let worker = core.workers.get_mut(&number).expect("it was chosen a moment ago");
+        let given = worker.give(task, &mut text);
+        let desk = worker.entries.back().map_or(0, |entry| entry.number);
+        core.text = text;
+        match given {
+            Ok(true) => {
+                held(&task.inner).place = Some((number, desk));
+                if let Some(timeout) = task.terms.timeout {
+                    let when = nanoseconds() + nanoseconds_of(timeout);
+                    core.deadlines.push(Reverse((when, number, desk)));
+                    if core.driver && when < core.driver_until {
+                        self.ring();
+                    }
+                }
+                true
+            }
+            Ok(false) => false,
+            Err(_) => {
+                // Its status will say why; the task goes to another.
+                core.workers.get_mut(&number).expect("as above").is_leaving = true;
+                false
+            }
+        }
+    }
+
+    fn start(&self, core: &mut Core) -> io::Result<usize> {
+        let (ours, theirs) = message::pair()?;
+        let exchange = Arc::new(Exchange::new()?);
+        let (status, teller) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        // The worker's end blocks, as a standard error does.
+        let (words, speaker) = pipe_with(PipeFlags::CLOEXEC)?;
+        rustix::io::ioctl_fionbio(&words, true)?;
+        let born_with = [theirs.as_fd(), exchange.as_fd(), teller.as_fd(), self.settings.as_fd(), speaker.as_fd()];
+        self.zygote.start(self.options.method, &born_with)?;
+        core.last_worker += 1;
+        let number = core.last_worker;
+        let word = (number as u64) << 2;
+        epoll::add(&self.epoll, &ours, epoll::EventData::new_u64(word | SOCKET), epoll::EventFlags::IN)?;
+        epoll::add(&self.epoll, &status, epoll::EventData::new_u64(word | STATUS), epoll::EventFlags::IN)?;
+        epoll::add(&self.epoll, &words, epoll::EventData::new_u64(word | WORDS), epoll::EventFlags::IN)?;
+        exchange.pool_waits(core.driver);
+        core.workers.insert(number, Worker::new(exchange, ours, status, words));
+        Ok(number)
+    }
+}
+
+/// So much work lies ahead of a worker: about ten wake-ups' worth.
+const AHEAD: u64 = 400_000;
+const MOST_AHEAD: u64 = 200;
+/// A task that has killed so many workers is not tried again.
+const MOST_DEATHS: u8 = 3;
+const MOST_STILLBORN: u32 = 3;

@@ -1,0 +1,294 @@
+//! The pool: one queue, a worker per core or as many as asked for, and whoever waits drives.
+//!
+//! Everything is under one lock, held for short and never while the interpreter is entered. `pump` is the whole
+//! of it: read what the workers have published, see who has died, stop what is past its time, hand out what waits.
+//! It is run by whoever submits, asks or waits. Of those that wait, one sleeps in epoll (the *driver*), the others on a
+//! condition; the driver tells them when something has ended, and when it leaves. [`Pool::serve`] is for a thread in
+//! the background that drives only while nobody else does, or while somebody wants to be told.
+//!
+//! Deaths: what a worker had ended counts, what it had not begun goes back to the front of the queue, and what it was
+//! running has died with it, or is tried again if its terms allow that and it has not killed three workers.
+
+mod drive;
+mod flow;
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, VecDeque},
+    io,
+    os::fd::OwnedFd,
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use drive::BELL;
+use rustix::event::{EventfdFlags, epoll, eventfd};
+
+use crate::{
+    blob::{Arena, Blob},
+    task::{Function, Outcome, State, Task, Terms, held},
+    worker::Worker,
+    zygote::Zygote,
+};
+
+/// What a pool is like.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How many workers at most.
+    pub workers: usize,
+    /// How the zygote makes them.
+    pub method: u8,
+    /// After so many tasks a worker is replaced.
+    pub tasks_per_worker: Option<u64>,
+    /// How many tasks may wait or run before `submit` waits; `None` for any number.
+    pub pending: Option<usize>,
+}
+
+/// Executes tasks in worker processes.
+#[derive(Debug)]
+pub struct Pool {
+    options: Options,
+    zygote: Arc<Zygote>,
+    /// What a worker reads when it is born.
+    settings: OwnedFd,
+    /// Where what workers write to their standard error goes.
+    output: OwnedFd,
+    arena: Arena,
+    core: Mutex<Core>,
+    /// Something ended, or the driver has left.
+    changed: Condvar,
+    /// There is something to watch over, for [`Pool::serve`].
+    wanted: Condvar,
+    epoll: OwnedFd,
+    bell: OwnedFd,
+    next_task: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Core {
+    queue: VecDeque<Arc<Task>>,
+    workers: HashMap<usize, Worker>,
+    last_worker: usize,
+    /// When to look whether a task is past its time: (when, worker, desk).
+    deadlines: BinaryHeap<Reverse<(u64, usize, u64)>>,
+    /// Tasks that have ended and that somebody wants to be told of.
+    told: Vec<u64>,
+    /// How many tasks are observed and have not ended.
+    observed: usize,
+    /// How many tasks have no outcome.
+    open: usize,
+    driver: bool,
+    /// When the driver wakes at the latest.
+    driver_until: u64,
+    followers: usize,
+    is_closed: bool,
+    is_stopped: bool,
+    is_dormant: bool,
+    /// Why there are no workers.
+    broken: Option<String>,
+    /// How many workers in a row have ended before they could work.
+    stillborn: u32,
+    /// How long a task takes, in nanoseconds; a mean that forgets.
+    mean: u64,
+    /// Something was read at the last look.
+    is_fresh: bool,
+    /// Room for a message, used again and again.
+    text: Vec<u8>,
+    /// When a driver was last woken.
+    woken: u64,
+}
+
+impl Core {
+    fn is_over(&self) -> bool {
+        self.is_closed && self.open == 0 && self.workers.is_empty()
+    }
+}
+
+/// What one may wait for.
+#[derive(Debug, Clone, Copy)]
+pub enum Awaited<'a> {
+    /// The end of a task.
+    End(&'a Task),
+    /// Room for another task, if their number is bounded.
+    Room,
+    /// That nothing is left of a closed pool.
+    Over,
+}
+
+impl Pool {
+    /// A pool; workers start when there is something for them to do.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub fn new(options: Options, zygote: Arc<Zygote>, settings: OwnedFd, output: OwnedFd) -> io::Result<Self> {
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &bell, epoll::EventData::new_u64(BELL), epoll::EventFlags::IN)?;
+        Ok(Self {
+            options,
+            zygote,
+            settings,
+            output,
+            arena: Arena::default(),
+            core: Mutex::default(),
+            changed: Condvar::new(),
+            wanted: Condvar::new(),
+            epoll,
+            bell,
+            next_task: AtomicU64::new(0),
+        })
+    }
+
+    /// Where long arguments are put.
+    pub fn arena(&self) -> &Arena {
+        &self.arena
+    }
+
+    /// Submits a task. `Err` when the pool is closed, with the reason when it is broken; `observed` tasks are told by
+    /// [`Pool::serve`].
+    ///
+    /// # Errors
+    /// Why nothing can be submitted any more.
+    pub fn submit(
+        &self,
+        function: Arc<Function>,
+        arguments: Blob,
+        terms: Terms,
+        observed: bool,
+    ) -> Result<Arc<Task>, Option<String>> {
+        let number = self.next_task.fetch_add(1, Ordering::Relaxed);
+        let task = Arc::new(Task::new(number, function, arguments, terms, observed));
+        let mut core = held(&self.core);
+        if let Some(why) = &core.broken {
+            return Err(Some(why.clone()));
+        }
+        if core.is_closed {
+            return Err(None);
+        }
+        core.open += 1;
+        core.observed += usize::from(observed);
+        core.queue.push_back(task.clone());
+        self.hand_out(&mut core);
+        if !core.queue.is_empty() {
+            self.read(&mut core);
+            self.hand_out(&mut core);
+        }
+        if core.is_dormant {
+            core.is_dormant = false;
+            self.wanted.notify_one();
+        }
+        Ok(task)
+    }
+
+    /// Whether `submit` may have to wait for room.
+    pub fn is_bounded(&self) -> bool {
+        self.options.pending.is_some()
+    }
+
+    /// Where a task is now.
+    pub fn state(&self, task: &Task) -> State {
+        if !task.has_ended() {
+            let mut core = held(&self.core);
+            self.pump(&mut core);
+            if !task.has_ended() {
+                let place = held(&task.inner).place;
+                let begun = place.is_some_and(|(worker, desk)| {
+                    core.workers.get(&worker).is_some_and(|worker| worker.has_begun(desk))
+                });
+                return if begun { State::Running } else { State::Waiting };
+            }
+        }
+        if task.is_cancelled() { State::Cancelled } else { State::Ended }
+    }
+
+    /// Has a task told by [`Pool::serve`] when it ends; false when it has ended already.
+    pub fn observe(&self, task: &Task) -> bool {
+        let mut core = held(&self.core);
+        if task.has_ended() {
+            return false;
+        }
+        if !task.observed.swap(true, Ordering::Relaxed) {
+            core.observed += 1;
+            self.wanted.notify_one();
+        }
+        true
+    }
+
+    /// Cancels a task that waits, or kills the worker of one that runs if `running`. False when it is too late.
+    pub fn cancel(&self, task: &Arc<Task>, running: bool) -> bool {
+        let mut core = held(&self.core);
+        self.pump(&mut core);
+        if task.has_ended() {
+            return task.is_cancelled();
+        }
+        let place = || held(&task.inner).place;
+        if let Some((number, _)) = place() {
+            // Not this one alone: a later one may rely on what came with it.
+            self.give_back(&mut core, number);
+        }
+        if let Some((number, _)) = place() {
+            if !running {
+                return false;
+            }
+            if let Some(worker) = core.workers.get_mut(&number) {
+                worker.kill();
+            }
+        }
+        // It may still stand in the queue, which passes over what has ended.
+        self.end(&mut core, task, Outcome::Cancelled);
+        self.hand_out(&mut core);
+        true
+    }
+
+    /// No more tasks. Those that wait are cancelled if `cancel`, those that run are killed if `kill`.
+    pub fn close(&self, cancel: bool, kill: bool) {
+        let mut core = held(&self.core);
+        core.is_closed = true;
+        if cancel {
+            self.cancel_waiting(&mut core);
+        }
+        if kill {
+            let running: Vec<_> = core
+                .workers
+                .values_mut()
+                .flat_map(|worker| {
+                    worker.kill();
+                    worker.entries.iter().filter_map(|entry| entry.task.clone()).collect::<Vec<_>>()
+                })
+                .collect();
+            for task in running {
+                self.end(&mut core, &task, Outcome::Cancelled);
+            }
+        }
+        self.pump(&mut core);
+        self.ring();
+        self.wanted.notify_all();
+        self.changed.notify_all();
+    }
+
+    /// Whether, and why, nothing can be submitted any more; the reason is known when the pool is broken.
+    pub fn refuses(&self) -> Option<Option<String>> {
+        let core = held(&self.core);
+        if core.broken.is_some() { Some(core.broken.clone()) } else { core.is_closed.then_some(None) }
+    }
+
+    /// Ends [`Pool::serve`].
+    pub fn stop(&self) {
+        held(&self.core).is_stopped = true;
+        self.ring();
+        self.wanted.notify_all();
+    }
+
+    /// How many workers there are, and how many tasks without an outcome.
+    pub fn counts(&self) -> (usize, usize) {
+        let core = held(&self.core);
+        (core.workers.len(), core.open)
+    }
+}
+
+fn nanoseconds_of(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 4).min(u64::MAX / 4)
+}
