@@ -99,8 +99,7 @@ class ProcessPool(concurrent.futures.Executor):
         self._engine = _native.PoolEngine(
             _nursery(tuple(preload)),
             Future,
-            _in_memory(pickle.dumps(settings)),
-            _standard_error(),
+            (_in_memory(pickle.dumps(settings)), _standard_error()),
             workers=count,
             method=ord(start_method[0]),
             tasks_per_worker=max_tasks_per_child,

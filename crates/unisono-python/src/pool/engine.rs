@@ -37,13 +37,15 @@ impl Nursery {
     }
 }
 
+type Known = HashMap<usize, (Py<PyAny>, Arc<Function>)>;
+
 /// A pool of worker processes.
 #[pyclass(frozen, name = "PoolEngine", module = "unisono._native")]
 pub struct Engine {
     pool: Arc<Pool>,
     future: Py<PyType>,
     /// Functions that the workers know by a number, by their address; kept, so that no other comes to lie there.
-    functions: Mutex<HashMap<usize, (Py<PyAny>, Arc<Function>)>>,
+    functions: Mutex<Known>,
     /// Futures of which somebody wants to be told.
     observed: Mutex<HashMap<u64, Py<FutureCore>>>,
     process: u32,
@@ -52,19 +54,18 @@ pub struct Engine {
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (nursery, future, settings, output, *, workers, method, tasks_per_worker=None, pending=None))]
+    #[pyo3(signature = (nursery, future, given, *, workers, method, tasks_per_worker=None, pending=None))]
     fn new(
         nursery: &Bound<'_, Nursery>,
         future: Py<PyType>,
-        settings: Given,
-        output: Given,
+        given: (Given, Given),
         workers: usize,
         method: u8,
         tasks_per_worker: Option<u64>,
         pending: Option<usize>,
     ) -> PyResult<Self> {
         let options = Options { workers, method, tasks_per_worker, pending };
-        let pool = Pool::new(options, nursery.get().0.clone(), settings.0, output.0)?;
+        let pool = Pool::new(options, nursery.get().0.clone(), given.0.0, given.1.0)?;
         Ok(Self {
             pool: Arc::new(pool),
             future,
@@ -216,9 +217,7 @@ impl Engine {
 
     fn prepare(&self, py: Python<'_>, function: &Bound<'_, PyAny>) -> PyResult<Arc<Function>> {
         let address = function.as_ptr() as usize;
-        let known = |functions: &HashMap<usize, (Py<PyAny>, Arc<Function>)>| {
-            functions.get(&address).map(|(_, known)| known.clone())
-        };
+        let known = |functions: &Known| functions.get(&address).map(|(_, known)| known.clone());
         if let Some(known) = known(&self.functions.lock().unwrap_or_else(PoisonError::into_inner)) {
             return Ok(known);
         }
