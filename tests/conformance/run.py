@@ -30,7 +30,10 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-POOLS = {"threads": "unisono:ThreadPool", "processes": "unisono:ProcessPool"}
+POOLS = {
+    "futures": {"threads": "unisono:ThreadPool", "processes": "unisono:ProcessPool"},
+    "pool": {"processes": "unisono:Pool"},
+}
 
 
 def main() -> int:
@@ -54,7 +57,7 @@ def main() -> int:
             **os.environ,
             # Not a pipe: a worker that outlives its test would hold its other end.
             "UNISONO_RESULTS": str(Path(folder, "results")),
-            "UNISONO_POOL": POOLS.get(options.pool, options.pool),
+            "UNISONO_POOL": POOLS[options.suite].get(options.pool, options.pool),
             "PYTHONPATH": os.pathsep.join([folder, str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]),
         }
         inner = subprocess.Popen(words, env=environment, start_new_session=True)
@@ -90,7 +93,7 @@ def judge(options: argparse.Namespace, results: dict[str, str], status: int) -> 
             for name in intended
             if results.get(name) in (None, "passed")
         ]
-    if not options.only and options.pool in POOLS:
+    if not options.only and options.pool in POOLS[options.suite]:
         write_table(options, results, intended)
     for line in wrong:
         print(f"conformance: {line}", file=sys.stderr)
@@ -160,7 +163,7 @@ class Recorder(unittest.TextTestResult):
 
 def run_tests(options: argparse.Namespace) -> None:
     """In a process of its own: runs what there is for this pool."""
-    module, _, name = POOLS.get(options.pool, options.pool).partition(":")
+    module, _, name = POOLS[options.suite].get(options.pool, options.pool).partition(":")
     pool = getattr(importlib.import_module(module), name)
     suite = futures(module, pool) if options.suite == "futures" else multiprocessing_pool()
     chosen = unittest.TestSuite(test for test in flat(suite) if not options.only or options.only in test.id())
