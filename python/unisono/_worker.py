@@ -8,6 +8,7 @@ Ctrl-C belongs to the program that started us; a worker takes no notice, and its
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pickle
 import signal
@@ -43,6 +44,7 @@ class _Prepare:
         os.environ.clear()
         os.environ.update(values["environment"])
         sys.argv[:] = values["argv"]
+        multiprocessing.current_process().authkey = values["authkey"]
         os.chdir(values["folder"])
         sys.path[:] = values["path"]
         if values["nice"]:

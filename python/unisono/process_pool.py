@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 import concurrent.futures
 import itertools
+import multiprocessing
 import os
 import pickle
 import subprocess
@@ -100,6 +101,8 @@ class ProcessPool(concurrent.futures.Executor):
             raise TypeError("initializer must be a callable")
         settings = {
             "argv": sys.argv,
+            # Proxies of a manager ask for it, as in the processes of multiprocessing.
+            "authkey": bytes(multiprocessing.current_process().authkey),
             "environment": dict(os.environ),
             "folder": str(_folder()),
             "initializer": None if initializer is None else _pickling.pickled((initializer, tuple(initargs))),
@@ -118,6 +121,8 @@ class ProcessPool(concurrent.futures.Executor):
             tasks_per_worker=max_tasks_per_child,
             pending=max_pending,
         )
+        # What others look at to share work out, though it is not theirs: dask, for one.
+        self._max_workers = count
         self._server = threading.Thread(target=_serve, args=(self._engine,), name=f"{name}-pool", daemon=True)
         self._server.start()
         self._finalizer = weakref.finalize(self, _abandon, self._engine)
@@ -188,7 +193,7 @@ class ProcessPool(concurrent.futures.Executor):
         if chunksize > 1:
             chunks = _Input((func, chunk) for chunk in _chunks(zip(iterable), chunksize))
             parts = _map(self._engine, _pickling.run_chunk, chunks, None, 1, None)
-            return chunks.then_raise(itertools.chain.from_iterable(parts))
+            return chunks.then_raise(_flat(parts))
         calls = _Input(zip(iterable))
         return calls.then_raise(_map(self._engine, func, calls, None, chunksize, None))
 
@@ -197,7 +202,7 @@ class ProcessPool(concurrent.futures.Executor):
         if chunksize > 1:
             chunks = _Input((func, chunk) for chunk in _chunks(zip(iterable), chunksize))
             parts: Iterator[list[T]] = _as_done([self.submit(_pickling.run_chunk, *chunk) for chunk in chunks])
-            return chunks.then_raise(itertools.chain.from_iterable(parts))
+            return chunks.then_raise(_flat(parts))
         calls = _Input(zip(iterable))
         return calls.then_raise(_as_done([self.submit(func, *call) for call in calls]))
 
@@ -338,7 +343,7 @@ def _map(
     until = None if timeout is None else time.monotonic() + timeout
     if chunksize > 1:
         results = call_in_chunks(engine, fn, calls, chunksize, buffersize, task_timeout, retries)
-        return itertools.chain.from_iterable(_taken(results, until, buffersize is not None))
+        return _flat(_taken(results, until, buffersize is not None))
     results = engine.map(fn, calls, ahead=buffersize, timeout=task_timeout, retries=retries)
     return _taken(results, until, buffersize is not None)
 
@@ -363,17 +368,30 @@ def _taken(results: _native.Results, until: float | None, pulls: bool) -> Iterat
             left = None if until is None else until - time.monotonic()
             if results.is_empty:
                 return
-            value = results.next(left)
+            # Handed out of a list, so that no result is kept here while its taker works.
+            values = [results.next(left)]
             if pulls:
                 results.pull()
-            yield value
+            yield values.pop()
     finally:
         results.cancel()
 
 
 def _as_done(futures: Iterable[Future[T]]) -> Iterator[T]:
-    standard: Iterable[concurrent.futures.Future[T]] = futures
-    return (future.result() for future in concurrent.futures.as_completed(standard))
+    done = concurrent.futures.as_completed(cast(Iterable[concurrent.futures.Future[T]], futures))
+    # Futures hold their results, so only those that are still to come are kept.
+    del futures
+    for future in done:
+        values = [future.result()]
+        del future
+        yield values.pop()
+
+
+def _flat(parts: Iterator[list[T]]) -> Iterator[T]:
+    for part in parts:
+        part.reverse()
+        while part:
+            yield part.pop()
 
 
 def _chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:

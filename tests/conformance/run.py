@@ -9,8 +9,8 @@
 that runs this; where it has none, of the Debian package `libpythonX.Y-testsuite`, or of `--tests DIRECTORY`.
 
 Every test passes, or stands in `intended.toml` with the reason why the difference is intended. The table goes to
-`results/`. The exit status is 1 when a test fails that is not listed, when a listed one passes, and when a listed one is
-not there. The tests run in a process of their own: one that hangs is killed after `--timeout` seconds, and named.
+`results/`. The exit status is 1 when a test fails that is not listed, when a listed one passes (but for those in a table
+`PASSES_SOMETIMES`, which depend on how fast workers start), and when a listed one is not there. The tests run in a process of their own: one that hangs is killed after `--timeout` seconds, and named.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ def main() -> int:
         except subprocess.TimeoutExpired:
             os.killpg(inner.pid, signal.SIGKILL)
             inner.wait()
-        lines = Path(folder, "results").read_text().splitlines()
+        # Not there when the tests could not even begin.
+        file = Path(folder, "results")
+        lines = file.read_text().splitlines() if file.exists() else []
     results = dict(json.loads(line) for line in lines)
     return judge(options, results, inner.returncode)
 
@@ -79,7 +81,9 @@ def find_tests(folder: Path) -> str:
 def judge(options: argparse.Namespace, results: dict[str, str], status: int) -> int:
     """Compares with what is intended, writes the table, and says what is wrong."""
     listed = tomllib.loads((HERE / "intended.toml").read_text())
-    intended = listed.get(options.suite, {}).get(options.pool, {})
+    intended = dict(listed.get(options.suite, {}).get(options.pool, {}))
+    sometimes = intended.pop("PASSES_SOMETIMES", {})
+    intended |= sometimes
     wrong = [
         f"{name}: {result}"
         for name, result in results.items()
@@ -91,7 +95,7 @@ def judge(options: argparse.Namespace, results: dict[str, str], status: int) -> 
         wrong += [
             f"{name}: is listed, and {results.get(name, 'not there')}"
             for name in intended
-            if results.get(name) in (None, "passed")
+            if results.get(name) in (None, "skipped") or (results[name] == "passed" and name not in sometimes)
         ]
     if not options.only and options.pool in POOLS[options.suite]:
         write_table(options, results, intended)
