@@ -20,6 +20,7 @@ MODULES = [
     "unisono.files",
     "unisono.futures",
     "unisono.headers",
+    "unisono.pool",
     "unisono.process_pool",
     "unisono.report",
 ]

@@ -45,6 +45,7 @@ from unisono.errors import (
     RateLimited,
     RedirectError,
     RemoteError,
+    ResultTimeout,
     RunError,
     SampleFailed,
     StatusError,
@@ -58,6 +59,7 @@ from unisono.errors import (
 from unisono.explaining import Explanation, explain
 from unisono.headers import Headers
 from unisono.limiter import Limiter
+from unisono.pool import Pool
 from unisono.process_pool import ProcessPool
 from unisono.queue import Queue
 from unisono.report import Report
@@ -108,6 +110,7 @@ __all__ = [
     "InputError",
     "Limiter",
     "Outcome",
+    "Pool",
     "PoolBroken",
     "PoolError",
     "ProcessPool",
@@ -121,6 +124,7 @@ __all__ = [
     "Report",
     "Request",
     "Response",
+    "ResultTimeout",
     "RunError",
     "SampleFailed",
     "StatusError",

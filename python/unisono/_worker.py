@@ -8,6 +8,7 @@ Ctrl-C belongs to the program that started us; a worker takes no notice, and its
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pickle
 import signal
@@ -43,6 +44,7 @@ class _Prepare:
         os.environ.clear()
         os.environ.update(values["environment"])
         sys.argv[:] = values["argv"]
+        multiprocessing.current_process().authkey = values["authkey"]
         os.chdir(values["folder"])
         sys.path[:] = values["path"]
         if values["nice"]:
@@ -71,10 +73,17 @@ class _Main(types.ModuleType):
         kind, where = self.__dict__["_unisono_main"]
         from multiprocessing import spawn
 
-        if kind == "name":
-            spawn._fixup_main_from_name(where)  # type: ignore[attr-defined]
-        else:
-            spawn._fixup_main_from_path(where)  # type: ignore[attr-defined]
+        # As multiprocessing marks a process whose main program is being run: a pool that it makes would have workers
+        # that run it once more.
+        process: Any = multiprocessing.current_process()
+        process._inheriting = True
+        try:
+            if kind == "name":
+                spawn._fixup_main_from_name(where)  # type: ignore[attr-defined]
+            else:
+                spawn._fixup_main_from_path(where)  # type: ignore[attr-defined]
+        finally:
+            del process._inheriting
         return getattr(sys.modules["__main__"], name)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import pickle
 import queue
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import BrokenExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,7 @@ __all__ = [
     "RateLimited",
     "RedirectError",
     "RemoteError",
+    "ResultTimeout",
     "RunError",
     "SampleFailed",
     "StatusError",
@@ -371,10 +373,10 @@ class PoolError(Error):
     """A task of a pool did not end well, for another reason than that it raised."""
 
 
-class WorkerDied(PoolError, BrokenExecutor):
+class WorkerDied(PoolError, BrokenProcessPool):
     """The worker process that ran a task ended under it; the pool has another one by now, and no other task is lost.
 
-    It is a `concurrent.futures.BrokenExecutor`, since that is what callers of `ProcessPoolExecutor` catch.
+    It is a `concurrent.futures.process.BrokenProcessPool`, since that is what callers of `ProcessPoolExecutor` catch.
 
     Attributes:
         exit_code: Its exit code, if it has one.
@@ -391,6 +393,13 @@ class WorkerDied(PoolError, BrokenExecutor):
         self.stderr = stderr
 
 
+class ResultTimeout(PoolError, multiprocessing.TimeoutError, TimeoutError):
+    """`AsyncResult.get` has waited long enough; the task goes on.
+
+    It is what callers of `multiprocessing.Pool` catch, and the builtin one.
+    """
+
+
 class TaskTimeout(PoolError, TimeoutError):
     """A task ran longer than its timeout; its worker was killed.
 
@@ -403,7 +412,7 @@ class TaskTimeout(PoolError, TimeoutError):
         self.timeout = timeout
 
 
-class PoolBroken(PoolError, BrokenExecutor):
+class PoolBroken(PoolError, BrokenProcessPool):
     """A pool cannot have workers: they cannot be started, or their initializer raises."""
 
 

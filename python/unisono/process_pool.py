@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 import concurrent.futures
 import itertools
+import multiprocessing
 import os
 import pickle
 import subprocess
@@ -21,10 +22,12 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, TypeVar, cast
+from typing import Any, Literal, ParamSpec, TypeVar, Unpack, cast
 
 from unisono import _native, _pickling
+from unisono._standard_names import StandardNames, translate
 from unisono._worker import main_of_caller
+from unisono.async_result import AsyncResult
 from unisono.errors import UsageError
 from unisono.futures import Future
 
@@ -44,52 +47,70 @@ class ProcessPool(concurrent.futures.Executor):
     Args:
         workers: How many processes at most; `None` means one per core that this process may use. They start when
             there is something for them to do.
-        start_method: `zygote` forks them from a fresh interpreter with one thread, in a millisecond; `spawn` makes each
-            a fresh interpreter.
+        start_method: `zygote` (which `None` means) forks them from a fresh interpreter with one thread, in a
+            millisecond; `spawn` makes each a fresh interpreter.
         preload: Modules that the zygote imports before it forks.
         initializer: Called in each worker before its first task, with `initargs`. If it raises, the pool is broken.
+        initargs: See there.
         max_tasks_per_child: After so many tasks a worker is replaced.
         max_pending: How many tasks may wait or run before `submit` waits.
         memory_limit: How many bytes of address space a worker may have (RLIMIT_AS); beyond it, it gets `MemoryError`.
         nice: By how much workers are nicer than we are (nice(2)).
         name: What workers are called in `ps`, with a number.
+        **standard: The same by the names of the standard pools: `max_workers` and `processes` are `workers`,
+            `maxtasksperchild` is `max_tasks_per_child`, and the start method of `mp_context` or `context` is
+            `start_method` (`forkserver` means `zygote`).
 
     Raises:
-        UsageError: An option is not what it should be.
+        UsageError: An option is not what it should be, is given by two names, or is a context that forks the program.
     """
 
     def __init__(
         self,
         workers: int | None = None,
         *,
-        start_method: Method = "zygote",
+        start_method: Method | None = None,
         preload: Sequence[str] = (),
         initializer: Callable[..., object] | None = None,
-        initargs: tuple[Any, ...] = (),
+        initargs: Iterable[Any] = (),
         max_tasks_per_child: int | None = None,
         max_pending: int | None = None,
         memory_limit: int | None = None,
         nice: int = 0,
         name: str = "unisono",
+        **standard: Unpack[StandardNames],
     ) -> None:
-        count = len(os.sched_getaffinity(0)) if workers is None else workers
+        if getattr(multiprocessing.current_process(), "_inheriting", False):
+            raise RuntimeError(
+                "a worker runs the main program to find something in it, and a pool made there would do so again: "
+                'put what the program does below `if __name__ == "__main__":`'
+            )
+        own = {"workers": workers, "max_tasks_per_child": max_tasks_per_child, "start_method": start_method}
+        options = translate(own, standard)
+        method = options["start_method"] or "zygote"
+        max_tasks_per_child = options["max_tasks_per_child"]
+        count = len(os.sched_getaffinity(0)) if options["workers"] is None else options["workers"]
+        if count < 1:
+            # As `ProcessPoolExecutor` puts it, since its callers may look at the words.
+            raise UsageError(f"max_workers must be greater than 0, not {count}")
         for what, number in (
-            ("workers", count),
             ("max_tasks_per_child", max_tasks_per_child),
             ("max_pending", max_pending),
             ("memory_limit", memory_limit),
         ):
             if number is not None and number < 1:
                 raise UsageError(f"{what} must be at least 1, not {number}")
-        if start_method not in ("zygote", "spawn"):
-            raise UsageError(f"start_method is `zygote` or `spawn`, not {start_method!r}")
+        if method not in ("zygote", "spawn"):
+            raise UsageError(f"start_method is `zygote` or `spawn`, not {method!r}")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         settings = {
             "argv": sys.argv,
+            # Proxies of a manager ask for it, as in the processes of multiprocessing.
+            "authkey": bytes(multiprocessing.current_process().authkey),
             "environment": dict(os.environ),
             "folder": str(_folder()),
-            "initializer": None if initializer is None else _pickling.pickled((initializer, initargs)),
+            "initializer": None if initializer is None else _pickling.pickled((initializer, tuple(initargs))),
             "main": main_of_caller(),
             "memory_limit": memory_limit,
             "name": name,
@@ -101,10 +122,12 @@ class ProcessPool(concurrent.futures.Executor):
             Future,
             (_in_memory(pickle.dumps(settings)), _standard_error()),
             workers=count,
-            method=ord(start_method[0]),
+            method=ord(method[0]),
             tasks_per_worker=max_tasks_per_child,
             pending=max_pending,
         )
+        # What others look at to share work out, though it is not theirs: dask, for one.
+        self._max_workers = count
         self._server = threading.Thread(target=_serve, args=(self._engine,), name=f"{name}-pool", daemon=True)
         self._server.start()
         self._finalizer = weakref.finalize(self, _abandon, self._engine)
@@ -172,16 +195,21 @@ class ProcessPool(concurrent.futures.Executor):
 
     def imap(self, func: Callable[[Any], T], iterable: Iterable[Any], chunksize: int = 1) -> Iterator[T]:
         """The results of `func(item)` for each item, in order, as they come."""
-        return _map(self._engine, func, zip(iterable), None, chunksize, None)
+        if chunksize > 1:
+            chunks = _Input((func, chunk) for chunk in _chunks(zip(iterable), chunksize))
+            parts = _map(self._engine, _pickling.run_chunk, chunks, None, 1, None)
+            return chunks.then_raise(_flat(parts))
+        calls = _Input(zip(iterable))
+        return calls.then_raise(_map(self._engine, func, calls, None, chunksize, None))
 
     def imap_unordered(self, func: Callable[[Any], T], iterable: Iterable[Any], chunksize: int = 1) -> Iterator[T]:
         """The same, in the order in which they are done."""
         if chunksize > 1:
-            chunks = [self.submit(_pickling.run_chunk, func, chunk) for chunk in _chunks(zip(iterable), chunksize)]
-            parts: Iterator[list[T]] = _as_done(chunks)
-            return itertools.chain.from_iterable(parts)
-        futures = [self.submit(func, item) for item in iterable]
-        return _as_done(futures)
+            chunks = _Input((func, chunk) for chunk in _chunks(zip(iterable), chunksize))
+            parts: Iterator[list[T]] = _as_done([self.submit(_pickling.run_chunk, *chunk) for chunk in chunks])
+            return chunks.then_raise(_flat(parts))
+        calls = _Input(zip(iterable))
+        return calls.then_raise(_as_done([self.submit(func, *call) for call in calls]))
 
     def map_async(
         self,
@@ -284,71 +312,23 @@ class TaskOptions:
         return _map(self._engine, fn, zip(*iterables), None, 1, buffersize, self._timeout, self._retries)
 
 
-class AsyncResult(concurrent.futures.Future[T]):
-    """What `apply_async` and the like answer: a result as `multiprocessing.Pool` has it, and a future as well."""
+class _Input:
+    """Calls until their iterable raises, which is told behind the results of those that came before."""
 
-    def __init__(
-        self,
-        parts: list[Future[Any]],
-        join: Callable[[list[Any]], T],
-        callback: Callable[[T], object] | None,
-        error_callback: Callable[[BaseException], object] | None,
-    ) -> None:
-        super().__init__()
-        self._parts = parts
-        self._join = join
-        self._left = len(parts)
-        self._lock = threading.Lock()
-        if callback or error_callback:
-            self.add_done_callback(lambda _: self._tell(callback, error_callback))
-        for part in parts:
-            part.add_done_callback(self._part_done)
-        if not parts:
-            self.set_result(join([]))
+    def __init__(self, calls: Iterable[tuple[Any, ...]]) -> None:
+        self._calls = calls
+        self._error: Exception | None = None
 
-    def get(self, timeout: float | None = None) -> T:
-        """The result, waited for so many seconds at most; raises what the task raised."""
-        return self.result(timeout)
-
-    # It bounds the wait and raises nothing, so its name is that of multiprocessing.
-    def wait(self, timeout: float | None = None) -> None:
-        """Wait for it, so many seconds at most."""
-        concurrent.futures.wait([self], timeout)
-
-    def ready(self) -> bool:
-        """Whether it is there."""
-        return self.done()
-
-    def successful(self) -> bool:
-        """Whether nothing was raised.
-
-        Raises:
-            ValueError: It is not there yet.
-        """
-        if not self.done():
-            raise ValueError(f"{self!r} not ready")
-        return not self.cancelled() and self.exception() is None
-
-    def _part_done(self, _: object) -> None:
-        with self._lock:
-            self._left -= 1
-            if self._left:
-                return
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
         try:
-            value = self._join([part.result() for part in self._parts])
-        except BaseException as error:
-            self.set_exception(error)
-        else:
-            self.set_result(value)
+            yield from self._calls
+        except Exception as error:
+            self._error = error
 
-    def _tell(
-        self, callback: Callable[[T], object] | None, error_callback: Callable[[BaseException], object] | None
-    ) -> None:
-        error = self.exception()
-        if error is None and callback:
-            callback(self.result())
-        elif error is not None and error_callback:
-            error_callback(error)
+    def then_raise(self, results: Iterator[T]) -> Iterator[T]:
+        yield from results
+        if self._error is not None:
+            raise self._error
 
 
 def _map(
@@ -367,11 +347,24 @@ def _map(
         raise ValueError("buffersize must be None or > 0")
     until = None if timeout is None else time.monotonic() + timeout
     if chunksize > 1:
-        chunks = ((fn, chunk) for chunk in _chunks(calls, chunksize))
-        results = engine.map(_pickling.run_chunk, chunks, ahead=buffersize, timeout=task_timeout, retries=retries)
-        return itertools.chain.from_iterable(_taken(results, until, buffersize is not None))
+        results = call_in_chunks(engine, fn, calls, chunksize, buffersize, task_timeout, retries)
+        return _flat(_taken(results, until, buffersize is not None))
     results = engine.map(fn, calls, ahead=buffersize, timeout=task_timeout, retries=retries)
     return _taken(results, until, buffersize is not None)
+
+
+def call_in_chunks(
+    engine: _native.PoolEngine,
+    fn: Callable[..., Any],
+    calls: Iterable[tuple[Any, ...]],
+    chunksize: int,
+    ahead: int | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
+) -> _native.Results:
+    """Submit `chunksize` calls at a time as one task each; its result is the list of theirs."""
+    chunks = ((fn, chunk) for chunk in _chunks(calls, chunksize))
+    return engine.map(_pickling.run_chunk, chunks, ahead=ahead, timeout=timeout, retries=retries)
 
 
 def _taken(results: _native.Results, until: float | None, pulls: bool) -> Iterator[Any]:
@@ -380,17 +373,30 @@ def _taken(results: _native.Results, until: float | None, pulls: bool) -> Iterat
             left = None if until is None else until - time.monotonic()
             if results.is_empty:
                 return
-            value = results.next(left)
+            # Handed out of a list, so that no result is kept here while its taker works.
+            values = [results.next(left)]
             if pulls:
                 results.pull()
-            yield value
+            yield values.pop()
     finally:
         results.cancel()
 
 
 def _as_done(futures: Iterable[Future[T]]) -> Iterator[T]:
-    standard: Iterable[concurrent.futures.Future[T]] = futures
-    return (future.result() for future in concurrent.futures.as_completed(standard))
+    done = concurrent.futures.as_completed(cast(Iterable[concurrent.futures.Future[T]], futures))
+    # Futures hold their results, so only those that are still to come are kept.
+    del futures
+    for future in done:
+        values = [future.result()]
+        del future
+        yield values.pop()
+
+
+def _flat(parts: Iterator[list[T]]) -> Iterator[T]:
+    for part in parts:
+        part.reverse()
+        while part:
+            yield part.pop()
 
 
 def _chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:

@@ -21,6 +21,7 @@ import unisono
         "unisono.futures",
         "unisono.headers",
         "unisono.limiter",
+        "unisono.pool",
         "unisono.process_pool",
         "unisono.results",
         "unisono.retrying",

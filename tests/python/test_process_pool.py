@@ -567,3 +567,15 @@ def test_arrays_come_back_as_views_that_give_their_place_back(pool):
     kept = [pool.submit(numpy.full, 20_000, n).result(LONG) for n in range(100)]
     assert [int(a[0]) for a in kept] == list(range(100)) == [int(a[-1]) for a in kept]
     assert int(pool.submit(numpy.sum, array).result(LONG)) == sum(range(1_000_000))
+
+
+def test_a_program_without_a_guard_is_told_so_and_makes_no_pools_without_end(tmp_path):
+    (tmp_path / "program.py").write_text(
+        "import unisono\n"
+        "def double(number):\n    return 2 * number\n"
+        "with unisono.ProcessPool(1) as pool:\n    print(pool.submit(double, 2).exception(timeout=60))\n"
+    )
+    command = [sys.executable, "program.py"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert 'put what the program does below `if __name__ == "__main__":`' in done.stdout

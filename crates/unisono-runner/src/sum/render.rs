@@ -3,10 +3,10 @@
 use std::{
     fs::File,
     io::{BufRead, BufReader, BufWriter, Write},
+    os::unix::fs::OpenOptionsExt,
     path::PathBuf,
 };
 
-use tempfile::NamedTempFile;
 use unisono_files::manifest::{Line, Reader, push_entry};
 use unisono_hash::Digest;
 
@@ -18,8 +18,14 @@ pub(super) fn render(manifest: &ManifestOut) -> Result<(), Error> {
     let fail = |error| Error::fault(format!("cannot write `{}`", manifest.path.display())).because(error);
     let mut entries = read(manifest)?;
     entries.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-    let folder = manifest.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref());
-    let mut writer = BufWriter::with_capacity(1 << 17, NamedTempFile::new_in(folder).map_err(fail)?);
+    // A name of its own, and not a new one each time: what a killed run leaves behind is replaced by the next. Nobody else
+    // writes it meanwhile, since the results beside it are locked.
+    let mut name = std::ffi::OsString::from(".");
+    name.push(manifest.path.file_name().unwrap_or_default());
+    name.push(".unisono.part");
+    let part = manifest.path.with_file_name(name);
+    let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&part).map_err(fail)?;
+    let mut writer = BufWriter::with_capacity(1 << 17, file);
     let mut line = Vec::new();
     for (path, digests) in &entries {
         line.clear();
@@ -27,9 +33,8 @@ pub(super) fn render(manifest: &ManifestOut) -> Result<(), Error> {
         writer.write_all(&line).map_err(fail)?;
     }
     let file = writer.into_inner().map_err(|error| fail(error.into_error()))?;
-    file.as_file().sync_all().map_err(fail)?;
-    file.persist(&manifest.path).map_err(|error| fail(error.error))?;
-    Ok(())
+    file.sync_all().map_err(fail)?;
+    std::fs::rename(&part, &manifest.path).map_err(fail)
 }
 
 fn read(manifest: &ManifestOut) -> Result<Vec<(PathBuf, Vec<Digest>)>, Error> {

@@ -1,0 +1,79 @@
+"""The names under which the standard pools know the options of `unisono.ProcessPool`.
+
+`ProcessPoolExecutor` says `max_workers` and `mp_context`, `multiprocessing.Pool` says `processes`, `maxtasksperchild`
+and `context`. Code that was written for either runs when its import is changed, so these are taken and become our
+names. An option that is given by two names is refused, and so is a context that asks for what we do not do.
+
+Leaves out what a context is besides its start method: its queues and locks are the standard library's own.
+"""
+
+from __future__ import annotations
+
+from multiprocessing.context import BaseContext
+from typing import Any, TypedDict
+
+from unisono.errors import UsageError
+
+
+class StandardNames(TypedDict, total=False):
+    """What `ProcessPool` takes besides its own options."""
+
+    max_workers: int | None
+    processes: int | None
+    maxtasksperchild: int | None
+    mp_context: BaseContext | None
+    context: BaseContext | None
+
+
+def translate(options: dict[str, Any], given: StandardNames) -> dict[str, Any]:
+    """`options` with what was given by the names of the standard pools.
+
+    Args:
+        options: By our own names, `None` for what was not given: `workers`, `max_tasks_per_child`, `start_method`.
+        given: By the other names; `None` is the same as not given there as well.
+
+    Raises:
+        TypeError: A name is of nobody's.
+        UsageError: An option is given by two names, or a context asks for `fork`.
+    """
+    said_as = {ours: ours for ours, value in options.items() if value is not None}
+    translated = dict(options)
+    for name, value in given.items():
+        if name not in _OURS:
+            raise TypeError(f"ProcessPool got an unexpected keyword argument {name!r}")
+        if value is None:
+            continue
+        ours = _OURS[name]
+        if ours in said_as:
+            raise UsageError(f"{name} and {said_as[ours]} are the same option; give one of them")
+        said_as[ours] = name
+        translated[ours] = start_method(name, value) if ours == "start_method" else value
+    return translated
+
+
+def start_method(name: str, context: object) -> str | None:
+    """What we call the way in which processes of a `multiprocessing` context start; `None` when it has not chosen one.
+
+    Raises:
+        UsageError: It is no context, or of a start method that we do not have.
+    """
+    if not isinstance(context, BaseContext):
+        raise UsageError(f"{name} is what multiprocessing.get_context() answers, not {context!r}")
+    method = context.get_start_method(allow_none=True)
+    if method not in _METHODS:
+        raise UsageError(
+            f"{name} asks for the start method {method!r}; workers are never forked from the program itself, whose "
+            'threads and locks they would inherit: use "forkserver" or "spawn"'
+        )
+    return _METHODS[method]
+
+
+_OURS = {
+    "max_workers": "workers",
+    "processes": "workers",
+    "maxtasksperchild": "max_tasks_per_child",
+    "mp_context": "start_method",
+    "context": "start_method",
+}
+#: `forkserver` means a fresh interpreter that forks, which is what our zygote is.
+_METHODS = {None: None, "forkserver": "zygote", "spawn": "spawn"}
