@@ -1,6 +1,6 @@
 """Run many independent pieces of work at once, with every outcome accounted for."""
 
-from unisono import commands, files
+from unisono import clusters, commands, files
 from unisono._fetch import FetchOptions, fetch, fetch_all
 from unisono._functions import BatchOptions, batch, batch_all
 from unisono._native import Ended, FunctionOutcome, Outcome, Request, Response, __version__
@@ -44,6 +44,7 @@ from unisono.errors import (
     TlsError,
     TooLarge,
     UsageError,
+    WorkerLost,
 )
 from unisono.headers import Headers
 from unisono.report import Report
@@ -99,9 +100,11 @@ __all__ = [
     "TlsError",
     "TooLarge",
     "UsageError",
+    "WorkerLost",
     "__version__",
     "batch",
     "batch_all",
+    "clusters",
     "commands",
     "fetch",
     "fetch_all",
