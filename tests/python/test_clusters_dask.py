@@ -1,7 +1,6 @@
 """`unisono.batch` over a Dask cluster: a real one, of two workers on loopback."""
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -23,24 +22,43 @@ from unisono.clusters import _executor, _greetings, _remote
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    """A scheduler and two workers, processes each; a nanny starts a worker again that dies."""
-    with distributed.LocalCluster(
-        n_workers=2,
-        threads_per_worker=2,
-        processes=True,
-        host="127.0.0.1",
-        dashboard_address=None,
-        silence_logs=60,
-        local_directory=str(tmp_path_factory.mktemp("dask")),
-    ) as cluster:
-        yield cluster
+class Cluster:
+    """A scheduler and workers, processes each."""
+
+    def __init__(self, folder):
+        self.folder, self.started = folder, []
+
+    def start(self, program, *words):
+        command = [sys.executable, "-m", f"distributed.cli.dask_{program}", *words, "--host", "127.0.0.1"]
+        log = (self.folder / f"{program}.log").open("w")
+        with log:
+            self.started.append(subprocess.Popen([*command, "--no-dashboard"], stdout=log, stderr=log))
+
+    def __enter__(self):
+        file = self.folder / "scheduler.json"
+        self.start("scheduler", "--port", "0", "--scheduler-file", str(file))
+        wait_until(lambda: file.exists() and file.read_text().endswith("}"))
+        self.tcp = json.loads(file.read_text())["address"]
+        self.address = self.tcp.replace("tcp://", "dask://")
+        return self
+
+    def start_workers(self, *words):
+        self.start("worker", self.tcp, "--local-directory", str(self.folder), *words)
+
+    def __exit__(self, *_):
+        for process in reversed(self.started):
+            process.terminate()
+            process.wait(30)
 
 
 @pytest.fixture(scope="module")
-def address(cluster):
-    return cluster.scheduler_address.replace("tcp://", "dask://")
+def address(tmp_path_factory):
+    """Two workers with two threads each; a nanny starts one again that dies."""
+    with Cluster(tmp_path_factory.mktemp("dask")) as cluster:
+        cluster.start_workers("--nworkers", "2", "--nthreads", "2")
+        with distributed.Client(cluster.tcp, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=60)
+        yield cluster.address
 
 
 @pytest.fixture
@@ -95,11 +113,12 @@ def test_calls_are_made_by_the_workers_and_every_outcome_comes_back(address):
     assert os.getpid() not in pids
 
 
-def test_a_client_a_cluster_and_an_executor_of_ours_are_taken_and_left_as_they_are(cluster, address):
-    with distributed.Client(cluster, set_as_default=False) as client:
+def test_a_client_a_cluster_and_an_executor_of_ours_are_taken_and_left_as_they_are(address):
+    with distributed.Client(address.replace("dask", "tcp"), set_as_default=False) as client:
         assert results(batch(triple, range(3), executor=client, ordered=True)) == [0, 3, 6]
-        assert client.submit(triple, 2).result() == 6
-    assert results(batch(triple, range(3), executor=cluster, ordered=True)) == [0, 3, 6]
+        assert client.submit(int, "6").result() == 6
+    with distributed.LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0") as cluster:
+        assert results(batch(triple, range(3), executor=cluster, ordered=True)) == [0, 3, 6]
     with clusters.connect(address) as executor:
         assert executor.width == 4
         assert results(batch(triple, range(3), executor=executor, ordered=True)) == [0, 3, 6]
@@ -264,19 +283,14 @@ def test_a_scheduler_that_goes_ends_the_batch_with_every_item_accounted_for(tmp_
         while True:
             time.sleep(0.01)
 
-    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
-    scheduler_file = tmp_path / "scheduler.json"
-    with contextlib.ExitStack() as stack:
-        started = [subprocess.Popen([*command, "--no-dashboard", "--scheduler-file", str(scheduler_file)], stderr=subprocess.DEVNULL)]
-        stack.callback(lambda: [(process.kill(), process.wait()) for process in started])
-        wait_until(lambda: scheduler_file.exists() and scheduler_file.read_text().endswith("}"))
-        address = json.loads(scheduler_file.read_text())["address"]
-        worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-nanny", "--no-dashboard", "--nthreads", "1"]
-        started.append(subprocess.Popen([*worker, "--local-directory", str(tmp_path)], stderr=subprocess.DEVNULL))
-        report = in_background(batch(work, range(5), executor=address.replace("tcp", "dask"), limit=2))
+    with Cluster(tmp_path) as cluster:
+        cluster.start_workers("--no-nanny", "--nthreads", "1")
+        report = in_background(batch(work, range(5), executor=cluster.address, limit=2))
         wait_until(lambda: begun(notes))
-        started[0].kill()
+        cluster.started[0].kill()
         ended = report()
+        # Its call never ends.
+        cluster.started[1].kill()
     assert ended.total == 5
     assert ended.ambiguous == 1
     assert ended.failed == 4
@@ -340,8 +354,8 @@ def test_a_package_that_is_missing_is_named():
     assert done.stdout == "executor: dask is not installed: `pip install unisono[dask]`\n"
 
 
-def test_an_executor_of_dask_is_refused_since_it_calls_again_by_itself(cluster):
-    with distributed.Client(cluster, set_as_default=False) as client:
+def test_an_executor_of_dask_is_refused_since_it_calls_again_by_itself(address):
+    with distributed.Client(address.replace("dask", "tcp"), set_as_default=False) as client:
         with pytest.raises(UsageError, match="give the Client itself"):
             batch(triple, [1], executor=client.get_executor())
 

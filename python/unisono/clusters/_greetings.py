@@ -15,14 +15,14 @@ __all__ = ["why_unfit"]
 
 
 def why_unfit(name: str, greeting: object) -> str | None:
-    """Why a worker that answered so cannot be used; `None` when it can."""
+    """Why a process that answered so, such as `the worker web-1`, cannot be used; `None` when it can."""
     if isinstance(greeting, ImportError):
-        return f"the worker {name} has no unisono (`pip install unisono=={__version__}` there): {greeting}"
+        return f"{name} has no unisono (`pip install unisono=={__version__}` there): {greeting}"
     if not isinstance(greeting, Greeting):
-        return f"the worker {name} did not answer as it should: {greeting!r}"
+        return f"{name} did not answer as it should: {greeting!r}"
     if greeting.version != __version__:
-        return f"the worker {name} has unisono {greeting.version}, and here is {__version__}: install the same"
+        return f"{name} has unisono {greeting.version}, and here is {__version__}: install the same"
     if greeting.python != sys.version_info[:2]:
         theirs, ours = (".".join(map(str, version)) for version in (greeting.python, sys.version_info[:2]))
-        return f"the worker {name} runs Python {theirs}, and here is {ours}: run the same"
+        return f"{name} runs Python {theirs}, and here is {ours}: run the same"
     return None

@@ -137,14 +137,23 @@ class DaskCluster:
             self._client.subscribe_topic("all", self._on_event)
             workers = await self._workers()
             greetings = await self._client.run(_remote.greet, on_error="return")
-            for address, greeting in greetings.items():
-                if (why := why_unfit(address, greeting)) is not None:
+            # It unpickles tasks before it hands them on, though not what is in our chunks.
+            said = [("the scheduler", await self._greeting_of_scheduler())]
+            said += [(f"the worker {address}", greeting) for address, greeting in greetings.items()]
+            for who, greeting in said:
+                if (why := why_unfit(who, greeting)) is not None:
                     raise UsageError(why)
             self._add({address: greeting for address, greeting in greetings.items() if address in workers}, workers)
         except BaseException:
             await self._client.close()
             raise
         self._keep(self._watch())
+
+    async def _greeting_of_scheduler(self) -> object:
+        try:
+            return await self._client.run_on_scheduler(_remote.greet)
+        except Exception as error:
+            return error
 
     async def _workers(self) -> dict[str, Any]:
         """What the scheduler knows of each worker, by address."""
@@ -188,22 +197,23 @@ class DaskCluster:
             # It has gone again.
             _logger.debug("the worker %s did not answer: %s", address, error)
             return
-        if (why := why_unfit(address, greeting)) is not None:
+        if (why := why_unfit(f"the worker {address}", greeting)) is not None:
             _logger.warning("not used: %s", why)
         elif address in workers:
             self._add({address: greeting}, workers)
 
     async def _watch(self) -> None:
         """See that the scheduler goes: then nothing that is under way will ever answer."""
-        while self._client.status in ("running", "connecting"):
-            try:
-                await asyncio.wait_for(self._client.scheduler.identity(n_workers=0), _LONGEST_SILENCE)
-            except (OSError, asyncio.TimeoutError) as error:
-                break_off = f"the scheduler of Dask at {self.address} has gone: {error}"
-                if not self._is_closing:
-                    self._inbox.broken(break_off)
-                return
+        while self._look_at_scheduler():
             await asyncio.sleep(_LOOK_EVERY)
+
+    def _look_at_scheduler(self) -> bool:
+        # The client would connect again, but what it had sent is forgotten by then.
+        is_there = self._client.status == "running"
+        if not is_there and not self._is_closing:
+            self._is_closing = True
+            self._inbox.broken(f"the scheduler of Dask at {self.address} has gone")
+        return is_there
 
     async def _carry(self, place: Place, order: Order) -> None:
         task = asyncio.current_task()
@@ -222,14 +232,15 @@ class DaskCluster:
                 pure=False,
             )
             try:
-                answer = await self._client.gather(future, asynchronous=True)
+                answer = await future
             finally:
                 future.release()
         except asyncio.CancelledError:
-            # We do that when its worker has gone, which has been said by now; so does whoever restarts the cluster.
-            self._inbox.answered(order.number, None, "it was cancelled by the cluster")
+            # By us: its worker has gone, which has been said by now, or we leave.
             raise
         except Exception as error:
+            # Also when the cluster is restarted, or its scheduler has gone.
+            self._look_at_scheduler()
             self._inbox.answered(order.number, None, f"its chunk did not come through: {type(error).__name__}: {error}")
         else:
             self._inbox.answered(order.number, answer)
@@ -266,6 +277,5 @@ class DaskCluster:
 
 _LONGEST_CONNECT = 10.0
 _LONGEST_FAREWELL = 2.0
-# A scheduler that is busy with a large graph answers late; one that has gone closes its connections at once.
-_LONGEST_SILENCE = 30.0
+# Whatever is under way notices by itself; this is for calls that wait for a worker.
 _LOOK_EVERY = 1.0
