@@ -147,7 +147,8 @@ class RayCluster:
                 del self._places[known], self._actors[known]
         self._inbox.left(place, why)
         if known is not None:
-            self._hire()
+            # Not here: this is a thread of Ray's, and waits for itself when it asks Ray for something.
+            self._inbox.put(lambda _: self._hire())
 
     def _when_done(self, ask: Any, then: Any, failed: Any) -> None:
         try:
