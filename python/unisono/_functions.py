@@ -40,8 +40,8 @@ class BatchOptions(TypedDict, total=False):
         per_key: Most calls at once with the same key.
         per_key_rate: Most starts with the same key.
         timeout: Longest time for one attempt; none by default. A coroutine is cancelled, a process is killed; a thread
-            cannot be stopped: its outcome says so, and it keeps its place until it ends. So does what has begun on Dask;
-            on Ray its worker is ended.
+            cannot be stopped: its outcome says so, and it keeps its place until it ends. So does what has begun on
+            Dask; on Ray its worker is ended.
         deadline: Longest time for one item with its retries and waits.
         stop_after: Start nothing new after this time.
         grace: How long what runs may take to finish when the batch is stopped; `"10s"` by default.
@@ -184,8 +184,9 @@ class _Call:
             return cls(executor, function, name)
         engine = clusters.engine_of(executor)
         if engine is not None:
-            is_ready = isinstance(executor, Executor)
-            return cls(engine, function, name, executor if is_ready else None, None if is_ready else executor)
+            if isinstance(executor, Executor):
+                return cls(engine, function, name, executor)
+            return cls(engine, function, name, cluster=executor)
         if isinstance(executor, str):
             raise UsageError(f'executor: "{executor}" is none of "threads", "processes" and "loop", and no cluster')
         if not isinstance(executor, Executor):
@@ -254,7 +255,8 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
             raise
         has_times = any(options.get(time) not in (None, "none") for time in ("timeout", "deadline"))
         options.setdefault("limit", cluster.width * (1 if has_times else _CALLS_PER_THREAD))
-        return cluster.calling_again() if options.get("idempotent") else cluster
+        executor: Executor = cluster.calling_again() if options.get("idempotent") else cluster
+        return executor
 
     def _serve(self, hands: _native.Hands, limit: int, given: Executor | None) -> None:
         call = self._call

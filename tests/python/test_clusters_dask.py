@@ -336,7 +336,7 @@ def test_an_address_that_is_none_is_said_before_anything_runs(address):
 
 def test_a_cluster_that_is_not_there_is_said_before_anything_runs(monkeypatch):
     monkeypatch.setattr("unisono.clusters.dask._LONGEST_CONNECT", 0.2)
-    with pytest.raises(RunError, match="cannot reach the scheduler of Dask at tcp://127.0.0.1:9"):
+    with pytest.raises(RunError, match=r"cannot reach the scheduler of Dask at tcp://127\.0\.0\.1:9"):
         batch(triple, [1], executor="dask://127.0.0.1:9").run()
 
 
@@ -350,14 +350,19 @@ def test_a_package_that_is_missing_is_named():
         except unisono.UsageError as error:
             print(error)
     """
-    done = subprocess.run([sys.executable, "-c", "\n".join(line[8:] for line in program.splitlines())], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(line[8:] for line in program.splitlines())],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.stdout == "executor: dask is not installed: `pip install unisono[dask]`\n"
 
 
 def test_an_executor_of_dask_is_refused_since_it_calls_again_by_itself(address):
-    with distributed.Client(address.replace("dask", "tcp"), set_as_default=False) as client:
-        with pytest.raises(UsageError, match="give the Client itself"):
-            batch(triple, [1], executor=client.get_executor())
+    client = distributed.Client(address.replace("dask", "tcp"), set_as_default=False)
+    with client, pytest.raises(UsageError, match="give the Client itself"):
+        batch(triple, [1], executor=client.get_executor())
 
 
 def test_a_function_that_cannot_travel_is_said_before_anything_runs(address):

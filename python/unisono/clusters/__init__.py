@@ -12,12 +12,14 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from unisono.errors import UsageError
 
 if TYPE_CHECKING:
-    from unisono.clusters._executor import Cluster, ClusterExecutor, Inbox
+    from unisono.clusters._cluster import Cluster, Inbox
+    from unisono.clusters._executor import ClusterExecutor
 
 __all__ = ["connect", "engine_of"]
 
@@ -72,7 +74,8 @@ def connect(to: object, *, limit: int | None = None, wait: float = 30.0) -> Clus
     if engine is None:
         raise UsageError(f"executor: expected dask://host:port, ray://host:port or a Client, not {to!r}")
     joins = _to_dask(to) if engine == "dask" else _to_ray(to, limit)
-    from unisono.clusters._executor import ClusterExecutor  # noqa: PLC0415 (it needs cloudpickle, which comes with the extras)
+    # It needs cloudpickle, which comes with the extras.
+    from unisono.clusters._executor import ClusterExecutor
 
     executor = ClusterExecutor(joins)
     try:
@@ -89,13 +92,13 @@ def _to_dask(to: object) -> Connect:
         address, security = to.replace("dask://", "tcp://", 1), None
     else:
         address, security = dask.address_of(to)
-    return lambda inbox: dask.DaskCluster(address, security, inbox)  # type: ignore[no-any-return]
+    return lambda inbox: dask.DaskCluster(address, security, inbox)
 
 
 def _to_ray(to: object, limit: int | None) -> Connect:
     ray = _imported("ray")
     address = None if to == "ray" else to
-    return lambda inbox: ray.RayCluster(address, limit, inbox)  # type: ignore[no-any-return]
+    return lambda inbox: ray.RayCluster(address, limit, inbox)
 
 
 def _dask() -> Any:
@@ -103,8 +106,6 @@ def _dask() -> Any:
 
 
 def _imported(engine: str) -> Any:
-    from importlib import import_module  # noqa: PLC0415 (only where an engine is asked for)
-
     try:
         return import_module(f"unisono.clusters.{engine}")
     except ModuleNotFoundError as error:

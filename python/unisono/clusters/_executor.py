@@ -1,11 +1,12 @@
 """An executor over the workers of a cluster: which call travels with which others, to whom, and what its end is.
 
 One thread decides, on events from an inbox: calls come, workers join and leave, chunks and recalls answer. So nothing
-here is locked. What sends, and who the workers are, is a `Cluster`.
+here is locked. What sends, and who the workers are, is a `Cluster` (see `_cluster`).
 
 Calls that wait are spread evenly over the places that are free, so that none idles. How many travel together is
 bounded by how long calls take: a chunk is about `_CHUNK_SECONDS` of work, and a single call as long as nobody knows.
-One that takes far longer is recalled: the ends that it holds back are handed out, and what has not begun goes to others.
+One that takes far longer is recalled: the ends that it holds back are handed out, and what has not begun goes to
+others.
 
 A worker that goes takes with it what it had begun. Such a call is lost: nobody knows whether it has taken effect. It
 is not called again here, unless the caller has said that it may be; what had not begun, to our certain knowledge, is.
@@ -17,7 +18,6 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-import queue
 import threading
 import time
 import uuid
@@ -25,104 +25,17 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import cloudpickle
 
 from unisono import _goodbye
+from unisono.clusters._cluster import Cluster, Inbox, Place
 from unisono.clusters._remote import Answer, End, Order
 from unisono.errors import RunError, UsageError, WorkerLost
 
-__all__ = ["Cluster", "ClusterExecutor", "Inbox", "Place"]
-
-
-@dataclass(eq=False)
-class Place:
-    """A worker that calls can be sent to.
-
-    Attributes:
-        name: What people know it by: an address, or the number of an actor.
-        token: Tells its process apart from all others.
-        threads: How many chunks it works on at once.
-        handle: What the cluster sends by.
-    """
-
-    name: str
-    token: str
-    threads: int
-    handle: Any = None
-    chunks: set[_Chunk] = field(default_factory=set)
-    # Functions that it has answered for, and so has.
-    knows: set[str] = field(default_factory=set)
-
-
-class Cluster(Protocol):
-    """What an engine has to offer. No method waits; what comes of them goes to the inbox.
-
-    Attributes:
-        name: The engine's name, which is a place where functions run: `dask` or `ray`.
-        address: What people know the cluster by.
-        can_kill: Whether a worker can be ended without harm to others, so that calls can be stopped.
-    """
-
-    name: str
-    address: str
-    can_kill: bool
-
-    def send(self, place: Place, order: Order) -> None:
-        """Have a chunk run at a place, at most once; what it answers is `answered`."""
-
-    def recall(self, place: Place, number: int, executor: str, size: int) -> None:
-        """Ask a place to give back what it has not begun of a chunk; what it answers is `recalled`."""
-
-    def kill(self, place: Place) -> None:
-        """End a worker; then it has `left`."""
-
-    def close(self, executor: str) -> None:
-        """Leave the cluster; it may take as long as that takes."""
-
-
-class Inbox:
-    """Where a cluster says what has happened; from any thread."""
-
-    def __init__(self) -> None:
-        self._events: queue.SimpleQueue[Callable[[ClusterExecutor], None]] = queue.SimpleQueue()
-
-    def joined(self, places: list[Place]) -> None:
-        """Workers have come."""
-        self.put(lambda executor: executor._on_joined(places))
-
-    def left(self, place: Place, why: str) -> None:
-        """A worker has gone; nothing of what it had begun will answer."""
-        self.put(lambda executor: executor._on_left(place, why))
-
-    def answered(self, number: int, answer: bytes | None, why: str = "") -> None:
-        """A chunk has answered; `None`: that it was never made, or that it failed on its way."""
-        self.put(lambda executor: executor._on_answered(number, answer, why))
-
-    def recalled(self, number: int, answer: bytes | None) -> None:
-        """A recall has answered; `None`: nobody who knows has heard it."""
-        self.put(lambda executor: executor._on_recalled(number, answer))
-
-    def broken(self, why: str) -> None:
-        """The cluster has gone as a whole."""
-        self.put(lambda executor: executor._on_broken(why))
-
-    def put(self, event: Callable[[ClusterExecutor], None]) -> None:
-        """Have something done by the thread that decides."""
-        self._events.put(event)
-
-    def get(self, seconds: float | None) -> Callable[[ClusterExecutor], None] | None:
-        """What is to be done next; `None` when there is nothing in that time, in seconds."""
-        try:
-            return self._events.get(timeout=seconds)
-        except queue.Empty:
-            return None
-
-    def is_empty(self) -> bool:
-        """Whether nothing waits."""
-        return self._events.empty()
+__all__ = ["ClusterExecutor"]
 
 
 class _RemoteFuture(Future[Any]):
@@ -170,7 +83,9 @@ class _Chunk:
     kill_at: float | None = None
 
 
-class _Traceback(Exception):  # noqa: N818 (it is shown as the cause of what was raised, and never raised itself)
+class _Traceback(Exception):
+    """Shown as the cause of what was raised, and never raised itself."""
+
     def __init__(self, frames: str) -> None:
         super().__init__(frames)
         self.frames = frames
@@ -217,8 +132,8 @@ class ClusterExecutor(Executor):
 
     @property
     def width(self) -> int:
-        """How many calls the workers that are there make at once."""
-        return sum(place.threads for place in list(self._places))
+        """How many calls the workers make at once: those that are there, or are expected to be soon."""
+        return max(self._cluster.width, sum(place.threads for place in list(self._places)))
 
     def wait_for_workers(self, seconds: float) -> None:
         """Wait until there is a worker.
@@ -260,7 +175,7 @@ class ClusterExecutor(Executor):
         return self._submit(function, arguments, keywords, losses=0)
 
     def calling_again(self) -> Executor:
-        """This executor, where a call that is lost with its worker is made again, up to three times."""
+        """The same executor, where a call that is lost with its worker is made again, up to three times."""
         return _CallingAgain(self)
 
     def _submit(
@@ -350,7 +265,7 @@ class ClusterExecutor(Executor):
         key = self._waiting[0].key
         seconds = self._seconds.get(key)
         most = 1 if seconds is None else max(1, min(_LARGEST_CHUNK, int(_CHUNK_SECONDS / max(seconds, 1e-6))))
-        calls = []
+        calls: list[_Call] = []
         while self._waiting and self._waiting[0].key == key and len(calls) < min(share, most):
             calls.append(self._waiting.popleft())
         self._number += 1
@@ -412,7 +327,9 @@ class ClusterExecutor(Executor):
             self._places.remove(place)
             self._without_places = time.monotonic()
         for chunk in list(place.chunks):
-            self._lose(chunk, f"the worker {place.name} has gone: {why}" if why else f"the worker {place.name} has gone")
+            self._lose(
+                chunk, f"the worker {place.name} has gone: {why}" if why else f"the worker {place.name} has gone"
+            )
 
     def _on_answered(self, number: int, answer: bytes | None, why: str) -> None:
         chunk = self._chunks.get(number)

@@ -23,7 +23,7 @@ from typing import Any
 import distributed
 
 from unisono.clusters import _remote
-from unisono.clusters._executor import Inbox, Place
+from unisono.clusters._cluster import Inbox, Place
 from unisono.clusters._greetings import why_unfit
 from unisono.clusters._remote import Greeting, Order
 from unisono.errors import RunError, UsageError
@@ -51,7 +51,7 @@ def address_of(given: Any) -> tuple[str, Any] | None:
 
 
 class DaskCluster:
-    """A Dask cluster that we have joined. See `unisono.clusters._executor.Cluster`.
+    """A Dask cluster that we have joined. See `unisono.clusters._cluster.Cluster`.
 
     Args:
         address: The scheduler's, such as `tcp://host:8786`.
@@ -65,6 +65,7 @@ class DaskCluster:
 
     name = "dask"
     can_kill = False
+    width = 0
 
     def __init__(self, address: str, security: Any, inbox: Inbox) -> None:
         self.address = address
@@ -140,9 +141,8 @@ class DaskCluster:
             # It unpickles tasks before it hands them on, though not what is in our chunks.
             said = [("the scheduler", await self._greeting_of_scheduler())]
             said += [(f"the worker {address}", greeting) for address, greeting in greetings.items()]
-            for who, greeting in said:
-                if (why := why_unfit(who, greeting)) is not None:
-                    raise UsageError(why)
+            _check(said)
+            self.width = sum(int(worker["nthreads"]) for worker in workers.values())
             self._add({address: greeting for address, greeting in greetings.items() if address in workers}, workers)
         except BaseException:
             await self._client.close()
@@ -209,7 +209,7 @@ class DaskCluster:
 
     def _look_at_scheduler(self) -> bool:
         # The client would connect again, but what it had sent is forgotten by then.
-        is_there = self._client.status == "running"
+        is_there = bool(self._client.status == "running")
         if not is_there and not self._is_closing:
             self._is_closing = True
             self._inbox.broken(f"the scheduler of Dask at {self.address} has gone")
@@ -270,9 +270,15 @@ class DaskCluster:
                 await asyncio.wait_for(
                     self._client.run(_remote.farewell, executor, on_error="ignore"), _LONGEST_FAREWELL
                 )
-            except (OSError, ValueError, asyncio.TimeoutError) as error:
+            except (OSError, ValueError) as error:
                 _logger.debug("not all workers have heard that we leave: %s", error)
         await self._client.close()
+
+
+def _check(said: list[tuple[str, object]]) -> None:
+    for who, greeting in said:
+        if (why := why_unfit(who, greeting)) is not None:
+            raise UsageError(why)
 
 
 _LONGEST_CONNECT = 10.0

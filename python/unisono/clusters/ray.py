@@ -4,12 +4,13 @@ An actor that is never restarted, with methods that are never retried, makes a c
 ours alone, so a call that is to stop is stopped by ending it; a second, idle thread in it answers recalls. Actors that
 have gone are replaced, since Ray knows of room on other machines.
 
-It connects as a client (`ray://host:port`), or uses the connection that the program has made with `ray.init`. Ray has one
-connection per process: ours is closed when the last batch that uses it has ended.
+It connects as a client (`ray://host:port`), or uses the connection that the program has made with `ray.init`. Ray has
+one connection per process: ours is closed when the last batch that uses it has ended.
 """
 
 from __future__ import annotations
 
+import socket
 import threading
 from functools import partial
 from typing import Any
@@ -18,7 +19,7 @@ import ray
 import ray.exceptions
 
 from unisono.clusters import _remote
-from unisono.clusters._executor import Inbox, Place
+from unisono.clusters._cluster import Inbox, Place
 from unisono.clusters._greetings import why_unfit
 from unisono.clusters._remote import Greeting, Order
 from unisono.errors import RunError, UsageError
@@ -45,7 +46,7 @@ class _Worker:
 
 
 class RayCluster:
-    """A Ray cluster that we have joined. See `unisono.clusters._executor.Cluster`.
+    """A Ray cluster that we have joined. See `unisono.clusters._cluster.Cluster`.
 
     Args:
         address: `ray://host:port`, or `None` for the connection that the program has.
@@ -67,7 +68,9 @@ class RayCluster:
         if address is not None:
             _connections.enter(address)
         elif not ray.is_initialized():
-            raise UsageError('executor: "ray" is the connection that `ray.init` made, and there is none: say ray://host:port')
+            raise UsageError(
+                'executor: "ray" is the connection that `ray.init` made, and there is none: say ray://host:port'
+            )
         self._make = ray.remote(
             num_cpus=1, max_restarts=0, max_task_retries=0, max_concurrency=1, concurrency_groups={"beside": 1}
         )(_Worker)
@@ -79,7 +82,8 @@ class RayCluster:
         self._is_closing = False
         try:
             cores = int(ray.cluster_resources().get("CPU", 0))
-            for _ in range(max(1, min(cores, most or cores))):
+            self.width = max(1, min(cores, most or cores))
+            for _ in range(self.width):
                 self._hire()
         except BaseException:
             self._leave()
@@ -117,9 +121,7 @@ class RayCluster:
             self._made += 1
             number = self._made
             actor = self._actors[number] = self._make.remote()
-        self._when_done(
-            actor.greet.remote, partial(self._greeted, number, actor), partial(self._unfit, number)
-        )
+        self._when_done(actor.greet.remote, partial(self._greeted, number, actor), partial(self._unfit, number))
 
     def _greeted(self, number: int, actor: Any, greeting: Greeting) -> None:
         if (why := why_unfit(f"actor {number}", greeting)) is not None:
@@ -189,10 +191,15 @@ class _Connections:
         with self._lock:
             if self._users == 0:
                 if ray.is_initialized():
-                    raise UsageError(f'executor: Ray is connected already: say "ray" for that connection, not {address}')
+                    raise UsageError(
+                        f'executor: Ray is connected already: say "ray" for that connection, not {address}'
+                    )
                 try:
+                    # Ray itself would try for half a minute.
+                    host, _, port = address.removeprefix("ray://").rstrip("/").rpartition(":")
+                    socket.create_connection((host.strip("[]"), int(port)), _LONGEST_CONNECT).close()
                     ray.init(address, log_to_driver=False)
-                except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+                except (OSError, RuntimeError, ValueError) as error:
                     raise RunError(f"cannot reach the cluster of Ray at {address}: {error}") from error
                 self._address = address
             elif address != self._address:
@@ -207,3 +214,4 @@ class _Connections:
 
 
 _connections = _Connections()
+_LONGEST_CONNECT = 10.0
