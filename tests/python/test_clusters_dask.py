@@ -3,6 +3,8 @@
 import asyncio
 import json
 import os
+import pickle
+import queue
 import signal
 import subprocess
 import sys
@@ -16,7 +18,7 @@ import pytest
 
 import unisono
 from unisono import FunctionAmbiguous, RunError, UsageError, batch, clusters
-from unisono.clusters import _executor, _greetings, _remote
+from unisono.clusters import _cluster, _executor, _greetings, _remote
 
 # Workers cannot import the tests.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -393,3 +395,70 @@ def test_an_executor_that_was_shut_down_refuses_further_calls(address):
         executor.submit(triple, 1)
     assert not executor._thread.is_alive()
     assert isinstance(executor, _executor.ClusterExecutor)
+
+
+class Rehearsal:
+    """A cluster that only notes what it is told."""
+
+    name, address, can_kill, width = "dask", "a rehearsal", False, 2
+
+    def __init__(self, inbox):
+        self.inbox, self.orders, self.recalls = inbox, queue.Queue(), queue.Queue()
+
+    def send(self, place, order):
+        self.orders.put((place, order))
+
+    def recall(self, place, number, executor, size):
+        self.recalls.put(number)
+
+    def close(self, executor):
+        pass
+
+
+def test_what_had_not_been_sent_when_its_worker_went_is_made_by_another():
+    stages = []
+    executor = _executor.ClusterExecutor(lambda inbox: stages.append(Rehearsal(inbox)) or stages[0])
+    stage = stages[0]
+    gone, other = (_cluster.Place(name, name, 1) for name in ("gone", "other"))
+    stage.inbox.joined([gone])
+    with executor:
+        unsent = executor.submit(triple, 1)
+        place, first = stage.orders.get(timeout=60)
+        assert place is gone
+        stage.inbox.left(gone, "", sent=set())
+        stage.inbox.joined([other])
+        place, again = stage.orders.get(timeout=60)
+        assert (place, again.items, again.number > first.number) == (other, first.items, True)
+        stage.inbox.left(other, "it is dead", sent={again.number})
+        with pytest.raises(unisono.WorkerLost, match="the worker other has gone: it is dead"):
+            unsent.result(60)
+
+
+def test_chunks_are_spread_evenly_and_grow_only_once_calls_are_known_to_be_quick():
+    stages = []
+    executor = _executor.ClusterExecutor(lambda inbox: stages.append(Rehearsal(inbox)) or stages[0])
+    stage = stages[0]
+    places = [_cluster.Place(name, name, 1) for name in ("one", "two")]
+
+    def answer(order, seconds):
+        ends = [(position, True, cloudpickle.dumps(None), "") for position in range(len(order.items))]
+        stage.inbox.answered(order.number, pickle.dumps(_remote.Answer(ends, [], seconds)))
+
+    with executor:
+        futures = [executor.submit(triple, number) for number in range(22)]
+        stage.inbox.joined(places)
+        (first, order), (second, other) = stage.orders.get(timeout=60), stage.orders.get(timeout=60)
+        assert {first, second} == set(places)
+        assert (len(order.items), len(other.items)) == (1, 1)
+        answer(order, seconds=0.01)
+        # Five of 10 ms are 50 ms of work.
+        _, third = stage.orders.get(timeout=60)
+        assert (len(third.items), third.function) == (5, None)
+        answer(third, seconds=0.0)
+        answer(other, seconds=0.0)
+        left = 22 - 1 - 1 - 5
+        while left > 0:
+            _, order = stage.orders.get(timeout=60)
+            left -= len(order.items)
+            answer(order, seconds=0.0)
+        assert [future.result(60) for future in futures] == [None] * 22

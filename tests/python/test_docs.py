@@ -11,7 +11,15 @@ import unisono
 
 @pytest.mark.parametrize(
     "name",
-    ["unisono._fetch", "unisono._functions", "unisono.clients", "unisono.commands", "unisono.files", "unisono.headers"],
+    [
+        "unisono._fetch",
+        "unisono._functions",
+        "unisono.clients",
+        "unisono.clusters",
+        "unisono.commands",
+        "unisono.files",
+        "unisono.headers",
+    ],
 )
 def test_the_examples_in_a_module_are_true(server, tmp_path, name):
     module = importlib.import_module(name)

@@ -78,9 +78,15 @@ class Inbox:
         """Workers have come."""
         self.put(lambda executor: executor._on_joined(places))
 
-    def left(self, place: Place, why: str) -> None:
-        """A worker has gone; nothing of what it had begun will answer."""
-        self.put(lambda executor: executor._on_left(place, why))
+    def left(self, place: Place, why: str, sent: set[int] | None = None) -> None:
+        """A worker has gone; nothing of what it had begun will answer.
+
+        Args:
+            place: Which.
+            why: Why, as far as is known.
+            sent: Chunks that it may have begun; what is not among them never reached it, and never will. `None`: all.
+        """
+        self.put(lambda executor: executor._on_left(place, why, sent))
 
     def answered(self, number: int, answer: bytes | None, why: str = "") -> None:
         """A chunk has answered; `None`: that it was never made, or that it failed on its way."""

@@ -322,11 +322,15 @@ class ClusterExecutor(Executor):
         self._places.extend(places)
         self._first_joined.set()
 
-    def _on_left(self, place: Place, why: str) -> None:
+    def _on_left(self, place: Place, why: str, sent: set[int] | None) -> None:
         if place in self._places:
             self._places.remove(place)
             self._without_places = time.monotonic()
         for chunk in list(place.chunks):
+            if sent is not None and chunk.number not in sent:
+                self._take_back(chunk, list(chunk.open))
+                self._forget(chunk)
+                continue
             self._lose(
                 chunk, f"the worker {place.name} has gone: {why}" if why else f"the worker {place.name} has gone"
             )
@@ -387,14 +391,17 @@ class ClusterExecutor(Executor):
             call = chunk.open.pop(end[0], None)
             if call is not None:
                 _give(call.future, end)
-        # In their order, before what came later.
-        for position in reversed(said.unbegun):
+        self._take_back(chunk, said.unbegun)
+        return said
+
+    def _take_back(self, chunk: _Chunk, positions: list[int]) -> None:
+        """What never began waits again: in its order, before what came later."""
+        for position in reversed(positions):
             call = chunk.open.pop(position, None)
             if call is not None and call.is_asked_to_stop:
                 call.future.settle_cancelled()
             elif call is not None:
                 self._waiting.appendleft(call)
-        return said
 
     def _settle(self, chunk: _Chunk) -> None:
         if not chunk.open and (chunk.has_answered or chunk.recalls == 0):

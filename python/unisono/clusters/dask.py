@@ -175,10 +175,10 @@ class DaskCluster:
         place = self._places.pop(address, None)
         if place is None:
             return
-        self._inbox.left(place, why)
-        for sent_to, task in self._sent.values():
-            if sent_to is place:
-                task.cancel()
+        sent = {number: task for number, (sent_to, task) in self._sent.items() if sent_to is place}
+        self._inbox.left(place, why, set(sent))
+        for task in sent.values():
+            task.cancel()
 
     def _on_event(self, event: tuple[float, Any]) -> None:
         message = event[1]
@@ -218,11 +218,11 @@ class DaskCluster:
     async def _carry(self, place: Place, order: Order) -> None:
         task = asyncio.current_task()
         assert task is not None
+        if self._places.get(place.name) is not place:
+            # It has gone before this was sent, and that has been said.
+            return
         self._sent[order.number] = (place, task)
         try:
-            if self._places.get(place.name) is not place:
-                self._inbox.answered(order.number, None, "its worker had gone")
-                return
             future = self._client.submit(
                 partial(_remote.run, order),
                 key=f"unisono-{order.executor}-{order.number}",
