@@ -74,6 +74,8 @@ class DaskCluster:
         self._places: dict[str, Place] = {}
         # What is under way; a loop itself keeps tasks only weakly.
         self._tasks: set[asyncio.Task[None]] = set()
+        # Said once to be of no use.
+        self._unfit: set[str] = set()
         self._sent: dict[int, tuple[Place, asyncio.Task[None]]] = {}
         self._is_closing = False
         self._thread = threading.Thread(target=self._serve, name="unisono-dask-client", daemon=True)
@@ -138,6 +140,8 @@ class DaskCluster:
             self._client.subscribe_topic("all", self._on_event)
             workers = await self._workers()
             greetings = await self._client.run(_remote.greet, on_error="return")
+            # Those have gone in this very moment.
+            greetings = {address: said for address, said in greetings.items() if not isinstance(said, OSError)}
             # It unpickles tasks before it hands them on, though not what is in our chunks.
             said = [("the scheduler", await self._greeting_of_scheduler())]
             said += [(f"the worker {address}", greeting) for address, greeting in greetings.items()]
@@ -197,15 +201,31 @@ class DaskCluster:
             # It has gone again.
             _logger.debug("the worker %s did not answer: %s", address, error)
             return
+        if isinstance(greeting, OSError):
+            return
         if (why := why_unfit(f"the worker {address}", greeting)) is not None:
+            self._unfit.add(address)
             _logger.warning("not used: %s", why)
         elif address in workers:
             self._add({address: greeting}, workers)
 
     async def _watch(self) -> None:
-        """See that the scheduler goes: then nothing that is under way will ever answer."""
+        """See that the scheduler goes: then nothing that is under way will ever answer.
+
+        And compare what it knows of workers with what we do, since an event may have been missed, or a greeting failed.
+        """
         while self._look_at_scheduler():
             await asyncio.sleep(_LOOK_EVERY)
+            known = set(self._places)
+            try:
+                workers = await self._workers()
+            except OSError as error:
+                _logger.debug("the scheduler did not answer: %s", error)
+                continue
+            for address in known - workers.keys():
+                self._remove(address, "it is dead")
+            for address in workers.keys() - self._places.keys() - self._unfit:
+                await self._greet(address)
 
     def _look_at_scheduler(self) -> bool:
         # The client would connect again, but what it had sent is forgotten by then.
@@ -254,7 +274,8 @@ class DaskCluster:
                 _remote.recall, place.token, executor, number, size, workers=[place.name], on_error="return"
             )
             answer = answers.get(place.name)
-        except (OSError, ValueError) as error:
+        except Exception as error:
+            # Whatever it was: somebody waits to hear of it.
             _logger.debug("the worker %s did not answer: %s", place.name, error)
         self._inbox.recalled(number, answer if isinstance(answer, bytes) else None)
 
