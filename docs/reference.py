@@ -14,6 +14,7 @@ MODULES = [
     "unisono",
     "unisono.batches",
     "unisono.clients",
+    "unisono.clusters",
     "unisono.commands",
     "unisono.errors",
     "unisono.explaining",

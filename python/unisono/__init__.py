@@ -1,6 +1,6 @@
 """Run many independent pieces of work at once, with every outcome accounted for."""
 
-from unisono import commands, files
+from unisono import clusters, commands, files
 from unisono._fetch import FetchOptions, fetch, fetch_all
 from unisono._functions import BatchOptions, batch, batch_all
 from unisono._native import Ended, FunctionOutcome, Outcome, Request, Response, __version__
@@ -55,6 +55,7 @@ from unisono.errors import (
     UnpicklableError,
     UsageError,
     WorkerDied,
+    WorkerLost,
 )
 from unisono.explaining import Explanation, explain
 from unisono.headers import Headers
@@ -136,9 +137,11 @@ __all__ = [
     "UnpicklableError",
     "UsageError",
     "WorkerDied",
+    "WorkerLost",
     "__version__",
     "batch",
     "batch_all",
+    "clusters",
     "commands",
     "explain",
     "fetch",

@@ -15,7 +15,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecu
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
-from unisono import _native
+from unisono import _native, clusters
 from unisono._hands import ExecutorHands, Judge, LoopHands, LoopThread
 from unisono._native import FunctionOutcome
 from unisono.batches import Batch, Progress, Work
@@ -37,13 +37,15 @@ class BatchOptions(TypedDict, total=False):
     """Options of `batch`. Times are seconds, or text such as `"10s"` (`"none"` for no bound).
 
     Attributes:
-        limit: Most calls at once; 20 by default, and one per core for processes.
+        limit: Most calls at once; 20 by default, one per core for processes, and four per thread of a cluster, or one
+            where calls have a `timeout` or `deadline`, so that they do not wait for their turn meanwhile.
         rate: Most starts per time, as `"100/s"`.
         key: Answers what an item is limited by as well, such as its host or zone.
         per_key: Most calls at once with the same key.
         per_key_rate: Most starts with the same key.
         timeout: Longest time for one attempt; none by default. A coroutine is cancelled, a process is killed; a thread
-            cannot be stopped: its outcome says so, and it keeps its place until it ends.
+            cannot be stopped: its outcome says so, and it keeps its place until it ends. So does what has begun on
+            Dask; on Ray its worker is ended.
         deadline: Longest time for one item with its retries and waits.
         stop_after: Start nothing new after this time.
         grace: How long what runs may take to finish when the batch is stopped; `"10s"` by default.
@@ -55,7 +57,8 @@ class BatchOptions(TypedDict, total=False):
         retry_failed: As `resume`, but what failed is called again.
         retry_ambiguous: As `retry_failed`, and so is what nobody knows the end of.
         overwrite: Replace a results file that is there.
-        idempotent: Calling twice does no harm: `resume` calls again for what was interrupted.
+        idempotent: Calling twice does no harm: `resume` calls again for what was interrupted, and what is lost with a
+            worker of a cluster is called again.
         id: Answers the name of an item, which tells it apart from others; by default that is its content.
         serialize: Makes a result into something that JSON has, for `out`.
         ordered: Outcomes in the order of the items, not as they are done.
@@ -97,7 +100,7 @@ def batch(
     function: Callable[[ItemT], ResultT],
     items: Items[ItemT],
     *,
-    executor: str | Executor | None = None,
+    executor: object = None,
     progress: Progress = False,
     **options: Unpack[BatchOptions],
 ) -> Batch[FunctionOutcome[ResultT]]: ...
@@ -105,7 +108,7 @@ def batch(
     function: Callable[[Any], Any],
     items: Items[Any],
     *,
-    executor: str | Executor | None = None,
+    executor: object = None,
     progress: Progress = False,
     **options: Unpack[BatchOptions],
 ) -> Batch[FunctionOutcome[Any]]:
@@ -119,12 +122,14 @@ def batch(
         items: What it is called with, one at a time: any iterable, async iterable or queue. A queue ends the batch when
             it is closed and empty (`unisono.Queue`, or one of Python 3.13 that is shut down).
         executor: Where a plain function runs: `"threads"` (the default), `"processes"`, or any
-            `concurrent.futures.Executor`; `"loop"` for a plain function that answers an awaitable.
+            `concurrent.futures.Executor`; `"loop"` for a plain function that answers an awaitable. Beyond this machine:
+            `"dask://host:port"`, `"ray://host:port"`, a `Client` of Dask, or what `unisono.clusters.connect` answers.
         progress: `True` shows a line on standard error; a callable gets the numbers.
         **options: As for `fetch`.
 
     Raises:
         UsageError: When an option is not what it should be.
+        RunError: When a cluster cannot be reached; as the batch starts.
 
     >>> async def provision(host):
     ...     return f"{host} is up"
@@ -161,15 +166,17 @@ def batch_all(
 
 @dataclass(frozen=True)
 class _Call:
-    """What is called, and where: `loop`, `threads`, `processes` or `elsewhere`."""
+    """What is called, and where: `loop`, `threads`, `processes`, `dask`, `ray` or `elsewhere`."""
 
     place: str
     function: Callable[[Any], Any]
     name: str
     executor: Executor | None = None
+    # What names a cluster that is still to be joined.
+    cluster: object = None
 
     @classmethod
-    def of(cls, function: Callable[[Any], Any], executor: str | Executor | None) -> _Call:
+    def of(cls, function: Callable[[Any], Any], executor: object) -> _Call:
         name = _name_of(function)
         is_coroutine = _is_coroutine_function(function)
         if is_coroutine and executor not in (None, "loop"):
@@ -178,10 +185,17 @@ class _Call:
             return cls("loop", function, name)
         if executor == "loop":
             return cls("loop", functools.partial(_called_as_coroutine, function), name)
-        if executor is None or executor in ("threads", "processes"):
-            return cls(executor or "threads", function, name)
+        if executor is None:
+            return cls("threads", function, name)
+        if isinstance(executor, str) and executor in ("threads", "processes"):
+            return cls(executor, function, name)
+        engine = clusters.engine_of(executor)
+        if engine is not None:
+            if isinstance(executor, Executor):
+                return cls(engine, function, name, executor)
+            return cls(engine, function, name, cluster=executor)
         if isinstance(executor, str):
-            raise UsageError(f'executor: "{executor}" is none of "threads", "processes" and "loop"')
+            raise UsageError(f'executor: "{executor}" is none of "threads", "processes" and "loop", and no cluster')
         if not isinstance(executor, Executor):
             raise UsageError(f"executor: expected a concurrent.futures.Executor, not {type(executor).__name__}")
         places = {ProcessPool: "processes", ThreadPoolExecutor: "threads"}
@@ -195,7 +209,8 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
     def __init__(self, call: _Call, items: Any, *, progress: Progress, options: dict[str, Any]) -> None:
         self._call = call
         limit = (os.cpu_count() or 1) if call.place == "processes" else 20
-        options.setdefault("limit", limit)
+        if call.place not in ("dask", "ray"):
+            options.setdefault("limit", limit)
         if "ordered" in options:
             options["keep_order"] = options.pop("ordered")
         is_worth_another = predicate(options.pop("retry_on", None))
@@ -221,14 +236,37 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
 
     def _started(self, start: Callable[..., tuple[_native.Run[Any], _native.Hands]]) -> Callable[..., _native.Run[Any]]:
         def begin(*, keep_outcomes: bool, **options: Any) -> _native.Run[Any]:
-            # Outcomes are what frees items, so they are taken whether anybody wants them or not.
-            run, hands = start(keep_outcomes=True, **options)
-            self._serve(hands, options["limit"])
+            executor = self._joined(options)
+            try:
+                # Outcomes are what frees items, so they are taken whether anybody wants them or not.
+                run, hands = start(keep_outcomes=True, **options)
+            except BaseException:
+                if executor is not None and self._call.cluster is not None:
+                    executor.shutdown(cancel_futures=True)
+                raise
+            self._serve(hands, options["limit"], executor)
             return run
 
         return begin
 
-    def _serve(self, hands: _native.Hands, limit: int) -> None:
+    def _joined(self, options: dict[str, Any]) -> Executor | None:
+        """The executor that was given, or that of the cluster; what cannot work is said before anything runs."""
+        call = self._call
+        if call.place not in ("dask", "ray"):
+            return call.executor
+        cluster: Any = call.executor or clusters.connect(call.cluster, limit=options.get("limit"))
+        try:
+            cluster.prepare(call.function)
+        except BaseException:
+            if call.cluster is not None:
+                cluster.shutdown(cancel_futures=True)
+            raise
+        has_times = any(options.get(time) not in (None, "none") for time in ("timeout", "deadline"))
+        options.setdefault("limit", cluster.width * (1 if has_times else _CALLS_PER_THREAD))
+        executor: Executor = cluster.calling_again() if options.get("idempotent") else cluster
+        return executor
+
+    def _serve(self, hands: _native.Hands, limit: int, given: Executor | None) -> None:
         call = self._call
         served = (hands, call.function, self._items, self._judge, call.name)
         if call.place == "loop":
@@ -238,7 +276,7 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
             else:
                 LoopThread(make, call.name)
             return
-        executor = call.executor or _pool(call.place, limit)
+        executor = given or _pool(call.place, limit)
         ExecutorHands(*served, executor=executor, is_ours=call.executor is None, stop=_stop)
 
     # Whether it is iterated over on a loop, which is where its coroutines then belong.
@@ -364,3 +402,5 @@ def _pickled(item: Any) -> bytes:
 
 
 _MOST_THREADS = 10_000
+# Enough that quick calls can travel together.
+_CALLS_PER_THREAD = 4

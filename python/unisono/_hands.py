@@ -21,6 +21,7 @@ from typing import Any
 
 from unisono import _goodbye
 from unisono._native import Hands
+from unisono.errors import WorkerLost
 
 __all__ = ["ExecutorHands", "Judge", "LoopHands", "LoopThread"]
 
@@ -59,6 +60,9 @@ class Judge:
         except Exception as mistake:
             mistake.__context__ = error
             return (number, Hands.RAISED, False, f"retry_on raised {_shown(mistake)}", mistake, None)
+        if isinstance(error, WorkerLost):
+            # The outcome says what that means for its item.
+            return (number, Hands.LOST, again, str(error), None, None)
         return (number, how, again, _shown(error), error, None)
 
     def stopped(self, number: int) -> End:

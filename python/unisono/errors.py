@@ -65,6 +65,7 @@ __all__ = [
     "UnpicklableError",
     "UsageError",
     "WorkerDied",
+    "WorkerLost",
 ]
 
 
@@ -348,6 +349,14 @@ class FunctionTimeout(FunctionError, TimeoutError):
 
 class FunctionCancelled(FunctionError):
     """A call was stopped on request, or not made any more."""
+
+
+class WorkerLost(Error):
+    """A worker of a cluster has gone, and with it a call that it had begun: nobody knows whether it took effect.
+
+    `retry_on` is asked about it; an outcome that it leads to has a `FunctionAmbiguous`, or a `FunctionError` of kind
+    `died` where calling twice does no harm.
+    """
 
 
 class FunctionAmbiguous(FunctionError):

@@ -15,6 +15,7 @@ import unisono
         "unisono._fetch",
         "unisono._functions",
         "unisono.clients",
+        "unisono.clusters",
         "unisono.commands",
         "unisono.explaining",
         "unisono.files",

@@ -47,6 +47,9 @@ pub fn functions(
         "loop" => (Duration::from_secs(1), "it swallowed its cancellation"),
         "processes" => (Duration::from_secs(5), "its process could not be killed"),
         "threads" => (Duration::from_millis(50), "a thread cannot be stopped"),
+        // Across a network, what has not begun is taken back.
+        "dask" => (Duration::from_secs(1), "a task of Dask cannot be stopped once it has begun"),
+        "ray" => (Duration::from_secs(5), "its worker could not be ended"),
         _ => (Duration::from_millis(50), "its executor cannot stop what it has begun"),
     };
     keywords.finish()?;
@@ -184,6 +187,7 @@ impl Hands {
                 Self::RETURNED => How::Returned,
                 Self::STOPPED => How::Stopped,
                 Self::SWALLOWED => How::Swallowed,
+                Self::LOST => How::Lost,
                 Self::DIED => How::Failed(ErrorKind::Died),
                 Self::UNSAVED => How::Failed(ErrorKind::Save),
                 _ => How::Failed(ErrorKind::Raised),
@@ -208,6 +212,8 @@ impl Hands {
     const DIED: u8 = 4;
     #[classattr]
     const UNSAVED: u8 = 5;
+    #[classattr]
+    const LOST: u8 = 6;
 }
 
 impl Hands {

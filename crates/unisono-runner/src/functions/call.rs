@@ -58,6 +58,8 @@ pub enum How {
     Stopped,
     /// It was asked to end, and went on to an end of its own.
     Swallowed,
+    /// Nobody knows: what it ran on has gone, and it may have taken effect before.
+    Lost,
 }
 
 /// What became of a call.

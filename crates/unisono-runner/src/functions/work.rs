@@ -49,13 +49,15 @@ impl<V: Send + 'static> Work for FunctionWork<V> {
         let mut call = self.crew.put(invocation, context.hold());
         let stop = tokio::select! {
             biased;
-            came = &mut call => return self.judge(came),
+            came = &mut call => return self.judge(came, item.call.repeatable),
             stop = self.stop(item_by) => stop,
         };
         call.stop();
         match tokio::time::timeout(self.patience, call).await {
             // It ended by itself in that very moment.
-            Ok(Some(came @ Came { how: How::Returned | How::Failed(_), .. })) => self.judge(Some(came)),
+            Ok(Some(came @ Came { how: How::Returned | How::Failed(_), .. })) => {
+                self.judge(Some(came), item.call.repeatable)
+            }
             Ok(Some(Came { how: How::Swallowed, message, .. })) => {
                 self.ended(stop, &format!(" (it was cancelled, but {message})"))
             }
@@ -100,7 +102,7 @@ impl<V: Send + 'static> FunctionWork<V> {
         }
     }
 
-    fn judge(&self, came: Option<Came<V>>) -> Tried<V> {
+    fn judge(&self, came: Option<Came<V>>, repeatable: bool) -> Tried<V> {
         let Some(Came { how, retry, message, value, json }) = came else {
             let message = "whoever was to call the function has gone".to_owned();
             return failed(OutcomeKind::Ambiguous, ErrorKind::Internal, message);
@@ -111,6 +113,13 @@ impl<V: Send + 'static> FunctionWork<V> {
                 (Verdict::Retry { otherwise: OutcomeKind::Failed, not_before: None }, Some((kind, message)))
             }
             How::Failed(kind) => (Verdict::Final(OutcomeKind::Failed), Some((kind, message))),
+            How::Lost => {
+                let otherwise = if repeatable { OutcomeKind::Failed } else { OutcomeKind::Ambiguous };
+                // Whoever asks for repeats has said that a second call is worth its risk.
+                let verdict =
+                    if retry { Verdict::Retry { otherwise, not_before: None } } else { Verdict::Final(otherwise) };
+                (verdict, Some((ErrorKind::Died, message)))
+            }
             How::Stopped | How::Swallowed => {
                 (Verdict::Final(OutcomeKind::Cancelled), Some((ErrorKind::Cancelled, "it was cancelled".to_owned())))
             }

@@ -1,0 +1,484 @@
+"""An executor over the workers of a cluster: which call travels with which others, to whom, and what its end is.
+
+One thread decides, on events from an inbox: calls come, workers join and leave, chunks and recalls answer. So nothing
+here is locked. What sends, and who the workers are, is a `Cluster` (see `_cluster`).
+
+Calls that wait are spread evenly over the places that are free, so that none idles. How many travel together is
+bounded by how long calls take: a chunk is about `_CHUNK_SECONDS` of work, and a single call as long as nobody knows.
+One that takes far longer is recalled: the ends that it holds back are handed out, and what has not begun goes to
+others.
+
+A worker that goes takes with it what it had begun. Such a call is lost: nobody knows whether it has taken effect. It
+is not called again here, unless the caller has said that it may be; what had not begun, to our certain knowledge, is.
+
+It leaves out data that stays on workers, placement and priorities: for those there are the engines themselves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import threading
+import time
+import uuid
+import weakref
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from typing import Any
+
+import cloudpickle
+
+from unisono import _goodbye
+from unisono.clusters._cluster import Cluster, Inbox, Place
+from unisono.clusters._remote import Answer, End, Order
+from unisono.errors import RunError, UsageError, WorkerLost
+
+__all__ = ["ClusterExecutor"]
+
+
+class _RemoteFuture(Future[Any]):
+    """A call on its way. To cancel one that has been sent is a question, and its end is the answer."""
+
+    def __init__(self, ask: Callable[[_RemoteFuture], None]) -> None:
+        super().__init__()
+        self._ask = ask
+
+    def cancel(self) -> bool:
+        """Stop the call, if it has not begun or its worker can be ended. Answers whether it is stopped already."""
+        if self.done():
+            return self.cancelled()
+        self._ask(self)
+        return False
+
+    def settle_cancelled(self) -> None:
+        super().cancel()
+        self.set_running_or_notify_cancel()
+
+
+@dataclass(eq=False)
+class _Call:
+    future: _RemoteFuture
+    key: str
+    arguments: bytes
+    # How often it may be lost with a worker and is called again.
+    losses: int
+    is_asked_to_stop: bool = False
+
+
+@dataclass(eq=False)
+class _Chunk:
+    number: int
+    place: Place
+    key: str
+    size: int
+    sent: float
+    # By position; what is not here has its end.
+    open: dict[int, _Call]
+    recalls: int = 0
+    has_been_recalled: bool = False
+    has_answered: bool = False
+    # When its worker is ended, since a call of it has to stop.
+    kill_at: float | None = None
+
+
+class _Traceback(Exception):
+    """Shown as the cause of what was raised, and never raised itself."""
+
+    def __init__(self, frames: str) -> None:
+        super().__init__(frames)
+        self.frames = frames
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.frames}"""'
+
+
+class ClusterExecutor(Executor):
+    """A `concurrent.futures.Executor` whose calls are made on a cluster, each at most once.
+
+    Made by `unisono.clusters.connect`; taken by `unisono.batch` as its `executor`, as often as is wanted.
+
+    Args:
+        connect: Joins the cluster, and says to the inbox what happens there.
+    """
+
+    def __init__(self, connect: Callable[[Inbox], Cluster]) -> None:
+        self._id = uuid.uuid4().hex
+        self._inbox = Inbox()
+        self._waiting: deque[_Call] = deque()
+        self._places: list[Place] = []
+        self._chunks: dict[int, _Chunk] = {}
+        self._functions: dict[str, bytes] = {}
+        # By identity; the function is kept, so that nothing else gets its number.
+        self._keys: dict[int, tuple[Callable[..., Any], str]] = {}
+        self._seconds: dict[str, float] = {}
+        self._number = 0
+        self._why_broken: str | None = None
+        self._without_places = time.monotonic()
+        self._is_closing = False
+        # Held to refuse what comes after the end; the thread that decides never holds it for long.
+        self._gate = threading.Lock()
+        self._first_joined = threading.Event()
+        self._cluster = connect(self._inbox)
+        self._thread = threading.Thread(target=self._serve, name=f"unisono-{self._cluster.name}", daemon=True)
+        self._thread.start()
+        _executors.add(self)
+
+    @property
+    def kind(self) -> str:
+        """The engine's name: `dask` or `ray`."""
+        return self._cluster.name
+
+    @property
+    def width(self) -> int:
+        """How many calls the workers make at once: those that are there, or are expected to be soon."""
+        return max(self._cluster.width, sum(place.threads for place in list(self._places)))
+
+    def wait_for_workers(self, seconds: float) -> None:
+        """Wait until there is a worker.
+
+        Raises:
+            RunError: When none has come in that time, in seconds.
+        """
+        self._first_joined.wait(seconds)
+        if self._why_broken is not None:
+            raise RunError(self._why_broken)
+        if not self._first_joined.is_set():
+            raise RunError(f"{self._cluster.address} has no worker, and none came within {seconds:g} s")
+
+    def prepare(self, function: Callable[..., Any]) -> str:
+        """Pickle a function, once; answers what it is known by.
+
+        Raises:
+            UsageError: When it cannot be pickled.
+        """
+        known = self._keys.get(id(function))
+        if known is not None:
+            return known[1]
+        try:
+            data = cloudpickle.dumps(function)
+        except Exception as error:
+            raise UsageError(f"the function cannot be sent to {self._cluster.address}: {error}") from error
+        key = hashlib.blake2b(data, digest_size=16).hexdigest()
+        self._functions[key] = data
+        self._keys[id(function)] = (function, key)
+        return key
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Future[Any]:
+        """Have `function(*arguments, **keywords)` called on the cluster.
+
+        Raises:
+            UsageError: When the function cannot be pickled.
+            RuntimeError: After `shutdown`.
+        """
+        return self._submit(function, arguments, keywords, losses=0)
+
+    def calling_again(self) -> Executor:
+        """The same executor, where a call that is lost with its worker is made again, up to three times."""
+        return _CallingAgain(self)
+
+    def _submit(
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any], *, losses: int
+    ) -> Future[Any]:
+        key = self.prepare(function)
+        future = _RemoteFuture(self._ask_to_stop)
+        try:
+            call = _Call(future, key, cloudpickle.dumps((arguments, keywords)), losses)
+        except Exception as error:
+            future.set_exception(TypeError(f"the item cannot be sent to a worker: {error}"))
+            return future
+        with self._gate:
+            if self._is_closing:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            self._inbox.put(lambda executor: executor._on_call(call))
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Leave the cluster, once all calls have ended; with `cancel_futures`, at once.
+
+        Args:
+            wait: Come back when that is done, not before.
+            cancel_futures: What waits is cancelled, and what runs is left to itself.
+        """
+        with self._gate:
+            self._is_closing = True
+        self._inbox.put(lambda executor: executor._on_shutdown(cancel_futures))
+        if wait:
+            self._thread.join()
+
+    # The thread that decides.
+
+    def _serve(self) -> None:
+        try:
+            while not (self._is_closing and not self._waiting and not self._chunks and self._inbox.is_empty()):
+                event = self._inbox.get(self._next_look())
+                while event is not None:
+                    event(self)
+                    # Calls that begin in the same moment are all here before one of them is sent.
+                    event = None if self._inbox.is_empty() else self._inbox.get(None)
+                self._look_after(time.monotonic())
+                self._send_what_waits()
+        except BaseException as error:
+            # Nobody may wait for what nobody will decide.
+            with self._gate:
+                self._is_closing = True
+            self._on_broken(f"a fault of unisono: {error!r}")
+            raise
+        finally:
+            self._cluster.close(self._id)
+
+    def _next_look(self) -> float | None:
+        now, by = time.monotonic(), []
+        for chunk in self._chunks.values():
+            if chunk.kill_at is not None:
+                by.append(chunk.kill_at)
+            if len(chunk.open) > 1 and not chunk.has_been_recalled:
+                by.append(chunk.sent + _LONGEST_HOLD)
+        if self._waiting and not self._places:
+            by.append(self._without_places + _LONGEST_WITHOUT_WORKERS)
+        return max(0.0, min(by) - now) if by else None
+
+    def _look_after(self, now: float) -> None:
+        for chunk in list(self._chunks.values()):
+            if chunk.kill_at is not None and now >= chunk.kill_at:
+                chunk.kill_at = None
+                self._cluster.kill(chunk.place)
+            if len(chunk.open) > 1 and not chunk.has_been_recalled and now >= chunk.sent + _LONGEST_HOLD:
+                self._recall(chunk)
+        if self._waiting and not self._places and now >= self._without_places + _LONGEST_WITHOUT_WORKERS:
+            self._fail_waiting(
+                f"{self._cluster.address} has had no worker for {_LONGEST_WITHOUT_WORKERS:g} s, so nothing was called"
+            )
+
+    def _send_what_waits(self) -> None:
+        while self._waiting:
+            free = [place for place in self._places if len(place.chunks) < place.threads]
+            if not free:
+                return
+            slots = sum(place.threads - len(place.chunks) for place in free)
+            # The emptiest first, so that machines fill evenly.
+            place = min(free, key=lambda place: len(place.chunks) / place.threads)
+            self._send(place, -(-len(self._waiting) // slots))
+
+    def _send(self, place: Place, share: int) -> None:
+        key = self._waiting[0].key
+        seconds = self._seconds.get(key)
+        most = 1 if seconds is None else max(1, min(_LARGEST_CHUNK, int(_CHUNK_SECONDS / max(seconds, 1e-6))))
+        calls: list[_Call] = []
+        while self._waiting and self._waiting[0].key == key and len(calls) < min(share, most):
+            calls.append(self._waiting.popleft())
+        self._number += 1
+        chunk = _Chunk(self._number, place, key, len(calls), time.monotonic(), dict(enumerate(calls)))
+        self._chunks[chunk.number] = chunk
+        place.chunks.add(chunk)
+        order = Order(
+            token=place.token,
+            executor=self._id,
+            number=chunk.number,
+            settled=min(self._chunks),
+            key=key,
+            function=None if key in place.knows else self._functions[key],
+            items=[call.arguments for call in calls],
+        )
+        self._cluster.send(place, order)
+
+    def _recall(self, chunk: _Chunk) -> None:
+        chunk.has_been_recalled = True
+        chunk.recalls += 1
+        self._cluster.recall(chunk.place, chunk.number, self._id, chunk.size)
+
+    # What has happened.
+
+    def _on_call(self, call: _Call) -> None:
+        if self._why_broken is not None:
+            call.future.set_exception(RunError(self._why_broken))
+        elif call.is_asked_to_stop:
+            call.future.settle_cancelled()
+        else:
+            self._waiting.append(call)
+
+    def _ask_to_stop(self, future: _RemoteFuture) -> None:
+        self._inbox.put(lambda executor: executor._on_stop(future))
+
+    def _on_stop(self, future: _RemoteFuture) -> None:
+        if future.done():
+            return
+        for call in self._waiting:
+            if call.future is future:
+                self._waiting.remove(call)
+                future.settle_cancelled()
+                return
+        for chunk in self._chunks.values():
+            for call in chunk.open.values():
+                if call.future is future:
+                    call.is_asked_to_stop = True
+                    self._recall(chunk)
+                    if self._cluster.can_kill:
+                        chunk.kill_at = time.monotonic() + _LONGEST_RECALL
+                    return
+
+    def _on_joined(self, places: list[Place]) -> None:
+        self._places.extend(places)
+        self._first_joined.set()
+
+    def _on_left(self, place: Place, why: str, sent: set[int] | None) -> None:
+        if place in self._places:
+            self._places.remove(place)
+            self._without_places = time.monotonic()
+        for chunk in list(place.chunks):
+            if sent is not None and chunk.number not in sent:
+                self._take_back(chunk, list(chunk.open))
+                self._forget(chunk)
+                continue
+            self._lose(
+                chunk, f"the worker {place.name} has gone: {why}" if why else f"the worker {place.name} has gone"
+            )
+
+    def _on_answered(self, number: int, answer: bytes | None, why: str) -> None:
+        chunk = self._chunks.get(number)
+        if chunk is None:
+            return
+        chunk.has_answered = True
+        if answer is None:
+            if chunk.recalls == 0 or why:
+                self._lose(chunk, why or "its process is not the one that it was sent to")
+            return
+        chunk.place.knows.add(chunk.key)
+        said = self._read(chunk, answer)
+        made = max(1, len(said.ends))
+        before = self._seconds.get(chunk.key, said.seconds / made)
+        self._seconds[chunk.key] = before + _SMOOTHING * (said.seconds / made - before)
+        self._settle(chunk)
+
+    def _on_recalled(self, number: int, answer: bytes | None) -> None:
+        chunk = self._chunks.get(number)
+        if chunk is None:
+            return
+        chunk.recalls -= 1
+        if answer is not None:
+            self._read(chunk, answer)
+        if chunk.kill_at is not None:
+            # What is open now is what runs.
+            chunk.kill_at = None
+            if any(call.is_asked_to_stop for call in chunk.open.values()):
+                self._cluster.kill(chunk.place)
+        self._settle(chunk)
+
+    def _on_broken(self, why: str) -> None:
+        self._why_broken = why
+        self._first_joined.set()
+        self._places.clear()
+        for chunk in list(self._chunks.values()):
+            self._lose(chunk, why)
+        self._fail_waiting(why)
+
+    def _on_shutdown(self, cancel_futures: bool) -> None:
+        if not cancel_futures:
+            return
+        while self._waiting:
+            self._waiting.popleft().future.settle_cancelled()
+        for chunk in list(self._chunks.values()):
+            for call in chunk.open.values():
+                call.is_asked_to_stop = True
+            self._lose(chunk, "")
+
+    # Ends.
+
+    def _read(self, chunk: _Chunk, answer: bytes) -> Answer:
+        said: Answer = pickle.loads(answer)
+        for end in said.ends:
+            call = chunk.open.pop(end[0], None)
+            if call is not None:
+                _give(call.future, end)
+        self._take_back(chunk, said.unbegun)
+        return said
+
+    def _take_back(self, chunk: _Chunk, positions: list[int]) -> None:
+        """What never began waits again: in its order, before what came later."""
+        for position in reversed(positions):
+            call = chunk.open.pop(position, None)
+            if call is not None and call.is_asked_to_stop:
+                call.future.settle_cancelled()
+            elif call is not None:
+                self._waiting.appendleft(call)
+
+    def _settle(self, chunk: _Chunk) -> None:
+        if not chunk.open and (chunk.has_answered or chunk.recalls == 0):
+            self._forget(chunk)
+        elif chunk.has_answered and chunk.recalls == 0:
+            self._lose(chunk, f"the worker {chunk.place.name} answered, but not for this call")
+
+    def _forget(self, chunk: _Chunk) -> None:
+        self._chunks.pop(chunk.number, None)
+        chunk.place.chunks.discard(chunk)
+
+    def _lose(self, chunk: _Chunk, why: str) -> None:
+        self._forget(chunk)
+        for call in reversed(chunk.open.values()):
+            if call.is_asked_to_stop:
+                call.future.settle_cancelled()
+            elif call.losses > 0 and self._why_broken is None:
+                call.losses -= 1
+                self._waiting.appendleft(call)
+            else:
+                call.future.set_exception(WorkerLost(why))
+        chunk.open.clear()
+
+    def _fail_waiting(self, why: str) -> None:
+        while self._waiting:
+            self._waiting.popleft().future.set_exception(RunError(why))
+
+
+class _CallingAgain(Executor):
+    def __init__(self, executor: ClusterExecutor) -> None:
+        self._executor = executor
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Future[Any]:
+        return self._executor._submit(function, arguments, keywords, losses=_MOST_LOSSES)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self._executor.shutdown(wait, cancel_futures=cancel_futures)
+
+
+def _give(future: _RemoteFuture, end: End) -> None:
+    _, has_returned, data, frames = end
+    try:
+        value = pickle.loads(data)
+    except Exception as error:
+        mistake = TypeError(f"what the call {'answered' if has_returned else 'raised'} cannot be read here: {error}")
+        mistake.__cause__ = _Traceback(frames) if frames else error
+        future.set_exception(mistake)
+        return
+    if has_returned:
+        future.set_result(value)
+    else:
+        value.__cause__ = _Traceback(frames)
+        future.set_exception(value)
+
+
+_executors: weakref.WeakSet[ClusterExecutor] = weakref.WeakSet()
+
+
+@_goodbye.joins
+def _close_all() -> None:
+    for executor in list(_executors):
+        executor.shutdown(wait=False, cancel_futures=True)
+    for executor in list(_executors):
+        executor._thread.join(_LONGEST_GOODBYE)
+
+
+# Long against the few milliseconds that a message takes, short for whoever waits.
+_CHUNK_SECONDS = 0.05
+# What is lost at most with one worker, however quick the calls.
+_LARGEST_CHUNK = 256
+# So much longer than a chunk should take that a busy machine causes no recalls.
+_LONGEST_HOLD = 0.5
+# A worker that does not answer in this time, in seconds, is ended without having been asked.
+_LONGEST_RECALL = 1.0
+# A quarter of the difference: follows calls that change their kind, and forgives one that is slow.
+_SMOOTHING = 0.25
+# As often as Dask itself tries by default.
+_MOST_LOSSES = 3
+_LONGEST_WITHOUT_WORKERS = 60.0
+_LONGEST_GOODBYE = 5.0

@@ -1,0 +1,239 @@
+"""What happens on a worker of a cluster: chunks of calls, none of which begins twice.
+
+Every cluster repeats work by itself when it believes a worker dead, and believes so by a guess. So a chunk says which
+process it is meant for, and that process remembers what it has begun: another one, or the same one a second time,
+answers `None` and calls nothing.
+
+Calls of a chunk are made one after another. `recall` comes in beside it, on a thread that is never busy: it hands out
+the ends that are there, and takes away what has not begun, so that a slow call holds back nobody but itself.
+
+What travels is bytes, pickled here and by us alone: a scheduler in between needs none of the program's modules, and an
+item that cannot be read is that item's error. It leaves out isolation: a function that ends its process ends the
+worker. `_call` is the one place that would hand a call to a process of its own.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import cloudpickle
+
+from unisono._native import __version__
+
+__all__ = ["Answer", "Greeting", "Order", "farewell", "greet", "recall", "run"]
+
+End: TypeAlias = tuple[int, bool, bytes, str]
+"""A call's position in its chunk, whether it returned, what it answered or raised, and the frames of what it raised."""
+
+
+@dataclass(frozen=True)
+class Greeting:
+    """Who a worker is.
+
+    Attributes:
+        token: Tells its process apart from all others, also from a later one at the same address.
+        version: Its version of unisono.
+        python: Its version of Python, as `(3, 11)`.
+    """
+
+    token: str
+    version: str
+    python: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Order:
+    """A chunk of calls, as it is sent.
+
+    Attributes:
+        token: The process that it is meant for.
+        executor: Who sends it.
+        number: Its number; they ascend.
+        settled: All chunks of this executor with lower numbers are over, and need not be remembered.
+        key: Which function is called.
+        function: The function, for a process that may not have it yet.
+        items: What it is called with: arguments and keywords, pickled.
+    """
+
+    token: str
+    executor: str
+    number: int
+    settled: int
+    key: str
+    function: bytes | None
+    items: list[bytes]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a chunk or a recall answers.
+
+    Attributes:
+        ends: Calls that have ended and that nobody has been told of.
+        unbegun: Positions of calls that were taken away before they began, and never will.
+        seconds: How long the calls took together.
+    """
+
+    ends: list[End]
+    unbegun: list[int]
+    seconds: float
+
+
+@dataclass
+class _Chunk:
+    """A chunk that is being worked on."""
+
+    items: list[bytes]
+    begun: int = 0
+    ends: list[End] = field(default_factory=list)
+
+
+class _Program:
+    """What must never begin, or never again: chunks that have begun, or were recalled before they came."""
+
+    def __init__(self) -> None:
+        self.seen: set[int] = set()
+        # All below it are as good as seen, so that what is remembered is bounded by what is under way.
+        self.settled = 0
+
+    def has_seen(self, number: int) -> bool:
+        return number < self.settled or number in self.seen
+
+    def see(self, number: int, settled: int = 0) -> None:
+        self.settled = max(self.settled, settled)
+        self.seen = {one for one in self.seen if one >= self.settled}
+        self.seen.add(number)
+
+
+class _Desk:
+    """What this process knows of every program that sends it chunks."""
+
+    def __init__(self) -> None:
+        self.token = uuid.uuid4().hex
+        # Held for a few updates, never while a function runs.
+        self.lock = threading.Lock()
+        self.functions: dict[tuple[str, str], Callable[..., Any]] = {}
+        self.chunks: dict[tuple[str, int], _Chunk] = {}
+        self.programs: dict[str, _Program] = {}
+
+    def claim(self, order: Order) -> _Chunk | None:
+        """Begin a chunk, unless it is meant for another process or was here before."""
+        with self.lock:
+            program = self.programs.setdefault(order.executor, _Program())
+            if order.token != self.token or program.has_seen(order.number):
+                return None
+            program.see(order.number, order.settled)
+            chunk = self.chunks[order.executor, order.number] = _Chunk(order.items)
+            return chunk
+
+    def next(self, chunk: _Chunk) -> int | None:
+        """The position of the call that begins now."""
+        with self.lock:
+            if chunk.begun == len(chunk.items):
+                return None
+            chunk.begun += 1
+            return chunk.begun - 1
+
+    def take_ends(self, chunk: _Chunk) -> list[End]:
+        ends, chunk.ends = chunk.ends, []
+        return ends
+
+
+def greet() -> Greeting:
+    """Who this process is."""
+    return Greeting(_desk.token, __version__, sys.version_info[:2])
+
+
+def run(order: Order) -> bytes | None:
+    """Make the calls of a chunk; answers a pickled `Answer`, or `None` when it is not for this process to make them."""
+    chunk = _desk.claim(order)
+    if chunk is None:
+        return None
+    began = time.monotonic()
+    try:
+        while (position := _desk.next(chunk)) is not None:
+            end = _call(order, position)
+            with _desk.lock:
+                chunk.ends.append(end)
+    finally:
+        with _desk.lock:
+            del _desk.chunks[order.executor, order.number]
+    return pickle.dumps(Answer(_desk.take_ends(chunk), [], time.monotonic() - began))
+
+
+def recall(token: str, executor: str, number: int, size: int) -> bytes | None:
+    """Take back what has not begun of a chunk of `size` calls.
+
+    Answers a pickled `Answer`, or `None` from another process than the chunk was meant for, which cannot know.
+    """
+    with _desk.lock:
+        if token != _desk.token:
+            return None
+        chunk = _desk.chunks.get((executor, number))
+        if chunk is None:
+            # It has ended, and its answer says all; or it has not come yet, and never begins.
+            program = _desk.programs.setdefault(executor, _Program())
+            unbegun = [] if program.has_seen(number) else list(range(size))
+            program.see(number)
+            return pickle.dumps(Answer([], unbegun, 0.0))
+        unbegun = list(range(chunk.begun, len(chunk.items)))
+        del chunk.items[chunk.begun :]
+        return pickle.dumps(Answer(_desk.take_ends(chunk), unbegun, 0.0))
+
+
+def farewell(executor: str) -> None:
+    """Forget a program that sends nothing any more."""
+    with _desk.lock:
+        _desk.programs.pop(executor, None)
+        for known in [known for known in _desk.functions if known[0] == executor]:
+            del _desk.functions[known]
+
+
+def _call(order: Order, position: int) -> End:
+    """Make one call. Whatever goes wrong with it is its end."""
+    try:
+        function = _function(order)
+        arguments, keywords = pickle.loads(order.items[position])
+        result = function(*arguments, **keywords)
+    except BaseException as error:
+        # A worker outlives what a function does, `sys.exit()` and all.
+        return (position, False, _pickled_error(error), _frames(error))
+    try:
+        return (position, True, cloudpickle.dumps(result), "")
+    except Exception as error:
+        mistake = TypeError(f"its result cannot be sent back: {error}")
+        return (position, False, pickle.dumps(mistake), _frames(error))
+
+
+def _function(order: Order) -> Callable[..., Any]:
+    known = (order.executor, order.key)
+    function = _desk.functions.get(known)
+    if function is None:
+        assert order.function is not None, "a process that has not answered yet is sent the function"
+        function = _desk.functions[known] = pickle.loads(order.function)
+    return function
+
+
+def _pickled_error(error: BaseException) -> bytes:
+    try:
+        data: bytes = cloudpickle.dumps(error)
+        # An exception whose constructor wants other arguments than it keeps is pickled and cannot be read.
+        pickle.loads(data)
+        return data
+    except Exception:
+        return pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
+
+
+def _frames(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
+
+
+_desk = _Desk()

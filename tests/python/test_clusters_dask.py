@@ -1,0 +1,464 @@
+"""`unisono.batch` over a Dask cluster: a real one, of two workers on loopback."""
+
+import asyncio
+import json
+import os
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+
+import cloudpickle
+import distributed
+import pytest
+
+import unisono
+from unisono import FunctionAmbiguous, RunError, UsageError, batch, clusters
+from unisono.clusters import _cluster, _executor, _greetings, _remote
+
+# Workers cannot import the tests.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+class Cluster:
+    """A scheduler and workers, processes each."""
+
+    def __init__(self, folder):
+        self.folder, self.started = folder, []
+
+    def start(self, program, *words):
+        command = [sys.executable, "-m", f"distributed.cli.dask_{program}", *words, "--host", "127.0.0.1"]
+        log = (self.folder / f"{program}.log").open("w")
+        with log:
+            self.started.append(subprocess.Popen([*command, "--no-dashboard"], stdout=log, stderr=log))
+
+    def __enter__(self):
+        file = self.folder / "scheduler.json"
+        self.start("scheduler", "--port", "0", "--scheduler-file", str(file))
+        wait_until(lambda: file.exists() and file.read_text().endswith("}"))
+        self.tcp = json.loads(file.read_text())["address"]
+        self.address = self.tcp.replace("tcp://", "dask://")
+        return self
+
+    def start_workers(self, *words):
+        self.start("worker", self.tcp, "--local-directory", str(self.folder), *words)
+
+    def __exit__(self, *_):
+        for process in reversed(self.started):
+            process.terminate()
+            process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """Two workers with two threads each; a nanny starts one again that dies."""
+    with Cluster(tmp_path_factory.mktemp("dask")) as cluster:
+        cluster.start_workers("--nworkers", "2", "--nthreads", "2")
+        with distributed.Client(cluster.tcp, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=60)
+        yield cluster.address
+
+
+@pytest.fixture
+def notes(tmp_path):
+    """Where calls on any worker of this machine note that they have begun."""
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    return folder
+
+
+def triple(number):
+    return 3 * number
+
+
+def results(outcomes):
+    return [outcome.result for outcome in outcomes]
+
+
+def begun(notes):
+    """How often each item was called for."""
+    return Counter(path.name.partition(".")[0] for path in notes.iterdir())
+
+
+def wait_until(condition):
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until, "what was waited for did not happen"
+        time.sleep(0.005)
+
+
+def in_background(outcomes):
+    """Run a batch in a thread; answers what waits for its report."""
+    reports = []
+    thread = threading.Thread(target=lambda: reports.append(outcomes.run()))
+    thread.start()
+
+    def report():
+        thread.join(60)
+        return reports[0]
+
+    return report
+
+
+# Where calls run.
+
+
+def test_calls_are_made_by_the_workers_and_every_outcome_comes_back(address):
+    report = batch(lambda number: (number, os.getpid()), range(200), executor=address, ordered=True).run()
+    assert [outcome.result[0] for outcome in report.outcomes] == list(range(200))
+    pids = {outcome.result[1] for outcome in report.outcomes}
+    assert len(pids) == 2
+    assert os.getpid() not in pids
+
+
+def test_a_client_a_cluster_and_an_executor_of_ours_are_taken_and_left_as_they_are(address):
+    with distributed.Client(address.replace("dask", "tcp"), set_as_default=False) as client:
+        assert results(batch(triple, range(3), executor=client, ordered=True)) == [0, 3, 6]
+        assert client.submit(int, "6").result() == 6
+    with distributed.LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0") as cluster:
+        assert results(batch(triple, range(3), executor=cluster, ordered=True)) == [0, 3, 6]
+    with clusters.connect(address) as executor:
+        assert executor.width == 4
+        assert results(batch(triple, range(3), executor=executor, ordered=True)) == [0, 3, 6]
+        assert list(executor.map(triple, [5, 6])) == [15, 18]
+
+
+def test_it_works_on_an_event_loop(address):
+    async def main():
+        return [outcome.result async for outcome in batch(triple, range(5), executor=address, ordered=True)]
+
+    assert asyncio.run(main()) == [0, 3, 6, 9, 12]
+
+
+def test_quick_calls_travel_together_and_a_slow_one_holds_back_only_itself(address, notes):
+    release = notes / "release"
+
+    def work(number):
+        if number == 150:
+            while not release.exists():
+                time.sleep(0.01)
+        return number
+
+    outcomes = batch(work, range(300), executor=address, limit=300)
+    first = [next(outcomes).result for _ in range(299)]
+    # All but the one that is held, whatever it travelled with.
+    assert sorted(first) == [number for number in range(300) if number != 150]
+    release.touch()
+    assert next(outcomes).result == 150
+
+
+# How calls end.
+
+
+def test_what_a_function_raises_comes_back_with_the_frames_of_the_worker(address):
+    def fail(number):
+        raise LookupError(f"no host {number}")
+
+    (outcome,) = batch(fail, [7], executor=address)
+    assert (outcome.kind, type(outcome.error), str(outcome.error)) == ("failed", LookupError, "no host 7")
+    assert "in fail" in str(outcome.error.__cause__)
+
+
+def test_what_cannot_travel_is_the_outcome_of_its_own_item_alone(address):
+    def work(item):
+        return threading.Lock() if item == "lock" else item
+
+    items = ["a", "lock", threading.Lock(), "b"]
+    good, answered, given, other = batch(work, items, executor=address, ordered=True)
+    assert (good.result, other.result) == ("a", "b")
+    assert "cannot be sent back" in str(answered.error)
+    assert "cannot be sent to a worker" in str(given.error)
+
+
+def test_retries_are_ours_and_see_the_exception(address, notes):
+    def work(item):
+        attempt = len(list(notes.glob(f"{item}.*")))
+        (notes / f"{item}.{attempt}").touch()
+        if attempt < 2:
+            raise ConnectionError
+        return attempt
+
+    options = {"executor": address, "retries": 5, "retry_on": ConnectionError}
+    (outcome,) = batch(work, ["flaky"], **options)
+    assert (outcome.result, outcome.attempts) == (2, 3)
+
+
+def test_a_call_that_has_begun_cannot_be_stopped_and_its_outcome_says_so(address, notes):
+    release = notes.parent / "release"
+
+    def work(number):
+        (notes / f"{number}.{os.getpid()}").touch()
+        while not release.exists():
+            time.sleep(0.01)
+
+    outcomes = batch(work, [1], executor=address)
+    report = in_background(outcomes)
+    wait_until(lambda: begun(notes))
+    outcomes.cancel(abort=True)
+    (outcome,) = report().outcomes
+    release.touch()
+    assert outcome.kind == "ambiguous"
+    assert "a task of Dask cannot be stopped once it has begun" in str(outcome.error)
+
+
+def test_a_call_that_has_not_begun_is_taken_back_and_never_begins(address, notes):
+    release = notes.parent / "release"
+
+    def work(number):
+        (notes / f"{number}.{os.getpid()}").touch()
+        while not release.exists():
+            time.sleep(0.01)
+
+    outcomes = batch(work, range(6), executor=address, limit=6, timeout=0.1, ordered=True)
+    kinds = Counter(outcome.kind for outcome in (next(outcomes) for _ in range(6)))
+    release.touch()
+    assert list(outcomes) == []
+    # Two workers have two threads each, and what they have begun by then goes on.
+    assert kinds["ambiguous"] + kinds["timed_out"] == 6
+    assert kinds["timed_out"] >= 2
+    assert sum(begun(notes).values()) == kinds["ambiguous"]
+
+
+# Workers that die.
+
+
+def killing(notes, item):
+    """A call that ends its worker the first time that it is made."""
+    is_first = not list(notes.glob(f"{item}.*"))
+    (notes / f"{item}.{os.getpid()}.{time.monotonic_ns()}").touch()
+    if item == "deadly" and is_first:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+ITEMS = [f"item-{number}" for number in range(60)]
+
+
+def test_a_worker_that_is_killed_in_the_middle_loses_nothing_and_nothing_runs_twice(address, notes, tmp_path):
+    def work(item):
+        return killing(notes, item)
+
+    items = [*ITEMS[:30], "deadly", *ITEMS[30:]]
+    out = tmp_path / "results.jsonl"
+    report = batch(work, items, executor=address, limit=16, out=out).run()
+    assert report.ok + report.ambiguous == report.total == 61
+    assert report.ambiguous >= 1
+    assert max(begun(notes).values()) == 1
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert sorted(line["item"] for line in lines) == sorted(items)
+    lost = {line["item"] for line in lines if line["outcome"] == "ambiguous"}
+    assert "deadly" in lost
+    # Whoever says so has what was lost called again, and only that.
+    again = batch(work, items, executor=address, out=out, retry_ambiguous=True).run()
+    assert again.kept["ok"] == 61 - len(lost)
+    assert (again.ok, again.ambiguous) == (61, 0)
+    assert all(count == 1 for item, count in begun(notes).items() if item not in lost)
+
+
+def test_the_outcome_of_a_lost_call_says_that_nobody_knows(address, notes):
+    (outcome,) = batch(lambda item: killing(notes, item), ["deadly"], executor=address)
+    assert (outcome.kind, outcome.attempts) == ("ambiguous", 1)
+    assert isinstance(outcome.error, FunctionAmbiguous)
+    assert outcome.error.kind == "died"
+    assert "has gone" in str(outcome.error)
+
+
+@pytest.mark.parametrize("options", [{"idempotent": True}, {"retries": 2}], ids=["idempotent", "retries"])
+def test_a_lost_call_is_made_again_when_that_is_allowed(address, notes, options):
+    (outcome,) = batch(lambda item: killing(notes, item), ["deadly"], executor=address, **options)
+    assert (outcome.kind, outcome.result) == ("ok", "deadly")
+    assert begun(notes) == {"deadly": 2}
+
+
+def test_a_call_that_ends_every_worker_is_given_up(address):
+    (outcome,) = batch(lambda _: os.kill(os.getpid(), signal.SIGKILL), [1], executor=address, idempotent=True)
+    assert (outcome.kind, outcome.error.kind) == ("failed", "died")
+
+
+def test_a_scheduler_that_goes_ends_the_batch_with_every_item_accounted_for(tmp_path, notes):
+    def work(number):
+        (notes / f"{number}").touch()
+        while True:
+            time.sleep(0.01)
+
+    with Cluster(tmp_path) as cluster:
+        cluster.start_workers("--no-nanny", "--nthreads", "1")
+        report = in_background(batch(work, range(5), executor=cluster.address, limit=2))
+        wait_until(lambda: begun(notes))
+        cluster.started[0].kill()
+        ended = report()
+        # Its call never ends.
+        cluster.started[1].kill()
+    assert ended.total == 5
+    assert ended.ambiguous == 1
+    assert ended.failed == 4
+    assert "has gone" in str(ended.outcomes[0].error)
+
+
+# Chunks, at the end that runs them.
+
+
+def order(number, items, *, token=None, settled=0):
+    return _remote.Order(
+        token=token or _remote.greet().token,
+        executor="test",
+        number=number,
+        settled=settled,
+        key="key",
+        function=cloudpickle.dumps(triple),
+        items=[cloudpickle.dumps(((item,), {})) for item in items],
+    )
+
+
+def test_a_chunk_runs_once_in_the_process_that_it_is_meant_for_and_nowhere_else():
+    try:
+        assert _remote.run(order(1, [1], token="another process")) is None
+        assert _remote.run(order(2, [1])) is not None
+        assert _remote.run(order(2, [1])) is None
+        # What is settled is refused although it is not remembered.
+        assert _remote.run(order(9, [1], settled=8)) is not None
+        assert _remote.run(order(2, [1])) is None
+        assert _remote.recall("another process", "test", 10, 1) is None
+    finally:
+        _remote.farewell("test")
+
+
+# Mistakes.
+
+
+@pytest.mark.parametrize("address", ["dask://", "dask://host", "ray://:1", "dask://host:port", "ray://a b:1"])
+def test_an_address_that_is_none_is_said_before_anything_runs(address):
+    with pytest.raises(UsageError, match=r"is no address: expected (dask|ray)://host:port"):
+        batch(triple, [1], executor=address)
+
+
+def test_a_cluster_that_is_not_there_is_said_before_anything_runs(monkeypatch):
+    monkeypatch.setattr("unisono.clusters.dask._LONGEST_CONNECT", 0.2)
+    with pytest.raises(RunError, match=r"cannot reach the scheduler of Dask at tcp://127\.0\.0\.1:9"):
+        batch(triple, [1], executor="dask://127.0.0.1:9").run()
+
+
+def test_a_package_that_is_missing_is_named():
+    program = """
+        import sys
+        sys.modules["distributed"] = None
+        import unisono
+        try:
+            unisono.batch(print, [1], executor="dask://host:1").run()
+        except unisono.UsageError as error:
+            print(error)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(line[8:] for line in program.splitlines())],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == "executor: dask is not installed: `pip install unisono[dask]`\n"
+
+
+def test_an_executor_of_dask_is_refused_since_it_calls_again_by_itself(address):
+    client = distributed.Client(address.replace("dask", "tcp"), set_as_default=False)
+    with client, pytest.raises(UsageError, match="give the Client itself"):
+        batch(triple, [1], executor=client.get_executor())
+
+
+def test_a_function_that_cannot_travel_is_said_before_anything_runs(address):
+    lock = threading.Lock()
+    with pytest.raises(UsageError, match="the function cannot be sent to"):
+        batch(lambda _: lock, [1], executor=address).run()
+
+
+@pytest.mark.parametrize(
+    ("greeting", "why"),
+    [
+        (ModuleNotFoundError("No module named 'unisono'"), "has no unisono"),
+        (_remote.Greeting("token", "0.0.0", sys.version_info[:2]), "has unisono 0.0.0"),
+        (_remote.Greeting("token", unisono.__version__, (3, 1)), "runs Python 3.1"),
+        (OSError("gone"), "did not answer as it should"),
+        (_remote.greet(), None),
+    ],
+)
+def test_a_worker_that_is_not_fit_is_named_with_the_reason(greeting, why):
+    said = _greetings.why_unfit("web-1", greeting)
+    assert (said is None) if why is None else (why in said and "web-1" in said)
+
+
+def test_an_executor_that_was_shut_down_refuses_further_calls(address):
+    executor = clusters.connect(address)
+    executor.shutdown()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(triple, 1)
+    assert not executor._thread.is_alive()
+    assert isinstance(executor, _executor.ClusterExecutor)
+
+
+class Rehearsal:
+    """A cluster that only notes what it is told."""
+
+    name, address, can_kill, width = "dask", "a rehearsal", False, 2
+
+    def __init__(self, inbox):
+        self.inbox, self.orders, self.recalls = inbox, queue.Queue(), queue.Queue()
+
+    def send(self, place, order):
+        self.orders.put((place, order))
+
+    def recall(self, place, number, executor, size):
+        self.recalls.put(number)
+
+    def close(self, executor):
+        pass
+
+
+def test_what_had_not_been_sent_when_its_worker_went_is_made_by_another():
+    stages = []
+    executor = _executor.ClusterExecutor(lambda inbox: stages.append(Rehearsal(inbox)) or stages[0])
+    stage = stages[0]
+    gone, other = (_cluster.Place(name, name, 1) for name in ("gone", "other"))
+    stage.inbox.joined([gone])
+    with executor:
+        unsent = executor.submit(triple, 1)
+        place, first = stage.orders.get(timeout=60)
+        assert place is gone
+        stage.inbox.left(gone, "", sent=set())
+        stage.inbox.joined([other])
+        place, again = stage.orders.get(timeout=60)
+        assert (place, again.items, again.number > first.number) == (other, first.items, True)
+        stage.inbox.left(other, "it is dead", sent={again.number})
+        with pytest.raises(unisono.WorkerLost, match="the worker other has gone: it is dead"):
+            unsent.result(60)
+
+
+def test_chunks_are_spread_evenly_and_grow_only_once_calls_are_known_to_be_quick():
+    stages = []
+    executor = _executor.ClusterExecutor(lambda inbox: stages.append(Rehearsal(inbox)) or stages[0])
+    stage = stages[0]
+    places = [_cluster.Place(name, name, 1) for name in ("one", "two")]
+
+    def answer(order, seconds):
+        ends = [(position, True, cloudpickle.dumps(None), "") for position in range(len(order.items))]
+        stage.inbox.answered(order.number, pickle.dumps(_remote.Answer(ends, [], seconds)))
+
+    with executor:
+        futures = [executor.submit(triple, number) for number in range(22)]
+        stage.inbox.joined(places)
+        (first, order), (second, other) = stage.orders.get(timeout=60), stage.orders.get(timeout=60)
+        assert {first, second} == set(places)
+        assert (len(order.items), len(other.items)) == (1, 1)
+        answer(order, seconds=0.01)
+        # Five of 10 ms are 50 ms of work.
+        _, third = stage.orders.get(timeout=60)
+        assert (len(third.items), third.function) == (5, None)
+        answer(third, seconds=0.0)
+        answer(other, seconds=0.0)
+        left = 22 - 1 - 1 - 5
+        while left > 0:
+            _, order = stage.orders.get(timeout=60)
+            left -= len(order.items)
+            answer(order, seconds=0.0)
+        assert [future.result(60) for future in futures] == [None] * 22
