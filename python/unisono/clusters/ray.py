@@ -198,7 +198,7 @@ class _Connections:
                     # Ray itself would try for half a minute.
                     host, _, port = address.removeprefix("ray://").rstrip("/").rpartition(":")
                     socket.create_connection((host.strip("[]"), int(port)), _LONGEST_CONNECT).close()
-                    ray.init(address, log_to_driver=False)
+                    _greet(address)
                 except (OSError, RuntimeError, ValueError) as error:
                     raise RunError(f"cannot reach the cluster of Ray at {address}: {error}") from error
                 self._address = address
@@ -211,6 +211,19 @@ class _Connections:
             self._users -= 1
             if self._users == 0:
                 ray.shutdown()
+
+
+def _greet(address: str) -> None:
+    """Connect; once more when the head could not start its server for us, which it does not try again by itself."""
+    for is_last in (False, False, True):
+        try:
+            ray.init(address, log_to_driver=False)
+        except ConnectionError as error:
+            if is_last or "client server failed" not in str(error):
+                raise
+            ray.shutdown()
+        else:
+            return
 
 
 _connections = _Connections()
