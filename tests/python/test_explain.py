@@ -11,6 +11,7 @@ import asyncio
 import doctest
 import importlib
 import json
+import os
 import socketserver
 import subprocess
 import sys
