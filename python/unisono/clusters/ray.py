@@ -214,12 +214,16 @@ class _Connections:
 
 
 def _greet(address: str) -> None:
-    """Connect; once more when the head could not start its server for us, which it does not try again by itself."""
+    """Connect; again when the head could not start the server that it has for each client.
+
+    It fails now and then, by a time that runs out or a process that ends while it is looked at, and the head does not
+    try again by itself.
+    """
     for is_last in (False, False, True):
         try:
             ray.init(address, log_to_driver=False)
-        except ConnectionError as error:
-            if is_last or "client server failed" not in str(error):
+        except ConnectionAbortedError:
+            if is_last:
                 raise
             ray.shutdown()
         else:
