@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import random
+import re
 import resource
 import select
 import shlex
@@ -309,32 +310,33 @@ def test_a_hundred_thousand_items_each_have_an_outcome(tmp_path):
 # Nothing outlives us.
 
 TREES = {
-    "ignores TERM": "trap '' TERM; echo up >> up; while :; do sleep 1000; done",
-    "has children of its own": "sleep 1000 & sleep 1000 & echo up >> up; wait",
-    "daemonizes": "(setsid sh -c 'sleep 1000 & sleep 1001' > /dev/null 2>&1 &) ; echo up >> up; sleep 1000",
-    "hides its environment": "(env -i setsid sleep 1000 > /dev/null 2>&1 &) ; echo up >> up; sleep 1000",
+    "ignores TERM": "trap '' TERM; echo up >> up; while :; do sleep NAP; done",
+    "has children of its own": "sleep NAP & sleep NAP & echo up >> up; wait",
+    "daemonizes": "(setsid sh -c 'sleep NAP & sleep NAP' > /dev/null 2>&1 &) ; echo up >> up; sleep NAP",
+    "hides its environment": "(env -i setsid sleep NAP > /dev/null 2>&1 &) ; echo up >> up; sleep NAP",
     "is stopped": "echo up >> up; kill -STOP $$",
-    "closes its pipes": "echo up >> up; exec > /dev/null 2>&1; sleep 1000",
+    "closes its pipes": "echo up >> up; exec > /dev/null 2>&1; sleep NAP",
 }
 
 
-def hidden(name: str) -> list[int]:
-    """Processes that sleep so long as only ours do."""
-    return [
-        int(pid)
-        for pid in subprocess.run(
-            ["pgrep", "-f", "^sleep 100[01]$"], capture_output=True, text=True, check=False
-        ).stdout.split()
-    ]
+@pytest.fixture
+def nap() -> str:
+    """Seconds that only this test's processes sleep, so that those without its mark are found as well."""
+    return f"1000.{random.getrandbits(64)}"
+
+
+def sleepers(nap: str) -> list[int]:
+    words = ["pgrep", "-f", f"^sleep {re.escape(nap)}$"]
+    return [int(pid) for pid in subprocess.run(words, capture_output=True, text=True, check=False).stdout.split()]
 
 
 @pytest.mark.parametrize("how", ["timeout", "SIGINT", "SIGTERM", "SIGHUP", "kill watcher", "kill worker"])
 @pytest.mark.parametrize("tree", TREES)
-def test_nothing_is_left_of_a_tree(start, tmp_path, lines, mark, tree, how):
+def test_nothing_is_left_of_a_tree(start, tmp_path, lines, mark, nap, tree, how):
     words = ["each", "--kill-after", "200ms", "--grace", "100ms", "-o", "r.jsonl", "--progress", "none"]
     if how == "timeout":
         words += ["--timeout", "1s"]
-    process = start(*words, "sh", "-c", TREES[tree], ":::", "x")
+    process = start(*words, "sh", "-c", TREES[tree].replace("NAP", nap), ":::", "x")
     until((tmp_path / "up").exists)
     match how:
         case "timeout":
@@ -351,27 +353,27 @@ def test_nothing_is_left_of_a_tree(start, tmp_path, lines, mark, tree, how):
             process.send_signal(number)
             assert process.wait(30) == 128 + number
             assert lines(tmp_path / "r.jsonl")[0]["outcome"] == "cancelled"
-    until(lambda: marked(mark) == {} and hidden(mark) == [])
+    until(lambda: marked(mark) == {} and sleepers(nap) == [])
 
 
 @pytest.mark.parametrize(
     ("script", "left"),
     [
-        ("(setsid sleep 1000 > /dev/null 2>&1 &)", 1),
-        ("(env -i setsid sleep 1000 > /dev/null 2>&1 &)", 1),
-        ("sleep 1000 & echo out", 1),
+        ("(setsid sleep NAP > /dev/null 2>&1 &)", 1),
+        ("(env -i setsid sleep NAP > /dev/null 2>&1 &)", 1),
+        ("sleep NAP & echo out", 1),
         ("(sleep 0.02; echo late) & echo out", 0),
     ],
 )
-def test_what_outlives_its_command_is_ended_with_it(unisono, tmp_path, lines, mark, script, left):
-    done = unisono("each", "-q", "-o", "r.jsonl", "sh", "-c", script, ":::", "x")
+def test_what_outlives_its_command_is_ended_with_it(unisono, tmp_path, lines, mark, nap, script, left):
+    done = unisono("each", "-q", "-o", "r.jsonl", "sh", "-c", script.replace("NAP", nap), ":::", "x")
     assert done.returncode == 0
     row = lines(tmp_path / "r.jsonl")[0]
     assert row.get("left_over", 0) == left
     if "late" in script:
         assert row["stdout"] == "out\nlate\n"
     assert marked(mark) == {}
-    assert hidden(mark) == []
+    assert sleepers(nap) == []
 
 
 def test_processes_are_left_alone_when_asked(unisono, tmp_path, mark, lines):
