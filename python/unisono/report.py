@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from unisono._native import Ended
+from unisono._wording import counted, seconds, size
 from unisono.errors import Error
 
 OutcomeT = TypeVar("OutcomeT")
 
 KINDS = ("ok", "failed", "timed_out", "ambiguous", "cancelled", "skipped")
+_NOT_WELL = ("failed", "timed_out", "ambiguous", "cancelled")
 
 
 class Report(Generic[OutcomeT]):
@@ -68,9 +70,10 @@ class Report(Generic[OutcomeT]):
 
         Raises:
             ExceptionGroup: With the exceptions of the items that did not end well: the first hundred of them, and where
-                nobody took the outcomes, one for each of the most frequent errors.
+                nobody took the outcomes, one for each of the most frequent errors. Of items that an earlier run ended
+                there is a count; what it raised is in the results file, as text.
         """
-        count = self.failed + self.timed_out + self.ambiguous + self.cancelled
+        count = sum(getattr(self, kind) for kind in _NOT_WELL)
         if count == 0:
             return
         errors = [error for failure in self._failures if (error := getattr(failure, "error", None)) is not None]
@@ -78,7 +81,10 @@ class Report(Generic[OutcomeT]):
             errors = [
                 Error(f"{message} ({times} times, as for {example})") for _, message, times, example in self.errors
             ]
-        raise BaseExceptionGroup(f"{count} of {self.total} items did not end well", errors or [Error("see the counts")])
+        earlier = sum(count for kind, count in self.kept.items() if kind in _NOT_WELL)
+        of_earlier = f", {earlier} of them in an earlier run" if earlier else ""
+        message = f"{count} of {self.total} items did not end well{of_earlier}"
+        raise BaseExceptionGroup(message, errors or [Error("see the counts, and the results that were kept")])
 
     def by_host(self) -> dict[str, dict[str, Any]]:
         """Counts per outcome for each host, and for how many seconds it was throttled."""
@@ -98,7 +104,7 @@ class Report(Generic[OutcomeT]):
         lines = [
             "  ".join(_aligned(cell, width, at) for at, (cell, width) in enumerate(zip(row, widths))) for row in rows
         ]
-        lines.append(f"{self.total} outcomes in {self.seconds:.1f} s, {self.retries} retries, {self.bytes} bytes")
+        lines.append(self._numbers())
         lines += [f"{count} x {kind}: {message} (first: {example})" for kind, message, count, example in self.errors]
         lines += [f"note: {warning}" for warning in self.warnings]
         lines += [f"error: {failure}" for failure in self.failures]
@@ -114,6 +120,15 @@ class Report(Generic[OutcomeT]):
         lines = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
         body = "".join(f"<tr>{line}</tr>" for line in lines)
         return f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
+
+    def _numbers(self) -> str:
+        parts = [f"{counted(self.total, 'outcome')} in {self.seconds:.1f} s"]
+        latency = zip(("p50", "p95", "p99"), self.latency)
+        named = [f"{name} {seconds(value)}" for name, value in latency if value is not None]
+        parts += [" ".join(named)] if named else []
+        parts += [size(self.bytes)] if self.bytes else []
+        parts += [counted(self.retries, "retry", "retries")] if self.retries else []
+        return " · ".join(parts)
 
     def _rows(self) -> list[list[str]]:
         shown = [kind for kind in KINDS if getattr(self, kind)] or ["ok"]

@@ -8,6 +8,7 @@ import gc
 import json
 import os
 import queue
+import re
 import signal
 import socketserver
 import subprocess
@@ -363,6 +364,31 @@ def test_outcomes_that_were_iterated_over_are_raised_as_well():
     with pytest.raises(ExceptionGroup, match="1000 of 1000") as raised:
         outcomes.report.raise_for_failures()
     assert len(raised.value.exceptions) == 100
+
+
+def test_failures_of_an_earlier_run_are_raised_as_a_count(tmp_path):
+    async def work(item):
+        if item == "b":
+            raise ValueError(item)
+
+    options = {"out": tmp_path / "r.jsonl", "resume": True}
+    batch(work, "abc", **options).run()
+    with pytest.raises(ExceptionGroup, match="1 of 3 items did not end well, 1 of them in an earlier run"):
+        batch(work, "abc", **options).run().raise_for_failures()
+
+
+def test_a_report_prints_only_numbers_that_it_has():
+    async def work(item):
+        if item.attempts.append(1) or len(item.attempts) < 3:
+            raise ValueError
+
+    class Item:
+        def __init__(self):
+            self.attempts = []
+
+    report = batch(work, [Item()], retries=2).run()
+    line = str(report).splitlines()[2]
+    assert re.fullmatch(r"1 outcome in \d+\.\d s · p50 \S+ \S+ p95 \S+ \S+ p99 \S+ \S+ · 2 retries", line)
 
 
 def test_a_coroutine_that_cancels_itself_has_failed():

@@ -14,6 +14,7 @@ import unisono
     [
         "unisono._fetch",
         "unisono._functions",
+        "unisono._wording",
         "unisono.clients",
         "unisono.clusters",
         "unisono.commands",

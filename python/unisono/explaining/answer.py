@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from unisono.explaining.table import counted, seconds, size, table, times, wrapped
+from unisono._wording import counted, seconds, size
+from unisono.explaining.table import table, times, wrapped
 
 __all__ = ["Blocking", "Candidate", "Confidence", "Explanation", "Measured", "Model", "Recommendation", "Spread"]
 

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from unisono._wording import counted, seconds, size
 from unisono.explaining.answer import Candidate, Confidence, Explanation, Measured, Recommendation, Spread
-from unisono.explaining.table import counted, seconds, size, times
+from unisono.explaining.table import times
 
 __all__ = ["decide"]
 
