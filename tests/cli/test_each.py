@@ -445,7 +445,8 @@ def test_ctrl_z_stops_the_run_with_its_commands_and_fg_lets_them_go_on(tmp_path,
     text = b""
     while b"stopped: True" not in text:
         text += os.read(terminal, 1000)
-    assert [state(one) for one in pids] == ["T", "T"]
+    # Who has been told to stop still has to be given a core to do so.
+    until(lambda: [state(one) for one in pids] == ["T", "T"])
     os.write(terminal, b"\n")
     until(lambda: [state(one) for one in pids] == ["S", "S"])
     (tmp_path / "go").touch()
