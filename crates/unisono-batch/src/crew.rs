@@ -238,8 +238,8 @@ impl<W, R> Drop for Underway<'_, W, R> {
 }
 
 impl<W, R> Desk<W, R> {
-    /// Takes up to `most` pieces. Waits for the first one if `wait` says so; answers false when the desk is closed and
-    /// there will be no more.
+    /// Takes up to `most` pieces, and leaves their share to threads that wait. Waits for the first one if `wait` says
+    /// so; answers false when the desk is closed and there will be no more.
     pub fn take(&self, most: usize, wait: bool, into: &mut Vec<Task<W, R>>) -> bool {
         let mut queue = lock(&self.0.queue);
         while wait && queue.pieces.is_empty() && !queue.closed {
@@ -247,7 +247,8 @@ impl<W, R> Desk<W, R> {
             queue = self.0.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner);
             queue.idle -= 1;
         }
-        let count = queue.pieces.len().min(most);
+        let share = queue.pieces.len().div_ceil(queue.idle + 1);
+        let count = share.min(most);
         into.extend(
             queue
                 .pieces

@@ -2,14 +2,35 @@
 
 use std::{io, path::Path, sync::Arc};
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use unisono_batch::{Context, Crew};
 use unisono_hash::{Algorithm, Digest, Kernel};
 
-use crate::{Error, Stat, hand::Hand};
+use crate::{Error, Stat, hand::Hand, split::Split};
 
 /// Threads that digest files.
 pub struct Files {
-    crew: Crew<Request, Result<Digested, Error>>,
+    crew: Crew<Job, Result<Answer, Error>>,
+    /// Parts of one file that are on the desk at a time: each thread has one in hand, and finds another.
+    parts: usize,
+}
+
+/// What a thread is asked to do.
+pub(crate) enum Job {
+    /// A file from its beginning to its end.
+    Whole(Request),
+    /// One part of a large one.
+    Part(Arc<Split>, u64),
+    /// What its parts come to.
+    Join(Arc<Split>, Vec<Digest>),
+}
+
+/// What came of it.
+pub(crate) enum Answer {
+    Whole(Digested),
+    /// It was not read, since its parts are to be.
+    Split(Arc<Split>),
+    Part(Digest),
 }
 
 /// Told of bytes as they are read, from any thread.
@@ -62,7 +83,7 @@ impl Files {
     pub fn start(options: FilesOptions, on_bytes: impl Fn(u64) + Send + Sync + 'static) -> io::Result<Self> {
         let on_bytes: OnBytes = Arc::new(on_bytes);
         let hand = move |desk: &_| Hand::new(options, on_bytes.clone()).work(desk);
-        Ok(Self { crew: Crew::start(options.threads, "unisono-files", hand)? })
+        Ok(Self { crew: Crew::start(options.threads, "unisono-files", hand)?, parts: 2 * options.threads })
     }
 
     /// Digests a file. The slot of `context` is held until a thread is through with it, whatever becomes of this future.
@@ -70,7 +91,29 @@ impl Files {
     /// # Errors
     /// When it cannot be read, is no regular file, or changes meanwhile.
     pub async fn digest(&self, request: Request, context: &Context) -> Result<Digested, Error> {
-        self.crew.put(request, context.hold()).await.unwrap_or_else(|| Err(Error::lost()))
+        match self.ask(Job::Whole(request), context).await? {
+            Answer::Whole(digested) => Ok(digested),
+            // Boxed: nearly all files do without, and their futures would be as large.
+            Answer::Split(split) => Box::pin(self.digest_parts(split, context)).await,
+            Answer::Part(_) => unreachable!("a file is no part"),
+        }
+    }
+
+    async fn digest_parts(&self, split: Arc<Split>, context: &Context) -> Result<Digested, Error> {
+        let parts = stream::iter(0..split.parts()).map(|part| self.ask(Job::Part(split.clone(), part), context));
+        let digest = async |answer| match answer {
+            Answer::Part(digest) => Ok(digest),
+            _ => unreachable!("a part has the digest of a part"),
+        };
+        let digests = parts.buffered(self.parts).and_then(digest).try_collect().await?;
+        match self.ask(Job::Join(split, digests), context).await? {
+            Answer::Whole(digested) => Ok(digested),
+            _ => unreachable!("parts come to a whole"),
+        }
+    }
+
+    async fn ask(&self, job: Job, context: &Context) -> Result<Answer, Error> {
+        self.crew.put(job, context.hold()).await.unwrap_or_else(|| Err(Error::lost()))
     }
 
     /// To be polled beside [`Files::digest`]; never ends.

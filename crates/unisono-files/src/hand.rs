@@ -6,18 +6,24 @@
 
 use std::{
     fs::File,
-    io::{self, Read},
-    os::unix::fs::OpenOptionsExt,
+    io,
+    num::NonZeroU64,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::Path,
+    sync::Arc,
 };
 
 use rustix::fs::{Advice, AtFlags, CWD, FileType, OFlags, fadvise, fstat, statat};
 use unisono_batch::{Desk, Task};
 use unisono_hash::{Algorithm, Hasher, Lanes, Piece};
 
-use crate::{Digested, Error, FilesOptions, Request, Special, Stat, files::OnBytes};
+use crate::{
+    Digested, Error, FilesOptions, Request, Special, Stat,
+    files::{Answer, Job, OnBytes},
+    split::Split,
+};
 
-type Answer = Result<Digested, Error>;
+type End = Result<Answer, Error>;
 
 pub(crate) struct Hand {
     options: FilesOptions,
@@ -30,12 +36,15 @@ pub(crate) struct Hand {
     on_bytes: OnBytes,
 }
 
-/// A file that is being read.
+/// A file, or a part of one, that is being read.
 struct InHand {
-    task: Task<Request, Answer>,
-    file: File,
+    task: Task<Job, End>,
+    file: Arc<File>,
     before: Stat,
-    read: u64,
+    /// Where the next piece begins.
+    at: u64,
+    /// Where it ends, unless that is the end of the file.
+    until: Option<u64>,
     /// What the present piece holds.
     filled: usize,
     is_last: bool,
@@ -55,14 +64,11 @@ impl Hand {
     }
 
     /// Works until the desk is closed.
-    pub(crate) fn work(mut self, desk: &Desk<Request, Answer>) {
+    pub(crate) fn work(mut self, desk: &Desk<Job, End>) {
         let (mut tasks, mut done) = (Vec::new(), Vec::new());
         while desk.take(PLACES - self.files.len(), self.files.is_empty(), &mut tasks) {
             for task in tasks.drain(..) {
-                match open(&task.work, self.options.direct) {
-                    Ok((file, before)) => self.take_in(task, file, before),
-                    Err(error) => done.push((task, Err(error))),
-                }
+                self.begin(task, &mut done);
             }
             self.read(desk, &mut done);
             self.hash();
@@ -73,18 +79,56 @@ impl Hand {
         }
     }
 
-    fn take_in(&mut self, task: Task<Request, Answer>, file: File, before: Stat) {
-        let hashers = task.work.algorithms.iter().map(|algorithm| hasher(&mut self.spare, *algorithm)).collect();
-        self.files.push(InHand { task, file, before, read: 0, filled: 0, is_last: false, hashers });
+    fn begin(&mut self, task: Task<Job, End>, done: &mut Vec<(Task<Job, End>, End)>) {
+        let end = match &task.work {
+            Job::Whole(request) => match open(request, self.options.direct) {
+                Ok((file, before)) if self.is_for_all(&before, request) => {
+                    Ok(Answer::Split(Arc::new(Split { file: Arc::new(file), before })))
+                }
+                Ok((file, before)) => {
+                    let spare = &mut self.spare;
+                    let hashers = request.algorithms.iter().map(|algorithm| hasher(spare, *algorithm)).collect();
+                    return self.take_in(task, Arc::new(file), before, (0, None), hashers);
+                }
+                Err(error) => Err(error),
+            },
+            Job::Part(split, part) => {
+                let (file, before, range) = (split.file.clone(), split.before, split.range(*part));
+                if !self.options.direct {
+                    // Several parts are read in turns, which does not look like reading in order.
+                    let length = range.1.unwrap_or(before.size).saturating_sub(range.0);
+                    let _ = fadvise(&*file, range.0, NonZeroU64::new(length), Advice::WillNeed);
+                }
+                return self.take_in(task, file, before, range, vec![Hasher::blake3_part(range.0)]);
+            }
+            Job::Join(split, digests) => split.join(digests).map(Answer::Whole),
+        };
+        done.push((task, end));
+    }
+
+    /// Whether other threads are to help with a file.
+    fn is_for_all(&self, stat: &Stat, request: &Request) -> bool {
+        self.options.threads > 1 && Split::is_worthwhile(stat.size, &request.algorithms)
+    }
+
+    fn take_in(
+        &mut self,
+        task: Task<Job, End>,
+        file: Arc<File>,
+        before: Stat,
+        (at, until): (u64, Option<u64>),
+        hashers: Vec<Hasher>,
+    ) {
+        self.files.push(InHand { task, file, before, at, until, filled: 0, is_last: false, hashers });
     }
 
     /// Reads the next piece of each file. What cannot be read, or is not wanted any more, is done.
-    fn read(&mut self, desk: &Desk<Request, Answer>, done: &mut Vec<(Task<Request, Answer>, Answer)>) {
+    fn read(&mut self, desk: &Desk<Job, End>, done: &mut Vec<(Task<Job, End>, End)>) {
         let (mut place, mut bytes) = (0, 0);
         while let Some(file) = self.files.get_mut(place) {
             let error = match desk.is_stopped(&file.task) {
                 true => Some(Error::stopped()),
-                false => file.read(self.buffers.get(place)).err().map(|error| Error::io("cannot be read", error)),
+                false => file.read(self.buffers.get(place)).err(),
             };
             match error {
                 None => {
@@ -115,7 +159,7 @@ impl Hand {
         }
     }
 
-    fn give_back(&mut self, done: &mut Vec<(Task<Request, Answer>, Answer)>) {
+    fn give_back(&mut self, done: &mut Vec<(Task<Job, End>, End)>) {
         let mut place = 0;
         while let Some(file) = self.files.get(place) {
             if !file.is_last {
@@ -123,41 +167,51 @@ impl Hand {
                 continue;
             }
             let file = self.files.swap_remove(place);
-            let answer = file.answer();
-            self.retire(file, answer, done);
+            let end = file.end();
+            self.retire(file, end, done);
         }
     }
 
-    fn retire(&mut self, file: InHand, answer: Answer, done: &mut Vec<(Task<Request, Answer>, Answer)>) {
+    fn retire(&mut self, file: InHand, end: End, done: &mut Vec<(Task<Job, End>, End)>) {
         let room = MOST_SPARE.saturating_sub(self.spare.len());
         self.spare.extend(file.hashers.into_iter().take(room));
-        done.push((file.task, answer));
+        done.push((file.task, end));
     }
 }
 
 impl InHand {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<(), Error> {
+        let left = self.until.map_or(u64::MAX, |until| until - self.at);
+        let buffer = &mut buffer[..PIECE.min(usize::try_from(left).unwrap_or(PIECE))];
         self.filled = loop {
-            match self.file.read(buffer) {
+            match self.file.read_at(buffer, self.at) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => break read?,
+                read => break read.map_err(|error| Error::io("cannot be read", error))?,
             }
         };
-        self.read += self.filled as u64;
+        self.at += self.filled as u64;
+        // A part that ends too early is of a file that has been cut short; where it is the last part, or a file, its
+        // size afterwards tells.
+        if self.filled == 0 && (self.until.is_some() || self.at < self.before.size) {
+            return Err(Error::changed());
+        }
         // A file that has grown by then is told by its size afterwards. Files whose size is 0 may have content
         // nevertheless, as those in /proc have: only their end says that it is the end.
-        self.is_last = self.filled == 0 || (self.before.size > 0 && self.read >= self.before.size);
+        let size = Some(self.before.size).filter(|size| *size > 0);
+        self.is_last = self.filled == 0 || self.until.or(size).is_some_and(|end| self.at >= end);
         Ok(())
     }
 
-    fn answer(&self) -> Answer {
-        let after = fstat(&self.file).map_err(|error| Error::io("cannot be read", error.into()))?;
-        let stat = Stat::of(&after);
-        if stat != self.before || (stat.size > 0 && stat.size != self.read) {
+    fn end(&self) -> End {
+        let mut digests = self.hashers.iter().map(|hasher| hasher.digest().expect("its last piece has been hashed"));
+        if let Job::Part(..) = self.task.work {
+            return Ok(Answer::Part(digests.next().expect("a part has a hasher")));
+        }
+        self.before.is_still(&self.file)?;
+        if self.before.size > 0 && self.before.size != self.at {
             return Err(Error::changed());
         }
-        let digests = self.hashers.iter().map(|hasher| hasher.digest().expect("its last piece has been hashed"));
-        Ok(Digested { digests: digests.collect(), stat })
+        Ok(Answer::Whole(Digested { digests: digests.collect(), stat: self.before }))
     }
 }
 
@@ -179,7 +233,7 @@ fn open(request: &Request, direct: bool) -> Result<(File, Stat), Error> {
     if stat.size > PIECE as u64 && !direct {
         // All of it will be read, once, in order. That the file system does not take advice is no failure.
         let _ = fadvise(&file, 0, None, Advice::Sequential);
-        let _ = fadvise(&file, 0, std::num::NonZeroU64::new(READ_AHEAD.min(stat.size)), Advice::WillNeed);
+        let _ = fadvise(&file, 0, NonZeroU64::new(READ_AHEAD.min(stat.size)), Advice::WillNeed);
     }
     Ok((file, stat))
 }

@@ -10,6 +10,7 @@ mod error;
 mod files;
 mod hand;
 pub mod manifest;
+mod split;
 mod stat;
 mod walk;
 

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use blake3::hazmat::HasherExt;
 use md5::Md5;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha512};
@@ -36,7 +37,21 @@ impl Hasher {
         Hasher { algorithm, state, digest: None }
     }
 
-    /// Forgets everything: the stream is as good as new.
+    /// A part of a stream of BLAKE3, whose digest is of use to [`join_blake3`](crate::join_blake3) alone.
+    ///
+    /// It begins so many bytes after the stream does: a multiple of its length, which is a power of two and at least
+    /// 1,024 bytes. The last part of a stream may be shorter, but not empty.
+    ///
+    /// # Panics
+    ///
+    /// When the offset is no multiple of 1,024.
+    pub fn blake3_part(offset: u64) -> Self {
+        let mut part = Box::<blake3::Hasher>::default();
+        part.set_input_offset(offset);
+        Hasher { algorithm: Algorithm::Blake3, state: State::Blake3Part(part), digest: None }
+    }
+
+    /// Forgets everything: a whole stream of its algorithm, as good as new.
     pub fn reset(&mut self) {
         *self = Hasher::new(self.algorithm);
     }
@@ -70,6 +85,9 @@ impl Hasher {
             State::Blake3(state) => {
                 state.get_or_insert_default().update(data);
             }
+            State::Blake3Part(state) => {
+                state.update(data);
+            }
             State::Xxh3(state) => state.update(data),
             State::Crc32c(state) => *state = crc32c::crc32c_append(*state, data),
         }
@@ -99,6 +117,7 @@ impl Hasher {
             State::Sha1(state) => new(&state.finalize_reset()),
             State::Md5(state) => new(&state.finalize_reset()),
             State::Blake3(state) => new(state.get_or_insert_default().finalize().as_bytes()),
+            State::Blake3Part(state) => new(&state.finalize_non_root()),
             State::Xxh3(state) => new(&state.digest128().to_be_bytes()),
             State::Crc32c(state) => new(&state.to_be_bytes()),
         });
@@ -122,6 +141,7 @@ enum State {
     Md5(Md5),
     /// None until a piece comes that is not a whole small file; those never need the 2 KiB of state.
     Blake3(Option<Box<blake3::Hasher>>),
+    Blake3Part(Box<blake3::Hasher>),
     Xxh3(Box<Xxh3>),
     Crc32c(u32),
 }

@@ -29,6 +29,7 @@
 
 mod algorithm;
 mod arch;
+mod blake3_tree;
 mod digest;
 mod error;
 mod hasher;
@@ -39,6 +40,7 @@ mod sha256;
 mod small_blake3;
 
 pub use algorithm::Algorithm;
+pub use blake3_tree::join_blake3;
 pub use digest::Digest;
 pub use error::{Error, ErrorKind};
 pub use hasher::Hasher;

@@ -111,4 +111,22 @@ proptest! {
             prop_assert_eq!(digest.as_bytes(), expected.as_bytes());
         }
     }
+
+    #[test]
+    fn parts_of_any_stream_come_to_its_digest(length in 2..200_000_usize, power in 10..18_u32) {
+        let data = bytes(length);
+        let parts: Vec<&[u8]> = data.chunks(1 << power).collect();
+        prop_assume!(parts.len() > 1);
+        let mut lanes = Lanes::new(Kernel::best());
+        let mut digest = |(number, part): (usize, &&[u8])| {
+            let mut hasher = unisono_hash::Hasher::blake3_part((number as u64) << power);
+            let (first, second) = part.split_at(part.len() / 3);
+            lanes.update(&mut [unisono_hash::Piece { hasher: &mut hasher, data: first, last: false }]);
+            lanes.update(&mut [unisono_hash::Piece { hasher: &mut hasher, data: second, last: true }]);
+            hasher.digest().expect("it has ended")
+        };
+        let digests: Vec<Digest> = parts.iter().enumerate().map(&mut digest).collect();
+        let (joined, expected) = (unisono_hash::join_blake3(&digests), blake3::hash(&data));
+        prop_assert_eq!(joined.as_bytes(), expected.as_bytes());
+    }
 }
