@@ -7,8 +7,9 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mappin
 from typing import Any, TypeAlias, Unpack
 
 from unisono import _native
+from unisono._display import Progress
 from unisono._native import Outcome, Request
-from unisono.batches import Batch, LimitOptions, Progress, Work
+from unisono.batches import Batch, LimitOptions, Work
 
 Requestable: TypeAlias = str | Request | Mapping[str, Any]
 Requests: TypeAlias = Iterable[Requestable] | AsyncIterable[Requestable]

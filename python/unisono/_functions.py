@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 from unisono import _native, clusters
+from unisono._display import Progress
 from unisono._hands import ExecutorHands, Judge, LoopHands, LoopThread
 from unisono._native import FunctionOutcome
-from unisono.batches import Batch, Progress, Work
+from unisono.batches import Batch, Work
 from unisono.errors import FunctionTimeout, UsageError
 from unisono.futures import Future as WorkersFuture
 from unisono.process_pool import ProcessPool

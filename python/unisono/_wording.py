@@ -5,7 +5,7 @@ Three digits are what a reader takes in; whoever wants more has the number itsel
 
 from __future__ import annotations
 
-__all__ = ["counted", "seconds", "size"]
+__all__ = ["counted", "seconds", "size", "span"]
 
 
 def seconds(value: float) -> str:
@@ -18,6 +18,19 @@ def seconds(value: float) -> str:
         if value >= factor:
             return f"{value / factor:.3g} {unit}"
     return f"{value * 1e9:.3g} ns"
+
+
+def span(value: float) -> str:
+    """A time in seconds that somebody waits for, in no more detail than that needs.
+
+    >>> span(9.7), span(125), span(7265)
+    ('9s', '2m5s', '2h1m')
+    """
+    minutes, left = divmod(int(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m"
+    return f"{minutes}m{left}s" if minutes else f"{left}s"
 
 
 def size(value: int) -> str:

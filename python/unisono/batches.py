@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
-import sys
 import time
 import weakref
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, Self, TypeAlias, TypedDict, TypeVar, Unpack
+from typing import Any, Generic, Self, TypedDict, TypeVar, Unpack
 
 from unisono import _goodbye, _native
+from unisono._display import Display, Progress
 from unisono._native import Ended
 from unisono._pulling import AnyQueue, Puller, items_of
 from unisono.errors import RunError, UsageError
@@ -22,7 +22,6 @@ from unisono.queue import Queue
 from unisono.report import Report
 
 OutcomeT = TypeVar("OutcomeT", bound=Ended)
-Progress: TypeAlias = bool | Callable[[dict[str, Any]], object]
 
 
 class LimitOptions(TypedDict, total=False):
@@ -93,7 +92,7 @@ class Batch(Generic[OutcomeT]):
         self._failures: list[OutcomeT] = []
         self._taken_all = False
         self._report: Report[OutcomeT] | None = None
-        self._display = _Display(progress)
+        self._display = Display(progress)
         self._waiter: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -444,44 +443,6 @@ class Batch(Generic[OutcomeT]):
             raise error
 
 
-class _Display:
-    """Shows progress now and then, from whatever takes the outcomes."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._show: Callable[[dict[str, Any]], object] | None
-        if callable(progress):
-            self._show = progress
-        else:
-            self._show = _line if progress else None
-        self.every = _SHOW_EVERY if self._show is not None else None
-        self._shown = 0.0
-
-    def show(self, run: _native.Run[Any]) -> None:
-        now = time.monotonic()
-        if self._show is not None and now - self._shown >= _SHOW_EVERY:
-            self._shown = now
-            self._show(run.progress())
-
-    def end(self, run: _native.Run[Any]) -> None:
-        if self._show is not None:
-            self._show(run.progress())
-            if self._show is _line:
-                sys.stderr.write("\n")
-
-
-def _line(numbers: dict[str, Any]) -> None:
-    of = f"/{numbers['total']}" if numbers["total"] is not None else ""
-    bad = numbers["failed"] + numbers["timed_out"] + numbers["ambiguous"]
-    text = f"{numbers['done']}{of} done, {numbers['in_flight']} in flight"
-    if bad:
-        text += f", {bad} not ok"
-    if numbers["waiting_for"]:
-        text += f", waiting for {numbers['waiting_for'][0]}"
-    # A carriage return is understood by terminals and notebooks alike.
-    sys.stderr.write(f"\r{text:<70}")
-    sys.stderr.flush()
-
-
 def _numbers(run: _native.Run[Any]) -> dict[str, Any] | None:
     """The report's numbers, once there are any. A thread that waits for them when the program ends, ends with it."""
     try:
@@ -541,5 +502,4 @@ MOST_FAILURES = 100
 _AT_ONCE = 256
 # What a slow iterator has yielded is begun before it is asked for more.
 _LONGEST_PULL = 0.02
-_SHOW_EVERY = 0.2
 _LONGEST_GOODBYE = 2.0

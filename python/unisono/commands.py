@@ -25,8 +25,9 @@ from collections.abc import AsyncIterable, Iterable, Mapping
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack, overload
 
 from unisono import _native
+from unisono._display import Progress
 from unisono._native import CommandOutcome
-from unisono.batches import Batch, Progress, Work
+from unisono.batches import Batch, Work
 from unisono.errors import UsageError
 
 __all__ = ["CommandOutcome", "EachOptions", "RunOptions", "each", "run", "run_async"]

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack
 
 from unisono import _native
+from unisono._display import Progress
 from unisono._functions import BatchOptions, batch
 from unisono._native import FileOutcome, Found, FunctionOutcome
-from unisono.batches import Batch, Progress, Work
+from unisono.batches import Batch, Work
 
 ResultT = TypeVar("ResultT")
 

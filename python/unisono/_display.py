@@ -1,0 +1,114 @@
+"""Progress of a batch on standard error, or as numbers for a callable.
+
+On a terminal and in a notebook it is one line that is written anew, elsewhere a line now and then, as a log wants it.
+
+Its words are those of the command. It is asked by whatever waits for outcomes, so a program that is busy with one shows
+nothing meanwhile, and no thread is needed.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
+
+from unisono._wording import size, span
+
+__all__ = ["Display", "Progress"]
+
+Numbers: TypeAlias = dict[str, Any]
+Progress: TypeAlias = bool | Callable[[Numbers], object]
+
+
+class _Run(Protocol):
+    def progress(self) -> Numbers: ...
+
+
+class Display:
+    """Shows the numbers of a run.
+
+    Args:
+        progress: `True` for standard error, a callable for the numbers themselves, `False` for nothing.
+        clock: Answers seconds.
+    """
+
+    def __init__(self, progress: Progress, clock: Callable[[], float] = time.monotonic) -> None:
+        self._progress = progress
+        self._clock = clock
+        self._begun = clock()
+        self._shown: float | None = None
+        self._recent: deque[tuple[float, int]] = deque()
+        self._width = 0
+        if progress is True and not _is_rewritten():
+            self.every: float | None = _LOG_EVERY
+        else:
+            self.every = _SHOW_EVERY if progress else None
+
+    def show(self, run: _Run) -> None:
+        """Show how far the run is, unless that was shown a moment ago."""
+        if self.every is None:
+            return
+        # A log says nothing of a run that is over before its first line is due.
+        since = self._shown if self._shown is not None else self._begun if self.every == _LOG_EVERY else None
+        if since is None or self._clock() - since >= self.every:
+            self._show(run.progress())
+
+    def end(self, run: _Run) -> None:
+        """Show how far it came."""
+        if self.every is None:
+            return
+        self._show(run.progress())
+        if self._width:
+            sys.stderr.write("\n")
+
+    def _show(self, numbers: Numbers) -> None:
+        self._shown = self._clock()
+        if callable(self._progress):
+            self._progress(numbers)
+            return
+        text = self._text(numbers)
+        if self.every == _LOG_EVERY:
+            sys.stderr.write(f"{span(self._shown - self._begun)}: {text}\n")
+        else:
+            # What was there before may have been longer.
+            sys.stderr.write(f"\r{text:<{self._width}}")
+            self._width = len(text)
+        sys.stderr.flush()
+
+    def _text(self, numbers: Numbers) -> str:
+        done, total = numbers["done"], numbers["total"]
+        # What an earlier run has done came at once, and says nothing of the pace.
+        rate = self._rate(done - numbers["kept"])
+        of = f"/{total}" if total is not None else ""
+        parts = [f"{done}{of} done", f"{rate:.0f}/s", f"{numbers['in_flight']} in flight"]
+        parts += [size(numbers["bytes"])] if numbers["bytes"] else []
+        bad = numbers["failed"] + numbers["timed_out"] + numbers["ambiguous"]
+        parts += [f"{bad} not ok"] if bad else []
+        if numbers["waiting_for"]:
+            parts.append(f"waiting for {numbers['waiting_for'][0]}")
+        elif total is not None and total > done and rate > 0:
+            parts.append(f"{span((total - done) / rate)} left")
+        return " · ".join(parts)
+
+    def _rate(self, done: int) -> float:
+        """Items per second in the last few seconds."""
+        now = self._clock()
+        recent = self._recent
+        if not recent:
+            recent.append((self._begun, 0))
+        recent.append((now, done))
+        while len(recent) > 2 and now - recent[0][0] > _RECENT:
+            recent.popleft()
+        return (done - recent[0][1]) / max(now - recent[0][0], 0.001)
+
+
+def _is_rewritten() -> bool:
+    """Whether a carriage return begins the line anew where standard error is shown."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
+_SHOW_EVERY = 0.2
+_LOG_EVERY = 5.0
+_RECENT = 5.0
