@@ -192,8 +192,13 @@ class Batch(Generic[OutcomeT]):
 
     def set_limits(self, **limits: Unpack[NewLimits]) -> None:
         """Change limits; they hold from then on. A rate of `none` takes it away."""
-        run = self._start(keep_outcomes=True)
-        run.set_limits(
+        if self._run is None:
+            for name, limit in limits.items():
+                self._options.pop(name, None)
+                if limit != "none":
+                    self._options[name] = limit
+            return
+        self._run.set_limits(
             limit=limits.get("limit"),
             per_host=limits.get("per_host", limits.get("per_key")),
             rate=limits.get("rate"),

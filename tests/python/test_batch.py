@@ -411,6 +411,22 @@ def test_limits_hold_in_all_and_by_key():
     assert set(report.by_host()) == {"red", "green"}
 
 
+def test_limits_that_are_set_before_the_start_hold_and_start_nothing():
+    gauge, pulled = Gauge(), []
+
+    def items():
+        for number in range(20):
+            pulled.append(number)
+            yield number
+
+    outcomes = batch(gauge.visit, items(), limit=5, rate="1/h", key=str, per_key=5)
+    outcomes.set_limits(limit=3, rate="none", per_key=1)
+    assert pulled == []
+    assert outcomes.limit == 3
+    assert outcomes.run().ok == 20
+    assert gauge.most["all"] == 3
+
+
 def test_the_limit_can_be_changed_while_it_runs():
     async def main():
         inside, release = 0, asyncio.Event()
@@ -556,8 +572,10 @@ def die(_):
 
 def test_a_call_in_a_process_that_times_out_is_killed(tmp_path):
     path = tmp_path / "pid"
-    # Longer than a worker takes to start on a busy machine, since the time of a call begins when it is submitted.
-    (outcome,) = batch(write_down_and_hang, [str(path)], executor="processes", timeout=3)
+    with unisono.ProcessPool(1) as pool:
+        # The time of a call begins when it is submitted, so its worker is there before.
+        pool.submit(os.getpid).result()
+        (outcome,) = batch(write_down_and_hang, [str(path)], executor=pool, timeout=3)
     assert (outcome.kind, outcome.attempts) == ("timed_out", 1)
     pid = int(path.read_text())
     until = time.monotonic() + 60
