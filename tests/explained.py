@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
+import os
 import socket
 import threading
 import time
@@ -71,6 +72,22 @@ def not_at_once(_item):
         _ONE.release()
 
 
+def hangs_at_once(_item):
+    """The second of two threads waits for what nobody does."""
+    if not _ONE.acquire(blocking=False):
+        FOR_EVER.wait()
+        return
+    time.sleep(0.002)
+    _ONE.release()
+
+
+def hangs_elsewhere(_item):
+    """Never ends in another process than the first that imported it."""
+    if str(os.getpid()) != os.environ["EXPLAINED_FIRST"]:
+        FOR_EVER.wait()
+    time.sleep(0.002)
+
+
 async def wait(_item):
     await asyncio.sleep(0.02)
 
@@ -112,3 +129,6 @@ def _numbers():
 
 
 _ONE = threading.Lock()
+# Set by the test that has seen enough.
+FOR_EVER = threading.Event()
+os.environ.setdefault("EXPLAINED_FIRST", str(os.getpid()))

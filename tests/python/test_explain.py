@@ -372,6 +372,34 @@ def test_a_function_that_fails_only_with_others_at_once_loses_that_candidate():
     assert any("two at once" in (candidate.excluded or "") for candidate in threads), answer
 
 
+def test_a_function_that_hangs_when_threads_call_it_at_once_ends_it_with_that_news(monkeypatch):
+    monkeypatch.setattr("unisono.explaining.trials._LEAST_PATIENCE", 1.0)
+    try:
+        with pytest.raises(unisono.SampleFailed, match=r"hangs when \d threads call it at once"):
+            unisono.explain(explained.hangs_at_once, range(4), budget=0.5)
+    finally:
+        explained.FOR_EVER.set()
+
+
+def test_the_shell_does_not_wait_for_threads_that_hang():
+    code = (
+        "import sys; from unisono.explaining import shell, trials; trials._LEAST_PATIENCE = 1.0; "
+        "sys.exit(shell.main(['explained:hangs_at_once', '--items', '-', '--budget', '0.5']))"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, input="a\nb\n", capture_output=True, text=True, timeout=120, cwd=TESTS, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: explained:hangs_at_once hangs when ")
+
+
+def test_processes_that_hang_are_killed_and_only_they_are_excluded(monkeypatch):
+    monkeypatch.setattr("unisono.explaining.trials._LEAST_PATIENCE", 1.0)
+    answer = unisono.explain(explained.hangs_elsewhere, range(4), budget=1, max_workers=4)
+    excluded = {candidate.model: candidate.excluded for candidate in answer.candidates}
+    assert "was killed" in excluded["processes"]
+    assert answer.recommendation.model in {"threads", None}
+
+
 def test_a_lambda_is_not_sent_to_processes_and_the_reason_is_told():
     answer = unisono.explain(lambda number: explained.compute(number), range(3), budget=0.5)
     (processes,) = [candidate for candidate in answer.candidates if candidate.model == "processes"]

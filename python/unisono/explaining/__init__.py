@@ -61,13 +61,15 @@ def explain(
         function: Takes one item; a coroutine function is measured on event loops of its own.
         samples: Items as they will be. More than one, since a single one says nothing of the others.
         budget: Seconds for all of it. A call that runs is not cut off, and starting worker processes comes on top.
+            Several at once that wait for each other for ever are given up after half a minute, or twenty times what
+            they take alone.
         repeat: How many times each sample may be run, on average; `None` means as often as the budget allows.
         max_workers: How many calls at once are tried at most.
 
     Raises:
         UsageError: There are no samples, an option is out of range, or a coroutine function is explained on the thread
             of a running event loop; `await asyncio.to_thread(unisono.explain, ...)` does that.
-        SampleFailed: The function raised an exception, which is the cause.
+        SampleFailed: The function raised an exception, which is the cause; or it hangs when threads call it at once.
 
     >>> import time
     >>> def ask(name):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 from unisono.errors import SampleFailed, UsageError
 from unisono.explaining import explain
+from unisono.explaining.trials import FunctionHangs
 
 __all__ = ["main"]
 
@@ -36,6 +38,11 @@ def main(words: list[str]) -> int:
         )
     except UsageError as error:
         return _fail(2, str(error))
+    except FunctionHangs as error:
+        _fail(1, str(error))
+        sys.stderr.flush()
+        # An ordinary end would wait for threads that do not end.
+        os._exit(1)
     except SampleFailed as error:
         return _fail(1, str(error))
     print(json.dumps(answer.to_dict(), indent=2) if options.json else answer)

@@ -16,12 +16,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from unisono._wording import seconds
 from unisono.errors import SampleFailed
 from unisono.explaining import pools
 from unisono.explaining.answer import Candidate, Model, Spread
 from unisono.explaining.subject import Subject, run_chunk
+from unisono.process_pool import ProcessPool
 
 __all__ = ["Trial"]
 
@@ -50,6 +52,7 @@ class Trial:
         self._each: float | None = None
         self._warm = False
         self._unsettled: float | None = None
+        self._hangs = False
 
     def start(self) -> float:
         """Start its workers, and let them import the function; answers the seconds that this took."""
@@ -76,7 +79,8 @@ class Trial:
     def close(self) -> None:
         """End its workers."""
         if self._executor is not None:
-            self._executor.shutdown(cancel_futures=True)
+            # A thread that hangs cannot be waited for.
+            self._executor.shutdown(wait=not self._hangs, cancel_futures=True)
 
     def found(self) -> Candidate:
         """Tell what was found."""
@@ -109,6 +113,8 @@ class Trial:
                 "its processes died. Each imports the program anew, so the function must be importable there, and what "
                 'the program does belongs below `if __name__ == "__main__":`'
             )
+        except FunctionHangs:
+            raise
         except SampleFailed as error:
             self.exclude(str(error))
         except Exception as error:
@@ -151,31 +157,55 @@ class Trial:
         return taken
 
     def _run(self, items: list[Any], chunk: int) -> float:
+        # Whatever runs at once with others may come to wait for one of them for ever.
+        patience = max(_LEAST_PATIENCE, _PATIENCE * self._subject.cost.wall * len(items))
         if self._executor is None:
             began = time.perf_counter()
-            asyncio.run(_at_once(self._subject.function, items, self.workers))
+            asyncio.run(_at_once(self._subject.function, items, self.workers, patience))
             return time.perf_counter() - began
         if self.model == "processes":
             items = [pickle.loads(pickle.dumps(item)) for item in items]
         chunks = [items[at : at + chunk] for at in range(0, len(items), chunk)]
         function, coroutine = self._subject.function, self._subject.coroutine
+        submit = self._executor.submit
+        if isinstance(self._executor, ProcessPool):
+            submit = self._executor.task(timeout=patience).submit
         began = time.perf_counter()
-        futures = [self._executor.submit(run_chunk, function, piece, coroutine) for piece in chunks]
+        futures = [submit(run_chunk, function, piece, coroutine) for piece in chunks]
         futures.reverse()
         while futures:
-            # Results are let go one by one, since all of them may not fit into memory.
-            futures.pop().result()
+            try:
+                # Results are let go one by one, since all of them may not fit into memory.
+                futures.pop().result(patience)
+            except TimeoutError:
+                self._give_up(patience)
         return time.perf_counter() - began
 
+    def _give_up(self, patience: float) -> NoReturn:
+        subject = self._subject
+        why = f"had not ended after {seconds(patience)}, where a call alone takes {seconds(subject.cost.wall)}"
+        if self.model == "processes":
+            raise TimeoutError(f"it {why}, and was killed")
+        self._hangs = True
+        message = (
+            f"{subject.name} hangs when {self.workers} threads call it at once: it {why}. "
+            "What its calls wait for may be held for ever, so nothing more can be measured."
+        )
+        raise FunctionHangs(message)
 
-async def _at_once(function: Callable[[Any], Any], items: list[Any], limit: int) -> None:
+
+class FunctionHangs(SampleFailed):
+    """Threads of this process wait for each other, and for all that is known for ever."""
+
+
+async def _at_once(function: Callable[[Any], Any], items: list[Any], limit: int, patience: float) -> None:
     left = iter(items)
 
     async def worker() -> None:
         for item in left:
             await function(item)
 
-    async with asyncio.TaskGroup() as group:
+    async with asyncio.timeout(patience), asyncio.TaskGroup() as group:
         for _ in range(limit):
             group.create_task(worker())
 
@@ -190,3 +220,6 @@ def _introduce(_function: Callable[[Any], Any]) -> tuple[int, int]:
 
 
 _LONGEST_START = 20.0
+# Many times what calls take one after another, and long enough for a machine that is very busy.
+_PATIENCE = 20
+_LEAST_PATIENCE = 30.0
