@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     io,
     os::fd::{AsFd, OwnedFd},
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use unisono_sys::{monotonic::nanoseconds, shared::Shared};
@@ -107,13 +107,10 @@ impl Inside {
         if self.exchange.must_wake_pool() {
             message::wake(self.socket.as_fd());
         }
-        if self.exchange.may_sleep() {
-            let message = message::receive(self.socket.as_fd(), true)?;
-            self.exchange.awake();
-            return self.heed(message);
+        match self.exchange.while_idle(|| message::receive(self.socket.as_fd(), true)) {
+            Some(message) => self.heed(message?),
+            None => Ok(true),
         }
-        self.exchange.awake();
-        Ok(true)
     }
 
     /// Says what became of a task. `write` fills the bytes when they go into a slot.
@@ -219,11 +216,10 @@ impl Inside {
 
     /// Copies the parts into a slot of ours; answers its number, whose low byte says which.
     fn fill_slot(&mut self, length: usize, parts: &[&[u8]]) -> io::Result<u64> {
-        let fits =
-            |at: &usize| self.slots[*at].1.size() >= length && self.exchange.lent(*at).load(Ordering::Acquire) == 0;
+        let fits = |at: &usize| self.slots[*at].1.size() >= length && self.exchange.is_free(*at);
         let best = (0..self.slots.len()).filter(fits).min_by_key(|at| self.slots[*at].1.size());
         if let Some(at) = best {
-            self.exchange.lent(at).store(1, Ordering::Relaxed);
+            self.exchange.lend(at);
             copy(parts, &self.slots[at].1);
             return Ok(self.slots[at].0);
         }
@@ -234,7 +230,7 @@ impl Inside {
         let number = self.last_slot << 8 | if keeps { self.slots.len() as u64 } else { ONCE };
         message::send_memory(self.socket.as_fd(), number, slot.as_fd(), true)?;
         if keeps {
-            self.exchange.lent(self.slots.len()).store(1, Ordering::Relaxed);
+            self.exchange.lend(self.slots.len());
             self.slots.push((number, slot));
         }
         Ok(number)

@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
 };
 
 use rustix::process::{Signal, pidfd_send_signal};
@@ -12,7 +12,7 @@ use unisono_sys::shared::Shared;
 
 use crate::{
     blob::{Blob, Lease, Received, Reference, Release, View, read_reference, write_reference},
-    exchange::{Exchange, LONGEST, Record},
+    exchange::{Exchange, Full, LONGEST, Record},
     inside::ONCE,
     message::{self, Message},
     task::{Death, Task, held},
@@ -28,6 +28,16 @@ pub(crate) struct Entry {
     defines: bool,
     /// `None` once it has ended, or was taken back.
     pub task: Option<Arc<Task>>,
+}
+
+/// What became of an attempt to put a task before a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Placed {
+    Lies,
+    /// The worker has to pass what was taken back first.
+    LacksDesk,
+    /// The worker has to read or to end something first.
+    LacksRoom,
 }
 
 #[derive(Debug)]
@@ -51,6 +61,8 @@ pub(crate) struct Worker {
     pub is_leaving: bool,
     /// It is to be killed as soon as it is known which process it is.
     is_doomed: bool,
+    /// What it published cannot be read any more.
+    is_torn: bool,
     functions: HashSet<u64>,
     sent: HashSet<u64>,
     lent: Vec<Arc<Lease>>,
@@ -72,6 +84,7 @@ impl Worker {
             given: 0,
             is_leaving: false,
             is_doomed: false,
+            is_torn: false,
             functions: HashSet::new(),
             sent: HashSet::new(),
             lent: Vec::new(),
@@ -80,11 +93,11 @@ impl Worker {
         }
     }
 
-    /// Puts a task before it. False when there is no room now.
-    pub fn give(&mut self, task: &Arc<Task>, text: &mut Vec<u8>) -> io::Result<bool> {
+    /// Puts a task before it, if there is room.
+    pub fn give(&mut self, task: &Arc<Task>, text: &mut Vec<u8>) -> io::Result<Placed> {
         let function = &task.function;
         let arguments = held(&task.arguments);
-        let Some(arguments) = arguments.as_ref() else { return Ok(true) };
+        let Some(arguments) = arguments.as_ref() else { return Ok(Placed::Lies) };
         let is_new = function.number == 0 || !self.functions.contains(&function.number);
         text.clear();
         text.extend_from_slice(&function.number.to_le_bytes());
@@ -95,7 +108,7 @@ impl Worker {
             if let Blob::Slot(lease) = blob {
                 if !lease.is_kept() || !self.sent.contains(&lease.number) {
                     match message::send_memory(self.socket.as_fd(), lease.number, lease.memory().as_fd(), false) {
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Placed::LacksRoom),
                         sent => sent?,
                     }
                     self.sent.insert(lease.number);
@@ -105,7 +118,11 @@ impl Worker {
         }
         assert!(text.len() <= LONGEST, "what is inline is at most half of the longest message");
         let oldest = self.entries.front().map_or(self.next, |entry| entry.at);
-        let Some(number) = self.exchange.put(oldest, self.next, text) else { return Ok(false) };
+        let number = match self.exchange.put(oldest, self.next, text) {
+            Ok(number) => number,
+            Err(Full::Desks) => return Ok(Placed::LacksDesk),
+            Err(Full::Ring) => return Ok(Placed::LacksRoom),
+        };
         self.entries.push_back(Entry { number, at: self.next, defines: is_new, task: Some(task.clone()) });
         self.next += text.len() as u64;
         self.busy += 1;
@@ -117,7 +134,7 @@ impl Worker {
         if self.exchange.must_wake_worker() {
             message::wake(self.socket.as_fd());
         }
-        Ok(true)
+        Ok(Placed::Lies)
     }
 
     /// The task on a desk, which is then no longer there.
@@ -185,9 +202,23 @@ impl Worker {
         self.exchange.began(number).is_some()
     }
 
-    /// The next record, and the bytes that belong to it.
+    /// Whether something lies there to be read.
+    pub fn has_records(&self) -> bool {
+        !self.is_torn && self.exchange.has_records()
+    }
+
+    /// The next record, and the bytes that belong to it. A worker that wrote over its ring is killed: what it has not
+    /// been heard to end dies with it.
     pub fn next_record(&mut self) -> Option<(Record, Option<Received>)> {
-        let record = self.exchange.next_record()?;
+        if self.is_torn {
+            return None;
+        }
+        let Ok(record) = self.exchange.next_record() else {
+            self.is_torn = true;
+            self.kill();
+            return None;
+        };
+        let record = record?;
         if self.exchange.worker_wants_room() {
             message::wake(self.socket.as_fd());
         }
@@ -276,10 +307,7 @@ impl Worker {
         }
         let release = match slot {
             ONCE => Release::Nobody,
-            slot => {
-                self.exchange.lent(slot as usize).store(1, Ordering::Relaxed);
-                Release::Flag(self.exchange.clone(), slot as usize)
-            }
+            slot => Release::Flag(self.exchange.clone(), slot as usize),
         };
         Some(Received::Slot(View { memory, length, release }))
     }

@@ -25,8 +25,9 @@ use crate::{
     inside::kind,
     message,
     task::{Death, Outcome, Task, held},
-    worker::Worker,
+    worker::{Placed, Worker},
 };
+
 impl Pool {
     pub(super) fn pump(&self, core: &mut Core) {
         self.read(core);
@@ -212,6 +213,7 @@ impl Pool {
 
     /// Puts waiting tasks before workers that have room for them.
     pub(super) fn hand_out(&self, core: &mut Core) {
+        core.lacks_desk = None;
         // Short tasks lie ahead in numbers, so that one wake-up serves many; long ones hardly, so that none waits.
         let window = AHEAD.checked_div(core.mean).map_or(1, |ahead| ahead.clamp(1, MOST_AHEAD) as usize);
         while !core.queue.is_empty() {
@@ -277,7 +279,7 @@ impl Pool {
         let desk = worker.entries.back().map_or(0, |entry| entry.number);
         core.text = text;
         match given {
-            Ok(true) => {
+            Ok(Placed::Lies) => {
                 held(&task.inner).place = Some((number, desk));
                 if let Some(timeout) = task.terms.timeout {
                     let when = nanoseconds() + nanoseconds_of(timeout);
@@ -288,7 +290,11 @@ impl Pool {
                 }
                 true
             }
-            Ok(false) => false,
+            Ok(Placed::LacksRoom) => false,
+            Ok(Placed::LacksDesk) => {
+                core.lacks_desk = Some(number);
+                false
+            }
             Err(_) => {
                 // Its status will say why; the task goes to another.
                 core.workers.get_mut(&number).expect("as above").is_leaving = true;

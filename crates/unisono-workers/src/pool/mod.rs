@@ -84,6 +84,8 @@ struct Core {
     /// When the driver wakes at the latest.
     driver_until: u64,
     followers: usize,
+    /// The worker that would have been given more, had it had a free desk.
+    lacks_desk: Option<usize>,
     is_closed: bool,
     is_stopped: bool,
     is_dormant: bool,
