@@ -26,7 +26,7 @@ pub const DESKS: u64 = sized(256, 2) as u64;
 /// The longest message that goes into a ring, in bytes; what is longer goes into a slot.
 pub const LONGEST: usize = 64 << 10;
 /// How many slots for results a worker may lend at once.
-pub const SLOTS: usize = sized(64, 1);
+pub const SLOTS: usize = sized(64, 2);
 
 /// One result, or another note of the worker.
 #[derive(Debug)]

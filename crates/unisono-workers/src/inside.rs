@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -69,7 +69,12 @@ impl Inside {
     /// When the memory is not that of a pool, or the pool is gone.
     pub fn new(socket: OwnedFd, memory: OwnedFd) -> io::Result<Self> {
         let process = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty())?;
-        message::send_process(socket.as_fd(), process.as_fd())?;
+        Self::of(process.as_fd(), socket, memory)
+    }
+
+    /// The same for a worker whose process is this one: tests play workers without being killed as such.
+    pub(crate) fn of(process: BorrowedFd<'_>, socket: OwnedFd, memory: OwnedFd) -> io::Result<Self> {
+        message::send_process(socket.as_fd(), process)?;
         Ok(Self {
             socket,
             exchange: Exchange::open(memory)?,

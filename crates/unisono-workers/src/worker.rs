@@ -7,7 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::{
+    pipe::{PipeFlags, pipe_with},
+    process::{Signal, pidfd_send_signal},
+};
 use unisono_sys::shared::Shared;
 
 use crate::{
@@ -59,8 +62,8 @@ pub(crate) struct Worker {
     pub given: u64,
     /// Why it is to end, if it is: it gets nothing more.
     pub is_leaving: bool,
-    /// It is to be killed as soon as it is known which process it is.
-    is_doomed: bool,
+    /// It is to be killed, at the latest when it is known which process it is.
+    pub is_doomed: bool,
     /// What it published cannot be read any more.
     is_torn: bool,
     functions: HashSet<u64>,
@@ -70,10 +73,25 @@ pub(crate) struct Worker {
     next: u64,
 }
 
+/// The other ends of what a worker and its pool are joined by.
+#[derive(Debug)]
+pub(crate) struct Birth {
+    pub socket: OwnedFd,
+    /// For whoever starts it.
+    pub status: OwnedFd,
+    pub words: OwnedFd,
+}
+
 impl Worker {
-    pub fn new(exchange: Arc<Exchange>, socket: OwnedFd, status: OwnedFd, words: OwnedFd) -> Self {
-        Self {
-            exchange,
+    /// One that has nothing yet, and what it is to be born with.
+    pub fn new() -> io::Result<(Self, Birth)> {
+        let (socket, theirs) = message::pair()?;
+        let (status, teller) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        // The worker's end blocks, as a standard error does.
+        let (words, speaker) = pipe_with(PipeFlags::CLOEXEC)?;
+        rustix::io::ioctl_fionbio(&words, true)?;
+        let worker = Self {
+            exchange: Arc::new(Exchange::new()?),
             socket,
             status,
             words,
@@ -90,7 +108,8 @@ impl Worker {
             lent: Vec::new(),
             slots: HashMap::new(),
             next: 0,
-        }
+        };
+        Ok((worker, Birth { socket: theirs, status: teller, words: speaker }))
     }
 
     /// Puts a task before it, if there is room.
@@ -147,6 +166,17 @@ impl Worker {
             self.entries.pop_front();
         }
         Some(task)
+    }
+
+    /// The task on a desk.
+    pub fn on_desk(&self, number: u64) -> Option<&Arc<Task>> {
+        self.entries.iter().find(|entry| entry.number == number)?.task.as_ref()
+    }
+
+    /// Whether this is the last task that lies before it. Once what lay behind it was taken back, this says whether
+    /// the worker is still at it or was quicker, and has begun another.
+    pub fn is_last(&self, number: u64) -> bool {
+        self.entries.iter().rfind(|entry| entry.task.is_some()).is_some_and(|entry| entry.number == number)
     }
 
     /// Takes the last task back, unless it has begun. Never another than the last, since what defines a function is relied

@@ -1,6 +1,6 @@
 //! What an exchange promises, tried in every order of steps and with every value that a read may see.
 //!
-//! Each model is small: two desks, rings of 64 bytes, one slot. A sleep that nobody ends is a deadlock, which fails a
+//! Each model is small: two desks, rings of 64 bytes, two slots. A sleep that nobody ends is a deadlock, which fails a
 //! model as much as a wrong answer does, and so does a byte that both sides may be at.
 //!
 //! A sleeper hears a [`Bell`] in the place of a socket. Run by `make test`, since it needs a build of its own.
