@@ -171,6 +171,20 @@ fn a_task_past_its_time_is_killed_alone_and_what_was_read_ahead_runs_elsewhere()
 }
 
 #[test]
+fn a_task_past_its_time_is_tried_again_as_often_as_its_terms_say() {
+    let mut theatre = Theatre::new(1, None);
+    let task = theatre.submit(Terms { retries: 2, ..HASTY });
+    for worker in 1..=3 {
+        assert!(!task.has_ended() && theatre.begin(worker));
+        theatre.pump();
+        theatre.replace();
+        theatre.pump();
+    }
+    assert!(matches!(task.take_outcome(), Some(Outcome::TimedOut(_))));
+    assert_eq!(theatre.runs, [3]);
+}
+
+#[test]
 fn a_timeout_is_counted_from_when_its_task_begins() {
     let mut theatre = Theatre::new(1, None);
     let tasks = (theatre.submit(PATIENT), theatre.submit(HASTY));
