@@ -88,19 +88,25 @@ impl Exchange {
     /// # Errors
     /// When there is no room for it now.
     pub fn put(&self, oldest: u64, at: u64, bytes: &[u8]) -> Result<u64, Full> {
+        self.has_room(oldest, at, bytes.len())?;
         let number = self.memory.word64(PUT).load(Ordering::Relaxed);
-        if at + bytes.len() as u64 - oldest > RING as u64 {
-            return Err(Full::Ring);
-        }
-        if !self.has_desk() {
-            return Err(Full::Desks);
-        }
         self.write_ring(TASKS, at, bytes);
         self.memory.word64(desk(number) + DESK_AT).store(at, Ordering::Relaxed);
         self.memory.word32(desk(number) + DESK_LENGTH).store(bytes.len() as u32, Ordering::Relaxed);
         self.state(number).store(QUEUED, Ordering::Release);
         self.memory.word64(PUT).store(number + 1, Ordering::Release);
         Ok(number)
+    }
+
+    /// The pool's side: whether so many bytes can be put now.
+    ///
+    /// # Errors
+    /// When they cannot.
+    pub fn has_room(&self, oldest: u64, at: u64, length: usize) -> Result<(), Full> {
+        if at + length as u64 - oldest > RING as u64 {
+            return Err(Full::Ring);
+        }
+        if self.has_desk() { Ok(()) } else { Err(Full::Desks) }
     }
 
     /// The pool's side: whether a desk is free. To be asked again before a sleep that a free desk is to end, since the worker

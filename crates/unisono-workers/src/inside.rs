@@ -183,6 +183,10 @@ impl Inside {
                 self.known.insert(number, Arc::new(Shared::open(descriptor)?));
                 Ok(true)
             }
+            Some(Message::Forget(number)) => {
+                self.known.remove(&number);
+                Ok(true)
+            }
             Some(Message::Wake | Message::Process(_)) | None => Ok(true),
         }
     }
@@ -253,6 +257,6 @@ fn copy(parts: &[&[u8]], slot: &Shared) {
 /// The low byte of a slot's number that is used once.
 pub const ONCE: u64 = 255;
 /// For so long after a wake-up the next results are not announced, in nanoseconds: about what a wake-up costs.
-const QUIET: u64 = 50_000;
+pub(crate) const QUIET: u64 = 50_000;
 /// So many unread bytes are announced all the same: half of the ring.
 const MUCH: u64 = 512 << 10;

@@ -43,6 +43,15 @@ pub(crate) enum Placed {
     LacksRoom,
 }
 
+impl From<Full> for Placed {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Desks => Self::LacksDesk,
+            Full::Ring => Self::LacksRoom,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub exchange: Arc<Exchange>,
@@ -69,6 +78,8 @@ pub(crate) struct Worker {
     functions: HashSet<u64>,
     sent: HashSet<u64>,
     lent: Vec<Arc<Lease>>,
+    /// Slots that are not kept, and that it was sent for a task which it will not get.
+    stale: Vec<u64>,
     slots: HashMap<u64, Arc<Shared>>,
     next: u64,
 }
@@ -106,6 +117,7 @@ impl Worker {
             functions: HashSet::new(),
             sent: HashSet::new(),
             lent: Vec::new(),
+            stale: Vec::new(),
             slots: HashMap::new(),
             next: 0,
         };
@@ -117,30 +129,33 @@ impl Worker {
         let function = &task.function;
         let arguments = held(&task.arguments);
         let Some(arguments) = arguments.as_ref() else { return Ok(Placed::Lies) };
+        self.forget();
         let is_new = function.number == 0 || !self.functions.contains(&function.number);
         text.clear();
         text.extend_from_slice(&function.number.to_le_bytes());
         text.push(u8::from(is_new));
-        let mut slots = Vec::new();
+        let mut slots: Vec<Arc<Lease>> = Vec::new();
         for blob in is_new.then_some(&function.definition).into_iter().chain([arguments]) {
             write_reference(text, blob);
             if let Blob::Slot(lease) = blob {
-                if !lease.is_kept() || !self.sent.contains(&lease.number) {
-                    match message::send_memory(self.socket.as_fd(), lease.number, lease.memory().as_fd(), false) {
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Placed::LacksRoom),
-                        sent => sent?,
-                    }
-                    self.sent.insert(lease.number);
-                }
                 slots.push(lease.clone());
             }
         }
         assert!(text.len() <= LONGEST, "what is inline is at most half of the longest message");
         let oldest = self.entries.front().map_or(self.next, |entry| entry.at);
+        // Asked first, so that no memory is sent for nothing.
+        if let Err(full) = self.exchange.has_room(oldest, self.next, text.len()) {
+            return Ok(full.into());
+        }
+        if !self.send(&slots)? {
+            return Ok(Placed::LacksRoom);
+        }
         let number = match self.exchange.put(oldest, self.next, text) {
             Ok(number) => number,
-            Err(Full::Desks) => return Ok(Placed::LacksDesk),
-            Err(Full::Ring) => return Ok(Placed::LacksRoom),
+            Err(full) => {
+                slots.iter().for_each(|lease| self.unsend(lease));
+                return Ok(full.into());
+            }
         };
         self.entries.push_back(Entry { number, at: self.next, defines: is_new, task: Some(task.clone()) });
         self.next += text.len() as u64;
@@ -154,6 +169,45 @@ impl Worker {
             message::wake(self.socket.as_fd());
         }
         Ok(Placed::Lies)
+    }
+
+    /// Sends what it does not have of these. False when it must read first.
+    fn send(&mut self, slots: &[Arc<Lease>]) -> io::Result<bool> {
+        for (at, lease) in slots.iter().enumerate() {
+            if lease.is_kept() && self.sent.contains(&lease.number) {
+                continue;
+            }
+            match message::send_memory(self.socket.as_fd(), lease.number, lease.memory().as_fd(), false) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    slots[..at].iter().for_each(|lease| self.unsend(lease));
+                    return Ok(false);
+                }
+                sent => sent?,
+            }
+            if lease.is_kept() {
+                self.sent.insert(lease.number);
+            }
+        }
+        Ok(true)
+    }
+
+    /// It will get no task that refers to this. What is kept is of use later; the rest it would keep for nothing.
+    fn unsend(&mut self, lease: &Lease) {
+        if !lease.is_kept() {
+            self.stale.push(lease.number);
+            self.forget();
+        }
+    }
+
+    /// Has it let go of what it was sent in vain; what cannot be said now is said with the next task.
+    fn forget(&mut self) {
+        while let Some(number) = self.stale.last() {
+            match message::send_forget(self.socket.as_fd(), *number) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // One that is gone has let go of everything.
+                _ => self.stale.pop(),
+            };
+        }
     }
 
     /// The task on a desk, which is then no longer there.
@@ -191,11 +245,13 @@ impl Worker {
         self.given -= 1;
         if let Some(Blob::Slot(lease)) = held(&task.arguments).as_ref() {
             self.released(lease.number);
+            self.unsend(lease);
         }
         if defines {
             self.functions.remove(&task.function.number);
             if let Blob::Slot(lease) = &task.function.definition {
                 self.released(lease.number);
+                self.unsend(lease);
             }
         }
         Some(task)
@@ -265,7 +321,7 @@ impl Worker {
         while let Some(message) = message::receive(self.socket.as_fd(), false)? {
             match message {
                 Message::Closed => return Ok(false),
-                Message::Wake => {}
+                Message::Wake | Message::Forget(_) => {}
                 Message::Process(process) => {
                     self.process = Some(process);
                     if self.is_doomed {

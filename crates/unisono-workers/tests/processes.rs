@@ -9,7 +9,7 @@ use std::{io::Read as _, time::Duration};
 use support::{PLAIN, Workshop, devnull};
 use unisono_workers::{
     Awaited, Death, Function, Options, Outcome, State, Terms,
-    blob::{Blob, LONGEST_INLINE},
+    blob::{Blob, LARGEST_KEPT, LONGEST_INLINE},
 };
 
 const SIGKILL: i32 = 9;
@@ -27,13 +27,37 @@ fn bytes_of_any_length_arrive_whole_in_both_directions() {
     shop.close();
 }
 
+const TOO_LARGE_TO_BE_KEPT: usize = LARGEST_KEPT + 1;
+
+/// How many slots the one worker of a pool has that are too large to be kept.
+fn large_slots(shop: &Workshop) -> usize {
+    let files = String::from_utf8(shop.run("files", b"")).unwrap();
+    let slots = files.lines().filter(|file| file.contains("unisono-slot"));
+    slots.filter(|file| file.split(' ').next().unwrap().parse::<usize>().unwrap() > LARGEST_KEPT).count()
+}
+
 #[test]
 fn a_payload_that_is_too_large_to_be_kept_arrives_and_its_memory_goes() {
     let shop = Workshop::new(1);
-    let large = pattern((64 << 20) + 1);
+    let large = pattern(TOO_LARGE_TO_BE_KEPT);
     assert!(shop.run("echo", &large) == large, "arrives whole");
-    let slots = String::from_utf8(shop.run("files", b"")).unwrap();
-    assert!(!slots.contains("unisono-slot"), "{slots}");
+    assert_eq!(large_slots(&shop), 0);
+    shop.close();
+}
+
+#[test]
+fn a_worker_does_not_keep_a_large_payload_of_a_task_that_was_taken_back() {
+    let shop = Workshop::new(1);
+    (0..50u8).for_each(|byte| assert_eq!(shop.run("echo", &[byte]), [byte]));
+    let running = shop.submit_meeting(PLAIN);
+    let ahead = shop.submit("echo", &vec![1; TOO_LARGE_TO_BE_KEPT], PLAIN);
+    let meeting = shop.meet(&running);
+    assert!(shop.pool.cancel(&ahead, false));
+    meeting.say("return");
+    assert_eq!(shop.returned(&running), b"met");
+    // Its memory comes after that of the other, so the worker has read of both.
+    assert_eq!(shop.run("echo", &pattern(1 << 20)), pattern(1 << 20));
+    assert_eq!(large_slots(&shop), 0);
     shop.close();
 }
 

@@ -18,7 +18,7 @@ use super::{
     nanoseconds_of,
 };
 use crate::{
-    inside::kind,
+    inside::{QUIET, kind},
     task::{Death, Outcome, Task, held},
     worker::{Placed, Worker},
 };
@@ -285,11 +285,16 @@ impl Pool {
         let mut text = std::mem::take(&mut core.text);
         let worker = core.workers.get_mut(&number).expect("it was chosen a moment ago");
         let given = worker.give(task, &mut text);
+        let is_second = worker.busy == 2;
         let desk = worker.entries.back().map_or(0, |entry| entry.number);
         core.text = text;
         match given {
             Ok(Placed::Lies) => {
                 held(&task.inner).place = Some((number, desk));
+                // The driver expected one result of this worker; now it may have to look for one that is not announced.
+                if core.driver && is_second && nanoseconds().saturating_sub(core.woken) < QUIET {
+                    self.ring();
+                }
                 if let Some(timeout) = task.terms.timeout {
                     let when = nanoseconds() + nanoseconds_of(timeout);
                     core.deadlines.push(Reverse((when, number, desk)));

@@ -226,6 +226,22 @@ fn a_result_that_was_published_before_a_death_counts() {
     assert!(!second.has_ended(), "it never began");
 }
 
+#[test]
+fn a_driver_that_sleeps_learns_that_a_result_may_come_unannounced() {
+    // It was woken so long ago that everything is announced again, and just now, or later than any clock shows.
+    for (woken, has_to_learn) in [(0, false), (u64::MAX, true)] {
+        let mut theatre = Theatre::new(1, None);
+        theatre.submit(PATIENT);
+        (theatre.core().driver, theatre.core().woken) = (true, woken);
+        let is_rung = |theatre: &Theatre| rustix::io::read(&theatre.pool.bell, &mut [0; 8]).is_ok();
+        assert!(!is_rung(&theatre));
+        theatre.submit(PATIENT);
+        assert_eq!(is_rung(&theatre), has_to_learn);
+        theatre.submit(PATIENT);
+        assert!(!is_rung(&theatre), "once is enough");
+    }
+}
+
 /// One step of a history.
 #[derive(Debug, Clone)]
 enum Step {

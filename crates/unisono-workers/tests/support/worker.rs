@@ -146,9 +146,12 @@ fn park() -> ! {
     }
 }
 
-/// What this process has open.
-pub fn open_files() -> Vec<String> {
+/// What this process has open, each with its size in bytes.
+fn open_files() -> Vec<String> {
     let files = std::fs::read_dir("/proc/self/fd").unwrap();
-    let name = |file: std::fs::DirEntry| std::fs::read_link(file.path()).ok()?.to_str().map(str::to_owned);
-    files.filter_map(|file| name(file.unwrap())).collect()
+    let line = |file: std::fs::DirEntry| {
+        let (name, size) = (std::fs::read_link(file.path()).ok()?, std::fs::metadata(file.path()).ok()?.len());
+        Some(format!("{size} {}", name.display()))
+    };
+    files.filter_map(|file| line(file.unwrap())).collect()
 }

@@ -11,9 +11,12 @@ use std::{
     process::{Command, Stdio},
 };
 
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+use rustix::{
+    net::{
+        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+        SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    },
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 
 /// How a pool starts it. Standard output is the harness's, and of no interest.
@@ -39,14 +42,19 @@ fn zygote() {
             .spawn()
             .unwrap();
         send(ours.as_fd(), &[socket.as_fd(), memory.as_fd()]);
-        children.push(std::thread::spawn(move || {
+        let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+        let watcher = std::thread::spawn(move || {
             let end = child.wait().unwrap();
             // The pool is not there any more when it has closed before its workers were gone.
             let _ = std::fs::File::from(status).write_all(&end.into_raw().to_le_bytes());
-        }));
+        });
+        children.push((process, watcher));
     }
-    // Their pool is gone, of which each has heard by itself.
-    children.into_iter().for_each(|child| child.join().unwrap());
+    for (process, watcher) in children {
+        // Most have heard by themselves that their pool is gone, and have ended.
+        let _ = pidfd_send_signal(process, Signal::KILL);
+        watcher.join().unwrap();
+    }
     std::process::exit(0);
 }
 
