@@ -18,6 +18,7 @@ demo: $(VENV)/installed ## build, install into .venv, and run the proof: 5,000 c
 
 test: $(VENV)/installed $(VENV)/dev ## all tests: engine, command line, Python
 	cargo test --workspace
+	RUSTFLAGS="$$RUSTFLAGS --cfg loom" cargo test -p unisono-workers --lib --target-dir target/loom
 	cargo build --locked --profile small -p unisono-init
 	$(BIN)/python -m pytest $(PYTEST)
 

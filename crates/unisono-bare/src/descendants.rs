@@ -10,7 +10,7 @@
 use alloc::{format, vec::Vec};
 use core::ffi::CStr;
 
-use crate::{error::SystemError, reap::ProcessId};
+use crate::{error::SystemError, reap::ProcessId, stat::Stat};
 
 /// A child, or a child of one, and so on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,17 +84,9 @@ fn read(path: &CStr) -> Option<Vec<u8>> {
     Some(text)
 }
 
-/// `7 (name) S 1 7 ...`, where the name may itself hold brackets and blanks. Source: proc_pid_stat(5).
 fn parse(stat: &[u8]) -> Option<Descendant> {
-    let open = stat.iter().position(|byte| *byte == b'(')?;
-    let close = stat.iter().rposition(|byte| *byte == b')')?;
-    let number = |text: &str| text.trim_ascii().parse::<i32>().ok();
-    let process = ProcessId::from_number(number(core::str::from_utf8(stat.get(..open)?).ok()?)?)?;
-    // What was cut off may have been cut within a character of nothing but digits and blanks: it is ASCII.
-    let mut fields = core::str::from_utf8(stat.get(close + 1..)?).ok()?.split_ascii_whitespace().skip(1);
-    let parent = number(fields.next()?)?;
-    let group = number(fields.next()?)?;
-    Some(Descendant { process, group, parent })
+    let stat = Stat::parse(stat)?;
+    Some(Descendant { process: stat.process()?, group: stat.group()?, parent: stat.parent()? })
 }
 
 #[cfg(test)]
@@ -102,14 +94,6 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
-
-    #[test]
-    fn a_name_with_brackets_and_blanks_does_not_confuse() {
-        let found = parse(b"12 (a) S 9 (b) S 3 4 4 0 -1").unwrap();
-        assert_eq!((found.process.number(), found.parent, found.group), (12, 3, 4));
-        assert_eq!(parse(b""), None);
-        assert_eq!(parse(b"12 (a"), None);
-    }
 
     #[test]
     fn a_child_and_its_child_are_found() {

@@ -17,4 +17,5 @@ pub mod program;
 pub mod reap;
 pub mod signals;
 pub mod spawn;
+pub mod stat;
 pub mod terminal;

@@ -200,7 +200,10 @@ pub(crate) fn outcome<W: Work>(decided: Decided<Worked<W>>) -> (Outcome<<W::Call
     (outcome, ended)
 }
 
-/// What a halt means for work that leaves nothing behind.
+/// What an attempt says that finds its run stopped already.
+pub(crate) const UNBEGUN: Halt = Halt::Cancelled { reason: None, started: false, sent: false };
+
+/// What a halt means for work that leaves nothing behind, or that is not under way when the engine halts it.
 pub(crate) fn halted_without_effect<D: Done>(halt: Halt) -> (Verdict, D) {
     let (kind, error, message) = match halt {
         Halt::AttemptTimeout { after, .. } => {

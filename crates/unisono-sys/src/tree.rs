@@ -15,6 +15,7 @@ use std::{
 };
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use unisono_bare::stat::Stat;
 
 /// Processes that are older than this one, as they were last seen: most of those on a machine, and reading what `/proc` says
 /// of one takes longer than all else about it. The folder of a process has an inode of its own (`proc_pid_make_inode` in the
@@ -161,19 +162,15 @@ impl Found {
 }
 
 impl Process {
-    /// See proc_pid_stat(5). The command's name may hold anything, so reading starts after its last parenthesis.
     fn read(pid: i32) -> Option<Self> {
-        let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-        let after = stat.iter().rposition(|byte| *byte == b')')?;
-        let text = std::str::from_utf8(&stat[after + 1..]).ok()?;
-        let fields: Vec<&str> = text.split_ascii_whitespace().collect();
-        let number = |at: usize| fields.get(at)?.parse().ok();
+        let line = fs::read(format!("/proc/{pid}/stat")).ok()?;
+        let stat = Stat::parse(&line)?;
         Some(Self {
-            parent: number(1)?,
-            group: number(2)?,
-            session: number(3)?,
-            is_zombie: matches!(*fields.first()?, "Z" | "X"),
-            started: fields.get(19)?.parse().ok()?,
+            parent: stat.parent()?,
+            group: stat.group()?,
+            session: stat.session()?,
+            is_zombie: stat.is_zombie(),
+            started: stat.started()?,
         })
     }
 }

@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use unisono_sys::shared::Shared;
@@ -122,7 +122,7 @@ pub enum Release {
 impl Drop for View {
     fn drop(&mut self) {
         match &self.release {
-            Release::Flag(exchange, slot) => exchange.lent(*slot).store(0, Ordering::Release),
+            Release::Flag(exchange, slot) => exchange.give_back(*slot),
             Release::Note(notes, number) => notes.lock().unwrap_or_else(PoisonError::into_inner).push(*number),
             Release::Nobody => {}
         }

@@ -6,24 +6,27 @@
 //! is run twice because a message was on its way.
 //!
 //! Words are published with release and read with acquire; a flag that says "I am going to sleep" is set and then
-//! looked past once more, with a full fence on both sides, so that no wake-up is lost.
+//! looked past once more, with a full fence on both sides, so that no wake-up is lost. `models.rs` tries every order of
+//! steps and every value that a read may see.
 //!
-//! Knows no sockets and nothing of what the bytes mean.
+//! Knows no sockets and nothing of what the bytes mean. A side believes of the other's words only what keeps it within
+//! its memory and its time: a worker that has gone mad may lose its own tasks, and no others.
 
-use std::{
-    io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
-};
+#[cfg(all(test, loom))]
+mod models;
 
-use unisono_sys::shared::Shared;
+use std::io;
+#[cfg(not(loom))]
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::memory::{AtomicU32, Memory, Ordering, fence, sized};
 
 /// How many tasks may lie before one worker.
-pub const DESKS: u64 = 256;
+pub const DESKS: u64 = sized(256, 2) as u64;
 /// The longest message that goes into a ring, in bytes; what is longer goes into a slot.
 pub const LONGEST: usize = 64 << 10;
 /// How many slots for results a worker may lend at once.
-pub const SLOTS: usize = 64;
+pub const SLOTS: usize = sized(64, 2);
 
 /// One result, or another note of the worker.
 #[derive(Debug)]
@@ -41,51 +44,81 @@ pub struct Record {
 /// The shared memory; both sides have one.
 #[derive(Debug)]
 pub struct Exchange {
-    memory: Shared,
+    memory: Memory,
 }
+
+/// Why a task cannot be put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// A task lies on every desk, or did before it was taken back and its desk was passed.
+    Desks,
+    /// Its bytes do not fit before those of the oldest task; they will when that has ended.
+    Ring,
+}
+
+/// The results ring says what cannot be: its worker wrote over it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Torn;
 
 impl Exchange {
     /// A new one, empty.
     ///
     /// # Errors
-    /// As [`Shared::new`].
+    /// As [`unisono_sys::shared::Shared::new`].
     pub fn new() -> io::Result<Self> {
-        Shared::new("unisono-exchange", TASKS + 2 * RING).map(|memory| Self { memory })
+        Memory::new("unisono-exchange", TASKS + 2 * RING).map(|memory| Self { memory })
     }
 
     /// The one that a pool has made.
     ///
     /// # Errors
     /// When it is none.
+    #[cfg(not(loom))]
     pub fn open(descriptor: OwnedFd) -> io::Result<Self> {
-        let memory = Shared::open(descriptor)?;
+        let memory = Memory::open(descriptor)?;
         if memory.size() != TASKS + 2 * RING {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "not the memory of this version of unisono"));
         }
         Ok(Self { memory })
     }
 
-    /// The pool's side: puts a task on the next desk, unless there is no room. `oldest` is where the bytes of the oldest
-    /// task begin that has not ended; `at` is where those of this one go. Answers the task's number.
-    pub fn put(&self, oldest: u64, at: u64, bytes: &[u8]) -> Option<u64> {
+    /// The pool's side: puts a task on the next desk. `oldest` is where the bytes of the oldest task begin that has not
+    /// ended; `at` is where those of this one go. Answers the task's number.
+    ///
+    /// # Errors
+    /// When there is no room for it now.
+    pub fn put(&self, oldest: u64, at: u64, bytes: &[u8]) -> Result<u64, Full> {
+        self.has_room(oldest, at, bytes.len())?;
         let number = self.memory.word64(PUT).load(Ordering::Relaxed);
-        let taken = self.memory.word64(TAKEN).load(Ordering::Acquire);
-        if number.wrapping_sub(taken) >= DESKS || at + bytes.len() as u64 - oldest > RING as u64 {
-            return None;
-        }
         self.write_ring(TASKS, at, bytes);
         self.memory.word64(desk(number) + DESK_AT).store(at, Ordering::Relaxed);
         self.memory.word32(desk(number) + DESK_LENGTH).store(bytes.len() as u32, Ordering::Relaxed);
         self.state(number).store(QUEUED, Ordering::Release);
         self.memory.word64(PUT).store(number + 1, Ordering::Release);
-        Some(number)
+        Ok(number)
+    }
+
+    /// The pool's side: whether so many bytes can be put now.
+    ///
+    /// # Errors
+    /// When they cannot.
+    pub fn has_room(&self, oldest: u64, at: u64, length: usize) -> Result<(), Full> {
+        if at + length as u64 - oldest > RING as u64 {
+            return Err(Full::Ring);
+        }
+        if self.has_desk() { Ok(()) } else { Err(Full::Desks) }
+    }
+
+    /// The pool's side: whether a desk is free. To be asked again before a sleep that a free desk is to end, since the worker
+    /// announces results and that it has run out of tasks, not that it has passed what was taken back.
+    pub fn has_desk(&self) -> bool {
+        let put = self.memory.word64(PUT).load(Ordering::Relaxed);
+        put.wrapping_sub(self.memory.word64(TAKEN).load(Ordering::Acquire)) < DESKS
     }
 
     /// The pool's side: whether the worker has to be woken, which is said once.
     pub fn must_wake_worker(&self) -> bool {
-        fence(Ordering::SeqCst);
-        let sleeps = self.memory.word32(SLEEPS);
-        sleeps.load(Ordering::Relaxed) != 0 && sleeps.swap(0, Ordering::AcqRel) != 0
+        self.lower(SLEEPS)
     }
 
     /// The pool's side: takes a task back that has not begun; false when the worker was faster.
@@ -100,27 +133,34 @@ impl Exchange {
     }
 
     /// The pool's side: takes the next record out of the results ring.
-    pub fn next_record(&self) -> Option<Record> {
+    ///
+    /// # Errors
+    /// When what lies there was not written by [`Exchange::publish`]; nothing that follows can be read either.
+    pub fn next_record(&self) -> Result<Option<Record>, Torn> {
         let read = self.memory.word64(READ).load(Ordering::Relaxed);
-        if read == self.memory.word64(WRITTEN).load(Ordering::Acquire) {
-            return None;
+        let unread = self.memory.word64(WRITTEN).load(Ordering::Acquire).wrapping_sub(read);
+        if unread == 0 {
+            return Ok(None);
+        }
+        if !(HEAD as u64..=RING as u64).contains(&unread) {
+            return Err(Torn);
         }
         let mut head = Vec::with_capacity(HEAD);
         self.read_ring(RESULTS, read, HEAD, &mut head);
         let number = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes of the head"));
-        // Never more than the ring holds, whatever a worker that has gone mad has written there.
-        let length = (number(0) as usize & 0xffff_ffff).min(RING - HEAD);
+        let length = number(0) as usize & 0xffff_ffff;
+        if whole(length) > unread {
+            return Err(Torn);
+        }
         let mut bytes = Vec::with_capacity(length);
         self.read_ring(RESULTS, read + HEAD as u64, length, &mut bytes);
         self.memory.word64(READ).store(read + whole(length), Ordering::Release);
-        Some(Record { kind: (number(0) >> 32) as u32, task: number(8), took: number(16), bytes })
+        Ok(Some(Record { kind: (number(0) >> 32) as u32, task: number(8), took: number(16), bytes }))
     }
 
     /// The pool's side: whether the worker waits for room in the results ring, which is said once.
     pub fn worker_wants_room(&self) -> bool {
-        fence(Ordering::SeqCst);
-        let wants = self.memory.word32(WANTS_ROOM);
-        wants.load(Ordering::Relaxed) != 0 && wants.swap(0, Ordering::AcqRel) != 0
+        self.lower(WANTS_ROOM)
     }
 
     /// The pool's side: asks to be woken by the next results, or no longer.
@@ -136,9 +176,9 @@ impl Exchange {
         self.memory.word64(READ).load(Ordering::Relaxed) != self.memory.word64(WRITTEN).load(Ordering::Acquire)
     }
 
-    /// The flag that says that a slot for results is lent to the pool.
-    pub fn lent(&self, slot: usize) -> &AtomicU32 {
-        self.memory.word32(LENT + slot % SLOTS * 4)
+    /// The pool's side: nobody here looks at a slot for results any more.
+    pub fn give_back(&self, slot: usize) {
+        self.lent(slot).store(0, Ordering::Release);
     }
 
     /// The worker's side: begins the next task and appends its bytes; answers its number.
@@ -189,27 +229,49 @@ impl Exchange {
 
     /// The worker's side: whether the pool has to be woken, which is said once.
     pub fn must_wake_pool(&self) -> bool {
-        fence(Ordering::SeqCst);
-        let waits = self.memory.word32(POOL_WAITS);
-        waits.load(Ordering::Relaxed) != 0 && waits.swap(0, Ordering::AcqRel) != 0
+        self.lower(POOL_WAITS)
     }
 
-    /// The worker's side: says that it is going to sleep, and answers whether it may: nothing has come meanwhile.
-    pub fn may_sleep(&self) -> bool {
+    /// The worker's side: sleeps by `sleep`, of which it is woken; `None` when a task lies there and it did not.
+    pub fn while_idle<T>(&self, sleep: impl FnOnce() -> T) -> Option<T> {
         self.memory.word32(SLEEPS).store(1, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        self.memory.word64(TAKEN).load(Ordering::Relaxed) == self.memory.word64(PUT).load(Ordering::Acquire)
-    }
-
-    /// The worker's side: it is awake.
-    pub fn awake(&self) {
+        // What was put before the flag could be seen is not announced.
+        let is_idle =
+            self.memory.word64(TAKEN).load(Ordering::Relaxed) == self.memory.word64(PUT).load(Ordering::Acquire);
+        let slept = is_idle.then(sleep);
         self.memory.word32(SLEEPS).store(0, Ordering::Relaxed);
+        slept
     }
 
     /// The worker's side: asks to be woken when there is room for results.
     pub fn want_room(&self) {
         self.memory.word32(WANTS_ROOM).store(1, Ordering::Relaxed);
         fence(Ordering::SeqCst);
+    }
+
+    /// The worker's side: whether a slot for results is not lent to the pool, so that it may be written.
+    pub fn is_free(&self, slot: usize) -> bool {
+        self.lent(slot).load(Ordering::Acquire) == 0
+    }
+
+    /// The worker's side: lends a slot to the pool, before the record that names it is published.
+    pub fn lend(&self, slot: usize) {
+        self.lent(slot).store(1, Ordering::Relaxed);
+    }
+
+    fn lent(&self, slot: usize) -> &AtomicU32 {
+        self.memory.word32(LENT + slot % SLOTS * 4)
+    }
+
+    /// Whether a flag was up, which the other side raised before it looked for what was published here just now.
+    fn lower(&self, flag: usize) -> bool {
+        fence(Ordering::SeqCst);
+        let flag = self.memory.word32(flag);
+        // The look is for the common case, in which nobody waits and the line stays with its owner. An exchange that fails
+        // writes nothing, unlike a swap; without that the model checker, which does not order what a swap that read
+        // zero wrote before the next flag, would see sleepers that nobody wakes.
+        flag.load(Ordering::Relaxed) == 1 && flag.compare_exchange(1, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     fn state(&self, number: u64) -> &AtomicU32 {
@@ -231,6 +293,7 @@ impl Exchange {
     }
 }
 
+#[cfg(not(loom))]
 impl AsFd for Exchange {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.memory.as_fd()
@@ -247,34 +310,33 @@ const fn desk(number: u64) -> usize {
 }
 
 // Words that different sides write lie in different cache lines.
+const LINE: usize = sized(64, 8);
 const PUT: usize = 0;
-const POOL_WAITS: usize = 64;
-const READ: usize = 128;
-const SLEEPS: usize = 192;
-const TAKEN: usize = 256;
-const WRITTEN: usize = 320;
-const WANTS_ROOM: usize = 384;
-const LENT: usize = 448;
-const DESK: usize = LENT + SLOTS * 4;
-const DESK_SIZE: usize = 32;
+const POOL_WAITS: usize = LINE;
+const READ: usize = 2 * LINE;
+const SLEEPS: usize = 3 * LINE;
+const TAKEN: usize = 4 * LINE;
+const WRITTEN: usize = 5 * LINE;
+const WANTS_ROOM: usize = 6 * LINE;
+const LENT: usize = 7 * LINE;
+const DESK: usize = (LENT + SLOTS * 4).next_multiple_of(8);
+const DESK_SIZE: usize = sized(32, 24);
 const DESK_LENGTH: usize = 4;
 const DESK_AT: usize = 8;
 const DESK_BEGAN: usize = 16;
-const TASKS: usize = (DESK + DESKS as usize * DESK_SIZE).next_multiple_of(4096);
+const TASKS: usize = (DESK + DESKS as usize * DESK_SIZE).next_multiple_of(sized(4096, 8));
 const RESULTS: usize = TASKS + RING;
 /// Room for sixteen of the longest messages; pages that are never written cost nothing.
-const RING: usize = 1 << 20;
+const RING: usize = sized(1 << 20, 64);
 const HEAD: usize = 24;
 
 const QUEUED: u32 = 1;
 const BEGUN: u32 = 2;
 const RETRACTED: u32 = 3;
 
-const _: () = assert!(size_of::<AtomicU64>() == 8);
-
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
-    use super::{DESKS, Exchange, LONGEST};
+    use super::{DESKS, Exchange, Full, LONGEST, RESULTS, RING, Torn, WRITTEN};
 
     fn pair() -> (Exchange, Exchange) {
         let ours = Exchange::new().unwrap();
@@ -288,7 +350,7 @@ mod tests {
         let mut at = 0;
         for round in 0..100u64 {
             let bytes = vec![round as u8; LONGEST - round as usize];
-            assert_eq!(pool.put(at, at, &bytes), Some(round));
+            assert_eq!(pool.put(at, at, &bytes), Ok(round));
             at += bytes.len() as u64;
             let mut taken = Vec::new();
             assert_eq!(worker.take(round, &mut taken), Some(round));
@@ -315,13 +377,13 @@ mod tests {
     fn desks_and_bytes_are_bounded() {
         let (pool, worker) = pair();
         for number in 0..DESKS {
-            assert_eq!(pool.put(0, number, b"x"), Some(number));
+            assert_eq!(pool.put(0, number, b"x"), Ok(number));
         }
-        assert_eq!(pool.put(0, DESKS, b"x"), None);
+        assert_eq!(pool.put(0, DESKS, b"x"), Err(Full::Desks));
         worker.take(0, &mut Vec::new()).unwrap();
         worker.leave(0);
-        assert_eq!(pool.put(0, 2 << 20, b"x"), None, "further than the ring is long");
-        assert_eq!(pool.put(1, DESKS, b"x"), Some(DESKS));
+        assert_eq!(pool.put(0, 2 << 20, b"x"), Err(Full::Ring), "further than the ring is long");
+        assert_eq!(pool.put(1, DESKS, b"x"), Ok(DESKS));
     }
 
     #[test]
@@ -333,21 +395,35 @@ mod tests {
         }
         assert!(sent >= 16);
         for number in 0..sent {
-            let record = pool.next_record().unwrap();
+            let record = pool.next_record().unwrap().unwrap();
             assert_eq!((record.kind, record.task, record.took), (1, number, 5));
             assert_eq!(record.bytes, vec![number as u8; 60_001]);
         }
-        assert!(pool.next_record().is_none() && worker.publish(1, sent, 5, b"again"));
+        assert!(pool.next_record().unwrap().is_none() && worker.publish(1, sent, 5, b"again"));
     }
 
     #[test]
     fn a_sleeper_is_woken_once_and_does_not_sleep_past_a_task() {
         let (pool, worker) = pair();
-        assert!(worker.may_sleep());
-        assert!(pool.must_wake_worker() && !pool.must_wake_worker());
+        assert_eq!(worker.while_idle(|| (pool.must_wake_worker(), pool.must_wake_worker())), Some((true, false)));
+        assert!(!pool.must_wake_worker(), "it is awake");
         pool.put(0, 0, b"x").unwrap();
-        assert!(!worker.may_sleep());
+        assert_eq!(worker.while_idle(|| "slept"), None);
         pool.pool_waits(true);
         assert!(worker.must_wake_pool() && !worker.must_wake_pool());
+    }
+
+    #[test]
+    fn what_no_worker_wrote_is_torn_and_never_read_beyond_what_was_written() {
+        let (pool, worker) = pair();
+        for written in [1, 23, RING as u64 + 1, u64::MAX] {
+            worker.memory.word64(WRITTEN).store(written, std::sync::atomic::Ordering::Release);
+            assert_eq!(pool.next_record().unwrap_err(), Torn, "{written} bytes were written");
+        }
+        worker.memory.word64(WRITTEN).store(24, std::sync::atomic::Ordering::Release);
+        worker.memory.write(RESULTS, &1u64.to_le_bytes());
+        assert_eq!(pool.next_record().unwrap_err(), Torn, "a record of 25 bytes in 24");
+        worker.memory.write(RESULTS, &0u64.to_le_bytes());
+        assert_eq!(pool.next_record().unwrap().unwrap().bytes, b"");
     }
 }

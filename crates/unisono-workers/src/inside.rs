@@ -7,8 +7,8 @@
 use std::{
     collections::HashMap,
     io,
-    os::fd::{AsFd, OwnedFd},
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use unisono_sys::{monotonic::nanoseconds, shared::Shared};
@@ -69,7 +69,12 @@ impl Inside {
     /// When the memory is not that of a pool, or the pool is gone.
     pub fn new(socket: OwnedFd, memory: OwnedFd) -> io::Result<Self> {
         let process = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty())?;
-        message::send_process(socket.as_fd(), process.as_fd())?;
+        Self::of(process.as_fd(), socket, memory)
+    }
+
+    /// The same for a worker whose process is this one: tests play workers without being killed as such.
+    pub(crate) fn of(process: BorrowedFd<'_>, socket: OwnedFd, memory: OwnedFd) -> io::Result<Self> {
+        message::send_process(socket.as_fd(), process)?;
         Ok(Self {
             socket,
             exchange: Exchange::open(memory)?,
@@ -107,13 +112,10 @@ impl Inside {
         if self.exchange.must_wake_pool() {
             message::wake(self.socket.as_fd());
         }
-        if self.exchange.may_sleep() {
-            let message = message::receive(self.socket.as_fd(), true)?;
-            self.exchange.awake();
-            return self.heed(message);
+        match self.exchange.while_idle(|| message::receive(self.socket.as_fd(), true)) {
+            Some(message) => self.heed(message?),
+            None => Ok(true),
         }
-        self.exchange.awake();
-        Ok(true)
     }
 
     /// Says what became of a task. `write` fills the bytes when they go into a slot.
@@ -181,6 +183,10 @@ impl Inside {
                 self.known.insert(number, Arc::new(Shared::open(descriptor)?));
                 Ok(true)
             }
+            Some(Message::Forget(number)) => {
+                self.known.remove(&number);
+                Ok(true)
+            }
             Some(Message::Wake | Message::Process(_)) | None => Ok(true),
         }
     }
@@ -219,11 +225,10 @@ impl Inside {
 
     /// Copies the parts into a slot of ours; answers its number, whose low byte says which.
     fn fill_slot(&mut self, length: usize, parts: &[&[u8]]) -> io::Result<u64> {
-        let fits =
-            |at: &usize| self.slots[*at].1.size() >= length && self.exchange.lent(*at).load(Ordering::Acquire) == 0;
+        let fits = |at: &usize| self.slots[*at].1.size() >= length && self.exchange.is_free(*at);
         let best = (0..self.slots.len()).filter(fits).min_by_key(|at| self.slots[*at].1.size());
         if let Some(at) = best {
-            self.exchange.lent(at).store(1, Ordering::Relaxed);
+            self.exchange.lend(at);
             copy(parts, &self.slots[at].1);
             return Ok(self.slots[at].0);
         }
@@ -234,7 +239,7 @@ impl Inside {
         let number = self.last_slot << 8 | if keeps { self.slots.len() as u64 } else { ONCE };
         message::send_memory(self.socket.as_fd(), number, slot.as_fd(), true)?;
         if keeps {
-            self.exchange.lent(self.slots.len()).store(1, Ordering::Relaxed);
+            self.exchange.lend(self.slots.len());
             self.slots.push((number, slot));
         }
         Ok(number)
@@ -252,6 +257,6 @@ fn copy(parts: &[&[u8]], slot: &Shared) {
 /// The low byte of a slot's number that is used once.
 pub const ONCE: u64 = 255;
 /// For so long after a wake-up the next results are not announced, in nanoseconds: about what a wake-up costs.
-const QUIET: u64 = 50_000;
+pub(crate) const QUIET: u64 = 50_000;
 /// So many unread bytes are announced all the same: half of the ring.
 const MUCH: u64 = 512 << 10;

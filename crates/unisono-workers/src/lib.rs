@@ -6,16 +6,29 @@
 //!
 //! Needs Linux (memfd, pidfd, epoll). Leaves out other machines, and priorities.
 
-pub mod blob;
 pub mod exchange;
+mod memory;
+
+// Of these a model has nothing; see `memory.rs`.
+#[cfg(not(loom))]
+pub mod blob;
+#[cfg(not(loom))]
 mod inside;
+#[cfg(not(loom))]
 mod message;
+#[cfg(not(loom))]
 mod pool;
+#[cfg(not(loom))]
 mod task;
+#[cfg(not(loom))]
 mod worker;
+#[cfg(not(loom))]
 mod zygote;
 
-pub use inside::{Given, Inside, kind};
-pub use pool::{Awaited, Options, Pool};
-pub use task::{Death, Function, Outcome, State, Task, Terms};
-pub use zygote::Zygote;
+#[cfg(not(loom))]
+pub use crate::{
+    inside::{Given, Inside, kind},
+    pool::{Awaited, Options, Pool},
+    task::{Death, Function, Outcome, State, Task, Terms},
+    zygote::Zygote,
+};

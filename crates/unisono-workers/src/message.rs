@@ -1,4 +1,4 @@
-//! What goes over the socket between a pool and a worker: wake-ups, and descriptors with a number.
+//! What goes over the socket between a pool and a worker: wake-ups, descriptors with a number, and that one is not needed.
 //!
 //! A sequenced-packet socket keeps each message whole (unix(7)). Everything else is in shared memory, so a message is
 //! rare, and its end of file means the other side's death. The pool's side never blocks.
@@ -21,6 +21,8 @@ pub enum Message {
     Wake,
     /// Memory, and the number by which it is referred to.
     Memory(u64, OwnedFd),
+    /// That memory is not referred to after all.
+    Forget(u64),
     /// A descriptor of the worker's own process (pidfd_open(2)).
     Process(OwnedFd),
     /// The other side is gone.
@@ -48,6 +50,16 @@ pub fn send_memory(socket: BorrowedFd<'_>, number: u64, memory: BorrowedFd<'_>, 
     let mut text = [MEMORY; 9];
     text[1..].copy_from_slice(&number.to_le_bytes());
     send(socket, &text, &[memory], waits)
+}
+
+/// Takes back memory that was sent, and to which no task refers now.
+///
+/// # Errors
+/// As [`send_memory`] when `waits` is not set.
+pub fn send_forget(socket: BorrowedFd<'_>, number: u64) -> io::Result<()> {
+    let mut text = [FORGET; 9];
+    text[1..].copy_from_slice(&number.to_le_bytes());
+    Ok(rustix::net::send(socket, &text, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).map(drop)?)
 }
 
 /// Sends the descriptor of this process.
@@ -95,11 +107,12 @@ pub fn receive(socket: BorrowedFd<'_>, waits: bool) -> io::Result<Option<Message
         _ => None,
     });
     let mut descriptor = || descriptors.by_ref().flatten().next();
+    let number = u64::from_le_bytes(text[1..9].try_into().expect("eight bytes"));
     match (received, text[0]) {
         (0, _) => Ok(Some(Message::Closed)),
         (_, WAKE) => Ok(Some(Message::Wake)),
+        (9, FORGET) => Ok(Some(Message::Forget(number))),
         (9, MEMORY) => {
-            let number = u64::from_le_bytes(text[1..9].try_into().expect("eight bytes"));
             let memory =
                 descriptor().ok_or_else(|| io::Error::other("memory without a descriptor: too many are open"))?;
             Ok(Some(Message::Memory(number, memory)))
@@ -114,6 +127,7 @@ pub fn receive(socket: BorrowedFd<'_>, waits: bool) -> io::Result<Option<Message
 
 const WAKE: u8 = b'w';
 const MEMORY: u8 = b'm';
+const FORGET: u8 = b'f';
 const PROCESS: u8 = b'p';
 /// A worker is born with this many descriptors: its socket, its memory, its status pipe, its settings, its standard error.
 const MOST: usize = 5;

@@ -4,15 +4,18 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
 };
 
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::{
+    pipe::{PipeFlags, pipe_with},
+    process::{Signal, pidfd_send_signal},
+};
 use unisono_sys::shared::Shared;
 
 use crate::{
     blob::{Blob, Lease, Received, Reference, Release, View, read_reference, write_reference},
-    exchange::{Exchange, LONGEST, Record},
+    exchange::{Exchange, Full, LONGEST, Record},
     inside::ONCE,
     message::{self, Message},
     task::{Death, Task, held},
@@ -28,6 +31,25 @@ pub(crate) struct Entry {
     defines: bool,
     /// `None` once it has ended, or was taken back.
     pub task: Option<Arc<Task>>,
+}
+
+/// What became of an attempt to put a task before a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Placed {
+    Lies,
+    /// The worker has to pass what was taken back first.
+    LacksDesk,
+    /// The worker has to read or to end something first.
+    LacksRoom,
+}
+
+impl From<Full> for Placed {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Desks => Self::LacksDesk,
+            Full::Ring => Self::LacksRoom,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -49,19 +71,38 @@ pub(crate) struct Worker {
     pub given: u64,
     /// Why it is to end, if it is: it gets nothing more.
     pub is_leaving: bool,
-    /// It is to be killed as soon as it is known which process it is.
-    is_doomed: bool,
+    /// It is to be killed, at the latest when it is known which process it is.
+    pub is_doomed: bool,
+    /// What it published cannot be read any more.
+    is_torn: bool,
     functions: HashSet<u64>,
     sent: HashSet<u64>,
     lent: Vec<Arc<Lease>>,
+    /// Slots that are not kept, and that it was sent for a task which it will not get.
+    stale: Vec<u64>,
     slots: HashMap<u64, Arc<Shared>>,
     next: u64,
 }
 
+/// The other ends of what a worker and its pool are joined by.
+#[derive(Debug)]
+pub(crate) struct Birth {
+    pub socket: OwnedFd,
+    /// For whoever starts it.
+    pub status: OwnedFd,
+    pub words: OwnedFd,
+}
+
 impl Worker {
-    pub fn new(exchange: Arc<Exchange>, socket: OwnedFd, status: OwnedFd, words: OwnedFd) -> Self {
-        Self {
-            exchange,
+    /// One that has nothing yet, and what it is to be born with.
+    pub fn new() -> io::Result<(Self, Birth)> {
+        let (socket, theirs) = message::pair()?;
+        let (status, teller) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        // The worker's end blocks, as a standard error does.
+        let (words, speaker) = pipe_with(PipeFlags::CLOEXEC)?;
+        rustix::io::ioctl_fionbio(&words, true)?;
+        let worker = Self {
+            exchange: Arc::new(Exchange::new()?),
             socket,
             status,
             words,
@@ -72,40 +113,50 @@ impl Worker {
             given: 0,
             is_leaving: false,
             is_doomed: false,
+            is_torn: false,
             functions: HashSet::new(),
             sent: HashSet::new(),
             lent: Vec::new(),
+            stale: Vec::new(),
             slots: HashMap::new(),
             next: 0,
-        }
+        };
+        Ok((worker, Birth { socket: theirs, status: teller, words: speaker }))
     }
 
-    /// Puts a task before it. False when there is no room now.
-    pub fn give(&mut self, task: &Arc<Task>, text: &mut Vec<u8>) -> io::Result<bool> {
+    /// Puts a task before it, if there is room.
+    pub fn give(&mut self, task: &Arc<Task>, text: &mut Vec<u8>) -> io::Result<Placed> {
         let function = &task.function;
         let arguments = held(&task.arguments);
-        let Some(arguments) = arguments.as_ref() else { return Ok(true) };
+        let Some(arguments) = arguments.as_ref() else { return Ok(Placed::Lies) };
+        self.forget();
         let is_new = function.number == 0 || !self.functions.contains(&function.number);
         text.clear();
         text.extend_from_slice(&function.number.to_le_bytes());
         text.push(u8::from(is_new));
-        let mut slots = Vec::new();
+        let mut slots: Vec<Arc<Lease>> = Vec::new();
         for blob in is_new.then_some(&function.definition).into_iter().chain([arguments]) {
             write_reference(text, blob);
             if let Blob::Slot(lease) = blob {
-                if !lease.is_kept() || !self.sent.contains(&lease.number) {
-                    match message::send_memory(self.socket.as_fd(), lease.number, lease.memory().as_fd(), false) {
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                        sent => sent?,
-                    }
-                    self.sent.insert(lease.number);
-                }
                 slots.push(lease.clone());
             }
         }
         assert!(text.len() <= LONGEST, "what is inline is at most half of the longest message");
         let oldest = self.entries.front().map_or(self.next, |entry| entry.at);
-        let Some(number) = self.exchange.put(oldest, self.next, text) else { return Ok(false) };
+        // Asked first, so that no memory is sent for nothing.
+        if let Err(full) = self.exchange.has_room(oldest, self.next, text.len()) {
+            return Ok(full.into());
+        }
+        if !self.send(&slots)? {
+            return Ok(Placed::LacksRoom);
+        }
+        let number = match self.exchange.put(oldest, self.next, text) {
+            Ok(number) => number,
+            Err(full) => {
+                slots.iter().for_each(|lease| self.unsend(lease));
+                return Ok(full.into());
+            }
+        };
         self.entries.push_back(Entry { number, at: self.next, defines: is_new, task: Some(task.clone()) });
         self.next += text.len() as u64;
         self.busy += 1;
@@ -117,7 +168,46 @@ impl Worker {
         if self.exchange.must_wake_worker() {
             message::wake(self.socket.as_fd());
         }
+        Ok(Placed::Lies)
+    }
+
+    /// Sends what it does not have of these. False when it must read first.
+    fn send(&mut self, slots: &[Arc<Lease>]) -> io::Result<bool> {
+        for (at, lease) in slots.iter().enumerate() {
+            if lease.is_kept() && self.sent.contains(&lease.number) {
+                continue;
+            }
+            match message::send_memory(self.socket.as_fd(), lease.number, lease.memory().as_fd(), false) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    slots[..at].iter().for_each(|lease| self.unsend(lease));
+                    return Ok(false);
+                }
+                sent => sent?,
+            }
+            if lease.is_kept() {
+                self.sent.insert(lease.number);
+            }
+        }
         Ok(true)
+    }
+
+    /// It will get no task that refers to this. What is kept is of use later; the rest it would keep for nothing.
+    fn unsend(&mut self, lease: &Lease) {
+        if !lease.is_kept() {
+            self.stale.push(lease.number);
+            self.forget();
+        }
+    }
+
+    /// Has it let go of what it was sent in vain; what cannot be said now is said with the next task.
+    fn forget(&mut self) {
+        while let Some(number) = self.stale.last() {
+            match message::send_forget(self.socket.as_fd(), *number) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // One that is gone has let go of everything.
+                _ => self.stale.pop(),
+            };
+        }
     }
 
     /// The task on a desk, which is then no longer there.
@@ -132,6 +222,17 @@ impl Worker {
         Some(task)
     }
 
+    /// The task on a desk.
+    pub fn on_desk(&self, number: u64) -> Option<&Arc<Task>> {
+        self.entries.iter().find(|entry| entry.number == number)?.task.as_ref()
+    }
+
+    /// Whether this is the last task that lies before it. Once what lay behind it was taken back, this says whether
+    /// the worker is still at it or was quicker, and has begun another.
+    pub fn is_last(&self, number: u64) -> bool {
+        self.entries.iter().rfind(|entry| entry.task.is_some()).is_some_and(|entry| entry.number == number)
+    }
+
     /// Takes the last task back, unless it has begun. Never another than the last, since what defines a function is relied
     /// on by those after it.
     pub fn take_back(&mut self) -> Option<Arc<Task>> {
@@ -144,11 +245,13 @@ impl Worker {
         self.given -= 1;
         if let Some(Blob::Slot(lease)) = held(&task.arguments).as_ref() {
             self.released(lease.number);
+            self.unsend(lease);
         }
         if defines {
             self.functions.remove(&task.function.number);
             if let Blob::Slot(lease) = &task.function.definition {
                 self.released(lease.number);
+                self.unsend(lease);
             }
         }
         Some(task)
@@ -185,9 +288,23 @@ impl Worker {
         self.exchange.began(number).is_some()
     }
 
-    /// The next record, and the bytes that belong to it.
+    /// Whether something lies there to be read.
+    pub fn has_records(&self) -> bool {
+        !self.is_torn && self.exchange.has_records()
+    }
+
+    /// The next record, and the bytes that belong to it. A worker that wrote over its ring is killed: what it has not
+    /// been heard to end dies with it.
     pub fn next_record(&mut self) -> Option<(Record, Option<Received>)> {
-        let record = self.exchange.next_record()?;
+        if self.is_torn {
+            return None;
+        }
+        let Ok(record) = self.exchange.next_record() else {
+            self.is_torn = true;
+            self.kill();
+            return None;
+        };
+        let record = record?;
         if self.exchange.worker_wants_room() {
             message::wake(self.socket.as_fd());
         }
@@ -204,7 +321,7 @@ impl Worker {
         while let Some(message) = message::receive(self.socket.as_fd(), false)? {
             match message {
                 Message::Closed => return Ok(false),
-                Message::Wake => {}
+                Message::Wake | Message::Forget(_) => {}
                 Message::Process(process) => {
                     self.process = Some(process);
                     if self.is_doomed {
@@ -276,10 +393,7 @@ impl Worker {
         }
         let release = match slot {
             ONCE => Release::Nobody,
-            slot => {
-                self.exchange.lent(slot as usize).store(1, Ordering::Relaxed);
-                Release::Flag(self.exchange.clone(), slot as usize)
-            }
+            slot => Release::Flag(self.exchange.clone(), slot as usize),
         };
         Some(Received::Slot(View { memory, length, release }))
     }

@@ -22,7 +22,7 @@ use unisono_commands::{Bounds, Captured, Commands, Output, Pressure, SpawnError,
 use unisono_core::{ErrorKind, OutcomeKind, clock, error_chain, format_duration};
 
 use super::call::{EachCall, Numbered, Ran};
-use crate::work::{Item, Work};
+use crate::work::{Item, UNBEGUN, Work, halted_without_effect};
 
 type Tried = Attempt<Item<EachCall>, Ran>;
 
@@ -89,8 +89,8 @@ impl Work for EachWork {
         };
         let item_by = context.item_by().and_then(|by| by.checked_sub(self.slack));
         if *self.level.borrow() > StopLevel::Run {
-            let value = Ran::of_error(ErrorKind::Cancelled, "stopped before it was started");
-            return Attempt::new(Verdict::Final(OutcomeKind::Cancelled), value);
+            let (verdict, value) = halted_without_effect(UNBEGUN);
+            return Attempt::new(verdict, value);
         }
         if item_by.is_some_and(|by| by <= clock::now()) {
             return Attempt::new(Verdict::Final(OutcomeKind::TimedOut), self.past_deadline());
@@ -119,23 +119,14 @@ impl Work for EachWork {
     }
 
     fn halted(&self, _item: &Item<EachCall>, halt: Halt, last: Option<Ran>) -> (Verdict, Ran) {
-        let (outcome, kind, message) = match halt {
-            // Both bounds are kept by the attempt; this is what waited for a repeat.
+        // Times are kept by the attempt; this is what waited for a repeat.
+        let (verdict, reason) = match halt {
             Halt::Deadline { .. } | Halt::AttemptTimeout { .. } => {
-                return (Verdict::Final(OutcomeKind::TimedOut), with(last, self.past_deadline()));
+                (Verdict::Final(OutcomeKind::TimedOut), self.past_deadline())
             }
-            Halt::Cancelled { started, .. } => {
-                let what = if started { "stopped before another attempt" } else { "stopped before it was started" };
-                (OutcomeKind::Cancelled, ErrorKind::Cancelled, what.to_owned())
-            }
-            Halt::RateLimited { .. } => {
-                (OutcomeKind::Failed, ErrorKind::RateLimited, "its key is paused for too long".to_owned())
-            }
-            Halt::Panicked { message, .. } => {
-                (OutcomeKind::Failed, ErrorKind::Internal, format!("a fault of unisono: {message}"))
-            }
+            halt => halted_without_effect(halt),
         };
-        (Verdict::Final(outcome), with(last, Ran::of_error(kind, message)))
+        (verdict, with(last, reason))
     }
 }
 

@@ -10,7 +10,7 @@ use unisono_batch::{Attempt, Context, Crew, Halt, Verdict};
 use unisono_core::{ErrorKind, OutcomeKind, clock, format_duration};
 
 use super::call::{Came, FunctionCall, How, Invocation, Returned};
-use crate::work::{Item, Work, halted_without_effect};
+use crate::work::{Item, UNBEGUN, Work, halted_without_effect};
 
 type Tried<V> = Attempt<Item<FunctionCall<V>>, Returned<V>>;
 
@@ -41,8 +41,8 @@ impl<V: Send + 'static> Work for FunctionWork<V> {
     async fn attempt(&self, item: &Item<FunctionCall<V>>, context: &Context) -> Tried<V> {
         let item_by = context.item_by().and_then(|by| by.checked_sub(self.slack));
         if *self.stopped.borrow() {
-            let value = Returned::of_error(ErrorKind::Cancelled, "stopped before it was started".to_owned());
-            return Attempt::new(Verdict::Final(OutcomeKind::Cancelled), value);
+            let (verdict, value) = halted_without_effect(UNBEGUN);
+            return Attempt::new(verdict, value);
         }
         context.mark_sent();
         let invocation = Invocation { line: item.line, attempt: context.attempt() };

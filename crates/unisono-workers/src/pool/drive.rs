@@ -3,13 +3,14 @@
 //! Of those that wait, one is the driver. It has the workers announce their results while it sleeps, and tells the others
 //! when it leaves. A result that was not announced is looked for a millisecond later.
 
-use std::{cmp::Reverse, os::fd::AsFd, sync::MutexGuard, time::Duration};
+use std::{cmp::Reverse, io, os::fd::AsFd, sync::MutexGuard, time::Duration};
 
 use rustix::event::{Timespec, epoll};
 use unisono_sys::monotonic::nanoseconds;
 
 use super::{Awaited, Core, Pool, nanoseconds_of};
-use crate::task::held;
+use crate::{task::held, worker::Worker};
+
 impl Pool {
     /// Waits for something, but no longer than a signal may be kept waiting. Answers whether it has come.
     pub fn wait(&self, what: Awaited<'_>, longest: Option<Duration>) -> bool {
@@ -90,8 +91,9 @@ impl Pool {
         core.workers.values().for_each(|worker| worker.exchange.pool_waits(true));
         let mut events = Vec::with_capacity(32);
         let mut interrupted = false;
-        // What was written before the flag could be seen is not announced.
-        if !core.workers.values().any(|worker| worker.exchange.has_records()) {
+        // What came before the flag could be seen is not announced.
+        let has_desk = |number| core.workers.get(&number).is_some_and(|worker| worker.exchange.has_desk());
+        if !core.workers.values().any(Worker::has_records) && !core.lacks_desk.is_some_and(has_desk) {
             let now = nanoseconds();
             let mut until = now + longest;
             if (core.is_fresh || now - core.woken < LATER) && core.workers.values().any(|worker| worker.busy > 1) {
@@ -133,10 +135,17 @@ impl Pool {
                 let _ = epoll::delete(&self.epoll, &worker.words);
             }
         } else if event & 3 == SOCKET {
-            if !matches!(worker.read_socket(), Ok(true)) {
+            let read = worker.read_socket();
+            if !matches!(read, Ok(true)) {
                 // Its status will follow; until then its socket would be ready for ever.
                 let _ = epoll::delete(&self.epoll, &worker.socket);
-                worker.is_leaving = true;
+            }
+            match read {
+                Ok(true) => {}
+                // One that talks nonsense cannot be asked to go.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => worker.kill(),
+                // It has gone, or we have no descriptors left to hear it: then it ends when it has done what it has.
+                Ok(false) | Err(_) => worker.dismiss(),
             }
         } else if let Some(death) = worker.death() {
             self.bury(core, number, death);

@@ -9,10 +9,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use rustix::{
-    event::epoll,
-    pipe::{PipeFlags, pipe_with},
-};
+use rustix::event::epoll;
 use unisono_sys::monotonic::nanoseconds;
 
 use super::{
@@ -21,12 +18,11 @@ use super::{
     nanoseconds_of,
 };
 use crate::{
-    exchange::Exchange,
-    inside::kind,
-    message,
+    inside::{QUIET, kind},
     task::{Death, Outcome, Task, held},
-    worker::Worker,
+    worker::{Placed, Worker},
 };
+
 impl Pool {
     pub(super) fn pump(&self, core: &mut Core) {
         self.read(core);
@@ -115,27 +111,41 @@ impl Pool {
     }
 
     /// Kills the workers whose task is past its time.
-    fn expire(&self, core: &mut Core) {
+    pub(super) fn expire(&self, core: &mut Core) {
+        // One moment for all, so that a timeout shorter than a look does not hold us here.
+        let now = nanoseconds();
         while let Some(Reverse((when, number, desk))) = core.deadlines.peek().copied() {
-            let now = nanoseconds();
             if when > now {
                 break;
             }
             core.deadlines.pop();
             let Some(worker) = core.workers.get_mut(&number) else { continue };
-            let entry = worker.entries.iter().find(|entry| entry.number == desk);
-            let Some(task) = entry.and_then(|entry| entry.task.clone()) else { continue };
+            let Some(task) = worker.on_desk(desk).cloned() else { continue };
             let Some(timeout) = task.terms.timeout else { continue };
-            let due = worker.exchange.began(desk).unwrap_or(now) + nanoseconds_of(timeout);
+            let due = match worker.exchange.began(desk) {
+                Some(began) => began + nanoseconds_of(timeout),
+                None => now + nanoseconds_of(timeout).max(LEAST),
+            };
             if due > now {
                 core.deadlines.push(Reverse((due, number, desk)));
-                continue;
+            } else if self.is_under_way(core, number, desk) {
+                let worker = core.workers.get_mut(&number).expect("a task of it is under way");
+                worker.kill();
+                worker.close(desk);
+                self.settle(core, &task, Outcome::TimedOut(timeout));
             }
-            worker.kill();
-            worker.close(desk);
-            self.settle(core, &task, Outcome::TimedOut(timeout));
-            self.give_back(core, number);
         }
+    }
+
+    /// Whether a task that has begun is still what its worker is at, so that a kill hits it and no other: what lies behind it
+    /// is taken back before that is decided. If the worker was quicker, the result is read.
+    pub(super) fn is_under_way(&self, core: &mut Core, number: usize, desk: u64) -> bool {
+        self.give_back(core, number);
+        if !core.workers.get(&number).is_some_and(|worker| worker.is_last(desk)) {
+            self.read(core);
+            return false;
+        }
+        true
     }
 
     /// Puts what a worker has not begun back to the front of the queue.
@@ -212,6 +222,7 @@ impl Pool {
 
     /// Puts waiting tasks before workers that have room for them.
     pub(super) fn hand_out(&self, core: &mut Core) {
+        core.lacks_desk = None;
         // Short tasks lie ahead in numbers, so that one wake-up serves many; long ones hardly, so that none waits.
         let window = AHEAD.checked_div(core.mean).map_or(1, |ahead| ahead.clamp(1, MOST_AHEAD) as usize);
         while !core.queue.is_empty() {
@@ -274,11 +285,16 @@ impl Pool {
         let mut text = std::mem::take(&mut core.text);
         let worker = core.workers.get_mut(&number).expect("it was chosen a moment ago");
         let given = worker.give(task, &mut text);
+        let is_second = worker.busy == 2;
         let desk = worker.entries.back().map_or(0, |entry| entry.number);
         core.text = text;
         match given {
-            Ok(true) => {
+            Ok(Placed::Lies) => {
                 held(&task.inner).place = Some((number, desk));
+                // The driver expected one result of this worker; now it may have to look for one that is not announced.
+                if core.driver && is_second && nanoseconds().saturating_sub(core.woken) < QUIET {
+                    self.ring();
+                }
                 if let Some(timeout) = task.terms.timeout {
                     let when = nanoseconds() + nanoseconds_of(timeout);
                     core.deadlines.push(Reverse((when, number, desk)));
@@ -288,7 +304,11 @@ impl Pool {
                 }
                 true
             }
-            Ok(false) => false,
+            Ok(Placed::LacksRoom) => false,
+            Ok(Placed::LacksDesk) => {
+                core.lacks_desk = Some(number);
+                false
+            }
             Err(_) => {
                 // Its status will say why; the task goes to another.
                 core.workers.get_mut(&number).expect("as above").is_leaving = true;
@@ -298,26 +318,29 @@ impl Pool {
     }
 
     fn start(&self, core: &mut Core) -> io::Result<usize> {
-        let (ours, theirs) = message::pair()?;
-        let exchange = Arc::new(Exchange::new()?);
-        let (status, teller) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        // The worker's end blocks, as a standard error does.
-        let (words, speaker) = pipe_with(PipeFlags::CLOEXEC)?;
-        rustix::io::ioctl_fionbio(&words, true)?;
-        let born_with = [theirs.as_fd(), exchange.as_fd(), teller.as_fd(), self.settings.as_fd(), speaker.as_fd()];
+        let (worker, birth) = Worker::new()?;
+        let memory = worker.exchange.as_fd();
+        let settings = self.settings.as_fd();
+        let born_with = [birth.socket.as_fd(), memory, birth.status.as_fd(), settings, birth.words.as_fd()];
         self.zygote.start(self.options.method, &born_with)?;
+        self.employ(core, worker)
+    }
+
+    pub(super) fn employ(&self, core: &mut Core, worker: Worker) -> io::Result<usize> {
         core.last_worker += 1;
         let number = core.last_worker;
-        let word = (number as u64) << 2;
-        epoll::add(&self.epoll, &ours, epoll::EventData::new_u64(word | SOCKET), epoll::EventFlags::IN)?;
-        epoll::add(&self.epoll, &status, epoll::EventData::new_u64(word | STATUS), epoll::EventFlags::IN)?;
-        epoll::add(&self.epoll, &words, epoll::EventData::new_u64(word | WORDS), epoll::EventFlags::IN)?;
-        exchange.pool_waits(core.driver);
-        core.workers.insert(number, Worker::new(exchange, ours, status, words));
+        for (descriptor, what) in [(&worker.socket, SOCKET), (&worker.status, STATUS), (&worker.words, WORDS)] {
+            let event = epoll::EventData::new_u64((number as u64) << 2 | what);
+            epoll::add(&self.epoll, descriptor, event, epoll::EventFlags::IN)?;
+        }
+        worker.exchange.pool_waits(core.driver);
+        core.workers.insert(number, worker);
         Ok(number)
     }
 }
 
+/// A task that has not begun is looked at again after its timeout, but not sooner than this, in nanoseconds.
+const LEAST: u64 = 1_000_000;
 /// So much work lies ahead of a worker: about ten wake-ups' worth.
 const AHEAD: u64 = 400_000;
 const MOST_AHEAD: u64 = 200;

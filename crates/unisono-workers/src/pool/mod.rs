@@ -11,6 +11,8 @@
 
 mod drive;
 mod flow;
+#[cfg(test)]
+mod puppets;
 
 use std::{
     cmp::Reverse,
@@ -84,6 +86,8 @@ struct Core {
     /// When the driver wakes at the latest.
     driver_until: u64,
     followers: usize,
+    /// The worker that would have been given more, had it had a free desk.
+    lacks_desk: Option<usize>,
     is_closed: bool,
     is_stopped: bool,
     is_dormant: bool,
@@ -229,11 +233,13 @@ impl Pool {
             // Not this one alone: a later one may rely on what came with it.
             self.give_back(&mut core, number);
         }
-        if let Some((number, _)) = place() {
-            if !running {
+        if let Some((number, desk)) = place() {
+            let is_under_way = self.is_under_way(&mut core, number, desk);
+            if is_under_way && !running || task.has_ended() {
+                self.hand_out(&mut core);
                 return false;
             }
-            if let Some(worker) = core.workers.get_mut(&number) {
+            if is_under_way && let Some(worker) = core.workers.get_mut(&number) {
                 worker.kill();
             }
         }
