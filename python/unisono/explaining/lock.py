@@ -1,8 +1,9 @@
 """For how long something holds the interpreter lock, seen by a witness that asks for it.
 
 The witness is a thread that sleeps half a millisecond and then needs the lock to go on. How much longer than asked its
-sleep took is how long the lock was held, but for the delay of any wake-up. What that delay is on this machine at this
-moment is measured beforehand, under a load that leaves the lock alone; waits that are not clearly longer count as none.
+sleep took is how long the lock was held, but for the time in which it was ready and had no CPU, which the kernel tells,
+and for the delay of any wake-up. What that delay is on this machine at this moment is measured beforehand, under a load
+that leaves the lock alone; waits that are not clearly longer count as none.
 
 Time counts as held while the witness waits. The time that it sleeps counts half by what it finds afterwards, and half
 by what was before: a lock that it got only because the interpreter makes threads take turns (after
@@ -69,10 +70,14 @@ def _watched(function: Callable[[], object]) -> list[float]:
     over = threading.Event()
 
     def witness() -> None:
-        while not over.is_set():
-            began = time.perf_counter()
-            time.sleep(_SLEEP)
-            waits.append(time.perf_counter() - began - _SLEEP)
+        with machine.queue_clock() as queued:
+            began, before = time.perf_counter(), queued()
+            while not over.is_set():
+                time.sleep(_SLEEP)
+                # To ask for it, the lock is given back and taken again: what that takes is part of the wait.
+                after, now = queued(), time.perf_counter()
+                waits.append(max(0.0, now - began - _SLEEP - (after - before)))
+                began, before = now, after
 
     thread = threading.Thread(target=witness)
     thread.start()
