@@ -98,7 +98,8 @@ impl Link {
     /// As `Pool::sleep`, where `lacks_desk` is what the last `hand_out` found.
     fn sleep_in_pool(&self, lacks_desk: bool) {
         self.exchange.pool_waits(true);
-        if !self.exchange.has_records() && !(lacks_desk && self.exchange.has_desk()) {
+        let has_come = self.exchange.has_records() || lacks_desk && self.exchange.has_desk();
+        if !has_come {
             self.pool.listen();
         }
         self.exchange.pool_waits(false);
