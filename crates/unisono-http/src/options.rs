@@ -48,6 +48,21 @@ pub struct Options {
     pub idle_timeout: Duration,
 }
 
+impl Options {
+    /// What of it holds for one machine alone, in the plural; `None` when all of it can be sent to another.
+    pub fn only_here(&self) -> Option<&'static str> {
+        [
+            (self.unix_socket.is_some(), "Unix sockets"),
+            (self.cookies, "cookies"),
+            (self.tokens.is_some(), "token sources"),
+            (self.tls.identity.is_some(), "client certificates"),
+            (self.resolver.is_some(), "resolvers"),
+        ]
+        .into_iter()
+        .find_map(|(is_set, what)| is_set.then_some(what))
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         let mut headers = HeaderMap::new();
