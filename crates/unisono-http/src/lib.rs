@@ -31,7 +31,7 @@ pub use client::{Client, basic_authorization, bearer_authorization};
 pub use connect::{LookupError, Resolve};
 pub use error::Error;
 pub use job::{HttpJob, Judged, Reply};
-pub use options::{Family, HostAddress, HttpVersion, Identity, Options, SLOW_WINDOW, Tls};
+pub use options::{Family, HostAddress, HttpVersion, Identity, OnlyHere, Options, SLOW_WINDOW, Tls};
 pub use proxy::{NoProxy, Proxies, Proxy};
 pub use remote::{Counter, CounterDesk, Errand, Far, Order, Remote, counter};
 pub use request::{IDEMPOTENCY_KEY, Request};

@@ -37,11 +37,11 @@ pub(crate) struct End {
 /// let bytes = encode_options(&Options { max_redirects: 3, ..Options::default() }).unwrap();
 /// assert_eq!(decode_options(bytes.into()).unwrap().max_redirects, 3);
 /// let here = Options { cookies: true, ..Options::default() };
-/// assert_eq!(encode_options(&here).unwrap_err().to_string(), "cookies hold for one machine alone");
+/// assert_eq!(encode_options(&here).unwrap_err().to_string(), "each machine would keep cookies of its own");
 /// ```
 pub fn encode_options(options: &Options) -> Result<Vec<u8>, Error> {
     if let Some(only) = options.only_here() {
-        return Err(Error::new(ErrorKind::Input, format!("{only} hold for one machine alone")));
+        return Err(Error::new(ErrorKind::Input, only.why()));
     }
     let mut out = Writer::new();
     out.duration(options.connect_timeout);
@@ -614,7 +614,10 @@ mod tests {
     fn what_holds_for_one_machine_alone_is_not_written() {
         let refused = |options: Options| encode_options(&options).unwrap_err().to_string();
         let socket = Options { unix_socket: Some("/run/socket".into()), ..Options::default() };
-        assert_eq!(refused(socket), "Unix sockets hold for one machine alone");
-        assert_eq!(refused(Options { cookies: true, ..Options::default() }), "cookies hold for one machine alone");
+        assert_eq!(refused(socket), "a Unix socket is on one machine alone");
+        assert_eq!(
+            refused(Options { cookies: true, ..Options::default() }),
+            "each machine would keep cookies of its own"
+        );
     }
 }

@@ -55,9 +55,12 @@ pub struct FetchPlan {
 /// When it cannot begin: a file in the way, a changed input, a certificate that is none. What happens to rows is in
 /// the report.
 pub async fn fetch(plan: FetchPlan, cancel: CancelToken, monitor: Monitor, gauge: Gauge) -> Result<Report, Error> {
+    let expect = plan.http.expect.clone();
+    // Also where others send: a certificate that is of no use is found before anything is sent.
+    let client = Client::new(plan.http)?;
     let (http, broken) = match plan.elsewhere {
-        None => (HttpJob::new(Client::new(plan.http)?), None),
-        Some(elsewhere) => elsewhere.job(plan.http.expect),
+        None => (HttpJob::new(client), None),
+        Some(elsewhere) => elsewhere.job(expect),
     };
     let extras = Extras {
         paged: plan.paginate.is_some(),
