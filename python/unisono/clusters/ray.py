@@ -182,7 +182,9 @@ class RayCluster:
         with self._lock:
             known = next((known for known, one in self._places.items() if one is place), None)
             if known is not None:
-                del self._places[known], self._actors[known]
+                del self._places[known]
+                # They are all gone once we leave.
+                self._actors.pop(known, None)
         self._inbox.left(place, _first_line(error))
         if known is not None:
             # Not here: this is a thread of Ray's, and waits for itself when it asks Ray for something.
