@@ -1,11 +1,13 @@
 """Requests on their way to workers, without a cluster: messages that are lost, repeated and refused."""
 
+import io
+import os
 import time
 
 import pytest
 
 from unisono import _native
-from unisono.clusters import _exchange, _far, _remote
+from unisono.clusters import _bridge, _exchange, _far, _remote
 from unisono.clusters._cluster import Inbox, Place
 
 TOKEN = _remote.greet().token
@@ -210,6 +212,25 @@ def test_what_waits_is_stopped_here_and_what_was_posted_there():
     assert cluster.asked[-1][1].stops == [1]
 
 
+def test_a_number_that_is_used_again_is_not_stopped_for_what_had_it_before():
+    ends = []
+
+    def answers(_place, asked):
+        if isinstance(asked, _far.Post):
+            return (_far.TAKEN, None) if asked.number == 1 else None
+        return ends.pop() if ends else None
+
+    made, notes, cluster, places = exchange(answers, "a")
+    send(made, [1, 2])
+    # A post is on its way, so that the stop waits behind it; meanwhile 1 ends by itself.
+    send(made, [3])
+    send(made, [], stops=[1])
+    lane = made._lanes[places[0]]
+    assert lane.stops == [1]
+    made._collected(lane, (1, [(1, b"")]), None)
+    assert (notes.ended, lane.stops) == ([1], [])
+
+
 def test_a_cluster_that_breaks_is_said_before_any_end():
     made, notes, _, _ = exchange(taken, "a")
     order = []
@@ -235,10 +256,6 @@ def test_without_workers_requests_wait_for_a_minute():
 
 
 def test_frames_of_a_pipe_are_read_as_they_were_written_until_it_ends():
-    import os
-
-    from unisono.clusters import _bridge
-
     read, write = os.pipe()
     back, answers = os.pipe()
     with os.fdopen(read, "rb") as given, os.fdopen(write, "wb") as end, os.fdopen(answers, "wb") as said:
@@ -261,6 +278,15 @@ def test_frames_of_a_pipe_are_read_as_they_were_written_until_it_ends():
             _, more, is_over = pipe.take()
             stops += more
         assert stops == [7]
+        # In one go: what had the number has ended, and was to be stopped before it had.
+        numbered = [(b"X", b""), (b"S", b"another")]
+        again = b"".join(
+            _bridge._HEAD.pack(8 + len(data), kind) + _bridge._NUMBER.pack(7) + data for kind, data in numbered
+        )
+        second = _bridge._Pipe(io.BytesIO(again), said)
+        second.is_over.wait()
+        second.wait()
+        assert second.take() == ([(7, b"another")], [], True)
         pipe.give_back([(7, b"end")])
         assert os.read(back, 100) == _bridge._HEAD.pack(11, b"E") + _bridge._NUMBER.pack(7) + b"end"
     os.close(back)

@@ -33,7 +33,8 @@ pub fn start(address: &str, options: &Options) -> Result<(Elsewhere, Bridge), Fa
     let options = encoded(options)?;
     let python = python()?;
     let mut child = Command::new(&python)
-        .args(["-m", "unisono.clusters._bridge", address])
+        // Without modules of the folder that we are in, which may be anybody's.
+        .args(["-P", "-m", "unisono.clusters._bridge", address])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .process_group(0)

@@ -103,7 +103,7 @@ where
 
 #[tokio::test(start_paused = true)]
 async fn an_exchange_elsewhere_ends_as_it_does_here() {
-    let ok = |_| answer(200, &["Content-Encoding: gzip"], &gzip(b"text"));
+    let ok = |_| answer(200, &["Content-Encoding: gzip"], gzip(b"text"));
     assert_eq!(&alike(ok, get, settings()).await.body[..], b"text");
     let gone = alike(|_| answer(404, &[], b"no"), get, settings()).await;
     assert_eq!((gone.kind, gone.status, &gone.body[..]), (OutcomeKind::Failed, Some(404), &b"no"[..]));
@@ -156,11 +156,9 @@ async fn a_request_that_is_out_of_time_is_recalled_and_closes_its_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn a_machine_that_goes_leaves_in_doubt_only_what_it_may_have_sent() {
-    let ends: [(fn(String) -> Errand, _, _); 2] = [
-        (Errand::Lost, OutcomeKind::Ambiguous, ErrorKind::Closed),
-        (Errand::Unsent, OutcomeKind::Failed, ErrorKind::Connect),
-    ];
-    for (end, of_post, kind) in ends {
+    let lost = (Errand::Lost as fn(String) -> Errand, OutcomeKind::Ambiguous, ErrorKind::Closed);
+    let unsent = (Errand::Unsent as fn(String) -> Errand, OutcomeKind::Failed, ErrorKind::Connect);
+    for (end, of_post, kind) in [lost, unsent] {
         let (bell, ring) = rung();
         let (counter, desk) = counter(ring);
         let job = HttpJob::over(Remote::new(counter, options().expect));

@@ -9,6 +9,7 @@ input does, whatever it is doing, so that nothing outlives a command however tha
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import queue
 import struct
@@ -115,6 +116,8 @@ class _Pipe:
             (number,) = _NUMBER.unpack_from(data)
             if kind == b"S":
                 requests.append((number, data[_NUMBER.size :]))
+                # A number is used again once what had it has ended: who was to stop was that one.
+                stops = [stopped for stopped in stops if stopped != number]
             else:
                 stops.append(number)
             if self._frames.empty():
@@ -149,6 +152,8 @@ def main(address: str) -> None:
         options = pipe.first()
         if options is not None:
             executor, _ = clusters.for_fetching(address)
+            # What matters is said by us, to whoever started the command.
+            logging.getLogger("distributed").setLevel(logging.CRITICAL)
             carry(pipe, executor, options, is_ours=True)
             pipe.say(b"R", b"")
             pipe.is_over.wait()

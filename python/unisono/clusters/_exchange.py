@@ -267,7 +267,10 @@ class Exchange:
         lane.failures = 0
         lane.heard, ends = news
         ends = [end for end in ends if end[0] in lane.open]
-        lane.open.difference_update(number for number, _ in ends)
+        ended = {number for number, _ in ends}
+        lane.open -= ended
+        # The engine may use these numbers again, and nobody has asked to stop what has them then.
+        lane.stops = [number for number in lane.stops if number not in ended]
         self._errands.give_back(ends)
 
     # What goes wrong.

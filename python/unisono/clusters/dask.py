@@ -223,7 +223,8 @@ class DaskCluster:
             await asyncio.sleep(_LOOK_EVERY)
             known = set(self._places)
             try:
-                workers = await self._workers()
+                # A client that has lost its scheduler asks for ten seconds before it says so.
+                workers = await asyncio.wait_for(self._workers(), _LONGEST_LOOK)
             except OSError as error:
                 _logger.debug("the scheduler did not answer: %s", error)
                 continue
@@ -323,3 +324,4 @@ _LONGEST_CONNECT = 10.0
 _LONGEST_FAREWELL = 2.0
 # Whatever is under way notices by itself; this is for calls that wait for a worker.
 _LOOK_EVERY = 1.0
+_LONGEST_LOOK = 2.0

@@ -76,8 +76,9 @@ pub async fn fetch(plan: FetchPlan, cancel: CancelToken, monitor: Monitor, gauge
     };
     let (mut report, work) = tokio::select! {
         biased;
-        ended = run(work, plan.frame, extras, cancel.clone(), monitor, gauge) => ended?,
+        // Before what is lost by it is told, so that nothing is begun in its place.
         never = elsewhere::stop_when_broken(broken.clone(), &cancel) => match never {},
+        ended = run(work, plan.frame, extras, cancel.clone(), monitor, gauge) => ended?,
     };
     if let Some(why) = broken.and_then(|broken| broken.borrow().clone()) {
         report.failures.push(why);
