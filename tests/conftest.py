@@ -29,6 +29,8 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.lock = threading.Lock()
         self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
+        # When each of them came, in seconds.
+        self.times: list[float] = []
         self.counts: collections.Counter[str] = collections.Counter()
         self.in_flight = 0
         self.most_in_flight = 0
@@ -62,6 +64,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         server = self.server
         with server.lock:
+            server.times.append(time.monotonic())
             server.requests.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, body))
             server.counts[self.path] += 1
             count = server.counts[self.path]

@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeAlias, Unpack
 
-from unisono import _native
+from unisono import _native, clusters
 from unisono._display import Progress
 from unisono._native import Outcome, Request
 from unisono.batches import Batch, LimitOptions, Work
@@ -20,7 +20,13 @@ StrPath = str | os.PathLike[str]
 
 
 class FetchOptions(LimitOptions, total=False):
-    """Options of `fetch`; the words and defaults are those of the command `unisono fetch`."""
+    """Options of `fetch`; the words and defaults are those of the command `unisono fetch`.
+
+    Attributes:
+        on: Have the requests sent by the workers of a cluster: `"dask://host:port"`, `"ray://host:port"`, a `Client` of
+            Dask, or what `unisono.clusters.connect` answers. Limits, retries and results stay here, and hold for all
+            machines together. Not with `cookies`, `token`, `cert` and `unix_socket`, which belong to one machine.
+    """
 
     timeout: Time
     deadline: Time
@@ -67,6 +73,7 @@ class FetchOptions(LimitOptions, total=False):
     no_proxy: str
     ip: int
     unix_socket: StrPath
+    on: Any
 
 
 def fetch(requests: Requests, *, progress: Progress = False, **options: Unpack[FetchOptions]) -> Batch[Outcome]:
@@ -84,6 +91,7 @@ def fetch(requests: Requests, *, progress: Progress = False, **options: Unpack[F
 
     Raises:
         UsageError: When an option is not what it should be; as the batch starts.
+        RunError: When a cluster cannot be reached; as the batch starts.
 
     >>> batch = fetch([f"{server}/items/{n}" for n in range(3)], limit=50, retries=3)
     >>> sorted(outcome.response.json()["id"] for outcome in batch)
@@ -106,4 +114,20 @@ def fetch_all(
     return list(fetch(requests, progress=progress, **options))
 
 
-_WORK = Work(start=_native.fetch, noun="requests", counted=True, limit=20)
+def _start(*, keep_outcomes: bool, on: object = None, **options: Any) -> _native.Run[Outcome]:
+    if on is None:
+        return _native.fetch(keep_outcomes=keep_outcomes, **options)
+    # What cannot be sent is said before anybody is asked.
+    connections = _native.far_options(**options)
+    executor, is_ours = clusters.for_fetching(on)
+    try:
+        run, errands = _native.fetch_elsewhere(keep_outcomes=keep_outcomes, **options)
+    except BaseException:
+        if is_ours:
+            executor.shutdown(cancel_futures=True)
+        raise
+    clusters.carry(errands, executor, connections, is_ours=is_ours)
+    return run
+
+
+_WORK = Work(start=_start, noun="requests", counted=True, limit=20)

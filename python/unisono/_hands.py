@@ -23,7 +23,7 @@ from unisono import _goodbye
 from unisono._native import Hands
 from unisono.errors import WorkerLost
 
-__all__ = ["ExecutorHands", "Judge", "LoopHands", "LoopThread"]
+__all__ = ["ExecutorHands", "Judge", "LoopHands", "LoopThread", "ServingThread"]
 
 End = tuple[int, int, bool, str, Any, bytes | None]
 
@@ -152,7 +152,7 @@ class LoopHands:
         self._hands.give_back(ends)
 
 
-class _Thread:
+class ServingThread:
     """A thread that serves a batch. It ends when the batch does, which is stopped as the program ends."""
 
     def __init__(self, serve: Callable[[], None], name: str) -> None:
@@ -170,7 +170,7 @@ class LoopThread:
 
     def __init__(self, make: Callable[[], LoopHands], name: str) -> None:
         self._make = make
-        self._thread = _Thread(self._serve, f"unisono-{name}")
+        self._thread = ServingThread(self._serve, f"unisono-{name}")
 
     def _serve(self) -> None:
         # What has not ended by now has been abandoned; it is cancelled once more, as asyncio does.
@@ -209,7 +209,7 @@ class ExecutorHands:
         # Touched by this thread to begin and stop, and by those of the executor at the end of a call.
         self._futures: dict[int, Future[Any]] = {}
         self._asked: set[int] = set()
-        self._thread = _Thread(self._serve, f"unisono-{name}")
+        self._thread = ServingThread(self._serve, f"unisono-{name}")
 
     def _serve(self) -> None:
         is_over = False
@@ -282,7 +282,7 @@ def _shown(error: BaseException) -> str:
     return f"{name}: {text}" if text else name
 
 
-_threads: weakref.WeakSet[_Thread] = weakref.WeakSet()
+_threads: weakref.WeakSet[ServingThread] = weakref.WeakSet()
 
 
 @_goodbye.joins

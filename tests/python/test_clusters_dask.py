@@ -17,40 +17,12 @@ import distributed
 import pytest
 
 import unisono
+from cluster_support import Cluster, wait_until
 from unisono import FunctionAmbiguous, RunError, UsageError, batch, clusters
 from unisono.clusters import _cluster, _executor, _greetings, _remote
 
 # Workers cannot import the tests.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
-
-
-class Cluster:
-    """A scheduler and workers, processes each."""
-
-    def __init__(self, folder):
-        self.folder, self.started = folder, []
-
-    def start(self, program, *words):
-        command = [sys.executable, "-m", f"distributed.cli.dask_{program}", *words, "--host", "127.0.0.1"]
-        log = (self.folder / f"{program}.log").open("w")
-        with log:
-            self.started.append(subprocess.Popen([*command, "--no-dashboard"], stdout=log, stderr=log))
-
-    def __enter__(self):
-        file = self.folder / "scheduler.json"
-        self.start("scheduler", "--port", "0", "--scheduler-file", str(file))
-        wait_until(lambda: file.exists() and file.read_text().endswith("}"))
-        self.tcp = json.loads(file.read_text())["address"]
-        self.address = self.tcp.replace("tcp://", "dask://")
-        return self
-
-    def start_workers(self, *words):
-        self.start("worker", self.tcp, "--local-directory", str(self.folder), *words)
-
-    def __exit__(self, *_):
-        for process in reversed(self.started):
-            process.terminate()
-            process.wait(30)
 
 
 @pytest.fixture(scope="module")
@@ -82,13 +54,6 @@ def results(outcomes):
 def begun(notes):
     """How often each item was called for."""
     return Counter(path.name.partition(".")[0] for path in notes.iterdir())
-
-
-def wait_until(condition):
-    until = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < until, "what was waited for did not happen"
-        time.sleep(0.005)
 
 
 def in_background(outcomes):

@@ -15,13 +15,24 @@ from collections import Counter
 from pathlib import Path
 
 import cloudpickle
+import psutil
 import pytest
 
 # Before ray is imported: it would call home, and write a token into the user's home.
 os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled")
 
 
-from unisono import FunctionAmbiguous, FunctionTimeout, RunError, UsageError, batch, clusters
+from unisono import (
+    FunctionAmbiguous,
+    FunctionTimeout,
+    Request,
+    RunError,
+    UsageError,
+    batch,
+    clusters,
+    fetch,
+    fetch_all,
+)
 
 # Workers cannot import the tests.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -242,3 +253,66 @@ def test_a_cluster_that_is_not_there_is_said_before_anything_runs():
     assert fails_with("ray://127.0.0.1:9").startswith("RunError cannot reach the cluster of Ray at ray://127.0.0.1:9")
     assert fails_with("ray").startswith('UsageError executor: "ray" is the connection that `ray.init` made')
     assert RunError is not UsageError
+
+
+# Fetching.
+
+
+def pids(executor):
+    """The processes of both actors."""
+    found = set()
+    while len(found) < 2:
+        found |= set(results(batch(lambda _: os.getpid(), range(8), executor=executor)))
+    return sorted(found)
+
+
+def connections(pid, server):
+    port = server.server_address[1]
+    return sum(bool(one.raddr) and one.raddr.port == port for one in psutil.Process(pid).net_connections("tcp"))
+
+
+def test_requests_are_sent_by_all_actors_and_end_as_they_do_here(executor, server):
+    actors = pids(executor)
+    held = [f"{server.url}/held/{n}" for n in range(8)]
+    outcomes = fetch(held, on=executor, limit=8)
+    reports = []
+    thread = threading.Thread(target=lambda: reports.append(outcomes.run()))
+    thread.start()
+    server.wait_until(lambda: server.in_flight == 8)
+    assert [connections(pid, server) for pid in actors] == [4, 4]
+    server.gate.set()
+    thread.join(60)
+    assert reports[0].ok == 8
+    urls = [*(f"{server.url}/items/{n}" for n in range(50)), f"{server.url}/status/404", f"{server.url}/cut"]
+
+    def shown(outcomes):
+        return [(one.kind, one.attempts, one.response and one.response.content) for one in outcomes]
+
+    assert shown(fetch_all(urls, on=executor, retries=1)) == shown(fetch_all(urls, retries=1))
+
+
+def test_an_actor_that_is_killed_in_the_middle_loses_no_request(executor, server):
+    posts = [Request(f"{server.url}/held/post-{n}", method="POST") for n in range(4)]
+    outcomes = fetch([*(f"{server.url}/held/{n}" for n in range(10)), *posts], on=executor, limit=20)
+    reports = []
+    thread = threading.Thread(target=lambda: reports.append(outcomes.run()))
+    killed = pids(executor)[0]
+    thread.start()
+    server.wait_until(lambda: len(server.requests) == 14)
+    os.kill(killed, signal.SIGKILL)
+    server.wait_until(lambda: len(server.requests) > 14)
+    server.gate.set()
+    thread.join(60)
+    (report,) = reports
+    assert report.ok + report.ambiguous == report.total == 14
+    assert report.ambiguous >= 1
+    assert all(outcome.method == "POST" for outcome in report.outcomes if outcome.kind == "ambiguous")
+    assert all(server.counts[f"/held/post-{n}"] == 1 for n in range(4))
+
+
+def test_the_command_sends_by_a_cluster_of_ray(address, server, unisono):
+    done = unisono("fetch", "--on", address, f"{server.url}/items/{{1..20}}")
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 20), done.stderr
+    gone = unisono("fetch", "--on", "ray://127.0.0.1:9", f"{server.url}/items/1")
+    assert (gone.returncode, "cannot reach the cluster of Ray" in gone.stderr) == (125, True), gone.stderr
+    assert len(server.requests) == 20

@@ -28,13 +28,18 @@ pub struct ExplainArgs {
 
 /// Becomes Python; answers only if that cannot be.
 pub fn run(args: ExplainArgs) -> Result<u8, Failure> {
-    let here = env::current_exe().map_err(|error| cannot_start("this command", &error))?;
-    let python = interpreter(&here).ok_or_else(|| {
-        Failure::fault(format!("there is no Python next to `{}`", here.display()))
-            .hint("install unisono with pip, or run `python -m unisono explain` with the Python that has it")
-    })?;
+    let python = python()?;
     let error = Command::new(&python).args(["-m", "unisono", "explain"]).args(args.words).exec();
     Err(cannot_start(&python.display().to_string(), &error))
+}
+
+/// The Python that this command was installed for.
+pub fn python() -> Result<PathBuf, Failure> {
+    let here = env::current_exe().map_err(|error| cannot_start("this command", &error))?;
+    interpreter(&here).ok_or_else(|| {
+        Failure::fault(format!("there is no Python next to `{}`", here.display()))
+            .hint("install unisono with pip, or run `python -m unisono` with the Python that has it")
+    })
 }
 
 fn interpreter(command: &Path) -> Option<PathBuf> {

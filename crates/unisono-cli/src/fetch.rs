@@ -21,7 +21,7 @@ use unisono_runner::{
 
 use crate::{
     args::{LimitArgs, OutputArgs, ShowArgs, address, size},
-    environment,
+    bridge, environment,
     failure::Failure,
     launch::{dry_run, launch, on_retry},
     secrets::TokenCommand,
@@ -141,6 +141,10 @@ struct ConnectionArgs {
     /// Connect to this Unix socket, whatever the URL says
     #[arg(long, value_name = "PATH")]
     unix_socket: Option<PathBuf>,
+    /// Have the requests sent by the machines of a cluster: `dask://HOST:PORT` or `ray://HOST:PORT`; limits hold for all
+    /// of them together
+    #[arg(long, value_name = "ADDRESS")]
+    on: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -210,8 +214,9 @@ pub fn run(args: FetchArgs) -> Result<u8, Failure> {
         return dry_run(input.start()?, &terminal, describe);
     }
     let total = input.total();
-    let plan = FetchPlan {
+    let mut plan = FetchPlan {
         http: args.options()?,
+        elsewhere: None,
         select: args.answer.select.as_deref().map(Filter::new).transpose().map_err(Failure::usage)?,
         paginate: args
             .answer
@@ -232,9 +237,16 @@ pub fn run(args: FetchArgs) -> Result<u8, Failure> {
             rows: Box::new(input.start()?),
         },
     };
+    let mut bridge = None;
+    if let Some(address) = &args.connection.on {
+        let (elsewhere, started) = bridge::start(address, &plan.http)?;
+        (plan.elsewhere, bridge) = (Some(elsewhere), Some(started));
+    }
     let resumable = args.output.out.is_some();
     let run = |cancel, monitor, gauge| unisono_runner::fetch(plan, cancel, monitor, gauge);
-    Ok(launch(&args.show, &terminal, total, resumable, Handling::default(), run)?.exit_code())
+    let report = launch(&args.show, &terminal, total, resumable, Handling::default(), run);
+    drop(bridge);
+    Ok(report?.exit_code())
 }
 
 impl FetchArgs {

@@ -1,6 +1,7 @@
 //! The `unisono` command.
 
 mod args;
+mod bridge;
 mod completions;
 mod demo;
 mod each;

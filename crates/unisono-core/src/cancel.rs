@@ -38,6 +38,8 @@ pub enum CancelReason {
     MaxFailures,
     /// The input could not be read any further.
     InputFailed,
+    /// The machines that did the work cannot be reached any more.
+    MachinesLost,
 }
 
 /// Tells everyone who holds a clone of it to stop.

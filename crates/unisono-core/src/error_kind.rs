@@ -73,6 +73,53 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// All of them.
+    pub const ALL: [Self; 32] = [
+        Self::Input,
+        Self::Dns,
+        Self::Connect,
+        Self::Tls,
+        Self::Proxy,
+        Self::Protocol,
+        Self::HeaderTooLarge,
+        Self::Closed,
+        Self::IncompleteBody,
+        Self::Decode,
+        Self::TooLarge,
+        Self::Status,
+        Self::Auth,
+        Self::RateLimited,
+        Self::Redirect,
+        Self::Timeout,
+        Self::Deadline,
+        Self::Select,
+        Self::Save,
+        Self::Missing,
+        Self::Unreadable,
+        Self::Changed,
+        Self::Mismatch,
+        Self::Extra,
+        Self::Cancelled,
+        Self::Interrupted,
+        Self::Exit,
+        Self::Signal,
+        Self::Spawn,
+        Self::Raised,
+        Self::Died,
+        Self::Internal,
+    ];
+
+    /// The one that this word stands for.
+    ///
+    /// ```
+    /// use unisono_core::ErrorKind;
+    /// assert_eq!(ErrorKind::named("closed"), Some(ErrorKind::Closed));
+    /// assert_eq!(ErrorKind::named("tired"), None);
+    /// ```
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+
     /// The word for it in results files.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -19,7 +19,7 @@ use crate::{
     decode::{ACCEPT_ENCODING, Decoder},
     pool::{Link, Pool},
     redirect,
-    response::{IncomingBody, Slowest},
+    response::{Body, IncomingBody, Slowest},
     url::Origin,
 };
 
@@ -232,7 +232,7 @@ impl Inner {
             version: head.version,
             url: request.url.clone(),
             redirects: 0,
-            body: IncomingBody {
+            body: Body::Incoming(IncomingBody {
                 incoming,
                 decoder: Decoder::new(&head.headers, options.decompress, options.max_body),
                 link: Some(link),
@@ -241,7 +241,7 @@ impl Inner {
                 origin,
                 wire_bytes: 0,
                 slowest: options.min_throughput.map(Slowest::new),
-            },
+            }),
             headers: head.headers,
         })
     }

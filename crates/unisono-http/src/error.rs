@@ -73,6 +73,27 @@ impl Error {
         copy
     }
 
+    /// Its message and those of its causes.
+    pub(crate) fn levels(&self) -> Vec<String> {
+        let (mut levels, mut next) = (vec![self.to_string()], self.source());
+        while let Some(error) = next {
+            levels.push(error.to_string());
+            next = error.source();
+        }
+        levels
+    }
+
+    /// An error with these messages, each the cause of the one before; `None` when there are none.
+    pub(crate) fn of_levels(kind: ErrorKind, levels: Vec<String>) -> Option<Self> {
+        let mut levels = levels.into_iter();
+        let error = Self::new(kind, levels.next()?);
+        let cause = levels.rev().fold(None, |source, message| Some(Box::new(Cause { message, source })));
+        Some(match cause {
+            Some(cause) => error.with_source(cause as Box<dyn StdError + Send + Sync>),
+            None => error,
+        })
+    }
+
     /// The reason in one word.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -96,6 +117,25 @@ impl Error {
     /// The message and those of its causes, on one line.
     pub fn chain(&self) -> String {
         error_chain(self)
+    }
+}
+
+/// A cause of which only the text is left.
+#[derive(Debug)]
+struct Cause {
+    message: String,
+    source: Option<Box<Cause>>,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Cause {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
     }
 }
 

@@ -10,12 +10,19 @@ use http::StatusCode;
 use unisono_batch::{Context, Halt, Verdict};
 use unisono_core::{ErrorKind, OutcomeKind, clock, format_duration};
 
-use crate::{Client, Error, Request, Response, Streaming, throttle};
+use crate::{Client, Error, Remote, Request, Response, Streaming, throttle};
 
 /// Judges calls for the batch engine.
 #[derive(Clone)]
 pub struct HttpJob {
-    client: Client,
+    sender: Sender,
+}
+
+/// Who sends a request, once. What the end means is the same for both.
+#[derive(Clone)]
+enum Sender {
+    Here(Client),
+    Elsewhere(Remote),
 }
 
 /// What an item has to show at the end of an attempt: an answer, an error, or both.
@@ -43,12 +50,29 @@ pub struct Judged {
 impl HttpJob {
     /// A job that sends its requests with this client.
     pub fn new(client: Client) -> Self {
-        Self { client }
+        Self { sender: Sender::Here(client) }
     }
 
-    /// The client.
-    pub fn client(&self) -> &Client {
-        &self.client
+    /// A job whose requests are sent by other machines. [`HttpJob::relay`] must be polled beside its attempts.
+    pub fn over(remote: Remote) -> Self {
+        Self { sender: Sender::Elsewhere(remote) }
+    }
+
+    /// How many connections there can be, once the process has run out of file descriptors.
+    pub fn most_connections(&self) -> Option<usize> {
+        match &self.sender {
+            Sender::Here(client) => client.most_connections(),
+            // Theirs, of which nobody here knows.
+            Sender::Elsewhere(_) => None,
+        }
+    }
+
+    /// What goes on beside the attempts as long as they do. Never ends.
+    pub async fn relay(&self) {
+        match &self.sender {
+            Sender::Here(_) => std::future::pending().await,
+            Sender::Elsewhere(remote) => remote.relay().await,
+        }
     }
 
     /// Sends a request once, and judges how it ended.
@@ -76,7 +100,11 @@ impl HttpJob {
     /// # Errors
     /// With the verdict on it, when there is no answer.
     pub async fn open(&self, request: &Request, context: &Context) -> Result<(Judged, Streaming), (Verdict, Error)> {
-        match self.client.open(request, context).await {
+        let opened = match &self.sender {
+            Sender::Here(client) => client.open(request, context).await,
+            Sender::Elsewhere(remote) => remote.open(request, context).await,
+        };
+        match opened {
             Ok(streaming) => {
                 let judged = self.judge(request, streaming.status, &streaming.headers, context);
                 Ok((judged, streaming))
@@ -97,7 +125,11 @@ impl HttpJob {
     fn judge(&self, request: &Request, status: StatusCode, headers: &http::HeaderMap, context: &Context) -> Judged {
         let (now, wall) = (clock::now(), clock::wall());
         let renewed = throttle::until_renewed(headers, wall).map(|wait| now + wait);
-        if self.client.options().expect.contains(status) {
+        let expect = match &self.sender {
+            Sender::Here(client) => &client.options().expect,
+            Sender::Elsewhere(remote) => remote.expect(),
+        };
+        if expect.contains(status) {
             return Judged { verdict: Verdict::Final(OutcomeKind::Ok), pause_until: renewed, error: None };
         }
         let asked = throttle::retry_after(headers, wall).map(|wait| now + wait);

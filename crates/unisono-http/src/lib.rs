@@ -2,7 +2,8 @@
 //!
 //! [`Client`] sends one request, once: connection, redirects, one refresh of a token, one replay of a connection that
 //! turned out to be closed, decoding, caps. [`HttpJob`] makes it a job of the batch engine: it tells which ends are
-//! worth another attempt, which pause a host, and which must not be repeated. Nothing here retries on its own.
+//! worth another attempt, which pause a host, and which must not be repeated. Nothing here retries on its own. The exchange
+//! itself may take place on another machine: [`Remote`] is this side of it, [`Far`] the other.
 
 mod auth;
 mod client;
@@ -17,20 +18,24 @@ mod options;
 mod pool;
 mod proxy;
 mod redirect;
+mod remote;
 mod request;
 mod response;
 mod status;
 mod throttle;
 mod url;
+mod wire;
 
 pub use auth::TokenSource;
 pub use client::{Client, basic_authorization, bearer_authorization};
 pub use connect::{LookupError, Resolve};
 pub use error::Error;
 pub use job::{HttpJob, Judged, Reply};
-pub use options::{Family, HostAddress, HttpVersion, Identity, Options, SLOW_WINDOW, Tls};
+pub use options::{Family, HostAddress, HttpVersion, Identity, OnlyHere, Options, SLOW_WINDOW, Tls};
 pub use proxy::{NoProxy, Proxies, Proxy};
+pub use remote::{Counter, CounterDesk, Errand, Far, Order, Remote, counter};
 pub use request::{IDEMPOTENCY_KEY, Request};
 pub use response::{Response, Streaming};
 pub use status::{BadStatus, StatusSet};
 pub use url::{Origin, Url};
+pub use wire::{decode_options, encode_options};

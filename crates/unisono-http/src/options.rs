@@ -48,6 +48,49 @@ pub struct Options {
     pub idle_timeout: Duration,
 }
 
+impl Options {
+    /// What of it holds for one machine alone; `None` when all of it can be sent to another.
+    pub fn only_here(&self) -> Option<OnlyHere> {
+        [
+            (self.unix_socket.is_some(), OnlyHere::UnixSocket),
+            (self.cookies, OnlyHere::Cookies),
+            (self.tokens.is_some(), OnlyHere::Tokens),
+            (self.tls.identity.is_some(), OnlyHere::Identity),
+            (self.resolver.is_some(), OnlyHere::Resolver),
+        ]
+        .into_iter()
+        .find_map(|(is_set, what)| is_set.then_some(what))
+    }
+}
+
+/// An option that holds for one machine alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnlyHere {
+    /// A socket is a path on one machine.
+    UnixSocket,
+    /// Each machine would keep cookies of its own.
+    Cookies,
+    /// Each machine would refresh a token of its own.
+    Tokens,
+    /// A private key stays where it is.
+    Identity,
+    /// A resolver is code.
+    Resolver,
+}
+
+impl OnlyHere {
+    /// Why it is of no use elsewhere.
+    pub fn why(self) -> &'static str {
+        match self {
+            Self::UnixSocket => "a Unix socket is on one machine alone",
+            Self::Cookies => "each machine would keep cookies of its own",
+            Self::Tokens => "each machine would refresh a token of its own",
+            Self::Identity => "a private key does not leave its machine",
+            Self::Resolver => "a resolver cannot be sent",
+        }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         let mut headers = HeaderMap::new();

@@ -136,10 +136,10 @@ impl fmt::Debug for Proxy {
 
 /// Hosts that are reached directly.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct NoProxy(Vec<Exception>);
+pub struct NoProxy(pub(crate) Vec<Exception>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Exception {
+pub(crate) enum Exception {
     All,
     Network(IpNet),
     /// This name and those below it, on this port or any.

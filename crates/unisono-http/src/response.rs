@@ -4,7 +4,7 @@ use std::{future::poll_fn, rc::Rc};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Version};
-use hyper::body::{Body, Frame, Incoming};
+use hyper::body::{Body as _, Frame, Incoming};
 use tokio::time::Instant;
 use unisono_core::{ErrorKind, clock, format_size};
 
@@ -49,7 +49,7 @@ pub struct Streaming {
     pub url: Url,
     /// How many redirects were followed.
     pub redirects: u8,
-    pub(crate) body: IncomingBody,
+    pub(crate) body: Body,
 }
 
 impl Streaming {
@@ -63,7 +63,14 @@ impl Streaming {
 
     /// Bytes of the body as they have come over the wire so far.
     pub fn wire_bytes(&self) -> u64 {
-        self.body.wire_bytes
+        self.body.wire_bytes()
+    }
+
+    /// An answer that is all there already.
+    pub(crate) fn whole(response: Response) -> Self {
+        let Response { status, version, headers, url, body, wire_bytes, redirects } = response;
+        let body = Body::Whole { bytes: Some(body).filter(|body| !body.is_empty()), wire_bytes };
+        Self { status, version, headers, url, redirects, body }
     }
 
     /// Waits for the whole body.
@@ -101,12 +108,45 @@ impl Streaming {
 
     fn with_body(self, body: Bytes) -> Response {
         let Self { status, version, headers, url, redirects, body: incoming } = self;
-        Response { status, version, headers, url, body, wire_bytes: incoming.wire_bytes, redirects }
+        Response { status, version, headers, url, body, wire_bytes: incoming.wire_bytes(), redirects }
     }
 
     /// Reads a short rest of the body, so that the connection can be used again.
     pub(crate) async fn discard(mut self) {
-        while self.body.wire_bytes < WORTH_READING && matches!(self.body.chunk().await, Ok(Some(_))) {}
+        while self.body.wire_bytes() < WORTH_READING && matches!(self.body.chunk().await, Ok(Some(_))) {}
+    }
+}
+
+/// A body: on its way, or here already.
+pub(crate) enum Body {
+    Incoming(IncomingBody),
+    /// What nobody has taken of it. It was decoded where it came in.
+    Whole {
+        bytes: Option<Bytes>,
+        wire_bytes: u64,
+    },
+}
+
+impl Body {
+    async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        match self {
+            Self::Incoming(body) => body.chunk().await,
+            Self::Whole { bytes, .. } => Ok(bytes.take()),
+        }
+    }
+
+    async fn rest(&mut self) -> Result<Bytes, Error> {
+        match self {
+            Self::Incoming(body) => body.rest().await,
+            Self::Whole { bytes, .. } => Ok(bytes.take().unwrap_or_default()),
+        }
+    }
+
+    fn wire_bytes(&self) -> u64 {
+        match self {
+            Self::Incoming(body) => body.wire_bytes,
+            Self::Whole { wire_bytes, .. } => *wire_bytes,
+        }
     }
 }
 

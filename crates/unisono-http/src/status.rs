@@ -20,6 +20,15 @@ impl StatusSet {
     pub fn contains(&self, status: StatusCode) -> bool {
         self.0.iter().any(|(first, last)| (*first..=*last).contains(&status.as_u16()))
     }
+
+    /// Its ranges, first and last of each.
+    pub(crate) fn ranges(&self) -> &[(u16, u16)] {
+        &self.0
+    }
+
+    pub(crate) fn from_ranges(ranges: Vec<(u16, u16)>) -> Self {
+        Self(ranges)
+    }
 }
 
 impl Default for StatusSet {

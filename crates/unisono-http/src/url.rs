@@ -110,6 +110,12 @@ impl Url {
         self.user.as_deref().map(|(name, password)| (name.as_str(), password))
     }
 
+    /// The same address with this user name and password, or none.
+    pub(crate) fn with_user(mut self, user: Option<(String, Secret)>) -> Self {
+        self.user = user.map(Box::new);
+        self
+    }
+
     /// What a connection to it belongs to.
     pub fn origin(&self) -> Origin {
         Origin { https: self.https, host: self.host.clone(), port: self.port }

@@ -1,9 +1,14 @@
 //! Bulk HTTP: requests in, answers out.
 
-use pyo3::{prelude::*, types::PyDict};
-use unisono_runner::{Defaults, Error, FetchCall, FetchPlan, Fetched, Outcome as Ended, Row};
+use pyo3::{
+    prelude::*,
+    types::{PyBytes, PyDict},
+};
+use unisono_http::{OnlyHere, encode_options};
+use unisono_runner::{Defaults, Elsewhere, Error, FetchCall, FetchPlan, Fetched, Outcome as Ended, Row};
 
 use crate::{
+    errands::Errands,
     errors,
     options::Keywords,
     outcome::Outcome,
@@ -42,6 +47,44 @@ impl Face for FetchFace {
 /// Starts to fetch.
 #[pyfunction(signature = (*, keep_outcomes, **keywords))]
 pub fn fetch(py: Python<'_>, keep_outcomes: bool, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Run> {
+    start(py, keep_outcomes, keywords, None)
+}
+
+/// Starts to fetch; answers the run, and where its requests are to be taken from by whoever sends them.
+#[pyfunction(signature = (*, keep_outcomes, **keywords))]
+pub fn fetch_elsewhere(
+    py: Python<'_>,
+    keep_outcomes: bool,
+    keywords: Option<&Bound<'_, PyDict>>,
+) -> PyResult<(Run, Errands)> {
+    let (elsewhere, errands) = Errands::new()?;
+    Ok((start(py, keep_outcomes, keywords, Some(elsewhere))?, errands))
+}
+
+/// The keywords about connections, as bytes for whoever sends requests; the others are not looked at.
+#[pyfunction(signature = (**keywords))]
+pub fn far_options<'py>(py: Python<'py>, keywords: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyBytes>> {
+    let options = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?.http()?.options();
+    if let Some(only) = options.only_here() {
+        let keyword = match only {
+            OnlyHere::UnixSocket => "unix_socket",
+            OnlyHere::Cookies => "cookies",
+            OnlyHere::Tokens => "token",
+            OnlyHere::Identity => "cert",
+            OnlyHere::Resolver => "resolver",
+        };
+        return Err(errors::usage(py, format!("{keyword}: not together with on=, since {}", only.why())));
+    }
+    let bytes = encode_options(&options).map_err(|error| errors::usage(py, error.chain()))?;
+    Ok(PyBytes::new(py, &bytes))
+}
+
+fn start(
+    py: Python<'_>,
+    keep_outcomes: bool,
+    keywords: Option<&Bound<'_, PyDict>>,
+    elsewhere: Option<Elsewhere>,
+) -> PyResult<Run> {
     let keywords = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?;
     let (settings, http, defaults) = (keywords.settings()?, keywords.http()?, keywords.defaults()?);
     let (answers, results) = (keywords.answers()?, keywords.results()?);
@@ -55,7 +98,7 @@ pub fn fetch(py: Python<'_>, keep_outcomes: bool, keywords: Option<&Bound<'_, Py
         let frame = results.frame(Box::new(intake), settings, answers.style, outlet, |open| {
             open.keep_run = idempotency_keys;
         });
-        let plan = FetchPlan { frame, http: http.options(), select, paginate, idempotency_keys };
+        let plan = FetchPlan { frame, http: http.options(), elsewhere, select, paginate, idempotency_keys };
         unisono_runner::fetch(plan, cancel, monitor, gauge).await
     })
 }

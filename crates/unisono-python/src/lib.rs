@@ -9,7 +9,9 @@ mod client;
 mod command_outcome;
 mod commands;
 mod ended;
+mod errands;
 mod errors;
+mod far;
 mod fetch;
 mod ffi;
 mod files;
@@ -42,7 +44,11 @@ mod _native {
     #[pymodule_export]
     use super::ended::Ended;
     #[pymodule_export]
-    use super::fetch::fetch;
+    use super::errands::Errands;
+    #[pymodule_export]
+    use super::far::FarFetcher;
+    #[pymodule_export]
+    use super::fetch::{far_options, fetch, fetch_elsewhere};
     #[pymodule_export]
     use super::files::{FileOutcome, default_threads, digest, verify};
     #[pymodule_export]

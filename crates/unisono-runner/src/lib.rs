@@ -34,7 +34,8 @@ pub use each::{
 };
 pub use error::Error;
 pub use fetch::{
-    Defaults, FetchCall, FetchPlan, FetchStyle, Fetched, Filter, Login, Netrc, Own, Paginate, fetch, header, method,
+    Carrier, Defaults, Elsewhere, FetchCall, FetchPlan, FetchStyle, Fetched, Filter, Login, Netrc, Own, Paginate,
+    elsewhere, fetch, header, method,
 };
 pub use functions::{
     Came, FunctionCall, FunctionPlan, How, Invocation, Returned, function_hands, function_settings, functions,

@@ -31,6 +31,7 @@ async fn lines(bodies: &'static [&'static [u8]]) -> Vec<Value> {
             on_retry: None,
         },
         http: Options::default(),
+        elsewhere: None,
         select: None,
         paginate: None,
         idempotency_keys: false,

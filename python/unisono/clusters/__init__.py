@@ -19,9 +19,10 @@ from unisono.errors import UsageError
 
 if TYPE_CHECKING:
     from unisono.clusters._cluster import Cluster, Inbox
+    from unisono.clusters._exchange import Errands
     from unisono.clusters._executor import ClusterExecutor
 
-__all__ = ["connect", "engine_of"]
+__all__ = ["carry", "connect", "engine_of", "for_fetching"]
 
 Connect: TypeAlias = "Callable[[Inbox], Cluster]"
 
@@ -70,10 +71,40 @@ def connect(to: object, *, limit: int | None = None, wait: float = 30.0) -> Clus
       ...
     unisono.errors.UsageError: executor: "dask://scheduler" is no address: expected dask://host:port
     """
+    return _connect(to, limit, wait, once_per_machine=False)
+
+
+def for_fetching(on: object) -> tuple[ClusterExecutor, bool]:
+    """What sends requests on a cluster's machines, for the option `on`; and whether it was joined for that.
+
+    On Ray it is one actor per machine, since one keeps thousands of requests going.
+
+    Raises:
+        UsageError: When `on` names no cluster, its package is not installed, or its workers are not fit.
+        RunError: When it cannot be reached, or has no worker.
+    """
+    ours = sys.modules.get("unisono.clusters._executor")
+    if ours is not None and isinstance(on, ours.ClusterExecutor):
+        return on, False
+    try:
+        return _connect(on, None, _LONGEST_WAIT, once_per_machine=True), True
+    except UsageError as error:
+        # It is joined for this option here, whatever it is called elsewhere.
+        raise UsageError(f"on: {str(error).removeprefix('executor: ')}") from error.__cause__
+
+
+def carry(errands: Errands, executor: ClusterExecutor, options: bytes, *, is_ours: bool) -> None:
+    """Have the requests of a run sent by an executor, until the run is over; see `_bridge`."""
+    from unisono.clusters import _bridge
+
+    _bridge.carry(errands, executor, options, is_ours=is_ours)
+
+
+def _connect(to: object, limit: int | None, wait: float, *, once_per_machine: bool) -> ClusterExecutor:
     engine = engine_of(to)
     if engine is None:
         raise UsageError(f"executor: expected dask://host:port, ray://host:port or a Client, not {to!r}")
-    joins = _to_dask(to) if engine == "dask" else _to_ray(to, limit)
+    joins = _to_dask(to) if engine == "dask" else _to_ray(to, limit, once_per_machine)
     # It needs cloudpickle, which comes with the extras.
     from unisono.clusters._executor import ClusterExecutor
 
@@ -95,10 +126,10 @@ def _to_dask(to: object) -> Connect:
     return lambda inbox: dask.DaskCluster(address, security, inbox)
 
 
-def _to_ray(to: object, limit: int | None) -> Connect:
+def _to_ray(to: object, limit: int | None, once_per_machine: bool) -> Connect:
     ray = _imported("ray")
     address = None if to == "ray" else to
-    return lambda inbox: ray.RayCluster(address, limit, inbox)
+    return lambda inbox: ray.RayCluster(address, limit, inbox, once_per_machine=once_per_machine)
 
 
 def _dask() -> Any:
@@ -115,3 +146,5 @@ def _imported(engine: str) -> Any:
 
 
 _ADDRESS = re.compile(r"(dask|ray)://(\[[0-9A-Fa-f:.]+\]|[^\s/:\[\]]+):[0-9]{1,5}/?")
+# As `connect`.
+_LONGEST_WAIT = 30.0

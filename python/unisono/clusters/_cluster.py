@@ -9,14 +9,18 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from unisono.clusters._far import Question
 from unisono.clusters._remote import Order
 
 if TYPE_CHECKING:
     from unisono.clusters._executor import ClusterExecutor
 
-__all__ = ["Cluster", "Inbox", "Place"]
+__all__ = ["Cluster", "Inbox", "Place", "Then"]
+
+Then: TypeAlias = Callable[[Any, str | None], None]
+"""Told what was answered; or nothing, and why nobody who knows has answered."""
 
 
 @dataclass(eq=False)
@@ -61,6 +65,9 @@ class Cluster(Protocol):
     def recall(self, place: Place, number: int, executor: str, size: int) -> None:
         """Ask a place to give back what it has not begun of a chunk; what it answers is `recalled`."""
 
+    def ask(self, place: Place, question: Question, then: Then) -> None:
+        """Ask a place beside its calls; `then` is told, by the thread that decides."""
+
     def kill(self, place: Place) -> None:
         """End a worker; then it has `left`."""
 
@@ -95,6 +102,10 @@ class Inbox:
     def recalled(self, number: int, answer: bytes | None) -> None:
         """A recall has answered; `None`: nobody who knows has heard it."""
         self.put(lambda executor: executor._on_recalled(number, answer))
+
+    def said(self, then: Then, answer: Any, why: str | None = None) -> None:
+        """A question was answered, or could not be asked."""
+        self.put(lambda _: then(answer, why))
 
     def broken(self, why: str) -> None:
         """The cluster has gone as a whole."""

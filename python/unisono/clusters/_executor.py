@@ -11,6 +11,8 @@ others.
 A worker that goes takes with it what it had begun. Such a call is lost: nobody knows whether it has taken effect. It
 is not called again here, unless the caller has said that it may be; what had not begun, to our certain knowledge, is.
 
+Requests of a fetch take another way to the same workers: see `_exchange`.
+
 It leaves out data that stays on workers, placement and priorities: for those there are the engines themselves.
 """
 
@@ -32,6 +34,8 @@ import cloudpickle
 
 from unisono import _goodbye
 from unisono.clusters._cluster import Cluster, Inbox, Place
+from unisono.clusters._exchange import LONGEST_WITHOUT_WORKERS as _LONGEST_WITHOUT_WORKERS
+from unisono.clusters._exchange import Errands, Exchange
 from unisono.clusters._remote import Answer, End, Order
 from unisono.errors import RunError, UsageError, WorkerLost
 
@@ -109,6 +113,7 @@ class ClusterExecutor(Executor):
         self._waiting: deque[_Call] = deque()
         self._places: list[Place] = []
         self._chunks: dict[int, _Chunk] = {}
+        self._exchanges: list[Exchange] = []
         self._functions: dict[str, bytes] = {}
         # By identity; the function is kept, so that nothing else gets its number.
         self._keys: dict[int, tuple[Callable[..., Any], str]] = {}
@@ -194,6 +199,19 @@ class ClusterExecutor(Executor):
             self._inbox.put(lambda executor: executor._on_call(call))
         return future
 
+    def exchange(self, options: bytes, errands: Errands) -> Exchange:
+        """Have the requests of a run sent by the workers; see `_exchange`.
+
+        Raises:
+            RuntimeError: After `shutdown`.
+        """
+        made = Exchange(self._cluster, self._id, self._inbox, self._places, options, errands, uuid.uuid4().hex)
+        with self._gate:
+            if self._is_closing:
+                raise RuntimeError("cannot fetch by an executor after shutdown")
+            self._inbox.put(lambda executor: executor._on_exchange(made))
+        return made
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Leave the cluster, once all calls have ended; with `cancel_futures`, at once.
 
@@ -211,7 +229,7 @@ class ClusterExecutor(Executor):
 
     def _serve(self) -> None:
         try:
-            while not (self._is_closing and not self._waiting and not self._chunks and self._inbox.is_empty()):
+            while not (self._is_closing and not self._is_busy() and self._inbox.is_empty()):
                 event = self._inbox.get(self._next_look())
                 while event is not None:
                     event(self)
@@ -219,6 +237,8 @@ class ClusterExecutor(Executor):
                     event = None if self._inbox.is_empty() else self._inbox.get(None)
                 self._look_after(time.monotonic())
                 self._send_what_waits()
+                for exchange in self._exchanges:
+                    exchange.flush()
         except BaseException as error:
             # Nobody may wait for what nobody will decide.
             with self._gate:
@@ -228,8 +248,12 @@ class ClusterExecutor(Executor):
         finally:
             self._cluster.close(self._id)
 
+    def _is_busy(self) -> bool:
+        return bool(self._waiting or self._chunks or self._exchanges)
+
     def _next_look(self) -> float | None:
-        now, by = time.monotonic(), []
+        now = time.monotonic()
+        by = [look for exchange in self._exchanges if (look := exchange.next_look()) is not None]
         for chunk in self._chunks.values():
             if chunk.kill_at is not None:
                 by.append(chunk.kill_at)
@@ -240,6 +264,8 @@ class ClusterExecutor(Executor):
         return max(0.0, min(by) - now) if by else None
 
     def _look_after(self, now: float) -> None:
+        for exchange in self._exchanges:
+            exchange.look_after(now)
         for chunk in list(self._chunks.values()):
             if chunk.kill_at is not None and now >= chunk.kill_at:
                 chunk.kill_at = None
@@ -290,6 +316,11 @@ class ClusterExecutor(Executor):
 
     # What has happened.
 
+    def _on_exchange(self, exchange: Exchange) -> None:
+        self._exchanges.append(exchange)
+        if self._why_broken is not None:
+            exchange.on_broken(self._why_broken)
+
     def _on_call(self, call: _Call) -> None:
         if self._why_broken is not None:
             call.future.set_exception(RunError(self._why_broken))
@@ -326,6 +357,8 @@ class ClusterExecutor(Executor):
         if place in self._places:
             self._places.remove(place)
             self._without_places = time.monotonic()
+        for exchange in self._exchanges:
+            exchange.on_left(place, why)
         for chunk in list(place.chunks):
             if sent is not None and chunk.number not in sent:
                 self._take_back(chunk, list(chunk.open))
@@ -372,10 +405,15 @@ class ClusterExecutor(Executor):
         for chunk in list(self._chunks.values()):
             self._lose(chunk, why)
         self._fail_waiting(why)
+        for exchange in self._exchanges:
+            exchange.on_broken(why)
 
     def _on_shutdown(self, cancel_futures: bool) -> None:
         if not cancel_futures:
             return
+        for exchange in self._exchanges:
+            exchange.on_broken("the executor was shut down")
+        self._exchanges.clear()
         while self._waiting:
             self._waiting.popleft().future.settle_cancelled()
         for chunk in list(self._chunks.values()):
@@ -480,5 +518,4 @@ _LONGEST_RECALL = 1.0
 _SMOOTHING = 0.25
 # As often as Dask itself tries by default.
 _MOST_LOSSES = 3
-_LONGEST_WITHOUT_WORKERS = 60.0
 _LONGEST_GOODBYE = 5.0

@@ -27,8 +27,10 @@ from typing import Any, TypeAlias
 import cloudpickle
 
 from unisono._native import __version__
+from unisono.clusters import _far
+from unisono.clusters._far import Question
 
-__all__ = ["Answer", "Greeting", "Order", "farewell", "greet", "recall", "run"]
+__all__ = ["Answer", "Greeting", "Order", "answer", "answer_on_loop", "farewell", "greet", "recall", "run"]
 
 End: TypeAlias = tuple[int, bool, bytes, str]
 """A call's position in its chunk, whether it returned, what it answered or raised, and the frames of what it raised."""
@@ -147,6 +149,16 @@ class _Desk:
         return ends
 
 
+def answer(question: Question) -> Any:
+    """Answer a question of a fetch; may wait. See `_far.answer`."""
+    return _far.answer(question, _desk.token)
+
+
+async def answer_on_loop(question: Question) -> Any:
+    """The same on an event loop."""
+    return await _far.answer_on_loop(question, _desk.token)
+
+
 def greet() -> Greeting:
     """Who this process is."""
     return Greeting(_desk.token, __version__, sys.version_info[:2])
@@ -191,6 +203,7 @@ def recall(token: str, executor: str, number: int, size: int) -> bytes | None:
 
 def farewell(executor: str) -> None:
     """Forget a program that sends nothing any more."""
+    _far.farewell(executor)
     with _desk.lock:
         _desk.programs.pop(executor, None)
         for known in [known for known in _desk.functions if known[0] == executor]:

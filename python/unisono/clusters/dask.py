@@ -23,7 +23,8 @@ from typing import Any
 import distributed
 
 from unisono.clusters import _remote
-from unisono.clusters._cluster import Inbox, Place
+from unisono.clusters._cluster import Inbox, Place, Then
+from unisono.clusters._far import Question
 from unisono.clusters._greetings import why_unfit
 from unisono.clusters._remote import Greeting, Order
 from unisono.errors import RunError, UsageError
@@ -93,6 +94,10 @@ class DaskCluster:
     def recall(self, place: Place, number: int, executor: str, size: int) -> None:
         """Ask beside the tasks of a worker, on its event loop."""
         self._do(self._recall(place, number, executor, size))
+
+    def ask(self, place: Place, question: Question, then: Then) -> None:
+        """Ask beside the tasks of a worker, on its event loop."""
+        self._do(self._ask(place, question, then))
 
     def kill(self, place: Place) -> None:
         """Not asked for, since `can_kill` is not set."""
@@ -218,7 +223,8 @@ class DaskCluster:
             await asyncio.sleep(_LOOK_EVERY)
             known = set(self._places)
             try:
-                workers = await self._workers()
+                # A client that has lost its scheduler asks for ten seconds before it says so.
+                workers = await asyncio.wait_for(self._workers(), _LONGEST_LOOK)
             except OSError as error:
                 _logger.debug("the scheduler did not answer: %s", error)
                 continue
@@ -279,6 +285,18 @@ class DaskCluster:
             _logger.debug("the worker %s did not answer: %s", place.name, error)
         self._inbox.recalled(number, answer if isinstance(answer, bytes) else None)
 
+    async def _ask(self, place: Place, question: Question, then: Then) -> None:
+        try:
+            answers = await self._client.run(_remote.answer_on_loop, question, workers=[place.name], on_error="return")
+            answer = answers[place.name]
+        except Exception as error:
+            # Whatever it was: somebody waits to hear of it.
+            answer = error
+        if isinstance(answer, BaseException):
+            self._inbox.said(then, None, f"{type(answer).__name__}: {answer}")
+        else:
+            self._inbox.said(then, answer)
+
     async def _leave(self, executor: str) -> None:
         self._is_closing = True
         for task in self._tasks.copy():
@@ -306,3 +324,4 @@ _LONGEST_CONNECT = 10.0
 _LONGEST_FAREWELL = 2.0
 # Whatever is under way notices by itself; this is for calls that wait for a worker.
 _LOOK_EVERY = 1.0
+_LONGEST_LOOK = 2.0

@@ -19,7 +19,8 @@ import ray
 import ray.exceptions
 
 from unisono.clusters import _remote
-from unisono.clusters._cluster import Inbox, Place
+from unisono.clusters._cluster import Inbox, Place, Then
+from unisono.clusters._far import Collect, Question
 from unisono.clusters._greetings import why_unfit
 from unisono.clusters._remote import Greeting, Order
 from unisono.errors import RunError, UsageError
@@ -40,6 +41,16 @@ class _Worker:
         return _remote.recall(token, executor, number, size)
 
     @ray.method(concurrency_group="beside")  # type: ignore[untyped-decorator, unused-ignore]
+    def answer(self, question: Question) -> Any:
+        """See `_remote.answer`."""
+        return _remote.answer(question)
+
+    @ray.method(concurrency_group="waiting")  # type: ignore[untyped-decorator, unused-ignore]
+    def wait(self, question: Question) -> Any:
+        """The same, for a question that may wait."""
+        return _remote.answer(question)
+
+    @ray.method(concurrency_group="beside")  # type: ignore[untyped-decorator, unused-ignore]
     def greet(self) -> Greeting:
         """See `_remote.greet`."""
         return _remote.greet()
@@ -52,6 +63,7 @@ class RayCluster:
         address: `ray://host:port`, or `None` for the connection that the program has.
         most: Most actors, however many cores the cluster has.
         inbox: Is told what happens.
+        once_per_machine: One actor per machine that has a core for it, instead of one per core.
 
     Raises:
         RunError: When there is no such cluster.
@@ -61,7 +73,7 @@ class RayCluster:
     name = "ray"
     can_kill = True
 
-    def __init__(self, address: str | None, most: int | None, inbox: Inbox) -> None:
+    def __init__(self, address: str | None, most: int | None, inbox: Inbox, *, once_per_machine: bool) -> None:
         self.address = address or "the cluster of Ray"
         self._inbox = inbox
         self._is_ours = address is not None
@@ -72,7 +84,12 @@ class RayCluster:
                 'executor: "ray" is the connection that `ray.init` made, and there is none: say ray://host:port'
             )
         self._make = ray.remote(
-            num_cpus=1, max_restarts=0, max_task_retries=0, max_concurrency=1, concurrency_groups={"beside": 1}
+            num_cpus=1,
+            max_restarts=0,
+            max_task_retries=0,
+            max_concurrency=1,
+            concurrency_groups={"beside": 1, "waiting": _MOST_FETCHES},
+            scheduling_strategy="SPREAD" if once_per_machine else "DEFAULT",
         )(_Worker)
         # Touched by the thread that decides and by those that tell of answers.
         self._lock = threading.Lock()
@@ -82,6 +99,8 @@ class RayCluster:
         self._is_closing = False
         try:
             cores = int(ray.cluster_resources().get("CPU", 0))
+            if once_per_machine:
+                most = sum(node["Alive"] and node["Resources"].get("CPU", 0) >= 1 for node in ray.nodes())
             self.width = max(1, min(cores, most or cores))
             for _ in range(self.width):
                 self._hire()
@@ -104,6 +123,15 @@ class RayCluster:
             lambda: place.handle.recall.remote(place.token, executor, number, size),
             lambda answer: self._inbox.recalled(number, answer),
             lambda _: self._inbox.recalled(number, None),
+        )
+
+    def ask(self, place: Place, question: Question, then: Then) -> None:
+        """Ask a thread of an actor that does nothing else."""
+        method = "wait" if isinstance(question, Collect) else "answer"
+        self._when_done(
+            lambda: getattr(place.handle, method).remote(question),
+            lambda answer: self._inbox.said(then, answer),
+            lambda error: self._unheard(place, then, error),
         )
 
     def kill(self, place: Place) -> None:
@@ -139,15 +167,25 @@ class RayCluster:
         self._inbox.broken(why_unfit(f"actor {number}", getattr(error, "cause", error)) or str(error))
 
     def _failed(self, place: Place, number: int, error: BaseException) -> None:
-        why = str(error).strip().partition("\n")[0]
-        if not isinstance(error, ray.exceptions.RayActorError):
-            self._inbox.answered(number, None, f"its chunk did not come through: {type(error).__name__}: {why}")
-            return
+        if isinstance(error, ray.exceptions.RayActorError):
+            self._gone(place, error)
+        else:
+            why = f"its chunk did not come through: {type(error).__name__}: {_first_line(error)}"
+            self._inbox.answered(number, None, why)
+
+    def _unheard(self, place: Place, then: Then, error: BaseException) -> None:
+        if isinstance(error, ray.exceptions.RayActorError):
+            self._gone(place, error)
+        self._inbox.said(then, None, f"{type(error).__name__}: {_first_line(error)}")
+
+    def _gone(self, place: Place, error: BaseException) -> None:
         with self._lock:
             known = next((known for known, one in self._places.items() if one is place), None)
             if known is not None:
-                del self._places[known], self._actors[known]
-        self._inbox.left(place, why)
+                del self._places[known]
+                # They are all gone once we leave.
+                self._actors.pop(known, None)
+        self._inbox.left(place, _first_line(error))
         if known is not None:
             # Not here: this is a thread of Ray's, and waits for itself when it asks Ray for something.
             self._inbox.put(lambda _: self._hire())
@@ -177,6 +215,10 @@ class RayCluster:
                 ray.kill(actor, no_restart=True)
         if self._is_ours:
             _connections.leave()
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 class _Connections:
@@ -232,3 +274,5 @@ def _greet(address: str) -> None:
 
 _connections = _Connections()
 _LONGEST_CONNECT = 10.0
+# Each waits on a thread of its own; one more would wait for the first of them.
+_MOST_FETCHES = 4

@@ -81,10 +81,15 @@ pub async fn run(requests: Vec<Request>, options: Options, settings: Settings) -
 
 /// The same, with a client that may have been used before.
 pub async fn run_with(client: &Client, requests: Vec<Request>, settings: Settings) -> Vec<Out> {
+    run_job(&HttpJob::new(client.clone()), requests, settings).await
+}
+
+/// The same, with a job, whose relay is the caller's.
+pub async fn run_job(job: &HttpJob, requests: Vec<Request>, settings: Settings) -> Vec<Out> {
     let count = requests.len();
     let outs = Rc::new(RefCell::new(vec![None; count]));
     let source = Given(requests.into_iter().enumerate().collect::<Vec<_>>().into_iter());
-    let job = Calls(HttpJob::new(client.clone()));
+    let job = Calls(job.clone());
     drive(&job, settings, source, Collect(outs.clone()), CancelToken::new(), Monitor::new()).await;
     outs.take().into_iter().map(|out| out.expect("every request has an outcome")).collect()
 }

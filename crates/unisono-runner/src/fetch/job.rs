@@ -44,6 +44,10 @@ impl Work for FetchWork {
         attempt
     }
 
+    async fn aside(&self) {
+        self.http.relay().await
+    }
+
     fn halted(&self, item: &Item<FetchCall>, halt: Halt, last: Option<Fetched>) -> (Verdict, Fetched) {
         let (verdict, reply) = self.http.halted(&item.call.request, &halt, last.map(|last| last.reply));
         (verdict, Fetched { reply, ..Fetched::default() })

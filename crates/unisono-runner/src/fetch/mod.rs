@@ -1,6 +1,7 @@
 //! Bulk HTTP, from a plan to a report.
 
 mod call;
+mod elsewhere;
 mod filter;
 mod job;
 mod maker;
@@ -25,6 +26,7 @@ use job::FetchWork;
 use save::Saver;
 
 pub use call::{FetchCall, FetchStyle, Fetched};
+pub use elsewhere::{Carrier, Elsewhere, elsewhere};
 pub use filter::Filter;
 pub use maker::{Defaults, header, method};
 pub use netrc::{Login, Netrc};
@@ -37,6 +39,8 @@ pub struct FetchPlan {
     pub frame: Frame<FetchCall>,
     /// How to speak to servers.
     pub http: Options,
+    /// Who sends the requests, unless it is this process.
+    pub elsewhere: Option<Elsewhere>,
     /// What to keep of an answer.
     pub select: Option<Filter>,
     /// Whether and how answers have further pages.
@@ -51,21 +55,35 @@ pub struct FetchPlan {
 /// When it cannot begin: a file in the way, a changed input, a certificate that is none. What happens to rows is in
 /// the report.
 pub async fn fetch(plan: FetchPlan, cancel: CancelToken, monitor: Monitor, gauge: Gauge) -> Result<Report, Error> {
+    let expect = plan.http.expect.clone();
+    // Also where others send: a certificate that is of no use is found before anything is sent.
     let client = Client::new(plan.http)?;
+    let (http, broken) = match plan.elsewhere {
+        None => (HttpJob::new(client), None),
+        Some(elsewhere) => elsewhere.job(expect),
+    };
     let extras = Extras {
         paged: plan.paginate.is_some(),
         prepare: plan.idempotency_keys.then_some(Box::new(idempotency_keys)),
         ..Extras::default()
     };
     let work = FetchWork {
-        http: HttpJob::new(client.clone()),
+        http: http.clone(),
         select: plan.select,
         paginate: plan.paginate,
         saver: Saver::default(),
         cut_off: RefCell::default(),
     };
-    let (mut report, work) = run(work, plan.frame, extras, cancel, monitor, gauge).await?;
-    if let Some(most) = client.most_connections() {
+    let (mut report, work) = tokio::select! {
+        biased;
+        // Before what is lost by it is told, so that nothing is begun in its place.
+        never = elsewhere::stop_when_broken(broken.clone(), &cancel) => match never {},
+        ended = run(work, plan.frame, extras, cancel.clone(), monitor, gauge) => ended?,
+    };
+    if let Some(why) = broken.and_then(|broken| broken.borrow().clone()) {
+        report.failures.push(why);
+    }
+    if let Some(most) = http.most_connections() {
         report.warnings.push(format!(
             "the process ran out of file descriptors, so at most {most} connections were open at once (raise `ulimit -n` for more)"
         ));

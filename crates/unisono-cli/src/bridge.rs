@@ -1,0 +1,222 @@
+//! `--on`: requests are sent by the machines of a cluster, which Python joins.
+//!
+//! A process of Python carries them, `python -m unisono.clusters._bridge`; input, limits, results and everything else
+//! stay here. The two speak in frames over its standard input and output: a length, a kind, and what belongs to it. It
+//! has a process group of its own, so that Ctrl-C is ours to understand, and it ends when its input does: whatever
+//! becomes of us, it is not left behind. If it ends before us, the run is stopped, and every row is accounted for.
+
+use std::{
+    collections::HashMap,
+    io::{self, Read, Write},
+    os::unix::process::CommandExt,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    thread,
+    time::Duration,
+};
+
+use unisono_runner::{
+    Carrier, DeskBell, Elsewhere, Task, elsewhere,
+    http_client::{Errand, OnlyHere, Options, encode_options},
+};
+
+use crate::{explain::python, failure::Failure};
+
+/// The process that carries requests. Dropping it waits for its end.
+pub struct Bridge {
+    child: Child,
+    ended: mpsc::Receiver<()>,
+}
+
+/// Joins a cluster; answers what a run puts its requests on, and what carries them.
+pub fn start(address: &str, options: &Options) -> Result<(Elsewhere, Bridge), Failure> {
+    let options = encoded(options)?;
+    let python = python()?;
+    let mut child = Command::new(&python)
+        // Without modules of the folder that we are in, which may be anybody's.
+        .args(["-P", "-m", "unisono.clusters._bridge", address])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .map_err(|error| Failure::fault(format!("cannot start `{}`: {error}", python.display())))?;
+    let mut input = child.stdin.take().expect("it is a pipe");
+    let mut output = child.stdout.take().expect("it is a pipe");
+    let hello = [env!("CARGO_PKG_VERSION").as_bytes(), b"\n", &options].concat();
+    let answer = write_frame(&mut input, b'O', &hello).and_then(|()| read_frame(&mut output));
+    match answer {
+        Ok(Some((b'R', _))) => {}
+        Ok(Some((b'U', why))) => return Err(refused(child, Failure::usage(text(&why).replacen("on: ", "--on: ", 1)))),
+        Ok(Some((b'F', why))) => return Err(refused(child, Failure::fault(text(&why)))),
+        _ => return Err(refused(child, Failure::fault("what carries requests to the cluster ended at once"))),
+    }
+    let (bell, rung) = mpsc::sync_channel(1);
+    // Full means that it is rung.
+    let ring: DeskBell = Arc::new(move || _ = bell.try_send(()));
+    let (elsewhere, carrier) = elsewhere(ring);
+    let (end, ended) = mpsc::channel();
+    let carrying = Arc::new(Carrying { carrier, state: Mutex::default() });
+    let taking = carrying.clone();
+    thread("unisono-to-cluster", move || taking.hand_over(&rung, input))?;
+    thread("unisono-from-cluster", move || {
+        carrying.give_back(output);
+        drop(end);
+    })?;
+    Ok((elsewhere, Bridge { child, ended }))
+}
+
+/// Both directions of it.
+struct Carrying {
+    carrier: Carrier,
+    /// Held for a few updates.
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    tasks: HashMap<u64, Task<Vec<u8>, Errand>>,
+    /// Why nothing can be carried any more.
+    broken: Option<String>,
+    /// The run is over: the other side's end is what we asked for.
+    is_over: bool,
+}
+
+impl Carrying {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands requests over until the run is over; then the other side's input ends.
+    fn hand_over(&self, rung: &mpsc::Receiver<()>, mut input: ChildStdin) {
+        let mut taken = Vec::new();
+        while rung.recv().is_ok() {
+            let is_open = self.carrier.desk.take(usize::MAX, false, &mut taken);
+            // After the requests, so that none is stopped before it is known.
+            let stops = self.carrier.desk.take_stopped();
+            let mut frames = Vec::new();
+            let mut unsent = Vec::new();
+            let mut state = self.lock();
+            for mut task in taken.drain(..) {
+                if let Some(why) = &state.broken {
+                    unsent.push((task, Errand::Unsent(why.clone())));
+                    continue;
+                }
+                let number = task.number() as u64;
+                let request = std::mem::take(&mut task.work);
+                push_frame(&mut frames, b'S', &[&number.to_le_bytes()[..], &request].concat());
+                state.tasks.insert(number, task);
+            }
+            stops.into_iter().for_each(|number| push_frame(&mut frames, b'X', &(number as u64).to_le_bytes()));
+            state.is_over = !is_open;
+            drop(state);
+            self.carrier.desk.give_back(&mut unsent);
+            // What it cannot take any more is lost when its output ends, which it does then.
+            _ = input.write_all(&frames).and_then(|()| input.flush());
+            if !is_open {
+                return;
+            }
+        }
+    }
+
+    /// Gives ends back until the other side has said its last.
+    fn give_back(&self, output: ChildStdout) {
+        let mut output = io::BufReader::new(output);
+        while let Ok(Some((kind, data))) = read_frame(&mut output) {
+            if kind == b'G' {
+                self.carrier.give_up(text(&data));
+                continue;
+            }
+            let Some((number, rest)) = data.split_first_chunk() else { break };
+            let end = match kind {
+                b'E' => Errand::Ended(rest.to_vec()),
+                b'N' => Errand::Unsent(text(rest)),
+                _ => Errand::Lost(text(rest)),
+            };
+            let task = self.lock().tasks.remove(&u64::from_le_bytes(*number));
+            self.carrier.desk.give_back(&mut task.map(|task| (task, end)).into_iter().collect());
+        }
+        let mut state = self.lock();
+        if state.is_over {
+            return;
+        }
+        let why = "what carries requests to the cluster has ended".to_owned();
+        // Before any end is given back: the run is not to begin anything in its place.
+        self.carrier.give_up(why.clone());
+        state.broken = Some(why.clone());
+        let mut lost = state.tasks.drain().map(|(_, task)| (task, Errand::Lost(why.clone()))).collect();
+        drop(state);
+        self.carrier.desk.give_back(&mut lost);
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        // Its input has ended, or is about to, since nobody can put anything on the desk any more.
+        if self.ended.recv_timeout(LONGEST_END) == Err(mpsc::RecvTimeoutError::Timeout) {
+            _ = self.child.kill();
+        }
+        _ = self.child.wait();
+    }
+}
+
+/// What an option that holds for one machine alone is called here.
+fn encoded(options: &Options) -> Result<Vec<u8>, Failure> {
+    if let Some(only) = options.only_here() {
+        let flag = match only {
+            OnlyHere::UnixSocket => "--unix-socket",
+            OnlyHere::Cookies => "--cookies",
+            OnlyHere::Tokens => "--token-command",
+            OnlyHere::Identity => "--cert",
+            OnlyHere::Resolver => "a resolver",
+        };
+        return Err(Failure::usage(format!("{flag} cannot be used with --on: {}", only.why())));
+    }
+    Ok(encode_options(options)?)
+}
+
+/// The input of a process that has said no has ended with it.
+fn refused(mut child: Child, why: Failure) -> Failure {
+    _ = child.kill();
+    _ = child.wait();
+    why
+}
+
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+    let spawned = thread::Builder::new().name(name.to_owned()).spawn(work);
+    spawned.map(drop).map_err(|error| Failure::fault(format!("no thread for the cluster: {error}")))
+}
+
+fn push_frame(into: &mut Vec<u8>, kind: u8, data: &[u8]) {
+    let length = u32::try_from(data.len()).expect("a request is far smaller than 4 GiB");
+    into.extend_from_slice(&length.to_le_bytes());
+    into.push(kind);
+    into.extend_from_slice(data);
+}
+
+fn write_frame(to: &mut impl Write, kind: u8, data: &[u8]) -> io::Result<()> {
+    let mut frame = Vec::new();
+    push_frame(&mut frame, kind, data);
+    to.write_all(&frame)?;
+    to.flush()
+}
+
+/// The next frame's kind and data; `None` at the end.
+fn read_frame(from: &mut impl Read) -> io::Result<Option<(u8, Vec<u8>)>> {
+    let mut head = [0; 5];
+    if let Err(error) = from.read_exact(&mut head) {
+        return if error.kind() == io::ErrorKind::UnexpectedEof { Ok(None) } else { Err(error) };
+    }
+    let [a, b, c, d, kind] = head;
+    let mut data = Vec::new();
+    let length = u64::from(u32::from_le_bytes([a, b, c, d]));
+    // Nothing is set aside for what is only announced.
+    from.take(length).read_to_end(&mut data)?;
+    Ok((data.len() as u64 == length).then_some((kind, data)))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// It leaves the cluster in a moment, and gives up on that after five seconds by itself.
+const LONGEST_END: Duration = Duration::from_secs(7);

@@ -1,0 +1,184 @@
+//! An exchange that takes place on another machine, seen from here; and the other side of it.
+//!
+//! [`Remote`] puts a request on a desk, as bytes, and waits for its end. Whoever has the desk carries both: this crate
+//! knows nothing of clusters. Everything but the exchange stays here: limits, retries, pauses, and what an end means.
+//!
+//! A request counts as sent from the moment when it is handed over until the other side says that it was not. One whose
+//! future is dropped is recalled, and keeps its slot until the other side is through with it, so that limits hold
+//! there as well. An exchange whose machine has gone ends like one whose connection was closed under it.
+//!
+//! [`Far`] is the other side: exchanges that run beside each other on one client, as one future.
+
+use std::{collections::HashMap, rc::Rc};
+
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use tokio::sync::{mpsc, oneshot};
+use unisono_batch::{Context, Crew, Desk, DeskBell, Opening};
+use unisono_core::ErrorKind;
+
+use crate::{
+    Client, Error, Request, Response, StatusSet, Streaming,
+    connect::Local,
+    wire::{End, decode_end, decode_request, encode_end, encode_request},
+};
+
+/// How an errand that was put on the desk came back.
+#[derive(Debug)]
+pub enum Errand {
+    /// With the end of its exchange, as the other side wrote it.
+    Ended(Vec<u8>),
+    /// Nobody knows: the machine that had it has gone, and why.
+    Lost(String),
+    /// It was never sent, and why.
+    Unsent(String),
+}
+
+/// Where requests are put, and their ends come from.
+pub type Counter = Opening<Vec<u8>, Errand>;
+
+/// Where whoever carries them takes requests from, and gives back their ends.
+pub type CounterDesk = Desk<Vec<u8>, Errand>;
+
+/// A counter, and the desk behind it. The bell is rung when there is something on the desk: see [`Crew::open`].
+pub fn counter(bell: DeskBell) -> (Counter, CounterDesk) {
+    Crew::open(bell)
+}
+
+/// Sends requests by way of another machine. Clones share the desk.
+#[derive(Clone)]
+pub struct Remote {
+    crew: Rc<Crew<Vec<u8>, Errand>>,
+    expect: StatusSet,
+}
+
+impl Remote {
+    /// Puts requests on this counter; `expect` are the statuses that are a success.
+    pub fn new(counter: Counter, expect: StatusSet) -> Self {
+        Self { crew: Rc::new(counter.crew()), expect }
+    }
+
+    pub(crate) fn expect(&self) -> &StatusSet {
+        &self.expect
+    }
+
+    /// Tells those who wait what has come back. Never ends; to be polled beside them.
+    pub(crate) async fn relay(&self) {
+        self.crew.relay().await;
+    }
+
+    /// Has a request sent, and waits for the whole answer.
+    pub(crate) async fn open(&self, request: &Request, attempt: &Context) -> Result<Streaming, Error> {
+        attempt.mark_sent();
+        let errand = self.crew.put(encode_request(request), attempt.hold()).await;
+        let lost = |why: String| {
+            let origin = request.url.origin();
+            Error::new(ErrorKind::Closed, format!("whoever asked {origin} has gone")).with_source(why)
+        };
+        match errand {
+            Some(Errand::Ended(bytes)) => {
+                let End { sent, outcome } = decode_end(bytes.into())?;
+                if !sent {
+                    attempt.clear_sent();
+                }
+                outcome.map(Streaming::whole)
+            }
+            Some(Errand::Lost(why)) => Err(lost(why)),
+            Some(Errand::Unsent(why)) => {
+                attempt.clear_sent();
+                let origin = request.url.origin();
+                Err(Error::new(ErrorKind::Connect, format!("nobody asked {origin}")).with_source(why))
+            }
+            None => Err(lost("what carries requests has ended".to_owned())),
+        }
+    }
+}
+
+/// What the other side is told.
+#[derive(Debug)]
+pub enum Order {
+    /// Send this request, as bytes, under this number.
+    Send(u64, Bytes),
+    /// End the exchange with this number early.
+    Stop(u64),
+}
+
+/// Exchanges on another machine's behalf, all on one client.
+///
+/// ```
+/// # async fn example() -> Result<(), unisono_http::Error> {
+/// use unisono_http::{Client, Far, Options};
+/// let (orders, far) = Far::new(Client::new(Options::default())?, |number, end| println!("{number}: {} bytes", end.len()));
+/// drop(orders);
+/// far.serve().await;
+/// # Ok(()) }
+/// ```
+pub struct Far<F> {
+    client: Client,
+    orders: mpsc::UnboundedReceiver<Order>,
+    ended: F,
+    stops: HashMap<u64, oneshot::Sender<()>>,
+}
+
+impl<F: Fn(u64, Vec<u8>)> Far<F> {
+    /// Answers where orders are given, and what does them. `ended` is called for each, with its number and its end as
+    /// bytes; it must not block.
+    pub fn new(client: Client, ended: F) -> (mpsc::UnboundedSender<Order>, Self) {
+        let (sender, orders) = mpsc::unbounded_channel();
+        (sender, Self { client, orders, ended, stops: HashMap::new() })
+    }
+
+    /// Does what it is told until nobody can tell it anything any more. What runs then is dropped.
+    pub async fn serve(mut self) {
+        let mut exchanges: FuturesUnordered<Local<(u64, Vec<u8>)>> = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                biased;
+                order = self.orders.recv() => match order {
+                    None => return,
+                    Some(Order::Send(number, request)) => {
+                        let (stop, stopped) = oneshot::channel();
+                        self.stops.insert(number, stop);
+                        let client = self.client.clone();
+                        let exchange = async move { (number, encode_end(&exchange(&client, request, stopped).await)) };
+                        exchanges.push(exchange.boxed_local());
+                    }
+                    Some(Order::Stop(number)) => {
+                        // One that has ended by itself is told by its end.
+                        if let Some(stop) = self.stops.remove(&number) {
+                            _ = stop.send(());
+                        }
+                    }
+                },
+                Some((number, end)) = exchanges.next() => {
+                    self.stops.remove(&number);
+                    (self.ended)(number, end);
+                }
+            }
+        }
+    }
+}
+
+/// One exchange, from a request's bytes to its end.
+async fn exchange(client: &Client, request: Bytes, stopped: oneshot::Receiver<()>) -> End {
+    let attempt = Context::detached();
+    let outcome = async {
+        let request = decode_request(request)?;
+        tokio::select! {
+            biased;
+            _ = stopped => Err(Error::new(ErrorKind::Cancelled, "stopped before it was done")),
+            outcome = whole(client, &request, &attempt) => outcome,
+        }
+    };
+    let outcome = outcome.await;
+    End { sent: attempt.is_sent(), outcome }
+}
+
+/// The answer as a job would take it: a success whole or not at all, anything else as far as it comes.
+async fn whole(client: &Client, request: &Request, attempt: &Context) -> Result<Response, Error> {
+    let streaming = client.open(request, attempt).await?;
+    match client.options().expect.contains(streaming.status) {
+        true => streaming.collect().await,
+        false => Ok(streaming.as_far_as_it_comes().await),
+    }
+}

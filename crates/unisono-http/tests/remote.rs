@@ -1,0 +1,203 @@
+//! The same requests, sent from here and by another machine, end alike; and what there is beside: recalls and deaths.
+//!
+//! The other machine is a [`Far`] on the same runtime, and a loop that carries bytes between it and the desk.
+
+mod support;
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use support::*;
+use tokio::sync::{Notify, mpsc};
+use unisono_batch::Settings;
+use unisono_core::{ErrorKind, OutcomeKind, Times};
+use unisono_http::{
+    Client, CounterDesk, Errand, Far, HttpJob, Options, Order, Remote, Request, counter, decode_options, encode_options,
+};
+use unisono_testkit::{Server, answer};
+
+type Tasks = Rc<RefCell<HashMap<u64, unisono_batch::Task<Vec<u8>, Errand>>>>;
+
+/// Carries between a desk and a far side, whose options have travelled as well.
+async fn carry(desk: CounterDesk, bell: Arc<Notify>, options: Options) {
+    let options = decode_options(encode_options(&options).unwrap().into()).unwrap();
+    let desk = Rc::new(desk);
+    let tasks = Tasks::default();
+    let (back, carried) = (desk.clone(), tasks.clone());
+    let ended = move |number, end| {
+        let task = carried.borrow_mut().remove(&number).expect("an exchange ends once");
+        back.give_back(&mut vec![(task, Errand::Ended(end))]);
+    };
+    let (orders, far) = Far::new(Client::new(options).unwrap(), ended);
+    tokio::join!(far.serve(), hand_over(&desk, &bell, &tasks, orders));
+}
+
+async fn hand_over(desk: &CounterDesk, bell: &Notify, tasks: &Tasks, orders: mpsc::UnboundedSender<Order>) {
+    loop {
+        bell.notified().await;
+        let mut taken = Vec::new();
+        desk.take(usize::MAX, false, &mut taken);
+        for mut task in taken {
+            let (number, request) = (task.number() as u64, std::mem::take(&mut task.work));
+            tasks.borrow_mut().insert(number, task);
+            orders.send(Order::Send(number, request.into())).unwrap();
+        }
+        for number in desk.take_stopped() {
+            orders.send(Order::Stop(number as u64)).unwrap();
+        }
+    }
+}
+
+fn rung() -> (Arc<Notify>, unisono_batch::DeskBell) {
+    let bell = Arc::new(Notify::new());
+    let ring = bell.clone();
+    (bell, Arc::new(move || ring.notify_one()))
+}
+
+/// As [`run`], by way of another machine.
+async fn run_far(requests: Vec<Request>, options: Options, settings: Settings) -> Vec<Out> {
+    let (bell, ring) = rung();
+    let (counter, desk) = counter(ring);
+    let job = HttpJob::over(Remote::new(counter, options.expect.clone()));
+    tokio::select! {
+        outs = run_job(&job, requests, settings) => outs,
+        () = job.relay() => unreachable!(),
+        () = carry(desk, bell, options) => unreachable!(),
+    }
+}
+
+/// Each way of sending meets a server of its own that does the same.
+async fn alike<S, R>(script: S, request: R, settings: Settings) -> Out
+where
+    S: Fn(usize) -> Vec<u8> + Send + Sync + Clone + 'static,
+    R: Fn(String) -> Request,
+{
+    let start = async || {
+        let (script, count) = (script.clone(), AtomicUsize::new(0));
+        Server::start(move |mut connection| {
+            let (script, number) = (script.clone(), count.fetch_add(1, Ordering::Relaxed));
+            async move {
+                if connection.request().await.is_some() {
+                    connection.send(script(number)).await;
+                }
+            }
+        })
+        .await
+    };
+    let (one, other) = (start().await, start().await);
+    let here = run(vec![request(one.url("/a"))], options(), settings).await.remove(0);
+    let there = run_far(vec![request(other.url("/a"))], options(), settings).await.remove(0);
+    let named =
+        |out: &Out, server: &Server| Out { message: out.message.replace(&server.url(""), "SERVER"), ..out.clone() };
+    assert_eq!(named(&here, &one), named(&there, &other));
+    assert_eq!(one.seen().len(), other.seen().len());
+    there
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exchange_elsewhere_ends_as_it_does_here() {
+    let ok = |_| answer(200, &["Content-Encoding: gzip"], gzip(b"text"));
+    assert_eq!(&alike(ok, get, settings()).await.body[..], b"text");
+    let gone = alike(|_| answer(404, &[], b"no"), get, settings()).await;
+    assert_eq!((gone.kind, gone.status, &gone.body[..]), (OutcomeKind::Failed, Some(404), &b"no"[..]));
+    let flaky = |number| if number < 2 { answer(503, &[], b"") } else { answer(200, &[], b"up") };
+    assert_eq!(alike(flaky, get, settings()).await.attempts, 3);
+    let cut = |_| b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort".to_vec();
+    assert_eq!(alike(cut, get, settings()).await.error, Some(ErrorKind::IncompleteBody));
+    assert_eq!(alike(cut, post, settings()).await.kind, OutcomeKind::Ambiguous);
+    assert_eq!(alike(|_| Vec::new(), post, settings()).await.kind, OutcomeKind::Ambiguous);
+    assert_eq!(alike(|_| Vec::new(), get, settings()).await.error, Some(ErrorKind::Closed));
+    let garbage = |_| b"BOO\r\n\r\n".to_vec();
+    assert_eq!(alike(garbage, get, settings()).await.error, Some(ErrorKind::Protocol));
+    let busy = |number| if number == 0 { answer(429, &["Retry-After: 2"], b"") } else { answer(200, &[], b"ok") };
+    assert_eq!(alike(busy, post, settings()).await.kind, OutcomeKind::Ok);
+    let moved = |number| match number {
+        0 => answer(302, &["Location: /b", "Connection: close"], b""),
+        _ => answer(200, &[], b"there"),
+    };
+    assert_eq!(&alike(moved, get, settings()).await.body[..], b"there");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_never_sent_is_repeated_whatever_its_method() {
+    // A port that nobody listens at.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let out = run_far(vec![post(format!("http://{address}/"))], options(), settings()).await.remove(0);
+    assert_eq!((out.kind, out.error, out.attempts), (OutcomeKind::Failed, Some(ErrorKind::Connect), 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_out_of_time_is_recalled_and_closes_its_connection() {
+    let closed = Arc::new(Notify::new());
+    let told = closed.clone();
+    let server = Server::start(move |mut connection| {
+        let told = told.clone();
+        async move {
+            connection.request().await;
+            // Nothing more comes, until whoever asked goes away.
+            connection.request().await;
+            told.notify_one();
+        }
+    })
+    .await;
+    let times = Times { timeout: Some(seconds(1)), ..Times::default() };
+    let impatient = Settings { times, ..without_retries() };
+    let out = run_far(vec![post(server.url("/")), get(server.url("/"))], options(), impatient).await;
+    assert_eq!([out[0].kind, out[1].kind], [OutcomeKind::Ambiguous, OutcomeKind::TimedOut]);
+    closed.notified().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_goes_leaves_in_doubt_only_what_it_may_have_sent() {
+    let lost = (Errand::Lost as fn(String) -> Errand, OutcomeKind::Ambiguous, ErrorKind::Closed);
+    let unsent = (Errand::Unsent as fn(String) -> Errand, OutcomeKind::Failed, ErrorKind::Connect);
+    for (end, of_post, kind) in [lost, unsent] {
+        let (bell, ring) = rung();
+        let (counter, desk) = counter(ring);
+        let job = HttpJob::over(Remote::new(counter, options().expect));
+        let give_back = async {
+            loop {
+                bell.notified().await;
+                let mut taken = Vec::new();
+                desk.take(usize::MAX, false, &mut taken);
+                let mut done = taken.into_iter().map(|task| (task, end("its power is off".to_owned()))).collect();
+                desk.give_back(&mut done);
+            }
+        };
+        let out = tokio::select! {
+            outs = run_job(&job, vec![get("http://a/"), post("http://a/")], settings()) => outs,
+            () = job.relay() => unreachable!(),
+            () = give_back => unreachable!(),
+        };
+        assert_eq!((out[0].kind, out[0].attempts, out[0].error), (OutcomeKind::Failed, 4, Some(kind)));
+        assert_eq!((out[1].kind, out[1].error), (of_post, Some(kind)));
+        assert!(out[1].message.ends_with("its power is off"), "{}", out[1].message);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_what_carries_requests_ends_nobody_waits_for_ever() {
+    let (_, ring) = rung();
+    let (counter, desk) = counter(ring);
+    drop(desk);
+    let job = HttpJob::over(Remote::new(counter, options().expect));
+    let out = tokio::select! {
+        outs = run_job(&job, vec![post("http://a/")], settings()) => outs,
+        () = job.relay() => unreachable!(),
+    };
+    assert_eq!((out[0].kind, out[0].error), (OutcomeKind::Ambiguous, Some(ErrorKind::Closed)));
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}

@@ -1,0 +1,109 @@
+//! Requests of a run that other machines send: taken from here by whoever carries them, and their ends given back.
+//!
+//! They are bytes, which nobody on the way has to understand. The engine decides which are sent and when; nothing here
+//! waits for the interpreter.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use pyo3::{prelude::*, types::PyBytes};
+use unisono_http::Errand;
+use unisono_runner::{Carrier, DeskBell, Elsewhere, Task, elsewhere};
+
+use crate::{bell::Bell, errors};
+
+/// Where requests are taken from, and their ends are given back. Its methods never wait, except `wait`.
+#[pyclass(frozen, module = "unisono._native")]
+pub struct Errands {
+    carrier: Carrier,
+    tasks: Mutex<HashMap<usize, Task<Vec<u8>, Errand>>>,
+    bell: Bell,
+    /// Threads do not survive a fork.
+    pid: u32,
+}
+
+/// Requests to send, each with its number; the numbers of those to stop; and whether the run is over.
+type Taken<'py> = (Vec<(usize, Bound<'py, PyBytes>)>, Vec<usize>, bool);
+
+impl Errands {
+    /// The engine's end, and this one.
+    pub fn new() -> PyResult<(Elsewhere, Self)> {
+        let bell = Bell::new()?;
+        let ring = bell.clone();
+        let ring: DeskBell = Arc::new(move || ring.ring());
+        let (elsewhere, carrier) = elsewhere(ring);
+        Ok((elsewhere, Self { carrier, tasks: Mutex::default(), bell, pid: std::process::id() }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<usize, Task<Vec<u8>, Errand>>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn settle(&self, ends: impl Iterator<Item = (usize, Errand)>) {
+        let mut tasks = self.lock();
+        let mut done = ends.filter_map(|(number, end)| Some((tasks.remove(&number)?, end))).collect();
+        drop(tasks);
+        self.carrier.desk.give_back(&mut done);
+    }
+
+    fn check_process(&self) -> PyResult<()> {
+        if std::process::id() == self.pid { Ok(()) } else { Err(errors::forked(self.pid)) }
+    }
+}
+
+#[pymethods]
+impl Errands {
+    /// Waits until there is something to look at, or so many seconds.
+    #[pyo3(signature = (seconds=None))]
+    fn wait(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<bool> {
+        self.check_process()?;
+        self.bell.wait(py, seconds)
+    }
+
+    /// Requests to send, the numbers of those to stop, and whether the run is over.
+    fn take<'py>(&self, py: Python<'py>) -> PyResult<Taken<'py>> {
+        self.check_process()?;
+        self.bell.hush();
+        let mut taken = Vec::new();
+        let is_open = self.carrier.desk.take(usize::MAX, false, &mut taken);
+        // After the requests, so that none is stopped before it is known.
+        let stops = self.carrier.desk.take_stopped();
+        let mut tasks = self.lock();
+        let begin = |mut task: Task<Vec<u8>, Errand>| {
+            let (number, request) = (task.number(), std::mem::take(&mut task.work));
+            tasks.insert(number, task);
+            (number, PyBytes::new(py, &request))
+        };
+        Ok((taken.into_iter().map(begin).collect(), stops, !is_open))
+    }
+
+    /// Gives back the ends of requests, as the other side wrote them.
+    fn give_back(&self, ends: Vec<(usize, Vec<u8>)>) -> PyResult<()> {
+        self.check_process()?;
+        self.settle(ends.into_iter().map(|(number, end)| (number, Errand::Ended(end))));
+        Ok(())
+    }
+
+    /// Nobody knows what became of these.
+    fn lost(&self, numbers: Vec<usize>, why: &str) -> PyResult<()> {
+        self.check_process()?;
+        self.settle(numbers.into_iter().map(|number| (number, Errand::Lost(why.to_owned()))));
+        Ok(())
+    }
+
+    /// These were never sent.
+    fn unsent(&self, numbers: Vec<usize>, why: &str) -> PyResult<()> {
+        self.check_process()?;
+        self.settle(numbers.into_iter().map(|number| (number, Errand::Unsent(why.to_owned()))));
+        Ok(())
+    }
+
+    /// Nothing can be carried any more; the run is stopped.
+    fn give_up(&self, why: String) -> PyResult<()> {
+        self.check_process()?;
+        self.carrier.give_up(why);
+        Ok(())
+    }
+}

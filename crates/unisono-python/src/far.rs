@@ -1,0 +1,174 @@
+//! The other side of a fetch: requests that arrive as bytes are sent from here, and their ends are bytes again.
+//!
+//! One client on a thread of its own, which never touches the interpreter. Nobody tells us when a program has died, so a
+//! fetcher at which nobody has looked for a minute ends: it closes its connections, and says from then on that it has.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use pyo3::{prelude::*, types::PyBytes};
+use tokio::sync::mpsc;
+use unisono_http::{Client, Error as HttpError, Far, Order, decode_options};
+use unisono_runner::Error;
+
+use crate::{bell::Bell, errors};
+
+/// Sends requests for another machine. Its methods never wait, except `wait`.
+#[pyclass(frozen, module = "unisono._native")]
+pub struct FarFetcher {
+    orders: Mutex<Option<mpsc::UnboundedSender<Order>>>,
+    ends: Arc<Ends>,
+}
+
+/// What has ended, and when somebody asked last.
+struct Ends {
+    state: Mutex<State>,
+    bell: Bell,
+}
+
+struct State {
+    ended: VecDeque<(u64, Vec<u8>)>,
+    looked: Instant,
+    is_over: bool,
+}
+
+impl Ends {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl FarFetcher {
+    #[new]
+    fn new(py: Python<'_>, options: &[u8]) -> PyResult<Self> {
+        let state = State { ended: VecDeque::new(), looked: Instant::now(), is_over: false };
+        let ends = Arc::new(Ends { state: Mutex::new(state), bell: Bell::new()? });
+        let (told, options) = (ends.clone(), Bytes::copy_from_slice(options));
+        let (sender, begun) = channel::channel();
+        let run = move || {
+            serve(options, &told, &sender);
+            told.lock().is_over = true;
+            told.bell.ring();
+        };
+        let failed = |error: Error| errors::run_failed(py, &error);
+        let thread = thread::Builder::new().name("unisono-far".into()).spawn(run);
+        thread.map_err(|error| failed(Error::fault("no thread to fetch on").because(error)))?;
+        let ended = || Err(Error::fault("the thread to fetch on has ended"));
+        let orders = py.detach(move || begun.recv().unwrap_or_else(|_| ended())).map_err(failed)?;
+        Ok(Self { orders: Mutex::new(Some(orders)), ends })
+    }
+
+    /// Sends requests, each under its number.
+    fn send(&self, requests: Vec<(u64, Vec<u8>)>) {
+        self.tell(requests.into_iter().map(|(number, request)| Order::Send(number, request.into())));
+    }
+
+    /// Ends these early.
+    fn stop(&self, numbers: Vec<u64>) {
+        self.tell(numbers.into_iter().map(Order::Stop));
+    }
+
+    /// What has ended, up to so many bytes but at least one if there is one; `None` once the fetcher has ended itself.
+    fn take<'py>(&self, py: Python<'py>, most_bytes: usize) -> Option<Vec<(u64, Bound<'py, PyBytes>)>> {
+        self.ends.bell.hush();
+        let mut state = self.ends.lock();
+        state.looked = Instant::now();
+        if state.is_over {
+            return None;
+        }
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        while let Some((_, end)) = state.ended.front() {
+            bytes += end.len();
+            if bytes > most_bytes && !taken.is_empty() {
+                // Whoever waits next is told of the rest at once.
+                self.ends.bell.ring();
+                break;
+            }
+            taken.extend(state.ended.pop_front());
+        }
+        drop(state);
+        Some(taken.into_iter().map(|(number, end)| (number, PyBytes::new(py, &end))).collect())
+    }
+
+    /// Whether the fetcher has ended itself, or was closed.
+    #[getter]
+    fn is_over(&self) -> bool {
+        self.ends.lock().is_over
+    }
+
+    /// The descriptor that becomes readable when there is something to take.
+    fn fileno(&self) -> i32 {
+        self.ends.bell.fileno()
+    }
+
+    /// Waits until there is something to take, or so many seconds.
+    #[pyo3(signature = (seconds=None))]
+    fn wait(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<bool> {
+        self.ends.bell.wait(py, seconds)
+    }
+
+    /// Stops everything and closes all connections.
+    fn close(&self) {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+impl FarFetcher {
+    fn tell(&self, orders: impl Iterator<Item = Order>) {
+        self.ends.lock().looked = Instant::now();
+        if let Some(sender) = &*self.orders.lock().unwrap_or_else(PoisonError::into_inner) {
+            // One that has ended itself says so when it is asked for ends.
+            orders.for_each(|order| _ = sender.send(order));
+        }
+    }
+}
+
+/// The thread: tells what came of its start, then works until it is closed or forgotten.
+fn serve(options: Bytes, ends: &Arc<Ends>, begun: &channel::Sender<Result<mpsc::UnboundedSender<Order>, Error>>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Error::fault("the reactor cannot be started").because(error));
+    let told = ends.clone();
+    let ended = move |number, end| {
+        told.lock().ended.push_back((number, end));
+        told.bell.ring();
+    };
+    let client = || -> Result<Client, HttpError> { Client::new(decode_options(options)?) };
+    let started = runtime.and_then(|runtime| {
+        let client = runtime.block_on(async { client() })?;
+        Ok((runtime, Far::new(client, ended)))
+    });
+    match started {
+        Err(error) => _ = begun.send(Err(error)),
+        Ok((runtime, (orders, far))) => {
+            _ = begun.send(Ok(orders));
+            runtime.block_on(async {
+                tokio::select! {
+                    () = far.serve() => {}
+                    () = forgotten(ends) => {}
+                }
+            });
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Answers when nobody has looked for too long.
+async fn forgotten(ends: &Ends) {
+    loop {
+        let looked = ends.lock().looked;
+        let left = LONGEST_UNSEEN.saturating_sub(looked.elapsed());
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(left).await;
+    }
+}
+
+/// A program that lives looks every few seconds.
+const LONGEST_UNSEEN: Duration = Duration::from_secs(60);
