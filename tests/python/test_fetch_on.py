@@ -281,10 +281,11 @@ def test_the_command_that_is_killed_as_it_joins_leaves_nothing_behind(start):
     before = processes()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         process = start("fetch", "--on", f"dask://127.0.0.1:{silent.getsockname()[1]}", "http://127.0.0.1:1/")
-        silent.accept()
-        process.kill()
-        process.wait(60)
-        wait_until(lambda: processes() <= before)
+        connection, _ = silent.accept()
+        with connection:
+            process.kill()
+            process.wait(60)
+            wait_until(lambda: processes() <= before)
 
 
 def test_a_bridge_that_dies_stops_the_command_with_every_row_accounted_for(address, server, start, lines):
