@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from cluster_support import wait_until
 from unisono import _native
 from unisono.clusters import _bridge, _exchange, _far, _remote
 from unisono.clusters._cluster import Inbox, Place
@@ -76,6 +77,30 @@ def test_a_lane_that_has_ended_never_begins_again(options, requests, server):
     assert _remote.answer(collect(0)) is None
     assert _remote.answer(post(1, options, requests)) == _far.GONE
     assert _remote.answer(post(1, None, requests, lane="never begun")) == _far.GONE
+    assert server.requests == []
+
+
+def test_what_has_ended_comes_in_pieces_when_it_is_large(options, requests, monkeypatch):
+    monkeypatch.setattr(_far, "_MOST_BYTES", 1)
+    _remote.answer(post(1, options, requests))
+    heard, numbers = 0, []
+    while len(numbers) < 3:
+        heard, ends = _remote.answer(collect(heard))
+        assert len(ends) <= 1
+        numbers += [number for number, _ in ends]
+    assert (heard, len(set(numbers))) == (3, 3)
+
+
+def test_a_lane_at_which_nobody_looks_ends_by_itself(options, requests, server, monkeypatch):
+    monkeypatch.setattr(_far, "_LONGEST_UNSEEN", 0.05)
+    _remote.answer(post(1, options))
+    fetcher = _far._lanes.lanes["test", "lane"].fetcher
+    wait_until(lambda: fetcher.is_over)
+    assert _remote.answer(post(2, None, requests)) == _far.GONE
+    assert _remote.answer(collect(0)) is None
+    # Whoever comes next sweeps it away.
+    _remote.answer(post(1, options, lane="another"))
+    assert [name for _, name in _far._lanes.lanes] == ["another"]
     assert server.requests == []
 
 
@@ -186,6 +211,34 @@ def test_what_a_worker_says_that_it_has_not_begun_goes_to_another(answer):
     send(made, [1, 2])
     assert sorted(carried(cluster, "b")) == [1, 2]
     assert (notes.lost_ones, notes.unsent_ones) == ([], [])
+
+
+def test_a_worker_that_has_forgotten_the_run_is_told_of_it_again():
+    def answers(_place, asked):
+        if isinstance(asked, _far.Post):
+            return (_far.GONE if asked.number == 2 else _far.TAKEN, None)
+        return ((1, [(1, b"")]), None) if asked.heard == 0 else None
+
+    made, notes, cluster, _ = exchange(answers, "a")
+    send(made, [1])
+    send(made, [2])
+    posts = [asked for _, asked in cluster.asked if isinstance(asked, _far.Post)]
+    assert [(asked.number, len(asked.requests), asked.options) for asked in posts] == [
+        (1, 1, b""),
+        (2, 1, None),
+        (1, 1, b""),
+    ]
+    assert posts[0].lane == posts[1].lane != posts[2].lane
+    assert (notes.lost_ones, notes.unsent_ones) == ([], [])
+
+
+def test_large_requests_do_not_all_travel_together(monkeypatch):
+    monkeypatch.setattr(_exchange, "_MOST_BYTES", 10)
+    made, _, cluster, _ = exchange(taken, "a")
+    made._on_send([(number, bytes(6)) for number in range(3)], [])
+    cluster.tell(made)
+    assert [len(asked.requests) for _, asked in cluster.asked if isinstance(asked, _far.Post)] == [1, 1, 1]
+    assert carried(cluster, "a") == [0, 1, 2]
 
 
 def test_a_worker_that_leaves_loses_what_was_posted_and_nothing_else():

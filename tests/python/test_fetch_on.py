@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import threading
 
 import distributed
@@ -176,6 +177,7 @@ def test_a_worker_that_is_killed_in_the_middle_loses_no_row(address, workers, se
     assert len(lines) == report.total == 37
     lost = [line for line in lines if line["outcome"] == "ambiguous"]
     assert report.ok == 37 - len(lost)
+    assert report.retries == 0
     assert len(lost) >= 1
     assert all("/held/post-" in line["url"] and "has gone" in line["error"]["message"] for line in lost)
     assert all(server.counts[f"/held/post-{n}"] == 1 for n in range(6))
@@ -273,6 +275,17 @@ def test_the_command_that_is_interrupted_accounts_for_all_and_leaves_nothing_beh
     assert process.returncode == 130, stderr
     assert [line["outcome"] for line in lines(stdout)] == ["ambiguous"] * 4
     assert processes() <= before
+
+
+def test_the_command_that_is_killed_as_it_joins_leaves_nothing_behind(start):
+    before = processes()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        process = start("fetch", "--on", f"dask://127.0.0.1:{silent.getsockname()[1]}", "http://127.0.0.1:1/")
+        connection, _ = silent.accept()
+        with connection:
+            process.kill()
+            process.wait(60)
+            wait_until(lambda: processes() <= before)
 
 
 def test_a_bridge_that_dies_stops_the_command_with_every_row_accounted_for(address, server, start, lines):

@@ -5,7 +5,8 @@
 //!
 //! A request counts as sent from the moment when it is handed over until the other side says that it was not. One whose
 //! future is dropped is recalled, and keeps its slot until the other side is through with it, so that limits hold
-//! there as well. An exchange whose machine has gone ends like one whose connection was closed under it.
+//! there as well. An exchange whose machine has gone ends like one whose connection was closed under it: what does no harm
+//! twice is handed to another machine, once, and everything else is judged.
 //!
 //! [`Far`] is the other side: exchanges that run beside each other on one client, as one future.
 
@@ -70,7 +71,11 @@ impl Remote {
     /// Has a request sent, and waits for the whole answer.
     pub(crate) async fn open(&self, request: &Request, attempt: &Context) -> Result<Streaming, Error> {
         attempt.mark_sent();
-        let errand = self.crew.put(encode_request(request), attempt.hold()).await;
+        let mut errand = self.crew.put(encode_request(request), attempt.hold()).await;
+        if matches!(errand, Some(Errand::Lost(_))) && request.is_repeatable() {
+            // All that a machine had comes back at once, which is no fault of their servers: their budgets are not for it.
+            errand = self.crew.put(encode_request(request), attempt.hold()).await;
+        }
         let lost = |why: String| {
             let origin = request.url.origin();
             Error::new(ErrorKind::Closed, format!("whoever asked {origin} has gone")).with_source(why)

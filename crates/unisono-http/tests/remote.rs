@@ -25,8 +25,8 @@ use unisono_testkit::{Server, answer};
 
 type Tasks = Rc<RefCell<HashMap<u64, unisono_batch::Task<Vec<u8>, Errand>>>>;
 
-/// Carries between a desk and a far side, whose options have travelled as well.
-async fn carry(desk: CounterDesk, bell: Arc<Notify>, options: Options) {
+/// Carries between a desk and a far side, whose options have travelled as well; the first so many get lost.
+async fn carry(desk: CounterDesk, bell: Arc<Notify>, options: Options, losses: usize) {
     let options = decode_options(encode_options(&options).unwrap().into()).unwrap();
     let desk = Rc::new(desk);
     let tasks = Tasks::default();
@@ -36,14 +36,23 @@ async fn carry(desk: CounterDesk, bell: Arc<Notify>, options: Options) {
         back.give_back(&mut vec![(task, Errand::Ended(end))]);
     };
     let (orders, far) = Far::new(Client::new(options).unwrap(), ended);
-    tokio::join!(far.serve(), hand_over(&desk, &bell, &tasks, orders));
+    tokio::join!(far.serve(), hand_over(&desk, &bell, &tasks, orders, losses));
 }
 
-async fn hand_over(desk: &CounterDesk, bell: &Notify, tasks: &Tasks, orders: mpsc::UnboundedSender<Order>) {
+async fn hand_over(
+    desk: &CounterDesk,
+    bell: &Notify,
+    tasks: &Tasks,
+    orders: mpsc::UnboundedSender<Order>,
+    mut losses: usize,
+) {
     loop {
         bell.notified().await;
         let mut taken = Vec::new();
         desk.take(usize::MAX, false, &mut taken);
+        let lost = losses.min(taken.len());
+        losses -= lost;
+        desk.give_back(&mut taken.drain(..lost).map(|task| (task, Errand::Lost("it burns".to_owned()))).collect());
         for mut task in taken {
             let (number, request) = (task.number() as u64, std::mem::take(&mut task.work));
             tasks.borrow_mut().insert(number, task);
@@ -63,13 +72,17 @@ fn rung() -> (Arc<Notify>, unisono_batch::DeskBell) {
 
 /// As [`run`], by way of another machine.
 async fn run_far(requests: Vec<Request>, options: Options, settings: Settings) -> Vec<Out> {
+    run_far_losing(0, requests, options, settings).await
+}
+
+async fn run_far_losing(losses: usize, requests: Vec<Request>, options: Options, settings: Settings) -> Vec<Out> {
     let (bell, ring) = rung();
     let (counter, desk) = counter(ring);
     let job = HttpJob::over(Remote::new(counter, options.expect.clone()));
     tokio::select! {
         outs = run_job(&job, requests, settings) => outs,
         () = job.relay() => unreachable!(),
-        () = carry(desk, bell, options) => unreachable!(),
+        () = carry(desk, bell, options, losses) => unreachable!(),
     }
 }
 
@@ -180,6 +193,19 @@ async fn a_machine_that_goes_leaves_in_doubt_only_what_it_may_have_sent() {
         assert_eq!((out[1].kind, out[1].error), (of_post, Some(kind)));
         assert!(out[1].message.ends_with("its power is off"), "{}", out[1].message);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_goes_with_hundreds_of_requests_costs_none_of_them_an_attempt() {
+    let server = Server::answering(|_| answer(200, &[], b"ok")).await;
+    // More than a host's budget of repeats would allow.
+    let requests = (0..300).map(|number| get(server.url(&format!("/{number}")))).collect();
+    let limits = unisono_core::Limits::new(300.try_into().ok(), None);
+    let outs = run_far_losing(300, requests, options(), Settings { limits, ..without_retries() }).await;
+    assert!(outs.iter().all(|out| out.is_ok() && out.attempts == 1));
+    assert_eq!(server.seen().len(), 300);
+    let outs = run_far_losing(1, vec![post(server.url("/"))], options(), settings()).await;
+    assert_eq!((outs[0].kind, server.seen().len()), (OutcomeKind::Ambiguous, 300));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! The other side of a fetch: requests that arrive as bytes are sent from here, and their ends are bytes again.
 //!
 //! One client on a thread of its own, which never touches the interpreter. Nobody tells us when a program has died, so a
-//! fetcher at which nobody has looked for a minute ends: it closes its connections, and says from then on that it has.
+//! fetcher at which nobody has looked for so many seconds ends: it closes its connections, and says from then on that it has.
 
 use std::{
     collections::VecDeque,
@@ -46,13 +46,14 @@ impl Ends {
 #[pymethods]
 impl FarFetcher {
     #[new]
-    fn new(py: Python<'_>, options: &[u8]) -> PyResult<Self> {
+    fn new(py: Python<'_>, options: &[u8], longest_unseen: f64) -> PyResult<Self> {
+        let longest_unseen = Duration::try_from_secs_f64(longest_unseen).unwrap_or(Duration::MAX);
         let state = State { ended: VecDeque::new(), looked: Instant::now(), is_over: false };
         let ends = Arc::new(Ends { state: Mutex::new(state), bell: Bell::new()? });
         let (told, options) = (ends.clone(), Bytes::copy_from_slice(options));
         let (sender, begun) = channel::channel();
         let run = move || {
-            serve(options, &told, &sender);
+            serve(options, longest_unseen, &told, &sender);
             told.lock().is_over = true;
             told.bell.ring();
         };
@@ -130,7 +131,12 @@ impl FarFetcher {
 }
 
 /// The thread: tells what came of its start, then works until it is closed or forgotten.
-fn serve(options: Bytes, ends: &Arc<Ends>, begun: &channel::Sender<Result<mpsc::UnboundedSender<Order>, Error>>) {
+fn serve(
+    options: Bytes,
+    longest_unseen: Duration,
+    ends: &Arc<Ends>,
+    begun: &channel::Sender<Result<mpsc::UnboundedSender<Order>, Error>>,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::fault("the reactor cannot be started").because(error));
     let told = ends.clone();
@@ -150,7 +156,7 @@ fn serve(options: Bytes, ends: &Arc<Ends>, begun: &channel::Sender<Result<mpsc::
             runtime.block_on(async {
                 tokio::select! {
                     () = far.serve() => {}
-                    () = forgotten(ends) => {}
+                    () = forgotten(ends, longest_unseen) => {}
                 }
             });
             runtime.shutdown_background();
@@ -159,16 +165,13 @@ fn serve(options: Bytes, ends: &Arc<Ends>, begun: &channel::Sender<Result<mpsc::
 }
 
 /// Answers when nobody has looked for too long.
-async fn forgotten(ends: &Ends) {
+async fn forgotten(ends: &Ends, longest_unseen: Duration) {
     loop {
         let looked = ends.lock().looked;
-        let left = LONGEST_UNSEEN.saturating_sub(looked.elapsed());
+        let left = longest_unseen.saturating_sub(looked.elapsed());
         if left.is_zero() {
             return;
         }
         tokio::time::sleep(left).await;
     }
 }
-
-/// A program that lives looks every few seconds.
-const LONGEST_UNSEEN: Duration = Duration::from_secs(60);

@@ -15,6 +15,7 @@ import queue
 import struct
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, BinaryIO
 
 from unisono import clusters
@@ -67,6 +68,8 @@ class _Pipe:
         self._frames: queue.SimpleQueue[tuple[bytes, bytes] | None] = queue.SimpleQueue()
         self._next: tuple[bytes, bytes] | None = None
         self.is_over = threading.Event()
+        # How long the end may take, in seconds; as long as nothing was joined, there is nothing to leave.
+        self.patience = 0.0
         self._reader = threading.Thread(target=self._read, name="unisono-frames", daemon=True)
         self._reader.start()
 
@@ -152,6 +155,7 @@ def main(address: str) -> None:
         options = pipe.first()
         if options is not None:
             executor, _ = clusters.for_fetching(address)
+            pipe.patience = _LONGEST_END
             # What matters is said by us, to whoever started the command.
             logging.getLogger("distributed").setLevel(logging.CRITICAL)
             carry(pipe, executor, options, is_ours=True)
@@ -170,7 +174,7 @@ def main(address: str) -> None:
 
 def _end_with(pipe: _Pipe) -> None:
     pipe.is_over.wait()
-    threading.Event().wait(_LONGEST_END)
+    time.sleep(pipe.patience)
     os._exit(0)
 
 

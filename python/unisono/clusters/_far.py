@@ -132,7 +132,7 @@ class _Lanes:
         # Those of programs that died are found here, since nobody says so.
         for key in [key for key, lane in self.lanes.items() if lane.fetcher.is_over]:
             del self.lanes[key]
-        lane = self.lanes[post.executor, post.lane] = _Lane(FarFetcher(post.options))
+        lane = self.lanes[post.executor, post.lane] = _Lane(FarFetcher(post.options, _LONGEST_UNSEEN))
         return lane
 
     def end(self, executor: str, name: str | None = None) -> None:
@@ -197,5 +197,6 @@ _lanes = _Lanes()
 
 # Bodies that come together wait for one another on their way.
 _MOST_BYTES = 8 << 20
-# Far below the minute after which a fetcher believes that nobody is there.
 _LONGEST_WAIT = 10.0
+# A program that lives asks again at once.
+_LONGEST_UNSEEN = 60.0
