@@ -16,6 +16,6 @@ mod worker;
 mod zygote;
 
 pub use inside::{Given, Inside, kind};
-pub use pool::{Awaited, Options, Pool};
+pub use pool::{Awaited, Given as PoolGiven, Options, Pool};
 pub use task::{Death, Function, Outcome, State, Task, Terms};
 pub use zygote::Zygote;

@@ -13,7 +13,7 @@ use rustix::{
     event::epoll,
     pipe::{PipeFlags, pipe_with},
 };
-use unisono_sys::monotonic::nanoseconds;
+use unisono_sys::{monotonic::nanoseconds, private::Private};
 
 use super::{
     Core, Pool,
@@ -90,7 +90,9 @@ impl Pool {
             && !matches!(outcome, Outcome::Returned(_) | Outcome::Refused(_) | Outcome::Cancelled);
         drop(inner);
         if is_tried_again && core.broken.is_none() && !task.has_ended() {
-            core.queue.push_back(task.clone());
+            if !held(&task.inner).is_mourned {
+                core.waiting.again(task.clone());
+            }
         } else {
             self.end(core, task, outcome);
         }
@@ -102,6 +104,9 @@ impl Pool {
             return;
         }
         core.open -= 1;
+        if !held(&task.inner).is_mourned {
+            core.waiting.let_go(task);
+        }
         if task.observed.load(Ordering::Relaxed) {
             core.observed -= 1;
             core.told.push(task.number);
@@ -131,7 +136,7 @@ impl Pool {
                 core.deadlines.push(Reverse((due, number, desk)));
                 continue;
             }
-            worker.kill();
+            worker.kill_for(&task);
             worker.close(desk);
             self.settle(core, &task, Outcome::TimedOut(timeout));
             self.give_back(core, number);
@@ -144,7 +149,7 @@ impl Pool {
         while let Some(task) = worker.take_back() {
             held(&task.inner).place = None;
             if !task.has_ended() {
-                core.queue.push_front(task);
+                core.waiting.give_back(task);
             }
         }
     }
@@ -156,7 +161,7 @@ impl Pool {
         // The descriptors are closed with the worker; a fork of the program may still hold copies.
         let _ = epoll::delete(&self.epoll, &worker.socket);
         let _ = epoll::delete(&self.epoll, &worker.status);
-        worker.hear(self.output.as_fd());
+        worker.hear(&mut core.words);
         let _ = epoll::delete(&self.epoll, &worker.words);
         let last_words = std::mem::take(&mut worker.last_words);
         if worker.has_started() || worker.read_socket().is_ok() && worker.has_started() {
@@ -173,6 +178,14 @@ impl Pool {
             };
             self.settle(core, &task, Outcome::Died { death, deaths, last_words: last_words.clone() });
         }
+        for task in worker.mourned {
+            held(&task.inner).is_mourned = false;
+            if task.has_ended() {
+                core.waiting.let_go(&task);
+            } else {
+                core.waiting.again(task);
+            }
+        }
         if core.stillborn >= MOST_STILLBORN {
             self.give_up(core, "the workers end before they can work");
         }
@@ -185,7 +198,7 @@ impl Pool {
             return;
         }
         core.broken = Some(why.to_owned());
-        let waiting: Vec<_> = core.queue.drain(..).collect();
+        let waiting = self.undecided(core);
         let placed: Vec<_> = core
             .workers
             .values_mut()
@@ -205,16 +218,24 @@ impl Pool {
     pub(super) fn cancel_waiting(&self, core: &mut Core) {
         let numbers: Vec<_> = core.workers.keys().copied().collect();
         numbers.into_iter().for_each(|number| self.give_back(core, number));
-        for task in core.queue.drain(..).collect::<Vec<_>>() {
+        for task in self.undecided(core) {
             self.end(core, &task, Outcome::Cancelled);
         }
+    }
+
+    /// Takes out what lies before no worker.
+    fn undecided(&self, core: &mut Core) -> Vec<Arc<Task>> {
+        let mourned = core.workers.values().flat_map(|worker| &worker.mourned).filter(|task| !task.has_ended());
+        let mut tasks: Vec<_> = mourned.cloned().collect();
+        tasks.append(&mut core.waiting.drain());
+        tasks
     }
 
     /// Puts waiting tasks before workers that have room for them.
     pub(super) fn hand_out(&self, core: &mut Core) {
         // Short tasks lie ahead in numbers, so that one wake-up serves many; long ones hardly, so that none waits.
         let window = AHEAD.checked_div(core.mean).map_or(1, |ahead| ahead.clamp(1, MOST_AHEAD) as usize);
-        while !core.queue.is_empty() {
+        while !core.waiting.is_empty() {
             let most = self.options.tasks_per_worker.unwrap_or(u64::MAX);
             let open = core.workers.iter().filter(|(_, worker)| !worker.is_leaving && worker.given < most);
             let best = open
@@ -232,9 +253,9 @@ impl Pool {
                 Some((number, busy)) if busy < window => number,
                 _ => return,
             };
-            let Some(task) = core.queue.pop_front() else { return };
+            let Some(task) = core.waiting.pop() else { return };
             if !self.give(core, number, &task) {
-                core.queue.push_front(task);
+                core.waiting.give_back(task);
                 return;
             }
         }
@@ -260,7 +281,7 @@ impl Pool {
             let Some(task) = fullest.take_back() else { return };
             held(&task.inner).place = None;
             if !self.give(core, idle, &task) {
-                core.queue.push_front(task);
+                core.waiting.give_back(task);
                 return;
             }
         }
@@ -300,11 +321,13 @@ impl Pool {
     fn start(&self, core: &mut Core) -> io::Result<usize> {
         let (ours, theirs) = message::pair()?;
         let exchange = Arc::new(Exchange::new()?);
-        let (status, teller) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let (status, teller) = Private::pair(|| Ok(pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?))?;
         // The worker's end blocks, as a standard error does.
-        let (words, speaker) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (words, speaker) = Private::pair(|| Ok(pipe_with(PipeFlags::CLOEXEC)?))?;
         rustix::io::ioctl_fionbio(&words, true)?;
-        let born_with = [theirs.as_fd(), exchange.as_fd(), teller.as_fd(), self.settings.as_fd(), speaker.as_fd()];
+        let always: [_; ALWAYS] =
+            [theirs.as_fd(), exchange.as_fd(), teller.as_fd(), self.settings.as_fd(), speaker.as_fd()];
+        let born_with: Vec<_> = always.into_iter().chain(self.inherited.iter().map(AsFd::as_fd)).collect();
         self.zygote.start(self.options.method, &born_with)?;
         core.last_worker += 1;
         let number = core.last_worker;
@@ -318,6 +341,8 @@ impl Pool {
     }
 }
 
+/// Every worker is born with so many descriptors.
+pub(super) const ALWAYS: usize = 5;
 /// So much work lies ahead of a worker: about ten wake-ups' worth.
 const AHEAD: u64 = 400_000;
 const MOST_AHEAD: u64 = 200;
