@@ -222,9 +222,8 @@ def pytest_sessionstart():
 def pytest_sessionfinish(session):
     """After the whole suite nothing that it started is left, or it has failed."""
     # A zygote is kept for the next pool as long as its program runs, and this one has not ended yet.
-    if pools := sys.modules.get("unisono.process_pool"):
-        for nursery in pools._NURSERIES.values():
-            nursery.stop()
+    if births := sys.modules.get("unisono._births"):
+        births.stop_zygotes()
     until = time.monotonic() + 10
     while (left := left_over()) and time.monotonic() < until:
         time.sleep(0.05)

@@ -397,7 +397,8 @@ class FutureCore:
 
 @final
 class Nursery:
-    def __new__(cls, command: list[str]) -> Self: ...
+    def __new__(cls, command: list[str] | None = None) -> Self: ...
+    def adopt(self, socket: int, process: int) -> None: ...
     def stop(self) -> None: ...
 
 @final
@@ -406,12 +407,8 @@ class PoolEngine:
         cls,
         nursery: Nursery,
         future: type[FutureCore],
-        given: tuple[int, int],
-        *,
-        workers: int,
-        method: int,
-        tasks_per_worker: int | None = None,
-        pending: int | None = None,
+        given: tuple[int, int, list[int]],
+        bounds: dict[str, int | None],
     ) -> Self: ...
     def submit(
         self,
@@ -420,6 +417,7 @@ class PoolEngine:
         keywords: dict[str, Any] | None = None,
         timeout: float | None = None,
         retries: int = 0,
+        key: object | None = None,
     ) -> Any: ...
     def map(
         self,
@@ -429,6 +427,7 @@ class PoolEngine:
         ahead: int | None = None,
         timeout: float | None = None,
         retries: int = 0,
+        key: object | None = None,
     ) -> Results: ...
     def serve(self) -> list[FutureCore] | None: ...
     def close(self, *, cancel: bool, kill: bool) -> None: ...

@@ -13,9 +13,11 @@ import _pickle
 import copyreg
 import functools
 import io
+import opcode
 import pickle
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +29,11 @@ except ImportError:
     cloudpickle = None
 
 
-def _is_interactive() -> bool:
+#: That of the installed cloudpickle, if there is one.
+by_value: type[pickle.Pickler] | None = cloudpickle.Pickler if cloudpickle else None
+
+
+def is_interactive() -> bool:
     """Whether `__main__` is a prompt or a notebook: no other process can import it."""
     main = sys.modules.get("__main__")
     if main is None or getattr(main, "__spec__", None) is not None:
@@ -35,7 +41,7 @@ def _is_interactive() -> bool:
     return not hasattr(main, "__file__") or hasattr(main, "__IPYTHON__") or "ipykernel" in sys.modules
 
 
-dumps: Callable[..., bytes] = cloudpickle.dumps if cloudpickle and _is_interactive() else _pickle.dumps
+dumps: Callable[..., bytes] = cloudpickle.dumps if cloudpickle and is_interactive() else _pickle.dumps
 
 
 #: Views of memory are pickled too.
@@ -103,26 +109,49 @@ class _RemoteTraceback(Exception):
         return f'\n"""\n{self.frames}"""'
 
 
-def restore_error(described: tuple[bytes | None, str, str, str]) -> BaseException:
-    """The exception that a task has raised, or a `RemoteError` with its text when it cannot be read here."""
+def restore_error(described: tuple[bytes | None, str, str, str]) -> tuple[BaseException, bool]:
+    """The exception that a task has raised, or a `RemoteError` with its text when it cannot be read here.
+
+    The second answer is whether Ctrl-C was pressed while it was read.
+    """
     pickled, name, text, frames = described
     error: BaseException | None = None
+    is_interrupted = False
     if pickled is not None:
         try:
             error = pickle.loads(pickled)
-        except Exception:
+        except BaseException as second:
+            # Not even `SystemExit` gets out: a task has failed, and not whoever looks at it.
+            is_interrupted = _was_pressed(second)
             error = None
     if not isinstance(error, BaseException):
         error = RemoteError(f"{name}: {text}", class_name=name, traceback=frames)
     error.__cause__ = _RemoteTraceback(frames)
-    return error
+    return error, is_interrupted
 
 
-def unreadable_result(error: BaseException) -> BaseException:
-    """A result came that cannot be unpickled here."""
+def unreadable_result(error: BaseException) -> tuple[BaseException, bool]:
+    """A result came that cannot be unpickled here; the second answer is that of `restore_error`."""
     made = UnpicklableError(f"the result came back and cannot be read here: {error}")
     made.__cause__ = error
-    return made
+    return made, _was_pressed(error)
+
+
+def _was_pressed(error: BaseException) -> bool:
+    """Whether this is Ctrl-C, which was pressed while something was read and is to end the program and not a task.
+
+    What the pickle has raised itself is the task's. The two are told apart by the instruction at which it came up: a
+    signal strikes anywhere, and a `raise` is one.
+    """
+    if not isinstance(error, KeyboardInterrupt) or threading.current_thread() is not threading.main_thread():
+        return False
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback is None or traceback.tb_frame.f_code.co_code[traceback.tb_lasti] not in _RAISES
+
+
+_RAISES = {opcode.opmap["RAISE_VARARGS"], opcode.opmap["RERAISE"]}
 
 
 def death(exit_code: int | None, number: int | None, deaths: int, last_words: str) -> WorkerDied:

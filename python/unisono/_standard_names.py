@@ -2,7 +2,8 @@
 
 `ProcessPoolExecutor` says `max_workers` and `mp_context`, `multiprocessing.Pool` says `processes`, `maxtasksperchild`
 and `context`. Code that was written for either runs when its import is changed, so these are taken and become our
-names. An option that is given by two names is refused, and so is a context that asks for what we do not do.
+names. An option that is given by two names is refused. `forkserver` means a fresh interpreter that forks, which is what
+our zygote is.
 
 Leaves out what a context is besides its start method: its queues and locks are the standard library's own.
 """
@@ -34,7 +35,7 @@ def translate(options: dict[str, Any], given: StandardNames) -> dict[str, Any]:
 
     Raises:
         TypeError: A name is of nobody's.
-        UsageError: An option is given by two names, or a context asks for `fork`.
+        UsageError: An option is given by two names, or a context is none.
     """
     said_as = {ours: ours for ours, value in options.items() if value is not None}
     translated = dict(options)
@@ -55,17 +56,12 @@ def start_method(name: str, context: object) -> str | None:
     """What we call the way in which processes of a `multiprocessing` context start; `None` when it has not chosen one.
 
     Raises:
-        UsageError: It is no context, or of a start method that we do not have.
+        UsageError: It is no context.
     """
     if not isinstance(context, BaseContext):
         raise UsageError(f"{name} is what multiprocessing.get_context() answers, not {context!r}")
-    method = context.get_start_method(allow_none=True)
-    if method not in _METHODS:
-        raise UsageError(
-            f"{name} asks for the start method {method!r}; workers are never forked from the program itself, whose "
-            'threads and locks they would inherit: use "forkserver" or "spawn"'
-        )
-    return _METHODS[method]
+    method: str | None = context.get_start_method(allow_none=True)
+    return "zygote" if method == "forkserver" else method
 
 
 _OURS = {
@@ -75,5 +71,3 @@ _OURS = {
     "mp_context": "start_method",
     "context": "start_method",
 }
-#: `forkserver` means a fresh interpreter that forks, which is what our zygote is.
-_METHODS = {None: None, "forkserver": "zygote", "spawn": "spawn"}

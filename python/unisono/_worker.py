@@ -16,48 +16,92 @@ import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from unisono import _native, _pickling
+from unisono import _log_records, _native, _pickling
 
 
-def run(socket: int, memory: int, settings: int, number: int) -> None:
+def run(socket: int, memory: int, settings: int, number: int, inherited: list[int]) -> None:
     """Work until the pool is gone; the descriptors become ours."""
-    signal.signal(signal.SIGINT, _ignore)
     # Read from the start each time: the memory is shared by all workers of the pool, and so is its position.
     values: dict[str, Any] = pickle.loads(os.pread(settings, os.fstat(settings).st_size, 0))
     os.close(settings)
-    name_process(f"{values['name']}-{number}")
-    prepare = _Prepare(values)
-    # The class comes from this module's caller, who gives away both descriptors.
-    _native.work(socket, memory, prepare, _describe)
+    Inherited.descriptors = inherited
+    _work(socket, memory, number, values, _become_program)
 
 
-class _Prepare:
-    """Makes this process what the pool's options ask for."""
+def run_forked(
+    values: dict[str, Any], socket: int, memory: int, settings: int, number: int, inherited: list[int]
+) -> None:
+    """The same in a fork of the program, which has everything already, and its settings in `values`."""
+    os.close(settings)
+    Inherited.descriptors = inherited
+    _work(socket, memory, number, values, _leave_processes)
 
-    def __init__(self, values: dict[str, Any]) -> None:
-        self.values = values
 
-    def __call__(self) -> None:
-        values = self.values
-        os.environ.clear()
-        os.environ.update(values["environment"])
-        sys.argv[:] = values["argv"]
-        multiprocessing.current_process().authkey = values["authkey"]
-        os.chdir(values["folder"])
-        sys.path[:] = values["path"]
+def _work(
+    socket: int, memory: int, number: int, values: dict[str, Any], become: Callable[[dict[str, Any]], None]
+) -> None:
+    signal.signal(signal.SIGINT, _ignore)
+    name = f"{values['name']}-{number}"
+    name_process(name)
+    multiprocessing.current_process().name = name
+
+    def prepare() -> None:
+        become(values)
+        if (levels := values["levels"]) is not None:
+            # The last: what multiprocessing hands over is counted from the first on.
+            _log_records.forward(Inherited.descriptors.pop(), name, levels)
         if values["nice"]:
             os.nice(values["nice"])
         if values["memory_limit"]:
             import resource
 
             resource.setrlimit(resource.RLIMIT_AS, (values["memory_limit"],) * 2)
-        if values["main"] is not None and not isinstance(sys.modules.get("__main__"), _Main):
-            sys.modules["__main__"] = _Main(values["main"])
-        if values["initializer"] is not None:
-            initializer, arguments = pickle.loads(values["initializer"])
+        if (given := values["initializer"]) is not None:
+            # Not pickled in a fork, which has it.
+            initializer, arguments = pickle.loads(given) if isinstance(given, bytes) else given
             initializer(*arguments)
+
+    _native.work(socket, memory, prepare, _describe)
+    if util := sys.modules.get("multiprocessing.util"):
+        # What was put into a queue of multiprocessing leaves by a thread, which is waited for here as in its processes.
+        util._run_finalizers()
+
+
+class Inherited:
+    """A descriptor that a worker is born with, in what its initializer is given; asked for by `multiprocessing`."""
+
+    #: Those of this worker.
+    descriptors: ClassVar[list[int]] = []
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def detach(self) -> int:
+        """A copy, which is the caller's to close."""
+        return os.dup(self.descriptors[self.number])
+
+
+def _become_program(values: dict[str, Any]) -> None:
+    """Make of a fresh interpreter what the program is."""
+    os.environ.clear()
+    os.environ.update(values["environment"])
+    sys.argv[:] = values["argv"]
+    multiprocessing.current_process().authkey = values["authkey"]
+    os.chdir(values["folder"])
+    sys.path[:] = values["path"]
+    if values["main"] is not None and not isinstance(sys.modules.get("__main__"), _Main):
+        sys.modules["__main__"] = _Main(values["main"])
+
+
+def _leave_processes(_: dict[str, Any]) -> None:
+    """What `multiprocessing` does in its own forks: the program's children, finalizers and threads are not ours."""
+    if process := sys.modules.get("multiprocessing.process"):
+        process._children = set()  # type: ignore[attr-defined]
+    if util := sys.modules.get("multiprocessing.util"):
+        util._finalizer_registry.clear()
+        util._run_after_forkers()
 
 
 class _Main(types.ModuleType):
@@ -78,10 +122,11 @@ class _Main(types.ModuleType):
         process: Any = multiprocessing.current_process()
         process._inheriting = True
         try:
-            if kind == "name":
-                spawn._fixup_main_from_name(where)  # type: ignore[attr-defined]
-            else:
-                spawn._fixup_main_from_path(where)  # type: ignore[attr-defined]
+            with _log_records.for_program_alone():
+                if kind == "name":
+                    spawn._fixup_main_from_name(where)  # type: ignore[attr-defined]
+                else:
+                    spawn._fixup_main_from_path(where)  # type: ignore[attr-defined]
         finally:
             del process._inheriting
         return getattr(sys.modules["__main__"], name)
@@ -113,6 +158,7 @@ def name_process(name: str) -> None:
     Path("/proc/self/comm").write_text(name[:15])
 
 
-def spawned(call: Callable[[int, int, int, int], None] = run) -> None:
+def spawned() -> None:
     """The start of a worker that is a fresh interpreter: its descriptors are its arguments."""
-    call(*(int(word) for word in sys.argv[1:5]))
+    socket, memory, settings, number, *inherited = map(int, sys.argv[1:])
+    run(socket, memory, settings, number, inherited)

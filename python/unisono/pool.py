@@ -34,10 +34,10 @@ class Pool(ProcessPool):
         initializer: Called in each worker before its first task, with `initargs`. If it raises, the pool is broken.
         initargs: See there.
         maxtasksperchild: After so many tasks a worker is replaced.
-        context: Its start method is how workers start: `forkserver` (also when it has not chosen one) or `spawn`.
+        context: Its start method is how workers start: `forkserver` (also when it has not chosen one), `spawn`, `fork`.
 
     Raises:
-        UsageError: An option is not what it should be, or the context forks the program.
+        UsageError: An option is not what it should be.
     """
 
     def __init__(
@@ -114,9 +114,10 @@ class Pool(ProcessPool):
 
     def _all(self, func: Callable[..., T], calls: Iterable[tuple[Any, ...]], chunksize: int | None) -> list[T]:
         self._refuse_if_closed()
+        func = self._sendable(func)
         if chunksize is None or chunksize == 1:
-            return _drain(self._engine.map(func, calls))
-        parts: list[list[T]] = _drain(call_in_chunks(self._engine, func, calls, chunksize))
+            return _drain(self._ready().map(func, calls))
+        parts: list[list[T]] = _drain(call_in_chunks(self._ready(), func, calls, chunksize))
         return [value for part in parts for value in part]
 
 

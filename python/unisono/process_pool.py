@@ -15,18 +15,15 @@ import itertools
 import multiprocessing
 import os
 import pickle
-import subprocess
-import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, TypeVar, Unpack, cast
+from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack, cast
 
-from unisono import _native, _pickling
+from unisono import _births, _forking, _log_records, _native, _pickling
 from unisono._standard_names import StandardNames, translate
-from unisono._worker import main_of_caller
 from unisono.async_result import AsyncResult
 from unisono.errors import UsageError
 from unisono.futures import Future
@@ -34,7 +31,18 @@ from unisono.futures import Future
 T = TypeVar("T")
 P = ParamSpec("P")
 
-Method = Literal["zygote", "spawn"]
+Method = Literal["zygote", "spawn", "fork"]
+
+
+class _Terms(TypedDict):
+    """How a task is run."""
+
+    timeout: float | None
+    retries: int
+    key: object | None
+
+
+_PLAIN: _Terms = {"timeout": None, "retries": 0, "key": None}
 
 
 class ProcessPool(concurrent.futures.Executor):
@@ -48,13 +56,16 @@ class ProcessPool(concurrent.futures.Executor):
         workers: How many processes at most; `None` means one per core that this process may use. They start when
             there is something for them to do.
         start_method: `zygote` (which `None` means) forks them from a fresh interpreter with one thread, in a
-            millisecond; `spawn` makes each a fresh interpreter.
+            millisecond; `spawn` makes each a fresh interpreter; `fork` forks them from this program as it is when the
+            first task is submitted, with a `RuntimeWarning` when it has threads then.
         preload: Modules that the zygote imports before it forks.
         initializer: Called in each worker before its first task, with `initargs`. If it raises, the pool is broken.
-        initargs: See there.
+        initargs: See there. Queues, locks and shared values of `multiprocessing` may be among them.
         max_tasks_per_child: After so many tasks a worker is replaced.
         max_pending: How many tasks may wait or run before `submit` waits.
         memory_limit: How many bytes of address space a worker may have (RLIMIT_AS); beyond it, it gets `MemoryError`.
+        per_key: How many tasks with the same key may run at once; see `task`.
+        log_forwarding: Have what workers log handled by the loggers of this program.
         nice: By how much workers are nicer than we are (nice(2)).
         name: What workers are called in `ps`, with a number.
         **standard: The same by the names of the standard pools: `max_workers` and `processes` are `workers`,
@@ -62,7 +73,8 @@ class ProcessPool(concurrent.futures.Executor):
             `start_method` (`forkserver` means `zygote`).
 
     Raises:
-        UsageError: An option is not what it should be, is given by two names, or is a context that forks the program.
+        UsageError: An option is not what it should be, or is given by two names.
+        UnpicklableError: The initializer or its arguments cannot be handed to a worker.
     """
 
     def __init__(
@@ -76,6 +88,8 @@ class ProcessPool(concurrent.futures.Executor):
         max_tasks_per_child: int | None = None,
         max_pending: int | None = None,
         memory_limit: int | None = None,
+        per_key: int = 1,
+        log_forwarding: bool = True,
         nice: int = 0,
         name: str = "unisono",
         **standard: Unpack[StandardNames],
@@ -97,42 +111,53 @@ class ProcessPool(concurrent.futures.Executor):
             ("max_tasks_per_child", max_tasks_per_child),
             ("max_pending", max_pending),
             ("memory_limit", memory_limit),
+            ("per_key", per_key),
         ):
             if number is not None and number < 1:
                 raise UsageError(f"{what} must be at least 1, not {number}")
-        if method not in ("zygote", "spawn"):
-            raise UsageError(f"start_method is `zygote` or `spawn`, not {method!r}")
+        if method not in ("zygote", "spawn", "fork"):
+            raise UsageError(f"start_method is `zygote`, `spawn` or `fork`, not {method!r}")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        settings = {
-            "argv": sys.argv,
-            # Proxies of a manager ask for it, as in the processes of multiprocessing.
-            "authkey": bytes(multiprocessing.current_process().authkey),
-            "environment": dict(os.environ),
-            "folder": str(_folder()),
-            "initializer": None if initializer is None else _pickling.pickled((initializer, tuple(initargs))),
-            "main": main_of_caller(),
+        settings: dict[str, Any] = {
+            "initializer": None if initializer is None else (initializer, tuple(initargs)),
+            "levels": _log_records.levels() if log_forwarding else None,
             "memory_limit": memory_limit,
             "name": name,
             "nice": nice,
-            "path": sys.path,
         }
+        inherited: list[int] = []
+        self._born = _forking.Fork(settings) if method == "fork" else None
+        if self._born is None:
+            if initializer is not None:
+                settings["initializer"], inherited = _births.handed_over(settings["initializer"])
+            settings |= _births.of_program()
+        self._logs = _log_records.Collector(name) if log_forwarding else None
+        if self._logs is not None:
+            inherited.append(self._logs.descriptor())
         self._engine = _native.PoolEngine(
-            _nursery(tuple(preload)),
+            _births.nursery(tuple(preload)) if self._born is None else self._born.nursery,
             Future,
-            (_in_memory(pickle.dumps(settings)), _standard_error()),
-            workers=count,
-            method=ord(method[0]),
-            tasks_per_worker=max_tasks_per_child,
-            pending=max_pending,
+            # What is in the fork needs no telling.
+            (_births.in_memory(b"" if self._born else pickle.dumps(settings)), _births.standard_error(), inherited),
+            {
+                "workers": count,
+                "method": ord(method[0]),
+                "tasks_per_worker": max_tasks_per_child,
+                "pending": max_pending,
+                "per_key": per_key,
+            },
         )
         # What others look at to share work out, though it is not theirs: dask, for one.
         self._max_workers = count
-        self._server = threading.Thread(target=_serve, args=(self._engine,), name=f"{name}-pool", daemon=True)
-        self._server.start()
+        self._server = threading.Thread(
+            target=_serve, args=(self._engine, self._born, self._logs), name=f"{name}-pool", daemon=True
+        )
         self._finalizer = weakref.finalize(self, _abandon, self._engine)
         self._finalizer.atexit = False
-        _POOLS[self._engine] = self._server
+        # A program may fork itself only as long as we have no thread of our own.
+        if self._born is None:
+            self._begin_to_serve()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Have `fn(*args, **kwargs)` called in a worker.
@@ -148,22 +173,27 @@ class ProcessPool(concurrent.futures.Executor):
         ...     pool.submit(divmod, 7, 2).result()
         (3, 1)
         """
-        return cast(Future[T], self._engine.submit(fn, args, kwargs))
+        return cast(Future[T], self._ready().submit(self._sendable(fn), args, kwargs))
 
-    def task(self, *, timeout: float | None = None, retries: int = 0) -> TaskOptions:
+    def task(self, *, timeout: float | None = None, retries: int = 0, key: object | None = None) -> TaskOptions:
         """Options for tasks, on which `submit` and `map` are called.
+
+        Tasks with the same key begin in the order in which they came, and never do more of them run at once than the
+        pool's `per_key`: one, unless it was made otherwise. Those that wait for their key keep nobody else waiting.
 
         Args:
             timeout: How many seconds an attempt may run; past it, its worker is killed and it fails with `TaskTimeout`,
                 which is a `TimeoutError`.
             retries: How often a task that raised, was past its time, or lost its worker is run again. One that has
                 killed three workers is not.
+            key: What tasks share that only so many may use at once, such as a host or a file. Keys are the same when
+                their text is. A function is called with the arguments of each call and answers its key.
 
         >>> with unisono.ProcessPool(1) as pool:
         ...     pool.task(timeout=30, retries=2).submit(len, "abc").result()
         3
         """
-        return TaskOptions(self._engine, timeout, retries)
+        return TaskOptions(self, {"timeout": timeout, "retries": retries, "key": key})
 
     def map(
         self,
@@ -185,25 +215,27 @@ class ProcessPool(concurrent.futures.Executor):
         Raises:
             TimeoutError: From the iterator, when a result is not there in time.
         """
-        return _map(self._engine, fn, zip(*iterables), timeout, chunksize, buffersize)
+        return _map(self._ready(), self._sendable(fn), zip(*iterables), timeout, chunksize, buffersize)
 
     def starmap(
         self, func: Callable[..., T], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
     ) -> list[T]:
         """Call `func(*arguments)` for each of them; all results, in order."""
-        return list(_map(self._engine, func, map(tuple, iterable), None, chunksize or 1, None))
+        return list(_map(self._ready(), self._sendable(func), map(tuple, iterable), None, chunksize or 1, None))
 
     def imap(self, func: Callable[[Any], T], iterable: Iterable[Any], chunksize: int = 1) -> Iterator[T]:
         """The results of `func(item)` for each item, in order, as they come."""
+        func = self._sendable(func)
         if chunksize > 1:
             chunks = _Input((func, chunk) for chunk in _chunks(zip(iterable), chunksize))
-            parts = _map(self._engine, _pickling.run_chunk, chunks, None, 1, None)
+            parts = _map(self._ready(), _pickling.run_chunk, chunks, None, 1, None)
             return chunks.then_raise(_flat(parts))
         calls = _Input(zip(iterable))
-        return calls.then_raise(_map(self._engine, func, calls, None, chunksize, None))
+        return calls.then_raise(_map(self._ready(), func, calls, None, chunksize, None))
 
     def imap_unordered(self, func: Callable[[Any], T], iterable: Iterable[Any], chunksize: int = 1) -> Iterator[T]:
         """The same, in the order in which they are done."""
+        func = self._sendable(func)
         if chunksize > 1:
             chunks = _Input((func, chunk) for chunk in _chunks(zip(iterable), chunksize))
             parts: Iterator[list[T]] = _as_done([self.submit(_pickling.run_chunk, *chunk) for chunk in chunks])
@@ -231,6 +263,7 @@ class ProcessPool(concurrent.futures.Executor):
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> AsyncResult[list[T]]:
         """All results of `func(*arguments)`, later."""
+        func = self._sendable(func)
         chunks = _chunks(map(tuple, iterable), chunksize or 1)
         futures = [self.submit(_pickling.run_chunk, func, chunk) for chunk in chunks]
         return AsyncResult(futures, lambda parts: [*itertools.chain.from_iterable(parts)], callback, error_callback)
@@ -290,26 +323,47 @@ class ProcessPool(concurrent.futures.Executor):
     def _forget(self) -> None:
         _POOLS.pop(self._engine, None)
         self._engine.stop()
-        # A callback that shuts its own pool down is run by that very thread.
-        if threading.current_thread() is not self._server:
+        # A callback that shuts its own pool down is run by that very thread, which waits for the handlers of records; a
+        # fork that never was has none.
+        is_of_pool = threading.current_thread() is self._server or (self._logs is not None and self._logs.is_asking())
+        if self._server.ident is not None and not is_of_pool:
             self._server.join(_LONGEST_JOIN)
+
+    def _ready(self) -> _native.PoolEngine:
+        """What takes calls. The first one forks the program, where that is how workers start."""
+        if self._born is not None and self._born.happens():
+            self._begin_to_serve()
+        return self._engine
+
+    def _begin_to_serve(self) -> None:
+        _POOLS[self._engine] = self._server
+        if self._logs is not None:
+            self._logs.start()
+        self._server.start()
+
+    def _sendable(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return function if self._born is None else _forking.by_code(function)
 
 
 class TaskOptions:
     """How tasks are run; made by `ProcessPool.task`."""
 
-    def __init__(self, engine: _native.PoolEngine, timeout: float | None, retries: int) -> None:
-        self._engine = engine
-        self._timeout = timeout
-        self._retries = retries
+    def __init__(self, pool: ProcessPool, terms: _Terms) -> None:
+        self._pool = pool
+        self._terms = terms
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """As `ProcessPool.submit`."""
-        return cast(Future[T], self._engine.submit(fn, args, kwargs, self._timeout, self._retries))
+        return cast(
+            Future[T],
+            self._pool._ready().submit(self._pool._sendable(fn), args, kwargs, **self._terms),
+        )
 
     def map(self, fn: Callable[..., T], *iterables: Iterable[Any], buffersize: int | None = None) -> Iterator[T]:
         """As `ProcessPool.map`; the timeout is each task's own."""
-        return _map(self._engine, fn, zip(*iterables), None, 1, buffersize, self._timeout, self._retries)
+        calls = zip(*iterables)
+        function = self._pool._sendable(fn)
+        return _map(self._pool._ready(), function, calls, None, 1, buffersize, self._terms)
 
 
 class _Input:
@@ -338,8 +392,7 @@ def _map(
     timeout: float | None,
     chunksize: int,
     buffersize: int | None,
-    task_timeout: float | None = None,
-    retries: int = 0,
+    terms: _Terms = _PLAIN,
 ) -> Iterator[Any]:
     if chunksize < 1:
         raise ValueError("chunksize must be >= 1.")
@@ -347,9 +400,9 @@ def _map(
         raise ValueError("buffersize must be None or > 0")
     until = None if timeout is None else time.monotonic() + timeout
     if chunksize > 1:
-        results = call_in_chunks(engine, fn, calls, chunksize, buffersize, task_timeout, retries)
+        results = call_in_chunks(engine, fn, calls, chunksize, buffersize)
         return _flat(_taken(results, until, buffersize is not None))
-    results = engine.map(fn, calls, ahead=buffersize, timeout=task_timeout, retries=retries)
+    results = engine.map(fn, calls, ahead=buffersize, **terms)
     return _taken(results, until, buffersize is not None)
 
 
@@ -359,12 +412,10 @@ def call_in_chunks(
     calls: Iterable[tuple[Any, ...]],
     chunksize: int,
     ahead: int | None = None,
-    timeout: float | None = None,
-    retries: int = 0,
 ) -> _native.Results:
     """Submit `chunksize` calls at a time as one task each; its result is the list of theirs."""
     chunks = ((fn, chunk) for chunk in _chunks(calls, chunksize))
-    return engine.map(_pickling.run_chunk, chunks, ahead=ahead, timeout=timeout, retries=retries)
+    return engine.map(_pickling.run_chunk, chunks, ahead=ahead)
 
 
 def _taken(results: _native.Results, until: float | None, pulls: bool) -> Iterator[Any]:
@@ -405,12 +456,16 @@ def _chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[list[tuple[
         yield chunk
 
 
-def _serve(engine: _native.PoolEngine) -> None:
+def _serve(engine: _native.PoolEngine, born: _forking.Fork | None, logs: _log_records.Collector | None) -> None:
     """What the thread in the background does: everything is in `serve`, but for the callbacks."""
     while (futures := engine.serve()) is not None:
         # Taken out one by one, so that no future is kept while there is nothing to do.
         while futures:
             cast(Future[Any], futures.pop(0))._announce()
+    if born is not None:
+        born.nursery.stop()
+    if logs is not None:
+        logs.stop(_LONGEST_JOIN)
 
 
 def _abandon(engine: _native.PoolEngine) -> None:
@@ -427,48 +482,16 @@ def _at_exit() -> None:
         server.join(_LONGEST_JOIN)
 
 
-def _nursery(preload: tuple[str, ...]) -> _native.Nursery:
-    """The zygote for these modules, started when it is first needed and kept for the next pool."""
-    key = (os.getpid(), preload, tuple(sys.path))
-    with _NURSERIES_LOCK:
-        if key not in _NURSERIES:
-            code = (
-                f"import sys; sys.path[:] = {sys.path!r}; from unisono._zygote import main; "
-                f"main({list(preload)!r}, {os.getpid()})"
-            )
-            flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-            _NURSERIES[key] = _native.Nursery([sys.executable, *flags, "-c", code])
-        return _NURSERIES[key]
-
-
-def _in_memory(data: bytes) -> int:
-    """A descriptor from which workers read `data`; it is the caller's to close."""
-    descriptor = os.memfd_create("unisono-settings", os.MFD_CLOEXEC)
-    with os.fdopen(os.dup(descriptor), "wb") as file:
-        file.write(data)
-    return descriptor
-
-
-def _standard_error() -> int:
-    """A descriptor to which what workers say is passed on; it is the caller's to close."""
-    try:
-        return os.dup(2)
-    except OSError:
-        # A program without one, such as a service of an old kind, has nowhere to show it.
-        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-
-
-def _folder() -> str:
-    try:
-        return os.getcwd()  # noqa: PTH109 (a folder that is gone has no path)
-    except FileNotFoundError:
-        return "/"
+def _forget_in_child() -> None:
+    """The pools are the parent's. They are kept, since dropping them would touch what others held then."""
+    _LEFT_BEHIND.append(dict(_POOLS))
+    _POOLS.clear()
 
 
 _POOLS: dict[_native.PoolEngine, threading.Thread] = {}
-_NURSERIES: dict[tuple[Any, ...], _native.Nursery] = {}
-_NURSERIES_LOCK = threading.Lock()
+_LEFT_BEHIND: list[dict[_native.PoolEngine, threading.Thread]] = []
 #: How many seconds the end of a program waits for a thread that may be in a caller's callback.
 _LONGEST_JOIN = 5.0
 
 atexit.register(_at_exit)
+os.register_at_fork(after_in_child=_forget_in_child)

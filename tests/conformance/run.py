@@ -5,12 +5,17 @@
     python tests/conformance/run.py pool --pool processes
 
 `futures` is `test.test_concurrent_futures`, `pool` is `_TestPool` of `test._test_multiprocessing`. A pool is `threads`,
-`processes`, or `module:name` (the standard ones, to check this program itself; no table is written). The tests are those of the interpreter
-that runs this; where it has none, of the Debian package `libpythonX.Y-testsuite`, or of `--tests DIRECTORY`.
+`processes`, or `module:name` (the standard ones, to check this program itself; no table is written). The tests are those
+of the interpreter that runs this; where it has none, of the Debian package `libpythonX.Y-testsuite`, or of
+`--tests DIRECTORY`.
 
 Every test passes, or stands in `intended.toml` with the reason why the difference is intended. The table goes to
 `results/`. The exit status is 1 when a test fails that is not listed, when a listed one passes (but for those in a table
-`PASSES_SOMETIMES`, which depend on how fast workers start), and when a listed one is not there. The tests run in a process of their own: one that hangs is killed after `--timeout` seconds, and named.
+`PASSES_SOMETIMES`, which depend on how fast workers start), and when a listed one is not there.
+
+There is each test of processes once per start method: `Fork`, `Forkserver` (our zygote) and `Spawn`; in `intended.toml` a
+`*` stands for all three. Each start method has a process of its own, all at once, since most tests wait. One that hangs is
+killed after `--timeout` seconds, and what it ran is named.
 """
 
 from __future__ import annotations
@@ -23,6 +28,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
 import types
 import unittest
@@ -30,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+FLAVOURS = ["Fork", "Forkserver", "Spawn"]
 POOLS = {
     "futures": {"threads": "unisono:ThreadPool", "processes": "unisono:ProcessPool"},
     "pool": {"processes": "unisono:Pool"},
@@ -44,33 +51,45 @@ def main() -> int:
     parser.add_argument("--tests", type=Path, default=Path(f"/usr/lib/python3.{sys.version_info[1]}/test"))
     parser.add_argument("--timeout", type=float, default=180, help="seconds for all tests")
     parser.add_argument("--only", help="a part of the names of the tests that are run; no table is written")
-    parser.add_argument("--inner", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--inner", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.inner:
+    if options.inner is not None:
         run_tests(options)
         return 0
-    words = [sys.executable, "-X", "faulthandler", __file__, *sys.argv[1:], "--inner"]
-    with tempfile.TemporaryDirectory() as folder:
+    results: dict[str, str] = {}
+    statuses = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         # Workers of a pool are interpreters of their own, and have to find the tests as well.
-        Path(folder, "sitecustomize.py").write_text(find_tests(options.tests))
-        environment = {
-            **os.environ,
-            # Not a pipe: a worker that outlives its test would hold its other end.
-            "UNISONO_RESULTS": str(Path(folder, "results")),
-            "UNISONO_POOL": POOLS[options.suite].get(options.pool, options.pool),
-            "PYTHONPATH": os.pathsep.join([folder, str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]),
-        }
-        inner = subprocess.Popen(words, env=environment, start_new_session=True)
-        try:
-            inner.wait(options.timeout)
-        except subprocess.TimeoutExpired:
-            os.killpg(inner.pid, signal.SIGKILL)
-            inner.wait()
-        # Not there when the tests could not even begin.
-        file = Path(folder, "results")
-        lines = file.read_text().splitlines() if file.exists() else []
-    results = dict(json.loads(line) for line in lines)
-    return judge(options, results, inner.returncode)
+        (folder / "sitecustomize.py").write_text(find_tests(options.tests))
+        flavours = [""] if options.pool == "threads" else FLAVOURS
+        until = time.monotonic() + options.timeout
+        for inner, flavour in [(start(options, folder, flavour), flavour) for flavour in flavours]:
+            try:
+                inner.wait(until - time.monotonic())
+            except subprocess.TimeoutExpired:
+                os.killpg(inner.pid, signal.SIGKILL)
+                inner.wait()
+            statuses.append(inner.returncode)
+            sys.stderr.write((folder / f"said{flavour}").read_text())
+            # Not there when the tests could not even begin.
+            file = folder / f"results{flavour}"
+            results.update(json.loads(line) for line in (file.read_text().splitlines() if file.exists() else []))
+    return judge(options, results, max(statuses, key=abs))
+
+
+def start(options: argparse.Namespace, folder: Path, flavour: str) -> subprocess.Popen[bytes]:
+    """Begins the tests of one start method."""
+    words = [sys.executable, "-X", "faulthandler", __file__, *sys.argv[1:], "--inner", flavour]
+    environment = {
+        **os.environ,
+        # Not a pipe: a worker that outlives its test would hold its other end.
+        "UNISONO_RESULTS": str(folder / f"results{flavour}"),
+        "UNISONO_POOL": POOLS[options.suite].get(options.pool, options.pool),
+        "PYTHONPATH": os.pathsep.join([str(folder), str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    }
+    with (folder / f"said{flavour}").open("w") as said:
+        return subprocess.Popen(words, env=environment, start_new_session=True, stdout=said, stderr=said)
 
 
 def find_tests(folder: Path) -> str:
@@ -84,6 +103,10 @@ def judge(options: argparse.Namespace, results: dict[str, str], status: int) -> 
     intended = dict(listed.get(options.suite, {}).get(options.pool, {}))
     sometimes = intended.pop("PASSES_SOMETIMES", {})
     intended |= sometimes
+    for tests in (intended, sometimes):
+        for name in [name for name in tests if "*" in name]:
+            reason = tests.pop(name)
+            tests |= {name.replace("*", flavour): reason for flavour in FLAVOURS}
     wrong = [
         f"{name}: {result}"
         for name, result in results.items()
@@ -169,12 +192,12 @@ def run_tests(options: argparse.Namespace) -> None:
     """In a process of its own: runs what there is for this pool."""
     module, _, name = POOLS[options.suite].get(options.pool, options.pool).partition(":")
     pool = getattr(importlib.import_module(module), name)
-    suite = futures(module, pool) if options.suite == "futures" else multiprocessing_pool()
+    suite = futures(module, pool, options.inner) if options.suite == "futures" else multiprocessing_pool(options.inner)
     chosen = unittest.TestSuite(test for test in flat(suite) if not options.only or options.only in test.id())
     unittest.TextTestRunner(resultclass=Recorder, verbosity=2).run(chosen)
 
 
-def futures(module: str, pool: type) -> unittest.TestSuite:
+def futures(module: str, pool: type, flavour: str) -> unittest.TestSuite:
     """`test_concurrent_futures`: one module in 3.11, a package from 3.12 on."""
     import concurrent.futures
 
@@ -188,8 +211,8 @@ def futures(module: str, pool: type) -> unittest.TestSuite:
     if is_threads:
         common.ThreadPoolMixin.executor_type = pool
     else:
-        for flavour in ("Fork", "Forkserver", "Spawn"):
-            getattr(common, f"ProcessPool{flavour}Mixin").executor_type = pool
+        for each in FLAVOURS:
+            getattr(common, f"ProcessPool{each}Mixin").executor_type = pool
     # Programs that a test starts import the pool from `concurrent.futures`, by its name.
     prelude = f"import concurrent.futures, {module}\n"
     prelude += f"concurrent.futures.{pool.__name__} = {module}.{pool.__name__}\n"
@@ -199,14 +222,13 @@ def futures(module: str, pool: type) -> unittest.TestSuite:
         # Some tests name the class of the standard library themselves.
         each.futures = replaced(concurrent.futures, pool, is_threads)
     loader = unittest.TestLoader()
-    prefix = "ThreadPool" if is_threads else "ProcessPoolSpawn"
+    # Not a prefix: `Fork` is one of `Forkserver`.
+    mixin = common.ThreadPoolMixin if is_threads else getattr(common, f"ProcessPool{flavour}Mixin")
     suite = unittest.TestSuite()
     for each in modules:
         for test in flat(loader.loadTestsFromModule(each)):
-            kind = type(test).__name__
-            # Our processes have their own way to start, so one of the three flavours is enough. What is of neither kind
-            # of pool (`FutureTests`) tests the future of the standard library.
-            if kind.startswith(prefix) or (not is_threads and kind.startswith("ProcessPoolExecutorTest")):
+            # What is of neither kind of pool (`FutureTests`) tests the future of the standard library.
+            if isinstance(test, mixin):
                 suite.addTest(test)
     return suite
 
@@ -234,9 +256,9 @@ def with_prelude(function: Any, prelude: str) -> Any:
     return run
 
 
-def multiprocessing_pool() -> unittest.TestSuite:
+def multiprocessing_pool(flavour: str) -> unittest.TestSuite:
     """The tests of `multiprocessing.Pool`."""
-    return unittest.TestLoader().loadTestsFromName("pool_case.PoolTest")
+    return unittest.TestLoader().loadTestsFromName(f"pool_case.Pool{flavour}Test")
 
 
 def flat(suite: Any) -> Any:

@@ -68,11 +68,6 @@ def test_the_start_method_of_a_context_is_that_of_the_workers(name, method, is_z
         assert pool.submit(is_fork_of_zygote).result(LONG) is is_zygotes
 
 
-def test_a_context_that_forks_the_program_is_refused_and_it_is_said_what_to_do():
-    with pytest.raises(UsageError, match=r'mp_context asks for the start method .fork.*use "forkserver" or "spawn"'):
-        unisono.ProcessPool(mp_context=multiprocessing.get_context("fork"))
-
-
 @pytest.mark.parametrize(
     ("options", "words"),
     [

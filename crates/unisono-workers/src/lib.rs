@@ -28,7 +28,7 @@ mod zygote;
 #[cfg(not(loom))]
 pub use crate::{
     inside::{Given, Inside, kind},
-    pool::{Awaited, Options, Pool},
+    pool::{Awaited, Given as PoolGiven, Options, Pool},
     task::{Death, Function, Outcome, State, Task, Terms},
     zygote::Zygote,
 };

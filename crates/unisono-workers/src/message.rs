@@ -13,6 +13,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
+use unisono_sys::private::Private;
 
 /// One message.
 #[derive(Debug)]
@@ -29,12 +30,12 @@ pub enum Message {
     Closed,
 }
 
-/// Two ends; both are closed on exec.
+/// Two ends; both are closed on exec, and no fork gets them.
 ///
 /// # Errors
 /// As socketpair(2).
-pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+pub fn pair() -> io::Result<(Private, Private)> {
+    Private::pair(|| Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?))
 }
 
 /// Wakes the other side. One that cannot be told now has enough to read.
@@ -73,11 +74,13 @@ pub fn send_process(socket: BorrowedFd<'_>, process: BorrowedFd<'_>) -> io::Resu
 /// Sends bytes with descriptors.
 ///
 /// # Errors
-/// As [`send_memory`].
+/// As [`send_memory`]; `EINVAL` when there are too many descriptors.
 pub fn send(socket: BorrowedFd<'_>, text: &[u8], descriptors: &[BorrowedFd<'_>], waits: bool) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    assert!(control.push(SendAncillaryMessage::ScmRights(descriptors)), "there is room for {MOST} descriptors");
+    if !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     let flags = if waits { SendFlags::NOSIGNAL } else { SendFlags::NOSIGNAL | SendFlags::DONTWAIT };
     loop {
         match sendmsg(socket, &[IoSlice::new(text)], &mut control, flags) {
@@ -129,5 +132,6 @@ const WAKE: u8 = b'w';
 const MEMORY: u8 = b'm';
 const FORGET: u8 = b'f';
 const PROCESS: u8 = b'p';
-/// A worker is born with this many descriptors: its socket, its memory, its status pipe, its settings, its standard error.
-const MOST: usize = 5;
+/// A worker is born with so many descriptors at most: its socket, its memory, its status pipe, its settings, its standard
+/// error, and what its initializer is given.
+pub const MOST: usize = 64;

@@ -20,12 +20,14 @@ pub struct Function {
 }
 
 /// How a task is run.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Terms {
     /// How long an attempt may run, from when it begins.
     pub timeout: Option<Duration>,
     /// How often it is tried again after it has failed.
     pub retries: u32,
+    /// What it shares with others of which only so many may run at once.
+    pub key: Option<Arc<str>>,
 }
 
 /// How a worker ended.
@@ -98,6 +100,11 @@ pub(crate) struct Inner {
     pub deaths: u8,
     /// The worker that has it, and the desk.
     pub place: Option<(usize, u64)>,
+    /// It counts for its key, if it has one.
+    pub is_admitted: bool,
+    /// Its worker was killed for it and may still be there, and so may what it did: its key is not free, nor is it tried
+    /// again.
+    pub is_mourned: bool,
 }
 
 impl Task {

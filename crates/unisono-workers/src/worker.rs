@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
     sync::Arc,
 };
 
@@ -11,7 +11,7 @@ use rustix::{
     pipe::{PipeFlags, pipe_with},
     process::{Signal, pidfd_send_signal},
 };
-use unisono_sys::shared::Shared;
+use unisono_sys::{private::Private, shared::Shared};
 
 use crate::{
     blob::{Blob, Lease, Received, Reference, Release, View, read_reference, write_reference},
@@ -55,11 +55,13 @@ impl From<Full> for Placed {
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub exchange: Arc<Exchange>,
-    pub socket: OwnedFd,
+    pub socket: Private,
     /// The end of a pipe into which whoever started the worker writes how it ended.
-    pub status: OwnedFd,
+    pub status: Private,
     /// What it writes to its standard error; nobody else holds the other end but its children.
-    pub words: OwnedFd,
+    pub words: Private,
+    /// It has said more than could be passed on, and waits.
+    pub is_unheard: bool,
     /// The end of that.
     pub last_words: Vec<u8>,
     /// Its process, once it has said hello.
@@ -75,6 +77,8 @@ pub(crate) struct Worker {
     pub is_doomed: bool,
     /// What it published cannot be read any more.
     is_torn: bool,
+    /// Tasks with a key that it was killed for: until it is gone for certain, nothing else of that key may begin.
+    pub mourned: Vec<Arc<Task>>,
     functions: HashSet<u64>,
     sent: HashSet<u64>,
     lent: Vec<Arc<Lease>>,
@@ -87,25 +91,26 @@ pub(crate) struct Worker {
 /// The other ends of what a worker and its pool are joined by.
 #[derive(Debug)]
 pub(crate) struct Birth {
-    pub socket: OwnedFd,
+    pub socket: Private,
     /// For whoever starts it.
-    pub status: OwnedFd,
-    pub words: OwnedFd,
+    pub status: Private,
+    pub words: Private,
 }
 
 impl Worker {
     /// One that has nothing yet, and what it is to be born with.
     pub fn new() -> io::Result<(Self, Birth)> {
         let (socket, theirs) = message::pair()?;
-        let (status, teller) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let (status, teller) = Private::pair(|| Ok(pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?))?;
         // The worker's end blocks, as a standard error does.
-        let (words, speaker) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (words, speaker) = Private::pair(|| Ok(pipe_with(PipeFlags::CLOEXEC)?))?;
         rustix::io::ioctl_fionbio(&words, true)?;
         let worker = Self {
             exchange: Arc::new(Exchange::new()?),
             socket,
             status,
             words,
+            is_unheard: false,
             last_words: Vec::new(),
             process: None,
             entries: VecDeque::new(),
@@ -114,6 +119,7 @@ impl Worker {
             is_leaving: false,
             is_doomed: false,
             is_torn: false,
+            mourned: Vec::new(),
             functions: HashSet::new(),
             sent: HashSet::new(),
             lent: Vec::new(),
@@ -257,15 +263,16 @@ impl Worker {
         Some(task)
     }
 
-    /// Passes on what it has written to its standard error, and keeps the last of it. False when no more will come.
-    pub fn hear(&mut self, output: BorrowedFd<'_>) -> bool {
+    /// Reads what it has written to its standard error, appends it to `heard`, and keeps the last of it. False when no
+    /// more will come.
+    pub fn hear(&mut self, heard: &mut Vec<u8>) -> bool {
         let mut words = [0; 4096];
-        loop {
+        let most = heard.len() + MOST_HEARD;
+        while heard.len() < most {
             match rustix::io::read(&self.words, &mut words) {
                 Ok(0) => return false,
                 Ok(length) => {
-                    // As with a terminal that is gone, what cannot be shown is lost.
-                    let _ = rustix::io::write(output, &words[..length]);
+                    heard.extend_from_slice(&words[..length]);
                     self.last_words.extend_from_slice(&words[..length]);
                     let excess = self.last_words.len().saturating_sub(LAST_WORDS);
                     self.last_words.drain(..excess);
@@ -274,6 +281,7 @@ impl Worker {
                 Err(_) => return true,
             }
         }
+        true
     }
 
     /// Lets it end when it has done what lies before it.
@@ -348,6 +356,15 @@ impl Worker {
         }
     }
 
+    /// Kills it for the sake of a task, whose key is free only when it is gone.
+    pub fn kill_for(&mut self, task: &Arc<Task>) {
+        if task.terms.key.is_some() {
+            held(&task.inner).is_mourned = true;
+            self.mourned.push(task.clone());
+        }
+        self.kill();
+    }
+
     /// Whether it was ever able to work.
     pub fn has_started(&self) -> bool {
         self.process.is_some()
@@ -401,3 +418,5 @@ impl Worker {
 
 /// So much of a worker's standard error is kept, in bytes.
 const LAST_WORDS: usize = 2048;
+/// So much is read at once, and kept until it is passed on, in bytes: what a pipe holds, so that an end is heard whole.
+pub(crate) const MOST_HEARD: usize = 64 << 10;

@@ -107,7 +107,7 @@ fn what_a_task_raises_is_told_and_tried_again_as_often_as_its_terms_say() {
     let shop = Workshop::new(1);
     let raising = shop.submit("raise", b"why", PLAIN);
     assert!(matches!(shop.outcome(&raising), Outcome::Raised(why) if support::read(&why) == b"why"));
-    let stubborn = shop.submit_meeting(Terms { timeout: None, retries: 1 });
+    let stubborn = shop.submit_meeting(Terms { timeout: None, retries: 1, key: None });
     shop.meet(&stubborn).say("raise");
     shop.meet(&stubborn).say("return");
     assert_eq!(shop.returned(&stubborn), b"met");
@@ -178,7 +178,7 @@ fn a_worker_that_dies_while_it_writes_its_result_has_not_ended_its_task() {
 #[test]
 fn a_task_that_kills_its_workers_is_given_up_after_the_third() {
     let shop = Workshop::new(1);
-    let task = shop.submit_meeting(Terms { timeout: None, retries: 10 });
+    let task = shop.submit_meeting(Terms { timeout: None, retries: 10, key: None });
     (0..3).for_each(|_| shop.meet(&task).say("die"));
     assert!(matches!(shop.outcome(&task), Outcome::Died { deaths: 3, .. }));
     shop.close();
@@ -224,7 +224,7 @@ fn a_task_past_its_deadline_is_killed_and_what_lies_behind_it_runs() {
     (0..50u8).for_each(|byte| assert_eq!(shop.run("echo", &[byte]), [byte]));
     for retries in 0..2 {
         let timeout = Duration::from_millis(20);
-        let late = shop.submit_meeting(Terms { timeout: Some(timeout), retries });
+        let late = shop.submit_meeting(Terms { timeout: Some(timeout), retries, key: None });
         let behind = shop.submit("echo", b"behind", PLAIN);
         assert!(matches!(shop.outcome(&late), Outcome::TimedOut(after) if after == timeout));
         assert_eq!(shop.returned(&behind), b"behind");
@@ -236,7 +236,7 @@ fn a_task_past_its_deadline_is_killed_and_what_lies_behind_it_runs() {
 fn a_running_task_is_cancelled_by_killing_its_worker_and_what_lay_behind_it_runs() {
     let shop = Workshop::new(1);
     (0..50u8).for_each(|byte| assert_eq!(shop.run("echo", &[byte]), [byte]));
-    let task = shop.submit_meeting(Terms { timeout: None, retries: 5 });
+    let task = shop.submit_meeting(Terms { timeout: None, retries: 5, key: None });
     let behind = shop.submit("echo", b"behind", PLAIN);
     let meeting = shop.meet(&task);
     assert!(!shop.pool.cancel(&task, false), "it has begun");
@@ -263,7 +263,7 @@ fn a_waiting_task_that_is_cancelled_never_runs() {
 #[test]
 fn the_last_words_of_a_worker_are_passed_on_and_kept_for_its_task() {
     let (mut ours, theirs) = std::io::pipe().unwrap();
-    let options = Options { workers: 1, method: 0, tasks_per_worker: None, pending: None };
+    let options = Options { workers: 1, method: 0, tasks_per_worker: None, pending: None, per_key: 1 };
     let shop = Workshop::with(options, theirs.into());
     let task = shop.submit("say", b"out of luck", PLAIN);
     match shop.outcome(&task) {
@@ -278,7 +278,7 @@ fn the_last_words_of_a_worker_are_passed_on_and_kept_for_its_task() {
 
 #[test]
 fn workers_are_replaced_after_so_many_tasks() {
-    let options = Options { workers: 1, method: 0, tasks_per_worker: Some(2), pending: None };
+    let options = Options { workers: 1, method: 0, tasks_per_worker: Some(2), pending: None, per_key: 1 };
     let shop = Workshop::with(options, devnull());
     let mut processes: Vec<_> = (0..6).map(|_| shop.run("process", b"")).collect();
     assert!(processes.chunks(2).all(|pair| pair[0] == pair[1]), "{processes:?}");

@@ -11,11 +11,11 @@ use std::{
 };
 
 use pyo3::{
-    exceptions::PyRuntimeError,
+    exceptions::{PyRuntimeError, PyValueError},
     prelude::*,
     types::{PyCFunction, PyDict, PyFunction, PyTuple, PyType},
 };
-use unisono_workers::{Awaited, Function, Options, Pool, Terms, Zygote, blob::Blob};
+use unisono_workers::{Awaited, Function, Options, Pool, PoolGiven, Terms, Zygote, blob::Blob};
 
 use super::{codec, future::FutureCore, results::Results};
 use crate::errors;
@@ -27,8 +27,16 @@ pub struct Nursery(Arc<Zygote>);
 #[pymethods]
 impl Nursery {
     #[new]
-    fn new(command: Vec<std::ffi::OsString>) -> Self {
-        Self(Arc::new(Zygote::new(command)))
+    #[pyo3(signature = (command=None))]
+    fn new(command: Option<Vec<std::ffi::OsString>>) -> Self {
+        Self(Arc::new(command.map_or_else(Zygote::forked, Zygote::new)))
+    }
+
+    /// Takes over a fork of this program that makes the workers, and our end of its socket.
+    fn adopt(&self, socket: Given, process: i32) -> PyResult<()> {
+        let process = rustix::process::Pid::from_raw(process);
+        let process = process.ok_or_else(|| PyValueError::new_err("a process has a number above 0"))?;
+        Ok(self.0.adopt(socket.0, process)?)
     }
 
     /// Ends the program, and with it every worker that it has made; the next worker starts another one.
@@ -54,18 +62,18 @@ pub struct Engine {
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (nursery, future, given, *, workers, method, tasks_per_worker=None, pending=None))]
     fn new(
         nursery: &Bound<'_, Nursery>,
         future: Py<PyType>,
-        given: (Given, Given),
-        workers: usize,
-        method: u8,
-        tasks_per_worker: Option<u64>,
-        pending: Option<usize>,
+        given: (Given, Given, Vec<Given>),
+        bounds: Bounds,
     ) -> PyResult<Self> {
-        let options = Options { workers, method, tasks_per_worker, pending };
-        let pool = Pool::new(options, nursery.get().0.clone(), given.0.0, given.1.0)?;
+        let Bounds { workers, method, tasks_per_worker, pending, per_key } = bounds;
+        let options = Options { workers, method, tasks_per_worker, pending, per_key };
+        let (settings, output, inherited) = given;
+        let inherited = inherited.into_iter().map(|given| given.0).collect();
+        let given = PoolGiven { settings: settings.0, output: output.0, inherited };
+        let pool = Pool::new(options, nursery.get().0.clone(), given)?;
         Ok(Self {
             pool: Arc::new(pool),
             future,
@@ -76,7 +84,7 @@ impl Engine {
     }
 
     /// Submits a call; answers its future.
-    #[pyo3(signature = (function, arguments, keywords=None, timeout=None, retries=0))]
+    #[pyo3(signature = (function, arguments, keywords=None, timeout=None, retries=0, key=None))]
     fn submit<'py>(
         slf: &Bound<'py, Self>,
         function: &Bound<'py, PyAny>,
@@ -84,10 +92,11 @@ impl Engine {
         keywords: Option<&Bound<'py, PyDict>>,
         timeout: Option<f64>,
         retries: u32,
+        key: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let engine = slf.get();
-        let terms = terms(py, timeout, retries)?;
+        let terms = Terms { key: key_of(key, arguments, keywords)?, ..terms(py, timeout, retries)? };
         engine.wait_for_room(py)?;
         let future = engine.future.bind(py).call0()?;
         let core = future.cast::<FutureCore>()?;
@@ -109,7 +118,7 @@ impl Engine {
     }
 
     /// Submits a call for each tuple of arguments; answers their results in order.
-    #[pyo3(signature = (function, calls, *, ahead=None, timeout=None, retries=0))]
+    #[pyo3(signature = (function, calls, *, ahead=None, timeout=None, retries=0, key=None))]
     fn map(
         slf: &Bound<'_, Self>,
         function: &Bound<'_, PyAny>,
@@ -117,12 +126,13 @@ impl Engine {
         ahead: Option<usize>,
         timeout: Option<f64>,
         retries: u32,
+        key: Option<Py<PyAny>>,
     ) -> PyResult<Results> {
         let py = slf.py();
         let terms = terms(py, timeout, retries)?;
         slf.get().refuse_if_closed(py)?;
         let prepared = errors::blame(py, slf.get().prepare(py, function))?;
-        Results::new(slf, prepared, calls, ahead, terms)
+        Results::new(slf, prepared, calls, ahead, (terms, key))
     }
 
     /// Drives while nobody else does; answers futures of which somebody wants to be told, or `None` at the end.
@@ -143,12 +153,15 @@ impl Engine {
     /// Waits until nothing is left of a closed pool, or so many seconds; answers whether it is so.
     #[pyo3(signature = (seconds=None))]
     fn wait_closed(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<bool> {
-        wait(py, &self.pool, seconds, Awaited::Over)
+        // In a child of the program there is nothing to wait for.
+        if self.is_ours() { wait(py, &self.pool, seconds, Awaited::Over) } else { Ok(true) }
     }
 
     /// Ends `serve`.
     fn stop(&self, py: Python<'_>) {
-        py.detach(|| self.pool.stop());
+        if self.is_ours() {
+            py.detach(|| self.pool.stop());
+        }
     }
 
     /// How many workers there are.
@@ -169,10 +182,13 @@ impl Engine {
         &self.pool
     }
 
+    /// Refuses in a child of the program, where the pool's lock may be held by a thread that is not there.
+    pub fn refuse_if_forked(&self) -> PyResult<()> {
+        if self.is_ours() { Ok(()) } else { Err(errors::forked(self.process)) }
+    }
+
     pub fn refuse_if_closed(&self, py: Python<'_>) -> PyResult<()> {
-        if !self.is_ours() {
-            return Err(errors::forked(self.process));
-        }
+        self.refuse_if_forked()?;
         match py.detach(|| self.pool.refuses()) {
             None => Ok(()),
             Some(why) => Err(closed(py, why)),
@@ -186,9 +202,7 @@ impl Engine {
         arguments: Blob,
         terms: Terms,
     ) -> PyResult<Arc<unisono_workers::Task>> {
-        if !self.is_ours() {
-            return Err(errors::forked(self.process));
-        }
+        self.refuse_if_forked()?;
         self.pool.submit(function, arguments, terms, false).map_err(|why| closed(py, why))
     }
 
@@ -211,7 +225,7 @@ impl Engine {
         Ok(())
     }
 
-    fn is_ours(&self) -> bool {
+    pub fn is_ours(&self) -> bool {
         self.process == std::process::id()
     }
 
@@ -236,6 +250,17 @@ impl Engine {
         functions.insert(address, (function.clone().unbind(), prepared.clone()));
         Ok(prepared)
     }
+}
+
+/// What a pool is like, as a `dict`.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Bounds {
+    workers: usize,
+    method: u8,
+    tasks_per_worker: Option<u64>,
+    pending: Option<usize>,
+    per_key: usize,
 }
 
 /// A descriptor that Python gives away.
@@ -276,7 +301,18 @@ fn terms(py: Python<'_>, timeout: Option<f64>, retries: u32) -> PyResult<Terms> 
             _ => return Err(errors::usage(py, format!("a timeout is a number of seconds above 0, not {seconds}"))),
         },
     };
-    Ok(Terms { timeout, retries })
+    Ok(Terms { timeout, retries, key: None })
+}
+
+/// What a call shares with others: a thing, by its text, or a function of the call's arguments that says so.
+pub fn key_of(
+    key: Option<&Bound<'_, PyAny>>,
+    arguments: &Bound<'_, PyTuple>,
+    keywords: Option<&Bound<'_, PyDict>>,
+) -> PyResult<Option<Arc<str>>> {
+    let Some(key) = key else { return Ok(None) };
+    let key = if key.is_callable() { key.call(arguments, keywords)? } else { key.clone() };
+    Ok(Some(key.str()?.to_str()?.into()))
 }
 
 fn closed(py: Python<'_>, why: Option<String>) -> PyErr {

@@ -44,6 +44,9 @@ impl FutureCore {
     /// `pending`, `running`, `ended` or `cancelled`.
     fn place(&self, py: Python<'_>) -> &'static str {
         let Some((engine, task)) = self.task.get() else { return "ended" };
+        if !engine.get().is_ours() && !task.has_ended() {
+            return "pending";
+        }
         match py.detach(|| engine.get().pool().state(task)) {
             State::Waiting => "pending",
             State::Running => "running",
@@ -56,7 +59,10 @@ impl FutureCore {
     #[pyo3(signature = (seconds=None))]
     fn wait(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<bool> {
         match self.task.get() {
-            Some((engine, task)) if !task.has_ended() => wait(py, engine.get().pool(), seconds, Awaited::End(task)),
+            Some((engine, task)) if !task.has_ended() => {
+                engine.get().refuse_if_forked()?;
+                wait(py, engine.get().pool(), seconds, Awaited::End(task))
+            }
             _ => Ok(true),
         }
     }
@@ -88,7 +94,8 @@ impl FutureCore {
     /// Cancels it if it waits, or kills its worker if `running`.
     #[pyo3(signature = (*, running=false))]
     fn stop(&self, py: Python<'_>, running: bool) -> bool {
-        self.task.get().is_some_and(|(engine, task)| py.detach(|| engine.get().pool().cancel(task, running)))
+        let Some((engine, task)) = self.task.get() else { return false };
+        engine.get().is_ours() && py.detach(|| engine.get().pool().cancel(task, running))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -154,13 +161,16 @@ pub fn read(py: Python<'_>, outcome: Outcome) -> PyResult<Bound<'_, PyAny>> {
     let helper = |name: &str| module()?.bind(py).getattr(name);
     let error = match outcome {
         Outcome::Returned(bytes) => {
-            let read = codec::decode_value(py, bytes);
-            return match crate::errors::blame(py, read)? {
-                Ok(value) => Ok(value),
-                Err(error) => Err(PyErr::from_value(helper("unreadable_result")?.call1((error,))?)),
+            // Whatever it raises, `SystemExit` too: the task fails by it, and not whoever happens to read.
+            let error = match codec::decode_value(py, bytes) {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
             };
+            unless_interrupted(&helper("unreadable_result")?.call1((error,))?)?
         }
-        Outcome::Raised(bytes) => helper("restore_error")?.call1((codec::decode_value(py, bytes)?,))?,
+        Outcome::Raised(bytes) => {
+            unless_interrupted(&helper("restore_error")?.call1((codec::decode_value(py, bytes)?,))?)?
+        }
         Outcome::Died { death, deaths, last_words } => {
             let (exit_code, signal) = match death {
                 Death::Exit(code) => (Some(code), None),
@@ -174,6 +184,16 @@ pub fn read(py: Python<'_>, outcome: Outcome) -> PyResult<Bound<'_, PyAny>> {
         Outcome::Cancelled => return Err(cancelled(py)),
     };
     Err(PyErr::from_value(error))
+}
+
+/// An error; when Ctrl-C was pressed while it was read, it is as if it were pressed now, since no code of Python's runs
+/// from here until whoever reads is back.
+fn unless_interrupted<'py>(read: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let (error, is_interrupted): (Bound<'py, PyAny>, bool) = read.extract()?;
+    if is_interrupted {
+        read.py().import("_thread")?.call_method0("interrupt_main")?;
+    }
+    Ok(error)
 }
 
 fn cancelled(py: Python<'_>) -> PyErr {

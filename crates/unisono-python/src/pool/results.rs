@@ -17,7 +17,7 @@ use unisono_workers::{Awaited, Function, Task, Terms};
 
 use super::{
     codec,
-    engine::{Engine, wait},
+    engine::{Engine, key_of, wait},
     future::read,
 };
 use crate::errors;
@@ -29,6 +29,7 @@ pub struct Results {
     function: Result<Arc<Function>, PyErr>,
     calls: Py<PyIterator>,
     terms: Terms,
+    key: Option<Py<PyAny>>,
     tasks: Mutex<VecDeque<Call>>,
 }
 
@@ -73,6 +74,8 @@ impl Results {
         let Some(arguments) = self.calls.bind(py).clone().next().transpose()? else { return Ok(false) };
         let arguments = arguments.cast::<PyTuple>()?;
         let engine = self.engine.get();
+        let key = key_of(self.key.as_ref().map(|key| key.bind(py)), arguments, None)?;
+        let terms = Terms { key, ..self.terms.clone() };
         engine.wait_for_room(py)?;
         let prepared = match &self.function {
             Ok(function) => codec::encode_call(py, arguments, None)
@@ -81,7 +84,7 @@ impl Results {
             Err(error) => Err(error.clone_ref(py)),
         };
         let call = match errors::blame(py, prepared)? {
-            Ok((function, arguments)) => Call::Sent(engine.send(py, function, arguments, self.terms)?),
+            Ok((function, arguments)) => Call::Sent(engine.send(py, function, arguments, terms)?),
             Err(error) => Call::Failed(error),
         };
         self.tasks().push_back(call);
@@ -107,7 +110,7 @@ impl Results {
         function: Result<Arc<Function>, PyErr>,
         calls: &Bound<'_, PyAny>,
         ahead: Option<usize>,
-        terms: Terms,
+        (terms, key): (Terms, Option<Py<PyAny>>),
     ) -> PyResult<Self> {
         let py = engine.py();
         let results = Self {
@@ -115,6 +118,7 @@ impl Results {
             function,
             calls: calls.try_iter()?.unbind(),
             terms,
+            key,
             tasks: Mutex::default(),
         };
         let mut pulled = 0;

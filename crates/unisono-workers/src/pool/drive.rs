@@ -3,13 +3,19 @@
 //! Of those that wait, one is the driver. It has the workers announce their results while it sleeps, and tells the others
 //! when it leaves. A result that was not announced is looked for a millisecond later.
 
-use std::{cmp::Reverse, io, os::fd::AsFd, sync::MutexGuard, time::Duration};
+use std::{cmp::Reverse, io, sync::MutexGuard, time::Duration};
 
-use rustix::event::{Timespec, epoll};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, epoll, poll},
+    pipe::PIPE_BUF,
+};
 use unisono_sys::monotonic::nanoseconds;
 
 use super::{Awaited, Core, Pool, nanoseconds_of};
-use crate::{task::held, worker::Worker};
+use crate::{
+    task::held,
+    worker::{MOST_HEARD, Worker},
+};
 
 impl Pool {
     /// Waits for something, but no longer than a signal may be kept waiting. Answers whether it has come.
@@ -42,10 +48,14 @@ impl Pool {
                 return Some(std::mem::take(&mut core.told));
             }
             if core.is_stopped || core.is_over() {
+                let mut words = std::mem::take(&mut core.words);
+                drop(core);
+                self.pass_on(&mut words, true);
                 return None;
             }
             let now = nanoseconds();
-            let is_needed = core.observed > 0 || (core.open > 0 || core.is_closed) && core.followers == 0;
+            let is_needed =
+                core.observed > 0 || !core.words.is_empty() || (core.open > 0 || core.is_closed) && core.followers == 0;
             if core.open > 0 || core.is_closed {
                 idle_since = now;
             }
@@ -110,16 +120,57 @@ impl Pool {
             interrupted = waited == Err(rustix::io::Errno::INTR);
             core = held(&self.core);
         }
-        core.driver = false;
         core.woken = nanoseconds();
         core.workers.values().for_each(|worker| worker.exchange.pool_waits(false));
         for event in &events {
             self.heed(&mut core, event.data.u64());
         }
+        if !core.words.is_empty() {
+            // Still as the driver, so that what two workers say comes in the order in which it was heard.
+            let mut words = std::mem::take(&mut core.words);
+            drop(core);
+            self.pass_on(&mut words, false);
+            core = held(&self.core);
+            core.words.splice(..0, words);
+            if core.words.is_empty() {
+                self.hear_again(&mut core);
+            }
+        }
+        core.driver = false;
         if core.followers > 0 {
             self.changed.notify_all();
         }
         (core, interrupted)
+    }
+
+    /// Writes what workers have said to where it belongs, not under the lock. Unless it `waits`, it leaves what nobody
+    /// takes now: a terminal may be held, and who reads a pipe may have other things to do.
+    fn pass_on(&self, words: &mut Vec<u8>, waits: bool) {
+        while !words.is_empty() {
+            if !waits {
+                let mut output = [PollFd::new(&self.output, PollFlags::OUT)];
+                if !matches!(poll(&mut output, Some(&Timespec::default())), Ok(1..)) {
+                    return;
+                }
+            }
+            // So much a pipe takes at once when it takes anything (pipe(7)).
+            match rustix::io::write(&self.output, &words[..words.len().min(PIPE_BUF)]) {
+                Ok(length) => drop(words.drain(..length)),
+                Err(rustix::io::Errno::INTR) => {}
+                // As with a terminal that is gone, what cannot be shown is lost.
+                Err(_) => words.clear(),
+            }
+        }
+    }
+
+    /// Listens to those again who had said more than could be passed on.
+    fn hear_again(&self, core: &mut Core) {
+        for (number, worker) in core.workers.iter_mut().filter(|(_, worker)| worker.is_unheard) {
+            worker.is_unheard = false;
+            let data = epoll::EventData::new_u64((*number as u64) << 2 | WORDS);
+            // It fails only when the worker has closed its end, and then there is nothing to be heard.
+            let _ = epoll::modify(&self.epoll, &worker.words, data, epoll::EventFlags::IN);
+        }
     }
 
     fn heed(&self, core: &mut Core, event: u64) {
@@ -131,7 +182,15 @@ impl Pool {
         let number = (event >> 2) as usize;
         let Some(worker) = core.workers.get_mut(&number) else { return };
         if event & 3 == WORDS {
-            if !worker.hear(self.output.as_fd()) {
+            if core.words.len() >= MOST_HEARD {
+                worker.is_unheard = true;
+                let _ = epoll::modify(
+                    &self.epoll,
+                    &worker.words,
+                    epoll::EventData::new_u64(event),
+                    epoll::EventFlags::empty(),
+                );
+            } else if !worker.hear(&mut core.words) {
                 let _ = epoll::delete(&self.epoll, &worker.words);
             }
         } else if event & 3 == SOCKET {

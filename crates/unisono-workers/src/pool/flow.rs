@@ -86,7 +86,9 @@ impl Pool {
             && !matches!(outcome, Outcome::Returned(_) | Outcome::Refused(_) | Outcome::Cancelled);
         drop(inner);
         if is_tried_again && core.broken.is_none() && !task.has_ended() {
-            core.queue.push_back(task.clone());
+            if !held(&task.inner).is_mourned {
+                core.waiting.again(task.clone());
+            }
         } else {
             self.end(core, task, outcome);
         }
@@ -98,6 +100,9 @@ impl Pool {
             return;
         }
         core.open -= 1;
+        if !held(&task.inner).is_mourned {
+            core.waiting.let_go(task);
+        }
         if task.observed.load(Ordering::Relaxed) {
             core.observed -= 1;
             core.told.push(task.number);
@@ -130,7 +135,7 @@ impl Pool {
                 core.deadlines.push(Reverse((due, number, desk)));
             } else if self.is_under_way(core, number, desk) {
                 let worker = core.workers.get_mut(&number).expect("a task of it is under way");
-                worker.kill();
+                worker.kill_for(&task);
                 worker.close(desk);
                 self.settle(core, &task, Outcome::TimedOut(timeout));
             }
@@ -154,7 +159,7 @@ impl Pool {
         while let Some(task) = worker.take_back() {
             held(&task.inner).place = None;
             if !task.has_ended() {
-                core.queue.push_front(task);
+                core.waiting.give_back(task);
             }
         }
     }
@@ -166,7 +171,7 @@ impl Pool {
         // The descriptors are closed with the worker; a fork of the program may still hold copies.
         let _ = epoll::delete(&self.epoll, &worker.socket);
         let _ = epoll::delete(&self.epoll, &worker.status);
-        worker.hear(self.output.as_fd());
+        worker.hear(&mut core.words);
         let _ = epoll::delete(&self.epoll, &worker.words);
         let last_words = std::mem::take(&mut worker.last_words);
         if worker.has_started() || worker.read_socket().is_ok() && worker.has_started() {
@@ -183,6 +188,14 @@ impl Pool {
             };
             self.settle(core, &task, Outcome::Died { death, deaths, last_words: last_words.clone() });
         }
+        for task in worker.mourned {
+            held(&task.inner).is_mourned = false;
+            if task.has_ended() {
+                core.waiting.let_go(&task);
+            } else {
+                core.waiting.again(task);
+            }
+        }
         if core.stillborn >= MOST_STILLBORN {
             self.give_up(core, "the workers end before they can work");
         }
@@ -195,7 +208,7 @@ impl Pool {
             return;
         }
         core.broken = Some(why.to_owned());
-        let waiting: Vec<_> = core.queue.drain(..).collect();
+        let waiting = self.undecided(core);
         let placed: Vec<_> = core
             .workers
             .values_mut()
@@ -215,9 +228,17 @@ impl Pool {
     pub(super) fn cancel_waiting(&self, core: &mut Core) {
         let numbers: Vec<_> = core.workers.keys().copied().collect();
         numbers.into_iter().for_each(|number| self.give_back(core, number));
-        for task in core.queue.drain(..).collect::<Vec<_>>() {
+        for task in self.undecided(core) {
             self.end(core, &task, Outcome::Cancelled);
         }
+    }
+
+    /// Takes out what lies before no worker.
+    fn undecided(&self, core: &mut Core) -> Vec<Arc<Task>> {
+        let mourned = core.workers.values().flat_map(|worker| &worker.mourned).filter(|task| !task.has_ended());
+        let mut tasks: Vec<_> = mourned.cloned().collect();
+        tasks.append(&mut core.waiting.drain());
+        tasks
     }
 
     /// Puts waiting tasks before workers that have room for them.
@@ -225,7 +246,7 @@ impl Pool {
         core.lacks_desk = None;
         // Short tasks lie ahead in numbers, so that one wake-up serves many; long ones hardly, so that none waits.
         let window = AHEAD.checked_div(core.mean).map_or(1, |ahead| ahead.clamp(1, MOST_AHEAD) as usize);
-        while !core.queue.is_empty() {
+        while !core.waiting.is_empty() {
             let most = self.options.tasks_per_worker.unwrap_or(u64::MAX);
             let open = core.workers.iter().filter(|(_, worker)| !worker.is_leaving && worker.given < most);
             let best = open
@@ -243,9 +264,9 @@ impl Pool {
                 Some((number, busy)) if busy < window => number,
                 _ => return,
             };
-            let Some(task) = core.queue.pop_front() else { return };
+            let Some(task) = core.waiting.pop() else { return };
             if !self.give(core, number, &task) {
-                core.queue.push_front(task);
+                core.waiting.give_back(task);
                 return;
             }
         }
@@ -271,7 +292,7 @@ impl Pool {
             let Some(task) = fullest.take_back() else { return };
             held(&task.inner).place = None;
             if !self.give(core, idle, &task) {
-                core.queue.push_front(task);
+                core.waiting.give_back(task);
                 return;
             }
         }
@@ -319,9 +340,14 @@ impl Pool {
 
     fn start(&self, core: &mut Core) -> io::Result<usize> {
         let (worker, birth) = Worker::new()?;
-        let memory = worker.exchange.as_fd();
-        let settings = self.settings.as_fd();
-        let born_with = [birth.socket.as_fd(), memory, birth.status.as_fd(), settings, birth.words.as_fd()];
+        let always: [_; ALWAYS] = [
+            birth.socket.as_fd(),
+            worker.exchange.as_fd(),
+            birth.status.as_fd(),
+            self.settings.as_fd(),
+            birth.words.as_fd(),
+        ];
+        let born_with: Vec<_> = always.into_iter().chain(self.inherited.iter().map(AsFd::as_fd)).collect();
         self.zygote.start(self.options.method, &born_with)?;
         self.employ(core, worker)
     }
@@ -341,6 +367,8 @@ impl Pool {
 
 /// A task that has not begun is looked at again after its timeout, but not sooner than this, in nanoseconds.
 const LEAST: u64 = 1_000_000;
+/// Every worker is born with so many descriptors.
+pub(super) const ALWAYS: usize = 5;
 /// So much work lies ahead of a worker: about ten wake-ups' worth.
 const AHEAD: u64 = 400_000;
 const MOST_AHEAD: u64 = 200;

@@ -13,10 +13,11 @@ mod drive;
 mod flow;
 #[cfg(test)]
 mod puppets;
+mod waiting;
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap, VecDeque},
+    collections::{BinaryHeap, HashMap},
     io,
     os::fd::OwnedFd,
     sync::{
@@ -28,9 +29,12 @@ use std::{
 
 use drive::BELL;
 use rustix::event::{EventfdFlags, epoll, eventfd};
+use unisono_sys::private::Private;
+use waiting::Waiting;
 
 use crate::{
     blob::{Arena, Blob},
+    message::MOST,
     task::{Function, Outcome, State, Task, Terms, held},
     worker::Worker,
     zygote::Zygote,
@@ -47,6 +51,19 @@ pub struct Options {
     pub tasks_per_worker: Option<u64>,
     /// How many tasks may wait or run before `submit` waits; `None` for any number.
     pub pending: Option<usize>,
+    /// How many tasks with the same key may run at once.
+    pub per_key: usize,
+}
+
+/// What a pool is given to pass on.
+#[derive(Debug)]
+pub struct Given {
+    /// What a worker reads when it is born.
+    pub settings: OwnedFd,
+    /// Where what workers write to their standard error goes.
+    pub output: OwnedFd,
+    /// What they are born with besides, at most 59; what it means is between the face and its workers.
+    pub inherited: Vec<OwnedFd>,
 }
 
 /// Executes tasks in worker processes.
@@ -57,7 +74,9 @@ pub struct Pool {
     /// What a worker reads when it is born.
     settings: OwnedFd,
     /// Where what workers write to their standard error goes.
-    output: OwnedFd,
+    output: Private,
+    /// What they are born with besides.
+    inherited: Vec<Private>,
     arena: Arena,
     core: Mutex<Core>,
     /// Something ended, or the driver has left.
@@ -69,9 +88,9 @@ pub struct Pool {
     next_task: AtomicU64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Core {
-    queue: VecDeque<Arc<Task>>,
+    waiting: Waiting,
     workers: HashMap<usize, Worker>,
     last_worker: usize,
     /// When to look whether a task is past its time: (when, worker, desk).
@@ -101,11 +120,39 @@ struct Core {
     is_fresh: bool,
     /// Room for a message, used again and again.
     text: Vec<u8>,
+    /// What workers have written to their standard error and was not passed on yet.
+    words: Vec<u8>,
     /// When a driver was last woken.
     woken: u64,
 }
 
 impl Core {
+    fn new(per_key: usize) -> Self {
+        Self {
+            waiting: Waiting::new(per_key),
+            workers: HashMap::new(),
+            last_worker: 0,
+            deadlines: BinaryHeap::new(),
+            told: Vec::new(),
+            observed: 0,
+            open: 0,
+            driver: false,
+            driver_until: 0,
+            followers: 0,
+            lacks_desk: None,
+            is_closed: false,
+            is_stopped: false,
+            is_dormant: false,
+            broken: None,
+            stillborn: 0,
+            mean: 0,
+            is_fresh: false,
+            text: Vec::new(),
+            words: Vec::new(),
+            woken: 0,
+        }
+    }
+
     fn is_over(&self) -> bool {
         self.is_closed && self.open == 0 && self.workers.is_empty()
     }
@@ -126,18 +173,23 @@ impl Pool {
     /// A pool; workers start when there is something for them to do.
     ///
     /// # Errors
-    /// When there are no descriptors left.
-    pub fn new(options: Options, zygote: Arc<Zygote>, settings: OwnedFd, output: OwnedFd) -> io::Result<Self> {
+    /// When there are no descriptors left, or workers are to be born with too many.
+    pub fn new(options: Options, zygote: Arc<Zygote>, given: Given) -> io::Result<Self> {
+        if given.inherited.len() > MOST - flow::ALWAYS {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "workers cannot be born with so many descriptors"));
+        }
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &bell, epoll::EventData::new_u64(BELL), epoll::EventFlags::IN)?;
+        let private = |descriptor| Private::new(|| Ok(descriptor));
         Ok(Self {
+            core: Mutex::new(Core::new(options.per_key)),
             options,
             zygote,
-            settings,
-            output,
+            settings: given.settings,
+            output: private(given.output)?,
+            inherited: given.inherited.into_iter().map(private).collect::<io::Result<_>>()?,
             arena: Arena::default(),
-            core: Mutex::default(),
             changed: Condvar::new(),
             wanted: Condvar::new(),
             epoll,
@@ -174,9 +226,9 @@ impl Pool {
         }
         core.open += 1;
         core.observed += usize::from(observed);
-        core.queue.push_back(task.clone());
+        core.waiting.push(task.clone());
         self.hand_out(&mut core);
-        if !core.queue.is_empty() {
+        if !core.waiting.is_empty() {
             self.read(&mut core);
             self.hand_out(&mut core);
         }
@@ -240,7 +292,7 @@ impl Pool {
                 return false;
             }
             if is_under_way && let Some(worker) = core.workers.get_mut(&number) {
-                worker.kill();
+                worker.kill_for(task);
             }
         }
         // It may still stand in the queue, which passes over what has ended.

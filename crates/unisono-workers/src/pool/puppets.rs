@@ -39,8 +39,9 @@ struct Puppet {
 impl Theatre {
     fn new(workers: usize, tasks_per_worker: Option<u64>) -> Self {
         let nothing = || memfd_create("unisono-test", MemfdFlags::CLOEXEC).unwrap();
-        let options = Options { workers: 0, method: 0, tasks_per_worker, pending: None };
-        let pool = Pool::new(options, Arc::new(Zygote::new(Vec::new())), nothing(), nothing()).unwrap();
+        let options = Options { workers: 0, method: 0, tasks_per_worker, pending: None, per_key: 1 };
+        let given = super::Given { settings: nothing(), output: nothing(), inherited: Vec::new() };
+        let pool = Pool::new(options, Arc::new(Zygote::new(Vec::new())), given).unwrap();
         let mut child = Command::new("true").spawn().unwrap();
         let number = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
         let ended = pidfd_open(number, PidfdFlags::empty()).unwrap();
@@ -61,9 +62,9 @@ impl Theatre {
         let (worker, birth) = Worker::new().unwrap();
         let memory = rustix::io::dup(&worker.exchange).unwrap();
         let number = self.pool.employ(&mut self.core(), worker).unwrap();
-        let inside = Inside::of(self.ended.as_fd(), birth.socket, memory).unwrap();
+        let inside = Inside::of(self.ended.as_fd(), birth.socket.publish(), memory).unwrap();
         assert!(self.core().workers.get_mut(&number).unwrap().read_socket().unwrap(), "it said hello");
-        self.puppets.insert(number, Puppet { inside, status: birth.status, under_way: None });
+        self.puppets.insert(number, Puppet { inside, status: birth.status.publish(), under_way: None });
     }
 
     fn submit(&mut self, terms: Terms) -> Arc<Task> {
@@ -131,8 +132,8 @@ impl Theatre {
     }
 }
 
-const PATIENT: Terms = Terms { timeout: None, retries: 0 };
-const HASTY: Terms = Terms { timeout: Some(Duration::from_nanos(1)), retries: 0 };
+const PATIENT: Terms = Terms { timeout: None, retries: 0, key: None };
+const HASTY: Terms = Terms { timeout: Some(Duration::from_nanos(1)), retries: 0, key: None };
 
 /// Two tasks that lie before one worker, which has begun the first.
 fn one_begun_and_one_behind(first: Terms) -> (Theatre, Arc<Task>, Arc<Task>) {

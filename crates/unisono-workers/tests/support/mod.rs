@@ -24,7 +24,7 @@ use std::{
 };
 
 use unisono_workers::{
-    Awaited, Function, Options, Outcome, Pool, Task, Terms, Zygote,
+    Awaited, Function, Options, Outcome, Pool, PoolGiven, Task, Terms, Zygote,
     blob::{Blob, LONGEST_INLINE, Received},
 };
 
@@ -38,17 +38,18 @@ pub struct Workshop {
 /// No test waits for longer than this for what is certain to come, so that a fault fails it instead of hanging it.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-pub const PLAIN: Terms = Terms { timeout: None, retries: 0 };
+pub const PLAIN: Terms = Terms { timeout: None, retries: 0, key: None };
 
 impl Workshop {
     pub fn new(workers: usize) -> Self {
-        Self::with(Options { workers, method: 0, tasks_per_worker: None, pending: None }, devnull())
+        Self::with(Options { workers, method: 0, tasks_per_worker: None, pending: None, per_key: 1 }, devnull())
     }
 
     pub fn with(options: Options, output: OwnedFd) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join("meeting")).unwrap();
-        let pool = Pool::new(options, Arc::new(Zygote::new(zygote::command())), devnull(), output).unwrap();
+        let given = PoolGiven { settings: devnull(), output, inherited: Vec::new() };
+        let pool = Pool::new(options, Arc::new(Zygote::new(zygote::command())), given).unwrap();
         Self { pool: Arc::new(pool), listener, folder }
     }
 

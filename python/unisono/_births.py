@@ -1,0 +1,156 @@
+"""What the workers of a pool are born with: the zygote that makes them, their settings, and descriptors.
+
+The initializer and its arguments are handed over while a process is being started, as `multiprocessing` calls it, so
+its queues, locks and shared values may be among them: what they are made of is found by name or travels as a
+descriptor.
+
+Leaves out the fork of the program itself (`_forking`), whose workers have everything already.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import io
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from collections import ChainMap
+from collections.abc import Callable
+from typing import Any
+
+from unisono import _native, _pickling, _worker
+from unisono.errors import UnpicklableError
+
+
+def nursery(preload: tuple[str, ...]) -> _native.Nursery:
+    """The zygote for these modules, started when it is first needed and kept for the next pool."""
+    key = (os.getpid(), preload, tuple(sys.path))
+    with _NURSERIES_LOCK:
+        if key not in _NURSERIES:
+            code = (
+                f"import sys; sys.path[:] = {sys.path!r}; from unisono._zygote import main; "
+                f"main({list(preload)!r}, {os.getpid()})"
+            )
+            flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+            _NURSERIES[key] = _native.Nursery([sys.executable, *flags, "-c", code])
+        return _NURSERIES[key]
+
+
+def stop_zygotes() -> None:
+    """End the zygotes of this program, and with them all workers that they have made. The next pool starts others."""
+    with _NURSERIES_LOCK:
+        nurseries = [nursery for (process, *_), nursery in _NURSERIES.items() if process == os.getpid()]
+    for each in nurseries:
+        each.stop()
+
+
+def of_program() -> dict[str, Any]:
+    """The part of the settings that a fresh interpreter must be told of this program."""
+    return {
+        "argv": sys.argv,
+        # Proxies of a manager ask for it, as in the processes of multiprocessing.
+        "authkey": bytes(multiprocessing.current_process().authkey),
+        "environment": dict(os.environ),
+        "folder": _folder(),
+        "main": _worker.main_of_caller(),
+        "path": sys.path,
+    }
+
+
+def handed_over(value: object) -> tuple[bytes, list[int]]:
+    """A pickle that every worker can read as it is born, and the descriptors that it must be born with.
+
+    Raises:
+        UnpicklableError: There is none.
+    """
+    if "multiprocessing.reduction" not in sys.modules:
+        # Then nothing in there is of a kind that needs it.
+        return _pickling.pickled(value), []
+    from multiprocessing import context, reduction
+
+    birth = _Birth()
+    before = context.get_spawning_popen()
+    context.set_spawning_popen(birth)  # type: ignore[arg-type]
+    try:
+        return _pickled_with(reduction.ForkingPickler._extra_reducers, value), birth.descriptors  # type: ignore[attr-defined]
+    except BaseException:
+        for descriptor in birth.descriptors:
+            os.close(descriptor)
+        raise
+    finally:
+        context.set_spawning_popen(before)
+
+
+def in_memory(data: bytes) -> int:
+    """A descriptor from which workers read `data`; it is the caller's to close."""
+    descriptor = os.memfd_create("unisono-settings", os.MFD_CLOEXEC)
+    with os.fdopen(os.dup(descriptor), "wb") as file:
+        file.write(data)
+    return descriptor
+
+
+def standard_error() -> int:
+    """A descriptor to which what workers say is passed on; it is the caller's to close."""
+    try:
+        return os.dup(2)
+    except OSError:
+        # A program without one, such as a service of an old kind, has nowhere to show it.
+        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+
+
+class _Birth:
+    """Stands for the process that is being started, which is what multiprocessing asks while it pickles."""
+
+    def __init__(self) -> None:
+        self.descriptors: list[int] = []
+
+    def duplicate_for_child(self, descriptor: int) -> int:
+        self.descriptors.append(os.dup(descriptor))
+        return len(self.descriptors) - 1
+
+    # What a pickle holds in the place of the descriptor that was answered above.
+    DupFd = _worker.Inherited
+
+
+def _pickled_with(reducers: dict[type, Callable[[Any], Any]], value: object) -> bytes:
+    picklers = [] if _pickling.is_interactive() else [pickle.Pickler]
+    if _pickling.by_value is not None:
+        picklers.append(_pickling.by_value)
+    error: Exception | None = None
+    for pickler in picklers or [pickle.Pickler]:
+        stream = io.BytesIO()
+        writing = pickler(stream, 5)
+        writing.dispatch_table = ChainMap(reducers, getattr(writing, "dispatch_table", copyreg.dispatch_table))
+        try:
+            writing.dump(value)
+        except Exception as raised:
+            error = error or raised
+            continue
+        return stream.getvalue()
+    hint = ""
+    if "fork context" in str(error):
+        hint = '; make it with `multiprocessing.get_context("spawn")`, or the pool with `start_method="fork"`'
+    raise UnpicklableError(f"initializer and initargs cannot be handed to a worker: {error}{hint}") from error
+
+
+def _folder() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109 (a folder that is gone has no path)
+    except FileNotFoundError:
+        return "/"
+
+
+_NURSERIES: dict[tuple[Any, ...], _native.Nursery] = {}
+_NURSERIES_LOCK = threading.Lock()
+
+
+def _forget_in_child() -> None:
+    """After a fork: somebody else may have held the lock."""
+    global _NURSERIES_LOCK
+    _NURSERIES_LOCK = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)

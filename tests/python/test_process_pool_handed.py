@@ -1,0 +1,150 @@
+"""What is handed to workers as they start, and what a result may do when it is read."""
+
+import contextlib
+import multiprocessing
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+import unisono
+from unisono.errors import RemoteError, UnpicklableError
+
+LONG = 60
+PROGRAM = """
+import multiprocessing, sys, unisono
+def take(*given): globals().update(zip(names, given))
+names = ["lock", "queue", "event", "value", "pipe", "simple"]
+def count():
+    for _ in range(200):
+        with lock:
+            now = value.value
+            value.value = now + 1
+    queue.put(("put", event.wait(60)))
+    simple.put("simple")
+    with lock: pipe.send("sent")
+if __name__ == "__main__":
+    method = sys.argv[1]
+    context = multiprocessing.get_context({"zygote": "forkserver"}.get(method, method))
+    value = context.Value("i", lock=False) if method == "fork" else context.Value("i")
+    ours, theirs = context.Pipe(duplex=False)
+    given = (context.Lock(), context.Queue(), context.Event(), value, theirs, context.SimpleQueue())
+    with unisono.ProcessPool(2, start_method=method, initializer=take, initargs=given, max_tasks_per_child=2) as pool:
+        futures = [pool.submit(count) for _ in range(6)]
+        given[2].set()
+        print([given[1].get(timeout=60) for _ in futures])
+        for future in futures: future.result()
+        print(value.value, [ours.recv() for _ in futures], [given[5].get() for _ in futures])
+"""
+
+
+@pytest.mark.parametrize("method", ["zygote", "spawn", "fork"])
+def test_queues_locks_and_values_of_multiprocessing_may_be_arguments_of_the_initializer(method, tmp_path):
+    # A program of its own: multiprocessing keeps a process for them until the end of the program.
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM)
+    words = [sys.executable, path, method]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=LONG, check=False)
+    expected = f"{[('put', True)] * 6}\n1200 {['sent'] * 6} {['simple'] * 6}\n"
+    assert (done.stdout, done.stderr) == (expected, "")
+
+
+def test_a_lock_that_only_forks_inherit_is_refused_and_it_is_said_what_to_do():
+    lock = multiprocessing.get_context("fork").Lock()
+    with pytest.raises(UnpicklableError, match=r"fork context.*get_context\(.spawn.\).*start_method=.fork."):
+        unisono.ProcessPool(initializer=print, initargs=(lock,))
+
+
+def test_an_argument_of_a_task_is_refused_as_before_and_fails_its_task_alone():
+    lock = multiprocessing.get_context("fork").Lock()
+    with unisono.ProcessPool(1) as pool:
+        with pytest.raises(UnpicklableError, match="through inheritance"):
+            pool.submit(print, lock).result(LONG)
+        assert pool.submit(abs, -1).result(LONG) == 1
+
+
+def raise_here(kind):
+    raise kind("when it is read")
+
+
+class Odd:
+    """Read in the program, it raises."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def __reduce__(self):
+        return raise_here, (self.kind,)
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, LookupError])
+def test_whatever_a_result_raises_when_it_is_read_fails_its_own_task_and_nothing_else(kind):
+    with unisono.ProcessPool(1) as pool:
+        future = pool.submit(Odd, kind)
+        with pytest.raises(UnpicklableError, match="when it is read") as caught:
+            future.result(LONG)
+        assert isinstance(caught.value.__cause__, kind)
+        with pytest.raises(UnpicklableError):
+            list(pool.map(Odd, [kind]))
+        told = threading.Event()
+        called = []
+        watched = pool.submit(Odd, kind)
+        watched.add_done_callback(lambda future: (called.append(future.exception()), told.set()))
+        assert told.wait(LONG)
+        assert isinstance(called[0], UnpicklableError)
+        assert pool.submit(abs, -1).result(LONG) == 1
+
+
+def raise_odd(kind):
+    raise OddRaised(kind)
+
+
+class OddRaised(Exception):
+    def __init__(self, kind):
+        super().__init__(kind)
+
+    def __reduce__(self):
+        return make_or_raise, (multiprocessing.current_process().name, self.args[0])
+
+
+def make_or_raise(made_in, kind):
+    if multiprocessing.current_process().name != made_in:
+        raise kind("when it is read")
+    return OddRaised(kind)
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_an_error_that_raises_when_it_is_read_comes_as_its_text(kind):
+    with unisono.ProcessPool(1) as pool:
+        with pytest.raises(RemoteError, match="OddRaised"):
+            pool.submit(raise_odd, kind).result(LONG)
+        assert pool.submit(abs, -1).result(LONG) == 1
+
+
+class Interrupted:
+    """Ctrl-C is pressed while it is read."""
+
+    def __reduce__(self):
+        return press, ()
+
+
+def press():
+    if multiprocessing.current_process().name == "MainProcess":
+        signal.raise_signal(signal.SIGINT)
+    return "read"
+
+
+def test_ctrl_c_while_a_result_is_read_is_not_taken_for_the_results_own():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with unisono.ProcessPool(1) as pool:
+            future = pool.submit(Interrupted)
+            # It comes as soon as code of Python's runs again.
+            with pytest.raises(KeyboardInterrupt), contextlib.suppress(UnpicklableError):
+                future.result(LONG)
+            assert isinstance(future.exception(LONG), UnpicklableError)
+            assert pool.submit(abs, -1).result(LONG) == 1
+    finally:
+        signal.signal(signal.SIGINT, before)
