@@ -122,7 +122,7 @@ impl Pool {
         (core, interrupted)
     }
 
-    fn heed(&self, core: &mut Core, event: u64) {
+    pub(super) fn heed(&self, core: &mut Core, event: u64) {
         if event == BELL {
             let mut count = [0; 8];
             let _ = rustix::io::read(&self.bell, &mut count);
