@@ -94,7 +94,7 @@ impl Exchange {
         self.memory.word64(desk(number) + DESK_AT).store(at, Ordering::Relaxed);
         self.memory.word32(desk(number) + DESK_LENGTH).store(bytes.len() as u32, Ordering::Relaxed);
         self.state(number).store(QUEUED, Ordering::Release);
-        self.memory.word64(PUT).store(number + 1, Ordering::Release);
+        self.memory.word64(PUT).store(number.wrapping_add(1), Ordering::Release);
         Ok(number)
     }
 
@@ -153,8 +153,8 @@ impl Exchange {
             return Err(Torn);
         }
         let mut bytes = Vec::with_capacity(length);
-        self.read_ring(RESULTS, read + HEAD as u64, length, &mut bytes);
-        self.memory.word64(READ).store(read + whole(length), Ordering::Release);
+        self.read_ring(RESULTS, read.wrapping_add(HEAD as u64), length, &mut bytes);
+        self.memory.word64(READ).store(read.wrapping_add(whole(length)), Ordering::Release);
         Ok(Some(Record { kind: (number(0) >> 32) as u32, task: number(8), took: number(16), bytes }))
     }
 
@@ -336,7 +336,9 @@ const RETRACTED: u32 = 3;
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::{DESKS, Exchange, Full, LONGEST, RESULTS, RING, Torn, WRITTEN};
+    use proptest::prelude::*;
+
+    use super::{DESKS, Exchange, Full, HEAD, LONGEST, RESULTS, RING, TASKS, Torn, WRITTEN};
 
     fn pair() -> (Exchange, Exchange) {
         let ours = Exchange::new().unwrap();
@@ -425,5 +427,27 @@ mod tests {
         assert_eq!(pool.next_record().unwrap_err(), Torn, "a record of 25 bytes in 24");
         worker.memory.write(RESULTS, &0u64.to_le_bytes());
         assert_eq!(pool.next_record().unwrap().unwrap().bytes, b"");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_worker_writes_there_the_pool_does_not_panic_and_comes_to_an_end(
+            words in prop::collection::vec((0..TASKS / 8, prop_oneof![any::<u64>(), 0..200u64, u64::MAX - 50..]), 0..40),
+            records in prop::collection::vec(any::<u8>(), 0..400),
+        ) {
+            let (pool, worker) = pair();
+            worker.memory.write(RESULTS, &records);
+            for (at, word) in words {
+                worker.memory.write(at * 8, &word.to_le_bytes());
+            }
+            // Each step takes at least a head out of the ring.
+            let most = RING / HEAD + 1;
+            let read = (0..most).take_while(|_| matches!(pool.next_record(), Ok(Some(_)))).count();
+            prop_assert!(read < most);
+            for number in [0, 1, DESKS, u64::MAX] {
+                let _ = (pool.began(number), pool.retract(number), pool.has_desk());
+            }
+            let _ = (pool.put(0, 0, b"x"), pool.must_wake_worker(), pool.worker_wants_room(), pool.has_records());
+        }
     }
 }

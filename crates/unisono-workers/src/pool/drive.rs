@@ -173,7 +173,7 @@ impl Pool {
         }
     }
 
-    fn heed(&self, core: &mut Core, event: u64) {
+    pub(super) fn heed(&self, core: &mut Core, event: u64) {
         if event == BELL {
             let mut count = [0; 8];
             let _ = rustix::io::read(&self.bell, &mut count);

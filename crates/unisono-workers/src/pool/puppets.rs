@@ -31,6 +31,8 @@ struct Theatre {
 
 struct Puppet {
     inside: Inside,
+    /// The same as the worker's, for what a sane one does not say.
+    socket: OwnedFd,
     /// Into which whoever started a worker writes how it ended.
     status: OwnedFd,
     under_way: Option<Given>,
@@ -62,9 +64,10 @@ impl Theatre {
         let (worker, birth) = Worker::new().unwrap();
         let memory = rustix::io::dup(&worker.exchange).unwrap();
         let number = self.pool.employ(&mut self.core(), worker).unwrap();
+        let socket = rustix::io::dup(&birth.socket).unwrap();
         let inside = Inside::of(self.ended.as_fd(), birth.socket.publish(), memory).unwrap();
         assert!(self.core().workers.get_mut(&number).unwrap().read_socket().unwrap(), "it said hello");
-        self.puppets.insert(number, Puppet { inside, status: birth.status.publish(), under_way: None });
+        self.puppets.insert(number, Puppet { inside, socket, status: birth.status.publish(), under_way: None });
     }
 
     fn submit(&mut self, terms: Terms) -> Arc<Task> {
@@ -225,6 +228,26 @@ fn a_result_that_was_published_before_a_death_counts() {
     theatre.die(1, 9);
     assert!(matches!(first.take_outcome(), Some(Outcome::Returned(_))));
     assert!(!second.has_ended(), "it never began");
+}
+
+#[test]
+fn a_worker_whose_memory_cannot_be_received_is_let_go_and_one_that_talks_nonsense_is_killed() {
+    // Without its descriptor, as when this process has too many open.
+    for (said, is_killed) in [([b'm'; 9].as_slice(), false), (b"nonsense", true)] {
+        let mut theatre = Theatre::new(1, None);
+        let task = theatre.submit(PATIENT);
+        assert!(theatre.begin(1));
+        rustix::io::write(&theatre.puppets[&1].socket, said).unwrap();
+        theatre.pool.heed(&mut theatre.core(), 1 << 2 | drive::SOCKET);
+        assert!(theatre.core().workers[&1].is_leaving);
+        assert_eq!(theatre.core().workers[&1].is_doomed, is_killed);
+        if !is_killed {
+            theatre.publish(1, kind::RETURNED);
+            assert!(!theatre.puppets.get_mut(&1).unwrap().inside.sleep().unwrap(), "it is to go");
+            theatre.pump();
+            assert!(matches!(task.take_outcome(), Some(Outcome::Returned(_))));
+        }
+    }
 }
 
 #[test]
