@@ -7,7 +7,7 @@ import time
 import pytest
 
 from cluster_support import wait_until
-from unisono import _native
+from unisono import UsageError, _native
 from unisono.clusters import _bridge, _exchange, _far, _remote
 from unisono.clusters._cluster import Inbox, Place
 
@@ -343,3 +343,11 @@ def test_frames_of_a_pipe_are_read_as_they_were_written_until_it_ends():
         pipe.give_back([(7, b"end")])
         assert os.read(back, 100) == _bridge._HEAD.pack(11, b"E") + _bridge._NUMBER.pack(7) + b"end"
     os.close(back)
+
+
+def test_a_command_of_another_version_is_refused_and_one_that_has_gone_is_not_waited_for():
+    hello = b"0.0.1\noptions"
+    other = _bridge._Pipe(io.BytesIO(_bridge._HEAD.pack(len(hello), b"O") + hello), io.BytesIO())
+    with pytest.raises(UsageError, match="install them together"):
+        other.first()
+    assert _bridge._Pipe(io.BytesIO(b"\x05"), io.BytesIO()).first() is None

@@ -19,9 +19,10 @@ use tokio::sync::{Notify, mpsc};
 use unisono_batch::Settings;
 use unisono_core::{ErrorKind, OutcomeKind, Times};
 use unisono_http::{
-    Client, CounterDesk, Errand, Far, HttpJob, Options, Order, Remote, Request, counter, decode_options, encode_options,
+    Client, CounterDesk, Errand, Far, HttpJob, Options, Order, Remote, Request, Tls, counter, decode_options,
+    encode_options,
 };
-use unisono_testkit::{Server, answer};
+use unisono_testkit::{Certificates, Server, answer};
 
 type Tasks = Rc<RefCell<HashMap<u64, unisono_batch::Task<Vec<u8>, Errand>>>>;
 
@@ -136,6 +137,31 @@ async fn an_exchange_elsewhere_ends_as_it_does_here() {
         _ => answer(200, &[], b"there"),
     };
     assert_eq!(&alike(moved, get, settings()).await.body[..], b"there");
+}
+
+#[tokio::test(start_paused = true)]
+async fn certificates_headers_and_credentials_are_there_what_they_are_here() {
+    let certificates = Certificates::new();
+    let signed = certificates.sign(&["127.0.0.1"]);
+    let script = |mut connection: unisono_testkit::Connection| async move {
+        while connection.request().await.is_some() {
+            connection.send(answer(200, &[], b"trusted")).await;
+        }
+    };
+    let server = Server::start_tls(certificates.server(&signed, &["http/1.1"], false), script).await;
+    let mut request = post(format!("https://me:secret@{}/a?b=c", server.address));
+    request.headers.insert("x-own", "1".parse().unwrap());
+    let tls = Tls { roots: vec![certificates.authority().into_bytes()], ..Tls::default() };
+    let with = Options { tls, ..options() };
+    let here = run(vec![request.clone()], with.clone(), settings()).await;
+    let there = run_far(vec![request.clone()], with, settings()).await;
+    assert!(here[0].is_ok());
+    assert_eq!(here, there);
+    let [one, other] = &server.seen()[..] else { panic!("each was sent once") };
+    assert_eq!((&one.target, &one.headers, &one.body), (&other.target, &other.headers, &other.body));
+    assert!(one.header("authorization").is_some());
+    // Without them, neither of them trusts the server.
+    assert_eq!(run_far(vec![request], options(), settings()).await[0].error, Some(ErrorKind::Tls));
 }
 
 #[tokio::test(start_paused = true)]
