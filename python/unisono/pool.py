@@ -35,6 +35,7 @@ class Pool(ProcessPool):
         initargs: See there.
         maxtasksperchild: After so many tasks a worker is replaced.
         context: Its start method is how workers start: `forkserver` (also when it has not chosen one), `spawn`, `fork`.
+        log_forwarding: Have what workers log handled by the loggers of this program.
 
     Raises:
         UsageError: An option is not what it should be.
@@ -47,6 +48,8 @@ class Pool(ProcessPool):
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
         context: BaseContext | None = None,
+        *,
+        log_forwarding: bool = True,
     ) -> None:
         super().__init__(
             processes=processes,
@@ -54,6 +57,7 @@ class Pool(ProcessPool):
             initargs=initargs,
             maxtasksperchild=maxtasksperchild,
             context=context,
+            log_forwarding=log_forwarding,
         )
         self._is_running = True
 

@@ -165,8 +165,9 @@ def log_many(count):
     return "done"
 
 
-def test_without_forwarding_workers_keep_their_records_to_themselves(kept):
-    with unisono.ProcessPool(1, log_forwarding=False) as pool:
+@pytest.mark.parametrize("kind", [unisono.ProcessPool, unisono.Pool])
+def test_without_forwarding_workers_keep_their_records_to_themselves(kept, kind):
+    with kind(1, log_forwarding=False) as pool:
         assert pool.submit(count_handlers).result(LONG) == 0
         pool.submit(log, 1).result(LONG)
     assert kept.records == []
