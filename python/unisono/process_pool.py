@@ -15,6 +15,7 @@ import itertools
 import multiprocessing
 import os
 import pickle
+import sys
 import threading
 import time
 import weakref
@@ -24,6 +25,7 @@ from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack, cast
 
 from unisono import _births, _forking, _log_records, _native, _pickling
 from unisono._standard_names import StandardNames, translate
+from unisono._wording import counted
 from unisono.async_result import AsyncResult
 from unisono.errors import UsageError
 from unisono.futures import Future
@@ -474,9 +476,15 @@ def _abandon(engine: _native.PoolEngine) -> None:
 
 
 def _at_exit() -> None:
-    """A program that ends does not wait for its pools."""
+    """A program that ends does not wait for its pools, and says what that costs."""
     for engine, server in list(_POOLS.items()):
+        unfinished = engine.open
         engine.close(cancel=True, kill=True)
+        if unfinished:
+            sys.stderr.write(
+                f"unisono: {counted(unfinished, 'task')} of a process pool had not ended when the program did, and "
+                f"ended with it. `with` or `shutdown()` wait for them.\n"
+            )
         engine.wait_closed(_LONGEST_JOIN)
         engine.stop()
         server.join(_LONGEST_JOIN)

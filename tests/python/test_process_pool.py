@@ -467,7 +467,7 @@ def _is_alive(process):
         return False
 
 
-def test_a_program_that_ends_with_a_busy_pool_ends(tmp_path):
+def test_a_program_that_ends_with_a_busy_pool_ends_and_says_what_that_costs(tmp_path):
     done = program(
         tmp_path,
         """
@@ -478,7 +478,11 @@ if __name__ == "__main__":
     print("end")
 """,
     )
-    assert (done.communicate(timeout=LONG), done.returncode) == (("end\n", ""), 0)
+    said = (
+        "unisono: 10 tasks of a process pool had not ended when the program did, and ended with it. "
+        "`with` or `shutdown()` wait for them.\n"
+    )
+    assert (done.communicate(timeout=LONG), done.returncode) == (("end\n", said), 0)
 
 
 def test_ctrl_c_prints_one_traceback(tmp_path):

@@ -363,4 +363,4 @@ print("end")
 """,
         tmp_path,
     )
-    assert (done.stdout, done.stderr) == ("end\n", "")
+    assert (done.stdout, done.stderr.count("10 tasks of a process pool had not ended")) == ("end\n", 1)
