@@ -109,18 +109,20 @@ def main() -> None:
             for who, command in words.items():
                 if command:
                     runs[who].append(measure(command))
-    lines = ["| | wall | spread | relative | CPU | peak |", "|---|---|---|---|---|---|"]
-    base = statistics.median(wall for wall, _, _ in runs["posix_spawn"]) if runs["posix_spawn"] else None
+    lines = ["| | wall | spread | relative | CPU | spread | relative | peak |", "|---|---|---|---|---|---|---|---|"]
+    bare = runs["posix_spawn"]
+    base, base_cpu = [statistics.median(run[at] for run in bare) if bare else None for at in (0, 1)]
     for who, taken in runs.items():
         if not taken:
-            lines.append(f"| {who} | not installed | | | | |")
+            lines.append(f"| {who} | not installed | | | | | | |")
             continue
-        walls = sorted(wall for wall, _, _ in taken)
-        wall = statistics.median(walls)
-        relative = f"{wall / base:.2f}" if base else ""
-        cpu, peak = statistics.median(cpu for _, cpu, _ in taken), statistics.median(peak for _, _, peak in taken)
-        spread = f"{walls[0]:.2f}-{walls[-1]:.2f}"
-        lines.append(f"| {who} | {wall:.2f} s | {spread} | {relative} | {cpu:.2f} s | {peak:.0f} MB |")
+        cells = [who]
+        for at, of in ((0, base), (1, base_cpu)):
+            seconds = sorted(run[at] for run in taken)
+            middle = statistics.median(seconds)
+            cells += [f"{middle:.2f} s", f"{seconds[0]:.2f}-{seconds[-1]:.2f}", f"{middle / of:.2f}" if of else ""]
+        cells.append(f"{statistics.median(peak for _, _, peak in taken):.0f} MB")
+        lines.append(f"| {' | '.join(cells)} |")
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "each.md").write_text("\n".join(lines) + "\n")
     numbers = {"count": options.count, "jobs": options.jobs, "cores": os.cpu_count(), "runs": runs}
