@@ -121,8 +121,9 @@ class ProcessPool(concurrent.futures.Executor):
             raise UsageError(f"start_method is `zygote`, `spawn` or `fork`, not {method!r}")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        first = None if initializer is None else (initializer, tuple(initargs))
         settings: dict[str, Any] = {
-            "initializer": None if initializer is None else (initializer, tuple(initargs)),
+            "initializer": first,
             "levels": _log_records.levels() if log_forwarding else None,
             "memory_limit": memory_limit,
             "name": name,
@@ -153,7 +154,7 @@ class ProcessPool(concurrent.futures.Executor):
         # What others look at to share work out, though it is not theirs: dask, for one.
         self._max_workers = count
         self._server = threading.Thread(
-            target=_serve, args=(self._engine, self._born, self._logs), name=f"{name}-pool", daemon=True
+            target=_serve, args=(self._engine, self._born, self._logs, first), name=f"{name}-pool", daemon=True
         )
         self._finalizer = weakref.finalize(self, _abandon, self._engine)
         self._finalizer.atexit = False
@@ -458,8 +459,14 @@ def _chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[list[tuple[
         yield chunk
 
 
-def _serve(engine: _native.PoolEngine, born: _forking.Fork | None, logs: _log_records.Collector | None) -> None:
-    """What the thread in the background does: everything is in `serve`, but for the callbacks."""
+def _serve(
+    engine: _native.PoolEngine, born: _forking.Fork | None, logs: _log_records.Collector | None, first: object
+) -> None:
+    """What the thread in the background does: everything is in `serve`, but for the callbacks.
+
+    The initializer with its arguments, `first`, is only kept: a lock of multiprocessing, for one, is there for new
+    workers as long as its first owner has it.
+    """
     while (futures := engine.serve()) is not None:
         # Taken out one by one, so that no future is kept while there is nothing to do.
         while futures:

@@ -51,6 +51,26 @@ def test_queues_locks_and_values_of_multiprocessing_may_be_arguments_of_the_init
     assert (done.stdout, done.stderr) == (expected, "")
 
 
+def test_what_only_the_pool_still_holds_is_there_for_each_new_worker(tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text(
+        """
+import multiprocessing, unisono
+def take(given): globals()["lock"] = given
+def use(number):
+    with lock: return number
+if __name__ == "__main__":
+    given = (multiprocessing.get_context("spawn").Lock(),)
+    pool = unisono.ProcessPool(1, initializer=take, initargs=given, max_tasks_per_child=1)
+    del given
+    print([pool.submit(use, number).result() for number in range(3)])
+    pool.shutdown()
+"""
+    )
+    done = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=LONG, check=False)
+    assert (done.stdout, done.stderr) == ("[0, 1, 2]\n", "")
+
+
 def test_a_lock_that_only_forks_inherit_is_refused_and_it_is_said_what_to_do():
     lock = multiprocessing.get_context("fork").Lock()
     with pytest.raises(UnpicklableError, match=r"fork context.*get_context\(.spawn.\).*start_method=.fork."):
