@@ -178,6 +178,8 @@ class _Call:
 
     @classmethod
     def of(cls, function: Callable[[Any], Any], executor: object) -> _Call:
+        if not callable(function):
+            raise UsageError(f"what is called for each item must be a function, not {type(function).__name__}")
         name = _name_of(function)
         is_coroutine = _is_coroutine_function(function)
         if is_coroutine and executor not in (None, "loop"):

@@ -411,6 +411,11 @@ def test_limits_hold_in_all_and_by_key():
     assert set(report.by_host()) == {"red", "green"}
 
 
+def test_what_is_no_function_is_refused_before_anything_is_pulled():
+    with pytest.raises(UsageError, match="must be a function, not int"):
+        batch(5, [1])
+
+
 def test_limits_that_are_set_before_the_start_hold_and_start_nothing():
     gauge, pulled = Gauge(), []
 
