@@ -1,9 +1,19 @@
-"""A real Dask cluster on loopback, for the tests of what runs on one."""
+"""A real Dask cluster on loopback, and what the tests over clusters have workers do and look for afterwards."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+
+import cloudpickle
+
+from processes import until
+
+# Workers cannot import this.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 class Cluster:
@@ -21,7 +31,7 @@ class Cluster:
     def __enter__(self):
         file = self.folder / "scheduler.json"
         self.start("scheduler", "--port", "0", "--scheduler-file", str(file))
-        wait_until(lambda: file.exists() and file.read_text().endswith("}"))
+        until(lambda: file.exists() and file.read_text().endswith("}"))
         self.tcp = json.loads(file.read_text())["address"]
         self.address = self.tcp.replace("tcp://", "dask://")
         return self
@@ -29,14 +39,34 @@ class Cluster:
     def start_workers(self, *words):
         self.start("worker", self.tcp, "--local-directory", str(self.folder), *words)
 
+    def start_two(self, threads):
+        """Two workers with so many threads each, both there; a nanny starts one again that dies."""
+        self.start_workers("--nworkers", "2", "--nthreads", str(threads))
+        # Those of Ray use this file as well.
+        import distributed
+
+        with distributed.Client(self.tcp, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=60)
+
     def __exit__(self, *_):
         for process in reversed(self.started):
             process.terminate()
             process.wait(30)
 
 
-def wait_until(condition):
-    until = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < until, "what was waited for did not happen"
-        time.sleep(0.005)
+def results(outcomes):
+    return [outcome.result for outcome in outcomes]
+
+
+def begun(notes):
+    """How often each item was called for."""
+    return Counter(path.name.partition(".")[0] for path in notes.iterdir())
+
+
+def killing(notes, item):
+    """A call that ends its worker the first time that it is made."""
+    is_first = not list(notes.glob(f"{item}.*"))
+    (notes / f"{item}.{os.getpid()}.{time.monotonic_ns()}").touch()
+    if item == "deadly" and is_first:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item

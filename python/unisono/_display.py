@@ -38,21 +38,17 @@ class Display:
         self._progress = progress
         self._clock = clock
         self._begun = clock()
-        self._shown: float | None = None
         self._recent: deque[tuple[float, int]] = deque()
         self._width = 0
-        if progress is True and not _is_rewritten():
-            self.every: float | None = _LOG_EVERY
-        else:
-            self.every = _SHOW_EVERY if progress else None
+        self._is_log = progress is True and not _is_rewritten()
+        self.every = None if not progress else _LOG_EVERY if self._is_log else _SHOW_EVERY
+        # A log says nothing of a run that is over before its first line is due.
+        self._due = self._begun + (_LOG_EVERY if self._is_log else 0.0)
 
     def show(self, run: _Run) -> None:
         """Show how far the run is, unless that was shown a moment ago."""
-        if self.every is None:
-            return
-        # A log says nothing of a run that is over before its first line is due.
-        since = self._shown if self._shown is not None else self._begun if self.every == _LOG_EVERY else None
-        if since is None or self._clock() - since >= self.every:
+        if self.every is not None and self._clock() >= self._due:
+            self._due = self._clock() + self.every
             self._show(run.progress())
 
     def end(self, run: _Run) -> None:
@@ -64,13 +60,12 @@ class Display:
             sys.stderr.write("\n")
 
     def _show(self, numbers: Numbers) -> None:
-        self._shown = self._clock()
         if callable(self._progress):
             self._progress(numbers)
             return
         text = self._text(numbers)
-        if self.every == _LOG_EVERY:
-            sys.stderr.write(f"{span(self._shown - self._begun)}: {text}\n")
+        if self._is_log:
+            sys.stderr.write(f"{span(self._clock() - self._begun)}: {text}\n")
         else:
             # What was there before may have been longer.
             sys.stderr.write(f"\r{text:<{self._width}}")

@@ -17,7 +17,8 @@ import distributed
 import pytest
 
 import unisono
-from cluster_support import Cluster, wait_until
+from cluster_support import Cluster, begun, killing, results
+from processes import until
 from unisono import FunctionAmbiguous, RunError, UsageError, batch, clusters
 from unisono.clusters import _cluster, _executor, _greetings, _remote
 
@@ -29,9 +30,7 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 def address(tmp_path_factory):
     """Two workers with two threads each; a nanny starts one again that dies."""
     with Cluster(tmp_path_factory.mktemp("dask")) as cluster:
-        cluster.start_workers("--nworkers", "2", "--nthreads", "2")
-        with distributed.Client(cluster.tcp, set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=60)
+        cluster.start_two(threads=2)
         yield cluster.address
 
 
@@ -45,15 +44,6 @@ def notes(tmp_path):
 
 def triple(number):
     return 3 * number
-
-
-def results(outcomes):
-    return [outcome.result for outcome in outcomes]
-
-
-def begun(notes):
-    """How often each item was called for."""
-    return Counter(path.name.partition(".")[0] for path in notes.iterdir())
 
 
 def in_background(outcomes):
@@ -162,7 +152,7 @@ def test_a_call_that_has_begun_cannot_be_stopped_and_its_outcome_says_so(address
 
     outcomes = batch(work, [1], executor=address)
     report = in_background(outcomes)
-    wait_until(lambda: begun(notes))
+    until(lambda: begun(notes))
     outcomes.cancel(abort=True)
     (outcome,) = report().outcomes
     release.touch()
@@ -189,15 +179,6 @@ def test_a_call_that_has_not_begun_is_taken_back_and_never_begins(address, notes
 
 
 # Workers that die.
-
-
-def killing(notes, item):
-    """A call that ends its worker the first time that it is made."""
-    is_first = not list(notes.glob(f"{item}.*"))
-    (notes / f"{item}.{os.getpid()}.{time.monotonic_ns()}").touch()
-    if item == "deadly" and is_first:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return item
 
 
 ITEMS = [f"item-{number}" for number in range(60)]
@@ -253,7 +234,7 @@ def test_a_scheduler_that_goes_ends_the_batch_with_every_item_accounted_for(tmp_
     with Cluster(tmp_path) as cluster:
         cluster.start_workers("--no-nanny", "--nthreads", "1")
         report = in_background(batch(work, range(5), executor=cluster.address, limit=2))
-        wait_until(lambda: begun(notes))
+        until(lambda: begun(notes))
         cluster.started[0].kill()
         ended = report()
         # Its call never ends.

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from cluster_support import wait_until
+from processes import until
 from unisono import UsageError, _native
 from unisono.clusters import _bridge, _exchange, _far, _remote
 from unisono.clusters._cluster import Inbox, Place
@@ -95,7 +95,7 @@ def test_a_lane_at_which_nobody_looks_ends_by_itself(options, requests, server, 
     monkeypatch.setattr(_far, "_LONGEST_UNSEEN", 0.05)
     _remote.answer(post(1, options))
     fetcher = _far._lanes.lanes["test", "lane"].fetcher
-    wait_until(lambda: fetcher.is_over)
+    until(lambda: fetcher.is_over)
     assert _remote.answer(post(2, None, requests)) == _far.GONE
     assert _remote.answer(collect(0)) is None
     # Whoever comes next sweeps it away.

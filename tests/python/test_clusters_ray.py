@@ -11,7 +11,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from pathlib import Path
 
 import cloudpickle
@@ -22,6 +21,8 @@ import pytest
 os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled")
 
 
+from cluster_support import begun, killing, results
+from processes import until
 from unisono import (
     FunctionAmbiguous,
     FunctionTimeout,
@@ -36,13 +37,6 @@ from unisono import (
 
 # Workers cannot import the tests.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
-
-
-def wait_until(condition):
-    until = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < until, "what was waited for did not happen"
-        time.sleep(0.005)
 
 
 def free_port():
@@ -68,7 +62,7 @@ def ports():
     with subprocess.Popen(
         [*command, f"--temp-dir={folder}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as head:
-        wait_until(lambda: is_listening(clients))
+        until(lambda: is_listening(clients))
         yield own, clients
         head.terminate()
     shutil.rmtree(folder, ignore_errors=True)
@@ -92,24 +86,6 @@ def notes(tmp_path):
     folder = tmp_path / "notes"
     folder.mkdir()
     return folder
-
-
-def begun(notes):
-    """How often each item was called for."""
-    return Counter(path.name.partition(".")[0] for path in notes.iterdir())
-
-
-def results(outcomes):
-    return [outcome.result for outcome in outcomes]
-
-
-def killing(notes, item):
-    """A call that ends its worker the first time that it is made."""
-    is_first = not list(notes.glob(f"{item}.*"))
-    (notes / f"{item}.{os.getpid()}.{time.monotonic_ns()}").touch()
-    if item == "deadly" and is_first:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return item
 
 
 def test_calls_are_made_by_the_workers_and_every_outcome_comes_back(executor):
@@ -170,7 +146,7 @@ def test_a_call_that_times_out_is_stopped_with_its_process_and_others_go_on(exec
     assert isinstance(outcomes["slow"].error, FunctionTimeout)
     assert {item: outcome.result for item, outcome in outcomes.items()} == {"slow": None, "a": "a", "b": "b", "c": "c"}
     (note,) = notes.glob("slow.*")
-    wait_until(lambda: not Path("/proc", note.suffix[1:]).exists())
+    until(lambda: not Path("/proc", note.suffix[1:]).exists())
 
 
 def test_a_batch_that_is_stopped_stops_what_runs_and_accounts_for_all(executor, notes):
@@ -183,7 +159,7 @@ def test_a_batch_that_is_stopped_stops_what_runs_and_accounts_for_all(executor, 
     reports = []
     thread = threading.Thread(target=lambda: reports.append(outcomes.run()))
     thread.start()
-    wait_until(lambda: begun(notes))
+    until(lambda: begun(notes))
     outcomes.cancel(abort=True)
     thread.join(60)
     assert reports[0].cancelled + reports[0].pending == 10

@@ -12,7 +12,8 @@ import distributed
 import psutil
 import pytest
 
-from cluster_support import Cluster, wait_until
+from cluster_support import Cluster
+from processes import until
 from unisono import Request, RunError, UsageError, clusters, fetch, fetch_all
 from unisono.clusters import dask
 
@@ -21,9 +22,7 @@ from unisono.clusters import dask
 def address(tmp_path_factory):
     """Two workers with one thread each; a nanny starts one again that dies."""
     with Cluster(tmp_path_factory.mktemp("dask")) as cluster:
-        cluster.start_workers("--nworkers", "2", "--nthreads", "1")
-        with distributed.Client(cluster.tcp, set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=60)
+        cluster.start_two(threads=1)
         yield cluster.address
 
 
@@ -155,7 +154,7 @@ def test_a_request_that_is_out_of_time_is_recalled_from_its_worker(address, work
         requests = [f"{server.url}/held/1", Request(f"{server.url}/held/2", method="POST")]
         outcomes = fetch_all(requests, on=executor, timeout=0.5, retries=0)
         assert [outcome.kind for outcome in outcomes] == ["timed_out", "ambiguous"]
-        wait_until(lambda: sum(connections(pid, server) for pid in workers) == 0)
+        until(lambda: sum(connections(pid, server) for pid in workers) == 0)
 
 
 # What goes away.
@@ -251,11 +250,11 @@ def test_the_command_that_is_killed_goes_on_where_it_was(address, server, start,
     words += [f"{server.url}/items/{{1..30}}", f"{server.url}/held/1"]
     process = start(*words)
     out = tmp_path / "out.jsonl"
-    wait_until(lambda: out.exists() and len(out.read_text().splitlines()) == 30 and server.in_flight == 1)
+    until(lambda: out.exists() and len(out.read_text().splitlines()) == 30 and server.in_flight == 1)
     process.kill()
     process.wait(60)
     # What carried requests ends with it, and so does what was under way.
-    wait_until(lambda: processes() <= before)
+    until(lambda: processes() <= before)
     server.gate.set()
     done = unisono(*words)
     assert done.returncode == 0, done.stderr
@@ -285,7 +284,7 @@ def test_the_command_that_is_killed_as_it_joins_leaves_nothing_behind(start):
         with connection:
             process.kill()
             process.wait(60)
-            wait_until(lambda: processes() <= before)
+            until(lambda: processes() <= before)
 
 
 def test_a_bridge_that_dies_stops_the_command_with_every_row_accounted_for(address, server, start, lines):

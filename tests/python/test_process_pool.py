@@ -13,6 +13,7 @@ import warnings
 import pytest
 
 import unisono
+from processes import is_alive, until
 from unisono.errors import PoolBroken, RemoteError, TaskTimeout, UnpicklableError, WorkerDied
 
 LONG = 60
@@ -453,18 +454,7 @@ if __name__ == "__main__":
     assert len(processes) >= 4
     killed.kill()
     killed.communicate(timeout=LONG)
-    until = time.monotonic() + LONG
-    while any(_is_alive(process) for process in processes):
-        assert time.monotonic() < until
-        time.sleep(0.005)
-
-
-def _is_alive(process):
-    try:
-        with open(f"/proc/{process}/stat") as stat:
-            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    until(lambda: not any(is_alive(process) for process in processes))
 
 
 def test_a_program_that_ends_with_a_busy_pool_ends_and_says_what_that_costs(tmp_path):

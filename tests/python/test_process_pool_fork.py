@@ -9,12 +9,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import warnings
 
 import pytest
 
 import unisono
+from processes import is_alive, until
 from unisono.errors import PoolBroken, WorkerDied
 
 LONG = 60
@@ -289,18 +289,7 @@ main()
     assert len(processes) == 2
     killed.kill()
     killed.communicate(timeout=LONG)
-    until = time.monotonic() + LONG
-    while any(is_alive(process) for process in processes):
-        assert time.monotonic() < until
-        time.sleep(0.005)
-
-
-def is_alive(process):
-    try:
-        with open(f"/proc/{process}/stat") as stat:
-            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    until(lambda: not any(is_alive(process) for process in processes))
 
 
 def test_workers_live_on_when_the_thread_that_forked_the_program_has_ended():
