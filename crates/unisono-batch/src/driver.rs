@@ -16,7 +16,7 @@ use std::{
 
 use futures_util::FutureExt;
 use tokio::time::{Sleep, sleep_until};
-use unisono_core::{CancelLevel, CancelReason, CancelToken, Limits, OutcomeKind, Rate, clock};
+use unisono_core::{CancelLevel, CancelReason, CancelToken, Effect, Limits, OutcomeKind, Rate, clock};
 
 use crate::{
     job::{Again, Attempt, Context, Decided, Flags, Halt, Job, Offer, Pull, Releases, Sink, Source, Verdict},
@@ -102,6 +102,12 @@ struct Payload<J: Job> {
     last: Option<J::Value>,
     attempts: u16,
     flags: Option<Rc<Flags>>,
+}
+
+impl<J: Job> Payload<J> {
+    fn effect(&self) -> Effect {
+        self.flags.as_ref().map_or(Effect::None, |flags| flags.effect())
+    }
 }
 
 impl<'a, J, S, K> Driver<'a, J, S, K>
@@ -246,7 +252,7 @@ where
                 Ok(attempt) => self.attempt_ended(now, ticket, attempt),
                 Err(panic) => {
                     let message = panic_message(&*panic);
-                    self.halt(now, ticket, |sent| Halt::Panicked { message, sent });
+                    self.halt(now, ticket, |effect| Halt::Panicked { message, effect });
                 }
             }
         }
@@ -266,11 +272,11 @@ where
     }
 
     /// The engine ends this item or its attempt; the job says what that means.
-    fn halt(&mut self, now: Instant, ticket: Ticket, halt: impl FnOnce(bool) -> Halt) {
+    fn halt(&mut self, now: Instant, ticket: Ticket, halt: impl FnOnce(Effect) -> Halt) {
         let payload = self.payload(ticket.slot());
-        let sent = payload.flags.as_ref().is_some_and(|flags| flags.sent.get());
+        let effect = payload.effect();
         let (item, last) = (payload.item.clone(), payload.last.take());
-        let (verdict, value) = self.job.halted(&item, halt(sent), last);
+        let (verdict, value) = self.job.halted(&item, halt(effect), last);
         self.rule(now, ticket, verdict, value);
     }
 
@@ -298,25 +304,24 @@ where
             }
             Ruling::Refused { retry_at } => {
                 self.payload(ticket.slot()).last = Some(value);
-                self.conclude(now, ticket, |_| Halt::RateLimited { retry_at });
+                self.conclude(now, ticket, |effect| Halt::RateLimited { retry_at, effect });
             }
             Ruling::Stopping => {
                 self.payload(ticket.slot()).last = Some(value);
                 let reason = self.cancel.reason();
-                // A verdict that asks for another attempt says that this one took no effect.
-                self.conclude(now, ticket, |_| Halt::Cancelled { reason, started: true, sent: false });
+                self.conclude(now, ticket, |effect| Halt::Cancelled { reason, started: true, effect });
             }
             Ruling::Stale => {}
         }
     }
 
     /// Decides an item by what the job makes of a halt, which must be final.
-    fn conclude(&mut self, now: Instant, ticket: Ticket, halt: impl FnOnce(bool) -> Halt) {
+    fn conclude(&mut self, now: Instant, ticket: Ticket, halt: impl FnOnce(Effect) -> Halt) {
         let first_start = self.machine.first_start(ticket);
         let payload = self.payload(ticket.slot());
-        let sent = payload.flags.as_ref().is_some_and(|flags| flags.sent.get());
+        let effect = payload.effect();
         let (item, last) = (payload.item.clone(), payload.last.take());
-        let (verdict, value) = self.job.halted(&item, halt(sent), last);
+        let (verdict, value) = self.job.halted(&item, halt(effect), last);
         let kind = match verdict {
             Verdict::Final(kind) | Verdict::Retry { otherwise: kind, .. } => kind,
             Verdict::Throttled { .. } => OutcomeKind::Failed,
@@ -329,6 +334,7 @@ where
     fn decide(&mut self, now: Instant, ticket: Ticket, start: Option<Instant>, kind: OutcomeKind, value: J::Value) {
         let payload = self.payloads[ticket.slot()].take().expect("an undecided item has its payload");
         self.decided.push(Decided {
+            effect: payload.effect(),
             item: payload.item,
             kind,
             value,
@@ -343,21 +349,21 @@ where
                 Expired::Attempt(ticket) => {
                     attempts.stop(ticket.slot());
                     let after = self.times.timeout.unwrap_or_default();
-                    self.halt(now, ticket, |sent| Halt::AttemptTimeout { after, sent });
+                    self.halt(now, ticket, |effect| Halt::AttemptTimeout { after, effect });
                 }
-                Expired::Item { ticket, running } => {
+                Expired::Item { ticket, .. } => {
                     attempts.stop(ticket.slot());
                     let after = self.times.deadline.unwrap_or_default();
-                    self.conclude(now, ticket, |sent| Halt::Deadline { after, sent: sent && running });
+                    self.conclude(now, ticket, |effect| Halt::Deadline { after, effect });
                 }
                 Expired::Refused { ticket, retry_at } => {
-                    self.conclude(now, ticket, |_| Halt::RateLimited { retry_at });
+                    self.conclude(now, ticket, |effect| Halt::RateLimited { retry_at, effect });
                 }
-                Expired::Cancelled { ticket, running } => {
+                Expired::Cancelled { ticket, .. } => {
                     attempts.stop(ticket.slot());
                     let reason = self.cancel.reason();
                     let started = self.machine.first_start(ticket).is_some();
-                    self.conclude(now, ticket, |sent| Halt::Cancelled { reason, started, sent: sent && running });
+                    self.conclude(now, ticket, |effect| Halt::Cancelled { reason, started, effect });
                 }
             }
         }
@@ -374,12 +380,16 @@ where
             let releases = self.releases.clone();
             let payload = self.payload(ticket.slot());
             payload.attempts = attempt;
-            let flags = match payload.flags.take().filter(|flags| Rc::strong_count(flags) == 1) {
-                Some(flags) => {
-                    flags.sent.set(false);
+            let flags = match payload.flags.take() {
+                // Nothing of the attempt before is left that could still say something.
+                Some(flags) if Rc::strong_count(&flags) == 1 => {
+                    flags.end_step();
                     flags
                 }
-                None => Rc::new(Flags { releases, ..Flags::default() }),
+                earlier => {
+                    let effect = earlier.map_or(Effect::None, |flags| flags.effect());
+                    Rc::new(Flags::following(releases, effect))
+                }
             };
             payload.flags = Some(flags.clone());
             let item = payload.item.clone();

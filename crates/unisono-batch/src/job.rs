@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use unisono_core::{CancelReason, OutcomeKind};
+use unisono_core::{CancelReason, Effect, OutcomeKind};
 
 use crate::machine::Ticket;
 
@@ -22,7 +22,7 @@ pub trait Job {
     type Value: 'static;
 
     /// Tries once. The future is dropped when the attempt has to stop; whatever it may have set off by then is to be
-    /// told before, by [`Context::mark_sent`].
+    /// told before, by [`Context::begin`].
     fn attempt(&self, item: Rc<Self::Item>, context: Context)
     -> impl Future<Output = Attempt<Self::Item, Self::Value>>;
 
@@ -76,22 +76,22 @@ pub enum Verdict {
     },
 }
 
-/// Why the engine ends an item, or stopped an attempt. `sent` is what [`Context::mark_sent`] said in that attempt.
+/// Why the engine ends an item, or stopped an attempt. `effect` is that of the item, over all its attempts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Halt {
     /// The attempt took longer than its timeout.
     AttemptTimeout {
         /// The timeout.
         after: Duration,
-        /// Whether it may have taken effect.
-        sent: bool,
+        /// What may have been carried out.
+        effect: Effect,
     },
     /// The item took longer than its deadline.
     Deadline {
         /// The deadline.
         after: Duration,
-        /// Whether the attempt that was stopped may have taken effect.
-        sent: bool,
+        /// What may have been carried out.
+        effect: Effect,
     },
     /// The batch was stopped.
     Cancelled {
@@ -99,20 +99,22 @@ pub enum Halt {
         reason: Option<CancelReason>,
         /// Whether the item had been started.
         started: bool,
-        /// Whether the attempt that was stopped may have taken effect.
-        sent: bool,
+        /// What may have been carried out.
+        effect: Effect,
     },
     /// The key is paused for longer than an item may wait.
     RateLimited {
         /// When it may be tried again.
         retry_at: Instant,
+        /// What may have been carried out.
+        effect: Effect,
     },
     /// The attempt panicked: a fault of the job.
     Panicked {
         /// What the panic said.
         message: String,
-        /// Whether it may have taken effect.
-        sent: bool,
+        /// What may have been carried out.
+        effect: Effect,
     },
 }
 
@@ -139,11 +141,31 @@ pub struct Context {
 /// What an attempt tells the driver while it runs.
 #[derive(Debug, Default)]
 pub(crate) struct Flags {
-    pub(crate) sent: Cell<bool>,
+    /// Of what is over: earlier attempts, and earlier steps of this one. It only grows.
+    past: Cell<Effect>,
+    /// Of the step that is under way, which may yet turn out to have done nothing.
+    present: Cell<Effect>,
     pub(crate) holds: Cell<u32>,
     /// The slot that the holds keep occupied, once the attempt is decided.
     pub(crate) ghost: Cell<Option<Ticket>>,
     pub(crate) releases: Rc<Releases>,
+}
+
+impl Flags {
+    /// Flags of the attempt that follows one with these.
+    pub(crate) fn following(releases: Rc<Releases>, earlier: Effect) -> Self {
+        Self { past: Cell::new(earlier), releases, ..Self::default() }
+    }
+
+    pub(crate) fn effect(&self) -> Effect {
+        self.past.get().join(self.present.get())
+    }
+
+    /// What the present step did becomes part of what is over.
+    pub(crate) fn end_step(&self) {
+        self.past.set(self.effect());
+        self.present.set(Effect::None);
+    }
 }
 
 /// Slots whose last hold is gone.
@@ -174,19 +196,21 @@ impl Context {
         self.item_by
     }
 
-    /// From here on the attempt may have taken effect.
-    pub fn mark_sent(&self) {
-        self.flags.sent.set(true);
+    /// A step begins: from here on something may be carried out, until [`Context::settle`] says more. An attempt may have
+    /// several, one after the other, as an HTTP request has redirects; what an earlier one did is not forgotten.
+    pub fn begin(&self) {
+        self.flags.end_step();
+        self.flags.present.set(Effect::Maybe);
     }
 
-    /// The attempt has certainly not taken effect: the peer said so.
-    pub fn clear_sent(&self) {
-        self.flags.sent.set(false);
+    /// What is known of the step that is under way, or was the last one; of none but that.
+    pub fn settle(&self, effect: Effect) {
+        self.flags.present.set(effect);
     }
 
-    /// Whether the attempt may have taken effect.
-    pub fn is_sent(&self) -> bool {
-        self.flags.sent.get()
+    /// What may have been carried out, by this attempt or by those before it.
+    pub fn effect(&self) -> Effect {
+        self.flags.effect()
     }
 
     /// Keeps the slot occupied until the guard is dropped, even when the item is decided before.
@@ -261,6 +285,8 @@ pub struct Decided<J: Job + ?Sized> {
     pub item: Rc<J::Item>,
     /// How it ended.
     pub kind: OutcomeKind,
+    /// Whether what it asked for was carried out, over all its attempts.
+    pub effect: Effect,
     /// What became of it.
     pub value: J::Value,
     /// How often it was tried; 0 when it was never started.

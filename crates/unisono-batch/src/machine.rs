@@ -500,6 +500,9 @@ impl Machine {
         if counted > policy.repeats {
             return Ruling::Decided;
         }
+        if let Some(retry_at) = not_before.filter(|at| at.saturating_duration_since(now) > policy.max_wait) {
+            return Ruling::Refused { retry_at };
+        }
         let backoff = self.jitter(policy.backoff.ceiling(counted));
         let at = (now + backoff).max(not_before.unwrap_or(now));
         // A repeat that could only start after the deadline would be a wait for nothing.

@@ -6,6 +6,7 @@
 mod cancel;
 mod chain;
 pub mod clock;
+mod effect;
 mod error_kind;
 mod limits;
 mod outcome;
@@ -16,6 +17,7 @@ mod size;
 
 pub use cancel::{CancelLevel, CancelReason, CancelToken};
 pub use chain::error_chain;
+pub use effect::Effect;
 pub use error_kind::ErrorKind;
 pub use limits::{Limits, Times};
 pub use outcome::{OutcomeCounts, OutcomeKind};

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use unisono_batch::Context;
-use unisono_core::{ErrorKind, Secret};
+use unisono_core::{Effect, ErrorKind, Secret};
 
 use crate::{
     Error, Options, Request, Response, Streaming,
@@ -20,7 +20,10 @@ use crate::{
     pool::{Link, Pool},
     redirect,
     response::{Body, IncomingBody, Slowest},
+    throttle,
+    trail::{Hop, Trail},
     url::Origin,
+    verdict::effect_of,
 };
 
 /// Sends requests. Clones share their connections, which belong to the runtime they were made in.
@@ -79,23 +82,42 @@ impl Client {
     /// # Ok(()) }
     /// ```
     pub async fn send(&self, request: &Request, attempt: &Context) -> Result<Response, Error> {
-        self.open(request, attempt).await?.collect().await
+        self.open(request, &Trail::default(), attempt).await?.collect_for(attempt).await
     }
 
-    /// Sends a request and waits for the head of the answer.
+    /// Sends a request and waits for the head of the answer. What it says of the request is settled in the context as if
+    /// its body came whole. An attempt goes on where the trail ends.
     ///
     /// # Errors
     /// As [`Client::send`].
-    pub async fn open(&self, request: &Request, attempt: &Context) -> Result<Streaming, Error> {
-        let mut answer = self.0.ask(request, attempt).await?;
+    pub async fn open(&self, request: &Request, trail: &Trail, attempt: &Context) -> Result<Streaming, Error> {
+        match trail.last_hop() {
+            None => self.follow(request, 0, trail, attempt).await,
+            Some(hop) => Box::pin(self.open_from(hop, trail, attempt)).await,
+        }
+    }
+
+    /// As [`Client::open`], from a later hop.
+    pub(crate) async fn open_from(&self, hop: Hop, trail: &Trail, attempt: &Context) -> Result<Streaming, Error> {
+        self.follow(&hop.request, hop.redirects, trail, attempt).await
+    }
+
+    async fn follow(
+        &self,
+        first: &Request,
+        mut redirects: u8,
+        trail: &Trail,
+        attempt: &Context,
+    ) -> Result<Streaming, Error> {
+        let mut answer = self.0.ask(first, attempt).await?;
+        answer.redirects = redirects;
         if self.0.options.max_redirects == 0 {
             return Ok(answer);
         }
         let mut asked;
-        let mut current = request;
-        let mut redirects = 0;
+        let mut current = first;
         while let Some(next) = redirect::follow(current, answer.status, &answer.headers) {
-            let redirect::Next { request, took_effect } = next?;
+            let next = next?;
             if redirects == self.0.options.max_redirects {
                 let from = answer.url.origin();
                 return Err(Error::new(
@@ -104,11 +126,12 @@ impl Client {
                 ));
             }
             redirects += 1;
-            if !took_effect {
-                attempt.clear_sent();
+            if attempt.effect() == Effect::Done && !first.is_repeatable() && next.is_repeatable() {
+                // Before the hop is sent, so that whatever becomes of it, only the hop is repeated.
+                trail.go_on_from(Hop { request: next.clone(), redirects });
             }
             answer.discard().await;
-            asked = request;
+            asked = next;
             current = &asked;
             // Boxed, as is all that most requests do without: it would make every request's future as large.
             answer = Box::pin(self.0.ask(current, attempt)).await?;
@@ -143,8 +166,6 @@ impl Inner {
             return Ok(answer);
         }
         answer.discard().await;
-        // Who refuses a request for its credentials has not processed it.
-        attempt.clear_sent();
         let mut headers = self.headers_of(request);
         let used = tokens.sign(&mut headers).await?;
         let answer = self.exchange(request, headers, attempt).await?;
@@ -164,28 +185,26 @@ impl Inner {
 
     async fn exchange(&self, request: &Request, headers: HeaderMap, attempt: &Context) -> Result<Streaming, Error> {
         let origin = request.url.origin();
-        // An earlier hop may have taken effect already; what becomes of this one does not undo that.
-        let took_effect = attempt.is_sent();
         let mut fresh = false;
         loop {
             let mut link = self.pool.link(&origin, fresh).await?;
             let message = self.message(request, headers.clone(), &origin, &link)?;
-            attempt.mark_sent();
+            attempt.begin();
             let answer = match &mut link {
                 Link::Http1(link) => link.send(message, attempt, &origin).await,
                 Link::Http2(link) => link.send(message, attempt, &origin).await,
             };
-            let was_sent = attempt.is_sent();
-            if took_effect {
-                attempt.mark_sent();
-            }
             match answer {
-                Ok(answer) => return self.answered(request, origin, link, answer),
+                Ok(answer) => {
+                    let streaming = self.answered(request, origin, link, answer)?;
+                    attempt.settle(streaming.effect);
+                    return Ok(streaming);
+                }
                 Err(error)
                     if !fresh
                         && error.is_stale()
                         && error.kind() == ErrorKind::Closed
-                        && (!was_sent || request.is_repeatable()) =>
+                        && (error.is_unprocessed() || request.is_repeatable()) =>
                 {
                     fresh = true;
                 }
@@ -232,6 +251,7 @@ impl Inner {
             version: head.version,
             url: request.url.clone(),
             redirects: 0,
+            effect: effect_of(&request.method, head.status, throttle::comes_back(&head.headers)),
             body: Body::Incoming(IncomingBody {
                 incoming,
                 decoder: Decoder::new(&head.headers, options.decompress, options.max_body),

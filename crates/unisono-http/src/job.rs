@@ -1,8 +1,6 @@
 //! What the end of an attempt means: success, another attempt, a pause for the host, or the end.
 //!
-//! An error that leaves open whether the request took effect is repeated only when a repetition does no harm: the
-//! method is idempotent, it carries an `Idempotency-Key`, or it was certainly not processed. Otherwise the item ends as
-//! ambiguous.
+//! What may be repeated is decided by the rule in `verdict.rs`; here is what each end is by itself.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,7 +8,10 @@ use http::StatusCode;
 use unisono_batch::{Context, Halt, Verdict};
 use unisono_core::{ErrorKind, OutcomeKind, clock, format_duration};
 
-use crate::{Client, Error, Remote, Request, Response, Streaming, throttle};
+use crate::{
+    Client, Error, Remote, Request, Response, Streaming, Trail, throttle,
+    verdict::{End, is_worth_a_repeat, verdict},
+};
 
 /// Judges calls for the batch engine.
 #[derive(Clone)]
@@ -75,17 +76,22 @@ impl HttpJob {
         }
     }
 
-    /// Sends a request once, and judges how it ended.
-    pub async fn attempt(&self, request: &Request, context: &Context) -> (Verdict, Option<Instant>, Reply) {
-        let (judged, streaming) = match self.open(request, context).await {
+    /// Sends a request once, from where its trail ends, and judges how it ended.
+    pub async fn attempt(
+        &self,
+        request: &Request,
+        trail: &Trail,
+        context: &Context,
+    ) -> (Verdict, Option<Instant>, Reply) {
+        let (judged, streaming) = match self.open(request, trail, context).await {
             Ok(opened) => opened,
             Err((verdict, error)) => return (verdict, None, Reply::failed(error)),
         };
         let Judged { verdict, pause_until, error } = judged;
         match error {
-            None => match streaming.collect().await {
+            None => match streaming.collect_for(context).await {
                 Ok(response) => (verdict, pause_until, Reply { response: Some(response), ..Reply::default() }),
-                Err(error) => (Self::judge_error(request, &error, context), None, Reply::failed(error)),
+                Err(error) => (Self::judge_error(request, trail, &error, context), None, Reply::failed(error)),
             },
             Some(error) => (
                 verdict,
@@ -95,34 +101,47 @@ impl HttpJob {
         }
     }
 
-    /// Sends a request once and answers with the head, judged; the body is still to come.
+    /// Sends a request once and returns the head of the answer, judged; the body is still to come. Whoever takes that of
+    /// a success says how it ended, by [`Streaming::body_ended`].
     ///
     /// # Errors
     /// With the verdict on it, when there is no answer.
-    pub async fn open(&self, request: &Request, context: &Context) -> Result<(Judged, Streaming), (Verdict, Error)> {
+    pub async fn open(
+        &self,
+        request: &Request,
+        trail: &Trail,
+        context: &Context,
+    ) -> Result<(Judged, Streaming), (Verdict, Error)> {
         let opened = match &self.sender {
-            Sender::Here(client) => client.open(request, context).await,
-            Sender::Elsewhere(remote) => remote.open(request, context).await,
+            Sender::Here(client) => client.open(request, trail, context).await,
+            Sender::Elsewhere(remote) => remote.open(request, trail, context).await,
         };
         match opened {
             Ok(streaming) => {
-                let judged = self.judge(request, streaming.status, &streaming.headers, context);
+                let judged = self.judge(request, trail, streaming.status, &streaming.headers, context);
+                if judged.error.is_none() {
+                    streaming.expect_body(context);
+                }
                 Ok((judged, streaming))
             }
-            Err(error) => Err((Self::judge_error(request, &error, context), error)),
+            Err(error) => Err((Self::judge_error(request, trail, &error, context), error)),
         }
     }
 
     /// What an error means for a request, before an answer or in the middle of its body.
-    pub fn judge_error(request: &Request, error: &Error, context: &Context) -> Verdict {
-        match error.is_retryable() {
-            true => again_if_safe(request, context, OutcomeKind::Failed),
-            // A body that cannot be decoded, or a broken protocol: it has been processed, and is not in doubt.
-            false => Verdict::Final(OutcomeKind::Failed),
-        }
+    pub fn judge_error(request: &Request, trail: &Trail, error: &Error, context: &Context) -> Verdict {
+        let end = if error.is_retryable() { End::Again { not_before: None } } else { End::Wrong };
+        verdict(end, context.effect(), request.is_repeatable(), trail.has_hop())
     }
 
-    fn judge(&self, request: &Request, status: StatusCode, headers: &http::HeaderMap, context: &Context) -> Judged {
+    fn judge(
+        &self,
+        request: &Request,
+        trail: &Trail,
+        status: StatusCode,
+        headers: &http::HeaderMap,
+        context: &Context,
+    ) -> Judged {
         let (now, wall) = (clock::now(), clock::wall());
         let renewed = throttle::until_renewed(headers, wall).map(|wait| now + wait);
         let expect = match &self.sender {
@@ -133,69 +152,54 @@ impl HttpJob {
             return Judged { verdict: Verdict::Final(OutcomeKind::Ok), pause_until: renewed, error: None };
         }
         let asked = throttle::retry_after(headers, wall).map(|wait| now + wait);
-        let error = Error::new(ErrorKind::Status, status_line(status)).retryable(false);
-        let (verdict, error) = match status.as_u16() {
-            429 => {
-                context.clear_sent();
-                (Verdict::Throttled { until: asked.or(renewed), quota: true }, error)
-            }
-            503 if asked.is_some() => {
-                context.clear_sent();
-                (Verdict::Throttled { until: asked, quota: false }, error)
-            }
-            403 if throttle::is_used_up(headers) => {
-                context.clear_sent();
-                (Verdict::Throttled { until: asked.or(renewed), quota: true }, error)
-            }
-            421 | 425 => {
-                // The server says that it has not processed it.
-                context.clear_sent();
-                (again_if_safe(request, context, OutcomeKind::Failed), error.retryable(true))
-            }
-            408 | 500 | 502 | 503 | 504 => {
-                (again_if_safe(request, context, OutcomeKind::Failed), error.retryable(true))
-            }
-            _ => (Verdict::Final(OutcomeKind::Failed), error),
+        let end = match status.as_u16() {
+            429 => End::Throttled { until: asked.or(renewed), quota: true },
+            503 if throttle::comes_back(headers) => End::Throttled { until: asked, quota: false },
+            403 if throttle::is_used_up(headers) => End::Throttled { until: asked.or(renewed), quota: true },
+            _ if is_worth_a_repeat(status) => End::Again { not_before: asked },
+            _ => End::Wrong,
         };
+        let verdict = verdict(end, context.effect(), request.is_repeatable(), trail.has_hop());
+        let error = Error::new(ErrorKind::Status, status_line(status)).retryable(matches!(end, End::Again { .. }));
         Judged { verdict, pause_until: None, error: Some(error) }
     }
 
     /// What it means that the engine ended an item or stopped its attempt.
-    pub fn halted(&self, request: &Request, halt: &Halt, last: Option<Reply>) -> (Verdict, Reply) {
-        let safe = |sent: bool| !sent || request.is_repeatable();
+    pub fn halted(&self, request: &Request, trail: &Trail, halt: &Halt, last: Option<Reply>) -> (Verdict, Reply) {
+        let repeatable = request.is_repeatable();
         let origin = request.url.origin();
         let (verdict, error) = match halt {
-            Halt::AttemptTimeout { after, sent } => {
+            Halt::AttemptTimeout { after, effect } => {
                 let error = Error::new(
                     ErrorKind::Timeout,
                     format!("{origin} did not answer in full within {}", format_duration(*after)),
                 );
-                let verdict = match safe(*sent) {
-                    true => Verdict::Retry { otherwise: OutcomeKind::TimedOut, not_before: None },
-                    false => Verdict::Final(OutcomeKind::Ambiguous),
+                let otherwise = effect.outcome(OutcomeKind::TimedOut, repeatable);
+                let verdict = match effect.allows_repeat(repeatable) || trail.has_hop() {
+                    true => Verdict::Retry { otherwise, not_before: None },
+                    false => Verdict::Final(otherwise),
                 };
                 (verdict, error)
             }
-            Halt::Deadline { after, sent } => {
-                let kind = if safe(*sent) { OutcomeKind::TimedOut } else { OutcomeKind::Ambiguous };
+            Halt::Deadline { after, effect } => (
+                Verdict::Final(effect.outcome(OutcomeKind::TimedOut, repeatable)),
+                Error::new(ErrorKind::Deadline, format!("not done within its deadline of {}", format_duration(*after))),
+            ),
+            Halt::Cancelled { started, effect, .. } => {
+                let message = if *started { "stopped before it was done" } else { "stopped before it began" };
                 (
-                    Verdict::Final(kind),
-                    Error::new(
-                        ErrorKind::Deadline,
-                        format!("not done within its deadline of {}", format_duration(*after)),
-                    ),
+                    Verdict::Final(effect.outcome(OutcomeKind::Cancelled, repeatable)),
+                    Error::new(ErrorKind::Cancelled, message),
                 )
             }
-            Halt::Cancelled { started, sent, .. } => {
-                let kind = if safe(*sent) { OutcomeKind::Cancelled } else { OutcomeKind::Ambiguous };
-                let message = if *started { "stopped before it was done" } else { "stopped before it began" };
-                (Verdict::Final(kind), Error::new(ErrorKind::Cancelled, message))
+            Halt::RateLimited { retry_at, effect } => {
+                let kind = effect.outcome(OutcomeKind::Failed, repeatable);
+                return (Verdict::Final(kind), rate_limited(*retry_at, last, &origin.to_string()));
             }
-            Halt::RateLimited { retry_at } => return rate_limited(*retry_at, last, &origin.to_string()),
-            Halt::Panicked { message, sent } => {
-                let kind = if safe(*sent) { OutcomeKind::Failed } else { OutcomeKind::Ambiguous };
-                (Verdict::Final(kind), Error::new(ErrorKind::Internal, format!("a fault of unisono: {message}")))
-            }
+            Halt::Panicked { message, effect } => (
+                Verdict::Final(effect.outcome(OutcomeKind::Failed, repeatable)),
+                Error::new(ErrorKind::Internal, format!("a fault of unisono: {message}")),
+            ),
         };
         (verdict, Reply { error: Some(explained(error, last)), ..Reply::default() })
     }
@@ -213,22 +217,14 @@ impl Reply {
     }
 }
 
-fn again_if_safe(request: &Request, context: &Context, otherwise: OutcomeKind) -> Verdict {
-    match request.is_repeatable() || !context.is_sent() {
-        true => Verdict::Retry { otherwise, not_before: None },
-        false => Verdict::Final(OutcomeKind::Ambiguous),
-    }
-}
-
-fn rate_limited(retry_at: Instant, last: Option<Reply>, named: &str) -> (Verdict, Reply) {
+fn rate_limited(retry_at: Instant, last: Option<Reply>, named: &str) -> Reply {
     let wait = retry_at.saturating_duration_since(clock::now());
     let error = Error::new(ErrorKind::RateLimited, format!("{named} asks to wait longer than allowed"));
-    let reply = Reply {
+    Reply {
         response: last.and_then(|last| last.response),
         error: Some(error),
         retry_at: clock::wall().checked_add(wait.max(Duration::from_secs(1))),
-    };
-    (Verdict::Final(OutcomeKind::Failed), reply)
+    }
 }
 
 /// The reason why the item was still not done says more than that it was stopped.

@@ -23,7 +23,9 @@ mod request;
 mod response;
 mod status;
 mod throttle;
+mod trail;
 mod url;
+mod verdict;
 mod wire;
 
 pub use auth::TokenSource;
@@ -37,5 +39,6 @@ pub use remote::{Counter, CounterDesk, Errand, Far, Order, Remote, counter};
 pub use request::{IDEMPOTENCY_KEY, Request};
 pub use response::{Response, Streaming};
 pub use status::{BadStatus, StatusSet};
+pub use trail::Trail;
 pub use url::{Origin, Url};
 pub use wire::{decode_options, encode_options};

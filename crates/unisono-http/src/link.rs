@@ -21,7 +21,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use unisono_batch::Context as Attempt;
-use unisono_core::clock;
+use unisono_core::{Effect, clock};
 
 use crate::{
     Error,
@@ -192,9 +192,11 @@ fn send_failed(
 ) -> Error {
     let never_sent = error.take_message().is_some();
     let error = exchange_failed(error.into_error(), Phase::Head, named);
-    if never_sent || error.is_unprocessed() {
-        attempt.clear_sent();
+    let unprocessed = never_sent || error.is_unprocessed();
+    if unprocessed {
+        attempt.settle(Effect::None);
     }
+    let error = error.unprocessed(unprocessed);
     // Not sent, or perhaps just closed for idling: another connection may do better at once.
     error.stale(never_sent || was_used)
 }

@@ -5,15 +5,8 @@ use unisono_core::ErrorKind;
 
 use crate::{Error, Request};
 
-/// What to ask next.
-pub(crate) struct Next {
-    pub(crate) request: Request,
-    /// Whether the request that was redirected took effect: the next one only fetches its result.
-    pub(crate) took_effect: bool,
-}
-
 /// The request that an answer redirects to; `None` when it is not a redirect.
-pub(crate) fn follow(request: &Request, status: StatusCode, headers: &HeaderMap) -> Option<Result<Next, Error>> {
+pub(crate) fn follow(request: &Request, status: StatusCode, headers: &HeaderMap) -> Option<Result<Request, Error>> {
     let keeps_method = match status.as_u16() {
         301 | 302 => request.method != Method::POST,
         303 => request.method == Method::GET || request.method == Method::HEAD,
@@ -24,7 +17,7 @@ pub(crate) fn follow(request: &Request, status: StatusCode, headers: &HeaderMap)
     Some(next(request, location.as_bytes(), keeps_method))
 }
 
-fn next(request: &Request, location: &[u8], keeps_method: bool) -> Result<Next, Error> {
+fn next(request: &Request, location: &[u8], keeps_method: bool) -> Result<Request, Error> {
     let from = request.url.origin();
     let bad = |why: &str| Error::new(ErrorKind::Redirect, format!("{from} redirects to {why}"));
     // Not ASCII, but many servers send UTF-8, and browsers take it.
@@ -39,7 +32,7 @@ fn next(request: &Request, location: &[u8], keeps_method: bool) -> Result<Next, 
             next.headers.remove(name);
         }
     }
-    Ok(Next { request: next, took_effect: !keeps_method })
+    Ok(next)
 }
 
 const OF_THE_BODY: [HeaderName; 4] =
@@ -51,7 +44,7 @@ mod tests {
 
     use super::*;
 
-    fn redirected(method: Method, status: u16, from: &str, to: &str) -> Result<Next, Error> {
+    fn redirected(method: Method, status: u16, from: &str, to: &str) -> Result<Request, Error> {
         let mut request = Request::get(from).unwrap();
         request.method = method;
         request.body = bytes::Bytes::from_static(b"body");
@@ -76,9 +69,8 @@ mod tests {
             (Method::HEAD, 303, Method::HEAD),
         ] {
             let next = redirected(method.clone(), status, "http://a/", "/next").unwrap();
-            assert_eq!(next.request.method, becomes, "{method} {status}");
-            assert_eq!(next.request.body.is_empty(), becomes == Method::GET);
-            assert_eq!(next.took_effect, becomes != method);
+            assert_eq!(next.method, becomes, "{method} {status}");
+            assert_eq!(next.body.is_empty(), becomes == Method::GET);
         }
     }
 
@@ -86,7 +78,7 @@ mod tests {
     fn another_origin_gets_only_what_says_nothing_about_who_asks() {
         let names = |to: &str| {
             let next = redirected(Method::GET, 302, "http://a/", to).unwrap();
-            let mut names: Vec<String> = next.request.headers.keys().map(|name| name.to_string()).collect();
+            let mut names: Vec<String> = next.headers.keys().map(|name| name.to_string()).collect();
             names.sort();
             names
         };

@@ -16,11 +16,12 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::sync::{mpsc, oneshot};
 use unisono_batch::{Context, Crew, Desk, DeskBell, Opening};
-use unisono_core::ErrorKind;
+use unisono_core::{Effect, ErrorKind};
 
 use crate::{
-    Client, Error, Request, Response, StatusSet, Streaming,
+    Client, Error, Request, Response, StatusSet, Streaming, Trail,
     connect::Local,
+    trail::Hop,
     wire::{End, decode_end, decode_request, encode_end, encode_request},
 };
 
@@ -69,12 +70,14 @@ impl Remote {
     }
 
     /// Has a request sent, and waits for the whole answer.
-    pub(crate) async fn open(&self, request: &Request, attempt: &Context) -> Result<Streaming, Error> {
-        attempt.mark_sent();
-        let mut errand = self.crew.put(encode_request(request), attempt.hold()).await;
-        if matches!(errand, Some(Errand::Lost(_))) && request.is_repeatable() {
+    pub(crate) async fn open(&self, request: &Request, trail: &Trail, attempt: &Context) -> Result<Streaming, Error> {
+        let hop = trail.last_hop();
+        let (first, redirects) = hop.as_ref().map_or((request, 0), |hop| (&hop.request, hop.redirects));
+        attempt.begin();
+        let mut errand = self.crew.put(encode_request(first, redirects), attempt.hold()).await;
+        if matches!(errand, Some(Errand::Lost(_))) && first.is_repeatable() {
             // All that a machine had comes back at once, which is no fault of their servers: their budgets are not for it.
-            errand = self.crew.put(encode_request(request), attempt.hold()).await;
+            errand = self.crew.put(encode_request(first, redirects), attempt.hold()).await;
         }
         let lost = |why: String| {
             let origin = request.url.origin();
@@ -82,15 +85,16 @@ impl Remote {
         };
         match errand {
             Some(Errand::Ended(bytes)) => {
-                let End { sent, outcome } = decode_end(bytes.into())?;
-                if !sent {
-                    attempt.clear_sent();
+                let End { effect, hop, outcome } = decode_end(bytes.into())?;
+                attempt.settle(effect);
+                if let Some(hop) = hop {
+                    trail.go_on_from(hop);
                 }
-                outcome.map(Streaming::whole)
+                outcome.map(|response| Streaming::whole(response, effect))
             }
             Some(Errand::Lost(why)) => Err(lost(why)),
             Some(Errand::Unsent(why)) => {
-                attempt.clear_sent();
+                attempt.settle(Effect::None);
                 let origin = request.url.origin();
                 Err(Error::new(ErrorKind::Connect, format!("nobody asked {origin}")).with_source(why))
             }
@@ -166,24 +170,24 @@ impl<F: Fn(u64, Vec<u8>)> Far<F> {
 
 /// One exchange, from a request's bytes to its end.
 async fn exchange(client: &Client, request: Bytes, stopped: oneshot::Receiver<()>) -> End {
-    let attempt = Context::detached();
+    let (attempt, trail) = (Context::detached(), Trail::default());
     let outcome = async {
-        let request = decode_request(request)?;
+        let (request, redirects) = decode_request(request)?;
         tokio::select! {
             biased;
             _ = stopped => Err(Error::new(ErrorKind::Cancelled, "stopped before it was done")),
-            outcome = whole(client, &request, &attempt) => outcome,
+            outcome = whole(client, Hop { request, redirects }, &trail, &attempt) => outcome,
         }
     };
     let outcome = outcome.await;
-    End { sent: attempt.is_sent(), outcome }
+    End { effect: attempt.effect(), hop: trail.last_hop(), outcome }
 }
 
 /// The answer as a job would take it: a success whole or not at all, anything else as far as it comes.
-async fn whole(client: &Client, request: &Request, attempt: &Context) -> Result<Response, Error> {
-    let streaming = client.open(request, attempt).await?;
+async fn whole(client: &Client, first: Hop, trail: &Trail, attempt: &Context) -> Result<Response, Error> {
+    let streaming = client.open_from(first, trail, attempt).await?;
     match client.options().expect.contains(streaming.status) {
-        true => streaming.collect().await,
+        true => streaming.collect_for(attempt).await,
         false => Ok(streaming.as_far_as_it_comes().await),
     }
 }

@@ -93,7 +93,7 @@ impl Request {
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// What says nothing about who asks.
-const ALLOWED_ELSEWHERE: [HeaderName; 9] = [
+const ALLOWED_ELSEWHERE: [HeaderName; 10] = [
     header::ACCEPT,
     header::ACCEPT_ENCODING,
     header::ACCEPT_LANGUAGE,
@@ -103,6 +103,8 @@ const ALLOWED_ELSEWHERE: [HeaderName; 9] = [
     header::CONTENT_TYPE,
     header::RANGE,
     header::USER_AGENT,
+    // Without it the same request could be sent there twice.
+    IDEMPOTENCY_KEY,
 ];
 
 fn is_ephemeral(name: &HeaderName) -> bool {

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Version};
 use hyper::body::{Body as _, Frame, Incoming};
 use tokio::time::Instant;
-use unisono_core::{ErrorKind, clock, format_size};
+use unisono_batch::Context;
+use unisono_core::{Effect, ErrorKind, clock, format_size};
 
 use crate::{
     Error, SLOW_WINDOW, Url,
@@ -14,6 +15,7 @@ use crate::{
     fault::{Phase, exchange_failed},
     pool::{Link, Pool},
     url::Origin,
+    verdict::effect_of_broken_body,
 };
 
 /// A whole response, decoded.
@@ -50,6 +52,8 @@ pub struct Streaming {
     /// How many redirects were followed.
     pub redirects: u8,
     pub(crate) body: Body,
+    /// What it says of the last request that led to it, once it is there in full.
+    pub(crate) effect: Effect,
 }
 
 impl Streaming {
@@ -66,11 +70,29 @@ impl Streaming {
         self.body.wire_bytes()
     }
 
+    /// As [`Streaming::collect`], of an answer that is a success, telling the context what becomes of it.
+    pub(crate) async fn collect_for(mut self, attempt: &Context) -> Result<Response, Error> {
+        self.expect_body(attempt);
+        let body = self.body.rest().await;
+        self.body_ended(attempt, body.as_ref().err());
+        Ok(self.with_body(body?))
+    }
+
+    /// The body of a success is still to come: what breaks off here leaves open whether its server has done its part.
+    pub(crate) fn expect_body(&self, attempt: &Context) {
+        attempt.settle(self.effect.min(Effect::Maybe));
+    }
+
+    /// The body of a success has ended, as it should or by an error.
+    pub fn body_ended(&self, attempt: &Context, error: Option<&Error>) {
+        attempt.settle(error.map_or(self.effect, |error| effect_of_broken_body(self.effect, error.kind())));
+    }
+
     /// An answer that is all there already.
-    pub(crate) fn whole(response: Response) -> Self {
+    pub(crate) fn whole(response: Response, effect: Effect) -> Self {
         let Response { status, version, headers, url, body, wire_bytes, redirects } = response;
         let body = Body::Whole { bytes: Some(body).filter(|body| !body.is_empty()), wire_bytes };
-        Self { status, version, headers, url, redirects, body }
+        Self { status, version, headers, url, redirects, body, effect }
     }
 
     /// Waits for the whole body.
@@ -107,7 +129,7 @@ impl Streaming {
     }
 
     fn with_body(self, body: Bytes) -> Response {
-        let Self { status, version, headers, url, redirects, body: incoming } = self;
+        let Self { status, version, headers, url, redirects, body: incoming, .. } = self;
         Response { status, version, headers, url, body, wire_bytes: incoming.wire_bytes(), redirects }
     }
 

@@ -8,6 +8,11 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, header};
 
+/// Whether the server names a time to come back at, be it one that makes no sense: it has refused for now.
+pub(crate) fn comes_back(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::RETRY_AFTER)
+}
+
 /// How long `Retry-After` asks to wait from now. A date is taken relative to the server's own `Date`, so a clock that
 /// is off does no harm.
 pub(crate) fn retry_after(headers: &HeaderMap, wall: SystemTime) -> Option<Duration> {

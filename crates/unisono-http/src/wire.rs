@@ -11,18 +11,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
-use unisono_core::{ErrorKind, Secret};
+use unisono_core::{Effect, ErrorKind, Secret};
 
 use crate::{
     Error, Family, HostAddress, HttpVersion, NoProxy, Options, Proxies, Proxy, Request, Response, StatusSet, Tls, Url,
     proxy::{Exception, ProxyKind},
+    trail::Hop,
 };
 
 /// How an exchange ended.
 #[derive(Debug)]
 pub(crate) struct End {
-    /// Whether the request may have taken effect.
-    pub(crate) sent: bool,
+    /// What may have been carried out.
+    pub(crate) effect: Effect,
+    /// Where a repeat would begin, if not with the request itself.
+    pub(crate) hop: Option<Hop>,
     /// The answer, or why there is none.
     pub(crate) outcome: Result<Response, Error>,
 }
@@ -128,34 +131,28 @@ pub fn decode_options(bytes: Bytes) -> Result<Options, Error> {
     })
 }
 
-/// Writes a request.
-pub(crate) fn encode_request(request: &Request) -> Vec<u8> {
+/// Writes a request, and how many redirects have led to it.
+pub(crate) fn encode_request(request: &Request, redirects: u8) -> Vec<u8> {
     let mut out = Writer::new();
-    out.text(request.method.as_str());
-    out.url(&request.url);
-    out.headers(&request.headers);
-    out.flag(request.is_elsewhere);
-    out.bytes(&request.body);
+    out.request(request);
+    out.number(redirects.into());
     out.0
 }
 
 /// Reads what [`encode_request`] wrote.
-pub(crate) fn decode_request(bytes: Bytes) -> Result<Request, Error> {
-    read(bytes, |from| {
-        Ok(Request {
-            method: Method::from_bytes(&from.bytes()?).map_err(|_| Malformed)?,
-            url: from.url()?,
-            headers: from.headers()?,
-            is_elsewhere: from.flag()?,
-            body: from.bytes()?,
-        })
-    })
+pub(crate) fn decode_request(bytes: Bytes) -> Result<(Request, u8), Error> {
+    read(bytes, |from| Ok((from.request()?, from.small()?)))
 }
 
 /// Writes the end of an exchange.
 pub(crate) fn encode_end(end: &End) -> Vec<u8> {
     let mut out = Writer::new();
-    out.flag(end.sent);
+    let effect = Effect::ALL.iter().position(|effect| *effect == end.effect).unwrap_or(0);
+    out.number(effect as u64);
+    out.option(end.hop.as_ref(), |out, hop| {
+        out.request(&hop.request);
+        out.number(hop.redirects.into());
+    });
     out.flag(end.outcome.is_ok());
     match &end.outcome {
         Ok(response) => {
@@ -181,7 +178,8 @@ pub(crate) fn encode_end(end: &End) -> Vec<u8> {
 /// Reads what [`encode_end`] wrote.
 pub(crate) fn decode_end(bytes: Bytes) -> Result<End, Error> {
     read(bytes, |from| {
-        let sent = from.flag()?;
+        let effect = *Effect::ALL.get(from.small::<usize>()?).ok_or(Malformed)?;
+        let hop = from.option(|from| Ok(Hop { request: from.request()?, redirects: from.small()? }))?;
         if from.flag()? {
             let response = Response {
                 status: StatusCode::from_u16(from.small()?).map_err(|_| Malformed)?,
@@ -192,13 +190,13 @@ pub(crate) fn decode_end(bytes: Bytes) -> Result<End, Error> {
                 redirects: from.small()?,
                 body: from.bytes()?,
             };
-            return Ok(End { sent, outcome: Ok(response) });
+            return Ok(End { effect, hop, outcome: Ok(response) });
         }
         let kind = ErrorKind::named(&from.text()?).ok_or(Malformed)?;
         let levels = from.list(Reader::text)?;
         let error = Error::of_levels(kind, levels).ok_or(Malformed)?;
         let error = error.retryable(from.flag()?).unprocessed(from.flag()?).stale(from.flag()?);
-        Ok(End { sent, outcome: Err(error) })
+        Ok(End { effect, hop, outcome: Err(error) })
     })
 }
 
@@ -260,6 +258,14 @@ impl Writer {
     fn url(&mut self, url: &Url) {
         self.text(&url.to_string());
         self.user(url.user());
+    }
+
+    fn request(&mut self, request: &Request) {
+        self.text(request.method.as_str());
+        self.url(&request.url);
+        self.headers(&request.headers);
+        self.flag(request.is_elsewhere);
+        self.bytes(&request.body);
     }
 
     fn headers(&mut self, headers: &HeaderMap) {
@@ -395,6 +401,16 @@ impl Reader {
         Ok(url.with_user(self.user()?))
     }
 
+    fn request(&mut self) -> Result<Request, Malformed> {
+        Ok(Request {
+            method: Method::from_bytes(&self.bytes()?).map_err(|_| Malformed)?,
+            url: self.url()?,
+            headers: self.headers()?,
+            is_elsewhere: self.flag()?,
+            body: self.bytes()?,
+        })
+    }
+
     fn headers(&mut self) -> Result<HeaderMap, Malformed> {
         let mut headers = HeaderMap::new();
         for _ in 0..self.number()? {
@@ -428,7 +444,7 @@ impl Reader {
 }
 
 /// Changes with whatever is written.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 const VERSIONS: [Version; 5] = [Version::HTTP_11, Version::HTTP_2, Version::HTTP_10, Version::HTTP_09, Version::HTTP_3];
 
@@ -499,7 +515,12 @@ mod tests {
             let error = Error::of_levels(kind, levels).unwrap();
             Err(error.retryable(flags[0]).unprocessed(flags[1]).stale(flags[2]))
         });
-        (any::<bool>(), prop_oneof![answers, errors]).prop_map(|(sent, outcome)| End { sent, outcome })
+        let hops = option::of((requests(), any::<u8>()).prop_map(|(request, redirects)| Hop { request, redirects }));
+        (0usize..3, hops, prop_oneof![answers, errors]).prop_map(|(effect, hop, outcome)| End {
+            effect: Effect::ALL[effect],
+            hop,
+            outcome,
+        })
     }
 
     struct Set(Options);
@@ -548,8 +569,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_request_that_was_written_reads_back(request in requests()) {
-            let back = decode_request(encode_request(&request).into()).unwrap();
+        fn a_request_that_was_written_reads_back(request in requests(), redirects in any::<u8>()) {
+            let (back, followed) = decode_request(encode_request(&request, redirects).into()).unwrap();
+            prop_assert_eq!(followed, redirects);
             prop_assert_eq!(&back.method, &request.method);
             prop_assert!(back.url == request.url && same_headers(&back.headers, &request.headers));
             prop_assert_eq!((&back.body, back.is_elsewhere), (&request.body, request.is_elsewhere));
@@ -558,7 +580,9 @@ mod tests {
         #[test]
         fn an_end_that_was_written_reads_back(end in ends()) {
             let back = decode_end(encode_end(&end).into()).unwrap();
-            prop_assert_eq!(back.sent, end.sent);
+            prop_assert_eq!(back.effect, end.effect);
+            let hop = |hop: Option<Hop>| hop.map(|hop| (hop.request.url, hop.request.body, hop.redirects));
+            prop_assert_eq!(hop(back.hop), hop(end.hop));
             match (back.outcome, end.outcome) {
                 (Ok(back), Ok(end)) => {
                     prop_assert!(back.url == end.url && same_headers(&back.headers, &end.headers));
@@ -588,7 +612,7 @@ mod tests {
 
         #[test]
         fn bytes_that_are_none_of_ours_are_an_error(noise in vec(any::<u8>(), 0..60), request in requests(), end in ends(), at in any::<prop::sample::Index>()) {
-            for bytes in [noise, encode_request(&request), encode_end(&end)] {
+            for bytes in [noise, encode_request(&request, 0), encode_end(&end)] {
                 let cut = if bytes.is_empty() { 0 } else { at.index(bytes.len()) };
                 prop_assert!(decode_request(Bytes::copy_from_slice(&bytes[..cut])).is_err());
                 prop_assert!(decode_end(Bytes::copy_from_slice(&bytes[..cut])).is_err());
@@ -605,7 +629,7 @@ mod tests {
 
     #[test]
     fn another_version_is_refused() {
-        let mut bytes = encode_request(&Request::get("http://host/").unwrap());
+        let mut bytes = encode_request(&Request::get("http://host/").unwrap(), 0);
         bytes[0] += 1;
         assert!(decode_request(bytes.into()).unwrap_err().to_string().contains("same version of unisono"));
     }

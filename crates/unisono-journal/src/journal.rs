@@ -45,14 +45,14 @@ impl Default for Open {
 /// A results file that is being written, or a pipe. Dropping it writes what is left, but does not say how it went.
 ///
 /// ```
-/// use unisono_core::OutcomeKind;
+/// use unisono_core::{Effect, OutcomeKind};
 /// use unisono_journal::{Journal, Next, Open, Record, RowKey};
 /// let folder = tempfile::tempdir().unwrap();
 /// let path = folder.path().join("results.jsonl");
 /// let (journal, _) = Journal::open(&path, Open::default()).unwrap();
 /// journal.append(&Record {
-///     key: RowKey { row: 0, page: 0 }, id: "r0", fingerprint: 7, outcome: OutcomeKind::Ok, next: Next::Unknown,
-///     fields: b"\"url\":\"http://localhost/\"", body: b"", repeatable: true,
+///     key: RowKey { row: 0, page: 0 }, id: "r0", fingerprint: 7, outcome: OutcomeKind::Ok, effect: Effect::Done,
+///     repeatable: true, next: Next::Unknown, fields: b"\"url\":\"http://localhost/\"", body: b"",
 /// });
 /// assert_eq!(journal.close_blocking().lines, 1);
 /// ```

@@ -1,14 +1,16 @@
 //! The grammar of a line: a fixed prefix that is written and scanned without a JSON parser.
 //!
 //! ```text
-//! {"row":17,"id":"r17","fp":"0123456789abcdef","outcome":"ok",["page":2,["next":"..."|null,]]<fields>[<body>]}
+//! {"row":17,"id":"r17","fp":"0123456789abcdef","outcome":"ok","effect":"done","repeatable":false,
+//! ["page":2,["next":"..."|null,]]<fields>[<body>]}
 //! ```
+//! `effect` and `repeatable` decide with the outcome whether a later run may do it again.
 //! `page` stands only in lines of rows that have pages, `next` only when the page itself is there: the address of the
 //! page after it, or null. A failed line's fields begin with its error, whose kind decides whether it runs again.
 
 use std::io::Write;
 
-use unisono_core::OutcomeKind;
+use unisono_core::{Effect, OutcomeKind};
 
 /// Names a line: a row of the input, or one page of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -41,14 +43,16 @@ pub struct Record<'a> {
     pub fingerprint: u64,
     /// How it ended.
     pub outcome: OutcomeKind,
+    /// Whether what it asked for was carried out.
+    pub effect: Effect,
+    /// Whether running the row again does no harm: then, on a full disk, it need not be recorded without its body.
+    pub repeatable: bool,
     /// The page after this one.
     pub next: Next<'a>,
     /// Further members of the line's object without a body: `"url":"...","status":200`. Not empty.
     pub fields: &'a [u8],
     /// The member that may be large: `"body":{...}`; empty for none.
     pub body: &'a [u8],
-    /// Whether running the row again does no harm: then, on a full disk, it need not be recorded without its body.
-    pub repeatable: bool,
 }
 
 /// The prefix of a line that was read.
@@ -62,6 +66,10 @@ pub struct Head<'a> {
     pub fingerprint: u64,
     /// How it ended.
     pub outcome: OutcomeKind,
+    /// Whether what it asked for was carried out.
+    pub effect: Effect,
+    /// Whether running the row again does no harm.
+    pub repeatable: bool,
     /// The address of the next page, still escaped as in JSON: `None` unknown, `Some(None)` none.
     pub next: Option<Option<&'a [u8]>>,
     /// Whether the peer asked for a longer wait than allowed.
@@ -76,6 +84,7 @@ pub(crate) fn encode(record: &Record<'_>, into: &mut Vec<u8>) -> usize {
     let _ = write!(into, "{{\"row\":{},\"id\":", record.key.row);
     push_json_string(record.id, into);
     let _ = write!(into, ",\"fp\":\"{:016x}\",\"outcome\":\"{kind}\",", record.fingerprint);
+    let _ = write!(into, "\"effect\":\"{}\",\"repeatable\":{},", record.effect, record.repeatable);
     if record.key.page > 0 {
         let _ = write!(into, "\"page\":{},", record.key.page);
         match record.next {
@@ -132,6 +141,8 @@ pub fn scan(line: &[u8]) -> Option<Head<'_>> {
     let (id, rest) = string(rest.strip_prefix(b",\"id\":")?)?;
     let (fingerprint, rest) = string(rest.strip_prefix(b",\"fp\":")?)?;
     let (outcome, rest) = string(rest.strip_prefix(b",\"outcome\":")?)?;
+    let (effect, rest) = string(rest.strip_prefix(b",\"effect\":")?)?;
+    let (repeatable, rest) = boolean(rest.strip_prefix(b",\"repeatable\":")?)?;
     let mut rest = rest.strip_prefix(b",")?;
     let (mut page, mut next) = (0, None);
     if let Some(paged) = rest.strip_prefix(b"\"page\":") {
@@ -151,6 +162,8 @@ pub fn scan(line: &[u8]) -> Option<Head<'_>> {
         id,
         fingerprint: u64::from_str_radix(std::str::from_utf8(fingerprint).ok()?, 16).ok()?,
         outcome: std::str::from_utf8(outcome).ok()?.parse().ok()?,
+        effect: std::str::from_utf8(effect).ok()?.parse().ok()?,
+        repeatable,
         next,
         rate_limited: rest.starts_with(b"\"error\":{\"kind\":\"rate_limited\""),
     })
@@ -172,6 +185,13 @@ fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let number = std::str::from_utf8(&bytes[..digits]).ok()?.parse().ok()?;
     Some((number, &bytes[digits..]))
+}
+
+fn boolean(bytes: &[u8]) -> Option<(bool, &[u8])> {
+    match bytes.strip_prefix(b"true") {
+        Some(rest) => Some((true, rest)),
+        None => Some((false, bytes.strip_prefix(b"false")?)),
+    }
 }
 
 /// A JSON string's inside, and what follows its closing quote.
@@ -197,11 +217,12 @@ mod tests {
         #[test]
         fn what_is_written_is_scanned_back(
             row in any::<u64>(), page in 0u32..3, fingerprint in any::<u64>(), id in ".{0,12}", next in ".{0,12}", kind in 0usize..6,
+            effect in 0usize..3, repeatable in any::<bool>(),
         ) {
             let outcome = OutcomeKind::ALL[kind];
             let record = Record {
-                key: RowKey { row, page }, id: &id, fingerprint, outcome, next: Next::Page(&next),
-                fields: b"\"url\":\"x\"", body: b"\"body\":{\"row\":1}", repeatable: true,
+                key: RowKey { row, page }, id: &id, fingerprint, outcome, effect: Effect::ALL[effect], repeatable,
+                next: Next::Page(&next), fields: b"\"url\":\"x\"", body: b"\"body\":{\"row\":1}",
             };
             let mut line = Vec::new();
             encode(&record, &mut line);
@@ -211,6 +232,7 @@ mod tests {
             prop_assert_eq!(value["id"].as_str(), Some(id.as_str()));
             let head = scan(&line).unwrap();
             prop_assert_eq!((head.key, head.fingerprint, head.outcome), (record.key, fingerprint, outcome));
+            prop_assert_eq!((head.effect, head.repeatable), (record.effect, repeatable));
             prop_assert_eq!(unescape(head.id), Some(id));
             let read = head.next.flatten().and_then(unescape);
             prop_assert_eq!(read, (page > 0).then_some(next));
@@ -219,7 +241,7 @@ mod tests {
         #[test]
         fn any_bytes_are_a_line_or_not(bytes in prop::collection::vec(any::<u8>(), 0..200), cut in 0usize..80) {
             let _ = scan(&bytes);
-            let line = br#"{"row":1,"id":"a\"","fp":"00000000000000ff","outcome":"ok","page":1,"next":"b","x":1}"#;
+            let line = br#"{"row":1,"id":"a\"","fp":"00000000000000ff","outcome":"ok","effect":"done","repeatable":true,"page":1,"next":"b","x":1}"#;
             let mut damaged = line[..line.len() - cut.min(line.len())].to_vec();
             damaged.extend_from_slice(&bytes);
             let _ = scan(&damaged);
@@ -228,7 +250,11 @@ mod tests {
 
     #[test]
     fn a_rate_limited_line_is_known_by_its_error_and_not_by_its_body() {
-        let line = |rest: &str| format!(r#"{{"row":1,"id":"a","fp":"00000000000000ff","outcome":"failed",{rest}}}"#);
+        let line = |rest: &str| {
+            format!(
+                r#"{{"row":1,"id":"a","fp":"00000000000000ff","outcome":"failed","effect":"none","repeatable":true,{rest}}}"#
+            )
+        };
         assert!(scan(line(r#""error":{"kind":"rate_limited"}"#).as_bytes()).unwrap().rate_limited);
         assert!(!scan(line(r#""body":{"error":{"kind":"rate_limited"}}"#).as_bytes()).unwrap().rate_limited);
     }

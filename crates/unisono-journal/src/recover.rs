@@ -344,15 +344,18 @@ impl Recovered {
     }
 }
 
+/// Whether a row with this line runs again. What may have been carried out, and must not be repeated, does so only where
+/// the user asked for what is ambiguous, whatever word its outcome has.
 pub(crate) fn runs_again(head: &Head<'_>, mode: Mode) -> bool {
-    match (head.outcome, mode) {
+    let asked = match (head.outcome, mode) {
         (OutcomeKind::Ok | OutcomeKind::Skipped, _) => false,
         (OutcomeKind::Cancelled, _) => true,
         (OutcomeKind::Failed, Mode::Fresh | Mode::Resume) => head.rate_limited,
-        (OutcomeKind::Failed, Mode::RetryFailed { .. }) => true,
-        (OutcomeKind::TimedOut, mode) => matches!(mode, Mode::RetryFailed { .. }),
+        (OutcomeKind::Failed | OutcomeKind::TimedOut, Mode::RetryFailed { .. }) => true,
+        (OutcomeKind::TimedOut, _) => false,
         (OutcomeKind::Ambiguous, mode) => matches!(mode, Mode::RetryFailed { ambiguous: true }),
-    }
+    };
+    asked && (head.effect.allows_repeat(head.repeatable) || matches!(mode, Mode::RetryFailed { ambiguous: true }))
 }
 
 pub(crate) fn open_existing(path: &Path) -> Result<Option<File>, Error> {

@@ -96,7 +96,8 @@ mod tests {
     fn line(row: u64, page: u32) -> String {
         let page = if page > 0 { format!("\"page\":{page},") } else { String::new() };
         format!(
-            "{{\"row\":{row},\"id\":\"r{row}\",\"fp\":\"00000000000000ff\",\"outcome\":\"ok\",{page}\"url\":\"u\"}}\n"
+            "{{\"row\":{row},\"id\":\"r{row}\",\"fp\":\"00000000000000ff\",\"outcome\":\"ok\",\
+             \"effect\":\"done\",\"repeatable\":true,{page}\"url\":\"u\"}}\n"
         )
     }
 

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use tempfile::TempDir;
-use unisono_core::OutcomeKind;
+use unisono_core::{Effect, OutcomeKind};
 use unisono_journal::{Closed, Disposition, Identity, Journal, Mode, Next, Open, Record, Recovered, RowKey, scan};
 
 fn record(row: u64, outcome: OutcomeKind) -> Record<'static> {
@@ -12,10 +12,11 @@ fn record(row: u64, outcome: OutcomeKind) -> Record<'static> {
         id: "an id",
         fingerprint: fingerprint(row),
         outcome,
+        effect: Effect::Maybe,
+        repeatable: true,
         next: Next::Unknown,
         fields: b"\"url\":\"http://localhost/\"",
         body: b"\"body\":{\"a\":[1,2]}",
-        repeatable: true,
     }
 }
 
@@ -159,6 +160,32 @@ fn a_changed_input_is_refused_and_the_first_row_that_differs_is_named() {
     let mut recovered = resume(&path);
     (0..2000).for_each(|row| drop(recovered.dispose(row, fingerprint(row)).unwrap()));
     assert!(recovered.end_of_input().unwrap_err().to_string().contains("it has 2000 rows"));
+}
+
+#[test]
+fn what_may_have_been_carried_out_runs_again_only_when_it_bears_it_or_the_user_asks_for_what_is_ambiguous() {
+    let kinds = [OutcomeKind::Failed, OutcomeKind::TimedOut, OutcomeKind::Cancelled, OutcomeKind::Ambiguous];
+    let modes = [Mode::Resume, Mode::RetryFailed { ambiguous: false }, Mode::RetryFailed { ambiguous: true }];
+    for (kind, effect, repeatable) in kinds.into_iter().flat_map(|kind| {
+        Effect::ALL.into_iter().flat_map(move |effect| [true, false].map(|repeatable| (kind, effect, repeatable)))
+    }) {
+        let again = modes.map(|mode| {
+            let folder = folder();
+            let path = folder.path().join("r.jsonl");
+            let (journal, _) = Journal::open(&path, Open::default()).unwrap();
+            journal.append(&Record { effect, repeatable, ..record(0, kind) });
+            journal.close_blocking();
+            let (_, mut recovered) = Journal::open(&path, Open { mode, ..Open::default() }).unwrap();
+            recovered.dispose(0, fingerprint(0)).unwrap() == Disposition::Run
+        });
+        let harmless = effect == Effect::None || repeatable;
+        let expected = match kind {
+            OutcomeKind::Cancelled => [harmless, harmless, true],
+            OutcomeKind::Ambiguous => [false, false, true],
+            _ => [false, harmless, true],
+        };
+        assert_eq!(again, expected, "{kind} {effect} {repeatable}");
+    }
 }
 
 #[test]

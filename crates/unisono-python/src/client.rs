@@ -25,8 +25,8 @@ use tokio::{
     task::LocalSet,
 };
 use unisono_batch::{Attempt, Context, Decided, Halt, Job, Offer, Pull, Sink, Source, Verdict, drive};
-use unisono_core::{CancelReason, CancelToken, ErrorKind, OutcomeKind};
-use unisono_http::{Client, Error as HttpError, HttpJob, Judged, Reply, Request};
+use unisono_core::{CancelReason, CancelToken, Effect, ErrorKind, OutcomeKind};
+use unisono_http::{Client, Error as HttpError, HttpJob, Judged, Reply, Request, Trail};
 use unisono_runner::{Defaults, Error, Fetched, Monitor, Outcome as Ended, Settings};
 
 use crate::{
@@ -90,18 +90,20 @@ struct State {
 /// A call on its way to the engine.
 struct Item {
     request: Request,
+    /// Where the request has got to.
+    trail: Trail,
     shared: Arc<Shared>,
     streams: bool,
 }
 
 impl Item {
-    fn answer(&self, kind: OutcomeKind, reply: Reply, attempts: u16, elapsed: Duration) {
+    fn answer(&self, kind: OutcomeKind, effect: Effect, reply: Reply, attempts: u16, elapsed: Duration) {
         if self.shared.is_answered.swap(true, Ordering::AcqRel) {
             return;
         }
         let asked = (self.request.method.clone(), self.request.url.clone());
         let done = Fetched::new(asked, reply);
-        self.shared.lock().outcome = Some(Ended::of_call(self.shared.number, kind, done, attempts, elapsed));
+        self.shared.lock().outcome = Some(Ended::of_call(self.shared.number, kind, effect, done, attempts, elapsed));
         self.shared.has_news();
     }
 }
@@ -110,7 +112,7 @@ impl Drop for Item {
     /// Whoever waits is told, even when the engine ends before it has looked at the call.
     fn drop(&mut self) {
         let error = HttpError::new(ErrorKind::Cancelled, "the client was closed");
-        self.answer(OutcomeKind::Cancelled, Reply::failed(error), 0, Duration::ZERO);
+        self.answer(OutcomeKind::Cancelled, Effect::None, Reply::failed(error), 0, Duration::ZERO);
     }
 }
 
@@ -162,7 +164,8 @@ impl Engine {
             is_answered: AtomicBool::new(false),
             taken: Notify::new(),
         });
-        if self.calls.send(Item { request, shared: shared.clone(), streams: stream }).is_err() {
+        if self.calls.send(Item { request, trail: Trail::default(), shared: shared.clone(), streams: stream }).is_err()
+        {
             let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
             let closed = Error::usage("the client is closed");
             return Err(errors::run_failed(py, failed.as_ref().unwrap_or(&closed)));
@@ -324,7 +327,7 @@ impl Job for Calls {
             if item.streams {
                 return self.stream(&item, &context).await;
             }
-            let (verdict, pause_until, reply) = self.http.attempt(&item.request, &context).await;
+            let (verdict, pause_until, reply) = self.http.attempt(&item.request, &item.trail, &context).await;
             Attempt { pause_until, ..Attempt::new(verdict, reply) }
         };
         tokio::select! {
@@ -338,7 +341,7 @@ impl Job for Calls {
     }
 
     fn halted(&self, item: &Item, halt: Halt, last: Option<Reply>) -> (Verdict, Reply) {
-        self.http.halted(&item.request, &halt, last)
+        self.http.halted(&item.request, &item.trail, &halt, last)
     }
 }
 
@@ -346,7 +349,7 @@ impl Calls {
     /// Answers with the head. The body comes in on its own, and keeps the call's slot until it is there: the timeout of
     /// an attempt bounds the head only.
     async fn stream(&self, item: &Item, context: &Context) -> Attempt<Item, Reply> {
-        let (judged, mut streaming) = match self.http.open(&item.request, context).await {
+        let (judged, mut streaming) = match self.http.open(&item.request, &item.trail, context).await {
             Ok(opened) => opened,
             Err((verdict, error)) => return Attempt::new(verdict, Reply::failed(error)),
         };
@@ -401,7 +404,7 @@ struct Mail;
 impl Sink<Calls> for Mail {
     fn deliver(&mut self, decided: &mut Vec<Decided<Calls>>) {
         for one in decided.drain(..) {
-            let Decided { item, mut kind, value: mut reply, attempts, elapsed } = one;
+            let Decided { item, mut kind, effect, value: mut reply, attempts, elapsed } = one;
             // An answer is an answer: what its status means is for the caller to say.
             if reply.response.is_some()
                 && reply
@@ -412,7 +415,7 @@ impl Sink<Calls> for Mail {
                 kind = OutcomeKind::Ok;
                 reply.error = None;
             }
-            item.answer(kind, reply, attempts, elapsed);
+            item.answer(kind, effect, reply, attempts, elapsed);
         }
     }
 

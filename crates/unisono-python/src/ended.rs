@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use unisono_core::OutcomeKind;
+use unisono_core::{Effect, OutcomeKind};
 use unisono_runner::Outcome;
 
 /// How one item ended.
 #[pyclass(frozen, subclass, module = "unisono")]
 pub struct Ended {
     kind: OutcomeKind,
+    effect: Effect,
     row: u64,
     id: Box<str>,
     attempts: u16,
@@ -23,6 +24,7 @@ impl Ended {
     pub fn of<D>(ended: &Outcome<D>, item: Option<Py<PyAny>>) -> Self {
         Self {
             kind: ended.kind,
+            effect: ended.effect,
             row: ended.key.row,
             id: ended.id.clone(),
             attempts: ended.attempts,
@@ -44,6 +46,12 @@ impl Ended {
     #[getter]
     fn kind(&self) -> &'static str {
         self.kind.as_str()
+    }
+
+    /// Whether what was asked for has been carried out: `none`, `maybe` or `done`.
+    #[getter]
+    fn effect(&self) -> &'static str {
+        self.effect.as_str()
     }
 
     /// Position in the input, from 0.

@@ -187,10 +187,11 @@ impl<D: Done> Ledger<D> {
             id: &outcome.id,
             fingerprint: outcome.fingerprint,
             outcome: outcome.kind,
+            effect: outcome.effect,
+            repeatable: outcome.repeatable,
             next: next_of(&next),
             fields: &self.fields,
             body: &self.body,
-            repeatable: outcome.repeatable,
         });
     }
 }

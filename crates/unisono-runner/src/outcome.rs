@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use unisono_core::OutcomeKind;
+use unisono_core::{Effect, OutcomeKind};
 use unisono_journal::RowKey;
 
 /// One outcome: how a row ended, and what came of it.
@@ -19,6 +19,8 @@ pub struct Outcome<D> {
     pub id: Box<str>,
     /// How it ended.
     pub kind: OutcomeKind,
+    /// Whether what it asked for was carried out.
+    pub effect: Effect,
     /// Where a row stood that nobody could understand.
     pub place: Option<Box<str>>,
     /// How often it was tried; 0 when it was never started.
@@ -35,13 +37,14 @@ pub struct Outcome<D> {
 
 impl<D> Outcome<D> {
     /// The outcome of a single call, outside of any run.
-    pub fn of_call(number: u64, kind: OutcomeKind, done: D, attempts: u16, elapsed: Duration) -> Self {
+    pub fn of_call(number: u64, kind: OutcomeKind, effect: Effect, done: D, attempts: u16, elapsed: Duration) -> Self {
         Self {
             key: RowKey { row: number, page: 0 },
             position: number,
             line: 0,
             id: format!("r{number}").into(),
             kind,
+            effect,
             place: None,
             attempts,
             elapsed,

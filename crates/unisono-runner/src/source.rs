@@ -13,7 +13,7 @@ use std::{
 };
 
 use unisono_batch::{Offer, Pull, Source};
-use unisono_core::{ErrorKind, OutcomeKind};
+use unisono_core::{Effect, ErrorKind, OutcomeKind};
 use unisono_journal::{Disposition, Recovered, RowKey};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -75,6 +75,7 @@ impl Place {
             line: self.line,
             id: self.id.unwrap_or_else(|| format!("r{}", self.key.row).into()),
             kind,
+            effect: Effect::None,
             place: None,
             attempts: 0,
             elapsed: Duration::ZERO,
@@ -145,7 +146,8 @@ impl<C: Call> Rows<C> {
                 let message = "an earlier run had started it and did not live to see its end".to_owned();
                 let mut done = C::Done::failed(ErrorKind::Interrupted, message);
                 call.describe(&mut done);
-                let outcome = Place { key, ..place }.undone(OutcomeKind::Ambiguous, done);
+                let mut outcome = Place { key, ..place }.undone(OutcomeKind::Ambiguous, done);
+                (outcome.effect, outcome.repeatable) = (Effect::Maybe, call.is_repeatable());
                 self.held.push_back(Held::Outcome(Box::new(outcome)));
             }
             (Disposition::Continue { page, next }, Ok(mut call)) => {

@@ -7,7 +7,7 @@
 use std::{borrow::Cow, rc::Rc};
 
 use unisono_batch::{Again, Attempt, Context, Decided, Halt, Job, Verdict};
-use unisono_core::{ErrorKind, OutcomeKind, format_duration};
+use unisono_core::{Effect, ErrorKind, OutcomeKind, format_duration};
 use unisono_journal::{Next, RowKey};
 
 use crate::{Outcome, notes::Notes};
@@ -190,6 +190,8 @@ pub(crate) fn outcome<W: Work>(decided: Decided<Worked<W>>) -> (Outcome<<W::Call
         line: item.line,
         id: item.name().into(),
         kind: decided.kind,
+        // Whatever was begun for it, it is done now.
+        effect: if decided.kind == OutcomeKind::Ok { Effect::Done } else { decided.effect },
         place: None,
         attempts: decided.attempts,
         elapsed: decided.elapsed,
@@ -201,7 +203,7 @@ pub(crate) fn outcome<W: Work>(decided: Decided<Worked<W>>) -> (Outcome<<W::Call
 }
 
 /// What an attempt says that finds its run stopped already.
-pub(crate) const UNBEGUN: Halt = Halt::Cancelled { reason: None, started: false, sent: false };
+pub(crate) const UNBEGUN: Halt = Halt::Cancelled { reason: None, started: false, effect: Effect::None };
 
 /// What a halt means for work that leaves nothing behind, or that is not under way when the engine halts it.
 pub(crate) fn halted_without_effect<D: Done>(halt: Halt) -> (Verdict, D) {

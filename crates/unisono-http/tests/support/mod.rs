@@ -14,13 +14,14 @@ use http::Method;
 use unisono_batch::{
     Attempt, Context, Decided, Halt, Job, Monitor, Offer, Pull, Settings, Sink, Source, Verdict, drive,
 };
-use unisono_core::{CancelToken, ErrorKind, Limits, OutcomeKind, RetryPolicy, Times};
-use unisono_http::{Client, HttpJob, Options, Proxies, Reply, Request};
+use unisono_core::{CancelToken, Effect, ErrorKind, Limits, OutcomeKind, RetryPolicy, Times};
+use unisono_http::{Client, HttpJob, Options, Proxies, Reply, Request, Trail};
 
 /// How a request ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Out {
     pub kind: OutcomeKind,
+    pub effect: Effect,
     pub error: Option<ErrorKind>,
     pub message: String,
     pub status: Option<u16>,
@@ -97,26 +98,27 @@ pub async fn run_job(job: &HttpJob, requests: Vec<Request>, settings: Settings) 
 struct Calls(HttpJob);
 
 impl Job for Calls {
-    type Item = (usize, Request);
+    type Item = (usize, Request, Trail);
     type Value = Reply;
 
     async fn attempt(&self, item: Rc<Self::Item>, context: Context) -> Attempt<Self::Item, Reply> {
-        let (verdict, pause_until, reply) = self.0.attempt(&item.1, &context).await;
+        let (verdict, pause_until, reply) = self.0.attempt(&item.1, &item.2, &context).await;
         Attempt { pause_until, ..Attempt::new(verdict, reply) }
     }
 
     fn halted(&self, item: &Self::Item, halt: Halt, last: Option<Reply>) -> (Verdict, Reply) {
-        self.0.halted(&item.1, &halt, last)
+        self.0.halted(&item.1, &item.2, &halt, last)
     }
 }
 
 struct Given(std::vec::IntoIter<(usize, Request)>);
 
 impl Source for Given {
-    type Item = (usize, Request);
+    type Item = (usize, Request, Trail);
 
     fn poll_pull(&mut self, _: &mut TaskContext<'_>, max: usize, into: &mut Vec<Offer<Self::Item>>) -> Poll<Pull> {
-        into.extend(self.0.by_ref().take(max).map(|item| Offer { key: item.1.url.authority().into(), item }));
+        let items = self.0.by_ref().take(max).map(|(number, request)| (number, request, Trail::default()));
+        into.extend(items.map(|item| Offer { key: item.1.url.authority().into(), item }));
         Poll::Ready(if into.is_empty() { Pull::End } else { Pull::More })
     }
 }
@@ -129,6 +131,7 @@ impl Sink<Calls> for Collect {
             let reply = one.value;
             let out = Out {
                 kind: one.kind,
+                effect: one.effect,
                 error: reply.error.as_ref().map(unisono_http::Error::kind),
                 message: reply.error.as_ref().map(unisono_http::Error::chain).unwrap_or_default(),
                 status: reply.response.as_ref().map(|response| response.status.as_u16()),

@@ -19,7 +19,7 @@ use std::{
 use tokio::sync::watch;
 use unisono_batch::{Attempt, Context, Halt, Verdict};
 use unisono_commands::{Bounds, Captured, Commands, Output, Pressure, SpawnError, Stop, StopLevel, Watch};
-use unisono_core::{ErrorKind, OutcomeKind, clock, error_chain, format_duration};
+use unisono_core::{Effect, ErrorKind, OutcomeKind, clock, error_chain, format_duration};
 
 use super::call::{EachCall, Numbered, Ran};
 use crate::work::{Item, UNBEGUN, Work, halted_without_effect};
@@ -99,7 +99,7 @@ impl Work for EachWork {
         let by = [attempt_by, item_by].into_iter().flatten().min();
         let starts = self.starts.get() + 1;
         self.starts.set(starts);
-        context.mark_sent();
+        context.begin();
         let watch = self.tagged.as_ref().map(|tagged| tagged(&item.call, numbered.sequence));
         let bounds = Bounds { by, level: self.level.clone() };
         let result = self.commands.run(&command, starts, watch.as_deref(), bounds).await;
@@ -107,6 +107,7 @@ impl Work for EachWork {
             Ok(captured) => self.judge(captured, by.is_some() && by == item_by),
             Err(error) => (Verdict::Final(OutcomeKind::Failed), not_started(&error)),
         };
+        context.settle(effect_of(&ran, verdict));
         ran.argv = command.argv;
         ran.sequence = numbered.sequence;
         let verdict = self.save(item, numbered, verdict, &mut ran).await;
@@ -237,6 +238,16 @@ impl EachWork {
 
     fn past_deadline(&self) -> Ran {
         Ran::of_error(ErrorKind::Deadline, format!("took longer than its deadline of {}", shown(self.deadline)))
+    }
+}
+
+/// What a command's end says of what it was to do: that is for its exit status to say. One that is ended early has not done
+/// it, and all of it is gone.
+fn effect_of(ran: &Ran, verdict: Verdict) -> Effect {
+    match (verdict, ran.exit) {
+        (Verdict::Final(OutcomeKind::Ambiguous), _) => Effect::Maybe,
+        (Verdict::Final(OutcomeKind::Ok), _) | (_, Some(0)) => Effect::Done,
+        _ => Effect::None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::{borrow::Cow, io::Write, path::PathBuf, time::SystemTime};
 use bytes::Bytes;
 use http::Method;
 use unisono_core::ErrorKind;
-use unisono_http::{Error, Reply, Request, Url};
+use unisono_http::{Error, Reply, Request, Trail, Url};
 use unisono_journal::push_json_string;
 
 use crate::{
@@ -18,6 +18,8 @@ use crate::{
 pub struct FetchCall {
     /// What to send.
     pub request: Request,
+    /// Where it has got to.
+    pub trail: Trail,
     /// Where the body of a success goes, if it is to be a file.
     pub save: Option<PathBuf>,
 }

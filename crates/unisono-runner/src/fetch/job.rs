@@ -5,7 +5,7 @@ use std::{cell::RefCell, path::Path};
 use bytes::Bytes;
 use unisono_batch::{Attempt, Context, Halt, Verdict};
 use unisono_core::{ErrorKind, OutcomeKind};
-use unisono_http::{Error, HttpJob};
+use unisono_http::{Error, HttpJob, Trail};
 use unisono_journal::RowKey;
 
 use super::{
@@ -35,7 +35,7 @@ impl Work for FetchWork {
             // Boxed: most attempts do without, and their futures would be as large.
             return Box::pin(self.save(item, path, context)).await;
         }
-        let (verdict, pause_until, reply) = self.http.attempt(&item.call.request, context).await;
+        let (verdict, pause_until, reply) = self.http.attempt(&item.call.request, &item.call.trail, context).await;
         let mut attempt = Attempt::new(verdict, Fetched { reply, ..Fetched::default() });
         attempt.pause_until = pause_until;
         if verdict == Verdict::Final(OutcomeKind::Ok) {
@@ -49,24 +49,28 @@ impl Work for FetchWork {
     }
 
     fn halted(&self, item: &Item<FetchCall>, halt: Halt, last: Option<Fetched>) -> (Verdict, Fetched) {
-        let (verdict, reply) = self.http.halted(&item.call.request, &halt, last.map(|last| last.reply));
+        let (verdict, reply) =
+            self.http.halted(&item.call.request, &item.call.trail, &halt, last.map(|last| last.reply));
         (verdict, Fetched { reply, ..Fetched::default() })
     }
 }
 
 impl FetchWork {
     async fn save(&self, item: &Item<FetchCall>, path: &Path, context: &Context) -> Tried {
-        let (judged, mut streaming) = match self.http.open(&item.call.request, context).await {
+        let FetchCall { request, trail, .. } = &item.call;
+        let (judged, mut streaming) = match self.http.open(request, trail, context).await {
             Ok(opened) => opened,
             Err((verdict, error)) => return Attempt::new(verdict, Fetched::error(error)),
         };
         let mut done = Fetched::default();
         let mut verdict = judged.verdict;
         if judged.error.is_none() {
-            match self.saver.save(&mut streaming, path).await {
+            let saved = self.saver.save(&mut streaming, path).await;
+            streaming.body_ended(context, saved.as_ref().err());
+            match saved {
                 Ok(bytes) => done.saved = Some((path.to_owned(), bytes)),
                 Err(error) => {
-                    verdict = HttpJob::judge_error(&item.call.request, &error, context);
+                    verdict = HttpJob::judge_error(request, trail, &error, context);
                     done.reply.error = Some(error);
                 }
             }
@@ -110,7 +114,7 @@ impl FetchWork {
             line: item.line,
             id: item.id.clone(),
             fingerprint: item.fingerprint,
-            call: FetchCall { request, save: None },
+            call: FetchCall { request, trail: Trail::default(), save: None },
         });
         Ok(())
     }

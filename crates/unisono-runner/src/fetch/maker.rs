@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use unisono_http::{Request, Url, basic_authorization};
+use unisono_http::{Request, Trail, Url, basic_authorization};
 
 use super::{FetchCall, Netrc, Own};
 use crate::{
@@ -72,7 +72,7 @@ impl Defaults {
             request.headers.insert(header::AUTHORIZATION, basic_authorization(name, password));
         }
         let save = self.save.as_ref().map(|template| template.render(fields, combination)).transpose()?;
-        Ok(FetchCall { request, save: save.map(Into::into) })
+        Ok(FetchCall { request, trail: Trail::default(), save: save.map(Into::into) })
     }
 
     fn url(&self, fields: &dyn Fields, own: &Own, combination: u64) -> Result<Url, String> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use unisono_batch::{Attempt, Context, Crew, Halt, Verdict};
-use unisono_core::{ErrorKind, OutcomeKind, clock, format_duration};
+use unisono_core::{Effect, ErrorKind, OutcomeKind, clock, format_duration};
 
 use super::call::{Came, FunctionCall, How, Invocation, Returned};
 use crate::work::{Item, UNBEGUN, Work, halted_without_effect};
@@ -44,24 +44,24 @@ impl<V: Send + 'static> Work for FunctionWork<V> {
             let (verdict, value) = halted_without_effect(UNBEGUN);
             return Attempt::new(verdict, value);
         }
-        context.mark_sent();
+        context.begin();
         let invocation = Invocation { line: item.line, attempt: context.attempt() };
         let mut call = self.crew.put(invocation, context.hold());
         let stop = tokio::select! {
             biased;
-            came = &mut call => return self.judge(came, item.call.repeatable),
+            came = &mut call => return self.judge(came, item.call.repeatable, context),
             stop = self.stop(item_by) => stop,
         };
         call.stop();
         match tokio::time::timeout(self.patience, call).await {
             // It ended by itself in that very moment.
             Ok(Some(came @ Came { how: How::Returned | How::Failed(_), .. })) => {
-                self.judge(Some(came), item.call.repeatable)
+                self.judge(Some(came), item.call.repeatable, context)
             }
             Ok(Some(Came { how: How::Swallowed, message, .. })) => {
-                self.ended(stop, &format!(" (it was cancelled, but {message})"))
+                self.ended(stop, &format!(" (it was cancelled, but {message})"), context)
             }
-            Ok(_) => self.ended(stop, ""),
+            Ok(_) => self.ended(stop, "", context),
             Err(_) => self.goes_on(stop, item.call.repeatable),
         }
     }
@@ -102,11 +102,18 @@ impl<V: Send + 'static> FunctionWork<V> {
         }
     }
 
-    fn judge(&self, came: Option<Came<V>>, repeatable: bool) -> Tried<V> {
+    fn judge(&self, came: Option<Came<V>>, repeatable: bool, context: &Context) -> Tried<V> {
         let Some(Came { how, retry, message, value, json }) = came else {
             let message = "whoever was to call the function has gone".to_owned();
             return failed(OutcomeKind::Ambiguous, ErrorKind::Internal, message);
         };
+        context.settle(match how {
+            How::Returned | How::Failed(ErrorKind::Save) => Effect::Done,
+            How::Lost => Effect::Maybe,
+            // It says itself that it did not do it, by an exception or by being cancelled; or its process died at it, and
+            // nothing of it is left, as of a command that a signal ended.
+            How::Failed(_) | How::Stopped | How::Swallowed => Effect::None,
+        });
         let (verdict, error) = match how {
             How::Returned => (Verdict::Final(OutcomeKind::Ok), None),
             How::Failed(kind) if retry => {
@@ -128,7 +135,8 @@ impl<V: Send + 'static> FunctionWork<V> {
     }
 
     /// A call that was stopped, and has ended.
-    fn ended(&self, stop: Stop, how: &str) -> Tried<V> {
+    fn ended(&self, stop: Stop, how: &str, context: &Context) -> Tried<V> {
+        context.settle(Effect::None);
         let (kind, mut message) = self.why(stop);
         message.push_str(how);
         let verdict = match stop {

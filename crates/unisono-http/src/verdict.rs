@@ -1,0 +1,139 @@
+//! The rule for what may be repeated, as one pure function over what is known; docs/fetch.md has it as a table.
+//!
+//! 1. An answer says what its request did: [`effect_of`] knows what each status means for it. No answer: nobody knows.
+//! 2. What is known of all hops and attempts is joined; a hop takes back only what it did itself.
+//! 3. What has no effect, or bears being done twice, may be repeated. So may the last hop alone, where that does no harm.
+//! 4. Otherwise it ends: as `ambiguous` where it may have been done, and as `failed` where it was done and found wrong.
+//!
+//! A later fault (a body that is cut, a failed selection, an expectation) changes what went wrong, never what was done.
+
+use std::time::Instant;
+
+use http::{Method, StatusCode};
+use unisono_batch::Verdict;
+use unisono_core::{Effect, ErrorKind, OutcomeKind};
+
+/// What the end of an attempt that is no success is by itself, before it is asked whether a repeat does harm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Not as expected, and it would not be the next time.
+    Wrong,
+    /// It may go better another time, not before this moment if one is given.
+    Again { not_before: Option<Instant> },
+    /// The peer refused for now; as [`Verdict::Throttled`].
+    Throttled { until: Option<Instant>, quota: bool },
+}
+
+/// What follows for the item. `repeatable` is of the request as a whole, `from_last_hop` says that a repeat would begin
+/// with a later hop that can be sent again.
+pub(crate) fn verdict(end: End, effect: Effect, repeatable: bool, from_last_hop: bool) -> Verdict {
+    let failed = effect.outcome(OutcomeKind::Failed, repeatable);
+    let may_repeat = effect.allows_repeat(repeatable) || from_last_hop;
+    match end {
+        End::Again { not_before } if may_repeat => Verdict::Retry { otherwise: failed, not_before },
+        End::Throttled { until, quota } if may_repeat => Verdict::Throttled { until, quota },
+        End::Wrong | End::Again { .. } | End::Throttled { .. } => Verdict::Final(failed),
+    }
+}
+
+/// What an answer with this status says of its request, once it is there in full: whether it was carried out.
+///
+/// `comes_back` says that the answer names a time to come back at, with which a server that is overloaded refuses. An
+/// unknown status counts as the first of its class (RFC 9110, section 15); one that is of no class, as 500.
+pub(crate) fn effect_of(method: &Method, status: StatusCode, comes_back: bool) -> Effect {
+    match status.as_u16() {
+        200..=299 | 303 | 304 => Effect::Done,
+        // The result is elsewhere, which is what servers mean by it, and how every client reads it.
+        301 | 302 if method == Method::POST => Effect::Done,
+        // Not done here: it is to be asked elsewhere.
+        301 | 302 | 307 | 308 => Effect::None,
+        // The server has waited in vain for the rest of a request; what it made of the beginning is unknown.
+        408 => Effect::Maybe,
+        400..=499 => Effect::None,
+        // It does not know how (method, version), or somebody on the way did not let it through.
+        501 | 505 | 511 => Effect::None,
+        503 if comes_back => Effect::None,
+        _ => Effect::Maybe,
+    }
+}
+
+/// Whether a server that answers with this status may do better another time.
+pub(crate) fn is_worth_a_repeat(status: StatusCode) -> bool {
+    match status.as_u16() {
+        // 421 and 425 say that it was not processed.
+        408 | 421 | 425 => true,
+        501 | 505 | 511 => false,
+        code => code >= 500,
+    }
+}
+
+/// What an error in the middle of a body says of its request, given what the status said: an answer that breaks off says
+/// that its server did, so that nobody knows; one that came and is of no use to us changes nothing.
+pub(crate) fn effect_of_broken_body(of_status: Effect, kind: ErrorKind) -> Effect {
+    match kind {
+        ErrorKind::Decode | ErrorKind::TooLarge | ErrorKind::Save => of_status,
+        _ if of_status == Effect::Done => Effect::Maybe,
+        _ => of_status,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rows of the table in docs/fetch.md: statuses, whether they come with `Retry-After`, and what they say of a POST.
+    const STATUSES: [(&[u16], bool, Effect); 8] = [
+        (&[200, 201, 202, 204, 299, 304], false, Effect::Done),
+        (&[301, 302, 303], false, Effect::Done),
+        (&[307, 308], false, Effect::None),
+        (&[400, 401, 403, 404, 409, 418, 421, 422, 425, 429, 499], false, Effect::None),
+        (&[408, 500, 502, 503, 504, 507, 520, 521, 522, 524, 529, 599, 600, 999], false, Effect::Maybe),
+        (&[501, 505, 511], false, Effect::None),
+        (&[503], true, Effect::None),
+        (&[500, 502, 504, 408], true, Effect::Maybe),
+    ];
+
+    #[test]
+    fn an_answer_says_what_its_request_did() {
+        for (statuses, comes_back, effect) in STATUSES {
+            for status in statuses {
+                let status = StatusCode::from_u16(*status).unwrap();
+                assert_eq!(effect_of(&Method::POST, status, comes_back), effect, "{status}");
+            }
+        }
+        assert_eq!(effect_of(&Method::PUT, StatusCode::FOUND, false), Effect::None);
+    }
+
+    #[test]
+    fn no_status_and_no_effect_lets_an_unsafe_request_be_sent_twice() {
+        let ends = [
+            End::Wrong,
+            End::Again { not_before: None },
+            End::Throttled { until: None, quota: true },
+            End::Throttled { until: None, quota: false },
+        ];
+        for end in ends {
+            for effect in [Effect::Maybe, Effect::Done] {
+                let Verdict::Final(kind) = verdict(end, effect, false, false) else { panic!("{end:?} {effect}") };
+                let expected = if effect == Effect::Maybe { OutcomeKind::Ambiguous } else { OutcomeKind::Failed };
+                assert_eq!(kind, expected);
+                // With a key, or from a later hop, it is worth another attempt.
+                for (repeatable, from_last_hop) in [(true, false), (false, true)] {
+                    let again = !matches!(verdict(end, effect, repeatable, from_last_hop), Verdict::Final(_));
+                    assert_eq!(again, end != End::Wrong, "{end:?} {effect}");
+                }
+            }
+            assert_eq!(matches!(verdict(end, Effect::None, false, false), Verdict::Final(_)), end == End::Wrong);
+        }
+    }
+
+    #[test]
+    fn a_broken_body_leaves_in_doubt_only_what_the_status_said_was_done() {
+        let broken = |status, kind| effect_of_broken_body(status, kind);
+        assert_eq!(broken(Effect::Done, ErrorKind::IncompleteBody), Effect::Maybe);
+        assert_eq!(broken(Effect::None, ErrorKind::IncompleteBody), Effect::None);
+        for kind in [ErrorKind::Decode, ErrorKind::TooLarge, ErrorKind::Save] {
+            assert_eq!(broken(Effect::Done, kind), Effect::Done);
+        }
+    }
+}
