@@ -8,15 +8,19 @@ use jaq_core::{
     unwrap_valr,
 };
 use jaq_json::{Val, read, write};
+use unisono_select::{Expression, Outputs};
 
 /// A compiled expression.
 ///
 /// ```
 /// let filter = unisono_runner::Filter::new(".items[].id").unwrap();
-/// assert_eq!(filter.run(br#"{"items":[{"id":1},{"id":"b"}]}"#).unwrap(), ["1", "\"b\""]);
+/// let outputs = filter.run(br#"{"items":[{"id":1},{"id":"b"}]}"#).unwrap();
+/// assert_eq!(outputs.into_json(), br#"[1,"b"]"#);
 /// ```
 pub struct Filter {
     text: String,
+    /// For what the plain part of jq can say.
+    plain: Option<Expression>,
     compiled: compile::Filter<jaq_core::Native<data::JustLut<Val>>>,
 }
 
@@ -37,19 +41,30 @@ impl Filter {
             let unknown = errors.iter().flat_map(|(_, errors)| errors).map(|(name, _)| format!("`{name}`"));
             wrong(&format!("{} is not known", unknown.collect::<Vec<_>>().join(", ")))
         })?;
-        Ok(Self { text: text.to_owned(), compiled })
+        Ok(Self { text: text.to_owned(), plain: Expression::parse(text), compiled })
     }
 
-    /// All outputs for one JSON value, each as JSON on one line.
+    /// All outputs for one JSON value.
     ///
     /// # Errors
     /// When the input is not JSON, or the expression fails on it.
-    pub fn run(&self, json: &[u8]) -> Result<Vec<String>, String> {
+    pub fn run(&self, json: &[u8]) -> Result<Outputs, String> {
         let failed = |why: &dyn fmt::Display| format!("`{}`: {why}", self.text);
+        if let Some(plain) = &self.plain {
+            return plain.run(json).map_err(|error| failed(&error));
+        }
         let input = read::parse_single(json).map_err(|error| failed(&format!("the body is not JSON: {error}")))?;
         let context = Ctx::<data::JustLut<Val>>::new(&self.compiled.lut, Vars::new([]));
         let outputs = self.compiled.id.run((context, input)).map(unwrap_valr);
-        outputs.map(|output| output.map(|value| print(&value)).map_err(|error| failed(&error))).collect()
+        let mut all = Outputs::default();
+        for output in outputs {
+            let output = output.map_err(|error| failed(&error))?;
+            all.push(|text| {
+                text.extend_from_slice(print(&output).as_bytes());
+                Ok::<(), String>(())
+            })?;
+        }
+        Ok(all)
     }
 }
 
@@ -98,7 +113,7 @@ mod tests {
     #[test]
     fn numbers_keep_their_digits() {
         let filter = Filter::new(".n").unwrap();
-        assert_eq!(filter.run(br#"{"n":12345678901234567890}"#).unwrap(), ["12345678901234567890"]);
+        assert_eq!(filter.run(br#"{"n":12345678901234567890}"#).unwrap().into_json(), b"12345678901234567890");
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::{cell::RefCell, path::Path};
 
-use bytes::Bytes;
 use unisono_batch::{Attempt, Context, Halt, Verdict};
 use unisono_core::{ErrorKind, OutcomeKind};
 use unisono_http::{Error, HttpJob, Trail};
@@ -124,12 +123,7 @@ impl FetchWork {
         if response.body.is_empty() {
             return Ok(());
         }
-        let mut outputs = filter.run(&response.body)?;
-        done.selected = match outputs.len() {
-            0 => Some(Bytes::new()),
-            1 => Some(outputs.remove(0).into()),
-            _ => Some(format!("[{}]", outputs.join(",")).into()),
-        };
+        done.selected = Some(filter.run(&response.body)?.into_json().into());
         Ok(())
     }
 }

@@ -102,17 +102,17 @@ fn end_of_parameters(text: &str) -> usize {
 
 fn address(filter: &Filter, body: &[u8]) -> Result<Option<String>, String> {
     let outputs = filter.run(body)?;
-    match outputs.first().map(String::as_str) {
-        None | Some("null" | "false" | "\"\"") => Ok(None),
-        Some(text) => {
-            serde_json::from_str(text).map(Some).map_err(|_| format!("the next page is not an address: {text}"))
-        }
+    match outputs.first() {
+        None | Some(b"null" | b"false" | b"\"\"") => Ok(None),
+        Some(json) => serde_json::from_slice(json)
+            .map(Some)
+            .map_err(|_| format!("the next page is not an address: {}", String::from_utf8_lossy(json))),
     }
 }
 
 fn is_last(until: &Filter, body: &[u8]) -> Result<bool, String> {
     let outputs = until.run(body)?;
-    Ok(outputs.first().is_some_and(|output| output != "false" && output != "null"))
+    Ok(outputs.first().is_some_and(|output| !matches!(output, b"false" | b"null")))
 }
 
 /// The same address with its parameter counted up; without one, this was page 1.
