@@ -81,27 +81,50 @@ pub(crate) fn effect_of_broken_body(of_status: Effect, kind: ErrorKind) -> Effec
 mod tests {
     use super::*;
 
-    /// The rows of the table in docs/fetch.md: statuses, whether they come with `Retry-After`, and what they say of a POST.
-    const STATUSES: [(&[u16], bool, Effect); 8] = [
-        (&[200, 201, 202, 204, 299, 304], false, Effect::Done),
-        (&[301, 302, 303], false, Effect::Done),
-        (&[307, 308], false, Effect::None),
-        (&[400, 401, 403, 404, 409, 418, 421, 422, 425, 429, 499], false, Effect::None),
-        (&[408, 500, 502, 503, 504, 507, 520, 521, 522, 524, 529, 599, 600, 999], false, Effect::Maybe),
-        (&[501, 505, 511], false, Effect::None),
-        (&[503], true, Effect::None),
-        (&[500, 502, 504, 408], true, Effect::Maybe),
-    ];
+    /// The table in docs/fetch.md: what each of its rows says, for all statuses that it names.
+    fn documented() -> Vec<(std::ops::RangeInclusive<u16>, String, String)> {
+        let page = include_str!("../../../docs/fetch.md");
+        let (_, table) = page.split_once("<!-- table: effects -->").expect("the page has the table");
+        let (table, _) = table.split_once("<!-- end -->").expect("the table has an end");
+        let mut rows = Vec::new();
+        for line in table.lines().filter(|line| line.starts_with("| ")).skip(1) {
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            let words: Vec<&str> = cells[1].split([' ', ',']).collect();
+            for word in words.into_iter().filter(|word| word.starts_with(|first: char| first.is_ascii_digit())) {
+                let (first, last) = word.split_once('-').unwrap_or((word, word));
+                let range = first.parse().unwrap()..=last.parse().unwrap();
+                rows.push((range, cells[1].to_owned(), cells[2].trim_matches('`').to_owned()));
+            }
+        }
+        rows
+    }
 
     #[test]
-    fn an_answer_says_what_its_request_did() {
-        for (statuses, comes_back, effect) in STATUSES {
-            for status in statuses {
-                let status = StatusCode::from_u16(*status).unwrap();
-                assert_eq!(effect_of(&Method::POST, status, comes_back), effect, "{status}");
+    fn the_documented_table_is_what_the_rule_says_for_every_status_there_is() {
+        let rows = documented();
+        for (code, comes_back) in (200..=999).flat_map(|code| [(code, false), (code, true)]) {
+            let effect = effect_of(&Method::POST, StatusCode::from_u16(code).unwrap(), comes_back);
+            let named = rows.iter().filter(|(range, row, _)| {
+                let with_wait = !row.starts_with("503") || row.contains("with `Retry-After`") == comes_back;
+                range.contains(&code) && with_wait
+            });
+            let said: Vec<&str> = named.map(|(.., effect)| effect.as_str()).collect();
+            match code {
+                300 | 305 | 306 | 309..=399 => assert!(said.is_empty() && effect == Effect::Maybe, "{code}"),
+                _ => assert_eq!(said, [effect.as_str()], "{code}, Retry-After: {comes_back}"),
             }
         }
         assert_eq!(effect_of(&Method::PUT, StatusCode::FOUND, false), Effect::None);
+    }
+
+    #[test]
+    fn what_the_table_sends_again_by_itself_is_what_is_worth_a_repeat() {
+        for code in [408, 421, 425, 500, 502, 503, 504, 507, 520, 529, 599, 600, 999] {
+            assert!(is_worth_a_repeat(StatusCode::from_u16(code).unwrap()), "{code}");
+        }
+        for code in [200, 301, 400, 404, 409, 499, 501, 505, 511] {
+            assert!(!is_worth_a_repeat(StatusCode::from_u16(code).unwrap()), "{code}");
+        }
     }
 
     #[test]

@@ -26,8 +26,8 @@ use crate::{
     work::{Call, Done, Item},
 };
 
-/// Changes a call before it runs, given its row and fingerprint.
-pub(crate) type Prepare<C> = Box<dyn Fn(&mut C, u64, u64)>;
+/// Changes a call before it runs, given its row, page and fingerprint.
+pub(crate) type Prepare<C> = Box<dyn Fn(&mut C, RowKey, u64)>;
 
 pub(crate) struct Rows<C: Call> {
     /// `None` once nothing more is wanted of it.
@@ -176,7 +176,7 @@ impl<C: Call> Rows<C> {
     fn hold_item(&mut self, place: Place, mut call: C) {
         let Place { key, position, line, id, fingerprint } = place;
         if let Some(prepare) = &self.prepare {
-            prepare(&mut call, key.row, fingerprint);
+            prepare(&mut call, key, fingerprint);
         }
         let limit_key = self.limit_key(&call);
         let item = Item { key, position, line, id, fingerprint, call };

@@ -3,10 +3,11 @@
 use std::{borrow::Cow, io::Write, path::PathBuf, time::SystemTime};
 
 use bytes::Bytes;
-use http::Method;
+use http::{HeaderValue, Method};
 use unisono_core::ErrorKind;
-use unisono_http::{Error, Reply, Request, Trail, Url};
+use unisono_http::{Error, IDEMPOTENCY_KEY, Reply, Request, Trail, Url};
 use unisono_journal::push_json_string;
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
 use crate::{
     body::{self, BodyMode},
@@ -22,6 +23,26 @@ pub struct FetchCall {
     pub trail: Trail,
     /// Where the body of a success goes, if it is to be a file.
     pub save: Option<PathBuf>,
+    /// What the keys of its pages are made of, where it is given keys.
+    pub(crate) key: Option<PageKeys>,
+}
+
+/// The idempotency keys of a row's pages: the same in each attempt and run, and another for each page, since a server that
+/// knows a key repeats what it answered to it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PageKeys(u64);
+
+impl PageKeys {
+    /// Those of this row, in a run with this seed and those that resume it.
+    pub(crate) fn new(seed: u64, row: u64, fingerprint: u64) -> Self {
+        Self(xxh3_64_with_seed(&row.to_le_bytes(), xxh3_64_with_seed(&fingerprint.to_le_bytes(), seed)))
+    }
+
+    pub(crate) fn set(self, request: &mut Request, page: u32) {
+        let text = format!("{:032x}", xxh3_128_with_seed(&page.to_le_bytes(), self.0));
+        let value = HeaderValue::try_from(text).expect("hexadecimal digits can be sent");
+        request.headers.insert(IDEMPOTENCY_KEY, value);
+    }
 }
 
 /// What was asked, and what came back.

@@ -97,7 +97,7 @@ impl FetchWork {
         let (Some(paginate), Some(response)) = (&self.paginate, &attempt.value.reply.response) else { return Ok(()) };
         let next = paginate.next(&item.call.request, response)?;
         attempt.value.next = Some(next.as_ref().map(|request| request.url.clone()));
-        let Some(request) = next else { return Ok(()) };
+        let Some(mut request) = next else { return Ok(()) };
         if request.url == item.call.request.url {
             return Err("the next page is this page again".to_owned());
         }
@@ -106,6 +106,9 @@ impl FetchWork {
             return Ok(());
         }
         let key = RowKey { page: item.key.page + 1, ..item.key };
+        if let Some(keys) = item.call.key {
+            keys.set(&mut request, key.page);
+        }
         attempt.value.goes_on = true;
         attempt.then = Some(Item {
             key,
@@ -113,7 +116,7 @@ impl FetchWork {
             line: item.line,
             id: item.id.clone(),
             fingerprint: item.fingerprint,
-            call: FetchCall { request, trail: Trail::default(), save: None },
+            call: FetchCall { request, trail: Trail::default(), save: None, key: item.call.key },
         });
         Ok(())
     }

@@ -72,7 +72,7 @@ impl Defaults {
             request.headers.insert(header::AUTHORIZATION, basic_authorization(name, password));
         }
         let save = self.save.as_ref().map(|template| template.render(fields, combination)).transpose()?;
-        Ok(FetchCall { request, trail: Trail::default(), save: save.map(Into::into) })
+        Ok(FetchCall { request, trail: Trail::default(), save: save.map(Into::into), key: None })
     }
 
     fn url(&self, fields: &dyn Fields, own: &Own, combination: u64) -> Result<Url, String> {

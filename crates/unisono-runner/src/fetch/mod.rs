@@ -10,18 +10,17 @@ mod own;
 mod paginate;
 mod save;
 
-use http::HeaderValue;
 use std::cell::RefCell;
 use unisono_batch::Monitor;
 use unisono_core::CancelToken;
-use unisono_http::{Client, HttpJob, IDEMPOTENCY_KEY, Options};
-use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
+use unisono_http::{Client, HttpJob, Options};
 
 use crate::{
     Error, Frame, Gauge, Report,
     run::{Extras, run},
     source::Prepare,
 };
+use call::PageKeys;
 use job::FetchWork;
 use save::Saver;
 
@@ -98,16 +97,14 @@ pub async fn fetch(plan: FetchPlan, cancel: CancelToken, monitor: Monitor, gauge
     Ok(report)
 }
 
-/// Gives what is not idempotent a key that stays the same for its row in each attempt and run.
+/// Gives what is not idempotent a key that stays the same for its row and page in each attempt and run.
 fn idempotency_keys(seed: u64) -> Prepare<FetchCall> {
-    Box::new(move |call, row, fingerprint| {
-        let request = &mut call.request;
-        if request.method.is_idempotent() || request.headers.contains_key(IDEMPOTENCY_KEY) {
+    Box::new(move |call, key, fingerprint| {
+        if call.request.is_repeatable() {
             return;
         }
-        let seed = xxh3_64_with_seed(&fingerprint.to_le_bytes(), seed);
-        let text = format!("{:032x}", xxh3_128_with_seed(&row.to_le_bytes(), seed));
-        let value = HeaderValue::try_from(text).expect("hexadecimal digits can be sent");
-        request.headers.insert(IDEMPOTENCY_KEY, value);
+        let keys = PageKeys::new(seed, key.row, fingerprint);
+        keys.set(&mut call.request, key.page);
+        call.key = Some(keys);
     })
 }
