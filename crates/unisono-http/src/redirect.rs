@@ -20,10 +20,10 @@ pub(crate) fn follow(request: &Request, status: StatusCode, headers: &HeaderMap)
 fn next(request: &Request, location: &[u8], keeps_method: bool) -> Result<Request, Error> {
     let from = request.url.origin();
     let bad = |why: &str| Error::new(ErrorKind::Redirect, format!("{from} redirects to {why}"));
-    // Not ASCII, but many servers send UTF-8, and browsers take it.
-    let location = std::str::from_utf8(location).map_err(|_| bad("something that is not text"))?;
-    let url =
-        request.url.join(location).map_err(|error| bad("something that is not an http address").with_source(error))?;
+    let url = request
+        .url
+        .join_bytes(location)
+        .map_err(|error| bad("something that is not an http address").with_source(error))?;
     let mut next = request.moved_to(url)?;
     if !keeps_method {
         next.method = Method::GET;

@@ -53,6 +53,10 @@ impl Request {
             return Err(crate::Error::new(unisono_core::ErrorKind::Redirect, message));
         }
         let mut moved = Self { url, ..self.clone() };
+        if moved.url.user().is_some() && moved.url.user() != self.url.user() {
+            // A server that names a user means that one, whoever asked before.
+            moved.headers.remove(header::AUTHORIZATION);
+        }
         if !moved.url.is_same_origin(&self.url) {
             moved.is_elsewhere = true;
             moved.headers = self

@@ -2,13 +2,16 @@
 //!
 //! Addresses are read as browsers read them (WHATWG URL), by the `url` crate. Most need nothing of that: they are
 //! plain ASCII with nothing to normalise, and are taken as they are at a tenth of the cost. User information is kept
-//! apart and never shown.
+//! apart and never shown; text that is no address is shown by [`redacted`] alone.
+//!
+//! A password that is not percent-encoded can look like a port and a path (`http://bob:1/w@host`). What no port can be is
+//! refused; a number and what follows it are taken as what they say they are.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use http::uri::PathAndQuery;
 use percent_encoding::percent_decode_str;
-use unisono_core::{ErrorKind, Secret};
+use unisono_core::{ErrorKind, Secret, redacted};
 
 use crate::Error;
 
@@ -48,27 +51,55 @@ impl Url {
         if let Some(url) = plain(text) {
             return Ok(url);
         }
-        let parsed = url::Url::parse(text).map_err(|error| {
-            let hint = if text.contains("://") { "" } else { " (it should begin with http:// or https://)" };
-            Error::new(ErrorKind::Input, format!("`{}` is not a URL{hint}", without_user(text))).with_source(error)
-        })?;
-        Self::from_parsed(&parsed)
+        let hint = match (text.contains('@'), text.contains("://")) {
+            (true, _) => {
+                " (what is not a letter or digit of a user name or password is to be percent-encoded: `/` is %2F, `#` %23, `?` %3F, `@` %40)"
+            }
+            (false, true) => "",
+            (false, false) => " (it should begin with http:// or https://)",
+        };
+        let no_url = || Error::new(ErrorKind::Input, format!("`{}` is not a URL{hint}", redacted(text)));
+        let parsed = url::Url::parse(text).map_err(|error| no_url().with_source(error))?;
+        Self::from_parsed(&parsed, text)
     }
 
-    /// Resolves a reference found in an answer, such as `Location`, against this address.
+    /// Resolves a reference found in an answer, such as `Location`, against this address. Within the same origin the user
+    /// information stays, unless the reference brings its own.
     ///
     /// # Errors
     /// Of kind `input` when the result is not an http address.
+    ///
+    /// ```
+    /// let url = unisono_http::Url::parse("http://bob:pw@host/a/b").unwrap();
+    /// assert_eq!(url.join("../c").unwrap().user().unwrap().0, "bob");
+    /// assert!(url.join("http://elsewhere/").unwrap().user().is_none());
+    /// ```
     pub fn join(&self, reference: &str) -> Result<Self, Error> {
-        let fail = |error| {
-            Error::new(ErrorKind::Input, format!("`{}` is not a URL", without_user(reference))).with_source(error)
-        };
+        let fail =
+            |error| Error::new(ErrorKind::Input, format!("`{}` is not a URL", redacted(reference))).with_source(error);
         let base = self.parsed().map_err(fail)?;
-        Self::from_parsed(&base.join(reference).map_err(fail)?)
+        let joined = Self::from_parsed(&base.join(reference).map_err(fail)?, reference)?;
+        Ok(match joined.user.is_none() && joined.is_same_origin(self) {
+            true => Self { user: self.user.clone(), ..joined },
+            false => joined,
+        })
     }
 
-    fn from_parsed(parsed: &url::Url) -> Result<Self, Error> {
-        let bad = |why: &str| Error::new(ErrorKind::Input, format!("`{}` {why}", without_user(parsed.as_str())));
+    /// The same for a reference as it came in a header. It should be ASCII; many servers send UTF-8, which browsers take,
+    /// and whatever else there is becomes percent-encoded, byte by byte.
+    ///
+    /// # Errors
+    /// As [`Url::join`].
+    pub fn join_bytes(&self, reference: &[u8]) -> Result<Self, Error> {
+        self.join(&text_of(reference))
+    }
+
+    fn from_parsed(parsed: &url::Url, text: &str) -> Result<Self, Error> {
+        let bad = |why: &str| Error::new(ErrorKind::Input, format!("`{}` {why}", redacted(text)));
+        // `http://bob:/pw@host` would ask the host `bob`, and show the rest as a path.
+        if text.contains('@') && has_colon_without_port(text) {
+            return Err(bad("has a colon without a port (a `/`, `?` or `#` in a password is to be percent-encoded)"));
+        }
         let https = match parsed.scheme() {
             "http" => false,
             "https" => true,
@@ -215,19 +246,27 @@ fn target_of(parsed: &url::Url) -> Option<PathAndQuery> {
     }
 }
 
-/// For messages about what could not be read: nothing between scheme and host.
-fn without_user(text: &str) -> String {
-    match text.split_once("://") {
-        Some((scheme, rest)) => {
-            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-            match rest[..end].rfind('@') {
-                Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
-                None => text.to_owned(),
-            }
-        }
-        None => text.to_owned(),
-    }
+/// Whether the host is followed by a colon, and that by no port.
+fn has_colon_without_port(text: &str) -> bool {
+    let text = text.trim_start();
+    let scheme =
+        text.split_once(':').filter(|(name, _)| ["http", "https"].iter().any(|s| name.eq_ignore_ascii_case(s)));
+    let after = match scheme {
+        Some((_, after)) => after,
+        None if text.starts_with("//") => text,
+        None => return false,
+    };
+    let after = after.trim_start_matches(['/', '\\']);
+    after.split(['/', '\\', '?', '#']).next().is_some_and(|authority| authority.ends_with(':'))
 }
+
+fn text_of(reference: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(reference)
+        .map_or_else(|_| percent_encoding::percent_encode(reference, NOT_ASCII).to_string().into(), Cow::Borrowed)
+}
+
+/// Bytes that are not ASCII are encoded by any set.
+const NOT_ASCII: &percent_encoding::AsciiSet = &percent_encoding::AsciiSet::EMPTY;
 
 #[cfg(test)]
 mod tests {
@@ -244,7 +283,7 @@ mod tests {
             let text = format!("{scheme}://{host}{port}{target}");
             if let Some(url) = plain(&text) {
                 let parsed = url::Url::parse(&text).unwrap();
-                let expected = Url::from_parsed(&parsed).unwrap();
+                let expected = Url::from_parsed(&parsed, &text).unwrap();
                 prop_assert!(url == expected, "{url:?} {expected:?}");
             }
         }
@@ -266,6 +305,63 @@ mod tests {
             let error = Url::parse(text).unwrap_err();
             assert!(!error.chain().contains("hunter2"), "{}", error.chain());
         }
+    }
+
+    #[test]
+    fn a_password_that_is_not_encoded_is_refused_or_taken_whole_and_never_shown() {
+        for password in [
+            "hun/ter2",
+            "hun#ter2",
+            "hun?ter2",
+            "hun@ter2",
+            "hun:ter2",
+            "/hunter2",
+            "#hunter2",
+            "?hunter2",
+            "hun\\ter2",
+        ] {
+            for text in [
+                format!("http://bob:{password}@host/x"),
+                format!("http:/bob:{password}@host/x"),
+                format!("http:bob:{password}@host"),
+                format!("bob:{password}@host"),
+                format!("//bob:{password}@host"),
+            ] {
+                let base = Url::parse("http://base/").unwrap();
+                for read in [Url::parse(&text), base.join(&format!("http://bob:{password}@host:1"))] {
+                    match read {
+                        Ok(url) => {
+                            assert_eq!((url.user().unwrap().0, url.host()), ("bob", "host"), "{text}");
+                            assert!(!format!("{url} {url:?}").contains("ter2"), "{text} {url}");
+                        }
+                        Err(error) => assert!(!error.chain().contains("ter2"), "{text} {}", error.chain()),
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_reference_keeps_user_information_within_its_origin_and_brings_its_own() {
+        let url = Url::parse("http://bob:pw@host/a").unwrap();
+        let user = |reference: &str| {
+            let joined = url.join(reference).unwrap();
+            joined.user().map(|(name, password)| format!("{name}:{}", password.reveal()))
+        };
+        for same in ["b", "/b", "?q", "//host/b", "http://host:80/b"] {
+            assert_eq!(user(same).as_deref(), Some("bob:pw"), "{same}");
+        }
+        for other in ["http://host:81/", "https://host/", "http://other/"] {
+            assert_eq!(user(other), None, "{other}");
+        }
+        assert_eq!(user("http://eve:x@host/").as_deref(), Some("eve:x"));
+    }
+
+    #[test]
+    fn a_reference_that_is_not_ascii_is_taken_as_browsers_take_it() {
+        let url = Url::parse("http://host/").unwrap();
+        assert_eq!(url.join_bytes("/\u{e9}".as_bytes()).unwrap().to_string(), "http://host/%C3%A9");
+        assert_eq!(url.join_bytes(b"/caf\xe9%20").unwrap().to_string(), "http://host/caf%E9%20");
     }
 
     #[test]
