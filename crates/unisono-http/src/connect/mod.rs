@@ -15,6 +15,8 @@ use std::fmt;
 use unisono_core::ErrorKind;
 
 pub use dns::{LookupError, Resolve};
+pub use proxy::read_connect_answer;
+pub use socks::read_socks_answers;
 pub(crate) use stream::{Socket, Stream};
 
 use crate::{Error, HttpVersion, Options, Proxies, proxy::ProxyKind, url::Origin};

@@ -1,9 +1,13 @@
 //! SOCKS 5 (RFC 1928), with a user name and password where they are wanted (RFC 1929).
+//!
+//! Every answer has a length that is known before it is read, at most 262 bytes; a proxy that drips is bounded by the
+//! connect timeout.
 
 use std::{io, net::IpAddr};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use unisono_core::ErrorKind;
+use futures_util::FutureExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use unisono_core::{ErrorKind, Secret};
 
 use super::Stream;
 use crate::{Error, Proxy, url::Origin};
@@ -25,10 +29,35 @@ pub(super) async fn tunnel(
             Refusal::Other(why) => Error::new(ErrorKind::Proxy, message).with_source(why).retryable(false),
         }
     };
-    greet(&mut stream, proxy).await.map_err(failed)?;
+    greet(&mut stream, proxy.user.as_ref()).await.map_err(failed)?;
     ask(&mut stream, origin, address).await.map_err(failed)?;
     Ok(stream)
 }
+
+/// For tests and fuzzing: what becomes of these bytes as a proxy's answers, and how many of them were taken.
+#[doc(hidden)]
+pub fn read_socks_answers(bytes: &[u8], with_password: bool) -> (Result<(), String>, usize) {
+    let mut left = bytes;
+    let user = with_password.then(|| ("bob".to_owned(), Secret::new("pw")));
+    let origin = Origin { https: true, host: "host".into(), port: 443 };
+    let exchange = async {
+        let mut stream = tokio::io::join(&mut left, tokio::io::sink());
+        greet(&mut stream, user.as_ref()).await?;
+        ask(&mut stream, &origin, None).await
+    };
+    let result = exchange.now_or_never().expect("bytes that are there are read at once");
+    let result = result.map_err(|why| match why {
+        Refusal::Io(error) => error.to_string(),
+        Refusal::Said(code) => meaning(code).to_owned(),
+        Refusal::Other(why) => why.to_owned(),
+    });
+    (result, bytes.len() - left.len())
+}
+
+/// Both ways of a connection.
+trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 
 enum Refusal {
     Io(io::Error),
@@ -42,12 +71,12 @@ impl From<io::Error> for Refusal {
     }
 }
 
-async fn greet(stream: &mut Stream, proxy: &Proxy) -> Result<(), Refusal> {
-    let methods: &[u8] = if proxy.user.is_some() { &[VERSION, 2, OPEN, PASSWORD] } else { &[VERSION, 1, OPEN] };
+async fn greet(stream: &mut impl Duplex, user: Option<&(String, Secret)>) -> Result<(), Refusal> {
+    let methods: &[u8] = if user.is_some() { &[VERSION, 2, OPEN, PASSWORD] } else { &[VERSION, 1, OPEN] };
     stream.write_all(methods).await?;
     let mut answer = [0; 2];
     stream.read_exact(&mut answer).await?;
-    match (answer, &proxy.user) {
+    match (answer, user) {
         ([VERSION, OPEN], _) => Ok(()),
         ([VERSION, PASSWORD], Some((name, password))) => {
             let (name, password) = (name.as_bytes(), password.reveal().as_bytes());
@@ -60,12 +89,14 @@ async fn greet(stream: &mut Stream, proxy: &Proxy) -> Result<(), Refusal> {
             stream.read_exact(&mut answer).await?;
             if answer[1] == 0 { Ok(()) } else { Err(Refusal::Other("it does not accept the user name and password")) }
         }
-        ([VERSION, _], _) => Err(Refusal::Other("it wants a user name and password")),
+        ([VERSION, PASSWORD | NONE], None) => Err(Refusal::Other("it wants a user name and password")),
+        ([VERSION, NONE], Some(_)) => Err(Refusal::Other("it takes no user name and password, and nobody without")),
+        ([VERSION, _], _) => Err(Refusal::Other("it wants a way to log in that was not offered")),
         _ => Err(Refusal::Other("it does not speak SOCKS 5")),
     }
 }
 
-async fn ask(stream: &mut Stream, origin: &Origin, address: Option<IpAddr>) -> Result<(), Refusal> {
+async fn ask(stream: &mut impl Duplex, origin: &Origin, address: Option<IpAddr>) -> Result<(), Refusal> {
     let mut request = vec![VERSION, 1, 0];
     match address.or_else(|| origin.host.parse().ok()) {
         Some(IpAddr::V4(address)) => {
@@ -96,7 +127,8 @@ async fn ask(stream: &mut Stream, origin: &Origin, address: Option<IpAddr>) -> R
     let bound = match answer[3] {
         1 => 4,
         4 => 16,
-        _ => usize::from(stream.read_u8().await?),
+        3 => usize::from(stream.read_u8().await?),
+        _ => return Err(Refusal::Other("it does not say where it is connected to")),
     };
     // Where it bound its end, and the port: nobody needs it.
     stream.read_exact(&mut vec![0; bound + 2]).await?;
@@ -120,3 +152,45 @@ fn meaning(code: u8) -> &'static str {
 const VERSION: u8 = 5;
 const OPEN: u8 = 0;
 const PASSWORD: u8 = 2;
+const NONE: u8 = 0xff;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_a_proxy_answers_is_taken_to_its_last_byte_and_no_further() {
+        let name = [&[5, 0, 5, 0, 0, 3, 255][..], &[b'x'; 255], &[1, 187]].concat();
+        for (answers, with_password, expected) in [
+            (&[5, 0, 5, 0, 0, 1, 127, 0, 0, 1, 1, 187][..], false, Ok(())),
+            (&name, false, Ok(())),
+            (&[5, 2, 1, 0, 5, 0, 0, 1, 127, 0, 0, 1, 1, 187], true, Ok(())),
+            (&[5, 2, 1, 1], true, Err("it does not accept the user name and password")),
+            (&[5, 2], false, Err("it wants a user name and password")),
+            (&[5, 255], false, Err("it wants a user name and password")),
+            (&[5, 255], true, Err("it takes no user name and password, and nobody without")),
+            (&[5, 7], true, Err("it wants a way to log in that was not offered")),
+            (b"HT", false, Err("it does not speak SOCKS 5")),
+            (&[4, 0], false, Err("it does not speak SOCKS 5")),
+            (&[5, 0, 4, 0, 0, 1], false, Err("it does not speak SOCKS 5")),
+            (&[5, 0, 5, 5, 0, 1], false, Err("connection refused")),
+            (&[5, 0, 5, 0xee, 0, 1], false, Err("for a reason that RFC 1928 does not know")),
+            (&[5, 0, 5, 0, 0, 9], false, Err("it does not say where it is connected to")),
+        ] {
+            let with_more = [answers, b"rest"].concat();
+            let (read, taken) = read_socks_answers(&with_more, with_password);
+            assert_eq!(read.as_ref().err().map(String::as_str), expected.err(), "{answers:?}");
+            assert_eq!(taken, answers.len(), "{answers:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_an_answer_or_an_error(noise in prop::collection::vec(0u8..7, 0..40), with_password in any::<bool>()) {
+            let (_, taken) = read_socks_answers(&noise, with_password);
+            prop_assert!(taken <= noise.len());
+        }
+    }
+}
