@@ -17,6 +17,7 @@ use crate::{
     auth::{Generation, Tokens},
     cookies::Cookies,
     decode::{ACCEPT_ENCODING, Decoder},
+    fields,
     pool::{Link, Pool},
     redirect,
     response::{Body, IncomingBody, Slowest},
@@ -145,6 +146,7 @@ impl Inner {
     /// One exchange, repeated with a new token when the old one is refused.
     async fn ask(&self, request: &Request, attempt: &Context) -> Result<Streaming, Error> {
         let headers = self.headers_of(request);
+        fields::check(request, &headers)?;
         let tokens =
             self.tokens.as_ref().filter(|_| !request.is_elsewhere && !headers.contains_key(header::AUTHORIZATION));
         match tokens {
@@ -301,9 +303,12 @@ impl Inner {
         if is_http1 && !headers.contains_key(header::HOST) {
             headers.insert(header::HOST, HeaderValue::from_str(&authority).map_err(|_| unsendable("the host"))?);
         }
+        // HTTP/2 has no such field; a host that the caller named is who it is for (RFC 9113, section 8.3.1).
+        let named = if is_http1 { None } else { headers.remove(header::HOST) };
         if !is_http1 || forwarding.is_some() {
+            let authority = named.as_ref().map_or(authority.as_bytes(), HeaderValue::as_bytes);
             parts.scheme = Some(if request.url.is_https() { uri::Scheme::HTTPS } else { uri::Scheme::HTTP });
-            parts.authority = Some(authority.parse().map_err(|_| unsendable("the host"))?);
+            parts.authority = Some(authority.try_into().map_err(|_| unsendable("the host"))?);
         }
         if let Some(Some(credentials)) = forwarding {
             headers.insert(header::PROXY_AUTHORIZATION, credentials);

@@ -12,6 +12,7 @@ mod cookies;
 mod decode;
 mod error;
 mod fault;
+mod fields;
 mod job;
 mod link;
 mod options;
@@ -31,7 +32,10 @@ mod wire;
 pub use auth::TokenSource;
 pub use client::{Client, basic_authorization, bearer_authorization};
 pub use connect::{LookupError, Resolve};
+#[doc(hidden)]
+pub use connect::{read_connect_answer, read_socks_answers};
 pub use error::Error;
+pub use fields::request_header;
 pub use job::{HttpJob, Judged, Reply};
 pub use options::{Family, HostAddress, HttpVersion, Identity, OnlyHere, Options, SLOW_WINDOW, Tls};
 pub use proxy::{NoProxy, Proxies, Proxy};

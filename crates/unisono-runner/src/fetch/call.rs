@@ -91,7 +91,8 @@ impl Call for FetchCall {
     }
 
     fn continue_at(&mut self, next: &str) -> Result<(), String> {
-        let moved = Url::parse(next).and_then(|url| self.request.moved_to(url));
+        // As it came with the page before, when it was resolved against that page's address.
+        let moved = self.request.url.join(next).and_then(|url| self.request.moved_to(url));
         self.request = moved.map_err(|error| error.chain())?;
         Ok(())
     }

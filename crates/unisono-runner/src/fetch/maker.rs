@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use unisono_http::{Request, Trail, Url, basic_authorization};
+use unisono_http::{Request, Trail, Url, basic_authorization, request_header};
 
 use super::{FetchCall, Netrc, Own};
 use crate::{
@@ -58,9 +58,16 @@ impl Defaults {
         let mut request = Request::new(method, url);
         request.headers = self.headers.clone();
         request.body = body.cloned().unwrap_or_default();
+        let mut own_names = Vec::new();
         for (name, value) in &own.headers {
             let (name, value) = self::header(name, value)?;
-            request.headers.insert(name, value);
+            // The first of a name replaces those of every request; further ones stand beside it.
+            if own_names.contains(&name) {
+                request.headers.append(name, value);
+            } else {
+                own_names.push(name.clone());
+                request.headers.insert(name, value);
+            }
         }
         if own.is_json && !request.headers.contains_key(header::CONTENT_TYPE) {
             request.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -123,15 +130,9 @@ impl Maker for Defaults {
 /// Reads a header.
 ///
 /// # Errors
-/// When its name or value cannot be sent.
+/// When its name or value cannot be sent, or is not the caller's to say.
 pub fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
-    let parsed =
-        HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| format!("`{name}` is not the name of a header"))?;
-    let mut value =
-        HeaderValue::from_str(value.trim()).map_err(|_| format!("the value of header `{parsed}` cannot be sent"))?;
-    let secret = [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
-    value.set_sensitive(secret.contains(&parsed));
-    Ok((parsed, value))
+    request_header(name, value).map_err(|error| error.to_string())
 }
 
 /// Reads a method.
@@ -139,7 +140,10 @@ pub fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), Stri
 /// # Errors
 /// When it is none.
 pub fn method(text: &str) -> Result<Method, String> {
-    Method::from_bytes(text.to_ascii_uppercase().as_bytes()).map_err(|_| format!("`{text}` is not a method"))
+    match Method::from_bytes(text.to_ascii_uppercase().as_bytes()) {
+        Ok(Method::CONNECT) => Err("CONNECT asks for a tunnel, which is nothing that can be fetched".to_owned()),
+        method => method.map_err(|_| format!("`{text}` is not a method")),
+    }
 }
 
 fn with_params(url: &Url, params: &[(String, String)]) -> Result<Url, String> {
