@@ -9,7 +9,7 @@ export UNISONO_PROFILE ?= demo
 
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find crates python -type f \( -name '*.rs' -o -name 'Cargo.toml' -o -name '*.py' -o -name '*.pyi' \) -not -path '*/unisono.data/*')
 
-.PHONY: help demo test lint bench docs clean
+.PHONY: help demo test lint bench fuzz docs clean
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
@@ -35,6 +35,9 @@ lint: $(VENV)/installed $(VENV)/dev ## formatting, lints, types, and the rules o
 
 bench: ## measure against pinned peers: make bench BENCH=fetch
 	bench/run $(BENCH)
+
+fuzz: ## each fuzz target for TIME seconds: make fuzz TIME=60 (needs a nightly toolchain and cargo-fuzz)
+	fuzz/run $(or $(TIME),60) $(TARGETS)
 
 docs: $(VENV)/installed ## rustdoc and the Python reference, into target/doc
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps

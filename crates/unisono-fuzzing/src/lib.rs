@@ -1,0 +1,37 @@
+//! What is true of each parser for any bytes: one function per target, which panics where it is not.
+//!
+//! The same bodies are run in two ways. `make fuzz TIME=60` runs each under libFuzzer (`fuzz/fuzz_targets`), guided by
+//! coverage, from the seeds in `fuzz/seeds/<target>`; `make test` runs each over those seeds, over damaged ones, and over
+//! random bytes (`tests/bodies.rs`). What the fuzzer finds becomes a seed, and so a test.
+//!
+//! A body asks for more than that nothing panics wherever there is more to ask: what was written reads back, what one
+//! decoder takes a real encoder has made, what is bounded stays bounded.
+
+mod lines;
+mod numbers;
+mod results;
+mod sha256_lanes;
+mod templates;
+mod wire;
+
+/// A target: its name, and what must hold for any bytes.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    ("lines", lines::body),
+    ("numbers", numbers::body),
+    ("results", results::body),
+    ("sha256_lanes", sha256_lanes::body),
+    ("templates", templates::body),
+    ("wire", wire::body),
+];
+
+/// Runs the target with this name.
+///
+/// # Panics
+/// When what must hold does not, or there is no such target.
+pub fn run(name: &str, bytes: &[u8]) {
+    let (_, body) = TARGETS.iter().find(|(target, _)| *target == name).expect("a target of this name");
+    body(bytes);
+}
