@@ -16,7 +16,7 @@ use std::{
 
 use futures_util::FutureExt;
 use tokio::time::{Sleep, sleep_until};
-use unisono_core::{CancelLevel, CancelReason, CancelToken, Effect, Limits, OutcomeKind, Rate, clock};
+use unisono_core::{CancelLevel, CancelReason, CancelToken, Effect, Limits, OutcomeKind, Rate, clock, reactor};
 
 use crate::{
     job::{Again, Attempt, Context, Decided, Flags, Halt, Job, Offer, Pull, Releases, Sink, Source, Verdict},
@@ -91,6 +91,21 @@ struct Driver<'a, J: Job, S, K> {
     /// How long what is abandoned is waited for, once all is decided.
     linger_until: Option<Instant>,
     numbers_due: Option<Instant>,
+    /// The reactor was asked after this time, and all that it told of was taken in.
+    seen: Instant,
+    /// Something is late unless its answer is here already.
+    looking: Option<Looking>,
+    /// The source was not asked to the end in this turn.
+    has_more: bool,
+}
+
+/// Turns of the reactor that are asked for before anything is late.
+struct Looking {
+    since: Instant,
+    /// Later than `since` when the reactor stood: then steps are to be made up for that time did not allow.
+    until: Instant,
+    turns: u32,
+    turn: reactor::Turn,
 }
 
 /// An attempt's end: its answer, or what it panicked with.
@@ -142,6 +157,9 @@ where
             abandoned: 0,
             linger_until: None,
             numbers_due: None,
+            seen: now,
+            looking: None,
+            has_more: false,
         }
     }
 
@@ -164,6 +182,7 @@ where
     {
         self.take_wishes(context, clock::now());
         self.poll_attempts(context, attempts);
+        self.look(context, attempts.has_woken());
         let (started, wants) = self.fill(context, attempts, start);
         let now = clock::now();
         // What has just started sends its first bytes in the same turn.
@@ -178,12 +197,45 @@ where
         if wants.finished && !self.lingers(context, now) {
             return Poll::Ready(Finished { abandoned: self.abandoned });
         }
-        if attempts.has_woken() {
+        if attempts.has_woken() || self.has_more {
             context.waker().wake_by_ref();
         } else {
             self.arm(context, wants);
         }
         Poll::Pending
+    }
+
+    /// Before anything is late, the reactor has its turns, and those that it wakes have theirs: what has arrived by
+    /// then counts. Called when those that were woken have just been polled.
+    fn look(&mut self, context: &TaskContext<'_>, has_woken: bool) {
+        let now = clock::now();
+        let Some(due) = self.machine.due().filter(|due| *due <= now) else {
+            self.looking = None;
+            return;
+        };
+        if due <= self.seen {
+            return;
+        }
+        let looking = self.looking.get_or_insert_with(|| Looking {
+            since: now,
+            until: now + reactor::grace(due, now),
+            turns: 1,
+            turn: reactor::Turn::ask(context.waker()),
+        });
+        looking.turn.wake_instead(context.waker());
+        if !looking.turn.is_over() {
+            return;
+        }
+        // One call of the kernel tells of so many sockets at most.
+        let least = reactor::TURNS + self.machine.in_flight() / EVENTS_A_TURN;
+        let goes_on = looking.turns < least || (has_woken && looking.turns < least + MOST_TURNS);
+        if goes_on {
+            looking.turns += 1;
+            looking.turn = reactor::Turn::ask(context.waker());
+        } else if now >= looking.until {
+            self.seen = looking.since;
+            self.looking = None;
+        }
     }
 
     fn poll_attempts<F>(&mut self, context: &TaskContext<'_>, attempts: &mut Tasks<F>)
@@ -205,6 +257,7 @@ where
     ) -> (bool, Wants) {
         let now = clock::now();
         let mut started = false;
+        let mut pulls = 0;
         loop {
             self.expire(now, attempts);
             self.deliver();
@@ -215,7 +268,14 @@ where
             started |= self.lease(now, attempts, start);
             let wants = self.machine.wants(now);
             if wants.pull == 0 || !self.pull(context, now, wants.pull) {
+                self.has_more = false;
                 return (started, self.machine.wants(now));
+            }
+            pulls += 1;
+            if pulls == MOST_PULLS {
+                // What is pulled may be decided at once, and its end may be far.
+                self.has_more = true;
+                return (started, wants);
             }
         }
     }
@@ -344,7 +404,7 @@ where
     }
 
     fn expire<F: Future>(&mut self, now: Instant, attempts: &mut Tasks<F>) {
-        while let Some(expired) = self.machine.expire(now) {
+        while let Some(expired) = self.machine.expire(now, self.seen) {
             match expired {
                 Expired::Attempt(ticket) => {
                     attempts.stop(ticket.slot());
@@ -478,7 +538,11 @@ where
 
     /// Sees to it that the next turn comes in time.
     fn arm(&mut self, context: &mut TaskContext<'_>, wants: Wants) {
-        let Some(at) = [wants.until, self.stop_at].into_iter().flatten().min() else { return };
+        let Some(mut at) = [wants.until, self.stop_at].into_iter().flatten().min() else { return };
+        if let Some(looking) = &self.looking {
+            // What is late is no reason to wake; the reactor's turn, news, or the end of the grace is.
+            at = at.max((clock::now() + LOOK_EVERY).min(looking.until.max(looking.since + TWO_TICKS)));
+        }
         if self.timer_at.is_none_or(|timer| at < timer) {
             self.timer.as_mut().reset(at.into());
             self.timer_at = Some(at);
@@ -517,3 +581,11 @@ const TWO_TICKS: Duration = Duration::from_millis(2);
 const MOST_PULLED: usize = 256;
 /// How often the paused keys are listed for whoever shows progress.
 const PUBLISH_EVERY: Duration = Duration::from_millis(100);
+/// As many as tokio takes from the kernel at once.
+const EVENTS_A_TURN: u32 = 1024;
+/// Beyond these nobody is waited for who still has something to read: enough for what a socket's buffer holds.
+const MOST_TURNS: u32 = 64;
+/// While those who were late by no fault of theirs make up for it.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Some thousands of rows.
+const MOST_PULLS: u32 = 16;

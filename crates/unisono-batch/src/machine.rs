@@ -289,8 +289,22 @@ impl Machine {
     }
 
     /// The next thing that has to end because of the time or a stop.
-    pub fn expire(&mut self, now: Instant) -> Option<Expired> {
-        self.expire_stopped(now).or_else(|| self.expire_late(now)).or_else(|| self.expire_refused(now))
+    ///
+    /// Work under way is late when its time was over at `seen`: until then, all that had arrived was told to those who
+    /// wait for it. Without I/O, that is now.
+    pub fn expire(&mut self, now: Instant, seen: Instant) -> Option<Expired> {
+        self.expire_stopped(seen).or_else(|| self.expire_late(seen)).or_else(|| self.expire_refused(now))
+    }
+
+    /// When the time of whatever runs out first is over: an attempt, an item, or the grace period of a stop.
+    pub fn due(&self) -> Option<Instant> {
+        let attempt = self.attempts.first().and_then(|slot| self.slots[slot as usize].attempt_by);
+        let item = self.items.first().and_then(|slot| self.slots[slot as usize].item_by);
+        let grace = match self.stop {
+            Stop::Drain(end) => (self.undecided > 0).then_some(end),
+            Stop::Run | Stop::Abort => None,
+        };
+        [attempt, item, grace].into_iter().flatten().min()
     }
 
     /// What to wait for, once `expire` and `lease` have nothing more.
@@ -305,11 +319,7 @@ impl Machine {
                 until = Some(until.map_or(at, |until: Instant| until.min(at)));
             }
         };
-        consider(self.attempts.first().and_then(|slot| self.slots[slot as usize].attempt_by));
-        consider(self.items.first().and_then(|slot| self.slots[slot as usize].item_by));
-        if let Stop::Drain(end) = self.stop {
-            consider((self.undecided > 0).then_some(end));
-        }
+        consider(self.due());
         if !stopping && self.in_flight < self.settings.limits.limit.get() {
             // Before the rate over all keys allows it, nothing starts, whatever else becomes due.
             let open = self.settings.limits.rate.map_or(now, |rate| self.bucket.next(&rate, now));
@@ -575,10 +585,10 @@ impl Machine {
 
 /// What ends by itself.
 impl Machine {
-    fn expire_stopped(&mut self, now: Instant) -> Option<Expired> {
+    fn expire_stopped(&mut self, seen: Instant) -> Option<Expired> {
         let stop_running = match self.stop {
             Stop::Run => return None,
-            Stop::Drain(end) => now >= end,
+            Stop::Drain(end) => seen >= end,
             Stop::Abort => true,
         };
         // Rare and once per batch, so a walk over all slots is fine; each answer leaves one fewer.
@@ -591,15 +601,15 @@ impl Machine {
         Some(Expired::Cancelled { ticket, running: self.slot(ticket).state == State::Running })
     }
 
-    fn expire_late(&mut self, now: Instant) -> Option<Expired> {
+    fn expire_late(&mut self, seen: Instant) -> Option<Expired> {
         if let Some(slot) = self.items.first()
-            && self.slots[slot as usize].item_by.is_some_and(|by| by <= now)
+            && self.slots[slot as usize].item_by.is_some_and(|by| by <= seen)
         {
             let ticket = self.ticket(slot);
             return Some(Expired::Item { ticket, running: self.slot(ticket).state == State::Running });
         }
         let slot = self.attempts.first()?;
-        let late = self.slots[slot as usize].attempt_by.is_some_and(|by| by <= now);
+        let late = self.slots[slot as usize].attempt_by.is_some_and(|by| by <= seen);
         late.then(|| Expired::Attempt(self.ticket(slot)))
     }
 

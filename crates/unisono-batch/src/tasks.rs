@@ -5,6 +5,7 @@
 //! can be stopped by the number of its slot, which deadlines need.
 
 use std::{
+    collections::VecDeque,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Wake, Waker},
@@ -17,8 +18,10 @@ pub(crate) struct Tasks<F> {
     /// By slot: the place of its attempt.
     by_slot: Vec<Option<usize>>,
     woken: Arc<Woken>,
+    /// Those of an earlier turn that had no place in it, and then those of this one.
+    turn: VecDeque<usize>,
     /// Filled and emptied in each turn; kept for its capacity.
-    turn: Vec<usize>,
+    listed: Vec<usize>,
 }
 
 struct Place<F> {
@@ -49,7 +52,7 @@ struct PlaceWaker {
 impl<F: Future> Tasks<F> {
     pub(crate) fn new() -> Self {
         let (places, vacant, by_slot) = (Vec::new(), Vec::new(), Vec::new());
-        Self { places, vacant, by_slot, woken: Arc::default(), turn: Vec::new() }
+        Self { places, vacant, by_slot, woken: Arc::default(), turn: VecDeque::new(), listed: Vec::new() }
     }
 
     /// Takes in the attempt of a slot, and lists it to be polled in the next turn.
@@ -73,10 +76,13 @@ impl<F: Future> Tasks<F> {
     }
 
     /// Polls each that was woken, once, and hands those that are done to `done`. Those woken meanwhile have their
-    /// turn next time, so that a busy one cannot keep the others or the reactor waiting.
+    /// turn next time, so that a busy one cannot keep the others or the reactor waiting; and so have those beyond the
+    /// first few hundred.
     pub(crate) fn turn(&mut self, driver: &Waker, mut done: impl FnMut(usize, F::Output)) {
-        self.woken.take(driver, &mut self.turn);
-        for index in self.turn.drain(..) {
+        self.woken.take(driver, &mut self.listed);
+        self.turn.extend(self.listed.drain(..));
+        let now = self.turn.len().min(MOST_POLLED);
+        for index in self.turn.drain(..now) {
             let place = &mut self.places[index];
             let Some(future) = place.future.as_mut().as_pin_mut() else { continue };
             if let Poll::Ready(output) = future.poll(&mut Context::from_waker(&place.waker)) {
@@ -96,7 +102,7 @@ impl<F: Future> Tasks<F> {
     }
 
     pub(crate) fn has_woken(&self) -> bool {
-        !self.woken.lock().places.is_empty()
+        !self.turn.is_empty() || !self.woken.lock().places.is_empty()
     }
 }
 
@@ -142,3 +148,6 @@ impl Wake for PlaceWaker {
         }
     }
 }
+
+/// Each may take some tens of microseconds, and the reactor should not wait for much longer than its timers are exact.
+const MOST_POLLED: usize = 256;

@@ -152,7 +152,7 @@ impl World {
         let (mut ended, mut spins) = (false, 0);
         for _ in 0..200_000 {
             self.happen();
-            while let Some(expired) = self.machine.expire(self.now) {
+            while let Some(expired) = self.machine.expire(self.now, self.now) {
                 self.expired(expired);
             }
             let credit = self.plan.credit.map_or(usize::MAX, |most| most.saturating_sub(self.undelivered));

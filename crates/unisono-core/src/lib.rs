@@ -11,6 +11,7 @@ mod error_kind;
 mod limits;
 mod outcome;
 mod rate;
+pub mod reactor;
 mod redact;
 mod retry;
 mod secret;

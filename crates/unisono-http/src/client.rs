@@ -18,9 +18,10 @@ use crate::{
     cookies::Cookies,
     decode::{ACCEPT_ENCODING, Decoder},
     fields,
+    framing::check_framing,
     pool::{Link, Pool},
     redirect,
-    response::{Body, IncomingBody, Slowest},
+    response::{Allowance, Body, IncomingBody, Slowest},
     throttle,
     trail::{Hop, Trail},
     url::Origin,
@@ -257,12 +258,13 @@ impl Inner {
             body: Body::Incoming(IncomingBody {
                 incoming,
                 decoder: Decoder::new(&head.headers, options.decompress, options.max_body),
+                allowance: Allowance::over(&link),
                 link: Some(link),
                 condemned,
                 pool: self.pool.clone(),
                 origin,
                 wire_bytes: 0,
-                slowest: options.min_throughput.map(Slowest::new),
+                slowest: options.min_throughput.map(|slowest| Box::new(Slowest::new(slowest))),
             }),
             headers: head.headers,
         })
@@ -322,23 +324,6 @@ impl Inner {
             *message.version_mut() = http::Version::HTTP_2;
         }
         Ok(message)
-    }
-}
-
-/// RFC 9112, section 6.3: a message whose length can be read in two ways is an attack or a fault, and whatever follows
-/// it on the connection is not to be trusted.
-fn check_framing(headers: &HeaderMap, origin: &Origin) -> Result<(), Error> {
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    let (first, second) = (lengths.next(), lengths.next());
-    let broken = second.is_some()
-        || first.is_some_and(|value| !value.as_bytes().iter().all(u8::is_ascii_digit))
-        || (first.is_some() && headers.contains_key(header::TRANSFER_ENCODING));
-    match broken {
-        true => Err(Error::new(
-            ErrorKind::Protocol,
-            format!("{origin} broke the protocol: the length of its body is said twice"),
-        )),
-        false => Ok(()),
     }
 }
 

@@ -57,6 +57,7 @@ fn is_violation(error: &h2::Error) -> bool {
         h2::Reason::FRAME_SIZE_ERROR,
         h2::Reason::COMPRESSION_ERROR,
         h2::Reason::FLOW_CONTROL_ERROR,
+        h2::Reason::ENHANCE_YOUR_CALM,
     ];
     by_us && error.reason().is_some_and(|reason| told.contains(&reason))
 }

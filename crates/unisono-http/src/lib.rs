@@ -13,9 +13,11 @@ mod decode;
 mod error;
 mod fault;
 mod fields;
+mod framing;
 mod job;
 mod link;
 mod options;
+mod patience;
 mod pool;
 mod proxy;
 mod redirect;
@@ -34,6 +36,8 @@ pub use client::{Client, basic_authorization, bearer_authorization};
 pub use connect::{LookupError, Resolve};
 #[doc(hidden)]
 pub use connect::{read_connect_answer, read_socks_answers};
+#[doc(hidden)]
+pub use decode::decode_body;
 pub use error::Error;
 pub use fields::request_header;
 pub use job::{HttpJob, Judged, Reply};

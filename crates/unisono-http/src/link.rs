@@ -19,7 +19,7 @@ use hyper::{
     body::{Body, Frame, Incoming},
     client::conn::{TrySendError, http1, http2},
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use unisono_batch::Context as Attempt;
 use unisono_core::{Effect, clock};
 
@@ -27,6 +27,7 @@ use crate::{
     Error,
     connect::{Connected, Socket, Stream},
     fault::{Phase, exchange_failed},
+    patience::Patience,
     pool::Place,
 };
 
@@ -154,7 +155,7 @@ impl Http2 {
         named: &dyn Display,
     ) -> Result<Self, Error> {
         let (sender, driver) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
+            .timer(Patience)
             .adaptive_window(false)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)

@@ -1,17 +1,17 @@
 //! What came back.
 
-use std::{future::poll_fn, rc::Rc};
+use std::{future::poll_fn, pin::Pin, rc::Rc};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Version};
 use hyper::body::{Body as _, Frame, Incoming};
 use tokio::time::Instant;
 use unisono_batch::Context;
-use unisono_core::{Effect, ErrorKind, clock, format_size};
+use unisono_core::{Effect, ErrorKind, clock, format_size, reactor};
 
 use crate::{
     Error, SLOW_WINDOW, Url,
-    decode::Decoder,
+    decode::{Decoder, Step},
     fault::{Phase, exchange_failed},
     pool::{Link, Pool},
     url::Origin,
@@ -183,26 +183,35 @@ pub(crate) struct IncomingBody {
     pub(crate) pool: Rc<Pool>,
     pub(crate) origin: Origin,
     pub(crate) wire_bytes: u64,
-    pub(crate) slowest: Option<Slowest>,
+    /// Boxed, as is all that most requests do without.
+    pub(crate) slowest: Option<Box<Slowest>>,
+    pub(crate) allowance: Allowance,
 }
 
 impl IncomingBody {
     async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
-        while self.link.is_some() {
-            let Some(bytes) = self.data().await? else {
-                return Ok(Some(self.end()?).filter(|rest| !rest.is_empty()));
-            };
-            if self.decoder.is_identity() {
-                self.decoder.count(bytes.len())?;
-                return Ok(Some(bytes));
-            }
-            let mut decoded = Vec::new();
-            self.decoder.push(&bytes, &mut decoded)?;
-            if !decoded.is_empty() {
-                return Ok(Some(decoded.into()));
+        if self.decoder.is_identity() {
+            let Some(bytes) = self.data().await? else { return Ok(None) };
+            self.decoder.count(bytes.len())?;
+            return Ok(Some(bytes));
+        }
+        loop {
+            self.allowance.ready().await;
+            match self.decoder.step()? {
+                Step::Made(bytes) => {
+                    self.allowance.spend(bytes.len());
+                    return Ok(Some(bytes));
+                }
+                Step::Went => self.allowance.spend(0),
+                Step::Hungry => match self.data().await? {
+                    Some(bytes) => self.decoder.feed(bytes)?,
+                    None => {
+                        self.decoder.end()?;
+                        return Ok(None);
+                    }
+                },
             }
         }
-        Ok(None)
     }
 
     /// The body as one piece: the first chunk itself when it is the only one.
@@ -219,57 +228,110 @@ impl IncomingBody {
         Ok(whole.into())
     }
 
+    /// What came next, as it came; `None` at the end, and from then on.
     async fn data(&mut self) -> Result<Option<Bytes>, Error> {
-        loop {
-            let frame = match self.slowest {
+        while self.link.is_some() {
+            self.allowance.ready().await;
+            let frame = match self.slowest.as_ref().map(|slowest| slowest.until) {
                 None => self.frame().await?,
-                Some(slowest) => match tokio::time::timeout_at(slowest.until, self.frame()).await {
+                Some(until) => match reactor::timeout_at(until, self.frame()).await {
                     Ok(frame) => frame?,
                     Err(_) => {
-                        self.slowest = Some(slowest.next_window(self.wire_bytes, &self.origin)?);
+                        self.next_window()?;
                         continue;
                     }
                 },
             };
             match frame.map(Frame::into_data) {
-                None => return Ok(None),
-                Some(Ok(bytes)) if bytes.is_empty() => {}
-                Some(Ok(bytes)) => {
+                None => self.end(),
+                Some(Ok(bytes)) if !bytes.is_empty() => {
                     self.wire_bytes += bytes.len() as u64;
+                    self.allowance.spend(bytes.len());
                     return Ok(Some(bytes));
                 }
-                // Trailers say nothing that anybody asked for.
-                Some(Err(_)) => {}
+                // Trailers say nothing that anybody asked for, and empty frames nothing at all. They cost a turn like any
+                // other.
+                Some(_) => self.allowance.spend(0),
             }
+        }
+        Ok(None)
+    }
+
+    fn next_window(&mut self) -> Result<(), Error> {
+        match &mut self.slowest {
+            Some(slowest) => slowest.next_window(self.wire_bytes, &self.origin),
+            None => Ok(()),
         }
     }
 
     async fn frame(&mut self) -> Result<Option<Frame<Bytes>>, Error> {
-        let incoming = &mut self.incoming;
-        let frame = match self.link.as_mut().expect("the body has not ended") {
-            Link::Http1(link) => poll_fn(|context| link.poll_frame(incoming, context)).await,
-            Link::Http2(_) => poll_fn(|context| std::pin::Pin::new(&mut *incoming).poll_frame(context)).await,
-        };
+        let (incoming, allowance) = (&mut self.incoming, &mut self.allowance);
+        let link = self.link.as_mut().expect("the body has not ended");
+        let frame = poll_fn(|context| {
+            let polled = match link {
+                Link::Http1(link) => link.poll_frame(incoming, context),
+                Link::Http2(_) => Pin::new(&mut *incoming).poll_frame(context),
+            };
+            if polled.is_pending() {
+                allowance.begin();
+            }
+            polled
+        });
         let failed = |error| exchange_failed(error, Phase::Body, &self.origin.to_string());
-        frame.transpose().map_err(failed)
+        frame.await.transpose().map_err(failed)
     }
 
-    /// Gives back the connection, and what the decoder still had.
-    fn end(&mut self) -> Result<Bytes, Error> {
+    /// Gives back the connection.
+    fn end(&mut self) {
         let link = self.link.take().expect("a body ends once");
         if let (Link::Http1(mut link), false) = (link, self.condemned)
             && link.settle()
         {
             self.pool.give_back(&self.origin, link);
         }
-        let mut rest = Vec::new();
-        self.decoder.finish(self.wire_bytes == 0, &mut rest)?;
-        Ok(rest.into())
+    }
+}
+
+/// What a reader may still do before others have their turn. A peer that is quick enough always has something more to read,
+/// and a body that expands always something more to give out.
+#[derive(Debug)]
+pub(crate) struct Allowance {
+    frames: u16,
+    most_frames: u16,
+    bytes: u32,
+}
+
+impl Allowance {
+    pub(crate) fn over(link: &Link) -> Self {
+        let most_frames = match link {
+            Link::Http1(_) => FRAMES_A_TURN,
+            Link::Http2(_) => HTTP2_FRAMES_A_TURN,
+        };
+        Self { frames: most_frames, most_frames, bytes: BYTES_A_TURN }
+    }
+
+    /// Whoever had to wait begins anew.
+    fn begin(&mut self) {
+        (self.frames, self.bytes) = (self.most_frames, BYTES_A_TURN);
+    }
+
+    /// Notes a frame, or a step of decoding.
+    fn spend(&mut self, bytes: usize) {
+        self.frames = self.frames.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(u32::try_from(bytes).unwrap_or(u32::MAX));
+    }
+
+    /// Once all is spent, waits for the reactor and all others to have their turn.
+    async fn ready(&mut self) {
+        if self.frames == 0 || self.bytes == 0 {
+            self.begin();
+            tokio::task::yield_now().await;
+        }
     }
 }
 
 /// The slowest that a body may come.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Slowest {
     bytes_per_second: u64,
     until: Instant,
@@ -281,7 +343,7 @@ impl Slowest {
         Self { bytes_per_second, until: Instant::from_std(clock::now() + SLOW_WINDOW), bytes_before: 0 }
     }
 
-    fn next_window(self, bytes: u64, origin: &Origin) -> Result<Self, Error> {
+    fn next_window(&mut self, bytes: u64, origin: &Origin) -> Result<(), Error> {
         let wanted = self.bytes_per_second.saturating_mul(SLOW_WINDOW.as_secs());
         if bytes - self.bytes_before < wanted {
             let slow = format_size(self.bytes_per_second);
@@ -290,7 +352,9 @@ impl Slowest {
                 format!("the body from {origin} comes in slower than {slow} per second"),
             ));
         }
-        Ok(Self { until: self.until + SLOW_WINDOW, bytes_before: bytes, ..self })
+        self.until += SLOW_WINDOW;
+        self.bytes_before = bytes;
+        Ok(())
     }
 }
 
@@ -298,3 +362,9 @@ impl Slowest {
 const WORTH_READING: u64 = 64 << 10;
 /// Memory is set aside for what was announced, but not for more than this before it comes.
 const MOST_AHEAD: usize = 1 << 20;
+/// Some ten microseconds for small frames, and some tens for large ones.
+const FRAMES_A_TURN: u16 = 64;
+/// These have been taken apart by the connection already, as many in one turn as it reads then; h2 closes a connection
+/// when they pile up.
+const HTTP2_FRAMES_A_TURN: u16 = 8192;
+const BYTES_A_TURN: u32 = 256 << 10;

@@ -12,7 +12,7 @@ mod tls;
 
 use std::fmt;
 
-use unisono_core::ErrorKind;
+use unisono_core::{ErrorKind, reactor};
 
 pub use dns::{LookupError, Resolve};
 pub use proxy::read_connect_answer;
@@ -67,7 +67,8 @@ impl Connector {
 
     /// Connects, within the connect timeout.
     pub(crate) async fn connect(&self, origin: &Origin) -> Result<Connected, Error> {
-        match tokio::time::timeout(self.connect_timeout, self.connect_unbounded(origin)).await {
+        let until = tokio::time::Instant::now() + self.connect_timeout;
+        match reactor::timeout_at(until, self.connect_unbounded(origin)).await {
             Ok(result) => result,
             Err(_) => Err(Error::new(
                 ErrorKind::Connect,

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IoSlice},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
 };
@@ -16,7 +16,13 @@ use tokio_rustls::client::TlsStream;
 
 /// A socket that a connection reads and writes while the pool may still ask whether the peer has closed it.
 #[derive(Clone)]
-pub(crate) struct Socket(Arc<Mutex<Carrier>>);
+pub(crate) struct Socket(Arc<Mutex<Inner>>);
+
+struct Inner {
+    carrier: Carrier,
+    /// What was read since nothing was there, or since others had their turn.
+    in_a_row: usize,
+}
 
 enum Carrier {
     Tcp(TcpStream),
@@ -33,46 +39,66 @@ pub(crate) enum Stream {
 
 impl From<TcpStream> for Socket {
     fn from(stream: TcpStream) -> Self {
-        Self(Arc::new(Mutex::new(Carrier::Tcp(stream))))
+        Self::over(Carrier::Tcp(stream))
     }
 }
 
 impl From<UnixStream> for Socket {
     fn from(stream: UnixStream) -> Self {
-        Self(Arc::new(Mutex::new(Carrier::Unix(stream))))
+        Self::over(Carrier::Unix(stream))
     }
 }
 
 impl Socket {
+    fn over(carrier: Carrier) -> Self {
+        Self(Arc::new(Mutex::new(Inner { carrier, in_a_row: 0 })))
+    }
+
     /// Whether there is nothing to read, not even an end: the state of a connection that waits for a request. Asked
     /// of the kernel, since the reactor learns of a close only when it next polls.
     pub(crate) fn is_quiet(&self) -> bool {
         let mut byte = [0u8; 1];
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        let received = match &*self.lock() {
+        let received = match &self.lock().carrier {
             Carrier::Tcp(stream) => rustix::net::recv(stream, &mut byte, flags),
             Carrier::Unix(stream) => rustix::net::recv(stream, &mut byte, flags),
         };
         matches!(received, Err(rustix::io::Errno::AGAIN))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Carrier> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl AsyncRead for Socket {
+    /// A peer that is quick enough never lets a reader wait, and what reads here (hyper, rustls, a proxy's handshake) reads on
+    /// as long as it need not wait. So this says now and then that nothing is there, which the kernel still knows better, and
+    /// wakes the reader when the reactor and all others have had their turn.
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut *self.lock() {
+        let inner = &mut *self.lock();
+        if inner.in_a_row >= READ_IN_A_ROW {
+            inner.in_a_row = 0;
+            // Only puts the waker where tokio keeps those who yield.
+            let _ = pin!(tokio::task::yield_now()).poll(cx);
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
+        let polled = match &mut inner.carrier {
             Carrier::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Carrier::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
-        }
+        };
+        inner.in_a_row = match polled.is_ready() {
+            true => inner.in_a_row + READ_COSTS + buffer.filled().len() - before,
+            false => 0,
+        };
+        polled
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut *self.lock() {
+        match &mut self.lock().carrier {
             Carrier::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Carrier::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
@@ -83,7 +109,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut *self.lock() {
+        match &mut self.lock().carrier {
             Carrier::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
             Carrier::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
         }
@@ -99,7 +125,7 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self.lock() {
+        match &mut self.lock().carrier {
             Carrier::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Carrier::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
@@ -152,3 +178,8 @@ impl AsyncWrite for Stream {
         }
     }
 }
+
+/// As much as some thousands of the smallest frames, or a few microseconds of copying.
+const READ_IN_A_ROW: usize = 64 << 10;
+/// A call of the kernel is worth some copying.
+const READ_COSTS: usize = 1 << 10;

@@ -1,0 +1,143 @@
+//! Turns of the reactor: what has arrived is never late.
+//!
+//! A timer says that a time has passed, not that nothing came before. When a thread stood for a while (a signal, a
+//! suspended machine, a long computation), timers and answers are both there when it goes on, and whoever looks at
+//! the timers first declares late what lies in a socket. So the reactor is asked once more before anything is late.
+//!
+//! A runtime polls its reactor when it sees fit: a task that wakes itself may well be polled again before. [`Turn`] is
+//! certain, since tokio wakes who yields only after it has polled the reactor.
+
+use std::{
+    pin::{Pin, pin},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::clock;
+
+/// A turn of the reactor that was asked for. It will come even when nothing happens.
+#[derive(Debug)]
+pub struct Turn(Arc<Asked>);
+
+#[derive(Debug)]
+struct Asked {
+    is_over: AtomicBool,
+    waker: Mutex<Waker>,
+}
+
+impl Turn {
+    /// Asks for a turn. Whoever waits for it is woken when it is over.
+    pub fn ask(waker: &Waker) -> Self {
+        let asked = Arc::new(Asked { is_over: AtomicBool::new(false), waker: Mutex::new(waker.clone()) });
+        let deferred = Waker::from(asked.clone());
+        // What it wants is that the waker is put where tokio keeps those who yield.
+        let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&deferred));
+        Self(asked)
+    }
+
+    /// Whether it is over: all that had arrived before it was asked for has been told to whoever waits for it.
+    pub fn is_over(&self) -> bool {
+        self.0.is_over.load(Ordering::Acquire)
+    }
+
+    /// Has this waker woken instead.
+    pub fn wake_instead(&self, waker: &Waker) {
+        let mut known = self.0.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.will_wake(waker) {
+            known.clone_from(waker);
+        }
+    }
+}
+
+impl Future for Turn {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.wake_instead(context.waker());
+        // After the waker is known: a turn that ended in between would wake nobody.
+        if self.is_over() { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Wake for Asked {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.is_over.store(true, Ordering::Release);
+        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        waker.wake();
+    }
+}
+
+/// That a time has passed, and the reactor had nothing that came before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Late;
+
+/// How long those get who were late because the reactor stood: as long as it stood since then, and not too long.
+pub fn grace(due: std::time::Instant, now: std::time::Instant) -> Duration {
+    let stood = now.saturating_duration_since(due);
+    if stood < STOOD { Duration::ZERO } else { stood.min(MOST_GRACE) }
+}
+
+/// Waits for a future until a time; what has arrived by then still counts.
+///
+/// # Errors
+/// [`Late`], once the time has passed, the reactor has had its turns, and the future is still not done. When the reactor
+/// stood meanwhile, the future gets some more time, since what it waits for may take several steps.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// use std::time::Duration;
+/// use unisono_core::reactor::{Late, timeout_at};
+/// let soon = tokio::time::Instant::now() + Duration::from_millis(1);
+/// assert_eq!(timeout_at(soon, async { 1 }).await, Ok(1));
+/// assert_eq!(timeout_at(soon, std::future::pending::<()>()).await, Err(Late));
+/// # });
+/// ```
+pub async fn timeout_at<F: Future>(due: Instant, future: F) -> Result<F::Output, Late> {
+    let mut future = pin!(future);
+    if let Ok(output) = tokio::time::timeout_at(due, future.as_mut()).await {
+        return Ok(output);
+    }
+    // Boxed, since it is rare and would make the future of each request larger.
+    Box::pin(after_all(due, future)).await
+}
+
+async fn after_all<F: Future>(due: Instant, mut future: Pin<&mut F>) -> Result<F::Output, Late> {
+    let grace = grace(due.into_std(), clock::now());
+    if !grace.is_zero()
+        && let Ok(output) = tokio::time::timeout(grace, future.as_mut()).await
+    {
+        return Ok(output);
+    }
+    for _ in 0..TURNS {
+        let mut turn = pin!(std::future::poll_fn(|context| Poll::Ready(Turn::ask(context.waker()))).await);
+        tokio::select! {
+            biased;
+            output = future.as_mut() => return Ok(output),
+            () = turn.as_mut() => {}
+        }
+    }
+    // What the last turn has brought.
+    tokio::select! {
+        biased;
+        output = future => Ok(output),
+        () = std::future::ready(()) => Err(Late),
+    }
+}
+
+/// Turns that it takes until what came is where it is waited for: over HTTP/2 a task reads the socket, and the requests
+/// are told by that task.
+pub const TURNS: u32 = 2;
+/// A reactor that runs is a few milliseconds late at most.
+const STOOD: Duration = Duration::from_millis(100);
+/// Whoever was suspended for a night does not wait for another one.
+const MOST_GRACE: Duration = Duration::from_secs(1);
