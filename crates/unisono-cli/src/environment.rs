@@ -40,5 +40,5 @@ pub fn netrc(path: &str) -> Result<Netrc, Failure> {
     })?;
     let text = std::fs::read_to_string(&path)
         .map_err(|error| Failure::usage(format!("cannot read `{}`: {error}", path.display())))?;
-    Ok(Netrc::parse(&text))
+    Netrc::parse(&text).map_err(|why| Failure::usage(format!("cannot read `{}`: {why}", path.display())))
 }

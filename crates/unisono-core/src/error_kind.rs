@@ -40,8 +40,10 @@ pub enum ErrorKind {
     Timeout,
     /// The item took longer than its deadline.
     Deadline,
-    /// The selection or the page expression failed on this answer.
+    /// The selection failed on this answer.
     Select,
+    /// Nobody can tell where the next page is, or it is one that was there before.
+    Pages,
     /// The result could not be kept: a file could not be written.
     Save,
     /// The file is not there.
@@ -74,7 +76,7 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// All of them.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::Input,
         Self::Dns,
         Self::Connect,
@@ -93,6 +95,7 @@ impl ErrorKind {
         Self::Timeout,
         Self::Deadline,
         Self::Select,
+        Self::Pages,
         Self::Save,
         Self::Missing,
         Self::Unreadable,
@@ -141,6 +144,7 @@ impl ErrorKind {
             Self::Timeout => "timeout",
             Self::Deadline => "deadline",
             Self::Select => "select",
+            Self::Pages => "pages",
             Self::Save => "save",
             Self::Missing => "missing",
             Self::Unreadable => "unreadable",

@@ -75,7 +75,7 @@ pub fn exception<'py>(
         (.., ErrorKind::Status) => "StatusError",
         (.., ErrorKind::RateLimited) => "RateLimited",
         (.., ErrorKind::Redirect) => "RedirectError",
-        (.., ErrorKind::Decode | ErrorKind::Select) => "DecodeError",
+        (.., ErrorKind::Decode | ErrorKind::Select | ErrorKind::Pages) => "DecodeError",
         (.., ErrorKind::TooLarge | ErrorKind::HeaderTooLarge) => "TooLarge",
         _ => "CallError",
     };

@@ -196,7 +196,9 @@ impl<'py> Keywords<'py> {
             Some(path) => {
                 let text = std::fs::read_to_string(&path)
                     .map_err(|error| usage(py, format!("cannot read `{}`: {error}", path.display())))?;
-                Some(Arc::new(Netrc::parse(&text)))
+                let netrc = Netrc::parse(&text)
+                    .map_err(|why| usage(py, format!("netrc: cannot read `{}`: {why}", path.display())))?;
+                Some(Arc::new(netrc))
             }
         };
         Ok(Defaults {

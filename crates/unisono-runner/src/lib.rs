@@ -33,9 +33,11 @@ pub use each::{
     Word, Worst, blocks, each, each_settings, push_word,
 };
 pub use error::Error;
+#[doc(hidden)]
+pub use fetch::next_targets;
 pub use fetch::{
-    Carrier, Defaults, Elsewhere, FetchCall, FetchPlan, FetchStyle, Fetched, Filter, Login, Netrc, Own, Paginate,
-    elsewhere, fetch, header, method,
+    BadNetrc, Carrier, Defaults, Elsewhere, FetchCall, FetchPlan, FetchStyle, Fetched, Filter, Login, Netrc, Own,
+    Paginate, elsewhere, fetch, header, method,
 };
 pub use functions::{
     Came, FunctionCall, FunctionPlan, How, Invocation, Returned, function_hands, function_settings, functions,

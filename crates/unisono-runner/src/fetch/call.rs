@@ -9,6 +9,7 @@ use unisono_http::{Error, IDEMPOTENCY_KEY, Reply, Request, Trail, Url};
 use unisono_journal::push_json_string;
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
+use super::paginate::Visited;
 use crate::{
     body::{self, BodyMode},
     work::{Call, Done},
@@ -25,6 +26,8 @@ pub struct FetchCall {
     pub save: Option<PathBuf>,
     /// What the keys of its pages are made of, where it is given keys.
     pub(crate) key: Option<PageKeys>,
+    /// Its pages so far.
+    pub(crate) visited: Visited,
 }
 
 /// The idempotency keys of a row's pages: the same in each attempt and run, and another for each page, since a server that

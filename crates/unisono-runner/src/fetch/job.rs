@@ -83,13 +83,14 @@ impl FetchWork {
 
     /// Takes from a success what is wanted of it.
     fn digest(&self, item: &Item<FetchCall>, attempt: &mut Tried) {
-        let result = self.follow(item, attempt).and_then(|()| self.select(&mut attempt.value));
-        if let Err(why) = result {
+        let followed = self.follow(item, attempt).map_err(|why| (ErrorKind::Pages, why));
+        let result = followed.and_then(|()| self.select(&mut attempt.value).map_err(|why| (ErrorKind::Select, why)));
+        if let Err((kind, why)) = result {
             attempt.verdict = Verdict::Final(OutcomeKind::Failed);
             attempt.then = None;
             attempt.value.next = None;
             attempt.value.goes_on = false;
-            attempt.value.reply.error = Some(Error::new(ErrorKind::Select, why));
+            attempt.value.reply.error = Some(Error::new(kind, why));
         }
     }
 
@@ -98,9 +99,7 @@ impl FetchWork {
         let next = paginate.next(&item.call.request, response)?;
         attempt.value.next = Some(next.as_ref().map(|request| request.url.clone()));
         let Some(mut request) = next else { return Ok(()) };
-        if request.url == item.call.request.url {
-            return Err("the next page is this page again".to_owned());
-        }
+        let visited = item.call.visited.and_next(item.key.page, &item.call.request.url, &request.url)?;
         if item.key.page >= paginate.most {
             self.cut_off.borrow_mut().push(item.name());
             return Ok(());
@@ -116,7 +115,7 @@ impl FetchWork {
             line: item.line,
             id: item.id.clone(),
             fingerprint: item.fingerprint,
-            call: FetchCall { request, trail: Trail::default(), save: None, key: item.call.key },
+            call: FetchCall { request, trail: Trail::default(), save: None, key: item.call.key, visited },
         });
         Ok(())
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use unisono_http::{Request, Trail, Url, basic_authorization, request_header};
 
-use super::{FetchCall, Netrc, Own};
+use super::{FetchCall, Login, Netrc, Own, paginate::Visited};
 use crate::{
     row::{Fields, Maker, Origin, Row},
     template::Template,
@@ -72,14 +72,20 @@ impl Defaults {
         if own.is_json && !request.headers.contains_key(header::CONTENT_TYPE) {
             request.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
-        let has_credentials = request.url.user().is_some() || request.headers.contains_key(header::AUTHORIZATION);
-        if let Some((name, password)) =
-            self.netrc.as_ref().filter(|_| !has_credentials).and_then(|netrc| netrc.get(request.url.host()))
+        if let Some(netrc) = &self.netrc
+            && !request.headers.contains_key(header::AUTHORIZATION)
+            && let Some((name, password)) = from_netrc(netrc, &request.url)
         {
-            request.headers.insert(header::AUTHORIZATION, basic_authorization(name, password));
+            request.headers.insert(header::AUTHORIZATION, basic_authorization(&name, &password));
         }
         let save = self.save.as_ref().map(|template| template.render(fields, combination)).transpose()?;
-        Ok(FetchCall { request, trail: Trail::default(), save: save.map(Into::into), key: None })
+        Ok(FetchCall {
+            request,
+            trail: Trail::default(),
+            save: save.map(Into::into),
+            key: None,
+            visited: Visited::default(),
+        })
     }
 
     fn url(&self, fields: &dyn Fields, own: &Own, combination: u64) -> Result<Url, String> {
@@ -143,6 +149,15 @@ pub fn method(text: &str) -> Result<Method, String> {
     match Method::from_bytes(text.to_ascii_uppercase().as_bytes()) {
         Ok(Method::CONNECT) => Err("CONNECT asks for a tunnel, which is nothing that can be fetched".to_owned()),
         method => method.map_err(|_| format!("`{text}` is not a method")),
+    }
+}
+
+/// Who is named without a password has one there; a password in the address wins.
+fn from_netrc(netrc: &Netrc, url: &Url) -> Option<Login> {
+    match url.user() {
+        None => netrc.get(url.host(), None),
+        Some((name, password)) if password.reveal().is_empty() => netrc.get(url.host(), Some(name)),
+        Some(_) => None,
     }
 }
 

@@ -4,6 +4,7 @@ mod call;
 mod elsewhere;
 mod filter;
 mod job;
+mod links;
 mod maker;
 mod netrc;
 mod own;
@@ -27,8 +28,10 @@ use save::Saver;
 pub use call::{FetchCall, FetchStyle, Fetched};
 pub use elsewhere::{Carrier, Elsewhere, elsewhere};
 pub use filter::Filter;
+#[doc(hidden)]
+pub use links::next_targets;
 pub use maker::{Defaults, header, method};
-pub use netrc::{Login, Netrc};
+pub use netrc::{BadNetrc, Login, Netrc};
 pub use own::Own;
 pub use paginate::Paginate;
 

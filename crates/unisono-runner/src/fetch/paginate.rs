@@ -1,9 +1,15 @@
 //! Where the next page is.
 
-use http::HeaderMap;
-use unisono_http::{Request, Response};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use super::Filter;
+use unisono_core::redacted;
+use unisono_http::{Request, Response, Url};
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::{Filter, links};
 
 /// How an API says that there is more.
 #[derive(Debug)]
@@ -49,9 +55,12 @@ impl Paginate {
     /// # Errors
     /// When an expression fails, or what it answers is not an address.
     pub fn next(&self, request: &Request, response: &Response) -> Result<Option<Request>, String> {
-        let reference = match &self.how {
-            How::Link => link(&response.headers),
-            How::Next(filter) => address(filter, &response.body)?,
+        let url = match &self.how {
+            How::Link => links::next(&response.headers, &response.url)?,
+            How::Next(filter) => match address(filter, &response.body)? {
+                None => None,
+                Some(reference) => Some(response.url.join(&reference).map_err(|error| error.chain())?),
+            },
             How::Count { parameter, until } => {
                 return if is_last(until, &response.body)? {
                     Ok(None)
@@ -60,44 +69,34 @@ impl Paginate {
                 };
             }
         };
-        let Some(reference) = reference else { return Ok(None) };
-        let url = response.url.join(&reference).map_err(|error| error.chain())?;
+        let Some(url) = url else { return Ok(None) };
         request.moved_to(url).map(Some).map_err(|error| error.chain())
     }
 }
 
-/// The target of the first link whose relation is `next`.
-fn link(headers: &HeaderMap) -> Option<String> {
-    headers.get_all(http::header::LINK).iter().filter_map(|value| value.to_str().ok()).find_map(next_link)
-}
+/// The pages of a row that were asked for in this run, so that a circle is noticed however many pages it has. One map for
+/// all pages of a row: each adds itself.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Visited(Option<Arc<Mutex<HashMap<u128, u32>>>>);
 
-fn next_link(mut text: &str) -> Option<String> {
-    loop {
-        let (_, rest) = text.split_once('<')?;
-        let (target, rest) = rest.split_once('>')?;
-        let end = end_of_parameters(rest);
-        let is_next = rest[..end].split(';').filter_map(|parameter| parameter.split_once('=')).any(|(name, value)| {
-            let mut relations = value.trim().trim_matches('"').split_ascii_whitespace();
-            name.trim().eq_ignore_ascii_case("rel") && relations.any(|relation| relation.eq_ignore_ascii_case("next"))
-        });
-        if is_next {
-            return Some(target.to_owned());
-        }
-        text = &rest[end..];
-    }
-}
-
-/// Up to the comma before the next link; one within quotes is part of a value.
-fn end_of_parameters(text: &str) -> usize {
-    let mut quoted = false;
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            b'"' => quoted = !quoted,
-            b',' if !quoted => return at,
-            _ => {}
+impl Visited {
+    /// With this page, for the next one.
+    ///
+    /// # Errors
+    /// When the next one is this one, or one before it.
+    pub(super) fn and_next(&self, number: u32, page: &Url, next: &Url) -> Result<Self, String> {
+        let pages = self.0.clone().unwrap_or_default();
+        let mut numbers = pages.lock().unwrap_or_else(PoisonError::into_inner);
+        numbers.insert(xxh3_128(page.to_string().as_bytes()), number);
+        match numbers.get(&xxh3_128(next.to_string().as_bytes())) {
+            Some(before) if *before == number => Err("the next page is this page again".to_owned()),
+            Some(before) => Err(format!("the next page is page {before} again: the pages go round in a circle")),
+            None => {
+                drop(numbers);
+                Ok(Self(Some(pages)))
+            }
         }
     }
-    text.len()
 }
 
 fn address(filter: &Filter, body: &[u8]) -> Result<Option<String>, String> {
@@ -106,7 +105,7 @@ fn address(filter: &Filter, body: &[u8]) -> Result<Option<String>, String> {
         None | Some(b"null" | b"false" | b"\"\"") => Ok(None),
         Some(json) => serde_json::from_slice(json)
             .map(Some)
-            .map_err(|_| format!("the next page is not an address: {}", String::from_utf8_lossy(json))),
+            .map_err(|_| format!("the next page is not an address: {}", redacted(&String::from_utf8_lossy(json)))),
     }
 }
 
@@ -121,10 +120,11 @@ fn counted_up(request: &Request, parameter: &str) -> Result<Request, String> {
     let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
     let current = pairs.iter().find(|(name, _)| name == parameter).map_or("1", |(_, value)| value);
     let current: u64 = current.parse().map_err(|_| format!("parameter `{parameter}` is not a number: `{current}`"))?;
+    let next = current.checked_add(1).ok_or_else(|| format!("parameter `{parameter}` cannot count any further"))?;
     url.query_pairs_mut()
         .clear()
         .extend_pairs(pairs.iter().filter(|(name, _)| name != parameter))
-        .append_pair(parameter, &(current + 1).to_string());
+        .append_pair(parameter, &next.to_string());
     let next = request.url.with_target_of(&url).ok_or_else(|| "the next page's address cannot be sent".to_owned())?;
     request.moved_to(next).map_err(|error| error.chain())
 }
