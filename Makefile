@@ -32,6 +32,7 @@ lint: $(VENV)/installed $(VENV)/dev ## formatting, lints, types, and the rules o
 	$(BIN)/python -m mypy.stubtest unisono._native
 	tests/architecture.sh
 	$(BIN)/python tests/licences.py
+	$(BIN)/python bench/readme.py --check
 
 bench: ## measure against pinned peers: make bench BENCH=fetch
 	bench/run $(BENCH)
