@@ -50,4 +50,6 @@ def main(folder):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python examples/compress_files.py FOLDER")
     sys.exit(main(Path(sys.argv[1])))

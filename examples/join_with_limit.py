@@ -63,4 +63,6 @@ def main(folder):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python examples/join_with_limit.py FOLDER")
     main(Path(sys.argv[1]))

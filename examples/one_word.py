@@ -27,4 +27,6 @@ def main(executor, limits):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit("usage: python examples/one_word.py threads|processes NUMBER...")
     main(sys.argv[1], [int(word) for word in sys.argv[2:]])

@@ -44,4 +44,6 @@ def main(folder):
 
 # Worker processes import this file as well, and must not begin anew.
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python examples/parse_logs.py FOLDER")
     sys.exit(main(Path(sys.argv[1])))

@@ -30,6 +30,11 @@ def folder(tmp_path):
     return folder
 
 
+@pytest.mark.parametrize("name", ["compress_files", "join_with_limit", "one_word", "parse_logs"])
+def test_a_program_that_needs_arguments_says_so(name, tmp_path):
+    assert run(name, cwd=tmp_path, status=1).stderr.startswith(f"usage: python examples/{name}.py ")
+
+
 def test_logs_of_a_folder_are_added_up_over_processes(folder):
     for number in range(4):
         text = LINE.format(status=200) * 100 + LINE.format(status=404) * number + "what is this?\n"
