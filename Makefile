@@ -9,7 +9,7 @@ export UNISONO_PROFILE ?= demo
 
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find crates python -type f \( -name '*.rs' -o -name 'Cargo.toml' -o -name '*.py' -o -name '*.pyi' \) -not -path '*/unisono.data/*')
 
-.PHONY: help demo test lint bench fuzz docs clean
+.PHONY: help demo test lint bench fuzz ledgers docs clean
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
@@ -39,6 +39,9 @@ bench: ## measure against pinned peers: make bench BENCH=fetch
 
 fuzz: ## each fuzz target for TIME seconds: make fuzz TIME=60 (needs a nightly toolchain and cargo-fuzz)
 	fuzz/run $(or $(TIME),60) $(TARGETS)
+
+ledgers: $(VENV)/installed ## kill -9 and links, renames, copies, full disks, with the server's own ledger: make ledgers ROUNDS=200
+	$(BIN)/python tests/ledgers.py --rounds $(or $(ROUNDS),200)
 
 docs: $(VENV)/installed ## rustdoc and the Python reference, into target/doc
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
