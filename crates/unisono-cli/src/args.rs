@@ -37,6 +37,9 @@ pub enum Command {
     Explain(crate::explain::ExplainArgs),
     /// See it work: 5,000 calls of a bad API, killed half way, resumed, and proven
     Demo(crate::demo::DemoArgs),
+    /// Evaluate expressions for the run that has started this process; nothing for people
+    #[command(hide = true, name = crate::evaluate::NAME)]
+    Evaluate,
     /// Print shell completions, or the man page
     Completions {
         /// For which shell; `man` is the man page
@@ -63,6 +66,7 @@ pub fn run() -> u8 {
         Command::Each(args) => crate::each::run(*args),
         Command::Explain(args) => crate::explain::run(args),
         Command::Demo(args) => crate::demo::run(args),
+        Command::Evaluate => crate::evaluate::run(),
         Command::Completions { target } => crate::completions::print(target).map(|()| 0),
     };
     result.unwrap_or_else(|failure| failure.report())

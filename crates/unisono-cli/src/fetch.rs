@@ -225,6 +225,7 @@ pub fn run(args: FetchArgs) -> Result<u8, Failure> {
             .map(|how| Paginate::parse(how, args.answer.max_pages))
             .transpose()
             .map_err(Failure::usage)?,
+        evaluator: Some(crate::evaluate::command()),
         idempotency_keys: args.request.idempotency_key,
         frame: Frame {
             settings: args.limits.settings(),

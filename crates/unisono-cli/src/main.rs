@@ -6,6 +6,7 @@ mod completions;
 mod demo;
 mod each;
 mod environment;
+mod evaluate;
 mod explain;
 mod failure;
 mod fetch;

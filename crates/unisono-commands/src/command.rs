@@ -121,6 +121,7 @@ impl Command {
                 outputs[0].as_ref().map(|pipe| pipe.writer.as_fd()),
                 outputs[1].as_ref().map(|pipe| pipe.writer.as_fd()),
             ],
+            only_streams: false,
         })?;
         Ok(Launched { pid: started.pid, end: started.end, stdin: stdin.map(|pipe| pipe.writer), outputs })
     }

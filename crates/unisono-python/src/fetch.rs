@@ -5,12 +5,13 @@ use pyo3::{
     types::{PyBytes, PyDict},
 };
 use unisono_http::{OnlyHere, encode_options};
-use unisono_runner::{Defaults, Elsewhere, Error, FetchCall, FetchPlan, Fetched, Outcome as Ended, Row};
+use unisono_runner::{Defaults, Elsewhere, FetchCall, FetchPlan, Fetched, Outcome as Ended, Row};
 
 use crate::{
     errands::Errands,
     errors,
-    options::Keywords,
+    expressions::evaluator,
+    options::{Answers, Keywords},
     outcome::Outcome,
     request::row,
     run::{EngineEnds, Face, Run},
@@ -89,16 +90,14 @@ fn start(
     let (settings, http, defaults) = (keywords.settings()?, keywords.http()?, keywords.defaults()?);
     let (answers, results) = (keywords.answers()?, keywords.results()?);
     keywords.finish()?;
-    // A mistake in an expression is the caller's, and known before anything is sent.
-    answers.filters().map_err(|why| errors::usage(py, why))?;
+    let evaluator = evaluator(py)?;
     Run::start(py, FetchFace { defaults }, &settings, keep_outcomes, async move |ends| {
         let EngineEnds { intake, outlet, cancel, monitor, gauge } = ends;
-        let (select, paginate) = answers.filters().map_err(Error::usage)?;
-        let idempotency_keys = answers.idempotency_keys;
-        let frame = results.frame(Box::new(intake), settings, answers.style, outlet, |open| {
+        let Answers { select, paginate, idempotency_keys, style } = answers;
+        let frame = results.frame(Box::new(intake), settings, style, outlet, |open| {
             open.keep_run = idempotency_keys;
         });
-        let plan = FetchPlan { frame, http: http.options(), elsewhere, select, paginate, idempotency_keys };
+        let plan = FetchPlan { frame, http: http.options(), elsewhere, select, paginate, evaluator, idempotency_keys };
         unisono_runner::fetch(plan, cancel, monitor, gauge).await
     })
 }

@@ -11,6 +11,7 @@ mod commands;
 mod ended;
 mod errands;
 mod errors;
+mod expressions;
 mod far;
 mod fetch;
 mod ffi;
@@ -45,6 +46,8 @@ mod _native {
     use super::ended::Ended;
     #[pymodule_export]
     use super::errands::Errands;
+    #[pymodule_export]
+    use super::expressions::serve_expressions;
     #[pymodule_export]
     use super::far::FarFetcher;
     #[pymodule_export]

@@ -236,6 +236,9 @@ impl<'py> Keywords<'py> {
     /// What is kept of answers.
     pub fn answers(&self) -> PyResult<Answers> {
         let py = self.given.py();
+        // A mistake in an expression is the caller's, and known before anything is sent.
+        let wrong = |why: String| usage(py, why);
+        let (how, most) = (self.get::<String>("paginate")?, self.get("max_pages")?.unwrap_or(1000));
         Ok(Answers {
             idempotency_keys: self.flag("idempotency_key")?,
             style: FetchStyle {
@@ -250,9 +253,8 @@ impl<'py> Keywords<'py> {
                 },
                 headers: self.flag("include_headers")?,
             },
-            select: self.get("select")?,
-            paginate: self.get("paginate")?,
-            max_pages: self.get("max_pages")?.unwrap_or(1000),
+            select: self.get::<String>("select")?.as_deref().map(Filter::new).transpose().map_err(wrong)?,
+            paginate: how.as_deref().map(|how| Paginate::parse(how, most)).transpose().map_err(wrong)?,
         })
     }
 
@@ -303,18 +305,8 @@ impl Results {
 pub struct Answers {
     pub idempotency_keys: bool,
     pub style: FetchStyle,
-    select: Option<String>,
-    paginate: Option<String>,
-    max_pages: u32,
-}
-
-impl Answers {
-    /// Compiled where it is used: expressions stay on their thread.
-    pub fn filters(&self) -> Result<(Option<Filter>, Option<Paginate>), String> {
-        let select = self.select.as_deref().map(Filter::new).transpose()?;
-        let paginate = self.paginate.as_deref().map(|how| Paginate::parse(how, self.max_pages)).transpose()?;
-        Ok((select, paginate))
-    }
+    pub select: Option<Filter>,
+    pub paginate: Option<Paginate>,
 }
 
 /// [`HttpOptions`] without what belongs to a thread.

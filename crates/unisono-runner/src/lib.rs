@@ -36,8 +36,8 @@ pub use error::Error;
 #[doc(hidden)]
 pub use fetch::next_targets;
 pub use fetch::{
-    BadNetrc, Carrier, Defaults, Elsewhere, FetchCall, FetchPlan, FetchStyle, Fetched, Filter, Login, Netrc, Own,
-    Paginate, elsewhere, fetch, header, method,
+    BadNetrc, Carrier, Defaults, Elsewhere, EvaluatorCommand, FetchCall, FetchPlan, FetchStyle, Fetched, Filter, Login,
+    Netrc, Own, Paginate, elsewhere, fetch, header, method, serve_expressions,
 };
 pub use functions::{
     Came, FunctionCall, FunctionPlan, How, Invocation, Returned, function_hands, function_settings, functions,

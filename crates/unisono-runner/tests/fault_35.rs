@@ -34,6 +34,7 @@ async fn lines(bodies: &'static [&'static [u8]]) -> Vec<Value> {
         elsewhere: None,
         select: None,
         paginate: None,
+        evaluator: None,
         idempotency_keys: false,
     };
     let report = fetch(plan, CancelToken::new(), Monitor::new(), Gauge::default()).await.unwrap();

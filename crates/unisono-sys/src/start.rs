@@ -37,6 +37,8 @@ pub struct Program<'a> {
     pub folder: Option<&'a CStr>,
     /// Standard input, output and error; `None`: ours. Descriptors that could be taken for one of them are refused.
     pub streams: [Option<BorrowedFd<'a>>; 3],
+    /// Whether it gets nothing but these three, whatever else we would let it inherit.
+    pub only_streams: bool,
 }
 
 /// A program that was started. Nobody has waited for it yet.
@@ -80,6 +82,7 @@ impl Starter {
             environment: environment.as_ptr(),
             folder: program.folder.map_or(ptr::null(), CStr::as_ptr),
             streams,
+            only_streams: program.only_streams,
             mask: block_all()?,
             error: 0,
         };
@@ -116,6 +119,7 @@ struct Plan {
     environment: *const *const c_char,
     folder: *const c_char,
     streams: [Option<RawFd>; 3],
+    only_streams: bool,
     mask: libc::sigset_t,
     error: c_int,
 }
@@ -148,6 +152,10 @@ unsafe fn execute(plan: &Plan) -> c_int {
                 return last_error();
             }
         }
+        // After the streams have their numbers.
+        if plan.only_streams && close_others() < 0 {
+            return last_error();
+        }
         if !plan.folder.is_null() && libc::chdir(plan.folder) < 0 {
             return last_error();
         }
@@ -167,6 +175,25 @@ unsafe fn execute(plan: &Plan) -> c_int {
             file = file.add(1);
         }
         reason
+    }
+}
+
+/// Whatever comes after the three streams is closed by the next execve(2), also what we would let others inherit.
+///
+/// # Safety
+/// To be called in the child alone, whose descriptors are a copy of the parent's.
+unsafe fn close_others() -> c_int {
+    const FIRST: libc::c_uint = libc::STDERR_FILENO as libc::c_uint + 1;
+    // SAFETY: both calls take numbers alone, and change a flag of descriptors that nobody uses in the child.
+    unsafe {
+        if libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) == 0 {
+            return 0;
+        }
+        // A kernel before 5.11, or a filter of system calls that does not know it.
+        for descriptor in libc::STDERR_FILENO + 1..MOST_DESCRIPTORS {
+            libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC);
+        }
+        0
     }
 }
 
@@ -225,6 +252,8 @@ fn pointers(strings: &[CString]) -> Vec<*const c_char> {
     strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
 }
 
+/// As many as are looked at where the kernel cannot do it: what is usually the most that a process may have.
+const MOST_DESCRIPTORS: c_int = 1 << 16;
 /// Ten times what it takes; execve(2) itself runs on the kernel's stack.
 const STACK: usize = 64 << 10;
 
@@ -249,6 +278,7 @@ mod tests {
             environment: &strings(environment),
             folder,
             streams: [Some(null.as_fd()), Some(writer.as_fd()), None],
+            only_streams: false,
         });
         drop(writer);
         let started = started.unwrap();
@@ -284,6 +314,32 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_is_to_have_its_streams_alone_inherits_nothing_else() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        // What a shell has opened for its children is inherited by everything.
+        let inherited = rustix::io::dup(&writer).unwrap();
+        let null = File::open("/dev/null").unwrap();
+        for (only_streams, seen) in [(false, true), (true, false)] {
+            let script = format!("[ -e /proc/self/fd/{} ] && echo seen; echo end", inherited.as_raw_fd());
+            let started = Starter::default().start(&Program {
+                files: &strings(&["/bin/sh"]),
+                arguments: &strings(&["sh", "-c", &script]),
+                environment: &[],
+                folder: None,
+                streams: [Some(null.as_fd()), Some(writer.as_fd()), None],
+                only_streams,
+            });
+            let started = started.unwrap();
+            let mut ready = [rustix::event::PollFd::new(&started.end, rustix::event::PollFlags::IN)];
+            while rustix::event::poll(&mut ready, None).is_err() {}
+            reap(started.pid).unwrap();
+            let mut text = [0; 32];
+            let length = reader.read(&mut text).unwrap();
+            assert_eq!(text[..length].starts_with(b"seen"), seen);
+        }
+    }
+
+    #[test]
     fn what_cannot_be_executed_says_why_and_leaves_no_child() {
         let mut starter = Starter::default();
         for (file, error) in
@@ -295,6 +351,7 @@ mod tests {
                 environment: &[],
                 folder: None,
                 streams: [None; 3],
+                only_streams: false,
             };
             assert_eq!(starter.start(&program).unwrap_err().raw_os_error(), Some(error), "{file}");
         }
@@ -304,6 +361,7 @@ mod tests {
             environment: &[],
             folder: Some(c"/nowhere"),
             streams: [None; 3],
+            only_streams: false,
         };
         assert_eq!(starter.start(&program).unwrap_err().raw_os_error(), Some(libc::ENOENT));
     }

@@ -1,6 +1,6 @@
 //! A row as a job of the engine: one call, what is kept of its answer, and its next page.
 
-use std::{cell::RefCell, path::Path};
+use std::{cell::RefCell, path::Path, time::Instant};
 
 use unisono_batch::{Attempt, Context, Halt, Verdict};
 use unisono_core::{ErrorKind, OutcomeKind};
@@ -10,6 +10,7 @@ use unisono_journal::RowKey;
 use super::{
     Filter, Paginate,
     call::{FetchCall, Fetched},
+    evaluator::Evaluator,
     save::Saver,
 };
 use crate::work::{Item, Work};
@@ -21,6 +22,7 @@ pub(crate) struct FetchWork {
     pub(crate) http: HttpJob,
     pub(crate) select: Option<Filter>,
     pub(crate) paginate: Option<Paginate>,
+    pub(crate) evaluator: Evaluator,
     pub(crate) saver: Saver,
     /// Rows whose pages were cut off at the cap.
     pub(crate) cut_off: RefCell<Vec<String>>,
@@ -38,7 +40,10 @@ impl Work for FetchWork {
         let mut attempt = Attempt::new(verdict, Fetched { reply, ..Fetched::default() });
         attempt.pause_until = pause_until;
         if verdict == Verdict::Final(OutcomeKind::Ok) {
-            self.digest(item, &mut attempt);
+            // Boxed, as most attempts do without.
+            if self.paginate.is_some() || self.select.is_some() {
+                Box::pin(self.digest(item, &mut attempt, context)).await;
+            }
         }
         attempt
     }
@@ -82,10 +87,13 @@ impl FetchWork {
     }
 
     /// Takes from a success what is wanted of it.
-    fn digest(&self, item: &Item<FetchCall>, attempt: &mut Tried) {
-        let followed = self.follow(item, attempt).map_err(|why| (ErrorKind::Pages, why));
-        let result = followed.and_then(|()| self.select(&mut attempt.value).map_err(|why| (ErrorKind::Select, why)));
-        if let Err((kind, why)) = result {
+    async fn digest(&self, item: &Item<FetchCall>, attempt: &mut Tried, context: &Context) {
+        let by = context.attempt_by().into_iter().chain(context.item_by()).min();
+        let result = async {
+            self.follow(item, attempt, by).await.map_err(|why| (ErrorKind::Pages, why))?;
+            self.select(&mut attempt.value, by).await.map_err(|why| (ErrorKind::Select, why))
+        };
+        if let Err((kind, why)) = result.await {
             attempt.verdict = Verdict::Final(OutcomeKind::Failed);
             attempt.then = None;
             attempt.value.next = None;
@@ -94,9 +102,9 @@ impl FetchWork {
         }
     }
 
-    fn follow(&self, item: &Item<FetchCall>, attempt: &mut Tried) -> Result<(), String> {
+    async fn follow(&self, item: &Item<FetchCall>, attempt: &mut Tried, by: Option<Instant>) -> Result<(), String> {
         let (Some(paginate), Some(response)) = (&self.paginate, &attempt.value.reply.response) else { return Ok(()) };
-        let next = paginate.next(&item.call.request, response)?;
+        let next = paginate.next(&self.evaluator, &item.call.request, response, by).await?;
         attempt.value.next = Some(next.as_ref().map(|request| request.url.clone()));
         let Some(mut request) = next else { return Ok(()) };
         let visited = item.call.visited.and_next(item.key.page, &item.call.request.url, &request.url)?;
@@ -120,12 +128,12 @@ impl FetchWork {
         Ok(())
     }
 
-    fn select(&self, done: &mut Fetched) -> Result<(), String> {
+    async fn select(&self, done: &mut Fetched, by: Option<Instant>) -> Result<(), String> {
         let (Some(filter), Some(response)) = (&self.select, &done.reply.response) else { return Ok(()) };
         if response.body.is_empty() {
             return Ok(());
         }
-        done.selected = Some(filter.run(&response.body)?.into_json().into());
+        done.selected = Some(self.evaluator.run(filter, &response.body, by).await?.into_json().into());
         Ok(())
     }
 }

@@ -2,8 +2,11 @@
 
 mod call;
 mod elsewhere;
+mod evaluating;
+mod evaluator;
 mod filter;
 mod job;
+mod jq;
 mod links;
 mod maker;
 mod netrc;
@@ -22,11 +25,14 @@ use crate::{
     source::Prepare,
 };
 use call::PageKeys;
+use evaluator::Evaluator;
 use job::FetchWork;
 use save::Saver;
 
 pub use call::{FetchCall, FetchStyle, Fetched};
 pub use elsewhere::{Carrier, Elsewhere, elsewhere};
+pub use evaluating::serve_expressions;
+pub use evaluator::EvaluatorCommand;
 pub use filter::Filter;
 #[doc(hidden)]
 pub use links::next_targets;
@@ -47,6 +53,8 @@ pub struct FetchPlan {
     pub select: Option<Filter>,
     /// Whether and how answers have further pages.
     pub paginate: Option<Paginate>,
+    /// How to start a process for the expressions of these two that are not plain ([`Filter::is_plain`]).
+    pub evaluator: Option<EvaluatorCommand>,
     /// Give each request that is not idempotent a key that makes it so.
     pub idempotency_keys: bool,
 }
@@ -57,6 +65,13 @@ pub struct FetchPlan {
 /// When it cannot begin: a file in the way, a changed input, a certificate that is none. What happens to rows is in
 /// the report.
 pub async fn fetch(plan: FetchPlan, cancel: CancelToken, monitor: Monitor, gauge: Gauge) -> Result<Report, Error> {
+    let filters = plan.select.iter().chain(plan.paginate.as_ref().and_then(Paginate::filter));
+    if plan.evaluator.is_none()
+        && let Some(filter) = filters.into_iter().find(|filter| !filter.is_plain())
+    {
+        let why = format!("`{}` needs a process of its own, and nobody says how to start one", filter.text());
+        return Err(Error::usage(why));
+    }
     let expect = plan.http.expect.clone();
     // Also where others send: a certificate that is of no use is found before anything is sent.
     let client = Client::new(plan.http)?;
@@ -73,6 +88,7 @@ pub async fn fetch(plan: FetchPlan, cancel: CancelToken, monitor: Monitor, gauge
         http: http.clone(),
         select: plan.select,
         paginate: plan.paginate,
+        evaluator: Evaluator::new(plan.evaluator),
         saver: Saver::default(),
         cut_off: RefCell::default(),
     };
@@ -82,6 +98,7 @@ pub async fn fetch(plan: FetchPlan, cancel: CancelToken, monitor: Monitor, gauge
         never = elsewhere::stop_when_broken(broken.clone(), &cancel) => match never {},
         ended = run(work, plan.frame, extras, cancel.clone(), monitor, gauge) => ended?,
     };
+    work.evaluator.close().await;
     if let Some(why) = broken.and_then(|broken| broken.borrow().clone()) {
         report.failures.push(why);
     }

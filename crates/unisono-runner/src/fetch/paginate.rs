@@ -3,13 +3,15 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 use unisono_core::redacted;
 use unisono_http::{Request, Response, Url};
+use unisono_select::Outputs;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{Filter, links};
+use super::{Filter, evaluator::Evaluator, links};
 
 /// How an API says that there is more.
 #[derive(Debug)]
@@ -50,19 +52,33 @@ impl Paginate {
         Ok(Self { how, most })
     }
 
+    /// The expression in it, if there is one.
+    pub fn filter(&self) -> Option<&Filter> {
+        match &self.how {
+            How::Link => None,
+            How::Next(filter) | How::Count { until: filter, .. } => Some(filter),
+        }
+    }
+
     /// The request for the page after this one; `None` after the last.
     ///
     /// # Errors
     /// When an expression fails, or what it answers is not an address.
-    pub fn next(&self, request: &Request, response: &Response) -> Result<Option<Request>, String> {
+    pub(crate) async fn next(
+        &self,
+        evaluator: &Evaluator,
+        request: &Request,
+        response: &Response,
+        by: Option<Instant>,
+    ) -> Result<Option<Request>, String> {
         let url = match &self.how {
             How::Link => links::next(&response.headers, &response.url)?,
-            How::Next(filter) => match address(filter, &response.body)? {
+            How::Next(filter) => match address(&evaluator.run(filter, &response.body, by).await?)? {
                 None => None,
                 Some(reference) => Some(response.url.join(&reference).map_err(|error| error.chain())?),
             },
             How::Count { parameter, until } => {
-                return if is_last(until, &response.body)? {
+                return if is_last(&evaluator.run(until, &response.body, by).await?) {
                     Ok(None)
                 } else {
                     counted_up(request, parameter).map(Some)
@@ -99,8 +115,7 @@ impl Visited {
     }
 }
 
-fn address(filter: &Filter, body: &[u8]) -> Result<Option<String>, String> {
-    let outputs = filter.run(body)?;
+fn address(outputs: &Outputs) -> Result<Option<String>, String> {
     match outputs.first() {
         None | Some(b"null" | b"false" | b"\"\"") => Ok(None),
         Some(json) => serde_json::from_slice(json)
@@ -109,9 +124,8 @@ fn address(filter: &Filter, body: &[u8]) -> Result<Option<String>, String> {
     }
 }
 
-fn is_last(until: &Filter, body: &[u8]) -> Result<bool, String> {
-    let outputs = until.run(body)?;
-    Ok(outputs.first().is_some_and(|output| !matches!(output, b"false" | b"null")))
+fn is_last(outputs: &Outputs) -> bool {
+    outputs.first().is_some_and(|output| !matches!(output, b"false" | b"null"))
 }
 
 /// The same address with its parameter counted up; without one, this was page 1.
@@ -147,7 +161,10 @@ mod tests {
 
     fn next(how: &str, headers: &[(&'static str, &'static str)], body: &'static str) -> Result<Option<String>, String> {
         let request = Request::get("http://api/items?page=2").unwrap();
-        let next = Paginate::parse(how, 10).unwrap().next(&request, &response(headers, body))?;
+        let (paginate, evaluator) = (Paginate::parse(how, 10).unwrap(), Evaluator::new(None));
+        let response = response(headers, body);
+        let next = paginate.next(&evaluator, &request, &response, None);
+        let next = tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(next)?;
         Ok(next.map(|request| request.url.to_string()))
     }
 
