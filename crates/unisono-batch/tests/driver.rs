@@ -7,7 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::time::sleep;
+use tokio::{
+    io::AsyncReadExt,
+    net::UnixStream,
+    time::{advance, sleep},
+};
 use unisono_batch::{
     Attempt, Context, Decided, Finished, Halt, Job, Monitor, Offer, Pull, Settings, Sink, Source, Verdict, drive,
 };
@@ -287,4 +291,132 @@ async fn what_does_not_end_within_the_grace_period_is_stopped() {
     .await;
     assert_eq!(log.iter().filter(|(.., value)| *value == "stopped").count(), log.len());
     assert_eq!(clock::now() - begun, Times::default().grace);
+}
+
+/// The reactor stands: time passes while nothing of this thread is polled, as when it is stopped by a signal.
+fn stand(time: Duration) {
+    let mut passing = Box::pin(advance(time));
+    // What it does at once is to move the clock; the rest of it only yields.
+    let _ = passing.as_mut().poll(&mut TaskContext::from_waker(std::task::Waker::noop()));
+}
+
+/// Sockets that an attempt reads, and their other ends.
+fn sockets(count: usize) -> (Vec<RefCell<Option<UnixStream>>>, Vec<std::os::unix::net::UnixStream>) {
+    let pair = |_| {
+        let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        (RefCell::new(Some(UnixStream::from_std(near).unwrap())), far)
+    };
+    (0..count).map(pair).unzip()
+}
+
+/// Items that read from sockets; the last one writes to some of them, and then the reactor stands.
+async fn stood(written: usize, bytes: usize, times: Times) -> Vec<(u32, OutcomeKind, u16, &'static str)> {
+    const COUNT: usize = 20;
+    let (near, far) = sockets(COUNT);
+    let far = RefCell::new(far);
+    let (near, far) = (Rc::new(near), Rc::new(far));
+    let settings = Settings { times, retry: RetryPolicy::never(), ..settings(COUNT as u32 + 1) };
+    run(items("k", COUNT as u32 + 1), settings, CancelToken::new(), move |number, _| {
+        let (near, far) = (near.clone(), far.clone());
+        async move {
+            let Some(near) = near.get(number as usize) else {
+                // The others wait by now.
+                sleep(Duration::from_millis(100)).await;
+                for stream in &mut far.borrow_mut()[..written] {
+                    std::io::Write::write_all(stream, &vec![b'x'; bytes]).unwrap();
+                }
+                stand(Duration::from_secs(10));
+                return ok();
+            };
+            let mut stream = near.borrow_mut().take().unwrap();
+            let mut piece = [0; 512];
+            let mut rest = bytes;
+            while rest > 0 {
+                rest -= stream.read(&mut piece).await.unwrap();
+                // As readers of bodies do, so that nobody else waits.
+                tokio::task::yield_now().await;
+            }
+            ok()
+        }
+    })
+    .await
+    .0
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_came_while_the_reactor_stood_is_not_late() {
+    let second = Some(Duration::from_secs(1));
+    for times in [
+        Times { timeout: second, deadline: None, ..Times::default() },
+        Times { timeout: None, deadline: second, ..Times::default() },
+        Times { stop_after: second, grace: Duration::from_secs(1), timeout: None, deadline: None },
+    ] {
+        // One read, and as many as a socket's buffer may need.
+        for bytes in [1, 16 << 10] {
+            let log = stood(20, bytes, times).await;
+            assert_eq!(log.len(), 21);
+            assert!(log.iter().all(|(_, kind, ..)| *kind == OutcomeKind::Ok), "{times:?}, {bytes}: {log:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_no_answer_when_the_reactor_has_been_asked_is_late() {
+    let begun = clock::now();
+    let log = stood(7, 1, Times { timeout: Some(Duration::from_secs(1)), deadline: None, ..Times::default() }).await;
+    let late: Vec<u32> = log.iter().filter(|(.., value)| *value == "timeout").map(|(number, ..)| *number).collect();
+    assert_eq!((log.len(), late.len()), (21, 13), "{log:?}");
+    assert!(late.iter().all(|number| (7..20).contains(number)), "{late:?}");
+    // As long as it stood, but not longer than a second, to make up for it.
+    assert!(clock::now() - begun < Duration::from_secs(12));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_never_waits_is_late_all_the_same() {
+    let settings = Settings {
+        times: Times { timeout: Some(Duration::from_secs(1)), deadline: None, ..Times::default() },
+        retry: RetryPolicy::never(),
+        ..settings(2)
+    };
+    let (log, _) = run(items("k", 2), settings, CancelToken::new(), |number, _| async move {
+        loop {
+            // Busy for ever, each in its own way, while time passes.
+            stand(Duration::from_micros(10));
+            if number == 0 {
+                tokio::task::yield_now().await;
+            } else {
+                let mut yielded = false;
+                std::future::poll_fn(|context| {
+                    context.waker().wake_by_ref();
+                    if std::mem::replace(&mut yielded, true) { Poll::Ready(()) } else { Poll::Pending }
+                })
+                .await;
+            }
+        }
+    })
+    .await;
+    assert_eq!(log.iter().map(|(.., value)| *value).collect::<Vec<_>>(), ["timeout"; 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_standstill_a_time_limit_is_exact() {
+    let begun = clock::now();
+    let times = Times { timeout: Some(Duration::from_secs(3)), deadline: None, ..Times::default() };
+    let settings = Settings { times, retry: RetryPolicy::never(), ..settings(5) };
+    let (log, _) = run(items("k", 5), settings, CancelToken::new(), |_, _| std::future::pending()).await;
+    assert!(log.iter().all(|(.., value)| *value == "timeout"));
+    assert!(clock::now() - begun <= Duration::from_millis(3005));
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_attempts_than_are_polled_in_a_turn_all_have_theirs() {
+    let (log, _) = run(items("k", 3000), settings(1500), CancelToken::new(), |_, _| async {
+        for _ in 0..5 {
+            tokio::task::yield_now().await;
+        }
+        ok()
+    })
+    .await;
+    assert_eq!(log.len(), 3000);
 }

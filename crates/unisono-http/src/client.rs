@@ -18,7 +18,7 @@ use crate::{
     cookies::Cookies,
     decode::{ACCEPT_ENCODING, Decoder},
     fields,
-    framing::check_framing,
+    framing::{check_framing, check_size},
     pool::{Link, Pool},
     redirect,
     response::{Allowance, Body, IncomingBody, Slowest},
@@ -232,15 +232,7 @@ impl Inner {
         if matches!(link, Link::Http1(_)) {
             check_framing(&head.headers, &origin)?;
         }
-        // hyper's cap is on its buffer, which a head that comes in one piece may exceed.
-        if head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>()
-            > self.options.max_header
-        {
-            return Err(Error::new(
-                ErrorKind::HeaderTooLarge,
-                format!("the header section from {origin} is too large"),
-            ));
-        }
+        check_size(&head.headers, self.options.max_header, &origin)?;
         if let Some(cookies) = &self.cookies {
             cookies.keep(&request.url, &head.headers);
         }

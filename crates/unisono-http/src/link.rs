@@ -27,6 +27,7 @@ use crate::{
     Error,
     connect::{Connected, Socket, Stream},
     fault::{Phase, exchange_failed},
+    framing::MOST_HEADERS,
     patience::Patience,
     pool::Place,
 };
@@ -202,8 +203,6 @@ fn send_failed(
     error.stale(never_sent || was_used)
 }
 
-/// Enough for any API; beyond it is `header_too_large`. Room for them is cleared for each answer, so more would cost.
-const MOST_HEADERS: usize = 512;
 /// The least that hyper takes.
 const SMALLEST_BUFFER: usize = 8192;
 /// Large enough that a body of some size does not wait for a round trip.

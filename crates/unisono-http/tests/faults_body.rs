@@ -231,3 +231,50 @@ async fn fault_22_a_body_that_drips_does_not_outlive_the_deadline_or_its_least_t
     assert!(out.message.contains("slower than"), "{}", out.message);
     assert_eq!(begun.elapsed().as_secs(), 10);
 }
+
+#[tokio::test(start_paused = true)]
+async fn fault_13_a_body_that_ends_at_the_border_of_a_block_is_whole() {
+    // The last block of zstd is full; raw deflate has one byte beyond its window's.
+    let zeros = vec![0; 131_072];
+    let body = zstd::bulk::compress(&zeros, 3).unwrap();
+    let server = broken(answer(200, &["Content-Encoding: zstd"], &body), usize::MAX).await;
+    let out = one(get(server.url("/"))).await;
+    assert!(out.is_ok() && out.body == zeros, "{}", out.message);
+    let text = b"as long as it takes, ".repeat(60_000);
+    for end in [1 << 15, 1 << 17, 1 << 20].iter().flat_map(|border| [border - 1, *border, border + 1]) {
+        let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(&text[..end]).unwrap();
+        let body = encoder.finish().unwrap();
+        let server = broken(answer(200, &["Content-Encoding: deflate"], &body), usize::MAX).await;
+        let out = one(get(server.url("/"))).await;
+        assert!(out.is_ok() && out.body == text[..end], "{end}: {}", out.message);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_14_zeros_after_a_compressed_body_are_padding_and_anything_else_is_damage() {
+    let text = b"followed by something";
+    for (rest, is_fine) in [(vec![0; 512], true), (b"garbage".to_vec(), false)] {
+        for (coding, body) in [("gzip", gzip(text)), ("zstd", zstd::bulk::compress(text, 3).unwrap())] {
+            let coding = format!("Content-Encoding: {coding}");
+            let server = broken(answer(200, &[&coding], [body, rest.clone()].concat()), usize::MAX).await;
+            let out = one(get(server.url("/"))).await;
+            match is_fine {
+                true => assert!(out.is_ok() && out.body[..] == text[..], "{coding}: {}", out.message),
+                false => assert_eq!((out.error, out.attempts), (Some(ErrorKind::Decode), 1), "{coding}"),
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_15_more_than_five_codings_are_refused_and_only_where_there_is_something_to_decode() {
+    let codings = format!("Content-Encoding: {}", ["gzip"; 6].join(", "));
+    let server = broken(answer(200, &[&codings], gzip(b"x")), usize::MAX).await;
+    let out = one(get(server.url("/"))).await;
+    assert_eq!((out.kind, out.error, out.attempts), (OutcomeKind::Failed, Some(ErrorKind::Decode), 1));
+    let out = run(vec![get(server.url("/"))], Options { decompress: false, ..options() }, settings()).await.remove(0);
+    assert!(out.is_ok() && out.body == gzip(b"x"), "as it came, when that is what is wanted");
+    let empty = broken(answer(200, &[&codings], b""), usize::MAX).await;
+    assert!(one(get(empty.url("/"))).await.is_ok());
+}
