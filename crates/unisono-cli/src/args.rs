@@ -59,6 +59,9 @@ pub fn run() -> u8 {
             return u8::try_from(error.exit_code()).unwrap_or(USAGE);
         }
     };
+    if !matches!(cli.command, Command::Init(_)) {
+        crate::signals::survive_full_files();
+    }
     let result = match cli.command {
         Command::Fetch(args) => crate::fetch::run(*args),
         Command::Sum(args) => crate::sum::run(*args),

@@ -12,7 +12,8 @@ use std::{
 };
 
 use signal_hook::{
-    consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2},
+    consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ},
+    flag,
     iterator::Signals,
 };
 use unisono_core::{CancelLevel, CancelReason, CancelToken};
@@ -72,6 +73,13 @@ pub fn watch(cancel: &CancelToken, monitor: &Monitor, terminal: &Terminal, handl
         }
     };
     thread::Builder::new().name("unisono-signals".into()).spawn(watch).map(drop).map_err(fault)
+}
+
+/// A file that may grow no further (RLIMIT_FSIZE) is an error of the write, and no end of the process without a word. What is
+/// started has the signal as it comes: handlers do not outlive exec.
+pub fn survive_full_files() {
+    // Where it cannot be had, the process ends as it would have.
+    let _ = flag::register(SIGXFSZ, Arc::default());
 }
 
 fn adjust(monitor: &Monitor, more: bool, terminal: &Terminal) {
