@@ -108,7 +108,8 @@ class DigestOptions(SumOptions, total=False):
     """Options of `digest`.
 
     Attributes:
-        algorithms: `sha256`, `sha512`, `sha1`, `md5`, `blake3`, `xxh3-128` or `crc32c`; several are made in one pass.
+        algorithms: `sha256`, `sha512`, `sha1`, `md5`, `blake3`, `blake2b`, `xxh3-128` or `crc32c`; several are made in
+            one pass.
     """
 
     algorithms: str | Iterable[str]
@@ -118,9 +119,10 @@ class CheckOptions(SumOptions, total=False):
     """Options of `verify`. Filters are for the folders of `extra`.
 
     Attributes:
-        algorithm: What a digest is that does not say it; by default what its length says.
-        zero: Lines end with a zero byte.
-        ignore_missing: A file that is not there is no failure, and its outcome is `skipped`.
+        algorithm: What a digest is that does not say it; by default what its length says, and what fits where that
+            leaves two.
+        zero: Lines end with a zero byte; known by itself where there is one near the beginning.
+        ignore_missing: A file that is not there is no failure, and its outcome is `skipped`; that none is there is one.
         strict: Lines that are no entries are a failure of the whole.
     """
 
@@ -139,7 +141,9 @@ def digest(
     """Digest many files; one outcome per file, as each is done.
 
     A file that cannot be read is an outcome, not an exception: one bad file never hides the rest. What is no regular
-    file is `skipped`. Paths are pulled lazily, and folders are walked by the engine, as far ahead as it needs.
+    file is `skipped` where it is found in a folder, and so is the results file of the run. A FIFO or block device that
+    is named is read to its end, and a FIFO is waited for; any other is `failed`. Paths are pulled lazily, and folders
+    are walked by the engine, as far ahead as it needs.
 
     Args:
         paths: Files, and folders, which stand for all that is in them; the outcome's `item` is what was given here.
@@ -175,8 +179,8 @@ def each(
 ) -> Batch[FunctionOutcome[ResultT]]:
     r"""Call a function of yours with the path of each file; one outcome per file, as each is done.
 
-    What is no regular file is passed over. A folder that cannot be read is given to the function as it is, so that
-    whatever comes of that is an outcome.
+    What is no regular file is passed over where it is found in a folder; what is named is given to the function. A
+    folder that cannot be read is given to the function as it is, so that whatever comes of that is an outcome.
 
     Args:
         function: A plain function or a coroutine function, as for `unisono.batch`.
@@ -195,7 +199,7 @@ def each(
     """
     given: dict[str, Any] = dict(options)
     walked: Any = {name: given.pop(name) for name in WalkOptions.__annotations__ if name in given}
-    found = (found.path for found in walk(paths, **walked) if found.kind in ("file", "unreadable"))
+    found = (found.path for found in _walk_named(paths, **walked))
     # Which of its two kinds the function is does not matter here.
     call: Any = batch
     made: Batch[FunctionOutcome[ResultT]] = call(function, found, executor=executor, progress=progress, **given)
@@ -212,7 +216,8 @@ def verify(
     r"""Check the files of manifests; one outcome per entry, as each is done.
 
     Manifests are those of sha256sum and its like, with `--tag` or without, of b3sum and hashdeep, and results files of
-    ours. `report.malformed` counts the lines that are none of these.
+    ours. `report.malformed` counts the lines that are none of these. A manifest without an entry is a failure of the
+    whole: `report.failures` says so, and `report.raise_for_failures()` raises it.
 
     Args:
         manifests: Their paths.
@@ -253,6 +258,21 @@ def walk(paths: AnyPath | Iterable[AnyPath], **options: Unpack[WalkOptions]) -> 
     [('a.txt', 'file'), ('b.bin', 'file')]
     """
     return _native.Walk(_several(paths), **options)
+
+
+def _walk_named(paths: AnyPath | Iterable[AnyPath], **walked: Unpack[WalkOptions]) -> Iterator[Found]:
+    """Files, what cannot be looked at, and of all else what was named."""
+    # Options are looked at now, and not once somebody pulls.
+    walk((), **walked)
+
+    def given() -> Iterator[Found]:
+        for path in _several(paths):
+            for found in walk(path, **walked):
+                is_named = not isinstance(path, Found) and os.fsencode(found) == os.fsencode(path)
+                if found.kind in ("file", "unreadable") or is_named:
+                    yield found
+
+    return given()
 
 
 _Paths = TypeVar("_Paths")

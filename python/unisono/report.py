@@ -28,7 +28,7 @@ class Report(Generic[OutcomeT]):
         seconds: From the start of the run to its end.
         latency: The 50th, 95th and 99th percentile, in seconds.
         errors: The most frequent errors: kind, message, count, and an example.
-        failures: What failed outside of any item, such as the output.
+        failures: What failed outside of any item: the output, or a check that checked nothing.
         warnings: What is no failure but worth knowing.
         malformed: Lines of manifests that are no entries.
         stopped: Why the run stopped before its input was finished, if it did.
@@ -71,10 +71,11 @@ class Report(Generic[OutcomeT]):
         Raises:
             ExceptionGroup: With the exceptions of the items that did not end well: the first hundred of them, and where
                 nobody took the outcomes, one for each of the most frequent errors. Of items that an earlier run ended
-                there is a count; what it raised is in the results file, as text.
+                there is a count; what it raised is in the results file, as text. What failed outside of any item is
+                among them: an output that was lost, a manifest without an entry.
         """
         count = sum(getattr(self, kind) for kind in _NOT_WELL)
-        if count == 0:
+        if count == 0 and not self.failures:
             return
         errors = [error for failure in self._failures if (error := getattr(failure, "error", None)) is not None]
         if not errors:
@@ -83,7 +84,10 @@ class Report(Generic[OutcomeT]):
             ]
         earlier = sum(count for kind, count in self.kept.items() if kind in _NOT_WELL)
         of_earlier = f", {earlier} of them in an earlier run" if earlier else ""
+        errors += [Error(failure) for failure in self.failures]
         message = f"{count} of {self.total} items did not end well{of_earlier}"
+        if count == 0:
+            message = f"the run as a whole did not end well: {self.failures[0]}"
         raise BaseExceptionGroup(message, errors or [Error("see the counts, and the results that were kept")])
 
     def by_host(self) -> dict[str, dict[str, Any]]:

@@ -5,10 +5,12 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -413,7 +415,7 @@ def test_nothing_to_check_is_a_failure(tmp_path):
     empty = tmp_path / "empty"
     empty.write_text("")
     report = files.verify(empty).run()
-    assert (report.exit_code, report.failures) == (1, ["there is no entry to check"])
+    assert (report.exit_code, report.failures) == (1, [f"there is no entry to check in `{empty}`"])
 
 
 def test_a_manifest_that_is_not_there_is_a_mistake(tmp_path):
@@ -574,3 +576,76 @@ def test_a_function_of_ones_own_is_called_for_each_file_of_a_tree(tmp_path):
         str(tmp_path / "a.log"),
         str(tmp_path / "sub" / "b.log"),
     }
+
+
+def test_a_check_of_nothing_raises(tmp_path):
+    for name, text in (("empty", ""), ("comment", "# nothing\n"), ("malformed", "what is this\n")):
+        manifest = tmp_path / name
+        manifest.write_text(text)
+        report = files.verify(manifest).run()
+        assert (report.exit_code, bool(report)) == (1, False)
+        with pytest.raises(ExceptionGroup, match=f"no entry to check in `.*{name}`") as caught:
+            report.raise_for_failures()
+        assert isinstance(caught.value.exceptions[0], unisono.Error)
+
+
+def test_a_check_that_found_none_of_the_files_raises(tree, manifest):
+    shutil.rmtree(tree)
+    report = files.verify(manifest, ignore_missing=True).run()
+    assert (report.failed, report.exit_code) == (0, 1)
+    with pytest.raises(ExceptionGroup, match="was verified: none of them is there"):
+        report.raise_for_failures()
+
+
+def test_malformed_lines_raise_when_strict(tree, manifest):
+    manifest.write_bytes(manifest.read_bytes() + b"what is this\n")
+    files.verify(manifest).run().raise_for_failures()
+    with pytest.raises(ExceptionGroup, match="1 line is malformed"):
+        files.verify(manifest, strict=True).run().raise_for_failures()
+
+
+def test_a_fifo_that_is_named_is_digested_and_one_that_a_walk_found_is_skipped(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    writer = threading.Thread(target=fifo.write_bytes, args=(b"one",))
+    writer.start()
+    (outcome,) = files.digest([fifo]).run().outcomes
+    writer.join()
+    assert (outcome.digest, outcome.size) == (hashlib.sha256(b"one").hexdigest(), 3)
+    for given in ([tmp_path], files.walk(tmp_path)):
+        (outcome,) = files.digest(given).run().outcomes
+        assert (outcome.kind, outcome.special) == ("skipped", "fifo")
+
+
+def test_a_fifo_that_nobody_writes_to_ends_with_the_batch(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    (outcome,) = files.digest([fifo], deadline=0.05).run().outcomes
+    assert outcome.kind == "timed_out"
+    report = files.digest([fifo], stop_after=0.01, grace=0).run()
+    assert (report.cancelled, report.exit_code) == (1, 124)
+
+
+def test_a_device_or_socket_that_is_named_fails_and_says_why(tmp_path):
+    with socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(str(tmp_path / "socket"))
+    for path, why in ((Path("/dev/zero"), "character device"), (tmp_path / "socket", "socket")):
+        (outcome,) = files.digest(path).run().outcomes
+        assert outcome.kind == "failed" and why in str(outcome.error)
+
+
+def test_results_inside_of_the_tree_are_not_digested(tree):
+    for resume in (False, True):
+        report = files.digest(tree, out=tree / "results", resume=resume).run()
+        assert (report.failed, report.ok) == (0, len(names(tree)) - 1)
+    rows = [json.loads(line) for line in (tree / "results").read_text().splitlines()]
+    (own,) = [row for row in rows if row.get("path", "").endswith("/results")]
+    assert (own["outcome"], own["reason"]) == ("skipped", "this run writes it")
+
+
+def test_each_is_given_what_was_named_whatever_it_is(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    (outcome,) = files.each(lambda path: path.is_fifo(), [fifo]).run().outcomes
+    assert outcome.result is True
+    assert files.each(lambda path: path, [tmp_path]).run().total == 0

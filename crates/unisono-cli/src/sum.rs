@@ -1,10 +1,12 @@
 //! `unisono sum`: digests of trees, and their verification.
 
 use std::{
-    ffi::OsString,
+    cell::RefCell,
+    fs::File,
     io::{self, BufWriter, Write},
     num::NonZeroU32,
     path::{Path, PathBuf},
+    rc::Rc,
     sync::{
         Arc,
         mpsc::{RecvTimeoutError, Sender, TryRecvError, channel},
@@ -15,17 +17,17 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use tokio::sync::mpsc;
-use unisono_core::{ErrorKind, Limits, OutcomeKind, Rate, RetryPolicy, Span};
+use unisono_core::{CancelReason, ErrorKind, Limits, OutcomeKind, Rate, RetryPolicy, Span};
 use unisono_runner::{
-    Batch, FileCall, Frame, Gauge, Hashed, Identity, Listing, Malformed, ManifestOut, Open, Outcome, Output, Settings,
-    SumPlan, VerifyOptions,
+    Batch, FileCall, Frame, Gauge, Hashed, Identity, Listing, ManifestOut, Manifests, Open, Outcome, Output, Outputs,
+    Report, Settings, SumPlan, VerifyOptions, Way,
     file_tools::{
         Entry, FilesOptions, Hidden, WalkOptions,
         manifest::{Layout, push_entry, push_name},
         walk,
     },
     hash::{Algorithm, Kernel},
-    sum_settings, tree_rows, verify_rows,
+    resolved, results_of, sum_settings, tree_rows, verify_rows, way_to_write,
 };
 
 use crate::{
@@ -48,7 +50,7 @@ pub struct SumArgs {
     /// Names in --from end with a zero byte
     #[arg(short = '0', long, requires = "from")]
     null: bool,
-    /// sha256, sha512, sha1, md5, blake3, xxh3-128 or crc32c; several with commas [default: sha256]
+    /// sha256, sha512, sha1, md5, blake3, xxh3-128, crc32c or blake2b; several with commas [default: sha256]
     #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
     algorithm: Vec<Algorithm>,
     #[command(flatten)]
@@ -184,12 +186,15 @@ struct SumLimitArgs {
 pub fn run(args: SumArgs) -> Result<u8, Failure> {
     let terminal = Terminal::new(args.show.color);
     args.check_words()?;
-    let (rows, malformed) = args.rows()?;
-    let (output, manifest) = args.outputs()?;
+    args.refuse_to_write_over_input()?;
     let kernel = args.limits.kernel()?;
+    let way = args.way()?;
+    let (rows, manifests) = args.rows()?;
+    let (output, manifest) = args.outputs(way)?;
+    let lines = args.lines(way)?;
     let plan = SumPlan {
         files: FilesOptions { kernel, direct: args.limits.direct, ..FilesOptions::default() },
-        listing: args.listing(&terminal),
+        listing: args.listing(&terminal, lines.clone()),
         manifest,
         frame: Frame {
             rows: Box::new(rows),
@@ -209,21 +214,19 @@ pub fn run(args: SumArgs) -> Result<u8, Failure> {
         async move {
             let report = unisono_runner::sum(plan, cancel, monitor, gauge).await;
             drop(survey);
-            report
+            let mut report = report?;
+            lines.borrow_mut().settle(&mut report);
+            Ok(report)
         }
     };
     let report = launch(&args.show, &terminal, None, resumable, Handling::default(), run)?;
-    let lines = malformed.map(|malformed| malformed.lines()).unwrap_or_default();
-    if let Some(warning) = lines.warning()
-        && !args.check.status
-    {
-        terminal.note(&format!("warning: {warning}"));
+    let Some(manifests) = manifests else { return Ok(report.exit_code()) };
+    let verdict = manifests.verdict(args.check.strict, args.check.ignore_missing);
+    if !args.check.status {
+        verdict.warnings.iter().for_each(|warning| terminal.note(&format!("warning: {warning}")));
     }
-    if args.check.check && lines.entries == 0 {
-        terminal.note("error: there is no entry to check");
-    }
-    let bad = args.check.check && lines.is_failure(args.check.strict);
-    Ok(report.exit_code().max(u8::from(bad)))
+    verdict.failures.iter().for_each(|failure| terminal.note(&format!("error: {failure}")));
+    Ok(report.exit_code().max(u8::from(!verdict.failures.is_empty())))
 }
 
 impl SumArgs {
@@ -258,7 +261,37 @@ impl SumArgs {
         Ok(())
     }
 
-    fn rows(&self) -> Result<(mpsc::Receiver<Batch<FileCall>>, Option<Malformed>), Failure> {
+    /// What is read must not be replaced by what is written.
+    fn refuse_to_write_over_input(&self) -> Result<(), Failure> {
+        let Some(out) = &self.output.out else { return Ok(()) };
+        let manifests = if self.check.check { &*self.paths } else { &[] };
+        let written = [out.clone(), results_of(out)];
+        let is_written = |path: &&PathBuf| written.iter().any(|out| is_same_file(path, out));
+        match self.from.iter().chain(manifests).find(is_written) {
+            Some(path) => Err(Failure::usage(format!("`{}` is read and written at once", path.display()))
+                .hint("give --out another name")),
+            None => Ok(()),
+        }
+    }
+
+    /// How a text manifest is written; `None` when there is none.
+    fn way(&self) -> Result<Option<Way>, Failure> {
+        let is_text = self.listing.format == Format::Check && !self.check.check;
+        let Some(path) = self.output.out.as_ref().filter(|_| is_text) else { return Ok(None) };
+        let way = way_to_write(path)
+            .map_err(|error| Failure::usage(format!("cannot write `{}`: {error}", path.display())))?;
+        let goes_on = self.output.resume || self.output.retry_failed || self.output.retry_ambiguous;
+        if way == Way::Stream && goes_on {
+            return Err(Failure::usage(format!(
+                "`{}` is no regular file, so nothing is kept beside it",
+                path.display()
+            ))
+            .hint("leave --resume out, or name a file"));
+        }
+        Ok(Some(way))
+    }
+
+    fn rows(&self) -> Result<(mpsc::Receiver<Batch<FileCall>>, Option<Manifests>), Failure> {
         let options = self.walk.options(self.output.out.is_some());
         if self.check.check {
             let options = VerifyOptions {
@@ -267,9 +300,10 @@ impl SumArgs {
                 ignore_missing: self.check.ignore_missing,
                 extra: self.check.extra.clone(),
                 walk: options,
+                outputs: self.written(),
             };
-            let (rows, malformed) = verify_rows(&self.paths, options)?;
-            return Ok((rows, Some(malformed)));
+            let (rows, manifests) = verify_rows(&self.paths, options)?;
+            return Ok((rows, Some(manifests)));
         }
         let algorithms: Arc<[Algorithm]> = match self.algorithm.is_empty() {
             true => Arc::new([Algorithm::Sha256]),
@@ -280,36 +314,71 @@ impl SumArgs {
             roots.sort();
         }
         let list = self.from.as_deref().map(|path| (path, if self.null { 0 } else { b'\n' }));
-        Ok((tree_rows(roots, list, options, algorithms)?, None))
+        Ok((tree_rows(roots, list, options, algorithms, self.written())?, None))
+    }
+
+    /// What this run writes, which is no part of what it digests: where its output goes, by whatever way.
+    fn written(&self) -> Outputs {
+        let mut outputs = Outputs::default();
+        if let Some(path) = &self.output.out {
+            let add = if self.check.check { Outputs::add_results } else { Outputs::add_manifest };
+            add(&mut outputs, path);
+            outputs.add_results(path);
+        }
+        for standard in ["/proc/self/fd/1", "/proc/self/fd/2"] {
+            // What is no file has no path, and is in no tree.
+            if let Ok(path) = std::fs::read_link(standard)
+                && path.is_absolute()
+            {
+                outputs.add_file(&path);
+            }
+        }
+        outputs
     }
 
     /// Where results are kept, and the manifest that is made of them.
-    fn outputs(&self) -> Result<(Output, Option<ManifestOut>), Failure> {
+    fn outputs(&self, way: Option<Way>) -> Result<(Output, Option<ManifestOut>), Failure> {
         let open = Open { identity: Identity::Content, ..Open::default() };
-        let is_text = self.listing.format == Format::Check && !self.check.check;
-        match &self.output.out {
-            Some(path) if is_text => {
-                let mut results: OsString = path.clone().into();
-                results.push(".jsonl");
-                let results = PathBuf::from(results);
+        match (&self.output.out, way) {
+            // Its lines are written as they come, and nothing is kept beside it.
+            (Some(_), Some(Way::Stream)) => Ok((Output::Nothing, None)),
+            (Some(path), Some(Way::Replaced)) => {
+                let fail = |error| Failure::usage(format!("cannot write `{}`: {error}", path.display()));
+                // Beside what a link leads to, so that there is one list of what has been done, whatever its name.
+                let results = results_of(&resolved(path).map_err(fail)?);
                 let manifest =
                     ManifestOut { path: path.clone(), results: results.clone(), layout: self.listing.layout() };
                 refuse_to_replace(path, &results, &self.output)?;
                 Ok((self.output.output_to(&results, open), Some(manifest)))
             }
-            Some(path) => Ok((self.output.output_to(path, open), None)),
-            None if self.listing.format == Format::Jsonl => Ok((self.output.output(open)?, None)),
-            None => Ok((Output::Nothing, None)),
+            (Some(path), None) => Ok((self.output.output_to(path, open), None)),
+            (None, _) if self.listing.format == Format::Jsonl => Ok((self.output.output(open)?, None)),
+            (None, _) => Ok((Output::Nothing, None)),
         }
     }
 
+    /// Where lines for people and for other programs go.
+    fn lines(&self, way: Option<Way>) -> Result<Rc<RefCell<Lines>>, Failure> {
+        let (name, file) = match &self.output.out {
+            Some(path) if way == Some(Way::Stream) => {
+                // Waits for whoever reads a FIFO, as the shell does.
+                let file = File::options().write(true).open(path);
+                (format!("`{}`", path.display()), file)
+            }
+            _ => ("standard output".to_owned(), rustix::io::dup(io::stdout()).map(File::from).map_err(io::Error::from)),
+        };
+        let file = file.map_err(|error| Failure::fault(format!("cannot write to {name}: {error}")))?;
+        Ok(Rc::new(RefCell::new(Lines { writer: BufWriter::with_capacity(1 << 16, file), name, failure: None })))
+    }
+
     /// What is printed of each outcome: lines of the manifest, or of the check; and what went wrong, to standard error.
-    fn listing(&self, terminal: &Terminal) -> Option<Listing<Hashed>> {
+    fn listing(&self, terminal: &Terminal, lines: Rc<RefCell<Lines>>) -> Option<Listing<Hashed>> {
         let (is_check, layout, zero) = (self.check.check, self.listing.layout(), self.listing.zero);
-        let to_stdout = self.listing.format == Format::Check && (is_check || self.output.out.is_none());
+        // A manifest that is a file is made at the end.
+        let is_kept = self.output.out.is_some() && !is_check && !matches!(self.way(), Ok(Some(Way::Stream)));
+        let has_lines = self.listing.format == Format::Check && !is_kept;
         let (quiet, status, verbose) = (self.show.quiet, self.check.status, self.show.verbose);
         let terminal = terminal.clone();
-        let mut stdout = Lines(BufWriter::with_capacity(1 << 16, io::stdout()));
         let mut line = Vec::new();
         let list = move |outcome: &Outcome<Hashed>| {
             line.clear();
@@ -319,11 +388,13 @@ impl SumArgs {
             } else if outcome.kind == OutcomeKind::Ok {
                 outcome.done.digests.iter().for_each(|digest| push_entry(path, digest, layout, &mut line));
             }
-            if to_stdout && !status {
-                stdout.0.write_all(&line)?;
+            if has_lines && !status {
+                lines.borrow_mut().write(&line)?;
             }
             match (outcome.done.error.as_deref(), &outcome.done.special) {
                 (Some((ErrorKind::Cancelled, _)), _) => {}
+                // What may be missing is.
+                (Some((ErrorKind::Missing, _)), _) if outcome.kind == OutcomeKind::Skipped && !verbose => {}
                 (Some((_, why)), _) if !status => terminal.note(&format!("{}: {why}", shown(path))),
                 (_, Some(special)) if verbose => terminal.note(&format!("{}: skipped: {special}", shown(path))),
                 _ => {}
@@ -373,13 +444,38 @@ impl Survey {
     }
 }
 
-/// Standard output, whose last lines are written when the run is over.
-struct Lines(BufWriter<io::Stdout>);
+/// Lines for standard output, or what takes its place.
+struct Lines {
+    writer: BufWriter<File>,
+    name: String,
+    /// What became of the first write that failed.
+    failure: Option<io::Error>,
+}
 
-impl Drop for Lines {
-    fn drop(&mut self) {
-        // Whoever read it may have gone; the exit status tells of anything else.
-        let _ = self.0.flush();
+impl Lines {
+    /// Whatever goes wrong ends the run as a reader that has left does; [`Lines::settle`] says what it was.
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        self.writer.write_all(line).map_err(|error| {
+            self.failure = Some(error);
+            io::ErrorKind::BrokenPipe.into()
+        })
+    }
+
+    /// Writes the last lines. A run whose lines have not all been written has failed, whatever its outcomes.
+    fn settle(&mut self, report: &mut Report) {
+        let failure = self.failure.take().or_else(|| self.writer.flush().err());
+        match failure {
+            None => {}
+            Some(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                report.stopped.get_or_insert(CancelReason::OutputClosed);
+            }
+            Some(error) => {
+                report.failures.push(format!("cannot write to {}: {error}", self.name));
+                if report.stopped.is_none_or(|reason| reason == CancelReason::OutputClosed) {
+                    report.stopped = Some(CancelReason::OutputFailed);
+                }
+            }
+        }
     }
 }
 
@@ -415,6 +511,12 @@ fn refuse_to_replace(path: &Path, results: &Path, output: &OutputArgs) -> Result
     }
     Err(Failure::usage(format!("`{}` is there already", path.display()))
         .hint("--resume goes on with a list of ours, --overwrite replaces it"))
+}
+
+/// Whether both are there, and are one file, links followed.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let look = |path: &Path| rustix::fs::stat(path).ok().map(|stat| (stat.st_dev, stat.st_ino));
+    look(one).is_some_and(|found| Some(found) == look(other))
 }
 
 impl WalkArgs {

@@ -2,17 +2,20 @@
 
 use std::{io, path::Path, sync::Arc};
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream::iter};
 use unisono_batch::{Context, Crew};
 use unisono_hash::{Algorithm, Digest, Kernel};
 
-use crate::{Error, Stat, hand::Hand, split::Split};
+use crate::{Error, Stat, hand::Hand, split::Split, stream};
 
 /// Threads that digest files.
 pub struct Files {
     crew: Crew<Job, Result<Answer, Error>>,
     /// Parts of one file that are on the desk at a time: each thread has one in hand, and finds another.
     parts: usize,
+    /// For what is read here, and not by a thread.
+    kernel: Kernel,
+    on_bytes: OnBytes,
 }
 
 /// What a thread is asked to do.
@@ -62,8 +65,22 @@ pub struct Request {
     pub path: Arc<Path>,
     /// Which digests are wanted; all in one pass over the data.
     pub algorithms: Arc<[Algorithm]>,
-    /// It was found to be a regular file a moment ago, and need not be looked at before it is opened.
-    pub is_regular: bool,
+    /// What it was a moment ago.
+    pub known: Known,
+}
+
+/// What is known of a file before it is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Known {
+    /// Nothing: it is looked at first, and only a regular file is opened, since opening a device can have effects.
+    #[default]
+    Nothing,
+    /// It is a regular file.
+    Regular,
+    /// It is a FIFO, and what comes out of it is wanted: its writer is waited for.
+    Fifo,
+    /// It is a block device, and all that is on it is wanted.
+    BlockDevice,
 }
 
 /// The digests of a file, and what the file was when they were made.
@@ -82,25 +99,31 @@ impl Files {
     /// When not even one can be started.
     pub fn start(options: FilesOptions, on_bytes: impl Fn(u64) + Send + Sync + 'static) -> io::Result<Self> {
         let on_bytes: OnBytes = Arc::new(on_bytes);
-        let hand = move |desk: &_| Hand::new(options, on_bytes.clone()).work(desk);
-        Ok(Self { crew: Crew::start(options.threads, "unisono-files", hand)?, parts: 2 * options.threads })
+        let told = on_bytes.clone();
+        let hand = move |desk: &_| Hand::new(options, told.clone()).work(desk);
+        let crew = Crew::start(options.threads, "unisono-files", hand)?;
+        Ok(Self { crew, parts: 2 * options.threads, kernel: options.kernel, on_bytes })
     }
 
     /// Digests a file. The slot of `context` is held until a thread is through with it, whatever becomes of this future.
     ///
     /// # Errors
-    /// When it cannot be read, is no regular file, or changes meanwhile.
+    /// When it cannot be read, is not what it is known to be, or changes meanwhile.
     pub async fn digest(&self, request: Request, context: &Context) -> Result<Digested, Error> {
+        if request.known == Known::Fifo {
+            // Boxed: nearly all files do without, and their futures would be as large.
+            return Box::pin(stream::digest(&request, self.kernel, &self.on_bytes)).await;
+        }
         match self.ask(Job::Whole(request), context).await? {
             Answer::Whole(digested) => Ok(digested),
-            // Boxed: nearly all files do without, and their futures would be as large.
+            // Boxed for the same reason.
             Answer::Split(split) => Box::pin(self.digest_parts(split, context)).await,
             Answer::Part(_) => unreachable!("a file is no part"),
         }
     }
 
     async fn digest_parts(&self, split: Arc<Split>, context: &Context) -> Result<Digested, Error> {
-        let parts = stream::iter(0..split.parts()).map(|part| self.ask(Job::Part(split.clone(), part), context));
+        let parts = iter(0..split.parts()).map(|part| self.ask(Job::Part(split.clone(), part), context));
         let digest = async |answer| match answer {
             Answer::Part(digest) => Ok(digest),
             _ => unreachable!("a part has the digest of a part"),

@@ -18,7 +18,7 @@ use unisono_batch::{Desk, Task};
 use unisono_hash::{Algorithm, Hasher, Lanes, Piece};
 
 use crate::{
-    Digested, Error, FilesOptions, Request, Special, Stat,
+    Digested, Error, FilesOptions, Known, Request, Special, Stat,
     files::{Answer, Job, OnBytes},
     split::Split,
 };
@@ -192,7 +192,7 @@ impl InHand {
         self.at += self.filled as u64;
         // A part that ends too early is of a file that has been cut short; where it is the last part, or a file, its
         // size afterwards tells.
-        if self.filled == 0 && (self.until.is_some() || self.at < self.before.size) {
+        if self.filled == 0 && (self.until.is_some() || self.at < self.before.size) && !self.has_less_than_its_size()? {
             return Err(Error::changed());
         }
         // A file that has grown by then is told by its size afterwards. Files whose size is 0 may have content
@@ -202,23 +202,36 @@ impl InHand {
         Ok(())
     }
 
+    /// Whether the file is still what it was, and ends here all the same: files of /sys say that they have a page.
+    fn has_less_than_its_size(&self) -> Result<bool, Error> {
+        if self.until.is_some() || matches!(self.task.work, Job::Part(..)) {
+            return Ok(false);
+        }
+        self.before.is_still(&self.file)?;
+        // One that had been cut short, and is as long as before by now, has something to read here.
+        Ok(self.file.read_at(&mut [0; PAGE], self.at).is_ok_and(|read| read == 0))
+    }
+
     fn end(&self) -> End {
         let mut digests = self.hashers.iter().map(|hasher| hasher.digest().expect("its last piece has been hashed"));
         if let Job::Part(..) = self.task.work {
             return Ok(Answer::Part(digests.next().expect("a part has a hasher")));
         }
         self.before.is_still(&self.file)?;
-        if self.before.size > 0 && self.before.size != self.at {
+        if self.before.size > 0 && self.at > self.before.size {
             return Err(Error::changed());
         }
-        Ok(Answer::Whole(Digested { digests: digests.collect(), stat: self.before }))
+        // What has been read counts: files of /proc and block devices say that they are empty.
+        let stat = Stat { size: self.at, ..self.before };
+        Ok(Answer::Whole(Digested { digests: digests.collect(), stat }))
     }
 }
 
-/// Opens a regular file; anything else is not even opened, since opening a device can have effects.
+/// Opens a regular file, or a block device that is known to be one; anything else is not even opened, since opening a
+/// device can have effects.
 fn open(request: &Request, direct: bool) -> Result<(File, Stat), Error> {
     let path = &*request.path;
-    if !request.is_regular {
+    if request.known == Known::Nothing {
         let found = statat(CWD, path, AtFlags::empty()).map_err(|error| Error::io("cannot be opened", error.into()))?;
         if let Some(special) = Special::of(FileType::from_raw_mode(found.st_mode)) {
             return Err(Error::special(special));
@@ -226,8 +239,10 @@ fn open(request: &Request, direct: bool) -> Result<(File, Stat), Error> {
     }
     let file = open_file(path, direct).map_err(|error| Error::io("cannot be opened", error))?;
     let raw = fstat(&file).map_err(|error| Error::io("cannot be read", error.into()))?;
-    if let Some(special) = Special::of(FileType::from_raw_mode(raw.st_mode)) {
-        return Err(Error::special(special));
+    match Special::of(FileType::from_raw_mode(raw.st_mode)) {
+        Some(Special::BlockDevice) if request.known == Known::BlockDevice => {}
+        Some(special) => return Err(Error::special(special)),
+        None => {}
     }
     let stat = Stat::of(&raw);
     if stat.size > PIECE as u64 && !direct {
@@ -239,7 +254,7 @@ fn open(request: &Request, direct: bool) -> Result<(File, Stat), Error> {
 }
 
 /// Never waits for the other end of a FIFO that took the file's place, and never makes a terminal ours.
-fn open_file(path: &Path, direct: bool) -> io::Result<File> {
+pub(crate) fn open_file(path: &Path, direct: bool) -> io::Result<File> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let open = |flags: OFlags| {
         let flags = i32::try_from(flags.bits()).expect("the flags are an int in C");

@@ -45,8 +45,12 @@ pub enum Special {
     Fifo,
     /// A socket.
     Socket,
-    /// A character or block device.
-    Device,
+    /// A character device.
+    CharacterDevice,
+    /// A block device.
+    BlockDevice,
+    /// What the run itself writes, which has not come to its end.
+    Output,
     /// Something that this system has and we do not know.
     Unknown,
 }
@@ -60,7 +64,8 @@ impl Special {
             FileType::Symlink => Some(Self::SymbolicLink),
             FileType::Fifo => Some(Self::Fifo),
             FileType::Socket => Some(Self::Socket),
-            FileType::CharacterDevice | FileType::BlockDevice => Some(Self::Device),
+            FileType::CharacterDevice => Some(Self::CharacterDevice),
+            FileType::BlockDevice => Some(Self::BlockDevice),
             _ => Some(Self::Unknown),
         }
     }
@@ -72,7 +77,8 @@ impl Special {
             Self::SymbolicLink => "symbolic_link",
             Self::Fifo => "fifo",
             Self::Socket => "socket",
-            Self::Device => "device",
+            Self::CharacterDevice | Self::BlockDevice => "device",
+            Self::Output => "output",
             Self::Unknown => "unknown",
         }
     }
@@ -84,7 +90,9 @@ impl Special {
             Self::SymbolicLink => "it is a symbolic link",
             Self::Fifo => "it is a FIFO",
             Self::Socket => "it is a socket",
-            Self::Device => "it is a device",
+            Self::CharacterDevice => "it is a character device",
+            Self::BlockDevice => "it is a block device",
+            Self::Output => "this run writes it",
             Self::Unknown => "it is no regular file",
         }
     }

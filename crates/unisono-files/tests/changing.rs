@@ -10,14 +10,14 @@ use std::{
 
 use unisono_batch::Context;
 use unisono_core::ErrorKind;
-use unisono_files::{Digested, Error, Files, FilesOptions, Request, Special};
+use unisono_files::{Digested, Error, Files, FilesOptions, Known, Request, Special};
 use unisono_hash::{Algorithm, Digest, Kernel};
 
 /// Larger than what is read in one round.
 const SIZE: usize = 200_000;
 
 fn request(path: &Path) -> Request {
-    Request { path: path.into(), algorithms: Arc::new([Algorithm::Sha256]), is_regular: false }
+    Request { path: path.into(), algorithms: Arc::new([Algorithm::Sha256]), known: Known::Nothing }
 }
 
 /// Digests one file; `meanwhile` happens after the first round of reads.
@@ -96,13 +96,15 @@ async fn what_is_no_regular_file_is_named_and_not_opened() {
     let folder = tempfile::tempdir().unwrap();
     let fifo = folder.path().join("fifo");
     rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
-    for (path, special) in
-        [(fifo.as_path(), Special::Fifo), (Path::new("/dev/zero"), Special::Device), (folder.path(), Special::Folder)]
-    {
+    for (path, special) in [
+        (fifo.as_path(), Special::Fifo),
+        (Path::new("/dev/zero"), Special::CharacterDevice),
+        (folder.path(), Special::Folder),
+    ] {
         assert_eq!(digest(path, |_| {}).await.unwrap_err().as_special(), Some(special));
         // And if it took a file's place after that was looked at, nothing hangs either.
         let files = Files::start(FilesOptions::default(), |_| {}).unwrap();
-        let request = Request { is_regular: true, ..request(path) };
+        let request = Request { known: Known::Regular, ..request(path) };
         assert_eq!(answer(&files, request).await.unwrap_err().as_special(), Some(special));
     }
 }

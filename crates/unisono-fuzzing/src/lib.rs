@@ -8,6 +8,7 @@
 //! decoder takes a real encoder has made, what is bounded stays bounded.
 
 mod lines;
+mod manifests;
 mod numbers;
 mod results;
 mod sha256_lanes;
@@ -20,6 +21,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All targets.
 pub const TARGETS: &[Target] = &[
     ("lines", lines::body),
+    ("manifests", manifests::body),
     ("numbers", numbers::body),
     ("results", results::body),
     ("sha256_lanes", sha256_lanes::body),

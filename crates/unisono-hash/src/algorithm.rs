@@ -22,11 +22,13 @@ pub enum Algorithm {
     Xxh3_128,
     /// CRC-32C, Castagnoli's polynomial (RFC 3720, appendix B.4): finds accidents, nothing else.
     Crc32c,
+    /// BLAKE2b with 64 bytes of output and no key (RFC 7693): what `b2sum` prints.
+    Blake2b,
 }
 
 impl Algorithm {
     /// All of them.
-    pub const ALL: [Algorithm; 7] = [
+    pub const ALL: [Algorithm; 8] = [
         Algorithm::Sha256,
         Algorithm::Sha512,
         Algorithm::Sha1,
@@ -34,6 +36,7 @@ impl Algorithm {
         Algorithm::Blake3,
         Algorithm::Xxh3_128,
         Algorithm::Crc32c,
+        Algorithm::Blake2b,
     ];
 
     /// The name: what `Display` prints and `FromStr` reads.
@@ -44,6 +47,7 @@ impl Algorithm {
             Algorithm::Sha1 => "sha1",
             Algorithm::Md5 => "md5",
             Algorithm::Blake3 => "blake3",
+            Algorithm::Blake2b => "blake2b",
             Algorithm::Xxh3_128 => "xxh3-128",
             Algorithm::Crc32c => "crc32c",
         }
@@ -53,7 +57,7 @@ impl Algorithm {
     pub const fn digest_length(self) -> usize {
         match self {
             Algorithm::Sha256 | Algorithm::Blake3 => 32,
-            Algorithm::Sha512 => 64,
+            Algorithm::Sha512 | Algorithm::Blake2b => 64,
             Algorithm::Sha1 => 20,
             Algorithm::Md5 | Algorithm::Xxh3_128 => 16,
             Algorithm::Crc32c => 4,
@@ -95,7 +99,7 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::UnknownName);
         assert_eq!(
             error.to_string(),
-            "`sha-256` is no algorithm: it is one of sha256, sha512, sha1, md5, blake3, xxh3-128, crc32c"
+            "`sha-256` is no algorithm: it is one of sha256, sha512, sha1, md5, blake3, xxh3-128, crc32c, blake2b"
         );
     }
 }

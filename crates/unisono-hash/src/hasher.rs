@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use blake2::Blake2b512;
 use blake3::hazmat::HasherExt;
 use md5::Md5;
 use sha1::Sha1;
@@ -31,6 +32,7 @@ impl Hasher {
             Algorithm::Sha1 => State::Sha1(Sha1::new()),
             Algorithm::Md5 => State::Md5(Md5::new()),
             Algorithm::Blake3 => State::Blake3(None),
+            Algorithm::Blake2b => State::Blake2b(Box::default()),
             Algorithm::Xxh3_128 => State::Xxh3(Box::default()),
             Algorithm::Crc32c => State::Crc32c(0),
         };
@@ -88,6 +90,7 @@ impl Hasher {
             State::Blake3Part(state) => {
                 state.update(data);
             }
+            State::Blake2b(state) => state.update(data),
             State::Xxh3(state) => state.update(data),
             State::Crc32c(state) => *state = crc32c::crc32c_append(*state, data),
         }
@@ -118,6 +121,7 @@ impl Hasher {
             State::Md5(state) => new(&state.finalize_reset()),
             State::Blake3(state) => new(state.get_or_insert_default().finalize().as_bytes()),
             State::Blake3Part(state) => new(&state.finalize_non_root()),
+            State::Blake2b(state) => new(&state.finalize_reset()),
             State::Xxh3(state) => new(&state.digest128().to_be_bytes()),
             State::Crc32c(state) => new(&state.to_be_bytes()),
         });
@@ -142,6 +146,7 @@ enum State {
     /// None until a piece comes that is not a whole small file; those never need the 2 KiB of state.
     Blake3(Option<Box<blake3::Hasher>>),
     Blake3Part(Box<blake3::Hasher>),
+    Blake2b(Box<Blake2b512>),
     Xxh3(Box<Xxh3>),
     Crc32c(u32),
 }

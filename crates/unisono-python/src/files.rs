@@ -19,7 +19,8 @@ use pyo3::{
 };
 use unisono_core::{Limits, Rate, RetryPolicy};
 use unisono_runner::{
-    Feed, FileCall, Hashed, Identity, Origin, Outcome as RunOutcome, Outlet, Row, Settings, SumPlan, VerifyOptions,
+    Feed, FileCall, Given, Hashed, Identity, Origin, Outcome as RunOutcome, Outlet, Outputs, Row, Settings, SumPlan,
+    VerifyOptions,
     file_tools::{FilesOptions, Hidden, WalkOptions},
     hash::Algorithm,
     path_rows, sum, sum_settings, verify_rows,
@@ -30,6 +31,7 @@ use crate::{
     errors::{self, Subject},
     options::{Keywords, Results},
     run::{Checked, EngineEnds, Face, Run},
+    walk::Found,
 };
 
 /// How one file ended.
@@ -81,7 +83,8 @@ impl FileOutcome {
         self.ended.done.stat.map(|stat| stat.mtime_ns)
     }
 
-    /// What it is, when it is no regular file: `symbolic_link`, `fifo`, `socket`, `device`, `folder` or `unknown`.
+    /// What it is, when it is no regular file: `symbolic_link`, `fifo`, `socket`, `device`, `folder` or `unknown`;
+    /// `output` when the run itself writes it.
     #[getter]
     fn special(&self) -> Option<&'static str> {
         self.ended.done.special.map(|special| special.as_str())
@@ -122,11 +125,14 @@ impl FileOutcome {
 struct FileFace;
 
 impl Face for FileFace {
-    type Asked = PathBuf;
+    type Asked = Given;
     type Done = Hashed;
 
-    fn row(&self, item: &Bound<'_, PyAny>, line: u64) -> PyResult<Row<PathBuf>> {
-        let call = errors::blame(item.py(), path_of(item))?.map_err(|error| format!("not a path: {error}"));
+    fn row(&self, item: &Bound<'_, PyAny>, line: u64) -> PyResult<Row<Given>> {
+        // What a walk of ours has come upon was not named by anybody.
+        let is_named = !item.is_instance_of::<Found>();
+        let path = errors::blame(item.py(), path_of(item))?;
+        let call = path.map(|path| Given { path, is_named }).map_err(|error| format!("not a path: {error}"));
         Ok(Row { id: None, origin: Origin { name: None, line }, call })
     }
 
@@ -155,9 +161,10 @@ pub fn digest(py: Python<'_>, keep_outcomes: bool, keywords: Option<&Bound<'_, P
     let (settings, results) = (keywords.file_settings()?, keywords.results()?);
     let (files, walk) = (keywords.files()?, keywords.walk(results.are_kept())?);
     keywords.finish()?;
+    let outputs = outputs(&results);
     let run = Run::start(py, FileFace, &settings, keep_outcomes, async move |ends| {
         let EngineEnds { intake, outlet, cancel, monitor, gauge } = ends;
-        let rows = path_rows(intake, walk, algorithms)?;
+        let rows = path_rows(intake, walk, algorithms, outputs)?;
         sum(plan(results, Box::new(rows), settings, files, outlet), cancel, monitor, gauge).await
     })?;
     Ok(run.with_threads(settings.limits.limit.get()))
@@ -181,17 +188,30 @@ pub fn verify(
         ignore_missing: keywords.flag("ignore_missing")?,
         extra: extra.iter().map(path_of).collect::<PyResult<_>>()?,
         walk: keywords.walk(results.are_kept())?,
+        outputs: outputs(&results),
     };
+    let ignores_missing = options.ignore_missing;
     keywords.finish()?;
-    let manifests = manifests.iter().map(path_of).collect::<PyResult<Vec<_>>>()?;
-    let (rows, malformed) = verify_rows(&manifests, options).map_err(|error| errors::run_failed(py, &error))?;
+    let paths = manifests.iter().map(path_of).collect::<PyResult<Vec<_>>>()?;
+    let (rows, manifests) = verify_rows(&paths, options).map_err(|error| errors::run_failed(py, &error))?;
     let run = Run::start(py, FileFace, &settings, keep_outcomes, async move |ends| {
         // The rows come from the manifests: the program has nothing to give, and its end says so once this is gone.
         let EngineEnds { intake, outlet, cancel, monitor, gauge } = ends;
         drop(intake);
         sum(plan(results, Box::new(rows), settings, files, outlet), cancel, monitor, gauge).await
     })?;
-    Ok(run.with_threads(settings.limits.limit.get()).with_manifests(Checked { malformed, strict }))
+    Ok(run.with_threads(settings.limits.limit.get()).with_manifests(Checked {
+        manifests,
+        is_strict: strict,
+        ignores_missing,
+    }))
+}
+
+/// What a run writes, which is no part of any tree.
+fn outputs(results: &Results) -> Outputs {
+    let mut outputs = Outputs::default();
+    results.path().into_iter().for_each(|path| outputs.add_results(path));
+    outputs
 }
 
 /// How many threads there are where nobody says it: one per core that this process may use.

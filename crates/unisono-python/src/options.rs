@@ -1,6 +1,14 @@
 //! Keywords into options: the words are those of the command line.
 
-use std::{num::NonZeroU32, path::PathBuf, pin::Pin, rc::Rc, sync::Arc, thread, time::Duration};
+use std::{
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use http::{HeaderMap, header::AUTHORIZATION};
 use pyo3::{prelude::*, types::PyDict};
@@ -278,6 +286,11 @@ impl Results {
     /// Whether they are kept in a file.
     pub fn are_kept(&self) -> bool {
         self.open.is_some()
+    }
+
+    /// The file that they are kept in.
+    pub fn path(&self) -> Option<&Path> {
+        self.open.as_ref().map(|(path, _)| &**path)
     }
 
     /// The frame of a run. `adapt` is how its kind of work wants its file.

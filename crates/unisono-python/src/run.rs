@@ -15,8 +15,8 @@ use pyo3::{
 };
 use unisono_core::{CancelLevel, CancelReason, CancelToken, OutcomeKind};
 use unisono_runner::{
-    Done, Error, Gauge, Inlet, Intake, Malformed, MalformedLines, Monitor, Outcome, Outlet, Report, Row, Settings,
-    Taken, Taker, inlet, outlet,
+    CheckVerdict, Done, Error, Gauge, Inlet, Intake, Manifests, Monitor, Outcome, Outlet, Report, Row, Settings, Taken,
+    Taker, inlet, outlet,
 };
 
 use crate::{bell::Bell, errors, options::set_limits};
@@ -80,9 +80,11 @@ type Slot = Arc<Mutex<Option<Result<Report, Error>>>>;
 
 /// Manifests that are checked.
 pub struct Checked {
-    pub malformed: Malformed,
+    pub manifests: Manifests,
     /// Malformed lines are a failure.
-    pub strict: bool,
+    pub is_strict: bool,
+    /// Files that are not there are none, unless none is there.
+    pub ignores_missing: bool,
 }
 
 impl Run {
@@ -257,8 +259,8 @@ impl Run {
             None => Ok(None),
             Some(Ok(report)) => {
                 let dict = as_dict(py, report)?;
-                if let Some(Checked { malformed, strict }) = &self.checked {
-                    add_malformed(&dict, report, &malformed.lines(), *strict)?;
+                if let Some(Checked { manifests, is_strict, ignores_missing }) = &self.checked {
+                    add_verdict(&dict, report, manifests.verdict(*is_strict, *ignores_missing))?;
                 }
                 Ok(Some(dict))
             }
@@ -387,15 +389,14 @@ fn as_dict<'py>(py: Python<'py>, report: &Report) -> PyResult<Bound<'py, PyDict>
     Ok(dict)
 }
 
-/// What manifests had beside entries.
-fn add_malformed(dict: &Bound<'_, PyDict>, report: &Report, lines: &MalformedLines, strict: bool) -> PyResult<()> {
+/// What manifests came to beside their outcomes.
+fn add_verdict(dict: &Bound<'_, PyDict>, report: &Report, verdict: CheckVerdict) -> PyResult<()> {
+    let is_bad = !verdict.failures.is_empty();
     let (mut failures, mut warnings) = (report.failures.clone(), report.warnings.clone());
-    warnings.extend(lines.warning());
-    if lines.entries == 0 {
-        failures.push("there is no entry to check".to_owned());
-    }
+    failures.extend(verdict.failures);
+    warnings.extend(verdict.warnings);
     dict.set_item("failures", failures)?;
     dict.set_item("warnings", warnings)?;
-    dict.set_item("malformed", lines.count)?;
-    dict.set_item("exit_code", report.exit_code().max(u8::from(lines.is_failure(strict))))
+    dict.set_item("malformed", verdict.malformed)?;
+    dict.set_item("exit_code", report.exit_code().max(u8::from(is_bad)))
 }

@@ -53,8 +53,9 @@ pub use row::{Fields, Json, Maker, NoFields, Origin, Row};
 pub use run::{Frame, Output, cores};
 pub use stages::Halting;
 pub use sum::{
-    Errand, Expected, FileCall, Files, Hashed, Malformed, MalformedLines, ManifestOut, SumPlan, VerifyOptions,
-    path_rows, sum, sum_settings, tree_rows, verify_rows,
+    Bare, CheckVerdict, Errand, Expected, FileCall, Files, Given, Hashed, ManifestOut, Manifests, Outputs, SumPlan,
+    Tally, VerifyOptions, Way, path_rows, resolved, results_of, sum, sum_settings, tree_rows, verify_rows,
+    way_to_write,
 };
 pub use template::Template;
 pub use top_errors::{ErrorCount, TopErrors};

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, fs::File, num::NonZeroU32, path::PathBuf, rc::Rc};
 
 use unisono_batch::{Decided, Monitor, Settings, Sink, drive};
-use unisono_core::{CancelToken, clock, error_chain};
+use unisono_core::{CancelReason, CancelToken, clock, error_chain};
 use unisono_journal::{Closed, Journal, LeftOver, Open, Recovered};
 
 use crate::{
@@ -153,6 +153,8 @@ pub(crate) async fn run<W: Work>(
         return Err(error);
     }
     let mut report = ledger.report;
+    // The last lines may be what nobody reads any more.
+    let has_lost_reader = closed.failure.as_ref().is_some_and(|error| error.is_closed_pipe());
     if let Some(error) = closed.failure.filter(|error| !error.is_closed_pipe()) {
         report.failures.push(error_chain(&*error));
         if closed.lost > 0 {
@@ -177,6 +179,9 @@ pub(crate) async fn run<W: Work>(
     let numbers = monitor.numbers();
     report.retries = numbers.retries;
     report.stopped = cancel.reason().filter(|_| cancel.level() > unisono_core::CancelLevel::Run);
+    if has_lost_reader {
+        report.stopped.get_or_insert(CancelReason::OutputClosed);
+    }
     report.pending = gauge.total().map(|total| total.saturating_sub(gauge.done()));
     for (host, throttled) in numbers.throttled {
         report.hosts.entry(host).or_default().throttled = throttled;

@@ -7,10 +7,13 @@ use std::{
 };
 
 use unisono_runner::{
-    Batch, Bell, Errand, FileCall, Inlet, Origin, Row, file_tools::WalkOptions, hash::Algorithm, inlet, path_rows,
+    Batch, Bell, Errand, FileCall, Given, Inlet, Origin, Outputs, Row,
+    file_tools::{Known, WalkOptions},
+    hash::Algorithm,
+    inlet, path_rows,
 };
 
-fn start() -> (Inlet<PathBuf>, tokio::sync::mpsc::Receiver<Batch<FileCall>>, mpsc::Receiver<()>) {
+fn start() -> (Inlet<Given>, tokio::sync::mpsc::Receiver<Batch<FileCall>>, mpsc::Receiver<()>) {
     let (sender, rung) = mpsc::channel();
     let sender = Mutex::new(sender);
     // Nobody may listen any more when the last one rings.
@@ -18,11 +21,12 @@ fn start() -> (Inlet<PathBuf>, tokio::sync::mpsc::Receiver<Batch<FileCall>>, mps
         let _ = sender.lock().unwrap().send(());
     });
     let (inlet, intake) = inlet(4, bell);
-    let rows = path_rows(intake, WalkOptions::default(), [Algorithm::Sha256].into()).unwrap();
+    let rows = path_rows(intake, WalkOptions::default(), [Algorithm::Sha256].into(), Outputs::default()).unwrap();
     (inlet, rows, rung)
 }
 
-fn row(line: u64, call: Result<PathBuf, String>) -> Row<PathBuf> {
+fn row(line: u64, path: Result<PathBuf, String>) -> Row<Given> {
+    let call = path.map(|path| Given { path, is_named: true });
     Row { id: None, origin: Origin { name: None, line }, call }
 }
 
@@ -41,7 +45,7 @@ fn a_folder_becomes_the_rows_of_its_files_under_the_line_that_gave_it() {
     assert!(matches!(rows.blocking_recv(), Some(Batch::Failed(why)) if why == "the list is gone"));
     assert!(rows.blocking_recv().is_none());
     let shown = first.into_iter().map(|row| match row.call {
-        Ok(FileCall { path, shares_line, errand: Errand::Digest { is_regular: true }, .. }) => {
+        Ok(FileCall { path, shares_line, errand: Errand::Digest { known: Known::Regular }, .. }) => {
             (row.origin.line, path.strip_prefix(folder.path()).unwrap().display().to_string(), shares_line)
         }
         Ok(other) => panic!("{other:?}"),

@@ -5,7 +5,7 @@ use std::{borrow::Cow, ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf}
 use base64::{Engine, prelude::BASE64_STANDARD};
 use unisono_hash::{Algorithm, Digest};
 
-use super::tag;
+use super::tags;
 
 /// What a manifest says of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct Entry {
     pub path: PathBuf,
     /// What its digests should be; one at least.
     pub digests: Vec<Digest>,
+    /// What its only digest is instead, where its length alone says what it is and fits two algorithms.
+    pub alternative: Option<Digest>,
     /// How many bytes it should have.
     pub size: Option<u64>,
 }
@@ -32,10 +34,15 @@ pub enum Line {
 /// Reads the lines of one manifest.
 #[derive(Debug, Default)]
 pub struct Reader {
-    /// What a bare digest is; by default what its length says, SHA-256 before BLAKE3.
+    /// What a bare digest is; by default what its length says.
     algorithm: Option<Algorithm>,
     /// Lines end with a zero byte.
     zero: bool,
+    /// A line has been read.
+    has_begun: bool,
+    /// Whether one byte parts bare digests from names, once it is known. Never both in one manifest, as coreutils has it:
+    /// a name that begins with a space must not be taken for another one's.
+    is_one_space: Option<bool>,
     /// The columns of hashdeep's header, once it has been read.
     columns: Option<Vec<Column>>,
 }
@@ -51,11 +58,14 @@ enum Column {
 impl Reader {
     /// A reader that takes a bare digest for this algorithm's.
     pub fn new(algorithm: Option<Algorithm>, zero: bool) -> Self {
-        Self { algorithm, zero, columns: None }
+        Self { algorithm, zero, ..Self::default() }
     }
 
     /// Reads one line, without the byte that ends it. Total: any bytes are an answer.
     pub fn line(&mut self, line: &[u8]) -> Line {
+        let is_first = !std::mem::replace(&mut self.has_begun, true);
+        // What editors of other systems put there.
+        let line = if is_first { line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line) } else { line };
         // Manifests that went through other systems; a name that ends so would have been escaped.
         let line = if self.zero { line } else { line.strip_suffix(b"\r").unwrap_or(line) };
         if line.is_empty() || line.starts_with(b"#") {
@@ -76,13 +86,17 @@ impl Reader {
         };
         // White space before a digest is what some mail programs leave.
         let line = line.trim_ascii_start();
-        let parsed = tagged(line).or_else(|| self.bare(line));
-        let Some((name, digest)) = parsed else {
-            return Line::Malformed("it is no digest with a name behind it".to_owned());
+        let parsed = match tagged(line) {
+            Some(tagged) => tagged.map(|(name, digest)| (name, digest, None)),
+            None => self.bare(line),
+        };
+        let (name, digest, alternative) = match parsed {
+            Ok(parsed) => parsed,
+            Err(why) => return Line::Malformed(why),
         };
         let name = if is_escaped { unescaped(name) } else { Some(name.into()) };
         match name {
-            Some(name) => entry(name.into_owned(), vec![digest], None),
+            Some(name) => entry(name.into_owned(), vec![digest], alternative, None),
             None => Line::Malformed("its name has an escape that means nothing".to_owned()),
         }
     }
@@ -106,25 +120,60 @@ impl Reader {
         Line::Nothing
     }
 
-    /// `<hex>  <name>` or `<hex> *<name>`.
-    fn bare<'a>(&self, line: &'a [u8]) -> Option<(&'a [u8], Digest)> {
-        let space = memchr::memchr(b' ', line)?;
-        let (hex, name) = (std::str::from_utf8(&line[..space]).ok()?, &line[space + 1..]);
-        let name = name.strip_prefix(b" ").or_else(|| name.strip_prefix(b"*"))?;
-        let algorithms = self.algorithm.as_ref().map_or(BY_LENGTH, std::slice::from_ref);
-        let digest = algorithms.iter().find_map(|algorithm| Digest::from_hex(*algorithm, hex).ok())?;
-        Some((name, digest))
+    /// `<hex>  <name>`, `<hex> *<name>`, or, where the first line has it so, `<hex> <name>`.
+    fn bare<'a>(&mut self, line: &'a [u8]) -> Result<(&'a [u8], Digest, Option<Digest>), String> {
+        let no_entry = || "it is no digest with a name behind it".to_owned();
+        let end = line.iter().position(|byte| !byte.is_ascii_hexdigit()).filter(|end| *end > 0).ok_or_else(no_entry)?;
+        let (digits, rest) = (str::from_utf8(&line[..end]).expect("digits are ASCII"), &line[end..]);
+        let Some((b' ' | b'\t', rest)) = rest.split_first() else { return Err(no_entry()) };
+        let digests: Vec<Digest> = match self.algorithm {
+            Some(algorithm) => vec![Digest::from_hex(algorithm, digits).map_err(|error| error.to_string())?],
+            None => BY_LENGTH.iter().filter_map(|algorithm| Digest::from_hex(*algorithm, digits).ok()).collect(),
+        };
+        let digest = *digests.first().ok_or_else(|| unknown_length(digits.len()))?;
+        let has_type = rest.len() > 1 && matches!(rest[0], b' ' | b'*');
+        let name = match (has_type, self.is_one_space) {
+            (true, None | Some(false)) => &rest[1..],
+            (_, None | Some(true)) => rest,
+            (false, Some(false)) => {
+                return Err("one space parts its digest from its name, other lines have two".to_owned());
+            }
+        };
+        self.is_one_space.get_or_insert(!has_type);
+        Ok((name, digest, digests.get(1).copied()))
     }
 }
 
-/// `SHA256 (<name>) = <hex>`.
-fn tagged(line: &[u8]) -> Option<(&[u8], Digest)> {
-    let named = |algorithm: &Algorithm| line.strip_prefix(tag(*algorithm).as_bytes())?.strip_prefix(b" (");
-    let (algorithm, rest) = Algorithm::ALL.iter().find_map(|algorithm| Some((*algorithm, named(algorithm)?)))?;
+/// Whether the lines of a manifest end with zero bytes, by its first [`HEAD`] bytes.
+pub fn is_zero_terminated(head: &[u8]) -> bool {
+    memchr::memchr(0, head).is_some()
+}
+
+/// `SHA256 (<name>) = <hex>` or `SHA256(<name>)= <hex>`; `None` when it is nothing of the kind.
+fn tagged(line: &[u8]) -> Option<Result<(&[u8], Digest), String>> {
+    let end = line.iter().position(|byte| !(byte.is_ascii_alphanumeric() || b"-_/".contains(byte)))?;
+    let (tag, rest) = line.split_at(end);
+    let rest = rest.strip_prefix(b" ").unwrap_or(rest).strip_prefix(b"(")?;
     // A name may hold the same characters; the digest after the last ones does not.
-    let end = memchr::memmem::rfind(rest, b") = ")?;
-    let hex = std::str::from_utf8(&rest[end + 4..]).ok()?;
-    Some((&rest[..end], Digest::from_hex(algorithm, hex).ok()?))
+    let end = memchr::memrchr(b')', rest)?;
+    let digits = rest[end + 1..].trim_ascii_start().strip_prefix(b"=")?.trim_ascii_start();
+    let digits = str::from_utf8(digits).ok()?;
+    let tag = str::from_utf8(tag).expect("it is ASCII");
+    let Some(algorithm) = Algorithm::ALL.into_iter().find(|algorithm| tags(*algorithm).contains(&tag)) else {
+        return Some(Err(format!("it is a digest of `{tag}`, which unisono does not make")));
+    };
+    let digest = Digest::from_hex(algorithm, digits).map_err(|error| error.to_string());
+    Some(digest.map(|digest| (&rest[..end], digest)))
+}
+
+/// Why nothing can be said of a bare digest.
+fn unknown_length(digits: usize) -> String {
+    let maybe = match digits {
+        56 => " (SHA-224 has)",
+        96 => " (SHA-384 has)",
+        _ => "",
+    };
+    format!("its digest has {digits} hexadecimal digits, as none that unisono makes{maybe}")
 }
 
 fn hashdeep(line: &[u8], columns: &[Column]) -> Line {
@@ -147,7 +196,7 @@ fn hashdeep(line: &[u8], columns: &[Column]) -> Line {
             },
         }
     }
-    entry(fields[columns.len()].to_vec(), digests, size)
+    entry(fields[columns.len()].to_vec(), digests, None, size)
 }
 
 /// A line of `unisono sum --format jsonl`; one of a file that had no digest says nothing.
@@ -176,16 +225,16 @@ fn json(line: &[u8]) -> Line {
             Some(Err(error)) => return Line::Malformed(error.to_string()),
         }
     }
-    entry(path, digests, object.get("size").and_then(serde_json::Value::as_u64))
+    entry(path, digests, None, object.get("size").and_then(serde_json::Value::as_u64))
 }
 
-fn entry(name: Vec<u8>, digests: Vec<Digest>, size: Option<u64>) -> Line {
+fn entry(name: Vec<u8>, digests: Vec<Digest>, alternative: Option<Digest>, size: Option<u64>) -> Line {
     if name.is_empty() || name.contains(&0) {
         return Line::Malformed("it has no name that a file can have".to_owned());
     }
     match digests.is_empty() {
         true => Line::Malformed("it has no digest of a kind that we know".to_owned()),
-        false => Line::Entry(Entry { path: PathBuf::from(OsString::from_vec(name)), digests, size }),
+        false => Line::Entry(Entry { path: PathBuf::from(OsString::from_vec(name)), digests, alternative, size }),
     }
 }
 
@@ -206,9 +255,20 @@ fn unescaped(name: &[u8]) -> Option<Cow<'_, [u8]>> {
     Some(text.into())
 }
 
-/// Which algorithm a bare digest is taken for, by its length: the first that fits.
-const BY_LENGTH: &[Algorithm] =
-    &[Algorithm::Sha256, Algorithm::Sha512, Algorithm::Sha1, Algorithm::Md5, Algorithm::Crc32c];
+/// Which algorithms a bare digest may be of, by its length: the first that fits is likelier than the second.
+const BY_LENGTH: [Algorithm; 8] = [
+    Algorithm::Sha256,
+    Algorithm::Sha512,
+    Algorithm::Sha1,
+    Algorithm::Md5,
+    Algorithm::Crc32c,
+    Algorithm::Blake3,
+    Algorithm::Blake2b,
+    Algorithm::Xxh3_128,
+];
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// Bytes that tell how lines end: more than the longest path with the longest digest and its name.
+pub const HEAD: usize = 8 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -228,10 +288,48 @@ mod tests {
         PathBuf::from(OsString::from_vec(bytes.to_vec()))
     }
 
+    /// Pieces of lines in any order: near enough to the formats that they get past the first look.
+    fn line_like() -> impl Strategy<Value = Vec<u8>> {
+        let pieces = [
+            "\\",
+            " ",
+            "  ",
+            " *",
+            "\t",
+            "SHA256",
+            "SHA2-256",
+            "BLAKE2b-512",
+            "XXH128",
+            "(",
+            " (",
+            ")",
+            ") = ",
+            ")= ",
+            "\\n",
+            "900150983cd24fb0d6963f7d28e17f72",
+            "%%%% size,md5,filename",
+            "%%%% HASHDEEP-1.0",
+            "3,",
+            ",",
+            "#",
+            "a",
+            "\r",
+            "{\"path\":\"a\",\"md5\":\"900150983cd24fb0d6963f7d28e17f72\"}",
+            "{\"path_base64\":\"/w==\",",
+            "\u{feff}",
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+            "deadbeef",
+            "\"size\":3}",
+        ];
+        let piece = prop_oneof![8 => prop::sample::select(pieces.to_vec()).prop_map(|piece| piece.as_bytes().to_vec()),
+                                1 => prop::collection::vec(any::<u8>(), 0..4)];
+        prop::collection::vec(piece, 0..7).prop_map(|pieces| pieces.concat())
+    }
+
     proptest! {
         #[test]
         fn what_is_written_is_read_back_whatever_the_name(
-            name in prop::collection::vec(1u8.., 1..40), kind in 0usize..7, seed: u8, tag: bool, zero: bool,
+            name in prop::collection::vec(1u8.., 1..40), kind in 0usize..8, seed: u8, tag: bool, zero: bool,
         ) {
             let digest = digest(Algorithm::ALL[kind], seed);
             let mut line = Vec::new();
@@ -239,15 +337,19 @@ mod tests {
             prop_assert_eq!(line.pop(), Some(if zero { 0 } else { b'\n' }));
             prop_assert!(zero || !line.contains(&b'\n'));
             let read = Reader::new(Some(digest.algorithm()), zero).line(&line);
-            prop_assert_eq!(read, Line::Entry(Entry { path: path(&name), digests: vec![digest], size: None }));
+            let expected = Entry { path: path(&name), digests: vec![digest], alternative: None, size: None };
+            prop_assert_eq!(read, Line::Entry(expected));
         }
 
         #[test]
-        fn any_bytes_are_an_answer(lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 0..4)) {
-            let mut reader = Reader::default();
+        fn any_line_is_an_answer_and_an_entry_has_a_digest_and_a_name(
+            lines in prop::collection::vec(line_like(), 0..6), zero: bool,
+        ) {
+            let mut reader = Reader::new(None, zero);
             for line in lines {
                 if let Line::Entry(entry) = reader.line(&line) {
-                    prop_assert!(!entry.digests.is_empty() && !entry.path.as_os_str().as_bytes().contains(&0));
+                    let name = entry.path.as_os_str().as_bytes();
+                    prop_assert!(!entry.digests.is_empty() && !name.is_empty() && !name.contains(&0));
                 }
             }
         }
@@ -266,6 +368,12 @@ mod tests {
             (format!("SHA256 (x) = y) = {hex}"), "x) = y"),
             (format!("\\SHA256 (a\\nb) = {hex}"), "a\nb"),
             (format!("  {}  a", hex.to_uppercase()), "a"),
+            (format!("SHA256(a)= {hex}"), "a"),
+            (format!("SHA2-256(a (b))= {hex}"), "a (b)"),
+            (format!("\u{feff}{hex}  a"), "a"),
+            (format!("{hex} a"), "a"),
+            (format!("{hex}\ta b"), "a b"),
+            (format!("{hex}\t a"), "a"),
             (format!("{{\"path\":\"a\",\"sha256\":\"{hex}\",\"outcome\":\"ok\"}}"), "a"),
         ];
         for (line, name) in lines {
@@ -281,6 +389,59 @@ mod tests {
         let Line::Entry(entry) = reader.line(format!("3,{md5},{hex},00,/a,b").as_bytes()) else { panic!() };
         assert_eq!((entry.path.as_path(), entry.size, entry.digests.len()), (Path::new("/a,b"), Some(3), 2));
         assert!(matches!(reader.line(b"3,ab,/a"), Line::Malformed(_)));
+    }
+
+    #[test]
+    fn one_space_before_a_name_holds_for_a_whole_manifest_or_not_at_all() {
+        let hex = "900150983cd24fb0d6963f7d28e17f72";
+        let names = |reader: &mut Reader, lines: &[&str]| -> Vec<Option<PathBuf>> {
+            let read = lines.iter().map(|rest| reader.line(format!("{hex}{rest}").as_bytes()));
+            read.map(|line| if let Line::Entry(entry) = line { Some(entry.path) } else { None }).collect()
+        };
+        let some = |name: &str| Some(PathBuf::from(name));
+        // As coreutils: what two spaces stand before in such a manifest is a name that begins with one.
+        let read = names(&mut Reader::default(), &[" a", "\tb", "  c", " *d"]);
+        assert_eq!(read, [some("a"), some("b"), some(" c"), some("*d")]);
+        let read = names(&mut Reader::default(), &["  a", " b", " *c", "   d"]);
+        assert_eq!(read, [some("a"), None, some("c"), some(" d")]);
+    }
+
+    #[test]
+    fn a_digest_whose_length_fits_two_algorithms_has_both() {
+        for (program, likely, other) in [
+            ("sha256sum or b3sum", Algorithm::Sha256, Algorithm::Blake3),
+            ("sha512sum or b2sum", Algorithm::Sha512, Algorithm::Blake2b),
+            ("md5sum or xxh128sum", Algorithm::Md5, Algorithm::Xxh3_128),
+        ] {
+            let line = format!("{}  a", digest(likely, 7));
+            let Line::Entry(entry) = Reader::default().line(line.as_bytes()) else { panic!("{program}") };
+            assert_eq!(
+                (entry.digests, entry.alternative),
+                (vec![digest(likely, 7)], Some(digest(other, 7))),
+                "{program}"
+            );
+            // What is said decides.
+            let Line::Entry(entry) = Reader::new(Some(other), false).line(line.as_bytes()) else { panic!("{program}") };
+            assert_eq!((entry.digests, entry.alternative), (vec![digest(other, 7)], None), "{program}");
+        }
+    }
+
+    #[test]
+    fn a_digest_that_we_do_not_make_is_named() {
+        let says = |line: &str| match Reader::default().line(line.as_bytes()) {
+            Line::Malformed(why) => why,
+            other => panic!("{other:?}"),
+        };
+        assert!(
+            says(&format!("{}  a", "0".repeat(96)))
+                .contains("96 hexadecimal digits, as none that unisono makes (SHA-384")
+        );
+        assert!(
+            says(&format!("SHA384 (a) = {}", "0".repeat(96)))
+                .contains("a digest of `SHA384`, which unisono does not make")
+        );
+        assert!(says(&format!("BLAKE2b-256 (a) = {}", "0".repeat(64))).contains("`BLAKE2b-256`"));
+        assert!(says("SHA256 (a) = 00").contains("64 hexadecimal digits, not 2"));
     }
 
     #[test]

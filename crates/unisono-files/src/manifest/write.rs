@@ -2,14 +2,14 @@
 
 use std::{borrow::Cow, io::Write, os::unix::ffi::OsStrExt, path::Path};
 
-use unisono_hash::Digest;
+use unisono_hash::{Algorithm, Digest};
 
-use super::tag;
+use super::tags;
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Layout {
-    /// As the BSDs have it, the algorithm named.
+    /// As the BSDs have it, the algorithm named; XXH3 always is.
     pub tag: bool,
     /// Lines end with a zero byte, and names stand as they are.
     pub zero: bool,
@@ -32,8 +32,9 @@ pub fn push_entry(path: &Path, digest: &Digest, layout: Layout, into: &mut Vec<u
         into.push(b'\\');
     }
     // Writing to a vector cannot fail.
-    if layout.tag {
-        let _ = write!(into, "{} (", tag(digest.algorithm()));
+    // Bare, a digest of XXH3 would be taken for one of MD5, which is harder to forge.
+    if layout.tag || digest.algorithm() == Algorithm::Xxh3_128 {
+        let _ = write!(into, "{} (", tags(digest.algorithm())[0]);
         into.extend_from_slice(&name);
         let _ = write!(into, ") = {digest}");
     } else {

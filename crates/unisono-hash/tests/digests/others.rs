@@ -21,6 +21,12 @@ fn the_published_check_values_come_out() {
     assert_eq!(check(Algorithm::Md5, b"message digest"), "f96b697d7cb7938d525a2f31aaf161d0");
     // The empty input of the BLAKE3 team's test vectors.
     assert_eq!(check(Algorithm::Blake3, b""), "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262");
+    // RFC 7693, appendix A.
+    assert_eq!(
+        check(Algorithm::Blake2b, b"abc"),
+        "ba80a53f981c4d0d6a2797b69f12f6e94c212f14685ac4b74b12bb6fdbffa2d1\
+         7d87c5392aab792dc252d5de4533cc9518d38aa8dbf1925ab92386edd4009923"
+    );
     // What `xxh128sum` prints for an empty file.
     assert_eq!(check(Algorithm::Xxh3_128, b""), "99aa06d3014798d86001c324468d497f");
     // RFC 3720, appendix B.4: 32 zeros. The bytes there are little endian.

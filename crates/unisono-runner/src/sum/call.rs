@@ -4,11 +4,12 @@ use std::{borrow::Cow, io::Write, os::unix::ffi::OsStrExt, path::Path, sync::Arc
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use unisono_core::ErrorKind;
-use unisono_files::{Special, Stat};
+use unisono_files::{Known, Special, Stat};
 use unisono_hash::{Algorithm, Digest};
 use unisono_journal::push_json_string;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::manifests::Tally;
 use crate::work::{Call, Done};
 
 /// What a row asks for.
@@ -31,8 +32,8 @@ pub struct FileCall {
 pub enum Errand {
     /// Digest it.
     Digest {
-        /// It was found to be a regular file.
-        is_regular: bool,
+        /// What it was found to be.
+        known: Known,
     },
     /// Digest it, and compare.
     Verify(Box<Expected>),
@@ -47,10 +48,25 @@ pub enum Errand {
 pub struct Expected {
     /// What its digests should be.
     pub digests: Vec<Digest>,
+    /// What its only digest may be, where that is not said.
+    pub bare: Option<Bare>,
     /// How long it should be.
     pub size: Option<u64>,
     /// That it is not there is no failure.
     pub may_be_missing: bool,
+    /// It was there a moment ago; looked at where it may be missing.
+    pub was_there: bool,
+    /// The manifest that says so.
+    pub tally: Arc<Tally>,
+}
+
+/// The same digits as the digest of two algorithms.
+#[derive(Debug, Clone, Copy)]
+pub struct Bare {
+    /// What they are nearly always.
+    pub likely: Digest,
+    /// What they are otherwise.
+    pub other: Digest,
 }
 
 /// What became of a file.

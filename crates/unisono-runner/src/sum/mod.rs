@@ -1,6 +1,8 @@
 //! Digests of files, from a plan to a report.
 
 mod call;
+mod manifests;
+mod outputs;
 mod render;
 mod rows;
 
@@ -8,7 +10,8 @@ use std::{path::PathBuf, time::Duration};
 
 use unisono_batch::{Attempt, Context, Halt, Monitor, Settings, Verdict};
 use unisono_core::{CancelToken, ErrorKind, Limits, OutcomeKind, RetryPolicy, Times, error_chain};
-use unisono_files::{Digested, Error as FileError, FilesOptions, Request};
+use unisono_files::{Digested, Error as FileError, FilesOptions, Known, Request};
+use unisono_hash::Digest;
 
 use crate::{
     Error, Frame, Gauge, Listing, Report,
@@ -17,8 +20,10 @@ use crate::{
 };
 use render::render;
 
-pub use call::{Errand, Expected, FileCall, Hashed};
-pub use rows::{Malformed, MalformedLines, VerifyOptions, path_rows, tree_rows, verify_rows};
+pub use call::{Bare, Errand, Expected, FileCall, Hashed};
+pub use manifests::{Manifests, Tally, Verdict as CheckVerdict};
+pub use outputs::{Outputs, Way, resolved, results_of, way_to_write};
+pub use rows::{Given, VerifyOptions, path_rows, tree_rows, verify_rows};
 pub use unisono_files::Files;
 
 /// Everything about a run, parsed and checked.
@@ -72,7 +77,7 @@ pub async fn sum(mut plan: SumPlan, cancel: CancelToken, monitor: Monitor, gauge
     let (mut report, _) = run(SumWork { files }, plan.frame, extras, cancel, monitor, gauge).await?;
     if let Some(manifest) = plan.manifest {
         match report.stopped.is_some() || !report.failures.is_empty() {
-            false => render(&manifest)?,
+            false => report.warnings.extend(render(&manifest)?),
             true => report.warnings.push(format!(
                 "`{}` is written once all is done; what is done so far is in `{}`",
                 manifest.path.display(),
@@ -94,21 +99,22 @@ impl Work for SumWork {
 
     async fn attempt(&self, item: &Item<FileCall>, context: &Context) -> Tried {
         let call = &item.call;
-        let is_regular = match &call.errand {
+        let known = match &call.errand {
             Errand::Skip(special) => return ended(OutcomeKind::Skipped, Hashed::skipped(*special)),
             Errand::Fail(error) => {
                 return ended(OutcomeKind::Failed, Hashed { error: Some(error.clone()), ..Hashed::default() });
             }
-            Errand::Digest { is_regular } => *is_regular,
-            Errand::Verify(_) => false,
+            Errand::Digest { known } => *known,
+            Errand::Verify(expected) => return self.verify(call, expected, context).await,
         };
-        let request = Request { path: call.path.clone(), algorithms: call.algorithms.clone(), is_regular };
-        match (self.files.digest(request, context).await, &call.errand) {
-            (Ok(digested), Errand::Verify(expected)) => compared(digested, expected),
-            (Ok(Digested { digests, stat }), _) => {
-                ended(OutcomeKind::Ok, Hashed { digests, stat: Some(stat), ..Hashed::default() })
-            }
-            (Err(error), errand) => judged(&error, errand),
+        let request = Request { path: call.path.clone(), algorithms: call.algorithms.clone(), known };
+        match self.files.digest(request, context).await {
+            Ok(digested) => ended(OutcomeKind::Ok, read(digested)),
+            // It has become one since it was found.
+            Err(error) => match error.as_special() {
+                Some(special) => ended(OutcomeKind::Skipped, Hashed::skipped(special)),
+                None => failed(&error),
+            },
         }
     }
 
@@ -121,36 +127,88 @@ impl Work for SumWork {
     }
 }
 
+impl SumWork {
+    async fn verify(&self, call: &FileCall, expected: &Expected, context: &Context) -> Tried {
+        let mut tries = expected.bare.map_or(Vec::new(), |bare| expected.tally.order(bare.likely, bare.other).to_vec());
+        let mut digests = expected.digests.clone();
+        loop {
+            if let Some(bare) = (!tries.is_empty()).then(|| tries.remove(0)) {
+                digests = vec![bare];
+            }
+            let algorithms = digests.iter().map(|digest| digest.algorithm()).collect();
+            let request = Request { path: call.path.clone(), algorithms, known: Known::Nothing };
+            let digested = match self.files.digest(request, context).await {
+                Ok(digested) => digested,
+                Err(error) => return not_verified(&error, expected),
+            };
+            if expected.may_be_missing && !expected.was_there {
+                // That there is one is what matters, so one that is counted for each try does no harm.
+                expected.tally.count_present(true);
+            }
+            let fits = digested.digests == digests;
+            match expected.bare {
+                None => return compared(digested, &digests, expected.size),
+                Some(Bare { likely, other }) if fits && expected.tally.accepts(likely, other, digests[0]) => {
+                    return ended(OutcomeKind::Ok, read(digested));
+                }
+                Some(Bare { likely, other }) if tries.is_empty() => {
+                    expected.tally.fits_neither(likely, other);
+                    let (likely, other) = (likely.algorithm(), other.algorithm());
+                    let why = match fits {
+                        true => format!(
+                            "it fits as {} alone, and other lines of its manifest do not",
+                            digests[0].algorithm()
+                        ),
+                        false => format!("its {likely} is another one, and so is its {other}"),
+                    };
+                    return mismatch(digested, why);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+}
+
 fn ended(kind: OutcomeKind, hashed: Hashed) -> Tried {
     Attempt::new(Verdict::Final(kind), hashed)
 }
 
-fn judged(error: &FileError, errand: &Errand) -> Tried {
-    let kind = error.kind();
-    let hashed = Hashed::failed(kind, error_chain(error));
-    match (errand, error.as_special()) {
-        (Errand::Digest { .. }, Some(special)) => ended(OutcomeKind::Skipped, Hashed::skipped(special)),
-        (Errand::Verify(expected), _) if kind == ErrorKind::Missing && expected.may_be_missing => {
-            ended(OutcomeKind::Skipped, hashed)
-        }
-        _ if error.is_retryable() => {
-            Attempt::new(Verdict::Retry { otherwise: OutcomeKind::Failed, not_before: None }, hashed)
-        }
-        _ => ended(OutcomeKind::Failed, hashed),
+fn read(Digested { digests, stat }: Digested) -> Hashed {
+    Hashed { digests, stat: Some(stat), ..Hashed::default() }
+}
+
+fn failed(error: &FileError) -> Tried {
+    let hashed = Hashed::failed(error.kind(), error_chain(error));
+    match error.is_retryable() {
+        true => Attempt::new(Verdict::Retry { otherwise: OutcomeKind::Failed, not_before: None }, hashed),
+        false => ended(OutcomeKind::Failed, hashed),
     }
 }
 
-fn compared(digested: Digested, expected: &Expected) -> Tried {
-    let Digested { digests, stat } = digested;
-    let wrong = expected.digests.iter().zip(&digests).find(|(expected, found)| expected != found);
-    let why = match (wrong, expected.size) {
-        (Some((expected, _)), _) => Some(format!("its {} is another one", expected.algorithm())),
-        (None, Some(size)) if size != stat.size => Some(format!("it has {} bytes instead of {size}", stat.size)),
-        (None, _) => None,
-    };
-    let kind = if why.is_none() { OutcomeKind::Ok } else { OutcomeKind::Failed };
-    let error = why.map(|why| Box::new((ErrorKind::Mismatch, why)));
-    ended(kind, Hashed { digests, stat: Some(stat), error, ..Hashed::default() })
+fn not_verified(error: &FileError, expected: &Expected) -> Tried {
+    if error.kind() != ErrorKind::Missing || !expected.may_be_missing {
+        return failed(error);
+    }
+    if expected.was_there {
+        expected.tally.count_present(false);
+    }
+    ended(OutcomeKind::Skipped, Hashed::failed(ErrorKind::Missing, error_chain(error)))
+}
+
+fn compared(digested: Digested, expected: &[Digest], size: Option<u64>) -> Tried {
+    let wrong = expected.iter().zip(&digested.digests).find(|(expected, found)| expected != found);
+    match (wrong, size) {
+        (Some((expected, _)), _) => mismatch(digested, format!("its {} is another one", expected.algorithm())),
+        (None, Some(size)) if size != digested.stat.size => {
+            let why = format!("it has {} bytes instead of {size}", digested.stat.size);
+            mismatch(digested, why)
+        }
+        (None, _) => ended(OutcomeKind::Ok, read(digested)),
+    }
+}
+
+fn mismatch(digested: Digested, why: String) -> Tried {
+    ended(OutcomeKind::Failed, Hashed { error: Some(Box::new((ErrorKind::Mismatch, why))), ..read(digested) })
 }
 
 /// Files that are with a thread or ready for it: enough that none waits for the reactor.

@@ -4,24 +4,28 @@ use std::{
     cell::RefCell,
     collections::HashSet,
     ffi::OsStr,
-    io,
+    io::{self, BufRead, BufReader, Read},
     os::unix::ffi::OsStrExt,
     path::{Component, Path, PathBuf},
     rc::Rc,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use tokio::sync::mpsc;
 use unisono_core::ErrorKind;
 use unisono_files::{
-    Entry, Found, Stat, WalkOptions,
-    manifest::{Line, Reader},
+    Entry, Found, Known, Special, Stat, WalkOptions,
+    manifest::{HEAD, Line, Reader, is_zero_terminated},
     walk, walk_steps,
 };
 use unisono_hash::Algorithm;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::call::{Errand, Expected, FileCall};
+use super::{
+    call::{Bare, Errand, Expected, FileCall},
+    manifests::{Manifests, Tally},
+    outputs::Outputs,
+};
 use crate::{
     Error, Intake,
     input::{Batch, Batcher, Handing, Stopped, for_each_line, on_thread, open},
@@ -40,12 +44,14 @@ pub fn tree_rows(
     list: Option<(&Path, u8)>,
     options: WalkOptions,
     algorithms: Arc<[Algorithm]>,
+    outputs: Outputs,
 ) -> Result<Feed, Error> {
     check_globs(&options)?;
+    let tree = Tree { options, algorithms, outputs };
     let list = list.map(|(path, delimiter)| open(path).map(|(name, file)| (name, file, delimiter))).transpose()?;
     on_thread(move |out| {
         for (root, line) in roots.into_iter().zip(1..) {
-            push_tree(root, &Origin { name: None, line }, &options, &algorithms, out)?;
+            tree.push(root, true, &Origin { name: None, line }, out)?;
         }
         let Some((name, file, delimiter)) = list else { return Ok(()) };
         let reader = Handing { inner: file, batcher: out.clone() };
@@ -55,7 +61,7 @@ pub fn tree_rows(
                 return Ok(());
             }
             let origin = Origin { name: Some(name.clone()), line };
-            push_tree(PathBuf::from(OsStr::from_bytes(text)), &origin, &options, &algorithms, out)
+            tree.push(PathBuf::from(OsStr::from_bytes(text)), true, &origin, out)
         })
     })
 }
@@ -66,11 +72,13 @@ pub fn tree_rows(
 /// # Errors
 /// When a glob is none, or there is no thread for it.
 pub fn path_rows(
-    mut paths: Intake<PathBuf>,
+    mut paths: Intake<Given>,
     options: WalkOptions,
     algorithms: Arc<[Algorithm]>,
+    outputs: Outputs,
 ) -> Result<Feed, Error> {
     check_globs(&options)?;
+    let tree = Tree { options, algorithms, outputs };
     on_thread(move |out| {
         loop {
             // Bound first: a row that is pushed borrows it again.
@@ -82,7 +90,7 @@ pub fn path_rows(
             };
             for Row { id, origin, call } in rows {
                 match call {
-                    Ok(path) => push_tree(path, &origin, &options, &algorithms, out)?,
+                    Ok(Given { path, is_named }) => tree.push(path, is_named, &origin, out)?,
                     Err(why) => out.borrow_mut().push(Row { id, origin, call: Err(why) })?,
                 }
             }
@@ -90,39 +98,69 @@ pub fn path_rows(
     })
 }
 
+/// A path that a program gives.
+#[derive(Debug)]
+pub struct Given {
+    /// Where.
+    pub path: PathBuf,
+    /// It was named, and not found by a walk of ours: what is no regular file is meant to be read.
+    pub is_named: bool,
+}
+
 fn check_globs(options: &WalkOptions) -> Result<(), Error> {
     walk(&["/".into()], options).map(drop).map_err(Error::usage)
 }
 
-fn push_tree(
-    root: PathBuf,
-    origin: &Origin,
-    options: &WalkOptions,
-    algorithms: &Arc<[Algorithm]>,
-    out: &Out,
-) -> Result<(), Stopped> {
-    for step in walk_steps(std::slice::from_ref(&root), options).map_err(Stopped::Failed)? {
-        let Some(Found { path, entry }) = step else {
-            // A tree of which nothing is wanted may be large, and whoever wanted it may have gone.
-            if out.borrow().is_gone() {
-                return Err(Stopped::Gone);
-            }
-            continue;
-        };
-        // A folder that could be read in part only has its own name twice: as what was given, and as what was in the way.
-        let shares_line = path != root || matches!(entry, Entry::Unreadable { is_missing: false, .. });
-        let (errand, stat) = match entry {
-            Entry::File(stat) => (Errand::Digest { is_regular: true }, stat),
-            Entry::Special(special) => (Errand::Skip(special), None),
-            Entry::Unreadable { why, is_missing } => {
-                let kind = if is_missing { ErrorKind::Missing } else { ErrorKind::Unreadable };
-                (Errand::Fail(Box::new((kind, why))), None)
-            }
-        };
-        let call = FileCall { path: path.into(), errand, algorithms: algorithms.clone(), stat, shares_line };
-        out.borrow_mut().push(Row { id: None, origin: origin.clone(), call: Ok(call) })?;
+/// How paths become files.
+struct Tree {
+    options: WalkOptions,
+    algorithms: Arc<[Algorithm]>,
+    outputs: Outputs,
+}
+
+impl Tree {
+    fn push(&self, root: PathBuf, is_named: bool, origin: &Origin, out: &Out) -> Result<(), Stopped> {
+        for step in walk_steps(std::slice::from_ref(&root), &self.options).map_err(Stopped::Failed)? {
+            let Some(Found { path, entry }) = step else {
+                // A tree of which nothing is wanted may be large, and whoever wanted it may have gone.
+                if out.borrow().is_gone() {
+                    return Err(Stopped::Gone);
+                }
+                continue;
+            };
+            let is_root = path == root;
+            // A folder that could be read in part only has its own name twice: as what was given, and as what was in the
+            // way.
+            let shares_line = !is_root || matches!(entry, Entry::Unreadable { is_missing: false, .. });
+            let (errand, stat) = match entry {
+                Entry::File(_) if self.outputs.has(&path) => (Errand::Skip(Special::Output), None),
+                Entry::File(stat) => (Errand::Digest { known: Known::Regular }, stat),
+                Entry::Special(special) if is_root && is_named => (named(special), None),
+                Entry::Special(special) => (Errand::Skip(special), None),
+                Entry::Unreadable { why, is_missing } => {
+                    let kind = if is_missing { ErrorKind::Missing } else { ErrorKind::Unreadable };
+                    (Errand::Fail(Box::new((kind, why))), None)
+                }
+            };
+            let call = FileCall { path: path.into(), errand, algorithms: self.algorithms.clone(), stat, shares_line };
+            out.borrow_mut().push(Row { id: None, origin: origin.clone(), call: Ok(call) })?;
+        }
+        Ok(())
     }
-    Ok(())
+}
+
+/// What is done about something that is no regular file, and that was named: whoever did so wants its digest.
+fn named(special: Special) -> Errand {
+    match special {
+        Special::Fifo => Errand::Digest { known: Known::Fifo },
+        Special::BlockDevice => Errand::Digest { known: Known::BlockDevice },
+        // Opening one can have effects, and many have no end.
+        Special::CharacterDevice => {
+            let why = format!("{special}, and need not have an end: name a pipe from what reads it");
+            Errand::Fail(Box::new((ErrorKind::Unreadable, why)))
+        }
+        other => Errand::Fail(Box::new((ErrorKind::Unreadable, other.why().to_owned()))),
+    }
 }
 
 /// How manifests are read and checked.
@@ -138,107 +176,119 @@ pub struct VerifyOptions {
     pub extra: Vec<PathBuf>,
     /// What is left out of these folders.
     pub walk: WalkOptions,
-}
-
-/// Lines of manifests that are no entries.
-#[derive(Debug, Clone, Default)]
-pub struct Malformed(Arc<Mutex<MalformedLines>>);
-
-/// How many lines are no entries, and the first of them.
-#[derive(Debug, Clone, Default)]
-pub struct MalformedLines {
-    /// How many.
-    pub count: u64,
-    /// Lines that are entries.
-    pub entries: u64,
-    /// Where the first of them stands, and what is wrong with it.
-    pub first: Option<String>,
-}
-
-impl MalformedLines {
-    /// Whether a check has failed for them alone: there was nothing to check, or, with `strict`, a line was malformed.
-    pub fn is_failure(&self, strict: bool) -> bool {
-        self.entries == 0 || (strict && self.count > 0)
-    }
-
-    /// What a user should know about them, if there are any.
-    pub fn warning(&self) -> Option<String> {
-        let first = self.first.as_ref()?;
-        let noun = if self.count == 1 { "line is" } else { "lines are" };
-        Some(format!("{} {noun} malformed (the first: {first})", self.count))
-    }
-}
-
-impl Malformed {
-    /// What has been found so far.
-    pub fn lines(&self) -> MalformedLines {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn add(&self, origin: &Origin, why: &str) {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.count += 1;
-        lines.first.get_or_insert_with(|| format!("{origin}: {why}"));
-    }
-
-    fn add_entry(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).entries += 1;
-    }
+    /// What the run writes, which is no extra file.
+    pub outputs: Outputs,
 }
 
 /// The files of some manifests (`-` is standard input), then those beside them that no manifest has.
 ///
 /// # Errors
 /// When a manifest cannot be opened, or a glob is none.
-pub fn verify_rows(manifests: &[PathBuf], options: VerifyOptions) -> Result<(Feed, Malformed), Error> {
+pub fn verify_rows(paths: &[PathBuf], mut options: VerifyOptions) -> Result<(Feed, Manifests), Error> {
     check_globs(&options.walk)?;
-    let inputs = manifests.iter().map(|path| open(path)).collect::<Result<Vec<_>, Error>>()?;
-    let malformed = Malformed::default();
-    let told = malformed.clone();
+    let inputs = paths.iter().map(|path| open(path)).collect::<Result<Vec<_>, Error>>()?;
+    let manifests = Manifests::new(inputs.iter().map(|(name, _)| name.clone()));
+    paths.iter().for_each(|path| options.outputs.add_manifest(path));
+    let read = manifests.clone();
     let feed = on_thread(move |out| {
         let mut listed = Listed::default();
-        for (name, file) in inputs {
-            let mut reader = Reader::new(options.algorithm, options.zero);
+        for ((name, file), tally) in inputs.into_iter().zip(read.tallies()) {
             let lines = Handing { inner: file, batcher: out.clone() };
-            let delimiter = if options.zero { 0 } else { b'\n' };
-            for_each_line(lines, delimiter, |number, text| {
-                let origin = Origin { name: Some(name.clone()), line: number };
-                match reader.line(text.strip_suffix(&[delimiter]).unwrap_or(text)) {
-                    Line::Nothing => Ok(()),
-                    Line::Malformed(why) => {
-                        malformed.add(&origin, &why);
-                        Ok(())
-                    }
-                    Line::Entry(entry) => {
-                        malformed.add_entry();
-                        if !options.extra.is_empty() {
-                            listed.add(&entry.path);
-                        }
-                        let algorithms: Vec<Algorithm> =
-                            entry.digests.iter().map(|digest| digest.algorithm()).collect();
-                        let call = FileCall {
-                            stat: if options.walk.with_stat { Stat::look(&entry.path) } else { None },
-                            path: entry.path.into(),
-                            algorithms: algorithms.into(),
-                            shares_line: false,
-                            errand: Errand::Verify(Box::new(Expected {
-                                digests: entry.digests,
-                                size: entry.size,
-                                may_be_missing: options.ignore_missing,
-                            })),
-                        };
-                        out.borrow_mut().push(Row { id: None, origin, call: Ok(call) })
-                    }
-                }
-            })
-            .map_err(|stopped| match stopped {
+            push_manifest(&name, lines, tally, &options, &mut listed, out).map_err(|stopped| match stopped {
                 Stopped::Failed(why) => Stopped::Failed(format!("cannot read `{name}` any further: {why}")),
                 gone => gone,
             })?;
+            tally.ended();
         }
         push_extra(&options, &listed, out)
     })?;
-    Ok((feed, told))
+    Ok((feed, manifests))
+}
+
+fn push_manifest(
+    name: &Arc<str>,
+    mut lines: impl Read,
+    tally: &Arc<Tally>,
+    options: &VerifyOptions,
+    listed: &mut Listed,
+    out: &Out,
+) -> Result<(), Stopped> {
+    // Before the first line is understood, since a name may hold a newline where lines end with zero bytes.
+    let mut head = Vec::new();
+    let mut piece = [0; HEAD];
+    while !options.zero && head.len() < HEAD && !is_zero_terminated(&head) {
+        match lines.read(&mut piece) {
+            Ok(0) => break,
+            Ok(read) => head.extend_from_slice(&piece[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let is_zero = options.zero || is_zero_terminated(&head);
+    let mut reader = Reader::new(options.algorithm, is_zero);
+    for_each_line_of(head.chain(lines), if is_zero { 0 } else { b'\n' }, |number, text| {
+        let origin = Origin { name: Some(name.clone()), line: number };
+        let line = match text {
+            Some(text) => reader.line(text),
+            None => Line::Malformed(format!("it has more than {MOST_OF_A_LINE} bytes")),
+        };
+        let entry = match line {
+            Line::Nothing => return Ok(()),
+            Line::Malformed(why) => {
+                tally.add_malformed(&origin, &why);
+                return Ok(());
+            }
+            Line::Entry(entry) => entry,
+        };
+        tally.add_entry();
+        if !options.extra.is_empty() {
+            listed.add(&entry.path);
+        }
+        let stat = (options.walk.with_stat || options.ignore_missing).then(|| Stat::look(&entry.path)).flatten();
+        if options.ignore_missing && stat.is_some() {
+            tally.count_present(true);
+        }
+        let bare = entry.alternative.map(|other| Bare { likely: entry.digests[0], other });
+        let call = FileCall {
+            path: entry.path.into(),
+            algorithms: entry.digests.iter().map(|digest| digest.algorithm()).collect(),
+            shares_line: false,
+            errand: Errand::Verify(Box::new(Expected {
+                digests: entry.digests,
+                bare,
+                size: entry.size,
+                may_be_missing: options.ignore_missing,
+                was_there: stat.is_some(),
+                tally: tally.clone(),
+            })),
+            stat: stat.filter(|_| options.walk.with_stat),
+        };
+        out.borrow_mut().push(Row { id: None, origin, call: Ok(call) })
+    })
+}
+
+/// Reads line by line, each with its number from 1 and without its end; `None` for one that is longer than any line of a
+/// manifest, of which no more is kept.
+fn for_each_line_of(
+    reader: impl Read,
+    delimiter: u8,
+    mut take: impl FnMut(u64, Option<&[u8]>) -> Result<(), Stopped>,
+) -> Result<(), Stopped> {
+    let mut reader = BufReader::with_capacity(1 << 16, reader);
+    let (mut line, mut number) = (Vec::new(), 0);
+    while reader.by_ref().take(MOST_OF_A_LINE).read_until(delimiter, &mut line)? > 0 {
+        number += 1;
+        let is_whole = line.last() == Some(&delimiter) || (line.len() as u64) < MOST_OF_A_LINE;
+        match is_whole {
+            true => take(number, Some(line.strip_suffix(&[delimiter]).unwrap_or(&line)))?,
+            false => {
+                take(number, None)?;
+                reader.skip_until(delimiter)?;
+            }
+        }
+        line.clear();
+    }
+    Ok(())
 }
 
 /// Files that no manifest has.
@@ -246,7 +296,7 @@ fn push_extra(options: &VerifyOptions, listed: &Listed, out: &Out) -> Result<(),
     for Found { path, entry } in walk(&options.extra, &options.walk).map_err(Stopped::Failed)? {
         let errand = match entry {
             Entry::Special(_) => continue,
-            Entry::File(_) if listed.has(&path) => continue,
+            Entry::File(_) if listed.has(&path) || options.outputs.has(&path) => continue,
             Entry::File(_) => Errand::Fail(Box::new((ErrorKind::Extra, "it is in no manifest".to_owned()))),
             Entry::Unreadable { why, .. } => Errand::Fail(Box::new((ErrorKind::Unreadable, why))),
         };
@@ -278,3 +328,6 @@ fn hash(path: &Path) -> u64 {
         whole.components().filter(|part| *part != Component::CurDir).map(Component::as_os_str).collect();
     xxh3_64(parts.join(OsStr::new("\0")).as_bytes())
 }
+
+/// A line has a path and digests; the longest path has 4096 bytes, each of which JSON may write as six.
+const MOST_OF_A_LINE: u64 = 1 << 20;
