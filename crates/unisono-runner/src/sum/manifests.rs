@@ -125,7 +125,8 @@ impl Tally {
                 "no digest of `{name}` fits its file, neither as {likely} nor as {other}: if they are of another algorithm, \
                  check them with its own program"
             )),
-            (Some((likely, other)), OTHER) => verdict.warnings.push(format!(
+            // Of the others it makes no difference: nobody can make a file for a digest of theirs.
+            (Some((likely, other)), OTHER) if *other == Algorithm::Xxh3_128 => verdict.warnings.push(format!(
                 "the digests of `{name}` were found to be of {other}, not {likely}; --algorithm {other} says so"
             )),
             _ => {}
