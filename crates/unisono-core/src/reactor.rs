@@ -141,3 +141,79 @@ pub const TURNS: u32 = 2;
 const STOOD: Duration = Duration::from_millis(100);
 /// Whoever was suspended for a night does not wait for another one.
 const MOST_GRACE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use tokio::{io::AsyncReadExt, net::UnixStream, sync::oneshot, time::advance};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Flag(AtomicBool);
+
+    impl Wake for Flag {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_had_arrived_is_told_before_a_turn_is_over() {
+        for _ in 0..200 {
+            let (near, mut far) = std::os::unix::net::UnixStream::pair().unwrap();
+            near.set_nonblocking(true).unwrap();
+            let mut near = UnixStream::from_std(near).unwrap();
+            let mut byte = [0];
+            let told = Arc::new(Flag::default());
+            let waker = Waker::from(told.clone());
+            let mut read = pin!(near.read(&mut byte));
+            assert!(read.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            // A task that wakes itself is polled many times between two turns.
+            let busy = tokio::spawn(async {
+                loop {
+                    let mut again = false;
+                    std::future::poll_fn(|context| {
+                        context.waker().wake_by_ref();
+                        if std::mem::replace(&mut again, true) { Poll::Ready(()) } else { Poll::Pending }
+                    })
+                    .await;
+                }
+            });
+            far.write_all(b"x").unwrap();
+            let turn = std::future::poll_fn(|context| Poll::Ready(Turn::ask(context.waker()))).await;
+            assert!(!turn.is_over());
+            turn.await;
+            assert!(told.0.load(Ordering::Acquire));
+            busy.abort();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_time_limit_is_exact_where_the_reactor_runs() {
+        let begun = Instant::now();
+        let due = begun + Duration::from_secs(3);
+        assert_eq!(timeout_at(due, std::future::pending::<()>()).await, Err(Late));
+        assert!(begun.elapsed() <= Duration::from_millis(3002));
+        assert_eq!(timeout_at(due, std::future::ready(1)).await, Ok(1), "what is there is never late");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_needs_steps_gets_them_after_a_standstill_and_not_for_ever() {
+        let due = Instant::now() + Duration::from_secs(1);
+        advance(Duration::from_secs(60)).await;
+        let (sender, receiver) = oneshot::channel();
+        let steps = tokio::spawn(async move {
+            for _ in 0..5 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            sender.send(1).unwrap();
+        });
+        assert_eq!(timeout_at(due, receiver).await, Ok(Ok(1)));
+        steps.await.unwrap();
+        let resumed = Instant::now();
+        assert_eq!(timeout_at(due, std::future::pending::<()>()).await, Err(Late));
+        assert!(resumed.elapsed() <= MOST_GRACE + Duration::from_millis(2));
+    }
+}

@@ -171,3 +171,31 @@ async fn who_has_not_answered_by_then_is_late() {
     let out = run(vec![get(server.url("/"))], options(), settings).await.remove(0);
     assert_eq!(out.error, Some(unisono_core::ErrorKind::Timeout));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_standstill_does_not_make_a_body_slow() {
+    let (halfway, mut is_halfway) = watch::channel(false);
+    let server = unisono_testkit::Server::start(move |mut connection| {
+        let halfway = halfway.clone();
+        async move {
+            connection.request().await;
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n").await;
+            for second in 0..30 {
+                connection.send([b'x'; 2000]).await;
+                tokio::time::sleep(seconds(1)).await;
+                halfway.send_replace(second >= 3);
+            }
+        }
+    })
+    .await;
+    let stand = async {
+        is_halfway.wait_for(|is| *is).await.unwrap();
+        let mut passing = Box::pin(advance(seconds(60)));
+        let _ = passing.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    };
+    let client = Client::new(Options { min_throughput: Some(1500), ..options() }).unwrap();
+    let times = Times { timeout: None, deadline: Some(seconds(600)), ..Times::default() };
+    let settings = unisono_batch::Settings { times, ..without_retries() };
+    let ((), outs) = tokio::join!(stand, run_with(&client, vec![get(server.url("/"))], settings));
+    assert!(outs[0].is_ok(), "{}", outs[0].message);
+}
