@@ -40,7 +40,7 @@ use tokio::{
     sync::{Semaphore, watch},
     time::{Sleep, sleep_until},
 };
-use unisono_core::clock;
+use unisono_core::{clock, reactor};
 use unisono_sys::{
     process::{Ended, reap},
     readiness::Watched,
@@ -344,7 +344,7 @@ impl Running<'_> {
         let Bounds { by, level } = bounds;
         let mut stop = pin!(reached(level.clone(), StopLevel::Stop));
         let mut kill = pin!(reached(level, StopLevel::Kill));
-        let mut deadline = pin!(by.map(|by| sleep_until(by.into())));
+        let mut deadline = pin!(by.map(|by| reactor::late(by.into())));
         let mut tick: Option<Pin<Box<Sleep>>> = None;
         let mut stage = Stage::Running;
         let unkillable = loop {

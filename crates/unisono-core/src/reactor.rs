@@ -103,34 +103,23 @@ pub fn grace(due: std::time::Instant, now: std::time::Instant) -> Duration {
 /// # });
 /// ```
 pub async fn timeout_at<F: Future>(due: Instant, future: F) -> Result<F::Output, Late> {
-    let mut future = pin!(future);
-    if let Ok(output) = tokio::time::timeout_at(due, future.as_mut()).await {
-        return Ok(output);
-    }
-    // Boxed, since it is rare and would make the future of each request larger.
-    Box::pin(after_all(due, future)).await
-}
-
-async fn after_all<F: Future>(due: Instant, mut future: Pin<&mut F>) -> Result<F::Output, Late> {
-    let grace = grace(due.into_std(), clock::now());
-    if !grace.is_zero()
-        && let Ok(output) = tokio::time::timeout(grace, future.as_mut()).await
-    {
-        return Ok(output);
-    }
-    for _ in 0..TURNS {
-        let mut turn = pin!(std::future::poll_fn(|context| Poll::Ready(Turn::ask(context.waker()))).await);
-        tokio::select! {
-            biased;
-            output = future.as_mut() => return Ok(output),
-            () = turn.as_mut() => {}
-        }
-    }
-    // What the last turn has brought.
     tokio::select! {
         biased;
         output = future => Ok(output),
-        () = std::future::ready(()) => Err(Late),
+        () = late(due) => Err(Late),
+    }
+}
+
+/// Waits until a time has passed and the reactor has had its turns since; when it stood, for some more time. Whoever polls
+/// this must first poll what may be late.
+pub async fn late(due: Instant) {
+    tokio::time::sleep_until(due).await;
+    let grace = grace(due.into_std(), clock::now());
+    if !grace.is_zero() {
+        tokio::time::sleep(grace).await;
+    }
+    for _ in 0..TURNS {
+        std::future::poll_fn(|context| Poll::Ready(Turn::ask(context.waker()))).await.await;
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use unisono_batch::{Attempt, Context, Crew, Halt, Verdict};
-use unisono_core::{Effect, ErrorKind, OutcomeKind, clock, format_duration};
+use unisono_core::{Effect, ErrorKind, OutcomeKind, clock, format_duration, reactor};
 
 use super::call::{Came, FunctionCall, How, Invocation, Returned};
 use crate::work::{Item, UNBEGUN, Work, halted_without_effect};
@@ -90,7 +90,7 @@ impl<V: Send + 'static> FunctionWork<V> {
         let by = [attempt_by, item_by].into_iter().flatten().min();
         let time = async {
             match by {
-                Some(by) => tokio::time::sleep_until(by.into()).await,
+                Some(by) => reactor::late(by.into()).await,
                 None => std::future::pending().await,
             }
         };
