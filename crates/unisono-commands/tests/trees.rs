@@ -140,3 +140,29 @@ async fn output_beyond_memory_is_whole_and_too_much_of_it_ends_the_command() {
     done.stdout.copy_to(&mut all).unwrap();
     assert!(all.len() == 5_000_000 && all.iter().all(|byte| *byte == 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_ended_while_the_reactor_stood_is_not_late() {
+    let commands = commands("stood");
+    let command = script("echo out; sleep 0.05");
+    let stand = async {
+        while marked("stood").is_empty() {
+            tokio::task::yield_now().await;
+        }
+        // From here on nothing of this thread is polled until the command has ended.
+        while !marked("stood").is_empty() {
+            std::thread::yield_now();
+        }
+        let mut passing = Box::pin(tokio::time::advance(Duration::from_secs(60)));
+        let _ = passing.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+    };
+    let (done, ()) = tokio::join!(run_until(&commands, &command, Duration::from_secs(1)), stand);
+    assert_eq!((done.stopped, done.stdout.head()), (None, &b"out\n"[..]));
+}
+
+/// By the paused clock.
+async fn run_until(commands: &Commands, command: &Command, time: Duration) -> Captured {
+    let (_sender, level) = watch::channel(StopLevel::Run);
+    let by = tokio::time::Instant::now().into_std() + time;
+    commands.run(command, 1, None, Bounds { by: Some(by), level }).await.unwrap()
+}
