@@ -93,6 +93,7 @@ class EachOptions(RunOptions, total=False):
         retry_ambiguous: As `retry_failed`, and so does what nobody knows the end of.
         overwrite: Replace a results file that is there.
         brief: Results without what commands print.
+        items_are_code: Places may stand within code, as in `["sh", "-c", "echo {}"]`: items are programs, run as such.
         repeatable: Doing it twice does no harm: `resume` runs again what was interrupted.
         keep_order: Outcomes in the order of the input, not as they are done.
     """
@@ -114,6 +115,7 @@ class EachOptions(RunOptions, total=False):
     retry_ambiguous: bool
     overwrite: bool
     brief: bool
+    items_are_code: bool
     repeatable: bool
     keep_order: bool
 
@@ -151,8 +153,10 @@ def each(
             has of its own: `id`, `cwd`, `env` and `input`. With `items`, one command with places to fill in.
         items: What to fill in: `{}` is the item, `{.}` it without extension, `{/}` without folders, `{//}` its folder,
             `{name}` a member where items are mappings, `{#}` its number. `cwd`, `env`, `save` and a text as `input` may
-            have places as well. A value is always part of one argument, whatever it holds; in a script it is quoted.
-            A command without a place gets the item at its end.
+            have places as well. A value is always part of one argument, whatever it holds; in a script it is quoted,
+            and a place within quotes, where that cannot be done, is refused: `"$1"` is right there. So is a place
+            within code for another interpreter, as in `["python3", "-c", "print({})"]`. Where there is no place at all,
+            the command gets the item at its end.
         progress: `True` shows a line on standard error; a callable gets the numbers.
         **options: As on the command line.
 

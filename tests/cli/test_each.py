@@ -80,15 +80,6 @@ def test_a_dry_run_prints_commands_that_a_shell_would_run_the_same(unisono):
     assert subprocess.run(["sh", "-c", printed], capture_output=True, text=True, check=True).stdout == item + "\n"
 
 
-def test_with_a_shell_items_are_quoted_and_without_one_a_script_with_an_item_is_warned_of(unisono):
-    item = "a'; echo gone; '"
-    assert unisono("each", "-q", "--shell", "--", "printf %s {} | cat", ":::", item).stdout == item
-    done = unisono("each", "-q", "sh", "-c", "echo {}", ":::", "a")
-    assert "$1" in done.stderr
-    assert "UNISONO_ITEM" in done.stderr
-    assert "warning" not in unisono("each", "-q", "sh", "-c", 'echo "$1"', "sh", "{}", ":::", "a").stderr
-
-
 def test_commands_have_their_folder_environment_numbers_and_input(unisono, tmp_path):
     (tmp_path / "sub").mkdir()
     script = "pwd; echo $UNISONO_ITEM $UNISONO_SEQ $UNISONO_SLOT $UNISONO_ATTEMPT $X; cat; env | grep -c WATCHER"

@@ -124,17 +124,23 @@ impl Commands {
         let argv = argv_of(command, surroundings.shell)?;
         let maker = |grammar: &Grammar| {
             let recipe = surroundings.recipe(&argv, |text| grammar.word(text));
-            let has_places = recipe.argv.iter().chain(&recipe.stdin).any(Word::has_values);
-            EachMaker::new(recipe, Vec::new()).map(|maker| (maker, has_places))
+            let words = recipe.argv.iter().chain(&recipe.stdin).chain(&recipe.folder).chain(&recipe.save);
+            let mut words = words.chain(recipe.environment.iter().map(|(_, value)| value));
+            let has_places = words.any(Word::has_values);
+            let columns: Vec<String> = recipe.argv.iter().flat_map(Word::columns).map(str::to_owned).collect();
+            (EachMaker::new(recipe, Vec::new(), None), has_places, columns)
         };
-        let (mapped, _) = maker(&Grammar { has_columns: true, mark: None })?;
-        let (plain, has_places) = maker(&Grammar::default())?;
+        // What is a column to items that are mappings may be a brace of another language to all others.
+        let (mapped, _, columns) = maker(&Grammar { has_columns: true, mark: None });
+        let (plain, has_places, _) = maker(&Grammar::default());
+        let plain = plain?;
         let block = match &surroundings.input {
             Some(Input::Bytes(bytes)) => Some(bytes.clone()),
             _ => None,
         };
         // A command with columns alone would get any other item at its end, which nobody can have meant.
-        let column = mapped.columns().first().filter(|_| !has_places).cloned();
+        let column = columns.first().filter(|_| !has_places).cloned();
+        let mapped = if column.is_some() { Ok(mapped?) } else { mapped };
         Ok(Self::Template(Box::new(Template { plain, mapped, column, block })))
     }
 
@@ -154,8 +160,8 @@ impl Commands {
 struct Template {
     /// Where an item is one value.
     plain: EachMaker,
-    /// Where an item has members.
-    mapped: EachMaker,
+    /// Where an item has members; or why it must not have any.
+    mapped: Result<EachMaker, String>,
     /// A member without which the command makes no sense.
     column: Option<String>,
     block: Option<Bytes>,
@@ -165,12 +171,13 @@ impl Template {
     fn call(&self, item: &Bound<'_, PyAny>) -> Result<EachCall, String> {
         let mut call = match (item.cast::<PyMapping>(), &self.column) {
             (Ok(mapping), _) => {
+                let maker = self.mapped.as_ref().map_err(Clone::clone)?;
                 let column = |name: &String| {
                     let value = mapping.get_item(name).map_err(|_| format!("the item has no `{name}`"))?;
                     Ok((name.clone(), text_of(&value).map_err(|why| format!("`{name}` is {why}"))?.into_vec()))
                 };
-                let columns = self.mapped.columns().iter().map(column).collect::<Result<_, String>>()?;
-                self.mapped.call(Values { positions: Vec::new(), columns })?
+                let columns = maker.columns().iter().map(column).collect::<Result<_, String>>()?;
+                maker.call(Values { positions: Vec::new(), columns })?
             }
             (Err(_), Some(column)) => {
                 return Err(format!("the command asks for `{{{column}}}`, so an item has to be a mapping"));
@@ -258,6 +265,7 @@ struct Surroundings {
     save: Option<OsString>,
     per_key: Option<Word>,
     repeatable: bool,
+    items_are_code: bool,
 }
 
 /// What commands read.
@@ -285,6 +293,9 @@ impl Surroundings {
             },
             save: self.save.as_ref().map(&word),
             limit_key: self.per_key.clone(),
+            keyed_by_place: false,
+            items_are_code: self.items_are_code,
+            passes_items: false,
             inherit_output: false,
             repeatable: self.repeatable,
         }
@@ -348,6 +359,7 @@ impl Keywords<'_> {
             save: text("save")?,
             per_key,
             repeatable: self.flag("repeatable")?,
+            items_are_code: self.flag("items_are_code")?,
         })
     }
 

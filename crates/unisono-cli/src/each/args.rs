@@ -2,6 +2,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    io::{self, Read},
     num::NonZeroU32,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
@@ -12,7 +13,8 @@ use std::{
 use clap::{Args, ValueEnum};
 use unisono_core::{Limits, Rate, RetryPolicy, Span};
 use unisono_runner::{
-    Format, Grammar, Halting, Pieces, Recipe, Settings, Word, commands::Pressure, cores, each_settings,
+    Format, Grammar, Halting, Items, Pieces, Recipe, Separator, Settings, Word, commands::Pressure, cores,
+    each_settings,
 };
 
 use super::printer::Printing;
@@ -25,8 +27,8 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct EachArgs {
-    /// The command with its places to fill in, and its items behind `:::`, or files with a line per item behind `::::`; several
-    /// of them are combined
+    /// The command with its places to fill in, and its items behind `:::`, or files with a line per item behind `::::` (`-` is
+    /// standard input); several of them are combined, and those behind `:::+` and `::::+` linked to the ones before
     #[arg(value_name = "COMMAND", trailing_var_arg = true, required = true)]
     command: Vec<OsString>,
     /// Read items from this file, or from standard input (`-`) [default: standard input, unless there is a `:::`]
@@ -38,12 +40,18 @@ pub struct EachArgs {
     /// Items end with a NUL and not with a line's end
     #[arg(short = '0', long = "null")]
     pub null: bool,
+    /// Part each item into columns `{1} {2}` at this character, or where this regular expression matches
+    #[arg(short = 'C', long, value_name = "REGEX|STRING", value_parser = separator)]
+    colsep: Option<Separator>,
     /// What stands for the item, in place of all other placeholders
     #[arg(short = 'I', long, value_name = "TEXT")]
     placeholder: Option<String>,
     /// The command is a script for `sh`; items are quoted in it
     #[arg(long)]
     shell: bool,
+    /// Places may stand within code, as in `sh -c 'echo {}'`: items are programs, and are run as such
+    #[arg(long)]
+    items_are_code: bool,
     /// Give each command this to read, as `{}` [default: nothing]
     #[arg(long, value_name = "TEMPLATE", conflicts_with = "pipe")]
     stdin: Option<OsString>,
@@ -109,7 +117,7 @@ struct EachLimits {
     /// Most commands at once: a number, `50%` of the processors, or `auto` for one each; SIGUSR1 and SIGUSR2 change it
     #[arg(short = 'j', long, value_name = "N", default_value = "auto")]
     limit: Jobs,
-    /// Keep --per-key-limit and --per-key-rate by this column, or by the source with this number
+    /// Keep --per-key-limit and --per-key-rate by this column, by the source with this number, or by a place such as `{//}`
     #[arg(long, value_name = "COLUMN")]
     per_key: Option<String>,
     /// Most commands at once with the same key
@@ -234,44 +242,79 @@ impl FromStr for Halt {
 pub struct Plan {
     pub recipe: Recipe,
     pub sources: Vec<Source>,
+    pub separator: Option<Separator>,
 }
 
-/// One of the sources that are combined.
+/// One of the sources that are combined or linked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub struct Source {
+    from: SourceFrom,
+    /// It is gone through together with the one before.
+    is_linked: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum SourceFrom {
     /// The words behind a `:::`.
     Words(Vec<Vec<u8>>),
-    /// The lines of a file behind a `::::`.
+    /// The lines of a file behind a `::::`; of standard input for `-`.
     File(PathBuf),
 }
 
 impl Source {
-    /// Its items. A file is read whole, since it is gone through once for each item of the sources before it.
-    pub fn items(self, delimiter: u8) -> Result<Vec<Vec<u8>>, Failure> {
-        match self {
-            Self::Words(words) => Ok(words),
-            Self::File(path) => {
-                let text = std::fs::read(&path)
-                    .map_err(|error| Failure::usage(format!("cannot read `{}`: {error}", path.display())))?;
-                let text = text.strip_suffix(&[delimiter]).unwrap_or(&text);
-                let is_empty = text.is_empty();
-                Ok(text.split(|byte| *byte == delimiter).filter(|_| !is_empty).map(<[u8]>::to_vec).collect())
+    /// All sources with their items. A file is read whole, since it is gone through once for each item of the sources before it.
+    pub fn items(sources: Vec<Self>, delimiter: u8) -> Result<Vec<Items>, Failure> {
+        let mut all: Vec<Items> = Vec::new();
+        for Self { from, is_linked } in sources {
+            let values = match from {
+                SourceFrom::Words(words) => words,
+                SourceFrom::File(path) => lines(&path, delimiter)?,
+            };
+            match all.last_mut().filter(|_| is_linked) {
+                Some(last) => last.link(values),
+                None => all.push(Items::new(values)),
             }
         }
+        Ok(all)
     }
+
+    fn is_standard_input(&self) -> bool {
+        self.from == SourceFrom::File("-".into())
+    }
+}
+
+fn lines(path: &Path, delimiter: u8) -> Result<Vec<Vec<u8>>, Failure> {
+    let text = if path == Path::new("-") {
+        let mut text = Vec::new();
+        io::stdin().lock().read_to_end(&mut text).map(|_| text)
+    } else {
+        std::fs::read(path)
+    };
+    let text = text.map_err(|error| Failure::usage(format!("cannot read `{}`: {error}", path.display())))?;
+    let text = text.strip_suffix(&[delimiter]).unwrap_or(&text);
+    let is_empty = text.is_empty();
+    Ok(text.split(|byte| *byte == delimiter).filter(|_| !is_empty).map(<[u8]>::to_vec).collect())
 }
 
 impl EachArgs {
     pub fn plan(&self) -> Result<Plan, Failure> {
-        let (command, sources) = self.split();
+        let (command, sources) = self.split()?;
         if command.is_empty() {
             return Err(Failure::usage("there is no command").hint("as in `unisono each -- gzip {} ::: *.log`"));
         }
         if !sources.is_empty() && (self.from.is_some() || self.pipe) {
             return Err(Failure::usage("items come from `:::` and `::::` or from --from, not from both"));
         }
+        if sources.iter().filter(|source| source.is_standard_input()).count() > 1 {
+            return Err(Failure::usage("standard input can be read once only (`:::: -` stands there twice)"));
+        }
         let format = self.format().unwrap_or_else(|| self.from.as_deref().map_or(Format::Lines, Format::of));
         let has_columns = sources.is_empty() && format != Format::Lines;
+        if self.colsep.is_some() && (has_columns || self.pipe) {
+            let what =
+                if self.pipe { "--pipe gives whole blocks" } else { "this input has columns with names already" };
+            return Err(Failure::usage(format!("--colsep parts lines, but {what}")));
+        }
         let grammar = Grammar { has_columns, mark: self.placeholder.clone().filter(|mark| !mark.is_empty()) };
         let word = |text: &OsString| grammar.word(text);
         let recipe = Recipe {
@@ -283,51 +326,59 @@ impl EachArgs {
             without: Vec::new(),
             stdin: self.stdin.as_ref().map(word),
             save: self.printed.save.as_ref().map(word),
-            limit_key: self.limits.per_key.as_deref().map(Word::key),
+            limit_key: self
+                .limits
+                .per_key
+                .as_ref()
+                .map(|key| if key.contains('{') { word(&key.into()) } else { Word::key(key) }),
+            keyed_by_place: self.limits.per_key.as_ref().is_some_and(|key| word(&key.into()).has_places()),
+            items_are_code: self.items_are_code,
+            passes_items: false,
             inherit_output: self.printed.ungroup,
             repeatable: self.repeatable,
         };
-        Ok(Plan { recipe, sources })
+        Ok(Plan { recipe, sources, separator: self.colsep.clone() })
     }
 
     /// The command, and the sources of its items.
-    fn split(&self) -> (Vec<OsString>, Vec<Source>) {
-        let mut rest = self.command.as_slice();
-        let mut next = || {
-            let end = rest.iter().position(|word| word == ":::" || word == "::::").unwrap_or(rest.len());
-            let (words, behind) = rest.split_at(end);
-            let mark = behind.first();
-            rest = behind.get(1..).unwrap_or_default();
-            (words, mark)
-        };
-        let (command, mut mark) = next();
+    fn split(&self) -> Result<(Vec<OsString>, Vec<Source>), Failure> {
+        let is_mark = |word: &&OsString| word.as_bytes().starts_with(b":::");
+        let end = self.command.iter().position(|word| is_mark(&word)).unwrap_or(self.command.len());
+        let (command, mut rest) = self.command.split_at(end);
         let mut sources = Vec::new();
-        while let Some(found) = mark {
-            let (words, following) = next();
-            match found == ":::" {
-                true => sources.push(Source::Words(words.iter().map(|word| word.as_bytes().to_vec()).collect())),
-                // No files, no items: standard input is not read in their place.
-                false if words.is_empty() => sources.push(Source::Words(Vec::new())),
-                // As with GNU parallel, each file is a source of its own.
-                false => sources.extend(words.iter().map(|word| Source::File(word.into()))),
+        while let Some((mark, behind)) = rest.split_first() {
+            let end = behind.iter().position(|word| is_mark(&word)).unwrap_or(behind.len());
+            let (words, following) = behind.split_at(end);
+            rest = following;
+            let (are_files, is_linked) = match mark.as_bytes() {
+                b":::" => (false, false),
+                b":::+" => (false, true),
+                b"::::" => (true, false),
+                b"::::+" => (true, true),
+                _ => {
+                    let mistake = Failure::usage(format!("`{}` is unknown", mark.to_string_lossy()));
+                    return Err(mistake.hint(
+                        "items follow `:::`, and files of items `::::` (with a `+` they are linked to the source before); \
+                         items that begin so are read with --from or from standard input",
+                    ));
+                }
+            };
+            if is_linked && sources.is_empty() {
+                let what = mark.to_string_lossy();
+                return Err(Failure::usage(format!("`{what}` links items to a source before it, and there is none")));
             }
-            mark = following;
+            let source = |from| Source { from, is_linked };
+            match are_files && !words.is_empty() {
+                // As with GNU parallel, each file is a source of its own.
+                true => sources.extend(words.iter().map(|word| source(SourceFrom::File(word.into())))),
+                // No files, no items: standard input is not read in their place.
+                false => {
+                    let words = words.iter().map(|word| word.as_bytes().to_vec());
+                    sources.push(source(SourceFrom::Words(words.collect())));
+                }
+            }
         }
-        (command.to_vec(), sources)
-    }
-
-    /// An item within a script is code to the shell.
-    pub fn warning(&self) -> Option<String> {
-        let (command, _) = self.split();
-        let shell = Path::new(command.first()?).file_name()?.to_str()?;
-        let script = command.iter().position(is_script_flag).and_then(|at| command.get(at + 1))?;
-        let is_filled = Grammar::default().word(script).has_values();
-        let is_shell = ["sh", "bash", "dash", "ash", "zsh", "ksh"].contains(&shell);
-        (is_shell && is_filled && !self.shell && self.placeholder.is_none()).then(|| {
-            "an item within the script of `sh -c` is run as code; write `sh -c '... \"$1\"' sh {}`, \
-             or use \"$UNISONO_ITEM\" in the script, or --shell"
-                .to_owned()
-        })
+        Ok((command.to_vec(), sources))
     }
 
     pub fn format(&self) -> Option<Format> {
@@ -399,10 +450,8 @@ fn variable(text: &OsStr, grammar: &Grammar) -> Result<(OsString, Word), Failure
     Ok((OsStr::from_bytes(&bytes[..at]).to_owned(), grammar.word(&value)))
 }
 
-/// `-c`, also among others as in `-ec`.
-fn is_script_flag(word: &OsString) -> bool {
-    let bytes = word.as_bytes();
-    bytes.starts_with(b"-") && !bytes.starts_with(b"--") && bytes.contains(&b'c')
+fn separator(text: &str) -> Result<Separator, String> {
+    Separator::new(text)
 }
 
 const EXAMPLES: &str = "\

@@ -22,7 +22,7 @@ use crate::{
     terminal::Terminal,
 };
 pub use args::EachArgs;
-use args::Plan;
+use args::{Plan, Source};
 use printer::Printer;
 
 /// Runs the command; answers its exit status.
@@ -34,10 +34,7 @@ pub fn run(args: EachArgs) -> Result<u8, Failure> {
         let again = guard::watch(env::args_os().skip(1), !args.leave_running);
         return again.map_err(|error| Failure::fault(format!("cannot start the process that does the work: {error}")));
     }
-    if let Some(warning) = args.warning() {
-        terminal.note(&format!("{}: {warning}", terminal.bold("warning")));
-    }
-    let (rows, total) = rows(&args, plan)?;
+    let (rows, total) = rows(&args, plan, &terminal)?;
     if args.dry_run {
         return dry_run(rows, &terminal);
     }
@@ -52,8 +49,8 @@ fn is_worker(gate: &Gate) -> Result<bool, Failure> {
 
 type Rows = mpsc::Receiver<Batch<EachCall>>;
 
-fn rows(args: &EachArgs, plan: Plan) -> Result<(Rows, Option<u64>), Failure> {
-    let Plan { recipe, sources } = plan;
+fn rows(args: &EachArgs, plan: Plan, terminal: &Terminal) -> Result<(Rows, Option<u64>), Failure> {
+    let Plan { recipe, sources, separator } = plan;
     // Read once: it does not change, and taking it apart for each command takes longer than putting it together.
     let inherited = env::vars_os().filter(|(name, _)| name != WATCHER).collect();
     let recipe = Recipe { inherited, ..recipe };
@@ -63,8 +60,11 @@ fn rows(args: &EachArgs, plan: Plan) -> Result<(Rows, Option<u64>), Failure> {
     }
     let from_arguments = !sources.is_empty();
     let delimiter = if args.null { 0 } else { b'\n' };
-    let sources = sources.into_iter().map(|source| source.items(delimiter)).collect::<Result<_, _>>()?;
-    let maker = EachMaker::new(recipe, sources).map_err(Failure::usage)?;
+    let sources = Source::items(sources, delimiter)?;
+    let maker = EachMaker::new(recipe, sources, separator).map_err(Failure::usage)?;
+    for warning in maker.warnings() {
+        terminal.note(&format!("{}: {warning}", terminal.bold("warning")));
+    }
     let input = match &args.from {
         _ if from_arguments => Input::arguments(vec![maker]),
         path => {

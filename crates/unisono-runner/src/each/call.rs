@@ -1,6 +1,14 @@
 //! A command as a kind of work: what an item asks for, and what became of it.
 
-use std::{borrow::Cow, ffi::OsString, io::Write, os::unix::ffi::OsStrExt, path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    borrow::Cow,
+    ffi::{OsStr, OsString},
+    io::Write,
+    os::unix::ffi::OsStrExt,
+    path::PathBuf,
+    sync::Arc,
+    time::SystemTime,
+};
 
 use bytes::Bytes;
 use unisono_commands::{Command, Output, Stdin};
@@ -18,7 +26,7 @@ use crate::{
 /// The command of every item, with places to fill in.
 #[derive(Debug, Clone, Default)]
 pub struct Recipe {
-    /// The program and its arguments, or the pieces of a shell's script.
+    /// The program and its arguments, or the words of a shell's script.
     pub argv: Vec<Word>,
     /// The pieces are a script for `sh`.
     pub shell: bool,
@@ -36,6 +44,12 @@ pub struct Recipe {
     pub save: Option<Word>,
     /// What its limits are kept by.
     pub limit_key: Option<Word>,
+    /// That was written with places, and not as the name of a column.
+    pub keyed_by_place: bool,
+    /// Places may stand within code: see the vetting of recipes.
+    pub items_are_code: bool,
+    /// The script is given its items as arguments, since it reads some. Found out when a recipe is looked at.
+    pub passes_items: bool,
     /// Its output goes where ours goes.
     pub inherit_output: bool,
     /// Doing it twice does no more than doing it once.
@@ -131,14 +145,18 @@ impl EachCall {
     pub fn argv(&self, numbers: Places) -> Result<Vec<OsString>, String> {
         let safety = if self.recipe.shell { Safety::Shell } else { Safety::Plain };
         let filled = self.recipe.argv.iter().map(|word| word.fill(&self.values, numbers, safety));
-        let argv: Vec<OsString> = filled.collect::<Result<_, _>>()?;
+        let mut argv: Vec<OsString> = filled.collect::<Result<_, _>>()?;
+        if self.recipe.shell {
+            argv = vec!["sh".into(), "-c".into(), argv.join(OsStr::new(" "))];
+            if self.recipe.passes_items {
+                argv.push("sh".into());
+                argv.extend(self.values.positions.iter().map(|value| OsStr::from_bytes(value).to_owned()));
+            }
+        }
         if argv.iter().any(|word| word.as_bytes().contains(&0)) {
             return Err("the item holds a NUL, which no argument can (let the command read it)".to_owned());
         }
-        Ok(match self.recipe.shell {
-            false => argv,
-            true => vec!["sh".into(), "-c".into(), argv.join(std::ffi::OsStr::new(" "))],
-        })
+        Ok(argv)
     }
 
     /// The item as one text.

@@ -13,7 +13,9 @@ use tokio::sync::mpsc;
 
 use super::{
     call::{EachCall, Recipe},
+    columns::Separator,
     recipe::{Values, Word},
+    vetting,
 };
 use crate::{
     Error,
@@ -25,39 +27,56 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct EachMaker {
     recipe: Arc<Recipe>,
-    /// Arguments, by source; empty where rows come from a file.
-    sources: Vec<Vec<Vec<u8>>>,
+    /// Empty where rows come from a file.
+    sources: Vec<Items>,
+    /// What parts a value into several.
+    separator: Option<Separator>,
+    warnings: Vec<String>,
     /// The columns that the recipe asks for.
     columns: Vec<String>,
 }
 
 impl EachMaker {
-    /// A maker for rows of a file, or for all combinations of these sources of arguments; the last source turns fastest. A
-    /// recipe into which nothing of the item goes gets the item at its end.
+    /// A maker for rows of a file, or for all combinations of these sources of items; the last source turns fastest. Where the
+    /// recipe has no place at all, it gets the item at its end. With a separator, what it parts are values of their own.
     ///
     /// # Errors
-    /// When the recipe asks for a source that there is not.
-    pub fn new(mut recipe: Recipe, sources: Vec<Vec<Vec<u8>>>) -> Result<Self, String> {
-        let parts = |recipe: &Recipe| -> Vec<Word> {
-            let words = recipe.argv.iter().chain(&recipe.folder).chain(&recipe.stdin).chain(&recipe.save);
-            words.chain(recipe.environment.iter().map(|(_, value)| value)).chain(&recipe.limit_key).cloned().collect()
+    /// When the recipe asks for a source that there is not, or would run items as code.
+    pub fn new(mut recipe: Recipe, sources: Vec<Items>, separator: Option<Separator>) -> Result<Self, String> {
+        let words = |recipe: &Recipe| -> Vec<Word> {
+            let words = recipe.argv.iter().chain(&recipe.folder).chain(&recipe.stdin);
+            words.chain(recipe.environment.iter().map(|(_, value)| value)).cloned().collect()
         };
-        let is_filled = recipe.argv.iter().chain(&recipe.stdin).any(Word::has_values);
-        if !is_filled {
-            match sources.len() {
-                0 => recipe.argv.push(Word::item()),
-                count => recipe.argv.extend((0..count).map(Word::position)),
-            }
+        // A number in a file's name says nothing about where the item goes; the item itself does.
+        let is_filled = words(&recipe).iter().any(Word::has_places)
+            || recipe.save.as_ref().is_some_and(Word::has_values)
+            || recipe.keyed_by_place
+            || vetting::takes_items(&recipe);
+        let width = sources.iter().map(|source| source.width).sum();
+        let written = recipe.argv.len();
+        match width {
+            _ if is_filled => {}
+            _ if separator.is_some() => return Err("--colsep: say which columns go where, as `{1} {2}`".to_owned()),
+            0 => recipe.argv.push(Word::item()),
+            count => recipe.argv.extend((0..count).map(Word::position)),
         }
-        let words = parts(&recipe);
+        let appended = recipe.argv.len() - written;
+        let warnings = vetting::vet(&mut recipe, appended)?;
+        let words: Vec<Word> =
+            words(&recipe).into_iter().chain(recipe.save.clone()).chain(recipe.limit_key.clone()).collect();
         let most = words.iter().flat_map(Word::positions).max();
-        if let Some(at) = most.filter(|at| *at >= sources.len().max(1)) {
+        if let Some(at) = most.filter(|at| separator.is_none() && *at >= width.max(1)) {
             return Err(format!("`{{{}}}` asks for a source of items that is not there", at + 1));
         }
         let mut columns: Vec<String> = words.iter().flat_map(Word::columns).map(str::to_owned).collect();
         columns.sort_unstable();
         columns.dedup();
-        Ok(Self { recipe: Arc::new(recipe), sources, columns })
+        Ok(Self { recipe: Arc::new(recipe), sources, separator, warnings, columns })
+    }
+
+    /// What its user should know before anything starts.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// The columns that the recipe asks for.
@@ -76,19 +95,27 @@ impl EachMaker {
     fn of_fields(&self, fields: &dyn Fields) -> Result<EachCall, String> {
         let column = |name: &String| Ok((name.clone(), fields.field(name)?.as_bytes().to_vec()));
         let columns = self.columns.iter().map(column).collect::<Result<_, String>>()?;
-        self.call(Values { positions: fields.line().map(<[u8]>::to_vec).into_iter().collect(), columns })
+        let values = fields.line().into_iter().flat_map(|line| self.parted(line)).collect();
+        self.call(Values { positions: values, columns })
     }
 
-    /// One of the combinations of arguments.
+    fn parted(&self, value: &[u8]) -> Vec<Vec<u8>> {
+        match &self.separator {
+            None => vec![value.to_vec()],
+            Some(separator) => separator.split(value),
+        }
+    }
+
+    /// One of the combinations of items.
     fn combination(&self, mut number: u64) -> Values {
-        let mut positions: Vec<Vec<u8>> = Vec::with_capacity(self.sources.len());
+        let mut rows: Vec<&[Vec<u8>]> = Vec::with_capacity(self.sources.len());
         for source in self.sources.iter().rev() {
-            let count = source.len() as u64;
+            let count = source.rows.len() as u64;
             let at = usize::try_from(number % count).expect("an index into a list fits");
-            positions.push(source[at].clone());
+            rows.push(&source.rows[at]);
             number /= count;
         }
-        positions.reverse();
+        let positions = rows.into_iter().rev().flatten().flat_map(|value| self.parted(value)).collect();
         Values { positions, columns: Vec::new() }
     }
 }
@@ -110,11 +137,34 @@ impl Maker for EachMaker {
     }
 
     fn combinations(&self) -> u64 {
-        self.sources.iter().map(|source| source.len() as u64).fold(1, u64::saturating_mul)
+        self.sources.iter().map(|source| source.rows.len() as u64).fold(1, u64::saturating_mul)
     }
 
     fn takes_lines_whole(&self) -> bool {
         true
+    }
+}
+
+/// A source of items, and those that are linked to it.
+#[derive(Debug, Clone, Default)]
+pub struct Items {
+    /// A value of each of the linked sources.
+    rows: Vec<Vec<Vec<u8>>>,
+    /// How many sources these are.
+    width: usize,
+}
+
+impl Items {
+    /// A source of its own.
+    pub fn new(values: Vec<Vec<u8>>) -> Self {
+        Self { rows: values.into_iter().map(|value| vec![value]).collect(), width: 1 }
+    }
+
+    /// Links another source to it, value by value: the shorter of them says how many there are, as with GNU parallel.
+    pub fn link(&mut self, values: Vec<Vec<u8>>) {
+        self.width += 1;
+        self.rows.truncate(values.len());
+        self.rows.iter_mut().zip(values).for_each(|(row, value)| row.push(value));
     }
 }
 
@@ -172,11 +222,14 @@ mod tests {
     use super::*;
     use crate::{each::Places, row::NoFields};
 
+    fn items(values: &[&str]) -> Items {
+        Items::new(values.iter().map(|value| value.as_bytes().to_vec()).collect())
+    }
+
     fn commands(sources: &[&[&str]], argv: &[&str]) -> Vec<Vec<String>> {
         let grammar = super::super::Grammar::default();
         let recipe = Recipe { argv: argv.iter().map(|word| grammar.word(&word.into())).collect(), ..Recipe::default() };
-        let sources = sources.iter().map(|source| source.iter().map(|value| value.as_bytes().to_vec()).collect());
-        let maker = EachMaker::new(recipe, sources.collect()).unwrap();
+        let maker = EachMaker::new(recipe, sources.iter().map(|source| items(source)).collect(), None).unwrap();
         let mut made = Vec::new();
         maker.make(&NoFields, Origin::default(), &mut |row| {
             let argv = row.call.unwrap().argv(Places::default()).unwrap();
@@ -201,6 +254,6 @@ mod tests {
     #[test]
     fn a_source_that_is_not_there_is_refused() {
         let recipe = Recipe { argv: vec![Word::position(1)], ..Recipe::default() };
-        assert!(EachMaker::new(recipe, vec![vec![b"a".to_vec()]]).unwrap_err().contains("{2}"));
+        assert!(EachMaker::new(recipe, vec![items(&["a"])], None).unwrap_err().contains("{2}"));
     }
 }

@@ -4,9 +4,13 @@
 //! dead: see [`Stages`].
 
 mod call;
+mod columns;
 mod job;
 mod maker;
+mod nested;
 mod recipe;
+pub mod script;
+mod vetting;
 
 use std::{cell::Cell, path::PathBuf, time::Duration};
 
@@ -23,8 +27,9 @@ use crate::{
 use job::{EachWork, Slots};
 
 pub use call::{EachCall, EachStyle, Ran, Recipe};
+pub use columns::Separator;
 pub use job::{Tagged, Worst};
-pub use maker::{EachMaker, Pieces, blocks};
+pub use maker::{EachMaker, Items, Pieces, blocks};
 pub use recipe::{Grammar, Places, Safety, Values, Word, push_word};
 
 /// Everything about a run, parsed and checked.

@@ -5,7 +5,7 @@
 //! from 1, `{%}` the number of the slot it runs in. Anything else in braces is left as it is, so that awk and jq keep theirs.
 //!
 //! A value is always one whole piece of one argument: nothing splits it. With a shell it is quoted, so that the shell gives
-//! back just the same bytes. A command without any place gets the item at its end.
+//! back just the same bytes. Where there is no place at all, the command gets the item at its end.
 
 use std::{
     ffi::OsString,
@@ -15,6 +15,8 @@ use std::{
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use xxhash_rust::xxh3::Xxh3;
 
+use super::{nested::is_harmless, script::PLACE};
+
 /// A word with places to fill in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Word(Vec<Part>);
@@ -22,7 +24,12 @@ pub struct Word(Vec<Part>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
     Literal(Vec<u8>),
-    Value { source: Source, form: Form },
+    /// `guarded` values must not hold anything that a shell could see more in than a part of a word.
+    Value {
+        source: Source,
+        form: Form,
+        guarded: Option<Box<str>>,
+    },
     Sequence,
     Slot,
 }
@@ -112,7 +119,7 @@ impl Grammar {
     fn part(&self, text: &[u8]) -> Option<(Option<Part>, usize)> {
         text.first()?;
         if let Some(mark) = &self.mark {
-            let item = Part::Value { source: Source::All, form: Form::Whole };
+            let item = Part::Value { source: Source::All, form: Form::Whole, guarded: None };
             return Some(if text.starts_with(mark.as_bytes()) { (Some(item), mark.len()) } else { (None, 1) });
         }
         let inside = text.strip_prefix(b"{").and_then(|after| {
@@ -147,7 +154,7 @@ impl Grammar {
             Err(_) if self.has_columns && is_name(name) => Source::Name(name.to_owned()),
             Err(_) => return None,
         };
-        Some(Part::Value { source, form })
+        Some(Part::Value { source, form, guarded: None })
     }
 }
 
@@ -163,17 +170,17 @@ impl Word {
 
     /// The item itself.
     pub fn item() -> Self {
-        Self(vec![Part::Value { source: Source::All, form: Form::Whole }])
+        Self(vec![Part::Value { source: Source::All, form: Form::Whole, guarded: None }])
     }
 
     /// The value of one source, from 0.
     pub fn position(at: usize) -> Self {
-        Self(vec![Part::Value { source: Source::Position(at), form: Form::Whole }])
+        Self(vec![Part::Value { source: Source::Position(at), form: Form::Whole, guarded: None }])
     }
 
     /// A column.
     pub fn column(name: &str) -> Self {
-        Self(vec![Part::Value { source: Source::Name(name.to_owned()), form: Form::Whole }])
+        Self(vec![Part::Value { source: Source::Name(name.to_owned()), form: Form::Whole, guarded: None }])
     }
 
     /// What names a source, from 1, or a column.
@@ -184,9 +191,48 @@ impl Word {
         }
     }
 
+    /// Whether it has any place, be it for the item, its number or its slot.
+    pub fn has_places(&self) -> bool {
+        self.0.iter().any(|part| !matches!(part, Part::Literal(_)))
+    }
+
     /// Whether anything of the item goes into it.
     pub fn has_values(&self) -> bool {
         self.0.iter().any(|part| matches!(part, Part::Value { .. }))
+    }
+
+    /// Its text, with a [`PLACE`] for each value; numbers are as good as a digit.
+    pub(crate) fn pattern(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        for part in &self.0 {
+            match part {
+                Part::Literal(literal) => text.extend(literal.iter().filter(|byte| **byte != PLACE)),
+                Part::Value { .. } => text.push(PLACE),
+                Part::Sequence | Part::Slot => text.push(b'1'),
+            }
+        }
+        text
+    }
+
+    /// How its places for values are written, in their order.
+    pub(crate) fn places(&self) -> impl Iterator<Item = String> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Value { source: Source::All, .. } => Some(String::new()),
+            Part::Value { source: Source::Position(at), .. } => Some((at + 1).to_string()),
+            Part::Value { source: Source::Name(name), .. } => Some(name.clone()),
+            _ => None,
+        })
+    }
+
+    /// Has what fills the place with this number refused, unless it is harmless to `interpreter`.
+    pub(crate) fn guard(&mut self, number: usize, interpreter: &str) {
+        let values = self.0.iter_mut().filter_map(|part| match part {
+            Part::Value { guarded, .. } => Some(guarded),
+            _ => None,
+        });
+        if let Some(guarded) = values.into_iter().nth(number) {
+            *guarded = Some(interpreter.into());
+        }
     }
 
     /// The columns that it asks for.
@@ -216,7 +262,7 @@ impl Word {
                 Part::Literal(literal) => text.extend_from_slice(literal),
                 Part::Sequence => push_number(numbers.sequence, "{#}", &mut text),
                 Part::Slot => push_number(numbers.slot.and_then(|slot| slot.try_into().ok()), "{%}", &mut text),
-                Part::Value { source: Source::All, form } => {
+                Part::Value { source: Source::All, form, guarded } => {
                     if values.positions.is_empty() {
                         return Err("the row has columns, so `{}` does not say which (try `{name}`)".to_owned());
                     }
@@ -224,17 +270,20 @@ impl Word {
                         if at > 0 {
                             text.push(b' ');
                         }
+                        guard(guarded.as_deref(), form.of(value))?;
                         safety.push(form.of(value), &mut text)?;
                     }
                 }
-                Part::Value { source: Source::Position(at), form } => {
+                Part::Value { source: Source::Position(at), form, guarded } => {
                     let value = values.positions.get(*at);
                     let value = value.ok_or_else(|| format!("there is no `{{{}}}`", at + 1))?;
+                    guard(guarded.as_deref(), form.of(value))?;
                     safety.push(form.of(value), &mut text)?;
                 }
-                Part::Value { source: Source::Name(name), form } => {
+                Part::Value { source: Source::Name(name), form, guarded } => {
                     let value = values.columns.iter().find(|(column, _)| column == name);
                     let (_, value) = value.ok_or_else(|| format!("no column `{name}`"))?;
+                    guard(guarded.as_deref(), form.of(value))?;
                     safety.push(form.of(value), &mut text)?;
                 }
             }
@@ -249,12 +298,23 @@ impl Word {
                 Part::Literal(literal) => (0, literal.clone()),
                 Part::Sequence => (1, Vec::new()),
                 Part::Slot => (2, Vec::new()),
-                Part::Value { source, form } => (3, format!("{source:?}{form:?}").into_bytes()),
+                Part::Value { source, form, .. } => (3, format!("{source:?}{form:?}").into_bytes()),
             };
             hash.update(&[kind]);
             digest(&text, hash);
         }
         hash.update(&[u8::MAX]);
+    }
+}
+
+fn guard(interpreter: Option<&str>, value: &[u8]) -> Result<(), String> {
+    match interpreter {
+        Some(interpreter) if !is_harmless(value) => Err(format!(
+            "`{}` would be read as code by the shell that `{interpreter}` starts (let it read the item from standard input, \
+             or say --items-are-code)",
+            String::from_utf8_lossy(value).escape_debug()
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -278,12 +338,22 @@ impl Form {
             Self::NoExtension => without_extension(value),
             Self::Base => base(value),
             Self::BaseNoExtension => without_extension(base(value)),
-            Self::Folder => match value.iter().rposition(|byte| *byte == b'/') {
-                None => b".",
-                Some(0) => b"/",
-                Some(at) => &value[..at],
-            },
+            Self::Folder => folder(value),
         }
+    }
+}
+
+/// As dirname(1) and GNU parallel: slashes at the end, and several in a row, part nothing.
+fn folder(path: &[u8]) -> &[u8] {
+    let trimmed = |path: &'_ [u8]| path.iter().rposition(|byte| *byte != b'/').map_or(0, |at| at + 1);
+    let whole = &path[..trimmed(path)];
+    match whole.iter().rposition(|byte| *byte == b'/') {
+        None if whole.is_empty() && !path.is_empty() => b"/",
+        None => b".",
+        Some(at) => match trimmed(&whole[..at]) {
+            0 => b"/",
+            end => &whole[..end],
+        },
     }
 }
 
@@ -366,7 +436,26 @@ mod tests {
             assert_eq!(fill(text, &[path]), filled, "{text}");
         }
         assert_eq!(fill("{//} {.} {/}", &["a.b/c"]), "a.b a.b/c c");
-        assert_eq!(fill("{//}", &["/etc"]), "/");
+        // What GNU parallel 20221122 prints for each.
+        for (path, filled) in [
+            ("a/b/", "a/b/|a/b/||a|"),
+            ("/etc", "/etc|/etc|etc|/|etc"),
+            ("/", "/|/||/|"),
+            ("a//b", "a//b|a//b|b|a|b"),
+            ("//b", "//b|//b|b|/|b"),
+            ("a/", "a/|a/||.|"),
+            ("a/b.c/", "a/b.c/|a/b.c/||a|"),
+            ("./x", "./x|./x|x|.|x"),
+            ("", "|||.|"),
+            ("//", "//|//||/|"),
+            ("x/.b", "x/.b|x/|.b|x|"),
+            (".b", ".b||.b|.|"),
+            ("x.", "x.|x|x.|.|x"),
+            ("a/b//", "a/b//|a/b//||a|"),
+            ("a///b///", "a///b///|a///b///||a|"),
+        ] {
+            assert_eq!(fill("{}|{.}|{/}|{//}|{/.}", &[path]), filled, "{path}");
+        }
         assert_eq!(fill("{2}{1} {}", &["a", "b"]), "ba a b");
     }
 
