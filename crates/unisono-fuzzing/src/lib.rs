@@ -12,6 +12,7 @@ mod manifests;
 mod numbers;
 mod results;
 mod sha256_lanes;
+mod shell_places;
 mod templates;
 mod wire;
 
@@ -25,6 +26,7 @@ pub const TARGETS: &[Target] = &[
     ("numbers", numbers::body),
     ("results", results::body),
     ("sha256_lanes", sha256_lanes::body),
+    ("shell_places", shell_places::body),
     ("templates", templates::body),
     ("wire", wire::body),
 ];
