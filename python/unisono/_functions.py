@@ -198,7 +198,8 @@ class _Call:
                 return cls(engine, function, name, executor)
             return cls(engine, function, name, cluster=executor)
         if isinstance(executor, str):
-            raise UsageError(f'executor: "{executor}" is none of "threads", "processes" and "loop", and no cluster')
+            given = _native.redacted(executor)
+            raise UsageError(f'executor: "{given}" is none of "threads", "processes" and "loop", and no cluster')
         if not isinstance(executor, Executor):
             raise UsageError(f"executor: expected a concurrent.futures.Executor, not {type(executor).__name__}")
         places = {ProcessPool: "processes", ThreadPoolExecutor: "threads"}

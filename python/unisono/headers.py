@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from unisono import _native
+
 
 class Headers(Mapping[str, str]):
     """Headers by name, whatever its case; several of one name are joined by commas, as RFC 9110 has it.
+
+    The `repr` shows neither cookies nor passwords in addresses; the values are as they came.
 
     >>> headers = Headers([("Content-Type", "text/html"), ("Link", "<a>"), ("link", "<b>")])
     >>> headers["content-type"], headers["LINK"], headers.get_list("link")
@@ -31,7 +35,7 @@ class Headers(Mapping[str, str]):
         return len(dict(self._pairs))
 
     def __repr__(self) -> str:
-        shown = [(name, "***" if name == "set-cookie" else value) for name, value in self._pairs]
+        shown = [(name, _native.shown_header(name, value)) for name, value in self._pairs]
         return f"Headers({shown!r})"
 
     def get_list(self, name: str) -> list[str]:

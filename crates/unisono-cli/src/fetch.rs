@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
-use unisono_core::{Secret, Span};
+use unisono_core::{Secret, Span, redacted};
 use unisono_runner::{
     BodyMode, Defaults, FetchCall, FetchPlan, FetchStyle, Filter, Format, Frame, Input, Open, Paginate, Template,
     header,
@@ -260,8 +260,11 @@ impl FetchArgs {
                 if let Some(url) =
                     self.urls.iter().zip(&addresses).find_map(|(url, template)| template.has_fields().then_some(url))
                 {
-                    return Err(Failure::usage(format!("`{url}` has columns to fill in, but there are no rows"))
-                        .hint("give them with --from FILE"));
+                    return Err(Failure::usage(format!(
+                        "`{}` has columns to fill in, but there are no rows",
+                        redacted(url)
+                    ))
+                    .hint("give them with --from FILE"));
                 }
                 Ok(Input::arguments(
                     addresses

@@ -45,6 +45,8 @@ where
     let report = report?;
     if show.quiet {
         report.failures.iter().for_each(|failure| terminal.note(&format!("error: {failure}")));
+        // What is missing without an item that failed, such as further pages, is not to be lost quietly either.
+        report.warnings.iter().for_each(|warning| terminal.note(&format!("note: {warning}")));
     } else {
         summary::print(&report, terminal, resumable);
     }

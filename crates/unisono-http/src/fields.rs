@@ -5,10 +5,12 @@
 //! left out, so that nobody believes that it was sent. Checked where words are read, so that a mistake is known before
 //! anything starts, and again before a request is sent, for those that come from elsewhere.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use unisono_core::ErrorKind;
+use std::borrow::Cow;
 
-use crate::{Error, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use unisono_core::{ErrorKind, redacted};
+
+use crate::{Error, Request, Url};
 
 /// Reads a header of a request. Blanks around its value do not count.
 ///
@@ -36,6 +38,72 @@ pub fn request_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValu
     value.set_sensitive(secret.contains(&parsed));
     check_field(&parsed, &value)?;
     Ok((parsed, value))
+}
+
+/// A header of an answer, without the passwords of addresses in it and without the values of cookies. Nothing else is changed.
+///
+/// ```
+/// use http::header::{LINK, LOCATION};
+/// use unisono_http::shown_header;
+/// assert_eq!(shown_header(&LOCATION, b"http://bob:pw@host/x"), "http://host/x");
+/// assert_eq!(shown_header(&LINK, b"<//bob:p/w@host/>; rel=next"), "<//***@host/>; rel=next");
+/// assert_eq!(shown_header(&LOCATION, b"/@scope/package"), "/@scope/package");
+/// ```
+pub fn shown_header<'a>(name: &HeaderName, value: &'a [u8]) -> Cow<'a, str> {
+    let text = String::from_utf8_lossy(value);
+    if *name == header::SET_COOKIE {
+        return Cow::Borrowed("***");
+    }
+    // Of all headers these hold addresses.
+    if ![header::LOCATION, header::CONTENT_LOCATION, header::LINK, header::REFRESH].contains(name)
+        || !text.contains('@')
+    {
+        return text;
+    }
+    if *name == header::LINK {
+        return Cow::Owned(shown_links(&text));
+    }
+    if *name == header::REFRESH {
+        let at = text.find(['u', 'U']).and_then(|at| Some(at + text[at..].find('=')? + 1)).unwrap_or(0);
+        return Cow::Owned(format!("{}{}", &text[..at], shown_reference(&text[at..])));
+    }
+    Cow::Owned(shown_reference(&text).into_owned())
+}
+
+/// The targets of a `Link` header fit to be shown; what is no target stays, unless it may be a part of one.
+fn shown_links(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(begin) = rest.find('<') {
+        let (before, link) = rest.split_at(begin + 1);
+        shown.push_str(&outside(before));
+        let end = link.find('>').unwrap_or(link.len());
+        shown.push_str(&shown_reference(&link[..end]));
+        rest = &link[end..];
+    }
+    shown.push_str(&outside(rest));
+    shown
+}
+
+/// Between targets there may be titles with addresses of mail. An address, or an `@` outside of quotes, is a target that is
+/// broken, or what a link is about.
+fn outside(text: &str) -> Cow<'_, str> {
+    let is_loose = text.split('"').step_by(2).any(|unquoted| unquoted.contains('@'));
+    if is_loose || (text.contains('@') && text.contains("//")) { redacted(text) } else { Cow::Borrowed(text) }
+}
+
+fn shown_reference(reference: &str) -> Cow<'_, str> {
+    let base = Url::parse("http://base.invalid/").expect("it is an address");
+    let begins_with_scheme = reference.trim_start().get(..4).is_some_and(|begin| begin.eq_ignore_ascii_case("http"));
+    match base.join(reference) {
+        // `http:/bob:pw@host`, which to some is a path and to others an address.
+        Ok(url) if begins_with_scheme && reference.contains('@') && url.is_same_origin(&base) => redacted(reference),
+        // As it was written, when there is no user in it.
+        Ok(url) if url.user().is_none() => Cow::Borrowed(reference),
+        Ok(url) if url.is_same_origin(&base) => redacted(reference),
+        Ok(url) => Cow::Owned(url.to_string()),
+        Err(_) => redacted(reference),
+    }
 }
 
 /// What must hold of a request before it is sent, whoever made it.
@@ -156,6 +224,38 @@ mod tests {
         let error = request_header("Authorization Bearer hunter2", "x").unwrap_err().to_string();
         assert_eq!(error, "`Authorization...` is not the name of a header");
         assert!(!request_header("Authorization", "hunter2\n").unwrap_err().to_string().contains("hunter2"));
+    }
+
+    #[test]
+    fn a_password_in_a_header_of_an_answer_is_not_shown() {
+        for address in [
+            "http://bob:hunter2@h/",
+            "//bob:hunter2@h/",
+            "http://bob:hun/ter2@h",
+            "http:/bob:hun#ter2@h",
+            "http://bob:hun>ter2@h/",
+            "http://bob:hun,ter2@h/",
+        ] {
+            for (name, value) in [
+                (header::LOCATION, address.to_owned()),
+                (header::CONTENT_LOCATION, address.to_owned()),
+                (header::REFRESH, format!("0; URL={address}")),
+                (header::REFRESH, address.to_owned()),
+                (header::LINK, format!("</1>; rel=prev; title=\"x@y\", <{address}>; rel=next")),
+                (header::LINK, format!("{address}; rel=next")),
+                (header::SET_COOKIE, address.to_owned()),
+            ] {
+                let shown = shown_header(&name, value.as_bytes());
+                assert!(!shown.contains("ter2"), "{name}: {value}: {shown}");
+            }
+        }
+        for (name, value) in [
+            (header::LINK, "</@a>; title=\"me@x.org\"; rel=next"),
+            (header::LOCATION, "https://host/@me"),
+            (header::ETAG, "http://a:b@c"),
+        ] {
+            assert_eq!(shown_header(&name, value.as_bytes()), value);
+        }
     }
 
     proptest! {

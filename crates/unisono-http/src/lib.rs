@@ -39,7 +39,7 @@ pub use connect::{read_connect_answer, read_socks_answers};
 #[doc(hidden)]
 pub use decode::decode_body;
 pub use error::Error;
-pub use fields::request_header;
+pub use fields::{request_header, shown_header};
 pub use job::{HttpJob, Judged, Reply};
 pub use options::{Family, HostAddress, HttpVersion, Identity, OnlyHere, Options, SLOW_WINDOW, Tls};
 pub use proxy::{NoProxy, Proxies, Proxy};

@@ -29,6 +29,7 @@ mod queue_wait;
 mod queue_wake;
 mod request;
 mod run;
+mod shown;
 mod walk;
 
 use pyo3::prelude::*;
@@ -74,6 +75,8 @@ mod _native {
     use super::request::Request;
     #[pymodule_export]
     use super::run::Run;
+    #[pymodule_export]
+    use super::shown::{redacted, shown_header};
     #[pymodule_export]
     use super::walk::{Found, Walk};
 

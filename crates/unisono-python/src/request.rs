@@ -5,6 +5,7 @@ use pyo3::{
     prelude::*,
     types::{PyBytes, PyDict, PyMapping, PyString},
 };
+use unisono_core::redacted;
 use unisono_runner::{Defaults, FetchCall, Fields, NoFields, Origin, Own, Row};
 
 use crate::errors;
@@ -88,7 +89,7 @@ impl Request {
 
 /// An address without what may be a password.
 fn shown(url: &str) -> String {
-    unisono_http::Url::parse(url).map_or_else(|_| "(no URL)".to_owned(), |url| url.to_string())
+    unisono_http::Url::parse(url).map_or_else(|_| redacted(url).into_owned(), |url| url.to_string())
 }
 
 /// A row for each request; one that nobody can understand is a row as well, and its outcome says why.

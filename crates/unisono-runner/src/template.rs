@@ -10,6 +10,8 @@ use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use unisono_core::redacted;
+
 use crate::row::Fields;
 
 /// A template, parsed once.
@@ -37,6 +39,8 @@ enum Choice {
 enum Place {
     /// A whole address.
     Whole,
+    /// A user name, a password, or both parted by a colon.
+    UserInformation,
     /// Host and port.
     Authority,
     /// One segment of a path.
@@ -140,13 +144,17 @@ impl Template {
             }
             let end = rest.find('}').filter(|_| brace == "{");
             let end = end.ok_or_else(|| {
-                format!("`{text}` has a brace without its other half (write `{brace}{brace}` for the character itself)")
+                format!(
+                    "`{}` has a brace without its other half (write `{brace}{brace}` for the character itself)",
+                    redacted(text)
+                )
             })?;
             made.push_str(&literal);
             if !literal.is_empty() {
                 parts.push(Part::Literal(std::mem::take(&mut literal)));
             }
-            let part = part(&rest[..end], purpose, &made).map_err(|why| format!("`{text}`: {why}"))?;
+            let part = part(&rest[..end], purpose, &made, &rest[end + 1..])
+                .map_err(|why| format!("`{}`: {why}", redacted(text)))?;
             made.push('x');
             parts.push(part);
             rest = &rest[end + 1..];
@@ -159,13 +167,14 @@ impl Template {
         let combinations = counts.try_fold(1u64, u64::checked_mul);
         Ok(Self {
             parts,
-            combinations: combinations.ok_or_else(|| format!("`{text}` has more combinations than can be counted"))?,
+            combinations: combinations
+                .ok_or_else(|| format!("`{}` has more combinations than can be counted", redacted(text)))?,
         })
     }
 }
 
-/// What stands between two braces; `before` is what comes before it in the address.
-fn part(inside: &str, purpose: Purpose, before: &str) -> Result<Part, String> {
+/// What stands between two braces; `before` and `after` are what comes before and after it in the address.
+fn part(inside: &str, purpose: Purpose, before: &str, after: &str) -> Result<Part, String> {
     if let Some(range) = range(inside)? {
         return Ok(Part::Choice(range));
     }
@@ -180,19 +189,21 @@ fn part(inside: &str, purpose: Purpose, before: &str) -> Result<Part, String> {
         Purpose::Text => Place::Text,
         Purpose::FilePath => Place::FileName,
         Purpose::Address if before.is_empty() => Place::Whole,
-        Purpose::Address if reserved => Place::Reserved,
-        Purpose::Address => place(before),
+        Purpose::Address if reserved && place(before, after) != Place::UserInformation => Place::Reserved,
+        Purpose::Address => place(before, after),
     };
     // `{}` is the whole line, as xargs and parallel have it.
     let name = if name.is_empty() { "line" } else { name };
     Ok(Part::Field { name: name.to_owned(), place })
 }
 
-fn place(before: &str) -> Place {
+fn place(before: &str, after: &str) -> Place {
+    let authority_goes_to = after.find(['/', '?', '#']).unwrap_or(after.len());
     let after_scheme = before.split_once("://").map_or(before, |(_, after)| after);
     match (after_scheme.find('/'), after_scheme.find('?')) {
         (_, Some(_)) => Place::Query,
         (Some(_), None) => Place::Segment,
+        (None, None) if after[..authority_goes_to].contains('@') => Place::UserInformation,
         (None, None) => Place::Authority,
     }
 }
@@ -246,9 +257,10 @@ impl Place {
                 if plain && !value.is_empty() {
                     Ok(Cow::Borrowed(value))
                 } else {
-                    bad(&format!("is not a host: `{value}`"))
+                    bad(&format!("is not a host: `{}`", redacted(value)))
                 }
             }
+            Self::UserInformation => Ok(utf8_percent_encode(value, USER_INFORMATION).into()),
             // A path that ends early, or climbs, asks for something else than was meant.
             Self::Segment if value.is_empty() => bad("is empty"),
             Self::Segment if value == "." || value == ".." => bad(&format!("cannot be a segment of a path: `{value}`")),
@@ -263,6 +275,8 @@ impl Place {
 
 /// RFC 3986, section 2.3.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// A colon parts the name from the password; in either it does no harm.
+const USER_INFORMATION: &AsciiSet = &UNRESERVED.remove(b':');
 /// And section 2.2, less the fragment's `#`.
 const RESERVED: &AsciiSet = &UNRESERVED
     .remove(b':')
@@ -336,6 +350,30 @@ mod tests {
             assert!(fill(text, value).unwrap_err().starts_with("column `v` "), "{text} {value}");
         }
         assert_eq!(fill("http://h/{w}", "x").unwrap_err(), "no column `w`");
+    }
+
+    #[test]
+    fn a_password_from_a_column_is_encoded_and_one_in_a_template_is_not_shown() {
+        let fill =
+            |text: &str, value: &str| Template::address(text).unwrap().render(&One("v", value.into()), 0).unwrap();
+        for password in ["p/w", "p#w", "p?w", "p@w", "p%w", "p w"] {
+            for text in ["http://me:{v}@h/", "http://me:{+v}@h/x@y", "http://me:{v}@h"] {
+                let url = unisono_http::Url::parse(&fill(text, password)).unwrap();
+                assert_eq!((url.host(), url.user().unwrap().1.reveal()), ("h", password));
+            }
+        }
+        let url = unisono_http::Url::parse(&fill("http://{v}@h/", "bob:p/w")).unwrap();
+        assert_eq!((url.user().unwrap().0, url.user().unwrap().1.reveal()), ("bob", "p/w"));
+        for text in [
+            "http://bob:hun/ter2@h/{",
+            "http://bob:hunter2@h/{1..x}",
+            "http://bob:hunter2@h/{1..9999999999}{1..9999999999}{1..9}",
+        ] {
+            let why = Template::address(text).unwrap_err();
+            assert!(!why.contains("ter2") && why.contains("***@h/"), "{why}");
+        }
+        let why = Template::address("http://{v}/").unwrap().render(&One("v", "bob:hun/ter2@h".into()), 0).unwrap_err();
+        assert!(!why.contains("ter2"), "{why}");
     }
 
     proptest! {

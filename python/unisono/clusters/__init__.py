@@ -15,6 +15,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from unisono._native import redacted
 from unisono.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def engine_of(executor: object) -> str | None:
         if scheme == executor or scheme not in ("dask", "ray"):
             return None
         if not _ADDRESS.fullmatch(executor):
-            raise UsageError(f'executor: "{executor}" is no address: expected {scheme}://host:port')
+            raise UsageError(f'executor: "{redacted(executor)}" is no address: expected {scheme}://host:port')
         return scheme
     ours = sys.modules.get("unisono.clusters._executor")
     if ours is not None and isinstance(executor, ours.ClusterExecutor):
@@ -103,7 +104,8 @@ def carry(errands: Errands, executor: ClusterExecutor, options: bytes, *, is_our
 def _connect(to: object, limit: int | None, wait: float, *, once_per_machine: bool) -> ClusterExecutor:
     engine = engine_of(to)
     if engine is None:
-        raise UsageError(f"executor: expected dask://host:port, ray://host:port or a Client, not {to!r}")
+        given = repr(redacted(to)) if isinstance(to, str) else repr(to)
+        raise UsageError(f"executor: expected dask://host:port, ray://host:port or a Client, not {given}")
     joins = _to_dask(to) if engine == "dask" else _to_ray(to, limit, once_per_machine)
     # It needs cloudpickle, which comes with the extras.
     from unisono.clusters._executor import ClusterExecutor
@@ -145,6 +147,6 @@ def _imported(engine: str) -> Any:
         raise UsageError(f"executor: {engine} is not installed: `pip install unisono[{engine}]`") from error
 
 
-_ADDRESS = re.compile(r"(dask|ray)://(\[[0-9A-Fa-f:.]+\]|[^\s/:\[\]]+):[0-9]{1,5}/?")
+_ADDRESS = re.compile(r"(dask|ray)://(\[[0-9A-Fa-f:.]+\]|[^\s/:@\[\]]+):[0-9]{1,5}/?")
 # As `connect`.
 _LONGEST_WAIT = 30.0

@@ -5,7 +5,7 @@ use std::{borrow::Cow, io::Write, path::PathBuf, time::SystemTime};
 use bytes::Bytes;
 use http::{HeaderValue, Method};
 use unisono_core::ErrorKind;
-use unisono_http::{Error, IDEMPOTENCY_KEY, Reply, Request, Trail, Url};
+use unisono_http::{Error, IDEMPOTENCY_KEY, Reply, Request, Trail, Url, shown_header};
 use unisono_journal::push_json_string;
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
@@ -202,9 +202,8 @@ fn push_headers(headers: &http::HeaderMap, fields: &mut Vec<u8>) {
         }
         push_json_string(name.as_str(), fields);
         fields.push(b':');
-        // Several of one name are one list (RFC 9110, section 5.3); a cookie is a secret.
-        let values: Vec<_> =
-            headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+        // Several of one name are one list (RFC 9110, section 5.3).
+        let values: Vec<_> = headers.get_all(name).iter().map(|value| shown_header(name, value.as_bytes())).collect();
         let text = if *name == http::header::SET_COOKIE { "***".to_owned() } else { values.join(", ") };
         push_json_string(&text, fields);
     }

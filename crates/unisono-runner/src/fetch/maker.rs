@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use unisono_core::redacted;
 use unisono_http::{Request, Trail, Url, basic_authorization, request_header};
 
 use super::{FetchCall, Login, Netrc, Own, paginate::Visited};
@@ -39,7 +40,7 @@ impl Defaults {
             (None, Some(template)) => template.render(fields, combination).map(|id| Some(id.into())),
             (None, None) => Ok(None),
         };
-        match id {
+        match id.map(|id| id.map(without_user)) {
             Ok(id) => Row { id, origin, call: self.call(fields, own, combination) },
             Err(why) => Row { id: None, origin, call: Err(why) },
         }
@@ -158,6 +159,19 @@ fn from_netrc(netrc: &Netrc, url: &Url) -> Option<Login> {
         None => netrc.get(url.host(), None),
         Some((name, password)) if password.reveal().is_empty() => netrc.get(url.host(), Some(name)),
         Some(_) => None,
+    }
+}
+
+/// A name is shown and kept everywhere; one that is the row's address may have a password in it.
+fn without_user(id: Box<str>) -> Box<str> {
+    let begins = id.trim_start().get(..4).is_some_and(|begin| begin.eq_ignore_ascii_case("http"));
+    match begins && id.contains('@') {
+        false => id,
+        true => match Url::parse(&id) {
+            Ok(url) if url.user().is_none() => id,
+            Ok(url) => url.to_string().into(),
+            Err(_) => redacted(&id).into(),
+        },
     }
 }
 
