@@ -40,8 +40,11 @@ impl Defaults {
             (None, Some(template)) => template.render(fields, combination).map(|id| Some(id.into())),
             (None, None) => Ok(None),
         };
-        match id.map(|id| id.map(without_user)) {
-            Ok(id) => Row { id, origin, call: self.call(fields, own, combination) },
+        match id {
+            Ok(id) => {
+                let call = self.call(fields, own, combination);
+                Row { id: id.map(|id| without_user(id, call.is_err())), origin, call }
+            }
             Err(why) => Row { id: None, origin, call: Err(why) },
         }
     }
@@ -162,10 +165,11 @@ fn from_netrc(netrc: &Netrc, url: &Url) -> Option<Login> {
     }
 }
 
-/// A name is shown and kept everywhere; one that is the row's address may have a password in it.
-fn without_user(id: Box<str>) -> Box<str> {
+/// A name is shown and kept everywhere; one that is the row's address may have a password in it. What nobody could read may
+/// be one as well.
+fn without_user(id: Box<str>, is_bad: bool) -> Box<str> {
     let begins = id.trim_start().get(..4).is_some_and(|begin| begin.eq_ignore_ascii_case("http"));
-    match begins && id.contains('@') {
+    match id.contains('@') && (begins || (is_bad && id.contains(':'))) {
         false => id,
         true => match Url::parse(&id) {
             Ok(url) if url.user().is_none() => id,
