@@ -35,6 +35,8 @@ class Server(ThreadingHTTPServer):
         self.in_flight = 0
         self.most_in_flight = 0
         self.gate = threading.Event()
+        # What is answered to `/bodies/NAME`, byte for byte.
+        self.bodies: dict[str, bytes] = {}
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
@@ -83,6 +85,8 @@ class Handler(BaseHTTPRequestHandler):
         name, *rest = parts
         if name == "items" and rest:
             self.reply(200, {"id": int(rest[0]) if rest[0].isdigit() else rest[0], "name": "item"})
+        elif name == "bodies":
+            self.reply_bytes(200, self.server.bodies[rest[0]])
         elif name == "status":
             self.reply(int(rest[0]), {"status": int(rest[0])})
         elif name == "flaky":
@@ -134,7 +138,9 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(404, {"error": "missing"})
 
     def reply(self, status: int, value: object, headers: dict[str, str] | None = None) -> None:
-        body = json.dumps(value).encode()
+        self.reply_bytes(status, json.dumps(value).encode(), headers)
+
+    def reply_bytes(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
         for key, text in (headers or {}).items():
             self.send_header(key, text)

@@ -7,6 +7,7 @@
 //! A body asks for more than that nothing panics wherever there is more to ask: what was written reads back, what one
 //! decoder takes a real encoder has made, what is bounded stays bounded.
 
+mod expressions;
 mod lines;
 mod manifests;
 mod numbers;
@@ -21,6 +22,7 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
+    ("expressions", expressions::body),
     ("lines", lines::body),
     ("manifests", manifests::body),
     ("numbers", numbers::body),

@@ -1,7 +1,6 @@
 //! A body as a member of a results line.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use serde::de::IgnoredAny;
 use unisono_journal::push_json_string;
 
 /// How bodies are written.
@@ -18,14 +17,11 @@ pub enum BodyMode {
     None,
 }
 
-/// Why a body that should be JSON is not, if so.
+/// Why a body that should be JSON is not, if so. What nests so deeply that readers of the line would give up, or worse, is none
+/// either.
 pub fn json_error(body: &[u8]) -> Option<String> {
-    let text = match std::str::from_utf8(body) {
-        Ok(text) => text,
-        Err(error) => return Some(format!("not UTF-8 at byte {}", error.valid_up_to())),
-    };
-    // Validation alone: the bytes are passed on as they are.
-    serde_json::from_str::<IgnoredAny>(text).err().map(|error| error.to_string())
+    // The bytes are passed on as they are.
+    unisono_select::check(body).err().map(|error| error.reason().to_owned())
 }
 
 /// Appends the member, `"body":...` or `"body_base64":"..."`; nothing for an empty body. `is_json` says that the bytes
@@ -96,13 +92,20 @@ mod tests {
     }
 
     #[test]
+    fn json_that_nests_too_deeply_for_those_who_read_lines_is_written_as_text() {
+        let body = [vec![b'['; 30_000], vec![b']'; 30_000]].concat();
+        assert_eq!(json_error(&body).as_deref(), Some("more than 512 levels of brackets at byte 512"));
+        assert!(member(&body, BodyMode::Json).starts_with(r#""body":"[[["#));
+    }
+
+    #[test]
     fn what_is_not_json_says_why_and_is_kept() {
         for (body, why) in [
-            (&b"<html>"[..], "expected value"),
-            (b"\xff\xfe", "not UTF-8"),
-            (b"\xef\xbb\xbf{}", "expected value"),
-            (b"[NaN]", "expected value"),
-            (b"{} {}", "trailing characters"),
+            (&b"<html>"[..], "no value at byte 0"),
+            (b"\xff\xfe", "no UTF-8 at byte 0"),
+            (b"\xef\xbb\xbf{}", "no value at byte 0"),
+            (b"[NaN]", "no value at byte 1"),
+            (b"{} {}", "more after the value at byte 3"),
         ] {
             assert!(json_error(body).unwrap().contains(why), "{body:?}");
         }

@@ -22,12 +22,7 @@ pub struct Error {
 
 impl Error {
     pub(crate) fn body(message: impl fmt::Display, at: usize) -> Self {
-        Self { kind: ErrorKind::Body, message: format!("the body is not JSON: {message} at byte {at}") }
-    }
-
-    /// JSON it may be, but more than is read.
-    pub(crate) fn bound(message: impl fmt::Display, at: usize) -> Self {
-        Self { kind: ErrorKind::Body, message: format!("{message} at byte {at} of the body") }
+        Self { kind: ErrorKind::Body, message: format!("{message} at byte {at}") }
     }
 
     pub(crate) fn value(message: String) -> Self {
@@ -38,6 +33,11 @@ impl Error {
         Self { kind: ErrorKind::Work, message: "it takes too many steps for a body of this length".to_owned() }
     }
 
+    /// What is wrong, without saying with what.
+    pub fn reason(&self) -> &str {
+        &self.message
+    }
+
     /// What kind of failure it is.
     pub fn kind(&self) -> ErrorKind {
         self.kind
@@ -46,7 +46,10 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        match self.kind {
+            ErrorKind::Body => write!(f, "the body is not JSON that can be read: {}", self.message),
+            ErrorKind::Value | ErrorKind::Work => f.write_str(&self.message),
+        }
     }
 }
 

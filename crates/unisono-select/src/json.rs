@@ -138,7 +138,7 @@ impl Check<'_> {
 
     fn open(&mut self, is_object: bool) -> Result<(), Error> {
         if self.objects.depth == self.most {
-            return Err(Error::bound(format_args!("more than {} levels of brackets", self.most), self.at));
+            return Err(Error::body(format_args!("more than {} levels of brackets", self.most), self.at));
         }
         self.objects.push(is_object);
         self.at += 1;
@@ -215,7 +215,7 @@ impl Check<'_> {
             }
         }
         match self.at - start > MAX_DIGITS {
-            true => Err(Error::bound(format_args!("a number of more than {MAX_DIGITS} digits"), start)),
+            true => Err(Error::body(format_args!("a number of more than {MAX_DIGITS} digits"), start)),
             false => Ok(()),
         }
     }
@@ -500,11 +500,11 @@ mod tests {
         let nested = |depth: usize| [vec![b'['; depth], vec![b']'; depth]].concat();
         assert!(check(&nested(MAX_DEPTH)).is_ok());
         let error = check(&nested(MAX_DEPTH + 1)).unwrap_err().to_string();
-        assert_eq!(error, "more than 512 levels of brackets at byte 512 of the body");
+        assert_eq!(error, "the body is not JSON that can be read: more than 512 levels of brackets at byte 512");
         assert!(check(&vec![b'['; 10_000_000]).is_err());
         assert!(check(&vec![b'9'; MAX_DIGITS]).is_ok());
         let error = check(&vec![b'9'; MAX_DIGITS + 1]).unwrap_err().to_string();
-        assert_eq!(error, "a number of more than 4096 digits at byte 0 of the body");
+        assert_eq!(error, "the body is not JSON that can be read: a number of more than 4096 digits at byte 0");
     }
 
     /// Text that is often JSON.

@@ -89,7 +89,7 @@ fn what_cannot_be_applied_says_to_what() {
     ] {
         assert_eq!(run(expression, body).unwrap_err(), why, "{expression}");
     }
-    assert!(run(".", "<html>").unwrap_err().contains("the body is not JSON: no value at byte 0"));
+    assert!(run(".", "<html>").unwrap_err().contains("the body is not JSON that can be read: no value at byte 0"));
 }
 
 #[test]
