@@ -62,7 +62,10 @@ pub fn run() -> u8 {
     if !matches!(cli.command, Command::Init(_)) {
         crate::signals::survive_full_files();
     }
-    let result = match cli.command {
+    // The first process of a container writes no files, and has its own way with signals.
+    let is_init = matches!(cli.command, Command::Init(_));
+    let result = if is_init { Ok(()) } else { crate::signals::survive_large_files() };
+    let result = result.and_then(|()| match cli.command {
         Command::Fetch(args) => crate::fetch::run(*args),
         Command::Sum(args) => crate::sum::run(*args),
         Command::Init(args) => crate::init::run(args, signals),
@@ -71,7 +74,7 @@ pub fn run() -> u8 {
         Command::Demo(args) => crate::demo::run(args),
         Command::Evaluate => crate::evaluate::run(),
         Command::Completions { target } => crate::completions::print(target).map(|()| 0),
-    };
+    });
     result.unwrap_or_else(|failure| failure.report())
 }
 

@@ -82,6 +82,14 @@ pub fn survive_full_files() {
     let _ = flag::register(SIGXFSZ, Arc::default());
 }
 
+/// Makes a file that has become too large an error of whoever writes to it: without a handler the signal would end us in the
+/// middle of a run (setrlimit(2)). It is handled and not ignored, so what we start has it as in a fresh process.
+pub fn survive_large_files() -> Result<(), Failure> {
+    let seen = Arc::default();
+    let registered = signal_hook::flag::register(SIGXFSZ, seen);
+    registered.map(drop).map_err(|error| Failure::fault(format!("SIGXFSZ cannot be handled: {error}")))
+}
+
 fn adjust(monitor: &Monitor, more: bool, terminal: &Terminal) {
     let Some(mut limits) = monitor.limits() else { return };
     let follows = limits.per_key == limits.limit;

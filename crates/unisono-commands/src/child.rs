@@ -37,11 +37,12 @@ use rustix::{
     process::{Pid, PidfdFlags, Resource, Signal, getrlimit, pidfd_open, set_child_subreaper},
 };
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::{Semaphore, SemaphorePermit, watch},
     time::{Sleep, sleep_until},
 };
 use unisono_core::{clock, reactor};
 use unisono_sys::{
+    descriptors,
     process::{Ended, reap},
     readiness::Watched,
     tree::{Children, Found, Snapshot, group_of, marker},
@@ -94,6 +95,10 @@ pub struct Commands {
     most: u32,
     waited_for_room: Cell<bool>,
 }
+
+/// A place among the commands that there are descriptors for.
+#[derive(Debug)]
+pub struct Room<'a>(#[expect(dead_code, reason = "held until the command is over")] SemaphorePermit<'a>);
 
 /// When a command has to stop.
 #[derive(Debug, Clone)]
@@ -165,13 +170,15 @@ pub trait Watch {
 }
 
 impl Commands {
-    /// Makes this process the one to which orphaned descendants come, if it is there for commands alone.
+    /// Makes this process the one to which orphaned descendants come, if it is there for commands alone, and raises its limit of
+    /// descriptors; commands have the limit as it was.
     ///
     /// # Errors
     /// When the kernel refuses that, or there is no `/dev/null`.
     pub fn new(options: Options) -> io::Result<Self> {
         if options.sole {
             set_child_subreaper(Some(rustix::process::getpid()))?;
+            descriptors::raise();
         }
         let children = options.sole.then(|| Children::open().ok()).flatten();
         let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
@@ -195,24 +202,29 @@ impl Commands {
         self.waited_for_room.get().then_some(self.most)
     }
 
-    /// Runs a command, and answers when nothing of it is left. `sequence` tells it from all others of the run.
-    ///
-    /// # Errors
-    /// When it could not be started.
-    pub async fn run(
-        &self,
-        command: &Command,
-        sequence: u64,
-        watch: Option<&dyn Watch>,
-        bounds: Bounds,
-    ) -> Result<Captured, SpawnError> {
-        let _room = match self.room.try_acquire() {
+    /// Waits until there are descriptors for another command. What is returned keeps its place.
+    pub async fn room(&self) -> Room<'_> {
+        Room(match self.room.try_acquire() {
             Ok(room) => room,
             Err(_) => {
                 self.waited_for_room.set(true);
                 self.room.acquire().await.expect("it is never closed")
             }
-        };
+        })
+    }
+
+    /// Runs a command, and returns when nothing of it is left. `sequence` tells it from all others of the run.
+    ///
+    /// # Errors
+    /// When it could not be started.
+    pub async fn run(
+        &self,
+        _room: Room<'_>,
+        command: &Command,
+        sequence: u64,
+        watch: Option<&dyn Watch>,
+        bounds: Bounds,
+    ) -> Result<Captured, SpawnError> {
         let started = clock::wall();
         let running = self.start(command, sequence, watch).await.map_err(|error| SpawnError::new(command, error))?;
         Ok(running.finish(bounds, started).await)

@@ -14,7 +14,7 @@ mod output;
 mod pipe;
 mod pressure;
 
-pub use child::{Bounds, Captured, Commands, Options, Stop, StopLevel, Watch};
+pub use child::{Bounds, Captured, Commands, Options, Room, Stop, StopLevel, Watch};
 pub use command::{Command, SpawnError, Stdin};
 pub use output::{Output, Stream};
 pub use pressure::Pressure;

@@ -4,6 +4,7 @@
 
 pub mod arrivals;
 pub mod cgroup;
+pub mod descriptors;
 pub mod monotonic;
 pub mod private;
 pub mod process;

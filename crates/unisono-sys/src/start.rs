@@ -7,7 +7,7 @@
 //! descriptor together with its number, so nobody can have taken it in before it is watched.
 //!
 //! What the child gets: a process group of its own, three streams, a folder, an environment, the signal mask of the caller,
-//! and SIGPIPE as it is in a fresh process. Everything else is inherited, as with `posix_spawn`.
+//! SIGPIPE and SIGXFSZ as they are in a fresh process, and the limit of descriptors as it was before we raised it. Everything else is inherited, as with `posix_spawn`.
 //!
 //! No search in `PATH` and no shell for files without an interpreter: the caller says which files to try.
 #![allow(unsafe_code)]
@@ -23,6 +23,8 @@ use rustix::{
     io::Errno,
     process::{Pid, WaitOptions, waitpid},
 };
+
+use crate::descriptors;
 
 /// What to start.
 #[derive(Debug)]
@@ -84,6 +86,10 @@ impl Starter {
             streams,
             only_streams: program.only_streams,
             mask: block_all()?,
+            descriptors: descriptors::before().map(|limit| libc::rlimit {
+                rlim_cur: limit.current.unwrap_or(libc::RLIM_INFINITY),
+                rlim_max: limit.maximum.unwrap_or(libc::RLIM_INFINITY),
+            }),
             error: 0,
         };
         let mut end: RawFd = -1;
@@ -121,6 +127,8 @@ struct Plan {
     streams: [Option<RawFd>; 3],
     only_streams: bool,
     mask: libc::sigset_t,
+    /// The limit of descriptors, where this process has raised its own.
+    descriptors: Option<libc::rlimit>,
     error: c_int,
 }
 
@@ -157,6 +165,11 @@ unsafe fn execute(plan: &Plan) -> c_int {
             return last_error();
         }
         if !plan.folder.is_null() && libc::chdir(plan.folder) < 0 {
+            return last_error();
+        }
+        if let Some(limit) = &plan.descriptors
+            && libc::setrlimit(libc::RLIMIT_NOFILE, limit) < 0
+        {
             return last_error();
         }
         if libc::sigprocmask(libc::SIG_SETMASK, &plan.mask, ptr::null_mut()) < 0 {
@@ -198,7 +211,7 @@ unsafe fn close_others() -> c_int {
 }
 
 /// Nothing of this process may run when a signal comes before the program is there; and a program expects to be ended by
-/// SIGPIPE, which this process may ignore.
+/// SIGPIPE and SIGXFSZ, which this process may ignore.
 ///
 /// # Safety
 /// To be called in the child alone, whose handlers are a copy of the parent's.
@@ -211,7 +224,9 @@ unsafe fn reset_handlers() -> c_int {
             // Two numbers are the C library's own, which it does not show; nobody sends them to another process.
             let is_handled = libc::sigaction(signal, ptr::null(), &mut found) == 0
                 && !matches!(found.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN);
-            if (is_handled || signal == libc::SIGPIPE) && libc::sigaction(signal, &default, ptr::null_mut()) < 0 {
+            if (is_handled || matches!(signal, libc::SIGPIPE | libc::SIGXFSZ))
+                && libc::sigaction(signal, &default, ptr::null_mut()) < 0
+            {
                 return -1;
             }
         }
@@ -309,7 +324,10 @@ mod tests {
             u64::from_str_radix(line.trim(), 16).unwrap()
         };
         assert_eq!(mask(&text, "SigBlk:"), mask(&own, "SigBlk:"));
-        assert_eq!(mask(&text, "SigIgn:"), mask(&own, "SigIgn:") & !(1 << (libc::SIGPIPE - 1)));
+        assert_eq!(
+            mask(&text, "SigIgn:"),
+            mask(&own, "SigIgn:") & !(1 << (libc::SIGPIPE - 1)) & !(1 << (libc::SIGXFSZ - 1))
+        );
         assert_eq!(mask(&text, "SigCgt:"), 0);
     }
 

@@ -13,13 +13,13 @@ use std::{
         Arc,
         atomic::{AtomicU8, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
 use unisono_batch::{Attempt, Context, Halt, Verdict};
 use unisono_commands::{Bounds, Captured, Commands, Output, Pressure, SpawnError, Stop, StopLevel, Watch};
-use unisono_core::{Effect, ErrorKind, OutcomeKind, clock, error_chain, format_duration};
+use unisono_core::{CancelLevel, CancelToken, Effect, ErrorKind, OutcomeKind, clock, error_chain, format_duration};
 
 use super::call::{EachCall, Numbered, Ran};
 use crate::work::{Item, UNBEGUN, Work, halted_without_effect};
@@ -57,6 +57,8 @@ pub(crate) struct EachWork {
     /// How much later than that the engine's own deadline is.
     pub(crate) slack: Duration,
     pub(crate) level: watch::Receiver<StopLevel>,
+    /// Nothing starts once one of them says stop: what the world asks for, and what the engine is told.
+    pub(crate) cancels: [CancelToken; 2],
     pub(crate) expected: Vec<i32>,
     /// The exit codes that are worth another attempt; all, if empty.
     pub(crate) retry_exits: Vec<i32>,
@@ -74,27 +76,33 @@ impl Work for EachWork {
 
     async fn attempt(&self, item: &Item<EachCall>, context: &Context) -> Tried {
         let slot = self.slots.take();
-        if let Some(pressure) = &self.pressure {
-            let mut level = self.level.clone();
-            tokio::select! {
-                () = pressure.ease() => {}
-                // Refused below, without having been started.
-                _ = level.wait_for(|level| *level > StopLevel::Run) => {}
+        let item_by = context.item_by().and_then(|by| by.checked_sub(self.slack));
+        let [asked, told] = &self.cancels;
+        let ready = async {
+            // Looked at last: the memory that is there now may not be when there is room.
+            let room = self.commands.room().await;
+            if let Some(pressure) = &self.pressure {
+                pressure.ease().await;
             }
-        }
+            room
+        };
+        // A stop comes first: whoever has both must not start.
+        let room = tokio::select! {
+            biased;
+            () = asked.reached(CancelLevel::Drain) => None,
+            () = told.reached(CancelLevel::Drain) => None,
+            () = until(item_by) => return Attempt::new(Verdict::Final(OutcomeKind::TimedOut), self.past_deadline()),
+            room = ready => Some(room),
+        };
         let numbered = Numbered { sequence: item.position + 1, slot: slot.number, attempt: context.attempt() };
         let command = match item.call.command(numbered) {
             Ok(command) => command,
             Err(why) => return failed(ErrorKind::Input, why),
         };
-        let item_by = context.item_by().and_then(|by| by.checked_sub(self.slack));
-        if *self.level.borrow() > StopLevel::Run {
+        let Some(room) = room else {
             let (verdict, value) = halted_without_effect(UNBEGUN);
             return Attempt::new(verdict, value);
-        }
-        if item_by.is_some_and(|by| by <= clock::now()) {
-            return Attempt::new(Verdict::Final(OutcomeKind::TimedOut), self.past_deadline());
-        }
+        };
         let attempt_by = self.timeout.map(|timeout| clock::now() + timeout);
         let by = [attempt_by, item_by].into_iter().flatten().min();
         let starts = self.starts.get() + 1;
@@ -102,7 +110,7 @@ impl Work for EachWork {
         context.begin();
         let watch = self.tagged.as_ref().map(|tagged| tagged(&item.call, numbered.sequence));
         let bounds = Bounds { by, level: self.level.clone() };
-        let result = self.commands.run(&command, starts, watch.as_deref(), bounds).await;
+        let result = self.commands.run(room, &command, starts, watch.as_deref(), bounds).await;
         let (verdict, mut ran) = match result {
             Ok(captured) => self.judge(captured, by.is_some() && by == item_by),
             Err(error) => (Verdict::Final(OutcomeKind::Failed), not_started(&error)),
@@ -248,6 +256,14 @@ fn effect_of(ran: &Ran, verdict: Verdict) -> Effect {
         (Verdict::Final(OutcomeKind::Ambiguous), _) => Effect::Maybe,
         (Verdict::Final(OutcomeKind::Ok), _) | (_, Some(0)) => Effect::Done,
         _ => Effect::None,
+    }
+}
+
+/// Waits until then, or for ever.
+async fn until(by: Option<Instant>) {
+    match by {
+        Some(by) => tokio::time::sleep_until(by.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -78,6 +78,9 @@ pub fn each_settings() -> Settings {
 /// # Errors
 /// When it cannot begin: a file in the way, a changed input. What happens to rows is in the report.
 pub async fn each(plan: EachPlan, cancel: CancelToken, monitor: Monitor, gauge: Gauge) -> Result<Report, Error> {
+    if let Some(why) = plan.pressure.and_then(|pressure| pressure.impossible()) {
+        return Err(Error::usage(why));
+    }
     let (stop, level) = watch::channel(StopLevel::Run);
     let mut frame = plan.frame;
     let times = frame.settings.times;
@@ -97,8 +100,10 @@ pub async fn each(plan: EachPlan, cancel: CancelToken, monitor: Monitor, gauge: 
         gate: plan.gate,
     };
     let commands = Commands::new(options).map_err(|error| Error::fault("cannot become a subreaper").because(error))?;
+    let inner = CancelToken::new();
     let work = EachWork {
         commands,
+        cancels: [cancel.clone(), inner.clone()],
         timeout: times.timeout,
         deadline: times.deadline,
         slack,
@@ -115,7 +120,6 @@ pub async fn each(plan: EachPlan, cancel: CancelToken, monitor: Monitor, gauge: 
     let wanted = frame.settings.limits.limit.get();
     let window = Some(u64::from(wanted).saturating_mul(4).max(64));
     let extras = Extras { window, notes_ahead: true, ..Extras::default() };
-    let inner = CancelToken::new();
     let running = run(work, frame, extras, inner.clone(), monitor, gauge);
     let stages = Stages { grace: times.grace, halting: plan.halting, slack };
     let shepherd = stages.lead(&cancel, &inner, || stop.send_modify(|level| *level = StopLevel::Stop));

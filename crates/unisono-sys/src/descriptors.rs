@@ -1,0 +1,23 @@
+//! How many descriptors this process may have. The soft limit is low for the sake of programs that use select(2), and a program
+//! that does not may raise it to the hard one; but what it starts gets the limit as it was (see `start.rs`).
+
+use std::sync::OnceLock;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+static BEFORE: OnceLock<Rlimit> = OnceLock::new();
+
+/// Raises the soft limit to the hard one. To be called once, before anything is started, by whoever owns the process.
+pub fn raise() {
+    let before = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: before.maximum, maximum: before.maximum };
+    // A limit that cannot be raised stays, and is said where it matters.
+    if before.current != before.maximum && setrlimit(Resource::Nofile, raised).is_ok() {
+        let _ = BEFORE.set(before);
+    }
+}
+
+/// The limits before they were raised, if they were: soft and hard.
+pub(crate) fn before() -> Option<Rlimit> {
+    BEFORE.get().cloned()
+}
