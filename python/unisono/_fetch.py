@@ -39,6 +39,7 @@ class FetchOptions(LimitOptions, total=False):
     resume: bool
     retry_failed: bool
     retry_ambiguous: bool
+    adopt: bool
     overwrite: bool
     keep_order: bool
     idempotency_key: bool

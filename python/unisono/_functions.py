@@ -57,6 +57,7 @@ class BatchOptions(TypedDict, total=False):
         resume: Do not call again for items that are done. What had begun when the program was killed is `ambiguous`.
         retry_failed: As `resume`, but what failed is called again.
         retry_ambiguous: As `retry_failed`, and so is what nobody knows the end of.
+        adopt: As `resume`, of a copy of a results file whose run has not ended (`docs/results.md`).
         overwrite: Replace a results file that is there.
         idempotent: Calling twice does no harm: `resume` calls again for what was interrupted, and what is lost with a
             worker of a cluster is called again.
@@ -81,6 +82,7 @@ class BatchOptions(TypedDict, total=False):
     resume: bool
     retry_failed: bool
     retry_ambiguous: bool
+    adopt: bool
     overwrite: bool
     idempotent: bool
     id: Callable[[Any], object]

@@ -91,6 +91,7 @@ class EachOptions(RunOptions, total=False):
         resume: Do not run again what is done: the same command with the same item.
         retry_failed: As `resume`, but what failed runs again.
         retry_ambiguous: As `retry_failed`, and so does what nobody knows the end of.
+        adopt: As `resume`, of a copy of a results file whose run has not ended (`docs/results.md`).
         overwrite: Replace a results file that is there.
         brief: Results without what commands print.
         items_are_code: Places may stand within code, as in `["sh", "-c", "echo {}"]`: items are programs, run as such.
@@ -113,6 +114,7 @@ class EachOptions(RunOptions, total=False):
     resume: bool
     retry_failed: bool
     retry_ambiguous: bool
+    adopt: bool
     overwrite: bool
     brief: bool
     items_are_code: bool

@@ -84,6 +84,7 @@ class SumOptions(WalkOptions, total=False):
         out: Keep results in this file, one JSON object per file; the command reads it as well.
         resume: Do not read again what is still what it was: its size, times and number.
         retry_failed: As `resume`, but what failed runs again.
+        adopt: As `resume`, of a copy of a results file whose run has not ended (`docs/results.md`).
         overwrite: Replace a results file that is there.
         keep_order: Outcomes in the order of the paths, and of names within folders, not as they are done.
         direct: Read past the page cache.

@@ -18,14 +18,14 @@ def read_results(
     """Read a results file, one dictionary per outcome, in the order in which they came.
 
     A line that was being written when the program was killed is left out, as a resume does. The file may be that of a
-    run that is still going on.
+    run that is still going on. What the first line says about the file (`run`, `open`) is left out of its dictionary.
 
     Args:
         path: The file.
         deserialize: What `serialize=` is undone by: it is given the member `result` of each line that has one.
 
     Raises:
-        UsageError: When a line is not one of ours.
+        UsageError: When a line is not one of ours; it is named by its number and the byte at which it begins.
         OSError: When the file cannot be read.
 
     >>> out = folder / "squares.jsonl"
@@ -33,15 +33,21 @@ def read_results(
     >>> [(line["item"], line["outcome"], line["result"]) for line in read_results(out, deserialize=complex)]
     [(2, 'ok', (4+1j))]
     """
-    with open(path, encoding="utf-8") as file:  # noqa: PTH123 (it may be a descriptor's name)
+    start = 0
+    with open(path, "rb") as file:  # noqa: PTH123 (it may be a descriptor's name)
         for number, text in enumerate(file, 1):
-            if not text.endswith("\n"):
-                return
             try:
-                line = json.loads(text)
+                # As text: what is not UTF-8 is no line of ours, though it may be UTF-16 to `json`.
+                line = json.loads(text.decode())
                 line["outcome"]
-            except (ValueError, TypeError, KeyError):
-                raise UsageError(f"{path}, line {number}: no result of unisono") from None
+            except (ValueError, TypeError, KeyError, RecursionError):
+                # Without its line feed it is the last one, and torn.
+                if not text.endswith(b"\n"):
+                    return
+                raise UsageError(f"{path}, line {number} (byte {start}): no result of unisono") from None
+            start += len(text)
+            line.pop("run", None)
+            line.pop("open", None)
             if deserialize is not None and "result" in line:
                 line["result"] = deserialize(line["result"])
             yield line

@@ -158,8 +158,11 @@ pub struct OutputArgs {
     /// As --retry-failed, and run again what may have taken effect
     #[arg(long, requires = "out")]
     pub retry_ambiguous: bool,
+    /// As --resume, of a copy of results whose run has not ended: what has no line and must not be repeated is `ambiguous`
+    #[arg(long, requires = "out")]
+    pub adopt: bool,
     /// Replace what is in --out
-    #[arg(long, requires = "out", conflicts_with_all = ["resume", "retry_failed", "retry_ambiguous"])]
+    #[arg(long, requires = "out", conflicts_with_all = ["resume", "retry_failed", "retry_ambiguous", "adopt"])]
     pub overwrite: bool,
 }
 
@@ -177,12 +180,12 @@ impl OutputArgs {
 
     /// As [`OutputArgs::output`], to this file.
     pub fn output_to(&self, path: &Path, open: Open) -> Output {
-        let open = Open { mode: self.mode(), overwrite: self.overwrite, ..open };
+        let open = Open { mode: self.mode(), overwrite: self.overwrite, adopt: self.adopt, ..open };
         Output::File { path: path.to_owned(), open }
     }
 
     fn mode(&self) -> Mode {
-        match (self.retry_ambiguous, self.retry_failed, self.resume) {
+        match (self.retry_ambiguous, self.retry_failed, self.resume || self.adopt) {
             (true, _, _) => Mode::RetryFailed { ambiguous: true },
             (false, true, _) => Mode::RetryFailed { ambiguous: false },
             (false, false, true) => Mode::Resume,

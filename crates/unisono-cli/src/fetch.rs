@@ -229,7 +229,7 @@ pub fn run(args: FetchArgs) -> Result<u8, Failure> {
         idempotency_keys: args.request.idempotency_key,
         frame: Frame {
             settings: args.limits.settings(),
-            output: args.output.output(Open { keep_run: args.request.idempotency_key, ..Open::default() })?,
+            output: args.output.output(Open::default())?,
             outlet: None,
             style: FetchStyle { body: args.answer.body.into(), headers: args.answer.include_headers },
             keep_order: args.keep_order,

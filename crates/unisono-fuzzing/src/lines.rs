@@ -1,6 +1,9 @@
-//! Lines of a results file: any bytes are a line or not, and text that was escaped reads back, by us and by a JSON parser.
+//! Lines of a results file: any bytes are a line or not, and whatever an outcome holds is read back, by us and by a JSON
+//! parser.
 
-use unisono_journal::{push_json_string, scan, unescape};
+use serde_json::Value;
+use unisono_core::{Effect, OutcomeKind};
+use unisono_journal::{Fields, Json, Next, Record, RowKey, scan, unescape};
 
 pub(crate) fn body(bytes: &[u8]) {
     if let Some(head) = scan(bytes) {
@@ -11,10 +14,41 @@ pub(crate) fn body(bytes: &[u8]) {
         let again = scan(&longer).expect("another member does not make it another line");
         assert_eq!((again.key, again.outcome, again.effect), (head.key, head.outcome, head.effect));
     }
+    let number = bytes.iter().fold(0, |number: u64, byte| number.rotate_left(7) ^ u64::from(*byte));
     let text = String::from_utf8_lossy(bytes);
-    let mut written = Vec::new();
-    push_json_string(&text, &mut written);
-    let read: String = serde_json::from_slice(&written).expect("what was escaped is JSON");
-    assert_eq!(read, text);
-    assert_eq!(unescape(&written[1..written.len() - 1]).as_deref(), Some(&*text));
+    let (mut fields, mut body) = (Fields::default(), Fields::default());
+    let mut members = fields.members();
+    members.text("text", &text);
+    members.bytes("bytes", bytes);
+    members.number("number", number);
+    members.object("object", |inner| inner.list(&text, |list| list.text(&text)));
+    let json = Json::check(bytes).ok();
+    if let Some(json) = json {
+        body.members().json("json", json);
+    }
+    let record = Record {
+        key: RowKey { row: number, page: u32::from(bytes.len() % 2 == 1) },
+        id: &text,
+        fingerprint: number,
+        outcome: OutcomeKind::ALL[bytes.len() % 6],
+        effect: Effect::ALL[bytes.len() % 3],
+        repeatable: bytes.len().is_multiple_of(5),
+        next: Next::Page(&text),
+        fields: &fields,
+        body: &body,
+    };
+    let line = record.line();
+    let inside = line.strip_suffix(b"\n").expect("a line ends with its line feed");
+    assert!(!inside.contains(&b'\n') && !inside.contains(&b'\r'));
+    let value: Value = serde_json::from_slice(inside).expect("a line is JSON whatever is in it");
+    assert_eq!((value["id"].as_str(), value["text"].as_str()), (Some(&*text), Some(&*text)));
+    if let Some(json) = json {
+        let sent: Value = serde_json::from_str(json.as_str()).expect("what was looked through is JSON");
+        assert_eq!(value["json"], sent, "what was sent is passed on");
+    }
+    let head = scan(inside).expect("what was written is scanned");
+    assert_eq!((head.key, head.fingerprint, head.outcome), (record.key, number, record.outcome));
+    assert_eq!((head.effect, head.repeatable), (record.effect, record.repeatable));
+    assert_eq!(unescape(head.id).as_deref(), Some(&*text));
+    assert_eq!(head.next.is_some(), record.key.page > 0);
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use unisono_journal::{Journal, Mode, Open};
+use unisono_journal::{Finish, Journal, Mode, Open};
 
 pub(crate) fn body(bytes: &[u8]) {
     // In memory where that is to be had: each run syncs its files a few times.
@@ -19,7 +19,7 @@ pub(crate) fn body(bytes: &[u8]) {
         }
         Ok((journal, recovered)) => {
             let kept = recovered.counts().total();
-            drop(journal.close_blocking());
+            drop(journal.close_blocking(Finish::default()));
             let left = fs::read(&path).expect("it is still there");
             let lines = left.iter().filter(|byte| **byte == b'\n').count() as u64;
             assert!(kept <= lines, "{kept} outcomes in {lines} lines");

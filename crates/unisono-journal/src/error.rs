@@ -11,13 +11,34 @@ pub struct Error {
 
 #[derive(Debug)]
 pub(crate) enum Reason {
-    Io { doing: &'static str, source: io::Error },
+    Io {
+        doing: &'static str,
+        source: io::Error,
+    },
     Exists,
     NotOurs,
-    Corrupt { offset: u64, why: &'static str },
-    InUse { pid: u32 },
-    Changed { row: u64 },
-    Shrunk { rows: u64, last: u64 },
+    Corrupt {
+        line: u64,
+        offset: u64,
+        why: &'static str,
+    },
+    InUse {
+        pid: Option<u32>,
+    },
+    Linked {
+        links: u64,
+    },
+    /// Its run has not ended, and the notes of that are not here.
+    Orphan,
+    Moved,
+    Removed,
+    Changed {
+        row: u64,
+    },
+    Shrunk {
+        rows: u64,
+        last: u64,
+    },
 }
 
 impl Error {
@@ -36,7 +57,7 @@ impl Error {
 
     /// Whether it is the caller's mistake (a file in the way, a changed input) rather than a fault of the machine.
     pub fn is_usage(&self) -> bool {
-        !matches!(self.reason, Reason::Io { .. } | Reason::Corrupt { .. })
+        !matches!(self.reason, Reason::Io { .. } | Reason::Corrupt { .. } | Reason::Moved | Reason::Removed)
     }
 
     /// What the user can do about it.
@@ -46,7 +67,20 @@ impl Error {
             Reason::NotOurs => {
                 "choose another name for -o; only --overwrite replaces a file that unisono did not write"
             }
-            Reason::Corrupt { .. } => "restore the file from a backup, or start anew with another -o",
+            Reason::Corrupt { .. } => {
+                "look at that line and repair it, restore the file from a backup, or start anew with another -o"
+            }
+            Reason::Linked { .. } => {
+                "remove its other names, or copy it to a name of its own: a run under one name would not know of another"
+            }
+            Reason::Orphan => {
+                "go on with the file it was copied from, or bring its run file (`.run`) beside it; --adopt takes it as it is: \
+                 what has no line and must not be repeated is then `ambiguous`, since nobody knows whether it was started"
+            }
+            Reason::Moved => "its lines are where it is now: repeat the command with that name and --resume",
+            Reason::Removed => {
+                "repeat the command with --resume: what must not be repeated and may have been started is then `ambiguous`"
+            }
             Reason::InUse { .. } => "wait for the other run, or choose another name for -o",
             Reason::Changed { .. } | Reason::Shrunk { .. } => {
                 "use the input of the first run, or start anew with another -o"
@@ -70,8 +104,20 @@ impl fmt::Display for Error {
             Reason::Io { doing, .. } => write!(f, "cannot {doing} `{path}`"),
             Reason::Exists => write!(f, "`{path}` exists already"),
             Reason::NotOurs => write!(f, "`{path}` is not a results file of unisono"),
-            Reason::Corrupt { offset, why } => write!(f, "`{path}` is damaged at byte {offset}: {why}"),
-            Reason::InUse { pid } => write!(f, "`{path}` is in use by another run (process {pid})"),
+            Reason::Corrupt { line, offset, why } => {
+                write!(f, "`{path}` is damaged at line {line} (byte {offset}): {why}")
+            }
+            Reason::InUse { pid: Some(pid) } => write!(f, "`{path}` is in use by another run (process {pid})"),
+            Reason::InUse { pid: None } => write!(f, "`{path}` is in use by another process"),
+            Reason::Linked { links } => write!(f, "`{path}` is a file with {links} names (hard links)"),
+            Reason::Orphan => {
+                write!(
+                    f,
+                    "`{path}` is of a run that has not ended, and its run file is not there: it is a copy, or that was lost"
+                )
+            }
+            Reason::Moved => write!(f, "`{path}` was renamed or replaced while it was written"),
+            Reason::Removed => write!(f, "`{path}` was removed while it was written"),
             Reason::Changed { row } => {
                 write!(f, "the input has changed since `{path}` was begun: row {row} is not what it was")
             }

@@ -1,10 +1,9 @@
 //! Opening a results file, and the handle through which outcomes get into it.
 
 use std::{
-    collections::HashSet,
     fs::{File, OpenOptions},
-    io::{self, BufWriter, Write},
-    os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt},
+    io,
+    os::unix::fs::FileTypeExt,
     path::Path,
     sync::Arc,
     task::{Context, Poll},
@@ -14,11 +13,12 @@ use std::{
 use tokio::sync::oneshot;
 
 use crate::{
-    error::{Error, Reason},
-    line::{Head, Record, RowKey},
-    recover::{Identity, Mode, Recovered, Scan, copy_kept, open_existing, runs_again},
-    runfile::{RunFile, Started, run_path, sync_folder},
-    writer::{Closed, Shared, Writer},
+    error::Error,
+    line::{Head, Mark, Record, RowKey},
+    recover::{Identity, LeftOver, Mode, Recovered},
+    results::{self, Opened},
+    runfile::Started,
+    writer::{Closed, Kept, Shared, Writer},
 };
 
 /// How to open a results file.
@@ -30,15 +30,16 @@ pub struct Open {
     pub overwrite: bool,
     /// How many bytes to set aside on the disk for the outcomes that are in flight when it is full.
     pub reserve: u64,
-    /// Keep the run file, and so its seed, after the end: what did not end well will be repeated under the same keys.
-    pub keep_run: bool,
+    /// Take a file whose run has not ended and whose notes are not there, a copy for example, as it is. What has no line and
+    /// must not be repeated is [`Disposition::Unsure`](crate::Disposition::Unsure) then.
+    pub adopt: bool,
     /// How rows are known again.
     pub identity: Identity,
 }
 
 impl Default for Open {
     fn default() -> Self {
-        Self { mode: Mode::Fresh, overwrite: false, reserve: 256 << 10, keep_run: false, identity: Identity::Row }
+        Self { mode: Mode::Fresh, overwrite: false, reserve: 256 << 10, adopt: false, identity: Identity::Row }
     }
 }
 
@@ -46,15 +47,17 @@ impl Default for Open {
 ///
 /// ```
 /// use unisono_core::{Effect, OutcomeKind};
-/// use unisono_journal::{Journal, Next, Open, Record, RowKey};
+/// use unisono_journal::{Fields, Finish, Journal, Next, Open, Record, RowKey};
 /// let folder = tempfile::tempdir().unwrap();
 /// let path = folder.path().join("results.jsonl");
 /// let (journal, _) = Journal::open(&path, Open::default()).unwrap();
+/// let mut fields = Fields::default();
+/// fields.members().text("url", "http://localhost/");
 /// journal.append(&Record {
 ///     key: RowKey { row: 0, page: 0 }, id: "r0", fingerprint: 7, outcome: OutcomeKind::Ok, effect: Effect::Done,
-///     repeatable: true, next: Next::Unknown, fields: b"\"url\":\"http://localhost/\"", body: b"",
+///     repeatable: true, next: Next::Unknown, fields: &fields, body: &Fields::default(),
 /// });
-/// assert_eq!(journal.close_blocking().lines, 1);
+/// assert_eq!(journal.close_blocking(Finish::default()).lines, 1);
 /// ```
 #[derive(Debug)]
 pub struct Journal {
@@ -64,6 +67,17 @@ pub struct Journal {
     seed: u64,
     /// Whether notes are kept at all.
     is_file: bool,
+}
+
+/// What is done with a results file when all outcomes are in it, while it is still locked.
+#[derive(Debug, Default)]
+pub struct Finish {
+    /// Take these lines out.
+    pub left_over: LeftOver,
+    /// Put the lines in the order of rows and pages.
+    pub sort: bool,
+    /// Every row of the input has a line now, so nothing is unsure any more.
+    pub is_complete: bool,
 }
 
 /// A note on its way to the disk.
@@ -76,48 +90,39 @@ impl Journal {
     /// A path that names a pipe or a device is written to and nothing more: there is nothing to resume.
     ///
     /// # Errors
-    /// When the file is in use, in the way, damaged or not ours, or cannot be written.
+    /// When the file is in use, in the way, damaged, a copy or not ours, or cannot be written.
     pub fn open(path: &Path, open: Open) -> Result<(Self, Recovered), Error> {
+        Self::open_with(path, open, |_, _| {})
+    }
+
+    /// As [`Journal::open`]; `on_kept` is given each line that stays, in the order of the file and without its line feed.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn open_with(
+        path: &Path,
+        open: Open,
+        mut on_kept: impl FnMut(&Head<'_>, &[u8]),
+    ) -> Result<(Self, Recovered), Error> {
         if is_stream(path) {
             let file = OpenOptions::new().append(true).open(path).map_err(|error| Error::io(path, "open", error))?;
             return Ok((Self::stream(file, path)?, Recovered::default()));
         }
-        if open.mode == Mode::Fresh && !open.overwrite && !is_empty(path)? {
-            return Err(Error::new(path, Reason::Exists));
-        }
-        let (mut run, started) = RunFile::lock(path)?;
-        let replaced = open.mode == Mode::Fresh || open.overwrite;
-        let started = if replaced { Vec::new() } else { started };
-        let opened = match replaced {
-            true => fresh(path),
-            false => resumed(path, &started, open),
-        };
-        let (file, end, recovered) = match opened {
-            Ok(opened) => opened,
-            Err(error) => {
-                if started.is_empty() {
-                    // Nothing is in doubt, so the lock file of a run that never began goes again.
-                    let _ = run.remove();
-                }
-                return Err(error);
-            }
-        };
-        let doubtful = recovered.in_doubt(&started);
-        run.rewrite(&doubtful).map_err(|error| Error::io(&run.path, "write", error))?;
+        let Opened { path: place, mut file, end, run, in_doubt, recovered } = results::open(path, open, &mut on_kept)?;
+        io::Seek::seek(&mut file, io::SeekFrom::Start(end)).map_err(|error| Error::io(path, "open", error))?;
         run.reserve(open.reserve);
-        let seed = run.seed();
-        let shared = Shared::new();
+        let mark = Mark { run: run.header.run, is_open: true };
+        let shared = Shared::new((end == 0).then_some(mark));
         let writer = Writer {
             shared: shared.clone(),
-            path: path.to_owned(),
+            name: path.to_owned(),
             file,
             end: Some(end),
-            run: Some(run),
-            in_doubt: doubtful.iter().map(|one| one.key).collect(),
-            keep_run: open.keep_run,
+            kept: Some(Kept { path: place, run, mark, in_doubt: in_doubt.iter().map(|one| one.key).collect() }),
+            is_lost: false,
             synced: None,
         };
-        Ok((Self::start(writer, shared, seed)?, recovered))
+        Ok((Self::start(writer, shared, mark.run)?, recovered))
     }
 
     /// Writes lines to a pipe, a terminal or a device. There is nothing to resume, and no promise beyond its own.
@@ -125,26 +130,25 @@ impl Journal {
     /// # Errors
     /// When no thread can be started.
     pub fn stream(file: File, name: &Path) -> Result<Self, Error> {
-        let shared = Shared::new();
+        let shared = Shared::new(None);
         let writer = Writer {
             shared: shared.clone(),
-            path: name.to_owned(),
+            name: name.to_owned(),
             file,
             end: None,
-            run: None,
-            in_doubt: HashSet::new(),
-            keep_run: false,
+            kept: None,
+            is_lost: false,
             synced: None,
         };
         Self::start(writer, shared, 0)
     }
 
     fn start(writer: Writer, shared: Arc<Shared>, seed: u64) -> Result<Self, Error> {
-        let (path, is_file) = (writer.path.clone(), writer.run.is_some());
+        let (name, is_file) = (writer.name.clone(), writer.kept.is_some());
         let (sender, receiver) = oneshot::channel();
         let run = move || drop(sender.send(writer.run()));
         let thread = thread::Builder::new().name("unisono-journal".into()).spawn(run);
-        let thread = thread.map_err(|error| Error::io(path, "start the writer of", error))?;
+        let thread = thread.map_err(|error| Error::io(name, "start the writer of", error))?;
         Ok(Self { shared, ended: Some(receiver), thread: Some(thread), seed, is_file })
     }
 
@@ -193,21 +197,21 @@ impl Journal {
         self.shared.failure()
     }
 
-    /// A number that stays the same for this results file until a run ends with nothing left to repeat.
+    /// A number that stays the same for this results file as long as it has lines; 0 for a stream.
     pub fn seed(&self) -> u64 {
         self.seed
     }
 
-    /// Writes what is left, and says how it went.
-    pub async fn close(mut self) -> Closed {
-        self.shared.close();
+    /// Writes what is left, does what is to be done at the end, and says how it went.
+    pub async fn close(mut self, finish: Finish) -> Closed {
+        self.shared.close(finish);
         let ended = self.ended.take().expect("a journal is closed once");
         ended.await.unwrap_or_default()
     }
 
     /// As [`Journal::close`], for a thread that may wait.
-    pub fn close_blocking(mut self) -> Closed {
-        self.shared.close();
+    pub fn close_blocking(mut self, finish: Finish) -> Closed {
+        self.shared.close(finish);
         let ended = self.ended.take().expect("a journal is closed once");
         ended.blocking_recv().unwrap_or_default()
     }
@@ -215,7 +219,7 @@ impl Journal {
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        self.shared.close();
+        self.shared.abandon();
         if let Some(thread) = self.thread.take() {
             // Bounded by the disk; a pipe that nobody reads would hold us up for ever, so that is left behind.
             if self.is_file {
@@ -229,72 +233,4 @@ fn is_stream(path: &Path) -> bool {
     let Ok(metadata) = std::fs::metadata(path) else { return false };
     let kind = metadata.file_type();
     kind.is_fifo() || kind.is_char_device() || kind.is_block_device() || kind.is_socket()
-}
-
-fn is_empty(path: &Path) -> Result<bool, Error> {
-    match std::fs::metadata(path) {
-        Ok(metadata) => Ok(metadata.is_file() && metadata.len() == 0),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-        Err(error) => Err(Error::io(path, "open", error)),
-    }
-}
-
-fn fresh(path: &Path) -> Result<(File, u64, Recovered), Error> {
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    let file = file.map_err(|error| Error::io(path, "create", error))?;
-    sync_folder(path).map_err(|error| Error::io(path, "create", error))?;
-    Ok((file, 0, Recovered::default()))
-}
-
-/// Reads what is there, and brings the file into a state to which lines can be added.
-fn resumed(path: &Path, started: &[Started], open: Open) -> Result<(File, u64, Recovered), Error> {
-    let (recovered, scan) = Recovered::read(path, started, open.mode, open.identity)?;
-    if scan.dropped > 0 {
-        compact(path, |head| runs_again(head, open.mode))?;
-    }
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
-    let mut file = file.map_err(|error| Error::io(path, "open", error))?;
-    let end = match scan {
-        Scan { dropped: 0, end, length } => {
-            if length > end {
-                file.set_len(end).map_err(|error| Error::io(path, "cut the torn last line of", error))?;
-            }
-            end
-        }
-        _ => file.metadata().map_err(|error| Error::io(path, "read", error))?.len(),
-    };
-    io::Seek::seek(&mut file, io::SeekFrom::Start(end)).map_err(|error| Error::io(path, "open", error))?;
-    Ok((file, end, recovered))
-}
-
-/// As [`compact`], of a file that nobody has open.
-pub(crate) fn compact_locked(path: &Path, goes: impl FnMut(&Head<'_>) -> bool) -> Result<(), Error> {
-    // A run file that was there before keeps what it knows.
-    let had_run_file = run_path(path).exists();
-    let (run, _) = RunFile::lock(path)?;
-    let compacted = compact(path, goes);
-    if !had_run_file {
-        run.remove().map_err(|error| Error::io(path, "compact", error))?;
-    }
-    compacted
-}
-
-/// Leaves out some lines: a new file, synced, takes the place of the old one.
-fn compact(path: &Path, goes: impl FnMut(&Head<'_>) -> bool) -> Result<(), Error> {
-    let fail = |error| Error::io(path, "compact", error);
-    let Some(old) = open_existing(path)? else { return Ok(()) };
-    let permissions = old.metadata().map_err(fail)?.permissions().mode();
-    let mut name = path.as_os_str().to_owned();
-    name.push(".compact");
-    let fresh = Path::new(&name);
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(permissions).open(fresh);
-    let mut writer = BufWriter::with_capacity(1 << 17, file.map_err(fail)?);
-    let copied = copy_kept(path, old, &mut writer, goes)
-        .and_then(|()| writer.flush().and_then(|()| writer.get_ref().sync_all()).map_err(fail))
-        .and_then(|()| std::fs::rename(fresh, path).and_then(|()| sync_folder(path)).map_err(fail));
-    if copied.is_err() {
-        // The old file is untouched; the half-made one is of no use.
-        let _ = std::fs::remove_file(fresh);
-    }
-    copied
 }

@@ -5,19 +5,28 @@
 //! Beside the results stands a run file: the lock, and these notes. It goes away when nothing is in doubt.
 //!
 //! What is promised: `kill -9` loses only outcomes that were not written yet (a few milliseconds' worth), and their
-//! rows run again or are `ambiguous`; power loss at most the last second's. Nothing that is not ours is overwritten.
+//! rows run again or are `ambiguous`; power loss at most the last second's. Nothing that is not ours is overwritten. Lock
+//! and notes belong to the file and not to a spelling of its name: see `results.rs`.
 
 mod error;
 mod journal;
+mod json;
+#[cfg(test)]
+mod kill_tests;
 mod line;
+mod members;
+mod place;
 mod recover;
+mod results;
+mod rewrite;
 mod runfile;
-mod sort;
+mod steps;
 mod writer;
 
 pub use error::Error;
-pub use journal::{Journal, Note, Open};
-pub use line::{Head, Next, Record, RowKey, push_json_string, scan, unescape};
+pub use journal::{Finish, Journal, Note, Open};
+pub use json::Json;
+pub use line::{Head, Next, Record, RowKey, scan, unescape};
+pub use members::{Elements, Fields, Members, push_json_string};
 pub use recover::{Disposition, Identity, LeftOver, Mode, Recovered};
-pub use sort::sort;
 pub use writer::Closed;

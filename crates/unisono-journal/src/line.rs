@@ -1,16 +1,65 @@
-//! The grammar of a line: a fixed prefix that is written and scanned without a JSON parser.
+//! The grammar of a line: a fixed prefix that is scanned without a JSON parser.
 //!
 //! ```text
-//! {"row":17,"id":"r17","fp":"0123456789abcdef","outcome":"ok","effect":"done","repeatable":false,
-//! ["page":2,["next":"..."|null,]]<fields>[<body>]}
+//! {["run":"0123456789abcdef","open":1,]"row":17,"id":"r17","fp":"0123456789abcdef","outcome":"ok","effect":"done",
+//! "repeatable":false,["page":2,["next":"..."|null,]]<fields>[<body>]}
 //! ```
-//! `effect` and `repeatable` decide with the outcome whether a later run may do it again.
-//! `page` stands only in lines of rows that have pages, `next` only when the page itself is there: the address of the
-//! page after it, or null. A failed line's fields begin with its error, whose kind decides whether it runs again.
-
-use std::io::Write;
+//! `run` and `open` stand in a file's first line: its [`Mark`]. `effect` and `repeatable` decide with the outcome whether a
+//! later run may do it again. `page` stands only in lines of rows that have pages, `next` only when the page itself is
+//! there: the address of the page after it, or null. A failed line's fields begin with its error, whose kind decides
+//! whether it runs again.
 
 use unisono_core::{Effect, OutcomeKind};
+
+use crate::members::{Fields, Members};
+
+/// What the first line of a results file says about the file: which run it is of, and whether that run has ended well.
+///
+/// It has one length and stands at the beginning, so that the digit behind `open` can be overwritten in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) run: u64,
+    /// Not everything that was begun has its line, or nobody has looked yet.
+    pub(crate) is_open: bool,
+}
+
+impl Mark {
+    /// How long it is, and so from where on to read.
+    pub(crate) const LENGTH: usize = 35;
+    /// Where the digit of `open` stands in the file.
+    pub(crate) const OPEN_AT: u64 = 33;
+
+    fn write(self, members: &mut Members<'_>) {
+        members.display("run", format_args!("{:016x}", self.run));
+        members.number("open", u8::from(self.is_open));
+    }
+
+    /// The mark at the beginning of a line.
+    pub(crate) fn of(line: &[u8]) -> Option<Self> {
+        let bytes = line.get(..Self::LENGTH)?;
+        let digits = bytes.strip_prefix(b"{\"run\":\"")?.get(..16)?;
+        let open = bytes[24..].strip_prefix(b"\",\"open\":")?;
+        Some(Self {
+            run: hexadecimal(digits)?,
+            is_open: match open {
+                b"0," => false,
+                b"1," => true,
+                _ => return None,
+            },
+        })
+    }
+
+    /// A line with this mark in the place of the one that it may have. The line must be whole.
+    pub(crate) fn push_marked(mark: Option<Self>, line: &[u8], into: &mut Vec<u8>) {
+        let rest = if Self::of(line).is_some() { &line[Self::LENGTH..] } else { &line[1..] };
+        into.push(b'{');
+        if let Some(mark) = mark {
+            mark.write(&mut Members::new(into));
+            into.push(b',');
+        }
+        into.extend_from_slice(rest);
+    }
+}
 
 /// Names a line: a row of the input, or one page of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,10 +98,19 @@ pub struct Record<'a> {
     pub repeatable: bool,
     /// The page after this one.
     pub next: Next<'a>,
-    /// Further members of the line's object without a body: `"url":"...","status":200`. Not empty.
-    pub fields: &'a [u8],
-    /// The member that may be large: `"body":{...}`; empty for none.
-    pub body: &'a [u8],
+    /// Further members of the line's object without a body: `"url":"...","status":200`.
+    pub fields: &'a Fields,
+    /// The members that may be large: `"body":{...}`.
+    pub body: &'a Fields,
+}
+
+impl Record<'_> {
+    /// The line as it is written, line feed included.
+    pub fn line(&self) -> Vec<u8> {
+        let mut line = Vec::new();
+        encode(None, self, &mut line);
+        line
+    }
 }
 
 /// The prefix of a line that was read.
@@ -76,68 +134,59 @@ pub struct Head<'a> {
     pub rate_limited: bool,
 }
 
-/// Writes a line; answers how long it is without its body.
-pub(crate) fn encode(record: &Record<'_>, into: &mut Vec<u8>) -> usize {
+/// Writes a line; returns how long it is without its body.
+pub(crate) fn encode(mark: Option<Mark>, record: &Record<'_>, into: &mut Vec<u8>) -> usize {
     let start = into.len();
-    let kind = record.outcome.as_str();
-    // Writing to a vector cannot fail.
-    let _ = write!(into, "{{\"row\":{},\"id\":", record.key.row);
-    push_json_string(record.id, into);
-    let _ = write!(into, ",\"fp\":\"{:016x}\",\"outcome\":\"{kind}\",", record.fingerprint);
-    let _ = write!(into, "\"effect\":\"{}\",\"repeatable\":{},", record.effect, record.repeatable);
+    into.push(b'{');
+    let mut members = Members::new(into);
+    if let Some(mark) = mark {
+        mark.write(&mut members);
+    }
+    members.number("row", record.key.row);
+    members.text("id", record.id);
+    members.display("fp", format_args!("{:016x}", record.fingerprint));
+    members.text("outcome", record.outcome.as_str());
+    members.text("effect", record.effect.as_str());
+    members.flag("repeatable", record.repeatable);
     if record.key.page > 0 {
-        let _ = write!(into, "\"page\":{},", record.key.page);
+        members.number("page", record.key.page);
         match record.next {
             Next::Unknown => {}
-            Next::Last => into.extend_from_slice(b"\"next\":null,"),
-            Next::Page(next) => {
-                into.extend_from_slice(b"\"next\":");
-                push_json_string(next, into);
-                into.push(b',');
-            }
+            Next::Last => members.null("next"),
+            Next::Page(next) => members.text("next", next),
         }
     }
-    into.extend_from_slice(record.fields);
-    let brief = into.len() - start;
-    if !record.body.is_empty() {
-        into.push(b',');
-        into.extend_from_slice(record.body);
-    }
+    members.fields(record.fields);
+    let brief = members.length() - start;
+    members.fields(record.body);
     into.extend_from_slice(b"}\n");
     brief
 }
 
-/// Appends a JSON string, quotes included (RFC 8259, section 7).
-pub fn push_json_string(text: &str, into: &mut Vec<u8>) {
-    into.push(b'"');
-    let bytes = text.as_bytes();
-    let mut clean = 0;
-    for (at, byte) in bytes.iter().enumerate() {
-        if *byte >= 0x20 && *byte != b'"' && *byte != b'\\' {
-            continue;
-        }
-        into.extend_from_slice(&bytes[clean..at]);
-        clean = at + 1;
-        match byte {
-            b'"' | b'\\' => into.extend_from_slice(&[b'\\', *byte]),
-            b'\n' => into.extend_from_slice(b"\\n"),
-            b'\r' => into.extend_from_slice(b"\\r"),
-            b'\t' => into.extend_from_slice(b"\\t"),
-            control => {
-                let _ = write!(into, "\\u{control:04x}");
-            }
-        }
-    }
-    into.extend_from_slice(&bytes[clean..]);
-    into.push(b'"');
+/// Ends a line that was cut off before its body.
+pub(crate) fn push_body_lost(into: &mut Vec<u8>) {
+    into.extend_from_slice(b",\"body_lost\":true}\n");
 }
 
 /// Reads the prefix of a line without its newline; `None` when it is not a line of ours.
 ///
-/// Total: any bytes are an answer. Only the prefix and the closing brace are looked at.
+/// Total: any bytes have a result. Only the prefix and the closing brace are looked at.
+///
+/// ```
+/// let line = br#"{"row":4,"id":"r4","fp":"00000000000000ff","outcome":"ok","effect":"done","repeatable":true,"status":200}"#;
+/// assert_eq!(unisono_journal::scan(line).unwrap().key.row, 4);
+/// assert!(unisono_journal::scan(b"{}").is_none());
+/// ```
 pub fn scan(line: &[u8]) -> Option<Head<'_>> {
-    let rest = line.strip_prefix(b"{\"row\":")?;
-    let (row, rest) = number(rest)?;
+    let (head, rest) = scan_start(line)?;
+    (rest.len() > 1 && rest.ends_with(b"}")).then_some(())?;
+    Some(head)
+}
+
+/// As [`scan`], of a line that may be cut off anywhere behind its prefix; also what follows that.
+pub(crate) fn scan_start(line: &[u8]) -> Option<(Head<'_>, &[u8])> {
+    let rest = if Mark::of(line).is_some() { &line[Mark::LENGTH..] } else { line.strip_prefix(b"{")? };
+    let (row, rest) = number(rest.strip_prefix(b"\"row\":")?)?;
     let (id, rest) = string(rest.strip_prefix(b",\"id\":")?)?;
     let (fingerprint, rest) = string(rest.strip_prefix(b",\"fp\":")?)?;
     let (outcome, rest) = string(rest.strip_prefix(b",\"outcome\":")?)?;
@@ -156,17 +205,23 @@ pub fn scan(line: &[u8]) -> Option<Head<'_>> {
             (next, rest) = (Some(Some(address)), after.strip_prefix(b",")?);
         }
     }
-    (fingerprint.len() == 16 && rest.len() > 1 && rest.ends_with(b"}")).then_some(())?;
-    Some(Head {
+    let head = Head {
         key: RowKey { row, page },
         id,
-        fingerprint: u64::from_str_radix(std::str::from_utf8(fingerprint).ok()?, 16).ok()?,
+        fingerprint: hexadecimal(fingerprint)?,
         outcome: std::str::from_utf8(outcome).ok()?.parse().ok()?,
         effect: std::str::from_utf8(effect).ok()?.parse().ok()?,
         repeatable,
         next,
         rate_limited: rest.starts_with(b"\"error\":{\"kind\":\"rate_limited\""),
-    })
+    };
+    Some((head, rest))
+}
+
+/// Whether a line that is not whole may be the beginning of one of ours, as far as it goes.
+pub(crate) fn may_begin(line: &[u8]) -> bool {
+    let starts = [&b"{\"row\":"[..], b"{\"run\":\""];
+    starts.iter().any(|start| line.starts_with(start) || start.starts_with(line))
 }
 
 /// Turns the escaped text of a [`Head`] into a string.
@@ -194,6 +249,13 @@ fn boolean(bytes: &[u8]) -> Option<(bool, &[u8])> {
     }
 }
 
+/// Sixteen digits, as they are written.
+fn hexadecimal(digits: &[u8]) -> Option<u64> {
+    let is_written = |digit: &u8| digit.is_ascii_digit() || (b'a'..=b'f').contains(digit);
+    (digits.len() == 16 && digits.iter().all(is_written)).then_some(())?;
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
 /// A JSON string's inside, and what follows its closing quote.
 fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let inside = bytes.strip_prefix(b"\"")?;
@@ -213,21 +275,30 @@ mod tests {
 
     use super::*;
 
+    fn fields(fill: impl FnOnce(&mut Members<'_>)) -> Fields {
+        let mut fields = Fields::default();
+        fill(&mut fields.members());
+        fields
+    }
+
     proptest! {
         #[test]
         fn what_is_written_is_scanned_back(
-            row in any::<u64>(), page in 0u32..3, fingerprint in any::<u64>(), id in ".{0,12}", next in ".{0,12}", kind in 0usize..6,
-            effect in 0usize..3, repeatable in any::<bool>(),
+            row in any::<u64>(), page in 0u32..3, fingerprint in any::<u64>(), id in any::<String>(), next in any::<String>(),
+            kind in 0usize..6, effect in 0usize..3, repeatable: bool, run in any::<Option<u64>>(), is_open: bool,
         ) {
+            let mark = run.map(|run| Mark { run, is_open });
             let outcome = OutcomeKind::ALL[kind];
             let record = Record {
                 key: RowKey { row, page }, id: &id, fingerprint, outcome, effect: Effect::ALL[effect], repeatable,
-                next: Next::Page(&next), fields: b"\"url\":\"x\"", body: b"\"body\":{\"row\":1}",
+                next: Next::Page(&next), fields: &fields(|members| members.text("url", &id)),
+                body: &fields(|members| members.object("body", |body| body.number("row", 1))),
             };
             let mut line = Vec::new();
-            encode(&record, &mut line);
+            encode(mark, &record, &mut line);
             prop_assert_eq!(line.pop(), Some(b'\n'));
             prop_assert!(!line.contains(&b'\n'));
+            prop_assert_eq!(Mark::of(&line), mark);
             let value: serde_json::Value = serde_json::from_slice(&line).unwrap();
             prop_assert_eq!(value["id"].as_str(), Some(id.as_str()));
             let head = scan(&line).unwrap();
@@ -239,13 +310,45 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_a_line_or_not(bytes in prop::collection::vec(any::<u8>(), 0..200), cut in 0usize..80) {
-            let _ = scan(&bytes);
-            let line = br#"{"row":1,"id":"a\"","fp":"00000000000000ff","outcome":"ok","effect":"done","repeatable":true,"page":1,"next":"b","x":1}"#;
-            let mut damaged = line[..line.len() - cut.min(line.len())].to_vec();
-            damaged.extend_from_slice(&bytes);
-            let _ = scan(&damaged);
+        fn a_mark_is_taken_off_put_on_and_changed_without_touching_the_rest(one: Option<u64>, other: Option<u64>, open: bool) {
+            let [one, other] = [one, other].map(|run| run.map(|run| Mark { run, is_open: open }));
+            let (empty, some) = (Fields::default(), fields(|members| members.number("n", 1)));
+            let record = Record {
+                key: RowKey { row: 1, page: 0 }, id: "r", fingerprint: 7, outcome: OutcomeKind::Ok, effect: Effect::Done,
+                repeatable: false, next: Next::Unknown, fields: &some, body: &empty,
+            };
+            let [mut from, mut to, mut changed] = [const { Vec::new() }; 3];
+            encode(one, &record, &mut from);
+            encode(other, &record, &mut to);
+            Mark::push_marked(other, &from, &mut changed);
+            prop_assert_eq!(changed, to);
         }
+
+        #[test]
+        fn any_bytes_are_a_line_or_not(bytes in prop::collection::vec(any::<u8>(), 0..200), cut in 0usize..80, marked: bool) {
+            let _ = scan(&bytes);
+            let mark = marked.then_some(Mark { run: 1, is_open: true });
+            let record = Record {
+                key: RowKey { row: 1, page: 1 }, id: "a\"", fingerprint: 255, outcome: OutcomeKind::Ok, effect: Effect::Done,
+                repeatable: true, next: Next::Page("b"), fields: &Fields::default(), body: &Fields::default(),
+            };
+            let mut damaged = Vec::new();
+            encode(mark, &record, &mut damaged);
+            damaged.truncate(damaged.len() - cut);
+            prop_assert!(may_begin(&damaged));
+            damaged.extend_from_slice(&bytes);
+            let _ = (scan(&damaged), scan_start(&damaged), Mark::of(&damaged), may_begin(&damaged));
+        }
+    }
+
+    #[test]
+    fn the_digit_that_says_open_stands_where_it_is_looked_for() {
+        let mark = Mark { run: 0xabc, is_open: true };
+        let mut line = Vec::new();
+        Mark::push_marked(Some(mark), b"{\"row\":1}", &mut line);
+        assert_eq!(line, *b"{\"run\":\"0000000000000abc\",\"open\":1,\"row\":1}");
+        line[usize::try_from(Mark::OPEN_AT).unwrap()] = b'0';
+        assert_eq!(Mark::of(&line), Some(Mark { is_open: false, ..mark }));
     }
 
     #[test]

@@ -4,11 +4,20 @@
 //! every outcome that came before it is written. Results are synced at most once a second. When writing fails, the
 //! file is cut back to its last good line, and what had not been written follows without bodies, into the room that
 //! was set aside; from then on nothing more is promised, and whoever asks is told why.
+//!
+//! With each sync the writer looks whether the file's name still leads to the file. A file that was removed has lost its
+//! lines, so they count as lost; one that was renamed keeps them and gets those of what is under way, but nothing new
+//! starts, since the name belongs to somebody else now.
+//!
+//! At the end, in this order: the results are synced; they are pruned and sorted; their first line says "closed", if nothing
+//! is in doubt, and that is synced; the run file goes. A kill between any two of them leaves a run file whose results know
+//! it, or results that need none.
 
 use std::{
     collections::HashSet,
     fs::File,
     io::{self, Write},
+    os::unix::fs::{FileExt, MetadataExt},
     path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
@@ -16,12 +25,16 @@ use std::{
 };
 
 use tokio::sync::oneshot;
+use unisono_core::OutcomeCounts;
 
 use crate::{
-    RowKey,
-    error::Error,
-    line::{Record, encode},
-    runfile::{RunFile, Started},
+    Finish, RowKey,
+    error::{Error, Reason},
+    line::{Head, Mark, Record, encode, push_body_lost},
+    place,
+    rewrite::{Old, expecting},
+    runfile::{Header, RunFile, Started},
+    steps::step,
 };
 
 /// What the thread and its users share.
@@ -35,7 +48,10 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     bytes: Vec<u8>,
-    marks: Vec<Mark>,
+    ends: Vec<LineEnd>,
+    /// For the first line, if that is still to come.
+    mark: Option<Mark>,
+    finish: Finish,
     notes: Vec<Noted>,
     /// Bytes that the thread is writing now.
     writing: usize,
@@ -58,7 +74,7 @@ enum Sleep {
 
 /// One line in the queue's bytes.
 #[derive(Debug, Clone, Copy)]
-struct Mark {
+struct LineEnd {
     end: usize,
     /// Its length without its body.
     brief: usize,
@@ -71,24 +87,26 @@ struct Mark {
 pub struct Closed {
     /// Lines written by this run.
     pub lines: u64,
-    /// Outcomes that could not be written at all.
+    /// Outcomes that are not in the file: they could not be written, or it was removed with them.
     pub lost: u64,
+    /// How those had ended that were taken out.
+    pub pruned: OutcomeCounts,
     /// Why not everything could be written.
     pub failure: Option<Arc<Error>>,
 }
 
 impl Shared {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { queue: Mutex::default(), work: Condvar::new() })
+    pub(crate) fn new(mark: Option<Mark>) -> Arc<Self> {
+        let queue = Queue { mark, ..Queue::default() };
+        Arc::new(Self { queue: Mutex::new(queue), work: Condvar::new() })
     }
 
     pub(crate) fn append(&self, record: &Record<'_>) {
         let mut queue = self.lock();
-        let start = queue.bytes.len();
-        let brief = encode(record, &mut queue.bytes);
-        let mark =
-            Mark { end: queue.bytes.len(), brief: start + brief, repeatable: record.repeatable, key: record.key };
-        queue.marks.push(mark);
+        let (start, mark) = (queue.bytes.len(), queue.mark.take());
+        let brief = start + encode(mark, record, &mut queue.bytes);
+        let end = LineEnd { end: queue.bytes.len(), brief, repeatable: record.repeatable, key: record.key };
+        queue.ends.push(end);
         self.call(queue);
     }
 
@@ -117,7 +135,13 @@ impl Shared {
         self.lock().failure.clone()
     }
 
-    pub(crate) fn close(&self) {
+    pub(crate) fn close(&self, finish: Finish) {
+        self.lock().finish = finish;
+        self.abandon();
+    }
+
+    /// Nobody adds anything more.
+    pub(crate) fn abandon(&self) {
         self.lock().closing = true;
         self.work.notify_one();
     }
@@ -150,30 +174,48 @@ impl Queue {
 /// The thread's own side.
 pub(crate) struct Writer {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) path: PathBuf,
+    /// As the user calls the file.
+    pub(crate) name: PathBuf,
     pub(crate) file: File,
     /// Where the last good line ends; `None` for a pipe or a device, which cannot be cut back.
     pub(crate) end: Option<u64>,
-    pub(crate) run: Option<RunFile>,
+    /// What a results file has beside a pipe.
+    pub(crate) kept: Option<Kept>,
+    /// Nothing can be written any more.
+    pub(crate) is_lost: bool,
+    pub(crate) synced: Option<Instant>,
+}
+
+/// What there is beside the results themselves.
+pub(crate) struct Kept {
+    /// Where the results are.
+    pub(crate) path: PathBuf,
+    pub(crate) run: RunFile,
+    pub(crate) mark: Mark,
     /// Started, and no line yet.
     pub(crate) in_doubt: HashSet<RowKey>,
-    /// Keep the run file even when nothing is in doubt, for its seed.
-    pub(crate) keep_run: bool,
-    pub(crate) synced: Option<Instant>,
 }
 
 impl Writer {
     /// Writes until the journal is closed and nothing is left.
     pub(crate) fn run(mut self) -> Closed {
-        let (mut bytes, mut marks) = (Vec::new(), Vec::new());
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
         loop {
-            let (notes, closing) = self.take(&mut bytes, &mut marks);
-            let failed = self.shared.failure().is_some();
-            let result = if failed { Ok(()) } else { self.write(&bytes, &marks) };
-            match result {
-                Ok(()) if !failed => self.count(&marks, marks.len(), 0),
-                Ok(()) => self.count(&marks, 0, marks.len()),
-                Err((error, good)) => self.fail(error, &bytes, &marks, good),
+            let (notes, closing) = self.take(&mut bytes, &mut ends);
+            let synced = self.synced;
+            if self.is_lost {
+                self.count(&ends, 0, ends.len());
+            } else {
+                match self.write(&bytes, &ends) {
+                    Ok(()) => {
+                        self.count(&ends, ends.len(), 0);
+                        // Before something is noted: what starts should have its line where the user looks for it.
+                        if !notes.is_empty() || self.synced != synced {
+                            self.look();
+                        }
+                    }
+                    Err((error, good)) => self.fail(error, &bytes, &ends, good),
+                }
             }
             self.note(notes);
             self.wake();
@@ -184,7 +226,7 @@ impl Writer {
     }
 
     /// Waits for work, lets a little more of it gather, and takes it all.
-    fn take(&self, bytes: &mut Vec<u8>, marks: &mut Vec<Mark>) -> (Vec<Noted>, bool) {
+    fn take(&self, bytes: &mut Vec<u8>, ends: &mut Vec<LineEnd>) -> (Vec<Noted>, bool) {
         let mut queue = self.shared.lock();
         while queue.bytes.is_empty() && queue.notes.is_empty() && !queue.closing {
             queue.sleeping = Some(Sleep::Idle);
@@ -197,22 +239,22 @@ impl Writer {
         }
         queue.sleeping = None;
         bytes.clear();
-        marks.clear();
+        ends.clear();
         std::mem::swap(bytes, &mut queue.bytes);
-        std::mem::swap(marks, &mut queue.marks);
+        std::mem::swap(ends, &mut queue.ends);
         queue.writing = bytes.len();
         (std::mem::take(&mut queue.notes), queue.closing)
     }
 
     /// Writes whole lines; on failure says how many bytes of good lines are in the file.
-    fn write(&mut self, bytes: &[u8], marks: &[Mark]) -> Result<(), (Error, usize)> {
+    fn write(&mut self, bytes: &[u8], ends: &[LineEnd]) -> Result<(), (Error, usize)> {
         let mut written = 0;
         while written < bytes.len() {
             match self.file.write(&bytes[written..]) {
-                Ok(0) => return Err(self.failed(io::ErrorKind::WriteZero.into(), written, marks)),
+                Ok(0) => return Err(self.failed(io::ErrorKind::WriteZero.into(), written, ends)),
                 Ok(count) => written += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.failed(error, written, marks)),
+                Err(error) => return Err(self.failed(error, written, ends)),
             }
         }
         if let Some(end) = &mut self.end {
@@ -221,41 +263,63 @@ impl Writer {
         self.sync_sometimes().map_err(|error| (error, bytes.len()))
     }
 
-    fn failed(&mut self, error: io::Error, written: usize, marks: &[Mark]) -> (Error, usize) {
-        let good = marks.iter().rev().find(|mark| mark.end <= written).map_or(0, |mark| mark.end);
-        (Error::io(&self.path, "write", error), good)
+    fn failed(&mut self, error: io::Error, written: usize, ends: &[LineEnd]) -> (Error, usize) {
+        let good = ends.iter().rev().find(|line| line.end <= written).map_or(0, |line| line.end);
+        (Error::io(&self.name, "write", error), good)
     }
 
     fn sync_sometimes(&mut self) -> Result<(), Error> {
         let due = self.synced.is_none_or(|synced| synced.elapsed() >= SYNC_EVERY);
         if self.end.is_some() && due {
-            self.file.sync_data().map_err(|error| Error::io(&self.path, "sync", error))?;
+            self.file.sync_data().map_err(|error| Error::io(&self.name, "sync", error))?;
             self.synced = Some(Instant::now());
         }
         Ok(())
     }
 
+    /// Whether the file is still where it was.
+    fn look(&mut self) {
+        if self.kept.as_ref().is_none_or(|kept| place::is_at(&self.file, &kept.path)) {
+            return;
+        }
+        let is_gone = self.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0);
+        let mut queue = self.shared.lock();
+        if is_gone && !self.is_lost {
+            self.is_lost = true;
+            queue.lost += std::mem::take(&mut queue.lines);
+        }
+        let reason = if is_gone { Reason::Removed } else { Reason::Moved };
+        queue.failure.get_or_insert_with(|| Arc::new(Error::new(&self.name, reason)));
+    }
+
     /// The file can take no more: what matters of the rest goes into the room that was set aside.
-    fn fail(&mut self, error: Error, bytes: &[u8], marks: &[Mark], good: usize) {
-        let done = marks.partition_point(|mark| mark.end <= good);
+    fn fail(&mut self, error: Error, bytes: &[u8], ends: &[LineEnd], good: usize) {
+        let done = ends.partition_point(|line| line.end <= good);
         let mut saved = 0;
         if let Some(end) = &mut self.end {
             *end += if good == bytes.len() { 0 } else { good as u64 };
-            let cut = self.file.set_len(*end).and_then(|()| self.run.as_ref().map_or(Ok(()), RunFile::give_back));
+            let cut =
+                self.file.set_len(*end).and_then(|()| self.kept.as_ref().map_or(Ok(()), |kept| kept.run.give_back()));
+            // Where the next byte goes; what was cut off would stay behind as a hole.
+            let cut = cut.and_then(|()| io::Seek::seek(&mut self.file, io::SeekFrom::Start(*end)));
             if cut.is_ok() && good < bytes.len() {
-                saved = self.write_briefly(bytes, &marks[done..], good);
+                saved = self.write_briefly(bytes, &ends[done..], good);
             }
         }
-        self.count(marks, done + saved, marks.len() - done - saved);
-        self.shared.lock().failure = Some(Arc::new(error));
+        self.count(ends, done + saved, ends.len() - done - saved);
+        self.is_lost = true;
+        self.shared.lock().failure.get_or_insert_with(|| Arc::new(error));
     }
 
-    /// Writes the lines that nothing can replace, without their bodies; answers how many lines need no more care.
-    fn write_briefly(&mut self, bytes: &[u8], marks: &[Mark], mut start: usize) -> usize {
-        for (saved, mark) in marks.iter().enumerate() {
-            if !mark.repeatable {
-                let mut line = bytes[start..mark.brief].to_vec();
-                line.extend_from_slice(b",\"body_lost\":true}\n");
+    /// Writes the lines that nothing can replace, without their bodies; returns how many lines need no more care.
+    fn write_briefly(&mut self, bytes: &[u8], ends: &[LineEnd], mut start: usize) -> usize {
+        for (saved, end) in ends.iter().enumerate() {
+            if !end.repeatable {
+                let mut line = Vec::new();
+                // The line that carried the mark may be one of those that are left out.
+                let mark = self.kept.as_ref().map(|kept| kept.mark).filter(|_| self.end == Some(0));
+                Mark::push_marked(mark, &bytes[start..end.brief], &mut line);
+                push_body_lost(&mut line);
                 if self.file.write_all(&line).is_err() {
                     let end = self.end.unwrap_or(0);
                     // What is torn now would be cut off by the next run as well.
@@ -264,15 +328,15 @@ impl Writer {
                 }
                 self.end = self.end.map(|end| end + line.len() as u64);
             }
-            start = mark.end;
+            start = end.end;
         }
-        marks.len()
+        ends.len()
     }
 
-    fn count(&mut self, marks: &[Mark], written: usize, lost: usize) {
-        if !self.in_doubt.is_empty() {
-            for mark in &marks[..written] {
-                self.in_doubt.remove(&mark.key);
+    fn count(&mut self, ends: &[LineEnd], written: usize, lost: usize) {
+        if let Some(kept) = self.kept.as_mut().filter(|kept| !kept.in_doubt.is_empty()) {
+            for line in &ends[..written] {
+                kept.in_doubt.remove(&line.key);
             }
         }
         let mut queue = self.shared.lock();
@@ -288,12 +352,13 @@ impl Writer {
             Some(failure) => Err(failure),
             None => Ok(()),
         };
-        if let (Ok(()), Some(run)) = (&result, &mut self.run) {
+        if let (Ok(()), Some(kept)) = (&result, &mut self.kept) {
             let started: Vec<Started> = notes.iter().map(|(started, _)| *started).collect();
-            match run.note(&started) {
-                Ok(()) => self.in_doubt.extend(started.iter().map(|one| one.key)),
+            match kept.run.note(&started) {
+                Ok(()) => kept.in_doubt.extend(started.iter().map(|one| one.key)),
                 Err(error) => {
-                    let failure = Arc::new(Error::io(&run.path, "write", error));
+                    let failure = Arc::new(Error::io(&kept.run.path, "write", error));
+                    self.is_lost = true;
                     self.shared.lock().failure = Some(failure.clone());
                     result = Err(failure);
                 }
@@ -320,22 +385,69 @@ impl Writer {
     }
 
     fn finish(mut self) -> Closed {
-        if self.end.is_some()
-            && self.shared.failure().is_none()
-            && let Err(error) = self.file.sync_data()
-        {
-            // Once: a second sync may report success for data that is gone (Rebello et al., ATC 2020).
-            self.shared.lock().failure = Some(Arc::new(Error::io(&self.path, "sync", error)));
+        let finish = std::mem::take(&mut self.shared.lock().finish);
+        self.look();
+        let mut pruned = OutcomeCounts::default();
+        if self.kept.is_some() && self.shared.failure().is_none() {
+            match self.settle(finish) {
+                Ok(counts) => pruned = counts,
+                Err(error) => self.shared.lock().failure = Some(Arc::new(error)),
+            }
         }
-        let (failure, lines, lost) = {
-            let queue = self.shared.lock();
-            (queue.failure.clone(), queue.lines, queue.lost)
+        let queue = self.shared.lock();
+        Closed { lines: queue.lines, lost: queue.lost, pruned, failure: queue.failure.clone() }
+    }
+
+    /// Makes durable what is there, brings it into its last form, and says that it is closed if nothing is in doubt.
+    fn settle(&mut self, finish: Finish) -> Result<OutcomeCounts, Error> {
+        step("results: sync at the end");
+        // Once: a second sync may report success for data that is gone (Rebello et al., ATC 2020).
+        self.file.sync_data().map_err(|error| Error::io(&self.name, "sync", error))?;
+        let is_complete = finish.is_complete;
+        let pruned = self.tidy(finish)?;
+        let Some(kept) = &mut self.kept else { return Ok(pruned) };
+        let header = Header { is_unsure: kept.run.header.is_unsure && !is_complete, ..kept.run.header };
+        kept.run.set_header(header).map_err(|error| Error::io(&kept.run.path, "write", error))?;
+        if !kept.in_doubt.is_empty() || kept.run.header.is_unsure {
+            return Ok(pruned);
+        }
+        if self.file.metadata().is_ok_and(|metadata| metadata.len() > 0) {
+            step("results: say that it is closed");
+            let mut closed = self.file.write_all_at(b"0", Mark::OPEN_AT);
+            step("results: sync that it is closed");
+            closed = closed.and_then(|()| self.file.sync_data());
+            if let Err(error) = closed {
+                // The run file stays, so the file is not closed: it must not say so, to whoever copies it.
+                let _ = self.file.write_all_at(b"1", Mark::OPEN_AT);
+                return Err(Error::io(&self.name, "sync", error));
+            }
+        }
+        step("run file: remove");
+        // One that stays behind is found empty of doubts by the next run.
+        let _ = self.kept.take().expect("it was here a moment ago").run.remove();
+        Ok(pruned)
+    }
+
+    /// Takes lines out and puts the rest in order, as far as that is wanted.
+    fn tidy(&mut self, finish: Finish) -> Result<OutcomeCounts, Error> {
+        let Finish { mut left_over, sort, .. } = finish;
+        let mut counts = OutcomeCounts::default();
+        let Some(kept) = self.kept.as_mut().filter(|_| sort || left_over.count() > 0) else { return Ok(counts) };
+        let old = Old { name: &self.name, path: &kept.path, file: &self.file, mark: kept.mark };
+        let mut goes = |head: &Head<'_>| {
+            let goes = left_over.takes(head);
+            if goes {
+                counts.add(head.outcome);
+            }
+            goes
         };
-        if let Some(run) = self.run.take_if(|_| failure.is_none() && self.in_doubt.is_empty() && !self.keep_run) {
-            // A run file that stays behind is found empty of doubts by the next run.
-            let _ = run.remove();
+        let fresh = if sort { old.sorted(&mut goes)? } else { Some(old.without(&mut goes)?) };
+        if let Some(fresh) = fresh {
+            let header = expecting(kept.run.header, &fresh).and_then(|header| kept.run.set_header(header));
+            header.map_err(|error| Error::io(&kept.run.path, "write", error))?;
+            self.file = old.replace(fresh, &mut kept.run)?;
         }
-        Closed { lines, lost, failure }
+        Ok(counts)
     }
 }
 

@@ -1,10 +1,28 @@
 //! What a results file promises, on real files: torn, damaged, in use, changed, full.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::LazyLock};
 
 use tempfile::TempDir;
 use unisono_core::{Effect, OutcomeKind};
-use unisono_journal::{Closed, Disposition, Identity, Journal, Mode, Next, Open, Record, Recovered, RowKey, scan};
+use unisono_journal::{
+    Closed, Disposition, Fields, Finish, Identity, Journal, Mode, Next, Open, Record, Recovered, RowKey, scan,
+};
+
+static URL: LazyLock<Fields> = LazyLock::new(|| {
+    let mut fields = Fields::default();
+    fields.members().text("url", "http://localhost/");
+    fields
+});
+static BODY: LazyLock<Fields> = LazyLock::new(|| {
+    let mut fields = Fields::default();
+    fields.members().object("body", |body| body.list("a", |list| list.text("x")));
+    fields
+});
+static RATE_LIMITED: LazyLock<Fields> = LazyLock::new(|| {
+    let mut fields = Fields::default();
+    fields.members().object("error", |error| error.text("kind", "rate_limited"));
+    fields
+});
 
 fn record(row: u64, outcome: OutcomeKind) -> Record<'static> {
     Record {
@@ -15,8 +33,8 @@ fn record(row: u64, outcome: OutcomeKind) -> Record<'static> {
         effect: Effect::Maybe,
         repeatable: true,
         next: Next::Unknown,
-        fields: b"\"url\":\"http://localhost/\"",
-        body: b"\"body\":{\"a\":[1,2]}",
+        fields: &URL,
+        body: &BODY,
     }
 }
 
@@ -29,7 +47,7 @@ fn write(path: &Path, rows: impl IntoIterator<Item = u64>) -> Closed {
     for row in rows {
         journal.append(&record(row, OutcomeKind::Ok));
     }
-    journal.close_blocking()
+    journal.close_blocking(Finish::default())
 }
 
 fn resume(path: &Path) -> Recovered {
@@ -38,6 +56,15 @@ fn resume(path: &Path) -> Recovered {
 
 fn kept(recovered: &mut Recovered, rows: u64) -> Vec<u64> {
     (0..rows).filter(|row| recovered.dispose(*row, fingerprint(*row)).unwrap() == Disposition::Kept).collect()
+}
+
+const RESUME: Open = Open { mode: Mode::Resume, overwrite: false, reserve: 0, adopt: false, identity: Identity::Row };
+
+fn names(folder: &TempDir) -> Vec<String> {
+    let entries = fs::read_dir(folder.path()).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }
 
 fn folder() -> TempDir {
@@ -49,8 +76,7 @@ fn a_run_that_ends_well_leaves_only_its_results() {
     let folder = folder();
     let path = folder.path().join("r.jsonl");
     assert_eq!(write(&path, 0..10).lines, 10);
-    let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(names, ["r.jsonl"]);
+    assert_eq!(names(&folder), ["r.jsonl"]);
     assert_eq!(kept(&mut resume(&path), 12), (0..10).collect::<Vec<_>>());
 }
 
@@ -62,10 +88,18 @@ fn a_file_cut_at_any_byte_keeps_its_whole_lines_and_takes_the_rest_again() {
     let whole = fs::read(&path).unwrap();
     for cut in 0..whole.len() {
         fs::write(&path, &whole[..cut]).unwrap();
-        let lines = whole[..cut].iter().filter(|byte| **byte == b'\n').count() as u64;
-        assert_eq!(kept(&mut resume(&path), 4), (0..lines).collect::<Vec<_>>(), "cut at {cut}");
-        write(&path, lines..4);
-        assert_eq!(fs::read(&path).unwrap(), whole, "cut at {cut}");
+        // A line that lacks its line feed alone is whole.
+        let lines = whole[..=cut].iter().filter(|byte| **byte == b'\n').count() as u64;
+        let (journal, mut recovered) = Journal::open(&path, RESUME).unwrap();
+        let rows: Vec<u64> =
+            (0..4).filter(|row| recovered.dispose(*row, fingerprint(*row)).unwrap() == Disposition::Kept).collect();
+        assert_eq!(rows, (0..lines).collect::<Vec<_>>(), "cut at {cut}");
+        (lines..4).for_each(|row| journal.append(&record(row, OutcomeKind::Ok)));
+        journal.close_blocking(Finish { is_complete: true, ..Finish::default() });
+        let after = fs::read(&path).unwrap();
+        // The name of the run is another one when the first line was lost.
+        assert_eq!(after[24..], whole[24..], "cut at {cut}");
+        assert_eq!(names(&folder), ["r.jsonl"], "cut at {cut}");
     }
 }
 
@@ -109,7 +143,7 @@ fn good_lines_after_a_bad_one_are_damage_and_nothing_is_touched() {
     bytes[second] = b'?';
     fs::write(&path, &bytes).unwrap();
     let error = Journal::open(&path, Open { mode: Mode::Resume, ..Open::default() }).unwrap_err().to_string();
-    assert!(error.contains(&format!("damaged at byte {second}")), "{error}");
+    assert!(error.contains(&format!("damaged at line 2 (byte {second})")), "{error}");
     assert_eq!(fs::read(&path).unwrap(), bytes);
 }
 
@@ -174,7 +208,7 @@ fn what_may_have_been_carried_out_runs_again_only_when_it_bears_it_or_the_user_a
             let path = folder.path().join("r.jsonl");
             let (journal, _) = Journal::open(&path, Open::default()).unwrap();
             journal.append(&Record { effect, repeatable, ..record(0, kind) });
-            journal.close_blocking();
+            journal.close_blocking(Finish::default());
             let (_, mut recovered) = Journal::open(&path, Open { mode, ..Open::default() }).unwrap();
             recovered.dispose(0, fingerprint(0)).unwrap() == Disposition::Run
         });
@@ -195,9 +229,9 @@ fn rows_that_run_again_leave_the_file_first() {
     let (journal, _) = Journal::open(&path, Open::default()).unwrap();
     let kinds = OutcomeKind::ALL;
     kinds.iter().enumerate().for_each(|(row, kind)| journal.append(&record(row as u64, *kind)));
-    let limited = Record { fields: b"\"error\":{\"kind\":\"rate_limited\"}", ..record(6, OutcomeKind::Failed) };
+    let limited = Record { fields: &RATE_LIMITED, ..record(6, OutcomeKind::Failed) };
     journal.append(&limited);
-    journal.close_blocking();
+    journal.close_blocking(Finish::default());
     let left = |mode| {
         let (_, mut recovered) = Journal::open(&path, Open { mode, ..Open::default() }).unwrap();
         let kept = kept(&mut recovered, 7);
@@ -220,7 +254,7 @@ fn pages_go_on_after_the_last_one_that_was_written() {
     journal.append(&page(1, 1, Next::Page("/b?page=2")));
     journal.append(&page(0, 2, Next::Page("/a?page=3")));
     journal.append(&page(1, 2, Next::Last));
-    journal.close_blocking();
+    journal.close_blocking(Finish::default());
     let mut recovered = resume(&path);
     let first = recovered.dispose(0, fingerprint(0)).unwrap();
     assert_eq!(first, Disposition::Continue { page: 2, next: "/a?page=3".into() });
@@ -242,7 +276,7 @@ fn two_runs_on_one_file_are_refused() {
 fn a_device_that_takes_nothing_is_reported_and_not_waited_for() {
     let (journal, _) = Journal::open(Path::new("/dev/full"), Open::default()).unwrap();
     journal.append(&record(0, OutcomeKind::Ok));
-    let closed = journal.close_blocking();
+    let closed = journal.close_blocking(Finish::default());
     assert_eq!((closed.lines, closed.lost), (0, 1));
     assert!(closed.failure.unwrap().to_string().contains("cannot write `/dev/full`"));
 }
@@ -266,7 +300,7 @@ fn rows_known_by_content_may_come_in_any_order_and_equal_ones_are_counted() {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(journal.started(RowKey { row: 2, page: 0 }, 8)).unwrap();
-    journal.close_blocking();
+    journal.close_blocking(Finish::default());
     let (_journal, mut recovered) = Journal::open(&path, by_content).unwrap();
     assert_eq!((recovered.first_row(), recovered.last_row()), (4, None));
     assert_eq!(recovered.take_left_over().count(), 3);
@@ -298,8 +332,8 @@ fn lines_that_an_input_has_no_row_for_can_be_taken_out() {
         recovered.dispose(row, content).unwrap();
     }
     journal.append(&Record { fingerprint: fingerprint(0), ..record(7, OutcomeKind::Ok) });
-    journal.close_blocking();
-    let gone = recovered.take_left_over().prune(&path).unwrap();
+    let finish = Finish { left_over: recovered.take_left_over(), ..Finish::default() };
+    let gone = journal.close_blocking(finish).pruned;
     assert_eq!((gone.total(), gone.get(OutcomeKind::Ok)), (3, 3));
     let text = fs::read_to_string(&path).unwrap();
     let rows: Vec<u64> = text.lines().map(|line| scan(line.as_bytes()).unwrap().key.row).collect();

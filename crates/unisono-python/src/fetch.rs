@@ -94,9 +94,7 @@ fn start(
     Run::start(py, FetchFace { defaults }, &settings, keep_outcomes, async move |ends| {
         let EngineEnds { intake, outlet, cancel, monitor, gauge } = ends;
         let Answers { select, paginate, idempotency_keys, style } = answers;
-        let frame = results.frame(Box::new(intake), settings, style, outlet, |open| {
-            open.keep_run = idempotency_keys;
-        });
+        let frame = results.frame(Box::new(intake), settings, style, outlet, |_| {});
         let plan = FetchPlan { frame, http: http.options(), elsewhere, select, paginate, evaluator, idempotency_keys };
         unisono_runner::fetch(plan, cancel, monitor, gauge).await
     })

@@ -224,7 +224,8 @@ impl<'py> Keywords<'py> {
     pub fn results(&self) -> PyResult<Results> {
         let py = self.given.py();
         let out = self.get::<PathBuf>("out")?;
-        let mode = match (self.flag("retry_ambiguous")?, self.flag("retry_failed")?, self.flag("resume")?) {
+        let adopt = self.flag("adopt")?;
+        let mode = match (self.flag("retry_ambiguous")?, self.flag("retry_failed")?, self.flag("resume")? || adopt) {
             (true, _, _) => Mode::RetryFailed { ambiguous: true },
             (_, true, _) => Mode::RetryFailed { ambiguous: false },
             (_, _, true) => Mode::Resume,
@@ -232,10 +233,10 @@ impl<'py> Keywords<'py> {
         };
         let overwrite = self.flag("overwrite")?;
         if out.is_none() && (mode != Mode::Fresh || overwrite) {
-            return Err(usage(py, "resume, retry_failed, retry_ambiguous and overwrite need out="));
+            return Err(usage(py, "resume, retry_failed, retry_ambiguous, adopt and overwrite need out="));
         }
         Ok(Results {
-            open: out.map(|path| (path, Open { mode, overwrite, ..Open::default() })),
+            open: out.map(|path| (path, Open { mode, overwrite, adopt, ..Open::default() })),
             keep_order: self.flag("keep_order")?,
             max_failures: self.get("max_failures")?,
         })

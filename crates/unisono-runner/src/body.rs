@@ -1,12 +1,11 @@
 //! A body as a member of a results line.
 
-use base64::{Engine, prelude::BASE64_STANDARD};
-use unisono_journal::push_json_string;
+use unisono_journal::{Json, Members};
 
 /// How bodies are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BodyMode {
-    /// JSON as the server sent it; what is not JSON as text, or as base64 when it is not text either.
+    /// JSON as the server sent it; what is not JSON that every reader takes, as text, or as base64 when it is not text either.
     #[default]
     Json,
     /// As a string; as base64 when it is not UTF-8.
@@ -17,69 +16,48 @@ pub enum BodyMode {
     None,
 }
 
-/// Why a body that should be JSON is not, if so. What nests so deeply that readers of the line would give up, or worse, is none
-/// either.
+/// Why what should be JSON is not, if so. What nests so deeply that readers would give up, or worse, is none either.
 pub fn json_error(body: &[u8]) -> Option<String> {
     // The bytes are passed on as they are.
     unisono_select::check(body).err().map(|error| error.reason().to_owned())
 }
 
-/// Appends the member, `"body":...` or `"body_base64":"..."`; nothing for an empty body. `is_json` says that the bytes
-/// are known to be JSON. `name` is what takes the place of `body`.
-pub(crate) fn push_member(name: &str, body: &[u8], mode: BodyMode, is_json: bool, into: &mut Vec<u8>) {
-    if body.is_empty() || mode == BodyMode::None {
+/// Adds `"body":...` or `"body_base64":"..."` to `body`, and to `fields` why what should be JSON is not; nothing for an empty
+/// body.
+pub(crate) fn push_body(bytes: &[u8], mode: BodyMode, fields: &mut Members<'_>, body: &mut Members<'_>) {
+    if bytes.is_empty() {
         return;
     }
-    let text = if mode == BodyMode::Base64 { None } else { std::str::from_utf8(body).ok() };
-    match text {
-        Some(_) if mode == BodyMode::Json && is_json => {
-            push_name(name, "", into);
-            push_on_one_line(body, into);
-        }
-        Some(text) => {
-            push_name(name, "", into);
-            push_json_string(text, into);
-        }
-        None => {
-            push_name(name, "_base64", into);
-            into.push(b'"');
-            let start = into.len();
-            into.resize(start + base64::encoded_len(body.len(), true).expect("a body's length fits"), 0);
-            BASE64_STANDARD.encode_slice(body, &mut into[start..]).expect("there is room for it");
-            into.push(b'"');
-        }
-    }
-}
-
-fn push_name(name: &str, suffix: &str, into: &mut Vec<u8>) {
-    for part in ["\"", name, suffix, "\":"] {
-        into.extend_from_slice(part.as_bytes());
-    }
-}
-
-/// JSON without its line breaks, which can only be white space: within a string they are escaped.
-fn push_on_one_line(json: &[u8], into: &mut Vec<u8>) {
-    let start = into.len();
-    into.extend_from_slice(json.trim_ascii());
-    if memchr::memchr2(b'\n', b'\r', &into[start..]).is_some() {
-        for byte in &mut into[start..] {
-            if *byte == b'\n' || *byte == b'\r' {
-                *byte = b' ';
+    match mode {
+        BodyMode::None => {}
+        BodyMode::Base64 => body.base64("body", bytes),
+        BodyMode::Text => body.bytes("body", bytes),
+        BodyMode::Json => match Json::check(bytes) {
+            Ok(json) => body.json("body", json),
+            Err(why) => {
+                fields.text("json_error", &why);
+                body.bytes("body", bytes);
             }
-        }
+        },
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine, prelude::BASE64_STANDARD};
     use proptest::prelude::*;
+    use unisono_journal::Fields;
 
     use super::*;
 
-    fn member(body: &[u8], mode: BodyMode) -> String {
-        let mut line = Vec::new();
-        push_member("body", body, mode, json_error(body).is_none(), &mut line);
-        String::from_utf8(line).unwrap()
+    fn members(bytes: &[u8], mode: BodyMode) -> (String, String) {
+        let (mut fields, mut body) = (Fields::default(), Fields::default());
+        push_body(bytes, mode, &mut fields.members(), &mut body.members());
+        (fields.as_str().to_owned(), body.as_str().to_owned())
+    }
+
+    fn member(bytes: &[u8], mode: BodyMode) -> String {
+        members(bytes, mode).1
     }
 
     #[test]
@@ -108,9 +86,21 @@ mod tests {
             (b"{} {}", "more after the value at byte 3"),
         ] {
             assert!(json_error(body).unwrap().contains(why), "{body:?}");
+            assert!(members(body, BodyMode::Json).0.starts_with("\"json_error\":"), "{body:?}");
         }
         assert_eq!(json_error(br#"{"a":1,"a":2}"#), None);
         assert_eq!(member(b"\xff", BodyMode::Json), r#""body_base64":"/w==""#);
+    }
+
+    #[test]
+    fn json_that_some_reader_refuses_is_kept_as_text() {
+        let deep = "[".repeat(30_000) + &"]".repeat(30_000);
+        for body in [r#"{"half":"\ud800"}"#, "1e999", &deep] {
+            let (fields, member) = members(body.as_bytes(), BodyMode::Json);
+            assert!(fields.starts_with("\"json_error\":"), "{fields}");
+            let value: serde_json::Value = serde_json::from_str(&format!("{{{member}}}")).unwrap();
+            assert_eq!(value["body"], body);
+        }
     }
 
     proptest! {
@@ -122,7 +112,7 @@ mod tests {
             let value: serde_json::Value = serde_json::from_str(&line).unwrap();
             let back = match (&value["body"], value["body_base64"].as_str()) {
                 (_, Some(coded)) => BASE64_STANDARD.decode(coded).unwrap(),
-                (serde_json::Value::String(text), None) if json_error(&body).is_some() || mode == BodyMode::Text => text.clone().into_bytes(),
+                (serde_json::Value::String(text), None) if Json::check(&body).is_err() || mode == BodyMode::Text => text.clone().into_bytes(),
                 // JSON itself.
                 _ => return Ok(()),
             };

@@ -1,16 +1,9 @@
 //! The account of a run: every outcome passes through here once, is counted, and goes where it belongs.
 
-use std::{
-    borrow::Cow,
-    collections::BTreeMap,
-    io::{self, Write},
-    rc::Rc,
-    task::Context,
-    time::Duration,
-};
+use std::{borrow::Cow, collections::BTreeMap, io, rc::Rc, task::Context};
 
 use unisono_core::{CancelReason, CancelToken, ErrorKind, OutcomeKind};
-use unisono_journal::{Journal, LeftOver, Record, push_json_string};
+use unisono_journal::{Fields, Journal, LeftOver, Members, Record};
 
 use crate::{
     Error, Outcome, Outlet, Report,
@@ -37,11 +30,13 @@ pub(crate) struct Ledger<D: Done> {
     pub(crate) bytes_are_live: bool,
     /// What makes the run itself fail: the input is another one than before.
     pub(crate) refused: Option<Error>,
+    /// Every row of the input was taken in.
+    pub(crate) input_ended: bool,
     /// Lines of earlier runs that belong to no row of the input, once that has been read.
     pub(crate) left_over: LeftOver,
     /// Buffers for one line, kept for the next one.
-    pub(crate) fields: Vec<u8>,
-    pub(crate) body: Vec<u8>,
+    pub(crate) fields: Fields,
+    pub(crate) body: Fields,
 }
 
 /// Holds outcomes back until all rows before them are out.
@@ -181,7 +176,7 @@ impl<D: Done> Ledger<D> {
         self.fields.clear();
         self.body.clear();
         let next = outcome.done.next();
-        push_fields(outcome, self.style, &mut self.fields, &mut self.body);
+        push_fields(outcome, self.style, &mut self.fields.members(), &mut self.body.members());
         journal.append(&Record {
             key: outcome.key,
             id: &outcome.id,
@@ -197,27 +192,21 @@ impl<D: Done> Ledger<D> {
 }
 
 /// The members of a line after its prefix; the body apart.
-fn push_fields<D: Done>(outcome: &Outcome<D>, style: D::Style, fields: &mut Vec<u8>, body: &mut Vec<u8>) {
+fn push_fields<D: Done>(outcome: &Outcome<D>, style: D::Style, fields: &mut Members<'_>, body: &mut Members<'_>) {
     if let Some((kind, message)) = outcome.done.error() {
-        // Writing to a vector cannot fail, so the results are of no interest.
-        let _ = write!(fields, "\"error\":{{\"kind\":\"{kind}\",\"message\":");
-        push_json_string(&message, fields);
-        if let Some(place) = &outcome.place {
-            fields.extend_from_slice(b",\"where\":");
-            push_json_string(place, fields);
-        }
-        outcome.done.push_error(fields);
-        fields.extend_from_slice(b"},");
+        fields.object("error", |error| {
+            error.display("kind", kind);
+            error.text("message", &message);
+            if let Some(place) = &outcome.place {
+                error.text("where", place);
+            }
+            outcome.done.push_error(error);
+        });
     }
     outcome.done.push_subject(fields);
-    let _ = write!(fields, "\"attempts\":{},\"seconds\":", outcome.attempts);
-    push_seconds(outcome.elapsed, fields);
+    fields.number("attempts", outcome.attempts);
+    fields.seconds("seconds", outcome.elapsed);
     outcome.done.push_result(style, fields, body);
-}
-
-/// Seconds with microseconds, without a float's noise.
-pub(crate) fn push_seconds(duration: Duration, into: &mut Vec<u8>) {
-    let _ = write!(into, "{}.{:06}", duration.as_secs(), duration.subsec_micros());
 }
 
 impl<D> Order<D> {

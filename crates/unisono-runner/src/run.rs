@@ -4,7 +4,7 @@ use std::{cell::RefCell, fs::File, num::NonZeroU32, path::PathBuf, rc::Rc};
 
 use unisono_batch::{Decided, Monitor, Settings, Sink, drive};
 use unisono_core::{CancelReason, CancelToken, clock, error_chain};
-use unisono_journal::{Closed, Journal, LeftOver, Open, Recovered};
+use unisono_journal::{Closed, Fields, Finish, Journal, LeftOver, Open, Recovered};
 
 use crate::{
     Error, Gauge, OnRetry, Outlet, Report,
@@ -120,9 +120,10 @@ pub(crate) async fn run<W: Work>(
         gauge: gauge.clone(),
         bytes_are_live: extras.bytes_are_live,
         refused: None,
+        input_ended: false,
         left_over: LeftOver::default(),
-        fields: Vec::new(),
-        body: Vec::new(),
+        fields: Fields::default(),
+        body: Fields::default(),
     }));
     let seed =
         journal.as_ref().map(|journal| journal.seed()).filter(|seed| *seed != 0).unwrap_or_else(|| fastrand::u64(1..));
@@ -143,42 +144,48 @@ pub(crate) async fn run<W: Work>(
     let mut ledger = Rc::into_inner(ledger).expect("the run is over, and nobody else holds its ledger").into_inner();
     ledger.flush();
     drop(ledger.journal.take());
+    let is_stopped = cancel.level() > unisono_core::CancelLevel::Run;
+    let is_refused = ledger.refused.is_some();
+    let mut report = ledger.report;
+    let left_over = match extras.prune && !is_refused {
+        true => ledger.left_over,
+        false => {
+            let count = ledger.left_over.count();
+            if count > 0 {
+                report
+                    .warnings
+                    .push(format!("{count} outcomes of earlier runs belong to no item of this input; they are kept"));
+            }
+            LeftOver::default()
+        }
+    };
+    let finish = Finish {
+        left_over,
+        sort: frame.keep_order && !is_refused,
+        is_complete: ledger.input_ended && !is_refused && !is_stopped,
+    };
     let closed = match journal {
         Some(journal) => {
-            Rc::into_inner(journal).expect("the run is over, and nobody else holds its journal").close().await
+            Rc::into_inner(journal).expect("the run is over, and nobody else holds its journal").close(finish).await
         }
         None => Closed::default(),
     };
     if let Some(error) = ledger.refused {
         return Err(error);
     }
-    let mut report = ledger.report;
+    report.kept.subtract(&closed.pruned);
     // The last lines may be what nobody reads any more.
     let has_lost_reader = closed.failure.as_ref().is_some_and(|error| error.is_closed_pipe());
     if let Some(error) = closed.failure.filter(|error| !error.is_closed_pipe()) {
-        report.failures.push(error_chain(&*error));
+        let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+        report.failures.push(format!("{}{hint}", error_chain(&*error)));
         if closed.lost > 0 {
-            report.failures.push(format!("{} outcomes could not be written", closed.lost));
-        }
-    }
-    if let Some(path) = &name {
-        let left_over = ledger.left_over;
-        match (left_over.count(), extras.prune) {
-            (0, _) => {}
-            (_, true) => report.kept.subtract(&left_over.prune(path)?),
-            (count, false) => {
-                report
-                    .warnings
-                    .push(format!("{count} outcomes of earlier runs belong to no item of this input; they are kept"));
-            }
-        }
-        if frame.keep_order {
-            unisono_journal::sort(path)?;
+            report.failures.push(format!("{} outcomes could not be kept", closed.lost));
         }
     }
     let numbers = monitor.numbers();
     report.retries = numbers.retries;
-    report.stopped = cancel.reason().filter(|_| cancel.level() > unisono_core::CancelLevel::Run);
+    report.stopped = cancel.reason().filter(|_| is_stopped);
     if has_lost_reader {
         report.stopped.get_or_insert(CancelReason::OutputClosed);
     }

@@ -134,24 +134,24 @@ impl<C: Call> Rows<C> {
         };
         let key = RowKey { row: number, page: u32::from(self.paged) };
         let place = Place { key, position, line: origin.line, id, fingerprint };
-        match (disposition, call) {
-            (Disposition::Kept, _) => self.ledger.borrow_mut().kept(position),
-            (_, Err(why)) => {
+        match call {
+            _ if disposition == Disposition::Kept => self.ledger.borrow_mut().kept(position),
+            Ok(call) => self.take_call(place, disposition, call),
+            Err(why) => {
                 let mut outcome = place.undone(OutcomeKind::Failed, C::Done::failed(ErrorKind::Input, why));
                 outcome.place = Some(origin.to_string().into());
                 self.held.push_back(Held::Outcome(Box::new(outcome)));
             }
-            (Disposition::Run, Ok(call)) => self.hold_item(place, call),
-            (Disposition::Interrupted { key }, Ok(call)) => {
-                let message = "an earlier run had started it and did not live to see its end".to_owned();
-                let mut done = C::Done::failed(ErrorKind::Interrupted, message);
-                call.describe(&mut done);
-                let mut outcome = Place { key, ..place }.undone(OutcomeKind::Ambiguous, done);
-                (outcome.effect, outcome.repeatable) = (Effect::Maybe, call.is_repeatable());
-                self.held.push_back(Held::Outcome(Box::new(outcome)));
-            }
-            (Disposition::Continue { page, next }, Ok(mut call)) => {
-                let place = Place { key: RowKey { page: page + 1, ..key }, ..place };
+        }
+        true
+    }
+
+    fn take_call(&mut self, place: Place, disposition: Disposition, mut call: C) {
+        match disposition {
+            Disposition::Kept => self.ledger.borrow_mut().kept(place.position),
+            Disposition::Run => self.hold_item(place, call),
+            Disposition::Continue { page, next } => {
+                let place = Place { key: RowKey { page: page + 1, ..place.key }, ..place };
                 match call.continue_at(&next) {
                     Ok(()) => self.hold_item(place, call),
                     Err(why) => {
@@ -160,8 +160,27 @@ impl<C: Call> Rows<C> {
                     }
                 }
             }
+            Disposition::Interrupted { key } => {
+                let message = "an earlier run had started it and did not live to see its end";
+                self.hold_interrupted(Place { key, ..place }, &call, message);
+            }
+            Disposition::Unsure(otherwise) if call.is_repeatable() => self.take_call(place, *otherwise, call),
+            Disposition::Unsure(otherwise) => {
+                let page = if let Disposition::Continue { page, .. } = *otherwise { page + 1 } else { place.key.page };
+                let place = Place { key: RowKey { page, ..place.key }, ..place };
+                let message = "an earlier run may have started it: its notes of what it had started are lost";
+                self.hold_interrupted(place, &call, message);
+            }
         }
-        true
+    }
+
+    /// Holds the outcome of what may have taken effect, and so does not start.
+    fn hold_interrupted(&mut self, place: Place, call: &C, message: &str) {
+        let mut done = C::Done::failed(ErrorKind::Interrupted, message.to_owned());
+        call.describe(&mut done);
+        let mut outcome = place.undone(OutcomeKind::Ambiguous, done);
+        (outcome.effect, outcome.repeatable) = (Effect::Maybe, call.is_repeatable());
+        self.held.push_back(Held::Outcome(Box::new(outcome)));
     }
 
     fn checked(&mut self, id: Option<&str>, call: Result<C, String>) -> Result<C, String> {
@@ -232,9 +251,12 @@ impl<C: Call> Rows<C> {
                 }
                 Poll::Ready(None) => {
                     self.ended = true;
-                    self.ledger.borrow_mut().left_over = self.recovered.take_left_over();
+                    let mut ledger = self.ledger.borrow_mut();
+                    ledger.left_over = self.recovered.take_left_over();
+                    ledger.input_ended = true;
                     if let Err(error) = self.recovered.end_of_input() {
-                        self.ledger.borrow_mut().refuse(error.into());
+                        ledger.refuse(error.into());
+                        drop(ledger);
                         self.stop();
                     }
                 }

@@ -8,7 +8,7 @@ use std::{borrow::Cow, rc::Rc};
 
 use unisono_batch::{Again, Attempt, Context, Decided, Halt, Job, Verdict};
 use unisono_core::{Effect, ErrorKind, OutcomeKind, format_duration};
-use unisono_journal::{Next, RowKey};
+use unisono_journal::{Members, Next, RowKey};
 
 use crate::{Outcome, notes::Notes};
 
@@ -75,14 +75,14 @@ pub trait Done: Send + 'static {
         false
     }
 
-    /// Further members of the error's object, each with a comma before it.
-    fn push_error(&self, _fields: &mut Vec<u8>) {}
+    /// Further members of the error's object.
+    fn push_error(&self, _error: &mut Members<'_>) {}
 
-    /// What was asked for, as members of a line's object, each with a comma behind it.
-    fn push_subject(&self, fields: &mut Vec<u8>);
+    /// What was asked for.
+    fn push_subject(&self, fields: &mut Members<'_>);
 
-    /// What came of it: members, each with a comma before it; a large one, without comma, into `body`.
-    fn push_result(&self, style: Self::Style, fields: &mut Vec<u8>, body: &mut Vec<u8>);
+    /// What came of it; what may be large goes into `body`.
+    fn push_result(&self, style: Self::Style, fields: &mut Members<'_>, body: &mut Members<'_>);
 }
 
 /// How a call is tried.

@@ -3,23 +3,20 @@
 use std::{
     borrow::Cow,
     ffi::{OsStr, OsString},
-    io::Write,
     os::unix::ffi::OsStrExt,
     path::PathBuf,
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
 use unisono_commands::{Command, Output, Stdin};
 use unisono_core::ErrorKind;
-use unisono_journal::push_json_string;
+use unisono_journal::Members;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
-    body::{self, BodyMode},
     each::recipe::{Places, Safety, Values, Word, digest},
-    ledger::push_seconds,
     work::{Call, Done},
 };
 
@@ -273,57 +270,41 @@ impl Done for Ran {
         self.stdout.len() + self.stderr.len()
     }
 
-    fn push_subject(&self, fields: &mut Vec<u8>) {
-        if self.item.is_empty() {
-            fields.extend_from_slice(b"\"item\":\"\"");
-        }
-        body::push_member("item", &self.item, BodyMode::Text, false, fields);
-        fields.extend_from_slice(b",\"command\":[");
-        for (at, word) in self.argv.iter().enumerate() {
-            if at > 0 {
-                fields.push(b',');
-            }
-            // What is not text is exact in `item_base64`.
-            push_json_string(&word.to_string_lossy(), fields);
-        }
-        fields.extend_from_slice(b"],");
+    fn push_subject(&self, fields: &mut Members<'_>) {
+        fields.bytes("item", &self.item);
+        // What is not text is exact in `item_base64`.
+        fields.list("command", |words| self.argv.iter().for_each(|word| words.text(&word.to_string_lossy())));
     }
 
-    fn push_result(&self, style: EachStyle, fields: &mut Vec<u8>, into: &mut Vec<u8>) {
-        // Writing to a vector cannot fail, so the results are of no interest.
+    fn push_result(&self, style: EachStyle, fields: &mut Members<'_>, body: &mut Members<'_>) {
         if let Some(exit) = self.exit {
-            let _ = write!(fields, ",\"exit\":{exit}");
+            fields.number("exit", exit);
         }
         if let Some(signal) = self.signal {
-            let _ = write!(fields, ",\"signal\":{signal}");
+            fields.number("signal", signal);
         }
         if let Some(started) = self.started.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()) {
-            fields.extend_from_slice(b",\"started\":");
-            push_seconds(started, fields);
-            fields.extend_from_slice(b",\"cpu_seconds\":");
-            push_seconds(std::time::Duration::from_micros(self.cpu_micros), fields);
-            let _ = write!(fields, ",\"peak_memory\":{}", self.peak_memory);
+            fields.seconds("started", started);
+            fields.seconds("cpu_seconds", Duration::from_micros(self.cpu_micros));
+            fields.number("peak_memory", self.peak_memory);
         }
         if self.left_over > 0 {
-            let _ = write!(fields, ",\"left_over\":{}", self.left_over);
+            fields.number("left_over", self.left_over);
         }
         if self.pipes_held {
-            fields.extend_from_slice(b",\"pipes_held\":true");
+            fields.flag("pipes_held", true);
         }
         if let Some(path) = &self.saved {
-            fields.extend_from_slice(b",\"saved\":");
-            push_json_string(&path.to_string_lossy(), fields);
+            fields.bytes("saved", path.as_os_str().as_bytes());
         }
-        for (name, output) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
+        for (name, size, output) in [("stdout", "stdout_bytes", &self.stdout), ("stderr", "stderr_bytes", &self.stderr)]
+        {
             let is_cut = output.len() > output.head().len() as u64;
             if is_cut || (style == EachStyle::Brief && !output.is_empty()) {
-                let _ = write!(fields, ",\"{name}_bytes\":{}", output.len());
+                fields.number(size, output.len());
             }
             if style == EachStyle::Full && !output.is_empty() {
-                if !into.is_empty() {
-                    into.push(b',');
-                }
-                body::push_member(name, output.head(), BodyMode::Text, false, into);
+                body.bytes(name, output.head());
             }
         }
     }

@@ -1,12 +1,12 @@
 //! HTTP as a kind of work: what a row asks for, and what came back.
 
-use std::{borrow::Cow, io::Write, path::PathBuf, time::SystemTime};
+use std::{borrow::Cow, os::unix::ffi::OsStrExt, path::PathBuf, time::SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method};
 use unisono_core::ErrorKind;
 use unisono_http::{Error, IDEMPOTENCY_KEY, Reply, Request, Trail, Url, shown_header};
-use unisono_journal::push_json_string;
+use unisono_journal::Members;
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
 use super::paginate::Visited;
@@ -139,73 +139,51 @@ impl Done for Fetched {
         self.goes_on
     }
 
-    fn push_error(&self, fields: &mut Vec<u8>) {
+    fn push_error(&self, error: &mut Members<'_>) {
         if let Some(at) = self.reply.retry_at.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()) {
-            // Writing to a vector cannot fail.
-            let _ = write!(fields, ",\"retry_at\":{}", at.as_secs());
+            error.number("retry_at", at.as_secs());
         }
     }
 
-    fn push_subject(&self, fields: &mut Vec<u8>) {
+    fn push_subject(&self, fields: &mut Members<'_>) {
         match &self.asked {
             Some((method, url)) => {
-                let _ = write!(fields, "\"url\":\"{url}\",\"method\":\"{method}\",");
+                fields.display("url", url);
+                fields.text("method", method.as_str());
             }
-            None => fields.extend_from_slice(b"\"url\":null,"),
+            None => fields.null("url"),
         }
         if let Some(response) = &self.reply.response {
-            let _ = write!(fields, "\"status\":{},", response.status.as_u16());
+            fields.number("status", response.status.as_u16());
         }
     }
 
-    fn push_result(&self, style: FetchStyle, fields: &mut Vec<u8>, body: &mut Vec<u8>) {
+    fn push_result(&self, style: FetchStyle, fields: &mut Members<'_>, body: &mut Members<'_>) {
         if let Some(response) = &self.reply.response {
-            let _ = write!(fields, ",\"bytes\":{}", response.wire_bytes);
+            fields.number("bytes", response.wire_bytes);
             if response.redirects > 0 {
-                let _ = write!(fields, ",\"final_url\":\"{}\"", response.url);
+                fields.display("final_url", &response.url);
             }
             if style.headers {
-                push_headers(&response.headers, fields);
+                fields.object("headers", |headers| push_headers(&response.headers, headers));
             }
-            self.push_body(&response.body, style.body, fields, body);
+            body::push_body(self.selected.as_ref().unwrap_or(&response.body), style.body, fields, body);
         }
         if let Some((path, bytes)) = &self.saved {
-            fields.extend_from_slice(b",\"saved\":");
-            push_json_string(&path.to_string_lossy(), fields);
-            let _ = write!(fields, ",\"saved_bytes\":{bytes}");
+            fields.bytes("saved", path.as_os_str().as_bytes());
+            fields.number("saved_bytes", *bytes);
         }
     }
 }
 
-impl Fetched {
-    fn push_body(&self, bytes: &[u8], mode: BodyMode, fields: &mut Vec<u8>, body: &mut Vec<u8>) {
-        if let Some(selected) = &self.selected {
-            return body::push_member("body", selected, mode, true, body);
+fn push_headers(headers: &http::HeaderMap, into: &mut Members<'_>) {
+    for name in headers.keys() {
+        // Several of one name are one list (RFC 9110, section 5.3); a cookie is a secret.
+        if *name == http::header::SET_COOKIE {
+            into.text(name.as_str(), "***");
+            continue;
         }
-        if mode != BodyMode::Json || bytes.is_empty() {
-            return body::push_member("body", bytes, mode, false, body);
-        }
-        let error = body::json_error(bytes);
-        if let Some(why) = &error {
-            fields.extend_from_slice(b",\"json_error\":");
-            push_json_string(why, fields);
-        }
-        body::push_member("body", bytes, mode, error.is_none(), body);
-    }
-}
-
-fn push_headers(headers: &http::HeaderMap, fields: &mut Vec<u8>) {
-    fields.extend_from_slice(b",\"headers\":{");
-    for (at, name) in headers.keys().enumerate() {
-        if at > 0 {
-            fields.push(b',');
-        }
-        push_json_string(name.as_str(), fields);
-        fields.push(b':');
-        // Several of one name are one list (RFC 9110, section 5.3).
         let values: Vec<_> = headers.get_all(name).iter().map(|value| shown_header(name, value.as_bytes())).collect();
-        let text = if *name == http::header::SET_COOKIE { "***".to_owned() } else { values.join(", ") };
-        push_json_string(&text, fields);
+        into.text(name.as_str(), &values.join(", "));
     }
-    fields.push(b'}');
 }

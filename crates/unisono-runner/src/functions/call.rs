@@ -3,6 +3,7 @@
 use std::{borrow::Cow, marker::PhantomData, sync::Arc};
 
 use unisono_core::ErrorKind;
+use unisono_journal::{Json, Members};
 
 use crate::work::{Call, Done};
 
@@ -133,18 +134,26 @@ impl<V: Send + 'static> Done for Returned<V> {
         0
     }
 
-    fn push_subject(&self, fields: &mut Vec<u8>) {
+    fn push_subject(&self, fields: &mut Members<'_>) {
         if let Some(item) = &self.item {
-            fields.extend_from_slice(b"\"item\":");
-            fields.extend_from_slice(item);
-            fields.push(b',');
+            push_json("item", "item_error", item, fields);
         }
     }
 
-    fn push_result(&self, (): (), _fields: &mut Vec<u8>, body: &mut Vec<u8>) {
+    fn push_result(&self, (): (), _fields: &mut Members<'_>, body: &mut Members<'_>) {
         if let Some(json) = &self.json {
-            body.extend_from_slice(b"\"result\":");
-            body.extend_from_slice(json);
+            push_json("result", "json_error", json, body);
+        }
+    }
+}
+
+/// What a program says is JSON; as text where it is not, or not for every reader, with the reason.
+fn push_json(name: &str, error: &str, json: &[u8], into: &mut Members<'_>) {
+    match Json::check(json) {
+        Ok(json) => into.json(name, json),
+        Err(why) => {
+            into.text(error, &why);
+            into.bytes(name, json);
         }
     }
 }

@@ -1,12 +1,11 @@
 //! A file as work: what a row asks for, and what became of it.
 
-use std::{borrow::Cow, io::Write, os::unix::ffi::OsStrExt, path::Path, sync::Arc};
+use std::{borrow::Cow, os::unix::ffi::OsStrExt, path::Path, sync::Arc};
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use unisono_core::ErrorKind;
 use unisono_files::{Known, Special, Stat};
 use unisono_hash::{Algorithm, Digest};
-use unisono_journal::push_json_string;
+use unisono_journal::Members;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::manifests::Tally;
@@ -144,43 +143,25 @@ impl Done for Hashed {
         Some(fingerprint(self.path.as_ref()?, self.algorithms.as_ref()?, Some(self.stat.as_ref()?)))
     }
 
-    fn push_subject(&self, fields: &mut Vec<u8>) {
+    fn push_subject(&self, fields: &mut Members<'_>) {
         match &self.path {
-            None => fields.extend_from_slice(b"\"path\":null,"),
-            Some(path) => {
-                push_path(path, fields);
-                fields.push(b',');
-            }
+            None => fields.null("path"),
+            Some(path) => fields.bytes("path", path.as_os_str().as_bytes()),
         }
     }
 
-    fn push_result(&self, (): (), fields: &mut Vec<u8>, _body: &mut Vec<u8>) {
+    fn push_result(&self, (): (), fields: &mut Members<'_>, _body: &mut Members<'_>) {
         if let Some(stat) = &self.stat {
-            // Writing to a vector cannot fail.
-            let _ = write!(
-                fields,
-                ",\"size\":{},\"mtime_ns\":{},\"ctime_ns\":{},\"inode\":{}",
-                stat.size, stat.mtime_ns, stat.ctime_ns, stat.inode
-            );
+            fields.number("size", stat.size);
+            fields.number("mtime_ns", stat.mtime_ns);
+            fields.number("ctime_ns", stat.ctime_ns);
+            fields.number("inode", stat.inode);
         }
         for digest in &self.digests {
-            let _ = write!(fields, ",\"{}\":\"{digest}\"", digest.algorithm());
+            fields.display(digest.algorithm().as_str(), digest);
         }
         if let Some(special) = &self.special {
-            let _ = write!(fields, ",\"reason\":\"{special}\"");
-        }
-    }
-}
-
-/// `"path":"..."`, or `"path_base64":"..."` when it is not UTF-8.
-fn push_path(path: &Path, into: &mut Vec<u8>) {
-    match path.to_str() {
-        Some(text) => {
-            into.extend_from_slice(b"\"path\":");
-            push_json_string(text, into);
-        }
-        None => {
-            let _ = write!(into, "\"path_base64\":\"{}\"", BASE64_STANDARD.encode(path.as_os_str().as_bytes()));
+            fields.display("reason", special);
         }
     }
 }

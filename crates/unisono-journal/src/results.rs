@@ -1,0 +1,405 @@
+//! Opening a results file: which file it is, whose it is, what an earlier run left, and in which order it is made ready.
+//!
+//! The file is found by its name once; from then on it is the file. Its lock and that of its run file are taken first, in
+//! this order, and kept until the run is over. Its first line says which run it is of and whether that is open.
+//!
+//! Whatever of these the run file is: ours, of a results file that has another name by now, or one that nobody needs, it is
+//! known from its header. A file that is open and has no run file was renamed (then that is found beside it), or it is a
+//! copy, or its run file was lost: then only the user can say that it should be gone on with.
+//!
+//! The order of what changes on the disk, each step such that a kill after it leaves what the next run takes right:
+//! 1. a run file, if there is none, before the first line says "open": open without a run file is a copy;
+//! 2. a sync of the results before the run file forgets notes: what it forgets must have its line on the disk;
+//! 3. the run file says what is in doubt now, and which inode is about to take the place of the results;
+//! 4. the torn end is cut, or the new file renamed over the old one; only now, since what was in doubt about them is noted;
+//! 5. the first line says "open", synced before anything is started: a copy made from now on is told from the file.
+
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::{FileExt, MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    error::{Error, Reason},
+    journal::Open,
+    line::{Head, Mark},
+    place::{self, Inode},
+    recover::{FromStart, Mode, Reading, Recovered, Scan, runs_again},
+    rewrite::{Old, expecting},
+    runfile::{Found, Header, RunFile, SUFFIX, Started, random_run, run_path},
+    steps::step,
+};
+
+/// A results file that lines can be added to.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) path: PathBuf,
+    pub(crate) file: File,
+    /// Where the next line goes.
+    pub(crate) end: u64,
+    pub(crate) run: RunFile,
+    pub(crate) in_doubt: Vec<Started>,
+    pub(crate) recovered: Recovered,
+}
+
+/// Opens what `name` leads to. `on_kept` is told of each line that stays.
+pub(crate) fn open(name: &Path, open: Open, on_kept: &mut dyn FnMut(&Head<'_>, &[u8])) -> Result<Opened, Error> {
+    let path = place::resolve(name).map_err(|error| Error::io(name, "open", error))?;
+    let (file, is_made) = lock(name, &path)?;
+    let results = Results { name, path, file, is_made };
+    let path = results.path.clone();
+    let opened = match open.mode == Mode::Fresh || open.overwrite {
+        true => results.begin(open),
+        false => results.resume(open, on_kept),
+    };
+    if opened.is_err() && is_made {
+        // Nothing was begun. Locked by us until a moment ago, and empty.
+        let _ = std::fs::remove_file(&path);
+    }
+    opened
+}
+
+/// Opens and locks the file, making it if it is not there.
+fn lock(name: &Path, path: &Path) -> Result<(File, bool), Error> {
+    loop {
+        let (file, is_made) = match place::open(path, false) {
+            Ok(file) => (file, false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match place::open(path, true) {
+                Ok(file) => (file, true),
+                // Somebody was quicker; it is opened now.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                Err(error) => return Err(Error::io(name, "create", error)),
+            },
+            Err(error) => return Err(Error::io(name, "open", error)),
+        };
+        let metadata = file.metadata().map_err(|error| Error::io(name, "open", error))?;
+        if !metadata.is_file() {
+            return Err(Error::new(name, Reason::NotOurs));
+        }
+        if !place::try_lock(&file).map_err(|error| Error::io(name, "lock", error))? {
+            return Err(Error::new(name, Reason::InUse { pid: holder(path, &file) }));
+        }
+        // Whoever held the lock before may have put a new file in its place.
+        if !place::is_at(&file, path) {
+            continue;
+        }
+        let links = file.metadata().map_err(|error| Error::io(name, "open", error))?.nlink();
+        if links > 1 {
+            return Err(Error::new(name, Reason::Linked { links }));
+        }
+        if is_made {
+            place::sync_folder(path).map_err(|error| Error::io(name, "create", error))?;
+        }
+        return Ok((file, is_made));
+    }
+}
+
+/// The process that has a file locked, as its run file says, wherever that is.
+fn holder(path: &Path, file: &File) -> Option<u32> {
+    let inode = Inode::of(&file.metadata().ok()?);
+    let run = read_mark(file).map(|mark| mark.run);
+    let at_its_name = std::iter::once(run_path(path));
+    let run_files = at_its_name.chain(run_files_beside(path));
+    run_files.filter_map(|path| read_header(&path)).find(|(header, _)| header.is_of(inode, run)).map(|(_, pid)| pid)
+}
+
+fn read_mark(file: &File) -> Option<Mark> {
+    let mut bytes = [0; Mark::LENGTH];
+    file.read_exact_at(&mut bytes, 0).ok()?;
+    Mark::of(&bytes)
+}
+
+fn read_header(path: &Path) -> Option<(Header, u32)> {
+    let file = place::open(path, false).ok()?;
+    file.metadata().ok()?.is_file().then_some(())?;
+    Header::read(&file)
+}
+
+fn run_files_beside(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let names = std::fs::read_dir(place::folder_of(path)).into_iter().flatten().flatten();
+    names.map(|entry| entry.path()).filter(|path| path.as_os_str().as_encoded_bytes().ends_with(SUFFIX.as_bytes()))
+}
+
+/// A results file that is locked, and not ready yet.
+struct Results<'a> {
+    /// As the user calls it.
+    name: &'a Path,
+    /// Where it is.
+    path: PathBuf,
+    file: File,
+    /// It was not there.
+    is_made: bool,
+}
+
+/// What stands where this file's run file belongs.
+enum Beside {
+    /// Nothing of worth; an empty file that a killed run has made, perhaps.
+    Nothing(Option<File>),
+    /// The run file of these results, with its notes.
+    Own(RunFile, Vec<Started>),
+    /// It came along with a copy of its results.
+    Copied(RunFile, Vec<Started>),
+}
+
+impl Results<'_> {
+    /// Begins anew, whatever there is.
+    fn begin(self, open: Open) -> Result<Opened, Error> {
+        let length = self.length()?;
+        if length > 0 && !open.overwrite {
+            return Err(Error::new(self.name, Reason::Exists));
+        }
+        let beside = self.beside(true)?;
+        if length > 0 {
+            // Before the run file: notes beside an empty file do no harm, lines of another run would.
+            step("results: empty");
+            self.file.set_len(0).and_then(|()| self.file.sync_all()).map_err(|error| self.failed("empty", error))?;
+        }
+        let header = Header { run: random_run(), results: self.inode()?, successor: 0, is_unsure: false };
+        let run = match beside {
+            Beside::Nothing(empty) => self.make_run(empty, header)?,
+            Beside::Own(mut run, _) | Beside::Copied(mut run, _) => {
+                place::remove_left_over(&self.path, run.header.run);
+                run.rewrite(header, &[]).map_err(|error| Error::io(&run.path, "write", error))?;
+                run
+            }
+        };
+        let recovered = Recovered::default();
+        Ok(Opened { path: self.path, file: self.file, end: 0, run, in_doubt: Vec::new(), recovered })
+    }
+
+    /// Goes on with what there is.
+    fn resume(self, open: Open, on_kept: &mut dyn FnMut(&Head<'_>, &[u8])) -> Result<Opened, Error> {
+        let beside = self.beside(false)?;
+        let (had, is_copy) = match &beside {
+            Beside::Nothing(_) => (None, false),
+            Beside::Own(run, started) => (Some((run, started)), false),
+            Beside::Copied(run, started) => (Some((run, started)), true),
+        };
+        let reading = Reading {
+            path: self.name,
+            started: had.map(|(_, started)| &started[..]),
+            is_unsure: had.is_some_and(|(run, _)| run.header.is_unsure),
+            mode: open.mode,
+            identity: open.identity,
+            on_kept,
+        };
+        let (mut recovered, found) = Recovered::read(FromStart::new(&self.file), self.length()?, reading)?;
+        if found.is_open && (had.is_none() || is_copy) && !open.adopt {
+            return Err(Error::new(self.name, Reason::Orphan));
+        }
+        // Adopted: what was noted is lost, and with it whether a row without a line was started.
+        if found.is_open && had.is_none() {
+            recovered.lose_notes();
+        }
+        let in_doubt = recovered.in_doubt(had.map_or(&[], |(_, started)| started), found.tail);
+        let known = found.mark.map(|mark| mark.run).or(had.map(|(run, _)| run.header.run));
+        let header = Header {
+            run: known.unwrap_or_else(random_run),
+            results: self.inode()?,
+            successor: 0,
+            is_unsure: recovered.is_unsure(),
+        };
+        let (run, is_new) = match beside {
+            Beside::Nothing(empty) => (self.make_run(empty, header)?, true),
+            Beside::Own(run, _) | Beside::Copied(run, _) => {
+                place::remove_left_over(&self.path, run.header.run);
+                (run, false)
+            }
+        };
+        let mut ready = Ready { results: self, run, is_new, header, in_doubt, is_touched: false };
+        match ready.make(&found, open.mode) {
+            Ok(end) => {
+                let Ready { results, run, in_doubt, .. } = ready;
+                Ok(Opened { path: results.path, file: results.file, end, run, in_doubt, recovered })
+            }
+            Err(error) => {
+                if is_new && !ready.is_touched {
+                    // The results are as they were, so they do without a run file as they did before.
+                    let _ = ready.run.remove();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Looks for the run file of these results, and puts away what stands in its place. `is_begun` says that the results
+    /// are begun anew: notes of what was there are of no use then.
+    fn beside(&self, is_begun: bool) -> Result<Beside, Error> {
+        let at = run_path(&self.path);
+        let (inode, mark) = (self.inode()?, read_mark(&self.file));
+        let id = mark.map(|mark| mark.run);
+        let mut empty = None;
+        match RunFile::find(&at)? {
+            Found::Nothing => {}
+            Found::Empty(file) => empty = Some(file),
+            Found::Locked { pid } => return Err(Error::new(self.name, Reason::InUse { pid })),
+            Found::Ours(run, started) if run.header.is_of(inode, id) => return Ok(Beside::Own(run, started)),
+            Found::Ours(mut run, started) => match owner(&run.header, &self.path) {
+                // Its results were renamed, and another file has their name now.
+                Some(owner) => self.put_away(&mut run, &owner)?,
+                // Its results are gone. Where nothing is in their place, what had started may still have been done.
+                None if is_begun || self.length()? == 0 => return Ok(Beside::Own(run, started)),
+                None if id == Some(run.header.run) => return Ok(Beside::Copied(run, started)),
+                None if started.is_empty() => {
+                    run.remove().map_err(|error| Error::io(&at, "remove", error))?;
+                }
+                None => self.put_away(&mut run, &self.path)?,
+            },
+        }
+        // One that was made just now was never renamed, though it may have the inode's number of one that was removed.
+        if !is_begun
+            && !self.is_made
+            && mark.is_none_or(|mark| mark.is_open)
+            && let Some((mut run, started)) = self.find_renamed(inode, id)?
+        {
+            if empty.is_some() {
+                std::fs::remove_file(&at).map_err(|error| Error::io(&at, "remove", error))?;
+            }
+            run.move_to(&at).map_err(|error| Error::io(&at, "rename the run file to", error))?;
+            return Ok(Beside::Own(run, started));
+        }
+        Ok(Beside::Nothing(empty))
+    }
+
+    /// The run file that was made when these results had another name.
+    fn find_renamed(&self, inode: Inode, id: Option<u64>) -> Result<Option<(RunFile, Vec<Started>)>, Error> {
+        for path in run_files_beside(&self.path) {
+            if !read_header(&path).is_some_and(|(header, _)| header.is_of(inode, id)) {
+                continue;
+            }
+            match RunFile::find(&path)? {
+                Found::Ours(run, started) if run.header.is_of(inode, id) => return Ok(Some((run, started))),
+                Found::Locked { pid } => return Err(Error::new(self.name, Reason::InUse { pid })),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// Puts the run file of other results where these are, or at least where they are found by its header.
+    fn put_away(&self, run: &mut RunFile, owner: &Path) -> Result<(), Error> {
+        let mut name = owner.as_os_str().to_owned();
+        name.push(format!(".{:016x}{SUFFIX}", run.header.run));
+        let moved = if owner == self.path { run.move_to(Path::new(&name)) } else { run.move_to(&run_path(owner)) };
+        let moved = match moved {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => run.move_to(Path::new(&name)),
+            moved => moved,
+        };
+        moved.map_err(|error| Error::io(&run.path, "rename", error))
+    }
+
+    fn make_run(&self, empty: Option<File>, header: Header) -> Result<RunFile, Error> {
+        let path = run_path(&self.path);
+        let made = match empty {
+            Some(file) => RunFile::fill(&path, file, header),
+            None => RunFile::create(&path, header),
+        };
+        made.map_err(|error| Error::io(&path, "create", error))
+    }
+
+    fn inode(&self) -> Result<Inode, Error> {
+        self.file.metadata().map(|metadata| Inode::of(&metadata)).map_err(|error| self.failed("read", error))
+    }
+
+    fn length(&self) -> Result<u64, Error> {
+        self.file.metadata().map(|metadata| metadata.len()).map_err(|error| self.failed("read", error))
+    }
+
+    fn failed(&self, doing: &'static str, error: io::Error) -> Error {
+        Error::io(self.name, doing, error)
+    }
+}
+
+/// The results file in this folder, other than this one, that a run file belongs to.
+fn owner(header: &Header, results: &Path) -> Option<PathBuf> {
+    let names = std::fs::read_dir(place::folder_of(results)).ok()?.flatten();
+    names.map(|entry| entry.path()).filter(|path| path != results).find(|path| {
+        let Ok(metadata) = std::fs::symlink_metadata(path) else { return false };
+        // Opened only where it may be: a folder can hold many files.
+        metadata.is_file()
+            && header.is_of(Inode::of(&metadata), Some(header.run))
+            && File::open(path)
+                .is_ok_and(|file| header.is_of(Inode::of(&metadata), read_mark(&file).map(|mark| mark.run)))
+    })
+}
+
+/// Results whose locks are ours, and what they are to become.
+struct Ready<'a> {
+    results: Results<'a>,
+    run: RunFile,
+    /// The run file was made just now.
+    is_new: bool,
+    header: Header,
+    in_doubt: Vec<Started>,
+    /// The results file is not as it was.
+    is_touched: bool,
+}
+
+impl Ready<'_> {
+    /// Brings the file into a state to which lines can be added; returns where they go.
+    fn make(&mut self, found: &Scan, mode: Mode) -> Result<u64, Error> {
+        if !self.is_new {
+            // What the run file forgets must have its line on the disk, and not only in memory.
+            step("results: sync");
+            self.results.file.sync_all().map_err(|error| self.results.failed("sync", error))?;
+        }
+        let has_unmarked_start = found.mark.is_none() && found.end > 0;
+        if found.dropped > 0 || found.has_strays || has_unmarked_start {
+            return self.compact(mode);
+        }
+        self.note(self.header)?;
+        let mut end = found.end;
+        let results = &self.results;
+        if found.length > end {
+            self.is_touched = true;
+            step("results: cut the torn end");
+            results.file.set_len(end).map_err(|error| results.failed("cut the torn last line of", error))?;
+        }
+        if found.lacks_line_feed {
+            self.is_touched = true;
+            step("results: end the last line");
+            results.file.write_all_at(b"\n", end).map_err(|error| results.failed("end the last line of", error))?;
+            end += 1;
+        }
+        if end > 0 && !found.is_open {
+            self.is_touched = true;
+            step("results: say that it is open");
+            results.file.write_all_at(b"1", Mark::OPEN_AT).map_err(|error| results.failed("write", error))?;
+        }
+        if self.is_touched {
+            step("results: sync what was changed");
+            results.file.sync_all().map_err(|error| results.failed("sync", error))?;
+        }
+        Ok(end)
+    }
+
+    /// Leaves out the lines of rows that run again.
+    fn compact(&mut self, mode: Mode) -> Result<u64, Error> {
+        let mark = Mark { run: self.header.run, is_open: true };
+        let Results { name, path, file, .. } = &self.results;
+        let old = Old { name, path, file, mark };
+        let fresh = old.without(|head| runs_again(head, mode))?;
+        let header = expecting(self.header, &fresh).map_err(|error| Error::io(*name, "rewrite", error))?;
+        note(&mut self.run, self.is_new, header, &self.in_doubt)?;
+        self.is_touched = true;
+        let file = old.replace(fresh, &mut self.run)?;
+        self.results.file = file;
+        self.results.length()
+    }
+
+    fn note(&mut self, header: Header) -> Result<(), Error> {
+        note(&mut self.run, self.is_new, header, &self.in_doubt)
+    }
+}
+
+/// Has the run file say what is in doubt now.
+fn note(run: &mut RunFile, is_new: bool, header: Header, in_doubt: &[Started]) -> Result<(), Error> {
+    let noted = match is_new && in_doubt.is_empty() {
+        true => run.set_header(header),
+        // Also where nothing changes: it says which process has it now.
+        false => run.rewrite(header, in_doubt),
+    };
+    noted.map_err(|error| Error::io(&run.path, "write", error))
+}

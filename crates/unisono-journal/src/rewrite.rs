@@ -1,0 +1,133 @@
+//! A results file made anew: without some of its lines, in the order of its input, or both.
+//!
+//! The new file is whole and synced before it takes the place of the old one, and it is locked before it has a name that
+//! others look for: whoever opens the results file finds a lock at every moment. The run file learns of the new inode
+//! first, so that a kill before the rename and one after it leave a pair that knows each other. The first line carries the
+//! mark, whichever it was before.
+
+use std::{
+    fs::File,
+    io::{BufWriter, Write},
+    os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
+    path::Path,
+};
+
+use tempfile::NamedTempFile;
+
+use crate::{
+    RowKey,
+    error::{Error, Reason},
+    line::{Head, Mark},
+    place::{self, Inode},
+    recover::{FromStart, Lines},
+    runfile::{Header, RunFile},
+    steps::step,
+};
+
+/// The results file that is to be made anew.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Old<'a> {
+    /// As the user calls it.
+    pub(crate) name: &'a Path,
+    /// Where it is.
+    pub(crate) path: &'a Path,
+    pub(crate) file: &'a File,
+    /// What its first line will say.
+    pub(crate) mark: Mark,
+}
+
+impl Old<'_> {
+    /// Leaves out the lines that go.
+    pub(crate) fn without(&self, mut goes: impl FnMut(&Head<'_>) -> bool) -> Result<NamedTempFile, Error> {
+        let mut copy = Copy::new(self)?;
+        let mut lines = Lines::new(self.name, FromStart::new(self.file));
+        while lines.advance()? {
+            if !goes(&lines.head()) {
+                copy.push(lines.bytes()).map_err(|error| self.failed(error))?;
+            }
+        }
+        copy.finish().map_err(|error| self.failed(error))
+    }
+
+    /// Leaves out the lines that go, and puts the rest in the order of rows and pages. Nothing, if that changes nothing.
+    /// Holds 32 bytes for each line.
+    pub(crate) fn sorted(&self, mut goes: impl FnMut(&Head<'_>) -> bool) -> Result<Option<NamedTempFile>, Error> {
+        let mut places: Vec<(RowKey, u64, usize)> = Vec::new();
+        let mut has_gone = false;
+        let mut lines = Lines::new(self.name, FromStart::new(self.file));
+        while lines.advance()? {
+            let head = lines.head();
+            match goes(&head) {
+                true => has_gone = true,
+                false => places.push((head.key, lines.place().0, lines.bytes().len())),
+            }
+        }
+        if !has_gone && places.is_sorted() {
+            return Ok(None);
+        }
+        places.sort_unstable();
+        let mut copy = Copy::new(self)?;
+        let mut line = Vec::new();
+        for (_, offset, length) in places {
+            line.resize(length, 0);
+            self.file.read_exact_at(&mut line, offset).map_err(|error| self.failed(error))?;
+            copy.push(&line).map_err(|error| self.failed(error))?;
+        }
+        copy.finish().map(Some).map_err(|error| self.failed(error))
+    }
+
+    /// Puts the new file in the place of the old one. `run` has been told of it: see [`expecting`].
+    pub(crate) fn replace(&self, fresh: NamedTempFile, run: &mut RunFile) -> Result<File, Error> {
+        // Somebody may have put another file there, or taken ours away: theirs is not ours to replace.
+        if !place::is_at(self.file, self.path) {
+            return Err(Error::new(self.name, Reason::Moved));
+        }
+        step("results: rename the new file");
+        let file = place::put(fresh, self.path).map_err(|error| self.failed(error))?;
+        let results = Inode::of(&file.metadata().map_err(|error| self.failed(error))?);
+        // The old inode's number is free for any other file now.
+        let header = Header { results, successor: 0, ..run.header };
+        run.set_header(header).map_err(|error| Error::io(&run.path, "write", error))?;
+        Ok(file)
+    }
+
+    fn failed(&self, error: std::io::Error) -> Error {
+        Error::io(self.name, "rewrite", error)
+    }
+}
+
+/// The header of a run whose results file is about to be replaced by this one.
+pub(crate) fn expecting(header: Header, fresh: &NamedTempFile) -> std::io::Result<Header> {
+    Ok(Header { successor: fresh.as_file().metadata()?.ino(), ..header })
+}
+
+struct Copy {
+    writer: BufWriter<NamedTempFile>,
+    /// For the first line.
+    mark: Option<Mark>,
+    line: Vec<u8>,
+}
+
+impl Copy {
+    fn new(old: &Old<'_>) -> Result<Self, Error> {
+        step("results: make a new file");
+        let mode = old.file.metadata().map(|metadata| metadata.permissions().mode());
+        let fresh = mode.and_then(|mode| place::beside(old.path, old.mark.run, mode));
+        let writer = BufWriter::with_capacity(1 << 17, fresh.map_err(|error| old.failed(error))?);
+        Ok(Self { writer, mark: Some(old.mark), line: Vec::new() })
+    }
+
+    fn push(&mut self, line: &[u8]) -> std::io::Result<()> {
+        self.line.clear();
+        Mark::push_marked(self.mark.take(), line, &mut self.line);
+        self.line.push(b'\n');
+        self.writer.write_all(&self.line)
+    }
+
+    fn finish(self) -> std::io::Result<NamedTempFile> {
+        let fresh = self.writer.into_inner().map_err(|error| error.into_error())?;
+        step("results: sync the new file");
+        fresh.as_file().sync_all()?;
+        Ok(fresh)
+    }
+}
