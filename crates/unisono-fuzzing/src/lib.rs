@@ -7,10 +7,14 @@
 //! A body asks for more than that nothing panics wherever there is more to ask: what was written reads back, what one
 //! decoder takes a real encoder has made, what is bounded stays bounded.
 
+mod decoders;
 mod expressions;
 mod lines;
+mod links;
 mod manifests;
+mod netrc;
 mod numbers;
+mod proxies;
 mod results;
 mod sha256_lanes;
 mod shell_places;
@@ -22,10 +26,14 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
+    ("decoders", decoders::body),
     ("expressions", expressions::body),
     ("lines", lines::body),
+    ("links", links::body),
     ("manifests", manifests::body),
+    ("netrc", netrc::body),
     ("numbers", numbers::body),
+    ("proxies", proxies::body),
     ("results", results::body),
     ("sha256_lanes", sha256_lanes::body),
     ("shell_places", shell_places::body),

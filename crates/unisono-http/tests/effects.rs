@@ -95,13 +95,16 @@ fn posts(server: &Server) -> usize {
     server.seen().iter().filter(|seen| seen.method == "POST").count()
 }
 
+/// What came back, how the row ends, and how often the request was sent.
+type Row = (Vec<Reaction>, OutcomeKind, Effect, Option<ErrorKind>, usize);
+
 /// The rows of the table in docs/fetch.md: what came back for a POST, how it ends, and how often it is sent.
 #[tokio::test(start_paused = true)]
 async fn each_answer_to_an_unsafe_request_ends_as_the_table_says() {
     use Effect::{Done, Maybe, None};
     use OutcomeKind::{Ambiguous, Failed, Ok};
     let status = |status| vec![Reaction::Status(status, Option::None)];
-    let rows: Vec<(Vec<Reaction>, OutcomeKind, Effect, Option<ErrorKind>, usize)> = vec![
+    let rows: Vec<Row> = vec![
         (status(200), Ok, Done, Option::None, 1),
         (status(404), Failed, None, Some(ErrorKind::Status), 1),
         (status(501), Failed, None, Some(ErrorKind::Status), 1),
