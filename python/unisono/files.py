@@ -100,6 +100,7 @@ class SumOptions(WalkOptions, total=False):
     out: str | os.PathLike[str]
     resume: bool
     retry_failed: bool
+    adopt: bool
     overwrite: bool
     keep_order: bool
     direct: bool

@@ -1,14 +1,20 @@
 """A results file is a file and not a name: links, renames, copies, and what happens to it while it is written."""
 
+import base64
 import json
 import os
 import re
 import resource
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
+
+import unisono as module
+from conftest import COMMAND
+from scripted_server import ScriptedServer, answer
 
 ROWS = 6
 
@@ -291,3 +297,61 @@ def test_an_absurd_row_number_costs_no_memory_and_is_named(server, unisono, tmp_
     done = unisono(*few, "--resume", preexec_fn=bounded)
     assert done.returncode in (2, 125)
     assert what in done.stderr, done.stderr
+
+
+NASTY = ['\\q"', "\x85\u2028\u2029\x7f", "'\t\r", "é😀", "\ufeff\ufffe"]
+
+
+@pytest.mark.parametrize("end", ["?x=\\q", "?x=%22\\", "/\\\\d", '?q="', "?<>`{}|^"])
+def test_a_redirect_to_any_address_makes_a_line_that_is_json_and_the_post_is_sent_once(unisono, lines, tmp_path, end):
+    see = answer(303, f"Location: /o/7{end}")
+    with ScriptedServer({"/o": [see]}) as server:
+        for flag in ("--resume", "--resume", "--retry-failed"):
+            unisono("fetch", server.url + "/o", "-X", "POST", "--include-headers", "-o", "o.jsonl", flag)
+        [line] = lines(tmp_path / "o.jsonl")
+        assert line["effect"] == "done"
+        assert server.count("POST") == 1
+
+
+def test_whatever_a_command_says_in_whatever_bytes_is_read_back(unisono, lines, tmp_path):
+    bytes_of_all_kinds = bytes(range(1, 256))
+    (tmp_path / "all").write_bytes(bytes_of_all_kinds)
+    items = [*NASTY, b"\xff\xc3(\\"]
+    words = ["each", "-o", "e.jsonl", "--", "sh", "-c", 'printf %s "$1"; cat all >&2', "sh", "{}", ":::", *items]
+    done = subprocess.run([COMMAND, *words], cwd=tmp_path, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    read = lines(tmp_path / "e.jsonl")
+    assert len(read) == len(items)
+    by_item = {line.get("item", line.get("item_base64")): line for line in read}
+    assert set(NASTY) < set(by_item)
+    assert all(base64.b64decode(line["stderr_base64"]) == bytes_of_all_kinds for line in read)
+    # As Python reads it, and as a resume does: nothing runs again.
+    assert [line["row"] for line in module.read_results(tmp_path / "e.jsonl")] == [line["row"] for line in read]
+    before = (tmp_path / "e.jsonl").read_bytes()
+    words.insert(1, "--resume")
+    assert subprocess.run([COMMAND, *words], cwd=tmp_path, timeout=60, check=False).returncode == 0
+    assert (tmp_path / "e.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"half":"\\ud800"}', b"[" * 30_000, b"[" * 200 + b"]" * 200, b"1e999", b"\xff\\", b'"\xe2\x80\xa8"']
+)
+def test_whatever_a_server_sends_is_read_back(unisono, lines, tmp_path, body):
+    with ScriptedServer({"/o": [answer(200, 'X: a\\"\xff', body=body)]}) as server:
+        assert unisono("fetch", server.url + "/o", "--include-headers", "-o", "o.jsonl").returncode == 0
+        [line] = (tmp_path / "o.jsonl").read_bytes().decode().removesuffix("\n").split("\n")
+        assert json.loads(line)["outcome"] == "ok"
+        assert [line["outcome"] for line in module.read_results(tmp_path / "o.jsonl")] == ["ok"]
+        assert unisono("fetch", server.url + "/o", "--include-headers", "-o", "o.jsonl", "--resume").returncode == 0
+        assert server.count("GET") == 1
+
+
+@pytest.mark.parametrize("torn", [b'{"row":1,"id":"\xc3', b"\xff", b"[" * 100_000, b'{"row":1'])
+def test_reading_leaves_out_a_torn_end_and_names_a_broken_line(tmp_path, torn):
+    line = b'{"run":"00000000000000ff","open":1,"row":0,"id":"r0","outcome":"ok"}\n'
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(line + torn)
+    assert list(module.read_results(path)) == [{"row": 0, "id": "r0", "outcome": "ok"}]
+    path.write_bytes(line + torn + b"\n" + line)
+    with pytest.raises(module.UsageError, match=rf"line 2 \(byte {len(line)}\)"):
+        list(module.read_results(path))

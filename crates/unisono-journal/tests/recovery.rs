@@ -339,3 +339,70 @@ fn lines_that_an_input_has_no_row_for_can_be_taken_out() {
     let rows: Vec<u64> = text.lines().map(|line| scan(line.as_bytes()).unwrap().key.row).collect();
     assert_eq!(rows, [1, 3, 7], "what this run wrote stays, even if an old line asked for the same");
 }
+
+#[test]
+fn a_torn_end_runs_again_only_where_it_says_that_it_may() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    let unsafe_record = Record { repeatable: false, effect: Effect::Maybe, ..record(1, OutcomeKind::Ok) };
+    let (journal, _) = Journal::open(&path, RESUME).unwrap();
+    journal.append(&record(0, OutcomeKind::Ok));
+    journal.append(&unsafe_record);
+    journal.close_blocking(Finish::default());
+    let whole = fs::read(&path).unwrap();
+    let start = whole.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    for cut in start + 1..whole.len() - 1 {
+        fs::write(&path, &whole[..cut]).unwrap();
+        let (journal, mut recovered) = Journal::open(&path, RESUME).unwrap();
+        recovered.dispose(0, fingerprint(0)).unwrap();
+        let disposition = recovered.dispose(1, fingerprint(1)).unwrap();
+        let is_settled = matches!(disposition, Disposition::Interrupted { .. } | Disposition::Unsure(_));
+        assert!(is_settled, "cut at {cut}: {disposition:?}");
+        // A kill now forgets nothing of it, though the end is cut off.
+        drop(journal);
+        let (journal, mut recovered) = Journal::open(&path, RESUME).unwrap();
+        recovered.dispose(0, fingerprint(0)).unwrap();
+        assert_eq!(recovered.dispose(1, fingerprint(1)).unwrap(), disposition, "cut at {cut}");
+        journal.append(&unsafe_record);
+        journal.close_blocking(Finish { is_complete: true, ..Finish::default() });
+        assert_eq!(names(&folder), ["r.jsonl"], "cut at {cut}");
+    }
+}
+
+#[test]
+fn whoever_asks_is_given_each_line_that_stays() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    let (journal, _) = Journal::open(&path, RESUME).unwrap();
+    for (row, kind) in [(0, OutcomeKind::Ok), (1, OutcomeKind::Cancelled), (2, OutcomeKind::Failed)] {
+        journal.append(&record(row, kind));
+    }
+    drop(journal);
+    let mut rows = Vec::new();
+    let (journal, _) = Journal::open_with(&path, RESUME, |head, line| {
+        assert_eq!(scan(line).unwrap(), *head);
+        rows.push(head.key.row);
+    })
+    .unwrap();
+    drop(journal);
+    assert_eq!(rows, [0, 2]);
+}
+
+#[test]
+fn a_closed_file_says_so_and_an_open_one_does_not() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    let digit = || fs::read(&path).unwrap()[33];
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    write(&path, 0..2);
+    assert_eq!(digit(), b'0');
+    let (journal, _) = Journal::open(&path, RESUME).unwrap();
+    assert_eq!(digit(), b'1');
+    runtime.block_on(journal.started(RowKey { row: 2, page: 0 }, 2)).unwrap();
+    drop(journal);
+    assert_eq!(digit(), b'1', "what is in doubt keeps it open");
+    let (journal, _) = Journal::open(&path, RESUME).unwrap();
+    journal.append(&record(2, OutcomeKind::Ambiguous));
+    drop(journal);
+    assert_eq!(digit(), b'0');
+}

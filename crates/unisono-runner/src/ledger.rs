@@ -246,3 +246,81 @@ impl<D> Order<D> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf, time::Duration};
+
+    use proptest::prelude::*;
+    use serde_json::Value;
+    use unisono_core::Effect;
+    use unisono_journal::{Identity, Mode, Recovered, scan};
+
+    use super::*;
+    use crate::{each::Ran, fetch::Fetched, functions::Returned, sum::Hashed};
+
+    fn line<D: Done>(done: D, style: D::Style, id: &str, place: &str, kind: OutcomeKind) -> Vec<u8> {
+        let mut outcome = Outcome::of_call(0, kind, Effect::Done, done, 1, Duration::from_micros(1_000_001));
+        (outcome.id, outcome.place) = (id.into(), Some(place.into()));
+        let (mut fields, mut body) = (Fields::default(), Fields::default());
+        push_fields(&outcome, style, &mut fields.members(), &mut body.members());
+        let next = outcome.done.next();
+        let record = Record {
+            key: outcome.key,
+            id: &outcome.id,
+            fingerprint: 7,
+            outcome: outcome.kind,
+            effect: outcome.effect,
+            repeatable: false,
+            next: next_of(&next),
+            fields: &fields,
+            body: &body,
+        };
+        record.line()
+    }
+
+    proptest! {
+        #[test]
+        fn an_outcome_of_any_kind_of_work_with_any_bytes_in_it_is_a_line_that_is_read_back(
+            text in any::<String>(), bytes in prop::collection::vec(any::<u8>(), 1..40), place in any::<String>(),
+            has_failed: bool, kind in 0usize..6,
+        ) {
+            let kind = OutcomeKind::ALL[kind];
+            let path = PathBuf::from(OsString::from_vec(bytes.clone()));
+            let error = has_failed.then(|| (ErrorKind::Save, text.clone()));
+            let ran = Ran {
+                item: bytes.clone().into(),
+                argv: vec![OsString::from_vec(bytes.clone())],
+                saved: Some(path.clone()),
+                error: error.clone(),
+                ..Ran::default()
+            };
+            let hashed = Hashed { path: Some(path.clone().into()), error: error.clone().map(Box::new), ..Hashed::default() };
+            let returned = Returned::<()> {
+                item: Some(bytes.clone().into()), json: Some(bytes.clone().into()), error, ..Returned::default()
+            };
+            let mut fetched = if has_failed { Fetched::failed(ErrorKind::Save, text.clone()) } else { Fetched::default() };
+            fetched.saved = Some((path, 7));
+            let lines = [
+                line(ran, Default::default(), &text, &place, kind),
+                line(hashed, (), &text, &place, kind),
+                line(returned, (), &text, &place, kind),
+                line(fetched, Default::default(), &text, &place, kind),
+            ];
+            for line in lines {
+                let inside = line.strip_suffix(b"\n").unwrap();
+                prop_assert!(!inside.contains(&b'\n') && !inside.contains(&b'\r'));
+                let value: Value = serde_json::from_slice(inside).unwrap();
+                prop_assert_eq!(value["id"].as_str(), Some(text.as_str()));
+                if has_failed {
+                    prop_assert_eq!(value["error"]["message"].as_str().is_some(), true);
+                    prop_assert_eq!(value["error"]["where"].as_str(), Some(place.as_str()));
+                }
+                prop_assert_eq!(scan(inside).unwrap().outcome, kind);
+                // Its effect is done, so whatever its outcome, it is kept.
+                let recovered = Recovered::of_bytes(&line, Mode::Resume, Identity::Row).unwrap();
+                prop_assert_eq!(recovered.counts().get(kind), 1);
+            }
+        }
+    }
+}
