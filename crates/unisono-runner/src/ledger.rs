@@ -289,7 +289,7 @@ mod tests {
             let path = PathBuf::from(OsString::from_vec(bytes.clone()));
             let error = has_failed.then(|| (ErrorKind::Save, text.clone()));
             let ran = Ran {
-                item: bytes.clone().into(),
+                item: bytes.clone(),
                 argv: vec![OsString::from_vec(bytes.clone())],
                 saved: Some(path.clone()),
                 error: error.clone(),
