@@ -28,13 +28,17 @@ use std::{
     pin::{Pin, pin},
     process::ExitStatus,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant, SystemTime},
 };
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    process::{Pid, PidfdFlags, Resource, Signal, getrlimit, pidfd_open, set_child_subreaper},
+    process::{
+        Pid, PidfdFlags, Resource, Signal, getpid, getrlimit, kill_process, kill_process_group, pidfd_open,
+        set_child_subreaper,
+    },
 };
 use tokio::{
     sync::{Semaphore, SemaphorePermit, watch},
@@ -43,6 +47,7 @@ use tokio::{
 use unisono_core::{clock, reactor};
 use unisono_sys::{
     descriptors,
+    foreground::{self, Terminal},
     process::{Ended, reap},
     readiness::Watched,
     tree::{Children, Found, Snapshot, group_of, marker},
@@ -76,6 +81,8 @@ pub struct Options {
     pub sole: bool,
     /// What every command passes when it is started.
     pub gate: Gate,
+    /// Lent to each command; then there must be one at a time.
+    pub terminal: Option<Arc<Terminal>>,
 }
 
 /// Runs commands, and knows which of them run.
@@ -90,6 +97,8 @@ pub struct Commands {
     /// What was read last; kept for the next.
     buffer: RefCell<Vec<u8>>,
     launcher: RefCell<Launcher>,
+    /// How often it is looked whether a command has stopped; never, where there is no terminal that could stop it.
+    look_every: Option<Duration>,
     /// As many as there are descriptors for.
     room: Semaphore,
     most: u32,
@@ -107,6 +116,15 @@ pub struct Bounds {
     pub by: Option<Instant>,
     /// When somebody says so.
     pub level: watch::Receiver<StopLevel>,
+}
+
+/// Who looks on while a command runs.
+#[derive(Clone, Copy, Default)]
+pub struct Onlookers<'a> {
+    /// Sees what it prints.
+    pub output: Option<&'a dyn Watch>,
+    /// Told once, when it was stopped since it has asked the terminal, which it does not have.
+    pub stopped: Option<&'a dyn Fn()>,
 }
 
 /// What was said to all commands of a run.
@@ -181,6 +199,11 @@ impl Commands {
             descriptors::raise();
         }
         let children = options.sole.then(|| Children::open().ok()).flatten();
+        let look_every = match options.terminal.is_some() {
+            true => Some(LOOK_AT_LENT),
+            false => foreground::is_there().then_some(LOOK_AT_STOPPED),
+        };
+        let launcher = RefCell::new(Launcher::new(options.terminal.clone())?);
         let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let most = descriptors.saturating_sub(OTHER_DESCRIPTORS) / DESCRIPTORS_PER_COMMAND;
         let most = u32::try_from(most.clamp(1, MOST_AT_ONCE)).expect("it was clamped");
@@ -190,7 +213,8 @@ impl Commands {
             running: RefCell::default(),
             snapshot: RefCell::default(),
             buffer: RefCell::new(Vec::with_capacity(READ_AT_ONCE)),
-            launcher: RefCell::new(Launcher::new()?),
+            launcher,
+            look_every,
             room: Semaphore::new(most as usize),
             most,
             waited_for_room: Cell::new(false),
@@ -222,11 +246,12 @@ impl Commands {
         _room: Room<'_>,
         command: &Command,
         sequence: u64,
-        watch: Option<&dyn Watch>,
+        onlookers: Onlookers<'_>,
         bounds: Bounds,
     ) -> Result<Captured, SpawnError> {
         let started = clock::wall();
-        let running = self.start(command, sequence, watch).await.map_err(|error| SpawnError::new(command, error))?;
+        let running =
+            self.start(command, sequence, onlookers).await.map_err(|error| SpawnError::new(command, error))?;
         Ok(running.finish(bounds, started).await)
     }
 
@@ -240,7 +265,7 @@ impl Commands {
         &'a self,
         command: &Command,
         sequence: u64,
-        watch: Option<&'a dyn Watch>,
+        onlookers: Onlookers<'a>,
     ) -> io::Result<Running<'a>> {
         let marker = format!("{}:{sequence}", self.options.run);
         let mut tries = 0;
@@ -259,7 +284,8 @@ impl Commands {
         // From here on dropping it kills it.
         let mut running = Running {
             commands: self,
-            watch,
+            watch: onlookers.output,
+            on_stopped: onlookers.stopped,
             pid,
             marker: marker.into_bytes(),
             end: None,
@@ -306,6 +332,7 @@ impl Commands {
 struct Running<'a> {
     commands: &'a Commands,
     watch: Option<&'a dyn Watch>,
+    on_stopped: Option<&'a dyn Fn()>,
     pid: Pid,
     /// What marks its descendants.
     marker: Vec<u8>,
@@ -358,6 +385,7 @@ impl Running<'_> {
         let mut kill = pin!(reached(level, StopLevel::Kill));
         let mut deadline = pin!(by.map(|by| reactor::late(by.into())));
         let mut tick: Option<Pin<Box<Sleep>>> = None;
+        let mut look = pin!(self.commands.look_every.map(tokio::time::sleep));
         let mut stage = Stage::Running;
         let unkillable = loop {
             let stopping = matches!(stage, Stage::Terminating { .. } | Stage::Killing { .. });
@@ -377,6 +405,14 @@ impl Running<'_> {
                     }
                 } else if matches!(stage, Stage::Terminating { .. }) && kill.as_mut().poll(context).is_ready() {
                     return Poll::Ready(Event::KillNow);
+                }
+                if let Some(mut timer) = look.as_mut().as_pin_mut()
+                    && let Some(every) = self.commands.look_every
+                {
+                    while timer.as_mut().poll(context).is_ready() {
+                        self.look_at_stop();
+                        timer.as_mut().reset((clock::now() + every).into());
+                    }
                 }
                 if let Poll::Ready(event) = self.poll_process(context, stopping) {
                     return Poll::Ready(event);
@@ -422,6 +458,31 @@ impl Running<'_> {
             pipes_held,
             unkillable,
         }
+    }
+
+    /// Sees whether it has stopped, and does about it what a shell does.
+    fn look_at_stop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let Some(signal) = foreground::stopped_by(self.pid) else { return };
+        let asks = [Signal::TTIN, Signal::TTOU].iter().any(|one| one.as_raw() == signal);
+        let Some(terminal) = &self.commands.options.terminal else {
+            if asks && let Some(tell) = self.on_stopped.take() {
+                tell();
+            }
+            return;
+        };
+        if !(asks && terminal.is_ours()) {
+            // Ctrl-Z, or we are in the background ourselves: the run stops with it, until somebody has it go on.
+            terminal.take_back(self.pid, true);
+            let _ = kill_process(getpid(), Signal::STOP);
+        }
+        if terminal.is_ours() {
+            terminal.lend(self.pid);
+        }
+        // A group that has just ended needs no signal.
+        let _ = kill_process_group(self.pid, Signal::CONT);
     }
 
     /// Moves bytes, and looks for the end of the process.
@@ -633,6 +694,11 @@ impl Running<'_> {
         if self.reaped.is_none() {
             self.reaped = reap(self.pid).ok().flatten();
         }
+        if let Some(terminal) = &self.commands.options.terminal {
+            // What was ended may have left the terminal as nobody wants it.
+            let is_odd = self.reaped.is_none_or(|ended| ended.status.code().is_none());
+            terminal.take_back(self.pid, is_odd);
+        }
         self.commands.running.borrow_mut().remove(&self.pid.as_raw_nonzero().get());
     }
 }
@@ -715,6 +781,9 @@ fn is_passing(error: &io::Error) -> bool {
 
 /// Long enough for a filter behind a shell to write its last line, short enough that nobody waits for a daemon.
 const QUIET: Duration = Duration::from_millis(100);
+/// A person does not notice the one, and may have to wait for the other.
+const LOOK_AT_LENT: Duration = Duration::from_millis(50);
+const LOOK_AT_STOPPED: Duration = Duration::from_secs(1);
 /// Somebody who prints for ever is not waited for.
 const LONGEST_SETTLING: Duration = Duration::from_secs(1);
 /// How often it is looked whether a tree has ended, and how old a look may be.

@@ -19,7 +19,10 @@ use std::{
 
 use bytes::Bytes;
 use rustix::{io::fcntl_dupfd_cloexec, process::Pid};
-use unisono_sys::start::{Program, Starter};
+use unisono_sys::{
+    foreground::Terminal,
+    start::{Program, Starter},
+};
 
 /// A program, its arguments, and what surrounds it.
 #[derive(Debug, Clone, Default)]
@@ -51,6 +54,8 @@ pub enum Stdin {
     Bytes(Bytes),
     /// What we read.
     Inherit,
+    /// The terminal that is lent to it; nothing, where none is lent.
+    Terminal,
 }
 
 /// What every start of a run uses.
@@ -59,6 +64,8 @@ pub(crate) struct Launcher {
     starter: Starter,
     /// What commands read that are given nothing; opened once.
     null: OwnedFd,
+    /// Lent to what is started.
+    terminal: Option<Arc<Terminal>>,
 }
 
 /// A command that was started, with our ends of its pipes.
@@ -80,8 +87,9 @@ pub(crate) struct Pipe {
 }
 
 impl Launcher {
-    pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { starter: Starter::default(), null: above_standard(File::open("/dev/null")?.into())? })
+    pub(crate) fn new(terminal: Option<Arc<Terminal>>) -> io::Result<Self> {
+        let null = above_standard(File::open("/dev/null")?.into())?;
+        Ok(Self { starter: Starter::default(), null, terminal })
     }
 }
 
@@ -101,7 +109,7 @@ impl Command {
         let folder = self.folder.as_ref().map(|folder| CString::new(folder.as_os_str().as_bytes())).transpose()?;
         let stdin = match &self.stdin {
             Stdin::Bytes(_) => Some(Pipe::new()?),
-            Stdin::Null | Stdin::Inherit => None,
+            Stdin::Null | Stdin::Inherit | Stdin::Terminal => None,
         };
         let outputs = match self.inherit_output {
             true => [None, None],
@@ -116,11 +124,15 @@ impl Command {
                 match &self.stdin {
                     Stdin::Null => Some(launcher.null.as_fd()),
                     Stdin::Bytes(_) => stdin.as_ref().map(|pipe| pipe.reader.as_fd()),
+                    Stdin::Terminal => {
+                        launcher.terminal.as_deref().map_or(Some(launcher.null.as_fd()), |one| Some(one.as_fd()))
+                    }
                     Stdin::Inherit => None,
                 },
                 outputs[0].as_ref().map(|pipe| pipe.writer.as_fd()),
                 outputs[1].as_ref().map(|pipe| pipe.writer.as_fd()),
             ],
+            terminal: launcher.terminal.as_deref().map(AsFd::as_fd),
             only_streams: false,
         })?;
         Ok(Launched { pid: started.pid, end: started.end, stdin: stdin.map(|pipe| pipe.writer), outputs })
@@ -242,7 +254,7 @@ mod tests {
 
     fn printed(command: &Command) -> String {
         let Launched { pid, outputs: [Some(stdout), _], .. } =
-            command.start(&mut Launcher::new().unwrap(), "mark").unwrap()
+            command.start(&mut Launcher::new(None).unwrap(), "mark").unwrap()
         else {
             panic!("its output was to be captured");
         };
@@ -273,7 +285,7 @@ mod tests {
         }
         let path = folder.path().as_os_str();
         assert_eq!(printed(&command(&["program"], path)), "mine\n");
-        let start = |name| command(&[name], path).start(&mut Launcher::new().unwrap(), "mark");
+        let start = |name| command(&[name], path).start(&mut Launcher::new(None).unwrap(), "mark");
         let reason = |name| start(name).unwrap_err().kind();
         assert_eq!(reason("plain"), io::ErrorKind::PermissionDenied);
         assert_eq!(reason("missing"), io::ErrorKind::NotFound);

@@ -41,6 +41,7 @@ use rustix::{
 use unisono_sys::{
     arrivals::{self, Arrival, Arrivals},
     cgroup::{self, Cgroup},
+    foreground::Terminal,
     process::reap,
     tree::Found,
 };
@@ -70,11 +71,16 @@ impl Gate {
 }
 
 /// Starts the same program again as the worker, watches it to its end, and answers with the exit status to end with. To be
-/// called before there are other threads. `with_group` says whether to make a control group, if we may.
+/// called before there are other threads. `with_group` says whether to make a control group, if we may; `terminal` is what the
+/// worker lends to its commands, and is taken back when it is killed.
 ///
 /// # Errors
 /// When the program cannot be started again.
-pub fn watch(arguments: impl Iterator<Item = OsString>, with_group: bool) -> io::Result<u8> {
+pub fn watch(
+    arguments: impl Iterator<Item = OsString>,
+    with_group: bool,
+    terminal: Option<&Terminal>,
+) -> io::Result<u8> {
     set_child_subreaper(Some(getpid()))?;
     let group = with_group.then(|| Cgroup::create("unisono").ok()).flatten();
     let mut value = OsString::from(process::id().to_string());
@@ -104,6 +110,10 @@ pub fn watch(arguments: impl Iterator<Item = OsString>, with_group: bool) -> io:
                 let _ = cgroup::kill(group.path());
             }
             kill_descendants();
+            if let Some((terminal, holder)) = terminal.and_then(|one| Some((one, one.holder()?))) {
+                // Whoever had it is dead.
+                terminal.take_back(holder, true);
+            }
             Ok(u8::try_from(128 + signal.unwrap_or(0)).unwrap_or(u8::MAX))
         }
     }

@@ -5,7 +5,7 @@
 //! process that runs it is killed itself. Needs an ambient tokio runtime with I/O and time; handles no signals, and
 //! leaves the children of others alone.
 //!
-//! No shell, no terminal, no scheduling: what runs when is the engine's business.
+//! No shell, no scheduling: what runs when is the engine's business.
 
 mod child;
 mod command;
@@ -14,10 +14,11 @@ mod output;
 mod pipe;
 mod pressure;
 
-pub use child::{Bounds, Captured, Commands, Options, Room, Stop, StopLevel, Watch};
+pub use child::{Bounds, Captured, Commands, Onlookers, Options, Room, Stop, StopLevel, Watch};
 pub use command::{Command, SpawnError, Stdin};
 pub use output::{Output, Stream};
 pub use pressure::Pressure;
+pub use unisono_sys::foreground::Terminal;
 
 /// The variable that marks what belongs to a command, in its environment: run and sequence number.
 pub const MARKER: &str = "UNISONO_RUN";

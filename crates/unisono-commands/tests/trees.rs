@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::watch;
 use unisono_commands::{
-    Bounds, Captured, Command, Commands, MARKER, Options, SpawnError, Stdin, Stop, StopLevel, guard::Gate,
+    Bounds, Captured, Command, Commands, MARKER, Onlookers, Options, SpawnError, Stdin, Stop, StopLevel, guard::Gate,
 };
 
 fn commands(run: &str) -> Commands {
@@ -22,6 +22,7 @@ fn commands(run: &str) -> Commands {
         spool: std::env::temp_dir(),
         sole: false,
         gate: Gate::default(),
+        terminal: None,
     };
     Commands::new(options).unwrap()
 }
@@ -32,7 +33,15 @@ fn script(text: &str) -> Command {
 
 async fn run(commands: &Commands, command: &Command, by: Option<Duration>) -> Result<Captured, SpawnError> {
     let (_sender, level) = watch::channel(StopLevel::Run);
-    commands.run(commands.room().await, command, 1, None, Bounds { by: by.map(|by| Instant::now() + by), level }).await
+    commands
+        .run(
+            commands.room().await,
+            command,
+            1,
+            Onlookers::default(),
+            Bounds { by: by.map(|by| Instant::now() + by), level },
+        )
+        .await
 }
 
 /// Who lives that carries the mark of this run.
@@ -118,7 +127,8 @@ async fn dropping_the_future_kills_the_tree_before_drop_returns() {
     let commands = commands("drop");
     let command = script("trap '' TERM; setsid sleep 1000 & echo up; sleep 1000");
     let (_sender, level) = watch::channel(StopLevel::Run);
-    let mut future = Box::pin(commands.run(commands.room().await, &command, 1, None, Bounds { by: None, level }));
+    let mut future =
+        Box::pin(commands.run(commands.room().await, &command, 1, Onlookers::default(), Bounds { by: None, level }));
     let is_up = async {
         while marked("drop").len() < 3 {
             tokio::task::yield_now().await;
@@ -164,5 +174,5 @@ async fn a_command_that_ended_while_the_reactor_stood_is_not_late() {
 async fn run_until(commands: &Commands, command: &Command, time: Duration) -> Captured {
     let (_sender, level) = watch::channel(StopLevel::Run);
     let by = tokio::time::Instant::now().into_std() + time;
-    commands.run(commands.room().await, command, 1, None, Bounds { by: Some(by), level }).await.unwrap()
+    commands.run(commands.room().await, command, 1, Onlookers::default(), Bounds { by: Some(by), level }).await.unwrap()
 }

@@ -70,6 +70,8 @@ pub fn commands(
             tagged: None,
             sole: false,
             gate: Gate::default(),
+            terminal: None,
+            on_stopped: None,
             worst: Worst::default(),
         };
         each(plan, cancel, monitor, gauge).await
@@ -297,6 +299,7 @@ impl Surroundings {
             items_are_code: self.items_are_code,
             passes_items: false,
             inherit_output: false,
+            reads_terminal: false,
             repeatable: self.repeatable,
         }
     }

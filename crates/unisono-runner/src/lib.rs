@@ -29,8 +29,8 @@ mod work;
 
 pub use body::{BodyMode, json_error};
 pub use each::{
-    EachCall, EachMaker, EachPlan, EachStyle, Grammar, Items, KILL_AFTER, Pieces, Places, Ran, Recipe, Safety,
-    Separator, Tagged, Values, Word, Worst, blocks, each, each_settings, push_word, script,
+    EachCall, EachMaker, EachPlan, EachStyle, Grammar, Items, KILL_AFTER, OnStopped, Pieces, Places, Ran, Recipe,
+    Safety, Separator, Tagged, Values, Word, Worst, blocks, each, each_settings, push_word, script,
 };
 pub use error::Error;
 #[doc(hidden)]

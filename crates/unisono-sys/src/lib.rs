@@ -5,6 +5,7 @@
 pub mod arrivals;
 pub mod cgroup;
 pub mod descriptors;
+pub mod foreground;
 pub mod monotonic;
 pub mod private;
 pub mod process;

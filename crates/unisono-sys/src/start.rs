@@ -39,6 +39,8 @@ pub struct Program<'a> {
     pub folder: Option<&'a CStr>,
     /// Standard input, output and error; `None`: ours. Descriptors that could be taken for one of them are refused.
     pub streams: [Option<BorrowedFd<'a>>; 3],
+    /// The terminal in whose foreground its group is put.
+    pub terminal: Option<BorrowedFd<'a>>,
     /// Whether it gets nothing but these three, whatever else we would let it inherit.
     pub only_streams: bool,
 }
@@ -85,6 +87,7 @@ impl Starter {
             folder: program.folder.map_or(ptr::null(), CStr::as_ptr),
             streams,
             only_streams: program.only_streams,
+            terminal: program.terminal.map(|descriptor| descriptor.as_raw_fd()),
             mask: block_all()?,
             descriptors: descriptors::before().map(|limit| libc::rlimit {
                 rlim_cur: limit.current.unwrap_or(libc::RLIM_INFINITY),
@@ -125,6 +128,7 @@ struct Plan {
     environment: *const *const c_char,
     folder: *const c_char,
     streams: [Option<RawFd>; 3],
+    terminal: Option<RawFd>,
     only_streams: bool,
     mask: libc::sigset_t,
     /// The limit of descriptors, where this process has raised its own.
@@ -151,6 +155,12 @@ unsafe fn execute(plan: &Plan) -> c_int {
     // SAFETY: each call takes numbers, or pointers of which the caller says that they live; none of them allocates.
     unsafe {
         if libc::setpgid(0, 0) < 0 || reset_handlers() < 0 {
+            return last_error();
+        }
+        // Before it can read: SIGTTOU, by which this is answered in the background, is blocked still.
+        if let Some(terminal) = plan.terminal
+            && libc::tcsetpgrp(terminal, libc::getpid()) < 0
+        {
             return last_error();
         }
         for (target, descriptor) in (0..).zip(plan.streams) {
@@ -240,7 +250,7 @@ fn last_error() -> c_int {
 }
 
 /// Blocks all signals of this thread; answers which were blocked before.
-fn block_all() -> io::Result<libc::sigset_t> {
+pub(crate) fn block_all() -> io::Result<libc::sigset_t> {
     let mut all = mem::MaybeUninit::<libc::sigset_t>::zeroed();
     let mut before = mem::MaybeUninit::<libc::sigset_t>::zeroed();
     // SAFETY: both are live locals of the right type; a zeroed set is a valid, empty one, and the call fills it in.
@@ -254,7 +264,7 @@ fn block_all() -> io::Result<libc::sigset_t> {
     }
 }
 
-fn set_mask(mask: &libc::sigset_t) -> io::Result<()> {
+pub(crate) fn set_mask(mask: &libc::sigset_t) -> io::Result<()> {
     // SAFETY: `mask` is borrowed for the call, and the old mask is not asked for.
     match unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, ptr::null_mut()) } {
         0 => Ok(()),
@@ -293,6 +303,7 @@ mod tests {
             environment: &strings(environment),
             folder,
             streams: [Some(null.as_fd()), Some(writer.as_fd()), None],
+            terminal: None,
             only_streams: false,
         });
         drop(writer);
@@ -345,6 +356,7 @@ mod tests {
                 environment: &[],
                 folder: None,
                 streams: [Some(null.as_fd()), Some(writer.as_fd()), None],
+                terminal: None,
                 only_streams,
             });
             let started = started.unwrap();
@@ -369,6 +381,7 @@ mod tests {
                 environment: &[],
                 folder: None,
                 streams: [None; 3],
+                terminal: None,
                 only_streams: false,
             };
             assert_eq!(starter.start(&program).unwrap_err().raw_os_error(), Some(error), "{file}");
@@ -379,6 +392,7 @@ mod tests {
             environment: &[],
             folder: Some(c"/nowhere"),
             streams: [None; 3],
+            terminal: None,
             only_streams: false,
         };
         assert_eq!(starter.start(&program).unwrap_err().raw_os_error(), Some(libc::ENOENT));

@@ -90,6 +90,9 @@ pub struct EachArgs {
     /// Repeat only what ended with one of these exit codes
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Limits, time and retries")]
     pub retry_exit: Vec<i32>,
+    /// Lend the terminal to each command, for programs that ask something: one at a time, in the foreground, with its output
+    #[arg(long, conflicts_with_all = ["line_buffer", "tag", "save", "max_output", "pipe"])]
+    pub tty: bool,
     /// Leave processes alone that outlive their command
     #[arg(long, help_heading = "Limits, time and retries")]
     pub leave_running: bool,
@@ -334,7 +337,8 @@ impl EachArgs {
             keyed_by_place: self.limits.per_key.as_ref().is_some_and(|key| word(&key.into()).has_places()),
             items_are_code: self.items_are_code,
             passes_items: false,
-            inherit_output: self.printed.ungroup,
+            inherit_output: self.printed.ungroup || self.tty,
+            reads_terminal: self.tty,
             repeatable: self.repeatable,
         };
         Ok(Plan { recipe, sources, separator: self.colsep.clone() })
@@ -397,7 +401,8 @@ impl EachArgs {
     pub fn settings(&self) -> Result<Settings, Failure> {
         let args = &self.limits;
         let per_key = args.per_key.as_ref().map(|_| args.per_key_limit);
-        let mut limits = Limits::new(Some(args.limit.0), per_key);
+        let limit = if self.tty { NonZeroU32::MIN } else { args.limit.0 };
+        let mut limits = Limits::new(Some(limit), per_key);
         let delayed = args.delay.and_then(|delay| delay.0).filter(|delay| !delay.is_zero());
         let spaced = delayed.map(|delay| Rate::new(NonZeroU32::MIN, delay).ok_or(()));
         let spaced = spaced.transpose().map_err(|()| Failure::usage("--delay is too short to be kept"))?;
@@ -422,7 +427,7 @@ impl EachArgs {
     }
 
     pub fn printing(&self) -> Printing {
-        match (self.printed.ungroup, self.printed.line_buffer) {
+        match (self.printed.ungroup || self.tty, self.printed.line_buffer) {
             (true, _) => Printing::Inherited,
             (_, true) => Printing::Lines { tag: self.printed.tag },
             _ => Printing::Grouped { tag: self.printed.tag },

@@ -10,12 +10,17 @@ use std::{env, os::unix::ffi::OsStrExt, sync::Arc};
 
 use tokio::sync::mpsc;
 use unisono_runner::{
-    Batch, EachCall, EachMaker, EachPlan, EachStyle, Feed, Frame, Identity, Input, Open, Output, Recipe, Worst,
-    commands::guard::{self, Gate, WATCHER},
+    Batch, EachCall, EachMaker, EachPlan, EachStyle, Feed, Frame, Identity, Input, OnStopped, Open, Output, Recipe,
+    Worst,
+    commands::{
+        Terminal as Lent,
+        guard::{self, Gate, WATCHER},
+    },
     push_word,
 };
 
 use crate::{
+    args::ProgressMode,
     failure::Failure,
     launch::{NOBODY_READS, launch, on_retry, print_rows},
     signals::Handling,
@@ -26,19 +31,27 @@ use args::{Plan, Source};
 use printer::Printer;
 
 /// Runs the command; answers its exit status.
-pub fn run(args: EachArgs) -> Result<u8, Failure> {
+pub fn run(mut args: EachArgs) -> Result<u8, Failure> {
+    if args.tty {
+        // What is lent to a program is not written over.
+        args.show.progress = ProgressMode::None;
+    }
     let terminal = Terminal::new(args.show.color);
     let plan = args.plan()?;
     let gate = Gate::default();
+    let terminal_lent = (args.tty && !args.dry_run)
+        .then(Lent::open)
+        .transpose()
+        .map_err(|error| Failure::usage(format!("--tty needs a terminal, and to be in its foreground: {error}")))?;
     if !args.dry_run && !is_worker(&gate)? {
-        let again = guard::watch(env::args_os().skip(1), !args.leave_running);
+        let again = guard::watch(env::args_os().skip(1), !args.leave_running, terminal_lent.as_ref());
         return again.map_err(|error| Failure::fault(format!("cannot start the process that does the work: {error}")));
     }
     let (rows, total) = rows(&args, plan, &terminal)?;
     if args.dry_run {
         return dry_run(rows, &terminal);
     }
-    work(&args, rows, total, &terminal, gate)
+    work(&args, rows, total, &terminal, gate, terminal_lent)
 }
 
 /// Whether this is the process that does the work; if so, it is watched from now on.
@@ -76,7 +89,14 @@ fn rows(args: &EachArgs, plan: Plan, terminal: &Terminal) -> Result<(Rows, Optio
     Ok((input.start()?, total))
 }
 
-fn work(args: &EachArgs, rows: Rows, total: Option<u64>, terminal: &Terminal, gate: Gate) -> Result<u8, Failure> {
+fn work(
+    args: &EachArgs,
+    rows: Rows,
+    total: Option<u64>,
+    terminal: &Terminal,
+    gate: Gate,
+    lent: Option<Lent>,
+) -> Result<u8, Failure> {
     let output = match args.output.out {
         Some(_) => args.output.output(Open { identity: Identity::Content, ..Open::default() })?,
         None => Output::Nothing,
@@ -106,6 +126,8 @@ fn work(args: &EachArgs, rows: Rows, total: Option<u64>, terminal: &Terminal, ga
         tagged: printer.tagged(),
         sole: true,
         gate: gate.clone(),
+        terminal: lent.map(Arc::new),
+        on_stopped: Some(on_stopped(terminal)),
         worst: worst.clone(),
     };
     let handling = Handling { adjusts_limit: true, at_last: Some(Arc::new(move || guard::end_all(&gate))) };
@@ -121,6 +143,18 @@ fn work(args: &EachArgs, rows: Rows, total: Option<u64>, terminal: &Terminal, ga
     Ok(match report.exit_code() {
         1 if args.exits_with_worst() => worst.get().max(1),
         code => code,
+    })
+}
+
+/// Says which command waits for the terminal, and what to do about it.
+fn on_stopped(terminal: &Terminal) -> OnStopped {
+    let terminal = terminal.clone();
+    Box::new(move |call| {
+        let item = String::from_utf8_lossy(&call.item()).escape_debug().to_string();
+        terminal.note(&format!(
+            "`{item}`: its command is stopped, since it asks the terminal, which commands do not have (stop with Ctrl-C; \
+             --tty lends it the terminal, one command at a time, and --stdin gives it something to read)"
+        ));
     })
 }
 

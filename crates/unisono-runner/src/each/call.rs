@@ -49,6 +49,8 @@ pub struct Recipe {
     pub passes_items: bool,
     /// Its output goes where ours goes.
     pub inherit_output: bool,
+    /// It reads the terminal that is lent to it.
+    pub reads_terminal: bool,
     /// Doing it twice does no more than doing it once.
     pub repeatable: bool,
 }
@@ -184,6 +186,7 @@ impl EachCall {
         let stdin = match (&self.block, &recipe.stdin) {
             (Some(block), _) => Stdin::Bytes(block.clone()),
             (None, Some(word)) => Stdin::Bytes(std::os::unix::ffi::OsStringExt::into_vec(plain(word)?).into()),
+            (None, None) if recipe.reads_terminal => Stdin::Terminal,
             (None, None) => Stdin::Null,
         };
         Ok(Command {

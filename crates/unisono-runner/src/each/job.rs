@@ -18,8 +18,10 @@ use std::{
 
 use tokio::sync::watch;
 use unisono_batch::{Attempt, Context, Halt, Verdict};
-use unisono_commands::{Bounds, Captured, Commands, Output, Pressure, SpawnError, Stop, StopLevel, Watch};
-use unisono_core::{CancelLevel, CancelToken, Effect, ErrorKind, OutcomeKind, clock, error_chain, format_duration};
+use unisono_commands::{Bounds, Captured, Commands, Onlookers, Output, Pressure, SpawnError, Stop, StopLevel, Watch};
+use unisono_core::{
+    CancelLevel, CancelReason, CancelToken, Effect, ErrorKind, OutcomeKind, clock, error_chain, format_duration,
+};
 
 use super::call::{EachCall, Numbered, Ran};
 use crate::work::{Item, UNBEGUN, Work, halted_without_effect};
@@ -50,6 +52,9 @@ impl Worst {
 /// Makes what sees a command's output as it comes, given its item.
 pub type Tagged = Box<dyn Fn(&EachCall, u64) -> Box<dyn Watch>>;
 
+/// Told of a command that waits for the terminal.
+pub type OnStopped = Box<dyn Fn(&EachCall)>;
+
 pub(crate) struct EachWork {
     pub(crate) commands: Commands,
     pub(crate) timeout: Option<Duration>,
@@ -64,6 +69,11 @@ pub(crate) struct EachWork {
     pub(crate) retry_exits: Vec<i32>,
     pub(crate) pressure: Option<Pressure>,
     pub(crate) tagged: Option<Tagged>,
+    /// Commands have the terminal, and the keys that stop them.
+    pub(crate) is_lent: bool,
+    pub(crate) on_stopped: Option<OnStopped>,
+    /// How many have waited for a terminal that they did not have.
+    pub(crate) stopped: Cell<u32>,
     pub(crate) worst: Worst,
     pub(crate) slots: Slots,
     /// Attempts so far: tells the marks of two attempts of an item apart.
@@ -110,11 +120,20 @@ impl Work for EachWork {
         context.begin();
         let watch = self.tagged.as_ref().map(|tagged| tagged(&item.call, numbered.sequence));
         let bounds = Bounds { by, level: self.level.clone() };
-        let result = self.commands.run(room, &command, starts, watch.as_deref(), bounds).await;
+        let stopped = || {
+            self.stopped.set(self.stopped.get() + 1);
+            self.on_stopped.iter().for_each(|tell| tell(&item.call));
+        };
+        let onlookers = Onlookers { output: watch.as_deref(), stopped: Some(&stopped) };
+        let result = self.commands.run(room, &command, starts, onlookers, bounds).await;
         let (verdict, mut ran) = match result {
             Ok(captured) => self.judge(captured, by.is_some() && by == item_by),
             Err(error) => (Verdict::Final(OutcomeKind::Failed), not_started(&error)),
         };
+        if self.is_lent && matches!(ran.signal, Some(SIGINT | SIGQUIT)) {
+            // Its user has pressed the key, which reached it alone.
+            self.cancels[0].drain(CancelReason::Interrupt);
+        }
         context.settle(effect_of(&ran, verdict));
         ran.argv = command.argv;
         ran.sequence = numbered.sequence;
@@ -266,6 +285,10 @@ async fn until(by: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+/// What Ctrl-C and Ctrl-\ send; the same numbers everywhere (POSIX, kill).
+const SIGINT: i32 = 2;
+const SIGQUIT: i32 = 3;
 
 /// The numbers of the slots, from 1; the smallest free one is taken.
 #[derive(Debug, Default)]

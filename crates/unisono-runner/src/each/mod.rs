@@ -12,11 +12,11 @@ mod recipe;
 pub mod script;
 mod vetting;
 
-use std::{cell::Cell, path::PathBuf, time::Duration};
+use std::{cell::Cell, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 use unisono_batch::{Monitor, Settings};
-use unisono_commands::{Commands, Options, Pressure, StopLevel, guard::Gate};
+use unisono_commands::{Commands, Options, Pressure, StopLevel, Terminal, guard::Gate};
 use unisono_core::{CancelToken, FOR_EVER, Limits, RetryPolicy, Times};
 
 use crate::{
@@ -28,7 +28,7 @@ use job::{EachWork, Slots};
 
 pub use call::{EachCall, EachStyle, Ran, Recipe};
 pub use columns::Separator;
-pub use job::{Tagged, Worst};
+pub use job::{OnStopped, Tagged, Worst};
 pub use maker::{EachMaker, Items, Pieces, blocks};
 pub use recipe::{Grammar, Places, Safety, Values, Word, push_word};
 
@@ -58,6 +58,10 @@ pub struct EachPlan {
     pub sole: bool,
     /// What every command passes when it is started.
     pub gate: Gate,
+    /// Lent to each command; then the limit must be 1.
+    pub terminal: Option<Arc<Terminal>>,
+    /// Told of a command that was stopped since it has asked the terminal.
+    pub on_stopped: Option<OnStopped>,
     /// Told of each exit status.
     pub worst: Worst,
 }
@@ -98,6 +102,7 @@ pub async fn each(plan: EachPlan, cancel: CancelToken, monitor: Monitor, gauge: 
         spool: plan.spool,
         sole: plan.sole,
         gate: plan.gate,
+        terminal: plan.terminal.clone(),
     };
     let commands = Commands::new(options).map_err(|error| Error::fault("cannot become a subreaper").because(error))?;
     let inner = CancelToken::new();
@@ -112,6 +117,9 @@ pub async fn each(plan: EachPlan, cancel: CancelToken, monitor: Monitor, gauge: 
         retry_exits: plan.retry_exits,
         pressure: plan.pressure,
         tagged: plan.tagged,
+        is_lent: plan.terminal.is_some(),
+        on_stopped: plan.on_stopped,
+        stopped: Cell::new(0),
         worst: plan.worst,
         slots: Slots::default(),
         starts: Cell::new(0),
@@ -140,6 +148,10 @@ pub async fn each(plan: EachPlan, cancel: CancelToken, monitor: Monitor, gauge: 
         report.warnings.push(format!(
             "there are file descriptors for {most} commands at once, fewer than asked for (raise `ulimit -n` for more)"
         ));
+    }
+    match work.stopped.get() {
+        0 => {}
+        count => report.warnings.push(format!("{count} commands waited for the terminal, which commands do not have")),
     }
     match work.unkillable.get() {
         0 => {}

@@ -157,6 +157,7 @@ impl Process {
             environment: &strings(&command.environment)?,
             folder: Some(c"/"),
             streams: [Some(theirs.as_fd()), Some(null.as_fd()), Some(null.as_fd())],
+            terminal: None,
             only_streams: true,
         })?;
         let ending = Ending { pid: started.pid, end: started.end };
