@@ -110,6 +110,8 @@ impl Work for EachWork {
             Err(why) => return failed(ErrorKind::Input, why),
         };
         let Some(room) = room else {
+            // The run may be over before whoever leads it through a stop has told the engine why.
+            told.drain(asked.reason().or(told.reason()).unwrap_or(CancelReason::Requested));
             let (verdict, value) = halted_without_effect(UNBEGUN);
             return Attempt::new(verdict, value);
         };
@@ -132,7 +134,7 @@ impl Work for EachWork {
         };
         if self.is_lent && matches!(ran.signal, Some(SIGINT | SIGQUIT)) {
             // Its user has pressed the key, which reached it alone.
-            self.cancels[0].drain(CancelReason::Interrupt);
+            self.cancels.iter().for_each(|cancel| cancel.drain(CancelReason::Interrupt));
         }
         context.settle(effect_of(&ran, verdict));
         ran.argv = command.argv;
