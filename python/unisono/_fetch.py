@@ -35,6 +35,7 @@ class FetchOptions(LimitOptions, total=False):
     retries: int
     max_wait: Time
     max_failures: int
+    canary: int
     out: StrPath
     resume: bool
     retry_failed: bool

@@ -53,6 +53,7 @@ class BatchOptions(TypedDict, total=False):
         retries: Most repeats of a failed call; none by default.
         retry_on: What is worth a repeat: exception types, or a function that is given the exception; any by default.
         max_failures: Stop after so many items that did not end well.
+        canary: The first so many items must end ok before any other starts.
         out: Keep results in this file, one JSON object per item.
         resume: Do not call again for items that are done. What had begun when the program was killed is `ambiguous`.
         retry_failed: As `resume`, but what failed is called again.
@@ -78,6 +79,7 @@ class BatchOptions(TypedDict, total=False):
     retries: int
     retry_on: RetryOn
     max_failures: int
+    canary: int
     out: str | os.PathLike[str]
     resume: bool
     retry_failed: bool

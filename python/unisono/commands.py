@@ -86,13 +86,16 @@ class EachOptions(RunOptions, total=False):
         stop_after: Start nothing new after this time.
         grace: How long what runs may take to finish when the run is stopped; `"10s"` by default.
         max_failures: Stop after so many commands that did not end well.
-        save: Save what each command prints to a file of its own, as `"out/{#}"`, and `"out/{#}.stderr"`.
+        canary: The first so many commands must end ok before any other starts.
+        save: Save what each command prints to a file of its own, as `"out/{#}"`, and `"out/{#}.stderr"`. A name belongs to
+            the first item that asks for it; see docs/saving.md.
         out: Keep results in this file, one JSON object per command; `unisono each` reads it as well.
         resume: Do not run again what is done: the same command with the same item.
         retry_failed: As `resume`, but what failed runs again.
         retry_ambiguous: As `retry_failed`, and so does what nobody knows the end of.
         adopt: As `resume`, of a copy of a results file whose run has not ended (`docs/results.md`).
-        overwrite: Replace a results file that is there.
+        overwrite: Replace a results file that is there, and files that `save` finds in its way; with `resume` and its
+            like the latter alone.
         brief: Results without what commands print.
         items_are_code: Places may stand within code, as in `["sh", "-c", "echo {}"]`: items are programs, run as such.
         repeatable: Doing it twice does no harm: `resume` runs again what was interrupted.
@@ -109,6 +112,7 @@ class EachOptions(RunOptions, total=False):
     stop_after: Time
     grace: Time
     max_failures: int
+    canary: int
     save: str | os.PathLike[str]
     out: str | os.PathLike[str]
     resume: bool

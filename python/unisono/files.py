@@ -81,6 +81,7 @@ class SumOptions(WalkOptions, total=False):
         grace: How long what runs may take to finish when the run is stopped; `"10s"` by default.
         retries: Most repeats for a file that changed while it was read; 1 by default.
         max_failures: Stop after so many files that did not end well.
+        canary: The first so many files must end ok before any other is read.
         out: Keep results in this file, one JSON object per file; the command reads it as well.
         resume: Do not read again what is still what it was: its size, times and number.
         retry_failed: As `resume`, but what failed runs again.
@@ -97,6 +98,7 @@ class SumOptions(WalkOptions, total=False):
     grace: Time
     retries: int
     max_failures: int
+    canary: int
     out: str | os.PathLike[str]
     resume: bool
     retry_failed: bool

@@ -5,13 +5,13 @@
 use std::{
     fs::File,
     io,
-    num::NonZeroU32,
+    num::{NonZeroU32, NonZeroU64},
     path::{Path, PathBuf},
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use unisono_core::{FOR_EVER, Limits, Rate, RetryPolicy, Span, Times, parse_size};
-use unisono_runner::{Mode, Open, Output, Settings};
+use unisono_runner::{Mode, Open, Output, Saving, Settings};
 
 use crate::{failure::Failure, terminal::When};
 
@@ -115,6 +115,9 @@ pub struct LimitArgs {
     /// Stop after so many items that did not end well
     #[arg(long, value_name = "N")]
     pub max_failures: Option<u64>,
+    /// The first N items must end ok before any other starts
+    #[arg(long, value_name = "N")]
+    pub canary: Option<NonZeroU64>,
 }
 
 impl LimitArgs {
@@ -161,12 +164,32 @@ pub struct OutputArgs {
     /// As --resume, of a copy of results whose run has not ended: what has no line and must not be repeated is `ambiguous`
     #[arg(long, requires = "out")]
     pub adopt: bool,
-    /// Replace what is in --out
-    #[arg(long, requires = "out", conflicts_with_all = ["resume", "retry_failed", "retry_ambiguous", "adopt"])]
+    /// Replace what is in --out, and files that --save finds in its way; with --resume and its like the latter alone
+    #[arg(long)]
     pub overwrite: bool,
 }
 
 impl OutputArgs {
+    /// Refuses words that make no sense together; `saves` says that items write to files of their own.
+    pub fn check(&self, saves: bool) -> Result<(), Failure> {
+        match (self.overwrite, &self.out, self.mode()) {
+            (false, ..) => Ok(()),
+            _ if saves => Ok(()),
+            (true, None, _) => Err(Failure::usage("--overwrite says what to do with --out, which is not given")
+                .hint("add --out FILE, or leave --overwrite out")),
+            (true, Some(_), Mode::Fresh) => Ok(()),
+            (true, Some(_), _) => {
+                Err(Failure::usage("--overwrite begins anew, and --resume goes on: not both")
+                    .hint("leave one of them out"))
+            }
+        }
+    }
+
+    /// What holds for files that items write to; `protected` are those that the run reads.
+    pub fn saving(&self, protected: Vec<PathBuf>) -> Saving {
+        Saving { overwrite: self.overwrite, protected, spool: std::env::temp_dir() }
+    }
+
     /// Where outcomes are written; `open` says what is special about these.
     pub fn output(&self, open: Open) -> Result<Output, Failure> {
         let Some(path) = &self.out else {
@@ -180,7 +203,8 @@ impl OutputArgs {
 
     /// As [`OutputArgs::output`], to this file.
     pub fn output_to(&self, path: &Path, open: Open) -> Output {
-        let open = Open { mode: self.mode(), overwrite: self.overwrite, adopt: self.adopt, ..open };
+        let mode = self.mode();
+        let open = Open { mode, overwrite: self.overwrite && mode == Mode::Fresh, adopt: self.adopt, ..open };
         Output::File { path: path.to_owned(), open }
     }
 

@@ -208,6 +208,7 @@ enum Body {
 /// Runs the command; answers its exit status.
 pub fn run(args: FetchArgs) -> Result<u8, Failure> {
     let terminal = Terminal::new(args.show.color);
+    args.output.check(args.answer.save.is_some())?;
     let defaults = args.defaults()?;
     let input = args.input(defaults)?;
     if args.dry_run {
@@ -227,6 +228,7 @@ pub fn run(args: FetchArgs) -> Result<u8, Failure> {
             .map_err(Failure::usage)?,
         evaluator: Some(crate::evaluate::command()),
         idempotency_keys: args.request.idempotency_key,
+        saving: args.answer.save.is_some().then(|| args.output.saving(args.from.clone().into_iter().collect())),
         frame: Frame {
             settings: args.limits.settings(),
             output: args.output.output(Open::default())?,
@@ -234,6 +236,7 @@ pub fn run(args: FetchArgs) -> Result<u8, Failure> {
             style: FetchStyle { body: args.answer.body.into(), headers: args.answer.include_headers },
             keep_order: args.keep_order,
             max_failures: args.limits.max_failures,
+            canary: args.limits.canary,
             on_retry: on_retry(&args.show, &terminal),
             rows: Box::new(input.start()?),
         },
@@ -476,5 +479,5 @@ Examples:
   unisono fetch --from calls.jsonl --limit 50 --select '.items[].id' | jq -c .body
 
 Exit status:
-  0 all ok · 1 some item did not end well · 2 usage · 3 stopped by --max-failures · 124 by --stop-after
+  0 all ok · 1 some item did not end well · 2 usage · 3 stopped by --max-failures or --canary · 124 by --stop-after
   125 our own failure · 130 interrupted · 141 nobody reads the output any more · 143 terminated";

@@ -140,6 +140,9 @@ fn details(view: &View) -> String {
     if view.not_ok() > 0 {
         text.push_str(&format!(" · {} not ok", view.not_ok()));
     }
+    if let Some((passed, wanted)) = view.gauge.canary() {
+        text.push_str(&format!(" · waiting for the canary: {passed} of {wanted} ok"));
+    }
     if let Some((host, until)) = numbers.paused.first() {
         let wait = until.saturating_duration_since(Instant::now());
         text.push_str(&format!(
@@ -162,6 +165,8 @@ fn json(view: &View) -> String {
         object.insert(kind.as_str().into(), view.gauge.count(kind).into());
     }
     object.insert("kept".into(), view.gauge.kept().into());
+    let canary = view.gauge.canary().map(|(passed, wanted)| serde_json::json!({"ok": passed, "of": wanted}));
+    object.insert("canary".into(), canary.unwrap_or_default());
     object.insert("in_flight".into(), numbers.in_flight.into());
     object.insert("retries".into(), numbers.retries.into());
     object.insert("bytes".into(), view.gauge.bytes().into());

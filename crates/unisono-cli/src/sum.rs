@@ -4,7 +4,7 @@ use std::{
     cell::RefCell,
     fs::File,
     io::{self, BufWriter, Write},
-    num::NonZeroU32,
+    num::{NonZeroU32, NonZeroU64},
     path::{Path, PathBuf},
     rc::Rc,
     sync::{
@@ -174,6 +174,9 @@ struct SumLimitArgs {
     /// Stop after so many files that did not end well
     #[arg(long, value_name = "N")]
     max_failures: Option<u64>,
+    /// The first N files must end ok before any other is read
+    #[arg(long, value_name = "N")]
+    canary: Option<NonZeroU64>,
     /// Read past the page cache
     #[arg(long)]
     direct: bool,
@@ -204,6 +207,7 @@ pub fn run(args: SumArgs) -> Result<u8, Failure> {
             style: (),
             keep_order: !args.listing.unordered,
             max_failures: args.limits.max_failures,
+            canary: args.limits.canary,
             on_retry: on_retry(&args.show, &terminal),
         },
     };
@@ -232,6 +236,7 @@ pub fn run(args: SumArgs) -> Result<u8, Failure> {
 impl SumArgs {
     /// What the parser cannot know.
     fn check_words(&self) -> Result<(), Failure> {
+        self.output.check(false)?;
         if self.paths.is_empty() && self.from.is_none() {
             let failure = Failure::usage(if self.check.check { "no manifest to check" } else { "no files" });
             return Err(failure.hint(match self.check.check {
@@ -572,5 +577,5 @@ With -o FILE, results are kept in FILE.jsonl while they come, and FILE is writte
 that are still what they were (size, times, inode) are not read again.
 
 Exit status:
-  0 all ok · 1 some file has no digest, or another one · 2 usage · 3 stopped by --max-failures · 124 by --stop-after
+  0 all ok · 1 some file has no digest, or another one · 2 usage · 3 stopped by --max-failures or --canary · 124 by --stop-after
   125 our own failure · 130 interrupted · 141 nobody reads the output any more · 143 terminated";

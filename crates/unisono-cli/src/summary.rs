@@ -88,6 +88,9 @@ fn why_stopped(report: &Report) -> Option<String> {
         CancelReason::Hangup => "  stopped: the terminal is gone".to_owned(),
         CancelReason::StopAfter => "  stopped: --stop-after has passed".to_owned(),
         CancelReason::MaxFailures => "  stopped: --max-failures was reached".to_owned(),
+        CancelReason::Canary => {
+            "  stopped: one of the first, for which the others waited (--canary), did not end ok".to_owned()
+        }
         CancelReason::MachinesLost => "  stopped: the cluster cannot be reached any more".to_owned(),
         CancelReason::OutputClosed => "  stopped: nobody reads the output any more".to_owned(),
         _ => return None,

@@ -36,6 +36,8 @@ pub enum CancelReason {
     StopAfter,
     /// As many items failed as were allowed to.
     MaxFailures,
+    /// One of the first items, for which all others waited, did not end well.
+    Canary,
     /// The input could not be read any further.
     InputFailed,
     /// The machines that did the work cannot be reached any more.

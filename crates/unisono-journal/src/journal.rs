@@ -37,6 +37,13 @@ pub struct Open {
     pub identity: Identity,
 }
 
+impl Open {
+    /// Whether what is there goes, and nothing of it is read.
+    pub fn replaces(&self) -> bool {
+        self.mode == Mode::Fresh || self.overwrite
+    }
+}
+
 impl Default for Open {
     fn default() -> Self {
         Self { mode: Mode::Fresh, overwrite: false, reserve: 256 << 10, adopt: false, identity: Identity::Row }

@@ -40,6 +40,13 @@ pub enum Mode {
     },
 }
 
+impl Mode {
+    /// Whether the row of this line runs again.
+    pub fn repeats(self, head: &Head<'_>) -> bool {
+        runs_again(head, self)
+    }
+}
+
 /// How a row of the input is known again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Identity {

@@ -44,7 +44,8 @@ pub fn commands(
 ) -> PyResult<Run> {
     let keywords = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?;
     let surroundings = keywords.surroundings(py)?;
-    let (settings, results) = (keywords.command_settings(surroundings.per_key.is_some())?, keywords.results()?);
+    let settings = keywords.command_settings(surroundings.per_key.is_some())?;
+    let mut results = keywords.results(surroundings.save.is_some())?;
     let commands = match template {
         Some(command) => Commands::template(&surroundings, command),
         None => Commands::many(surroundings),
@@ -56,6 +57,7 @@ pub fn commands(
     Run::start(py, face, &settings, keep_outcomes, async move |ends| {
         let EngineEnds { intake, outlet, cancel, monitor, gauge } = ends;
         let style = if rules.brief { EachStyle::Brief } else { EachStyle::Full };
+        let saving = results.take_saving();
         let frame = results.frame(Box::new(intake), settings, style, outlet, |open| open.identity = Identity::Content);
         let plan = EachPlan {
             frame,
@@ -73,6 +75,7 @@ pub fn commands(
             terminal: None,
             on_stopped: None,
             worst: Worst::default(),
+            saving,
         };
         each(plan, cancel, monitor, gauge).await
     })
@@ -126,15 +129,16 @@ impl Commands {
         let argv = argv_of(command, surroundings.shell)?;
         let maker = |grammar: &Grammar| {
             let recipe = surroundings.recipe(&argv, |text| grammar.word(text));
+            let recipe = Recipe { save: surroundings.save_name(grammar)?, ..recipe };
             let words = recipe.argv.iter().chain(&recipe.stdin).chain(&recipe.folder).chain(&recipe.save);
             let mut words = words.chain(recipe.environment.iter().map(|(_, value)| value));
             let has_places = words.any(Word::has_values);
             let columns: Vec<String> = recipe.argv.iter().flat_map(Word::columns).map(str::to_owned).collect();
-            (EachMaker::new(recipe, Vec::new(), None), has_places, columns)
+            Ok::<_, String>((EachMaker::new(recipe, Vec::new(), None), has_places, columns))
         };
         // What is a column to items that are mappings may be a brace of another language to all others.
-        let (mapped, _, columns) = maker(&Grammar { has_columns: true, mark: None });
-        let (plain, has_places, _) = maker(&Grammar::default());
+        let (mapped, _, columns) = maker(&Grammar { has_columns: true, mark: None })?;
+        let (plain, has_places, _) = maker(&Grammar::default())?;
         let plain = plain?;
         let block = match &surroundings.input {
             Some(Input::Bytes(bytes)) => Some(bytes.clone()),
@@ -150,9 +154,8 @@ impl Commands {
         if surroundings.per_key.is_some() {
             return Err("per_key is a member of items, and needs items=".to_owned());
         }
-        let save = surroundings.save.as_ref().map(|path| Grammar::default().word(path));
-        if save.is_some_and(|path| path.has_values()) {
-            return Err("save: without items= the only places are `{#}` and `{%}`".to_owned());
+        if surroundings.save_name(&Grammar::default())?.is_some_and(|name| name.has_values()) {
+            return Err("save: without items= the only place is `{#}`".to_owned());
         }
         Ok(Self::Many(surroundings))
     }
@@ -234,7 +237,7 @@ impl Own {
     fn call(self, surroundings: &Surroundings) -> Result<EachCall, String> {
         let mut recipe = surroundings.recipe(&self.argv, |text| Word::literal(text.as_bytes()));
         // The number of a command is known only when it starts.
-        recipe.save = surroundings.save.as_ref().map(|path| Grammar::default().word(path));
+        recipe.save = surroundings.save_name(&Grammar::default())?;
         if let Some(folder) = &self.folder {
             recipe.folder = Some(Word::literal(folder.as_bytes()));
         }
@@ -279,6 +282,11 @@ enum Input {
 }
 
 impl Surroundings {
+    fn save_name(&self, grammar: &Grammar) -> Result<Option<Word>, String> {
+        let name = self.save.as_ref().map(|text| Recipe::save_name(grammar, text)).transpose();
+        name.map_err(|why| format!("save: {why}"))
+    }
+
     fn recipe(&self, argv: &[OsString], word: impl Fn(&OsString) -> Word) -> Recipe {
         let variable = |(name, value): &Variable| value.as_ref().map(|value| (name.clone(), word(value)));
         let absent = self.environment.iter().filter(|(_, value)| value.is_none());
@@ -293,7 +301,7 @@ impl Surroundings {
                 Some(Input::Text(text)) => Some(word(text)),
                 _ => None,
             },
-            save: self.save.as_ref().map(&word),
+            save: None,
             limit_key: self.per_key.clone(),
             keyed_by_place: false,
             items_are_code: self.items_are_code,

@@ -88,14 +88,19 @@ fn start(
 ) -> PyResult<Run> {
     let keywords = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?;
     let (settings, http, defaults) = (keywords.settings()?, keywords.http()?, keywords.defaults()?);
-    let (answers, results) = (keywords.answers()?, keywords.results()?);
+    let (answers, mut results) = (keywords.answers()?, keywords.results(defaults.save.is_some())?);
+    if let Some(other) = answers.unsaved().filter(|_| defaults.save.is_some()) {
+        return Err(keywords.mistake(format!("save: not together with {other}=, which needs the body here")));
+    }
     keywords.finish()?;
     let evaluator = evaluator(py)?;
     Run::start(py, FetchFace { defaults }, &settings, keep_outcomes, async move |ends| {
         let EngineEnds { intake, outlet, cancel, monitor, gauge } = ends;
         let Answers { select, paginate, idempotency_keys, style } = answers;
+        let saving = results.take_saving();
         let frame = results.frame(Box::new(intake), settings, style, outlet, |_| {});
-        let plan = FetchPlan { frame, http: http.options(), elsewhere, select, paginate, evaluator, idempotency_keys };
+        let http = http.options();
+        let plan = FetchPlan { frame, http, elsewhere, select, paginate, evaluator, idempotency_keys, saving };
         unisono_runner::fetch(plan, cancel, monitor, gauge).await
     })
 }

@@ -158,7 +158,7 @@ impl Face for FileFace {
 pub fn digest(py: Python<'_>, keep_outcomes: bool, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Run> {
     let keywords = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?;
     let algorithms: Arc<[Algorithm]> = keywords.algorithms()?.into();
-    let (settings, results) = (keywords.file_settings()?, keywords.results()?);
+    let (settings, results) = (keywords.file_settings()?, keywords.results(false)?);
     let (files, walk) = (keywords.files()?, keywords.walk(results.are_kept())?);
     keywords.finish()?;
     let outputs = outputs(&results);
@@ -180,7 +180,7 @@ pub fn verify(
     keywords: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<Run> {
     let keywords = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?;
-    let (settings, results) = (keywords.file_settings()?, keywords.results()?);
+    let (settings, results) = (keywords.file_settings()?, keywords.results(false)?);
     let (files, strict) = (keywords.files()?, keywords.flag("strict")?);
     let options = VerifyOptions {
         algorithm: keywords.parsed("algorithm", str::parse)?,

@@ -41,7 +41,7 @@ pub fn functions(
 ) -> PyResult<(Run, Hands)> {
     let keywords = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?;
     let (key, id) = (keywords.get("key")?, keywords.get("id")?);
-    let (settings, results) = (keywords.function_settings(key.is_some())?, keywords.results()?);
+    let (settings, results) = (keywords.function_settings(key.is_some())?, keywords.results(false)?);
     let repeatable = keywords.flag("idempotent")?;
     let (patience, why_unstoppable) = match place {
         "loop" => (Duration::from_secs(1), "it swallowed its cancellation"),

@@ -1,7 +1,7 @@
 //! Keywords into options: the words are those of the command line.
 
 use std::{
-    num::NonZeroU32,
+    num::{NonZeroU32, NonZeroU64},
     path::{Path, PathBuf},
     pin::Pin,
     rc::Rc,
@@ -20,7 +20,7 @@ use unisono_http::{
 };
 use unisono_runner::{
     BodyMode, Call, Defaults, Done, Feed, FetchStyle, Filter, Frame, Mode, Monitor, Netrc, Open, Outlet, Output,
-    Paginate, Settings, Template, header, method,
+    Paginate, Saving, Settings, Template, header, method,
 };
 
 use crate::{errors::usage, request::pairs};
@@ -221,7 +221,9 @@ impl<'py> Keywords<'py> {
     }
 
     /// Where outcomes go.
-    pub fn results(&self) -> PyResult<Results> {
+    ///
+    /// `saves` says that items write to files of their own, which `overwrite` then concerns as well.
+    pub fn results(&self, saves: bool) -> PyResult<Results> {
         let py = self.given.py();
         let out = self.get::<PathBuf>("out")?;
         let adopt = self.flag("adopt")?;
@@ -232,11 +234,18 @@ impl<'py> Keywords<'py> {
             _ => Mode::Fresh,
         };
         let overwrite = self.flag("overwrite")?;
-        if out.is_none() && (mode != Mode::Fresh || overwrite) {
+        if out.is_none() && (mode != Mode::Fresh || (overwrite && !saves)) {
             return Err(usage(py, "resume, retry_failed, retry_ambiguous, adopt and overwrite need out="));
         }
+        if overwrite && mode != Mode::Fresh && !saves {
+            return Err(usage(py, "overwrite begins anew, and resume goes on: not both"));
+        }
+        // With what goes on, it concerns the files of save= alone.
+        let replace = overwrite && mode == Mode::Fresh;
         Ok(Results {
-            open: out.map(|path| (path, Open { mode, overwrite, adopt, ..Open::default() })),
+            open: out.map(|path| (path, Open { mode, overwrite: replace, adopt, ..Open::default() })),
+            saving: saves.then(|| Saving { overwrite, protected: Vec::new(), spool: std::env::temp_dir() }),
+            canary: self.get("canary")?,
             keep_order: self.flag("keep_order")?,
             max_failures: self.get("max_failures")?,
         })
@@ -281,9 +290,16 @@ pub struct Results {
     open: Option<(PathBuf, Open)>,
     keep_order: bool,
     max_failures: Option<u64>,
+    canary: Option<NonZeroU64>,
+    saving: Option<Saving>,
 }
 
 impl Results {
+    /// What holds for files that items write to, where they do.
+    pub fn take_saving(&mut self) -> Option<Saving> {
+        self.saving.take()
+    }
+
     /// Whether they are kept in a file.
     pub fn are_kept(&self) -> bool {
         self.open.is_some()
@@ -310,8 +326,8 @@ impl Results {
             }
             None => Output::Nothing,
         };
-        let (keep_order, max_failures) = (self.keep_order, self.max_failures);
-        Frame { rows, settings, output, outlet, style, keep_order, max_failures, on_retry: None }
+        let (keep_order, max_failures, canary) = (self.keep_order, self.max_failures, self.canary);
+        Frame { rows, settings, output, outlet, style, keep_order, max_failures, canary, on_retry: None }
     }
 }
 
@@ -321,6 +337,14 @@ pub struct Answers {
     pub style: FetchStyle,
     pub select: Option<Filter>,
     pub paginate: Option<Paginate>,
+}
+
+impl Answers {
+    /// The keyword that takes something out of bodies, if there is one.
+    pub fn unsaved(&self) -> Option<&'static str> {
+        let (select, paginate) = (self.select.as_ref(), self.paginate.as_ref());
+        select.map(|_| "select").or(paginate.map(|_| "paginate"))
+    }
 }
 
 /// [`HttpOptions`] without what belongs to a thread.

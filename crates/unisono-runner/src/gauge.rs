@@ -21,6 +21,7 @@ struct Counters {
     /// As `total`: what a look at the input made of it, which may have changed since.
     expected: AtomicU64,
     expected_bytes: AtomicU64,
+    canary: [AtomicU64; 2],
 }
 
 impl Gauge {
@@ -68,6 +69,18 @@ impl Gauge {
     pub fn set_expected(&self, rows: u64, bytes: u64) {
         self.0.expected_bytes.store(bytes.saturating_add(1), Relaxed);
         self.0.expected.store(rows.saturating_add(1), Relaxed);
+    }
+
+    /// How many of the first rows have ended well, and how many have to before others start; `None` once others may.
+    pub fn canary(&self) -> Option<(u64, u64)> {
+        let [passed, wanted] = self.0.canary.each_ref().map(|number| number.load(Relaxed));
+        (passed < wanted).then_some((passed, wanted))
+    }
+
+    pub(crate) fn set_canary(&self, waited_for: Option<(u64, u64)>) {
+        let (passed, wanted) = waited_for.unwrap_or_default();
+        self.0.canary[0].store(passed, Relaxed);
+        self.0.canary[1].store(wanted, Relaxed);
     }
 
     pub(crate) fn add(&self, kind: OutcomeKind) {

@@ -1,12 +1,19 @@
 //! The account of a run: every outcome passes through here once, is counted, and goes where it belongs.
 
-use std::{borrow::Cow, collections::BTreeMap, io, rc::Rc, task::Context};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    io,
+    rc::Rc,
+    task::{Context, Waker},
+};
 
 use unisono_core::{CancelReason, CancelToken, ErrorKind, OutcomeKind};
 use unisono_journal::{Fields, Journal, LeftOver, Members, Record};
 
 use crate::{
     Error, Outcome, Outlet, Report,
+    canary::{Canary, Step},
     gauge::Gauge,
     work::{Done, next_of},
 };
@@ -25,6 +32,9 @@ pub(crate) struct Ledger<D: Done> {
     pub(crate) order: Option<Order<D>>,
     pub(crate) cancel: CancelToken,
     pub(crate) max_failures: Option<u64>,
+    pub(crate) canary: Canary,
+    /// The source waits for the canary.
+    pub(crate) canary_waker: Option<Waker>,
     pub(crate) gauge: Gauge,
     /// The gauge learns of bytes as they are read, not with the outcome.
     pub(crate) bytes_are_live: bool,
@@ -47,7 +57,7 @@ pub(crate) struct Order<D> {
     /// Rows that may come in after `next`.
     window: u64,
     /// The source waits for room in the window.
-    pub(crate) waker: Option<std::task::Waker>,
+    pub(crate) waker: Option<Waker>,
 }
 
 impl<D: Done> Ledger<D> {
@@ -64,6 +74,7 @@ impl<D: Done> Ledger<D> {
         let mut ready = Vec::new();
         for (outcome, ended) in outcomes {
             self.count(&outcome);
+            self.watch_canary(outcome.position, outcome.kind, ended);
             // What is in a file survives a crash, so nothing waits for its turn there.
             if self.keeps_at_once {
                 self.write(&outcome);
@@ -78,8 +89,9 @@ impl<D: Done> Ledger<D> {
     }
 
     /// A row that needs no outcome: an earlier run had it.
-    pub(crate) fn kept(&mut self, row: u64) {
+    pub(crate) fn kept(&mut self, row: u64, went_well: bool) {
         self.gauge.add_kept();
+        self.watch_canary(row, if went_well { OutcomeKind::Ok } else { OutcomeKind::Failed }, true);
         if let Some(order) = &mut self.order {
             let mut ready = Vec::new();
             order.pass(row, &mut ready);
@@ -152,6 +164,19 @@ impl<D: Done> Ledger<D> {
             && !outcomes.is_empty()
         {
             outlet.put(outcomes.into_iter());
+        }
+    }
+
+    /// Tells the canary how a row ended.
+    fn watch_canary(&mut self, position: u64, kind: OutcomeKind, is_last: bool) {
+        let went_well = matches!(kind, OutcomeKind::Ok | OutcomeKind::Skipped);
+        let step = self.canary.ended(position, went_well, is_last);
+        if step == Step::Failed {
+            self.cancel.drain(CancelReason::Canary);
+        }
+        if step != Step::Same {
+            self.gauge.set_canary(self.canary.waited_for().filter(|_| step != Step::Failed));
+            self.canary_waker.take().into_iter().for_each(Waker::wake);
         }
     }
 

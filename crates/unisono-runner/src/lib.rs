@@ -6,6 +6,7 @@
 //! words; everything between is here, so that no face can do what another cannot.
 
 mod body;
+mod canary;
 mod each;
 mod error;
 mod fetch;
@@ -20,6 +21,7 @@ mod outlet;
 mod report;
 mod row;
 mod run;
+mod saves;
 mod source;
 mod stages;
 mod sum;
@@ -51,6 +53,7 @@ pub use outlet::{Bell, Inlet, Intake, Outlet, Taken, Taker, inlet, outlet};
 pub use report::{HostReport, Report};
 pub use row::{Fields, Json, Maker, NoFields, Origin, Row};
 pub use run::{Frame, Output, cores};
+pub use saves::Saving;
 pub use stages::Halting;
 pub use sum::{
     Bare, CheckVerdict, Errand, Expected, FileCall, Files, Given, Hashed, ManifestOut, Manifests, Outputs, SumPlan,

@@ -73,7 +73,7 @@ impl Report {
 
     /// The exit status that says how it went; the gravest reason to stop wins.
     ///
-    /// 0 all ok · 1 some item did not end well · 3 stopped by `max_failures` · 124 stopped by `stop_after` · 125 our own
+    /// 0 all ok · 1 some item did not end well · 3 stopped by `max_failures` or `canary` · 124 stopped by `stop_after` · 125 our own
     /// input or output failed · 129, 130, 143 stopped by SIGHUP, SIGINT, SIGTERM · 141 whoever read our output left.
     pub fn exit_code(&self) -> u8 {
         match self.stopped {
@@ -83,7 +83,7 @@ impl Report {
             _ if !self.failures.is_empty() => 125,
             Some(CancelReason::OutputClosed) => 141,
             Some(CancelReason::StopAfter) => 124,
-            Some(CancelReason::MaxFailures) => 3,
+            Some(CancelReason::MaxFailures | CancelReason::Canary) => 3,
             Some(_) => 125,
             None => u8::from(self.counts.not_ok() + self.kept.not_ok() > 0),
         }

@@ -1,16 +1,24 @@
 //! A run of any kind of work: input, engine, journal and sinks joined, and an account of it at the end.
 
-use std::{cell::RefCell, fs::File, num::NonZeroU32, path::PathBuf, rc::Rc};
+use std::{
+    cell::RefCell,
+    fs::File,
+    num::{NonZeroU32, NonZeroU64},
+    path::PathBuf,
+    rc::Rc,
+};
 
 use unisono_batch::{Decided, Monitor, Settings, Sink, drive};
 use unisono_core::{CancelReason, CancelToken, clock, error_chain};
 use unisono_journal::{Closed, Fields, Finish, Journal, LeftOver, Open, Recovered};
 
 use crate::{
-    Error, Gauge, OnRetry, Outlet, Report,
+    Error, Gauge, OnRetry, Outlet, Report, Saving,
+    canary::Canary,
     input::Feed,
     ledger::{Ledger, Listing, Order},
     notes::Notes,
+    saves::{Earlier, Results, Saves},
     source::{Prepare, Rows},
     work::{Call, Done, Work, Worked, outcome},
 };
@@ -31,6 +39,8 @@ pub struct Frame<C: Call> {
     pub keep_order: bool,
     /// Stop after so many outcomes that are not `ok`.
     pub max_failures: Option<u64>,
+    /// The first so many rows must end `ok` before any other starts.
+    pub canary: Option<NonZeroU64>,
     /// Told of each retry.
     pub on_retry: Option<OnRetry>,
 }
@@ -67,6 +77,8 @@ pub(crate) struct Extras<C: Call> {
     pub(crate) bytes_are_live: bool,
     /// Rows are noted before their turn: more of them are in doubt after a crash, and none waits for the disk.
     pub(crate) notes_ahead: bool,
+    /// What comes of rows goes to files of their own.
+    pub(crate) saving: Option<Saving>,
 }
 
 impl<C: Call> Default for Extras<C> {
@@ -79,6 +91,7 @@ impl<C: Call> Default for Extras<C> {
             prune: false,
             bytes_are_live: false,
             notes_ahead: false,
+            saving: None,
         }
     }
 }
@@ -93,10 +106,18 @@ pub(crate) async fn run<W: Work>(
     gauge: Gauge,
 ) -> Result<(Report, W), Error> {
     let begun = clock::now();
+    let mut earlier = Earlier::default();
+    let mut results = None;
     let (journal, recovered, name) = match frame.output {
         Output::Nothing => (None, Recovered::default(), None),
         Output::Stream(file) => (Some(Journal::stream(file, "standard output".as_ref())?), Recovered::default(), None),
         Output::File { path, open } => {
+            if extras.saving.is_some() || frame.canary.is_some() {
+                earlier = Earlier::read(&path, open).map_err(|error| {
+                    Error::fault(format!("cannot read the results file `{}`", path.display())).because(error)
+                })?;
+            }
+            results = Some(open);
             let (journal, recovered) = Journal::open(&path, open)?;
             (Some(journal), recovered, Some(path))
         }
@@ -117,6 +138,8 @@ pub(crate) async fn run<W: Work>(
         order: in_order.then(|| Order::new(window)),
         cancel: cancel.clone(),
         max_failures: frame.max_failures,
+        canary: Canary::new(frame.canary),
+        canary_waker: None,
         gauge: gauge.clone(),
         bytes_are_live: extras.bytes_are_live,
         refused: None,
@@ -127,11 +150,27 @@ pub(crate) async fn run<W: Work>(
     }));
     let seed =
         journal.as_ref().map(|journal| journal.seed()).filter(|seed| *seed != 0).unwrap_or_else(|| fastrand::u64(1..));
+    gauge.set_canary(Canary::new(frame.canary).waited_for());
+    let saves = match extras.saving {
+        None => None,
+        Some(saving) => {
+            // A stream has no rows to go on with, and so nothing to remember of their files.
+            let is_kept = journal.as_ref().is_some_and(|journal| journal.seed() != 0);
+            let results = name.as_deref().zip(results).filter(|_| is_kept);
+            let results = results.map(|(path, open)| Results { path, open, seed });
+            let saves = Saves::open(saving, results, &earlier).map_err(|error| {
+                Error::fault("cannot keep account of the files that are saved, beside the results file").because(error)
+            })?;
+            Some(Rc::new(RefCell::new(saves)))
+        }
+    };
     let prepare = extras.prepare.map(|prepare| prepare(seed));
     let ahead = if extras.notes_ahead { frame.settings.limits.limit.get().max(LEAST_AHEAD) } else { 0 };
     let ahead = usize::try_from(ahead).unwrap_or(usize::MAX);
     let notes = journal.clone().map(|journal| Rc::new(Notes::new(journal, ahead)));
-    let source = Rows::new(frame.rows, ledger.clone(), recovered, extras.paged, prepare, notes.clone());
+    let mut source = Rows::new(frame.rows, ledger.clone(), recovered, earlier, prepare, notes.clone());
+    source.paged = extras.paged;
+    source.saves = saves.clone();
     let job = Worked { work, notes, on_retry: frame.on_retry };
     let sink = Deliver { ledger: ledger.clone() };
     let finished = tokio::select! {
@@ -170,6 +209,10 @@ pub(crate) async fn run<W: Work>(
         }
         None => Closed::default(),
     };
+    if let Some(saves) = saves {
+        let is_accounted_for = closed.failure.is_none() && ledger.refused.is_none();
+        saves.borrow().finish(is_accounted_for);
+    }
     if let Some(error) = ledger.refused {
         return Err(error);
     }

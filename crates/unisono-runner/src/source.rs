@@ -7,6 +7,7 @@
 use std::{
     cell::RefCell,
     collections::{HashSet, VecDeque},
+    path::PathBuf,
     rc::Rc,
     task::{Context, Poll},
     time::Duration,
@@ -23,6 +24,7 @@ use crate::{
     ledger::Ledger,
     notes::Notes,
     row::Row,
+    saves::{Claimant, Earlier, Saves, Target},
     work::{Call, Done, Item},
 };
 
@@ -34,8 +36,12 @@ pub(crate) struct Rows<C: Call> {
     pub(crate) feed: Option<Box<dyn Feed<C>>>,
     pub(crate) ledger: Rc<RefCell<Ledger<C::Done>>>,
     pub(crate) recovered: Recovered,
+    /// What else the lines of earlier runs say.
+    earlier: Earlier,
     /// Rows have pages.
     pub(crate) paged: bool,
+    /// Whose the names are that rows write to.
+    pub(crate) saves: Option<Rc<RefCell<Saves>>>,
     pub(crate) prepare: Option<Prepare<C>>,
     notes: Option<Rc<Notes>>,
     batch: std::vec::IntoIter<Row<C>>,
@@ -67,6 +73,11 @@ struct Place {
 }
 
 impl Place {
+    fn claimant(&self, is_precious: bool) -> Claimant<'_> {
+        let Self { key, line, id, fingerprint, .. } = self;
+        Claimant { row: key.row, line: *line, id: id.as_deref(), fingerprint: *fingerprint, is_precious }
+    }
+
     /// The outcome of a row that is not run.
     fn undone<D>(self, kind: OutcomeKind, done: D) -> Outcome<D> {
         Outcome {
@@ -91,7 +102,7 @@ impl<C: Call> Rows<C> {
         feed: Box<dyn Feed<C>>,
         ledger: Rc<RefCell<Ledger<C::Done>>>,
         recovered: Recovered,
-        paged: bool,
+        earlier: Earlier,
         prepare: Option<Prepare<C>>,
         notes: Option<Rc<Notes>>,
     ) -> Self {
@@ -100,7 +111,9 @@ impl<C: Call> Rows<C> {
             feed: Some(feed),
             ledger,
             recovered,
-            paged,
+            earlier,
+            paged: false,
+            saves: None,
             prepare,
             notes,
             batch: Vec::new().into_iter(),
@@ -135,7 +148,9 @@ impl<C: Call> Rows<C> {
         let key = RowKey { row: number, page: u32::from(self.paged) };
         let place = Place { key, position, line: origin.line, id, fingerprint };
         match call {
-            _ if disposition == Disposition::Kept => self.ledger.borrow_mut().kept(position),
+            call if disposition == Disposition::Kept => {
+                self.take_kept(&place, call.as_ref().ok());
+            }
             Ok(call) => self.take_call(place, disposition, call),
             Err(why) => {
                 let mut outcome = place.undone(OutcomeKind::Failed, C::Done::failed(ErrorKind::Input, why));
@@ -146,9 +161,18 @@ impl<C: Call> Rows<C> {
         true
     }
 
+    /// A row that has its outcome. It has its names as well, and counts as it ended.
+    fn take_kept(&mut self, place: &Place, call: Option<&C>) {
+        if let Some(call) = call {
+            self.keep_names(place, call);
+        }
+        let went_well = !self.earlier.take_unwell(place.key.row, place.fingerprint);
+        self.ledger.borrow_mut().kept(place.position, went_well);
+    }
+
     fn take_call(&mut self, place: Place, disposition: Disposition, mut call: C) {
         match disposition {
-            Disposition::Kept => self.ledger.borrow_mut().kept(place.position),
+            Disposition::Kept => self.take_kept(&place, Some(&call)),
             Disposition::Run => self.hold_item(place, call),
             Disposition::Continue { page, next } => {
                 let place = Place { key: RowKey { page: page + 1, ..place.key }, ..place };
@@ -178,6 +202,9 @@ impl<C: Call> Rows<C> {
     fn hold_interrupted(&mut self, place: Place, call: &C, message: &str) {
         let mut done = C::Done::failed(ErrorKind::Interrupted, message.to_owned());
         call.describe(&mut done);
+        if let Some((name, length)) = self.keep_names(&place, call) {
+            done.has_saved(name, length);
+        }
         let mut outcome = place.undone(OutcomeKind::Ambiguous, done);
         (outcome.effect, outcome.repeatable) = (Effect::Maybe, call.is_repeatable());
         self.held.push_back(Held::Outcome(Box::new(outcome)));
@@ -193,13 +220,38 @@ impl<C: Call> Rows<C> {
     }
 
     fn hold_item(&mut self, place: Place, mut call: C) {
+        let targets = match self.claim_names(&place, &call) {
+            Ok(targets) => targets,
+            Err(why) => {
+                let mut done = C::Done::failed(ErrorKind::Save, why);
+                call.describe(&mut done);
+                let mut outcome = place.undone(OutcomeKind::Failed, done);
+                outcome.repeatable = call.is_repeatable();
+                self.held.push_back(Held::Outcome(Box::new(outcome)));
+                return;
+            }
+        };
         let Place { key, position, line, id, fingerprint } = place;
         if let Some(prepare) = &self.prepare {
             prepare(&mut call, key, fingerprint);
         }
         let limit_key = self.limit_key(&call);
-        let item = Item { key, position, line, id, fingerprint, call };
+        let item = Item { key, position, line, id, fingerprint, call, targets };
         self.held.push_back(Held::Item(Offer { key: limit_key, item }));
+    }
+
+    /// Takes the names that a row writes to, while its turn in the input is now.
+    fn claim_names(&self, place: &Place, call: &C) -> Result<Vec<Target>, String> {
+        let Some(saves) = &self.saves else { return Ok(Vec::new()) };
+        let names = call.save_names(place.position + 1)?;
+        saves.borrow_mut().claim(place.claimant(!call.is_repeatable()), names)
+    }
+
+    /// The same for a row that does not run, as in [`Saves::keep`].
+    fn keep_names(&self, place: &Place, call: &C) -> Option<(PathBuf, u64)> {
+        let saves = self.saves.as_ref()?;
+        let names = call.save_names(place.position + 1).ok()?;
+        saves.borrow_mut().keep(place.claimant(false), names)
     }
 
     /// The key of a row's limits. Most rows have that of the one before.
@@ -214,7 +266,7 @@ impl<C: Call> Rows<C> {
     /// Hands out what may go on.
     fn release(&mut self, max: usize, into: &mut Vec<Offer<Item<C>>>) {
         let checked = self.ended || self.recovered.last_row().is_none_or(|last| self.number > last);
-        while into.len() < max && (checked || self.held.len() > MOST_HELD) {
+        while into.len() < max && (checked || self.held.len() > MOST_HELD) && !self.waits_for_canary() {
             match self.held.pop_front() {
                 None => return,
                 Some(Held::Item(offer)) => {
@@ -267,6 +319,16 @@ impl<C: Call> Rows<C> {
         }
     }
 
+    /// Whether what comes next has to wait until the first rows have ended well.
+    fn waits_for_canary(&self) -> bool {
+        let position = match self.held.front() {
+            None => return false,
+            Some(Held::Item(offer)) => offer.item.position,
+            Some(Held::Outcome(outcome)) => outcome.position,
+        };
+        !self.ledger.borrow().canary.admits(position)
+    }
+
     fn is_checked(&self) -> bool {
         self.ended || self.recovered.last_row().is_none_or(|last| self.number > last)
     }
@@ -293,6 +355,10 @@ impl<C: Call> Source for Rows<C> {
         }
         let more = self.poll_rows(context);
         self.release(max, into);
+        if into.is_empty() && self.waits_for_canary() {
+            self.ledger.borrow_mut().canary_waker = Some(context.waker().clone());
+            return Poll::Pending;
+        }
         match (into.is_empty(), more) {
             (false, _) => Poll::Ready(Pull::More),
             (true, _) if self.ended && self.held.is_empty() => Poll::Ready(Pull::End),

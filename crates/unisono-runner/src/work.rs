@@ -4,13 +4,13 @@
 //! Everything else — numbering, resume, notes of what must not be repeated, limits, order, results, the report — is the
 //! run's, and there once.
 
-use std::{borrow::Cow, rc::Rc};
+use std::{borrow::Cow, path::PathBuf, rc::Rc};
 
 use unisono_batch::{Again, Attempt, Context, Decided, Halt, Job, Verdict};
 use unisono_core::{Effect, ErrorKind, OutcomeKind, format_duration};
 use unisono_journal::{Members, Next, RowKey};
 
-use crate::{Outcome, notes::Notes};
+use crate::{Outcome, notes::Notes, saves::Target};
 
 /// What a row asks for.
 pub trait Call: Send + 'static {
@@ -28,6 +28,14 @@ pub trait Call: Send + 'static {
 
     /// Says in an outcome what was asked for.
     fn describe(&self, done: &mut Self::Done);
+
+    /// The files that what comes of it goes to, as the user has named them; `sequence` is its number in the input, from 1.
+    ///
+    /// # Errors
+    /// When something of it cannot be part of a name.
+    fn save_names(&self, _sequence: u64) -> Result<Vec<PathBuf>, String> {
+        Ok(Vec::new())
+    }
 
     /// Makes it the call for a later page of its row.
     ///
@@ -75,6 +83,9 @@ pub trait Done: Send + 'static {
         false
     }
 
+    /// What is known of a call that was interrupted: a file of this length was put in place for it.
+    fn has_saved(&mut self, _name: PathBuf, _length: u64) {}
+
     /// Further members of the error's object.
     fn push_error(&self, _error: &mut Members<'_>) {}
 
@@ -120,6 +131,8 @@ pub(crate) struct Item<C> {
     pub(crate) id: Option<Box<str>>,
     pub(crate) fingerprint: u64,
     pub(crate) call: C,
+    /// Where what comes of it goes, in the order of [`Call::save_names`].
+    pub(crate) targets: Vec<Target>,
 }
 
 /// Why an item is tried again.

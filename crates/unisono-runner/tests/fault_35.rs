@@ -28,6 +28,7 @@ async fn lines(bodies: &'static [&'static [u8]]) -> Vec<Value> {
             style: FetchStyle::default(),
             keep_order: true,
             max_failures: None,
+            canary: None,
             on_retry: None,
         },
         http: Options::default(),
@@ -36,6 +37,7 @@ async fn lines(bodies: &'static [&'static [u8]]) -> Vec<Value> {
         paginate: None,
         evaluator: None,
         idempotency_keys: false,
+        saving: None,
     };
     let report = fetch(plan, CancelToken::new(), Monitor::new(), Gauge::default()).await.unwrap();
     assert_eq!(report.exit_code(), 0, "HTTP went well: {report:?}");

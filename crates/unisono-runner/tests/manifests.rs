@@ -34,6 +34,7 @@ fn run(rows: Receiver<Batch<FileCall>>, mut told: impl FnMut(&Outcome<Hashed>) +
         style: (),
         keep_order: true,
         max_failures: None,
+        canary: None,
         on_retry: None,
     };
     let listing = Box::new(move |outcome: &Outcome<Hashed>| {

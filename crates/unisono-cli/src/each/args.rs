@@ -3,7 +3,7 @@
 use std::{
     ffi::{OsStr, OsString},
     io::{self, Read},
-    num::NonZeroU32,
+    num::{NonZeroU32, NonZeroU64},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     str::FromStr,
@@ -13,7 +13,7 @@ use std::{
 use clap::{Args, ValueEnum};
 use unisono_core::{Limits, Rate, RetryPolicy, Span};
 use unisono_runner::{
-    Format, Grammar, Halting, Items, Pieces, Recipe, Separator, Settings, Word, commands::Pressure, cores,
+    Format, Grammar, Halting, Items, Pieces, Recipe, Saving, Separator, Settings, Word, commands::Pressure, cores,
     each_settings,
 };
 
@@ -159,6 +159,9 @@ struct EachLimits {
     /// Stop after so many items that did not end well
     #[arg(long, value_name = "N")]
     max_failures: Option<u64>,
+    /// The first N items must end ok before any other starts
+    #[arg(long, value_name = "N")]
+    canary: Option<NonZeroU64>,
     /// As --max-failures, in the words of GNU parallel: `soon,fail=1` or `now,fail=1`, which ends what runs as well
     #[arg(long, value_name = "WHEN", conflicts_with = "max_failures")]
     halt: Option<Halt>,
@@ -301,6 +304,7 @@ fn lines(path: &Path, delimiter: u8) -> Result<Vec<Vec<u8>>, Failure> {
 
 impl EachArgs {
     pub fn plan(&self) -> Result<Plan, Failure> {
+        self.output.check(self.printed.save.is_some())?;
         let (command, sources) = self.split()?;
         if command.is_empty() {
             return Err(Failure::usage("there is no command").hint("as in `unisono each -- gzip {} ::: *.log`"));
@@ -328,7 +332,7 @@ impl EachArgs {
             environment: self.env.iter().map(|text| variable(text, &grammar)).collect::<Result<_, _>>()?,
             without: Vec::new(),
             stdin: self.stdin.as_ref().map(word),
-            save: self.printed.save.as_ref().map(word),
+            save: self.save_name(&grammar)?,
             limit_key: self
                 .limits
                 .per_key
@@ -342,6 +346,26 @@ impl EachArgs {
             repeatable: self.repeatable,
         };
         Ok(Plan { recipe, sources, separator: self.colsep.clone() })
+    }
+
+    fn save_name(&self, grammar: &Grammar) -> Result<Option<Word>, Failure> {
+        let name = self.printed.save.as_ref().map(|text| Recipe::save_name(grammar, text)).transpose();
+        name.map_err(|why| Failure::usage(format!("--save: {why}")))
+    }
+
+    /// What holds for the files that output goes to, where it does.
+    pub fn saving(&self) -> Result<Option<Saving>, Failure> {
+        let (_, sources) = self.split()?;
+        let files = sources.into_iter().filter_map(|source| match source.from {
+            SourceFrom::File(path) => Some(path),
+            SourceFrom::Words(_) => None,
+        });
+        let protected = self.from.clone().into_iter().chain(files).filter(|path| path.as_os_str() != "-").collect();
+        Ok(self.printed.save.as_ref().map(|_| self.output.saving(protected)))
+    }
+
+    pub fn canary(&self) -> Option<NonZeroU64> {
+        self.limits.canary
     }
 
     /// The command, and the sources of its items.
@@ -474,5 +498,5 @@ Examples:
 Nothing that a command starts outlives it, unless --leave-running is given.
 
 Exit status:
-  0 all ok · 1 some item did not end well · 2 usage · 3 stopped by --max-failures · 124 by --stop-after
+  0 all ok · 1 some item did not end well · 2 usage · 3 stopped by --max-failures or --canary · 124 by --stop-after
   125 our own failure · 130 interrupted · 141 nobody reads the output any more · 143 terminated";

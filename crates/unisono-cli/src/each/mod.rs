@@ -113,6 +113,7 @@ fn work(
             style: if args.brief { EachStyle::Brief } else { EachStyle::Full },
             keep_order: args.keep_order,
             max_failures: args.max_failures(),
+            canary: args.canary(),
             on_retry: on_retry(&args.show, terminal),
         },
         kill_after: args.kill_after.0.unwrap_or(unisono_core::FOR_EVER),
@@ -129,6 +130,7 @@ fn work(
         terminal: lent.map(Arc::new),
         on_stopped: Some(on_stopped(terminal)),
         worst: worst.clone(),
+        saving: args.saving()?,
     };
     let handling = Handling { adjusts_limit: true, at_last: Some(Arc::new(move || guard::end_all(&gate))) };
     let resumable = args.output.out.is_some();

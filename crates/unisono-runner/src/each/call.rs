@@ -16,7 +16,8 @@ use unisono_journal::Members;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
-    each::recipe::{Places, Safety, Values, Word, digest},
+    each::recipe::{Grammar, Places, Safety, Values, Word, digest},
+    saves::with_suffix,
     work::{Call, Done},
 };
 
@@ -104,6 +105,8 @@ pub struct Ran {
     pub stderr: Output,
     /// Where its output was saved to.
     pub saved: Option<PathBuf>,
+    /// Where what it printed to standard error was saved to.
+    pub saved_stderr: Option<PathBuf>,
     /// Processes that outlived it and were ended.
     pub left_over: u32,
     /// Somebody still held its pipes when it was given up to read them.
@@ -199,11 +202,29 @@ impl EachCall {
             inherit_output: recipe.inherit_output,
         })
     }
+}
 
-    pub(crate) fn save_path(&self, numbered: Numbered) -> Result<Option<PathBuf>, String> {
-        let numbers = Places { sequence: Some(numbered.sequence), slot: Some(numbered.slot) };
-        let filled = self.recipe.save.as_ref().map(|word| word.fill(&self.values, numbers, Safety::FileName));
-        filled.transpose().map(|path| path.map(PathBuf::from))
+impl Recipe {
+    /// The name of the file that its standard output goes to.
+    ///
+    /// # Errors
+    /// When it asks for the slot: which one an item runs in is a matter of luck.
+    ///
+    /// ```
+    /// use unisono_runner::{Grammar, Recipe};
+    /// assert!(Recipe::save_name(&Grammar::default(), &"out/{#}".into()).is_ok());
+    /// assert!(Recipe::save_name(&Grammar::default(), &"out/{%}".into()).is_err());
+    /// ```
+    pub fn save_name(grammar: &Grammar, text: &OsString) -> Result<Word, String> {
+        let word = grammar.word(text);
+        if word.has_slot() {
+            let text = text.to_string_lossy();
+            return Err(format!(
+                "`{text}`: which slot (`{{%}}`) an item runs in is a matter of luck, so it cannot be part of its file's \
+                 name (use `{{#}}`, or the item itself)"
+            ));
+        }
+        Ok(word)
     }
 }
 
@@ -233,6 +254,14 @@ impl Call for EachCall {
 
     fn is_repeatable(&self) -> bool {
         self.recipe.repeatable
+    }
+
+    fn save_names(&self, sequence: u64) -> Result<Vec<PathBuf>, String> {
+        let Some(word) = &self.recipe.save else { return Ok(Vec::new()) };
+        let numbers = Places { sequence: Some(sequence), slot: None };
+        let name = PathBuf::from(word.fill(&self.values, numbers, Safety::FileName)?);
+        let stderr = with_suffix(&name, ".stderr");
+        Ok(vec![name, stderr])
     }
 
     fn describe(&self, done: &mut Ran) {
@@ -273,6 +302,10 @@ impl Done for Ran {
         self.stdout.len() + self.stderr.len()
     }
 
+    fn has_saved(&mut self, name: PathBuf, _length: u64) {
+        self.saved = Some(name);
+    }
+
     fn push_subject(&self, fields: &mut Members<'_>) {
         fields.bytes("item", &self.item);
         // What is not text is exact in `item_base64`.
@@ -297,8 +330,10 @@ impl Done for Ran {
         if self.pipes_held {
             fields.flag("pipes_held", true);
         }
-        if let Some(path) = &self.saved {
-            fields.bytes("saved", path.as_os_str().as_bytes());
+        for (name, path) in [("saved", &self.saved), ("saved_stderr", &self.saved_stderr)] {
+            if let Some(path) = path {
+                fields.bytes(name, path.as_os_str().as_bytes());
+            }
         }
         for (name, size, output) in [("stdout", "stdout_bytes", &self.stdout), ("stderr", "stderr_bytes", &self.stderr)]
         {

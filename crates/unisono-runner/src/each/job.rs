@@ -6,9 +6,8 @@
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeSet,
-    io::BufWriter,
+    io::{self, BufWriter, Write},
     os::unix::process::ExitStatusExt,
-    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering::Relaxed},
@@ -24,6 +23,7 @@ use unisono_core::{
 };
 
 use super::call::{EachCall, Numbered, Ran};
+use crate::saves::{Filled, Part, Target};
 use crate::work::{Item, UNBEGUN, Work, halted_without_effect};
 
 type Tried = Attempt<Item<EachCall>, Ran>;
@@ -139,7 +139,7 @@ impl Work for EachWork {
         context.settle(effect_of(&ran, verdict));
         ran.argv = command.argv;
         ran.sequence = numbered.sequence;
-        let verdict = self.save(item, numbered, verdict, &mut ran).await;
+        let verdict = self.save(item, verdict, &mut ran).await;
         let kind = match verdict {
             Verdict::Final(kind) | Verdict::Retry { otherwise: kind, .. } => kind,
             Verdict::Throttled { .. } => OutcomeKind::Failed,
@@ -231,37 +231,29 @@ impl EachWork {
         }
     }
 
-    async fn save(&self, item: &Item<EachCall>, numbered: Numbered, verdict: Verdict, ran: &mut Ran) -> Verdict {
-        let path = match item.call.save_path(numbered) {
-            Ok(None) => return verdict,
-            Ok(Some(path)) => path,
-            Err(why) => {
-                ran.error.get_or_insert((ErrorKind::Save, why));
-                return Verdict::Final(OutcomeKind::Failed);
+    async fn save(&self, item: &Item<EachCall>, verdict: Verdict, ran: &mut Ran) -> Verdict {
+        let [out, err] = &*item.targets else { return verdict };
+        let printed = (std::mem::take(&mut ran.stdout), std::mem::take(&mut ran.stderr));
+        let printed = Arc::new(printed);
+        let stored = store(&printed, out, err, self.level.clone()).await;
+        // From here to the end nothing is waited for, so a file that has its name has its outcome as well.
+        let saved = stored.and_then(|(filled_out, filled_err)| {
+            filled_out.place().map_err(|error| (out, error))?;
+            ran.saved = Some(out.name().to_owned());
+            match filled_err {
+                // What an attempt before this one has printed there is not this one's.
+                None => err.clear().map_err(|error| (err, error)),
+                Some(filled) => {
+                    filled.place().map_err(|error| (err, error))?;
+                    ran.saved_stderr = Some(err.name().to_owned());
+                    Ok(())
+                }
             }
-        };
-        let (stdout, stderr) = (std::mem::take(&mut ran.stdout), std::mem::take(&mut ran.stderr));
-        let target = path.clone();
-        let write = move || {
-            let result = keep(&stdout, &target).and_then(|()| match stderr.is_empty() {
-                true => Ok(()),
-                false => keep(&stderr, &with_suffix(&target)),
-            });
-            (stdout, stderr, result)
-        };
-        match tokio::task::spawn_blocking(write).await {
-            Ok((stdout, stderr, result)) => {
-                (ran.stdout, ran.stderr) = (stdout, stderr);
-                let Err(error) = result else {
-                    ran.saved = Some(path);
-                    return verdict;
-                };
-                ran.error.get_or_insert((ErrorKind::Save, format!("cannot write `{}`: {error}", path.display())));
-            }
-            Err(error) => {
-                ran.error.get_or_insert((ErrorKind::Save, error.to_string()));
-            }
-        }
+        });
+        (ran.stdout, ran.stderr) = Arc::into_inner(printed).expect("whoever filled a file is through with it");
+        let Err((target, error)) = saved else { return verdict };
+        let message = format!("cannot write `{}`: {error}", target.name().display());
+        ran.error.get_or_insert((ErrorKind::Save, message));
         Verdict::Final(OutcomeKind::Failed)
     }
 
@@ -320,21 +312,37 @@ impl Drop for Slot<'_> {
     }
 }
 
-/// Under a name beside it first, so that a file that is there is whole.
-fn keep(output: &Output, path: &Path) -> std::io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder)?;
-    let file = tempfile::Builder::new().prefix(".unisono-").suffix(".part").tempfile_in(folder)?;
-    let mut writer = BufWriter::new(file);
-    output.copy_to(&mut writer)?;
-    let file = writer.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-    file.persist(path).map(drop).map_err(|error| error.error)
-}
-
-fn with_suffix(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".stderr");
-    name.into()
+/// Writes what was printed into files that have yet to get their names; of standard error only where there is any.
+async fn store<'a>(
+    printed: &Arc<(Output, Output)>,
+    out: &'a Target,
+    err: &'a Target,
+    level: watch::Receiver<StopLevel>,
+) -> Result<(Filled, Option<Filled>), (&'a Target, io::Error)> {
+    let filled = |target: &'a Target, copy: fn(&(Output, Output), &mut BufWriter<&mut Part>) -> io::Result<()>| {
+        let (printed, mut level) = (printed.clone(), level.clone());
+        async move {
+            let fill = move |part: &mut Part| {
+                let mut writer = BufWriter::new(part);
+                copy(&printed, &mut writer)?;
+                writer.flush()
+            };
+            let part = target.fill(None, fill).await?;
+            tokio::select! {
+                finished = target.finish(part) => finished,
+                // What takes so long is a pipe that nobody reads.
+                _ = level.wait_for(|level| *level > StopLevel::Run) => {
+                    Err(io::Error::other("stopped before what was printed had been taken"))
+                }
+            }
+        }
+    };
+    let first = filled(out, |printed, writer| printed.0.copy_to(writer)).await.map_err(|error| (out, error))?;
+    let second = match printed.1.is_empty() {
+        true => None,
+        false => Some(filled(err, |printed, writer| printed.1.copy_to(writer)).await.map_err(|error| (err, error))?),
+    };
+    Ok((first, second))
 }
 
 fn failed(kind: ErrorKind, message: String) -> Tried {

@@ -20,7 +20,7 @@ use unisono_commands::{Commands, Options, Pressure, StopLevel, Terminal, guard::
 use unisono_core::{CancelToken, FOR_EVER, Limits, RetryPolicy, Times};
 
 use crate::{
-    Error, Frame, Gauge, Halting, Report,
+    Error, Frame, Gauge, Halting, Report, Saving,
     run::{Extras, cores, run},
     stages::{LAST_RESORT, Stages, engine_deadline},
 };
@@ -64,6 +64,8 @@ pub struct EachPlan {
     pub on_stopped: Option<OnStopped>,
     /// Told of each exit status.
     pub worst: Worst,
+    /// What holds for the files that output goes to, where it does.
+    pub saving: Option<Saving>,
 }
 
 /// The limits, times and repeats that commands have where nobody says it: one command per core, for as long as it takes,
@@ -127,7 +129,7 @@ pub async fn each(plan: EachPlan, cancel: CancelToken, monitor: Monitor, gauge: 
     };
     let wanted = frame.settings.limits.limit.get();
     let window = Some(u64::from(wanted).saturating_mul(4).max(64));
-    let extras = Extras { window, notes_ahead: true, ..Extras::default() };
+    let extras = Extras { window, notes_ahead: true, saving: plan.saving, ..Extras::default() };
     let running = run(work, frame, extras, inner.clone(), monitor, gauge);
     let stages = Stages { grace: times.grace, halting: plan.halting, slack };
     let shepherd = stages.lead(&cancel, &inner, || stop.send_modify(|level| *level = StopLevel::Stop));

@@ -235,6 +235,11 @@ impl Word {
         }
     }
 
+    /// Whether the number of the slot goes into it.
+    pub fn has_slot(&self) -> bool {
+        self.0.contains(&Part::Slot)
+    }
+
     /// The columns that it asks for.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|part| match part {

@@ -89,6 +89,10 @@ impl Call for FetchCall {
         self.request.is_repeatable()
     }
 
+    fn save_names(&self, _sequence: u64) -> Result<Vec<PathBuf>, String> {
+        Ok(self.save.iter().cloned().collect())
+    }
+
     fn describe(&self, done: &mut Fetched) {
         done.asked = Some((self.request.method.clone(), self.request.url.clone()));
     }
@@ -137,6 +141,10 @@ impl Done for Fetched {
 
     fn goes_on(&self) -> bool {
         self.goes_on
+    }
+
+    fn has_saved(&mut self, name: PathBuf, length: u64) {
+        self.saved = Some((name, length));
     }
 
     fn push_error(&self, error: &mut Members<'_>) {

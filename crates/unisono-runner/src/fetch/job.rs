@@ -1,19 +1,21 @@
 //! A row as a job of the engine: one call, what is kept of its answer, and its next page.
 
-use std::{cell::RefCell, path::Path, time::Instant};
+use std::{cell::RefCell, time::Instant};
 
 use unisono_batch::{Attempt, Context, Halt, Verdict};
 use unisono_core::{ErrorKind, OutcomeKind};
-use unisono_http::{Error, HttpJob, Trail};
+use unisono_http::{Error, HttpJob, Streaming, Trail};
 use unisono_journal::RowKey;
 
 use super::{
     Filter, Paginate,
     call::{FetchCall, Fetched},
     evaluator::Evaluator,
-    save::Saver,
 };
-use crate::work::{Item, Work};
+use crate::{
+    saves::{Filled, Target},
+    work::{Item, Work},
+};
 
 /// An HTTP attempt's end.
 type Tried = Attempt<Item<FetchCall>, Fetched>;
@@ -23,7 +25,6 @@ pub(crate) struct FetchWork {
     pub(crate) select: Option<Filter>,
     pub(crate) paginate: Option<Paginate>,
     pub(crate) evaluator: Evaluator,
-    pub(crate) saver: Saver,
     /// Rows whose pages were cut off at the cap.
     pub(crate) cut_off: RefCell<Vec<String>>,
 }
@@ -32,9 +33,9 @@ impl Work for FetchWork {
     type Call = FetchCall;
 
     async fn attempt(&self, item: &Item<FetchCall>, context: &Context) -> Tried {
-        if let Some(path) = &item.call.save {
+        if let Some(target) = item.targets.first() {
             // Boxed: most attempts do without, and their futures would be as large.
-            return Box::pin(self.save(item, path, context)).await;
+            return Box::pin(self.save(item, target, context)).await;
         }
         let (verdict, pause_until, reply) = self.http.attempt(&item.call.request, &item.call.trail, context).await;
         let mut attempt = Attempt::new(verdict, Fetched { reply, ..Fetched::default() });
@@ -60,7 +61,7 @@ impl Work for FetchWork {
 }
 
 impl FetchWork {
-    async fn save(&self, item: &Item<FetchCall>, path: &Path, context: &Context) -> Tried {
+    async fn save(&self, item: &Item<FetchCall>, target: &Target, context: &Context) -> Tried {
         let FetchCall { request, trail, .. } = &item.call;
         let (judged, mut streaming) = match self.http.open(request, trail, context).await {
             Ok(opened) => opened,
@@ -69,10 +70,12 @@ impl FetchWork {
         let mut done = Fetched::default();
         let mut verdict = judged.verdict;
         if judged.error.is_none() {
-            let saved = self.saver.save(&mut streaming, path).await;
+            let filled = store(&mut streaming, target).await;
+            // From here to the end nothing is waited for, so a file that has its name has its outcome as well.
+            let saved = filled.and_then(|filled| filled.place().map_err(|error| not_saved(target, error)));
             streaming.body_ended(context, saved.as_ref().err());
             match saved {
-                Ok(bytes) => done.saved = Some((path.to_owned(), bytes)),
+                Ok(bytes) => done.saved = Some((target.name().to_owned(), bytes)),
                 Err(error) => {
                     verdict = HttpJob::judge_error(request, trail, &error, context);
                     done.reply.error = Some(error);
@@ -124,6 +127,7 @@ impl FetchWork {
             id: item.id.clone(),
             fingerprint: item.fingerprint,
             call: FetchCall { request, trail: Trail::default(), save: None, key: item.call.key, visited },
+            targets: Vec::new(),
         });
         Ok(())
     }
@@ -137,3 +141,25 @@ impl FetchWork {
         Ok(())
     }
 }
+
+/// Streams a body into a file that has yet to get its name, a quarter of a mebibyte at a time.
+async fn store(streaming: &mut Streaming, target: &Target) -> Result<Filled, Error> {
+    let failed = |error| not_saved(target, error);
+    let (mut part, mut buffer) = (None, Vec::new());
+    while let Some(chunk) = streaming.chunk().await? {
+        buffer.extend_from_slice(&chunk);
+        if buffer.len() >= PIECE {
+            let piece = std::mem::take(&mut buffer);
+            part = Some(target.fill(part.take(), move |part| part.push(&piece)).await.map_err(failed)?);
+        }
+    }
+    let part = target.fill(part, move |part| part.push(&buffer)).await.map_err(failed)?;
+    target.finish(part).await.map_err(failed)
+}
+
+fn not_saved(target: &Target, error: std::io::Error) -> Error {
+    let message = format!("cannot write `{}`", target.name().display());
+    Error::new(ErrorKind::Save, message).retryable(false).with_source(error)
+}
+
+const PIECE: usize = 256 << 10;

@@ -12,7 +12,6 @@ mod maker;
 mod netrc;
 mod own;
 mod paginate;
-mod save;
 
 use std::cell::RefCell;
 use unisono_batch::Monitor;
@@ -20,14 +19,13 @@ use unisono_core::CancelToken;
 use unisono_http::{Client, HttpJob, Options};
 
 use crate::{
-    Error, Frame, Gauge, Report,
+    Error, Frame, Gauge, Report, Saving,
     run::{Extras, run},
     source::Prepare,
 };
 use call::PageKeys;
 use evaluator::Evaluator;
 use job::FetchWork;
-use save::Saver;
 
 pub use call::{FetchCall, FetchStyle, Fetched};
 pub use elsewhere::{Carrier, Elsewhere, elsewhere};
@@ -57,6 +55,8 @@ pub struct FetchPlan {
     pub evaluator: Option<EvaluatorCommand>,
     /// Give each request that is not idempotent a key that makes it so.
     pub idempotency_keys: bool,
+    /// What holds for the files that bodies go to, where they do.
+    pub saving: Option<Saving>,
 }
 
 /// Runs a plan to its end, or until the token says stop, and accounts for every row.
@@ -81,6 +81,7 @@ pub async fn fetch(plan: FetchPlan, cancel: CancelToken, monitor: Monitor, gauge
     };
     let extras = Extras {
         paged: plan.paginate.is_some(),
+        saving: plan.saving,
         prepare: plan.idempotency_keys.then_some(Box::new(idempotency_keys)),
         ..Extras::default()
     };
@@ -89,7 +90,6 @@ pub async fn fetch(plan: FetchPlan, cancel: CancelToken, monitor: Monitor, gauge
         select: plan.select,
         paginate: plan.paginate,
         evaluator: Evaluator::new(plan.evaluator),
-        saver: Saver::default(),
         cut_off: RefCell::default(),
     };
     let (mut report, work) = tokio::select! {

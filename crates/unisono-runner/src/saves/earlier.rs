@@ -1,0 +1,111 @@
+//! What the lines of an earlier run say beside what resume asks of them: which files they have saved, and which rows that
+//! stay did not end well.
+//!
+//! The results file is read once more for that, before it is opened: lines of rows that run again are gone afterwards. A
+//! line that cannot be read is passed over here; whoever opens the file says what is wrong with it.
+
+use std::{
+    collections::HashMap,
+    ffi::OsString,
+    fs::File,
+    io::{self, BufRead, BufReader},
+    os::unix::ffi::OsStringExt,
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde::Deserialize;
+use unisono_core::OutcomeKind;
+use unisono_journal::{Identity, Open, scan, unescape};
+
+/// What was read of the lines of earlier runs.
+#[derive(Debug, Default)]
+pub(crate) struct Earlier {
+    pub(super) saved: Vec<SavedLine>,
+    /// How many lines of a row, or of a content, stay and are not `ok`.
+    unwell: HashMap<u64, u32>,
+    identity: Identity,
+}
+
+#[derive(Debug)]
+pub(super) struct SavedLine {
+    pub(super) row: u64,
+    pub(super) fingerprint: u64,
+    pub(super) id: Box<str>,
+    pub(super) names: Vec<PathBuf>,
+    pub(super) runs_again: bool,
+}
+
+#[derive(Deserialize)]
+struct Members {
+    saved: Option<String>,
+    saved_base64: Option<String>,
+    saved_stderr: Option<String>,
+    saved_stderr_base64: Option<String>,
+}
+
+impl Earlier {
+    /// Reads the lines of a results file that is about to be opened in this way.
+    pub(crate) fn read(path: &Path, open: Open) -> io::Result<Self> {
+        let mut earlier = Self { identity: open.identity, ..Self::default() };
+        // A pipe is not looked into: what comes out of it would be missing elsewhere.
+        let is_file = std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
+        if open.replaces() || !is_file {
+            return Ok(earlier);
+        }
+        let mut reader = BufReader::with_capacity(1 << 17, File::open(path)?);
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line)? > 0 {
+            earlier.take(line.strip_suffix(b"\n").unwrap_or(&line), open);
+            line.clear();
+        }
+        Ok(earlier)
+    }
+
+    /// Whether the next row like this that is kept did not end well.
+    pub(crate) fn take_unwell(&mut self, row: u64, fingerprint: u64) -> bool {
+        if self.unwell.is_empty() {
+            return false;
+        }
+        let count = self.unwell.get_mut(&self.key(row, fingerprint)).filter(|count| **count > 0);
+        count.map(|count| *count -= 1).is_some()
+    }
+
+    fn take(&mut self, line: &[u8], open: Open) {
+        let Some(head) = scan(line) else { return };
+        let runs_again = open.mode.repeats(&head);
+        if !runs_again && !matches!(head.outcome, OutcomeKind::Ok | OutcomeKind::Skipped) {
+            *self.unwell.entry(self.key(head.key.row, head.fingerprint)).or_default() += 1;
+        }
+        // Most lines have saved nothing, and theirs may be long.
+        if memchr::memmem::find(line, b"\"saved").is_none() {
+            return;
+        }
+        let Ok(members) = serde_json::from_slice::<Members>(line) else { return };
+        let names: Vec<PathBuf> =
+            [name(members.saved, members.saved_base64), name(members.saved_stderr, members.saved_stderr_base64)]
+                .into_iter()
+                .flatten()
+                .collect();
+        if !names.is_empty() {
+            let id = unescape(head.id).unwrap_or_default().into();
+            let (row, fingerprint) = (head.key.row, head.fingerprint);
+            self.saved.push(SavedLine { row, fingerprint, id, names, runs_again });
+        }
+    }
+
+    fn key(&self, row: u64, fingerprint: u64) -> u64 {
+        match self.identity {
+            Identity::Row => row,
+            Identity::Content => fingerprint,
+        }
+    }
+}
+
+fn name(text: Option<String>, coded: Option<String>) -> Option<PathBuf> {
+    let bytes = match (text, coded) {
+        (Some(text), _) => text.into_bytes(),
+        (None, coded) => BASE64_STANDARD.decode(coded?).ok()?,
+    };
+    Some(OsString::from_vec(bytes).into())
+}

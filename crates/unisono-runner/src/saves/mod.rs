@@ -1,0 +1,317 @@
+//! Files that rows write to: a name belongs to one row, and a file gets its name when it is whole.
+//!
+//! *Whose a name is.* [`Saves::claim`] is asked when a row is taken in, in the order of the input, so that the winner is
+//! never a matter of luck. What is compared is where a name leads to (`names.rs`), and a name that is taken is refused before
+//! anything is sent or started. An earlier run's lines say what they have saved, and that outranks the order of this input.
+//!
+//! *What may be replaced.* What the row itself has put there: its line says so, or a mark in the log (`log.rs`), for a run that
+//! was killed between a file and its line. Everything else needs the user's word (`overwrite`), and what another row of this
+//! run has put there is never replaced.
+//!
+//! *How a file comes to be.* It is filled on threads of the blocking pool without its name (`part.rs`), and gets the name on
+//! the reactor: an attempt that is stopped is either before that or after it, and no thread gives a name to a file whose row
+//! has ended. What is no regular file gets the bytes as a stream, whole, one row after the other (`stream.rs`).
+//!
+//! Left out: locks between runs. Two that save to one folder at the same time are kept apart file by file, since a file is
+//! linked to a name that must be free.
+
+mod earlier;
+mod log;
+mod names;
+mod part;
+mod stream;
+mod target;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::{Arc, Mutex},
+};
+
+use unisono_journal::{Identity, Open};
+
+pub(crate) use earlier::Earlier;
+use log::Log;
+use names::{Folders, Found, Resolved};
+pub(crate) use part::Part;
+pub(crate) use target::{Filled, Target};
+use target::{Kind, Shared};
+
+/// What the user says of files that rows write to.
+#[derive(Debug, Clone, Default)]
+pub struct Saving {
+    /// Files may be replaced that are there already and that this run and those before it have not put there.
+    pub overwrite: bool,
+    /// Never written to by a row: the files that the run reads.
+    pub protected: Vec<PathBuf>,
+    /// Where what goes to a pipe or a device is kept until it is whole.
+    pub spool: PathBuf,
+}
+
+/// A row that wants names.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Claimant<'a> {
+    /// Its number in the results.
+    pub(crate) row: u64,
+    /// Where it stands in the input, from 1; 0 where that is not known.
+    pub(crate) line: u64,
+    pub(crate) id: Option<&'a str>,
+    pub(crate) fingerprint: u64,
+    /// It cannot be had again, so its files are synced before its line says that they are there.
+    pub(crate) is_precious: bool,
+}
+
+/// The names of a run, and whose they are.
+pub(crate) struct Saves {
+    shared: Arc<Shared>,
+    identity: Identity,
+    folders: Folders,
+    /// By what a name leads to. Hashes of 64 bits tell ten million names apart with a doubt of one in a hundred thousand.
+    taken: HashMap<u64, Rc<Owner>>,
+    /// Folders that have to be made for them, and for whom.
+    folders_to_make: HashMap<u64, Rc<Owner>>,
+    /// What the lines of earlier runs have saved.
+    earlier: HashMap<u64, Saved>,
+    /// Of files that were put in place, and whose lines may not have been written.
+    marks: HashSet<u64>,
+}
+
+#[derive(Debug)]
+enum Owner {
+    Row {
+        row: u64,
+        line: u64,
+        id: Option<Box<str>>,
+    },
+    /// A file of the run itself, and what it is.
+    Run(&'static str),
+}
+
+/// What a line says to have saved.
+#[derive(Debug)]
+struct Saved {
+    row: u64,
+    fingerprint: u64,
+    id: Box<str>,
+}
+
+/// Where a run keeps its results, as far as names are concerned.
+pub(crate) struct Results<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) open: Open,
+    /// A number that stays the same for this results file for as long as it is not complete.
+    pub(crate) seed: u64,
+}
+
+impl Saves {
+    /// The names of a run. `earlier` is what was read of its results file before that was opened.
+    ///
+    /// # Errors
+    /// When what a killed run has saved cannot be read, or not be noted from now on.
+    pub(crate) fn open(saving: Saving, results: Option<Results<'_>>, earlier: &Earlier) -> std::io::Result<Self> {
+        let identity = results.as_ref().map_or(Identity::default(), |results| results.open.identity);
+        let (log, marks) = match &results {
+            Some(results) => {
+                let (log, marks) = Log::open(results.path, results.seed, results.open.replaces())?;
+                (Some(log), marks)
+            }
+            None => (None, HashSet::new()),
+        };
+        let shared = Shared::new(log, saving.overwrite, saving.spool);
+        let mut saves = Self {
+            shared: Arc::new(shared),
+            identity,
+            folders: Folders::default(),
+            taken: HashMap::new(),
+            folders_to_make: HashMap::new(),
+            earlier: HashMap::new(),
+            marks,
+        };
+        for path in &saving.protected {
+            saves.reserve(path, "is what this run reads");
+        }
+        if let Some(results) = &results {
+            saves.reserve(results.path, "is the results file of this run");
+            for suffix in [".run", ".run.new", ".compact"] {
+                saves.reserve(&with_suffix(results.path, suffix), "is beside the results file, and belongs to it");
+            }
+        }
+        saves.take_over(earlier)?;
+        Ok(saves)
+    }
+
+    /// Gives a row the names that it asks for, or says why it cannot have them. All of them, or none.
+    pub(crate) fn claim(&mut self, row: Claimant<'_>, names: Vec<PathBuf>) -> Result<Vec<Target>, String> {
+        let mut targets = Vec::with_capacity(names.len());
+        let (mut keys, mut folders) = (Vec::with_capacity(2 * names.len()), Vec::new());
+        for name in names {
+            let resolved = self.folders.resolve(&name)?;
+            let shown = name.display();
+            if matches!(resolved.found, Found::Stream { .. }) {
+                // What came before is not lost by what comes after, so it may be many rows'.
+                targets.push(self.target(name, resolved, row, false));
+                continue;
+            }
+            if let Some(owner) = resolved.keys().find_map(|key| self.taken.get(&key)) {
+                return Err(owner.refusal(&name));
+            }
+            if let Some(owner) = resolved.missing.iter().find_map(|key| self.taken.get(key)) {
+                return Err(format!("`{shown}` would be in a folder whose name is that of a file: {}", owner.shown()));
+            }
+            if let Some(owner) = self.folders_to_make.get(&resolved.key) {
+                return Err(format!("`{shown}` is to be a folder for a file of another: {}", owner.shown()));
+            }
+            let earlier = resolved.keys().find_map(|key| self.earlier.get(&key));
+            if let Some(saved) = earlier.filter(|saved| !self.is_same(saved, row)) {
+                return Err(format!(
+                    "`{shown}` is where row `{}` of an earlier run was saved to (give each row a name of its own)",
+                    saved.id
+                ));
+            }
+            let is_ours = earlier.is_some() || self.is_marked(&resolved, row);
+            if let Found::File(_) = resolved.found
+                && !is_ours
+                && !self.shared.overwrite
+            {
+                return Err(format!("`{shown}` is there already, and not by this run (--overwrite replaces it)"));
+            }
+            keys.extend(resolved.keys());
+            folders.extend_from_slice(&resolved.missing);
+            targets.push(self.target(name, resolved, row, is_ours));
+        }
+        if !keys.is_empty() {
+            let owner = Rc::new(Owner::of(row));
+            self.taken.extend(keys.into_iter().map(|key| (key, owner.clone())));
+            folders.into_iter().for_each(|key| _ = self.folders_to_make.entry(key).or_insert_with(|| owner.clone()));
+        }
+        Ok(targets)
+    }
+
+    /// A row that does not run in this run has its names all the same. Returns the first of them, and its length, if the
+    /// row has put it there and had no time to say so.
+    pub(crate) fn keep(&mut self, row: Claimant<'_>, names: Vec<PathBuf>) -> Option<(PathBuf, u64)> {
+        let mut marked = None;
+        let owner = Rc::new(Owner::of(row));
+        for name in names {
+            let Ok(resolved) = self.folders.resolve(&name) else { continue };
+            let earlier = resolved.keys().find_map(|key| self.earlier.get(&key)).map(|saved| self.is_same(saved, row));
+            let is_marked = self.is_marked(&resolved, row);
+            // Where the input may be in another order, a row that has saved nothing must not stand before one that was to.
+            let holds = earlier.unwrap_or(is_marked || self.identity == Identity::Row);
+            if holds {
+                for key in resolved.keys() {
+                    self.taken.entry(key).or_insert_with(|| owner.clone());
+                }
+            }
+            if let Found::File(file) = &resolved.found
+                && is_marked
+                && marked.is_none()
+            {
+                marked = Some((name, file.length));
+            }
+        }
+        marked
+    }
+
+    /// The run is over. When all its lines are written, nothing is left that the log would have to say.
+    pub(crate) fn finish(&self, is_accounted_for: bool) {
+        if let Some(log) = &self.shared.log
+            && (is_accounted_for || log.is_empty())
+        {
+            log.remove();
+        }
+    }
+
+    fn target(&self, name: PathBuf, resolved: Resolved, row: Claimant<'_>, is_ours: bool) -> Target {
+        let kind = match resolved.found {
+            Found::Stream { is_pipe } => Kind::Stream { is_pipe },
+            Found::Nothing | Found::File(_) => Kind::File { is_precious: row.is_precious && self.shared.log.is_some() },
+        };
+        Target::new(name, resolved, row.fingerprint, kind, is_ours, self.shared.clone())
+    }
+
+    fn is_same(&self, saved: &Saved, row: Claimant<'_>) -> bool {
+        match self.identity {
+            Identity::Row => saved.row == row.row,
+            Identity::Content => saved.fingerprint == row.fingerprint,
+        }
+    }
+
+    fn is_marked(&self, resolved: &Resolved, row: Claimant<'_>) -> bool {
+        let Found::File(file) = &resolved.found else { return false };
+        !self.marks.is_empty() && self.marks.contains(&file.mark(resolved.key, row.fingerprint))
+    }
+
+    /// Nobody else's, whatever a row is called.
+    fn reserve(&mut self, path: &Path, what: &'static str) {
+        let Ok(resolved) = self.folders.resolve(path) else { return };
+        if matches!(resolved.found, Found::Stream { .. }) {
+            return;
+        }
+        let owner = Rc::new(Owner::Run(what));
+        for key in resolved.keys() {
+            self.taken.insert(key, owner.clone());
+        }
+    }
+
+    /// What lines of earlier runs have saved is theirs.
+    fn take_over(&mut self, earlier: &Earlier) -> std::io::Result<()> {
+        for line in &earlier.saved {
+            for name in &line.names {
+                let Ok(resolved) = self.folders.resolve(name) else { continue };
+                if let (true, Found::File(file), Some(log)) = (line.runs_again, &resolved.found, &self.shared.log) {
+                    // The line is gone by now, and this run may be killed before there is another.
+                    let mark = file.mark(resolved.key, line.fingerprint);
+                    log.add(mark)?;
+                    self.marks.insert(mark);
+                }
+                for key in resolved.keys() {
+                    let saved = Saved { row: line.row, fingerprint: line.fingerprint, id: line.id.clone() };
+                    self.earlier.insert(key, saved);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Owner {
+    fn of(row: Claimant<'_>) -> Self {
+        Self::Row { row: row.row, line: row.line, id: row.id.map(Into::into) }
+    }
+
+    fn refusal(&self, name: &Path) -> String {
+        let name = name.display();
+        match self {
+            Self::Run(what) => format!("`{name}` {what}"),
+            Self::Row { .. } => {
+                format!("`{name}` is the name of {} as well (give each row a name of its own)", self.shown())
+            }
+        }
+    }
+
+    fn shown(&self) -> String {
+        match self {
+            Self::Run(what) => format!("it {what}"),
+            Self::Row { row, line, id } => {
+                let id = id.as_deref().map_or_else(|| format!("r{row}"), str::to_owned);
+                let place = if *line > 0 { format!(" (line {line})") } else { String::new() };
+                format!("row `{id}`{place}")
+            }
+        }
+    }
+}
+
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// A lock whose holders do not panic half way.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,72 @@
+//! Bytes into a pipe or a device: whole, one row after the other, and never in its place.
+//!
+//! A pipe is opened once and stays open to the end of the run, so that its reader gets what all rows bring and then the end.
+//! One without a reader is waited for, as a shell does, until the attempt is stopped. What was passed on is with its reader;
+//! nobody takes it back, so a failure half way is not repeated.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read, Seek},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use rustix::io::Errno;
+use tokio::{io::AsyncWriteExt, net::unix::pipe, sync::Mutex, task::spawn_blocking, time::sleep};
+
+/// A pipe or a device. Locked by the row whose bytes go into it; holds the pipe while it has a reader.
+pub(super) type Stream = Arc<Mutex<Option<pipe::Sender>>>;
+
+/// Passes on all of a file, when it is its turn.
+pub(super) async fn pass_on(stream: Stream, file: &File, path: &Path, is_pipe: bool) -> io::Result<()> {
+    let mut file = file.try_clone()?;
+    file.rewind()?;
+    let mut turn = stream.lock().await;
+    if is_pipe {
+        let mut sender = match turn.take() {
+            Some(sender) => sender,
+            None => open(path).await?,
+        };
+        copy(file, &mut sender).await?;
+        // Not after an error: it may have a new reader the next time.
+        *turn = Some(sender);
+        return Ok(());
+    }
+    let path = path.to_owned();
+    let copy = move || {
+        let mut device = OpenOptions::new().write(true).open(path)?;
+        io::copy(&mut file, &mut device).map(drop)
+    };
+    spawn_blocking(copy).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+async fn open(path: &Path) -> io::Result<pipe::Sender> {
+    loop {
+        match pipe::OpenOptions::new().open_sender(path) {
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::NXIO) => sleep(LOOK_AGAIN).await,
+            opened => return opened,
+        }
+    }
+}
+
+async fn copy(mut file: File, sender: &mut pipe::Sender) -> io::Result<()> {
+    loop {
+        let read = spawn_blocking(move || {
+            let mut piece = vec![0; PIECE];
+            let count = file.read(&mut piece)?;
+            piece.truncate(count);
+            Ok::<_, io::Error>((file, piece))
+        });
+        let (back, piece) = read.await.unwrap_or_else(|error| Err(io::Error::other(error)))?;
+        if piece.is_empty() {
+            return Ok(());
+        }
+        sender.write_all(&piece).await?;
+        file = back;
+    }
+}
+
+/// Nothing tells when a pipe gets its reader.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const PIECE: usize = 256 << 10;

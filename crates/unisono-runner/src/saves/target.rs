@@ -1,0 +1,211 @@
+//! Where a row's bytes go, once the name is its own.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use tokio::task::spawn_blocking;
+
+use super::{
+    lock,
+    log::Log,
+    names::{Resolved, Seen},
+    part::Part,
+    stream::{self, Stream},
+};
+
+/// What the names of a run share.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    pub(super) log: Option<Log>,
+    pub(super) overwrite: bool,
+    pub(super) spool: PathBuf,
+    /// Files that this run has put in place, by device and inode, and the key of their name.
+    placed: Mutex<HashMap<(u64, u64), u64>>,
+    /// Folders in which nothing of killed runs is left.
+    pub(super) swept: Mutex<HashSet<PathBuf>>,
+    /// Pipes and devices: each is one row's at a time.
+    streams: Mutex<HashMap<u64, Stream>>,
+}
+
+impl Shared {
+    pub(super) fn new(log: Option<Log>, overwrite: bool, spool: PathBuf) -> Self {
+        Self { log, overwrite, spool, ..Self::default() }
+    }
+}
+
+/// A name that a row may write to.
+#[derive(Debug, Clone)]
+pub(crate) struct Target(Arc<Inner>);
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    /// As the user has it.
+    name: PathBuf,
+    /// Where that leads to.
+    pub(super) path: PathBuf,
+    key: u64,
+    fingerprint: u64,
+    kind: Kind,
+    /// What stands there was put there for this row.
+    is_ours: AtomicBool,
+    pub(super) shared: Arc<Shared>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    File {
+        /// It cannot be had again.
+        is_precious: bool,
+    },
+    Stream {
+        is_pipe: bool,
+    },
+}
+
+impl Target {
+    pub(super) fn new(
+        name: PathBuf,
+        resolved: Resolved,
+        fingerprint: u64,
+        kind: Kind,
+        is_ours: bool,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let (path, key, is_ours) = (resolved.path, resolved.key, AtomicBool::new(is_ours));
+        Self(Arc::new(Inner { name, path, key, fingerprint, kind, is_ours, shared }))
+    }
+
+    /// The name, as the user has it.
+    pub(crate) fn name(&self) -> &Path {
+        &self.0.name
+    }
+
+    /// Fills a part on a thread that may wait: the one given, or a new one.
+    pub(crate) async fn fill(
+        &self,
+        part: Option<Part>,
+        fill: impl FnOnce(&mut Part) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Part> {
+        let target = self.0.clone();
+        let work = move || {
+            let mut part = match (part, target.kind) {
+                (Some(part), _) => part,
+                (None, Kind::File { .. }) => Part::beside(&target)?,
+                (None, Kind::Stream { .. }) => Part::spooled(&target.shared.spool)?,
+            };
+            fill(&mut part)?;
+            Ok(part)
+        };
+        spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+    }
+
+    /// Gets a part ready, so that [`Filled::place`] has nothing more to wait for. Streams have their bytes then.
+    pub(crate) async fn finish(&self, part: Part) -> io::Result<Filled> {
+        let target = self.0.clone();
+        match target.kind {
+            Kind::File { is_precious } => {
+                let work = move || {
+                    if is_precious {
+                        part.sync()?;
+                    }
+                    let seen = part.seen()?;
+                    if let Some(log) = &target.shared.log {
+                        // Before it has its name: a mark without a file does no harm, a file without a mark is nobody's.
+                        log.add(seen.mark(target.key, target.fingerprint))?;
+                    }
+                    Ok(Filled { target, part, seen: Some(seen) })
+                };
+                spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+            }
+            Kind::Stream { is_pipe } => {
+                let stream = lock(&target.shared.streams).entry(target.key).or_default().clone();
+                stream::pass_on(stream, part.file(), &target.path, is_pipe).await?;
+                Ok(Filled { target, part, seen: None })
+            }
+        }
+    }
+
+    /// Takes away what an earlier attempt of this row has put there.
+    pub(crate) fn clear(&self) -> io::Result<()> {
+        let Inner { kind, is_ours, path, .. } = &*self.0;
+        if matches!(kind, Kind::File { .. }) && is_ours.swap(false, Relaxed) {
+            match std::fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file that is whole, and lacks nothing but its name.
+pub(crate) struct Filled {
+    target: Arc<Inner>,
+    part: Part,
+    /// `None` where the bytes have gone into a stream.
+    seen: Option<Seen>,
+}
+
+impl Filled {
+    /// Gives it its name. Returns its length.
+    ///
+    /// # Errors
+    /// When something stands there by now that may not be replaced.
+    pub(crate) fn place(mut self) -> io::Result<u64> {
+        let Some(seen) = self.seen else { return Ok(self.part.length) };
+        let Inner { path, is_ours, shared, key, .. } = &*self.target;
+        for _ in 0..MOST_TRIES {
+            let there = match std::fs::symlink_metadata(path) {
+                Ok(metadata) => Some(metadata),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) => return Err(error),
+            };
+            let placed = match there {
+                None => self.part.place(path),
+                Some(there) if !there.is_file() => return Err(meanwhile("something else than a file")),
+                Some(there) => {
+                    let there = Seen::new(&there);
+                    let number = (there.device, there.inode);
+                    if lock(&shared.placed).get(&number).is_some_and(|other| other != key) {
+                        return Err(meanwhile("another row's file, whose name differs only for us,"));
+                    }
+                    if !is_ours.load(Relaxed) && !shared.overwrite {
+                        return Err(meanwhile("another file"));
+                    }
+                    lock(&shared.placed).remove(&number);
+                    self.part.replace(path, there.permissions)
+                }
+            };
+            match placed {
+                // It has come between the two calls: looked at again.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                placed => placed?,
+            }
+            is_ours.store(true, Relaxed);
+            lock(&shared.placed).insert((seen.device, seen.inode), *key);
+            return Ok(self.part.length);
+        }
+        Err(meanwhile("other files, again and again,"))
+    }
+}
+
+/// Why a name cannot be given that was free when its row was taken in.
+fn meanwhile(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::AlreadyExists, format!("{what} was put there meanwhile, and is left alone"))
+}
+
+impl Part {
+    /// Adds bytes.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
+    }
+}
+
+const MOST_TRIES: usize = 16;

@@ -1,0 +1,257 @@
+//! Names and files, with runs that are killed anywhere between the two.
+
+use std::{collections::HashMap, fs, io, os::unix::fs::symlink, path::Path};
+
+use proptest::prelude::*;
+use unisono_core::{Effect, OutcomeKind};
+use unisono_journal::{Disposition, Fields, Finish, Identity, Journal, Mode, Next, Open, Record, RowKey};
+
+use super::{Claimant, Earlier, Results, Saves, Saving, Target, names::Folders};
+
+fn claimant(row: u64, fingerprint: u64) -> Claimant<'static> {
+    Claimant { row, line: row + 1, id: None, fingerprint, is_precious: false }
+}
+
+fn fresh(folder: &Path) -> Saves {
+    let saving = Saving { spool: folder.to_owned(), ..Saving::default() };
+    Saves::open(saving, None, &Earlier::default()).unwrap()
+}
+
+async fn save(target: &Target, text: &str) -> io::Result<u64> {
+    let text = text.to_owned();
+    let part = target.fill(None, move |part| part.push(text.as_bytes())).await?;
+    target.finish(part).await?.place()
+}
+
+#[test]
+fn every_spelling_of_a_name_is_the_same_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    fs::create_dir_all(root.join("here/inner")).unwrap();
+    symlink("here", root.join("there")).unwrap();
+    symlink("there/x", root.join("to-x")).unwrap();
+    symlink(root.join("here/inner"), root.join("inner")).unwrap();
+    fs::write(root.join("file"), "").unwrap();
+    for (one, other, same) in [
+        ("x", "./x", true),
+        ("x", "here/../x", true),
+        ("x", "new/../x", true),
+        ("x", "X", false),
+        ("new/x", "new//./x", true),
+        ("new/x", "new/deep/../x", true),
+        ("here/x", "there/x", true),
+        ("here/x", "to-x", true),
+        // As the kernel sees it, and not by the letter: the folder above is that of the link's end.
+        ("here/x", "inner/../x", true),
+        ("x", "inner/../x", false),
+        ("here/x", "here/x.stderr", false),
+    ] {
+        for names in [[one, other], [other, one]] {
+            let mut saves = fresh(root);
+            let claim = |saves: &mut Saves, row: u64| {
+                let name = root.join(names[usize::try_from(row).unwrap()]);
+                saves.claim(claimant(row, row), vec![name]).map(drop)
+            };
+            claim(&mut saves, 0).unwrap();
+            let second = claim(&mut saves, 1);
+            assert_eq!(second.is_err(), same, "{names:?}");
+            assert!(second.is_ok() || second.unwrap_err().contains("row `r0` (line 1)"));
+        }
+    }
+    for bad in ["here", "here/", "file/x", "..", "."] {
+        assert!(Folders::default().resolve(&root.join(bad)).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_folder_of_one_row_is_not_the_file_of_another() {
+    let folder = tempfile::tempdir().unwrap();
+    for names in [["new/deep/x", "new/deep"], ["new/deep", "new/deep/x"], ["new/deep/x", "new"]] {
+        let mut saves = fresh(folder.path());
+        saves.claim(claimant(0, 0), vec![folder.path().join(names[0])]).unwrap();
+        let why = saves.claim(claimant(1, 1), vec![folder.path().join(names[1])]).unwrap_err();
+        assert!(why.contains("row `r0` (line 1)"), "{why}");
+    }
+}
+
+#[test]
+fn a_row_gets_all_of_its_names_or_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = |one: &str, other: &str| vec![folder.path().join(one), folder.path().join(other)];
+    let mut saves = fresh(folder.path());
+    saves.claim(claimant(0, 0), names("a", "b")).unwrap();
+    assert!(saves.claim(claimant(1, 1), names("c", "b")).is_err());
+    saves.claim(claimant(2, 2), names("c", "d")).unwrap();
+}
+
+#[tokio::test]
+async fn what_another_row_has_put_there_is_never_replaced_whatever_is_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let saving = Saving { overwrite: true, spool: folder.path().to_owned(), ..Saving::default() };
+    let mut saves = Saves::open(saving, None, &Earlier::default()).unwrap();
+    let target = |saves: &mut Saves, row, name: &str| {
+        saves.claim(claimant(row, row), vec![folder.path().join(name)]).unwrap().remove(0)
+    };
+    let (first, second) = (target(&mut saves, 0, "x"), target(&mut saves, 1, "y"));
+    save(&first, "first").await.unwrap();
+    // What a file system does that knows no upper and lower case: one file answers to both names.
+    fs::hard_link(folder.path().join("x"), folder.path().join("y")).unwrap();
+    assert_eq!(save(&second, "second").await.unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    save(&first, "again").await.unwrap();
+    assert_eq!(fs::read_to_string(folder.path().join("x")).unwrap(), "again");
+}
+
+/// Spellings, and the file that each leads to.
+const NAMES: [(&str, &str); 9] = [
+    ("a", "a"),
+    ("./a", "a"),
+    ("there/../d/../a", "a"),
+    ("link", "a"),
+    ("d/b", "d/b"),
+    ("there/b", "d/b"),
+    ("new/c", "new/c"),
+    ("new/deep/../c", "new/c"),
+    ("foreign", "foreign"),
+];
+
+#[derive(Debug, Clone)]
+struct Plan {
+    /// By row: which name it asks for.
+    rows: Vec<usize>,
+    /// By run: the order of the input where rows are known by their content, the order of completion, and after how many
+    /// steps the run is killed.
+    runs: Vec<(Vec<u16>, Vec<u16>, usize)>,
+    identity: Identity,
+}
+
+fn plans() -> impl Strategy<Value = Plan> {
+    let run = (prop::collection::vec(any::<u16>(), 12), prop::collection::vec(any::<u16>(), 12), 0usize..40);
+    let identity = prop_oneof![Just(Identity::Row), Just(Identity::Content)];
+    (prop::collection::vec(0..NAMES.len(), 1..12), prop::collection::vec(run, 1..5), identity)
+        .prop_map(|(rows, runs, identity)| Plan { rows, runs, identity })
+}
+
+/// One run over the rows in this order, killed after so many steps. Returns whether it came to its end.
+async fn run_once(
+    root: &Path,
+    plan: &Plan,
+    order: &[usize],
+    completion: &[u16],
+    mut steps: usize,
+    ours: &mut HashMap<&'static str, usize>,
+) -> bool {
+    let path = root.join("results/r.jsonl");
+    let open = Open { mode: Mode::Resume, identity: plan.identity, ..Open::default() };
+    let earlier = Earlier::read(&path, open).unwrap();
+    let (journal, mut recovered) = Journal::open(&path, open).unwrap();
+    let saving = Saving { spool: root.to_owned(), ..Saving::default() };
+    let mut saves = Saves::open(saving, Some(Results { path: &path, open, seed: 7 }), &earlier).unwrap();
+    let line = |row: usize, number, outcome, saved: Option<&Path>| {
+        let (mut members, body) = (Fields::default(), Fields::default());
+        members.members().text("x", "y");
+        if let Some(path) = saved {
+            members.members().text("saved", path.to_str().unwrap());
+        }
+        journal.append(&Record {
+            key: RowKey { row: number, page: 0 },
+            id: &format!("r{row}"),
+            fingerprint: 100 + row as u64,
+            outcome,
+            effect: Effect::None,
+            repeatable: true,
+            next: Next::Unknown,
+            fields: &members,
+            body: &body,
+        });
+    };
+    let mut running = Vec::new();
+    for (position, row) in order.iter().enumerate() {
+        let number = recovered.first_row() + position as u64;
+        let (row, fingerprint) = (*row, 100 + *row as u64);
+        let names = vec![root.join(NAMES[plan.rows[row]].0)];
+        if recovered.dispose(number, fingerprint).unwrap() == Disposition::Kept {
+            saves.keep(claimant(number, fingerprint), names);
+            continue;
+        }
+        match saves.claim(claimant(number, fingerprint), names) {
+            Ok(mut targets) => running.push((row, number, targets.remove(0))),
+            Err(_) => line(row, number, OutcomeKind::Failed, None),
+        }
+    }
+    running.sort_by_key(|(row, ..)| completion[*row]);
+    for (row, number, target) in running {
+        let text = format!("row {row}");
+        let length = text.len();
+        let part = target.fill(None, move |part| part.push(text.as_bytes())).await.unwrap();
+        let mut is_killed = || {
+            let now = steps == 0;
+            steps = steps.saturating_sub(1);
+            now
+        };
+        if is_killed() {
+            return false;
+        }
+        let filled = target.finish(part).await.unwrap();
+        // Between the mark and the name, between that and the line, and after the line.
+        if is_killed() {
+            return false;
+        }
+        assert_eq!(filled.place().unwrap(), length as u64);
+        let file = NAMES[plan.rows[row]].1;
+        assert!(ours.insert(file, row).is_none_or(|before| before == row), "{file} has changed hands");
+        if is_killed() {
+            return false;
+        }
+        line(row, number, OutcomeKind::Ok, Some(target.name()));
+    }
+    assert!(journal.close(Finish::default()).await.failure.is_none());
+    saves.finish(true);
+    true
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn each_file_is_its_owners_whatever_the_names_the_order_and_the_kills(plan in plans()) {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs::create_dir_all(root.join("d")).unwrap();
+        fs::create_dir_all(root.join("results")).unwrap();
+        symlink("d", root.join("there")).unwrap();
+        symlink("a", root.join("link")).unwrap();
+        fs::write(root.join("foreign"), "mine").unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut ours = HashMap::new();
+        let last = (Vec::new(), vec![0; plan.rows.len()], usize::MAX);
+        for (run, (shuffle, completion, kill)) in plan.runs.iter().chain([&last]).enumerate() {
+            let mut order: Vec<usize> = (0..plan.rows.len()).collect();
+            if plan.identity == Identity::Content {
+                order.sort_by_key(|row| shuffle.get(*row).copied().unwrap_or(0));
+            }
+            let ended = runtime.block_on(run_once(root, &plan, &order, completion, *kill, &mut ours));
+            prop_assert!(ended || run < plan.runs.len());
+        }
+        let text = fs::read_to_string(root.join("results/r.jsonl")).unwrap();
+        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        prop_assert_eq!(lines.len(), plan.rows.len());
+        for line in &lines {
+            let row: usize = line["id"].as_str().unwrap()[1..].parse().unwrap();
+            let (_, file) = NAMES[plan.rows[row]];
+            let owner = ours.get(file);
+            prop_assert_eq!(line["outcome"] == "ok", owner == Some(&row), "{}", line);
+        }
+        for (file, row) in &ours {
+            prop_assert_eq!(fs::read_to_string(root.join(file)).unwrap(), format!("row {row}"));
+        }
+        // Somebody has each name that was asked for and that was free.
+        let asked = plan.rows.iter().map(|name| NAMES[*name].1).filter(|file| *file != "foreign");
+        prop_assert!(asked.clone().all(|file| ours.contains_key(file)));
+        prop_assert_eq!(fs::read_to_string(root.join("foreign")).unwrap(), "mine");
+        for place in [root.to_owned(), root.join("d"), root.join("results")] {
+            for entry in fs::read_dir(place).unwrap() {
+                let name = entry.unwrap().file_name().into_string().unwrap();
+                prop_assert!(!name.starts_with('.') && !name.ends_with(".saves"), "{} is left", name);
+            }
+        }
+    }
+}
