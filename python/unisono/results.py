@@ -44,7 +44,7 @@ def read_results(
                 # Without its line feed it is the last one, and torn.
                 if not text.endswith(b"\n"):
                     return
-                raise UsageError(f"{path}, line {number} (byte {start}): no result of unisono") from None
+                raise UsageError(f"{path}, line {number}: no result of unisono (it begins at byte {start})") from None
             start += len(text)
             line.pop("run", None)
             line.pop("open", None)
