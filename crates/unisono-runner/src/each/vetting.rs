@@ -321,6 +321,47 @@ mod tests {
         prop::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat())
     }
 
+    /// Scripts that are whole: places in every context that there is, in each other and side by side.
+    fn whole_scripts() -> impl Strategy<Value = String> {
+        let leaf = prop::sample::select(vec!["emit =={}==", "emit =={}==", "emit a{}", "echo b", "emit \"=={}==\""]);
+        let contexts = [
+            "echo \"@\"",
+            "echo `@`",
+            "echo \"`@`\"",
+            "echo $(@)",
+            "echo \"$(@)\"",
+            "echo '@'",
+            "cat <<E\n@\nE\n",
+            "cat <<'E'\n@\nE\n",
+            "cat <<-E\n\t$(@)\n\tE\n",
+            "# @\n",
+            "(@)",
+            "x=$(case a in a) @;; esac)",
+            "echo \"$(case a in a) @;; esac)\"",
+            ": ${x:-@}",
+            ": $((@))",
+            "if true; then @; fi",
+            "f() { @; }; f",
+            "{ @; } >>log",
+            "case x in x) @;; esac",
+            "@ | cat",
+            "@ && true",
+            "echo \\@",
+            "@ <<E\ntext\nE\n",
+            "echo $'@'",
+            "eval @",
+            "sh -c @",
+        ];
+        let context = prop::sample::select(contexts.to_vec());
+        let parted = prop::sample::select(vec!["; ", "\n", " ", ""]);
+        leaf.prop_map(str::to_owned).prop_recursive(4, 8, 2, move |inner| {
+            prop_oneof![
+                3 => (context.clone(), inner.clone()).prop_map(|(context, inner)| context.replace('@', &inner)),
+                1 => (inner.clone(), parted.clone(), inner).prop_map(|(first, parted, second)| first + parted + &second),
+            ]
+        })
+    }
+
     fn scripts() -> impl Strategy<Value = String> {
         let fragments = [
             "emit =={}==",
@@ -386,7 +427,9 @@ mod tests {
             "<(",
             "=~ ",
         ];
-        prop::collection::vec(prop::sample::select(fragments.to_vec()), 1..10).prop_map(|pieces| pieces.concat())
+        let pieces =
+            prop::collection::vec(prop::sample::select(fragments.to_vec()), 1..10).prop_map(|pieces| pieces.concat());
+        prop_oneof![1 => pieces, 2 => whole_scripts()]
     }
 
     /// Runs a script with an item in the shells that are there. Returns what its `emit`s were given.
