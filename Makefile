@@ -31,7 +31,7 @@ lint: $(VENV)/installed $(VENV)/dev ## formatting, lints, types, and the rules o
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest unisono._native
 	tests/architecture.sh
-	$(BIN)/python tests/licences.py
+	PATH="$(CURDIR)/$(BIN):$$PATH" cargo deny --locked check licenses bans sources
 	$(BIN)/python bench/readme.py --check
 
 bench: ## measure against pinned peers: make bench BENCH=fetch

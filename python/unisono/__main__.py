@@ -10,6 +10,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
+from unisono._display import tell
 from unisono.explaining import shell
 
 
@@ -20,7 +21,7 @@ def main(words: list[str]) -> int:
     command = _native()
     if command is not None:
         os.execv(command, [str(command), *words])
-    sys.stderr.write(f"error: there is no command `unisono` in {_folders()[0]}\nhint: install the package again\n")
+    tell(f"error: there is no command `unisono` in {_folders()[0]}\nhint: install the package again\n")
     return 127
 
 

@@ -25,6 +25,7 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
+from unisono._display import tell
 from unisono.errors import QueueClosed, QueueEmpty, QueueFull
 from unisono.queue import Queue
 
@@ -353,7 +354,7 @@ def _end_all() -> None:
     for crew in crews:
         while not crew.join(patience):
             lines = "".join(f"\n  {busy}" for busy in crew.busy())
-            sys.stderr.write(f"unisono: the program ends when what runs in {crew.prefix} has ended:{lines}\n")
+            tell(f"unisono: the program ends when what runs in {crew.prefix} has ended:{lines}\n")
             # Said again from time to time: whoever looks later wants to know as well.
             patience = 12 * _PATIENCE
 

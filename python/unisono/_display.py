@@ -8,15 +8,17 @@ nothing meanwhile, and no thread is needed.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
+from unisono import _native
 from unisono._wording import size, span
 
-__all__ = ["Display", "Progress"]
+__all__ = ["Display", "Progress", "tell"]
 
 Numbers: TypeAlias = dict[str, Any]
 Progress: TypeAlias = bool | Callable[[Numbers], object]
@@ -57,7 +59,7 @@ class Display:
             return
         self._show(run.progress())
         if self._width:
-            sys.stderr.write("\n")
+            tell("\n")
 
     def _show(self, numbers: Numbers) -> None:
         if callable(self._progress):
@@ -65,12 +67,11 @@ class Display:
             return
         text = self._text(numbers)
         if self._is_log:
-            sys.stderr.write(f"{span(self._clock() - self._begun)}: {text}\n")
+            tell(f"{span(self._clock() - self._begun)}: {text}\n")
         else:
             # What was there before may have been longer.
-            sys.stderr.write(f"\r{text:<{self._width}}")
+            tell(f"\r{text:<{self._width}}")
             self._width = len(text)
-        sys.stderr.flush()
 
     def _text(self, numbers: Numbers) -> str:
         done, total = numbers["done"], numbers["total"]
@@ -82,7 +83,7 @@ class Display:
         bad = numbers["failed"] + numbers["timed_out"] + numbers["ambiguous"]
         parts += [f"{bad} not ok"] if bad else []
         if numbers["waiting_for"]:
-            parts.append(f"waiting for {numbers['waiting_for'][0]}")
+            parts.append(f"waiting for {_native.printable(numbers['waiting_for'][0])}")
         elif total is not None and total > done and rate > 0:
             parts.append(f"{span((total - done) / rate)} left")
         return " · ".join(parts)
@@ -99,9 +100,24 @@ class Display:
         return (done - recent[0][1]) / max(now - recent[0][0], 0.001)
 
 
+def tell(text: str) -> None:
+    """Write to standard error, whatever has become of it: nobody is left to tell that it is closed or full."""
+    if sys.stderr is None:
+        return
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
 def _is_rewritten() -> bool:
     """Whether a carriage return begins the line anew where standard error is shown."""
-    return sys.stderr.isatty() or "ipykernel" in sys.modules
+    if sys.stderr is None:
+        return False
+    try:
+        return sys.stderr.isatty() or "ipykernel" in sys.modules
+    except ValueError:
+        # It is closed.
+        return False
 
 
 _SHOW_EVERY = 0.2

@@ -15,6 +15,7 @@ from typing import Any, Generic, Self, TypedDict, TypeVar, Unpack
 
 from unisono import _goodbye, _native
 from unisono._display import Display, Progress
+from unisono._given import many, refuse_own_output
 from unisono._native import Ended
 from unisono._pulling import AnyQueue, Puller, items_of
 from unisono.errors import RunError, UsageError
@@ -49,12 +50,14 @@ class Work(Generic[OutcomeT]):
         noun: What it is given, in messages.
         counted: Each thing that it is given is one item, so that their number is the batch's total.
         limit: Its default limit.
+        reads: Files that are read beside what it is given.
     """
 
     start: Callable[..., _native.Run[OutcomeT]]
     noun: str
     counted: bool
     limit: int
+    reads: tuple[Any, ...] = ()
 
 
 class Batch(Generic[OutcomeT]):
@@ -75,6 +78,7 @@ class Batch(Generic[OutcomeT]):
         options: Mapping[str, Any],
     ) -> None:
         self._work = work
+        given = many(given, work.noun)
         self._given = items_of(given) if isinstance(given, asyncio.Queue) else given
         self._puller: Puller | None = None
         self._options = dict(options)
@@ -263,6 +267,7 @@ class Batch(Generic[OutcomeT]):
 
     def _start(self, *, keep_outcomes: bool) -> _native.Run[OutcomeT]:
         if self._run is None:
+            refuse_own_output(self._given, self._work.noun, self._work.reads, self._options)
             self._run = self._work.start(keep_outcomes=keep_outcomes, **self._options)
             self._keeps_items = keep_outcomes
             _running.add(self)

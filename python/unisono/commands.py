@@ -184,7 +184,7 @@ def each(
     """
     if items is not None:
         return Batch(_work(commands), items, progress=progress, options=options)
-    if isinstance(commands, str | bytes | Mapping):
+    if isinstance(commands, str | bytes | bytearray | memoryview | Mapping):
         raise UsageError("commands are a list of commands; `run` takes a single one")
     if isinstance(commands, list | tuple) and not options.get("shell") and any(map(_is_text, commands)):
         raise UsageError(

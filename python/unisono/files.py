@@ -21,6 +21,7 @@ from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack
 from unisono import _native
 from unisono._display import Progress
 from unisono._functions import BatchOptions, batch
+from unisono._given import many, refuse_own_output
 from unisono._native import FileOutcome, Found, FunctionOutcome
 from unisono.batches import Batch, Work
 
@@ -206,6 +207,7 @@ def each(
     found = (found.path for found in _walk_named(paths, **walked))
     # Which of its two kinds the function is does not matter here.
     call: Any = batch
+    refuse_own_output(_several(paths), "paths", (), given)
     made: Batch[FunctionOutcome[ResultT]] = call(function, found, executor=executor, progress=progress, **given)
     return made
 
@@ -241,8 +243,9 @@ def verify(
     >>> report.outcomes[1].error
     FileUnlisted('.../b.bin: it is in no manifest')
     """
-    start = functools.partial(_native.verify, list(_several(manifests)), extra=list(_several(extra)))
-    work = Work(start=start, noun="manifests", counted=False, limit=_THREADS)
+    reads = tuple(many(_several(manifests), "manifests"))
+    start = functools.partial(_native.verify, list(reads), extra=list(many(_several(extra), "extra")))
+    work = Work(start=start, noun="manifests", counted=False, limit=_THREADS, reads=reads)
     return Batch(work, (), progress=progress, options=options)
 
 
@@ -261,7 +264,7 @@ def walk(paths: AnyPath | Iterable[AnyPath], **options: Unpack[WalkOptions]) -> 
     >>> [(found.path.name, found.kind) for found in walk(folder, glob=["*.txt", "*.bin"])]
     [('a.txt', 'file'), ('b.bin', 'file')]
     """
-    return _native.Walk(_several(paths), **options)
+    return _native.Walk(many(_several(paths), "paths"), **options)
 
 
 def _walk_named(paths: AnyPath | Iterable[AnyPath], **walked: Unpack[WalkOptions]) -> Iterator[Found]:

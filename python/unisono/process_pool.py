@@ -15,7 +15,6 @@ import itertools
 import multiprocessing
 import os
 import pickle
-import sys
 import threading
 import time
 import weakref
@@ -24,6 +23,7 @@ from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack, cast
 
 from unisono import _births, _forking, _log_records, _native, _pickling
+from unisono._display import tell
 from unisono._standard_names import StandardNames, translate
 from unisono._wording import counted
 from unisono.async_result import AsyncResult
@@ -488,7 +488,7 @@ def _at_exit() -> None:
         unfinished = engine.open
         engine.close(cancel=True, kill=True)
         if unfinished:
-            sys.stderr.write(
+            tell(
                 f"unisono: {counted(unfinished, 'task')} of a process pool had not ended when the program did, and "
                 f"ended with it. `with` or `shutdown()` wait for them.\n"
             )

@@ -6,6 +6,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
+from unisono import _native
 from unisono._native import Ended
 from unisono._wording import counted, seconds, size
 from unisono.errors import Error
@@ -109,10 +110,11 @@ class Report(Generic[OutcomeT]):
             "  ".join(_aligned(cell, width, at) for at, (cell, width) in enumerate(zip(row, widths))) for row in rows
         ]
         lines.append(self._numbers())
-        lines += [f"{count} x {kind}: {message} (first: {example})" for kind, message, count, example in self.errors]
-        lines += [f"note: {warning}" for warning in self.warnings]
-        lines += [f"error: {failure}" for failure in self.failures]
-        return "\n".join(line.rstrip() for line in lines)
+        said = [f"{count} x {kind}: {message} (first: {example})" for kind, message, count, example in self.errors]
+        said += [f"note: {warning}" for warning in self.warnings]
+        said += [f"error: {failure}" for failure in self.failures]
+        # Messages are those of strangers, and this is for a terminal.
+        return "\n".join(line.rstrip() for line in [*lines, *map(_native.printable, said)])
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{kind}={getattr(self, kind)}" for kind in KINDS if getattr(self, kind))
@@ -137,7 +139,10 @@ class Report(Generic[OutcomeT]):
     def _rows(self) -> list[list[str]]:
         shown = [kind for kind in KINDS if getattr(self, kind)] or ["ok"]
         rows = [["host" if self._hosts else "", *shown]]
-        rows += [[host, *(str(counts[kind]) for kind in shown)] for host, counts in sorted(self._hosts.items())]
+        rows += [
+            [_native.printable(host), *(str(counts[kind]) for kind in shown)]
+            for host, counts in sorted(self._hosts.items())
+        ]
         rows.append(["all", *(str(getattr(self, kind)) for kind in shown)])
         return rows
 

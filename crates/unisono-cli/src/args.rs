@@ -3,17 +3,19 @@
 //! Groups of options are structs that every command flattens, so that a word means the same everywhere.
 
 use std::{
-    fs::File,
-    io,
     num::{NonZeroU32, NonZeroU64},
     path::{Path, PathBuf},
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use unisono_core::{FOR_EVER, Limits, Rate, RetryPolicy, Span, Times, parse_size};
-use unisono_runner::{Mode, Open, Output, Saving, Settings};
+use unisono_core::{FOR_EVER, Limits, Rate, RetryPolicy, Span, Times, parse_size, printable};
+use unisono_runner::{Mode, Named, Open, Output, Saving, Settings};
 
-use crate::{failure::Failure, terminal::When};
+use crate::{
+    failure::Failure,
+    output,
+    terminal::{self, When},
+};
 
 /// Run many independent pieces of work at once, with every outcome accounted for.
 #[derive(Debug, Parser)]
@@ -54,9 +56,7 @@ pub fn run() -> u8 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // clap knows whether it is help (stdout) or an error (stderr).
-            let _ = error.print();
-            return u8::try_from(error.exit_code()).unwrap_or(USAGE);
+            return said(&error).unwrap_or_else(|failure| failure.report());
         }
     };
     if !matches!(cli.command, Command::Init(_)) {
@@ -73,9 +73,26 @@ pub fn run() -> u8 {
         Command::Explain(args) => crate::explain::run(args),
         Command::Demo(args) => crate::demo::run(args),
         Command::Evaluate => crate::evaluate::run(),
-        Command::Completions { target } => crate::completions::print(target).map(|()| 0),
+        Command::Completions { target } => crate::completions::print(target),
     });
     result.unwrap_or_else(|failure| failure.report())
+}
+
+/// Prints what the parser has to say: help to standard output, an error to standard error. Returns the exit status.
+fn said(error: &clap::Error) -> Result<u8, Failure> {
+    let text = error.render();
+    if !error.use_stderr() {
+        let mut out = output::Output::open()?;
+        let is_plain = !out.is_terminal() || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let text = if is_plain { text.to_string() } else { text.ansi().to_string() };
+        return output::ended(out.own(&text).and_then(|()| out.flush()));
+    }
+    // It repeats words of the command line, which may be anything.
+    let plain = text.to_string();
+    let safe = plain.split('\n').map(printable).collect::<Vec<_>>().join("\n");
+    let is_styled = safe == plain && terminal::is_coloured();
+    terminal::print(&if is_styled { text.ansi().to_string() } else { safe });
+    Ok(u8::try_from(error.exit_code()).unwrap_or(USAGE))
 }
 
 /// How much at once, how often, how long, and how often again.
@@ -193,10 +210,7 @@ impl OutputArgs {
     /// Where outcomes are written; `open` says what is special about these.
     pub fn output(&self, open: Open) -> Result<Output, Failure> {
         let Some(path) = &self.out else {
-            let file = rustix::io::dup(io::stdout()).map(File::from);
-            return file
-                .map(Output::Stream)
-                .map_err(|error| Failure::fault(format!("cannot write to standard output: {error}")));
+            return output::file().map(Output::Stream);
         };
         Ok(self.output_to(path, open))
     }
@@ -206,6 +220,11 @@ impl OutputArgs {
         let mode = self.mode();
         let open = Open { mode, overwrite: self.overwrite && mode == Mode::Fresh, adopt: self.adopt, ..open };
         Output::File { path: path.to_owned(), open }
+    }
+
+    /// What is written: the results, or standard output.
+    pub fn written(&self) -> Vec<Named> {
+        self.out.as_deref().map_or_else(|| vec![Named::output()], |path| Named::results("--out", path))
     }
 
     fn mode(&self) -> Mode {

@@ -5,7 +5,11 @@ use std::io::{self, Write};
 use clap::{CommandFactory, ValueEnum};
 use clap_complete::Shell;
 
-use crate::{args::Cli, failure::Failure};
+use crate::{
+    args::Cli,
+    failure::Failure,
+    output::{self, Output},
+};
 
 /// What to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -19,8 +23,8 @@ pub enum Target {
     Man,
 }
 
-/// Prints completions or the man page to standard output.
-pub fn print(target: Target) -> Result<(), Failure> {
+/// Prints completions or the man page to standard output. Returns the exit status.
+pub fn print(target: Target) -> Result<u8, Failure> {
     let mut text = Vec::new();
     let shell = match target {
         Target::Bash => Shell::Bash,
@@ -50,11 +54,8 @@ fn man(into: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-fn write(text: &[u8]) -> Result<(), Failure> {
-    match io::stdout().write_all(text) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::fault(format!("cannot write to standard output: {error}")))
-        }
-        _ => Ok(()),
-    }
+fn write(text: &[u8]) -> Result<u8, Failure> {
+    let mut output = Output::open()?;
+    let text = std::str::from_utf8(text).expect("what clap writes is text");
+    output::ended(output.own(text).and_then(|()| output.flush()))
 }

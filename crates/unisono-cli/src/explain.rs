@@ -29,6 +29,8 @@ pub struct ExplainArgs {
 /// Becomes Python; answers only if that cannot be.
 pub fn run(args: ExplainArgs) -> Result<u8, Failure> {
     let python = python()?;
+    // Python would find /dev/null there, and print into it.
+    crate::output::file()?;
     let error = Command::new(&python).args(["-m", "unisono", "explain"]).args(args.words).exec();
     Err(cannot_start(&python.display().to_string(), &error))
 }

@@ -1,6 +1,8 @@
 //! Why a command could not be done, for a person to read.
 
-use unisono_core::error_chain;
+use unisono_core::{error_chain, printable};
+
+use crate::terminal;
 
 /// A message, what to do about it, and the exit status.
 #[derive(Debug)]
@@ -27,11 +29,15 @@ impl Failure {
         self
     }
 
-    /// Prints it to standard error; answers the exit status.
+    /// Prints it to standard error. Returns the exit status.
     pub fn report(&self) -> u8 {
-        anstream::eprintln!("\x1b[1;31merror\x1b[0m: {}", self.message);
-        if let Some(hint) = &self.hint {
-            anstream::eprintln!("\x1b[1mhint\x1b[0m: {hint}");
+        let (error, hint) = match terminal::is_coloured() {
+            true => ("\x1b[1;31merror\x1b[0m", "\x1b[1mhint\x1b[0m"),
+            false => ("error", "hint"),
+        };
+        terminal::print(&format!("{error}: {}\n", printable(&self.message)));
+        if let Some(text) = &self.hint {
+            terminal::print(&format!("{hint}: {}\n", printable(text)));
         }
         self.status
     }

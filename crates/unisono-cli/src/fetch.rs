@@ -11,12 +11,12 @@ use clap::{Args, ValueEnum};
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use unisono_core::{Secret, Span, redacted};
 use unisono_runner::{
-    BodyMode, Defaults, FetchCall, FetchPlan, FetchStyle, Filter, Format, Frame, Input, Open, Paginate, Template,
-    header,
+    BodyMode, Defaults, FetchCall, FetchPlan, FetchStyle, Filter, Format, Frame, Input, Named, Open, Paginate,
+    Template, header,
     http_client::{
         Family, HostAddress, HttpVersion, Identity, Options, StatusSet, Tls, basic_authorization, bearer_authorization,
     },
-    method,
+    method, refuse_same,
 };
 
 use crate::{
@@ -209,6 +209,7 @@ enum Body {
 pub fn run(args: FetchArgs) -> Result<u8, Failure> {
     let terminal = Terminal::new(args.show.color);
     args.output.check(args.answer.save.is_some())?;
+    args.refuse_own_input()?;
     let defaults = args.defaults()?;
     let input = args.input(defaults)?;
     if args.dry_run {
@@ -288,6 +289,26 @@ impl FetchArgs {
         }
     }
 
+    /// What is read must not be what is written.
+    fn refuse_own_input(&self) -> Result<(), Failure> {
+        let (request, connection) = (&self.request, &self.connection);
+        let mut reads: Vec<Named> = Vec::new();
+        reads.extend(self.from.iter().map(|path| Named::input("--from", path)));
+        let referred = [("--json", &request.json), ("--data", &request.data)].into_iter();
+        let referred = referred.filter_map(|(flag, text)| Some((flag, text.as_deref()?)));
+        let referred = referred.chain(request.headers.iter().map(|text| ("--header", text.as_str())));
+        reads.extend(referred.filter_map(|(flag, text)| Some(Named::new(flag, text.strip_prefix('@')?))));
+        reads.extend(connection.cacert.iter().map(|path| Named::new("--cacert", path)));
+        let files = [("--cert", &connection.cert), ("--key", &connection.key)].into_iter();
+        reads.extend(files.filter_map(|(flag, path)| Some(Named::new(flag, path.as_ref()?))));
+        reads.extend(request.netrc.iter().filter(|path| !path.is_empty()).map(|path| Named::new("--netrc", path)));
+        let mut writes = self.output.written();
+        // What a row names is known only with the row.
+        let save = self.answer.save.as_deref().and_then(|text| Template::file_path(text).ok()?.constant());
+        writes.extend(save.map(|path| Named::new("--save", path)));
+        Ok(refuse_same(&reads, &writes)?)
+    }
+
     fn defaults(&self) -> Result<Defaults, Failure> {
         let mut headers = HeaderMap::new();
         for text in &self.request.headers {
@@ -335,6 +356,7 @@ impl FetchArgs {
                 return Err(Failure::usage(format!("--json is not JSON: {why}")));
             }
             headers.entry(http::header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+            return Ok(Some(Bytes::copy_from_slice(unisono_runner::unmarked(&bytes))));
         }
         Ok(Some(bytes.into()))
     }

@@ -1,7 +1,5 @@
 //! What every command that runs a batch does around it: signals, a reactor, progress, the summary, the exit status.
 
-use std::io::{self, Write};
-
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use unisono_core::CancelToken;
@@ -10,6 +8,7 @@ use unisono_runner::{Batch, Error, Gauge, Monitor, OnRetry, Report, Row};
 use crate::{
     args::ShowArgs,
     failure::Failure,
+    output::{self, Output},
     progress::Progress,
     signals::{self, Handling},
     summary,
@@ -44,9 +43,9 @@ where
     runtime.shutdown_background();
     let report = report?;
     if show.quiet {
-        report.failures.iter().for_each(|failure| terminal.note(&format!("error: {failure}")));
+        report.failures.iter().for_each(|failure| terminal.note(format!("error: {failure}")));
         // What is missing without an item that failed, such as further pages, is not to be lost quietly either.
-        report.warnings.iter().for_each(|warning| terminal.note(&format!("note: {warning}")));
+        report.warnings.iter().for_each(|warning| terminal.note(format!("note: {warning}")));
     } else {
         summary::print(&report, terminal, resumable);
     }
@@ -59,7 +58,7 @@ pub fn on_retry(show: &ShowArgs, terminal: &Terminal) -> Option<OnRetry> {
     let tell: OnRetry = Box::new(move |retry| {
         let why = if retry.again.throttled { "throttled" } else { "retry" };
         let wait = retry.again.wait.as_secs_f64();
-        terminal.note(&format!(
+        terminal.note(format!(
             "{}: {why} after attempt {} in {wait:.2} s: {}",
             retry.id, retry.again.attempt, retry.reason
         ));
@@ -74,7 +73,7 @@ pub fn dry_run<C>(
     describe: impl Fn(&C, &mut Map<String, Value>),
 ) -> Result<u8, Failure> {
     let (mut number, mut bad) = (0u64, 0u64);
-    let printed = print_rows(feed, |row, line| {
+    let printed = print_rows(feed, true, |row, line| {
         let mut object = Map::new();
         object.insert("row".into(), number.into());
         object.insert("id".into(), row.id.map_or_else(|| format!("r{number}"), Into::into).into());
@@ -88,25 +87,32 @@ pub fn dry_run<C>(
         number += 1;
         line.extend_from_slice(Value::Object(object).to_string().as_bytes());
     })?;
-    if !printed {
-        return Ok(NOBODY_READS);
+    if printed != 0 {
+        return Ok(printed);
     }
-    terminal.note(&format!("dry run: {number} rows, {bad} of them bad; nothing was started"));
+    terminal.note(format!("dry run: {number} rows, {bad} of them bad; nothing was started"));
     Ok(u8::from(bad > 0))
 }
 
-/// Prints a line for each row, unless it is left empty. Answers false when nobody reads them any more.
+/// Prints a line for each row, unless it is left empty. Returns the exit status: 0 when all of it was written.
+///
+/// # Errors
+/// When the input ends early or the output fails. What was read before is printed.
 pub fn print_rows<C>(
     mut feed: mpsc::Receiver<Batch<C>>,
+    is_json: bool,
     mut shown: impl FnMut(Row<C>, &mut Vec<u8>),
-) -> Result<bool, Failure> {
-    let failed = |error| Failure::fault(format!("cannot write to standard output: {error}"));
-    let mut stdout = io::BufWriter::new(io::stdout().lock());
+) -> Result<u8, Failure> {
+    let mut output = Output::open()?;
     let mut line = Vec::new();
+    let mut ended = Ok(());
     while let Some(batch) = feed.blocking_recv() {
         let rows = match batch {
             Batch::Rows(rows) => rows,
-            Batch::Failed(why) => return Err(Failure::fault(why)),
+            Batch::Failed(why) => {
+                ended = Err(Failure::fault(why));
+                break;
+            }
         };
         for row in rows {
             line.clear();
@@ -114,16 +120,18 @@ pub fn print_rows<C>(
             if line.is_empty() {
                 continue;
             }
-            line.push(b'\n');
-            match stdout.write_all(&line) {
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(false),
-                written => written.map_err(failed)?,
+            let written = if is_json { output.json(&line) } else { output.text(&line, b'\n') };
+            if written.is_err() {
+                return output::ended(written);
             }
         }
+        // A slow producer's rows are seen as they come.
+        if feed.is_empty()
+            && let Err(error) = output.flush()
+        {
+            return output::ended(Err(error));
+        }
     }
-    stdout.flush().map_err(failed)?;
-    Ok(true)
+    let status = output::ended(output.flush())?;
+    ended.map(|()| status)
 }
-
-/// The exit status when nobody reads the output any more: that of SIGPIPE.
-pub const NOBODY_READS: u8 = 141;

@@ -12,6 +12,7 @@ mod failure;
 mod fetch;
 mod init;
 mod launch;
+mod output;
 mod progress;
 mod secrets;
 mod signals;
@@ -20,5 +21,6 @@ mod summary;
 mod terminal;
 
 fn main() -> std::process::ExitCode {
+    output::keep_closed();
     args::run().into()
 }

@@ -10,7 +10,10 @@ use std::{
 use unisono_core::{OutcomeKind, format_duration, format_size};
 use unisono_runner::{Gauge, Monitor};
 
-use crate::{args::ProgressMode, terminal::Terminal};
+use crate::{
+    args::ProgressMode,
+    terminal::{Line, Terminal},
+};
 
 /// Shows progress until it is dropped.
 pub struct Progress {
@@ -27,6 +30,7 @@ impl Progress {
             ProgressMode::Auto | ProgressMode::Plain => (Duration::from_secs(5), plain),
             ProgressMode::Json => (Duration::from_secs(1), json),
         };
+        let is_json = mode == ProgressMode::Json;
         let rewritten = every < Duration::from_secs(1);
         let mut view =
             View { gauge: gauge.clone(), monitor: monitor.clone(), begun: Instant::now(), recent: Recent::default() };
@@ -36,7 +40,11 @@ impl Progress {
             while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
                 view.recent.look(view.gauge.done(), view.gauge.bytes());
                 let text = show(&view);
-                if rewritten { terminal.status(&text) } else { terminal.note(&text) }
+                match (rewritten, is_json) {
+                    (true, _) => terminal.status(&text),
+                    (_, true) => terminal.note(Line::json(&text)),
+                    _ => terminal.note(&text),
+                }
             }
             terminal.status("");
         };

@@ -101,7 +101,7 @@ fn adjust(monitor: &Monitor, more: bool, terminal: &Terminal) {
         limits.per_key = limits.limit;
     }
     monitor.set_limits(limits);
-    terminal.note(&format!("at most {} at once", limits.limit));
+    terminal.note(format!("at most {} at once", limits.limit));
 }
 
 /// Nobody presses a key twice within it.

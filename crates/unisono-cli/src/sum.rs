@@ -3,7 +3,7 @@
 use std::{
     cell::RefCell,
     fs::File,
-    io::{self, BufWriter, Write},
+    io,
     num::{NonZeroU32, NonZeroU64},
     path::{Path, PathBuf},
     rc::Rc,
@@ -19,15 +19,15 @@ use clap::{Args, ValueEnum};
 use tokio::sync::mpsc;
 use unisono_core::{CancelReason, ErrorKind, Limits, OutcomeKind, Rate, RetryPolicy, Span};
 use unisono_runner::{
-    Batch, FileCall, Frame, Gauge, Hashed, Identity, Listing, ManifestOut, Manifests, Open, Outcome, Output, Outputs,
-    Report, Settings, SumPlan, VerifyOptions, Way,
+    Batch, FileCall, Frame, Gauge, Hashed, Identity, Listing, ManifestOut, Manifests, Named, Open, Outcome, Output,
+    Outputs, Report, Settings, SumPlan, VerifyOptions, Way,
     file_tools::{
         Entry, FilesOptions, Hidden, WalkOptions,
         manifest::{Layout, push_entry, push_name},
         walk,
     },
     hash::{Algorithm, Kernel},
-    resolved, results_of, sum_settings, tree_rows, verify_rows, way_to_write,
+    refuse_same, resolved, results_of, sum_settings, tree_rows, verify_rows, way_to_write,
 };
 
 use crate::{
@@ -189,7 +189,7 @@ struct SumLimitArgs {
 pub fn run(args: SumArgs) -> Result<u8, Failure> {
     let terminal = Terminal::new(args.show.color);
     args.check_words()?;
-    args.refuse_to_write_over_input()?;
+    args.refuse_own_input()?;
     let kernel = args.limits.kernel()?;
     let way = args.way()?;
     let (rows, manifests) = args.rows()?;
@@ -227,9 +227,9 @@ pub fn run(args: SumArgs) -> Result<u8, Failure> {
     let Some(manifests) = manifests else { return Ok(report.exit_code()) };
     let verdict = manifests.verdict(args.check.strict, args.check.ignore_missing);
     if !args.check.status {
-        verdict.warnings.iter().for_each(|warning| terminal.note(&format!("warning: {warning}")));
+        verdict.warnings.iter().for_each(|warning| terminal.note(format!("warning: {warning}")));
     }
-    verdict.failures.iter().for_each(|failure| terminal.note(&format!("error: {failure}")));
+    verdict.failures.iter().for_each(|failure| terminal.note(format!("error: {failure}")));
     Ok(report.exit_code().max(u8::from(!verdict.failures.is_empty())))
 }
 
@@ -266,17 +266,23 @@ impl SumArgs {
         Ok(())
     }
 
-    /// What is read must not be replaced by what is written.
-    fn refuse_to_write_over_input(&self) -> Result<(), Failure> {
-        let Some(out) = &self.output.out else { return Ok(()) };
-        let manifests = if self.check.check { &*self.paths } else { &[] };
-        let written = [out.clone(), results_of(out)];
-        let is_written = |path: &&PathBuf| written.iter().any(|out| is_same_file(path, out));
-        match self.from.iter().chain(manifests).find(is_written) {
-            Some(path) => Err(Failure::usage(format!("`{}` is read and written at once", path.display()))
-                .hint("give --out another name")),
-            None => Ok(()),
+    /// What is read must not be what is written. Standard output may be among files to digest, as with sha256sum.
+    fn refuse_own_input(&self) -> Result<(), Failure> {
+        let mut reads: Vec<Named> = self.from.iter().map(|path| Named::input("--from", path)).collect();
+        let what = if self.check.check { "the manifest" } else { "the file" };
+        let paths = self.paths.iter().map(|path| Named::input(what, path));
+        let Some(out) = &self.output.out else {
+            reads.extend(paths.filter(|_| self.check.check));
+            return Ok(refuse_same(&reads, &[Named::output()])?);
+        };
+        reads.extend(paths);
+        let is_text = self.listing.format == Format::Check && !self.check.check;
+        let mut writes = Named::results("--out", out);
+        if is_text {
+            writes.truncate(1);
+            writes.extend(Named::results("the results of --out", &results_of(out)));
         }
+        Ok(refuse_same(&reads, &writes)?)
     }
 
     /// How a text manifest is written; `None` when there is none.
@@ -362,26 +368,31 @@ impl SumArgs {
         }
     }
 
+    /// Whether lines are written as outcomes come: a manifest that is a file is made at the end.
+    fn has_lines(&self, way: Option<Way>) -> bool {
+        let is_kept = self.output.out.is_some() && !self.check.check && way != Some(Way::Stream);
+        self.listing.format == Format::Check && !is_kept && !self.check.status
+    }
+
     /// Where lines for people and for other programs go.
     fn lines(&self, way: Option<Way>) -> Result<Rc<RefCell<Lines>>, Failure> {
-        let (name, file) = match &self.output.out {
+        let (stream, output) = match &self.output.out {
+            _ if !self.has_lines(way) => (None, None),
             Some(path) if way == Some(Way::Stream) => {
+                let name = format!("`{}`", path.display());
                 // Waits for whoever reads a FIFO, as the shell does.
                 let file = File::options().write(true).open(path);
-                (format!("`{}`", path.display()), file)
+                let file = file.map_err(|error| Failure::fault(format!("cannot write to {name}: {error}")))?;
+                (Some(name), Some(crate::output::Output::to(file)))
             }
-            _ => ("standard output".to_owned(), rustix::io::dup(io::stdout()).map(File::from).map_err(io::Error::from)),
+            _ => (None, Some(crate::output::Output::open()?)),
         };
-        let file = file.map_err(|error| Failure::fault(format!("cannot write to {name}: {error}")))?;
-        Ok(Rc::new(RefCell::new(Lines { writer: BufWriter::with_capacity(1 << 16, file), name, failure: None })))
+        Ok(Rc::new(RefCell::new(Lines { output, stream, failure: None })))
     }
 
     /// What is printed of each outcome: lines of the manifest, or of the check; and what went wrong, to standard error.
     fn listing(&self, terminal: &Terminal, lines: Rc<RefCell<Lines>>) -> Option<Listing<Hashed>> {
         let (is_check, layout, zero) = (self.check.check, self.listing.layout(), self.listing.zero);
-        // A manifest that is a file is made at the end.
-        let is_kept = self.output.out.is_some() && !is_check && !matches!(self.way(), Ok(Some(Way::Stream)));
-        let has_lines = self.listing.format == Format::Check && !is_kept;
         let (quiet, status, verbose) = (self.show.quiet, self.check.status, self.show.verbose);
         let terminal = terminal.clone();
         let mut line = Vec::new();
@@ -393,15 +404,13 @@ impl SumArgs {
             } else if outcome.kind == OutcomeKind::Ok {
                 outcome.done.digests.iter().for_each(|digest| push_entry(path, digest, layout, &mut line));
             }
-            if has_lines && !status {
-                lines.borrow_mut().write(&line)?;
-            }
+            lines.borrow_mut().write(&line, if zero { 0 } else { b'\n' })?;
             match (outcome.done.error.as_deref(), &outcome.done.special) {
                 (Some((ErrorKind::Cancelled, _)), _) => {}
                 // What may be missing is.
                 (Some((ErrorKind::Missing, _)), _) if outcome.kind == OutcomeKind::Skipped && !verbose => {}
-                (Some((_, why)), _) if !status => terminal.note(&format!("{}: {why}", shown(path))),
-                (_, Some(special)) if verbose => terminal.note(&format!("{}: skipped: {special}", shown(path))),
+                (Some((_, why)), _) if !status => terminal.note(format!("{}: {why}", shown(path))),
+                (_, Some(special)) if verbose => terminal.note(format!("{}: skipped: {special}", shown(path))),
                 _ => {}
             }
             Ok(())
@@ -451,16 +460,19 @@ impl Survey {
 
 /// Lines for standard output, or what takes its place.
 struct Lines {
-    writer: BufWriter<File>,
-    name: String,
+    output: Option<crate::output::Output>,
+    /// What takes its place.
+    stream: Option<String>,
     /// What became of the first write that failed.
     failure: Option<io::Error>,
 }
 
 impl Lines {
     /// Whatever goes wrong ends the run as a reader that has left does; [`Lines::settle`] says what it was.
-    fn write(&mut self, line: &[u8]) -> io::Result<()> {
-        self.writer.write_all(line).map_err(|error| {
+    fn write(&mut self, lines: &[u8], end: u8) -> io::Result<()> {
+        let Some(output) = &mut self.output else { return Ok(()) };
+        let mut lines = lines.split_inclusive(|byte| *byte == end);
+        lines.try_for_each(|line| output.text(line.strip_suffix(&[end]).unwrap_or(line), end)).map_err(|error| {
             self.failure = Some(error);
             io::ErrorKind::BrokenPipe.into()
         })
@@ -468,14 +480,18 @@ impl Lines {
 
     /// Writes the last lines. A run whose lines have not all been written has failed, whatever its outcomes.
     fn settle(&mut self, report: &mut Report) {
-        let failure = self.failure.take().or_else(|| self.writer.flush().err());
+        let flushed = |output: &mut crate::output::Output| output.flush().err();
+        let failure = self.failure.take().or_else(|| self.output.as_mut().and_then(flushed));
         match failure {
             None => {}
             Some(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 report.stopped.get_or_insert(CancelReason::OutputClosed);
             }
             Some(error) => {
-                report.failures.push(format!("cannot write to {}: {error}", self.name));
+                report.failures.push(match &self.stream {
+                    Some(name) => format!("cannot write to {name}: {error}"),
+                    None => crate::output::why(&error),
+                });
                 if report.stopped.is_none_or(|reason| reason == CancelReason::OutputClosed) {
                     report.stopped = Some(CancelReason::OutputFailed);
                 }
@@ -516,12 +532,6 @@ fn refuse_to_replace(path: &Path, results: &Path, output: &OutputArgs) -> Result
     }
     Err(Failure::usage(format!("`{}` is there already", path.display()))
         .hint("--resume goes on with a list of ours, --overwrite replaces it"))
-}
-
-/// Whether both are there, and are one file, links followed.
-fn is_same_file(one: &Path, other: &Path) -> bool {
-    let look = |path: &Path| rustix::fs::stat(path).ok().map(|stat| (stat.st_dev, stat.st_ino));
-    look(one).is_some_and(|found| Some(found) == look(other))
 }
 
 impl WalkArgs {

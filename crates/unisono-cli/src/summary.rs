@@ -5,38 +5,38 @@ use std::time::Duration;
 use unisono_core::{CancelReason, OutcomeKind, format_duration, format_size};
 use unisono_runner::Report;
 
-use crate::terminal::Terminal;
+use crate::terminal::{Line, Terminal};
 
 /// Prints the summary of a run.
 pub fn print(report: &Report, terminal: &Terminal, resumable: bool) {
     for line in lines(report, terminal, resumable) {
-        terminal.note(&line);
+        terminal.note(line);
     }
 }
 
-fn lines(report: &Report, terminal: &Terminal, resumable: bool) -> Vec<String> {
-    let mut lines = Vec::new();
-    lines.push(counts(report, terminal));
+fn lines(report: &Report, terminal: &Terminal, resumable: bool) -> Vec<Line> {
+    let mut lines = vec![counts(report, terminal)];
     for error in report.errors.most_frequent(5) {
-        lines.push(format!("  {} × {}: {} (first: {})", error.count, error.kind, error.message, error.example));
+        lines.push(format!("  {} × {}: {} (first: {})", error.count, error.kind, error.message, error.example).into());
     }
-    lines.push(numbers(report));
-    if let Some(throttled) = throttled(report) {
-        lines.push(throttled);
-    }
-    lines.extend(report.warnings.iter().map(|warning| format!("  note: {warning}")));
-    lines.extend(report.failures.iter().map(|failure| format!("{}: {failure}", terminal.red("error"))));
-    lines.extend(why_stopped(report));
+    lines.push(numbers(report).into());
+    lines.extend(throttled(report).map(Line::from));
+    lines.extend(report.warnings.iter().map(|warning| format!("  note: {warning}").into()));
+    lines.extend(report.failures.iter().map(|failure| terminal.red("error").and(format!(": {failure}"))));
+    lines.extend(why_stopped(report).map(Line::from));
     if let Some(next) = next(report, resumable) {
-        lines.push(format!("{}: {next}", terminal.bold("next")));
+        lines.push(terminal.bold("next").and(format!(": {next}")));
     }
     lines
 }
 
-fn counts(report: &Report, terminal: &Terminal) -> String {
+fn counts(report: &Report, terminal: &Terminal) -> Line {
     let rows = report.rows();
     if rows == 0 && report.pending.unwrap_or(0) == 0 {
-        return "nothing to do: the input is empty".to_owned();
+        return match report.failures.is_empty() && report.stopped.is_none() {
+            true => "nothing to do: the input is empty".into(),
+            false => "nothing done".into(),
+        };
     }
     let mut parts = Vec::new();
     for kind in OutcomeKind::ALL {
@@ -48,14 +48,15 @@ fn counts(report: &Report, terminal: &Terminal) -> String {
         parts.push(if kind == OutcomeKind::Ok { terminal.green(&text) } else { terminal.red(&text) });
     }
     if let Some(pending) = report.pending.filter(|pending| *pending > 0) {
-        parts.push(format!("{pending} pending"));
+        parts.push(format!("{pending} pending").into());
     }
     let kept = match report.kept.total() {
         0 => String::new(),
         kept => format!(" ({kept} of an earlier run)"),
     };
     let noun = if rows == 1 { "outcome" } else { "outcomes" };
-    format!("{} {rows} {noun}: {}{kept}", terminal.bold("done:"), parts.join(", "))
+    let joined = parts.into_iter().reduce(|all, part| all.and(", ").and(part)).unwrap_or_default();
+    terminal.bold("done:").and(format!(" {rows} {noun}: ")).and(joined).and(kept)
 }
 
 fn numbers(report: &Report) -> String {

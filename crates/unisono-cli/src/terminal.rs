@@ -1,12 +1,16 @@
 //! Standard error: one line that is rewritten, and lines above it that stay.
+//!
+//! What is shown are names, addresses and messages of strangers, so a line is a type: whatever is put into it is made safe
+//! ([`unisono_core::printable`]), and only we put colours and line ends around it. That holds wherever standard error
+//! leads, since logs are read on terminals too. When it is closed or full nobody is left to tell, and the run goes on.
 
 use std::{
-    fmt::Write as _,
     io::{self, IsTerminal, Write as _},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use clap::ValueEnum;
+use unisono_core::{printable, printable_json};
 
 /// When to do something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -25,6 +29,10 @@ pub struct Terminal {
     coloured: bool,
 }
 
+/// A line that is safe to show.
+#[derive(Debug, Clone, Default)]
+pub struct Line(String);
+
 #[derive(Debug, Default)]
 struct State {
     /// A line that will be rewritten stands at the cursor.
@@ -34,11 +42,10 @@ struct State {
 impl Terminal {
     pub fn new(color: When) -> Self {
         let is_terminal = io::stderr().is_terminal();
-        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let coloured = match color {
             When::Always => true,
             When::Never => false,
-            When::Auto => set("FORCE_COLOR") || (is_terminal && !set("NO_COLOR")),
+            When::Auto => is_coloured(),
         };
         Self { state: Arc::default(), is_terminal, coloured }
     }
@@ -48,14 +55,10 @@ impl Terminal {
     }
 
     /// A line that stays.
-    pub fn note(&self, text: &str) {
+    pub fn note(&self, line: impl Into<Line>) {
         let mut state = self.lock();
-        let mut line = String::new();
-        if std::mem::take(&mut state.has_status) {
-            line.push_str(CLEAR);
-        }
-        let _ = writeln!(line, "{text}");
-        print(&line);
+        let clear = if std::mem::take(&mut state.has_status) { CLEAR } else { "" };
+        print(&format!("{clear}{}\n", line.into().0));
     }
 
     /// Lets others print where the line stands that is rewritten.
@@ -75,24 +78,25 @@ impl Terminal {
         }
         state.has_status = !text.is_empty();
         let width = rustix::termios::tcgetwinsize(io::stderr()).map_or(80, |size| usize::from(size.ws_col)).max(20);
-        let shown: String = text.chars().take(width - 1).collect();
+        let shown: String = printable(text).chars().take(width - 1).collect();
         print(&format!("{CLEAR}{shown}"));
     }
 
-    pub fn bold(&self, text: &str) -> String {
+    pub fn bold(&self, text: &str) -> Line {
         self.painted(text, "1")
     }
 
-    pub fn red(&self, text: &str) -> String {
+    pub fn red(&self, text: &str) -> Line {
         self.painted(text, "31")
     }
 
-    pub fn green(&self, text: &str) -> String {
+    pub fn green(&self, text: &str) -> Line {
         self.painted(text, "32")
     }
 
-    fn painted(&self, text: &str, code: &str) -> String {
-        if self.coloured { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    fn painted(&self, text: &str, code: &str) -> Line {
+        let text = printable(text);
+        Line(if self.coloured { format!("\x1b[{code}m{text}\x1b[0m") } else { text.into_owned() })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -100,8 +104,34 @@ impl Terminal {
     }
 }
 
+impl Line {
+    /// An object of JSON, which stays one.
+    pub fn json(text: &str) -> Self {
+        Self(printable_json(text.as_bytes()).into_owned())
+    }
+
+    /// The same, with more text behind it.
+    #[must_use]
+    pub fn and(mut self, more: impl Into<Self>) -> Self {
+        self.0.push_str(&more.into().0);
+        self
+    }
+}
+
+impl<T: AsRef<str>> From<T> for Line {
+    fn from(text: T) -> Self {
+        Self(printable(text.as_ref()).into_owned())
+    }
+}
+
+/// Whether standard error is shown in colours, unless that is said otherwise.
+pub fn is_coloured() -> bool {
+    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    set("FORCE_COLOR") || (io::stderr().is_terminal() && !set("NO_COLOR"))
+}
+
 /// Nobody is left to tell when standard error is gone.
-fn print(text: &str) {
+pub fn print(text: &str) {
     let mut stderr = io::stderr().lock();
     let _ = stderr.write_all(text.as_bytes());
     let _ = stderr.flush();

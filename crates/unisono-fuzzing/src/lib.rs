@@ -35,6 +35,7 @@ pub const TARGETS: &[Target] = &[
     ("numbers", numbers::body),
     ("proxies", proxies::body),
     ("results", results::body),
+    ("rows", unisono_runner::fuzzing::rows),
     ("sha256_lanes", sha256_lanes::body),
     ("shell_places", shell_places::body),
     ("templates", templates::body),

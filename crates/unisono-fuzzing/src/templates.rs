@@ -16,7 +16,14 @@ pub(crate) fn body(bytes: &[u8]) {
     // What stands after the first line break is what columns are filled with.
     let (text, value) = text.split_once('\n').unwrap_or((text, "x"));
     for parse in [Template::address, Template::file_path, Template::text] {
-        let Ok(template) = parse(text) else { continue };
+        let template = match parse(text) {
+            Ok(template) => template,
+            Err(why) => {
+                let shown = unisono_core::redacted(text);
+                assert!(why.contains(&*shown), "`{text}`: an error names what is wrong: {why}");
+                continue;
+            }
+        };
         let count = template.combinations();
         assert!(count > 0, "`{text}` stands for nothing");
         for combination in [0, count / 2, count - 1] {

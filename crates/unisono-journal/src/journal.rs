@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io,
+    io::{self, IsTerminal},
     os::unix::fs::FileTypeExt,
     path::Path,
     sync::Arc,
@@ -128,16 +128,19 @@ impl Journal {
             kept: Some(Kept { path: place, run, mark, in_doubt: in_doubt.iter().map(|one| one.key).collect() }),
             is_lost: false,
             synced: None,
+            is_shown: false,
         };
         Ok((Self::start(writer, shared, mark.run)?, recovered))
     }
 
-    /// Writes lines to a pipe, a terminal or a device. There is nothing to resume, and no promise beyond its own.
+    /// Writes lines to a pipe, a terminal or a device. There is nothing to resume, and no promise beyond its own. To a
+    /// terminal they mean the same, with everything escaped that it would act on.
     ///
     /// # Errors
     /// When no thread can be started.
     pub fn stream(file: File, name: &Path) -> Result<Self, Error> {
         let shared = Shared::new(None);
+        let is_shown = file.is_terminal();
         let writer = Writer {
             shared: shared.clone(),
             name: name.to_owned(),
@@ -146,6 +149,7 @@ impl Journal {
             kept: None,
             is_lost: false,
             synced: None,
+            is_shown,
         };
         Self::start(writer, shared, 0)
     }

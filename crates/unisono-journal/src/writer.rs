@@ -25,7 +25,7 @@ use std::{
 };
 
 use tokio::sync::oneshot;
-use unisono_core::OutcomeCounts;
+use unisono_core::{OutcomeCounts, printable_json};
 
 use crate::{
     Finish, RowKey,
@@ -184,6 +184,8 @@ pub(crate) struct Writer {
     /// Nothing can be written any more.
     pub(crate) is_lost: bool,
     pub(crate) synced: Option<Instant>,
+    /// Lines are shown to a person, and are to hold nothing that a terminal would act on.
+    pub(crate) is_shown: bool,
 }
 
 /// What there is beside the results themselves.
@@ -248,6 +250,14 @@ impl Writer {
 
     /// Writes whole lines; on failure says how many bytes of good lines are in the file.
     fn write(&mut self, bytes: &[u8], ends: &[LineEnd]) -> Result<(), (Error, usize)> {
+        if self.is_shown && !bytes.is_empty() {
+            let shown =
+                bytes.split_inclusive(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\n").unwrap_or(line));
+            let shown: Vec<_> = shown.map(printable_json).collect();
+            let written = self.file.write_all((shown.join("\n") + "\n").as_bytes());
+            // How much of it was seen nobody knows.
+            return written.map_err(|error| self.failed(error, 0, ends));
+        }
         let mut written = 0;
         while written < bytes.len() {
             match self.file.write(&bytes[written..]) {

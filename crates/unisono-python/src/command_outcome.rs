@@ -177,7 +177,7 @@ impl CommandOutcome {
 
     fn __repr__(&self) -> String {
         let why = self.ended.done.error.as_ref().map_or(String::new(), |(_, why)| format!(": {why}"));
-        format!("<CommandOutcome {} {}{why}>", self.program(), self.ended.kind)
+        unisono_core::printable(&format!("<CommandOutcome {} {}{why}>", self.program(), self.ended.kind)).into_owned()
     }
 }
 

@@ -117,7 +117,7 @@ impl FileOutcome {
     fn __repr__(&self) -> String {
         let path = self.path().map_or_else(|| self.ended.id.to_string(), |path| path.display().to_string());
         let why = self.ended.done.error.as_deref().map_or(String::new(), |(_, why)| format!(": {why}"));
-        format!("<FileOutcome {path} {}{why}>", self.ended.kind)
+        unisono_core::printable(&format!("<FileOutcome {path} {}{why}>", self.ended.kind)).into_owned()
     }
 }
 

@@ -71,7 +71,7 @@ impl FunctionOutcome {
 
     fn __repr__(&self) -> String {
         let why = self.ended.done.error.as_ref().map_or(String::new(), |(_, why)| format!(": {why}"));
-        format!("<FunctionOutcome {} {}{why}>", self.name(), self.ended.kind)
+        unisono_core::printable(&format!("<FunctionOutcome {} {}{why}>", self.name(), self.ended.kind)).into_owned()
     }
 }
 

@@ -5,6 +5,7 @@
 //! lock, and a process can end with a run under way. The one exception is a token callable, which gets a thread.
 
 mod bell;
+mod checks;
 mod client;
 mod command_outcome;
 mod commands;
@@ -37,6 +38,8 @@ use pyo3::prelude::*;
 /// The native half of `unisono`; its Python half is the documented one.
 #[pymodule(gil_used = true)]
 mod _native {
+    #[pymodule_export]
+    use super::checks::{printable, refuse_same};
     #[pymodule_export]
     use super::client::{Call, Engine, Mailbox};
     #[pymodule_export]

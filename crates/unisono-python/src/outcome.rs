@@ -104,7 +104,7 @@ impl Outcome {
             .as_ref()
             .map_or(String::new(), |response| format!(" {}", response.status.as_u16()));
         let error = self.ended.done.reply.error.as_ref().map_or(String::new(), |error| format!(": {}", error.chain()));
-        format!("<Outcome {} {}{status}{error}>", self.ended.id, self.ended.kind)
+        unisono_core::printable(&format!("<Outcome {} {}{status}{error}>", self.ended.id, self.ended.kind)).into_owned()
     }
 }
 
@@ -222,7 +222,7 @@ impl Response {
     }
 
     fn __repr__(&self) -> String {
-        format!("<Response {} {}>", self.status_code(), self.url())
+        unisono_core::printable(&format!("<Response {} {}>", self.status_code(), self.url())).into_owned()
     }
 }
 
@@ -250,7 +250,7 @@ fn latin1(bytes: &[u8]) -> String {
 pub fn loads<'py>(py: Python<'py>, json: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let loads = LOADS.get_or_try_init(py, || py.import("json")?.getattr("loads").map(Bound::unbind))?.bind(py);
-    match std::str::from_utf8(json) {
+    match std::str::from_utf8(unisono_runner::unmarked(json)) {
         // From bytes Python would first find out how they are encoded.
         Ok(text) => loads.call1((text,)),
         Err(_) => loads.call1((PyBytes::new(py, json),)),

@@ -65,11 +65,8 @@ impl Request {
     }
 
     fn __repr__(&self) -> String {
-        format!(
-            "<Request {} {}>",
-            self.method.as_deref().unwrap_or(if self.body.is_some() { "POST" } else { "GET" }),
-            shown(&self.url)
-        )
+        let method = self.method.as_deref().unwrap_or(if self.body.is_some() { "POST" } else { "GET" });
+        unisono_core::printable(&format!("<Request {method} {}>", shown(&self.url))).into_owned()
     }
 }
 

@@ -56,7 +56,7 @@ impl Found {
 
     fn __repr__(&self) -> String {
         let why = self.why().map_or(String::new(), |why| format!(": {why}"));
-        format!("<Found {} {}{why}>", self.0.path.display(), self.kind())
+        unisono_core::printable(&format!("<Found {} {}{why}>", self.0.path.display(), self.kind())).into_owned()
     }
 }
 

@@ -2,6 +2,8 @@
 
 use unisono_journal::{Json, Members};
 
+use crate::input;
+
 /// How bodies are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BodyMode {
@@ -16,10 +18,27 @@ pub enum BodyMode {
     None,
 }
 
-/// Why what should be JSON is not, if so. What nests so deeply that readers would give up, or worse, is none either.
+/// A body without the byte order mark that some servers put before their JSON, and that no JSON may begin with.
+pub fn unmarked(body: &[u8]) -> &[u8] {
+    body.strip_prefix(input::MARK).unwrap_or(body)
+}
+
+/// Why what should be JSON is not, if so. What nests so deeply that readers would give up, or worse, is none either; a byte
+/// order mark before it is none of its fault.
 pub fn json_error(body: &[u8]) -> Option<String> {
+    if let Some(name) = input::foreign_encoding(body) {
+        return Some(format!("it is {name}, and JSON is UTF-8"));
+    }
     // The bytes are passed on as they are.
-    unisono_select::check(body).err().map(|error| error.reason().to_owned())
+    unisono_select::check(unmarked(body)).err().map(|error| error.reason().to_owned())
+}
+
+/// A body as JSON that every reader of lines takes.
+fn json(body: &[u8]) -> Result<Json<'_>, String> {
+    match input::foreign_encoding(body) {
+        Some(name) => Err(format!("it is {name}, and JSON is UTF-8")),
+        None => Json::check(unmarked(body)),
+    }
 }
 
 /// Adds `"body":...` or `"body_base64":"..."` to `body`, and to `fields` why what should be JSON is not; nothing for an empty
@@ -32,7 +51,7 @@ pub(crate) fn push_body(bytes: &[u8], mode: BodyMode, fields: &mut Members<'_>, 
         BodyMode::None => {}
         BodyMode::Base64 => body.base64("body", bytes),
         BodyMode::Text => body.bytes("body", bytes),
-        BodyMode::Json => match Json::check(bytes) {
+        BodyMode::Json => match json(bytes) {
             Ok(json) => body.json("body", json),
             Err(why) => {
                 fields.text("json_error", &why);
@@ -80,8 +99,8 @@ mod tests {
     fn what_is_not_json_says_why_and_is_kept() {
         for (body, why) in [
             (&b"<html>"[..], "no value at byte 0"),
-            (b"\xff\xfe", "no UTF-8 at byte 0"),
-            (b"\xef\xbb\xbf{}", "no value at byte 0"),
+            (b"\xff\xfe{\0}\0", "it is UTF-16"),
+            (b"\xef\xbb\xbf<", "no value at byte 0"),
             (b"[NaN]", "no value at byte 1"),
             (b"{} {}", "more after the value at byte 3"),
         ] {
@@ -89,6 +108,7 @@ mod tests {
             assert!(members(body, BodyMode::Json).0.starts_with("\"json_error\":"), "{body:?}");
         }
         assert_eq!(json_error(br#"{"a":1,"a":2}"#), None);
+        assert_eq!(member(b"\xef\xbb\xbf{}", BodyMode::Json), r#""body":{}"#);
         assert_eq!(member(b"\xff", BodyMode::Json), r#""body_base64":"/w==""#);
     }
 

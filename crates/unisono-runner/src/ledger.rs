@@ -18,7 +18,8 @@ use crate::{
     work::{Done, next_of},
 };
 
-/// Called with each outcome, in the order in which they are written; an error ends the run.
+/// Called with each outcome, in the order in which they are written; an error ends the run. What it holds back at the end
+/// is for whoever made it to write.
 pub type Listing<D> = Box<dyn FnMut(&Outcome<D>) -> io::Result<()>>;
 
 pub(crate) struct Ledger<D: Done> {
@@ -28,6 +29,8 @@ pub(crate) struct Ledger<D: Done> {
     pub(crate) keeps_at_once: bool,
     pub(crate) outlet: Option<Outlet<D>>,
     pub(crate) listing: Option<Listing<D>>,
+    /// Rows that are done with: those that ended in this run, and those that were kept.
+    pub(crate) rows_ended: u64,
     pub(crate) style: D::Style,
     pub(crate) order: Option<Order<D>>,
     pub(crate) cancel: CancelToken,
@@ -75,6 +78,7 @@ impl<D: Done> Ledger<D> {
         for (outcome, ended) in outcomes {
             self.count(&outcome);
             self.watch_canary(outcome.position, outcome.kind, ended);
+            self.rows_ended += u64::from(ended);
             // What is in a file survives a crash, so nothing waits for its turn there.
             if self.keeps_at_once {
                 self.write(&outcome);
@@ -92,6 +96,7 @@ impl<D: Done> Ledger<D> {
     pub(crate) fn kept(&mut self, row: u64, went_well: bool) {
         self.gauge.add_kept();
         self.watch_canary(row, if went_well { OutcomeKind::Ok } else { OutcomeKind::Failed }, true);
+        self.rows_ended += 1;
         if let Some(order) = &mut self.order {
             let mut ready = Vec::new();
             order.pass(row, &mut ready);

@@ -7,10 +7,12 @@
 
 mod body;
 mod canary;
+mod clash;
 mod each;
 mod error;
 mod fetch;
 mod functions;
+pub mod fuzzing;
 mod gauge;
 mod histogram;
 mod input;
@@ -29,7 +31,8 @@ mod template;
 mod top_errors;
 mod work;
 
-pub use body::{BodyMode, json_error};
+pub use body::{BodyMode, json_error, unmarked};
+pub use clash::{Named, refuse_same};
 pub use each::{
     EachCall, EachMaker, EachPlan, EachStyle, Grammar, Items, KILL_AFTER, OnStopped, Pieces, Places, Ran, Recipe,
     Safety, Separator, Tagged, Values, Word, Worst, blocks, each, each_settings, push_word, script,

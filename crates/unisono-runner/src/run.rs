@@ -134,6 +134,7 @@ pub(crate) async fn run<W: Work>(
         keeps_at_once: name.is_some(),
         outlet: frame.outlet,
         listing: extras.listing,
+        rows_ended: 0,
         style: frame.style,
         order: in_order.then(|| Order::new(window)),
         cancel: cancel.clone(),
@@ -232,7 +233,7 @@ pub(crate) async fn run<W: Work>(
     if has_lost_reader {
         report.stopped.get_or_insert(CancelReason::OutputClosed);
     }
-    report.pending = gauge.total().map(|total| total.saturating_sub(gauge.done()));
+    report.pending = gauge.total().map(|total| total.saturating_sub(ledger.rows_ended));
     for (host, throttled) in numbers.throttled {
         report.hosts.entry(host).or_default().throttled = throttled;
     }

@@ -304,6 +304,8 @@ impl<C: Call> Rows<C> {
                 Poll::Ready(None) => {
                     self.ended = true;
                     let mut ledger = self.ledger.borrow_mut();
+                    // Counted now, whatever a look at the input had made of it: empty lines, comments, values with lines.
+                    ledger.gauge.set_total(self.number);
                     ledger.left_over = self.recovered.take_left_over();
                     ledger.input_ended = true;
                     if let Err(error) = self.recovered.end_of_input() {

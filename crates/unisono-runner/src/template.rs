@@ -4,7 +4,8 @@
 //! segments, in a query an ampersand does not part parameters. `{+name}` keeps what is reserved, as in RFC 6570. At
 //! the very beginning a column is a whole address and is taken as it is. `{1..500}` (with leading zeros, and
 //! `{0..100..10}`) and `{eu,us}` stand for each of their values in turn: one row is as many calls as these have
-//! combinations. `{{` and `}}` are braces.
+//! combinations. As in a shell, one of several values may be empty: `{,v2/}items`. `{{` and `}}` are braces. What stands for
+//! no value, or for more than can be counted, is an error and never a run without rows.
 
 use std::borrow::Cow;
 
@@ -12,7 +13,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use unisono_core::redacted;
 
-use crate::row::Fields;
+use crate::row::{Fields, NoFields};
 
 /// A template, parsed once.
 #[derive(Debug, Clone)]
@@ -105,6 +106,14 @@ impl Template {
         self.parts.iter().any(|part| matches!(part, Part::Field { .. }))
     }
 
+    /// What it makes, where that is the same for every row.
+    pub fn constant(&self) -> Option<String> {
+        if self.combinations > 1 || self.has_fields() {
+            return None;
+        }
+        self.render(&NoFields, 0).ok()
+    }
+
     /// Fills in the columns and one combination of the choices.
     ///
     /// # Errors
@@ -179,6 +188,9 @@ fn part(inside: &str, purpose: Purpose, before: &str, after: &str) -> Result<Par
         return Ok(Part::Choice(range));
     }
     if inside.contains(',') {
+        if inside.bytes().all(|byte| byte == b',') {
+            return Err(format!("`{{{inside}}}` has no values (write `{{{{` for a brace itself)"));
+        }
         return Ok(Part::Choice(Choice::List(inside.split(',').map(str::to_owned).collect())));
     }
     let (name, reserved) = match inside.strip_prefix('+') {
@@ -212,17 +224,22 @@ fn range(inside: &str) -> Result<Option<Choice>, String> {
     let Some((first, rest)) = inside.split_once("..") else { return Ok(None) };
     let (last, step) = rest.split_once("..").unwrap_or((rest, "1"));
     let bad = || format!("`{{{inside}}}` is not a range (try `{{1..500}}`, `{{001..500}}` or `{{0..100..10}}`)");
-    let number = |text: &str| text.parse::<i64>().map_err(|_| bad());
+    // `parse` takes a plus sign, which would be lost.
+    let number = |text: &str| match text.len() <= MOST_DIGITS && !text.starts_with('+') {
+        true => text.parse::<i64>().map_err(|_| bad()),
+        false => Err(bad()),
+    };
     let (from, to, step) = (number(first)?, number(last)?, number(step)?.unsigned_abs());
     if step == 0 {
         return Err(bad());
     }
     let padded = [first, last].iter().any(|text| text.len() > 1 && text.trim_start_matches('-').starts_with('0'));
     let signed = i64::try_from(step).map_err(|_| bad())?;
+    let count = (to.abs_diff(from) / step).checked_add(1);
     Ok(Some(Choice::Range {
         first: from,
         step: if to < from { -signed } else { signed },
-        count: to.abs_diff(from) / step + 1,
+        count: count.ok_or_else(|| format!("`{{{inside}}}` has more values than can be counted"))?,
         width: if padded { first.len().max(last.len()) } else { 0 },
     }))
 }
@@ -273,6 +290,8 @@ impl Place {
     }
 }
 
+/// More than any number has that can be counted with, leading zeros included.
+const MOST_DIGITS: usize = 64;
 /// RFC 3986, section 2.3.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// A colon parts the name from the password; in either it does no harm.
@@ -337,6 +356,32 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_for_more_than_can_be_counted_or_for_nothing_is_refused() {
+        let zeros = "0".repeat(70);
+        for text in [
+            "h/{-9223372036854775808..9223372036854775807}",
+            "h/{9223372036854775807..-9223372036854775808}",
+            "h/{0..9223372036854775807}/{1..3}",
+            "h/{1..1e9}",
+            "h/{1..99999999999999999999}",
+            "h/{1..10..-9223372036854775808}",
+            "h/{+1..3}",
+            "h/{,}",
+            "h/{,,}",
+            &format!("h/{{{zeros}1..2}}"),
+        ] {
+            let why = Template::address(text).unwrap_err();
+            assert!(why.contains(text), "{why}");
+        }
+        // The most that can be counted is taken, and its last value is right.
+        let most = Template::address("h/{-9223372036854775807..9223372036854775807}").unwrap();
+        assert_eq!(most.render(&crate::row::NoFields, most.combinations() - 1).unwrap(), "h/9223372036854775807");
+        assert_eq!(all("h/{,v2/}x"), ["h/x", "h/v2/x"]);
+        assert_eq!(all("h/{-1..1}"), ["h/-1", "h/0", "h/1"]);
+        assert_eq!(all("h/{-01..1}"), ["h/-01", "h/000", "h/001"]);
+    }
+
+    #[test]
     fn a_column_is_encoded_for_where_it_stands() {
         let fill = |text: &str, value: &str| Template::address(text).unwrap().render(&One("v", value.into()), 0);
         assert_eq!(fill("http://h/a/{v}", "x/y z?").unwrap(), "http://h/a/x%2Fy%20z%3F");
@@ -377,6 +422,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_range_has_each_of_its_values_once(first: i64, last: i64, step in 1..=i64::MAX) {
+            let Ok(template) = Template::address(&format!("{{{first}..{last}..{step}}}")) else {
+                prop_assert!(step == 1 && last.abs_diff(first) == u64::MAX);
+                return Ok(());
+            };
+            let value = |at| template.render(&crate::row::NoFields, at).unwrap().parse::<i64>().unwrap();
+            let end = value(template.combinations() - 1);
+            prop_assert_eq!(value(0), first);
+            prop_assert!(end.abs_diff(last) < step.unsigned_abs() && (end <= last) == (first <= last) || end == last);
+        }
+
         #[test]
         fn no_value_leads_out_of_its_place(value in ".{1,12}") {
             let address = Template::address("http://h/a/{v}/b").unwrap().render(&One("v", value.clone()), 0);

@@ -11,5 +11,6 @@ pub mod private;
 pub mod process;
 pub mod readiness;
 pub mod shared;
+pub mod standard;
 pub mod start;
 pub mod tree;

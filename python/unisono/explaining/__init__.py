@@ -14,6 +14,7 @@ import multiprocessing
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+from unisono._given import many
 from unisono.errors import UsageError
 from unisono.explaining.answer import (
     Blocking,
@@ -78,7 +79,7 @@ def explain(
     >>> answer.recommendation.model
     'threads'
     """
-    taken = list(itertools.islice(samples, _MOST_SAMPLES))
+    taken = list(itertools.islice(many(samples, "samples"), _MOST_SAMPLES))
     if not taken:
         raise UsageError("there are no samples to explain the function with")
     if not budget > 0:

@@ -3,12 +3,14 @@
 The function is imported as `module:function`, from the folder at hand or from where Python finds modules, or as
 `path/to/file.py:function`. Items are lines of text, or JSON values, one a line, when the file ends in `.jsonl`.
 
-Exit status: 0 when it has an answer, be it that it cannot tell; 1 when the function failed; 2 for wrong words.
+Exit status: 0 when it has an answer, be it that it cannot tell; 1 when the function failed; 2 for wrong words; 125
+when the answer cannot be printed, 141 when nobody reads it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
@@ -17,6 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from unisono import _native
+from unisono._display import tell
 from unisono.errors import SampleFailed, UsageError
 from unisono.explaining import explain
 from unisono.explaining.trials import FunctionHangs
@@ -40,13 +44,11 @@ def main(words: list[str]) -> int:
         return _fail(2, str(error))
     except FunctionHangs as error:
         _fail(1, str(error))
-        sys.stderr.flush()
         # An ordinary end would wait for threads that do not end.
         os._exit(1)
     except SampleFailed as error:
         return _fail(1, str(error))
-    print(json.dumps(answer.to_dict(), indent=2) if options.json else answer)
-    return 0
+    return _said(json.dumps(answer.to_dict(), indent=2) if options.json else str(answer))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -112,5 +114,21 @@ def _read(lines: Any, name: str, jsonl: bool) -> Iterator[Any]:
 
 
 def _fail(status: int, message: str) -> int:
-    sys.stderr.write(f"error: {message}\n")
+    tell(f"error: {_native.printable(message)}\n")
     return status
+
+
+def _said(text: str) -> int:
+    """Print the answer; answers the exit status: nothing is said before all of it is written."""
+    if sys.stdout is None:
+        return _fail(125, "cannot write to standard output: it is closed")
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        # What is left would be tried again when the interpreter ends, and complained of.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return 141
+        return _fail(125, f"cannot write to standard output: {error.strerror}")
+    return 0

@@ -18,7 +18,10 @@ use std::{
 
 use clap::Args;
 
-use crate::failure::Failure;
+use crate::{
+    failure::Failure,
+    output::{self, Output},
+};
 
 #[derive(Debug, Args)]
 pub struct DemoArgs {
@@ -33,43 +36,44 @@ pub struct DemoArgs {
 /// Runs the demonstration; answers 0 when the proof holds.
 pub fn run(args: DemoArgs) -> Result<u8, Failure> {
     let begun = Instant::now();
+    let mut stdout = Output::open()?;
+    let mut say = |text: &str| say(&mut stdout, text);
     let folder = Folder::new(args.keep)?;
     let api = server::Api::start(Duration::from_millis(700)).map_err(failed("start the API"))?;
     let (input, output) = (folder.path.join("calls.jsonl"), folder.path.join("results.jsonl"));
     write_input(&input, args.rows, &api).map_err(failed("write the input"))?;
-    say(&format!("an API on {} and a second one, down at first, on {}", api.first, api.second));
-    say(&format!("{} calls in {}: GET, and POST with bodies", args.rows, input.display()));
+    say(&format!("an API on {} and a second one, down at first, on {}", api.first, api.second))?;
+    say(&format!("{} calls in {}: GET, and POST with bodies", args.rows, input.display()))?;
 
     let mut command =
         vec!["fetch", "--limit", "50", "--retries", "5", "--per-host-rate", "2500/s", "--progress", "none", "--resume"];
     let (from, out) = (input.display().to_string(), output.display().to_string());
     command.extend(["--from", &from, "-o", &out]);
-    say(&format!("$ unisono {}", command.join(" ")));
+    say(&format!("$ unisono {}", command.join(" ")))?;
     let mut first = spawn(&command)?;
     let half = api.ledger.wait_for(args.rows / 2, Duration::from_secs(60));
     first.kill().map_err(failed("kill the first run"))?;
     first.wait().map_err(failed("wait for the first run"))?;
     let written = lines(&output);
-    say(&format!("kill -9 after {half} requests; {written} outcomes were on the disk"));
+    say(&format!("kill -9 after {half} requests; {written} outcomes were on the disk"))?;
     if half < args.rows / 2 {
         return Err(Failure::fault("the first run did not get half way within a minute"));
     }
 
-    say("$ the same command again");
+    say("$ the same command again")?;
     let second = wait(spawn(&command)?)?;
-    say(&format!("it ended with {second}; {} outcomes", lines(&output)));
+    say(&format!("it ended with {second}; {} outcomes", lines(&output)))?;
     if second.code() == Some(1) {
         command.retain(|word| *word != "--resume");
         command.push("--retry-failed");
-        say("$ the same command with --retry-failed");
+        say("$ the same command with --retry-failed")?;
         let third = wait(spawn(&command)?)?;
-        say(&format!("it ended with {third}; {} outcomes", lines(&output)));
+        say(&format!("it ended with {third}; {} outcomes", lines(&output)))?;
     }
     let proof = proof::Proof::check(&output, args.rows, &api.ledger).map_err(failed("read the results"))?;
-    let mut stdout = io::stdout().lock();
     let text = proof.text(begun.elapsed());
-    stdout.write_all(text.as_bytes()).map_err(failed("print the proof"))?;
-    Ok(u8::from(!proof.holds()))
+    let status = output::ended(stdout.own(&text).and_then(|()| stdout.flush()))?;
+    Ok(if status == 0 { u8::from(!proof.holds()) } else { status })
 }
 
 /// Calls of every kind, in an order that mixes them.
@@ -119,8 +123,10 @@ fn lines(path: &Path) -> usize {
     fs::File::open(path).map_or(0, |file| BufReader::new(file).split(b'\n').filter(Result::is_ok).count())
 }
 
-fn say(text: &str) {
-    anstream::println!("\x1b[2m{text}\x1b[0m");
+/// Nobody who reads it is no reason to stop: the proof at the end is told all the same.
+fn say(output: &mut Output, text: &str) -> Result<(), Failure> {
+    let line = if output.is_terminal() { format!("\x1b[2m{text}\x1b[0m\n") } else { format!("{text}\n") };
+    output::ended(output.own(&line).and_then(|()| output.flush())).map(drop)
 }
 
 fn failed(what: &'static str) -> impl Fn(io::Error) -> Failure {

@@ -13,8 +13,8 @@ use std::{
 use clap::{Args, ValueEnum};
 use unisono_core::{Limits, Rate, RetryPolicy, Span};
 use unisono_runner::{
-    Format, Grammar, Halting, Items, Pieces, Recipe, Saving, Separator, Settings, Word, commands::Pressure, cores,
-    each_settings,
+    Format, Grammar, Halting, Items, Named, Pieces, Recipe, Saving, Separator, Settings, Word, commands::Pressure,
+    cores, each_settings, refuse_same,
 };
 
 use super::printer::Printing;
@@ -297,7 +297,8 @@ fn lines(path: &Path, delimiter: u8) -> Result<Vec<Vec<u8>>, Failure> {
         std::fs::read(path)
     };
     let text = text.map_err(|error| Failure::usage(format!("cannot read `{}`: {error}", path.display())))?;
-    let text = text.strip_suffix(&[delimiter]).unwrap_or(&text);
+    let text = if delimiter == b'\n' { unisono_runner::unmarked(&text) } else { &text };
+    let text = text.strip_suffix(&[delimiter]).unwrap_or(text);
     let is_empty = text.is_empty();
     Ok(text.split(|byte| *byte == delimiter).filter(|_| !is_empty).map(<[u8]>::to_vec).collect())
 }
@@ -407,6 +408,26 @@ impl EachArgs {
             }
         }
         Ok((command.to_vec(), sources))
+    }
+
+    /// What is read must not be what is written.
+    pub fn refuse_own_input(&self, plan: &Plan) -> Result<(), Failure> {
+        let from = self.from.as_deref().or_else(|| plan.sources.is_empty().then_some(Path::new("-")));
+        let mut reads: Vec<Named> = from.map(|path| Named::input("--from", path)).into_iter().collect();
+        reads.extend(plan.sources.iter().filter_map(|source| match &source.from {
+            SourceFrom::File(path) => Some(Named::input("::::", path)),
+            SourceFrom::Words(_) => None,
+        }));
+        let mut writes = self.output.written();
+        if self.output.out.is_some() {
+            // Commands print as well.
+            writes.push(Named::output());
+        }
+        if let Some(path) = plan.recipe.save.as_ref().and_then(Word::constant) {
+            writes.push(Named::new("--save", OsStr::from_bytes(&path)));
+            writes.push(Named::new("--save", OsStr::from_bytes(&[&path[..], b".stderr"].concat())));
+        }
+        Ok(refuse_same(&reads, &writes)?)
     }
 
     pub fn format(&self) -> Option<Format> {

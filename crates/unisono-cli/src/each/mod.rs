@@ -6,9 +6,10 @@
 mod args;
 mod printer;
 
-use std::{env, os::unix::ffi::OsStrExt, sync::Arc};
+use std::{env, io, os::unix::ffi::OsStrExt, sync::Arc};
 
 use tokio::sync::mpsc;
+use unisono_core::CancelReason;
 use unisono_runner::{
     Batch, EachCall, EachMaker, EachPlan, EachStyle, Feed, Frame, Identity, Input, OnStopped, Open, Output, Recipe,
     Worst,
@@ -22,7 +23,8 @@ use unisono_runner::{
 use crate::{
     args::ProgressMode,
     failure::Failure,
-    launch::{NOBODY_READS, launch, on_retry, print_rows},
+    launch::{launch, on_retry, print_rows},
+    output,
     signals::Handling,
     terminal::Terminal,
 };
@@ -38,6 +40,7 @@ pub fn run(mut args: EachArgs) -> Result<u8, Failure> {
     }
     let terminal = Terminal::new(args.show.color);
     let plan = args.plan()?;
+    args.refuse_own_input(&plan)?;
     let gate = Gate::default();
     let terminal_lent = (args.tty && !args.dry_run)
         .then(Lent::open)
@@ -76,7 +79,7 @@ fn rows(args: &EachArgs, plan: Plan, terminal: &Terminal) -> Result<(Rows, Optio
     let sources = Source::items(sources, delimiter)?;
     let maker = EachMaker::new(recipe, sources, separator).map_err(Failure::usage)?;
     for warning in maker.warnings() {
-        terminal.note(&format!("{}: {warning}", terminal.bold("warning")));
+        terminal.note(terminal.bold("warning").and(format!(": {warning}")));
     }
     let input = match &args.from {
         _ if from_arguments => Input::arguments(vec![maker]),
@@ -137,9 +140,18 @@ fn work(
     let run = async |cancel: unisono_core::CancelToken, monitor, gauge| {
         let printing = printer.start(terminal, &cancel);
         let report = unisono_runner::each(plan, cancel, monitor, gauge).await;
-        // What was printed comes before the summary.
-        printing.join();
-        report
+        // What was printed comes before the summary, and what could not be printed is in it.
+        match (printing.join(), report) {
+            (Some(error), Ok(mut report)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                report.stopped.get_or_insert(CancelReason::OutputClosed);
+                Ok(report)
+            }
+            (Some(error), Ok(mut report)) => {
+                report.failures.push(output::why(&error));
+                Ok(report)
+            }
+            (_, report) => report,
+        }
     };
     let report = launch(&args.show, terminal, total, resumable, handling, run)?;
     Ok(match report.exit_code() {
@@ -163,7 +175,7 @@ fn on_stopped(terminal: &Terminal) -> OnStopped {
 /// Prints the commands, one per line, as one would type them.
 fn dry_run(rows: Rows, terminal: &Terminal) -> Result<u8, Failure> {
     let (mut number, mut bad) = (0u64, false);
-    let printed = print_rows(rows, |row, line| {
+    let printed = print_rows(rows, false, |row, line| {
         number += 1;
         let places = unisono_runner::Places { sequence: Some(number), slot: None };
         match row.call.and_then(|call| call.argv(places)) {
@@ -177,9 +189,9 @@ fn dry_run(rows: Rows, terminal: &Terminal) -> Result<u8, Failure> {
             }
             Err(why) => {
                 bad = true;
-                terminal.note(&format!("{}: {why}", row.origin));
+                terminal.note(format!("{}: {why}", row.origin));
             }
         }
     })?;
-    Ok(if printed { u8::from(bad) } else { NOBODY_READS })
+    Ok(if printed == 0 { u8::from(bad) } else { printed })
 }

@@ -3,11 +3,16 @@
 //!
 //! *Grouped*: all of an item's output at once, when it has ended. *Lines*: whole lines as they come. Within an item the
 //! order of its two streams is not known, since they are two pipes; each keeps its own.
+//!
+//! What commands print is passed on as it is, also to a terminal: colours and all are theirs. The tag before it is ours, and
+//! is made safe there. A standard output that fails ends the run, and the first error is handed back; a standard error that
+//! fails has nobody left to tell.
 
 use std::{
     cell::RefCell,
     collections::VecDeque,
-    io::{self, Write},
+    fs::File,
+    io::{self, IsTerminal, Write},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{Receiver, SyncSender, sync_channel},
@@ -16,14 +21,14 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use unisono_core::{CancelReason, CancelToken};
+use unisono_core::{CancelReason, CancelToken, printable_bytes};
 use unisono_runner::{
     EachCall, Outlet, Ran, Tagged, Taken, Taker,
     commands::{Stream, Watch},
     outlet,
 };
 
-use crate::terminal::Terminal;
+use crate::{output, terminal::Terminal};
 
 /// How it is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +50,7 @@ pub struct Printer {
 }
 
 /// Printing under way.
-pub struct Started(Option<JoinHandle<()>>);
+pub struct Started(Option<JoinHandle<Option<io::Error>>>);
 
 impl Printer {
     /// A printer, and where a run puts its outcomes for it.
@@ -81,16 +86,16 @@ impl Printer {
         let Some(taker) = taker else { return Started(None) };
         let (terminal, cancel) = (terminal.clone(), cancel.clone());
         let print = move || {
-            let mut sink = Sink { terminal, cancel, closed: false };
+            let mut sink = Sink { stdout: output::raw(), terminal, cancel, failed: None };
             loop {
                 let taken = taker.take();
                 // Taken in this order: lines of an item are there before its outcome.
                 lines.take().into_iter().for_each(|(stream, text)| sink.print(stream, &[], &mut Text::Bytes(&text)));
                 match taken {
-                    Taken::Ended => return,
+                    Taken::Ended => return sink.failed,
                     Taken::Outcomes(outcomes) if outcomes.is_empty() => {
                         if bell.recv().is_err() {
-                            return;
+                            return sink.failed;
                         }
                     }
                     Taken::Outcomes(outcomes) => outcomes.into_iter().for_each(|outcome| {
@@ -107,20 +112,20 @@ impl Printer {
 }
 
 impl Started {
-    /// Waits until all is printed. The run, and so the outlet, must have ended.
-    pub fn join(self) {
-        if let Some(thread) = self.0 {
-            // A panic there has been shown already.
-            let _ = thread.join();
-        }
+    /// Waits until all is printed. Returns why not all of it could be, if so. The run, and so the outlet, must have ended.
+    pub fn join(self) -> Option<io::Error> {
+        let printed = self.0?.join();
+        // A panic there has been shown already.
+        printed.unwrap_or_else(|_| Some(io::Error::other("the thread that prints has ended")))
     }
 }
 
 struct Sink {
+    stdout: io::Result<File>,
     terminal: Terminal,
     cancel: CancelToken,
-    /// Nobody reads any more.
-    closed: bool,
+    /// Why nothing more is printed.
+    failed: Option<io::Error>,
 }
 
 enum Text<'a> {
@@ -140,17 +145,24 @@ impl Sink {
             Text::Bytes(bytes) => bytes.is_empty(),
             Text::Output(output) => output.is_empty(),
         };
-        if self.closed || is_empty {
+        if self.failed.is_some() || is_empty {
             return;
         }
         let written = self.terminal.above(|| match stream {
-            Stream::Out => write(&mut io::stdout().lock(), tag, text),
-            Stream::Err => write(&mut io::stderr().lock(), tag, text),
+            Stream::Out => match &mut self.stdout {
+                Ok(stdout) => write(stdout, tag, text),
+                Err(error) => Err(error.kind().into()),
+            },
+            Stream::Err => {
+                // Nobody is left to tell.
+                let _ = write(&mut io::stderr().lock(), tag, text);
+                Ok(())
+            }
         });
         if let Err(error) = written {
-            self.closed = true;
             let closed = error.kind() == io::ErrorKind::BrokenPipe;
             self.cancel.abort(if closed { CancelReason::OutputClosed } else { CancelReason::OutputFailed });
+            self.failed = Some(error);
         }
     }
 }
@@ -193,7 +205,10 @@ impl<W: Write> Write for Tagging<'_, W> {
 
 /// On one line, whatever the item holds.
 fn tag(item: &[u8]) -> Vec<u8> {
-    let mut tag: Vec<u8> = item.iter().map(|byte| if byte.is_ascii_control() { b' ' } else { *byte }).collect();
+    let mut tag: Vec<u8> = match io::stdout().is_terminal() || io::stderr().is_terminal() {
+        true => printable_bytes(item).into_owned().into_bytes(),
+        false => item.iter().map(|byte| if byte.is_ascii_control() { b' ' } else { *byte }).collect(),
+    };
     tag.push(b'\t');
     tag
 }

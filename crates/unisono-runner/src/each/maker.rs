@@ -3,7 +3,7 @@
 
 use std::{
     cell::RefCell,
-    io::{BufRead, BufReader, Read},
+    io::{BufReader, Read},
     path::Path,
     rc::Rc,
     sync::Arc,
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Error,
-    input::{Batch, Batcher, Stopped, on_thread, open},
+    input::{Batch, Batcher, LONGEST, Stopped, on_thread, open, read_line},
     row::{Fields, Maker, Origin, Row},
 };
 
@@ -182,9 +182,9 @@ pub enum Pieces {
 /// # Errors
 /// When the file cannot be opened.
 pub fn blocks(path: &Path, pieces: Pieces, recipe: Recipe) -> Result<mpsc::Receiver<Batch<EachCall>>, Error> {
-    let (_, file) = open(path)?;
+    let (name, file) = open(path)?;
     let recipe = Arc::new(recipe);
-    on_thread(move |batcher| cut(file, pieces, &recipe, batcher))
+    on_thread(move |batcher| cut(file, pieces, &recipe, batcher).map_err(|stopped| stopped.of(&name)))
 }
 
 fn cut(
@@ -201,8 +201,13 @@ fn cut(
             Pieces::Lines(most) => lines >= most,
             Pieces::Bytes(least) => block.len() as u64 >= least,
         };
-        while !is_full(&block, lines) && reader.read_until(b'\n', &mut block)? > 0 {
+        let mut whole = 0;
+        while !is_full(&block, lines) && read_line(&mut reader, b'\n', &mut block, whole + LONGEST)? {
+            if block.len() > whole + LONGEST {
+                return Err(Stopped::Failed(format!("block {number} has a line of more than {} MiB", LONGEST >> 20)));
+            }
             lines += 1;
+            whole = block.len();
         }
         if block.is_empty() {
             break;

@@ -240,6 +240,18 @@ impl Word {
         self.0.contains(&Part::Slot)
     }
 
+    /// What it makes, where that is the same for every item and every command.
+    pub fn constant(&self) -> Option<Vec<u8>> {
+        let mut text = Vec::new();
+        for part in &self.0 {
+            match part {
+                Part::Literal(literal) => text.extend_from_slice(literal),
+                _ => return None,
+            }
+        }
+        Some(text)
+    }
+
     /// The columns that it asks for.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|part| match part {

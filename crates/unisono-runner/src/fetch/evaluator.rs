@@ -42,6 +42,7 @@ use super::{
     Filter,
     evaluating::{MOST_MEMORY, Reply, request},
 };
+use crate::body::unmarked;
 
 /// How to start a process that calls [`super::serve_expressions`].
 #[derive(Debug, Clone)]
@@ -73,6 +74,7 @@ impl Evaluator {
     /// When the body is not JSON, or the expression fails on it, or takes too long or too much.
     pub(crate) async fn run(&self, filter: &Filter, body: &[u8], by: Option<Instant>) -> Result<Outputs, String> {
         let failed = |why: &dyn std::fmt::Display| format!("`{}`: {why}", filter.text());
+        let body = unmarked(body);
         match filter.plain().map(|plain| plain.run(body)) {
             Some(Ok(outputs)) => return Ok(outputs),
             // Elsewhere there is time for it.

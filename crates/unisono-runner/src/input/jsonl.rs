@@ -14,7 +14,7 @@ pub(super) fn read<M: Maker>(reader: impl Read, rows: &mut Rows<M>) -> Result<()
         }
         let parsed = std::str::from_utf8(line)
             .map_err(|_| "the line is not UTF-8".to_owned())
-            .and_then(|text| parse(text.trim()).map_err(|error| not_json(&error)));
+            .and_then(|text| parse(text.trim()).map_err(|error| explained(&error, text.trim())));
         match parsed {
             Ok(fields) => rows.push(number, &*fields),
             Err(why) => rows.bad(number, why),
@@ -81,6 +81,16 @@ pub(crate) fn column(value: &RawValue) -> Result<String, &'static str> {
         b'[' => Err("an array"),
         b'n' => Err("null"),
         _ => Ok(value.get().to_owned()),
+    }
+}
+
+/// A file whose lines end with CR alone is one line to everything that reads lines.
+fn explained(error: &serde_json::Error, text: &str) -> String {
+    let why = not_json(error);
+    if text.contains('\r') {
+        format!("{why} (the line has carriage returns in it: is CR alone its line end?)")
+    } else {
+        why
     }
 }
 

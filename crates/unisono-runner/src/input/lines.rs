@@ -15,10 +15,21 @@ pub(super) fn read<M: Maker>(reader: impl Read, delimiter: u8, rows: &mut Rows<M
         match std::str::from_utf8(line).map(str::trim) {
             // Empty lines and comments are for whoever reads the file.
             Ok(text) if text.is_empty() || text.starts_with('#') => Ok(()),
-            Ok(text) => rows.push(number, &Line(text.as_bytes())),
+            Ok(text) => match strange(text) {
+                None => rows.push(number, &Line(text.as_bytes())),
+                Some(why) => rows.bad(number, why.to_owned()),
+            },
             Err(_) => rows.bad(number, "the line is not UTF-8".to_owned()),
         }
     })
+}
+
+/// What no address and no word has in it.
+fn strange(text: &str) -> Option<&'static str> {
+    if text.contains('\0') {
+        return Some("the line has a NUL byte in it (is the file UTF-16, or no text at all?)");
+    }
+    text.contains('\r').then_some("the line has a carriage return in it (is CR alone its line end?)")
 }
 
 struct Line<'a>(&'a [u8]);

@@ -6,10 +6,12 @@
 
 pub(crate) mod jsonl;
 mod lines;
+mod mark;
 mod table;
 
 use std::{
     cell::RefCell,
+    fmt,
     fs::File,
     io::{self, BufRead, BufReader, Read},
     path::Path,
@@ -20,7 +22,14 @@ use std::{
     thread::{self, Thread},
 };
 
+use rustix::{
+    fs::{OFlags, fcntl_getfl},
+    io::Errno,
+};
 use tokio::sync::mpsc;
+
+pub(crate) use mark::{MARK, Unmarked, foreign as foreign_encoding};
+pub(crate) use table::check as check_table;
 
 use crate::{
     Error,
@@ -48,6 +57,16 @@ impl Format {
             Some("tsv" | "tab") => Self::Tsv,
             Some("jsonl" | "ndjson" | "json") => Self::Jsonl,
             _ => Self::Lines,
+        }
+    }
+
+    /// Reads rows to the end.
+    pub(crate) fn read<M: Maker>(self, from: impl Read, delimiter: u8, rows: &mut Rows<M>) -> Result<(), Stopped> {
+        match self {
+            Self::Lines => lines::read(from, delimiter, rows),
+            Self::Csv => table::read(from, b',', rows),
+            Self::Tsv => table::read(from, b'\t', rows),
+            Self::Jsonl => jsonl::read(from, rows),
         }
     }
 }
@@ -138,18 +157,9 @@ impl<M: Maker<Call: Send>> Input<M> {
                 Ok(())
             }
             From::Reader { name, file, format, delimiter, maker } => {
-                let mut rows = Rows { maker, name: Some(name.clone()), batcher: batcher.clone() };
-                let reader = Handing { inner: file, batcher: batcher.clone() };
-                let read = match format {
-                    Format::Lines => lines::read(reader, delimiter, &mut rows),
-                    Format::Csv => table::read(reader, b',', &mut rows),
-                    Format::Tsv => table::read(reader, b'\t', &mut rows),
-                    Format::Jsonl => jsonl::read(reader, &mut rows),
-                };
-                read.map_err(|stopped| match stopped {
-                    Stopped::Failed(why) => Stopped::Failed(format!("cannot read `{name}` any further: {why}")),
-                    gone => gone,
-                })
+                let mut rows = Rows::new(maker, name.clone(), batcher.clone());
+                let reader = Unmarked::new(Handing { inner: file, batcher: batcher.clone() }, delimiter);
+                format.read(reader, delimiter, &mut rows).map_err(|stopped| stopped.of(&name))
             }
         }
     }
@@ -161,7 +171,7 @@ pub(crate) fn on_thread<C: Send + 'static>(
 ) -> Result<mpsc::Receiver<Batch<C>>, Error> {
     let (sender, feed) = mpsc::channel(BATCHES_AHEAD);
     let run = move || {
-        let batcher = Rc::new(RefCell::new(Batcher { rows: Vec::new(), sender }));
+        let batcher = Rc::new(RefCell::new(Batcher::new(sender)));
         let read = read(&batcher);
         let mut batcher = batcher.borrow_mut();
         // The one who reads may have gone; then there is nobody to tell.
@@ -183,6 +193,10 @@ pub(crate) struct Rows<M: Maker> {
 }
 
 impl<M: Maker> Rows<M> {
+    pub(crate) fn new(maker: M, name: Arc<str>, batcher: Rc<RefCell<Batcher<M::Call>>>) -> Self {
+        Self { maker, name: Some(name), batcher }
+    }
+
     /// All calls of one row.
     fn push(&mut self, line: u64, fields: &dyn Fields) -> Result<(), Stopped> {
         let origin = Origin { name: self.name.clone(), line };
@@ -210,12 +224,36 @@ pub(crate) enum Stopped {
     Failed(String),
 }
 
-impl std::convert::From<io::Error> for Stopped {
-    fn from(error: io::Error) -> Self {
-        // `Handing` reports so that nobody is there any more.
-        if error.kind() == io::ErrorKind::BrokenPipe { Self::Gone } else { Self::Failed(error.to_string()) }
+impl Stopped {
+    /// The same, with the name of what was read.
+    pub(crate) fn of(self, name: &str) -> Self {
+        match self {
+            Self::Failed(why) => Self::Failed(format!("cannot read `{name}` any further: {why}")),
+            Self::Gone => Self::Gone,
+        }
     }
 }
+
+impl std::convert::From<io::Error> for Stopped {
+    fn from(error: io::Error) -> Self {
+        match error.get_ref().is_some_and(|inner| inner.is::<NobodyTakes>()) {
+            true => Self::Gone,
+            false => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+/// What [`Handing`] reports when nobody wants more rows; no error of a file can be taken for it.
+#[derive(Debug)]
+struct NobodyTakes;
+
+impl fmt::Display for NobodyTakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nobody takes rows any more")
+    }
+}
+
+impl std::error::Error for NobodyTakes {}
 
 /// Hands rows over in batches.
 pub(crate) struct Batcher<C> {
@@ -224,6 +262,10 @@ pub(crate) struct Batcher<C> {
 }
 
 impl<C> Batcher<C> {
+    pub(crate) fn new(sender: mpsc::Sender<Batch<C>>) -> Self {
+        Self { rows: Vec::new(), sender }
+    }
+
     pub(crate) fn push(&mut self, row: Row<C>) -> Result<(), Stopped> {
         self.rows.push(row);
         if self.rows.len() >= ROWS_PER_BATCH { self.flush() } else { Ok(()) }
@@ -277,7 +319,7 @@ pub(crate) struct Handing<C> {
 
 impl<C> Read for Handing<C> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.batcher.borrow_mut().flush().map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        self.batcher.borrow_mut().flush().map_err(|_| io::Error::other(NobodyTakes))?;
         self.inner.read(buffer)
     }
 }
@@ -290,19 +332,41 @@ pub(crate) fn for_each_line(
 ) -> Result<(), Stopped> {
     let mut reader = BufReader::with_capacity(1 << 16, reader);
     let (mut line, mut number) = (Vec::new(), 0);
-    while reader.read_until(delimiter, &mut line)? > 0 {
+    while read_line(&mut reader, delimiter, &mut line, LONGEST)? {
         number += 1;
+        if line.len() > LONGEST {
+            return Err(Stopped::Failed(too_long(number)));
+        }
         take(number, &line)?;
         line.clear();
     }
     Ok(())
 }
 
+/// Appends the next line with its end, or as much of it as makes more than `most` bytes. Returns whether there was one.
+pub(crate) fn read_line(reader: &mut impl BufRead, delimiter: u8, line: &mut Vec<u8>, most: usize) -> io::Result<bool> {
+    // One more than fits tells a line that is too long from one that fits just so.
+    let room = (most + 1).saturating_sub(line.len());
+    Ok(reader.take(room as u64).read_until(delimiter, line)? > 0)
+}
+
+/// Why a line or row cannot be taken.
+pub(crate) fn too_long(line: u64) -> String {
+    format!("line {line} has more than {} MiB, which is the most that a row may have", LONGEST >> 20)
+}
+
 /// Opens an input: a file, or standard input when the path is `-`. Answers its name as well.
 pub(crate) fn open(path: &Path) -> Result<(Arc<str>, File), Error> {
     if path.as_os_str() == "-" {
-        let file = rustix::io::dup(io::stdin()).map(File::from);
-        let file = file.map_err(|error| Error::usage("cannot read standard input").because(io::Error::from(error)))?;
+        let cannot = |error: Errno| Error::usage("cannot read standard input").because(io::Error::from(error));
+        let file = rustix::io::dup(io::stdin()).map(File::from).map_err(cannot)?;
+        // What is open for writing alone stands for a standard input that was closed.
+        if fcntl_getfl(&file).map_err(cannot)? & OFlags::RWMODE == OFlags::WRONLY {
+            return Err(Error::usage("cannot read standard input: it is closed").hint("name a file to read from"));
+        }
+        if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
+            return Err(cannot(Errno::ISDIR));
+        }
         return Ok(("standard input".into(), file));
     }
     let fail = |error: io::Error| {
@@ -341,6 +405,9 @@ fn count_lines(file: &File, delimiter: u8) -> io::Result<Option<u64>> {
     }
 }
 
+/// The most that one row may have: as much as the largest body that is taken by default. More is hardly a row, and would
+/// be held in memory several times.
+pub(crate) const LONGEST: usize = 64 << 20;
 const ROWS_PER_BATCH: usize = 256;
 /// Enough that neither side waits for the other; few enough that a million rows take no memory.
 const BATCHES_AHEAD: usize = 4;

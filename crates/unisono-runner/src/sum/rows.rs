@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     Error, Intake,
-    input::{Batch, Batcher, Handing, Stopped, for_each_line, on_thread, open},
+    input::{Batch, Batcher, Handing, Stopped, Unmarked, for_each_line, on_thread, open},
     row::{Origin, Row},
 };
 
@@ -54,15 +54,16 @@ pub fn tree_rows(
             tree.push(root, true, &Origin { name: None, line }, out)?;
         }
         let Some((name, file, delimiter)) = list else { return Ok(()) };
-        let reader = Handing { inner: file, batcher: out.clone() };
-        for_each_line(reader, delimiter, |line, text| {
+        let reader = Unmarked::new(Handing { inner: file, batcher: out.clone() }, delimiter);
+        let read = for_each_line(reader, delimiter, |line, text| {
             let text = text.strip_suffix(&[delimiter]).unwrap_or(text);
             if text.is_empty() {
                 return Ok(());
             }
             let origin = Origin { name: Some(name.clone()), line };
             tree.push(PathBuf::from(OsStr::from_bytes(text)), true, &origin, out)
-        })
+        });
+        read.map_err(|stopped| stopped.of(&name))
     })
 }
 
@@ -193,11 +194,10 @@ pub fn verify_rows(paths: &[PathBuf], mut options: VerifyOptions) -> Result<(Fee
     let feed = on_thread(move |out| {
         let mut listed = Listed::default();
         for ((name, file), tally) in inputs.into_iter().zip(read.tallies()) {
-            let lines = Handing { inner: file, batcher: out.clone() };
-            push_manifest(&name, lines, tally, &options, &mut listed, out).map_err(|stopped| match stopped {
-                Stopped::Failed(why) => Stopped::Failed(format!("cannot read `{name}` any further: {why}")),
-                gone => gone,
-            })?;
+            let delimiter = if options.zero { 0 } else { b'\n' };
+            let lines = Unmarked::new(Handing { inner: file, batcher: out.clone() }, delimiter);
+            let read = push_manifest(&name, lines, tally, &options, &mut listed, out);
+            read.map_err(|stopped| stopped.of(&name))?;
             tally.ended();
         }
         push_extra(&options, &listed, out)
