@@ -200,7 +200,7 @@ def test_mistakes_are_told_before_anything_is_started(tmp_path):
         ({"input": 7}, "neither text nor bytes"),
         ({"per_key": "zone"}, "needs items="),
         ({"per_key_limit": 2}, "need per_key="),
-        ({"save": "{}"}, "only places"),
+        ({"save": "{}"}, "only place is"),
     ]
     for options, why in cases:
         with pytest.raises(unisono.UsageError, match=why):
