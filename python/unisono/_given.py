@@ -58,7 +58,7 @@ def refuse_own_output(given: Any, noun: str, reads: Any, options: Mapping[str, A
         UsageError: When `out` is one of these files, by whatever name.
     """
     out = options.get("out")
-    if not _is_path(out):
+    if not isinstance(out, str | bytes | os.PathLike) or not os.fspath(out):
         return
     named = [(noun, path) for path in reads if _is_path(path)]
     named += [(name, options[name]) for name in _FILES if _is_path(options.get(name))]

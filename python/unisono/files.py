@@ -203,11 +203,13 @@ def each(
     [('a.txt', 1)]
     """
     given: dict[str, Any] = dict(options)
+    # Before anything of it is pulled, which is only when the batch runs.
+    paths = many(_several(paths), "paths")
+    refuse_own_output(paths, "paths", (), given)
     walked: Any = {name: given.pop(name) for name in WalkOptions.__annotations__ if name in given}
     found = (found.path for found in _walk_named(paths, **walked))
     # Which of its two kinds the function is does not matter here.
     call: Any = batch
-    refuse_own_output(_several(paths), "paths", (), given)
     made: Batch[FunctionOutcome[ResultT]] = call(function, found, executor=executor, progress=progress, **given)
     return made
 

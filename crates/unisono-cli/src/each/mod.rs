@@ -165,7 +165,7 @@ fn on_stopped(terminal: &Terminal) -> OnStopped {
     let terminal = terminal.clone();
     Box::new(move |call| {
         let item = String::from_utf8_lossy(&call.item()).escape_debug().to_string();
-        terminal.note(&format!(
+        terminal.note(format!(
             "`{item}`: its command is stopped, since it asks the terminal, which commands do not have (stop with Ctrl-C; \
              --tty lends it the terminal, one command at a time, and --stdin gives it something to read)"
         ));
