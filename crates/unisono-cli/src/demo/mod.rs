@@ -1,7 +1,8 @@
 //! `unisono demo`: 5,000 calls of an API that is as bad as real ones, killed half way, resumed, and proven.
 //!
 //! The API runs in this process and keeps a ledger of what it really did; the calls are made by `unisono fetch`, as
-//! anybody would start it. What the results say and what the ledger says must agree.
+//! anybody would start it. Between the runs the world changes as well: the results file gets another name, and there is no room
+//! for it to grow. What the results say and what the ledger says must agree.
 
 mod ledger;
 mod proof;
@@ -17,6 +18,7 @@ use std::{
 };
 
 use clap::Args;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use crate::{
     failure::Failure,
@@ -60,15 +62,28 @@ pub fn run(args: DemoArgs) -> Result<u8, Failure> {
         return Err(Failure::fault("the first run did not get half way within a minute"));
     }
 
-    say("$ the same command again")?;
-    let second = wait(spawn(&command)?)?;
-    say(&format!("it ended with {second}; {} outcomes", lines(&output)))?;
-    if second.code() == Some(1) {
+    let renamed = folder.path.join("renamed.jsonl");
+    fs::rename(&output, &renamed).map_err(failed("rename the results"))?;
+    let (output, out) = (renamed, folder.path.join("renamed.jsonl").display().to_string());
+    *command.last_mut().expect("it ends with the results file") = &out;
+    let room = fs::metadata(&output).map_err(failed("look at the results"))?.len() + ROOM;
+    say(&format!(
+        "$ mv results.jsonl renamed.jsonl; the same command with -o renamed.jsonl, which may grow by {ROOM} bytes"
+    ))?;
+    let second = spawn(&command)?;
+    confine(&second, room).map_err(failed("limit the size of its files"))?;
+    let second = wait(second)?;
+    say(&format!("it ended with {second}, since there was no more room; {} outcomes", lines(&output)))?;
+
+    say("$ the same command again, with room")?;
+    let third = wait(spawn(&command)?)?;
+    say(&format!("it ended with {third}; {} outcomes", lines(&output)))?;
+    if third.code() == Some(1) {
         command.retain(|word| *word != "--resume");
         command.push("--retry-failed");
         say("$ the same command with --retry-failed")?;
-        let third = wait(spawn(&command)?)?;
-        say(&format!("it ended with {third}; {} outcomes", lines(&output)))?;
+        let fourth = wait(spawn(&command)?)?;
+        say(&format!("it ended with {fourth}; {} outcomes", lines(&output)))?;
     }
     let proof = proof::Proof::check(&output, args.rows, &api.ledger).map_err(failed("read the results"))?;
     let text = proof.text(begun.elapsed());
@@ -103,6 +118,13 @@ fn spawn(arguments: &[&str]) -> Result<Child, Failure> {
         .stdout(Stdio::null())
         .spawn();
     command.map_err(failed("start `unisono fetch`"))
+}
+
+/// No file that this process writes may become larger, as if its disk were full from there on.
+fn confine(child: &Child, bytes: u64) -> io::Result<()> {
+    let limit = Rlimit { current: Some(bytes), maximum: None };
+    prlimit(Some(Pid::from_child(child)), Resource::Fsize, limit)?;
+    Ok(())
 }
 
 fn wait(mut child: Child) -> Result<ExitStatus, Failure> {
@@ -144,7 +166,7 @@ impl Folder {
         let kept = keep.is_some();
         let path = keep.unwrap_or_else(|| std::env::temp_dir().join(format!("unisono-demo-{}", std::process::id())));
         fs::create_dir_all(&path).map_err(failed("create a folder for the results"))?;
-        for name in ["results.jsonl", "results.jsonl.run"] {
+        for name in ["results.jsonl", "results.jsonl.run", "renamed.jsonl", "renamed.jsonl.run"] {
             let _ = fs::remove_file(path.join(name));
         }
         Ok(Self { path, kept })
@@ -159,4 +181,6 @@ impl Drop for Folder {
     }
 }
 
+/// What the results may grow by before the disk of the second run is full.
+const ROOM: u64 = 100_000;
 const LONGEST_RUN: Duration = Duration::from_secs(120);

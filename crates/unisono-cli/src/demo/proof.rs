@@ -17,8 +17,8 @@ use super::ledger::{Entries, Ledger};
 pub struct Proof {
     rows: u64,
     outcomes: BTreeMap<String, u64>,
-    /// Orders that nobody can be sure of, and why.
-    ambiguous: Vec<(String, String)>,
+    /// Orders that nobody can be sure of, and those that were done and found wrong: how they ended, their names, and why.
+    told: Vec<[String; 3]>,
     entries: Entries,
     /// Every statement that must hold, and whether it does.
     statements: Vec<(String, bool)>,
@@ -30,8 +30,8 @@ impl Proof {
         let entries = ledger.entries();
         let mut seen = vec![0u32; usize::try_from(rows).unwrap_or(usize::MAX)];
         let mut outcomes = BTreeMap::new();
-        let mut ambiguous = Vec::new();
-        let (mut strangers, mut wrong_bodies, mut undone, mut lost) = (0, 0, 0, 0);
+        let mut told = Vec::new();
+        let (mut strangers, mut wrong_bodies, mut undone, mut denied, mut left) = (0, 0, 0, 0, 0);
         for line in BufReader::new(File::open(results)?).lines() {
             let value: Value = serde_json::from_str(&line?)?;
             let row = value["row"].as_u64().unwrap_or(u64::MAX);
@@ -42,29 +42,26 @@ impl Proof {
             let outcome = value["outcome"].as_str().unwrap_or("none").to_owned();
             let is_order = value["method"] == "POST";
             let done = entries.orders.get(&row).copied().unwrap_or(0);
+            let effect = value["effect"].as_str().unwrap_or("");
+            denied += u64::from(is_order && (done > 0 && effect == "none" || done == 0 && effect == "done"));
             match outcome.as_str() {
                 "ok" if is_order => {
                     wrong_bodies += u64::from(value["body"]["order"] != row);
                     undone += u64::from(done != 1);
                 }
                 "ok" => wrong_bodies += u64::from(value["body"]["id"] != row),
-                "ambiguous" => {
-                    let why = value["error"]["message"].as_str().unwrap_or("").to_owned();
-                    ambiguous.push((value["id"].as_str().unwrap_or("").to_owned(), why));
+                // What may not be repeated has to be told; everything else should be done.
+                _ if effect != "none" && value["repeatable"] == false => {
+                    let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+                    told.push([outcome.clone(), text(&value["id"]), text(&value["error"]["message"])]);
                 }
-                _ if is_order => lost += u64::from(done > 0),
-                _ => {}
+                _ => left += 1,
             }
             *outcomes.entry(outcome).or_default() += 1;
         }
         let missing = seen.iter().filter(|count| **count == 0).count();
         let double = seen.iter().filter(|count| **count > 1).count();
         let twice = entries.orders.values().filter(|count| **count > 1).count();
-        let not_ok: u64 = outcomes
-            .iter()
-            .filter(|(kind, _)| !matches!(kind.as_str(), "ok" | "ambiguous"))
-            .map(|(_, count)| count)
-            .sum();
         let statements = vec![
             (
                 format!("every row has exactly one outcome ({missing} missing, {double} double, {strangers} unknown)"),
@@ -72,11 +69,14 @@ impl Proof {
             ),
             (format!("no order took effect twice ({twice} did)"), twice == 0),
             (format!("every order that is `ok` took effect once ({undone} did not)"), undone == 0),
-            (format!("no order took effect without being `ok` or `ambiguous` ({lost} did)"), lost == 0),
+            (
+                format!("every line says of its order what the API knows, or that nobody does ({denied} do not)"),
+                denied == 0,
+            ),
             (format!("every answer is the one for its row ({wrong_bodies} are not)"), wrong_bodies == 0),
-            (format!("everything that could be repeated is done ({not_ok} are not)"), not_ok == 0),
+            (format!("everything that could be repeated is done ({left} are not)"), left == 0),
         ];
-        Ok(Self { rows, outcomes, ambiguous, entries, statements })
+        Ok(Self { rows, outcomes, told, entries, statements })
     }
 
     /// Whether every statement holds.
@@ -97,8 +97,8 @@ impl Proof {
             self.entries.requests,
             deeds.join(", ")
         );
-        for (id, why) in &self.ambiguous {
-            let _ = writeln!(text, "  ambiguous: {id}: {why}");
+        for [outcome, id, why] in &self.told {
+            let _ = writeln!(text, "  {outcome}: {id}: {why}");
         }
         for (statement, holds) in &self.statements {
             let _ = writeln!(text, "  [{}] {statement}", if *holds { "ok" } else { "NO" });

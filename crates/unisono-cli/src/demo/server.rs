@@ -152,6 +152,15 @@ async fn take_order(stream: &mut BufReader<TcpStream>, order: u64, before: u32, 
         state.ledger.deed("order done, then reset");
         return reset(stream);
     }
+    if order % 293 == 13 {
+        // What is done is looked up under an address with a character that a careless writer of JSON does not escape.
+        state.ledger.deed("order done, 303 with a backslash");
+        return send(stream, "303 See Other", &format!("Location: /receipts/{order}?by=\\q\r\n"), b"").await;
+    }
+    if order % 293 == 23 {
+        state.ledger.deed("order done, its receipt missing");
+        return send(stream, "303 See Other", &format!("Location: /nowhere/{order}\r\n"), b"").await;
+    }
     let body = format!("{{\"order\":{order},\"state\":\"done\"}}");
     send(stream, "201 Created", "Content-Type: application/json\r\n", body.as_bytes()).await
 }
@@ -165,6 +174,18 @@ async fn give_item(
 ) -> io::Result<bool> {
     let body = format!("{{\"id\":{number},\"name\":\"item {number}\",\"text\":\"{}\"}}", "x".repeat(300));
     let deed = |name| state.ledger.deed(name);
+    if let Some(receipt) = path.strip_prefix("/receipts/") {
+        let order: u64 = receipt.split('?').next().and_then(|text| text.parse().ok()).unwrap_or(0);
+        if before == 0 {
+            deed("receipt: 503 with Retry-After");
+            return send(stream, "503 Service Unavailable", "Retry-After: 0\r\n", b"{}").await;
+        }
+        let body = format!("{{\"order\":{order},\"state\":\"done\"}}");
+        return send(stream, "200 OK", "Content-Type: application/json\r\n", body.as_bytes()).await;
+    }
+    if path.starts_with("/nowhere/") {
+        return send(stream, "404 Not Found", "", b"{}").await;
+    }
     match (before, number % 97) {
         _ if path.starts_with("/moved/") => {
             send(stream, "200 OK", "Content-Type: application/json\r\n", body.as_bytes()).await
