@@ -167,14 +167,16 @@ class Round:
         assert process.returncode in allowed, (process.returncode, said.decode())
         return process.returncode
 
-    def kill_half_way(self, how: str) -> None:
+    def kill_half_way(self, how: str) -> bool:
+        """Whether it was still at it, so that its results are an open file."""
         process = self.start(how)
         self.shop.wait_for(self.shop.requests + self.random.randrange(ORDERS), process)
         time.sleep(self.random.random() * 0.01)
         process.send_signal(signal.SIGKILL)
         process.communicate()
+        return process.returncode == -signal.SIGKILL
 
-    def change_the_world(self, number: int) -> None:
+    def change_the_world(self, number: int, killed: bool) -> None:
         """What happens between a kill and the next run."""
         if self.scenario == "rename":
             moved = self.folder / f"moved-{number}.jsonl"
@@ -185,7 +187,7 @@ class Round:
             link = self.folder / f"link-{number}.jsonl"
             link.symlink_to(self.results.resolve().name)
             self.results = link
-        elif self.scenario == "copy" and self.results.exists() and self.results.stat().st_size > 0:
+        elif self.scenario == "copy" and killed and self.results.exists() and self.results.stat().st_size > 0:
             # A copy of an open file has lost its notes: it is refused, and the original goes on.
             original, self.results = self.results, self.folder / f"copy-{number}.jsonl"
             shutil.copyfile(original, self.results)
@@ -198,8 +200,8 @@ class Round:
     def play(self) -> None:
         for number in range(self.random.randrange(1, 4)):
             retries = self.scenario == "retry-failed" and number > 0
-            self.kill_half_way("--retry-failed" if retries else "--resume")
-            self.change_the_world(number)
+            killed = self.kill_half_way("--retry-failed" if retries else "--resume")
+            self.change_the_world(number, killed)
         self.end(self.start("--resume"), (0, 1))
         self.end(self.start("--retry-failed"), (0, 1))
         self.check()
