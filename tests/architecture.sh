@@ -30,12 +30,22 @@ if grep -rnE '^\s*unsafe |[^a-z_]unsafe \{|allow\(unsafe_code\)' crates/*/src --
     complain "unsafe code outside of its places"
 fi
 
+# What runs, with file and line: a file up to its tests, and no file of tests.
+code() {
+    find "$1" -name '*.rs' -not -name '*tests.rs' -not -path '*/tests/*' -exec awk '
+        FNR == 1 { over = 0; marked = 0 }
+        marked { marked = 0; if ($0 !~ /;$/) over = 1 }
+        /^#\[cfg\(test\)\]/ { marked = 1 }
+        !over { print FILENAME ":" FNR ":" $0 }' {} +
+}
+
 for crate in $engines; do
     # Tests and documentation may; what runs may not.
-    if grep -rnE '^[^/]*(\bprintln!|\beprintln!|\bprint!|\beprint!|\bdbg!|env::var|signal_hook|tokio::signal|tokio::process)' "crates/unisono-$crate/src"; then
+    if code "crates/unisono-$crate/src" |
+        grep -E '^[^:]*:[0-9]*:[^/]*(\bprintln!|\beprintln!|\bprint!|\beprint!|\bdbg!|env::var|signal_hook|tokio::signal|tokio::process)'; then
         complain "unisono-$crate prints, reads the environment or handles signals"
     fi
-    if grep -rnE '^[^/]*(\bInstant::now\(\)|SystemTime::now\(\))' "crates/unisono-$crate/src" |
+    if code "crates/unisono-$crate/src" | grep -E '^[^:]*:[0-9]*:[^/]*(\bInstant::now\(\)|SystemTime::now\(\))' |
         grep -vE '^crates/unisono-core/src/clock.rs|^crates/unisono-(journal/src/writer|batch/src/pace|batch/src/gcra|batch/src/line)|tokio::time::'; then
         complain "unisono-$crate takes time from elsewhere than the clock of unisono-core"
     fi

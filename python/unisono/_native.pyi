@@ -45,6 +45,7 @@ __all__ = [
     "printable",
     "redacted",
     "refuse_same",
+    "serve_expressions",
     "shown_header",
     "verify",
     "work",

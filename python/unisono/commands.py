@@ -87,8 +87,8 @@ class EachOptions(RunOptions, total=False):
         grace: How long what runs may take to finish when the run is stopped; `"10s"` by default.
         max_failures: Stop after so many commands that did not end well.
         canary: The first so many commands must end ok before any other starts.
-        save: Save what each command prints to a file of its own, as `"out/{#}"`, and `"out/{#}.stderr"`. A name belongs to
-            the first item that asks for it; see docs/saving.md.
+        save: Save what each command prints to a file of its own, as `"out/{#}"`, and `"out/{#}.stderr"`. A name belongs
+            to the first item that asks for it; see docs/saving.md.
         out: Keep results in this file, one JSON object per command; `unisono each` reads it as well.
         resume: Do not run again what is done: the same command with the same item.
         retry_failed: As `resume`, but what failed runs again.

@@ -120,8 +120,8 @@ fn jaq(expression: &str, body: &str) -> Option<Vec<Val>> {
     let definitions = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
     let functions = jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs());
     let arena = Arena::default();
-    let modules = Loader::new(definitions).load(&arena, File { code: expression, path: () }).ok().expect("it parses");
-    let filter = Compiler::default().with_funs(functions).compile(modules).ok().expect("it compiles");
+    let modules = Loader::new(definitions).load(&arena, File { code: expression, path: () }).expect("it parses");
+    let filter = Compiler::default().with_funs(functions).compile(modules).expect("it compiles");
     let context = Ctx::<data::JustLut<Val>>::new(&filter.lut, Vars::new([]));
     filter
         .id
