@@ -9,7 +9,7 @@ export UNISONO_PROFILE ?= demo
 
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find crates python -type f \( -name '*.rs' -o -name 'Cargo.toml' -o -name '*.py' -o -name '*.pyi' \) -not -path '*/unisono.data/*')
 
-.PHONY: help demo test lint bench fuzz ledgers docs clean
+.PHONY: help demo test lint bench fuzz nightly ledgers docs clean
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
@@ -39,6 +39,10 @@ bench: ## measure against pinned peers: make bench BENCH=fetch
 
 fuzz: ## each fuzz target for TIME seconds: make fuzz TIME=60 (needs a nightly toolchain and cargo-fuzz)
 	fuzz/run $(or $(TIME),60) $(TARGETS)
+
+nightly: ## what takes long: many random histories of runs, and each fuzz target for ten minutes
+	UNISONO_WORLD_CASES=$(or $(CASES),20000) cargo test -p unisono-runner --test world
+	fuzz/run $(or $(TIME),600)
 
 ledgers: $(VENV)/installed ## kill -9 and links, renames, copies, full disks, with the server's own ledger: make ledgers ROUNDS=200
 	$(BIN)/python tests/ledgers.py --rounds $(or $(ROUNDS),200)

@@ -31,6 +31,15 @@ mod template;
 mod top_errors;
 mod work;
 
+/// The seam between a run and a kind of work, for tests that bring a kind of their own (`tests/world`). No promise to others.
+#[doc(hidden)]
+pub mod testing {
+    pub use crate::{
+        run::{Extras, run},
+        work::{Item, Work},
+    };
+}
+
 pub use body::{BodyMode, json_error, unmarked};
 pub use clash::{Named, refuse_same};
 pub use each::{

@@ -62,23 +62,23 @@ pub enum Output {
 }
 
 /// What a kind of work adds to its frame.
-pub(crate) struct Extras<C: Call> {
+pub struct Extras<C: Call> {
     /// Rows have pages.
-    pub(crate) paged: bool,
+    pub paged: bool,
     /// Makes the changes to a call that need the journal's seed.
-    pub(crate) prepare: Option<Box<dyn FnOnce(u64) -> Prepare<C>>>,
+    pub prepare: Option<Box<dyn FnOnce(u64) -> Prepare<C>>>,
     /// Told of each outcome.
-    pub(crate) listing: Option<Listing<C::Done>>,
+    pub listing: Option<Listing<C::Done>>,
     /// How many outcomes may wait for an earlier row; by default a few times the limit.
-    pub(crate) window: Option<u64>,
+    pub window: Option<u64>,
     /// Lines of earlier runs that belong to no row of the input go.
-    pub(crate) prune: bool,
+    pub prune: bool,
     /// The work itself tells the gauge of bytes, as it reads them.
-    pub(crate) bytes_are_live: bool,
+    pub bytes_are_live: bool,
     /// Rows are noted before their turn: more of them are in doubt after a crash, and none waits for the disk.
-    pub(crate) notes_ahead: bool,
+    pub notes_ahead: bool,
     /// What comes of rows goes to files of their own.
-    pub(crate) saving: Option<Saving>,
+    pub saving: Option<Saving>,
 }
 
 impl<C: Call> Default for Extras<C> {
@@ -97,7 +97,10 @@ impl<C: Call> Default for Extras<C> {
 }
 
 /// Runs work to its end, or until the token says stop, and accounts for every row. Gives the work back.
-pub(crate) async fn run<W: Work>(
+///
+/// # Errors
+/// When it cannot begin: a file in the way. What happens to rows is in the report.
+pub async fn run<W: Work>(
     work: W,
     frame: Frame<W::Call>,
     extras: Extras<W::Call>,

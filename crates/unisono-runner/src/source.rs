@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Changes a call before it runs, given its row, page and fingerprint.
-pub(crate) type Prepare<C> = Box<dyn Fn(&mut C, RowKey, u64)>;
+pub type Prepare<C> = Box<dyn Fn(&mut C, RowKey, u64)>;
 
 pub(crate) struct Rows<C: Call> {
     /// `None` once nothing more is wanted of it.
@@ -348,14 +348,16 @@ impl<C: Call> Source for Rows<C> {
     type Item = Item<C>;
 
     fn poll_pull(&mut self, context: &mut Context<'_>, max: usize, into: &mut Vec<Offer<Item<C>>>) -> Poll<Pull> {
-        if let Some(order) = &mut self.ledger.borrow_mut().order
-            && order.is_beyond(self.number)
-        {
-            // Outcomes wait for an earlier row; more of them would only take memory.
-            order.waker = Some(context.waker().clone());
-            return Poll::Pending;
-        }
-        let more = self.poll_rows(context);
+        // Outcomes wait for an earlier row; more of them would only take memory. What was taken in already is let go all the
+        // same, and all is taken in that must be before anything may start: that earlier row may be among it.
+        let is_full = self.is_checked()
+            && self.ledger.borrow_mut().order.as_mut().filter(|order| order.is_beyond(self.number)).is_some_and(
+                |order| {
+                    order.waker = Some(context.waker().clone());
+                    true
+                },
+            );
+        let more = if is_full { Poll::Pending } else { self.poll_rows(context) };
         self.release(max, into);
         if into.is_empty() && self.waits_for_canary() {
             self.ledger.borrow_mut().canary_waker = Some(context.waker().clone());

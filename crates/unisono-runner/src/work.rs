@@ -97,18 +97,20 @@ pub trait Done: Send + 'static {
 }
 
 /// How a call is tried.
-pub(crate) trait Work {
+pub trait Work {
+    /// What is tried.
     type Call: Call;
 
-    async fn attempt(
+    /// As [`Job::attempt`].
+    fn attempt(
         &self,
         item: &Item<Self::Call>,
         context: &Context,
-    ) -> Attempt<Item<Self::Call>, <Self::Call as Call>::Done>;
+    ) -> impl Future<Output = Attempt<Item<Self::Call>, <Self::Call as Call>::Done>>;
 
     /// What goes on beside the attempts as long as the run does; does nothing unless overridden.
-    async fn aside(&self) {
-        std::future::pending().await
+    fn aside(&self) -> impl Future<Output = ()> {
+        std::future::pending()
     }
 
     /// As [`Job::halted`].
@@ -122,15 +124,19 @@ pub(crate) trait Work {
 
 /// What the engine carries for a row or page.
 #[derive(Debug)]
-pub(crate) struct Item<C> {
-    pub(crate) key: RowKey,
+pub struct Item<C> {
+    /// Which row, and which page of it.
+    pub key: RowKey,
     /// As in [`Outcome::position`].
-    pub(crate) position: u64,
+    pub position: u64,
     /// As in [`Outcome::line`].
-    pub(crate) line: u64,
-    pub(crate) id: Option<Box<str>>,
-    pub(crate) fingerprint: u64,
-    pub(crate) call: C,
+    pub line: u64,
+    /// The row's name, where it has one of its own.
+    pub id: Option<Box<str>>,
+    /// What it asks for, in short.
+    pub fingerprint: u64,
+    /// What it asks for.
+    pub call: C,
     /// Where what comes of it goes, in the order of [`Call::save_names`].
     pub(crate) targets: Vec<Target>,
 }
@@ -186,6 +192,19 @@ impl<W: Work> Job for Worked<W> {
 }
 
 impl<C> Item<C> {
+    /// The item of the page after this one.
+    pub fn next_page(&self, call: C) -> Self {
+        Self {
+            key: RowKey { page: self.key.page + 1, ..self.key },
+            position: self.position,
+            line: self.line,
+            id: self.id.clone(),
+            fingerprint: self.fingerprint,
+            call,
+            targets: Vec::new(),
+        }
+    }
+
     pub(crate) fn name(&self) -> String {
         self.id.as_deref().map_or_else(|| format!("r{}", self.key.row), str::to_owned)
     }

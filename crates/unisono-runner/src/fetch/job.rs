@@ -120,15 +120,8 @@ impl FetchWork {
             keys.set(&mut request, key.page);
         }
         attempt.value.goes_on = true;
-        attempt.then = Some(Item {
-            key,
-            position: item.position,
-            line: item.line,
-            id: item.id.clone(),
-            fingerprint: item.fingerprint,
-            call: FetchCall { request, trail: Trail::default(), save: None, key: item.call.key, visited },
-            targets: Vec::new(),
-        });
+        let call = FetchCall { request, trail: Trail::default(), save: None, key: item.call.key, visited };
+        attempt.then = Some(item.next_page(call));
         Ok(())
     }
 

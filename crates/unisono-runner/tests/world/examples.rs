@@ -1,0 +1,167 @@
+//! Crosses by name, each of which was broken once or might be.
+
+use std::time::Duration;
+
+use unisono_core::{Effect, OutcomeKind};
+use unisono_journal::{Identity, Mode};
+
+use crate::{
+    model::check,
+    peer::{Ending, Script, Step, WELL},
+    world::{End, How, Stop, What, World},
+};
+
+const SLOW: Step =
+    Step { hop: None, effect: Some(Effect::Done), ending: Ending::Ok, takes: Duration::from_millis(200) };
+const HANGS: Step = Step { ending: Ending::Hang, ..WELL };
+const ALL_AGAIN: Mode = Mode::RetryFailed { ambiguous: true };
+const FAILED_AGAIN: Mode = Mode::RetryFailed { ambiguous: false };
+
+fn rows(count: u64, script: &Script) -> Vec<(u64, Option<Script>)> {
+    (1..=count).map(|content| (content, Some(script.clone()))).collect()
+}
+
+fn run(world: &mut World, rows: &[(u64, Option<Script>)], how: &How) -> End {
+    let before = world.lines();
+    let end = world.run(rows, how);
+    check(world, rows, how, &before, &end);
+    end
+}
+
+fn outcomes(world: &World) -> Vec<(OutcomeKind, Effect)> {
+    let mut lines = world.lines();
+    lines.sort_by_key(|line| (line.row, line.page));
+    lines.iter().map(|line| (line.outcome, line.effect)).collect()
+}
+
+fn crash(turn: u32) -> Option<Stop> {
+    Some(Stop { turn, what: What::Crash { lost: 0 } })
+}
+
+#[test]
+fn a_run_that_was_killed_at_any_turn_and_resumed_under_another_name_begins_nothing_twice() {
+    for turn in 1..20 {
+        let mut world = World::new();
+        let rows = rows(5, &Script::unsafe_row([SLOW]));
+        run(&mut world, &rows, &How { stop: crash(turn), limit: 2, ..How::default() });
+        world.rename("other.jsonl");
+        let end = run(&mut world, &rows, &How::default());
+        assert_eq!(end.report().rows(), 5, "killed at turn {turn}");
+        assert!((1..=5).all(|content| world.peer.begun(content) <= 1));
+    }
+}
+
+#[test]
+fn what_was_done_and_found_wrong_is_not_repeated_by_retry_failed() {
+    let wrong = Step { ending: Ending::Failed, ..WELL };
+    let mut world = World::new();
+    let rows = rows(1, &Script::unsafe_row([wrong]));
+    for mode in [Mode::Resume, FAILED_AGAIN, FAILED_AGAIN] {
+        run(&mut world, &rows, &How { mode, ..How::default() });
+        assert_eq!(outcomes(&world), [(OutcomeKind::Failed, Effect::Done)]);
+    }
+    assert_eq!(world.peer.begun(1), 1);
+    run(&mut world, &rows, &How { mode: ALL_AGAIN, ..How::default() });
+    assert_eq!(outcomes(&world), [(OutcomeKind::Ok, Effect::Done)]);
+}
+
+#[test]
+fn a_throttle_after_a_hop_that_took_effect_forgets_nothing() {
+    let step =
+        Step { hop: Some(Effect::Done), effect: Some(Effect::None), ending: Ending::Throttled, takes: WELL.takes };
+    let mut world = World::new();
+    let rows = rows(1, &Script::unsafe_row([step]));
+    run(&mut world, &rows, &How::default());
+    run(&mut world, &rows, &How { mode: FAILED_AGAIN, ..How::default() });
+    assert_eq!(outcomes(&world), [(OutcomeKind::Failed, Effect::Done)]);
+    assert_eq!(world.peer.begun(1), 1);
+}
+
+#[test]
+fn a_page_that_was_begun_is_not_begun_again_and_the_pages_before_it_stay() {
+    let script = Script { pages: 3, ..Script::unsafe_row([SLOW]) };
+    for turn in 1..40 {
+        let mut world = World::new();
+        let rows = rows(2, &script);
+        let how = How { paged: true, ..How::default() };
+        run(&mut world, &rows, &How { stop: crash(turn), ..how.clone() });
+        run(&mut world, &rows, &How { mode: FAILED_AGAIN, ..how.clone() });
+        run(&mut world, &rows, &How { mode: ALL_AGAIN, ..how });
+        assert_eq!(outcomes(&world), [(OutcomeKind::Ok, Effect::Done); 6], "killed at turn {turn}");
+    }
+}
+
+#[test]
+fn rows_noted_ahead_and_not_started_are_ambiguous_after_a_crash_and_only_the_user_runs_them_again() {
+    let mut world = World::new();
+    let mut rows = rows(12, &Script::unsafe_row([]));
+    rows[0].1 = Some(Script::unsafe_row([HANGS]));
+    let how = How { notes_ahead: true, limit: 1, ..How::default() };
+    run(&mut world, &rows, &How { stop: crash(8), ..how.clone() });
+    let begun = world.peer.ledger.borrow().len();
+    run(&mut world, &rows, &how);
+    let doubtful = outcomes(&world).iter().filter(|end| **end == (OutcomeKind::Ambiguous, Effect::Maybe)).count();
+    assert!(doubtful > begun, "{begun} were begun, and {doubtful} are in doubt");
+    run(&mut world, &rows, &How { mode: ALL_AGAIN, ..how });
+    assert!(world.lines().iter().all(|line| line.outcome == OutcomeKind::Ok));
+}
+
+#[test]
+fn another_input_is_refused_and_nothing_of_it_runs() {
+    let mut world = World::new();
+    let mut rows = rows(3, &Script::unsafe_row([]));
+    run(&mut world, &rows, &How::default());
+    rows[1].0 = 99;
+    assert!(matches!(run(&mut world, &rows, &How::default()), End::Refused(error) if error.is_usage()));
+    assert_eq!(world.peer.begun(99), 0);
+    rows[1].0 = 2;
+    assert_eq!(run(&mut world, &rows, &How::default()).report().kept.total(), 3);
+}
+
+#[test]
+fn rows_known_by_their_content_are_kept_in_any_order_and_what_is_gone_is_pruned() {
+    let mut world = World::new();
+    let mut rows = rows(4, &Script::unsafe_row([]));
+    let how = How { identity: Identity::Content, keep_order: true, credit: Some(1), ..How::default() };
+    run(&mut world, &rows, &how);
+    rows.reverse();
+    rows.pop();
+    rows.insert(0, (9, Some(Script::unsafe_row([]))));
+    let end = run(&mut world, &rows, &How { prune: true, ..how });
+    assert_eq!((end.report().kept.total(), end.report().counts.total()), (3, 1));
+    assert!((1..=4).all(|content| world.peer.begun(content) == 1));
+}
+
+#[test]
+fn a_slow_sink_that_wants_order_gets_all_of_it_while_the_first_row_hangs() {
+    let mut world = World::new();
+    let mut rows = rows(30, &Script::unsafe_row([]));
+    rows[0].1 = Some(Script::unsafe_row([HANGS]));
+    let how = How { keep_order: true, credit: Some(1), window: Some(2), ..How::default() };
+    let end = run(&mut world, &rows, &how);
+    assert_eq!((end.report().rows(), world.sunk[0].kind), (30, OutcomeKind::Ambiguous));
+}
+
+#[test]
+fn a_resume_in_order_whose_first_row_runs_again_reads_on_to_the_last_row_that_it_knows() {
+    let mut world = World::new();
+    let mut rows = rows(30, &Script::unsafe_row([]));
+    rows[0].1 = Some(Script::unsafe_row([Step { effect: Some(Effect::None), ending: Ending::Failed, ..WELL }]));
+    let how = How { keep_order: true, credit: Some(1), window: Some(2), ..How::default() };
+    run(&mut world, &rows, &how);
+    let end = run(&mut world, &rows, &How { mode: FAILED_AGAIN, ..how });
+    assert_eq!((end.report().kept.total(), end.report().counts.get(OutcomeKind::Ok)), (29, 1));
+}
+
+#[test]
+fn a_stop_leaves_a_line_for_everything_that_was_pulled_and_the_rest_for_the_next_run() {
+    for what in [What::Drain, What::Abort] {
+        for turn in 1..12 {
+            let mut world = World::new();
+            let rows = rows(9, &Script::unsafe_row([SLOW]));
+            run(&mut world, &rows, &How { stop: Some(Stop { turn, what }), limit: 2, ..How::default() });
+            run(&mut world, &rows, &How::default());
+            assert_eq!(world.lines().len(), 9, "{what:?} at turn {turn}");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! What must hold after each run, whatever happened in it: the laws, by the peer's ledger and the results file.
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde_json::Value;
+use unisono_core::{CancelReason, Effect, OutcomeCounts, OutcomeKind};
+use unisono_journal::Mode;
+
+use crate::{
+    peer::{Begun, Script},
+    world::{End, How, World},
+};
+
+/// A line of a results file.
+#[derive(Debug, Clone)]
+pub struct Line {
+    pub row: u64,
+    /// 0 where there are no pages.
+    pub page: u32,
+    /// `None` of a row that nobody could understand, whose content is not its own.
+    pub content: Option<u64>,
+    pub outcome: OutcomeKind,
+    pub effect: Effect,
+    pub repeatable: bool,
+    pub goes_on: bool,
+    pub error: Option<String>,
+    /// All of it but the part of the first line that says whether a run is open.
+    pub whole: Value,
+}
+
+impl Line {
+    pub fn parse(text: &str) -> Self {
+        let mut whole: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("no JSON: {error}: {text}"));
+        let word = |name: &str| whole[name].as_str().unwrap_or_else(|| panic!("no {name} in {text}")).to_owned();
+        let line = Self {
+            row: whole["row"].as_u64().expect("a row"),
+            page: u32::try_from(whole["page"].as_u64().unwrap_or(0)).expect("a page"),
+            content: whole["content"].as_u64().filter(|content| *content > 0),
+            outcome: word("outcome").parse().expect("an outcome"),
+            effect: word("effect").parse().expect("an effect"),
+            repeatable: whole["repeatable"].as_bool().expect("whether it is repeatable"),
+            goes_on: whole["next"].is_string(),
+            error: whole["error"]["kind"].as_str().map(str::to_owned),
+            whole: Value::Null,
+        };
+        let members = whole.as_object_mut().expect("an object");
+        members.remove("run");
+        members.remove("open");
+        Self { whole, ..line }
+    }
+
+    /// Whether a row with this line runs again in a run of this mode, as docs/fetch.md has it.
+    pub fn runs_again(&self, mode: Mode) -> bool {
+        let accepts_doubles = mode == Mode::RetryFailed { ambiguous: true };
+        let retries = matches!(mode, Mode::RetryFailed { .. });
+        let asked = match self.outcome {
+            OutcomeKind::Ok | OutcomeKind::Skipped => false,
+            OutcomeKind::Cancelled => true,
+            OutcomeKind::Failed => retries || self.error.as_deref() == Some("rate_limited"),
+            OutcomeKind::TimedOut => retries,
+            OutcomeKind::Ambiguous => accepts_doubles,
+        };
+        asked && (self.repeatable || self.effect == Effect::None || accepts_doubles)
+    }
+
+    /// What it is the line of, to the peer.
+    fn key(&self) -> (Option<u64>, u32) {
+        (self.content, self.page.max(1))
+    }
+}
+
+/// Holds a run against the laws. `before` is what was in the file when it began.
+pub fn check(world: &World, rows: &[(u64, Option<Script>)], how: &How, before: &[Line], end: &End) {
+    let ledger = world.peer.ledger.borrow();
+    let run = world.peer.run.get();
+    let after = world.lines();
+    nothing_is_repeated_that_must_not_be(&ledger, run, how.mode);
+    what_is_kept_is_not_run(&ledger, run, how, before, &after, end);
+    no_line_denies_what_happened(&ledger, run, &after);
+    let keys: HashSet<_> = after.iter().map(|line| (line.row, line.page)).collect();
+    assert_eq!(keys.len(), after.len(), "a row or page has two lines");
+    let End::Finished(report) = end else { return };
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+
+    let mut counts = OutcomeCounts::default();
+    after.iter().for_each(|line| counts.add(line.outcome));
+    for kind in OutcomeKind::ALL {
+        assert_eq!(report.count(kind), counts.get(kind), "the report counts other {kind} than there are lines");
+    }
+    if how.keep_order {
+        assert!(after.is_sorted_by_key(|line| (line.row, line.page)), "the file is not in order");
+        assert!(world.sunk.is_sorted_by_key(|sunk| sunk.position), "the sink was not given them in order");
+    }
+    if how.credit.is_some() {
+        let mut sunk = OutcomeCounts::default();
+        world.sunk.iter().for_each(|outcome| sunk.add(outcome.kind));
+        assert_eq!(sunk, report.counts, "the sink got other outcomes than the report counts");
+    }
+    for begun in ledger.iter().filter(|begun| begun.run == run) {
+        let key = (Some(begun.content), begun.page);
+        assert!(after.iter().any(|line| line.key() == key), "{begun:?} was begun and has no line");
+    }
+    let not_ok = report.counts.not_ok() - report.counts.get(OutcomeKind::Cancelled);
+    if how.max_failures.is_some_and(|most| not_ok >= most) {
+        assert!(report.stopped.is_some(), "it should have stopped after {not_ok} failures");
+    }
+    if report.stopped == Some(CancelReason::MaxFailures) {
+        assert!(how.max_failures.is_some_and(|most| not_ok >= most), "it stopped after {not_ok} failures already");
+    }
+    if report.stopped.is_none() {
+        every_row_is_decided(rows, &after);
+    }
+}
+
+/// Whoever asks for what is ambiguous to be tried again accepts what that does, and what was done before does not count any
+/// more. Nobody else does, and no run repeats by itself what it did.
+fn nothing_is_repeated_that_must_not_be(ledger: &[Begun], run: u32, mode: Mode) {
+    let accepts_doubles = mode == Mode::RetryFailed { ambiguous: true };
+    for (at, begun) in ledger.iter().enumerate().filter(|(_, begun)| begun.run == run && !begun.repeatable) {
+        let same = ledger[..at].iter().filter(|earlier| (earlier.content, earlier.page) == (begun.content, begun.page));
+        let mut counted = same.filter(|earlier| (earlier.run == run || !accepts_doubles) && !earlier.forgiven.get());
+        assert!(
+            counted.all(|earlier| earlier.truth == Effect::None),
+            "{begun:?} was begun again after it may have had an effect: {ledger:#?}"
+        );
+    }
+    if accepts_doubles {
+        ledger.iter().filter(|begun| begun.run < run).for_each(|begun| begun.forgiven.set(true));
+    }
+}
+
+fn what_is_kept_is_not_run(ledger: &[Begun], run: u32, how: &How, before: &[Line], after: &[Line], end: &End) {
+    for line in before.iter().filter(|line| !line.runs_again(how.mode)) {
+        let begun = ledger.iter().find(|begun| begun.run == run && (Some(begun.content), begun.page) == line.key());
+        assert!(begun.is_none(), "{line:?} was kept, and yet {begun:?}");
+        let stays = after.iter().any(|other| other.whole == line.whole);
+        assert!(stays || how.prune && matches!(end, End::Finished(_)), "{line:?} was to be kept, and is gone");
+    }
+}
+
+/// What may have happened in this run is not written down as if it had not.
+fn no_line_denies_what_happened(ledger: &[Begun], run: u32, after: &[Line]) {
+    let mut happened: BTreeMap<(u64, u32), Effect> = BTreeMap::new();
+    for begun in ledger.iter().filter(|begun| begun.run == run) {
+        let truth = happened.entry((begun.content, begun.page)).or_default();
+        *truth = truth.join(begun.truth);
+    }
+    for line in after {
+        let (Some(content), page) = line.key() else { continue };
+        let truth = happened.get(&(content, page)).copied().unwrap_or_default();
+        assert!(truth == Effect::None || line.effect > Effect::None, "{line:?} denies {truth:?}");
+        let is_unsafe = !line.repeatable && line.effect == Effect::Maybe;
+        assert!(!is_unsafe || matches!(line.outcome, OutcomeKind::Ambiguous | OutcomeKind::Ok), "{line:?}");
+    }
+}
+
+/// A file of a run that was not stopped: one end for each row, after all of its pages.
+fn every_row_is_decided(rows: &[(u64, Option<Script>)], after: &[Line]) {
+    for (content, script) in rows {
+        let Some(script) = script else { continue };
+        let mut lines: Vec<_> = after.iter().filter(|line| line.content == Some(*content)).collect();
+        lines.sort_by_key(|line| line.page);
+        let Some(last) = lines.pop() else { panic!("row {content} has no line") };
+        assert!(lines.iter().all(|line| line.goes_on), "row {content} has two ends: {lines:?} {last:?}");
+        assert!(!last.goes_on, "row {content} has no end: {last:?}");
+        assert!(last.outcome != OutcomeKind::Ok || last.page.max(1) == script.pages, "row {content} ended too early");
+    }
+    let bad = rows.iter().filter(|(_, script)| script.is_none()).count();
+    let input = after.iter().filter(|line| line.error.as_deref() == Some("input")).count();
+    assert!(input >= bad, "{bad} rows make no sense, and {input} lines say so");
+}

@@ -1,0 +1,200 @@
+//! Plans, runs, stops and crashes at random, each run held against the laws; in the end everything is decided.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use unisono_core::{Effect, OutcomeKind};
+use unisono_journal::{Identity, Mode};
+
+use crate::{
+    model::check,
+    peer::{Ending, Script, Step},
+    world::{End, How, Stop, What, World},
+};
+
+proptest! {
+    // The disk has its part in each case, so a seed alone does not bring it back: what failed is printed in full.
+    #![proptest_config(ProptestConfig {
+        cases: cases(), failure_persistence: None, max_shrink_iters: 1000, ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn whatever_happens_nothing_is_repeated_that_must_not_be_and_every_outcome_is_told(history in history()) {
+        live(&history);
+    }
+}
+
+/// Everything that a case is made of.
+#[derive(Debug, Clone)]
+struct History {
+    rows: Vec<Option<Script>>,
+    /// Of all runs.
+    frame: How,
+    runs: Vec<(How, Before)>,
+}
+
+/// What happens to the file or the input before a run.
+#[derive(Debug, Clone, Copy)]
+enum Before {
+    Nothing,
+    Rename,
+    /// A row asks for something else now.
+    Change(usize),
+    /// Rows change places, which does no harm where they are known by their content.
+    Reverse,
+}
+
+fn live(history: &History) {
+    let mut world = World::new();
+    let mut rows: Vec<_> = history.rows.iter().enumerate().map(|(at, row)| (at as u64 + 1, row.clone())).collect();
+    for (number, (how, before)) in history.runs.iter().enumerate() {
+        let (mut input, mut how) = (rows.clone(), how.clone());
+        match *before {
+            Before::Nothing => {}
+            Before::Rename => world.rename(&format!("results-{number}.jsonl")),
+            Before::Change(at) => {
+                let at = at % input.len();
+                input[at].0 += 1000;
+                // To its end, so that it is either refused or the input from then on.
+                (how.stop, how.stop_after, how.max_failures, how.canary) = (None, None, None, None);
+            }
+            Before::Reverse if how.identity == Identity::Content => input.reverse(),
+            Before::Reverse => {}
+        }
+        let is_refused = matches!(run(&mut world, &input, &how), End::Refused(_));
+        assert!(!is_refused || matches!(before, Before::Change(_)), "run {number} was refused");
+        if !is_refused {
+            rows = input;
+        }
+    }
+    finish(&mut world, &rows, &history.frame);
+}
+
+/// Runs until all is decided, then until all is well; both have an end, since each script has.
+fn finish(world: &mut World, rows: &[(u64, Option<Script>)], frame: &How) {
+    let how = How { mode: Mode::Resume, ..frame.clone() };
+    let undecided = |world: &World| world.lines().iter().any(|line| line.runs_again(Mode::Resume));
+    let mut runs = 0;
+    while {
+        run(world, rows, &how).report();
+        undecided(world)
+    } {
+        runs += 1;
+        assert!(runs < 40, "a resume does not come to an end");
+    }
+    let how = How { mode: Mode::RetryFailed { ambiguous: true }, ..how };
+    let good = |world: &World| {
+        let lines = world.lines();
+        let of = |content: u64| lines.iter().filter(move |line| line.content == Some(content));
+        rows.iter()
+            .all(|(content, script)| script.is_none() || of(*content).all(|line| line.outcome == OutcomeKind::Ok))
+    };
+    while {
+        run(world, rows, &how);
+        !good(world)
+    } {
+        runs += 1;
+        assert!(runs < 80, "trying again does not come to an end");
+    }
+}
+
+fn run(world: &mut World, rows: &[(u64, Option<Script>)], how: &How) -> End {
+    let before = world.lines();
+    let end = world.run(rows, how);
+    check(world, rows, how, &before, &end);
+    end
+}
+
+fn history() -> impl Strategy<Value = History> {
+    let frame = (any::<bool>(), any::<bool>(), prop_oneof![3 => Just(Identity::Row), 1 => Just(Identity::Content)]);
+    frame.prop_flat_map(|(paged, notes_ahead, identity)| {
+        // No kind of work has both.
+        let paged = paged && identity == Identity::Row;
+        let frame = How { paged, notes_ahead, identity, ..How::default() };
+        let row = prop_oneof![1 => Just(None), 12 => script(paged).prop_map(Some)];
+        let runs = prop::collection::vec((how(frame.clone()), before()), 1..6);
+        (prop::collection::vec(row, 1..10), runs).prop_map(move |(rows, runs)| History {
+            rows,
+            frame: frame.clone(),
+            runs,
+        })
+    })
+}
+
+fn script(paged: bool) -> impl Strategy<Value = Script> {
+    let steps = prop::collection::vec(step(), 0..4);
+    let pages = if paged { 1..4u32 } else { 1..2 };
+    (prop::bool::weighted(0.3), pages, steps, 0..2u8).prop_map(|(repeatable, pages, steps, limit_key)| Script {
+        repeatable,
+        pages,
+        steps,
+        limit_key,
+    })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let effect = || prop::sample::select(Effect::ALL.to_vec());
+    let ending = prop_oneof![
+        3 => Just(Ending::Ok),
+        3 => Just(Ending::Failed),
+        2 => Just(Ending::Retry),
+        1 => Just(Ending::Throttled),
+        1 => Just(Ending::Hang),
+        1 => Just(Ending::Panic),
+    ];
+    (prop::option::weighted(0.2, effect()), prop::option::weighted(0.9, effect()), ending, 0..300u64).prop_map(
+        |(hop, effect, ending, takes)| {
+            // What goes well was done.
+            let effect = if ending == Ending::Ok { Some(Effect::Done) } else { effect };
+            Step { hop, effect, ending, takes: Duration::from_millis(takes) }
+        },
+    )
+}
+
+fn how(frame: How) -> impl Strategy<Value = How> {
+    let mode = prop_oneof![
+        4 => Just(Mode::Resume),
+        3 => Just(Mode::RetryFailed { ambiguous: false }),
+        1 => Just(Mode::RetryFailed { ambiguous: true }),
+    ];
+    let what = prop_oneof![
+        1 => Just(What::Drain),
+        1 => Just(What::Abort),
+        4 => prop_oneof![Just(0), 0..1500u64].prop_map(|lost| What::Crash { lost }),
+    ];
+    let stop = prop::option::weighted(0.7, (1..40u32, what).prop_map(|(turn, what)| Stop { turn, what }));
+    let sink = (any::<bool>(), prop::option::of(1..3usize), prop::option::of(1..4u64));
+    let bounds = (
+        (1..5u32, prop::option::weighted(0.1, 1..4u64)),
+        prop::option::weighted(0.2, 1..4u64),
+        prop::option::weighted(0.2, 1..2000u64),
+    );
+    (mode, stop, sink, bounds).prop_map(
+        move |(mode, stop, (keep_order, credit, window), ((limit, canary), max_failures, stop_after))| How {
+            mode,
+            stop,
+            keep_order,
+            credit,
+            window,
+            limit,
+            max_failures,
+            canary,
+            stop_after: stop_after.map(Duration::from_millis),
+            ..frame.clone()
+        },
+    )
+}
+
+fn before() -> impl Strategy<Value = Before> {
+    prop_oneof![
+        5 => Just(Before::Nothing),
+        2 => Just(Before::Rename),
+        1 => any::<usize>().prop_map(Before::Change),
+        1 => Just(Before::Reverse),
+    ]
+}
+
+/// Each case is a handful of runs with the syncs of a real disk, and takes some ten milliseconds.
+fn cases() -> u32 {
+    std::env::var("UNISONO_WORLD_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(100)
+}
