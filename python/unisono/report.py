@@ -23,8 +23,8 @@ class Report(Generic[OutcomeT]):
     Attributes:
         ok, failed, timed_out, ambiguous, cancelled, skipped: How many ended in this way, kept ones included.
         kept: Of these, those of an earlier run, by outcome.
-        pending: Items that were never pulled; `None` when the input did not come to its end and nobody knows how many there
-            are.
+        pending: Items that were never pulled; `None` when the input did not come to its end and nobody knows how
+            many there are.
         retries: Attempts beyond the first.
         bytes: Bytes of bodies as they came over the wire, or of files.
         seconds: From the start of the run to its end.
