@@ -355,3 +355,80 @@ def test_reading_leaves_out_a_torn_end_and_names_a_broken_line(tmp_path, torn):
     path.write_bytes(line + torn + b"\n" + line)
     with pytest.raises(module.UsageError, match=rf"line 2: .*byte {len(line)}\b"):
         list(module.read_results(path))
+
+
+def killed_with_notes(start, server, tmp_path):
+    """A run that was killed with two lines on the disk and two more orders on their way."""
+    (tmp_path / "orders.jsonl").write_text(
+        "".join(
+            f'{{"url":"{server.url}/{kind}/{n}","json":{{"order":{n}}}}}\n'
+            for n, kind in enumerate(["orders"] * 2 + ["held"] * 2)
+        )
+    )
+    words = ["fetch", "--from", "orders.jsonl", "-o", "r.jsonl"]
+    process = start(*words)
+    server.wait_until(lambda: len(server.requests) == 4 and (tmp_path / "r.jsonl").read_text().count("\n") == 2)
+    process.kill()
+    process.wait()
+    server.gate.set()
+    return words
+
+
+def posted(server):
+    return sorted(path for method, path, _, _ in server.requests if method == "POST")
+
+
+def test_an_open_file_that_has_lost_its_first_line_does_not_lose_its_notes(unisono, start, server, lines, tmp_path):
+    words = killed_with_notes(start, server, tmp_path)
+    text = (tmp_path / "r.jsonl").read_text()
+    (tmp_path / "edited.jsonl").write_text(text.partition("\n")[2])
+    (tmp_path / "edited.jsonl").rename(tmp_path / "r.jsonl")
+    before = posted(server)
+    done = unisono(*words, "--resume")
+    assert done.returncode == 2
+    assert "edited or replaced" in done.stderr
+    assert "--adopt" in done.stderr
+    assert unisono(*words, "--resume", "--adopt").returncode == 1
+    assert posted(server) == before
+    assert sorted(line["outcome"] for line in lines(tmp_path / "r.jsonl")) == ["ambiguous"] * 3 + ["ok"]
+
+
+def test_a_copy_that_was_taken_with_its_notes_before_there_was_a_line_is_refused(unisono, start, server, tmp_path):
+    words = ["fetch", f"{server.url}/held/{{1..2}}", "-X", "POST", "-o", "r.jsonl"]
+    process = start(*words)
+    server.wait_until(lambda: len(server.requests) == 2)
+    process.kill()
+    process.wait()
+    server.gate.set()
+    for suffix in ("", ".run"):
+        (tmp_path / f"c.jsonl{suffix}").write_bytes((tmp_path / f"r.jsonl{suffix}").read_bytes())
+    done = unisono(*words[:-1], "c.jsonl", "--resume")
+    assert done.returncode == 2, done.stderr
+    assert len(server.requests) == 2
+
+
+def test_notes_that_cannot_be_read_before_others_that_can_are_not_forgotten(unisono, start, server, tmp_path):
+    words = killed_with_notes(start, server, tmp_path)
+    notes = bytearray((tmp_path / "r.jsonl.run").read_bytes())
+    # The last two notes are of the orders that were on their way; the one before the last is damaged.
+    notes[-48] ^= 1
+    (tmp_path / "r.jsonl.run").write_bytes(notes)
+    done = unisono(*words, "--resume")
+    assert done.returncode == 125
+    assert "note" in done.stderr
+    assert len(server.requests) == 4
+
+
+def test_rows_that_could_not_be_noted_since_the_file_was_renamed_run_in_the_next_run(
+    unisono, start, server, lines, tmp_path
+):
+    words = ["fetch", f"{server.url}/held/{{1..6}}", "-X", "POST", "-j", "2", "-o", "n.jsonl"]
+    process = start(*words)
+    server.wait_until(lambda: len(server.requests) == 2)
+    (tmp_path / "n.jsonl").rename(tmp_path / "n2.jsonl")
+    server.gate.set()
+    process.communicate()
+    assert process.returncode == 125
+    assert unisono(*words[:-1], "n2.jsonl", "--resume").returncode == 0
+    assert posted(server) == sorted(f"/held/{n}" for n in range(1, 7))
+    assert len(lines(tmp_path / "n2.jsonl")) == 6

@@ -86,7 +86,10 @@ impl Pace {
             Some(engaged) => {
                 let refused = engaged.rate.min(engaged.refused);
                 if engaged.kept < refused {
-                    let rate = if kept_up < refused { kept_up.max(engaged.kept) } else { engaged.kept };
+                    // Where more was accepted than the pace allowed, by what was under way already, that says nothing about
+                    // it: what has lasted is kept to, and where nothing has yet, the rate gives way a little.
+                    let lasted = if engaged.kept > 0.0 { engaged.kept } else { refused * (1.0 - engaged.cut) };
+                    let rate = if kept_up < refused { kept_up.max(engaged.kept) } else { lasted };
                     Engaged { kept: engaged.kept, ..Engaged::at(rate, refused, engaged.cut, until) }
                 } else {
                     // What lasted for a while on a server's saved-up allowance is no proof once it was refused: a
@@ -176,6 +179,25 @@ const SLOWEST: f64 = 0.001;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_in_the_wake_of_a_burst_does_not_stop_the_key() {
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut pace = Pace::new(start);
+        (0..8).for_each(|_| pace.accept());
+        pace.refuse(start + second, start + second);
+        // What was under way before comes in at once, and then another refusal.
+        for turn in 1..20 {
+            let now = start + second + Duration::from_millis(10) * turn;
+            (0..8).for_each(|_| pace.accept());
+            pace.start(now);
+            pace.refuse(now, now);
+        }
+        let now = start + 2 * second;
+        pace.start(now);
+        assert!(pace.next(now) - now < 60 * second, "the next start is due in {:?}", pace.next(now) - now);
+    }
 
     /// A server that accepts `quota` requests in each second and refuses the rest until the second is over.
     fn simulate(quota: u32, seconds: u64) -> (u32, u32) {

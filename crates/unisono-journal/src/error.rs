@@ -22,6 +22,10 @@ pub(crate) enum Reason {
         offset: u64,
         why: &'static str,
     },
+    /// A note of the run file cannot be read, and others that follow can.
+    Notes {
+        number: u64,
+    },
     InUse {
         pid: Option<u32>,
     },
@@ -30,6 +34,8 @@ pub(crate) enum Reason {
     },
     /// Its run has not ended, and the notes of that are not here.
     Orphan,
+    /// The run file beside it has notes of other results, which stood here.
+    Replaced,
     Moved,
     Removed,
     Changed {
@@ -57,7 +63,10 @@ impl Error {
 
     /// Whether it is the caller's mistake (a file in the way, a changed input) rather than a fault of the machine.
     pub fn is_usage(&self) -> bool {
-        !matches!(self.reason, Reason::Io { .. } | Reason::Corrupt { .. } | Reason::Moved | Reason::Removed)
+        !matches!(
+            self.reason,
+            Reason::Io { .. } | Reason::Corrupt { .. } | Reason::Notes { .. } | Reason::Moved | Reason::Removed
+        )
     }
 
     /// What the user can do about it.
@@ -70,12 +79,20 @@ impl Error {
             Reason::Corrupt { .. } => {
                 "look at that line and repair it, restore the file from a backup, or start anew with another -o"
             }
+            Reason::Notes { .. } => {
+                "restore the file from a backup; without it, --adopt takes the results as they are: what has no line and must not be \
+                 repeated is then `ambiguous`"
+            }
             Reason::Linked { .. } => {
                 "remove its other names, or copy it to a name of its own: a run under one name would not know of another"
             }
             Reason::Orphan => {
                 "go on with the file it was copied from, or bring its run file (`.run`) beside it; --adopt takes it as it is: \
                  what has no line and must not be repeated is then `ambiguous`, since nobody knows whether it was started"
+            }
+            Reason::Replaced => {
+                "put back the file that its run has written, or rename the run file (`.run`) with the results it belongs to; --adopt \
+                 takes this file as it is: what has no line and must not be repeated is then `ambiguous`"
             }
             Reason::Moved => "its lines are where it is now: repeat the command with that name and --resume",
             Reason::Removed => {
@@ -107,6 +124,9 @@ impl fmt::Display for Error {
             Reason::Corrupt { line, offset, why } => {
                 write!(f, "`{path}` is damaged at line {line} (byte {offset}): {why}")
             }
+            Reason::Notes { number } => {
+                write!(f, "`{path}` is damaged: its note {number} cannot be read, and later ones can")
+            }
             Reason::InUse { pid: Some(pid) } => write!(f, "`{path}` is in use by another run (process {pid})"),
             Reason::InUse { pid: None } => write!(f, "`{path}` is in use by another process"),
             Reason::Linked { links } => write!(f, "`{path}` is a file with {links} names (hard links)"),
@@ -114,6 +134,12 @@ impl fmt::Display for Error {
                 write!(
                     f,
                     "`{path}` is of a run that has not ended, and its run file is not there: it is a copy, or that was lost"
+                )
+            }
+            Reason::Replaced => {
+                write!(
+                    f,
+                    "`{path}` was edited or replaced while its run had not ended: the run file beside it has notes of other results"
                 )
             }
             Reason::Moved => write!(f, "`{path}` was renamed or replaced while it was written"),

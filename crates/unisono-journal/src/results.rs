@@ -141,6 +141,8 @@ enum Beside {
     Own(RunFile, Vec<Started>),
     /// It came along with a copy of its results.
     Copied(RunFile, Vec<Started>),
+    /// It was of other results, which stood here and are gone, and was put away.
+    Replaced,
 }
 
 impl Results<'_> {
@@ -150,7 +152,7 @@ impl Results<'_> {
         if length > 0 && !open.overwrite {
             return Err(Error::new(self.name, Reason::Exists));
         }
-        let beside = self.beside(true)?;
+        let beside = self.beside(true, true)?;
         if length > 0 {
             // Before the run file: notes beside an empty file do no harm, lines of another run would.
             step("results: empty");
@@ -159,6 +161,7 @@ impl Results<'_> {
         let header = Header { run: random_run(), results: self.inode()?, successor: 0, is_unsure: false };
         let run = match beside {
             Beside::Nothing(empty) => self.make_run(empty, header)?,
+            Beside::Replaced => self.make_run(None, header)?,
             Beside::Own(mut run, _) | Beside::Copied(mut run, _) => {
                 place::remove_left_over(&self.path, run.header.run);
                 run.rewrite(header, &[]).map_err(|error| Error::io(&run.path, "write", error))?;
@@ -171,9 +174,10 @@ impl Results<'_> {
 
     /// Goes on with what there is.
     fn resume(self, open: Open, on_kept: &mut dyn FnMut(&Head<'_>, &[u8])) -> Result<Opened, Error> {
-        let beside = self.beside(false)?;
+        let beside = self.beside(false, open.adopt)?;
+        let is_replaced = matches!(beside, Beside::Replaced);
         let (had, is_copy) = match &beside {
-            Beside::Nothing(_) => (None, false),
+            Beside::Nothing(_) | Beside::Replaced => (None, false),
             Beside::Own(run, started) => (Some((run, started)), false),
             Beside::Copied(run, started) => (Some((run, started)), true),
         };
@@ -186,11 +190,13 @@ impl Results<'_> {
             on_kept,
         };
         let (mut recovered, found) = Recovered::read(FromStart::new(&self.file), self.length()?, reading)?;
-        if found.is_open && (had.is_none() || is_copy) && !open.adopt {
+        // A copy that was taken before there was a line does not say that it is open, but its run file does.
+        let is_open = found.is_open || (is_copy && self.length()? == 0);
+        if is_open && (had.is_none() || is_copy) && !open.adopt {
             return Err(Error::new(self.name, Reason::Orphan));
         }
         // Adopted: what was noted is lost, and with it whether a row without a line was started.
-        if found.is_open && had.is_none() {
+        if (found.is_open || is_replaced) && had.is_none() {
             recovered.lose_notes();
         }
         let in_doubt = recovered.in_doubt(had.map_or(&[], |(_, started)| started), found.tail);
@@ -203,6 +209,7 @@ impl Results<'_> {
         };
         let (run, is_new) = match beside {
             Beside::Nothing(empty) => (self.make_run(empty, header)?, true),
+            Beside::Replaced => (self.make_run(None, header)?, true),
             Beside::Own(run, _) | Beside::Copied(run, _) => {
                 place::remove_left_over(&self.path, run.header.run);
                 (run, false)
@@ -225,8 +232,8 @@ impl Results<'_> {
     }
 
     /// Looks for the run file of these results, and puts away what stands in its place. `is_begun` says that the results
-    /// are begun anew: notes of what was there are of no use then.
-    fn beside(&self, is_begun: bool) -> Result<Beside, Error> {
+    /// are begun anew: notes of what was there are of no use then. Nor are they where the results are adopted.
+    fn beside(&self, is_begun: bool, is_adopted: bool) -> Result<Beside, Error> {
         let at = run_path(&self.path);
         let (inode, mark) = (self.inode()?, read_mark(&self.file));
         let id = mark.map(|mark| mark.run);
@@ -237,6 +244,10 @@ impl Results<'_> {
             Found::Locked { pid } => return Err(Error::new(self.name, Reason::InUse { pid })),
             Found::Ours(run, started) if run.header.is_of(inode, id) => return Ok(Beside::Own(run, started)),
             Found::Ours(mut run, started) => match owner(&run.header, &self.path) {
+                // Its results are beside it with a run file of their own: this one was copied along with them.
+                Some(owner) if is_run_file_of(&run_path(&owner), &run.header) => {
+                    return Ok(Beside::Copied(run, started));
+                }
                 // Its results were renamed, and another file has their name now.
                 Some(owner) => self.put_away(&mut run, &owner)?,
                 // Its results are gone. Where nothing is in their place, what had started may still have been done.
@@ -245,7 +256,12 @@ impl Results<'_> {
                 None if started.is_empty() => {
                     run.remove().map_err(|error| Error::io(&at, "remove", error))?;
                 }
-                None => self.put_away(&mut run, &self.path)?,
+                // What stands here now was not written by its run: its notes would be forgotten.
+                None if !is_adopted => return Err(Error::new(self.name, Reason::Replaced)),
+                None => {
+                    self.put_away(&mut run, &self.path)?;
+                    return Ok(Beside::Replaced);
+                }
             },
         }
         // One that was made just now was never renamed, though it may have the inode's number of one that was removed.
@@ -310,6 +326,10 @@ impl Results<'_> {
     fn failed(&self, doing: &'static str, error: io::Error) -> Error {
         Error::io(self.name, doing, error)
     }
+}
+
+fn is_run_file_of(path: &Path, header: &Header) -> bool {
+    read_header(path).is_some_and(|(other, _)| other.run == header.run)
 }
 
 /// The results file in this folder, other than this one, that a run file belongs to.

@@ -95,6 +95,10 @@ impl RunFile {
                 };
             };
             let started: Vec<_> = bytes[HEADER..].chunks_exact(RECORD).map_while(decode_started).collect();
+            // A note that was cut short was never promised; one that cannot be read before others was, and would be forgotten.
+            if bytes[HEADER..].chunks_exact(RECORD).skip(started.len()).any(|record| decode_started(record).is_some()) {
+                return Err(Error::new(path, Reason::Notes { number: started.len() as u64 + 1 }));
+            }
             let end = (HEADER + started.len() * RECORD) as u64;
             return Ok(Found::Ours(Self { path: path.to_owned(), file, end, header }, started));
         }

@@ -174,7 +174,8 @@ impl<W: Work> Job for Worked<W> {
             && let Err(why) = Box::pin(notes.started(item.key, item.fingerprint)).await
         {
             let message = format!("not started: it could not be noted that it was about to be: {why}");
-            return Attempt::new(Verdict::Final(OutcomeKind::Failed), Done::failed(ErrorKind::Save, message));
+            // Nothing is wrong with the row: it is for a later run, which has somewhere to note it.
+            return Attempt::new(Verdict::Final(OutcomeKind::Cancelled), Done::failed(ErrorKind::Cancelled, message));
         }
         self.work.attempt(&item, &context).await
     }
