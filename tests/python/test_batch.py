@@ -348,7 +348,7 @@ def test_the_report_raises_all_failures_together():
     async def work(item):
         raise ValueError(item) if item == "a" else KeyError(item)
 
-    report = batch(work, "ab").run()
+    report = batch(work, list("ab")).run()
     with pytest.raises(ExceptionGroup, match="2 of 2 items did not end well") as raised:
         report.raise_for_failures()
     assert {type(error) for error in raised.value.exceptions} == {ValueError, KeyError}
@@ -372,9 +372,9 @@ def test_failures_of_an_earlier_run_are_raised_as_a_count(tmp_path):
             raise ValueError(item)
 
     options = {"out": tmp_path / "r.jsonl", "resume": True}
-    batch(work, "abc", **options).run()
+    batch(work, list("abc"), **options).run()
     with pytest.raises(ExceptionGroup, match="1 of 3 items did not end well, 1 of them in an earlier run"):
-        batch(work, "abc", **options).run().raise_for_failures()
+        batch(work, list("abc"), **options).run().raise_for_failures()
 
 
 def test_a_report_prints_only_numbers_that_it_has():

@@ -109,7 +109,7 @@ pub fn file() -> Result<File, Failure> {
 
 /// As [`file`]; what is closed fails when it is written to.
 pub fn raw() -> io::Result<File> {
-    Ok(File::from(rustix::io::dup(io::stdout())?))
+    Ok(File::from(rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3)?))
 }
 
 /// The exit status of a command that has written all it had to say.

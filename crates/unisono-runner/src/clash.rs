@@ -43,14 +43,14 @@ impl Named {
     pub fn input(what: impl Into<String>, path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         match path.as_os_str() == "-" {
-            true => Self { what: what.into(), identity: open(rustix::io::dup(io::stdin())), path },
+            true => Self { what: what.into(), identity: open(rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)), path },
             false => Self::new(what, path),
         }
     }
 
     /// Standard output.
     pub fn output() -> Self {
-        let identity = open(rustix::io::dup(io::stdout()));
+        let identity = open(rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3));
         Self { what: "standard output".to_owned(), path: PathBuf::new(), identity }
     }
 

@@ -359,7 +359,7 @@ pub(crate) fn too_long(line: u64) -> String {
 pub(crate) fn open(path: &Path) -> Result<(Arc<str>, File), Error> {
     if path.as_os_str() == "-" {
         let cannot = |error: Errno| Error::usage("cannot read standard input").because(io::Error::from(error));
-        let file = rustix::io::dup(io::stdin()).map(File::from).map_err(cannot)?;
+        let file = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3).map(File::from).map_err(cannot)?;
         // What is open for writing alone stands for a standard input that was closed.
         if fcntl_getfl(&file).map_err(cannot)? & OFlags::RWMODE == OFlags::WRONLY {
             return Err(Error::usage("cannot read standard input: it is closed").hint("name a file to read from"));
