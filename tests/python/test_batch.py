@@ -105,7 +105,8 @@ def test_plain_functions_run_in_threads_unless_one_word_says_otherwise():
 def test_any_executor_is_taken_and_left_as_it_is():
     with concurrent.futures.ThreadPoolExecutor(2, thread_name_prefix="mine") as executor:
         names = {
-            outcome.result[:4] for outcome in batch(lambda _: threading.current_thread().name, "ab", executor=executor)
+            outcome.result[:4]
+            for outcome in batch(lambda _: threading.current_thread().name, [1, 2], executor=executor)
         }
         assert names == {"mine"}
         assert executor.submit(triple, 2).result() == 6

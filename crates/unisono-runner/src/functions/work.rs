@@ -44,6 +44,11 @@ impl<V: Send + 'static> Work for FunctionWork<V> {
             let (verdict, value) = halted_without_effect(UNBEGUN);
             return Attempt::new(verdict, value);
         }
+        if item_by.is_some_and(|by| by <= clock::now()) {
+            // It waited for this attempt longer than it had: nothing is called for an item that is late.
+            let (kind, message) = self.why(Stop::Deadline);
+            return failed(OutcomeKind::TimedOut, kind, message);
+        }
         context.begin();
         let invocation = Invocation { line: item.line, attempt: context.attempt() };
         let mut call = self.crew.put(invocation, context.hold());
