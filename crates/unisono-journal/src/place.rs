@@ -54,6 +54,12 @@ pub(crate) fn open(path: &Path, create: bool) -> io::Result<File> {
     if create { options.create_new(true) } else { &mut options }.open(path)
 }
 
+/// Lets go of a lock.
+pub(crate) fn unlock(file: &File) {
+    // Closing would do it too, but not while a child that is just being started still has a copy of the descriptor.
+    let _ = flock(file, FlockOperation::Unlock);
+}
+
 /// Whether nobody else holds the lock of this file; it is ours then, until the file is closed.
 pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {

@@ -66,6 +66,12 @@ pub(crate) enum Found {
     },
 }
 
+impl Drop for RunFile {
+    fn drop(&mut self) {
+        place::unlock(&self.file);
+    }
+}
+
 impl RunFile {
     /// Looks at what has this name, and locks it if it is a run file.
     pub(crate) fn find(path: &Path) -> Result<Found, Error> {
