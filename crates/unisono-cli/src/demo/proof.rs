@@ -45,6 +45,8 @@ impl Proof {
             let effect = value["effect"].as_str().unwrap_or("");
             denied += u64::from(is_order && (done > 0 && effect == "none" || done == 0 && effect == "done"));
             match outcome.as_str() {
+                // The disk was full: that it was done is kept, what came back is not.
+                "ok" if value["body_lost"] == true => undone += u64::from(is_order && done != 1),
                 "ok" if is_order => {
                     wrong_bodies += u64::from(value["body"]["order"] != row);
                     undone += u64::from(done != 1);
