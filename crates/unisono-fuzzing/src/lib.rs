@@ -19,7 +19,6 @@ mod results;
 mod sha256_lanes;
 mod shell_places;
 mod templates;
-mod wire;
 
 /// A target: its name, and what must hold for any bytes.
 pub type Target = (&'static str, fn(&[u8]));
@@ -39,7 +38,7 @@ pub const TARGETS: &[Target] = &[
     ("sha256_lanes", sha256_lanes::body),
     ("shell_places", shell_places::body),
     ("templates", templates::body),
-    ("wire", wire::body),
+    ("wire", unisono_http::fuzzing::wire),
 ];
 
 /// Runs the target with this name.

@@ -73,18 +73,21 @@ impl Error {
         copy
     }
 
-    /// Its message and those of its causes.
+    /// Its message and those of its causes, as many as [`Error::of_levels`] takes.
     pub(crate) fn levels(&self) -> Vec<String> {
         let (mut levels, mut next) = (vec![self.to_string()], self.source());
-        while let Some(error) = next {
+        while let (Some(error), true) = (next, levels.len() < MOST_LEVELS) {
             levels.push(error.to_string());
             next = error.source();
         }
         levels
     }
 
-    /// An error with these messages, each the cause of the one before; `None` when there are none.
+    /// An error with these messages, each the cause of the one before; `None` when there are none, or too many.
     pub(crate) fn of_levels(kind: ErrorKind, levels: Vec<String>) -> Option<Self> {
+        if levels.len() > MOST_LEVELS {
+            return None;
+        }
         let mut levels = levels.into_iter();
         let error = Self::new(kind, levels.next()?);
         let cause = levels.rev().fold(None, |source, message| Some(Box::new(Cause { message, source })));
@@ -126,6 +129,10 @@ struct Cause {
     message: String,
     source: Option<Box<Cause>>,
 }
+
+/// An error has a handful of causes. Each lies inside of the one before, so that a chain of any length would be dropped by as
+/// many nested calls, and take the whole stack.
+const MOST_LEVELS: usize = 32;
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -14,6 +14,8 @@ mod error;
 mod fault;
 mod fields;
 mod framing;
+#[doc(hidden)]
+pub mod fuzzing;
 mod job;
 mod link;
 mod options;

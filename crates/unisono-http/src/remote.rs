@@ -183,6 +183,13 @@ async fn exchange(client: &Client, request: Bytes, stopped: oneshot::Receiver<()
     End { effect: attempt.effect(), hop: trail.last_hop(), outcome }
 }
 
+/// For fuzzing: how an exchange ends that is stopped before it is begun, as bytes.
+pub(crate) fn stopped_at_once(client: &Client, request: Bytes) -> Vec<u8> {
+    let (stop, stopped) = oneshot::channel();
+    stop.send(()).expect("its other end is here");
+    encode_end(&exchange(client, request, stopped).now_or_never().expect("it waits for nothing"))
+}
+
 /// The answer as a job would take it: a success whole or not at all, anything else as far as it comes.
 async fn whole(client: &Client, first: Hop, trail: &Trail, attempt: &Context) -> Result<Response, Error> {
     let streaming = client.open_from(first, trail, attempt).await?;

@@ -621,9 +621,27 @@ mod tests {
                 if let Some(byte) = flipped.get_mut(cut) {
                     *byte ^= 1 << (cut % 8);
                 }
-                // Any answer will do, as long as there is one.
-                let _ = (decode_request(flipped.clone().into()), decode_end(flipped.clone().into()), decode_options(flipped.into()));
+                crate::fuzzing::wire(&flipped);
             }
+        }
+    }
+
+    #[test]
+    fn an_error_of_any_number_of_causes_is_refused_and_takes_no_stack() {
+        let with_causes = |count: u64| {
+            let mut out = Writer::new();
+            out.number(0);
+            out.option(None::<()>, |_, ()| ());
+            out.flag(false);
+            out.text(ErrorKind::Closed.as_str());
+            out.number(count);
+            (0..count).for_each(|_| out.text(""));
+            (0..3).for_each(|_| out.flag(false));
+            decode_end(out.0.into())
+        };
+        assert_eq!(with_causes(32).unwrap().outcome.unwrap_err().levels().len(), 32);
+        for count in [0, 33, 1_000_000] {
+            assert!(with_causes(count).unwrap_err().to_string().contains("same version of unisono"));
         }
     }
 
