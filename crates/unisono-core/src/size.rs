@@ -2,8 +2,8 @@
 
 use crate::ParseError;
 
-/// Reads a size in bytes: `kB`, `MB`, `GB`, `TB` are powers of 1000; `KiB`, `MiB`, `GiB`, `TiB` (and `K`, `M`, `G`,
-/// `T`) powers of 1024; a bare number is bytes.
+/// Reads a size in bytes: `kB`, `MB`, `GB`, `TB`, `PB`, `EB` are powers of 1000; `KiB`, `MiB`, `GiB`, `TiB`, `PiB`, `EiB` (and
+/// `K`, `M`, `G`, `T`, `P`) powers of 1024; a bare number is bytes.
 ///
 /// # Errors
 /// When the text is not a number with one of these units, or does not fit 64 bits.
@@ -21,10 +21,15 @@ pub fn parse_size(text: &str) -> Result<u64, ParseError> {
         "mb" => 1_000_000,
         "gb" => 1_000_000_000,
         "tb" => 1_000_000_000_000,
+        "pb" => 1_000_000_000_000_000,
+        "eb" => 1_000_000_000_000_000_000,
         "k" | "kib" => 1 << 10,
         "m" | "mib" => 1 << 20,
         "g" | "gib" => 1 << 30,
         "t" | "tib" => 1 << 40,
+        "p" | "pib" => 1 << 50,
+        // Not `E` alone, with which an exponent begins.
+        "eib" => 1 << 60,
         _ => return Err(error()),
     };
     let number = &text[..digits];
@@ -41,7 +46,7 @@ pub fn parse_size(text: &str) -> Result<u64, ParseError> {
 /// assert_eq!(unisono_core::format_size(1536), "1.50 KiB");
 /// ```
 pub fn format_size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
         return format!("{bytes} B");
     }
@@ -78,6 +83,14 @@ mod tests {
         fn any_size_is_written_with_at_most_four_digits(bytes in any::<u64>()) {
             let digits = format_size(bytes).chars().filter(char::is_ascii_digit).count();
             prop_assert!((1..=5).contains(&digits));
+        }
+
+        #[test]
+        fn a_size_that_is_written_is_read_back_with_three_figures(bytes in any::<u64>(), shift in 0u32..64) {
+            // What is rounded up beyond 64 bits is no size any more.
+            let bytes = (bytes >> shift).min(u64::MAX / 100 * 99);
+            let again = parse_size(&format_size(bytes)).unwrap();
+            prop_assert!(again.abs_diff(bytes) <= bytes / 190 + 1);
         }
     }
 }

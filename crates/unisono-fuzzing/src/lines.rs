@@ -40,6 +40,11 @@ pub(crate) fn body(bytes: &[u8]) {
     let line = record.line();
     let inside = line.strip_suffix(b"\n").expect("a line ends with its line feed");
     assert!(!inside.contains(&b'\n') && !inside.contains(&b'\r'));
+    if json.is_none() {
+        let breaks = ['\u{85}', '\u{2028}', '\u{2029}'];
+        let line = std::str::from_utf8(inside).expect("a line is text");
+        assert!(!line.contains(breaks), "it is one line to whatever reads it");
+    }
     let value: Value = serde_json::from_slice(inside).expect("a line is JSON whatever is in it");
     assert_eq!((value["id"].as_str(), value["text"].as_str()), (Some(&*text), Some(&*text)));
     if let Some(json) = json {

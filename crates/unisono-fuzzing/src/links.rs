@@ -1,4 +1,4 @@
-//! `Link` headers: read or refused, and what is read is read in one piece as in several headers.
+//! `Link` headers: read or refused; what is whole stays what it is, and what was quoted is one value.
 
 use unisono_runner::next_targets;
 
@@ -11,4 +11,12 @@ pub(crate) fn body(bytes: &[u8]) {
         longer.extend_from_slice(b", </other>; rel=prev");
         assert_eq!(next_targets(&longer), (targets, None));
     }
+    // Any bytes as the title of a link, and those before the first `>` as the target of another.
+    let title: Vec<u8> = bytes
+        .iter()
+        .flat_map(|byte| if matches!(byte, b'"' | b'\\') { vec![b'\\', *byte] } else { vec![*byte] })
+        .collect();
+    let target = bytes.split(|byte| *byte == b'>').next().unwrap_or_default();
+    let header = [b"</a>; title=\"".as_slice(), &title, b"\"; rel=\"last next\",<", target, b">;rel=next;"].concat();
+    assert_eq!(next_targets(&header), (vec![b"/a".to_vec(), target.to_vec()], None));
 }

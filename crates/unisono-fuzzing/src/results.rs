@@ -1,29 +1,86 @@
-//! A results file with any bytes in it: it is resumed or refused, and what is kept of it is what was there.
+//! A results file with any bytes in it: it is resumed or refused, and what is kept of it is what was there. One that was cut off
+//! anywhere, as by a kill, has all that was whole.
 
 use std::{fs, path::Path};
 
-use unisono_journal::{Finish, Journal, Mode, Open};
+use unisono_core::{Effect, OutcomeKind};
+use unisono_journal::{Fields, Finish, Identity, Journal, Mode, Next, Open, Record, Recovered, RowKey};
 
 pub(crate) fn body(bytes: &[u8]) {
+    was_cut_off(bytes);
+    let read = Recovered::of_bytes(bytes, Mode::Resume, Identity::Row).map(|recovered| recovered.counts().total());
+    // Files are dear: a few system calls each, and syncs. What can be known without, decides before.
+    let Ok(kept) = read else { return is_left_alone(bytes) };
+    let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count() as u64;
+    assert!(kept <= lines, "{kept} outcomes in {lines} lines");
+    with_file(bytes, |path| {
+        // One that is open and has no notes beside it is refused; somebody who knows better may take it.
+        let open = Open { mode: Mode::Resume, reserve: 0, adopt: true, ..Open::default() };
+        let (journal, recovered) = Journal::open(path, open).expect("what is read in memory is read from a file");
+        assert_eq!(recovered.counts().total(), kept);
+        drop(journal.close_blocking(Finish::default()));
+        let left = fs::read(path).expect("it is still there");
+        assert!(left.is_empty() || left.ends_with(b"\n"), "no line is left half");
+        let again = Recovered::of_bytes(&left, Mode::Resume, Identity::Row).expect("what we left is read again");
+        assert_eq!(again.counts().total(), kept, "and nothing is lost of it");
+    });
+}
+
+fn is_left_alone(bytes: &[u8]) {
+    with_file(bytes, |path| {
+        let open = Open { mode: Mode::Resume, reserve: 0, ..Open::default() };
+        let error = Journal::open(path, open).expect_err("what is refused in memory is refused as a file");
+        assert!(!error.to_string().is_empty());
+        assert_eq!(fs::read(path).expect("it is still there"), bytes, "what is refused is left as it is");
+    });
+}
+
+fn with_file(bytes: &[u8], check: impl FnOnce(&Path)) {
     // In memory where that is to be had: each run syncs its files a few times.
     let memory = Path::new("/dev/shm");
     let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
     let folder = tempfile::tempdir_in(parent).expect("a folder for temporary files");
     let path = folder.path().join("r.jsonl");
     fs::write(&path, bytes).expect("the folder takes a file");
-    let open = Open { mode: Mode::Resume, reserve: 0, ..Open::default() };
-    match Journal::open(&path, open) {
-        Err(error) => {
-            assert!(!error.to_string().is_empty());
-            assert_eq!(fs::read(&path).expect("it is still there"), bytes, "what is refused is left as it is");
-        }
-        Ok((journal, recovered)) => {
-            let kept = recovered.counts().total();
-            drop(journal.close_blocking(Finish::default()));
-            let left = fs::read(&path).expect("it is still there");
-            let lines = left.iter().filter(|byte| **byte == b'\n').count() as u64;
-            assert!(kept <= lines, "{kept} outcomes in {lines} lines");
-            assert!(left.is_empty() || left.ends_with(b"\n"), "no line is left half");
-        }
+    check(&path);
+}
+
+/// Rows made of these bytes, cut off at a place of their choice.
+fn was_cut_off(bytes: &[u8]) {
+    let Some(([low, high], bytes)) = bytes.split_first_chunk() else { return };
+    let (mut file, mut ends) = (Vec::new(), Vec::new());
+    for (row, text) in (0..).zip(bytes.chunks(24).take(16)) {
+        let mut fields = Fields::default();
+        fields.members().bytes("value", text);
+        file.extend(line(row, &String::from_utf8_lossy(text), &fields));
+        ends.push(file.len());
     }
+    let cut = usize::from(u16::from_le_bytes([*low, *high])) % (file.len() + 1);
+    // The last may lack nothing but its line feed.
+    let whole = ends.iter().filter(|end| **end <= cut + 1).count() as u64;
+    for identity in [Identity::Row, Identity::Content] {
+        let recovered =
+            Recovered::of_bytes(&file[..cut], Mode::Resume, identity).expect("a kill leaves what can be read");
+        assert_eq!(recovered.counts().total(), whole, "cut at {cut} of {}", file.len());
+    }
+    // What is missing further in is no kill's doing.
+    if let [.., _, end, _] = *ends.as_slice() {
+        file.remove(end - 2);
+        assert!(Recovered::of_bytes(&file, Mode::Resume, Identity::Row).is_err(), "a line lacks its brace");
+    }
+}
+
+fn line(row: u64, id: &str, fields: &Fields) -> Vec<u8> {
+    let record = Record {
+        key: RowKey { row, page: 0 },
+        id,
+        fingerprint: row,
+        outcome: OutcomeKind::Ok,
+        effect: Effect::Done,
+        repeatable: false,
+        next: Next::Unknown,
+        fields,
+        body: &Fields::default(),
+    };
+    record.line()
 }

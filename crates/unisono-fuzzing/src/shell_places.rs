@@ -24,4 +24,13 @@ pub(crate) fn body(bytes: &[u8]) {
     }
     let numbers: Vec<usize> = script.commands.iter().flatten().flat_map(|word| word.places.clone()).collect();
     assert!(numbers.iter().all(|number| script.standings[*number] == Standing::Word), "a word has what is no word");
+
+    // Any bytes in either kind of quotes; what is filled in behind them stands in a word.
+    for (quote, standing) in [(b'\'', Standing::SingleQuotes), (b'"', Standing::DoubleQuotes)] {
+        let inside: Vec<u8> = bytes.iter().copied().filter(|byte| !b"'\"\\$`".contains(byte)).collect();
+        let text = [&b"a "[..], &[quote], &inside, &[quote], b" \0\n"].concat();
+        let mut expected = vec![standing; inside.iter().filter(|byte| **byte == PLACE).count()];
+        expected.push(Standing::Word);
+        assert_eq!(Script::read(&text).standings, expected);
+    }
 }

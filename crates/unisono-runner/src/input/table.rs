@@ -14,6 +14,7 @@
 use std::{
     collections::HashMap,
     io::{self, BufRead, BufReader, Read},
+    slice,
 };
 
 use memchr::{memchr, memchr_iter, memchr2_iter, memchr3};
@@ -343,6 +344,20 @@ pub(crate) fn check(data: &[u8]) {
         bytes += fields.iter().map(Vec::len).sum::<usize>();
     }
     assert!(bytes <= text.len(), "nothing is made up");
+
+    // Any bytes in quotes are a value, whatever is in them.
+    let values: Vec<Vec<u8>> = text.split(|byte| *byte == 1).map(<[u8]>::to_vec).collect();
+    let mut written = Vec::new();
+    for (number, value) in values.iter().enumerate() {
+        written.push(b'"');
+        value
+            .iter()
+            .for_each(|byte| written.extend_from_slice(if *byte == b'"' { b"\"\"" } else { slice::from_ref(byte) }));
+        written.extend_from_slice(if number % 2 == 0 { b"\"\r\n" } else { b"\"\n" });
+    }
+    let (records, why) = all(delimiter, &written, piece);
+    let read: Vec<Vec<u8>> = records.into_iter().flat_map(|(_, fields)| fields).collect();
+    assert_eq!((read, why), (values, None), "what was quoted is read back");
 }
 
 /// The records of a text that comes in pieces of this size, and why it ended early.
