@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use unisono_batch::Context;
-use unisono_core::{Effect, ErrorKind, Secret};
+use unisono_core::{Effect, ErrorKind, Peer, Secret};
 
 use crate::{
     Error, Options, Request, Response, Streaming,
@@ -19,11 +19,12 @@ use crate::{
     decode::{ACCEPT_ENCODING, Decoder},
     fields,
     framing::{check_framing, check_size},
+    news,
     pool::{Link, Pool},
     redirect,
     response::{Allowance, Body, IncomingBody, Slowest},
     throttle,
-    trail::{Hop, Trail},
+    trail::{Hop, Stage, Trail},
     url::Origin,
     verdict::effect_of,
 };
@@ -94,24 +95,33 @@ impl Client {
     /// As [`Client::send`].
     pub async fn open(&self, request: &Request, trail: &Trail, attempt: &Context) -> Result<Streaming, Error> {
         match trail.last_hop() {
-            None => self.follow(request, 0, trail, attempt).await,
-            Some(hop) => Box::pin(self.open_from(hop, trail, attempt)).await,
+            None => self.follow(request, 0, trail, attempt, request).await,
+            Some(hop) => Box::pin(self.open_from(hop, trail, attempt, request)).await,
         }
     }
 
-    /// As [`Client::open`], from a later hop.
-    pub(crate) async fn open_from(&self, hop: Hop, trail: &Trail, attempt: &Context) -> Result<Streaming, Error> {
-        self.follow(&hop.request, hop.redirects, trail, attempt).await
+    /// As [`Client::open`], from a later hop of this request.
+    pub(crate) async fn open_from(
+        &self,
+        hop: Hop,
+        trail: &Trail,
+        attempt: &Context,
+        request: &Request,
+    ) -> Result<Streaming, Error> {
+        self.follow(&hop.request, hop.redirects, trail, attempt, request).await
     }
 
+    /// `row` is the request that all of this is for: what is news is news of its host.
     async fn follow(
         &self,
         first: &Request,
         mut redirects: u8,
         trail: &Trail,
         attempt: &Context,
+        row: &Request,
     ) -> Result<Streaming, Error> {
-        let mut answer = self.0.ask(first, attempt).await?;
+        let mut known = Peer::Unknown;
+        let mut answer = self.0.ask_for(row, first, trail, attempt, &mut known).await?;
         answer.redirects = redirects;
         if self.0.options.max_redirects == 0 {
             return Ok(answer);
@@ -119,13 +129,11 @@ impl Client {
         let mut asked;
         let mut current = first;
         while let Some(next) = redirect::follow(current, answer.status, &answer.headers) {
-            let next = next?;
+            let next = next.map_err(|error| error.of_peer(known))?;
             if redirects == self.0.options.max_redirects {
                 let from = answer.url.origin();
-                return Err(Error::new(
-                    ErrorKind::Redirect,
-                    format!("{from} redirects for the {}th time", u32::from(redirects) + 1),
-                ));
+                let message = format!("{from} redirects for the {}th time", u32::from(redirects) + 1);
+                return Err(Error::new(ErrorKind::Redirect, message).of_peer(known));
             }
             redirects += 1;
             if attempt.effect() == Effect::Done && !first.is_repeatable() && next.is_repeatable() {
@@ -136,7 +144,7 @@ impl Client {
             asked = next;
             current = &asked;
             // Boxed, as is all that most requests do without: it would make every request's future as large.
-            answer = Box::pin(self.0.ask(current, attempt)).await?;
+            answer = Box::pin(self.0.ask_for(row, current, trail, attempt, &mut known)).await?;
             answer.redirects = redirects;
         }
         Ok(answer)
@@ -144,15 +152,40 @@ impl Client {
 }
 
 impl Inner {
+    /// One hop of a row. What it says of the row's host is in the result, and in `known` for the hops that follow.
+    async fn ask_for(
+        &self,
+        row: &Request,
+        request: &Request,
+        trail: &Trail,
+        attempt: &Context,
+        known: &mut Peer,
+    ) -> Result<Streaming, Error> {
+        let is_own = is_news_of(row, request);
+        trail.reached(Stage::Apart);
+        let mut result = self.ask(request, is_own.then_some(trail), attempt).await;
+        if is_own {
+            *known = match &result {
+                Ok(answer) => news::of_head(answer.status, &answer.headers),
+                Err(error) => error.peer(),
+            };
+        }
+        match &mut result {
+            Ok(answer) => answer.peer = *known,
+            Err(_) => result = result.map_err(|error| error.of_peer(*known)),
+        }
+        result
+    }
+
     /// One exchange, repeated with a new token when the old one is refused.
-    async fn ask(&self, request: &Request, attempt: &Context) -> Result<Streaming, Error> {
+    async fn ask(&self, request: &Request, trail: Option<&Trail>, attempt: &Context) -> Result<Streaming, Error> {
         let headers = self.headers_of(request);
         fields::check(request, &headers)?;
         let tokens =
             self.tokens.as_ref().filter(|_| !request.is_elsewhere && !headers.contains_key(header::AUTHORIZATION));
         match tokens {
-            None => self.exchange(request, headers, attempt).await,
-            Some(tokens) => Box::pin(self.ask_with_token(request, headers, tokens, attempt)).await,
+            None => self.exchange(request, headers, trail, attempt).await,
+            Some(tokens) => Box::pin(self.ask_with_token(request, headers, tokens, trail, attempt)).await,
         }
     }
 
@@ -161,17 +194,18 @@ impl Inner {
         request: &Request,
         mut headers: HeaderMap,
         tokens: &Tokens,
+        trail: Option<&Trail>,
         attempt: &Context,
     ) -> Result<Streaming, Error> {
         let used = tokens.sign(&mut headers).await?;
-        let answer = self.exchange(request, headers, attempt).await?;
+        let answer = self.exchange(request, headers, trail, attempt).await?;
         if !self.is_refused(tokens, used, answer.status) {
             return Ok(answer);
         }
         answer.discard().await;
         let mut headers = self.headers_of(request);
         let used = tokens.sign(&mut headers).await?;
-        let answer = self.exchange(request, headers, attempt).await?;
+        let answer = self.exchange(request, headers, trail, attempt).await?;
         if answer.status != StatusCode::UNAUTHORIZED {
             tokens.accepted(used);
         }
@@ -186,11 +220,19 @@ impl Inner {
         false
     }
 
-    async fn exchange(&self, request: &Request, headers: HeaderMap, attempt: &Context) -> Result<Streaming, Error> {
+    async fn exchange(
+        &self,
+        request: &Request,
+        headers: HeaderMap,
+        trail: Option<&Trail>,
+        attempt: &Context,
+    ) -> Result<Streaming, Error> {
         let origin = request.url.origin();
+        let reached = |stage| trail.into_iter().for_each(|trail| trail.reached(stage));
         let mut fresh = false;
         loop {
-            let mut link = self.pool.link(&origin, fresh).await?;
+            let mut link = self.pool.link(&origin, fresh, &reached).await?;
+            reached(Stage::Sent);
             let message = self.message(request, headers.clone(), &origin, &link)?;
             attempt.begin();
             let answer = match &mut link {
@@ -246,6 +288,7 @@ impl Inner {
             version: head.version,
             url: request.url.clone(),
             redirects: 0,
+            peer: Peer::Unknown,
             effect: effect_of(&request.method, head.status, throttle::comes_back(&head.headers)),
             body: Body::Incoming(IncomingBody {
                 incoming,
@@ -317,6 +360,12 @@ impl Inner {
         }
         Ok(message)
     }
+}
+
+/// Whether what becomes of this hop is news of the host that the row is limited by: that of its own address.
+pub(crate) fn is_news_of(row: &Request, hop: &Request) -> bool {
+    // Most rows have one hop, for which nothing need be compared.
+    std::ptr::eq(row, hop) || hop.url.authority() == row.url.authority()
 }
 
 /// The value of `Authorization` for a bearer token (RFC 6750); it is never shown. `None` when it cannot be sent.

@@ -4,7 +4,9 @@
 
 use std::{error::Error as StdError, fmt};
 
-use unisono_core::{ErrorKind, error_chain};
+use unisono_core::{ErrorKind, Peer, error_chain};
+
+use crate::news::{Sign, news};
 
 /// Why a call failed.
 #[derive(Debug)]
@@ -18,6 +20,7 @@ struct Inner {
     retryable: bool,
     unprocessed: bool,
     stale: bool,
+    peer: Peer,
 }
 
 impl Error {
@@ -39,6 +42,7 @@ impl Error {
             retryable,
             unprocessed: false,
             stale: false,
+            peer: Peer::Unknown,
         }))
     }
 
@@ -66,10 +70,22 @@ impl Error {
         self
     }
 
+    /// The same, as a sign of how its peer is.
+    pub(crate) fn sign(self, sign: Sign) -> Self {
+        self.of_peer(news(sign))
+    }
+
+    /// The same, as this news of the peer.
+    pub(crate) fn of_peer(mut self, peer: Peer) -> Self {
+        self.0.peer = peer;
+        self
+    }
+
     /// The same error for somebody else; its causes become text.
     pub(crate) fn again(&self) -> Self {
         let mut copy = Self::new(self.0.kind, self.chain());
         (copy.0.retryable, copy.0.unprocessed, copy.0.stale) = (self.0.retryable, self.0.unprocessed, self.0.stale);
+        copy.0.peer = self.0.peer;
         copy
     }
 
@@ -105,6 +121,11 @@ impl Error {
     /// Whether the same call may well succeed later.
     pub fn is_retryable(&self) -> bool {
         self.0.retryable
+    }
+
+    /// What it says of the peer that the request was for (docs/http.md has the table).
+    pub fn peer(&self) -> Peer {
+        self.0.peer
     }
 
     /// Whether the peer has certainly not processed the request.

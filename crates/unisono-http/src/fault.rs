@@ -4,7 +4,7 @@ use std::{error::Error as StdError, fmt::Display, io};
 
 use unisono_core::ErrorKind;
 
-use crate::Error;
+use crate::{Error, news::Sign};
 
 /// How far the exchange had come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,9 +17,13 @@ pub(crate) enum Phase {
 
 /// Names the error of a connection.
 pub(crate) fn exchange_failed(error: hyper::Error, phase: Phase, named: &dyn Display) -> Error {
-    let unprocessed = find::<h2::Error>(&error).is_some_and(is_unprocessed);
+    let unprocessed = find::<h2::Error>(&error).and_then(not_processed);
+    let sign = match find::<h2::Error>(&error) {
+        Some(h2) if h2.is_remote() && h2.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM) => Sign::Calm,
+        _ => unprocessed.unwrap_or(Sign::Other),
+    };
     let (kind, message) = name(&error, phase, named);
-    Error::new(kind, message).unprocessed(unprocessed).with_source(error)
+    Error::new(kind, message).unprocessed(unprocessed.is_some()).sign(sign).with_source(error)
 }
 
 fn name(error: &hyper::Error, phase: Phase, named: &dyn Display) -> (ErrorKind, String) {
@@ -44,10 +48,12 @@ fn name(error: &hyper::Error, phase: Phase, named: &dyn Display) -> (ErrorKind, 
 }
 
 /// RFC 9113: a stream that is refused (section 8.7), or above the last one that a GOAWAY names (section 6.8), was not
-/// processed. h2 fails just those streams with the peer's GOAWAY.
-fn is_unprocessed(error: &h2::Error) -> bool {
+/// processed. h2 fails just those streams with the peer's GOAWAY. Returns what it says of the peer when it comes to that
+/// again and again.
+fn not_processed(error: &h2::Error) -> Option<Sign> {
     let refused = error.is_reset() && error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-    refused || (error.is_go_away() && error.is_remote())
+    let left_out = error.is_go_away() && error.is_remote();
+    refused.then_some(Sign::StreamsRefused).or(left_out.then_some(Sign::Draining))
 }
 
 fn is_violation(error: &h2::Error) -> bool {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::StatusCode;
 use unisono_batch::{Context, Halt, Verdict};
-use unisono_core::{ErrorKind, OutcomeKind, clock, format_duration};
+use unisono_core::{ErrorKind, OutcomeKind, Peer, clock, format_duration};
 
 use crate::{
     Client, Error, Remote, Request, Response, Streaming, Trail, throttle,
@@ -35,6 +35,8 @@ pub struct Reply {
     pub error: Option<Error>,
     /// When the server wants to be asked again, where that is why the item ended.
     pub retry_at: Option<SystemTime>,
+    /// What the attempt says of the host.
+    pub peer: Peer,
 }
 
 /// An attempt's end, judged.
@@ -44,6 +46,8 @@ pub struct Judged {
     pub verdict: Verdict,
     /// Nothing of this host starts before then.
     pub pause_until: Option<Instant>,
+    /// What the head says of the host.
+    pub peer: Peer,
     /// Why, unless it is a success.
     pub error: Option<Error>,
 }
@@ -87,17 +91,16 @@ impl HttpJob {
             Ok(opened) => opened,
             Err((verdict, error)) => return (verdict, None, Reply::failed(error)),
         };
-        let Judged { verdict, pause_until, error } = judged;
+        let Judged { verdict, pause_until, peer, error } = judged;
         match error {
             None => match streaming.collect_for(context).await {
-                Ok(response) => (verdict, pause_until, Reply { response: Some(response), ..Reply::default() }),
+                Ok(response) => (verdict, pause_until, Reply { response: Some(response), peer, ..Reply::default() }),
                 Err(error) => (Self::judge_error(request, trail, &error, context), None, Reply::failed(error)),
             },
-            Some(error) => (
-                verdict,
-                pause_until,
-                Reply { response: Some(streaming.as_far_as_it_comes().await), error: Some(error), retry_at: None },
-            ),
+            Some(error) => {
+                let response = Some(streaming.as_far_as_it_comes().await);
+                (verdict, pause_until, Reply { response, error: Some(error), retry_at: None, peer })
+            }
         }
     }
 
@@ -118,7 +121,7 @@ impl HttpJob {
         };
         match opened {
             Ok(streaming) => {
-                let judged = self.judge(request, trail, streaming.status, &streaming.headers, context);
+                let judged = self.judge(request, trail, &streaming, context);
                 if judged.error.is_none() {
                     streaming.expect_body(context);
                 }
@@ -134,14 +137,8 @@ impl HttpJob {
         verdict(end, context.effect(), request.is_repeatable(), trail.has_hop())
     }
 
-    fn judge(
-        &self,
-        request: &Request,
-        trail: &Trail,
-        status: StatusCode,
-        headers: &http::HeaderMap,
-        context: &Context,
-    ) -> Judged {
+    fn judge(&self, request: &Request, trail: &Trail, answer: &Streaming, context: &Context) -> Judged {
+        let Streaming { status, ref headers, peer, .. } = *answer;
         let (now, wall) = (clock::now(), clock::wall());
         let renewed = throttle::until_renewed(headers, wall).map(|wait| now + wait);
         let expect = match &self.sender {
@@ -149,7 +146,7 @@ impl HttpJob {
             Sender::Elsewhere(remote) => remote.expect(),
         };
         if expect.contains(status) {
-            return Judged { verdict: Verdict::Final(OutcomeKind::Ok), pause_until: renewed, error: None };
+            return Judged { verdict: Verdict::Final(OutcomeKind::Ok), pause_until: renewed, peer, error: None };
         }
         let asked = throttle::retry_after(headers, wall).map(|wait| now + wait);
         let end = match status.as_u16() {
@@ -161,7 +158,7 @@ impl HttpJob {
         };
         let verdict = verdict(end, context.effect(), request.is_repeatable(), trail.has_hop());
         let error = Error::new(ErrorKind::Status, status_line(status)).retryable(matches!(end, End::Again { .. }));
-        Judged { verdict, pause_until: None, error: Some(error) }
+        Judged { verdict, pause_until: None, peer, error: Some(error) }
     }
 
     /// What it means that the engine ended an item or stopped its attempt.
@@ -173,7 +170,8 @@ impl HttpJob {
                 let error = Error::new(
                     ErrorKind::Timeout,
                     format!("{origin} did not answer in full within {}", format_duration(*after)),
-                );
+                )
+                .sign(trail.sign_of_timeout());
                 let otherwise = effect.outcome(OutcomeKind::TimedOut, repeatable);
                 let verdict = match effect.allows_repeat(repeatable) || trail.has_hop() {
                     true => Verdict::Retry { otherwise, not_before: None },
@@ -201,14 +199,14 @@ impl HttpJob {
                 Error::new(ErrorKind::Internal, format!("a fault of unisono: {message}")),
             ),
         };
-        (verdict, Reply { error: Some(explained(error, last)), ..Reply::default() })
+        (verdict, Reply::failed(explained(error, last)))
     }
 }
 
 impl Reply {
     /// An item that has nothing but an error to show.
     pub fn failed(error: Error) -> Self {
-        Self { error: Some(error), ..Self::default() }
+        Self { peer: error.peer(), error: Some(error), ..Self::default() }
     }
 
     /// Whether it is a success.
@@ -224,6 +222,7 @@ fn rate_limited(retry_at: Instant, last: Option<Reply>, named: &str) -> Reply {
         response: last.and_then(|last| last.response),
         error: Some(error),
         retry_at: clock::wall().checked_add(wait.max(Duration::from_secs(1))),
+        peer: Peer::Unknown,
     }
 }
 

@@ -18,6 +18,7 @@ mod framing;
 pub mod fuzzing;
 mod job;
 mod link;
+mod news;
 mod options;
 mod patience;
 mod pool;

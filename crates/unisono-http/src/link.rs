@@ -4,6 +4,7 @@
 //! per request. HTTP/2: a task drives it, and all requests to the origin share it.
 
 use std::{
+    cell::Cell,
     fmt::Display,
     future::poll_fn,
     pin::{Pin, pin},
@@ -21,13 +22,14 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use unisono_batch::Context as Attempt;
-use unisono_core::{Effect, clock};
+use unisono_core::{Effect, ErrorKind, Peer, clock};
 
 use crate::{
     Error,
     connect::{Connected, Socket, Stream},
     fault::{Phase, exchange_failed},
     framing::MOST_HEADERS,
+    news::Sign,
     patience::Patience,
     pool::Place,
 };
@@ -145,6 +147,8 @@ fn poll_and_drop(driver: &mut Option<Pin<Box<Driver>>>, context: &mut Context<'_
 #[derive(Clone)]
 pub(crate) struct Http2 {
     sender: http2::SendRequest<Full<Bytes>>,
+    /// Whether it has ever brought an answer.
+    has_answered: Rc<Cell<bool>>,
     _place: Rc<Place>,
 }
 
@@ -168,7 +172,7 @@ impl Http2 {
             .map_err(|error| exchange_failed(error, Phase::Head, named))?;
         // It ends when its last sender is gone, and its error goes to the requests that it was for.
         drop(tokio::spawn(driver));
-        Ok(Self { sender, _place: Rc::new(place) })
+        Ok(Self { sender, has_answered: Rc::default(), _place: Rc::new(place) })
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -182,7 +186,13 @@ impl Http2 {
         attempt: &Attempt,
         named: &dyn Display,
     ) -> Result<Response<Incoming>, Error> {
-        self.sender.try_send_request(request).await.map_err(|error| send_failed(error, false, attempt, named))
+        match self.sender.try_send_request(request).await {
+            Ok(answer) => {
+                self.has_answered.set(true);
+                Ok(answer)
+            }
+            Err(error) => Err(send_failed(error, self.has_answered.get(), attempt, named)),
+        }
     }
 }
 
@@ -200,7 +210,11 @@ fn send_failed(
     }
     let error = error.unprocessed(unprocessed);
     // Not sent, or perhaps just closed for idling: another connection may do better at once.
-    error.stale(never_sent || was_used)
+    let error = error.stale(never_sent || was_used);
+    match error.peer() == Peer::Unknown && error.kind() == ErrorKind::Closed {
+        true => error.sign(if was_used { Sign::UsedClosed } else { Sign::NewClosed }),
+        false => error,
+    }
 }
 
 /// The least that hyper takes.

@@ -21,6 +21,7 @@ use crate::{
     connect::{Connected, Connector},
     fault::find,
     link::{Http1, Http2},
+    trail::Stage,
     url::Origin,
 };
 
@@ -74,21 +75,30 @@ impl Pool {
         self.gate.most.get()
     }
 
-    /// A connection to this origin: one that is idle or shared, unless a fresh one is asked for.
-    pub(crate) async fn link(&self, origin: &Origin, fresh: bool) -> Result<Link, Error> {
+    /// A connection to this origin: one that is idle or shared, unless a fresh one is asked for. `reached` is told while the
+    /// peer is what is waited for.
+    pub(crate) async fn link(&self, origin: &Origin, fresh: bool, reached: &dyn Fn(Stage)) -> Result<Link, Error> {
         let host = self.host(origin);
         if !fresh && let Some(link) = host.checkout(self.idle_timeout) {
             return Ok(link);
         }
         // Boxed: connecting is rare, and its future would make that of every request as large.
-        Box::pin(self.connect_in_turn(origin, &host, fresh)).await
+        Box::pin(self.connect_in_turn(origin, &host, fresh, reached)).await
     }
 
-    async fn connect_in_turn(&self, origin: &Origin, host: &Host, fresh: bool) -> Result<Link, Error> {
+    async fn connect_in_turn(
+        &self,
+        origin: &Origin,
+        host: &Host,
+        fresh: bool,
+        reached: &dyn Fn(Stage),
+    ) -> Result<Link, Error> {
         if host.is_http1.get() {
-            return self.connect(origin, host).await;
+            return self.connect(origin, host, reached).await;
         }
         let failures = host.failures.get();
+        // Whoever is first waits for the peer, unless there is no room for connections.
+        reached(if self.gate.is_wanted() { Stage::Apart } else { Stage::Connecting });
         let first = host.connecting.lock().await;
         if !fresh && let Some(link) = host.checkout(self.idle_timeout) {
             return Ok(link);
@@ -101,7 +111,7 @@ impl Pool {
         }
         // Somebody may have found out meanwhile that connections are not shared.
         let _first = (!host.is_http1.get()).then_some(first);
-        let result = self.connect(origin, host).await;
+        let result = self.connect(origin, host, reached).await;
         if let Err(error) = &result {
             host.failures.set(failures + 1);
             *host.failure.borrow_mut() = Some(error.again());
@@ -125,7 +135,8 @@ impl Pool {
         self.host(origin).shared.borrow_mut().take();
     }
 
-    async fn connect(&self, origin: &Origin, host: &Host) -> Result<Link, Error> {
+    async fn connect(&self, origin: &Origin, host: &Host, reached: &dyn Fn(Stage)) -> Result<Link, Error> {
+        reached(Stage::Apart);
         let place = loop {
             if let Some(place) = self.gate.enter() {
                 break place;
@@ -137,12 +148,13 @@ impl Pool {
                 return Ok(link);
             }
         };
+        reached(Stage::Connecting);
         match self.connector.connect(origin).await {
             Ok(connected) => self.set_up(connected, host, place, origin).await,
             Err(error) if is_out_of_files(&error) && self.gate.open.get() > 1 => {
                 drop(place);
                 self.gate.settle();
-                Box::pin(self.connect(origin, host)).await
+                Box::pin(self.connect(origin, host, reached)).await
             }
             Err(error) => Err(error),
         }

@@ -16,12 +16,13 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::sync::{mpsc, oneshot};
 use unisono_batch::{Context, Crew, Desk, DeskBell, Opening};
-use unisono_core::{Effect, ErrorKind};
+use unisono_core::{Effect, ErrorKind, Peer};
 
 use crate::{
     Client, Error, Request, Response, StatusSet, Streaming, Trail,
+    client::is_news_of,
     connect::Local,
-    trail::Hop,
+    trail::{Hop, Stage},
     wire::{End, decode_end, decode_request, encode_end, encode_request},
 };
 
@@ -74,6 +75,9 @@ impl Remote {
         let hop = trail.last_hop();
         let (first, redirects) = hop.as_ref().map_or((request, 0), |hop| (&hop.request, hop.redirects));
         attempt.begin();
+        // The other side takes the hop that it is given for the row's own.
+        let is_own = is_news_of(request, first);
+        trail.reached(if is_own { Stage::Sent } else { Stage::Apart });
         let mut errand = self.crew.put(encode_request(first, redirects), attempt.hold()).await;
         if matches!(errand, Some(Errand::Lost(_))) && first.is_repeatable() {
             // All that a machine had comes back at once, which is no fault of their servers: their budgets are not for it.
@@ -85,12 +89,13 @@ impl Remote {
         };
         match errand {
             Some(Errand::Ended(bytes)) => {
-                let End { effect, hop, outcome } = decode_end(bytes.into())?;
+                let End { effect, hop, peer, outcome } = decode_end(bytes.into())?;
                 attempt.settle(effect);
                 if let Some(hop) = hop {
                     trail.go_on_from(hop);
                 }
-                outcome.map(|response| Streaming::whole(response, effect))
+                let peer = if is_own { peer } else { Peer::Unknown };
+                outcome.map(|response| Streaming::whole(response, effect, peer)).map_err(|error| error.of_peer(peer))
             }
             Some(Errand::Lost(why)) => Err(lost(why)),
             Some(Errand::Unsent(why)) => {
@@ -180,7 +185,11 @@ async fn exchange(client: &Client, request: Bytes, stopped: oneshot::Receiver<()
         }
     };
     let outcome = outcome.await;
-    End { effect: attempt.effect(), hop: trail.last_hop(), outcome }
+    let (peer, outcome) = match outcome {
+        Ok((response, peer)) => (peer, Ok(response)),
+        Err(error) => (error.peer(), Err(error)),
+    };
+    End { effect: attempt.effect(), hop: trail.last_hop(), peer, outcome }
 }
 
 /// For fuzzing: how an exchange ends that is stopped before it is begun, as bytes.
@@ -191,10 +200,12 @@ pub(crate) fn stopped_at_once(client: &Client, request: Bytes) -> Vec<u8> {
 }
 
 /// The answer as a job would take it: a success whole or not at all, anything else as far as it comes.
-async fn whole(client: &Client, first: Hop, trail: &Trail, attempt: &Context) -> Result<Response, Error> {
-    let streaming = client.open_from(first, trail, attempt).await?;
+async fn whole(client: &Client, first: Hop, trail: &Trail, attempt: &Context) -> Result<(Response, Peer), Error> {
+    let row = first.request.clone();
+    let streaming = client.open_from(first, trail, attempt, &row).await?;
+    let peer = streaming.peer;
     match client.options().expect.contains(streaming.status) {
-        true => streaming.collect_for(attempt).await,
-        false => Ok(streaming.as_far_as_it_comes().await),
+        true => Ok((streaming.collect_for(attempt).await?, peer)),
+        false => Ok((streaming.as_far_as_it_comes().await, peer)),
     }
 }

@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode, Version};
 use hyper::body::{Body as _, Frame, Incoming};
 use tokio::time::Instant;
 use unisono_batch::Context;
-use unisono_core::{Effect, ErrorKind, clock, format_size, reactor};
+use unisono_core::{Effect, ErrorKind, Peer, clock, format_size, reactor};
 
 use crate::{
     Error, SLOW_WINDOW, Url,
@@ -54,6 +54,8 @@ pub struct Streaming {
     pub(crate) body: Body,
     /// What it says of the last request that led to it, once it is there in full.
     pub(crate) effect: Effect,
+    /// What it says of the row's host.
+    pub(crate) peer: Peer,
 }
 
 impl Streaming {
@@ -89,10 +91,10 @@ impl Streaming {
     }
 
     /// An answer that is all there already.
-    pub(crate) fn whole(response: Response, effect: Effect) -> Self {
+    pub(crate) fn whole(response: Response, effect: Effect, peer: Peer) -> Self {
         let Response { status, version, headers, url, body, wire_bytes, redirects } = response;
         let body = Body::Whole { bytes: Some(body).filter(|body| !body.is_empty()), wire_bytes };
-        Self { status, version, headers, url, redirects, body, effect }
+        Self { status, version, headers, url, redirects, body, effect, peer }
     }
 
     /// Waits for the whole body.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
-use unisono_core::{Effect, ErrorKind, Secret};
+use unisono_core::{Effect, ErrorKind, Peer, Secret};
 
 use crate::{
     Error, Family, HostAddress, HttpVersion, NoProxy, Options, Proxies, Proxy, Request, Response, StatusSet, Tls, Url,
@@ -26,6 +26,8 @@ pub(crate) struct End {
     pub(crate) effect: Effect,
     /// Where a repeat would begin, if not with the request itself.
     pub(crate) hop: Option<Hop>,
+    /// What it says of the host that the request was for.
+    pub(crate) peer: Peer,
     /// The answer, or why there is none.
     pub(crate) outcome: Result<Response, Error>,
 }
@@ -153,6 +155,8 @@ pub(crate) fn encode_end(end: &End) -> Vec<u8> {
         out.request(&hop.request);
         out.number(hop.redirects.into());
     });
+    let peer = Peer::ALL.iter().position(|peer| *peer == end.peer).unwrap_or(0);
+    out.number(peer as u64);
     out.flag(end.outcome.is_ok());
     match &end.outcome {
         Ok(response) => {
@@ -180,6 +184,7 @@ pub(crate) fn decode_end(bytes: Bytes) -> Result<End, Error> {
     read(bytes, |from| {
         let effect = *Effect::ALL.get(from.small::<usize>()?).ok_or(Malformed)?;
         let hop = from.option(|from| Ok(Hop { request: from.request()?, redirects: from.small()? }))?;
+        let peer = *Peer::ALL.get(from.small::<usize>()?).ok_or(Malformed)?;
         if from.flag()? {
             let response = Response {
                 status: StatusCode::from_u16(from.small()?).map_err(|_| Malformed)?,
@@ -190,13 +195,13 @@ pub(crate) fn decode_end(bytes: Bytes) -> Result<End, Error> {
                 redirects: from.small()?,
                 body: from.bytes()?,
             };
-            return Ok(End { effect, hop, outcome: Ok(response) });
+            return Ok(End { effect, hop, peer, outcome: Ok(response) });
         }
         let kind = ErrorKind::named(&from.text()?).ok_or(Malformed)?;
         let levels = from.list(Reader::text)?;
         let error = Error::of_levels(kind, levels).ok_or(Malformed)?;
         let error = error.retryable(from.flag()?).unprocessed(from.flag()?).stale(from.flag()?);
-        Ok(End { effect, hop, outcome: Err(error) })
+        Ok(End { effect, hop, peer, outcome: Err(error) })
     })
 }
 
@@ -444,7 +449,7 @@ impl Reader {
 }
 
 /// Changes with whatever is written.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 
 const VERSIONS: [Version; 5] = [Version::HTTP_11, Version::HTTP_2, Version::HTTP_10, Version::HTTP_09, Version::HTTP_3];
 
@@ -516,9 +521,10 @@ mod tests {
             Err(error.retryable(flags[0]).unprocessed(flags[1]).stale(flags[2]))
         });
         let hops = option::of((requests(), any::<u8>()).prop_map(|(request, redirects)| Hop { request, redirects }));
-        (0usize..3, hops, prop_oneof![answers, errors]).prop_map(|(effect, hop, outcome)| End {
+        (0usize..3, hops, 0usize..4, prop_oneof![answers, errors]).prop_map(|(effect, hop, peer, outcome)| End {
             effect: Effect::ALL[effect],
             hop,
+            peer: Peer::ALL[peer],
             outcome,
         })
     }
@@ -583,6 +589,7 @@ mod tests {
             prop_assert_eq!(back.effect, end.effect);
             let hop = |hop: Option<Hop>| hop.map(|hop| (hop.request.url, hop.request.body, hop.redirects));
             prop_assert_eq!(hop(back.hop), hop(end.hop));
+            prop_assert_eq!(back.peer, end.peer);
             match (back.outcome, end.outcome) {
                 (Ok(back), Ok(end)) => {
                     prop_assert!(back.url == end.url && same_headers(&back.headers, &end.headers));

@@ -353,7 +353,7 @@ impl Calls {
             Ok(opened) => opened,
             Err((verdict, error)) => return Attempt::new(verdict, Reply::failed(error)),
         };
-        let Judged { verdict, pause_until, error } = judged;
+        let Judged { verdict, pause_until, peer, error } = judged;
         let head = streaming.head();
         if matches!(verdict, Verdict::Final(_)) {
             let (shared, hold) = (item.shared.clone(), context.hold());
@@ -376,7 +376,7 @@ impl Calls {
                 drop(hold);
             });
         }
-        Attempt { pause_until, ..Attempt::new(verdict, Reply { response: Some(head), error, retry_at: None }) }
+        Attempt { pause_until, ..Attempt::new(verdict, Reply { response: Some(head), error, retry_at: None, peer }) }
     }
 }
 

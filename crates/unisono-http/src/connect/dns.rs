@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, oneshot};
 use unisono_core::{ErrorKind, clock};
 
 use super::Local;
-use crate::{Error, Family, HostAddress, Options};
+use crate::{Error, Family, HostAddress, Options, news::Sign};
 
 /// Looks names up.
 pub trait Resolve {
@@ -73,7 +73,10 @@ impl Names {
     /// The addresses to try, in the order of RFC 8305: families take turns.
     pub(super) async fn lookup(&self, host: &str, port: u16) -> Result<Vec<IpAddr>, Error> {
         let addresses = self.addresses(host, port).await.map_err(|error| {
-            Error::new(ErrorKind::Dns, format!("`{host}` has no address")).retryable(error.temporary).with_source(error)
+            let sign = if error.temporary { Sign::NameForNow } else { Sign::NoSuchName };
+            let temporary = error.temporary;
+            let message = format!("`{host}` has no address");
+            Error::new(ErrorKind::Dns, message).retryable(temporary).sign(sign).with_source(error)
         })?;
         let wanted: Vec<IpAddr> = addresses.iter().copied().filter(|address| self.wants(address)).collect();
         if wanted.is_empty() {

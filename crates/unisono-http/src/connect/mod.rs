@@ -19,7 +19,7 @@ pub use proxy::read_connect_answer;
 pub use socks::read_socks_answers;
 pub(crate) use stream::{Socket, Stream};
 
-use crate::{Error, HttpVersion, Options, Proxies, proxy::ProxyKind, url::Origin};
+use crate::{Error, HttpVersion, Options, Proxies, news::Sign, proxy::ProxyKind, url::Origin};
 
 /// Makes connections.
 pub(crate) struct Connector {
@@ -76,7 +76,8 @@ impl Connector {
                     "connect to {origin} failed: no answer within {}",
                     unisono_core::format_duration(self.connect_timeout)
                 ),
-            )),
+            )
+            .sign(Sign::NoConnection)),
         }
     }
 
@@ -101,7 +102,9 @@ impl Connector {
         };
         let named = format!("proxy {proxy}");
         let socket = self.dial(&proxy.host, proxy.port, &named).await.map_err(|error| match error.kind() {
-            ErrorKind::Connect => Error::new(ErrorKind::Proxy, error.to_string()).with_source(error),
+            ErrorKind::Connect => {
+                Error::new(ErrorKind::Proxy, error.to_string()).of_peer(error.peer()).with_source(error)
+            }
             _ => error,
         })?;
         let stream = Stream::Plain(socket.clone());

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use unisono_core::ErrorKind;
 
 use super::Stream;
-use crate::{Error, Proxy, basic_authorization, url::Origin};
+use crate::{Error, Proxy, basic_authorization, news::Sign, url::Origin};
 
 /// The value of `Proxy-Authorization`, if this proxy wants to know who we are.
 pub(super) fn authorization(proxy: &Proxy) -> Option<HeaderValue> {
@@ -39,12 +39,22 @@ pub(super) async fn tunnel_if(needed: bool, stream: Stream, origin: &Origin, pro
         request.extend_from_slice(b"\r\n");
     }
     request.extend_from_slice(b"\r\n");
-    stream.write_all(&request).await.map_err(|error| failed("it hung up").with_source(error))?;
-    let head = read_head(&mut stream).await.map_err(|why| failed(&why.to_string()))?;
+    stream
+        .write_all(&request)
+        .await
+        .map_err(|error| failed("it hung up").sign(Sign::ProxyCannotReach).with_source(error))?;
+    let head = read_head(&mut stream).await.map_err(|why| {
+        let hung_up = matches!(why, Unreadable::Ended(_) | Unreadable::BrokeOff(_));
+        failed(&why.to_string()).sign(if hung_up { Sign::ProxyCannotReach } else { Sign::Other })
+    })?;
     match head.status {
         200..=299 => Ok(stream),
-        407 => Err(failed("it wants a user name and password, or others").retryable(false)),
-        status => Err(failed(&head.to_string()).retryable(status >= 500)),
+        407 => {
+            let why = "it wants a user name and password, or others";
+            Err(failed(why).retryable(false).sign(Sign::ProxyRefuses))
+        }
+        502..=504 => Err(failed(&head.to_string()).sign(Sign::ProxyCannotReach)),
+        status => Err(failed(&head.to_string()).retryable(status >= 500).sign(Sign::ProxyRefuses)),
     }
 }
 

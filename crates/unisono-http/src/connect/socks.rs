@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use unisono_core::{ErrorKind, Secret};
 
 use super::Stream;
-use crate::{Error, Proxy, url::Origin};
+use crate::{Error, Proxy, news::Sign, url::Origin};
 
 /// Has the proxy connect us to the origin, at this address or, without one, at what it finds under its name.
 pub(super) async fn tunnel(
@@ -22,11 +22,15 @@ pub(super) async fn tunnel(
     let failed = |why: Refusal| {
         let message = format!("SOCKS proxy {proxy} does not connect us to {origin}");
         match why {
-            Refusal::Io(error) => Error::new(ErrorKind::Proxy, message).with_source(error),
+            Refusal::Io(error) => Error::new(ErrorKind::Proxy, message).sign(Sign::ProxyCannotReach).with_source(error),
             Refusal::Said(code) => {
-                Error::new(ErrorKind::Proxy, message).with_source(meaning(code)).retryable(matches!(code, 1 | 3..=6))
+                let may_pass = matches!(code, 1 | 3..=6);
+                let sign = if may_pass { Sign::ProxyCannotReach } else { Sign::ProxyRefuses };
+                Error::new(ErrorKind::Proxy, message).with_source(meaning(code)).retryable(may_pass).sign(sign)
             }
-            Refusal::Other(why) => Error::new(ErrorKind::Proxy, message).with_source(why).retryable(false),
+            Refusal::Other(why) => {
+                Error::new(ErrorKind::Proxy, message).with_source(why).retryable(false).sign(Sign::ProxyRefuses)
+            }
         }
     };
     greet(&mut stream, proxy.user.as_ref()).await.map_err(failed)?;

@@ -12,7 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 use unisono_core::ErrorKind;
 
 use super::Socket;
-use crate::Error;
+use crate::{Error, news::of_connecting};
 
 /// Connects to the first that answers. The next one is tried when the one before has failed, or has not answered for
 /// a while; the last error is reported when none does.
@@ -51,7 +51,8 @@ pub(super) async fn connect_unix(path: &Path) -> Result<Socket, Error> {
 }
 
 fn failed(named: &str, error: io::Error) -> Error {
-    Error::new(ErrorKind::Connect, format!("connect to {named} failed")).with_source(error)
+    let sign = of_connecting(&error);
+    Error::new(ErrorKind::Connect, format!("connect to {named} failed")).sign(sign).with_source(error)
 }
 
 /// What RFC 8305, section 5, recommends; less opens connections that are then thrown away.

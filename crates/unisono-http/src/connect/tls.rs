@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 use unisono_core::ErrorKind;
 
 use super::Stream;
-use crate::{Error, HttpVersion, Tls};
+use crate::{Error, HttpVersion, Tls, news::Sign};
 
 pub(super) struct TlsSetup {
     roots: Option<RootCertStore>,
@@ -98,8 +98,11 @@ impl TlsSetup {
 fn failed(error: io::Error, named: &str) -> Error {
     // What rustls objects to stays objectionable; a connection that breaks may hold the next time.
     let is_tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
-    let kind = if is_tls { ErrorKind::Tls } else { ErrorKind::Connect };
-    Error::new(kind, format!("TLS handshake with {named} failed")).with_source(error)
+    let (kind, sign) = match is_tls {
+        true => (ErrorKind::Tls, Sign::HandshakeRefused),
+        false => (ErrorKind::Connect, Sign::HandshakeCut),
+    };
+    Error::new(kind, format!("TLS handshake with {named} failed")).sign(sign).with_source(error)
 }
 
 fn roots(pems: &[Vec<u8>]) -> Result<Option<RootCertStore>, Error> {

@@ -14,7 +14,7 @@ use http::Method;
 use unisono_batch::{
     Attempt, Context, Decided, Halt, Job, Monitor, Offer, Pull, Settings, Sink, Source, Verdict, drive,
 };
-use unisono_core::{CancelToken, Effect, ErrorKind, Limits, OutcomeKind, RetryPolicy, Times};
+use unisono_core::{CancelToken, Effect, ErrorKind, Limits, OutcomeKind, Peer, RetryPolicy, Times};
 use unisono_http::{Client, HttpJob, Options, Proxies, Reply, Request, Trail};
 
 /// How a request ended.
@@ -28,6 +28,7 @@ pub struct Out {
     pub body: Bytes,
     pub attempts: u16,
     pub may_resume: bool,
+    pub peer: Peer,
 }
 
 impl Out {
@@ -138,6 +139,7 @@ impl Sink<Calls> for Collect {
                 body: reply.response.map(|response| response.body).unwrap_or_default(),
                 attempts: one.attempts,
                 may_resume: reply.retry_at.is_some(),
+                peer: reply.peer,
             };
             let before = self.0.borrow_mut()[one.item.0].replace(out);
             assert!(before.is_none(), "a request has one outcome");

@@ -68,6 +68,7 @@ impl FetchWork {
             Err((verdict, error)) => return Attempt::new(verdict, Fetched::error(error)),
         };
         let mut done = Fetched::default();
+        done.reply.peer = judged.peer;
         let mut verdict = judged.verdict;
         if judged.error.is_none() {
             let filled = store(&mut streaming, target).await;
@@ -78,6 +79,9 @@ impl FetchWork {
                 Ok(bytes) => done.saved = Some((target.name().to_owned(), bytes)),
                 Err(error) => {
                     verdict = HttpJob::judge_error(request, trail, &error, context);
+                    if error.kind() != ErrorKind::Save {
+                        done.reply.peer = error.peer();
+                    }
                     done.reply.error = Some(error);
                 }
             }

@@ -1,0 +1,39 @@
+//! What the end of an attempt says of the peer, apart from what it means for its item.
+//!
+//! A POST whose connection was reset is `ambiguous`, which is about the POST; that the host behind it goes away is about
+//! every other item that is for the same host. Both are told side by side, and neither follows from the other.
+
+/// News of whom an attempt was for: of the peer whose key it has, and of nobody else.
+///
+/// ```
+/// use unisono_core::Peer;
+/// assert_eq!(Peer::default(), Peer::Unknown);
+/// assert_eq!(Peer::Away.as_str(), "away");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Peer {
+    /// It says nothing of the peer.
+    #[default]
+    Unknown,
+    /// It is there, and did what it does.
+    Fine,
+    /// It cannot be reached now; whoever comes next would not reach it either.
+    Away,
+    /// It is there, and has more to do than it bears.
+    Overloaded,
+}
+
+impl Peer {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Unknown, Self::Fine, Self::Away, Self::Overloaded];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Fine => "fine",
+            Self::Away => "away",
+            Self::Overloaded => "overloaded",
+        }
+    }
+}
