@@ -75,6 +75,11 @@ impl fmt::Display for Rate {
         match self.per.as_secs() {
             1 if self.per.subsec_nanos() == 0 => write!(f, "{}/s", self.count)?,
             60 if self.per.subsec_nanos() == 0 => write!(f, "{}/m", self.count)?,
+            // A duration is written to the millisecond, and the next rate must be this one.
+            seconds if !self.per.subsec_nanos().is_multiple_of(1_000_000) => {
+                let fraction = format!("{:09}", self.per.subsec_nanos());
+                write!(f, "{}/{seconds}.{}s", self.count, fraction.trim_end_matches('0'))?;
+            }
             _ => write!(f, "{}/{}", self.count, format_duration(self.per))?,
         }
         if self.burst > NonZeroU32::MIN {
@@ -86,11 +91,13 @@ impl fmt::Display for Rate {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
     fn a_rate_is_read_and_written_the_same() {
-        for text in ["100/s", "5000/m", "10/500ms", "100/s burst 20", "1/1h"] {
+        for text in ["100/s", "5000/m", "10/500ms", "100/s burst 20", "1/1h", "10/0.0005s"] {
             assert_eq!(text.parse::<Rate>().unwrap().to_string(), text);
         }
     }
@@ -99,6 +106,17 @@ mod tests {
     fn a_rate_of_nothing_is_refused() {
         for text in ["", "5", "0/s", "-1/s", "1/0s", "1/s burst 0", "1/s burst", "x/s", "4000000000/1ms"] {
             assert!(text.parse::<Rate>().is_err(), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_rate_that_is_written_is_read_back(count in 1u32.., nanos in any::<u64>(), shift in 5u32..64, burst in 1u32..) {
+            let per = Duration::from_nanos(nanos >> shift);
+            let rate = Rate::new(count.try_into().unwrap(), per).map(|rate| rate.with_burst(burst.try_into().unwrap()));
+            if let Some(rate) = rate {
+                prop_assert_eq!(rate.to_string().parse::<Rate>().unwrap(), rate);
+            }
         }
     }
 }

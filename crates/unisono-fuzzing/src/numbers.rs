@@ -19,7 +19,7 @@ pub(crate) fn body(bytes: &[u8]) {
     if let Ok(rate) = text.parse::<Rate>() {
         let again = rate.to_string().parse();
         let again: Rate = again.unwrap_or_else(|error| panic!("{text} became {rate}: {error}"));
-        assert_eq!((again.count, again.burst), (rate.count, rate.burst), "{text} became {rate}");
+        assert_eq!(again, rate, "{text} became {rate}");
         assert!(!again.interval().is_zero(), "{text} has no time between two starts");
     }
     // Any of these is an answer or an error, and never a panic.
