@@ -362,9 +362,9 @@ where
                 self.job.again(&item, &value, again);
                 self.payload(ticket.slot()).last = Some(value);
             }
-            Ruling::Refused { retry_at } => {
+            Ruling::Refused(wait) => {
                 self.payload(ticket.slot()).last = Some(value);
-                self.conclude(now, ticket, |effect| Halt::RateLimited { retry_at, effect });
+                self.conclude(now, ticket, |effect| Halt::RateLimited { wait, effect });
             }
             Ruling::Stopping => {
                 self.payload(ticket.slot()).last = Some(value);
@@ -416,8 +416,8 @@ where
                     let after = self.times.deadline.unwrap_or_default();
                     self.conclude(now, ticket, |effect| Halt::Deadline { after, effect });
                 }
-                Expired::Refused { ticket, retry_at } => {
-                    self.conclude(now, ticket, |effect| Halt::RateLimited { retry_at, effect });
+                Expired::Refused { ticket, wait } => {
+                    self.conclude(now, ticket, |effect| Halt::RateLimited { wait, effect });
                 }
                 Expired::Cancelled { ticket, .. } => {
                     attempts.stop(ticket.slot());

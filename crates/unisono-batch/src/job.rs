@@ -12,7 +12,7 @@ use std::{
 
 use unisono_core::{CancelReason, Effect, OutcomeKind};
 
-use crate::machine::Ticket;
+use crate::{machine::Ticket, too_long::TooLong};
 
 /// One kind of work: how to attempt an item, and what it means when the engine ends one.
 pub trait Job {
@@ -102,10 +102,10 @@ pub enum Halt {
         /// What may have been carried out.
         effect: Effect,
     },
-    /// The key is paused for longer than an item may wait.
+    /// The wait for the next attempt is longer than allowed.
     RateLimited {
-        /// When it may be tried again.
-        retry_at: Instant,
+        /// The wait.
+        wait: TooLong,
         /// What may have been carried out.
         effect: Effect,
     },

@@ -14,9 +14,11 @@ mod machine;
 mod monitor;
 mod pace;
 mod tasks;
+mod too_long;
 
 pub use crew::{Crew, Desk, DeskBell, Opening, Task, Underway};
 pub use driver::{Finished, drive};
 pub use job::{Again, Attempt, Context, Decided, Halt, Hold, Job, Offer, Pull, Sink, Source, Verdict};
 pub use machine::{Expired, Finish, Lease, Machine, Ruling, Settings, Ticket, Wants};
 pub use monitor::{MOST_PAUSED, Monitor, Numbers};
+pub use too_long::{Asker, Bound, TooLong};

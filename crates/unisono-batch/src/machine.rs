@@ -23,6 +23,7 @@ use crate::{
     gcra::Gcra,
     keys::Keys,
     line::{Line, Link},
+    too_long::{Asker, Bound, TooLong},
 };
 
 /// Everything that bounds a batch.
@@ -94,11 +95,8 @@ pub enum Ruling {
         /// By how much this lengthened the pause of the key.
         paused: Duration,
     },
-    /// The peer asks for a longer wait than allowed: decide the item as rate limited, with [`Finish::Final`].
-    Refused {
-        /// When it may be tried again.
-        retry_at: Instant,
-    },
+    /// The wait for the next attempt is longer than allowed: decide the item as rate limited, with [`Finish::Final`].
+    Refused(TooLong),
     /// The batch is stopping: decide the item as cancelled, with [`Finish::Final`].
     Stopping,
     /// The ticket was stale.
@@ -121,8 +119,8 @@ pub enum Expired {
     Refused {
         /// The item.
         ticket: Ticket,
-        /// When the key may be tried again.
-        retry_at: Instant,
+        /// The wait.
+        wait: TooLong,
     },
     /// The batch is stopping: stop it if it runs, and decide it.
     Cancelled {
@@ -510,8 +508,8 @@ impl Machine {
         if counted > policy.repeats {
             return Ruling::Decided;
         }
-        if let Some(retry_at) = not_before.filter(|at| at.saturating_duration_since(now) > policy.max_wait) {
-            return Ruling::Refused { retry_at };
+        if let Some(at) = not_before.filter(|at| at.saturating_duration_since(now) > policy.max_wait) {
+            return Ruling::Refused(TooLong::new(now, at, Asker::Answer, Bound::MaxWait(policy.max_wait)));
         }
         let backoff = self.jitter(policy.backoff.ceiling(counted));
         let at = (now + backoff).max(not_before.unwrap_or(now));
@@ -527,22 +525,43 @@ impl Machine {
         let slot = self.slot(ticket);
         let (key, item_by, refusals) = (slot.key, slot.item_by, slot.attempts - slot.counted);
         let asked = until.filter(|until| *until > now);
-        let at = match asked {
-            // Jitter only adds: everybody who was told the same time would come back at once.
-            Some(until) => until + self.jitter((until - now) / 10).min(MOST_JITTER),
+        let max_wait = self.settings.retry.max_wait;
+        let own = match asked {
+            // Jitter only adds: everybody who was told the same time would come back at once. It does not make a wait too
+            // long that is allowed.
+            Some(until) => {
+                let jittered = until + self.jitter((until - now) / 10).min(MOST_JITTER);
+                if until - now <= max_wait { jittered.min(now + max_wait) } else { jittered }
+            }
             None => now + self.jitter(self.settings.retry.backoff.ceiling(refusals)),
         };
         if quota && !self.keys.get(key).is_paused(now) {
-            self.keys.get_mut(key).pace.refuse(now, at);
+            self.keys.get_mut(key).pace.refuse(now, own);
         }
-        let paused = self.pause_key(now, key, at);
-        let at = self.keys.get(key).paused_until.unwrap_or(at);
-        if at - now > self.settings.retry.max_wait || item_by.is_some_and(|item_by| at >= item_by) {
-            return Ruling::Refused { retry_at: asked.unwrap_or(at) };
+        let paused = self.pause_key(now, key, own);
+        let at = self.keys.get(key).paused_until.unwrap_or(own);
+        if let Some(bound) = self.exceeded(now, at, item_by) {
+            // The pause of the key may be that of another item, which was told a later time.
+            let wait = match asked {
+                _ if at > own => TooLong::new(now, at, Asker::Pause, bound),
+                Some(until) => TooLong::new(now, until, Asker::Answer, bound),
+                None => TooLong::new(now, at, Asker::Nobody, bound),
+            };
+            return Ruling::Refused(wait);
         }
         self.slot_mut(ticket).state = State::Queued;
         self.enqueue(ticket, End::Front);
         Ruling::Again { at, paused }
+    }
+
+    /// What forbids an item to wait until then, if anything does.
+    fn exceeded(&self, now: Instant, at: Instant, item_by: Option<Instant>) -> Option<Bound> {
+        let max_wait = self.settings.retry.max_wait;
+        if at.saturating_duration_since(now) > max_wait {
+            return Some(Bound::MaxWait(max_wait));
+        }
+        let deadline = self.settings.times.deadline.unwrap_or_default();
+        item_by.is_some_and(|item_by| at >= item_by).then_some(Bound::Deadline(deadline))
     }
 
     fn pause_key(&mut self, now: Instant, index: usize, until: Instant) -> Duration {
@@ -621,7 +640,8 @@ impl Machine {
                 && let Some(ticket) = self.front(index)
             {
                 let retry_at = self.keys.get(index).paused_until.unwrap_or(now);
-                return Some(Expired::Refused { ticket, retry_at });
+                let bound = Bound::MaxWait(self.settings.retry.max_wait);
+                return Some(Expired::Refused { ticket, wait: TooLong::new(now, retry_at, Asker::Pause, bound) });
             }
             self.refusing.pop_front();
         }

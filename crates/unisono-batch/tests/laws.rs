@@ -313,7 +313,7 @@ impl World {
                 self.check_budget(key);
             }
             (Ruling::Decided, _) => self.decided(number),
-            (Ruling::Refused { .. } | Ruling::Stopping, _) => self.conclude(ticket, number),
+            (Ruling::Refused(_) | Ruling::Stopping, _) => self.conclude(ticket, number),
             other => panic!("{other:?}"),
         }
     }
@@ -338,8 +338,8 @@ impl World {
                 self.stop_running(ticket);
                 self.conclude(ticket, self.by_ticket[&ticket]);
             }
-            Expired::Refused { ticket, retry_at } => {
-                assert!(retry_at > self.now);
+            Expired::Refused { ticket, wait } => {
+                assert!(wait.retry_at > self.now);
                 self.conclude(ticket, self.by_ticket[&ticket]);
             }
         }

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use http::StatusCode;
-use unisono_batch::{Context, Halt, Verdict};
+use unisono_batch::{Context, Halt, TooLong, Verdict};
 use unisono_core::{ErrorKind, OutcomeKind, Peer, clock, format_duration};
 
 use crate::{
@@ -190,9 +190,9 @@ impl HttpJob {
                     Error::new(ErrorKind::Cancelled, message),
                 )
             }
-            Halt::RateLimited { retry_at, effect } => {
+            Halt::RateLimited { wait, effect } => {
                 let kind = effect.outcome(OutcomeKind::Failed, repeatable);
-                return (Verdict::Final(kind), rate_limited(*retry_at, last, &origin.to_string()));
+                return (Verdict::Final(kind), rate_limited(wait, last, &origin.to_string()));
             }
             Halt::Panicked { message, effect } => (
                 Verdict::Final(effect.outcome(OutcomeKind::Failed, repeatable)),
@@ -215,13 +215,17 @@ impl Reply {
     }
 }
 
-fn rate_limited(retry_at: Instant, last: Option<Reply>, named: &str) -> Reply {
-    let wait = retry_at.saturating_duration_since(clock::now());
-    let error = Error::new(ErrorKind::RateLimited, format!("{named} asks to wait longer than allowed"));
+fn rate_limited(wait: &TooLong, last: Option<Reply>, origin: &str) -> Reply {
+    let from_now = wait.retry_at.saturating_duration_since(clock::now());
+    let error = Error::new(ErrorKind::RateLimited, format!("{origin} {wait}"));
+    let (response, refusal) = last.map_or((None, None), |last| (last.response, last.error));
     Reply {
-        response: last.and_then(|last| last.response),
-        error: Some(error),
-        retry_at: clock::wall().checked_add(wait.max(Duration::from_secs(1))),
+        response,
+        error: Some(match refusal {
+            Some(refusal) => error.with_source(refusal.chain()),
+            None => error,
+        }),
+        retry_at: clock::wall().checked_add(from_now.max(Duration::from_secs(1))),
         peer: Peer::Unknown,
     }
 }

@@ -116,6 +116,50 @@ async fn fault_04_a_wait_that_is_too_long_is_left_to_a_later_run() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn fault_04_a_wait_that_is_too_long_says_who_asked_for_it_and_what_forbids_it() {
+    let refusing = |headers: &'static [&'static str]| Server::answering(move |_| answer(429, headers, b""));
+    let refused = |server: &Server, count: usize, times: Times, max_wait: Duration| {
+        let retry = RetryPolicy { max_wait, ..RetryPolicy::default() };
+        let mut settings = unisono_batch::Settings { times, retry, ..settings() };
+        settings.limits.limit = 1.try_into().unwrap();
+        run((0..count).map(|_| get(server.url("/"))).collect(), options(), settings)
+    };
+    let short = Times { deadline: Some(seconds(5)), ..Times::default() };
+    for (headers, times, max_wait, said) in [
+        (&["Retry-After: 3600"][..], Times::default(), 60, "asks to wait 1h, longer than max_wait (1m)"),
+        (&["RateLimit: \"a\";r=0;t=90"], Times::default(), 60, "asks to wait 1m30s, longer than max_wait (1m)"),
+        (&["Retry-After: 20"], short, 60, "asks to wait 20s, after the item's deadline (5s)"),
+        (&[], Times::default(), 0, "refuses and does not say for how long"),
+    ] {
+        let server = refusing(headers).await;
+        let out = refused(&server, 1, times, seconds(max_wait)).await.remove(0);
+        assert_eq!((out.kind, out.error), (OutcomeKind::Failed, Some(ErrorKind::RateLimited)), "{}", out.message);
+        assert!(out.message.contains(said) && out.message.ends_with(": HTTP 429 Too Many Requests"), "{}", out.message);
+    }
+    // Those that were never sent do not claim that they were answered.
+    let server = refusing(&["Retry-After: 3600"]).await;
+    let outs = refused(&server, 3, Times::default(), seconds(60)).await;
+    assert_eq!(server.seen().len(), 1);
+    for out in &outs[1..] {
+        assert!(
+            out.message.ends_with("is paused by an earlier answer for another 1h, longer than max_wait (1m)"),
+            "{}",
+            out.message
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_04_a_wait_that_is_just_allowed_is_waited_for() {
+    for asked in [&["Retry-After: 60"][..], &["Retry-After: 59.9"]] {
+        let headers: &'static [&'static str] = asked;
+        let (server, clock) = refusing_once(429, headers).await;
+        assert!(one(get(server.url("/"))).await.is_ok());
+        assert!(clock.since_first()[1] >= Duration::from_millis(59_900));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn fault_05_a_503_without_a_header_is_tried_again_after_a_backoff() {
     let (server, _) = refusing_once(503, &[]).await;
     let out = one(get(server.url("/"))).await;

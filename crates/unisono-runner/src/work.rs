@@ -254,9 +254,7 @@ pub(crate) fn halted_without_effect<D: Done>(halt: Halt) -> (Verdict, D) {
             let message = if started { "stopped before it was done" } else { "stopped before it began" };
             (OutcomeKind::Cancelled, ErrorKind::Cancelled, message.to_owned())
         }
-        Halt::RateLimited { .. } => {
-            (OutcomeKind::Failed, ErrorKind::RateLimited, "paused for longer than it may wait".to_owned())
-        }
+        Halt::RateLimited { wait, .. } => (OutcomeKind::Failed, ErrorKind::RateLimited, format!("its key {wait}")),
         Halt::Panicked { message, .. } => {
             (OutcomeKind::Failed, ErrorKind::Internal, format!("a fault of unisono: {message}"))
         }
