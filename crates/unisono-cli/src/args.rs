@@ -20,6 +20,8 @@ use crate::{
 /// Run many independent pieces of work at once, with every outcome accounted for.
 #[derive(Debug, Parser)]
 #[command(name = "unisono", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+// Of an option that takes one value the last counts, so that an alias or a script's own can be overridden.
+#[command(args_override_self = true)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -280,3 +282,38 @@ pub fn address(text: &str) -> Result<unisono_runner::Template, Failure> {
 }
 
 const USAGE: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use clap::{ArgAction, CommandFactory, Parser, error::ErrorKind};
+
+    use super::Cli;
+
+    #[test]
+    fn of_every_option_of_every_command_the_last_counts() {
+        let mut cli = Cli::command();
+        cli.build();
+        let mut tried = 0;
+        for command in cli.get_subcommands() {
+            for arg in command.get_arguments().filter(|arg| !arg.is_positional()) {
+                let Some(long) = arg.get_long() else { continue };
+                if matches!(arg.get_action(), ArgAction::Help | ArgAction::HelpShort | ArgAction::Version) {
+                    continue;
+                }
+                let value =
+                    arg.get_possible_values().first().map_or("1".to_owned(), |value| value.get_name().to_owned());
+                let word = match arg.get_action().takes_values() {
+                    true => format!("--{long}={value}"),
+                    false => format!("--{long}"),
+                };
+                let words = ["unisono", command.get_name(), &word, &word];
+                // Its value may be a wrong one, and something else may be missing.
+                if let Err(error) = Cli::try_parse_from(words) {
+                    assert_ne!(error.kind(), ErrorKind::ArgumentConflict, "{words:?}: {error}");
+                }
+                tried += 1;
+            }
+        }
+        assert!(tried > 100, "{tried}");
+    }
+}
