@@ -164,6 +164,53 @@ def test_pages_are_outcomes_of_their_own_and_a_resume_goes_on_after_the_last(uni
     assert server.counts["/pages/1"] == 1
 
 
+def test_a_row_has_so_many_pages_over_all_runs_and_a_resume_with_more_goes_on(unisono, server, lines, tmp_path):
+    words = ["fetch", server.url + "/pages/1", "--paginate", "link", "-o", "r.jsonl", "--resume"]
+    asked = []
+    for most in (1, 1, 2, 1, 2, 3):
+        done = unisono(*words, "--max-pages", most)
+        assert done.returncode == 0, done.stderr
+        asked.append([row["page"] for row in lines(tmp_path / "r.jsonl")])
+        assert ("1 row has more pages than --max-pages" in done.stderr) == (most < 3), done.stderr
+    assert asked == [[1], [1], [1, 2], [1, 2], [1, 2], [1, 2, 3]]
+    assert [path for _, path, _, _ in server.requests] == ["/pages/1", "/pages/2", "/pages/3"]
+    assert "at least 1" in unisono(*words, "--max-pages", "0").stderr
+
+
+def test_a_resume_that_follows_no_pages_leaves_rows_that_have_more_as_they_are(unisono, server, lines, tmp_path):
+    words = ["fetch", server.url + "/pages/1", "-o", "r.jsonl", "--resume"]
+    unisono(*words, "--paginate", "link", "--max-pages", "2")
+    done = unisono(*words)
+    assert (done.returncode, len(lines(tmp_path / "r.jsonl"))) == (0, 2)
+    assert "1 row has further pages in the results file (the first: r0)" in done.stderr
+    assert unisono(*words, "--paginate", "link").returncode == 0
+    assert [row["page"] for row in lines(tmp_path / "r.jsonl")] == [1, 2, 3]
+
+
+def test_of_an_option_with_one_value_the_last_counts_and_lists_collect(unisono, server, lines):
+    words = [
+        "--retries",
+        "7",
+        "--max-pages",
+        "5",
+        "--limit",
+        "3",
+        "--user",
+        "a:b",
+        "-X",
+        "PUT",
+        "--id",
+        "x",
+        "-q",
+        "-q",
+    ]
+    last = ["--retries", "0", "--id", "y", "-X", "POST", "-H", "A: 1", "-H", "B: 2"]
+    done = unisono("fetch", server.url + "/status/500", *words, *last)
+    assert [(row["id"], row["method"], row["attempts"]) for row in lines(done.stdout)] == [("y", "POST", 1)]
+    assert len(server.requests) == 1
+    assert (server.requests[0][2]["a"], server.requests[0][2]["b"]) == ("1", "2")
+
+
 def test_saved_bodies_stay_in_their_folder(unisono, server, tmp_path, lines):
     (tmp_path / "in.csv").write_text("id\na\n..\nx/y\n")
     done = unisono("fetch", "--from", "in.csv", server.url + "/items/fixed", "--save", "out/{id}.json", "-k")

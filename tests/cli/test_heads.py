@@ -94,7 +94,7 @@ def test_more_pages_than_allowed_are_said_also_when_quiet_and_stand_in_the_line(
     for quiet in ([], ["-q"]):
         done = unisono("fetch", scripted.url + "/1", "--paginate", "link", "--max-pages", 2, *quiet)
         assert [row["next"] for row in lines(done.stdout)] == [scripted.url + "/2", scripted.url + "/3"]
-        assert "more pages than --max-pages" in done.stderr
+        assert "more pages than --max-pages 2 allows" in done.stderr
 
 
 def test_the_user_of_an_address_stays_on_redirects_and_pages_of_its_origin(unisono, scripted, server, lines):

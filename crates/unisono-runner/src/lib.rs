@@ -20,6 +20,7 @@ mod ledger;
 mod notes;
 mod outcome;
 mod outlet;
+mod pages;
 mod report;
 mod row;
 mod run;
@@ -35,6 +36,7 @@ mod work;
 #[doc(hidden)]
 pub mod testing {
     pub use crate::{
+        pages::Pages,
         run::{Extras, run},
         work::{Item, Work},
     };

@@ -18,6 +18,7 @@ use crate::{
     input::Feed,
     ledger::{Ledger, Listing, Order},
     notes::Notes,
+    pages::Pages,
     saves::{Earlier, Results, Saves},
     source::{Prepare, Rows},
     work::{Call, Done, Work, Worked, outcome},
@@ -63,8 +64,8 @@ pub enum Output {
 
 /// What a kind of work adds to its frame.
 pub struct Extras<C: Call> {
-    /// Rows have pages.
-    pub paged: bool,
+    /// How many pages rows may have.
+    pub pages: Pages,
     /// Makes the changes to a call that need the journal's seed.
     pub prepare: Option<Box<dyn FnOnce(u64) -> Prepare<C>>>,
     /// Told of each outcome.
@@ -84,7 +85,7 @@ pub struct Extras<C: Call> {
 impl<C: Call> Default for Extras<C> {
     fn default() -> Self {
         Self {
-            paged: false,
+            pages: Pages::default(),
             prepare: None,
             listing: None,
             window: None,
@@ -173,7 +174,7 @@ pub async fn run<W: Work>(
     let ahead = usize::try_from(ahead).unwrap_or(usize::MAX);
     let notes = journal.clone().map(|journal| Rc::new(Notes::new(journal, ahead)));
     let mut source = Rows::new(frame.rows, ledger.clone(), recovered, earlier, prepare, notes.clone());
-    source.paged = extras.paged;
+    source.pages = extras.pages;
     source.saves = saves.clone();
     let job = Worked { work, notes, on_retry: frame.on_retry };
     let sink = Deliver { ledger: ledger.clone() };

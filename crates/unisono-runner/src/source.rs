@@ -23,6 +23,7 @@ use crate::{
     input::{Batch, Feed},
     ledger::Ledger,
     notes::Notes,
+    pages::Pages,
     row::Row,
     saves::{Claimant, Earlier, Saves, Target},
     work::{Call, Done, Item},
@@ -38,8 +39,8 @@ pub(crate) struct Rows<C: Call> {
     pub(crate) recovered: Recovered,
     /// What else the lines of earlier runs say.
     earlier: Earlier,
-    /// Rows have pages.
-    pub(crate) paged: bool,
+    /// How many pages rows may have.
+    pub(crate) pages: Pages,
     /// Whose the names are that rows write to.
     pub(crate) saves: Option<Rc<RefCell<Saves>>>,
     pub(crate) prepare: Option<Prepare<C>>,
@@ -78,13 +79,17 @@ impl Place {
         Claimant { row: key.row, line: *line, id: id.as_deref(), fingerprint: *fingerprint, is_precious }
     }
 
+    fn name(&self) -> Box<str> {
+        self.id.clone().unwrap_or_else(|| format!("r{}", self.key.row).into())
+    }
+
     /// The outcome of a row that is not run.
     fn undone<D>(self, kind: OutcomeKind, done: D) -> Outcome<D> {
         Outcome {
             key: self.key,
             position: self.position,
             line: self.line,
-            id: self.id.unwrap_or_else(|| format!("r{}", self.key.row).into()),
+            id: self.name(),
             kind,
             effect: Effect::None,
             place: None,
@@ -112,7 +117,7 @@ impl<C: Call> Rows<C> {
             ledger,
             recovered,
             earlier,
-            paged: false,
+            pages: Pages::default(),
             saves: None,
             prepare,
             notes,
@@ -145,7 +150,7 @@ impl<C: Call> Rows<C> {
                 return false;
             }
         };
-        let key = RowKey { row: number, page: u32::from(self.paged) };
+        let key = RowKey { row: number, page: u32::from(self.pages.most > 0) };
         let place = Place { key, position, line: origin.line, id, fingerprint };
         match call {
             call if disposition == Disposition::Kept => {
@@ -174,6 +179,10 @@ impl<C: Call> Rows<C> {
         match disposition {
             Disposition::Kept => self.take_kept(&place, Some(&call)),
             Disposition::Run => self.hold_item(place, call),
+            Disposition::Continue { page, .. } if page >= self.pages.most => {
+                self.pages.cut_off(place.name().into());
+                self.take_kept(&place, Some(&call));
+            }
             Disposition::Continue { page, next } => {
                 let place = Place { key: RowKey { page: page + 1, ..place.key }, ..place };
                 match call.continue_at(&next) {

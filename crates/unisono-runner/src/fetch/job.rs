@@ -1,6 +1,6 @@
 //! A row as a job of the engine: one call, what is kept of its answer, and its next page.
 
-use std::{cell::RefCell, time::Instant};
+use std::time::Instant;
 
 use unisono_batch::{Attempt, Context, Halt, Verdict};
 use unisono_core::{ErrorKind, OutcomeKind};
@@ -13,6 +13,7 @@ use super::{
     evaluator::Evaluator,
 };
 use crate::{
+    pages::Pages,
     saves::{Filled, Target},
     work::{Item, Work},
 };
@@ -25,8 +26,8 @@ pub(crate) struct FetchWork {
     pub(crate) select: Option<Filter>,
     pub(crate) paginate: Option<Paginate>,
     pub(crate) evaluator: Evaluator,
-    /// Rows whose pages were cut off at the cap.
-    pub(crate) cut_off: RefCell<Vec<String>>,
+    /// Tells of rows that have more pages than they may.
+    pub(crate) pages: Pages,
 }
 
 impl Work for FetchWork {
@@ -115,8 +116,8 @@ impl FetchWork {
         attempt.value.next = Some(next.as_ref().map(|request| request.url.clone()));
         let Some(mut request) = next else { return Ok(()) };
         let visited = item.call.visited.and_next(item.key.page, &item.call.request.url, &request.url)?;
-        if item.key.page >= paginate.most {
-            self.cut_off.borrow_mut().push(item.name());
+        if item.key.page >= self.pages.most {
+            self.pages.cut_off(item.name());
             return Ok(());
         }
         let key = RowKey { page: item.key.page + 1, ..item.key };

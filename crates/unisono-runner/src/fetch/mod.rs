@@ -13,13 +13,13 @@ mod netrc;
 mod own;
 mod paginate;
 
-use std::cell::RefCell;
 use unisono_batch::Monitor;
 use unisono_core::CancelToken;
 use unisono_http::{Client, HttpJob, Options};
 
 use crate::{
     Error, Frame, Gauge, Report, Saving,
+    pages::Pages,
     run::{Extras, run},
     source::Prepare,
 };
@@ -79,8 +79,9 @@ pub async fn fetch(plan: FetchPlan, cancel: CancelToken, monitor: Monitor, gauge
         None => (HttpJob::new(client), None),
         Some(elsewhere) => elsewhere.job(expect),
     };
+    let pages = Pages::up_to(plan.paginate.as_ref().map_or(0, |paginate| paginate.most));
     let extras = Extras {
-        paged: plan.paginate.is_some(),
+        pages: pages.clone(),
         saving: plan.saving,
         prepare: plan.idempotency_keys.then_some(Box::new(idempotency_keys)),
         ..Extras::default()
@@ -90,7 +91,7 @@ pub async fn fetch(plan: FetchPlan, cancel: CancelToken, monitor: Monitor, gauge
         select: plan.select,
         paginate: plan.paginate,
         evaluator: Evaluator::new(plan.evaluator),
-        cut_off: RefCell::default(),
+        pages: pages.clone(),
     };
     let (mut report, work) = tokio::select! {
         biased;
@@ -107,13 +108,7 @@ pub async fn fetch(plan: FetchPlan, cancel: CancelToken, monitor: Monitor, gauge
             "the process ran out of file descriptors, so at most {most} connections were open at once (raise `ulimit -n` for more)"
         ));
     }
-    let cut_off = work.cut_off.take();
-    if let Some(first) = cut_off.first() {
-        let count = cut_off.len();
-        report.warnings.push(format!(
-            "{count} rows have more pages than --max-pages allows (the first: {first}); --resume goes on with them"
-        ));
-    }
+    report.warnings.extend(pages.warning());
     Ok(report)
 }
 

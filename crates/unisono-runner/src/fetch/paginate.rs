@@ -17,7 +17,7 @@ use super::{Filter, evaluator::Evaluator, links};
 #[derive(Debug)]
 pub struct Paginate {
     how: How,
-    /// A row has at most this many pages.
+    /// A row has at most this many pages, over all runs that write to one results file.
     pub most: u32,
 }
 
@@ -35,8 +35,11 @@ impl Paginate {
     /// Reads `link`, `next=EXPRESSION` or `page=PARAMETER,until=EXPRESSION`.
     ///
     /// # Errors
-    /// When it is none of them.
+    /// When it is none of them, or no page is allowed.
     pub fn parse(text: &str, most: u32) -> Result<Self, String> {
+        if most == 0 {
+            return Err("0 pages are none to follow: at least 1 is needed (max-pages)".to_owned());
+        }
         let how = if text == "link" {
             How::Link
         } else if let Some(expression) = text.strip_prefix("next=") {
@@ -200,5 +203,6 @@ mod tests {
         for text in ["", "links", "next=", "page=p", "page=p,until=.["] {
             assert!(Paginate::parse(text, 1).is_err(), "{text}");
         }
+        assert!(Paginate::parse("link", 0).is_err_and(|why| why.contains("at least 1")));
     }
 }

@@ -24,7 +24,7 @@ use unisono_core::{Backoff, CancelReason, CancelToken, Limits, OutcomeKind, Retr
 use unisono_journal::{Identity, Mode, Open};
 use unisono_runner::{
     Batch, Error, Feed, Frame, Gauge, Monitor, Origin, Outlet, Output, Report, Row, Settings, Taken, Taker, outlet,
-    testing::{Extras, run},
+    testing::{Extras, Pages, run},
 };
 
 use crate::{
@@ -184,7 +184,7 @@ impl World {
         let (cancel, monitor) = (CancelToken::new(), Monitor::default());
         let frame = self.frame(rows, how, outlet);
         let extras = Extras {
-            paged: how.paged,
+            pages: Pages::up_to(if how.paged { u32::MAX } else { 0 }),
             prune: how.prune,
             notes_ahead: how.notes_ahead,
             window: how.window,
