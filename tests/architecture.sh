@@ -50,4 +50,7 @@ for crate in $engines; do
         complain "unisono-$crate takes time from elsewhere than the clock of unisono-core"
     fi
 done
+if grep -rn 'from conftest import' tests bench --include='*.py'; then
+    complain "something is imported from a conftest, of which each folder of tests may have one"
+fi
 exit $failed

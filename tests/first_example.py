@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from conftest import Server
+from server_support import Server
 
 README = Path(__file__).parents[1] / "README.md"
 

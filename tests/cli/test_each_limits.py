@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from conftest import COMMAND
+from installed import COMMAND
 from processes import until
 
 TOTAL = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

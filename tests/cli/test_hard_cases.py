@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import COMMAND, Server
+from installed import COMMAND
+from server_support import Server
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from conftest import COMMAND
+from installed import COMMAND
 
 BOM = b"\xef\xbb\xbf"
 

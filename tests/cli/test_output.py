@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from conftest import COMMAND
+from installed import COMMAND
 
 # Each writes to standard output, most of them no more than fits into a buffer.
 WRITERS = {

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import unisono as module
-from conftest import COMMAND
+from installed import COMMAND
 from scripted_server import ScriptedServer, answer
 
 ROWS = 6

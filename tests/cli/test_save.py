@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import COMMAND
+from installed import COMMAND
 
 
 def listing(folder: Path) -> list[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import COMMAND
+from installed import COMMAND
 
 NAMES = [
     b"plain",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import COMMAND
+from installed import COMMAND
 
 
 @pytest.fixture

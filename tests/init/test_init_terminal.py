@@ -5,39 +5,12 @@ foreground, tells how it stops and ends, and continues it in the foreground, as 
 """
 
 import os
-import pty
-import select
-import subprocess
 import sys
-import time
 
 import pytest
 
 from init_support import INIT
-from processes import PATIENCE
-
-SHELL = """
-import fcntl, os, signal, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-job = os.fork()
-if job == 0:
-    os.setpgid(0, 0)
-    os.tcsetpgrp(0, os.getpid())
-    signal.signal(signal.SIGTTOU, signal.SIG_DFL)
-    os.execvp(sys.argv[1], sys.argv[1:])
-while True:
-    _, status = os.waitpid(job, os.WUNTRACED)
-    holder = os.tcgetpgrp(0)
-    os.tcsetpgrp(0, os.getpgrp())
-    if not os.WIFSTOPPED(status):
-        print("the job ended with", os.waitstatus_to_exitcode(status), flush=True)
-        print("the terminal was", "the job's" if holder == job else "elsewhere", flush=True)
-        break
-    print("the job stopped", flush=True)
-    os.tcsetpgrp(0, job)
-    os.killpg(job, signal.SIGCONT)
-"""
+from terminals import Terminal, job
 
 # Says whether the terminal is its own, and answers each line until one says `end`.
 READER = """
@@ -50,58 +23,21 @@ for line in sys.stdin:
 """
 
 
-class Screen:
-    """The other side of the terminal."""
-
-    def __init__(self, process: subprocess.Popen[bytes], side: int) -> None:
-        self.process, self.side, self.shown = process, side, b""
-
-    def shows(self, text: str) -> None:
-        """Wait until it has been shown, and forget everything up to there."""
-        deadline = time.monotonic() + PATIENCE
-        while text.encode() not in self.shown:
-            left = deadline - time.monotonic()
-            assert left > 0 and select.select([self.side], [], [], left)[0], f"{text!r} is not in {self.shown!r}"
-            try:
-                self.shown += os.read(self.side, 4096)
-            except OSError:
-                pytest.fail(f"the terminal is gone, and {text!r} is not in {self.shown!r}")
-        self.shown = self.shown.split(text.encode(), 1)[1]
-
-    def types(self, text: str) -> None:
-        os.write(self.side, text.encode())
-
-
 @pytest.fixture
 def screen(mark, first, tmp_path):
-    """Runs words in the small shell; answers its screen."""
-    sides: list[int] = []
-    screens: list[Screen] = []
+    """Runs words as the job of a small shell; returns its terminal."""
+    screens: list[Terminal] = []
 
-    def run(*words: object, options: tuple[str, ...] = ()) -> Screen:
-        ours, theirs = pty.openpty()
-        sides.append(ours)
+    def run(*words: object, options: tuple[str, ...] = ()) -> Terminal:
         name, value = mark.split("=")
         unshare = ["unshare", "--pid", "--fork", "--mount-proc"] if first else []
-        process = subprocess.Popen(
-            [sys.executable, "-c", SHELL, *unshare, str(INIT), *options, "--", *map(str, words)],
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            cwd=tmp_path,
-            env={"PATH": os.environ["PATH"], name: value},
-            start_new_session=True,
-        )
-        os.close(theirs)
-        screens.append(Screen(process, ours))
+        env = {"PATH": os.environ["PATH"], name: value}
+        screens.append(Terminal(*job(*unshare, INIT, *options, "--", *words), cwd=tmp_path, env=env))
         return screens[-1]
 
     yield run
-    for side in sides:
-        # Hanging up ends whoever still uses it.
-        os.close(side)
     for one in screens:
-        one.process.wait(PATIENCE)
+        one.close()
 
 
 def test_the_command_has_the_terminal_and_it_comes_back(screen, first):
