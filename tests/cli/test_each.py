@@ -4,22 +4,20 @@ import base64
 import contextlib
 import fcntl
 import os
-import pty
 import random
 import re
 import resource
-import select
 import shlex
 import signal
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from conftest import COMMAND
+from installed import COMMAND
 from processes import children, is_alive, marked, state, until
+from terminals import Terminal, job
 
 
 @pytest.fixture(autouse=True)
@@ -379,76 +377,50 @@ def test_processes_are_left_alone_when_asked(unisono, tmp_path, mark, lines):
 def test_an_interrupt_of_the_terminal_reaches_the_run_once(tmp_path, lines):
     script = 'trap "" INT; touch up; until test -e go; do read -t 0.01 x <> fifo; done; echo done'
     os.mkfifo(tmp_path / "fifo")
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(tmp_path)
-        os.execv(COMMAND, [str(COMMAND), "each", "-o", "r.jsonl", "--", "bash", "-c", script, ":::", "x"])
+    words = ["each", "-o", "r.jsonl", "--", "bash", "-c", script, ":::", "x"]
+    terminal = Terminal(COMMAND, *words, cwd=tmp_path)
     until((tmp_path / "up").exists)
-    os.write(terminal, b"\x03")
-    text = b""
-    while b"stopping" not in text:
-        text += os.read(terminal, 1000)
+    terminal.types("\x03")
+    terminal.shows("stopping")
     # Drained and not aborted: what runs may finish.
     (tmp_path / "go").touch()
-    try:
-        while os.read(terminal, 1000):
-            pass
-    except OSError:
-        pass
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
+    assert terminal.ends() == 130
     assert lines(tmp_path / "r.jsonl")[0]["outcome"] == "ok"
-    os.close(terminal)
+    terminal.close()
 
 
-SHELL = """
-import os, signal, sys
-signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-child = os.fork()
-if child == 0:
-    os.setpgid(0, 0)
-    os.tcsetpgrp(0, os.getpgrp())
-    signal.signal(signal.SIGTTOU, signal.SIG_DFL)
-    os.execv(sys.argv[1], sys.argv[1:])
-_, status = os.waitpid(child, os.WUNTRACED)
-os.tcsetpgrp(0, os.getpgrp())
-print("stopped:", os.WIFSTOPPED(status), flush=True)
-sys.stdin.readline()
-os.tcsetpgrp(0, child)
-os.killpg(child, signal.SIGCONT)
-_, status = os.waitpid(child, 0)
-print("ended:", os.waitstatus_to_exitcode(status), flush=True)
-"""
+def ends_are_found(fifo: Path, pids: list[int]) -> None:
+    """Whoever waits for a writer of this FIFO finds the end of what it writes, until all of them have ended."""
+
+    def have_ended() -> bool:
+        with contextlib.suppress(OSError):
+            # There may be no reader yet.
+            os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+        return not any(map(is_alive, pids))
+
+    until(have_ended)
 
 
 def test_ctrl_z_stops_the_run_with_its_commands_and_fg_lets_them_go_on(tmp_path, lines):
     script = """echo $$ > pids; setsid sh -c 'echo $$ >> pids; until test -e go; do read x < tick; done' &
         touch up; until test -e go; do read x < tick; done; wait; echo done"""
     os.mkfifo(tmp_path / "tick")
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(tmp_path)
-        each = [str(COMMAND), "each", "-q", "-o", "r.jsonl", "--", "bash", "-c", script, ":::", "x"]
-        os.execv(sys.executable, [sys.executable, "-c", SHELL, *each])
+    each = [COMMAND, "each", "-q", "-o", "r.jsonl", "--", "bash", "-c", script, ":::", "x"]
+    terminal = Terminal(*job(*each, asked=True), cwd=tmp_path)
     until(lambda: (tmp_path / "up").exists() and len((tmp_path / "pids").read_text().split()) == 2)
     pids = [int(word) for word in (tmp_path / "pids").read_text().split()]
     # Nobody writes into the FIFO, so they sleep until they are ended: what is seen of them is what the signals did.
-    os.write(terminal, b"\x1a")
-    text = b""
-    while b"stopped: True" not in text:
-        text += os.read(terminal, 1000)
+    terminal.types("\x1a")
+    terminal.shows("the job stopped")
     # Who has been told to stop still has to be given a core to do so.
     until(lambda: [state(one) for one in pids] == ["T", "T"])
-    os.write(terminal, b"\n")
+    terminal.types("\n")
     until(lambda: [state(one) for one in pids] == ["S", "S"])
     (tmp_path / "go").touch()
-    while b"ended: 0" not in text:
-        with contextlib.suppress(OSError):
-            # Whoever waits for a writer finds the end of what it writes; there may be nobody.
-            os.close(os.open(tmp_path / "tick", os.O_WRONLY | os.O_NONBLOCK))
-        if select.select([terminal], [], [], 0.01)[0]:
-            text += os.read(terminal, 1000)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    os.close(terminal)
+    ends_are_found(tmp_path / "tick", pids)
+    terminal.shows("the job ended with 0")
+    assert terminal.ends() == 0
+    terminal.close()
     assert [(row["outcome"], row["stdout"]) for row in lines(tmp_path / "r.jsonl")] == [("ok", "done\n")]
 
 
@@ -484,9 +456,29 @@ def test_a_clock_that_steps_ends_and_delays_nothing(unisono, tmp_path, lines, mo
 
 
 def test_closed_standard_streams_do_no_harm(tmp_path):
-    for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
+    for closed in ("<&-", "2>&-", "<&- 2>&-"):
         script = f"'{COMMAND}' each -q -o r.jsonl --overwrite true ::: a b {closed}"
         assert subprocess.run(["bash", "-c", script], timeout=60, check=False, cwd=tmp_path).returncode == 0, closed
+
+
+@pytest.mark.parametrize("words", ["", "-o r.jsonl", "-q", "-k", "--line-buffer", "--tag", "--save '{}.out'"])
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-", "1<here"])
+def test_nothing_is_started_whose_output_has_nowhere_to_go(tmp_path, words, closed):
+    (tmp_path / "here").touch()
+    script = f"'{COMMAND}' each {words} -- touch ::: a b {closed}"
+    done = subprocess.run(
+        ["bash", "-c", script], timeout=60, check=False, cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    assert done.returncode == 125
+    assert "2>&-" in closed or ("it is closed" in done.stderr and "nothing was started" in done.stderr)
+    assert sorted(os.listdir(tmp_path)) == ["here"]
+
+
+def test_commands_that_print_by_themselves_are_told_by_the_system_that_it_is_closed(tmp_path):
+    script = f"'{COMMAND}' each -q --ungroup -o r.jsonl -- echo ::: a >&-"
+    assert subprocess.run(["bash", "-c", script], timeout=60, check=False, cwd=tmp_path).returncode == 2
+    script = f"'{COMMAND}' each -q --ungroup -- echo ::: a >&-"
+    assert subprocess.run(["bash", "-c", script], timeout=60, check=False, cwd=tmp_path).returncode == 1
 
 
 def test_mistakes_are_said_before_anything_is_started(unisono):

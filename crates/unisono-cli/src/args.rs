@@ -61,9 +61,6 @@ pub fn run() -> u8 {
             return said(&error).unwrap_or_else(|failure| failure.report());
         }
     };
-    if !matches!(cli.command, Command::Init(_)) {
-        crate::signals::survive_full_files();
-    }
     // The first process of a container writes no files, and has its own way with signals.
     let is_init = matches!(cli.command, Command::Init(_));
     let result = if is_init { Ok(()) } else { crate::signals::survive_large_files() };

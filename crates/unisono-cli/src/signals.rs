@@ -12,7 +12,7 @@ use std::{
 };
 
 use signal_hook::{
-    consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ},
+    consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ},
     flag,
     iterator::Signals,
 };
@@ -28,6 +28,8 @@ pub struct Handling {
     pub adjusts_limit: bool,
     /// Called before the third signal ends the process.
     pub at_last: Option<Arc<dyn Fn() + Send + Sync>>,
+    /// Called when the process was told to go on.
+    pub on_continue: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 /// Watches from a thread of its own until the process ends.
@@ -37,12 +39,19 @@ pub fn watch(cancel: &CancelToken, monitor: &Monitor, terminal: &Terminal, handl
     if handling.adjusts_limit {
         signals.add_signal(SIGUSR1).and_then(|()| signals.add_signal(SIGUSR2)).map_err(fault)?;
     }
+    if handling.on_continue.is_some() {
+        signals.add_signal(SIGCONT).map_err(fault)?;
+    }
     let (cancel, monitor, terminal) = (cancel.clone(), monitor.clone(), terminal.clone());
     let watch = move || {
         let mut last: Option<(i32, Instant)> = None;
         for signal in signals.forever() {
             if signal == SIGUSR1 || signal == SIGUSR2 {
                 adjust(&monitor, signal == SIGUSR1, &terminal);
+                continue;
+            }
+            if signal == SIGCONT {
+                handling.on_continue.iter().for_each(|on_continue| on_continue());
                 continue;
             }
             let now = Instant::now();
@@ -75,18 +84,11 @@ pub fn watch(cancel: &CancelToken, monitor: &Monitor, terminal: &Terminal, handl
     thread::Builder::new().name("unisono-signals".into()).spawn(watch).map(drop).map_err(fault)
 }
 
-/// A file that may grow no further (RLIMIT_FSIZE) is an error of the write, and no end of the process without a word. What is
-/// started has the signal as it comes: handlers do not outlive exec.
-pub fn survive_full_files() {
-    // Where it cannot be had, the process ends as it would have.
-    let _ = flag::register(SIGXFSZ, Arc::default());
-}
-
 /// Makes a file that has become too large an error of whoever writes to it: without a handler the signal would end us in the
 /// middle of a run (setrlimit(2)). It is handled and not ignored, so what we start has it as in a fresh process.
 pub fn survive_large_files() -> Result<(), Failure> {
     let seen = Arc::default();
-    let registered = signal_hook::flag::register(SIGXFSZ, seen);
+    let registered = flag::register(SIGXFSZ, seen);
     registered.map(drop).map_err(|error| Failure::fault(format!("SIGXFSZ cannot be handled: {error}")))
 }
 

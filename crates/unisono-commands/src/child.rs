@@ -46,7 +46,6 @@ use tokio::{
 };
 use unisono_core::{clock, reactor};
 use unisono_sys::{
-    descriptors,
     foreground::{self, Terminal},
     process::{Ended, reap},
     readiness::Watched,
@@ -188,15 +187,13 @@ pub trait Watch {
 }
 
 impl Commands {
-    /// Makes this process the one to which orphaned descendants come, if it is there for commands alone, and raises its limit of
-    /// descriptors; commands have the limit as it was.
+    /// Makes this process the one to which orphaned descendants come, if it is there for commands alone.
     ///
     /// # Errors
     /// When the kernel refuses that, or there is no `/dev/null`.
     pub fn new(options: Options) -> io::Result<Self> {
         if options.sole {
             set_child_subreaper(Some(rustix::process::getpid()))?;
-            descriptors::raise();
         }
         let children = options.sole.then(|| Children::open().ok()).flatten();
         let look_every = match options.terminal.is_some() {
@@ -474,9 +471,10 @@ impl Running<'_> {
             return;
         };
         if !(asks && terminal.is_ours()) {
-            // Ctrl-Z, or we are in the background ourselves: the run stops with it, until somebody has it go on.
+            // Ctrl-Z, or we are in the background ourselves: the run stops with it, until somebody has it go on. As the terminal
+            // would have stopped it: where there is no shell to have it go on, the system lets it be.
             terminal.take_back(self.pid, true);
-            let _ = kill_process(getpid(), Signal::STOP);
+            let _ = kill_process(getpid(), Signal::TSTP);
         }
         if terminal.is_ours() {
             terminal.lend(self.pid);

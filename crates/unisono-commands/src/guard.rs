@@ -11,8 +11,12 @@
 //! - Where we may make a control group (version 2), the worker runs in one of its own. Killing that is one write, which
 //!   nobody can dodge by forking.
 //!
-//! Ctrl-Z reaches these two alone, since commands lead groups of their own. Once the worker has stopped and can start nothing,
-//! the watcher stops all that descends from it, and then itself; when it is told to go on, so are they.
+//! Ctrl-Z (SIGTSTP, SIGTTIN, SIGTTOU) reaches these two alone, since commands lead groups of their own. Once the worker has
+//! stopped and can start nothing, the watcher stops all that descends from it, and then itself; whichever of the two is told
+//! to go on, both do, and they.
+//!
+//! SIGSTOP holds whom it is sent to, and nobody else. A worker that is held starts nothing and is still watched: what is to
+//! end it has it go on first, and so does the end of the watcher (`PR_SET_PDEATHSIG`), or nothing would end its commands.
 //!
 //! It costs the commands nothing: none of it happens when one of them is started.
 //!
@@ -24,18 +28,23 @@ use std::{
     collections::HashSet,
     ffi::OsString,
     io,
-    os::{fd::AsFd, unix::ffi::OsStrExt, unix::process::ExitStatusExt},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStrExt,
+        unix::process::ExitStatusExt,
+    },
     path::{Path, PathBuf},
     process::{self, Command, ExitStatus},
     sync::{Arc, Mutex, PoisonError},
     thread,
+    time::Duration,
 };
 
 use rustix::{
     event::{PollFd, PollFlags, poll},
     process::{
-        Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, getppid, kill_process, pidfd_open, set_child_subreaper,
-        waitid,
+        Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, getppid, kill_process, pidfd_open, pidfd_send_signal,
+        set_child_subreaper, set_parent_process_death_signal, waitid,
     },
 };
 use unisono_sys::{
@@ -43,7 +52,7 @@ use unisono_sys::{
     cgroup::{self, Cgroup},
     foreground::Terminal,
     process::reap,
-    tree::Found,
+    tree::{Found, is_stopped},
 };
 
 use crate::child::{kill_descendants, stop_descendants};
@@ -95,13 +104,7 @@ pub fn watch(
     let worker = Command::new(program).args(arguments).env(WATCHER, value).spawn()?;
     let worker = Pid::from_raw(i32::try_from(worker.id()).expect("a process number fits"));
     let worker = worker.expect("a child's number is not zero");
-    let mut stopped = HashSet::new();
-    let status = loop {
-        let arrival = arrivals.wait()?;
-        if let Some(status) = attend_to(arrival, worker, &mut stopped) {
-            break status;
-        }
-    };
+    let status = Watch { worker, arrivals, stopped: HashSet::new() }.to_the_end()?;
     match (status.code(), status.signal()) {
         (Some(code), _) => Ok(u8::try_from(code).unwrap_or(u8::MAX)),
         (None, signal) => {
@@ -119,26 +122,63 @@ pub fn watch(
     }
 }
 
+/// The watcher, as its worker sees it.
+#[derive(Debug, Clone)]
+pub struct Watcher {
+    pid: Pid,
+    /// Readable once it has ended.
+    end: Arc<OwnedFd>,
+}
+
+impl Watcher {
+    /// Has the watcher go on when it has stopped. To be called when the worker was told to go on, since that may have been said
+    /// to the worker alone.
+    pub fn wake(&self) {
+        let this = self.clone();
+        // Without a thread it is looked at once.
+        let later = thread::Builder::new().name("unisono-wake".into()).spawn(move || {
+            for pause in LOOKS {
+                thread::sleep(pause);
+                this.wake_if_stopped();
+            }
+        });
+        if later.is_err() {
+            self.wake_if_stopped();
+        }
+    }
+
+    fn wake_if_stopped(&self) {
+        if is_stopped(self.pid) {
+            // One that has ended needs no signal.
+            let _ = pidfd_send_signal(&self.end, Signal::CONT);
+        }
+    }
+}
+
 /// Lets a worker be watched over: `value` is that of [`WATCHER`]. From here on, the end of the watcher is the end of this
 /// process and of all that it has started. To be called before there are other threads.
 ///
-/// Answers false when the value names no process. Ends this process when the watcher has gone already.
+/// Returns none when the value names no process. Ends this process when the watcher has gone already.
 ///
 /// # Errors
 /// When there is no thread for it.
-pub fn be_watched(value: &OsString, gate: Gate) -> io::Result<bool> {
+pub fn be_watched(value: &OsString, gate: Gate) -> io::Result<Option<Watcher>> {
     let bytes = value.as_bytes();
     let split = bytes.iter().position(|byte| *byte == b':').unwrap_or(bytes.len());
     let number = std::str::from_utf8(&bytes[..split]).ok().and_then(|number| number.parse().ok());
-    let Some(watcher) = number.and_then(Pid::from_raw) else { return Ok(false) };
+    let Some(watcher) = number.and_then(Pid::from_raw) else { return Ok(None) };
     let group = bytes.get(split + 1..).map(|path| PathBuf::from(std::ffi::OsStr::from_bytes(path)));
     let end = pidfd_open(watcher, PidfdFlags::empty());
+    // Before the look at who our parent is, or its end in between would go unnoticed. It wakes us when we are stopped, and does
+    // nothing otherwise.
+    set_parent_process_death_signal(Some(Signal::CONT))?;
     if getppid() != Some(watcher) {
         // It went away before we could watch it; commands never see the variable, so it was meant for us. Nothing has
         // been started yet.
         process::exit(128 + Signal::KILL.as_raw());
     }
-    let end = end?;
+    let end = Arc::new(end?);
+    let seen = Watcher { pid: watcher, end: end.clone() };
     // The watcher had them blocked when it started us.
     arrivals::unblock(&PASSED_ON.map(Signal::as_raw))?;
     // Without it there is still everything else.
@@ -149,7 +189,7 @@ pub fn be_watched(value: &OsString, gate: Gate) -> io::Result<bool> {
         die(&gate, group.as_deref());
     };
     thread::Builder::new().name("unisono-guard".into()).spawn(wait)?;
-    Ok(true)
+    Ok(Some(seen))
 }
 
 /// Starts nothing more, and kills all that descends from this process.
@@ -169,34 +209,85 @@ fn die(gate: &Gate, group: Option<&Path>) {
     let _ = kill_process(getpid(), Signal::KILL);
 }
 
-/// What the watcher does about a signal; answers how the worker ended, if it did. `stopped` are those that stopped with it.
-fn attend_to(arrival: Arrival, worker: Pid, stopped: &mut HashSet<Found>) -> Option<ExitStatus> {
-    let signal = Signal::from_named_raw(arrival.signal)?;
-    if signal == Signal::CHILD {
-        if let Ok(Some(ended)) = reap(worker) {
-            return Some(ended.status);
+/// What the watcher does all the time.
+struct Watch {
+    worker: Pid,
+    arrivals: Arrivals,
+    /// Those that were stopped with the worker.
+    stopped: HashSet<Found>,
+}
+
+impl Watch {
+    /// Watches until the worker has ended. Returns how.
+    fn to_the_end(mut self) -> io::Result<ExitStatus> {
+        let mut arrived = Vec::new();
+        loop {
+            if arrived.is_empty() {
+                arrived = self.arrivals.wait()?;
+            }
+            let has_stopped = arrived.iter().fold(false, |has_stopped, arrival| self.pass_on(*arrival) || has_stopped);
+            if let Ok(Some(ended)) = reap(self.worker) {
+                return Ok(ended.status);
+            }
+            let goes_on = is_among(Signal::CONT, &arrived);
+            arrived.clear();
+            if (self.worker_has_stopped() || has_stopped) && !goes_on {
+                arrived = self.stop()?;
+            }
         }
-        let has_stopped = waitid(WaitId::Pid(worker), WaitIdOptions::STOPPED | WaitIdOptions::NOHANG);
-        if matches!(has_stopped, Ok(Some(_))) {
-            stopped.extend(stop_descendants(worker));
+    }
+
+    /// Tells the worker of a signal. Returns whether it asks to stop, and the worker has stopped before.
+    fn pass_on(&mut self, arrival: Arrival) -> bool {
+        let Some(signal) = Signal::from_named_raw(arrival.signal).filter(|signal| *signal != Signal::CHILD) else {
+            return false;
+        };
+        let stops = [Signal::TSTP, Signal::TTIN, Signal::TTOU].contains(&signal);
+        if stops && is_stopped(self.worker) {
+            // It would wait for it to go on, and be forgotten then.
+            return true;
+        }
+        // What the terminal sends, it sends to the worker as well; but when it goes away it may tell us alone.
+        // A worker that has just ended needs no signal.
+        if arrival.by_process || matches!(signal, Signal::HUP | Signal::CONT) {
+            let _ = kill_process(self.worker, signal);
+        }
+        if [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT].contains(&signal) {
+            // One that is held cannot end.
+            let _ = kill_process(self.worker, Signal::CONT);
+        }
+        if signal == Signal::CONT {
+            self.stopped.drain().for_each(|found| found.signal(Signal::CONT));
+        }
+        false
+    }
+
+    /// Whether the worker has just stopped as the work of a terminal does. Who holds it with SIGSTOP means it alone.
+    fn worker_has_stopped(&self) -> bool {
+        let stop = waitid(WaitId::Pid(self.worker), WaitIdOptions::STOPPED | WaitIdOptions::NOHANG);
+        let signal = stop.ok().flatten().and_then(|stop| stop.stopping_signal());
+        signal.is_some_and(|signal| signal != Signal::STOP.as_raw())
+    }
+
+    /// Stops what descends from the worker, and then this process, until it is told to go on. Returns what arrived meanwhile.
+    fn stop(&mut self) -> io::Result<Vec<Arrival>> {
+        self.stopped.extend(stop_descendants(self.worker));
+        let arrived = self.arrivals.waiting()?;
+        // Looking for all of them takes a while, and what was told to go on meanwhile must not stop after it.
+        if !is_among(Signal::CONT, &arrived) {
             // Whoever waits for us, as a shell does, is to see that the work has stopped.
             let _ = kill_process(getpid(), Signal::STOP);
         }
-        return None;
+        Ok(arrived)
     }
-    // What the terminal sends, it sends to the worker as well; but when it goes away it may tell us alone.
-    if arrival.by_process || matches!(signal, Signal::HUP | Signal::CONT) {
-        // A worker that has just ended needs no signal.
-        let _ = kill_process(worker, signal);
-    }
-    if signal == Signal::CONT {
-        stopped.drain().for_each(|found| found.signal(Signal::CONT));
-    }
-    None
 }
 
-/// What a worker can do something about.
-const PASSED_ON: [Signal; 9] = [
+fn is_among(signal: Signal, arrived: &[Arrival]) -> bool {
+    arrived.iter().any(|arrival| arrival.signal == signal.as_raw())
+}
+
+/// What a worker can do something about, and what would stop us before it.
+const PASSED_ON: [Signal; 11] = [
     Signal::CHILD,
     Signal::TERM,
     Signal::INT,
@@ -205,5 +296,11 @@ const PASSED_ON: [Signal; 9] = [
     Signal::USR1,
     Signal::USR2,
     Signal::TSTP,
+    Signal::TTIN,
+    Signal::TTOU,
     Signal::CONT,
 ];
+
+/// When a worker that goes on looks whether its watcher does: at once, and again, since the watcher may have been about to stop
+/// itself.
+const LOOKS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(100), Duration::from_secs(1)];

@@ -9,6 +9,8 @@ use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
 };
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 /// Signals that wait for this process.
 #[derive(Debug)]
 pub struct Arrivals {
@@ -42,19 +44,20 @@ impl Arrivals {
         Ok(Self { descriptor: unsafe { OwnedFd::from_raw_fd(descriptor) } })
     }
 
-    /// Waits for the next one.
+    /// Waits until some are there, and takes in all that are: the lower number first, as the kernel keeps them.
     ///
     /// # Errors
     /// When the descriptor cannot be read.
-    pub fn wait(&self) -> io::Result<Arrival> {
-        let mut info = mem::MaybeUninit::<libc::signalfd_siginfo>::zeroed();
+    pub fn wait(&self) -> io::Result<Vec<Arrival>> {
+        let mut infos = [const { mem::MaybeUninit::<libc::signalfd_siginfo>::zeroed() }; AT_ONCE];
         let size = mem::size_of::<libc::signalfd_siginfo>();
-        loop {
-            // SAFETY: the descriptor is owned by `self`, and the kernel writes at most `size` bytes, the size of `info`.
-            let read = unsafe { libc::read(self.descriptor.as_raw_fd(), info.as_mut_ptr().cast(), size) };
+        let count = loop {
+            // SAFETY: the descriptor is owned by `self`, and the kernel writes at most the size of `infos`.
+            let read = unsafe { libc::read(self.descriptor.as_raw_fd(), infos.as_mut_ptr().cast(), size * AT_ONCE) };
             match usize::try_from(read) {
-                Ok(read) if read == size => break,
-                Ok(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                // Only whole ones are given.
+                Ok(read) => break read / size,
                 Err(_) => {
                     let error = io::Error::last_os_error();
                     if error.kind() != io::ErrorKind::Interrupted {
@@ -62,11 +65,25 @@ impl Arrivals {
                     }
                 }
             }
+        };
+        let arrivals = infos.iter().take(count).map(|info| {
+            // SAFETY: it was zeroed, which is a valid value of this struct of integers, and then filled by the kernel.
+            let info = unsafe { info.assume_init_ref() };
+            // See sigaction(2): values up to 0 come from processes, `SI_KERNEL` and `CLD_EXITED` and the like from the kernel.
+            Arrival { signal: info.ssi_signo.cast_signed(), by_process: info.ssi_code <= 0 }
+        });
+        Ok(arrivals.collect())
+    }
+
+    /// Takes in those that are there, if any.
+    ///
+    /// # Errors
+    /// When the descriptor cannot be read.
+    pub fn waiting(&self) -> io::Result<Vec<Arrival>> {
+        match poll(&mut [PollFd::new(&self.descriptor, PollFlags::IN)], Some(&Timespec::default()))? {
+            0 => Ok(Vec::new()),
+            _ => self.wait(),
         }
-        // SAFETY: it was zeroed, which is a valid value of this struct of integers, and then filled by the kernel.
-        let info = unsafe { info.assume_init() };
-        // See sigaction(2): values up to 0 come from processes, `SI_KERNEL` and `CLD_EXITED` and the like from the kernel.
-        Ok(Arrival { signal: info.ssi_signo.cast_signed(), by_process: info.ssi_code <= 0 })
     }
 }
 
@@ -99,3 +116,6 @@ fn set_of(signals: &[i32]) -> io::Result<libc::sigset_t> {
         Ok(set.assume_init())
     }
 }
+
+/// More than there are kinds of signals that anybody asks for: each waits once.
+const AT_ONCE: usize = 16;

@@ -187,6 +187,12 @@ pub fn group_of(pid: i32) -> Option<i32> {
     Process::read(pid).map(|process| process.group)
 }
 
+/// Whether a process has been stopped by a signal, and not been told to go on.
+pub fn is_stopped(pid: Pid) -> bool {
+    let line = fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    line.is_ok_and(|line| Stat::parse(&line).and_then(|stat| stat.state()) == Some(b'T'))
+}
+
 /// The children of this process's first thread, to which orphans come when this process is a subreaper.
 ///
 /// The file stays open, so a look costs two system calls; that is cheap enough for the end of every command.

@@ -15,7 +15,7 @@ use unisono_runner::{
     Worst,
     commands::{
         Terminal as Lent,
-        guard::{self, Gate, WATCHER},
+        guard::{self, Gate, WATCHER, Watcher},
     },
     push_word,
 };
@@ -30,7 +30,7 @@ use crate::{
 };
 pub use args::EachArgs;
 use args::{Plan, Source};
-use printer::Printer;
+use printer::{Printer, Printing};
 
 /// Runs the command; answers its exit status.
 pub fn run(mut args: EachArgs) -> Result<u8, Failure> {
@@ -41,12 +41,18 @@ pub fn run(mut args: EachArgs) -> Result<u8, Failure> {
     let terminal = Terminal::new(args.show.color);
     let plan = args.plan()?;
     args.refuse_own_input(&plan)?;
+    if !args.dry_run && args.printing() != Printing::Inherited {
+        // What commands print would be lost, which is known before the first of them is started.
+        output::file()
+            .map_err(|failure| failure.hint("nothing was started; `>/dev/null` drops what commands print"))?;
+    }
     let gate = Gate::default();
     let terminal_lent = (args.tty && !args.dry_run)
         .then(Lent::open)
         .transpose()
         .map_err(|error| Failure::usage(format!("--tty needs a terminal, and to be in its foreground: {error}")))?;
-    if !args.dry_run && !is_worker(&gate)? {
+    let watcher = if args.dry_run { None } else { watcher(&gate)? };
+    if !args.dry_run && watcher.is_none() {
         let again = guard::watch(env::args_os().skip(1), !args.leave_running, terminal_lent.as_ref());
         return again.map_err(|error| Failure::fault(format!("cannot start the process that does the work: {error}")));
     }
@@ -54,12 +60,13 @@ pub fn run(mut args: EachArgs) -> Result<u8, Failure> {
     if args.dry_run {
         return dry_run(rows, &terminal);
     }
-    work(&args, rows, total, &terminal, gate, terminal_lent)
+    let watcher = watcher.expect("who is not watched has started the one that is");
+    work(&args, rows, total, &terminal, (gate, watcher), terminal_lent)
 }
 
-/// Whether this is the process that does the work; if so, it is watched from now on.
-fn is_worker(gate: &Gate) -> Result<bool, Failure> {
-    let Some(value) = env::var_os(WATCHER) else { return Ok(false) };
+/// Who watches, if this is the process that does the work.
+fn watcher(gate: &Gate) -> Result<Option<Watcher>, Failure> {
+    let Some(value) = env::var_os(WATCHER) else { return Ok(None) };
     guard::be_watched(&value, gate.clone()).map_err(|error| Failure::fault(format!("nobody can watch: {error}")))
 }
 
@@ -97,7 +104,7 @@ fn work(
     rows: Rows,
     total: Option<u64>,
     terminal: &Terminal,
-    gate: Gate,
+    (gate, watcher): (Gate, Watcher),
     lent: Option<Lent>,
 ) -> Result<u8, Failure> {
     let output = match args.output.out {
@@ -135,7 +142,11 @@ fn work(
         worst: worst.clone(),
         saving: args.saving()?,
     };
-    let handling = Handling { adjusts_limit: true, at_last: Some(Arc::new(move || guard::end_all(&gate))) };
+    let handling = Handling {
+        adjusts_limit: true,
+        at_last: Some(Arc::new(move || guard::end_all(&gate))),
+        on_continue: Some(Arc::new(move || watcher.wake())),
+    };
     let resumable = args.output.out.is_some();
     let run = async |cancel: unisono_core::CancelToken, monitor, gauge| {
         let printing = printer.start(terminal, &cancel);
