@@ -19,6 +19,7 @@ use unisono_runner::{
     Carrier, DeskBell, Elsewhere, Task, elsewhere,
     http_client::{Errand, OnlyHere, Options, encode_options},
 };
+use unisono_sys::descriptors::give_back;
 
 use crate::{explain::python, failure::Failure};
 
@@ -32,7 +33,7 @@ pub struct Bridge {
 pub fn start(address: &str, options: &Options) -> Result<(Elsewhere, Bridge), Failure> {
     let options = encoded(options)?;
     let python = python()?;
-    let mut child = Command::new(&python)
+    let mut child = give_back(&mut Command::new(&python))
         // Without modules of the folder that we are in, which may be anybody's.
         .args(["-P", "-m", "unisono.clusters._bridge", address])
         .stdin(Stdio::piped())

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use unisono_core::CancelToken;
 use unisono_runner::{Batch, Error, Gauge, Monitor, OnRetry, Report, Row};
+use unisono_sys::descriptors;
 
 use crate::{
     args::ShowArgs,
@@ -33,6 +34,9 @@ where
     if let Some(total) = total {
         gauge.set_total(total);
     }
+    // Connections, files and commands each have theirs. By whoever does the work: a process that only starts it again would hand
+    // on the raised limit as its own.
+    descriptors::raise();
     signals::watch(&cancel, &monitor, terminal, handling)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::fault(format!("the reactor cannot be started: {error}")))?;

@@ -5,6 +5,7 @@ use std::{pin::Pin, process::Command, thread};
 use tokio::sync::oneshot;
 use unisono_core::Secret;
 use unisono_runner::http_client::TokenSource;
+use unisono_sys::descriptors::give_back;
 
 /// A shell command that prints a token. It runs again when a token is refused.
 pub struct TokenCommand(pub String);
@@ -24,7 +25,7 @@ impl TokenSource for TokenCommand {
 
 /// What it prints is never shown, not even when it fails: it may be a secret.
 fn run(command: &str) -> Result<Secret, String> {
-    let output = Command::new("sh")
+    let output = give_back(&mut Command::new("sh"))
         .arg("-c")
         .arg(command)
         .stdin(std::process::Stdio::null())

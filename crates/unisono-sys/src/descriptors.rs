@@ -1,7 +1,9 @@
 //! How many descriptors this process may have. The soft limit is low for the sake of programs that use select(2), and a program
-//! that does not may raise it to the hard one; but what it starts gets the limit as it was (see `start.rs`).
+//! that does not may raise it to the hard one; but what it starts gets the limit as it was (see `start.rs`, and [`give_back`] for
+//! what the standard library starts).
+#![allow(unsafe_code)]
 
-use std::sync::OnceLock;
+use std::{io, os::unix::process::CommandExt, process::Command, sync::OnceLock};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -17,7 +19,14 @@ pub fn raise() {
     }
 }
 
+/// Has a command run under the limit as it was.
+pub fn give_back(command: &mut Command) -> &mut Command {
+    let Some(limit) = before() else { return command };
+    // SAFETY: between fork and exec there is one system call, which neither allocates nor takes a lock.
+    unsafe { command.pre_exec(move || Ok::<(), io::Error>(setrlimit(Resource::Nofile, limit)?)) }
+}
+
 /// The limits before they were raised, if they were: soft and hard.
 pub(crate) fn before() -> Option<Rlimit> {
-    BEFORE.get().cloned()
+    BEFORE.get().copied()
 }

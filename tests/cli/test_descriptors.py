@@ -1,0 +1,71 @@
+"""The soft limit of descriptors: raised to the hard one for each command that runs a batch, and not for what that starts."""
+
+import os
+import resource
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from installed import COMMAND
+from processes import children, until
+
+HARD = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+pytestmark = pytest.mark.skipif(0 <= HARD < 1024, reason="the hard limit is too low to raise anything to")
+
+
+def soft_limit(pid: int) -> int:
+    text = Path(f"/proc/{pid}/limits").read_text()
+    line = next(line for line in text.splitlines() if line.startswith("Max open files"))
+    return int(line.split()[3].replace("unlimited", "-1"))
+
+
+@pytest.mark.parametrize("command", ["fetch", "sum", "each"])
+def test_whoever_does_the_work_may_have_as_many_as_the_system_allows(start, server, tmp_path, command):
+    os.mkfifo(tmp_path / "held")
+    words = {
+        "fetch": [f"{server.url}/held"],
+        "sum": ["held"],
+        "each": ["--", "cat", ":::", "held"],
+    }[command]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    try:
+        process = start(command, *words)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if command == "each":
+        worker = until(lambda: children(process.pid))[0]
+        assert soft_limit(process.pid) == 64
+    else:
+        worker = process.pid
+    until(lambda: soft_limit(worker) == hard)
+    server.gate.set()
+    # Whoever reads it finds its end.
+    if command != "fetch":
+        (tmp_path / "held").write_text("")
+    assert process.wait(60) == 0
+
+
+def test_a_fetch_opens_more_connections_than_its_soft_limit(server, tmp_path):
+    server.gate.clear()
+    script = f"ulimit -Sn 64; exec '{COMMAND}' fetch '{server.url}/held/{{1..100}}' -j 100 -o r.jsonl"
+    process = subprocess.Popen(["bash", "-c", script], stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    server.wait_until(lambda: server.in_flight == 100)
+    server.gate.set()
+    assert "descriptors" not in process.communicate(timeout=60)[1]
+    assert process.returncode == 0
+
+
+def test_a_token_command_has_the_limit_as_it_was(server, tmp_path):
+    words = f"fetch '{server.url}/echo' --token-command 'ulimit -Sn'"
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -Sn 64; exec '{COMMAND}' {words} --select .headers.authorization"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Bearer 64" in done.stdout
