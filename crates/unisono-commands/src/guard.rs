@@ -104,7 +104,7 @@ pub fn watch(
     let worker = Command::new(program).args(arguments).env(WATCHER, value).spawn()?;
     let worker = Pid::from_raw(i32::try_from(worker.id()).expect("a process number fits"));
     let worker = worker.expect("a child's number is not zero");
-    let status = Watch { worker, arrivals, stopped: HashSet::new() }.to_the_end()?;
+    let status = Watch { worker, arrivals, stopped: HashSet::new() }.until_the_end()?;
     match (status.code(), status.signal()) {
         (Some(code), _) => Ok(u8::try_from(code).unwrap_or(u8::MAX)),
         (None, signal) => {
@@ -219,13 +219,16 @@ struct Watch {
 
 impl Watch {
     /// Watches until the worker has ended. Returns how.
-    fn to_the_end(mut self) -> io::Result<ExitStatus> {
+    fn until_the_end(&mut self) -> io::Result<ExitStatus> {
         let mut arrived = Vec::new();
         loop {
             if arrived.is_empty() {
                 arrived = self.arrivals.wait()?;
             }
-            let has_stopped = arrived.iter().fold(false, |has_stopped, arrival| self.pass_on(*arrival) || has_stopped);
+            let mut has_stopped = false;
+            for arrival in &arrived {
+                has_stopped |= self.pass_on(*arrival);
+            }
             if let Ok(Some(ended)) = reap(self.worker) {
                 return Ok(ended.status);
             }
