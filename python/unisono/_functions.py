@@ -229,33 +229,33 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
             serialize=functools.partial(_as_json, serialize) if has_results else None,
             died=(BrokenExecutor,),
         )
-        start = functools.partial(
+        start: Any = functools.partial(
             _native.functions,
             place=call.place,
             describe=functools.partial(_describe, call.name, options.get("id")) if has_results else None,
             retry_timeouts=_retries_timeouts(is_worth_another),
         )
         super().__init__(
-            Work(start=self._started(start), noun="items", counted=True, limit=limit),
+            Work(start=start, noun="items", counted=True, limit=limit),
             items,
             progress=progress,
             options=options,
         )
 
-    def _started(self, start: Callable[..., tuple[_native.Run[Any], _native.Hands]]) -> Callable[..., _native.Run[Any]]:
-        def begin(*, keep_outcomes: bool, **options: Any) -> _native.Run[Any]:
-            executor = self._joined(options)
-            try:
-                # Outcomes are what frees items, so they are taken whether anybody wants them or not.
-                run, hands = start(keep_outcomes=True, **options)
-            except BaseException:
-                if executor is not None and self._call.cluster is not None:
-                    executor.shutdown(cancel_futures=True)
-                raise
-            self._serve(hands, options["limit"], executor)
-            return run
-
-        return begin
+    def _begin(self, *, keep_outcomes: bool) -> _native.Run[FunctionOutcome[Any]]:
+        options = dict(self._options)
+        executor = self._joined(options)
+        run: _native.Run[FunctionOutcome[Any]]
+        start: Any = self._work.start
+        try:
+            # Outcomes are what frees items, so they are taken whether anybody wants them or not.
+            run, hands = start(keep_outcomes=True, **options)
+        except BaseException:
+            if executor is not None and self._call.cluster is not None:
+                executor.shutdown(cancel_futures=True)
+            raise
+        self._serve(hands, options["limit"], executor)
+        return run
 
     def _joined(self, options: dict[str, Any]) -> Executor | None:
         """The executor that was given, or that of the cluster; what cannot work is said before anything runs."""
@@ -280,7 +280,7 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
         if call.place == "loop":
             make = functools.partial(LoopHands, *served)
             if _is_on_loop() and self._is_async:
-                make()
+                self._hands = make()
             else:
                 LoopThread(make, call.name)
             return
@@ -289,6 +289,8 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
 
     # Whether it is iterated over on a loop, which is where its coroutines then belong.
     _is_async = False
+    # Who calls them there.
+    _hands: LoopHands | None = None
 
     def __aiter__(self) -> Any:
         self._is_async = True
@@ -304,6 +306,29 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
 
     def _start(self, *, keep_outcomes: bool) -> _native.Run[FunctionOutcome[Any]]:
         return super()._start(keep_outcomes=True)
+
+    def close(self) -> None:
+        """Stop at once; nobody wants further outcomes. May be called from any thread."""
+        super().close()
+        if self._call.function is _as_coroutine:
+            for item in list(self._items.values()):
+                if inspect.iscoroutine(item) and inspect.getcoroutinestate(item) == inspect.CORO_CREATED:
+                    # It will never run, and would complain of that.
+                    item.close()
+
+    def _wait(self, run: _native.Run[FunctionOutcome[Any]]) -> None:
+        self._end_with_loop(run)
+        super()._wait(run)
+
+    async def _wait_on_loop(self, run: _native.Run[FunctionOutcome[Any]]) -> None:
+        self._end_with_loop(run)
+        await super()._wait_on_loop(run)
+
+    def _end_with_loop(self, run: _native.Run[FunctionOutcome[Any]]) -> None:
+        """Its calls ended with the loop that they ran on, if that was closed; another one is not theirs."""
+        if self._hands is not None and self._hands.ended_with_loop():
+            self._hands = None
+            run.cancel(abort=True)
 
     def _pass_over(self, run: _native.Run[FunctionOutcome[Any]]) -> None:
         self._take(run)

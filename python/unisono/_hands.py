@@ -95,6 +95,15 @@ class LoopHands:
         self.closed: asyncio.Future[None] = self._loop.create_future()
         self._loop.add_reader(hands.fileno(), self._heard)
 
+    def ended_with_loop(self) -> bool:
+        """Whether the loop was closed under its calls. None of them goes on then, and the engine is told."""
+        if not self._loop.is_closed():
+            return False
+        begins, _, _ = self._hands.take()
+        self._flush()
+        self._hands.give_back([self._judge.stopped(number) for number in (*self._tasks, *(one for one, _ in begins))])
+        return True
+
     def _heard(self) -> None:
         begins, stops, is_over = self._hands.take()
         for number, at in begins:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import queue
 import time
 import weakref
@@ -15,9 +16,10 @@ from typing import Any, Generic, Self, TypedDict, TypeVar, Unpack
 
 from unisono import _goodbye, _native
 from unisono._display import Display, Progress
+from unisono._feeding import Feed
 from unisono._given import many, refuse_own_output
+from unisono._listening import Listener
 from unisono._native import Ended
-from unisono._pulling import AnyQueue, Puller, items_of
 from unisono.errors import RunError, UsageError
 from unisono.queue import Queue
 from unisono.report import Report
@@ -46,7 +48,7 @@ class Work(Generic[OutcomeT]):
     """What a kind of work is to its batches.
 
     Attributes:
-        start: Starts the engine, with the batch's options.
+        start: Starts the engine, with the batch's options. What else it returns is for the batch's own `_begin`.
         noun: What it is given, in messages.
         counted: Each thing that it is given is one item, so that their number is the batch's total.
         limit: Its default limit.
@@ -65,8 +67,12 @@ class Batch(Generic[OutcomeT]):
 
     Made by `unisono.fetch`, `unisono.files.digest` and the like; starts when it is first iterated over, awaited or run.
 
-    Iterate with `for` or `async for` to take outcomes as they come; await it, or call `run`, for the report alone. In
-    a `with` or `async with` block, leaving early is well defined: what runs is let finish, and all is accounted for.
+    Iterate with `for` or `async for` to take outcomes as they come; await it, or call `run`, for the report alone.
+
+    A loop that is left early, by `break` or an exception, stops the batch at once if nothing else refers to it:
+    nothing starts any more, what runs is stopped, and all of it has its line in `out`. A batch with a name goes on
+    until as many outcomes wait as it keeps ready; iterate again to take them, or say how it ends: in a `with` or
+    `async with` block what runs is let finish, `cancel` starts nothing new, `close` and `aclose` stop it.
     """
 
     def __init__(
@@ -78,28 +84,22 @@ class Batch(Generic[OutcomeT]):
         options: Mapping[str, Any],
     ) -> None:
         self._work = work
-        given = many(given, work.noun)
-        self._given = items_of(given) if isinstance(given, asyncio.Queue) else given
-        self._puller: Puller | None = None
+        self._given = many(given, work.noun)
         self._options = dict(options)
         self._run: _native.Run[OutcomeT] | None = None
-        self._source: Iterator[Any] | None = None
-        self._feeder: asyncio.Task[None] | None = None
+        self._feed: Feed | None = None
+        self._listener: Listener | None = None
         # What outcomes that are still to come were given for; none when nobody takes outcomes.
         self._items: dict[int, Any] = {}
         self._keeps_items = True
-        self._pushed = 0
-        self._fed = False
-        self._input_error: BaseException | None = None
         self._ready: deque[OutcomeT] = deque()
         # The first that did not go well, for those who want them raised at the end.
         self._failures: list[OutcomeT] = []
         self._taken_all = False
         self._report: Report[OutcomeT] | None = None
         self._display = Display(progress)
-        self._waiter: asyncio.Future[None] | None = None
-        self._room: asyncio.Future[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        # Neither the engine's thread nor what a loop watches is there after a fork.
+        self._pid = 0
 
     # Taking outcomes, from a thread.
 
@@ -109,7 +109,7 @@ class Batch(Generic[OutcomeT]):
     def __next__(self) -> OutcomeT:
         while not self._ready:
             run = self._start(keep_outcomes=True)
-            pushed = self._feed(run)
+            pushed = self._fed.go_on()
             if self._taken_all or not self._take(run):
                 self._finish(run)
                 raise StopIteration
@@ -129,7 +129,7 @@ class Batch(Generic[OutcomeT]):
             return report
         run = self._start(keep_outcomes=False)
         while _numbers(run) is None:
-            if not self._feed(run):
+            if not self._fed.go_on():
                 self._wait(run)
                 self._pass_over(run)
         self._finish(run)
@@ -143,7 +143,7 @@ class Batch(Generic[OutcomeT]):
     async def __anext__(self) -> OutcomeT:
         while not self._ready:
             run = self._start(keep_outcomes=True)
-            pushed = self._feed_on_loop(run)
+            pushed = self._fed.go_on_on_loop()
             if self._taken_all or not self._take(run):
                 await self._finish_on_loop(run)
                 raise StopAsyncIteration
@@ -162,7 +162,7 @@ class Batch(Generic[OutcomeT]):
             return report
         run = self._start(keep_outcomes=False)
         while _numbers(run) is None:
-            if not self._feed_on_loop(run):
+            if not self._fed.go_on_on_loop():
                 await self._wait_or_stop(run)
                 self._pass_over(run)
         await self._finish_on_loop(run)
@@ -218,13 +218,25 @@ class Batch(Generic[OutcomeT]):
             self._run.cancel(abort=abort)
 
     def close(self) -> None:
-        """Stop at once; nobody wants further outcomes."""
+        """Stop at once; nobody wants further outcomes. May be called from any thread."""
+        if self._pid != os.getpid():
+            return
         if self._run is not None and self._report is None:
             self._run.abandon()
-            _abandoned.difference_update([run for run in list(_abandoned) if _has_ended(run)])
+            self._ready.clear()
+            _prune_abandoned()
             _abandoned.add(self._run)
-        self._stop_pulling()
-        self._stop_waiting()
+        if self._feed is not None:
+            self._feed.stop()
+            self._feed.take_error()
+        if self._listener is not None:
+            self._listener.leave()
+
+    async def aclose(self) -> None:
+        """As `close`, and wait until what ran has ended; `report` has the account then."""
+        self.close()
+        if self._run is not None and self._report is None:
+            await self._finish_on_loop(self._run)
 
     def __enter__(self) -> Self:
         return self
@@ -232,12 +244,10 @@ class Batch(Generic[OutcomeT]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._run is None or self._report is not None:
+        if self._run is None or self._report is not None or self._pid != os.getpid():
             return
         self._run.cancel(abort=kind is not None)
-        self._stop_pulling()
-        self._fed = True
-        self._run.end_input()
+        self._fed.stop()
         with contextlib.suppress(Exception) if kind is not None else contextlib.nullcontext():
             for _ in self:
                 pass
@@ -248,13 +258,10 @@ class Batch(Generic[OutcomeT]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._run is None or self._report is not None:
+        if self._run is None or self._report is not None or self._pid != os.getpid():
             return
         self._run.cancel(abort=kind is not None)
-        await self._stop_feeding()
-        self._stop_pulling()
-        self._fed = True
-        self._run.end_input()
+        await self._fed.stop_on_loop()
         with contextlib.suppress(Exception) if kind is not None else contextlib.nullcontext():
             async for _ in self:
                 pass
@@ -263,24 +270,47 @@ class Batch(Generic[OutcomeT]):
         with contextlib.suppress(Exception):
             self.close()
 
-    # How it works.
+    # How it works. Nothing that outlives the batch may hold it, and it is in no cycle: what the loop or a thread holds
+    # is its feed, its listener and its run. That is why it can stop when the last reference to it goes.
 
     def _start(self, *, keep_outcomes: bool) -> _native.Run[OutcomeT]:
         if self._run is None:
             refuse_own_output(self._given, self._work.noun, self._work.reads, self._options)
-            self._run = self._work.start(keep_outcomes=keep_outcomes, **self._options)
-            self._keeps_items = keep_outcomes
+            _prune_abandoned()
+            self._keeps_items, self._pid = keep_outcomes, os.getpid()
+            run = self._run = self._begin(keep_outcomes=keep_outcomes)
+            self._listener = Listener(run)
+            items = self._items if self._keeps_items else None
+            self._feed = Feed(self._given, self._work.noun, run, self._listener, items)
             _running.add(self)
-            if self._work.counted and isinstance(self._given, Sized):
-                self._run.set_total(len(self._given))
+            # A queue has a length as well, but that is no total.
+            if self._work.counted and isinstance(self._given, Sized) and not isinstance(self._given, Queue):
+                run.set_total(len(self._given))
         return self._run
+
+    def _begin(self, *, keep_outcomes: bool) -> _native.Run[OutcomeT]:
+        return self._work.start(keep_outcomes=keep_outcomes, **self._options)
+
+    @property
+    def _fed(self) -> Feed:
+        assert self._feed is not None, "made with the run"
+        return self._feed
+
+    @property
+    def _heard(self) -> Listener:
+        assert self._listener is not None, "made with the run"
+        return self._listener
 
     def _take(self, run: _native.Run[OutcomeT]) -> bool:
         outcomes = run.take(self._items)
         if outcomes is None:
             self._taken_all = True
+            self._heard.ring()
             return False
         self._ready.extend(outcomes)
+        if outcomes:
+            # Several tasks may take from one batch, and one has taken the news of the others.
+            self._heard.ring()
         if len(self._failures) < MOST_FAILURES:
             self._failures.extend(outcome for outcome in outcomes if outcome.kind not in ("ok", "skipped"))
         return True
@@ -288,87 +318,6 @@ class Batch(Generic[OutcomeT]):
     def _pass_over(self, run: _native.Run[OutcomeT]) -> None:
         """Nobody takes outcomes: what has been heard has been heard."""
         run.hush()
-
-    def _feed(self, run: _native.Run[OutcomeT]) -> bool:
-        """Push what there is room for; answer whether anything was done."""
-        if self._fed:
-            return False
-        if isinstance(self._given, Queue | queue.Queue):
-            return self._feed_from_queue(self._given, run)
-        if self._source is None:
-            if isinstance(self._given, AsyncIterable):
-                raise UsageError(f"an async iterable of {self._work.noun} needs `async for` or `await`")
-            self._source = iter(self._given)
-        room = min(run.room(), _AT_ONCE)
-        return room > 0 and self._push_from(self._source, run, room)
-
-    def _feed_from_queue(self, given: AnyQueue, run: _native.Run[OutcomeT]) -> bool:
-        def end() -> None:
-            self._fed = True
-            run.end_input()
-
-        if self._puller is None:
-            self._puller = Puller(given, lambda items: self._push(run, items), end)
-        # Whoever waits is rung for as the engine takes what has been pushed.
-        self._puller.ask(min(run.room(), _AT_ONCE))
-        return False
-
-    def _push_from(self, source: Iterator[Any], run: _native.Run[OutcomeT], room: int) -> bool:
-        items: list[Any] = []
-        ended, failed = False, None
-        until = time.monotonic() + _LONGEST_PULL
-        try:
-            for _ in range(room):
-                items.append(next(source))
-                if time.monotonic() > until:
-                    break
-        except StopIteration:
-            ended = True
-        except Exception as error:
-            # What was pulled before is accounted for first; then the exception is raised.
-            self._input_error = error
-            ended, failed = True, f"the {self._work.noun} raised {error!r}"
-        self._push(run, items)
-        if ended:
-            self._fed = True
-            run.end_input(failed)
-        return True
-
-    def _push(self, run: _native.Run[OutcomeT], items: list[Any]) -> None:
-        first = self._pushed
-        self._pushed += len(items)
-        if self._keeps_items:
-            self._items.update(enumerate(items, first))
-        run.push(first, items)
-
-    def _feed_on_loop(self, run: _native.Run[OutcomeT]) -> bool:
-        if not isinstance(self._given, AsyncIterable):
-            return self._feed(run)
-        if self._feeder is None:
-            self._feeder = asyncio.get_running_loop().create_task(self._feed_from(self._given, run))
-        return False
-
-    async def _feed_from(self, given: AsyncIterable[Any], run: _native.Run[OutcomeT]) -> None:
-        failed = None
-        try:
-            async for item in given:
-                self._push(run, [item])
-                while run.room() == 0 and not self._taken_all and run.report() is None:
-                    # Room comes with outcomes, and whoever takes them rings.
-                    self._room = asyncio.get_running_loop().create_future()
-                    await self._room
-        except Exception as error:
-            self._input_error = error
-            failed = f"the {self._work.noun} raised {error!r}"
-        finally:
-            self._fed = True
-            run.end_input(failed)
-
-    async def _stop_feeding(self) -> None:
-        if self._feeder is not None and not self._feeder.done():
-            self._feeder.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._feeder
 
     def _wait(self, run: _native.Run[OutcomeT]) -> None:
         self._display.show(run)
@@ -380,9 +329,7 @@ class Batch(Generic[OutcomeT]):
             await self._wait_on_loop(run)
         except asyncio.CancelledError:
             run.cancel(abort=True)
-            await self._stop_feeding()
-            self._fed = True
-            run.end_input()
+            await self._fed.stop_on_loop()
             while _numbers(run) is None or (self._keeps_items and not self._taken_all and self._take(run)):
                 if _numbers(run) is None:
                     await self._wait_on_loop(run)
@@ -391,34 +338,7 @@ class Batch(Generic[OutcomeT]):
 
     async def _wait_on_loop(self, run: _native.Run[OutcomeT]) -> None:
         self._display.show(run)
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            self._stop_waiting()
-            loop.add_reader(run.fileno(), self._heard)
-            self._loop = loop
-        self._waiter = loop.create_future()
-        timer = loop.call_later(self._display.every, self._ring) if self._display.every else None
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-            if timer is not None:
-                timer.cancel()
-
-    def _heard(self) -> None:
-        if self._run is not None:
-            self._run.hush()
-        self._ring()
-
-    def _ring(self) -> None:
-        for waiter in (self._waiter, self._room):
-            if waiter is not None and not waiter.done():
-                waiter.set_result(None)
-
-    def _stop_waiting(self) -> None:
-        loop, self._loop = self._loop, None
-        if loop is not None and self._run is not None and not loop.is_closed():
-            loop.remove_reader(self._run.fileno())
+        await self._heard.wait(self._display.every)
 
     def _finish(self, run: _native.Run[OutcomeT]) -> None:
         while (numbers := _numbers(run)) is None:
@@ -429,28 +349,29 @@ class Batch(Generic[OutcomeT]):
     async def _finish_on_loop(self, run: _native.Run[OutcomeT]) -> None:
         while (numbers := _numbers(run)) is None:
             await self._wait_on_loop(run)
-        await self._stop_feeding()
+        await self._fed.stop_on_loop()
         self._ended(numbers)
 
-    def _stop_pulling(self) -> None:
-        if self._puller is not None:
-            self._puller.stop()
-
     def _ended(self, numbers: dict[str, Any]) -> None:
-        self._stop_pulling()
-        self._stop_waiting()
+        self._fed.stop()
+        self._heard.leave()
+        self._heard.ring()
         _running.discard(self)
         if self._report is None:
             self._report = Report(numbers, [], self._failures[:MOST_FAILURES])
             if self._work.counted and "paginate" not in self._options:
                 # What was taken from the iterator, but came too late for the engine, is pending like what was not.
-                late = self._pushed - self._report.total
+                late = self._fed.pushed - self._report.total
                 self._report.pending = max(self._report.pending or 0, late)
             if self._run is not None:
                 self._display.end(self._run)
-        error, self._input_error = self._input_error, None
-        if error is not None:
-            raise error
+        error = self._fed.take_error()
+        try:
+            if error is not None:
+                raise error
+        finally:
+            # Its traceback has this frame, which must not have it in turn.
+            del error
 
 
 def _numbers(run: _native.Run[Any]) -> dict[str, Any] | None:
@@ -471,6 +392,10 @@ _program = _Program()
 _running: weakref.WeakSet[Batch[Any]] = weakref.WeakSet()
 # Nobody has their batch any more, but what they have started may take a moment to end.
 _abandoned: set[_native.Run[Any]] = set()
+
+
+def _prune_abandoned() -> None:
+    _abandoned.difference_update([run for run in list(_abandoned) if _has_ended(run)])
 
 
 def _has_ended(run: _native.Run[Any]) -> bool:
@@ -508,8 +433,4 @@ def _wait_for_all(runs: list[_native.Run[Any]]) -> None:
 
 # Enough to see what went wrong; a batch of a million that fails keeps no million exceptions.
 MOST_FAILURES = 100
-# Enough to keep the engine busy between two looks, few enough that a slow iterator delays no outcome for long.
-_AT_ONCE = 256
-# What a slow iterator has yielded is begun before it is asked for more.
-_LONGEST_PULL = 0.02
 _LONGEST_GOODBYE = 2.0

@@ -1,0 +1,160 @@
+"""What a batch is given, on its way into the batch's run: from an iterable, an async iterable or a queue.
+
+A task that takes from an async iterable, and a thread that takes from a queue, hold the `Feed` and never the batch, so
+they do not keep a batch that nobody has any more: it stops them as it goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import time
+from collections.abc import AsyncIterable, Iterator
+from typing import Any
+
+from unisono import _native
+from unisono._listening import Listener, on_loop
+from unisono._pulling import Puller, items_of
+from unisono.errors import UsageError
+from unisono.queue import Queue
+
+__all__ = ["Feed"]
+
+
+class Feed:
+    """Pushes items as there is room for them.
+
+    Args:
+        given: Where they come from.
+        noun: What they are, in messages.
+        run: Where they go.
+        listener: Is rung when there may be room.
+        items: Gets each item by its number; `None` when nobody needs them.
+
+    Attributes:
+        pushed: How many items have been taken in.
+        is_over: There will be no more.
+        error: What the iterable raised.
+    """
+
+    def __init__(
+        self, given: Any, noun: str, run: _native.Run[Any], listener: Listener, items: dict[int, Any] | None
+    ) -> None:
+        self.pushed = 0
+        self.is_over = False
+        self.error: BaseException | None = None
+        self._given = items_of(given) if isinstance(given, asyncio.Queue) else given
+        self._noun = noun
+        self._run = run
+        self._listener = listener
+        self._items = items
+        self._source: Iterator[Any] | None = None
+        self._puller: Puller | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._is_stopped = False
+
+    def go_on(self) -> bool:
+        """Push what there is room for, from a thread; whether anything was done."""
+        if self.is_over:
+            return False
+        if isinstance(self._given, Queue | queue.Queue):
+            if self._puller is None:
+                self._puller = Puller(self._given, self._push, self._end)
+            # Whoever waits is rung for as the engine takes what has been pushed.
+            self._puller.ask(min(self._run.room(), _AT_ONCE))
+            return False
+        if self._source is None:
+            if isinstance(self._given, AsyncIterable):
+                raise UsageError(f"an async iterable of {self._noun} needs `async for` or `await`")
+            self._source = iter(self._given)
+        room = min(self._run.room(), _AT_ONCE)
+        return room > 0 and self._push_from(self._source, room)
+
+    def go_on_on_loop(self) -> bool:
+        """The same on an event loop, where an async iterable is taken from by a task."""
+        if not isinstance(self._given, AsyncIterable):
+            return self.go_on()
+        if self._task is None and not self.is_over:
+            self._task = asyncio.get_running_loop().create_task(self._take_from(self._given))
+        return False
+
+    def stop(self) -> None:
+        """Push nothing more. May be called from any thread."""
+        self._is_stopped = True
+        if self._puller is not None:
+            self._puller.stop()
+        if self._task is not None and not self._task.done():
+            on_loop(self._task.get_loop(), self._task.cancel)
+        self._end()
+
+    async def stop_on_loop(self) -> None:
+        """The same, and wait until the async iterable has been left."""
+        self.stop()
+        if self._task is not None and not self._task.done():
+            await asyncio.wait([self._task])
+
+    def take_error(self) -> BaseException | None:
+        """What the iterable raised, once."""
+        error, self.error = self.error, None
+        return error
+
+    def _push_from(self, source: Iterator[Any], room: int) -> bool:
+        items: list[Any] = []
+        ended, failed = False, None
+        until = time.monotonic() + _LONGEST_PULL
+        try:
+            for _ in range(room):
+                items.append(next(source))
+                if time.monotonic() > until:
+                    break
+        except StopIteration:
+            ended = True
+        except Exception as error:
+            # What was pulled before is accounted for first; then the exception is raised.
+            ended, failed = True, self._failed(error)
+        self._push(items)
+        if ended:
+            self._end(failed)
+        return True
+
+    def _push(self, items: list[Any]) -> None:
+        first = self.pushed
+        self.pushed += len(items)
+        if self._items is not None:
+            self._items.update(enumerate(items, first))
+        self._run.push(first, items)
+
+    def _end(self, failed: str | None = None) -> None:
+        if not self.is_over:
+            self.is_over = True
+            self._run.end_input(failed)
+
+    async def _take_from(self, given: AsyncIterable[Any]) -> None:
+        failed = None
+        try:
+            async for item in given:
+                if self._is_stopped:
+                    break
+                self._push([item])
+                while self._run.room() == 0 and not self._is_stopped and self._run.report() is None:
+                    # Room comes with outcomes, and whoever takes them rings.
+                    await self._listener.wait()
+        except asyncio.CancelledError as error:
+            # If nobody stopped this, the iterable was cancelled by what it waits for, or all on this loop was. It is
+            # not raised, since the task would keep it, with its traceback, in a cycle with this.
+            if not self._is_stopped:
+                failed = self._failed(error)
+        except Exception as error:
+            failed = self._failed(error)
+        finally:
+            self._end(failed)
+
+    def _failed(self, error: BaseException) -> str:
+        self.error = error
+        return f"the {self._noun} raised {error!r}"
+
+
+# Enough to keep the engine busy between two looks, few enough that a slow iterator delays no outcome for long.
+_AT_ONCE = 256
+# What a slow iterator has yielded is begun before it is asked for more.
+_LONGEST_PULL = 0.02

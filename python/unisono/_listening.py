@@ -1,0 +1,92 @@
+"""Who waits for a bell on an event loop, without the loop keeping what they wait for.
+
+A loop holds on to what it watches. What it holds here knows the bell and those who wait, and never the batch or the
+client: so an object that nobody has any more is freed at once, by its reference count. A task that waits is kept by
+the loop all the same, through the future that it waits for, as everything that waits for a socket is.
+
+A child of fork shares the parent's selector, so it leaves that alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable
+from typing import Any, Protocol
+
+__all__ = ["Listener", "on_loop"]
+
+
+class _Bell(Protocol):
+    def fileno(self) -> int: ...
+
+    def hush(self) -> None: ...
+
+
+class Listener:
+    """Waits for a bell on whatever loop it is asked to; on one at a time.
+
+    Args:
+        bell: Its descriptor becomes readable when there is something to look at.
+    """
+
+    def __init__(self, bell: _Bell) -> None:
+        self._bell = bell
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
+
+    async def wait(self, seconds: float | None = None) -> None:
+        """Wait until it is rung, or so many seconds."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self.leave()
+            loop.add_reader(self._bell.fileno(), self._heard)
+            self._loop, self._pid = loop, os.getpid()
+        waiter = loop.create_future()
+        self._waiters.add(waiter)
+        timer = loop.call_later(seconds, _wake, waiter) if seconds else None
+        try:
+            await waiter
+        finally:
+            self._waiters.discard(waiter)
+            if timer is not None:
+                timer.cancel()
+
+    def ring(self) -> None:
+        """Wake everybody who waits."""
+        for waiter in self._waiters:
+            _wake(waiter)
+
+    def leave(self) -> None:
+        """Watch no loop any more. May be called from any thread."""
+        loop, self._loop = self._loop, None
+        if loop is not None and self._pid == os.getpid():
+            # The bell goes along, since its descriptor must not be another file's by then.
+            on_loop(loop, _unwatch, loop, self._bell)
+
+    def _heard(self) -> None:
+        self._bell.hush()
+        self.ring()
+
+
+def on_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *arguments: Any) -> None:
+    """Call this where the loop runs: now if that is here or nowhere, else soon; never once the loop is closed."""
+    if loop.is_closed():
+        return
+    if loop.is_running() and asyncio._get_running_loop() is not loop:
+        # It may be closed meanwhile.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(call, *arguments)
+    else:
+        call(*arguments)
+
+
+def _unwatch(loop: asyncio.AbstractEventLoop, bell: _Bell) -> None:
+    loop.remove_reader(bell.fileno())
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
