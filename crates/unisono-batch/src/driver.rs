@@ -16,7 +16,7 @@ use std::{
 
 use futures_util::FutureExt;
 use tokio::time::{Sleep, sleep_until};
-use unisono_core::{CancelLevel, CancelReason, CancelToken, Effect, Limits, OutcomeKind, Rate, clock, reactor};
+use unisono_core::{CancelLevel, CancelReason, CancelToken, Effect, OutcomeKind, clock, reactor};
 
 use crate::{
     job::{Again, Attempt, Context, Decided, Flags, Halt, Job, Offer, Pull, Releases, Sink, Source, Verdict},
@@ -131,9 +131,8 @@ where
     S: Source<Item = J::Item>,
     K: Sink<J>,
 {
-    fn new(job: &'a J, mut settings: Settings, source: S, sink: K, cancel: &'a CancelToken, monitor: Monitor) -> Self {
+    fn new(job: &'a J, settings: Settings, source: S, sink: K, cancel: &'a CancelToken, monitor: Monitor) -> Self {
         monitor.start_with(settings.limits);
-        settings.limits = with_timer_burst(settings.limits);
         let now = clock::now();
         let stop_at = settings.times.stop_after.map(|after| now + after);
         Self {
@@ -283,7 +282,7 @@ where
     fn take_wishes(&mut self, context: &TaskContext<'_>, now: Instant) {
         let controls = self.monitor.take_controls(context.waker());
         if let Some(limits) = controls.limits {
-            self.machine.set_limits(now, with_timer_burst(limits));
+            self.machine.set_limits(now, limits);
         }
         for (key, until) in controls.pauses {
             self.machine.pause_named(now, &key, until);
@@ -561,17 +560,6 @@ where
 fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().map(str::to_owned);
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panicked".to_owned())
-}
-
-/// Tokio's timer ticks in milliseconds, so a rate of more than 500 per second can only be kept by starting what
-/// falls into two ticks together.
-fn with_timer_burst(limits: Limits) -> Limits {
-    let burst = |rate: Rate| {
-        let per_tick = TWO_TICKS.as_nanos().div_ceil(rate.interval().as_nanos().max(1));
-        let least = u32::try_from(per_tick).unwrap_or(u32::MAX).try_into().unwrap_or(rate.burst);
-        rate.with_burst(rate.burst.max(least))
-    };
-    Limits { rate: limits.rate.map(burst), per_key_rate: limits.per_key_rate.map(burst), ..limits }
 }
 
 /// A thread looks whether it is to stop after each piece of a file.

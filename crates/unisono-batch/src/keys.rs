@@ -209,11 +209,12 @@ impl Key {
         at
     }
 
-    pub(crate) fn count_start(&mut self, now: Instant, limits: &Limits) {
+    /// Counts a start, which could have come at `dated` already.
+    pub(crate) fn count_start(&mut self, now: Instant, dated: Instant, limits: &Limits) {
         self.in_flight += 1;
-        self.pace.start(now);
+        self.pace.start(now, dated);
         if let Some(rate) = &limits.per_key_rate {
-            self.bucket.start(rate, now);
+            self.bucket.start(rate, now, dated);
         }
     }
 

@@ -181,6 +181,10 @@ pub struct Machine {
     vacant: Vec<u32>,
     keys: Keys,
     bucket: Gcra,
+    /// When something can start that waits for its time only, as the driver was last told.
+    start_at: Option<Instant>,
+    /// How late the driver came to it: what starts now could have started by so much earlier.
+    late: Duration,
     in_flight: u32,
     /// Items queued in any key.
     queued: usize,
@@ -221,6 +225,8 @@ impl Machine {
             vacant: Vec::new(),
             keys: Keys::new(),
             bucket: Gcra::default(),
+            start_at: None,
+            late: Duration::ZERO,
             in_flight: 0,
             queued: 0,
             counted: 0,
@@ -256,6 +262,9 @@ impl Machine {
 
     /// The next item that may start an attempt now.
     pub fn lease(&mut self, now: Instant) -> Option<Lease> {
+        if let Some(at) = self.start_at.take_if(|at| *at <= now) {
+            self.late = (now - at).min(MOST_LATE);
+        }
         if self.stop != Stop::Run || self.in_flight >= self.settings.limits.limit.get() {
             return None;
         }
@@ -318,12 +327,17 @@ impl Machine {
             }
         };
         consider(self.due());
+        self.start_at = None;
         if !stopping && self.in_flight < self.settings.limits.limit.get() {
             // Before the rate over all keys allows it, nothing starts, whatever else becomes due.
             let open = self.settings.limits.rate.map_or(now, |rate| self.bucket.next(&rate, now));
-            consider((self.keys.ready() > 0 && open > now).then_some(open));
-            consider(self.keys.next_wake().map(|at| at.max(open)));
-            consider(self.delayed.peek().map(|Reverse((at, _))| (*at).max(open)));
+            let ready = (self.keys.ready() > 0 && open > now).then_some(open);
+            let awake = self.keys.next_wake().map(|at| at.max(open));
+            let again = self.delayed.peek().map(|Reverse((at, _))| (*at).max(open));
+            self.start_at = [ready, awake, again].into_iter().flatten().min();
+            // Where the limit of what is in flight interrupts those who catch up, they go on when it lets them.
+            self.late = Duration::ZERO;
+            consider(self.start_at);
         }
         Wants { pull, until, finished }
     }
@@ -471,10 +485,11 @@ impl Machine {
     fn start(&mut self, now: Instant, index: usize, ticket: Ticket) -> Lease {
         self.dequeue(ticket);
         self.in_flight += 1;
+        let dated = now.checked_sub(self.late).unwrap_or(now);
         if let Some(rate) = self.settings.limits.rate {
-            self.bucket.start(&rate, now);
+            self.bucket.start(&rate, now, dated);
         }
-        self.keys.get_mut(index).count_start(now, &self.settings.limits);
+        self.keys.get_mut(index).count_start(now, dated, &self.settings.limits);
         let times = self.settings.times;
         let slot = self.slot_mut(ticket);
         slot.state = State::Running;
@@ -812,5 +827,8 @@ fn item_link(slot: &mut Slot) -> &mut Link {
 const LEAST_LOOK_AHEAD: usize = 1024;
 /// How much of the look-ahead the items of one key may fill.
 const SHARE: usize = LEAST_LOOK_AHEAD / 4;
+/// How much lateness of the driver is made up for. A network that is late by this is none the worse; a program whose
+/// threads share an interpreter is late by less.
+const MOST_LATE: Duration = Duration::from_millis(20);
 /// Spreads those who were told the same time; more would waste the quota of a short pause.
 const MOST_JITTER: Duration = Duration::from_millis(250);

@@ -51,10 +51,10 @@ impl Pace {
         self.engaged.as_ref().map_or(now, |engaged| engaged.next)
     }
 
-    /// Counts a start.
-    pub(crate) fn start(&mut self, now: Instant) {
+    /// Counts a start, which could have come at `dated` already.
+    pub(crate) fn start(&mut self, now: Instant, dated: Instant) {
         let Some(engaged) = &mut self.engaged else { return };
-        engaged.next = engaged.next.max(now) + Duration::from_secs_f64(1.0 / engaged.rate);
+        engaged.next = engaged.next.max(dated) + Duration::from_secs_f64(1.0 / engaged.rate);
         engaged.starts += 1;
         if now >= engaged.review && !engaged.grow(now) {
             self.engaged = None;
@@ -191,11 +191,11 @@ mod tests {
         for turn in 1..20 {
             let now = start + second + Duration::from_millis(10) * turn;
             (0..8).for_each(|_| pace.accept());
-            pace.start(now);
+            pace.start(now, now);
             pace.refuse(now, now);
         }
         let now = start + 2 * second;
-        pace.start(now);
+        pace.start(now, now);
         assert!(pace.next(now) - now < 60 * second, "the next start is due in {:?}", pace.next(now) - now);
     }
 
@@ -210,7 +210,7 @@ mod tests {
             if this != window {
                 (window, used) = (this, 0);
             }
-            pace.start(now);
+            pace.start(now, now);
             if used < quota {
                 used += 1;
                 accepted += 1;
@@ -243,7 +243,7 @@ mod tests {
         let now = Instant::now();
         let mut pace = Pace::new(now);
         for _ in 0..1000 {
-            pace.start(now);
+            pace.start(now, now);
             pace.accept();
         }
         assert_eq!(pace.next(now), now);
@@ -260,7 +260,7 @@ mod tests {
         let rate = pace.engaged.as_ref().unwrap().rate;
         for _ in 0..60 {
             now += Duration::from_secs(1);
-            pace.start(now);
+            pace.start(now, now);
             pace.refuse(now, now + Duration::from_secs(1));
         }
         assert_eq!(pace.engaged.as_ref().unwrap().rate, rate);
@@ -278,7 +278,7 @@ mod tests {
         // Two starts a second, far below the hundred that the server kept up.
         for _ in 0..400 {
             now = pace.next(now).max(now + Duration::from_millis(500));
-            pace.start(now);
+            pace.start(now, now);
             pace.accept();
         }
         assert!(pace.is_idle());
