@@ -4,16 +4,18 @@ use std::{fmt, num::NonZeroU32, str::FromStr, time::Duration};
 
 use crate::{ParseError, format_duration, parse_duration};
 
-/// So many starts per period, enforced exactly: in any window of `per` at most `count + burst - 1` start.
+/// So many starts per period, by the generic cell rate algorithm (ITU-T I.371): in any window of a second or more at
+/// most `burst` and what the rate allows start. In a shorter one, 20 ms of the rate may come in addition, where the
+/// starts before were late.
 ///
 /// `burst` is how many may start at the same moment once enough time has passed (1: evenly spaced).
-/// See the generic cell rate algorithm, ITU-T I.371.
 ///
 /// ```
 /// use unisono_core::Rate;
 /// let rate: Rate = "100/s burst 20".parse().unwrap();
 /// assert_eq!(rate.interval().as_millis(), 10);
 /// assert_eq!(rate.burst.get(), 20);
+/// assert_eq!("0.1/s".parse(), "1/10s".parse::<Rate>());
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
@@ -58,7 +60,7 @@ impl FromStr for Rate {
             None => (text, NonZeroU32::MIN),
         };
         let (count, per) = rate.split_once('/').ok_or_else(error)?;
-        let count = count.trim().parse().map_err(|_| error())?;
+        let (count, periods) = whole(count.trim()).ok_or_else(error)?;
         let per = match per.trim() {
             "s" | "sec" | "second" => Duration::from_secs(1),
             "m" | "min" | "minute" => Duration::from_secs(60),
@@ -66,8 +68,21 @@ impl FromStr for Rate {
             "d" | "day" => Duration::from_secs(86_400),
             other => parse_duration(other).map_err(|_| error())?,
         };
+        let per = per.checked_mul(periods).ok_or_else(error)?;
         Rate::new(count, per).map(|rate| rate.with_burst(burst)).ok_or_else(error)
     }
+}
+
+/// A decimal number as a whole one in so many periods: 2.5 is 25 in ten.
+fn whole(text: &str) -> Option<(NonZeroU32, u32)> {
+    let (before, after) = text.split_once('.').unwrap_or((text, "0"));
+    let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(before) || !is_number(after) {
+        return None;
+    }
+    let after = after.trim_end_matches('0');
+    let periods = 10_u32.checked_pow(u32::try_from(after.len()).ok()?)?;
+    Some((format!("{before}{after}").parse().ok()?, periods))
 }
 
 impl fmt::Display for Rate {
@@ -103,8 +118,33 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_may_be_a_decimal_number() {
+        let rates = [("0.1/s", "1/10s"), ("2.5/m", "25/10m"), ("1.0/s", "1/s"), ("0.50/s burst 2", "5/10s burst 2")];
+        for (decimal, whole) in rates {
+            assert_eq!(decimal.parse::<Rate>().unwrap(), whole.parse().unwrap(), "{decimal}");
+        }
+    }
+
+    #[test]
     fn a_rate_of_nothing_is_refused() {
-        for text in ["", "5", "0/s", "-1/s", "1/0s", "1/s burst 0", "1/s burst", "x/s", "4000000000/1ms"] {
+        for text in [
+            ".5/s",
+            "1./s",
+            "0.0/s",
+            "0.00000000001/s",
+            "1.2.3/s",
+            "+1/s",
+            "1e3/s",
+            "",
+            "5",
+            "0/s",
+            "-1/s",
+            "1/0s",
+            "1/s burst 0",
+            "1/s burst",
+            "x/s",
+            "4000000000/1ms",
+        ] {
             assert!(text.parse::<Rate>().is_err(), "{text:?}");
         }
     }
