@@ -14,6 +14,10 @@ pub(crate) fn body(bytes: &[u8]) {
         let again = scan(&longer).expect("another member does not make it another line");
         assert_eq!((again.key, again.outcome, again.effect), (head.key, head.outcome, head.effect));
     }
+    // An object with a member of this name is read as another value by serde_json's `Value`, by which we check below.
+    if memchr::memmem::find(bytes, b"$serde_json::private::RawValue").is_some() {
+        return;
+    }
     let number = bytes.iter().fold(0, |number: u64, byte| number.rotate_left(7) ^ u64::from(*byte));
     let text = String::from_utf8_lossy(bytes);
     let (mut fields, mut body) = (Fields::default(), Fields::default());

@@ -1,8 +1,9 @@
 //! Manifests, read: any of the formats, told apart line by line.
 
-use std::{borrow::Cow, ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf};
+use std::{borrow::Cow, collections::HashMap, ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use serde_json::value::RawValue;
 use unisono_hash::{Algorithm, Digest};
 
 use super::tags;
@@ -201,16 +202,17 @@ fn hashdeep(line: &[u8], columns: &[Column]) -> Line {
 
 /// A line of `unisono sum --format jsonl`; one of a file that had no digest says nothing.
 fn json(line: &[u8]) -> Line {
-    let object: serde_json::Map<String, serde_json::Value> = match serde_json::from_slice(line) {
-        Ok(object) => object,
+    // Members of no interest may be anything, even an object that serde_json would take for one of its own.
+    let members: HashMap<String, &RawValue> = match serde_json::from_slice(line) {
+        Ok(members) => members,
         Err(error) => return Line::Malformed(format!("it is not a JSON object: {error}")),
     };
-    let text = |name: &str| object.get(name).and_then(serde_json::Value::as_str);
+    let text = |name: &str| members.get(name).and_then(|value| serde_json::from_str::<String>(value.get()).ok());
     if text("outcome").is_some_and(|outcome| outcome != "ok") {
         return Line::Nothing;
     }
     let path = match (text("path"), text("path_base64")) {
-        (Some(path), _) => path.as_bytes().to_vec(),
+        (Some(path), _) => path.into_bytes(),
         (None, Some(coded)) => match BASE64_STANDARD.decode(coded) {
             Ok(path) => path,
             Err(_) => return Line::Malformed("`path_base64` is not base64".to_owned()),
@@ -219,13 +221,13 @@ fn json(line: &[u8]) -> Line {
     };
     let mut digests = Vec::new();
     for algorithm in Algorithm::ALL {
-        match text(algorithm.as_str()).map(|hex| Digest::from_hex(algorithm, hex)) {
+        match text(algorithm.as_str()).map(|hex| Digest::from_hex(algorithm, &hex)) {
             None => {}
             Some(Ok(digest)) => digests.push(digest),
             Some(Err(error)) => return Line::Malformed(error.to_string()),
         }
     }
-    entry(path, digests, None, object.get("size").and_then(serde_json::Value::as_u64))
+    entry(path, digests, None, members.get("size").and_then(|size| size.get().parse().ok()))
 }
 
 fn entry(name: Vec<u8>, digests: Vec<Digest>, alternative: Option<Digest>, size: Option<u64>) -> Line {
@@ -375,6 +377,7 @@ mod tests {
             (format!("{hex}\ta b"), "a b"),
             (format!("{hex}\t a"), "a"),
             (format!("{{\"path\":\"a\",\"sha256\":\"{hex}\",\"outcome\":\"ok\"}}"), "a"),
+            (format!("{{\"x\":{{\"$serde_json::private::RawValue\":[]}},\"path\":\"a\",\"sha256\":\"{hex}\"}}"), "a"),
         ];
         for (line, name) in lines {
             let Line::Entry(entry) = Reader::default().line(line.as_bytes()) else { panic!("{line}") };
