@@ -7,8 +7,6 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, uri};
-use http_body_util::Full;
-use hyper::body::Incoming;
 use unisono_batch::Context;
 use unisono_core::{Effect, ErrorKind, Peer, Secret};
 
@@ -22,7 +20,8 @@ use crate::{
     news,
     pool::{Link, Pool},
     redirect,
-    response::{Allowance, Body, IncomingBody, Slowest},
+    resend::Resends,
+    response::{Allowance, Body, Incoming, IncomingBody, Slowest},
     throttle,
     trail::{Hop, Stage, Trail},
     url::Origin,
@@ -229,37 +228,47 @@ impl Inner {
     ) -> Result<Streaming, Error> {
         let origin = request.url.origin();
         let reached = |stage| trail.into_iter().for_each(|trail| trail.reached(stage));
+        // Whether it goes over a new connection because a kept one was lost under it.
+        let mut replayed = false;
         let mut fresh = false;
+        let mut resends = Resends::default();
         loop {
             let mut link = self.pool.link(&origin, fresh, &reached).await?;
             reached(Stage::Sent);
             let message = self.message(request, headers.clone(), &origin, &link)?;
-            attempt.begin();
             let answer = match &mut link {
-                Link::Http1(link) => link.send(message, attempt, &origin).await,
-                Link::Http2(link) => link.send(message, attempt, &origin).await,
+                Link::Http1(link) => {
+                    link.send(message, attempt, &origin).await.map(|answer| answer.map(Incoming::Http1))
+                }
+                Link::Http2(link) => {
+                    link.send(message, attempt, &origin).await.map(|answer| answer.map(Incoming::Http2))
+                }
             };
-            match answer {
+            let error = match answer {
                 Ok(answer) => {
                     let streaming = self.answered(request, origin, link, answer)?;
                     attempt.settle(streaming.effect);
                     return Ok(streaming);
                 }
-                Err(error)
-                    if !fresh
-                        && error.is_stale()
-                        && error.kind() == ErrorKind::Closed
-                        && (error.is_unprocessed() || request.is_repeatable()) =>
-                {
-                    fresh = true;
-                }
-                Err(error) => {
-                    if matches!(link, Link::Http2(_)) && error.is_unprocessed() {
-                        self.pool.retire_shared(&origin);
+                Err(error) => error,
+            };
+            if let (true, Link::Http2(link)) = (error.is_unprocessed(), &link) {
+                let Some(pause) = resends.again(&error, link, &self.pool, &origin) else {
+                    if link.is_closed() {
+                        self.pool.note_failure(&origin, &error);
                     }
                     return Err(error);
+                };
+                if !pause.is_zero() {
+                    tokio::time::sleep(pause).await;
                 }
+                continue;
             }
+            let may_be_repeated = error.is_unprocessed() || request.is_repeatable();
+            if replayed || !error.is_stale() || error.kind() != ErrorKind::Closed || !may_be_repeated {
+                return Err(error);
+            }
+            (replayed, fresh) = (true, matches!(link, Link::Http1(_)));
         }
     }
 
@@ -279,8 +288,8 @@ impl Inner {
             cookies.keep(&request.url, &head.headers);
         }
         let condemned = head.status == StatusCode::MISDIRECTED_REQUEST;
-        if condemned {
-            self.pool.retire_shared(&origin);
+        if let (true, Link::Http2(link)) = (condemned, &link) {
+            self.pool.retire(&origin, link);
         }
         let options = &self.options;
         Ok(Streaming {
@@ -331,7 +340,7 @@ impl Inner {
         mut headers: HeaderMap,
         origin: &Origin,
         link: &Link,
-    ) -> Result<http::Request<Full<Bytes>>, Error> {
+    ) -> Result<http::Request<Bytes>, Error> {
         let unsendable = |what: &str| Error::new(ErrorKind::Input, format!("{what} cannot be sent"));
         let mut parts = uri::Parts::default();
         let authority = request.url.authority();
@@ -351,7 +360,7 @@ impl Inner {
             headers.insert(header::PROXY_AUTHORIZATION, credentials);
         }
         parts.path_and_query = Some(request.url.target().clone());
-        let mut message = http::Request::new(Full::new(request.body.clone()));
+        let mut message = http::Request::new(request.body.clone());
         *message.method_mut() = request.method.clone();
         *message.uri_mut() = Uri::from_parts(parts).map_err(|_| unsendable("the address"))?;
         *message.headers_mut() = headers;

@@ -15,43 +15,73 @@ pub(crate) enum Phase {
     Body,
 }
 
-/// Names the error of a connection.
+/// Names the error of a connection over HTTP/1.1.
 pub(crate) fn exchange_failed(error: hyper::Error, phase: Phase, named: &dyn Display) -> Error {
-    let unprocessed = find::<h2::Error>(&error).and_then(not_processed);
-    let sign = match find::<h2::Error>(&error) {
-        Some(h2) if h2.is_remote() && h2.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM) => Sign::Calm,
-        _ => unprocessed.unwrap_or(Sign::Other),
+    let io = find::<io::Error>(&error).map(io::Error::kind);
+    let (kind, message) = if is_of_tls(&error) {
+        (ErrorKind::Tls, format!("{named} broke off the TLS session"))
+    } else if error.is_parse_too_large() {
+        (ErrorKind::HeaderTooLarge, format!("the header section from {named} is too large"))
+    } else if error.is_parse() || is_nonsense(io) {
+        (ErrorKind::Protocol, format!("{named} broke the protocol"))
+    } else {
+        phase.closed_by(named)
     };
-    let (kind, message) = name(&error, phase, named);
-    Error::new(kind, message).unprocessed(unprocessed.is_some()).sign(sign).with_source(error)
+    Error::new(kind, message).with_source(error)
 }
 
-fn name(error: &hyper::Error, phase: Phase, named: &dyn Display) -> (ErrorKind, String) {
-    let io = find::<io::Error>(error).map(io::Error::kind);
-    if find::<rustls::Error>(error).is_some_and(|error| !matches!(error, rustls::Error::General(_))) {
-        return (ErrorKind::Tls, format!("{named} broke off the TLS session"));
+/// Names the error of a stream of HTTP/2. `is_mute` says that its connection was given up for want of an answer to a ping.
+pub(crate) fn stream_failed(error: h2::Error, phase: Phase, is_mute: bool, named: &dyn Display) -> Error {
+    let unprocessed = not_processed(&error);
+    let is_calm = error.is_remote() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);
+    let sign = if is_calm { Sign::Calm } else { unprocessed.unwrap_or(Sign::Other) };
+    let (kind, message) = if error.get_io().is_some_and(|error| is_of_tls(error)) {
+        (ErrorKind::Tls, format!("{named} broke off the TLS session"))
+    } else if is_mute {
+        (ErrorKind::Closed, format!("{named} does not answer a ping"))
+    } else if is_violation(&error) || is_nonsense(error.get_io().map(io::Error::kind)) {
+        (ErrorKind::Protocol, format!("{named} broke the protocol"))
+    } else {
+        match unprocessed {
+            Some(Sign::StreamsRefused) => (ErrorKind::Closed, format!("{named} refuses the request for now")),
+            Some(_) => (ErrorKind::Closed, format!("{named} takes no more requests on its connections")),
+            None => phase.closed_by(named),
+        }
+    };
+    let unprocessed = unprocessed.is_some();
+    // Another stream may do better at once, unless the peer asks for less of it.
+    Error::new(kind, message).unprocessed(unprocessed).stale(unprocessed && !is_calm).sign(sign).with_source(error)
+}
+
+/// Whether a stream was refused by its peer.
+pub(crate) fn is_refused(error: &h2::Error) -> bool {
+    error.is_reset() && error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM)
+}
+
+impl Phase {
+    fn closed_by(self, named: &dyn Display) -> (ErrorKind, String) {
+        match self {
+            Self::Head => (ErrorKind::Closed, format!("{named} closed the connection before it answered")),
+            Self::Body => {
+                (ErrorKind::IncompleteBody, format!("{named} closed the connection in the middle of the body"))
+            }
+        }
     }
-    if error.is_parse_too_large() {
-        return (ErrorKind::HeaderTooLarge, format!("the header section from {named} is too large"));
-    }
-    if error.is_timeout() {
-        return (ErrorKind::Closed, format!("{named} does not answer a ping"));
-    }
-    let is_broken = error.is_parse() || matches!(io, Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput));
-    if is_broken || find::<h2::Error>(error).is_some_and(is_violation) {
-        return (ErrorKind::Protocol, format!("{named} broke the protocol"));
-    }
-    match phase {
-        Phase::Head => (ErrorKind::Closed, format!("{named} closed the connection before it answered")),
-        Phase::Body => (ErrorKind::IncompleteBody, format!("{named} closed the connection in the middle of the body")),
-    }
+}
+
+fn is_of_tls(error: &(dyn StdError + 'static)) -> bool {
+    find::<rustls::Error>(error).is_some_and(|error| !matches!(error, rustls::Error::General(_)))
+}
+
+fn is_nonsense(io: Option<io::ErrorKind>) -> bool {
+    matches!(io, Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput))
 }
 
 /// RFC 9113: a stream that is refused (section 8.7), or above the last one that a GOAWAY names (section 6.8), was not
 /// processed. h2 fails just those streams with the peer's GOAWAY. Returns what it says of the peer when it comes to that
 /// again and again.
 fn not_processed(error: &h2::Error) -> Option<Sign> {
-    let refused = error.is_reset() && error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    let refused = is_refused(error);
     let left_out = error.is_go_away() && error.is_remote();
     refused.then_some(Sign::StreamsRefused).or(left_out.then_some(Sign::Draining))
 }

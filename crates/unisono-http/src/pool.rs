@@ -7,20 +7,23 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
+    future::poll_fn,
     io,
     rc::Rc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
 use tokio::sync::{Mutex, Notify};
-use unisono_core::clock;
+use unisono_core::{clock, reactor};
 
 use crate::{
     Error, HttpVersion, Options,
     connect::{Connected, Connector},
     fault::find,
-    link::{Http1, Http2},
+    http1::Http1,
+    http2::{Http2, Tally},
     trail::Stage,
     url::Origin,
 };
@@ -46,12 +49,16 @@ struct Host {
     /// How often that has failed, and how it did last.
     failures: Cell<u64>,
     failure: RefCell<Option<Error>>,
+    /// How many connections over HTTP/2 there were, and what has become of the streams of the last ones.
+    made: Cell<u64>,
+    tallies: RefCell<VecDeque<(u64, Rc<Tally>)>>,
 }
 
 /// A connection that is ready for a request.
 pub(crate) enum Link {
     Http1(Http1),
-    Http2(Http2),
+    /// Boxed, as it is larger, and a response of either version has one.
+    Http2(Box<Http2>),
 }
 
 impl Pool {
@@ -80,7 +87,18 @@ impl Pool {
     pub(crate) async fn link(&self, origin: &Origin, fresh: bool, reached: &dyn Fn(Stage)) -> Result<Link, Error> {
         let host = self.host(origin);
         if !fresh && let Some(link) = host.checkout(self.idle_timeout) {
-            return Ok(link);
+            match link {
+                // Boxed, as it is rare: what came in may be the end of a connection that its driver has yet to see.
+                Link::Http2(link) if link.may_have_ended() => {
+                    for _ in 0..reactor::TURNS {
+                        Box::pin(poll_fn(|context| Poll::Ready(reactor::Turn::ask(context.waker())))).await.await;
+                    }
+                    if !link.is_closed() {
+                        return Ok(Link::Http2(link));
+                    }
+                }
+                link => return Ok(link),
+            }
         }
         // Boxed: connecting is rare, and its future would make that of every request as large.
         Box::pin(self.connect_in_turn(origin, &host, fresh, reached)).await
@@ -113,10 +131,14 @@ impl Pool {
         let _first = (!host.is_http1.get()).then_some(first);
         let result = self.connect(origin, host, reached).await;
         if let Err(error) = &result {
-            host.failures.set(failures + 1);
-            *host.failure.borrow_mut() = Some(error.again());
+            host.note_failure(error);
         }
         result
+    }
+
+    /// Tells those who wait for a connection that none is of use.
+    pub(crate) fn note_failure(&self, origin: &Origin, error: &Error) {
+        self.host(origin).note_failure(error);
     }
 
     /// Takes back a connection that is ready for the next request.
@@ -130,9 +152,16 @@ impl Pool {
         self.sweep();
     }
 
-    /// Makes sure that no further request goes over the connection that all share.
-    pub(crate) fn retire_shared(&self, origin: &Origin) {
-        self.host(origin).shared.borrow_mut().take();
+    /// Makes sure that no further request goes over this connection; another one that has taken its place meanwhile stays.
+    pub(crate) fn retire(&self, origin: &Origin, retired: &Http2) {
+        self.host(origin).shared.borrow_mut().take_if(|shared| shared.is_same(retired));
+    }
+
+    /// How many connections over HTTP/2, from the one with this number on, have taken no request at all.
+    pub(crate) fn in_vain_since(&self, origin: &Origin, first: u64) -> usize {
+        let host = self.host(origin);
+        let tallies = host.tallies.borrow();
+        tallies.iter().filter(|(number, tally)| *number >= first && tally.took_nothing()).count()
     }
 
     async fn connect(&self, origin: &Origin, host: &Host, reached: &dyn Fn(Stage)) -> Result<Link, Error> {
@@ -163,9 +192,14 @@ impl Pool {
     async fn set_up(&self, connected: Connected, host: &Host, place: Place, named: &Origin) -> Result<Link, Error> {
         host.is_http1.set(!connected.http2);
         if connected.http2 {
-            let link = Http2::open(connected, place, self.max_header, named).await?;
+            let number = host.made.get() + 1;
+            host.made.set(number);
+            let link = Http2::open(connected, place, number, self.max_header, named).await?;
+            let mut tallies = host.tallies.borrow_mut();
+            tallies.truncate(TALLIES_KEPT - 1);
+            tallies.push_front((number, link.tally()));
             *host.shared.borrow_mut() = Some(link.clone());
-            return Ok(Link::Http2(link));
+            return Ok(Link::Http2(Box::new(link)));
         }
         Ok(Link::Http1(Http1::open(connected, place, self.max_header, named).await?))
     }
@@ -219,12 +253,19 @@ impl Host {
             connecting: Mutex::new(()),
             failures: Cell::new(0),
             failure: RefCell::default(),
+            made: Cell::new(0),
+            tallies: RefCell::default(),
         }
+    }
+
+    fn note_failure(&self, error: &Error) {
+        self.failures.set(self.failures.get() + 1);
+        *self.failure.borrow_mut() = Some(error.again());
     }
 
     fn checkout(&self, idle_timeout: Duration) -> Option<Link> {
         if let Some(link) = self.shared.borrow().as_ref().filter(|link| !link.is_closed()) {
-            return Some(Link::Http2(link.clone()));
+            return Some(Link::Http2(Box::new(link.clone())));
         }
         let now = clock::now();
         let mut idle = self.idle.borrow_mut();
@@ -296,4 +337,6 @@ fn is_out_of_files(error: &Error) -> bool {
 
 /// For the results, their lock and whatever a body is saved to.
 const SPARE_FILES: usize = 8;
+/// More than it takes to call it a day.
+const TALLIES_KEPT: usize = 16;
 const SWEEP_EVERY: Duration = Duration::from_secs(5);

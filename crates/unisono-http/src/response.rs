@@ -1,10 +1,10 @@
 //! What came back.
 
-use std::{future::poll_fn, pin::Pin, rc::Rc};
+use std::{future::poll_fn, rc::Rc};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Version};
-use hyper::body::{Body as _, Frame, Incoming};
+use hyper::body::Body as _;
 use tokio::time::Instant;
 use unisono_batch::Context;
 use unisono_core::{Effect, ErrorKind, Peer, clock, format_size, reactor};
@@ -12,7 +12,8 @@ use unisono_core::{Effect, ErrorKind, Peer, clock, format_size, reactor};
 use crate::{
     Error, SLOW_WINDOW, Url,
     decode::{Decoder, Step},
-    fault::{Phase, exchange_failed},
+    fault::{Phase, exchange_failed, stream_failed},
+    http2,
     pool::{Link, Pool},
     url::Origin,
     verdict::effect_of_broken_body,
@@ -174,6 +175,22 @@ impl Body {
     }
 }
 
+/// What brings a body.
+pub(crate) enum Incoming {
+    Http1(hyper::body::Incoming),
+    Http2(http2::Body),
+}
+
+impl Incoming {
+    /// What is still to come, as far as it was announced.
+    fn left(&self) -> u64 {
+        match self {
+            Self::Http1(incoming) => incoming.size_hint().lower(),
+            Self::Http2(incoming) => incoming.left(),
+        }
+    }
+}
+
 /// A body on its way.
 pub(crate) struct IncomingBody {
     pub(crate) incoming: Incoming,
@@ -220,7 +237,7 @@ impl IncomingBody {
     async fn rest(&mut self) -> Result<Bytes, Error> {
         let Some(first) = self.chunk().await? else { return Ok(Bytes::new()) };
         let Some(second) = self.chunk().await? else { return Ok(first) };
-        let expected = usize::try_from(self.incoming.size_hint().lower()).unwrap_or(0).min(MOST_AHEAD);
+        let expected = usize::try_from(self.incoming.left()).unwrap_or(0).min(MOST_AHEAD);
         let mut whole = Vec::with_capacity(first.len() + second.len() + expected);
         whole.extend_from_slice(&first);
         whole.extend_from_slice(&second);
@@ -244,15 +261,14 @@ impl IncomingBody {
                     }
                 },
             };
-            match frame.map(Frame::into_data) {
+            match frame {
                 None => self.end(),
-                Some(Ok(bytes)) if !bytes.is_empty() => {
+                Some(bytes) if !bytes.is_empty() => {
                     self.wire_bytes += bytes.len() as u64;
                     self.allowance.spend(bytes.len());
                     return Ok(Some(bytes));
                 }
-                // Trailers say nothing that anybody asked for, and empty frames nothing at all. They cost a turn like any
-                // other.
+                // It costs a turn like any other.
                 Some(_) => self.allowance.spend(0),
             }
         }
@@ -266,21 +282,27 @@ impl IncomingBody {
         }
     }
 
-    async fn frame(&mut self) -> Result<Option<Frame<Bytes>>, Error> {
-        let (incoming, allowance) = (&mut self.incoming, &mut self.allowance);
-        let link = self.link.as_mut().expect("the body has not ended");
-        let frame = poll_fn(|context| {
-            let polled = match link {
-                Link::Http1(link) => link.poll_frame(incoming, context),
-                Link::Http2(_) => Pin::new(&mut *incoming).poll_frame(context),
+    /// What the next frame brings: nothing, if it is of trailers, which say nothing that anybody asked for.
+    async fn frame(&mut self) -> Result<Option<Bytes>, Error> {
+        let Self { incoming, allowance, link, origin, .. } = self;
+        let link = link.as_mut().expect("the body has not ended");
+        poll_fn(|context| {
+            let polled = match (&mut *incoming, &mut *link) {
+                (Incoming::Http1(body), Link::Http1(link)) => link.poll_frame(body, context).map(|frame| {
+                    let frame = frame.map(|frame| frame.map(|frame| frame.into_data().unwrap_or_default()));
+                    frame.transpose().map_err(|error| exchange_failed(error, Phase::Body, origin))
+                }),
+                (Incoming::Http2(body), Link::Http2(link)) => http2::poll_data(body, context).map(|data| {
+                    data.transpose().map_err(|error| stream_failed(error, Phase::Body, link.is_mute(), origin))
+                }),
+                _ => unreachable!("a body comes over the connection that it was asked for on"),
             };
             if polled.is_pending() {
                 allowance.begin();
             }
             polled
-        });
-        let failed = |error| exchange_failed(error, Phase::Body, &self.origin.to_string());
-        frame.await.transpose().map_err(failed)
+        })
+        .await
     }
 
     /// Gives back the connection.

@@ -639,6 +639,7 @@ mod tests {
             let mut out = Writer::new();
             out.number(0);
             out.option(None::<()>, |_, ()| ());
+            out.number(0);
             out.flag(false);
             out.text(ErrorKind::Closed.as_str());
             out.number(count);

@@ -22,6 +22,8 @@ struct Inner {
     carrier: Carrier,
     /// What was read since nothing was there, or since others had their turn.
     in_a_row: usize,
+    /// Bytes that the kernel has taken.
+    written: u64,
 }
 
 enum Carrier {
@@ -51,7 +53,7 @@ impl From<UnixStream> for Socket {
 
 impl Socket {
     fn over(carrier: Carrier) -> Self {
-        Self(Arc::new(Mutex::new(Inner { carrier, in_a_row: 0 })))
+        Self(Arc::new(Mutex::new(Inner { carrier, in_a_row: 0, written: 0 })))
     }
 
     /// Whether there is nothing to read, not even an end: the state of a connection that waits for a request. Asked
@@ -66,8 +68,22 @@ impl Socket {
         matches!(received, Err(rustix::io::Errno::AGAIN))
     }
 
+    /// How many bytes the kernel has ever taken: none of a request means that it was not sent.
+    pub(crate) fn written(&self) -> u64 {
+        self.lock().written
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn note_written(&mut self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(count)) = &polled {
+            self.written += *count as u64;
+        }
+        polled
     }
 }
 
@@ -98,10 +114,12 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.lock().carrier {
+        let inner = &mut *self.lock();
+        let polled = match &mut inner.carrier {
             Carrier::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Carrier::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
+        };
+        inner.note_written(polled)
     }
 
     fn poll_write_vectored(
@@ -109,10 +127,12 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.lock().carrier {
+        let inner = &mut *self.lock();
+        let polled = match &mut inner.carrier {
             Carrier::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
             Carrier::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
-        }
+        };
+        inner.note_written(polled)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,16 +1,14 @@
-//! One connection, over either version of HTTP.
+//! One connection over HTTP/1.1, which carries one request at a time.
 //!
-//! HTTP/1.1: the connection is polled by the request that uses it, not by a task of its own, which saves two wake-ups
-//! per request. HTTP/2: a task drives it, and all requests to the origin share it.
+//! It is polled by the request that uses it, not by a task of its own, which saves two wake-ups per request. A request of
+//! which the kernel took no byte was certainly not sent, whatever hyper made of it.
 
 use std::{
-    cell::Cell,
     fmt::Display,
     future::poll_fn,
     pin::{Pin, pin},
-    rc::Rc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -18,9 +16,9 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::{
     body::{Body, Frame, Incoming},
-    client::conn::{TrySendError, http1, http2},
+    client::conn::{TrySendError, http1},
 };
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use unisono_batch::Context as Attempt;
 use unisono_core::{Effect, ErrorKind, Peer, clock};
 
@@ -30,7 +28,6 @@ use crate::{
     fault::{Phase, exchange_failed},
     framing::MOST_HEADERS,
     news::Sign,
-    patience::Patience,
     pool::Place,
 };
 
@@ -89,12 +86,14 @@ impl Http1 {
     /// Sends a request and waits for the answer's head.
     pub(crate) async fn send(
         &mut self,
-        request: Request<Full<Bytes>>,
+        request: Request<Bytes>,
         attempt: &Attempt,
         named: &dyn Display,
     ) -> Result<Response<Incoming>, Error> {
         let was_used = std::mem::replace(&mut self.was_used, true);
-        let mut answer = pin!(self.sender.try_send_request(request));
+        let written = self.socket.written();
+        attempt.begin();
+        let mut answer = pin!(self.sender.try_send_request(request.map(Full::new)));
         let driver = &mut self.driver;
         let result = poll_fn(|context| {
             // The request is taken up by the first poll of the driver, and the answer is there after its last.
@@ -102,7 +101,8 @@ impl Http1 {
             answer.as_mut().poll(context)
         })
         .await;
-        result.map_err(|error| send_failed(error, was_used, attempt, named))
+        let taken = self.socket.written() != written;
+        result.map_err(|error| send_failed(error, was_used, taken, attempt, named))
     }
 
     /// The next frame of an answer's body.
@@ -143,72 +143,19 @@ fn poll_and_drop(driver: &mut Option<Pin<Box<Driver>>>, context: &mut Context<'_
     }
 }
 
-/// A connection that carries many requests at once.
-#[derive(Clone)]
-pub(crate) struct Http2 {
-    sender: http2::SendRequest<Full<Bytes>>,
-    /// Whether it has ever brought an answer.
-    has_answered: Rc<Cell<bool>>,
-    _place: Rc<Place>,
-}
-
-impl Http2 {
-    pub(crate) async fn open(
-        connected: Connected,
-        place: Place,
-        max_header: usize,
-        named: &dyn Display,
-    ) -> Result<Self, Error> {
-        let (sender, driver) = http2::Builder::new(TokioExecutor::new())
-            .timer(Patience)
-            .adaptive_window(false)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(u32::try_from(max_header).unwrap_or(u32::MAX))
-            .keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(PING_TIMEOUT)
-            .handshake(TokioIo::new(connected.stream))
-            .await
-            .map_err(|error| exchange_failed(error, Phase::Head, named))?;
-        // It ends when its last sender is gone, and its error goes to the requests that it was for.
-        drop(tokio::spawn(driver));
-        Ok(Self { sender, has_answered: Rc::default(), _place: Rc::new(place) })
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
-    }
-
-    /// Sends a request and waits for the answer's head.
-    pub(crate) async fn send(
-        &mut self,
-        request: Request<Full<Bytes>>,
-        attempt: &Attempt,
-        named: &dyn Display,
-    ) -> Result<Response<Incoming>, Error> {
-        match self.sender.try_send_request(request).await {
-            Ok(answer) => {
-                self.has_answered.set(true);
-                Ok(answer)
-            }
-            Err(error) => Err(send_failed(error, self.has_answered.get(), attempt, named)),
-        }
-    }
-}
-
+/// `taken` says whether the kernel has taken anything of the request.
 fn send_failed(
     mut error: TrySendError<Request<Full<Bytes>>>,
     was_used: bool,
+    taken: bool,
     attempt: &Attempt,
     named: &dyn Display,
 ) -> Error {
-    let never_sent = error.take_message().is_some();
-    let error = exchange_failed(error.into_error(), Phase::Head, named);
-    let unprocessed = never_sent || error.is_unprocessed();
-    if unprocessed {
+    let never_sent = error.take_message().is_some() || !taken;
+    if never_sent {
         attempt.settle(Effect::None);
     }
-    let error = error.unprocessed(unprocessed);
+    let error = exchange_failed(error.into_error(), Phase::Head, named).unprocessed(never_sent);
     // Not sent, or perhaps just closed for idling: another connection may do better at once.
     let error = error.stale(never_sent || was_used);
     match error.peer() == Peer::Unknown && error.kind() == ErrorKind::Closed {
@@ -219,8 +166,3 @@ fn send_failed(
 
 /// The least that hyper takes.
 const SMALLEST_BUFFER: usize = 8192;
-/// Large enough that a body of some size does not wait for a round trip.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 8 << 20;
-const PING_EVERY: Duration = Duration::from_secs(20);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);

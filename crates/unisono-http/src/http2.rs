@@ -1,0 +1,481 @@
+//! One connection over HTTP/2, which all requests to an origin share.
+//!
+//! h2 speaks the protocol, and a task drives it. What waits for a stream waits here and not in a queue of h2's, so that
+//! until it has one it is certainly unsent, whatever becomes of the connection:
+//!
+//! 1. Before the peer's SETTINGS say how many streams it takes, one goes out (RFC 9113, section 5.1.2, has no such bound
+//!    and recommends that peers take 100; but there are servers that take 8, and one that gets more may take it for a
+//!    violation, which fails streams that nobody may send again). They come within a round trip.
+//! 2. After GOAWAY nothing new is given to it and what waits is sent away at once; what runs is waited for.
+//! 3. A refused stream (REFUSED_STREAM) is about streams and not about the connection: no more go out at once than were
+//!    there beside it, and one more again for each round of answers.
+//! 4. While streams are open, a peer that does not answer a ping is given up.
+//!
+//! What was refused or left out is sent again by `client.rs`, which also says how often.
+
+use std::{
+    cell::Cell,
+    fmt::Display,
+    future::poll_fn,
+    pin::{Pin, pin},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::{
+    Ping, Reason, RecvStream,
+    client::{Connection, SendRequest},
+};
+use http::{HeaderValue, Method, Request, Response, header};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+use unisono_batch::Context as Attempt;
+use unisono_core::{Effect, ErrorKind, reactor};
+
+use crate::{
+    Error,
+    connect::{Connected, Socket, Stream},
+    fault::{Phase, is_refused, stream_failed},
+    news::Sign,
+    pool::Place,
+};
+
+/// A connection that carries many requests at once, and of one of its users: a request, or the pool.
+pub(crate) struct Http2 {
+    sender: SendRequest<Bytes>,
+    socket: Socket,
+    /// Its number among those of its host.
+    number: u64,
+    tally: Rc<Tally>,
+    /// The stream of this user, until its answer has been read.
+    stream: Option<OpenStream>,
+    _place: Rc<Place>,
+    /// Last, so that the sender is gone when the driver is told.
+    users: Arc<Users>,
+}
+
+/// What has become of the streams of a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    sent: Cell<usize>,
+    unprocessed: Cell<usize>,
+    answered: Cell<usize>,
+}
+
+impl Tally {
+    /// Whether the peer has taken none of what was sent.
+    pub(crate) fn took_nothing(&self) -> bool {
+        self.sent.get() == self.unprocessed.get()
+    }
+}
+
+/// What the driver of a connection and its users have in common. The driver is a task, which may be on any thread as far
+/// as tokio knows.
+struct Shared {
+    /// One permit for each stream that may be opened; closed when the connection takes no more.
+    streams: Arc<Semaphore>,
+    /// Streams that are open.
+    open: AtomicUsize,
+    /// The most streams, by the peer's SETTINGS.
+    allowed: AtomicUsize,
+    /// The most streams, by what it has refused.
+    borne: AtomicUsize,
+    /// Answers since `borne` was changed.
+    answers: AtomicUsize,
+    /// How many permits there are, given out or not.
+    granted: AtomicUsize,
+    /// How many more are given out than there should be; they are taken when they come back.
+    excess: AtomicUsize,
+    is_deserted: AtomicBool,
+    is_mute: AtomicBool,
+    /// For the driver: the first stream was opened, or everybody is gone.
+    changed: Notify,
+}
+
+/// All users of a connection together.
+struct Users(Arc<Shared>);
+
+impl Drop for Users {
+    fn drop(&mut self) {
+        self.0.is_deserted.store(true, Relaxed);
+        self.0.changed.notify_one();
+    }
+}
+
+struct OpenStream {
+    shared: Arc<Shared>,
+    /// `None` only while it is dropped.
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl OpenStream {
+    fn new(shared: Arc<Shared>, permit: OwnedSemaphorePermit) -> Self {
+        if shared.open.fetch_add(1, Relaxed) == 0 {
+            shared.changed.notify_one();
+        }
+        Self { shared, permit: Some(permit) }
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.shared.open.fetch_sub(1, Relaxed);
+        let is_excess = self.shared.excess.fetch_update(Relaxed, Relaxed, |excess| excess.checked_sub(1)).is_ok();
+        if let (true, Some(permit)) = (is_excess, self.permit.take()) {
+            permit.forget();
+        }
+    }
+}
+
+impl Clone for Http2 {
+    /// Another user, without a stream.
+    fn clone(&self) -> Self {
+        Self {
+            sender: self.sender.clone(),
+            socket: self.socket.clone(),
+            number: self.number,
+            tally: self.tally.clone(),
+            stream: None,
+            _place: self._place.clone(),
+            users: self.users.clone(),
+        }
+    }
+}
+
+impl Http2 {
+    pub(crate) async fn open(
+        connected: Connected,
+        place: Place,
+        number: u64,
+        max_header: usize,
+        named: &dyn Display,
+    ) -> Result<Self, Error> {
+        let Connected { stream, socket, .. } = connected;
+        let (sender, connection) = h2::client::Builder::new()
+            .enable_push(false)
+            .initial_max_send_streams(BEFORE_SETTINGS)
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(u32::try_from(max_header).unwrap_or(u32::MAX))
+            .handshake(stream)
+            .await
+            .map_err(|error| closed(stream_failed(error, Phase::Head, false, named), Sign::NewClosed))?;
+        let shared = Arc::new(Shared {
+            streams: Arc::new(Semaphore::new(BEFORE_SETTINGS)),
+            open: AtomicUsize::new(0),
+            allowed: AtomicUsize::new(BEFORE_SETTINGS),
+            borne: AtomicUsize::new(MOST_STREAMS),
+            answers: AtomicUsize::new(0),
+            granted: AtomicUsize::new(BEFORE_SETTINGS),
+            excess: AtomicUsize::new(0),
+            is_deserted: AtomicBool::new(false),
+            is_mute: AtomicBool::new(false),
+            changed: Notify::new(),
+        });
+        drop(tokio::spawn(Driver::new(connection, sender.clone(), shared.clone()).run()));
+        let (tally, users) = (Rc::default(), Arc::new(Users(shared)));
+        Ok(Self { sender, socket, number, tally, stream: None, _place: Rc::new(place), users })
+    }
+
+    /// Whether it takes no more requests.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.shared().streams.is_closed()
+    }
+
+    /// Whether it was given up since its peer did not answer a ping.
+    pub(crate) fn is_mute(&self) -> bool {
+        self.shared().is_mute.load(Relaxed)
+    }
+
+    /// Whether nobody uses it, and something came in that nobody has looked at: it may well be its end.
+    pub(crate) fn may_have_ended(&self) -> bool {
+        self.shared().open.load(Relaxed) == 0 && !self.socket.is_quiet()
+    }
+
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.tally, &other.tally)
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// What has become of its streams.
+    pub(crate) fn tally(&self) -> Rc<Tally> {
+        self.tally.clone()
+    }
+
+    /// Sends a request when there is a stream for it, and waits for the answer's head.
+    pub(crate) async fn send(
+        &mut self,
+        request: Request<Bytes>,
+        attempt: &Attempt,
+        named: &dyn Display,
+    ) -> Result<Response<Body>, Error> {
+        let shared = self.shared().clone();
+        let Ok(permit) = shared.streams.clone().acquire_owned().await else {
+            let message = format!("{named} takes no more requests on a connection");
+            return Err(closed(
+                Error::new(ErrorKind::Closed, message).unprocessed(true).stale(true),
+                self.sign_of_close(),
+            ));
+        };
+        let stream = OpenStream::new(shared.clone(), permit);
+        attempt.begin();
+        self.tally.sent.set(self.tally.sent.get() + 1);
+        let answer = match self.hand_over(request) {
+            Ok(answer) => answer.await,
+            Err(error) => {
+                let error = stream_failed(error, Phase::Head, false, named).unprocessed(true).stale(true);
+                return Err(self.unprocessed(error, attempt));
+            }
+        };
+        match answer {
+            Ok(answer) => {
+                self.tally.answered.set(self.tally.answered.get() + 1);
+                shared.note_answer();
+                self.stream = Some(stream);
+                let (head, body) = answer.into_parts();
+                let body = Body::new(body, &head.headers);
+                Ok(Response::from_parts(head, body))
+            }
+            Err(error) => {
+                let (was_refused, is_of_stream) = (is_refused(&error), error.is_reset());
+                let error = stream_failed(error, Phase::Head, self.is_mute(), named);
+                if !error.is_unprocessed() {
+                    // It may just have been closed for idling.
+                    let was_used = self.tally.answered.get() > 0;
+                    return Err(closed(error, self.sign_of_close()).stale(was_used && !is_of_stream));
+                }
+                if was_refused {
+                    // While its permit is still given out, or one of those who wait would get it.
+                    shared.note_refusal();
+                }
+                drop(stream);
+                Err(self.unprocessed(error, attempt))
+            }
+        }
+    }
+
+    /// How many streams are open beside this user's.
+    pub(crate) fn others(&self) -> usize {
+        self.shared().open.load(Relaxed) - usize::from(self.stream.is_some())
+    }
+
+    fn hand_over(&self, request: Request<Bytes>) -> Result<h2::client::ResponseFuture, h2::Error> {
+        let (mut head, body) = request.into_parts();
+        let has_length = !body.is_empty() || matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
+        if has_length {
+            head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        }
+        // A sender has at most one stream that is not open yet.
+        let (answer, mut stream) = self.sender.clone().send_request(Request::from_parts(head, ()), body.is_empty())?;
+        if !body.is_empty() {
+            // All of it is in memory anyway. What fails here is told by the answer.
+            let _ = stream.send_data(body, true);
+        }
+        Ok(answer)
+    }
+
+    fn unprocessed(&self, error: Error, attempt: &Attempt) -> Error {
+        self.tally.unprocessed.set(self.tally.unprocessed.get() + 1);
+        attempt.settle(Effect::None);
+        closed(error, self.sign_of_close())
+    }
+
+    fn sign_of_close(&self) -> Sign {
+        if self.tally.answered.get() > 0 { Sign::UsedClosed } else { Sign::NewClosed }
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.users.0
+    }
+}
+
+/// Says what it is a sign of that a connection ended, unless there is something better to say.
+fn closed(error: Error, sign: Sign) -> Error {
+    let says_nothing = error.peer() == unisono_core::Peer::Unknown && error.kind() == ErrorKind::Closed;
+    if says_nothing { error.sign(sign) } else { error }
+}
+
+impl Shared {
+    /// A stream was refused: those beside it were not.
+    fn note_refusal(&self) {
+        self.borne.store((self.open.load(Relaxed) - 1).max(1), Relaxed);
+        self.answers.store(0, Relaxed);
+        self.grant();
+    }
+
+    fn note_answer(&self) {
+        let borne = self.borne.load(Relaxed);
+        if borne < MOST_STREAMS && self.answers.fetch_add(1, Relaxed) >= borne {
+            self.answers.store(0, Relaxed);
+            self.borne.store(borne + 1, Relaxed);
+            self.grant();
+        }
+    }
+
+    /// Has as many permits in the world as there may be streams.
+    fn grant(&self) {
+        let most = self.allowed.load(Relaxed).min(self.borne.load(Relaxed)).min(MOST_STREAMS);
+        let granted = self.granted.swap(most, Relaxed);
+        if most > granted {
+            let more = most - granted;
+            let excess = self.excess.load(Relaxed);
+            self.excess.store(excess.saturating_sub(more), Relaxed);
+            self.streams.add_permits(more.saturating_sub(excess));
+        } else if most < granted {
+            let fewer = granted - most;
+            let forgotten = self.streams.forget_permits(fewer);
+            self.excess.fetch_add(fewer - forgotten, Relaxed);
+        }
+    }
+}
+
+/// The next piece of an answer's body; `None` at its end.
+pub(crate) fn poll_data(body: &mut Body, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
+    let data = ready!(body.stream.poll_data(context));
+    Poll::Ready(match data {
+        Some(Ok(bytes)) => {
+            body.left = body.left.map(|left| left.saturating_sub(bytes.len() as u64));
+            // Fails only where the stream is over.
+            let _ = body.stream.flow_control().release_capacity(bytes.len());
+            Some(Ok(bytes))
+        }
+        // RFC 9113, section 8.1: a server may end a stream like this when it has answered in full and wants no more of the
+        // request.
+        Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) && body.left.unwrap_or(0) == 0 => None,
+        data => data,
+    })
+}
+
+/// The body of an answer.
+pub(crate) struct Body {
+    stream: RecvStream,
+    /// What is missing of the length that was announced.
+    left: Option<u64>,
+}
+
+impl Body {
+    fn new(stream: RecvStream, headers: &http::HeaderMap) -> Self {
+        let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        Self { stream, left: length }
+    }
+
+    /// What is still to come, as far as it was announced.
+    pub(crate) fn left(&self) -> u64 {
+        self.left.unwrap_or(0)
+    }
+}
+
+/// Drives a connection until it has ended, or nobody uses it any more.
+struct Driver {
+    connection: Connection<Stream, Bytes>,
+    pings: h2::PingPong,
+    /// Asked whether there was a GOAWAY. As long as it is there, the connection does not end by itself.
+    scout: Option<SendRequest<Bytes>>,
+    shared: Arc<Shared>,
+    ping: Pings,
+}
+
+/// Whether the peer is asked if it is there.
+enum Pings {
+    /// There is no stream for which it would matter.
+    Idle,
+    /// It will be.
+    Due(Instant),
+    /// It was, and has to answer by then.
+    Sent { answer_by: Instant },
+}
+
+enum Event {
+    Ended,
+    Answered,
+    Changed,
+}
+
+impl Driver {
+    fn new(mut connection: Connection<Stream, Bytes>, scout: SendRequest<Bytes>, shared: Arc<Shared>) -> Self {
+        let pings = connection.ping_pong().expect("it is taken once");
+        Self { connection, pings, scout: Some(scout), shared, ping: Pings::Idle }
+    }
+
+    async fn run(mut self) {
+        loop {
+            let due = match self.ping {
+                Pings::Idle => None,
+                Pings::Due(due) | Pings::Sent { answer_by: due } => Some(due),
+            };
+            let event = match due {
+                None => Ok(self.next().await),
+                Some(due) => reactor::timeout_at(due, self.next()).await,
+            };
+            let is_busy = self.shared.open.load(Relaxed) > 0;
+            match (event, &self.ping) {
+                (Ok(Event::Ended), _) => break,
+                (Err(_), Pings::Sent { .. }) => {
+                    self.shared.is_mute.store(true, Relaxed);
+                    break;
+                }
+                (Err(_), _) if is_busy => match self.pings.send_ping(Ping::opaque()) {
+                    Ok(()) => self.ping = Pings::Sent { answer_by: Instant::now() + PING_TIMEOUT },
+                    Err(_) => self.ping = Pings::Idle,
+                },
+                (Err(_), _) => self.ping = Pings::Idle,
+                (Ok(Event::Answered), _) => self.ping = Pings::Due(Instant::now() + PING_EVERY),
+                (Ok(Event::Changed), Pings::Idle) if is_busy => self.ping = Pings::Due(Instant::now() + PING_EVERY),
+                (Ok(Event::Changed), _) => {}
+            }
+        }
+        // Before the connection is dropped, which tells those whose streams are open.
+        self.shared.streams.close();
+    }
+
+    async fn next(&mut self) -> Event {
+        let shared = self.shared.clone();
+        let mut changed = pin!(shared.changed.notified());
+        poll_fn(|context| self.poll(changed.as_mut(), context)).await
+    }
+
+    fn poll(&mut self, changed: Pin<&mut impl Future>, context: &mut Context<'_>) -> Poll<Event> {
+        if self.shared.is_deserted.load(Relaxed) {
+            self.scout = None;
+        }
+        if Pin::new(&mut self.connection).poll(context).is_ready() {
+            return Poll::Ready(Event::Ended);
+        }
+        self.look_for_go_away();
+        self.shared.allowed.store(self.connection.max_concurrent_send_streams(), Relaxed);
+        self.shared.grant();
+        if matches!(self.ping, Pings::Sent { .. }) && self.pings.poll_pong(context).is_ready() {
+            return Poll::Ready(Event::Answered);
+        }
+        changed.poll(context).map(|_| Event::Changed)
+    }
+
+    fn look_for_go_away(&mut self) {
+        let mut context = Context::from_waker(Waker::noop());
+        if self.scout.as_mut().is_some_and(|scout| matches!(scout.poll_ready(&mut context), Poll::Ready(Err(_)))) {
+            self.scout = None;
+            self.shared.streams.close();
+        }
+    }
+}
+
+/// See rule 1.
+const BEFORE_SETTINGS: usize = 1;
+/// More than anybody has.
+const MOST_STREAMS: usize = 1 << 20;
+/// Large enough that a body of some size does not wait for a round trip.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+const PING_EVERY: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
