@@ -306,6 +306,7 @@ impl Surroundings {
             keyed_by_place: false,
             items_are_code: self.items_are_code,
             passes_items: false,
+            guarded_by: None,
             inherit_output: false,
             reads_terminal: false,
             repeatable: self.repeatable,

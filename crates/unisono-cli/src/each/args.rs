@@ -342,6 +342,7 @@ impl EachArgs {
             keyed_by_place: self.limits.per_key.as_ref().is_some_and(|key| word(&key.into()).has_places()),
             items_are_code: self.items_are_code,
             passes_items: false,
+            guarded_by: None,
             inherit_output: self.printed.ungroup || self.tty,
             reads_terminal: self.tty,
             repeatable: self.repeatable,

@@ -79,15 +79,15 @@ fn rows(args: &EachArgs, plan: Plan, terminal: &Terminal) -> Result<(Rows, Optio
     let recipe = Recipe { inherited, ..recipe };
     if let Some(pieces) = args.pieces()? {
         let path = args.from.as_deref().unwrap_or("-".as_ref());
-        return Ok((unisono_runner::blocks(path, pieces, recipe)?, None));
+        let (rows, warnings) = unisono_runner::blocks(path, pieces, recipe)?;
+        warn(&warnings, terminal);
+        return Ok((rows, None));
     }
     let from_arguments = !sources.is_empty();
     let delimiter = if args.null { 0 } else { b'\n' };
     let sources = Source::items(sources, delimiter)?;
     let maker = EachMaker::new(recipe, sources, separator).map_err(Failure::usage)?;
-    for warning in maker.warnings() {
-        terminal.note(terminal.bold("warning").and(format!(": {warning}")));
-    }
+    warn(maker.warnings(), terminal);
     let input = match &args.from {
         _ if from_arguments => Input::arguments(vec![maker]),
         path => {
@@ -97,6 +97,10 @@ fn rows(args: &EachArgs, plan: Plan, terminal: &Terminal) -> Result<(Rows, Optio
     };
     let total = input.total();
     Ok((input.start()?, total))
+}
+
+fn warn(warnings: &[String], terminal: &Terminal) {
+    warnings.iter().for_each(|warning| terminal.note(terminal.bold("warning").and(format!(": {warning}"))));
 }
 
 fn work(

@@ -48,6 +48,8 @@ pub struct Recipe {
     pub items_are_code: bool,
     /// The script is given its items as arguments, since it reads some. Found out when a recipe is looked at.
     pub passes_items: bool,
+    /// All items become part of a line for a shell that this program starts. Found out likewise.
+    pub guarded_by: Option<Box<str>>,
     /// Its output goes where ours goes.
     pub inherit_output: bool,
     /// It reads the terminal that is lent to it.
@@ -155,6 +157,8 @@ impl EachCall {
                 argv.extend(self.values.positions.iter().map(|value| OsStr::from_bytes(value).to_owned()));
             }
         }
+        let values = self.values.positions.iter().chain(self.values.columns.iter().map(|(_, value)| value));
+        values.into_iter().try_for_each(|value| super::recipe::guard(self.recipe.guarded_by.as_deref(), value))?;
         if argv.iter().any(|word| word.as_bytes().contains(&0)) {
             return Err("the item holds a NUL, which no argument can (let the command read it)".to_owned());
         }

@@ -181,10 +181,16 @@ pub enum Pieces {
 ///
 /// # Errors
 /// When the file cannot be opened.
-pub fn blocks(path: &Path, pieces: Pieces, recipe: Recipe) -> Result<mpsc::Receiver<Batch<EachCall>>, Error> {
+pub fn blocks(
+    path: &Path,
+    pieces: Pieces,
+    recipe: Recipe,
+) -> Result<(mpsc::Receiver<Batch<EachCall>>, Vec<String>), Error> {
+    let warnings = vetting::vet_blocks(&recipe).map_err(Error::usage)?;
     let (name, file) = open(path)?;
     let recipe = Arc::new(recipe);
-    on_thread(move |batcher| cut(file, pieces, &recipe, batcher).map_err(|stopped| stopped.of(&name)))
+    let rows = on_thread(move |batcher| cut(file, pieces, &recipe, batcher).map_err(|stopped| stopped.of(&name)))?;
+    Ok((rows, warnings))
 }
 
 fn cut(

@@ -5,6 +5,7 @@
 
 mod call;
 mod columns;
+mod interpreters;
 mod job;
 mod maker;
 mod nested;

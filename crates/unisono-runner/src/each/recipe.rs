@@ -324,7 +324,7 @@ impl Word {
     }
 }
 
-fn guard(interpreter: Option<&str>, value: &[u8]) -> Result<(), String> {
+pub(super) fn guard(interpreter: Option<&str>, value: &[u8]) -> Result<(), String> {
     match interpreter {
         Some(interpreter) if !is_harmless(value) => Err(format!(
             "`{}` would be read as code by the shell that `{interpreter}` starts (let it read the item from standard input, \

@@ -46,6 +46,8 @@ pub struct Script {
     /// The words of its commands, those within substitutions included; without redirections, assignments before a command,
     /// and reserved words.
     pub commands: Vec<Vec<ScriptWord>>,
+    /// Assignments, before a command or alone.
+    pub assignments: Vec<ScriptWord>,
     /// It expands its arguments: `$1`, `"$@"` and so on.
     pub expands_arguments: bool,
     /// It may read them in another way, as `shift` and `for` do.
@@ -59,6 +61,12 @@ pub struct ScriptWord {
     pub text: Vec<u8>,
     /// The numbers of the places that stand in it, from 0.
     pub places: Vec<usize>,
+    /// The shell fills an argument or the variable with the item in here.
+    pub expands_item: bool,
+    /// It is the variable.
+    pub names_item: bool,
+    /// The shell makes it of something, whatever it is.
+    pub is_computed: bool,
     /// Some of it is quoted, so it is no reserved word.
     quoted: bool,
 }
@@ -221,7 +229,8 @@ impl Reader<'_> {
             let name = word.text.iter().position(|byte| *byte == b'=').map(|at| &word.text[..at]);
             is_reserved || name.is_some_and(|name| is_name(name.strip_suffix(b"+").unwrap_or(name)))
         });
-        words.drain(..before.count());
+        let before = words.drain(..before.count()).filter(|word| word.text.contains(&b'='));
+        self.script.assignments.extend(before);
         if !words.is_empty() {
             self.script.commands.push(words);
         }
@@ -392,6 +401,7 @@ impl Reader<'_> {
         let end = end.min(self.text.len());
         command.word().quoted = true;
         command.word().text.extend_from_slice(b"`...`");
+        command.word().is_computed = true;
         self.look_for_arguments(self.at, end);
         self.lines_pass(&self.text[self.at..end]);
         self.pass(end, Standing::Backquotes);
@@ -404,6 +414,7 @@ impl Reader<'_> {
             Some(b'(') => {
                 self.at += 1;
                 command.word().quoted = true;
+                command.word().is_computed = true;
                 command.word().text.extend_from_slice(b"$(...)");
                 if self.depth >= DEEPEST {
                     self.unclear = true;
@@ -434,10 +445,19 @@ impl Reader<'_> {
             }
             Some(byte) if byte.is_ascii_digit() || b"@*#?$!-".contains(&byte) => {
                 self.script.expands_arguments |= is_argument(byte);
+                command.word().expands_item |= is_argument(byte) && byte != b'#';
+                command.word().is_computed = true;
                 command.word().text.extend_from_slice(&[b'$', byte]);
                 self.at += 1;
             }
-            _ => command.push(b'$'),
+            _ => {
+                let word = command.word();
+                word.names_item |= self.text[self.at..].starts_with(ITEM);
+                word.expands_item |= word.names_item;
+                word.is_computed |=
+                    self.text.get(self.at).is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_');
+                command.push(b'$');
+            }
         }
     }
 
@@ -483,6 +503,9 @@ impl Reader<'_> {
         self.unclear |= length == rest.len() || inside.iter().enumerate().any(is_odd);
         command.word().quoted = true;
         command.word().text.extend_from_slice(b"${...}");
+        command.word().is_computed = true;
+        command.word().names_item |= inside.starts_with(ITEM);
+        command.word().expands_item |= inside.starts_with(ITEM) || matches!(inside, [b'1'..=b'9' | b'@' | b'*', ..]);
         self.look_for_arguments(self.at.saturating_sub(1), start + length);
         if !self.unclear {
             self.pass(start + length, Standing::Expansion);
@@ -553,6 +576,8 @@ fn is_name(text: &[u8]) -> bool {
         && text.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
 }
 
+/// The variable that holds the item.
+const ITEM: &[u8] = b"UNISONO_ITEM";
 /// What may stand before a command (POSIX, "Reserved Words").
 const RESERVED: &[&[u8]] =
     &[b"if", b"then", b"elif", b"else", b"while", b"until", b"do", b"{", b"}", b"!", b"time", b"fi", b"done", b"esac"];

@@ -1,15 +1,18 @@
 //! No item is ever run as code, unless it was said to be code: a recipe is looked at as a whole, before anything starts.
 //!
 //! - A place in a script of ours (`--shell`) has to stand where a word does; see [`Standing`].
-//! - A place in a word that another interpreter reads as a program is refused; see [`nested`]. A word that is the place and nothing
-//!   else (`sh -c {}`) says as clearly as can be that items are programs, and is only told of.
-//! - What `ssh` and the like join to a line for another shell may hold places, but what fills them must be harmless to a shell.
+//! - A place in what another program reads as code is refused, and so are items that an interpreter reads from its standard input or
+//!   finds in its environment; see [`nested`].
+//! - What goes into a line that a program hands to a shell (`ssh`, `make X={}`, `tar -I`) may hold places, but what fills them must
+//!   be harmless to a shell, or its row fails.
+//! - A program text that is the place and nothing else (`sh -c {}`, `--stdin {} -- sh`), with no script of ours around it, says as
+//!   clearly as can be that items are programs, and is only told of.
 //!
-//! `items_are_code` is how to insist.
+//! `items_are_code` is how to insist. docs/each-code.md has a table of it, which is tested.
 
 use super::{
     call::Recipe,
-    nested::{Nested, Reading, nested, reads_code},
+    nested::{Nested, Reader, Reading, Seen, nested, read_as, reads_code},
     recipe::Word,
     script::{PLACE, Script, Standing},
 };
@@ -30,34 +33,65 @@ pub(crate) fn vet(recipe: &mut Recipe, appended: usize) -> Result<Vec<String>, S
         vet_script(recipe, appended)?;
     } else if !recipe.items_are_code {
         let patterns: Vec<Vec<u8>> = recipe.argv.iter().map(Word::pattern).collect();
-        for Nested { word, interpreter, reading } in nested(&slices(&patterns)) {
-            let place = shown(&recipe.argv[word], 0);
-            match reading {
-                Reading::Joined => guard_all(&mut recipe.argv[word], &interpreter),
-                Reading::Code if patterns[word] == [PLACE] => {
-                    warnings.push(format!(
-                        "each item is run as code by `{interpreter}` (--items-are-code says that it is meant)"
-                    ));
+        for Nested { word, interpreter, reading, is_text } in nested(&seen(&patterns)) {
+            match (reading, word) {
+                (Reading::Line, Some(word)) => guard_all(&mut recipe.argv[word], &interpreter),
+                (Reading::Line, None) => recipe.guarded_by = Some(interpreter.into()),
+                (Reading::Code, Some(word)) if is_text && patterns[word] == [PLACE] => {
+                    warnings.push(told(&interpreter))
                 }
-                Reading::Code => return Err(within(&place, &interpreter)),
+                (Reading::Code, Some(word)) => return Err(within(&shown(&recipe.argv[word], 0), &interpreter)),
+                (Reading::Code, None) => return Err(evaluated(&interpreter)),
             }
         }
     }
-    if let Some(stdin) =
-        recipe.stdin.as_ref().filter(|stdin| stdin.has_values() && !recipe.shell && !recipe.items_are_code)
-    {
-        let patterns: Vec<Vec<u8>> = recipe.argv.iter().map(Word::pattern).collect();
-        match reads_code(&slices(&patterns)) {
-            Some(interpreter) if stdin.pattern() == [PLACE] => {
-                warnings.push(format!(
-                    "each item is run as code by `{interpreter}` (--items-are-code says that it is meant)"
-                ));
+    if recipe.items_are_code {
+        return Ok(warnings);
+    }
+    for (name, value) in &mut recipe.environment {
+        match read_as(name.as_encoded_bytes(), &value.pattern()) {
+            Some(Reading::Code) => return Err(within(&shown(value, 0), &name.to_string_lossy())),
+            Some(Reading::Line) => guard_all(value, &name.to_string_lossy()),
+            None => {}
+        }
+    }
+    if let Some(stdin) = recipe.stdin.as_ref().filter(|stdin| stdin.has_values()) {
+        match reader(recipe) {
+            Some(Reader { interpreter, is_direct: true }) if !recipe.shell && stdin.pattern() == [PLACE] => {
+                warnings.push(told(&interpreter));
             }
-            Some(interpreter) => return Err(within(&shown(stdin, 0), &interpreter)),
+            Some(Reader { interpreter, .. }) => return Err(within(&shown(stdin, 0), &interpreter)),
             None => {}
         }
     }
     Ok(warnings)
+}
+
+/// Looks at a recipe whose commands read blocks of the input. Returns what to warn of.
+///
+/// # Errors
+/// When a block could be run as code.
+pub(crate) fn vet_blocks(recipe: &Recipe) -> Result<Vec<String>, String> {
+    match reader(recipe).filter(|_| !recipe.items_are_code) {
+        None => Ok(Vec::new()),
+        Some(Reader { interpreter, is_direct: true }) if !recipe.shell => Ok(vec![told(&interpreter)]),
+        Some(Reader { interpreter, .. }) => Err(format!(
+            "each block would be run as code by `{interpreter}`, which reads it (--items-are-code insists)"
+        )),
+    }
+}
+
+/// Who runs what a recipe's commands read, if somebody does.
+fn reader(recipe: &Recipe) -> Option<Reader> {
+    if recipe.shell {
+        let script = Script::read(&script_of(recipe));
+        return script
+            .commands
+            .iter()
+            .find_map(|command| reads_code(&command.iter().map(Seen::of).collect::<Vec<_>>()));
+    }
+    let patterns: Vec<Vec<u8>> = recipe.argv.iter().map(Word::pattern).collect();
+    reads_code(&seen(&patterns))
 }
 
 fn vet_script(recipe: &mut Recipe, appended: usize) -> Result<(), String> {
@@ -88,13 +122,32 @@ fn vet_script(recipe: &mut Recipe, appended: usize) -> Result<(), String> {
         if recipe.items_are_code {
             continue;
         }
-        let texts: Vec<&[u8]> = command.iter().map(|word| word.text.as_slice()).collect();
-        for Nested { word, interpreter, reading } in nested(&texts) {
-            for (at, number) in command[word].places.iter().filter_map(|number| places.get(*number).copied()) {
-                match reading {
-                    Reading::Code => return Err(within(&shown(&recipe.argv[at], number), &interpreter)),
-                    Reading::Joined => recipe.argv[at].guard(number, &interpreter),
+        let words: Vec<Seen<'_>> = command.iter().map(Seen::of).collect();
+        for Nested { word, interpreter, reading, .. } in nested(&words) {
+            let standing = word.map(|word| command[word].places.as_slice()).unwrap_or_default();
+            let standing: Vec<(usize, usize)> =
+                standing.iter().filter_map(|number| places.get(*number).copied()).collect();
+            match (reading, standing.first()) {
+                (Reading::Code, Some((at, number))) => {
+                    return Err(within(&shown(&recipe.argv[*at], *number), &interpreter));
                 }
+                (Reading::Code, None) => return Err(evaluated(&interpreter)),
+                (Reading::Line, Some(_)) => {
+                    standing.iter().for_each(|(at, number)| recipe.argv[*at].guard(*number, &interpreter));
+                }
+                (Reading::Line, None) => recipe.guarded_by = Some(interpreter.into()),
+            }
+        }
+    }
+    for word in script.assignments.iter().filter(|_| !recipe.items_are_code) {
+        let split = word.text.iter().position(|byte| *byte == b'=').unwrap_or(word.text.len());
+        let (name, value) = (&word.text[..split], &word.text[(split + 1).min(word.text.len())..]);
+        let name_shown = String::from_utf8_lossy(name);
+        for (at, number) in word.places.iter().filter_map(|number| places.get(*number).copied()) {
+            match read_as(name, value) {
+                Some(Reading::Code) => return Err(within(&shown(&recipe.argv[at], number), &name_shown)),
+                Some(Reading::Line) => recipe.argv[at].guard(number, &name_shown),
+                None => {}
             }
         }
     }
@@ -106,8 +159,8 @@ fn script_of(recipe: &Recipe) -> Vec<u8> {
     recipe.argv.iter().map(Word::pattern).collect::<Vec<_>>().join(&b' ')
 }
 
-fn slices(patterns: &[Vec<u8>]) -> Vec<&[u8]> {
-    patterns.iter().map(Vec::as_slice).collect()
+fn seen(patterns: &[Vec<u8>]) -> Vec<Seen<'_>> {
+    patterns.iter().map(|pattern| Seen::plain(pattern)).collect()
 }
 
 fn guard_all(word: &mut Word, interpreter: &str) {
@@ -135,8 +188,19 @@ fn misplaced(place: &str, standing: Standing) -> String {
 fn within(place: &str, interpreter: &str) -> String {
     format!(
         "`{{{place}}}` stands within code for `{interpreter}`, so an item would be run as code (give it as an argument, as in \
-         `sh -c '... \"$1\"' sh {{{place}}}`, or use \"$UNISONO_ITEM\" or --shell; --items-are-code insists)"
+         `sh -c '... \"$1\"' sh {{{place}}}`, or have the code read \"$UNISONO_ITEM\"; --items-are-code insists)"
     )
+}
+
+fn evaluated(interpreter: &str) -> String {
+    format!(
+        "an item would be run as code by `{interpreter}` in this script (let it be a word of a command, as in `sh -c '... \"$1\"' sh {{}}`, \
+         or \"$UNISONO_ITEM\", without `{interpreter}`; --items-are-code insists)"
+    )
+}
+
+fn told(interpreter: &str) -> String {
+    format!("each item is run as code by `{interpreter}` (--items-are-code says that it is meant)")
 }
 
 impl Standing {
@@ -248,6 +312,17 @@ mod tests {
             (vec!["eval {}"], true),
             (vec!["echo a | xargs -I @ sh -c {}"], true),
             (vec!["[[ {} -eq 1 ]]"], true),
+            (vec!["command eval {}"], true),
+            (vec!["builtin eval echo {}"], true),
+            (vec!["\"$SHELL\" -c {}"], true),
+            (vec!["${X} -ec {}"], true),
+            (vec!["eval \"$1\""], true),
+            (vec!["sh -c \"$UNISONO_ITEM\""], true),
+            (vec!["sh -c \"echo $1\""], true),
+            (vec!["find . -exec bash -c \"x $1\" \\;"], true),
+            (vec!["sh", "-c", "eval \"$1\"", "sh", "{}"], false),
+            (vec!["env", "BASH_ENV={}", "bash", "x"], false),
+            (vec!["perl", "-M{}", "-e", "1"], false),
         ] {
             let mut recipe = recipe(&argv, shell);
             assert!(vet(&mut recipe, 0).unwrap_err().contains("--items-are-code"), "{argv:?}");
@@ -255,8 +330,33 @@ mod tests {
             assert_eq!(vet(&mut recipe, 0), Ok(Vec::new()), "{argv:?}");
         }
         assert_eq!(vet(&mut recipe(&["sh", "-c", "{}"], false), 0).unwrap().len(), 1);
-        let mut reading = Recipe { stdin: Some(Grammar::default().word(&"echo {}".into())), ..recipe(&["sh"], false) };
-        assert!(vet(&mut reading, 0).is_err());
+        let reading = |stdin: &str, argv: &[&str], shell| {
+            let stdin = Some(Grammar::default().word(&stdin.into()));
+            vet(&mut Recipe { stdin, ..recipe(argv, shell) }, 0)
+        };
+        assert!(reading("echo {}", &["sh"], false).is_err());
+        assert_eq!(reading("{}", &["sh"], false).unwrap().len(), 1);
+        assert!(reading("{}", &["xargs", "-I@", "sh", "-c", "@"], false).is_err());
+        assert!(reading("{}", &["cat | sh"], true).is_err());
+        assert_eq!(reading("{}", &["cat"], false), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_variable_that_is_code_holds_no_item_and_one_that_is_a_line_only_what_is_harmless() {
+        let environment = |name: &str, value: &str| {
+            let value = Grammar::default().word(&value.into());
+            vet(&mut Recipe { environment: vec![(name.into(), value)], ..recipe(&["true"], false) }, 0)
+        };
+        for (name, value) in [("BASH_ENV", "{}"), ("LD_PRELOAD", "/x/{}.so"), ("PERL5OPT", "-M{}"), ("PAGER", "{} -x")]
+        {
+            assert!(environment(name, value).is_err(), "{name}");
+            let script = format!("{name}={} bash -c :", value.replace(' ', "\\ "));
+            assert!(refusal(&script).is_some(), "{script}");
+            assert!(vet(&mut recipe(&["env", &format!("{name}={value}"), "true"], false), 0).is_err());
+        }
+        for (name, value) in [("PATH", "{}:/bin"), ("GIT_SSH_COMMAND", "ssh -i {}"), ("X", "{}"), ("BASH_ENV", "/x")] {
+            assert_eq!(environment(name, value), Ok(Vec::new()), "{name}");
+        }
     }
 
     #[test]
