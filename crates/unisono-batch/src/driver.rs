@@ -16,7 +16,7 @@ use std::{
 
 use futures_util::FutureExt;
 use tokio::time::{Sleep, sleep_until};
-use unisono_core::{CancelLevel, CancelReason, CancelToken, Effect, OutcomeKind, clock, reactor};
+use unisono_core::{CancelLevel, CancelReason, CancelToken, Effect, OutcomeKind, Peer, clock, reactor};
 
 use crate::{
     job::{Again, Attempt, Context, Decided, Flags, Halt, Job, Offer, Pull, Releases, Sink, Source, Verdict},
@@ -192,6 +192,9 @@ where
             }
             false => wants,
         };
+        for (key, news) in self.machine.take_news() {
+            self.job.peer_news(self.machine.name_of(key), &news);
+        }
         self.publish(now, wants.finished);
         if wants.finished && !self.lingers(context, now) {
             return Poll::Ready(Finished { abandoned: self.abandoned });
@@ -342,36 +345,47 @@ where
     /// Gives a verdict to the machine, and does what follows from it.
     fn rule(&mut self, now: Instant, ticket: Ticket, verdict: Verdict, value: J::Value) {
         self.detach_if_held(ticket);
-        let (finish, kind) = match verdict {
-            Verdict::Final(kind) => (Finish::Final, kind),
-            Verdict::Retry { otherwise, not_before } => (Finish::Retry { not_before }, otherwise),
-            Verdict::Throttled { until, quota } => (Finish::Throttled { until, quota }, OutcomeKind::Failed),
+        let finish = match verdict {
+            Verdict::Final(_) => Finish::Final,
+            Verdict::Retry { not_before, .. } => Finish::Retry { not_before },
+            Verdict::Unmet { .. } => Finish::Unmet,
+            Verdict::Throttled { until, quota } => Finish::Throttled { until, quota },
         };
         let first_start = self.machine.first_start(ticket);
-        match self.machine.finish(now, ticket, finish) {
-            Ruling::Decided => self.decide(now, ticket, first_start, kind, value),
-            Ruling::Again { at, paused } => {
-                self.retries += 1;
-                self.count_pause(ticket, paused);
-                let payload = self.payload(ticket.slot());
-                let attempt = payload.attempts;
-                let throttled = matches!(finish, Finish::Throttled { .. });
-                let again = Again { attempt, wait: at.saturating_duration_since(now), throttled };
-                let item = payload.item.clone();
-                self.job.again(&item, &value, again);
-                self.payload(ticket.slot()).last = Some(value);
-            }
-            Ruling::Refused(wait) => {
-                self.payload(ticket.slot()).last = Some(value);
-                self.conclude(now, ticket, |effect| Halt::RateLimited { wait, effect });
-            }
-            Ruling::Stopping => {
-                self.payload(ticket.slot()).last = Some(value);
-                let reason = self.cancel.reason();
-                self.conclude(now, ticket, |effect| Halt::Cancelled { reason, started: true, effect });
-            }
-            Ruling::Stale => {}
-        }
+        let halt: Box<dyn FnOnce(Effect) -> Halt> =
+            match self.machine.finish(now, ticket, finish, self.job.peer(&value)) {
+                Ruling::Decided => return self.decide(now, ticket, first_start, verdict.otherwise(), value),
+                Ruling::Again { at, paused } => {
+                    self.retries += 1;
+                    self.count_pause(ticket, paused);
+                    let payload = self.payload(ticket.slot());
+                    let attempt = payload.attempts;
+                    let throttled = matches!(finish, Finish::Throttled { .. });
+                    let again = Again { attempt, wait: at.saturating_duration_since(now), throttled };
+                    let item = payload.item.clone();
+                    self.job.again(&item, &value, again);
+                    self.payload(ticket.slot()).last = Some(value);
+                    return;
+                }
+                Ruling::Waits | Ruling::OutOfTime => {
+                    self.payload(ticket.slot()).last = Some(value);
+                    return;
+                }
+                Ruling::Stale => return,
+                Ruling::Refused(wait) => Box::new(move |effect| Halt::RateLimited { wait, effect }),
+                Ruling::Late => {
+                    let after = self.times.deadline.unwrap_or_default();
+                    Box::new(move |effect| Halt::Deadline { after, effect })
+                }
+                Ruling::Exhausted => Box::new(|effect| Halt::RetryBudget { effect }),
+                Ruling::Away { since } => Box::new(move |effect| Halt::Away { since, effect }),
+                Ruling::Stopping => {
+                    let reason = self.cancel.reason();
+                    Box::new(move |effect| Halt::Cancelled { reason, started: true, effect })
+                }
+            };
+        self.payload(ticket.slot()).last = Some(value);
+        self.conclude(now, ticket, halt);
     }
 
     /// Decides an item by what the job makes of a halt, which must be final.
@@ -381,13 +395,9 @@ where
         let effect = payload.effect();
         let (item, last) = (payload.item.clone(), payload.last.take());
         let (verdict, value) = self.job.halted(&item, halt(effect), last);
-        let kind = match verdict {
-            Verdict::Final(kind) | Verdict::Retry { otherwise: kind, .. } => kind,
-            Verdict::Throttled { .. } => OutcomeKind::Failed,
-        };
         self.detach_if_held(ticket);
-        self.machine.finish(now, ticket, Finish::Final);
-        self.decide(now, ticket, first_start, kind, value);
+        self.machine.finish(now, ticket, Finish::Final, Peer::Unknown);
+        self.decide(now, ticket, first_start, verdict.otherwise(), value);
     }
 
     fn decide(&mut self, now: Instant, ticket: Ticket, start: Option<Instant>, kind: OutcomeKind, value: J::Value) {
@@ -417,6 +427,9 @@ where
                 }
                 Expired::Refused { ticket, wait } => {
                     self.conclude(now, ticket, |effect| Halt::RateLimited { wait, effect });
+                }
+                Expired::Away { ticket, since } => {
+                    self.conclude(now, ticket, |effect| Halt::Away { since, effect });
                 }
                 Expired::Cancelled { ticket, .. } => {
                     attempts.stop(ticket.slot());
@@ -518,6 +531,8 @@ where
             if in_full {
                 let paused = machine.paused(now).take(MOST_PAUSED);
                 numbers.paused = paused.map(|(key, until)| (key.to_owned(), until)).collect();
+                let held = machine.held().take(MOST_PAUSED);
+                numbers.held = held.map(|(key, since)| (key.to_owned(), since)).collect();
             }
         });
         if in_full {

@@ -10,9 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use unisono_core::{CancelReason, Effect, OutcomeKind};
+use unisono_core::{CancelReason, Effect, OutcomeKind, Peer};
 
-use crate::{machine::Ticket, too_long::TooLong};
+use crate::{
+    machine::{KeyNews, Ticket},
+    too_long::TooLong,
+};
 
 /// One kind of work: how to attempt an item, and what it means when the engine ends one.
 pub trait Job {
@@ -30,8 +33,17 @@ pub trait Job {
     /// attempt before, if there was one. Only an [`Halt::AttemptTimeout`] may answer [`Verdict::Retry`].
     fn halted(&self, item: &Self::Item, halt: Halt, last: Option<Self::Value>) -> (Verdict, Self::Value);
 
+    /// What the end of an attempt, by itself or by a timeout, says of the peer that the item's key stands for; nothing
+    /// unless overridden.
+    fn peer(&self, _value: &Self::Value) -> Peer {
+        Peer::Unknown
+    }
+
     /// The item will be tried again. For logs and counters; does nothing unless overridden.
     fn again(&self, _item: &Self::Item, _last: &Self::Value, _again: Again) {}
+
+    /// There is something new about the peer that this key stands for. For logs; does nothing unless overridden.
+    fn peer_news(&self, _key: &str, _news: &KeyNews) {}
 }
 
 /// How an attempt ended.
@@ -66,6 +78,12 @@ pub enum Verdict {
         /// The earliest next start.
         not_before: Option<Instant>,
     },
+    /// Nothing of it reached the peer. Where the peer is away ([`Job::peer`]) the item waits for it and the attempt counts
+    /// for nothing; otherwise as [`Verdict::Retry`].
+    Unmet {
+        /// How the item ends if there is no further attempt.
+        otherwise: OutcomeKind,
+    },
     /// The peer refused for now: pauses the key, and is repeated without counting against the repeats.
     Throttled {
         /// The end of the pause that the peer asked for; `None`: a backoff of our own.
@@ -74,6 +92,16 @@ pub enum Verdict {
         /// merely down for a while is met at full speed afterwards.
         quota: bool,
     },
+}
+
+impl Verdict {
+    /// How the item ends if there is no further attempt.
+    pub fn otherwise(self) -> OutcomeKind {
+        match self {
+            Self::Final(kind) | Self::Retry { otherwise: kind, .. } | Self::Unmet { otherwise: kind } => kind,
+            Self::Throttled { .. } => OutcomeKind::Failed,
+        }
+    }
 }
 
 /// Why the engine ends an item, or stopped an attempt. `effect` is that of the item, over all its attempts.
@@ -106,6 +134,18 @@ pub enum Halt {
     RateLimited {
         /// The wait.
         wait: TooLong,
+        /// What may have been carried out.
+        effect: Effect,
+    },
+    /// The peer has been away for as long as it is waited for.
+    Away {
+        /// Since when.
+        since: Instant,
+        /// What may have been carried out.
+        effect: Effect,
+    },
+    /// The item failed, and the repeats that all items of its key have together are used up.
+    RetryBudget {
         /// What may have been carried out.
         effect: Effect,
     },

@@ -1,8 +1,9 @@
 //! The keys of a batch (for HTTP: hosts): who may start now, who sleeps until when, who may be forgotten.
 //!
-//! Each key has a queue of its own. A key stands in at most one of two places: `ready`, a round robin of those that
-//! may start something, or `asleep`, a heap by the time at which it wakes. A key that has as much in flight as it
-//! may, or nothing queued, stands in neither; whoever changes that enlists it again.
+//! Each key has a queue of its own. A key stands in at most one of three places: `ready`, a round robin of those that
+//! may start something; `asleep`, a heap by the time at which it wakes; or `probing`, the line of those that would probe
+//! their peers as soon as fewer others do. A key that has as much in flight as it may, or nothing queued, stands in none;
+//! whoever changes that enlists it again.
 
 use std::{
     cmp::Reverse,
@@ -14,7 +15,7 @@ use std::{
 use slab::Slab;
 use unisono_core::{Limits, RetryBudget};
 
-use crate::{gcra::Gcra, machine::Ticket, pace::Pace};
+use crate::{gcra::Gcra, health::Health, machine::Ticket, pace::Pace};
 
 #[derive(Debug)]
 pub(crate) struct Key {
@@ -29,6 +30,7 @@ pub(crate) struct Key {
     pub(crate) paused_until: Option<Instant>,
     pub(crate) bucket: Gcra,
     pub(crate) pace: Pace,
+    pub(crate) health: Health,
     /// Repeats that may still be taken.
     pub(crate) budget: f32,
     place: Place,
@@ -41,6 +43,7 @@ enum Place {
     Nowhere,
     Ready,
     Asleep,
+    InLine,
 }
 
 #[derive(Debug)]
@@ -49,17 +52,24 @@ pub(crate) struct Keys {
     by_name: HashMap<Arc<str>, usize>,
     ready: VecDeque<usize>,
     asleep: BinaryHeap<Reverse<(Instant, usize, u32)>>,
+    probing: VecDeque<usize>,
     /// Idle keys are looked for when there are so many, so that a million hosts cost no more than those in use.
     sweep_at: usize,
+    /// While the first item of a key is undecided, nothing else of it starts.
+    in_order: bool,
+    host_away: Option<Duration>,
 }
 
 impl Keys {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(in_order: bool, host_away: Option<Duration>) -> Self {
         Self {
+            in_order,
+            host_away,
             slots: Slab::new(),
             by_name: HashMap::new(),
             ready: VecDeque::new(),
             asleep: BinaryHeap::new(),
+            probing: VecDeque::new(),
             sweep_at: FIRST_SWEEP,
         }
     }
@@ -82,6 +92,7 @@ impl Keys {
             paused_until: None,
             bucket: Gcra::default(),
             pace: Pace::new(now),
+            health: Health::default(),
             budget: budget.map_or(0.0, |budget| budget.reserve as f32),
             place: Place::Nowhere,
             naps: 0,
@@ -116,11 +127,17 @@ impl Keys {
 
     /// Puts a key among those that may start, if it has something to start and is not there or asleep already.
     pub(crate) fn enlist(&mut self, index: usize, limits: &Limits) {
-        let key = &mut self.slots[index];
-        if key.place == Place::Nowhere && key.queued > 0 && key.in_flight < limits.per_key.get() {
-            key.place = Place::Ready;
+        if self.slots[index].place == Place::Nowhere && self.may_start(index, limits) {
+            self.slots[index].place = Place::Ready;
             self.ready.push_back(index);
         }
+    }
+
+    /// Whether it has something to start and room for it, whatever the time says.
+    pub(crate) fn may_start(&self, index: usize, limits: &Limits) -> bool {
+        let key = &self.slots[index];
+        let is_free = key.in_flight < key.health.capacity(limits.per_key.get()) && key.health.is_open();
+        key.queued > 0 && is_free && !(self.in_order && (key.in_flight > 0 || key.delayed > 0))
     }
 
     /// A limit has changed, and nobody's reason to wait may still hold: enlists everyone again.
@@ -129,6 +146,7 @@ impl Keys {
             self.slots.iter_mut().for_each(|(_, key)| key.bucket.retune(rate, now));
         }
         self.asleep.clear();
+        self.probing.clear();
         let sleepers: Vec<usize> =
             self.slots.iter().filter(|(_, key)| key.place != Place::Ready).map(|(index, _)| index).collect();
         for index in sleepers {
@@ -154,6 +172,23 @@ impl Keys {
         key.place = Place::Asleep;
         key.naps = key.naps.wrapping_add(1);
         self.asleep.push(Reverse((until, index, key.naps)));
+    }
+
+    /// Lets a key wait until fewer others probe their peers.
+    pub(crate) fn stand_in_line(&mut self, index: usize) {
+        self.slots[index].place = Place::InLine;
+        self.probing.push_back(index);
+    }
+
+    /// One probe fewer is under way: enlists the first in line that has something to start.
+    pub(crate) fn call_next_in_line(&mut self, limits: &Limits) {
+        while let Some(index) = self.probing.pop_front() {
+            self.slots[index].place = Place::Nowhere;
+            self.enlist(index, limits);
+            if self.slots[index].place == Place::Ready {
+                return;
+            }
+        }
     }
 
     /// Enlists those whose time has come.
@@ -187,9 +222,9 @@ impl Keys {
     }
 
     fn sweep(&mut self, now: Instant, budget: Option<RetryBudget>) {
-        let by_name = &mut self.by_name;
+        let (by_name, host_away) = (&mut self.by_name, self.host_away);
         self.slots.retain(|_, key| {
-            let keep = !key.is_idle(now, budget);
+            let keep = !(key.is_idle(now, budget) && key.health.is_idle(now, host_away));
             if !keep {
                 by_name.remove(&key.name);
             }
@@ -202,7 +237,7 @@ impl Keys {
 impl Key {
     /// The first moment at which this key may start something.
     pub(crate) fn next_start(&self, now: Instant, limits: &Limits) -> Instant {
-        let mut at = self.pace.next(now).max(self.paused_until.unwrap_or(now));
+        let mut at = self.pace.next(now).max(self.paused_until.unwrap_or(now)).max(self.health.next_start(now));
         if let Some(rate) = &limits.per_key_rate {
             at = at.max(self.bucket.next(rate, now));
         }
@@ -210,8 +245,9 @@ impl Key {
     }
 
     /// Counts a start, which could have come at `dated` already.
-    pub(crate) fn count_start(&mut self, now: Instant, dated: Instant, limits: &Limits) {
+    pub(crate) fn count_start(&mut self, now: Instant, dated: Instant, ticket: Ticket, limits: &Limits) {
         self.in_flight += 1;
+        self.health.start(ticket);
         self.pace.start(now, dated);
         if let Some(rate) = &limits.per_key_rate {
             self.bucket.start(rate, now, dated);

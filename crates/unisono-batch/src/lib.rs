@@ -7,6 +7,7 @@
 mod crew;
 mod driver;
 mod gcra;
+mod health;
 mod job;
 mod keys;
 mod line;
@@ -19,6 +20,6 @@ mod too_long;
 pub use crew::{Crew, Desk, DeskBell, Opening, Task, Underway};
 pub use driver::{Finished, drive};
 pub use job::{Again, Attempt, Context, Decided, Halt, Hold, Job, Offer, Pull, Sink, Source, Verdict};
-pub use machine::{Expired, Finish, Lease, Machine, Ruling, Settings, Ticket, Wants};
+pub use machine::{Expired, Finish, KeyNews, Lease, Machine, Ruling, Settings, Ticket, Wants};
 pub use monitor::{MOST_PAUSED, Monitor, Numbers};
 pub use too_long::{Asker, Bound, TooLong};

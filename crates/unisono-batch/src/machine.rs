@@ -17,10 +17,11 @@ use std::{
 };
 
 use fastrand::Rng;
-use unisono_core::{Limits, RetryPolicy, Times};
+use unisono_core::{Limits, Peer, RetryPolicy, Times};
 
 use crate::{
     gcra::Gcra,
+    health::Change,
     keys::Keys,
     line::{Line, Link},
     too_long::{Asker, Bound, TooLong},
@@ -35,6 +36,8 @@ pub struct Settings {
     pub times: Times,
     /// When again.
     pub retry: RetryPolicy,
+    /// While an item is undecided, waits for a repeat or cannot be stopped, no other of its key starts.
+    pub ordered_by_key: bool,
 }
 
 /// Names an item while it is undecided. A stale one is recognised by its generation and ignored.
@@ -74,6 +77,9 @@ pub enum Finish {
         /// The earliest next start.
         not_before: Option<Instant>,
     },
+    /// Nothing of it reached its peer. Where that is because the peer is away, the item goes back to the front of its
+    /// queue and the attempt counts for nothing; else this is a [`Finish::Retry`].
+    Unmet,
     /// The peer refused for now, and nothing of this key should start before then (`None`: after a backoff).
     Throttled {
         /// The end of the pause that the peer asked for.
@@ -97,6 +103,19 @@ pub enum Ruling {
     },
     /// The wait for the next attempt is longer than allowed: decide the item as rate limited, with [`Finish::Final`].
     Refused(TooLong),
+    /// It will be leased again once its peer is there.
+    Waits,
+    /// Its backoff is longer than what is left of its deadline, at which `expire` will name it.
+    OutOfTime,
+    /// Its deadline is over: decide the item as timed out, with [`Finish::Final`].
+    Late,
+    /// The repeats that all items of its key have together are used up: decide the item, with [`Finish::Final`].
+    Exhausted,
+    /// Its peer has been away for as long as it is waited for: decide the item, with [`Finish::Final`].
+    Away {
+        /// Since when.
+        since: Instant,
+    },
     /// The batch is stopping: decide the item as cancelled, with [`Finish::Final`].
     Stopping,
     /// The ticket was stale.
@@ -122,6 +141,13 @@ pub enum Expired {
         /// The wait.
         wait: TooLong,
     },
+    /// Its peer has been away for as long as it is waited for: decide it.
+    Away {
+        /// The item.
+        ticket: Ticket,
+        /// Since when.
+        since: Instant,
+    },
     /// The batch is stopping: stop it if it runs, and decide it.
     Cancelled {
         /// The item.
@@ -129,6 +155,19 @@ pub enum Expired {
         /// Whether an attempt is under way.
         running: bool,
     },
+}
+
+/// What is new about the peer of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyNews {
+    /// It is away: the key is held from now on.
+    Away,
+    /// It is back, after so long.
+    Back(Duration),
+    /// It is overloaded: no more than so many are sent at once.
+    Lowered(u32),
+    /// It is overloaded by one at a time: the key is paced.
+    Paced,
 }
 
 /// What the machine waits for.
@@ -161,13 +200,23 @@ struct Slot {
     key: usize,
     /// Attempts so far.
     attempts: u16,
-    /// Attempts that count against the repeats: all but those that were throttled.
+    /// Attempts that count against the repeats: all but those that were throttled or found nobody.
     counted: u16,
+    /// Attempts that were throttled.
+    refusals: u16,
+    /// The key's epoch when the attempt started.
+    epoch: u32,
+    /// It was started, and the room in the sink that it will need is set aside.
+    owes: bool,
     first_start: Option<Instant>,
+    /// When it first found its peer away.
+    first_unmet: Option<Instant>,
     attempt_by: Option<Instant>,
     item_by: Option<Instant>,
     /// Its running work was detached: finishing the attempt frees no slot.
     detached: bool,
+    /// Its attempt goes on beyond its deadline, while it is being stopped.
+    is_overtime: bool,
     attempt_link: Link,
     item_link: Link,
 }
@@ -188,21 +237,35 @@ pub struct Machine {
     in_flight: u32,
     /// Items queued in any key.
     queued: usize,
-    /// Queued items, but of each key only so many that a paused one cannot fill the look-ahead.
+    /// Queued items, but of each key only so many that a paused one cannot fill the look-ahead, and none behind a peer that
+    /// is away.
     counted: usize,
+    /// Queued items behind a peer that is away.
+    behind: usize,
     waiting: usize,
     undecided: usize,
-    /// Those of them that were started: each will need room in the sink.
+    /// Those of them that were started and do not wait for a peer that is away: each will need room in the sink.
     owed: usize,
     credit: usize,
     /// Items that wait for their backoff, by its end. An item that was decided meanwhile leaves a stale entry.
     delayed: BinaryHeap<Reverse<(Instant, Ticket)>>,
     /// Running attempts by their timeout.
     attempts: Line,
-    /// Undecided items that were started, by their deadline.
+    /// Undecided items whose deadline has been set, by it.
     items: Line,
+    /// Those of them whose attempts go on beyond it.
+    overtime: Line,
+    /// Items that were about to start when their deadline was over already.
+    overdue: VecDeque<Ticket>,
     /// Keys whose pause is too long to wait for; their queues are to be decided.
     refusing: VecDeque<usize>,
+    /// Held keys, by the time up to which their peer is waited for. A key that is held no more leaves a stale entry.
+    away: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// Keys whose peer is waited for no longer; their queues are to be decided.
+    giving_up: VecDeque<usize>,
+    /// Probes under way.
+    probes: u32,
+    news: Vec<(usize, KeyNews)>,
     input_ended: bool,
     stop: Stop,
 }
@@ -223,13 +286,14 @@ impl Machine {
             rng: Rng::with_seed(seed),
             slots: Vec::new(),
             vacant: Vec::new(),
-            keys: Keys::new(),
+            keys: Keys::new(settings.ordered_by_key, settings.retry.host_away),
             bucket: Gcra::default(),
             start_at: None,
             late: Duration::ZERO,
             in_flight: 0,
             queued: 0,
             counted: 0,
+            behind: 0,
             waiting: 0,
             undecided: 0,
             owed: 0,
@@ -237,7 +301,13 @@ impl Machine {
             delayed: BinaryHeap::new(),
             attempts: Line::default(),
             items: Line::default(),
+            overtime: Line::default(),
+            overdue: VecDeque::new(),
             refusing: VecDeque::new(),
+            away: BinaryHeap::new(),
+            giving_up: VecDeque::new(),
+            probes: 0,
+            news: Vec::new(),
             input_ended: false,
             stop: Stop::Run,
         }
@@ -248,7 +318,7 @@ impl Machine {
         let key = self.keys.find_or_make(now, key, self.settings.retry.budget);
         let ticket = self.occupy(key, State::Queued);
         self.undecided += 1;
-        self.enqueue(ticket, End::Back);
+        self.enqueue(now, ticket, End::Back);
         if self.is_refusing(key, now) {
             self.refusing.push_back(key);
         }
@@ -277,7 +347,7 @@ impl Machine {
             let index = self.keys.take_ready()?;
             let Some(ticket) = self.front(index) else { continue };
             let limits = &self.settings.limits;
-            if self.keys.get(index).in_flight >= limits.per_key.get() {
+            if !self.keys.may_start(index, limits) {
                 continue;
             }
             let at = self.keys.get(index).next_start(now, limits);
@@ -285,9 +355,18 @@ impl Machine {
                 self.keys.sleep(index, at);
                 continue;
             }
-            let is_new = self.slot(ticket).first_start.is_none();
-            if is_new && self.owed >= self.credit {
+            if self.slot(ticket).item_by.is_some_and(|by| by <= now) {
+                self.leave_state(ticket);
+                self.overdue.push_back(ticket);
                 self.keys.enlist(index, &self.settings.limits);
+                continue;
+            }
+            if !self.slot(ticket).owes && self.owed >= self.credit {
+                self.keys.enlist(index, &self.settings.limits);
+                continue;
+            }
+            if self.keys.get(index).health.is_held() && self.probes >= self.most_probes() {
+                self.keys.stand_in_line(index);
                 continue;
             }
             return Some(self.start(now, index, ticket));
@@ -300,18 +379,23 @@ impl Machine {
     /// Work under way is late when its time was over at `seen`: until then, all that had arrived was told to those who
     /// wait for it. Without I/O, that is now.
     pub fn expire(&mut self, now: Instant, seen: Instant) -> Option<Expired> {
-        self.expire_stopped(seen).or_else(|| self.expire_late(seen)).or_else(|| self.expire_refused(now))
+        self.expire_stopped(seen)
+            .or_else(|| self.expire_late(now, seen))
+            .or_else(|| self.expire_refused(now))
+            .or_else(|| self.expire_away(now))
     }
 
     /// When the time of whatever runs out first is over: an attempt, an item, or the grace period of a stop.
     pub fn due(&self) -> Option<Instant> {
         let attempt = self.attempts.first().and_then(|slot| self.slots[slot as usize].attempt_by);
         let item = self.items.first().and_then(|slot| self.slots[slot as usize].item_by);
+        let overtime = self.overtime.first().and_then(|slot| self.slots[slot as usize].item_by);
+        let overtime = overtime.and_then(|by| by.checked_add(self.settings.times.stopping));
         let grace = match self.stop {
             Stop::Drain(end) => (self.undecided > 0).then_some(end),
             Stop::Run | Stop::Abort => None,
         };
-        [attempt, item, grace].into_iter().flatten().min()
+        [attempt, item, overtime, grace].into_iter().flatten().min()
     }
 
     /// What to wait for, once `expire` and `lease` have nothing more.
@@ -327,6 +411,8 @@ impl Machine {
             }
         };
         consider(self.due());
+        consider((!self.overdue.is_empty()).then_some(now));
+        consider(self.away.peek().map(|Reverse((at, _))| *at));
         self.start_at = None;
         if !stopping && self.in_flight < self.settings.limits.limit.get() {
             // Before the rate over all keys allows it, nothing starts, whatever else becomes due.
@@ -343,18 +429,31 @@ impl Machine {
     }
 
     /// Says how an attempt ended, or decides an item that `expire` named.
-    pub fn finish(&mut self, now: Instant, ticket: Ticket, finish: Finish) -> Ruling {
+    /// `peer` is what the attempt tells of the peer that the key stands for.
+    pub fn finish(&mut self, now: Instant, ticket: Ticket, finish: Finish, peer: Peer) -> Ruling {
         if !self.is_current(ticket) {
             return Ruling::Stale;
         }
-        let index = self.slot(ticket).key;
-        if self.slot(ticket).state == State::Running && !matches!(finish, Finish::Throttled { .. }) {
-            self.keys.get_mut(index).pace.accept();
+        let is_probe = self.keys.get(self.slot(ticket).key).health.is_probe(ticket);
+        if self.slot(ticket).state == State::Running {
+            self.hear(now, ticket, peer);
+            let is_accepted = !matches!(finish, Finish::Throttled { .. } | Finish::Unmet) && peer != Peer::Overloaded;
+            if is_accepted {
+                let index = self.slot(ticket).key;
+                self.keys.get_mut(index).pace.accept();
+            }
         }
         self.leave_state(ticket);
+        let is_away = peer == Peer::Away && self.settings.retry.host_away.is_some();
+        let is_late = self.slot(ticket).item_by.is_some_and(|by| by <= now);
         let ruling = match finish {
             Finish::Final => Ruling::Decided,
             _ if self.stop != Stop::Run => Ruling::Stopping,
+            _ if is_late => Ruling::Late,
+            Finish::Unmet if is_away => self.wait(now, ticket),
+            // A probe that may be repeated has found out that its peer is still not there, and nothing about itself.
+            Finish::Retry { .. } if is_away && is_probe => self.wait(now, ticket),
+            Finish::Unmet => self.retry(now, ticket, None),
             Finish::Retry { not_before } => self.retry(now, ticket, not_before),
             Finish::Throttled { until, quota } => self.throttle(now, ticket, until, quota),
         };
@@ -457,6 +556,24 @@ impl Machine {
         })
     }
 
+    /// The keys whose peer is away while they have something to do, and since when.
+    pub fn held(&self) -> impl Iterator<Item = (&str, Instant)> {
+        self.keys.iter().filter_map(|key| {
+            let held = key.health.held().filter(|_| key.queued + key.delayed > 0)?;
+            Some((&*key.name, held.since))
+        })
+    }
+
+    /// What is new about peers since this was last asked.
+    pub fn take_news(&mut self) -> Vec<(usize, KeyNews)> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// The name of a key that [`Machine::take_news`] has just named.
+    pub fn name_of(&self, key: usize) -> &str {
+        &self.keys.get(key).name
+    }
+
     /// The name of this item's key.
     pub fn key_name(&self, ticket: Ticket) -> &str {
         &self.keys.get(self.slot(ticket).key).name
@@ -489,26 +606,32 @@ impl Machine {
         if let Some(rate) = self.settings.limits.rate {
             self.bucket.start(&rate, now, dated);
         }
-        self.keys.get_mut(index).count_start(now, dated, &self.settings.limits);
+        self.probes += u32::from(self.keys.get(index).health.is_held());
+        self.keys.get_mut(index).count_start(now, dated, ticket, &self.settings.limits);
         let times = self.settings.times;
+        let epoch = self.keys.get(index).health.epoch();
         let slot = self.slot_mut(ticket);
         slot.state = State::Running;
+        slot.epoch = epoch;
         slot.attempts = slot.attempts.saturating_add(1);
         slot.attempt_by = times.timeout.map(|timeout| now + timeout);
         let is_new = slot.first_start.is_none();
         if is_new {
             slot.first_start = Some(now);
-            slot.item_by = times.deadline.map(|deadline| now + deadline);
         }
+        // It may have waited before, for a peer that was away.
+        let is_timed = slot.item_by.is_some();
+        slot.item_by = slot.item_by.or(times.deadline.map(|deadline| now + deadline));
+        let is_owing = std::mem::replace(&mut slot.owes, true);
         let lease = Lease { ticket, attempt: slot.attempts, attempt_by: slot.attempt_by, item_by: slot.item_by };
         if lease.attempt_by.is_some() {
             self.attempts.join(&mut self.slots, attempt_link, ticket.slot);
         }
+        self.owed += usize::from(!is_owing);
+        if lease.item_by.is_some() && !is_timed {
+            self.items.join(&mut self.slots, item_link, ticket.slot);
+        }
         if is_new {
-            self.owed += 1;
-            if lease.item_by.is_some() {
-                self.items.join(&mut self.slots, item_link, ticket.slot);
-            }
             self.earn(index);
         }
         self.keys.enlist(index, &self.settings.limits);
@@ -528,17 +651,21 @@ impl Machine {
         }
         let backoff = self.jitter(policy.backoff.ceiling(counted));
         let at = (now + backoff).max(not_before.unwrap_or(now));
-        // A repeat that could only start after the deadline would be a wait for nothing.
-        if item_by.is_some_and(|item_by| at >= item_by) || !self.spend(key) {
-            return Ruling::Decided;
+        if item_by.is_some_and(|item_by| at >= item_by) {
+            self.delay(ticket, at);
+            return Ruling::OutOfTime;
+        }
+        if !self.spend(key) {
+            return Ruling::Exhausted;
         }
         self.delay(ticket, at);
         Ruling::Again { at, paused: Duration::ZERO }
     }
 
     fn throttle(&mut self, now: Instant, ticket: Ticket, until: Option<Instant>, quota: bool) -> Ruling {
-        let slot = self.slot(ticket);
-        let (key, item_by, refusals) = (slot.key, slot.item_by, slot.attempts - slot.counted);
+        let slot = self.slot_mut(ticket);
+        slot.refusals = slot.refusals.saturating_add(1);
+        let (key, item_by, refusals) = (slot.key, slot.item_by, slot.refusals);
         let asked = until.filter(|until| *until > now);
         let max_wait = self.settings.retry.max_wait;
         let own = match asked {
@@ -565,7 +692,7 @@ impl Machine {
             return Ruling::Refused(wait);
         }
         self.slot_mut(ticket).state = State::Queued;
-        self.enqueue(ticket, End::Front);
+        self.enqueue(now, ticket, End::Front);
         Ruling::Again { at, paused }
     }
 
@@ -577,6 +704,123 @@ impl Machine {
         }
         let deadline = self.settings.times.deadline.unwrap_or_default();
         item_by.is_some_and(|item_by| at >= item_by).then_some(Bound::Deadline(deadline))
+    }
+
+    /// Nothing of the attempt reached its peer, which is away: the item waits for it as if it had never started.
+    fn wait(&mut self, now: Instant, ticket: Ticket) -> Ruling {
+        let since = *self.slot_mut(ticket).first_unmet.get_or_insert(now);
+        // Where the peer comes and goes, no hold may last so long.
+        if self.settings.retry.host_away.is_some_and(|away| now >= since + away) {
+            return Ruling::Away { since };
+        }
+        self.slot_mut(ticket).state = State::Queued;
+        self.enqueue(now, ticket, End::Front);
+        Ruling::Waits
+    }
+
+    /// Takes in what a running attempt tells of its peer.
+    fn hear(&mut self, now: Instant, ticket: Ticket, peer: Peer) {
+        let Slot { key: index, epoch, .. } = *self.slot(ticket);
+        let was_probe = self.keys.get(index).health.is_probe(ticket);
+        if was_probe {
+            self.probes -= 1;
+        }
+        let is_heard = peer != Peer::Away || self.settings.retry.host_away.is_some();
+        if is_heard && epoch == self.keys.get(index).health.epoch() {
+            let per_key = self.settings.limits.per_key.get();
+            let key = self.keys.get_mut(index);
+            let load = (key.in_flight, per_key);
+            let rng = &mut self.rng;
+            let change = key.health.hear(now, ticket, peer, load, |most| jitter(rng, most));
+            self.follow(now, index, change);
+        }
+        if was_probe {
+            self.keys.enlist(index, &self.settings.limits);
+            self.keys.call_next_in_line(&self.settings.limits);
+        }
+    }
+
+    /// Does what follows from a change of a peer's state.
+    fn follow(&mut self, now: Instant, index: usize, change: Change) {
+        let host_away = self.settings.retry.host_away.unwrap_or_default();
+        match change {
+            Change::Nothing => {}
+            Change::Held => {
+                self.hold(now, index);
+                self.away.push(Reverse((now + host_away, index)));
+                self.news.push((index, KeyNews::Away));
+            }
+            Change::StillAway => {
+                let since = self.keys.get(index).health.held().map_or(now, |held| held.since);
+                if now >= since + host_away {
+                    self.giving_up.push_back(index);
+                }
+            }
+            Change::Back { since } => {
+                self.let_go(index);
+                self.news.push((index, KeyNews::Back(now.saturating_duration_since(since))));
+            }
+            Change::Lowered => {
+                let capacity = self.keys.get(index).health.capacity(self.settings.limits.per_key.get());
+                self.news.push((index, KeyNews::Lowered(capacity)));
+            }
+            Change::TooOften => {
+                // As after a refusal that names no time.
+                let until = now + self.jitter(self.settings.retry.backoff.base);
+                if !self.keys.get(index).is_paused(now) {
+                    self.keys.get_mut(index).pace.refuse(now, until);
+                }
+                self.pause_key(now, index, until);
+                self.news.push((index, KeyNews::Paced));
+            }
+        }
+    }
+
+    /// What is queued begins to wait for a peer that is away.
+    fn hold(&mut self, now: Instant, index: usize) {
+        let queued = self.keys.get(index).queued;
+        self.counted -= queued.min(SHARE);
+        self.behind += queued;
+        for ticket in self.queue_of(index) {
+            self.begin_to_wait(now, ticket);
+        }
+    }
+
+    /// What is queued waits no more for its peer, and begins anew to be what the limits wait for.
+    fn let_go(&mut self, index: usize) {
+        let queued = self.keys.get(index).queued;
+        self.counted += queued.min(SHARE);
+        self.behind -= queued;
+        for ticket in self.queue_of(index) {
+            if self.slot(ticket).first_start.is_none() {
+                self.leave_clock(ticket);
+                self.slot_mut(ticket).item_by = None;
+            }
+        }
+        self.keys.enlist(index, &self.settings.limits);
+    }
+
+    /// An item waits for a peer that is away: its time runs, and it needs no room in the sink for now.
+    fn begin_to_wait(&mut self, now: Instant, ticket: Ticket) {
+        let deadline = self.settings.times.deadline;
+        let slot = self.slot_mut(ticket);
+        let owed = std::mem::take(&mut slot.owes);
+        let is_timed = slot.item_by.is_some();
+        slot.item_by = slot.item_by.or(deadline.map(|deadline| now + deadline));
+        if slot.item_by.is_some() && !is_timed {
+            self.items.join(&mut self.slots, item_link, ticket.slot);
+        }
+        self.owed -= usize::from(owed);
+    }
+
+    fn queue_of(&self, index: usize) -> Vec<Ticket> {
+        let queue = self.keys.get(index).queue.iter().copied();
+        queue.filter(|ticket| self.is_current(*ticket) && self.slot(*ticket).state == State::Queued).collect()
+    }
+
+    /// Probes of peers that are away may take seconds each, and are not to take all there is from those that are not.
+    fn most_probes(&self) -> u32 {
+        (self.settings.limits.limit.get() / 4).max(1)
     }
 
     fn pause_key(&mut self, now: Instant, index: usize, until: Instant) -> Duration {
@@ -611,10 +855,14 @@ impl Machine {
         enough
     }
 
-    /// Uniform in `0..=ceiling`.
     fn jitter(&mut self, ceiling: Duration) -> Duration {
-        Duration::from_nanos(self.rng.u64(0..=u64::try_from(ceiling.as_nanos()).unwrap_or(u64::MAX)))
+        jitter(&mut self.rng, ceiling)
     }
+}
+
+/// Uniform in `0..=ceiling`.
+fn jitter(rng: &mut Rng, ceiling: Duration) -> Duration {
+    Duration::from_nanos(rng.u64(0..=u64::try_from(ceiling.as_nanos()).unwrap_or(u64::MAX)))
 }
 
 /// What ends by itself.
@@ -635,12 +883,32 @@ impl Machine {
         Some(Expired::Cancelled { ticket, running: self.slot(ticket).state == State::Running })
     }
 
-    fn expire_late(&mut self, seen: Instant) -> Option<Expired> {
-        if let Some(slot) = self.items.first()
-            && self.slots[slot as usize].item_by.is_some_and(|by| by <= seen)
-        {
+    fn expire_late(&mut self, now: Instant, seen: Instant) -> Option<Expired> {
+        while let Some(ticket) = self.overdue.pop_front() {
+            if self.is_current(ticket) {
+                return Some(Expired::Item { ticket, running: false });
+            }
+        }
+        let stopping = self.settings.times.stopping;
+        while let Some(slot) = self.items.first() {
             let ticket = self.ticket(slot);
-            return Some(Expired::Item { ticket, running: self.slot(ticket).state == State::Running });
+            let Slot { state, item_by, .. } = *self.slot(ticket);
+            let running = state == State::Running;
+            // What is not under way has nobody whose answer may be here already.
+            if item_by.is_none_or(|by| by > if running { seen } else { now }) {
+                break;
+            }
+            if !running || stopping.is_zero() {
+                return Some(Expired::Item { ticket, running });
+            }
+            self.items.leave(&mut self.slots, item_link, slot);
+            self.overtime.join(&mut self.slots, item_link, slot);
+            self.slot_mut(ticket).is_overtime = true;
+        }
+        if let Some(slot) = self.overtime.first()
+            && self.slots[slot as usize].item_by.and_then(|by| by.checked_add(stopping)).is_some_and(|by| by <= seen)
+        {
+            return Some(Expired::Item { ticket: self.ticket(slot), running: true });
         }
         let slot = self.attempts.first()?;
         let late = self.slots[slot as usize].attempt_by.is_some_and(|by| by <= seen);
@@ -662,6 +930,27 @@ impl Machine {
         }
         None
     }
+
+    fn expire_away(&mut self, now: Instant) -> Option<Expired> {
+        let host_away = self.settings.retry.host_away?;
+        while let Some(Reverse((at, index))) = self.away.peek().copied().filter(|Reverse((at, _))| *at <= now) {
+            self.away.pop();
+            let is_same = |since: Instant| since + host_away == at;
+            if self.keys.is_known(index) && self.keys.get(index).health.held().is_some_and(|held| is_same(held.since)) {
+                self.giving_up.push_back(index);
+            }
+        }
+        while let Some(index) = self.giving_up.front().copied() {
+            if self.keys.is_known(index)
+                && let Some(since) = self.keys.get(index).health.held().map(|held| held.since)
+                && let Some(ticket) = self.front(index)
+            {
+                return Some(Expired::Away { ticket, since });
+            }
+            self.giving_up.pop_front();
+        }
+        None
+    }
 }
 
 /// Slots and queues.
@@ -670,7 +959,11 @@ impl Machine {
     fn room(&self) -> usize {
         let normal = (4 * self.settings.limits.limit.get() as usize).max(LEAST_LOOK_AHEAD);
         let most = 4 * normal;
-        normal.saturating_sub(self.counted + self.waiting).min(most.saturating_sub(self.queued + self.waiting))
+        let startable = self.queued - self.behind + self.waiting;
+        normal
+            .saturating_sub(self.counted + self.waiting)
+            .min(most.saturating_sub(startable))
+            .min(MOST_BEHIND.saturating_sub(self.behind))
     }
 
     fn occupy(&mut self, key: usize, state: State) -> Ticket {
@@ -680,10 +973,15 @@ impl Machine {
             key,
             attempts: 0,
             counted: 0,
+            refusals: 0,
+            epoch: 0,
+            owes: false,
             first_start: None,
+            first_unmet: None,
             attempt_by: None,
             item_by: None,
             detached: false,
+            is_overtime: false,
             attempt_link: Link::default(),
             item_link: Link::default(),
         };
@@ -702,13 +1000,18 @@ impl Machine {
     }
 
     fn vacate(&mut self, ticket: Ticket) {
-        self.items.leave(&mut self.slots, item_link, ticket.slot);
+        self.leave_clock(ticket);
         let slot = self.slot_mut(ticket);
         slot.state = State::Vacant;
         slot.generation = slot.generation.wrapping_add(1);
-        let started = slot.first_start.is_some();
-        self.owed -= usize::from(started);
+        let owes = slot.owes;
+        self.owed -= usize::from(owes);
         self.vacant.push(ticket.slot);
+    }
+
+    fn leave_clock(&mut self, ticket: Ticket) {
+        let line = if self.slot(ticket).is_overtime { &mut self.overtime } else { &mut self.items };
+        line.leave(&mut self.slots, item_link, ticket.slot);
     }
 
     /// Takes an item out of whatever it was in: its queue, its backoff, or its attempt.
@@ -719,6 +1022,7 @@ impl Machine {
                 self.waiting -= 1;
                 let key = self.slot(ticket).key;
                 self.keys.get_mut(key).delayed -= 1;
+                self.keys.enlist(key, &self.settings.limits);
             }
             State::Running => {
                 self.attempts.leave(&mut self.slots, attempt_link, ticket.slot);
@@ -739,15 +1043,20 @@ impl Machine {
         self.keys.enlist(key, &self.settings.limits);
     }
 
-    fn enqueue(&mut self, ticket: Ticket, end: End) {
+    fn enqueue(&mut self, now: Instant, ticket: Ticket, end: End) {
         let key = self.keys.get_mut(self.slots[ticket.slot()].key);
+        let is_held = key.health.is_held();
         match end {
             End::Back => key.queue.push_back(ticket),
             End::Front => key.queue.push_front(ticket),
         }
-        self.counted += usize::from(key.queued < SHARE);
+        self.counted += usize::from(!is_held && key.queued < SHARE);
+        self.behind += usize::from(is_held);
         key.queued += 1;
         self.queued += 1;
+        if is_held {
+            self.begin_to_wait(now, ticket);
+        }
         let index = self.slot(ticket).key;
         self.keys.enlist(index, &self.settings.limits);
     }
@@ -758,8 +1067,10 @@ impl Machine {
         if key.queue.front() == Some(&ticket) {
             key.queue.pop_front();
         }
+        let is_held = key.health.is_held();
         key.queued -= 1;
-        self.counted -= usize::from(key.queued < SHARE);
+        self.counted -= usize::from(!is_held && key.queued < SHARE);
+        self.behind -= usize::from(is_held);
         self.queued -= 1;
     }
 
@@ -780,7 +1091,7 @@ impl Machine {
             if self.is_current(ticket) && self.slot(ticket).state == State::Waiting {
                 self.leave_state(ticket);
                 self.slot_mut(ticket).state = State::Queued;
-                self.enqueue(ticket, End::Front);
+                self.enqueue(now, ticket, End::Front);
             }
         }
     }
@@ -830,5 +1141,8 @@ const SHARE: usize = LEAST_LOOK_AHEAD / 4;
 /// How much lateness of the driver is made up for. A network that is late by this is none the worse; a program whose
 /// threads share an interpreter is late by less.
 const MOST_LATE: Duration = Duration::from_millis(20);
+/// How many items may wait for peers that are away before no more are taken in: as many rows as fit into some megabytes, so
+/// that hundreds of dead hosts keep nobody from the others.
+const MOST_BEHIND: usize = 16 * LEAST_LOOK_AHEAD;
 /// Spreads those who were told the same time; more would waste the quota of a short pause.
 const MOST_JITTER: Duration = Duration::from_millis(250);

@@ -34,9 +34,11 @@ pub struct Numbers {
     pub throttled: BTreeMap<String, Duration>,
     /// Keys that are paused now while they have something to do, and until when; at most [`MOST_PAUSED`].
     pub paused: Vec<(String, Instant)>,
+    /// Keys whose peer is away while they have something to do, and since when; at most [`MOST_PAUSED`].
+    pub held: Vec<(String, Instant)>,
 }
 
-/// How many paused keys are named.
+/// How many paused keys are named, and how many of those whose peer is away.
 pub const MOST_PAUSED: usize = 5;
 /// How many throttled keys are told apart.
 const MOST_THROTTLED: usize = 1000;

@@ -43,6 +43,8 @@ where
             Halt::Cancelled { started: true, .. } => (Verdict::Final(OutcomeKind::Cancelled), "stopped"),
             Halt::Cancelled { .. } => (Verdict::Final(OutcomeKind::Cancelled), "never started"),
             Halt::RateLimited { .. } => (Verdict::Final(OutcomeKind::Failed), "rate limited"),
+            Halt::Away { .. } => (Verdict::Final(OutcomeKind::Failed), "away"),
+            Halt::RetryBudget { .. } => (Verdict::Final(OutcomeKind::Failed), "retry budget"),
             Halt::Panicked { .. } => (Verdict::Final(OutcomeKind::Failed), "panicked"),
         }
     }
@@ -76,6 +78,7 @@ fn settings(limit: u32) -> Settings {
         limits: Limits::new(limit.try_into().ok(), None),
         times: Times::default(),
         retry: RetryPolicy::default(),
+        ordered_by_key: false,
     }
 }
 
@@ -350,7 +353,7 @@ async fn an_answer_that_came_while_the_reactor_stood_is_not_late() {
     for times in [
         Times { timeout: second, deadline: None, ..Times::default() },
         Times { timeout: None, deadline: second, ..Times::default() },
-        Times { stop_after: second, grace: Duration::from_secs(1), timeout: None, deadline: None },
+        Times { stop_after: second, grace: Duration::from_secs(1), timeout: None, deadline: None, ..Times::default() },
     ] {
         // One read, and as many as a socket's buffer may need.
         for bytes in [1, 16 << 10] {

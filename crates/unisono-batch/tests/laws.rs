@@ -10,8 +10,8 @@ use std::{
 };
 
 use proptest::prelude::*;
-use unisono_batch::{Expired, Finish, Lease, Machine, Ruling, Settings, Ticket};
-use unisono_core::{Backoff, Limits, Rate, RetryBudget, RetryPolicy, Times};
+use unisono_batch::{Expired, Finish, KeyNews, Lease, Machine, Ruling, Settings, Ticket};
+use unisono_core::{Backoff, Limits, Peer, Rate, RetryBudget, RetryPolicy, Times};
 
 #[derive(Debug, Clone)]
 struct Plan {
@@ -37,6 +37,15 @@ struct Plan {
     change: Option<(u64, u32, u32)>,
     /// Most outcomes that the sink takes before it has to be emptied.
     credit: Option<usize>,
+    /// The peers of so many keys are away, from one moment to another; of a hundred attempts, how many are told that
+    /// there is too much.
+    away: (usize, u64, u64),
+    overloaded: u32,
+    /// How long a peer that is away is waited for.
+    host_away: Option<u64>,
+    ordered: bool,
+    /// How long work that is late may take to stop.
+    stopping: u64,
 }
 
 fn plans() -> impl Strategy<Value = Plan> {
@@ -49,7 +58,14 @@ fn plans() -> impl Strategy<Value = Plan> {
         prop::option::of((0u64..2000, 1u32..8, 1u32..6)),
         prop::option::of(1usize..20),
     );
-    (load, rates, ends, times, events).prop_map(|(load, rates, ends, times, events)| Plan {
+    let peers = (
+        (0usize..6, 0u64..2000, 0u64..6000),
+        0u32..40,
+        prop::option::of(100u64..5000),
+        any::<bool>(),
+        prop_oneof![Just(0u64), 1u64..500],
+    );
+    (load, rates, ends, times, events, peers).prop_map(|(load, rates, ends, times, events, peers)| Plan {
         seed: load.0,
         items: load.1,
         keys: load.2,
@@ -69,6 +85,11 @@ fn plans() -> impl Strategy<Value = Plan> {
         stop: events.0,
         change: events.1,
         credit: events.2,
+        away: peers.0,
+        overloaded: peers.1,
+        host_away: peers.2,
+        ordered: peers.3,
+        stopping: peers.4,
     })
 }
 
@@ -77,6 +98,8 @@ struct Running {
     key: usize,
     ends: Option<Instant>,
     ghost: bool,
+    /// Started while its key was held.
+    probe: bool,
 }
 
 #[derive(Default)]
@@ -84,6 +107,8 @@ struct Item {
     key: usize,
     first_start: Option<Instant>,
     decided: bool,
+    owes: bool,
+    item_by: Option<Instant>,
 }
 
 struct World {
@@ -97,6 +122,8 @@ struct World {
     items: Vec<Item>,
     by_ticket: HashMap<Ticket, usize>,
     paused: HashMap<usize, Instant>,
+    /// Keys whose peer is known to be away, and since when.
+    held: HashMap<usize, Instant>,
     /// Starts, by key and over all.
     starts: Vec<(Instant, usize)>,
     repeats: HashMap<usize, u32>,
@@ -122,15 +149,22 @@ impl World {
         let times = Times {
             timeout: plan.timeout.map(Duration::from_millis),
             deadline: plan.deadline.map(Duration::from_millis),
+            stopping: Duration::from_millis(plan.stopping),
             stop_after: None,
             grace: GRACE,
         };
         let backoff = Backoff { base: Duration::from_millis(20), cap: Duration::from_millis(400) };
         let budget = plan.budget.map(|reserve| RetryBudget { ratio: 0.2, reserve });
-        let retry = RetryPolicy { repeats: plan.repeats, backoff, budget, max_wait: Duration::from_secs(2) };
+        let retry = RetryPolicy {
+            repeats: plan.repeats,
+            backoff,
+            budget,
+            max_wait: Duration::from_secs(2),
+            host_away: plan.host_away.map(Duration::from_millis),
+        };
         let start = Instant::now();
         Self {
-            machine: Machine::new(Settings { limits, times, retry }, plan.seed),
+            machine: Machine::new(Settings { limits, times, retry, ordered_by_key: plan.ordered }, plan.seed),
             rng: fastrand::Rng::with_seed(plan.seed),
             start,
             now: start,
@@ -139,6 +173,7 @@ impl World {
             items: Vec::new(),
             by_ticket: HashMap::new(),
             paused: HashMap::new(),
+            held: HashMap::new(),
             starts: Vec::new(),
             repeats: HashMap::new(),
             firsts: HashMap::new(),
@@ -155,6 +190,7 @@ impl World {
             while let Some(expired) = self.machine.expire(self.now, self.now) {
                 self.expired(expired);
             }
+            self.hear_news();
             let credit = self.plan.credit.map_or(usize::MAX, |most| most.saturating_sub(self.undelivered));
             self.machine.set_credit(credit);
             let mut leased = false;
@@ -251,16 +287,34 @@ impl World {
         let of_key = self.running.iter().filter(|running| running.key == key).count();
         assert!(self.running.len() < self.limits.limit.get() as usize, "in flight, over all");
         assert!(of_key < self.limits.per_key.get() as usize, "in flight, per key");
-        assert!(lease.item_by.is_none_or(|by| by >= self.now));
+        assert!(lease.item_by.is_none_or(|by| by > self.now), "nothing starts at or after its deadline");
+        let probe = self.held.contains_key(&key);
+        if probe {
+            assert!(!self.running.iter().any(|one| one.key == key && one.probe), "one probe at a time");
+        }
+        if self.plan.ordered {
+            let item = &self.items[number];
+            let others = self.items.iter().filter(|one| one.key == key && one.first_start.is_some() && !one.decided);
+            assert_eq!(others.count(), usize::from(item.first_start.is_some()), "what is undecided lets nothing pass");
+            assert_eq!(of_key, 0, "nothing starts beside what could not be stopped");
+        }
+        let item = &mut self.items[number];
+        item.item_by = lease.item_by;
         if item.first_start.replace(item.first_start.unwrap_or(self.now)).is_none() {
             *self.firsts.entry(key).or_default() += 1;
-            let owed = self.items.iter().filter(|item| item.first_start.is_some() && !item.decided).count();
+            self.items[number].owes = true;
+            let owes = |(number, item): &(usize, &Item)| {
+                item.owes && !item.decided && (!self.held.contains_key(&item.key) || self.is_running(*number))
+            };
+            let owed = self.items.iter().enumerate().filter(owes).count();
             assert!(owed <= credit, "what starts has room in the sink");
         }
+        self.items[number].owes = true;
         self.starts.push((self.now, key));
         let hangs = self.rng.u32(0..100) < self.plan.hanging;
         let ends = (!hangs).then(|| self.now + Duration::from_micros(self.rng.u64(1..400_000)));
-        self.running.push(Running { ticket: lease.ticket, key, ends, ghost: false });
+        let ends = if self.is_away(key) { Some(self.now + Duration::from_micros(300)) } else { ends };
+        self.running.push(Running { ticket: lease.ticket, key, ends, ghost: false, probe });
         assert_eq!(self.machine.in_flight() as usize, self.running.len());
     }
 
@@ -290,9 +344,22 @@ impl World {
             && let Some(ghost) = self.machine.detach(ticket)
         {
             let ends = Some(self.now + Duration::from_millis(chance));
-            self.running.push(Running { ticket: ghost, key, ends, ghost: true });
+            self.running.push(Running { ticket: ghost, key, ends, ghost: true, probe: false });
         }
+        let peer = match self.rng.u32(0..100) {
+            _ if self.is_away(key) => Peer::Away,
+            dice if dice < self.plan.overloaded => Peer::Overloaded,
+            dice if dice < 95 => Peer::Fine,
+            _ => Peer::Unknown,
+        };
         let finish = match dice {
+            _ if peer == Peer::Away => {
+                if chance % 4 > 0 {
+                    Finish::Unmet
+                } else {
+                    Finish::Retry { not_before: None }
+                }
+            }
             dice if dice < self.plan.throttled => {
                 let until = Some(self.now + Duration::from_millis(chance)).filter(|_| chance % 3 > 0);
                 Finish::Throttled { until, quota: chance % 2 == 0 }
@@ -300,21 +367,77 @@ impl World {
             dice if dice < self.plan.throttled + self.plan.retried => Finish::Retry { not_before: None },
             _ => Finish::Final,
         };
-        let ruling = self.machine.finish(self.now, ticket, finish);
+        let ruling = self.machine.finish(self.now, ticket, finish, peer);
+        self.hear_news();
         match (ruling, finish) {
+            (Ruling::Waits, Finish::Unmet | Finish::Retry { .. }) => {
+                assert!(peer == Peer::Away && self.plan.host_away.is_some(), "only a peer that is away is waited for");
+                self.items[number].owes &= !self.held.contains_key(&key);
+            }
+            (Ruling::OutOfTime, Finish::Unmet | Finish::Retry { .. }) => {
+                assert!(self.items[number].item_by.is_some(), "whose deadline?");
+            }
             (Ruling::Again { at, .. }, Finish::Throttled { until, .. }) => {
                 assert!(until.is_none_or(|until| at >= until), "jitter only adds");
                 let until = until.unwrap_or(at).max(self.paused.get(&key).copied().unwrap_or(self.now));
                 self.paused.insert(key, until);
             }
-            (Ruling::Again { at, .. }, Finish::Retry { .. }) => {
+            (Ruling::Again { at, .. }, Finish::Retry { .. } | Finish::Unmet) => {
                 assert!(at >= self.now);
                 *self.repeats.entry(key).or_default() += 1;
                 self.check_budget(key);
             }
             (Ruling::Decided, _) => self.decided(number),
+            (Ruling::Late, _) => {
+                assert!(self.items[number].item_by.is_some_and(|by| by <= self.now));
+                self.conclude(ticket, number);
+            }
+            (Ruling::Exhausted, _) => {
+                assert!(self.plan.budget.is_some());
+                self.conclude(ticket, number);
+            }
+            (Ruling::Away { since }, _) => {
+                assert!(self.now >= since + self.host_away());
+                self.conclude(ticket, number);
+            }
             (Ruling::Refused(_) | Ruling::Stopping, _) => self.conclude(ticket, number),
             other => panic!("{other:?}"),
+        }
+    }
+
+    fn is_running(&self, number: usize) -> bool {
+        self.running.iter().any(|one| !one.ghost && self.by_ticket[&one.ticket] == number)
+    }
+
+    fn is_away(&self, key: usize) -> bool {
+        let (keys, from, long) = self.plan.away;
+        let from = self.start + Duration::from_millis(from);
+        key < keys && self.now >= from && self.now < from + Duration::from_millis(long)
+    }
+
+    fn host_away(&self) -> Duration {
+        self.plan.host_away.map(Duration::from_millis).expect("nobody is given up who is not waited for")
+    }
+
+    fn hear_news(&mut self) {
+        for (key, news) in self.machine.take_news() {
+            let key: usize = self.machine.name_of(key)[1..].parse().unwrap();
+            match news {
+                KeyNews::Away => {
+                    assert!(self.held.insert(key, self.now).is_none(), "told once");
+                }
+                KeyNews::Back(after) => {
+                    let since = self.held.remove(&key).expect("who is back was away");
+                    assert_eq!(after, self.now - since);
+                    // What waits for its backoff may still owe; the model lets it go.
+                    let idle: Vec<usize> = (0..self.items.len()).filter(|number| !self.is_running(*number)).collect();
+                    for number in idle {
+                        self.items[number].owes &= self.items[number].key != key;
+                    }
+                }
+                KeyNews::Lowered(most) => assert!(most >= 1),
+                KeyNews::Paced => {}
+            }
         }
     }
 
@@ -323,7 +446,8 @@ impl World {
             Expired::Attempt(ticket) => {
                 let number = self.by_ticket[&ticket];
                 self.stop_running(ticket);
-                match self.machine.finish(self.now, ticket, Finish::Retry { not_before: None }) {
+                match self.machine.finish(self.now, ticket, Finish::Retry { not_before: None }, Peer::Overloaded) {
+                    Ruling::OutOfTime => {}
                     Ruling::Decided => self.decided(number),
                     Ruling::Again { .. } => {
                         let key = self.items[number].key;
@@ -338,6 +462,11 @@ impl World {
                 self.stop_running(ticket);
                 self.conclude(ticket, self.by_ticket[&ticket]);
             }
+            Expired::Away { ticket, since } => {
+                assert!(self.now >= since + self.host_away());
+                assert_eq!(self.held.get(&self.items[self.by_ticket[&ticket]].key), Some(&since));
+                self.conclude(ticket, self.by_ticket[&ticket]);
+            }
             Expired::Refused { ticket, wait } => {
                 assert!(wait.retry_at > self.now);
                 self.conclude(ticket, self.by_ticket[&ticket]);
@@ -350,17 +479,20 @@ impl World {
     }
 
     fn conclude(&mut self, ticket: Ticket, number: usize) {
-        assert_eq!(self.machine.finish(self.now, ticket, Finish::Final), Ruling::Decided);
+        assert_eq!(self.machine.finish(self.now, ticket, Finish::Final, Peer::Unknown), Ruling::Decided);
         self.decided(number);
-        assert_eq!(self.machine.finish(self.now, ticket, Finish::Final), Ruling::Stale, "a ticket counts once");
+        assert_eq!(
+            self.machine.finish(self.now, ticket, Finish::Final, Peer::Unknown),
+            Ruling::Stale,
+            "a ticket counts once"
+        );
     }
 
     fn decided(&mut self, number: usize) {
         let item = &mut self.items[number];
         assert!(!std::mem::replace(&mut item.decided, true), "one outcome each");
-        let late =
-            self.plan.deadline.zip(item.first_start).map(|(deadline, start)| start + Duration::from_millis(deadline));
-        assert!(late.is_none_or(|by| self.now <= by + TICK), "a deadline is kept to the tick");
+        let stopping = Duration::from_millis(self.plan.stopping);
+        assert!(item.item_by.is_none_or(|by| self.now <= by + stopping + TICK), "a deadline is kept to the tick");
         self.undelivered += 1;
     }
 
@@ -410,7 +542,7 @@ proptest! {
 fn a_paused_key_delays_no_other() {
     let mut limits = Limits::new(NonZeroU32::new(4), NonZeroU32::new(4));
     limits.per_key = NonZeroU32::new(4).unwrap();
-    let settings = Settings { limits, times: Times::default(), retry: RetryPolicy::default() };
+    let settings = Settings { limits, ..Settings::default() };
     let (mut machine, now) = (Machine::new(settings, 1), Instant::now());
     for _ in 0..3000 {
         machine.offer(now, "paused");

@@ -10,7 +10,7 @@ use std::{
 
 use proptest::prelude::*;
 use unisono_batch::{Finish, Machine, Settings, Ticket};
-use unisono_core::{Limits, Rate, RetryPolicy, Times};
+use unisono_core::{Limits, Peer, Rate};
 
 #[derive(Debug, Clone)]
 struct Plan {
@@ -68,7 +68,7 @@ struct World {
 
 impl World {
     fn new(plan: Plan) -> Self {
-        let settings = Settings { limits: limits(plan.rates), times: Times::default(), retry: RetryPolicy::default() };
+        let settings = Settings { limits: limits(plan.rates), ..Settings::default() };
         Self {
             rng: fastrand::Rng::with_seed(plan.seed),
             machine: Machine::new(settings, plan.seed),
@@ -107,7 +107,7 @@ impl World {
         {
             self.running.pop_first();
             self.keys.remove(&ticket);
-            self.machine.finish(self.now, ticket, Finish::Final);
+            self.machine.finish(self.now, ticket, Finish::Final, Peer::Unknown);
         }
         loop {
             while let Some(lease) = self.machine.lease(self.now) {

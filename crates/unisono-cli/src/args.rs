@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use unisono_core::{FOR_EVER, Limits, Rate, RetryPolicy, Span, Times, parse_size, printable};
+use unisono_core::{FOR_EVER, Limits, Rate, RetryBudget, RetryPolicy, Span, Times, parse_size, printable};
 use unisono_runner::{Mode, Named, Open, Output, Saving, Settings};
 
 use crate::{
@@ -125,6 +125,12 @@ pub struct LimitArgs {
     /// Most repeats of a failed attempt
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub retries: u16,
+    /// Repeats that the rows of a host have on credit together, beside one for five rows, or `none` for no such bound
+    #[arg(long, value_name = "N", default_value = "100", value_parser = parse_budget)]
+    pub retry_budget: Budget,
+    /// How long a host that is away is waited for; 0 for not at all [default: 60s, or 0 with --retries 0]
+    #[arg(long, value_name = "TIME")]
+    pub host_away: Option<Span>,
     /// Longest wait that a server may ask for
     #[arg(long, value_name = "TIME", default_value = "60s")]
     pub max_wait: Span,
@@ -145,9 +151,25 @@ impl LimitArgs {
         let retry = RetryPolicy {
             repeats: self.retries,
             max_wait: self.max_wait.0.unwrap_or(FOR_EVER),
+            budget: self.retry_budget.0,
             ..RetryPolicy::default()
         };
-        Settings { limits, times, retry }
+        let host_away = self.host_away.map(|span| span.0.unwrap_or(FOR_EVER));
+        Settings { limits, times, retry: retry.waiting(host_away), ordered_by_key: false }
+    }
+}
+
+/// A retry budget, or none.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget(Option<RetryBudget>);
+
+fn parse_budget(text: &str) -> Result<Budget, String> {
+    match text {
+        "none" => Ok(Budget(None)),
+        _ => match text.parse() {
+            Ok(reserve) => Ok(Budget(Some(RetryBudget { reserve, ..RetryBudget::default() }))),
+            Err(_) => Err("expected a number of repeats, or `none`".to_owned()),
+        },
     }
 }
 
@@ -158,6 +180,7 @@ pub fn times(timeout: Span, deadline: Span, stop_after: Option<Span>, grace: Spa
         deadline: deadline.0,
         stop_after: stop_after.and_then(|span| span.0),
         grace: grace.0.unwrap_or(FOR_EVER),
+        ..Times::default()
     }
 }
 

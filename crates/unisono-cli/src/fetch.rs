@@ -23,7 +23,7 @@ use crate::{
     args::{LimitArgs, OutputArgs, ShowArgs, address, size},
     bridge, environment,
     failure::Failure,
-    launch::{dry_run, launch, on_retry},
+    launch::{dry_run, launch, on_event},
     secrets::TokenCommand,
     signals::Handling,
     terminal::Terminal,
@@ -238,7 +238,7 @@ pub fn run(args: FetchArgs) -> Result<u8, Failure> {
             keep_order: args.keep_order,
             max_failures: args.limits.max_failures,
             canary: args.limits.canary,
-            on_retry: on_retry(&args.show, &terminal),
+            on_event: on_event(&args.show, &terminal),
             rows: Box::new(input.start()?),
         },
     };

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
-use unisono_core::CancelToken;
-use unisono_runner::{Batch, Error, Gauge, Monitor, OnRetry, Report, Row};
+use unisono_core::{CancelToken, format_duration};
+use unisono_runner::{Batch, Error, Event, Gauge, KeyNews, Monitor, OnEvent, Report, Row};
 use unisono_sys::descriptors;
 
 use crate::{
@@ -56,16 +56,22 @@ where
     Ok(report)
 }
 
-/// Tells of each retry, with `-v`.
-pub fn on_retry(show: &ShowArgs, terminal: &Terminal) -> Option<OnRetry> {
+/// Tells of each retry and of hosts that come and go, with `-v`.
+pub fn on_event(show: &ShowArgs, terminal: &Terminal) -> Option<OnEvent> {
     let terminal = terminal.clone();
-    let tell: OnRetry = Box::new(move |retry| {
-        let why = if retry.again.throttled { "throttled" } else { "retry" };
-        let wait = retry.again.wait.as_secs_f64();
-        terminal.note(format!(
-            "{}: {why} after attempt {} in {wait:.2} s: {}",
-            retry.id, retry.again.attempt, retry.reason
-        ));
+    let tell: OnEvent = Box::new(move |event| match event {
+        Event::Retry(retry) => {
+            let why = if retry.again.throttled { "throttled" } else { "retry" };
+            let wait = retry.again.wait.as_secs_f64();
+            let (id, attempt, reason) = (retry.id, retry.again.attempt, retry.reason);
+            terminal.note(format!("{id}: {why} after attempt {attempt} in {wait:.2} s: {reason}"));
+        }
+        Event::Peer(key, news) => terminal.note(match news {
+            KeyNews::Away => format!("{key}: away; what is for it waits, and one attempt at a time looks for it"),
+            KeyNews::Back(after) => format!("{key}: back, after {}", format_duration(*after)),
+            KeyNews::Lowered(most) => format!("{key}: overloaded; {most} at once from now on"),
+            KeyNews::Paced => format!("{key}: overloaded by one at a time; paced from now on"),
+        }),
     });
     show.verbose.then_some(tell)
 }

@@ -33,7 +33,7 @@ use unisono_runner::{
 use crate::{
     args::{OutputArgs, ProgressMode, ShowArgs, size, times},
     failure::Failure,
-    launch::{launch, on_retry},
+    launch::{launch, on_event},
     signals::Handling,
     terminal::Terminal,
 };
@@ -208,7 +208,7 @@ pub fn run(args: SumArgs) -> Result<u8, Failure> {
             keep_order: !args.listing.unordered,
             max_failures: args.limits.max_failures,
             canary: args.limits.canary,
-            on_retry: on_retry(&args.show, &terminal),
+            on_event: on_event(&args.show, &terminal),
         },
     };
     let resumable = args.output.out.is_some();
@@ -562,7 +562,8 @@ impl SumLimitArgs {
         let mut limits = Limits::new(Some(self.limit.unwrap_or(sum_settings().limits.limit)), None);
         limits.rate = self.rate;
         let times = times(Span(None), self.deadline, self.stop_after, self.grace);
-        Settings { limits, times, retry: RetryPolicy { repeats: self.retries, ..RetryPolicy::default() } }
+        let retry = RetryPolicy { repeats: self.retries, ..RetryPolicy::default() };
+        Settings { limits, times, retry, ordered_by_key: false }
     }
 
     fn kernel(&self) -> Result<Kernel, Failure> {

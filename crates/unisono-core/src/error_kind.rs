@@ -34,6 +34,10 @@ pub enum ErrorKind {
     Auth,
     /// The peer asks for a longer wait than allowed.
     RateLimited,
+    /// Its host could not be met for as long as it is waited for.
+    Away,
+    /// It failed, and the repeats that all items of its host have together were used up.
+    RetryBudget,
     /// A redirect that leads nowhere, round in circles, or down to plain text.
     Redirect,
     /// An attempt took longer than its timeout.
@@ -76,7 +80,7 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// All of them.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 35] = [
         Self::Input,
         Self::Dns,
         Self::Connect,
@@ -91,6 +95,8 @@ impl ErrorKind {
         Self::Status,
         Self::Auth,
         Self::RateLimited,
+        Self::Away,
+        Self::RetryBudget,
         Self::Redirect,
         Self::Timeout,
         Self::Deadline,
@@ -140,6 +146,8 @@ impl ErrorKind {
             Self::Status => "status",
             Self::Auth => "auth",
             Self::RateLimited => "rate_limited",
+            Self::Away => "away",
+            Self::RetryBudget => "retry_budget",
             Self::Redirect => "redirect",
             Self::Timeout => "timeout",
             Self::Deadline => "deadline",

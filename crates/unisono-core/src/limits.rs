@@ -46,8 +46,11 @@ impl Default for Limits {
 pub struct Times {
     /// One attempt, in total; a peer that drips bytes cannot outlive it. `None`: only the deadline bounds it.
     pub timeout: Option<Duration>,
-    /// One item from its first start, with its repeats and waits. `None` only when asked for.
+    /// One item from its first start, with its repeats and waits; where its host was away before that, from then on. Nothing
+    /// of it starts at or after its end. `None` only when asked for.
     pub deadline: Option<Duration>,
+    /// Work that is late is given so long to end by itself, where it has ways of its own to be stopped.
+    pub stopping: Duration,
     /// The whole batch; when it has passed, nothing new starts and what runs gets its grace period.
     pub stop_after: Option<Duration>,
     /// What runs when the batch is told to stop may take so long to finish.
@@ -59,6 +62,7 @@ impl Default for Times {
         Self {
             timeout: Some(Duration::from_secs(30)),
             deadline: Some(Duration::from_secs(15 * 60)),
+            stopping: Duration::ZERO,
             stop_after: None,
             grace: Duration::from_secs(10),
         }

@@ -13,12 +13,21 @@ pub struct RetryPolicy {
     pub budget: Option<RetryBudget>,
     /// The longest wait that a server may ask for; beyond it the item ends as `rate_limited`.
     pub max_wait: Duration,
+    /// How long a host that is away is waited for, by whatever is to be sent to it; `None`: not at all.
+    pub host_away: Option<Duration>,
 }
 
 impl RetryPolicy {
     /// Try once. The default for commands and Python functions: nobody wants a deployment three times.
     pub fn never() -> Self {
         Self { repeats: 0, ..Self::default() }
+    }
+
+    /// The same, with so long a wait for hosts that are away (zero: none), where somebody says so. Where nobody does, whoever
+    /// wants each item tried once wants no waiting either.
+    pub fn waiting(self, host_away: Option<Duration>) -> Self {
+        let asked = host_away.unwrap_or(if self.repeats == 0 { Duration::ZERO } else { DEFAULT_HOST_AWAY });
+        Self { host_away: Some(asked).filter(|away| !away.is_zero()), ..self }
     }
 }
 
@@ -30,9 +39,13 @@ impl Default for RetryPolicy {
             backoff: Backoff::default(),
             budget: Some(RetryBudget::default()),
             max_wait: Duration::from_secs(60),
+            host_away: Some(DEFAULT_HOST_AWAY),
         }
     }
 }
+
+/// Most restarts are over by then; what takes longer is for a person to look at.
+const DEFAULT_HOST_AWAY: Duration = Duration::from_secs(60);
 
 /// Exponential backoff with full jitter: the n-th wait is uniform in `0..min(cap, base * 2^n)`.
 ///

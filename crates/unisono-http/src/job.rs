@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::StatusCode;
 use unisono_batch::{Context, Halt, TooLong, Verdict};
-use unisono_core::{ErrorKind, OutcomeKind, Peer, clock, format_duration};
+use unisono_core::{Effect, ErrorKind, OutcomeKind, Peer, clock, format_duration};
 
 use crate::{
     Client, Error, Remote, Request, Response, Streaming, Trail, throttle,
@@ -133,7 +133,12 @@ impl HttpJob {
 
     /// What an error means for a request, before an answer or in the middle of its body.
     pub fn judge_error(request: &Request, trail: &Trail, error: &Error, context: &Context) -> Verdict {
-        let end = if error.is_retryable() { End::Again { not_before: None } } else { End::Wrong };
+        let end = match error.is_retryable() {
+            // Nothing of it has left this side, for nobody was there to take it.
+            true if error.peer() == Peer::Away && context.effect() == Effect::None => End::Unmet,
+            true => End::Again { not_before: None },
+            false => End::Wrong,
+        };
         verdict(end, context.effect(), request.is_repeatable(), trail.has_hop())
     }
 
@@ -162,7 +167,7 @@ impl HttpJob {
     }
 
     /// What it means that the engine ended an item or stopped its attempt.
-    pub fn halted(&self, request: &Request, trail: &Trail, halt: &Halt, last: Option<Reply>) -> (Verdict, Reply) {
+    pub fn halted(&self, request: &Request, trail: &Trail, halt: &Halt, mut last: Option<Reply>) -> (Verdict, Reply) {
         let repeatable = request.is_repeatable();
         let origin = request.url.origin();
         let (verdict, error) = match halt {
@@ -174,6 +179,7 @@ impl HttpJob {
                 .sign(trail.sign_of_timeout());
                 let otherwise = effect.outcome(OutcomeKind::TimedOut, repeatable);
                 let verdict = match effect.allows_repeat(repeatable) || trail.has_hop() {
+                    true if error.peer() == Peer::Away && *effect == Effect::None => Verdict::Unmet { otherwise },
                     true => Verdict::Retry { otherwise, not_before: None },
                     false => Verdict::Final(otherwise),
                 };
@@ -193,6 +199,25 @@ impl HttpJob {
             Halt::RateLimited { wait, effect } => {
                 let kind = effect.outcome(OutcomeKind::Failed, repeatable);
                 return (Verdict::Final(kind), rate_limited(wait, last, &origin.to_string()));
+            }
+            Halt::Away { since, effect } => {
+                let waited = format_duration(clock::now().saturating_duration_since(*since));
+                (
+                    Verdict::Final(effect.outcome(OutcomeKind::Failed, repeatable)),
+                    Error::new(
+                        ErrorKind::Away,
+                        format!("{origin} was away for {waited}, which is longer than it is waited for"),
+                    ),
+                )
+            }
+            Halt::RetryBudget { effect } => {
+                let kind = effect.outcome(OutcomeKind::Failed, repeatable);
+                let error = Error::new(
+                    ErrorKind::RetryBudget,
+                    format!("the repeats that all rows of {origin} have together are used up"),
+                );
+                let response = last.as_mut().and_then(|last| last.response.take());
+                return (Verdict::Final(kind), Reply { response, ..Reply::failed(explained(error, last)) });
             }
             Halt::Panicked { message, effect } => (
                 Verdict::Final(effect.outcome(OutcomeKind::Failed, repeatable)),

@@ -20,6 +20,8 @@ pub(crate) enum End {
     Wrong,
     /// It may go better another time, not before this moment if one is given.
     Again { not_before: Option<Instant> },
+    /// Nothing was sent, since the host was not there.
+    Unmet,
     /// The peer refused for now; as [`Verdict::Throttled`].
     Throttled { until: Option<Instant>, quota: bool },
 }
@@ -31,8 +33,9 @@ pub(crate) fn verdict(end: End, effect: Effect, repeatable: bool, from_last_hop:
     let may_repeat = effect.allows_repeat(repeatable) || from_last_hop;
     match end {
         End::Again { not_before } if may_repeat => Verdict::Retry { otherwise: failed, not_before },
+        End::Unmet if may_repeat => Verdict::Unmet { otherwise: failed },
         End::Throttled { until, quota } if may_repeat => Verdict::Throttled { until, quota },
-        End::Wrong | End::Again { .. } | End::Throttled { .. } => Verdict::Final(failed),
+        End::Wrong | End::Again { .. } | End::Unmet | End::Throttled { .. } => Verdict::Final(failed),
     }
 }
 

@@ -342,7 +342,7 @@ impl Keywords<'_> {
         let timeout = self.span("timeout")?.unwrap_or(defaults.times.timeout);
         let times = Times { timeout, ..self.times(defaults.times)? };
         let repeats = self.get("retries")?.unwrap_or(defaults.retry.repeats);
-        Ok(Settings { limits, times, retry: RetryPolicy { repeats, ..defaults.retry } })
+        Ok(Settings { limits, times, retry: RetryPolicy { repeats, ..defaults.retry }, ..defaults })
     }
 
     fn surroundings(&self, py: Python<'_>) -> PyResult<Surroundings> {

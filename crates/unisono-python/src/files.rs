@@ -251,7 +251,8 @@ impl Keywords<'_> {
         let mut limits = Limits::new(Some(self.get("limit")?.unwrap_or(defaults.limits.limit)), None);
         limits.rate = self.parsed("rate", str::parse::<Rate>)?;
         let repeats = self.get("retries")?.unwrap_or(defaults.retry.repeats);
-        Ok(Settings { limits, times: self.times(defaults.times)?, retry: RetryPolicy { repeats, ..defaults.retry } })
+        let times = self.times(defaults.times)?;
+        Ok(Settings { limits, times, retry: RetryPolicy { repeats, ..defaults.retry }, ..defaults })
     }
 
     fn files(&self) -> PyResult<FilesOptions> {

@@ -6,11 +6,12 @@ use std::{
     collections::HashMap,
     num::NonZeroU32,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use pyo3::{prelude::*, types::PyDict};
 use unisono_batch::{Finish, Machine, Ruling, Ticket};
-use unisono_core::{Backoff, Limits, Rate, RetryPolicy, Times, clock};
+use unisono_core::{Backoff, Limits, Peer, Rate, RetryPolicy, Times, clock};
 use unisono_runner::Settings;
 
 use crate::{
@@ -29,6 +30,8 @@ struct State {
     /// By the ticket's slot.
     numbers: HashMap<Ticket, u64>,
     next: u64,
+    /// How long after its first start something may go again. It is kept here, since nobody asks the machine what is late.
+    deadline: Option<Duration>,
 }
 
 #[pymethods]
@@ -47,10 +50,11 @@ impl Gate {
             cap: keywords.span("cap")?.flatten().unwrap_or(backoff.cap),
         };
         let retry = RetryPolicy { repeats: keywords.get("retries")?.unwrap_or(0), backoff, ..RetryPolicy::default() };
-        let times = Times { timeout: None, deadline: keywords.span("deadline")?.flatten(), ..Times::default() };
+        let deadline = keywords.span("deadline")?.flatten();
+        let times = Times { timeout: None, deadline: None, ..Times::default() };
         keywords.finish()?;
-        let machine = Machine::new(Settings { limits, times, retry }, fastrand::u64(..));
-        Ok(Self(Mutex::new(State { machine, tickets: HashMap::new(), numbers: HashMap::new(), next: 0 })))
+        let machine = Machine::new(Settings { limits, times, retry, ordered_by_key: false }, fastrand::u64(..));
+        Ok(Self(Mutex::new(State { machine, tickets: HashMap::new(), numbers: HashMap::new(), next: 0, deadline })))
     }
 
     /// Somebody wants to go; the answer is their number.
@@ -72,7 +76,6 @@ impl Gate {
         while let Some(lease) = state.machine.lease(now) {
             leased.extend(state.numbers.get(&lease.ticket));
         }
-        // A deadline bounds repeats, and `again` asks for it; nobody waits for it here.
         let until = state.machine.wants(now).until.map(|at| at.saturating_duration_since(now).as_secs_f64());
         (leased, until)
     }
@@ -82,7 +85,7 @@ impl Gate {
         let mut state = self.lock();
         if let Some(ticket) = state.tickets.remove(&number) {
             state.numbers.remove(&ticket);
-            state.machine.finish(clock::now(), ticket, Finish::Final);
+            state.machine.finish(clock::now(), ticket, Finish::Final, Peer::Unknown);
         }
     }
 
@@ -91,9 +94,13 @@ impl Gate {
         let mut state = self.lock();
         let now = clock::now();
         let ticket = *state.tickets.get(&number)?;
-        match state.machine.finish(now, ticket, Finish::Retry { not_before: None }) {
-            Ruling::Again { at, .. } => Some(at.saturating_duration_since(now).as_secs_f64()),
+        let by = state.machine.first_start(ticket).zip(state.deadline).map(|(start, deadline)| start + deadline);
+        match state.machine.finish(now, ticket, Finish::Retry { not_before: None }, Peer::Unknown) {
+            Ruling::Again { at, .. } if by.is_none_or(|by| at < by) => {
+                Some(at.saturating_duration_since(now).as_secs_f64())
+            }
             _ => {
+                state.machine.finish(now, ticket, Finish::Final, Peer::Unknown);
                 state.tickets.remove(&number);
                 state.numbers.remove(&ticket);
                 None

@@ -13,7 +13,7 @@ use std::{
 use http::{HeaderMap, header::AUTHORIZATION};
 use pyo3::{prelude::*, types::PyDict};
 use tokio::sync::oneshot;
-use unisono_core::{FOR_EVER, Limits, Rate, RetryPolicy, Secret, Span, Times, parse_size};
+use unisono_core::{FOR_EVER, Limits, Rate, RetryBudget, RetryPolicy, Secret, Span, Times, parse_size};
 use unisono_http::{
     Family, HttpVersion, Identity, NoProxy, Options as HttpOptions, Proxies, Proxy, Tls, TokenSource,
     basic_authorization, bearer_authorization,
@@ -105,9 +105,22 @@ impl<'py> Keywords<'py> {
         let retry = RetryPolicy {
             repeats: self.get("retries")?.unwrap_or(retry.repeats),
             max_wait: self.span("max_wait")?.map_or(retry.max_wait, |wait| wait.unwrap_or(FOR_EVER)),
+            budget: self.budget(retry.budget)?,
             ..retry
         };
-        Ok(Settings { limits, times, retry })
+        let host_away = self.span("host_away")?.map(|away| away.unwrap_or(FOR_EVER));
+        Ok(Settings { limits, times, retry: retry.waiting(host_away), ordered_by_key: false })
+    }
+
+    /// The repeats that all items of a key have on credit together; `None` for no such bound.
+    fn budget(&self, default: Option<RetryBudget>) -> PyResult<Option<RetryBudget>> {
+        let Some(value) = self.take("retry_budget")? else { return Ok(default) };
+        if value.extract::<String>().is_ok_and(|text| text == "none") {
+            return Ok(None);
+        }
+        let wrong = |_| self.mistake("retry_budget: expected a number of repeats, or `none`");
+        let reserve = value.extract::<u32>().map_err(wrong)?;
+        Ok(Some(RetryBudget { reserve, ..RetryBudget::default() }))
     }
 
     /// The times that every kind of work has.
@@ -327,7 +340,7 @@ impl Results {
             None => Output::Nothing,
         };
         let (keep_order, max_failures, canary) = (self.keep_order, self.max_failures, self.canary);
-        Frame { rows, settings, output, outlet, style, keep_order, max_failures, canary, on_retry: None }
+        Frame { rows, settings, output, outlet, style, keep_order, max_failures, canary, on_event: None }
     }
 }
 

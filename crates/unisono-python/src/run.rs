@@ -243,7 +243,8 @@ impl Run {
         dict.set_item("in_flight", numbers.in_flight)?;
         dict.set_item("retries", numbers.retries)?;
         dict.set_item("bytes", self.gauge.bytes())?;
-        dict.set_item("waiting_for", numbers.paused.iter().map(|(host, _)| host.as_str()).collect::<Vec<_>>())?;
+        let waited_for = numbers.paused.iter().chain(&numbers.held).map(|(host, _)| host.as_str());
+        dict.set_item("waiting_for", waited_for.collect::<Vec<_>>())?;
         Ok(dict)
     }
 

@@ -76,10 +76,10 @@ pub use sum::{
 };
 pub use template::Template;
 pub use top_errors::{ErrorCount, TopErrors};
-pub use unisono_batch::{Desk, DeskBell, Monitor, Numbers, Opening, Settings, Task};
+pub use unisono_batch::{Desk, DeskBell, KeyNews, Monitor, Numbers, Opening, Settings, Task};
 pub use unisono_commands as commands;
 pub use unisono_files as file_tools;
 pub use unisono_hash as hash;
 pub use unisono_http as http_client;
 pub use unisono_journal::{Identity, Mode, Open};
-pub use work::{Call, Done, OnRetry, Retry};
+pub use work::{Call, Done, Event, OnEvent, Retry};

@@ -13,7 +13,7 @@ use unisono_core::{CancelReason, CancelToken, clock, error_chain};
 use unisono_journal::{Closed, Fields, Finish, Journal, LeftOver, Open, Recovered};
 
 use crate::{
-    Error, Gauge, OnRetry, Outlet, Report, Saving,
+    Error, Gauge, OnEvent, Outlet, Report, Saving,
     canary::Canary,
     input::Feed,
     ledger::{Ledger, Listing, Order},
@@ -43,7 +43,7 @@ pub struct Frame<C: Call> {
     /// The first so many rows must end `ok` before any other starts.
     pub canary: Option<NonZeroU64>,
     /// Told of each retry.
-    pub on_retry: Option<OnRetry>,
+    pub on_event: Option<OnEvent>,
 }
 
 /// Where outcomes are written.
@@ -176,7 +176,7 @@ pub async fn run<W: Work>(
     let mut source = Rows::new(frame.rows, ledger.clone(), recovered, earlier, prepare, notes.clone());
     source.pages = extras.pages;
     source.saves = saves.clone();
-    let job = Worked { work, notes, on_retry: frame.on_retry };
+    let job = Worked { work, notes, on_event: frame.on_event };
     let sink = Deliver { ledger: ledger.clone() };
     let finished = tokio::select! {
         biased;

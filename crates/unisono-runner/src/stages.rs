@@ -5,7 +5,7 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use unisono_core::{CancelLevel, CancelReason, CancelToken, clock};
+use unisono_core::{CancelLevel, CancelReason, CancelToken, FOR_EVER, Times, clock};
 
 /// What happens to what runs when too many have failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -50,11 +50,11 @@ impl Stages {
     }
 }
 
-/// When an item that starts now has to be over, by the engine's own reckoning.
-pub(crate) fn engine_deadline(deadline: Option<Duration>, slack: Duration) -> Option<Duration> {
-    deadline
-        .and_then(|deadline| deadline.checked_add(slack))
-        .filter(|deadline| clock::now().checked_add(*deadline).is_some())
+/// The engine's times for a run whose attempts keep their own: it starts nothing late, and gives up what is not over
+/// `slack` after its deadline.
+pub(crate) fn engine_times(times: Times, slack: Duration) -> Times {
+    let reaches = |deadline: &Duration| clock::now().checked_add(*deadline).is_some();
+    Times { timeout: None, deadline: times.deadline.filter(reaches), stopping: slack, grace: FOR_EVER, ..times }
 }
 
 /// Longer than anything takes to end that was told to.

@@ -6,8 +6,8 @@
 
 use std::{borrow::Cow, path::PathBuf, rc::Rc};
 
-use unisono_batch::{Again, Attempt, Context, Decided, Halt, Job, Verdict};
-use unisono_core::{Effect, ErrorKind, OutcomeKind, format_duration};
+use unisono_batch::{Again, Attempt, Context, Decided, Halt, Job, KeyNews, Verdict};
+use unisono_core::{Effect, ErrorKind, OutcomeKind, Peer, format_duration};
 use unisono_journal::{Members, Next, RowKey};
 
 use crate::{Outcome, notes::Notes, saves::Target};
@@ -86,6 +86,11 @@ pub trait Done: Send + 'static {
     /// What is known of a call that was interrupted: a file of this length was put in place for it.
     fn has_saved(&mut self, _name: PathBuf, _length: u64) {}
 
+    /// What it says of whatever it is limited by, beside what became of it.
+    fn peer(&self) -> Peer {
+        Peer::Unknown
+    }
+
     /// Further members of the error's object.
     fn push_error(&self, _error: &mut Members<'_>) {}
 
@@ -152,14 +157,23 @@ pub struct Retry<'a> {
     pub again: Again,
 }
 
-/// Called for each retry.
-pub type OnRetry = Box<dyn Fn(Retry<'_>)>;
+/// What happens while a run goes on, for whoever watches it.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// An item is tried again.
+    Retry(Retry<'a>),
+    /// There is something new about what this key stands for: a host.
+    Peer(&'a str, &'a KeyNews),
+}
+
+/// Called for each event.
+pub type OnEvent = Box<dyn Fn(Event<'_>)>;
 
 /// Work as a job of the engine: what must not be repeated is noted before it starts, and retries are told.
 pub(crate) struct Worked<W> {
     pub(crate) work: W,
     pub(crate) notes: Option<Rc<Notes>>,
-    pub(crate) on_retry: Option<OnRetry>,
+    pub(crate) on_event: Option<OnEvent>,
 }
 
 impl<W: Work> Job for Worked<W> {
@@ -184,10 +198,20 @@ impl<W: Work> Job for Worked<W> {
         self.work.halted(item, halt, last)
     }
 
+    fn peer(&self, value: &Self::Value) -> Peer {
+        value.peer()
+    }
+
+    fn peer_news(&self, key: &str, news: &KeyNews) {
+        if let Some(on_event) = &self.on_event {
+            on_event(Event::Peer(key, news));
+        }
+    }
+
     fn again(&self, item: &Self::Item, last: &Self::Value, again: Again) {
-        if let Some(on_retry) = &self.on_retry {
+        if let Some(on_event) = &self.on_event {
             let reason = last.error().map_or_else(String::new, |(_, message)| message);
-            on_retry(Retry { id: &item.name(), reason: &reason, again });
+            on_event(Event::Retry(Retry { id: &item.name(), reason: &reason, again }));
         }
     }
 }
@@ -255,6 +279,14 @@ pub(crate) fn halted_without_effect<D: Done>(halt: Halt) -> (Verdict, D) {
             (OutcomeKind::Cancelled, ErrorKind::Cancelled, message.to_owned())
         }
         Halt::RateLimited { wait, .. } => (OutcomeKind::Failed, ErrorKind::RateLimited, format!("its key {wait}")),
+        Halt::Away { since, .. } => {
+            let message = format!("what it is for has been away for {}", format_duration(since.elapsed()));
+            (OutcomeKind::Failed, ErrorKind::Away, message)
+        }
+        Halt::RetryBudget { .. } => {
+            let message = "it failed, and the repeats that all of its key have together are used up".to_owned();
+            (OutcomeKind::Failed, ErrorKind::RetryBudget, message)
+        }
         Halt::Panicked { message, .. } => {
             (OutcomeKind::Failed, ErrorKind::Internal, format!("a fault of unisono: {message}"))
         }

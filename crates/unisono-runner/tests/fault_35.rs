@@ -22,14 +22,14 @@ async fn lines(bodies: &'static [&'static [u8]]) -> Vec<Value> {
     let plan = FetchPlan {
         frame: Frame {
             rows: Box::new(Input::arguments(makers).start().unwrap()),
-            settings: Settings { limits: Default::default(), times: Default::default(), retry: Default::default() },
+            settings: Settings::default(),
             output: Output::File { path: path.clone(), open: Open::default() },
             outlet: None,
             style: FetchStyle::default(),
             keep_order: true,
             max_failures: None,
             canary: None,
-            on_retry: None,
+            on_event: None,
         },
         http: Options::default(),
         elsewhere: None,

@@ -35,7 +35,7 @@ fn run(rows: Receiver<Batch<FileCall>>, mut told: impl FnMut(&Outcome<Hashed>) +
         keep_order: true,
         max_failures: None,
         canary: None,
-        on_retry: None,
+        on_event: None,
     };
     let listing = Box::new(move |outcome: &Outcome<Hashed>| {
         told(outcome);

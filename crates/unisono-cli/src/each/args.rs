@@ -456,7 +456,7 @@ impl EachArgs {
         limits.per_key_rate = args.per_key_rate;
         let times = times(args.timeout, args.deadline, args.stop_after, args.grace);
         let retry = RetryPolicy { repeats: args.retries, ..each_settings().retry };
-        Ok(Settings { limits, times, retry })
+        Ok(Settings { limits, times, retry, ordered_by_key: false })
     }
 
     pub fn max_failures(&self) -> Option<u64> {

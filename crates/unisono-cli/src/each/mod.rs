@@ -23,7 +23,7 @@ use unisono_runner::{
 use crate::{
     args::ProgressMode,
     failure::Failure,
-    launch::{launch, on_retry, print_rows},
+    launch::{launch, on_event, print_rows},
     output,
     signals::Handling,
     terminal::Terminal,
@@ -128,7 +128,7 @@ fn work(
             keep_order: args.keep_order,
             max_failures: args.max_failures(),
             canary: args.canary(),
-            on_retry: on_retry(&args.show, terminal),
+            on_event: on_event(&args.show, terminal),
         },
         kill_after: args.kill_after.0.unwrap_or(unisono_core::FOR_EVER),
         expected: args.expected().to_vec(),

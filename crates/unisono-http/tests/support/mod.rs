@@ -54,7 +54,7 @@ pub fn options() -> Options {
 
 pub fn settings() -> Settings {
     let limits = Limits::new(50.try_into().ok(), None);
-    Settings { limits, times: Times::default(), retry: RetryPolicy::default() }
+    Settings { limits, times: Times::default(), retry: RetryPolicy::default(), ordered_by_key: false }
 }
 
 pub fn without_retries() -> Settings {

@@ -59,8 +59,6 @@ pub(crate) struct EachWork {
     pub(crate) commands: Commands,
     pub(crate) timeout: Option<Duration>,
     pub(crate) deadline: Option<Duration>,
-    /// How much later than that the engine's own deadline is.
-    pub(crate) slack: Duration,
     pub(crate) level: watch::Receiver<StopLevel>,
     /// Nothing starts once one of them says stop: what the world asks for, and what the engine is told.
     pub(crate) cancels: [CancelToken; 2],
@@ -86,7 +84,7 @@ impl Work for EachWork {
 
     async fn attempt(&self, item: &Item<EachCall>, context: &Context) -> Tried {
         let slot = self.slots.take();
-        let item_by = context.item_by().and_then(|by| by.checked_sub(self.slack));
+        let item_by = context.item_by();
         let [asked, told] = &self.cancels;
         let ready = async {
             // Looked at last: the memory that is there now may not be when there is room.
@@ -140,11 +138,7 @@ impl Work for EachWork {
         ran.argv = command.argv;
         ran.sequence = numbered.sequence;
         let verdict = self.save(item, verdict, &mut ran).await;
-        let kind = match verdict {
-            Verdict::Final(kind) | Verdict::Retry { otherwise: kind, .. } => kind,
-            Verdict::Throttled { .. } => OutcomeKind::Failed,
-        };
-        self.worst.add(&ran, kind);
+        self.worst.add(&ran, verdict.otherwise());
         Attempt::new(verdict, ran)
     }
 

@@ -18,12 +18,12 @@ use std::{cell::Cell, path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::watch;
 use unisono_batch::{Monitor, Settings};
 use unisono_commands::{Commands, Options, Pressure, StopLevel, Terminal, guard::Gate};
-use unisono_core::{CancelToken, FOR_EVER, Limits, RetryPolicy, Times};
+use unisono_core::{CancelToken, Limits, RetryPolicy, Times};
 
 use crate::{
     Error, Frame, Gauge, Halting, Report, Saving,
     run::{Extras, cores, run},
-    stages::{LAST_RESORT, Stages, engine_deadline},
+    stages::{LAST_RESORT, Stages, engine_times},
 };
 use job::{EachWork, Slots};
 
@@ -77,6 +77,7 @@ pub fn each_settings() -> Settings {
         times: Times { timeout: None, deadline: None, ..Times::default() },
         // Whoever asks for three repeats of a deployment wants three, however many others fail.
         retry: RetryPolicy { budget: None, ..RetryPolicy::never() },
+        ordered_by_key: false,
     }
 }
 
@@ -92,9 +93,7 @@ pub async fn each(plan: EachPlan, cancel: CancelToken, monitor: Monitor, gauge: 
     let mut frame = plan.frame;
     let times = frame.settings.times;
     let slack = plan.kill_after.saturating_add(LAST_RESORT);
-    frame.settings.times.timeout = None;
-    frame.settings.times.deadline = engine_deadline(times.deadline, slack);
-    frame.settings.times.grace = FOR_EVER;
+    frame.settings.times = engine_times(times, slack);
     let options = Options {
         // Unique on this machine, for as long as a process may live.
         run: format!("{:x}-{:016x}", std::process::id(), fastrand::u64(..)),
@@ -114,7 +113,6 @@ pub async fn each(plan: EachPlan, cancel: CancelToken, monitor: Monitor, gauge: 
         cancels: [cancel.clone(), inner.clone()],
         timeout: times.timeout,
         deadline: times.deadline,
-        slack,
         level,
         expected: plan.expected,
         retry_exits: plan.retry_exits,

@@ -4,7 +4,7 @@ use std::{borrow::Cow, os::unix::ffi::OsStrExt, path::PathBuf, time::SystemTime}
 
 use bytes::Bytes;
 use http::{HeaderValue, Method};
-use unisono_core::ErrorKind;
+use unisono_core::{ErrorKind, Peer};
 use unisono_http::{Error, IDEMPOTENCY_KEY, Reply, Request, Trail, Url, shown_header};
 use unisono_journal::Members;
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
@@ -141,6 +141,10 @@ impl Done for Fetched {
 
     fn goes_on(&self) -> bool {
         self.goes_on
+    }
+
+    fn peer(&self) -> Peer {
+        self.reply.peer
     }
 
     fn has_saved(&mut self, name: PathBuf, length: u64) {

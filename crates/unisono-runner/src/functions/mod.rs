@@ -12,12 +12,12 @@ use std::{num::NonZeroU32, time::Duration};
 
 use tokio::sync::watch;
 use unisono_batch::{Desk, DeskBell, Monitor, Opening, Settings};
-use unisono_core::{CancelToken, FOR_EVER, Limits, RetryPolicy, Times};
+use unisono_core::{CancelToken, Limits, RetryPolicy, Times};
 
 use crate::{
     Error, Frame, Gauge, Halting, Report,
     run::{Extras, run},
-    stages::{LAST_RESORT, Stages, engine_deadline},
+    stages::{LAST_RESORT, Stages, engine_times},
 };
 use work::FunctionWork;
 
@@ -49,6 +49,7 @@ pub fn function_settings() -> Settings {
         times: Times { timeout: None, deadline: None, ..Times::default() },
         // Whoever asks for three repeats of a deployment wants three, however many others fail.
         retry: RetryPolicy { budget: None, ..RetryPolicy::never() },
+        ordered_by_key: false,
     }
 }
 
@@ -66,14 +67,11 @@ pub async fn functions<V: Send + 'static>(
     let mut frame = plan.frame;
     let times = frame.settings.times;
     let slack = plan.patience.saturating_add(LAST_RESORT);
-    frame.settings.times.timeout = None;
-    frame.settings.times.deadline = engine_deadline(times.deadline, slack);
-    frame.settings.times.grace = FOR_EVER;
+    frame.settings.times = engine_times(times, slack);
     let work = FunctionWork {
         crew: plan.hands.crew(),
         timeout: times.timeout,
         deadline: times.deadline,
-        slack,
         patience: plan.patience,
         why_unstoppable: plan.why_unstoppable,
         retry_timeouts: plan.retry_timeouts,

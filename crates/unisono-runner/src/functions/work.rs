@@ -18,8 +18,6 @@ pub(crate) struct FunctionWork<V: Send + 'static> {
     pub(crate) crew: Crew<Invocation, Came<V>>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) deadline: Option<Duration>,
-    /// How much later than that the engine's own deadline is.
-    pub(crate) slack: Duration,
     pub(crate) patience: Duration,
     pub(crate) why_unstoppable: &'static str,
     pub(crate) retry_timeouts: bool,
@@ -39,15 +37,10 @@ impl<V: Send + 'static> Work for FunctionWork<V> {
     type Call = FunctionCall<V>;
 
     async fn attempt(&self, item: &Item<FunctionCall<V>>, context: &Context) -> Tried<V> {
-        let item_by = context.item_by().and_then(|by| by.checked_sub(self.slack));
+        let item_by = context.item_by();
         if *self.stopped.borrow() {
             let (verdict, value) = halted_without_effect(UNBEGUN);
             return Attempt::new(verdict, value);
-        }
-        if item_by.is_some_and(|by| by <= clock::now()) {
-            // It waited for this attempt longer than it had: nothing is called for an item that is late.
-            let (kind, message) = self.why(Stop::Deadline);
-            return failed(OutcomeKind::TimedOut, kind, message);
         }
         context.begin();
         let invocation = Invocation { line: item.line, attempt: context.attempt() };

@@ -55,6 +55,7 @@ pub fn sum_settings() -> Settings {
         limits: Limits::new(Some(cores()), None),
         times: Times { timeout: None, deadline: Some(Duration::from_secs(60 * 60)), ..Times::default() },
         retry: RetryPolicy { repeats: 1, ..RetryPolicy::default() },
+        ordered_by_key: false,
     }
 }
 

@@ -242,6 +242,8 @@ impl Work for Scripted {
             Halt::Deadline { effect, .. } => (OutcomeKind::TimedOut, ErrorKind::Deadline, effect),
             Halt::Cancelled { effect, .. } => (OutcomeKind::Cancelled, ErrorKind::Cancelled, effect),
             Halt::RateLimited { effect, .. } => (OutcomeKind::Failed, ErrorKind::RateLimited, effect),
+            Halt::Away { effect, .. } => (OutcomeKind::Failed, ErrorKind::Away, effect),
+            Halt::RetryBudget { effect } => (OutcomeKind::Failed, ErrorKind::RetryBudget, effect),
             Halt::Panicked { effect, .. } => (OutcomeKind::Failed, ErrorKind::Internal, effect),
         };
         (Verdict::Final(effect.outcome(kind, repeatable)), Answer::failed(error, "halted".to_owned()))

@@ -244,6 +244,7 @@ impl World {
             deadline: Some(Duration::from_secs(8)),
             stop_after: how.stop_after,
             grace: Duration::from_millis(300),
+            ..Times::default()
         };
         let retry = RetryPolicy {
             repeats: 2,
@@ -254,14 +255,19 @@ impl World {
         let open = Open { mode: how.mode, identity: how.identity, adopt: how.adopt, ..Open::default() };
         Frame {
             rows: Box::new(Rows::new(rows)),
-            settings: Settings { limits: Limits::new(NonZeroU32::new(how.limit), None), times, retry },
+            settings: Settings {
+                limits: Limits::new(NonZeroU32::new(how.limit), None),
+                times,
+                retry,
+                ordered_by_key: false,
+            },
             output: Output::File { path: self.path(), open },
             outlet,
             style: (),
             keep_order: how.keep_order,
             max_failures: how.max_failures,
             canary: how.canary.and_then(NonZeroU64::new),
-            on_retry: None,
+            on_event: None,
         }
     }
 
