@@ -70,6 +70,11 @@ impl Client {
         self.0.pool.most_connections()
     }
 
+    /// How many requests were left in doubt by origins that closed a connection which they had promised to keep.
+    pub fn in_doubt(&self) -> Vec<(String, u64)> {
+        self.0.pool.in_doubt()
+    }
+
     /// Sends a request and waits for the whole answer, whatever its status.
     ///
     /// # Errors
@@ -233,9 +238,11 @@ impl Inner {
         let mut fresh = false;
         let mut resends = Resends::default();
         loop {
-            let mut link = self.pool.link(&origin, fresh, &reached).await?;
+            // What may not be sent twice goes over no connection that its server may be about to close.
+            let alone = !request.is_repeatable() && self.pool.breaks_promises(&origin);
+            let mut link = self.pool.link(&origin, fresh || alone, &reached).await?;
             reached(Stage::Sent);
-            let message = self.message(request, headers.clone(), &origin, &link)?;
+            let message = self.message(request, headers.clone(), &origin, &link, alone)?;
             let answer = match &mut link {
                 Link::Http1(link) => {
                     link.send(message, attempt, &origin).await.map(|answer| answer.map(Incoming::Http1))
@@ -264,6 +271,12 @@ impl Inner {
                 }
                 continue;
             }
+            if matches!(&link, Link::Http1(_)) && error.is_stale() && !error.is_unprocessed() {
+                self.pool.note_broken_promise(&origin);
+                if !request.is_repeatable() {
+                    self.pool.note_in_doubt(&origin);
+                }
+            }
             let may_be_repeated = error.is_unprocessed() || request.is_repeatable();
             if replayed || !error.is_stale() || error.kind() != ErrorKind::Closed || !may_be_repeated {
                 return Err(error);
@@ -287,10 +300,12 @@ impl Inner {
         if let Some(cookies) = &self.cookies {
             cookies.keep(&request.url, &head.headers);
         }
-        let condemned = head.status == StatusCode::MISDIRECTED_REQUEST;
-        if let (true, Link::Http2(link)) = (condemned, &link) {
+        let is_misdirected = head.status == StatusCode::MISDIRECTED_REQUEST;
+        if let (true, Link::Http2(link)) = (is_misdirected, &link) {
             self.pool.retire(&origin, link);
         }
+        // Where requests like this one get connections of their own, it would be kept for nobody.
+        let condemned = is_misdirected || (!request.is_repeatable() && self.pool.breaks_promises(&origin));
         let options = &self.options;
         Ok(Streaming {
             status: head.status,
@@ -340,6 +355,7 @@ impl Inner {
         mut headers: HeaderMap,
         origin: &Origin,
         link: &Link,
+        alone: bool,
     ) -> Result<http::Request<Bytes>, Error> {
         let unsendable = |what: &str| Error::new(ErrorKind::Input, format!("{what} cannot be sent"));
         let mut parts = uri::Parts::default();
@@ -348,6 +364,10 @@ impl Inner {
         let is_http1 = matches!(link, Link::Http1(_));
         if is_http1 && !headers.contains_key(header::HOST) {
             headers.insert(header::HOST, HeaderValue::from_str(&authority).map_err(|_| unsendable("the host"))?);
+        }
+        if is_http1 && alone {
+            // A server of few workers need not keep one for a connection that nobody uses again.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         // HTTP/2 has no such field; a host that the caller named is who it is for (RFC 9113, section 8.3.1).
         let named = if is_http1 { None } else { headers.remove(header::HOST) };

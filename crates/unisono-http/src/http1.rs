@@ -8,7 +8,7 @@ use std::{
     future::poll_fn,
     pin::{Pin, pin},
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -27,6 +27,7 @@ use crate::{
     connect::{Connected, Socket, Stream},
     fault::{Phase, exchange_failed},
     framing::MOST_HEADERS,
+    keep_alive,
     news::Sign,
     pool::Place,
 };
@@ -42,6 +43,8 @@ pub(crate) struct Http1 {
     is_tls: bool,
     pub(crate) was_used: bool,
     pub(crate) idle_since: Instant,
+    /// For how long its server says that it can be used after that, with time for the way; `None` when it does not say.
+    pub(crate) usable_for: Option<Duration>,
     _place: Place,
 }
 
@@ -67,6 +70,7 @@ impl Http1 {
             is_tls,
             was_used: false,
             idle_since: clock::now(),
+            usable_for: None,
             _place: place,
         })
     }
@@ -102,7 +106,13 @@ impl Http1 {
         })
         .await;
         let taken = self.socket.written() != written;
-        result.map_err(|error| send_failed(error, was_used, taken, attempt, named))
+        match result {
+            Ok(answer) => {
+                self.usable_for = keep_alive::usable_for(answer.headers());
+                Ok(answer)
+            }
+            Err(error) => Err(send_failed(error, was_used, taken, attempt, named)),
+        }
     }
 
     /// The next frame of an answer's body.

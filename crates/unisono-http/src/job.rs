@@ -72,6 +72,15 @@ impl HttpJob {
         }
     }
 
+    /// How many requests were left in doubt by origins that closed a connection which they had promised to keep.
+    pub fn in_doubt(&self) -> Vec<(String, u64)> {
+        match &self.sender {
+            Sender::Here(client) => client.in_doubt(),
+            // Their connections are theirs.
+            Sender::Elsewhere(_) => Vec::new(),
+        }
+    }
+
     /// What goes on beside the attempts as long as they do. Never ends.
     pub async fn relay(&self) {
         match &self.sender {

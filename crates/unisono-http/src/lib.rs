@@ -19,6 +19,7 @@ pub mod fuzzing;
 mod http1;
 mod http2;
 mod job;
+mod keep_alive;
 mod news;
 mod options;
 mod pool;

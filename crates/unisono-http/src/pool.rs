@@ -2,12 +2,13 @@
 //!
 //! The newest idle connection is taken first, so that the rest may grow old and go. Before it is used again the
 //! kernel is asked whether the peer has closed it or said something unasked; such a connection is dropped, and what it
-//! said is nobody's answer. When the process has no file descriptors left, the pool settles for the connections it
+//! said is nobody's answer. Between that and the request's arrival a server may close it all the same, which no client can
+//! see; from a host that was caught at it, what must not be sent twice gets a new connection for itself. When the process has no file descriptors left, the pool settles for the connections it
 //! has, and requests wait for one another; it keeps a note of it for the report.
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     future::poll_fn,
     io,
     rc::Rc,
@@ -35,6 +36,8 @@ pub(crate) struct Pool {
     idle_timeout: Duration,
     max_header: usize,
     swept: Cell<Instant>,
+    /// Requests that are in doubt since a kept connection was closed under them, by origin.
+    in_doubt: RefCell<BTreeMap<String, u64>>,
 }
 
 /// What is known of one origin.
@@ -46,6 +49,8 @@ struct Host {
     is_http1: Cell<bool>,
     /// Held while the first connection is made, or the one that all share: the others wait for it.
     connecting: Mutex<()>,
+    /// Whether it has closed a connection under a request, or before the time that it had named.
+    breaks_promises: Cell<bool>,
     /// How often that has failed, and how it did last.
     failures: Cell<u64>,
     failure: RefCell<Option<Error>>,
@@ -70,6 +75,7 @@ impl Pool {
             idle_timeout: options.idle_timeout,
             max_header: options.max_header,
             swept: Cell::new(clock::now()),
+            in_doubt: RefCell::default(),
         })
     }
 
@@ -152,6 +158,33 @@ impl Pool {
         self.sweep();
     }
 
+    /// This host has closed a connection that it had promised to keep, when a request was on its way there.
+    pub(crate) fn note_broken_promise(&self, origin: &Origin) {
+        let host = self.host(origin);
+        host.breaks_promises.set(true);
+        // What it keeps, it keeps from others.
+        host.idle.borrow_mut().clear();
+    }
+
+    /// The same, and the request must not be sent again.
+    pub(crate) fn note_in_doubt(&self, origin: &Origin) {
+        let mut in_doubt = self.in_doubt.borrow_mut();
+        let name = origin.to_string();
+        if in_doubt.len() < HOSTS_NAMED || in_doubt.contains_key(&name) {
+            *in_doubt.entry(name).or_default() += 1;
+        }
+    }
+
+    /// How many requests each of these origins has left in doubt like that.
+    pub(crate) fn in_doubt(&self) -> Vec<(String, u64)> {
+        self.in_doubt.borrow().iter().map(|(name, count)| (name.clone(), *count)).collect()
+    }
+
+    /// Whether it ever did.
+    pub(crate) fn breaks_promises(&self, origin: &Origin) -> bool {
+        self.host(origin).breaks_promises.get()
+    }
+
     /// Makes sure that no further request goes over this connection; another one that has taken its place meanwhile stays.
     pub(crate) fn retire(&self, origin: &Origin, retired: &Http2) {
         self.host(origin).shared.borrow_mut().take_if(|shared| shared.is_same(retired));
@@ -227,7 +260,8 @@ impl Pool {
         self.origins.borrow_mut().retain(|_, host| {
             host.idle.borrow_mut().retain(|link| now.saturating_duration_since(link.idle_since) < self.idle_timeout);
             host.shared.borrow_mut().take_if(|link| link.is_closed());
-            Rc::strong_count(host) > 1 || !host.idle.borrow().is_empty() || host.shared.borrow().is_some()
+            let is_known = Rc::strong_count(host) > 1 || host.breaks_promises.get();
+            is_known || !host.idle.borrow().is_empty() || host.shared.borrow().is_some()
         });
     }
 
@@ -251,6 +285,7 @@ impl Host {
             shared: RefCell::default(),
             is_http1: Cell::new(is_http1),
             connecting: Mutex::new(()),
+            breaks_promises: Cell::new(false),
             failures: Cell::new(0),
             failure: RefCell::default(),
             made: Cell::new(0),
@@ -270,8 +305,16 @@ impl Host {
         let now = clock::now();
         let mut idle = self.idle.borrow_mut();
         while let Some(mut link) = idle.pop() {
-            if now.saturating_duration_since(link.idle_since) < idle_timeout && link.is_usable() {
+            let idle = now.saturating_duration_since(link.idle_since);
+            if idle >= idle_timeout.min(link.usable_for.unwrap_or(idle_timeout)) {
+                continue;
+            }
+            if link.is_usable() {
                 return Some(Link::Http1(link));
+            }
+            if link.usable_for.is_some() {
+                // It was luck that no request was on its way.
+                self.breaks_promises.set(true);
             }
         }
         None
@@ -339,4 +382,6 @@ fn is_out_of_files(error: &Error) -> bool {
 const SPARE_FILES: usize = 8;
 /// More than it takes to call it a day.
 const TALLIES_KEPT: usize = 16;
+/// In a report; more say nothing more.
+const HOSTS_NAMED: usize = 5;
 const SWEEP_EVERY: Duration = Duration::from_secs(5);

@@ -108,6 +108,14 @@ pub async fn fetch(plan: FetchPlan, cancel: CancelToken, monitor: Monitor, gauge
             "the process ran out of file descriptors, so at most {most} connections were open at once (raise `ulimit -n` for more)"
         ));
     }
+    report.warnings.extend(http.in_doubt().into_iter().map(|(origin, count)| {
+        let plural = if count == 1 { "request was" } else { "requests were" };
+        format!(
+            "{count} {plural} on the way when {origin} closed a connection that it had kept, and must not be sent twice: \
+             since the first of them, such requests get connections of their own; where the API honours it, \
+             --idempotency-key lets them be sent again"
+        )
+    }));
     report.warnings.extend(pages.warning());
     Ok(report)
 }
