@@ -191,6 +191,14 @@ impl Keys {
         }
     }
 
+    /// What a key sleeps for may be over early.
+    pub(crate) fn rouse(&mut self, index: usize, limits: &Limits) {
+        if self.slots[index].place == Place::Asleep {
+            self.slots[index].place = Place::Nowhere;
+            self.enlist(index, limits);
+        }
+    }
+
     /// Enlists those whose time has come.
     pub(crate) fn wake(&mut self, now: Instant, limits: &Limits) {
         while let Some(Reverse((until, index, nap))) = self.asleep.peek().copied() {

@@ -211,6 +211,8 @@ struct Slot {
     first_start: Option<Instant>,
     /// When it first found its peer away.
     first_unmet: Option<Instant>,
+    /// When the last attempt was started.
+    started: Option<Instant>,
     attempt_by: Option<Instant>,
     item_by: Option<Instant>,
     /// Its running work was detached: finishing the attempt frees no slot.
@@ -438,9 +440,9 @@ impl Machine {
         if self.slot(ticket).state == State::Running {
             self.hear(now, ticket, peer);
             let is_accepted = !matches!(finish, Finish::Throttled { .. } | Finish::Unmet) && peer != Peer::Overloaded;
-            if is_accepted {
-                let index = self.slot(ticket).key;
-                self.keys.get_mut(index).pace.accept();
+            let Slot { key: index, started, .. } = *self.slot(ticket);
+            if is_accepted && self.keys.get_mut(index).pace.accept(now, started.unwrap_or(now)) {
+                self.keys.rouse(index, &self.settings.limits);
             }
         }
         self.leave_state(ticket);
@@ -614,6 +616,7 @@ impl Machine {
         slot.state = State::Running;
         slot.epoch = epoch;
         slot.attempts = slot.attempts.saturating_add(1);
+        slot.started = Some(now);
         slot.attempt_by = times.timeout.map(|timeout| now + timeout);
         let is_new = slot.first_start.is_none();
         if is_new {
@@ -666,6 +669,7 @@ impl Machine {
         let slot = self.slot_mut(ticket);
         slot.refusals = slot.refusals.saturating_add(1);
         let (key, item_by, refusals) = (slot.key, slot.item_by, slot.refusals);
+        let started = slot.started.unwrap_or(now);
         let asked = until.filter(|until| *until > now);
         let max_wait = self.settings.retry.max_wait;
         let own = match asked {
@@ -675,10 +679,18 @@ impl Machine {
                 let jittered = until + self.jitter((until - now) / 10).min(MOST_JITTER);
                 if until - now <= max_wait { jittered.min(now + max_wait) } else { jittered }
             }
+            None if quota => {
+                let until = self.keys.get_mut(key).pace.refuse(now, started, None);
+                until + self.jitter((until - now) / 4)
+            }
             None => now + self.jitter(self.settings.retry.backoff.ceiling(refusals)),
         };
-        if quota && !self.keys.get(key).is_paused(now) {
-            self.keys.get_mut(key).pace.refuse(now, own);
+        if quota && asked.is_some() {
+            self.keys.get_mut(key).pace.refuse(now, started, Some(own));
+        }
+        if quota {
+            // A slow pace's next start may have been later than the end of the pause.
+            self.keys.rouse(key, &self.settings.limits);
         }
         let paused = self.pause_key(now, key, own);
         let at = self.keys.get(key).paused_until.unwrap_or(own);
@@ -720,7 +732,7 @@ impl Machine {
 
     /// Takes in what a running attempt tells of its peer.
     fn hear(&mut self, now: Instant, ticket: Ticket, peer: Peer) {
-        let Slot { key: index, epoch, .. } = *self.slot(ticket);
+        let Slot { key: index, epoch, started, .. } = *self.slot(ticket);
         let was_probe = self.keys.get(index).health.is_probe(ticket);
         if was_probe {
             self.probes -= 1;
@@ -733,6 +745,10 @@ impl Machine {
             let rng = &mut self.rng;
             let change = key.health.hear(now, ticket, peer, load, |most| jitter(rng, most));
             self.follow(now, index, change);
+        }
+        // A key that is paced already is so because of its rate: that is too high, whatever else it is.
+        if peer == Peer::Overloaded && !self.keys.get(index).pace.is_idle() {
+            self.slow_down(now, index, started.unwrap_or(now));
         }
         if was_probe {
             self.keys.enlist(index, &self.settings.limits);
@@ -765,15 +781,18 @@ impl Machine {
                 self.news.push((index, KeyNews::Lowered(capacity)));
             }
             Change::TooOften => {
-                // As after a refusal that names no time.
-                let until = now + self.jitter(self.settings.retry.backoff.base);
-                if !self.keys.get(index).is_paused(now) {
-                    self.keys.get_mut(index).pace.refuse(now, until);
-                }
-                self.pause_key(now, index, until);
+                self.slow_down(now, index, now);
                 self.news.push((index, KeyNews::Paced));
             }
         }
+    }
+
+    /// Paces a key, as after a refusal that names no time; but each costs a repeat, so nothing starts as soon as then.
+    fn slow_down(&mut self, now: Instant, index: usize, started: Instant) {
+        let least = now + self.jitter(self.settings.retry.backoff.base);
+        let until = self.keys.get_mut(index).pace.refuse(now, started, None);
+        self.pause_key(now, index, until.max(least));
+        self.keys.rouse(index, &self.settings.limits);
     }
 
     /// What is queued begins to wait for a peer that is away.
@@ -978,6 +997,7 @@ impl Machine {
             owes: false,
             first_start: None,
             first_unmet: None,
+            started: None,
             attempt_by: None,
             item_by: None,
             detached: false,

@@ -1,49 +1,85 @@
 //! How often a key may start after it was refused: the quota of a server that does not announce it.
 //!
-//! A server with a quota answers 429 and asks for a pause. Whoever comes back at full speed is refused again, and
-//! spends most of the time in pauses. So the first refusal engages a pace, found by bisection between a rate that
-//! the server bore (for a while, or on average over the last cycle, pause included) and the lowest rate that it
-//! refused. When the two are within 3 %, the pace is held for a minute; then it grows
-//! again, faster with each step, since quotas change. A pace that no longer holds anything back is dropped.
+//! A server with a quota lets so many requests through, and refuses the rest until it is renewed: by a window that ends
+//! (fixed), by old requests that leave it (sliding), or bit by bit (token bucket, leaky bucket). Whoever comes back at
+//! full speed is refused again and again. What the server bears is seen from outside: in a *cycle*, from the first
+//! request that it lets through after a refusal to the first one after the next refusal, it lets through what the quota
+//! allows in that time. The first cycle may be flattered by what was saved up, or by a window that was nearly over; the
+//! second is not. So the pace is what was let through in the last cycles, divided by the time that they took.
 //!
-//! A key that was never refused has no pace, and pays one counter for it.
+//! The end of a refusal is looked for by one request at a time, after a fifth of the time that it has lasted so far:
+//! close enough to measure by, and few. When the server says when to come back, that is when the next one comes; such a
+//! pause is often longer than the quota needs, so a rate that lasted for a while first falls by cuts.
+//!
+//! A pace that is not refused grows, faster with each step, since quotas change and the first guess may be low; towards
+//! a rate that was refused lately it goes half of the way, and when the two are within 3 %, holds for a minute. A pace
+//! that no longer holds anything back is dropped.
+//!
+//! A key that was never refused has no pace, and pays a counter and two times for it.
 
 use std::time::{Duration, Instant};
 
 /// What is known about a key's quota.
 #[derive(Debug, Clone)]
 pub(crate) struct Pace {
-    /// Start of the present cycle: when the key was last resumed, or first used.
-    since: Instant,
-    /// Answers in the present cycle that were no refusals.
+    /// When the first request of the present cycle was started.
+    begun: Instant,
+    /// When the last request was started.
+    last: Instant,
+    /// Requests of the present cycle that were let through.
     accepted: u32,
-    engaged: Option<Engaged>,
+    engaged: Option<Box<Engaged>>,
 }
 
 #[derive(Debug, Clone)]
 struct Engaged {
-    /// Starts per second.
+    /// Starts per second; infinite before the end of the first cycle.
     rate: f64,
-    /// The highest rate that lasted for a step.
+    /// The highest rate of this cycle that lasted for a step.
     kept: f64,
-    /// By how much the rate falls when one that lasted is refused.
-    cut: f64,
+    /// The rate that lasted for a whole hold, until it is refused itself.
+    held: f64,
+    is_holding: bool,
     /// The lowest rate that was refused lately; infinite when nobody knows.
     refused: f64,
+    /// By how much a rate falls that lasted and was refused.
+    cut: f64,
+    /// The server says when to come back.
+    announced: bool,
+    /// By how much the rate grows at the next review.
+    growth: f64,
     /// The next start is due then.
     next: Instant,
+    /// The end of the last pause, or when it was known. What was started before is news no more.
+    resumed: Instant,
+    /// The server refuses at present.
+    refusal: Option<Refusal>,
     /// When the rate is considered again.
     review: Instant,
+    reviewed: Instant,
     /// Starts since the last review, to see whether the pace is what holds the key back.
     starts: u32,
-    reviewed: Instant,
-    /// Growth per review once nothing is known to be refused.
-    growth: f64,
+    /// What was let through in the last cycles, but the first, and the seconds that they took; older ones weigh less.
+    let_through: f64,
+    seconds: f64,
+    /// Seconds of the shortest cycle: about the window of the quota, where it has one.
+    shortest: f64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Refusal {
+    since: Instant,
+    /// When the last request was started that was refused.
+    last: Instant,
+    /// How long until the next one looks whether it is over.
+    gap: Duration,
+    /// The server said when to come back.
+    announced: bool,
 }
 
 impl Pace {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { since: now, accepted: 0, engaged: None }
+        Self { begun: now, last: now, accepted: 0, engaged: None }
     }
 
     /// The first moment at which the pace lets something start.
@@ -53,55 +89,53 @@ impl Pace {
 
     /// Counts a start, which could have come at `dated` already.
     pub(crate) fn start(&mut self, now: Instant, dated: Instant) {
-        let Some(engaged) = &mut self.engaged else { return };
-        engaged.next = engaged.next.max(dated) + Duration::from_secs_f64(1.0 / engaged.rate);
-        engaged.starts += 1;
-        if now >= engaged.review && !engaged.grow(now) {
-            self.engaged = None;
-        }
-    }
-
-    /// Counts an answer that was no refusal.
-    pub(crate) fn accept(&mut self) {
-        self.accepted = self.accepted.saturating_add(1);
-    }
-
-    /// The server refused, and wants to be left alone until then. Once per pause: later refusals of requests that
-    /// were already under way say nothing new.
-    pub(crate) fn refuse(&mut self, now: Instant, until: Instant) {
-        if self.accepted == 0 {
-            // Refused again before anything was accepted: the pause was too short, which says nothing about the rate.
-            self.since = until;
-            if let Some(engaged) = &mut self.engaged {
-                engaged.pause(until);
-            }
-            return;
-        }
-        let cycle = (until - self.since).as_secs_f64().max(0.001);
-        let active = now.saturating_duration_since(self.since).as_secs_f64().max(0.001);
-        let accepted = f64::from(self.accepted.max(1));
-        let kept_up = accepted / cycle;
-        let engaged = match &self.engaged {
-            None => Engaged::at(kept_up, accepted / active, FIRST_CUT, until),
-            Some(engaged) => {
-                let refused = engaged.rate.min(engaged.refused);
-                if engaged.kept < refused {
-                    // Where more was accepted than the pace allowed, by what was under way already, that says nothing about
-                    // it: what has lasted is kept to, and where nothing has yet, the rate gives way a little.
-                    let lasted = if engaged.kept > 0.0 { engaged.kept } else { refused * (1.0 - engaged.cut) };
-                    let rate = if kept_up < refused { kept_up.max(engaged.kept) } else { lasted };
-                    Engaged { kept: engaged.kept, ..Engaged::at(rate, refused, engaged.cut, until) }
-                } else {
-                    // What lasted for a while on a server's saved-up allowance is no proof once it was refused: a
-                    // cut, twice as deep each time, down to what the server bears on average.
-                    let rate = (refused * (1.0 - engaged.cut)).max(kept_up.min(refused * 0.99));
-                    Engaged::at(rate, refused, (engaged.cut * 2.0).min(DEEPEST_CUT), until)
-                }
-            }
+        let is_new = match &mut self.engaged {
+            Some(engaged) => !engaged.start(now, dated),
+            // What was let through when hardly anything was asked for says nothing about the most.
+            None => self.accepted == 0 || now.saturating_duration_since(self.last) > IDLE,
         };
-        self.engaged = Some(engaged);
-        self.since = until;
-        self.accepted = 0;
+        if is_new {
+            *self = Self::new(now);
+        }
+        self.last = now;
+    }
+
+    /// Counts an answer that was no refusal, to a request that was started then. `true` when that ends a refusal: then
+    /// more may start at once.
+    pub(crate) fn accept(&mut self, now: Instant, started: Instant) -> bool {
+        let Some(engaged) = &mut self.engaged else {
+            let past = now.saturating_duration_since(self.begun);
+            if past > REMEMBERED {
+                (self.begun, self.accepted) = (self.begun + past / 2, self.accepted / 2);
+            }
+            self.accepted = self.accepted.saturating_add(1);
+            return false;
+        };
+        if engaged.refusal.is_none() || started < engaged.resumed {
+            self.accepted = self.accepted.saturating_add(1);
+            return false;
+        }
+        engaged.resume(now, self.begun, started, self.accepted);
+        (self.begun, self.accepted) = (started, 1);
+        true
+    }
+
+    /// The server refused a request that was started then; `asked` is when it wants to be asked again, if it says so.
+    /// Returns when something may start again.
+    pub(crate) fn refuse(&mut self, now: Instant, started: Instant, asked: Option<Instant>) -> Instant {
+        let engaged = self.engaged.get_or_insert_with(|| Box::new(Engaged::new(started)));
+        if started < engaged.resumed {
+            // It was under way when another one was refused.
+            return engaged.resumed.max(now);
+        }
+        let refusal =
+            engaged.refusal.get_or_insert(Refusal { since: now, last: started, gap: SHORTEST_GAP, announced: false });
+        refusal.last = started;
+        refusal.announced |= asked.is_some();
+        refusal.gap = ((now - refusal.since) / 5).clamp(SHORTEST_GAP, LONGEST_GAP);
+        let until = asked.unwrap_or(now + refusal.gap);
+        (engaged.next, engaged.resumed) = (until, until);
+        until
     }
 
     /// Whether forgetting it loses nothing.
@@ -111,131 +145,168 @@ impl Pace {
 }
 
 impl Engaged {
-    /// A pace that begins when the pause ends.
-    fn at(rate: f64, refused: f64, cut: f64, until: Instant) -> Self {
-        let rate = rate.max(SLOWEST);
+    fn new(started: Instant) -> Self {
         Self {
-            rate,
+            rate: f64::INFINITY,
             kept: 0.0,
-            refused,
-            cut,
-            next: until,
-            review: until + step(rate),
-            starts: 0,
-            reviewed: until,
+            held: 0.0,
+            is_holding: false,
+            refused: f64::INFINITY,
+            cut: FIRST_CUT,
+            announced: false,
             growth: FIRST_GROWTH,
+            next: started,
+            resumed: started,
+            refusal: None,
+            review: started,
+            reviewed: started,
+            starts: 0,
+            let_through: 0.0,
+            seconds: 0.0,
+            shortest: f64::INFINITY,
         }
     }
 
-    /// The same pace, once the pause ends.
-    fn pause(&mut self, until: Instant) {
-        (self.next, self.reviewed, self.starts) = (until, until, 0);
-        self.review = until + step(self.rate);
+    /// Counts a start. `false` when the pace holds nothing back any more.
+    fn start(&mut self, now: Instant, dated: Instant) -> bool {
+        if let Some(refusal) = &self.refusal {
+            self.next = self.next.max(now) + refusal.gap;
+            return true;
+        }
+        self.next = self.next.max(dated) + Duration::from_secs_f64(1.0 / self.rate);
+        self.starts += 1;
+        now < self.review || self.grow(now)
+    }
+
+    /// The first request after a refusal was let through: so many were since the cycle's begin.
+    fn resume(&mut self, now: Instant, begun: Instant, started: Instant, accepted: u32) {
+        let Some(refusal) = self.refusal.take() else { return };
+        let seconds = |from: Instant, to: Instant| to.saturating_duration_since(from).as_secs_f64();
+        let cycle = seconds(begun, started).max(0.001);
+        // The quota was renewed between the last request that was refused and this one.
+        let renewed = if refusal.announced { cycle } else { cycle.midpoint(seconds(begun, refusal.last)) };
+        self.announced = refusal.announced;
+        // What was started before this was known is news no more, as others may have looked at the same time.
+        self.resumed = now;
+        let accepted = f64::from(accepted.max(1));
+        self.rate = if self.rate.is_infinite() {
+            accepted / renewed
+        } else {
+            self.refused = self.rate;
+            if self.rate <= self.held {
+                self.held = 0.0;
+            }
+            // An announced pause may be longer than the quota needs, and then says less than a rate that lasted: it falls by
+            // a cut, twice as deep each time.
+            let has_lasted =
+                refusal.announced && seconds(self.reviewed, refusal.since) > 0.5 * seconds(refusal.since, started);
+            let lasted = if has_lasted { self.rate * (1.0 - self.cut) } else { 0.0 };
+            self.cut = if has_lasted { (2.0 * self.cut).min(DEEPEST_CUT) } else { FIRST_CUT };
+            self.measure(accepted, renewed).max(self.kept).max(lasted).min(self.rate * (1.0 - FIRST_CUT)).max(self.held)
+        };
+        self.is_holding = false;
+        self.shortest = self.shortest.min(cycle);
+        self.kept = 0.0;
+        self.growth = FIRST_GROWTH;
+        self.next = now.max(started + Duration::from_secs_f64(1.0 / self.rate));
+        (self.review, self.reviewed, self.starts) = (now + self.step(), now, 0);
+    }
+
+    /// Takes in a cycle; returns how many a second were let through in the last ones.
+    fn measure(&mut self, accepted: f64, seconds: f64) -> f64 {
+        if self.let_through > ENOUGH {
+            self.seconds *= ENOUGH / self.let_through;
+            self.let_through = ENOUGH;
+        }
+        self.let_through += accepted;
+        self.seconds += seconds;
+        self.let_through / self.seconds
     }
 
     /// A step passed without a refusal: go faster. `false` when the pace holds nothing back any more.
     fn grow(&mut self, now: Instant) -> bool {
         let seconds = (now - self.reviewed).as_secs_f64().max(0.001);
-        let used = f64::from(self.starts) / seconds;
+        let is_used = f64::from(self.starts) >= seconds * self.rate * 0.5;
+        let gap = self.refused / self.rate - 1.0;
         self.kept = self.kept.max(self.rate);
-        let gap = (self.refused - self.rate) / self.rate;
-        if self.refused.is_infinite() {
-            if used < self.rate * 0.5 {
-                return false;
-            }
-            self.rate *= 1.0 + self.growth;
-            self.growth = (self.growth * 2.0).min(1.0);
-            self.review = now + step(self.rate);
-        } else if gap <= CLOSE_ENOUGH {
+        if std::mem::take(&mut self.is_holding) {
+            self.held = self.rate;
+        }
+        (self.starts, self.reviewed) = (0, now);
+        if self.refused.is_infinite() && !is_used {
+            return false;
+        }
+        if gap <= CLOSE_ENOUGH {
             // The bound is forgotten now and looked for again after the hold.
             self.refused = f64::INFINITY;
+            self.growth = GROWTH_AFTER_HOLD;
             self.cut = FIRST_CUT;
+            self.is_holding = true;
             self.review = now + HOLD;
         } else {
-            self.rate += (self.rate * gap / 2.0).min(self.rate / 4.0);
-            self.review = now + step(self.rate);
+            self.rate *= 1.0 + self.growth.min(gap / 2.0);
+            self.growth = (self.growth * 2.0).min(1.0);
+            self.review = now + self.step();
         }
-        self.starts = 0;
-        self.reviewed = now;
         true
+    }
+
+    /// How long a rate is tried before it is raised: as long as the server needed to renew its quota, and for some
+    /// starts, since fewer say little about a rate.
+    fn step(&self) -> Duration {
+        let some = (10.0 / self.rate).min(LONGEST_STEP);
+        let least = if self.announced { LEAST_STEP_ANNOUNCED } else { LEAST_STEP };
+        Duration::from_secs_f64(self.shortest.min(LONGEST_STEP).max(some).max(least))
     }
 }
 
-/// How long a rate is tried before it is raised: several times a second, which is the window of most quotas, and
-/// long enough for twenty starts, since fewer say little about a rate. Found by simulation, as all numbers here.
-fn step(rate: f64) -> Duration {
-    Duration::from_secs_f64((20.0 / rate).max(4.0))
-}
-
-/// A refusal costs a pause of a second or more: once a minute is under 2 % of the time.
+/// A request that finds the server refusing costs it little, and finding it late costs the rest of a window.
+const SHORTEST_GAP: Duration = Duration::from_millis(50);
+/// Of a server that refuses for hours, nobody waits for another hour.
+const LONGEST_GAP: Duration = Duration::from_secs(10);
+/// Whoever pauses for longer starts another burst.
+const IDLE: Duration = Duration::from_secs(2);
+/// What was let through long before a refusal says little about it.
+const REMEMBERED: Duration = Duration::from_secs(20);
+/// Requests that say enough about a rate: one more or less is 5 %.
+const ENOUGH: f64 = 20.0;
+/// What was refused is too fast, if only by a little.
+const FIRST_CUT: f64 = 0.03;
+const DEEPEST_CUT: f64 = 0.5;
+/// Where a refusal costs a second, it may come once a minute: under 2 % of the time.
 const HOLD: Duration = Duration::from_secs(60);
 const CLOSE_ENOUGH: f64 = 0.03;
-const FIRST_GROWTH: f64 = 0.02;
-const FIRST_CUT: f64 = 0.02;
-const DEEPEST_CUT: f64 = 0.5;
-/// Starts per second: an hour for four requests, the slowest quota seen in the wild that still sends 429.
-const SLOWEST: f64 = 0.001;
+const FIRST_GROWTH: f64 = 0.05;
+/// Below what is close enough, so that the first refusal ends in the next hold.
+const GROWTH_AFTER_HOLD: f64 = 0.025;
+/// Seconds. Where a refusal costs a pause of a second or more, a rate must have lasted for several windows.
+const LEAST_STEP_ANNOUNCED: f64 = 4.0;
+const LEAST_STEP: f64 = 1.0;
+/// Seconds. The window of most quotas is shorter; and a pace that is far too slow must not be kept for long.
+const LONGEST_STEP: f64 = 10.0;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_in_the_wake_of_a_burst_does_not_stop_the_key() {
+    fn a_refusal_in_the_wake_of_another_says_nothing() {
         let start = Instant::now();
         let second = Duration::from_secs(1);
         let mut pace = Pace::new(start);
-        (0..8).for_each(|_| pace.accept());
-        pace.refuse(start + second, start + second);
-        // What was under way before comes in at once, and then another refusal.
-        for turn in 1..20 {
-            let now = start + second + Duration::from_millis(10) * turn;
-            (0..8).for_each(|_| pace.accept());
-            pace.start(now, now);
-            pace.refuse(now, now);
+        pace.start(start, start);
+        for _ in 0..100 {
+            assert!(!pace.accept(start + second, start));
         }
-        let now = start + 2 * second;
-        pace.start(now, now);
-        assert!(pace.next(now) - now < 60 * second, "the next start is due in {:?}", pace.next(now) - now);
-    }
-
-    /// A server that accepts `quota` requests in each second and refuses the rest until the second is over.
-    fn simulate(quota: u32, seconds: u64) -> (u32, u32) {
-        let start = Instant::now();
-        let end = start + Duration::from_secs(seconds);
-        let (mut now, mut pace) = (start, Pace::new(start));
-        let (mut window, mut used, mut accepted, mut refused) = (0, 0, 0, 0);
-        while now < end {
-            let this = (now - start).as_secs();
-            if this != window {
-                (window, used) = (this, 0);
-            }
-            pace.start(now, now);
-            if used < quota {
-                used += 1;
-                accepted += 1;
-                pace.accept();
-                // Without a pace, an answer takes 200 us.
-                now = pace.next(now).max(now + Duration::from_micros(200));
-            } else {
-                refused += 1;
-                let until = now + Duration::from_secs(1);
-                pace.refuse(now, until);
-                now = until;
-            }
+        let until = pace.refuse(start + second, start, None);
+        for turn in 0..20 {
+            let now = start + second + Duration::from_millis(turn);
+            assert_eq!(pace.refuse(now, start, None), until);
+            assert!(!pace.accept(now, start));
         }
-        (accepted, refused)
-    }
-
-    #[test]
-    fn a_fixed_quota_is_used_to_95_percent_with_under_2_percent_refused() {
-        for quota in [5, 20, 100, 1000] {
-            let seconds = u64::from(4000 / quota).max(200);
-            let (accepted, refused) = simulate(quota, seconds);
-            let share = f64::from(accepted) / (f64::from(quota) * seconds as f64);
-            assert!(share >= 0.95, "quota {quota}: used {share}");
-            assert!(f64::from(refused) < 0.02 * f64::from(accepted + refused), "quota {quota}: refused {refused}");
-        }
+        pace.start(until, until);
+        assert!(pace.accept(until, until));
+        assert!(pace.next(until) - until < second / 50, "a hundred and twenty in about a second");
     }
 
     #[test]
@@ -244,26 +315,25 @@ mod tests {
         let mut pace = Pace::new(now);
         for _ in 0..1000 {
             pace.start(now, now);
-            pace.accept();
+            assert!(!pace.accept(now, now));
         }
         assert_eq!(pace.next(now), now);
         assert!(pace.is_idle());
     }
 
     #[test]
-    fn a_server_that_needs_longer_than_it_said_does_not_slow_the_pace_down() {
+    fn a_server_that_refuses_on_is_asked_ever_more_seldom_up_to_every_ten_seconds() {
         let mut now = Instant::now();
         let mut pace = Pace::new(now);
-        (0..1000).for_each(|_| pace.accept());
-        now += Duration::from_secs(1);
-        pace.refuse(now, now + Duration::from_secs(1));
-        let rate = pace.engaged.as_ref().unwrap().rate;
-        for _ in 0..60 {
-            now += Duration::from_secs(1);
+        let mut asked = 0;
+        let end = now + Duration::from_secs(3600);
+        while now < end {
             pace.start(now, now);
-            pace.refuse(now, now + Duration::from_secs(1));
+            let until = pace.refuse(now, now, None);
+            assert!(until > now && until <= now + LONGEST_GAP);
+            (now, asked) = (until, asked + 1);
         }
-        assert_eq!(pace.engaged.as_ref().unwrap().rate, rate);
+        assert!((360..400).contains(&asked), "{asked} in an hour");
     }
 
     #[test]
@@ -271,15 +341,15 @@ mod tests {
         let mut now = Instant::now();
         let mut pace = Pace::new(now);
         for _ in 0..100 {
-            pace.accept();
+            pace.start(now, now);
+            pace.accept(now, now);
         }
-        pace.refuse(now, now + Duration::from_secs(1));
-        now += Duration::from_secs(1);
-        // Two starts a second, far below the hundred that the server kept up.
-        for _ in 0..400 {
+        now = pace.refuse(now, now, Some(now + Duration::from_secs(1)));
+        // Two starts a second, far below the hundred that the server let through.
+        for _ in 0..100 {
             now = pace.next(now).max(now + Duration::from_millis(500));
             pace.start(now, now);
-            pace.accept();
+            pace.accept(now, now);
         }
         assert!(pace.is_idle());
     }
