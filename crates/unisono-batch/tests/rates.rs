@@ -236,6 +236,36 @@ proptest! {
     }
 }
 
+/// What `with limiter:` in a loop does: the next one asks when the last one is through, and somebody sleeps until it may.
+#[test]
+fn one_caller_at_a_time_gets_98_percent_of_a_rate_and_never_more() {
+    for (text, late) in [("45/s", 3000), ("100/s", 3000), ("500/s", 1500), ("1000/s", 700), ("100/s", 9000)] {
+        let rate: Rate = text.parse().unwrap();
+        let settings = Settings { limits: limits((Some(rate), None)), ..Settings::default() };
+        let (mut machine, mut now) = (Machine::new(settings, 1), Instant::now());
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut starts = Vec::new();
+        for _ in 0..3000 {
+            machine.offer(now, "");
+            let lease = loop {
+                match machine.lease(now) {
+                    Some(lease) => break lease,
+                    None => {
+                        now = machine.wants(now).until.expect("it waits for time only");
+                        now += Duration::from_micros(rng.u64(0..=late));
+                    }
+                }
+            };
+            machine.wants(now);
+            starts.push(now);
+            now += Duration::from_micros(rng.u64(0..200));
+            machine.finish(now, lease.ticket, Finish::Final, Peer::Unknown);
+        }
+        check_windows(&rate, &starts);
+        check_share(&rate, &starts, 0.98);
+    }
+}
+
 /// More items than are ever due at once.
 const ENOUGH: usize = 3000;
 /// What a driver may make up for at once.
