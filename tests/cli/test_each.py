@@ -194,6 +194,28 @@ def test_resume_knows_items_by_content_whatever_their_order(unisono, tmp_path, l
     assert Counter(row["item"] for row in lines(tmp_path / "r.jsonl")) == Counter("aabcx")
 
 
+def test_lines_are_in_the_order_of_this_input_whichever_run_wrote_them(unisono, tmp_path, lines):
+    script = 'test "$1" != bad -o -e good && echo "$1"'
+
+    def run(*words: str) -> list[tuple[str, str]]:
+        unisono("each", "-k", "-q", "-o", "r.jsonl", *words, input=(tmp_path / "in").read_text())
+        return [(row["item"], row["outcome"]) for row in lines(tmp_path / "r.jsonl")]
+
+    command = ["--", "sh", "-c", script, "sh", "{}"]
+    (tmp_path / "in").write_text("a\nbad\nb\na\n")
+    assert run(*command) == [("a", "ok"), ("bad", "failed"), ("b", "ok"), ("a", "ok")]
+    # What runs again keeps its place.
+    (tmp_path / "good").touch()
+    assert run("--retry-failed", *command) == [("a", "ok"), ("bad", "ok"), ("b", "ok"), ("a", "ok")]
+    # New items stand where the input has them, and lines go with their items.
+    (tmp_path / "in").write_text("new\na\nb\nlast\nbad\na\n")
+    assert [item for item, _ in run("--resume", *command)] == ["new", "a", "b", "last", "bad", "a"]
+    # What the input does not have any more stays, behind it.
+    (tmp_path / "in").write_text("b\na\n")
+    assert [item for item, _ in run("--resume", *command)][:2] == ["b", "a"]
+    assert len({row["row"] for row in lines(tmp_path / "r.jsonl")}) == 6
+
+
 def test_retries_happen_only_when_asked_for_and_for_the_exits_that_were_named(unisono, tmp_path):
     script = ["sh", "-c", 'echo $UNISONO_ATTEMPT >> "$1"; exit $1', "sh", "{}", ":::", "75", "1"]
     assert unisono("each", "-q", *script).returncode == 1

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use crate::{
     error::Error,
     line::{Head, Mark, Record, RowKey},
+    order::Order,
     recover::{Identity, LeftOver, Mode, Recovered},
     results::{self, Opened},
     runfile::Started,
@@ -81,8 +82,8 @@ pub struct Journal {
 pub struct Finish {
     /// Take these lines out.
     pub left_over: LeftOver,
-    /// Put the lines in the order of rows and pages.
-    pub sort: bool,
+    /// Put the lines in the order of the input, and in that of pages.
+    pub sort: Option<Order>,
     /// Every row of the input has a line now, so nothing is unsure any more.
     pub is_complete: bool,
 }

@@ -14,7 +14,8 @@ use std::{
 use unisono_core::{Effect, OutcomeKind};
 
 use crate::{
-    Disposition, Fields, Finish, Identity, Journal, Mode, Next, Open, Record, RowKey, scan, steps::KILLED_AT_VARIABLE,
+    Disposition, Fields, Finish, Identity, Journal, Mode, Next, Open, Order, Record, RowKey, scan,
+    steps::KILLED_AT_VARIABLE,
 };
 
 const FOLDER_VARIABLE: &str = "UNISONO_TEST_FOLDER";
@@ -222,7 +223,7 @@ fn killed_run(scenario: &Scenario) -> Run {
         },
         finish: |recovered, scenario| Finish {
             left_over: if scenario.prune > 0 { recovered.take_left_over() } else { Default::default() },
-            sort: scenario.sort,
+            sort: scenario.sort.then(Order::default),
             is_complete: true,
         },
         dies_after: None,

@@ -18,6 +18,7 @@ use crate::{
     RowKey,
     error::{Error, Reason},
     line::{Head, Mark},
+    order::{self, Order},
     place::{self, Inode},
     recover::{FromStart, Lines},
     runfile::{Header, RunFile},
@@ -49,26 +50,38 @@ impl Old<'_> {
         copy.finish().map_err(|error| self.failed(error))
     }
 
-    /// Leaves out the lines that go, and puts the rest in the order of rows and pages. Nothing, if that changes nothing.
-    /// Holds 32 bytes for each line.
-    pub(crate) fn sorted(&self, mut goes: impl FnMut(&Head<'_>) -> bool) -> Result<Option<NamedTempFile>, Error> {
-        let mut places: Vec<(RowKey, u64, usize)> = Vec::new();
+    /// Leaves out the lines that go, and puts the rest in the order of the input and of pages. Nothing, if that changes nothing.
+    /// Holds some 60 bytes for each line.
+    pub(crate) fn sorted(
+        &self,
+        mut goes: impl FnMut(&Head<'_>) -> bool,
+        order: Order,
+    ) -> Result<Option<NamedTempFile>, Error> {
+        let mut heads = Vec::new();
+        let mut places: Vec<(u64, RowKey, u64, usize)> = Vec::new();
         let mut has_gone = false;
         let mut lines = Lines::new(self.name, FromStart::new(self.file));
         while lines.advance()? {
             let head = lines.head();
             match goes(&head) {
                 true => has_gone = true,
-                false => places.push((head.key, lines.place().0, lines.bytes().len())),
+                false => {
+                    heads.push(order::of(&head));
+                    places.push((0, head.key, lines.place().0, lines.bytes().len()));
+                }
             }
         }
+        for (line, place) in places.iter_mut().zip(order.places(heads.iter())) {
+            line.0 = place;
+        }
+        drop(heads);
         if !has_gone && places.is_sorted() {
             return Ok(None);
         }
         places.sort_unstable();
         let mut copy = Copy::new(self)?;
         let mut line = Vec::new();
-        for (_, offset, length) in places {
+        for (_, _, offset, length) in places {
             line.resize(length, 0);
             self.file.read_exact_at(&mut line, offset).map_err(|error| self.failed(error))?;
             copy.push(&line).map_err(|error| self.failed(error))?;

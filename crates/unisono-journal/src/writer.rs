@@ -442,7 +442,9 @@ impl Writer {
     fn tidy(&mut self, finish: Finish) -> Result<OutcomeCounts, Error> {
         let Finish { mut left_over, sort, .. } = finish;
         let mut counts = OutcomeCounts::default();
-        let Some(kept) = self.kept.as_mut().filter(|_| sort || left_over.count() > 0) else { return Ok(counts) };
+        let Some(kept) = self.kept.as_mut().filter(|_| sort.is_some() || left_over.count() > 0) else {
+            return Ok(counts);
+        };
         let old = Old { name: &self.name, path: &kept.path, file: &self.file, mark: kept.mark };
         let mut goes = |head: &Head<'_>| {
             let goes = left_over.takes(head);
@@ -451,7 +453,10 @@ impl Writer {
             }
             goes
         };
-        let fresh = if sort { old.sorted(&mut goes)? } else { Some(old.without(&mut goes)?) };
+        let fresh = match sort {
+            Some(order) => old.sorted(&mut goes, order)?,
+            None => Some(old.without(&mut goes)?),
+        };
         if let Some(fresh) = fresh {
             let header = expecting(kept.run.header, &fresh).and_then(|header| kept.run.set_header(header));
             header.map_err(|error| Error::io(&kept.run.path, "write", error))?;

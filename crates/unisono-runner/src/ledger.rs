@@ -47,6 +47,8 @@ pub(crate) struct Ledger<D: Done> {
     pub(crate) input_ended: bool,
     /// Lines of earlier runs that belong to no row of the input, once that has been read.
     pub(crate) left_over: LeftOver,
+    /// Where the rows stand whose lines are to be put in the order of the input.
+    pub(crate) order_of_lines: Option<unisono_journal::Order>,
     /// Buffers for one line, kept for the next one.
     pub(crate) fields: Fields,
     pub(crate) body: Fields,

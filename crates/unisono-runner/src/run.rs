@@ -150,6 +150,8 @@ pub async fn run<W: Work>(
         refused: None,
         input_ended: false,
         left_over: LeftOver::default(),
+        order_of_lines: (frame.keep_order && name.is_some())
+            .then(|| unisono_journal::Order::new(recovered.first_row())),
         fields: Fields::default(),
         body: Fields::default(),
     }));
@@ -205,7 +207,7 @@ pub async fn run<W: Work>(
     };
     let finish = Finish {
         left_over,
-        sort: frame.keep_order && !is_refused,
+        sort: if is_refused { None } else { ledger.order_of_lines.take() },
         is_complete: ledger.input_ended && !is_refused && !is_stopped,
     };
     let closed = match journal {

@@ -102,6 +102,11 @@ impl Place {
     }
 }
 
+/// Whether the line of a row has, or will have, the number that an earlier run gave it.
+fn has_earlier_line(disposition: &Disposition) -> bool {
+    matches!(disposition, Disposition::Kept | Disposition::Interrupted { .. } | Disposition::Continue { .. })
+}
+
 impl<C: Call> Rows<C> {
     pub(crate) fn new(
         feed: Box<dyn Feed<C>>,
@@ -150,6 +155,11 @@ impl<C: Call> Rows<C> {
                 return false;
             }
         };
+        if let Some(order) = &mut self.ledger.borrow_mut().order_of_lines
+            && has_earlier_line(&disposition)
+        {
+            order.has_line(position, fingerprint);
+        }
         let key = RowKey { row: number, page: u32::from(self.pages.most > 0) };
         let place = Place { key, position, line: origin.line, id, fingerprint };
         match call {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde_json::Value;
 use unisono_core::{CancelReason, Effect, OutcomeCounts, OutcomeKind};
-use unisono_journal::Mode;
+use unisono_journal::{Identity, Mode};
 
 use crate::{
     peer::{Begun, Script},
@@ -88,7 +88,7 @@ pub fn check(world: &World, rows: &[(u64, Option<Script>)], how: &How, before: &
         assert_eq!(report.count(kind), counts.get(kind), "the report counts other {kind} than there are lines");
     }
     if how.keep_order {
-        assert!(after.is_sorted_by_key(|line| (line.row, line.page)), "the file is not in order");
+        the_file_is_in_the_order_of_the_input(rows, how.identity, &after, report.stopped.is_some());
         assert!(world.sunk.is_sorted_by_key(|sunk| sunk.position), "the sink was not given them in order");
     }
     if how.credit.is_some() {
@@ -152,6 +152,25 @@ fn no_line_denies_what_happened(ledger: &[Begun], run: u32, after: &[Line]) {
         let is_unsafe = !line.repeatable && line.effect == Effect::Maybe;
         assert!(!is_unsafe || matches!(line.outcome, OutcomeKind::Ambiguous | OutcomeKind::Ok), "{line:?}");
     }
+}
+
+/// By number, or where the input has the content now: what it does not have any more comes last.
+fn the_file_is_in_the_order_of_the_input(
+    rows: &[(u64, Option<Script>)],
+    identity: Identity,
+    after: &[Line],
+    is_stopped: bool,
+) {
+    if identity == Identity::Row {
+        assert!(after.is_sorted_by_key(|line| (line.row, line.page)), "the file is not in order");
+        return;
+    }
+    let place = |content: u64| rows.iter().position(|(other, _)| *other == content).unwrap_or(rows.len());
+    // What a stopped run has not come to has no place yet; and what makes no sense has no content.
+    let known = after.iter().filter(|line| !is_stopped && line.content.is_some());
+    let places: Vec<_> = known.map(|line| (place(line.content.unwrap_or_default()), line)).collect();
+    let key = |(place, line): &(usize, &Line)| (*place, if *place < rows.len() { line.page } else { 0 });
+    assert!(places.is_sorted_by_key(key), "the file is not in the order of the input: {places:#?}");
 }
 
 /// A file of a run that was not stopped: one end for each row, after all of its pages.
