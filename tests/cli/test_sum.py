@@ -410,6 +410,69 @@ def test_a_manifest_with_crlf_comments_blank_lines_absolute_and_escaped_names_is
     assert unisono("sum", "--check", "--strict", "m").returncode == 1
 
 
+def test_a_file_is_in_a_manifest_however_it_and_its_folder_are_spelt(unisono, tmp_path):
+    tree = tmp_path / "tree"
+    (tree / "sub").mkdir(parents=True)
+    for name in ("a", "sub/b"):
+        (tree / name).write_text(name)
+    (tmp_path / "link").symlink_to("tree/sub/..")
+    spellings = [
+        "tree",
+        "tree/",
+        "./tree",
+        "tree//",
+        "tree/../tree",
+        "tree/sub/..",
+        "link",
+        "link/",
+        str(tree),
+        f"{tree}/sub/../.",
+    ]
+    for listed in spellings:
+        (tmp_path / "m").write_text(unisono("sum", listed).stdout)
+        for extra in spellings:
+            done = unisono("sum", "-c", "m", "--extra", extra)
+            assert (done.returncode, "EXTRA" in done.stdout) == (0, False), (listed, extra, done.stdout)
+    # One that has been added is found by each of them, and once by all of them.
+    (tree / "sub/new").write_text("")
+    for extra in spellings:
+        done = unisono("sum", "-c", "m", "--extra", extra, "--extra", "tree/sub", "--extra", str(tmp_path / "link"))
+        assert (done.returncode, done.stdout.count("EXTRA")) == (1, 1), (extra, done.stdout)
+
+
+def test_a_link_of_another_name_to_a_listed_file_is_not_that_file(unisono, tmp_path):
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/real").write_text("x")
+    (tmp_path / "tree/alias").symlink_to("real")
+    (tmp_path / "m").write_text(unisono("sum", "tree/alias").stdout)
+    done = unisono("sum", "-c", "m", "--extra", "tree")
+    assert done.stdout.splitlines() == ["tree/alias: OK", "tree/real: EXTRA"]
+
+
+def test_what_is_no_file_in_an_extra_folder_is_skipped_and_said(unisono, tmp_path):
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/a").write_text("a")
+    (tmp_path / "m").write_text(unisono("sum", "tree").stdout)
+    os.mkfifo(tmp_path / "tree/fifo")
+    (tmp_path / "tree/link").symlink_to("a")
+    done = unisono("sum", "-c", "m", "--extra", "tree", "--format", "jsonl")
+    outcomes = {Path(row["path"]).name: row["outcome"] for row in map(json.loads, done.stdout.splitlines())}
+    assert (done.returncode, outcomes) == (0, {"a": "ok", "fifo": "skipped", "link": "skipped"})
+    # What is named is meant: there are no files in it.
+    for name, why in (("tree/fifo", "FIFO"), ("tree/gone", "No such file")):
+        done = unisono("sum", "-c", "m", "--extra", name)
+        assert (done.returncode, why in done.stderr) == (1, True), done.stderr
+
+
+def test_a_fifo_that_a_manifest_names_fails_its_line_once_and_hangs_nothing(unisono, tmp_path):
+    (tmp_path / "tree").mkdir()
+    os.mkfifo(tmp_path / "tree/fifo")
+    (tmp_path / "m").write_text(f"{hashlib.sha256(b'x').hexdigest()}  tree/fifo\n")
+    done = unisono("sum", "-c", "m", "--extra", "tree/../tree", "--format", "jsonl")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(row["path"], row["outcome"]) for row in rows] == [("tree/fifo", "failed")]
+
+
 def test_a_check_tells_changed_missing_and_extra_files_apart(unisono, tmp_path):
     tree = tmp_path / "tree"
     tree.mkdir()

@@ -133,7 +133,8 @@ pub fn way_to_write(path: &Path) -> io::Result<Way> {
     }
 }
 
-fn folder_of(path: &Path) -> io::Result<PathBuf> {
+/// The folder of a path as the system has it, without links and `..` on the way.
+pub(super) fn folder_of(path: &Path) -> io::Result<PathBuf> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     fs::canonicalize(folder.unwrap_or(Path::new(".")))
 }

@@ -2,11 +2,11 @@
 
 use std::{
     cell::RefCell,
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     ffi::OsStr,
     io::{self, BufRead, BufReader, Read},
     os::unix::ffi::OsStrExt,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
 };
@@ -19,12 +19,12 @@ use unisono_files::{
     walk, walk_steps,
 };
 use unisono_hash::Algorithm;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::{
     call::{Bare, Errand, Expected, FileCall},
     manifests::{Manifests, Tally},
-    outputs::Outputs,
+    outputs::{Outputs, folder_of},
 };
 use crate::{
     Error, Intake,
@@ -200,7 +200,7 @@ pub fn verify_rows(paths: &[PathBuf], mut options: VerifyOptions) -> Result<(Fee
             read.map_err(|stopped| stopped.of(&name))?;
             tally.ended();
         }
-        push_extra(&options, &listed, out)
+        push_extra(&options, &mut listed, out)
     })?;
     Ok((feed, manifests))
 }
@@ -291,43 +291,81 @@ fn for_each_line_of(
     Ok(())
 }
 
-/// Files that no manifest has.
-fn push_extra(options: &VerifyOptions, listed: &Listed, out: &Out) -> Result<(), Stopped> {
-    for Found { path, entry } in walk(&options.extra, &options.walk).map_err(Stopped::Failed)? {
-        let errand = match entry {
-            Entry::Special(_) => continue,
-            Entry::File(_) if listed.has(&path) || options.outputs.has(&path) => continue,
-            Entry::File(_) => Errand::Fail(Box::new((ErrorKind::Extra, "it is in no manifest".to_owned()))),
-            Entry::Unreadable { why, .. } => Errand::Fail(Box::new((ErrorKind::Unreadable, why))),
-        };
-        let call = FileCall { path: path.into(), errand, algorithms: Arc::new([]), stat: None, shares_line: false };
-        out.borrow_mut().push(Row { id: None, origin: Origin::default(), call: Ok(call) })?;
+/// Files that no manifest has, each once however often and by whatever names its folder is given. What is no regular file is
+/// passed over as by a walk that digests, and said as there.
+fn push_extra(options: &VerifyOptions, listed: &mut Listed, out: &Out) -> Result<(), Stopped> {
+    for root in &options.extra {
+        for step in walk_steps(std::slice::from_ref(root), &options.walk).map_err(Stopped::Failed)? {
+            let Some(Found { path, entry }) = step else {
+                if out.borrow().is_gone() {
+                    return Err(Stopped::Gone);
+                }
+                continue;
+            };
+            // Of what cannot be looked at there is more to say than that it is no news.
+            let is_known =
+                !matches!(entry, Entry::Unreadable { .. }) && (options.outputs.has(&path) || !listed.add(&path));
+            if is_known {
+                continue;
+            }
+            let errand = match entry {
+                Entry::Special(special) if path == *root => {
+                    Errand::Fail(Box::new((ErrorKind::Unreadable, special.why().to_owned())))
+                }
+                Entry::Special(special) => Errand::Skip(special),
+                Entry::File(_) => Errand::Fail(Box::new((ErrorKind::Extra, "it is in no manifest".to_owned()))),
+                Entry::Unreadable { why, is_missing } => {
+                    let kind = if is_missing { ErrorKind::Missing } else { ErrorKind::Unreadable };
+                    Errand::Fail(Box::new((kind, why)))
+                }
+            };
+            let call = FileCall { path: path.into(), errand, algorithms: Arc::new([]), stat: None, shares_line: false };
+            out.borrow_mut().push(Row { id: None, origin: Origin::default(), call: Ok(call) })?;
+        }
     }
     Ok(())
 }
 
-/// The files that manifests have, however they are spelt. 64 bits tell ten million apart with a doubt of one in a
-/// hundred thousand.
+/// The files that manifests have, however they are spelt: each by its name and the folder that the system finds it in. The
+/// last link of a path is not followed, since it is the name that is in the manifest. 64 bits tell ten million apart with a
+/// doubt of one in a hundred thousand.
 #[derive(Default)]
-struct Listed(HashSet<u64>);
+struct Listed {
+    files: HashSet<u64>,
+    /// Files of a folder come one after another, and to find it takes some system calls.
+    folders: HashMap<PathBuf, u64>,
+}
 
 impl Listed {
-    fn add(&mut self, path: &Path) {
-        self.0.insert(hash(path));
+    /// Whether it is a new one.
+    fn add(&mut self, path: &Path) -> bool {
+        let hash = self.hash(path);
+        self.files.insert(hash)
     }
 
-    fn has(&self, path: &Path) -> bool {
-        self.0.contains(&hash(path))
+    fn hash(&mut self, path: &Path) -> u64 {
+        let (Some(name), Some(folder)) = (path.file_name(), path.parent()) else {
+            // The root of everything, or a path that ends in `..`: no file has such a name.
+            return xxh3_64(path.as_os_str().as_bytes());
+        };
+        let folder = match self.folders.get(folder) {
+            Some(hash) => *hash,
+            None => {
+                // In a folder that is not there, no file is found either.
+                let whole = folder_of(path).unwrap_or_else(|_: io::Error| folder.to_owned());
+                let hash = xxh3_64(whole.as_os_str().as_bytes());
+                if self.folders.len() >= MOST_FOLDERS {
+                    self.folders.clear();
+                }
+                self.folders.insert(folder.to_owned(), hash);
+                hash
+            }
+        };
+        xxh3_64_with_seed(name.as_bytes(), folder)
     }
 }
 
-/// Of the path from the root, without `.` and doubled slashes.
-fn hash(path: &Path) -> u64 {
-    let whole = std::path::absolute(path).unwrap_or_else(|_: io::Error| path.to_owned());
-    let parts: Vec<&OsStr> =
-        whole.components().filter(|part| *part != Component::CurDir).map(Component::as_os_str).collect();
-    xxh3_64(parts.join(OsStr::new("\0")).as_bytes())
-}
-
+/// Folders that are remembered while those below them are walked; some hundred bytes each.
+const MOST_FOLDERS: usize = 1024;
 /// A line has a path and digests; the longest path has 4096 bytes, each of which JSON may write as six.
 const MOST_OF_A_LINE: u64 = 1 << 20;
