@@ -136,7 +136,7 @@ impl Client {
             let next = next.map_err(|error| error.of_peer(known))?;
             if redirects == self.0.options.max_redirects {
                 let from = answer.url.origin();
-                let message = format!("{from} redirects for the {}th time", u32::from(redirects) + 1);
+                let message = format!("{from} redirects again after {redirects} redirects, the most that are followed");
                 return Err(Error::new(ErrorKind::Redirect, message).of_peer(known));
             }
             redirects += 1;

@@ -84,40 +84,73 @@ pub(crate) fn effect_of_broken_body(of_status: Effect, kind: ErrorKind) -> Effec
 mod tests {
     use super::*;
 
-    /// The table in docs/fetch.md: what each of its rows says, for all statuses that it names.
-    fn documented() -> Vec<(std::ops::RangeInclusive<u16>, String, String)> {
+    /// A row of the table in docs/fetch.md.
+    struct Documented {
+        statuses: Vec<std::ops::RangeInclusive<u16>>,
+        answer: &'static str,
+        effect: &'static str,
+        ends: &'static str,
+        again: &'static str,
+    }
+
+    impl Documented {
+        fn is_about(&self, method: &Method, code: u16, comes_back: bool) -> bool {
+            let other = if *method == Method::POST { "to a PATCH" } else { "to a POST" };
+            let is_wait = !self.answer.starts_with("503") || self.answer.contains("with `Retry-After") == comes_back;
+            is_wait && !self.answer.contains(other) && self.statuses.iter().any(|range| range.contains(&code))
+        }
+    }
+
+    fn documented() -> Vec<Documented> {
         let page = include_str!("../../../docs/fetch.md");
         let (_, table) = page.split_once("<!-- table: effects -->").expect("the page has the table");
         let (table, _) = table.split_once("<!-- end -->").expect("the table has an end");
-        let mut rows = Vec::new();
-        for line in table.lines().filter(|line| line.starts_with("| ")).skip(1) {
-            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-            let words: Vec<&str> = cells[1].split([' ', ',']).collect();
-            for word in words.into_iter().filter(|word| word.starts_with(|first: char| first.is_ascii_digit())) {
+        let row = |line: &'static str| {
+            let cells: Vec<&str> = line.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
+            let words =
+                cells[1].split([' ', ',']).filter(|word| word.starts_with(|first: char| first.is_ascii_digit()));
+            let statuses = words.map(|word| {
                 let (first, last) = word.split_once('-').unwrap_or((word, word));
-                let range = first.parse().unwrap()..=last.parse().unwrap();
-                rows.push((range, cells[1].to_owned(), cells[2].trim_matches('`').to_owned()));
-            }
-        }
-        rows
+                first.parse().unwrap()..=last.parse().unwrap()
+            });
+            let statuses = statuses.collect();
+            Documented { statuses, answer: cells[1], effect: cells[2], ends: cells[3], again: cells[4] }
+        };
+        table.lines().filter(|line| line.starts_with("| ")).skip(1).map(row).collect()
     }
 
     #[test]
-    fn the_documented_table_is_what_the_rule_says_for_every_status_there_is() {
+    fn the_documented_table_is_what_the_rule_says_for_every_status_and_method_there_is() {
         let rows = documented();
-        for (code, comes_back) in (200..=999).flat_map(|code| [(code, false), (code, true)]) {
-            let effect = effect_of(&Method::POST, StatusCode::from_u16(code).unwrap(), comes_back);
-            let named = rows.iter().filter(|(range, row, _)| {
-                let with_wait = !row.starts_with("503") || row.contains("with `Retry-After`") == comes_back;
-                range.contains(&code) && with_wait
-            });
-            let said: Vec<&str> = named.map(|(.., effect)| effect.as_str()).collect();
-            match code {
-                300 | 305 | 306 | 309..=399 => assert!(said.is_empty() && effect == Effect::Maybe, "{code}"),
-                _ => assert_eq!(said, [effect.as_str()], "{code}, Retry-After: {comes_back}"),
+        for method in [Method::POST, Method::PATCH] {
+            for (code, comes_back) in (100..=999).flat_map(|code| [(code, false), (code, true)]) {
+                let status = StatusCode::from_u16(code).unwrap();
+                let effect = effect_of(&method, status, comes_back);
+                let about: Vec<&Documented> =
+                    rows.iter().filter(|row| row.is_about(&method, code, comes_back)).collect();
+                let [row] = about[..] else { panic!("{} rows are about {method} {code}", about.len()) };
+                let what = format!("{method} {code}, Retry-After: {comes_back}");
+                assert_eq!(row.effect, effect.as_str(), "{what}");
+                let end = match code {
+                    429 => End::Throttled { until: None, quota: true },
+                    503 if comes_back => End::Throttled { until: None, quota: false },
+                    _ if is_worth_a_repeat(status) => End::Again { not_before: None },
+                    _ => End::Wrong,
+                };
+                let said = match (code, verdict(end, effect, false, false)) {
+                    (200..=299 | 304, _) => ("ok", "–"),
+                    (301..=303 | 307 | 308, _) if effect == Effect::Done => ("by what the GET brings", "only the GET"),
+                    (301 | 302 | 307 | 308, _) => ("by what comes from there", "to the new address"),
+                    (_, Verdict::Final(kind)) => (kind.as_str(), "no"),
+                    (_, Verdict::Retry { .. } | Verdict::Throttled { .. }) => ("by the next answer", "yes"),
+                };
+                assert_eq!((row.ends, row.again), said, "{what}");
+                for other in [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS, Method::TRACE] {
+                    let of_patch = effect_of(&Method::PATCH, status, comes_back);
+                    assert_eq!(effect_of(&other, status, comes_back), of_patch, "{other} {code}");
+                }
             }
         }
-        assert_eq!(effect_of(&Method::PUT, StatusCode::FOUND, false), Effect::None);
     }
 
     #[test]
