@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Run many independent pieces of work at once, with every outcome accounted for.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(name = "unisono", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
 // Of an option that takes one value the last counts, so that an alias or a script's own can be overridden.
 #[command(args_override_self = true)]
@@ -27,7 +27,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub enum Command {
     /// Call many URLs, write one line of JSON per outcome
     Fetch(Box<crate::fetch::FetchArgs>),

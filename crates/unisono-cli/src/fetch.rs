@@ -29,7 +29,7 @@ use crate::{
     terminal::Terminal,
 };
 
-#[derive(Debug, Args)]
+#[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct FetchArgs {
     /// URLs; `{1..500}` and `{eu,us}` stand for each of their values, `{name}` for a column of --from
@@ -64,7 +64,7 @@ pub struct FetchArgs {
     show: ShowArgs,
 }
 
-#[derive(Debug, Args)]
+#[derive(Args)]
 #[command(next_help_heading = "Requests")]
 struct RequestArgs {
     /// The method [default: GET, or POST with a body]
@@ -99,7 +99,7 @@ struct RequestArgs {
     cookies: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Args)]
 #[command(next_help_heading = "Connections")]
 struct ConnectionArgs {
     /// Longest time to connect: name lookup, TCP, proxy and TLS
@@ -147,7 +147,7 @@ struct ConnectionArgs {
     on: Option<String>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Args)]
 #[command(next_help_heading = "Answers")]
 struct AnswerArgs {
     /// Statuses that are a success: `200,404`, `2xx` [default: 2xx and 304]

@@ -1,5 +1,7 @@
 //! What is asked for.
 
+use std::fmt;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, header};
 use xxhash_rust::xxh3::Xxh3;
@@ -7,7 +9,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::Url;
 
 /// One request, before any attempt to send it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Request {
     /// How.
     pub method: Method,
@@ -19,6 +21,18 @@ pub struct Request {
     pub body: Bytes,
     /// A server sent us to another origin: what is ours stays behind.
     pub(crate) is_elsewhere: bool,
+}
+
+/// Values of headers and the body are not shown: a password may be in any of them.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .field("url", &self.url)
+            .field("headers", &self.headers.keys().collect::<Vec<_>>())
+            .field("body_bytes", &self.body.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Request {

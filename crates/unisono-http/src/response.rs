@@ -1,6 +1,6 @@
 //! What came back.
 
-use std::{future::poll_fn, rc::Rc};
+use std::{fmt, future::poll_fn, rc::Rc};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Version};
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// A whole response, decoded.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Response {
     /// Its status.
     pub status: StatusCode,
@@ -36,6 +36,21 @@ pub struct Response {
     pub wire_bytes: u64,
     /// How many redirects were followed.
     pub redirects: u8,
+}
+
+/// Values of headers and the body are not shown: a cookie or a token may be in any of them.
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response")
+            .field("status", &self.status)
+            .field("version", &self.version)
+            .field("headers", &self.headers.keys().collect::<Vec<_>>())
+            .field("url", &self.url)
+            .field("body_bytes", &self.body.len())
+            .field("wire_bytes", &self.wire_bytes)
+            .field("redirects", &self.redirects)
+            .finish()
+    }
 }
 
 /// A response whose body is still to come.

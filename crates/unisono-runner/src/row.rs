@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde_json::value::RawValue;
+use unisono_core::redacted;
 
 /// A row of the input.
 #[derive(Debug)]
@@ -53,12 +54,22 @@ pub trait Fields {
 }
 
 /// A row of JSON.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub enum Json<'a> {
     /// A string.
     Text(&'a str),
     /// An object's members, as they are written.
     Object(&'a BTreeMap<String, &'a RawValue>),
+}
+
+/// Its names alone: a password may be in any value.
+impl fmt::Debug for Json<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.debug_tuple("Text").field(&redacted(text)).finish(),
+            Self::Object(members) => f.debug_set().entries(members.keys()).finish(),
+        }
+    }
 }
 
 /// A row without fields.

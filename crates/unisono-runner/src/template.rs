@@ -7,7 +7,7 @@
 //! combinations. As in a shell, one of several values may be empty: `{,v2/}items`. `{{` and `}}` are braces. What stands for
 //! no value, or for more than can be counted, is an error and never a run without rows.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -16,23 +16,43 @@ use unisono_core::redacted;
 use crate::row::{Fields, NoFields};
 
 /// A template, parsed once.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Template {
     parts: Vec<Part>,
     combinations: u64,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 enum Part {
     Literal(String),
     Field { name: String, place: Place },
     Choice(Choice),
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 enum Choice {
     Range { first: i64, step: i64, count: u64, width: usize },
     List(Vec<String>),
+}
+
+/// Its text may have a password in it, in an address or anywhere else, so that is not shown.
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let columns: Vec<&str> = self.parts.iter().filter_map(Part::column).collect();
+        f.debug_struct("Template")
+            .field("columns", &columns)
+            .field("combinations", &self.combinations)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Part {
+    fn column(&self) -> Option<&str> {
+        match self {
+            Self::Field { name, .. } => Some(name),
+            Self::Literal(_) | Self::Choice(_) => None,
+        }
+    }
 }
 
 /// What a value has to be made safe for.

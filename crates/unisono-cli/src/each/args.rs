@@ -24,7 +24,7 @@ use crate::{
     fetch::InputFormat,
 };
 
-#[derive(Debug, Args)]
+#[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct EachArgs {
     /// The command with its places to fill in, and its items behind `:::`, or files with a line per item behind `::::` (`-` is
@@ -114,7 +114,7 @@ pub struct EachArgs {
 }
 
 /// How much at once, how often, how long, and how often again.
-#[derive(Debug, Args)]
+#[derive(Args)]
 #[command(next_help_heading = "Limits, time and retries")]
 struct EachLimits {
     /// Most commands at once: a number, `50%` of the processors, or `auto` for one each; SIGUSR1 and SIGUSR2 change it
@@ -168,7 +168,7 @@ struct EachLimits {
 }
 
 /// What becomes of what commands print.
-#[derive(Debug, Args)]
+#[derive(Args)]
 #[command(next_help_heading = "What commands print")]
 struct PrintedArgs {
     /// Print whole lines as they come, not whole outputs

@@ -1,6 +1,6 @@
 //! From a row's fields to its request: what the flags say, and what the row itself says, which wins.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What holds for every row that does not say otherwise.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Defaults {
     /// The address; without one, a row must bring its own.
     pub address: Option<Template>,
@@ -30,6 +30,21 @@ pub struct Defaults {
     pub body: Option<Bytes>,
     /// Logins by host, for requests that bring no credentials.
     pub netrc: Option<Arc<Netrc>>,
+}
+
+/// Values of headers and the body are not shown: a password may be in any of them.
+impl fmt::Debug for Defaults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Defaults")
+            .field("address", &self.address)
+            .field("id", &self.id)
+            .field("save", &self.save)
+            .field("method", &self.method)
+            .field("headers", &self.headers.keys().collect::<Vec<_>>())
+            .field("body_bytes", &self.body.as_ref().map(Bytes::len))
+            .field("netrc", &self.netrc)
+            .finish()
+    }
 }
 
 impl Defaults {
@@ -184,4 +199,41 @@ fn with_params(url: &Url, params: &[(String, String)]) -> Result<Url, String> {
     full.query_pairs_mut().extend_pairs(params);
     // Only path and query change, so that user information stays.
     url.with_target_of(&full).ok_or_else(|| "the parameters cannot be sent".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::row::NoFields;
+
+    #[test]
+    fn nothing_that_a_request_is_made_of_shows_what_may_be_secret_in_it() {
+        let secret = "hunter2";
+        let own = Own {
+            id: Some(format!("http://bob:{secret}@h/")),
+            url: Some(format!("http://bob:{secret}@h/x")),
+            headers: vec![("X-Key".to_owned(), secret.to_owned())],
+            body: Some(Bytes::from_static(b"hunter2")),
+            params: vec![("key".to_owned(), secret.to_owned())],
+            ..Own::default()
+        };
+        let address = format!("http://bob:{secret}@{{eu,{secret}}}/{{id}}?{secret}");
+        let defaults = Defaults {
+            address: Some(Template::address(&address).unwrap()),
+            id: Some(Template::text(secret).unwrap()),
+            save: Some(Template::file_path(secret).unwrap()),
+            headers: [header("X-Key", secret).unwrap()].into_iter().collect(),
+            body: Some(Bytes::from_static(b"hunter2")),
+            ..Defaults::default()
+        };
+        let without_params = Own { params: Vec::new(), ..Own::of(&NoFields).unwrap() };
+        let url = Own { url: own.url.clone(), headers: own.headers.clone(), ..without_params };
+        let row = defaults.row(&NoFields, &url, 0, Origin::default());
+        assert!(row.call.is_ok());
+        for shown in [format!("{own:?}"), format!("{defaults:?}"), format!("{row:?}")] {
+            // A body may also be shown as the numbers of its bytes.
+            assert!(!shown.contains(secret) && !shown.contains("104, 117"), "{shown}");
+        }
+        assert!(format!("{own:?}").contains("X-Key") && format!("{defaults:?}").contains("columns: [\"id\"]"));
+    }
 }

@@ -3,11 +3,12 @@
 //! `id`, `url`, `method`, `headers`, `json`, `body` (text), `body_base64` and `params` speak for the request; every
 //! member is a column as well. What stands under `json` is sent as it is written, numbers untouched.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use serde_json::value::RawValue;
+use unisono_core::redacted;
 
 use crate::{
     input::jsonl::{column, not_json},
@@ -15,7 +16,7 @@ use crate::{
 };
 
 /// What a row says for itself.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Own {
     /// Its name.
     pub id: Option<String>,
@@ -31,6 +32,22 @@ pub struct Own {
     pub is_json: bool,
     /// Parameters to add to its query.
     pub params: Vec<(String, String)>,
+}
+
+/// Values are not shown: a password may be in any of them.
+impl fmt::Debug for Own {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = |pairs: &[(String, String)]| pairs.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        f.debug_struct("Own")
+            .field("id", &self.id.as_deref().map(redacted))
+            .field("url", &self.url.as_deref().map(redacted))
+            .field("method", &self.method)
+            .field("headers", &names(&self.headers))
+            .field("body_bytes", &self.body.as_ref().map(Bytes::len))
+            .field("is_json", &self.is_json)
+            .field("params", &names(&self.params))
+            .finish()
+    }
 }
 
 impl Own {
