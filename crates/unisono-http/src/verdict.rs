@@ -142,7 +142,9 @@ mod tests {
                     (301..=303 | 307 | 308, _) if effect == Effect::Done => ("by what the GET brings", "only the GET"),
                     (301 | 302 | 307 | 308, _) => ("by what comes from there", "to the new address"),
                     (_, Verdict::Final(kind)) => (kind.as_str(), "no"),
-                    (_, Verdict::Retry { .. } | Verdict::Throttled { .. }) => ("by the next answer", "yes"),
+                    (_, Verdict::Retry { .. } | Verdict::Throttled { .. } | Verdict::Unmet { .. }) => {
+                        ("by the next answer", "yes")
+                    }
                 };
                 assert_eq!((row.ends, row.again), said, "{what}");
                 for other in [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS, Method::TRACE] {

@@ -228,7 +228,9 @@ mod tests {
         };
         let without_params = Own { params: Vec::new(), ..Own::of(&NoFields).unwrap() };
         let url = Own { url: own.url.clone(), headers: own.headers.clone(), ..without_params };
-        let row = defaults.row(&NoFields, &url, 0, Origin::default());
+        // Names of rows and files are shown everywhere.
+        let unnamed = Defaults { id: None, save: None, ..defaults.clone() };
+        let row = unnamed.row(&NoFields, &url, 0, Origin::default());
         assert!(row.call.is_ok());
         for shown in [format!("{own:?}"), format!("{defaults:?}"), format!("{row:?}")] {
             // A body may also be shown as the numbers of its bytes.
