@@ -74,3 +74,22 @@ def test_a_limit_of_file_sizes_is_a_write_error_and_kills_nobody(tmp_path):
     # What is started has the signal as ever.
     done = run("""-- sh -c 'head -c 4000 /dev/zero > own; echo $?' ::: a""")
     assert done.stdout == f"{128 + signal.SIGXFSZ}\n"
+
+
+def test_nothing_is_tried_after_its_deadline_and_no_pause_outlasts_it(unisono, tmp_path, lines):
+    words = ["--retries", "60000", "--deadline", "100ms", "-j", "30"]
+    done = unisono("each", "-q", "-o", "r.jsonl", *words, "--", "false", ":::", *range(30))
+    assert done.returncode == 1, done.stderr
+    rows = lines(tmp_path / "r.jsonl")
+    assert {(row["outcome"], row["error"]["kind"]) for row in rows} == {("timed_out", "deadline")}
+    assert len(rows) == 30
+
+
+def test_a_command_that_is_stopped_at_its_deadline_is_not_tried_again(unisono, tmp_path, lines):
+    # It ends only when it is told to, and takes notes of each start.
+    script = 'echo >>starts; trap "exit 1" TERM; while :; do sleep 0.01; done'
+    words = ["--retries", "60000", "--deadline", "1s"]
+    assert unisono("each", "-q", "-o", "r.jsonl", *words, "--", "sh", "-c", script, "sh", ":::", "a").returncode == 1
+    [row] = lines(tmp_path / "r.jsonl")
+    assert (row["outcome"], row["attempts"]) == ("timed_out", 1)
+    assert (tmp_path / "starts").read_text() == "\n"
