@@ -2,7 +2,7 @@
 
 use std::{fmt, num::NonZeroU32, str::FromStr, time::Duration};
 
-use crate::{ParseError, format_duration, parse_duration};
+use crate::{FOR_EVER, ParseError, format_duration, parse_duration};
 
 /// So many starts per period, by the generic cell rate algorithm (ITU-T I.371): in any window of a second or more at
 /// most `burst` and what the rate allows start. In a shorter one, 20 ms of the rate may come in addition, where the
@@ -68,7 +68,8 @@ impl FromStr for Rate {
             "d" | "day" => Duration::from_secs(86_400),
             other => parse_duration(other).map_err(|_| error())?,
         };
-        let per = per.checked_mul(periods).ok_or_else(error)?;
+        // A period that is longer than any duration could neither be written nor waited for.
+        let per = per.checked_mul(periods).filter(|per| *per <= FOR_EVER).ok_or_else(error)?;
         Rate::new(count, per).map(|rate| rate.with_burst(burst)).ok_or_else(error)
     }
 }
@@ -132,6 +133,7 @@ mod tests {
             "1./s",
             "0.0/s",
             "0.00000000001/s",
+            "0.1/36500d",
             "1.2.3/s",
             "+1/s",
             "1e3/s",
