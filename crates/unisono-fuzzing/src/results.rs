@@ -1,18 +1,17 @@
 //! A results file with any bytes in it: it is resumed or refused, and what is kept of it is what was there. One that was cut off
 //! anywhere, as by a kill, has all that was whole.
 
-use std::{fs, path::Path};
+use std::{collections::HashSet, fs, path::Path};
 
 use unisono_core::{Effect, OutcomeKind};
-use unisono_journal::{Fields, Finish, Identity, Journal, Mode, Next, Open, Record, Recovered, RowKey};
+use unisono_journal::{Fields, Finish, Identity, Journal, Mode, Next, Open, Record, Recovered, RowKey, scan};
 
 pub(crate) fn body(bytes: &[u8]) {
     was_cut_off(bytes);
     let read = Recovered::of_bytes(bytes, Mode::Resume, Identity::Row).map(|recovered| recovered.counts().total());
     // Files are dear: a few system calls each, and syncs. What can be known without, decides before.
     let Ok(kept) = read else { return is_left_alone(bytes) };
-    let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count() as u64;
-    assert!(kept <= lines, "{kept} outcomes in {lines} lines");
+    kept_what_is_there(bytes, kept);
     with_file(bytes, |path| {
         // One that is open and has no notes beside it is refused; somebody who knows better may take it.
         let open = Open { mode: Mode::Resume, reserve: 0, adopt: true, ..Open::default() };
@@ -24,6 +23,19 @@ pub(crate) fn body(bytes: &[u8]) {
         let again = Recovered::of_bytes(&left, Mode::Resume, Identity::Row).expect("what we left is read again");
         assert_eq!(again.counts().total(), kept, "and nothing is lost of it");
     });
+}
+
+/// Each line whose row does not run again is kept, but for the last if it was torn; and no row is there twice.
+fn kept_what_is_there(bytes: &[u8], kept: u64) {
+    let (mut lines, mut keys) = (0, HashSet::new());
+    let heads = bytes.split(|byte| *byte == b'\n').map(scan);
+    let is_torn = !bytes.is_empty() && !bytes.ends_with(b"\n");
+    for head in heads.flatten().filter(|head| !Mode::Resume.repeats(head)) {
+        lines += 1;
+        let is_new = keys.insert(head.key);
+        assert!(is_new || is_torn || head.key.page > 0, "{:?} has two outcomes", head.key);
+    }
+    assert!(kept == lines || kept + 1 == lines && is_torn, "{kept} outcomes in {lines} lines");
 }
 
 fn is_left_alone(bytes: &[u8]) {

@@ -419,8 +419,19 @@ impl Recovered {
         match head.next {
             Some(Some(next)) => {
                 let next = unescape(next).ok_or("the address of the next page cannot be read")?;
+                let page = head.key.page;
+                let last = match self.special.get(&row) {
+                    Some(Disposition::Continue { page, .. }) => *page,
+                    _ => 0,
+                };
+                if page == last {
+                    return Err("a page has two outcomes");
+                }
                 self.set_state(row, SPECIAL);
-                self.special.insert(row, Disposition::Continue { page: head.key.page, next });
+                // Whoever sorts the lines of a file as text puts page 10 before page 2.
+                if page > last {
+                    self.special.insert(row, Disposition::Continue { page, next });
+                }
             }
             _ => {
                 self.set_state(row, KEPT);
@@ -540,12 +551,14 @@ impl<'a, R: Read> Lines<'a, R> {
         if !is_last {
             return Err(self.corrupt("it is broken, and not the last one"));
         }
+        // A kill takes the end of a line with its line feed, and never leaves that.
+        if self.line.ends_with(b"\n") {
+            return Err(self.corrupt("it is broken"));
+        }
         match scan_start(&self.line) {
             Some((head, _)) if head.key.row > MOST_ROW => Err(self.corrupt("the row number is out of range")),
             Some((head, _)) if head.effect.allows_repeat(head.repeatable) => Ok(Tail::Harmless),
             Some((head, _)) => Ok(Tail::Started(Started { key: head.key, fingerprint: head.fingerprint })),
-            // A kill takes the end of a line with its line feed, and never leaves that.
-            None if self.line.ends_with(b"\n") => Err(self.corrupt("it is broken")),
             None => Ok(Tail::Unknown),
         }
     }

@@ -370,6 +370,44 @@ fn a_torn_end_runs_again_only_where_it_says_that_it_may() {
 }
 
 #[test]
+fn pages_whose_lines_were_sorted_as_text_go_on_after_the_last_of_them() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    let line = |page, next| {
+        Record { key: RowKey { row: 0, page }, next: Next::Page(next), ..record(0, OutcomeKind::Ok) }.line()
+    };
+    let (ten, two) = (line(10, "/a?page=11"), line(2, "/a?page=3"));
+    fs::write(&path, [ten.as_slice(), &two].concat()).unwrap();
+    let (journal, mut recovered) = Journal::open(&path, RESUME).unwrap();
+    let last = Disposition::Continue { page: 10, next: "/a?page=11".into() };
+    assert_eq!(recovered.dispose(0, fingerprint(0)).unwrap(), last);
+    drop(journal);
+    fs::write(&path, ten.repeat(2)).unwrap();
+    let error = Journal::open(&path, RESUME).unwrap_err().to_string();
+    assert!(error.contains("a page has two outcomes"), "{error}");
+}
+
+#[test]
+fn a_last_line_that_is_broken_and_has_its_line_feed_is_no_kills_doing() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    for repeatable in [true, false] {
+        let _ = fs::remove_file(&path);
+        let (journal, _) = Journal::open(&path, RESUME).unwrap();
+        journal.append(&record(0, OutcomeKind::Ok));
+        journal.append(&Record { repeatable, ..record(1, OutcomeKind::Ok) });
+        journal.close_blocking(Finish::default());
+        let whole = fs::read_to_string(&path).unwrap();
+        for broken in [format!("{}\n", &whole[..whole.len() - 2]), format!("{},}}\n", &whole[..whole.len() - 2])] {
+            fs::write(&path, &broken).unwrap();
+            let error = Journal::open(&path, RESUME).unwrap_err().to_string();
+            assert!(error.contains("line 2") && error.contains("it is broken"), "{error}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), broken, "nothing is touched");
+        }
+    }
+}
+
+#[test]
 fn whoever_asks_is_given_each_line_that_stays() {
     let folder = folder();
     let path = folder.path().join("r.jsonl");
