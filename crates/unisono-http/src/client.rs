@@ -13,6 +13,7 @@ use unisono_core::{Effect, ErrorKind, Peer, Secret};
 use crate::{
     Error, Options, Request, Response, Streaming,
     auth::{Generation, Tokens},
+    connect::Turn,
     cookies::Cookies,
     decode::{ACCEPT_ENCODING, Decoder},
     fields,
@@ -237,10 +238,15 @@ impl Inner {
         let mut replayed = false;
         let mut fresh = false;
         let mut resends = Resends::default();
+        let turn = self.pool.connector().turn_to_forward(&origin).await?;
         loop {
             // What may not be sent twice goes over no connection that its server may be about to close.
             let alone = !request.is_repeatable() && self.pool.breaks_promises(&origin);
-            let mut link = self.pool.link(&origin, fresh || alone, &reached).await?;
+            let link = self.pool.link(&origin, fresh || alone, &reached).await;
+            if let (Err(error), Some(turn)) = (&link, &turn) {
+                turn.failed(error);
+            }
+            let mut link = link?;
             reached(Stage::Sent);
             let message = self.message(request, headers.clone(), &origin, &link, alone)?;
             let answer = match &mut link {
@@ -252,7 +258,12 @@ impl Inner {
                 }
             };
             let error = match answer {
+                Ok(answer) if answer.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED && turn.is_some() => {
+                    attempt.settle(Effect::None);
+                    return Err(turn.expect("just looked at").refused_by_status());
+                }
                 Ok(answer) => {
+                    turn.iter().for_each(Turn::accepted);
                     let streaming = self.answered(request, origin, link, answer)?;
                     attempt.settle(streaming.effect);
                     return Ok(streaming);

@@ -4,6 +4,7 @@
 //! within the connect timeout.
 
 mod dns;
+mod login;
 mod proxy;
 mod socks;
 mod stream;
@@ -15,6 +16,7 @@ use std::fmt;
 use unisono_core::{ErrorKind, reactor};
 
 pub use dns::{LookupError, Resolve};
+pub(crate) use login::Turn;
 pub use proxy::read_connect_answer;
 pub use socks::read_socks_answers;
 pub(crate) use stream::{Socket, Stream};
@@ -26,6 +28,7 @@ pub(crate) struct Connector {
     names: dns::Names,
     tls: tls::TlsSetup,
     proxies: Proxies,
+    logins: Vec<login::Login>,
     version: HttpVersion,
     unix_socket: Option<std::path::PathBuf>,
     connect_timeout: std::time::Duration,
@@ -43,7 +46,14 @@ pub(crate) struct Connected {
 
 impl Connector {
     pub(crate) fn new(options: &Options) -> Result<Self, Error> {
+        let mut logins: Vec<login::Login> = Vec::new();
+        for proxy in options.proxies.http.iter().chain(&options.proxies.https) {
+            if !logins.iter().any(|login| login.is_for(proxy)) {
+                logins.push(login::Login::new(proxy.clone()));
+            }
+        }
         Ok(Self {
+            logins,
             names: dns::Names::new(options),
             tls: tls::TlsSetup::new(&options.tls, options.version)?,
             proxies: options.proxies.clone(),
@@ -61,14 +71,42 @@ impl Connector {
         Some(proxy::authorization(proxy))
     }
 
+    /// The turn to log in where requests to this origin go to a forwarding proxy, which is told with each of them who we are.
+    ///
+    /// # Errors
+    /// When the proxy has refused before.
+    pub(crate) async fn turn_to_forward(&self, origin: &Origin) -> Result<Option<Turn<'_>>, Error> {
+        match self.forwarding(origin).and_then(|_| self.login(self.proxy(origin)?)) {
+            Some(login) => login.turn().await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn login(&self, proxy: &crate::Proxy) -> Option<&login::Login> {
+        self.logins.iter().find(|login| login.is_for(proxy))
+    }
+
     pub(crate) fn version(&self) -> HttpVersion {
         self.version
     }
 
-    /// Connects, within the connect timeout.
+    /// Connects, within the connect timeout. That others try their luck with a proxy does not count.
     pub(crate) async fn connect(&self, origin: &Origin) -> Result<Connected, Error> {
+        let login = self.proxy(origin).filter(|_| self.forwarding(origin).is_none());
+        let turn = match login.and_then(|proxy| self.login(proxy)) {
+            Some(login) => Some(login.turn().await?),
+            None => None,
+        };
+        let result = self.connect_in_time(origin, turn.as_ref()).await;
+        if let (Err(error), Some(turn)) = (&result, &turn) {
+            turn.failed(error);
+        }
+        result
+    }
+
+    async fn connect_in_time(&self, origin: &Origin, turn: Option<&Turn<'_>>) -> Result<Connected, Error> {
         let until = tokio::time::Instant::now() + self.connect_timeout;
-        match reactor::timeout_at(until, self.connect_unbounded(origin)).await {
+        match reactor::timeout_at(until, self.connect_unbounded(origin, turn)).await {
             Ok(result) => result,
             Err(_) => Err(Error::new(
                 ErrorKind::Connect,
@@ -81,8 +119,8 @@ impl Connector {
         }
     }
 
-    async fn connect_unbounded(&self, origin: &Origin) -> Result<Connected, Error> {
-        let (stream, socket) = self.reach(origin).await?;
+    async fn connect_unbounded(&self, origin: &Origin, turn: Option<&Turn<'_>>) -> Result<Connected, Error> {
+        let (stream, socket) = self.reach(origin, turn).await?;
         if !origin.https {
             return Ok(Connected { stream, socket, http2: self.version == HttpVersion::Http2 });
         }
@@ -91,7 +129,7 @@ impl Connector {
     }
 
     /// A stream to the origin, directly or through a tunnel; or to the proxy that forwards to it.
-    async fn reach(&self, origin: &Origin) -> Result<(Stream, Socket), Error> {
+    async fn reach(&self, origin: &Origin, turn: Option<&Turn<'_>>) -> Result<(Stream, Socket), Error> {
         if let Some(path) = &self.unix_socket {
             let socket = tcp::connect_unix(path).await?;
             return Ok((Stream::Plain(socket.clone()), socket));
@@ -101,6 +139,13 @@ impl Connector {
             return Ok((Stream::Plain(socket.clone()), socket));
         };
         let named = format!("proxy {proxy}");
+        // Before the proxy is troubled: a name that cannot be found says nothing of it.
+        let address = match proxy.kind {
+            ProxyKind::Socks { remote_names: false } => {
+                self.names.lookup(&origin.host, origin.port).await?.first().copied()
+            }
+            _ => None,
+        };
         let socket = self.dial(&proxy.host, proxy.port, &named).await.map_err(|error| match error.kind() {
             ErrorKind::Connect => {
                 Error::new(ErrorKind::Proxy, error.to_string()).of_peer(error.peer()).with_source(error)
@@ -109,18 +154,14 @@ impl Connector {
         })?;
         let stream = Stream::Plain(socket.clone());
         let stream = match proxy.kind {
-            ProxyKind::Http => proxy::tunnel_if(origin.https, stream, origin, proxy).await?,
-            ProxyKind::Https => {
-                let (stream, _) = self.tls.handshake(stream, &proxy.host, &named).await?;
-                proxy::tunnel_if(origin.https, stream, origin, proxy).await?
-            }
-            ProxyKind::Socks { remote_names } => {
-                let address = match remote_names {
-                    true => None,
-                    false => self.names.lookup(&origin.host, origin.port).await?.first().copied(),
-                };
-                socks::tunnel(stream, origin, address, proxy).await?
-            }
+            ProxyKind::Https => self.tls.handshake(stream, &proxy.host, &named).await?.0,
+            _ => stream,
+        };
+        // A proxy that forwards is told who we are with each request.
+        let Some(turn) = turn else { return Ok((stream, socket)) };
+        let stream = match proxy.kind {
+            ProxyKind::Http | ProxyKind::Https => proxy::tunnel(stream, origin, proxy, turn).await?,
+            ProxyKind::Socks { .. } => socks::tunnel(stream, origin, address, proxy, turn).await?,
         };
         Ok((stream, socket))
     }

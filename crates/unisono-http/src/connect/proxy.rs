@@ -11,7 +11,7 @@ use http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use unisono_core::ErrorKind;
 
-use super::Stream;
+use super::{Stream, Turn};
 use crate::{Error, Proxy, basic_authorization, news::Sign, url::Origin};
 
 /// The value of `Proxy-Authorization`, if this proxy wants to know who we are.
@@ -20,11 +20,8 @@ pub(super) fn authorization(proxy: &Proxy) -> Option<HeaderValue> {
     Some(basic_authorization(name, password))
 }
 
-/// Has the proxy connect us to the origin; when the origin needs no tunnel, the stream is left as it is.
-pub(super) async fn tunnel_if(needed: bool, stream: Stream, origin: &Origin, proxy: &Proxy) -> Result<Stream, Error> {
-    if !needed {
-        return Ok(stream);
-    }
+/// Has the proxy connect us to the origin.
+pub(super) async fn tunnel(stream: Stream, origin: &Origin, proxy: &Proxy, turn: &Turn<'_>) -> Result<Stream, Error> {
     let failed =
         |why: &str| Error::new(ErrorKind::Proxy, format!("proxy {proxy} does not connect us to {origin}: {why}"));
     let mut stream = stream;
@@ -48,11 +45,13 @@ pub(super) async fn tunnel_if(needed: bool, stream: Stream, origin: &Origin, pro
         failed(&why.to_string()).sign(if hung_up { Sign::ProxyCannotReach } else { Sign::Other })
     })?;
     match head.status {
+        407 => return Err(turn.refused_by_status()),
+        // May be a rule that is looked at before the password.
+        403 => {}
+        _ => turn.accepted(),
+    }
+    match head.status {
         200..=299 => Ok(stream),
-        407 => {
-            let why = "it wants a user name and password, or others";
-            Err(failed(why).retryable(false).sign(Sign::ProxyRefuses))
-        }
         502..=504 => Err(failed(&head.to_string()).sign(Sign::ProxyCannotReach)),
         status => Err(failed(&head.to_string()).retryable(status >= 500).sign(Sign::ProxyRefuses)),
     }

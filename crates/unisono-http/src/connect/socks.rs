@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use unisono_core::{ErrorKind, Secret};
 
-use super::Stream;
+use super::{Stream, Turn};
 use crate::{Error, Proxy, news::Sign, url::Origin};
 
 /// Has the proxy connect us to the origin, at this address or, without one, at what it finds under its name.
@@ -18,6 +18,7 @@ pub(super) async fn tunnel(
     origin: &Origin,
     address: Option<IpAddr>,
     proxy: &Proxy,
+    turn: &Turn<'_>,
 ) -> Result<Stream, Error> {
     let failed = |why: Refusal| {
         let message = format!("SOCKS proxy {proxy} does not connect us to {origin}");
@@ -28,12 +29,14 @@ pub(super) async fn tunnel(
                 let sign = if may_pass { Sign::ProxyCannotReach } else { Sign::ProxyRefuses };
                 Error::new(ErrorKind::Proxy, message).with_source(meaning(code)).retryable(may_pass).sign(sign)
             }
+            Refusal::Login(why) => turn.refused(why),
             Refusal::Other(why) => {
                 Error::new(ErrorKind::Proxy, message).with_source(why).retryable(false).sign(Sign::ProxyRefuses)
             }
         }
     };
     greet(&mut stream, proxy.user.as_ref()).await.map_err(failed)?;
+    turn.accepted();
     ask(&mut stream, origin, address).await.map_err(failed)?;
     Ok(stream)
 }
@@ -53,7 +56,7 @@ pub fn read_socks_answers(bytes: &[u8], with_password: bool) -> (Result<(), Stri
     let result = result.map_err(|why| match why {
         Refusal::Io(error) => error.to_string(),
         Refusal::Said(code) => meaning(code).to_owned(),
-        Refusal::Other(why) => why.to_owned(),
+        Refusal::Login(why) | Refusal::Other(why) => why.to_owned(),
     });
     (result, bytes.len() - left.len())
 }
@@ -66,6 +69,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 enum Refusal {
     Io(io::Error),
     Said(u8),
+    /// Whatever the way: nobody with this name and password gets in.
+    Login(&'static str),
     Other(&'static str),
 }
 
@@ -91,11 +96,11 @@ async fn greet(stream: &mut impl Duplex, user: Option<&(String, Secret)>) -> Res
             let message = [&[1, length(name)?], name, &[length(password)?], password].concat();
             stream.write_all(&message).await?;
             stream.read_exact(&mut answer).await?;
-            if answer[1] == 0 { Ok(()) } else { Err(Refusal::Other("it does not accept the user name and password")) }
+            if answer[1] == 0 { Ok(()) } else { Err(Refusal::Login("it does not accept the user name and password")) }
         }
-        ([VERSION, PASSWORD | NONE], None) => Err(Refusal::Other("it wants a user name and password")),
-        ([VERSION, NONE], Some(_)) => Err(Refusal::Other("it takes no user name and password, and nobody without")),
-        ([VERSION, _], _) => Err(Refusal::Other("it wants a way to log in that was not offered")),
+        ([VERSION, PASSWORD | NONE], None) => Err(Refusal::Login("it wants a user name and password")),
+        ([VERSION, NONE], Some(_)) => Err(Refusal::Login("it takes no user name and password, and nobody without")),
+        ([VERSION, _], _) => Err(Refusal::Login("it wants a way to log in that was not offered")),
         _ => Err(Refusal::Other("it does not speak SOCKS 5")),
     }
 }
