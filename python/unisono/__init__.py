@@ -7,6 +7,7 @@ from unisono._native import Ended, FunctionOutcome, Outcome, Request, Response, 
 from unisono.batches import Batch
 from unisono.clients import AsyncClient, Client, StreamedResponse
 from unisono.errors import (
+    AmbiguousCancelled,
     AmbiguousError,
     CallCancelled,
     CallError,
@@ -69,6 +70,7 @@ from unisono.retrying import retry
 from unisono.thread_pool import BusyTask, ThreadPool
 
 __all__ = [
+    "AmbiguousCancelled",
     "AmbiguousError",
     "AsyncClient",
     "Batch",

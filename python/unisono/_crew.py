@@ -289,7 +289,8 @@ def _work(crew: Crew) -> None:
         try:
             task.run()
         finally:
-            del crew.running[ident]
+            # Not there any more in the child of a fork that the task made.
+            crew.running.pop(ident, None)
         # Not while it waits for the next: what the task holds can be dropped now.
         del task
 

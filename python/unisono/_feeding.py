@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import threading
 import time
 from collections.abc import AsyncIterable, Iterator
 from typing import Any
@@ -52,9 +53,31 @@ class Feed:
         self._puller: Puller | None = None
         self._task: asyncio.Task[None] | None = None
         self._is_stopped = False
+        self._lock = threading.Lock()
+        # The thread that pulls.
+        self._owner: int | None = None
 
     def go_on(self) -> bool:
-        """Push what there is room for, from a thread; whether anything was done."""
+        """Push what there is room for, from a thread; whether anything was done.
+
+        Raises:
+            UsageError: When the items come from the batch itself.
+        """
+        if self._owner == threading.get_ident():
+            raise UsageError(
+                f"the {self._noun} take outcomes of the batch that they are for, which would wait for itself"
+            )
+        # Several threads may take from one batch, and one of them pulls.
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            self._owner = threading.get_ident()
+            return self._go_on()
+        finally:
+            self._owner = None
+            self._lock.release()
+
+    def _go_on(self) -> bool:
         if self.is_over:
             return False
         if isinstance(self._given, Queue | queue.Queue):

@@ -278,11 +278,10 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
         call = self._call
         served = (hands, call.function, self._items, self._judge, call.name)
         if call.place == "loop":
-            make = functools.partial(LoopHands, *served)
             if _is_on_loop() and self._is_async:
-                self._hands = make()
+                self._hands = LoopHands(*served)
             else:
-                LoopThread(make, call.name)
+                LoopThread(*served)
             return
         executor = given or _pool(call.place, limit)
         ExecutorHands(*served, executor=executor, is_ours=call.executor is None, stop=_stop)

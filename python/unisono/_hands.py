@@ -122,8 +122,11 @@ class LoopHands:
         item = self._items[at]
         try:
             task = self._loop.create_task(self._call(item), name=f"batch:{self._name}[{_called(item, at)}]")
-        except Exception as error:
+        except BaseException as error:
+            # Also what is no `Exception`: nobody else would settle this call.
             self._give_back(self._judge.raised(number, error))
+            if isinstance(error, SystemExit | KeyboardInterrupt):
+                raise
             return
         self._tasks[number] = task
         task.add_done_callback(partial(self._ended, number))
@@ -139,6 +142,9 @@ class LoopHands:
 
     def _failed(self, number: int, task: asyncio.Task[Any]) -> End:
         if task.cancelled():
+            if task.cancelling():
+                # By another hand than ours: as a loop ends, all its tasks are cancelled.
+                return self._judge.stopped(number)
             return self._judge.raised(number, asyncio.CancelledError("the function cancelled itself"))
         error = task.exception()
         assert error is not None
@@ -175,15 +181,27 @@ class ServingThread:
 
 
 class LoopThread:
-    """An event loop in a thread of its own, for a program that takes the outcomes of coroutines without one."""
+    """An event loop in a thread of its own, for a program that takes the outcomes of coroutines without one.
 
-    def __init__(self, make: Callable[[], LoopHands], name: str) -> None:
-        self._make = make
+    Such a loop stops when a task raises `SystemExit` or `KeyboardInterrupt`, and is started again: these are what one
+    call raised, as they are for the threads of an executor, and no end of the others.
+    """
+
+    def __init__(
+        self, hands: Hands, call: Callable[[Any], Any], items: Mapping[int, Any], judge: Judge, name: str
+    ) -> None:
+        self._make = partial(LoopHands, hands, call, items, judge, name)
         self._thread = ServingThread(self._serve, f"unisono-{name}")
 
     def _serve(self) -> None:
-        # What has not ended by now has been abandoned; it is cancelled once more, as asyncio does.
-        asyncio.run(self._until_closed())
+        # What has not ended at the end has been abandoned; it is cancelled once more, as asyncio does.
+        with asyncio.Runner() as runner:
+            loop = runner.get_loop()
+            closed = loop.create_task(self._until_closed())
+            while not closed.done():
+                # The task that raised it has it as well.
+                with contextlib.suppress(SystemExit, KeyboardInterrupt):
+                    loop.run_until_complete(closed)
 
     async def _until_closed(self) -> None:
         await self._make().closed
@@ -238,7 +256,9 @@ class ExecutorHands:
         try:
             future = self._executor.submit(self._call, item)
         except Exception as error:
-            self._hands.give_back([self._judge.raised(number, error)])
+            # What is refused since the program ends has not failed: it is for the next run.
+            ends = isinstance(error, RuntimeError) and str(error).endswith("after interpreter shutdown")
+            self._hands.give_back([self._judge.stopped(number) if ends else self._judge.raised(number, error)])
             return
         self._futures[number] = future
         future.add_done_callback(partial(self._ended, number))

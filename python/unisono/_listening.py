@@ -12,16 +12,47 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
-__all__ = ["Listener", "on_loop"]
+__all__ = ["Listener", "Watch", "on_loop"]
 
 
-class _Bell(Protocol):
+class _Described(Protocol):
     def fileno(self) -> int: ...
 
+
+class _Bell(_Described, Protocol):
     def hush(self) -> None: ...
+
+
+class Watch:
+    """Calls when a descriptor becomes readable, as long as the loop runs.
+
+    Args:
+        loop: Where to call.
+        bell: Has the descriptor.
+        heard: Is called. It is what the loop keeps.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, bell: _Described, heard: Callable[[], object]) -> None:
+        self._loop = weakref.ref(loop)
+        self._bell = bell
+        self._pid = os.getpid()
+        loop.add_reader(bell.fileno(), heard)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """Where it calls, if that is still there."""
+        return self._loop()
+
+    def leave(self) -> None:
+        """Call no more. May be called from any thread."""
+        loop = self.loop
+        if loop is not None and self._pid == os.getpid():
+            # The bell goes along, since its descriptor must not be another file's by then.
+            on_loop(loop, _unwatch, loop, self._bell)
 
 
 class Listener:
@@ -34,16 +65,14 @@ class Listener:
     def __init__(self, bell: _Bell) -> None:
         self._bell = bell
         self._waiters: set[asyncio.Future[None]] = set()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._pid = 0
+        self._watch: Watch | None = None
 
     async def wait(self, seconds: float | None = None) -> None:
         """Wait until it is rung, or so many seconds."""
         loop = asyncio.get_running_loop()
-        if self._loop is not loop:
+        if self._watch is None or self._watch.loop is not loop:
             self.leave()
-            loop.add_reader(self._bell.fileno(), self._heard)
-            self._loop, self._pid = loop, os.getpid()
+            self._watch = Watch(loop, self._bell, self._heard)
         waiter = loop.create_future()
         self._waiters.add(waiter)
         timer = loop.call_later(seconds, _wake, waiter) if seconds else None
@@ -61,10 +90,9 @@ class Listener:
 
     def leave(self) -> None:
         """Watch no loop any more. May be called from any thread."""
-        loop, self._loop = self._loop, None
-        if loop is not None and self._pid == os.getpid():
-            # The bell goes along, since its descriptor must not be another file's by then.
-            on_loop(loop, _unwatch, loop, self._bell)
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.leave()
 
     def _heard(self) -> None:
         self._bell.hush()
@@ -83,7 +111,7 @@ def on_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *argum
         call(*arguments)
 
 
-def _unwatch(loop: asyncio.AbstractEventLoop, bell: _Bell) -> None:
+def _unwatch(loop: asyncio.AbstractEventLoop, bell: _Described) -> None:
     loop.remove_reader(bell.fileno())
 
 

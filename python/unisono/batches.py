@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import queue
+import threading
 import time
 import weakref
 from collections import deque
@@ -87,6 +88,7 @@ class Batch(Generic[OutcomeT]):
         self._given = many(given, work.noun)
         self._options = dict(options)
         self._run: _native.Run[OutcomeT] | None = None
+        self._starting = threading.Lock()
         self._feed: Feed | None = None
         self._listener: Listener | None = None
         # What outcomes that are still to come were given for; none when nobody takes outcomes.
@@ -96,6 +98,8 @@ class Batch(Generic[OutcomeT]):
         # The first that did not go well, for those who want them raised at the end.
         self._failures: list[OutcomeT] = []
         self._taken_all = False
+        # Threads that wait for outcomes.
+        self._waiting = 0
         self._report: Report[OutcomeT] | None = None
         self._display = Display(progress)
         # Neither the engine's thread nor what a loop watches is there after a fork.
@@ -107,7 +111,11 @@ class Batch(Generic[OutcomeT]):
         return self
 
     def __next__(self) -> OutcomeT:
-        while not self._ready:
+        while True:
+            # Several threads may take from one batch.
+            with contextlib.suppress(IndexError):
+                return self._ready.popleft()
+            self._wait_for_results()
             run = self._start(keep_outcomes=True)
             pushed = self._fed.go_on()
             if self._taken_all or not self._take(run):
@@ -115,18 +123,20 @@ class Batch(Generic[OutcomeT]):
                 raise StopIteration
             if not self._ready and not pushed:
                 self._wait(run)
-        return self._ready.popleft()
 
     def run(self) -> Report[OutcomeT]:
         """Run it to its end; answer its report.
 
         Without `out=`, the report holds the outcomes; with it, they are in the file.
         """
+        if self._report is not None:
+            return self._report
         if self._run is not None or "out" not in self._options:
             outcomes = list(self)
             report = self.report
             report.outcomes = outcomes
             return report
+        self._wait_for_results()
         run = self._start(keep_outcomes=False)
         while _numbers(run) is None:
             if not self._fed.go_on():
@@ -142,6 +152,7 @@ class Batch(Generic[OutcomeT]):
 
     async def __anext__(self) -> OutcomeT:
         while not self._ready:
+            await self._wait_for_results_on_loop()
             run = self._start(keep_outcomes=True)
             pushed = self._fed.go_on_on_loop()
             if self._taken_all or not self._take(run):
@@ -155,11 +166,14 @@ class Batch(Generic[OutcomeT]):
         return self._run_on_loop().__await__()
 
     async def _run_on_loop(self) -> Report[OutcomeT]:
+        if self._report is not None:
+            return self._report
         if self._run is not None or "out" not in self._options:
             outcomes = [outcome async for outcome in self]
             report = self.report
             report.outcomes = outcomes
             return report
+        await self._wait_for_results_on_loop()
         run = self._start(keep_outcomes=False)
         while _numbers(run) is None:
             if not self._fed.go_on_on_loop():
@@ -225,7 +239,7 @@ class Batch(Generic[OutcomeT]):
             self._run.abandon()
             self._ready.clear()
             _prune_abandoned()
-            _abandoned.add(self._run)
+            _abandoned[self._run] = _results_of(self._options)
         if self._feed is not None:
             self._feed.stop()
             self._feed.take_error()
@@ -274,19 +288,46 @@ class Batch(Generic[OutcomeT]):
     # is its feed, its listener and its run. That is why it can stop when the last reference to it goes.
 
     def _start(self, *, keep_outcomes: bool) -> _native.Run[OutcomeT]:
+        if self._run is not None:
+            return self._run
+        # Several threads may be the first.
+        with self._starting:
+            return self._run or self._start_now(keep_outcomes=keep_outcomes)
+
+    def _start_now(self, *, keep_outcomes: bool) -> _native.Run[OutcomeT]:
+        refuse_own_output(self._given, self._work.noun, self._work.reads, self._options)
+        _prune_abandoned()
+        self._keeps_items, self._pid = keep_outcomes, os.getpid()
+        run = self._begin(keep_outcomes=keep_outcomes)
+        # A queue has a length as well, but that is no total.
+        if self._work.counted and isinstance(self._given, Sized) and not isinstance(self._given, Queue):
+            run.set_total(len(self._given))
+        self._listener = Listener(run)
+        items = self._items if self._keeps_items else None
+        self._feed = Feed(self._given, self._work.noun, run, self._listener, items)
+        _running.add(self)
+        # At last, since whoever sees it goes on with all of them.
+        self._run = run
+        return run
+
+    def _wait_for_results(self) -> None:
+        """A batch that was left a moment ago may still write to the same file, and nobody else could wait for it."""
         if self._run is None:
-            refuse_own_output(self._given, self._work.noun, self._work.reads, self._options)
-            _prune_abandoned()
-            self._keeps_items, self._pid = keep_outcomes, os.getpid()
-            run = self._run = self._begin(keep_outcomes=keep_outcomes)
-            self._listener = Listener(run)
-            items = self._items if self._keeps_items else None
-            self._feed = Feed(self._given, self._work.noun, run, self._listener, items)
-            _running.add(self)
-            # A queue has a length as well, but that is no total.
-            if self._work.counted and isinstance(self._given, Sized) and not isinstance(self._given, Queue):
-                run.set_total(len(self._given))
-        return self._run
+            for run in _abandoned_with(_results_of(self._options)):
+                while not _has_ended(run):
+                    run.wait(_LOOK_UP)
+                    run.hush()
+
+    async def _wait_for_results_on_loop(self) -> None:
+        if self._run is None:
+            for run in _abandoned_with(_results_of(self._options)):
+                listener = Listener(run)
+                try:
+                    while not _has_ended(run):
+                        # Somebody else may hear the bell.
+                        await listener.wait(_LOOK_UP)
+                finally:
+                    listener.leave()
 
     def _begin(self, *, keep_outcomes: bool) -> _native.Run[OutcomeT]:
         return self._work.start(keep_outcomes=keep_outcomes, **self._options)
@@ -305,15 +346,20 @@ class Batch(Generic[OutcomeT]):
         outcomes = run.take(self._items)
         if outcomes is None:
             self._taken_all = True
-            self._heard.ring()
+            self._tell_others(run)
             return False
         self._ready.extend(outcomes)
         if outcomes:
-            # Several tasks may take from one batch, and one has taken the news of the others.
-            self._heard.ring()
+            self._tell_others(run)
         if len(self._failures) < MOST_FAILURES:
             self._failures.extend(outcome for outcome in outcomes if outcome.kind not in ("ok", "skipped"))
         return True
+
+    def _tell_others(self, run: _native.Run[OutcomeT]) -> None:
+        """Several tasks or threads may take from one batch, and one has taken the news of all."""
+        self._heard.ring()
+        if self._waiting:
+            run.ring()
 
     def _pass_over(self, run: _native.Run[OutcomeT]) -> None:
         """Nobody takes outcomes: what has been heard has been heard."""
@@ -321,7 +367,13 @@ class Batch(Generic[OutcomeT]):
 
     def _wait(self, run: _native.Run[OutcomeT]) -> None:
         self._display.show(run)
-        run.wait(self._display.every)
+        self._waiting += 1
+        try:
+            # They may have been taken since the look, by another thread, which did not know of this one yet.
+            if not self._ready and not self._taken_all:
+                run.wait(self._display.every)
+        finally:
+            self._waiting -= 1
 
     async def _wait_or_stop(self, run: _native.Run[OutcomeT]) -> None:
         """Wait; when the task that waits is cancelled, stop all, and account for it, before it goes on."""
@@ -342,7 +394,8 @@ class Batch(Generic[OutcomeT]):
 
     def _finish(self, run: _native.Run[OutcomeT]) -> None:
         while (numbers := _numbers(run)) is None:
-            run.wait(None)
+            # Another thread may hear the bell.
+            run.wait(_LOOK_UP)
             run.hush()
         self._ended(numbers)
 
@@ -355,7 +408,8 @@ class Batch(Generic[OutcomeT]):
     def _ended(self, numbers: dict[str, Any]) -> None:
         self._fed.stop()
         self._heard.leave()
-        self._heard.ring()
+        if self._run is not None:
+            self._tell_others(self._run)
         _running.discard(self)
         if self._report is None:
             self._report = Report(numbers, [], self._failures[:MOST_FAILURES])
@@ -390,12 +444,27 @@ class _Program:
 
 _program = _Program()
 _running: weakref.WeakSet[Batch[Any]] = weakref.WeakSet()
-# Nobody has their batch any more, but what they have started may take a moment to end.
-_abandoned: set[_native.Run[Any]] = set()
+# Nobody has their batch any more, but what they have started may take a moment to end. With the results file of each.
+_abandoned: dict[_native.Run[Any], str | None] = {}
 
 
 def _prune_abandoned() -> None:
-    _abandoned.difference_update([run for run in list(_abandoned) if _has_ended(run)])
+    for run in [run for run in list(_abandoned) if _has_ended(run)]:
+        _abandoned.pop(run, None)
+
+
+def _abandoned_with(results: str | None) -> list[_native.Run[Any]]:
+    return [run for run, its in list(_abandoned.items()) if results is not None and its == results]
+
+
+def _results_of(options: Mapping[str, Any]) -> str | None:
+    out = options.get("out")
+    if not isinstance(out, str | bytes | os.PathLike):
+        return None
+    # A name with a zero byte is none, which the run says.
+    with contextlib.suppress(ValueError):
+        return os.path.realpath(os.fsdecode(out))
+    return None
 
 
 def _has_ended(run: _native.Run[Any]) -> bool:
@@ -434,3 +503,5 @@ def _wait_for_all(runs: list[_native.Run[Any]]) -> None:
 # Enough to see what went wrong; a batch of a million that fails keeps no million exceptions.
 MOST_FAILURES = 100
 _LONGEST_GOODBYE = 2.0
+# Seconds.
+_LOOK_UP = 0.05

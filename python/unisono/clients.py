@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import os
 import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeAlias, Unpack, cast
+from typing import Any, Self, TypeAlias, TypeVar, Unpack, cast
 
 from unisono import _native
+from unisono._listening import Watch, on_loop
 from unisono._native import Outcome, Request, Response
 from unisono.batches import LimitOptions
-from unisono.errors import CallCancelled
+from unisono.errors import UsageError
 from unisono.headers import Headers
 
 Pairs: TypeAlias = Mapping[str, Any] | Iterable[tuple[str, Any]]
 Hook: TypeAlias = Callable[[Any], Any]
+NewsT = TypeVar("NewsT")
 
 
 class _Process:
@@ -94,11 +97,16 @@ class _Base:
         return f"{self.base_url.rstrip('/')}/{url.lstrip('/')}" if url else self.base_url
 
     def _call(self, mailbox: _native.Mailbox, number: int, request: Request, *, stream: bool) -> _native.Call:
+        self._refuse_if_closed()
         if self._pid != _process.pid:
             # A child of fork has no engine thread; it gets an engine of its own.
             self._engine = _native.Engine(**self._options)
             self._pid = _process.pid
         return self._engine.call(mailbox, number, request, stream=stream)
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise UsageError("the client is closed: make another one, or leave its block later")
 
     def _close(self) -> None:
         self._closed = True
@@ -126,6 +134,7 @@ class Client(_Base):
         Raises:
             CallError: When there is no answer, after all retries that do no harm.
         """
+        self._refuse_if_closed()
         request = self.build_request(method, url, **arguments)
         for hook in self.event_hooks["request"]:
             hook(request)
@@ -171,8 +180,13 @@ class Client(_Base):
             yield StreamedResponse(wait.outcome().result(), wait, None)
 
     def close(self) -> None:
-        """Stop everything and close all connections."""
+        """Stop everything and close all connections. Calls that other threads have under way raise `CallCancelled`."""
         self._close()
+        if self._pid == _process.pid:
+            mailbox, number = self._mailbox(), next(self._numbers)
+            while not self._engine.has_ended(mailbox, number):
+                mailbox.wait()
+                mailbox.take()
 
     def __enter__(self) -> Self:
         return self
@@ -212,20 +226,13 @@ class AsyncClient(_Base):
         Raises:
             CallError: When there is no answer, after all retries that do no harm.
         """
+        self._refuse_if_closed()
         request = self.build_request(method, url, **arguments)
         for hook in self.event_hooks["request"]:
             await _awaited(hook(request))
-        desk = self._desk()
-        number = next(self._numbers)
-        waiter = desk.waiter(number)
-        call = self._call(desk.mailbox, number, request, stream=False)
-        try:
-            await waiter
-            outcome = call.outcome()
-        finally:
-            desk.waiters.pop(number, None)
-            call.stop()
-        response = _answered(outcome).result()
+        async with self._waiting_call(request, stream=False) as wait:
+            outcome = await wait.outcome()
+        response = outcome.result()
         for hook in self.event_hooks["response"]:
             await _awaited(hook(response))
         return response
@@ -262,24 +269,22 @@ class AsyncClient(_Base):
     async def stream(self, method: str, url: str, **arguments: Any) -> AsyncIterator[StreamedResponse]:
         """Send a request; wait for the head of the answer, and take its body as it comes."""
         request = self.build_request(method, url, **arguments)
-        desk = self._desk()
-        number = next(self._numbers)
-        waiter = desk.waiter(number)
-        call = self._call(desk.mailbox, number, request, stream=True)
-        try:
-            await waiter
-            while (outcome := call.outcome()) is None:
-                await desk.waiter(number)
-            yield StreamedResponse(outcome.result(), None, _DeskWait(desk, number, call))
-        finally:
-            desk.waiters.pop(number, None)
-            call.stop()
+        async with self._waiting_call(request, stream=True) as wait:
+            yield StreamedResponse((await wait.outcome()).result(), None, wait)
 
     async def aclose(self) -> None:
-        """Stop everything and close all connections."""
+        """Stop everything and close all connections. Calls that are under way raise `CallCancelled`, on every loop."""
         self._close()
+        if self._pid == _process.pid:
+            desk, number = self._desk(), next(self._numbers)
+            try:
+                waiter = desk.waiter(number)
+                if not self._engine.has_ended(desk.mailbox, number):
+                    await waiter
+            finally:
+                desk.waiters.pop(number, None)
         for desk in list(self._desks.values()):
-            desk.leave()
+            desk.end()
 
     async def __aenter__(self) -> Self:
         return self
@@ -295,6 +300,17 @@ class AsyncClient(_Base):
         if desk is None or desk.pid != _process.pid:
             desk = self._desks[loop] = _Desk(loop)
         return desk
+
+    @contextlib.asynccontextmanager
+    async def _waiting_call(self, request: Request, *, stream: bool) -> AsyncIterator[_DeskWait]:
+        desk = self._desk()
+        number = next(self._numbers)
+        call = self._call(desk.mailbox, number, request, stream=stream)
+        try:
+            yield _DeskWait(desk, number, call)
+        finally:
+            desk.waiters.pop(number, None)
+            call.stop()
 
 
 class StreamedResponse:
@@ -393,51 +409,58 @@ class _ThreadWait:
 
 
 class _DeskWait:
-    """A stream's call on an event loop."""
+    """A call on an event loop."""
 
     def __init__(self, desk: _Desk, number: int, call: _native.Call) -> None:
         self._desk = desk
         self._number = number
         self._call = call
 
+    async def outcome(self) -> Outcome:
+        return await self._news(self._call.outcome)
+
     async def chunk(self) -> bytes:
-        while True:
-            # Asked for before looking, so that what comes in between is not missed.
-            waiter = self._desk.waiter(self._number)
-            chunk = self._call.chunk()
-            if chunk is not None:
-                return chunk
-            await waiter
+        return await self._news(self._call.chunk)
+
+    async def _news(self, look: Callable[[], NewsT | None]) -> NewsT:
+        while (news := look()) is None:
+            # News are put into the mailbox of this very loop, so none can come between the look and the wait.
+            await self._desk.waiter(self._number)
+        return news
 
 
 class _Desk:
-    """Where the calls of one event loop wait."""
+    """Where the calls of one event loop wait. The loop keeps those who wait, and not the client."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.mailbox = _native.Mailbox()
         self.waiters: dict[int, asyncio.Future[None]] = {}
         self.pid = _process.pid
-        self._loop = weakref.ref(loop)
-        mailbox, waiters = self.mailbox, self.waiters
-
-        def deliver() -> None:
-            for number in mailbox.take():
-                waiter = waiters.get(number)
-                if waiter is not None and not waiter.done():
-                    waiter.set_result(None)
-
-        loop.add_reader(mailbox.fileno(), deliver)
+        self._deliver = functools.partial(_deliver, self.mailbox, self.waiters)
+        self._watch = Watch(loop, self.mailbox, self._deliver)
 
     def waiter(self, number: int) -> asyncio.Future[None]:
         waiter = self.waiters[number] = asyncio.get_running_loop().create_future()
         return waiter
 
-    def leave(self) -> None:
-        loop = self._loop()
-        if loop is not None and not loop.is_closed():
-            # From another thread than the loop's own there is nothing to be done but this.
-            with contextlib.suppress(RuntimeError, ValueError):
-                loop.remove_reader(self.mailbox.fileno())
+    def end(self) -> None:
+        """All calls have been answered: tell those who wait, and leave the loop."""
+        loop = self._watch.loop
+        if loop is not None and self.pid == _process.pid:
+            on_loop(loop, self._deliver)
+        self._watch.leave()
+
+    def __del__(self) -> None:
+        # It may have come to nothing.
+        if (watch := getattr(self, "_watch", None)) is not None:
+            watch.leave()
+
+
+def _deliver(mailbox: _native.Mailbox, waiters: dict[int, asyncio.Future[None]]) -> None:
+    for number in mailbox.take():
+        waiter = waiters.get(number)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
 
 @contextlib.contextmanager
@@ -448,12 +471,6 @@ def _waiting_call(client: Client, request: Request, *, stream: bool) -> Iterator
         yield _ThreadWait(mailbox, call)
     finally:
         call.stop()
-
-
-def _answered(outcome: Outcome | None) -> Outcome:
-    if outcome is None:
-        raise CallCancelled("the client was closed")
-    return outcome
 
 
 async def _awaited(value: Any) -> Any:

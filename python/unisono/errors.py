@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from unisono._native import Response
 
 __all__ = [
+    "AmbiguousCancelled",
     "AmbiguousError",
     "CallCancelled",
     "CallError",
@@ -113,6 +114,7 @@ class CallError(Error):
     Attributes:
         kind: Why, in one word, as in results files: `connect`, `status`, `decode`, ...
         outcome: How the request ended: `failed`, `timed_out`, `ambiguous` or `cancelled`.
+        effect: Whether what was asked for has been carried out: `none`, `maybe` or `done`.
         url: What was asked for, if that is known.
         response: The answer, if there is one.
         attempts: How often it was tried.
@@ -125,6 +127,7 @@ class CallError(Error):
         *,
         kind: str = "internal",
         outcome: str = "failed",
+        effect: str = "none",
         url: str | None = None,
         response: Response | None = None,
         attempts: int = 0,
@@ -133,6 +136,7 @@ class CallError(Error):
         super().__init__(message)
         self.kind = kind
         self.outcome = outcome
+        self.effect = effect
         self.url = url
         self.response = response
         self.attempts = attempts
@@ -180,7 +184,11 @@ class AmbiguousError(CallError):
 
 
 class CallCancelled(CallError):
-    """The request was stopped before it was done."""
+    """The request was stopped before it was done; `effect` says what may have become of it."""
+
+
+class AmbiguousCancelled(AmbiguousError, CallCancelled):
+    """The request was stopped after it had been sent, may have taken effect, and must not be repeated by itself."""
 
 
 class FileError(Error):

@@ -401,6 +401,88 @@ def test_a_coroutine_that_cancels_itself_has_failed():
     assert isinstance(outcome.error, asyncio.CancelledError)
 
 
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_an_exit_in_a_coroutine_without_a_loop_of_the_caller_is_what_that_call_raised(kind):
+    async def work(number):
+        await asyncio.sleep(0)
+        if number == 3:
+            raise kind(7)
+        return number
+
+    outcomes = list(batch(work, range(20), limit=2, ordered=True))
+    assert [outcome.row for outcome in outcomes if not outcome.ok] == [3]
+    assert isinstance(outcomes[3].error, kind)
+
+
+def test_a_function_that_raises_at_once_what_is_no_exception_settles_its_call():
+    def work(number):
+        if number == 3:
+            raise (asyncio.CancelledError if number % 2 else SystemExit)(7)
+        return asyncio.sleep(0, number)
+
+    async def main():
+        return await batch(work, range(20), executor="loop", limit=2)
+
+    assert batch(work, range(20), executor="loop", limit=2).run().ok == 19
+    assert asyncio.run(main()).ok == 19
+
+
+def test_calls_that_are_cancelled_as_their_loop_ends_are_for_the_next_run(tmp_path):
+    out, called = tmp_path / "results.jsonl", []
+
+    async def work(number):
+        called.append(number)
+        await asyncio.sleep(0)
+        if number >= 5 and is_first:
+            await asyncio.Event().wait()
+        return number
+
+    async def main():
+        async for outcome in batch(work, range(50), limit=4, out=out):
+            if outcome.row == 4:
+                sys.exit(4)
+
+    is_first = True
+    with pytest.raises(SystemExit):
+        asyncio.run(main())
+    is_first = False
+    report = batch(work, range(50), limit=4, out=out, resume=True).run()
+    assert (report.total, report.ok) == (50, 50)
+    # What was done is not done again.
+    assert max(Counter(called)[number] for number in range(5)) == 1
+
+
+def test_what_a_program_that_ends_does_not_begin_any_more_has_not_failed(tmp_path):
+    program = """
+        import sys, threading, unisono
+        begun = threading.Event()
+        def work(number):
+            begun.set()
+            return number
+        run = unisono.batch(work, iter(range(100_000)), limit=2, out=sys.argv[1]).run
+        threading.Thread(target=run, daemon=True).start()
+        begun.wait()
+    """
+    out = tmp_path / "results.jsonl"
+    command = [sys.executable, "-c", textwrap.dedent(program), str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert {line["outcome"] for line in unisono.read_results(out)} <= {"ok", "cancelled"}
+
+
+def test_a_report_keeps_its_outcomes_when_it_is_asked_for_again():
+    async def main():
+        outcomes = batch(double, range(5))
+        return await outcomes, await outcomes
+
+    first, second = asyncio.run(main())
+    assert first is second
+    assert len(first.outcomes) == 5
+    again = batch(triple, range(5))
+    assert again.run() is again.run()
+    assert len(again.run().outcomes) == 5
+
+
 # Limits, retries, times.
 
 

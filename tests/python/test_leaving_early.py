@@ -437,6 +437,32 @@ def test_two_tasks_may_take_from_one_batch(run, server):
     assert run(main()) == list(range(400))
 
 
+def test_several_threads_may_take_from_one_batch():
+    def items():
+        yield from range(2000)
+
+    batch = unisono.batch(at_once, items(), limit=4)
+    parts = [[] for _ in range(3)]
+    threads = [threading.Thread(target=lambda part=part: part.extend(batch), daemon=True) for part in parts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert sorted(outcome.row for part in parts for outcome in part) == list(range(2000))
+
+
+def test_items_that_are_taken_from_their_own_batch_are_refused():
+    def items():
+        yield 1
+        yield from (outcome.result for outcome in batch)
+
+    batch = unisono.batch(at_once, items())
+    with pytest.raises(unisono.UsageError, match="the batch that they are for"):
+        list(batch)
+    assert batch.report.ok == 1
+
+
 def test_async_items_that_are_cancelled_are_an_error_of_the_input(run):
     async def items():
         yield 1
@@ -465,6 +491,29 @@ def test_what_was_under_way_has_its_line_in_the_results(run, holding, tmp_path, 
     assert [end["outcome"] for end in ends if end["row"] == 0] == ["ok"]
     assert [end["outcome"] for end in ends if end["row"] in (1, 2, 3)] == ["cancelled"] * 3
     assert not Path(f"{out}.run").exists()
+
+
+@pytest.mark.parametrize("make", [coroutines, threads, commands, digests], ids=lambda kind: kind.__name__)
+def test_the_next_batch_waits_for_one_that_was_left_with_the_same_results(run, server, make, tmp_path):
+    """Nobody else can: the one that was left has no name any more."""
+    out = tmp_path / "results.jsonl"
+    again = {}
+
+    def batch():
+        made = make(server)
+        made._options.update({"out": out, **again})
+        return made
+
+    async def main():
+        for _ in range(3):
+            await by_break(batch)
+            again["overwrite"] = True
+            # The same by another name.
+            again["out"] = tmp_path / "." / "results.jsonl"
+
+    run(main())
+    for _ in batch():
+        break
 
 
 def test_a_thousand_loops_that_were_left_leave_nothing(run, server):

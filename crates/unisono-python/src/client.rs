@@ -5,6 +5,7 @@
 
 use std::{
     collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -25,7 +26,7 @@ use tokio::{
     task::LocalSet,
 };
 use unisono_batch::{Attempt, Context, Decided, Halt, Job, Offer, Pull, Sink, Source, Verdict, drive};
-use unisono_core::{CancelReason, CancelToken, Effect, ErrorKind, OutcomeKind};
+use unisono_core::{CancelLevel, CancelReason, CancelToken, Effect, ErrorKind, OutcomeKind};
 use unisono_http::{Client, Error as HttpError, HttpJob, Judged, Reply, Request, Trail};
 use unisono_runner::{Defaults, Error, Fetched, Monitor, Outcome as Ended, Settings};
 
@@ -44,10 +45,17 @@ pub struct Engine {
     defaults: Defaults,
     cancel: CancelToken,
     monitor: Monitor,
-    /// Why it could not begin.
-    failed: Arc<Mutex<Option<Error>>>,
+    end: Arc<Mutex<End>>,
     /// Threads do not survive a fork.
     pid: u32,
+}
+
+/// The end of a client's engine.
+#[derive(Default)]
+struct End {
+    is_over: bool,
+    /// Who is to be told, and by which number.
+    waiting: Vec<(Arc<Letters>, u64)>,
 }
 
 /// Where the callers of one event loop or thread wait.
@@ -85,6 +93,8 @@ struct State {
     chunks: VecDeque<Bytes>,
     /// How a stream ended.
     ended: Option<Result<(), HttpError>>,
+    /// What a stream's request had done by its head.
+    effect: Effect,
 }
 
 /// A call on its way to the engine.
@@ -111,7 +121,7 @@ impl Item {
 impl Drop for Item {
     /// Whoever waits is told, even when the engine ends before it has looked at the call.
     fn drop(&mut self) {
-        let error = HttpError::new(ErrorKind::Cancelled, "the client was closed");
+        let error = HttpError::new(ErrorKind::Cancelled, format!("{CLOSED} before the request began"));
         self.answer(OutcomeKind::Cancelled, Effect::None, Reply::failed(error), 0, Duration::ZERO);
     }
 }
@@ -126,16 +136,23 @@ impl Engine {
         keywords.finish()?;
         let (calls, waiting) = mpsc::unbounded_channel();
         let (cancel, monitor) = (CancelToken::new(), Monitor::new());
-        let failed = Arc::new(Mutex::new(None));
-        let (stop, watch, report) = (cancel.clone(), monitor.clone(), failed.clone());
+        let end = Arc::new(Mutex::new(End::default()));
+        let (stop, watch, over) = (cancel.clone(), monitor.clone(), end.clone());
+        let (begun, begins) = std::sync::mpsc::channel();
         let run = move || {
-            if let Err(error) = serve(http, settings, waiting, stop, watch) {
-                *report.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            // A panic ends the calls as a close does: dropping them answers them.
+            let _ = catch_unwind(AssertUnwindSafe(|| serve(http, settings, waiting, stop, watch, &begun)));
+            let mut end = over.lock().unwrap_or_else(PoisonError::into_inner);
+            end.is_over = true;
+            for (letters, number) in end.waiting.drain(..) {
+                letters.add(number);
             }
         };
         let thread = thread::Builder::new().name("unisono-client".into()).spawn(run);
         thread.map_err(|error| errors::run_failed(py, &Error::fault("no thread for the client").because(error)))?;
-        Ok(Self { calls, defaults, cancel, monitor, failed, pid: std::process::id() })
+        let begins = py.detach(move || begins.recv()).unwrap_or_else(|_| Err(Error::fault("its thread panicked")));
+        begins.map_err(|error| errors::run_failed(py, &error))?;
+        Ok(Self { calls, defaults, cancel, monitor, end, pid: std::process::id() })
     }
 
     /// Starts a call; the mailbox gets its number when there is news of it.
@@ -153,7 +170,7 @@ impl Engine {
         }
         let request = row(request, &self.defaults, number)?
             .call
-            .map_err(|why| errors::exception_of(py, ErrorKind::Input, &why))?
+            .map_err(|why| errors::exception_of(py, ErrorKind::Input, Effect::None, &why))?
             .request;
         let shared = Arc::new(Shared {
             number,
@@ -166,16 +183,28 @@ impl Engine {
         });
         if self.calls.send(Item { request, trail: Trail::default(), shared: shared.clone(), streams: stream }).is_err()
         {
-            let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-            let closed = Error::usage("the client is closed");
-            return Err(errors::run_failed(py, failed.as_ref().unwrap_or(&closed)));
+            return Err(errors::usage(py, "the client is closed"));
         }
         Ok(Call(shared))
     }
 
-    /// Stops everything and closes all connections.
+    /// Begins to stop everything and to close all connections.
     fn close(&self) {
-        self.cancel.abort(CancelReason::Requested);
+        if std::process::id() == self.pid {
+            self.cancel.abort(CancelReason::Requested);
+        }
+    }
+
+    /// Whether its thread is through, so that every call has been answered; if not, the mailbox gets the number then.
+    fn has_ended(&self, mailbox: &Bound<'_, Mailbox>, number: u64) -> bool {
+        if std::process::id() != self.pid {
+            return true;
+        }
+        let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        if !end.is_over {
+            end.waiting.push((mailbox.get().0.clone(), number));
+        }
+        end.is_over
     }
 
     /// Changes limits; they hold from then on.
@@ -250,7 +279,7 @@ impl Call {
         match &state.ended {
             None => Ok(None),
             Some(Ok(())) => Ok(Some(PyBytes::new(py, b""))),
-            Some(Err(error)) => Err(errors::exception_of(py, error.kind(), &error.chain())),
+            Some(Err(error)) => Err(errors::exception_of(py, error.kind(), state.effect, &error.chain())),
         }
     }
 
@@ -262,14 +291,20 @@ impl Call {
     }
 }
 
+impl Letters {
+    fn add(&self, number: u64) {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner).push(number);
+        self.bell.ring();
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn has_news(&self) {
-        self.mailbox.news.lock().unwrap_or_else(PoisonError::into_inner).push(self.number);
-        self.mailbox.bell.ring();
+        self.mailbox.add(self.number);
     }
 
     async fn stopped(&self) {
@@ -296,26 +331,40 @@ impl Shared {
     }
 }
 
-/// The engine's thread.
+/// The engine's thread. Says whether it could begin.
 fn serve(
     http: HttpKeywords,
     settings: Settings,
     waiting: mpsc::UnboundedReceiver<Item>,
     cancel: CancelToken,
     monitor: Monitor,
-) -> Result<(), Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Error::fault("the reactor cannot be started").because(error))?;
-    let job = Calls { http: HttpJob::new(Client::new(http.options())?) };
+    begun: &std::sync::mpsc::Sender<Result<(), Error>>,
+) {
+    let begin = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Error::fault("the reactor cannot be started").because(error))?;
+        Ok((runtime, Client::new(http.options())?))
+    };
+    let (runtime, client) = match begin() {
+        Ok(begun) => begun,
+        Err(error) => {
+            // Nobody waits only where the program ended.
+            let _ = begun.send(Err(error));
+            return;
+        }
+    };
+    let _ = begun.send(Ok(()));
+    let job = Calls { http: HttpJob::new(client), cancel: cancel.clone() };
     // Bodies of streams come in beside the batch, on the same thread.
     let local = LocalSet::new();
     local.block_on(&runtime, drive(&job, settings, Waiting(waiting), Mail, cancel, monitor));
     runtime.shutdown_background();
-    Ok(())
 }
 
 struct Calls {
     http: HttpJob,
+    /// Ends the streams, which the batch does not know.
+    cancel: CancelToken,
 }
 
 impl Job for Calls {
@@ -341,7 +390,13 @@ impl Job for Calls {
     }
 
     fn halted(&self, item: &Item, halt: Halt, last: Option<Reply>) -> (Verdict, Reply) {
-        self.http.halted(&item.request, &item.trail, &halt, last)
+        let (verdict, mut reply) = self.http.halted(&item.request, &item.trail, &halt, last);
+        if let Halt::Cancelled { started, .. } = halt {
+            let when = if started { "was done" } else { "began" };
+            let error = HttpError::new(ErrorKind::Cancelled, format!("{CLOSED} before the request {when}"));
+            reply.error = Some(error);
+        }
+        (verdict, reply)
     }
 }
 
@@ -356,19 +411,23 @@ impl Calls {
         let Judged { verdict, pause_until, peer, error } = judged;
         let head = streaming.head();
         if matches!(verdict, Verdict::Final(_)) {
-            let (shared, hold) = (item.shared.clone(), context.hold());
+            item.shared.lock().effect = context.effect();
+            let (shared, hold, cancel) = (item.shared.clone(), context.hold(), self.cancel.clone());
             tokio::task::spawn_local(async move {
                 let pump = async {
                     while let Some(chunk) = streaming.chunk().await? {
                         if !shared.put(chunk).await {
-                            break;
+                            return Err(HttpError::new(ErrorKind::Cancelled, LEFT));
                         }
                     }
                     Ok(())
                 };
                 let ended = tokio::select! {
                     biased;
-                    () = shared.stopped() => Ok(()),
+                    () = shared.stopped() => Err(HttpError::new(ErrorKind::Cancelled, LEFT)),
+                    () = cancel.reached(CancelLevel::Abort) => {
+                        Err(HttpError::new(ErrorKind::Cancelled, format!("{CLOSED} before the body was there")))
+                    }
                     ended = pump => ended,
                 };
                 shared.lock().ended = Some(ended);
@@ -424,5 +483,8 @@ impl Sink<Calls> for Mail {
     }
 }
 
+/// Why calls end early.
+const CLOSED: &str = "the client was closed";
+const LEFT: &str = "the block of the stream was left before its body was there";
 /// A stream's chunks that wait for their caller; the rest waits in the socket.
 const CHUNKS_AHEAD: usize = 8;

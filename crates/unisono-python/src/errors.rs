@@ -6,7 +6,7 @@ use pyo3::{
     sync::PyOnceLock,
     types::{PyDict, PyType},
 };
-use unisono_core::{ErrorKind, OutcomeKind, error_chain};
+use unisono_core::{Effect, ErrorKind, OutcomeKind, error_chain};
 
 /// A class of `unisono.errors`.
 pub fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
@@ -63,6 +63,7 @@ pub fn exception<'py>(
         (Subject::Function, OutcomeKind::Cancelled, _) => "FunctionCancelled",
         (Subject::Function, _, ErrorKind::Input) => "FunctionInputError",
         (Subject::Function, ..) => "FunctionError",
+        (_, OutcomeKind::Ambiguous, ErrorKind::Cancelled) => "AmbiguousCancelled",
         (_, OutcomeKind::Ambiguous, _) => "AmbiguousError",
         (_, OutcomeKind::TimedOut, _) | (.., ErrorKind::Timeout | ErrorKind::Deadline) => "CallTimeout",
         (_, OutcomeKind::Cancelled, _) | (.., ErrorKind::Cancelled) => "CallCancelled",
@@ -83,10 +84,11 @@ pub fn exception<'py>(
 }
 
 /// The exception for a call of which nothing more is known than what went wrong.
-pub fn exception_of(py: Python<'_>, kind: ErrorKind, message: &str) -> PyErr {
+pub fn exception_of(py: Python<'_>, kind: ErrorKind, effect: Effect, message: &str) -> PyErr {
     let fields = PyDict::new(py);
     match fields
         .set_item("kind", kind.as_str())
+        .and_then(|()| fields.set_item("effect", effect.as_str()))
         .and_then(|()| exception(py, Subject::Call, OutcomeKind::Failed, kind, message, &fields))
     {
         Ok(error) => PyErr::from_value(error),
@@ -107,10 +109,16 @@ pub fn blame<T>(py: Python<'_>, made: PyResult<T>) -> PyResult<Result<T, PyErr>>
 pub fn run_failed(py: Python<'_>, error: &unisono_runner::Error) -> PyErr {
     let mut message = error_chain(error);
     if let Some(hint) = error.what_to_do() {
-        message.push_str(&format!(" ({hint})"));
+        message.push_str(&format!(" ({})", in_python(hint)));
     }
     let name = if error.is_usage() { "UsageError" } else { "RunError" };
     raised(py, name, message)
+}
+
+/// What to do, in the words of Python: hints name options as the command has them. They are our own texts, so nothing of
+/// a user's is changed.
+fn in_python(hint: &str) -> String {
+    SPELLINGS.iter().fold(hint.to_owned(), |text, (command, python)| text.replace(command, python))
 }
 
 /// A mistake in what the caller asked for.
@@ -129,3 +137,13 @@ fn raised(py: Python<'_>, name: &str, message: String) -> PyErr {
 pub fn forked(pid: u32) -> PyErr {
     PyRuntimeError::new_err(format!("this object belongs to process {pid}; after a fork, make a new one"))
 }
+
+const SPELLINGS: [(&str, &str); 7] = [
+    ("repeat the command", "run it again"),
+    ("--resume", "resume=True"),
+    ("--retry-failed", "retry_failed=True"),
+    ("--adopt", "adopt=True"),
+    ("--overwrite", "overwrite=True"),
+    ("for -o", "for out="),
+    ("another -o", "another out="),
+];

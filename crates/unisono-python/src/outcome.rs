@@ -79,6 +79,7 @@ impl Outcome {
         let fields = PyDict::new(py);
         fields.set_item("kind", error.kind().as_str())?;
         fields.set_item("outcome", self.ended.kind.as_str())?;
+        fields.set_item("effect", self.ended.effect.as_str())?;
         fields.set_item("url", self.url())?;
         fields.set_item("response", self.response())?;
         fields.set_item("attempts", self.ended.attempts)?;
@@ -211,6 +212,7 @@ impl Response {
         let fields = PyDict::new(py);
         fields.set_item("kind", "status")?;
         fields.set_item("outcome", "failed")?;
+        fields.set_item("effect", slf.get().ended.effect.as_str())?;
         fields.set_item("url", &url)?;
         fields.set_item("response", &slf)?;
         fields.set_item("attempts", slf.get().ended.attempts)?;

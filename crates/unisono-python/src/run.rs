@@ -181,6 +181,11 @@ impl Run {
         self.bell.hush();
     }
 
+    /// Wakes another thread that waits, since this one has taken what it was rung for.
+    fn ring(&self) {
+        self.bell.ring();
+    }
+
     /// Waits until there is something to look at, or so many seconds.
     #[pyo3(signature = (seconds=None))]
     fn wait(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<bool> {
