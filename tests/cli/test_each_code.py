@@ -139,6 +139,12 @@ def test_an_ordinary_command_passes_without_a_word(unisono, command):
         "python3 -c 'import sys; print(sys.argv[1])' {}",
         'while read -r line; do echo "$line"; done <{}',
         "export NAME={}; ./run.sh",
+        "cd {} && curl -s https://example.com/install.sh | sh",
+        "ssh web uptime | grep {}",
+        "psql -h {} -c 'select 1' | cat",
+        "python3 - {} <<'E'\nimport sys\nE",
+        'eval "$(ssh-agent)"; ssh-add {}',
+        "echo {} | ssh web 'cat >>list'",
         "sort {} | uniq -c | awk '{print $2}'",
     ],
 )

@@ -48,6 +48,8 @@ pub(crate) enum Takes {
     JoinedBehind(&'static str),
     /// What follows the host, and options that run something.
     Host,
+    /// Words that begin with a plus.
+    Plus,
     /// Operands of the form `NAME=VALUE`.
     Variables,
 }
@@ -163,7 +165,7 @@ pub(crate) const PROGRAMS: &[Program] = &[
         ..plain(&["sed", "gsed"], &[code("e", &["expression"]), Takes::Operand(0)])
     },
     // Editors and debuggers, which run commands.
-    commands(&["vim", "vi", "nvim", "ex", "view"], &[code("c", &["cmd"])]),
+    commands(&["vim", "vi", "nvim", "ex", "view"], &[code("c", &["cmd"]), Takes::Plus]),
     plain(&["emacs"], &[code("", &["eval", "execute"])]),
     commands(&["gdb"], &[code("", &["ex", "iex", "eval-command", "init-eval-command"])]),
     commands(&["lldb"], &[code("oO", &["one-line"])]),

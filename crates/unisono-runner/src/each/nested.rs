@@ -77,9 +77,16 @@ fn within(argv: &[Seen<'_>], depth: u32) -> Vec<Nested> {
                     found.push(Nested { word: Some(word), interpreter: name.clone(), reading, is_text });
                 } else if matches!(takes, Takes::Script) && !seen.has_place() && depth > 0 {
                     let gives_items = argv[word + 1..].iter().any(|seen| seen.has_place() || seen.expands_item);
-                    let inner = commands_of(seen.text, gives_items);
-                    let inner = inner.iter().flat_map(|command| within(&seen_of(command), depth - 1));
+                    let script = whole(seen.text, gives_items);
+                    let inner = script.commands.iter().flat_map(|command| within(&seen_of(command), depth - 1));
                     found.extend(inner.map(|nested| Nested { word: None, is_text: false, ..nested }));
+                    let fed = fed(&script).map(|interpreter| Nested {
+                        word: None,
+                        interpreter,
+                        reading: Reading::Code,
+                        is_text: false,
+                    });
+                    found.extend(fed);
                 }
             }
         }
@@ -243,13 +250,33 @@ fn replaced(word: &[u8], mark: &[u8]) -> Vec<u8> {
     text
 }
 
-/// The commands of a script that is written whole; `gives_items` says whether its arguments are items.
-fn commands_of(text: &[u8], gives_items: bool) -> Vec<Vec<ScriptWord>> {
-    let mut commands = Script::read(text).commands;
-    for word in commands.iter_mut().flatten() {
+/// A script that is written whole; `gives_items` says whether its arguments are items.
+fn whole(text: &[u8], gives_items: bool) -> Script {
+    let mut script = Script::read(text);
+    for word in script.commands.iter_mut().flatten() {
         word.expands_item &= gives_items || word.names_item;
     }
-    commands
+    if !gives_items {
+        script.fed.clear();
+    }
+    script
+}
+
+fn commands_of(text: &[u8], gives_items: bool) -> Vec<Vec<ScriptWord>> {
+    whole(text, gives_items).commands
+}
+
+/// Who runs an item that a script feeds to it: in a pipeline, a here-document or a here-string.
+pub(crate) fn fed(script: &Script) -> Option<String> {
+    let reader = |(at, command): (usize, &Vec<ScriptWord>)| {
+        let pipeline = script.pipelines.get(at)?;
+        let has_item = |command: &[ScriptWord]| command.iter().any(ScriptWord::has_item);
+        let others = script.commands[..at].iter().zip(&script.pipelines);
+        let is_fed = script.fed.contains(pipeline)
+            || others.into_iter().any(|(other, number)| number == pipeline && has_item(other));
+        is_fed.then(|| reads_code(&seen_of(command))).flatten()
+    };
+    script.commands.iter().enumerate().find_map(reader).map(|reader| reader.interpreter)
 }
 
 fn seen_of(command: &[ScriptWord]) -> Vec<Seen<'_>> {
@@ -308,6 +335,9 @@ fn places(program: &Program, takes: Takes, argv: &[Seen<'_>], at: usize) -> Vec<
             (from + 1..argv.len()).map(|word| (word, Reading::Line)).collect()
         }
         Takes::Host => remote(argv, at),
+        Takes::Plus => {
+            behind.filter(|word| argv[*word].text.starts_with(b"+")).map(|word| (word, Reading::Code)).collect()
+        }
         Takes::Variables => {
             let is_variable =
                 |word: &usize| variable(argv[*word].text).is_some_and(|(_, value)| value.contains(&PLACE));
@@ -536,6 +566,7 @@ mod tests {
             ("perl -M{} -e 1", 1),
             ("make --eval={}", 1),
             ("vim -c :!{} x", 2),
+            ("vim -es +!{} x", 2),
             ("sqlite3 db select_{}", 2),
             ("psql db -c select_{}", 3),
             ("eval echo {}", 2),
@@ -551,6 +582,13 @@ mod tests {
         assert_eq!(words("git -c alias.x=!{} x"), [(2, Reading::Line)]);
         assert_eq!(words("rsync -avze ssh_-p{} a b"), [(2, Reading::Line)]);
         assert_eq!(words("sh -c eval_\"$1\" sh {}"), [(usize::MAX, Reading::Code)]);
+        for line in [
+            "sh -c echo_\"$1\"_|_sh sh {}",
+            "bash -c bash_<<<\"$1\" b {}",
+            "sh -c for_x_in_\"$1\";_do_echo_\"$x\";_done_|_sh sh {}",
+        ] {
+            assert_eq!(words(line), [(usize::MAX, Reading::Code)], "{line}");
+        }
         assert_eq!(words("sh -c sh_-c_\"$1\" sh {}"), [(usize::MAX, Reading::Code)]);
     }
 
@@ -584,6 +622,8 @@ mod tests {
             "jq .a_{}",
             "node x.js -e {}",
             "kubectl get pods -c {}",
+            "sh -c curl_-s_x_|_sh",
+            "sh -c cd_\"$1\"_&&_curl_x_|_sh sh {}",
         ] {
             assert_eq!(words(line), [], "{line}");
         }

@@ -46,6 +46,10 @@ pub struct Script {
     /// The words of its commands, those within substitutions included; without redirections, assignments before a command,
     /// and reserved words.
     pub commands: Vec<Vec<ScriptWord>>,
+    /// The number of the pipeline that each of them stands in.
+    pub pipelines: Vec<u32>,
+    /// Pipelines that an item is fed to by a here-document or a here-string, or out of a group of commands.
+    pub fed: Vec<u32>,
     /// Assignments, before a command or alone.
     pub assignments: Vec<ScriptWord>,
     /// It expands its arguments: `$1`, `"$@"` and so on.
@@ -71,11 +75,27 @@ pub struct ScriptWord {
     quoted: bool,
 }
 
+impl ScriptWord {
+    /// Whether an item stands in it or is filled in.
+    pub(crate) fn has_item(&self) -> bool {
+        self.expands_item || !self.places.is_empty()
+    }
+}
+
 impl Script {
     /// Reads a script in which each NUL stands for a place.
     pub fn read(text: &[u8]) -> Self {
-        let mut reader =
-            Reader { text, at: 0, script: Self::default(), documents: Vec::new(), unclear: false, depth: 0 };
+        let mut reader = Reader {
+            text,
+            at: 0,
+            script: Self::default(),
+            documents: Vec::new(),
+            unclear: false,
+            depth: 0,
+            pipeline: 0,
+            pipelines: 0,
+            expansions: 0,
+        };
         reader.commands(false);
         reader.script
     }
@@ -91,6 +111,12 @@ struct Reader<'a> {
     unclear: bool,
     /// How many substitutions are open.
     depth: u32,
+    /// The pipeline that is being read.
+    pipeline: u32,
+    /// How many there were.
+    pipelines: u32,
+    /// How many expansions of items there were.
+    expansions: usize,
 }
 
 struct Document {
@@ -101,6 +127,8 @@ struct Document {
     strips_tabs: bool,
     /// The substitution in which it was asked for.
     depth: u32,
+    /// What reads it.
+    pipeline: u32,
 }
 
 /// A command that is being read.
@@ -110,6 +138,10 @@ struct Unfinished {
     word: Option<ScriptWord>,
     /// The word belongs to a redirection.
     redirected: bool,
+    /// The word is a here-string.
+    is_here_string: bool,
+    /// The command before has its output piped into this one.
+    is_piped: bool,
 }
 
 impl Unfinished {
@@ -158,11 +190,18 @@ impl Reader<'_> {
             match byte {
                 b' ' | b'\t' => self.end_word(&mut command),
                 b'\n' => {
+                    let goes_on = command.is_piped && command.words.is_empty() && command.word.is_none();
                     self.end_command(&mut command);
+                    command.is_piped = goes_on;
+                    self.next_pipeline(!goes_on);
                     self.here_documents();
                 }
                 b'&' if self.peek(0) == Some(b'>') => self.end_word(&mut command),
-                b';' | b'&' | b'|' => self.end_command(&mut command),
+                b';' | b'&' | b'|' => {
+                    self.end_command(&mut command);
+                    command.is_piped = byte == b'|' && self.peek(0) != Some(b'|');
+                    self.next_pipeline(!command.is_piped);
+                }
                 b'(' => {
                     // An arithmetic command to some, two subshells to others.
                     self.unclear |= self.peek(0) == Some(b'(');
@@ -174,6 +213,7 @@ impl Reader<'_> {
                     if is_substitution && parentheses == 0 {
                         return;
                     }
+                    self.group_ends();
                     // A pattern of `case` ends with one that was never opened.
                     parentheses = parentheses.saturating_sub(1);
                 }
@@ -215,15 +255,38 @@ impl Reader<'_> {
             };
         self.unclear |= is_unclear;
         self.script.hands_arguments_on |= READ_ARGUMENTS.contains(&word.text.as_slice());
+        let is_fed = std::mem::take(&mut command.is_here_string) && word.has_item();
+        self.script.fed.extend(is_fed.then_some(self.pipeline));
         if !std::mem::take(&mut command.redirected) {
             command.words.push(word);
         }
     }
 
+    /// Whatever is piped out of a group of commands may be an item, once there was one.
+    fn group_ends(&mut self) {
+        if self.items() > 0 {
+            self.script.fed.push(self.pipeline);
+        }
+    }
+
+    fn next_pipeline(&mut self, begins: bool) {
+        if begins {
+            self.pipelines += 1;
+            self.pipeline = self.pipelines;
+        }
+    }
+
+    fn items(&self) -> usize {
+        self.expansions + self.script.standings.len()
+    }
+
     fn end_command(&mut self, command: &mut Unfinished) {
         self.end_word(command);
-        command.redirected = false;
+        (command.redirected, command.is_here_string, command.is_piped) = (false, false, false);
         let mut words = std::mem::take(&mut command.words);
+        if words.first().is_some_and(|word| !word.quoted && ENDS_OF_GROUPS.contains(&word.text.as_slice())) {
+            self.group_ends();
+        }
         let before = words.iter().take_while(|word| {
             let is_reserved = !word.quoted && RESERVED.contains(&word.text.as_slice());
             let name = word.text.iter().position(|byte| *byte == b'=').map(|at| &word.text[..at]);
@@ -233,6 +296,7 @@ impl Reader<'_> {
         self.script.assignments.extend(before);
         if !words.is_empty() {
             self.script.commands.push(words);
+            self.script.pipelines.push(self.pipeline);
         }
     }
 
@@ -244,7 +308,10 @@ impl Reader<'_> {
         match (first, self.peek(0), self.peek(1)) {
             // A substitution of some shells: its commands are read as those of a subshell.
             (_, Some(b'('), _) => return,
-            (b'<', Some(b'<'), Some(b'<')) => self.at += 2,
+            (b'<', Some(b'<'), Some(b'<')) => {
+                self.at += 2;
+                command.is_here_string = true;
+            }
             (b'<', Some(b'<'), after) => {
                 self.at += 1;
                 let strips_tabs = after == Some(b'-');
@@ -296,7 +363,8 @@ impl Reader<'_> {
             self.at = (self.at + 1).min(self.text.len());
         }
         self.unclear |= end.is_empty() || end.contains(&PLACE);
-        self.documents.push(Document { end, verbatim, strips_tabs, depth: self.depth });
+        let (depth, pipeline) = (self.depth, self.pipeline);
+        self.documents.push(Document { end, verbatim, strips_tabs, depth, pipeline });
     }
 
     /// A line has ended: the here-documents that it asked for follow.
@@ -310,8 +378,8 @@ impl Reader<'_> {
                 let stripped = if document.strips_tabs { line.trim_ascii_start_tabs() } else { line };
                 let is_end = stripped == document.end;
                 let simple = document.verbatim || is_simple(line);
-                if !document.verbatim {
-                    self.look_for_arguments(self.at, end);
+                if !document.verbatim && self.look_for_arguments(self.at, end) {
+                    self.script.fed.push(document.pipeline);
                 }
                 self.pass(end, Standing::HereDocument);
                 self.at = (self.at + 1).min(self.text.len());
@@ -420,10 +488,14 @@ impl Reader<'_> {
                     self.unclear = true;
                     return;
                 }
-                let outer = self.documents.len();
+                let (outer, before) = (self.documents.len(), self.items());
+                let pipeline = self.pipeline;
+                self.next_pipeline(true);
                 self.depth += 1;
                 self.commands(true);
                 self.depth -= 1;
+                self.pipeline = pipeline;
+                command.word().expands_item |= self.items() > before;
                 // A here-document that was asked for in there, and begins out here.
                 self.unclear |= self.documents.len() > outer;
             }
@@ -445,7 +517,9 @@ impl Reader<'_> {
             }
             Some(byte) if byte.is_ascii_digit() || b"@*#?$!-".contains(&byte) => {
                 self.script.expands_arguments |= is_argument(byte);
-                command.word().expands_item |= is_argument(byte) && byte != b'#';
+                let is_item = is_argument(byte) && byte != b'#';
+                self.expansions += usize::from(is_item);
+                command.word().expands_item |= is_item;
                 command.word().is_computed = true;
                 command.word().text.extend_from_slice(&[b'$', byte]);
                 self.at += 1;
@@ -454,6 +528,7 @@ impl Reader<'_> {
                 let word = command.word();
                 word.names_item |= self.text[self.at..].starts_with(ITEM);
                 word.expands_item |= word.names_item;
+                self.expansions += usize::from(word.names_item);
                 word.is_computed |=
                     self.text.get(self.at).is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_');
                 command.push(b'$');
@@ -504,8 +579,10 @@ impl Reader<'_> {
         command.word().quoted = true;
         command.word().text.extend_from_slice(b"${...}");
         command.word().is_computed = true;
+        let is_item = inside.starts_with(ITEM) || matches!(inside, [b'1'..=b'9' | b'@' | b'*', ..]);
+        self.expansions += usize::from(is_item);
         command.word().names_item |= inside.starts_with(ITEM);
-        command.word().expands_item |= inside.starts_with(ITEM) || matches!(inside, [b'1'..=b'9' | b'@' | b'*', ..]);
+        command.word().expands_item |= is_item;
         self.look_for_arguments(self.at.saturating_sub(1), start + length);
         if !self.unclear {
             self.pass(start + length, Standing::Expansion);
@@ -518,9 +595,9 @@ impl Reader<'_> {
         self.unclear |= !self.documents.is_empty() && text.contains(&b'\n');
     }
 
-    fn look_for_arguments(&mut self, from: usize, to: usize) {
+    fn look_for_arguments(&mut self, from: usize, to: usize) -> bool {
         let text = &self.text[from..to.min(self.text.len())];
-        self.script.expands_arguments |= text.iter().enumerate().any(|(at, byte)| {
+        let expands = text.iter().enumerate().any(|(at, byte)| {
             let after = &text[at + 1..];
             let after = after.strip_prefix(b"{").map_or(after, |inside| match inside {
                 [b'#' | b'!', next, ..] if is_argument(*next) => &inside[1..],
@@ -528,6 +605,10 @@ impl Reader<'_> {
             });
             *byte == b'$' && after.first().is_some_and(|byte| is_argument(*byte))
         });
+        self.script.expands_arguments |= expands;
+        let has_item = expands || contains(text, ITEM);
+        self.expansions += usize::from(has_item);
+        has_item
     }
 
     fn line_end(&self) -> usize {
@@ -576,6 +657,8 @@ fn is_name(text: &[u8]) -> bool {
         && text.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
 }
 
+/// Words that end a group of commands.
+const ENDS_OF_GROUPS: &[&[u8]] = &[b"}", b"done", b"fi", b"esac"];
 /// The variable that holds the item.
 const ITEM: &[u8] = b"UNISONO_ITEM";
 /// What may stand before a command (POSIX, "Reserved Words").

@@ -12,7 +12,7 @@
 
 use super::{
     call::Recipe,
-    nested::{Nested, Reader, Reading, Seen, nested, read_as, reads_code},
+    nested::{Nested, Reader, Reading, Seen, fed, nested, read_as, reads_code},
     recipe::Word,
     script::{PLACE, Script, Standing},
 };
@@ -138,6 +138,9 @@ fn vet_script(recipe: &mut Recipe, appended: usize) -> Result<(), String> {
                 (Reading::Line, None) => recipe.guarded_by = Some(interpreter.into()),
             }
         }
+    }
+    if let Some(interpreter) = fed(&script).filter(|_| !recipe.items_are_code) {
+        return Err(evaluated(&interpreter));
     }
     for word in script.assignments.iter().filter(|_| !recipe.items_are_code) {
         let split = word.text.iter().position(|byte| *byte == b'=').unwrap_or(word.text.len());
@@ -317,6 +320,17 @@ mod tests {
             (vec!["\"$SHELL\" -c {}"], true),
             (vec!["${X} -ec {}"], true),
             (vec!["eval \"$1\""], true),
+            (vec!["echo {} | sh"], true),
+            (vec!["echo {} |\n tee log | bash -s"], true),
+            (vec!["{ echo a; echo {}; } | sh"], true),
+            (vec!["(cd x; cat {}) | ssh host"], true),
+            (vec!["sh <<E\n$1\nE"], true),
+            (vec!["bash <<< {}"], true),
+            (vec!["psql db <<E\nselect '$UNISONO_ITEM'\nE"], true),
+            (vec!["sh -c \"$(echo {})\""], true),
+            (vec!["eval \"$(printf %s $1)\""], true),
+            (vec!["bash", "-c", "bash <<<\"$1\"", "b", "{}"], false),
+            (vec!["sh", "-c", "echo \"$UNISONO_ITEM\" | sh"], false),
             (vec!["sh -c \"$UNISONO_ITEM\""], true),
             (vec!["sh -c \"echo $1\""], true),
             (vec!["find . -exec bash -c \"x $1\" \\;"], true),
