@@ -38,7 +38,7 @@ use tokio::{
     time::Instant,
 };
 use unisono_batch::Context as Attempt;
-use unisono_core::{Effect, ErrorKind, reactor};
+use unisono_core::{Effect, ErrorKind, clock, reactor};
 
 use crate::{
     Error,
@@ -426,12 +426,14 @@ impl Driver {
                     break;
                 }
                 (Err(_), _) if is_busy => match self.pings.send_ping(Ping::opaque()) {
-                    Ok(()) => self.ping = Pings::Sent { answer_by: Instant::now() + PING_TIMEOUT },
+                    Ok(()) => self.ping = Pings::Sent { answer_by: Instant::from_std(clock::now()) + PING_TIMEOUT },
                     Err(_) => self.ping = Pings::Idle,
                 },
                 (Err(_), _) => self.ping = Pings::Idle,
-                (Ok(Event::Answered), _) => self.ping = Pings::Due(Instant::now() + PING_EVERY),
-                (Ok(Event::Changed), Pings::Idle) if is_busy => self.ping = Pings::Due(Instant::now() + PING_EVERY),
+                (Ok(Event::Answered), _) => self.ping = Pings::Due(Instant::from_std(clock::now()) + PING_EVERY),
+                (Ok(Event::Changed), Pings::Idle) if is_busy => {
+                    self.ping = Pings::Due(Instant::from_std(clock::now()) + PING_EVERY)
+                }
                 (Ok(Event::Changed), _) => {}
             }
         }
