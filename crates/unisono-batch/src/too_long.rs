@@ -62,7 +62,7 @@ impl fmt::Display for TooLong {
         }
         match self.bound {
             Bound::MaxWait(most) => write!(f, ", longer than max_wait ({})", format_duration(most)),
-            Bound::Deadline(most) => write!(f, ", after the item's deadline ({})", format_duration(most)),
+            Bound::Deadline(most) => write!(f, ", and the item's deadline ({}) comes first", format_duration(most)),
         }
     }
 }
@@ -84,7 +84,7 @@ mod tests {
         );
         assert_eq!(
             say(12.1, Asker::Nobody, deadline),
-            "refuses and does not say for how long; the next attempt would be in 12s, after the item's deadline (15m)"
+            "refuses and does not say for how long; the next attempt would be in 12s, and the item's deadline (15m) comes first"
         );
     }
 }

@@ -178,3 +178,30 @@ pub struct Identity {
 pub const SLOW_WINDOW: Duration = Duration::from_secs(10);
 
 const USER_AGENT: &str = concat!("unisono/", env!("CARGO_PKG_VERSION"));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{decode, framing};
+
+    #[test]
+    fn the_bounds_of_bodies_and_headers_are_those_that_are_documented() {
+        let page = include_str!("../../../docs/http.md");
+        let row = |begins: &str| {
+            let line = page.lines().find(|line| line.starts_with(begins)).expect("the table has the row");
+            line.split('|').nth(2).expect("a row has cells").to_owned()
+        };
+        let options = Options::default();
+        let shown = |bytes: u64| match bytes >> 20 {
+            0 => format!("{} KiB", bytes >> 10),
+            mebibytes => format!("{mebibytes} MiB"),
+        };
+        assert!(row("| a body, decoded").contains(&shown(options.max_body)), "{}", shown(options.max_body));
+        assert_eq!(row("| codings of one body").trim(), decode::MOST_CODINGS.to_string());
+        assert!(row("| the window that a zstd").contains(&shown(1 << decode::LARGEST_ZSTD_WINDOW)));
+        let headers = row("| headers of one answer");
+        assert!(headers.contains(&shown(options.max_header as u64)), "{headers}");
+        assert!(headers.contains(&framing::MOST_HEADERS.to_string()), "{headers}");
+        assert!(row("| a body that comes in too slowly").contains(&format!("over {} s", SLOW_WINDOW.as_secs())));
+    }
+}

@@ -128,7 +128,7 @@ async fn fault_04_a_wait_that_is_too_long_says_who_asked_for_it_and_what_forbids
     for (headers, times, max_wait, said) in [
         (&["Retry-After: 3600"][..], Times::default(), 60, "asks to wait 1h, longer than max_wait (1m)"),
         (&["RateLimit: \"a\";r=0;t=90"], Times::default(), 60, "asks to wait 1m30s, longer than max_wait (1m)"),
-        (&["Retry-After: 20"], short, 60, "asks to wait 20s, after the item's deadline (5s)"),
+        (&["Retry-After: 20"], short, 60, "asks to wait 20s, and the item's deadline (5s) comes first"),
         (&[], Times::default(), 0, "refuses and does not say for how long"),
     ] {
         let server = refusing(headers).await;

@@ -243,9 +243,9 @@ fn too_large(cap: u64) -> Error {
 }
 
 /// Two are rare; curl takes five.
-const MOST_CODINGS: usize = 5;
+pub(crate) const MOST_CODINGS: usize = 5;
 /// As a power of two. RFC 9659: 8 MiB is the most that a zstd body may ask for.
-const LARGEST_ZSTD_WINDOW: u32 = 23;
+pub(crate) const LARGEST_ZSTD_WINDOW: u32 = 23;
 /// Input for one step. A decoder's tables can cost more than its output.
 const MOST_TAKEN: usize = 16 << 10;
 /// Output of one step: half of what fits into a second-level cache.
