@@ -123,6 +123,8 @@ class Crew:
         self.numbers = itertools.count()
         self.refusal: Callable[[], Exception] | None = _too_late if _ending else None
         self.is_broken = False
+        # In the child of a fork.
+        self.is_copy = False
         # Since when all threads have been busy and work has waited.
         self.waiting_since: float | None = None
         _crews.add(self)
@@ -254,6 +256,7 @@ class Crew:
 
     def forget(self) -> None:
         """In the child of a fork, where its threads are not."""
+        self.is_copy = True
         self.lock = threading.RLock()
         self.refusal = functools.partial(RuntimeError, "this pool's threads are in the parent of this process")
         self.threads = set()
@@ -291,6 +294,9 @@ def _work(crew: Crew) -> None:
         finally:
             # Not there any more in the child of a fork that the task made.
             crew.running.pop(ident, None)
+        if crew.is_copy:
+            # The task forked, and this is its child: nobody will give it another, and who waits for it wants its end.
+            return
         # Not while it waits for the next: what the task holds can be dropped now.
         del task
 

@@ -470,6 +470,23 @@ def test_what_a_program_that_ends_does_not_begin_any_more_has_not_failed(tmp_pat
     assert {line["outcome"] for line in unisono.read_results(out)} <= {"ok", "cancelled"}
 
 
+def test_the_child_of_a_call_that_forks_ends_when_the_call_returns_in_it():
+    program = """
+        import os, unisono
+
+        def work(number):
+            if not (child := os.fork()):
+                return number
+            assert os.waitpid(child, 0)[1] == 0
+            return number
+
+        print(unisono.batch(work, range(10), limit=2).run().ok)
+    """
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == ("10\n", "", 0)
+
+
 def test_a_report_keeps_its_outcomes_when_it_is_asked_for_again():
     async def main():
         outcomes = batch(double, range(5))
