@@ -132,7 +132,12 @@ impl Engine {
     #[pyo3(signature = (**keywords))]
     fn new(py: Python<'_>, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let keywords = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?;
-        let (settings, http, defaults) = (keywords.settings()?, keywords.http()?, keywords.defaults()?);
+        let waits_for_hosts = keywords.has("host_away")?;
+        let (mut settings, http, defaults) = (keywords.settings()?, keywords.http()?, keywords.defaults()?);
+        if !waits_for_hosts {
+            // A call is somebody's who waits for it.
+            settings.retry.host_away = None;
+        }
         keywords.finish()?;
         let (calls, waiting) = mpsc::unbounded_channel();
         let (cancel, monitor) = (CancelToken::new(), Monitor::new());

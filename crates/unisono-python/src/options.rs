@@ -43,6 +43,11 @@ impl<'py> Keywords<'py> {
         Ok(value.filter(|value| !value.is_none()))
     }
 
+    /// Whether a keyword is given.
+    pub fn has(&self, name: &str) -> PyResult<bool> {
+        self.given.contains(name)
+    }
+
     pub fn get<T>(&self, name: &str) -> PyResult<Option<T>>
     where
         T: for<'a> FromPyObject<'a, 'py>,
