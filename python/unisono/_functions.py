@@ -52,6 +52,11 @@ class BatchOptions(TypedDict, total=False):
         grace: How long what runs may take to finish when the batch is stopped; `"10s"` by default.
         retries: Most repeats of a failed call; none by default.
         retry_on: What is worth a repeat: exception types, or a function that is given the exception; any by default.
+        away_on: What says that whatever `key` stands for is away: exception types, or a function that is given the
+            exception. Such a call counts for nothing; it and all others of its key wait, while one at a time looks whether
+            it is back. Only for what was not carried out, such as a connection that is refused.
+        host_away: How long that is waited for; then what waits is `failed` of kind `away`. `"60s"` by default.
+        ordered_by_key: While an item is undecided or cannot be stopped, no other of its key starts.
         max_failures: Stop after so many items that did not end well.
         canary: The first so many items must end ok before any other starts.
         out: Keep results in this file, one JSON object per item.
@@ -78,6 +83,9 @@ class BatchOptions(TypedDict, total=False):
     grace: Time
     retries: int
     retry_on: RetryOn
+    away_on: RetryOn
+    host_away: Time
+    ordered_by_key: bool
     max_failures: int
     canary: int
     out: str | os.PathLike[str]
@@ -222,12 +230,16 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
         if "ordered" in options:
             options["keep_order"] = options.pop("ordered")
         is_worth_another = predicate(options.pop("retry_on", None))
+        away_on = options.pop("away_on", None)
+        if away_on is not None and options.get("key") is None:
+            raise UsageError("away_on needs key=, which says what is away")
         serialize = options.pop("serialize", None)
         has_results = options.get("out") is not None
         self._judge = Judge(
             is_worth_another=is_worth_another,
             serialize=functools.partial(_as_json, serialize) if has_results else None,
             died=(BrokenExecutor,),
+            is_away=None if away_on is None else predicate(away_on, "away_on"),
         )
         start: Any = functools.partial(
             _native.functions,

@@ -36,11 +36,13 @@ class Judge:
         is_worth_another: Whether a call that raised this is worth another attempt.
         serialize: Makes a result into JSON, where results are written.
         died: What is raised when the process of a call has ended.
+        is_away: Whether this says that whatever the call was for is away.
     """
 
     is_worth_another: Callable[[BaseException], bool]
     serialize: Callable[[Any], bytes] | None
     died: tuple[type[BaseException], ...]
+    is_away: Callable[[BaseException], bool] | None = None
 
     def returned(self, number: int, result: Any) -> End:
         """The function answered."""
@@ -55,11 +57,16 @@ class Judge:
     def raised(self, number: int, error: BaseException) -> End:
         """The function raised, or its call failed otherwise."""
         how = Hands.DIED if isinstance(error, self.died) else Hands.RAISED
+        asked = "retry_on"
         try:
             again = self.is_worth_another(error)
+            asked = "away_on"
+            is_away = self.is_away is not None and self.is_away(error)
         except Exception as mistake:
             mistake.__context__ = error
-            return (number, Hands.RAISED, False, f"retry_on raised {_shown(mistake)}", mistake, None)
+            return (number, Hands.RAISED, False, f"{asked} raised {_shown(mistake)}", mistake, None)
+        if is_away:
+            return (number, Hands.AWAY, again, _shown(error), error, None)
         if isinstance(error, WorkerLost):
             # The outcome says what that means for its item.
             return (number, Hands.LOST, again, str(error), None, None)

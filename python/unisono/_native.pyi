@@ -213,6 +213,7 @@ class Hands:
     STOPPED: int
     SWALLOWED: int
     DIED: int
+    AWAY: int
     UNSAVED: int
     LOST: int
     def fileno(self) -> int: ...

@@ -81,6 +81,10 @@ class EachOptions(RunOptions, total=False):
         per_key: With `items`, the member that commands are limited by as well, or 1 for the item itself.
         per_key_limit: Most commands at once with the same key; 1 by default.
         per_key_rate: Most starts with the same key.
+        away_exit: Exit codes that say that the host of `per_key` is away, as 255 of ssh: its commands wait, uncounted,
+            while one at a time looks whether it is back.
+        host_away: How long that is waited for; then what waits is `failed` of kind `away`. `"60s"` by default.
+        ordered_by_key: While a command is undecided or waits for its repeat, no other with the same key starts.
         load: Start nothing while the load of the machine is this or more.
         min_memory: Start nothing while less memory than this is available.
         stop_after: Start nothing new after this time.
@@ -107,6 +111,9 @@ class EachOptions(RunOptions, total=False):
     per_key: str | int
     per_key_limit: int
     per_key_rate: str
+    away_exit: Iterable[int]
+    host_away: Time
+    ordered_by_key: bool
     load: float
     min_memory: Size
     stop_after: Time

@@ -176,8 +176,8 @@ class _Attempts:
         self._gate.done(self._ticket)
 
 
-def predicate(retry_on: RetryOn | None) -> Callable[[BaseException], bool]:
-    """What `retry_on` means: any `Exception` when it is not given.
+def predicate(retry_on: RetryOn | None, name: str = "retry_on") -> Callable[[BaseException], bool]:
+    """What `retry_on`, or the option of this name, means: any `Exception` when it is not given.
 
     Raises:
         UsageError: When it is neither exception types nor callable.
@@ -190,4 +190,4 @@ def predicate(retry_on: RetryOn | None) -> Callable[[BaseException], bool]:
     if callable(retry_on):
         given = retry_on
         return lambda error: bool(given(error))
-    raise UsageError("retry_on: expected exception types, or a function that is given the exception")
+    raise UsageError(f"{name}: expected exception types, or a function that is given the exception")

@@ -64,6 +64,7 @@ pub fn commands(
             kill_after: rules.kill_after,
             expected: rules.expected,
             retry_exits: rules.retry_exits,
+            away_exits: rules.away_exits,
             halting: Halting::default(),
             leave_running: rules.leave_running,
             max_output: rules.max_output,
@@ -319,6 +320,7 @@ struct Rules {
     kill_after: Duration,
     expected: Vec<i32>,
     retry_exits: Vec<i32>,
+    away_exits: Vec<i32>,
     leave_running: bool,
     max_output: Option<u64>,
     spool: std::path::PathBuf,
@@ -336,13 +338,17 @@ impl Keywords<'_> {
         if !has_keys && (per_key.is_some() || per_key_rate.is_some()) {
             return Err(self.mistake("per_key_limit and per_key_rate need per_key="));
         }
+        let (retry, ordered_by_key) = self.keyed(defaults.retry, has_keys, "per_key=")?;
+        if !has_keys && self.has("away_exit")? {
+            return Err(self.mistake("away_exit needs per_key=, which says what is away"));
+        }
         let mut limits = Limits::new(Some(limit), has_keys.then(|| per_key.unwrap_or(NonZeroU32::MIN)));
         limits.rate = self.parsed("rate", str::parse::<Rate>)?;
         limits.per_key_rate = per_key_rate;
         let timeout = self.span("timeout")?.unwrap_or(defaults.times.timeout);
         let times = Times { timeout, ..self.times(defaults.times)? };
         let repeats = self.get("retries")?.unwrap_or(defaults.retry.repeats);
-        Ok(Settings { limits, times, retry: RetryPolicy { repeats, ..defaults.retry }, ..defaults })
+        Ok(Settings { limits, times, retry: RetryPolicy { repeats, ..retry }, ordered_by_key })
     }
 
     fn surroundings(&self, py: Python<'_>) -> PyResult<Surroundings> {
@@ -382,6 +388,7 @@ impl Keywords<'_> {
             kill_after: self.span("kill_after")?.map_or(KILL_AFTER, |time| time.unwrap_or(FOR_EVER)),
             expected: codes("expect")?.unwrap_or_else(|| vec![0]),
             retry_exits: codes("retry_exit")?.unwrap_or_default(),
+            away_exits: codes("away_exit")?.unwrap_or_default(),
             leave_running: self.flag("leave_running")?,
             max_output: self.size("max_output")?,
             spool: std::env::temp_dir(),

@@ -70,7 +70,12 @@ pub fn exception<'py>(
         (.., ErrorKind::Input) => "InputError",
         (
             ..,
-            ErrorKind::Dns | ErrorKind::Connect | ErrorKind::Proxy | ErrorKind::Closed | ErrorKind::IncompleteBody,
+            ErrorKind::Dns
+            | ErrorKind::Connect
+            | ErrorKind::Away
+            | ErrorKind::Proxy
+            | ErrorKind::Closed
+            | ErrorKind::IncompleteBody,
         ) => "ConnectError",
         (.., ErrorKind::Tls) => "TlsError",
         (.., ErrorKind::Status) => "StatusError",

@@ -189,6 +189,7 @@ impl Hands {
                 Self::SWALLOWED => How::Swallowed,
                 Self::LOST => How::Lost,
                 Self::DIED => How::Failed(ErrorKind::Died),
+                Self::AWAY => How::Away,
                 Self::UNSAVED => How::Failed(ErrorKind::Save),
                 _ => How::Failed(ErrorKind::Raised),
             };
@@ -214,6 +215,8 @@ impl Hands {
     const UNSAVED: u8 = 5;
     #[classattr]
     const LOST: u8 = 6;
+    #[classattr]
+    const AWAY: u8 = 7;
 }
 
 impl Hands {
@@ -235,6 +238,7 @@ impl Keywords<'_> {
         if !has_keys && (per_key.is_some() || per_key_rate.is_some()) {
             return Err(self.mistake("per_key and per_key_rate need key="));
         }
+        let (retry, ordered_by_key) = self.keyed(defaults.retry, has_keys, "key=")?;
         let limit = self.get("limit")?.unwrap_or(defaults.limits.limit);
         let mut limits = Limits::new(Some(limit), per_key);
         limits.rate = self.parsed("rate", str::parse::<Rate>)?;
@@ -242,7 +246,7 @@ impl Keywords<'_> {
         let timeout = self.span("timeout")?.unwrap_or(defaults.times.timeout);
         let times = Times { timeout, ..self.times(defaults.times)? };
         let repeats = self.get("retries")?.unwrap_or(defaults.retry.repeats);
-        Ok(Settings { limits, times, retry: RetryPolicy { repeats, ..defaults.retry }, ..defaults })
+        Ok(Settings { limits, times, retry: RetryPolicy { repeats, ..retry }, ordered_by_key })
     }
 }
 

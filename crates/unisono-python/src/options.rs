@@ -117,6 +117,17 @@ impl<'py> Keywords<'py> {
         Ok(Settings { limits, times, retry: retry.waiting(host_away), ordered_by_key: false })
     }
 
+    /// How long what a key stands for is waited for when it is away, and whether the items of a key go one after the other;
+    /// `needs` is the keyword that says what the key is.
+    pub fn keyed(&self, retry: RetryPolicy, has_keys: bool, needs: &str) -> PyResult<(RetryPolicy, bool)> {
+        let host_away = self.span("host_away")?.map(|away| away.unwrap_or(FOR_EVER));
+        let ordered = self.flag("ordered_by_key")?;
+        if !has_keys && (host_away.is_some() || ordered) {
+            return Err(self.mistake(format!("host_away and ordered_by_key need {needs}")));
+        }
+        Ok((RetryPolicy { host_away: host_away.or(retry.host_away).filter(|away| !away.is_zero()), ..retry }, ordered))
+    }
+
     /// The repeats that all items of a key have on credit together; `None` for no such bound.
     fn budget(&self, default: Option<RetryBudget>) -> PyResult<Option<RetryBudget>> {
         let Some(value) = self.take("retry_budget")? else { return Ok(default) };

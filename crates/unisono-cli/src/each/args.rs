@@ -90,6 +90,15 @@ pub struct EachArgs {
     /// Repeat only what ended with one of these exit codes
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Limits, time and retries")]
     pub retry_exit: Vec<i32>,
+    /// Exit codes that say that the host of --per-key is away, as 255 of ssh: its commands wait until it is back
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        requires = "per_key",
+        help_heading = "Limits, time and retries"
+    )]
+    pub away_exit: Vec<i32>,
     /// Lend the terminal to each command, for programs that ask something: one at a time, in the foreground, with its output
     #[arg(long, conflicts_with_all = ["line_buffer", "tag", "save", "max_output", "pipe"])]
     pub tty: bool,
@@ -126,6 +135,12 @@ struct EachLimits {
     /// Most commands at once with the same key
     #[arg(long, value_name = "N", requires = "per_key", default_value = "1")]
     per_key_limit: NonZeroU32,
+    /// How long a host that is away (see --away-exit) is waited for
+    #[arg(long, value_name = "TIME", requires = "away_exit", default_value = "60s")]
+    host_away: Span,
+    /// While a command is undecided, or waits for its repeat, start no other with the same key
+    #[arg(long, requires = "per_key")]
+    ordered_by_key: bool,
     /// Most starts with the same key
     #[arg(long, value_name = "RATE", requires = "per_key")]
     per_key_rate: Option<Rate>,
@@ -455,8 +470,9 @@ impl EachArgs {
         limits.rate = args.rate.or(spaced);
         limits.per_key_rate = args.per_key_rate;
         let times = times(args.timeout, args.deadline, args.stop_after, args.grace);
-        let retry = RetryPolicy { repeats: args.retries, ..each_settings().retry };
-        Ok(Settings { limits, times, retry, ordered_by_key: false })
+        let host_away = Some(args.host_away.0.unwrap_or(unisono_core::FOR_EVER));
+        let retry = RetryPolicy { repeats: args.retries, ..each_settings().retry }.waiting(host_away);
+        Ok(Settings { limits, times, retry, ordered_by_key: args.ordered_by_key })
     }
 
     pub fn max_failures(&self) -> Option<u64> {

@@ -133,6 +133,7 @@ fn work(
         kill_after: args.kill_after.0.unwrap_or(unisono_core::FOR_EVER),
         expected: args.expected().to_vec(),
         retry_exits: args.retry_exit.clone(),
+        away_exits: args.away_exit.clone(),
         halting: args.halting(),
         leave_running: args.leave_running,
         max_output: args.max_output(),

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use unisono_commands::{Command, Output, Stdin};
-use unisono_core::ErrorKind;
+use unisono_core::{ErrorKind, Peer};
 use unisono_journal::Members;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -113,6 +113,8 @@ pub struct Ran {
     pub left_over: u32,
     /// Somebody still held its pipes when it was given up to read them.
     pub pipes_held: bool,
+    /// What its end says of whatever its key stands for.
+    pub peer: Peer,
     /// Why it did not go well.
     pub error: Option<(ErrorKind, String)>,
 }
@@ -304,6 +306,10 @@ impl Done for Ran {
 
     fn bytes(&self) -> u64 {
         self.stdout.len() + self.stderr.len()
+    }
+
+    fn peer(&self) -> Peer {
+        self.peer
     }
 
     fn has_saved(&mut self, name: PathBuf, _length: u64) {

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use unisono_batch::{Attempt, Context, Halt, Verdict};
 use unisono_commands::{Bounds, Captured, Commands, Onlookers, Output, Pressure, SpawnError, Stop, StopLevel, Watch};
 use unisono_core::{
-    CancelLevel, CancelReason, CancelToken, Effect, ErrorKind, OutcomeKind, clock, error_chain, format_duration,
+    CancelLevel, CancelReason, CancelToken, Effect, ErrorKind, OutcomeKind, Peer, clock, error_chain, format_duration,
 };
 
 use super::call::{EachCall, Numbered, Ran};
@@ -65,6 +65,8 @@ pub(crate) struct EachWork {
     pub(crate) expected: Vec<i32>,
     /// The exit codes that are worth another attempt; all, if empty.
     pub(crate) retry_exits: Vec<i32>,
+    /// Exit codes that say that whatever the command was for is away.
+    pub(crate) away_exits: Vec<i32>,
     pub(crate) pressure: Option<Pressure>,
     pub(crate) tagged: Option<Tagged>,
     /// Commands have the terminal, and the keys that stop them.
@@ -173,6 +175,12 @@ impl EachWork {
         self.unkillable.set(self.unkillable.get() + unkillable);
         let (verdict, error) = self.meaning(&ran, stopped, is_deadline, unkillable);
         ran.error = error;
+        ran.peer = match (verdict, ran.exit) {
+            (Verdict::Unmet { .. }, _) => Peer::Away,
+            // It came back with an answer of its own.
+            (_, Some(_)) if stopped.is_none() => Peer::Fine,
+            _ => Peer::Unknown,
+        };
         (verdict, ran)
     }
 
@@ -209,6 +217,10 @@ impl EachWork {
                 failed(OutcomeKind::Failed, ErrorKind::Save, "what it printed could not be kept on disk".to_owned())
             }
             (None, Some(exit), _) if self.expected.contains(&exit) => (Verdict::Final(OutcomeKind::Ok), None),
+            (None, Some(exit), _) if self.away_exits.contains(&exit) => (
+                Verdict::Unmet { otherwise: OutcomeKind::Failed },
+                Some((ErrorKind::Exit, format!("exit status {exit}, which says that its host is away"))),
+            ),
             (None, Some(exit), _) if self.retry_exits.is_empty() || self.retry_exits.contains(&exit) => {
                 again(OutcomeKind::Failed, ErrorKind::Exit, format!("exit status {exit}"))
             }

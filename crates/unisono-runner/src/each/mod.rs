@@ -43,6 +43,8 @@ pub struct EachPlan {
     pub expected: Vec<i32>,
     /// Exit codes that are worth another attempt; all, if empty.
     pub retry_exits: Vec<i32>,
+    /// Exit codes that say that whatever a command was for is away.
+    pub away_exits: Vec<i32>,
     /// What `max_failures` means for what runs.
     pub halting: Halting,
     /// Descendants that outlive their command are left alone.
@@ -116,6 +118,7 @@ pub async fn each(plan: EachPlan, cancel: CancelToken, monitor: Monitor, gauge: 
         level,
         expected: plan.expected,
         retry_exits: plan.retry_exits,
+        away_exits: plan.away_exits,
         pressure: plan.pressure,
         tagged: plan.tagged,
         is_lent: plan.terminal.is_some(),

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, marker::PhantomData, sync::Arc};
 
-use unisono_core::ErrorKind;
+use unisono_core::{ErrorKind, Peer};
 use unisono_journal::{Json, Members};
 
 use crate::work::{Call, Done};
@@ -55,6 +55,8 @@ pub enum How {
     Returned,
     /// It raised, or something else went wrong.
     Failed(ErrorKind),
+    /// It raised what says that whatever it was for is away.
+    Away,
     /// It ended since it was asked to.
     Stopped,
     /// It was asked to end, and went on to an end of its own.
@@ -72,6 +74,8 @@ pub struct Returned<V> {
     pub error: Option<(ErrorKind, String)>,
     /// As the call's.
     pub label: Option<Box<str>>,
+    /// What it says of whatever its key stands for.
+    pub(crate) peer: Peer,
     pub(crate) item: Option<Arc<[u8]>>,
     pub(crate) key: Box<str>,
     pub(crate) json: Option<Box<[u8]>>,
@@ -85,7 +89,7 @@ impl<V> Returned<V> {
 
 impl<V> Default for Returned<V> {
     fn default() -> Self {
-        Self { value: None, error: None, label: None, item: None, key: Box::default(), json: None }
+        Self { value: None, error: None, label: None, peer: Peer::Unknown, item: None, key: Box::default(), json: None }
     }
 }
 
@@ -132,6 +136,10 @@ impl<V: Send + 'static> Done for Returned<V> {
 
     fn bytes(&self) -> u64 {
         0
+    }
+
+    fn peer(&self) -> Peer {
+        self.peer
     }
 
     fn push_subject(&self, fields: &mut Members<'_>) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use unisono_batch::{Attempt, Context, Crew, Halt, Verdict};
-use unisono_core::{Effect, ErrorKind, OutcomeKind, clock, format_duration, reactor};
+use unisono_core::{Effect, ErrorKind, OutcomeKind, Peer, clock, format_duration, reactor};
 
 use super::call::{Came, FunctionCall, How, Invocation, Returned};
 use crate::work::{Item, UNBEGUN, Work, halted_without_effect};
@@ -110,13 +110,14 @@ impl<V: Send + 'static> FunctionWork<V> {
             How::Lost => Effect::Maybe,
             // It says itself that it did not do it, by an exception or by being cancelled; or its process died at it, and
             // nothing of it is left, as of a command that a signal ended.
-            How::Failed(_) | How::Stopped | How::Swallowed => Effect::None,
+            How::Failed(_) | How::Away | How::Stopped | How::Swallowed => Effect::None,
         });
         let (verdict, error) = match how {
             How::Returned => (Verdict::Final(OutcomeKind::Ok), None),
             How::Failed(kind) if retry => {
                 (Verdict::Retry { otherwise: OutcomeKind::Failed, not_before: None }, Some((kind, message)))
             }
+            How::Away => (Verdict::Unmet { otherwise: OutcomeKind::Failed }, Some((ErrorKind::Raised, message))),
             How::Failed(kind) => (Verdict::Final(OutcomeKind::Failed), Some((kind, message))),
             How::Lost => {
                 let otherwise = if repeatable { OutcomeKind::Failed } else { OutcomeKind::Ambiguous };
@@ -129,7 +130,12 @@ impl<V: Send + 'static> FunctionWork<V> {
                 (Verdict::Final(OutcomeKind::Cancelled), Some((ErrorKind::Cancelled, "it was cancelled".to_owned())))
             }
         };
-        Attempt::new(verdict, Returned { value, error, json, ..Returned::default() })
+        let peer = match how {
+            How::Returned => Peer::Fine,
+            How::Away => Peer::Away,
+            _ => Peer::Unknown,
+        };
+        Attempt::new(verdict, Returned { value, error, json, peer, ..Returned::default() })
     }
 
     /// A call that was stopped, and has ended.
