@@ -200,7 +200,7 @@ impl Health {
 impl Window {
     /// After a success; `None` once it bounds nothing any more.
     fn opened(self, per_key: u32) -> Option<Self> {
-        let more = if self.size < self.threshold { 1.0 } else { 1.0 / self.size };
+        let more = if self.size < self.threshold { 1.0 } else { 1.0 / self.size.max(SLOWEST) };
         Some(Self { size: self.size + more, ..self }).filter(|window| window.size < f64::from(per_key))
     }
 }
@@ -210,6 +210,9 @@ fn bound(misses: u32) -> Duration {
     FIRST_PAUSE.saturating_mul(1 << misses.min(16)).min(MOST_PAUSE)
 }
 
+/// A small window is opened by one for at least so many successes. Where one at a time is too few and two are too many, every
+/// look at what two would do costs a refusal or two, and these are not to be more than the retry budget earns.
+const SLOWEST: f64 = 12.0;
 /// Two in a row, with no success between them.
 const STRIKES: u32 = 2;
 /// A restart is most often over in less than a second.

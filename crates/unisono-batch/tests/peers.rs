@@ -261,6 +261,17 @@ async fn a_limit_of_50_a_second_without_a_word_about_it_is_found_and_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_limit_between_what_one_and_two_at_a_time_come_to_costs_no_row() {
+    // As nginx with `limit_req` of 50/s: one at a time of 30 ms is fewer than it bears, and two are more.
+    for takes in [10, 15, 25, 30, 35, 60, 90] {
+        let host = Host { every: ms(20), takes: ms(takes), ..Host::new("a") };
+        let (told, asks) = run(vec![host], vec![0; 1500], at_once(20)).await;
+        let ok = told.iter().filter(|one| one.kind == OutcomeKind::Ok).count();
+        assert_eq!(ok, 1500, "{takes} ms each, refused {}", asks.hosts[0].refused.get());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_backoff_outlasts_a_deadline_and_its_outcome_is_timed_out_at_it() {
     let host = Host { every: Duration::MAX / 4, takes: ms(1), ..Host::new("a") };
     host.last.set(Some(clock::now()));
