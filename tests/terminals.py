@@ -50,9 +50,13 @@ def job(*words: object, asked: bool = False) -> list[str]:
 class Terminal:
     """A program at a terminal of its own, and everything it was shown."""
 
-    def __init__(self, *words: object, cwd: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, *words: object, cwd: Path, env: Mapping[str, str] | None = None, columns: int | None = None
+    ) -> None:
         self.text, self._seen = "", 0
         self._side, theirs = pty.openpty()
+        if columns is not None:
+            termios.tcsetwinsize(theirs, (24, columns))
         self.process = subprocess.Popen(
             [str(word) for word in words],
             stdin=theirs,

@@ -23,6 +23,17 @@ class FetchOptions(LimitOptions, total=False):
     """Options of `fetch`; the words and defaults are those of the command `unisono fetch`.
 
     Attributes:
+        retries: Most repeats of a request that failed (3), as far as `retry_budget` goes.
+        retry_budget: Repeats that the requests to one host have on credit together (100), beside one for five requests;
+            `"none"`: only `retries` bounds them. One that fails since it is used up ends as `failed` of kind
+            `retry_budget`.
+        host_away: How long a host that is away is waited for (`"60s"`, or 0 with `retries=0`); 0 for not at all. What
+            waits for it takes no slot, counts for no attempt, and ends as `failed` of kind `away`.
+        max_wait: The longest wait that a server may ask for (`"60s"`); beyond it a request ends as `failed` of kind
+            `rate_limited`.
+        deadline: The longest time for a request with all its repeats and waits (`"15m"`), also for a host that is away.
+        resume: Go on with `out`: what has no outcome there is run, and again what failed as `connect`, `away`,
+            `rate_limited` or `retry_budget`, unless it must not be repeated.
         on: Have the requests sent by the workers of a cluster: `"dask://host:port"`, `"ray://host:port"`, a `Client` of
             Dask, or what `unisono.clusters.connect` answers. Limits, retries and results stay here, and hold for all
             machines together. Not with `cookies`, `token`, `cert` and `unix_socket`, which belong to one machine.
@@ -33,6 +44,8 @@ class FetchOptions(LimitOptions, total=False):
     stop_after: Time
     grace: Time
     retries: int
+    retry_budget: int | str
+    host_away: Time
     max_wait: Time
     max_failures: int
     canary: int

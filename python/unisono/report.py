@@ -23,6 +23,8 @@ class Report(Generic[OutcomeT]):
     Attributes:
         ok, failed, timed_out, ambiguous, cancelled, skipped: How many ended in this way, kept ones included.
         kept: Of these, those of an earlier run, by outcome.
+        passing: Of those that failed, how many the next run with `resume=True` runs again, by kind: what the absence of
+            a host (`connect`, `away`) or a limit (`rate_limited`, `retry_budget`) decided, and may be repeated.
         pending: Items that were never pulled; `None` when the input did not come to its end and nobody knows how
             many there are.
         retries: Attempts beyond the first.
@@ -47,6 +49,7 @@ class Report(Generic[OutcomeT]):
         self.cancelled: int = counts["cancelled"]
         self.skipped: int = counts["skipped"]
         self.kept: dict[str, int] = numbers["kept"]
+        self.passing: dict[str, int] = numbers["passing"]
         self.pending: int | None = numbers["pending"]
         self.retries: int = numbers["retries"]
         self.bytes: int = numbers["bytes"]
@@ -93,7 +96,7 @@ class Report(Generic[OutcomeT]):
         raise BaseExceptionGroup(message, errors or [Error("see the counts, and the results that were kept")])
 
     def by_host(self) -> dict[str, dict[str, Any]]:
-        """Counts per outcome for each host, and for how many seconds it was throttled."""
+        """Counts per outcome for each host, and its `throttled_seconds` and `away_seconds`."""
         return {host: dict(counts) for host, counts in self._hosts.items()}
 
     def to_dicts(self) -> list[dict[str, Any]]:

@@ -193,7 +193,9 @@ where
             false => wants,
         };
         for (key, news) in self.machine.take_news() {
-            self.job.peer_news(self.machine.name_of(key), &news);
+            let name = self.machine.name_of(key);
+            self.monitor.update(|numbers| numbers.add_news(now, name, &news));
+            self.job.peer_news(name, &news);
         }
         self.publish(now, wants.finished);
         if wants.finished && !self.lingers(context, now) {

@@ -21,5 +21,5 @@ pub use crew::{Crew, Desk, DeskBell, Opening, Task, Underway};
 pub use driver::{Finished, drive};
 pub use job::{Again, Attempt, Context, Decided, Halt, Hold, Job, Offer, Pull, Sink, Source, Verdict};
 pub use machine::{Expired, Finish, KeyNews, Lease, Machine, Ruling, Settings, Ticket, Wants};
-pub use monitor::{MOST_PAUSED, Monitor, Numbers};
+pub use monitor::{MOST_PAUSED, Monitor, Numbers, TimeAway};
 pub use too_long::{Asker, Bound, TooLong};

@@ -10,6 +10,8 @@ use std::{
 
 use unisono_core::{Limits, OutcomeCounts};
 
+use crate::machine::KeyNews;
+
 /// A handle on a batch that runs, or will run. Clones share it.
 #[derive(Clone, Default)]
 pub struct Monitor {
@@ -32,15 +34,33 @@ pub struct Numbers {
     pub retries: u64,
     /// How long each key was paused because its peer asked for it.
     pub throttled: BTreeMap<String, Duration>,
+    /// How long each key's peer was away.
+    pub away: BTreeMap<String, TimeAway>,
     /// Keys that are paused now while they have something to do, and until when; at most [`MOST_PAUSED`].
     pub paused: Vec<(String, Instant)>,
     /// Keys whose peer is away while they have something to do, and since when; at most [`MOST_PAUSED`].
     pub held: Vec<(String, Instant)>,
 }
 
+/// How long a peer was away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TimeAway {
+    /// All the times together after which it was back.
+    pub over: Duration,
+    /// Since when it has been away again.
+    pub since: Option<Instant>,
+}
+
+impl TimeAway {
+    /// All of it, up to now.
+    pub fn total(&self, now: Instant) -> Duration {
+        self.over + self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+}
+
 /// How many paused keys are named, and how many of those whose peer is away.
 pub const MOST_PAUSED: usize = 5;
-/// How many throttled keys are told apart.
+/// How many keys are told apart that were throttled, and how many that were away.
 const MOST_THROTTLED: usize = 1000;
 
 #[derive(Default)]
@@ -121,6 +141,20 @@ impl Numbers {
             *total += paused;
         } else if self.throttled.len() < MOST_THROTTLED {
             self.throttled.insert(key.to_owned(), paused);
+        }
+    }
+
+    pub(crate) fn add_news(&mut self, now: Instant, key: &str, news: &KeyNews) {
+        if !matches!(news, KeyNews::Away | KeyNews::Back(_))
+            || (!self.away.contains_key(key) && self.away.len() >= MOST_THROTTLED)
+        {
+            return;
+        }
+        let time = self.away.entry(key.to_owned()).or_default();
+        match news {
+            // A key that was forgotten meanwhile has been away all the time, as far as anybody knows.
+            KeyNews::Away => drop(time.since.get_or_insert(now)),
+            _ => *time = TimeAway { over: time.total(now), since: None },
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use unisono_core::{CancelReason, OutcomeKind, format_duration, format_size};
+use unisono_core::{CancelReason, ErrorKind, OutcomeKind, format_duration, format_size};
 use unisono_runner::Report;
 
 use crate::terminal::{Line, Terminal};
@@ -21,9 +21,11 @@ fn lines(report: &Report, terminal: &Terminal, resumable: bool) -> Vec<Line> {
     }
     lines.push(numbers(report).into());
     lines.extend(throttled(report).map(Line::from));
+    lines.extend(away(report).map(Line::from));
     lines.extend(report.warnings.iter().map(|warning| format!("  note: {warning}").into()));
     lines.extend(report.failures.iter().map(|failure| terminal.red("error").and(format!(": {failure}"))));
     lines.extend(why_stopped(report).map(Line::from));
+    lines.extend(hints(report).map(|hint| terminal.bold("hint").and(format!(": {hint}"))));
     if let Some(next) = next(report, resumable) {
         lines.push(terminal.bold("next").and(format!(": {next}")));
     }
@@ -82,6 +84,22 @@ fn throttled(report: &Report) -> Option<String> {
     (!shown.is_empty()).then(|| format!("  throttled: {}", shown.join(", ")))
 }
 
+fn away(report: &Report) -> Option<String> {
+    let mut hosts: Vec<_> = report.hosts.iter().filter(|(_, host)| !host.away.is_zero()).collect();
+    hosts.sort_by_key(|(_, host)| std::cmp::Reverse(host.away));
+    let shown: Vec<String> = hosts
+        .iter()
+        .take(5)
+        .map(|(name, host)| {
+            let still = if host.is_away { ", and still at the end" } else { "" };
+            format!("{name} for {} s{still}", seconds(host.away))
+        })
+        .collect();
+    let more = hosts.len().saturating_sub(shown.len());
+    let and = if more > 0 { format!("; and {more} more") } else { String::new() };
+    (!shown.is_empty()).then(|| format!("  away: {}{and}", shown.join("; ")))
+}
+
 fn why_stopped(report: &Report) -> Option<String> {
     Some(match report.stopped? {
         CancelReason::Interrupt => "  interrupted".to_owned(),
@@ -98,17 +116,51 @@ fn why_stopped(report: &Report) -> Option<String> {
     })
 }
 
-fn next(report: &Report, resumable: bool) -> Option<&'static str> {
-    let missing = report.pending.unwrap_or(0) + report.count(OutcomeKind::Cancelled) > 0 || report.stopped.is_some();
-    let failed = report.count(OutcomeKind::Failed) + report.count(OutcomeKind::TimedOut) > 0;
-    let ambiguous = report.count(OutcomeKind::Ambiguous) > 0;
-    match (resumable, missing, failed, ambiguous) {
-        (false, true, _, _) => Some("add `-o FILE --resume` to be able to go on where a run stopped"),
-        (true, true, _, _) => Some("the same command with --resume goes on where this one stopped"),
-        (true, false, true, _) => Some("the same command with --retry-failed runs again what failed"),
-        (true, false, false, true) => Some("check what is ambiguous; --retry-ambiguous runs it again"),
+/// What to do about rows that failed by no fault of theirs.
+fn hints(report: &Report) -> impl Iterator<Item = &'static str> {
+    let hint = |kind: &ErrorKind| match kind {
+        ErrorKind::Away => Some("--host-away says how long what is away is waited for"),
+        ErrorKind::RetryBudget => Some(
+            "--retry-budget says how often all that goes to one host may be repeated together, and `none` that --retries alone does",
+        ),
         _ => None,
-    }
+    };
+    report.passing.keys().filter_map(hint)
+}
+
+fn next(report: &Report, resumable: bool) -> Option<String> {
+    let missing = report.pending.unwrap_or(0) + report.count(OutcomeKind::Cancelled) > 0 || report.stopped.is_some();
+    let failed = report.count(OutcomeKind::Failed) + report.count(OutcomeKind::TimedOut);
+    let ambiguous = report.count(OutcomeKind::Ambiguous) > 0;
+    let passing: u64 = report.passing.values().sum();
+    let again = passing_by_kind(report);
+    Some(match (resumable, missing, passing > 0) {
+        (false, true, _) => "add `-o FILE --resume` to be able to go on where a run stopped".into(),
+        (false, false, true) => format!("with `-o FILE --resume` the same command would run again {again}"),
+        (true, true, false) => "the same command with --resume goes on where this one stopped".into(),
+        (true, true, true) => {
+            format!("the same command with --resume goes on where this one stopped, and runs again {again}")
+        }
+        (true, false, true) => {
+            let all = if failed > passing { "; --retry-failed runs again all that failed" } else { "" };
+            format!("the same command with --resume runs again {again}{all}")
+        }
+        (true, false, false) if failed > 0 => "the same command with --retry-failed runs again what failed".into(),
+        (true, false, false) if ambiguous => "check what is ambiguous; --retry-ambiguous runs it again".into(),
+        (_, false, false) => return None,
+    })
+}
+
+/// How many rows the next resume runs again, and what decided them.
+fn passing_by_kind(report: &Report) -> String {
+    let parts: Vec<String> = report.passing.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    let total: u64 = report.passing.values().sum();
+    let noun = if total == 1 { "row" } else { "rows" };
+    format!(
+        "{total} {noun} that failed by no fault of {} ({})",
+        if total == 1 { "its own" } else { "their own" },
+        parts.join(", ")
+    )
 }
 
 fn seconds(duration: Duration) -> String {

@@ -129,6 +129,17 @@ impl ErrorKind {
         Self::ALL.into_iter().find(|kind| kind.as_str() == word)
     }
 
+    /// Whether it says nothing of the item, since the absence of a host or a limit of ours decided: then a later run tries
+    /// again by itself.
+    ///
+    /// ```
+    /// use unisono_core::ErrorKind;
+    /// assert!(ErrorKind::Away.is_passing() && !ErrorKind::Status.is_passing());
+    /// ```
+    pub const fn is_passing(self) -> bool {
+        matches!(self, Self::Connect | Self::Away | Self::RateLimited | Self::RetryBudget)
+    }
+
     /// The word for it in results files.
     pub const fn as_str(self) -> &'static str {
         match self {

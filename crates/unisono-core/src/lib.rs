@@ -32,4 +32,4 @@ pub use redact::redacted;
 pub use retry::{Backoff, RetryBudget, RetryPolicy};
 pub use secret::Secret;
 pub use size::{format_size, parse_size};
-pub use unisono_units::{FOR_EVER, ParseError, Span, format_duration, parse_duration};
+pub use unisono_units::{FOR_EVER, ParseError, Span, format_duration, format_roughly, parse_duration};

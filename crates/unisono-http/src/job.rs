@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::StatusCode;
 use unisono_batch::{Context, Halt, TooLong, Verdict};
-use unisono_core::{Effect, ErrorKind, OutcomeKind, Peer, clock, format_duration};
+use unisono_core::{Effect, ErrorKind, OutcomeKind, Peer, clock, format_duration, format_roughly};
 
 use crate::{
     Client, Error, Remote, Request, Response, Streaming, Trail, throttle,
@@ -210,7 +210,7 @@ impl HttpJob {
                 return (Verdict::Final(kind), rate_limited(wait, last, &origin.to_string()));
             }
             Halt::Away { since, effect } => {
-                let waited = format_duration(clock::now().saturating_duration_since(*since));
+                let waited = format_roughly(clock::now().saturating_duration_since(*since));
                 (
                     Verdict::Final(effect.outcome(OutcomeKind::Failed, repeatable)),
                     Error::new(

@@ -9,7 +9,7 @@
 //! there: the address of the page after it, or null. A failed line's fields begin with its error, whose kind decides
 //! whether it runs again.
 
-use unisono_core::{Effect, OutcomeKind};
+use unisono_core::{Effect, ErrorKind, OutcomeKind};
 
 use crate::members::{Fields, Members};
 
@@ -130,8 +130,8 @@ pub struct Head<'a> {
     pub repeatable: bool,
     /// The address of the next page, still escaped as in JSON: `None` unknown, `Some(None)` none.
     pub next: Option<Option<&'a [u8]>>,
-    /// Whether the peer asked for a longer wait than allowed.
-    pub rate_limited: bool,
+    /// Whether its error says nothing of the row: [`ErrorKind::is_passing`].
+    pub is_passing: bool,
 }
 
 /// Writes a line; returns how long it is without its body.
@@ -213,9 +213,15 @@ pub(crate) fn scan_start(line: &[u8]) -> Option<(Head<'_>, &[u8])> {
         effect: std::str::from_utf8(effect).ok()?.parse().ok()?,
         repeatable,
         next,
-        rate_limited: rest.starts_with(b"\"error\":{\"kind\":\"rate_limited\""),
+        is_passing: error_kind(rest).is_some_and(ErrorKind::is_passing),
     };
     Some((head, rest))
+}
+
+/// The kind of the error with which the fields of a failed line begin.
+fn error_kind(fields: &[u8]) -> Option<ErrorKind> {
+    let (kind, _) = string(fields.strip_prefix(b"\"error\":{\"kind\":")?)?;
+    ErrorKind::named(std::str::from_utf8(kind).ok()?)
 }
 
 /// Whether a line that is not whole may be the beginning of one of ours, as far as it goes.
@@ -352,13 +358,16 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_limited_line_is_known_by_its_error_and_not_by_its_body() {
+    fn a_line_whose_row_is_not_to_blame_is_known_by_its_error_and_not_by_its_body() {
         let line = |rest: &str| {
             format!(
                 r#"{{"row":1,"id":"a","fp":"00000000000000ff","outcome":"failed","effect":"none","repeatable":true,{rest}}}"#
             )
         };
-        assert!(scan(line(r#""error":{"kind":"rate_limited"}"#).as_bytes()).unwrap().rate_limited);
-        assert!(!scan(line(r#""body":{"error":{"kind":"rate_limited"}}"#).as_bytes()).unwrap().rate_limited);
+        for kind in ErrorKind::ALL {
+            let error = format!(r#""error":{{"kind":"{kind}","message":""}}"#);
+            assert_eq!(scan(line(&error).as_bytes()).unwrap().is_passing, kind.is_passing(), "{kind}");
+            assert!(!scan(line(&format!(r#""body":{{{error}}}"#)).as_bytes()).unwrap().is_passing, "{kind}");
+        }
     }
 }

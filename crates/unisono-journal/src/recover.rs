@@ -484,7 +484,7 @@ pub(crate) fn runs_again(head: &Head<'_>, mode: Mode) -> bool {
     let asked = match (head.outcome, mode) {
         (OutcomeKind::Ok | OutcomeKind::Skipped, _) => false,
         (OutcomeKind::Cancelled, _) => true,
-        (OutcomeKind::Failed, Mode::Fresh | Mode::Resume) => head.rate_limited,
+        (OutcomeKind::Failed, Mode::Fresh | Mode::Resume) => head.is_passing,
         (OutcomeKind::Failed | OutcomeKind::TimedOut, Mode::RetryFailed { .. }) => true,
         (OutcomeKind::TimedOut, _) => false,
         (OutcomeKind::Ambiguous, mode) => matches!(mode, Mode::RetryFailed { ambiguous: true }),

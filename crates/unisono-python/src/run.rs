@@ -367,6 +367,11 @@ fn as_dict<'py>(py: Python<'py>, report: &Report) -> PyResult<Bound<'py, PyDict>
     dict.set_item("kept", kept)?;
     dict.set_item("pending", report.pending)?;
     dict.set_item("retries", report.retries)?;
+    let passing = PyDict::new(py);
+    for (kind, count) in &report.passing {
+        passing.set_item(kind.as_str(), count)?;
+    }
+    dict.set_item("passing", passing)?;
     dict.set_item("bytes", report.bytes)?;
     dict.set_item("seconds", report.wall.as_secs_f64())?;
     let percentile = |percent| report.latency.percentile(percent).map(|latency| latency.as_secs_f64());
@@ -378,6 +383,7 @@ fn as_dict<'py>(py: Python<'py>, report: &Report) -> PyResult<Bound<'py, PyDict>
             one.set_item(kind.as_str(), host.counts.get(kind))?;
         }
         one.set_item("throttled_seconds", host.throttled.as_secs_f64())?;
+        one.set_item("away_seconds", host.away.as_secs_f64())?;
         hosts.set_item(name, one)?;
     }
     dict.set_item("hosts", hosts)?;

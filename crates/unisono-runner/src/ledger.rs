@@ -143,7 +143,14 @@ impl<D: Done> Ledger<D> {
         if let Some(group) = outcome.done.group() {
             report.add_group(&group, outcome.kind);
         }
-        if let Some((kind, message)) = outcome.done.error().filter(|(kind, _)| *kind != ErrorKind::Cancelled) {
+        let error = outcome.done.error();
+        if let Some((kind, _)) = error.as_ref().filter(|(kind, _)| kind.is_passing())
+            && outcome.kind == OutcomeKind::Failed
+            && outcome.effect.allows_repeat(outcome.repeatable)
+        {
+            *report.passing.entry(*kind).or_default() += 1;
+        }
+        if let Some((kind, message)) = error.filter(|(kind, _)| *kind != ErrorKind::Cancelled) {
             let label = outcome.done.label().unwrap_or(Cow::Borrowed(&outcome.id));
             match &outcome.place {
                 Some(place) => report.errors.record(kind, &message, &format!("{label}, {place}")),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use unisono_core::{CancelReason, OutcomeCounts, OutcomeKind};
+use unisono_core::{CancelReason, ErrorKind, OutcomeCounts, OutcomeKind};
 
 use crate::{Histogram, TopErrors};
 
@@ -19,7 +19,10 @@ pub struct Report {
     pub pending: Option<u64>,
     /// Attempts beyond the first, repeats after throttling included.
     pub retries: u64,
-    /// How the items ended at each host, and how long it was paused.
+    /// Of those that failed, how many the next `--resume` runs again, by what decided it: the absence of a host, or a limit of
+    /// ours.
+    pub passing: BTreeMap<ErrorKind, u64>,
+    /// How the items ended at each host, and how long it was paused or away.
     pub hosts: BTreeMap<String, HostReport>,
     /// From the first start of an item to its decision.
     pub latency: Histogram,
@@ -44,6 +47,10 @@ pub struct HostReport {
     pub counts: OutcomeCounts,
     /// How long it was paused because it asked for it.
     pub throttled: Duration,
+    /// How long it was away.
+    pub away: Duration,
+    /// It was not back by the end of the run.
+    pub is_away: bool,
 }
 
 impl Report {

@@ -243,6 +243,10 @@ pub async fn run<W: Work>(
     for (host, throttled) in numbers.throttled {
         report.hosts.entry(host).or_default().throttled = throttled;
     }
+    for (host, away) in numbers.away {
+        let host = report.hosts.entry(host).or_default();
+        (host.away, host.is_away) = (away.total(clock::now()), away.since.is_some());
+    }
     if finished.abandoned > 0 {
         let noun = if finished.abandoned == 1 { "attempt" } else { "attempts" };
         report.warnings.push(format!("{} {noun} could not be stopped", finished.abandoned));

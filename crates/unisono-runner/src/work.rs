@@ -7,7 +7,7 @@
 use std::{borrow::Cow, path::PathBuf, rc::Rc};
 
 use unisono_batch::{Again, Attempt, Context, Decided, Halt, Job, KeyNews, Verdict};
-use unisono_core::{Effect, ErrorKind, OutcomeKind, Peer, format_duration};
+use unisono_core::{Effect, ErrorKind, OutcomeKind, Peer, clock, format_duration, format_roughly};
 use unisono_journal::{Members, Next, RowKey};
 
 use crate::{Outcome, notes::Notes, saves::Target};
@@ -280,7 +280,8 @@ pub(crate) fn halted_without_effect<D: Done>(halt: Halt) -> (Verdict, D) {
         }
         Halt::RateLimited { wait, .. } => (OutcomeKind::Failed, ErrorKind::RateLimited, format!("its key {wait}")),
         Halt::Away { since, .. } => {
-            let message = format!("what it is for has been away for {}", format_duration(since.elapsed()));
+            let waited = format_roughly(clock::now().saturating_duration_since(since));
+            let message = format!("what it is for was away for {waited}, which is longer than it is waited for");
             (OutcomeKind::Failed, ErrorKind::Away, message)
         }
         Halt::RetryBudget { .. } => {

@@ -36,6 +36,18 @@ pub fn parse_duration(text: &str) -> Result<Duration, ParseError> {
     Ok(Duration::from_nanos(nanos))
 }
 
+/// As a person says how long something has taken: whole seconds once it is one, so that what took about as long reads the same.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use unisono_units::format_roughly;
+/// assert_eq!(format_roughly(Duration::from_millis(60_003)).to_string(), "1m");
+/// assert_eq!(format_roughly(Duration::from_millis(250)).to_string(), "250ms");
+/// ```
+pub fn format_roughly(duration: Duration) -> String {
+    format_duration(if duration.as_secs() > 0 { Duration::from_secs(duration.as_secs()) } else { duration })
+}
+
 /// Writes a duration so that a person can read it and [`parse_duration`] can read it back, to the millisecond.
 ///
 /// ```

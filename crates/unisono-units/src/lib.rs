@@ -12,5 +12,5 @@ extern crate std;
 mod duration;
 mod parse;
 
-pub use duration::{FOR_EVER, Span, format_duration, parse_duration};
+pub use duration::{FOR_EVER, Span, format_duration, format_roughly, parse_duration};
 pub use parse::ParseError;

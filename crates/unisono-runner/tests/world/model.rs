@@ -56,7 +56,10 @@ impl Line {
         let asked = match self.outcome {
             OutcomeKind::Ok | OutcomeKind::Skipped => false,
             OutcomeKind::Cancelled => true,
-            OutcomeKind::Failed => retries || self.error.as_deref() == Some("rate_limited"),
+            OutcomeKind::Failed => {
+                let passing = ["connect", "away", "rate_limited", "retry_budget"];
+                retries || self.error.as_deref().is_some_and(|kind| passing.contains(&kind))
+            }
             OutcomeKind::TimedOut => retries,
             OutcomeKind::Ambiguous => accepts_doubles,
         };
