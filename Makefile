@@ -9,7 +9,7 @@ export UNISONO_PROFILE ?= demo
 
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find crates python -type f \( -name '*.rs' -o -name 'Cargo.toml' -o -name '*.py' -o -name '*.pyi' \) -not -path '*/unisono.data/*')
 
-.PHONY: help demo test lint bench fuzz nightly ledgers docs clean
+.PHONY: help demo test lint bench fuzz nightly ledgers hosts docs clean
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
@@ -40,12 +40,16 @@ bench: ## measure against pinned peers: make bench BENCH=fetch
 fuzz: ## each fuzz target for TIME seconds: make fuzz TIME=60 (needs a nightly toolchain and cargo-fuzz)
 	fuzz/run $(or $(TIME),60) $(TARGETS)
 
-nightly: ## what takes long: many random histories of runs, and each fuzz target for ten minutes
+nightly: $(VENV)/installed $(VENV)/dev ## what takes long: many random histories of runs, restarts of real servers, each fuzz target for ten minutes
 	UNISONO_WORLD_CASES=$(or $(CASES),20000) cargo test -p unisono-runner --test world
+	$(BIN)/python tests/hosts.py --contenders unisono
 	fuzz/run $(or $(TIME),600)
 
 ledgers: $(VENV)/installed ## kill -9 and links, renames, copies, full disks, with the server's own ledger: make ledgers ROUNDS=200
 	$(BIN)/python tests/ledgers.py --rounds $(or $(ROUNDS),200)
+
+hosts: $(VENV)/installed $(VENV)/dev $(VENV)/hosts ## restarts, limits and drains of real servers, beside curl and httpx; writes the table of docs/hosts.md
+	$(BIN)/python tests/hosts.py --write
 
 docs: $(VENV)/installed ## rustdoc and the Python reference, into target/doc
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
@@ -62,6 +66,6 @@ $(VENV)/installed: $(BIN)/python $(SOURCES)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --force-reinstall --no-deps .
 	@touch $@
 
-$(VENV)/dev: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["dev"])')
+$(VENV)/dev $(VENV)/hosts: $(VENV)/%: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$*"])')
 	@touch $@

@@ -1,0 +1,126 @@
+"""Hosts that restart, limit and drain: real servers, small numbers. `make hosts` has the large ones, and the peers."""
+
+import contextlib
+import json
+
+import pytest
+
+from host_servers import free_port
+from hosts import SCENARIOS, faults, play
+from installed import COMMAND
+from real_servers import needs
+from server_support import Server
+from terminals import Terminal
+
+
+@contextlib.contextmanager
+def back(port):
+    """The host that was away at this port is back."""
+    server = Server(port)
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def away():
+    """A port of loopback where a host was."""
+    return free_port()
+
+
+@pytest.mark.parametrize("scenario", [one for one in SCENARIOS if not one.only_here], ids=lambda one: one.slug)
+def test_no_row_is_lost_and_no_order_placed_twice_when(scenario, tmp_path):
+    if scenario.program is not None:
+        needs(*scenario.program)
+    result = play(scenario, "unisono", scenario.few, tmp_path)
+    assert faults(scenario, result, scenario.few) == []
+
+
+def test_repeated_with_resume_it_ends_with_0_once_the_host_is_back(unisono, lines, tmp_path, away):
+    # A POST that was never sent may be sent by a later run.
+    calls = [{"url": f"http://127.0.0.1:{away}/items/{n}"} for n in range(20)]
+    calls += [{"url": f"http://127.0.0.1:{away}/orders", "json": {"order": n}} for n in range(20)]
+    (tmp_path / "calls.jsonl").write_text("".join(json.dumps(call) + "\n" for call in calls))
+    command = ("fetch", "--from", "calls.jsonl", "-o", "out.jsonl", "--resume")
+    for _ in range(2):
+        done = unisono(*command, "--host-away", "200ms")
+        assert done.returncode == 1
+        rows = lines(tmp_path / "out.jsonl")
+        assert {(row["outcome"], row["error"]["kind"], row["effect"]) for row in rows} == {("failed", "away", "none")}
+        assert len(rows) == 40
+        assert f"away: 127.0.0.1:{away} for 0." in done.stderr
+        assert "and still at the end" in done.stderr
+        assert "hint: --host-away" in done.stderr
+        assert "next: the same command with --resume runs again 40 rows" in done.stderr
+        assert "(40 away)" in done.stderr
+    with back(away) as server:
+        done = unisono(*command)
+        assert done.returncode == 0, done.stderr
+        assert len(server.requests) == 40
+    assert [row["outcome"] for row in lines(tmp_path / "out.jsonl")] == ["ok"] * 40
+    assert "next:" not in done.stderr
+
+
+def test_what_was_refused_without_waiting_is_run_again_as_well(unisono, lines, tmp_path, away):
+    command = ("fetch", f"http://127.0.0.1:{away}/items/{{1..5}}", "-o", "out.jsonl", "--resume", "--retries", "0")
+    assert unisono(*command).returncode == 1
+    assert {row["error"]["kind"] for row in lines(tmp_path / "out.jsonl")} == {"connect"}
+    with back(away):
+        assert unisono(*command).returncode == 0
+
+
+def test_a_used_up_retry_budget_is_said_and_run_again_and_what_may_be_done_is_not(unisono, server, lines, tmp_path):
+    calls = [{"id": f"get-{n}", "url": f"{server.url}/flaky/1?{n}"} for n in range(5)]
+    calls += [{"id": f"post-{n}", "url": f"{server.url}/flaky/1?post={n}", "method": "POST"} for n in range(5)]
+    calls += [{"id": "wrong", "url": f"{server.url}/status/404"}]
+    (tmp_path / "calls.jsonl").write_text("".join(json.dumps(call) + "\n" for call in calls))
+    command = ("fetch", "--from", "calls.jsonl", "-o", "out.jsonl", "--resume", "--retry-budget", "0")
+    done = unisono(*command)
+    rows = {row["id"]: row for row in lines(tmp_path / "out.jsonl")}
+    assert {rows[f"get-{n}"]["error"]["kind"] for n in range(5)} == {"retry_budget"}
+    assert {rows[f"post-{n}"]["outcome"] for n in range(5)} == {"ambiguous"}
+    assert "hint: --retry-budget" in done.stderr
+    assert "runs again 5 rows that failed by no fault of their own (5 retry_budget)" in done.stderr
+    assert "--retry-failed runs again all that failed" in done.stderr
+    done = unisono(*command)
+    rows = {row["id"]: row for row in lines(tmp_path / "out.jsonl")}
+    assert {rows[f"get-{n}"]["outcome"] for n in range(5)} == {"ok"}
+    assert {rows[f"post-{n}"]["outcome"] for n in range(5)} == {"ambiguous"}
+    assert rows["wrong"]["error"]["kind"] == "status"
+    assert server.counts["/status/404"] == 1
+    assert all(server.counts[f"/flaky/1?post={n}"] == 1 for n in range(5))
+
+
+def test_a_resume_of_the_same_row_as_before_gives_it_a_budget_of_its_own(unisono, server, lines, tmp_path):
+    command = (
+        "fetch",
+        f"{server.url}/flaky/2",
+        "-o",
+        "out.jsonl",
+        "--resume",
+        "--retry-budget",
+        "none",
+        "--retries",
+        "5",
+    )
+    assert unisono(*command).returncode == 0
+    assert [row["attempts"] for row in lines(tmp_path / "out.jsonl")] == [3]
+
+
+@pytest.mark.parametrize("mode", ["bar", "json"])
+def test_progress_names_the_host_that_is_waited_for(tmp_path, away, mode):
+    command = (COMMAND, "fetch", f"http://127.0.0.1:{away}/items/{{1..30}}", "-o", "out.jsonl", "--proxy", "")
+    terminal = Terminal(*command, "--progress", mode, cwd=tmp_path, columns=160)
+    try:
+        if mode == "bar":
+            terminal.shows(f"waiting for 127.0.0.1:{away}, away for 1s")
+            terminal.shows("away for 2s")
+        else:
+            terminal.shows(f'"away":["127.0.0.1:{away}"]')
+        with back(away):
+            terminal.shows("30 ok")
+            assert terminal.ends() == 0
+    finally:
+        terminal.close()
+    assert f"away: 127.0.0.1:{away} for " in terminal.text
+    assert "still" not in terminal.text
