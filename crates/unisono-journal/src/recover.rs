@@ -408,7 +408,10 @@ impl Recovered {
         if head.key.page > MOST_PAGE {
             return Err("the page number is out of range");
         }
-        if self.state(row) == KEPT {
+        // Of a row that has come to its end the pages before it may yet come, where the lines were sorted.
+        let is_earlier_page = head.key.page > 0 && matches!(head.next, Some(Some(_)));
+        let is_at_its_end = self.state(row) == KEPT;
+        if is_at_its_end && !is_earlier_page {
             return Err("a row has two outcomes");
         }
         self.mark(row, head.fingerprint);
@@ -417,6 +420,7 @@ impl Recovered {
             contents.entry(head.fingerprint).or_default().kept += 1;
         }
         match head.next {
+            Some(Some(_)) if is_at_its_end => {}
             Some(Some(next)) => {
                 let next = unescape(next).ok_or("the address of the next page cannot be read")?;
                 let page = head.key.page;

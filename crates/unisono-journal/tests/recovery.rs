@@ -385,6 +385,15 @@ fn pages_whose_lines_were_sorted_as_text_go_on_after_the_last_of_them() {
     fs::write(&path, ten.repeat(2)).unwrap();
     let error = Journal::open(&path, RESUME).unwrap_err().to_string();
     assert!(error.contains("a page has two outcomes"), "{error}");
+    // And the page that was the last comes first.
+    let end = Record { key: RowKey { row: 0, page: 11 }, next: Next::Last, ..record(0, OutcomeKind::Ok) }.line();
+    fs::write(&path, [end.as_slice(), &ten, &two].concat()).unwrap();
+    let mut recovered = resume(&path);
+    assert_eq!(recovered.dispose(0, fingerprint(0)).unwrap(), Disposition::Kept);
+    assert_eq!(recovered.counts().total(), 3);
+    fs::write(&path, [end.as_slice(), &ten, &end].concat()).unwrap();
+    let error = Journal::open(&path, RESUME).unwrap_err().to_string();
+    assert!(error.contains("a row has two outcomes"), "{error}");
 }
 
 #[test]
