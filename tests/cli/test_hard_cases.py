@@ -177,6 +177,7 @@ def test_a_file_that_is_not_ours_is_never_overwritten_by_mistake(unisono, server
 
 def test_the_demonstration_proves_itself(unisono):
     done = unisono("demo", "--rows", "600")
+    assert "[ok] no row failed by the restart of the API" in done.stdout
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the proof holds" in done.stdout
 

@@ -1,7 +1,7 @@
 //! `unisono demo`: 5,000 calls of an API that is as bad as real ones, killed half way, resumed, and proven.
 //!
 //! The API runs in this process and keeps a ledger of what it really did; the calls are made by `unisono fetch`, as
-//! anybody would start it. Between the runs the world changes as well: the results file gets another name, and there is no room
+//! anybody would start it. In the middle of the first run the API restarts. Between the runs the world changes as well: the results file gets another name, and there is no room
 //! for it to grow. What the results say and what the ledger says must agree.
 
 mod ledger;
@@ -19,6 +19,7 @@ use std::{
 
 use clap::Args;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use unisono_core::format_duration;
 
 use crate::{
     failure::Failure,
@@ -53,6 +54,12 @@ pub fn run(args: DemoArgs) -> Result<u8, Failure> {
     command.extend(["--from", &from, "-o", &out]);
     say(&format!("$ unisono {}", command.join(" ")))?;
     let mut first = spawn(&command)?;
+    let quarter = api.ledger.wait_for(args.rows / 4, Duration::from_secs(60));
+    api.restart();
+    say(&format!(
+        "the first API is ended in the middle, after {quarter} requests, and is back after {}",
+        format_duration(server::AWAY_FOR)
+    ))?;
     let half = api.ledger.wait_for(args.rows / 2, Duration::from_secs(60));
     first.kill().map_err(failed("kill the first run"))?;
     first.wait().map_err(failed("wait for the first run"))?;
@@ -61,6 +68,8 @@ pub fn run(args: DemoArgs) -> Result<u8, Failure> {
     if half < args.rows / 2 {
         return Err(Failure::fault("the first run did not get half way within a minute"));
     }
+
+    let lost = proof::lost_to_restart(&output).map_err(failed("read the results"))?;
 
     let renamed = folder.path.join("renamed.jsonl");
     fs::rename(&output, &renamed).map_err(failed("rename the results"))?;
@@ -85,7 +94,7 @@ pub fn run(args: DemoArgs) -> Result<u8, Failure> {
         let fourth = wait(spawn(&command)?)?;
         say(&format!("it ended with {fourth}; {} outcomes", lines(&output)))?;
     }
-    let proof = proof::Proof::check(&output, args.rows, &api.ledger).map_err(failed("read the results"))?;
+    let proof = proof::Proof::check(&output, args.rows, &api.ledger, lost).map_err(failed("read the results"))?;
     let text = proof.text(begun.elapsed());
     let status = output::ended(stdout.own(&text).and_then(|()| stdout.flush()))?;
     Ok(if status == 0 { u8::from(!proof.holds()) } else { status })

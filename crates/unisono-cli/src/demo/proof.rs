@@ -26,7 +26,9 @@ pub struct Proof {
 
 impl Proof {
     /// Reads the results and compares.
-    pub fn check(results: &Path, rows: u64, ledger: &Ledger) -> io::Result<Self> {
+    ///
+    /// `lost` is how many rows a restart of the API cost before.
+    pub fn check(results: &Path, rows: u64, ledger: &Ledger, lost: usize) -> io::Result<Self> {
         let entries = ledger.entries();
         let mut seen = vec![0u32; usize::try_from(rows).unwrap_or(usize::MAX)];
         let mut outcomes = BTreeMap::new();
@@ -69,6 +71,7 @@ impl Proof {
                 format!("every row has exactly one outcome ({missing} missing, {double} double, {strangers} unknown)"),
                 missing == 0 && double == 0 && strangers == 0,
             ),
+            (format!("no row failed by the restart of the API ({lost} did)"), lost == 0),
             (format!("no order took effect twice ({twice} did)"), twice == 0),
             (format!("every order that is `ok` took effect once ({undone} did not)"), undone == 0),
             (
@@ -110,3 +113,17 @@ impl Proof {
         text
     }
 }
+
+/// How many rows have failed since their host was not there. The last line may have been cut off by a kill.
+pub fn lost_to_restart(results: &Path) -> io::Result<usize> {
+    let mut lost = 0;
+    for line in BufReader::new(File::open(results)?).split(b'\n') {
+        let Ok(value) = serde_json::from_slice::<Value>(&line?) else { continue };
+        let kind = value["error"]["kind"].as_str().unwrap_or("");
+        lost += usize::from(value["outcome"] == "failed" && LOST.contains(&kind));
+    }
+    Ok(lost)
+}
+
+/// What a host that is not there makes of rows that are not waited for.
+const LOST: [&str; 5] = ["connect", "closed", "incomplete_body", "away", "retry_budget"];

@@ -18,6 +18,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, listen,
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
+    sync::Notify,
+    task::JoinSet,
     time::sleep,
 };
 
@@ -25,34 +27,45 @@ use super::ledger::Ledger;
 
 /// Two hosts of an API.
 pub struct Api {
-    /// Up from the start.
+    /// Up from the start, until it is restarted.
     pub first: SocketAddr,
     /// Down for a while.
     pub second: SocketAddr,
     /// What both did.
     pub ledger: Arc<Ledger>,
+    /// Rings when the first is to be restarted.
+    restart: Arc<Notify>,
 }
 
 impl Api {
     /// Starts both on loopback; the second refuses connections for so long.
     pub fn start(down_for: Duration) -> io::Result<Self> {
         let ledger = Arc::new(Ledger::default());
-        let first = StdListener::bind("127.0.0.1:0")?;
-        // Bound but not listening: the port is taken, and connections to it are refused.
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let second = socket_with(AddressFamily::INET, SocketType::STREAM, flags, Some(ipproto::TCP))?;
-        bind(&second, &SocketAddr::from(([127, 0, 0, 1], 0)))?;
-        let second = StdListener::from(second);
-        let api = Self { first: first.local_addr()?, second: second.local_addr()?, ledger: ledger.clone() };
-        first.set_nonblocking(true)?;
+        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (first, second) = (bound(anywhere)?, bound(anywhere)?);
+        listen(&first, BACKLOG)?;
+        let restart = Arc::new(Notify::new());
+        let (address, called) = (first.local_addr()?, restart.clone());
+        let api = Self { first: address, second: second.local_addr()?, ledger: ledger.clone(), restart };
         let run = move || -> io::Result<()> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 let state = Arc::new(State { ledger, served: AtomicU64::new(0), refusing_until: Mutex::new(None) });
-                let serving = serve(TcpListener::from_std(first)?, state.clone());
+                let serving = async {
+                    let mut present = first;
+                    loop {
+                        let next = bound(address)?;
+                        tokio::select! {
+                            ended = serve(TcpListener::from_std(present)?, state.clone()) => return ended,
+                            () = called.notified() => sleep(AWAY_FOR).await,
+                        }
+                        listen(&next, BACKLOG)?;
+                        present = next;
+                    }
+                };
                 let other = async {
                     sleep(down_for).await;
-                    listen(&second, 1024)?;
+                    listen(&second, BACKLOG)?;
                     serve(TcpListener::from_std(second)?, state.clone()).await
                 };
                 tokio::try_join!(serving, other).map(drop)
@@ -62,6 +75,21 @@ impl Api {
         thread::Builder::new().name("demo-api".into()).spawn(run)?;
         Ok(api)
     }
+
+    /// Ends the first and all of its connections, in the middle of whatever they do; it is back after [`AWAY_FOR`].
+    pub fn restart(&self) {
+        self.restart.notify_one();
+    }
+}
+
+/// A socket that has this address but does not listen yet: the port is taken, and connections to it are refused. Another may listen on
+/// it until then, so that the port is nobody else's at any time.
+fn bound(address: SocketAddr) -> io::Result<StdListener> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    bind(&socket, &address)?;
+    Ok(StdListener::from(socket))
 }
 
 struct State {
@@ -70,12 +98,19 @@ struct State {
     refusing_until: Mutex<Option<Instant>>,
 }
 
+/// Serves until it is dropped, and everybody who is talked to with it.
 async fn serve(listener: TcpListener, state: Arc<State>) -> io::Result<()> {
+    let mut talks = JoinSet::new();
     loop {
-        let (stream, _) = listener.accept().await?;
-        let state = state.clone();
-        // A client that goes away in the middle is its own business.
-        tokio::spawn(async move { drop(talk(stream, &state).await) });
+        tokio::select! {
+            accepted = listener.accept() => {
+                let (stream, _) = accepted?;
+                let state = state.clone();
+                // A client that goes away in the middle is its own business.
+                talks.spawn(async move { drop(talk(stream, &state).await) });
+            }
+            Some(_) = talks.join_next() => {}
+        }
     }
 }
 
@@ -234,6 +269,9 @@ fn reset(stream: &BufReader<TcpStream>) -> io::Result<bool> {
     Ok(false)
 }
 
+/// How long a restart takes.
+pub const AWAY_FOR: Duration = Duration::from_millis(300);
+const BACKLOG: i32 = 1024;
 const REFUSING_FOR: Duration = Duration::from_millis(300);
 
 fn order_of(body: &[u8]) -> u64 {
