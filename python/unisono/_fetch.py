@@ -54,6 +54,7 @@ class FetchOptions(LimitOptions, total=False):
     retry_failed: bool
     retry_ambiguous: bool
     adopt: bool
+    rebind: bool
     overwrite: bool
     keep_order: bool
     idempotency_key: bool

@@ -64,6 +64,7 @@ class BatchOptions(TypedDict, total=False):
         retry_failed: As `resume`, but what failed is called again.
         retry_ambiguous: As `retry_failed`, and so is what nobody knows the end of.
         adopt: As `resume`, of a copy of a results file whose run has not ended (`docs/results.md`).
+        rebind: As `resume`: items are known again by what they are in any case, wherever they stand.
         overwrite: Replace a results file that is there.
         idempotent: Calling twice does no harm: `resume` calls again for what was interrupted, and what is lost with a
             worker of a cluster is called again.
@@ -93,6 +94,7 @@ class BatchOptions(TypedDict, total=False):
     retry_failed: bool
     retry_ambiguous: bool
     adopt: bool
+    rebind: bool
     overwrite: bool
     idempotent: bool
     id: Callable[[Any], object]

@@ -98,6 +98,7 @@ class EachOptions(RunOptions, total=False):
         retry_failed: As `resume`, but what failed runs again.
         retry_ambiguous: As `retry_failed`, and so does what nobody knows the end of.
         adopt: As `resume`, of a copy of a results file whose run has not ended (`docs/results.md`).
+        rebind: As `resume`: items are known again by what they are in any case, wherever they stand.
         overwrite: Replace a results file that is there, and files that `save` finds in its way; with `resume` and its
             like the latter alone.
         brief: Results without what commands print.
@@ -126,6 +127,7 @@ class EachOptions(RunOptions, total=False):
     retry_failed: bool
     retry_ambiguous: bool
     adopt: bool
+    rebind: bool
     overwrite: bool
     brief: bool
     items_are_code: bool

@@ -87,6 +87,7 @@ class SumOptions(WalkOptions, total=False):
         resume: Do not read again what is still what it was: its size, times and number.
         retry_failed: As `resume`, but what failed runs again.
         adopt: As `resume`, of a copy of a results file whose run has not ended (`docs/results.md`).
+        rebind: As `resume`: files are known again by what they are in any case, wherever they stand.
         overwrite: Replace a results file that is there.
         keep_order: Outcomes in the order of the paths, and of names within folders, not as they are done.
         direct: Read past the page cache.
@@ -104,6 +105,7 @@ class SumOptions(WalkOptions, total=False):
     resume: bool
     retry_failed: bool
     adopt: bool
+    rebind: bool
     overwrite: bool
     keep_order: bool
     direct: bool

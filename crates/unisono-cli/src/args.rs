@@ -9,7 +9,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use unisono_core::{FOR_EVER, Limits, Rate, RetryBudget, RetryPolicy, Span, Times, parse_size, printable};
-use unisono_runner::{Mode, Named, Open, Output, Saving, Settings};
+use unisono_runner::{Identity, Mode, Named, Open, Output, Saving, Settings};
 
 use crate::{
     failure::Failure,
@@ -203,6 +203,10 @@ pub struct OutputArgs {
     /// As --resume, of a copy of results whose run has not ended: what has no line and must not be repeated is `ambiguous`
     #[arg(long, requires = "out")]
     pub adopt: bool,
+    /// As --resume, with another input: rows are known again by their ids, wherever they stand. One that has its outcome must
+    /// ask for what it asked for. Commands and files are known by what they are in any case
+    #[arg(long, requires = "out")]
+    pub rebind: bool,
     /// Replace what is in --out, and files that --save finds in its way; with --resume and its like the latter alone
     #[arg(long)]
     pub overwrite: bool,
@@ -240,7 +244,9 @@ impl OutputArgs {
     /// As [`OutputArgs::output`], to this file.
     pub fn output_to(&self, path: &Path, open: Open) -> Output {
         let mode = self.mode();
-        let open = Open { mode, overwrite: self.overwrite && mode == Mode::Fresh, adopt: self.adopt, ..open };
+        let identity = if self.rebind && open.identity == Identity::Row { Identity::Id } else { open.identity };
+        let overwrite = self.overwrite && mode == Mode::Fresh;
+        let open = Open { mode, overwrite, adopt: self.adopt, identity, ..open };
         Output::File { path: path.to_owned(), open }
     }
 
@@ -250,7 +256,7 @@ impl OutputArgs {
     }
 
     fn mode(&self) -> Mode {
-        match (self.retry_ambiguous, self.retry_failed, self.resume || self.adopt) {
+        match (self.retry_ambiguous, self.retry_failed, self.resume || self.adopt || self.rebind) {
             (true, _, _) => Mode::RetryFailed { ambiguous: true },
             (false, true, _) => Mode::RetryFailed { ambiguous: false },
             (false, false, true) => Mode::Resume,

@@ -526,7 +526,8 @@ fn shown(path: &Path) -> String {
 
 /// A manifest that is there is replaced only if it is ours to replace.
 fn refuse_to_replace(path: &Path, results: &Path, output: &OutputArgs) -> Result<(), Failure> {
-    let is_ours = results.exists() && (output.resume || output.retry_failed || output.retry_ambiguous || output.adopt);
+    let is_ours = results.exists()
+        && (output.resume || output.retry_failed || output.retry_ambiguous || output.adopt || output.rebind);
     if is_ours || output.overwrite || !path.exists() {
         return Ok(());
     }

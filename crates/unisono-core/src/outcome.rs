@@ -66,6 +66,11 @@ impl OutcomeCounts {
         self.0[kind as usize] += 1;
     }
 
+    /// Counts these as well.
+    pub fn join(&mut self, others: &Self) {
+        self.0.iter_mut().zip(others.0).for_each(|(count, other)| *count += other);
+    }
+
     /// Counts these no more.
     pub fn subtract(&mut self, others: &Self) {
         self.0.iter_mut().zip(others.0).for_each(|(count, other)| *count -= other);

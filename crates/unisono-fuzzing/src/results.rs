@@ -4,7 +4,7 @@
 use std::{collections::HashSet, fs, path::Path};
 
 use unisono_core::{Effect, OutcomeKind};
-use unisono_journal::{Fields, Finish, Identity, Journal, Mode, Next, Open, Record, Recovered, RowKey, scan};
+use unisono_journal::{Fields, Finish, Head, Identity, Journal, Mode, Next, Open, Record, Recovered, RowKey, scan};
 
 pub(crate) fn body(bytes: &[u8]) {
     was_cut_off(bytes);
@@ -25,7 +25,9 @@ pub(crate) fn body(bytes: &[u8]) {
         assert_eq!(recovered.counts().total(), kept);
         drop(journal.close_blocking(Finish::default()));
         let left = fs::read(path).expect("it is still there");
-        assert!(left.is_empty() || left.ends_with(b"\n"), "no line is left half");
+        // Where nobody knows whether something was started, the file without an outcome stays open.
+        let is_begun = left.starts_with(b"{\"run\":\"") && left.ends_with(b"\",\"open\":1,");
+        assert!(left.is_empty() || left.ends_with(b"\n") || is_begun && kept == 0, "no line is left half");
         let again = Recovered::of_bytes(&left, Mode::Resume, Identity::Row).expect("what we left is read again");
         assert_eq!(again.counts().total(), kept, "and nothing is lost of it");
     });
@@ -34,9 +36,15 @@ pub(crate) fn body(bytes: &[u8]) {
 /// Each line whose row does not run again is kept, but for the last if it was torn; and no row is there twice.
 fn kept_what_is_there(bytes: &[u8], kept: u64) {
     let (mut lines, mut keys) = (0, HashSet::new());
-    let heads = bytes.split(|byte| *byte == b'\n').map(scan);
+    let heads: Vec<_> = bytes.split(|byte| *byte == b'\n').filter_map(scan).collect();
     let is_torn = !bytes.is_empty() && !bytes.ends_with(b"\n");
-    for head in heads.flatten().filter(|head| !Mode::Resume.repeats(head)) {
+    // What had not gone well may have been tried again: then the later line counts.
+    let is_replaced = |(at, head): &(usize, &Head<'_>)| {
+        !matches!(head.outcome, OutcomeKind::Ok | OutcomeKind::Skipped)
+            && heads[at + 1..].iter().any(|other| other.key == head.key)
+    };
+    let counting = heads.iter().enumerate().filter(|line| !is_replaced(line)).map(|(_, head)| head);
+    for head in counting.filter(|head| !Mode::Resume.repeats(head)) {
         lines += 1;
         let is_new = keys.insert(head.key);
         assert!(is_new || is_torn || head.key.page > 0, "{:?} has two outcomes", head.key);

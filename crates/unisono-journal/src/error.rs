@@ -41,6 +41,20 @@ pub(crate) enum Reason {
     Changed {
         row: u64,
     },
+    /// A row that does not run again asks for something else than its line says.
+    Rebound {
+        id: String,
+        row: u64,
+        had: Option<Vec<u8>>,
+    },
+    /// Two rows of the input have this id.
+    SameId {
+        id: String,
+    },
+    /// A line has the id of another row.
+    IdTwice {
+        line: u64,
+    },
     Shrunk {
         rows: u64,
         last: u64,
@@ -67,6 +81,14 @@ impl Error {
             self.reason,
             Reason::Io { .. } | Reason::Corrupt { .. } | Reason::Notes { .. } | Reason::Moved | Reason::Removed
         )
+    }
+
+    /// The line of a row that asks for something else by now, where that is the reason.
+    pub fn earlier_line(&self) -> Option<&[u8]> {
+        match &self.reason {
+            Reason::Rebound { had, .. } => had.as_deref(),
+            _ => None,
+        }
     }
 
     /// What the user can do about it.
@@ -100,7 +122,14 @@ impl Error {
             }
             Reason::InUse { .. } => "wait for the other run, or choose another name for -o",
             Reason::Changed { .. } | Reason::Shrunk { .. } => {
-                "use the input of the first run, or start anew with another -o"
+                "use the input of the first run, know rows again by their ids with --rebind, or start anew with another -o"
+            }
+            Reason::Rebound { .. } => {
+                "a row that asks for something else is another piece of work: give it another id, or let it ask for what it did"
+            }
+            Reason::SameId { .. } => "give each row an id of its own: --rebind knows rows again by nothing else",
+            Reason::IdTwice { .. } => {
+                "without --rebind rows are known again by their place in the input; otherwise start anew with another -o"
             }
             Reason::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull => "free some space, then repeat the command with --resume",
@@ -147,6 +176,11 @@ impl fmt::Display for Error {
             Reason::Changed { row } => {
                 write!(f, "the input has changed since `{path}` was begun: row {row} is not what it was")
             }
+            Reason::Rebound { id, row, .. } => {
+                write!(f, "the row `{id}` asks for something else than it did when it was row {row} of `{path}`")
+            }
+            Reason::SameId { id } => write!(f, "two rows of the input have the id `{id}`"),
+            Reason::IdTwice { line } => write!(f, "line {line} of `{path}` has the id of another row"),
             Reason::Shrunk { rows, last } => {
                 write!(
                     f,

@@ -1,6 +1,7 @@
 //! Opening a results file, and the handle through which outcomes get into it.
 
 use std::{
+    collections::HashSet,
     fs::{File, OpenOptions},
     io::{self, IsTerminal},
     os::unix::fs::FileTypeExt,
@@ -14,9 +15,10 @@ use tokio::sync::oneshot;
 
 use crate::{
     error::Error,
-    line::{Head, Mark, Record, RowKey},
+    line::{Head, Mark, Record, RowKey, hash_of},
     order::Order,
-    recover::{Identity, LeftOver, Mode, Recovered},
+    place::Locked,
+    recover::{Fate, Identity, LeftOver, Mode, Recovered},
     results::{self, Opened},
     runfile::Started,
     writer::{Closed, Kept, Shared, Writer},
@@ -100,33 +102,41 @@ impl Journal {
     /// # Errors
     /// When the file is in use, in the way, damaged, a copy or not ours, or cannot be written.
     pub fn open(path: &Path, open: Open) -> Result<(Self, Recovered), Error> {
-        Self::open_with(path, open, |_, _| {})
+        Self::open_with(path, open, |_, _, _| {})
     }
 
-    /// As [`Journal::open`]; `on_kept` is given each line that stays, in the order of the file and without its line feed.
+    /// As [`Journal::open`]; `on_line` is given each line, in the order of the file and without its line feed, and what becomes
+    /// of it.
     ///
     /// # Errors
     /// As [`Journal::open`].
     pub fn open_with(
         path: &Path,
         open: Open,
-        mut on_kept: impl FnMut(&Head<'_>, &[u8]),
+        mut on_line: impl FnMut(&Head<'_>, &[u8], Fate),
     ) -> Result<(Self, Recovered), Error> {
         if is_stream(path) {
             let file = OpenOptions::new().append(true).open(path).map_err(|error| Error::io(path, "open", error))?;
             return Ok((Self::stream(file, path)?, Recovered::default()));
         }
-        let Opened { path: place, mut file, end, run, in_doubt, recovered } = results::open(path, open, &mut on_kept)?;
-        io::Seek::seek(&mut file, io::SeekFrom::Start(end)).map_err(|error| Error::io(path, "open", error))?;
+        let Opened { path: place, mut file, end, run, in_doubt, recovered } = results::open(path, open, &mut on_line)?;
+        io::Seek::seek(&mut *file, io::SeekFrom::Start(end)).map_err(|error| Error::io(path, "open", error))?;
         run.reserve(open.reserve);
         let mark = Mark { run: run.header.run, is_open: true };
-        let shared = Shared::new((end == 0).then_some(mark));
+        let shared = Shared::new(end == Mark::LENGTH as u64);
         let writer = Writer {
             shared: shared.clone(),
             name: path.to_owned(),
             file,
             end: Some(end),
-            kept: Some(Kept { path: place, run, mark, in_doubt: in_doubt.iter().map(|one| one.key).collect() }),
+            kept: Some(Kept {
+                path: place,
+                run,
+                mark,
+                in_doubt: in_doubt.into_iter().map(|one| (one.key, one)).collect(),
+                old: recovered.old_lines(),
+                replaced: HashSet::new(),
+            }),
             is_lost: false,
             synced: None,
             is_shown: false,
@@ -140,12 +150,12 @@ impl Journal {
     /// # Errors
     /// When no thread can be started.
     pub fn stream(file: File, name: &Path) -> Result<Self, Error> {
-        let shared = Shared::new(None);
+        let shared = Shared::new(false);
         let is_shown = file.is_terminal();
         let writer = Writer {
             shared: shared.clone(),
             name: name.to_owned(),
-            file,
+            file: Locked(file),
             end: None,
             kept: None,
             is_lost: false,
@@ -175,18 +185,21 @@ impl Journal {
     }
 
     /// Notes that something is about to start that must not be repeated. When this returns, the note is durable, and
-    /// so is every outcome that was added before.
+    /// so is every outcome that was added before. `id` is the row's name, if it has one of its own.
     ///
     /// # Errors
     /// When it could not be noted: then it must not start.
-    pub async fn started(&self, key: RowKey, fingerprint: u64) -> Result<(), Arc<Error>> {
-        self.noted(self.note(key, fingerprint)).await
+    pub async fn started(&self, key: RowKey, id: Option<&str>, fingerprint: u64) -> Result<(), Arc<Error>> {
+        self.noted(self.note(key, id, fingerprint)).await
     }
 
     /// As [`Journal::started`], without waiting: [`Journal::noted`] does that, later. What was asked for together becomes
     /// durable together.
-    pub fn note(&self, key: RowKey, fingerprint: u64) -> Note {
-        Note(self.is_file.then(|| self.shared.note(Started { key, fingerprint })))
+    pub fn note(&self, key: RowKey, id: Option<&str>, fingerprint: u64) -> Note {
+        let id = || id.map_or_else(|| hash_of(&format!("r{}", key.row)), hash_of);
+        // Whether it has a line the writer knows.
+        let started = || Started { key, fingerprint, id: id(), has_line: false };
+        Note(self.is_file.then(|| self.shared.note(started())))
     }
 
     /// Waits until a note is durable.

@@ -15,6 +15,7 @@ mod json;
 #[cfg(test)]
 mod kill_tests;
 mod line;
+mod lines;
 mod members;
 mod order;
 mod place;
@@ -32,5 +33,5 @@ pub use json::Json;
 pub use line::{Head, Next, Record, RowKey, scan, unescape};
 pub use members::{Elements, Fields, Members, push_json_string};
 pub use order::Order;
-pub use recover::{Disposition, Identity, LeftOver, Mode, Recovered};
+pub use recover::{Disposition, Fate, Identity, LeftOver, Mode, Old, OldLines, Recovered};
 pub use writer::Closed;

@@ -6,6 +6,7 @@
 use std::{
     fs::{File, Metadata, OpenOptions},
     io,
+    ops::{Deref, DerefMut},
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -54,10 +55,30 @@ pub(crate) fn open(path: &Path, create: bool) -> io::Result<File> {
     if create { options.create_new(true) } else { &mut options }.open(path)
 }
 
-/// Lets go of a lock.
-pub(crate) fn unlock(file: &File) {
-    // Closing would do it too, but not while a child that is just being started still has a copy of the descriptor.
-    let _ = flock(file, FlockOperation::Unlock);
+/// A file whose lock goes with it.
+#[derive(Debug)]
+pub(crate) struct Locked(pub(crate) File);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // Closing would do it too, but not while a child that is just being started still has a copy of the descriptor. What is
+        // not locked bears it.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
+impl Deref for Locked {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl DerefMut for Locked {
+    fn deref_mut(&mut self) -> &mut File {
+        &mut self.0
+    }
 }
 
 /// Whether nobody else holds the lock of this file; it is ours then, until the file is closed.
@@ -91,8 +112,8 @@ pub(crate) fn beside(path: &Path, run: u64, mode: u32) -> io::Result<NamedTempFi
 }
 
 /// Gives a new file its name, in the place of whatever has it.
-pub(crate) fn put(file: NamedTempFile, path: &Path) -> io::Result<File> {
-    let file = file.persist(path).map_err(|error| error.error)?;
+pub(crate) fn put(file: NamedTempFile, path: &Path) -> io::Result<Locked> {
+    let file = Locked(file.persist(path).map_err(|error| error.error)?);
     sync_folder(path)?;
     Ok(file)
 }

@@ -3,26 +3,30 @@
 //! The input is compared by a checksum per 1,024 rows over the fingerprints of those rows that have a line. Only when
 //! one differs is the file read again, to name the first row that does.
 //!
-//! Every line is looked at whole. One that is broken is named and nothing is touched, unless it is the last and a kill can have
-//! torn it: then it is cut off, and what it tells of its row decides whether that may run again.
+//! A row that runs again keeps its line until it has another one, so that nothing is forgotten by a kill in between, or by an
+//! input that turns out to be another one. Of two lines of a row and page the later counts; the earlier goes when the run
+//! ends, or when the next one begins. Only a run that was killed leaves both, and only then is the file read twice.
 //!
 //! Where rows are known by their content ([`Identity::Content`]) the input may be in any order, longer or shorter: a row is
-//! kept when as many equal ones have a line. That takes some 40 bytes per line.
+//! kept when as many equal ones have a line. That takes some 40 bytes per line. Where they are known by their id
+//! ([`Identity::Id`]) the same holds, and what has its outcome must ask for what it asked for. In both cases a row has the
+//! number that it was first given.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     fs::File,
-    io::{self, BufRead, BufReader, Read},
-    os::unix::fs::FileExt,
+    io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use unisono_core::{OutcomeCounts, OutcomeKind};
+use unisono_core::{Effect, OutcomeCounts, OutcomeKind};
 
 use crate::{
     RowKey,
     error::{Error, Reason},
-    line::{Head, Mark, may_begin, scan, scan_start, unescape},
+    line::{Head, Mark, hash_of, scan, unescape},
+    lines::{Lines, Tail},
     runfile::Started,
 };
 
@@ -31,7 +35,7 @@ use crate::{
 pub enum Mode {
     /// There must be no results yet.
     Fresh,
-    /// Those that were cancelled, and those that were refused for longer than anybody should wait.
+    /// Those that were cancelled, and those that a peer's absence or a limit on waiting for it has decided.
     Resume,
     /// Also those that failed or timed out.
     RetryFailed {
@@ -55,6 +59,8 @@ pub enum Identity {
     Row,
     /// By what it asks for, wherever it stands.
     Content,
+    /// By its id, wherever it stands. What does not run again must ask for the same as before.
+    Id,
 }
 
 /// What to do with a row of the input.
@@ -81,16 +87,39 @@ pub enum Disposition {
     Unsure(Box<Disposition>),
 }
 
+/// What becomes of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It stays.
+    Stays,
+    /// It stays until its row, which runs again, has another one.
+    RunsAgain,
+}
+
+/// A line whose row runs again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Old {
+    /// How that ended.
+    pub outcome: OutcomeKind,
+    /// What it did, which the next attempt does not undo.
+    pub effect: Effect,
+}
+
+/// The lines of rows that run again, by what they are the lines of.
+pub type OldLines = HashMap<RowKey, Old>;
+
 /// What an earlier run left.
 #[derive(Debug, Default)]
 pub struct Recovered {
     path: PathBuf,
+    identity: Identity,
     /// By number: only those that have a line take room, so that an absurd number of a row costs no more than any other.
     blocks: HashMap<u64, Rows>,
     /// Of rows in the state `Special`.
     special: HashMap<u64, Disposition>,
     /// Of those, the ones whose last line said that they may run again.
     again: HashSet<u64>,
+    old: Arc<OldLines>,
     /// Notes were lost: what has no line may have been started.
     is_unsure: bool,
     counts: OutcomeCounts,
@@ -99,7 +128,11 @@ pub struct Recovered {
     block: Block,
     rows_seen: u64,
     /// Where rows are known by their content: what is left of each content.
-    contents: Option<HashMap<u64, Copies>>,
+    contents: HashMap<u64, Copies>,
+    /// Where they are known by their ids: whose each is, by its hash.
+    names: HashMap<u64, Named>,
+    /// How many of those the input has not come to.
+    unseen: u64,
 }
 
 /// Lines and notes that ask for the same.
@@ -107,24 +140,36 @@ pub struct Recovered {
 struct Copies {
     kept: u32,
     interrupted: Vec<RowKey>,
-    /// Their line said that they may run again.
-    again: u32,
+    /// Rows whose lines said that they may run again.
+    again: Vec<u64>,
 }
 
 impl Copies {
-    /// What to do with the next row that asks for this.
-    fn take(&mut self, is_unsure: bool) -> Disposition {
+    /// What to do with the next row that asks for this, and under which number: this one, unless it has had one.
+    fn take(&mut self, row: u64, is_unsure: bool) -> (u64, Disposition) {
         if self.kept > 0 {
             self.kept -= 1;
-            return Disposition::Kept;
+            return (row, Disposition::Kept);
         }
         if let Some(key) = self.interrupted.pop() {
-            return Disposition::Interrupted { key };
+            return (key.row, Disposition::Interrupted { key });
         }
-        let is_known = self.again > 0;
-        self.again -= u32::from(is_known);
-        if is_unsure && !is_known { unsure(Disposition::Run) } else { Disposition::Run }
+        match self.again.pop() {
+            Some(row) => (row, Disposition::Run),
+            None => (row, fresh(is_unsure)),
+        }
     }
+}
+
+/// The row that an id names.
+#[derive(Debug)]
+struct Named {
+    row: u64,
+    fingerprint: u64,
+    /// Nobody could tell what it asked for.
+    not_understood: bool,
+    /// The input has come to it.
+    is_seen: bool,
 }
 
 /// Lines of earlier runs that the input of this one had no row for.
@@ -134,17 +179,25 @@ pub struct LeftOver {
     first_row: u64,
     /// How many of each content.
     contents: HashMap<u64, u32>,
+    /// Those whose rows would have run again.
+    rows: HashSet<u64>,
+    /// Others of these are not to be taken for one of the above that asks for the same.
+    old: Arc<OldLines>,
 }
 
 impl LeftOver {
     /// How many they are.
     pub fn count(&self) -> u64 {
-        self.contents.values().map(|count| u64::from(*count)).sum()
+        self.contents.values().map(|count| u64::from(*count)).sum::<u64>() + self.rows.len() as u64
     }
 
     /// Whether the line with this head, the next one of the file, is one of them.
     pub(crate) fn takes(&mut self, head: &Head<'_>) -> bool {
+        if self.rows.remove(&head.key.row) {
+            return true;
+        }
         head.key.row < self.first_row
+            && !self.old.contains_key(&head.key)
             && self.contents.get_mut(&head.fingerprint).is_some_and(|count| {
                 let goes = *count > 0;
                 *count -= u32::from(goes);
@@ -168,9 +221,9 @@ pub(crate) struct Scan {
     pub(crate) end: u64,
     /// How long the file is.
     pub(crate) length: u64,
-    /// Lines of rows that will run again, and so must go.
-    pub(crate) dropped: u64,
-    /// The mark of the first line.
+    /// What has several lines, and the number of the last of them, from 1: the others go.
+    pub(crate) replaced: Replaced,
+    /// The mark of the first line, which may be no more than begun.
     pub(crate) mark: Option<Mark>,
     /// Other lines have marks: somebody has sorted the file, or put two together.
     pub(crate) has_strays: bool,
@@ -182,17 +235,8 @@ pub(crate) struct Scan {
     pub(crate) lacks_line_feed: bool,
 }
 
-/// What a torn last line tells.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tail {
-    /// There is none, or its row may run again.
-    #[default]
-    Harmless,
-    /// Something that must not be repeated has been done, or may have been.
-    Started(Started),
-    /// Not even whose it is.
-    Unknown,
-}
+/// What has several lines, and the number of the last of them.
+pub(crate) type Replaced = HashMap<RowKey, u64>;
 
 /// What [`Recovered::read`] is to make of a file.
 pub(crate) struct Reading<'a> {
@@ -200,74 +244,146 @@ pub(crate) struct Reading<'a> {
     /// The notes of its run file, if it has one.
     pub(crate) started: Option<&'a [Started]>,
     pub(crate) is_unsure: bool,
+    /// Lines may have been replaced by later ones.
+    pub(crate) may_replace: bool,
     pub(crate) mode: Mode,
     pub(crate) identity: Identity,
-    /// Told of each line that stays.
-    pub(crate) on_kept: &'a mut dyn FnMut(&Head<'_>, &[u8]),
+    /// Told of each line that is not replaced.
+    pub(crate) on_line: &'a mut dyn FnMut(&Head<'_>, &[u8], Fate),
 }
 
 impl Recovered {
+    /// How rows are known again.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
     /// How the rows that are kept had ended.
     pub fn counts(&self) -> OutcomeCounts {
         self.counts
     }
 
-    /// The last row of which anything is known: until the input has reached it, nothing should run, since the input
-    /// may yet turn out to be another one.
-    pub fn last_row(&self) -> Option<u64> {
-        self.last_row.filter(|_| self.contents.is_none())
+    /// The lines of rows that run again: each stays until there is another one.
+    pub fn old_lines(&self) -> Arc<OldLines> {
+        self.old.clone()
     }
 
-    /// The number of the input's first row: 0, or what comes after all earlier rows where these are known by content.
+    /// Whether the input is known to be the one that it was, when so many of its rows were disposed of. Until then nothing
+    /// should run.
+    pub fn is_checked(&self, rows: u64) -> bool {
+        match self.identity {
+            Identity::Row => self.last_row.is_none_or(|last| rows > last),
+            Identity::Content => true,
+            // An id that is gone is known to be so at the end alone.
+            Identity::Id => self.unseen == 0,
+        }
+    }
+
+    /// The number of the input's first row: 0, or what comes after all earlier rows where these may stand anywhere.
     pub fn first_row(&self) -> u64 {
-        self.last_row.filter(|_| self.contents.is_some()).map_or(0, |last| last + 1)
+        self.last_row.filter(|_| self.identity != Identity::Row).map_or(0, |last| last + 1)
     }
 
-    /// The lines that the input had no row for, where rows are known by content. To be asked once, at its end.
-    pub fn take_left_over(&mut self) -> LeftOver {
-        let first_row = self.first_row();
-        let contents = self.contents.iter_mut().flatten();
-        let contents = contents.filter(|(_, copies)| copies.kept > 0);
-        LeftOver { first_row, contents: contents.map(|(content, copies)| (*content, copies.kept)).collect() }
+    /// The lines that the input had no row for so far, where rows are known by content.
+    pub fn left_over(&self) -> LeftOver {
+        let kept = self.contents.iter().filter(|(_, copies)| copies.kept > 0);
+        LeftOver {
+            first_row: self.first_row(),
+            rows: self.contents.values().flat_map(|copies| copies.again.iter().copied()).collect(),
+            contents: kept.map(|(content, copies)| (*content, copies.kept)).collect(),
+            old: self.old.clone(),
+        }
     }
 
-    /// What to do with the next row of the input. Rows must come in order, from [`Recovered::first_row`].
+    /// Where rows are known by their ids: how many the input did not come to, and the first of them by name.
     ///
     /// # Errors
-    /// When the input is not what it was; this is noticed at the end of each 1,024 rows.
-    pub fn dispose(&mut self, row: u64, fingerprint: u64) -> Result<Disposition, Error> {
-        self.rows_seen = row + 1;
-        if let Some(contents) = &mut self.contents {
-            return Ok(match contents.get_mut(&fingerprint) {
-                Some(copies) => copies.take(self.is_unsure),
-                None if self.is_unsure => unsure(Disposition::Run),
-                None => Disposition::Run,
-            });
+    /// When their names cannot be read any more.
+    pub fn gone(&self, most: usize) -> Result<(u64, Vec<String>), Error> {
+        let mut names = Vec::new();
+        if self.unseen > 0 {
+            let rows: HashSet<u64> =
+                self.names.values().filter(|named| !named.is_seen).map(|named| named.row).collect();
+            let mut told = HashSet::new();
+            self.look_again(|head| {
+                if rows.contains(&head.key.row) && told.insert(head.key.row) {
+                    names.extend(unescape(head.id));
+                }
+                names.len() < most
+            })?;
         }
+        Ok((self.unseen, names))
+    }
+
+    /// What to do with the next row of the input, and which number it has in the results. Rows must come in order, from
+    /// [`Recovered::first_row`]. A row without an id is called `r` and its place in the input.
+    ///
+    /// # Errors
+    /// When the input is not what it was. Of rows that are known by their numbers this is noticed at the end of each 1,024.
+    pub fn dispose(&mut self, row: u64, id: Option<&str>, fingerprint: u64) -> Result<(u64, Disposition), Error> {
+        self.rows_seen = row + 1;
+        match self.identity {
+            Identity::Row => self.dispose_by_row(row, fingerprint).map(|disposition| (row, disposition)),
+            Identity::Content => Ok(match self.contents.get_mut(&fingerprint) {
+                Some(copies) => copies.take(row, self.is_unsure),
+                None => (row, fresh(self.is_unsure)),
+            }),
+            Identity::Id => self.dispose_by_id(row, id, fingerprint),
+        }
+    }
+
+    fn dispose_by_row(&mut self, row: u64, fingerprint: u64) -> Result<Disposition, Error> {
         if self.last_row.is_none_or(|last| row > last) {
-            return Ok(if self.is_unsure { unsure(Disposition::Run) } else { Disposition::Run });
+            return Ok(fresh(self.is_unsure));
         }
         if row / BLOCK != self.block.number {
             self.check_block()?;
             self.block = Block { number: row / BLOCK, ..Block::default() };
         }
         self.block.fingerprints.push(fingerprint);
-        let state = self.state(row);
-        if state == KEPT || state == SPECIAL {
+        if self.state(row) != UNKNOWN {
             self.block.sum = self.block.sum.wrapping_add(mix(row, fingerprint));
         }
         if Some(row) == self.last_row {
             self.check_block()?;
         }
-        Ok(match state {
+        Ok(self.disposition(row))
+    }
+
+    fn dispose_by_id(&mut self, row: u64, id: Option<&str>, fingerprint: u64) -> Result<(u64, Disposition), Error> {
+        let shown = || id.map_or_else(|| format!("r{}", row - self.first_row()), str::to_owned);
+        let named = match self.names.get(&hash_of(&shown())) {
+            None => {
+                let named = Named { row, fingerprint, not_understood: false, is_seen: true };
+                self.names.insert(hash_of(&shown()), named);
+                return Ok((row, fresh(self.is_unsure)));
+            }
+            Some(Named { is_seen: true, .. }) => {
+                return Err(Error::new(&self.path, Reason::SameId { id: shown() }));
+            }
+            Some(named) => named,
+        };
+        let (was, disposition) = (named.row, self.disposition(named.row));
+        if named.fingerprint != fingerprint && !matches!(disposition, Disposition::Run) {
+            return Err(Error::new(&self.path, Reason::Rebound { id: shown(), row: was, had: self.line_of(was)? }));
+        }
+        let name = hash_of(&shown());
+        self.names.entry(name).and_modify(|named| named.is_seen = true);
+        self.unseen -= 1;
+        Ok((was, disposition))
+    }
+
+    /// What becomes of the row with this number.
+    fn disposition(&self, row: u64) -> Disposition {
+        match self.state(row) {
             KEPT => Disposition::Kept,
             SPECIAL => match self.special.get(&row).cloned().unwrap_or(Disposition::Run) {
                 next @ Disposition::Continue { .. } if self.is_unsure && !self.again.contains(&row) => unsure(next),
                 special => special,
             },
-            UNKNOWN if self.is_unsure => unsure(Disposition::Run),
+            UNKNOWN if !(0..=1).any(|page| self.old.contains_key(&RowKey { row, page })) => fresh(self.is_unsure),
             _ => Disposition::Run,
-        })
+        }
     }
 
     /// The input is at its end.
@@ -275,7 +391,7 @@ impl Recovered {
     /// # Errors
     /// When it is shorter than it was.
     pub fn end_of_input(&self) -> Result<(), Error> {
-        match self.last_row() {
+        match self.last_row.filter(|_| self.identity == Identity::Row) {
             Some(last) if last >= self.rows_seen => {
                 Err(Error::new(&self.path, Reason::Shrunk { rows: self.rows_seen, last }))
             }
@@ -290,32 +406,72 @@ impl Recovered {
         }
         let first = self.block.number * BLOCK;
         let mut differing = first + self.block.fingerprints.len() as u64;
-        let read = |error| Error::io(&self.path, "read", error);
-        let mut lines = BufReader::new(File::open(&self.path).map_err(read)?).split(b'\n');
-        while let Some(line) = lines.next().transpose().map_err(read)? {
-            let Some(head) = scan(&line) else { continue };
+        self.look_again(|head| {
             let at = head.key.row.wrapping_sub(first) as usize;
-            if self.block.fingerprints.get(at).is_some_and(|ours| *ours != head.fingerprint) {
+            if self.state(head.key.row) != UNKNOWN
+                && self.block.fingerprints.get(at).is_some_and(|ours| *ours != head.fingerprint)
+            {
                 differing = differing.min(head.key.row);
             }
-        }
+            true
+        })?;
         Err(Error::new(&self.path, Reason::Changed { row: differing }))
     }
 
-    /// Reads a results file and the notes of its run file. `length` is how long it is.
-    pub(crate) fn read(from: impl Read, length: u64, reading: Reading<'_>) -> Result<(Self, Scan), Error> {
-        let Reading { path, started, is_unsure, mode, identity, on_kept } = reading;
-        let contents = (identity == Identity::Content).then(HashMap::new);
-        let mut recovered = Self { path: path.to_owned(), contents, is_unsure, ..Self::default() };
+    /// The last line of a row, if it has one.
+    fn line_of(&self, row: u64) -> Result<Option<Vec<u8>>, Error> {
+        let mut found = None;
+        self.look_again_whole(|head, line| {
+            if head.key.row == row {
+                found = Some(line.to_vec());
+            }
+            true
+        })?;
+        Ok(found)
+    }
+
+    fn look_again(&self, mut on_line: impl FnMut(&Head<'_>) -> bool) -> Result<(), Error> {
+        self.look_again_whole(|head, _| on_line(head))
+    }
+
+    /// Reads the lines once more, until `on_line` returns false.
+    fn look_again_whole(&self, mut on_line: impl FnMut(&Head<'_>, &[u8]) -> bool) -> Result<(), Error> {
+        let read = |error| Error::io(&self.path, "read", error);
+        let mut lines = BufReader::new(File::open(&self.path).map_err(read)?).split(b'\n');
+        while let Some(line) = lines.next().transpose().map_err(read)? {
+            if scan(&line).is_some_and(|head| !on_line(&head, &line)) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a results file and the notes of its run file. `from` begins at its beginning, `length` is how long it is.
+    pub(crate) fn read<R: Read>(
+        from: impl Fn() -> R,
+        length: u64,
+        reading: Reading<'_>,
+    ) -> Result<(Self, Scan), Error> {
+        let Reading { path, started, is_unsure, may_replace, mode, identity, on_line } = reading;
+        let mut recovered = Self { path: path.to_owned(), identity, is_unsure, ..Self::default() };
         let mut found = Scan { length, ..Scan::default() };
-        let mut decided = HashSet::new();
-        let noted: HashSet<RowKey> = started.iter().flat_map(|started| started.iter()).map(|one| one.key).collect();
-        let mut lines = Lines::new(path, from);
+        if may_replace {
+            (found.replaced, found.tail) = find_replaced(path, from())?;
+        }
+        let notes = started.unwrap_or_default();
+        let tail = match (found.tail, started) {
+            // What had started was noted before it did; so the notes know more than half a line does.
+            (Tail::Started(one), None) => Some(one),
+            _ => None,
+        };
+        // What has a line that is older than its note.
+        let doubtful = notes.iter().filter(|one| one.has_line && !found.replaced.contains_key(&one.key)).chain(&tail);
+        let doubtful: HashSet<RowKey> = doubtful.map(|one| one.key).collect();
+        let noted: HashSet<RowKey> = notes.iter().map(|one| one.key).collect();
+        let (mut decided, mut old) = (HashSet::new(), OldLines::new());
+        let mut lines = Lines::new(path, from());
         while lines.advance()? {
             let head = lines.head();
-            if noted.contains(&head.key) {
-                decided.insert(head.key);
-            }
             if let Some(mark) = Mark::of(lines.bytes()) {
                 found.is_open |= mark.is_open;
                 match lines.number {
@@ -323,25 +479,47 @@ impl Recovered {
                     _ => found.has_strays = true,
                 }
             }
-            if runs_again(&head, mode) {
-                found.dropped += 1;
-                recovered.reset(&head);
+            if found.replaced.get(&head.key).is_some_and(|last| lines.number < *last) {
+                continue;
+            }
+            if identity == Identity::Id && !recovered.give_name(&head) {
+                return Err(Error::new(path, Reason::IdTwice { line: lines.number }));
+            }
+            let is_doubtful = doubtful.contains(&head.key);
+            if is_doubtful || runs_again(&head, mode) {
+                if old.insert(head.key, Old { outcome: head.outcome, effect: head.effect }).is_some() {
+                    return Err(lines.corrupt(TWICE));
+                }
+                if recovered.state(head.key.row) == KEPT {
+                    return Err(lines.corrupt(TWICE));
+                }
+                recovered.reset(&head, is_doubtful);
+                on_line(&head, lines.bytes(), Fate::RunsAgain);
             } else {
+                if old.contains_key(&head.key) {
+                    return Err(lines.corrupt(TWICE));
+                }
                 recovered.keep(&head).map_err(|why| lines.corrupt(why))?;
-                on_kept(&head, lines.bytes());
+                on_line(&head, lines.bytes(), Fate::Stays);
+            }
+            if !is_doubtful && noted.contains(&head.key) {
+                decided.insert(head.key);
             }
         }
-        (found.end, found.lacks_line_feed) = (lines.end, lines.lacks_line_feed);
-        found.tail = lines.tail;
-        found.is_open |= Mark::of(lines.bytes()).is_some_and(|mark| mark.is_open);
+        (found.end, found.lacks_line_feed, found.tail) = (lines.end, lines.lacks_line_feed, lines.tail);
+        if let Some(mark) = Mark::of(lines.bytes()) {
+            found.is_open |= mark.is_open;
+            if lines.number == 1 {
+                found.mark = Some(mark);
+            }
+        }
         match (found.tail, started) {
-            // What had started was noted before it did; so the notes know more than half a line does.
             (_, Some(_)) | (Tail::Harmless, _) => {}
             (Tail::Started(one), None) => recovered.interrupt(one),
             (Tail::Unknown, None) => recovered.is_unsure = true,
         }
-        let undecided = started.iter().flat_map(|started| started.iter()).filter(|one| !decided.contains(&one.key));
-        undecided.for_each(|one| recovered.interrupt(*one));
+        notes.iter().filter(|one| !decided.contains(&one.key)).for_each(|one| recovered.interrupt(*one));
+        recovered.old = Arc::new(old);
         Ok((recovered, found))
     }
 
@@ -360,11 +538,12 @@ impl Recovered {
             path: Path::new("results"),
             started: None,
             is_unsure: false,
+            may_replace: true,
             mode,
             identity,
-            on_kept: &mut |_, _| {},
+            on_line: &mut |_, _, _| {},
         };
-        Ok(Self::read(bytes, bytes.len() as u64, reading)?.0)
+        Ok(Self::read(|| bytes, bytes.len() as u64, reading)?.0)
     }
 
     /// The notes of requests that have no line yet.
@@ -375,7 +554,9 @@ impl Recovered {
             Tail::Started(one) => Some(one),
             _ => None,
         };
-        let mut doubtful: Vec<Started> = started.iter().chain(tail).filter(is_doubtful).copied().collect();
+        let doubtful = started.iter().chain(tail).filter(is_doubtful);
+        let mut doubtful: Vec<Started> =
+            doubtful.map(|one| Started { has_line: self.old.contains_key(&one.key), ..*one }).collect();
         doubtful.sort_by_key(|one| one.key);
         doubtful.dedup_by_key(|one| one.key);
         doubtful
@@ -394,9 +575,21 @@ impl Recovered {
     fn interrupt(&mut self, one: Started) {
         self.mark(one.key.row, one.fingerprint);
         self.set_state(one.key.row, SPECIAL);
-        self.special.insert(one.key.row, Disposition::Interrupted { key: one.key });
-        if let Some(contents) = &mut self.contents {
-            contents.entry(one.fingerprint).or_default().interrupted.push(one.key);
+        // Of several pages the first: whoever runs that again runs those after it.
+        if !matches!(self.special.get(&one.key.row), Some(Disposition::Interrupted { key }) if key.page < one.key.page)
+        {
+            self.special.insert(one.key.row, Disposition::Interrupted { key: one.key });
+        }
+        match self.identity {
+            Identity::Row => {}
+            Identity::Content => self.contents.entry(one.fingerprint).or_default().interrupted.push(one.key),
+            Identity::Id => {
+                let Started { key, fingerprint, id, .. } = one;
+                if let Entry::Vacant(entry) = self.names.entry(id) {
+                    entry.insert(Named { row: key.row, fingerprint, not_understood: false, is_seen: false });
+                    self.unseen += 1;
+                }
+            }
         }
     }
 
@@ -412,12 +605,12 @@ impl Recovered {
         let is_earlier_page = head.key.page > 0 && matches!(head.next, Some(Some(_)));
         let is_at_its_end = self.state(row) == KEPT;
         if is_at_its_end && !is_earlier_page {
-            return Err("a row has two outcomes");
+            return Err(TWICE);
         }
         self.mark(row, head.fingerprint);
         self.counts.add(head.outcome);
-        if let Some(contents) = &mut self.contents {
-            contents.entry(head.fingerprint).or_default().kept += 1;
+        if self.identity == Identity::Content {
+            self.contents.entry(head.fingerprint).or_default().kept += 1;
         }
         match head.next {
             Some(Some(_)) if is_at_its_end => {}
@@ -445,24 +638,52 @@ impl Recovered {
         Ok(())
     }
 
-    /// A line of this row will go: what came before it in its row still stands.
-    fn reset(&mut self, head: &Head<'_>) {
+    /// A row with this line runs again, or is in doubt: what came before it in its row still stands.
+    fn reset(&mut self, head: &Head<'_>, is_doubtful: bool) {
         let row = head.key.row;
         self.last_row = self.last_row.max(Some(row).filter(|row| *row <= MOST_ROW));
-        if let Some(contents) = &mut self.contents {
-            contents.entry(head.fingerprint).or_default().again += 1;
+        if is_doubtful {
+            return;
+        }
+        if self.identity == Identity::Content {
+            self.contents.entry(head.fingerprint).or_default().again.push(row);
         }
         match self.state(row) {
-            UNKNOWN => self.set_state(row, AGAIN),
+            // A row that made no sense may make some by now.
+            UNKNOWN if head.not_understood => {}
+            UNKNOWN => {
+                self.mark(row, head.fingerprint);
+                self.set_state(row, AGAIN);
+            }
             SPECIAL => drop(self.again.insert(row)),
-            // A row with two outcomes: the one that stays decides.
             _ => {}
+        }
+    }
+
+    /// Takes the id of a line for that of its row. Returns false when another row has it.
+    fn give_name(&mut self, head: &Head<'_>) -> bool {
+        let Head { fingerprint, not_understood, .. } = *head;
+        let row = head.key.row;
+        match self.names.entry(head.id_hash()) {
+            Entry::Vacant(entry) => {
+                entry.insert(Named { row, fingerprint, not_understood, is_seen: false });
+                self.unseen += 1;
+                true
+            }
+            Entry::Occupied(mut entry) => {
+                // A row whose id was that of another has failed for that, and does not name anything.
+                let named = entry.get_mut();
+                if named.not_understood && named.row != row {
+                    *named = Named { row, fingerprint, not_understood, is_seen: false };
+                }
+                named.row == row || not_understood
+            }
         }
     }
 
     /// Counts a row into its block's sum, once.
     fn mark(&mut self, row: u64, fingerprint: u64) {
-        if matches!(self.state(row), UNKNOWN | AGAIN) {
+        if self.state(row) == UNKNOWN {
             let rows = self.blocks.entry(row / BLOCK).or_default();
             rows.sum = rows.sum.wrapping_add(mix(row, fingerprint));
         }
@@ -476,6 +697,27 @@ impl Recovered {
     fn set_state(&mut self, row: u64, state: u64) {
         self.blocks.entry(row / BLOCK).or_default().set(row % BLOCK, state);
     }
+}
+
+/// What has several lines in a file, and what is torn off at its end.
+fn find_replaced(path: &Path, from: impl Read) -> Result<(Replaced, Tail), Error> {
+    let (mut unwell, mut replaced) = (HashSet::new(), Replaced::new());
+    let mut lines = Lines::new(path, from);
+    while lines.advance()? {
+        let head = lines.head();
+        // What went well is never run again, so nothing takes its place.
+        let is_well = matches!(head.outcome, OutcomeKind::Ok | OutcomeKind::Skipped);
+        let is_second = if is_well { unwell.contains(&head.key) } else { !unwell.insert(head.key) };
+        if is_second {
+            replaced.insert(head.key, lines.number);
+        }
+    }
+    Ok((replaced, lines.tail))
+}
+
+/// What to do with a row that nothing is known of.
+fn fresh(is_unsure: bool) -> Disposition {
+    if is_unsure { unsure(Disposition::Run) } else { Disposition::Run }
 }
 
 fn unsure(otherwise: Disposition) -> Disposition {
@@ -494,127 +736,6 @@ pub(crate) fn runs_again(head: &Head<'_>, mode: Mode) -> bool {
         (OutcomeKind::Ambiguous, mode) => matches!(mode, Mode::RetryFailed { ambiguous: true }),
     };
     asked && (head.effect.allows_repeat(head.repeatable) || matches!(mode, Mode::RetryFailed { ambiguous: true }))
-}
-
-/// The good lines of a results file, and where they end.
-pub(crate) struct Lines<'a, R> {
-    path: &'a Path,
-    reader: BufReader<R>,
-    line: Vec<u8>,
-    /// The number of the present line, from 1, and where it begins.
-    number: u64,
-    start: u64,
-    /// Where the last good one ends.
-    end: u64,
-    tail: Tail,
-    lacks_line_feed: bool,
-}
-
-impl<'a, R: Read> Lines<'a, R> {
-    pub(crate) fn new(path: &'a Path, from: R) -> Self {
-        Self {
-            path,
-            reader: BufReader::with_capacity(1 << 17, from),
-            line: Vec::new(),
-            number: 0,
-            start: 0,
-            end: 0,
-            tail: Tail::Harmless,
-            lacks_line_feed: false,
-        }
-    }
-
-    /// Goes to the next line; false at the end, which a torn line is as well.
-    ///
-    /// # Errors
-    /// When the line is broken and not by a kill, or the file is not ours.
-    pub(crate) fn advance(&mut self) -> Result<bool, Error> {
-        (self.start, self.number) = (self.end, self.number + 1);
-        self.line.clear();
-        let read = |error| Error::io(self.path, "read", error);
-        if self.reader.read_until(b'\n', &mut self.line).map_err(read)? == 0 {
-            return Ok(false);
-        }
-        let inside = self.line.strip_suffix(b"\n").unwrap_or(&self.line);
-        if scan(inside).is_some() && is_json(inside) {
-            self.end = self.start + self.line.len() as u64;
-            self.lacks_line_feed = inside.len() == self.line.len();
-            return Ok(true);
-        }
-        let is_last = self.reader.fill_buf().map_err(read)?.is_empty();
-        self.tail = self.torn(is_last)?;
-        Ok(false)
-    }
-
-    /// What the present line tells that is not whole.
-    fn torn(&self, is_last: bool) -> Result<Tail, Error> {
-        let is_zero = self.line.iter().all(|byte| *byte == 0);
-        if self.number == 1 && !may_begin(&self.line) && !is_zero {
-            return Err(Error::new(self.path, Reason::NotOurs));
-        }
-        if !is_last {
-            return Err(self.corrupt("it is broken, and not the last one"));
-        }
-        // A kill takes the end of a line with its line feed, and never leaves that.
-        if self.line.ends_with(b"\n") {
-            return Err(self.corrupt("it is broken"));
-        }
-        match scan_start(&self.line) {
-            Some((head, _)) if head.key.row > MOST_ROW => Err(self.corrupt("the row number is out of range")),
-            Some((head, _)) if head.effect.allows_repeat(head.repeatable) => Ok(Tail::Harmless),
-            Some((head, _)) => Ok(Tail::Started(Started { key: head.key, fingerprint: head.fingerprint })),
-            None => Ok(Tail::Unknown),
-        }
-    }
-
-    /// What the present line begins with.
-    pub(crate) fn head(&self) -> Head<'_> {
-        scan(self.inside()).expect("only lines that can be scanned are gone to")
-    }
-
-    /// The present line, without its line feed.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        self.inside()
-    }
-
-    /// Where the present line stands, and how long it is with its line feed.
-    pub(crate) fn place(&self) -> (u64, u64) {
-        (self.start, self.end - self.start)
-    }
-
-    /// What is wrong with the present line.
-    pub(crate) fn corrupt(&self, why: &'static str) -> Error {
-        Error::new(self.path, Reason::Corrupt { line: self.number, offset: self.start, why })
-    }
-
-    fn inside(&self) -> &[u8] {
-        self.line.strip_suffix(b"\n").unwrap_or(&self.line)
-    }
-}
-
-/// Reads a file from its beginning without moving the place at which it is written.
-pub(crate) struct FromStart<'a> {
-    file: &'a File,
-    at: u64,
-}
-
-impl<'a> FromStart<'a> {
-    pub(crate) fn new(file: &'a File) -> Self {
-        Self { file, at: 0 }
-    }
-}
-
-impl Read for FromStart<'_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read_at(into, self.at)?;
-        self.at += count as u64;
-        Ok(count)
-    }
-}
-
-fn is_json(line: &[u8]) -> bool {
-    // The grammar alone, which takes no stack however deep it goes: what stands in a line was looked through before.
-    std::str::from_utf8(line).is_ok_and(|line| serde_json::from_str::<serde::de::IgnoredAny>(line).is_ok())
 }
 
 /// What is known of the rows of one block.
@@ -654,10 +775,11 @@ fn mix(row: u64, fingerprint: u64) -> u64 {
 const UNKNOWN: u64 = 0;
 const KEPT: u64 = 1;
 const SPECIAL: u64 = 2;
-/// Its line goes, and has said that the row may run again.
+/// Its line has said that the row may run again.
 const AGAIN: u64 = 3;
 const BLOCK: u64 = 1024;
 /// What every reader of JSON can tell from its neighbours.
-const MOST_ROW: u64 = 1 << 53;
+pub(crate) const MOST_ROW: u64 = 1 << 53;
 /// There is one after it.
 const MOST_PAGE: u32 = u32::MAX - 1;
+const TWICE: &str = "a row has two outcomes";

@@ -12,7 +12,8 @@
 //! 2. a sync of the results before the run file forgets notes: what it forgets must have its line on the disk;
 //! 3. the run file says what is in doubt now, and which inode is about to take the place of the results;
 //! 4. the torn end is cut, or the new file renamed over the old one; only now, since what was in doubt about them is noted;
-//! 5. the first line says "open", synced before anything is started: a copy made from now on is told from the file.
+//! 5. the first line says "open", synced before anything is started: a copy made from now on is told from the file. Where no
+//!    line is there yet, its beginning says so; the first outcome continues that, and an end without one takes it away.
 
 use std::{
     fs::File,
@@ -25,8 +26,9 @@ use crate::{
     error::{Error, Reason},
     journal::Open,
     line::{Head, Mark},
-    place::{self, Inode},
-    recover::{FromStart, Mode, Reading, Recovered, Scan, runs_again},
+    lines::FromStart,
+    place::{self, Inode, Locked},
+    recover::{Fate, Reading, Recovered, Replaced, Scan},
     rewrite::{Old, expecting},
     runfile::{Found, Header, RunFile, SUFFIX, Started, random_run, run_path},
     steps::step,
@@ -36,7 +38,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) path: PathBuf,
-    pub(crate) file: File,
+    pub(crate) file: Locked,
     /// Where the next line goes.
     pub(crate) end: u64,
     pub(crate) run: RunFile,
@@ -44,15 +46,18 @@ pub(crate) struct Opened {
     pub(crate) recovered: Recovered,
 }
 
-/// Opens what `name` leads to. `on_kept` is told of each line that stays.
-pub(crate) fn open(name: &Path, open: Open, on_kept: &mut dyn FnMut(&Head<'_>, &[u8])) -> Result<Opened, Error> {
+/// What is told of each line.
+pub(crate) type OnLine<'a> = &'a mut dyn FnMut(&Head<'_>, &[u8], Fate);
+
+/// Opens what `name` leads to.
+pub(crate) fn open(name: &Path, open: Open, on_line: OnLine<'_>) -> Result<Opened, Error> {
     let path = place::resolve(name).map_err(|error| Error::io(name, "open", error))?;
     let (file, is_made) = lock(name, &path)?;
     let results = Results { name, path, file, is_made };
     let path = results.path.clone();
-    let opened = match open.mode == Mode::Fresh || open.overwrite {
+    let opened = match open.replaces() {
         true => results.begin(open),
-        false => results.resume(open, on_kept),
+        false => results.resume(open, on_line),
     };
     if opened.is_err() && is_made {
         // Nothing was begun. Locked by us until a moment ago, and empty.
@@ -62,12 +67,12 @@ pub(crate) fn open(name: &Path, open: Open, on_kept: &mut dyn FnMut(&Head<'_>, &
 }
 
 /// Opens and locks the file, making it if it is not there.
-fn lock(name: &Path, path: &Path) -> Result<(File, bool), Error> {
+fn lock(name: &Path, path: &Path) -> Result<(Locked, bool), Error> {
     loop {
         let (file, is_made) = match place::open(path, false) {
-            Ok(file) => (file, false),
+            Ok(file) => (Locked(file), false),
             Err(error) if error.kind() == io::ErrorKind::NotFound => match place::open(path, true) {
-                Ok(file) => (file, true),
+                Ok(file) => (Locked(file), true),
                 // Somebody was quicker; it is opened now.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(error) => return Err(Error::io(name, "create", error)),
@@ -128,7 +133,7 @@ struct Results<'a> {
     name: &'a Path,
     /// Where it is.
     path: PathBuf,
-    file: File,
+    file: Locked,
     /// It was not there.
     is_made: bool,
 }
@@ -136,7 +141,7 @@ struct Results<'a> {
 /// What stands where this file's run file belongs.
 enum Beside {
     /// Nothing of worth; an empty file that a killed run has made, perhaps.
-    Nothing(Option<File>),
+    Nothing(Option<Locked>),
     /// The run file of these results, with its notes.
     Own(RunFile, Vec<Started>),
     /// It came along with a copy of its results.
@@ -158,7 +163,8 @@ impl Results<'_> {
             step("results: empty");
             self.file.set_len(0).and_then(|()| self.file.sync_all()).map_err(|error| self.failed("empty", error))?;
         }
-        let header = Header { run: random_run(), results: self.inode()?, successor: 0, is_unsure: false };
+        let results = self.inode()?;
+        let header = Header { run: random_run(), results, successor: 0, is_unsure: false, may_replace: false };
         let run = match beside {
             Beside::Nothing(empty) => self.make_run(empty, header)?,
             Beside::Replaced => self.make_run(None, header)?,
@@ -168,12 +174,33 @@ impl Results<'_> {
                 run
             }
         };
-        let recovered = Recovered::default();
-        Ok(Opened { path: self.path, file: self.file, end: 0, run, in_doubt: Vec::new(), recovered })
+        if let Err(error) = self.begin_line(Mark { run: header.run, is_open: true }, 0) {
+            // Nothing is noted, so what is left of this says no more than an empty file does.
+            let _ = self.file.set_len(0);
+            let _ = run.remove();
+            return Err(error);
+        }
+        let (in_doubt, recovered) = (Vec::new(), Recovered::default());
+        Ok(Opened { path: self.path, file: self.file, end: Mark::LENGTH as u64, run, in_doubt, recovered })
+    }
+
+    /// Makes the file say whose it is and that it is open, where it has no line that does. It is `length` bytes long.
+    fn begin_line(&self, mark: Mark, length: u64) -> Result<(), Error> {
+        let begin = || {
+            if length > Mark::LENGTH as u64 {
+                step("results: cut to the beginning of the first line");
+                self.file.set_len(Mark::LENGTH as u64)?;
+            }
+            step("results: begin the first line");
+            self.file.write_all_at(&mark.beginning(), 0)?;
+            step("results: sync the beginning");
+            self.file.sync_all()
+        };
+        begin().map_err(|error| self.failed("begin", error))
     }
 
     /// Goes on with what there is.
-    fn resume(self, open: Open, on_kept: &mut dyn FnMut(&Head<'_>, &[u8])) -> Result<Opened, Error> {
+    fn resume(self, open: Open, on_line: OnLine<'_>) -> Result<Opened, Error> {
         let beside = self.beside(false, open.adopt)?;
         let is_replaced = matches!(beside, Beside::Replaced);
         let (had, is_copy) = match &beside {
@@ -185,11 +212,12 @@ impl Results<'_> {
             path: self.name,
             started: had.map(|(_, started)| &started[..]),
             is_unsure: had.is_some_and(|(run, _)| run.header.is_unsure),
+            may_replace: had.is_none_or(|(run, _)| run.header.may_replace),
             mode: open.mode,
             identity: open.identity,
-            on_kept,
+            on_line,
         };
-        let (mut recovered, found) = Recovered::read(FromStart::new(&self.file), self.length()?, reading)?;
+        let (mut recovered, found) = Recovered::read(|| FromStart::new(&self.file), self.length()?, reading)?;
         // A copy that was taken before there was a line does not say that it is open, but its run file does.
         let is_open = found.is_open || (is_copy && self.length()? == 0);
         if is_open && (had.is_none() || is_copy) && !open.adopt {
@@ -206,6 +234,8 @@ impl Results<'_> {
             results: self.inode()?,
             successor: 0,
             is_unsure: recovered.is_unsure(),
+            // Those of the last run are there as long as the file is not made anew.
+            may_replace: !found.replaced.is_empty() || !recovered.old_lines().is_empty(),
         };
         let (run, is_new) = match beside {
             Beside::Nothing(empty) => (self.make_run(empty, header)?, true),
@@ -216,13 +246,14 @@ impl Results<'_> {
             }
         };
         let mut ready = Ready { results: self, run, is_new, header, in_doubt, is_touched: false };
-        match ready.make(&found, open.mode) {
+        match ready.make(&found) {
             Ok(end) => {
                 let Ready { results, run, in_doubt, .. } = ready;
                 Ok(Opened { path: results.path, file: results.file, end, run, in_doubt, recovered })
             }
             Err(error) => {
-                if is_new && !ready.is_touched {
+                let is_empty = ready.results.is_made && ready.results.file.set_len(0).is_ok();
+                if is_new && (is_empty || !ready.is_touched) {
                     // The results are as they were, so they do without a run file as they did before.
                     let _ = ready.run.remove();
                 }
@@ -306,7 +337,7 @@ impl Results<'_> {
         moved.map_err(|error| Error::io(&run.path, "rename", error))
     }
 
-    fn make_run(&self, empty: Option<File>, header: Header) -> Result<RunFile, Error> {
+    fn make_run(&self, empty: Option<Locked>, header: Header) -> Result<RunFile, Error> {
         let path = run_path(&self.path);
         let made = match empty {
             Some(file) => RunFile::fill(&path, file, header),
@@ -359,18 +390,23 @@ struct Ready<'a> {
 
 impl Ready<'_> {
     /// Brings the file into a state to which lines can be added; returns where they go.
-    fn make(&mut self, found: &Scan, mode: Mode) -> Result<u64, Error> {
+    fn make(&mut self, found: &Scan) -> Result<u64, Error> {
         if !self.is_new {
             // What the run file forgets must have its line on the disk, and not only in memory.
             step("results: sync");
             self.results.file.sync_all().map_err(|error| self.results.failed("sync", error))?;
         }
         let has_unmarked_start = found.mark.is_none() && found.end > 0;
-        if found.dropped > 0 || found.has_strays || has_unmarked_start {
-            return self.compact(mode);
+        if !found.replaced.is_empty() || found.has_strays || has_unmarked_start {
+            return self.compact(&found.replaced);
         }
         self.note(self.header)?;
         let mut end = found.end;
+        if end == 0 {
+            self.is_touched = true;
+            self.results.begin_line(Mark { run: self.header.run, is_open: true }, found.length)?;
+            return Ok(Mark::LENGTH as u64);
+        }
         let results = &self.results;
         if found.length > end {
             self.is_touched = true;
@@ -383,7 +419,7 @@ impl Ready<'_> {
             results.file.write_all_at(b"\n", end).map_err(|error| results.failed("end the last line of", error))?;
             end += 1;
         }
-        if end > 0 && !found.is_open {
+        if !found.is_open {
             self.is_touched = true;
             step("results: say that it is open");
             results.file.write_all_at(b"1", Mark::OPEN_AT).map_err(|error| results.failed("write", error))?;
@@ -395,12 +431,16 @@ impl Ready<'_> {
         Ok(end)
     }
 
-    /// Leaves out the lines of rows that run again.
-    fn compact(&mut self, mode: Mode) -> Result<u64, Error> {
+    /// Leaves out the lines that others have taken the place of.
+    fn compact(&mut self, replaced: &Replaced) -> Result<u64, Error> {
         let mark = Mark { run: self.header.run, is_open: true };
         let Results { name, path, file, .. } = &self.results;
         let old = Old { name, path, file, mark };
-        let fresh = old.without(|head| runs_again(head, mode))?;
+        let mut number = 0;
+        let fresh = old.without(|head| {
+            number += 1;
+            replaced.get(&head.key).is_some_and(|last| number < *last)
+        })?;
         let header = expecting(self.header, &fresh).map_err(|error| Error::io(*name, "rewrite", error))?;
         note(&mut self.run, self.is_new, header, &self.in_doubt)?;
         self.is_touched = true;

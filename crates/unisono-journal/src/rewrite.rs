@@ -3,7 +3,7 @@
 //! The new file is whole and synced before it takes the place of the old one, and it is locked before it has a name that
 //! others look for: whoever opens the results file finds a lock at every moment. The run file learns of the new inode
 //! first, so that a kill before the rename and one after it leave a pair that knows each other. The first line carries the
-//! mark, whichever it was before.
+//! mark, whichever it was before; where no line is left, its beginning does.
 
 use std::{
     fs::File,
@@ -18,9 +18,9 @@ use crate::{
     RowKey,
     error::{Error, Reason},
     line::{Head, Mark},
+    lines::{FromStart, Lines},
     order::{self, Order},
-    place::{self, Inode},
-    recover::{FromStart, Lines},
+    place::{self, Inode, Locked},
     runfile::{Header, RunFile},
     steps::step,
 };
@@ -90,7 +90,7 @@ impl Old<'_> {
     }
 
     /// Puts the new file in the place of the old one. `run` has been told of it: see [`expecting`].
-    pub(crate) fn replace(&self, fresh: NamedTempFile, run: &mut RunFile) -> Result<File, Error> {
+    pub(crate) fn replace(&self, fresh: NamedTempFile, run: &mut RunFile) -> Result<Locked, Error> {
         // Somebody may have put another file there, or taken ours away: theirs is not ours to replace.
         if !place::is_at(self.file, self.path) {
             return Err(Error::new(self.name, Reason::Moved));
@@ -137,7 +137,10 @@ impl Copy {
         self.writer.write_all(&self.line)
     }
 
-    fn finish(self) -> std::io::Result<NamedTempFile> {
+    fn finish(mut self) -> std::io::Result<NamedTempFile> {
+        if let Some(mark) = self.mark.take() {
+            self.writer.write_all(&mark.beginning())?;
+        }
         let fresh = self.writer.into_inner().map_err(|error| error.into_error())?;
         step("results: sync the new file");
         fresh.as_file().sync_all()?;

@@ -5,7 +5,7 @@
 //! one, since a kill may come before or after the rename). So it is found again when the results file has another name,
 //! and a copy of the results file is told from the file itself.
 //!
-//! A header of 64 bytes is followed by fixed records of 32 bytes, each with a checksum. A torn record at the end was never
+//! A header of 64 bytes is followed by fixed records of 40 bytes, each with a checksum. A torn record at the end was never
 //! promised to anybody and is ignored. The file is locked (`flock`) as long as its run lives. It goes away when a run ends
 //! with nothing in doubt.
 
@@ -19,7 +19,7 @@ use std::{
 use crate::{
     RowKey,
     error::{Error, Reason},
-    place::{self, Inode},
+    place::{self, Inode, Locked},
     steps::step,
 };
 
@@ -28,6 +28,10 @@ use crate::{
 pub(crate) struct Started {
     pub(crate) key: RowKey,
     pub(crate) fingerprint: u64,
+    /// The hash of its id.
+    pub(crate) id: u64,
+    /// It has a line of an earlier run: only a second one says how it ended this time.
+    pub(crate) has_line: bool,
 }
 
 /// What a run file says about itself.
@@ -41,13 +45,15 @@ pub(crate) struct Header {
     pub(crate) successor: u64,
     /// Notes were lost: what has no line may have been started.
     pub(crate) is_unsure: bool,
+    /// Rows that had a line were to run again: the results may have two lines of them, of which the later counts.
+    pub(crate) may_replace: bool,
 }
 
 /// A run file whose lock is ours.
 #[derive(Debug)]
 pub(crate) struct RunFile {
     pub(crate) path: PathBuf,
-    file: File,
+    file: Locked,
     /// Where the next record goes.
     end: u64,
     pub(crate) header: Header,
@@ -58,18 +64,12 @@ pub(crate) struct RunFile {
 pub(crate) enum Found {
     Nothing,
     /// Made by a run that was killed before it had said anything.
-    Empty(File),
+    Empty(Locked),
     Ours(RunFile, Vec<Started>),
     /// Its run lives.
     Locked {
         pid: Option<u32>,
     },
-}
-
-impl Drop for RunFile {
-    fn drop(&mut self) {
-        place::unlock(&self.file);
-    }
 }
 
 impl RunFile {
@@ -78,7 +78,7 @@ impl RunFile {
         let fail = |error| Error::io(path, "open", error);
         loop {
             let mut file = match place::open(path, false) {
-                Ok(file) => file,
+                Ok(file) => Locked(file),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
                 Err(error) => return Err(fail(error)),
             };
@@ -113,7 +113,7 @@ impl RunFile {
     /// Makes one where there is none.
     pub(crate) fn create(path: &Path, header: Header) -> io::Result<Self> {
         step("run file: make");
-        let file = place::open(path, true)?;
+        let file = Locked(place::open(path, true)?);
         // Locked before it says anything: whoever opens it meanwhile finds it locked, or empty.
         if !place::try_lock(&file)? {
             return Err(rustix::io::Errno::WOULDBLOCK.into());
@@ -122,7 +122,7 @@ impl RunFile {
     }
 
     /// Says in a file that was made by a killed run, and that is locked, what that had not come to say.
-    pub(crate) fn fill(path: &Path, mut file: File, header: Header) -> io::Result<Self> {
+    pub(crate) fn fill(path: &Path, mut file: Locked, header: Header) -> io::Result<Self> {
         step("run file: say whose it is");
         file.set_len(0)?;
         file.seek(SeekFrom::Start(0))?;
@@ -174,7 +174,7 @@ impl RunFile {
     /// Sets room aside on the disk, to be given back by [`RunFile::give_back`] when it is needed most.
     pub(crate) fn reserve(&self, bytes: u64) {
         // Not every file system can: then a full disk loses the outcomes in flight, and their rows run again.
-        let _ = rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::KEEP_SIZE, self.end, bytes);
+        let _ = rustix::fs::fallocate(&*self.file, rustix::fs::FallocateFlags::KEEP_SIZE, self.end, bytes);
     }
 
     pub(crate) fn give_back(&self) -> io::Result<()> {
@@ -222,6 +222,7 @@ impl Header {
         bytes[32..40].copy_from_slice(&self.successor.to_le_bytes());
         bytes[40..44].copy_from_slice(&std::process::id().to_le_bytes());
         bytes[44] = u8::from(self.is_unsure);
+        bytes[45] = u8::from(self.may_replace);
         seal(bytes)
     }
 
@@ -235,6 +236,7 @@ impl Header {
             results: Inode { device: number(16), number: number(24) },
             successor: number(32),
             is_unsure: bytes[44] != 0,
+            may_replace: bytes[45] != 0,
         };
         Some((header, u32::from_le_bytes(bytes[40..44].try_into().expect("four bytes"))))
     }
@@ -264,6 +266,8 @@ fn encode_started(started: &Started) -> [u8; RECORD] {
     bytes[..8].copy_from_slice(&started.key.row.to_le_bytes());
     bytes[8..12].copy_from_slice(&started.key.page.to_le_bytes());
     bytes[12..20].copy_from_slice(&started.fingerprint.to_le_bytes());
+    bytes[20] = u8::from(started.has_line);
+    bytes[24..32].copy_from_slice(&started.id.to_le_bytes());
     seal(bytes)
 }
 
@@ -275,6 +279,8 @@ fn decode_started(bytes: &[u8]) -> Option<Started> {
             page: u32::from_le_bytes(bytes[8..12].try_into().expect("four bytes")),
         },
         fingerprint: u64::from_le_bytes(bytes[12..20].try_into().expect("eight bytes")),
+        id: u64::from_le_bytes(bytes[24..32].try_into().expect("eight bytes")),
+        has_line: bytes[20] != 0,
     })
 }
 
@@ -292,18 +298,18 @@ fn unseal(bytes: &[u8]) -> Option<&[u8]> {
 /// What the name of a run file ends with.
 pub(crate) const SUFFIX: &str = ".run";
 const HEADER: usize = 64;
-const RECORD: usize = 32;
-const MAGIC: &[u8; 8] = b"unisono2";
+const RECORD: usize = 40;
+const MAGIC: &[u8; 8] = b"unisono3";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const HEADER_OF_TEST: Header =
-        Header { run: 7, results: Inode { device: 1, number: 2 }, successor: 0, is_unsure: false };
+        Header { run: 7, results: Inode { device: 1, number: 2 }, successor: 0, is_unsure: false, may_replace: true };
 
     fn started(row: u64) -> Started {
-        Started { key: RowKey { row, page: 0 }, fingerprint: row * 3 }
+        Started { key: RowKey { row, page: 0 }, fingerprint: row * 3, id: row * 5, has_line: row.is_multiple_of(2) }
     }
 
     #[test]
@@ -320,8 +326,7 @@ mod tests {
             match RunFile::find(&path).unwrap() {
                 Found::Empty(_) => assert!(cut < HEADER),
                 Found::Ours(run, found) => {
-                    let rows: Vec<u64> = found.iter().map(|one| one.key.row).collect();
-                    assert_eq!(rows, (1..=3).take((cut - HEADER) / RECORD).collect::<Vec<_>>());
+                    assert_eq!(found, (1..=3).map(started).take((cut - HEADER) / RECORD).collect::<Vec<_>>());
                     assert_eq!(run.header, HEADER_OF_TEST);
                 }
                 other => panic!("cut at {cut}: {other:?}"),

@@ -9,13 +9,12 @@
 //! lines, so they count as lost; one that was renamed keeps them and gets those of what is under way, but nothing new
 //! starts, since the name belongs to somebody else now.
 //!
-//! At the end, in this order: the results are synced; they are pruned and sorted; their first line says "closed", if nothing
+//! At the end, in this order: the results are synced; they lose the lines that others have taken the place of, are pruned and sorted; their first line says "closed", if nothing
 //! is in doubt, and that is synced; the run file goes. A kill between any two of them leaves a run file whose results know
 //! it, or results that need none.
 
 use std::{
-    collections::HashSet,
-    fs::File,
+    collections::{HashMap, HashSet},
     io::{self, Write},
     os::unix::fs::{FileExt, MetadataExt},
     path::PathBuf,
@@ -25,13 +24,14 @@ use std::{
 };
 
 use tokio::sync::oneshot;
-use unisono_core::{OutcomeCounts, printable_json};
+use unisono_core::{Effect, OutcomeCounts, OutcomeKind, printable_json};
 
 use crate::{
     Finish, RowKey,
     error::{Error, Reason},
     line::{Head, Mark, Record, encode, push_body_lost},
-    place,
+    place::{self, Locked},
+    recover::OldLines,
     rewrite::{Old, expecting},
     runfile::{Header, RunFile, Started},
     steps::step,
@@ -49,8 +49,8 @@ pub(crate) struct Shared {
 struct Queue {
     bytes: Vec<u8>,
     ends: Vec<LineEnd>,
-    /// For the first line, if that is still to come.
-    mark: Option<Mark>,
+    /// The first line is begun, and what comes next continues it.
+    is_begun: bool,
     finish: Finish,
     notes: Vec<Noted>,
     /// Bytes that the thread is writing now.
@@ -61,6 +61,8 @@ struct Queue {
     failure: Option<Arc<Error>>,
     waiting: Vec<Waker>,
     lines: u64,
+    /// Of those, the ones with which something would be lost.
+    results: u64,
     lost: u64,
 }
 
@@ -79,6 +81,8 @@ struct LineEnd {
     /// Its length without its body.
     brief: usize,
     repeatable: bool,
+    /// Something would be lost with it.
+    is_result: bool,
     key: RowKey,
 }
 
@@ -87,8 +91,11 @@ struct LineEnd {
 pub struct Closed {
     /// Lines written by this run.
     pub lines: u64,
-    /// Outcomes that are not in the file: they could not be written, or it was removed with them.
+    /// Outcomes that are not in the file: they could not be written, or it was removed with them. What was cancelled before it
+    /// did anything is none of them.
     pub lost: u64,
+    /// How rows had ended that were to run again, and of which nothing came: they have their line still.
+    pub stayed: OutcomeCounts,
     /// How those had ended that were taken out.
     pub pruned: OutcomeCounts,
     /// Why not everything could be written.
@@ -96,16 +103,23 @@ pub struct Closed {
 }
 
 impl Shared {
-    pub(crate) fn new(mark: Option<Mark>) -> Arc<Self> {
-        let queue = Queue { mark, ..Queue::default() };
+    pub(crate) fn new(is_begun: bool) -> Arc<Self> {
+        let queue = Queue { is_begun, ..Queue::default() };
         Arc::new(Self { queue: Mutex::new(queue), work: Condvar::new() })
     }
 
     pub(crate) fn append(&self, record: &Record<'_>) {
         let mut queue = self.lock();
-        let (start, mark) = (queue.bytes.len(), queue.mark.take());
-        let brief = start + encode(mark, record, &mut queue.bytes);
-        let end = LineEnd { end: queue.bytes.len(), brief, repeatable: record.repeatable, key: record.key };
+        let (start, is_begun) = (queue.bytes.len(), std::mem::take(&mut queue.is_begun));
+        let brief = start + encode(record, is_begun, &mut queue.bytes);
+        let end = LineEnd {
+            end: queue.bytes.len(),
+            brief,
+            repeatable: record.repeatable,
+            // What was cancelled before it could do anything is not lost: it runs again.
+            is_result: record.outcome != OutcomeKind::Cancelled || record.effect != Effect::None,
+            key: record.key,
+        };
         queue.ends.push(end);
         self.call(queue);
     }
@@ -176,7 +190,8 @@ pub(crate) struct Writer {
     pub(crate) shared: Arc<Shared>,
     /// As the user calls the file.
     pub(crate) name: PathBuf,
-    pub(crate) file: File,
+    /// Its lock, where it is a results file, goes with it.
+    pub(crate) file: Locked,
     /// Where the last good line ends; `None` for a pipe or a device, which cannot be cut back.
     pub(crate) end: Option<u64>,
     /// What a results file has beside a pipe.
@@ -195,7 +210,10 @@ pub(crate) struct Kept {
     pub(crate) run: RunFile,
     pub(crate) mark: Mark,
     /// Started, and no line yet.
-    pub(crate) in_doubt: HashSet<RowKey>,
+    pub(crate) in_doubt: HashMap<RowKey, Started>,
+    /// The lines of rows that run again, and those of them that have got another one.
+    pub(crate) old: Arc<OldLines>,
+    pub(crate) replaced: HashSet<RowKey>,
 }
 
 impl Writer {
@@ -206,11 +224,11 @@ impl Writer {
             let (notes, closing) = self.take(&mut bytes, &mut ends);
             let synced = self.synced;
             if self.is_lost {
-                self.count(&ends, 0, ends.len());
+                self.count(&ends, 0);
             } else {
                 match self.write(&bytes, &ends) {
                     Ok(()) => {
-                        self.count(&ends, ends.len(), 0);
+                        self.count(&ends, ends.len());
                         // Before something is noted: what starts should have its line where the user looks for it.
                         if !notes.is_empty() || self.synced != synced {
                             self.look();
@@ -296,7 +314,8 @@ impl Writer {
         let mut queue = self.shared.lock();
         if is_gone && !self.is_lost {
             self.is_lost = true;
-            queue.lost += std::mem::take(&mut queue.lines);
+            queue.lost += std::mem::take(&mut queue.results);
+            queue.lines = 0;
         }
         let reason = if is_gone { Reason::Removed } else { Reason::Moved };
         queue.failure.get_or_insert_with(|| Arc::new(Error::new(&self.name, reason)));
@@ -311,12 +330,12 @@ impl Writer {
             let cut =
                 self.file.set_len(*end).and_then(|()| self.kept.as_ref().map_or(Ok(()), |kept| kept.run.give_back()));
             // Where the next byte goes; what was cut off would stay behind as a hole.
-            let cut = cut.and_then(|()| io::Seek::seek(&mut self.file, io::SeekFrom::Start(*end)));
+            let cut = cut.and_then(|()| io::Seek::seek(&mut *self.file, io::SeekFrom::Start(*end)));
             if cut.is_ok() && good < bytes.len() {
                 saved = self.write_briefly(bytes, &ends[done..], good);
             }
         }
-        self.count(ends, done + saved, ends.len() - done - saved);
+        self.count(ends, done + saved);
         self.is_lost = true;
         self.shared.lock().failure.get_or_insert_with(|| Arc::new(error));
     }
@@ -325,10 +344,11 @@ impl Writer {
     fn write_briefly(&mut self, bytes: &[u8], ends: &[LineEnd], mut start: usize) -> usize {
         for (saved, end) in ends.iter().enumerate() {
             if !end.repeatable {
-                let mut line = Vec::new();
-                // The line that carried the mark may be one of those that are left out.
-                let mark = self.kept.as_ref().map(|kept| kept.mark).filter(|_| self.end == Some(0));
-                Mark::push_marked(mark, &bytes[start..end.brief], &mut line);
+                let mut line = bytes[start..end.brief].to_vec();
+                // The line that was to continue the first one may be one of those that are left out.
+                if self.end == Some(Mark::LENGTH as u64) && line.starts_with(b"{") {
+                    line.remove(0);
+                }
                 push_body_lost(&mut line);
                 if self.file.write_all(&line).is_err() {
                     let end = self.end.unwrap_or(0);
@@ -343,15 +363,22 @@ impl Writer {
         ends.len()
     }
 
-    fn count(&mut self, ends: &[LineEnd], written: usize, lost: usize) {
-        if let Some(kept) = self.kept.as_mut().filter(|kept| !kept.in_doubt.is_empty()) {
-            for line in &ends[..written] {
+    /// The first of these lines were written, the others are lost.
+    fn count(&mut self, ends: &[LineEnd], written: usize) {
+        let (written, lost) = ends.split_at(written);
+        if let Some(kept) = self.kept.as_mut().filter(|kept| !kept.in_doubt.is_empty() || !kept.old.is_empty()) {
+            for line in written {
                 kept.in_doubt.remove(&line.key);
+                if kept.old.contains_key(&line.key) {
+                    kept.replaced.insert(line.key);
+                }
             }
         }
+        let results = |lines: &[LineEnd]| lines.iter().filter(|line| line.is_result).count() as u64;
         let mut queue = self.shared.lock();
-        queue.lines += written as u64;
-        queue.lost += lost as u64;
+        queue.lines += written.len() as u64;
+        queue.results += results(written);
+        queue.lost += results(lost);
     }
 
     fn note(&mut self, notes: Vec<Noted>) {
@@ -363,9 +390,11 @@ impl Writer {
             None => Ok(()),
         };
         if let (Ok(()), Some(kept)) = (&result, &mut self.kept) {
-            let started: Vec<Started> = notes.iter().map(|(started, _)| *started).collect();
+            let has_line = |key| kept.old.contains_key(key) && !kept.replaced.contains(key);
+            let started = notes.iter().map(|(one, _)| Started { has_line: has_line(&one.key), ..*one });
+            let started: Vec<Started> = started.collect();
             match kept.run.note(&started) {
-                Ok(()) => kept.in_doubt.extend(started.iter().map(|one| one.key)),
+                Ok(()) => kept.in_doubt.extend(started.iter().map(|one| (one.key, *one))),
                 Err(error) => {
                     let failure = Arc::new(Error::io(&kept.run.path, "write", error));
                     self.is_lost = true;
@@ -398,6 +427,11 @@ impl Writer {
         let finish = std::mem::take(&mut self.shared.lock().finish);
         self.look();
         let mut pruned = OutcomeCounts::default();
+        let mut stayed = OutcomeCounts::default();
+        if let Some(kept) = &self.kept {
+            let old = kept.old.iter().filter(|(key, _)| !kept.replaced.contains(key));
+            old.for_each(|(_, old)| stayed.add(old.outcome));
+        }
         if self.kept.is_some() && self.shared.failure().is_none() {
             match self.settle(finish) {
                 Ok(counts) => pruned = counts,
@@ -405,7 +439,7 @@ impl Writer {
             }
         }
         let queue = self.shared.lock();
-        Closed { lines: queue.lines, lost: queue.lost, pruned, failure: queue.failure.clone() }
+        Closed { lines: queue.lines, lost: queue.lost, stayed, pruned, failure: queue.failure.clone() }
     }
 
     /// Makes durable what is there, brings it into its last form, and says that it is closed if nothing is in doubt.
@@ -421,7 +455,15 @@ impl Writer {
         if !kept.in_doubt.is_empty() || kept.run.header.is_unsure {
             return Ok(pruned);
         }
-        if self.file.metadata().is_ok_and(|metadata| metadata.len() > 0) {
+        let length = self.file.metadata().map_err(|error| Error::io(&self.name, "read", error))?.len();
+        if length <= Mark::LENGTH as u64 {
+            step("results: take away the beginning");
+            let cut = self.file.set_len(0).and_then(|()| {
+                step("results: sync that it is empty");
+                self.file.sync_data()
+            });
+            cut.map_err(|error| Error::io(&self.name, "cut", error))?;
+        } else {
             step("results: say that it is closed");
             let mut closed = self.file.write_all_at(b"0", Mark::OPEN_AT);
             step("results: sync that it is closed");
@@ -442,11 +484,21 @@ impl Writer {
     fn tidy(&mut self, finish: Finish) -> Result<OutcomeCounts, Error> {
         let Finish { mut left_over, sort, .. } = finish;
         let mut counts = OutcomeCounts::default();
-        let Some(kept) = self.kept.as_mut().filter(|_| sort.is_some() || left_over.count() > 0) else {
-            return Ok(counts);
-        };
+        let is_untidy = |kept: &&mut Kept| sort.is_some() || left_over.count() > 0 || !kept.replaced.is_empty();
+        let Some(kept) = self.kept.as_mut().filter(is_untidy) else { return Ok(counts) };
+        let mut replaced = std::mem::take(&mut kept.replaced);
+        if !replaced.is_empty() {
+            // Notes of rows that had a line look for a second one, which will be the only one.
+            let in_doubt: Vec<Started> = kept.in_doubt.values().copied().collect();
+            let noted = kept.run.rewrite(kept.run.header, &in_doubt);
+            noted.map_err(|error| Error::io(&kept.run.path, "write", error))?;
+        }
         let old = Old { name: &self.name, path: &kept.path, file: &self.file, mark: kept.mark };
         let mut goes = |head: &Head<'_>| {
+            // Of two lines the first is the old one.
+            if replaced.remove(&head.key) {
+                return true;
+            }
             let goes = left_over.takes(head);
             if goes {
                 counts.add(head.outcome);

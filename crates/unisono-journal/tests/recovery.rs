@@ -5,7 +5,7 @@ use std::{fs, path::Path, sync::LazyLock};
 use tempfile::TempDir;
 use unisono_core::{Effect, OutcomeKind};
 use unisono_journal::{
-    Closed, Disposition, Fields, Finish, Identity, Journal, Mode, Next, Open, Record, Recovered, RowKey, scan,
+    Closed, Disposition, Fate, Fields, Finish, Identity, Journal, Mode, Next, Open, Record, Recovered, RowKey, scan,
 };
 
 static URL: LazyLock<Fields> = LazyLock::new(|| {
@@ -55,7 +55,7 @@ fn resume(path: &Path) -> Recovered {
 }
 
 fn kept(recovered: &mut Recovered, rows: u64) -> Vec<u64> {
-    (0..rows).filter(|row| recovered.dispose(*row, fingerprint(*row)).unwrap() == Disposition::Kept).collect()
+    (0..rows).filter(|row| recovered.dispose(*row, None, fingerprint(*row)).unwrap().1 == Disposition::Kept).collect()
 }
 
 const RESUME: Open = Open { mode: Mode::Resume, overwrite: false, reserve: 0, adopt: false, identity: Identity::Row };
@@ -91,8 +91,9 @@ fn a_file_cut_at_any_byte_keeps_its_whole_lines_and_takes_the_rest_again() {
         // A line that lacks its line feed alone is whole.
         let lines = whole[..=cut].iter().filter(|byte| **byte == b'\n').count() as u64;
         let (journal, mut recovered) = Journal::open(&path, RESUME).unwrap();
-        let rows: Vec<u64> =
-            (0..4).filter(|row| recovered.dispose(*row, fingerprint(*row)).unwrap() == Disposition::Kept).collect();
+        let rows: Vec<u64> = (0..4)
+            .filter(|row| recovered.dispose(*row, None, fingerprint(*row)).unwrap().1 == Disposition::Kept)
+            .collect();
         assert_eq!(rows, (0..lines).collect::<Vec<_>>(), "cut at {cut}");
         (lines..4).for_each(|row| journal.append(&record(row, OutcomeKind::Ok)));
         journal.close_blocking(Finish { is_complete: true, ..Finish::default() });
@@ -169,12 +170,12 @@ fn what_was_started_and_has_no_outcome_is_in_doubt_after_a_crash() {
     let (journal, _) = Journal::open(&path, Open::default()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for row in 0..3 {
-        runtime.block_on(journal.started(RowKey { row, page: 0 }, fingerprint(row))).unwrap();
+        runtime.block_on(journal.started(RowKey { row, page: 0 }, Some("an id"), fingerprint(row))).unwrap();
     }
     journal.append(&record(1, OutcomeKind::Ok));
     drop(journal);
     let mut recovered = resume(&path);
-    let dispositions: Vec<_> = (0..4).map(|row| recovered.dispose(row, fingerprint(row)).unwrap()).collect();
+    let dispositions: Vec<_> = (0..4).map(|row| recovered.dispose(row, None, fingerprint(row)).unwrap().1).collect();
     let doubt = |row| Disposition::Interrupted { key: RowKey { row, page: 0 } };
     assert_eq!(dispositions, [doubt(0), Disposition::Kept, doubt(2), Disposition::Run]);
     recovered.end_of_input().unwrap();
@@ -188,11 +189,11 @@ fn a_changed_input_is_refused_and_the_first_row_that_differs_is_named() {
     for changed in [0, 1023, 1024, 1500, 2999] {
         let mut recovered = resume(&path);
         let fingerprint = |row| fingerprint(row) ^ u64::from(row >= changed);
-        let error = (0..3000).find_map(|row| recovered.dispose(row, fingerprint(row)).err()).unwrap();
+        let error = (0..3000).find_map(|row| recovered.dispose(row, None, fingerprint(row)).err()).unwrap();
         assert!(error.to_string().contains(&format!("row {changed} is not what it was")), "{error}");
     }
     let mut recovered = resume(&path);
-    (0..2000).for_each(|row| drop(recovered.dispose(row, fingerprint(row)).unwrap()));
+    (0..2000).for_each(|row| drop(recovered.dispose(row, None, fingerprint(row)).unwrap().1));
     assert!(recovered.end_of_input().unwrap_err().to_string().contains("it has 2000 rows"));
 }
 
@@ -210,7 +211,7 @@ fn what_may_have_been_carried_out_runs_again_only_when_it_bears_it_or_the_user_a
             journal.append(&Record { effect, repeatable, ..record(0, kind) });
             journal.close_blocking(Finish::default());
             let (_, mut recovered) = Journal::open(&path, Open { mode, ..Open::default() }).unwrap();
-            recovered.dispose(0, fingerprint(0)).unwrap() == Disposition::Run
+            recovered.dispose(0, None, fingerprint(0)).unwrap().1 == Disposition::Run
         });
         let harmless = effect == Effect::None || repeatable;
         let expected = match kind {
@@ -223,7 +224,7 @@ fn what_may_have_been_carried_out_runs_again_only_when_it_bears_it_or_the_user_a
 }
 
 #[test]
-fn rows_that_run_again_leave_the_file_first() {
+fn a_row_that_runs_again_keeps_its_line_until_it_has_another_one() {
     let folder = folder();
     let path = folder.path().join("r.jsonl");
     let (journal, _) = Journal::open(&path, Open::default()).unwrap();
@@ -232,16 +233,150 @@ fn rows_that_run_again_leave_the_file_first() {
     let limited = Record { fields: &RATE_LIMITED, ..record(6, OutcomeKind::Failed) };
     journal.append(&limited);
     journal.close_blocking(Finish::default());
-    let left = |mode| {
-        let (_, mut recovered) = Journal::open(&path, Open { mode, ..Open::default() }).unwrap();
+    let before = fs::read(&path).unwrap();
+    let stays = |mode| {
+        let (journal, mut recovered) = Journal::open(&path, Open { mode, ..Open::default() }).unwrap();
         let kept = kept(&mut recovered, 7);
-        let lines = fs::read_to_string(&path).unwrap().lines().count();
-        assert_eq!(lines, kept.len());
+        assert_eq!(journal.close_blocking(Finish::default()).stayed.total(), 7 - kept.len() as u64);
+        assert_eq!(fs::read(&path).unwrap(), before, "nothing ran, so nothing has changed");
         kept
     };
-    assert_eq!(left(Mode::Resume), [0, 1, 2, 3, 5]);
-    assert_eq!(left(Mode::RetryFailed { ambiguous: false }), [0, 3, 5]);
-    assert_eq!(left(Mode::RetryFailed { ambiguous: true }), [0, 5]);
+    assert_eq!(stays(Mode::Resume), [0, 1, 2, 3, 5]);
+    assert_eq!(stays(Mode::RetryFailed { ambiguous: false }), [0, 3, 5]);
+    let mode = Mode::RetryFailed { ambiguous: true };
+    assert_eq!(stays(mode), [0, 5]);
+    let (journal, _) = Journal::open(&path, Open { mode, ..Open::default() }).unwrap();
+    journal.append(&record(3, OutcomeKind::Ok));
+    journal.append(&record(6, OutcomeKind::TimedOut));
+    journal.close_blocking(Finish::default());
+    let text = fs::read_to_string(&path).unwrap();
+    let ends = text.lines().map(|line| scan(line.as_bytes()).map(|head| (head.key.row, head.outcome)).unwrap());
+    let expected = [
+        (0, kinds[0]),
+        (1, kinds[1]),
+        (2, kinds[2]),
+        (4, kinds[4]),
+        (5, kinds[5]),
+        (3, OutcomeKind::Ok),
+        (6, OutcomeKind::TimedOut),
+    ];
+    assert_eq!(ends.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn of_two_lines_that_a_killed_run_has_left_of_a_row_the_later_counts_and_the_earlier_goes() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    let (journal, _) = Journal::open(&path, Open::default()).unwrap();
+    journal.append(&record(0, OutcomeKind::Failed));
+    drop(journal);
+    // Open, without its run file: adopted, as somebody does who has lost that.
+    let mut text = fs::read_to_string(&path).unwrap().replace("\"open\":0", "\"open\":1");
+    for (row, outcome) in [(1, OutcomeKind::Ok), (0, OutcomeKind::Cancelled), (0, OutcomeKind::Ok)] {
+        text.push_str(std::str::from_utf8(&record(row, outcome).line()).unwrap());
+    }
+    fs::write(&path, text).unwrap();
+    let mut told = Vec::new();
+    let adopt = Open { adopt: true, ..RESUME };
+    let (journal, mut recovered) =
+        Journal::open_with(&path, adopt, |head, _, _| told.push((head.key.row, head.outcome))).unwrap();
+    assert_eq!(told, [(1, OutcomeKind::Ok), (0, OutcomeKind::Ok)]);
+    assert_eq!((kept(&mut recovered, 3), recovered.counts().total()), (vec![0, 1], 2));
+    journal.close_blocking(Finish { is_complete: true, ..Finish::default() });
+    assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 2);
+}
+
+#[test]
+fn a_run_without_an_outcome_has_begun_its_first_line_and_takes_that_back_when_it_ends() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    let (journal, _) = Journal::open(&path, Open::default()).unwrap();
+    let begun = fs::read(&path).unwrap();
+    assert_eq!((&begun[..8], &begun[24..]), (&b"{\"run\":\""[..], &b"\",\"open\":1,"[..]));
+    // To a copy it says that it is one.
+    let copy = folder.path().join("copy.jsonl");
+    fs::write(&copy, &begun).unwrap();
+    for open in [RESUME, Open::default()] {
+        let error = Journal::open(&copy, open).unwrap_err();
+        assert!(error.is_usage(), "{error}");
+        assert_eq!(fs::read(&copy).unwrap(), begun);
+    }
+    let (adopted, mut recovered) = Journal::open(&copy, Open { adopt: true, ..RESUME }).unwrap();
+    let unsure = Disposition::Unsure(Box::new(Disposition::Run));
+    assert_eq!(recovered.dispose(0, None, 7).unwrap(), (0, unsure));
+    adopted.close_blocking(Finish { is_complete: true, ..Finish::default() });
+    assert_eq!(fs::read(&copy).unwrap(), b"");
+    journal.close_blocking(Finish::default());
+    assert_eq!(fs::read(&path).unwrap(), b"");
+    assert_eq!(names(&folder), ["copy.jsonl", "r.jsonl"]);
+}
+
+#[test]
+fn what_was_noted_by_a_run_without_an_outcome_is_in_doubt_whatever_becomes_of_its_run_file() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    let (journal, _) = Journal::open(&path, Open::default()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(journal.started(RowKey { row: 0, page: 0 }, Some("an id"), 7)).unwrap();
+    drop(journal);
+    let begun = fs::read(&path).unwrap();
+    assert_eq!(begun.len(), 35);
+    for torn in [35, 34, 20, 1] {
+        fs::write(&path, &begun[..torn]).unwrap();
+        let (journal, mut recovered) = Journal::open(&path, RESUME).unwrap();
+        let doubt = Disposition::Interrupted { key: RowKey { row: 0, page: 0 } };
+        assert_eq!(recovered.dispose(0, None, 7).unwrap().1, doubt, "cut at {torn}");
+        drop(journal);
+    }
+    fs::remove_file(folder.path().join("r.jsonl.run")).unwrap();
+    assert!(Journal::open(&path, RESUME).unwrap_err().to_string().contains("has not ended"));
+    // Nor is it a new one to whoever forgets to say that it is to be gone on with.
+    assert!(Journal::open(&path, Open::default()).unwrap_err().to_string().contains("exists already"));
+}
+
+#[test]
+fn rows_known_by_their_ids_may_stand_anywhere_and_what_is_kept_must_ask_for_the_same() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    let by_id = Open { mode: Mode::Resume, identity: Identity::Id, ..Open::default() };
+    let (journal, _) = Journal::open(&path, RESUME).unwrap();
+    for (row, id, outcome) in
+        [(0, "a", OutcomeKind::Ok), (1, "b\"", OutcomeKind::Cancelled), (2, "c", OutcomeKind::Failed)]
+    {
+        journal.append(&Record { id, ..record(row, outcome) });
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(journal.started(RowKey { row: 3, page: 0 }, Some("d"), 8)).unwrap();
+    drop(journal);
+    let open = || Journal::open(&path, by_id).unwrap();
+    let (journal, mut recovered) = open();
+    assert_eq!((recovered.first_row(), recovered.is_checked(9)), (4, false));
+    let interrupted = Disposition::Interrupted { key: RowKey { row: 3, page: 0 } };
+    let expected = [
+        (Some("d"), 8, (3, interrupted)),
+        (Some("new"), 1, (5, Disposition::Run)),
+        // It runs again, so it may ask for something else.
+        (Some("b\""), 1, (1, Disposition::Run)),
+        (None, 1, (7, Disposition::Run)),
+        (Some("a"), fingerprint(0), (0, Disposition::Kept)),
+    ];
+    for ((id, fingerprint, expected), row) in expected.into_iter().zip(4..) {
+        assert_eq!(recovered.dispose(row, id, fingerprint).unwrap(), expected, "{id:?}");
+    }
+    assert_eq!(recovered.gone(9).unwrap(), (1, vec!["c".to_owned()]));
+    // A row without an id is named after its place.
+    for (id, fingerprint, says) in [
+        (Some("r3"), 2, "two rows of the input have the id `r3`"),
+        (Some("c"), 1, "the row `c` asks for something else than it did when it was row 2"),
+    ] {
+        let error = recovered.dispose(9, id, fingerprint).unwrap_err();
+        assert!(error.to_string().contains(says) && error.hint().is_some() && error.is_usage(), "{error}");
+    }
+    assert_eq!(recovered.dispose(9, Some("c"), fingerprint(2)).unwrap(), (2, Disposition::Kept));
+    assert!(recovered.is_checked(0));
+    drop(journal);
+    let (_journal, mut recovered) = open();
+    assert!(recovered.dispose(4, Some("d"), 9).is_err(), "what is in doubt asks for the same, too");
 }
 
 #[test]
@@ -256,9 +391,9 @@ fn pages_go_on_after_the_last_one_that_was_written() {
     journal.append(&page(1, 2, Next::Last));
     journal.close_blocking(Finish::default());
     let mut recovered = resume(&path);
-    let first = recovered.dispose(0, fingerprint(0)).unwrap();
+    let first = recovered.dispose(0, None, fingerprint(0)).unwrap().1;
     assert_eq!(first, Disposition::Continue { page: 2, next: "/a?page=3".into() });
-    assert_eq!(recovered.dispose(1, fingerprint(1)).unwrap(), Disposition::Kept);
+    assert_eq!(recovered.dispose(1, None, fingerprint(1)).unwrap().1, Disposition::Kept);
 }
 
 #[test]
@@ -299,11 +434,11 @@ fn rows_known_by_content_may_come_in_any_order_and_equal_ones_are_counted() {
         journal.append(&Record { fingerprint: content, ..record(row, OutcomeKind::Ok) });
     }
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(journal.started(RowKey { row: 2, page: 0 }, 8)).unwrap();
+    runtime.block_on(journal.started(RowKey { row: 2, page: 0 }, Some("an id"), 8)).unwrap();
     journal.close_blocking(Finish::default());
     let (_journal, mut recovered) = Journal::open(&path, by_content).unwrap();
-    assert_eq!((recovered.first_row(), recovered.last_row()), (4, None));
-    assert_eq!(recovered.take_left_over().count(), 3);
+    assert_eq!((recovered.first_row(), recovered.is_checked(0)), (4, true));
+    assert_eq!(recovered.left_over().count(), 3);
     let interrupted = Disposition::Interrupted { key: RowKey { row: 2, page: 0 } };
     let expected = [
         (9, Disposition::Kept),
@@ -315,9 +450,9 @@ fn rows_known_by_content_may_come_in_any_order_and_equal_ones_are_counted() {
         (5, Disposition::Run),
     ];
     for ((content, disposition), row) in expected.into_iter().zip(4..) {
-        assert_eq!(recovered.dispose(row, content).unwrap(), disposition, "row {row}");
+        assert_eq!(recovered.dispose(row, None, content).unwrap().1, disposition, "row {row}");
     }
-    assert_eq!(recovered.take_left_over().count(), 0);
+    assert_eq!(recovered.left_over().count(), 0);
     recovered.end_of_input().unwrap();
 }
 
@@ -329,10 +464,10 @@ fn lines_that_an_input_has_no_row_for_can_be_taken_out() {
     write(&path, 0..5);
     let (journal, mut recovered) = Journal::open(&path, by_content).unwrap();
     for (row, content) in (5..).zip([fingerprint(3), fingerprint(1), 77]) {
-        recovered.dispose(row, content).unwrap();
+        recovered.dispose(row, None, content).unwrap();
     }
     journal.append(&Record { fingerprint: fingerprint(0), ..record(7, OutcomeKind::Ok) });
-    let finish = Finish { left_over: recovered.take_left_over(), ..Finish::default() };
+    let finish = Finish { left_over: recovered.left_over(), ..Finish::default() };
     let gone = journal.close_blocking(finish).pruned;
     assert_eq!((gone.total(), gone.get(OutcomeKind::Ok)), (3, 3));
     let text = fs::read_to_string(&path).unwrap();
@@ -354,15 +489,15 @@ fn a_torn_end_runs_again_only_where_it_says_that_it_may() {
     for cut in start + 1..whole.len() - 1 {
         fs::write(&path, &whole[..cut]).unwrap();
         let (journal, mut recovered) = Journal::open(&path, RESUME).unwrap();
-        recovered.dispose(0, fingerprint(0)).unwrap();
-        let disposition = recovered.dispose(1, fingerprint(1)).unwrap();
+        recovered.dispose(0, None, fingerprint(0)).unwrap();
+        let disposition = recovered.dispose(1, None, fingerprint(1)).unwrap().1;
         let is_settled = matches!(disposition, Disposition::Interrupted { .. } | Disposition::Unsure(_));
         assert!(is_settled, "cut at {cut}: {disposition:?}");
         // A kill now forgets nothing of it, though the end is cut off.
         drop(journal);
         let (journal, mut recovered) = Journal::open(&path, RESUME).unwrap();
-        recovered.dispose(0, fingerprint(0)).unwrap();
-        assert_eq!(recovered.dispose(1, fingerprint(1)).unwrap(), disposition, "cut at {cut}");
+        recovered.dispose(0, None, fingerprint(0)).unwrap();
+        assert_eq!(recovered.dispose(1, None, fingerprint(1)).unwrap().1, disposition, "cut at {cut}");
         journal.append(&unsafe_record);
         journal.close_blocking(Finish { is_complete: true, ..Finish::default() });
         assert_eq!(names(&folder), ["r.jsonl"], "cut at {cut}");
@@ -380,7 +515,7 @@ fn pages_whose_lines_were_sorted_as_text_go_on_after_the_last_of_them() {
     fs::write(&path, [ten.as_slice(), &two].concat()).unwrap();
     let (journal, mut recovered) = Journal::open(&path, RESUME).unwrap();
     let last = Disposition::Continue { page: 10, next: "/a?page=11".into() };
-    assert_eq!(recovered.dispose(0, fingerprint(0)).unwrap(), last);
+    assert_eq!(recovered.dispose(0, None, fingerprint(0)).unwrap(), (0, last));
     drop(journal);
     fs::write(&path, ten.repeat(2)).unwrap();
     let error = Journal::open(&path, RESUME).unwrap_err().to_string();
@@ -389,7 +524,7 @@ fn pages_whose_lines_were_sorted_as_text_go_on_after_the_last_of_them() {
     let end = Record { key: RowKey { row: 0, page: 11 }, next: Next::Last, ..record(0, OutcomeKind::Ok) }.line();
     fs::write(&path, [end.as_slice(), &ten, &two].concat()).unwrap();
     let mut recovered = resume(&path);
-    assert_eq!(recovered.dispose(0, fingerprint(0)).unwrap(), Disposition::Kept);
+    assert_eq!(recovered.dispose(0, None, fingerprint(0)).unwrap().1, Disposition::Kept);
     assert_eq!(recovered.counts().total(), 3);
     fs::write(&path, [end.as_slice(), &ten, &end].concat()).unwrap();
     let error = Journal::open(&path, RESUME).unwrap_err().to_string();
@@ -417,7 +552,7 @@ fn a_last_line_that_is_broken_and_has_its_line_feed_is_no_kills_doing() {
 }
 
 #[test]
-fn whoever_asks_is_given_each_line_that_stays() {
+fn whoever_asks_is_given_each_line_and_told_whether_its_row_runs_again() {
     let folder = folder();
     let path = folder.path().join("r.jsonl");
     let (journal, _) = Journal::open(&path, RESUME).unwrap();
@@ -426,13 +561,13 @@ fn whoever_asks_is_given_each_line_that_stays() {
     }
     drop(journal);
     let mut rows = Vec::new();
-    let (journal, _) = Journal::open_with(&path, RESUME, |head, line| {
+    let (journal, _) = Journal::open_with(&path, RESUME, |head, line, fate| {
         assert_eq!(scan(line).unwrap(), *head);
-        rows.push(head.key.row);
+        rows.push((head.key.row, fate));
     })
     .unwrap();
     drop(journal);
-    assert_eq!(rows, [0, 2]);
+    assert_eq!(rows, [(0, Fate::Stays), (1, Fate::RunsAgain), (2, Fate::Stays)]);
 }
 
 #[test]
@@ -445,7 +580,7 @@ fn a_closed_file_says_so_and_an_open_one_does_not() {
     assert_eq!(digit(), b'0');
     let (journal, _) = Journal::open(&path, RESUME).unwrap();
     assert_eq!(digit(), b'1');
-    runtime.block_on(journal.started(RowKey { row: 2, page: 0 }, 2)).unwrap();
+    runtime.block_on(journal.started(RowKey { row: 2, page: 0 }, Some("an id"), 2)).unwrap();
     drop(journal);
     assert_eq!(digit(), b'1', "what is in doubt keeps it open");
     let (journal, _) = Journal::open(&path, RESUME).unwrap();

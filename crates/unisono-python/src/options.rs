@@ -256,7 +256,9 @@ impl<'py> Keywords<'py> {
         let py = self.given.py();
         let out = self.get::<PathBuf>("out")?;
         let adopt = self.flag("adopt")?;
-        let mode = match (self.flag("retry_ambiguous")?, self.flag("retry_failed")?, self.flag("resume")? || adopt) {
+        let rebind = self.flag("rebind")?;
+        let resumes = self.flag("resume")? || adopt || rebind;
+        let mode = match (self.flag("retry_ambiguous")?, self.flag("retry_failed")?, resumes) {
             (true, _, _) => Mode::RetryFailed { ambiguous: true },
             (_, true, _) => Mode::RetryFailed { ambiguous: false },
             (_, _, true) => Mode::Resume,
@@ -264,15 +266,17 @@ impl<'py> Keywords<'py> {
         };
         let overwrite = self.flag("overwrite")?;
         if out.is_none() && (mode != Mode::Fresh || (overwrite && !saves)) {
-            return Err(usage(py, "resume, retry_failed, retry_ambiguous, adopt and overwrite need out="));
+            return Err(usage(py, "resume, retry_failed, retry_ambiguous, adopt, rebind and overwrite need out="));
         }
         if overwrite && mode != Mode::Fresh && !saves {
             return Err(usage(py, "overwrite begins anew, and resume goes on: not both"));
         }
         // With what goes on, it concerns the files of save= alone.
         let replace = overwrite && mode == Mode::Fresh;
+        // What is known by its content has that put in its place.
+        let identity = if rebind { unisono_runner::Identity::Id } else { unisono_runner::Identity::Row };
         Ok(Results {
-            open: out.map(|path| (path, Open { mode, overwrite: replace, adopt, ..Open::default() })),
+            open: out.map(|path| (path, Open { mode, overwrite: replace, adopt, identity, ..Open::default() })),
             saving: saves.then(|| Saving { overwrite, protected: Vec::new(), spool: std::env::temp_dir() }),
             canary: self.get("canary")?,
             keep_order: self.flag("keep_order")?,

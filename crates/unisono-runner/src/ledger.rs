@@ -5,11 +5,12 @@ use std::{
     collections::BTreeMap,
     io,
     rc::Rc,
+    sync::Arc,
     task::{Context, Waker},
 };
 
 use unisono_core::{CancelReason, CancelToken, ErrorKind, OutcomeKind};
-use unisono_journal::{Fields, Journal, LeftOver, Members, Record};
+use unisono_journal::{Fields, Journal, LeftOver, Members, OldLines, Record};
 
 use crate::{
     Error, Outcome, Outlet, Report,
@@ -49,6 +50,10 @@ pub(crate) struct Ledger<D: Done> {
     pub(crate) left_over: LeftOver,
     /// Where the rows stand whose lines are to be put in the order of the input.
     pub(crate) order_of_lines: Option<unisono_journal::Order>,
+    /// How many rows of earlier runs the input has no more, where rows are known by their ids, and some of these.
+    pub(crate) gone: Result<(u64, Vec<String>), unisono_journal::Error>,
+    /// The lines of rows that run again.
+    pub(crate) old: Arc<OldLines>,
     /// Buffers for one line, kept for the next one.
     pub(crate) fields: Fields,
     pub(crate) body: Fields,
@@ -77,7 +82,8 @@ impl<D: Done> Ledger<D> {
     /// Takes outcomes of items that have ended. `ended` of each says that nothing more of its row will follow.
     pub(crate) fn record(&mut self, outcomes: impl Iterator<Item = (Outcome<D>, bool)>) {
         let mut ready = Vec::new();
-        for (outcome, ended) in outcomes {
+        for (mut outcome, ended) in outcomes {
+            self.remember(&mut outcome);
             self.count(&outcome);
             self.watch_canary(outcome.position, outcome.kind, ended);
             self.rows_ended += u64::from(ended);
@@ -92,6 +98,14 @@ impl<D: Done> Ledger<D> {
         }
         self.put(ready);
         self.look_after();
+    }
+
+    /// What an earlier attempt may have done is not undone by one that did nothing.
+    fn remember(&self, outcome: &mut Outcome<D>) {
+        if let Some(old) = self.old.get(&outcome.key) {
+            outcome.effect = outcome.effect.join(old.effect);
+            outcome.kind = outcome.effect.outcome(outcome.kind, outcome.repeatable);
+        }
     }
 
     /// A row that needs no outcome: an earlier run had it.

@@ -23,7 +23,7 @@ pub(crate) struct Notes {
 #[derive(Default)]
 struct State {
     /// Rows that were handed out and have not been noted, in their order.
-    upcoming: VecDeque<(RowKey, u64)>,
+    upcoming: VecDeque<(RowKey, Option<Box<str>>, u64)>,
     /// Noted before their turn.
     noted: HashMap<RowKey, Note>,
     /// Started out of their order; still among the upcoming.
@@ -36,32 +36,32 @@ impl Notes {
     }
 
     /// A row that must not be repeated was handed out: its turn will come, or it will end without.
-    pub(crate) fn add(&self, key: RowKey, fingerprint: u64) {
+    pub(crate) fn add(&self, key: RowKey, id: Option<&str>, fingerprint: u64) {
         if self.ahead > 0 {
-            self.state.borrow_mut().upcoming.push_back((key, fingerprint));
+            self.state.borrow_mut().upcoming.push_back((key, id.map(Into::into), fingerprint));
         }
     }
 
     /// Answers once it is durable that this row starts.
-    pub(crate) async fn started(&self, key: RowKey, fingerprint: u64) -> Result<(), Arc<Error>> {
-        let note = self.take(key, fingerprint);
+    pub(crate) async fn started(&self, key: RowKey, id: Option<&str>, fingerprint: u64) -> Result<(), Arc<Error>> {
+        let note = self.take(key, id, fingerprint);
         self.journal.noted(note).await
     }
 
-    fn take(&self, key: RowKey, fingerprint: u64) -> Note {
+    fn take(&self, key: RowKey, id: Option<&str>, fingerprint: u64) -> Note {
         let state = &mut *self.state.borrow_mut();
         let note = state.noted.remove(&key);
         if note.is_none() && self.ahead > 0 {
             state.overtook.insert(key);
         }
-        let note = note.unwrap_or_else(|| self.journal.note(key, fingerprint));
+        let note = note.unwrap_or_else(|| self.journal.note(key, id, fingerprint));
         // Half of them at a time, so that many share a sync.
         if state.noted.len() <= self.ahead / 2 {
             while state.noted.len() < self.ahead
-                && let Some((next, fingerprint)) = state.upcoming.pop_front()
+                && let Some((next, id, fingerprint)) = state.upcoming.pop_front()
             {
                 if !state.overtook.remove(&next) {
-                    state.noted.insert(next, self.journal.note(next, fingerprint));
+                    state.noted.insert(next, self.journal.note(next, id.as_deref(), fingerprint));
                 }
             }
         }

@@ -116,13 +116,12 @@ pub async fn run<W: Work>(
         Output::Nothing => (None, Recovered::default(), None),
         Output::Stream(file) => (Some(Journal::stream(file, "standard output".as_ref())?), Recovered::default(), None),
         Output::File { path, open } => {
-            if extras.saving.is_some() || frame.canary.is_some() {
-                earlier = Earlier::read(&path, open).map_err(|error| {
-                    Error::fault(format!("cannot read the results file `{}`", path.display())).because(error)
-                })?;
-            }
             results = Some(open);
-            let (journal, recovered) = Journal::open(&path, open)?;
+            earlier = Earlier::new(open.identity);
+            let (journal, recovered) = match extras.saving.is_some() || frame.canary.is_some() {
+                true => Journal::open_with(&path, open, |head, line, fate| earlier.take(head, line, fate))?,
+                false => Journal::open(&path, open)?,
+            };
             (Some(journal), recovered, Some(path))
         }
     };
@@ -152,6 +151,8 @@ pub async fn run<W: Work>(
         left_over: LeftOver::default(),
         order_of_lines: (frame.keep_order && name.is_some())
             .then(|| unisono_journal::Order::new(recovered.first_row())),
+        gone: Ok((0, Vec::new())),
+        old: recovered.old_lines(),
         fields: Fields::default(),
         body: Fields::default(),
     }));
@@ -205,6 +206,11 @@ pub async fn run<W: Work>(
             LeftOver::default()
         }
     };
+    match ledger.gone {
+        Ok((0, _)) => {}
+        Ok((count, names)) => report.warnings.push(told_gone(count, &names)),
+        Err(error) => report.failures.push(error_chain(&error)),
+    }
     let finish = Finish {
         left_over,
         sort: if is_refused { None } else { ledger.order_of_lines.take() },
@@ -223,6 +229,7 @@ pub async fn run<W: Work>(
     if let Some(error) = ledger.refused {
         return Err(error);
     }
+    report.kept.join(&closed.stayed);
     report.kept.subtract(&closed.pruned);
     // The last lines may be what nobody reads any more.
     let has_lost_reader = closed.failure.as_ref().is_some_and(|error| error.is_closed_pipe());
@@ -239,7 +246,9 @@ pub async fn run<W: Work>(
     if has_lost_reader {
         report.stopped.get_or_insert(CancelReason::OutputClosed);
     }
-    report.pending = gauge.total().map(|total| total.saturating_sub(ledger.rows_ended));
+    // What has its line still counts as it ended.
+    let ended = ledger.rows_ended + closed.stayed.total();
+    report.pending = gauge.total().map(|total| total.saturating_sub(ended));
     for (host, throttled) in numbers.throttled {
         report.hosts.entry(host).or_default().throttled = throttled;
     }
@@ -253,6 +262,15 @@ pub async fn run<W: Work>(
     }
     report.wall = clock::now().saturating_duration_since(begun);
     Ok((report, work))
+}
+
+/// Says that the input has no more of some rows that have their outcomes.
+fn told_gone(count: u64, names: &[String]) -> String {
+    let (noun, verb, theirs) =
+        if count == 1 { ("row", "is", "its outcome is") } else { ("rows", "are", "their outcomes are") };
+    let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    let more = if count > names.len() as u64 { ", …" } else { "" };
+    format!("{count} {noun} of earlier runs {verb} not in this input, and {theirs} kept: {}{more}", names.join(", "))
 }
 
 /// Eight rows share a sync of the disk even where two run at once; a sync for each was measured to cost a third.

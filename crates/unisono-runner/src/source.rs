@@ -1,25 +1,26 @@
 //! The rows of an input as items of the engine: numbered, named, checked against an earlier run.
 //!
-//! What an earlier run has decided is passed over. Until the input has reached the last row that the earlier run knew,
-//! nothing is handed out, since the input may yet turn out to be another one; only what would take too much memory is
+//! What an earlier run has decided is passed over. Until the input has reached the last row that the earlier run knew (where
+//! rows are known by their ids: all of them, or its end), nothing is handed out, since the input may yet turn out to be another one; only what would take too much memory is
 //! let go before.
 
 use std::{
     cell::RefCell,
-    collections::{HashSet, VecDeque},
+    collections::{BTreeMap, HashSet, VecDeque},
     path::PathBuf,
     rc::Rc,
     task::{Context, Poll},
     time::Duration,
 };
 
+use serde_json::Value;
 use unisono_batch::{Offer, Pull, Source};
 use unisono_core::{Effect, ErrorKind, OutcomeKind};
-use unisono_journal::{Disposition, Recovered, RowKey};
+use unisono_journal::{Disposition, Fields, Identity, Recovered, RowKey};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
-    Outcome,
+    Error, Outcome,
     input::{Batch, Feed},
     ledger::Ledger,
     notes::Notes,
@@ -50,6 +51,8 @@ pub(crate) struct Rows<C: Call> {
     number: u64,
     /// The number of the first of them.
     first_row: u64,
+    /// Rows are known again by their ids.
+    is_by_id: bool,
     held: VecDeque<Held<C>>,
     /// Hashes of names; 64 bits tell ten million apart with a doubt of one in a hundred thousand.
     names: HashSet<u64>,
@@ -116,7 +119,7 @@ impl<C: Call> Rows<C> {
         prepare: Option<Prepare<C>>,
         notes: Option<Rc<Notes>>,
     ) -> Self {
-        let first_row = recovered.first_row();
+        let (first_row, is_by_id) = (recovered.first_row(), recovered.identity() == Identity::Id);
         Self {
             feed: Some(feed),
             ledger,
@@ -129,6 +132,7 @@ impl<C: Call> Rows<C> {
             batch: Vec::new().into_iter(),
             number: 0,
             first_row,
+            is_by_id,
             held: VecDeque::new(),
             names: HashSet::new(),
             limit_key: "".into(),
@@ -148,19 +152,23 @@ impl<C: Call> Rows<C> {
             Err(why) => xxh3_64(why.as_bytes()),
         };
         let number = self.first_row + position;
-        let disposition = match self.recovered.dispose(number, fingerprint) {
-            Ok(disposition) => disposition,
+        let (number, disposition) = match self.recovered.dispose(number, id.as_deref(), fingerprint) {
+            Ok(disposed) => disposed,
             Err(error) => {
-                self.ledger.borrow_mut().refuse(error.into());
+                let differs = error.earlier_line().and_then(|line| what_differs(line, &call));
+                let error = differs.into_iter().fold(Error::from(error), Error::because);
+                self.ledger.borrow_mut().refuse(error);
                 return false;
             }
         };
         if let Some(order) = &mut self.ledger.borrow_mut().order_of_lines
-            && has_earlier_line(&disposition)
+            && (number < self.first_row || has_earlier_line(&disposition))
         {
             order.has_line(position, fingerprint);
         }
         let key = RowKey { row: number, page: u32::from(self.pages.most > 0) };
+        // Its number is not its place, so what it is called after that must be said.
+        let id = id.or_else(|| self.is_by_id.then(|| format!("r{position}").into()));
         let place = Place { key, position, line: origin.line, id, fingerprint };
         match call {
             call if disposition == Disposition::Kept => {
@@ -284,13 +292,13 @@ impl<C: Call> Rows<C> {
 
     /// Hands out what may go on.
     fn release(&mut self, max: usize, into: &mut Vec<Offer<Item<C>>>) {
-        let checked = self.ended || self.recovered.last_row().is_none_or(|last| self.number > last);
+        let checked = self.is_checked();
         while into.len() < max && (checked || self.held.len() > MOST_HELD) && !self.waits_for_canary() {
             match self.held.pop_front() {
                 None => return,
                 Some(Held::Item(offer)) => {
                     if let Some(notes) = self.notes.as_ref().filter(|_| !offer.item.call.is_repeatable()) {
-                        notes.add(offer.item.key, offer.item.fingerprint);
+                        notes.add(offer.item.key, offer.item.id.as_deref(), offer.item.fingerprint);
                     }
                     into.push(offer);
                 }
@@ -325,7 +333,8 @@ impl<C: Call> Rows<C> {
                     let mut ledger = self.ledger.borrow_mut();
                     // Counted now, whatever a look at the input had made of it: empty lines, comments, values with lines.
                     ledger.gauge.set_total(self.number);
-                    ledger.left_over = self.recovered.take_left_over();
+                    ledger.left_over = self.recovered.left_over();
+                    ledger.gone = self.recovered.gone(MOST_NAMED);
                     ledger.input_ended = true;
                     if let Err(error) = self.recovered.end_of_input() {
                         ledger.refuse(error.into());
@@ -351,7 +360,7 @@ impl<C: Call> Rows<C> {
     }
 
     fn is_checked(&self) -> bool {
-        self.ended || self.recovered.last_row().is_none_or(|last| self.number > last)
+        self.ended || self.recovered.is_checked(self.number)
     }
 
     /// Nothing more comes out of this input.
@@ -395,6 +404,29 @@ impl<C: Call> Source for Rows<C> {
     }
 }
 
+/// How a row that has its outcome differs from what it was, as far as its line tells.
+fn what_differs<C: Call>(line: &[u8], call: &Result<C, String>) -> Option<String> {
+    let call = match call {
+        Ok(call) => call,
+        Err(why) => return Some(why.clone()),
+    };
+    let mut done = C::Done::failed(ErrorKind::Input, String::new());
+    call.describe(&mut done);
+    let mut fields = Fields::default();
+    done.push_subject(&mut fields.members());
+    let now: BTreeMap<String, Value> = serde_json::from_str(&format!("{{{}}}", fields.as_str())).ok()?;
+    let was: BTreeMap<String, Value> = serde_json::from_slice(line).ok()?;
+    let differing = now.iter().filter(|(name, _)| was.get(*name) != now.get(*name));
+    let mut differing = differing.map(|(name, now)| match was.get(name) {
+        Some(was) => format!("its {name} was {was} and is {now}"),
+        None => format!("it had no {name}, which is {now}"),
+    });
+    let otherwise = || "what it brings along is another, as its body or a header that counts".to_owned();
+    Some(differing.next().unwrap_or_else(otherwise))
+}
+
+/// How many rows that are gone are told by their names.
+const MOST_NAMED: usize = 3;
 /// Rows that may wait until the input is known to be the same; their memory is some megabytes.
 const MOST_HELD: usize = 10_000;
 /// Taken in at once, so that the first can start before all are read.

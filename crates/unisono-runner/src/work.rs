@@ -185,7 +185,7 @@ impl<W: Work> Job for Worked<W> {
         if context.attempt() == 1
             && !item.call.is_repeatable()
             && let Some(notes) = &self.notes
-            && let Err(why) = Box::pin(notes.started(item.key, item.fingerprint)).await
+            && let Err(why) = Box::pin(notes.started(item.key, item.id.as_deref(), item.fingerprint)).await
         {
             let message = format!("not started: it could not be noted that it was about to be: {why}");
             // Nothing is wrong with the row: it is for a later run, which has somewhere to note it.

@@ -1,22 +1,14 @@
 //! What the lines of an earlier run say beside what resume asks of them: which files they have saved, and which rows that
 //! stay did not end well.
 //!
-//! The results file is read once more for that, before it is opened: lines of rows that run again are gone afterwards. A
-//! line that cannot be read is passed over here; whoever opens the file says what is wrong with it.
+//! It is taken in while the results file is opened, line by line.
 
-use std::{
-    collections::HashMap,
-    ffi::OsString,
-    fs::File,
-    io::{self, BufRead, BufReader},
-    os::unix::ffi::OsStringExt,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Deserialize;
 use unisono_core::OutcomeKind;
-use unisono_journal::{Identity, Open, scan, unescape};
+use unisono_journal::{Fate, Head, Identity, unescape};
 
 /// What was read of the lines of earlier runs.
 #[derive(Debug, Default)]
@@ -33,7 +25,7 @@ pub(super) struct SavedLine {
     pub(super) fingerprint: u64,
     pub(super) id: Box<str>,
     pub(super) names: Vec<PathBuf>,
-    pub(super) runs_again: bool,
+    pub(super) fate: Fate,
 }
 
 #[derive(Deserialize)]
@@ -45,21 +37,8 @@ struct Members {
 }
 
 impl Earlier {
-    /// Reads the lines of a results file that is about to be opened in this way.
-    pub(crate) fn read(path: &Path, open: Open) -> io::Result<Self> {
-        let mut earlier = Self { identity: open.identity, ..Self::default() };
-        // A pipe is not looked into: what comes out of it would be missing elsewhere.
-        let is_file = std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
-        if open.replaces() || !is_file {
-            return Ok(earlier);
-        }
-        let mut reader = BufReader::with_capacity(1 << 17, File::open(path)?);
-        let mut line = Vec::new();
-        while reader.read_until(b'\n', &mut line)? > 0 {
-            earlier.take(line.strip_suffix(b"\n").unwrap_or(&line), open);
-            line.clear();
-        }
-        Ok(earlier)
+    pub(crate) fn new(identity: Identity) -> Self {
+        Self { identity, ..Self::default() }
     }
 
     /// Whether the next row like this that is kept did not end well.
@@ -71,10 +50,9 @@ impl Earlier {
         count.map(|count| *count -= 1).is_some()
     }
 
-    fn take(&mut self, line: &[u8], open: Open) {
-        let Some(head) = scan(line) else { return };
-        let runs_again = open.mode.repeats(&head);
-        if !runs_again && !matches!(head.outcome, OutcomeKind::Ok | OutcomeKind::Skipped) {
+    /// Takes in the next line of the results file that is being opened.
+    pub(crate) fn take(&mut self, head: &Head<'_>, line: &[u8], fate: Fate) {
+        if fate == Fate::Stays && !matches!(head.outcome, OutcomeKind::Ok | OutcomeKind::Skipped) {
             *self.unwell.entry(self.key(head.key.row, head.fingerprint)).or_default() += 1;
         }
         // Most lines have saved nothing, and theirs may be long.
@@ -90,13 +68,13 @@ impl Earlier {
         if !names.is_empty() {
             let id = unescape(head.id).unwrap_or_default().into();
             let (row, fingerprint) = (head.key.row, head.fingerprint);
-            self.saved.push(SavedLine { row, fingerprint, id, names, runs_again });
+            self.saved.push(SavedLine { row, fingerprint, id, names, fate });
         }
     }
 
     fn key(&self, row: u64, fingerprint: u64) -> u64 {
         match self.identity {
-            Identity::Row => row,
+            Identity::Row | Identity::Id => row,
             Identity::Content => fingerprint,
         }
     }

@@ -31,7 +31,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use unisono_journal::{Identity, Open};
+use unisono_journal::{Fate, Identity, Open};
 
 pub(crate) use earlier::Earlier;
 use log::Log;
@@ -107,7 +107,7 @@ pub(crate) struct Results<'a> {
 }
 
 impl Saves {
-    /// The names of a run. `earlier` is what was read of its results file before that was opened.
+    /// The names of a run. `earlier` is what was read of its results file.
     ///
     /// # Errors
     /// When what a killed run has saved cannot be read, or not be noted from now on.
@@ -235,7 +235,7 @@ impl Saves {
 
     fn is_same(&self, saved: &Saved, row: Claimant<'_>) -> bool {
         match self.identity {
-            Identity::Row => saved.row == row.row,
+            Identity::Row | Identity::Id => saved.row == row.row,
             Identity::Content => saved.fingerprint == row.fingerprint,
         }
     }
@@ -262,8 +262,9 @@ impl Saves {
         for line in &earlier.saved {
             for name in &line.names {
                 let Ok(resolved) = self.folders.resolve(name) else { continue };
-                if let (true, Found::File(file), Some(log)) = (line.runs_again, &resolved.found, &self.shared.log) {
-                    // The line is gone by now, and this run may be killed before there is another.
+                if let (Fate::RunsAgain, Found::File(file), Some(log)) = (line.fate, &resolved.found, &self.shared.log)
+                {
+                    // The row may get a line that does not say so, and the run be killed after that.
                     let mark = file.mark(resolved.key, line.fingerprint);
                     log.add(mark)?;
                     self.marks.insert(mark);

@@ -118,7 +118,7 @@ const NAMES: [(&str, &str); 9] = [
 struct Plan {
     /// By row: which name it asks for.
     rows: Vec<usize>,
-    /// By run: the order of the input where rows are known by their content, the order of completion, and after how many
+    /// By run: the order of the input where rows may stand anywhere, the order of completion, and after how many
     /// steps the run is killed.
     runs: Vec<(Vec<u16>, Vec<u16>, usize)>,
     identity: Identity,
@@ -126,7 +126,7 @@ struct Plan {
 
 fn plans() -> impl Strategy<Value = Plan> {
     let run = (prop::collection::vec(any::<u16>(), 12), prop::collection::vec(any::<u16>(), 12), 0usize..40);
-    let identity = prop_oneof![Just(Identity::Row), Just(Identity::Content)];
+    let identity = prop_oneof![Just(Identity::Row), Just(Identity::Content), Just(Identity::Id)];
     (prop::collection::vec(0..NAMES.len(), 1..12), prop::collection::vec(run, 1..5), identity)
         .prop_map(|(rows, runs, identity)| Plan { rows, runs, identity })
 }
@@ -142,8 +142,9 @@ async fn run_once(
 ) -> bool {
     let path = root.join("results/r.jsonl");
     let open = Open { mode: Mode::Resume, identity: plan.identity, ..Open::default() };
-    let earlier = Earlier::read(&path, open).unwrap();
-    let (journal, mut recovered) = Journal::open(&path, open).unwrap();
+    let mut earlier = Earlier::new(plan.identity);
+    let (journal, mut recovered) =
+        Journal::open_with(&path, open, |head, line, fate| earlier.take(head, line, fate)).unwrap();
     let saving = Saving { spool: root.to_owned(), ..Saving::default() };
     let mut saves = Saves::open(saving, Some(Results { path: &path, open, seed: 7 }), &earlier).unwrap();
     let line = |row: usize, number, outcome, saved: Option<&Path>| {
@@ -169,7 +170,8 @@ async fn run_once(
         let number = recovered.first_row() + position as u64;
         let (row, fingerprint) = (*row, 100 + *row as u64);
         let names = vec![root.join(NAMES[plan.rows[row]].0)];
-        if recovered.dispose(number, fingerprint).unwrap() == Disposition::Kept {
+        let (number, disposition) = recovered.dispose(number, Some(&format!("r{row}")), fingerprint).unwrap();
+        if disposition == Disposition::Kept {
             saves.keep(claimant(number, fingerprint), names);
             continue;
         }
@@ -225,7 +227,7 @@ proptest! {
         let last = (Vec::new(), vec![0; plan.rows.len()], usize::MAX);
         for (run, (shuffle, completion, kill)) in plan.runs.iter().chain([&last]).enumerate() {
             let mut order: Vec<usize> = (0..plan.rows.len()).collect();
-            if plan.identity == Identity::Content {
+            if plan.identity != Identity::Row {
                 order.sort_by_key(|row| shuffle.get(*row).copied().unwrap_or(0));
             }
             let ended = runtime.block_on(run_once(root, &plan, &order, completion, *kill, &mut ours));

@@ -1,7 +1,5 @@
 //! What must hold after each run, whatever happened in it: the laws, by the peer's ledger and the results file.
 
-use std::collections::{BTreeMap, HashSet};
-
 use serde_json::Value;
 use unisono_core::{CancelReason, Effect, OutcomeCounts, OutcomeKind};
 use unisono_journal::{Identity, Mode};
@@ -79,10 +77,14 @@ pub fn check(world: &World, rows: &[(u64, Option<Script>)], how: &How, before: &
     let after = world.lines();
     nothing_is_repeated_that_must_not_be(&ledger, run, how.mode);
     what_is_kept_is_not_run(&ledger, run, how, before, &after, end);
-    no_line_denies_what_happened(&ledger, run, &after);
-    let keys: HashSet<_> = after.iter().map(|line| (line.row, line.page)).collect();
-    assert_eq!(keys.len(), after.len(), "a row or page has two lines");
+    no_line_denies_what_happened(&ledger, run, before, &after, end);
+    no_effect_goes_down(before, &after);
+    if let End::Refused(error) = end {
+        let [before, after] = [before, &after].map(|lines| lines.iter().map(|line| &line.whole).collect::<Vec<_>>());
+        assert_eq!(before, after, "the run was refused, and yet has changed the results: {error}");
+    }
     let End::Finished(report) = end else { return };
+    assert_eq!(world.all_lines().len(), after.len(), "a row or page has two lines");
     assert!(report.failures.is_empty(), "{:?}", report.failures);
 
     let mut counts = OutcomeCounts::default();
@@ -136,21 +138,28 @@ fn what_is_kept_is_not_run(ledger: &[Begun], run: u32, how: &How, before: &[Line
     for line in before.iter().filter(|line| !line.runs_again(how.mode)) {
         let begun = ledger.iter().find(|begun| begun.run == run && (Some(begun.content), begun.page) == line.key());
         assert!(begun.is_none(), "{line:?} was kept, and yet {begun:?}");
-        let stays = after.iter().any(|other| other.whole == line.whole);
+        // It was to run again in a run that was killed, which has noted that it starts.
+        let is_doubtful = |other: &Line| {
+            (other.row, other.page) == (line.row, line.page) && other.error.as_deref() == Some("interrupted")
+        };
+        let stays = after.iter().any(|other| other.whole == line.whole || is_doubtful(other));
         assert!(stays || how.prune && matches!(end, End::Finished(_)), "{line:?} was to be kept, and is gone");
     }
 }
 
-/// What may have happened in this run is not written down as if it had not.
-fn no_line_denies_what_happened(ledger: &[Begun], run: u32, after: &[Line]) {
-    let mut happened: BTreeMap<(u64, u32), Effect> = BTreeMap::new();
-    for begun in ledger.iter().filter(|begun| begun.run == run) {
-        let truth = happened.entry((begun.content, begun.page)).or_default();
-        *truth = truth.join(begun.truth);
-    }
+/// What may have happened is not written down as if it had not: in this run by any line of its own, in all runs by the line
+/// of what must not be repeated, once a run has come to its end.
+fn no_line_denies_what_happened(ledger: &[Begun], run: u32, before: &[Line], after: &[Line], end: &End) {
+    let is_at_end = matches!(end, End::Finished(report) if report.stopped.is_none());
     for line in after {
         let (Some(content), page) = line.key() else { continue };
-        let truth = happened.get(&(content, page)).copied().unwrap_or_default();
+        // Until then a note is what says that it was begun once more.
+        let is_old = before.iter().any(|other| other.whole == line.whole);
+        let counts = |begun: &&Begun| {
+            (begun.content, begun.page) == (content, page)
+                && if is_at_end && !line.repeatable { true } else { begun.run == run && !is_old }
+        };
+        let truth = ledger.iter().filter(counts).fold(Effect::None, |truth, begun| truth.join(begun.truth));
         assert!(truth == Effect::None || line.effect > Effect::None, "{line:?} denies {truth:?}");
         let is_unsafe = !line.repeatable && line.effect == Effect::Maybe;
         assert!(!is_unsafe || matches!(line.outcome, OutcomeKind::Ambiguous | OutcomeKind::Ok), "{line:?}");
@@ -174,6 +183,18 @@ fn the_file_is_in_the_order_of_the_input(
     let places: Vec<_> = known.map(|line| (place(line.content.unwrap_or_default()), line)).collect();
     let key = |(place, line): &(usize, &Line)| (*place, if *place < rows.len() { line.page } else { 0 });
     assert!(places.is_sorted_by_key(key), "the file is not in the order of the input: {places:#?}");
+}
+
+/// What an earlier run has done, or may have, is not undone by a later attempt, and is not forgotten while that goes on.
+fn no_effect_goes_down(before: &[Line], after: &[Line]) {
+    for line in before {
+        let same = |other: &&Line| (other.row, other.page) == (line.row, line.page);
+        if let Some(now) = after.iter().find(same) {
+            assert!(now.effect >= line.effect, "{now:?} forgets {line:?}");
+        } else {
+            assert!(line.outcome != OutcomeKind::Ambiguous, "{line:?} is gone");
+        }
+    }
 }
 
 /// A file of a run that was not stopped: one end for each row, after all of its pages.

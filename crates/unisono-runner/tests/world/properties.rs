@@ -40,7 +40,7 @@ enum Before {
     Rename,
     /// A row asks for something else now.
     Change(usize),
-    /// Rows change places, which does no harm where they are known by their content.
+    /// Rows change places, which does no harm where they are known by their content or their ids.
     Reverse,
 }
 
@@ -58,7 +58,7 @@ fn live(history: &History) {
                 // To its end, so that it is either refused or the input from then on.
                 (how.stop, how.stop_after, how.max_failures, how.canary) = (None, None, None, None);
             }
-            Before::Reverse if how.identity == Identity::Content => input.reverse(),
+            Before::Reverse if how.identity != Identity::Row => input.reverse(),
             Before::Reverse => {}
         }
         let is_refused = matches!(run(&mut world, &input, &how), End::Refused(_));
@@ -106,10 +106,16 @@ fn run(world: &mut World, rows: &[(u64, Option<Script>)], how: &How) -> End {
 }
 
 fn history() -> impl Strategy<Value = History> {
-    let frame = (any::<bool>(), any::<bool>(), prop_oneof![3 => Just(Identity::Row), 1 => Just(Identity::Content)]);
+    let frame = (
+        any::<bool>(),
+        any::<bool>(),
+        prop_oneof![
+            3 => Just(Identity::Row), 1 => Just(Identity::Content), 2 => Just(Identity::Id)
+        ],
+    );
     frame.prop_flat_map(|(paged, notes_ahead, identity)| {
         // No kind of work has both.
-        let paged = paged && identity == Identity::Row;
+        let paged = paged && identity != Identity::Content;
         let frame = How { paged, notes_ahead, identity, ..How::default() };
         let row = prop_oneof![1 => Just(None), 12 => script(paged).prop_map(Some)];
         let runs = prop::collection::vec((how(frame.clone()), before()), 1..6);

@@ -4,6 +4,7 @@
 //! slow machine changes nothing. The sink takes outcomes only then, too, as slow as one can be.
 
 use std::{
+    collections::HashSet,
     future::poll_fn,
     num::{NonZeroU32, NonZeroU64},
     os::unix::fs::MetadataExt,
@@ -143,8 +144,18 @@ impl World {
         }
     }
 
-    /// What is in the file: its whole lines.
+    /// What is in the file: its whole lines. Of two of a row and page, as a killed run may leave them, the later counts.
     pub fn lines(&self) -> Vec<Line> {
+        let mut lines = self.all_lines();
+        let mut later = HashSet::new();
+        lines.reverse();
+        lines.retain(|line| later.insert((line.row, line.page)));
+        lines.reverse();
+        lines
+    }
+
+    /// What is in the file, with lines that others have taken the place of.
+    pub fn all_lines(&self) -> Vec<Line> {
         let text = std::fs::read_to_string(self.path()).unwrap_or_default();
         text.split_inclusive('\n').filter(|line| line.ends_with('\n')).map(Line::parse).collect()
     }
@@ -290,7 +301,9 @@ impl Rows {
         let row = |(at, (content, script)): (usize, &(u64, Option<Script>))| {
             let call = script.clone().ok_or_else(|| format!("row {content} makes no sense"));
             let call = call.map(|script| Asked { content: *content, page: 1, script });
-            Row { id: None, origin: Origin { name: None, line: at as u64 + 1 }, call }
+            // An id stays what it is when its row asks for something else.
+            let id = Some(format!("id {}", content % 1000).into());
+            Row { id, origin: Origin { name: None, line: at as u64 + 1 }, call }
         };
         Self { rows: rows.iter().enumerate().map(row).collect(), waits: false }
     }
