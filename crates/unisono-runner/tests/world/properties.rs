@@ -73,7 +73,11 @@ fn live(history: &History) {
 /// Runs until all is decided, then until all is well; both have an end, since each script has.
 fn finish(world: &mut World, rows: &[(u64, Option<Script>)], frame: &How) {
     let how = How { mode: Mode::Resume, ..frame.clone() };
-    let undecided = |world: &World| world.lines().iter().any(|line| line.runs_again(Mode::Resume));
+    // What the input does not have any more stays as it is.
+    let is_asked_for =
+        |content: Option<u64>| content.is_none_or(|content| rows.iter().any(|(other, _)| *other == content));
+    let undecided =
+        |world: &World| world.lines().iter().any(|line| line.runs_again(Mode::Resume) && is_asked_for(line.content));
     let mut runs = 0;
     while {
         run(world, rows, &how).report();
