@@ -276,8 +276,11 @@ def test_a_broken_line_is_named_and_not_skipped(server, unisono, tmp_path):
     assert done.returncode != 0
     assert f"damaged at line 2 (byte {len(whole[0])})" in done.stderr
     assert path.read_bytes() == b"".join(broken)
-    # The last line, whole and no JSON: its row was done, and that is what can be read of it.
+    # The last line as well, since a kill never leaves its line feed. Without that its row was done, as far as it can be read.
     path.write_bytes(whole[0] + whole[1] + whole[2].replace(b'"body":{', b'"body":{{'))
+    done = unisono(*few, "--resume")
+    assert done.returncode == 125 and "damaged at line 3" in done.stderr
+    path.write_bytes(whole[0] + whole[1] + whole[2].replace(b'"body":{', b'"body":{{').removesuffix(b"\n"))
     assert unisono(*few, "--resume").returncode == 1
     assert [json.loads(line)["outcome"] for line in path.read_bytes().splitlines()] == ["ok", "ok", "ambiguous"]
     assert posts(server) == 3
