@@ -493,6 +493,63 @@ def test_what_was_under_way_has_its_line_in_the_results(run, holding, tmp_path, 
     assert not Path(f"{out}.run").exists()
 
 
+@pytest.mark.parametrize("leave", [by_break, by_closing_the_iterator], ids=lambda way: way.__name__)
+def test_calls_that_were_stopped_are_for_the_next_run_and_those_that_ended_are_not(run, tmp_path, lines, leave):
+    out, called = tmp_path / "results.jsonl", []
+    is_first = True
+
+    async def work(number):
+        called.append(number)
+        if number and is_first:
+            await asyncio.Event().wait()
+        return number
+
+    async def main():
+        await leave(lambda: unisono.batch(work, range(50), limit=4, out=out))
+        await until(lambda: not engines())
+
+    run(main())
+    assert {(line["outcome"], line["effect"]) for line in lines(out)} == {("ok", "done"), ("cancelled", "none")}
+    is_first = False
+    assert unisono.batch(work, range(50), limit=4, out=out, resume=True).run().ok == 50
+    assert called.count(0) == 1
+
+
+def test_threads_that_could_not_be_stopped_are_ambiguous(tmp_path, lines):
+    out, over, four_run = tmp_path / "results.jsonl", threading.Event(), threading.Barrier(4)
+
+    def work(number):
+        if number < 4:
+            four_run.wait(30)
+        if number:
+            over.wait(30)
+        return number
+
+    for _ in unisono.batch(work, range(50), limit=4, out=out):
+        break
+    wait_until(lambda: not engines())
+    over.set()
+    ends = {line["row"]: (line["outcome"], line["effect"]) for line in lines(out)}
+    assert ends.pop(0) == ("ok", "done")
+    assert {ends[row] for row in (1, 2, 3)} == {("ambiguous", "maybe")}
+    assert set(ends.values()) <= {("ambiguous", "maybe"), ("cancelled", "none")}
+
+
+def test_commands_that_were_stopped_are_for_the_next_run(tmp_path, lines):
+    out, gate = tmp_path / "results.jsonl", tmp_path / "gate"
+    words = ["sh", "-c", 'test "$1" = 0 || test -e "$2" || exec sleep 1000', "-", "{}", str(gate)]
+
+    def batch(**options):
+        return unisono.commands.each(words, items=range(20), limit=3, out=out, **options)
+
+    for _ in batch():
+        break
+    wait_until(lambda: not engines())
+    assert {line["outcome"] for line in lines(out)} <= {"ok", "cancelled"}
+    gate.touch()
+    assert batch(resume=True).run().ok == 20
+
+
 @pytest.mark.parametrize("make", [coroutines, threads, commands, digests], ids=lambda kind: kind.__name__)
 def test_the_next_batch_waits_for_one_that_was_left_with_the_same_results(run, server, make, tmp_path):
     """Nobody else can: the one that was left has no name any more."""

@@ -216,7 +216,9 @@ impl<D: Done> Ledger<D> {
             self.cancel.drain(CancelReason::MaxFailures);
         }
         if self.outlet.as_ref().is_some_and(Outlet::is_abandoned) {
-            self.cancel.abort(CancelReason::Requested);
+            // Whoever abandons it also says how what runs is to end. An abort from here would reach the engine past the
+            // stages of a stop, and nobody would learn how calls and commands ended.
+            self.cancel.drain(CancelReason::Requested);
         }
         if let Some(error) = self.journal.as_ref().and_then(|journal| journal.failure()) {
             let reason = if error.is_closed_pipe() { CancelReason::OutputClosed } else { CancelReason::OutputFailed };

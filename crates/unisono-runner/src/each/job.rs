@@ -24,7 +24,7 @@ use unisono_core::{
 
 use super::call::{EachCall, Numbered, Ran};
 use crate::saves::{Filled, Part, Target};
-use crate::work::{Item, UNBEGUN, Work, halted_without_effect};
+use crate::work::{Call as _, Done as _, Item, UNBEGUN, Work, halted_without_effect};
 
 type Tried = Attempt<Item<EachCall>, Ran>;
 
@@ -144,9 +144,14 @@ impl Work for EachWork {
         Attempt::new(verdict, ran)
     }
 
-    fn halted(&self, _item: &Item<EachCall>, halt: Halt, last: Option<Ran>) -> (Verdict, Ran) {
-        // Times are kept by the attempt; this is what waited for a repeat.
+    fn halted(&self, item: &Item<EachCall>, halt: Halt, last: Option<Ran>) -> (Verdict, Ran) {
+        // Times are kept by the attempt; this is what waited for a repeat, or was given up in the middle.
         let (verdict, reason) = match halt {
+            Halt::Cancelled { started: true, effect: Effect::Maybe, .. } => {
+                let message = "given up before its end was known".to_owned();
+                let kind = Effect::Maybe.outcome(OutcomeKind::Cancelled, item.call.is_repeatable());
+                (Verdict::Final(kind), Ran::failed(ErrorKind::Cancelled, message))
+            }
             Halt::Deadline { .. } | Halt::AttemptTimeout { .. } => {
                 (Verdict::Final(OutcomeKind::TimedOut), self.past_deadline())
             }

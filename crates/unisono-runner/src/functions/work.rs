@@ -68,9 +68,14 @@ impl<V: Send + 'static> Work for FunctionWork<V> {
         self.crew.relay().await
     }
 
-    fn halted(&self, _item: &Item<FunctionCall<V>>, halt: Halt, last: Option<Returned<V>>) -> (Verdict, Returned<V>) {
-        // Times are kept by the attempt; this is what waited for a repeat.
+    fn halted(&self, item: &Item<FunctionCall<V>>, halt: Halt, last: Option<Returned<V>>) -> (Verdict, Returned<V>) {
+        // Times are kept by the attempt; this is what waited for a repeat, or was given up in the middle.
         let (verdict, reason) = match halt {
+            Halt::Cancelled { started: true, effect: Effect::Maybe, .. } => {
+                let message = "given up before its end was known".to_owned();
+                let kind = Effect::Maybe.outcome(OutcomeKind::Cancelled, item.call.repeatable);
+                (Verdict::Final(kind), Returned::<V>::of_error(ErrorKind::Cancelled, message))
+            }
             Halt::Deadline { .. } | Halt::AttemptTimeout { .. } => {
                 let (kind, message) = self.why(Stop::Deadline);
                 (Verdict::Final(OutcomeKind::TimedOut), Returned::<V>::of_error(kind, message))
