@@ -23,6 +23,8 @@ pub(crate) struct Health {
     window: Option<Window>,
     /// News of overload since the last success.
     strikes: u32,
+    /// Attempts that reached somebody who hung up, since the last success.
+    doubts: u32,
     /// Probes that found nobody, or holds that followed each other quickly: what the next pause grows with.
     misses: u32,
     /// When it was last found to be back.
@@ -103,12 +105,14 @@ impl Health {
         }
     }
 
-    /// Takes in what an attempt of the present epoch tells. `pause` is asked how long the next probe waits, given a bound.
+    /// Takes in what an attempt of the present epoch tells. With `is_unmet` nothing of it reached anybody, so that it says nothing of
+    /// the attempt; otherwise it may be the attempt's own fault that the peer hung up. `pause` is asked how long the next probe waits, given a bound.
     pub(crate) fn hear(
         &mut self,
         now: Instant,
         ticket: Ticket,
         peer: Peer,
+        is_unmet: bool,
         (in_flight, per_key): (u32, u32),
         pause: impl FnOnce(Duration) -> Duration,
     ) -> Change {
@@ -132,7 +136,7 @@ impl Health {
                 }
             }
             Some(_) => Change::Nothing,
-            None => self.hear_open(now, peer, (in_flight, per_key), pause),
+            None => self.hear_open(now, peer, is_unmet, (in_flight, per_key), pause),
         }
     }
 
@@ -140,13 +144,14 @@ impl Health {
         &mut self,
         now: Instant,
         peer: Peer,
+        is_unmet: bool,
         (in_flight, per_key): (u32, u32),
         pause: impl FnOnce(Duration) -> Duration,
     ) -> Change {
         match peer {
             Peer::Unknown => Change::Nothing,
             Peer::Fine => {
-                self.strikes = 0;
+                (self.strikes, self.doubts) = (0, 0);
                 self.window = self.window.and_then(|window| window.opened(per_key));
                 if self.back.is_some_and(|back| now.saturating_duration_since(back) > bound(self.misses)) {
                     (self.misses, self.back) = (0, None);
@@ -154,8 +159,13 @@ impl Health {
                 Change::Nothing
             }
             Peer::Away => {
+                self.doubts += 1;
+                if !is_unmet && self.doubts < DOUBTS {
+                    return Change::Nothing;
+                }
                 // Coming and going counts as being away: what is met in between is no reason to be tried more often.
-                self.misses = if self.back.is_some() { self.misses.saturating_add(1) } else { 0 };
+                // Unless somebody was there, and has only hung up.
+                self.misses = if self.back.is_some() && is_unmet { self.misses.saturating_add(1) } else { 0 };
                 self.held = Some(Held { since: now, next_probe: now + pause(bound(self.misses)), probe: None });
                 self.window = None;
                 self.next_epoch(now);
@@ -185,7 +195,7 @@ impl Health {
     }
 
     fn next_epoch(&mut self, now: Instant) {
-        self.strikes = 0;
+        (self.strikes, self.doubts) = (0, 0);
         self.changed = Some(now);
         self.epoch = self.epoch.wrapping_add(1);
     }
@@ -215,6 +225,8 @@ fn bound(misses: u32) -> Duration {
 const SLOWEST: f64 = 12.0;
 /// Two in a row, with no success between them.
 const STRIKES: u32 = 2;
+/// Some requests make a server hang up each time. That this many come one after the other is a reason to look who is there.
+const DOUBTS: u32 = 3;
 /// A restart is most often over in less than a second.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Five seconds after it is back at the latest a host is met again; a connection attempt in two or three bothers nobody.

@@ -436,9 +436,8 @@ impl Machine {
         if !self.is_current(ticket) {
             return Ruling::Stale;
         }
-        let is_probe = self.keys.get(self.slot(ticket).key).health.is_probe(ticket);
         if self.slot(ticket).state == State::Running {
-            self.hear(now, ticket, peer);
+            self.hear(now, ticket, peer, finish == Finish::Unmet);
             let is_accepted = !matches!(finish, Finish::Throttled { .. } | Finish::Unmet) && peer != Peer::Overloaded;
             let Slot { key: index, started, .. } = *self.slot(ticket);
             if is_accepted && self.keys.get_mut(index).pace.accept(now, started.unwrap_or(now)) {
@@ -453,8 +452,6 @@ impl Machine {
             _ if self.stop != Stop::Run => Ruling::Stopping,
             _ if is_late => Ruling::Late,
             Finish::Unmet if is_away => self.wait(now, ticket),
-            // A probe that may be repeated has found out that its peer is still not there, and nothing about itself.
-            Finish::Retry { .. } if is_away && is_probe => self.wait(now, ticket),
             Finish::Unmet => self.retry(now, ticket, None),
             Finish::Retry { not_before } => self.retry(now, ticket, not_before),
             Finish::Throttled { until, quota } => self.throttle(now, ticket, until, quota),
@@ -730,8 +727,8 @@ impl Machine {
         Ruling::Waits
     }
 
-    /// Takes in what a running attempt tells of its peer.
-    fn hear(&mut self, now: Instant, ticket: Ticket, peer: Peer) {
+    /// Takes in what a running attempt tells of its peer; `is_unmet` says that nothing of it reached anybody.
+    fn hear(&mut self, now: Instant, ticket: Ticket, peer: Peer, is_unmet: bool) {
         let Slot { key: index, epoch, started, .. } = *self.slot(ticket);
         let was_probe = self.keys.get(index).health.is_probe(ticket);
         if was_probe {
@@ -743,7 +740,7 @@ impl Machine {
             let key = self.keys.get_mut(index);
             let load = (key.in_flight, per_key);
             let rng = &mut self.rng;
-            let change = key.health.hear(now, ticket, peer, load, |most| jitter(rng, most));
+            let change = key.health.hear(now, ticket, peer, is_unmet, load, |most| jitter(rng, most));
             self.follow(now, index, change);
         }
         // A key that is paced already is so because of its rate: that is too high, whatever else it is.
@@ -1111,7 +1108,10 @@ impl Machine {
             if self.is_current(ticket) && self.slot(ticket).state == State::Waiting {
                 self.leave_state(ticket);
                 self.slot_mut(ticket).state = State::Queued;
-                self.enqueue(now, ticket, End::Front);
+                // Where a peer hangs up on whoever looks for it, it may be what this one asks for: others have their turn.
+                let is_held = self.keys.get(self.slot(ticket).key).health.is_held();
+                let gives_way = is_held && !self.settings.ordered_by_key;
+                self.enqueue(now, ticket, if gives_way { End::Back } else { End::Front });
             }
         }
     }

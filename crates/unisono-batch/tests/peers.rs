@@ -35,6 +35,10 @@ struct Host {
     every: Duration,
     /// It refuses what it would have to do beside so much else.
     bears: usize,
+    /// Of these rows it closes the connection, as often as they are sent.
+    closes: Vec<u32>,
+    /// In these times a proxy before it takes connections and closes them.
+    hollow: Vec<(Duration, Duration)>,
     inside: Cell<usize>,
     last: Cell<Option<Instant>>,
     starts: RefCell<Vec<Instant>>,
@@ -49,6 +53,8 @@ impl Host {
             takes: ms(30),
             every: Duration::ZERO,
             bears: usize::MAX,
+            closes: Vec::new(),
+            hollow: Vec::new(),
             inside: Cell::new(0),
             last: Cell::new(None),
             starts: RefCell::new(Vec::new()),
@@ -61,13 +67,18 @@ impl Host {
         self.down.iter().any(|(from, to)| at >= *from && at < *to)
     }
 
-    async fn ask(&self, begun: Instant) -> (Verdict, Ended) {
+    async fn ask(&self, begun: Instant, row: u32) -> (Verdict, Ended) {
         let now = clock::now();
         self.starts.borrow_mut().push(now);
         let failed = |verdict, error, peer| (verdict, Ended { error: Some(error), peer });
         let otherwise = OutcomeKind::Failed;
         if self.is_down(begun) {
             return failed(Verdict::Unmet { otherwise }, ErrorKind::Connect, Peer::Away);
+        }
+        let at = now - begun;
+        if self.closes.contains(&row) || self.hollow.iter().any(|(from, to)| at >= *from && at < *to) {
+            sleep(ms(1)).await;
+            return failed(Verdict::Retry { otherwise, not_before: None }, ErrorKind::Closed, Peer::Away);
         }
         let too_soon = self.last.get().is_some_and(|last| now < last + self.every);
         if too_soon || self.inside.get() >= self.bears {
@@ -97,7 +108,7 @@ impl Job for Asks {
     type Value = Ended;
 
     async fn attempt(&self, item: Rc<Self::Item>, _: Context) -> Attempt<Self::Item, Ended> {
-        let (verdict, value) = self.hosts[item.0].ask(self.begun).await;
+        let (verdict, value) = self.hosts[item.0].ask(self.begun, item.1).await;
         Attempt::new(verdict, value)
     }
 
@@ -268,6 +279,37 @@ async fn a_limit_between_what_one_and_two_at_a_time_come_to_costs_no_row() {
         let (told, asks) = run(vec![host], vec![0; 1500], at_once(20)).await;
         let ok = told.iter().filter(|one| one.kind == OutcomeKind::Ok).count();
         assert_eq!(ok, 1500, "{takes} ms each, refused {}", asks.hosts[0].refused.get());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_on_which_a_host_hangs_up_keep_nobody_waiting() {
+    for closes in [vec![0], (0..5).collect(), (0..3000).step_by(50).collect::<Vec<u32>>()] {
+        let host = Host { closes: closes.clone(), ..Host::new("a") };
+        let (told, asks) = run(vec![host], vec![0; 3000], at_once(20)).await;
+        let failed: Vec<_> = told.iter().filter(|one| one.kind != OutcomeKind::Ok).collect();
+        assert_eq!(failed.len(), closes.len());
+        let sent = asks.hosts[0].starts.borrow().len();
+        assert!(sent <= 3000 + 3 * closes.len(), "{sent} attempts");
+        // Those that are left in the end may be taken for a host that is away.
+        let done = told.iter().filter(|one| one.kind == OutcomeKind::Ok).map(|one| one.after).max().unwrap();
+        assert!(done < ms(30 * 3000 / 20) * 3, "{} rows: {done:?}", closes.len());
+    }
+    // Alone.
+    let host = Host { closes: vec![0], ..Host::new("a") };
+    let (told, asks) = run(vec![host], vec![0; 1], at_once(20)).await;
+    assert_eq!((told[0].error, asks.hosts[0].starts.borrow().len()), (Some(ErrorKind::Closed), 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_takes_connections_for_a_host_that_is_away_costs_no_row() {
+    for long in [300, 3_000, 30_000] {
+        let host = Host { hollow: vec![(ms(800), ms(800 + long))], ..Host::new("a") };
+        let (told, asks) = run(vec![host], vec![0; 1500], at_once(20)).await;
+        let ok = told.iter().filter(|one| one.kind == OutcomeKind::Ok).count();
+        let tried = asks.hosts[0].starts.borrow().len();
+        assert_eq!(ok, 1500, "for {long} ms, {tried} attempts");
+        assert!(tried <= 1500 + 60 + 2 * long as usize / 1000, "{tried} attempts");
     }
 }
 
