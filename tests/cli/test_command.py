@@ -241,6 +241,8 @@ def test_secrets_are_nowhere_to_be_seen(unisono, server, tmp_path):
         "TOKEN",
         "--retries",
         "1",
+        "--host-away",
+        "0",
         "-v",
         "-o",
         "r.jsonl",

@@ -93,7 +93,7 @@ def test_rows_end_as_they_do_when_they_are_sent_from_here(address, server):
         Request(f"{server.url}/orders", json={"order": 1}),
         Request(f"{server.url}/cut", method="POST", content=b"x"),
     ]
-    options = {"limit": 20, "retries": 1}
+    options = {"limit": 20, "retries": 1, "host_away": 0}
     here = fetch_all(requests, **options)
     there = fetch_all(requests, on=address, **options)
     assert [shown(outcome) for outcome in there] == [shown(outcome) for outcome in here]

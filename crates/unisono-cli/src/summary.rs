@@ -85,7 +85,7 @@ fn throttled(report: &Report) -> Option<String> {
 }
 
 fn away(report: &Report) -> Option<String> {
-    let mut hosts: Vec<_> = report.hosts.iter().filter(|(_, host)| !host.away.is_zero()).collect();
+    let mut hosts: Vec<_> = report.hosts.iter().filter(|(_, host)| host.away >= WORTH_TELLING).collect();
     hosts.sort_by_key(|(_, host)| std::cmp::Reverse(host.away));
     let shown: Vec<String> = hosts
         .iter()
@@ -173,3 +173,6 @@ fn millis(duration: Duration) -> String {
         _ => format_duration(Duration::from_millis(duration.as_millis() as u64)),
     }
 }
+
+/// A host that was looked for once was not away by what a person would call so.
+const WORTH_TELLING: Duration = Duration::from_millis(100);
