@@ -82,7 +82,9 @@ impl<V: Send + 'static> Work for FunctionWork<V> {
             }
             halt => halted_without_effect(halt),
         };
-        (verdict, Returned { error: reason.error, ..last.unwrap_or_default() })
+        // What the last attempt raised is the error of a failure alone: whoever is out of time is told of that.
+        let last = last.filter(|_| verdict == Verdict::Final(OutcomeKind::Failed)).unwrap_or_default();
+        (verdict, Returned { error: reason.error, ..last })
     }
 }
 
