@@ -558,7 +558,8 @@ impl Machine {
     /// The keys whose peer is away while they have something to do, and since when.
     pub fn held(&self) -> impl Iterator<Item = (&str, Instant)> {
         self.keys.iter().filter_map(|key| {
-            let held = key.health.held().filter(|_| key.queued + key.delayed > 0)?;
+            let held = key.health.held()?;
+            (held.probe.is_some() || key.queued + key.delayed > 0).then_some(())?;
             Some((&*key.name, held.since))
         })
     }
