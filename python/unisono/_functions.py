@@ -53,8 +53,8 @@ class BatchOptions(TypedDict, total=False):
         retries: Most repeats of a failed call; none by default.
         retry_on: What is worth a repeat: exception types, or a function that is given the exception; any by default.
         away_on: What says that whatever `key` stands for is away: exception types, or a function that is given the
-            exception. Such a call counts for nothing; it and all others of its key wait, while one at a time looks whether
-            it is back. Only for what was not carried out, such as a connection that is refused.
+            exception. Such a call counts for nothing; it and all others of its key wait, while one at a time looks
+            whether it is back. Only for what was not carried out, such as a connection that is refused.
         host_away: How long that is waited for; then what waits is `failed` of kind `away`. `"60s"` by default.
         ordered_by_key: While an item is undecided or cannot be stopped, no other of its key starts.
         max_failures: Stop after so many items that did not end well.
