@@ -68,7 +68,9 @@ def words(tmp_path):
 
 @pytest.fixture
 def run(start, words, tmp_path):
-    process = start(*words)
+    # In a group of its own, whose parent is in another of the session: in an orphaned group, as that of a test run without
+    # a terminal may be, SIGTSTP and its like stop nobody (POSIX, 2.4.3).
+    process = start(*words, process_group=0)
     return Run(tmp_path, process.pid), process
 
 
