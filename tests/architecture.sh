@@ -53,4 +53,7 @@ done
 if grep -rn 'from conftest import' tests bench --include='*.py'; then
     complain "something is imported from a conftest, of which each folder of tests may have one"
 fi
+if find tests -name 'test_*.py' -printf '%f\n' | sort | uniq -d | grep .; then
+    complain "two modules of tests have one name, with which pytest imports only one of them"
+fi
 exit $failed
