@@ -50,7 +50,8 @@ class Judge:
             return (number, Hands.RETURNED, False, "", result, None)
         try:
             return (number, Hands.RETURNED, False, "", result, self.serialize(result))
-        except Exception as error:
+        except BaseException as error:
+            # Whatever it is: nobody else settles this call, and no other is to suffer from it.
             message = f"its result cannot be written: {_shown(error)} (give serialize=)"
             return (number, Hands.UNSAVED, False, message, None, None)
 
@@ -62,7 +63,7 @@ class Judge:
             again = self.is_worth_another(error)
             asked = "away_on"
             is_away = self.is_away is not None and self.is_away(error)
-        except Exception as mistake:
+        except BaseException as mistake:
             mistake.__context__ = error
             return (number, Hands.RAISED, False, f"{asked} raised {_shown(mistake)}", mistake, None)
         if is_away:
@@ -313,8 +314,12 @@ def _is_ok(task: asyncio.Task[Any]) -> bool:
 
 
 def _shown(error: BaseException) -> str:
-    text = str(error)
     name = type(error).__name__
+    try:
+        text = str(error)
+    except BaseException as mistake:
+        # An outcome is told whatever its exception does when it is asked for its text.
+        text = f"(its text cannot be had: {type(mistake).__name__})"
     return f"{name}: {text}" if text else name
 
 

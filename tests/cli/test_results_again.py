@@ -252,6 +252,24 @@ def test_orders_that_were_on_their_way_stay_in_doubt_by_their_ids_across_rebind(
     assert posted(server) == sorted(["/held/1", "/held/2", "/items/3", "/items/9"])
 
 
+def test_an_order_keeps_its_key_wherever_its_row_stands(unisono, start, server, tmp_path):
+    order = {"json": {"order": 1}}
+    named = [(f"o{number}", f"{server.url}/held/{number}") for number in range(4)]
+    words = [*rows(tmp_path / "in.jsonl", *named, **order), "--idempotency-key"]
+    process = start(*words)
+    server.wait_until(lambda: len(posted(server)) == 4)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    server.gate.set()
+    words = [*rows(tmp_path / "in.jsonl", *reversed(named[1:]), **order), "--idempotency-key"]
+    assert unisono(*words, "--rebind").returncode == 0
+    keys: dict[str, set[str]] = {}
+    for _, path, headers, _ in server.requests:
+        keys.setdefault(path, set()).add(headers["idempotency-key"])
+    assert len(server.requests) == 7
+    assert all(len(of_one) == 1 for of_one in keys.values()) and len(set.union(*keys.values())) == 4, keys
+
+
 def test_rebind_from_python(tmp_path):
     with ScriptedServer({f"/{name}": [answer(200)] for name in "abc"}) as server:
         out = tmp_path / "r.jsonl"

@@ -1,6 +1,7 @@
 """Hosts that are away, deadlines and order per key: functions and commands under the engine."""
 
 import contextlib
+import http.server
 import socket
 import threading
 from collections import Counter
@@ -149,3 +150,26 @@ def test_commands_wait_for_a_host_whose_exit_status_says_that_it_is_away(tmp_pat
     ).run()
     assert (report.ok, report.retries) == (40, 0)
     assert len(log.read_text().splitlines()) == 8 + 40
+
+
+def test_a_call_of_a_client_waits_for_its_host_where_host_away_says_so():
+    class Says(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    host = http.server.HTTPServer(("127.0.0.1", 0), Says, bind_and_activate=False)
+    host.server_bind()
+    url = f"http://127.0.0.1:{host.server_address[1]}/"
+    with unisono.Client(retries=0) as client, pytest.raises(ConnectionError):
+        client.get(url)
+    with unisono.Client(retries=0, host_away="30s") as client:
+        # It refuses until then: nobody listens.
+        timer = threading.Timer(0.2, lambda: (host.server_activate(), host.handle_request()))
+        timer.start()
+        assert client.get(url).status_code == 204
+    timer.join()
+    host.server_close()

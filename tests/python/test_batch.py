@@ -951,3 +951,28 @@ def test_a_results_file_is_read_back_without_a_torn_line_and_a_foreign_one_is_re
     out.write_text("[]\n")
     with pytest.raises(UsageError, match="line 1: no result"):
         list(unisono.read_results(out))
+
+
+class Unspeakable(Exception):
+    """Raises again when it is asked for its text: a common slip, where an argument is no text."""
+
+    def __str__(self):
+        raise self.args[0]
+
+
+@pytest.mark.parametrize("mistake", [TypeError("no text"), SystemExit(3), KeyboardInterrupt()])
+@pytest.mark.parametrize("where", ["the function", "serialize", "retry_on"])
+def test_whatever_an_exception_does_when_it_is_asked_its_call_has_an_outcome_and_no_other_suffers(
+    mistake, where, tmp_path
+):
+    def raises(*_):
+        raise Unspeakable(mistake)
+
+    def work(number):
+        return raises() if number == 0 and where != "serialize" else number
+
+    options = {"retry_on": raises, "retries": 1} if where == "retry_on" else {}
+    if where == "serialize":
+        options = {"out": tmp_path / "r.jsonl", "serialize": lambda number: number or raises()}
+    outcomes = {outcome.item: outcome.kind for outcome in batch(work, range(4), executor="threads", **options)}
+    assert outcomes == {0: "failed", 1: "ok", 2: "ok", 3: "ok"}

@@ -788,7 +788,7 @@ impl Machine {
     /// Paces a key, as after a refusal that names no time; but each costs a repeat, so nothing starts as soon as then.
     fn slow_down(&mut self, now: Instant, index: usize, started: Instant) {
         let least = now + self.jitter(self.settings.retry.backoff.base);
-        let until = self.keys.get_mut(index).pace.refuse(now, started, None);
+        let until = self.keys.get_mut(index).pace.overload(now, started);
         self.pause_key(now, index, until.max(least));
         self.keys.rouse(index, &self.settings.limits);
     }

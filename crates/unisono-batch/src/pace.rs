@@ -46,6 +46,8 @@ struct Engaged {
     cut: f64,
     /// The server says when to come back.
     announced: bool,
+    /// It refused because it has too much to do, which passes, and not because a quota is used up.
+    overloaded: bool,
     /// By how much the rate grows at the next review.
     growth: f64,
     /// The next start is due then.
@@ -138,6 +140,15 @@ impl Pace {
         until
     }
 
+    /// As [`Pace::refuse`], by a server that has too much to do: what it bore then is forgotten sooner.
+    pub(crate) fn overload(&mut self, now: Instant, started: Instant) -> Instant {
+        let until = self.refuse(now, started, None);
+        if let Some(engaged) = &mut self.engaged {
+            engaged.overloaded = true;
+        }
+        until
+    }
+
     /// Whether forgetting it loses nothing.
     pub(crate) fn is_idle(&self) -> bool {
         self.engaged.is_none()
@@ -154,6 +165,7 @@ impl Engaged {
             refused: f64::INFINITY,
             cut: FIRST_CUT,
             announced: false,
+            overloaded: false,
             growth: FIRST_GROWTH,
             next: started,
             resumed: started,
@@ -239,10 +251,10 @@ impl Engaged {
         if gap <= CLOSE_ENOUGH {
             // The bound is forgotten now and looked for again after the hold.
             self.refused = f64::INFINITY;
-            self.growth = GROWTH_AFTER_HOLD;
+            self.growth = if self.overloaded { FIRST_GROWTH } else { GROWTH_AFTER_HOLD };
             self.cut = FIRST_CUT;
             self.is_holding = true;
-            self.review = now + HOLD;
+            self.review = now + if self.overloaded { HOLD_OVERLOADED } else { HOLD };
         } else {
             self.rate *= 1.0 + self.growth.min(gap / 2.0);
             self.growth = (self.growth * 2.0).min(1.0);
@@ -255,6 +267,9 @@ impl Engaged {
     /// starts, since fewer say little about a rate.
     fn step(&self) -> Duration {
         let some = (10.0 / self.rate).min(LONGEST_STEP);
+        if self.overloaded {
+            return Duration::from_secs_f64(some.max(LEAST_STEP));
+        }
         let least = if self.announced { LEAST_STEP_ANNOUNCED } else { LEAST_STEP };
         Duration::from_secs_f64(self.shortest.min(LONGEST_STEP).max(some).max(least))
     }
@@ -275,6 +290,8 @@ const FIRST_CUT: f64 = 0.03;
 const DEEPEST_CUT: f64 = 0.5;
 /// Where a refusal costs a second, it may come once a minute: under 2 % of the time.
 const HOLD: Duration = Duration::from_secs(60);
+/// A server that had too much to do may bear ten times as much a moment later.
+const HOLD_OVERLOADED: Duration = Duration::from_secs(2);
 const CLOSE_ENOUGH: f64 = 0.03;
 const FIRST_GROWTH: f64 = 0.05;
 /// Below what is close enough, so that the first refusal ends in the next hold.

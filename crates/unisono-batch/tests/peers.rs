@@ -29,6 +29,8 @@ struct Host {
     name: &'static str,
     /// Nobody listens in these times, counted from the start.
     down: Vec<(Duration, Duration)>,
+    /// It refuses everything in these times.
+    busy: Vec<(Duration, Duration)>,
     /// What it takes to answer.
     takes: Duration,
     /// It refuses what comes sooner than this after the last that it took.
@@ -50,6 +52,7 @@ impl Host {
         Self {
             name,
             down: Vec::new(),
+            busy: Vec::new(),
             takes: ms(30),
             every: Duration::ZERO,
             bears: usize::MAX,
@@ -80,8 +83,13 @@ impl Host {
             sleep(ms(1)).await;
             return failed(Verdict::Retry { otherwise, not_before: None }, ErrorKind::Closed, Peer::Away);
         }
+        let at = now - begun;
+        let is_busy = self.busy.iter().any(|(from, to)| at >= *from && at < *to);
+        if is_busy {
+            sleep(ms(1)).await;
+        }
         let too_soon = self.last.get().is_some_and(|last| now < last + self.every);
-        if too_soon || self.inside.get() >= self.bears {
+        if is_busy || too_soon || self.inside.get() >= self.bears {
             self.refused.set(self.refused.get() + 1);
             return failed(Verdict::Retry { otherwise, not_before: None }, ErrorKind::Status, Peer::Overloaded);
         }
@@ -332,4 +340,17 @@ async fn rows_that_never_started_have_their_deadline_behind_a_host_that_is_away(
     let (told, _) = run(vec![host], vec![0; 100], Settings { times, ..at_once(4) }).await;
     assert!(told.iter().all(|one| one.kind == OutcomeKind::TimedOut), "{told:?}");
     assert!(told.iter().all(|one| one.after <= ms(5_003)), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_was_overloaded_in_bouts_is_at_its_full_speed_again_soon_after() {
+    for seed in 0..12 {
+        fastrand::seed(seed);
+        let bouts = (0..8u64).map(|bout| (ms(500 + bout * 1500), ms(1100 + bout * 1500)));
+        let host = Host { takes: ms(5), busy: bouts.collect(), ..Host::new("a") };
+        let (told, _) = run(vec![host], vec![0; 20_000], at_once(20)).await;
+        let took = told.iter().map(|one| one.after).max().unwrap();
+        // Twelve seconds of bouts, five for the rows themselves, and what it takes to trust it again.
+        assert!(took < Duration::from_secs(60), "{took:?} with seed {seed}");
+    }
 }

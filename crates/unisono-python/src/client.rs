@@ -26,7 +26,7 @@ use tokio::{
     task::LocalSet,
 };
 use unisono_batch::{Attempt, Context, Decided, Halt, Job, Offer, Pull, Sink, Source, Verdict, drive};
-use unisono_core::{CancelLevel, CancelReason, CancelToken, Effect, ErrorKind, OutcomeKind};
+use unisono_core::{CancelLevel, CancelReason, CancelToken, Effect, ErrorKind, OutcomeKind, Peer};
 use unisono_http::{Client, Error as HttpError, HttpJob, Judged, Reply, Request, Trail};
 use unisono_runner::{Defaults, Error, Fetched, Monitor, Outcome as Ended, Settings};
 
@@ -392,6 +392,10 @@ impl Job for Calls {
             }
             attempt = work => attempt,
         }
+    }
+
+    fn peer(&self, reply: &Reply) -> Peer {
+        reply.peer
     }
 
     fn halted(&self, item: &Item, halt: Halt, last: Option<Reply>) -> (Verdict, Reply) {

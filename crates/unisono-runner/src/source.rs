@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Changes a call before it runs, given its row, page and fingerprint.
-pub type Prepare<C> = Box<dyn Fn(&mut C, RowKey, u64)>;
+pub type Prepare<C> = Box<dyn Fn(&mut C, RowKey, Option<&str>, u64)>;
 
 pub(crate) struct Rows<C: Call> {
     /// `None` once nothing more is wanted of it.
@@ -260,7 +260,7 @@ impl<C: Call> Rows<C> {
         };
         let Place { key, position, line, id, fingerprint } = place;
         if let Some(prepare) = &self.prepare {
-            prepare(&mut call, key, fingerprint);
+            prepare(&mut call, key, id.as_deref(), fingerprint);
         }
         let limit_key = self.limit_key(&call);
         let item = Item { key, position, line, id, fingerprint, call, targets };

@@ -36,9 +36,15 @@ pub struct FetchCall {
 pub(crate) struct PageKeys(u64);
 
 impl PageKeys {
-    /// Those of this row, in a run with this seed and those that resume it.
-    pub(crate) fn new(seed: u64, row: u64, fingerprint: u64) -> Self {
-        Self(xxh3_64_with_seed(&row.to_le_bytes(), xxh3_64_with_seed(&fingerprint.to_le_bytes(), seed)))
+    /// Those of this row, in a run with this seed and those that resume it. Its id tells it from all others of the input, and
+    /// stays when rows are put in another order; where it has none, its number does.
+    pub(crate) fn new(seed: u64, row: u64, id: Option<&str>, fingerprint: u64) -> Self {
+        let seed = xxh3_64_with_seed(&fingerprint.to_le_bytes(), seed);
+        Self(match id {
+            // Another beginning, since an id may be spelt as a number is stored.
+            Some(id) => xxh3_64_with_seed(id.as_bytes(), !seed),
+            None => xxh3_64_with_seed(&row.to_le_bytes(), seed),
+        })
     }
 
     pub(crate) fn set(self, request: &mut Request, page: u32) {
