@@ -267,44 +267,122 @@ def test_what_was_changed_since_a_kill_is_not_ours_any_more(start, unisono, serv
     assert "is there already" in errors(lines(tmp_path / "r.jsonl"))[0]
 
 
-def test_a_row_in_doubt_says_what_it_has_saved_and_keeps_its_name(start, unisono, tmp_path, lines):
-    script = 'echo "$1"; [ "$1" = a ] || { touch began; while :; do sleep 1; done; }'
-    words = [
-        "each",
-        "-q",
-        "-j1",
-        "--save",
-        "out/{}",
-        "-o",
-        "r.jsonl",
-        "--resume",
-        "sh",
-        "-c",
-        script,
-        "sh",
-        "{}",
-        ":::",
-        "a",
-        "b",
-    ]
-    process = start(*words)
+def wait_for(path: Path) -> None:
     until = time.monotonic() + 20
-    while not (tmp_path / "began").exists():
+    while not path.exists():
         assert time.monotonic() < until
         time.sleep(0.01)
+
+
+def interrupt_after_the_first(start, folder: Path, words: list[str]) -> None:
+    """Kills a run whose second command is under way, and takes away the line of the first.
+
+    It is as if the run had been killed between the files of the first and its line.
+    """
+    process = start(*words)
+    wait_for(folder / "began")
     process.kill()
     process.communicate()
-    # As if the line of the first had not been written: the run was killed between the two.
-    (tmp_path / "r.jsonl").write_text("")
-    assert unisono(*words).returncode == 1
+    (folder / "r.jsonl").write_text("")
+
+
+# What is in `halt` is what its commands do first when it is there.
+IN_DOUBT = """
+[ ! -e halt ] || . ./halt
+[ "$1" = a ] || { touch began; while :; do sleep 1; done; }
+echo "$1"
+[ -e quiet ] || echo "e$1" >&2
+"""
+SAVE_IN_DOUBT = ["each", "-q", "-j1", "--save", "out/{}", "-o", "r.jsonl", "--resume"]
+RUN_IN_DOUBT = ["--", "sh", "-c", IN_DOUBT, "sh", "{}", ":::", "a", "b"]
+
+
+def run_in_doubt(*options: str) -> list[str]:
+    """The same run again, over its first item alone: the other one is not in this input, so it stays as it is."""
+    return [*SAVE_IN_DOUBT[:-1], *options, *RUN_IN_DOUBT[:-1]]
+
+
+def row_in_doubt(lines, folder: Path) -> dict:
+    return next(row for row in lines(folder / "r.jsonl") if row["item"] == "a")
+
+
+def test_a_row_in_doubt_says_what_it_has_saved_and_keeps_its_names(start, unisono, tmp_path, lines):
+    interrupt_after_the_first(start, tmp_path, SAVE_IN_DOUBT + RUN_IN_DOUBT)
+    assert unisono(*SAVE_IN_DOUBT, *RUN_IN_DOUBT).returncode == 1
     rows = {row["item"]: row for row in lines(tmp_path / "r.jsonl")}
     assert [rows[item]["outcome"] for item in "ab"] == ["ambiguous", "ambiguous"]
-    assert (rows["a"].get("saved"), rows["b"].get("saved")) == ("out/a", None)
-    again = [word.replace("--resume", "--retry-ambiguous") for word in words[:-1]]
-    # The other one is not in this input, so it stays as it is.
-    assert unisono(*again).returncode == 1
+    assert [rows[item].get("saved") for item in "ab"] == ["out/a", None]
+    assert [rows[item].get("saved_stderr") for item in "ab"] == ["out/a.stderr", None]
+    assert unisono(*run_in_doubt("--retry-ambiguous")).returncode == 1
     rows = {row["item"]: row["outcome"] for row in lines(tmp_path / "r.jsonl")}
     assert rows == {"a": "ok", "b": "ambiguous"}
+
+
+def test_a_row_that_is_refused_still_says_what_it_has_saved_and_replaces_it_later(start, unisono, tmp_path, lines):
+    put(tmp_path, {"quiet": ""})
+    interrupt_after_the_first(start, tmp_path, SAVE_IN_DOUBT + RUN_IN_DOUBT)
+    put(tmp_path, {"out/a.stderr": "mine"})
+    # Whether its line or the log of the killed run knows it makes no difference.
+    for option in ("--resume", "--retry-ambiguous", "--retry-ambiguous"):
+        assert unisono(*run_in_doubt(option)).returncode == 1
+        row = row_in_doubt(lines, tmp_path)
+        kind = "interrupted" if option == "--resume" else "save"
+        assert (row["outcome"], row["error"]["kind"], row["saved"]) == ("ambiguous", kind, "out/a")
+        assert "saved_stderr" not in row
+        assert (tmp_path / "out/a.stderr").read_text() == "mine"
+    (tmp_path / "out/a.stderr").unlink()
+    unisono(*run_in_doubt("--retry-ambiguous"))
+    row = row_in_doubt(lines, tmp_path)
+    assert (row["outcome"], row["saved"]) == ("ok", "out/a")
+
+
+@pytest.mark.parametrize("is_stopped", [True, False])
+def test_a_row_whose_next_run_saves_nothing_keeps_what_it_has_saved(start, unisono, tmp_path, lines, is_stopped):
+    interrupt_after_the_first(start, tmp_path, SAVE_IN_DOUBT + RUN_IN_DOUBT)
+    assert unisono(*run_in_doubt("--resume")).returncode == 1
+    again = run_in_doubt("--retry-ambiguous")
+    if is_stopped:
+        put(tmp_path, {"halt": "touch halted; while :; do sleep 1; done"})
+        process = start(*again)
+        wait_for(tmp_path / "halted")
+        process.terminate()
+        process.communicate()
+    else:
+        # Without `--save`, what it prints goes to its line, and the files are still there.
+        put(tmp_path, {"halt": "exit 3"})
+        assert unisono(*[word for word in again if word not in ("--save", "out/{}")]).returncode == 1
+    row = row_in_doubt(lines, tmp_path)
+    assert (row["outcome"], row["saved"], row["saved_stderr"]) == ("ambiguous", "out/a", "out/a.stderr")
+    for name in ("halt", "out/a"):
+        (tmp_path / name).unlink()
+    put(tmp_path, {"quiet": ""})
+    unisono(*run_in_doubt("--retry-ambiguous"))
+    row = row_in_doubt(lines, tmp_path)
+    assert (row["outcome"], row["saved"]) == ("ok", "out/a"), row
+    assert listing(tmp_path / "out") == ["a"]
+
+
+def test_a_row_whose_next_request_fails_keeps_what_its_row_has_saved(start, unisono, server, tmp_path, lines):
+    (tmp_path / "in").write_text("".join(f"{server.url}/{path}\n" for path in ("items/1", "held/2")))
+    words = ["fetch", "-q", "-j1", "--from", "in", "--data", "x", "-o", "r.jsonl"]
+    process = start(*words, "--resume", "--save", "out/{line}")
+    server.wait_until(lambda: any("held" in path for path in server.paths()))
+    process.kill()
+    process.communicate()
+    # As if its line had not been written: the run was killed between the two.
+    (tmp_path / "r.jsonl").write_text("")
+    server.gate.set()
+    (ours,) = listing(tmp_path)[1:2]
+    length = (tmp_path / ours).stat().st_size
+    again = ["--retry-ambiguous", "--save", "out/{line}"]
+    nobody = ["--proxy", "http://127.0.0.1:1", "--retries", "0"]
+    for options in (["--resume", *again[1:]], [*again, *nobody], [*again[:1], *nobody]):
+        assert unisono(*words, *options).returncode == 1
+        row = next(row for row in lines(tmp_path / "r.jsonl") if row["row"] == 0)
+        assert (row["outcome"], row.get("saved"), row.get("saved_bytes")) == ("ambiguous", ours, length), options
+    assert unisono(*words, *again).returncode == 0
+    rows = lines(tmp_path / "r.jsonl")
+    assert [row["outcome"] for row in rows] == ["ok", "ok"], errors(rows)
 
 
 def test_a_part_that_a_killed_run_has_left_goes_and_one_that_is_in_use_stays(unisono, tmp_path, server):

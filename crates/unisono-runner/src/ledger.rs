@@ -16,6 +16,7 @@ use crate::{
     Error, Outcome, Outlet, Report,
     canary::{Canary, Step},
     gauge::Gauge,
+    saves::SavedBefore,
     work::{Done, next_of},
 };
 
@@ -54,6 +55,8 @@ pub(crate) struct Ledger<D: Done> {
     pub(crate) gone: Result<(u64, Vec<String>), unisono_journal::Error>,
     /// The lines of rows that run again.
     pub(crate) old: Arc<OldLines>,
+    /// What these say to have saved.
+    pub(crate) saved_before: SavedBefore,
     /// Buffers for one line, kept for the next one.
     pub(crate) fields: Fields,
     pub(crate) body: Fields,
@@ -101,10 +104,20 @@ impl<D: Done> Ledger<D> {
     }
 
     /// What an earlier attempt may have done is not undone by one that did nothing.
-    fn remember(&self, outcome: &mut Outcome<D>) {
+    fn remember(&mut self, outcome: &mut Outcome<D>) {
         if let Some(old) = self.old.get(&outcome.key) {
             outcome.effect = outcome.effect.join(old.effect);
             outcome.kind = outcome.effect.outcome(outcome.kind, outcome.repeatable);
+        }
+        // What it has saved stays its own, under whatever names or none this run saves: its line goes, and this one says so.
+        if let Some(files) = self.saved_before.remove(&outcome.key)
+            && outcome.kind != OutcomeKind::Ok
+        {
+            for (place, name) in files {
+                if let Some(there) = std::fs::metadata(&name).ok().filter(std::fs::Metadata::is_file) {
+                    outcome.done.has_saved(place, name, there.len());
+                }
+            }
         }
     }
 

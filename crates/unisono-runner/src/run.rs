@@ -10,7 +10,7 @@ use std::{
 
 use unisono_batch::{Decided, Monitor, Settings, Sink, drive};
 use unisono_core::{CancelReason, CancelToken, clock, error_chain};
-use unisono_journal::{Closed, Fields, Finish, Journal, LeftOver, Open, Recovered};
+use unisono_journal::{Closed, Fate, Fields, Finish, Journal, LeftOver, Open, Recovered};
 
 use crate::{
     Error, Gauge, OnEvent, Outlet, Report, Saving,
@@ -118,10 +118,13 @@ pub async fn run<W: Work>(
         Output::File { path, open } => {
             results = Some(open);
             earlier = Earlier::new(open.identity);
-            let (journal, recovered) = match extras.saving.is_some() || frame.canary.is_some() {
-                true => Journal::open_with(&path, open, |head, line, fate| earlier.take(head, line, fate))?,
-                false => Journal::open(&path, open)?,
-            };
+            let wants_all = extras.saving.is_some() || frame.canary.is_some();
+            let (journal, recovered) = Journal::open_with(&path, open, |head, line, fate| {
+                // What a line says to have saved is not lost with it, even when this run saves nothing.
+                if wants_all || fate == Fate::RunsAgain {
+                    earlier.take(head, line, fate);
+                }
+            })?;
             (Some(journal), recovered, Some(path))
         }
     };
@@ -153,6 +156,7 @@ pub async fn run<W: Work>(
             .then(|| unisono_journal::Order::new(recovered.first_row())),
         gone: Ok((0, Vec::new())),
         old: recovered.old_lines(),
+        saved_before: earlier.saved_before(),
         fields: Fields::default(),
         body: Fields::default(),
     }));

@@ -7,7 +7,6 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, HashSet, VecDeque},
-    path::PathBuf,
     rc::Rc,
     task::{Context, Poll},
     time::Duration,
@@ -26,7 +25,7 @@ use crate::{
     notes::Notes,
     pages::Pages,
     row::Row,
-    saves::{Claimant, Earlier, Saves, Target},
+    saves::{Claimant, Earlier, Refusal, SavedFile, Saves, Target},
     work::{Call, Done, Item},
 };
 
@@ -229,9 +228,7 @@ impl<C: Call> Rows<C> {
     fn hold_interrupted(&mut self, place: Place, call: &C, message: &str) {
         let mut done = C::Done::failed(ErrorKind::Interrupted, message.to_owned());
         call.describe(&mut done);
-        if let Some((name, length)) = self.keep_names(&place, call) {
-            done.has_saved(name, length);
-        }
+        say_saved(&mut done, self.keep_names(&place, call));
         let mut outcome = place.undone(OutcomeKind::Ambiguous, done);
         (outcome.effect, outcome.repeatable) = (Effect::Maybe, call.is_repeatable());
         self.held.push_back(Held::Outcome(Box::new(outcome)));
@@ -249,9 +246,10 @@ impl<C: Call> Rows<C> {
     fn hold_item(&mut self, place: Place, mut call: C) {
         let targets = match self.claim_names(&place, &call) {
             Ok(targets) => targets,
-            Err(why) => {
+            Err(Refusal { why, own }) => {
                 let mut done = C::Done::failed(ErrorKind::Save, why);
                 call.describe(&mut done);
+                say_saved(&mut done, own);
                 let mut outcome = place.undone(OutcomeKind::Failed, done);
                 outcome.repeatable = call.is_repeatable();
                 self.held.push_back(Held::Outcome(Box::new(outcome)));
@@ -268,16 +266,16 @@ impl<C: Call> Rows<C> {
     }
 
     /// Takes the names that a row writes to, while its turn in the input is now.
-    fn claim_names(&self, place: &Place, call: &C) -> Result<Vec<Target>, String> {
+    fn claim_names(&self, place: &Place, call: &C) -> Result<Vec<Target>, Refusal> {
         let Some(saves) = &self.saves else { return Ok(Vec::new()) };
-        let names = call.save_names(place.position + 1)?;
-        saves.borrow_mut().claim(place.claimant(!call.is_repeatable()), names)
+        let names = call.save_names(place.position + 1).map_err(|why| Refusal { why, own: Vec::new() })?;
+        saves.borrow_mut().claim(place.claimant(!call.is_repeatable()), &names)
     }
 
     /// The same for a row that does not run, as in [`Saves::keep`].
-    fn keep_names(&self, place: &Place, call: &C) -> Option<(PathBuf, u64)> {
-        let saves = self.saves.as_ref()?;
-        let names = call.save_names(place.position + 1).ok()?;
+    fn keep_names(&self, place: &Place, call: &C) -> Vec<SavedFile> {
+        let Some(saves) = &self.saves else { return Vec::new() };
+        let Ok(names) = call.save_names(place.position + 1) else { return Vec::new() };
         saves.borrow_mut().keep(place.claimant(false), names)
     }
 
@@ -401,6 +399,13 @@ impl<C: Call> Source for Rows<C> {
             }
             (true, Poll::Pending) => Poll::Pending,
         }
+    }
+}
+
+/// Says of a row that does not run what it has put in place before.
+fn say_saved<D: Done>(done: &mut D, files: Vec<SavedFile>) {
+    for SavedFile { place, name, length } in files {
+        done.has_saved(place, name, length);
     }
 }
 

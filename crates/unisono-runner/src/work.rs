@@ -83,8 +83,9 @@ pub trait Done: Send + 'static {
         false
     }
 
-    /// What is known of a call that was interrupted: a file of this length was put in place for it.
-    fn has_saved(&mut self, _name: PathBuf, _length: u64) {}
+    /// What a call that did not end well has put in place before, of what it does not say itself: a file of this length
+    /// under this name. `place` tells which of [`Call::save_names`] that is.
+    fn has_saved(&mut self, _place: usize, _name: PathBuf, _length: u64) {}
 
     /// What it says of whatever it is limited by, beside what became of it.
     fn peer(&self) -> Peer {
@@ -240,6 +241,12 @@ pub(crate) fn outcome<W: Work>(decided: Decided<Worked<W>>) -> (Outcome<<W::Call
     let item = decided.item;
     let mut done = decided.value;
     item.call.describe(&mut done);
+    if decided.kind != OutcomeKind::Ok {
+        // It would be nobody's if the line did not say so: the next attempt is to replace it.
+        for file in item.targets.iter().enumerate().filter_map(|(place, target)| target.own(place)) {
+            done.has_saved(file.place, file.name, file.length);
+        }
+    }
     let ended = !done.goes_on();
     let outcome = Outcome {
         key: item.key,

@@ -312,8 +312,13 @@ impl Done for Ran {
         self.peer
     }
 
-    fn has_saved(&mut self, name: PathBuf, _length: u64) {
-        self.saved = Some(name);
+    fn has_saved(&mut self, place: usize, name: PathBuf, _length: u64) {
+        if place == 0 {
+            self.saved.get_or_insert(name);
+        } else if self.saved.as_ref().is_none_or(|saved| with_suffix(saved, ".stderr") == name) {
+            // Another one is of a run that saved under other names, and not what was printed beside this output.
+            self.saved_stderr.get_or_insert(name);
+        }
     }
 
     fn push_subject(&self, fields: &mut Members<'_>) {

@@ -153,8 +153,8 @@ impl Done for Fetched {
         self.reply.peer
     }
 
-    fn has_saved(&mut self, name: PathBuf, length: u64) {
-        self.saved = Some((name, length));
+    fn has_saved(&mut self, _place: usize, name: PathBuf, length: u64) {
+        self.saved.get_or_insert((name, length));
     }
 
     fn push_error(&self, error: &mut Members<'_>) {

@@ -8,7 +8,7 @@ use std::{collections::HashMap, ffi::OsString, os::unix::ffi::OsStringExt, path:
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Deserialize;
 use unisono_core::OutcomeKind;
-use unisono_journal::{Fate, Head, Identity, unescape};
+use unisono_journal::{Fate, Head, Identity, RowKey, unescape};
 
 /// What was read of the lines of earlier runs.
 #[derive(Debug, Default)]
@@ -19,12 +19,16 @@ pub(crate) struct Earlier {
     identity: Identity,
 }
 
+/// What rows have saved that run again, by what their lines are the lines of.
+pub(crate) type SavedBefore = HashMap<RowKey, Vec<(usize, PathBuf)>>;
+
 #[derive(Debug)]
 pub(super) struct SavedLine {
-    pub(super) row: u64,
+    pub(super) key: RowKey,
     pub(super) fingerprint: u64,
     pub(super) id: Box<str>,
-    pub(super) names: Vec<PathBuf>,
+    /// Each with its place among the names that the row asked for.
+    pub(super) names: Vec<(usize, PathBuf)>,
     pub(super) fate: Fate,
 }
 
@@ -50,6 +54,12 @@ impl Earlier {
         count.map(|count| *count -= 1).is_some()
     }
 
+    /// What the lines of rows that run again have saved, each with its place among the names that its row asked for.
+    pub(crate) fn saved_before(&self) -> SavedBefore {
+        let again = self.saved.iter().filter(|line| line.fate == Fate::RunsAgain);
+        again.map(|line| (line.key, line.names.clone())).collect()
+    }
+
     /// Takes in the next line of the results file that is being opened.
     pub(crate) fn take(&mut self, head: &Head<'_>, line: &[u8], fate: Fate) {
         if fate == Fate::Stays && !matches!(head.outcome, OutcomeKind::Ok | OutcomeKind::Skipped) {
@@ -60,15 +70,13 @@ impl Earlier {
             return;
         }
         let Ok(members) = serde_json::from_slice::<Members>(line) else { return };
-        let names: Vec<PathBuf> =
-            [name(members.saved, members.saved_base64), name(members.saved_stderr, members.saved_stderr_base64)]
-                .into_iter()
-                .flatten()
-                .collect();
+        let output = name(members.saved, members.saved_base64).map(|name| (0, name));
+        let stderr = name(members.saved_stderr, members.saved_stderr_base64).map(|name| (1, name));
+        let names: Vec<_> = output.into_iter().chain(stderr).collect();
         if !names.is_empty() {
             let id = unescape(head.id).unwrap_or_default().into();
-            let (row, fingerprint) = (head.key.row, head.fingerprint);
-            self.saved.push(SavedLine { row, fingerprint, id, names, fate });
+            let (key, fingerprint) = (head.key, head.fingerprint);
+            self.saved.push(SavedLine { key, fingerprint, id, names, fate });
         }
     }
 

@@ -33,7 +33,7 @@ use std::{
 
 use unisono_journal::{Fate, Identity, Open};
 
-pub(crate) use earlier::Earlier;
+pub(crate) use earlier::{Earlier, SavedBefore};
 use log::Log;
 use names::{Folders, Found, Resolved};
 pub(crate) use part::Part;
@@ -62,6 +62,25 @@ pub(crate) struct Claimant<'a> {
     pub(crate) fingerprint: u64,
     /// It cannot be had again, so its files are synced before its line says that they are there.
     pub(crate) is_precious: bool,
+}
+
+/// A file that a row has put in place before now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SavedFile {
+    /// Which of the names it is that the row asks for, from 0.
+    pub(crate) place: usize,
+    /// The name, as the user has it.
+    pub(crate) name: PathBuf,
+    /// In bytes.
+    pub(crate) length: u64,
+}
+
+/// Why a row cannot have the names that it asks for.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) why: String,
+    /// What it has put in place in earlier runs, and keeps.
+    pub(crate) own: Vec<SavedFile>,
 }
 
 /// The names of a run, and whose they are.
@@ -143,20 +162,35 @@ impl Saves {
         Ok(saves)
     }
 
-    /// Gives a row the names that it asks for, or says why it cannot have them. All of them, or none.
-    pub(crate) fn claim(&mut self, row: Claimant<'_>, names: Vec<PathBuf>) -> Result<Vec<Target>, String> {
+    /// Gives a row the names that it asks for, or says why it cannot have them. All of them, or none; what it has put in
+    /// place before stays its own even then.
+    pub(crate) fn claim(&mut self, row: Claimant<'_>, names: &[PathBuf]) -> Result<Vec<Target>, Refusal> {
+        self.give(row, names).map_err(|why| {
+            let mut own = Vec::new();
+            for (place, name) in names.iter().enumerate() {
+                let Ok(resolved) = self.folders.resolve(name) else { continue };
+                if let Some(length) = self.own_length(&resolved, row) {
+                    self.take(&resolved, &Rc::new(Owner::of(row)));
+                    own.push(SavedFile { place, name: name.clone(), length });
+                }
+            }
+            Refusal { why, own }
+        })
+    }
+
+    fn give(&mut self, row: Claimant<'_>, names: &[PathBuf]) -> Result<Vec<Target>, String> {
         let mut targets = Vec::with_capacity(names.len());
         let (mut keys, mut folders) = (Vec::with_capacity(2 * names.len()), Vec::new());
         for name in names {
-            let resolved = self.folders.resolve(&name)?;
+            let resolved = self.folders.resolve(name)?;
             let shown = name.display();
             if matches!(resolved.found, Found::Stream { .. }) {
                 // What came before is not lost by what comes after, so it may be many rows'.
-                targets.push(self.target(name, resolved, row, false));
+                targets.push(self.target(name.clone(), resolved, row, false));
                 continue;
             }
             if let Some(owner) = resolved.keys().find_map(|key| self.taken.get(&key)) {
-                return Err(owner.refusal(&name));
+                return Err(owner.refusal(name));
             }
             if let Some(owner) = resolved.missing.iter().find_map(|key| self.taken.get(key)) {
                 return Err(format!("`{shown}` would be in a folder whose name is that of a file: {}", owner.shown()));
@@ -180,7 +214,7 @@ impl Saves {
             }
             keys.extend(resolved.keys());
             folders.extend_from_slice(&resolved.missing);
-            targets.push(self.target(name, resolved, row, is_ours));
+            targets.push(self.target(name.clone(), resolved, row, is_ours));
         }
         if !keys.is_empty() {
             let owner = Rc::new(Owner::of(row));
@@ -190,30 +224,24 @@ impl Saves {
         Ok(targets)
     }
 
-    /// A row that does not run in this run has its names all the same. Returns the first of them, and its length, if the
-    /// row has put it there and had no time to say so.
-    pub(crate) fn keep(&mut self, row: Claimant<'_>, names: Vec<PathBuf>) -> Option<(PathBuf, u64)> {
-        let mut marked = None;
+    /// A row that does not run in this run has its names all the same. Returns what it has put in place, whether or not it
+    /// had the time to say so.
+    pub(crate) fn keep(&mut self, row: Claimant<'_>, names: Vec<PathBuf>) -> Vec<SavedFile> {
+        let mut own = Vec::new();
         let owner = Rc::new(Owner::of(row));
-        for name in names {
+        for (place, name) in names.into_iter().enumerate() {
             let Ok(resolved) = self.folders.resolve(&name) else { continue };
+            // Before it is taken: another row that asks for the same may have it already.
+            let length = self.own_length(&resolved, row);
             let earlier = resolved.keys().find_map(|key| self.earlier.get(&key)).map(|saved| self.is_same(saved, row));
-            let is_marked = self.is_marked(&resolved, row);
             // Where the input may be in another order, a row that has saved nothing must not stand before one that was to.
-            let holds = earlier.unwrap_or(is_marked || self.identity == Identity::Row);
+            let holds = earlier.unwrap_or_else(|| length.is_some() || self.identity == Identity::Row);
             if holds {
-                for key in resolved.keys() {
-                    self.taken.entry(key).or_insert_with(|| owner.clone());
-                }
+                self.take(&resolved, &owner);
             }
-            if let Found::File(file) = &resolved.found
-                && is_marked
-                && marked.is_none()
-            {
-                marked = Some((name, file.length));
-            }
+            own.extend(length.map(|length| SavedFile { place, name, length }));
         }
-        marked
+        own
     }
 
     /// The run is over. When all its lines are written, nothing is left that the log would have to say.
@@ -245,6 +273,20 @@ impl Saves {
         !self.marks.is_empty() && self.marks.contains(&file.mark(resolved.key, row.fingerprint))
     }
 
+    /// How long the file at a name is, if this row has put it there and no other has it.
+    fn own_length(&self, resolved: &Resolved, row: Claimant<'_>) -> Option<u64> {
+        let Found::File(file) = &resolved.found else { return None };
+        let is_taken = resolved.keys().any(|key| self.taken.contains_key(&key));
+        let earlier = resolved.keys().find_map(|key| self.earlier.get(&key)).map(|saved| self.is_same(saved, row));
+        (!is_taken && earlier.unwrap_or_else(|| self.is_marked(resolved, row))).then_some(file.length)
+    }
+
+    fn take(&mut self, resolved: &Resolved, owner: &Rc<Owner>) {
+        for key in resolved.keys() {
+            self.taken.entry(key).or_insert_with(|| owner.clone());
+        }
+    }
+
     /// Nobody else's, whatever a row is called.
     fn reserve(&mut self, path: &Path, what: &'static str) {
         let Ok(resolved) = self.folders.resolve(path) else { return };
@@ -260,7 +302,7 @@ impl Saves {
     /// What lines of earlier runs have saved is theirs.
     fn take_over(&mut self, earlier: &Earlier) -> std::io::Result<()> {
         for line in &earlier.saved {
-            for name in &line.names {
+            for (_, name) in &line.names {
                 let Ok(resolved) = self.folders.resolve(name) else { continue };
                 if let (Fate::RunsAgain, Found::File(file), Some(log)) = (line.fate, &resolved.found, &self.shared.log)
                 {
@@ -270,7 +312,7 @@ impl Saves {
                     self.marks.insert(mark);
                 }
                 for key in resolved.keys() {
-                    let saved = Saved { row: line.row, fingerprint: line.fingerprint, id: line.id.clone() };
+                    let saved = Saved { row: line.key.row, fingerprint: line.fingerprint, id: line.id.clone() };
                     self.earlier.insert(key, saved);
                 }
             }

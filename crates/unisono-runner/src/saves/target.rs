@@ -13,7 +13,7 @@ use std::{
 use tokio::task::spawn_blocking;
 
 use super::{
-    lock,
+    SavedFile, lock,
     log::Log,
     names::{Resolved, Seen},
     part::Part,
@@ -130,6 +130,16 @@ impl Target {
                 Ok(Filled { target, part, seen: None })
             }
         }
+    }
+
+    /// What stands there that was put there for this row, in this attempt or before; `place` as in [`SavedFile`].
+    pub(crate) fn own(&self, place: usize) -> Option<SavedFile> {
+        let Inner { name, kind, is_ours, path, .. } = &*self.0;
+        if !matches!(kind, Kind::File { .. }) || !is_ours.load(Relaxed) {
+            return None;
+        }
+        let there = std::fs::symlink_metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+        Some(SavedFile { place, name: name.clone(), length: there.len() })
     }
 
     /// Takes away what an earlier attempt of this row has put there.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use unisono_core::{Effect, OutcomeKind};
 use unisono_journal::{Disposition, Fields, Finish, Identity, Journal, Mode, Next, Open, Record, RowKey};
 
-use super::{Claimant, Earlier, Results, Saves, Saving, Target, names::Folders};
+use super::{Claimant, Earlier, Results, SavedFile, Saves, Saving, Target, names::Folders, with_suffix};
 
 fn claimant(row: u64, fingerprint: u64) -> Claimant<'static> {
     Claimant { row, line: row + 1, id: None, fingerprint, is_precious: false }
@@ -50,12 +50,12 @@ fn every_spelling_of_a_name_is_the_same_name() {
             let mut saves = fresh(root);
             let claim = |saves: &mut Saves, row: u64| {
                 let name = root.join(names[usize::try_from(row).unwrap()]);
-                saves.claim(claimant(row, row), vec![name]).map(drop)
+                saves.claim(claimant(row, row), &[name]).map(drop)
             };
             claim(&mut saves, 0).unwrap();
             let second = claim(&mut saves, 1);
             assert_eq!(second.is_err(), same, "{names:?}");
-            assert!(second.is_ok() || second.unwrap_err().contains("row `r0` (line 1)"));
+            assert!(second.is_ok() || second.unwrap_err().why.contains("row `r0` (line 1)"));
         }
     }
     for bad in ["here", "here/", "file/x", "..", "."] {
@@ -68,8 +68,8 @@ fn a_folder_of_one_row_is_not_the_file_of_another() {
     let folder = tempfile::tempdir().unwrap();
     for names in [["new/deep/x", "new/deep"], ["new/deep", "new/deep/x"], ["new/deep/x", "new"]] {
         let mut saves = fresh(folder.path());
-        saves.claim(claimant(0, 0), vec![folder.path().join(names[0])]).unwrap();
-        let why = saves.claim(claimant(1, 1), vec![folder.path().join(names[1])]).unwrap_err();
+        saves.claim(claimant(0, 0), &[folder.path().join(names[0])]).unwrap();
+        let why = saves.claim(claimant(1, 1), &[folder.path().join(names[1])]).unwrap_err().why;
         assert!(why.contains("row `r0` (line 1)"), "{why}");
     }
 }
@@ -77,11 +77,11 @@ fn a_folder_of_one_row_is_not_the_file_of_another() {
 #[test]
 fn a_row_gets_all_of_its_names_or_none() {
     let folder = tempfile::tempdir().unwrap();
-    let names = |one: &str, other: &str| vec![folder.path().join(one), folder.path().join(other)];
+    let names = |one: &str, other: &str| [folder.path().join(one), folder.path().join(other)];
     let mut saves = fresh(folder.path());
-    saves.claim(claimant(0, 0), names("a", "b")).unwrap();
-    assert!(saves.claim(claimant(1, 1), names("c", "b")).is_err());
-    saves.claim(claimant(2, 2), names("c", "d")).unwrap();
+    saves.claim(claimant(0, 0), &names("a", "b")).unwrap();
+    assert!(saves.claim(claimant(1, 1), &names("c", "b")).is_err());
+    saves.claim(claimant(2, 2), &names("c", "d")).unwrap();
 }
 
 #[tokio::test]
@@ -90,7 +90,7 @@ async fn what_another_row_has_put_there_is_never_replaced_whatever_is_allowed() 
     let saving = Saving { overwrite: true, spool: folder.path().to_owned(), ..Saving::default() };
     let mut saves = Saves::open(saving, None, &Earlier::default()).unwrap();
     let target = |saves: &mut Saves, row, name: &str| {
-        saves.claim(claimant(row, row), vec![folder.path().join(name)]).unwrap().remove(0)
+        saves.claim(claimant(row, row), &[folder.path().join(name)]).unwrap().remove(0)
     };
     let (first, second) = (target(&mut saves, 0, "x"), target(&mut saves, 1, "y"));
     save(&first, "first").await.unwrap();
@@ -118,17 +118,42 @@ const NAMES: [(&str, &str); 9] = [
 struct Plan {
     /// By row: which name it asks for.
     rows: Vec<usize>,
-    /// By run: the order of the input where rows may stand anywhere, the order of completion, and after how many
-    /// steps the run is killed.
-    runs: Vec<(Vec<u16>, Vec<u16>, usize)>,
+    /// By run: the order of the input where rows may stand anywhere, the course of each row, and after how many steps the
+    /// run is killed.
+    runs: Vec<(Vec<u16>, Vec<Course>, usize)>,
     identity: Identity,
 }
 
+/// Where a row stands in the order of completion, and how it does.
+type Course = (u16, Fortune);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fortune {
+    /// It saves both of its files.
+    Well,
+    /// It saves the first, and has nothing for the second.
+    Brief,
+    /// It saves both, and fails all the same.
+    FailedAfter,
+    /// It fails before it has anything to save.
+    FailedBefore,
+}
+
 fn plans() -> impl Strategy<Value = Plan> {
-    let run = (prop::collection::vec(any::<u16>(), 12), prop::collection::vec(any::<u16>(), 12), 0usize..40);
+    let fortune =
+        prop_oneof![Just(Fortune::Well), Just(Fortune::Brief), Just(Fortune::FailedAfter), Just(Fortune::FailedBefore)];
+    let course = prop::collection::vec((any::<u16>(), fortune), 12);
+    let run = (prop::collection::vec(any::<u16>(), 12), course, 0usize..60);
     let identity = prop_oneof![Just(Identity::Row), Just(Identity::Content), Just(Identity::Id)];
     (prop::collection::vec(0..NAMES.len(), 1..12), prop::collection::vec(run, 1..5), identity)
         .prop_map(|(rows, runs, identity)| Plan { rows, runs, identity })
+}
+
+/// The files that the row with this name writes to.
+fn files(name: usize) -> [String; 2] {
+    let (spelling, file) = NAMES[name];
+    // A link to one file leads nowhere with something behind its name.
+    [file.to_owned(), format!("{}.stderr", if spelling == "link" { spelling } else { file })]
 }
 
 /// One run over the rows in this order, killed after so many steps. Returns whether it came to its end.
@@ -136,22 +161,22 @@ async fn run_once(
     root: &Path,
     plan: &Plan,
     order: &[usize],
-    completion: &[u16],
+    course: &[Course],
     mut steps: usize,
-    ours: &mut HashMap<&'static str, usize>,
+    ours: &mut HashMap<String, usize>,
 ) -> bool {
     let path = root.join("results/r.jsonl");
-    let open = Open { mode: Mode::Resume, identity: plan.identity, ..Open::default() };
+    let open = Open { mode: Mode::RetryFailed { ambiguous: true }, identity: plan.identity, ..Open::default() };
     let mut earlier = Earlier::new(plan.identity);
     let (journal, mut recovered) =
         Journal::open_with(&path, open, |head, line, fate| earlier.take(head, line, fate)).unwrap();
     let saving = Saving { spool: root.to_owned(), ..Saving::default() };
     let mut saves = Saves::open(saving, Some(Results { path: &path, open, seed: 7 }), &earlier).unwrap();
-    let line = |row: usize, number, outcome, saved: Option<&Path>| {
+    let line = |row: usize, number, outcome, saved: &[SavedFile]| {
         let (mut members, body) = (Fields::default(), Fields::default());
         members.members().text("x", "y");
-        if let Some(path) = saved {
-            members.members().text("saved", path.to_str().unwrap());
+        for file in saved {
+            members.members().text(["saved", "saved_stderr"][file.place], file.name.to_str().unwrap());
         }
         journal.append(&Record {
             key: RowKey { row: number, page: 0 },
@@ -169,42 +194,59 @@ async fn run_once(
     for (position, row) in order.iter().enumerate() {
         let number = recovered.first_row() + position as u64;
         let (row, fingerprint) = (*row, 100 + *row as u64);
-        let names = vec![root.join(NAMES[plan.rows[row]].0)];
+        let name = root.join(NAMES[plan.rows[row]].0);
+        let names = vec![name.clone(), with_suffix(&name, ".stderr")];
         let (number, disposition) = recovered.dispose(number, Some(&format!("r{row}")), fingerprint).unwrap();
         if disposition == Disposition::Kept {
             saves.keep(claimant(number, fingerprint), names);
             continue;
         }
-        match saves.claim(claimant(number, fingerprint), names) {
-            Ok(mut targets) => running.push((row, number, targets.remove(0))),
-            Err(_) => line(row, number, OutcomeKind::Failed, None),
+        match saves.claim(claimant(number, fingerprint), &names) {
+            Ok(targets) => running.push((row, number, targets)),
+            Err(refusal) => line(row, number, OutcomeKind::Failed, &refusal.own),
         }
     }
-    running.sort_by_key(|(row, ..)| completion[*row]);
-    for (row, number, target) in running {
-        let text = format!("row {row}");
-        let length = text.len();
-        let part = target.fill(None, move |part| part.push(text.as_bytes())).await.unwrap();
+    running.sort_by_key(|(row, ..)| course[*row].0);
+    for (row, number, targets) in running {
+        let fortune = course[row].1;
         let mut is_killed = || {
             let now = steps == 0;
             steps = steps.saturating_sub(1);
             now
         };
+        let mut filled = Vec::new();
+        let count = match fortune {
+            Fortune::FailedBefore => 0,
+            Fortune::Brief => 1,
+            Fortune::Well | Fortune::FailedAfter => 2,
+        };
+        for target in &targets[..count] {
+            let text = format!("row {row}");
+            let part = target.fill(None, move |part| part.push(text.as_bytes())).await.unwrap();
+            if is_killed() {
+                return false;
+            }
+            filled.push(target.finish(part).await.unwrap());
+        }
+        // Between the marks and the names, between the names, between these and the line, and after the line.
+        for (place, filled) in filled.into_iter().enumerate() {
+            if is_killed() {
+                return false;
+            }
+            filled.place().unwrap();
+            let file = files(plan.rows[row])[place].clone();
+            let before = ours.insert(file.clone(), row);
+            assert!(before.is_none_or(|before| before == row), "{file} has changed hands");
+        }
+        if fortune == Fortune::Brief {
+            targets[1].clear().unwrap();
+        }
         if is_killed() {
             return false;
         }
-        let filled = target.finish(part).await.unwrap();
-        // Between the mark and the name, between that and the line, and after the line.
-        if is_killed() {
-            return false;
-        }
-        assert_eq!(filled.place().unwrap(), length as u64);
-        let file = NAMES[plan.rows[row]].1;
-        assert!(ours.insert(file, row).is_none_or(|before| before == row), "{file} has changed hands");
-        if is_killed() {
-            return false;
-        }
-        line(row, number, OutcomeKind::Ok, Some(target.name()));
+        let saved: Vec<_> = targets.iter().enumerate().filter_map(|(place, target)| target.own(place)).collect();
+        let went_well = matches!(fortune, Fortune::Well | Fortune::Brief);
+        line(row, number, if went_well { OutcomeKind::Ok } else { OutcomeKind::Failed }, &saved);
     }
     assert!(journal.close(Finish::default()).await.failure.is_none());
     saves.finish(true);
@@ -224,13 +266,13 @@ proptest! {
         fs::write(root.join("foreign"), "mine").unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let mut ours = HashMap::new();
-        let last = (Vec::new(), vec![0; plan.rows.len()], usize::MAX);
-        for (run, (shuffle, completion, kill)) in plan.runs.iter().chain([&last]).enumerate() {
+        let last = (Vec::new(), vec![(0, Fortune::Well); plan.rows.len()], usize::MAX);
+        for (run, (shuffle, course, kill)) in plan.runs.iter().chain([&last]).enumerate() {
             let mut order: Vec<usize> = (0..plan.rows.len()).collect();
             if plan.identity != Identity::Row {
                 order.sort_by_key(|row| shuffle.get(*row).copied().unwrap_or(0));
             }
-            let ended = runtime.block_on(run_once(root, &plan, &order, completion, *kill, &mut ours));
+            let ended = runtime.block_on(run_once(root, &plan, &order, course, *kill, &mut ours));
             prop_assert!(ended || run < plan.runs.len());
         }
         let text = fs::read_to_string(root.join("results/r.jsonl")).unwrap();
@@ -238,11 +280,16 @@ proptest! {
         prop_assert_eq!(lines.len(), plan.rows.len());
         for line in &lines {
             let row: usize = line["id"].as_str().unwrap()[1..].parse().unwrap();
-            let (_, file) = NAMES[plan.rows[row]];
-            let owner = ours.get(file);
-            prop_assert_eq!(line["outcome"] == "ok", owner == Some(&row), "{}", line);
+            let [output, stderr] = files(plan.rows[row]);
+            let is_owner = ours.get(&output) == Some(&row);
+            prop_assert_eq!(line["outcome"] == "ok", is_owner, "{}", line);
+            // What a line does not say, nobody may replace any more.
+            for (member, file) in [("saved", output), ("saved_stderr", stderr)] {
+                let is_there = is_owner && root.join(file).exists();
+                prop_assert_eq!(line.get(member).is_some(), is_there, "{}: {}", member, line);
+            }
         }
-        for (file, row) in &ours {
+        for (file, row) in ours.iter().filter(|(file, _)| root.join(file).exists()) {
             prop_assert_eq!(fs::read_to_string(root.join(file)).unwrap(), format!("row {row}"));
         }
         // Somebody has each name that was asked for and that was free.
