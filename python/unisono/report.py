@@ -25,8 +25,8 @@ class Report(Generic[OutcomeT]):
         kept: Of these, those of an earlier run, by outcome.
         passing: Of those that failed, how many the next run with `resume=True` runs again, by kind: what the absence of
             a host (`connect`, `away`) or a limit (`rate_limited`, `retry_budget`) decided, and may be repeated.
-        pending: Items that were never pulled; `None` when the input did not come to its end and nobody knows how
-            many there are.
+        pending: Items that have no outcome; `None` when the input did not come to its end and nobody knows how many
+            there are. As far as it was not read, it is taken to have the items that are kept.
         retries: Attempts beyond the first.
         bytes: Bytes of bodies as they came over the wire, or of files.
         seconds: From the start of the run to its end.

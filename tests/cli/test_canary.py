@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from scripted_server import ScriptedServer, answer
+
 
 def test_nothing_else_starts_before_the_first_have_ended_ok(start, server):
     urls = [f"{server.url}/held/0", f"{server.url}/held/1", server.url + "/items/{3..40}"]
@@ -81,3 +83,29 @@ def test_an_interrupt_while_the_canary_is_waited_for_is_an_interrupt(start, serv
     process.terminate()
     assert process.wait(30) == 143
     assert server.paths() == ["/held/1"]
+
+
+@pytest.mark.parametrize(
+    ("said", "option", "needless"),
+    [(answer(404), "--retry-failed", "--resume"), (b"", "--retry-ambiguous", "--retry-failed")],
+)
+def test_the_hint_of_a_canary_that_is_kept_names_the_option_that_tries_it_again(
+    unisono, tmp_path, said, option, needless
+):
+    with ScriptedServer({"/first": [said, answer(201)], "/other": [answer(201)]}) as server:
+        (tmp_path / "in").write_text(f"{server.url}/first\n" + f"{server.url}/other\n" * 3)
+        words = ["fetch", "--from", "in", "-X", "POST", "-o", "r.jsonl"]
+        for again in ("--resume", needless):
+            done = unisono(*words, "--canary", "1", again)
+            assert (done.returncode, server.count("POST")) == (3, 1)
+            assert f"the same command with {option} tries the canary again" in done.stderr
+            assert "with --resume and without --canary the others run" in done.stderr
+            assert ("may be done twice" in done.stderr) == (option == "--retry-ambiguous")
+        assert unisono(*words, "--canary", "1", option).returncode == 0
+        assert server.count("POST") == 5
+        # And the other way that the hint names.
+        (tmp_path / "r.jsonl").unlink()
+        server.ledger.clear()
+        assert unisono(*words, "--canary", "1").returncode == 3
+        assert unisono(*words, "--resume").returncode == 1
+        assert server.count("POST") == 4

@@ -101,6 +101,30 @@ def test_a_later_page_of_a_post_that_may_have_taken_effect_is_not_asked_again(un
         assert server.count("POST") == 2
 
 
+def test_the_summary_promises_of_each_option_what_it_does(unisono, tmp_path):
+    dead = answer(303, "Location: http://127.0.0.1:1/result")
+    script = {"/dead": [dead], "/wrong": [SEE], "/result": [answer(404)], "/refused": [answer(400), answer(201)]}
+    with ScriptedServer(script) as server:
+        words = ["fetch", "-X", "POST", "--retries", "0", "--host-away", "0", "-o", "o.jsonl"]
+        urls = [server.url + path for path in ("/dead", "/wrong")]
+        for flags in ([], ["--resume"], ["--retry-failed"]):
+            done = unisono(*words, *urls, *flags)
+            assert (done.returncode, server.count("POST")) == (1, 2)
+            assert "the same command with --retry-ambiguous does again 2 rows that may have been done" in done.stderr
+            assert "may be done twice" in done.stderr
+            assert "--retry-failed" not in done.stderr
+        unisono(*words, *urls, "--retry-ambiguous")
+        assert server.count("POST") == 4
+        mixed = [*urls, server.url + "/refused"]
+        done = unisono(*words, *mixed, "--overwrite")
+        assert "with --retry-failed runs again 1 row that failed or timed out; with --retry-ambiguous" in done.stderr
+        assert "does again 2 rows" in done.stderr
+        before = server.count("POST")
+        done = unisono(*words, *mixed, "--retry-failed")
+        assert server.count("POST") == before + 1
+        assert "--retry-failed" not in done.stderr
+
+
 def test_from_python_the_effect_is_told_and_obeyed(tmp_path):
     with ScriptedServer({"/o": [SEE], "/result": [answer(404)]}) as server:
         calls = [{"url": server.url + "/o", "method": "POST"}]

@@ -81,7 +81,8 @@ def test_a_used_up_retry_budget_is_said_and_run_again_and_what_may_be_done_is_no
     assert {rows[f"post-{n}"]["outcome"] for n in range(5)} == {"ambiguous"}
     assert "hint: --retry-budget" in done.stderr
     assert "runs again 5 rows that failed by no fault of their own (5 retry_budget)" in done.stderr
-    assert "--retry-failed runs again all that failed" in done.stderr
+    assert "with --retry-failed runs again 1 row that failed or timed out" in done.stderr
+    assert "with --retry-ambiguous does again 5 rows that may have been done" in done.stderr
     done = unisono(*command)
     rows = {row["id"]: row for row in lines(tmp_path / "out.jsonl")}
     assert {rows[f"get-{n}"]["outcome"] for n in range(5)} == {"ok"}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use unisono_core::{CancelReason, ErrorKind, OutcomeKind, format_duration, format_size};
-use unisono_runner::Report;
+use unisono_runner::{Again, Report};
 
 use crate::terminal::{Line, Terminal};
 
@@ -128,27 +128,61 @@ fn hints(report: &Report) -> impl Iterator<Item = &'static str> {
     report.passing.keys().filter_map(hint)
 }
 
+/// What can be done about what is missing: no more than what the named option will do.
 fn next(report: &Report, resumable: bool) -> Option<String> {
-    let missing = report.pending.unwrap_or(0) + report.count(OutcomeKind::Cancelled) > 0 || report.stopped.is_some();
-    let failed = report.count(OutcomeKind::Failed) + report.count(OutcomeKind::TimedOut);
-    let ambiguous = report.count(OutcomeKind::Ambiguous) > 0;
     let passing: u64 = report.passing.values().sum();
-    let again = passing_by_kind(report);
-    Some(match (resumable, missing, passing > 0) {
-        (false, true, _) => "add `-o FILE --resume` to be able to go on where a run stopped".into(),
-        (false, false, true) => format!("with `-o FILE --resume` the same command would run again {again}"),
-        (true, true, false) => "the same command with --resume goes on where this one stopped".into(),
-        (true, true, true) => {
-            format!("the same command with --resume goes on where this one stopped, and runs again {again}")
-        }
-        (true, false, true) => {
-            let all = if failed > passing { "; --retry-failed runs again all that failed" } else { "" };
-            format!("the same command with --resume runs again {again}{all}")
-        }
-        (true, false, false) if failed > 0 => "the same command with --retry-failed runs again what failed".into(),
-        (true, false, false) if ambiguous => "check what is ambiguous; --retry-ambiguous runs it again".into(),
-        (_, false, false) => return None,
-    })
+    let cancelled = report.again.get(Again::Resume).saturating_sub(passing);
+    let was_cut_short = report.stopped.is_some() && (report.pending.is_none() || !report.failures.is_empty());
+    let missing = report.pending.unwrap_or(0) + cancelled > 0 || was_cut_short;
+    if !resumable {
+        let again = || format!("with `-o FILE --resume` the same command would run again {}", passing_by_kind(report));
+        let is_stopped = missing || report.stopped.is_some();
+        return match is_stopped {
+            true => Some("add `-o FILE --resume` to be able to go on where a run stopped".into()),
+            false => (passing > 0).then(again),
+        };
+    }
+    if let Some(canary) = report.canary.filter(|_| missing) {
+        return Some(past_the_canary(canary));
+    }
+    let mut parts = Vec::new();
+    if missing {
+        parts.push("--resume goes on where this one stopped".to_owned());
+    }
+    if passing > 0 {
+        let and = if missing { "and " } else { "--resume " };
+        parts.push(format!("{and}runs again {}", passing_by_kind(report)));
+    }
+    if missing {
+        return Some(format!("the same command with {}", parts.join(", ")));
+    }
+    if let Some(failed) = counted(report.again.get(Again::Failed)) {
+        parts.push(format!("--retry-failed runs again {failed} that failed or timed out"));
+    }
+    if let Some(ambiguous) = counted(report.again.get(Again::Ambiguous)) {
+        parts.push(format!("--retry-ambiguous does again {ambiguous} that may have been done, {TWICE}"));
+    }
+    (!parts.is_empty()).then(|| format!("the same command with {}", parts.join("; with ")))
+}
+
+/// How the others may start that waited for the first, which did not end well.
+fn past_the_canary(canary: Again) -> String {
+    let (option, twice) = match canary {
+        Again::Resume => ("--resume", String::new()),
+        Again::Failed => ("--retry-failed", String::new()),
+        Again::Ambiguous => ("--retry-ambiguous", format!(" (it may have been done, {TWICE})")),
+    };
+    let without = if canary == Again::Resume { "" } else { "; with --resume and without --canary the others run" };
+    format!("the same command with {option} tries the canary again{twice}, and goes on when it is well{without}")
+}
+
+/// So many rows, if there are any.
+fn counted(rows: u64) -> Option<String> {
+    match rows {
+        0 => None,
+        1 => Some("1 row".into()),
+        _ => Some(format!("{rows} rows")),
+    }
 }
 
 /// How many rows the next resume runs again, and what decided them.
@@ -176,3 +210,6 @@ fn millis(duration: Duration) -> String {
 
 /// A host that was looked for once was not away by what a person would call so.
 const WORTH_TELLING: Duration = Duration::from_millis(100);
+
+/// What has to be known before something is done again that may have been done.
+const TWICE: &str = "at least in part: look first, it may be done twice";

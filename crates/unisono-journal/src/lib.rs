@@ -8,6 +8,7 @@
 //! rows run again or are `ambiguous`; power loss at most the last second's. Nothing that is not ours is overwritten. Lock
 //! and notes belong to the file and not to a spelling of its name: see `results.rs`.
 
+mod again;
 mod beside;
 mod error;
 mod journal;
@@ -26,6 +27,7 @@ mod runfile;
 mod steps;
 mod writer;
 
+pub use again::{Again, Repeats};
 pub use beside::beside;
 pub use error::Error;
 pub use journal::{Finish, Journal, Note, Open};

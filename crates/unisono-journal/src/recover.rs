@@ -23,7 +23,7 @@ use std::{
 use unisono_core::{Effect, OutcomeCounts, OutcomeKind};
 
 use crate::{
-    RowKey,
+    Again, Repeats, RowKey,
     error::{Error, Reason},
     line::{Head, Mark, hash_of, scan, unescape},
     lines::{Lines, Tail},
@@ -47,7 +47,7 @@ pub enum Mode {
 impl Mode {
     /// Whether the row of this line runs again.
     pub fn repeats(self, head: &Head<'_>) -> bool {
-        runs_again(head, self)
+        repeats(head, self)
     }
 }
 
@@ -103,6 +103,14 @@ pub struct Old {
     pub outcome: OutcomeKind,
     /// What it did, which the next attempt does not undo.
     pub effect: Effect,
+    /// What it takes for it to run again.
+    pub again: Option<Again>,
+}
+
+impl Old {
+    fn of(head: &Head<'_>) -> Self {
+        Self { outcome: head.outcome, effect: head.effect, again: Again::of_line(head) }
+    }
 }
 
 /// The lines of rows that run again, by what they are the lines of.
@@ -123,6 +131,7 @@ pub struct Recovered {
     /// Notes were lost: what has no line may have been started.
     is_unsure: bool,
     counts: OutcomeCounts,
+    again_later: Repeats,
     last_row: Option<u64>,
     /// The present block of the input.
     block: Block,
@@ -261,6 +270,33 @@ impl Recovered {
     /// How the rows that are kept had ended.
     pub fn counts(&self) -> OutcomeCounts {
         self.counts
+    }
+
+    /// What it takes for those that are kept to run again.
+    pub fn again_later(&self) -> Repeats {
+        self.again_later
+    }
+
+    /// How many rows are kept, where each has at most so many pages.
+    pub fn kept_rows(&self, most_pages: u32) -> u64 {
+        let at_their_end: u64 = self.blocks.values().map(Rows::kept).sum();
+        let cut_off = self.special.iter().filter(|(row, special)| {
+            matches!(special, Disposition::Continue { page, .. } if *page >= most_pages) && !self.again.contains(row)
+        });
+        at_their_end + cut_off.count() as u64
+    }
+
+    /// How many rows would have run again that the input did not come to, where rows may stand anywhere.
+    pub fn again_unseen(&self) -> u64 {
+        match self.identity {
+            Identity::Row => 0,
+            Identity::Content => self.contents.values().map(|copies| copies.again.len() as u64).sum(),
+            Identity::Id if self.unseen == 0 => 0,
+            Identity::Id => {
+                let rows: HashSet<u64> = self.old.keys().map(|key| key.row).collect();
+                self.names.values().filter(|named| !named.is_seen && rows.contains(&named.row)).count() as u64
+            }
+        }
     }
 
     /// The lines of rows that run again: each stays until there is another one.
@@ -486,8 +522,8 @@ impl Recovered {
                 return Err(Error::new(path, Reason::IdTwice { line: lines.number }));
             }
             let is_doubtful = doubtful.contains(&head.key);
-            if is_doubtful || runs_again(&head, mode) {
-                if old.insert(head.key, Old { outcome: head.outcome, effect: head.effect }).is_some() {
+            if is_doubtful || repeats(&head, mode) {
+                if old.insert(head.key, Old::of(&head)).is_some() {
                     return Err(lines.corrupt(TWICE));
                 }
                 if recovered.state(head.key.row) == KEPT {
@@ -609,6 +645,7 @@ impl Recovered {
         }
         self.mark(row, head.fingerprint);
         self.counts.add(head.outcome);
+        self.again_later.add(Again::of_line(head));
         if self.identity == Identity::Content {
             self.contents.entry(head.fingerprint).or_default().kept += 1;
         }
@@ -724,18 +761,22 @@ fn unsure(otherwise: Disposition) -> Disposition {
     Disposition::Unsure(Box::new(otherwise))
 }
 
-/// Whether a row with this line runs again. What may have been carried out, and must not be repeated, does so only where
+fn repeats(head: &Head<'_>, mode: Mode) -> bool {
+    runs_again(head.outcome, head.effect, head.repeatable, head.is_passing, mode)
+}
+
+/// Whether a row that ended like this runs again. What may have been carried out, and must not be repeated, does so only where
 /// the user asked for what is ambiguous, whatever word its outcome has.
-pub(crate) fn runs_again(head: &Head<'_>, mode: Mode) -> bool {
-    let asked = match (head.outcome, mode) {
+pub(crate) fn runs_again(outcome: OutcomeKind, effect: Effect, repeatable: bool, is_passing: bool, mode: Mode) -> bool {
+    let asked = match (outcome, mode) {
         (OutcomeKind::Ok | OutcomeKind::Skipped, _) => false,
         (OutcomeKind::Cancelled, _) => true,
-        (OutcomeKind::Failed, Mode::Fresh | Mode::Resume) => head.is_passing,
+        (OutcomeKind::Failed, Mode::Fresh | Mode::Resume) => is_passing,
         (OutcomeKind::Failed | OutcomeKind::TimedOut, Mode::RetryFailed { .. }) => true,
         (OutcomeKind::TimedOut, _) => false,
         (OutcomeKind::Ambiguous, mode) => matches!(mode, Mode::RetryFailed { ambiguous: true }),
     };
-    asked && (head.effect.allows_repeat(head.repeatable) || matches!(mode, Mode::RetryFailed { ambiguous: true }))
+    asked && (effect.allows_repeat(repeatable) || matches!(mode, Mode::RetryFailed { ambiguous: true }))
 }
 
 /// What is known of the rows of one block.
@@ -758,6 +799,12 @@ impl Rows {
         self.states[(row / 32) as usize] >> (row % 32 * 2) & 0b11
     }
 
+    /// How many rows are in the state `KEPT`, of whose two bits the lower one alone is set.
+    fn kept(&self) -> u64 {
+        let lower = |word: &u64| u64::from((word & !(word >> 1) & LOWER_BITS).count_ones());
+        self.states.iter().map(lower).sum()
+    }
+
     fn set(&mut self, row: u64, state: u64) {
         let (word, shift) = (&mut self.states[(row / 32) as usize], row % 32 * 2);
         *word = *word & !(0b11 << shift) | state << shift;
@@ -777,6 +824,8 @@ const KEPT: u64 = 1;
 const SPECIAL: u64 = 2;
 /// Its line has said that the row may run again.
 const AGAIN: u64 = 3;
+/// The lower bit of each row's two.
+const LOWER_BITS: u64 = 0x5555_5555_5555_5555;
 const BLOCK: u64 = 1024;
 /// What every reader of JSON can tell from its neighbours.
 pub(crate) const MOST_ROW: u64 = 1 << 53;

@@ -27,7 +27,7 @@ use tokio::sync::oneshot;
 use unisono_core::{Effect, OutcomeCounts, OutcomeKind, printable_json};
 
 use crate::{
-    Finish, RowKey,
+    Again, Finish, Repeats, RowKey,
     error::{Error, Reason},
     line::{Head, Mark, Record, encode, push_body_lost},
     place::{self, Locked},
@@ -96,8 +96,12 @@ pub struct Closed {
     pub lost: u64,
     /// How rows had ended that were to run again, and of which nothing came: they have their line still.
     pub stayed: OutcomeCounts,
+    /// What it takes for those to run again.
+    pub stayed_again: Repeats,
     /// How those had ended that were taken out.
     pub pruned: OutcomeCounts,
+    /// What it would have taken for those to run again.
+    pub pruned_again: Repeats,
     /// Why not everything could be written.
     pub failure: Option<Arc<Error>>,
 }
@@ -426,24 +430,28 @@ impl Writer {
     fn finish(mut self) -> Closed {
         let finish = std::mem::take(&mut self.shared.lock().finish);
         self.look();
-        let mut pruned = OutcomeCounts::default();
-        let mut stayed = OutcomeCounts::default();
+        let (mut pruned, mut pruned_again) = (OutcomeCounts::default(), Repeats::default());
+        let (mut stayed, mut stayed_again) = (OutcomeCounts::default(), Repeats::default());
         if let Some(kept) = &self.kept {
             let old = kept.old.iter().filter(|(key, _)| !kept.replaced.contains(key));
-            old.for_each(|(_, old)| stayed.add(old.outcome));
+            old.for_each(|(_, old)| {
+                stayed.add(old.outcome);
+                stayed_again.add(old.again);
+            });
         }
         if self.kept.is_some() && self.shared.failure().is_none() {
             match self.settle(finish) {
-                Ok(counts) => pruned = counts,
+                Ok(taken_out) => (pruned, pruned_again) = taken_out,
                 Err(error) => self.shared.lock().failure = Some(Arc::new(error)),
             }
         }
         let queue = self.shared.lock();
-        Closed { lines: queue.lines, lost: queue.lost, stayed, pruned, failure: queue.failure.clone() }
+        let failure = queue.failure.clone();
+        Closed { lines: queue.lines, lost: queue.lost, stayed, stayed_again, pruned, pruned_again, failure }
     }
 
     /// Makes durable what is there, brings it into its last form, and says that it is closed if nothing is in doubt.
-    fn settle(&mut self, finish: Finish) -> Result<OutcomeCounts, Error> {
+    fn settle(&mut self, finish: Finish) -> Result<(OutcomeCounts, Repeats), Error> {
         step("results: sync at the end");
         // Once: a second sync may report success for data that is gone (Rebello et al., ATC 2020).
         self.file.sync_data().map_err(|error| Error::io(&self.name, "sync", error))?;
@@ -481,11 +489,11 @@ impl Writer {
     }
 
     /// Takes lines out and puts the rest in order, as far as that is wanted.
-    fn tidy(&mut self, finish: Finish) -> Result<OutcomeCounts, Error> {
+    fn tidy(&mut self, finish: Finish) -> Result<(OutcomeCounts, Repeats), Error> {
         let Finish { mut left_over, sort, .. } = finish;
-        let mut counts = OutcomeCounts::default();
+        let mut taken_out = (OutcomeCounts::default(), Repeats::default());
         let is_untidy = |kept: &&mut Kept| sort.is_some() || left_over.count() > 0 || !kept.replaced.is_empty();
-        let Some(kept) = self.kept.as_mut().filter(is_untidy) else { return Ok(counts) };
+        let Some(kept) = self.kept.as_mut().filter(is_untidy) else { return Ok(taken_out) };
         let mut replaced = std::mem::take(&mut kept.replaced);
         if !replaced.is_empty() {
             // Notes of rows that had a line look for a second one, which will be the only one.
@@ -501,7 +509,8 @@ impl Writer {
             }
             let goes = left_over.takes(head);
             if goes {
-                counts.add(head.outcome);
+                taken_out.0.add(head.outcome);
+                taken_out.1.add(Again::of_line(head));
             }
             goes
         };
@@ -514,7 +523,7 @@ impl Writer {
             header.map_err(|error| Error::io(&kept.run.path, "write", error))?;
             self.file = old.replace(fresh, &mut kept.run)?;
         }
-        Ok(counts)
+        Ok(taken_out)
     }
 }
 

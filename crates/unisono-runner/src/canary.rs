@@ -37,6 +37,11 @@ impl Canary {
         !self.failed && (position < self.wanted || self.is_open())
     }
 
+    /// Whether the row at this position is one of those that have to end well.
+    pub(crate) fn is_of(&self, position: u64) -> bool {
+        position < self.wanted
+    }
+
     /// How many have passed, of how many, as long as others wait for them.
     pub(crate) fn waited_for(&self) -> Option<(u64, u64)> {
         (!self.is_open()).then_some((self.passed, self.wanted))

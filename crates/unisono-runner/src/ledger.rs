@@ -10,7 +10,7 @@ use std::{
 };
 
 use unisono_core::{CancelReason, CancelToken, ErrorKind, OutcomeKind};
-use unisono_journal::{Fields, Journal, LeftOver, Members, OldLines, Record};
+use unisono_journal::{Again, Fields, Journal, LeftOver, Members, OldLines, Record};
 
 use crate::{
     Error, Outcome, Outlet, Report,
@@ -31,8 +31,10 @@ pub(crate) struct Ledger<D: Done> {
     pub(crate) keeps_at_once: bool,
     pub(crate) outlet: Option<Outlet<D>>,
     pub(crate) listing: Option<Listing<D>>,
-    /// Rows that are done with: those that ended in this run, and those that were kept.
+    /// Rows that ended in this run.
     pub(crate) rows_ended: u64,
+    /// Rows of the input that were kept.
+    pub(crate) rows_kept: u64,
     pub(crate) style: D::Style,
     pub(crate) order: Option<Order<D>>,
     pub(crate) cancel: CancelToken,
@@ -49,6 +51,8 @@ pub(crate) struct Ledger<D: Done> {
     pub(crate) input_ended: bool,
     /// Lines of earlier runs that belong to no row of the input, once that has been read.
     pub(crate) left_over: LeftOver,
+    /// How many of these would have run again, had the input had a row for them.
+    pub(crate) again_unseen: u64,
     /// Where the rows stand whose lines are to be put in the order of the input.
     pub(crate) order_of_lines: Option<unisono_journal::Order>,
     /// How many rows of earlier runs the input has no more, where rows are known by their ids, and some of these.
@@ -87,8 +91,8 @@ impl<D: Done> Ledger<D> {
         let mut ready = Vec::new();
         for (mut outcome, ended) in outcomes {
             self.remember(&mut outcome);
-            self.count(&outcome);
-            self.watch_canary(outcome.position, outcome.kind, ended);
+            let again = self.count(&outcome);
+            self.watch_canary(outcome.position, again, ended);
             self.rows_ended += u64::from(ended);
             // What is in a file survives a crash, so nothing waits for its turn there.
             if self.keeps_at_once {
@@ -121,11 +125,11 @@ impl<D: Done> Ledger<D> {
         }
     }
 
-    /// A row that needs no outcome: an earlier run had it.
-    pub(crate) fn kept(&mut self, row: u64, went_well: bool) {
+    /// A row that needs no outcome: an earlier run had it. `again` is what it takes for it to run again, unless it went well.
+    pub(crate) fn kept(&mut self, row: u64, again: Option<Again>) {
         self.gauge.add_kept();
-        self.watch_canary(row, if went_well { OutcomeKind::Ok } else { OutcomeKind::Failed }, true);
-        self.rows_ended += 1;
+        self.watch_canary(row, again, true);
+        self.rows_kept += 1;
         if let Some(order) = &mut self.order {
             let mut ready = Vec::new();
             order.pass(row, &mut ready);
@@ -153,7 +157,8 @@ impl<D: Done> Ledger<D> {
         }
     }
 
-    fn count(&mut self, outcome: &Outcome<D>) {
+    /// Counts an outcome. Returns what it takes for its row to run again.
+    fn count(&mut self, outcome: &Outcome<D>) -> Option<Again> {
         let report = &mut self.report;
         let bytes = outcome.done.bytes();
         report.counts.add(outcome.kind);
@@ -171,11 +176,13 @@ impl<D: Done> Ledger<D> {
             report.add_group(&group, outcome.kind);
         }
         let error = outcome.done.error();
-        if let Some((kind, _)) = error.as_ref().filter(|(kind, _)| kind.is_passing())
-            && outcome.kind == OutcomeKind::Failed
-            && outcome.effect.allows_repeat(outcome.repeatable)
+        let passing = error.as_ref().map(|(kind, _)| *kind).filter(|kind| kind.is_passing());
+        let again = Again::of(outcome.kind, outcome.effect, outcome.repeatable, passing.is_some());
+        report.again.add(again);
+        if let Some(kind) = passing
+            && (outcome.kind, again) == (OutcomeKind::Failed, Some(Again::Resume))
         {
-            *report.passing.entry(*kind).or_default() += 1;
+            *report.passing.entry(kind).or_default() += 1;
         }
         if let Some((kind, message)) = error.filter(|(kind, _)| *kind != ErrorKind::Cancelled) {
             let label = outcome.done.label().unwrap_or(Cow::Borrowed(&outcome.id));
@@ -184,6 +191,7 @@ impl<D: Done> Ledger<D> {
                 None => report.errors.record(kind, &message, &label),
             }
         }
+        again
     }
 
     fn put(&mut self, outcomes: Vec<Outcome<D>>) {
@@ -208,10 +216,12 @@ impl<D: Done> Ledger<D> {
         }
     }
 
-    /// Tells the canary how a row ended.
-    fn watch_canary(&mut self, position: u64, kind: OutcomeKind, is_last: bool) {
-        let went_well = matches!(kind, OutcomeKind::Ok | OutcomeKind::Skipped);
-        let step = self.canary.ended(position, went_well, is_last);
+    /// Tells the canary how a row ended: well, if nothing runs it again.
+    fn watch_canary(&mut self, position: u64, again: Option<Again>, is_last: bool) {
+        if self.canary.is_of(position) {
+            self.report.canary = self.report.canary.max(again);
+        }
+        let step = self.canary.ended(position, again.is_none(), is_last);
         if step == Step::Failed {
             self.cancel.drain(CancelReason::Canary);
         }

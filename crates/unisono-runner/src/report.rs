@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use unisono_core::{CancelReason, ErrorKind, OutcomeCounts, OutcomeKind};
+use unisono_journal::{Again, Repeats};
 
 use crate::{Histogram, TopErrors};
 
@@ -15,13 +16,18 @@ pub struct Report {
     pub kept: OutcomeCounts,
     /// Of those that were cancelled, how many had not been started.
     pub never_started: u64,
-    /// Rows of the input that were not pulled; `None` when nobody knows how many there are.
+    /// Rows of the input that have no outcome; `None` when nobody knows how many rows there are. As far as the input was not
+    /// read, it is taken to have the rows that are kept.
     pub pending: Option<u64>,
     /// Attempts beyond the first, repeats after throttling included.
     pub retries: u64,
     /// Of those that failed, how many the next `--resume` runs again, by what decided it: the absence of a host, or a limit of
     /// ours.
     pub passing: BTreeMap<ErrorKind, u64>,
+    /// What it takes for outcomes, those that are kept included, to run again.
+    pub again: Repeats,
+    /// What it takes for all of the canary to run again that did not end well; `None` if all of it did.
+    pub canary: Option<Again>,
     /// How the items ended at each host, and how long it was paused or away.
     pub hosts: BTreeMap<String, HostReport>,
     /// From the first start of an item to its decision.

@@ -131,7 +131,8 @@ pub async fn run<W: Work>(
     // A file is put in order at the end: what it holds in between is what survives a crash.
     let in_order = frame.keep_order && (name.is_none() || frame.outlet.is_some() || extras.listing.is_some());
     let journal = journal.map(Rc::new);
-    let report = Report { kept: recovered.counts(), ..Report::default() };
+    let report = Report { kept: recovered.counts(), again: recovered.again_later(), ..Report::default() };
+    let kept_rows = recovered.kept_rows(extras.pages.most);
     let window =
         extras.window.unwrap_or_else(|| u64::from(frame.settings.limits.limit.get()).saturating_mul(4).max(1024));
     let ledger = Rc::new(RefCell::new(Ledger {
@@ -141,6 +142,7 @@ pub async fn run<W: Work>(
         outlet: frame.outlet,
         listing: extras.listing,
         rows_ended: 0,
+        rows_kept: 0,
         style: frame.style,
         order: in_order.then(|| Order::new(window)),
         cancel: cancel.clone(),
@@ -152,6 +154,7 @@ pub async fn run<W: Work>(
         refused: None,
         input_ended: false,
         left_over: LeftOver::default(),
+        again_unseen: 0,
         order_of_lines: (frame.keep_order && name.is_some())
             .then(|| unisono_journal::Order::new(recovered.first_row())),
         gone: Ok((0, Vec::new())),
@@ -235,6 +238,8 @@ pub async fn run<W: Work>(
     }
     report.kept.join(&closed.stayed);
     report.kept.subtract(&closed.pruned);
+    report.again.join(&closed.stayed_again);
+    report.again.subtract(&closed.pruned_again);
     // The last lines may be what nobody reads any more.
     let has_lost_reader = closed.failure.as_ref().is_some_and(|error| error.is_closed_pipe());
     if let Some(error) = closed.failure.filter(|error| !error.is_closed_pipe()) {
@@ -250,8 +255,10 @@ pub async fn run<W: Work>(
     if has_lost_reader {
         report.stopped.get_or_insert(CancelReason::OutputClosed);
     }
-    // What has its line still counts as it ended.
-    let ended = ledger.rows_ended + closed.stayed.total();
+    // What has its line still counts as it ended, also where a stop came before the input had reached it.
+    let not_reached = if ledger.input_ended { 0 } else { kept_rows.saturating_sub(ledger.rows_kept) };
+    let stayed = closed.stayed.total().saturating_sub(ledger.again_unseen);
+    let ended = ledger.rows_ended + ledger.rows_kept + not_reached + stayed;
     report.pending = gauge.total().map(|total| total.saturating_sub(ended));
     for (host, throttled) in numbers.throttled {
         report.hosts.entry(host).or_default().throttled = throttled;

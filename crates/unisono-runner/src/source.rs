@@ -188,8 +188,8 @@ impl<C: Call> Rows<C> {
         if let Some(call) = call {
             self.keep_names(place, call);
         }
-        let went_well = !self.earlier.take_unwell(place.key.row, place.fingerprint);
-        self.ledger.borrow_mut().kept(place.position, went_well);
+        let again = self.earlier.take_unwell(place.key.row, place.fingerprint);
+        self.ledger.borrow_mut().kept(place.position, again);
     }
 
     fn take_call(&mut self, place: Place, disposition: Disposition, mut call: C) {
@@ -332,6 +332,7 @@ impl<C: Call> Rows<C> {
                     // Counted now, whatever a look at the input had made of it: empty lines, comments, values with lines.
                     ledger.gauge.set_total(self.number);
                     ledger.left_over = self.recovered.left_over();
+                    ledger.again_unseen = self.recovered.again_unseen();
                     ledger.gone = self.recovered.gone(MOST_NAMED);
                     ledger.input_ended = true;
                     if let Err(error) = self.recovered.end_of_input() {

@@ -7,15 +7,14 @@ use std::{collections::HashMap, ffi::OsString, os::unix::ffi::OsStringExt, path:
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Deserialize;
-use unisono_core::OutcomeKind;
-use unisono_journal::{Fate, Head, Identity, RowKey, unescape};
+use unisono_journal::{Again, Fate, Head, Identity, RowKey, unescape};
 
 /// What was read of the lines of earlier runs.
 #[derive(Debug, Default)]
 pub(crate) struct Earlier {
     pub(super) saved: Vec<SavedLine>,
-    /// How many lines of a row, or of a content, stay and are not `ok`.
-    unwell: HashMap<u64, u32>,
+    /// Of the lines of a row, or of a content, that stay and are not `ok`: what they take to run again.
+    unwell: HashMap<u64, Vec<Again>>,
     identity: Identity,
 }
 
@@ -45,13 +44,12 @@ impl Earlier {
         Self { identity, ..Self::default() }
     }
 
-    /// Whether the next row like this that is kept did not end well.
-    pub(crate) fn take_unwell(&mut self, row: u64, fingerprint: u64) -> bool {
+    /// What the next row like this that is kept takes to run again, if it did not end well.
+    pub(crate) fn take_unwell(&mut self, row: u64, fingerprint: u64) -> Option<Again> {
         if self.unwell.is_empty() {
-            return false;
+            return None;
         }
-        let count = self.unwell.get_mut(&self.key(row, fingerprint)).filter(|count| **count > 0);
-        count.map(|count| *count -= 1).is_some()
+        self.unwell.get_mut(&self.key(row, fingerprint))?.pop()
     }
 
     /// What the lines of rows that run again have saved, each with its place among the names that its row asked for.
@@ -62,8 +60,8 @@ impl Earlier {
 
     /// Takes in the next line of the results file that is being opened.
     pub(crate) fn take(&mut self, head: &Head<'_>, line: &[u8], fate: Fate) {
-        if fate == Fate::Stays && !matches!(head.outcome, OutcomeKind::Ok | OutcomeKind::Skipped) {
-            *self.unwell.entry(self.key(head.key.row, head.fingerprint)).or_default() += 1;
+        if let Some(again) = Again::of_line(head).filter(|_| fate == Fate::Stays) {
+            self.unwell.entry(self.key(head.key.row, head.fingerprint)).or_default().push(again);
         }
         // Most lines have saved nothing, and theirs may be long.
         if memchr::memmem::find(line, b"\"saved").is_none() {

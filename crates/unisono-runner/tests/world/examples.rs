@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use unisono_core::{Effect, OutcomeKind};
 use unisono_journal::{Identity, Mode};
+use unisono_runner::Again;
 
 use crate::{
     model::check,
@@ -14,6 +15,7 @@ use crate::{
 const SLOW: Step =
     Step { hop: None, effect: Some(Effect::Done), ending: Ending::Ok, takes: Duration::from_millis(200) };
 const HANGS: Step = Step { ending: Ending::Hang, ..WELL };
+const WRONG: Step = Step { ending: Ending::Failed, effect: Some(Effect::None), ..WELL };
 const ALL_AGAIN: Mode = Mode::RetryFailed { ambiguous: true };
 const FAILED_AGAIN: Mode = Mode::RetryFailed { ambiguous: false };
 
@@ -162,6 +164,58 @@ fn a_stop_leaves_a_line_for_everything_that_was_pulled_and_the_rest_for_the_next
             run(&mut world, &rows, &How { stop: Some(Stop { turn, what }), limit: 2, ..How::default() });
             run(&mut world, &rows, &How::default());
             assert_eq!(world.lines().len(), 9, "{what:?} at turn {turn}");
+        }
+    }
+}
+
+#[test]
+fn what_is_kept_and_was_not_reached_before_a_stop_is_not_pending() {
+    for identity in [Identity::Row, Identity::Content, Identity::Id] {
+        for (what, turn) in [What::Drain, What::Abort].into_iter().flat_map(|what| (1..5).map(move |turn| (what, turn)))
+        {
+            let mut world = World::new();
+            let mut rows = rows(40, &Script::unsafe_row([WELL]));
+            // Of a kind that no resume runs again.
+            rows[29].1 = Some(Script::unsafe_row([WRONG]));
+            let how = How { identity, ..How::default() };
+            run(&mut world, &rows, &how);
+            for mode in [Mode::Resume, FAILED_AGAIN] {
+                let stop = Some(Stop { turn, what });
+                let end = run(&mut world, &rows, &How { mode, stop, ..how.clone() });
+                assert_eq!((end.report().rows(), end.report().pending), (40, Some(0)), "stopped at turn {turn}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_line_whose_row_is_gone_from_the_input_does_not_stand_for_one_that_is_pending() {
+    for identity in [Identity::Content, Identity::Id] {
+        let mut world = World::new();
+        let wrong = Some(Script::unsafe_row([WRONG]));
+        let how = How { mode: FAILED_AGAIN, identity, canary: Some(1), ..How::default() };
+        run(&mut world, &[(30, wrong.clone())], &how);
+        let mut rows = rows(5, &Script::unsafe_row([WELL]));
+        rows[0] = (33, wrong);
+        let end = run(&mut world, &rows, &how);
+        assert_eq!((end.report().rows(), end.report().pending), (2, Some(4)));
+    }
+}
+
+#[test]
+fn what_a_canary_takes_to_be_tried_again_is_the_same_whether_it_ran_or_was_kept() {
+    let ends = [(WRONG, Again::Failed), (Step { ending: Ending::Failed, ..WELL }, Again::Ambiguous)];
+    for identity in [Identity::Row, Identity::Content, Identity::Id] {
+        for (step, needed) in &ends {
+            let mut world = World::new();
+            let mut rows = rows(6, &Script::unsafe_row([WELL]));
+            // Of a kind that no resume runs again.
+            rows[2].1 = Some(Script::unsafe_row([*step]));
+            let how = How { canary: Some(3), identity, ..How::default() };
+            for _ in 0..2 {
+                let end = run(&mut world, &rows, &how);
+                assert_eq!((end.report().canary, end.report().pending), (Some(*needed), Some(3)));
+            }
         }
     }
 }

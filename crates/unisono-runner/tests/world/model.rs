@@ -3,6 +3,7 @@
 use serde_json::Value;
 use unisono_core::{CancelReason, Effect, OutcomeCounts, OutcomeKind};
 use unisono_journal::{Identity, Mode};
+use unisono_runner::{Again, Report};
 
 use crate::{
     peer::{Begun, Script},
@@ -92,6 +93,10 @@ pub fn check(world: &World, rows: &[(u64, Option<Script>)], how: &How, before: &
     for kind in OutcomeKind::ALL {
         assert_eq!(report.count(kind), counts.get(kind), "the report counts other {kind} than there are lines");
     }
+    what_may_be_asked_for_is_what_a_later_run_does(&after, report);
+    if !how.paged && how.identity == Identity::Row {
+        what_is_pending_has_no_line(rows, &after, report);
+    }
     if how.keep_order {
         the_file_is_in_the_order_of_the_input(rows, how.identity, &after, report.stopped.is_some());
         assert!(world.sunk.is_sorted_by_key(|sunk| sunk.position), "the sink was not given them in order");
@@ -114,6 +119,23 @@ pub fn check(world: &World, rows: &[(u64, Option<Script>)], how: &How, before: &
     }
     if report.stopped.is_none() {
         every_row_is_decided(rows, &after);
+    }
+}
+
+/// A summary names the option that runs a row again, so its counts are those of the lines that this option takes.
+fn what_may_be_asked_for_is_what_a_later_run_does(after: &[Line], report: &Report) {
+    let taken_by = |mode| after.iter().filter(|line| line.runs_again(mode)).count() as u64;
+    let [resume, failed, ambiguous] = Again::ALL.map(|again| report.again.get(again));
+    assert_eq!(resume, taken_by(Mode::Resume), "what --resume runs again");
+    assert_eq!(resume + failed, taken_by(Mode::RetryFailed { ambiguous: false }), "what --retry-failed runs again");
+    let all = taken_by(Mode::RetryFailed { ambiguous: true });
+    assert_eq!(resume + failed + ambiguous, all, "what --retry-ambiguous runs again");
+}
+
+/// Each row of the input has a line, or is pending, and never both.
+fn what_is_pending_has_no_line(rows: &[(u64, Option<Script>)], after: &[Line], report: &Report) {
+    if let Some(pending) = report.pending {
+        assert_eq!(pending + after.len() as u64, rows.len() as u64, "{pending} rows are said to be pending");
     }
 }
 

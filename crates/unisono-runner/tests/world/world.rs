@@ -202,7 +202,9 @@ impl World {
             ..Extras::default()
         };
         let work = Scripted(self.peer.clone());
-        let mut run = Box::pin(run(work, frame, extras, cancel.clone(), monitor.clone(), Gauge::default()));
+        let gauge = Gauge::default();
+        gauge.set_total(rows.len() as u64);
+        let mut run = Box::pin(run(work, frame, extras, cancel.clone(), monitor.clone(), gauge));
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(woken.clone());
         let (mut turn, mut steps, mut at_start) = (0, 0, None);
