@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from host_servers import free_port
 from installed import COMMAND
 from server_support import Server
 
@@ -27,6 +28,12 @@ def server():
     server.gate.set()
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def away():
+    """A port of loopback where a host was."""
+    return free_port()
 
 
 @pytest.fixture

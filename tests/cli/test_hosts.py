@@ -1,31 +1,14 @@
 """Hosts that restart, limit and drain: real servers, small numbers. `make hosts` has the large ones, and the peers."""
 
-import contextlib
 import json
 
 import pytest
 
-from host_servers import free_port
 from hosts import SCENARIOS, faults, play
 from installed import COMMAND
 from real_servers import needs
-from server_support import Server
+from server_support import back
 from terminals import Terminal
-
-
-@contextlib.contextmanager
-def back(port):
-    """The host that was away at this port is back."""
-    server = Server(port)
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture
-def away():
-    """A port of loopback where a host was."""
-    return free_port()
 
 
 @pytest.mark.parametrize("scenario", [one for one in SCENARIOS if not one.only_here], ids=lambda one: one.slug)

@@ -1,28 +1,9 @@
 """Hosts that are away, from Python: what waits, what the report says, and what runs again."""
 
 import asyncio
-import contextlib
-
-import pytest
 
 import unisono
-from host_servers import free_port
-from server_support import Server
-
-
-@contextlib.contextmanager
-def back(port):
-    """The host that was away at this port is back."""
-    server = Server(port)
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture
-def away():
-    """A port of loopback where a host was."""
-    return free_port()
+from server_support import back
 
 
 def test_repeated_with_resume_it_ends_well_once_the_host_is_back(tmp_path, away):

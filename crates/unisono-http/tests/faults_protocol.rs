@@ -13,8 +13,8 @@ use std::{
 use http::Method;
 use support::*;
 use unisono_core::{ErrorKind, OutcomeKind, Times};
-use unisono_http::{Client, HttpVersion, Options};
-use unisono_testkit::{Connection, Server, answer, h2};
+use unisono_http::Client;
+use unisono_testkit::{Server, answer, h2};
 
 #[tokio::test(start_paused = true)]
 async fn fault_31_bytes_after_an_answer_are_never_handed_to_the_next_request() {
@@ -125,27 +125,6 @@ async fn fault_34_answers_without_a_body_are_ok_and_empty() {
     request.method = Method::HEAD;
     let out = once(request).await;
     assert!(out.is_ok() && out.body.is_empty());
-}
-
-fn http2() -> Options {
-    Options { version: HttpVersion::Http2, ..options() }
-}
-
-/// Begins a connection of HTTP/2 and does what the script says with it.
-async fn server_h2<F, R>(settings: &'static [(u16, u32)], script: F) -> Server
-where
-    F: Fn(Connection) -> R + Send + Sync + 'static,
-    R: Future<Output = ()> + Send + 'static,
-{
-    let script = Arc::new(script);
-    Server::start(move |mut connection| {
-        let script = script.clone();
-        async move {
-            h2::begin(&mut connection, settings).await;
-            script(connection).await;
-        }
-    })
-    .await
 }
 
 #[tokio::test(start_paused = true)]

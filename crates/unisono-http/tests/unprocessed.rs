@@ -13,29 +13,8 @@ use std::{
 use support::*;
 use unisono_batch::Settings;
 use unisono_core::{Effect, ErrorKind, OutcomeKind, Peer, Times};
-use unisono_http::{Client, HttpVersion, NoProxy, Options, Proxies, Proxy, Request};
+use unisono_http::{Client, NoProxy, Options, Proxies, Proxy, Request};
 use unisono_testkit::{Connection, Server, h2};
-
-fn http2() -> Options {
-    Options { version: HttpVersion::Http2, ..options() }
-}
-
-/// Begins each connection of HTTP/2 and does what the script says with it.
-async fn server<F, R>(settings: &'static [(u16, u32)], script: F) -> Server
-where
-    F: Fn(Connection) -> R + Send + Sync + 'static,
-    R: Future<Output = ()> + Send + 'static,
-{
-    let script = Arc::new(script);
-    Server::start(move |mut connection| {
-        let script = script.clone();
-        async move {
-            h2::begin(&mut connection, settings).await;
-            script(connection).await;
-        }
-    })
-    .await
-}
 
 /// Two thousand of each, none of which may be repeated by the engine.
 async fn two_thousand_of_each(url: &str) -> Vec<Out> {
@@ -57,7 +36,7 @@ async fn drain(mut connection: Connection) {
 async fn a_server_that_takes_ten_requests_a_connection_gets_all_of_them_and_none_twice() {
     let taken = Arc::new(AtomicUsize::new(0));
     let count = taken.clone();
-    let server = server(&[], move |mut connection| {
+    let server = server_h2(&[], move |mut connection| {
         let count = count.clone();
         async move {
             let mut streams = Vec::new();
@@ -119,7 +98,7 @@ async fn a_server_that_takes_eight_streams_is_never_given_a_ninth() {
 async fn a_server_that_refuses_without_having_said_how_many_streams_it_takes_is_asked_for_fewer() {
     let refused = Arc::new(AtomicUsize::new(0));
     let count = refused.clone();
-    let server = server(&[], move |mut connection| {
+    let server = server_h2(&[], move |mut connection| {
         let count = count.clone();
         async move {
             let mut open = Vec::new();
@@ -175,7 +154,7 @@ async fn one_request_goes_out_before_the_server_has_said_how_many_it_takes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_refuses_for_ever_is_overloaded_and_the_attempt_ends() {
-    let server = server(&[], |mut connection| async move {
+    let server = server_h2(&[], |mut connection| async move {
         while let Some(stream) = h2::request(&mut connection).await {
             h2::reset(&mut connection, stream, h2::REFUSED_STREAM).await;
         }
@@ -198,7 +177,7 @@ async fn a_server_that_refuses_for_ever_is_overloaded_and_the_attempt_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_sends_everybody_away_is_away_and_the_attempt_ends() {
-    let server = server(&[], |mut connection| async move {
+    let server = server_h2(&[], |mut connection| async move {
         h2::go_away(&mut connection, 0).await;
         drain(connection).await;
     })
@@ -213,7 +192,7 @@ async fn a_server_that_sends_everybody_away_is_away_and_the_attempt_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_shuts_down_gracefully_finishes_what_it_has_and_gets_nothing_new() {
-    let server = server(&[], |mut connection| async move {
+    let server = server_h2(&[], |mut connection| async move {
         if connection.number == 0 {
             let mut streams = Vec::new();
             while streams.len() < 4 {
@@ -246,7 +225,7 @@ async fn a_server_that_shuts_down_gracefully_finishes_what_it_has_and_gets_nothi
 
 #[tokio::test(start_paused = true)]
 async fn a_post_that_waits_for_a_stream_when_its_time_is_up_was_not_sent() {
-    let server = server(&[(h2::MAX_CONCURRENT_STREAMS, 1)], |mut connection| async move {
+    let server = server_h2(&[(h2::MAX_CONCURRENT_STREAMS, 1)], |mut connection| async move {
         h2::request(&mut connection).await;
         connection.silence().await;
     })
@@ -261,7 +240,7 @@ async fn a_post_that_waits_for_a_stream_when_its_time_is_up_was_not_sent() {
 
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_a_stream_goes_elsewhere_when_the_connection_ends() {
-    let server = server(&[(h2::MAX_CONCURRENT_STREAMS, 1)], |mut connection| async move {
+    let server = server_h2(&[(h2::MAX_CONCURRENT_STREAMS, 1)], |mut connection| async move {
         if connection.number == 0 {
             h2::request(&mut connection).await;
             return;
@@ -278,7 +257,7 @@ async fn what_waits_for_a_stream_goes_elsewhere_when_the_connection_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_asks_for_calm_is_not_asked_again_at_once() {
-    let server = server(&[], |mut connection| async move {
+    let server = server_h2(&[], |mut connection| async move {
         h2::request(&mut connection).await;
         let calm = [0u32.to_be_bytes(), 11u32.to_be_bytes()].concat();
         h2::send(&mut connection, h2::GOAWAY, 0, 0, &calm).await;
@@ -291,7 +270,7 @@ async fn a_server_that_asks_for_calm_is_not_asked_again_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn one_stream_that_fails_is_no_reason_for_another_connection() {
-    let server = server(&[], |mut connection| async move {
+    let server = server_h2(&[], |mut connection| async move {
         let mut count = 0;
         while let Some(stream) = h2::request(&mut connection).await {
             count += 1;
@@ -312,7 +291,7 @@ async fn one_stream_that_fails_is_no_reason_for_another_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_of_http2_that_was_closed_while_idle_is_noticed_before_a_post_goes_out() {
-    let server = server(&[], |mut connection| async move {
+    let server = server_h2(&[], |mut connection| async move {
         if let Some(stream) = h2::request(&mut connection).await {
             h2::answer(&mut connection, stream, b"").await;
         }
@@ -331,7 +310,7 @@ async fn a_connection_of_http2_that_was_closed_while_idle_is_noticed_before_a_po
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_is_reset_in_the_middle_of_a_body_is_no_whole_answer() {
     for (code, length, whole) in [(0, None, true), (0, Some("9"), false), (0, Some("2"), true), (8, None, false)] {
-        let server = server(&[], move |mut connection| async move {
+        let server = server_h2(&[], move |mut connection| async move {
             while let Some(stream) = h2::request(&mut connection).await {
                 let mut head = vec![0x88];
                 if let Some(length) = length {

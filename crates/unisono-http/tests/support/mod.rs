@@ -5,6 +5,7 @@
 use std::{
     cell::RefCell,
     rc::Rc,
+    sync::Arc,
     task::{Context as TaskContext, Poll},
     time::{Duration, Instant},
 };
@@ -15,7 +16,8 @@ use unisono_batch::{
     Attempt, Context, Decided, Halt, Job, Monitor, Offer, Pull, Settings, Sink, Source, Verdict, drive,
 };
 use unisono_core::{CancelToken, Effect, ErrorKind, Limits, OutcomeKind, Peer, RetryPolicy, Times};
-use unisono_http::{Client, HttpJob, Options, Proxies, Reply, Request, Trail};
+use unisono_http::{Client, HttpJob, HttpVersion, Options, Proxies, Reply, Request, Trail};
+use unisono_testkit::{Connection, Server, h2};
 
 /// How a request ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,4 +167,26 @@ impl Clock {
         let ticks = self.0.lock().unwrap();
         ticks.iter().map(|tick| *tick - ticks[0]).collect()
     }
+}
+
+/// Options that speak HTTP/2 from the first byte.
+pub fn http2() -> Options {
+    Options { version: HttpVersion::Http2, ..options() }
+}
+
+/// Begins each connection of HTTP/2 and does what the script says with it.
+pub async fn server_h2<F, R>(settings: &'static [(u16, u32)], script: F) -> Server
+where
+    F: Fn(Connection) -> R + Send + Sync + 'static,
+    R: Future<Output = ()> + Send + 'static,
+{
+    let script = Arc::new(script);
+    Server::start(move |mut connection| {
+        let script = script.clone();
+        async move {
+            h2::begin(&mut connection, settings).await;
+            script(connection).await;
+        }
+    })
+    .await
 }
