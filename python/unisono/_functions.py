@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import hashlib
 import inspect
 import json
 import os
-import pickle
 import queue
+import re
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack, overload
 from unisono import _native, clusters
 from unisono._display import Progress
 from unisono._hands import ExecutorHands, Judge, LoopHands, LoopThread
+from unisono._identity import encoded, fingerprint
 from unisono._native import FunctionOutcome
 from unisono.batches import Batch, Work
 from unisono.errors import FunctionTimeout, UsageError
@@ -68,7 +68,9 @@ class BatchOptions(TypedDict, total=False):
         overwrite: Replace a results file that is there.
         idempotent: Calling twice does no harm: `resume` calls again for what was interrupted, and what is lost with a
             worker of a cluster is called again.
-        id: Answers the name of an item, which tells it apart from others; by default that is its content.
+        id: Answers the name of an item, which tells it apart from others; by default that is its value, with its type. An
+            item that has no value which stays the same in every run (an object of a plain class, a function, an open
+            file) is refused without it.
         serialize: Makes a result into something that JSON has, for `out`.
         ordered: Outcomes in the order of the items, not as they are done.
     """
@@ -420,33 +422,38 @@ def _as_json(serialize: Callable[[Any], Any] | None, result: Any) -> bytes:
 
 def _describe(name: str, identify: Callable[[Any], object] | None, item: Any) -> tuple[bytes, int]:
     """An item as JSON, and a number that tells it and what is done with it apart from others."""
-    try:
-        text = json.dumps(
-            os.fspath(item) if isinstance(item, os.PathLike) else item,
-            ensure_ascii=False,
-            allow_nan=False,
-            sort_keys=True,
-            separators=(",", ":"),
-        )
-        identity = text.encode()
-    except (TypeError, ValueError):
-        text = json.dumps(repr(item), ensure_ascii=False)
-        identity = b"" if identify is not None else _pickled(item)
-    if identify is not None:
-        identity = str(identify(item)).encode()
-    digest = hashlib.blake2b(identity, digest_size=8, key=name.encode()[:64]).digest()
-    return text.encode(), int.from_bytes(digest, "little")
+    return _shown_as_json(item), fingerprint(name, encoded(item) if identify is None else _named(identify(item)))
 
 
-def _pickled(item: Any) -> bytes:
-    try:
-        return pickle.dumps(item, 4)
-    except Exception as error:
+def _named(value: object) -> bytes:
+    """What `id=` has answered: as the text that it is shown as, unless the order in that is a matter of luck."""
+    if isinstance(value, set | frozenset | dict | list | tuple):
+        return b"id" + encoded(value)
+    text = str(value)
+    if not isinstance(value, str) and _ADDRESS.search(text):
         raise UsageError(
-            f"the item is neither JSON nor can it be pickled, so nothing tells it apart from others: give id= ({error})"
-        ) from error
+            f"id= answered a `{type(value).__qualname__}`, which is called otherwise in every run: answer a text"
+        )
+    return b"id" + encoded(text)
 
 
+def _shown_as_json(item: Any) -> bytes:
+    value = os.fspath(item) if isinstance(item, os.PathLike) else item
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError):
+        return json.dumps(_repr_of(item)).encode()
+
+
+def _repr_of(item: Any) -> str:
+    try:
+        return repr(item)
+    except Exception as error:
+        return f"<{type(item).__qualname__}, which cannot be shown: {type(error).__name__}>"
+
+
+# What objects are called that have no name.
+_ADDRESS = re.compile(r"\bat 0x[0-9A-Fa-f]+")
 _MOST_THREADS = 10_000
 # Enough that quick calls can travel together.
 _CALLS_PER_THREAD = 4

@@ -18,7 +18,8 @@ def read_results(
     """Read a results file, one dictionary per outcome, in the order in which they came.
 
     A line that was being written when the program was killed is left out, as a resume does. The file may be that of a
-    run that is still going on. What the first line says about the file (`run`, `open`) is left out of its dictionary.
+    run that is still going on. What the first line says about the file (`run`, `open`, `identity`) is left out of its
+    dictionary.
 
     Args:
         path: The file.
@@ -46,8 +47,12 @@ def read_results(
                     return
                 raise UsageError(f"{path}, line {number}: no result of unisono (it begins at byte {start})") from None
             start += len(text)
-            line.pop("run", None)
-            line.pop("open", None)
+            for name in _OF_THE_FILE:
+                line.pop(name, None)
             if deserialize is not None and "result" in line:
                 line["result"] = deserialize(line["result"])
             yield line
+
+
+# Not of the outcome; in the first line, unless somebody has sorted the file.
+_OF_THE_FILE = ("run", "open", "identity")

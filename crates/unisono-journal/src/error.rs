@@ -34,6 +34,8 @@ pub(crate) enum Reason {
     },
     /// Its run has not ended, and the notes of that are not here.
     Orphan,
+    /// Its fingerprints were made by another rule, so its rows are not known again, and some must not be repeated.
+    OtherVersion,
     /// The run file beside it has notes of other results, which stood here.
     Replaced,
     Moved,
@@ -116,6 +118,10 @@ impl Error {
                 "put back the file that its run has written, or rename the run file (`.run`) with the results it belongs to; --adopt \
                  takes this file as it is: what has no line and must not be repeated is then `ambiguous`"
             }
+            Reason::OtherVersion => {
+                "finish it with the version of unisono that has written it; or start anew with another -o, without the items that \
+                 it has as done"
+            }
             Reason::Moved => "its lines are where it is now: repeat the command with that name and --resume",
             Reason::Removed => {
                 "repeat the command with --resume: what must not be repeated and may have been started is then `ambiguous`"
@@ -169,6 +175,13 @@ impl fmt::Display for Error {
                 write!(
                     f,
                     "`{path}` was edited or replaced while its run had not ended: the run file beside it has notes of other results"
+                )
+            }
+            Reason::OtherVersion => {
+                write!(
+                    f,
+                    "`{path}` tells its items apart by another rule than this version of unisono does, and has some that must not be \
+                     repeated"
                 )
             }
             Reason::Moved => write!(f, "`{path}` was renamed or replaced while it was written"),

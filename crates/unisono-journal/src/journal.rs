@@ -38,6 +38,9 @@ pub struct Open {
     pub adopt: bool,
     /// How rows are known again.
     pub identity: Identity,
+    /// By which rule fingerprints are made, from 1 to 9, where a kind of work has changed it: a file whose rows must not be
+    /// repeated and are not known again is refused.
+    pub version: u8,
 }
 
 impl Open {
@@ -49,7 +52,14 @@ impl Open {
 
 impl Default for Open {
     fn default() -> Self {
-        Self { mode: Mode::Fresh, overwrite: false, reserve: 256 << 10, adopt: false, identity: Identity::Row }
+        Self {
+            mode: Mode::Fresh,
+            overwrite: false,
+            reserve: 256 << 10,
+            adopt: false,
+            identity: Identity::Row,
+            version: 1,
+        }
     }
 }
 
@@ -122,8 +132,8 @@ impl Journal {
         let Opened { path: place, mut file, end, run, in_doubt, recovered } = results::open(path, open, &mut on_line)?;
         io::Seek::seek(&mut *file, io::SeekFrom::Start(end)).map_err(|error| Error::io(path, "open", error))?;
         run.reserve(open.reserve);
-        let mark = Mark { run: run.header.run, is_open: true };
-        let shared = Shared::new(end == Mark::LENGTH as u64);
+        let mark = Mark { run: run.header.run, is_open: true, version: open.version };
+        let shared = Shared::new(end == mark.length() as u64);
         let writer = Writer {
             shared: shared.clone(),
             name: path.to_owned(),

@@ -1,11 +1,12 @@
 //! The grammar of a line: a fixed prefix that is scanned without a JSON parser.
 //!
 //! ```text
-//! {["run":"0123456789abcdef","open":1,]"row":17,"id":"r17","fp":"0123456789abcdef","outcome":"ok","effect":"done",
+//! {["run":"0123456789abcdef","open":1,["identity":2,]]"row":17,"id":"r17","fp":"0123456789abcdef","outcome":"ok","effect":"done",
 //! "repeatable":false,["page":2,["next":"..."|null,]]<fields>[<body>]}
 //! ```
 //! `run` and `open` stand in a file's first line: its [`Mark`]. A run writes them before anything else, so that a file without
-//! an outcome says whose it is as well; its first outcome continues that line. `effect` and `repeatable` decide with the outcome whether a
+//! an outcome says whose it is as well; its first outcome continues that line. `identity` is the version of the rule by which a
+//! kind of work makes its fingerprints, where that is not the first. `effect` and `repeatable` decide with the outcome whether a
 //! later run may do it again. `page` stands only in lines of rows that have pages, `next` only when the page itself is
 //! there: the address of the page after it, or null. A failed line's fields begin with its error, whose kind decides
 //! whether it runs again.
@@ -17,28 +18,40 @@ use crate::members::{Fields, Members};
 
 /// What the first line of a results file says about the file: which run it is of, and whether that run has ended well.
 ///
-/// It has one length and stands at the beginning, so that the digit behind `open` can be overwritten in place.
+/// It stands at the beginning, so that the digit behind `open` can be overwritten in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mark {
     pub(crate) run: u64,
     /// Not everything that was begun has its line, or nobody has looked yet.
     pub(crate) is_open: bool,
+    /// By which rule its fingerprints were made, from 1 to 9.
+    pub(crate) version: u8,
 }
 
 impl Mark {
-    /// How long it is, and so from where on to read.
-    pub(crate) const LENGTH: usize = 35;
+    /// How long one without a version is.
+    const SHORT: usize = 35;
+    /// The longest one.
+    pub(crate) const LONGEST: usize = Self::SHORT + "\"identity\":2,".len();
     /// Where the digit of `open` stands in the file.
     pub(crate) const OPEN_AT: u64 = 33;
+
+    /// How long it is, and so from where on to read.
+    pub(crate) fn length(self) -> usize {
+        if self.version > 1 { Self::LONGEST } else { Self::SHORT }
+    }
 
     fn write(self, members: &mut Members<'_>) {
         members.display("run", format_args!("{:016x}", self.run));
         members.number("open", u8::from(self.is_open));
+        if self.version > 1 {
+            members.number("identity", self.version);
+        }
     }
 
     /// The beginning of the first line of a file with this mark: what a run writes before anything else.
     pub(crate) fn beginning(self) -> Vec<u8> {
-        let mut line = Vec::with_capacity(Self::LENGTH);
+        let mut line = Vec::with_capacity(Self::LONGEST);
         self.push(&mut line);
         line
     }
@@ -51,7 +64,7 @@ impl Mark {
 
     /// The mark at the beginning of a line.
     pub(crate) fn of(line: &[u8]) -> Option<Self> {
-        let bytes = line.get(..Self::LENGTH)?;
+        let bytes = line.get(..Self::SHORT)?;
         let digits = bytes.strip_prefix(b"{\"run\":\"")?.get(..16)?;
         let open = bytes[24..].strip_prefix(b"\",\"open\":")?;
         Some(Self {
@@ -61,12 +74,16 @@ impl Mark {
                 b"1," => true,
                 _ => return None,
             },
+            version: match line[Self::SHORT..].strip_prefix(b"\"identity\":") {
+                Some([digit @ b'2'..=b'9', b',', ..]) => digit - b'0',
+                _ => 1,
+            },
         })
     }
 
     /// A line with this mark in the place of the one that it may have. The line must be whole.
     pub(crate) fn push_marked(mark: Option<Self>, line: &[u8], into: &mut Vec<u8>) {
-        let rest = if Self::of(line).is_some() { &line[Self::LENGTH..] } else { &line[1..] };
+        let rest = Self::of(line).map_or(&line[1..], |had| &line[had.length()..]);
         match mark {
             Some(mark) => mark.push(into),
             None => into.push(b'{'),
@@ -215,7 +232,10 @@ pub fn scan(line: &[u8]) -> Option<Head<'_>> {
 
 /// As [`scan`], of a line that may be cut off anywhere behind its prefix; also what follows that.
 pub(crate) fn scan_start(line: &[u8]) -> Option<(Head<'_>, &[u8])> {
-    let rest = if Mark::of(line).is_some() { &line[Mark::LENGTH..] } else { line.strip_prefix(b"{")? };
+    let rest = match Mark::of(line) {
+        Some(mark) => &line[mark.length()..],
+        None => line.strip_prefix(b"{")?,
+    };
     let (row, rest) = number(rest.strip_prefix(b"\"row\":")?)?;
     let (id, rest) = string(rest.strip_prefix(b",\"id\":")?)?;
     let (fingerprint, rest) = string(rest.strip_prefix(b",\"fp\":")?)?;
@@ -328,9 +348,9 @@ mod tests {
         #[test]
         fn what_is_written_is_scanned_back(
             row in any::<u64>(), page in 0u32..3, fingerprint in any::<u64>(), id in any::<String>(), next in any::<String>(),
-            kind in 0usize..6, effect in 0usize..3, repeatable: bool, run in any::<Option<u64>>(), is_open: bool,
+            kind in 0usize..6, effect in 0usize..3, repeatable: bool, run in any::<Option<u64>>(), is_open: bool, version in 1u8..=9,
         ) {
-            let mark = run.map(|run| Mark { run, is_open });
+            let mark = run.map(|run| Mark { run, is_open, version });
             let outcome = OutcomeKind::ALL[kind];
             let record = Record {
                 key: RowKey { row, page }, id: &id, fingerprint, outcome, effect: Effect::ALL[effect], repeatable,
@@ -352,8 +372,11 @@ mod tests {
         }
 
         #[test]
-        fn a_mark_is_taken_off_put_on_and_changed_without_touching_the_rest(one: Option<u64>, other: Option<u64>, open: bool) {
-            let [one, other] = [one, other].map(|run| run.map(|run| Mark { run, is_open: open }));
+        fn a_mark_is_taken_off_put_on_and_changed_without_touching_the_rest(
+            one: Option<u64>, other: Option<u64>, is_open: bool, versions in [1u8..=9, 1u8..=9],
+        ) {
+            let one = one.map(|run| Mark { run, is_open, version: versions[0] });
+            let other = other.map(|run| Mark { run, is_open, version: versions[1] });
             let (empty, some) = (Fields::default(), fields(|members| members.number("n", 1)));
             let record = Record {
                 key: RowKey { row: 1, page: 0 }, id: "r", fingerprint: 7, outcome: OutcomeKind::Ok, effect: Effect::Done,
@@ -365,9 +388,9 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_a_line_or_not(bytes in prop::collection::vec(any::<u8>(), 0..200), cut in 0usize..80, marked: bool) {
+        fn any_bytes_are_a_line_or_not(bytes in prop::collection::vec(any::<u8>(), 0..200), cut in 0usize..80, marked: bool, version in 1u8..=9) {
             let _ = scan(&bytes);
-            let mark = marked.then_some(Mark { run: 1, is_open: true });
+            let mark = marked.then_some(Mark { run: 1, is_open: true, version });
             let record = Record {
                 key: RowKey { row: 1, page: 1 }, id: "a\"", fingerprint: 255, outcome: OutcomeKind::Ok, effect: Effect::Done,
                 repeatable: true, next: Next::Page("b"), fields: &Fields::default(), body: &Fields::default(),
@@ -382,13 +405,16 @@ mod tests {
 
     #[test]
     fn the_digit_that_says_open_stands_where_it_is_looked_for() {
-        let mark = Mark { run: 0xabc, is_open: true };
+        let mark = Mark { run: 0xabc, is_open: true, version: 1 };
         let mut line = Vec::new();
         Mark::push_marked(Some(mark), b"{\"row\":1}", &mut line);
         assert_eq!(line, *b"{\"run\":\"0000000000000abc\",\"open\":1,\"row\":1}");
-        assert_eq!(mark.beginning(), line[..Mark::LENGTH]);
+        assert_eq!(mark.beginning(), line[..mark.length()]);
         line[usize::try_from(Mark::OPEN_AT).unwrap()] = b'0';
         assert_eq!(Mark::of(&line), Some(Mark { is_open: false, ..mark }));
+        let later = Mark { version: 2, ..mark };
+        assert_eq!(later.beginning(), *b"{\"run\":\"0000000000000abc\",\"open\":1,\"identity\":2,");
+        assert_eq!(later.beginning().len(), later.length());
     }
 
     #[test]

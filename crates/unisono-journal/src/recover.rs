@@ -234,6 +234,10 @@ pub(crate) struct Scan {
     pub(crate) replaced: Replaced,
     /// The mark of the first line, which may be no more than begun.
     pub(crate) mark: Option<Mark>,
+    /// By which rules its fingerprints were made, as its marks say; those of lines without any by the first.
+    pub(crate) versions: HashSet<u8>,
+    /// A line says that something was done, or may have been, that must not be repeated.
+    pub(crate) has_done: bool,
     /// Other lines have marks: somebody has sorted the file, or put two together.
     pub(crate) has_strays: bool,
     /// One of all those says that the file it comes from is open.
@@ -508,7 +512,11 @@ impl Recovered {
         let mut lines = Lines::new(path, from());
         while lines.advance()? {
             let head = lines.head();
-            if let Some(mark) = Mark::of(lines.bytes()) {
+            let mark = Mark::of(lines.bytes());
+            if mark.is_some() || lines.number == 1 {
+                found.versions.insert(mark.map_or(1, |mark| mark.version));
+            }
+            if let Some(mark) = mark {
                 found.is_open |= mark.is_open;
                 match lines.number {
                     1 => found.mark = Some(mark),
@@ -521,6 +529,7 @@ impl Recovered {
             if identity == Identity::Id && !recovered.give_name(&head) {
                 return Err(Error::new(path, Reason::IdTwice { line: lines.number }));
             }
+            found.has_done |= !head.effect.allows_repeat(head.repeatable);
             let is_doubtful = doubtful.contains(&head.key);
             if is_doubtful || repeats(&head, mode) {
                 if old.insert(head.key, Old::of(&head)).is_some() {
@@ -545,6 +554,7 @@ impl Recovered {
         (found.end, found.lacks_line_feed, found.tail) = (lines.end, lines.lacks_line_feed, lines.tail);
         if let Some(mark) = Mark::of(lines.bytes()) {
             found.is_open |= mark.is_open;
+            found.versions.insert(mark.version);
             if lines.number == 1 {
                 found.mark = Some(mark);
             }

@@ -111,9 +111,9 @@ fn holder(path: &Path, file: &File) -> Option<u32> {
 }
 
 fn read_mark(file: &File) -> Option<Mark> {
-    let mut bytes = [0; Mark::LENGTH];
-    file.read_exact_at(&mut bytes, 0).ok()?;
-    Mark::of(&bytes)
+    let mut bytes = [0; Mark::LONGEST];
+    let length = file.read_at(&mut bytes, 0).ok()?;
+    Mark::of(&bytes[..length])
 }
 
 fn read_header(path: &Path) -> Option<(Header, u32)> {
@@ -174,22 +174,23 @@ impl Results<'_> {
                 run
             }
         };
-        if let Err(error) = self.begin_line(Mark { run: header.run, is_open: true }, 0) {
+        let mark = Mark { run: header.run, is_open: true, version: open.version };
+        if let Err(error) = self.begin_line(mark, 0) {
             // Nothing is noted, so what is left of this says no more than an empty file does.
             let _ = self.file.set_len(0);
             let _ = run.remove();
             return Err(error);
         }
         let (in_doubt, recovered) = (Vec::new(), Recovered::default());
-        Ok(Opened { path: self.path, file: self.file, end: Mark::LENGTH as u64, run, in_doubt, recovered })
+        Ok(Opened { path: self.path, file: self.file, end: mark.length() as u64, run, in_doubt, recovered })
     }
 
     /// Makes the file say whose it is and that it is open, where it has no line that does. It is `length` bytes long.
     fn begin_line(&self, mark: Mark, length: u64) -> Result<(), Error> {
         let begin = || {
-            if length > Mark::LENGTH as u64 {
+            if length > mark.length() as u64 {
                 step("results: cut to the beginning of the first line");
-                self.file.set_len(Mark::LENGTH as u64)?;
+                self.file.set_len(mark.length() as u64)?;
             }
             step("results: begin the first line");
             self.file.write_all_at(&mark.beginning(), 0)?;
@@ -228,6 +229,10 @@ impl Results<'_> {
             recovered.lose_notes();
         }
         let in_doubt = recovered.in_doubt(had.map_or(&[], |(_, started)| started), found.tail);
+        let is_known = found.versions.iter().all(|version| *version == open.version);
+        if !is_known && (found.has_done || !in_doubt.is_empty()) {
+            return Err(Error::new(self.name, Reason::OtherVersion));
+        }
         let known = found.mark.map(|mark| mark.run).or(had.map(|(run, _)| run.header.run));
         let header = Header {
             run: known.unwrap_or_else(random_run),
@@ -245,7 +250,8 @@ impl Results<'_> {
                 (run, false)
             }
         };
-        let mut ready = Ready { results: self, run, is_new, header, in_doubt, is_touched: false };
+        let mark = Mark { run: header.run, is_open: true, version: open.version };
+        let mut ready = Ready { results: self, run, is_new, header, mark, in_doubt, is_touched: false };
         match ready.make(&found) {
             Ok(end) => {
                 let Ready { results, run, in_doubt, .. } = ready;
@@ -383,6 +389,8 @@ struct Ready<'a> {
     /// The run file was made just now.
     is_new: bool,
     header: Header,
+    /// What the first line will say.
+    mark: Mark,
     in_doubt: Vec<Started>,
     /// The results file is not as it was.
     is_touched: bool,
@@ -396,16 +404,16 @@ impl Ready<'_> {
             step("results: sync");
             self.results.file.sync_all().map_err(|error| self.results.failed("sync", error))?;
         }
-        let has_unmarked_start = found.mark.is_none() && found.end > 0;
-        if !found.replaced.is_empty() || found.has_strays || has_unmarked_start {
+        let has_other_start = found.end > 0 && found.mark.is_none_or(|mark| mark.version != self.mark.version);
+        if !found.replaced.is_empty() || found.has_strays || has_other_start {
             return self.compact(&found.replaced);
         }
         self.note(self.header)?;
         let mut end = found.end;
         if end == 0 {
             self.is_touched = true;
-            self.results.begin_line(Mark { run: self.header.run, is_open: true }, found.length)?;
-            return Ok(Mark::LENGTH as u64);
+            self.results.begin_line(self.mark, found.length)?;
+            return Ok(self.mark.length() as u64);
         }
         let results = &self.results;
         if found.length > end {
@@ -433,9 +441,8 @@ impl Ready<'_> {
 
     /// Leaves out the lines that others have taken the place of.
     fn compact(&mut self, replaced: &Replaced) -> Result<u64, Error> {
-        let mark = Mark { run: self.header.run, is_open: true };
         let Results { name, path, file, .. } = &self.results;
-        let old = Old { name, path, file, mark };
+        let old = Old { name, path, file, mark: self.mark };
         let mut number = 0;
         let fresh = old.without(|head| {
             number += 1;

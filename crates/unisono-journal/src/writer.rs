@@ -350,7 +350,7 @@ impl Writer {
             if !end.repeatable {
                 let mut line = bytes[start..end.brief].to_vec();
                 // The line that was to continue the first one may be one of those that are left out.
-                if self.end == Some(Mark::LENGTH as u64) && line.starts_with(b"{") {
+                if self.end == self.kept.as_ref().map(|kept| kept.mark.length() as u64) && line.starts_with(b"{") {
                     line.remove(0);
                 }
                 push_body_lost(&mut line);
@@ -464,7 +464,7 @@ impl Writer {
             return Ok(pruned);
         }
         let length = self.file.metadata().map_err(|error| Error::io(&self.name, "read", error))?.len();
-        if length <= Mark::LENGTH as u64 {
+        if length <= kept.mark.length() as u64 {
             step("results: take away the beginning");
             let cut = self.file.set_len(0).and_then(|()| {
                 step("results: sync that it is empty");

@@ -58,7 +58,8 @@ fn kept(recovered: &mut Recovered, rows: u64) -> Vec<u64> {
     (0..rows).filter(|row| recovered.dispose(*row, None, fingerprint(*row)).unwrap().1 == Disposition::Kept).collect()
 }
 
-const RESUME: Open = Open { mode: Mode::Resume, overwrite: false, reserve: 0, adopt: false, identity: Identity::Row };
+const RESUME: Open =
+    Open { mode: Mode::Resume, overwrite: false, reserve: 0, adopt: false, identity: Identity::Row, version: 1 };
 
 fn names(folder: &TempDir) -> Vec<String> {
     let entries = fs::read_dir(folder.path()).unwrap();
@@ -454,6 +455,59 @@ fn rows_known_by_content_may_come_in_any_order_and_equal_ones_are_counted() {
     }
     assert_eq!(recovered.left_over().count(), 0);
     recovered.end_of_input().unwrap();
+}
+
+#[test]
+fn a_file_that_tells_its_rows_apart_by_another_rule_is_refused_if_some_must_not_be_repeated() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    let by = |version| Open { identity: Identity::Content, version, ..RESUME };
+    let line = |repeatable, effect| Record { repeatable, effect, ..record(0, OutcomeKind::Ok) };
+    let refused = [line(false, Effect::Done), line(false, Effect::Maybe)];
+    let taken = [line(true, Effect::Done), line(false, Effect::None)];
+    for (had, wanted) in [(1, 2), (2, 1), (2, 3)] {
+        for (line, is_refused) in refused.iter().zip([true; 2]).chain(taken.iter().zip([false; 2])) {
+            let (journal, _) = Journal::open(&path, by(had)).unwrap();
+            journal.append(line);
+            journal.close_blocking(Finish::default());
+            let before = fs::read(&path).unwrap();
+            drop(Journal::open(&path, by(had)).unwrap());
+            match Journal::open(&path, by(wanted)) {
+                Err(error) => {
+                    assert!(is_refused && error.is_usage(), "{error}");
+                    assert!(error.to_string().contains("by another rule"), "{error}");
+                    assert_eq!(names(&folder), ["r.jsonl"]);
+                    assert_eq!(fs::read(&path).unwrap(), before);
+                }
+                Ok((journal, _)) => {
+                    assert!(!is_refused);
+                    // From now on it is one of the other rule, whatever comes.
+                    journal.append(&Record { key: RowKey { row: 1, page: 0 }, ..refused[0] });
+                    journal.close_blocking(Finish::default());
+                    Journal::open(&path, by(had)).unwrap_err();
+                    assert_eq!(Journal::open(&path, by(wanted)).unwrap().1.counts().total(), 2);
+                }
+            }
+            fs::remove_file(&path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_was_noted_by_another_rule_is_refused_and_a_file_without_anything_is_taken() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    let by = |version| Open { identity: Identity::Content, version, ..RESUME };
+    drop(Journal::open(&path, by(1)).unwrap());
+    let (journal, _) = Journal::open(&path, by(2)).unwrap();
+    assert!(fs::read_to_string(&path).unwrap().ends_with("\"open\":1,\"identity\":2,"));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(journal.started(RowKey { row: 0, page: 0 }, Some("an id"), 7)).unwrap();
+    drop(journal);
+    assert!(Journal::open(&path, by(1)).unwrap_err().to_string().contains("by another rule"));
+    let (_journal, mut recovered) = Journal::open(&path, by(2)).unwrap();
+    let doubt = Disposition::Interrupted { key: RowKey { row: 0, page: 0 } };
+    assert_eq!(recovered.dispose(1, None, 7).unwrap().1, doubt);
 }
 
 #[test]

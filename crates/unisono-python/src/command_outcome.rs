@@ -148,6 +148,12 @@ impl CommandOutcome {
         self.ended.done.saved.as_deref()
     }
 
+    /// The file that what it printed to standard error was saved to.
+    #[getter]
+    fn saved_stderr(&self) -> Option<&std::path::Path> {
+        self.ended.done.saved_stderr.as_deref()
+    }
+
     /// Why it did not go well, as an exception that has not been raised.
     #[getter]
     fn error<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {

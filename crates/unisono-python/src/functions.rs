@@ -60,7 +60,9 @@ pub fn functions(
     let face = FunctionFace { key, id, describe, repeatable };
     let run = Run::start(py, face, &settings, keep_outcomes, async move |ends| {
         let EngineEnds { intake, outlet, cancel, monitor, gauge } = ends;
-        let frame = results.frame(Box::new(intake), settings, (), outlet, |open| open.identity = Identity::Content);
+        let frame = results.frame(Box::new(intake), settings, (), outlet, |open| {
+            (open.identity, open.version) = (Identity::Content, IDENTITY_VERSION);
+        });
         let plan = FunctionPlan { frame, hands, patience, why_unstoppable, retry_timeouts };
         run_functions(plan, cancel, monitor, gauge).await
     })?;
@@ -249,6 +251,9 @@ impl Keywords<'_> {
         Ok(Settings { limits, times, retry: RetryPolicy { repeats, ..retry }, ordered_by_key })
     }
 }
+
+/// How items are told apart: see `python/unisono/_identity.py`. The first version was their JSON or their pickle.
+const IDENTITY_VERSION: u8 = 2;
 
 /// Longer texts are data and no names.
 const LONGEST_LABEL: usize = 100;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use http::{HeaderMap, header::AUTHORIZATION};
-use pyo3::{prelude::*, types::PyDict};
+use pyo3::{exceptions::PyTypeError, prelude::*, types::PyDict};
 use tokio::sync::oneshot;
 use unisono_core::{FOR_EVER, Limits, Rate, RetryBudget, RetryPolicy, Secret, Span, Times, parse_size};
 use unisono_http::{
@@ -55,6 +55,19 @@ impl<'py> Keywords<'py> {
         let py = self.given.py();
         let Some(value) = self.take(name)? else { return Ok(None) };
         value.extract::<T>().map(Some).map_err(|error| usage(py, format!("{name}: {}", error.into())))
+    }
+
+    /// A path, as `open` takes it.
+    fn path(&self, name: &str) -> PyResult<Option<PathBuf>> {
+        let Some(value) = self.take(name)? else { return Ok(None) };
+        match crate::files::path_of(&value) {
+            Ok(path) => Ok(Some(path)),
+            Err(error) if error.is_instance_of::<PyTypeError>(self.given.py()) => {
+                let kind = value.get_type().name()?;
+                Err(self.mistake(format!("{name}: expected a path (str, bytes or os.PathLike), not {kind}")))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// A mistake in a keyword.
@@ -254,7 +267,7 @@ impl<'py> Keywords<'py> {
     /// `saves` says that items write to files of their own, which `overwrite` then concerns as well.
     pub fn results(&self, saves: bool) -> PyResult<Results> {
         let py = self.given.py();
-        let out = self.get::<PathBuf>("out")?;
+        let out = self.path("out")?;
         let adopt = self.flag("adopt")?;
         let rebind = self.flag("rebind")?;
         let resumes = self.flag("resume")? || adopt || rebind;
