@@ -1,8 +1,8 @@
 //! The tokio driver: runs a [`Job`] under the state machine, as one future on a current-thread runtime.
 //!
-//! A turn: take wishes and stops, poll the attempts that were woken, settle what ended or ran out of time, pull,
-//! start, and deliver the outcomes of the turn together. There is one timer for everything. A panic in an attempt is
-//! that item's outcome and nobody else's.
+//! A turn: poll the attempts that were woken, take wishes and stops, settle what ended or ran out of time, pull,
+//! start, and deliver the outcomes of the turn together. There is one timer for everything, and one look at the clock for
+//! all that a turn decides. A panic in an attempt is that item's outcome and nobody else's.
 
 use std::{
     any::Any,
@@ -32,27 +32,36 @@ pub struct Finished {
     pub abandoned: u32,
 }
 
+/// What a batch is made of, apart from its job.
+#[derive(Debug)]
+pub struct Batch<S, K> {
+    /// What bounds it.
+    pub settings: Settings,
+    /// Where its items come from.
+    pub source: S,
+    /// Where its outcomes go.
+    pub sink: K,
+    /// What stops it.
+    pub cancel: CancelToken,
+    /// What shows how far it is, and takes wishes.
+    pub monitor: Monitor,
+}
+
 /// Runs a batch to its end. Every item that was pulled is delivered exactly once.
 ///
 /// Dropping the future stops everything at once and delivers nothing more; to stop and still account for all, use
 /// the token. Must be polled within a tokio runtime whose time is enabled.
-pub async fn drive<J, S, K>(
-    job: &J,
-    settings: Settings,
-    source: S,
-    sink: K,
-    cancel: CancelToken,
-    monitor: Monitor,
-) -> Finished
+pub async fn drive<J, S, K>(job: &J, batch: Batch<S, K>) -> Finished
 where
     J: Job,
     S: Source<Item = J::Item>,
     K: Sink<J>,
 {
+    let cancel = batch.cancel.clone();
     let mut drained = pin!(cancel.reached(CancelLevel::Drain));
     let mut aborted = pin!(cancel.reached(CancelLevel::Abort));
     let (mut is_drained, mut is_aborted) = (false, false);
-    let mut driver = Driver::new(job, settings, source, sink, &cancel, monitor);
+    let mut driver = Driver::new(job, batch);
     let mut attempts = Tasks::new();
     // The driver's own state is not touched while an attempt is polled, so a panic leaves it whole.
     let start = |item, context| AssertUnwindSafe(job.attempt(item, context)).catch_unwind();
@@ -73,7 +82,7 @@ struct Driver<'a, J: Job, S, K> {
     times: unisono_core::Times,
     source: S,
     sink: K,
-    cancel: &'a CancelToken,
+    cancel: CancelToken,
     monitor: Monitor,
     /// By slot.
     payloads: Vec<Option<Payload<J>>>,
@@ -116,6 +125,7 @@ struct Payload<J: Job> {
     item: Rc<J::Item>,
     last: Option<J::Value>,
     attempts: u16,
+    first_start: Option<Instant>,
     flags: Option<Rc<Flags>>,
 }
 
@@ -131,7 +141,8 @@ where
     S: Source<Item = J::Item>,
     K: Sink<J>,
 {
-    fn new(job: &'a J, settings: Settings, source: S, sink: K, cancel: &'a CancelToken, monitor: Monitor) -> Self {
+    fn new(job: &'a J, batch: Batch<S, K>) -> Self {
+        let Batch { settings, source, sink, cancel, monitor } = batch;
         monitor.start_with(settings.limits);
         let now = clock::now();
         let stop_at = settings.times.stop_after.map(|after| now + after);
@@ -179,19 +190,21 @@ where
     where
         F: Future<Output = Ended<J>>,
     {
-        self.take_wishes(context, clock::now());
         self.poll_attempts(context, attempts);
-        self.look(context, attempts.has_woken());
-        let (started, wants) = self.fill(context, attempts, start);
-        let now = clock::now();
-        // What has just started sends its first bytes in the same turn.
-        let wants = match started {
-            true => {
-                self.poll_attempts(context, attempts);
-                self.fill(context, attempts, start).1
+        let mut now = clock::now();
+        self.take_wishes(context, now);
+        self.settle(now);
+        self.look(now, context, attempts.has_woken());
+        let (started, mut wants) = self.fill(now, context, attempts, start);
+        if started {
+            // What has just started sends its first bytes in the same turn.
+            self.poll_attempts(context, attempts);
+            if !self.ended.is_empty() {
+                now = clock::now();
+                self.settle(now);
+                wants = self.fill(now, context, attempts, start).1;
             }
-            false => wants,
-        };
+        }
         for (key, news) in self.machine.take_news() {
             let name = self.machine.name_of(key);
             self.monitor.update(|numbers| numbers.add_news(now, name, &news));
@@ -204,15 +217,14 @@ where
         if attempts.has_woken() || self.has_more {
             context.waker().wake_by_ref();
         } else {
-            self.arm(context, wants);
+            self.arm(now, context, wants);
         }
         Poll::Pending
     }
 
     /// Before anything is late, the reactor has its turns, and those that it wakes have theirs: what has arrived by
     /// then counts. Called when those that were woken have just been polled.
-    fn look(&mut self, context: &TaskContext<'_>, has_woken: bool) {
-        let now = clock::now();
+    fn look(&mut self, now: Instant, context: &TaskContext<'_>, has_woken: bool) {
         let Some(due) = self.machine.due().filter(|due| *due <= now) else {
             self.looking = None;
             return;
@@ -247,19 +259,16 @@ where
         F: Future<Output = Ended<J>>,
     {
         attempts.turn(context.waker(), |slot, output| self.ended.push((slot, output)));
-        if !self.ended.is_empty() {
-            self.settle(clock::now());
-        }
     }
 
-    /// Starts all that may start, pulling as needed. Answers whether anything was started, and what to wait for.
+    /// Starts all that may start, pulling as needed. Returns whether anything was started, and what to wait for.
     fn fill<F: Future>(
         &mut self,
+        now: Instant,
         context: &mut TaskContext<'_>,
         attempts: &mut Tasks<F>,
         start: &impl Fn(Rc<J::Item>, Context) -> F,
     ) -> (bool, Wants) {
-        let now = clock::now();
         let mut started = false;
         let mut pulls = 0;
         loop {
@@ -353,10 +362,9 @@ where
             Verdict::Unmet { .. } => Finish::Unmet,
             Verdict::Throttled { until, quota } => Finish::Throttled { until, quota },
         };
-        let first_start = self.machine.first_start(ticket);
         let halt: Box<dyn FnOnce(Effect) -> Halt> =
             match self.machine.finish(now, ticket, finish, self.job.peer(&value)) {
-                Ruling::Decided => return self.decide(now, ticket, first_start, verdict.otherwise(), value),
+                Ruling::Decided => return self.decide(now, ticket, verdict.otherwise(), value),
                 Ruling::Again { at, paused } => {
                     self.retries += 1;
                     self.count_pause(ticket, paused);
@@ -392,17 +400,16 @@ where
 
     /// Decides an item by what the job makes of a halt, which must be final.
     fn conclude(&mut self, now: Instant, ticket: Ticket, halt: impl FnOnce(Effect) -> Halt) {
-        let first_start = self.machine.first_start(ticket);
         let payload = self.payload(ticket.slot());
         let effect = payload.effect();
         let (item, last) = (payload.item.clone(), payload.last.take());
         let (verdict, value) = self.job.halted(&item, halt(effect), last);
         self.detach_if_held(ticket);
         self.machine.finish(now, ticket, Finish::Final, Peer::Unknown);
-        self.decide(now, ticket, first_start, verdict.otherwise(), value);
+        self.decide(now, ticket, verdict.otherwise(), value);
     }
 
-    fn decide(&mut self, now: Instant, ticket: Ticket, start: Option<Instant>, kind: OutcomeKind, value: J::Value) {
+    fn decide(&mut self, now: Instant, ticket: Ticket, kind: OutcomeKind, value: J::Value) {
         let payload = self.payloads[ticket.slot()].take().expect("an undecided item has its payload");
         self.decided.push(Decided {
             effect: payload.effect(),
@@ -410,7 +417,7 @@ where
             kind,
             value,
             attempts: payload.attempts,
-            elapsed: start.map_or(Duration::ZERO, |start| now.saturating_duration_since(start)),
+            elapsed: payload.first_start.map_or(Duration::ZERO, |start| now.saturating_duration_since(start)),
         });
     }
 
@@ -436,7 +443,7 @@ where
                 Expired::Cancelled { ticket, .. } => {
                     attempts.stop(ticket.slot());
                     let reason = self.cancel.reason();
-                    let started = self.machine.first_start(ticket).is_some();
+                    let started = self.payload(ticket.slot()).first_start.is_some();
                     self.conclude(now, ticket, |effect| Halt::Cancelled { reason, started, effect });
                 }
             }
@@ -454,6 +461,7 @@ where
             let releases = self.releases.clone();
             let payload = self.payload(ticket.slot());
             payload.attempts = attempt;
+            payload.first_start.get_or_insert(now);
             let flags = match payload.flags.take() {
                 // Nothing of the attempt before is left that could still say something.
                 Some(flags) if Rc::strong_count(&flags) == 1 => {
@@ -493,8 +501,14 @@ where
         if self.payloads.len() <= ticket.slot() {
             self.payloads.resize_with(ticket.slot() + 1, || None);
         }
-        self.payloads[ticket.slot()] =
-            Some(Payload { ticket, item: Rc::new(offer.item), last: None, attempts: 0, flags: None });
+        self.payloads[ticket.slot()] = Some(Payload {
+            ticket,
+            item: Rc::new(offer.item),
+            last: None,
+            attempts: 0,
+            first_start: None,
+            flags: None,
+        });
     }
 
     fn detach_if_held(&mut self, ticket: Ticket) {
@@ -548,16 +562,16 @@ where
         if self.abandoned == 0 || now >= until {
             return false;
         }
-        self.arm(context, Wants { pull: 0, until: Some(until), finished: true });
+        self.arm(now, context, Wants { pull: 0, until: Some(until), finished: true });
         true
     }
 
     /// Sees to it that the next turn comes in time.
-    fn arm(&mut self, context: &mut TaskContext<'_>, wants: Wants) {
+    fn arm(&mut self, now: Instant, context: &mut TaskContext<'_>, wants: Wants) {
         let Some(mut at) = [wants.until, self.stop_at].into_iter().flatten().min() else { return };
         if let Some(looking) = &self.looking {
             // What is late is no reason to wake; the reactor's turn, news, or the end of the grace is.
-            at = at.max((clock::now() + LOOK_EVERY).min(looking.until.max(looking.since + TWO_TICKS)));
+            at = at.max((now + LOOK_EVERY).min(looking.until.max(looking.since + TWO_TICKS)));
         }
         if self.timer_at.is_none_or(|timer| at < timer) {
             self.timer.as_mut().reset(at.into());

@@ -66,6 +66,20 @@ pub(crate) enum Change {
     TooOften,
 }
 
+/// What an attempt of the present epoch tells of its peer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct News {
+    pub(crate) at: Instant,
+    pub(crate) ticket: Ticket,
+    pub(crate) peer: Peer,
+    /// Nothing of it reached anybody, so that it says nothing of the attempt; otherwise it may be the attempt's own fault
+    /// that the peer hung up.
+    pub(crate) is_unmet: bool,
+    /// Of its key, this one included.
+    pub(crate) in_flight: u32,
+    pub(crate) per_key: u32,
+}
+
 impl Health {
     pub(crate) fn epoch(&self) -> u32 {
         self.epoch
@@ -105,49 +119,31 @@ impl Health {
         }
     }
 
-    /// Takes in what an attempt of the present epoch tells. With `is_unmet` nothing of it reached anybody, so that it says nothing of
-    /// the attempt; otherwise it may be the attempt's own fault that the peer hung up. `pause` is asked how long the next probe waits, given a bound.
-    pub(crate) fn hear(
-        &mut self,
-        now: Instant,
-        ticket: Ticket,
-        peer: Peer,
-        is_unmet: bool,
-        (in_flight, per_key): (u32, u32),
-        pause: impl FnOnce(Duration) -> Duration,
-    ) -> Change {
-        match self.held.as_mut() {
-            Some(held) if held.probe == Some(ticket) => {
-                held.probe = None;
-                let since = held.since;
-                match peer {
-                    Peer::Away => {
-                        self.misses = self.misses.saturating_add(1);
-                        held.next_probe = now + pause(bound(self.misses));
-                        Change::StillAway
-                    }
-                    // It never came as far as the peer, so another may try in its place.
-                    Peer::Unknown => {
-                        held.next_probe = now;
-                        Change::Nothing
-                    }
-                    Peer::Fine => self.reopen(now, since, 2.0, per_key),
-                    Peer::Overloaded => self.reopen(now, since, 1.0, per_key),
-                }
+    /// Takes in news. `pause` is asked how long the next probe waits, given a bound.
+    pub(crate) fn hear(&mut self, news: &News, pause: impl FnOnce(Duration) -> Duration) -> Change {
+        let Some(held) = &mut self.held else { return self.hear_open(news, pause) };
+        if held.probe != Some(news.ticket) {
+            return Change::Nothing;
+        }
+        held.probe = None;
+        match news.peer {
+            Peer::Away => {
+                self.misses = self.misses.saturating_add(1);
+                held.next_probe = news.at + pause(bound(self.misses));
+                Change::StillAway
             }
-            Some(_) => Change::Nothing,
-            None => self.hear_open(now, peer, is_unmet, (in_flight, per_key), pause),
+            // It never came as far as the peer, so another may try in its place.
+            Peer::Unknown => {
+                held.next_probe = news.at;
+                Change::Nothing
+            }
+            Peer::Fine => self.reopen(news, 2.0),
+            Peer::Overloaded => self.reopen(news, 1.0),
         }
     }
 
-    fn hear_open(
-        &mut self,
-        now: Instant,
-        peer: Peer,
-        is_unmet: bool,
-        (in_flight, per_key): (u32, u32),
-        pause: impl FnOnce(Duration) -> Duration,
-    ) -> Change {
+    fn hear_open(&mut self, news: &News, pause: impl FnOnce(Duration) -> Duration) -> Change {
+        let News { at: now, peer, is_unmet, in_flight, per_key, .. } = *news;
         match peer {
             Peer::Unknown => Change::Nothing,
             Peer::Fine => {
@@ -186,11 +182,13 @@ impl Health {
         }
     }
 
-    fn reopen(&mut self, now: Instant, since: Instant, size: f64, per_key: u32) -> Change {
-        self.held = None;
-        self.back = Some(now);
-        self.window = Some(Window { size, threshold: f64::from(per_key) }).filter(|_| size < f64::from(per_key));
-        self.next_epoch(now);
+    /// The peer that was away is back, and so much may be in flight at first.
+    fn reopen(&mut self, news: &News, size: f64) -> Change {
+        let per_key = f64::from(news.per_key);
+        let since = self.held.take().map_or(news.at, |held| held.since);
+        self.back = Some(news.at);
+        self.window = Some(Window { size, threshold: per_key }).filter(|_| size < per_key);
+        self.next_epoch(news.at);
         Change::Back { since }
     }
 

@@ -18,7 +18,7 @@ mod tasks;
 mod too_long;
 
 pub use crew::{Crew, Desk, DeskBell, Opening, Task, Underway};
-pub use driver::{Finished, drive};
+pub use driver::{Batch, Finished, drive};
 pub use job::{Again, Attempt, Context, Decided, Halt, Hold, Job, Offer, Pull, Sink, Source, Verdict};
 pub use machine::{Expired, Finish, KeyNews, Lease, Machine, Ruling, Settings, Ticket, Wants};
 pub use monitor::{MOST_PAUSED, Monitor, Numbers, TimeAway};

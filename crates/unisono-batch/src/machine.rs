@@ -21,7 +21,7 @@ use unisono_core::{Limits, Peer, RetryPolicy, Times};
 
 use crate::{
     gcra::Gcra,
-    health::Change,
+    health::{Change, News},
     keys::Keys,
     line::{Line, Link},
     too_long::{Asker, Bound, TooLong},
@@ -739,9 +739,9 @@ impl Machine {
         if is_heard && epoch == self.keys.get(index).health.epoch() {
             let per_key = self.settings.limits.per_key.get();
             let key = self.keys.get_mut(index);
-            let load = (key.in_flight, per_key);
+            let news = News { at: now, ticket, peer, is_unmet, in_flight: key.in_flight, per_key };
             let rng = &mut self.rng;
-            let change = key.health.hear(now, ticket, peer, is_unmet, load, |most| jitter(rng, most));
+            let change = key.health.hear(&news, |most| jitter(rng, most));
             self.follow(now, index, change);
         }
         // A key that is paced already is so because of its rate: that is too high, whatever else it is.

@@ -13,7 +13,7 @@ use tokio::{
     time::{advance, sleep},
 };
 use unisono_batch::{
-    Attempt, Context, Decided, Finished, Halt, Job, Monitor, Offer, Pull, Settings, Sink, Source, Verdict, drive,
+    Attempt, Batch, Context, Decided, Finished, Halt, Job, Monitor, Offer, Pull, Settings, Sink, Source, Verdict, drive,
 };
 use unisono_core::{CancelReason, CancelToken, Limits, OutcomeKind, RetryPolicy, Times, clock};
 
@@ -110,8 +110,8 @@ where
     R: Future<Output = Attempt<(&'static str, u32), &'static str>>,
 {
     let log = Log::default();
-    let finished =
-        drive(&Does(does), settings, Given(items.into_iter()), Collect(log.clone()), cancel, Monitor::new()).await;
+    let (source, sink) = (Given(items.into_iter()), Collect(log.clone()));
+    let finished = drive(&Does(does), Batch { settings, source, sink, cancel, monitor: Monitor::new() }).await;
     (log.take(), finished)
 }
 

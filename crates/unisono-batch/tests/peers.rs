@@ -13,7 +13,7 @@ use std::{
 
 use tokio::time::sleep;
 use unisono_batch::{
-    Attempt, Context, Decided, Halt, Job, KeyNews, Monitor, Offer, Pull, Settings, Sink, Source, Verdict, drive,
+    Attempt, Batch, Context, Decided, Halt, Job, KeyNews, Monitor, Offer, Pull, Settings, Sink, Source, Verdict, drive,
 };
 use unisono_core::{CancelToken, ErrorKind, Limits, OutcomeKind, Peer, RetryPolicy, Times, clock};
 
@@ -186,8 +186,9 @@ async fn run(hosts: Vec<Host>, rows: impl IntoIterator<Item = usize>, settings: 
     let asks = Asks { hosts, begun, news: RefCell::default() };
     let rows = rows.into_iter().zip(0..).collect();
     let told = Rc::<RefCell<Vec<Told>>>::default();
-    let sink = Collect(told.clone(), begun);
-    drive(&asks, settings, Rows(rows, names), sink, CancelToken::new(), Monitor::new()).await;
+    let (source, sink) = (Rows(rows, names), Collect(told.clone(), begun));
+    let (cancel, monitor) = (CancelToken::new(), Monitor::new());
+    drive(&asks, Batch { settings, source, sink, cancel, monitor }).await;
     (told.take(), asks)
 }
 

@@ -25,7 +25,7 @@ use tokio::{
     sync::{Notify, mpsc},
     task::LocalSet,
 };
-use unisono_batch::{Attempt, Context, Decided, Halt, Job, Offer, Pull, Sink, Source, Verdict, drive};
+use unisono_batch::{Attempt, Batch, Context, Decided, Halt, Job, Offer, Pull, Sink, Source, Verdict, drive};
 use unisono_core::{CancelLevel, CancelReason, CancelToken, Effect, ErrorKind, OutcomeKind, Peer};
 use unisono_http::{Client, Error as HttpError, HttpJob, Judged, Reply, Request, Trail};
 use unisono_runner::{Defaults, Error, Fetched, Monitor, Outcome as Ended, Settings};
@@ -360,9 +360,10 @@ fn serve(
     };
     let _ = begun.send(Ok(()));
     let job = Calls { http: HttpJob::new(client), cancel: cancel.clone() };
+    let batch = Batch { settings, source: Waiting(waiting), sink: Mail, cancel, monitor };
     // Bodies of streams come in beside the batch, on the same thread.
     let local = LocalSet::new();
-    local.block_on(&runtime, drive(&job, settings, Waiting(waiting), Mail, cancel, monitor));
+    local.block_on(&runtime, drive(&job, batch));
     runtime.shutdown_background();
 }
 

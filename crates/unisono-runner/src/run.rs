@@ -8,7 +8,7 @@ use std::{
     rc::Rc,
 };
 
-use unisono_batch::{Decided, Monitor, Settings, Sink, drive};
+use unisono_batch::{Batch, Decided, Monitor, Settings, Sink, drive};
 use unisono_core::{CancelReason, CancelToken, clock, error_chain};
 use unisono_journal::{Closed, Fate, Fields, Finish, Journal, LeftOver, Open, Recovered};
 
@@ -187,11 +187,17 @@ pub async fn run<W: Work>(
     source.pages = extras.pages;
     source.saves = saves.clone();
     let job = Worked { work, notes, on_event: frame.on_event };
-    let sink = Deliver { ledger: ledger.clone() };
+    let batch = Batch {
+        settings: frame.settings,
+        source,
+        sink: Deliver { ledger: ledger.clone() },
+        cancel: cancel.clone(),
+        monitor: monitor.clone(),
+    };
     let finished = tokio::select! {
         biased;
         () = job.work.aside() => unreachable!("what goes on beside the attempts has no end of its own"),
-        finished = drive(&job, frame.settings, source, sink, cancel.clone(), monitor.clone()) => finished,
+        finished = drive(&job, batch) => finished,
     };
     let work = job.work;
     drop(job.notes);

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use http::Method;
 use unisono_batch::{
-    Attempt, Context, Decided, Halt, Job, Monitor, Offer, Pull, Settings, Sink, Source, Verdict, drive,
+    Attempt, Batch, Context, Decided, Halt, Job, Monitor, Offer, Pull, Settings, Sink, Source, Verdict, drive,
 };
 use unisono_core::{CancelToken, Effect, ErrorKind, Limits, OutcomeKind, Peer, RetryPolicy, Times};
 use unisono_http::{Client, HttpJob, HttpVersion, Options, Proxies, Reply, Request, Trail};
@@ -94,7 +94,8 @@ pub async fn run_job(job: &HttpJob, requests: Vec<Request>, settings: Settings) 
     let outs = Rc::new(RefCell::new(vec![None; count]));
     let source = Given(requests.into_iter().enumerate().collect::<Vec<_>>().into_iter());
     let job = Calls(job.clone());
-    drive(&job, settings, source, Collect(outs.clone()), CancelToken::new(), Monitor::new()).await;
+    let sink = Collect(outs.clone());
+    drive(&job, Batch { settings, source, sink, cancel: CancelToken::new(), monitor: Monitor::new() }).await;
     outs.take().into_iter().map(|out| out.expect("every request has an outcome")).collect()
 }
 
