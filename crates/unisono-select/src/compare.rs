@@ -79,7 +79,7 @@ fn sorted<'a>(object: &Value<'a>) -> Vec<Member<'a>> {
 /// A number's text.
 fn number<'a>(value: &Value<'a>) -> Cow<'a, str> {
     match value {
-        Value::Json(text) => Cow::Borrowed(crate::json::utf8(text)),
+        Value::Json(text) => Cow::Borrowed(crate::json::utf8(text.bytes)),
         Value::Count(count) => Cow::Owned(count.to_string()),
         _ => Cow::Borrowed("0"),
     }

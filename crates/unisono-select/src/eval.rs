@@ -8,15 +8,16 @@ use std::{borrow::Cow, cell::Cell, cmp::Ordering, convert::Infallible, rc::Rc};
 use crate::{
     Error, Outputs,
     compare::{compare, sorting},
+    json::{Checked, Text},
     parse::{Comparison, Node, Step},
     value::{Kind, Member, Value, without_doubles},
 };
 
 /// All outputs for a checked body.
-pub fn run(root: &Node, body: &[u8], work: usize) -> Result<Outputs, Error> {
+pub fn run(root: &Node, body: &Checked<'_>, work: usize) -> Result<Outputs, Error> {
     let work = Work(Cell::new(work));
     let mut outputs = Outputs::default();
-    eval(root, &Value::Json(body), &work, &mut |value| {
+    eval(root, &Value::Json(body.value()), &work, &mut |value| {
         work.spend(1)?;
         outputs.push(|text| write(&value, text, &work))
     })?;
@@ -41,7 +42,7 @@ fn eval<'v>(node: &'v Node, input: &Value<'v>, work: &Work, out: Out<'_, 'v>) ->
     work.spend(0)?;
     match node {
         Node::Identity => out(input.clone()),
-        Node::Literal(json) => out(Value::Json(json)),
+        Node::Literal(json) => out(Value::scalar(json)),
         Node::Path(base, steps) => match **base {
             Node::Identity => walk(input.clone(), steps, work, out),
             ref base => eval(base, input, work, &mut |value| walk(value, steps, work, out)),
@@ -67,7 +68,7 @@ fn eval<'v>(node: &'v Node, input: &Value<'v>, work: &Work, out: Out<'_, 'v>) ->
         Node::Compare(comparison, left, right) => eval(left, input, work, &mut |left| {
             eval(right, input, work, &mut |right| out(Value::bool(holds(*comparison, compare(&left, &right, work)?))))
         }),
-        Node::Array(None) => out(Value::Json(b"[]")),
+        Node::Array(None) => out(Value::Array(Rc::default())),
         Node::Array(Some(inner)) => {
             let mut values = Vec::new();
             collect(inner, input, work, &mut values)?;
@@ -272,8 +273,8 @@ fn length<'v>(value: &Value<'v>, work: &Work) -> Result<Value<'v>, Error> {
         Kind::False | Kind::True => return Err(Error::value(format!("{} has no length", shown(value)))),
         // The absolute value, with its digits as they are.
         Kind::Number => match value {
-            Value::Json(b"-0") => Value::Json(b"0"),
-            Value::Json(text) => Value::Json(text.strip_prefix(b"-").unwrap_or(text)),
+            Value::Json(Text { bytes: b"-0", .. }) => Value::scalar(b"0"),
+            Value::Json(Text { bytes, .. }) => Value::scalar(bytes.strip_prefix(b"-").unwrap_or(bytes)),
             other => other.clone(),
         },
         Kind::String => Value::Count(value.text().map_or(0, |text| text.chars().count())),

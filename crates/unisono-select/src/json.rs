@@ -2,7 +2,8 @@
 //!
 //! The check is RFC 8259 to the letter, with two bounds of ours: levels of brackets, since whoever reads a line of results may
 //! recurse, and bytes per number, since whoever computes with one takes more than linear time for it. It does not recurse
-//! itself. Everything else here takes checked text and may index without fear.
+//! itself. On its way it notes where large arrays and objects end, so that a walk past one does not read it again. Everything
+//! else here takes checked text and may index without fear.
 
 use std::borrow::Cow;
 
@@ -23,48 +24,45 @@ pub fn check(body: &[u8]) -> Result<(), Error> {
     checked(body).map(|_| ())
 }
 
-/// The one value of a body, without the white space around it.
-pub fn checked(body: &[u8]) -> Result<&[u8], Error> {
+/// A body that has been checked.
+pub struct Checked<'a> {
+    body: &'a [u8],
+    large: Vec<Large>,
+}
+
+/// An array or object of at least [`LARGE`] bytes: from its first bracket to behind its last. They are noted in the order
+/// in which they begin.
+#[derive(Debug, Clone, Copy)]
+struct Large {
+    start: usize,
+    end: usize,
+}
+
+/// Checks a body.
+pub fn checked(body: &[u8]) -> Result<Checked<'_>, Error> {
     checked_to(body, MAX_DEPTH)
 }
 
 /// The same with so many levels.
-pub fn checked_to(body: &[u8], depth: usize) -> Result<&[u8], Error> {
+pub fn checked_to(body: &[u8], depth: usize) -> Result<Checked<'_>, Error> {
     if let Err(error) = std::str::from_utf8(body) {
         return Err(Error::body("no UTF-8", error.valid_up_to()));
     }
-    Check { text: body, at: 0, objects: Levels::default(), most: depth }.run()?;
-    Ok(body.trim_ascii())
+    let mut check = Check { text: body, at: 0, large: Vec::new(), open: Vec::new(), innermost: None, most: depth };
+    check.run()?;
+    Ok(Checked { body, large: check.large })
 }
 
 struct Check<'a> {
     text: &'a [u8],
     at: usize,
-    objects: Levels,
+    /// Those that have ended, and those that are open, however small they may become.
+    large: Vec<Large>,
+    /// Which of them are open, the innermost last.
+    open: Vec<usize>,
+    /// The bracket that opens the innermost.
+    innermost: Option<u8>,
     most: usize,
-}
-
-/// For each open bracket whether it is an object's.
-#[derive(Default)]
-struct Levels {
-    bits: Vec<u64>,
-    depth: usize,
-}
-
-impl Levels {
-    fn push(&mut self, is_object: bool) {
-        let (word, bit) = (self.depth / 64, self.depth % 64);
-        if word == self.bits.len() {
-            self.bits.push(0);
-        }
-        self.bits[word] = self.bits[word] & !(1 << bit) | u64::from(is_object) << bit;
-        self.depth += 1;
-    }
-
-    fn is_object(&self) -> bool {
-        let last = self.depth - 1;
-        self.bits[last / 64] >> (last % 64) & 1 == 1
-    }
 }
 
 impl Check<'_> {
@@ -73,7 +71,7 @@ impl Check<'_> {
             // A value begins here.
             match self.next_token() {
                 Some(b'{') => {
-                    self.open(true)?;
+                    self.open(b'{')?;
                     if self.next_token() != Some(b'}') {
                         self.name()?;
                         continue;
@@ -81,7 +79,7 @@ impl Check<'_> {
                     self.close();
                 }
                 Some(b'[') => {
-                    self.open(false)?;
+                    self.open(b'[')?;
                     if self.next_token() != Some(b']') {
                         continue;
                     }
@@ -96,24 +94,22 @@ impl Check<'_> {
             }
             // A value has ended here: on to the next one.
             loop {
-                let next = self.next_token();
-                if self.objects.depth == 0 {
-                    return next.map_or(Ok(()), |_| Err(self.wrong("more after the value")));
-                }
-                match (next, self.objects.is_object()) {
-                    (Some(b','), true) => {
+                match (self.innermost, self.next_token()) {
+                    (None, None) => return Ok(()),
+                    (None, Some(_)) => return Err(self.wrong("more after the value")),
+                    (Some(b'{'), Some(b',')) => {
                         self.at += 1;
                         self.next_token();
                         self.name()?;
                         break;
                     }
-                    (Some(b','), false) => {
+                    (Some(_), Some(b',')) => {
                         self.at += 1;
                         break;
                     }
-                    (Some(b'}'), true) | (Some(b']'), false) => self.close(),
-                    (_, true) => return Err(self.wrong("no `,` or `}`")),
-                    (_, false) => return Err(self.wrong("no `,` or `]`")),
+                    (Some(b'{'), Some(b'}')) | (Some(b'['), Some(b']')) => self.close(),
+                    (Some(b'{'), _) => return Err(self.wrong("no `,` or `}`")),
+                    (Some(_), _) => return Err(self.wrong("no `,` or `]`")),
                 }
             }
         }
@@ -136,18 +132,27 @@ impl Check<'_> {
         }
     }
 
-    fn open(&mut self, is_object: bool) -> Result<(), Error> {
-        if self.objects.depth == self.most {
+    fn open(&mut self, bracket: u8) -> Result<(), Error> {
+        if self.open.len() == self.most {
             return Err(Error::body(format_args!("more than {} levels of brackets", self.most), self.at));
         }
-        self.objects.push(is_object);
+        self.open.push(self.large.len());
+        self.large.push(Large { start: self.at, end: self.at });
+        self.innermost = Some(bracket);
         self.at += 1;
         Ok(())
     }
 
     fn close(&mut self) {
-        self.objects.depth -= 1;
         self.at += 1;
+        let index = self.open.pop().expect("what is closed was opened");
+        if self.at - self.large[index].start < LARGE {
+            // All that was noted after it is in it, and smaller.
+            self.large.truncate(index);
+        } else {
+            self.large[index].end = self.at;
+        }
+        self.innermost = self.open.last().map(|index| self.text[self.large[*index].start]);
     }
 
     /// A member's name and its colon.
@@ -263,8 +268,82 @@ fn unit(text: &[u8]) -> Option<u32> {
 
 // Below, text is checked.
 
+/// A value: a slice of a body or a literal of an expression.
+#[derive(Debug, Clone, Copy)]
+pub struct Text<'a> {
+    pub bytes: &'a [u8],
+    /// Where it begins in its body.
+    at: usize,
+    /// What is large within it.
+    large: &'a [Large],
+}
+
+impl Checked<'_> {
+    /// The value of the body.
+    pub fn value(&self) -> Text<'_> {
+        let start = space(self.body);
+        let mut rest = Rest { bytes: &self.body[start..], at: start, large: &self.large };
+        rest.value()
+    }
+}
+
+impl<'a> Text<'a> {
+    /// A value that is no array or object.
+    pub const fn scalar(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0, large: &[] }
+    }
+
+    /// What comes after the bracket that opens it.
+    fn inside(self) -> Rest<'a> {
+        Rest { bytes: &self.bytes[1..], at: self.at + 1, large: self.large }
+    }
+}
+
+/// What is still to be walked of a value.
+struct Rest<'a> {
+    bytes: &'a [u8],
+    /// Where it begins in the body.
+    at: usize,
+    /// What is large in it.
+    large: &'a [Large],
+}
+
+impl<'a> Rest<'a> {
+    fn take(&mut self, length: usize) -> &'a [u8] {
+        let (taken, rest) = self.bytes.split_at(length);
+        self.bytes = rest;
+        self.at += length;
+        taken
+    }
+
+    fn skip_space(&mut self) {
+        self.take(space(self.bytes));
+    }
+
+    /// The value at the start.
+    fn value(&mut self) -> Text<'a> {
+        let at = self.at;
+        let (length, large) = match self.large.split_first() {
+            Some((large, rest)) if large.start == at => {
+                let (within, behind) = rest.split_at(rest.partition_point(|one| one.start < large.end));
+                self.large = behind;
+                (large.end - at, within)
+            }
+            _ => (end(self.bytes), &[][..]),
+        };
+        Text { bytes: self.take(length), at, large }
+    }
+
+    /// The comma, where one comes; a bracket stays.
+    fn skip_comma(&mut self) {
+        self.skip_space();
+        self.take(usize::from(self.bytes[0] == b','));
+        self.skip_space();
+    }
+}
+
 /// The end of the value at the start of this text.
-pub fn end(text: &[u8]) -> usize {
+fn end(text: &[u8]) -> usize {
     match text[0] {
         b'"' => string_end(text),
         b'{' | b'[' => {
@@ -311,62 +390,56 @@ fn space(text: &[u8]) -> usize {
 
 /// The elements of an array.
 pub struct Elements<'a> {
-    rest: &'a [u8],
+    rest: Rest<'a>,
 }
 
 /// The elements of an array that is given with its brackets.
-pub fn elements(array: &[u8]) -> Elements<'_> {
-    Elements { rest: &array[1..] }
+pub fn elements(array: Text<'_>) -> Elements<'_> {
+    let mut rest = array.inside();
+    rest.skip_space();
+    Elements { rest }
 }
 
 impl<'a> Iterator for Elements<'a> {
-    type Item = &'a [u8];
+    type Item = Text<'a>;
 
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let rest = &self.rest[space(self.rest)..];
-        if rest[0] == b']' {
-            self.rest = rest;
+    fn next(&mut self) -> Option<Text<'a>> {
+        if self.rest.bytes[0] == b']' {
             return None;
         }
-        let (value, rest) = rest.split_at(end(rest));
-        self.rest = after_comma(rest);
+        let value = self.rest.value();
+        self.rest.skip_comma();
         Some(value)
     }
 }
 
 /// The members of an object as they stand there, names with their quotes.
 pub struct Members<'a> {
-    rest: &'a [u8],
+    rest: Rest<'a>,
 }
 
 /// The members of an object that is given with its brackets.
-pub fn members(object: &[u8]) -> Members<'_> {
-    Members { rest: &object[1..] }
+pub fn members(object: Text<'_>) -> Members<'_> {
+    let mut rest = object.inside();
+    rest.skip_space();
+    Members { rest }
 }
 
 impl<'a> Iterator for Members<'a> {
-    type Item = (&'a [u8], &'a [u8]);
+    type Item = (&'a [u8], Text<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let rest = &self.rest[space(self.rest)..];
-        if rest[0] == b'}' {
-            self.rest = rest;
+        if self.rest.bytes[0] == b'}' {
             return None;
         }
-        let (name, rest) = rest.split_at(string_end(rest));
-        // The colon is the first byte after the white space.
-        let rest = &rest[space(rest) + 1..];
-        let rest = &rest[space(rest)..];
-        let (value, rest) = rest.split_at(end(rest));
-        self.rest = after_comma(rest);
+        let name = self.rest.take(string_end(self.rest.bytes));
+        self.rest.skip_space();
+        self.rest.take(COLON);
+        self.rest.skip_space();
+        let value = self.rest.value();
+        self.rest.skip_comma();
         Some((name, value))
     }
-}
-
-/// What comes after the comma; a bracket stays.
-fn after_comma(rest: &[u8]) -> &[u8] {
-    let rest = &rest[space(rest)..];
-    rest.strip_prefix(b",").unwrap_or(rest)
 }
 
 /// What a string stands for; half of a pair that stands alone is U+FFFD, as jq has it.
@@ -459,10 +532,17 @@ pub fn utf8(text: &[u8]) -> &str {
     std::str::from_utf8(text).expect("a checked body is UTF-8, and is cut at its punctuation")
 }
 
+/// How long it is.
+const COLON: usize = 1;
+/// What is smaller is quickly walked. A byte is in at most [`MAX_DEPTH`] brackets, so of a body of 4096 bytes there can be
+/// 512 that are not, which is twice its size of notes; of what servers send, hardly any.
+const LARGE: usize = 4096;
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use serde_json::Value;
 
     #[test]
     fn what_serde_refuses_is_refused_with_its_place() {
@@ -553,15 +633,69 @@ mod tests {
         }
     }
 
+    /// Values with containers on both sides of what is large.
+    fn values() -> impl Strategy<Value = Value> {
+        let word = prop::sample::select(vec![0, 1, LARGE / 2, LARGE - 2, LARGE]);
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<i32>().prop_map(Value::from),
+            word.prop_map(|n| "x]".repeat(n).into())
+        ];
+        leaf.prop_recursive(6, 40, 4, |inner| {
+            let members = prop::collection::btree_map("[a-c]{1,2}", inner.clone(), 0..4);
+            prop_oneof![
+                prop::collection::vec(inner, 0..4).prop_map(Value::from),
+                members.prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn assert_same(text: Text<'_>, value: &Value) {
+        assert_eq!(&serde_json::from_slice::<Value>(text.bytes).unwrap(), value);
+        match value {
+            Value::Array(all) => {
+                assert_eq!(elements(text).count(), all.len());
+                elements(text).zip(all).for_each(|(text, value)| assert_same(text, value));
+            }
+            Value::Object(all) => {
+                assert_eq!(members(text).count(), all.len());
+                members(text).for_each(|(name, text)| assert_same(text, &all[&*decoded(name)]));
+            }
+            _ => {}
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_walk_finds_what_serde_finds_whatever_is_large(value in values(), is_pretty in any::<bool>()) {
+            let body = match is_pretty {
+                true => format!(" {}\n", serde_json::to_string_pretty(&value).unwrap()),
+                false => value.to_string(),
+            };
+            let checked = checked(body.as_bytes()).unwrap();
+            assert_same(checked.value(), &value);
+            prop_assert!(checked.large.iter().all(|large| large.end - large.start >= LARGE));
+            prop_assert!(checked.large.is_sorted_by_key(|large| large.start));
+        }
+    }
+
+    #[test]
+    fn notes_take_no_more_than_some_times_the_memory_of_the_body() {
+        let nested = [vec![b'['; MAX_DEPTH - 1], vec![b' '; LARGE], vec![b']'; MAX_DEPTH - 1]].concat();
+        let body = [b"[", vec![nested; 20].join(&b',').as_slice(), b"]"].concat();
+        let noted = checked(&body).unwrap().large.len() * size_of::<Large>();
+        assert!(noted > body.len() && noted <= 2 * body.len(), "{noted} of {}", body.len());
+    }
+
     #[test]
     fn half_a_pair_becomes_the_replacement_character() {
         let json = br#"["\ud83d\ude00", "\ud83d", "\ude00x", "\ud83d\ud83d\ude00"]"#;
-        check(json).unwrap();
         let mut compact = Vec::new();
         push_compact(json, &mut compact);
         let read: Vec<String> = serde_json::from_slice(&compact).unwrap();
         assert_eq!(read, ["😀", "\u{fffd}", "\u{fffd}x", "\u{fffd}😀"]);
-        let decoded: Vec<_> = elements(json).map(decoded).collect();
+        let checked = checked(json).unwrap();
+        let decoded: Vec<_> = elements(checked.value()).map(|text| decoded(text.bytes)).collect();
         assert_eq!(decoded, read);
     }
 }

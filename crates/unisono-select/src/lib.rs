@@ -62,7 +62,7 @@ impl Expression {
     /// # Errors
     /// As [`Expression::run`].
     pub fn run_within(&self, body: &[u8], work: usize) -> Result<Outputs, Error> {
-        eval::run(&self.root, json::checked(body)?, work)
+        eval::run(&self.root, &json::checked(body)?, work)
     }
 }
 

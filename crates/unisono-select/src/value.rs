@@ -2,13 +2,13 @@
 
 use std::{borrow::Cow, collections::HashMap, rc::Rc};
 
-use crate::json;
+use crate::json::{self, Text};
 
 /// A value. Cheap to clone.
 #[derive(Debug, Clone)]
 pub enum Value<'a> {
     /// A checked value of the body, or a literal of the expression.
-    Json(&'a [u8]),
+    Json(Text<'a>),
     /// A number of things.
     Count(usize),
     /// Text that stands nowhere in the body as a value: a name.
@@ -49,15 +49,20 @@ impl Kind {
 }
 
 impl<'a> Value<'a> {
-    pub const NULL: Self = Self::Json(b"null");
+    pub const NULL: Self = Self::scalar(b"null");
+
+    /// A number, a string or a word, as JSON.
+    pub const fn scalar(json: &'a [u8]) -> Self {
+        Self::Json(Text::scalar(json))
+    }
 
     pub fn bool(bool: bool) -> Self {
-        Self::Json(if bool { b"true" } else { b"false" })
+        Self::scalar(if bool { b"true" } else { b"false" })
     }
 
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Json(text) => match text[0] {
+            Self::Json(text) => match text.bytes[0] {
                 b'n' => Kind::Null,
                 b'f' => Kind::False,
                 b't' => Kind::True,
@@ -81,7 +86,7 @@ impl<'a> Value<'a> {
     /// What looking at all of it costs.
     pub fn size(&self) -> usize {
         match self {
-            Self::Json(text) => text.len(),
+            Self::Json(text) => text.bytes.len(),
             Self::Count(_) => 1,
             Self::Text(text) => text.len(),
             Self::Array(values) => values.len(),
@@ -92,7 +97,7 @@ impl<'a> Value<'a> {
     /// The text of a string.
     pub fn text(&self) -> Option<Cow<'a, str>> {
         match self {
-            Self::Json(text) if text[0] == b'"' => Some(json::decoded(text)),
+            Self::Json(text) if text.bytes[0] == b'"' => Some(json::decoded(text.bytes)),
             Self::Text(text) => Some(text.clone()),
             _ => None,
         }
@@ -101,7 +106,7 @@ impl<'a> Value<'a> {
     /// The elements of an array.
     pub fn elements(&self) -> Option<Box<dyn Iterator<Item = Value<'a>> + 'a>> {
         match self {
-            Self::Json(text) if text[0] == b'[' => Some(Box::new(json::elements(text).map(Value::Json))),
+            Self::Json(text) if text.bytes[0] == b'[' => Some(Box::new(json::elements(*text).map(Value::Json))),
             Self::Array(values) => {
                 let values = values.clone();
                 Some(Box::new((0..values.len()).map(move |at| values[at].clone())))
@@ -113,8 +118,8 @@ impl<'a> Value<'a> {
     /// The members of an object. Of those with one name the last counts, in the place of the first.
     pub fn members(&self) -> Option<Vec<Member<'a>>> {
         match self {
-            Self::Json(text) if text[0] == b'{' => {
-                let all = json::members(text).map(|(name, value)| (json::decoded(name), Value::Json(value)));
+            Self::Json(text) if text.bytes[0] == b'{' => {
+                let all = json::members(*text).map(|(name, value)| (json::decoded(name), Value::Json(value)));
                 Some(without_doubles(all))
             }
             Self::Object(members) => Some(members.to_vec()),
@@ -125,13 +130,13 @@ impl<'a> Value<'a> {
     /// A member of an object, `None` when it has none of that name.
     pub fn member(&self, name: &str) -> Option<Value<'a>> {
         match self {
-            Self::Json(text) if text[0] == b'{' => {
+            Self::Json(text) if text.bytes[0] == b'{' => {
                 // A name without escapes stands there as it is, and has no quote or backslash in it.
                 let is_it = |quoted: &[u8]| match memchr::memchr(b'\\', quoted) {
                     None => &quoted[1..quoted.len() - 1] == name.as_bytes(),
                     Some(_) => json::decoded(quoted) == name,
                 };
-                let last = json::members(text).filter(|(quoted, _)| is_it(quoted)).last();
+                let last = json::members(*text).filter(|(quoted, _)| is_it(quoted)).last();
                 last.map(|(_, value)| Value::Json(value))
             }
             Self::Object(members) => members.iter().find(|(given, _)| given == name).map(|(_, value)| value.clone()),
@@ -143,8 +148,8 @@ impl<'a> Value<'a> {
     pub fn push<E>(&self, into: &mut Vec<u8>, pay: &impl Fn(usize) -> Result<(), E>) -> Result<(), E> {
         match self {
             Self::Json(text) => {
-                pay(text.len())?;
-                json::push_compact(text, into);
+                pay(text.bytes.len())?;
+                json::push_compact(text.bytes, into);
             }
             Self::Count(count) => {
                 pay(LONGEST_COUNT)?;
