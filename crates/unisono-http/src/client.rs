@@ -126,7 +126,9 @@ impl Client {
         row: &Request,
     ) -> Result<Streaming, Error> {
         let mut known = Peer::Unknown;
-        let mut answer = self.0.ask_for(row, first, trail, attempt, &mut known).await?;
+        let is_own = is_news_of(row, first);
+        let answer = self.0.ask(first, trail.begin_hop(is_own), attempt).await;
+        let mut answer = with_news(answer, is_own, &mut known)?;
         answer.redirects = redirects;
         if self.0.options.max_redirects == 0 {
             return Ok(answer);
@@ -148,8 +150,10 @@ impl Client {
             answer.discard().await;
             asked = next;
             current = &asked;
+            let is_own = is_news_of(row, current);
             // Boxed, as is all that most requests do without: it would make every request's future as large.
-            answer = Box::pin(self.0.ask_for(row, current, trail, attempt, &mut known)).await?;
+            let next = Box::pin(self.0.ask(current, trail.begin_hop(is_own), attempt)).await;
+            answer = with_news(next, is_own, &mut known)?;
             answer.redirects = redirects;
         }
         Ok(answer)
@@ -157,31 +161,6 @@ impl Client {
 }
 
 impl Inner {
-    /// One hop of a row. What it says of the row's host is in the result, and in `known` for the hops that follow.
-    async fn ask_for(
-        &self,
-        row: &Request,
-        request: &Request,
-        trail: &Trail,
-        attempt: &Context,
-        known: &mut Peer,
-    ) -> Result<Streaming, Error> {
-        let is_own = is_news_of(row, request);
-        trail.reached(Stage::Apart);
-        let mut result = self.ask(request, is_own.then_some(trail), attempt).await;
-        if is_own {
-            *known = match &result {
-                Ok(answer) => news::of_head(answer.status, &answer.headers),
-                Err(error) => error.peer(),
-            };
-        }
-        match &mut result {
-            Ok(answer) => answer.peer = *known,
-            Err(_) => result = result.map_err(|error| error.of_peer(*known)),
-        }
-        result
-    }
-
     /// One exchange, repeated with a new token when the old one is refused.
     async fn ask(&self, request: &Request, trail: Option<&Trail>, attempt: &Context) -> Result<Streaming, Error> {
         let headers = self.headers_of(request);
@@ -406,6 +385,21 @@ impl Inner {
 pub(crate) fn is_news_of(row: &Request, hop: &Request) -> bool {
     // Most rows have one hop, for which nothing need be compared.
     std::ptr::eq(row, hop) || hop.url.authority() == row.url.authority()
+}
+
+/// The end of a hop with what is known by it of the row's host: a hop to elsewhere adds nothing to that. `known` keeps it
+/// for the hops that follow.
+fn with_news(mut result: Result<Streaming, Error>, is_own: bool, known: &mut Peer) -> Result<Streaming, Error> {
+    if is_own {
+        *known = match &result {
+            Ok(answer) => news::of_head(answer.status, &answer.headers),
+            Err(error) => error.peer(),
+        };
+    }
+    if let Ok(answer) = &mut result {
+        answer.peer = *known;
+    }
+    result.map_err(|error| error.of_peer(*known))
 }
 
 /// The value of `Authorization` for a bearer token (RFC 6750); it is never shown. `None` when it cannot be sent.

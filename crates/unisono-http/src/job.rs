@@ -153,8 +153,8 @@ impl HttpJob {
 
     fn judge(&self, request: &Request, trail: &Trail, answer: &Streaming, context: &Context) -> Judged {
         let Streaming { status, ref headers, peer, .. } = *answer;
-        let (now, wall) = (clock::now(), clock::wall());
-        let renewed = throttle::until_renewed(headers, wall).map(|wait| now + wait);
+        let from_now = |wait| clock::now() + wait;
+        let renewed = throttle::until_renewed(headers, clock::wall).map(from_now);
         let expect = match &self.sender {
             Sender::Here(client) => &client.options().expect,
             Sender::Elsewhere(remote) => remote.expect(),
@@ -162,7 +162,7 @@ impl HttpJob {
         if expect.contains(status) {
             return Judged { verdict: Verdict::Final(OutcomeKind::Ok), pause_until: renewed, peer, error: None };
         }
-        let asked = throttle::retry_after(headers, wall).map(|wait| now + wait);
+        let asked = throttle::retry_after(headers, clock::wall).map(from_now);
         let end = match status.as_u16() {
             429 => End::Throttled { until: asked.or(renewed), quota: true },
             503 if throttle::comes_back(headers) => End::Throttled { until: asked, quota: false },

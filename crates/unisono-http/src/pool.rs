@@ -149,13 +149,14 @@ impl Pool {
 
     /// Takes back a connection that is ready for the next request.
     pub(crate) fn give_back(&self, origin: &Origin, mut link: Http1) {
-        link.idle_since = clock::now();
+        let now = clock::now();
+        link.idle_since = now;
         if self.gate.is_wanted() {
             // Somebody waits for a connection, perhaps to another origin, and this one can be had.
             self.gate.returned.notify_one();
         }
         self.host(origin).idle.borrow_mut().push(link);
-        self.sweep();
+        self.sweep(now);
     }
 
     /// This host has closed a connection that it had promised to keep, when a request was on its way there.
@@ -251,8 +252,7 @@ impl Pool {
     }
 
     /// Closes what has idled too long, now and then, and forgets origins that have nothing.
-    fn sweep(&self) {
-        let now = clock::now();
+    fn sweep(&self, now: Instant) {
         if now.saturating_duration_since(self.swept.get()) < SWEEP_EVERY {
             return;
         }

@@ -15,7 +15,7 @@ pub(crate) fn comes_back(headers: &HeaderMap) -> bool {
 
 /// How long `Retry-After` asks to wait from now. A date is taken relative to the server's own `Date`, so a clock that
 /// is off does no harm.
-pub(crate) fn retry_after(headers: &HeaderMap, wall: SystemTime) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap, wall: fn() -> SystemTime) -> Option<Duration> {
     let text = single(headers, &header::RETRY_AFTER)?;
     let wait = match seconds(text) {
         Some(wait) => wait,
@@ -25,7 +25,7 @@ pub(crate) fn retry_after(headers: &HeaderMap, wall: SystemTime) -> Option<Durat
 }
 
 /// How long until the quota is renewed, when the server says that nothing of it is left.
-pub(crate) fn until_renewed(headers: &HeaderMap, wall: SystemTime) -> Option<Duration> {
+pub(crate) fn until_renewed(headers: &HeaderMap, wall: fn() -> SystemTime) -> Option<Duration> {
     if let Some((remaining, reset)) = structured(headers) {
         return (remaining == 0).then_some(reset).and_then(sensible);
     }
@@ -74,8 +74,8 @@ fn reset_in(text: &str, now: SystemTime) -> Option<Duration> {
 }
 
 /// The clock of the server, as its answer shows it.
-fn server_time(headers: &HeaderMap, wall: SystemTime) -> SystemTime {
-    single(headers, &header::DATE).and_then(|date| httpdate::parse_http_date(date).ok()).unwrap_or(wall)
+fn server_time(headers: &HeaderMap, wall: fn() -> SystemTime) -> SystemTime {
+    single(headers, &header::DATE).and_then(|date| httpdate::parse_http_date(date).ok()).unwrap_or_else(wall)
 }
 
 /// A header's text, if it is there once.
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn retry_after_is_seconds_or_a_date_by_the_servers_clock() {
-        let wait = |pairs: &[(&'static str, &str)]| retry_after(&headers(pairs), wall()).map(|wait| wait.as_secs_f64());
+        let wait = |pairs: &[(&'static str, &str)]| retry_after(&headers(pairs), wall).map(|wait| wait.as_secs_f64());
         assert_eq!(wait(&[("retry-after", "2")]), Some(2.0));
         assert_eq!(wait(&[("retry-after", "1.5")]), Some(1.5));
         assert_eq!(wait(&[("retry-after", "Sun, 06 Nov 1994 08:49:47 GMT")]), Some(10.0));
@@ -158,16 +158,16 @@ mod tests {
             "1.2.3",
             "Sun, 06 Nov 1994 08:49:00 GMT",
         ] {
-            assert_eq!(retry_after(&headers(&[("retry-after", text)]), wall()), None, "{text}");
+            assert_eq!(retry_after(&headers(&[("retry-after", text)]), wall), None, "{text}");
         }
         let mut twice = headers(&[("retry-after", "5")]);
         twice.append(header::RETRY_AFTER, HeaderValue::from_static("7"));
-        assert_eq!(retry_after(&twice, wall()), None);
+        assert_eq!(retry_after(&twice, wall), None);
     }
 
     #[test]
     fn a_quota_that_is_used_up_says_when_it_is_renewed() {
-        let wait = |pairs: &[(&'static str, &str)]| until_renewed(&headers(pairs), wall()).map(|wait| wait.as_secs());
+        let wait = |pairs: &[(&'static str, &str)]| until_renewed(&headers(pairs), wall).map(|wait| wait.as_secs());
         assert_eq!(wait(&[("ratelimit", "\"default\";r=0;t=30")]), Some(30));
         assert_eq!(wait(&[("ratelimit", "limit=10, remaining=0, reset=7")]), Some(7));
         assert_eq!(wait(&[("ratelimit", "\"default\";r=5;t=30")]), None);
@@ -186,7 +186,7 @@ mod tests {
                 let mut map = headers(&[("x-ratelimit-remaining", "0")]);
                 map.insert(HeaderName::from_static(name), HeaderValue::from_str(&text).unwrap());
                 map.insert(HeaderName::from_static("ratelimit"), HeaderValue::from_str(&other).unwrap());
-                let _ = (retry_after(&map, wall()), until_renewed(&map, wall()), is_used_up(&map));
+                let _ = (retry_after(&map, wall), until_renewed(&map, wall), is_used_up(&map));
             }
         }
     }

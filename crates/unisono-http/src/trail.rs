@@ -52,6 +52,12 @@ impl Trail {
         *self.hop.borrow_mut() = Some(Box::new(hop));
     }
 
+    /// Before a hop is sent. How far it comes is followed only where it goes to the row's own host.
+    pub(crate) fn begin_hop(&self, is_own: bool) -> Option<&Self> {
+        self.stage.set(Stage::Apart);
+        is_own.then_some(self)
+    }
+
     pub(crate) fn reached(&self, stage: Stage) {
         self.stage.set(stage);
     }

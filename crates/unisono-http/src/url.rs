@@ -185,7 +185,10 @@ impl Url {
         }
         match (self.https, self.port) {
             (false, 80) | (true, 443) => Ok(()),
-            (_, port) => write!(f, ":{port}"),
+            (_, port) => {
+                f.write_char(':')?;
+                f.write_str(itoa::Buffer::new().format(port))
+            }
         }
     }
 }

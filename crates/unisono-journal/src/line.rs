@@ -42,7 +42,7 @@ impl Mark {
     }
 
     fn write(self, members: &mut Members<'_>) {
-        members.display("run", format_args!("{:016x}", self.run));
+        members.hexadecimal("run", self.run);
         members.number("open", u8::from(self.is_open));
         if self.version > 1 {
             members.number("identity", self.version);
@@ -191,7 +191,7 @@ pub(crate) fn encode(record: &Record<'_>, is_begun: bool, into: &mut Vec<u8>) ->
     let mut members = Members::new(into);
     members.number("row", record.key.row);
     members.text("id", record.id);
-    members.display("fp", format_args!("{:016x}", record.fingerprint));
+    members.hexadecimal("fp", record.fingerprint);
     members.text("outcome", record.outcome.as_str());
     members.text("effect", record.effect.as_str());
     members.flag("repeatable", record.repeatable);

@@ -113,6 +113,15 @@ impl<'a> Members<'a> {
         push_number(number.into(), self.name(name, ""));
     }
 
+    /// A whole number as text of sixteen hexadecimal digits.
+    pub(crate) fn hexadecimal(&mut self, name: &str, number: u64) {
+        let digit = |at: usize| b"0123456789abcdef"[(number >> (60 - 4 * at)) as usize & 15];
+        let into = self.name(name, "");
+        into.push(b'"');
+        into.extend_from_slice(&std::array::from_fn::<u8, 16, _>(digit));
+        into.push(b'"');
+    }
+
     /// Yes or no.
     pub fn flag(&mut self, name: &str, flag: bool) {
         self.name(name, "").extend_from_slice(if flag { b"true" } else { b"false" });
@@ -127,8 +136,10 @@ impl<'a> Members<'a> {
     pub fn seconds(&mut self, name: &str, time: Duration) {
         let into = self.name(name, "");
         push_number(time.as_secs().into(), into);
-        // Writing to a vector cannot fail.
-        let _ = write!(into, ".{:06}", time.subsec_micros());
+        // The zeros in front, by a digit before them that makes way for the point.
+        let point = into.len();
+        push_number((1_000_000 + time.subsec_micros()).into(), into);
+        into[point] = b'.';
     }
 
     /// JSON, as it came, on one line.
@@ -204,6 +215,38 @@ pub fn push_json_string(text: &str, into: &mut Vec<u8>) {
 /// U+2029), so that a line is one line to all of them.
 fn push_escaped(text: &str, into: &mut Vec<u8>) {
     let bytes = text.as_bytes();
+    if !is_clean(bytes) {
+        return push_piecewise(bytes, into);
+    }
+    into.extend_from_slice(bytes);
+}
+
+/// Whether nothing has to be escaped, as in nearly all text and every name of ours: eight bytes are looked at together, and
+/// the last ones overlap those before.
+fn is_clean(bytes: &[u8]) -> bool {
+    let word = |eight: &[u8; 8]| has_special(u64::from_le_bytes(*eight));
+    if let Some(last) = bytes.last_chunk() {
+        return !bytes.as_chunks().0.iter().any(word) && !word(last);
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        let both = u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last));
+        return !has_special(both);
+    }
+    !bytes.iter().any(|byte| IS_SPECIAL[usize::from(*byte)])
+}
+
+/// Whether a byte of these is one at which something may have to be escaped.
+fn has_special(word: u64) -> bool {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    // Below so much, a byte borrows from its highest bit; a borrow that spills over only comes after one that counts.
+    let below = |word: u64, least: u8| word.wrapping_sub(ONES * u64::from(least)) & !word & HIGH;
+    let equal = |word: u64, byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    // 0xc2 and 0xe2 differ in one bit.
+    below(word, 0x20) | equal(word, b'"') | equal(word, b'\\') | equal(word | ONES << 5, 0xe2) != 0
+}
+
+fn push_piecewise(bytes: &[u8], into: &mut Vec<u8>) {
     let (mut clean, mut at) = (0, 0);
     while let Some(byte) = bytes.get(at) {
         if !IS_SPECIAL[usize::from(*byte)] {
@@ -257,11 +300,7 @@ fn push_display(value: &dyn fmt::Display, into: &mut Vec<u8>) {
 }
 
 fn push_number(number: i128, into: &mut Vec<u8>) {
-    // Most are small, and the formatting of 128 bits is slow.
-    let _ = match i64::try_from(number) {
-        Ok(number) => write!(into, "{number}"),
-        Err(_) => write!(into, "{number}"),
-    };
+    into.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Bytes at which something may have to be escaped.
@@ -314,6 +353,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn whether_text_is_clean_does_not_depend_on_where_its_bytes_stand(
+            bytes in prop::collection::vec(prop_oneof![8 => 0x20u8..0x80, 1 => any::<u8>()], 0..30),
+        ) {
+            prop_assert_eq!(is_clean(&bytes), !bytes.iter().any(|byte| IS_SPECIAL[usize::from(*byte)]), "{:?}", bytes);
+        }
+
         #[test]
         fn whatever_is_written_is_read_back(
             name in any::<String>(), text in any::<String>(), bytes in prop::collection::vec(any::<u8>(), 0..40),
