@@ -20,6 +20,7 @@ def read_results(
     A line that was being written when the program was killed is left out, as a resume does. The file may be that of a
     run that is still going on. What the first line says about the file (`run`, `open`, `identity`) is left out of its
     dictionary.
+    Like a resume, it reads what other programs do to the shape of lines: CR LF, empty lines, two outcomes on one line.
 
     Args:
         path: The file.
@@ -38,21 +39,43 @@ def read_results(
     with open(path, "rb") as file:  # noqa: PTH123 (it may be a descriptor's name)
         for number, text in enumerate(file, 1):
             try:
-                # As text: what is not UTF-8 is no line of ours, though it may be UTF-16 to `json`.
-                line = json.loads(text.decode())
-                line["outcome"]
-            except (ValueError, TypeError, KeyError, RecursionError):
+                for line in _outcomes(text):
+                    for name in _OF_THE_FILE:
+                        line.pop(name, None)
+                    if deserialize is not None and "result" in line:
+                        line["result"] = deserialize(line["result"])
+                    yield line
+            except _BrokenError:
                 # Without its line feed it is the last one, and torn.
                 if not text.endswith(b"\n"):
                     return
                 raise UsageError(f"{path}, line {number}: no result of unisono (it begins at byte {start})") from None
             start += len(text)
-            for name in _OF_THE_FILE:
-                line.pop(name, None)
-            if deserialize is not None and "result" in line:
-                line["result"] = deserialize(line["result"])
-            yield line
+
+
+class _BrokenError(Exception):
+    """What stands in a line is no outcome."""
+
+
+def _outcomes(text: bytes) -> Iterator[dict[str, Any]]:
+    """Nearly always one; several where `cat` has put a file behind another whose last line had no line feed."""
+    try:
+        # As text: what is not UTF-8 is no line of ours, though it may be UTF-16 to `json`.
+        rest = text.decode().strip(_SPACE)
+    except ValueError:
+        raise _BrokenError from None
+    while rest:
+        try:
+            line, end = _DECODER.raw_decode(rest)
+            line["outcome"]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise _BrokenError from None
+        yield line
+        rest = rest[end:].lstrip(_SPACE)
 
 
 # Not of the outcome; in the first line, unless somebody has sorted the file.
 _OF_THE_FILE = ("run", "open", "identity")
+_DECODER = json.JSONDecoder()
+# What JSON has around its values.
+_SPACE = " \t\r\n"

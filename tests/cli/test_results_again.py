@@ -167,7 +167,7 @@ def test_a_disk_that_is_full_when_the_run_begins_leaves_nothing(server, unisono,
     done = unisono("fetch", server.url + "/items/1", "-o", "r.jsonl", preexec_fn=bounded)
     assert done.returncode == 125, done.stderr
     assert server.requests == []
-    assert not (tmp_path / "r.jsonl").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_rebind_knows_rows_by_their_ids_wherever_they_stand(unisono, lines, tmp_path):
@@ -268,6 +268,56 @@ def test_an_order_keeps_its_key_wherever_its_row_stands(unisono, start, server, 
         keys.setdefault(path, set()).add(headers["idempotency-key"])
     assert len(server.requests) == 7
     assert all(len(of_one) == 1 for of_one in keys.values()) and len(set.union(*keys.values())) == 4, keys
+
+
+def without_ids(path, urls):
+    path.write_text("".join(json.dumps({"url": url, "json": {"order": 1}}) + "\n" for url in urls))
+    return ["fetch", "--from", str(path), "-o", "r.jsonl", "--retries", "0"]
+
+
+@pytest.mark.parametrize("flag", ["--resume", "--retry-failed", "--rebind"])
+def test_an_order_without_an_id_keeps_its_key_when_the_input_is_in_another_order(
+    unisono, start, server, tmp_path, flag
+):
+    """Killed before there is a line, so nothing tells where a row had stood."""
+    urls = [f"{server.url}/held/{number}" for number in (0, 1, 2, 1)]
+    process = start(*without_ids(tmp_path / "in.jsonl", urls), "--idempotency-key")
+    server.wait_until(lambda: len(posted(server)) == 4)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    server.gate.set()
+    words = without_ids(tmp_path / "in.jsonl", [f"{server.url}/items/9", *reversed(urls)])
+    assert unisono(*words, "--idempotency-key", flag).returncode == 0
+    keys: dict[str, set[str]] = {}
+    for _, path, headers, _ in server.requests:
+        keys.setdefault(path, set()).add(headers["idempotency-key"])
+    # Two of them ask for the same and are two orders all the same.
+    assert {path: len(of_one) for path, of_one in keys.items()} == {
+        "/held/0": 1,
+        "/held/1": 2,
+        "/held/2": 1,
+        "/items/9": 1,
+    }
+    assert len(set.union(*keys.values())) == 5
+    assert len(server.requests) == 9
+
+
+@pytest.mark.parametrize("change", ["order", "ids"])
+def test_orders_on_their_way_are_held_against_the_input_before_there_is_a_line(
+    unisono, start, server, tmp_path, change
+):
+    named = [(f"o{number}", f"{server.url}/held/{number if change == 'order' else 0}") for number in range(3)]
+    words = rows(tmp_path / "in.jsonl", *named, json={"order": 1})
+    process = start(*words)
+    server.wait_until(lambda: len(posted(server)) == 3)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    server.gate.set()
+    for order in (named[1:], [named[1], named[0], named[2]], [("new", named[2][1]), *named]):
+        done = unisono(*rows(tmp_path / "in.jsonl", *order, json={"order": 1}), "--resume")
+        assert done.returncode == 2, done.stderr
+        assert "the input has changed" in done.stderr and "row 0" in done.stderr
+    assert len(posted(server)) == 3
 
 
 def test_rebind_from_python(tmp_path):

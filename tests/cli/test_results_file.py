@@ -410,16 +410,31 @@ def test_a_copy_that_was_taken_with_its_notes_before_there_was_a_line_is_refused
     assert len(server.requests) == 2
 
 
-def test_notes_that_cannot_be_read_before_others_that_can_are_not_forgotten(unisono, start, server, tmp_path):
+@pytest.mark.parametrize("harm", ["cut", "damaged", "emptied", "taken out of"])
+def test_a_run_file_that_was_cut_or_damaged_is_not_believed(unisono, start, server, lines, tmp_path, harm):
     words = killed_with_notes(start, server, tmp_path)
-    notes = bytearray((tmp_path / "r.jsonl.run").read_bytes())
-    # The last two notes are of the orders that were on their way; the one before the last is damaged.
-    notes[-48] ^= 1
-    (tmp_path / "r.jsonl.run").write_bytes(notes)
-    done = unisono(*words, "--resume")
-    assert done.returncode == 125
-    assert "note" in done.stderr
-    assert len(server.requests) == 4
+    path = tmp_path / "r.jsonl.run"
+    notes = path.read_bytes()
+    # The last two notes are of the orders that were on their way.
+    harmed = {
+        "cut": notes[:-80],
+        "damaged": notes[:-10] + bytes([notes[-10] ^ 1]) + notes[-9:],
+        "emptied": b"",
+        "taken out of": notes[:-120] + notes[-40:],
+    }
+    path.write_bytes(harmed[harm])
+    before = posted(server)
+    for _ in range(2):
+        done = unisono(*words, "--resume")
+        assert done.returncode == (2 if harm == "emptied" else 125)
+        assert "--adopt" in done.stderr and ("r.jsonl.run` is damaged" in done.stderr) == (harm != "emptied"), (
+            done.stderr
+        )
+        assert path.read_bytes() == harmed[harm]
+    assert unisono(*words, "--resume", "--adopt").returncode == 1
+    assert unisono(*words, "--resume").returncode == 1
+    assert posted(server) == before
+    assert outcomes(lines, tmp_path / "r.jsonl") == ["ambiguous"] * 2 + ["ok"] * 2
 
 
 def test_rows_that_could_not_be_noted_since_the_file_was_renamed_run_in_the_next_run(
@@ -435,3 +450,33 @@ def test_rows_that_could_not_be_noted_since_the_file_was_renamed_run_in_the_next
     assert unisono(*words[:-1], "n2.jsonl", "--resume").returncode == 0
     assert posted(server) == sorted(f"/held/{n}" for n in range(1, 7))
     assert len(lines(tmp_path / "n2.jsonl")) == 6
+
+
+def test_no_command_starts_once_its_results_are_gone_though_it_was_noted_before(start, tmp_path):
+    """Sixteen are noted together; the third takes the file away."""
+    script = 'echo "$1" >> started; if [ "$1" = 3 ]; then mv r.jsonl moved.jsonl; fi'
+    process = start("each", "-j", "1", "-o", "r.jsonl", "--", "sh", "-c", script, "sh", "{}", ":::", *range(1, 30))
+    _, said = process.communicate()
+    assert process.returncode == 125
+    assert "renamed or replaced" in said
+    assert (tmp_path / "started").read_text().split() == ["1", "2", "3"]
+
+
+def test_results_that_other_programs_have_handled_are_read_and_brought_into_shape(server, unisono, tmp_path):
+    path, other = tmp_path / "r.jsonl", tmp_path / "other.jsonl"
+    words = ["fetch", f"{server.url}/items/{{1..4}}", "-X", "POST"]
+    assert unisono(*words, "-o", path).returncode == 0
+    whole = path.read_bytes()
+    shapes = {
+        "no line feed": whole.removesuffix(b"\n"),
+        "CR LF": whole.replace(b"\n", b"\r\n"),
+        "empty lines": b"\n" + whole + b"\n\n",
+        "joined": whole.replace(b"\n", b"", 2),
+    }
+    for name, shape in shapes.items():
+        other.write_bytes(shape)
+        assert len(list(module.read_results(other))) == 4, name
+        done = unisono(*words, "-o", other, "--resume")
+        assert done.returncode == 0, (name, done.stderr)
+        assert other.read_bytes() == whole, name
+    assert posts(server) == 4

@@ -38,7 +38,7 @@ pub(crate) fn body(bytes: &[u8]) {
 /// Each line whose row does not run again is kept, but for the last if it was torn; and no row is there twice.
 fn kept_what_is_there(bytes: &[u8], kept: u64) {
     let (mut lines, mut keys) = (0, HashSet::new());
-    let heads: Vec<_> = bytes.split(|byte| *byte == b'\n').filter_map(scan).collect();
+    let heads: Vec<_> = bytes.split(|byte| *byte == b'\n').flat_map(values).filter_map(scan).collect();
     let is_torn = !bytes.is_empty() && !bytes.ends_with(b"\n");
     // What had not gone well may have been tried again: then the later line counts.
     let is_replaced = |(at, head): &(usize, &Head<'_>)| {
@@ -52,6 +52,18 @@ fn kept_what_is_there(bytes: &[u8], kept: u64) {
         assert!(is_new || is_torn || head.key.page > 0, "{:?} has two outcomes", head.key);
     }
     assert!(kept == lines || kept + 1 == lines && is_torn, "{kept} outcomes in {lines} lines");
+}
+
+/// The values in a line: one, unless somebody has changed the shape of the file. What is no JSON comes last, as it is.
+fn values(line: &[u8]) -> Vec<&[u8]> {
+    let (mut values, mut rest) = (Vec::new(), line.trim_ascii());
+    while !rest.is_empty() {
+        let mut found = serde_json::Deserializer::from_slice(rest).into_iter::<serde::de::IgnoredAny>();
+        let end = if matches!(found.next(), Some(Ok(_))) { found.byte_offset() } else { rest.len() };
+        values.push(&rest[..end]);
+        rest = rest[end..].trim_ascii();
+    }
+    values
 }
 
 fn is_left_alone(bytes: &[u8]) {

@@ -2,6 +2,8 @@
 
 use std::{fmt, io, path::PathBuf};
 
+use crate::runfile::Damage;
+
 /// An error of the journal: it names the file, says why, and [`hint`](Error::hint) says what to do.
 #[derive(Debug)]
 pub struct Error {
@@ -22,9 +24,14 @@ pub(crate) enum Reason {
         offset: u64,
         why: &'static str,
     },
-    /// A note of the run file cannot be read, and others that follow can.
-    Notes {
-        number: u64,
+    /// A run file does not have what it has promised.
+    Damaged(Damage),
+    /// What stands in the place of a run file is none.
+    NoRunFile,
+    /// A results file is shorter than it was when notes of what has its line there were let go.
+    Cut {
+        was: u64,
+        is: u64,
     },
     InUse {
         pid: Option<u32>,
@@ -41,6 +48,10 @@ pub(crate) enum Reason {
     Moved,
     Removed,
     Changed {
+        row: u64,
+    },
+    /// A row that was on its way has another id.
+    Renamed {
         row: u64,
     },
     /// A row that does not run again asks for something else than its line says.
@@ -81,7 +92,12 @@ impl Error {
     pub fn is_usage(&self) -> bool {
         !matches!(
             self.reason,
-            Reason::Io { .. } | Reason::Corrupt { .. } | Reason::Notes { .. } | Reason::Moved | Reason::Removed
+            Reason::Io { .. }
+                | Reason::Corrupt { .. }
+                | Reason::Damaged(_)
+                | Reason::Cut { .. }
+                | Reason::Moved
+                | Reason::Removed
         )
     }
 
@@ -103,9 +119,17 @@ impl Error {
             Reason::Corrupt { .. } => {
                 "look at that line and repair it, restore the file from a backup, or start anew with another -o"
             }
-            Reason::Notes { .. } => {
-                "restore the file from a backup; without it, --adopt takes the results as they are: what has no line and must not be \
-                 repeated is then `ambiguous`"
+            Reason::Damaged(_) => {
+                "--adopt takes the results as they are: what has no line and must not be repeated is then `ambiguous`; an earlier state \
+                 of the run file does not help, since it knows less"
+            }
+            Reason::NoRunFile => {
+                "move it away; if it was the run file of these results, go on with --adopt: what has no line and must not be repeated is \
+                 then `ambiguous`"
+            }
+            Reason::Cut { .. } => {
+                "put back the lines that were there; --adopt takes the file as it is: what has no line and must not be repeated is then \
+                 `ambiguous`"
             }
             Reason::Linked { .. } => {
                 "remove its other names, or copy it to a name of its own: a run under one name would not know of another"
@@ -127,7 +151,7 @@ impl Error {
                 "repeat the command with --resume: what must not be repeated and may have been started is then `ambiguous`"
             }
             Reason::InUse { .. } => "wait for the other run, or choose another name for -o",
-            Reason::Changed { .. } | Reason::Shrunk { .. } => {
+            Reason::Changed { .. } | Reason::Renamed { .. } | Reason::Shrunk { .. } => {
                 "use the input of the first run, know rows again by their ids with --rebind, or start anew with another -o"
             }
             Reason::Rebound { .. } => {
@@ -159,8 +183,17 @@ impl fmt::Display for Error {
             Reason::Corrupt { line, offset, why } => {
                 write!(f, "`{path}` is damaged at line {line} (byte {offset}): {why}")
             }
-            Reason::Notes { number } => {
-                write!(f, "`{path}` is damaged: its note {number} cannot be read, and later ones can")
+            Reason::Damaged(damage) => {
+                write!(f, "`{path}` is damaged: ")?;
+                match damage {
+                    Damage::Header => f.write_str("what it says about itself cannot be read"),
+                    Damage::Short { has, counts } => write!(f, "it was cut, and has {has} of {counts} notes"),
+                    Damage::Note(number) => write!(f, "its note {number} cannot be read"),
+                }
+            }
+            Reason::NoRunFile => write!(f, "`{path}` is not a run file of unisono, or it is damaged at its beginning"),
+            Reason::Cut { was, is } => {
+                write!(f, "`{path}` was cut while its run had not ended: it has {is} bytes, and had {was} or more")
             }
             Reason::InUse { pid: Some(pid) } => write!(f, "`{path}` is in use by another run (process {pid})"),
             Reason::InUse { pid: None } => write!(f, "`{path}` is in use by another process"),
@@ -188,6 +221,12 @@ impl fmt::Display for Error {
             Reason::Removed => write!(f, "`{path}` was removed while it was written"),
             Reason::Changed { row } => {
                 write!(f, "the input has changed since `{path}` was begun: row {row} is not what it was")
+            }
+            Reason::Renamed { row } => {
+                write!(
+                    f,
+                    "the input has changed since `{path}` was begun: row {row} has another id than when it was on its way"
+                )
             }
             Reason::Rebound { id, row, .. } => {
                 write!(f, "the row `{id}` asks for something else than it did when it was row {row} of `{path}`")

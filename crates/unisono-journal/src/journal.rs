@@ -5,7 +5,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, IsTerminal},
     os::unix::fs::FileTypeExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     task::{Context, Poll},
     thread,
@@ -17,7 +17,7 @@ use crate::{
     error::Error,
     line::{Head, Mark, Record, RowKey, hash_of},
     order::Order,
-    place::Locked,
+    place::{Inode, Locked},
     recover::{Fate, Identity, LeftOver, Mode, Recovered},
     results::{self, Opened},
     runfile::Started,
@@ -85,8 +85,8 @@ pub struct Journal {
     ended: Option<oneshot::Receiver<Closed>>,
     thread: Option<thread::JoinHandle<()>>,
     seed: u64,
-    /// Whether notes are kept at all.
-    is_file: bool,
+    /// Where the file is and which; `None` where there is none, and so no notes.
+    place: Option<(PathBuf, Inode)>,
 }
 
 /// What is done with a results file when all outcomes are in it, while it is still locked.
@@ -176,12 +176,15 @@ impl Journal {
     }
 
     fn start(writer: Writer, shared: Arc<Shared>, seed: u64) -> Result<Self, Error> {
-        let (name, is_file) = (writer.name.clone(), writer.kept.is_some());
+        let name = writer.name.clone();
+        let inode = writer.file.metadata().map(|metadata| Inode::of(&metadata));
+        let inode = inode.map_err(|error| Error::io(&name, "open", error))?;
+        let place = writer.kept.as_ref().map(|kept| (kept.path.clone(), inode));
         let (sender, receiver) = oneshot::channel();
         let run = move || drop(sender.send(writer.run()));
         let thread = thread::Builder::new().name("unisono-journal".into()).spawn(run);
         let thread = thread.map_err(|error| Error::io(name, "start the writer of", error))?;
-        Ok(Self { shared, ended: Some(receiver), thread: Some(thread), seed, is_file })
+        Ok(Self { shared, ended: Some(receiver), thread: Some(thread), seed, place })
     }
 
     /// Adds one outcome; never waits. See [`Journal::poll_ready`] for not adding too many.
@@ -209,7 +212,7 @@ impl Journal {
         let id = || id.map_or_else(|| hash_of(&format!("r{}", key.row)), hash_of);
         // Whether it has a line the writer knows.
         let started = || Started { key, fingerprint, id: id(), has_line: false };
-        Note(self.is_file.then(|| self.shared.note(started())))
+        Note(self.place.is_some().then(|| self.shared.note(started())))
     }
 
     /// Waits until a note is durable.
@@ -225,6 +228,15 @@ impl Journal {
                 Arc::new(Error::io("", "write the results to", io::Error::other("the writer has ended")))
             })),
         }
+    }
+
+    /// Whether the file is still where it was: asked where a note was made long before its turn, since that the file was
+    /// there then says nothing of now.
+    pub fn is_in_place(&self) -> bool {
+        let is_there = |(path, inode): &(PathBuf, Inode)| {
+            std::fs::symlink_metadata(path).is_ok_and(|there| Inode::of(&there) == *inode)
+        };
+        self.place.as_ref().is_none_or(is_there)
     }
 
     /// Why nothing can be written any more, if that is so.
@@ -257,7 +269,7 @@ impl Drop for Journal {
         self.shared.abandon();
         if let Some(thread) = self.thread.take() {
             // Bounded by the disk; a pipe that nobody reads would hold us up for ever, so that is left behind.
-            if self.is_file {
+            if self.place.is_some() {
                 let _ = thread.join();
             }
         }

@@ -3,13 +3,20 @@
 //! Every line is looked at whole. One that is broken is named, unless it is the last and a kill can have torn it: then it is
 //! the end, and what it tells of its row decides whether that may run again. The beginning of a first line whose run has had
 //! no outcome yet is such an end as well.
+//!
+//! What editors and other programs do to the shape of lines without touching what they say is read all the same: CR LF, empty
+//! lines, and several outcomes on one line, as `cat` makes them of a file whose last line has no line feed. Whoever goes on
+//! with such a file makes it anew.
 
 use std::{
     fs::File,
     io::{self, BufRead, BufReader, Read},
+    ops::Range,
     os::unix::fs::FileExt,
     path::Path,
 };
+
+use serde::de::IgnoredAny;
 
 use crate::{
     error::{Error, Reason},
@@ -34,15 +41,23 @@ pub(crate) enum Tail {
 pub(crate) struct Lines<'a, R> {
     path: &'a Path,
     reader: BufReader<R>,
+    /// A line of the file, with its line feed, and where it begins.
     line: Vec<u8>,
-    /// The number of the present line, from 1, and where it begins.
-    pub(crate) number: u64,
-    start: u64,
+    line_at: u64,
+    /// What of it is the present outcome, and what is to be looked at next.
+    inside: Range<usize>,
+    rest: usize,
+    /// The number of that line of the file, from 1.
+    number: u64,
+    /// The number of the present outcome, from 1.
+    pub(crate) ordinal: u64,
     /// Where the last good one ends.
     pub(crate) end: u64,
     pub(crate) tail: Tail,
     /// The last good one is whole but for its line feed.
     pub(crate) lacks_line_feed: bool,
+    /// Not each outcome has a line of its own, or a line is not as we write it.
+    pub(crate) is_misshapen: bool,
 }
 
 impl<'a, R: Read> Lines<'a, R> {
@@ -51,40 +66,80 @@ impl<'a, R: Read> Lines<'a, R> {
             path,
             reader: BufReader::with_capacity(1 << 17, from),
             line: Vec::new(),
+            line_at: 0,
+            inside: 0..0,
+            rest: 0,
             number: 0,
-            start: 0,
+            ordinal: 0,
             end: 0,
             tail: Tail::Harmless,
             lacks_line_feed: false,
+            is_misshapen: false,
         }
     }
 
-    /// Goes to the next line; false at the end, which a torn line is as well.
+    /// Goes to the next outcome; false at the end, which a torn line is as well.
     ///
     /// # Errors
     /// When the line is broken and not by a kill, or the file is not ours.
     pub(crate) fn advance(&mut self) -> Result<bool, Error> {
-        (self.start, self.number) = (self.end, self.number + 1);
+        self.ordinal += 1;
+        loop {
+            if self.rest == self.line.len() && !self.next_line()? {
+                self.inside = self.rest..self.rest;
+                // Nothing but empty lines is somebody else's.
+                let is_ours = self.ordinal > 1 || !self.is_misshapen;
+                return if is_ours { Ok(false) } else { Err(Error::new(self.path, Reason::NotOurs)) };
+            }
+            let without_end = self.line.strip_suffix(b"\n").map_or(self.line.len(), <[u8]>::len);
+            let whole = self.rest..without_end;
+            let found = match is_outcome(&self.line[whole.clone()]) {
+                true => Some(whole.clone()),
+                false => first_outcome(&self.line, whole.clone()),
+            };
+            match found {
+                Some(found) if found.is_empty() => {
+                    self.is_misshapen = true;
+                    self.rest = self.line.len();
+                }
+                Some(found) => {
+                    self.is_misshapen |= found != whole;
+                    let is_last_of_line = self.line[found.end..whole.end].iter().all(|byte| is_space(*byte));
+                    self.rest = if is_last_of_line { self.line.len() } else { found.end };
+                    self.end = self.line_at + self.rest as u64;
+                    self.lacks_line_feed = found.end == self.line.len();
+                    self.inside = found;
+                    return Ok(true);
+                }
+                None => {
+                    let is_last = self.fill()?.is_empty();
+                    self.inside = whole;
+                    self.tail = self.torn(is_last)?;
+                    return Ok(false);
+                }
+            }
+        }
+    }
+
+    /// Reads a line of the file. Returns false where there is none.
+    fn next_line(&mut self) -> Result<bool, Error> {
+        self.line_at += self.line.len() as u64;
+        self.number += 1;
         self.line.clear();
-        let read = |error| Error::io(self.path, "read", error);
-        if self.reader.read_until(b'\n', &mut self.line).map_err(read)? == 0 {
-            return Ok(false);
-        }
-        let inside = self.line.strip_suffix(b"\n").unwrap_or(&self.line);
-        if scan(inside).is_some() && is_json(inside) {
-            self.end = self.start + self.line.len() as u64;
-            self.lacks_line_feed = inside.len() == self.line.len();
-            return Ok(true);
-        }
-        let is_last = self.reader.fill_buf().map_err(read)?.is_empty();
-        self.tail = self.torn(is_last)?;
-        Ok(false)
+        self.rest = 0;
+        let read = self.reader.read_until(b'\n', &mut self.line);
+        Ok(read.map_err(|error| Error::io(self.path, "read", error))? > 0)
+    }
+
+    fn fill(&mut self) -> Result<&[u8], Error> {
+        self.reader.fill_buf().map_err(|error| Error::io(self.path, "read", error))
     }
 
     /// What the present line tells that is not whole.
     fn torn(&self, is_last: bool) -> Result<Tail, Error> {
-        let is_zero = self.line.iter().all(|byte| *byte == 0);
-        if self.number == 1 && !may_begin(&self.line) && !is_zero {
+        let line = self.bytes();
+        let is_zero = line.iter().all(|byte| *byte == 0);
+        if self.ordinal == 1 && !may_begin(line) && !is_zero {
             return Err(Error::new(self.path, Reason::NotOurs));
         }
         if !is_last {
@@ -94,7 +149,7 @@ impl<'a, R: Read> Lines<'a, R> {
         if self.line.ends_with(b"\n") {
             return Err(self.corrupt("it is broken"));
         }
-        match scan_start(&self.line) {
+        match scan_start(line) {
             Some((head, _)) if head.key.row > MOST_ROW => Err(self.corrupt("the row number is out of range")),
             Some((head, _)) if head.effect.allows_repeat(head.repeatable) => Ok(Tail::Harmless),
             Some((head, _)) => Ok(Tail::Started(Started {
@@ -109,27 +164,50 @@ impl<'a, R: Read> Lines<'a, R> {
 
     /// What the present line begins with.
     pub(crate) fn head(&self) -> Head<'_> {
-        scan(self.inside()).expect("only lines that can be scanned are gone to")
+        scan(self.bytes()).expect("only lines that can be scanned are gone to")
     }
 
-    /// The present line, without its line feed.
+    /// The present line, without its line feed; or what is torn of it.
     pub(crate) fn bytes(&self) -> &[u8] {
-        self.inside()
+        &self.line[self.inside.clone()]
     }
 
-    /// Where the present line stands, and how long it is with its line feed.
-    pub(crate) fn place(&self) -> (u64, u64) {
-        (self.start, self.end - self.start)
+    /// The number of the present line in the file, from 1.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Where the present line stands.
+    pub(crate) fn start(&self) -> u64 {
+        self.line_at + self.inside.start as u64
     }
 
     /// What is wrong with the present line.
     pub(crate) fn corrupt(&self, why: &'static str) -> Error {
-        Error::new(self.path, Reason::Corrupt { line: self.number, offset: self.start, why })
+        Error::new(self.path, Reason::Corrupt { line: self.number, offset: self.start(), why })
     }
+}
 
-    fn inside(&self) -> &[u8] {
-        self.line.strip_suffix(b"\n").unwrap_or(&self.line)
+/// The first outcome of several that stand in one line, or the only one without the white space around it. Empty where there is
+/// nothing but white space; `None` where there is something else.
+fn first_outcome(line: &[u8], within: Range<usize>) -> Option<Range<usize>> {
+    let text = &line[within.clone()];
+    let start = within.start + text.iter().take_while(|byte| is_space(**byte)).count();
+    let end = within.end - text.iter().rev().take_while(|byte| is_space(**byte)).count();
+    if start >= end {
+        return Some(start..start);
     }
+    let text = std::str::from_utf8(&line[start..end]).ok()?;
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
+    values.next()?.ok()?;
+    let value = start..start + values.byte_offset();
+    // What stands behind it is looked at when its turn comes.
+    is_outcome(&line[value.clone()]).then_some(value)
+}
+
+/// What JSON has around its values, and no line of ours has at its ends.
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r')
 }
 
 /// Reads a file from its beginning without moving the place at which it is written.
@@ -152,7 +230,7 @@ impl Read for FromStart<'_> {
     }
 }
 
-fn is_json(line: &[u8]) -> bool {
+fn is_outcome(line: &[u8]) -> bool {
     // The grammar alone, which takes no stack however deep it goes: what stands in a line was looked through before.
-    std::str::from_utf8(line).is_ok_and(|line| serde_json::from_str::<serde::de::IgnoredAny>(line).is_ok())
+    scan(line).is_some() && std::str::from_utf8(line).is_ok_and(|line| serde_json::from_str::<IgnoredAny>(line).is_ok())
 }

@@ -14,6 +14,8 @@ use std::{
 use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, flock, renameat_with};
 use tempfile::NamedTempFile;
 
+use crate::steps::step;
+
 /// Which file it is on its file system, whatever its names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Inode {
@@ -138,6 +140,7 @@ pub(crate) fn remove_left_over(path: &Path, run: u64) {
 
 /// Makes a rename or a removal in a file's folder durable.
 pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    step("folder: sync")?;
     File::open(folder_of(path))?.sync_all()
 }
 

@@ -125,7 +125,9 @@ pub struct Recovered {
     blocks: HashMap<u64, Rows>,
     /// Of rows in the state `Special`.
     special: HashMap<u64, Disposition>,
-    /// Of those, the ones whose last line said that they may run again.
+    /// Of those, the ones that are in doubt: the fingerprint of each, and the hash of its id.
+    doubtful: HashMap<u64, (u64, u64)>,
+    /// And the ones whose last line said that they may run again.
     again: HashSet<u64>,
     old: Arc<OldLines>,
     /// Notes were lost: what has no line may have been started.
@@ -246,6 +248,8 @@ pub(crate) struct Scan {
     pub(crate) tail: Tail,
     /// The last line is whole but for its line feed.
     pub(crate) lacks_line_feed: bool,
+    /// Not each outcome has a line as we write them.
+    pub(crate) is_misshapen: bool,
 }
 
 /// What has several lines, and the number of the last of them.
@@ -363,7 +367,7 @@ impl Recovered {
     pub fn dispose(&mut self, row: u64, id: Option<&str>, fingerprint: u64) -> Result<(u64, Disposition), Error> {
         self.rows_seen = row + 1;
         match self.identity {
-            Identity::Row => self.dispose_by_row(row, fingerprint).map(|disposition| (row, disposition)),
+            Identity::Row => self.dispose_by_row(row, id, fingerprint).map(|disposition| (row, disposition)),
             Identity::Content => Ok(match self.contents.get_mut(&fingerprint) {
                 Some(copies) => copies.take(row, self.is_unsure),
                 None => (row, fresh(self.is_unsure)),
@@ -372,9 +376,19 @@ impl Recovered {
         }
     }
 
-    fn dispose_by_row(&mut self, row: u64, fingerprint: u64) -> Result<Disposition, Error> {
+    fn dispose_by_row(&mut self, row: u64, id: Option<&str>, fingerprint: u64) -> Result<Disposition, Error> {
         if self.last_row.is_none_or(|last| row > last) {
             return Ok(fresh(self.is_unsure));
+        }
+        // It has no line that would tell what it was.
+        if let Some((content, name)) = self.doubtful.get(&row) {
+            if *content != fingerprint {
+                return Err(Error::new(&self.path, Reason::Changed { row }));
+            }
+            // Another row that asks for the same has taken its place, and it would run.
+            if *name != id.map_or_else(|| hash_of(&format!("r{row}")), hash_of) {
+                return Err(Error::new(&self.path, Reason::Renamed { row }));
+            }
         }
         if row / BLOCK != self.block.number {
             self.check_block()?;
@@ -513,21 +527,21 @@ impl Recovered {
         while lines.advance()? {
             let head = lines.head();
             let mark = Mark::of(lines.bytes());
-            if mark.is_some() || lines.number == 1 {
+            if mark.is_some() || lines.ordinal == 1 {
                 found.versions.insert(mark.map_or(1, |mark| mark.version));
             }
             if let Some(mark) = mark {
                 found.is_open |= mark.is_open;
-                match lines.number {
+                match lines.ordinal {
                     1 => found.mark = Some(mark),
                     _ => found.has_strays = true,
                 }
             }
-            if found.replaced.get(&head.key).is_some_and(|last| lines.number < *last) {
+            if found.replaced.get(&head.key).is_some_and(|last| lines.ordinal < *last) {
                 continue;
             }
             if identity == Identity::Id && !recovered.give_name(&head) {
-                return Err(Error::new(path, Reason::IdTwice { line: lines.number }));
+                return Err(Error::new(path, Reason::IdTwice { line: lines.number() }));
             }
             found.has_done |= !head.effect.allows_repeat(head.repeatable);
             let is_doubtful = doubtful.contains(&head.key);
@@ -552,10 +566,11 @@ impl Recovered {
             }
         }
         (found.end, found.lacks_line_feed, found.tail) = (lines.end, lines.lacks_line_feed, lines.tail);
+        found.is_misshapen = lines.is_misshapen;
         if let Some(mark) = Mark::of(lines.bytes()) {
             found.is_open |= mark.is_open;
             found.versions.insert(mark.version);
-            if lines.number == 1 {
+            if lines.ordinal == 1 {
                 found.mark = Some(mark);
             }
         }
@@ -621,6 +636,7 @@ impl Recovered {
     fn interrupt(&mut self, one: Started) {
         self.mark(one.key.row, one.fingerprint);
         self.set_state(one.key.row, SPECIAL);
+        self.doubtful.insert(one.key.row, (one.fingerprint, one.id));
         // Of several pages the first: whoever runs that again runs those after it.
         if !matches!(self.special.get(&one.key.row), Some(Disposition::Interrupted { key }) if key.page < one.key.page)
         {
@@ -756,7 +772,7 @@ fn find_replaced(path: &Path, from: impl Read) -> Result<(Replaced, Tail), Error
         let is_well = matches!(head.outcome, OutcomeKind::Ok | OutcomeKind::Skipped);
         let is_second = if is_well { unwell.contains(&head.key) } else { !unwell.insert(head.key) };
         if is_second {
-            replaced.insert(head.key, lines.number);
+            replaced.insert(head.key, lines.ordinal);
         }
     }
     Ok((replaced, lines.tail))

@@ -148,6 +148,8 @@ enum Beside {
     Copied(RunFile, Vec<Started>),
     /// It was of other results, which stood here and are gone, and was put away.
     Replaced,
+    /// It is damaged, and its notes are given up.
+    Damaged(Locked),
 }
 
 impl Results<'_> {
@@ -160,14 +162,21 @@ impl Results<'_> {
         let beside = self.beside(true, true)?;
         if length > 0 {
             // Before the run file: notes beside an empty file do no harm, lines of another run would.
-            step("results: empty");
-            self.file.set_len(0).and_then(|()| self.file.sync_all()).map_err(|error| self.failed("empty", error))?;
+            let empty = || {
+                step("results: empty")?;
+                self.file.set_len(0)?;
+                step("results: sync that it is empty")?;
+                self.file.sync_all()
+            };
+            empty().map_err(|error| self.failed("empty", error))?;
         }
         let results = self.inode()?;
-        let header = Header { run: random_run(), results, successor: 0, is_unsure: false, may_replace: false };
+        let header =
+            Header { run: random_run(), results, successor: 0, is_unsure: false, may_replace: false, length: 0 };
         let run = match beside {
             Beside::Nothing(empty) => self.make_run(empty, header)?,
             Beside::Replaced => self.make_run(None, header)?,
+            Beside::Damaged(_lock) => self.put_run(header)?,
             Beside::Own(mut run, _) | Beside::Copied(mut run, _) => {
                 place::remove_left_over(&self.path, run.header.run);
                 run.rewrite(header, &[]).map_err(|error| Error::io(&run.path, "write", error))?;
@@ -189,12 +198,12 @@ impl Results<'_> {
     fn begin_line(&self, mark: Mark, length: u64) -> Result<(), Error> {
         let begin = || {
             if length > mark.length() as u64 {
-                step("results: cut to the beginning of the first line");
+                step("results: cut to the beginning of the first line")?;
                 self.file.set_len(mark.length() as u64)?;
             }
-            step("results: begin the first line");
+            step("results: begin the first line")?;
             self.file.write_all_at(&mark.beginning(), 0)?;
-            step("results: sync the beginning");
+            step("results: sync the beginning")?;
             self.file.sync_all()
         };
         begin().map_err(|error| self.failed("begin", error))
@@ -203,12 +212,19 @@ impl Results<'_> {
     /// Goes on with what there is.
     fn resume(self, open: Open, on_line: OnLine<'_>) -> Result<Opened, Error> {
         let beside = self.beside(false, open.adopt)?;
-        let is_replaced = matches!(beside, Beside::Replaced);
+        let is_replaced = matches!(beside, Beside::Replaced | Beside::Damaged(_));
         let (had, is_copy) = match &beside {
-            Beside::Nothing(_) | Beside::Replaced => (None, false),
+            Beside::Nothing(_) | Beside::Replaced | Beside::Damaged(_) => (None, false),
             Beside::Own(run, started) => (Some((run, started)), false),
             Beside::Copied(run, started) => (Some((run, started)), true),
         };
+        let length = self.length()?;
+        // There are no notes any more of what had its line there.
+        let is_cut = had.is_some_and(|(run, _)| length < run.header.length);
+        if is_cut && !open.adopt {
+            let was = had.map_or(0, |(run, _)| run.header.length);
+            return Err(Error::new(self.name, Reason::Cut { was, is: length }));
+        }
         let reading = Reading {
             path: self.name,
             started: had.map(|(_, started)| &started[..]),
@@ -218,14 +234,14 @@ impl Results<'_> {
             identity: open.identity,
             on_line,
         };
-        let (mut recovered, found) = Recovered::read(|| FromStart::new(&self.file), self.length()?, reading)?;
+        let (mut recovered, found) = Recovered::read(|| FromStart::new(&self.file), length, reading)?;
         // A copy that was taken before there was a line does not say that it is open, but its run file does.
-        let is_open = found.is_open || (is_copy && self.length()? == 0);
+        let is_open = found.is_open || (is_copy && length == 0);
         if is_open && (had.is_none() || is_copy) && !open.adopt {
             return Err(Error::new(self.name, Reason::Orphan));
         }
         // Adopted: what was noted is lost, and with it whether a row without a line was started.
-        if (found.is_open || is_replaced) && had.is_none() {
+        if is_cut || (found.is_open || is_replaced) && had.is_none() {
             recovered.lose_notes();
         }
         let in_doubt = recovered.in_doubt(had.map_or(&[], |(_, started)| started), found.tail);
@@ -241,10 +257,12 @@ impl Results<'_> {
             is_unsure: recovered.is_unsure(),
             // Those of the last run are there as long as the file is not made anew.
             may_replace: !found.replaced.is_empty() || !recovered.old_lines().is_empty(),
+            length: found.end,
         };
         let (run, is_new) = match beside {
             Beside::Nothing(empty) => (self.make_run(empty, header)?, true),
             Beside::Replaced => (self.make_run(None, header)?, true),
+            Beside::Damaged(_lock) => (self.put_run(header)?, false),
             Beside::Own(run, _) | Beside::Copied(run, _) => {
                 place::remove_left_over(&self.path, run.header.run);
                 (run, false)
@@ -279,6 +297,8 @@ impl Results<'_> {
             Found::Nothing => {}
             Found::Empty(file) => empty = Some(file),
             Found::Locked { pid } => return Err(Error::new(self.name, Reason::InUse { pid })),
+            Found::Damaged(file, _) if is_begun || is_adopted => return Ok(Beside::Damaged(file)),
+            Found::Damaged(_, damage) => return Err(Error::new(at, Reason::Damaged(damage))),
             Found::Ours(run, started) if run.header.is_of(inode, id) => return Ok(Beside::Own(run, started)),
             Found::Ours(mut run, started) => match owner(&run.header, &self.path) {
                 // Its results are beside it with a run file of their own: this one was copied along with them.
@@ -305,7 +325,7 @@ impl Results<'_> {
         if !is_begun
             && !self.is_made
             && mark.is_none_or(|mark| mark.is_open)
-            && let Some((mut run, started)) = self.find_renamed(inode, id)?
+            && let Some((mut run, started)) = self.find_renamed(inode, id, is_adopted)?
         {
             if empty.is_some() {
                 std::fs::remove_file(&at).map_err(|error| Error::io(&at, "remove", error))?;
@@ -317,7 +337,12 @@ impl Results<'_> {
     }
 
     /// The run file that was made when these results had another name.
-    fn find_renamed(&self, inode: Inode, id: Option<u64>) -> Result<Option<(RunFile, Vec<Started>)>, Error> {
+    fn find_renamed(
+        &self,
+        inode: Inode,
+        id: Option<u64>,
+        is_adopted: bool,
+    ) -> Result<Option<(RunFile, Vec<Started>)>, Error> {
         for path in run_files_beside(&self.path) {
             if !read_header(&path).is_some_and(|(header, _)| header.is_of(inode, id)) {
                 continue;
@@ -325,6 +350,7 @@ impl Results<'_> {
             match RunFile::find(&path)? {
                 Found::Ours(run, started) if run.header.is_of(inode, id) => return Ok(Some((run, started))),
                 Found::Locked { pid } => return Err(Error::new(self.name, Reason::InUse { pid })),
+                Found::Damaged(_, damage) if !is_adopted => return Err(Error::new(path, Reason::Damaged(damage))),
                 _ => {}
             }
         }
@@ -350,6 +376,12 @@ impl Results<'_> {
             None => RunFile::create(&path, header),
         };
         made.map_err(|error| Error::io(&path, "create", error))
+    }
+
+    /// A run file in the place of one that is damaged.
+    fn put_run(&self, header: Header) -> Result<RunFile, Error> {
+        let path = run_path(&self.path);
+        RunFile::put(&path, header, &[]).map_err(|error| Error::io(&path, "write", error))
     }
 
     fn inode(&self) -> Result<Inode, Error> {
@@ -401,11 +433,11 @@ impl Ready<'_> {
     fn make(&mut self, found: &Scan) -> Result<u64, Error> {
         if !self.is_new {
             // What the run file forgets must have its line on the disk, and not only in memory.
-            step("results: sync");
-            self.results.file.sync_all().map_err(|error| self.results.failed("sync", error))?;
+            let synced = step("results: sync").and_then(|()| self.results.file.sync_all());
+            synced.map_err(|error| self.results.failed("sync", error))?;
         }
         let has_other_start = found.end > 0 && found.mark.is_none_or(|mark| mark.version != self.mark.version);
-        if !found.replaced.is_empty() || found.has_strays || has_other_start {
+        if !found.replaced.is_empty() || found.has_strays || found.is_misshapen || has_other_start {
             return self.compact(&found.replaced);
         }
         self.note(self.header)?;
@@ -418,23 +450,24 @@ impl Ready<'_> {
         let results = &self.results;
         if found.length > end {
             self.is_touched = true;
-            step("results: cut the torn end");
-            results.file.set_len(end).map_err(|error| results.failed("cut the torn last line of", error))?;
+            let cut = step("results: cut the torn end").and_then(|()| results.file.set_len(end));
+            cut.map_err(|error| results.failed("cut the torn last line of", error))?;
         }
         if found.lacks_line_feed {
             self.is_touched = true;
-            step("results: end the last line");
-            results.file.write_all_at(b"\n", end).map_err(|error| results.failed("end the last line of", error))?;
+            let ended = step("results: end the last line").and_then(|()| results.file.write_all_at(b"\n", end));
+            ended.map_err(|error| results.failed("end the last line of", error))?;
             end += 1;
         }
         if !found.is_open {
             self.is_touched = true;
-            step("results: say that it is open");
-            results.file.write_all_at(b"1", Mark::OPEN_AT).map_err(|error| results.failed("write", error))?;
+            let said =
+                step("results: say that it is open").and_then(|()| results.file.write_all_at(b"1", Mark::OPEN_AT));
+            said.map_err(|error| results.failed("write", error))?;
         }
         if self.is_touched {
-            step("results: sync what was changed");
-            results.file.sync_all().map_err(|error| results.failed("sync", error))?;
+            let synced = step("results: sync what was changed").and_then(|()| results.file.sync_all());
+            synced.map_err(|error| results.failed("sync", error))?;
         }
         Ok(end)
     }

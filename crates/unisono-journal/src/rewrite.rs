@@ -6,7 +6,7 @@
 //! mark, whichever it was before; where no line is left, its beginning does.
 
 use std::{
-    fs::File,
+    fs::{File, Metadata},
     io::{BufWriter, Write},
     os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
     path::Path,
@@ -67,7 +67,7 @@ impl Old<'_> {
                 true => has_gone = true,
                 false => {
                     heads.push(order::of(&head));
-                    places.push((0, head.key, lines.place().0, lines.bytes().len()));
+                    places.push((0, head.key, lines.start(), lines.bytes().len()));
                 }
             }
         }
@@ -95,11 +95,12 @@ impl Old<'_> {
         if !place::is_at(self.file, self.path) {
             return Err(Error::new(self.name, Reason::Moved));
         }
-        step("results: rename the new file");
-        let file = place::put(fresh, self.path).map_err(|error| self.failed(error))?;
-        let results = Inode::of(&file.metadata().map_err(|error| self.failed(error))?);
+        let renamed = step("results: rename the new file").and_then(|()| place::put(fresh, self.path));
+        let file = renamed.map_err(|error| self.failed(error))?;
+        let metadata = file.metadata().map_err(|error| self.failed(error))?;
         // The old inode's number is free for any other file now.
-        let header = Header { results, successor: 0, ..run.header };
+        let header =
+            Header { results: Inode::of(&metadata), successor: 0, length: reliable_length(&metadata), ..run.header };
         run.set_header(header).map_err(|error| Error::io(&run.path, "write", error))?;
         Ok(file)
     }
@@ -111,7 +112,15 @@ impl Old<'_> {
 
 /// The header of a run whose results file is about to be replaced by this one.
 pub(crate) fn expecting(header: Header, fresh: &NamedTempFile) -> std::io::Result<Header> {
-    Ok(Header { successor: fresh.as_file().metadata()?.ino(), ..header })
+    let metadata = fresh.as_file().metadata()?;
+    // A kill may come before the new file has the name, or after it.
+    let length = header.length.min(reliable_length(&metadata));
+    Ok(Header { successor: metadata.ino(), length, ..header })
+}
+
+/// How long a results file is at the least: a beginning without a line is taken away at the end.
+fn reliable_length(results: &Metadata) -> u64 {
+    if results.len() > Mark::LONGEST as u64 { results.len() } else { 0 }
 }
 
 struct Copy {
@@ -123,8 +132,8 @@ struct Copy {
 
 impl Copy {
     fn new(old: &Old<'_>) -> Result<Self, Error> {
-        step("results: make a new file");
-        let mode = old.file.metadata().map(|metadata| metadata.permissions().mode());
+        let mode = step("results: make a new file").and_then(|()| old.file.metadata());
+        let mode = mode.map(|metadata| metadata.permissions().mode());
         let fresh = mode.and_then(|mode| place::beside(old.path, old.mark.run, mode));
         let writer = BufWriter::with_capacity(1 << 17, fresh.map_err(|error| old.failed(error))?);
         Ok(Self { writer, mark: Some(old.mark), line: Vec::new() })
@@ -142,7 +151,7 @@ impl Copy {
             self.writer.write_all(&mark.beginning())?;
         }
         let fresh = self.writer.into_inner().map_err(|error| error.into_error())?;
-        step("results: sync the new file");
+        step("results: sync the new file")?;
         fresh.as_file().sync_all()?;
         Ok(fresh)
     }

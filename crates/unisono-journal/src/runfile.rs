@@ -5,13 +5,17 @@
 //! one, since a kill may come before or after the rename). So it is found again when the results file has another name,
 //! and a copy of the results file is told from the file itself.
 //!
-//! A header of 64 bytes is followed by fixed records of 40 bytes, each with a checksum. A torn record at the end was never
-//! promised to anybody and is ignored. The file is locked (`flock`) as long as its run lives. It goes away when a run ends
-//! with nothing in doubt.
+//! A header of 64 bytes, the count of the notes that were promised (16 bytes), and fixed records of 40 bytes, each with a checksum
+//! that holds for its run and its place alone. A note is promised when it is synced and counted; only then does what it is of
+//! start. So a file that does not have all that it counts was cut or damaged, and is not believed; what follows them is the torn
+//! write of a killed run, of which nothing had started. The count is not synced by itself: after a power cut it may be that of
+//! the sync before, and what it does not count is taken as far as it can be read.
+//!
+//! The file is locked (`flock`) as long as its run lives. It goes away when a run ends with nothing in doubt.
 
 use std::{
     fs::File,
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, Read, Write},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
@@ -47,6 +51,8 @@ pub(crate) struct Header {
     pub(crate) is_unsure: bool,
     /// Rows that had a line were to run again: the results may have two lines of them, of which the later counts.
     pub(crate) may_replace: bool,
+    /// The results are at least this long: there are no notes any more of what has a line up to here.
+    pub(crate) length: u64,
 }
 
 /// A run file whose lock is ours.
@@ -54,8 +60,8 @@ pub(crate) struct Header {
 pub(crate) struct RunFile {
     pub(crate) path: PathBuf,
     file: Locked,
-    /// Where the next record goes.
-    end: u64,
+    /// How many notes it promises.
+    count: u64,
     pub(crate) header: Header,
 }
 
@@ -65,11 +71,25 @@ pub(crate) enum Found {
     Nothing,
     /// Made by a run that was killed before it had said anything.
     Empty(Locked),
+    /// Whoever goes on with it makes it anew, without what is torn.
     Ours(RunFile, Vec<Started>),
+    /// Something of what it has promised is gone.
+    Damaged(Locked, Damage),
     /// Its run lives.
     Locked {
         pid: Option<u32>,
     },
+}
+
+/// What is gone of a run file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Damage {
+    /// What it says about itself.
+    Header,
+    /// Its end: it has so many of the notes that it counts.
+    Short { has: u64, counts: u64 },
+    /// This one of its notes, from 1.
+    Note(u64),
 }
 
 impl RunFile {
@@ -94,25 +114,23 @@ impl RunFile {
             }
             let mut bytes = Vec::new();
             file.read_to_end(&mut bytes).map_err(|error| Error::io(path, "read", error))?;
-            let Some((header, _)) = Header::decode(&bytes) else {
-                return match bytes.len() < HEADER {
-                    true => Ok(Found::Empty(file)),
-                    false => Err(Error::new(path, Reason::NotOurs)),
-                };
+            return match read(&bytes) {
+                Ok((header, count, started)) => {
+                    Ok(Found::Ours(Self { path: path.to_owned(), file, count, header }, started))
+                }
+                // One write makes the beginning: a kill leaves nothing of it, and a power cut may leave a hole.
+                Err(_) if bytes.len() <= RECORDS && bytes.iter().all(|byte| *byte == 0) => Ok(Found::Empty(file)),
+                Err(damage) if MAGIC.starts_with(&bytes[..bytes.len().min(MAGIC.len())]) => {
+                    Ok(Found::Damaged(file, damage))
+                }
+                Err(_) => Err(Error::new(path, Reason::NoRunFile)),
             };
-            let started: Vec<_> = bytes[HEADER..].chunks_exact(RECORD).map_while(decode_started).collect();
-            // A note that was cut short was never promised; one that cannot be read before others was, and would be forgotten.
-            if bytes[HEADER..].chunks_exact(RECORD).skip(started.len()).any(|record| decode_started(record).is_some()) {
-                return Err(Error::new(path, Reason::Notes { number: started.len() as u64 + 1 }));
-            }
-            let end = (HEADER + started.len() * RECORD) as u64;
-            return Ok(Found::Ours(Self { path: path.to_owned(), file, end, header }, started));
         }
     }
 
     /// Makes one where there is none.
     pub(crate) fn create(path: &Path, header: Header) -> io::Result<Self> {
-        step("run file: make");
+        step("run file: make")?;
         let file = Locked(place::open(path, true)?);
         // Locked before it says anything: whoever opens it meanwhile finds it locked, or empty.
         if !place::try_lock(&file)? {
@@ -122,30 +140,35 @@ impl RunFile {
     }
 
     /// Says in a file that was made by a killed run, and that is locked, what that had not come to say.
-    pub(crate) fn fill(path: &Path, mut file: Locked, header: Header) -> io::Result<Self> {
-        step("run file: say whose it is");
-        file.set_len(0)?;
-        file.seek(SeekFrom::Start(0))?;
-        file.write_all(&header.encode())?;
-        step("run file: sync");
-        file.sync_all()?;
-        place::sync_folder(path)?;
-        Ok(Self { path: path.to_owned(), file, end: HEADER as u64, header })
+    pub(crate) fn fill(path: &Path, file: Locked, header: Header) -> io::Result<Self> {
+        let fill = || {
+            step("run file: say whose it is")?;
+            file.set_len(0)?;
+            file.write_all_at(&contents(header, &[]), 0)?;
+            step("run file: sync")?;
+            file.sync_all()?;
+            place::sync_folder(path)
+        };
+        if let Err(error) = fill() {
+            // Half of what it says would be taken for damage, and there is nothing in it yet.
+            let _ = std::fs::remove_file(path);
+            return Err(error);
+        }
+        Ok(Self { path: path.to_owned(), file, count: 0, header })
     }
 
-    /// Makes the file say just this, by a new file that takes its place whole. The new one is locked before it is
-    /// there, so that nobody can slip in between.
+    /// Puts a new one in the place of what is there, whole. It is locked before it is there, so that nobody can slip in
+    /// between.
+    pub(crate) fn put(path: &Path, header: Header, started: &[Started]) -> io::Result<Self> {
+        let file = put(path, header.run, &contents(header, started))?;
+        Ok(Self { path: path.to_owned(), file, count: started.len() as u64, header })
+    }
+
+    /// Makes the file say just this, by a new file that takes its place whole.
     pub(crate) fn rewrite(&mut self, header: Header, started: &[Started]) -> io::Result<()> {
-        step("run file: make a new one");
         // Under the id that the file has now: by that the next run knows what a killed one has left.
-        let mut fresh = place::beside(&self.path, self.header.run, 0o600)?;
-        let mut bytes = header.encode().to_vec();
-        started.iter().for_each(|one| bytes.extend_from_slice(&encode_started(one)));
-        fresh.write_all(&bytes)?;
-        fresh.as_file().sync_all()?;
-        step("run file: rename");
-        self.file = place::put(fresh, &self.path)?;
-        self.end = bytes.len() as u64;
+        self.file = put(&self.path, self.header.run, &contents(header, started))?;
+        self.count = started.len() as u64;
         self.header = header;
         Ok(())
     }
@@ -153,8 +176,9 @@ impl RunFile {
     /// Changes the header in place. It lies within one sector, so nobody finds half of it.
     pub(crate) fn set_header(&mut self, header: Header) -> io::Result<()> {
         if header != self.header {
-            step("run file: change its header");
+            step("run file: change its header")?;
             self.file.write_all_at(&header.encode(), 0)?;
+            step("run file: sync its header")?;
             self.file.sync_data()?;
             self.header = header;
         }
@@ -163,28 +187,41 @@ impl RunFile {
 
     /// Makes these durable, all with one sync.
     pub(crate) fn note(&mut self, started: &[Started]) -> io::Result<()> {
-        let mut bytes = Vec::with_capacity(started.len() * RECORD);
-        started.iter().for_each(|one| bytes.extend_from_slice(&encode_started(one)));
-        self.file.write_all_at(&bytes, self.end)?;
+        let run = self.header.run;
+        let records = (self.count..).zip(started).flat_map(|(number, one)| encode_started(one, run, number));
+        let bytes: Vec<u8> = records.collect();
+        step("run file: note")?;
+        self.file.write_all_at(&bytes, self.end())?;
+        step("run file: sync the notes")?;
         self.file.sync_data()?;
-        self.end += bytes.len() as u64;
+        // Once they are durable, and before anybody is told: whatever starts is counted, and whatever is counted is there.
+        step("run file: count the notes")?;
+        let count = self.count + started.len() as u64;
+        self.file.write_all_at(&encode_count(count, run), HEADER as u64)?;
+        self.count = count;
         Ok(())
+    }
+
+    /// Where the next record goes.
+    fn end(&self) -> u64 {
+        RECORDS as u64 + self.count * RECORD as u64
     }
 
     /// Sets room aside on the disk, to be given back by [`RunFile::give_back`] when it is needed most.
     pub(crate) fn reserve(&self, bytes: u64) {
         // Not every file system can: then a full disk loses the outcomes in flight, and their rows run again.
-        let _ = rustix::fs::fallocate(&*self.file, rustix::fs::FallocateFlags::KEEP_SIZE, self.end, bytes);
+        let _ = rustix::fs::fallocate(&*self.file, rustix::fs::FallocateFlags::KEEP_SIZE, self.end(), bytes);
     }
 
     pub(crate) fn give_back(&self) -> io::Result<()> {
-        self.file.set_len(self.end + 1)?;
-        self.file.set_len(self.end)
+        step("run file: give its room back")?;
+        self.file.set_len(self.end() + 1)?;
+        self.file.set_len(self.end())
     }
 
     /// Gives it another name, if that is free.
     pub(crate) fn move_to(&mut self, path: &Path) -> io::Result<()> {
-        step("run file: move");
+        step("run file: move")?;
         place::move_to(&self.path, path)?;
         path.clone_into(&mut self.path);
         Ok(())
@@ -223,12 +260,13 @@ impl Header {
         bytes[40..44].copy_from_slice(&std::process::id().to_le_bytes());
         bytes[44] = u8::from(self.is_unsure);
         bytes[45] = u8::from(self.may_replace);
-        seal(bytes)
+        bytes[48..56].copy_from_slice(&self.length.to_le_bytes());
+        seal(bytes, &[])
     }
 
     /// Also the process that wrote it.
     fn decode(bytes: &[u8]) -> Option<(Self, u32)> {
-        let bytes = unseal(bytes.get(..HEADER)?)?;
+        let bytes = unseal(bytes.get(..HEADER)?, &[])?;
         bytes.starts_with(MAGIC).then_some(())?;
         let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
         let header = Self {
@@ -237,6 +275,7 @@ impl Header {
             successor: number(32),
             is_unsure: bytes[44] != 0,
             may_replace: bytes[45] != 0,
+            length: number(48),
         };
         Some((header, u32::from_le_bytes(bytes[40..44].try_into().expect("four bytes"))))
     }
@@ -261,18 +300,69 @@ pub(crate) fn random_run() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
-fn encode_started(started: &Started) -> [u8; RECORD] {
+/// A whole run file.
+fn contents(header: Header, started: &[Started]) -> Vec<u8> {
+    let mut bytes = header.encode().to_vec();
+    bytes.extend(encode_count(started.len() as u64, header.run));
+    bytes.extend((0..).zip(started).flat_map(|(number, one)| encode_started(one, header.run, number)));
+    bytes
+}
+
+/// Puts a new file with these bytes in the place of what is there.
+fn put(path: &Path, run: u64, bytes: &[u8]) -> io::Result<Locked> {
+    step("run file: make a new one")?;
+    let mut fresh = place::beside(path, run, 0o600)?;
+    fresh.write_all(bytes)?;
+    step("run file: sync the new one")?;
+    fresh.as_file().sync_all()?;
+    step("run file: rename")?;
+    place::put(fresh, path)
+}
+
+/// All of a run file: what it says about itself, how many notes it promises, and those that are there.
+fn read(bytes: &[u8]) -> Result<(Header, u64, Vec<Started>), Damage> {
+    let (header, _) = Header::decode(bytes).ok_or(Damage::Header)?;
+    let count = bytes.get(HEADER..RECORDS).and_then(|bytes| decode_count(bytes, header.run)).ok_or(Damage::Header)?;
+    let records = bytes[RECORDS..].chunks_exact(RECORD);
+    let has = records.len() as u64;
+    if has < count {
+        return Err(Damage::Short { has, counts: count });
+    }
+    let mut started = Vec::with_capacity(records.len());
+    for (number, record) in (0..).zip(records) {
+        match decode_started(record, header.run, number) {
+            Some(one) => started.push(one),
+            None if number < count => return Err(Damage::Note(number + 1)),
+            // A sync that did not come to its end may have written any part of it.
+            None => {}
+        }
+    }
+    Ok((header, count, started))
+}
+
+fn encode_count(count: u64, run: u64) -> [u8; RECORDS - HEADER] {
+    let mut bytes = [0; RECORDS - HEADER];
+    bytes[..8].copy_from_slice(&count.to_le_bytes());
+    seal(bytes, &[run])
+}
+
+fn decode_count(bytes: &[u8], run: u64) -> Option<u64> {
+    let bytes = unseal(bytes, &[run])?;
+    Some(u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")))
+}
+
+fn encode_started(started: &Started, run: u64, number: u64) -> [u8; RECORD] {
     let mut bytes = [0; RECORD];
     bytes[..8].copy_from_slice(&started.key.row.to_le_bytes());
     bytes[8..12].copy_from_slice(&started.key.page.to_le_bytes());
     bytes[12..20].copy_from_slice(&started.fingerprint.to_le_bytes());
     bytes[20] = u8::from(started.has_line);
     bytes[24..32].copy_from_slice(&started.id.to_le_bytes());
-    seal(bytes)
+    seal(bytes, &[run, number])
 }
 
-fn decode_started(bytes: &[u8]) -> Option<Started> {
-    let bytes = unseal(bytes)?;
+fn decode_started(bytes: &[u8], run: u64, number: u64) -> Option<Started> {
+    let bytes = unseal(bytes, &[run, number])?;
     Some(Started {
         key: RowKey {
             row: u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")),
@@ -284,54 +374,176 @@ fn decode_started(bytes: &[u8]) -> Option<Started> {
     })
 }
 
-fn seal<const LENGTH: usize>(mut bytes: [u8; LENGTH]) -> [u8; LENGTH] {
-    let checksum = crc32fast::hash(&bytes[..LENGTH - 4]);
-    bytes[LENGTH - 4..].copy_from_slice(&checksum.to_le_bytes());
+/// Ends them with a checksum over them and over where they stand, so that nothing passes for what it is not.
+fn seal<const LENGTH: usize>(mut bytes: [u8; LENGTH], place: &[u64]) -> [u8; LENGTH] {
+    let sum = checksum(&bytes[..LENGTH - 4], place);
+    bytes[LENGTH - 4..].copy_from_slice(&sum.to_le_bytes());
     bytes
 }
 
-fn unseal(bytes: &[u8]) -> Option<&[u8]> {
-    let (inside, checksum) = bytes.split_at_checked(bytes.len() - 4)?;
-    (crc32fast::hash(inside).to_le_bytes() == checksum).then_some(inside)
+fn unseal<'a>(bytes: &'a [u8], place: &[u64]) -> Option<&'a [u8]> {
+    let (inside, sum) = bytes.split_at_checked(bytes.len() - 4)?;
+    (checksum(inside, place).to_le_bytes() == sum).then_some(inside)
+}
+
+fn checksum(bytes: &[u8], place: &[u64]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    place.iter().for_each(|number| hasher.update(&number.to_le_bytes()));
+    hasher.update(bytes);
+    hasher.finalize()
 }
 
 /// What the name of a run file ends with.
 pub(crate) const SUFFIX: &str = ".run";
 const HEADER: usize = 64;
+/// Where the records begin, behind the count.
+const RECORDS: usize = HEADER + 16;
 const RECORD: usize = 40;
-const MAGIC: &[u8; 8] = b"unisono3";
+const MAGIC: &[u8; 8] = b"unisono4";
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    const HEADER_OF_TEST: Header =
-        Header { run: 7, results: Inode { device: 1, number: 2 }, successor: 0, is_unsure: false, may_replace: true };
+    const HEADER_OF_TEST: Header = Header {
+        run: 7,
+        results: Inode { device: 1, number: 2 },
+        successor: 0,
+        is_unsure: false,
+        may_replace: true,
+        length: 9,
+    };
 
     fn started(row: u64) -> Started {
         Started { key: RowKey { row, page: 0 }, fingerprint: row * 3, id: row * 5, has_line: row.is_multiple_of(2) }
     }
 
-    #[test]
-    fn what_was_noted_is_found_after_a_cut_at_any_byte() {
-        let folder = tempfile::tempdir().unwrap();
+    /// One with so many notes, and what it holds.
+    fn with_notes(folder: &tempfile::TempDir, batches: &[u64]) -> (PathBuf, Vec<u8>) {
         let path = folder.path().join("r.jsonl.run");
         let mut run = RunFile::create(&path, HEADER_OF_TEST).unwrap();
-        run.note(&[started(1), started(2)]).unwrap();
-        run.note(&[started(3)]).unwrap();
+        let mut row = 0;
+        for count in batches {
+            let batch: Vec<_> = (row..row + count).map(started).collect();
+            run.note(&batch).unwrap();
+            row += count;
+        }
         drop(run);
-        let whole = std::fs::read(&path).unwrap();
-        for cut in 0..=whole.len() {
+        let bytes = std::fs::read(&path).unwrap();
+        (path, bytes)
+    }
+
+    #[test]
+    fn a_run_file_that_was_cut_anywhere_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, whole) = with_notes(&folder, &[2, 1]);
+        for cut in 0..whole.len() {
             std::fs::write(&path, &whole[..cut]).unwrap();
             match RunFile::find(&path).unwrap() {
-                Found::Empty(_) => assert!(cut < HEADER),
-                Found::Ours(run, found) => {
-                    assert_eq!(found, (1..=3).map(started).take((cut - HEADER) / RECORD).collect::<Vec<_>>());
-                    assert_eq!(run.header, HEADER_OF_TEST);
+                Found::Empty(_) => assert_eq!(cut, 0),
+                Found::Damaged(_, Damage::Header) => assert!(cut < RECORDS),
+                Found::Damaged(_, damage) => {
+                    let has = (cut - RECORDS) as u64 / RECORD as u64;
+                    assert_eq!(damage, Damage::Short { has, counts: 3 });
                 }
                 other => panic!("cut at {cut}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn what_a_kill_tore_while_it_was_written_is_no_note_and_those_before_it_are_all_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, whole) = with_notes(&folder, &[2, 1]);
+        let torn = (3..5).flat_map(|row| encode_started(&started(row), 7, row));
+        let torn: Vec<u8> = torn.collect();
+        for cut in 0..=torn.len() {
+            std::fs::write(&path, [&whole[..], &torn[..cut]].concat()).unwrap();
+            let Found::Ours(run, found) = RunFile::find(&path).unwrap() else { panic!("cut at {cut}") };
+            assert_eq!(found, (0..3 + (cut / RECORD) as u64).map(started).collect::<Vec<_>>());
+            assert_eq!(run.header, HEADER_OF_TEST);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_done_to_a_run_file_no_note_that_was_promised_is_forgotten(
+            batches in prop::collection::vec(1u64..5, 0..5), rewritten: bool, torn in 0usize..90,
+            harms in prop::collection::vec(harm(), 0..3),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let (path, mut bytes) = with_notes(&folder, &batches);
+            let promised: u64 = batches.iter().sum();
+            if rewritten {
+                // As the next run does it, which was killed while it noted one more.
+                let Found::Ours(mut run, notes) = RunFile::find(&path).unwrap() else { panic!("it is whole") };
+                run.rewrite(HEADER_OF_TEST, &notes).unwrap();
+                bytes = std::fs::read(&path).unwrap();
+            }
+            let next: Vec<u8> = (promised..promised + 3).flat_map(|row| encode_started(&started(row), 7, row)).collect();
+            bytes.extend_from_slice(&next[..torn]);
+            let whole = bytes.clone();
+            harms.iter().for_each(|harm| harm.strike(&mut bytes));
+            std::fs::write(&path, &bytes).unwrap();
+            match RunFile::find(&path) {
+                Ok(Found::Ours(run, found)) => {
+                    prop_assert_eq!(run.header, HEADER_OF_TEST);
+                    let all: Vec<_> = (0..promised).map(started).collect();
+                    prop_assert_eq!(&found[..all.len()], &all[..]);
+                }
+                Ok(Found::Empty(_)) => prop_assert!(bytes.len() <= RECORDS && bytes.iter().all(|byte| *byte == 0)),
+                refused => prop_assert_ne!(bytes, whole, "{:?}", refused),
+            }
+        }
+    }
+
+    /// What somebody may do to a file.
+    #[derive(Debug, Clone)]
+    enum Harm {
+        Cut(prop::sample::Index),
+        Change(prop::sample::Index, Vec<u8>),
+        /// These many bytes from one place stand at another as well.
+        Repeat(prop::sample::Index, prop::sample::Index, usize),
+        TakeOut(prop::sample::Index, usize),
+    }
+
+    impl Harm {
+        fn strike(&self, bytes: &mut Vec<u8>) {
+            if bytes.is_empty() {
+                return;
+            }
+            let length = bytes.len();
+            match self {
+                Self::Cut(at) => bytes.truncate(at.index(length)),
+                Self::Change(at, with) => {
+                    bytes[at.index(length)..].iter_mut().zip(with).for_each(|(old, new)| *old = *new);
+                }
+                Self::Repeat(from, to, most) => {
+                    let (from, to) = (from.index(length), to.index(length));
+                    let some = (*most).min(length - from).min(length - to);
+                    bytes.copy_within(from..from + some, to);
+                }
+                Self::TakeOut(at, most) => {
+                    let at = at.index(length);
+                    bytes.drain(at..(at + most).min(length));
+                }
+            }
+        }
+    }
+
+    fn harm() -> impl Strategy<Value = Harm> {
+        let place = any::<prop::sample::Index>;
+        // Whole records as well as any number of bytes.
+        let some = prop_oneof![1usize..100, (1usize..4).prop_map(|records| records * RECORD)];
+        prop_oneof![
+            place().prop_map(Harm::Cut),
+            (place(), prop::collection::vec(any::<u8>(), 1..50)).prop_map(|(at, with)| Harm::Change(at, with)),
+            (place(), 1usize..200).prop_map(|(at, zeros)| Harm::Change(at, vec![0; zeros])),
+            (place(), place(), some.clone()).prop_map(|(from, to, most)| Harm::Repeat(from, to, most)),
+            (place(), some).prop_map(|(at, most)| Harm::TakeOut(at, most)),
+        ]
     }
 
     #[test]
@@ -355,7 +567,7 @@ mod tests {
         assert!(RunFile::find(&path).is_err());
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "x".repeat(100)).unwrap();
-        assert!(RunFile::find(&path).unwrap_err().to_string().contains("is not"));
+        assert!(RunFile::find(&path).unwrap_err().to_string().contains("is not a run file"));
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "precious");
         assert_eq!(std::fs::read_to_string(&path).unwrap().len(), 100);
     }

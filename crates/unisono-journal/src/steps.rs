@@ -1,32 +1,73 @@
-//! Where a kill may come: each step that changes something on the disk says so before it does.
+//! Where a kill or a failure may come: each step that changes something on the disk says so before it does.
 //!
 //! A test runs the same work in a process of its own again and again, and has it killed before its first step, its second
-//! and so on to the last. Outside of tests nothing of this is left.
+//! and so on to the last, or has the disk fail there: once, or from there on. Outside of tests nothing of this is left.
 
-/// The process ends here, as by `kill -9`, when a test wants it to.
+use std::io;
+
+/// Goes on, as the disk would.
 #[cfg(not(test))]
 #[inline(always)]
-pub(crate) fn step(_name: &'static str) {}
+pub(crate) fn step(_name: &'static str) -> io::Result<()> {
+    Ok(())
+}
 
-/// The process ends here, as by `kill -9`, when a test wants it to.
+/// The process ends here, as by `kill -9`, or the disk fails, when a test wants it to.
 #[cfg(test)]
-pub(crate) fn step(name: &'static str) {
+pub(crate) fn step(name: &'static str) -> io::Result<()> {
     use std::sync::{
         OnceLock,
         atomic::{AtomicU32, Ordering},
     };
-    static KILLED_AT: OnceLock<Option<u32>> = OnceLock::new();
+    static ENDS_AT: OnceLock<Option<(End, u32)>> = OnceLock::new();
     static STEP: AtomicU32 = AtomicU32::new(0);
-    let killed_at = KILLED_AT.get_or_init(|| std::env::var(KILLED_AT_VARIABLE).ok()?.parse().ok());
-    if let Some(killed_at) = killed_at
-        && STEP.fetch_add(1, Ordering::Relaxed) == *killed_at
-    {
-        eprintln!("killed before: {name}");
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-        std::thread::park();
+    let Some((end, at)) = ENDS_AT.get_or_init(End::wanted) else { return Ok(()) };
+    let now = STEP.fetch_add(1, Ordering::Relaxed);
+    match end {
+        End::Killed if now == *at => {
+            eprintln!("killed before: {name}");
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            std::thread::park();
+            Ok(())
+        }
+        End::Fails if now == *at => Err(failure(name)),
+        End::FailsFromThereOn if now >= *at => Err(failure(name)),
+        _ => Ok(()),
     }
 }
 
-/// The number of the step before which the process is killed.
 #[cfg(test)]
-pub(crate) const KILLED_AT_VARIABLE: &str = "UNISONO_TEST_KILLED_AT";
+fn failure(name: &'static str) -> io::Error {
+    eprintln!("failed: {name}");
+    rustix::io::Errno::IO.into()
+}
+
+/// What happens at a step.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The process is killed before it.
+    Killed,
+    /// The system says that it cannot do it.
+    Fails,
+    /// Nor anything after it.
+    FailsFromThereOn,
+}
+
+#[cfg(test)]
+impl End {
+    pub(crate) const ALL: [Self; 3] = [Self::Killed, Self::Fails, Self::FailsFromThereOn];
+
+    /// The environment variable with the number of the step at which this happens.
+    pub(crate) fn variable(self) -> &'static str {
+        match self {
+            Self::Killed => "UNISONO_TEST_KILLED_AT",
+            Self::Fails => "UNISONO_TEST_FAILS_AT",
+            Self::FailsFromThereOn => "UNISONO_TEST_FAILS_FROM",
+        }
+    }
+
+    fn wanted() -> Option<(Self, u32)> {
+        Self::ALL.into_iter().find_map(|end| Some((end, std::env::var(end.variable()).ok()?.parse().ok()?)))
+    }
+}

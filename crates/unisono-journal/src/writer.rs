@@ -282,7 +282,8 @@ impl Writer {
         }
         let mut written = 0;
         while written < bytes.len() {
-            match self.file.write(&bytes[written..]) {
+            let wrote = step("results: write").and_then(|()| self.file.write(&bytes[written..]));
+            match wrote {
                 Ok(0) => return Err(self.failed(io::ErrorKind::WriteZero.into(), written, ends)),
                 Ok(count) => written += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -303,7 +304,8 @@ impl Writer {
     fn sync_sometimes(&mut self) -> Result<(), Error> {
         let due = self.synced.is_none_or(|synced| synced.elapsed() >= SYNC_EVERY);
         if self.end.is_some() && due {
-            self.file.sync_data().map_err(|error| Error::io(&self.name, "sync", error))?;
+            let synced = step("results: sync sometimes").and_then(|()| self.file.sync_data());
+            synced.map_err(|error| Error::io(&self.name, "sync", error))?;
             self.synced = Some(Instant::now());
         }
         Ok(())
@@ -331,8 +333,9 @@ impl Writer {
         let mut saved = 0;
         if let Some(end) = &mut self.end {
             *end += if good == bytes.len() { 0 } else { good as u64 };
-            let cut =
-                self.file.set_len(*end).and_then(|()| self.kept.as_ref().map_or(Ok(()), |kept| kept.run.give_back()));
+            let cut = step("results: cut back")
+                .and_then(|()| self.file.set_len(*end))
+                .and_then(|()| self.kept.as_ref().map_or(Ok(()), |kept| kept.run.give_back()));
             // Where the next byte goes; what was cut off would stay behind as a hole.
             let cut = cut.and_then(|()| io::Seek::seek(&mut *self.file, io::SeekFrom::Start(*end)));
             if cut.is_ok() && good < bytes.len() {
@@ -354,10 +357,10 @@ impl Writer {
                     line.remove(0);
                 }
                 push_body_lost(&mut line);
-                if self.file.write_all(&line).is_err() {
+                if step("results: write briefly").and_then(|()| self.file.write_all(&line)).is_err() {
                     let end = self.end.unwrap_or(0);
                     // What is torn now would be cut off by the next run as well.
-                    let _ = self.file.set_len(end);
+                    let _ = step("results: cut off what is torn").and_then(|()| self.file.set_len(end));
                     return saved;
                 }
                 self.end = self.end.map(|end| end + line.len() as u64);
@@ -452,9 +455,9 @@ impl Writer {
 
     /// Makes durable what is there, brings it into its last form, and says that it is closed if nothing is in doubt.
     fn settle(&mut self, finish: Finish) -> Result<(OutcomeCounts, Repeats), Error> {
-        step("results: sync at the end");
         // Once: a second sync may report success for data that is gone (Rebello et al., ATC 2020).
-        self.file.sync_data().map_err(|error| Error::io(&self.name, "sync", error))?;
+        let synced = step("results: sync at the end").and_then(|()| self.file.sync_data());
+        synced.map_err(|error| Error::io(&self.name, "sync", error))?;
         let is_complete = finish.is_complete;
         let pruned = self.tidy(finish)?;
         let Some(kept) = &mut self.kept else { return Ok(pruned) };
@@ -465,26 +468,29 @@ impl Writer {
         }
         let length = self.file.metadata().map_err(|error| Error::io(&self.name, "read", error))?.len();
         if length <= kept.mark.length() as u64 {
-            step("results: take away the beginning");
-            let cut = self.file.set_len(0).and_then(|()| {
-                step("results: sync that it is empty");
+            let cut = || {
+                step("results: take away the beginning")?;
+                self.file.set_len(0)?;
+                step("results: sync that it is empty")?;
                 self.file.sync_data()
-            });
-            cut.map_err(|error| Error::io(&self.name, "cut", error))?;
+            };
+            cut().map_err(|error| Error::io(&self.name, "cut", error))?;
         } else {
-            step("results: say that it is closed");
-            let mut closed = self.file.write_all_at(b"0", Mark::OPEN_AT);
-            step("results: sync that it is closed");
-            closed = closed.and_then(|()| self.file.sync_data());
-            if let Err(error) = closed {
+            let close = || {
+                step("results: say that it is closed")?;
+                self.file.write_all_at(b"0", Mark::OPEN_AT)?;
+                step("results: sync that it is closed")?;
+                self.file.sync_data()
+            };
+            if let Err(error) = close() {
                 // The run file stays, so the file is not closed: it must not say so, to whoever copies it.
                 let _ = self.file.write_all_at(b"1", Mark::OPEN_AT);
                 return Err(Error::io(&self.name, "sync", error));
             }
         }
-        step("run file: remove");
+        let kept = self.kept.take().expect("it was here a moment ago");
         // One that stays behind is found empty of doubts by the next run.
-        let _ = self.kept.take().expect("it was here a moment ago").run.remove();
+        let _ = step("run file: remove").and_then(|()| kept.run.remove());
         Ok(pruned)
     }
 
@@ -498,7 +504,8 @@ impl Writer {
         if !replaced.is_empty() {
             // Notes of rows that had a line look for a second one, which will be the only one.
             let in_doubt: Vec<Started> = kept.in_doubt.values().copied().collect();
-            let noted = kept.run.rewrite(kept.run.header, &in_doubt);
+            let length = self.end.unwrap_or(0);
+            let noted = kept.run.rewrite(Header { length, ..kept.run.header }, &in_doubt);
             noted.map_err(|error| Error::io(&kept.run.path, "write", error))?;
         }
         let old = Old { name: &self.name, path: &kept.path, file: &self.file, mark: kept.mark };

@@ -176,7 +176,8 @@ fn what_was_started_and_has_no_outcome_is_in_doubt_after_a_crash() {
     journal.append(&record(1, OutcomeKind::Ok));
     drop(journal);
     let mut recovered = resume(&path);
-    let dispositions: Vec<_> = (0..4).map(|row| recovered.dispose(row, None, fingerprint(row)).unwrap().1).collect();
+    let dispositions: Vec<_> =
+        (0..4).map(|row| recovered.dispose(row, Some("an id"), fingerprint(row)).unwrap().1).collect();
     let doubt = |row| Disposition::Interrupted { key: RowKey { row, page: 0 } };
     assert_eq!(dispositions, [doubt(0), Disposition::Kept, doubt(2), Disposition::Run]);
     recovered.end_of_input().unwrap();
@@ -326,7 +327,7 @@ fn what_was_noted_by_a_run_without_an_outcome_is_in_doubt_whatever_becomes_of_it
         fs::write(&path, &begun[..torn]).unwrap();
         let (journal, mut recovered) = Journal::open(&path, RESUME).unwrap();
         let doubt = Disposition::Interrupted { key: RowKey { row: 0, page: 0 } };
-        assert_eq!(recovered.dispose(0, None, 7).unwrap().1, doubt, "cut at {torn}");
+        assert_eq!(recovered.dispose(0, Some("an id"), 7).unwrap().1, doubt, "cut at {torn}");
         drop(journal);
     }
     fs::remove_file(folder.path().join("r.jsonl.run")).unwrap();
@@ -544,14 +545,14 @@ fn a_torn_end_runs_again_only_where_it_says_that_it_may() {
         fs::write(&path, &whole[..cut]).unwrap();
         let (journal, mut recovered) = Journal::open(&path, RESUME).unwrap();
         recovered.dispose(0, None, fingerprint(0)).unwrap();
-        let disposition = recovered.dispose(1, None, fingerprint(1)).unwrap().1;
+        let disposition = recovered.dispose(1, Some("an id"), fingerprint(1)).unwrap().1;
         let is_settled = matches!(disposition, Disposition::Interrupted { .. } | Disposition::Unsure(_));
         assert!(is_settled, "cut at {cut}: {disposition:?}");
         // A kill now forgets nothing of it, though the end is cut off.
         drop(journal);
         let (journal, mut recovered) = Journal::open(&path, RESUME).unwrap();
         recovered.dispose(0, None, fingerprint(0)).unwrap();
-        assert_eq!(recovered.dispose(1, None, fingerprint(1)).unwrap().1, disposition, "cut at {cut}");
+        assert_eq!(recovered.dispose(1, Some("an id"), fingerprint(1)).unwrap().1, disposition, "cut at {cut}");
         journal.append(&unsafe_record);
         journal.close_blocking(Finish { is_complete: true, ..Finish::default() });
         assert_eq!(names(&folder), ["r.jsonl"], "cut at {cut}");
@@ -641,4 +642,165 @@ fn a_closed_file_says_so_and_an_open_one_does_not() {
     journal.append(&record(2, OutcomeKind::Ambiguous));
     drop(journal);
     assert_eq!(digit(), b'0');
+}
+
+/// A run that noted these rows, each with its id, wrote the lines of some, and was killed.
+fn killed(path: &Path, noted: &[(u64, &str)], lines: std::ops::Range<u64>) {
+    let (journal, _) = Journal::open(path, RESUME).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for (row, id) in noted {
+        runtime.block_on(journal.started(RowKey { row: *row, page: 0 }, Some(id), fingerprint(*row))).unwrap();
+    }
+    for row in lines {
+        let id = format!("r{row}");
+        journal.append(&Record { id: &id, repeatable: false, ..record(row, OutcomeKind::Ok) });
+    }
+}
+
+#[test]
+fn a_run_file_that_was_cut_or_damaged_is_refused_until_the_results_are_adopted_and_then_nothing_is_believed() {
+    let noted = [(0, "r0"), (1, "r1"), (2, "r2"), (3, "r3")];
+    let of_run = |folder: &TempDir| folder.path().join("r.jsonl.run");
+    let length = {
+        let folder = folder();
+        killed(&folder.path().join("r.jsonl"), &noted, 0..2);
+        fs::metadata(of_run(&folder)).unwrap().len()
+    };
+    for lines in [0..0, 0..2] {
+        // Each length is tried by the tests of the run file itself.
+        for cut in (0..length).step_by(17) {
+            let folder = folder();
+            let path = folder.path().join("r.jsonl");
+            killed(&path, &noted, lines.clone());
+            fs::OpenOptions::new().write(true).open(of_run(&folder)).unwrap().set_len(cut).unwrap();
+            let before = fs::read(&path).unwrap();
+            let error = Journal::open(&path, RESUME).unwrap_err();
+            assert!(error.hint().unwrap().contains("--adopt"), "{error}");
+            assert_eq!(fs::read(&path).unwrap(), before, "cut at {cut}");
+            let (_journal, mut recovered) = Journal::open(&path, Open { adopt: true, ..RESUME }).unwrap();
+            for row in 0..4 {
+                let (_, disposition) = recovered.dispose(row, None, fingerprint(row)).unwrap();
+                assert_ne!(disposition, Disposition::Run, "row {row}, cut at {cut}");
+                assert_eq!(disposition == Disposition::Kept, lines.contains(&row), "row {row}, cut at {cut}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_no_run_file_is_not_taken_for_one_whatever_is_adopted() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    killed(&path, &[(0, "r0")], 0..0);
+    fs::write(folder.path().join("r.jsonl.run"), "a letter").unwrap();
+    for adopt in [false, true] {
+        let error = Journal::open(&path, Open { adopt, ..RESUME }).unwrap_err();
+        assert!(
+            error.to_string().contains("not a run file") && error.hint().unwrap().contains("move it away"),
+            "{error}"
+        );
+    }
+    assert_eq!(fs::read_to_string(folder.path().join("r.jsonl.run")).unwrap(), "a letter");
+}
+
+#[test]
+fn results_that_were_cut_behind_a_line_whose_note_is_gone_are_refused() {
+    let noted = [(0, "r0"), (1, "r1"), (2, "r2")];
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    killed(&path, &noted, 0..2);
+    // The next run lets the notes go of what has its line, and leaves in doubt what was.
+    drop(Journal::open(&path, RESUME).unwrap());
+    let whole = fs::read(&path).unwrap();
+    for cut in (0..whole.len()).step_by(23) {
+        fs::write(&path, &whole[..cut]).unwrap();
+        let error = Journal::open(&path, RESUME).unwrap_err();
+        assert!(error.to_string().contains("was cut") && error.hint().unwrap().contains("--adopt"), "{error}");
+    }
+    fs::write(&path, &whole).unwrap();
+    drop(Journal::open(&path, RESUME).unwrap());
+    // Nor is one believed that stands there empty after the first was removed.
+    fs::remove_file(&path).unwrap();
+    assert!(Journal::open(&path, RESUME).unwrap_err().to_string().contains("was cut"));
+    let (_journal, mut recovered) = Journal::open(&path, Open { adopt: true, ..RESUME }).unwrap();
+    let unsure = Disposition::Unsure(Box::new(Disposition::Run));
+    assert_eq!(recovered.dispose(0, None, fingerprint(0)).unwrap().1, unsure);
+}
+
+#[test]
+fn results_that_were_cut_where_all_that_is_gone_has_its_note_are_gone_on_with() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    killed(&path, &[(0, "r0"), (1, "r1"), (2, "r2")], 0..2);
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    let (_journal, mut recovered) = Journal::open(&path, RESUME).unwrap();
+    for row in 0..3 {
+        let (_, disposition) = recovered.dispose(row, None, fingerprint(row)).unwrap();
+        assert_ne!(disposition, Disposition::Run, "row {row}");
+    }
+}
+
+#[test]
+fn what_was_on_its_way_and_has_no_line_is_known_by_what_it_asked_for_and_by_its_id() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    killed(&path, &[(0, "a"), (1, "b")], 0..0);
+    for (id, content, says) in [
+        (Some("a"), fingerprint(1), "row 0 is not what it was"),
+        (Some("b"), fingerprint(0), "row 0 has another id"),
+        (None, fingerprint(0), "row 0 has another id"),
+    ] {
+        let (_journal, mut recovered) = Journal::open(&path, RESUME).unwrap();
+        let error = recovered.dispose(0, id, content).unwrap_err();
+        assert!(error.to_string().contains(says) && error.is_usage() && error.hint().is_some(), "{error}");
+    }
+    let (_journal, mut recovered) = Journal::open(&path, RESUME).unwrap();
+    let key = RowKey { row: 1, page: 0 };
+    recovered.dispose(0, Some("a"), fingerprint(0)).unwrap();
+    let interrupted = Disposition::Interrupted { key };
+    assert_eq!(recovered.dispose(1, Some("b"), fingerprint(1)).unwrap(), (1, interrupted));
+}
+
+#[test]
+fn lines_whose_shape_another_program_has_changed_say_what_they_said_and_are_brought_into_shape() {
+    let text = |path: &Path| fs::read_to_string(path).unwrap();
+    let one = folder();
+    let path = one.path().join("r.jsonl");
+    write(&path, 0..3);
+    let lines = text(&path);
+    let other = one.path().join("other.jsonl");
+    write(&other, 3..5);
+    let joined = format!("{}{}", lines.trim_end(), text(&other));
+    let shapes = [
+        lines.replace('\n', "\r\n"),
+        format!("{lines}\n\n \n"),
+        format!("\n{}", lines.replace('\n', "\n\n")),
+        format!("{lines}\r\n\t"),
+        lines.trim_end().replace('\n', "\r\n"),
+        lines.replace('\n', " "),
+        joined,
+    ];
+    for shape in shapes {
+        let rows = if shape.contains("\"row\":4") { 5 } else { 3 };
+        fs::write(&path, &shape).unwrap();
+        let (journal, mut recovered) =
+            Journal::open(&path, RESUME).unwrap_or_else(|error| panic!("{error}: {shape:?}"));
+        assert_eq!(kept(&mut recovered, rows), (0..rows).collect::<Vec<_>>(), "{shape:?}");
+        let closed = journal.close_blocking(Finish { is_complete: true, ..Finish::default() });
+        assert!(closed.failure.is_none(), "{closed:?}");
+        let read = text(&path);
+        assert_eq!(read.lines().count() as u64, rows, "{shape:?}");
+        assert!(read.ends_with("}\n") && read.lines().all(|line| unisono_journal::scan(line.as_bytes()).is_some()));
+    }
+    // What is there beside the outcomes is damage as before, and empty lines alone are nobody's results.
+    for (shape, says) in [
+        (lines.replacen('\n', "x\n", 1), "line 1"),
+        (lines.replacen('\n', "\r\n\n{\n", 1), "line 3"),
+        ("\r\n\n".to_owned(), "not a results file"),
+    ] {
+        fs::write(&path, &shape).unwrap();
+        assert!(Journal::open(&path, RESUME).unwrap_err().to_string().contains(says), "{shape:?}");
+        assert_eq!(text(&path), shape);
+    }
 }

@@ -44,16 +44,23 @@ impl Notes {
 
     /// Answers once it is durable that this row starts.
     pub(crate) async fn started(&self, key: RowKey, id: Option<&str>, fingerprint: u64) -> Result<(), Arc<Error>> {
-        let note = self.take(key, id, fingerprint);
-        self.journal.noted(note).await
+        let (note, is_old) = self.take(key, id, fingerprint);
+        self.journal.noted(note).await?;
+        if is_old && !self.journal.is_in_place() {
+            // The writer looks whenever it notes, and says what has become of the file.
+            return self.journal.started(key, id, fingerprint).await;
+        }
+        Ok(())
     }
 
-    fn take(&self, key: RowKey, id: Option<&str>, fingerprint: u64) -> Note {
+    /// Also whether it was noted before its turn.
+    fn take(&self, key: RowKey, id: Option<&str>, fingerprint: u64) -> (Note, bool) {
         let state = &mut *self.state.borrow_mut();
         let note = state.noted.remove(&key);
         if note.is_none() && self.ahead > 0 {
             state.overtook.insert(key);
         }
+        let is_old = note.is_some();
         let note = note.unwrap_or_else(|| self.journal.note(key, id, fingerprint));
         // Half of them at a time, so that many share a sync.
         if state.noted.len() <= self.ahead / 2 {
@@ -65,6 +72,6 @@ impl Notes {
                 }
             }
         }
-        note
+        (note, is_old)
     }
 }

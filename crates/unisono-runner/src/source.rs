@@ -6,7 +6,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     rc::Rc,
     task::{Context, Poll},
     time::Duration,
@@ -29,8 +29,17 @@ use crate::{
     work::{Call, Done, Item},
 };
 
-/// Changes a call before it runs, given its row, page and fingerprint.
-pub type Prepare<C> = Box<dyn Fn(&mut C, RowKey, Option<&str>, u64)>;
+/// Changes a call before it runs, given its page, its fingerprint and what tells it from others with that.
+pub type Prepare<C> = Box<dyn Fn(&mut C, u32, u64, Name<'_>)>;
+
+/// What tells a row from others that ask for the same, in any order of the input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Name<'a> {
+    /// Its id.
+    Id(&'a str),
+    /// It has none, and so many such rows that ask for the same stand before it: which of them is which makes no difference.
+    Twin(u64),
+}
 
 pub(crate) struct Rows<C: Call> {
     /// `None` once nothing more is wanted of it.
@@ -55,6 +64,9 @@ pub(crate) struct Rows<C: Call> {
     held: VecDeque<Held<C>>,
     /// Hashes of names; 64 bits tell ten million apart with a doubt of one in a hundred thousand.
     names: HashSet<u64>,
+    /// What rows without an id ask for, and how many have come again of what did; where calls are prepared alone.
+    contents: HashSet<u64>,
+    twins: HashMap<u64, u64>,
     /// The limit key of the row before.
     limit_key: Rc<str>,
     ended: bool,
@@ -73,6 +85,8 @@ struct Place {
     line: u64,
     id: Option<Box<str>>,
     fingerprint: u64,
+    /// It has no id of its own, and so many like it stand before it.
+    twin: Option<u64>,
 }
 
 impl Place {
@@ -134,6 +148,8 @@ impl<C: Call> Rows<C> {
             is_by_id,
             held: VecDeque::new(),
             names: HashSet::new(),
+            contents: HashSet::new(),
+            twins: HashMap::new(),
             limit_key: "".into(),
             ended: false,
         }
@@ -166,9 +182,10 @@ impl<C: Call> Rows<C> {
             order.has_line(position, fingerprint);
         }
         let key = RowKey { row: number, page: u32::from(self.pages.most > 0) };
+        let twin = (id.is_none() && call.is_ok()).then(|| self.twins_before(fingerprint));
         // Its number is not its place, so what it is called after that must be said.
         let id = id.or_else(|| self.is_by_id.then(|| format!("r{position}").into()));
-        let place = Place { key, position, line: origin.line, id, fingerprint };
+        let place = Place { key, position, line: origin.line, id, fingerprint, twin };
         match call {
             call if disposition == Disposition::Kept => {
                 self.take_kept(&place, call.as_ref().ok());
@@ -234,6 +251,16 @@ impl<C: Call> Rows<C> {
         self.held.push_back(Held::Outcome(Box::new(outcome)));
     }
 
+    /// How many rows before this one have no id and ask for the same, where that makes a difference.
+    fn twins_before(&mut self, fingerprint: u64) -> u64 {
+        if self.prepare.is_none() || self.contents.insert(fingerprint) {
+            return 0;
+        }
+        let twins = self.twins.entry(fingerprint).or_default();
+        *twins += 1;
+        *twins
+    }
+
     fn checked(&mut self, id: Option<&str>, call: Result<C, String>) -> Result<C, String> {
         match id {
             Some(id) if !self.names.insert(xxh3_64(id.as_bytes())) => {
@@ -256,9 +283,13 @@ impl<C: Call> Rows<C> {
                 return;
             }
         };
-        let Place { key, position, line, id, fingerprint } = place;
+        let Place { key, position, line, id, fingerprint, twin } = place;
         if let Some(prepare) = &self.prepare {
-            prepare(&mut call, key, id.as_deref(), fingerprint);
+            let name = match (twin, id.as_deref()) {
+                (None, Some(id)) => Name::Id(id),
+                (twin, _) => Name::Twin(twin.unwrap_or(0)),
+            };
+            prepare(&mut call, key.page, fingerprint, name);
         }
         let limit_key = self.limit_key(&call);
         let item = Item { key, position, line, id, fingerprint, call, targets };

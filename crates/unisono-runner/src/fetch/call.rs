@@ -12,6 +12,7 @@ use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 use super::paginate::Visited;
 use crate::{
     body::{self, BodyMode},
+    source::Name,
     work::{Call, Done},
 };
 
@@ -36,14 +37,14 @@ pub struct FetchCall {
 pub(crate) struct PageKeys(u64);
 
 impl PageKeys {
-    /// Those of this row, in a run with this seed and those that resume it. Its id tells it from all others of the input, and
-    /// stays when rows are put in another order; where it has none, its number does.
-    pub(crate) fn new(seed: u64, row: u64, id: Option<&str>, fingerprint: u64) -> Self {
+    /// Those of this row, in a run with this seed and those that resume it. They are made of what it asks for and not of its
+    /// place, which may be another in the next run: nothing says where a row stood that was on its way when a run was killed.
+    pub(crate) fn new(seed: u64, fingerprint: u64, name: Name<'_>) -> Self {
         let seed = xxh3_64_with_seed(&fingerprint.to_le_bytes(), seed);
-        Self(match id {
+        Self(match name {
             // Another beginning, since an id may be spelt as a number is stored.
-            Some(id) => xxh3_64_with_seed(id.as_bytes(), !seed),
-            None => xxh3_64_with_seed(&row.to_le_bytes(), seed),
+            Name::Id(id) => xxh3_64_with_seed(id.as_bytes(), !seed),
+            Name::Twin(twin) => xxh3_64_with_seed(&twin.to_le_bytes(), seed),
         })
     }
 

@@ -120,15 +120,14 @@ pub async fn fetch(plan: FetchPlan, cancel: CancelToken, monitor: Monitor, gauge
     Ok(report)
 }
 
-/// Gives what is not idempotent a key that stays the same for its row and page in each attempt and run; a row with an id of
-/// its own has it wherever it stands.
+/// Gives what is not idempotent a key that stays the same for its row and page in each attempt and run, wherever the row stands.
 fn idempotency_keys(seed: u64) -> Prepare<FetchCall> {
-    Box::new(move |call, key, id, fingerprint| {
+    Box::new(move |call, page, fingerprint, name| {
         if call.request.is_repeatable() {
             return;
         }
-        let keys = PageKeys::new(seed, key.row, id, fingerprint);
-        keys.set(&mut call.request, key.page);
+        let keys = PageKeys::new(seed, fingerprint, name);
+        keys.set(&mut call.request, page);
         call.key = Some(keys);
     })
 }
