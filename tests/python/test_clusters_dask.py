@@ -361,6 +361,23 @@ class Rehearsal:
         pass
 
 
+def test_an_executor_leaves_although_a_cancellation_is_swallowed(address):
+    swallowed = []
+
+    async def swallow():
+        for _ in range(2):
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                swallowed.append(True)
+
+    with clusters.connect(address) as executor:
+        executor._cluster._do(swallow())
+        executor._cluster._do(asyncio.sleep(0))
+        until(lambda: executor._cluster._tasks)
+    assert swallowed == [True, True]
+
+
 def test_what_had_not_been_sent_when_its_worker_went_is_made_by_another():
     stages = []
     executor = _executor.ClusterExecutor(lambda inbox: stages.append(Rehearsal(inbox)) or stages[0])

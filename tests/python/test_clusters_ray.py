@@ -141,7 +141,7 @@ def test_a_call_that_times_out_is_stopped_with_its_process_and_others_go_on(exec
             time.sleep(0.01)
         return item
 
-    outcomes = {outcome.item: outcome for outcome in batch(work, ["slow", *"abc"], executor=executor, timeout=3)}
+    outcomes = {outcome.item: outcome for outcome in batch(work, ["slow", *"abc"], executor=executor, timeout=10)}
     assert outcomes["slow"].kind == "timed_out"
     assert isinstance(outcomes["slow"].error, FunctionTimeout)
     assert {item: outcome.result for item, outcome in outcomes.items()} == {"slow": None, "a": "a", "b": "b", "c": "c"}

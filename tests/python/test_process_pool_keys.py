@@ -104,7 +104,7 @@ def lock_and_stay(path):
 def test_a_killed_task_that_is_tried_again_keeps_its_key_and_does_not_run_beside_itself(tmp_path):
     # What a worker needs for the task is there when its time begins, also in the one that takes the place of the killed.
     with unisono.ProcessPool(2, preload=[__name__]) as pool:
-        again = pool.task(key="k", timeout=2, retries=1).submit(lock_and_stay, tmp_path)
+        again = pool.task(key="k", timeout=2, retries=10).submit(lock_and_stay, tmp_path)
         behind = [pool.task(key="k").submit(lock_and_stay, tmp_path) for _ in range(3)]
         assert [future.result(LONG) for future in [again, *behind]] == [False] * 4
 

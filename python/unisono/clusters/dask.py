@@ -219,7 +219,7 @@ class DaskCluster:
 
         And compare what it knows of workers with what we do, since an event may have been missed, or a greeting failed.
         """
-        while self._look_at_scheduler():
+        while self._look_at_scheduler() and not self._is_closing:
             await asyncio.sleep(_LOOK_EVERY)
             known = set(self._places)
             try:
@@ -299,9 +299,12 @@ class DaskCluster:
 
     async def _leave(self, executor: str) -> None:
         self._is_closing = True
-        for task in self._tasks.copy():
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Asked again, since what a task awaits may swallow a cancellation, as `wait_for` of CPython 3.11 does when what
+        # it waits for ends in the same moment.
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks, timeout=_ASK_AGAIN)
         if self._client.status == "running":
             # Or the scheduler would tell us that we leave, and complain that we have left.
             self._client.unsubscribe_topic("all")
@@ -322,6 +325,7 @@ def _check(said: list[tuple[str, object]]) -> None:
 
 _LONGEST_CONNECT = 10.0
 _LONGEST_FAREWELL = 2.0
+_ASK_AGAIN = 0.1
 # Whatever is under way notices by itself; this is for calls that wait for a worker.
 _LOOK_EVERY = 1.0
 _LONGEST_LOOK = 2.0
