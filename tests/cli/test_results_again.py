@@ -270,6 +270,17 @@ def test_an_order_keeps_its_key_wherever_its_row_stands(unisono, start, server, 
     assert all(len(of_one) == 1 for of_one in keys.values()) and len(set.union(*keys.values())) == 4, keys
 
 
+def test_rows_that_ask_for_the_same_stand_where_their_ids_do_when_rebind_keeps_the_order(unisono, server, tmp_path):
+    url = f"{server.url}/items/1"
+    named = [(name, url) for name in "abc"]
+    assert unisono(*rows(tmp_path / "in.jsonl", *named)).returncode == 0
+    order = ["c", "new", "a", "b"]
+    words = rows(tmp_path / "in.jsonl", *((name, url) for name in order))
+    assert unisono(*words, "--rebind", "--keep-order").returncode == 0
+    assert list(entries(tmp_path / "r.jsonl")) == order
+    assert len(server.requests) == 4
+
+
 def without_ids(path, urls):
     path.write_text("".join(json.dumps({"url": url, "json": {"order": 1}}) + "\n" for url in urls))
     return ["fetch", "--from", str(path), "-o", "r.jsonl", "--retries", "0"]

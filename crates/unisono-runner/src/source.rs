@@ -179,7 +179,7 @@ impl<C: Call> Rows<C> {
         if let Some(order) = &mut self.ledger.borrow_mut().order_of_lines
             && (number < self.first_row || has_earlier_line(&disposition))
         {
-            order.has_line(position, fingerprint);
+            order.has_line(position, number, fingerprint);
         }
         let key = RowKey { row: number, page: u32::from(self.pages.most > 0) };
         let twin = (id.is_none() && call.is_ok()).then(|| self.twins_before(fingerprint));
