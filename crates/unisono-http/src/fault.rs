@@ -45,7 +45,10 @@ pub(crate) fn stream_failed(error: h2::Error, phase: Phase, is_mute: bool, named
         match unprocessed {
             Some(Sign::StreamsRefused) => (ErrorKind::Closed, format!("{named} refuses the request for now")),
             Some(_) => (ErrorKind::Closed, format!("{named} takes no more requests on its connections")),
-            None => phase.closed_by(named),
+            None => match error.reason().filter(|_| error.is_remote() && error.is_reset()) {
+                Some(reason) => phase.reset_by(named, reason),
+                None => phase.closed_by(named),
+            },
         }
     };
     let unprocessed = unprocessed.is_some();
@@ -66,6 +69,26 @@ impl Phase {
                 (ErrorKind::IncompleteBody, format!("{named} closed the connection in the middle of the body"))
             }
         }
+    }
+
+    /// Of a stream alone: the connection goes on.
+    fn reset_by(self, named: &dyn Display, reason: h2::Reason) -> (ErrorKind, String) {
+        let reason = name_of(reason);
+        match self {
+            Self::Head => (ErrorKind::Closed, format!("{named} reset the stream before it answered ({reason})")),
+            Self::Body => {
+                (ErrorKind::IncompleteBody, format!("{named} reset the stream in the middle of the body ({reason})"))
+            }
+        }
+    }
+}
+
+/// The name of an error code (RFC 9113, section 7), or its number where it has none.
+fn name_of(reason: h2::Reason) -> String {
+    match u32::from(reason) {
+        // Their debug form is the name in that table.
+        0..=13 => format!("{reason:?}"),
+        other => format!("error code {other:#x}"),
     }
 }
 

@@ -308,8 +308,14 @@ async fn a_connection_of_http2_that_was_closed_while_idle_is_noticed_before_a_po
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_is_reset_in_the_middle_of_a_body_is_no_whole_answer() {
-    for (code, length, whole) in [(0, None, true), (0, Some("9"), false), (0, Some("2"), true), (8, None, false)] {
+async fn a_stream_that_is_reset_in_the_middle_of_a_body_is_no_whole_answer_and_the_error_names_the_reason() {
+    for (code, length, whole, reason) in [
+        (0, None, true, ""),
+        (0, Some("9"), false, "(NO_ERROR)"),
+        (0, Some("2"), true, ""),
+        (8, None, false, "(CANCEL)"),
+        (77, None, false, "(error code 0x4d)"),
+    ] {
         let server = server_h2(&[], move |mut connection| async move {
             while let Some(stream) = h2::request(&mut connection).await {
                 let mut head = vec![0x88];
@@ -326,7 +332,23 @@ async fn a_stream_that_is_reset_in_the_middle_of_a_body_is_no_whole_answer() {
         let out = run(vec![get(server.url("/"))], http2(), without_retries()).await.remove(0);
         assert_eq!(out.is_ok(), whole, "{code} {length:?}: {out:?}");
         assert_eq!(out.error == Some(ErrorKind::IncompleteBody), !whole);
+        assert!(whole || out.message.contains("reset the stream in the middle of the body"), "{}", out.message);
+        assert!(out.message.contains(reason), "{}", out.message);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_reset_before_its_answer_says_so_and_why_and_nobody_has_closed_a_connection() {
+    let server = server_h2(&[], |mut connection| async move {
+        while let Some(stream) = h2::request(&mut connection).await {
+            h2::reset(&mut connection, stream, 2).await;
+        }
+    })
+    .await;
+    let out = run(vec![post(server.url("/"))], http2(), without_retries()).await.remove(0);
+    assert_eq!((out.kind, out.error), (OutcomeKind::Ambiguous, Some(ErrorKind::Closed)));
+    assert!(out.message.contains("reset the stream before it answered (INTERNAL_ERROR)"), "{}", out.message);
+    assert!(!out.message.contains("closed the connection"), "{}", out.message);
 }
 
 #[tokio::test(start_paused = true)]
