@@ -24,7 +24,8 @@ pub fn check(body: &[u8]) -> Result<(), Error> {
     checked(body).map(|_| ())
 }
 
-/// A body that has been checked.
+/// A body that has been checked: exactly one JSON value within the bounds.
+#[derive(Debug)]
 pub struct Checked<'a> {
     body: &'a [u8],
     large: Vec<Large>,
@@ -38,7 +39,10 @@ struct Large {
     end: usize,
 }
 
-/// Checks a body.
+/// Checks a body that expressions are to be run on.
+///
+/// # Errors
+/// As [`check`].
 pub fn checked(body: &[u8]) -> Result<Checked<'_>, Error> {
     checked_to(body, MAX_DEPTH)
 }
@@ -279,8 +283,13 @@ pub struct Text<'a> {
 }
 
 impl Checked<'_> {
+    /// How many bytes it has.
+    pub(crate) fn len(&self) -> usize {
+        self.body.len()
+    }
+
     /// The value of the body.
-    pub fn value(&self) -> Text<'_> {
+    pub(crate) fn value(&self) -> Text<'_> {
         let start = space(self.body);
         let mut rest = Rest { bytes: &self.body[start..], at: start, large: &self.large };
         rest.value()

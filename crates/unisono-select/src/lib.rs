@@ -25,7 +25,7 @@ mod parse;
 mod value;
 
 pub use error::{Error, ErrorKind};
-pub use json::{MAX_DEPTH, MAX_DIGITS, check};
+pub use json::{Checked, MAX_DEPTH, MAX_DIGITS, check, checked};
 pub use outputs::Outputs;
 pub use parse::{MAX_NESTING, MAX_NODES};
 
@@ -55,6 +55,22 @@ impl Expression {
     /// When the body is not JSON within the bounds, when the expression fails on it, or when it would take too much work.
     pub fn run(&self, body: &[u8]) -> Result<Outputs, Error> {
         self.run_within(body, work_for(body.len()))
+    }
+
+    /// The same for a body that was checked before, for another expression.
+    ///
+    /// # Errors
+    /// When the expression fails on it, or when it would take too much work.
+    ///
+    /// ```
+    /// use unisono_select::{Expression, checked};
+    /// let body = checked(br#"{"next": "/2", "items": [1]}"#).unwrap();
+    /// let next = Expression::parse(".next").unwrap().run_checked(&body).unwrap();
+    /// let items = Expression::parse(".items").unwrap().run_checked(&body).unwrap();
+    /// assert_eq!((next.into_json(), items.into_json()), (b"\"/2\"".to_vec(), b"[1]".to_vec()));
+    /// ```
+    pub fn run_checked(&self, body: &Checked<'_>) -> Result<Outputs, Error> {
+        eval::run(&self.root, body, work_for(body.len()))
     }
 
     /// The same within so many steps.

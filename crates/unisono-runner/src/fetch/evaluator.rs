@@ -10,7 +10,7 @@
 //! that ends as well is it the row's fault. Nobody else notices: rows wait for their turn in the order in which they came.
 
 use std::{
-    cell::RefCell,
+    cell::{OnceCell, RefCell},
     ffi::{CString, OsString},
     fs::File,
     io,
@@ -31,7 +31,7 @@ use tokio::{
     time::timeout_at,
 };
 use unisono_core::clock;
-use unisono_select::{ErrorKind, Outputs};
+use unisono_select::{Checked, ErrorKind, Outputs, checked};
 use unisono_sys::{
     process::reap,
     readiness::Watched,
@@ -72,17 +72,17 @@ impl Evaluator {
     ///
     /// # Errors
     /// When the body is not JSON, or the expression fails on it, or takes too long or too much.
-    pub(crate) async fn run(&self, filter: &Filter, body: &[u8], by: Option<Instant>) -> Result<Outputs, String> {
+    pub(crate) async fn run(&self, filter: &Filter, body: &Body<'_>, by: Option<Instant>) -> Result<Outputs, String> {
         let failed = |why: &dyn std::fmt::Display| format!("`{}`: {why}", filter.text());
-        let body = unmarked(body);
-        match filter.plain().map(|plain| plain.run(body)) {
-            Some(Ok(outputs)) => return Ok(outputs),
-            // Elsewhere there is time for it.
-            Some(Err(error)) if error.kind() == ErrorKind::Work && self.command.is_some() => {}
-            Some(Err(error)) => return Err(failed(&error)),
-            None => {}
+        if let Some(plain) = filter.plain() {
+            match plain.run_checked(body.checked().map_err(|error| failed(error))?) {
+                Ok(outputs) => return Ok(outputs),
+                // Elsewhere there is time for it.
+                Err(error) if error.kind() == ErrorKind::Work && self.command.is_some() => {}
+                Err(error) => return Err(failed(&error)),
+            }
         }
-        self.ask(filter.text(), body, by).await.map_err(|why| failed(&why))
+        self.ask(filter.text(), body.text, by).await.map_err(|why| failed(&why))
     }
 
     /// Ends the process, and waits for its end.
@@ -124,6 +124,23 @@ impl Evaluator {
         self.killed.borrow_mut().retain_mut(|ending| !ending.has_ended());
         Process::start(command, &self.killed)
             .map_err(|error| format!("the process that evaluates expressions cannot be started: {error}"))
+    }
+}
+
+/// A body that expressions are asked of. It is checked once, for the first of them that is plain.
+#[derive(Debug)]
+pub(crate) struct Body<'a> {
+    text: &'a [u8],
+    checked: OnceCell<Result<Checked<'a>, unisono_select::Error>>,
+}
+
+impl<'a> Body<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { text: unmarked(bytes), checked: OnceCell::new() }
+    }
+
+    fn checked(&self) -> Result<&Checked<'a>, &unisono_select::Error> {
+        self.checked.get_or_init(|| checked(self.text)).as_ref()
     }
 }
 
@@ -285,7 +302,7 @@ mod tests {
 
     async fn run(evaluator: &Evaluator, expression: &str, body: &str, by: Option<Duration>) -> Result<String, String> {
         let filter = Filter::new(expression).unwrap();
-        let outputs = evaluator.run(&filter, body.as_bytes(), by.map(|by| clock::now() + by)).await?;
+        let outputs = evaluator.run(&filter, &Body::new(body.as_bytes()), by.map(|by| clock::now() + by)).await?;
         Ok(String::from_utf8(outputs.into_json()).unwrap())
     }
 
@@ -304,7 +321,7 @@ mod tests {
         let first = number(&evaluator).await;
         let filter = Filter::new(". + 1").unwrap();
         for number in 0..10_000 {
-            let outputs = evaluator.run(&filter, number.to_string().as_bytes(), None).await.unwrap();
+            let outputs = evaluator.run(&filter, &Body::new(number.to_string().as_bytes()), None).await.unwrap();
             assert_eq!(outputs.into_json(), (number + 1).to_string().into_bytes());
         }
         assert_eq!(number(&evaluator).await, first);

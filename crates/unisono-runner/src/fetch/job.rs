@@ -10,7 +10,7 @@ use unisono_journal::RowKey;
 use super::{
     Filter, Paginate,
     call::{FetchCall, Fetched},
-    evaluator::Evaluator,
+    evaluator::{Body, Evaluator},
 };
 use crate::{
     pages::Pages,
@@ -96,10 +96,12 @@ impl FetchWork {
 
     /// Takes from a success what is wanted of it.
     async fn digest(&self, item: &Item<FetchCall>, attempt: &mut Tried, context: &Context) {
+        let bytes = attempt.value.reply.response.as_ref().map(|response| response.body.clone()).unwrap_or_default();
+        let body = Body::new(&bytes);
         let by = context.attempt_by().into_iter().chain(context.item_by()).min();
         let result = async {
-            self.follow(item, attempt, by).await.map_err(|why| (ErrorKind::Pages, why))?;
-            self.select(&mut attempt.value, by).await.map_err(|why| (ErrorKind::Select, why))
+            self.follow(item, attempt, &body, by).await.map_err(|why| (ErrorKind::Pages, why))?;
+            self.select(&mut attempt.value, &body, by).await.map_err(|why| (ErrorKind::Select, why))
         };
         if let Err((kind, why)) = result.await {
             attempt.verdict = Verdict::Final(OutcomeKind::Failed);
@@ -110,9 +112,15 @@ impl FetchWork {
         }
     }
 
-    async fn follow(&self, item: &Item<FetchCall>, attempt: &mut Tried, by: Option<Instant>) -> Result<(), String> {
+    async fn follow(
+        &self,
+        item: &Item<FetchCall>,
+        attempt: &mut Tried,
+        body: &Body<'_>,
+        by: Option<Instant>,
+    ) -> Result<(), String> {
         let (Some(paginate), Some(response)) = (&self.paginate, &attempt.value.reply.response) else { return Ok(()) };
-        let next = paginate.next(&self.evaluator, &item.call.request, response, by).await?;
+        let next = paginate.next(&self.evaluator, &item.call.request, response, body, by).await?;
         attempt.value.next = Some(next.as_ref().map(|request| request.url.clone()));
         let Some(mut request) = next else { return Ok(()) };
         let visited = item.call.visited.and_next(item.key.page, &item.call.request.url, &request.url)?;
@@ -130,12 +138,12 @@ impl FetchWork {
         Ok(())
     }
 
-    async fn select(&self, done: &mut Fetched, by: Option<Instant>) -> Result<(), String> {
+    async fn select(&self, done: &mut Fetched, body: &Body<'_>, by: Option<Instant>) -> Result<(), String> {
         let (Some(filter), Some(response)) = (&self.select, &done.reply.response) else { return Ok(()) };
         if response.body.is_empty() {
             return Ok(());
         }
-        done.selected = Some(self.evaluator.run(filter, &response.body, by).await?.into_json().into());
+        done.selected = Some(self.evaluator.run(filter, body, by).await?.into_json().into());
         Ok(())
     }
 }

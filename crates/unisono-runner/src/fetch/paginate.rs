@@ -11,7 +11,11 @@ use unisono_http::{Request, Response, Url};
 use unisono_select::Outputs;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{Filter, evaluator::Evaluator, links};
+use super::{
+    Filter,
+    evaluator::{Body, Evaluator},
+    links,
+};
 
 /// How an API says that there is more.
 #[derive(Debug)]
@@ -72,16 +76,17 @@ impl Paginate {
         evaluator: &Evaluator,
         request: &Request,
         response: &Response,
+        body: &Body<'_>,
         by: Option<Instant>,
     ) -> Result<Option<Request>, String> {
         let url = match &self.how {
             How::Link => links::next(&response.headers, &response.url)?,
-            How::Next(filter) => match address(&evaluator.run(filter, &response.body, by).await?)? {
+            How::Next(filter) => match address(&evaluator.run(filter, body, by).await?)? {
                 None => None,
                 Some(reference) => Some(response.url.join(&reference).map_err(|error| error.chain())?),
             },
             How::Count { parameter, until } => {
-                return if is_last(&evaluator.run(until, &response.body, by).await?) {
+                return if is_last(&evaluator.run(until, body, by).await?) {
                     Ok(None)
                 } else {
                     counted_up(request, parameter).map(Some)
@@ -165,8 +170,8 @@ mod tests {
     fn next(how: &str, headers: &[(&'static str, &'static str)], body: &'static str) -> Result<Option<String>, String> {
         let request = Request::get("http://api/items?page=2").unwrap();
         let (paginate, evaluator) = (Paginate::parse(how, 10).unwrap(), Evaluator::new(None));
-        let response = response(headers, body);
-        let next = paginate.next(&evaluator, &request, &response, None);
+        let (response, body) = (response(headers, body), Body::new(body.as_bytes()));
+        let next = paginate.next(&evaluator, &request, &response, &body, None);
         let next = tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(next)?;
         Ok(next.map(|request| request.url.to_string()))
     }
