@@ -29,6 +29,10 @@ def test_the_first_that_does_not_end_ok_stops_the_run_and_a_resume_goes_on(uniso
     assert "--canary" in done.stderr
     assert "38 pending" in done.stderr
     assert sorted(server.paths()) == ["/flaky/4", "/items/1"]
+    if not out:
+        # Going on would stop at the same rows again, and there is nothing to go on with.
+        assert "next: the same command begins anew; with `-o FILE` it keeps what is done" in done.stderr
+        assert "--resume" not in done.stderr
     if out:
         # What was kept counts as it ended: nothing starts, until the canary is well.
         assert unisono(*words).returncode == 3

@@ -135,6 +135,10 @@ fn next(report: &Report, resumable: bool) -> Option<String> {
     let was_cut_short = report.stopped.is_some() && (report.pending.is_none() || !report.failures.is_empty());
     let missing = report.pending.unwrap_or(0) + cancelled > 0 || was_cut_short;
     if !resumable {
+        // Nothing but the first rows was done, and going on would stop at them again.
+        if report.canary.is_some() && report.stopped == Some(CancelReason::Canary) {
+            return Some("the same command begins anew; with `-o FILE` it keeps what is done".into());
+        }
         let again = || format!("with `-o FILE --resume` the same command would run again {}", passing_by_kind(report));
         let is_stopped = missing || report.stopped.is_some();
         return match is_stopped {
