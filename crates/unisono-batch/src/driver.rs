@@ -197,6 +197,8 @@ where
         self.look(now, context, attempts.has_woken());
         let (started, mut wants) = self.fill(now, context, attempts, start);
         if started {
+            // Told before they are polled: the first poll of a large upload may last as long as all of it.
+            self.publish(now, false);
             // What has just started sends its first bytes in the same turn.
             self.poll_attempts(context, attempts);
             if !self.ended.is_empty() {

@@ -130,6 +130,22 @@ async fn a_batch_of_a_day_runs_in_no_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_attempt_is_seen_in_flight_from_its_first_poll_on_however_long_that_lasts() {
+    let monitor = Monitor::new();
+    let seen = RefCell::new(Vec::new());
+    let does = |_, _| async {
+        // Nothing is waited for, as when a socket takes a large upload as fast as it is written.
+        seen.borrow_mut().push(monitor.numbers().in_flight);
+        ok()
+    };
+    let (source, sink) = (Given(items("k", 3).into_iter()), Collect(Log::default()));
+    let batch = Batch { settings: settings(2), source, sink, cancel: CancelToken::new(), monitor: monitor.clone() };
+    drive(&Does(does), batch).await;
+    assert_eq!(seen.take()[0], 2);
+    assert_eq!(monitor.numbers().in_flight, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn mistake_1_who_waits_to_try_again_holds_no_slot() {
     let order = Rc::new(RefCell::new(Vec::new()));
     let seen = order.clone();
