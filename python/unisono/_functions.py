@@ -23,7 +23,7 @@ from unisono.batches import Batch, Work
 from unisono.errors import FunctionTimeout, UsageError
 from unisono.futures import Future as WorkersFuture
 from unisono.process_pool import ProcessPool
-from unisono.retrying import RetryOn, predicate
+from unisono.retrying import RetryOn, is_coroutine_function, is_generator_function, predicate
 from unisono.thread_pool import ThreadPool
 
 __all__ = ["BatchOptions", "batch", "batch_all"]
@@ -197,7 +197,12 @@ class _Call:
         if not callable(function):
             raise UsageError(f"what is called for each item must be a function, not {type(function).__name__}")
         name = _name_of(function)
-        is_coroutine = _is_coroutine_function(function)
+        if is_generator_function(function):
+            raise UsageError(
+                f"`{name}` is a generator function, and a call of one runs nothing: give a function that takes what it "
+                f"yields, such as `lambda item: list({name}(item))`, or a coroutine function with an `async for` in it"
+            )
+        is_coroutine = is_coroutine_function(function)
         if is_coroutine and executor not in (None, "loop"):
             raise UsageError(f"`{name}` is a coroutine function, which runs on an event loop: leave executor= out")
         if is_coroutine:
@@ -391,13 +396,6 @@ def _is_on_loop() -> bool:
     except RuntimeError:
         return False
     return True
-
-
-def _is_coroutine_function(function: Callable[[Any], Any]) -> bool:
-    inner: Any = function
-    while isinstance(inner, functools.partial):
-        inner = inner.func
-    return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(getattr(inner, "__call__", None))  # noqa: B004
 
 
 def _name_of(function: Callable[[Any], Any]) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import inspect
 import os
 import threading
+import types
 import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
@@ -24,6 +24,9 @@ from unisono._native import Hands
 from unisono.errors import WorkerLost
 
 __all__ = ["ExecutorHands", "Judge", "LoopHands", "LoopThread", "ServingThread"]
+
+# What is made by a call that has run nothing yet.
+_NOTHING_RUN = (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)
 
 End = tuple[int, int, bool, str, Any, bytes | None]
 
@@ -46,6 +49,8 @@ class Judge:
 
     def returned(self, number: int, result: Any) -> End:
         """The function answered."""
+        if isinstance(result, _NOTHING_RUN):
+            return self._nothing_ran(number, result)
         if self.serialize is None:
             return (number, Hands.RETURNED, False, "", result, None)
         try:
@@ -54,6 +59,16 @@ class Judge:
             # Whatever it is: nobody else settles this call, and no other is to suffer from it.
             message = f"its result cannot be written: {_shown(error)} (give serialize=)"
             return (number, Hands.UNSAVED, False, message, None, None)
+
+    def _nothing_ran(self, number: int, result: Any) -> End:
+        """What it answered is still to be run, so it did not do what it is for."""
+        if isinstance(result, types.CoroutineType):
+            # It would complain that nobody has awaited it.
+            result.close()
+            message = 'it returned a coroutine, which nobody awaits: give executor="loop"'
+        else:
+            message = "it returned a generator, of which nothing has run: give a function that takes what that yields"
+        return (number, Hands.RAISED, False, message, TypeError(message), None)
 
     def raised(self, number: int, error: BaseException) -> End:
         """The function raised, or its call failed otherwise."""
@@ -284,7 +299,7 @@ class ExecutorHands:
         if future.cancelled():
             end = self._judge.stopped(number)
         elif (error := future.exception()) is None:
-            end = self._returned(number, future.result())
+            end = self._judge.returned(number, future.result())
         elif was_asked and isinstance(error, self._judge.died):
             end = self._judge.stopped(number)
         else:
@@ -292,16 +307,6 @@ class ExecutorHands:
         # After a fork, or at the end of the program, there is nobody to give it to.
         with contextlib.suppress(RuntimeError):
             self._hands.give_back([end])
-
-    def _returned(self, number: int, result: Any) -> End:
-        if inspect.iscoroutine(result):
-            result.close()
-            return self._judge.raised(number, _never_awaited(self._name))
-        return self._judge.returned(number, result)
-
-
-def _never_awaited(name: str) -> TypeError:
-    return TypeError(f'`{name}` answered a coroutine, which nobody awaits: give executor="loop"')
 
 
 def _called(item: Any, at: int) -> str:

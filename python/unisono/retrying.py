@@ -3,6 +3,8 @@
 The waits are exponential with full jitter, and a budget bounds the repeats of all calls of the same key together, so
 that an outage does not multiply the load.
 
+What ends a program or a task is never repeated: Ctrl-C, `sys.exit`, a cancellation, a generator that is closed.
+
 Left out: bounds on the time of one attempt (`asyncio.timeout` is that), and repeats of generators.
 """
 
@@ -12,7 +14,7 @@ import asyncio
 import functools
 import inspect
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -29,12 +31,16 @@ Time: TypeAlias = float | str
 class retry:  # noqa: N801 (used as a function)
     """Repeat what failed: as a decorator of plain and coroutine functions, or as a loop.
 
-    The last exception is raised as it is, with a note of how often it was tried.
+    What is called may be anything that can be: a function, a partial, an object. Whether it is repeated on an event
+    loop is decided by what a call returns: where that is a coroutine, the attempt is over when the coroutine is. The
+    last exception is raised as it is, with a note of how often it was tried.
 
     Args:
         retries: Most repeats.
         retry_on: What is worth a repeat: exception types, or a function that is given the exception. There is no
-            default: only you know what may be done twice.
+            default: only you know what may be done twice. `KeyboardInterrupt`, `SystemExit`, `GeneratorExit`,
+            `asyncio.CancelledError` and groups with one of them are never repeated; who names one, or `BaseException`
+            with all of them, is refused.
         deadline: No repeat starts later than this after the first attempt; seconds, or text such as `"30s"`.
         key: With the decorator, answers from the call's arguments what shares a budget of repeats, such as a host; by
             default, all calls do.
@@ -71,39 +77,55 @@ class retry:  # noqa: N801 (used as a function)
         base: Time = "250ms",
         cap: Time = "20s",
     ) -> None:
+        self._retry_on, self._retries = retry_on, retries
         self._is_worth_another = predicate(retry_on)
         self._key = key
         self._gate = Gate(retries=retries, deadline=deadline, base=base, cap=cap)
 
     def __call__(self, function: FunctionT) -> FunctionT:
-        """Decorate a function."""
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise UsageError("a generator cannot be repeated: what it has yielded is out")
-        if inspect.iscoroutinefunction(function):
+        """Decorate a function.
+
+        Raises:
+            UsageError: It cannot be called, or makes generators.
+        """
+        if not callable(function):
+            raise UsageError(f"what is repeated must be a function, not {type(function).__name__}")
+        if is_generator_function(function):
+            raise UsageError(_NO_GENERATOR)
+        if is_coroutine_function(function):
 
             @functools.wraps(function)
             async def call_on_loop(*args: Any, **keywords: Any) -> Any:
-                async for attempt in self._of(args, keywords):
-                    with attempt:
-                        return await function(*args, **keywords)
-                return None
+                return await _on_loop(self._of(args, keywords), function, args, keywords)
 
             return cast("FunctionT", call_on_loop)
 
         @functools.wraps(function)
         def call(*args: Any, **keywords: Any) -> Any:
-            for attempt in self._of(args, keywords):
+            attempts = self._of(args, keywords)
+            for attempt in attempts:
                 with attempt:
-                    return function(*args, **keywords)
-            return None
+                    result = function(*args, **keywords)
+                    is_coroutine = _is_to_be_awaited(result)
+                    if is_coroutine:
+                        attempt.goes_on()
+                    break
+            if is_coroutine:
+                return _on_loop(attempts, function, args, keywords, (attempt, result))
+            if inspect.isgenerator(result) or inspect.isasyncgen(result):
+                raise UsageError(_NO_GENERATOR)
+            return result
 
         return cast("FunctionT", call)
 
     def __iter__(self) -> Iterator[Attempt]:
-        return iter(_Attempts(self._gate, self._is_worth_another, ""))
+        return _Attempts(self._gate, self._is_worth_another, "")
 
     def __aiter__(self) -> AsyncIterator[Attempt]:
-        return aiter(_Attempts(self._gate, self._is_worth_another, ""))
+        return _Attempts(self._gate, self._is_worth_another, "")
+
+    def __repr__(self) -> str:
+        return f"<retry of {_shown(self._retry_on)}, at most {self._retries} times>"
 
     def _of(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> _Attempts:
         key = "" if self._key is None else str(self._key(*args, **keywords))
@@ -119,6 +141,7 @@ class Attempt:
 
     def __init__(self, attempts: _Attempts, number: int) -> None:
         self._attempts = attempts
+        self._goes_on = False
         self.number = number
 
     def __enter__(self) -> Attempt:
@@ -127,7 +150,17 @@ class Attempt:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
+        if self._goes_on and error is None:
+            self._goes_on = False
+            return False
         return self._attempts.ended(error)
+
+    def goes_on(self) -> None:
+        """Have it not end with the block that it is in now, but with the next one."""
+        self._goes_on = True
+
+    def __repr__(self) -> str:
+        return f"<Attempt {self.number}>"
 
 
 class _Attempts:
@@ -142,20 +175,28 @@ class _Attempts:
         self._wait: float | None = 0.0
 
     def __iter__(self) -> Iterator[Attempt]:
-        while self._wait is not None:
-            if self._wait > 0:
-                time.sleep(self._wait)
-            yield self._next()
+        return self
 
-    async def __aiter__(self) -> AsyncIterator[Attempt]:
-        while self._wait is not None:
-            if self._wait > 0:
-                await asyncio.sleep(self._wait)
-            yield self._next()
+    def __next__(self) -> Attempt:
+        if self._wait is None:
+            raise StopIteration
+        if self._wait > 0:
+            time.sleep(self._wait)
+        return self._next()
+
+    def __aiter__(self) -> AsyncIterator[Attempt]:
+        return self
+
+    async def __anext__(self) -> Attempt:
+        if self._wait is None:
+            raise StopAsyncIteration
+        if self._wait > 0:
+            await asyncio.sleep(self._wait)
+        return self._next()
 
     def ended(self, error: BaseException | None) -> bool:
         """Answer whether there will be another attempt, so that the exception is taken in."""
-        if error is not None and self._is_worth_another(error):
+        if error is not None and not _ends_more_than_a_call(error) and self._is_worth_another(error):
             self._wait = self._gate.again(self._ticket)
             if self._wait is not None:
                 return True
@@ -185,9 +226,82 @@ def predicate(retry_on: RetryOn | None, name: str = "retry_on") -> Callable[[Bas
     if retry_on is None:
         return lambda error: isinstance(error, Exception)
     types = retry_on if isinstance(retry_on, tuple) else (retry_on,)
+    for one in types:
+        if isinstance(one, type) and (one is BaseException or issubclass(one, _ENDS)):
+            raise UsageError(
+                f"{name}: {one.__name__} ends more than a call (Ctrl-C, sys.exit, a cancellation), and what does is "
+                "never repeated: name `Exception`, or what you mean by it"
+            )
+    if not types:
+        raise UsageError(f"{name}: expected exception types, or a function that is given the exception, not ()")
     if all(isinstance(one, type) and issubclass(one, BaseException) for one in types):
         return lambda error: isinstance(error, types)  # type: ignore[arg-type]
     if callable(retry_on):
         given = retry_on
         return lambda error: bool(given(error))
-    raise UsageError(f"{name}: expected exception types, or a function that is given the exception")
+    raise UsageError(f"{name}: expected exception types, or a function that is given the exception, not {retry_on!r}")
+
+
+def is_generator_function(function: Any) -> bool:
+    """Whether a call of it makes a generator, and runs nothing: of a function, a partial, or an object's class."""
+    return _is_or_calls(function, lambda one: inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one))
+
+
+def is_coroutine_function(function: Any) -> bool:
+    """Whether a call of it makes a coroutine: of a function, a partial, or an object's class."""
+    return _is_or_calls(function, inspect.iscoroutinefunction)
+
+
+def _is_or_calls(function: Any, test: Callable[[Any], bool]) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
+    if test(function):
+        return True
+    # What a class makes is an instance, whatever its `__call__` does.
+    return not isinstance(function, type) and test(getattr(type(function), "__call__", None))  # noqa: B004
+
+
+async def _on_loop(
+    attempts: _Attempts,
+    function: Callable[..., Awaitable[Any]],
+    args: tuple[Any, ...],
+    keywords: dict[str, Any],
+    begun: tuple[Attempt, Awaitable[Any]] | None = None,
+) -> Any:
+    """Attempts of a call on this loop. `begun` is the first, when the call has been made."""
+    if begun is not None:
+        attempt, result = begun
+        begun = None
+        with attempt:
+            return await result
+        del result
+    async for attempt in attempts:
+        with attempt:
+            return await function(*args, **keywords)
+    return None
+
+
+def _is_to_be_awaited(result: object) -> bool:
+    """Whether a call goes on where its result is awaited.
+
+    A coroutine is there for nothing else. What can be awaited besides (the future of a library, say) may be a value
+    that a plain program wants to have; on an event loop it is awaited.
+    """
+    if isinstance(result, Coroutine):
+        return True
+    return isinstance(result, Awaitable) and asyncio._get_running_loop() is not None
+
+
+def _ends_more_than_a_call(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(_ends_more_than_a_call, error.exceptions))
+    return isinstance(error, _ENDS)
+
+
+def _shown(retry_on: RetryOn) -> str:
+    types = retry_on if isinstance(retry_on, tuple) else (retry_on,)
+    return ", ".join(getattr(one, "__qualname__", repr(one)) for one in types)
+
+
+_ENDS = (KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError)
+_NO_GENERATOR = "a generator cannot be repeated: what it has yielded is out; repeat what it calls"

@@ -2,12 +2,14 @@
 
 import asyncio
 import queue as standard
+import re
 import sys
 
 import pytest
+import uvloop
 
 from queue_support import BOUND, parked, run, threads, waiting_task
-from unisono import Error, Queue, QueueClosed, QueueEmpty, QueueFull
+from unisono import Error, Queue, QueueClosed, QueueEmpty, QueueFull, UsageError
 
 __all__ = ["threads"]
 
@@ -270,3 +272,29 @@ def test_closing_twice_is_closing_once():
     queue.close()
     queue.close()
     assert list(queue) == []
+
+
+@pytest.mark.parametrize("loop_run", [asyncio.run, uvloop.run])
+def test_a_call_that_would_keep_its_loop_waiting_is_refused_and_names_what_to_await(loop_run):
+    queue, full = Queue(), Queue(maxsize=1)
+    full.put(1)
+    waiting = {
+        "await queue.aget()": [queue.get, lambda: queue.get(timeout=60), lambda: queue.get_many(2)],
+        "await queue.aput(item)": [lambda: full.put(2), lambda: full.put(2, timeout=60)],
+        "await queue.ajoin()": [full.join],
+        "async for": [lambda: next(iter(queue))],
+    }
+
+    async def main():
+        for instead, calls in waiting.items():
+            for call in calls:
+                with pytest.raises(UsageError, match=re.escape(f"use `{instead}`")):
+                    call()
+        # What need not wait is done.
+        queue.put("item")
+        assert (queue.get(), full.get()) == ("item", 1)
+        with pytest.raises(QueueEmpty):
+            queue.get(block=False)
+        assert queue.waiting() == full.waiting() == (0, 0, 0)
+
+    loop_run(main())

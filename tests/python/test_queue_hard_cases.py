@@ -339,7 +339,7 @@ def test_join_waits_until_everything_is_done(threads):
         for number in range(3):
             queue.put(number)
         with pytest.raises(TimeoutError, match="3 items"):
-            queue.join(timeout=0.001)
+            await asyncio.to_thread(queue.join, timeout=0.001)
         joins = [asyncio.create_task(queue.ajoin()), asyncio.wrap_future(threads.submit(queue.join))]
         queue.get_many(3)
         queue.task_done(2)

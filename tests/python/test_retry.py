@@ -1,11 +1,12 @@
 """`unisono.retry`: repeats without a batch."""
 
 import asyncio
+import functools
 import inspect
 
 import pytest
 
-from unisono import UsageError, retry
+from unisono import UsageError, batch, retry
 
 
 class Flaky:
@@ -155,3 +156,178 @@ def test_generators_cannot_be_repeated():
         @quick()
         def numbers():
             yield 1
+
+
+class Async:
+    """An object that is called as a coroutine function is."""
+
+    def __init__(self, flaky):
+        self.flaky = flaky
+
+    async def __call__(self, *_):
+        await asyncio.sleep(0)
+        return self.flaky()
+
+
+async def call_flaky(flaky):
+    await asyncio.sleep(0)
+    return flaky()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Async,
+        lambda flaky: functools.partial(Async(flaky), 1),
+        lambda flaky: functools.partial(call_flaky, flaky),
+        lambda flaky: lambda: call_flaky(flaky),
+        lambda flaky: lambda: asyncio.ensure_future(call_flaky(flaky)),
+        lambda flaky: Async(flaky).__call__,
+    ],
+    ids=["object", "partial of an object", "partial", "lambda", "lambda with a task", "method"],
+)
+def test_whatever_returns_a_coroutine_is_repeated_on_the_loop(make):
+    flaky = Flaky(2)
+
+    async def main():
+        return await quick(retries=3)(make(flaky))()
+
+    assert (asyncio.run(main()), flaky.calls) == (3, 3)
+
+
+def test_a_coroutine_that_fails_for_good_says_how_often_it_was_tried():
+    flaky = Flaky(9)
+    with pytest.raises(ConnectionError, match="call 3") as raised:
+        asyncio.run(quick(retries=2)(lambda: call_flaky(flaky))())
+    assert raised.value.__notes__ == ["tried 3 times"]
+
+
+def test_an_object_that_can_be_awaited_is_a_value_where_no_loop_runs():
+    class Later:
+        def __await__(self):
+            yield
+
+    later = Later()
+    assert quick()(lambda: later)() is later
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        KeyboardInterrupt,
+        SystemExit,
+        GeneratorExit,
+        asyncio.CancelledError,
+        lambda: BaseExceptionGroup("g", [ValueError(), KeyboardInterrupt()]),
+        lambda: BaseExceptionGroup("g", [BaseExceptionGroup("h", [asyncio.CancelledError()])]),
+    ],
+)
+def test_what_ends_more_than_a_call_is_never_repeated(ends):
+    for predicate in (lambda _: True, (ValueError, BaseExceptionGroup)):
+        flaky = Flaky(9, lambda _: ends())
+        with pytest.raises(type(ends())):
+            quick(retry_on=predicate)(lambda flaky=flaky: flaky())()
+        assert flaky.calls == 1
+        asynchronous = Flaky(9, lambda _: ends())
+        # Driven by hand, since a loop has ideas of its own about these.
+        coroutine = quick(retry_on=predicate)(Later(asynchronous))()
+        with pytest.raises(type(ends())):
+            coroutine.send(None)
+        assert asynchronous.calls == 1
+
+
+class Later:
+    def __init__(self, flaky):
+        self.flaky = flaky
+
+    async def __call__(self):
+        return self.flaky()
+
+
+@pytest.mark.parametrize("named", [BaseException, KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError])
+def test_who_names_what_is_never_repeated_is_refused(named):
+    for retry_on in (named, (ValueError, named)):
+        with pytest.raises(UsageError, match="never repeated"):
+            retry(retry_on=retry_on)
+    with pytest.raises(UsageError, match="retry_on"):
+        batch(len, ["a"], retry_on=named)
+
+
+@pytest.mark.parametrize("retry_on", [(), "ValueError", 5, (ValueError, 5)])
+def test_what_is_no_exception_type_is_refused(retry_on):
+    with pytest.raises(UsageError, match="retry_on: expected exception types"):
+        retry(retry_on=retry_on)
+
+
+def test_an_exception_class_of_the_program_may_be_repeated_whatever_its_base():
+    class Restart(BaseException):
+        pass
+
+    flaky = Flaky(1, Restart)
+    assert quick(retry_on=Restart)(lambda: flaky())() == 2
+
+
+def numbers(*_):
+    yield 1
+
+
+async def later_numbers(*_):
+    yield 1
+
+
+class Numbers:
+    def __call__(self, *_):
+        yield 1
+
+
+@pytest.mark.parametrize("make", [numbers, later_numbers, Numbers(), functools.partial(numbers, 1)])
+def test_whatever_makes_generators_is_refused_with_the_way_out(make):
+    with pytest.raises(UsageError, match="generator"):
+        quick()(make)
+    with pytest.raises(UsageError, match=r"runs nothing: give a function that takes what it yields"):
+        batch(make, [1])
+
+
+def test_a_generator_that_a_call_returns_is_no_result():
+    with pytest.raises(UsageError, match="generator"):
+        quick(retry_on=Exception)(lambda: numbers())()
+    with pytest.raises(UsageError, match="generator"):
+        asyncio.run(call_with_loop(quick()(lambda: later_numbers())))
+
+
+async def call_with_loop(call):
+    return call()
+
+
+def test_what_a_batch_has_not_run_is_not_ok():
+    outcomes = batch(lambda item: numbers(item), [1], executor="threads").run().outcomes
+    outcomes += batch(lambda item: later_numbers(item), [1], executor="threads").run().outcomes
+    outcomes += batch(lambda item: call_flaky(lambda: item), [1], executor="threads").run().outcomes
+    assert [(outcome.kind, outcome.attempts) for outcome in outcomes] == [("failed", 1)] * 3
+    assert all("nothing has run" in str(outcome.error) for outcome in outcomes[:2])
+    assert "nobody awaits" in str(outcomes[2].error)
+
+
+def test_a_class_whose_objects_are_coroutine_functions_is_called_as_the_class_it_is():
+    outcome = batch(Async, [Flaky(0)]).run().outcomes[0]
+    assert isinstance(outcome.result, Async)
+
+
+def test_a_wait_that_is_cancelled_or_interrupted_ends_the_call():
+    calls = []
+
+    @retry(retry_on=ConnectionError, retries=5, base="1h", cap="1h", deadline="none")
+    async def call():
+        calls.append(1)
+        raise ConnectionError
+
+    async def main():
+        task = asyncio.create_task(call())
+        while not calls:
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        return task.cancelled()
+
+    assert asyncio.run(main())
+    assert calls == [1]

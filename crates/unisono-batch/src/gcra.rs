@@ -54,6 +54,14 @@ impl Gcra {
         schedule.advance(rate);
     }
 
+    /// The last start did not come about after all: the next may come as much earlier. Under another rate than it was
+    /// counted by, this is not to be called.
+    pub(crate) fn give_back(&mut self, rate: &Rate) {
+        if let Some(schedule) = &mut self.0 {
+            schedule.retreat(rate);
+        }
+    }
+
     /// The rate may have changed: what was started under a slower one delays the next by no more than a burst under
     /// this one does. When it has not changed, this changes nothing.
     pub(crate) fn retune(&mut self, rate: &Rate, now: Instant) {
@@ -111,6 +119,15 @@ impl Schedule {
         let up = rest > self.rounded;
         self.rounded = if up { count - (rest - self.rounded) } else { self.rounded - rest };
         self.due = later(self.due, nanos(whole + u128::from(up)));
+    }
+
+    /// One interval back: undoes `advance`.
+    fn retreat(&mut self, rate: &Rate) {
+        let (whole, rest) = span(rate, 1);
+        let count = rate.count.get();
+        let up = u64::from(self.rounded) + u64::from(rest) >= u64::from(count);
+        self.rounded = if up { rest - (count - self.rounded) } else { self.rounded + rest };
+        self.due = self.due.checked_sub(nanos(whole + u128::from(up))).unwrap_or(self.due);
     }
 }
 
@@ -171,6 +188,24 @@ mod tests {
                 now = bucket.next(&rate, now);
                 let exact = (starts * rate.per().as_nanos()).div_ceil(u128::from(rate.count.get()));
                 assert_eq!((now - start).as_nanos(), exact, "{text} after {starts}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_start_that_is_given_back_was_none() {
+        for text in ["3/s", "7/s burst 5", "700000001/s", "1/h", "999999999/s"] {
+            let (rate, start) = (rate(text), Instant::now());
+            let mut bucket = Gcra::default();
+            for _ in 0..100 {
+                let now = bucket.next(&rate, start).max(start);
+                bucket.start(&rate, now, now);
+                let (rounded, next) = (bucket.0.map(|schedule| schedule.rounded), bucket.next(&rate, now));
+                let later = next.max(now);
+                bucket.start(&rate, later, later);
+                bucket.give_back(&rate);
+                assert_eq!(bucket.next(&rate, later).max(later), later, "{text}");
+                assert_eq!(bucket.0.map(|schedule| schedule.rounded), rounded, "{text}");
             }
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! [`Machine`] is a pure state machine that decides what may start, when to stop and whether to try again.
 //! [`drive`] runs a [`Job`] under it on the ambient tokio runtime, from a [`Source`] into a [`Sink`].
+//! A [`Limiter`] has the limits alone, for callers who wait by themselves.
 //! A [`Monitor`] shows the numbers of a running batch, and changes its limits.
 
 mod crew;
@@ -10,6 +11,7 @@ mod gcra;
 mod health;
 mod job;
 mod keys;
+mod limiter;
 mod line;
 mod machine;
 mod monitor;
@@ -20,6 +22,7 @@ mod too_long;
 pub use crew::{Crew, Desk, DeskBell, Opening, Task, Underway};
 pub use driver::{Batch, Finished, drive};
 pub use job::{Again, Attempt, Context, Decided, Halt, Hold, Job, Offer, Pull, Sink, Source, Verdict};
+pub use limiter::{Admitted, Limiter, Visit};
 pub use machine::{Expired, Finish, KeyNews, Lease, Machine, Ruling, Settings, Ticket, Wants};
 pub use monitor::{MOST_PAUSED, Monitor, Numbers, TimeAway};
 pub use too_long::{Asker, Bound, TooLong};

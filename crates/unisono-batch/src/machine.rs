@@ -234,6 +234,8 @@ pub struct Machine {
     bucket: Gcra,
     /// When something can start that waits for its time only, as the driver was last told.
     start_at: Option<Instant>,
+    /// What was leased last, since the limits are what they are.
+    last_start: Option<Ticket>,
     /// How late the driver came to it: what starts now could have started by so much earlier.
     late: Duration,
     in_flight: u32,
@@ -291,6 +293,7 @@ impl Machine {
             keys: Keys::new(settings.ordered_by_key, settings.retry.host_away),
             bucket: Gcra::default(),
             start_at: None,
+            last_start: None,
             late: Duration::ZERO,
             in_flight: 0,
             queued: 0,
@@ -463,6 +466,23 @@ impl Machine {
         ruling
     }
 
+    /// An attempt that was leased did not begin, and its item is decided. What it took of the rates is given back where
+    /// nothing was leased since and no limit was changed: a schedule can be taken back by its last step only.
+    pub fn revoke(&mut self, now: Instant, ticket: Ticket) {
+        if self.last_start.take_if(|last| *last == ticket).is_some() && self.is_current(ticket) {
+            let limits = self.settings.limits;
+            let index = self.slot(ticket).key;
+            if let Some(rate) = &limits.rate {
+                self.bucket.give_back(rate);
+            }
+            if let Some(rate) = &limits.per_key_rate {
+                self.keys.get_mut(index).bucket.give_back(rate);
+            }
+            self.keys.rouse(index, &limits);
+        }
+        self.finish(now, ticket, Finish::Final, Peer::Unknown);
+    }
+
     /// The running work of this item goes on after its decision. The ticket that is returned holds the slot until it
     /// is given to [`Machine::release`].
     pub fn detach(&mut self, ticket: Ticket) -> Option<Ticket> {
@@ -492,6 +512,7 @@ impl Machine {
     /// Changes how much may be in flight and how often something may start; what runs already is left alone.
     pub fn set_limits(&mut self, now: Instant, limits: Limits) {
         self.settings.limits = limits;
+        self.last_start = None;
         if let Some(rate) = &limits.rate {
             self.bucket.retune(rate, now);
         }
@@ -602,6 +623,7 @@ impl Machine {
     fn start(&mut self, now: Instant, index: usize, ticket: Ticket) -> Lease {
         self.dequeue(ticket);
         self.in_flight += 1;
+        self.last_start = Some(ticket);
         let dated = now.checked_sub(self.late).unwrap_or(now);
         if let Some(rate) = self.settings.limits.rate {
             self.bucket.start(&rate, now, dated);
@@ -1079,9 +1101,15 @@ impl Machine {
         self.keys.enlist(index, &self.settings.limits);
     }
 
-    /// Takes an item out of its queue's count. Its entry goes at once when it is at the front, else when it is met.
+    /// Takes an item out of its queue's count. Its entry goes at once when it is at the front, else when it is met, or when
+    /// there are more that are left over than others: behind a first one that waits for long, any number may come and go.
     fn dequeue(&mut self, ticket: Ticket) {
-        let key = self.keys.get_mut(self.slots[ticket.slot()].key);
+        let index = self.slots[ticket.slot()].key;
+        if self.keys.get(index).queue.len() > 2 * self.keys.get(index).queued + MOST_LEFT_OVER {
+            let queued = self.queue_of(index);
+            self.keys.get_mut(index).queue = queued.into();
+        }
+        let key = self.keys.get_mut(index);
         if key.queue.front() == Some(&ticket) {
             key.queue.pop_front();
         }
@@ -1155,6 +1183,8 @@ fn item_link(slot: &mut Slot) -> &mut Link {
     &mut slot.item_link
 }
 
+/// How many entries of items that are no longer queued are worth no look at their queue.
+const MOST_LEFT_OVER: usize = 64;
 /// Enough rows in hand that one read of the input serves many starts, few enough to cost no memory that counts.
 const LEAST_LOOK_AHEAD: usize = 1024;
 /// How much of the look-ahead the items of one key may fill.
@@ -1167,3 +1197,25 @@ const MOST_LATE: Duration = Duration::from_millis(20);
 const MOST_BEHIND: usize = 16 * LEAST_LOOK_AHEAD;
 /// Spreads those who were told the same time; more would waste the quota of a short pause.
 const MOST_JITTER: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_and_goes_behind_one_that_waits_leaves_nothing_in_its_queue() {
+        let limits = Limits::new(std::num::NonZeroU32::new(1), None);
+        let (mut machine, now) = (Machine::new(Settings { limits, ..Settings::default() }, 0), Instant::now());
+        let inside = machine.offer(now, "key");
+        assert!(machine.lease(now).is_some_and(|lease| lease.ticket == inside));
+        let first = machine.offer(now, "key");
+        for _ in 0..10_000 {
+            let ticket = machine.offer(now, "key");
+            machine.finish(now, ticket, Finish::Final, Peer::Unknown);
+        }
+        let key = machine.slot(first).key;
+        assert!(machine.keys.get(key).queue.len() <= 2 + MOST_LEFT_OVER);
+        machine.finish(now, inside, Finish::Final, Peer::Unknown);
+        assert!(machine.lease(now).is_some_and(|lease| lease.ticket == first));
+    }
+}

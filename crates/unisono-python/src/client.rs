@@ -33,7 +33,7 @@ use unisono_runner::{Defaults, Error, Fetched, Monitor, Outcome as Ended, Settin
 use crate::{
     bell::Bell,
     errors,
-    options::{HttpKeywords, Keywords, set_limits},
+    options::{HttpKeywords, Keywords, NewLimits, set_limits},
     outcome::Outcome,
     request::row,
 };
@@ -216,13 +216,14 @@ impl Engine {
     #[pyo3(signature = (*, limit=None, per_host=None, rate=None, per_host_rate=None))]
     fn set_limits(
         &self,
-        py: Python<'_>,
-        limit: Option<u32>,
-        per_host: Option<u32>,
-        rate: Option<String>,
-        per_host_rate: Option<String>,
+        limit: Option<&Bound<'_, PyAny>>,
+        per_host: Option<&Bound<'_, PyAny>>,
+        rate: Option<&Bound<'_, PyAny>>,
+        per_host_rate: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        set_limits(py, &self.monitor, limit, per_host, rate, per_host_rate)
+        let new = NewLimits::new(limit, ("per_host", per_host), rate, ("per_host_rate", per_host_rate))?;
+        set_limits(&self.monitor, &new);
+        Ok(())
     }
 
     /// The process that it belongs to.

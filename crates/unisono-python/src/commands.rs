@@ -332,8 +332,8 @@ struct Rules {
 impl Keywords<'_> {
     fn command_settings(&self, has_keys: bool) -> PyResult<Settings> {
         let defaults = each_settings();
-        let limit = self.get("limit")?.unwrap_or(defaults.limits.limit);
-        let per_key = self.get::<NonZeroU32>("per_key_limit")?;
+        let limit = self.whole("limit")?.unwrap_or(defaults.limits.limit);
+        let per_key = self.whole::<NonZeroU32>("per_key_limit")?;
         let per_key_rate = self.parsed("per_key_rate", str::parse::<Rate>)?;
         if !has_keys && (per_key.is_some() || per_key_rate.is_some()) {
             return Err(self.mistake("per_key_limit and per_key_rate need per_key="));
@@ -347,7 +347,7 @@ impl Keywords<'_> {
         limits.per_key_rate = per_key_rate;
         let timeout = self.span("timeout")?.unwrap_or(defaults.times.timeout);
         let times = Times { timeout, ..self.times(defaults.times)? };
-        let repeats = self.get("retries")?.unwrap_or(defaults.retry.repeats);
+        let repeats = self.whole("retries")?.unwrap_or(defaults.retry.repeats);
         Ok(Settings { limits, times, retry: RetryPolicy { repeats, ..retry }, ordered_by_key })
     }
 

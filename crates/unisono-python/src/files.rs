@@ -248,9 +248,9 @@ impl Keywords<'_> {
 
     fn file_settings(&self) -> PyResult<Settings> {
         let defaults = sum_settings();
-        let mut limits = Limits::new(Some(self.get("limit")?.unwrap_or(defaults.limits.limit)), None);
+        let mut limits = Limits::new(Some(self.whole("limit")?.unwrap_or(defaults.limits.limit)), None);
         limits.rate = self.parsed("rate", str::parse::<Rate>)?;
-        let repeats = self.get("retries")?.unwrap_or(defaults.retry.repeats);
+        let repeats = self.whole("retries")?.unwrap_or(defaults.retry.repeats);
         let times = self.times(defaults.times)?;
         Ok(Settings { limits, times, retry: RetryPolicy { repeats, ..defaults.retry }, ..defaults })
     }
@@ -266,7 +266,7 @@ impl Keywords<'_> {
             excludes: self.texts("exclude")?,
             hidden: if self.get("hidden")?.unwrap_or(true) { Hidden::Include } else { Hidden::Skip },
             ignore_files: self.flag("ignore_files")?,
-            max_depth: self.get("max_depth")?,
+            max_depth: self.whole("max_depth")?,
             follow: self.flag("follow")?,
             one_file_system: self.flag("one_file_system")?,
             min_size: self.size("min_size")?,

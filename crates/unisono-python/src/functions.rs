@@ -235,19 +235,19 @@ impl Hands {
 impl Keywords<'_> {
     fn function_settings(&self, has_keys: bool) -> PyResult<Settings> {
         let defaults = function_settings();
-        let per_key = self.get("per_key")?;
+        let per_key = self.whole("per_key")?;
         let per_key_rate = self.parsed("per_key_rate", str::parse::<Rate>)?;
         if !has_keys && (per_key.is_some() || per_key_rate.is_some()) {
             return Err(self.mistake("per_key and per_key_rate need key="));
         }
         let (retry, ordered_by_key) = self.keyed(defaults.retry, has_keys, "key=")?;
-        let limit = self.get("limit")?.unwrap_or(defaults.limits.limit);
+        let limit = self.whole("limit")?.unwrap_or(defaults.limits.limit);
         let mut limits = Limits::new(Some(limit), per_key);
         limits.rate = self.parsed("rate", str::parse::<Rate>)?;
         limits.per_key_rate = per_key_rate;
         let timeout = self.span("timeout")?.unwrap_or(defaults.times.timeout);
         let times = Times { timeout, ..self.times(defaults.times)? };
-        let repeats = self.get("retries")?.unwrap_or(defaults.retry.repeats);
+        let repeats = self.whole("retries")?.unwrap_or(defaults.retry.repeats);
         Ok(Settings { limits, times, retry: RetryPolicy { repeats, ..retry }, ordered_by_key })
     }
 }

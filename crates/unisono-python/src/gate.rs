@@ -1,6 +1,5 @@
-//! The engine's limits and repeats without a batch: the state machine, asked and told by the program itself.
-//!
-//! It answers what may go now and when to look again; who waits, and how, is the program's business.
+//! The engine's repeats without a batch: the state machine, asked and told by the program itself. It says when a call may
+//! go again; who waits, and how, is the program's business. For limits there is `limiter.rs`.
 
 use std::{
     collections::HashMap,
@@ -11,15 +10,12 @@ use std::{
 
 use pyo3::{prelude::*, types::PyDict};
 use unisono_batch::{Finish, Machine, Ruling, Ticket};
-use unisono_core::{Backoff, Limits, Peer, Rate, RetryPolicy, Times, clock};
+use unisono_core::{Backoff, Limits, Peer, RetryPolicy, Times, clock};
 use unisono_runner::Settings;
 
-use crate::{
-    errors::usage,
-    options::{Keywords, change},
-};
+use crate::options::Keywords;
 
-/// Limits and repeats. None of its methods waits.
+/// Repeats. None of its methods waits.
 #[pyclass(frozen, module = "unisono._native")]
 pub struct Gate(Mutex<State>);
 
@@ -40,16 +36,13 @@ impl Gate {
     #[pyo3(signature = (**keywords))]
     fn new(py: Python<'_>, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let keywords = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?;
-        let limit = keywords.get("limit")?.unwrap_or(NonZeroU32::MAX);
-        let mut limits = Limits::new(Some(limit), keywords.get("per_key")?);
-        limits.rate = keywords.parsed("rate", str::parse::<Rate>)?;
-        limits.per_key_rate = keywords.parsed("per_key_rate", str::parse::<Rate>)?;
+        let limits = Limits::new(Some(NonZeroU32::MAX), None);
         let backoff = Backoff::default();
         let backoff = Backoff {
             base: keywords.span("base")?.flatten().unwrap_or(backoff.base),
             cap: keywords.span("cap")?.flatten().unwrap_or(backoff.cap),
         };
-        let retry = RetryPolicy { repeats: keywords.get("retries")?.unwrap_or(0), backoff, ..RetryPolicy::default() };
+        let retry = RetryPolicy { repeats: keywords.whole("retries")?.unwrap_or(0), backoff, ..RetryPolicy::default() };
         let deadline = keywords.span("deadline")?.flatten();
         let times = Times { timeout: None, deadline: None, ..Times::default() };
         keywords.finish()?;
@@ -106,29 +99,6 @@ impl Gate {
                 None
             }
         }
-    }
-
-    /// Changes limits; they hold from then on.
-    #[pyo3(signature = (*, limit=None, per_key=None, rate=None, per_key_rate=None))]
-    fn set_limits(
-        &self,
-        py: Python<'_>,
-        limit: Option<u32>,
-        per_key: Option<u32>,
-        rate: Option<String>,
-        per_key_rate: Option<String>,
-    ) -> PyResult<()> {
-        let mut state = self.lock();
-        let mut limits = state.machine.limits();
-        change(&mut limits, limit, per_key, rate, per_key_rate).map_err(|why| usage(py, why))?;
-        state.machine.set_limits(clock::now(), limits);
-        Ok(())
-    }
-
-    /// How many went and are not through.
-    #[getter]
-    fn in_flight(&self) -> u32 {
-        self.lock().machine.in_flight()
     }
 }
 

@@ -17,9 +17,13 @@ mod far;
 mod fetch;
 mod ffi;
 mod files;
+mod forks;
 mod function_outcome;
 mod functions;
 mod gate;
+mod limiter;
+mod limiter_wait;
+mod numbers;
 mod options;
 mod outcome;
 mod pool;
@@ -59,11 +63,19 @@ mod _native {
     #[pymodule_export]
     use super::files::{FileOutcome, default_threads, digest, verify};
     #[pymodule_export]
+    use super::forks::forget_waiters;
+    #[pymodule_export]
     use super::function_outcome::FunctionOutcome;
     #[pymodule_export]
     use super::functions::{Hands, functions};
     #[pymodule_export]
     use super::gate::Gate;
+    #[pymodule_export]
+    use super::limiter::{Held, LimiterCore, stop_clocks};
+    #[pymodule_export]
+    use super::limiter_wait::{Notice, PlaceWait};
+    #[pymodule_export]
+    use super::numbers::{seconds_of, whole_of};
     #[pymodule_export]
     use super::outcome::{Outcome, Response};
     #[pymodule_export]
@@ -71,7 +83,7 @@ mod _native {
     #[pymodule_export]
     use super::pool::{Engine as PoolEngine, FutureCore, Nursery, Results};
     #[pymodule_export]
-    use super::queue::{QueueCore, forget_waiters};
+    use super::queue::QueueCore;
     #[pymodule_export]
     use super::queue_wait::QueueWait;
     #[pymodule_export]

@@ -23,7 +23,11 @@ use unisono_runner::{
     Paginate, Saving, Settings, Template, header, method,
 };
 
-use crate::{errors::usage, request::pairs};
+use crate::{
+    errors::usage,
+    numbers::{self, Whole, shown},
+    request::pairs,
+};
 
 /// Keywords as they came; each is taken once, so that what is left over is a mistake.
 pub struct Keywords<'py> {
@@ -70,6 +74,11 @@ impl<'py> Keywords<'py> {
         }
     }
 
+    /// A whole number.
+    pub fn whole<T: Whole>(&self, name: &str) -> PyResult<Option<T>> {
+        self.take(name)?.map(|value| numbers::whole(name, &value)).transpose()
+    }
+
     /// A mistake in a keyword.
     pub fn mistake(&self, why: impl Into<String>) -> PyErr {
         usage(self.given.py(), why)
@@ -84,7 +93,8 @@ impl<'py> Keywords<'py> {
         name: &str,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> PyResult<Option<T>> {
-        let Some(text) = self.get::<String>(name)? else { return Ok(None) };
+        let Some(value) = self.take(name)? else { return Ok(None) };
+        let text = text(name, &value)?;
         parse(&text).map(Some).map_err(|error| usage(self.given.py(), format!("{name}: {error}")))
     }
 
@@ -92,28 +102,22 @@ impl<'py> Keywords<'py> {
     pub fn span(&self, name: &str) -> PyResult<Option<Option<Duration>>> {
         let Some(value) = self.take(name)? else { return Ok(None) };
         let py = self.given.py();
-        if let Ok(seconds) = value.extract::<f64>() {
-            let duration = Duration::try_from_secs_f64(seconds).ok().filter(|duration| *duration < FOR_EVER);
-            return duration
-                .map(|duration| Some(Some(duration)))
-                .ok_or_else(|| usage(py, format!("{name}: {seconds} is not a number of seconds")));
+        if let Some(duration) = numbers::seconds(name, &value)? {
+            return Ok(Some(Some(duration)));
         }
-        let text: String =
-            value.extract().map_err(|_| usage(py, format!("{name}: expected seconds, or text such as `10s`")))?;
+        let wrong = |_| usage(py, format!("{name} must be seconds, or text such as `10s`, not {}", shown(&value)));
+        let text: String = value.extract().map_err(wrong)?;
         text.parse::<Span>().map(|span| Some(span.0)).map_err(|error| usage(py, format!("{name}: {error}")))
     }
 
     pub fn size(&self, name: &str) -> PyResult<Option<u64>> {
         let Some(value) = self.take(name)? else { return Ok(None) };
-        if let Ok(bytes) = value.extract::<u64>() {
-            return Ok(Some(bytes));
-        }
-        let text: String = value.extract()?;
+        let Ok(text) = value.extract::<String>() else { return numbers::whole(name, &value).map(Some) };
         parse_size(&text).map(Some).map_err(|error| usage(self.given.py(), format!("{name}: {error}")))
     }
 
     pub fn settings(&self) -> PyResult<Settings> {
-        let mut limits = Limits::new(self.get("limit")?, self.get("per_host")?);
+        let mut limits = Limits::new(self.whole("limit")?, self.whole("per_host")?);
         limits.rate = self.parsed("rate", str::parse::<Rate>)?;
         limits.per_key_rate = self.parsed("per_host_rate", str::parse::<Rate>)?;
         let times = Times::default();
@@ -121,7 +125,7 @@ impl<'py> Keywords<'py> {
         let times = Times { timeout, ..self.times(times)? };
         let retry = RetryPolicy::default();
         let retry = RetryPolicy {
-            repeats: self.get("retries")?.unwrap_or(retry.repeats),
+            repeats: self.whole("retries")?.unwrap_or(retry.repeats),
             max_wait: self.span("max_wait")?.map_or(retry.max_wait, |wait| wait.unwrap_or(FOR_EVER)),
             budget: self.budget(retry.budget)?,
             ..retry
@@ -147,8 +151,7 @@ impl<'py> Keywords<'py> {
         if value.extract::<String>().is_ok_and(|text| text == "none") {
             return Ok(None);
         }
-        let wrong = |_| self.mistake("retry_budget: expected a number of repeats, or `none`");
-        let reserve = value.extract::<u32>().map_err(wrong)?;
+        let reserve = numbers::whole("retry_budget", &value)?;
         Ok(Some(RetryBudget { reserve, ..RetryBudget::default() }))
     }
 
@@ -176,14 +179,14 @@ impl<'py> Keywords<'py> {
             },
             tls: self.tls()?,
             proxies: self.proxies()?,
-            family: match self.get::<u8>("ip")? {
+            family: match self.whole::<u8>("ip")? {
                 None => Family::Any,
                 Some(4) => Family::V4,
                 Some(6) => Family::V6,
                 Some(other) => return Err(usage(py, format!("ip: {other} is neither 4 nor 6"))),
             },
             unix_socket: self.get("unix_socket")?,
-            max_redirects: self.get("max_redirects")?.unwrap_or(options.max_redirects),
+            max_redirects: self.whole("max_redirects")?.unwrap_or(options.max_redirects),
             max_body: self.size("max_body")?.unwrap_or(options.max_body),
             expect: self.parsed("expect", str::parse)?.unwrap_or(options.expect),
             cookies: self.flag("cookies")?,
@@ -291,9 +294,9 @@ impl<'py> Keywords<'py> {
         Ok(Results {
             open: out.map(|path| (path, Open { mode, overwrite: replace, adopt, identity, ..Open::default() })),
             saving: saves.then(|| Saving { overwrite, protected: Vec::new(), spool: std::env::temp_dir() }),
-            canary: self.get("canary")?,
+            canary: self.whole("canary")?,
             keep_order: self.flag("keep_order")?,
-            max_failures: self.get("max_failures")?,
+            max_failures: self.whole("max_failures")?,
         })
     }
 
@@ -302,7 +305,7 @@ impl<'py> Keywords<'py> {
         let py = self.given.py();
         // A mistake in an expression is the caller's, and known before anything is sent.
         let wrong = |why: String| usage(py, why);
-        let (how, most) = (self.get::<String>("paginate")?, self.get("max_pages")?.unwrap_or(1000));
+        let (how, most) = (self.get::<String>("paginate")?, self.whole("max_pages")?.unwrap_or(1000));
         Ok(Answers {
             idempotency_keys: self.flag("idempotency_key")?,
             style: FetchStyle {
@@ -468,47 +471,72 @@ fn call(py: Python<'_>, callable: &Py<PyAny>) -> Result<Secret, String> {
 }
 
 /// Changes the limits of a batch or client; they hold from then on.
-pub fn set_limits(
-    py: Python<'_>,
-    monitor: &Monitor,
-    limit: Option<u32>,
-    per_host: Option<u32>,
-    rate: Option<String>,
-    per_host_rate: Option<String>,
-) -> PyResult<()> {
+pub fn set_limits(monitor: &Monitor, new: &NewLimits) {
     let mut limits = monitor.limits().unwrap_or_default();
-    change(&mut limits, limit, per_host, rate, per_host_rate).map_err(|why| usage(py, why))?;
+    new.change(&mut limits);
     monitor.set_limits(limits);
-    Ok(())
 }
 
-pub fn change(
-    limits: &mut Limits,
-    limit: Option<u32>,
-    per_host: Option<u32>,
-    rate: Option<String>,
-    per_host_rate: Option<String>,
-) -> Result<(), String> {
-    let positive = |number: u32| NonZeroU32::new(number).ok_or_else(|| "a limit is at least 1".to_owned());
-    if let Some(limit) = limit {
-        let same = limits.per_key == limits.limit;
-        limits.limit = positive(limit)?;
-        if same {
-            limits.per_key = limits.limit;
+/// Limits that a caller sets; `None` leaves one as it is.
+pub struct NewLimits {
+    limit: Option<NonZeroU32>,
+    per_key: Option<NonZeroU32>,
+    /// `Some(None)` takes it away.
+    rate: Option<Option<Rate>>,
+    per_key_rate: Option<Option<Rate>>,
+}
+
+impl NewLimits {
+    /// What was given, by these names: those of the limit and the rate per key.
+    pub fn new(
+        limit: Option<&Bound<'_, PyAny>>,
+        (per_key_name, per_key): (&'static str, Option<&Bound<'_, PyAny>>),
+        rate: Option<&Bound<'_, PyAny>>,
+        (per_key_rate_name, per_key_rate): (&'static str, Option<&Bound<'_, PyAny>>),
+    ) -> PyResult<Self> {
+        let number =
+            |name, value: Option<&Bound<'_, PyAny>>| value.map(|value| numbers::whole(name, value)).transpose();
+        let pace = |name, value: Option<&Bound<'_, PyAny>>| value.map(|value| new_rate(name, value)).transpose();
+        Ok(Self {
+            limit: number("limit", limit)?,
+            per_key: number(per_key_name, per_key)?,
+            rate: pace("rate", rate)?,
+            per_key_rate: pace(per_key_rate_name, per_key_rate)?,
+        })
+    }
+
+    /// Whether it says more than the rate.
+    pub fn is_more_than_rate(&self) -> bool {
+        self.limit.is_some() || self.per_key.is_some() || self.per_key_rate.is_some()
+    }
+
+    pub fn limit(&self) -> Option<NonZeroU32> {
+        self.limit
+    }
+
+    pub fn change(&self, limits: &mut Limits) {
+        if let Some(limit) = self.limit {
+            let same = limits.per_key == limits.limit;
+            limits.limit = limit;
+            if same {
+                limits.per_key = limit;
+            }
         }
+        limits.per_key = self.per_key.unwrap_or(limits.per_key);
+        limits.rate = self.rate.unwrap_or(limits.rate);
+        limits.per_key_rate = self.per_key_rate.unwrap_or(limits.per_key_rate);
     }
-    if let Some(per_host) = per_host {
-        limits.per_key = positive(per_host)?;
-    }
-    let parse = |text: String| match text.as_str() {
+}
+
+/// A rate, or `none`.
+fn new_rate(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<Rate>> {
+    match text(name, value)?.as_str() {
         "none" => Ok(None),
-        text => text.parse::<Rate>().map(Some).map_err(|error| error.to_string()),
-    };
-    if let Some(rate) = rate {
-        limits.rate = parse(rate)?;
+        text => text.parse().map(Some).map_err(|error| usage(value.py(), format!("{name}: {error}"))),
     }
-    if let Some(rate) = per_host_rate {
-        limits.per_key_rate = parse(rate)?;
-    }
-    Ok(())
+}
+
+/// Text.
+pub fn text(name: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
+    value.extract().map_err(|_| usage(value.py(), format!("{name} must be text, not {}", shown(value))))
 }

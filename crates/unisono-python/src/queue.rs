@@ -10,10 +10,7 @@
 
 use std::{
     mem,
-    sync::{
-        Mutex, MutexGuard,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
@@ -26,20 +23,12 @@ use pyo3::{
 
 use crate::{
     errors::class,
+    forks, numbers,
     queue_line::{Line, Refusal, Served, Withdrawn},
     queue_mailbox::Mailbox,
     queue_wait::{QueueWait, Wish},
-    queue_wake::{Bed, Wake, resolve},
+    queue_wake::{Bed, Wake, refuse_on_loop, resolve},
 };
-
-/// How often this process is a child of itself, so to speak: a fork adds one.
-static FORKS: AtomicU64 = AtomicU64::new(0);
-
-/// Called in the child after a fork: who waits at a queue waits in the parent.
-#[pyfunction]
-pub fn forget_waiters() {
-    FORKS.fetch_add(1, Ordering::Relaxed);
-}
 
 pub type Item = Py<PyAny>;
 
@@ -61,10 +50,11 @@ pub struct QueueCore {
 #[pymethods]
 impl QueueCore {
     #[new]
-    #[pyo3(signature = (maxsize=0))]
-    fn new(maxsize: isize) -> Self {
+    #[pyo3(signature = (maxsize=Maxsize(0)), text_signature = "(maxsize=0)")]
+    fn new(maxsize: Maxsize) -> Self {
+        let Maxsize(maxsize) = maxsize;
         let room = usize::try_from(maxsize).ok().filter(|room| *room > 0).unwrap_or(usize::MAX);
-        let state = State { line: Line::new(room), mailboxes: Vec::new(), forks: FORKS.load(Ordering::Relaxed) };
+        let state = State { line: Line::new(room), mailboxes: Vec::new(), forks: forks::count() };
         Self { state: Mutex::new(state), maxsize }
     }
 
@@ -127,40 +117,41 @@ impl QueueCore {
 
     /// Puts an item; waits for room.
     #[pyo3(signature = (item, block=true, timeout=None))]
-    fn put(slf: &Bound<'_, Self>, item: Item, block: bool, timeout: Option<f64>) -> PyResult<()> {
+    fn put(slf: &Bound<'_, Self>, item: Item, block: bool, timeout: Option<Bound<'_, PyAny>>) -> PyResult<()> {
         let Err(item) = slf.get().try_put(slf, item)? else { return Ok(()) };
         if !block {
             return Err(error(slf.py(), "QueueFull", "the queue is full"));
         }
-        slf.get().put_waiting(slf, item, Limit::of(timeout)?)
+        refuse_on_loop(slf.py(), "put()", "await queue.aput(item)")?;
+        slf.get().put_waiting(slf, item, Limit::of(timeout.as_ref())?)
     }
 
     /// Takes the first item; waits for one.
     #[pyo3(signature = (block=true, timeout=None))]
-    fn get(slf: &Bound<'_, Self>, block: bool, timeout: Option<f64>) -> PyResult<Item> {
+    fn get(slf: &Bound<'_, Self>, block: bool, timeout: Option<Bound<'_, PyAny>>) -> PyResult<Item> {
         if let Some(item) = slf.get().try_get(slf)? {
             return Ok(item);
         }
         if !block {
             return Err(error(slf.py(), "QueueEmpty", "the queue is empty"));
         }
-        let limit = Limit::of(timeout)?;
+        let limit = Limit::of(timeout.as_ref())?;
+        refuse_on_loop(slf.py(), "get()", "await queue.aget()")?;
         slf.get().get_waiting(slf, limit)?.ok_or_else(|| error(slf.py(), "QueueEmpty", "no item came in time"))
     }
 
     /// Takes 1 to `count` items: waits for the first as `get` does, and then up to `max_wait` seconds for more.
-    #[pyo3(signature = (count, *, max_wait=0.0, timeout=None))]
+    #[pyo3(signature = (count, *, max_wait=None, timeout=None), text_signature = "($self, count, *, max_wait=0.0, timeout=None)")]
     fn get_many<'py>(
         slf: &Bound<'py, Self>,
-        count: usize,
-        max_wait: f64,
-        timeout: Option<f64>,
+        count: &Bound<'py, PyAny>,
+        max_wait: Option<&Bound<'py, PyAny>>,
+        timeout: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyList>> {
-        if count == 0 {
-            return Err(PyValueError::new_err("count must be at least 1"));
-        }
+        let count = numbers::whole_within("count", count, 1, isize::MAX as i128)? as usize;
+        let max_wait = max_wait.map(|wait| numbers::wait("max_wait", wait)).transpose()?.unwrap_or_default();
         let mut items = vec![Self::get(slf, true, timeout)?];
-        let limit = Limit::of(Some(max_wait))?;
+        let limit = Limit::after(max_wait);
         loop {
             slf.get().take_many(slf, count - items.len(), &mut items);
             if items.len() == count || limit.is_over() {
@@ -211,8 +202,9 @@ impl QueueCore {
     }
 
     /// `count` items that were taken are done.
-    #[pyo3(signature = (count=1))]
-    fn task_done(slf: &Bound<'_, Self>, count: usize) -> PyResult<()> {
+    #[pyo3(signature = (count=None), text_signature = "($self, count=1)")]
+    fn task_done(slf: &Bound<'_, Self>, count: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let count = count.map(|count| numbers::whole("count", count)).transpose()?.unwrap_or(1);
         let done = slf.get().state().line.done(count);
         let wakes = done.ok_or_else(|| PyValueError::new_err("task_done() called too many times"))?;
         slf.get().wake(slf, wakes);
@@ -221,11 +213,17 @@ impl QueueCore {
 
     /// Waits until everything that was put is done.
     #[pyo3(signature = (timeout=None))]
-    fn join(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<()> {
+    fn join(slf: &Bound<'_, Self>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let limit = Limit::of(timeout)?;
         let bed = Bed::default();
         let ticket = {
             let mut state = slf.get().state();
+            if state.line.unfinished() == 0 {
+                return Ok(());
+            }
+            drop(state);
+            refuse_on_loop(slf.py(), "join()", "await queue.ajoin()")?;
+            state = slf.get().state();
             if state.line.unfinished() == 0 {
                 return Ok(());
             }
@@ -261,6 +259,7 @@ impl QueueCore {
         let got = slf.get().try_get(slf).and_then(|item| match item {
             Some(item) => Ok(item),
             None => {
+                refuse_on_loop(slf.py(), "a plain `for`", "async for")?;
                 let item = slf.get().get_waiting(slf, Limit(None))?;
                 Ok(item.expect("who waits without limit ends with an item or an error"))
             }
@@ -333,7 +332,7 @@ impl QueueCore {
     /// The line, without those whom a fork has left behind.
     pub fn state(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().expect("nothing panics while it holds the lock");
-        let forks = FORKS.load(Ordering::Relaxed);
+        let forks = forks::count();
         if state.forks != forks {
             state.forks = forks;
             let forgotten = (state.line.forget_waiters(), mem::take(&mut state.mailboxes));
@@ -450,19 +449,30 @@ impl QueueCore {
     }
 }
 
+/// How many items a queue holds; 0 or less for no bound, as in the standard library.
+struct Maxsize(isize);
+
+impl<'py> FromPyObject<'_, 'py> for Maxsize {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let (least, most) = (i128::from(i64::MIN), i128::from(i64::MAX));
+        Ok(Self(numbers::whole_within("maxsize", &object, least, most)? as isize))
+    }
+}
+
 /// Until when somebody waits; `None` for as long as it takes.
 #[derive(Clone, Copy)]
 struct Limit(Option<Instant>);
 
 impl Limit {
-    fn of(seconds: Option<f64>) -> PyResult<Self> {
-        let Some(seconds) = seconds else { return Ok(Self(None)) };
-        if seconds.is_nan() || seconds < 0.0 {
-            return Err(PyValueError::new_err("'timeout' must be a non-negative number"));
-        }
-        // More than the clock can tell is as good as no limit.
-        let duration = Duration::try_from_secs_f64(seconds).ok();
-        Ok(Self(duration.and_then(|duration| Instant::now().checked_add(duration))))
+    fn of(timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        timeout.map_or(Ok(Self(None)), |timeout| Ok(Self::after(numbers::wait("timeout", timeout)?)))
+    }
+
+    /// More than the clock can tell is as good as no limit.
+    fn after(duration: Duration) -> Self {
+        Self(Instant::now().checked_add(duration))
     }
 
     fn is_over(self) -> bool {

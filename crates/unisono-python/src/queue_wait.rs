@@ -109,15 +109,7 @@ impl QueueWait {
         traceback: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         self.close(py);
-        let error = match value {
-            Some(value) if value.is_instance_of::<pyo3::exceptions::PyBaseException>() => PyErr::from_value(value),
-            Some(value) => PyErr::from_value(kind.call1((value,))?),
-            None => PyErr::from_value(if kind.is_callable() { kind.call0()? } else { kind }),
-        };
-        if let Some(traceback) = traceback {
-            error.set_traceback(py, traceback.cast_into().ok());
-        }
-        Err(error)
+        Err(thrown(kind, value, traceback)?)
     }
 
     fn close(&self, py: Python<'_>) {
@@ -231,6 +223,24 @@ impl QueueWait {
         };
         Err(PyStopIteration::new_err((value,)))
     }
+}
+
+/// What `throw` of a coroutine is to raise.
+pub fn thrown(
+    kind: Bound<'_, PyAny>,
+    value: Option<Bound<'_, PyAny>>,
+    traceback: Option<Bound<'_, PyAny>>,
+) -> PyResult<PyErr> {
+    let py = kind.py();
+    let error = match value {
+        Some(value) if value.is_instance_of::<pyo3::exceptions::PyBaseException>() => PyErr::from_value(value),
+        Some(value) => PyErr::from_value(kind.call1((value,))?),
+        None => PyErr::from_value(if kind.is_callable() { kind.call0()? } else { kind }),
+    };
+    if let Some(traceback) = traceback {
+        error.set_traceback(py, traceback.cast_into().ok());
+    }
+    Ok(error)
 }
 
 enum Parking {

@@ -15,6 +15,8 @@ use pyo3::{PyTraverseError, PyVisit, intern, prelude::*, sync::PyOnceLock};
 
 use rustix::{fs::Timespec, io::Errno, thread::futex};
 
+use crate::errors::usage;
+
 /// How somebody is woken.
 pub enum Wake {
     /// A thread.
@@ -83,6 +85,17 @@ pub fn running_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
     static FUNCTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let event_loop = FUNCTION.import(py, "asyncio", "_get_running_loop")?.call0()?;
     Ok((!event_loop.is_none()).then_some(event_loop))
+}
+
+/// Refuses to keep a thread waiting in which an event loop runs: all of its coroutines would wait as well, and often what
+/// is waited for is to come from one of them. `await queue.get()`, from code that was written for `asyncio.Queue`, is such a
+/// call.
+pub fn refuse_on_loop(py: Python<'_>, call: &str, instead: &str) -> PyResult<()> {
+    if running_loop(py)?.is_none() {
+        return Ok(());
+    }
+    let why = "would wait, and with it the event loop that runs in this thread";
+    Err(usage(py, format!("{call} {why}: use `{instead}` in coroutines")))
 }
 
 /// Lets a coroutine of the running loop go on. One that was cancelled meanwhile goes on by itself.

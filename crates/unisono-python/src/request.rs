@@ -8,7 +8,7 @@ use pyo3::{
 use unisono_core::redacted;
 use unisono_runner::{Defaults, FetchCall, Fields, NoFields, Origin, Own, Row};
 
-use crate::errors;
+use crate::{errors, options::text};
 
 /// One request: an address and what goes with it.
 #[pyclass(frozen, module = "unisono", from_py_object)]
@@ -132,7 +132,7 @@ fn from_mapping(item: &Bound<'_, PyAny>) -> PyResult<(Own, Columns)> {
             "content" | "body" => own.body = Some(encode_content(&value)?),
             _ if value.is_none() => {}
             _ => {
-                let text = value.str()?.to_string();
+                let text = if name == "method" { text(&name, &value)? } else { value.str()?.to_string() };
                 match name.as_str() {
                     "id" => own.id = Some(text.clone()),
                     "url" => own.url = Some(text.clone()),
@@ -158,13 +158,27 @@ pub fn pairs(value: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<(String, String)>
         let (name, value): (String, Bound<'_, PyAny>) = pair?.extract()?;
         if value.is_instance_of::<pyo3::types::PyList>() || value.is_instance_of::<pyo3::types::PyTuple>() {
             for one in value.try_iter()? {
-                pairs.push((name.clone(), one?.str()?.to_string()));
+                pairs.push((name.clone(), value_of(&name, &one?)?));
             }
         } else {
-            pairs.push((name, value.str()?.to_string()));
+            let value = value_of(&name, &value)?;
+            pairs.push((name, value));
         }
     }
     Ok(pairs)
+}
+
+/// The text of a value: numbers and the like have one, what is missing has none, and bytes are their characters.
+fn value_of(name: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
+    if value.is_none() {
+        return Err(errors::usage(value.py(), format!("`{name}` has no value (None): leave it out, or give \"\"")));
+    }
+    if let Ok(bytes) = value.cast::<PyBytes>() {
+        let text = std::str::from_utf8(bytes.as_bytes());
+        let wrong = |_| errors::usage(value.py(), format!("`{name}`: the bytes are not UTF-8 text"));
+        return text.map(str::to_owned).map_err(wrong);
+    }
+    Ok(value.str()?.to_string())
 }
 
 pub fn encode_json(value: &Bound<'_, PyAny>) -> PyResult<Bytes> {

@@ -19,7 +19,11 @@ use unisono_runner::{
     Taker, inlet, outlet,
 };
 
-use crate::{bell::Bell, errors, options::set_limits};
+use crate::{
+    bell::Bell,
+    errors,
+    options::{NewLimits, set_limits},
+};
 
 /// What Python gives to a kind of work and gets from it.
 pub trait Face: Send + Sync + 'static {
@@ -215,18 +219,20 @@ impl Run {
     fn set_limits(
         &self,
         py: Python<'_>,
-        limit: Option<u32>,
-        per_host: Option<u32>,
-        rate: Option<String>,
-        per_host_rate: Option<String>,
+        limit: Option<&Bound<'_, PyAny>>,
+        per_host: Option<&Bound<'_, PyAny>>,
+        rate: Option<&Bound<'_, PyAny>>,
+        per_host_rate: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        if self.threads.is_some() && (limit.is_some() || per_host.is_some() || per_host_rate.is_some()) {
+        let new = NewLimits::new(limit, ("per_host", per_host), rate, ("per_host_rate", per_host_rate))?;
+        if self.threads.is_some() && new.is_more_than_rate() {
             return Err(errors::usage(
                 py,
                 "the number of threads is fixed while they run; only the rate can be changed",
             ));
         }
-        set_limits(py, &self.monitor, limit, per_host, rate, per_host_rate)
+        set_limits(&self.monitor, &new);
+        Ok(())
     }
 
     /// Most items in flight, or how many threads there are.

@@ -25,6 +25,7 @@ from unisono.errors import SampleFailed, UsageError
 from unisono.explaining import machine
 from unisono.explaining.answer import Blocking
 from unisono.explaining.event_loop import WatchedLoop
+from unisono.retrying import is_coroutine_function, is_generator_function
 
 __all__ = ["Cost", "Pickled", "Subject", "run_chunk"]
 
@@ -64,9 +65,11 @@ class Subject:
     """A function, its samples, and how many more times it may be called."""
 
     def __init__(self, function: Callable[[Any], Any], samples: Sequence[Any], repeat: int | None) -> None:
+        if is_generator_function(function):
+            raise UsageError("a call of a generator function runs nothing: give a function that takes what it yields")
         self.function = function
         self.samples = list(samples)
-        self.coroutine = _is_coroutine_function(function)
+        self.coroutine = is_coroutine_function(function)
         module = getattr(function, "__module__", None) or "builtins"
         self.name = f"{module}:{getattr(function, '__qualname__', type(function).__name__)}"
         self.calls = 0
@@ -235,10 +238,6 @@ def run_chunk(function: Callable[[Any], Any], items: Sequence[Any], coroutine: b
                 # The exception itself may not be picklable, so its text travels.
                 raise SampleFailed(message, item=None, index=None) from None
     return results
-
-
-def _is_coroutine_function(function: Callable[[Any], Any]) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 def _shown(item: object) -> str:

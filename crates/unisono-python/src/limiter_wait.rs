@@ -1,0 +1,295 @@
+//! Those who wait at a limiter: what wakes them, and the coroutine that `aacquire` and `async with` wait with.
+//!
+//! However a coroutine ends early (cancelled, closed, forgotten with its task), what it was given goes to the next one.
+//! One whose loop is closed before it has heard is found by what the loop drops: a `Notice` that was not delivered gives
+//! the place up.
+
+use std::{
+    mem,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use pyo3::{
+    PyTraverseError, PyVisit,
+    exceptions::{PyRuntimeError, PyStopIteration},
+    intern,
+    prelude::*,
+    types::PyTuple,
+};
+use unisono_batch::Visit;
+
+use crate::{
+    limiter::{LimiterCore, Shared},
+    queue_wait::thrown,
+    queue_wake::{Bed, resolve, running_loop},
+};
+
+/// How a caller is woken.
+pub enum Waiter {
+    /// A thread.
+    Thread(Bed),
+    /// A coroutine.
+    Task {
+        /// Where it runs.
+        event_loop: Py<PyAny>,
+        /// What it waits for.
+        future: Py<PyAny>,
+        /// Resolves the future, on its loop.
+        notice: Py<Notice>,
+    },
+}
+
+impl Waiter {
+    /// Fails when the loop is closed.
+    pub fn wake(&self, py: Python<'_>) -> PyResult<()> {
+        match self {
+            Self::Thread(bed) => {
+                bed.wake();
+                Ok(())
+            }
+            Self::Task { event_loop, future, notice } => {
+                let event_loop = event_loop.bind(py);
+                if running_loop(py)?.is_some_and(|running| running.is(event_loop)) {
+                    notice.get().deliver();
+                    return resolve(future.bind(py));
+                }
+                event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (notice,)).map(drop)
+            }
+        }
+    }
+
+    /// For the garbage collector.
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Thread(_) => Ok(()),
+            Self::Task { event_loop, future, notice } => {
+                visit.call(event_loop)?;
+                visit.call(future)?;
+                visit.call(notice)
+            }
+        }
+    }
+}
+
+/// Something that a loop is to call. When it is dropped instead, the place that it was about goes to the next one.
+#[pyclass(frozen, module = "unisono._native")]
+pub struct Notice {
+    shared: Arc<Shared>,
+    visit: Visit,
+    /// What it resolves; `None` for one that follows a future and only sees that its loop goes on.
+    future: Option<Py<PyAny>>,
+    delivered: AtomicBool,
+}
+
+impl Notice {
+    fn new(shared: &Arc<Shared>, visit: Visit, future: Option<Py<PyAny>>) -> Self {
+        Self { shared: shared.clone(), visit, future, delivered: AtomicBool::new(false) }
+    }
+
+    fn deliver(&self) {
+        self.delivered.store(true, Ordering::Relaxed);
+    }
+}
+
+#[pymethods]
+impl Notice {
+    #[pyo3(signature = (*_future))]
+    fn __call__(&self, py: Python<'_>, _future: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.deliver();
+        self.future.as_ref().map_or(Ok(()), |future| resolve(future.bind(py)))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.future.as_ref().map_or(Ok(()), |future| visit.call(future))
+    }
+}
+
+impl Drop for Notice {
+    fn drop(&mut self) {
+        if !self.delivered.load(Ordering::Relaxed) {
+            quietly(|py| self.shared.give_up_unheard(py, self.visit));
+        }
+    }
+}
+
+/// What a coroutine that waited for a place returns.
+pub enum Outcome {
+    Nothing,
+    Limiter,
+}
+
+enum Stage {
+    /// Not begun.
+    Fresh,
+    Parked {
+        visit: Visit,
+        /// `future.__await__()`: what the task is told to wait for.
+        steps: Py<PyAny>,
+    },
+    /// There is nothing to wait for.
+    Done,
+    Ended,
+}
+
+/// A coroutine that waits for a place.
+#[pyclass(frozen, weakref, module = "unisono._native")]
+pub struct PlaceWait {
+    limiter: Py<LimiterCore>,
+    key: String,
+    outcome: Outcome,
+    /// Taken out while a step runs, so that no lock is held while code of Python's runs.
+    stage: Mutex<Stage>,
+}
+
+impl PlaceWait {
+    pub fn new(limiter: Py<LimiterCore>, key: String, outcome: Outcome) -> Self {
+        Self { limiter, key, outcome, stage: Mutex::new(Stage::Fresh) }
+    }
+
+    /// One with nothing to wait for.
+    pub fn ended(limiter: Py<LimiterCore>) -> Self {
+        Self { limiter, key: String::new(), outcome: Outcome::Nothing, stage: Mutex::new(Stage::Done) }
+    }
+
+    fn swap(&self, stage: Stage) -> Stage {
+        mem::replace(&mut *self.stage.lock().unwrap_or_else(PoisonError::into_inner), stage)
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.limiter.get().shared
+    }
+
+    /// The coroutine returns.
+    fn returns<T>(&self, py: Python<'_>) -> PyResult<T> {
+        let value = match self.outcome {
+            Outcome::Nothing => py.None(),
+            Outcome::Limiter => self.limiter.clone_ref(py).into_any(),
+        };
+        Err(PyStopIteration::new_err((value,)))
+    }
+
+    /// Asks for a place, and waits unless there is one.
+    fn begin(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let event_loop = running_loop(py)?.ok_or_else(|| PyRuntimeError::new_err("no running event loop"))?;
+        let (visit, is_inside) = self.shared().ask(py, &self.key);
+        if is_inside {
+            return self.returns(py);
+        }
+        match self.park(py, &event_loop, visit) {
+            Ok(Some(step)) => Ok(step),
+            Ok(None) => self.returns(py),
+            Err(error) => {
+                self.shared().give_up(py, visit);
+                Err(error)
+            }
+        }
+    }
+
+    /// What the task is told to wait for; `None` when the caller is inside.
+    fn park(&self, py: Python<'_>, event_loop: &Bound<'_, PyAny>, visit: Visit) -> PyResult<Option<Py<PyAny>>> {
+        let future = event_loop.call_method0(intern!(py, "create_future"))?;
+        // It comes before what the task adds, in the same turn of the loop.
+        let follows = Py::new(py, Notice::new(self.shared(), visit, None))?;
+        future.call_method1(intern!(py, "add_done_callback"), (follows,))?;
+        let steps = future.call_method0(intern!(py, "__await__"))?;
+        let notice = Py::new(py, Notice::new(self.shared(), visit, Some(future.clone().unbind())))?;
+        let waiter = Waiter::Task { event_loop: event_loop.clone().unbind(), future: future.unbind(), notice };
+        if !self.shared().wait(py, visit, waiter)? {
+            return Ok(None);
+        }
+        self.swap(Stage::Parked { visit, steps: steps.clone().unbind() });
+        Ok(Some(steps.call_method0(intern!(py, "__next__"))?.unbind()))
+    }
+}
+
+#[pymethods]
+impl PlaceWait {
+    fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self.swap(Stage::Ended) {
+            Stage::Fresh => self.begin(py),
+            Stage::Parked { visit, steps } => {
+                let stepped = steps.call_method0(py, intern!(py, "__next__"));
+                let Err(error) = stepped else {
+                    self.swap(Stage::Parked { visit, steps });
+                    return stepped;
+                };
+                if error.is_instance_of::<PyStopIteration>(py) && self.shared().enter(py, visit) {
+                    return self.returns(py);
+                }
+                self.shared().give_up(py, visit);
+                if error.is_instance_of::<PyStopIteration>(py) {
+                    return Err(PyRuntimeError::new_err(
+                        "the future that waits for a place was ended by somebody else",
+                    ));
+                }
+                Err(error)
+            }
+            Stage::Done => self.returns(py),
+            Stage::Ended => Err(PyRuntimeError::new_err("cannot reuse an already awaited coroutine")),
+        }
+    }
+
+    fn send(&self, py: Python<'_>, _value: Py<PyAny>) -> PyResult<Py<PyAny>> {
+        self.__next__(py)
+    }
+
+    #[pyo3(signature = (kind, value=None, traceback=None))]
+    fn throw(
+        &self,
+        py: Python<'_>,
+        kind: Bound<'_, PyAny>,
+        value: Option<Bound<'_, PyAny>>,
+        traceback: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        self.close(py);
+        Err(thrown(kind, value, traceback)?)
+    }
+
+    fn close(&self, py: Python<'_>) {
+        if let Stage::Parked { visit, .. } = self.swap(Stage::Ended) {
+            self.shared().give_up(py, visit);
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.limiter)?;
+        let Ok(stage) = self.stage.try_lock() else { return Ok(()) };
+        match &*stage {
+            Stage::Parked { steps, .. } => visit.call(steps),
+            Stage::Fresh | Stage::Done | Stage::Ended => Ok(()),
+        }
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        self.close(py);
+    }
+}
+
+impl Drop for PlaceWait {
+    fn drop(&mut self) {
+        // A task that nobody waits for any more is dropped as it is. At the end of the interpreter nobody waits.
+        quietly(|py| self.close(py));
+    }
+}
+
+/// For what happens as something is dropped: an exception that is under way there goes on.
+fn quietly(call: impl FnOnce(Python<'_>)) {
+    Python::try_attach(|py| {
+        let under_way = PyErr::take(py);
+        call(py);
+        if let Some(error) = under_way {
+            error.restore(py);
+        }
+    });
+}

@@ -1,0 +1,179 @@
+//! Numbers that a caller gives: one checker, for both halves of the package.
+//!
+//! A mistake is a `UsageError` that names the argument and the value. `True` is no number here, though Python has it as
+//! one: `limit=True` is a slip. Neither is what has no end or is none (`nan`, `inf`).
+
+use std::{
+    num::{NonZeroU32, NonZeroU64},
+    time::Duration,
+};
+
+use pyo3::{prelude::*, types::PyBool};
+use unisono_core::FOR_EVER;
+
+use crate::errors::usage;
+
+/// Whole numbers that an argument may have.
+pub trait Whole: Sized {
+    /// The smallest.
+    const LEAST: u64;
+    /// The largest.
+    const MOST: u64;
+    /// One of these.
+    fn of(number: u64) -> Option<Self>;
+}
+
+impl Whole for u8 {
+    const LEAST: u64 = 0;
+    const MOST: u64 = u8::MAX as u64;
+    fn of(number: u64) -> Option<Self> {
+        number.try_into().ok()
+    }
+}
+
+impl Whole for u16 {
+    const LEAST: u64 = 0;
+    const MOST: u64 = u16::MAX as u64;
+    fn of(number: u64) -> Option<Self> {
+        number.try_into().ok()
+    }
+}
+
+impl Whole for u32 {
+    const LEAST: u64 = 0;
+    const MOST: u64 = u32::MAX as u64;
+    fn of(number: u64) -> Option<Self> {
+        number.try_into().ok()
+    }
+}
+
+impl Whole for u64 {
+    const LEAST: u64 = 0;
+    const MOST: u64 = u64::MAX;
+    fn of(number: u64) -> Option<Self> {
+        Some(number)
+    }
+}
+
+impl Whole for usize {
+    const LEAST: u64 = 0;
+    const MOST: u64 = usize::MAX as u64;
+    fn of(number: u64) -> Option<Self> {
+        number.try_into().ok()
+    }
+}
+
+impl Whole for NonZeroU32 {
+    const LEAST: u64 = 1;
+    const MOST: u64 = u32::MAX as u64;
+    fn of(number: u64) -> Option<Self> {
+        u32::try_from(number).ok().and_then(Self::new)
+    }
+}
+
+impl Whole for NonZeroU64 {
+    const LEAST: u64 = 1;
+    const MOST: u64 = u64::MAX;
+    fn of(number: u64) -> Option<Self> {
+        Self::new(number)
+    }
+}
+
+/// A whole number.
+pub fn whole<T: Whole>(name: &str, value: &Bound<'_, PyAny>) -> PyResult<T> {
+    let number = whole_within(name, value, T::LEAST.into(), T::MOST.into())?;
+    let number = u64::try_from(number).ok().and_then(T::of);
+    number.ok_or_else(|| usage(value.py(), format!("{name} cannot be {}", shown(value))))
+}
+
+/// A whole number between two others.
+pub fn whole_within(name: &str, value: &Bound<'_, PyAny>, least: i128, most: i128) -> PyResult<i128> {
+    let py = value.py();
+    if value.is_instance_of::<PyBool>() {
+        return Err(usage(py, format!("{name} must be a whole number, not {}", shown(value))));
+    }
+    let index = match py.import("operator")?.call_method1("index", (value,)) {
+        Ok(index) => index,
+        Err(error) if error.is_instance_of::<pyo3::exceptions::PyTypeError>(py) => {
+            return Err(usage(py, format!("{name} must be a whole number, not {}", shown(value))));
+        }
+        Err(error) => return Err(error),
+    };
+    let too_large = || usage(py, format!("{name} must be at most {most}, not {}", shown(value)));
+    let too_small = || usage(py, format!("{name} must be at least {least}, not {}", shown(value)));
+    match index.extract::<i128>() {
+        Ok(number) if number < least => Err(too_small()),
+        Ok(number) if number > most => Err(too_large()),
+        Ok(number) => Ok(number),
+        Err(_) if index.lt(0)? => Err(too_small()),
+        Err(_) => Err(too_large()),
+    }
+}
+
+/// A number of seconds, when it is a number; text and the like are somebody else's.
+pub fn seconds(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<Duration>> {
+    let py = value.py();
+    let wrong = || usage(py, format!("{name} must be a number of seconds, at least 0, not {}", shown(value)));
+    if value.is_instance_of::<PyBool>() {
+        return Err(wrong());
+    }
+    // A whole number that is too large for a float is one all the same.
+    let number = match value.extract::<f64>() {
+        Ok(number) => number,
+        Err(error) if error.is_instance_of::<pyo3::exceptions::PyOverflowError>(py) => return Err(wrong()),
+        Err(_) => return Ok(None),
+    };
+    match Duration::try_from_secs_f64(number) {
+        Ok(duration) if duration < FOR_EVER => Ok(Some(duration)),
+        _ => Err(wrong()),
+    }
+}
+
+/// How many seconds to wait at most, where `inf` and what is as good as that is no mistake.
+pub fn wait(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
+    let wrong = || {
+        let given = shown(value);
+        usage(value.py(), format!("'{name}' must be a non-negative number of seconds, not {given}"))
+    };
+    if value.is_instance_of::<PyBool>() {
+        return Err(wrong());
+    }
+    match value.extract::<f64>() {
+        Ok(seconds) if seconds >= 0.0 => Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)),
+        _ => Err(wrong()),
+    }
+}
+
+/// A whole number from a caller of the Python half.
+#[pyfunction(name = "whole", signature = (name, value, *, least=1, most=None))]
+pub fn whole_of(name: &str, value: &Bound<'_, PyAny>, least: i64, most: Option<i64>) -> PyResult<i64> {
+    let number = whole_within(name, value, least.into(), most.unwrap_or(i64::MAX).into())?;
+    Ok(i64::try_from(number).expect("it lies between two of them"))
+}
+
+/// A number of seconds from a caller of the Python half.
+#[pyfunction(name = "seconds", signature = (name, value, *, above_zero=false))]
+pub fn seconds_of(name: &str, value: &Bound<'_, PyAny>, above_zero: bool) -> PyResult<f64> {
+    let least = if above_zero { "above" } else { "at least" };
+    let wrong = || usage(value.py(), format!("{name} must be a number of seconds, {least} 0, not {}", shown(value)));
+    let duration = seconds(name, value)?.ok_or_else(wrong)?;
+    if above_zero && duration.is_zero() {
+        return Err(wrong());
+    }
+    Ok(duration.as_secs_f64())
+}
+
+/// A value in a message: short, and on one line.
+pub fn shown(value: &Bound<'_, PyAny>) -> String {
+    let text = value.repr().map_or_else(
+        // A whole number of thousands of digits has no text.
+        |_| value.get_type().name().map_or_else(|_| "?".to_owned(), |name| format!("this {name}")),
+        |text| text.to_string_lossy().into_owned(),
+    );
+    let short: String = text.chars().take(LONGEST).collect();
+    let dots = if short.len() < text.len() { "…" } else { "" };
+    format!("{}{dots}", unisono_core::printable(&short))
+}
+
+/// Enough to know the value again.
+const LONGEST: usize = 60;
