@@ -68,9 +68,9 @@ class BatchOptions(TypedDict, total=False):
         overwrite: Replace a results file that is there.
         idempotent: Calling twice does no harm: `resume` calls again for what was interrupted, and what is lost with a
             worker of a cluster is called again.
-        id: Answers the name of an item, which tells it apart from others; by default that is its value, with its type. An
-            item that has no value which stays the same in every run (an object of a plain class, a function, an open
-            file) is refused without it.
+        id: Answers the name of an item, which tells it apart from others; by default that is its value, with its type.
+            An item that has no value which stays the same in every run (an object of a plain class, a function, an
+            open file) is refused without it.
         serialize: Makes a result into something that JSON has, for `out`.
         ordered: Outcomes in the order of the items, not as they are done.
     """

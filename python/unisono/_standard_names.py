@@ -10,6 +10,7 @@ Leaves out what a context is besides its start method: its queues and locks are 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from multiprocessing.context import BaseContext
 from typing import Any, TypedDict
 
@@ -22,11 +23,10 @@ class StandardNames(TypedDict, total=False):
     max_workers: int | None
     processes: int | None
     maxtasksperchild: int | None
-    mp_context: BaseContext | None
     context: BaseContext | None
 
 
-def translate(options: dict[str, Any], given: StandardNames) -> dict[str, Any]:
+def translate(options: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """`options` with what was given by the names of the standard pools.
 
     Args:

@@ -11,11 +11,10 @@ from __future__ import annotations
 import concurrent.futures
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from unisono.errors import ResultTimeout
-from unisono.futures import Future
 
 T = TypeVar("T")
 
@@ -27,7 +26,7 @@ class AsyncResult(concurrent.futures.Future[T]):
 
     def __init__(
         self,
-        parts: list[Future[Any]],
+        parts: Sequence[concurrent.futures.Future[Any]],
         join: Callable[[list[Any]], T],
         callback: Callable[[T], object] | None,
         error_callback: Callable[[BaseException], object] | None,
@@ -75,6 +74,10 @@ class AsyncResult(concurrent.futures.Future[T]):
         if not self.done():
             raise ValueError(f"{self!r} not ready")
         return not self.cancelled() and self.exception() is None
+
+    def __repr__(self) -> str:
+        state = "done" if self.done() else f"{self._left} of {len(self._parts)} parts to come"
+        return f"<AsyncResult {state}>"
 
     def _part_done(self, _: object) -> None:
         with self._lock:

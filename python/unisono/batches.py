@@ -21,6 +21,7 @@ from unisono._feeding import Feed
 from unisono._given import many, refuse_own_output
 from unisono._listening import Listener
 from unisono._native import Ended
+from unisono._wording import counted
 from unisono.errors import RunError, UsageError
 from unisono.queue import Queue
 from unisono.report import Report
@@ -184,6 +185,17 @@ class Batch(Generic[OutcomeT]):
 
     # Steering.
 
+    def __repr__(self) -> str:
+        if self._report is not None:
+            state = f"ended: {counted(self._report.total, 'outcome')}, {self._report.ok} ok"
+        elif self._run is None:
+            state = "not begun"
+        else:
+            progress = self.progress
+            total = "" if progress["total"] is None else f" of {progress['total']}"
+            state = f"{progress['done']}{total} done, {progress['in_flight']} in flight"
+        return f"<Batch of {self._work.noun}, {state}>"
+
     @property
     def report(self) -> Report[OutcomeT]:
         """The report, once the batch has ended."""
@@ -204,7 +216,7 @@ class Batch(Generic[OutcomeT]):
     @limit.setter
     def limit(self, limit: int) -> None:
         if self._run is None:
-            self._options["limit"] = limit
+            self._options["limit"] = _native.whole("limit", limit)
         else:
             self._run.set_limits(limit=limit)
 
@@ -212,6 +224,8 @@ class Batch(Generic[OutcomeT]):
         """Change limits; they hold from then on. A rate of `none` takes it away."""
         if self._run is None:
             for name, limit in limits.items():
+                if not name.endswith("rate"):
+                    _native.whole(name, limit)
                 self._options.pop(name, None)
                 if limit != "none":
                     self._options[name] = limit

@@ -66,6 +66,10 @@ class _Base:
         self._pid = _process.pid
         self._closed = False
 
+    def __repr__(self) -> str:
+        address = f" base_url={_native.redacted(self.base_url)!r}" if self.base_url else ""
+        return f"<{type(self).__qualname__}{address} {'closed' if self._closed else 'open'}>"
+
     @property
     def is_closed(self) -> bool:
         """Whether it has been closed."""

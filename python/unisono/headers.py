@@ -23,7 +23,8 @@ class Headers(Mapping[str, str]):
         self._pairs = [(name.lower(), value) for name, value in pairs]
 
     def __getitem__(self, name: str) -> str:
-        values = self.get_list(name)
+        # No header is named by anything else, as no key of a `dict` of text is.
+        values = self.get_list(name) if isinstance(name, str) else []
         if not values:
             raise KeyError(name)
         return ", ".join(values)

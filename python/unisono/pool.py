@@ -4,7 +4,7 @@ A `ProcessPool` is an executor first, and in some places it cannot be a `multipr
 iterator or a list, `with` waits for the tasks or ends them, a closed pool raises one error or another.
 `ProcessPool` does what executors do there; `Pool` does what `multiprocessing.Pool` does. Everything else is the same.
 
-Leaves out what the standard one has in private, and `next(timeout)` on the iterators of `imap`.
+Leaves out what the standard one has in private.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Pool(ProcessPool):
         log_forwarding: bool = True,
     ) -> None:
         super().__init__(
-            processes=processes,
+            workers=processes,
             initializer=initializer,
             initargs=initargs,
             maxtasksperchild=maxtasksperchild,

@@ -19,11 +19,13 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from multiprocessing.context import BaseContext
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack, cast
 
-from unisono import _births, _forking, _log_records, _native, _pickling
+from unisono import _births, _forking, _imap, _log_records, _native, _pickling
 from unisono._display import tell
+from unisono._hooks import refuse_hooks
 from unisono._standard_names import StandardNames, translate
 from unisono._wording import counted
 from unisono.async_result import AsyncResult
@@ -57,6 +59,7 @@ class ProcessPool(concurrent.futures.Executor):
     Args:
         workers: How many processes at most; `None` means one per core that this process may use. They start when
             there is something for them to do.
+        mp_context: As for `ProcessPoolExecutor`: what `multiprocessing.get_context` answers, whose start method it is.
         start_method: `zygote` (which `None` means) forks them from a fresh interpreter with one thread, in a
             millisecond; `spawn` makes each a fresh interpreter; `fork` forks them from this program as it is when the
             first task is submitted, with a `RuntimeWarning` when it has threads then.
@@ -71,7 +74,7 @@ class ProcessPool(concurrent.futures.Executor):
         nice: By how much workers are nicer than we are (nice(2)).
         name: What workers are called in `ps`, with a number.
         **standard: The same by the names of the standard pools: `max_workers` and `processes` are `workers`,
-            `maxtasksperchild` is `max_tasks_per_child`, and the start method of `mp_context` or `context` is
+            `maxtasksperchild` is `max_tasks_per_child`, and the start method of `context` or `mp_context` is
             `start_method` (`forkserver` means `zygote`).
 
     Raises:
@@ -82,11 +85,12 @@ class ProcessPool(concurrent.futures.Executor):
     def __init__(
         self,
         workers: int | None = None,
+        mp_context: BaseContext | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
         *,
         start_method: Method | None = None,
         preload: Sequence[str] = (),
-        initializer: Callable[..., object] | None = None,
-        initargs: Iterable[Any] = (),
         max_tasks_per_child: int | None = None,
         max_pending: int | None = None,
         memory_limit: int | None = None,
@@ -102,11 +106,11 @@ class ProcessPool(concurrent.futures.Executor):
                 'put what the program does below `if __name__ == "__main__":`'
             )
         own = {"workers": workers, "max_tasks_per_child": max_tasks_per_child, "start_method": start_method}
-        options = translate(own, standard)
+        options = translate(own, {**standard, "mp_context": mp_context})
         method = options["start_method"] or "zygote"
         max_tasks_per_child = options["max_tasks_per_child"]
         count = len(os.sched_getaffinity(0)) if options["workers"] is None else options["workers"]
-        if count < 1:
+        if _native.whole("max_workers", count, least=_LEAST) < 1:
             # As `ProcessPoolExecutor` puts it, since its callers may look at the words.
             raise UsageError(f"max_workers must be greater than 0, not {count}")
         for what, number in (
@@ -115,8 +119,9 @@ class ProcessPool(concurrent.futures.Executor):
             ("memory_limit", memory_limit),
             ("per_key", per_key),
         ):
-            if number is not None and number < 1:
-                raise UsageError(f"{what} must be at least 1, not {number}")
+            if number is not None:
+                _native.whole(what, number)
+        _native.whole("nice", nice, least=-20, most=19)
         if method not in ("zygote", "spawn", "fork"):
             raise UsageError(f"start_method is `zygote`, `spawn` or `fork`, not {method!r}")
         if initializer is not None and not callable(initializer):
@@ -153,6 +158,7 @@ class ProcessPool(concurrent.futures.Executor):
         )
         # What others look at to share work out, though it is not theirs: dask, for one.
         self._max_workers = count
+        self._method = method
         self._server = threading.Thread(
             target=_serve, args=(self._engine, self._born, self._logs, first), name=f"{name}-pool", daemon=True
         )
@@ -161,6 +167,14 @@ class ProcessPool(concurrent.futures.Executor):
         # A program may fork itself only as long as we have no thread of our own.
         if self._born is None:
             self._begin_to_serve()
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        refuse_hooks(cls, _HOOKS, "the workers of this pool are not made by it; see start_method and initializer")
+
+    def __repr__(self) -> str:
+        shown = f"workers={self._max_workers} start_method={self._method} open={self._engine.open}"
+        return f"<{type(self).__qualname__} {shown}>"
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Have `fn(*args, **kwargs)` called in a worker.
@@ -196,6 +210,9 @@ class ProcessPool(concurrent.futures.Executor):
         ...     pool.task(timeout=30, retries=2).submit(len, "abc").result()
         3
         """
+        if timeout is not None:
+            _native.seconds("timeout", timeout, above_zero=True)
+        _native.whole("retries", retries, least=0, most=2**32 - 1)
         return TaskOptions(self, {"timeout": timeout, "retries": retries, "key": key})
 
     def map(
@@ -226,25 +243,30 @@ class ProcessPool(concurrent.futures.Executor):
         """Call `func(*arguments)` for each of them; all results, in order."""
         return list(_map(self._ready(), self._sendable(func), map(tuple, iterable), None, chunksize or 1, None))
 
-    def imap(self, func: Callable[[Any], T], iterable: Iterable[Any], chunksize: int = 1) -> Iterator[T]:
-        """The results of `func(item)` for each item, in order, as they come."""
-        func = self._sendable(func)
-        if chunksize > 1:
-            chunks = _Input((func, chunk) for chunk in _chunks(zip(iterable), chunksize))
-            parts = _map(self._ready(), _pickling.run_chunk, chunks, None, 1, None)
-            return chunks.then_raise(_flat(parts))
-        calls = _Input(zip(iterable))
-        return calls.then_raise(_map(self._ready(), func, calls, None, chunksize, None))
+    def imap(self, func: Callable[[Any], T], iterable: Iterable[Any], chunksize: int = 1) -> _imap.ImapIterator[T]:
+        """The results of `func(item)` for each item, in order, as they come.
 
-    def imap_unordered(self, func: Callable[[Any], T], iterable: Iterable[Any], chunksize: int = 1) -> Iterator[T]:
+        The iterator has `next(timeout)` as well. Leaving it early cancels nothing.
+        """
+        func = self._sendable(func)
+        if _native.whole("chunksize", chunksize) > 1:
+            chunks = _Input((func, chunk) for chunk in _chunks(zip(iterable), chunksize))
+            parts = self._ready().map(_pickling.run_chunk, chunks)
+            return _imap.in_chunks(_imap.of_results(parts, chunks.raised()))
+        calls = _Input(zip(iterable))
+        return _imap.of_results(self._ready().map(func, calls), calls.raised())
+
+    def imap_unordered(
+        self, func: Callable[[Any], T], iterable: Iterable[Any], chunksize: int = 1
+    ) -> _imap.ImapIterator[T]:
         """The same, in the order in which they are done."""
         func = self._sendable(func)
-        if chunksize > 1:
+        if _native.whole("chunksize", chunksize) > 1:
             chunks = _Input((func, chunk) for chunk in _chunks(zip(iterable), chunksize))
-            parts: Iterator[list[T]] = _as_done([self.submit(_pickling.run_chunk, *chunk) for chunk in chunks])
-            return chunks.then_raise(_flat(parts))
+            parts = [self.submit(_pickling.run_chunk, *chunk) for chunk in chunks]
+            return _imap.in_chunks(_imap.in_order_of_ends(parts, chunks.raised()))
         calls = _Input(zip(iterable))
-        return calls.then_raise(_as_done([self.submit(func, *call) for call in calls]))
+        return _imap.in_order_of_ends([self.submit(func, *call) for call in calls], calls.raised())
 
     def map_async(
         self,
@@ -382,10 +404,11 @@ class _Input:
         except Exception as error:
             self._error = error
 
-    def then_raise(self, results: Iterator[T]) -> Iterator[T]:
-        yield from results
+    def raised(self) -> Iterator[Any]:
+        """Nothing, or what it has raised, once."""
         if self._error is not None:
             raise self._error
+        yield from ()
 
 
 def _map(
@@ -434,16 +457,6 @@ def _taken(results: _native.Results, until: float | None, pulls: bool) -> Iterat
             yield values.pop()
     finally:
         results.cancel()
-
-
-def _as_done(futures: Iterable[Future[T]]) -> Iterator[T]:
-    done = concurrent.futures.as_completed(cast(Iterable[concurrent.futures.Future[T]], futures))
-    # Futures hold their results, so only those that are still to come are kept.
-    del futures
-    for future in done:
-        values = [future.result()]
-        del future
-        yield values.pop()
 
 
 def _flat(parts: Iterator[list[T]]) -> Iterator[T]:
@@ -507,6 +520,9 @@ _POOLS: dict[_native.PoolEngine, threading.Thread] = {}
 _LEFT_BEHIND: list[dict[_native.PoolEngine, threading.Thread]] = []
 #: How many seconds the end of a program waits for a thread that may be in a caller's callback.
 _LONGEST_JOIN = 5.0
+_LEAST = -(2**63)
+#: Of the standard classes, in private or for their processes, and overridden by some.
+_HOOKS = ("Process", "_spawn_process", "_adjust_process_count", "_start_executor_manager_thread")
 
 atexit.register(_at_exit)
 os.register_at_fork(after_in_child=_forget_in_child)

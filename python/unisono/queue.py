@@ -12,9 +12,10 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Coroutine
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from unisono._native import QueueCore, QueueWait, forget_waiters
+from unisono._hooks import refuse_hooks
+from unisono._native import QueueCore, QueueWait, forget_waiters, seconds, whole
 from unisono.errors import QueueClosed
 
 __all__ = ["Queue"]
@@ -74,6 +75,14 @@ class Queue(QueueCore[T]):
     45
     """
 
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        refuse_hooks(
+            cls,
+            ("_init", "_put", "_get", "_qsize"),
+            "items lie in a line of this queue's own, first in, first out; for another order keep `queue.Queue`",
+        )
+
     def shutdown(self, immediate: bool = False) -> None:
         """`close`, by the name that it has in the standard library from Python 3.13 on.
 
@@ -102,8 +111,8 @@ class Queue(QueueCore[T]):
         >>> asyncio.run(main())
         ([0, 1, 2], [3, 4])
         """
-        if count < 1:
-            raise ValueError("count must be at least 1")
+        whole("count", count)
+        seconds("max_wait", max_wait)
         items = [await self.aget()]
         items += self._take(count - 1)
         if len(items) == count or max_wait <= 0:

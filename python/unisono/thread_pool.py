@@ -22,7 +22,11 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
+from unisono import _native
 from unisono._crew import BusyTask, Crew, Task
+from unisono._hooks import refuse_hooks
+from unisono._pool_calls import PoolCalls
+from unisono.errors import UsageError
 from unisono.queue import Queue
 
 __all__ = ["BusyTask", "ThreadPool"]
@@ -31,8 +35,11 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
-class ThreadPool(ThreadPoolExecutor):
+class ThreadPool(PoolCalls, ThreadPoolExecutor):
     """An executor of threads that can be looked into.
+
+    Has the calls of `multiprocessing.pool.ThreadPool` as well: `apply`, `map_async`, `imap` and their like, `close`,
+    `join`, `terminate`. `map`, `with` and the order of the arguments here are those of executors.
 
     Args:
         max_workers: How many threads at most; `None` means the number of cores plus 4, at most 32.
@@ -45,6 +52,10 @@ class ThreadPool(ThreadPoolExecutor):
         idle_timeout: After how many seconds without work a thread ends; `None` for never.
         warn_after: After how many seconds in which all threads were busy and work waited a warning is logged, naming
             what runs; `None` for never.
+        processes: What `multiprocessing.pool.ThreadPool` calls `max_workers`.
+
+    Raises:
+        UsageError: An option is not what it should be.
 
     A task runs in a copy of the context (`contextvars`) in which it was submitted. At the end of the program what was
     submitted is finished, as with the standard executors; if that takes longer than 5 seconds, it is said on standard
@@ -75,21 +86,42 @@ class ThreadPool(ThreadPoolExecutor):
         max_pending: int | None = None,
         idle_timeout: float | None = 60.0,
         warn_after: float | None = 10.0,
+        processes: int | None = None,
     ) -> None:
         # Not `super()`: its state would be a second one.
+        if max_workers is not None and processes is not None:
+            raise UsageError("processes and max_workers are the same option; give one of them")
+        max_workers = processes if max_workers is None else max_workers
         if max_workers is None:
             max_workers = min(32, (os.cpu_count() or 1) + 4)
+        max_workers = _native.whole("max_workers", max_workers, least=_LEAST)
         if max_workers <= 0:
-            raise ValueError("max_workers must be greater than 0")
+            # As `ThreadPoolExecutor` puts it, since its callers may look at the words.
+            raise UsageError(f"max_workers must be greater than 0, not {max_workers}")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        if max_pending is not None and max_pending < 1:
-            raise ValueError("max_pending must be at least 1")
+        if max_pending is not None:
+            _native.whole("max_pending", max_pending)
+        for name, seconds in (("idle_timeout", idle_timeout), ("warn_after", warn_after)):
+            if seconds is not None:
+                _native.seconds(name, seconds)
         prefix = thread_name_prefix or f"ThreadPool-{next(self._numbers)}"
         start = functools.partial(initializer, *initargs) if initializer is not None else None
         self._crew = Crew(prefix, max_workers, start, max_pending, idle_timeout, warn_after)
         # When nobody holds the pool any more, its threads finish what is in line and end.
         weakref.finalize(self, self._crew.queue.close).atexit = False
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        refuse_hooks(cls, _HOOKS, "the threads of this pool are not made by it")
+
+    def __repr__(self) -> str:
+        crew = self._crew
+        closed = "" if crew.refusal is None else " closed"
+        return (
+            f"<{type(self).__qualname__} max_workers={crew.max_workers} threads={len(crew.threads)} "
+            f"busy={len(crew.running)} pending={self.pending}{closed}>"
+        )
 
     @property
     def max_workers(self) -> int:
@@ -219,3 +251,8 @@ def _result(future: Future[T], until: float | None) -> T:
         future.cancel()
         # A traceback that holds this frame would hold the future, and that the exception.
         del future
+
+
+# Of the standard class, in private, and overridden by some.
+_HOOKS = ("_adjust_thread_count", "_initializer_failed")
+_LEAST = -(2**63)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from unisono._native import redacted
+from unisono._native import redacted, seconds, whole
 from unisono.errors import UsageError
 
 if TYPE_CHECKING:
@@ -102,6 +102,9 @@ def carry(errands: Errands, executor: ClusterExecutor, options: bytes, *, is_our
 
 
 def _connect(to: object, limit: int | None, wait: float, *, once_per_machine: bool) -> ClusterExecutor:
+    if limit is not None:
+        whole("limit", limit)
+    seconds("wait", wait)
     engine = engine_of(to)
     if engine is None:
         given = repr(redacted(to)) if isinstance(to, str) else repr(to)

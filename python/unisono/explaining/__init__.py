@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from unisono._given import many
+from unisono._native import seconds, whole
 from unisono.errors import UsageError
 from unisono.explaining.answer import (
     Blocking,
@@ -82,12 +83,10 @@ def explain(
     taken = list(itertools.islice(many(samples, "samples"), _MOST_SAMPLES))
     if not taken:
         raise UsageError("there are no samples to explain the function with")
-    if not budget > 0:
-        raise UsageError(f"budget must be more than 0 seconds, not {budget}")
-    if repeat is not None and repeat < 1:
-        raise UsageError(f"repeat must be at least 1, not {repeat}")
-    if max_workers < 2:
-        raise UsageError(f"max_workers must be at least 2, not {max_workers}")
+    seconds("budget", budget, above_zero=True)
+    if repeat is not None:
+        whole("repeat", repeat)
+    whole("max_workers", max_workers, least=2)
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise UsageError(
             "this is a worker process that imports the program: put what the program does below "
