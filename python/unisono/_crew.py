@@ -184,7 +184,7 @@ class Crew:
     def close(self, cancel: bool) -> None:
         with self.lock:
             if self.refusal is None:
-                self.refusal = functools.partial(RuntimeError, "cannot schedule new futures after shutdown")
+                self.refusal = functools.partial(ShutDown, "cannot schedule new futures after shutdown")
             if cancel:
                 self.drain(lambda task: task.future.cancel())
             self.queue.close()
@@ -344,6 +344,10 @@ class Watch:
                     self.is_running = False
                     return None
                 self.condition.wait(min(due.values()) - now)
+
+
+class ShutDown(RuntimeError, ValueError):
+    """No more tasks are taken: what executors raise then, and what `multiprocessing.pool` does, in one."""
 
 
 def _too_late() -> RuntimeError:

@@ -83,6 +83,11 @@ class Queue(QueueCore[T]):
             "items lie in a line of this queue's own, first in, first out; for another order keep `queue.Queue`",
         )
 
+    @property
+    def is_shutdown(self) -> bool:
+        """`closed`, by the name that it has in the standard library from Python 3.13 on."""
+        return self.closed
+
     def shutdown(self, immediate: bool = False) -> None:
         """`close`, by the name that it has in the standard library from Python 3.13 on.
 
