@@ -1,15 +1,14 @@
 """What `unisono sum` writes: nothing is lost without a word, and nothing is replaced that should not be."""
 
-import contextlib
 import json
 import os
 import resource
 import stat
 import subprocess
-from pathlib import Path
 
 import pytest
 
+from disks import small_disk
 from installed import COMMAND
 
 
@@ -62,18 +61,6 @@ def test_lines_beyond_the_size_that_a_file_may_have_are_a_failure_that_says_so(m
         done = run(*WAYS[way], cwd=tmp_path, stdout=out, preexec_fn=limit)
     assert done.returncode == 125, (done.returncode, done.stderr)
     assert "File too large" in done.stderr
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path, size: str):
-    if os.geteuid() != 0:
-        pytest.skip("a small file system is mounted for this: run as root")
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", folder], check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
 
 
 def test_a_disk_that_fills_up_is_a_failure_and_leaves_no_half_manifest(tree, tmp_path, unisono):

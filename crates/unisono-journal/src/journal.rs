@@ -21,7 +21,7 @@ use crate::{
     recover::{Fate, Identity, LeftOver, Mode, Recovered},
     results::{self, Opened},
     runfile::Started,
-    writer::{Closed, Kept, Shared, Writer},
+    writer::{Closed, Kept, Room, Shared, Writer},
 };
 
 /// How to open a results file.
@@ -147,7 +147,7 @@ impl Journal {
                 old: recovered.old_lines(),
                 replaced: HashSet::new(),
             }),
-            is_lost: false,
+            room: Room::Whole,
             synced: None,
             is_shown: false,
         };
@@ -168,7 +168,7 @@ impl Journal {
             file: Locked(file),
             end: None,
             kept: None,
-            is_lost: false,
+            room: Room::Whole,
             synced: None,
             is_shown,
         };

@@ -3,7 +3,7 @@
 //! A turn: results first, then the notes of what is about to start, with one sync each; so when a note is durable,
 //! every outcome that came before it is written. Results are synced at most once a second. When writing fails, the
 //! file is cut back to its last good line, and what had not been written follows without bodies, into the room that
-//! was set aside; from then on nothing more is promised, and whoever asks is told why.
+//! was set aside, as does what is still under way then; nothing new starts, and whoever asks is told why.
 //!
 //! With each sync the writer looks whether the file's name still leads to the file. A file that was removed has lost its
 //! lines, so they count as lost; one that was renamed keeps them and gets those of what is under way, but nothing new
@@ -200,11 +200,21 @@ pub(crate) struct Writer {
     pub(crate) end: Option<u64>,
     /// What a results file has beside a pipe.
     pub(crate) kept: Option<Kept>,
-    /// Nothing can be written any more.
-    pub(crate) is_lost: bool,
+    pub(crate) room: Room,
     pub(crate) synced: Option<Instant>,
     /// Lines are shown to a person, and are to hold nothing that a terminal would act on.
     pub(crate) is_shown: bool,
+}
+
+/// How much of an outcome there is room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// All of it.
+    Whole,
+    /// What is known of it beside its body, if nothing can replace that.
+    Brief,
+    /// Nothing.
+    None,
 }
 
 /// What there is beside the results themselves.
@@ -227,10 +237,8 @@ impl Writer {
         loop {
             let (notes, closing) = self.take(&mut bytes, &mut ends);
             let synced = self.synced;
-            if self.is_lost {
-                self.count(&ends, 0);
-            } else {
-                match self.write(&bytes, &ends) {
+            match self.room {
+                Room::Whole => match self.write(&bytes, &ends) {
                     Ok(()) => {
                         self.count(&ends, ends.len());
                         // Before something is noted: what starts should have its line where the user looks for it.
@@ -239,7 +247,12 @@ impl Writer {
                         }
                     }
                     Err((error, good)) => self.fail(error, &bytes, &ends, good),
+                },
+                Room::Brief => {
+                    let saved = self.write_briefly(&bytes, &ends, 0);
+                    self.count(&ends, saved);
                 }
+                Room::None => self.count(&ends, 0),
             }
             self.note(notes);
             self.wake();
@@ -318,8 +331,8 @@ impl Writer {
         }
         let is_gone = self.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0);
         let mut queue = self.shared.lock();
-        if is_gone && !self.is_lost {
-            self.is_lost = true;
+        if is_gone && self.room != Room::None {
+            self.room = Room::None;
             queue.lost += std::mem::take(&mut queue.results);
             queue.lines = 0;
         }
@@ -327,10 +340,11 @@ impl Writer {
         queue.failure.get_or_insert_with(|| Arc::new(Error::new(&self.name, reason)));
     }
 
-    /// The file can take no more: what matters of the rest goes into the room that was set aside.
+    /// The file can take no more: what matters of the rest, and of what is under way, goes into the room that was set aside.
     fn fail(&mut self, error: Error, bytes: &[u8], ends: &[LineEnd], good: usize) {
         let done = ends.partition_point(|line| line.end <= good);
         let mut saved = 0;
+        self.room = Room::None;
         if let Some(end) = &mut self.end {
             *end += if good == bytes.len() { 0 } else { good as u64 };
             let cut = step("results: cut back")
@@ -338,12 +352,12 @@ impl Writer {
                 .and_then(|()| self.kept.as_ref().map_or(Ok(()), |kept| kept.run.give_back()));
             // Where the next byte goes; what was cut off would stay behind as a hole.
             let cut = cut.and_then(|()| io::Seek::seek(&mut *self.file, io::SeekFrom::Start(*end)));
-            if cut.is_ok() && good < bytes.len() {
+            if cut.is_ok() {
+                self.room = Room::Brief;
                 saved = self.write_briefly(bytes, &ends[done..], good);
             }
         }
         self.count(ends, done + saved);
-        self.is_lost = true;
         self.shared.lock().failure.get_or_insert_with(|| Arc::new(error));
     }
 
@@ -361,6 +375,7 @@ impl Writer {
                     let end = self.end.unwrap_or(0);
                     // What is torn now would be cut off by the next run as well.
                     let _ = step("results: cut off what is torn").and_then(|()| self.file.set_len(end));
+                    self.room = Room::None;
                     return saved;
                 }
                 self.end = self.end.map(|end| end + line.len() as u64);
@@ -403,8 +418,8 @@ impl Writer {
             match kept.run.note(&started) {
                 Ok(()) => kept.in_doubt.extend(started.iter().map(|one| (one.key, *one))),
                 Err(error) => {
+                    // Nothing starts any more; what is under way has its place in the results for as long as that can be.
                     let failure = Arc::new(Error::io(&kept.run.path, "write", error));
-                    self.is_lost = true;
                     self.shared.lock().failure = Some(failure.clone());
                     result = Err(failure);
                 }
@@ -447,6 +462,10 @@ impl Writer {
                 Ok(taken_out) => (pruned, pruned_again) = taken_out,
                 Err(error) => self.shared.lock().failure = Some(Arc::new(error)),
             }
+        }
+        if self.room == Room::Brief {
+            // There is nobody to be told but by what `failure` says anyway.
+            let _ = step("results: sync what is brief").and_then(|()| self.file.sync_data());
         }
         let queue = self.shared.lock();
         let failure = queue.failure.clone();

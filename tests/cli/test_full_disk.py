@@ -1,0 +1,88 @@
+"""A disk that fills up while work is under way: what was done has its line, and nothing is done again.
+
+Every outcome that comes after the one at which the disk was full counts too: those are as many as were under way.
+"""
+
+from collections import Counter
+
+import pytest
+
+import unisono
+from disks import resize, small_disk
+
+# More than a mebibyte holds, and of each outcome more than what is set aside has room for when several come at once.
+MANY = 200
+LARGE = 20_000
+
+
+@pytest.fixture
+def disk(tmp_path):
+    with small_disk(tmp_path / "disk", "1m") as folder:
+        yield folder
+
+
+def done_rows(lines, path):
+    return [line["row"] for line in lines(path) if line["outcome"] == "ok"]
+
+
+def test_posts_that_were_under_way_have_their_lines_and_are_not_sent_again(server, unisono, lines, disk):
+    server.bodies["large"] = b"x" * LARGE
+    words = [
+        "fetch",
+        "-X",
+        "POST",
+        f"{server.url}/bodies/large?{{1..{MANY}}}",
+        "-o",
+        disk / "r.jsonl",
+        "--resume",
+        "-q",
+    ]
+    full = unisono(*words)
+    assert full.returncode == 125, full.stderr
+    assert "No space left" in full.stderr
+    assert "could not be kept" not in full.stderr
+    sent = len(server.requests)
+    assert len(done_rows(lines, disk / "r.jsonl")) == sent < MANY
+    resize(disk, "40m")
+    again = unisono(*words)
+    assert again.returncode == 0, again.stderr
+    assert sorted(done_rows(lines, disk / "r.jsonl")) == list(range(MANY))
+    assert set(server.counts.values()) == {1}
+
+
+def test_commands_that_were_under_way_have_their_lines_and_those_that_were_not_begin_later(
+    unisono, lines, tmp_path, disk
+):
+    code = f'echo "$1" >> began; head -c {LARGE} /dev/zero | tr "\\0" x'
+    words = ["each", "-j", "8", "-o", disk / "r.jsonl", "--resume", "-q", "--", "sh", "-c", code, "sh", "{}", ":::"]
+    items = [str(number) for number in range(MANY)]
+    full = unisono(*words, *items)
+    assert full.returncode == 125, full.stderr
+    began = (tmp_path / "began").read_text().split()
+    assert len(done_rows(lines, disk / "r.jsonl")) == len(began) < MANY
+    resize(disk, "40m")
+    again = unisono(*words, *items)
+    assert again.returncode == 0, again.stderr
+    assert len(done_rows(lines, disk / "r.jsonl")) == MANY
+    assert Counter((tmp_path / "began").read_text().split()) == Counter(items)
+
+
+@pytest.mark.parametrize("executor", [None, "threads"])
+def test_calls_of_functions_that_were_under_way_have_their_lines(lines, disk, executor):
+    called = []
+
+    def work(number):
+        called.append(number)
+        return "x" * LARGE
+
+    async def awaited(number):
+        return work(number)
+
+    function = awaited if executor is None else work
+    more = {"executor": executor, "limit": 8, "out": disk / "r.jsonl", "resume": True}
+    report = unisono.batch(function, range(MANY), **more).run()
+    assert (report.exit_code, len(called) < MANY) == (125, True)
+    assert len(done_rows(lines, disk / "r.jsonl")) == len(called)
+    resize(disk, "40m")
+    assert unisono.batch(function, range(MANY), **more).run().exit_code == 0
+    assert sorted(called) == list(range(MANY))
