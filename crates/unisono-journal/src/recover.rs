@@ -132,6 +132,9 @@ pub struct Recovered {
     old: Arc<OldLines>,
     /// Notes were lost: what has no line may have been started.
     is_unsure: bool,
+    /// What may have been done is to be done again: then a row that runs again does so also where it may have been started
+    /// since it has its line.
+    does_ambiguous: bool,
     counts: OutcomeCounts,
     again_later: Repeats,
     last_row: Option<u64>,
@@ -157,7 +160,7 @@ struct Copies {
 
 impl Copies {
     /// What to do with the next row that asks for this, and under which number: this one, unless it has had one.
-    fn take(&mut self, row: u64, is_unsure: bool) -> (u64, Disposition) {
+    fn take(&mut self, row: u64, is_unsure: bool, is_unsure_again: bool) -> (u64, Disposition) {
         if self.kept > 0 {
             self.kept -= 1;
             return (row, Disposition::Kept);
@@ -166,7 +169,7 @@ impl Copies {
             return (key.row, Disposition::Interrupted { key });
         }
         match self.again.pop() {
-            Some(row) => (row, Disposition::Run),
+            Some(row) => (row, fresh(is_unsure_again)),
             None => (row, fresh(is_unsure)),
         }
     }
@@ -261,6 +264,9 @@ pub(crate) struct Reading<'a> {
     /// The notes of its run file, if it has one.
     pub(crate) started: Option<&'a [Started]>,
     pub(crate) is_unsure: bool,
+    /// Notes are given up now: what had a line that some run would have repeated may have been started since, whatever is
+    /// repeated this time.
+    pub(crate) loses_notes: bool,
     /// Lines may have been replaced by later ones.
     pub(crate) may_replace: bool,
     pub(crate) mode: Mode,
@@ -368,10 +374,13 @@ impl Recovered {
         self.rows_seen = row + 1;
         match self.identity {
             Identity::Row => self.dispose_by_row(row, id, fingerprint).map(|disposition| (row, disposition)),
-            Identity::Content => Ok(match self.contents.get_mut(&fingerprint) {
-                Some(copies) => copies.take(row, self.is_unsure),
-                None => (row, fresh(self.is_unsure)),
-            }),
+            Identity::Content => {
+                let is_unsure_again = self.is_unsure_again();
+                Ok(match self.contents.get_mut(&fingerprint) {
+                    Some(copies) => copies.take(row, self.is_unsure, is_unsure_again),
+                    None => (row, fresh(self.is_unsure)),
+                })
+            }
             Identity::Id => self.dispose_by_id(row, id, fingerprint),
         }
     }
@@ -418,7 +427,8 @@ impl Recovered {
             Some(named) => named,
         };
         let (was, disposition) = (named.row, self.disposition(named.row));
-        if named.fingerprint != fingerprint && !matches!(disposition, Disposition::Run) {
+        let runs_again = disposition == self.run_again();
+        if named.fingerprint != fingerprint && !runs_again {
             return Err(Error::new(&self.path, Reason::Rebound { id: shown(), row: was, had: self.line_of(was)? }));
         }
         let name = hash_of(&shown());
@@ -432,12 +442,26 @@ impl Recovered {
         match self.state(row) {
             KEPT => Disposition::Kept,
             SPECIAL => match self.special.get(&row).cloned().unwrap_or(Disposition::Run) {
-                next @ Disposition::Continue { .. } if self.is_unsure && !self.again.contains(&row) => unsure(next),
+                next @ Disposition::Continue { .. } if self.again.contains(&row) => match self.is_unsure_again() {
+                    true => unsure(next),
+                    false => next,
+                },
+                next @ Disposition::Continue { .. } if self.is_unsure => unsure(next),
                 special => special,
             },
             UNKNOWN if !(0..=1).any(|page| self.old.contains_key(&RowKey { row, page })) => fresh(self.is_unsure),
-            _ => Disposition::Run,
+            _ => self.run_again(),
         }
+    }
+
+    /// What becomes of a row whose line says that it may run again.
+    fn run_again(&self) -> Disposition {
+        fresh(self.is_unsure_again())
+    }
+
+    /// Whether a row may have been started since it has a line that says that it may run again.
+    fn is_unsure_again(&self) -> bool {
+        self.is_unsure && !self.does_ambiguous
     }
 
     /// The input is at its end.
@@ -506,8 +530,10 @@ impl Recovered {
         length: u64,
         reading: Reading<'_>,
     ) -> Result<(Self, Scan), Error> {
-        let Reading { path, started, is_unsure, may_replace, mode, identity, on_line } = reading;
-        let mut recovered = Self { path: path.to_owned(), identity, is_unsure, ..Self::default() };
+        let Reading { path, started, is_unsure, loses_notes, may_replace, mode, identity, on_line } = reading;
+        let is_unsure = is_unsure || loses_notes;
+        let does_ambiguous = mode == Mode::RetryFailed { ambiguous: true };
+        let mut recovered = Self { path: path.to_owned(), identity, is_unsure, does_ambiguous, ..Self::default() };
         let mut found = Scan { length, ..Scan::default() };
         if may_replace {
             (found.replaced, found.tail) = find_replaced(path, from())?;
@@ -545,7 +571,7 @@ impl Recovered {
             }
             found.has_done |= !head.effect.allows_repeat(head.repeatable);
             let is_doubtful = doubtful.contains(&head.key);
-            if is_doubtful || repeats(&head, mode) {
+            if is_doubtful || repeats(&head, mode) || loses_notes && could_have_been_repeated(&head) {
                 if old.insert(head.key, Old::of(&head)).is_some() {
                     return Err(lines.corrupt(TWICE));
                 }
@@ -599,6 +625,7 @@ impl Recovered {
             path: Path::new("results"),
             started: None,
             is_unsure: false,
+            loses_notes: false,
             may_replace: true,
             mode,
             identity,
@@ -785,6 +812,12 @@ fn fresh(is_unsure: bool) -> Disposition {
 
 fn unsure(otherwise: Disposition) -> Disposition {
     Disposition::Unsure(Box::new(otherwise))
+}
+
+/// Whether some run would have repeated a row with this line, and a second time does harm.
+fn could_have_been_repeated(head: &Head<'_>) -> bool {
+    let is_well = matches!(head.outcome, OutcomeKind::Ok | OutcomeKind::Skipped);
+    !is_well && !head.repeatable && head.effect == Effect::None
 }
 
 fn repeats(head: &Head<'_>, mode: Mode) -> bool {

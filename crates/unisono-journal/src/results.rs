@@ -229,6 +229,9 @@ impl Results<'_> {
             path: self.name,
             started: had.map(|(_, started)| &started[..]),
             is_unsure: had.is_some_and(|(run, _)| run.header.is_unsure),
+            loses_notes: is_cut
+                || is_replaced
+                || open.adopt && had.is_none() && read_mark(&self.file).is_some_and(|mark| mark.is_open),
             may_replace: had.is_none_or(|(run, _)| run.header.may_replace),
             mode: open.mode,
             identity: open.identity,

@@ -804,3 +804,55 @@ fn lines_whose_shape_another_program_has_changed_say_what_they_said_and_are_brou
         assert_eq!(text(&path), shape);
     }
 }
+
+#[test]
+fn where_notes_are_lost_a_row_that_may_have_been_tried_again_is_not_known_not_to_have_been() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    let (journal, _) = Journal::open(&path, RESUME).unwrap();
+    let failed = Record { repeatable: false, effect: Effect::None, ..record(0, OutcomeKind::Failed) };
+    journal.append(&failed);
+    journal.append(&Record { repeatable: true, ..Record { key: RowKey { row: 1, page: 0 }, ..failed } });
+    journal.append(&Record { repeatable: false, ..record(2, OutcomeKind::Ok) });
+    journal.close_blocking(Finish::default());
+    let retry = |ambiguous| Open { mode: Mode::RetryFailed { ambiguous }, ..RESUME };
+    let (journal, _) = Journal::open(&path, retry(false)).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(journal.started(RowKey { row: 0, page: 0 }, Some("an id"), fingerprint(0))).unwrap();
+    drop(journal);
+    let run = folder.path().join("r.jsonl.run");
+    let copy = folder.path().join("copy.jsonl");
+    let unsure = Disposition::Unsure(Box::new(Disposition::Run));
+    for (open, first, second) in [
+        (RESUME, unsure.clone(), Disposition::Kept),
+        (retry(false), unsure.clone(), unsure.clone()),
+        // Whoever has looked may want it done.
+        (retry(true), Disposition::Run, Disposition::Run),
+    ] {
+        for how in ["copied", "cut"] {
+            let path = if how == "copied" { &copy } else { &path };
+            let (_journal, mut recovered);
+            let notes = fs::read(&run).unwrap();
+            let lines = fs::read(folder.path().join("r.jsonl")).unwrap();
+            if how == "copied" {
+                fs::write(&copy, &lines).unwrap();
+            } else {
+                fs::write(&run, &notes[..notes.len() - 1]).unwrap();
+            }
+            (_journal, recovered) = Journal::open(path, Open { adopt: true, ..open }).unwrap();
+            let mut of = |row, content| recovered.dispose(row, Some("an id"), fingerprint(content)).unwrap().1;
+            assert_eq!(
+                (of(0, 0), of(1, 0), of(2, 2)),
+                (first.clone(), second.clone(), Disposition::Kept),
+                "{how}, {open:?}"
+            );
+            drop(_journal);
+            if how == "copied" {
+                let _ = fs::remove_file(folder.path().join("copy.jsonl.run"));
+            } else {
+                fs::write(&run, &notes).unwrap();
+                fs::write(path, &lines).unwrap();
+            }
+        }
+    }
+}
