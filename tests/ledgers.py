@@ -22,11 +22,23 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 COMMAND = Path(sys.executable).with_name("unisono")
-SCENARIOS = ("link", "rename", "copy", "full disk", "retry-failed", "plain")
+SCENARIOS = (
+    "link",
+    "rename",
+    "copy",
+    "full disk",
+    "retry-failed",
+    "plain",
+    "damaged notes",
+    "cut results",
+    "another order",
+    "keys",
+)
 ORDERS = 60
 PAGES = 3
 
@@ -41,6 +53,7 @@ class Shop(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Counter)
         self.lock = threading.Condition()
         self.taken: collections.Counter[str] = collections.Counter()
+        self.keys: collections.defaultdict[str, set[str]] = collections.defaultdict(set)
         self.asked: collections.Counter[str] = collections.Counter()
         self.requests = 0
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
@@ -99,8 +112,13 @@ class Counter(BaseHTTPRequestHandler):
     do_POST = do_GET
 
     def take(self, path: str) -> None:
+        key = self.headers.get("Idempotency-Key")
         with self.server.lock:
-            self.server.taken[path] += 1
+            # What comes again with its key is not done again.
+            is_known = key in self.server.keys[path]
+            self.server.taken[path] += not is_known
+            if key is not None:
+                self.server.keys[path].add(key)
 
     def reply(self, status: int, headers: dict[str, str] | None = None) -> None:
         body = b"{}" if self.path != "/nowhere" else b"<nothing>"
@@ -135,16 +153,23 @@ class Round:
         self.folder = folder
         self.results = folder / "results.jsonl"
         self.shop = Shop()
-        rows = [self.row(number) for number in range(ORDERS)]
-        (folder / "orders.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        self.said = ""
+        # The input has come in another order, and was taken.
+        self.is_another = False
+        self.write(range(ORDERS))
+
+    def write(self, order: Iterable[int]) -> None:
+        rows = "".join(json.dumps(self.row(number)) + "\n" for number in order)
+        (self.folder / "orders.jsonl").write_text(rows)
 
     def row(self, number: int) -> dict[str, object]:
         kind = KINDS[number % len(KINDS)]
         page = "/1" if kind == "paged" else ""
         return {"url": f"{self.shop.url}/{kind}/{number}{page}", "json": {"order": number}}
 
-    def start(self, how: str, room: int | None = None) -> subprocess.Popen[bytes]:
+    def start(self, how: str, room: int | None = None, *more: str) -> subprocess.Popen[bytes]:
         words = ["fetch", "--from", "orders.jsonl", "-o", str(self.results), how, "--paginate", "link", "--limit", "8"]
+        words += [*more, *(["--idempotency-key"] if self.scenario == "keys" else [])]
 
         def confine() -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
@@ -164,8 +189,15 @@ class Round:
         except subprocess.TimeoutExpired:
             process.kill()
             raise AssertionError("it did not end within a minute") from None
-        assert process.returncode in allowed, (process.returncode, said.decode())
+        self.said = said.decode()
+        assert process.returncode in allowed, (process.returncode, self.said)
         return process.returncode
+
+    def go_on(self, how: str) -> None:
+        """Goes on, and adopts what is refused because notes or lines are gone."""
+        if self.end(self.start(how), (0, 1, 2, 125)) in (2, 125):
+            assert "--adopt" in self.said, self.said
+            self.end(self.start(how, None, "--adopt"), (0, 1))
 
     def kill_half_way(self, how: str) -> bool:
         """Whether it was still at it, so that its results are an open file."""
@@ -197,13 +229,45 @@ class Round:
             size = self.results.stat().st_size if self.results.exists() else 0
             self.end(self.start("--resume", size + self.random.randrange(4000)), (0, 1, 125))
 
+        elif self.scenario == "damaged notes":
+            self.harm(Path(f"{self.results}.run"))
+        elif self.scenario == "cut results" and Path(f"{self.results}.run").exists():
+            os.truncate(self.results, self.random.randrange(self.results.stat().st_size + 1))
+        elif self.scenario in ("another order", "keys"):
+            # It is refused, unless nothing of it was begun, or each order is known by its key.
+            self.write(self.random.sample(range(ORDERS), ORDERS))
+            has_lines = self.results.exists() and b'"row"' in self.results.read_bytes()
+            self.end(self.start("--resume"), (0, 1, 2))
+            is_refused = "the input has changed" in self.said
+            assert is_refused or not has_lines, "another order was taken for the same"
+            assert not (is_refused and self.scenario == "keys") or has_lines, self.said
+            self.is_another = not is_refused
+            if is_refused:
+                self.write(range(ORDERS))
+
+    def harm(self, notes: Path) -> None:
+        """Cuts the run file, or breaks some bytes of it."""
+        if not notes.exists() or notes.stat().st_size == 0:
+            return
+        at = self.random.randrange(notes.stat().st_size)
+        if self.random.random() < 0.5:
+            os.truncate(notes, at)
+        else:
+            whole = bytearray(notes.read_bytes())
+            # Its name for itself stays: a file without one is somebody else's, and is not touched.
+            at = max(at, 8)
+            whole[at : at + 20] = self.random.randbytes(len(whole[at : at + 20]))
+            notes.write_bytes(whole)
+
     def play(self) -> None:
         for number in range(self.random.randrange(1, 4)):
             retries = self.scenario == "retry-failed" and number > 0
             killed = self.kill_half_way("--retry-failed" if retries else "--resume")
             self.change_the_world(number, killed)
-        self.end(self.start("--resume"), (0, 1))
-        self.end(self.start("--retry-failed"), (0, 1))
+            if self.is_another:
+                break
+        self.go_on("--resume")
+        self.go_on("--retry-failed")
         self.check()
 
     def check(self) -> None:
