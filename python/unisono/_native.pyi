@@ -455,7 +455,11 @@ class QueueWait(Generic[_T]):
 
 def forget_waiters() -> None: ...
 def work(
-    socket: int, memory: int, prepare: Callable[[], object], describe: Callable[[BaseException, bool], Any]
+    socket: int,
+    memory: int,
+    prepare: Callable[[], object],
+    describe: Callable[[BaseException, bool], Any],
+    read_only_views: bool,
 ) -> None: ...
 
 @disjoint_base

@@ -1,8 +1,9 @@
 """What plain pickling cannot do, and what came back as an error: the slow paths of `unisono.ProcessPool`.
 
 A task is pickled by C's `_pickle`; here is what stands in when that refuses: a `memoryview` (which travels as its
-bytes and arrives read-only), and functions that have no importable name, by cloudpickle where that is installed. In a
-notebook or at a prompt, where `__main__` cannot be imported by anybody else, cloudpickle does everything.
+bytes, and can be written to if it could be before), and functions that have no importable name, by cloudpickle where
+that is installed. In a notebook or at a prompt, where `__main__` cannot be imported by anybody else, cloudpickle does
+everything.
 
 Leaves out dill, and anything that would pickle a running thing.
 """
@@ -44,6 +45,12 @@ def is_interactive() -> bool:
 dumps: Callable[..., bytes] = cloudpickle.dumps if cloudpickle and is_interactive() else _pickle.dumps
 
 
+def pickle_as(interactive: bool) -> None:
+    """In a worker: pickle results as the program pickles tasks. What is `__main__` here says nothing of that."""
+    global dumps
+    dumps = cloudpickle.dumps if cloudpickle and interactive else _pickle.dumps
+
+
 #: Views of memory are pickled too.
 _DISPATCH: dict[type, Callable[[Any], Any]] = {
     **copyreg.dispatch_table,
@@ -52,7 +59,7 @@ _DISPATCH: dict[type, Callable[[Any], Any]] = {
 
 
 def _view(data: Any) -> memoryview:
-    return memoryview(data).toreadonly()
+    return memoryview(data)
 
 
 def rescue(value: Any, keep: Callable[[pickle.PickleBuffer], bool], error: BaseException) -> bytes:

@@ -63,7 +63,7 @@ def _work(
             initializer, arguments = pickle.loads(given) if isinstance(given, bytes) else given
             initializer(*arguments)
 
-    _native.work(socket, memory, prepare, _describe)
+    _native.work(socket, memory, prepare, _describe, values["read_only_views"])
     if util := sys.modules.get("multiprocessing.util"):
         # What was put into a queue of multiprocessing leaves by a thread, which is waited for here as in its processes.
         util._run_finalizers()
@@ -85,6 +85,7 @@ class Inherited:
 
 def _become_program(values: dict[str, Any]) -> None:
     """Make of a fresh interpreter what the program is."""
+    _pickling.pickle_as(values["interactive"])
     os.environ.clear()
     os.environ.update(values["environment"])
     sys.argv[:] = values["argv"]

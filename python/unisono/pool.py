@@ -36,6 +36,7 @@ class Pool(ProcessPool):
         maxtasksperchild: After so many tasks a worker is replaced.
         context: Its start method is how workers start: `forkserver` (also when it has not chosen one), `spawn`, `fork`.
         log_forwarding: Have what workers log handled by the loggers of this program.
+        read_only_views: As with `ProcessPool`.
 
     Raises:
         UsageError: An option is not what it should be.
@@ -50,6 +51,7 @@ class Pool(ProcessPool):
         context: BaseContext | None = None,
         *,
         log_forwarding: bool = True,
+        read_only_views: bool = False,
     ) -> None:
         super().__init__(
             workers=processes,
@@ -58,6 +60,7 @@ class Pool(ProcessPool):
             maxtasksperchild=maxtasksperchild,
             context=context,
             log_forwarding=log_forwarding,
+            read_only_views=read_only_views,
         )
         self._is_running = True
 

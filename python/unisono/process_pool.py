@@ -73,6 +73,8 @@ class ProcessPool(concurrent.futures.Executor):
         log_forwarding: Have what workers log handled by the loggers of this program.
         nice: By how much workers are nicer than we are (nice(2)).
         name: What workers are called in `ps`, with a number.
+        read_only_views: Have arrays of 64 KiB and more arrive, in workers and here, as read-only views of memory that
+            both processes share. Otherwise they are private copies that can be written to.
         **standard: The same by the names of the standard pools: `max_workers` and `processes` are `workers`,
             `maxtasksperchild` is `max_tasks_per_child`, and the start method of `context` or `mp_context` is
             `start_method` (`forkserver` means `zygote`).
@@ -98,6 +100,7 @@ class ProcessPool(concurrent.futures.Executor):
         log_forwarding: bool = True,
         nice: int = 0,
         name: str = "unisono",
+        read_only_views: bool = False,
         **standard: Unpack[StandardNames],
     ) -> None:
         if getattr(multiprocessing.current_process(), "_inheriting", False):
@@ -133,6 +136,7 @@ class ProcessPool(concurrent.futures.Executor):
             "memory_limit": memory_limit,
             "name": name,
             "nice": nice,
+            "read_only_views": read_only_views,
         }
         inherited: list[int] = []
         self._born = _forking.Fork(settings) if method == "fork" else None
@@ -154,6 +158,7 @@ class ProcessPool(concurrent.futures.Executor):
                 "tasks_per_worker": max_tasks_per_child,
                 "pending": max_pending,
                 "per_key": per_key,
+                "read_only_views": read_only_views,
             },
         )
         # What others look at to share work out, though it is not theirs: dask, for one.

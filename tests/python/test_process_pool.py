@@ -553,10 +553,9 @@ with unisono.ProcessPool(1) as pool:
     assert (done.stdout, done.stderr) == ("[3, 6] 10 7 8\n", "")
 
 
-def test_arrays_come_back_as_views_that_give_their_place_back(pool):
+def test_arrays_come_back_whole_and_give_their_place_back(pool):
     numpy = pytest.importorskip("numpy")
     array = pool.submit(numpy.arange, 1_000_000).result(LONG)
-    assert not array.flags.writeable
     assert array.sum() == sum(range(1_000_000))
     kept = [pool.submit(numpy.full, 20_000, n).result(LONG) for n in range(100)]
     assert [int(a[0]) for a in kept] == list(range(100)) == [int(a[-1]) for a in kept]

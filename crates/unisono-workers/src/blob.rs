@@ -2,14 +2,22 @@
 //!
 //! Slots are used again: a fresh mapping costs a page fault per 4 KiB, which is several times what the copy costs. A
 //! slot belongs to whoever made it, is lent to the other side with the message that names it, and comes back when its
-//! last view there dies, or when the other process has surely ended. Very large ones are not kept.
+//! last view there dies, or when the other process has surely ended. Very large ones are not kept. One that a fork of the
+//! other process may still look at is not used again.
 
 use std::{
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use unisono_sys::shared::Shared;
+use unisono_sys::{
+    forks::{Moment, Since},
+    private_copy::PrivateCopy,
+    shared::Shared,
+};
 
 use crate::exchange::{Exchange, LONGEST};
 
@@ -30,6 +38,8 @@ pub struct Lease {
     /// How many of its bytes count.
     pub length: usize,
     slot: Option<Arc<Shared>>,
+    /// It must stay as it is.
+    is_abandoned: AtomicBool,
     arena: Arena,
 }
 
@@ -43,11 +53,21 @@ impl Lease {
     pub fn is_kept(&self) -> bool {
         self.memory().size() <= LARGEST_KEPT
     }
+
+    /// Has it never written to again: a fork of the other side's may look at it.
+    pub(crate) fn abandon(&self) {
+        self.is_abandoned.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.is_abandoned.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(slot) = self.slot.take().filter(|slot| slot.size() <= LARGEST_KEPT) {
+        let is_abandoned = *self.is_abandoned.get_mut();
+        if let Some(slot) = self.slot.take().filter(|slot| slot.size() <= LARGEST_KEPT && !is_abandoned) {
             let mut free = self.arena.0.lock().unwrap_or_else(PoisonError::into_inner);
             free.slots.push((self.number, slot));
         }
@@ -79,7 +99,13 @@ impl Arena {
             free.last += 1;
             (free.last, Arc::new(Shared::new("unisono-slot", capacity(length))?))
         };
-        Ok(Arc::new(Lease { number, length, slot: Some(slot), arena: self.clone() }))
+        Ok(Arc::new(Lease {
+            number,
+            length,
+            slot: Some(slot),
+            is_abandoned: AtomicBool::new(false),
+            arena: self.clone(),
+        }))
     }
 }
 
@@ -100,30 +126,74 @@ pub enum Received {
 /// What is seen of a slot of the other side's; when it is dropped, the slot is theirs again.
 #[derive(Debug)]
 pub struct View {
-    /// The slot.
+    /// The slot, which is to be read only.
     pub memory: Arc<Shared>,
     /// How many of its bytes count.
     pub length: usize,
-    /// Who is told.
-    pub release: Release,
+    loan: Loan,
+}
+
+impl View {
+    pub(crate) fn new(memory: Arc<Shared>, length: usize, release: Release) -> io::Result<Self> {
+        Ok(Self { memory, length, loan: Loan { release, since: Moment::now()? } })
+    }
+
+    /// The same, to be written to.
+    ///
+    /// # Errors
+    /// As [`PrivateCopy::of`]; then the view is gone.
+    pub fn into_private(self) -> io::Result<PrivateView> {
+        let memory = PrivateCopy::of(&self.memory, self.length)?;
+        // What was copied at once needs the slot no more.
+        let loan = memory.is_mapped().then_some(self.loan);
+        Ok(PrivateView { memory, _loan: loan })
+    }
+}
+
+/// A private copy of what a slot of the other side's holds; when it is dropped, the slot is theirs again, if it is not yet.
+#[derive(Debug)]
+pub struct PrivateView {
+    /// The copy.
+    pub memory: PrivateCopy,
+    /// Behind the memory, so that it ends after it: pages that were not copied are still those of the slot.
+    _loan: Option<Loan>,
+}
+
+/// A slot of the other side's that is looked at here.
+#[derive(Debug)]
+struct Loan {
+    release: Release,
+    since: Moment,
 }
 
 /// How the end of a view is said.
 #[derive(Debug)]
-pub enum Release {
+pub(crate) enum Release {
     /// To a worker: its flag in the shared memory.
     Flag(Arc<Exchange>, usize),
     /// To a pool: in the next record.
-    Note(Arc<Mutex<Vec<u64>>>, u64),
+    Note(Released, u64),
     /// It is not used again.
     Nobody,
 }
 
-impl Drop for View {
+/// Slots of a pool that a worker does not look at any more, each with whether a fork of it may.
+pub(crate) type Released = Arc<Mutex<Vec<(u64, bool)>>>;
+
+impl Drop for Loan {
     fn drop(&mut self) {
+        let is_abandoned = match self.since.since() {
+            Since::Nothing => false,
+            Since::Forked => true,
+            // What ends here is a copy; the slot is given back by whom it was lent to.
+            Since::InFork => return,
+        };
         match &self.release {
+            Release::Flag(exchange, slot) if is_abandoned => exchange.abandon(*slot),
             Release::Flag(exchange, slot) => exchange.give_back(*slot),
-            Release::Note(notes, number) => notes.lock().unwrap_or_else(PoisonError::into_inner).push(*number),
+            Release::Note(notes, number) => {
+                notes.lock().unwrap_or_else(PoisonError::into_inner).push((*number, is_abandoned));
+            }
             Release::Nobody => {}
         }
     }

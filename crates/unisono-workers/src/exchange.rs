@@ -181,6 +181,11 @@ impl Exchange {
         self.lent(slot).store(0, Ordering::Release);
     }
 
+    /// The pool's side: a slot for results must stay as it is, since a fork of this process may look at it.
+    pub fn abandon(&self, slot: usize) {
+        self.lent(slot).store(ABANDONED, Ordering::Release);
+    }
+
     /// The worker's side: begins the next task and appends its bytes; answers its number.
     pub fn take(&self, now: u64, bytes: &mut Vec<u8>) -> Option<u64> {
         loop {
@@ -255,9 +260,14 @@ impl Exchange {
         self.lent(slot).load(Ordering::Acquire) == 0
     }
 
+    /// The worker's side: whether another slot must take the place of this one.
+    pub fn is_abandoned(&self, slot: usize) -> bool {
+        self.lent(slot).load(Ordering::Acquire) == ABANDONED
+    }
+
     /// The worker's side: lends a slot to the pool, before the record that names it is published.
     pub fn lend(&self, slot: usize) {
-        self.lent(slot).store(1, Ordering::Relaxed);
+        self.lent(slot).store(LENT_OUT, Ordering::Relaxed);
     }
 
     fn lent(&self, slot: usize) -> &AtomicU32 {
@@ -333,6 +343,10 @@ const HEAD: usize = 24;
 const QUEUED: u32 = 1;
 const BEGUN: u32 = 2;
 const RETRACTED: u32 = 3;
+
+// What the word of a slot says; 0 is that it is free.
+const LENT_OUT: u32 = 1;
+const ABANDONED: u32 = 2;
 
 #[cfg(all(test, not(loom)))]
 mod tests {

@@ -8,13 +8,16 @@ use std::{
     collections::HashMap,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, PoisonError},
 };
 
 use unisono_sys::{monotonic::nanoseconds, shared::Shared};
 
 use crate::{
-    blob::{LARGEST_KEPT, LONGEST_INLINE, Received, Reference, Release, View, capacity, read_reference, write_slot},
+    blob::{
+        LARGEST_KEPT, LONGEST_INLINE, Received, Reference, Release, Released, View, capacity, read_reference,
+        write_slot,
+    },
     exchange::{Exchange, SLOTS},
     message::{self, Message},
 };
@@ -29,6 +32,8 @@ pub mod kind {
     pub const RELEASED: u32 = 3;
     /// The worker cannot work.
     pub const UNFIT: u32 = 4;
+    /// A slot of the pool's must stay as it is: nobody here looks at it any more, but a fork may.
+    pub const ABANDONED: u32 = 5;
 }
 
 /// A task to be run.
@@ -41,9 +46,9 @@ pub struct Given {
     /// Which function.
     pub function: u64,
     /// What that function is, the first time.
-    pub definition: Option<Received>,
-    /// The arguments.
-    pub arguments: Received,
+    pub definition: Option<io::Result<Received>>,
+    /// The arguments; or why there is no room for them, which concerns this task alone.
+    pub arguments: io::Result<Received>,
 }
 
 /// One worker's view of its pool.
@@ -52,10 +57,10 @@ pub struct Inside {
     socket: OwnedFd,
     exchange: Exchange,
     message: Vec<u8>,
-    /// Slots of the pool that are mapped here.
-    known: HashMap<u64, Arc<Shared>>,
+    /// Slots of the pool that are mapped here, or why they could not be.
+    known: HashMap<u64, io::Result<Arc<Shared>>>,
     /// Slots of the pool that nobody here looks at any more.
-    released: Arc<Mutex<Vec<u64>>>,
+    released: Released,
     /// Slots of ours, for results.
     slots: Vec<(u64, Shared)>,
     last_slot: u64,
@@ -173,14 +178,16 @@ impl Inside {
 
     fn note_released(&mut self) -> io::Result<()> {
         let released = std::mem::take(&mut *self.released.lock().unwrap_or_else(PoisonError::into_inner));
-        released.into_iter().try_for_each(|number| self.record(kind::RELEASED, number, 0, &[]))
+        released.into_iter().try_for_each(|(number, is_abandoned)| {
+            self.record(if is_abandoned { kind::ABANDONED } else { kind::RELEASED }, number, 0, &[])
+        })
     }
 
     fn heed(&mut self, message: Option<Message>) -> io::Result<bool> {
         match message {
             Some(Message::Closed) => Ok(false),
             Some(Message::Memory(number, descriptor)) => {
-                self.known.insert(number, Arc::new(Shared::open(descriptor)?));
+                self.known.insert(number, Shared::open(descriptor).map(Arc::new));
                 Ok(true)
             }
             Some(Message::Forget(number)) => {
@@ -204,9 +211,10 @@ impl Inside {
         Ok(Given { number, began, function: u64::from_le_bytes(*function), definition, arguments })
     }
 
-    fn received(&mut self, reference: Reference) -> io::Result<Received> {
+    /// Fails when the pool is gone; the inner one, when this process cannot have what is referred to.
+    fn received(&mut self, reference: Reference) -> io::Result<io::Result<Received>> {
         let (number, length) = match reference {
-            Reference::Inline(bytes) => return Ok(Received::Inline(bytes)),
+            Reference::Inline(bytes) => return Ok(Ok(Received::Inline(bytes))),
             Reference::Slot { number, length } => (number, length),
         };
         // Its descriptor was sent before the task was put.
@@ -216,11 +224,27 @@ impl Inside {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
         }
-        let memory = self.known[&number].clone();
-        if memory.size() > LARGEST_KEPT {
-            self.known.remove(&number);
+        let release = Release::Note(self.released.clone(), number);
+        match &self.known[&number] {
+            Ok(memory) => {
+                let memory = memory.clone();
+                if memory.size() > LARGEST_KEPT {
+                    self.known.remove(&number);
+                }
+                Ok(View::new(memory, length, release).map(Received::Slot))
+            }
+            Err(error) => {
+                let error = io::Error::new(error.kind(), error.to_string());
+                self.let_go(number);
+                Ok(Err(error))
+            }
         }
-        Ok(Received::Slot(View { memory, length, release: Release::Note(self.released.clone(), number) }))
+    }
+
+    /// Has the pool send a slot again that could not be mapped, should it be needed once more: there may be room by then.
+    fn let_go(&mut self, number: u64) {
+        self.known.remove(&number);
+        self.released.lock().unwrap_or_else(PoisonError::into_inner).push((number, true));
     }
 
     /// Copies the parts into a slot of ours; answers its number, whose low byte says which.
@@ -234,13 +258,19 @@ impl Inside {
         }
         let slot = Shared::new("unisono-slot", capacity(length))?;
         copy(parts, &slot);
-        let keeps = slot.size() <= LARGEST_KEPT && self.slots.len() < SLOTS;
+        let last = self.slots.len();
+        let place = (0..last).find(|at| self.exchange.is_abandoned(*at)).or((last < SLOTS).then_some(last));
+        let place = place.filter(|_| slot.size() <= LARGEST_KEPT);
         self.last_slot += 1;
-        let number = self.last_slot << 8 | if keeps { self.slots.len() as u64 } else { ONCE };
+        let number = self.last_slot << 8 | place.map_or(ONCE, |at| at as u64);
         message::send_memory(self.socket.as_fd(), number, slot.as_fd(), true)?;
-        if keeps {
-            self.exchange.lend(self.slots.len());
-            self.slots.push((number, slot));
+        if let Some(at) = place {
+            self.exchange.lend(at);
+            if at == last {
+                self.slots.push((number, slot));
+            } else {
+                self.slots[at] = (number, slot);
+            }
         }
         Ok(number)
     }

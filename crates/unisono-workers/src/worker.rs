@@ -377,9 +377,21 @@ impl Worker {
 
     /// A slot of ours that it has given back.
     pub fn released(&mut self, number: u64) {
-        if let Some(at) = self.lent.iter().position(|lease| lease.number == number) {
-            self.lent.swap_remove(at);
+        let Some(at) = self.lent.iter().position(|lease| lease.number == number) else { return };
+        let lease = self.lent.swap_remove(at);
+        // While another task before it refers to the same slot, it must find it there.
+        if lease.is_abandoned() && !self.lent.iter().any(|lease| lease.number == number) && self.sent.remove(&number) {
+            self.stale.push(number);
+            self.forget();
         }
+    }
+
+    /// The same of one that a fork of it may look at: it is not written to again, nor kept by the worker.
+    pub fn abandoned(&mut self, number: u64) {
+        if let Some(lease) = self.lent.iter().find(|lease| lease.number == number) {
+            lease.abandon();
+        }
+        self.released(number);
     }
 
     /// How it ended, if it has.
@@ -412,7 +424,7 @@ impl Worker {
             ONCE => Release::Nobody,
             slot => Release::Flag(self.exchange.clone(), slot as usize),
         };
-        Some(Received::Slot(View { memory, length, release }))
+        View::new(memory, length, release).ok().map(Received::Slot)
     }
 }
 

@@ -9,11 +9,19 @@ use std::{
 };
 
 use pyo3::{buffer::PyBuffer, exceptions::PyBufferError, ffi, prelude::*};
-use unisono_workers::blob::View;
+use unisono_workers::blob::{PrivateView, View};
 
-/// What a worker or pool has put into a slot, to be read; the slot is free again when the last view of it is gone.
+/// What a worker or pool has put into a slot; the slot is free again when the last view of it is gone.
 #[pyclass(frozen, module = "unisono._native")]
-pub struct SlotView(pub View);
+pub struct SlotView(pub Seen);
+
+/// How a slot is seen.
+pub enum Seen {
+    /// To be read; its pages are those of the slot.
+    Shared(View),
+    /// To be read and written: a private copy, of which nobody else knows.
+    Private(PrivateView),
+}
 
 #[pymethods]
 impl SlotView {
@@ -22,13 +30,23 @@ impl SlotView {
         if view.is_null() {
             return Err(PyBufferError::new_err("no buffer to fill"));
         }
-        let (start, length) = {
-            let View { memory, length, .. } = &slf.get().0;
-            (memory.address().cast::<c_void>(), *length)
+        let (start, length, is_read_only) = match &slf.get().0 {
+            Seen::Shared(View { memory, length, .. }) => (memory.address(), *length, 1),
+            Seen::Private(PrivateView { memory, .. }) => (memory.address(), memory.size(), 0),
         };
         // SAFETY: `view` is not null; the memory is mapped as long as the object lives, of which the filled buffer holds
-        // a reference; it is given out as read-only, and its owner leaves it alone until the view is dropped.
-        let filled = unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, length as ffi::Py_ssize_t, 1, flags) };
+        // a reference, and its owner leaves it alone until the view is dropped. Shared memory is given out as read-only;
+        // a private copy belongs to whoever has the object, and Rust code never looks at it.
+        let filled = unsafe {
+            ffi::PyBuffer_FillInfo(
+                view,
+                slf.as_ptr(),
+                start.cast::<c_void>(),
+                length as ffi::Py_ssize_t,
+                is_read_only,
+                flags,
+            )
+        };
         if filled == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
     }
 }

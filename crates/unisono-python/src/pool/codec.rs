@@ -1,21 +1,22 @@
 //! Arguments and results as bytes: a short form for plain values, pickle (protocol 5) for everything else.
 //!
 //! Numbers, text, bytes, booleans and `None` take a tenth of the time that pickling takes. Buffers of 64 KiB and more
-//! are left out of the pickle (PEP 574) and follow it, each at a multiple of 64 bytes, which is what numpy asks for.
+//! are left out of the pickle (PEP 574) and follow it, each at a multiple of 64 bytes, which is what numpy asks for. On
+//! the other side they are used where they lie: as private copies to be written to, or, on request, as they are.
 
-use std::sync::Mutex;
+use std::{io, sync::Mutex};
 
 use pyo3::{
     buffer::PyBuffer,
-    exceptions::{PyException, PyValueError},
+    exceptions::{PyException, PyMemoryError, PyValueError},
     intern,
     prelude::*,
     sync::PyOnceLock,
     types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyMemoryView, PyString, PyTuple},
 };
-use unisono_workers::blob::{Arena, Blob, LONGEST_INLINE, Received};
+use unisono_workers::blob::{Arena, Blob, LONGEST_INLINE, Received, View};
 
-use crate::ffi::{SlotView, bytes_of};
+use crate::ffi::{Seen, SlotView, bytes_of};
 
 /// Bytes to be sent: a head, then buffers.
 pub struct Encoded {
@@ -106,24 +107,46 @@ pub fn encode_value(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Encode
 pub fn decode_call<'py>(
     py: Python<'py>,
     received: Received,
+    buffers: Buffers,
 ) -> PyResult<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)> {
     if let Received::Inline(bytes) = &received
         && let [PLAIN, count, rest @ ..] = bytes.as_slice()
     {
         return Ok((read_plain(py, usize::from(*count), rest)?, None));
     }
-    let call = decode_value(py, received)?.cast_into::<PyTuple>()?;
+    let call = decode_value(py, received, buffers)?.cast_into::<PyTuple>()?;
     let keywords = call.get_item(1)?;
     let keywords = if keywords.is_none() { None } else { Some(keywords.cast_into()?) };
     Ok((call.get_item(0)?.cast_into()?, keywords))
 }
 
+/// What the buffers are to be that have followed a pickle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Buffers {
+    /// Copies, to be written to as far as what was sent was.
+    Private,
+    /// Read-only, and never copied.
+    ReadOnly,
+}
+
+impl Buffers {
+    pub fn read_only(is_read_only: bool) -> Self {
+        if is_read_only { Self::ReadOnly } else { Self::Private }
+    }
+}
+
 /// What [`encode_value`] wrote.
-pub fn decode_value<'py>(py: Python<'py>, received: Received) -> PyResult<Bound<'py, PyAny>> {
+pub fn decode_value<'py>(py: Python<'py>, received: Received, buffers: Buffers) -> PyResult<Bound<'py, PyAny>> {
     let bytes = match received {
         Received::Inline(bytes) => bytes,
         Received::Slot(view) => {
-            let view = Bound::new(py, SlotView(view))?;
+            // What is copied out of the slot anyhow needs no mapping of its own.
+            let seen = if buffers == Buffers::Private && has_buffers(&view) {
+                Seen::Private(view.into_private().map_err(no_memory)?)
+            } else {
+                Seen::Shared(view)
+            };
+            let view = Bound::new(py, SlotView(seen))?;
             return decode_memory(py, PyMemoryView::from(view.as_any())?.as_any());
         }
     };
@@ -160,6 +183,23 @@ pub fn pickled<'py>(py: Python<'py>, value: &Bound<'py, PyAny>) -> PyResult<Enco
         head.extend_from_slice(&(buffer.len_bytes() as u64).to_le_bytes());
     }
     Ok(Encoded { head, pickle: Some(pickle.unbind()), buffers })
+}
+
+/// Whether buffers follow the pickle in a slot, if it is one.
+fn has_buffers(view: &View) -> bool {
+    let mut head = Vec::new();
+    if view.length > 17 {
+        view.memory.read(0, 9, &mut head);
+    }
+    matches!(head.as_slice(), [PICKLE, count @ ..] if count != [0; 8])
+}
+
+/// As Python says it, which catches `MemoryError` where there is none.
+pub fn no_memory(error: io::Error) -> PyErr {
+    if error.kind() == io::ErrorKind::OutOfMemory {
+        return PyMemoryError::new_err("there is no room for what has come from another process");
+    }
+    error.into()
 }
 
 fn decode_memory<'py>(py: Python<'py>, memory: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {

@@ -17,7 +17,11 @@ use pyo3::{
 };
 use unisono_workers::{Awaited, Function, Options, Pool, PoolGiven, Terms, Zygote, blob::Blob};
 
-use super::{codec, future::FutureCore, results::Results};
+use super::{
+    codec::{self, Buffers},
+    future::FutureCore,
+    results::Results,
+};
 use crate::errors;
 
 /// A program that makes workers; shared by pools with the same preloaded modules.
@@ -56,6 +60,8 @@ pub struct Engine {
     functions: Mutex<Known>,
     /// Futures of which somebody wants to be told.
     observed: Mutex<HashMap<u64, Py<FutureCore>>>,
+    /// What arrays are that come back.
+    pub buffers: Buffers,
     process: u32,
 }
 
@@ -68,7 +74,7 @@ impl Engine {
         given: (Given, Given, Vec<Given>),
         bounds: Bounds,
     ) -> PyResult<Self> {
-        let Bounds { workers, method, tasks_per_worker, pending, per_key } = bounds;
+        let Bounds { workers, method, tasks_per_worker, pending, per_key, read_only_views } = bounds;
         let options = Options { workers, method, tasks_per_worker, pending, per_key };
         let (settings, output, inherited) = given;
         let inherited = inherited.into_iter().map(|given| given.0).collect();
@@ -79,6 +85,7 @@ impl Engine {
             future,
             functions: Mutex::default(),
             observed: Mutex::default(),
+            buffers: Buffers::read_only(read_only_views),
             process: std::process::id(),
         })
     }
@@ -261,6 +268,7 @@ struct Bounds {
     tasks_per_worker: Option<u64>,
     pending: Option<usize>,
     per_key: usize,
+    read_only_views: bool,
 }
 
 /// A descriptor that Python gives away.

@@ -15,7 +15,7 @@ use pyo3::{
 use unisono_workers::{Awaited, Death, Outcome, State, Task};
 
 use super::{
-    codec,
+    codec::{self, Buffers},
     engine::{Engine, wait},
 };
 
@@ -137,11 +137,11 @@ impl FutureCore {
     fn settle(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let mut settled = self.settled.lock_py_attached(py).unwrap_or_else(std::sync::PoisonError::into_inner);
         let outcome = match (&*settled, self.task.get()) {
-            (None, Some((_, task))) => task.take_outcome(),
+            (None, Some((engine, task))) => task.take_outcome().map(|outcome| (outcome, engine.get().buffers)),
             _ => None,
         };
-        if let Some(outcome) = outcome {
-            *settled = Some(match read(py, outcome) {
+        if let Some((outcome, buffers)) = outcome {
+            *settled = Some(match read(py, outcome, buffers) {
                 Ok(value) => Settled::Value(value.unbind()),
                 Err(error) => Settled::Error(error.into_value(py).into_any()),
             });
@@ -155,21 +155,21 @@ impl FutureCore {
 }
 
 /// What an outcome means to Python.
-pub fn read(py: Python<'_>, outcome: Outcome) -> PyResult<Bound<'_, PyAny>> {
+pub fn read(py: Python<'_>, outcome: Outcome, buffers: Buffers) -> PyResult<Bound<'_, PyAny>> {
     static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
     let module = || MODULE.get_or_try_init(py, || py.import("unisono._pickling").map(Bound::unbind));
     let helper = |name: &str| module()?.bind(py).getattr(name);
     let error = match outcome {
         Outcome::Returned(bytes) => {
             // Whatever it raises, `SystemExit` too: the task fails by it, and not whoever happens to read.
-            let error = match codec::decode_value(py, bytes) {
+            let error = match codec::decode_value(py, bytes, buffers) {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
             unless_interrupted(&helper("unreadable_result")?.call1((error,))?)?
         }
         Outcome::Raised(bytes) => {
-            unless_interrupted(&helper("restore_error")?.call1((codec::decode_value(py, bytes)?,))?)?
+            unless_interrupted(&helper("restore_error")?.call1((codec::decode_value(py, bytes, buffers)?,))?)?
         }
         Outcome::Died { death, deaths, last_words } => {
             let (exit_code, signal) = match death {

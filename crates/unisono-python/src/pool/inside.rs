@@ -9,10 +9,10 @@ use std::collections::HashMap;
 use pyo3::{prelude::*, types::PyAny};
 use unisono_workers::{Given, Inside, kind};
 
-use super::codec;
+use super::codec::{self, Buffers};
 
 /// Works until the pool is gone. `socket` and `memory` are descriptors that this takes over; `describe` makes of an
-/// exception what is sent, and `prepare` is called first.
+/// exception what is sent, `prepare` is called first, and arrays come as read-only views if `read_only_views`.
 #[pyfunction]
 pub fn work(
     py: Python<'_>,
@@ -20,7 +20,9 @@ pub fn work(
     memory: i32,
     prepare: &Bound<'_, PyAny>,
     describe: &Bound<'_, PyAny>,
+    read_only_views: bool,
 ) -> PyResult<()> {
+    let buffers = Buffers::read_only(read_only_views);
     let mut inside = Inside::new(crate::ffi::owned(socket), crate::ffi::owned(memory))?;
     if let Err(error) = prepare.call0() {
         let why: String = describe.call1((error, true))?.extract()?;
@@ -36,7 +38,7 @@ pub fn work(
             py.check_signals()?;
             continue;
         };
-        let published = match call(py, &mut functions, &mut task) {
+        let published = match call(py, &mut functions, &mut task, buffers) {
             Ok(value) => match codec::encode_value(py, &value) {
                 Ok(encoded) => publish(py, &mut inside, kind::RETURNED, &task, &encoded),
                 Err(error) => Err(error),
@@ -54,11 +56,14 @@ fn call<'py>(
     py: Python<'py>,
     functions: &mut HashMap<u64, PyResult<Py<PyAny>>>,
     task: &mut Given,
+    buffers: Buffers,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let arguments = std::mem::replace(&mut task.arguments, unisono_workers::blob::Received::Inline(Vec::new()));
+    let arguments = std::mem::replace(&mut task.arguments, Ok(unisono_workers::blob::Received::Inline(Vec::new())));
     if let Some(definition) = task.definition.take() {
         // One that cannot be read fails each of its tasks in the same way.
-        functions.insert(task.function, codec::decode_value(py, definition).map(Bound::unbind));
+        let function = definition.map_err(codec::no_memory);
+        let function = function.and_then(|definition| codec::decode_value(py, definition, buffers));
+        functions.insert(task.function, function.map(Bound::unbind));
     }
     let function = match functions.get(&task.function) {
         Some(Ok(function)) => function.bind(py).clone(),
@@ -68,10 +73,10 @@ fn call<'py>(
     if task.function == 0 {
         functions.remove(&0);
     }
-    let (arguments, keywords) = codec::decode_call(py, arguments)?;
+    let (arguments, keywords) = codec::decode_call(py, arguments.map_err(codec::no_memory)?, buffers)?;
     function.call(arguments, keywords.as_ref())
 }
 
 fn publish(py: Python<'_>, inside: &mut Inside, kind: u32, task: &Given, encoded: &codec::Encoded) -> PyResult<()> {
-    encoded.with_parts(py, |length, parts| inside.publish(kind, task, length, parts)).map_err(PyErr::from)
+    encoded.with_parts(py, |length, parts| inside.publish(kind, task, length, parts)).map_err(codec::no_memory)
 }

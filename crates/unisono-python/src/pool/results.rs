@@ -65,7 +65,9 @@ impl Results {
         match call {
             None => Ok(None),
             Some(Call::Failed(error)) => Err(error),
-            Some(Call::Sent(task)) => task.take_outcome().map(|outcome| read(py, outcome)).transpose(),
+            Some(Call::Sent(task)) => {
+                task.take_outcome().map(|outcome| read(py, outcome, self.engine.get().buffers)).transpose()
+            }
         }
     }
 

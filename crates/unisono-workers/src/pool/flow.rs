@@ -45,6 +45,7 @@ impl Pool {
                 let worker = core.workers.get_mut(&number).expect("it was there a line ago");
                 match record.kind {
                     kind::RELEASED => worker.released(record.task),
+                    kind::ABANDONED => worker.abandoned(record.task),
                     kind::UNFIT => {
                         let why = String::from_utf8_lossy(&record.bytes).into_owned();
                         self.give_up(core, &why);

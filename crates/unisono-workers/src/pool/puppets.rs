@@ -87,7 +87,7 @@ impl Theatre {
         }
         puppet.under_way = puppet.inside.take().unwrap();
         let Some(given) = &puppet.under_way else { return false };
-        let Received::Inline(bytes) = &given.arguments else { panic!("short ones are inline") };
+        let Ok(Received::Inline(bytes)) = &given.arguments else { panic!("short ones are inline") };
         let task = usize::from_le_bytes(bytes.as_slice().try_into().unwrap());
         assert!(!self.tasks[task].has_ended(), "what has ended does not begin");
         self.runs[task] += 1;

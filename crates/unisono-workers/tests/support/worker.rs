@@ -59,9 +59,9 @@ struct Worker {
 
 impl Worker {
     fn run(&mut self, inside: &mut Inside, mut given: Given) {
-        let arguments = std::mem::replace(&mut given.arguments, Received::Inline(Vec::new()));
+        let arguments = std::mem::replace(&mut given.arguments, Ok(Received::Inline(Vec::new()))).unwrap();
         if let Some(definition) = given.definition.take() {
-            self.words.insert(given.function, String::from_utf8(read(&definition)).unwrap());
+            self.words.insert(given.function, String::from_utf8(read(&definition.unwrap())).unwrap());
         }
         match self.words[&given.function].as_str() {
             "echo" => {
