@@ -60,6 +60,7 @@ from unisono.errors import (
 )
 from unisono.explaining import Explanation, explain
 from unisono.headers import Headers
+from unisono.jobs import Job, spawn
 from unisono.limiter import Limiter
 from unisono.pool import Pool
 from unisono.process_pool import ProcessPool
@@ -111,6 +112,7 @@ __all__ = [
     "FunctionTimeout",
     "Headers",
     "InputError",
+    "Job",
     "Limiter",
     "Outcome",
     "Pool",
@@ -151,4 +153,5 @@ __all__ = [
     "files",
     "read_results",
     "retry",
+    "spawn",
 ]

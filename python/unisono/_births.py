@@ -55,6 +55,7 @@ def of_program() -> dict[str, Any]:
         "authkey": bytes(multiprocessing.current_process().authkey),
         "environment": dict(os.environ),
         "folder": _folder(),
+        "interactive": _pickling.is_interactive(),
         "main": _worker.main_of_caller(),
         "path": sys.path,
     }
@@ -68,20 +69,34 @@ def handed_over(value: object) -> tuple[bytes, list[int]]:
     """
     if "multiprocessing.reduction" not in sys.modules:
         # Then nothing in there is of a kind that needs it.
-        return _pickling.pickled(value), []
-    from multiprocessing import context, reduction
+        return pickled_for_birth(value), []
+    from multiprocessing import context
 
     birth = _Birth()
     before = context.get_spawning_popen()
     context.set_spawning_popen(birth)  # type: ignore[arg-type]
     try:
-        return _pickled_with(reduction.ForkingPickler._extra_reducers, value), birth.descriptors  # type: ignore[attr-defined]
+        return pickled_for_birth(value), birth.descriptors
     except BaseException:
         for descriptor in birth.descriptors:
             os.close(descriptor)
         raise
     finally:
         context.set_spawning_popen(before)
+
+
+def pickled_for_birth(value: object, what: str = "initializer and initargs") -> bytes:
+    """The pickle of something that is handed over, or of a part of it, while `handed_over` is at work.
+
+    Raises:
+        UnpicklableError: There is none; it says that `what` cannot be handed over.
+    """
+    if "multiprocessing.reduction" not in sys.modules:
+        return _pickling.pickled(value)
+    from multiprocessing import reduction
+
+    reducers = reduction.ForkingPickler._extra_reducers  # type: ignore[attr-defined]
+    return _pickled_with(reducers, value, what)
 
 
 def in_memory(data: bytes) -> int:
@@ -115,7 +130,7 @@ class _Birth:
     DupFd = _worker.Inherited
 
 
-def _pickled_with(reducers: dict[type, Callable[[Any], Any]], value: object) -> bytes:
+def _pickled_with(reducers: dict[type, Callable[[Any], Any]], value: object, what: str) -> bytes:
     picklers = [] if _pickling.is_interactive() else [pickle.Pickler]
     if _pickling.by_value is not None:
         picklers.append(_pickling.by_value)
@@ -133,7 +148,7 @@ def _pickled_with(reducers: dict[type, Callable[[Any], Any]], value: object) -> 
     hint = ""
     if "fork context" in str(error):
         hint = '; make it with `multiprocessing.get_context("spawn")`, or the pool with `start_method="fork"`'
-    raise UnpicklableError(f"initializer and initargs cannot be handed to a worker: {error}{hint}") from error
+    raise UnpicklableError(f"{what} cannot be handed to a worker: {error}{hint}") from error
 
 
 def _folder() -> str:

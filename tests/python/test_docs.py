@@ -22,6 +22,7 @@ import unisono
         "unisono.files",
         "unisono.futures",
         "unisono.headers",
+        "unisono.jobs",
         "unisono.limiter",
         "unisono.pool",
         "unisono.process_pool",
