@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -95,7 +96,10 @@ def left_over() -> dict[int, str]:
 
 
 def pytest_sessionstart():
-    """What is started from here on carries a mark in its environment."""
+    """What is started from here on carries a mark in its environment, and can be interrupted."""
+    # A shell without job control starts what is in its background with this ignored, which is inherited.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     name, value = SESSION.split("=")
     os.environ[name] = value
 

@@ -99,6 +99,7 @@ class Feed:
             return self.go_on()
         if self._task is None and not self.is_over:
             self._task = asyncio.get_running_loop().create_task(self._take_from(self._given))
+            self._task.add_done_callback(_look_at)
         return False
 
     def stop(self) -> None:
@@ -132,7 +133,12 @@ class Feed:
                     break
         except StopIteration:
             ended = True
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit) as error:
+            # It ends the program and not only the items; but what was pulled before is accounted for.
+            self._push(items)
+            self._end(self._said(error))
+            raise
+        except BaseException as error:
             # What was pulled before is accounted for first; then the exception is raised.
             ended, failed = True, self._failed(error)
         self._push(items)
@@ -162,19 +168,41 @@ class Feed:
                 while self._run.room() == 0 and not self._is_stopped and self._run.report() is None:
                     # Room comes with outcomes, and whoever takes them rings.
                     await self._listener.wait()
-        except asyncio.CancelledError as error:
+        except (asyncio.CancelledError, GeneratorExit) as error:
             # If nobody stopped this, the iterable was cancelled by what it waits for, or all on this loop was. It is
             # not raised, since the task would keep it, with its traceback, in a cycle with this.
             if not self._is_stopped:
                 failed = self._failed(error)
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit) as error:
+            # It ends the loop.
+            failed = self._said(error)
+            raise
+        except BaseException as error:
             failed = self._failed(error)
         finally:
             self._end(failed)
 
     def _failed(self, error: BaseException) -> str:
-        self.error = error
-        return f"the {self._noun} raised {error!r}"
+        said = self._said(error)
+        if isinstance(error, StopIteration | StopAsyncIteration):
+            # Raised out of a loop over outcomes it would be taken for their end.
+            self.error = RuntimeError(said)
+            self.error.__cause__ = error
+        else:
+            self.error = error
+        return said
+
+    def _said(self, error: BaseException) -> str:
+        try:
+            return f"the {self._noun} raised {error!r}"
+        except Exception:
+            return f"the {self._noun} raised a {type(error).__name__}"
+
+
+def _look_at(task: asyncio.Task[None]) -> None:
+    """What ends the loop is raised by that; nobody else looks at it, which asyncio would complain of."""
+    if not task.cancelled():
+        task.exception()
 
 
 # Enough to keep the engine busy between two looks, few enough that a slow iterator delays no outcome for long.

@@ -275,7 +275,7 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
             if executor is not None and self._call.cluster is not None:
                 executor.shutdown(cancel_futures=True)
             raise
-        self._serve(hands, options["limit"], executor)
+        self._serve(run, hands, options["limit"], executor)
         return run
 
     def _joined(self, options: dict[str, Any]) -> Executor | None:
@@ -295,14 +295,16 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
         executor: Executor = cluster.calling_again() if options.get("idempotent") else cluster
         return executor
 
-    def _serve(self, hands: _native.Hands, limit: int, given: Executor | None) -> None:
+    def _serve(
+        self, run: _native.Run[FunctionOutcome[Any]], hands: _native.Hands, limit: int, given: Executor | None
+    ) -> None:
         call = self._call
         served = (hands, call.function, self._items, self._judge, call.name)
         if call.place == "loop":
             if _is_on_loop() and self._is_async:
                 self._hands = LoopHands(*served)
             else:
-                LoopThread(*served)
+                self._loop_thread = LoopThread(*served, stop=functools.partial(run.cancel, abort=True))
             return
         executor = given or _pool(call.place, limit)
         ExecutorHands(*served, executor=executor, is_ours=call.executor is None, stop=_stop)
@@ -311,6 +313,8 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
     _is_async = False
     # Who calls them there.
     _hands: LoopHands | None = None
+    # Who calls coroutines where there is no loop.
+    _loop_thread: LoopThread | None = None
 
     def __aiter__(self) -> Any:
         self._is_async = True
@@ -349,6 +353,11 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
         if self._hands is not None and self._hands.ended_with_loop():
             self._hands = None
             run.cancel(abort=True)
+
+    def _ended(self, numbers: dict[str, Any]) -> None:
+        super()._ended(numbers)
+        if self._loop_thread is not None and (raised := self._loop_thread.take_exit()) is not None:
+            raise raised
 
     def _pass_over(self, run: _native.Run[FunctionOutcome[Any]]) -> None:
         self._take(run)

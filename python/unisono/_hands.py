@@ -115,6 +115,8 @@ class LoopHands:
         self._tasks: dict[int, asyncio.Task[Any]] = {}
         self._asked: set[int] = set()
         self._ends: list[End] = []
+        # What a call has raised that is no coroutine yet.
+        self._exit: BaseException | None = None
         self.closed: asyncio.Future[None] = self._loop.create_future()
         self._loop.add_reader(hands.fileno(), self._heard)
 
@@ -122,15 +124,28 @@ class LoopHands:
         """Whether the loop was closed under its calls. None of them goes on then, and the engine is told."""
         if not self._loop.is_closed():
             return False
-        begins, _, _ = self._hands.take()
-        self._flush()
-        self._hands.give_back([self._judge.stopped(number) for number in (*self._tasks, *(one for one, _ in begins))])
+        self.settle()
         return True
+
+    def settle(self) -> bool:
+        """Tell the engine that nothing goes on here any more; whether there will be no more calls."""
+        begins, _, is_over = self._hands.take()
+        self._flush()
+        numbers = [*self._tasks, *(number for number, _ in begins)]
+        self._tasks.clear()
+        self._hands.give_back([self._judge.stopped(number) for number in numbers])
+        return is_over
+
+    def is_of_a_call(self, error: BaseException) -> bool:
+        """Whether this is how a call has ended, just now."""
+        if error is self._exit:
+            return True
+        ended = (task for task in self._tasks.values() if task.done() and not task.cancelled())
+        return any(task.exception() is error for task in ended)
 
     def _heard(self) -> None:
         begins, stops, is_over = self._hands.take()
-        for number, at in begins:
-            self._begin(number, at)
+        exits = [raised for number, at in begins if (raised := self._begin(number, at)) is not None]
         for number in stops:
             task = self._tasks.get(number)
             if task is not None and not task.done():
@@ -140,22 +155,28 @@ class LoopHands:
             self._loop.remove_reader(self._hands.fileno())
             if not self.closed.done():
                 self.closed.set_result(None)
+        if exits and self._exit is None:
+            # As out of a task, it ends the loop; but not before the others have begun, and not while that ends.
+            self._exit = exits[0]
+            raise self._exit
 
-    def _begin(self, number: int, at: int) -> None:
+    def _begin(self, number: int, at: int) -> BaseException | None:
+        """Begin a call; answers what it has raised at once that is to end the loop."""
         item = self._items[at]
         try:
             task = self._loop.create_task(self._call(item), name=f"batch:{self._name}[{_called(item, at)}]")
         except BaseException as error:
             # Also what is no `Exception`: nobody else would settle this call.
             self._give_back(self._judge.raised(number, error))
-            if isinstance(error, SystemExit | KeyboardInterrupt):
-                raise
-            return
+            return error if isinstance(error, SystemExit | KeyboardInterrupt) else None
         self._tasks[number] = task
         task.add_done_callback(partial(self._ended, number))
+        return None
 
     def _ended(self, number: int, task: asyncio.Task[Any]) -> None:
-        del self._tasks[number]
+        if self._tasks.pop(number, None) is None:
+            # The loop was taken for ended, and this is its very end.
+            return
         if number not in self._asked:
             end = self._judge.returned(number, task.result()) if _is_ok(task) else self._failed(number, task)
         else:
@@ -206,28 +227,68 @@ class ServingThread:
 class LoopThread:
     """An event loop in a thread of its own, for a program that takes the outcomes of coroutines without one.
 
-    Such a loop stops when a task raises `SystemExit` or `KeyboardInterrupt`, and is started again: these are what one
-    call raised, as they are for the threads of an executor, and no end of the others.
+    Such a loop stops when a task raises `SystemExit` or `KeyboardInterrupt`, or somebody calls its `stop`, and is
+    started again: the first are what one call raised, as they are for the threads of an executor, and no end of the
+    others. Out of a callback, which is no call's, they are for whoever takes the outcomes: then nothing further begins,
+    what runs is cancelled, and `take_exit` has what was raised.
+
+    Args:
+        stop: Stops the batch.
     """
 
     def __init__(
-        self, hands: Hands, call: Callable[[Any], Any], items: Mapping[int, Any], judge: Judge, name: str
+        self,
+        hands: Hands,
+        call: Callable[[Any], Any],
+        items: Mapping[int, Any],
+        judge: Judge,
+        name: str,
+        *,
+        stop: Callable[[], object],
     ) -> None:
+        self._hands = hands
         self._make = partial(LoopHands, hands, call, items, judge, name)
+        self._judge = judge
+        self._stop = stop
+        self._exit: BaseException | None = None
         self._thread = ServingThread(self._serve, f"unisono-{name}")
 
     def _serve(self) -> None:
-        # What has not ended at the end has been abandoned; it is cancelled once more, as asyncio does.
-        with asyncio.Runner() as runner:
-            loop = runner.get_loop()
-            closed = loop.create_task(self._until_closed())
-            while not closed.done():
-                # The task that raised it has it as well.
-                with contextlib.suppress(SystemExit, KeyboardInterrupt):
-                    loop.run_until_complete(closed)
+        made: LoopHands | None = None
+        is_over = False
+        try:
+            # What has not ended at the end has been abandoned; it is cancelled once more, as asyncio does.
+            with asyncio.Runner() as runner:
+                loop = runner.get_loop()
+                made = loop.run_until_complete(self._made())
+                made.closed.add_done_callback(lambda _: loop.stop())
+                while not made.closed.done() and not loop.is_closed():
+                    self._run(loop, made)
+                is_over = made.closed.done()
+        finally:
+            # Whatever has ended it: nobody else would settle what the engine has begun, or begins.
+            if not is_over:
+                self._stop()
+                settle = made.settle if made is not None else partial(_settle, self._hands, self._judge)
+                while not settle():
+                    self._hands.wait()
 
-    async def _until_closed(self) -> None:
-        await self._make().closed
+    def _run(self, loop: asyncio.AbstractEventLoop, made: LoopHands) -> None:
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt) as error:
+            # The task that raised it has it as well.
+            if not made.is_of_a_call(error):
+                self._exit = self._exit or error
+                self._stop()
+
+    def take_exit(self) -> BaseException | None:
+        """What somebody else than a call has raised to end the program, once."""
+        taken, self._exit = self._exit, None
+        return taken
+
+    async def _made(self) -> LoopHands:
+        return self._make()
 
 
 class ExecutorHands:
@@ -274,11 +335,14 @@ class ExecutorHands:
         finally:
             if self._is_ours:
                 self._executor.shutdown(wait=False, cancel_futures=True)
+            # Whatever has ended it: nobody else would settle what the engine begins.
+            while not is_over and not _settle(self._hands, self._judge):
+                self._hands.wait()
 
     def _begin(self, number: int, item: Any) -> None:
         try:
             future = self._executor.submit(self._call, item)
-        except Exception as error:
+        except BaseException as error:
             # What is refused since the program ends has not failed: it is for the next run.
             ends = isinstance(error, RuntimeError) and str(error).endswith("after interpreter shutdown")
             self._hands.give_back([self._judge.stopped(number) if ends else self._judge.raised(number, error)])
@@ -307,6 +371,13 @@ class ExecutorHands:
         # After a fork, or at the end of the program, there is nobody to give it to.
         with contextlib.suppress(RuntimeError):
             self._hands.give_back([end])
+
+
+def _settle(hands: Hands, judge: Judge) -> bool:
+    """Tell the engine that what begins does not begin; whether there will be no more calls."""
+    begins, _, is_over = hands.take()
+    hands.give_back([judge.stopped(number) for number, _ in begins])
+    return is_over
 
 
 def _called(item: Any, at: int) -> str:

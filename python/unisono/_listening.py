@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -56,7 +57,7 @@ class Watch:
 
 
 class Listener:
-    """Waits for a bell on whatever loop it is asked to; on one at a time.
+    """Waits for a bell on whatever loop it is asked to, and on several at once.
 
     Args:
         bell: Its descriptor becomes readable when there is something to look at.
@@ -65,16 +66,18 @@ class Listener:
     def __init__(self, bell: _Bell) -> None:
         self._bell = bell
         self._waiters: set[asyncio.Future[None]] = set()
-        self._watch: Watch | None = None
+        # One on each loop on which somebody waits, or the last one on which somebody did.
+        self._watches: tuple[Watch, ...] = ()
+        # Held to change the above, for no longer than that takes.
+        self._lock = threading.Lock()
 
     async def wait(self, seconds: float | None = None) -> None:
         """Wait until it is rung, or so many seconds."""
         loop = asyncio.get_running_loop()
-        if self._watch is None or self._watch.loop is not loop:
-            self.leave()
-            self._watch = Watch(loop, self._bell, self._heard)
         waiter = loop.create_future()
         self._waiters.add(waiter)
+        if all(watch.loop is not loop for watch in self._watches):
+            self._begin_to_watch(loop)
         timer = loop.call_later(seconds, _wake, waiter) if seconds else None
         try:
             await waiter
@@ -84,15 +87,26 @@ class Listener:
                 timer.cancel()
 
     def ring(self) -> None:
-        """Wake everybody who waits."""
-        for waiter in self._waiters:
-            _wake(waiter)
+        """Wake everybody who waits, on whatever loop. May be called from any thread."""
+        # Made at once, since others come and go on their threads.
+        for waiter in tuple(self._waiters):
+            on_loop(waiter.get_loop(), _wake, waiter)
 
     def leave(self) -> None:
         """Watch no loop any more. May be called from any thread."""
-        watch, self._watch = self._watch, None
-        if watch is not None:
+        with self._lock:
+            watches, self._watches = self._watches, ()
+        for watch in watches:
             watch.leave()
+
+    def _begin_to_watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        waited_on = {waiter.get_loop() for waiter in tuple(self._waiters)}
+        watch = Watch(loop, self._bell, self._heard)
+        with self._lock:
+            left = [other for other in self._watches if other.loop not in waited_on]
+            self._watches = (*(other for other in self._watches if other not in left), watch)
+        for other in left:
+            other.leave()
 
     def _heard(self) -> None:
         self._bell.hush()

@@ -152,7 +152,10 @@ class Batch(Generic[OutcomeT]):
         return self
 
     async def __anext__(self) -> OutcomeT:
-        while not self._ready:
+        while True:
+            # Others may take from one batch, also on other threads.
+            with contextlib.suppress(IndexError):
+                return self._ready.popleft()
             await self._wait_for_results_on_loop()
             run = self._start(keep_outcomes=True)
             pushed = self._fed.go_on_on_loop()
@@ -161,7 +164,6 @@ class Batch(Generic[OutcomeT]):
                 raise StopAsyncIteration
             if not self._ready and not pushed:
                 await self._wait_or_stop(run)
-        return self._ready.popleft()
 
     def __await__(self) -> Generator[Any, None, Report[OutcomeT]]:
         return self._run_on_loop().__await__()
@@ -430,7 +432,8 @@ class Batch(Generic[OutcomeT]):
             if self._work.counted and "paginate" not in self._options:
                 # What was taken from the iterator, but came too late for the engine, is pending like what was not.
                 late = self._fed.pushed - self._report.total
-                self._report.pending = max(self._report.pending or 0, late)
+                if self._report.pending is not None:
+                    self._report.pending = max(self._report.pending, late)
             if self._run is not None:
                 self._display.end(self._run)
         error = self._fed.take_error()

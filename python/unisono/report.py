@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from unisono import _native
 from unisono._native import Ended
-from unisono._wording import counted, seconds, size
+from unisono._wording import counted, seconds, size, span
 from unisono.errors import Error
 
 OutcomeT = TypeVar("OutcomeT")
@@ -114,7 +114,13 @@ class Report(Generic[OutcomeT]):
             "  ".join(_aligned(cell, width, at) for at, (cell, width) in enumerate(zip(row, widths))) for row in rows
         ]
         lines.append(self._numbers())
-        said = [f"{count} x {kind}: {message} (first: {example})" for kind, message, count, example in self.errors]
+        said = [f"{host}: away for {span(away)}" for host, away in self._away()]
+        said += [f"{count} x {kind}: {message} (first: {example})" for kind, message, count, example in self.errors]
+        if self.passing:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in self.passing.items())
+            said.append(
+                f"note: resume=True runs {kinds} again: decided by a host's absence or a limit, not by the item"
+            )
         said += [f"note: {warning}" for warning in self.warnings]
         said += [f"error: {failure}" for failure in self.failures]
         # Messages are those of strangers, and this is for a terminal.
@@ -139,6 +145,12 @@ class Report(Generic[OutcomeT]):
         parts += [size(self.bytes)] if self.bytes else []
         parts += [counted(self.retries, "retry", "retries")] if self.retries else []
         return " · ".join(parts)
+
+    def _away(self) -> list[tuple[str, float]]:
+        """Hosts that were away, and for how many seconds."""
+        return [
+            (host, counts["away_seconds"]) for host, counts in sorted(self._hosts.items()) if counts["away_seconds"]
+        ]
 
     def _rows(self) -> list[list[str]]:
         shown = [kind for kind in KINDS if getattr(self, kind)] or ["ok"]

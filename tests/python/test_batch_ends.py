@@ -1,0 +1,320 @@
+"""Every way in which what serves a batch can end, and every way in which what feeds it or takes from it can.
+
+Whatever it is, each item has its outcome, nobody waits for ever, and who is to hear of it does.
+"""
+
+import asyncio
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from collections import Counter
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+
+import pytest
+import uvloop
+
+from unisono import batch
+
+RUNS = {"asyncio": asyncio.run, "uvloop": uvloop.run}
+
+
+def counts(report):
+    return Counter(
+        {kind: count for kind in ("ok", "failed", "cancelled", "ambiguous") if (count := getattr(report, kind))}
+    )
+
+
+# The thread or loop that calls.
+
+
+def cancel_everything():
+    for task in asyncio.all_tasks():
+        task.cancel()
+
+
+def stop_the_loop():
+    asyncio.get_running_loop().stop()
+
+
+def stop_the_loop_twice():
+    loop = asyncio.get_running_loop()
+
+    def stop():
+        loop.stop()
+        loop.call_soon(loop.stop)
+
+    loop.call_soon(stop)
+
+
+def fork_a_child_that_ends():
+    child = os.fork()
+    if not child:
+        os._exit(3)
+    os.waitpid(child, 0)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("disturb", [cancel_everything, stop_the_loop, stop_the_loop_twice, fork_a_child_that_ends])
+def test_whatever_a_coroutine_does_to_a_loop_of_ours_every_item_has_its_outcome(disturb):
+    async def work(number):
+        if number == 3:
+            disturb()
+        await asyncio.sleep(0)
+        return number
+
+    outcomes = list(batch(work, range(30), limit=4))
+    assert sorted(outcome.row for outcome in outcomes) == list(range(30))
+    assert {outcome.kind for outcome in outcomes} <= {"ok", "cancelled"}
+    assert sum(outcome.ok for outcome in outcomes) >= 26
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("way", ["done callback", "callback"])
+def test_an_exit_out_of_a_callback_on_a_loop_of_ours_reaches_whoever_takes_the_outcomes(kind, way):
+    async def work(number):
+        def leave(*_):
+            raise kind(7)
+
+        if number == 3:
+            if way == "callback":
+                asyncio.get_running_loop().call_soon(leave)
+            else:
+                asyncio.current_task().add_done_callback(leave)
+        await asyncio.sleep(0)
+        return number
+
+    outcomes = batch(work, range(30), limit=2)
+    with pytest.raises(kind):
+        outcomes.run()
+    assert outcomes.report.total + outcomes.report.pending == 30
+    assert counts(outcomes.report).keys() <= {"ok", "cancelled"}
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, asyncio.CancelledError, GeneratorExit, LookupError])
+def test_functions_that_raise_at_once_all_of_them_settle_all_their_calls(kind):
+    def work(number):
+        raise kind(number)
+
+    outcomes = list(batch(work, range(20), executor="loop", limit=7))
+    assert sorted(outcome.row for outcome in outcomes) == list(range(20))
+    assert all(isinstance(outcome.error, kind) for outcome in outcomes)
+    outcomes = batch(work, range(20), executor="loop", limit=7)
+
+    async def main():
+        return await outcomes
+
+    if kind in (SystemExit, KeyboardInterrupt):
+        with pytest.raises(kind):
+            asyncio.run(main())
+    else:
+        asyncio.run(main())
+    assert outcomes.report.total + outcomes.report.pending == 20
+    assert outcomes.report.failed >= 1
+
+
+def test_a_loop_that_its_owner_stops_leaves_an_account():
+    async def work(number):
+        if number == 3:
+            stop_the_loop()
+        await asyncio.sleep(0)
+
+    outcomes = batch(work, range(30), limit=2)
+
+    async def main():
+        await outcomes
+
+    with pytest.raises(RuntimeError, match="Event loop stopped"):
+        asyncio.run(main())
+    assert outcomes.report.total + outcomes.report.pending == 30
+
+
+class Refusing(Executor):
+    """An executor that takes some calls, and then raises."""
+
+    def __init__(self, kind):
+        self.kind, self.taken, self.inner = kind, 0, ThreadPoolExecutor(1)
+
+    def submit(self, function, /, *arguments, **keywords) -> Future:
+        self.taken += 1
+        if self.taken > 3:
+            raise self.kind("no more")
+        return self.inner.submit(function, *arguments, **keywords)
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, SystemExit, KeyboardInterrupt, asyncio.CancelledError, GeneratorExit])
+def test_an_executor_that_raises_as_it_is_given_a_call_fails_that_call(kind):
+    outcomes = list(batch(str, range(10), executor=Refusing(kind), limit=2))
+    assert sorted(outcome.row for outcome in outcomes) == list(range(10))
+    assert [outcome.ok for outcome in outcomes].count(True) == 3
+    assert all(isinstance(outcome.error, kind) for outcome in outcomes if not outcome.ok)
+
+
+def test_a_program_whose_main_thread_ends_while_a_batch_runs_ends_as_well():
+    program = """
+        import asyncio, sys, threading, unisono
+        begun = threading.Event()
+        async def work(number):
+            begun.set()
+            await asyncio.sleep(0)
+        def numbers():
+            number = 0
+            while True:
+                yield number
+        threading.Thread(target=lambda: unisono.batch(work, numbers(), limit=2).run(), daemon=True).start()
+        begun.wait()
+        sys.exit(3)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (3, "")
+
+
+# What items come from.
+
+
+class Raising:
+    """Three items, and then this; as a plain iterator and as an asynchronous one."""
+
+    def __init__(self, raises):
+        self.raises, self.given = raises, 0
+
+    def _next(self):
+        self.given += 1
+        if self.given > 3:
+            raise self.raises
+        return self.given
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self._next()
+
+
+class RaisingAsync(Raising):
+    __iter__ = None
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        await asyncio.sleep(0)
+        return self._next()
+
+
+async def on_a_loop(number):
+    return number
+
+
+def take(outcomes, way, into, run=asyncio.run):
+    """Take all outcomes, their kinds into a list; what is raised goes on to the caller."""
+
+    async def main():
+        async for outcome in outcomes:
+            into.append(outcome.kind)
+
+    async def wait():
+        await outcomes
+
+    if way == "for":
+        into.extend(outcome.kind for outcome in outcomes)
+    elif way == "run":
+        outcomes.run()
+    else:
+        run(main() if way == "async for" else wait())
+
+
+@pytest.mark.parametrize("function", [str, on_a_loop], ids=["threads", "loop"])
+@pytest.mark.parametrize("way", ["for", "run", "async for", "await"])
+@pytest.mark.parametrize("kind", [asyncio.CancelledError, GeneratorExit, LookupError])
+def test_what_items_raise_is_raised_once_all_before_it_have_their_outcomes(kind, way, function):
+    sources = [Raising] if way in ("for", "run") else [Raising, RaisingAsync]
+    for source in sources:
+        outcomes, got = batch(function, source(kind("the inventory")), limit=2), []
+        with pytest.raises(kind):
+            take(outcomes, way, got)
+        assert (outcomes.report.ok, outcomes.report.pending) == (3, None)
+        assert got == (["ok"] * 3 if "for" in way else [])
+
+
+@pytest.mark.parametrize("way", ["for", "run", "async for", "await"])
+def test_items_that_raise_the_end_of_the_other_kind_of_iteration_have_failed(way):
+    outcomes = batch(str, Raising(StopAsyncIteration()), limit=2)
+    with pytest.raises(RuntimeError, match="the items raised StopAsyncIteration"):
+        take(outcomes, way, [])
+    assert outcomes.report.ok == 3
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_an_exit_out_of_items_ends_the_loop_at_once_with_an_account_and_no_complaint(kind, run, capfd):
+    outcomes = batch(on_a_loop, RaisingAsync(kind()), limit=2)
+    with pytest.raises(kind):
+        take(outcomes, "async for", [], run)
+    assert outcomes.report.total == 3
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_an_exit_out_of_plain_items_loses_none_of_those_before_it(kind):
+    outcomes, got = batch(str, Raising(kind()), limit=2), []
+    with pytest.raises(kind):
+        take(outcomes, "for", got)
+    # Whoever goes on nevertheless finds them all.
+    assert len(got) + len(list(outcomes)) == 3
+    assert (outcomes.report.ok, outcomes.report.pending) == (3, None)
+
+
+# Who takes outcomes.
+
+
+def test_tasks_of_two_loops_take_from_one_batch():
+    for function in (str, on_a_loop):
+        outcomes, got = batch(function, range(500), limit=4), []
+
+        async def main(outcomes=outcomes, got=got):
+            async for outcome in outcomes:
+                got.append(outcome.row)
+                await asyncio.sleep(0)
+
+        threads = [threading.Thread(target=lambda main=main: asyncio.run(main()), daemon=True) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert sorted(got) == list(range(500))
+
+
+def test_threads_and_tasks_take_from_one_batch_together():
+    outcomes, got = batch(str, range(1000), limit=4), []
+
+    async def main():
+        async for outcome in outcomes:
+            got.append(outcome.row)
+
+    def consume():
+        got.extend(outcome.row for outcome in outcomes)
+
+    threads = [
+        threading.Thread(target=target, daemon=True) for target in (consume, consume, lambda: asyncio.run(main()))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(got) == list(range(1000))
+
+
+def test_several_who_wait_for_the_report_all_get_it(tmp_path):
+    for options in ({}, {"out": tmp_path / "results.jsonl"}):
+        outcomes = batch(str, range(100), limit=4, **options)
+
+        async def main(outcomes=outcomes):
+            async def wait():
+                return (await outcomes).ok
+
+            return await asyncio.gather(*(wait() for _ in range(3)))
+
+        assert asyncio.run(main()) == [100, 100, 100]
