@@ -1,16 +1,25 @@
-"""A real Dask cluster on loopback, and what the tests over clusters have workers do and look for afterwards."""
+"""Real clusters of Dask and Ray on loopback, and what the tests over clusters have workers do and look for afterwards."""
 
+import contextlib
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
+from pathlib import Path
 
 import cloudpickle
 
+from host_servers import free_port
 from processes import until
+
+# Before ray is imported: it would call home, and write a token into the user's home.
+os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled")
 
 # Workers cannot import this.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -52,6 +61,43 @@ class Cluster:
         for process in reversed(self.started):
             process.terminate()
             process.wait(30)
+
+
+def is_listening(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextlib.contextmanager
+def ray_head():
+    """A head of Ray with three cores: its own port, and that for clients."""
+    # Short, since there are sockets within.
+    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
+    head, ports = _started_head(folder)
+    with head:
+        try:
+            yield ports
+        finally:
+            head.terminate()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _started_head(folder):
+    """A head ends by itself when one of the ports that were free has been taken meanwhile; then others are tried."""
+    for _ in range(5):
+        own, clients = free_port(), free_port()
+        command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=3"]
+        command += ["--node-ip-address=127.0.0.1", f"--port={own}", f"--ray-client-server-port={clients}"]
+        command += ["--include-dashboard=false", "--disable-usage-stats", "--object-store-memory=80000000"]
+        # Workers on any ports: by default ten thousand are theirs, of which ours may not be one.
+        command += ["--min-worker-port=0", "--max-worker-port=0", f"--temp-dir={folder}"]
+        said = Path(folder, "said")
+        with said.open("w") as log:
+            head = subprocess.Popen(command, stdout=log, stderr=log)
+        until(lambda head=head, port=clients: is_listening(port) or head.poll() is not None)
+        if head.poll() is None:
+            return head, (own, clients)
+    raise AssertionError(f"Ray does not start: {said.read_text()[-2000:]}")
 
 
 def results(outcomes):

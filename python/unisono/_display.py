@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
@@ -63,7 +64,7 @@ class Display:
 
     def _show(self, numbers: Numbers) -> None:
         if callable(self._progress):
-            self._progress(numbers)
+            self._tell(self._progress, numbers)
             return
         text = self._text(numbers)
         if self._is_log:
@@ -72,6 +73,15 @@ class Display:
             # What was there before may have been longer.
             tell(f"\r{text:<{self._width}}")
             self._width = len(text)
+
+    def _tell(self, progress: Callable[[Numbers], object], numbers: Numbers) -> None:
+        try:
+            progress(numbers)
+        except Exception as error:
+            # What only looks on does not stop the work.
+            self.every = None
+            message = f"progress= raised {error!r}, and is not asked any more; the batch goes on"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
 
     def _text(self, numbers: Numbers) -> str:
         done, total = numbers["done"], numbers["total"]

@@ -301,18 +301,24 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
         call = self._call
         served = (hands, call.function, self._items, self._judge, call.name)
         if call.place == "loop":
+            is_lazy = not _calls_at_once(call.function)
             if _is_on_loop() and self._is_async:
-                self._hands = LoopHands(*served)
+                self._callers = self._hands = LoopHands(*served, is_lazy=is_lazy)
             else:
-                self._loop_thread = LoopThread(*served, stop=functools.partial(run.cancel, abort=True))
+                stop = functools.partial(run.cancel, abort=True)
+                self._callers = self._loop_thread = LoopThread(*served, is_lazy=is_lazy, stop=stop)
             return
         executor = given or _pool(call.place, limit)
-        ExecutorHands(*served, executor=executor, is_ours=call.executor is None, stop=_stop)
+        self._callers = ExecutorHands(
+            *served, executor=executor, is_ours=call.executor is None, stop=_stop, withdraw=_withdraw
+        )
 
     # Whether it is iterated over on a loop, which is where its coroutines then belong.
     _is_async = False
     # Who calls them there.
     _hands: LoopHands | None = None
+    # Whoever calls, wherever.
+    _callers: LoopHands | LoopThread | ExecutorHands | None = None
     # Who calls coroutines where there is no loop.
     _loop_thread: LoopThread | None = None
 
@@ -331,14 +337,21 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
     def _start(self, *, keep_outcomes: bool) -> _native.Run[FunctionOutcome[Any]]:
         return super()._start(keep_outcomes=True)
 
+    def cancel(self, *, abort: bool = False) -> None:
+        """Start nothing new, and let what runs finish; with `abort`, stop that as well.
+
+        No call begins once this has returned: what an executor or a cluster was given and has not begun is taken back.
+        """
+        super().cancel(abort=abort)
+        if self._callers is not None:
+            self._callers.drain()
+
     def close(self) -> None:
         """Stop at once; nobody wants further outcomes. May be called from any thread."""
         super().close()
         if self._call.function is _as_coroutine:
             for item in list(self._items.values()):
-                if inspect.iscoroutine(item) and inspect.getcoroutinestate(item) == inspect.CORO_CREATED:
-                    # It will never run, and would complain of that.
-                    item.close()
+                _close_unbegun(item)
 
     def _wait(self, run: _native.Run[FunctionOutcome[Any]]) -> None:
         self._end_with_loop(run)
@@ -368,10 +381,7 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
         has_more = super()._take(run)
         if self._call.function is _as_coroutine:
             for at in range(before, len(self._ready)):
-                outcome = self._ready[at]
-                if outcome.attempts == 0 and inspect.iscoroutine(outcome.item):
-                    # It will never run, and would complain of that.
-                    outcome.item.close()
+                _close_unbegun(self._ready[at].item)
         return has_more
 
 
@@ -385,6 +395,25 @@ def _stop(future: Future[Any]) -> None:
         future.cancel(running=True)
     else:
         future.cancel()
+
+
+def _withdraw(futures: list[Future[Any]]) -> None:
+    """Take back what has not begun."""
+    sent = clusters.withdrawn(futures)
+    for future in futures:
+        if future not in sent:
+            # Of what runs this is refused, by every executor.
+            future.cancel()
+
+
+def _close_unbegun(item: object) -> None:
+    """What will never run would complain of that."""
+    if inspect.iscoroutine(item) and inspect.getcoroutinestate(item) == inspect.CORO_CREATED:
+        item.close()
+
+
+def _calls_at_once(function: Callable[[Any], Any]) -> bool:
+    return isinstance(function, functools.partial) and function.func is _called_as_coroutine
 
 
 def _as_coroutine(awaitable: Awaitable[Any]) -> Coroutine[Any, Any, Any]:

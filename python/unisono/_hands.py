@@ -2,6 +2,9 @@
 
 The engine says which calls begin and which are to stop, in batches, by ringing a bell. Here they are begun, and their
 ends are given back; nothing here knows of limits, retries or deadlines.
+
+Once nothing new is to begin, what has been handed to a loop or an executor and has not begun there is taken back, as
+far as that can be: those wait with it, where the engine does not see them.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import inspect
 import os
 import threading
 import types
@@ -20,6 +24,7 @@ from functools import partial
 from typing import Any
 
 from unisono import _goodbye
+from unisono._listening import on_loop
 from unisono._native import Hands
 from unisono.errors import WorkerLost
 
@@ -101,20 +106,32 @@ class LoopHands:
     """Calls coroutine functions: each call is a task on the loop that this is made on.
 
     Tasks run in copies of the context that this is made in.
+
+    Args:
+        is_lazy: What is called does nothing before its task runs, as a coroutine function.
     """
 
     def __init__(
-        self, hands: Hands, call: Callable[[Any], Any], items: Mapping[int, Any], judge: Judge, name: str
+        self,
+        hands: Hands,
+        call: Callable[[Any], Any],
+        items: Mapping[int, Any],
+        judge: Judge,
+        name: str,
+        *,
+        is_lazy: bool,
     ) -> None:
         self._hands = hands
         self._call = call
         self._items = items
         self._judge = judge
         self._name = name
+        self._is_lazy = is_lazy
         self._loop = asyncio.get_running_loop()
         self._tasks: dict[int, asyncio.Task[Any]] = {}
         self._asked: set[int] = set()
         self._ends: list[End] = []
+        self._is_draining = False
         # What a call has raised that is no coroutine yet.
         self._exit: BaseException | None = None
         self.closed: asyncio.Future[None] = self._loop.create_future()
@@ -136,6 +153,18 @@ class LoopHands:
         self._hands.give_back([self._judge.stopped(number) for number in numbers])
         return is_over
 
+    def drain(self) -> None:
+        """Begin nothing new; what has begun goes on. May be called from any thread."""
+        if not self._is_draining:
+            self._is_draining = True
+            on_loop(self._loop, self._withdraw)
+
+    def _withdraw(self) -> None:
+        for task in self._tasks.values() if self._is_lazy else ():
+            coroutine = task.get_coro()
+            if inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+                task.cancel()
+
     def is_of_a_call(self, error: BaseException) -> bool:
         """Whether this is how a call has ended, just now."""
         if error is self._exit:
@@ -144,7 +173,12 @@ class LoopHands:
         return any(task.exception() is error for task in ended)
 
     def _heard(self) -> None:
+        if self._hands.drains:
+            self.drain()
         begins, stops, is_over = self._hands.take()
+        if self._is_draining:
+            self._hands.give_back([self._judge.stopped(number) for number, _ in begins])
+            begins = []
         exits = [raised for number, at in begins if (raised := self._begin(number, at)) is not None]
         for number in stops:
             task = self._tasks.get(number)
@@ -233,6 +267,7 @@ class LoopThread:
     what runs is cancelled, and `take_exit` has what was raised.
 
     Args:
+        is_lazy: As for `LoopHands`.
         stop: Stops the batch.
     """
 
@@ -244,41 +279,54 @@ class LoopThread:
         judge: Judge,
         name: str,
         *,
+        is_lazy: bool,
         stop: Callable[[], object],
     ) -> None:
         self._hands = hands
-        self._make = partial(LoopHands, hands, call, items, judge, name)
+        self._make = partial(LoopHands, hands, call, items, judge, name, is_lazy=is_lazy)
+        self._made: LoopHands | None = None
+        self._is_draining = False
         self._judge = judge
         self._stop = stop
         self._exit: BaseException | None = None
         self._thread = ServingThread(self._serve, f"unisono-{name}")
 
     def _serve(self) -> None:
-        made: LoopHands | None = None
         is_over = False
         try:
             # What has not ended at the end has been abandoned; it is cancelled once more, as asyncio does.
             with asyncio.Runner() as runner:
                 loop = runner.get_loop()
-                made = loop.run_until_complete(self._made())
-                made.closed.add_done_callback(lambda _: loop.stop())
-                while not made.closed.done() and not loop.is_closed():
-                    self._run(loop, made)
-                is_over = made.closed.done()
+                # On the loop, and not before it, since calls begin as soon as they can.
+                loop.call_soon(self._begin, loop)
+                self._run(loop)
+                while self._made is not None and not (is_over := self._made.closed.done()) and not loop.is_closed():
+                    self._run(loop)
         finally:
             # Whatever has ended it: nobody else would settle what the engine has begun, or begins.
             if not is_over:
                 self._stop()
-                settle = made.settle if made is not None else partial(_settle, self._hands, self._judge)
+                settle = self._made.settle if self._made else partial(_settle, self._hands, self._judge)
                 while not settle():
                     self._hands.wait()
 
-    def _run(self, loop: asyncio.AbstractEventLoop, made: LoopHands) -> None:
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            self._made = self._make()
+        except BaseException:
+            # Without descriptors, for example; the loop would not end by that.
+            loop.stop()
+            raise
+        self._made.closed.add_done_callback(lambda _: loop.stop())
+        if self._is_draining:
+            self._made.drain()
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
             loop.run_forever()
         except (SystemExit, KeyboardInterrupt) as error:
             # The task that raised it has it as well.
-            if not made.is_of_a_call(error):
+            if self._made is None or not self._made.is_of_a_call(error):
                 self._exit = self._exit or error
                 self._stop()
 
@@ -287,8 +335,11 @@ class LoopThread:
         taken, self._exit = self._exit, None
         return taken
 
-    async def _made(self) -> LoopHands:
-        return self._make()
+    def drain(self) -> None:
+        """As `LoopHands.drain`."""
+        self._is_draining = True
+        if self._made is not None:
+            self._made.drain()
 
 
 class ExecutorHands:
@@ -308,6 +359,7 @@ class ExecutorHands:
         executor: Executor,
         is_ours: bool,
         stop: Callable[[Future[Any]], object],
+        withdraw: Callable[[list[Future[Any]]], object],
     ) -> None:
         self._hands = hands
         self._call = call
@@ -317,6 +369,10 @@ class ExecutorHands:
         self._executor = executor
         self._is_ours = is_ours
         self._stop = stop
+        self._withdraw = withdraw
+        self._is_draining = False
+        # Held while a call is handed in, so that none is on its way when it is said that none begins any more.
+        self._gate = threading.Lock()
         # Touched by this thread to begin and stop, and by those of the executor at the end of a call.
         self._futures: dict[int, Future[Any]] = {}
         self._asked: set[int] = set()
@@ -327,6 +383,8 @@ class ExecutorHands:
         try:
             while not is_over:
                 self._hands.wait()
+                if self._hands.drains:
+                    self.drain()
                 begins, stops, is_over = self._hands.take()
                 for number, at in begins:
                     self._begin(number, self._items[at])
@@ -339,16 +397,33 @@ class ExecutorHands:
             while not is_over and not _settle(self._hands, self._judge):
                 self._hands.wait()
 
+    def drain(self) -> None:
+        """Begin nothing new, and take back what has been handed in and has not begun. May be called from any thread."""
+        if self._is_draining:
+            return
+        self._is_draining = True
+        # An executor of the program's may hold up whoever hands something in.
+        if self._gate.acquire(timeout=_LONGEST_HANDING_IN):
+            self._gate.release()
+        self._withdraw(list(self._futures.copy().values()))
+
     def _begin(self, number: int, item: Any) -> None:
         try:
-            future = self._executor.submit(self._call, item)
+            with self._gate:
+                future = None if self._is_draining else self._executor.submit(self._call, item)
+                if future is not None:
+                    self._futures[number] = future
         except BaseException as error:
             # What is refused since the program ends has not failed: it is for the next run.
             ends = isinstance(error, RuntimeError) and str(error).endswith("after interpreter shutdown")
             self._hands.give_back([self._judge.stopped(number) if ends else self._judge.raised(number, error)])
             return
-        self._futures[number] = future
+        if future is None:
+            self._hands.give_back([self._judge.stopped(number)])
+            return
         future.add_done_callback(partial(self._ended, number))
+        if self._is_draining:
+            self._withdraw([future])
 
     def _ask(self, number: int) -> None:
         future = self._futures.get(number)
@@ -410,3 +485,4 @@ def _join_threads() -> None:
 
 _LONGEST_NAME = 60
 _LONGEST_GOODBYE = 2.0
+_LONGEST_HANDING_IN = 0.2

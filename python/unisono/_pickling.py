@@ -20,7 +20,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from unisono.errors import PoolBroken, RemoteError, TaskTimeout, UnpicklableError, WorkerDied
 
@@ -85,24 +85,56 @@ def rescue(value: Any, keep: Callable[[pickle.PickleBuffer], bool], error: BaseE
     raise UnpicklableError(f"cannot be sent to a worker: {error}{hint}") from error
 
 
-def describe_error(error: BaseException) -> tuple[bytes | None, str, str, str]:
-    """What a worker says of an exception: its pickle if that can be read again, its class, its text, its traceback."""
+Described: TypeAlias = "tuple[bytes | None, str, str, str, list[str], tuple[str, list[Described]] | None]"
+"""What is said of an exception elsewhere: its pickle if that can be read again; its class, its text and its traceback;
+its notes; and of a group its message and its members."""
+
+
+def describe_error(error: BaseException, dumps: Callable[..., bytes] | None = None) -> Described:
+    """What a worker says of an exception. Never raises, whatever the exception does when it is looked at.
+
+    Args:
+        error: What was raised.
+        dumps: Pickles it; as tasks are pickled by default.
+    """
     import traceback
 
-    frames = "".join(traceback.format_exception(error))
-    name = f"{type(error).__module__}.{type(error).__qualname__}"
     try:
-        text = str(error)
-    except Exception as second:
-        text = f"<no text: {second!r}>"
+        frames = "".join(traceback.format_exception(error))
+    except BaseException as second:
+        frames = f"<no traceback: {type(second).__name__}>"
+    return _described(error, frames, dumps or globals()["dumps"])
+
+
+def _described(error: BaseException, frames: str, dumps: Callable[..., bytes]) -> Described:
+    name = f"{type(error).__module__}.{type(error).__qualname__}"
     try:
         pickled: bytes | None = dumps(error, 5)
         # An exception whose constructor wants other arguments than it keeps is pickled and cannot be read.
         if type(pickle.loads(pickled or b"")) is not type(error):
             pickled = None
-    except Exception:
+    except BaseException:
         pickled = None
-    return pickled, name, text, frames
+    members = None
+    if isinstance(error, BaseExceptionGroup):
+        # Each for itself, since one that cannot be read would take the others with it.
+        members = (str(error.message), [_described(member, "", dumps) for member in error.exceptions])
+    return pickled, name, text_of(error), frames, _notes_of(error), members
+
+
+def text_of(error: BaseException) -> str:
+    """The text of an exception, or of what it raised instead."""
+    try:
+        return str(error)
+    except BaseException as second:
+        return f"<no text: {type(second).__name__}>"
+
+
+def _notes_of(error: BaseException) -> list[str]:
+    try:
+        return [note for note in getattr(error, "__notes__", ()) if isinstance(note, str)]
+    except BaseException:
+        return []
 
 
 class _RemoteTraceback(Exception):
@@ -116,12 +148,19 @@ class _RemoteTraceback(Exception):
         return f'\n"""\n{self.frames}"""'
 
 
-def restore_error(described: tuple[bytes | None, str, str, str]) -> tuple[BaseException, bool]:
+def restore_error(described: Described) -> tuple[BaseException, bool]:
     """The exception that a task has raised, or a `RemoteError` with its text when it cannot be read here.
 
-    The second answer is whether Ctrl-C was pressed while it was read.
+    Of a group that cannot be read, the members are that can. The second answer is whether Ctrl-C was pressed while it
+    was read.
     """
-    pickled, name, text, frames = described
+    error, is_interrupted = _restored(described)
+    error.__cause__ = _RemoteTraceback(described[3])
+    return error, is_interrupted
+
+
+def _restored(described: Described) -> tuple[BaseException, bool]:
+    pickled, name, text, frames, notes, members = described
     error: BaseException | None = None
     is_interrupted = False
     if pickled is not None:
@@ -132,14 +171,21 @@ def restore_error(described: tuple[bytes | None, str, str, str]) -> tuple[BaseEx
             is_interrupted = _was_pressed(second)
             error = None
     if not isinstance(error, BaseException):
-        error = RemoteError(f"{name}: {text}", class_name=name, traceback=frames)
-    error.__cause__ = _RemoteTraceback(frames)
+        if members is not None:
+            restored = [_restored(member) for member in members[1]]
+            is_interrupted = is_interrupted or any(interrupted for _, interrupted in restored)
+            error = BaseExceptionGroup(members[0], [member for member, _ in restored])
+        else:
+            error = RemoteError(f"{name}: {text}", class_name=name, traceback=frames)
+    # A pickle of its own making may leave them out.
+    for note in notes[len(_notes_of(error)) :]:
+        error.add_note(note)
     return error, is_interrupted
 
 
 def unreadable_result(error: BaseException) -> tuple[BaseException, bool]:
     """A result came that cannot be unpickled here; the second answer is that of `restore_error`."""
-    made = UnpicklableError(f"the result came back and cannot be read here: {error}")
+    made = UnpicklableError(f"the result came back and cannot be read here: {text_of(error)}")
     made.__cause__ = error
     return made, _was_pressed(error)
 

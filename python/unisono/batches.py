@@ -99,6 +99,8 @@ class Batch(Generic[OutcomeT]):
         # The first that did not go well, for those who want them raised at the end.
         self._failures: list[OutcomeT] = []
         self._taken_all = False
+        # Whether it was cancelled, and aborted, before it began.
+        self._cancelled: bool | None = None
         # Threads that wait for outcomes.
         self._waiting = 0
         self._report: Report[OutcomeT] | None = None
@@ -242,16 +244,21 @@ class Batch(Generic[OutcomeT]):
     def cancel(self, *, abort: bool = False) -> None:
         """Start nothing new, and let what runs finish; with `abort`, stop that as well.
 
-        Every item that was pulled still gets its outcome.
+        Every item that was pulled still gets its outcome. A batch that has not started pulls none, and ends at once.
         """
+        # Noted before the look, since another thread may be starting it.
+        self._cancelled = abort or bool(self._cancelled)
         if self._run is not None:
             self._run.cancel(abort=abort)
 
     def close(self) -> None:
         """Stop at once; nobody wants further outcomes. May be called from any thread."""
+        if self._run is None:
+            self._cancelled = True
+            return
         if self._pid != os.getpid():
             return
-        if self._run is not None and self._report is None:
+        if self._report is None:
             self._run.abandon()
             self._ready.clear()
             _prune_abandoned()
@@ -274,6 +281,8 @@ class Batch(Generic[OutcomeT]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._run is None:
+            self.cancel()
         if self._run is None or self._report is not None or self._pid != os.getpid():
             return
         self._run.cancel(abort=kind is not None)
@@ -288,6 +297,8 @@ class Batch(Generic[OutcomeT]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._run is None:
+            self.cancel()
         if self._run is None or self._report is not None or self._pid != os.getpid():
             return
         self._run.cancel(abort=kind is not None)
@@ -322,8 +333,12 @@ class Batch(Generic[OutcomeT]):
         items = self._items if self._keeps_items else None
         self._feed = Feed(self._given, self._work.noun, run, self._listener, items)
         _running.add(self)
+        if self._cancelled is not None:
+            self._feed.stop()
         # At last, since whoever sees it goes on with all of them.
         self._run = run
+        if self._cancelled is not None:
+            run.cancel(abort=self._cancelled)
         return run
 
     def _wait_for_results(self) -> None:

@@ -4,17 +4,22 @@ Whatever it is, each item has its outcome, nobody waits for ever, and who is to 
 """
 
 import asyncio
+import itertools
 import os
+import queue
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections import Counter
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import pytest
 import uvloop
 
+import unisono
+from processes import until
 from unisono import batch
 
 RUNS = {"asyncio": asyncio.run, "uvloop": uvloop.run}
@@ -318,3 +323,139 @@ def test_several_who_wait_for_the_report_all_get_it(tmp_path):
             return await asyncio.gather(*(wait() for _ in range(3)))
 
         assert asyncio.run(main()) == [100, 100, 100]
+
+
+# Stopping from outside.
+
+
+@pytest.mark.parametrize("kind", ["threads", "theirs", "processes"])
+def test_nothing_that_an_executor_was_given_begins_after_a_cancel(kind, tmp_path):
+    executors = {
+        "threads": lambda: "threads",
+        "theirs": lambda: ThreadPoolExecutor(2),
+        "processes": lambda: unisono.ProcessPool(2),
+    }
+    given = executors[kind]()
+    try:
+        outcomes = batch(begin_and_wait, [(number, tmp_path) for number in range(50)], executor=given, limit=20)
+        thread = threading.Thread(target=outcomes.run)
+        thread.start()
+        until(lambda: len(list(tmp_path.glob("begun-*"))) >= 2)
+        outcomes.cancel()
+        already = len(list(tmp_path.glob("begun-*")))
+        (tmp_path / "release").touch()
+        thread.join(60)
+        begun = len(list(tmp_path.glob("begun-*")))
+        # Threads of ours take whatever they are given at once.
+        assert begun == already if kind != "threads" else begun <= 20
+        assert (outcomes.report.ok, outcomes.report.ok + outcomes.report.cancelled) == (begun, outcomes.report.total)
+    finally:
+        if not isinstance(given, str):
+            given.shutdown()
+
+
+def begin_and_wait(item):
+    number, folder = item
+    (folder / f"begun-{number}").touch()
+    while not (folder / "release").exists():
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_no_coroutine_begins_after_a_cancel(is_async):
+    begun, ended = [], []
+
+    async def work(number):
+        begun.append(number)
+        if number == 3:
+            outcomes.cancel()
+            ended.append(len(begun))
+        await asyncio.sleep(0)
+
+    outcomes = batch(work, range(1000), limit=20)
+
+    async def main():
+        return await outcomes
+
+    report = asyncio.run(main()) if is_async else outcomes.run()
+    assert len(begun) == ended[0]
+    assert (report.ok, report.total + report.pending) == (len(begun), 1000)
+
+
+def test_coroutines_that_were_to_begin_and_do_not_make_no_complaint():
+    async def work(number):
+        if number == 3:
+            outcomes.cancel()
+
+    outcomes = unisono.batch_all([work(number) for number in range(20)], limit=10)
+    report = outcomes.run()
+    assert report.ok >= 4
+    assert report.total == 20
+
+
+@pytest.mark.parametrize("abort", [False, True])
+@pytest.mark.parametrize("way", ["run", "for", "await", "async for"])
+def test_a_batch_that_is_cancelled_before_it_starts_ends_at_once_and_pulls_nothing(abort, way):
+    pulled, called = [], []
+
+    def items():
+        for number in range(10):
+            pulled.append(number)
+            yield number
+
+    async def later():
+        for number in items():
+            yield number
+
+    sources = [items, lambda: list(range(10)), queue.Queue] + ([later] if way in ("await", "async for") else [])
+    for source in sources:
+        outcomes, got = batch(called.append, source()), []
+        outcomes.cancel(abort=abort)
+        take(outcomes, way, got)
+        assert (got, pulled, called, outcomes.report.total) == ([], [], [], 0)
+
+
+@pytest.mark.parametrize("leave", [lambda batch: batch.close(), lambda batch: batch.__exit__(None, None, None)])
+def test_a_batch_that_was_left_before_it_started_begins_nothing(leave):
+    called = []
+    outcomes = batch(called.append, [1, 2, 3])
+    leave(outcomes)
+    assert list(outcomes) == called == []
+
+
+def test_a_cancel_that_comes_while_a_batch_is_started_by_another_thread_is_never_lost():
+    for _ in range(200):
+        outcomes = batch(str, itertools.count(), limit=2)
+        thread = threading.Thread(target=outcomes.cancel)
+        thread.start()
+        for _ in outcomes:
+            pass
+        thread.join()
+        assert outcomes.report.cancelled + outcomes.report.ok == outcomes.report.total
+
+
+# Who looks on.
+
+
+@pytest.mark.parametrize("way", ["run", "for", "await", "async for"])
+def test_a_progress_that_raises_is_dropped_with_a_warning_and_the_batch_goes_on(way):
+    asked = []
+
+    def progress(numbers):
+        asked.append(numbers)
+        raise LookupError("nobody looks")
+
+    outcomes = batch(str, range(100), limit=2, progress=progress)
+    with pytest.warns(RuntimeWarning, match=r"progress= raised LookupError\('nobody looks'\)") as warned:
+        take(outcomes, way, [])
+    assert (outcomes.report.ok, len(asked), len(warned)) == (100, 1, 1)
+
+
+def test_an_exit_out_of_progress_reaches_whoever_waits():
+    def progress(_):
+        raise KeyboardInterrupt
+
+    outcomes = batch(str, range(100), limit=2, progress=progress)
+    with pytest.raises(KeyboardInterrupt), outcomes:
+        list(outcomes)
+    assert outcomes.report.total <= 100

@@ -1,7 +1,6 @@
-"""`unisono.batch` over a Dask cluster: a real one, of two workers on loopback."""
+"""What `unisono.batch` does on Dask alone, over a real cluster of two workers; the rest is in `test_clusters.py`."""
 
 import asyncio
-import json
 import os
 import pickle
 import queue
@@ -17,9 +16,9 @@ import distributed
 import pytest
 
 import unisono
-from cluster_support import Cluster, begun, killing, results
+from cluster_support import Cluster, begun, results
 from processes import until
-from unisono import FunctionAmbiguous, RunError, UsageError, batch, clusters
+from unisono import RunError, UsageError, batch, clusters
 from unisono.clusters import _cluster, _executor, _greetings, _remote
 
 # Workers cannot import the tests.
@@ -62,14 +61,6 @@ def in_background(outcomes):
 # Where calls run.
 
 
-def test_calls_are_made_by_the_workers_and_every_outcome_comes_back(address):
-    report = batch(lambda number: (number, os.getpid()), range(200), executor=address, ordered=True).run()
-    assert [outcome.result[0] for outcome in report.outcomes] == list(range(200))
-    pids = {outcome.result[1] for outcome in report.outcomes}
-    assert len(pids) == 2
-    assert os.getpid() not in pids
-
-
 def test_a_client_a_cluster_and_an_executor_of_ours_are_taken_and_left_as_they_are(address):
     with distributed.Client(address.replace("dask", "tcp"), set_as_default=False) as client:
         assert results(batch(triple, range(3), executor=client, ordered=True)) == [0, 3, 6]
@@ -82,64 +73,7 @@ def test_a_client_a_cluster_and_an_executor_of_ours_are_taken_and_left_as_they_a
         assert list(executor.map(triple, [5, 6])) == [15, 18]
 
 
-def test_it_works_on_an_event_loop(address):
-    async def main():
-        return [outcome.result async for outcome in batch(triple, range(5), executor=address, ordered=True)]
-
-    assert asyncio.run(main()) == [0, 3, 6, 9, 12]
-
-
-def test_quick_calls_travel_together_and_a_slow_one_holds_back_only_itself(address, notes):
-    release = notes / "release"
-
-    def work(number):
-        if number == 150:
-            while not release.exists():
-                time.sleep(0.01)
-        return number
-
-    outcomes = batch(work, range(300), executor=address, limit=300)
-    first = [next(outcomes).result for _ in range(299)]
-    # All but the one that is held, whatever it travelled with.
-    assert sorted(first) == [number for number in range(300) if number != 150]
-    release.touch()
-    assert next(outcomes).result == 150
-
-
 # How calls end.
-
-
-def test_what_a_function_raises_comes_back_with_the_frames_of_the_worker(address):
-    def fail(number):
-        raise LookupError(f"no host {number}")
-
-    (outcome,) = batch(fail, [7], executor=address)
-    assert (outcome.kind, type(outcome.error), str(outcome.error)) == ("failed", LookupError, "no host 7")
-    assert "in fail" in str(outcome.error.__cause__)
-
-
-def test_what_cannot_travel_is_the_outcome_of_its_own_item_alone(address):
-    def work(item):
-        return threading.Lock() if item == "lock" else item
-
-    items = ["a", "lock", threading.Lock(), "b"]
-    good, answered, given, other = batch(work, items, executor=address, ordered=True)
-    assert (good.result, other.result) == ("a", "b")
-    assert "cannot be sent back" in str(answered.error)
-    assert "cannot be sent to a worker" in str(given.error)
-
-
-def test_retries_are_ours_and_see_the_exception(address, notes):
-    def work(item):
-        attempt = len(list(notes.glob(f"{item}.*")))
-        (notes / f"{item}.{attempt}").touch()
-        if attempt < 2:
-            raise ConnectionError
-        return attempt
-
-    options = {"executor": address, "retries": 5, "retry_on": ConnectionError}
-    (outcome,) = batch(work, ["flaky"], **options)
-    assert (outcome.result, outcome.attempts) == (2, 3)
 
 
 def test_a_call_that_has_begun_cannot_be_stopped_and_its_outcome_says_so(address, notes):
@@ -182,42 +116,6 @@ def test_a_call_that_has_not_begun_is_taken_back_and_never_begins(address, notes
 
 
 ITEMS = [f"item-{number}" for number in range(60)]
-
-
-def test_a_worker_that_is_killed_in_the_middle_loses_nothing_and_nothing_runs_twice(address, notes, tmp_path):
-    def work(item):
-        return killing(notes, item)
-
-    items = [*ITEMS[:30], "deadly", *ITEMS[30:]]
-    out = tmp_path / "results.jsonl"
-    report = batch(work, items, executor=address, limit=16, out=out).run()
-    assert report.ok + report.ambiguous == report.total == 61
-    assert report.ambiguous >= 1
-    assert max(begun(notes).values()) == 1
-    lines = [json.loads(line) for line in out.read_text().splitlines()]
-    assert sorted(line["item"] for line in lines) == sorted(items)
-    lost = {line["item"] for line in lines if line["outcome"] == "ambiguous"}
-    assert "deadly" in lost
-    # Whoever says so has what was lost called again, and only that.
-    again = batch(work, items, executor=address, out=out, retry_ambiguous=True).run()
-    assert again.kept["ok"] == 61 - len(lost)
-    assert (again.ok, again.ambiguous) == (61, 0)
-    assert all(count == 1 for item, count in begun(notes).items() if item not in lost)
-
-
-def test_the_outcome_of_a_lost_call_says_that_nobody_knows(address, notes):
-    (outcome,) = batch(lambda item: killing(notes, item), ["deadly"], executor=address)
-    assert (outcome.kind, outcome.attempts) == ("ambiguous", 1)
-    assert isinstance(outcome.error, FunctionAmbiguous)
-    assert outcome.error.kind == "died"
-    assert "has gone" in str(outcome.error)
-
-
-@pytest.mark.parametrize("options", [{"idempotent": True}, {"retries": 2}], ids=["idempotent", "retries"])
-def test_a_lost_call_is_made_again_when_that_is_allowed(address, notes, options):
-    (outcome,) = batch(lambda item: killing(notes, item), ["deadly"], executor=address, **options)
-    assert (outcome.kind, outcome.result) == ("ok", "deadly")
-    assert begun(notes) == {"deadly": 2}
 
 
 def test_a_call_that_ends_every_worker_is_given_up(address):
@@ -404,7 +302,7 @@ def test_chunks_are_spread_evenly_and_grow_only_once_calls_are_known_to_be_quick
     places = [_cluster.Place(name, name, 1) for name in ("one", "two")]
 
     def answer(order, seconds):
-        ends = [(position, True, cloudpickle.dumps(None), "") for position in range(len(order.items))]
+        ends = [(position, True, cloudpickle.dumps(None)) for position in range(len(order.items))]
         stage.inbox.answered(order.number, pickle.dumps(_remote.Answer(ends, [], seconds)))
 
     with executor:

@@ -1,14 +1,9 @@
-"""`unisono.batch` over a Ray cluster: a real one, of three cores on loopback."""
+"""What `unisono.batch` and `fetch` do on Ray alone, over a real cluster of three cores; the rest is in `test_clusters.py`."""
 
-import asyncio
-import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -17,14 +12,9 @@ import cloudpickle
 import psutil
 import pytest
 
-# Before ray is imported: it would call home, and write a token into the user's home.
-os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled")
-
-
-from cluster_support import begun, killing, results
+from cluster_support import begun, ray_head, results
 from processes import until
 from unisono import (
-    FunctionAmbiguous,
     FunctionTimeout,
     Request,
     RunError,
@@ -39,33 +29,10 @@ from unisono import (
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
-def free_port():
-    with socket.socket() as unbound:
-        unbound.bind(("127.0.0.1", 0))
-        return unbound.getsockname()[1]
-
-
-def is_listening(port):
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
 @pytest.fixture(scope="module")
 def ports():
-    """A head with three cores: its own port, and that for clients."""
-    own, clients = free_port(), free_port()
-    # Short, since there are sockets within.
-    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
-    command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=3"]
-    command += ["--node-ip-address=127.0.0.1", f"--port={own}", f"--ray-client-server-port={clients}"]
-    command += ["--include-dashboard=false", "--disable-usage-stats", "--object-store-memory=80000000"]
-    with subprocess.Popen(
-        [*command, f"--temp-dir={folder}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as head:
-        until(lambda: is_listening(clients))
-        yield own, clients
-        head.terminate()
-    shutil.rmtree(folder, ignore_errors=True)
+    with ray_head() as ports:
+        yield ports
 
 
 @pytest.fixture(scope="module")
@@ -88,50 +55,11 @@ def notes(tmp_path):
     return folder
 
 
-def test_calls_are_made_by_the_workers_and_every_outcome_comes_back(executor):
-    assert executor.width == 2
-    report = batch(lambda number: (number, os.getpid()), range(200), executor=executor, ordered=True).run()
-    assert [outcome.result[0] for outcome in report.outcomes] == list(range(200))
-    assert os.getpid() not in {outcome.result[1] for outcome in report.outcomes}
-
-
 def test_an_address_joins_the_connection_that_there_is_and_leaves_it_as_it_is(executor, address):
     assert results(batch(lambda number: 3 * number, range(3), executor=address, ordered=True)) == [0, 3, 6]
     assert results(batch(lambda number: 3 * number, range(3), executor=executor, ordered=True)) == [0, 3, 6]
     with pytest.raises(UsageError, match="one connection per process"):
         batch(print, [1], executor="ray://127.0.0.1:1").run()
-
-
-def test_it_works_on_an_event_loop(executor):
-    async def main():
-        return [outcome.result async for outcome in batch(lambda n: 2 * n, range(5), executor=executor, ordered=True)]
-
-    assert asyncio.run(main()) == [0, 2, 4, 6, 8]
-
-
-def test_a_slow_call_holds_back_only_itself(executor, notes):
-    release = notes / "release"
-
-    def work(number):
-        if number == 150:
-            while not release.exists():
-                time.sleep(0.01)
-        return number
-
-    outcomes = batch(work, range(300), executor=executor, limit=300)
-    first = [next(outcomes).result for _ in range(299)]
-    assert sorted(first) == [number for number in range(300) if number != 150]
-    release.touch()
-    assert next(outcomes).result == 150
-
-
-def test_what_a_function_raises_comes_back_with_the_frames_of_the_worker(executor):
-    def fail(number):
-        raise LookupError(f"no host {number}")
-
-    (outcome,) = batch(fail, [7], executor=executor)
-    assert (outcome.kind, type(outcome.error), str(outcome.error)) == ("failed", LookupError, "no host 7")
-    assert "in fail" in str(outcome.error.__cause__)
 
 
 def test_a_call_that_times_out_is_stopped_with_its_process_and_others_go_on(executor, notes):
@@ -163,37 +91,6 @@ def test_a_batch_that_is_stopped_stops_what_runs_and_accounts_for_all(executor, 
     outcomes.cancel(abort=True)
     thread.join(60)
     assert reports[0].cancelled + reports[0].pending == 10
-
-
-def test_a_worker_that_is_killed_in_the_middle_loses_nothing_and_nothing_runs_twice(executor, notes, tmp_path):
-    def work(item):
-        return killing(notes, item)
-
-    items = [*(f"item-{number}" for number in range(30)), "deadly", *(f"item-{number}" for number in range(30, 60))]
-    out = tmp_path / "results.jsonl"
-    report = batch(work, items, executor=executor, limit=16, out=out).run()
-    assert report.ok + report.ambiguous == report.total == 61
-    assert max(begun(notes).values()) == 1
-    lines = [json.loads(line) for line in out.read_text().splitlines()]
-    assert sorted(line["item"] for line in lines) == sorted(items)
-    lost = {line["item"] for line in lines if line["outcome"] == "ambiguous"}
-    assert "deadly" in lost
-    again = batch(work, items, executor=executor, out=out, retry_ambiguous=True).run()
-    assert again.kept["ok"] == 61 - len(lost)
-    assert (again.ok, again.ambiguous) == (61, 0)
-
-
-def test_the_outcome_of_a_lost_call_says_that_nobody_knows(executor, notes):
-    (outcome,) = batch(lambda item: killing(notes, item), ["deadly"], executor=executor)
-    assert (outcome.kind, outcome.attempts, outcome.error.kind) == ("ambiguous", 1, "died")
-    assert isinstance(outcome.error, FunctionAmbiguous)
-
-
-@pytest.mark.parametrize("options", [{"idempotent": True}, {"retries": 2}], ids=["idempotent", "retries"])
-def test_a_lost_call_is_made_again_when_that_is_allowed(executor, notes, options):
-    (outcome,) = batch(lambda item: killing(notes, item), ["deadly"], executor=executor, **options)
-    assert (outcome.kind, outcome.result) == ("ok", "deadly")
-    assert begun(notes) == {"deadly": 2}
 
 
 PROGRAM = """

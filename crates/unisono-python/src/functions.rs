@@ -4,7 +4,10 @@
 use std::{
     collections::HashMap,
     marker::PhantomData,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -57,17 +60,24 @@ pub fn functions(
     let ring = bell.clone();
     let ring: DeskBell = Arc::new(move || ring.ring());
     let (hands, desk) = function_hands::<Value>(ring);
+    let drains = Arc::new(AtomicBool::new(false));
+    let (says, tell) = (drains.clone(), bell.clone());
+    let drained = Box::new(move || {
+        // Before the bell, so that whoever hears it knows.
+        says.store(true, Ordering::Release);
+        tell.ring();
+    });
     let face = FunctionFace { key, id, describe, repeatable };
     let run = Run::start(py, face, &settings, keep_outcomes, async move |ends| {
         let EngineEnds { intake, outlet, cancel, monitor, gauge } = ends;
         let frame = results.frame(Box::new(intake), settings, (), outlet, |open| {
             (open.identity, open.version) = (Identity::Content, IDENTITY_VERSION);
         });
-        let plan = FunctionPlan { frame, hands, patience, why_unstoppable, retry_timeouts };
+        let plan = FunctionPlan { frame, hands, drained, patience, why_unstoppable, retry_timeouts };
         run_functions(plan, cancel, monitor, gauge).await
     })?;
     let tasks = Mutex::default();
-    Ok((run, Hands { desk, tasks, bell, pid: std::process::id() }))
+    Ok((run, Hands { desk, tasks, bell, drains, pid: std::process::id() }))
 }
 
 struct FunctionFace {
@@ -135,6 +145,8 @@ pub struct Hands {
     desk: Desk<Invocation, Came<Value>>,
     tasks: Mutex<HashMap<usize, Task<Invocation, Came<Value>>>>,
     bell: Bell,
+    /// Nothing new is to begin.
+    drains: Arc<AtomicBool>,
     /// Threads do not survive a fork.
     pid: u32,
 }
@@ -176,6 +188,12 @@ impl Hands {
             (number, line.saturating_sub(1))
         };
         Ok((taken.into_iter().map(begin).collect(), stops, !is_open))
+    }
+
+    /// Whether nothing new is to begin: what was taken and has not begun is to be given back as stopped.
+    #[getter]
+    fn drains(&self) -> bool {
+        self.drains.load(Ordering::Acquire)
     }
 
     /// Gives calls back that have ended.

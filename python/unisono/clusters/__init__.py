@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from unisono.clusters._exchange import Errands
     from unisono.clusters._executor import ClusterExecutor
 
-__all__ = ["carry", "connect", "engine_of", "for_fetching"]
+__all__ = ["carry", "connect", "engine_of", "for_fetching", "withdrawn"]
 
 Connect: TypeAlias = "Callable[[Inbox], Cluster]"
 
@@ -99,6 +100,12 @@ def carry(errands: Errands, executor: ClusterExecutor, options: bytes, *, is_our
     from unisono.clusters import _bridge
 
     _bridge.carry(errands, executor, options, is_ours=is_ours)
+
+
+def withdrawn(futures: Iterable[Future[Any]]) -> set[Future[Any]]:
+    """Take back what clusters were given and have not begun; answers which of these they were given."""
+    ours = sys.modules.get("unisono.clusters._executor")
+    return set() if ours is None else ours.withdraw(futures)
 
 
 def _connect(to: object, limit: int | None, wait: float, *, once_per_machine: bool) -> ClusterExecutor:

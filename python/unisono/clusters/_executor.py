@@ -18,21 +18,23 @@ It leaves out data that stays on workers, placement and priorities: for those th
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 import pickle
 import threading
 import time
 import uuid
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Any
 
 import cloudpickle
 
-from unisono import _goodbye
+from unisono import _goodbye, _pickling
 from unisono.clusters._cluster import Cluster, Inbox, Place
 from unisono.clusters._exchange import LONGEST_WITHOUT_WORKERS as _LONGEST_WITHOUT_WORKERS
 from unisono.clusters._exchange import Errands, Exchange
@@ -45,9 +47,10 @@ __all__ = ["ClusterExecutor"]
 class _RemoteFuture(Future[Any]):
     """A call on its way. To cancel one that has been sent is a question, and its end is the answer."""
 
-    def __init__(self, ask: Callable[[_RemoteFuture], None]) -> None:
+    def __init__(self, executor: ClusterExecutor) -> None:
         super().__init__()
-        self._ask = ask
+        self._executor = executor
+        self._ask = executor._ask_to_stop
 
     def cancel(self) -> bool:
         """Stop the call, if it has not begun or its worker can be ended. Answers whether it is stopped already."""
@@ -56,9 +59,32 @@ class _RemoteFuture(Future[Any]):
         self._ask(self)
         return False
 
+    # Whatever a callback of the program's raises, the thread that decides goes on to decide: other calls wait for it.
+
     def settle_cancelled(self) -> None:
-        super().cancel()
-        self.set_running_or_notify_cancel()
+        """It ends since it was asked to."""
+        with _whatever_callbacks_raise():
+            super().cancel()
+            self.set_running_or_notify_cancel()
+
+    def settle(self, value: Any) -> None:
+        """It has returned."""
+        with _whatever_callbacks_raise():
+            self.set_result(value)
+
+    def fail(self, error: BaseException) -> None:
+        """It has raised, or it was never made."""
+        with _whatever_callbacks_raise():
+            self.set_exception(error)
+
+
+@contextlib.contextmanager
+def _whatever_callbacks_raise() -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        # What is an `Exception` was logged by the future.
+        _logger.exception("a callback of a call on a cluster raised this")
 
 
 @dataclass(eq=False)
@@ -69,6 +95,17 @@ class _Call:
     # How often it may be lost with a worker and is called again.
     losses: int
     is_asked_to_stop: bool = False
+    # It may go on if it has begun, and else is not to begin any more.
+    is_withdrawn: bool = False
+
+
+@dataclass(eq=False)
+class _Withdrawal:
+    """Somebody waits until it is certain that nothing further begins."""
+
+    # Chunks that have been recalled for it.
+    open: set[int]
+    done: threading.Event
 
 
 @dataclass(eq=False)
@@ -87,17 +124,6 @@ class _Chunk:
     kill_at: float | None = None
 
 
-class _Traceback(Exception):
-    """Shown as the cause of what was raised, and never raised itself."""
-
-    def __init__(self, frames: str) -> None:
-        super().__init__(frames)
-        self.frames = frames
-
-    def __str__(self) -> str:
-        return f'\n"""\n{self.frames}"""'
-
-
 class ClusterExecutor(Executor):
     """A `concurrent.futures.Executor` whose calls are made on a cluster, each at most once.
 
@@ -114,6 +140,7 @@ class ClusterExecutor(Executor):
         self._places: list[Place] = []
         self._chunks: dict[int, _Chunk] = {}
         self._exchanges: list[Exchange] = []
+        self._withdrawals: list[_Withdrawal] = []
         self._functions: dict[str, bytes] = {}
         # By identity; the function is kept, so that nothing else gets its number.
         self._keys: dict[int, tuple[Callable[..., Any], str]] = {}
@@ -187,7 +214,7 @@ class ClusterExecutor(Executor):
         self, function: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any], *, losses: int
     ) -> Future[Any]:
         key = self.prepare(function)
-        future = _RemoteFuture(self._ask_to_stop)
+        future = _RemoteFuture(self)
         try:
             call = _Call(future, key, cloudpickle.dumps((arguments, keywords)), losses)
         except Exception as error:
@@ -211,6 +238,19 @@ class ClusterExecutor(Executor):
                 raise RuntimeError("cannot fetch by an executor after shutdown")
             self._inbox.put(lambda executor: executor._on_exchange(made))
         return made
+
+    def withdraw(self, futures: set[_RemoteFuture]) -> None:
+        """Have none of these begin any more that has not begun; what has goes on.
+
+        Returns when that is certain, or after two seconds in which a worker was not heard of.
+        """
+        done = threading.Event()
+        with self._gate:
+            if self._is_closing:
+                return
+            self._inbox.put(lambda executor: executor._on_withdraw(futures, done))
+        if threading.current_thread() is not self._thread:
+            done.wait(_LONGEST_WITHDRAWAL)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Leave the cluster, once all calls have ended; with `cancel_futures`, at once.
@@ -246,6 +286,8 @@ class ClusterExecutor(Executor):
             self._on_broken(f"a fault of unisono: {error!r}")
             raise
         finally:
+            for withdrawal in self._withdrawals:
+                withdrawal.done.set()
             self._cluster.close(self._id)
 
     def _is_busy(self) -> bool:
@@ -323,7 +365,7 @@ class ClusterExecutor(Executor):
 
     def _on_call(self, call: _Call) -> None:
         if self._why_broken is not None:
-            call.future.set_exception(RunError(self._why_broken))
+            call.future.fail(RunError(self._why_broken))
         elif call.is_asked_to_stop:
             call.future.settle_cancelled()
         else:
@@ -348,6 +390,29 @@ class ClusterExecutor(Executor):
                     if self._cluster.can_kill:
                         chunk.kill_at = time.monotonic() + _LONGEST_RECALL
                     return
+
+    def _on_withdraw(self, futures: set[_RemoteFuture], done: threading.Event) -> None:
+        for call in [call for call in self._waiting if call.future in futures]:
+            self._waiting.remove(call)
+            call.future.settle_cancelled()
+        withdrawal = _Withdrawal(set(), done)
+        for chunk in self._chunks.values():
+            calls = [call for call in chunk.open.values() if call.future in futures]
+            for call in calls:
+                call.is_withdrawn = True
+            if calls:
+                withdrawal.open.add(chunk.number)
+                self._recall(chunk)
+        self._withdrawals.append(withdrawal)
+        self._look_at_withdrawals(None)
+
+    def _look_at_withdrawals(self, settled: int | None) -> None:
+        """A chunk has answered, or gone: it begins nothing further."""
+        for withdrawal in self._withdrawals:
+            withdrawal.open.discard(settled or 0)
+            if not withdrawal.open:
+                withdrawal.done.set()
+        self._withdrawals = [withdrawal for withdrawal in self._withdrawals if withdrawal.open]
 
     def _on_joined(self, places: list[Place]) -> None:
         self._places.extend(places)
@@ -391,6 +456,7 @@ class ClusterExecutor(Executor):
         chunk.recalls -= 1
         if answer is not None:
             self._read(chunk, answer)
+        self._look_at_withdrawals(number)
         if chunk.kill_at is not None:
             # What is open now is what runs.
             chunk.kill_at = None
@@ -436,7 +502,7 @@ class ClusterExecutor(Executor):
         """What never began waits again: in its order, before what came later."""
         for position in reversed(positions):
             call = chunk.open.pop(position, None)
-            if call is not None and call.is_asked_to_stop:
+            if call is not None and (call.is_asked_to_stop or call.is_withdrawn):
                 call.future.settle_cancelled()
             elif call is not None:
                 self._waiting.appendleft(call)
@@ -450,22 +516,23 @@ class ClusterExecutor(Executor):
     def _forget(self, chunk: _Chunk) -> None:
         self._chunks.pop(chunk.number, None)
         chunk.place.chunks.discard(chunk)
+        self._look_at_withdrawals(chunk.number)
 
     def _lose(self, chunk: _Chunk, why: str) -> None:
         self._forget(chunk)
         for call in reversed(chunk.open.values()):
             if call.is_asked_to_stop:
                 call.future.settle_cancelled()
-            elif call.losses > 0 and self._why_broken is None:
+            elif call.losses > 0 and self._why_broken is None and not call.is_withdrawn:
                 call.losses -= 1
                 self._waiting.appendleft(call)
             else:
-                call.future.set_exception(WorkerLost(why))
+                call.future.fail(WorkerLost(why))
         chunk.open.clear()
 
     def _fail_waiting(self, why: str) -> None:
         while self._waiting:
-            self._waiting.popleft().future.set_exception(RunError(why))
+            self._waiting.popleft().future.fail(RunError(why))
 
 
 class _CallingAgain(Executor):
@@ -479,22 +546,34 @@ class _CallingAgain(Executor):
         self._executor.shutdown(wait, cancel_futures=cancel_futures)
 
 
+def withdraw(futures: Iterable[Future[Any]]) -> set[Future[Any]]:
+    """Have none of those that are ours begin any more; answers which these are."""
+    by_executor: dict[ClusterExecutor, set[_RemoteFuture]] = {}
+    for future in futures:
+        if isinstance(future, _RemoteFuture):
+            by_executor.setdefault(future._executor, set()).add(future)
+    for executor, ours in by_executor.items():
+        executor.withdraw(ours)
+    return set().union(*by_executor.values())
+
+
 def _give(future: _RemoteFuture, end: End) -> None:
-    _, has_returned, data, frames = end
+    """Settle a call. Whatever reading its end raises is how it has ended, and nobody else's concern."""
+    _, has_returned, data = end
+    if not has_returned:
+        future.fail(_pickling.restore_error(pickle.loads(data))[0])
+        return
     try:
         value = pickle.loads(data)
-    except Exception as error:
-        mistake = TypeError(f"what the call {'answered' if has_returned else 'raised'} cannot be read here: {error}")
-        mistake.__cause__ = _Traceback(frames) if frames else error
-        future.set_exception(mistake)
+    except BaseException as error:
+        mistake = TypeError(f"what the call answered cannot be read here: {_pickling.text_of(error)}")
+        mistake.__cause__ = error
+        future.fail(mistake)
         return
-    if has_returned:
-        future.set_result(value)
-    else:
-        value.__cause__ = _Traceback(frames)
-        future.set_exception(value)
+    future.settle(value)
 
 
+_logger = logging.getLogger("unisono")
 _executors: weakref.WeakSet[ClusterExecutor] = weakref.WeakSet()
 
 
@@ -519,3 +598,5 @@ _SMOOTHING = 0.25
 # As often as Dask itself tries by default.
 _MOST_LOSSES = 3
 _LONGEST_GOODBYE = 5.0
+# A message there and back takes milliseconds.
+_LONGEST_WITHDRAWAL = 2.0

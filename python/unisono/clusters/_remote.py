@@ -18,7 +18,6 @@ import pickle
 import sys
 import threading
 import time
-import traceback
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,14 +25,15 @@ from typing import Any, TypeAlias
 
 import cloudpickle
 
+from unisono import _pickling
 from unisono._native import __version__
 from unisono.clusters import _far
 from unisono.clusters._far import Question
 
 __all__ = ["Answer", "Greeting", "Order", "answer", "answer_on_loop", "farewell", "greet", "recall", "run"]
 
-End: TypeAlias = tuple[int, bool, bytes, str]
-"""A call's position in its chunk, whether it returned, what it answered or raised, and the frames of what it raised."""
+End: TypeAlias = tuple[int, bool, bytes]
+"""A call's position in its chunk, whether it returned, and what it answered, or a `Described` of what it raised."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,8 @@ class _Desk:
         # Held for a few updates, never while a function runs.
         self.lock = threading.Lock()
         self.functions: dict[tuple[str, str], Callable[..., Any]] = {}
+        # As they were sent.
+        self.sources: dict[tuple[str, str], bytes] = {}
         self.chunks: dict[tuple[str, int], _Chunk] = {}
         self.programs: dict[str, _Program] = {}
 
@@ -133,6 +135,8 @@ class _Desk:
             if order.token != self.token or program.has_seen(order.number):
                 return None
             program.see(order.number, order.settled)
+            if order.function is not None:
+                self.sources[order.executor, order.key] = order.function
             chunk = self.chunks[order.executor, order.number] = _Chunk(order.items)
             return chunk
 
@@ -206,47 +210,39 @@ def farewell(executor: str) -> None:
     _far.farewell(executor)
     with _desk.lock:
         _desk.programs.pop(executor, None)
-        for known in [known for known in _desk.functions if known[0] == executor]:
-            del _desk.functions[known]
+        for functions in (_desk.functions, _desk.sources):
+            for known in [known for known in functions if known[0] == executor]:
+                del functions[known]
 
 
 def _call(order: Order, position: int) -> End:
-    """Make one call. Whatever goes wrong with it is its end."""
+    """Make one call. Whatever goes wrong with it, or with telling of it, is its end."""
     try:
         function = _function(order)
         arguments, keywords = pickle.loads(order.items[position])
         result = function(*arguments, **keywords)
     except BaseException as error:
         # A worker outlives what a function does, `sys.exit()` and all.
-        return (position, False, _pickled_error(error), _frames(error))
+        return (position, False, _described(error))
     try:
-        return (position, True, cloudpickle.dumps(result), "")
-    except Exception as error:
-        mistake = TypeError(f"its result cannot be sent back: {error}")
-        return (position, False, pickle.dumps(mistake), _frames(error))
+        return (position, True, cloudpickle.dumps(result))
+    except BaseException as error:
+        mistake = TypeError(f"its result cannot be sent back: {_pickling.text_of(error)}")
+        mistake.__cause__ = error
+        return (position, False, _described(mistake))
 
 
 def _function(order: Order) -> Callable[..., Any]:
     known = (order.executor, order.key)
     function = _desk.functions.get(known)
     if function is None:
-        assert order.function is not None, "a process that has not answered yet is sent the function"
-        function = _desk.functions[known] = pickle.loads(order.function)
+        # Read anew for each call as long as it cannot be read, since each says why.
+        function = _desk.functions[known] = pickle.loads(_desk.sources[known])
     return function
 
 
-def _pickled_error(error: BaseException) -> bytes:
-    try:
-        data: bytes = cloudpickle.dumps(error)
-        # An exception whose constructor wants other arguments than it keeps is pickled and cannot be read.
-        pickle.loads(data)
-        return data
-    except Exception:
-        return pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
-
-
-def _frames(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))
+def _described(error: BaseException) -> bytes:
+    return pickle.dumps(_pickling.describe_error(error, cloudpickle.dumps))
 
 
 _desk = _Desk()

@@ -8,11 +8,11 @@
 mod call;
 mod work;
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{convert::Infallible, num::NonZeroU32, time::Duration};
 
 use tokio::sync::watch;
 use unisono_batch::{Desk, DeskBell, Monitor, Opening, Settings};
-use unisono_core::{CancelToken, Limits, RetryPolicy, Times};
+use unisono_core::{CancelLevel, CancelToken, Limits, RetryPolicy, Times};
 
 use crate::{
     Error, Frame, Gauge, Halting, Report,
@@ -29,6 +29,9 @@ pub struct FunctionPlan<V: Send + 'static> {
     pub frame: Frame<FunctionCall<V>>,
     /// Where calls are put, and their ends come from.
     pub hands: Opening<Invocation, Came<V>>,
+    /// Called once nothing new is to begin, whoever has decided that: what was put on the desk and has not begun is better
+    /// given back as stopped than begun.
+    pub drained: Box<dyn FnOnce() + Send>,
     /// How long a call may take to end that was asked to.
     pub patience: Duration,
     /// Why a call may go on after that, for its outcome.
@@ -78,10 +81,19 @@ pub async fn functions<V: Send + 'static>(
         stopped,
     };
     let inner = CancelToken::new();
+    let drained = async {
+        tokio::select! {
+            () = cancel.reached(CancelLevel::Drain) => {}
+            () = inner.reached(CancelLevel::Drain) => {}
+        }
+        (plan.drained)();
+        std::future::pending::<Infallible>().await
+    };
     let stages = Stages { grace: times.grace, halting: Halting::Soon, slack };
     tokio::select! {
         biased;
         ended = run(work, frame, Extras::default(), inner.clone(), monitor, gauge) => ended.map(|(report, _)| report),
+        never = drained => match never {},
         never = stages.lead(&cancel, &inner, || _ = stop.send(true)) => match never {},
     }
 }
