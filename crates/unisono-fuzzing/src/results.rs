@@ -22,7 +22,11 @@ pub(crate) fn body(bytes: &[u8]) {
         // One that is open and has no notes beside it is refused; somebody who knows better may take it.
         let open = Open { mode: Mode::Resume, reserve: 0, adopt: true, ..Open::default() };
         let (journal, recovered) = Journal::open(path, open).expect("what is read in memory is read from a file");
-        assert_eq!(recovered.counts().total(), kept);
+        // Whether a row was tried again after a line that allows it is not known without the notes.
+        let lines = bytes.split(|byte| *byte == b'\n').flat_map(values).filter_map(scan);
+        let in_doubt = lines.filter(|head| !head.repeatable && head.effect == Effect::None).count() as u64;
+        let total = recovered.counts().total();
+        assert!(total <= kept && total + in_doubt >= kept, "{total} of {kept}, {in_doubt} in doubt");
         drop(journal.close_blocking(Finish::default()));
         let left = fs::read(path).expect("it is still there");
         // Where nobody knows whether something was started, the file without an outcome stays open.
