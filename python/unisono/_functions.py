@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 from unisono import _native, clusters
+from unisono._callables import is_coroutine_function, is_generator_function, plain
 from unisono._display import Progress
 from unisono._hands import ExecutorHands, Judge, LoopHands, LoopThread
 from unisono._identity import encoded, fingerprint
@@ -23,7 +24,7 @@ from unisono.batches import Batch, Work
 from unisono.errors import FunctionTimeout, UsageError
 from unisono.futures import Future as WorkersFuture
 from unisono.process_pool import ProcessPool
-from unisono.retrying import RetryOn, is_coroutine_function, is_generator_function, predicate
+from unisono.retrying import RetryOn, predicate
 from unisono.thread_pool import ThreadPool
 
 __all__ = ["BatchOptions", "batch", "batch_all"]
@@ -239,6 +240,9 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
         if "ordered" in options:
             options["keep_order"] = options.pop("ordered")
         is_worth_another = predicate(options.pop("retry_on", None))
+        for asked in ("key", "id", "serialize"):
+            if callable(options.get(asked)):
+                plain(options[asked], asked)
         away_on = options.pop("away_on", None)
         if away_on is not None and options.get("key") is None:
             raise UsageError("away_on needs key=, which says what is away")

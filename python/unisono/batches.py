@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypedDict, TypeVar, Unpack
 
 from unisono import _goodbye, _native
+from unisono._callables import plain
 from unisono._display import Display, Progress
 from unisono._feeding import Feed
 from unisono._given import many, refuse_own_output
@@ -104,7 +105,7 @@ class Batch(Generic[OutcomeT]):
         # Threads that wait for outcomes.
         self._waiting = 0
         self._report: Report[OutcomeT] | None = None
-        self._display = Display(progress)
+        self._display = Display(plain(progress, "progress"))
         # Neither the engine's thread nor what a loop watches is there after a fork.
         self._pid = 0
 

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar, Unpack, cast
 
 from unisono import _native
+from unisono._callables import plain
 from unisono._listening import Watch, on_loop
 from unisono._native import Outcome, Request, Response
 from unisono.batches import LimitOptions
@@ -55,6 +56,8 @@ class _Base:
     ) -> None:
         self.base_url = base_url
         self.event_hooks: dict[str, list[Hook]] = {"request": [], "response": [], **(event_hooks or {})}
+        for when in self.event_hooks.keys() - {"request", "response"}:
+            raise UsageError(f"event_hooks: there are hooks for `request` and `response`, none for {when!r}")
         self._params = _pairs(params)
         pairs = _pairs(headers)
         if isinstance(cookies, Mapping):
@@ -130,6 +133,9 @@ class Client(_Base):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
+        for when, hooks in self.event_hooks.items():
+            for hook in hooks:
+                plain(hook, f"a {when} hook of Client")
         self._mailboxes = threading.local()
 
     def request(self, method: str, url: str, **arguments: Any) -> Response:
@@ -324,6 +330,9 @@ class StreamedResponse:
         self._head = head
         self._thread = thread
         self._desk = desk
+
+    def __repr__(self) -> str:
+        return repr(self._head).replace("<Response", "<StreamedResponse", 1)
 
     @property
     def status_code(self) -> int:

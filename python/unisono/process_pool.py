@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack, cast
 
 from unisono import _births, _forking, _imap, _log_records, _native, _pickling
+from unisono._callables import plain
 from unisono._display import tell
 from unisono._hooks import refuse_hooks
 from unisono._standard_names import StandardNames, translate
@@ -129,6 +130,7 @@ class ProcessPool(concurrent.futures.Executor):
             raise UsageError(f"start_method is `zygote`, `spawn` or `fork`, not {method!r}")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        plain(initializer, "initializer")
         first = None if initializer is None else (initializer, tuple(initargs))
         settings: dict[str, Any] = {
             "initializer": first,
@@ -218,6 +220,8 @@ class ProcessPool(concurrent.futures.Executor):
         if timeout is not None:
             _native.seconds("timeout", timeout, above_zero=True)
         _native.whole("retries", retries, least=0, most=2**32 - 1)
+        if callable(key):
+            plain(key, "key")
         return TaskOptions(self, {"timeout": timeout, "retries": retries, "key": key})
 
     def map(
@@ -377,6 +381,9 @@ class ProcessPool(concurrent.futures.Executor):
 
 class TaskOptions:
     """How tasks are run; made by `ProcessPool.task`."""
+
+    def __repr__(self) -> str:
+        return f"<TaskOptions {' '.join(f'{name}={value!r}' for name, value in self._terms.items())} of {self._pool!r}>"
 
     def __init__(self, pool: ProcessPool, terms: _Terms) -> None:
         self._pool = pool

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from types import TracebackType
 from typing import Any, TypeAlias, TypeVar, cast
 
+from unisono._callables import is_coroutine_function, is_generator_function, plain
 from unisono._native import Gate
 from unisono.errors import UsageError
 
@@ -79,7 +80,7 @@ class retry:  # noqa: N801 (used as a function)
     ) -> None:
         self._retry_on, self._retries = retry_on, retries
         self._is_worth_another = predicate(retry_on)
-        self._key = key
+        self._key = None if key is None else plain(key, "key")
         self._gate = Gate(retries=retries, deadline=deadline, base=base, cap=cap)
 
     def __call__(self, function: FunctionT) -> FunctionT:
@@ -237,28 +238,9 @@ def predicate(retry_on: RetryOn | None, name: str = "retry_on") -> Callable[[Bas
     if all(isinstance(one, type) and issubclass(one, BaseException) for one in types):
         return lambda error: isinstance(error, types)  # type: ignore[arg-type]
     if callable(retry_on):
-        given = retry_on
+        given = plain(retry_on, name)
         return lambda error: bool(given(error))
     raise UsageError(f"{name}: expected exception types, or a function that is given the exception, not {retry_on!r}")
-
-
-def is_generator_function(function: Any) -> bool:
-    """Whether a call of it makes a generator, and runs nothing: of a function, a partial, or an object's class."""
-    return _is_or_calls(function, lambda one: inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one))
-
-
-def is_coroutine_function(function: Any) -> bool:
-    """Whether a call of it makes a coroutine: of a function, a partial, or an object's class."""
-    return _is_or_calls(function, inspect.iscoroutinefunction)
-
-
-def _is_or_calls(function: Any, test: Callable[[Any], bool]) -> bool:
-    while isinstance(function, functools.partial):
-        function = function.func
-    if test(function):
-        return True
-    # What a class makes is an instance, whatever its `__call__` does.
-    return not isinstance(function, type) and test(getattr(type(function), "__call__", None))  # noqa: B004
 
 
 async def _on_loop(

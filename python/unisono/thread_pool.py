@@ -23,6 +23,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 from unisono import _native
+from unisono._callables import plain
 from unisono._crew import BusyTask, Crew, Task
 from unisono._hooks import refuse_hooks
 from unisono._pool_calls import PoolCalls
@@ -100,6 +101,7 @@ class ThreadPool(PoolCalls, ThreadPoolExecutor):
             raise UsageError(f"max_workers must be greater than 0, not {max_workers}")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        plain(initializer, "initializer")
         if max_pending is not None:
             _native.whole("max_pending", max_pending)
         for name, seconds in (("idle_timeout", idle_timeout), ("warn_after", warn_after)):

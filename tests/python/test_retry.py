@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from unisono import UsageError, batch, retry
+from unisono import Client, ProcessPool, ThreadPool, UsageError, batch, retry
 
 
 class Flaky:
@@ -280,6 +280,38 @@ class Numbers:
         yield 1
 
 
+@pytest.mark.parametrize("make", [later_numbers, call_flaky, Later(None), functools.partial(call_flaky, 1)])
+def test_what_answers_at_once_is_no_coroutine_function(make):
+    refused = {
+        "retry_on": [lambda: retry(retry_on=make), lambda: batch(len, ["a"], retry_on=make)],
+        "away_on": [lambda: batch(len, ["a"], key=str, away_on=make)],
+        "key": [
+            lambda: retry(retry_on=OSError, key=make),
+            lambda: batch(len, ["a"], key=make),
+            lambda: in_a_pool(key=make),
+        ],
+        "id": [lambda: batch(len, ["a"], id=make)],
+        "serialize": [lambda: batch(len, ["a"], serialize=make)],
+        "progress": [lambda: batch(len, ["a"], progress=make)],
+        "initializer": [lambda: ProcessPool(1, initializer=make), lambda: ThreadPool(1, initializer=make)],
+        "hook": [lambda: Client(event_hooks={"request": [make]})],
+    }
+    for name, calls in refused.items():
+        for call in calls:
+            with pytest.raises(UsageError, match=f"{name}.* must be a plain function"):
+                call()
+
+
+def in_a_pool(**terms):
+    with ProcessPool(1) as pool:
+        pool.task(**terms)
+
+
+def test_a_hook_that_nobody_calls_is_refused():
+    with pytest.raises(UsageError, match="none for 'requests'"):
+        Client(event_hooks={"requests": [print]})
+
+
 @pytest.mark.parametrize("make", [numbers, later_numbers, Numbers(), functools.partial(numbers, 1)])
 def test_whatever_makes_generators_is_refused_with_the_way_out(make):
     with pytest.raises(UsageError, match="generator"):
@@ -331,3 +363,41 @@ def test_a_wait_that_is_cancelled_or_interrupted_ends_the_call():
 
     assert asyncio.run(main())
     assert calls == [1]
+
+
+@pytest.mark.parametrize("as_loop", [False, True])
+def test_a_call_that_is_cancelled_at_any_of_its_awaits_ends_there(as_loop):
+    """After each number of turns of the loop: in each attempt, and in each wait between two."""
+
+    async def work(calls):
+        calls.append(1)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        raise ConnectionError
+
+    async def call(calls, policy):
+        if not as_loop:
+            return await policy(work)(calls)
+        async for attempt in policy:
+            with attempt:
+                await work(calls)
+        return None
+
+    async def main():
+        for turns in range(10_000):
+            calls = []
+            task = asyncio.create_task(call(calls, quick(retries=3, base=1e-9, cap=1e-9)))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            begun = len(calls)
+            task.cancel()
+            await asyncio.wait([task])
+            assert len(calls) == begun
+            if not task.cancelled():
+                # It was over before.
+                assert isinstance(task.exception(), ConnectionError)
+                assert begun == 4
+                return
+        raise AssertionError("it never ends")
+
+    asyncio.run(main())

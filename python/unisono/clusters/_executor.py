@@ -35,6 +35,7 @@ from typing import Any
 import cloudpickle
 
 from unisono import _goodbye, _pickling
+from unisono._native import redacted
 from unisono.clusters._cluster import Cluster, Inbox, Place
 from unisono.clusters._exchange import LONGEST_WITHOUT_WORKERS as _LONGEST_WITHOUT_WORKERS
 from unisono.clusters._exchange import Errands, Exchange
@@ -156,6 +157,10 @@ class ClusterExecutor(Executor):
         self._thread = threading.Thread(target=self._serve, name=f"unisono-{self._cluster.name}", daemon=True)
         self._thread.start()
         _executors.add(self)
+
+    def __repr__(self) -> str:
+        state = "broken" if self._why_broken is not None else "closing" if self._is_closing else "open"
+        return f"<ClusterExecutor {self._cluster.name} {redacted(str(self._cluster.address))} {state}>"
 
     @property
     def kind(self) -> str:

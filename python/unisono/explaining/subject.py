@@ -21,11 +21,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unisono._callables import is_coroutine_function, is_generator_function
 from unisono.errors import SampleFailed, UsageError
 from unisono.explaining import machine
 from unisono.explaining.answer import Blocking
 from unisono.explaining.event_loop import WatchedLoop
-from unisono.retrying import is_coroutine_function, is_generator_function
 
 __all__ = ["Cost", "Pickled", "Subject", "run_chunk"]
 
