@@ -30,9 +30,21 @@ pub(crate) fn exchange_failed(error: hyper::Error, phase: Phase, named: &dyn Dis
     Error::new(kind, message).with_source(error)
 }
 
+/// Names the error of a stream of HTTP/2 whose head is there, with so many bytes of its body announced and not there.
+pub(crate) fn body_failed(error: h2::Error, left: u64, is_mute: bool, named: &dyn Display) -> Error {
+    // So h2 calls a stream whose end comes too early or too late for its `content-length`.
+    let is_malformed = error.is_library() && error.is_reset() && error.reason() == Some(h2::Reason::PROTOCOL_ERROR);
+    if is_malformed && left > 0 {
+        let message = format!("the body from {named} is not as long as its head says");
+        return Error::new(ErrorKind::IncompleteBody, message).with_source(error);
+    }
+    stream_failed(error, Phase::Body, is_mute, named)
+}
+
 /// Names the error of a stream of HTTP/2. `is_mute` says that its connection was given up for want of an answer to a ping.
 pub(crate) fn stream_failed(error: h2::Error, phase: Phase, is_mute: bool, named: &dyn Display) -> Error {
-    let unprocessed = not_processed(&error);
+    // What began to be answered was processed, whatever its peer says afterwards.
+    let unprocessed = not_processed(&error).filter(|_| phase == Phase::Head);
     let is_calm = error.is_remote() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);
     let sign = if is_calm { Sign::Calm } else { unprocessed.unwrap_or(Sign::Other) };
     let (kind, message) = if error.get_io().is_some_and(|error| is_of_tls(error)) {
@@ -45,7 +57,7 @@ pub(crate) fn stream_failed(error: h2::Error, phase: Phase, is_mute: bool, named
         match unprocessed {
             Some(Sign::StreamsRefused) => (ErrorKind::Closed, format!("{named} refuses the request for now")),
             Some(_) => (ErrorKind::Closed, format!("{named} takes no more requests on its connections")),
-            None => match error.reason().filter(|_| error.is_remote() && error.is_reset()) {
+            None => match error.reason().filter(|_| error.is_remote()) {
                 Some(reason) => phase.reset_by(named, reason),
                 None => phase.closed_by(named),
             },

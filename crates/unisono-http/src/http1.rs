@@ -111,7 +111,13 @@ impl Http1 {
                 self.usable_for = keep_alive::usable_for(answer.headers());
                 Ok(answer)
             }
-            Err(error) => Err(send_failed(error, was_used, taken, attempt, named)),
+            Err(error) => Err(match self.socket.refused() {
+                Some(refused) => {
+                    attempt.settle(Effect::None);
+                    refused
+                }
+                None => send_failed(error, was_used, taken, attempt, named),
+            }),
         }
     }
 

@@ -32,7 +32,7 @@ use h2::{
     Ping, Reason, RecvStream,
     client::{Connection, SendRequest},
 };
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::Instant,
@@ -167,7 +167,10 @@ impl Http2 {
             .max_header_list_size(u32::try_from(max_header).unwrap_or(u32::MAX))
             .handshake(stream)
             .await
-            .map_err(|error| closed(stream_failed(error, Phase::Head, false, named), Sign::NewClosed))?;
+            .map_err(|error| {
+                let failed = || closed(stream_failed(error, Phase::Head, false, named), Sign::NewClosed);
+                socket.refused().unwrap_or_else(failed)
+            })?;
         let shared = Arc::new(Shared {
             streams: Arc::new(Semaphore::new(BEFORE_SETTINGS)),
             open: AtomicUsize::new(0),
@@ -222,6 +225,9 @@ impl Http2 {
     ) -> Result<Response<Body>, Error> {
         let shared = self.shared().clone();
         let Ok(permit) = shared.streams.clone().acquire_owned().await else {
+            if let Some(refused) = self.socket.refused() {
+                return Err(refused);
+            }
             let message = format!("{named} takes no more requests on a connection");
             return Err(closed(
                 Error::new(ErrorKind::Closed, message).unprocessed(true).stale(true),
@@ -229,11 +235,15 @@ impl Http2 {
             ));
         };
         let stream = OpenStream::new(shared.clone(), permit);
+        let is_head = request.method() == Method::HEAD;
         attempt.begin();
         self.tally.sent.set(self.tally.sent.get() + 1);
         let answer = match self.hand_over(request) {
             Ok(answer) => answer.await,
             Err(error) => {
+                if let Some(refused) = self.refused(attempt) {
+                    return Err(refused);
+                }
                 let error = stream_failed(error, Phase::Head, false, named).unprocessed(true).stale(true);
                 return Err(self.unprocessed(error, attempt));
             }
@@ -244,10 +254,13 @@ impl Http2 {
                 shared.note_answer();
                 self.stream = Some(stream);
                 let (head, body) = answer.into_parts();
-                let body = Body::new(body, &head.headers);
+                let body = Body::new(body, &head, is_head);
                 Ok(Response::from_parts(head, body))
             }
             Err(error) => {
+                if let Some(refused) = self.refused(attempt) {
+                    return Err(refused);
+                }
                 let (was_refused, is_of_stream) = (is_refused(&error), error.is_reset());
                 let error = stream_failed(error, Phase::Head, self.is_mute(), named);
                 if !error.is_unprocessed() {
@@ -283,6 +296,13 @@ impl Http2 {
             let _ = stream.send_data(body, true);
         }
         Ok(answer)
+    }
+
+    /// That TLS was refused, for a request that was sent over it: another connection would be as well.
+    fn refused(&self, attempt: &Attempt) -> Option<Error> {
+        let refused = self.socket.refused()?;
+        attempt.settle(Effect::None);
+        Some(refused)
     }
 
     fn unprocessed(&self, error: Error, attempt: &Attempt) -> Error {
@@ -350,24 +370,31 @@ pub(crate) fn poll_data(body: &mut Body, context: &mut Context<'_>) -> Poll<Opti
             let _ = body.stream.flow_control().release_capacity(bytes.len());
             Some(Ok(bytes))
         }
-        // RFC 9113, section 8.1: a server may end a stream like this when it has answered in full and wants no more of the
-        // request.
-        Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) && body.left.unwrap_or(0) == 0 => None,
+        // Only END_STREAM ends an answer, unless its head says that it is there already: then a server may wish for no more of
+        // the request (RFC 9113, section 8.1), or be gone. Whatever else ends a stream, be it NO_ERROR, breaks it off.
+        Some(Err(error)) if body.left == Some(0) && !is_fault(&error) => None,
         data => data,
     })
+}
+
+/// Whether this end of a stream says that something went wrong, and not just that there will be no more.
+fn is_fault(error: &h2::Error) -> bool {
+    !error.is_io() && error.reason() != Some(Reason::NO_ERROR)
 }
 
 /// The body of an answer.
 pub(crate) struct Body {
     stream: RecvStream,
-    /// What is missing of the length that was announced.
+    /// What is missing of it by its own head; `None` when only the stream's end will tell.
     left: Option<u64>,
 }
 
 impl Body {
-    fn new(stream: RecvStream, headers: &http::HeaderMap) -> Self {
-        let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        Self { stream, left: length }
+    fn new(stream: RecvStream, head: &http::response::Parts, is_head: bool) -> Self {
+        // RFC 9110, section 6.4.1: these have none, whatever length they name.
+        let is_empty = is_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let length = || head.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
+        Self { stream, left: if is_empty { Some(0) } else { length() } }
     }
 
     /// What is still to come, as far as it was announced.

@@ -12,7 +12,7 @@ use unisono_core::{Effect, ErrorKind, Peer, clock, format_size, reactor};
 use crate::{
     Error, SLOW_WINDOW, Url,
     decode::{Decoder, Step},
-    fault::{Phase, exchange_failed, stream_failed},
+    fault::{Phase, body_failed, exchange_failed},
     http2,
     pool::{Link, Pool},
     url::Origin,
@@ -308,7 +308,7 @@ impl IncomingBody {
                     frame.transpose().map_err(|error| exchange_failed(error, Phase::Body, origin))
                 }),
                 (Incoming::Http2(body), Link::Http2(link)) => http2::poll_data(body, context).map(|data| {
-                    data.transpose().map_err(|error| stream_failed(error, Phase::Body, link.is_mute(), origin))
+                    data.transpose().map_err(|error| body_failed(error, body.left(), link.is_mute(), origin))
                 }),
                 _ => unreachable!("a body comes over the connection that it was asked for on"),
             };

@@ -11,8 +11,8 @@ use std::{
 use support::*;
 use unisono_batch::Settings;
 use unisono_core::{ErrorKind, OutcomeKind, RetryPolicy, Times};
-use unisono_http::Options;
-use unisono_testkit::{Server, answer};
+use unisono_http::{Options, Tls};
+use unisono_testkit::{Certificates, Connection, Server, answer};
 
 /// Answers every request with these bytes and closes, up to a number of times; then properly.
 async fn broken(bytes: impl Into<Vec<u8>>, times: usize) -> Server {
@@ -36,7 +36,8 @@ async fn broken(bytes: impl Into<Vec<u8>>, times: usize) -> Server {
 async fn is_incomplete(bytes: impl Into<Vec<u8>> + Clone) {
     let server = broken(bytes.clone(), 1).await;
     let out = one(get(server.url("/"))).await;
-    assert_eq!((out.is_ok(), out.attempts, &out.body[..]), (true, 2, &b"whole"[..]));
+    let what = String::from_utf8_lossy(&bytes.clone().into()).into_owned();
+    assert_eq!((out.is_ok(), out.attempts, &out.body[..]), (true, 2, &b"whole"[..]), "{what:?}: {out:?}");
     let server = broken(bytes.clone(), usize::MAX).await;
     let out = one(get(server.url("/"))).await;
     assert_eq!((out.kind, out.error), (OutcomeKind::Failed, Some(ErrorKind::IncompleteBody)));
@@ -60,6 +61,56 @@ async fn fault_11_a_body_shorter_than_its_content_length_is_incomplete() {
 async fn fault_12_a_truncated_chunked_body_is_incomplete() {
     is_incomplete("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n").await;
     is_incomplete("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n50\r\nhel").await;
+    is_incomplete("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0").await;
+    is_incomplete("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n").await;
+    is_incomplete("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: y").await;
+    is_incomplete("HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel").await;
+}
+
+/// How a connection ends that is the only end of its body (RFC 9112, section 8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// With the word for it, where there is one.
+    Said,
+    Cut,
+    Reset,
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_17_a_body_that_lasts_to_the_end_of_its_connection_is_whole_only_if_that_end_is_a_proper_one() {
+    let certificates = Certificates::new();
+    let signed = certificates.sign(&["127.0.0.1"]);
+    let tls = || Tls { roots: vec![certificates.authority().into_bytes()], ..Tls::default() };
+    for head in ["HTTP/1.1 200 OK", "HTTP/1.0 200 OK", "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity"] {
+        for (is_tls, ending) in
+            [false, true].iter().flat_map(|tls| [Ending::Said, Ending::Cut, Ending::Reset].map(|ending| (*tls, ending)))
+        {
+            let script = move |mut connection: Connection| async move {
+                connection.request().await;
+                connection.send(format!("{head}\r\n\r\nto the end")).await;
+                // What is reset takes along what is still on its way.
+                tokio::time::sleep(seconds(1)).await;
+                match ending {
+                    Ending::Said => connection.close().await,
+                    Ending::Cut => {}
+                    Ending::Reset => connection.reset(),
+                }
+            };
+            let server = match is_tls {
+                true => Server::start_tls(certificates.server(&signed, &["http/1.1"], false), script).await,
+                false => Server::start(script).await,
+            };
+            let url = if is_tls { server.url("/").replace("http:", "https:") } else { server.url("/") };
+            let out = run(vec![post(url)], Options { tls: tls(), ..options() }, settings()).await.remove(0);
+            let what = format!("{head:?}, TLS: {is_tls}, {ending:?}: {out:?}");
+            // Without TLS there is no word for it: that a process died is seen as if it had said all.
+            if ending == Ending::Said || (ending == Ending::Cut && !is_tls) {
+                assert!(out.is_ok() && out.body == "to the end", "{what}");
+            } else {
+                assert_eq!((out.kind, out.error), (OutcomeKind::Ambiguous, Some(ErrorKind::IncompleteBody)), "{what}");
+            }
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

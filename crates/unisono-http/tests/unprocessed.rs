@@ -310,7 +310,7 @@ async fn a_connection_of_http2_that_was_closed_while_idle_is_noticed_before_a_po
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_is_reset_in_the_middle_of_a_body_is_no_whole_answer_and_the_error_names_the_reason() {
     for (code, length, whole, reason) in [
-        (0, None, true, ""),
+        (0, None, false, "(NO_ERROR)"),
         (0, Some("9"), false, "(NO_ERROR)"),
         (0, Some("2"), true, ""),
         (8, None, false, "(CANCEL)"),

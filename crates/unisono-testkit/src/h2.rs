@@ -33,8 +33,14 @@ pub const END_STREAM: u8 = 1;
 /// END_HEADERS.
 pub const END_HEADERS: u8 = 4;
 
+/// NO_ERROR.
+pub const NO_ERROR: u32 = 0;
+/// INTERNAL_ERROR.
+pub const INTERNAL_ERROR: u32 = 2;
 /// REFUSED_STREAM.
 pub const REFUSED_STREAM: u32 = 7;
+/// CANCEL.
+pub const CANCEL: u32 = 8;
 /// SETTINGS_MAX_CONCURRENT_STREAMS.
 pub const MAX_CONCURRENT_STREAMS: u16 = 3;
 
@@ -88,6 +94,26 @@ pub async fn answer(connection: &mut Connection, stream: u32, body: &[u8]) {
     send(connection, DATA, END_STREAM, stream, body).await;
 }
 
+/// Sends the head of an answer, or trailers: the fields as they are given, none of them compressed. The stream goes on.
+pub async fn head(connection: &mut Connection, stream: u32, fields: &[(&str, &str)]) {
+    send(connection, HEADERS, END_HEADERS, stream, &encode(fields)).await;
+}
+
+/// Fields as HPACK's literals without indexing (RFC 7541, section 6.2.2).
+pub fn encode(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        for text in [name, value] {
+            // Longer ones take a second byte.
+            assert!(text.len() < 127, "a test's field is short");
+            block.push(text.len() as u8);
+            block.extend_from_slice(text.as_bytes());
+        }
+    }
+    block
+}
+
 /// Resets a stream.
 pub async fn reset(connection: &mut Connection, stream: u32, code: u32) {
     send(connection, RST_STREAM, 0, stream, &code.to_be_bytes()).await;
@@ -95,6 +121,11 @@ pub async fn reset(connection: &mut Connection, stream: u32, code: u32) {
 
 /// Says that no stream above this one will be processed.
 pub async fn go_away(connection: &mut Connection, last: u32) {
-    let payload = [last.to_be_bytes(), 0u32.to_be_bytes()].concat();
+    go_away_for(connection, last, NO_ERROR).await;
+}
+
+/// The same, and why.
+pub async fn go_away_for(connection: &mut Connection, last: u32, code: u32) {
+    let payload = [last.to_be_bytes(), code.to_be_bytes()].concat();
     send(connection, GOAWAY, 0, 0, &payload).await;
 }

@@ -258,6 +258,11 @@ impl Connection {
         while self.more().await.is_some() {}
     }
 
+    /// Closes with a word: over TLS, its close_notify. One that is only dropped is cut off.
+    pub async fn close(mut self) {
+        let _ = self.stream.shutdown().await;
+    }
+
     /// Closes so that the client sees a reset.
     pub fn reset(self) {
         if let Some(socket) = &self.socket {

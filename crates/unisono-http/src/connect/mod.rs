@@ -4,6 +4,7 @@
 //! within the connect timeout.
 
 mod dns;
+mod encrypted;
 mod login;
 mod proxy;
 mod socks;
@@ -124,7 +125,7 @@ impl Connector {
         if !origin.https {
             return Ok(Connected { stream, socket, http2: self.version == HttpVersion::Http2 });
         }
-        let (stream, http2) = self.tls.handshake(stream, &origin.host, &origin.to_string()).await?;
+        let (stream, http2) = self.tls.handshake(stream, &socket, &origin.host, &origin.to_string()).await?;
         Ok(Connected { stream, socket, http2 })
     }
 
@@ -154,15 +155,17 @@ impl Connector {
         })?;
         let stream = Stream::Plain(socket.clone());
         let stream = match proxy.kind {
-            ProxyKind::Https => self.tls.handshake(stream, &proxy.host, &named).await?.0,
+            ProxyKind::Https => self.tls.handshake(stream, &socket, &proxy.host, &named).await?.0,
             _ => stream,
         };
         // A proxy that forwards is told who we are with each request.
         let Some(turn) = turn else { return Ok((stream, socket)) };
-        let stream = match proxy.kind {
-            ProxyKind::Http | ProxyKind::Https => proxy::tunnel(stream, origin, proxy, turn).await?,
-            ProxyKind::Socks { .. } => socks::tunnel(stream, origin, address, proxy, turn).await?,
+        let tunnel = match proxy.kind {
+            ProxyKind::Http | ProxyKind::Https => proxy::tunnel(stream, origin, proxy, turn).await,
+            ProxyKind::Socks { .. } => socks::tunnel(stream, origin, address, proxy, turn).await,
         };
+        // Its refusal of our certificate may come where its answer should.
+        let stream = tunnel.map_err(|error| socket.refused().unwrap_or(error))?;
         Ok((stream, socket))
     }
 

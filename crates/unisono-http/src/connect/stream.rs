@@ -12,7 +12,9 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
 };
-use tokio_rustls::client::TlsStream;
+
+use super::encrypted::{Encrypted, Refusal};
+use crate::Error;
 
 /// A socket that a connection reads and writes while the pool may still ask whether the peer has closed it.
 #[derive(Clone)]
@@ -24,6 +26,8 @@ struct Inner {
     in_a_row: usize,
     /// Bytes that the kernel has taken.
     written: u64,
+    /// Boxed, as nearly no connection has one.
+    refusal: Option<Box<Refusal>>,
 }
 
 enum Carrier {
@@ -36,7 +40,7 @@ pub(crate) enum Stream {
     /// Bytes as they are.
     Plain(Socket),
     /// Encrypted; what is below may be encrypted itself, to a proxy.
-    Tls(Box<TlsStream<Stream>>),
+    Tls(Box<Encrypted>),
 }
 
 impl From<TcpStream> for Socket {
@@ -53,7 +57,7 @@ impl From<UnixStream> for Socket {
 
 impl Socket {
     fn over(carrier: Carrier) -> Self {
-        Self(Arc::new(Mutex::new(Inner { carrier, in_a_row: 0, written: 0 })))
+        Self(Arc::new(Mutex::new(Inner { carrier, in_a_row: 0, written: 0, refusal: None })))
     }
 
     /// Whether there is nothing to read, not even an end: the state of a connection that waits for a request. Asked
@@ -68,9 +72,28 @@ impl Socket {
         matches!(received, Err(rustix::io::Errno::AGAIN))
     }
 
+    /// Reads what the kernel has, without waiting for it.
+    pub(super) fn read_now(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = match &self.lock().carrier {
+            Carrier::Tcp(stream) => rustix::io::read(stream, bytes),
+            Carrier::Unix(stream) => rustix::io::read(stream, bytes),
+        };
+        Ok(read?)
+    }
+
     /// How many bytes the kernel has ever taken: none of a request means that it was not sent.
     pub(crate) fn written(&self) -> u64 {
         self.lock().written
+    }
+
+    pub(super) fn note_refusal(&self, refusal: Refusal) {
+        self.lock().refusal = Some(Box::new(refusal));
+    }
+
+    /// That a server has ended the handshake after our side of it, and with it everything that was sent on this connection: it
+    /// has processed nothing of that.
+    pub(crate) fn refused(&self) -> Option<Error> {
+        self.lock().refusal.as_ref().map(|refusal| refusal.error())
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -14,7 +14,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem:
 use tokio_rustls::TlsConnector;
 use unisono_core::ErrorKind;
 
-use super::Stream;
+use super::{
+    Socket, Stream,
+    encrypted::{Encrypted, Party, Refusal},
+};
 use crate::{Error, HttpVersion, Tls, news::Sign};
 
 pub(super) struct TlsSetup {
@@ -48,17 +51,24 @@ impl TlsSetup {
     }
 
     /// Shakes hands; answers whether both sides want HTTP/2.
-    pub(super) async fn handshake(&self, stream: Stream, host: &str, named: &str) -> Result<(Stream, bool), Error> {
+    pub(super) async fn handshake(
+        &self,
+        stream: Stream,
+        socket: &Socket,
+        host: &str,
+        named: &str,
+    ) -> Result<(Stream, bool), Error> {
         let name = ServerName::try_from(host.to_owned()).map_err(|error| {
             Error::new(ErrorKind::Tls, format!("`{host}` is not a name that a certificate can have")).with_source(error)
         })?;
-        let stream =
-            TlsConnector::from(self.config()?).connect(name, stream).await.map_err(|error| failed(error, named))?;
+        let party = Party { named: named.to_owned(), has_identity: self.identity.is_some() };
+        let connected = TlsConnector::from(self.config()?).connect(name, stream).await;
+        let stream = connected.map_err(|error| failed(error, &party))?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         if self.version == HttpVersion::Http2 && !http2 {
             return Err(Error::new(ErrorKind::Protocol, format!("{named} does not speak HTTP/2")));
         }
-        Ok((Stream::Tls(Box::new(stream)), http2))
+        Ok((Stream::Tls(Box::new(Encrypted::new(stream, socket.clone(), party))), http2))
     }
 
     fn config(&self) -> Result<Arc<ClientConfig>, Error> {
@@ -95,14 +105,17 @@ impl TlsSetup {
     }
 }
 
-fn failed(error: io::Error, named: &str) -> Error {
+fn failed(error: io::Error, party: &Party) -> Error {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    if let Some(rustls::Error::AlertReceived(alert)) = inner {
+        return Refusal { party: party.clone(), alert: *alert }.error();
+    }
     // What rustls objects to stays objectionable; a connection that breaks may hold the next time.
-    let is_tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
-    let (kind, sign) = match is_tls {
+    let (kind, sign) = match inner.is_some() {
         true => (ErrorKind::Tls, Sign::HandshakeRefused),
         false => (ErrorKind::Connect, Sign::HandshakeCut),
     };
-    Error::new(kind, format!("TLS handshake with {named} failed")).sign(sign).with_source(error)
+    Error::new(kind, format!("TLS handshake with {} failed", party.named)).sign(sign).with_source(error)
 }
 
 fn roots(pems: &[Vec<u8>]) -> Result<Option<RootCertStore>, Error> {
