@@ -237,14 +237,17 @@ impl Exchange {
         self.lower(POOL_WAITS)
     }
 
+    /// The worker's side: whether a task lies there.
+    pub fn has_task(&self) -> bool {
+        self.memory.word64(TAKEN).load(Ordering::Relaxed) != self.memory.word64(PUT).load(Ordering::Acquire)
+    }
+
     /// The worker's side: sleeps by `sleep`, of which it is woken; `None` when a task lies there and it did not.
     pub fn while_idle<T>(&self, sleep: impl FnOnce() -> T) -> Option<T> {
         self.memory.word32(SLEEPS).store(1, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         // What was put before the flag could be seen is not announced.
-        let is_idle =
-            self.memory.word64(TAKEN).load(Ordering::Relaxed) == self.memory.word64(PUT).load(Ordering::Acquire);
-        let slept = is_idle.then(sleep);
+        let slept = (!self.has_task()).then(sleep);
         self.memory.word32(SLEEPS).store(0, Ordering::Relaxed);
         slept
     }

@@ -20,6 +20,7 @@ use crate::{
     },
     exchange::{Exchange, SLOTS},
     message::{self, Message},
+    spin::{Look, Spin},
 };
 
 /// What a record of the results ring is about.
@@ -65,6 +66,7 @@ pub struct Inside {
     slots: Vec<(u64, Shared)>,
     last_slot: u64,
     woken: u64,
+    spin: Spin,
 }
 
 impl Inside {
@@ -89,6 +91,7 @@ impl Inside {
             slots: Vec::new(),
             last_slot: 0,
             woken: 0,
+            spin: Spin::new(),
         })
     }
 
@@ -116,6 +119,14 @@ impl Inside {
         self.note_released()?;
         if self.exchange.must_wake_pool() {
             message::wake(self.socket.as_fd());
+        }
+        // The pool, which is about to send another task, is at work.
+        if self.spin.is_worth_it(1, nanoseconds()) {
+            let look = Spin::look(|| self.exchange.has_task());
+            self.spin.learn(look, nanoseconds());
+            if look == Look::Came {
+                return Ok(true);
+            }
         }
         match self.exchange.while_idle(|| message::receive(self.socket.as_fd(), true)) {
             Some(message) => self.heed(message?),

@@ -19,6 +19,8 @@ mod message;
 #[cfg(not(loom))]
 mod pool;
 #[cfg(not(loom))]
+mod spin;
+#[cfg(not(loom))]
 mod task;
 #[cfg(not(loom))]
 mod worker;
@@ -32,3 +34,5 @@ pub use crate::{
     task::{Death, Function, Outcome, State, Task, Terms},
     zygote::Zygote,
 };
+#[cfg(not(loom))]
+pub use unisono_sys::forks;

@@ -13,6 +13,7 @@ use unisono_sys::monotonic::nanoseconds;
 
 use super::{Awaited, Core, Pool, nanoseconds_of};
 use crate::{
+    spin::{LONGEST, Look, Spin},
     task::held,
     worker::{MOST_HEARD, Worker},
 };
@@ -28,7 +29,7 @@ impl Pool {
             if self.has_come(&core, what) || now >= until {
                 return self.has_come(&core, what);
             }
-            let (again, interrupted) = self.sleep(core, until - now);
+            let (again, interrupted) = self.sleep(core, until - now, matches!(what, Awaited::End(_)));
             core = again;
             if interrupted {
                 self.pump(&mut core);
@@ -62,15 +63,16 @@ impl Pool {
             if core.driver || !is_needed {
                 let sleeps_long = now - idle_since > DORMANT;
                 core.is_dormant = sleeps_long;
+                core.is_resting = true;
                 let longest = if sleeps_long { Duration::from_secs(3600) } else { TICK };
                 core =
                     self.wanted.wait_timeout(core, longest).map_or_else(|error| error.into_inner().0, |(core, _)| core);
-                core.is_dormant = false;
+                (core.is_dormant, core.is_resting) = (false, false);
                 if sleeps_long {
                     idle_since = nanoseconds();
                 }
             } else {
-                core = self.sleep(core, SLICE).0;
+                core = self.sleep(core, SLICE, false).0;
             }
         }
     }
@@ -83,13 +85,21 @@ impl Pool {
         }
     }
 
+    /// Wakes [`Pool::serve`] if it rests; a call of the system for each task would cost more than the rest of it.
+    pub(super) fn wake_server(&self, core: &Core) {
+        if core.is_resting {
+            self.wanted.notify_one();
+        }
+    }
+
     pub(super) fn ring(&self) {
         // It fails only when the counter is full, and then it is rung.
         let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
     }
 
-    /// Sleeps, as the driver or beside it. The second answer is whether a signal came.
-    fn sleep<'a>(&'a self, mut core: MutexGuard<'a, Core>, longest: u64) -> (MutexGuard<'a, Core>, bool) {
+    /// Sleeps, as the driver or beside it; who waits for a result may look for it first. The second answer is whether a
+    /// signal came.
+    fn sleep<'a>(&'a self, mut core: MutexGuard<'a, Core>, longest: u64, looks: bool) -> (MutexGuard<'a, Core>, bool) {
         if core.driver {
             core.followers += 1;
             let wait = self.changed.wait_timeout(core, Duration::from_nanos(longest));
@@ -98,6 +108,15 @@ impl Pool {
             return (core, false);
         }
         core.driver = true;
+        if looks {
+            let has_come;
+            (core, has_come) = self.look(core);
+            if has_come {
+                core.workers.values().for_each(|worker| worker.exchange.pool_waits(false));
+                self.leave_driving(&mut core);
+                return (core, false);
+            }
+        }
         core.workers.values().for_each(|worker| worker.exchange.pool_waits(true));
         let mut events = Vec::with_capacity(32);
         let mut interrupted = false;
@@ -136,11 +155,30 @@ impl Pool {
                 self.hear_again(&mut core);
             }
         }
+        self.leave_driving(&mut core);
+        (core, interrupted)
+    }
+
+    fn leave_driving(&self, core: &mut Core) {
         core.driver = false;
         if core.followers > 0 {
             self.changed.notify_all();
         }
-        (core, interrupted)
+    }
+
+    /// As the driver: looks for results for a moment before it sleeps, if that may pay. What else may come, such as the end
+    /// of a worker, keeps for so long.
+    fn look<'a>(&'a self, mut core: MutexGuard<'a, Core>) -> (MutexGuard<'a, Core>, bool) {
+        let at_work: Vec<_> =
+            core.workers.values().filter(|worker| worker.busy > 0).map(|worker| worker.exchange.clone()).collect();
+        if at_work.is_empty() || core.mean > LONGEST || !core.spin.is_worth_it(at_work.len(), nanoseconds()) {
+            return (core, false);
+        }
+        drop(core);
+        let look = Spin::look(|| at_work.iter().any(|exchange| exchange.has_records()));
+        let mut core = held(&self.core);
+        core.spin.learn(look, nanoseconds());
+        (core, look == Look::Came)
     }
 
     /// Writes what workers have said to where it belongs, not under the lock. Unless it `waits`, it leaves what nobody

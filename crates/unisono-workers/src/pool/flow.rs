@@ -108,7 +108,7 @@ impl Pool {
             core.observed -= 1;
             core.told.push(task.number);
             if core.driver || core.followers > 0 {
-                self.wanted.notify_one();
+                self.wake_server(core);
             }
         }
         if core.followers > 0 {

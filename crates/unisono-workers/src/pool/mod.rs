@@ -35,6 +35,7 @@ use waiting::Waiting;
 use crate::{
     blob::{Arena, Blob},
     message::MOST,
+    spin::Spin,
     task::{Function, Outcome, State, Task, Terms, held},
     worker::Worker,
     zygote::Zygote,
@@ -124,6 +125,9 @@ struct Core {
     words: Vec<u8>,
     /// When a driver was last woken.
     woken: u64,
+    spin: Spin,
+    /// [`Pool::serve`] sleeps until something is wanted of it.
+    is_resting: bool,
 }
 
 impl Core {
@@ -150,6 +154,8 @@ impl Core {
             text: Vec::new(),
             words: Vec::new(),
             woken: 0,
+            spin: Spin::new(),
+            is_resting: false,
         }
     }
 
@@ -234,7 +240,7 @@ impl Pool {
         }
         if core.is_dormant {
             core.is_dormant = false;
-            self.wanted.notify_one();
+            self.wake_server(&core);
         }
         Ok(task)
     }
@@ -268,7 +274,7 @@ impl Pool {
         }
         if !task.observed.swap(true, Ordering::Relaxed) {
             core.observed += 1;
-            self.wanted.notify_one();
+            self.wake_server(&core);
         }
         true
     }
