@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import logging
+import os
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -87,9 +88,10 @@ class Future(FutureCore, concurrent.futures.Future[T]):
 
     def add_done_callback(self, fn: Callable[[concurrent.futures.Future[T]], object]) -> None:
         """Have `fn(future)` called when the task has ended, by a thread in the background; at once when it has."""
-        with self._condition:
-            if not self._observation.is_told:
-                self._observation.callbacks.append(fn)
+        observation = self._observation
+        with _LOCK:
+            if not observation.is_told:
+                observation.callbacks.append(fn)
                 return
         self._call(fn)
 
@@ -120,7 +122,11 @@ class Future(FutureCore, concurrent.futures.Future[T]):
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]
-        return self._observation.condition
+        observation = self._observation
+        with _LOCK:
+            if observation.condition is None:
+                observation.condition = threading.Condition()
+            return observation.condition
 
     @property
     def _waiters(self) -> list[Any]:  # type: ignore[override]
@@ -138,20 +144,26 @@ class Future(FutureCore, concurrent.futures.Future[T]):
     def _announce(self) -> None:
         """Tell of the end whoever waits, once."""
         observation = self._observation
-        with observation.condition:
+        with _LOCK:
             if observation.is_told:
                 return
-            observation.is_told = True
-            cancelled = self.cancelled()
-            for waiter in observation.waiters:
-                if cancelled:
-                    waiter.add_cancelled(self)
-                elif self.exception() is not None:
-                    waiter.add_exception(self)
-                else:
-                    waiter.add_result(self)
-            observation.condition.notify_all()
-            callbacks, observation.callbacks = observation.callbacks, []
+            condition = observation.condition
+            callbacks = observation.tell() if condition is None else []
+        if condition is not None:
+            with condition:
+                with _LOCK:
+                    if observation.is_told:
+                        return
+                    callbacks = observation.tell()
+                cancelled = self.cancelled()
+                for waiter in observation.waiters:
+                    if cancelled:
+                        waiter.add_cancelled(self)
+                    elif self.exception() is not None:
+                        waiter.add_exception(self)
+                    else:
+                        waiter.add_result(self)
+                condition.notify_all()
         for callback in callbacks:
             self._call(callback)
 
@@ -163,12 +175,35 @@ class Future(FutureCore, concurrent.futures.Future[T]):
 
 
 class _Observation:
-    """What the standard library looks at in a future."""
+    """What the standard library looks at in a future.
+
+    A condition is made when somebody asks for it, since callbacks need none: a lock per future would cost more than the
+    rest of it.
+    """
 
     __slots__ = ("callbacks", "condition", "is_told", "waiters")
 
     def __init__(self) -> None:
-        self.condition = threading.Condition()
+        self.condition: threading.Condition | None = None
         self.waiters: list[Any] = []
         self.callbacks: list[Callable[..., object]] = []
         self.is_told = False
+
+    def tell(self) -> list[Callable[..., object]]:
+        """From now on it has ended, under the lock; returns the callbacks, which are called once."""
+        self.is_told = True
+        callbacks, self.callbacks = self.callbacks, []
+        return callbacks
+
+
+#: Held for a few instructions. Reentrant, since a handler of a signal may come between them and look at a future too.
+_LOCK = threading.RLock()
+
+
+def _forget_in_child() -> None:
+    """After a fork: another thread may have held the lock."""
+    global _LOCK
+    _LOCK = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)

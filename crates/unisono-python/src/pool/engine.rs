@@ -15,7 +15,11 @@ use pyo3::{
     prelude::*,
     types::{PyCFunction, PyDict, PyFunction, PyTuple, PyType},
 };
-use unisono_workers::{Awaited, Function, Options, Pool, PoolGiven, Terms, Zygote, blob::Blob};
+use unisono_workers::{
+    Awaited, Function, Options, Pool, PoolGiven, Terms, Zygote,
+    blob::Blob,
+    forks::{Moment, Since},
+};
 
 use super::{
     codec::{self, Buffers},
@@ -62,7 +66,9 @@ pub struct Engine {
     observed: Mutex<HashMap<u64, Py<FutureCore>>>,
     /// What arrays are that come back.
     pub buffers: Buffers,
+    /// Which process it belongs to, and since when: its forks have none of its threads.
     process: u32,
+    since: Moment,
 }
 
 #[pymethods]
@@ -87,6 +93,7 @@ impl Engine {
             observed: Mutex::default(),
             buffers: Buffers::read_only(read_only_views),
             process: std::process::id(),
+            since: Moment::now()?,
         })
     }
 
@@ -233,7 +240,7 @@ impl Engine {
     }
 
     pub fn is_ours(&self) -> bool {
-        self.process == std::process::id()
+        self.since.since() != Since::InFork
     }
 
     fn prepare(&self, py: Python<'_>, function: &Bound<'_, PyAny>) -> PyResult<Arc<Function>> {

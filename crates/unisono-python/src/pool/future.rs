@@ -44,7 +44,11 @@ impl FutureCore {
     /// `pending`, `running`, `ended` or `cancelled`.
     fn place(&self, py: Python<'_>) -> &'static str {
         let Some((engine, task)) = self.task.get() else { return "ended" };
-        if !engine.get().is_ours() && !task.has_ended() {
+        // Asked several times of each future by a loop; letting go of the interpreter would have threads take turns.
+        if task.has_ended() {
+            return if task.is_cancelled() { "cancelled" } else { "ended" };
+        }
+        if !engine.get().is_ours() {
             return "pending";
         }
         match py.detach(|| engine.get().pool().state(task)) {
