@@ -28,7 +28,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar
 
-from unisono import _births, _worker
+from unisono import _births, _native, _worker
+from unisono._callables import plain
 from unisono._display import tell
 from unisono.errors import PoolError, UnpicklableError, WorkerDied
 from unisono.process_pool import Method, ProcessPool
@@ -101,6 +102,7 @@ class Job(Generic[T]):
     ) -> None:
         if not callable(function):
             raise TypeError(f"a job is a function with its arguments, not {type(function).__name__}")
+        plain(function, "what a job calls")
         self.name: str = getattr(function, "__name__", type(function).__name__) if name is None else name
         self.daemon = daemon
         self._program = os.getpid()
@@ -183,7 +185,7 @@ class Job(Generic[T]):
 
         A job that has not begun is not run. One that has ended stays as it is.
         """
-        until = time.monotonic() + grace
+        until = time.monotonic() + _native.seconds("grace", grace)
         self._stop(signal.SIGTERM)
         process = self._process(grace)
         if process is not None:

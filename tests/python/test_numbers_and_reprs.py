@@ -64,6 +64,7 @@ WHOLE = [
     (lambda value: ProcessPool(1, per_key=value), "per_key", 1),
     (lambda value: with_pool(value), "retries", 0),
     (lambda value: Pool(value), "max_workers", 1),
+    (lambda value: unisono.spawn(len, "a", memory_limit=value), "memory_limit", 1),
     (lambda value: Pool(1, maxtasksperchild=value), "max_tasks_per_child", 1),
     (lambda value: Queue().get_many(value), "count", 1),
     (lambda value: asyncio.run(Queue().aget_many(value)), "count", 1),
@@ -91,6 +92,7 @@ SECONDS = [
     (lambda value: filled().get_many(2, max_wait=value), "max_wait"),
     (lambda value: filled().join(value), "timeout"),
     (lambda value: unisono.explain(len, ["a"], budget=value), "budget"),
+    (lambda value: with_job(value), "grace"),
     (lambda value: unisono.clusters.connect("dask://h:1", wait=value), "wait"),
 ]
 
@@ -108,6 +110,11 @@ def with_pool(value):
 def with_task(value):
     with ProcessPool(1) as pool:
         pool.task(timeout=value)
+
+
+def with_job(value):
+    with unisono.spawn(len, "a") as job:
+        job.terminate(grace=value)
 
 
 def filled():

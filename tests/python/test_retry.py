@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from unisono import Client, ProcessPool, ThreadPool, UsageError, batch, retry
+from unisono import Client, ProcessPool, ThreadPool, UsageError, batch, retry, spawn
 
 
 class Flaky:
@@ -294,6 +294,7 @@ def test_what_answers_at_once_is_no_coroutine_function(make):
         "serialize": [lambda: batch(len, ["a"], serialize=make)],
         "progress": [lambda: batch(len, ["a"], progress=make)],
         "initializer": [lambda: ProcessPool(1, initializer=make), lambda: ThreadPool(1, initializer=make)],
+        "what a job calls": [lambda: spawn(make)],
         "hook": [lambda: Client(event_hooks={"request": [make]})],
     }
     for name, calls in refused.items():

