@@ -72,6 +72,19 @@ def not_at_once(_item):
         _ONE.release()
 
 
+def leave_if_not_alone(_item):
+    if not _ONE.acquire(blocking=False):
+        raise SystemExit("two at once")
+    try:
+        time.sleep(0.005)
+    finally:
+        _ONE.release()
+
+
+def hangs(_item):
+    FOR_EVER.wait()
+
+
 def hangs_at_once(_item):
     """The second of two threads waits for what nobody does."""
     if not _ONE.acquire(blocking=False):

@@ -143,6 +143,55 @@ def test_an_error_that_raises_when_it_is_read_comes_as_its_text(kind):
         assert pool.submit(abs, -1).result(LONG) == 1
 
 
+class TwoArguments(Exception):
+    """Pickled it cannot be read."""
+
+    def __init__(self, one, two):
+        super().__init__(f"{one} and {two}")
+
+
+class OddInAGroup(OddRaised):
+    """Read in the worker, and not in the program."""
+
+    def __reduce__(self):
+        return make_or_raise, (multiprocessing.current_process().name, SystemExit)
+
+
+def raise_a_group(kind):
+    odd = kind(1, 2) if kind is TwoArguments else kind("odd")
+    odd.add_note("the odd one")
+    good = LookupError("the good one")
+    good.add_note("has a note")
+    group = BaseExceptionGroup("both", [good, odd, ExceptionGroup("inner", [ValueError("deep")])])
+    group.add_note("of the group")
+    raise group
+
+
+class Forgetful(Exception):
+    """Its own pickle leaves its notes out."""
+
+    def __reduce__(self):
+        return Forgetful, self.args
+
+
+def raise_forgetful():
+    error = Forgetful("what was it")
+    error.add_note("a note")
+    raise error
+
+
+@pytest.mark.parametrize(("kind", "read_as"), [(TwoArguments, RemoteError), (OddInAGroup, RemoteError)])
+def test_of_a_group_with_a_member_that_cannot_be_read_the_rest_is_kept_and_all_notes(kind, read_as):
+    with unisono.ProcessPool(1) as pool:
+        group = pool.submit(raise_a_group, kind).exception(LONG)
+        forgetful = pool.submit(raise_forgetful).exception(LONG)
+    assert (type(group), group.message, group.__notes__) == (ExceptionGroup, "both", ["of the group"])
+    good, odd, inner = group.exceptions
+    assert (type(good), good.__notes__, str(inner.exceptions[0])) == (LookupError, ["has a note"], "deep")
+    assert (type(odd), odd.__notes__) == (read_as, ["the odd one"])
+    assert (type(forgetful), forgetful.__notes__) == (Forgetful, ["a note"])
+
+
 class Interrupted:
     """Ctrl-C is pressed while it is read."""
 

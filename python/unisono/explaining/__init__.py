@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import multiprocessing
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -29,6 +30,8 @@ from unisono.explaining.answer import (
 )
 from unisono.explaining.decision import decide
 from unisono.explaining.experiment import measure
+from unisono.explaining.subject import Subject
+from unisono.explaining.watch import watched
 
 __all__ = [
     "Blocking",
@@ -52,26 +55,31 @@ def explain(
     *,
     budget: float = 5.0,
     repeat: int | None = None,
+    max_calls: int | None = None,
     max_workers: int = 32,
 ) -> Explanation:
     """Run a function on samples, and say whether coroutines, threads or processes make it faster, and how many.
 
     The function is run for real, on the first 100 samples, again and again and several at once, in this process and in
-    others. Do not give it one that must not be repeated, or limit it with `repeat`.
+    others: of a quick one that is hundreds of calls. Do not give it one that must not be repeated, or limit it with
+    `max_calls` or `repeat`. Before the first call, `unisono.explain` logs how many there may be (at INFO).
 
     Args:
-        function: Takes one item; a coroutine function is measured on event loops of its own.
+        function: Takes one item; a coroutine function is measured on event loops of its own. It is called on threads
+            that are not the caller's.
         samples: Items as they will be. More than one, since a single one says nothing of the others.
-        budget: Seconds for all of it. A call that runs is not cut off, and starting worker processes comes on top.
-            Several at once that wait for each other for ever are given up after half a minute, or twenty times what
-            they take alone.
+        budget: Seconds for all of it, and for any one call. Starting worker processes comes on top. Several calls at
+            once that wait for each other for ever are given up after half a minute, or twenty times what they take
+            alone.
         repeat: How many times each sample may be run, on average; `None` means as often as the budget allows.
+        max_calls: How many times the function may be called at most, in all; `None` means as `repeat` says.
         max_workers: How many calls at once are tried at most.
 
     Raises:
-        UsageError: There are no samples, an option is out of range, or a coroutine function is explained on the thread
-            of a running event loop; `await asyncio.to_thread(unisono.explain, ...)` does that.
-        SampleFailed: The function raised an exception, which is the cause; or it hangs when threads call it at once.
+        UsageError: There are no samples, an option is out of range, the function is a generator function, or it is
+            explained on the thread of a running event loop; `await asyncio.to_thread(unisono.explain, ...)` does that.
+        SampleFailed: The function raised an exception, which is the cause, be it `SystemExit`; or a call did not end
+            within the budget; or it hangs when threads call it at once.
 
     >>> import time
     >>> def ask(name):
@@ -86,6 +94,8 @@ def explain(
     seconds("budget", budget, above_zero=True)
     if repeat is not None:
         whole("repeat", repeat)
+    if max_calls is not None:
+        whole("max_calls", max_calls)
     whole("max_workers", max_workers, least=2)
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise UsageError(
@@ -94,9 +104,12 @@ def explain(
         )
     if _on_a_loop():
         raise UsageError("explain would block this event loop: use `await asyncio.to_thread(unisono.explain, ...)`")
-    return decide(*measure(function, taken, budget=budget, repeat=repeat, most=max_workers))
+    subject = Subject(function, taken, repeat, max_calls)
+    _logger.info("%s", subject.announcement(budget))
+    return decide(*watched(subject, budget, lambda: measure(subject, budget=budget, most=max_workers)))
 
 
+_logger = logging.getLogger("unisono.explain")
 # A mean over so many says enough; more would leave less time for each.
 _MOST_SAMPLES = 100
 

@@ -16,6 +16,7 @@ import dataclasses
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import indent
 from typing import Any, Literal
 
 from unisono._wording import counted, seconds, size
@@ -82,6 +83,7 @@ class Measured:
 
     Attributes:
         function: Its name, as `module:name`.
+        unnamed: What it is, where it has no name that could be written, such as `a bound method`.
         coroutine: Whether it is a coroutine function.
         samples: How many samples were measured.
         calls: How often the function was called, all experiments taken together.
@@ -120,6 +122,7 @@ class Measured:
     loop: Blocking | None
     cores: int
     free_cores: Spread
+    unnamed: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +159,8 @@ class Recommendation:
         workers: How many calls at once; 1 for `sequential`, `None` when it cannot be told.
         chunk: How many items to hand to a worker at a time.
         speedup: What was measured for it, or `None`.
-        code: How to write it.
+        code: How to write it: statements that run where `items`, the function by its name, `unisono` and `asyncio` are
+            there. What has no name is called `function`, and a comment says so.
     """
 
     model: Model | None
@@ -204,7 +208,7 @@ class Explanation:
             self.measured.function,
             table(_measured_rows(self.measured)),
             table(_candidate_rows(self.candidates)),
-            f"use: {self.recommendation} (confidence: {self.confidence})\n     {self.recommendation.code}",
+            f"use: {self.recommendation} (confidence: {self.confidence})\n{indent(self.recommendation.code, ' ' * 5)}",
             "\n".join(wrapped(reason) for reason in self.reasons),
         ]
         return "\n\n".join(parts)

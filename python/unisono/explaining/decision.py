@@ -295,27 +295,37 @@ def _is_wide(speedup: Spread) -> bool:
 
 
 def _use(measured: Measured, chosen: Candidate) -> Recommendation:
-    name = measured.function.rpartition(":")[2]
+    name, said = _written(measured)
     chunk = f", chunksize={chosen.chunk}" if chosen.chunk > 1 else ""
-    if measured.coroutine:
-        alone = f"asyncio.run({name}(item))"
-        code = {
-            "coroutines": f"unisono.batch({name}, items, limit={chosen.workers})",
-            "threads": f"unisono.ThreadPool({chosen.workers}).map(lambda item: {alone}, items)",
-            "processes": f"unisono.ProcessPool({chosen.workers}).map(work, items{chunk})  # work: {alone}",
-        }[chosen.model]
+    pool = {"threads": "ThreadPool", "processes": "ProcessPool"}.get(chosen.model)
+    if chosen.model == "coroutines":
+        code = f"unisono.batch({name}, items, limit={chosen.workers}).run(){said}"
+    elif measured.coroutine:
+        code = (
+            f"def work(item):{said}\n    return asyncio.run({name}(item))\n\n"
+            f"unisono.{pool}({chosen.workers}).map(work, items{chunk})"
+        )
     else:
-        pool = {"threads": "ThreadPool", "processes": "ProcessPool"}[chosen.model]
-        code = f"unisono.{pool}({chosen.workers}).map({name}, items{chunk})"
+        code = f"unisono.{pool}({chosen.workers}).map({name}, items{chunk}){said}"
     return Recommendation(
         model=chosen.model, workers=chosen.workers, chunk=chosen.chunk, speedup=chosen.speedup, code=code
     )
 
 
 def _plain_loop(measured: Measured) -> Recommendation:
-    name = measured.function.rpartition(":")[2]
-    code = f"[await {name}(item) for item in items]" if measured.coroutine else f"[{name}(item) for item in items]"
+    name, said = _written(measured)
+    code = f"[{name}(item) for item in items]{said}"
+    if measured.coroutine:
+        code = f"async def work():{said}\n    return [await {name}(item) for item in items]\n\nasyncio.run(work())"
     return Recommendation(model="sequential", workers=1, chunk=1, speedup=None, code=code)
+
+
+def _written(measured: Measured) -> tuple[str, str]:
+    """How the function is written, and what is to be said of that."""
+    name = measured.function.rpartition(":")[2]
+    if measured.unnamed is None:
+        return name.rpartition("<locals>.")[2], ""
+    return "function", f"  # function: what was explained, {measured.unnamed}"
 
 
 def _best_of_others(chosen: Candidate, tried: Sequence[Candidate]) -> Iterator[Candidate]:

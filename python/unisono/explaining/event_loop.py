@@ -39,7 +39,7 @@ class WatchedLoop:
         self._runner = asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(self._selector))
         self._lines: collections.Counter[str] = collections.Counter()
         self._over = threading.Event()
-        self._watchdog = threading.Thread(target=self._watch, args=(threading.get_ident(),))
+        self._watchdog = threading.Thread(target=self._watch, args=(threading.get_ident(),), daemon=True)
 
     def __enter__(self) -> WatchedLoop:
         self._runner.__enter__()

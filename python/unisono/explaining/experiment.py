@@ -14,7 +14,6 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from unisono.explaining import machine
 from unisono.explaining.answer import Candidate, Measured, Model, Spread
@@ -32,23 +31,18 @@ _LEARNING = 0.25
 _SOME = 8
 
 
-def measure(
-    function: Callable[[Any], Any], samples: Sequence[Any], *, budget: float, repeat: int | None, most: int
-) -> tuple[Measured, tuple[Candidate, ...]]:
+def measure(subject: Subject, *, budget: float, most: int) -> tuple[Measured, tuple[Candidate, ...]]:
     """Run the function on the samples in every way that may help.
 
     Args:
-        function: Takes one sample.
-        samples: What it takes.
-        budget: Seconds that all of it may take; a call that runs is not cut off.
-        repeat: How often each sample may be run, on average, or `None`.
+        subject: The function and its samples.
+        budget: Seconds that all of it may take; a call that runs is not cut off here.
         most: How many workers to try at most.
 
     Raises:
         SampleFailed: The function raised an exception.
     """
     until = time.perf_counter() + budget
-    subject = Subject(function, samples, repeat)
     cores = machine.cores()
     free = [machine.free_cores(cores)]
     subject.learn(_LEARNING * budget)
@@ -72,6 +66,7 @@ def measure(
     cost = subject.cost
     measured = Measured(
         function=subject.name,
+        unnamed=subject.unnamed,
         coroutine=subject.coroutine,
         samples=len(subject.samples),
         calls=subject.calls,

@@ -79,7 +79,8 @@ def _watched(function: Callable[[], object]) -> list[float]:
                 waits.append(max(0.0, now - began - _SLEEP - (after - before)))
                 began, before = now, after
 
-    thread = threading.Thread(target=witness)
+    # Where the function does not end, the program may.
+    thread = threading.Thread(target=witness, daemon=True)
     thread.start()
     try:
         function()

@@ -23,7 +23,7 @@ from unisono import _native
 from unisono._display import tell
 from unisono.errors import SampleFailed, UsageError
 from unisono.explaining import explain
-from unisono.explaining.trials import FunctionHangs
+from unisono.explaining.watch import FunctionHangs
 
 __all__ = ["main"]
 
@@ -33,11 +33,13 @@ def main(words: list[str]) -> int:
     options = _parser().parse_args(words)
     try:
         function = _function(options.function)
+        tell(f"{_announcement(options)}\n")
         answer = explain(
             function,
             _items(options.items, options.jsonl),
             budget=options.budget,
             repeat=options.repeat,
+            max_calls=options.max_calls,
             max_workers=options.max_workers,
         )
     except UsageError as error:
@@ -51,6 +53,14 @@ def main(words: list[str]) -> int:
     return _said(json.dumps(answer.to_dict(), indent=2) if options.json else str(answer))
 
 
+def _announcement(options: argparse.Namespace) -> str:
+    name = _native.printable(options.function)
+    bounds = [f"{options.max_calls} times at most"] if options.max_calls is not None else []
+    bounds += [f"each sample {options.repeat} times at most"] if options.repeat is not None else []
+    often = ", ".join(bounds) or "again and again (--max-calls bounds that)"
+    return f"note: calls {name} for real, {often}"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="unisono explain",
@@ -62,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--jsonl", action="store_true", help="lines are JSON values [default: if FILE ends in .jsonl]")
     parser.add_argument("--budget", metavar="SECONDS", type=float, default=5.0, help="time for all of it [default: 5]")
     parser.add_argument("--repeat", metavar="N", type=int, help="run each sample N times at most, on average")
+    parser.add_argument("--max-calls", metavar="N", type=int, help="call the function N times at most, in all")
     parser.add_argument("--max-workers", metavar="N", type=int, default=32, help="most at once to try [default: 32]")
     parser.add_argument("--json", action="store_true", help="print the answer as JSON")
     return parser

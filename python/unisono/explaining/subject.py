@@ -17,11 +17,13 @@ import pickle
 import statistics
 import time
 import tracemalloc
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from unisono._callables import is_coroutine_function, is_generator_function
+from unisono._pickling import text_of
+from unisono._wording import counted, seconds
 from unisono.errors import SampleFailed, UsageError
 from unisono.explaining import machine
 from unisono.explaining.answer import Blocking
@@ -64,20 +66,26 @@ class Pickled:
 class Subject:
     """A function, its samples, and how many more times it may be called."""
 
-    def __init__(self, function: Callable[[Any], Any], samples: Sequence[Any], repeat: int | None) -> None:
+    def __init__(
+        self, function: Callable[[Any], Any], samples: Sequence[Any], repeat: int | None, max_calls: int | None = None
+    ) -> None:
         if is_generator_function(function):
-            raise UsageError("a call of a generator function runs nothing: give a function that takes what it yields")
+            raise UsageError(_RUNS_NOTHING)
         self.function = function
         self.samples = list(samples)
         self.coroutine = is_coroutine_function(function)
-        module = getattr(function, "__module__", None) or "builtins"
-        self.name = f"{module}:{getattr(function, '__qualname__', type(function).__name__)}"
+        self.name = _name_of(function)
+        self.unnamed = _unnamed(function)
         self.calls = 0
         self.costs: list[Cost] = []
         self.repeats = 1.0
         self.blocking: Blocking | None = None
         self.results: list[Any] = []
-        self._most = None if repeat is None else repeat * len(self.samples)
+        bounds = [bound for bound in (repeat and repeat * len(self.samples), max_calls) if bound is not None]
+        self._most = min(bounds, default=None)
+        self._is_stopped = False
+        # The sample that runs, and since when.
+        self._running: tuple[int, float] | None = None
         self._next = 0
         # Seconds of all runs on the loop that were timed.
         self._looped = 0.0
@@ -85,8 +93,25 @@ class Subject:
     def allow(self, wanted: int) -> int:
         """How many of the calls that are wanted may be made; they count as made."""
         granted = wanted if self._most is None else max(0, min(wanted, self._most - self.calls))
+        if self._is_stopped:
+            granted = 0
         self.calls += granted
         return granted
+
+    def announcement(self, budget: float) -> str:
+        """What will be done, for whoever wants to know it first."""
+        often = "again and again" if self._most is None else f"{counted(self._most, 'time')} at most"
+        samples = counted(len(self.samples), "sample")
+        return f"calls {self.name} on {samples} {often}, for about {seconds(budget)}; max_calls bounds that"
+
+    def running_for_more_than(self, longest: float) -> int | None:
+        """The place of a sample whose call has been running for more seconds."""
+        running = self._running
+        return running[0] if running is not None and time.perf_counter() - running[1] > longest else None
+
+    def stop(self) -> None:
+        """Allow no further call."""
+        self._is_stopped = True
 
     def pick(self, count: int) -> tuple[list[Any], float]:
         """So many samples, in turns, and the seconds that they take one after another."""
@@ -127,6 +152,8 @@ class Subject:
             if inspect.isawaitable(results[0]):
                 _close(results[0])
                 raise UsageError(f"{self.name} answers an awaitable; give a coroutine function itself")
+            if isinstance(results[0], Generator | AsyncGenerator):
+                raise UsageError(_RUNS_NOTHING)
             self.costs.append(cost)
             # All of them might not fit into memory.
             self.results += results if index < _KEPT else []
@@ -164,25 +191,37 @@ class Subject:
         if loop is not None:
             return loop.run(self._awaited(items))
         function, item, result = self.function, None, None
+        # For all of them together: noting each would count for quick ones, and others are run one at a time.
+        self._note(items)
         try:
             for item in items:
                 result = function(item)
-        except Exception as error:
+        except BaseException as error:
+            # It is the function's, whatever it is: this thread is ours, and no signal is handled on it.
             raise self._failure(item, error) from error
+        finally:
+            self._running = None
         return [result]
+
+    def _note(self, items: list[Any]) -> None:
+        place = next((place for place, sample in enumerate(self.samples) if items and sample is items[0]), 0)
+        self._running = (place, time.perf_counter())
 
     async def _awaited(self, items: list[Any]) -> list[Any]:
         item, result = None, None
+        self._note(items)
         try:
             for item in items:
                 result = await self.function(item)
-        except Exception as error:
+        except BaseException as error:
             raise self._failure(item, error) from error
+        finally:
+            self._running = None
         return [result]
 
-    def _failure(self, item: object, error: Exception) -> SampleFailed:
+    def _failure(self, item: object, error: BaseException) -> SampleFailed:
         index = next(index for index, sample in enumerate(self.samples) if sample is item)
-        message = f"{self.name} failed on sample {index} ({_shown(item)}): {type(error).__name__}: {error}"
+        message = f"{self.name} failed on sample {index} ({_shown(item)}): {_of(error)}"
         return SampleFailed(message, item=item, index=index)
 
     def pickled(self) -> Pickled:
@@ -233,15 +272,43 @@ def run_chunk(function: Callable[[Any], Any], items: Sequence[Any], coroutine: b
         for item in items:
             try:
                 results.append(runner.run(function(item)) if runner is not None else function(item))
-            except Exception as error:
-                message = f"it failed on {_shown(item)} ({type(error).__name__}: {error}), which it had not done alone"
+            except BaseException as error:
+                message = f"it failed on {_shown(item)} ({_of(error)}), which it had not done alone"
                 # The exception itself may not be picklable, so its text travels.
                 raise SampleFailed(message, item=None, index=None) from None
     return results
 
 
+def _name_of(function: Callable[[Any], Any]) -> str:
+    module = getattr(function, "__module__", None) or "builtins"
+    return f"{module}:{getattr(function, '__qualname__', type(function).__name__)}"
+
+
+def _unnamed(function: Callable[[Any], Any]) -> str | None:
+    """What it is, if its name is not what a program would write for it."""
+    owner = getattr(function, "__self__", None)
+    if inspect.ismethod(function) or inspect.isbuiltin(function):
+        # A class method is found by its name, and what is a module's is a function.
+        is_found = owner is None or inspect.isclass(owner) or inspect.ismodule(owner)
+        return None if is_found else f"the bound method `{function.__qualname__}`"
+    if inspect.isfunction(function):
+        name = function.__qualname__.rpartition("<locals>.")[2]
+        is_written = all(part.isidentifier() for part in name.split("."))
+        return None if is_written else f"the function `{name}`"
+    if inspect.isclass(function) or inspect.ismethoddescriptor(function):
+        return None
+    return f"an object of the class `{type(function).__qualname__}`"
+
+
+def _of(error: BaseException) -> str:
+    return f"{type(error).__name__}: {text_of(error)}"
+
+
 def _shown(item: object) -> str:
-    text = repr(item)
+    try:
+        text = repr(item)
+    except Exception:
+        text = f"a {type(item).__qualname__}"
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
@@ -250,5 +317,6 @@ def _close(awaitable: object) -> None:
         awaitable.close()
 
 
+_RUNS_NOTHING = "a call of a generator function runs nothing: give a function that takes what it yields"
 # So many results are kept, to see what pickling them costs.
 _KEPT = 5

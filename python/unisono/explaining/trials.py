@@ -18,11 +18,13 @@ from concurrent.futures import BrokenExecutor, Executor
 from pathlib import Path
 from typing import Any, NoReturn
 
+from unisono._pickling import text_of
 from unisono._wording import seconds
 from unisono.errors import SampleFailed
 from unisono.explaining import pools
 from unisono.explaining.answer import Candidate, Model, Spread
 from unisono.explaining.subject import Subject, run_chunk
+from unisono.explaining.watch import FunctionHangs
 from unisono.process_pool import ProcessPool
 
 __all__ = ["Trial"]
@@ -117,8 +119,9 @@ class Trial:
             raise
         except SampleFailed as error:
             self.exclude(str(error))
-        except Exception as error:
-            self.exclude(f"{type(error).__name__}: {error}")
+        except BaseException as error:
+            # Also an exit: the function's, and no signal is handled on this thread.
+            self.exclude(f"{type(error).__name__}: {text_of(error)}")
 
     def _meet_all(self) -> None:
         assert self._executor is not None, "workers were started"
@@ -192,10 +195,6 @@ class Trial:
             "What its calls wait for may be held for ever, so nothing more can be measured."
         )
         raise FunctionHangs(message)
-
-
-class FunctionHangs(SampleFailed):
-    """Threads of this process wait for each other, and for all that is known for ever."""
 
 
 async def _at_once(function: Callable[[Any], Any], items: list[Any], limit: int, patience: float) -> None:

@@ -1,0 +1,350 @@
+"""A thousand of each kind of early end, and what is left of them: descriptors, threads, processes and objects are counted.
+
+What is counted is waited for, since an engine that is told to end takes a moment for it; what does not come back to what it
+was is a leak. Objects may differ by a few, as caches fill; one for each end would be a thousand.
+"""
+
+import asyncio
+import contextlib
+import gc
+import itertools
+import os
+import queue
+import threading
+
+import pytest
+
+import unisono
+from processes import children, until
+from unisono import batch, batches
+
+TIMES = 1000
+# Of ends that take a process or a whole event loop each.
+FEW = 40
+
+
+def open_now():
+    """Descriptors, threads and child processes; a zygote is kept for the next pool."""
+    return len(os.listdir("/proc/self/fd")), threading.active_count(), len(children(os.getpid()))
+
+
+def native_threads():
+    return len(os.listdir("/proc/self/task"))
+
+
+def objects():
+    gc.collect()
+    return len(gc.get_objects())
+
+
+def at_once(number):
+    return number
+
+
+async def on_a_loop(number):
+    return number
+
+
+async def never(number):
+    if number:
+        await asyncio.Event().wait()
+
+
+# Each is one early end.
+
+
+def break_out_of_threads(_):
+    for _ in batch(at_once, itertools.count(), limit=2):
+        break
+
+
+def break_out_of_coroutines(_):
+    for _ in batch(on_a_loop, itertools.count(), limit=2):
+        break
+
+
+def an_exception(_):
+    with contextlib.suppress(LookupError):
+        for _ in batch(at_once, itertools.count(), limit=2):
+            raise LookupError
+
+
+def an_exception_out_of_items(_):
+    def items():
+        yield 1
+        raise LookupError
+
+    with contextlib.suppress(LookupError):
+        batch(at_once, items(), limit=2).run()
+
+
+def a_generator_that_is_not_finished(_):
+    def passed_on():
+        yield from batch(at_once, itertools.count(), limit=2)
+
+    next(passed_on())
+
+
+def dropped_before_it_starts(_):
+    batch(at_once, itertools.count(), limit=2)
+
+
+def dropped_as_it_runs(_):
+    next(batch(at_once, itertools.count(), limit=2))
+
+
+def closed(_):
+    outcomes = batch(at_once, itertools.count(), limit=2)
+    next(outcomes)
+    outcomes.close()
+
+
+def left_with(_):
+    with batch(at_once, itertools.count(), limit=2) as outcomes:
+        next(outcomes)
+
+
+def from_a_queue(_):
+    given = unisono.Queue()
+    for number in range(100):
+        given.put(number)
+    next(batch(at_once, given, limit=2))
+
+
+def from_a_standard_queue(_):
+    given = queue.Queue()
+    for number in range(100):
+        given.put(number)
+    next(batch(at_once, given, limit=2))
+
+
+def files(_):
+    for _ in unisono.files.digest(itertools.repeat(__file__)):
+        break
+
+
+def requests(server):
+    for _ in unisono.fetch((f"{server.url}/items/{number}" for number in itertools.count()), limit=2):
+        break
+
+
+def a_client(server):
+    with unisono.Client() as client:
+        client.get(f"{server.url}/items/1")
+
+
+def a_client_that_is_dropped(server):
+    unisono.Client().get(f"{server.url}/items/1")
+
+
+def a_map_of_a_shared_pool(_):
+    next(iter(THREADS.map(at_once, range(20))))
+
+
+def an_imap_of_a_shared_pool(_):
+    next(PROCESSES.imap(at_once, range(20)))
+
+
+def a_queue_that_nobody_fills(_):
+    with contextlib.suppress(unisono.QueueEmpty):
+        unisono.Queue().get(timeout=0)
+
+
+PLAIN = [
+    break_out_of_threads,
+    break_out_of_coroutines,
+    an_exception,
+    an_exception_out_of_items,
+    a_generator_that_is_not_finished,
+    dropped_before_it_starts,
+    dropped_as_it_runs,
+    closed,
+    left_with,
+    from_a_queue,
+    from_a_standard_queue,
+    files,
+    requests,
+    a_client,
+    a_client_that_is_dropped,
+    a_map_of_a_shared_pool,
+    an_imap_of_a_shared_pool,
+    a_queue_that_nobody_fills,
+]
+
+
+def commands(_):
+    for _ in unisono.commands.each(itertools.repeat(["true"]), limit=2):
+        break
+
+
+def processes(_):
+    for _ in batch(at_once, itertools.count(), executor="processes", limit=1):
+        break
+
+
+def a_thread_pool(_):
+    with unisono.ThreadPool(2) as pool:
+        next(iter(pool.map(at_once, range(20))))
+
+
+def a_loop_that_is_closed_under_it(_):
+    async def main():
+        outcomes = batch(never, itertools.count(), limit=2)
+        await anext(outcomes)
+        return outcomes
+
+    asyncio.run(main())
+
+
+SLOW = [commands, processes, a_thread_pool, a_loop_that_is_closed_under_it]
+
+
+async def break_out_of_async_for(_):
+    async for _ in batch(on_a_loop, itertools.count(), limit=2):
+        break
+
+
+async def an_async_generator(_):
+    async def items():
+        for number in itertools.count():
+            yield number
+
+    async for _ in batch(on_a_loop, items(), limit=2):
+        break
+
+
+async def aclosed(_):
+    outcomes = batch(never, itertools.count(), limit=2)
+    await anext(outcomes)
+    await outcomes.aclose()
+
+
+async def a_cancelled_task(_):
+    begun = asyncio.Event()
+
+    async def work(number):
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def wait():
+        await batch(work, range(10), limit=2)
+
+    task = asyncio.create_task(wait())
+    await begun.wait()
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def requests_on_a_loop(server):
+    async for _ in unisono.fetch((f"{server.url}/items/{number}" for number in itertools.count()), limit=2):
+        break
+
+
+async def a_client_on_a_loop(server):
+    async with unisono.AsyncClient() as client:
+        await client.get(f"{server.url}/items/1")
+
+
+async def a_cancelled_get(_):
+    given = unisono.Queue()
+    task = asyncio.create_task(given.aget())
+    await asyncio.sleep(0)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+ON_A_LOOP = [
+    break_out_of_async_for,
+    an_async_generator,
+    aclosed,
+    a_cancelled_task,
+    requests_on_a_loop,
+    a_client_on_a_loop,
+    a_cancelled_get,
+]
+
+
+class Forgetful(list):
+    """What the server notes of requests is not to be counted."""
+
+    def append(self, _):
+        pass
+
+
+@pytest.fixture
+def server(server):
+    server.requests = Forgetful()
+    return server
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_pools():
+    global THREADS, PROCESSES
+    with unisono.ThreadPool(2) as THREADS, unisono.Pool(1) as PROCESSES:
+        yield
+
+
+def is_quiet():
+    batches._prune_abandoned()
+    return not batches._abandoned
+
+
+def few_objects(times):
+    """Caches and interned names, whatever the number of ends; a batch that stays is dozens of objects."""
+    return 150 + times / 4
+
+
+class Census:
+    """Counts before and after."""
+
+    def __init__(self):
+        until(is_quiet, "the end of what was left")
+        self.objects, self.threads, self.open = objects(), native_threads(), open_now()
+
+    def check(self, times):
+        until(is_quiet, "the end of what was left")
+
+        def is_back():
+            gc.collect()
+            return all(now <= before for now, before in zip(open_now(), self.open)) and native_threads() <= self.threads
+
+        until(
+            is_back,
+            f"descriptors, threads and processes: were {self.open, self.threads}, are {open_now(), native_threads()}; that they",
+        )
+        assert objects() - self.objects < few_objects(times)
+
+
+@pytest.mark.parametrize("end", [*PLAIN, *SLOW], ids=lambda end: end.__name__)
+def test_nothing_is_left_of_a_thousand_early_ends(end, server):
+    times = FEW if end in SLOW else TIMES
+    for _ in range(20):
+        end(server)
+    census = Census()
+    for _ in range(times):
+        end(server)
+    census.check(times)
+
+
+@pytest.mark.parametrize("end", ON_A_LOOP, ids=lambda end: end.__name__)
+def test_nothing_is_left_of_a_thousand_early_ends_on_one_event_loop(end, server):
+    async def main():
+        for _ in range(20):
+            await end(server)
+        # On the loop as well something may have to be done for it.
+        while not is_quiet():
+            await asyncio.sleep(0.01)
+        before = objects(), native_threads(), open_now()
+        for _ in range(TIMES):
+            await end(server)
+        deadline = asyncio.get_running_loop().time() + 60
+        while not is_quiet() or native_threads() > before[1] or any(map(int.__gt__, open_now(), before[2])):
+            gc.collect()
+            now = native_threads(), open_now()
+            assert asyncio.get_running_loop().time() < deadline, f"there were {before[1:]}, and are {now}"
+            await asyncio.sleep(0.01)
+        assert objects() - before[0] < few_objects(TIMES)
+
+    asyncio.run(main())
