@@ -34,6 +34,42 @@ async fn fault_31_bytes_after_an_answer_are_never_handed_to_the_next_request() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn fault_31_bytes_behind_any_kind_of_end_close_the_connection() {
+    for (method, mine, body) in [
+        (Method::GET, "HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nmine\r\n0\r\n\r\n", "mine"),
+        (Method::GET, "HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nmine\r\n0\r\nX: y\r\n\r\n", "mine"),
+        (Method::GET, "HTTP/1.1 204 X\r\n\r\n", ""),
+        (Method::GET, "HTTP/1.1 204 X\r\nContent-Length: 50\r\n\r\n", ""),
+        (Method::GET, "HTTP/1.1 304 X\r\nContent-Length: 50\r\n\r\n", ""),
+        (Method::HEAD, "HTTP/1.1 200 X\r\nContent-Length: 50\r\n\r\n", ""),
+        (Method::HEAD, "HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n", ""),
+        (Method::POST, "HTTP/1.1 200 X\r\nContent-Length: 0\r\n\r\n", ""),
+        (Method::GET, "HTTP/1.1 200 X\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\n\r\n", ""),
+    ] {
+        for rest in [answer(200, &[], b"poison"), b"x".to_vec(), b"\r\n".to_vec()] {
+            let bytes = [mine.as_bytes(), &rest].concat();
+            let server = Server::start(move |mut connection| {
+                let bytes = bytes.clone();
+                async move {
+                    while connection.request().await.is_some() {
+                        connection.send(&bytes).await;
+                    }
+                }
+            })
+            .await;
+            let client = Client::new(options()).unwrap();
+            for _ in 0..3 {
+                let mut request = get(server.url("/"));
+                request.method = method.clone();
+                let out = run_with(&client, vec![request], without_retries()).await.remove(0);
+                assert!(out.is_ok() && out.body == body, "{method} {mine:?} {rest:?}: {out:?}");
+            }
+            assert_eq!(server.connections(), 3, "{method} {mine:?} {rest:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn fault_31_an_unsolicited_408_while_idle_is_nobodys_answer() {
     let server = Server::start(|mut connection| async move {
         connection.request().await;

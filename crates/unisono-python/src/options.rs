@@ -171,12 +171,7 @@ impl<'py> Keywords<'py> {
         let options = HttpOptions::default();
         Ok(HttpKeywords {
             connect_timeout: self.span("connect_timeout")?.flatten().unwrap_or(options.connect_timeout),
-            version: match (self.get::<bool>("http1")?.unwrap_or(true), self.get::<bool>("http2")?.unwrap_or(true)) {
-                (true, true) => HttpVersion::Auto,
-                (true, false) => HttpVersion::Http1,
-                (false, true) => HttpVersion::Http2,
-                (false, false) => return Err(usage(py, "http1 and http2 cannot both be off")),
-            },
+            version: self.version()?,
             tls: self.tls()?,
             proxies: self.proxies()?,
             family: match self.whole::<u8>("ip")? {
@@ -194,6 +189,19 @@ impl<'py> Keywords<'py> {
             min_throughput: self.size("min_throughput")?,
             token: self.get::<Py<PyAny>>("token")?.map(Arc::new),
         })
+    }
+
+    /// As the command has it: each of the two is the only version that is spoken, over TLS or not.
+    fn version(&self) -> PyResult<HttpVersion> {
+        match (self.get::<bool>("http1")?, self.get::<bool>("http2")?) {
+            (None, None) => Ok(HttpVersion::Auto),
+            (Some(true), Some(true)) | (Some(false), Some(false)) => Err(usage(
+                self.given.py(),
+                "http1 and http2 each say which version alone is spoken; give one of them, or neither for what a server prefers",
+            )),
+            (Some(true), _) | (_, Some(false)) => Ok(HttpVersion::Http1),
+            (Some(false), _) | (_, Some(true)) => Ok(HttpVersion::Http2),
+        }
     }
 
     fn tls(&self) -> PyResult<Tls> {
