@@ -9,7 +9,6 @@ What it leaves out: priorities, and stopping a task that runs, which no thread c
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import itertools
 import logging
@@ -26,7 +25,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from unisono._display import tell
-from unisono.errors import QueueClosed, QueueEmpty, QueueFull
+from unisono.errors import QueueClosed, QueueEmpty, QueueFull, UsageError
+from unisono.limiter import Limiter
 from unisono.queue import Queue
 
 _log = logging.getLogger("unisono.thread_pool")
@@ -115,7 +115,8 @@ class Crew:
         self.idle_timeout = idle_timeout
         self.warn_after = warn_after
         self.queue: Queue[Task] = Queue()
-        self.places = threading.Semaphore(max_pending) if max_pending is not None else None
+        # No semaphore: one that is woken and interrupted in this moment, by Ctrl-C, would leave the next one asleep.
+        self.places = Limiter(max_pending) if max_pending is not None else None
         # Re-entrant, since a destructor that runs in the middle of `submit` may submit as well.
         self.lock = threading.RLock()
         self.threads: set[threading.Thread] = set()
@@ -129,17 +130,17 @@ class Crew:
         self.waiting_since: float | None = None
         _crews.add(self)
 
-    def take_place(self, places: threading.Semaphore) -> bool:
+    def take_place(self, places: Limiter) -> bool:
         """Waits for one of the places of `max_pending`; whether one was taken."""
         if threading.get_ident() in self.running:
             # If all threads of a pool waited here, none would be left to make room.
             return False
-        if asyncio._get_running_loop() is None:
-            return places.acquire()
-        if not places.acquire(blocking=False):
+        try:
+            places.acquire()
+        except UsageError:
             raise QueueFull(
                 f"the tasks that may wait for a thread of {self.prefix} do already; a loop cannot wait here"
-            )
+            ) from None
         return True
 
     def give_place(self) -> None:

@@ -5,6 +5,7 @@ import contextvars
 import gc
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -313,3 +314,25 @@ def test_the_child_of_a_fork_is_refused_and_the_parent_goes_on(gate):
             assert "in the parent" in said.read()
         gate.set()
         assert pool.submit(int, 5).result(BOUND) == 5
+
+
+def test_a_submit_that_is_interrupted_while_it_waits_for_room_leaves_its_place_to_the_next():
+    go_on = threading.Event()
+    with ThreadPool(1, max_pending=1) as pool:
+        begun = threading.Event()
+        pool.submit(lambda: begun.set() or go_on.wait(60))
+        begun.wait(60)
+        pool.submit(abs, 1)
+        places = pool._crew.places
+        for _ in range(10):
+            killer = threading.Thread(
+                target=lambda: (until(lambda: places.waiting == 1), os.kill(os.getpid(), signal.SIGINT))
+            )
+            killer.start()
+            with pytest.raises(KeyboardInterrupt):
+                pool.submit(abs, 2)
+            killer.join()
+        assert (places.inside, places.waiting) == (1, 0)
+        go_on.set()
+        assert pool.submit(abs, -3).result(60) == 3
+    assert places.inside == 0
