@@ -37,8 +37,8 @@ class FetchOptions(LimitOptions, total=False):
         on: Have the requests sent by the workers of a cluster: `"dask://host:port"`, `"ray://host:port"`, a `Client` of
             Dask, or what `unisono.clusters.connect` answers. Limits, retries and results stay here, and hold for all
             machines together. Not with `cookies`, `token`, `cert` and `unix_socket`, which belong to one machine.
-        http1: `True`: only HTTP/1.1 is spoken. `False` is the same as `http2=True`. With neither, HTTP/2 where a server offers
-            it over TLS, and HTTP/1.1 otherwise.
+        http1: `True`: only HTTP/1.1 is spoken. `False` is the same as `http2=True`. With neither, HTTP/2 where a server
+            offers it over TLS, and HTTP/1.1 otherwise.
         http2: `True`: only HTTP/2 is spoken, without TLS by prior knowledge. `False` is the same as `http1=True`.
     """
 
