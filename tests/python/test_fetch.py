@@ -104,7 +104,8 @@ def test_a_generator_is_pulled_lazily(server):
     with unisono.fetch(requests(), limit=2) as batch:
         next(batch)
     assert len(pulled) < 10_000
-    assert batch.report.total + batch.report.pending == len(pulled)
+    # Nobody knows how many would have come.
+    assert batch.report.pending is None
 
 
 def test_an_async_generator_of_requests_is_taken(server):

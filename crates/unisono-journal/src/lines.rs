@@ -197,7 +197,9 @@ fn first_outcome(line: &[u8], within: Range<usize>) -> Option<Range<usize>> {
     if start >= end {
         return Some(start..start);
     }
-    let text = std::str::from_utf8(&line[start..end]).ok()?;
+    // Bytes that are no text may be what is torn behind the first.
+    let text = &line[start..end];
+    let text = std::str::from_utf8(text).or_else(|error| std::str::from_utf8(&text[..error.valid_up_to()])).ok()?;
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
     values.next()?.ok()?;
     let value = start..start + values.byte_offset();
