@@ -26,17 +26,33 @@ from unisono.errors import UnpicklableError
 
 
 def nursery(preload: tuple[str, ...]) -> _native.Nursery:
-    """The zygote for these modules, started when it is first needed and kept for the next pool."""
+    """The zygote for these modules, started when it is first needed; to be let go of when a pool is over."""
     key = (os.getpid(), preload, tuple(sys.path))
     with _NURSERIES_LOCK:
-        if key not in _NURSERIES:
+        # The one that was used last stands last.
+        found = _NURSERIES.pop(key, None)
+        if found is None:
             code = (
                 f"import sys; sys.path[:] = {sys.path!r}; from unisono._zygote import main; "
                 f"main({list(preload)!r}, {os.getpid()})"
             )
             flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-            _NURSERIES[key] = _native.Nursery([sys.executable, *flags, "-c", code])
-        return _NURSERIES[key]
+            found = _native.Nursery([sys.executable, *flags, "-c", code])
+        _NURSERIES[key] = found
+        _USERS[found] = _USERS.get(found, 0) + 1
+        return found
+
+
+def let_go(nursery: _native.Nursery) -> None:
+    """A pool has no more use for its zygote: of those that none uses, the last is kept for the next, and others end."""
+    with _NURSERIES_LOCK:
+        _USERS[nursery] -= 1
+        if not _USERS[nursery]:
+            del _USERS[nursery]
+        unused = [key for key, each in _NURSERIES.items() if key[0] == os.getpid() and each not in _USERS]
+        ended = [_NURSERIES.pop(key) for key in unused[:-1]]
+    for each in ended:
+        each.stop()
 
 
 def stop_zygotes() -> None:
@@ -54,7 +70,6 @@ def of_program() -> dict[str, Any]:
         # Proxies of a manager ask for it, as in the processes of multiprocessing.
         "authkey": bytes(multiprocessing.current_process().authkey),
         "environment": dict(os.environ),
-        "folder": _folder(),
         "interactive": _pickling.is_interactive(),
         "main": _worker.main_of_caller(),
         "path": sys.path,
@@ -107,6 +122,11 @@ def in_memory(data: bytes) -> int:
     return descriptor
 
 
+def folder() -> int:
+    """A descriptor of the working folder, by which workers find it though it was renamed or removed; the caller's."""
+    return os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
 def standard_error() -> int:
     """A descriptor to which what workers say is passed on; it is the caller's to close."""
     try:
@@ -151,14 +171,9 @@ def _pickled_with(reducers: dict[type, Callable[[Any], Any]], value: object, wha
     raise UnpicklableError(f"{what} cannot be handed to a worker: {error}{hint}") from error
 
 
-def _folder() -> str:
-    try:
-        return os.getcwd()  # noqa: PTH109 (a folder that is gone has no path)
-    except FileNotFoundError:
-        return "/"
-
-
 _NURSERIES: dict[tuple[Any, ...], _native.Nursery] = {}
+#: How many pools have each.
+_USERS: dict[_native.Nursery, int] = {}
 _NURSERIES_LOCK = threading.Lock()
 
 

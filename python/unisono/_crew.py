@@ -317,7 +317,11 @@ class Watch:
                 self.condition.notify()
             else:
                 self.is_running = True
-                threading.Thread(target=self.run, name="unisono-watch", daemon=True).start()
+                try:
+                    threading.Thread(target=self.run, name="unisono-watch", daemon=True).start()
+                except RuntimeError:
+                    # Nobody is warned then; the task that waits is none the worse.
+                    self.is_running = False
 
     def discard(self, crew: Crew) -> None:
         with self.condition:

@@ -169,10 +169,8 @@ def _leave_program_alone() -> None:
     # What is garbage there must not be finalized here: that might close, delete or write something.
     gc.freeze()
     signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals():
-        if callable(signal.getsignal(number)):
-            signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _worker.take_signals()
     if asyncio := sys.modules.get("asyncio.events"):
         asyncio._set_running_loop(None)
     nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

@@ -23,7 +23,7 @@ from unisono._native import FunctionOutcome
 from unisono.batches import Batch, Work
 from unisono.errors import FunctionTimeout, UsageError
 from unisono.futures import Future as WorkersFuture
-from unisono.process_pool import ProcessPool
+from unisono.process_pool import ProcessPool, refuse_half_imported
 from unisono.retrying import RetryOn, predicate
 from unisono.thread_pool import ThreadPool
 
@@ -312,6 +312,8 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
                 stop = functools.partial(run.cancel, abort=True)
                 self._callers = self._loop_thread = LoopThread(*served, is_lazy=is_lazy, stop=stop)
             return
+        if call.place == "processes":
+            refuse_half_imported(call.function)
         executor = given or _pool(call.place, limit)
         self._callers = ExecutorHands(
             *served, executor=executor, is_ours=call.executor is None, stop=_stop, withdraw=_withdraw

@@ -144,8 +144,8 @@ class Collector:
 
     def start(self) -> None:
         """Begin to take records."""
-        self._unused.detach()
         self._thread.start()
+        self._unused.detach()
 
     def stop(self, seconds: float) -> None:
         """Once there are no workers: wait until what they have sent is handled, but not longer than so many seconds."""
@@ -169,7 +169,8 @@ class Collector:
 
 def _collect(ours: socket.socket) -> None:
     with ours:
-        while (packet := ours.recv(_LONGEST + 1)) != _END:
+        # An end of file comes when nobody has the other end any more, as after a pool that could not begin.
+        while (packet := ours.recv(_LONGEST + 1)) not in (_END, b""):
             try:
                 record = logging.makeLogRecord(pickle.loads(packet))
                 logger = logging.getLogger(record.name)

@@ -15,6 +15,7 @@ import copyreg
 import functools
 import io
 import opcode
+import os
 import pickle
 import signal
 import sys
@@ -35,11 +36,13 @@ by_value: type[pickle.Pickler] | None = cloudpickle.Pickler if cloudpickle else 
 
 
 def is_interactive() -> bool:
-    """Whether `__main__` is a prompt or a notebook: no other process can import it."""
+    """Whether `__main__` is a prompt, a notebook or standard input: no other process can run it."""
     main = sys.modules.get("__main__")
     if main is None or getattr(main, "__spec__", None) is not None:
         return False
-    return not hasattr(main, "__file__") or hasattr(main, "__IPYTHON__") or "ipykernel" in sys.modules
+    path = getattr(main, "__file__", None)
+    is_file = path is not None and os.path.exists(path)  # noqa: PTH110 (it need not be a path)
+    return not is_file or hasattr(main, "__IPYTHON__") or "ipykernel" in sys.modules
 
 
 dumps: Callable[..., bytes] = cloudpickle.dumps if cloudpickle and is_interactive() else _pickle.dumps
@@ -227,6 +230,15 @@ def death(exit_code: int | None, number: int | None, deaths: int, last_words: st
 def timed_out(seconds: float) -> TaskTimeout:
     """A task was past its timeout, and its worker was killed."""
     return TaskTimeout(f"the task ran longer than its {seconds:g} s; its worker was killed", timeout=seconds)
+
+
+def not_begun(seconds: float) -> TaskTimeout:
+    """A task had no worker that was ready for all of its time."""
+    return TaskTimeout(
+        f"the task has not begun within its {seconds:g} s: its worker is still starting, and what the initializer does "
+        "is part of that",
+        timeout=seconds,
+    )
 
 
 def refused(why: str) -> PoolBroken:

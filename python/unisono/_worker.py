@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from unisono import _log_records, _native, _pickling
+from unisono.errors import UnpicklableError
 
 
 def run(socket: int, memory: int, settings: int, number: int, inherited: list[int]) -> None:
@@ -39,6 +40,27 @@ def run_forked(
     _work(socket, memory, number, values, _leave_processes)
 
 
+def take_signals() -> None:
+    """Take signals as a program does that was just started, but for SIGINT, whatever the program that made us does.
+
+    One that ignores SIGCHLD, for one, would never be told how its workers end, and one that blocks signals would have
+    workers that nobody can ask to end. Others stay ignored: nohup(1) is meant for everything that a program starts.
+    """
+    for number in signal.valid_signals() - {signal.SIGINT}:
+        taken = signal.getsignal(number)
+        if number in _INTERPRETERS:
+            signal.signal(number, signal.SIG_IGN)
+        elif callable(taken) or (taken == signal.SIG_IGN and number in _MEANT):
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+#: Those that the interpreter ignores itself: what they stand for is an `OSError`.
+_INTERPRETERS = {signal.SIGPIPE, signal.SIGXFSZ}
+#: Those by which the ends of processes are told and asked for.
+_MEANT = {signal.SIGCHLD, signal.SIGTERM}
+
+
 def _work(
     socket: int, memory: int, number: int, values: dict[str, Any], become: Callable[[dict[str, Any]], None]
 ) -> None:
@@ -49,6 +71,7 @@ def _work(
 
     def prepare() -> None:
         become(values)
+        _reseed()
         if (levels := values["levels"]) is not None:
             # The last: what multiprocessing hands over is counted from the first on.
             _log_records.forward(Inherited.descriptors.pop(), name, levels)
@@ -90,10 +113,22 @@ def _become_program(values: dict[str, Any]) -> None:
     os.environ.update(values["environment"])
     sys.argv[:] = values["argv"]
     multiprocessing.current_process().authkey = values["authkey"]
-    os.chdir(values["folder"])
+    # By its descriptor: it may have another name by now, or none.
+    folder = Inherited.descriptors.pop()
+    os.fchdir(folder)
+    os.close(folder)
     sys.path[:] = values["path"]
-    if values["main"] is not None and not isinstance(sys.modules.get("__main__"), _Main):
+    if not isinstance(sys.modules.get("__main__"), _Main):
         sys.modules["__main__"] = _Main(values["main"])
+
+
+def _reseed() -> None:
+    """Have each worker draw random numbers of its own, though all are forks of one process.
+
+    The interpreter does so for `random`; generators of a library's own, or made by the program, are the initializer's.
+    """
+    if numbers := sys.modules.get("numpy.random"):
+        numbers.seed()
 
 
 def _leave_processes(_: dict[str, Any]) -> None:
@@ -108,39 +143,56 @@ def _leave_processes(_: dict[str, Any]) -> None:
 class _Main(types.ModuleType):
     """Stands for the caller's `__main__` until something in it is asked for."""
 
-    def __init__(self, main: tuple[str, str]) -> None:
+    def __init__(self, main: tuple[str, str] | None) -> None:
         super().__init__("__main__")
         self.__dict__["_unisono_main"] = main
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
-        kind, where = self.__dict__["_unisono_main"]
-        from multiprocessing import spawn
-
+        main = self.__dict__["_unisono_main"]
+        if main is None:
+            # No AttributeError, since unpickling would put a text of its own in its place.
+            raise UnpicklableError(
+                f"`{name}` is defined in a main program that has no file which a worker could run (`python -c`, "
+                "standard input, a prompt): install cloudpickle, put it into a module, or make the pool with "
+                'start_method="fork"'
+            )
         # As multiprocessing marks a process whose main program is being run: a pool that it makes would have workers
         # that run it once more.
         process: Any = multiprocessing.current_process()
         process._inheriting = True
         try:
             with _log_records.for_program_alone():
-                if kind == "name":
-                    spawn._fixup_main_from_name(where)  # type: ignore[attr-defined]
-                else:
-                    spawn._fixup_main_from_path(where)  # type: ignore[attr-defined]
+                _run_main(*main)
         finally:
             del process._inheriting
         return getattr(sys.modules["__main__"], name)
 
 
+def _run_main(kind: str, where: str) -> None:
+    """Run the main program under the name that multiprocessing has for it, by which `__main__` is not run twice."""
+    import runpy
+
+    if kind == "name":
+        defined = runpy.run_module(where, run_name="__mp_main__", alter_sys=True)
+    else:
+        defined = runpy.run_path(where, run_name="__mp_main__")
+    main = types.ModuleType("__mp_main__")
+    main.__dict__.update(defined)
+    sys.modules["__main__"] = sys.modules["__mp_main__"] = main
+
+
 def main_of_caller() -> tuple[str, str] | None:
-    """How workers find the caller's `__main__`: by name or path; `None` when nobody else can import it."""
+    """How workers find the caller's `__main__`: by name or path; `None` when nobody else can run it."""
     main = sys.modules.get("__main__")
-    name = getattr(getattr(main, "__spec__", None), "name", None)
-    if name is not None:
+    spec = getattr(main, "__spec__", None)
+    name = getattr(spec, "name", None)
+    if name not in (None, "__main__"):
         return "name", name
-    path = getattr(main, "__file__", None)
-    if path is None or "ipykernel" in sys.modules:
+    # An archive or a folder with a `__main__.py` has no name by which it could be found.
+    path = getattr(getattr(spec, "loader", None), "archive", None) or getattr(main, "__file__", None)
+    if path is None or "ipykernel" in sys.modules or not os.path.exists(path):  # noqa: PTH110 (as below)
         return None
     return "path", os.path.abspath(path)  # noqa: PTH100 (as multiprocessing does, without following links)
 

@@ -1,8 +1,10 @@
 """The zygote: a fresh interpreter with one thread, which forks a worker for each message.
 
-It gets the worker's descriptors with the message, writes into the worker's status pipe how it ended, and ends with
-its pool's program, taking all workers with it: it watches that program's process, and not only its socket, of which a
-careless fork may hold a copy.
+It gets the worker's descriptors with the message, writes into the worker's status pipe how it ended or that it could
+not be made, and ends with its pool's program, taking all workers with it: it watches that program's process, and not
+only its socket, of which a careless fork may hold a copy. One that has had no workers for a minute ends as well.
+
+Signals are taken as by a program that was just started, whatever the program that made us does with them.
 
 It starts no thread and does no work, so a fork of it is as good as a fresh interpreter, with `preload` imported. A fork
 of the program (`_forking`) serves in the same way.
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import importlib
 import os
 import select
@@ -19,14 +22,16 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Never
 
 from unisono import _worker
 
 
 def main(preload: list[str], parent: int) -> None:
-    """Serve until the program that started us is gone."""
+    """Serve until the program that started us is gone, or has had no workers for long."""
+    _worker.take_signals()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _worker.name_process("unisono-zygote")
     channel = socket.socket(fileno=os.dup(0))
@@ -38,11 +43,47 @@ def main(preload: list[str], parent: int) -> None:
         return
     if os.getppid() != parent:
         return
-    for name in preload:
-        # What cannot be imported here is reported by the task that needs it, in the worker, where it can be caught.
-        with contextlib.suppress(Exception):
-            importlib.import_module(name)
-    Zygote(channel, watched, _worker.run).serve()
+    # We were started for a worker that is waited for. What is said until it is made is passed on, and known, as its.
+    select.select([channel.fileno(), watched], [], [])
+    try:
+        first = receive(channel)
+    except _CannotBeMade:
+        return
+    if first is None:
+        return
+    with _said_by(first), _ends_with(watched):
+        for name in preload:
+            # What cannot be imported here is reported by the task that needs it, in the worker, where it can be caught.
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+    # Also after what a module may have done with them.
+    _worker.take_signals()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Zygote(channel, watched, _worker.run).serve(first, _LONGEST_IDLE)
+
+
+@dataclass(frozen=True)
+class Birth:
+    """A worker that is to be made: how it starts, and what it is born with."""
+
+    method: str
+    socket: int
+    memory: int
+    #: Whoever makes it writes here how it has ended, or that it could not be made.
+    status: int
+    settings: int
+    words: int
+    inherited: list[int]
+
+    def close(self) -> None:
+        """Close what the worker has now."""
+        for descriptor in (self.socket, self.memory, self.settings, self.words, *self.inherited):
+            os.close(descriptor)
+
+    def refuse(self, error: OSError) -> None:
+        """Tell that there is no such worker, and why."""
+        self.close()
+        _refuse(self.status, error)
 
 
 class Zygote:
@@ -60,61 +101,88 @@ class Zygote:
         self.born = 0
         #: Process descriptor to its number and its status pipe.
         self.children: dict[int, tuple[int, int]] = {}
+        self.poll = select.poll()
 
-    def serve(self) -> None:
-        """Make workers."""
-        poll = select.poll()
-        poll.register(self.channel, select.POLLIN)
-        poll.register(self.parent, select.POLLIN)
+    def serve(self, birth: Birth | None = None, longest_idle: float | None = None) -> None:
+        """Make workers, `birth` first; without any for so many seconds, end."""
+        # From now on our death is nothing that a start of ours has done.
+        with contextlib.suppress(BrokenPipeError):
+            self.channel.send(_SERVES)
+        self.poll.register(self.channel, select.POLLIN)
+        self.poll.register(self.parent, select.POLLIN)
+        if birth is not None:
+            self.bear(birth)
         while True:
-            for descriptor, _ in poll.poll():
+            patience = None if self.children or longest_idle is None else longest_idle * 1000
+            ready = self.poll.poll(patience)
+            if not ready:
+                # The next worker starts another zygote.
+                return
+            for descriptor, _ in ready:
                 if descriptor in self.children:
-                    poll.unregister(descriptor)
+                    self.poll.unregister(descriptor)
                     self.bury(descriptor)
-                elif descriptor == self.parent or not (message := self.receive()):
+                elif descriptor == self.parent:
                     self.end()
                     return
-                else:
-                    poll.register(self.bear(*message), select.POLLIN)
-                    # What most workers need for the caller's `__main__`; after the first one, which so starts sooner.
-                    importlib.import_module("multiprocessing.spawn")
+                elif descriptor == self.channel.fileno():
+                    try:
+                        birth = receive(self.channel)
+                    except _CannotBeMade:
+                        continue
+                    if birth is None:
+                        self.end()
+                        return
+                    self.bear(birth)
 
-    def receive(self) -> tuple[str, list[int]] | None:
-        """A start method and the descriptors that a worker is born with; `None` when there will be no more."""
-        text, descriptors, _, _ = socket.recv_fds(self.channel, 16, _MOST_DESCRIPTORS)
-        return (text.decode(), descriptors) if text else None
-
-    def bear(self, method: str, descriptors: list[int]) -> int:
-        """Fork a worker, which does not return from here; answers its process descriptor."""
+    def bear(self, birth: Birth) -> None:
+        """Fork a worker, which does not return from here."""
         self.born += 1
-        worker_socket, memory, status, settings, words, *inherited = descriptors
         parent = os.getpid()
-        number = os.fork()
+        try:
+            number = os.fork()
+        except OSError as error:
+            birth.refuse(error)
+            return
         if number == 0:
             try:
-                os.dup2(words, 2)
-                os.close(words)
-                self.become(method, (worker_socket, memory, settings), inherited, status, parent)
+                os.dup2(birth.words, 2)
+                os.close(birth.words)
+                self.become(birth, parent)
             finally:
                 os._exit(70)
-        process = os.pidfd_open(number)
-        for descriptor in (worker_socket, memory, settings, words, *inherited):
-            os.close(descriptor)
-        self.children[process] = (number, status)
-        return process
+        try:
+            process = os.pidfd_open(number)
+        except OSError as error:
+            # Without a descriptor of it we could not watch it.
+            os.kill(number, signal.SIGKILL)
+            os.waitpid(number, 0)
+            birth.refuse(error)
+            return
+        if birth.method == "s":
+            # It says so itself only when its interpreter has started, which something may keep it from.
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(birth.socket)) as end:
+                socket.send_fds(end, [b"p"], [process])
+        birth.close()
+        self.children[process] = (number, birth.status)
+        self.poll.register(process, select.POLLIN)
+        # What most workers need for the caller's `__main__`; after the first one, which so starts sooner.
+        with contextlib.suppress(Exception):
+            importlib.import_module("multiprocessing.spawn")
 
-    def become(self, method: str, own: tuple[int, int, int], inherited: list[int], status: int, parent: int) -> Never:
+    def become(self, birth: Birth, parent: int) -> Never:
         """Be the worker."""
         die_with_parent(parent)
         # Whatever would let us see or hold the ends of others.
         for process, (_, pipe) in self.children.items():
             os.close(process)
             os.close(pipe)
-        os.close(status)
+        os.close(birth.status)
         os.close(self.parent)
         self.channel.close()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        if method == "s":
+        _worker.take_signals()
+        own, inherited = (birth.socket, birth.memory, birth.settings), birth.inherited
+        if birth.method == "s":
             words = [str(word) for word in (*own, self.born, *inherited)]
             for descriptor in (*own, *inherited):
                 os.set_inheritable(descriptor, True)
@@ -138,8 +206,9 @@ class Zygote:
     def bury(self, process: int) -> None:
         """Tell how a worker has ended."""
         number, status = self.children.pop(process)
-        _, how = os.waitpid(number, 0)
-        with contextlib.suppress(OSError):
+        # Nobody has seen it when something that was preloaded takes in the ends of all children.
+        with contextlib.suppress(ChildProcessError, OSError):
+            _, how = os.waitpid(number, 0)
             os.write(status, how.to_bytes(4, "little", signed=True))
         os.close(status)
         os.close(process)
@@ -153,6 +222,73 @@ class Zygote:
             self.bury(process)
 
 
+def receive(channel: socket.socket) -> Birth | None:
+    """The next worker that is to be made; `None` when there will be no more.
+
+    Raises:
+        _CannotBeMade: Too many descriptors are open here to take its own; that was told.
+    """
+    try:
+        text, descriptors, flags, _ = socket.recv_fds(channel, 16, _MOST_DESCRIPTORS)
+    except ConnectionResetError:
+        # The program is gone, and had not read that we serve.
+        return None
+    if not text:
+        return None
+    if flags & socket.MSG_CTRUNC or len(descriptors) < _LEAST_DESCRIPTORS:
+        error = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        for at, descriptor in enumerate(descriptors):
+            _refuse(descriptor, error) if at == _STATUS else os.close(descriptor)
+        raise _CannotBeMade
+    worker_socket, memory, status, settings, words, *inherited = descriptors
+    return Birth(text.decode(), worker_socket, memory, status, settings, words, inherited)
+
+
+class _CannotBeMade(Exception):
+    """A worker cannot be made, which its pool knows."""
+
+
+def _refuse(status: int, error: OSError) -> None:
+    with contextlib.suppress(OSError):
+        os.write(status, _UNMADE + (error.errno or errno.EAGAIN).to_bytes(4, "little"))
+    os.close(status)
+
+
+@contextlib.contextmanager
+def _said_by(birth: Birth) -> Iterator[None]:
+    """What is written to standard error is written as the worker's."""
+    try:
+        own = os.dup(2)
+    except OSError:
+        # The program has none.
+        own = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(birth.words, 2)
+    try:
+        yield
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    finally:
+        os.dup2(own, 2)
+        os.close(own)
+
+
+@contextlib.contextmanager
+def _ends_with(program: int) -> Iterator[None]:
+    """Look now and then whether the program is still there, whatever is at work here, and end with it."""
+
+    def look(*_: object) -> None:
+        if select.select([program], [], [], 0)[0]:
+            os._exit(70)
+
+    signal.signal(signal.SIGALRM, look)
+    signal.siginterrupt(signal.SIGALRM, False)
+    signal.setitimer(signal.ITIMER_REAL, 1, 1)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 def die_with_parent(parent: int) -> None:
     """Have the kernel kill us when our parent's thread ends (PR_SET_PDEATHSIG, prctl(2))."""
     ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))
@@ -162,3 +298,11 @@ def die_with_parent(parent: int) -> None:
 
 #: What one message may carry at most, as the pool has it too.
 _MOST_DESCRIPTORS = 64
+#: Every worker is born with so many, of which the status pipe stands there.
+_LEAST_DESCRIPTORS = 5
+_STATUS = 2
+#: Goes before the error in a status pipe; four bytes alone are how a worker ended.
+_UNMADE = b"none"
+_SERVES = b"r"
+#: How many seconds a zygote without workers waits for the next.
+_LONGEST_IDLE = 60.0

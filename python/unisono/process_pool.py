@@ -11,12 +11,17 @@ from __future__ import annotations
 
 import atexit
 import concurrent.futures
+import functools
+import importlib
 import itertools
+import logging
 import multiprocessing
 import os
 import pickle
+import sys
 import threading
 import time
+import traceback
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing.context import BaseContext
@@ -30,8 +35,10 @@ from unisono._hooks import refuse_hooks
 from unisono._standard_names import StandardNames, translate
 from unisono._wording import counted
 from unisono.async_result import AsyncResult
-from unisono.errors import UsageError
+from unisono.errors import PoolBroken, UsageError
 from unisono.futures import Future
+
+_log = logging.getLogger("unisono.process_pool")
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -104,11 +111,7 @@ class ProcessPool(concurrent.futures.Executor):
         read_only_views: bool = False,
         **standard: Unpack[StandardNames],
     ) -> None:
-        if getattr(multiprocessing.current_process(), "_inheriting", False):
-            raise RuntimeError(
-                "a worker runs the main program to find something in it, and a pool made there would do so again: "
-                'put what the program does below `if __name__ == "__main__":`'
-            )
+        _refuse_in_unguarded_module()
         own = {"workers": workers, "max_tasks_per_child": max_tasks_per_child, "start_method": start_method}
         options = translate(own, {**standard, "mp_context": mp_context})
         method = options["start_method"] or "zygote"
@@ -140,34 +143,31 @@ class ProcessPool(concurrent.futures.Executor):
             "nice": nice,
             "read_only_views": read_only_views,
         }
-        inherited: list[int] = []
         self._born = _forking.Fork(settings) if method == "fork" else None
-        if self._born is None:
-            if initializer is not None:
-                settings["initializer"], inherited = _births.handed_over(settings["initializer"])
-            settings |= _births.of_program()
         self._logs = _log_records.Collector(name) if log_forwarding else None
-        if self._logs is not None:
-            inherited.append(self._logs.descriptor())
-        self._engine = _native.PoolEngine(
-            _births.nursery(tuple(preload)) if self._born is None else self._born.nursery,
-            Future,
-            # What is in the fork needs no telling.
-            (_births.in_memory(b"" if self._born else pickle.dumps(settings)), _births.standard_error(), inherited),
-            {
-                "workers": count,
-                "method": ord(method[0]),
-                "tasks_per_worker": max_tasks_per_child,
-                "pending": max_pending,
-                "per_key": per_key,
-                "read_only_views": read_only_views,
-            },
-        )
+        bounds = {
+            "workers": count,
+            "method": ord(method[0]),
+            "tasks_per_worker": max_tasks_per_child,
+            "pending": max_pending,
+            "per_key": per_key,
+            "read_only_views": read_only_views,
+        }
+        given = _given(settings, self._born is not None, self._logs)
+        self._nursery = _births.nursery(tuple(preload)) if self._born is None else self._born.nursery
+        try:
+            self._engine = _native.PoolEngine(self._nursery, Future, given, bounds)
+        except BaseException:
+            self._let_go_of_zygote()
+            raise
         # What others look at to share work out, though it is not theirs: dask, for one.
         self._max_workers = count
         self._method = method
         self._server = threading.Thread(
-            target=_serve, args=(self._engine, self._born, self._logs, first), name=f"{name}-pool", daemon=True
+            target=_serve,
+            args=(name, self._engine, self._born, self._nursery, self._logs, first),
+            name=f"{name}-pool",
+            daemon=True,
         )
         self._finalizer = weakref.finalize(self, _abandon, self._engine)
         self._finalizer.atexit = False
@@ -370,10 +370,26 @@ class ProcessPool(concurrent.futures.Executor):
         return self._engine
 
     def _begin_to_serve(self) -> None:
+        try:
+            if self._logs is not None:
+                self._logs.start()
+            self._server.start()
+        except RuntimeError as error:
+            # What has been started already would have nobody to stop it.
+            why = f"a thread of the pool cannot be started: {error}"
+            self._engine.break_off(why)
+            self._engine.close(cancel=True, kill=True)
+            if self._logs is not None:
+                self._logs.stop(_LONGEST_JOIN)
+            self._let_go_of_zygote()
+            raise PoolBroken(why) from error
         _POOLS[self._engine] = self._server
-        if self._logs is not None:
-            self._logs.start()
-        self._server.start()
+
+    def _let_go_of_zygote(self) -> None:
+        if self._born is not None:
+            self._born.nursery.stop()
+        else:
+            _births.let_go(self._nursery)
 
     def _sendable(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return function if self._born is None else _forking.by_code(function)
@@ -485,7 +501,12 @@ def _chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[list[tuple[
 
 
 def _serve(
-    engine: _native.PoolEngine, born: _forking.Fork | None, logs: _log_records.Collector | None, first: object
+    name: str,
+    engine: _native.PoolEngine,
+    born: _forking.Fork | None,
+    nursery: _native.Nursery,
+    logs: _log_records.Collector | None,
+    first: object,
 ) -> None:
     """What the thread in the background does: everything is in `serve`, but for the callbacks.
 
@@ -493,13 +514,82 @@ def _serve(
     workers as long as its first owner has it.
     """
     while (futures := engine.serve()) is not None:
+        for text in engine.notices():
+            _say(name, text)
         # Taken out one by one, so that no future is kept while there is nothing to do.
         while futures:
             cast(Future[Any], futures.pop(0))._announce()
     if born is not None:
-        born.nursery.stop()
+        nursery.stop()
+    else:
+        _births.let_go(nursery)
     if logs is not None:
         logs.stop(_LONGEST_JOIN)
+
+
+def _say(name: str, text: str) -> None:
+    try:
+        _log.warning("the process pool %s %s", name, text)
+    except Exception:
+        # A handler's or filter's own fault must not end the thread that serves the pool.
+        if logging.raiseExceptions:
+            traceback.print_exc()
+
+
+def _given(settings: dict[str, Any], is_fork: bool, logs: _log_records.Collector | None) -> tuple[int, int, list[int]]:
+    """What the workers are born with; the descriptors are the caller's."""
+    kept: list[int] = []
+    try:
+        if not is_fork:
+            if (first := settings["initializer"]) is not None:
+                settings["initializer"], handed = _births.handed_over(first)
+                kept += handed
+            settings |= _births.of_program()
+        if logs is not None:
+            kept.append(logs.descriptor())
+        if not is_fork:
+            kept.append(_births.folder())
+        inherited = [*kept]
+        # What is in the fork needs no telling.
+        kept.append(_births.in_memory(b"" if is_fork else pickle.dumps(settings)))
+        return kept[-1], _births.standard_error(), inherited
+    except BaseException:
+        for descriptor in kept:
+            os.close(descriptor)
+        raise
+
+
+def _refuse_in_unguarded_module() -> None:
+    """Refuse to make a pool where a worker looks for a function: its own workers would come here again."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise RuntimeError(
+            "a worker runs the main program to find something in it, and a pool made there would do so again: "
+            'put what the program does below `if __name__ == "__main__":`'
+        )
+    if _native.is_reading():
+        raise RuntimeError(
+            "a worker imports a module to find a function or a class in it, and a pool made there would have workers "
+            "that import it again: make the pool in a function of the module, and not while it is imported"
+        )
+
+
+def refuse_half_imported(function: Callable[..., Any]) -> None:
+    """Refuse to wait, while a module is imported, for calls of a function that is defined in it.
+
+    Another thread pickles it by its name, for which it waits until the module is there.
+    """
+    while isinstance(function, functools.partial):
+        function = function.func
+    name = getattr(function, "__module__", None)
+    module = sys.modules.get(name or "")
+    if name is None or not getattr(getattr(module, "__spec__", None), "_initializing", False):
+        return
+    if importlib._bootstrap._get_module_lock(name).owner == threading.get_ident():  # type: ignore[attr-defined]
+        raise RuntimeError(
+            f"the module `{name}` is still being imported, and workers would import it again to find "
+            f"`{getattr(function, '__qualname__', function)}`: make the pool or batch in a function of the module, and "
+            "not while it is imported"
+        )
 
 
 def _abandon(engine: _native.PoolEngine) -> None:

@@ -79,6 +79,8 @@ mod _native {
     #[pymodule_export]
     use super::outcome::{Outcome, Response};
     #[pymodule_export]
+    use super::pool::is_reading;
+    #[pymodule_export]
     use super::pool::work;
     #[pymodule_export]
     use super::pool::{Engine as PoolEngine, FutureCore, Nursery, Results};

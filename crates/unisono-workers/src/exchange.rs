@@ -9,8 +9,9 @@
 //! looked past once more, with a full fence on both sides, so that no wake-up is lost. `models.rs` tries every order of
 //! steps and every value that a read may see.
 //!
-//! Knows no sockets and nothing of what the bytes mean. A side believes of the other's words only what keeps it within
-//! its memory and its time: a worker that has gone mad may lose its own tasks, and no others.
+//! Knows no sockets and nothing of what the bytes mean. What a task does may write over all of it. So each side keeps its own
+//! counts in memory of its own, believes of the other's words only what keeps it within its memory and its time, and a state
+//! that is none says that the worker has gone mad ([`Exchange::is_sane`]): it may lose its own tasks, and no others.
 
 #[cfg(all(test, loom))]
 mod models;
@@ -45,6 +46,28 @@ pub struct Record {
 #[derive(Debug)]
 pub struct Exchange {
     memory: Memory,
+    /// What the words of this side say, kept where the other cannot write. The pool's:
+    put: Own,
+    read: Own,
+    /// As far as the worker was seen to have come.
+    seen: Own,
+    /// The worker's:
+    taken: Own,
+    written: Own,
+}
+
+/// A count that only one side touches, and of that one thread at a time.
+#[derive(Debug, Default)]
+struct Own(std::sync::atomic::AtomicU64);
+
+impl Own {
+    fn get(&self) -> u64 {
+        self.0.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    fn set(&self, count: u64) {
+        self.0.store(count, std::sync::atomic::Ordering::Relaxed);
+    }
 }
 
 /// Why a task cannot be put.
@@ -56,9 +79,15 @@ pub enum Full {
     Ring,
 }
 
-/// The results ring says what cannot be: its worker wrote over it.
+/// The memory says what cannot be: it was written over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Torn;
+
+impl From<Torn> for io::Error {
+    fn from(_: Torn) -> Self {
+        Self::new(io::ErrorKind::InvalidData, "the memory that a worker shares with its pool was written over")
+    }
+}
 
 impl Exchange {
     /// A new one, empty.
@@ -66,7 +95,7 @@ impl Exchange {
     /// # Errors
     /// As [`unisono_sys::shared::Shared::new`].
     pub fn new() -> io::Result<Self> {
-        Memory::new("unisono-exchange", TASKS + 2 * RING).map(|memory| Self { memory })
+        Memory::new("unisono-exchange", TASKS + 2 * RING).map(Self::over)
     }
 
     /// The one that a pool has made.
@@ -79,7 +108,12 @@ impl Exchange {
         if memory.size() != TASKS + 2 * RING {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "not the memory of this version of unisono"));
         }
-        Ok(Self { memory })
+        Ok(Self::over(memory))
+    }
+
+    fn over(memory: Memory) -> Self {
+        let [put, read, seen, taken, written] = [(); 5].map(|()| Own::default());
+        Self { memory, put, read, seen, taken, written }
     }
 
     /// The pool's side: puts a task on the next desk. `oldest` is where the bytes of the oldest task begin that has not
@@ -89,12 +123,13 @@ impl Exchange {
     /// When there is no room for it now.
     pub fn put(&self, oldest: u64, at: u64, bytes: &[u8]) -> Result<u64, Full> {
         self.has_room(oldest, at, bytes.len())?;
-        let number = self.memory.word64(PUT).load(Ordering::Relaxed);
+        let number = self.put.get();
         self.write_ring(TASKS, at, bytes);
         self.memory.word64(desk(number) + DESK_AT).store(at, Ordering::Relaxed);
         self.memory.word32(desk(number) + DESK_LENGTH).store(bytes.len() as u32, Ordering::Relaxed);
-        self.state(number).store(QUEUED, Ordering::Release);
-        self.memory.word64(PUT).store(number.wrapping_add(1), Ordering::Release);
+        self.state(number).store(state(number, QUEUED), Ordering::Release);
+        self.put.set(number + 1);
+        self.memory.word64(PUT).store(number + 1, Ordering::Release);
         Ok(number)
     }
 
@@ -112,8 +147,40 @@ impl Exchange {
     /// The pool's side: whether a desk is free. To be asked again before a sleep that a free desk is to end, since the worker
     /// announces results and that it has run out of tasks, not that it has passed what was taken back.
     pub fn has_desk(&self) -> bool {
-        let put = self.memory.word64(PUT).load(Ordering::Relaxed);
-        put.wrapping_sub(self.memory.word64(TAKEN).load(Ordering::Acquire)) < DESKS
+        self.passed().is_ok_and(|passed| self.put.get() - passed < DESKS)
+    }
+
+    /// The pool's side: how many desks the worker is through with.
+    ///
+    /// # Errors
+    /// When it says to be through with more than it was given, or with less than before.
+    pub fn passed(&self) -> Result<u64, Torn> {
+        let taken = self.memory.word64(TAKEN).load(Ordering::Acquire);
+        if !(self.seen.get()..=self.put.get()).contains(&taken) {
+            return Err(Torn);
+        }
+        self.seen.set(taken);
+        Ok(taken)
+    }
+
+    /// The pool's side: whether all words are such as a worker writes, of which the tasks with these numbers have not ended.
+    /// To be asked from time to time: it looks at each desk.
+    pub fn is_sane(&self, mut open: impl Iterator<Item = u64>) -> bool {
+        let word = |at: usize| self.memory.word64(at).load(Ordering::Relaxed);
+        let unread = word(WRITTEN).wrapping_sub(self.read.get());
+        (word(PUT), word(READ)) == (self.put.get(), self.read.get())
+            && (unread == 0 || (HEAD as u64..=RING as u64).contains(&unread))
+            && self.passed().is_ok()
+            && open.all(|number| {
+                let is = self.state(number).load(Ordering::Relaxed);
+                is == state(number, QUEUED) || is == state(number, BEGUN)
+            })
+    }
+
+    /// The pool's side: whether the worker has not begun it yet. Neither this nor [`Exchange::began`] holds for a task whose
+    /// desk was written over.
+    pub fn is_queued(&self, number: u64) -> bool {
+        self.state(number).load(Ordering::Acquire) == state(number, QUEUED)
     }
 
     /// The pool's side: whether the worker has to be woken, which is said once.
@@ -123,12 +190,12 @@ impl Exchange {
 
     /// The pool's side: takes a task back that has not begun; false when the worker was faster.
     pub fn retract(&self, number: u64) -> bool {
-        self.state(number).compare_exchange(QUEUED, RETRACTED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.change(number, QUEUED, RETRACTED)
     }
 
     /// The pool's side: when the task began, in nanoseconds of the monotonic clock, if it has.
     pub fn began(&self, number: u64) -> Option<u64> {
-        (self.state(number).load(Ordering::Acquire) == BEGUN)
+        (self.state(number).load(Ordering::Acquire) == state(number, BEGUN))
             .then(|| self.memory.word64(desk(number) + DESK_BEGAN).load(Ordering::Relaxed))
     }
 
@@ -137,7 +204,7 @@ impl Exchange {
     /// # Errors
     /// When what lies there was not written by [`Exchange::publish`]; nothing that follows can be read either.
     pub fn next_record(&self) -> Result<Option<Record>, Torn> {
-        let read = self.memory.word64(READ).load(Ordering::Relaxed);
+        let read = self.read.get();
         let unread = self.memory.word64(WRITTEN).load(Ordering::Acquire).wrapping_sub(read);
         if unread == 0 {
             return Ok(None);
@@ -153,8 +220,9 @@ impl Exchange {
             return Err(Torn);
         }
         let mut bytes = Vec::with_capacity(length);
-        self.read_ring(RESULTS, read.wrapping_add(HEAD as u64), length, &mut bytes);
-        self.memory.word64(READ).store(read.wrapping_add(whole(length)), Ordering::Release);
+        self.read_ring(RESULTS, read + HEAD as u64, length, &mut bytes);
+        self.read.set(read + whole(length));
+        self.memory.word64(READ).store(read + whole(length), Ordering::Release);
         Ok(Some(Record { kind: (number(0) >> 32) as u32, task: number(8), took: number(16), bytes }))
     }
 
@@ -173,7 +241,7 @@ impl Exchange {
 
     /// The pool's side: whether records lie there.
     pub fn has_records(&self) -> bool {
-        self.memory.word64(READ).load(Ordering::Relaxed) != self.memory.word64(WRITTEN).load(Ordering::Acquire)
+        self.read.get() != self.memory.word64(WRITTEN).load(Ordering::Acquire)
     }
 
     /// The pool's side: nobody here looks at a slot for results any more.
@@ -187,19 +255,33 @@ impl Exchange {
     }
 
     /// The worker's side: begins the next task and appends its bytes; answers its number.
-    pub fn take(&self, now: u64, bytes: &mut Vec<u8>) -> Option<u64> {
+    ///
+    /// # Errors
+    /// When what lies there was not put by a pool.
+    pub fn take(&self, now: u64, bytes: &mut Vec<u8>) -> Result<Option<u64>, Torn> {
         loop {
-            let number = self.memory.word64(TAKEN).load(Ordering::Relaxed);
-            if number == self.memory.word64(PUT).load(Ordering::Acquire) {
-                return None;
+            let number = self.taken.get();
+            let ahead = self.memory.word64(PUT).load(Ordering::Acquire).wrapping_sub(number);
+            if ahead == 0 {
+                return Ok(None);
+            }
+            if ahead > DESKS {
+                return Err(Torn);
             }
             // Before the state, so that whoever sees the state sees the time.
             self.memory.word64(desk(number) + DESK_BEGAN).store(now, Ordering::Relaxed);
-            if self.state(number).compare_exchange(QUEUED, BEGUN, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            if self.change(number, QUEUED, BEGUN) {
                 let at = self.memory.word64(desk(number) + DESK_AT).load(Ordering::Relaxed);
-                let length = self.memory.word32(desk(number) + DESK_LENGTH).load(Ordering::Relaxed);
-                self.read_ring(TASKS, at, length as usize, bytes);
-                return Some(number);
+                let length = self.memory.word32(desk(number) + DESK_LENGTH).load(Ordering::Relaxed) as usize;
+                if length > LONGEST {
+                    return Err(Torn);
+                }
+                self.read_ring(TASKS, at, length, bytes);
+                return Ok(Some(number));
+            }
+            // Only what was taken back is passed over: a task must not be lost because its desk was written over.
+            if self.state(number).load(Ordering::Acquire) != state(number, RETRACTED) {
+                return Err(Torn);
             }
             self.leave(number);
         }
@@ -207,15 +289,18 @@ impl Exchange {
 
     /// The worker's side: the desk is free again.
     pub fn leave(&self, number: u64) {
+        self.taken.set(number + 1);
         self.memory.word64(TAKEN).store(number + 1, Ordering::Release);
     }
 
     /// The worker's side: writes a record, unless there is no room for it now.
-    pub fn publish(&self, kind: u32, task: u64, took: u64, bytes: &[u8]) -> bool {
-        let written = self.memory.word64(WRITTEN).load(Ordering::Relaxed);
-        let read = self.memory.word64(READ).load(Ordering::Acquire);
-        if written - read + whole(bytes.len()) > RING as u64 {
-            return false;
+    ///
+    /// # Errors
+    /// When the pool seems to have read what was not written.
+    pub fn publish(&self, kind: u32, task: u64, took: u64, bytes: &[u8]) -> Result<bool, Torn> {
+        let written = self.written.get();
+        if self.unread()? + whole(bytes.len()) > RING as u64 {
+            return Ok(false);
         }
         let mut head = [0; HEAD];
         head[..8].copy_from_slice(&(u64::from(kind) << 32 | bytes.len() as u64).to_le_bytes());
@@ -223,13 +308,18 @@ impl Exchange {
         head[16..].copy_from_slice(&took.to_le_bytes());
         self.write_ring(RESULTS, written, &head);
         self.write_ring(RESULTS, written + HEAD as u64, bytes);
+        self.written.set(written + whole(bytes.len()));
         self.memory.word64(WRITTEN).store(written + whole(bytes.len()), Ordering::Release);
-        true
+        Ok(true)
     }
 
     /// The worker's side: how many bytes of results the pool has not read.
-    pub fn unread(&self) -> u64 {
-        self.memory.word64(WRITTEN).load(Ordering::Relaxed) - self.memory.word64(READ).load(Ordering::Relaxed)
+    ///
+    /// # Errors
+    /// As [`Exchange::publish`].
+    pub fn unread(&self) -> Result<u64, Torn> {
+        let unread = self.written.get().wrapping_sub(self.memory.word64(READ).load(Ordering::Acquire));
+        if unread > RING as u64 { Err(Torn) } else { Ok(unread) }
     }
 
     /// The worker's side: whether the pool has to be woken, which is said once.
@@ -239,7 +329,7 @@ impl Exchange {
 
     /// The worker's side: whether a task lies there.
     pub fn has_task(&self) -> bool {
-        self.memory.word64(TAKEN).load(Ordering::Relaxed) != self.memory.word64(PUT).load(Ordering::Acquire)
+        self.taken.get() != self.memory.word64(PUT).load(Ordering::Acquire)
     }
 
     /// The worker's side: sleeps by `sleep`, of which it is woken; `None` when a task lies there and it did not.
@@ -285,6 +375,11 @@ impl Exchange {
         // writes nothing, unlike a swap; without that the model checker, which does not order what a swap that read
         // zero wrote before the next flag, would see sleepers that nobody wakes.
         flag.load(Ordering::Relaxed) == 1 && flag.compare_exchange(1, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    fn change(&self, number: u64, from: u32, to: u32) -> bool {
+        let (from, to) = (state(number, from), state(number, to));
+        self.state(number).compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     fn state(&self, number: u64) -> &AtomicU32 {
@@ -343,6 +438,12 @@ const RESULTS: usize = TASKS + RING;
 const RING: usize = sized(1 << 20, 64);
 const HEAD: usize = 24;
 
+/// How a state stands on the desk of a task. It is the task's own, so that neither what is written over a desk by chance nor
+/// what once stood there is taken for a state.
+const fn state(number: u64, state: u32) -> u32 {
+    ((number as u32).wrapping_mul(0x9e37_79b1) ^ 0x7a5c_31e8) & !3 | state
+}
+
 const QUEUED: u32 = 1;
 const BEGUN: u32 = 2;
 const RETRACTED: u32 = 3;
@@ -372,7 +473,7 @@ mod tests {
             assert_eq!(pool.put(at, at, &bytes), Ok(round));
             at += bytes.len() as u64;
             let mut taken = Vec::new();
-            assert_eq!(worker.take(round, &mut taken), Some(round));
+            assert_eq!(worker.take(round, &mut taken), Ok(Some(round)));
             assert_eq!((taken, pool.began(round)), (bytes, Some(round)));
             worker.leave(round);
         }
@@ -386,10 +487,10 @@ mod tests {
         }
         assert!(pool.retract(1));
         let mut bytes = Vec::new();
-        assert_eq!(worker.take(1, &mut bytes), Some(0));
+        assert_eq!(worker.take(1, &mut bytes), Ok(Some(0)));
         assert!(!pool.retract(0));
         worker.leave(0);
-        assert_eq!(worker.take(1, &mut bytes), Some(2));
+        assert_eq!(worker.take(1, &mut bytes), Ok(Some(2)));
     }
 
     #[test]
@@ -399,7 +500,7 @@ mod tests {
             assert_eq!(pool.put(0, number, b"x"), Ok(number));
         }
         assert_eq!(pool.put(0, DESKS, b"x"), Err(Full::Desks));
-        worker.take(0, &mut Vec::new()).unwrap();
+        worker.take(0, &mut Vec::new()).unwrap().unwrap();
         worker.leave(0);
         assert_eq!(pool.put(0, 2 << 20, b"x"), Err(Full::Ring), "further than the ring is long");
         assert_eq!(pool.put(1, DESKS, b"x"), Ok(DESKS));
@@ -409,7 +510,7 @@ mod tests {
     fn results_come_back_until_the_ring_is_full() {
         let (pool, worker) = pair();
         let mut sent = 0;
-        while worker.publish(1, sent, 5, &vec![sent as u8; 60_001]) {
+        while worker.publish(1, sent, 5, &vec![sent as u8; 60_001]).unwrap() {
             sent += 1;
         }
         assert!(sent >= 16);
@@ -418,7 +519,7 @@ mod tests {
             assert_eq!((record.kind, record.task, record.took), (1, number, 5));
             assert_eq!(record.bytes, vec![number as u8; 60_001]);
         }
-        assert!(pool.next_record().unwrap().is_none() && worker.publish(1, sent, 5, b"again"));
+        assert!(pool.next_record().unwrap().is_none() && worker.publish(1, sent, 5, b"again").unwrap());
     }
 
     #[test]

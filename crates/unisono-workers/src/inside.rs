@@ -18,7 +18,8 @@ use crate::{
         LARGEST_KEPT, LONGEST_INLINE, Received, Reference, Release, Released, View, capacity, read_reference,
         write_slot,
     },
-    exchange::{Exchange, SLOTS},
+    exchange::{Exchange, SLOTS, Torn},
+    ledger::{LEDGER, Ledger},
     message::{self, Message},
     spin::{Look, Spin},
 };
@@ -35,6 +36,8 @@ pub mod kind {
     pub const UNFIT: u32 = 4;
     /// A slot of the pool's must stay as it is: nobody here looks at it any more, but a fork may.
     pub const ABANDONED: u32 = 5;
+    /// The worker can work: it will take tasks from now on.
+    pub const READY: u32 = 6;
 }
 
 /// A task to be run.
@@ -56,8 +59,9 @@ pub struct Given {
 #[derive(Debug)]
 pub struct Inside {
     socket: OwnedFd,
-    exchange: Exchange,
+    pub(crate) exchange: Exchange,
     message: Vec<u8>,
+    ledger: Ledger,
     /// Slots of the pool that are mapped here, or why they could not be.
     known: HashMap<u64, io::Result<Arc<Shared>>>,
     /// Slots of the pool that nobody here looks at any more.
@@ -82,10 +86,13 @@ impl Inside {
     /// The same for a worker whose process is this one: tests play workers without being killed as such.
     pub(crate) fn of(process: BorrowedFd<'_>, socket: OwnedFd, memory: OwnedFd) -> io::Result<Self> {
         message::send_process(socket.as_fd(), process)?;
+        let ledger = Ledger::new()?;
+        message::send_memory(socket.as_fd(), LEDGER, ledger.as_fd(), true)?;
         Ok(Self {
             socket,
             exchange: Exchange::open(memory)?,
             message: Vec::new(),
+            ledger,
             known: HashMap::new(),
             released: Arc::default(),
             slots: Vec::new(),
@@ -104,8 +111,13 @@ impl Inside {
         text.clear();
         let began = nanoseconds();
         let given = match self.exchange.take(began, &mut text) {
-            Some(number) => self.read_task(number, began, &text).map(Some),
-            None => Ok(None),
+            // What cannot be read does not begin, and can be run by another.
+            Ok(Some(number)) => self.read_task(number, began, &text).map(|given| {
+                self.ledger.note(number + 1);
+                Some(given)
+            }),
+            Ok(None) => Ok(None),
+            Err(torn) => Err(torn.into()),
         };
         self.message = text;
         given
@@ -152,12 +164,20 @@ impl Inside {
         self.note_released()?;
         self.record(kind, task.number, now.saturating_sub(task.began), &record)?;
         self.exchange.leave(task.number);
-        let quiet = now.saturating_sub(self.woken) < QUIET && self.exchange.unread() < MUCH;
+        let quiet = now.saturating_sub(self.woken) < QUIET && self.exchange.unread()? < MUCH;
         if !quiet && self.exchange.must_wake_pool() {
             self.woken = now;
             message::wake(self.socket.as_fd());
         }
         Ok(())
+    }
+
+    /// Says that this worker can work. Until it has, it is starting, and what it ends by is a start that failed.
+    ///
+    /// # Errors
+    /// When the pool is gone.
+    pub fn ready(&mut self) -> io::Result<()> {
+        self.record(kind::READY, 0, 0, &[])
     }
 
     /// Says that this worker cannot work, and why.
@@ -171,12 +191,12 @@ impl Inside {
     }
 
     fn record(&mut self, kind: u32, task: u64, took: u64, bytes: &[u8]) -> io::Result<()> {
-        while !self.exchange.publish(kind, task, took, bytes) {
+        while !self.exchange.publish(kind, task, took, bytes)? {
             self.exchange.want_room();
             if self.exchange.must_wake_pool() {
                 message::wake(self.socket.as_fd());
             }
-            if self.exchange.publish(kind, task, took, bytes) {
+            if self.exchange.publish(kind, task, took, bytes)? {
                 break;
             }
             let message = message::receive(self.socket.as_fd(), true)?;
@@ -228,9 +248,12 @@ impl Inside {
             Reference::Inline(bytes) => return Ok(Ok(Received::Inline(bytes))),
             Reference::Slot { number, length } => (number, length),
         };
-        // Its descriptor was sent before the task was put.
+        // Its descriptor was sent before the task was put, so what is not there now never comes.
         while !self.known.contains_key(&number) {
-            let message = message::receive(self.socket.as_fd(), true)?;
+            let message = message::receive(self.socket.as_fd(), false)?;
+            if message.is_none() {
+                return Err(Torn.into());
+            }
             if !self.heed(message)? {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }

@@ -15,6 +15,8 @@ pub mod blob;
 #[cfg(not(loom))]
 mod inside;
 #[cfg(not(loom))]
+mod ledger;
+#[cfg(not(loom))]
 mod message;
 #[cfg(not(loom))]
 mod pool;

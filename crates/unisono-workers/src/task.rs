@@ -1,6 +1,7 @@
 //! One task: what is to be run, and what became of it, exactly once.
 
 use std::{
+    fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU8, Ordering},
@@ -39,7 +40,35 @@ pub enum Death {
     Signal(i32),
     /// Nobody has seen it: whoever started it is gone as well.
     Unknown,
+    /// It never was: it could not be made, for this error of the system's.
+    Unmade(i32),
 }
+
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Exit(code) => write!(f, "exited with code {code}"),
+            Self::Signal(number) => match NAMES.iter().find(|(known, _)| *known == number) {
+                Some((_, name)) => write!(f, "was killed by {name}"),
+                None => write!(f, "was killed by signal {number}"),
+            },
+            Self::Unknown => f.write_str("vanished, and so did the process that started it"),
+            Self::Unmade(error) => write!(f, "could not be made: {}", std::io::Error::from_raw_os_error(error)),
+        }
+    }
+}
+
+/// Those by which processes end that were not asked to.
+const NAMES: [(i32, &str); 8] = [
+    (4, "SIGILL"),
+    (6, "SIGABRT"),
+    (7, "SIGBUS"),
+    (8, "SIGFPE"),
+    (9, "SIGKILL"),
+    (11, "SIGSEGV"),
+    (15, "SIGTERM"),
+    (31, "SIGSYS"),
+];
 
 /// What became of a task.
 #[derive(Debug)]
@@ -59,6 +88,8 @@ pub enum Outcome {
     },
     /// It ran longer than this.
     TimedOut(Duration),
+    /// It lay for so long, all the time that it has, before a worker that was still starting.
+    NotBegun(Duration),
     /// It was stopped on request.
     Cancelled,
     /// There are no workers to run it, and why.

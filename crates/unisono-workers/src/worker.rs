@@ -11,14 +11,16 @@ use rustix::{
     pipe::{PipeFlags, pipe_with},
     process::{Signal, pidfd_send_signal},
 };
-use unisono_sys::{private::Private, shared::Shared};
+use unisono_sys::{monotonic::nanoseconds, private::Private, shared::Shared};
 
 use crate::{
     blob::{Blob, Lease, Received, Reference, Release, View, read_reference, write_reference},
-    exchange::{Exchange, Full, LONGEST, Record},
+    exchange::{Exchange, Full, LONGEST, Record, Torn},
     inside::ONCE,
+    ledger::{LEDGER, Ledger},
     message::{self, Message},
     task::{Death, Task, held},
+    zygote::Running,
 };
 
 /// A task that lies before a worker.
@@ -64,8 +66,16 @@ pub(crate) struct Worker {
     pub is_unheard: bool,
     /// The end of that.
     pub last_words: Vec<u8>,
-    /// Its process, once it has said hello.
+    /// Its process, once it is known.
     process: Option<OwnedFd>,
+    /// What it notes where what it shares with us does not lie, once that is known.
+    ledger: Option<Ledger>,
+    /// The zygote that makes it; played workers have none.
+    pub starter: Option<Arc<Running>>,
+    /// It can take tasks: it has been initialized.
+    pub is_ready: bool,
+    /// It has begun a task at some time, so its start was none that failed.
+    pub has_worked: bool,
     pub entries: VecDeque<Entry>,
     /// How many of the entries still count.
     pub busy: usize,
@@ -73,10 +83,14 @@ pub(crate) struct Worker {
     pub given: u64,
     /// Why it is to end, if it is: it gets nothing more.
     pub is_leaving: bool,
+    /// It was told to end: then that is no failure. Since when, in nanoseconds.
+    pub dismissed: Option<u64>,
     /// It is to be killed, at the latest when it is known which process it is.
     pub is_doomed: bool,
-    /// What it published cannot be read any more.
-    is_torn: bool,
+    /// It has written over what it shares with us, of which nothing can be read any more.
+    pub is_torn: bool,
+    /// When it is to be woken unasked, in nanoseconds, and how much later the next time; no time if it has come on.
+    nudge: (u64, u64),
     /// Tasks with a key that it was killed for: until it is gone for certain, nothing else of that key may begin.
     pub mourned: Vec<Arc<Task>>,
     functions: HashSet<u64>,
@@ -113,12 +127,18 @@ impl Worker {
             is_unheard: false,
             last_words: Vec::new(),
             process: None,
+            ledger: None,
+            starter: None,
+            is_ready: false,
+            has_worked: false,
             entries: VecDeque::new(),
             busy: 0,
             given: 0,
             is_leaving: false,
+            dismissed: None,
             is_doomed: false,
             is_torn: false,
+            nudge: (0, 0),
             mourned: Vec::new(),
             functions: HashSet::new(),
             sent: HashSet::new(),
@@ -286,6 +306,12 @@ impl Worker {
 
     /// Lets it end when it has done what lies before it.
     pub fn dismiss(&mut self) {
+        self.dismissed.get_or_insert_with(nanoseconds);
+        self.give_no_more();
+    }
+
+    /// It gets no more tasks, since it is gone or cannot be reached.
+    pub fn give_no_more(&mut self) {
         self.is_leaving = true;
         // It fails only when the worker has gone by itself.
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Write);
@@ -301,15 +327,13 @@ impl Worker {
         !self.is_torn && self.exchange.has_records()
     }
 
-    /// The next record, and the bytes that belong to it. A worker that wrote over its ring is killed: what it has not
-    /// been heard to end dies with it.
+    /// The next record, and the bytes that belong to it.
     pub fn next_record(&mut self) -> Option<(Record, Option<Received>)> {
         if self.is_torn {
             return None;
         }
         let Ok(record) = self.exchange.next_record() else {
-            self.is_torn = true;
-            self.kill();
+            self.tear();
             return None;
         };
         let record = record?;
@@ -324,18 +348,21 @@ impl Worker {
         Some((record, received))
     }
 
-    /// Reads what is in the socket. False when the worker has closed it.
+    /// Reads what is in the socket, though not without end. False when the worker has closed it.
     pub fn read_socket(&mut self) -> io::Result<bool> {
-        while let Some(message) = message::receive(self.socket.as_fd(), false)? {
+        for _ in 0..MOST_MESSAGES {
+            let Some(message) = message::receive(self.socket.as_fd(), false)? else { break };
             match message {
                 Message::Closed => return Ok(false),
                 Message::Wake | Message::Forget(_) => {}
+                // The first counts, since it came from whoever made it, or from itself before its first task.
                 Message::Process(process) => {
-                    self.process = Some(process);
+                    self.process.get_or_insert(process);
                     if self.is_doomed {
                         self.kill();
                     }
                 }
+                Message::Memory(LEDGER, memory) => self.ledger = Some(Ledger::open(memory)?),
                 Message::Memory(number, memory) => {
                     // A slot that takes another's place is another slot.
                     self.slots.retain(|known, _| known & 255 == ONCE || known & 255 != number & 255);
@@ -346,12 +373,62 @@ impl Worker {
         Ok(true)
     }
 
+    /// It wrote over what it shares with us. It is killed: what it has not been heard to end dies with it, and no more.
+    pub fn tear(&mut self) {
+        self.is_torn = true;
+        self.kill();
+    }
+
+    /// Whether it has written over what it shares with us, or says to be through with a task of which no result came.
+    /// To be asked when all that it had published before is read.
+    pub fn is_mad(&self, passed: Result<u64, Torn>) -> bool {
+        let open = || self.entries.iter().filter(|entry| entry.task.is_some()).map(|entry| entry.number);
+        let Ok(passed) = passed else { return true };
+        !self.exchange.is_sane(open()) || open().next().is_some_and(|first| first < passed)
+    }
+
+    /// What it has not begun of the tasks that lie before it, once it is dead, whatever it has written over the exchange.
+    pub fn not_begun(&mut self) -> Vec<Arc<Task>> {
+        let _ = self.read_socket();
+        let Some(begun) = self.ledger.as_ref().and_then(Ledger::begun) else { return Vec::new() };
+        let numbers: Vec<_> = self.entries.iter().map(|entry| entry.number).filter(|number| *number >= begun).collect();
+        // The last first, so that each goes before those behind it.
+        numbers.into_iter().rev().filter_map(|number| self.close(number)).collect()
+    }
+
+    /// Wakes it, when it has not come on for a while: what it would have been woken by may have been written over. Less and
+    /// less often, since it may well be at a long task.
+    pub fn nudge(&mut self, now: u64, first: u64) {
+        match &mut self.nudge {
+            (_, 0) => self.nudge = (now + first, first),
+            (at, pause) if *at <= now => {
+                *pause *= 2;
+                *at = now + *pause;
+                message::wake(self.socket.as_fd());
+            }
+            _ => {}
+        }
+    }
+
+    /// It has ended a task.
+    pub fn has_come_on(&mut self) {
+        self.nudge.1 = 0;
+    }
+
     /// Kills it, now or as soon as that is possible. Its end is told by its status pipe.
     pub fn kill(&mut self) {
+        self.dismissed.get_or_insert_with(nanoseconds);
         self.is_leaving = true;
         self.is_doomed = true;
         if let Some(process) = &self.process {
             // It fails only when the process is gone already.
+            let _ = pidfd_send_signal(process, Signal::KILL);
+        }
+    }
+
+    /// Whoever made it is gone, and it is to go as well: the system kills it, but not at the very same moment.
+    pub fn kill_orphan(&mut self) {
+        if let Some(process) = &self.process {
             let _ = pidfd_send_signal(process, Signal::KILL);
         }
     }
@@ -365,9 +442,9 @@ impl Worker {
         self.kill();
     }
 
-    /// Whether it was ever able to work.
-    pub fn has_started(&self) -> bool {
-        self.process.is_some()
+    /// Its process, if that is known.
+    pub fn process(&self) -> Option<&OwnedFd> {
+        self.process.as_ref()
     }
 
     /// Whether it has only to be let go.
@@ -396,15 +473,15 @@ impl Worker {
 
     /// How it ended, if it has.
     pub fn death(&self) -> Option<Death> {
-        let mut status = [0; 4];
-        match rustix::io::read(&self.status, &mut status) {
-            Ok(4) => {
-                let status = i32::from_le_bytes(status);
-                Some(match status & 0x7f {
-                    0 => Death::Exit(status >> 8 & 0xff),
-                    signal => Death::Signal(signal),
-                })
-            }
+        let mut status = [0; 8];
+        let read = rustix::io::read(&self.status, &mut status);
+        let number = |at: usize| i32::from_le_bytes(status[at..at + 4].try_into().expect("four bytes"));
+        match read {
+            Ok(4) => Some(match number(0) & 0x7f {
+                0 => Death::Exit(number(0) >> 8 & 0xff),
+                signal => Death::Signal(signal),
+            }),
+            Ok(8) => Some(Death::Unmade(number(4))),
             Ok(_) => Some(Death::Unknown),
             Err(_) => None,
         }
@@ -428,6 +505,8 @@ impl Worker {
     }
 }
 
+/// So many messages are read at once, so that one who never stops talking holds nobody up.
+const MOST_MESSAGES: usize = 256;
 /// So much of a worker's standard error is kept, in bytes.
 const LAST_WORDS: usize = 2048;
 /// So much is read at once, and kept until it is passed on, in bytes: what a pipe holds, so that an end is heard whole.

@@ -5,38 +5,50 @@
 //! message per worker, with the descriptors that the worker is born with; it watches us, and kills its children when we
 //! are gone. When a fresh one has died, the next worker starts another; a fork is not made again.
 //!
+//! A zygote says when it begins to serve. So the end of one is told apart: one that was killed is started again as often as
+//! that happens, one that has never come as far as to serve is a start that failed.
+//!
 //! What a fresh zygote is, is said by its command line, which the face makes.
 
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    process::{Child, Command, Stdio},
-    sync::Mutex,
+    process::{Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
-use unisono_sys::private::Private;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    net::RecvFlags,
+    process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, pidfd_send_signal, waitid},
+};
+use unisono_sys::{monotonic::nanoseconds, private::Private};
 
-use crate::{message, task::held};
+use crate::{
+    message,
+    task::{Death, held},
+};
 
 /// Starts workers.
 #[derive(Debug)]
 pub struct Zygote {
     /// `None` for a fork of the program.
     command: Option<Vec<std::ffi::OsString>>,
-    running: Mutex<Option<Running>>,
+    running: Mutex<Option<Arc<Running>>>,
 }
 
+/// One process that does.
 #[derive(Debug)]
-struct Running {
+pub(crate) struct Running {
     socket: Private,
-    process: Process,
-}
-
-#[derive(Debug)]
-enum Process {
-    Started(Child),
-    Forked(OwnedFd),
+    process: OwnedFd,
+    has_served: AtomicBool,
+    /// How it ended, which the system says once.
+    end: Mutex<Option<Death>>,
 }
 
 impl Zygote {
@@ -55,37 +67,41 @@ impl Zygote {
     /// # Errors
     /// When there is no such process.
     pub fn adopt(&self, socket: OwnedFd, process: Pid) -> io::Result<()> {
-        let process = Process::Forked(pidfd_open(process, PidfdFlags::empty())?);
-        *held(&self.running) = Some(Running { socket: Private::new(|| Ok(socket))?, process });
+        let process = pidfd_open(process, PidfdFlags::empty())?;
+        *held(&self.running) = Some(Arc::new(Running::new(Private::new(|| Ok(socket))?, process)));
         Ok(())
     }
 
     /// Has a worker made; `method` is what the zygote understands, `descriptors` are what the worker is born with.
     ///
     /// # Errors
-    /// When the zygote cannot be started.
-    pub fn start(&self, method: u8, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    /// When the zygote cannot be started; `EAGAIN` when it has not made those yet that it was told to make.
+    pub(crate) fn start(&self, method: u8, descriptors: &[BorrowedFd<'_>]) -> io::Result<Arc<Running>> {
         let mut running = held(&self.running);
         if let Some(zygote) = running.as_ref() {
-            match message::send(zygote.socket.as_fd(), &[method], descriptors, true) {
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-                sent => return sent,
+            match zygote.ask(method, descriptors) {
+                Err(error) if is_gone(&error) => {}
+                asked => return asked.map(|()| zygote.clone()),
             }
         }
         if let Some(dead) = running.take() {
-            dead.process.end();
+            dead.kill();
         }
-        let zygote = running.insert(self.spawn()?);
-        message::send(zygote.socket.as_fd(), &[method], descriptors, true)
+        let zygote = running.insert(Arc::new(self.spawn()?)).clone();
+        zygote.ask(method, descriptors).map_err(|error| {
+            if !is_gone(&error) {
+                return error;
+            }
+            io::Error::other(format!("the process that makes the workers {}", zygote.end()))
+        })?;
+        Ok(zygote)
     }
 
     /// Ends it, and with it every worker that it has made; the next worker starts another one.
     pub fn stop(&self) {
-        if let Some(Running { socket, process }) = held(&self.running).take() {
-            // Said, and not only closed: a program that was forked and executed without care may hold a copy.
-            let _ = rustix::net::shutdown(&socket, rustix::net::Shutdown::Both);
-            drop(socket);
-            process.wait();
+        let running = held(&self.running).take();
+        if let Some(running) = running {
+            running.stop();
         }
     }
 
@@ -96,7 +112,16 @@ impl Zygote {
         let (ours, theirs) = message::pair()?;
         let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
         let child = Command::new(program).args(arguments).stdin(Stdio::from(theirs.publish())).spawn()?;
-        Ok(Running { socket: ours, process: Process::Started(child) })
+        match pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
+            Ok(process) => Ok(Running::new(ours, process)),
+            Err(error) => {
+                // Without a descriptor of it we could not watch it; its socket is closed, so it ends.
+                drop(ours);
+                let mut child = child;
+                let _ = child.kill().and_then(|()| child.wait());
+                Err(error.into())
+            }
+        }
     }
 }
 
@@ -106,23 +131,91 @@ impl Drop for Zygote {
     }
 }
 
-impl Process {
-    fn end(mut self) {
-        let _ = match &mut self {
-            Self::Started(child) => child.kill().is_ok(),
-            Self::Forked(process) => pidfd_send_signal(process, Signal::KILL).is_ok(),
-        };
-        self.wait();
+impl Running {
+    fn new(socket: Private, process: OwnedFd) -> Self {
+        Self { socket, process, has_served: AtomicBool::new(false), end: Mutex::new(None) }
     }
 
-    /// Its only failure is that somebody else has taken in its end.
-    fn wait(self) {
-        match self {
-            Self::Started(mut child) => drop(child.wait()),
-            Self::Forked(process) => {
-                let ended = || waitid(WaitId::PidFd(process.as_fd()), WaitIdOptions::EXITED);
-                while ended().is_err_and(|error| error == rustix::io::Errno::INTR) {}
+    /// Never waits: one that hangs while it starts must not hold up who asks.
+    fn ask(&self, method: u8, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        message::send(self.socket.as_fd(), &[method], descriptors, false)
+    }
+
+    /// Whether it has come as far as to serve.
+    pub fn has_served(&self) -> bool {
+        if !self.has_served.load(Ordering::Relaxed) {
+            // What it has said stays readable when it is gone.
+            let said = rustix::net::recv(&self.socket, &mut [0; 1], RecvFlags::DONTWAIT);
+            self.has_served.store(said.is_ok_and(|(length, _)| length > 0), Ordering::Relaxed);
+        }
+        self.has_served.load(Ordering::Relaxed)
+    }
+
+    /// Ends it, if it has not; how it did.
+    pub fn end(&self) -> Death {
+        self.kill();
+        self.ended().unwrap_or(Death::Unknown)
+    }
+
+    /// How it has ended, if it has.
+    fn ended(&self) -> Option<Death> {
+        let mut end = held(&self.end);
+        if end.is_none() {
+            *end = match waitid(WaitId::PidFd(self.process.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+                Ok(status) => status.as_ref().map(how),
+                // Somebody else has taken its end in, or the program has its children's ends thrown away.
+                Err(_) => self.is_over(0).then_some(Death::Unknown),
+            };
+        }
+        *end
+    }
+
+    /// Kills it, and waits for its end: its workers die with it.
+    fn kill(&self) {
+        // It fails only when the process is gone already.
+        let _ = pidfd_send_signal(&self.process, Signal::KILL);
+        self.is_over(LONGEST_END);
+        self.ended();
+    }
+
+    fn stop(&self) {
+        // Said, and not only closed: a program that was forked and executed without care may hold a copy.
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+        if !self.is_over(LONGEST_END) {
+            // It hangs in something that it preloads, or was stopped.
+            self.kill();
+        }
+        self.ended();
+    }
+
+    /// Waits until its process has ended, but not longer than this; whether it has.
+    fn is_over(&self, longest: u64) -> bool {
+        let until = nanoseconds() + longest;
+        loop {
+            let left = until.saturating_sub(nanoseconds());
+            let timeout = Timespec { tv_sec: (left / 1_000_000_000) as i64, tv_nsec: (left % 1_000_000_000) as _ };
+            match poll(&mut [PollFd::new(&self.process, PollFlags::IN)], Some(&timeout)) {
+                Err(Errno::INTR) => {}
+                ready => return ready.is_ok_and(|ready| ready > 0),
             }
         }
     }
 }
+
+/// Whether an error means that the other end of the socket is gone. One that dies with unread messages resets it.
+fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotConnected};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | ConnectionRefused | NotConnected)
+}
+
+fn how(status: &WaitIdStatus) -> Death {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Death::Exit(code),
+        (None, Some(signal)) => Death::Signal(signal),
+        (None, None) => Death::Unknown,
+    }
+}
+
+/// So long a zygote may take to kill its workers and end when it is told to, and to be gone when it was killed, in
+/// nanoseconds.
+const LONGEST_END: u64 = 5_000_000_000;

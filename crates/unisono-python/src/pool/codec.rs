@@ -213,13 +213,15 @@ fn decode_memory<'py>(py: Python<'py>, memory: &Bound<'py, PyAny>) -> PyResult<B
         let bytes: Vec<u8> = slice(at, at + 8)?.call_method0(intern!(py, "tobytes"))?.extract()?;
         usize::try_from(u64::from_le_bytes(bytes.try_into().map_err(|_| torn())?)).map_err(|_| torn())
     };
+    // A worker may have written anything there.
+    let within = |end: Option<usize>| end.filter(|end| *end <= length).ok_or_else(torn);
     let (count, pickle) = (number(1)?, number(9)?);
-    let start = 17 + 8 * count;
-    let mut end = start + pickle;
+    let start = within(count.checked_mul(8).and_then(|lengths| lengths.checked_add(17)))?;
+    let mut end = within(start.checked_add(pickle))?;
     let buffers = PyList::empty(py);
     for at in 0..count {
-        let first = end.next_multiple_of(ALIGNMENT);
-        end = first + number(17 + 8 * at)?;
+        let first = within(end.checked_next_multiple_of(ALIGNMENT))?;
+        end = within(first.checked_add(number(17 + 8 * at)?))?;
         buffers.append(slice(first, end)?)?;
     }
     let options = PyDict::new(py);

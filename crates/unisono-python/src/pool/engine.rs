@@ -156,6 +156,16 @@ impl Engine {
         Some(numbers.iter().filter_map(|number| observed.remove(number)).collect())
     }
 
+    /// Refuses what waits and what comes, for this reason.
+    fn break_off(&self, py: Python<'_>, why: &str) {
+        py.detach(|| self.pool.break_off(why));
+    }
+
+    /// What is to be said to the program's people since the last call.
+    fn notices(&self, py: Python<'_>) -> Vec<String> {
+        py.detach(|| self.pool.notices())
+    }
+
     /// No more tasks. Those that wait are cancelled if `cancel`, those that run are killed if `kill`.
     #[pyo3(signature = (*, cancel, kill))]
     fn close(&self, py: Python<'_>, cancel: bool, kill: bool) {

@@ -179,11 +179,12 @@ pub fn read(py: Python<'_>, outcome: Outcome, buffers: Buffers) -> PyResult<Boun
             let (exit_code, signal) = match death {
                 Death::Exit(code) => (Some(code), None),
                 Death::Signal(number) => (None, Some(number)),
-                Death::Unknown => (None, None),
+                Death::Unknown | Death::Unmade(_) => (None, None),
             };
             helper("death")?.call1((exit_code, signal, deaths, String::from_utf8_lossy(&last_words)))?
         }
         Outcome::TimedOut(after) => helper("timed_out")?.call1((after.as_secs_f64(),))?,
+        Outcome::NotBegun(after) => helper("not_begun")?.call1((after.as_secs_f64(),))?,
         Outcome::Refused(why) => helper("refused")?.call1((why,))?,
         Outcome::Cancelled => return Err(cancelled(py)),
     };

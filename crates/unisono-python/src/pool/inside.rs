@@ -4,7 +4,7 @@
 //! described by Python code (`unisono._worker`); what ends the interpreter (`SystemExit`) is that task's exception too,
 //! as with `concurrent.futures`.
 
-use std::collections::HashMap;
+use std::{cell::Cell, collections::HashMap};
 
 use pyo3::{prelude::*, types::PyAny};
 use unisono_workers::{Given, Inside, kind};
@@ -29,6 +29,7 @@ pub fn work(
         inside.unfit(why.as_bytes())?;
         return Ok(());
     }
+    inside.ready()?;
     let mut functions: HashMap<u64, PyResult<Py<PyAny>>> = HashMap::new();
     loop {
         let Some(mut task) = inside.take()? else {
@@ -52,6 +53,24 @@ pub fn work(
     }
 }
 
+/// Whether this thread is reading a function or its arguments, for which modules may be imported: a pool that one of them
+/// makes would have workers that import it once more.
+#[pyfunction]
+pub fn is_reading() -> bool {
+    READING.get()
+}
+
+thread_local! {
+    static READING: Cell<bool> = const { Cell::new(false) };
+}
+
+fn reading<T>(read: impl FnOnce() -> T) -> T {
+    READING.set(true);
+    let value = read();
+    READING.set(false);
+    value
+}
+
 fn call<'py>(
     py: Python<'py>,
     functions: &mut HashMap<u64, PyResult<Py<PyAny>>>,
@@ -62,7 +81,7 @@ fn call<'py>(
     if let Some(definition) = task.definition.take() {
         // One that cannot be read fails each of its tasks in the same way.
         let function = definition.map_err(codec::no_memory);
-        let function = function.and_then(|definition| codec::decode_value(py, definition, buffers));
+        let function = function.and_then(|definition| reading(|| codec::decode_value(py, definition, buffers)));
         functions.insert(task.function, function.map(Bound::unbind));
     }
     let function = match functions.get(&task.function) {
@@ -73,7 +92,8 @@ fn call<'py>(
     if task.function == 0 {
         functions.remove(&0);
     }
-    let (arguments, keywords) = codec::decode_call(py, arguments.map_err(codec::no_memory)?, buffers)?;
+    let arguments = arguments.map_err(codec::no_memory)?;
+    let (arguments, keywords) = reading(|| codec::decode_call(py, arguments, buffers))?;
     function.call(arguments, keywords.as_ref())
 }
 

@@ -12,5 +12,5 @@ mod results;
 
 pub use engine::{Engine, Nursery};
 pub use future::FutureCore;
-pub use inside::work;
+pub use inside::{is_reading, work};
 pub use results::Results;

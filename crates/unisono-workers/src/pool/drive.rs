@@ -14,7 +14,7 @@ use unisono_sys::monotonic::nanoseconds;
 use super::{Awaited, Core, Pool, nanoseconds_of};
 use crate::{
     spin::{LONGEST, Look, Spin},
-    task::held,
+    task::{Death, held},
     worker::{MOST_HEARD, Worker},
 };
 
@@ -39,13 +39,13 @@ impl Pool {
     }
 
     /// For a thread of the caller's that does nothing else: drives while nobody does, and answers the numbers of observed tasks
-    /// that have ended; `None` when the pool has stopped.
+    /// that have ended, also none when there are [notices](Pool::notices); `None` when the pool has stopped.
     pub fn serve(&self) -> Option<Vec<u64>> {
         let mut core = held(&self.core);
         let mut idle_since = nanoseconds();
         loop {
             self.pump(&mut core);
-            if !core.told.is_empty() {
+            if !core.told.is_empty() || !core.notices.is_empty() {
                 return Some(std::mem::take(&mut core.told));
             }
             if core.is_stopped || core.is_over() {
@@ -169,8 +169,12 @@ impl Pool {
     /// As the driver: looks for results for a moment before it sleeps, if that may pay. What else may come, such as the end
     /// of a worker, keeps for so long.
     fn look<'a>(&'a self, mut core: MutexGuard<'a, Core>) -> (MutexGuard<'a, Core>, bool) {
-        let at_work: Vec<_> =
-            core.workers.values().filter(|worker| worker.busy > 0).map(|worker| worker.exchange.clone()).collect();
+        let at_work: Vec<_> = core
+            .workers
+            .values()
+            .filter(|worker| worker.busy > 0 && !worker.is_doomed)
+            .map(|worker| worker.exchange.clone())
+            .collect();
         if at_work.is_empty() || core.mean > LONGEST || !core.spin.is_worth_it(at_work.len(), nanoseconds()) {
             return (core, false);
         }
@@ -240,12 +244,20 @@ impl Pool {
             match read {
                 Ok(true) => {}
                 // One that talks nonsense cannot be asked to go.
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => worker.kill(),
+                Err(error) if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => {
+                    worker.tear();
+                }
                 // It has gone, or we have no descriptors left to hear it: then it ends when it has done what it has.
-                Ok(false) | Err(_) => worker.dismiss(),
+                Ok(false) | Err(_) => worker.give_no_more(),
             }
-        } else if let Some(death) = worker.death() {
-            self.bury(core, number, death);
+        } else if event & 3 == EXITED {
+            self.bury(core, number, Death::Unknown);
+        } else {
+            match worker.death() {
+                Some(Death::Unknown) => self.orphaned(core, number),
+                Some(death) => self.bury(core, number, death),
+                None => {}
+            }
         }
     }
 }
@@ -263,3 +275,4 @@ pub(super) const BELL: u64 = u64::MAX;
 pub(super) const SOCKET: u64 = 0;
 pub(super) const STATUS: u64 = 1;
 pub(super) const WORDS: u64 = 2;
+pub(super) const EXITED: u64 = 3;

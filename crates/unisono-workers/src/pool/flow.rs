@@ -1,22 +1,16 @@
-//! The way of a task: handed out, read, settled, taken back; and what a death, a deadline or a failed start makes of it.
+//! The way of a task: handed out, read, settled, taken back; and what a death or a deadline makes of it.
 //!
 //! Everything here is done under the pool's lock, by whoever holds it, and waits for nothing.
 
 use std::{
     cmp::Reverse,
-    io,
-    os::fd::AsFd,
     sync::{Arc, atomic::Ordering},
 };
 
 use rustix::event::epoll;
 use unisono_sys::monotonic::nanoseconds;
 
-use super::{
-    Core, Pool,
-    drive::{SOCKET, STATUS, WORDS},
-    nanoseconds_of,
-};
+use super::{Core, Pool, nanoseconds_of};
 use crate::{
     inside::{QUIET, kind},
     task::{Death, Outcome, Task, held},
@@ -27,9 +21,10 @@ impl Pool {
     pub(super) fn pump(&self, core: &mut Core) {
         self.read(core);
         self.expire(core);
+        self.look_after(core);
         self.hand_out(core);
         if core.is_closed && core.open == 0 {
-            for worker in core.workers.values_mut().filter(|worker| !worker.is_leaving) {
+            for worker in core.workers.values_mut().filter(|worker| worker.dismissed.is_none()) {
                 worker.dismiss();
             }
         }
@@ -39,20 +34,39 @@ impl Pool {
     pub(super) fn read(&self, core: &mut Core) {
         core.is_fresh = false;
         let numbers: Vec<usize> = core.workers.keys().copied().collect();
-        for number in numbers {
-            while let Some((record, received)) = core.workers.get_mut(&number).and_then(Worker::next_record) {
+        numbers.into_iter().for_each(|number| self.read_of(core, number, MOST_RECORDS));
+    }
+
+    /// Reads what one has published, so many records at most: one that never stops must not hold up the others.
+    fn read_of(&self, core: &mut Core, number: usize, most: usize) {
+        for _ in 0..most {
+            let Some((record, received)) = core.workers.get_mut(&number).and_then(Worker::next_record) else { return };
+            {
                 core.is_fresh = true;
                 let worker = core.workers.get_mut(&number).expect("it was there a line ago");
                 match record.kind {
                     kind::RELEASED => worker.released(record.task),
                     kind::ABANDONED => worker.abandoned(record.task),
-                    kind::UNFIT => {
+                    kind::READY => worker.is_ready = true,
+                    kind::UNFIT if !worker.has_worked => {
                         let why = String::from_utf8_lossy(&record.bytes).into_owned();
                         self.give_up(core, &why);
                     }
-                    _ => {
-                        let Some(task) = worker.close(record.task) else { continue };
-                        core.mean = if core.mean == 0 { record.took.max(1) } else { (core.mean * 7 + record.took) / 8 };
+                    kind::RETURNED | kind::RAISED => {
+                        let Some(task) = worker.close(record.task) else {
+                            // One that is to be killed may end a task of which that was decided already.
+                            if !worker.is_doomed {
+                                worker.tear();
+                            }
+                            continue;
+                        };
+                        worker.is_ready = true;
+                        worker.has_come_on();
+                        if !std::mem::replace(&mut worker.has_worked, true) {
+                            core.starts.succeeded(number);
+                        }
+                        let took = record.took.clamp(1, LONGEST_COUNTED);
+                        core.mean = if core.mean == 0 { took } else { (core.mean * 7 + took) / 8 };
                         let outcome = match (record.kind, received) {
                             (kind::RETURNED, Some(bytes)) => Outcome::Returned(bytes),
                             (_, Some(bytes)) => Outcome::Raised(bytes),
@@ -62,6 +76,7 @@ impl Pool {
                         };
                         self.settle(core, &task, outcome);
                     }
+                    _ => worker.tear(),
                 }
                 self.let_go(core, number);
             }
@@ -78,7 +93,7 @@ impl Pool {
     }
 
     /// Gives a task its outcome, or another try.
-    fn settle(&self, core: &mut Core, task: &Arc<Task>, outcome: Outcome) {
+    pub(super) fn settle(&self, core: &mut Core, task: &Arc<Task>, outcome: Outcome) {
         let mut inner = held(&task.inner);
         inner.place = None;
         inner.attempts += 1;
@@ -128,8 +143,15 @@ impl Pool {
             let Some(worker) = core.workers.get_mut(&number) else { continue };
             let Some(task) = worker.on_desk(desk).cloned() else { continue };
             let Some(timeout) = task.terms.timeout else { continue };
+            let is_starting = !worker.is_ready;
             let due = match worker.exchange.began(desk) {
-                Some(began) => began + nanoseconds_of(timeout),
+                // Nothing has begun later than now: it was written over.
+                Some(began) if began > nanoseconds() => {
+                    worker.tear();
+                    continue;
+                }
+                Some(began) => began.saturating_add(nanoseconds_of(timeout)),
+                None if is_starting && self.not_begun_in_time(core, number, &task, timeout) => continue,
                 None => now + nanoseconds_of(timeout).max(LEAST),
             };
             if due > now {
@@ -166,8 +188,17 @@ impl Pool {
     }
 
     pub(super) fn bury(&self, core: &mut Core, number: usize, death: Death) {
-        self.read(core);
+        self.read_of(core, number, usize::MAX);
         self.give_back(core, number);
+        if let Some(worker) = core.workers.get_mut(&number) {
+            worker.is_torn = worker.is_torn || worker.is_mad(worker.exchange.passed());
+            for task in worker.not_begun() {
+                held(&task.inner).place = None;
+                if !task.has_ended() {
+                    core.waiting.give_back(task);
+                }
+            }
+        }
         let Some(mut worker) = core.workers.remove(&number) else { return };
         // The descriptors are closed with the worker; a fork of the program may still hold copies.
         let _ = epoll::delete(&self.epoll, &worker.socket);
@@ -175,13 +206,13 @@ impl Pool {
         worker.hear(&mut core.words);
         let _ = epoll::delete(&self.epoll, &worker.words);
         let last_words = std::mem::take(&mut worker.last_words);
-        if worker.has_started() || worker.read_socket().is_ok() && worker.has_started() {
-            core.stillborn = 0;
-        } else if !core.is_closed {
-            core.stillborn += 1;
+        // At most one, of a sane worker: the task that it had begun and not ended.
+        let begun: Vec<_> = std::mem::take(&mut worker.entries).into_iter().filter_map(|entry| entry.task).collect();
+        if !begun.is_empty() && !std::mem::replace(&mut worker.has_worked, true) {
+            core.starts.succeeded(number);
         }
-        // At most one: the task that it had begun and not ended.
-        for task in std::mem::take(&mut worker.entries).into_iter().filter_map(|entry| entry.task) {
+        self.judge_start(core, (number, &worker), death, &last_words);
+        for task in begun {
             let deaths = {
                 let mut inner = held(&task.inner);
                 inner.deaths += 1;
@@ -197,14 +228,11 @@ impl Pool {
                 core.waiting.again(task);
             }
         }
-        if core.stillborn >= MOST_STILLBORN {
-            self.give_up(core, "the workers end before they can work");
-        }
         self.changed.notify_all();
     }
 
     /// There will be no workers: everything that waits is told so.
-    fn give_up(&self, core: &mut Core, why: &str) {
+    pub(super) fn give_up(&self, core: &mut Core, why: &str) {
         if core.broken.is_some() {
             return;
         }
@@ -251,17 +279,15 @@ impl Pool {
             let most = self.options.tasks_per_worker.unwrap_or(u64::MAX);
             let open = core.workers.iter().filter(|(_, worker)| !worker.is_leaving && worker.given < most);
             let best = open
-                .min_by_key(|(number, worker)| (worker.busy, **number))
+                .min_by_key(|(number, worker)| (worker.busy, !worker.is_ready, **number))
                 .map(|(number, worker)| (*number, worker.busy));
             let number = match best {
                 Some((number, 0)) => number,
-                _ if core.workers.len() < self.options.workers => match self.start(core) {
-                    Ok(number) => number,
-                    Err(error) => {
-                        self.give_up(core, &format!("no worker can be started: {error}"));
-                        return;
-                    }
-                },
+                _ if core.workers.len() < self.options.workers
+                    && let Some(number) = self.start(core) =>
+                {
+                    number
+                }
                 Some((number, busy)) if busy < window => number,
                 _ => return,
             };
@@ -277,19 +303,14 @@ impl Pool {
     /// A worker with nothing to do gets what lies ahead before another one.
     fn share(&self, core: &mut Core) {
         loop {
-            let Some(idle) = core
-                .workers
-                .iter()
-                .find(|(_, worker)| worker.is_idle() && !worker.is_leaving)
-                .map(|(number, _)| *number)
-            else {
-                return;
-            };
-            let Some(fullest) =
-                core.workers.values_mut().max_by_key(|worker| worker.busy).filter(|worker| worker.busy > 1)
-            else {
-                return;
-            };
+            let idle = core.workers.iter().filter(|(_, worker)| worker.is_idle() && !worker.is_leaving);
+            let idle = idle.max_by_key(|(_, worker)| worker.is_ready).map(|(number, _)| *number);
+            let Some(idle) = idle else { return };
+            // One that is still starting keeps nothing from one that is not, and may never get so far.
+            let is_ready = core.workers.get(&idle).is_some_and(|worker| worker.is_ready);
+            let spare = |worker: &Worker| worker.busy > usize::from(worker.is_ready || !is_ready);
+            let fullest = core.workers.values_mut().filter(|worker| spare(worker));
+            let Some(fullest) = fullest.max_by_key(|worker| (!worker.is_ready, worker.busy)) else { return };
             let Some(task) = fullest.take_back() else { return };
             held(&task.inner).place = None;
             if !self.give(core, idle, &task) {
@@ -333,46 +354,21 @@ impl Pool {
             }
             Err(_) => {
                 // Its status will say why; the task goes to another.
-                core.workers.get_mut(&number).expect("as above").is_leaving = true;
+                core.workers.get_mut(&number).expect("as above").give_no_more();
                 false
             }
         }
-    }
-
-    fn start(&self, core: &mut Core) -> io::Result<usize> {
-        let (worker, birth) = Worker::new()?;
-        let always: [_; ALWAYS] = [
-            birth.socket.as_fd(),
-            worker.exchange.as_fd(),
-            birth.status.as_fd(),
-            self.settings.as_fd(),
-            birth.words.as_fd(),
-        ];
-        let born_with: Vec<_> = always.into_iter().chain(self.inherited.iter().map(AsFd::as_fd)).collect();
-        self.zygote.start(self.options.method, &born_with)?;
-        self.employ(core, worker)
-    }
-
-    pub(super) fn employ(&self, core: &mut Core, worker: Worker) -> io::Result<usize> {
-        core.last_worker += 1;
-        let number = core.last_worker;
-        for (descriptor, what) in [(&worker.socket, SOCKET), (&worker.status, STATUS), (&worker.words, WORDS)] {
-            let event = epoll::EventData::new_u64((number as u64) << 2 | what);
-            epoll::add(&self.epoll, descriptor, event, epoll::EventFlags::IN)?;
-        }
-        worker.exchange.pool_waits(core.driver);
-        core.workers.insert(number, worker);
-        Ok(number)
     }
 }
 
 /// A task that has not begun is looked at again after its timeout, but not sooner than this, in nanoseconds.
 const LEAST: u64 = 1_000_000;
-/// Every worker is born with so many descriptors.
-pub(super) const ALWAYS: usize = 5;
 /// So much work lies ahead of a worker: about ten wake-ups' worth.
 const AHEAD: u64 = 400_000;
 const MOST_AHEAD: u64 = 200;
 /// A task that has killed so many workers is not tried again.
 const MOST_DEATHS: u8 = 3;
-const MOST_STILLBORN: u32 = 3;
+/// So many records of one worker are read at a look.
+const MOST_RECORDS: usize = 4096;
+/// No task is taken to run longer than this when it is decided how many lie ahead, in nanoseconds: two minutes.
+const LONGEST_COUNTED: u64 = 120_000_000_000;

@@ -7,12 +7,14 @@
 //! the background that drives only while nobody else does, or while somebody wants to be told.
 //!
 //! Deaths: what a worker had ended counts, what it had not begun goes back to the front of the queue, and what it was
-//! running has died with it, or is tried again if its terms allow that and it has not killed three workers.
+//! running has died with it, or is tried again if its terms allow that and it has not killed three workers. Starts that fail
+//! are `starting.rs`.
 
 mod drive;
 mod flow;
 #[cfg(test)]
 mod puppets;
+mod starting;
 mod waiting;
 
 use std::{
@@ -29,6 +31,7 @@ use std::{
 
 use drive::BELL;
 use rustix::event::{EventfdFlags, epoll, eventfd};
+use starting::{ALWAYS, Starts};
 use unisono_sys::private::Private;
 use waiting::Waiting;
 
@@ -113,8 +116,11 @@ struct Core {
     is_dormant: bool,
     /// Why there are no workers.
     broken: Option<String>,
-    /// How many workers in a row have ended before they could work.
-    stillborn: u32,
+    starts: Starts,
+    /// What is to be said to the program's people.
+    notices: Vec<String>,
+    /// When was last looked after what nothing announces, in nanoseconds.
+    looked: u64,
     /// How long a task takes, in nanoseconds; a mean that forgets.
     mean: u64,
     /// Something was read at the last look.
@@ -148,7 +154,9 @@ impl Core {
             is_stopped: false,
             is_dormant: false,
             broken: None,
-            stillborn: 0,
+            starts: Starts::default(),
+            notices: Vec::new(),
+            looked: 0,
             mean: 0,
             is_fresh: false,
             text: Vec::new(),
@@ -181,7 +189,7 @@ impl Pool {
     /// # Errors
     /// When there are no descriptors left, or workers are to be born with too many.
     pub fn new(options: Options, zygote: Arc<Zygote>, given: Given) -> io::Result<Self> {
-        if given.inherited.len() > MOST - flow::ALWAYS {
+        if given.inherited.len() > MOST - ALWAYS {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "workers cannot be born with so many descriptors"));
         }
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
@@ -327,10 +335,22 @@ impl Pool {
                 self.end(&mut core, &task, Outcome::Cancelled);
             }
         }
+        self.drop_unmade(&mut core);
         self.pump(&mut core);
         self.ring();
         self.wanted.notify_all();
         self.changed.notify_all();
+    }
+
+    /// Nothing more can be done, for a reason of the face's: what waits is refused with it, and so is what comes.
+    pub fn break_off(&self, why: &str) {
+        let mut core = held(&self.core);
+        self.give_up(&mut core, why);
+    }
+
+    /// What is to be said to the program's people since the last call: that a worker could not be started, for one.
+    pub fn notices(&self) -> Vec<String> {
+        std::mem::take(&mut held(&self.core).notices)
     }
 
     /// Whether, and why, nothing can be submitted any more; the reason is known when the pool is broken.

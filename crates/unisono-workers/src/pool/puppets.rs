@@ -12,6 +12,8 @@ use rustix::{
 };
 
 use super::*;
+use unisono_sys::shared::Shared;
+
 use crate::{
     blob::Received,
     inside::{Given, Inside, kind},
@@ -59,8 +61,14 @@ impl Theatre {
         held(&self.pool.core)
     }
 
-    /// Another worker.
+    /// Another worker, which is ready.
     fn enter(&mut self) {
+        let number = self.enter_starting();
+        self.puppets.get_mut(&number).unwrap().inside.ready().unwrap();
+    }
+
+    /// Another worker, which is being initialized; its number.
+    fn enter_starting(&mut self) -> usize {
         let (worker, birth) = Worker::new().unwrap();
         let memory = rustix::io::dup(&worker.exchange).unwrap();
         let number = self.pool.employ(&mut self.core(), worker).unwrap();
@@ -68,6 +76,7 @@ impl Theatre {
         let inside = Inside::of(self.ended.as_fd(), birth.socket.publish(), memory).unwrap();
         assert!(self.core().workers.get_mut(&number).unwrap().read_socket().unwrap(), "it said hello");
         self.puppets.insert(number, Puppet { inside, socket, status: birth.status.publish(), under_way: None });
+        number
     }
 
     fn submit(&mut self, terms: Terms) -> Arc<Task> {
@@ -266,6 +275,104 @@ fn a_driver_that_sleeps_learns_that_a_result_may_come_unannounced() {
     }
 }
 
+/// A pool for whose task a worker is starting that may never get so far.
+fn one_starting(terms: Terms) -> (Theatre, usize, Arc<Task>) {
+    let mut theatre = Theatre::new(0, None);
+    let starting = theatre.enter_starting();
+    let task = theatre.submit(terms);
+    assert_eq!(theatre.core().workers[&starting].busy, 1);
+    (theatre, starting, task)
+}
+
+#[test]
+fn starts_that_fail_in_a_row_break_a_pool_without_workers_and_are_said_once_by_one_with_some() {
+    let mut theatre = Theatre::new(0, None);
+    let task = theatre.submit(PATIENT);
+    for failures in 1..=3 {
+        assert!(!task.has_ended() && theatre.pool.notices().is_empty());
+        let starting = theatre.enter_starting();
+        theatre.pump();
+        theatre.die(starting, failures);
+    }
+    let said =
+        "3 starts of workers in a row have failed; the last: a worker was killed by signal 3 before its first task";
+    assert!(matches!(task.take_outcome(), Some(Outcome::Refused(why)) if why == said));
+    assert_eq!(theatre.pool.refuses(), Some(Some(said.to_owned())));
+
+    let mut theatre = Theatre::new(1, None);
+    let task = theatre.submit(PATIENT);
+    assert!(theatre.begin(1));
+    for failures in 1..6 {
+        let starting = theatre.enter_starting();
+        theatre.die(starting, 11);
+        assert_eq!(theatre.pool.notices().len(), usize::from(failures == 1));
+    }
+    theatre.publish(1, kind::RETURNED);
+    theatre.pump();
+    assert!(matches!(task.take_outcome(), Some(Outcome::Returned(_))) && theatre.pool.refuses().is_none());
+}
+
+#[test]
+fn a_worker_that_dies_at_its_first_task_has_started() {
+    let mut theatre = Theatre::new(0, None);
+    for _ in 0..5 {
+        theatre.enter();
+        let task = theatre.submit(PATIENT);
+        let number = *theatre.puppets.keys().next().unwrap();
+        assert!(theatre.begin(number));
+        theatre.die(number, 9);
+        assert!(matches!(task.take_outcome(), Some(Outcome::Died { .. })));
+    }
+    assert!(theatre.pool.refuses().is_none());
+}
+
+#[test]
+fn a_task_waits_no_longer_than_its_time_for_a_worker_that_is_starting_and_the_worker_is_left_alone() {
+    let (mut theatre, starting, task) = one_starting(HASTY);
+    let behind = theatre.submit(PATIENT);
+    theatre.pump();
+    assert!(matches!(task.take_outcome(), Some(Outcome::NotBegun(_))));
+    assert!(!behind.has_ended() && !theatre.core().workers[&starting].is_doomed);
+    theatre.puppets.get_mut(&starting).unwrap().inside.ready().unwrap();
+    theatre.pump();
+    assert!(theatre.begin(starting));
+    assert_eq!(theatre.runs, [0, 1]);
+}
+
+#[test]
+fn a_worker_that_is_ready_takes_the_only_task_of_one_that_is_starting() {
+    let (mut theatre, _, task) = one_starting(PATIENT);
+    theatre.enter();
+    theatre.pump();
+    theatre.pump();
+    assert!(theatre.begin(2) && !task.has_ended());
+}
+
+#[test]
+fn a_pool_that_is_terminated_does_not_wait_for_a_worker_that_is_not_made_yet() {
+    let mut theatre = Theatre::new(0, None);
+    let (worker, birth) = Worker::new().unwrap();
+    theatre.pool.employ(&mut theatre.core(), worker).unwrap();
+    let task = theatre.submit(PATIENT);
+    theatre.pool.close(true, true);
+    assert!(task.is_cancelled());
+    assert_eq!(theatre.pool.counts(), (0, 0));
+    drop(birth);
+}
+
+#[test]
+fn a_worker_that_is_still_starting_when_there_is_nothing_more_for_it_to_do_is_killed_after_a_while() {
+    let (theatre, starting, task) = one_starting(HASTY);
+    theatre.pump();
+    assert!(task.has_ended());
+    theatre.pool.close(false, false);
+    assert!(!theatre.core().workers[&starting].is_doomed);
+    theatre.core().workers.get_mut(&starting).unwrap().dismissed = Some(0);
+    theatre.core().looked = 0;
+    theatre.pump();
+    assert!(theatre.core().workers[&starting].is_doomed);
+}
+
 /// One step of a history.
 #[derive(Debug, Clone)]
 enum Step {
@@ -311,6 +418,8 @@ impl Theatre {
             Step::Return(at) => self.publish(worker(at), kind::RETURNED),
             Step::Raise(at) => self.publish(worker(at), kind::RAISED),
             Step::Die(at) => {
+                // Of starts that fail one after the other, the pool breaks; here others succeed meanwhile.
+                self.core().starts.succeeded(usize::MAX);
                 self.die(worker(at), 9);
                 self.enter();
             }
@@ -354,5 +463,186 @@ proptest! {
             prop_assert!(task.take_outcome().is_none());
             prop_assert!(*runs > 0 || matches!(outcome, Outcome::Cancelled), "{outcome:?}");
         }
+    }
+}
+
+/// A pool with two workers: the first goes mad, by having its memory written over, and is otherwise what it was.
+struct Asylum {
+    theatre: Theatre,
+    memory: Shared,
+    is_gone: bool,
+    /// How many tasks the mad one has begun.
+    begun: usize,
+}
+
+/// What is written over the memory of a worker: from where, and what.
+type Scribble = (usize, Vec<u8>);
+
+impl Asylum {
+    fn new() -> Self {
+        let mut theatre = Theatre::new(1, None);
+        let memory = Shared::open(rustix::io::dup(&theatre.core().workers[&1].exchange).unwrap()).unwrap();
+        theatre.enter();
+        Self { theatre, memory, is_gone: false, begun: 0 }
+    }
+
+    fn scribble(&self, (at, bytes): &Scribble) {
+        let at = at % self.memory.size();
+        self.memory.write(at, &bytes[..bytes.len().min(self.memory.size() - at)]);
+    }
+
+    /// The mad one goes on as far as it can: it begins its next task.
+    fn begin(&mut self) {
+        let Some(puppet) = self.theatre.puppets.get_mut(&1).filter(|puppet| puppet.under_way.is_none()) else { return };
+        match puppet.inside.take() {
+            Ok(given) => {
+                self.begun += usize::from(given.is_some());
+                puppet.under_way = given;
+            }
+            Err(_) => self.leave(70 << 8),
+        }
+    }
+
+    /// Or publishes what it is at.
+    fn publish(&mut self) {
+        let Some(puppet) = self.theatre.puppets.get_mut(&1) else { return };
+        // In a full ring it would wait here, until it is killed.
+        if puppet.inside.exchange.unread().is_ok_and(|unread| unread > 1 << 19) {
+            return;
+        }
+        let Some(given) = puppet.under_way.take() else { return };
+        if puppet.inside.publish(kind::RETURNED, &given, 2, &[b"ok"]).is_err() {
+            self.leave(70 << 8);
+        }
+    }
+
+    /// It ends, by itself or since the pool kills it.
+    fn leave(&mut self, status: i32) {
+        if !std::mem::replace(&mut self.is_gone, true) {
+            self.theatre.core().starts.succeeded(usize::MAX);
+            self.theatre.die(1, status);
+            self.theatre.enter();
+        }
+    }
+
+    /// Everybody does what there is to do, and the pool looks after all.
+    fn turn(&mut self) {
+        for number in self.theatre.puppets.keys().copied().filter(|number| *number != 1).collect::<Vec<_>>() {
+            self.theatre.begin(number);
+            self.theatre.publish(number, kind::RETURNED);
+        }
+        self.begin();
+        self.publish();
+        self.look();
+    }
+
+    fn look(&mut self) {
+        self.theatre.core().looked = 0;
+        self.theatre.pump();
+        if self.theatre.core().workers.get(&1).is_some_and(|worker| worker.is_doomed) {
+            self.leave(9);
+        }
+    }
+
+    /// All tasks end, and the pool can be closed; what the other worker has begun has returned.
+    fn comes_to_its_end(mut self) {
+        for _ in 0..100 {
+            if self.theatre.pool.counts().1 == 0 {
+                break;
+            }
+            self.turn();
+        }
+        assert_eq!(self.theatre.pool.counts().1, 0, "all tasks have ended");
+        let mut lost = 0;
+        for (task, runs) in self.theatre.tasks.iter().zip(&self.theatre.runs) {
+            assert!(*runs <= 1, "what a sane worker runs is run once");
+            let outcome = task.take_outcome().unwrap();
+            assert!(*runs == 0 || matches!(outcome, Outcome::Returned(_)), "{outcome:?}");
+            lost += usize::from(!matches!(outcome, Outcome::Returned(_)));
+        }
+        assert!(lost <= self.begun, "{lost} tasks were lost, and {} had begun", self.begun);
+        self.theatre.pool.close(false, false);
+        self.look();
+        // And who has come for it.
+        self.theatre.pump();
+        assert!(self.theatre.core().workers.values().all(|worker| worker.is_leaving));
+    }
+}
+
+/// Tasks lie before both workers, and the first has begun one, ended it, or neither.
+fn at_moment(moment: usize) -> Asylum {
+    let mut asylum = Asylum::new();
+    (0..6).for_each(|_| drop(asylum.theatre.submit(PATIENT)));
+    match moment {
+        0 => {}
+        1 => asylum.begin(),
+        2 => {
+            asylum.begin();
+            asylum.publish();
+        }
+        _ => {
+            asylum.turn();
+            asylum.begin();
+        }
+    }
+    asylum
+}
+
+#[test]
+fn whichever_word_a_worker_writes_over_and_whenever_all_other_tasks_return_and_the_pool_can_be_closed() {
+    // The words of both sides, the slots that are lent, and the desks of some tasks.
+    for word in 0..120 {
+        for value in [0, 1, 3, 0xffff_ffff, u64::MAX] {
+            let asylum = at_moment(word % 4);
+            asylum.scribble(&(word * 8, u64::to_le_bytes(value).to_vec()));
+            asylum.comes_to_its_end();
+        }
+    }
+}
+
+#[test]
+fn a_task_is_killed_at_its_time_though_its_worker_wrote_over_when_it_began() {
+    let mut asylum = Asylum::new();
+    let tasks = [HASTY, PATIENT].map(|terms| asylum.theatre.submit(terms));
+    asylum.begin();
+    let begun = asylum.theatre.core().workers[&1].entries[0].number;
+    asylum.scribble(&((704 + 32 * begun as usize) + 16, vec![0xff; 8]));
+    asylum.theatre.pool.expire(&mut asylum.theatre.core());
+    assert!(asylum.theatre.core().workers[&1].is_doomed);
+    asylum.comes_to_its_end();
+    drop(tasks);
+}
+
+#[test]
+fn a_worker_that_fills_its_memory_loses_its_own_tasks_alone() {
+    for moment in 0..4 {
+        for byte in [0, 1, 0x55, 0xff] {
+            let asylum = at_moment(moment);
+            asylum.scribble(&(0, vec![byte; asylum.memory.size()]));
+            asylum.comes_to_its_end();
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_worker_writes_over_its_memory_and_whenever_all_other_tasks_return(
+        steps in prop::collection::vec(
+            (0..5u8, prop_oneof![4 => 0..1000usize, 1 => 0..9000usize, 1 => any::<usize>()],
+                prop_oneof![3 => prop::collection::vec(any::<u8>(), 1..40), 1 => (any::<u8>(), 1..9000usize).prop_map(|(byte, many)| vec![byte; many])]),
+            1..40,
+        ),
+    ) {
+        let mut asylum = Asylum::new();
+        for (step, at, bytes) in steps {
+            match step {
+                0 => drop(asylum.theatre.submit(PATIENT)),
+                1 => asylum.begin(),
+                2 => asylum.publish(),
+                3 => asylum.turn(),
+                _ => asylum.scribble(&(at, bytes)),
+            }
+        }
+        asylum.comes_to_its_end();
     }
 }

@@ -32,6 +32,7 @@ fn worker() {
         kept: Vec::new(),
     };
     let mut inside = Inside::new(socket, memory).unwrap();
+    inside.ready().unwrap();
     loop {
         match inside.take() {
             Ok(Some(given)) => worker.run(&mut inside, given),
@@ -88,7 +89,10 @@ impl Worker {
                 eprintln!("{}", String::from_utf8(read(&arguments)).unwrap());
                 exit(1);
             }
-            "unfit" => inside.unfit(b"not today").unwrap(),
+            "unfit" => {
+                inside.unfit(b"not today").unwrap();
+                park();
+            }
             "meet" => self.meet(inside, &given, &String::from_utf8(read(&arguments)).unwrap()),
             word => panic!("nobody knows what {word} means"),
         }

@@ -1,0 +1,198 @@
+"""The process that makes the workers: it may be killed at any moment, takes signals as it should, and is there while it is used."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+import unisono
+from processes import children, is_alive, until
+from unisono import _births
+from unisono.errors import WorkerDied
+
+LONG = 60
+
+
+def zygotes():
+    """The processes of this program that make workers."""
+    found = []
+    for child in children(os.getpid()):
+        try:
+            with open(f"/proc/{child}/cmdline", "rb") as file:
+                if b"unisono._zygote" in file.read() and is_alive(child):
+                    found.append(child)
+        except FileNotFoundError:
+            pass
+    return found
+
+
+def note(path):
+    with open(path, "a") as file:
+        file.write("x")
+    time.sleep(0.001)
+    return os.getpid()
+
+
+def test_a_zygote_that_is_killed_at_any_moment_is_replaced_and_no_task_is_run_twice_or_lost(tmp_path):
+    _births.stop_zygotes()
+    choice = random.Random(4)
+    with unisono.ProcessPool(2, max_tasks_per_child=7) as pool:
+        for turn in range(200):
+            paths = [tmp_path / f"{turn}-{number}" for number in range(choice.randrange(1, 9))]
+            tasks = [pool.submit(note, path) for path in paths]
+            # Anywhere between before it is there and after all is done.
+            until_then = time.monotonic() + choice.random() ** 3 * 0.05
+            while time.monotonic() < until_then:
+                tasks[choice.randrange(len(tasks))].done()
+            for zygote in zygotes():
+                os.kill(zygote, signal.SIGKILL)
+            for path, task in zip(paths, tasks, strict=True):
+                error = task.exception(LONG)
+                runs = path.stat().st_size if path.exists() else 0
+                if error is None:
+                    assert runs == 1
+                else:
+                    assert isinstance(error, WorkerDied) and runs <= 1, error
+        assert pool.submit(abs, -1).result(LONG) == 1
+
+
+def test_a_zygote_that_is_killed_while_messages_wait_in_its_socket_is_replaced():
+    _births.stop_zygotes()
+    for _ in range(5):
+        with unisono.ProcessPool(3) as pool:
+            pool.submit(abs, -1).result(LONG)
+            [zygote] = zygotes()
+            os.kill(zygote, signal.SIGSTOP)
+            tasks = [pool.submit(time.sleep, 0.01) for _ in range(8)]
+            # They are asked for, and it takes none of them.
+            os.kill(zygote, signal.SIGKILL)
+            ends = [task.exception(LONG) for task in tasks]
+            assert sum(isinstance(end, WorkerDied) for end in ends) <= 3
+            assert all(end is None or isinstance(end, WorkerDied) for end in ends)
+
+
+SIGNALS = """
+import os, signal, subprocess, sys
+import unisono
+
+def state(_):
+    lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    parent = dict(line.split(":", 1) for line in open(f"/proc/{os.getppid()}/status"))
+    ran = subprocess.run([sys.executable, "-c", "raise SystemExit(3)"]).returncode
+    reads, writes = os.pipe()
+    os.close(reads)
+    try:
+        os.write(writes, b"x")
+    except BrokenPipeError:
+        ran += 10
+    os.close(writes)
+    return [int(each["SigIgn"], 16) for each in (lines, parent)], [int(lines["SigBlk"], 16)], ran
+
+if __name__ == "__main__":
+    with unisono.ProcessPool(2, start_method=sys.argv[1], max_tasks_per_child=3) as pool:
+        found = list(pool.map(state, range(12)))
+    ignored, blocked, ran = found[0]
+    assert all(each == found[0] for each in found), found
+    print(*ignored, *blocked, ran)
+"""
+
+
+@pytest.mark.parametrize("method", ["zygote", "fork", "spawn"])
+@pytest.mark.parametrize("program", ["ignores", "blocks", "kills itself by SIGPIPE"])
+def test_workers_and_their_zygote_take_signals_as_if_just_started_whatever_the_program_does_with_them(
+    tmp_path, method, program
+):
+    (tmp_path / "program.py").write_text(SIGNALS)
+    ours = [signal.SIGCHLD, signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM]
+
+    def before():
+        if program == "ignores":
+            for number in ours:
+                signal.signal(number, signal.SIG_IGN)
+        elif program == "blocks":
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        else:
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+
+    done = subprocess.run(
+        [sys.executable, "program.py", method],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        preexec_fn=before,
+    )
+    assert done.returncode == 0, done.stderr
+    *ignored, blocked, ran = map(int, done.stdout.split())
+    assert (blocked, ran) == (0, 13)
+    for each in ignored:
+        assert not each & bits(signal.SIGCHLD, signal.SIGTERM)
+        assert each & bits(signal.SIGPIPE)
+
+
+def bits(*signals):
+    return sum(1 << (number - 1) for number in signals)
+
+
+def test_a_program_that_survives_its_terminal_has_workers_that_do(tmp_path):
+    (tmp_path / "program.py").write_text(SIGNALS)
+    done = subprocess.run(
+        [sys.executable, "program.py", "zygote"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    assert done.returncode == 0, done.stderr
+    worker, zygote, *_ = map(int, done.stdout.split())
+    assert worker & zygote & bits(signal.SIGHUP)
+
+
+def test_zygotes_end_when_no_pool_uses_them_and_the_last_is_kept_for_the_next(tmp_path, monkeypatch):
+    _births.stop_zygotes()
+    pools = []
+    for number in range(15):
+        monkeypatch.syspath_prepend(tmp_path / str(number))
+        pool = unisono.ProcessPool(1)
+        assert pool.submit(abs, -1).result(LONG) == 1
+        pools.append(pool)
+    assert len(zygotes()) == 15
+    for pool in pools[:10]:
+        pool.shutdown()
+    until(lambda: len(zygotes()) <= 6, "the end of those that nobody uses")
+    assert all(pool.submit(abs, -1).result(LONG) == 1 for pool in pools[10:])
+    for pool in pools[10:]:
+        pool.shutdown()
+    [kept] = until(lambda: len(zygotes()) == 1 and zygotes(), "the end of all but one")
+    with unisono.ProcessPool(1) as pool:
+        assert pool.submit(abs, -1).result(LONG) == 1
+        assert zygotes() == [kept]
+
+
+def test_a_zygote_without_workers_ends_after_a_while_and_the_next_worker_has_another(tmp_path):
+    (tmp_path / "program.py").write_text(
+        textwrap.dedent("""
+            import os, unisono
+            from unisono import _births, _zygote
+
+            if __name__ == "__main__":
+                with unisono.ProcessPool(1, max_tasks_per_child=1, preload=["impatient"]) as pool:
+                    first = pool.submit(os.getppid).result(60)
+                    os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
+                    assert pool.submit(os.getppid).result(60) != first
+                    print("two")
+        """)
+    )
+    (tmp_path / "impatient.py").write_text("from unisono import _zygote\n_zygote._LONGEST_IDLE = 0.05\n")
+    done = subprocess.run(
+        [sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout == "two\n", done.stderr
