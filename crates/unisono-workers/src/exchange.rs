@@ -133,6 +133,11 @@ impl Exchange {
         Ok(number)
     }
 
+    /// The pool's side: the number of the task that is put next.
+    pub fn next_number(&self) -> u64 {
+        self.put.get()
+    }
+
     /// The pool's side: whether so many bytes can be put now.
     ///
     /// # Errors

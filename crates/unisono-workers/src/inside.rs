@@ -231,7 +231,11 @@ impl Inside {
 
     fn read_task(&mut self, number: u64, began: u64, mut text: &[u8]) -> io::Result<Given> {
         let torn = || io::Error::new(io::ErrorKind::InvalidData, "a task that cannot be read");
-        let (function, rest) = text.split_first_chunk::<8>().ok_or_else(torn)?;
+        let (own, rest) = text.split_first_chunk::<8>().ok_or_else(torn)?;
+        if u64::from_le_bytes(*own) != number {
+            return Err(Torn.into());
+        }
+        let (function, rest) = rest.split_first_chunk::<8>().ok_or_else(torn)?;
         let (is_defined, rest) = rest.split_first().ok_or_else(torn)?;
         text = rest;
         let definition = match *is_defined {

@@ -614,6 +614,20 @@ fn a_task_is_killed_at_its_time_though_its_worker_wrote_over_when_it_began() {
 }
 
 #[test]
+fn a_worker_whose_desk_points_at_another_tasks_bytes_does_not_run_them() {
+    let mut asylum = Asylum::new();
+    let tasks: Vec<_> = (0..6).map(|_| asylum.theatre.submit(PATIENT)).collect();
+    // Where the bytes of its second task lie, put in the place of those of its first.
+    let mut second = Vec::new();
+    asylum.memory.read(704 + 32 + 8, 8, &mut second);
+    asylum.scribble(&(704 + 8, second));
+    asylum.begin();
+    assert!(asylum.is_gone && asylum.begun == 0);
+    asylum.comes_to_its_end();
+    drop(tasks);
+}
+
+#[test]
 fn a_worker_that_fills_its_memory_loses_its_own_tasks_alone() {
     for moment in 0..4 {
         for byte in [0, 1, 0x55, 0xff] {
