@@ -37,6 +37,7 @@ pub(crate) fn body(bytes: &[u8]) {
         outcome: OutcomeKind::ALL[bytes.len() % 6],
         effect: Effect::ALL[bytes.len() % 3],
         repeatable: bytes.len().is_multiple_of(5),
+        idempotency_key: bytes.len().is_multiple_of(7).then_some(&*text),
         next: Next::Page(&text),
         fields: &fields,
         body: &body,

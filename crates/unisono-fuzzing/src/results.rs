@@ -127,6 +127,7 @@ fn line(row: u64, id: &str, fields: &Fields) -> Vec<u8> {
         outcome: OutcomeKind::Ok,
         effect: Effect::Done,
         repeatable: false,
+        idempotency_key: None,
         next: Next::Unknown,
         fields,
         body: &Fields::default(),

@@ -114,7 +114,7 @@ impl Error {
         Some(match &self.reason {
             Reason::Exists => "add --resume to go on with it, or --overwrite to start anew",
             Reason::NotOurs => {
-                "choose another name for -o; only --overwrite replaces a file that unisono did not write"
+                "choose another name for -o; --overwrite would replace it, forget what it holds, and send all rows again"
             }
             Reason::Corrupt { .. } => {
                 "look at that line and repair it, restore the file from a backup, or start anew with another -o"

@@ -19,6 +19,7 @@ use crate::{
     order::Order,
     place::{Inode, Locked},
     recover::{Fate, Identity, LeftOver, Mode, Recovered},
+    repeat::Repeat,
     results::{self, Opened},
     runfile::Started,
     writer::{Closed, Kept, Room, Shared, Writer},
@@ -75,7 +76,7 @@ impl Default for Open {
 /// fields.members().text("url", "http://localhost/");
 /// journal.append(&Record {
 ///     key: RowKey { row: 0, page: 0 }, id: "r0", fingerprint: 7, outcome: OutcomeKind::Ok, effect: Effect::Done,
-///     repeatable: true, next: Next::Unknown, fields: &fields, body: &Fields::default(),
+///     repeatable: true, idempotency_key: None, next: Next::Unknown, fields: &fields, body: &Fields::default(),
 /// });
 /// assert_eq!(journal.close_blocking(Finish::default()).lines, 1);
 /// ```
@@ -197,21 +198,27 @@ impl Journal {
         self.shared.poll_ready(context)
     }
 
-    /// Notes that something is about to start that must not be repeated. When this returns, the note is durable, and
-    /// so is every outcome that was added before. `id` is the row's name, if it has one of its own.
+    /// Notes that something is about to start that may take effect, and in which way it may be repeated. When this returns,
+    /// the note is durable, and so is every outcome that was added before. `id` is the row's name, if it has one of its own.
     ///
     /// # Errors
     /// When it could not be noted: then it must not start.
-    pub async fn started(&self, key: RowKey, id: Option<&str>, fingerprint: u64) -> Result<(), Arc<Error>> {
-        self.noted(self.note(key, id, fingerprint)).await
+    pub async fn started(
+        &self,
+        key: RowKey,
+        id: Option<&str>,
+        fingerprint: u64,
+        repeat: Repeat,
+    ) -> Result<(), Arc<Error>> {
+        self.noted(self.note(key, id, fingerprint, repeat)).await
     }
 
     /// As [`Journal::started`], without waiting: [`Journal::noted`] does that, later. What was asked for together becomes
     /// durable together.
-    pub fn note(&self, key: RowKey, id: Option<&str>, fingerprint: u64) -> Note {
+    pub fn note(&self, key: RowKey, id: Option<&str>, fingerprint: u64, repeat: Repeat) -> Note {
         let id = || id.map_or_else(|| hash_of(&format!("r{}", key.row)), hash_of);
         // Whether it has a line the writer knows.
-        let started = || Started { key, fingerprint, id: id(), has_line: false };
+        let started = || Started { key, fingerprint, id: id(), has_line: false, repeat };
         Note(self.place.is_some().then(|| self.shared.note(started())))
     }
 

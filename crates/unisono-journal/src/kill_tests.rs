@@ -15,7 +15,7 @@ use std::{
 use unisono_core::{Effect, OutcomeKind};
 
 use crate::{
-    Disposition, Fields, Finish, Identity, Journal, Mode, Next, Open, Order, Record, RowKey, scan, steps::End,
+    Disposition, Fields, Finish, Identity, Journal, Mode, Next, Open, Order, Record, Repeat, RowKey, scan, steps::End,
 };
 
 const FOLDER_VARIABLE: &str = "UNISONO_TEST_FOLDER";
@@ -155,6 +155,7 @@ fn append(journal: &Journal, key: RowKey, fingerprint: u64, outcome: OutcomeKind
         outcome,
         effect,
         repeatable: false,
+        idempotency_key: None,
         next: Next::Unknown,
         fields: &fields,
         body: &body,
@@ -175,7 +176,8 @@ impl Run {
             match disposition {
                 Disposition::Kept => {}
                 Disposition::Run => {
-                    let noted = runtime.block_on(async { journal.noted(journal.note(key, Some(&id), content)).await });
+                    let noted = runtime
+                        .block_on(async { journal.noted(journal.note(key, Some(&id), content, Repeat::Never)).await });
                     if noted.is_err() {
                         // It does not start, and nor does anything after it.
                         break;
@@ -189,7 +191,7 @@ impl Run {
                     let (outcome, effect) = outcome_of(content);
                     append(&journal, key, content, outcome, effect);
                 }
-                Disposition::Interrupted { key } => {
+                Disposition::Interrupted { key, .. } => {
                     append(&journal, key, content, OutcomeKind::Ambiguous, Effect::Maybe);
                 }
                 other => panic!("nothing is unsure here: {other:?}"),

@@ -21,9 +21,11 @@ mod members;
 mod order;
 mod place;
 mod recover;
+mod repeat;
 mod results;
 mod rewrite;
 mod runfile;
+mod spelling;
 mod steps;
 mod writer;
 
@@ -36,4 +38,5 @@ pub use line::{Head, Next, Record, RowKey, scan, unescape};
 pub use members::{Elements, Fields, Members, push_json_string};
 pub use order::Order;
 pub use recover::{Disposition, Fate, Identity, LeftOver, Mode, Old, OldLines, Recovered};
+pub use repeat::Repeat;
 pub use writer::Closed;

@@ -2,19 +2,23 @@
 //!
 //! ```text
 //! {["run":"0123456789abcdef","open":1,["identity":2,]]"row":17,"id":"r17","fp":"0123456789abcdef","outcome":"ok","effect":"done",
-//! "repeatable":false,["page":2,["next":"..."|null,]]<fields>[<body>]}
+//! "repeatable":false,["idempotency_key":"...",]["page":2,["next":"..."|null,]]<fields>[<body>]}
 //! ```
 //! `run` and `open` stand in a file's first line: its [`Mark`]. A run writes them before anything else, so that a file without
 //! an outcome says whose it is as well; its first outcome continues that line. `identity` is the version of the rule by which a
 //! kind of work makes its fingerprints, where that is not the first. `effect` and `repeatable` decide with the outcome whether a
-//! later run may do it again. `page` stands only in lines of rows that have pages, `next` only when the page itself is
+//! later run may do it again. `idempotency_key` is the one that it went out with, where it may have taken effect: a later run
+//! sends the same, whichever it is. `page` stands only in lines of rows that have pages, `next` only when the page itself is
 //! there: the address of the page after it, or null. A failed line's fields begin with its error, whose kind decides
 //! whether it runs again.
 
 use unisono_core::{Effect, ErrorKind, OutcomeKind};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::members::{Fields, Members};
+use crate::{
+    members::{Fields, Members},
+    repeat::Repeat,
+};
 
 /// What the first line of a results file says about the file: which run it is of, and whether that run has ended well.
 ///
@@ -127,6 +131,8 @@ pub struct Record<'a> {
     pub effect: Effect,
     /// Whether running the row again does no harm: then, on a full disk, it need not be recorded without its body.
     pub repeatable: bool,
+    /// What it went out with so that it is repeatable, if that is a key and it may have taken effect.
+    pub idempotency_key: Option<&'a str>,
     /// The page after this one.
     pub next: Next<'a>,
     /// Further members of the line's object without a body: `"url":"...","status":200`.
@@ -159,6 +165,8 @@ pub struct Head<'a> {
     pub effect: Effect,
     /// Whether running the row again does no harm.
     pub repeatable: bool,
+    /// The key that it went out with, still escaped as in JSON.
+    pub idempotency_key: Option<&'a [u8]>,
     /// The address of the next page, still escaped as in JSON: `None` unknown, `Some(None)` none.
     pub next: Option<Option<&'a [u8]>>,
     /// Whether its error says nothing of the row: [`ErrorKind::is_passing`].
@@ -168,6 +176,20 @@ pub struct Head<'a> {
 }
 
 impl Head<'_> {
+    /// In which way what may have been done may be repeated.
+    pub fn repeat(&self) -> Repeat {
+        match self.key_text() {
+            _ if !self.repeatable => Repeat::Never,
+            Some(key) => Repeat::by_key(&key),
+            None => Repeat::ByNature,
+        }
+    }
+
+    /// The key that it went out with.
+    pub(crate) fn key_text(&self) -> Option<String> {
+        self.idempotency_key.and_then(unescape)
+    }
+
     /// That of the row's name, as [`hash_of`] makes it.
     pub(crate) fn id_hash(&self) -> u64 {
         match unescape(self.id) {
@@ -195,6 +217,9 @@ pub(crate) fn encode(record: &Record<'_>, is_begun: bool, into: &mut Vec<u8>) ->
     members.text("outcome", record.outcome.as_str());
     members.text("effect", record.effect.as_str());
     members.flag("repeatable", record.repeatable);
+    if let Some(key) = record.idempotency_key {
+        members.text("idempotency_key", key);
+    }
     if record.key.page > 0 {
         members.number("page", record.key.page);
         match record.next {
@@ -243,6 +268,11 @@ pub(crate) fn scan_start(line: &[u8]) -> Option<(Head<'_>, &[u8])> {
     let (effect, rest) = string(rest.strip_prefix(b",\"effect\":")?)?;
     let (repeatable, rest) = boolean(rest.strip_prefix(b",\"repeatable\":")?)?;
     let mut rest = rest.strip_prefix(b",")?;
+    let mut idempotency_key = None;
+    if let Some(keyed) = rest.strip_prefix(b"\"idempotency_key\":") {
+        let (key, after) = string(keyed)?;
+        (idempotency_key, rest) = (Some(key), after.strip_prefix(b",")?);
+    }
     let (mut page, mut next) = (0, None);
     if let Some(paged) = rest.strip_prefix(b"\"page\":") {
         let (number, after) = number(paged)?;
@@ -262,6 +292,7 @@ pub(crate) fn scan_start(line: &[u8]) -> Option<(Head<'_>, &[u8])> {
         outcome: std::str::from_utf8(outcome).ok()?.parse().ok()?,
         effect: std::str::from_utf8(effect).ok()?.parse().ok()?,
         repeatable,
+        idempotency_key,
         next,
         is_passing: error_kind(rest).is_some_and(ErrorKind::is_passing),
         not_understood: error_kind(rest) == Some(ErrorKind::Input),
@@ -307,7 +338,7 @@ fn boolean(bytes: &[u8]) -> Option<(bool, &[u8])> {
 }
 
 /// Sixteen digits, as they are written.
-fn hexadecimal(digits: &[u8]) -> Option<u64> {
+pub(crate) fn hexadecimal(digits: &[u8]) -> Option<u64> {
     let is_written = |digit: &u8| digit.is_ascii_digit() || (b'a'..=b'f').contains(digit);
     (digits.len() == 16 && digits.iter().all(is_written)).then_some(())?;
     u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
@@ -348,13 +379,13 @@ mod tests {
         #[test]
         fn what_is_written_is_scanned_back(
             row in any::<u64>(), page in 0u32..3, fingerprint in any::<u64>(), id in any::<String>(), next in any::<String>(),
-            kind in 0usize..6, effect in 0usize..3, repeatable: bool, run in any::<Option<u64>>(), is_open: bool, version in 1u8..=9,
+            kind in 0usize..6, effect in 0usize..3, repeatable: bool, sent in any::<Option<String>>(), run in any::<Option<u64>>(), is_open: bool, version in 1u8..=9,
         ) {
             let mark = run.map(|run| Mark { run, is_open, version });
             let outcome = OutcomeKind::ALL[kind];
             let record = Record {
                 key: RowKey { row, page }, id: &id, fingerprint, outcome, effect: Effect::ALL[effect], repeatable,
-                next: Next::Page(&next), fields: &fields(|members| members.text("url", &id)),
+                idempotency_key: sent.as_deref(), next: Next::Page(&next), fields: &fields(|members| members.text("url", &id)),
                 body: &fields(|members| members.object("body", |body| body.number("row", 1))),
             };
             let mut line = line_of(mark, &record);
@@ -367,6 +398,7 @@ mod tests {
             prop_assert_eq!((head.key, head.fingerprint, head.outcome), (record.key, fingerprint, outcome));
             prop_assert_eq!((head.effect, head.repeatable), (record.effect, repeatable));
             prop_assert_eq!(unescape(head.id), Some(id));
+            prop_assert_eq!(head.key_text(), sent);
             let read = head.next.flatten().and_then(unescape);
             prop_assert_eq!(read, (page > 0).then_some(next));
         }
@@ -380,7 +412,7 @@ mod tests {
             let (empty, some) = (Fields::default(), fields(|members| members.number("n", 1)));
             let record = Record {
                 key: RowKey { row: 1, page: 0 }, id: "r", fingerprint: 7, outcome: OutcomeKind::Ok, effect: Effect::Done,
-                repeatable: false, next: Next::Unknown, fields: &some, body: &empty,
+                repeatable: false, idempotency_key: None, next: Next::Unknown, fields: &some, body: &empty,
             };
             let mut changed = Vec::new();
             Mark::push_marked(other, &line_of(one, &record), &mut changed);
@@ -393,7 +425,7 @@ mod tests {
             let mark = marked.then_some(Mark { run: 1, is_open: true, version });
             let record = Record {
                 key: RowKey { row: 1, page: 1 }, id: "a\"", fingerprint: 255, outcome: OutcomeKind::Ok, effect: Effect::Done,
-                repeatable: true, next: Next::Page("b"), fields: &Fields::default(), body: &Fields::default(),
+                repeatable: true, idempotency_key: Some("c"), next: Next::Page("b"), fields: &Fields::default(), body: &Fields::default(),
             };
             let mut damaged = line_of(mark, &record);
             damaged.truncate(damaged.len() - cut);

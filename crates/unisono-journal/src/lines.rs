@@ -5,8 +5,8 @@
 //! no outcome yet is such an end as well.
 //!
 //! What editors and other programs do to the shape of lines without touching what they say is read all the same: CR LF, empty
-//! lines, and several outcomes on one line, as `cat` makes them of a file whose last line has no line feed. Whoever goes on
-//! with such a file makes it anew.
+//! lines, several outcomes on one line, as `cat` makes them of a file whose last line has no line feed, and members that are
+//! spelled or ordered otherwise. Whoever goes on with such a file makes it anew.
 
 use std::{
     fs::File,
@@ -17,12 +17,14 @@ use std::{
 };
 
 use serde::de::IgnoredAny;
+use unisono_core::Effect;
 
 use crate::{
     error::{Error, Reason},
     line::{Head, may_begin, scan, scan_start},
     recover::MOST_ROW,
     runfile::Started,
+    spelling::respelled,
 };
 
 /// What a torn last line tells.
@@ -31,7 +33,7 @@ pub(crate) enum Tail {
     /// There is none, or its row may run again.
     #[default]
     Harmless,
-    /// Something that must not be repeated has been done, or may have been.
+    /// Something has been done, or may have been.
     Started(Started),
     /// Not even whose it is.
     Unknown,
@@ -46,6 +48,8 @@ pub(crate) struct Lines<'a, R> {
     line_at: u64,
     /// What of it is the present outcome, and what is to be looked at next.
     inside: Range<usize>,
+    /// The same as we write it, where it is spelled otherwise.
+    respelled: Option<Vec<u8>>,
     rest: usize,
     /// The number of that line of the file, from 1.
     number: u64,
@@ -68,6 +72,7 @@ impl<'a, R: Read> Lines<'a, R> {
             line: Vec::new(),
             line_at: 0,
             inside: 0..0,
+            respelled: None,
             rest: 0,
             number: 0,
             ordinal: 0,
@@ -84,6 +89,7 @@ impl<'a, R: Read> Lines<'a, R> {
     /// When the line is broken and not by a kill, or the file is not ours.
     pub(crate) fn advance(&mut self) -> Result<bool, Error> {
         self.ordinal += 1;
+        self.respelled = None;
         loop {
             if self.rest == self.line.len() && !self.next_line()? {
                 self.inside = self.rest..self.rest;
@@ -94,16 +100,17 @@ impl<'a, R: Read> Lines<'a, R> {
             let without_end = self.line.strip_suffix(b"\n").map_or(self.line.len(), <[u8]>::len);
             let whole = self.rest..without_end;
             let found = match is_outcome(&self.line[whole.clone()]) {
-                true => Some(whole.clone()),
+                true => Some((whole.clone(), None)),
                 false => first_outcome(&self.line, whole.clone()),
             };
             match found {
-                Some(found) if found.is_empty() => {
+                Some((found, _)) if found.is_empty() => {
                     self.is_misshapen = true;
                     self.rest = self.line.len();
                 }
-                Some(found) => {
-                    self.is_misshapen |= found != whole;
+                Some((found, respelled)) => {
+                    self.is_misshapen |= found != whole || respelled.is_some();
+                    self.respelled = respelled;
                     let is_last_of_line = self.line[found.end..whole.end].iter().all(|byte| is_space(*byte));
                     self.rest = if is_last_of_line { self.line.len() } else { found.end };
                     self.end = self.line_at + self.rest as u64;
@@ -151,12 +158,13 @@ impl<'a, R: Read> Lines<'a, R> {
         }
         match scan_start(line) {
             Some((head, _)) if head.key.row > MOST_ROW => Err(self.corrupt("the row number is out of range")),
-            Some((head, _)) if head.effect.allows_repeat(head.repeatable) => Ok(Tail::Harmless),
+            Some((head, _)) if head.effect == Effect::None => Ok(Tail::Harmless),
             Some((head, _)) => Ok(Tail::Started(Started {
                 key: head.key,
                 fingerprint: head.fingerprint,
                 id: head.id_hash(),
                 has_line: false,
+                repeat: head.repeat(),
             })),
             None => Ok(Tail::Unknown),
         }
@@ -169,7 +177,7 @@ impl<'a, R: Read> Lines<'a, R> {
 
     /// The present line, without its line feed; or what is torn of it.
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.line[self.inside.clone()]
+        self.respelled.as_deref().unwrap_or_else(|| &self.line[self.inside.clone()])
     }
 
     /// The number of the present line in the file, from 1.
@@ -189,13 +197,13 @@ impl<'a, R: Read> Lines<'a, R> {
 }
 
 /// The first outcome of several that stand in one line, or the only one without the white space around it. Empty where there is
-/// nothing but white space; `None` where there is something else.
-fn first_outcome(line: &[u8], within: Range<usize>) -> Option<Range<usize>> {
+/// nothing but white space; `None` where there is something else. Also how we write it, if it is spelled otherwise.
+fn first_outcome(line: &[u8], within: Range<usize>) -> Option<(Range<usize>, Option<Vec<u8>>)> {
     let text = &line[within.clone()];
     let start = within.start + text.iter().take_while(|byte| is_space(**byte)).count();
     let end = within.end - text.iter().rev().take_while(|byte| is_space(**byte)).count();
     if start >= end {
-        return Some(start..start);
+        return Some((start..start, None));
     }
     // Bytes that are no text may be what is torn behind the first.
     let text = &line[start..end];
@@ -204,7 +212,11 @@ fn first_outcome(line: &[u8], within: Range<usize>) -> Option<Range<usize>> {
     values.next()?.ok()?;
     let value = start..start + values.byte_offset();
     // What stands behind it is looked at when its turn comes.
-    is_outcome(&line[value.clone()]).then_some(value)
+    if is_outcome(&line[value.clone()]) {
+        return Some((value, None));
+    }
+    let spelled = respelled(&text[..value.len()]).filter(|line| is_outcome(line))?;
+    Some((value, Some(spelled)))
 }
 
 /// What JSON has around its values, and no line of ours has at its ends.

@@ -23,7 +23,7 @@ use std::{
 use unisono_core::{Effect, OutcomeCounts, OutcomeKind};
 
 use crate::{
-    Again, Repeats, RowKey,
+    Again, Repeat, Repeats, RowKey,
     error::{Error, Reason},
     line::{Head, Mark, hash_of, scan, unescape},
     lines::{Lines, Tail},
@@ -77,10 +77,23 @@ pub enum Disposition {
         /// The address of the one after it.
         next: String,
     },
-    /// It was started by a run that did not live to write its outcome: it is `ambiguous`.
+    /// It was started by a run that did not live to write its outcome: it is `ambiguous`, unless it may be repeated in the way
+    /// in which it could be then.
     Interrupted {
         /// What was started: its row, and its page where the row has pages.
         key: RowKey,
+        /// In which way that could be repeated.
+        repeat: Repeat,
+        /// What to do with it if it is.
+        otherwise: Box<Disposition>,
+    },
+    /// It asks for something else than what was started in its place, or under its id, and could be repeated: another row by
+    /// now, unless it may be repeated in another way or not at all.
+    Displaced {
+        /// In which way that could be repeated.
+        repeat: Repeat,
+        /// What to do with it if so can this.
+        otherwise: Box<Disposition>,
     },
     /// Whether it was started is not known, since notes were lost: what bears being done twice does this, the rest is
     /// `ambiguous`.
@@ -97,7 +110,7 @@ pub enum Fate {
 }
 
 /// A line whose row runs again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Old {
     /// How that ended.
     pub outcome: OutcomeKind,
@@ -105,11 +118,24 @@ pub struct Old {
     pub effect: Effect,
     /// What it takes for it to run again.
     pub again: Option<Again>,
+    /// In which way it may be repeated.
+    pub repeat: Repeat,
+    /// What it asked for.
+    pub fingerprint: u64,
+    /// The key that it went out with, if it may have taken effect.
+    pub idempotency_key: Option<Box<str>>,
 }
 
 impl Old {
     fn of(head: &Head<'_>) -> Self {
-        Self { outcome: head.outcome, effect: head.effect, again: Again::of_line(head) }
+        Self {
+            outcome: head.outcome,
+            effect: head.effect,
+            again: Again::of_line(head),
+            repeat: head.repeat(),
+            fingerprint: head.fingerprint,
+            idempotency_key: head.key_text().map(Into::into),
+        }
     }
 }
 
@@ -127,6 +153,10 @@ pub struct Recovered {
     special: HashMap<u64, Disposition>,
     /// Of those, the ones that are in doubt: the fingerprint of each, and the hash of its id.
     doubtful: HashMap<u64, (u64, u64)>,
+    /// Notes of what has no line and could be repeated, by what it asked for: it may have moved since, as it always might.
+    adrift: HashMap<u64, Vec<Started>>,
+    /// The rows of those, or their ids where rows are known by these.
+    adrift_places: HashMap<u64, Repeat>,
     /// And the ones whose last line said that they may run again.
     again: HashSet<u64>,
     old: Arc<OldLines>,
@@ -141,8 +171,9 @@ pub struct Recovered {
     /// The present block of the input.
     block: Block,
     rows_seen: u64,
-    /// Where rows are known by their content: what is left of each content.
+    /// Where rows are known by their content: what is left of each content, and how many notes are among that.
     contents: HashMap<u64, Copies>,
+    doubts: u64,
     /// Where they are known by their ids: whose each is, by its hash.
     names: HashMap<u64, Named>,
     /// How many of those the input has not come to.
@@ -153,7 +184,7 @@ pub struct Recovered {
 #[derive(Debug, Default)]
 struct Copies {
     kept: u32,
-    interrupted: Vec<RowKey>,
+    interrupted: Vec<(RowKey, Repeat)>,
     /// Rows whose lines said that they may run again.
     again: Vec<u64>,
 }
@@ -165,8 +196,8 @@ impl Copies {
             self.kept -= 1;
             return (row, Disposition::Kept);
         }
-        if let Some(key) = self.interrupted.pop() {
-            return (key.row, Disposition::Interrupted { key });
+        if let Some((key, repeat)) = self.interrupted.pop() {
+            return (key.row, interrupted(key, repeat, Disposition::Run));
         }
         match self.again.pop() {
             Some(row) => (row, fresh(is_unsure_again)),
@@ -329,6 +360,20 @@ impl Recovered {
         }
     }
 
+    /// Whether the input may yet come to what was started by a run that was killed.
+    pub fn has_doubts_left(&self) -> bool {
+        match self.identity {
+            // By then the input is checked, and until then nothing runs.
+            Identity::Row | Identity::Id => false,
+            Identity::Content => self.doubts > 0,
+        }
+    }
+
+    /// Whether the user accepts that what may have been done is done again.
+    pub fn accepts_doubles(&self) -> bool {
+        self.does_ambiguous
+    }
+
     /// The number of the input's first row: 0, or what comes after all earlier rows where these may stand anywhere.
     pub fn first_row(&self) -> u64 {
         self.last_row.filter(|_| self.identity != Identity::Row).map_or(0, |last| last + 1)
@@ -377,7 +422,12 @@ impl Recovered {
             Identity::Content => {
                 let is_unsure_again = self.is_unsure_again();
                 Ok(match self.contents.get_mut(&fingerprint) {
-                    Some(copies) => copies.take(row, self.is_unsure, is_unsure_again),
+                    Some(copies) => {
+                        let before = copies.interrupted.len();
+                        let taken = copies.take(row, self.is_unsure, is_unsure_again);
+                        self.doubts -= (before - copies.interrupted.len()) as u64;
+                        taken
+                    }
                     None => (row, fresh(self.is_unsure)),
                 })
             }
@@ -386,16 +436,17 @@ impl Recovered {
     }
 
     fn dispose_by_row(&mut self, row: u64, id: Option<&str>, fingerprint: u64) -> Result<Disposition, Error> {
+        let name = id.map_or_else(|| hash_of(&format!("r{row}")), hash_of);
         if self.last_row.is_none_or(|last| row > last) {
-            return Ok(fresh(self.is_unsure));
+            return Ok(self.unless_adrift(row, name, id.is_some(), fingerprint).1);
         }
         // It has no line that would tell what it was.
-        if let Some((content, name)) = self.doubtful.get(&row) {
+        if let Some((content, was)) = self.doubtful.get(&row) {
             if *content != fingerprint {
                 return Err(Error::new(&self.path, Reason::Changed { row }));
             }
             // Another row that asks for the same has taken its place, and it would run.
-            if *name != id.map_or_else(|| hash_of(&format!("r{row}")), hash_of) {
+            if *was != name {
                 return Err(Error::new(&self.path, Reason::Renamed { row }));
             }
         }
@@ -410,16 +461,55 @@ impl Recovered {
         if Some(row) == self.last_row {
             self.check_block()?;
         }
-        Ok(self.disposition(row))
+        match self.state(row) {
+            UNKNOWN if !self.has_old(row) => Ok(self.unless_adrift(row, name, id.is_some(), fingerprint).1),
+            _ => Ok(self.disposition(row)),
+        }
+    }
+
+    /// What to do with a row that has no line and no place, and under which number.
+    fn unless_adrift(&mut self, row: u64, id: u64, is_own: bool, fingerprint: u64) -> (u64, Disposition) {
+        let otherwise = fresh(self.is_unsure);
+        if let Entry::Occupied(mut notes) = self.adrift.entry(fingerprint)
+            // Those without ids are told apart by their order alone.
+            && let Some(at) = notes.get().iter().position(|one| !is_own || one.id == id)
+        {
+            let one = notes.get_mut().remove(at);
+            if notes.get().is_empty() {
+                notes.remove();
+            }
+            // Where rows are known by their places it has the number of the one where it stands now.
+            let row = if self.identity == Identity::Id { one.key.row } else { row };
+            return (row, interrupted(RowKey { row, ..one.key }, one.repeat, Disposition::Run));
+        }
+        let place = if self.identity == Identity::Id { id } else { row };
+        match self.adrift_places.get(&place) {
+            Some(repeat) => (row, Disposition::Displaced { repeat: *repeat, otherwise: Box::new(otherwise) }),
+            None => (row, otherwise),
+        }
+    }
+
+    /// What a row that was [`Disposition::Displaced`] is told that is not to run: the input is not what it was.
+    pub fn displaced(&self, row: u64, id: Option<&str>) -> Error {
+        let reason = match (self.identity, id) {
+            (Identity::Id, Some(id)) => Reason::Rebound { id: id.to_owned(), row, had: None },
+            _ => Reason::Changed { row },
+        };
+        Error::new(&self.path, reason)
+    }
+
+    fn has_old(&self, row: u64) -> bool {
+        (0..=1).any(|page| self.old.contains_key(&RowKey { row, page }))
     }
 
     fn dispose_by_id(&mut self, row: u64, id: Option<&str>, fingerprint: u64) -> Result<(u64, Disposition), Error> {
         let shown = || id.map_or_else(|| format!("r{}", row - self.first_row()), str::to_owned);
         let named = match self.names.get(&hash_of(&shown())) {
             None => {
-                let named = Named { row, fingerprint, not_understood: false, is_seen: true };
-                self.names.insert(hash_of(&shown()), named);
-                return Ok((row, fresh(self.is_unsure)));
+                let name = hash_of(&shown());
+                let (row, disposition) = self.unless_adrift(row, name, id.is_some(), fingerprint);
+                self.names.insert(name, Named { row, fingerprint, not_understood: false, is_seen: true });
+                return Ok((row, disposition));
             }
             Some(Named { is_seen: true, .. }) => {
                 return Err(Error::new(&self.path, Reason::SameId { id: shown() }));
@@ -449,7 +539,7 @@ impl Recovered {
                 next @ Disposition::Continue { .. } if self.is_unsure => unsure(next),
                 special => special,
             },
-            UNKNOWN if !(0..=1).any(|page| self.old.contains_key(&RowKey { row, page })) => fresh(self.is_unsure),
+            UNKNOWN if !self.has_old(row) => fresh(self.is_unsure),
             _ => self.run_again(),
         }
     }
@@ -538,7 +628,7 @@ impl Recovered {
         if may_replace {
             (found.replaced, found.tail) = find_replaced(path, from())?;
         }
-        let notes = started.unwrap_or_default();
+        let notes = merged(started.unwrap_or_default());
         let tail = match (found.tail, started) {
             // What had started was noted before it did; so the notes know more than half a line does.
             (Tail::Started(one), None) => Some(one),
@@ -546,7 +636,7 @@ impl Recovered {
         };
         // What has a line that is older than its note.
         let doubtful = notes.iter().filter(|one| one.has_line && !found.replaced.contains_key(&one.key)).chain(&tail);
-        let doubtful: HashSet<RowKey> = doubtful.map(|one| one.key).collect();
+        let doubtful: HashMap<RowKey, Repeat> = doubtful.map(|one| (one.key, one.repeat)).collect();
         let noted: HashSet<RowKey> = notes.iter().map(|one| one.key).collect();
         let (mut decided, mut old) = (HashSet::new(), OldLines::new());
         let mut lines = Lines::new(path, from());
@@ -570,7 +660,9 @@ impl Recovered {
                 return Err(Error::new(path, Reason::IdTwice { line: lines.number() }));
             }
             found.has_done |= !head.effect.allows_repeat(head.repeatable);
-            let is_doubtful = doubtful.contains(&head.key);
+            // What could be repeated does no more than what its line says to run again.
+            let is_doubtful =
+                doubtful.get(&head.key).is_some_and(|repeat| !repeat.is_allowed() || repeats(&head, mode));
             if is_doubtful || repeats(&head, mode) || loses_notes && could_have_been_repeated(&head) {
                 if old.insert(head.key, Old::of(&head)).is_some() {
                     return Err(lines.corrupt(TWICE));
@@ -606,6 +698,7 @@ impl Recovered {
             (Tail::Unknown, None) => recovered.is_unsure = true,
         }
         notes.iter().filter(|one| !decided.contains(&one.key)).for_each(|one| recovered.interrupt(*one));
+        recovered.adrift.values_mut().for_each(|notes| notes.sort_by_key(|one| one.key));
         recovered.old = Arc::new(old);
         Ok((recovered, found))
     }
@@ -636,8 +729,12 @@ impl Recovered {
 
     /// The notes of requests that have no line yet.
     pub(crate) fn in_doubt(&self, started: &[Started], tail: Tail) -> Vec<Started> {
-        let is_doubtful =
-            |one: &&Started| self.special.get(&one.key.row) == Some(&Disposition::Interrupted { key: one.key });
+        let started = merged(started);
+        let is_doubtful = |one: &&Started| {
+            let special = self.special.get(&one.key.row);
+            matches!(special, Some(Disposition::Interrupted { key, .. }) if *key == one.key)
+                || self.adrift.get(&one.fingerprint).is_some_and(|notes| notes.contains(one))
+        };
         let tail = match &tail {
             Tail::Started(one) => Some(one),
             _ => None,
@@ -661,17 +758,40 @@ impl Recovered {
     }
 
     fn interrupt(&mut self, one: Started) {
+        let Started { key, fingerprint, id, has_line, repeat } = one;
+        let has_place = has_line || self.state(key.row) != UNKNOWN;
+        if repeat.is_allowed() && !has_place && self.identity != Identity::Content {
+            // The lines of the pages before it are lost: whoever runs the first of them runs those after it.
+            if key.page > 1 {
+                return;
+            }
+            self.last_row = self.last_row.max(Some(key.row));
+            self.adrift.entry(fingerprint).or_default().push(one);
+            let place = if self.identity == Identity::Id { id } else { key.row };
+            self.adrift_places.insert(place, repeat);
+            return;
+        }
         self.mark(one.key.row, one.fingerprint);
         self.set_state(one.key.row, SPECIAL);
         self.doubtful.insert(one.key.row, (one.fingerprint, one.id));
         // Of several pages the first: whoever runs that again runs those after it.
-        if !matches!(self.special.get(&one.key.row), Some(Disposition::Interrupted { key }) if key.page < one.key.page)
-        {
-            self.special.insert(one.key.row, Disposition::Interrupted { key: one.key });
+        let otherwise = match self.special.remove(&one.key.row) {
+            Some(Disposition::Interrupted { key, repeat, otherwise }) if key.page < one.key.page => {
+                self.special.insert(one.key.row, Disposition::Interrupted { key, repeat, otherwise });
+                None
+            }
+            Some(Disposition::Interrupted { otherwise, .. }) => Some(*otherwise),
+            known => Some(known.unwrap_or(Disposition::Run)),
+        };
+        if let Some(otherwise) = otherwise {
+            self.special.insert(one.key.row, interrupted(one.key, one.repeat, otherwise));
         }
         match self.identity {
             Identity::Row => {}
-            Identity::Content => self.contents.entry(one.fingerprint).or_default().interrupted.push(one.key),
+            Identity::Content => {
+                self.doubts += 1;
+                self.contents.entry(one.fingerprint).or_default().interrupted.push((one.key, one.repeat));
+            }
             Identity::Id => {
                 let Started { key, fingerprint, id, .. } = one;
                 if let Entry::Vacant(entry) = self.names.entry(id) {
@@ -818,6 +938,30 @@ fn unsure(otherwise: Disposition) -> Disposition {
 fn could_have_been_repeated(head: &Head<'_>) -> bool {
     let is_well = matches!(head.outcome, OutcomeKind::Ok | OutcomeKind::Skipped);
     !is_well && !head.repeatable && head.effect == Effect::None
+}
+
+fn interrupted(key: RowKey, repeat: Repeat, otherwise: Disposition) -> Disposition {
+    Disposition::Interrupted { key, repeat, otherwise: Box::new(otherwise) }
+}
+
+/// The notes, one for each that was started: what was killed twice has two, and may follow neither where they differ.
+fn merged(notes: &[Started]) -> Vec<Started> {
+    let mut merged: Vec<Started> = Vec::with_capacity(notes.len());
+    let mut places = HashMap::with_capacity(notes.len());
+    for one in notes {
+        match places.entry(one.key) {
+            Entry::Vacant(entry) => {
+                entry.insert(merged.len());
+                merged.push(*one);
+            }
+            Entry::Occupied(entry) => {
+                let had = &mut merged[*entry.get()];
+                let repeat = if had.repeat == one.repeat { one.repeat } else { Repeat::Never };
+                *had = Started { has_line: had.has_line || one.has_line, repeat, ..*one };
+            }
+        }
+    }
+    merged
 }
 
 fn repeats(head: &Head<'_>, mode: Mode) -> bool {

@@ -1,4 +1,6 @@
-//! The run file beside the results: durable notes of what was started and must not be repeated.
+//! The run file beside the results: durable notes of what was started and may have taken effect.
+//!
+//! A note says in which way its work may be repeated as well, since the next run may start it otherwise.
 //!
 //! It belongs to a results file and not to a name: its header holds the id of the run, which the results file's first line
 //! holds as well, and which file that is (device and inode; two inodes while the results file is being replaced by a new
@@ -21,13 +23,13 @@ use std::{
 };
 
 use crate::{
-    RowKey,
+    Repeat, RowKey,
     error::{Error, Reason},
     place::{self, Inode, Locked},
     steps::step,
 };
 
-/// One request that was started, and must not be repeated by itself.
+/// One piece of work that was started and may have taken effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Started {
     pub(crate) key: RowKey,
@@ -36,6 +38,8 @@ pub(crate) struct Started {
     pub(crate) id: u64,
     /// It has a line of an earlier run: only a second one says how it ended this time.
     pub(crate) has_line: bool,
+    /// In which way it may be repeated: only what starts in the same way may follow it.
+    pub(crate) repeat: Repeat,
 }
 
 /// What a run file says about itself.
@@ -357,6 +361,13 @@ fn encode_started(started: &Started, run: u64, number: u64) -> [u8; RECORD] {
     bytes[8..12].copy_from_slice(&started.key.page.to_le_bytes());
     bytes[12..20].copy_from_slice(&started.fingerprint.to_le_bytes());
     bytes[20] = u8::from(started.has_line);
+    let (kind, key) = match started.repeat {
+        Repeat::Never => (0, 0),
+        Repeat::ByNature => (1, 0),
+        Repeat::ByKey(key) => (2, key),
+    };
+    bytes[21] = kind;
+    bytes[32..36].copy_from_slice(&key.to_le_bytes());
     bytes[24..32].copy_from_slice(&started.id.to_le_bytes());
     seal(bytes, &[run, number])
 }
@@ -371,6 +382,11 @@ fn decode_started(bytes: &[u8], run: u64, number: u64) -> Option<Started> {
         fingerprint: u64::from_le_bytes(bytes[12..20].try_into().expect("eight bytes")),
         id: u64::from_le_bytes(bytes[24..32].try_into().expect("eight bytes")),
         has_line: bytes[20] != 0,
+        repeat: match bytes[21] {
+            1 => Repeat::ByNature,
+            2 => Repeat::ByKey(u32::from_le_bytes(bytes[32..36].try_into().expect("four bytes"))),
+            _ => Repeat::Never,
+        },
     })
 }
 
@@ -417,7 +433,13 @@ mod tests {
     };
 
     fn started(row: u64) -> Started {
-        Started { key: RowKey { row, page: 0 }, fingerprint: row * 3, id: row * 5, has_line: row.is_multiple_of(2) }
+        let repeat = match row % 3 {
+            0 => Repeat::Never,
+            1 => Repeat::ByNature,
+            _ => Repeat::by_key("k"),
+        };
+        let has_line = row.is_multiple_of(2);
+        Started { key: RowKey { row, page: 0 }, fingerprint: row * 3, id: row * 5, has_line, repeat }
     }
 
     /// One with so many notes, and what it holds.

@@ -5,7 +5,8 @@ use std::{fs, path::Path, sync::LazyLock};
 use tempfile::TempDir;
 use unisono_core::{Effect, OutcomeKind};
 use unisono_journal::{
-    Closed, Disposition, Fate, Fields, Finish, Identity, Journal, Mode, Next, Open, Record, Recovered, RowKey, scan,
+    Closed, Disposition, Fate, Fields, Finish, Identity, Journal, Mode, Next, Open, Record, Recovered, Repeat, RowKey,
+    scan,
 };
 
 static URL: LazyLock<Fields> = LazyLock::new(|| {
@@ -32,10 +33,16 @@ fn record(row: u64, outcome: OutcomeKind) -> Record<'static> {
         outcome,
         effect: Effect::Maybe,
         repeatable: true,
+        idempotency_key: None,
         next: Next::Unknown,
         fields: &URL,
         body: &BODY,
     }
+}
+
+fn interrupted(row: u64) -> Disposition {
+    let otherwise = Box::new(Disposition::Run);
+    Disposition::Interrupted { key: RowKey { row, page: 0 }, repeat: Repeat::Never, otherwise }
 }
 
 fn fingerprint(row: u64) -> u64 {
@@ -55,7 +62,9 @@ fn resume(path: &Path) -> Recovered {
 }
 
 fn kept(recovered: &mut Recovered, rows: u64) -> Vec<u64> {
-    (0..rows).filter(|row| recovered.dispose(*row, None, fingerprint(*row)).unwrap().1 == Disposition::Kept).collect()
+    (0..rows)
+        .filter(|row| recovered.dispose(*row, Some("an id"), fingerprint(*row)).unwrap().1 == Disposition::Kept)
+        .collect()
 }
 
 const RESUME: Open =
@@ -93,7 +102,7 @@ fn a_file_cut_at_any_byte_keeps_its_whole_lines_and_takes_the_rest_again() {
         let lines = whole[..=cut].iter().filter(|byte| **byte == b'\n').count() as u64;
         let (journal, mut recovered) = Journal::open(&path, RESUME).unwrap();
         let rows: Vec<u64> = (0..4)
-            .filter(|row| recovered.dispose(*row, None, fingerprint(*row)).unwrap().1 == Disposition::Kept)
+            .filter(|row| recovered.dispose(*row, Some("an id"), fingerprint(*row)).unwrap().1 == Disposition::Kept)
             .collect();
         assert_eq!(rows, (0..lines).collect::<Vec<_>>(), "cut at {cut}");
         (lines..4).for_each(|row| journal.append(&record(row, OutcomeKind::Ok)));
@@ -171,14 +180,16 @@ fn what_was_started_and_has_no_outcome_is_in_doubt_after_a_crash() {
     let (journal, _) = Journal::open(&path, Open::default()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for row in 0..3 {
-        runtime.block_on(journal.started(RowKey { row, page: 0 }, Some("an id"), fingerprint(row))).unwrap();
+        runtime
+            .block_on(journal.started(RowKey { row, page: 0 }, Some("an id"), fingerprint(row), Repeat::Never))
+            .unwrap();
     }
     journal.append(&record(1, OutcomeKind::Ok));
     drop(journal);
     let mut recovered = resume(&path);
     let dispositions: Vec<_> =
         (0..4).map(|row| recovered.dispose(row, Some("an id"), fingerprint(row)).unwrap().1).collect();
-    let doubt = |row| Disposition::Interrupted { key: RowKey { row, page: 0 } };
+    let doubt = |row| interrupted(row);
     assert_eq!(dispositions, [doubt(0), Disposition::Kept, doubt(2), Disposition::Run]);
     recovered.end_of_input().unwrap();
 }
@@ -319,14 +330,14 @@ fn what_was_noted_by_a_run_without_an_outcome_is_in_doubt_whatever_becomes_of_it
     let path = folder.path().join("r.jsonl");
     let (journal, _) = Journal::open(&path, Open::default()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(journal.started(RowKey { row: 0, page: 0 }, Some("an id"), 7)).unwrap();
+    runtime.block_on(journal.started(RowKey { row: 0, page: 0 }, Some("an id"), 7, Repeat::Never)).unwrap();
     drop(journal);
     let begun = fs::read(&path).unwrap();
     assert_eq!(begun.len(), 35);
     for torn in [35, 34, 20, 1] {
         fs::write(&path, &begun[..torn]).unwrap();
         let (journal, mut recovered) = Journal::open(&path, RESUME).unwrap();
-        let doubt = Disposition::Interrupted { key: RowKey { row: 0, page: 0 } };
+        let doubt = interrupted(0);
         assert_eq!(recovered.dispose(0, Some("an id"), 7).unwrap().1, doubt, "cut at {torn}");
         drop(journal);
     }
@@ -348,12 +359,12 @@ fn rows_known_by_their_ids_may_stand_anywhere_and_what_is_kept_must_ask_for_the_
         journal.append(&Record { id, ..record(row, outcome) });
     }
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(journal.started(RowKey { row: 3, page: 0 }, Some("d"), 8)).unwrap();
+    runtime.block_on(journal.started(RowKey { row: 3, page: 0 }, Some("d"), 8, Repeat::Never)).unwrap();
     drop(journal);
     let open = || Journal::open(&path, by_id).unwrap();
     let (journal, mut recovered) = open();
     assert_eq!((recovered.first_row(), recovered.is_checked(9)), (4, false));
-    let interrupted = Disposition::Interrupted { key: RowKey { row: 3, page: 0 } };
+    let interrupted = interrupted(3);
     let expected = [
         (Some("d"), 8, (3, interrupted)),
         (Some("new"), 1, (5, Disposition::Run)),
@@ -436,12 +447,12 @@ fn rows_known_by_content_may_come_in_any_order_and_equal_ones_are_counted() {
         journal.append(&Record { fingerprint: content, ..record(row, OutcomeKind::Ok) });
     }
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(journal.started(RowKey { row: 2, page: 0 }, Some("an id"), 8)).unwrap();
+    runtime.block_on(journal.started(RowKey { row: 2, page: 0 }, Some("an id"), 8, Repeat::Never)).unwrap();
     journal.close_blocking(Finish::default());
     let (_journal, mut recovered) = Journal::open(&path, by_content).unwrap();
     assert_eq!((recovered.first_row(), recovered.is_checked(0)), (4, true));
     assert_eq!(recovered.left_over().count(), 3);
-    let interrupted = Disposition::Interrupted { key: RowKey { row: 2, page: 0 } };
+    let interrupted = interrupted(2);
     let expected = [
         (9, Disposition::Kept),
         (8, interrupted),
@@ -503,11 +514,11 @@ fn what_was_noted_by_another_rule_is_refused_and_a_file_without_anything_is_take
     let (journal, _) = Journal::open(&path, by(2)).unwrap();
     assert!(fs::read_to_string(&path).unwrap().ends_with("\"open\":1,\"identity\":2,"));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(journal.started(RowKey { row: 0, page: 0 }, Some("an id"), 7)).unwrap();
+    runtime.block_on(journal.started(RowKey { row: 0, page: 0 }, Some("an id"), 7, Repeat::Never)).unwrap();
     drop(journal);
     assert!(Journal::open(&path, by(1)).unwrap_err().to_string().contains("by another rule"));
     let (_journal, mut recovered) = Journal::open(&path, by(2)).unwrap();
-    let doubt = Disposition::Interrupted { key: RowKey { row: 0, page: 0 } };
+    let doubt = interrupted(0);
     assert_eq!(recovered.dispose(1, None, 7).unwrap().1, doubt);
 }
 
@@ -635,7 +646,7 @@ fn a_closed_file_says_so_and_an_open_one_does_not() {
     assert_eq!(digit(), b'0');
     let (journal, _) = Journal::open(&path, RESUME).unwrap();
     assert_eq!(digit(), b'1');
-    runtime.block_on(journal.started(RowKey { row: 2, page: 0 }, Some("an id"), 2)).unwrap();
+    runtime.block_on(journal.started(RowKey { row: 2, page: 0 }, Some("an id"), 2, Repeat::Never)).unwrap();
     drop(journal);
     assert_eq!(digit(), b'1', "what is in doubt keeps it open");
     let (journal, _) = Journal::open(&path, RESUME).unwrap();
@@ -649,7 +660,9 @@ fn killed(path: &Path, noted: &[(u64, &str)], lines: std::ops::Range<u64>) {
     let (journal, _) = Journal::open(path, RESUME).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for (row, id) in noted {
-        runtime.block_on(journal.started(RowKey { row: *row, page: 0 }, Some(id), fingerprint(*row))).unwrap();
+        runtime
+            .block_on(journal.started(RowKey { row: *row, page: 0 }, Some(id), fingerprint(*row), Repeat::Never))
+            .unwrap();
     }
     for row in lines {
         let id = format!("r{row}");
@@ -756,9 +769,8 @@ fn what_was_on_its_way_and_has_no_line_is_known_by_what_it_asked_for_and_by_its_
         assert!(error.to_string().contains(says) && error.is_usage() && error.hint().is_some(), "{error}");
     }
     let (_journal, mut recovered) = Journal::open(&path, RESUME).unwrap();
-    let key = RowKey { row: 1, page: 0 };
     recovered.dispose(0, Some("a"), fingerprint(0)).unwrap();
-    let interrupted = Disposition::Interrupted { key };
+    let interrupted = interrupted(1);
     assert_eq!(recovered.dispose(1, Some("b"), fingerprint(1)).unwrap(), (1, interrupted));
 }
 
@@ -818,7 +830,9 @@ fn where_notes_are_lost_a_row_that_may_have_been_tried_again_is_not_known_not_to
     let retry = |ambiguous| Open { mode: Mode::RetryFailed { ambiguous }, ..RESUME };
     let (journal, _) = Journal::open(&path, retry(false)).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(journal.started(RowKey { row: 0, page: 0 }, Some("an id"), fingerprint(0))).unwrap();
+    runtime
+        .block_on(journal.started(RowKey { row: 0, page: 0 }, Some("an id"), fingerprint(0), Repeat::Never))
+        .unwrap();
     drop(journal);
     let run = folder.path().join("r.jsonl.run");
     let copy = folder.path().join("copy.jsonl");
@@ -855,4 +869,58 @@ fn where_notes_are_lost_a_row_that_may_have_been_tried_again_is_not_known_not_to
             }
         }
     }
+}
+
+#[test]
+fn what_was_on_its_way_says_how_it_could_be_repeated_and_what_comes_after_it_then() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let keyed = Repeat::by_key("k");
+    let (journal, _) = Journal::open(&path, Open::default()).unwrap();
+    let note = |journal: &Journal, row, page, repeat| {
+        runtime.block_on(journal.started(RowKey { row, page }, Some("an id"), fingerprint(row), repeat)).unwrap();
+    };
+    note(&journal, 0, 0, keyed);
+    note(&journal, 1, 1, keyed);
+    let first_page = Record { key: RowKey { row: 1, page: 1 }, next: Next::Page("2"), ..record(1, OutcomeKind::Ok) };
+    journal.append(&first_page);
+    note(&journal, 1, 2, keyed);
+    note(&journal, 2, 0, keyed);
+    drop(journal);
+    // Two runs that were killed, of which the second began one of them in another way.
+    let (journal, _) = Journal::open(&path, RESUME).unwrap();
+    note(&journal, 0, 0, keyed);
+    note(&journal, 2, 0, Repeat::ByNature);
+    drop(journal);
+    let mut recovered = resume(&path);
+    let doubt = |row, page, repeat, otherwise| {
+        let otherwise = Box::new(otherwise);
+        Disposition::Interrupted { key: RowKey { row, page }, repeat, otherwise }
+    };
+    let page = Disposition::Continue { page: 1, next: "2".into() };
+    let dispositions: Vec<_> =
+        (0..3).map(|row| recovered.dispose(row, Some("an id"), fingerprint(row)).unwrap().1).collect();
+    assert_eq!(
+        dispositions,
+        [doubt(0, 0, keyed, Disposition::Run), doubt(1, 2, keyed, page), doubt(2, 0, Repeat::Never, Disposition::Run)]
+    );
+}
+
+#[test]
+fn a_torn_last_line_of_what_could_be_repeated_is_in_doubt_like_a_note() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    write(&path, 0..1);
+    let keyed = Record { effect: Effect::Maybe, idempotency_key: Some("k"), ..record(1, OutcomeKind::Failed) };
+    let line = keyed.line();
+    let mut torn = fs::read(&path).unwrap();
+    torn.extend_from_slice(&line[..line.len() - 3]);
+    fs::write(&path, torn).unwrap();
+    let mut recovered = resume(&path);
+    recovered.dispose(0, Some("an id"), fingerprint(0)).unwrap();
+    let Disposition::Interrupted { repeat, .. } = recovered.dispose(1, Some("an id"), fingerprint(1)).unwrap().1 else {
+        panic!("it may have been done")
+    };
+    assert_eq!(repeat, Repeat::by_key("k"));
 }

@@ -9,8 +9,8 @@ use std::{
     task::{Context, Waker},
 };
 
-use unisono_core::{CancelReason, CancelToken, ErrorKind, OutcomeKind};
-use unisono_journal::{Again, Fields, Journal, LeftOver, Members, OldLines, Record};
+use unisono_core::{CancelReason, CancelToken, Effect, ErrorKind, OutcomeKind};
+use unisono_journal::{Again, Fields, Journal, LeftOver, Members, OldLines, Record, Repeat};
 
 use crate::{
     Error, Outcome, Outlet, Report,
@@ -57,6 +57,8 @@ pub(crate) struct Ledger<D: Done> {
     pub(crate) order_of_lines: Option<unisono_journal::Order>,
     /// How many rows of earlier runs the input has no more, where rows are known by their ids, and some of these.
     pub(crate) gone: Result<(u64, Vec<String>), unisono_journal::Error>,
+    /// Rows that would have run again in another way than before.
+    pub(crate) otherwise_repeated: u64,
     /// The lines of rows that run again.
     pub(crate) old: Arc<OldLines>,
     /// What these say to have saved.
@@ -111,7 +113,12 @@ impl<D: Done> Ledger<D> {
     fn remember(&mut self, outcome: &mut Outcome<D>) {
         if let Some(old) = self.old.get(&outcome.key) {
             outcome.effect = outcome.effect.join(old.effect);
-            outcome.kind = outcome.effect.outcome(outcome.kind, outcome.repeatable);
+            if old.effect != Effect::None && !outcome.repeat.agrees_with(old.repeat) {
+                // A repeat of this attempt would be one of the earlier as well, and in another way.
+                outcome.repeat = Repeat::Never;
+                outcome.idempotency_key = outcome.idempotency_key.take().or_else(|| old.idempotency_key.clone());
+            }
+            outcome.kind = outcome.effect.outcome(outcome.kind, outcome.repeat.is_allowed());
         }
         // What it has saved stays its own, under whatever names or none this run saves: its line goes, and this one says so.
         if let Some(files) = self.saved_before.remove(&outcome.key)
@@ -177,7 +184,7 @@ impl<D: Done> Ledger<D> {
         }
         let error = outcome.done.error();
         let passing = error.as_ref().map(|(kind, _)| *kind).filter(|kind| kind.is_passing());
-        let again = Again::of(outcome.kind, outcome.effect, outcome.repeatable, passing.is_some());
+        let again = Again::of(outcome.kind, outcome.effect, outcome.repeat.is_allowed(), passing.is_some());
         report.again.add(again);
         if let Some(kind) = passing
             && (outcome.kind, again) == (OutcomeKind::Failed, Some(Again::Resume))
@@ -261,7 +268,8 @@ impl<D: Done> Ledger<D> {
             fingerprint: outcome.fingerprint,
             outcome: outcome.kind,
             effect: outcome.effect,
-            repeatable: outcome.repeatable,
+            repeatable: outcome.repeat.is_allowed(),
+            idempotency_key: outcome.idempotency_key.as_deref().filter(|_| outcome.effect != Effect::None),
             next: next_of(&next),
             fields: &self.fields,
             body: &self.body,
@@ -331,7 +339,6 @@ mod tests {
 
     use proptest::prelude::*;
     use serde_json::Value;
-    use unisono_core::Effect;
     use unisono_journal::{Identity, Mode, Recovered, scan};
 
     use super::*;
@@ -350,6 +357,7 @@ mod tests {
             outcome: outcome.kind,
             effect: outcome.effect,
             repeatable: false,
+            idempotency_key: None,
             next: next_of(&next),
             fields: &fields,
             body: &body,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use unisono_core::{Effect, OutcomeKind};
-use unisono_journal::RowKey;
+use unisono_journal::{Repeat, RowKey};
 
 /// One outcome: how a row ended, and what came of it.
 #[derive(Debug)]
@@ -31,8 +31,10 @@ pub struct Outcome<D> {
     pub done: D,
     /// What the row asks for, in short.
     pub(crate) fingerprint: u64,
-    /// Whether running it again does no harm.
-    pub(crate) repeatable: bool,
+    /// Whether, and by what, running it again does no harm.
+    pub(crate) repeat: Repeat,
+    /// The key that it went out with.
+    pub(crate) idempotency_key: Option<Box<str>>,
 }
 
 impl<D> Outcome<D> {
@@ -50,7 +52,8 @@ impl<D> Outcome<D> {
             elapsed,
             done,
             fingerprint: 0,
-            repeatable: true,
+            repeat: Repeat::ByNature,
+            idempotency_key: None,
         }
     }
 }

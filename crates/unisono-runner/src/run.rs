@@ -158,6 +158,7 @@ pub async fn run<W: Work>(
         order_of_lines: (frame.keep_order && name.is_some())
             .then(|| unisono_journal::Order::new(recovered.first_row())),
         gone: Ok((0, Vec::new())),
+        otherwise_repeated: 0,
         old: recovered.old_lines(),
         saved_before: earlier.saved_before(),
         fields: Fields::default(),
@@ -185,6 +186,7 @@ pub async fn run<W: Work>(
     let notes = journal.clone().map(|journal| Rc::new(Notes::new(journal, ahead)));
     let mut source = Rows::new(frame.rows, ledger.clone(), recovered, earlier, prepare, notes.clone());
     source.pages = extras.pages;
+    source.looks_first = frame.canary.is_some() || frame.max_failures.is_some();
     source.saves = saves.clone();
     let job = Worked { work, notes, on_event: frame.on_event };
     let batch = Batch {
@@ -219,6 +221,9 @@ pub async fn run<W: Work>(
             LeftOver::default()
         }
     };
+    if let Some(warning) = told_otherwise(ledger.otherwise_repeated, <W::Call as Call>::REPEATABLE_WITH) {
+        report.warnings.push(warning);
+    }
     match ledger.gone {
         Ok((0, _)) => {}
         Ok((count, names)) => report.warnings.push(told_gone(count, &names)),
@@ -279,6 +284,19 @@ pub async fn run<W: Work>(
     }
     report.wall = clock::now().saturating_duration_since(begun);
     Ok((report, work))
+}
+
+/// Says that some rows went out in a way that could be repeated, and would have gone out in another.
+fn told_otherwise(count: u64, with: &str) -> Option<String> {
+    let (rows, they) = match count {
+        0 => return None,
+        1 => ("1 row that".to_owned(), "it is"),
+        _ => (format!("{count} rows that"), "they are"),
+    };
+    Some(format!(
+        "{rows} an earlier run may have done could be repeated then, and not in the way of this run, so {they} not done again; \
+         a run that does rows again needs {with}"
+    ))
 }
 
 /// Says that the input has no more of some rows that have their outcomes.

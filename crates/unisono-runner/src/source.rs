@@ -15,7 +15,7 @@ use std::{
 use serde_json::Value;
 use unisono_batch::{Offer, Pull, Source};
 use unisono_core::{Effect, ErrorKind, OutcomeKind};
-use unisono_journal::{Disposition, Fields, Identity, Recovered, RowKey};
+use unisono_journal::{Disposition, Fields, Identity, Recovered, Repeat, RowKey};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
@@ -48,6 +48,8 @@ pub(crate) struct Rows<C: Call> {
     pub(crate) recovered: Recovered,
     /// What else the lines of earlier runs say.
     earlier: Earlier,
+    /// A row that does not end well may stop the run: what an earlier run left in doubt is told before any starts.
+    pub(crate) looks_first: bool,
     /// How many pages rows may have.
     pub(crate) pages: Pages,
     /// Whose the names are that rows write to.
@@ -62,6 +64,8 @@ pub(crate) struct Rows<C: Call> {
     /// Rows are known again by their ids.
     is_by_id: bool,
     held: VecDeque<Held<C>>,
+    /// Outcomes of what an earlier run left in doubt: they wait for nothing but the check of the input.
+    in_doubt: Vec<Outcome<C::Done>>,
     /// Hashes of names; 64 bits tell ten million apart with a doubt of one in a hundred thousand.
     names: HashSet<u64>,
     /// What rows without an id ask for, and how many have come again of what did; where calls are prepared alone.
@@ -76,6 +80,15 @@ pub(crate) struct Rows<C: Call> {
 enum Held<C: Call> {
     Item(Offer<Item<C>>),
     Outcome(Box<Outcome<C::Done>>),
+}
+
+/// What an earlier run may have started of a row that has no line of it.
+#[derive(Debug, Clone, Copy)]
+enum Doubt {
+    /// It had, and could repeat it in this way.
+    Started(Repeat),
+    /// Nobody knows.
+    NotesLost,
 }
 
 /// A row without its call.
@@ -113,7 +126,8 @@ impl Place {
             elapsed: Duration::ZERO,
             done,
             fingerprint: self.fingerprint,
-            repeatable: true,
+            repeat: Repeat::ByNature,
+            idempotency_key: None,
         }
     }
 }
@@ -138,6 +152,7 @@ impl<C: Call> Rows<C> {
             ledger,
             recovered,
             earlier,
+            looks_first: false,
             pages: Pages::default(),
             saves: None,
             prepare,
@@ -147,6 +162,7 @@ impl<C: Call> Rows<C> {
             first_row,
             is_by_id,
             held: VecDeque::new(),
+            in_doubt: Vec::new(),
             names: HashSet::new(),
             contents: HashSet::new(),
             twins: HashMap::new(),
@@ -176,6 +192,20 @@ impl<C: Call> Rows<C> {
                 return false;
             }
         };
+        let disposition = match disposition {
+            Disposition::Displaced { repeat, otherwise } => {
+                if let Ok(call) = &call
+                    && !self.may_displace(repeat, call)
+                {
+                    let shown = id.clone().unwrap_or_else(|| format!("r{position}").into());
+                    let error = self.recovered.displaced(number, Some(&shown));
+                    self.ledger.borrow_mut().refuse(error.into());
+                    return false;
+                }
+                *otherwise
+            }
+            disposition => disposition,
+        };
         if let Some(order) = &mut self.ledger.borrow_mut().order_of_lines
             && (number < self.first_row || has_earlier_line(&disposition))
         {
@@ -200,6 +230,15 @@ impl<C: Call> Rows<C> {
         true
     }
 
+    /// Whether a row may take the place of one that was started, and could be repeated in this way: it may be another one, but
+    /// not the same that is asked for in another way.
+    fn may_displace(&self, earlier: Repeat, call: &C) -> bool {
+        match call.repeat() {
+            Repeat::Never => self.prepare.is_some() && matches!(earlier, Repeat::ByKey(_)),
+            now => std::mem::discriminant(&now) == std::mem::discriminant(&earlier),
+        }
+    }
+
     /// A row that has its outcome. It has its names as well, and counts as it ended.
     fn take_kept(&mut self, place: &Place, call: Option<&C>) {
         if let Some(call) = call {
@@ -209,10 +248,19 @@ impl<C: Call> Rows<C> {
         self.ledger.borrow_mut().kept(place.position, again);
     }
 
-    fn take_call(&mut self, place: Place, disposition: Disposition, mut call: C) {
+    fn take_call(&mut self, place: Place, disposition: Disposition, call: C) {
         match disposition {
-            Disposition::Kept => self.take_kept(&place, Some(&call)),
-            Disposition::Run => self.hold_item(place, call),
+            Disposition::Interrupted { key, repeat, otherwise } => {
+                self.go_on(Place { key, ..place }, *otherwise, call, Some(Doubt::Started(repeat)));
+            }
+            Disposition::Unsure(otherwise) => self.go_on(place, *otherwise, call, Some(Doubt::NotesLost)),
+            known => self.go_on(place, known, call, None),
+        }
+    }
+
+    /// Takes in a row that is to run, if what an earlier run may have started of it allows that.
+    fn go_on(&mut self, place: Place, disposition: Disposition, mut call: C, doubt: Option<Doubt>) {
+        match disposition {
             Disposition::Continue { page, .. } if page >= self.pages.most => {
                 self.pages.cut_off(place.name().into());
                 self.take_kept(&place, Some(&call));
@@ -220,35 +268,51 @@ impl<C: Call> Rows<C> {
             Disposition::Continue { page, next } => {
                 let place = Place { key: RowKey { page: page + 1, ..place.key }, ..place };
                 match call.continue_at(&next) {
-                    Ok(()) => self.hold_item(place, call),
+                    Ok(()) => self.hold_item(place, call, doubt),
                     Err(why) => {
                         let outcome = place.undone(OutcomeKind::Failed, C::Done::failed(ErrorKind::Input, why));
                         self.held.push_back(Held::Outcome(Box::new(outcome)));
                     }
                 }
             }
-            Disposition::Interrupted { key } => {
-                let message = "an earlier run had started it and did not live to see its end";
-                self.hold_interrupted(Place { key, ..place }, &call, message);
-            }
-            Disposition::Unsure(otherwise) if call.is_repeatable() => self.take_call(place, *otherwise, call),
-            Disposition::Unsure(otherwise) => {
-                let page = if let Disposition::Continue { page, .. } = *otherwise { page + 1 } else { place.key.page };
-                let place = Place { key: RowKey { page, ..place.key }, ..place };
-                let message = "an earlier run may have started it: its notes of what it had started are lost";
-                self.hold_interrupted(place, &call, message);
-            }
+            Disposition::Kept => self.take_kept(&place, Some(&call)),
+            _ => self.hold_item(place, call, doubt),
         }
     }
 
+    /// What an earlier attempt may have done that this one must not do again, and why not.
+    fn done_before(&self, place: &Place, call: &mut C, doubt: Option<Doubt>) -> Option<(Effect, &'static str)> {
+        let mut ledger = self.ledger.borrow_mut();
+        // A row that has pages now had none, perhaps.
+        let keys = [place.key, RowKey { page: 0, ..place.key }];
+        let old = keys.iter().filter(|key| **key == place.key || place.key.page == 1);
+        let old = old.filter_map(|key| ledger.old.get(key)).find(|old| old.effect != Effect::None);
+        // To whoever knows that key, it stands for what was asked for then.
+        let same = old.filter(|old| old.fingerprint == place.fingerprint);
+        if let Some(key) = same.and_then(|old| old.idempotency_key.as_deref()) {
+            call.keep_key(key);
+        }
+        let now = call.repeat();
+        let doubted = match doubt {
+            Some(Doubt::Started(earlier)) if !now.agrees_with(earlier) => Some((Effect::Maybe, Some(earlier))),
+            // A key says nothing of an attempt that may have gone without it.
+            Some(Doubt::NotesLost) if now != Repeat::ByNature => Some((Effect::Maybe, None)),
+            _ => None,
+        };
+        let old = old.filter(|old| !now.agrees_with(old.repeat) && !self.recovered.accepts_doubles());
+        let (effect, earlier) = doubted.or_else(|| old.map(|old| (old.effect, Some(old.repeat))))?;
+        ledger.otherwise_repeated += u64::from(earlier.is_some_and(Repeat::is_allowed));
+        Some((effect, why_not_again(earlier, now)))
+    }
+
     /// Holds the outcome of what may have taken effect, and so does not start.
-    fn hold_interrupted(&mut self, place: Place, call: &C, message: &str) {
+    fn hold_doubtful(&mut self, place: Place, call: &C, effect: Effect, message: &str) {
         let mut done = C::Done::failed(ErrorKind::Interrupted, message.to_owned());
         call.describe(&mut done);
         say_saved(&mut done, self.keep_names(&place, call));
-        let mut outcome = place.undone(OutcomeKind::Ambiguous, done);
-        (outcome.effect, outcome.repeatable) = (Effect::Maybe, call.is_repeatable());
-        self.held.push_back(Held::Outcome(Box::new(outcome)));
+        let mut outcome = place.undone(effect.outcome(OutcomeKind::Failed, false), done);
+        (outcome.effect, outcome.repeat) = (effect, Repeat::Never);
+        self.in_doubt.push(outcome);
     }
 
     /// How many rows before this one have no id and ask for the same, where that makes a difference.
@@ -270,37 +334,46 @@ impl<C: Call> Rows<C> {
         }
     }
 
-    fn hold_item(&mut self, place: Place, mut call: C) {
-        let targets = match self.claim_names(&place, &call) {
+    fn hold_item(&mut self, place: Place, mut call: C, doubt: Option<Doubt>) {
+        // A key is no reason to forget what was put in place.
+        let is_precious = !call.is_repeatable();
+        self.prepare_call(&place, &mut call);
+        if let Some((effect, message)) = self.done_before(&place, &mut call, doubt) {
+            return self.hold_doubtful(place, &call, effect, message);
+        }
+        let targets = match self.claim_names(&place, &call, is_precious) {
             Ok(targets) => targets,
             Err(Refusal { why, own }) => {
                 let mut done = C::Done::failed(ErrorKind::Save, why);
                 call.describe(&mut done);
                 say_saved(&mut done, own);
                 let mut outcome = place.undone(OutcomeKind::Failed, done);
-                outcome.repeatable = call.is_repeatable();
+                outcome.repeat = call.repeat();
                 self.held.push_back(Held::Outcome(Box::new(outcome)));
                 return;
             }
         };
-        let Place { key, position, line, id, fingerprint, twin } = place;
-        if let Some(prepare) = &self.prepare {
-            let name = match (twin, id.as_deref()) {
-                (None, Some(id)) => Name::Id(id),
-                (twin, _) => Name::Twin(twin.unwrap_or(0)),
-            };
-            prepare(&mut call, key.page, fingerprint, name);
-        }
+        let Place { key, position, line, id, fingerprint, .. } = place;
         let limit_key = self.limit_key(&call);
         let item = Item { key, position, line, id, fingerprint, call, targets };
         self.held.push_back(Held::Item(Offer { key: limit_key, item }));
     }
 
+    fn prepare_call(&self, place: &Place, call: &mut C) {
+        if let Some(prepare) = &self.prepare {
+            let name = match (place.twin, place.id.as_deref()) {
+                (None, Some(id)) => Name::Id(id),
+                (twin, _) => Name::Twin(twin.unwrap_or(0)),
+            };
+            prepare(call, place.key.page, place.fingerprint, name);
+        }
+    }
+
     /// Takes the names that a row writes to, while its turn in the input is now.
-    fn claim_names(&self, place: &Place, call: &C) -> Result<Vec<Target>, Refusal> {
+    fn claim_names(&self, place: &Place, call: &C, is_precious: bool) -> Result<Vec<Target>, Refusal> {
         let Some(saves) = &self.saves else { return Ok(Vec::new()) };
         let names = call.save_names(place.position + 1).map_err(|why| Refusal { why, own: Vec::new() })?;
-        saves.borrow_mut().claim(place.claimant(!call.is_repeatable()), &names)
+        saves.borrow_mut().claim(place.claimant(is_precious), &names)
     }
 
     /// The same for a row that does not run, as in [`Saves::keep`].
@@ -322,12 +395,17 @@ impl<C: Call> Rows<C> {
     /// Hands out what may go on.
     fn release(&mut self, max: usize, into: &mut Vec<Offer<Item<C>>>) {
         let checked = self.is_checked();
+        if (checked || self.held.len() > MOST_HELD) && !self.in_doubt.is_empty() {
+            let in_doubt = std::mem::take(&mut self.in_doubt);
+            self.ledger.borrow_mut().record(in_doubt.into_iter().map(|outcome| (outcome, true)));
+        }
         while into.len() < max && (checked || self.held.len() > MOST_HELD) && !self.waits_for_canary() {
             match self.held.pop_front() {
                 None => return,
                 Some(Held::Item(offer)) => {
-                    if let Some(notes) = self.notes.as_ref().filter(|_| !offer.item.call.is_repeatable()) {
-                        notes.add(offer.item.key, offer.item.id.as_deref(), offer.item.fingerprint);
+                    if let Some(notes) = self.notes.as_ref().filter(|_| !offer.item.call.is_safe()) {
+                        let Item { key, id, fingerprint, call, .. } = &offer.item;
+                        notes.add(*key, id.as_deref(), *fingerprint, call.repeat());
                     }
                     into.push(offer);
                 }
@@ -390,12 +468,14 @@ impl<C: Call> Rows<C> {
     }
 
     fn is_checked(&self) -> bool {
-        self.ended || self.recovered.is_checked(self.number)
+        let has_looked = !(self.looks_first && self.recovered.has_doubts_left());
+        self.ended || self.recovered.is_checked(self.number) && has_looked
     }
 
     /// Nothing more comes out of this input.
     fn stop(&mut self) {
         self.held.clear();
+        self.in_doubt.clear();
         self.batch = Vec::new().into_iter();
         self.feed = None;
         self.ended = true;
@@ -423,7 +503,7 @@ impl<C: Call> Source for Rows<C> {
         }
         match (into.is_empty(), more) {
             (false, _) => Poll::Ready(Pull::More),
-            (true, _) if self.ended && self.held.is_empty() => Poll::Ready(Pull::End),
+            (true, _) if self.ended && self.held.is_empty() && self.in_doubt.is_empty() => Poll::Ready(Pull::End),
             (true, Poll::Ready(())) => {
                 // Only outcomes were released: there may be more rows.
                 context.waker().wake_by_ref();
@@ -431,6 +511,26 @@ impl<C: Call> Source for Rows<C> {
             }
             (true, Poll::Pending) => Poll::Pending,
         }
+    }
+}
+
+/// Why what may have been done is not done again, where the earlier attempt could be repeated in one way, as far as that is
+/// known, and this one can in another.
+fn why_not_again(earlier: Option<Repeat>, now: Repeat) -> &'static str {
+    match (earlier, now) {
+        (None, Repeat::ByKey(_)) => {
+            "an earlier run may have started it, and its notes of what it had started, and with which key, are lost"
+        }
+        (None, _) => "an earlier run may have started it: its notes of what it had started are lost",
+        (Some(Repeat::Never), _) => "an earlier run had started it and did not live to see its end",
+        (Some(Repeat::ByKey(_)), Repeat::ByKey(_)) => {
+            "an earlier run had started it with an Idempotency-Key, and this one would send another"
+        }
+        (Some(Repeat::ByKey(_)), _) => "an earlier run had started it with an Idempotency-Key, and this one has none",
+        (Some(Repeat::ByNature), Repeat::ByKey(_)) => {
+            "an earlier run had started it, with no Idempotency-Key that is known, and this one would send one"
+        }
+        (Some(Repeat::ByNature), _) => "an earlier run had started it when it could be repeated, and now it cannot be",
     }
 }
 

@@ -8,7 +8,7 @@ use std::{borrow::Cow, path::PathBuf, rc::Rc};
 
 use unisono_batch::{Again, Attempt, Context, Decided, Halt, Job, KeyNews, Verdict};
 use unisono_core::{Effect, ErrorKind, OutcomeKind, Peer, clock, format_duration, format_roughly};
-use unisono_journal::{Members, Next, RowKey};
+use unisono_journal::{Members, Next, Repeat, RowKey};
 
 use crate::{Outcome, notes::Notes, saves::Target};
 
@@ -23,8 +23,29 @@ pub trait Call: Send + 'static {
     /// What it is limited by beside the whole: for HTTP the host; empty where there is nothing to tell apart.
     fn limit_key(&self) -> Cow<'_, str>;
 
+    /// Whether, and by what, doing it twice does no more than doing it once.
+    fn repeat(&self) -> Repeat;
+
+    /// Whether doing it changes nothing, so that nobody needs to know later whether it was begun.
+    fn is_safe(&self) -> bool {
+        false
+    }
+
+    /// The key by which whoever is asked knows it again, if that is what makes it repeatable.
+    fn idempotency_key(&self) -> Option<&str> {
+        None
+    }
+
+    /// Gives it the key that an earlier attempt went out with, if it was given one of ours.
+    fn keep_key(&mut self, _earlier: &str) {}
+
+    /// What the user adds so that it is repeatable.
+    const REPEATABLE_WITH: &'static str;
+
     /// Whether doing it twice does no more than doing it once.
-    fn is_repeatable(&self) -> bool;
+    fn is_repeatable(&self) -> bool {
+        self.repeat().is_allowed()
+    }
 
     /// Says in an outcome what was asked for.
     fn describe(&self, done: &mut Self::Done);
@@ -170,7 +191,7 @@ pub enum Event<'a> {
 /// Called for each event.
 pub type OnEvent = Box<dyn Fn(Event<'_>)>;
 
-/// Work as a job of the engine: what must not be repeated is noted before it starts, and retries are told.
+/// Work as a job of the engine: what may take effect is noted before it starts, and retries are told.
 pub(crate) struct Worked<W> {
     pub(crate) work: W,
     pub(crate) notes: Option<Rc<Notes>>,
@@ -184,9 +205,10 @@ impl<W: Work> Job for Worked<W> {
     async fn attempt(&self, item: Rc<Self::Item>, context: Context) -> Attempt<Self::Item, Self::Value> {
         // Boxed: most attempts do without, and their futures would be as large.
         if context.attempt() == 1
-            && !item.call.is_repeatable()
+            && !item.call.is_safe()
             && let Some(notes) = &self.notes
-            && let Err(why) = Box::pin(notes.started(item.key, item.id.as_deref(), item.fingerprint)).await
+            && let Err(why) =
+                Box::pin(notes.started(item.key, item.id.as_deref(), item.fingerprint, item.call.repeat())).await
         {
             let message = format!("not started: it could not be noted that it was about to be: {why}");
             // Nothing is wrong with the row: it is for a later run, which has somewhere to note it.
@@ -260,7 +282,8 @@ pub(crate) fn outcome<W: Work>(decided: Decided<Worked<W>>) -> (Outcome<<W::Call
         attempts: decided.attempts,
         elapsed: decided.elapsed,
         fingerprint: done.fingerprint().unwrap_or(item.fingerprint),
-        repeatable: item.call.is_repeatable(),
+        repeat: item.call.repeat(),
+        idempotency_key: item.call.idempotency_key().map(Into::into),
         done,
     };
     (outcome, ended)

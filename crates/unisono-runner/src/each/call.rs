@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use unisono_commands::{Command, Output, Stdin};
 use unisono_core::{ErrorKind, Peer};
-use unisono_journal::Members;
+use unisono_journal::{Members, Repeat};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
@@ -258,9 +258,11 @@ impl Call for EachCall {
         (&*self.limit_key).into()
     }
 
-    fn is_repeatable(&self) -> bool {
-        self.recipe.repeatable
+    fn repeat(&self) -> Repeat {
+        if self.recipe.repeatable { Repeat::ByNature } else { Repeat::Never }
     }
+
+    const REPEATABLE_WITH: &'static str = "--repeatable";
 
     fn save_names(&self, sequence: u64) -> Result<Vec<PathBuf>, String> {
         let Some(word) = &self.recipe.save else { return Ok(Vec::new()) };

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method};
 use unisono_core::{ErrorKind, Peer};
 use unisono_http::{Error, IDEMPOTENCY_KEY, Reply, Request, Trail, Url, shown_header};
-use unisono_journal::Members;
+use unisono_journal::{Members, Repeat};
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
 use super::paginate::Visited;
@@ -92,9 +92,33 @@ impl Call for FetchCall {
         self.request.url.authority().into()
     }
 
-    fn is_repeatable(&self) -> bool {
-        self.request.is_repeatable()
+    fn repeat(&self) -> Repeat {
+        match (self.request.method.is_idempotent(), self.request.headers.get(IDEMPOTENCY_KEY)) {
+            (true, _) => Repeat::ByNature,
+            (false, Some(key)) => Repeat::by_key(&String::from_utf8_lossy(key.as_bytes())),
+            (false, None) => Repeat::Never,
+        }
     }
+
+    fn is_safe(&self) -> bool {
+        self.request.method.is_safe()
+    }
+
+    fn idempotency_key(&self) -> Option<&str> {
+        // With any other there is none that a later run could send again.
+        let key = self.request.headers.get(IDEMPOTENCY_KEY).filter(|_| !self.request.method.is_idempotent())?;
+        std::str::from_utf8(key.as_bytes()).ok()
+    }
+
+    fn keep_key(&mut self, earlier: &str) {
+        if self.key.is_some()
+            && let Ok(value) = HeaderValue::try_from(earlier)
+        {
+            self.request.headers.insert(IDEMPOTENCY_KEY, value);
+        }
+    }
+
+    const REPEATABLE_WITH: &'static str = "the same Idempotency-Key (--idempotency-key as before, or the rows' own)";
 
     fn save_names(&self, _sequence: u64) -> Result<Vec<PathBuf>, String> {
         Ok(self.save.iter().cloned().collect())

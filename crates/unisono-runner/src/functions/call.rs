@@ -3,7 +3,7 @@
 use std::{borrow::Cow, marker::PhantomData, sync::Arc};
 
 use unisono_core::{ErrorKind, Peer};
-use unisono_journal::{Json, Members};
+use unisono_journal::{Json, Members, Repeat};
 
 use crate::work::{Call, Done};
 
@@ -104,9 +104,11 @@ impl<V: Send + 'static> Call for FunctionCall<V> {
         (&*self.key).into()
     }
 
-    fn is_repeatable(&self) -> bool {
-        self.repeatable
+    fn repeat(&self) -> Repeat {
+        if self.repeatable { Repeat::ByNature } else { Repeat::Never }
     }
+
+    const REPEATABLE_WITH: &'static str = "idempotent=True";
 
     fn describe(&self, done: &mut Returned<V>) {
         done.label = self.label.clone();

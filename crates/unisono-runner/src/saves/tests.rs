@@ -185,6 +185,7 @@ async fn run_once(
             outcome,
             effect: Effect::None,
             repeatable: true,
+            idempotency_key: None,
             next: Next::Unknown,
             fields: &members,
             body: &body,

@@ -5,7 +5,7 @@ use std::{borrow::Cow, os::unix::ffi::OsStrExt, path::Path, sync::Arc};
 use unisono_core::ErrorKind;
 use unisono_files::{Known, Special, Stat};
 use unisono_hash::{Algorithm, Digest};
-use unisono_journal::Members;
+use unisono_journal::{Members, Repeat};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::manifests::Tally;
@@ -98,9 +98,15 @@ impl Call for FileCall {
         "".into()
     }
 
-    fn is_repeatable(&self) -> bool {
+    fn repeat(&self) -> Repeat {
+        Repeat::ByNature
+    }
+
+    fn is_safe(&self) -> bool {
         true
     }
+
+    const REPEATABLE_WITH: &'static str = "nothing";
 
     fn describe(&self, done: &mut Hashed) {
         done.path = Some(self.path.clone());

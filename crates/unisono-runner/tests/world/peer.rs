@@ -13,7 +13,7 @@ use std::{
 
 use unisono_batch::{Attempt, Context, Halt, Verdict};
 use unisono_core::{Effect, ErrorKind, OutcomeKind, clock};
-use unisono_journal::Members;
+use unisono_journal::{Members, Repeat};
 use unisono_runner::{
     Call, Done,
     testing::{Item, Work},
@@ -112,9 +112,11 @@ impl Call for Asked {
         self.script.limit_key.to_string().into()
     }
 
-    fn is_repeatable(&self) -> bool {
-        self.script.repeatable
+    fn repeat(&self) -> Repeat {
+        if self.script.repeatable { Repeat::ByNature } else { Repeat::Never }
     }
+
+    const REPEATABLE_WITH: &'static str = "nothing";
 
     fn describe(&self, done: &mut Answer) {
         (done.content, done.page, done.pages) = (self.content, self.page, self.script.pages);
