@@ -58,12 +58,13 @@ fn kept_what_is_there(bytes: &[u8], kept: u64) {
     assert!(kept == lines || kept + 1 == lines && is_torn, "{kept} outcomes in {lines} lines");
 }
 
-/// The values in a line: one, unless somebody has changed the shape of the file. What is no JSON comes last, as it is.
+/// The values in a line: one, unless somebody has changed the shape of the file. What is no JSON, which is text, comes last, as it is.
 fn values(line: &[u8]) -> Vec<&[u8]> {
     let (mut values, mut rest) = (Vec::new(), line.trim_ascii());
     while !rest.is_empty() {
         let mut found = serde_json::Deserializer::from_slice(rest).into_iter::<serde::de::IgnoredAny>();
-        let end = if matches!(found.next(), Some(Ok(_))) { found.byte_offset() } else { rest.len() };
+        let is_value = matches!(found.next(), Some(Ok(_))) && std::str::from_utf8(&rest[..found.byte_offset()]).is_ok();
+        let end = if is_value { found.byte_offset() } else { rest.len() };
         values.push(&rest[..end]);
         rest = rest[end..].trim_ascii();
     }
