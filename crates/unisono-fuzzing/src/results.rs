@@ -4,7 +4,9 @@
 use std::{collections::HashSet, fs, path::Path};
 
 use unisono_core::{Effect, OutcomeKind};
-use unisono_journal::{Fields, Finish, Head, Identity, Journal, Mode, Next, Open, Record, Recovered, RowKey, scan};
+use unisono_journal::{
+    Fields, Finish, Head, Identity, Journal, Mode, Next, Open, Record, Recovered, RowKey, respelled, scan,
+};
 
 pub(crate) fn body(bytes: &[u8]) {
     was_cut_off(bytes);
@@ -23,8 +25,12 @@ pub(crate) fn body(bytes: &[u8]) {
         let open = Open { mode: Mode::Resume, reserve: 0, adopt: true, ..Open::default() };
         let (journal, recovered) = Journal::open(path, open).expect("what is read in memory is read from a file");
         // Whether a row was tried again after a line that allows it is not known without the notes.
-        let lines = bytes.split(|byte| *byte == b'\n').flat_map(values).filter_map(scan);
-        let in_doubt = lines.filter(|head| !head.repeatable && head.effect == Effect::None).count() as u64;
+        let values: Vec<_> = bytes.split(|byte| *byte == b'\n').flat_map(values).collect();
+        let in_doubt = values
+            .iter()
+            .filter_map(|value| scan(value))
+            .filter(|head| !head.repeatable && head.effect == Effect::None)
+            .count() as u64;
         let total = recovered.counts().total();
         assert!(total <= kept && total + in_doubt >= kept, "{total} of {kept}, {in_doubt} in doubt");
         drop(journal.close_blocking(Finish::default()));
@@ -42,7 +48,8 @@ pub(crate) fn body(bytes: &[u8]) {
 /// Each line whose row does not run again is kept, but for the last if it was torn; and no row is there twice.
 fn kept_what_is_there(bytes: &[u8], kept: u64) {
     let (mut lines, mut keys) = (0, HashSet::new());
-    let heads: Vec<_> = bytes.split(|byte| *byte == b'\n').flat_map(values).filter_map(scan).collect();
+    let values: Vec<_> = bytes.split(|byte| *byte == b'\n').flat_map(values).collect();
+    let heads: Vec<_> = values.iter().filter_map(|value| scan(value)).collect();
     let is_torn = !bytes.is_empty() && !bytes.ends_with(b"\n");
     // What had not gone well may have been tried again: then the later line counts.
     let is_replaced = |(at, head): &(usize, &Head<'_>)| {
@@ -58,14 +65,16 @@ fn kept_what_is_there(bytes: &[u8], kept: u64) {
     assert!(kept == lines || kept + 1 == lines && is_torn, "{kept} outcomes in {lines} lines");
 }
 
-/// The values in a line: one, unless somebody has changed the shape of the file. What is no JSON, which is text, comes last, as it is.
-fn values(line: &[u8]) -> Vec<&[u8]> {
+/// The values in a line, as we spell them: one, unless somebody has changed the shape of the file. What is no JSON, which is text, comes last, as it is.
+fn values(line: &[u8]) -> Vec<Vec<u8>> {
     let (mut values, mut rest) = (Vec::new(), line.trim_ascii());
     while !rest.is_empty() {
         let mut found = serde_json::Deserializer::from_slice(rest).into_iter::<serde::de::IgnoredAny>();
         let is_value = matches!(found.next(), Some(Ok(_))) && std::str::from_utf8(&rest[..found.byte_offset()]).is_ok();
         let end = if is_value { found.byte_offset() } else { rest.len() };
-        values.push(&rest[..end]);
+        let value = &rest[..end];
+        let text = std::str::from_utf8(value).ok().filter(|_| scan(value).is_none());
+        values.push(text.and_then(respelled).unwrap_or_else(|| value.to_vec()));
         rest = rest[end..].trim_ascii();
     }
     values

@@ -39,4 +39,5 @@ pub use members::{Elements, Fields, Members, push_json_string};
 pub use order::Order;
 pub use recover::{Disposition, Fate, Identity, LeftOver, Mode, Old, OldLines, Recovered};
 pub use repeat::Repeat;
+pub use spelling::respelled;
 pub use writer::Closed;

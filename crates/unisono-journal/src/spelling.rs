@@ -16,8 +16,15 @@ use crate::{
     members::Members,
 };
 
-/// The line as we would have written it; `None` when it is no outcome.
-pub(crate) fn respelled(text: &str) -> Option<Vec<u8>> {
+/// The line as we would have written it; `None` when it is no outcome, or says twice what decides about its row.
+///
+/// ```
+/// let line = r#"{ "outcome": "ok", "row": 3, "id": "a", "fp": "00000000000000ff", "effect": "done", "repeatable": true }"#;
+/// let line = unisono_journal::respelled(line).unwrap();
+/// assert!(line.starts_with(br#"{"row":3,"id":"a","fp":"00000000000000ff","outcome":"ok","#));
+/// assert_eq!(unisono_journal::respelled("{}"), None);
+/// ```
+pub fn respelled(text: &str) -> Option<Vec<u8>> {
     let mut given: Given<'_> = serde_json::from_str(text).ok()?;
     let mark = given.mark()?;
     let mut line = mark.map_or_else(|| b"{".to_vec(), Mark::beginning);
@@ -56,10 +63,13 @@ pub(crate) fn respelled(text: &str) -> Option<Vec<u8>> {
 struct Given<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'a> Given<'a> {
-    /// Takes out a member. `None` when it is there and is no such value.
+    /// Takes out a member. `None` when it is there and is no such value, or is there twice.
     fn take<T: Deserialize<'a>>(&mut self, name: &str) -> Option<Option<T>> {
         let Some(at) = self.0.iter().position(|(other, _)| other == name) else { return Some(None) };
         let (_, value) = self.0.remove(at);
+        if self.0.iter().any(|(other, _)| other == name) {
+            return None;
+        }
         serde_json::from_str(value.get()).ok().map(Some)
     }
 
@@ -145,6 +155,16 @@ mod tests {
             prop_assert_eq!(Mark::of(&line), Mark::of(&whole));
             prop_assert_eq!(serde_json::from_slice::<Value>(&line).unwrap(), value);
             prop_assert!(!line.contains(&b'\n'));
+        }
+
+        #[test]
+        fn a_line_that_says_twice_what_decides_is_none(twice in 0usize..6) {
+            let members = [r#""row": 1"#, r#""id": "a""#, r#""fp": "00000000000000ff""#, r#""outcome": "ok""#, r#""effect": "done""#, r#""repeatable": true"#];
+            let once = members.join(", ");
+            let line = |more: &str| respelled(&format!("{{{once}{more}}}"));
+            prop_assert!(line("").is_some());
+            let more = format!(", {}", members[twice]);
+            prop_assert!(line(&more).is_none());
         }
 
         #[test]
