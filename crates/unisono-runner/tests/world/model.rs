@@ -76,7 +76,7 @@ pub fn check(world: &World, rows: &[(u64, Option<Script>)], how: &How, before: &
     let ledger = world.peer.ledger.borrow();
     let run = world.peer.run.get();
     let after = world.lines();
-    nothing_is_repeated_that_must_not_be(&ledger, run, how.mode);
+    nothing_is_repeated_that_must_not_be(&ledger, run, how.mode, before);
     what_is_kept_is_not_run(&ledger, run, how, before, &after, end);
     no_line_denies_what_happened(&ledger, run, before, &after, end);
     no_effect_goes_down(before, &after);
@@ -141,7 +141,7 @@ fn what_is_pending_has_no_line(rows: &[(u64, Option<Script>)], after: &[Line], r
 
 /// Whoever asks for what is ambiguous to be tried again accepts what that does, and what was done before does not count any
 /// more. Nobody else does, and no run repeats by itself what it did.
-fn nothing_is_repeated_that_must_not_be(ledger: &[Begun], run: u32, mode: Mode) {
+fn nothing_is_repeated_that_must_not_be(ledger: &[Begun], run: u32, mode: Mode, before: &[Line]) {
     let accepts_doubles = mode == Mode::RetryFailed { ambiguous: true };
     for (at, begun) in ledger.iter().enumerate().filter(|(_, begun)| begun.run == run && !begun.repeatable) {
         let same = ledger[..at].iter().filter(|earlier| (earlier.content, earlier.page) == (begun.content, begun.page));
@@ -152,7 +152,17 @@ fn nothing_is_repeated_that_must_not_be(ledger: &[Begun], run: u32, mode: Mode) 
         );
     }
     if accepts_doubles {
-        ledger.iter().filter(|begun| begun.run < run).for_each(|begun| begun.forgiven.set(true));
+        // Pages are asked for anew from the first whose line was lost, or is in doubt.
+        let is_open = |content: u64, page: u32| {
+            let line = before.iter().find(|line| line.key() == (Some(content), page));
+            line.is_none_or(|line| line.outcome == OutcomeKind::Ambiguous)
+        };
+        for begun in ledger.iter().filter(|begun| begun.run < run) {
+            begun.forgiven.set(true);
+            if (1..begun.page).any(|page| is_open(begun.content, page)) {
+                begun.is_behind.set(true);
+            }
+        }
     }
 }
 
@@ -179,6 +189,7 @@ fn no_line_denies_what_happened(ledger: &[Begun], run: u32, before: &[Line], aft
         let is_old = before.iter().any(|other| other.whole == line.whole);
         let counts = |begun: &&Begun| {
             (begun.content, begun.page) == (content, page)
+                && !begun.is_behind.get()
                 && if is_at_end && !line.repeatable { true } else { begun.run == run && !is_old }
         };
         let truth = ledger.iter().filter(counts).fold(Effect::None, |truth, begun| truth.join(begun.truth));

@@ -74,6 +74,8 @@ pub struct Begun {
     pub truth: Effect,
     /// The user accepted since then that it may be done twice.
     pub forgiven: Cell<bool>,
+    /// With a page before this one, whose line was lost: a row has one end, and the doubt about it is that page's.
+    pub is_behind: Cell<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -267,7 +269,8 @@ impl Peer {
         let mut ledger = self.ledger.borrow_mut();
         let Asked { content, page, ref script } = *call;
         let (repeatable, run) = (script.repeatable, self.run.get());
-        ledger.push(Begun { content, page, repeatable, run, truth: Effect::Maybe, forgiven: Cell::new(false) });
+        let (forgiven, is_behind) = (Cell::new(false), Cell::new(false));
+        ledger.push(Begun { content, page, repeatable, run, truth: Effect::Maybe, forgiven, is_behind });
         ledger.len() - 1
     }
 
