@@ -70,7 +70,7 @@ def spawn(
         TypeError: The function is none.
         UsageError: An option is not what it should be.
         UnpicklableError: The function or its arguments cannot be handed over.
-        PoolBroken: Its process cannot be started.
+        PoolBroken: Its process cannot be started, which its result raises.
         OSError: There are no descriptors left for it.
     """
     return Job(function, args, dict(kwargs or {}), name, daemon, start_method, memory_limit, nice)

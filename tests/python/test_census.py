@@ -187,16 +187,7 @@ def a_thread_pool(_):
         next(iter(pool.map(at_once, range(20))))
 
 
-def a_loop_that_is_closed_under_it(_):
-    async def main():
-        outcomes = batch(never, itertools.count(), limit=2)
-        await anext(outcomes)
-        return outcomes
-
-    asyncio.run(main())
-
-
-SLOW = [commands, processes, a_thread_pool, a_loop_that_is_closed_under_it]
+SLOW = [commands, processes, a_thread_pool]
 
 
 async def break_out_of_async_for(_):

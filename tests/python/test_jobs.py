@@ -230,12 +230,13 @@ def test_arguments_that_cannot_be_read_are_the_end_of_the_job():
         job.result(LONG)
 
 
-def test_a_process_that_cannot_be_started_is_said_at_once(monkeypatch):
+def test_a_process_that_cannot_be_started_is_the_end_of_its_job(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     # No zygote has this path, so another one is needed.
     monkeypatch.setattr(sys, "path", [*sys.path, "/another/zygote"])
+    job = unisono.spawn(add, 1)
     with pytest.raises(PoolBroken, match="no worker can be started"):
-        unisono.spawn(add, 1)
+        job.result(LONG)
 
 
 def test_a_block_waits_for_its_job_and_terminates_it_when_it_raises(tmp_path):
