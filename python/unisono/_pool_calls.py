@@ -1,7 +1,8 @@
-"""What `multiprocessing.pool.ThreadPool` has beside an executor, in terms of `submit`.
+"""What the pools of `multiprocessing` have beside an executor, in terms of `submit`.
 
-Threads need no chunks: a call is a task, whatever `chunksize` says. The items are read when a method is called, in the
-caller's thread, as far as there is room.
+As it stands it is that of threads, which need no chunks: a call is a task, whatever `chunksize` says. Processes have
+chunks, and ends of their own. The items are read when a method is called, in the caller's thread, as far as there is
+room.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ T = TypeVar("T")
 
 
 class PoolCalls(concurrent.futures.Executor):
-    """Calls as `multiprocessing.pool.ThreadPool` has them."""
+    """Calls as `multiprocessing.Pool` and its `ThreadPool` have them."""
 
     def apply(self, func: Callable[..., T], args: Iterable[Any] = (), kwds: dict[str, Any] | None = None) -> T:
         """The result of `func(*args, **kwds)`."""
@@ -81,7 +82,7 @@ class PoolCalls(concurrent.futures.Executor):
         return _imap.in_order_of_ends([self.submit(func, item) for item in iterable], _nothing())
 
     def close(self) -> None:
-        """Take no more tasks, as `multiprocessing.pool.ThreadPool` has it."""
+        """Take no more tasks, as `multiprocessing.Pool` has it."""
         self.shutdown(wait=False)
 
     def join(self) -> None:

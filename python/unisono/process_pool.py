@@ -10,7 +10,6 @@ Also does what `multiprocessing.Pool` does, by the same names. Leaves out queues
 from __future__ import annotations
 
 import atexit
-import concurrent.futures
 import functools
 import importlib
 import itertools
@@ -32,6 +31,7 @@ from unisono import _births, _forking, _imap, _log_records, _native, _pickling
 from unisono._callables import plain
 from unisono._display import tell
 from unisono._hooks import refuse_hooks
+from unisono._pool_calls import PoolCalls
 from unisono._standard_names import StandardNames, translate
 from unisono._wording import counted
 from unisono.async_result import AsyncResult
@@ -57,7 +57,7 @@ class _Terms(TypedDict):
 _PLAIN: _Terms = {"timeout": None, "retries": 0, "key": None}
 
 
-class ProcessPool(concurrent.futures.Executor):
+class ProcessPool(PoolCalls):
     """Runs functions in worker processes.
 
     >>> with unisono.ProcessPool(2) as pool:
@@ -246,12 +246,6 @@ class ProcessPool(concurrent.futures.Executor):
         """
         return _map(self._ready(), self._sendable(fn), zip(*iterables), timeout, chunksize, buffersize)
 
-    def starmap(
-        self, func: Callable[..., T], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
-    ) -> list[T]:
-        """Call `func(*arguments)` for each of them; all results, in order."""
-        return list(_map(self._ready(), self._sendable(func), map(tuple, iterable), None, chunksize or 1, None))
-
     def imap(self, func: Callable[[Any], T], iterable: Iterable[Any], chunksize: int = 1) -> _imap.ImapIterator[T]:
         """The results of `func(item)` for each item, in order, as they come.
 
@@ -277,17 +271,6 @@ class ProcessPool(concurrent.futures.Executor):
         calls = _Input(zip(iterable))
         return _imap.in_order_of_ends([self.submit(func, *call) for call in calls], calls.raised())
 
-    def map_async(
-        self,
-        func: Callable[[Any], T],
-        iterable: Iterable[Any],
-        chunksize: int | None = None,
-        callback: Callable[[list[T]], object] | None = None,
-        error_callback: Callable[[BaseException], object] | None = None,
-    ) -> AsyncResult[list[T]]:
-        """All results of `func(item)`, later."""
-        return self.starmap_async(func, zip(iterable), chunksize, callback, error_callback)
-
     def starmap_async(
         self,
         func: Callable[..., T],
@@ -302,21 +285,6 @@ class ProcessPool(concurrent.futures.Executor):
         futures = [self.submit(_pickling.run_chunk, func, chunk) for chunk in chunks]
         return AsyncResult(futures, lambda parts: [*itertools.chain.from_iterable(parts)], callback, error_callback)
 
-    def apply(self, func: Callable[..., T], args: Iterable[Any] = (), kwds: dict[str, Any] | None = None) -> T:
-        """The result of `func(*args, **kwds)`."""
-        return self.submit(func, *args, **(kwds or {})).result()
-
-    def apply_async(
-        self,
-        func: Callable[..., T],
-        args: Iterable[Any] = (),
-        kwds: dict[str, Any] | None = None,
-        callback: Callable[[T], object] | None = None,
-        error_callback: Callable[[BaseException], object] | None = None,
-    ) -> AsyncResult[T]:
-        """The result of `func(*args, **kwds)`, later."""
-        return AsyncResult([self.submit(func, *args, **(kwds or {}))], lambda parts: parts[0], callback, error_callback)
-
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more tasks; workers end when all are done.
 
@@ -328,10 +296,6 @@ class ProcessPool(concurrent.futures.Executor):
         if wait:
             self._engine.wait_closed()
             self._forget()
-
-    def close(self) -> None:
-        """Take no more tasks, as `multiprocessing.Pool` has it."""
-        self.shutdown(wait=False)
 
     def join(self) -> None:
         """Wait until a closed pool is done."""
