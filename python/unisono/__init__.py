@@ -1,11 +1,16 @@
-"""Run many independent pieces of work at once, with every outcome accounted for."""
+"""Run many independent pieces of work at once, with every outcome accounted for.
 
-from unisono import clusters, commands, files
+What `fetch` and the classes of errors need is imported at once, the rest when it is first asked for: a program that
+fetches has no use for pools of processes, and their import takes as long as hundreds of requests.
+"""
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from unisono._fetch import FetchOptions, fetch, fetch_all
-from unisono._functions import BatchOptions, batch, batch_all
 from unisono._native import Ended, FunctionOutcome, Outcome, Request, Response, __version__
 from unisono.batches import Batch
-from unisono.clients import AsyncClient, Client, StreamedResponse
 from unisono.errors import (
     AmbiguousCancelled,
     AmbiguousError,
@@ -58,17 +63,22 @@ from unisono.errors import (
     WorkerDied,
     WorkerLost,
 )
-from unisono.explaining import Explanation, explain
 from unisono.headers import Headers
-from unisono.jobs import Job, spawn
-from unisono.limiter import Limiter
-from unisono.pool import Pool
-from unisono.process_pool import ProcessPool
 from unisono.queue import Queue
 from unisono.report import Report
-from unisono.results import read_results
-from unisono.retrying import retry
-from unisono.thread_pool import BusyTask, ThreadPool
+
+if TYPE_CHECKING:
+    from unisono import clusters, commands, files
+    from unisono._functions import BatchOptions, batch, batch_all
+    from unisono.clients import AsyncClient, Client, StreamedResponse
+    from unisono.explaining import Explanation, explain
+    from unisono.jobs import Job, spawn
+    from unisono.limiter import Limiter
+    from unisono.pool import Pool
+    from unisono.process_pool import ProcessPool
+    from unisono.results import read_results
+    from unisono.retrying import retry
+    from unisono.thread_pool import BusyTask, ThreadPool
 
 __all__ = [
     "AmbiguousCancelled",
@@ -155,3 +165,54 @@ __all__ = [
     "retry",
     "spawn",
 ]
+
+# Where the rest is. Type checkers read the imports above instead, and so find out what there is not.
+_MODULES = (
+    "async_result",
+    "clients",
+    "clusters",
+    "commands",
+    "explaining",
+    "files",
+    "futures",
+    "jobs",
+    "limiter",
+    "pool",
+    "process_pool",
+    "results",
+    "retrying",
+    "thread_pool",
+)
+_MODULE_OF = {
+    "AsyncClient": "clients",
+    "BatchOptions": "_functions",
+    "BusyTask": "thread_pool",
+    "Client": "clients",
+    "Explanation": "explaining",
+    "Job": "jobs",
+    "Limiter": "limiter",
+    "Pool": "pool",
+    "ProcessPool": "process_pool",
+    "StreamedResponse": "clients",
+    "ThreadPool": "thread_pool",
+    "batch": "_functions",
+    "batch_all": "_functions",
+    "explain": "explaining",
+    "read_results": "results",
+    "retry": "retrying",
+    "spawn": "jobs",
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name in _MODULES:
+            return import_module(f"unisono.{name}")
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module 'unisono' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+        # Kept, so that it is asked for once.
+        found = globals()[name] = getattr(import_module(f"unisono.{_MODULE_OF[name]}"), name)
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_MODULES, *_MODULE_OF})

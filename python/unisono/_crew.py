@@ -24,6 +24,7 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
+from unisono import _goodbye
 from unisono._display import tell
 from unisono.errors import QueueClosed, QueueEmpty, QueueFull, UsageError
 from unisono.limiter import Limiter
@@ -388,6 +389,4 @@ _ending = False
 _crews: weakref.WeakSet[Crew] = weakref.WeakSet()
 _watch = Watch()
 os.register_at_fork(after_in_child=_forget_all)
-# Not `atexit`: its functions run after the interpreter has waited for all threads, which would then wait for us. The
-# executors of the standard library are registered here as well.
-threading._register_atexit(_end_all)  # type: ignore[attr-defined]
+_goodbye.finishes(_end_all)

@@ -13,7 +13,6 @@ Leaves out a job that outlives the program, and standard streams of its own: for
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import multiprocessing
 import os
@@ -28,7 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar
 
-from unisono import _births, _native, _worker
+from unisono import _births, _goodbye, _native, _worker
 from unisono._callables import plain
 from unisono._display import tell
 from unisono.errors import PoolError, UnpicklableError, WorkerDied
@@ -381,6 +380,7 @@ def _started(process: int) -> int:
     return int(Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[19])
 
 
+@_goodbye.waits
 def _at_exit() -> None:
     """A program that ends waits for its jobs, but for those that were made to end with it."""
     for job in list(_RUNNING):
@@ -404,5 +404,4 @@ _JOBS: weakref.WeakSet[Job[Any]] = weakref.WeakSet()
 _RUNNING: set[Job[Any]] = set()
 _LEFT_BEHIND: list[set[Job[Any]]] = []
 
-atexit.register(_at_exit)
 os.register_at_fork(after_in_child=_forget_in_child)

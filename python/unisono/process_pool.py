@@ -9,7 +9,6 @@ Also does what `multiprocessing.Pool` does, by the same names. Leaves out queues
 
 from __future__ import annotations
 
-import atexit
 import functools
 import importlib
 import itertools
@@ -27,7 +26,7 @@ from multiprocessing.context import BaseContext
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack, cast
 
-from unisono import _births, _forking, _imap, _log_records, _native, _pickling
+from unisono import _births, _forking, _goodbye, _imap, _log_records, _native, _pickling
 from unisono._callables import plain
 from unisono._display import tell
 from unisono._hooks import refuse_hooks
@@ -561,6 +560,7 @@ def _abandon(engine: _native.PoolEngine) -> None:
     _POOLS.pop(engine, None)
 
 
+@_goodbye.stops
 def _at_exit() -> None:
     """A program that ends does not wait for its pools, and says what that costs."""
     for engine, server in list(_POOLS.items()):
@@ -590,5 +590,4 @@ _LEAST = -(2**63)
 #: Of the standard classes, in private or for their processes, and overridden by some.
 _HOOKS = ("Process", "_spawn_process", "_adjust_process_count", "_start_executor_manager_thread")
 
-atexit.register(_at_exit)
 os.register_at_fork(after_in_child=_forget_in_child)
