@@ -1,8 +1,11 @@
-"""Worker pools against the peers: tasks that do nothing, two workers.
+"""Worker pools against the peers: tasks that do nothing, two workers, processes first and then threads.
 
 Contenders take turns, five rounds by default, each in a fresh interpreter; what is kept is the median and the spread. A
 case that a contender does not have is left out of the table. Peers are in pinned versions (the extra `bench-pools`);
 one that is not installed is said so.
+
+"1 ms tasks" is no rate: tasks that sleep for a millisecond tell how long they took, and what is shown is the share of
+the workers' time that these are (1.00: a worker has its next task the moment that it is through with the last).
 """
 
 from __future__ import annotations
@@ -15,11 +18,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
+
+Runs = dict[str, dict[str, list[float]]]
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-CASES = ("one at a time", "map", "submit", "gather", "10 MB array")
+ARRAY, SHORT = "10 MB array", "1 ms tasks"
 
 PROGRAM = r"""
 import asyncio, json, sys, time
@@ -32,6 +38,16 @@ def array(size):
     import numpy
     return numpy.ones(size)
 
+def short(_):
+    begun = time.perf_counter()
+    time.sleep(0.001)
+    return time.perf_counter() - begun
+
+def busy(maps):
+    begun = time.perf_counter()
+    worked = sum(maps(range(2000)))
+    return worked / 2 / (time.perf_counter() - begun)
+
 def timed(times, work):
     begun = time.perf_counter()
     work()
@@ -41,7 +57,8 @@ async def gather(pool, times):
     loop = asyncio.get_running_loop()
     await asyncio.gather(*(loop.run_in_executor(pool, same, n) for n in range(times)))
 
-def executor(pool, maps):
+def executor(pool):
+    maps = lambda items: pool.map(same, items)
     pool.submit(same, 0).result()
     list(maps(range(100)))
     some = count // 10
@@ -53,6 +70,9 @@ def executor(pool, maps):
             future.result()
     yield "submit", timed(count, submit)
     yield "gather", timed(count // 4, lambda: asyncio.run(gather(pool, count // 4)))
+    yield "1 ms tasks", busy(lambda items: pool.map(short, items))
+
+def arrays(pool):
     yield "10 MB array", 1 / max(timed(1, lambda: pool.submit(array, 1_250_000).result()) for _ in range(10))
 
 def mp_pool(pool):
@@ -60,30 +80,50 @@ def mp_pool(pool):
     some = count // 10
     yield "one at a time", timed(some, lambda: [pool.apply(same, (n,)) for n in range(some)])
     yield "map", timed(count, lambda: pool.map(same, range(count), chunksize=1))
+    yield "1 ms tasks", busy(lambda items: pool.map(short, items, chunksize=1))
+
+def mp_arrays(pool):
     yield "10 MB array", 1 / max(timed(1, lambda: pool.apply(array, (1_250_000,))) for _ in range(10))
 
 def measure():
-    if who == "unisono":
+    if who == "unisono.ProcessPool":
         import unisono
         with unisono.ProcessPool(2) as pool:
-            yield from executor(pool, lambda items: pool.map(same, items))
-    elif who == "concurrent.futures":
+            yield from executor(pool)
+            yield from arrays(pool)
+    elif who == "concurrent.futures.ProcessPoolExecutor":
         from concurrent.futures import ProcessPoolExecutor
         with ProcessPoolExecutor(2) as pool:
-            yield from executor(pool, lambda items: pool.map(same, items))
+            yield from executor(pool)
+            yield from arrays(pool)
     elif who == "loky":
         from loky import ProcessPoolExecutor
         with ProcessPoolExecutor(2) as pool:
-            yield from executor(pool, lambda items: pool.map(same, items))
+            yield from executor(pool)
+            yield from arrays(pool)
     elif who == "multiprocessing.Pool":
         import multiprocessing
         with multiprocessing.Pool(2) as pool:
             yield from mp_pool(pool)
+            yield from mp_arrays(pool)
     elif who == "billiard":
         import billiard.pool
         pool = billiard.pool.Pool(2)
         yield from mp_pool(pool)
+        yield from mp_arrays(pool)
         pool.terminate()
+    elif who == "unisono.ThreadPool":
+        import unisono
+        with unisono.ThreadPool(2) as pool:
+            yield from executor(pool)
+    elif who == "concurrent.futures.ThreadPoolExecutor":
+        from concurrent.futures import ThreadPoolExecutor
+        with ThreadPoolExecutor(2) as pool:
+            yield from executor(pool)
+    elif who == "multiprocessing.pool.ThreadPool":
+        import multiprocessing.pool
+        with multiprocessing.pool.ThreadPool(2) as pool:
+            yield from mp_pool(pool)
     elif who == "pebble":
         import pebble
         with pebble.ProcessPool(2) as pool:
@@ -91,30 +131,47 @@ def measure():
             some = count // 10
             yield "one at a time", timed(some, lambda: [pool.submit(same, None, n).result() for n in range(some)])
             yield "map", timed(count, lambda: list(pool.map(same, range(count)).result()))
+            yield "1 ms tasks", busy(lambda items: pool.map(short, items).result())
     elif who == "mpire":
         import mpire
         with mpire.WorkerPool(2) as pool:
             pool.map(same, range(100))
             yield "map", timed(count, lambda: pool.map(same, range(count), chunk_size=1))
+            yield "1 ms tasks", busy(lambda items: pool.map(short, items, chunk_size=1))
     elif who == "joblib":
         import joblib
         with joblib.Parallel(2) as parallel:
             parallel(joblib.delayed(same)(n) for n in range(100))
             yield "map", timed(count, lambda: parallel(joblib.delayed(same)(n) for n in range(count)))
+            yield "1 ms tasks", busy(lambda items: parallel(joblib.delayed(short)(n) for n in items))
 
 if __name__ == "__main__":
     print(json.dumps(dict(measure())))
 """
 
-CONTENDERS = {
-    "unisono": "unisono",
-    "concurrent.futures": "concurrent.futures",
-    "multiprocessing.Pool": "multiprocessing",
-    "billiard": "billiard",
-    "pebble": "pebble",
-    "mpire": "mpire",
-    "loky": "loky",
-    "joblib": "joblib",
+#: What each table is of, its cases, and who is in it, with the module that must be installed.
+TABLES = {
+    "tasks a second in processes": (
+        ("one at a time", "map", "submit", "gather", SHORT, ARRAY),
+        {
+            "unisono.ProcessPool": "unisono",
+            "concurrent.futures.ProcessPoolExecutor": "concurrent.futures",
+            "multiprocessing.Pool": "multiprocessing",
+            "billiard": "billiard",
+            "pebble": "pebble",
+            "mpire": "mpire",
+            "loky": "loky",
+            "joblib": "joblib",
+        },
+    ),
+    "tasks a second in threads": (
+        ("one at a time", "map", "submit", "gather", SHORT),
+        {
+            "unisono.ThreadPool": "unisono",
+            "concurrent.futures.ThreadPoolExecutor": "concurrent.futures",
+            "multiprocessing.pool.ThreadPool": "multiprocessing",
+        },
+    ),
 }
 
 
@@ -126,9 +183,22 @@ def measure(who: str, program: Path, count: int) -> dict[str, float]:
 
 def cell(case: str, taken: list[float]) -> str:
     middle, least, most = statistics.median(taken), min(taken), max(taken)
-    if case == "10 MB array":
+    if case == ARRAY:
         return f"{middle * 1e3:.2f} ms ({least * 1e3:.2f}-{most * 1e3:.2f})"
+    if case == SHORT:
+        return f"{middle:.3f} ({least:.3f}-{most:.3f})"
     return f"{middle:,.0f} ({least:,.0f}-{most:,.0f})"
+
+
+def table(head: str, cases: tuple[str, ...], names: Iterable[str], runs: Runs) -> list[str]:
+    lines = [f"| {head} | " + " | ".join(cases) + " |", "|---|" + "---|" * len(cases)]
+    for who in names:
+        if who not in runs:
+            lines.append(f"| {who} | not installed |" + " |" * (len(cases) - 1))
+            continue
+        cells = [cell(case, taken) if (taken := runs[who].get(case)) else "" for case in cases]
+        lines.append(f"| {who} | " + " | ".join(cells) + " |")
+    return lines
 
 
 def main() -> None:
@@ -137,29 +207,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     RESULTS.mkdir(exist_ok=True)
-    folder = tempfile.TemporaryDirectory()
-    program = Path(folder.name) / "program.py"
-    program.write_text(PROGRAM)
-    there = [who for who, module in CONTENDERS.items() if importlib.util.find_spec(module)]
-    runs: dict[str, dict[str, list[float]]] = {who: {case: [] for case in CASES} for who in there}
-    try:
-        for _ in range(options.rounds):
-            for who in there:
-                for case, rate in measure(who, program, options.count).items():
-                    runs[who][case].append(rate)
-    finally:
-        folder.cleanup()
-    lines = ["| tasks per second | " + " | ".join(CASES) + " |", "|---|" + "---|" * len(CASES)]
-    for who in CONTENDERS:
-        if who not in runs:
-            lines.append(f"| {who} | not installed |" + " |" * (len(CASES) - 1))
-            continue
-        cells = [cell(case, taken) if (taken := runs[who][case]) else "" for case in CASES]
-        lines.append(f"| {who} | " + " | ".join(cells) + " |")
-    (RESULTS / "pools.md").write_text("\n".join(lines) + "\n")
+    runs: Runs = {}
+    lines: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "program.py"
+        program.write_text(PROGRAM)
+        for head, (cases, contenders) in TABLES.items():
+            there = [who for who, module in contenders.items() if importlib.util.find_spec(module)]
+            for _ in range(options.rounds):
+                for who in there:
+                    for case, rate in measure(who, program, options.count).items():
+                        runs.setdefault(who, {}).setdefault(case, []).append(rate)
+            lines += [*table(head, cases, contenders, runs), ""]
+    (RESULTS / "pools.md").write_text("\n".join(lines[:-1]) + "\n")
     numbers = {"count": options.count, "cores": os.cpu_count(), "load": os.getloadavg(), "runs": runs}
     (RESULTS / "pools.json").write_text(json.dumps(numbers, indent=1) + "\n")
-    print("\n".join(lines))
+    print("\n".join(lines[:-1]))
 
 
 if __name__ == "__main__":
