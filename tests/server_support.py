@@ -101,6 +101,8 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(b"x" * 400_000)
             self.close_connection = True
+        elif name == "torn-gzip":
+            self.reply_bytes(200, b"this is no gzip", {"Content-Encoding": "gzip"})
         elif name == "drop":
             self.close_connection = True
         elif name == "echo":

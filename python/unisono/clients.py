@@ -360,7 +360,12 @@ class StreamedResponse:
         return self
 
     def iter_bytes(self) -> Iterator[bytes]:
-        """The body, decoded, in pieces as they come."""
+        """The body, decoded, in pieces as they come.
+
+        Raises:
+            CallError: The body breaks off or cannot be decoded: as from `request`, so an `AmbiguousError` when what was
+                asked for may have been carried out and must not be repeated.
+        """
         if self._thread is None:
             raise TypeError("this is an AsyncClient's answer: use `async for ... in response.aiter_bytes()`")
         while chunk := self._thread.chunk():
@@ -380,7 +385,7 @@ class StreamedResponse:
         return b"".join(self.iter_bytes())
 
     async def aiter_bytes(self) -> AsyncIterator[bytes]:
-        """The body, decoded, in pieces as they come."""
+        """The body, decoded, in pieces as they come; raises as `iter_bytes` does."""
         if self._desk is None:
             raise TypeError("this is a Client's answer: use `for ... in response.iter_bytes()`")
         while chunk := await self._desk.chunk():

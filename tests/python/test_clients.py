@@ -112,6 +112,55 @@ def test_an_async_client_streams(server):
     assert asyncio.run(main()) == [f"line {n}" for n in range(500)]
 
 
+def ends_of(error):
+    """All that an exception says, but for the answer's length so far."""
+    return (type(error), error.kind, error.outcome, error.effect, error.url, error.attempts, str(error))
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST"])
+def test_a_stream_that_breaks_off_raises_what_a_call_raises_whose_answer_does(server, method):
+    url, ends = server.url + "/cut", []
+    with unisono.Client(retries=0) as client:
+        with pytest.raises(unisono.CallError) as raised:
+            client.request(method, url)
+        ends.append(ends_of(raised.value))
+        with client.stream(method, url) as response, pytest.raises(unisono.CallError) as raised:
+            response.read()
+        ends.append(ends_of(raised.value))
+        with pytest.raises(unisono.CallError) as raised:
+            response.read()
+        ends.append(ends_of(raised.value))
+
+    async def main():
+        async with unisono.AsyncClient(retries=0) as client:
+            with pytest.raises(unisono.CallError) as raised:
+                await client.request(method, url)
+            ends.append(ends_of(raised.value))
+            async with client.stream(method, url) as response:
+                with pytest.raises(unisono.CallError) as raised:
+                    await response.aread()
+            ends.append(ends_of(raised.value))
+
+    asyncio.run(main())
+    assert len(set(ends)) == 1
+    kind, _, outcome, effect, *_ = ends[0]
+    expected = (unisono.AmbiguousError, "ambiguous") if method == "POST" else (unisono.ConnectError, "failed")
+    assert (kind, outcome, effect) == (*expected, "maybe")
+
+
+def test_a_stream_whose_answer_came_and_cannot_be_read_says_that_its_request_was_carried_out(server):
+    url, ends = server.url + "/torn-gzip", []
+    with unisono.Client(retries=0) as client:
+        with pytest.raises(unisono.DecodeError) as raised:
+            client.post(url)
+        ends.append(ends_of(raised.value))
+        with client.stream("POST", url) as response, pytest.raises(unisono.DecodeError) as raised:
+            response.read()
+        ends.append(ends_of(raised.value))
+    assert len(set(ends)) == 1
+    assert (raised.value.outcome, raised.value.effect) == ("failed", "done")
+
+
 def test_a_cancelled_call_is_stopped_and_frees_its_slot(server):
     async def main():
         async with unisono.AsyncClient(base_url=server.url, limit=1) as client:

@@ -183,6 +183,24 @@ def test_a_body_that_a_thread_reads_breaks_off_when_its_client_is_closed(server)
     assert [type(end) for end in ends] == [unisono.CallCancelled]
 
 
+def test_a_stream_that_ends_with_its_client_or_its_block_says_what_may_have_become_of_its_request(run, server):
+    async def main(method):
+        client = unisono.AsyncClient(base_url=server.url)
+        async with client.stream(method, "/stream/1000000") as left:
+            pass
+        with pytest.raises(unisono.CallCancelled, match="the block of the stream was left") as of_block:
+            await left.aread()
+        async with client.stream(method, "/stream/1000000") as response:
+            await anext(response.aiter_bytes())
+            await client.aclose()
+            with pytest.raises(unisono.CallCancelled, match="the client was closed") as of_client:
+                await asyncio.wait_for(response.aread(), 20)
+        return [(type(error), error.outcome, error.effect) for error in (of_block.value, of_client.value)]
+
+    assert run(main("GET")) == [(unisono.CallCancelled, "cancelled", "maybe")] * 2
+    assert run(main("POST")) == [(unisono.AmbiguousCancelled, "ambiguous", "maybe")] * 2
+
+
 def test_a_stream_whose_head_is_waited_for_ends_when_its_client_is_closed(run, server):
     async def main():
         client = unisono.AsyncClient(base_url=server.url)

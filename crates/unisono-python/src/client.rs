@@ -13,7 +13,7 @@ use std::{
     },
     task::{self, Poll},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -34,7 +34,7 @@ use crate::{
     bell::Bell,
     errors,
     options::{HttpKeywords, Keywords, NewLimits, set_limits},
-    outcome::Outcome,
+    outcome::{self, Outcome},
     request::row,
 };
 
@@ -91,10 +91,8 @@ struct State {
     /// The end of the call; for a stream its head, or why there is none.
     outcome: Option<Ended<Fetched>>,
     chunks: VecDeque<Bytes>,
-    /// How a stream ended.
-    ended: Option<Result<(), HttpError>>,
-    /// What a stream's request had done by its head.
-    effect: Effect,
+    /// How a stream ended: as a call would have that breaks off in the same place.
+    ended: Option<Result<(), Arc<Ended<Fetched>>>>,
 }
 
 /// A call on its way to the engine.
@@ -173,10 +171,7 @@ impl Engine {
         if std::process::id() != self.pid {
             return Err(errors::forked(self.pid));
         }
-        let request = row(request, &self.defaults, number)?
-            .call
-            .map_err(|why| errors::exception_of(py, ErrorKind::Input, Effect::None, &why))?
-            .request;
+        let request = row(request, &self.defaults, number)?.call.map_err(|why| errors::input(py, &why))?.request;
         let shared = Arc::new(Shared {
             number,
             mailbox: mailbox.get().0.clone(),
@@ -285,7 +280,13 @@ impl Call {
         match &state.ended {
             None => Ok(None),
             Some(Ok(())) => Ok(Some(PyBytes::new(py, b""))),
-            Some(Err(error)) => Err(errors::exception_of(py, error.kind(), state.effect, &error.chain())),
+            Some(Err(ended)) => {
+                let ended = ended.clone();
+                // Making an exception runs code of Python's.
+                drop(state);
+                let error = outcome::error_of(py, &ended)?.expect("what broke off has its error");
+                Err(PyErr::from_value(error))
+            }
         }
     }
 
@@ -415,6 +416,7 @@ impl Calls {
     /// Answers with the head. The body comes in on its own, and keeps the call's slot until it is there: the timeout of
     /// an attempt bounds the head only.
     async fn stream(&self, item: &Item, context: &Context) -> Attempt<Item, Reply> {
+        let begun = Instant::now();
         let (judged, mut streaming) = match self.http.open(&item.request, &item.trail, context).await {
             Ok(opened) => opened,
             Err((verdict, error)) => return Attempt::new(verdict, Reply::failed(error)),
@@ -422,8 +424,9 @@ impl Calls {
         let Judged { verdict, pause_until, peer, error } = judged;
         let head = streaming.head();
         if matches!(verdict, Verdict::Final(_)) {
-            item.shared.lock().effect = context.effect();
             let (shared, hold, cancel) = (item.shared.clone(), context.hold(), self.cancel.clone());
+            let (context, repeatable) = (context.clone(), item.request.is_repeatable());
+            let asked = (item.request.method.clone(), item.request.url.clone());
             tokio::task::spawn_local(async move {
                 let pump = async {
                     while let Some(chunk) = streaming.chunk().await? {
@@ -441,6 +444,17 @@ impl Calls {
                     }
                     ended = pump => ended,
                 };
+                let ended = ended.map_err(|error| {
+                    streaming.body_ended(&context, Some(&error));
+                    let effect = context.effect();
+                    let kind = match error.kind() {
+                        ErrorKind::Cancelled => OutcomeKind::Cancelled,
+                        _ => OutcomeKind::Failed,
+                    };
+                    let (kind, attempts) = (effect.outcome(kind, repeatable), context.attempt());
+                    let (done, elapsed) = (Fetched::new(asked, Reply::failed(error)), begun.elapsed());
+                    Arc::new(Ended::of_call(shared.number, kind, effect, done, attempts, elapsed))
+                });
                 shared.lock().ended = Some(ended);
                 shared.has_news();
                 drop(hold);

@@ -6,7 +6,7 @@ use pyo3::{
     sync::PyOnceLock,
     types::{PyDict, PyType},
 };
-use unisono_core::{Effect, ErrorKind, OutcomeKind, error_chain};
+use unisono_core::{ErrorKind, OutcomeKind, error_chain};
 
 /// A class of `unisono.errors`.
 pub fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
@@ -88,12 +88,11 @@ pub fn exception<'py>(
     class(py, name)?.call((message,), Some(fields))
 }
 
-/// The exception for a call of which nothing more is known than what went wrong.
-pub fn exception_of(py: Python<'_>, kind: ErrorKind, effect: Effect, message: &str) -> PyErr {
-    let fields = PyDict::new(py);
+/// The exception for a request that cannot be understood.
+pub fn input(py: Python<'_>, message: &str) -> PyErr {
+    let (fields, kind) = (PyDict::new(py), ErrorKind::Input);
     match fields
         .set_item("kind", kind.as_str())
-        .and_then(|()| fields.set_item("effect", effect.as_str()))
         .and_then(|()| exception(py, Subject::Call, OutcomeKind::Failed, kind, message, &fields))
     {
         Ok(error) => PyErr::from_value(error),

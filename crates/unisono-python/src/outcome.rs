@@ -45,7 +45,7 @@ impl Outcome {
     /// What was asked for; `None` when nobody could tell.
     #[getter]
     fn url(&self) -> Option<String> {
-        self.ended.done.asked.as_ref().map(|(_, url)| url.to_string())
+        url_of(&self.ended)
     }
 
     /// How it was asked for.
@@ -63,7 +63,7 @@ impl Outcome {
     /// The answer, whatever its status.
     #[getter]
     fn response(&self) -> Option<Response> {
-        self.ended.done.reply.response.as_ref().map(|_| Response { ended: self.ended.clone() })
+        response_of(&self.ended)
     }
 
     /// What `select=` made of the body.
@@ -75,17 +75,7 @@ impl Outcome {
     /// Why it did not go well, as an exception that has not been raised.
     #[getter]
     fn error<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let Some(error) = &self.ended.done.reply.error else { return Ok(None) };
-        let fields = PyDict::new(py);
-        fields.set_item("kind", error.kind().as_str())?;
-        fields.set_item("outcome", self.ended.kind.as_str())?;
-        fields.set_item("effect", self.ended.effect.as_str())?;
-        fields.set_item("url", self.url())?;
-        fields.set_item("response", self.response())?;
-        fields.set_item("attempts", self.ended.attempts)?;
-        let retry_at = self.ended.done.reply.retry_at.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
-        fields.set_item("retry_at", retry_at.map(|at| at.as_secs_f64()))?;
-        errors::exception(py, Subject::Call, self.ended.kind, error.kind(), &error.chain(), &fields).map(Some)
+        error_of(py, &self.ended)
     }
 
     /// The response, or the error raised.
@@ -107,6 +97,29 @@ impl Outcome {
         let error = self.ended.done.reply.error.as_ref().map_or(String::new(), |error| format!(": {}", error.chain()));
         unisono_core::printable(&format!("<Outcome {} {}{status}{error}>", self.ended.id, self.ended.kind)).into_owned()
     }
+}
+
+/// Why a call did not go well, as an exception that has not been raised.
+pub fn error_of<'py>(py: Python<'py>, ended: &Arc<Ended>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let Some(error) = &ended.done.reply.error else { return Ok(None) };
+    let fields = PyDict::new(py);
+    fields.set_item("kind", error.kind().as_str())?;
+    fields.set_item("outcome", ended.kind.as_str())?;
+    fields.set_item("effect", ended.effect.as_str())?;
+    fields.set_item("url", url_of(ended))?;
+    fields.set_item("response", response_of(ended))?;
+    fields.set_item("attempts", ended.attempts)?;
+    let retry_at = ended.done.reply.retry_at.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+    fields.set_item("retry_at", retry_at.map(|at| at.as_secs_f64()))?;
+    errors::exception(py, Subject::Call, ended.kind, error.kind(), &error.chain(), &fields).map(Some)
+}
+
+fn url_of(ended: &Ended) -> Option<String> {
+    ended.done.asked.as_ref().map(|(_, url)| url.to_string())
+}
+
+fn response_of(ended: &Arc<Ended>) -> Option<Response> {
+    ended.done.reply.response.as_ref().map(|_| Response { ended: ended.clone() })
 }
 
 /// An answer.
