@@ -16,7 +16,7 @@ from typing import Any
 from unisono import _native
 from unisono._listening import Listener, on_loop
 from unisono._pulling import Puller, items_of
-from unisono.errors import UsageError
+from unisono.errors import RunError, UsageError
 from unisono.queue import Queue
 
 __all__ = ["Feed"]
@@ -35,6 +35,7 @@ class Feed:
     Attributes:
         pushed: How many items have been taken in.
         is_over: There will be no more.
+        is_lost: The event loop that they were taken on was closed before.
         error: What the iterable raised.
     """
 
@@ -43,6 +44,7 @@ class Feed:
     ) -> None:
         self.pushed = 0
         self.is_over = False
+        self.is_lost = False
         self.error: BaseException | None = None
         self._given = items_of(given) if isinstance(given, asyncio.Queue) else given
         self._noun = noun
@@ -78,6 +80,7 @@ class Feed:
             self._lock.release()
 
     def _go_on(self) -> bool:
+        self._end_with_loop()
         if self.is_over:
             return False
         if isinstance(self._given, Queue | queue.Queue):
@@ -97,10 +100,23 @@ class Feed:
         """The same on an event loop, where an async iterable is taken from by a task."""
         if not isinstance(self._given, AsyncIterable):
             return self.go_on()
+        self._end_with_loop()
         if self._task is None and not self.is_over:
             self._task = asyncio.get_running_loop().create_task(self._take_from(self._given))
             self._task.add_done_callback(_look_at)
         return False
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether items come by another event loop than the one that runs here, which may be closed without a word."""
+        return self._task is not None and self._task.get_loop() is not asyncio._get_running_loop()
+
+    def _end_with_loop(self) -> None:
+        """A task whose loop was closed never goes on."""
+        if self._task is not None and not self.is_over and self._task.get_loop().is_closed():
+            said = f"the event loop that the {self._noun} were taken on was closed before their end"
+            self.error, self.is_lost = RunError(said), True
+            self._end(said)
 
     def stop(self) -> None:
         """Push nothing more. May be called from any thread."""
@@ -114,8 +130,11 @@ class Feed:
     async def stop_on_loop(self) -> None:
         """The same, and wait until the async iterable has been left."""
         self.stop()
-        if self._task is not None and not self._task.done():
-            await asyncio.wait([self._task])
+        task = self._task
+        if task is not None and not task.done() and not self.is_elsewhere:
+            await asyncio.wait([task])
+        while task is not None and not task.done() and task.get_loop().is_running():
+            await asyncio.sleep(_LOOK_UP)
 
     def take_error(self) -> BaseException | None:
         """What the iterable raised, once."""
@@ -207,5 +226,7 @@ def _look_at(task: asyncio.Task[None]) -> None:
 
 # Enough to keep the engine busy between two looks, few enough that a slow iterator delays no outcome for long.
 _AT_ONCE = 256
+# Seconds.
+_LOOK_UP = 0.05
 # What a slow iterator has yielded is begun before it is asked for more.
 _LONGEST_PULL = 0.02

@@ -21,7 +21,7 @@ from unisono._hands import ExecutorHands, Judge, LoopHands, LoopThread
 from unisono._identity import encoded, fingerprint
 from unisono._native import FunctionOutcome
 from unisono.batches import Batch, Work
-from unisono.errors import FunctionTimeout, UsageError
+from unisono.errors import FunctionTimeout, RunError, UsageError
 from unisono.futures import Future as WorkersFuture
 from unisono.process_pool import ProcessPool, refuse_half_imported
 from unisono.retrying import RetryOn, predicate
@@ -306,10 +306,10 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
         served = (hands, call.function, self._items, self._judge, call.name)
         if call.place == "loop":
             is_lazy = not _calls_at_once(call.function)
+            stop = functools.partial(run.cancel, abort=True)
             if _is_on_loop() and self._is_async:
-                self._callers = self._hands = LoopHands(*served, is_lazy=is_lazy)
+                self._callers = self._hands = LoopHands(*served, is_lazy=is_lazy, stop=stop)
             else:
-                stop = functools.partial(run.cancel, abort=True)
                 self._callers = self._loop_thread = LoopThread(*served, is_lazy=is_lazy, stop=stop)
             return
         if call.place == "processes":
@@ -325,6 +325,14 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
     _hands: LoopHands | None = None
     # Whoever calls, wherever.
     _callers: LoopHands | LoopThread | ExecutorHands | None = None
+
+    @property
+    def _is_lost(self) -> bool:
+        """Whether the loop of its calls has ended before it."""
+        return self._hands is not None and self._hands.is_lost
+
+    # Nobody wants to hear of its end any more.
+    _is_left = False
     # Who calls coroutines where there is no loop.
     _loop_thread: LoopThread | None = None
 
@@ -354,26 +362,51 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
 
     def close(self) -> None:
         """Stop at once; nobody wants further outcomes. May be called from any thread."""
+        self._is_left = True
         super().close()
         if self._call.function is _as_coroutine:
             for item in list(self._items.values()):
                 _close_unbegun(item)
 
     def _wait(self, run: _native.Run[FunctionOutcome[Any]]) -> None:
-        self._end_with_loop(run)
+        if self._hands is not None and self._hands.waits_for_this_thread():
+            self._refuse_to_wait()
         super()._wait(run)
 
     async def _wait_on_loop(self, run: _native.Run[FunctionOutcome[Any]]) -> None:
-        self._end_with_loop(run)
+        if self._hands is not None and not self._hands.is_here and self._hands.waits_for_this_thread():
+            self._refuse_to_wait()
         await super()._wait_on_loop(run)
 
-    def _end_with_loop(self, run: _native.Run[FunctionOutcome[Any]]) -> None:
-        """Its calls ended with the loop that they ran on, if that was closed; another one is not theirs."""
-        if self._hands is not None and self._hands.ended_with_loop():
-            self._hands = None
-            run.cancel(abort=True)
+    def _refuse_to_wait(self) -> None:
+        # Whoever has closed it waits for as long as the engine lets what cannot be stopped go on.
+        if not self._is_left:
+            raise UsageError(
+                f"the calls of `{self._call.name}` are on an event loop that cannot run while this thread waits for "
+                "them: iterate over the batch on that loop, or close it"
+            )
+
+    def _finish(self, run: _native.Run[FunctionOutcome[Any]]) -> None:
+        super()._finish(run)
+        self._tell_of_lost_loop()
+
+    async def _finish_on_loop(self, run: _native.Run[FunctionOutcome[Any]]) -> None:
+        await super()._finish_on_loop(run)
+        self._tell_of_lost_loop()
+
+    def _tell_of_lost_loop(self) -> None:
+        """What was left of the items was cancelled, which nobody has asked for."""
+        is_told, self._is_left = self._is_left or self._cancelled is not None, True
+        if self._is_lost and not is_told:
+            raise RunError(
+                f"the event loop that `{self._call.name}` was called on has ended before the batch had, so what was "
+                "left was cancelled: iterate over the batch to its end, or close it, before the loop is closed"
+            )
 
     def _ended(self, numbers: dict[str, Any]) -> None:
+        if self._is_lost and (self._fed.is_lost or isinstance(self._fed.error, asyncio.CancelledError)):
+            # Async items are taken on the same loop, and that is told once.
+            self._fed.take_error()
         super()._ended(numbers)
         if self._loop_thread is not None and (raised := self._loop_thread.take_exit()) is not None:
             raise raised

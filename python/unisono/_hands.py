@@ -17,14 +17,14 @@ import os
 import threading
 import types
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from unisono import _goodbye
-from unisono._listening import on_loop
+from unisono._listening import Watch, on_loop
 from unisono._native import Hands
 from unisono.errors import WorkerLost
 
@@ -93,9 +93,9 @@ class Judge:
             return (number, Hands.LOST, again, str(error), None, None)
         return (number, how, again, _shown(error), error, None)
 
-    def stopped(self, number: int) -> End:
-        """It ended since it was asked to."""
-        return (number, Hands.STOPPED, False, "", None, None)
+    def stopped(self, number: int, why: str = "") -> End:
+        """It ended since it was asked to, or for this reason."""
+        return (number, Hands.STOPPED, False, why, None, None)
 
     def swallowed(self, number: int, what: str) -> End:
         """It was asked to end, and went on to an end of its own."""
@@ -107,8 +107,19 @@ class LoopHands:
 
     Tasks run in copies of the context that this is made in.
 
+    A loop may end under its calls. `asyncio.run` cancels all tasks there are, and then closes all async generators that
+    have begun: one of them is ours, which cancels what has begun meanwhile and waits for its end. A loop that is closed
+    without that, or that nobody has any more, drops what it would call when the bell rings. Either way the engine is
+    told that nothing goes on here, and the batch is stopped, since nobody else would settle its calls.
+
     Args:
         is_lazy: What is called does nothing before its task runs, as a coroutine function.
+        stop: Stops the batch.
+        over: Is called on the loop when there will be no more calls.
+
+    Attributes:
+        is_over: There will be no more calls.
+        is_lost: The loop has ended before that.
     """
 
     def __init__(
@@ -120,6 +131,8 @@ class LoopHands:
         name: str,
         *,
         is_lazy: bool,
+        stop: Callable[[], object],
+        over: Callable[[], object] = lambda: None,
     ) -> None:
         self._hands = hands
         self._call = call
@@ -127,31 +140,35 @@ class LoopHands:
         self._judge = judge
         self._name = name
         self._is_lazy = is_lazy
+        self._stop = stop
+        self._over = over
         self._loop = asyncio.get_running_loop()
-        self._tasks: dict[int, asyncio.Task[Any]] = {}
+        self._thread = threading.get_ident()
+        # With what each calls as it ends.
+        self._tasks: dict[int, tuple[asyncio.Task[Any], Callable[[asyncio.Task[Any]], None]]] = {}
         self._asked: set[int] = set()
         self._ends: list[End] = []
         self._is_draining = False
         # What a call has raised that is no coroutine yet.
         self._exit: BaseException | None = None
-        self.closed: asyncio.Future[None] = self._loop.create_future()
-        self._loop.add_reader(hands.fileno(), self._heard)
+        self.is_over = False
+        self.is_lost = False
+        self._watch = Watch(self._loop, hands, self._heard, self._left)
+        self._last = self._at_the_end()
+        _step(self._last)
 
-    def ended_with_loop(self) -> bool:
-        """Whether the loop was closed under its calls. None of them goes on then, and the engine is told."""
-        if not self._loop.is_closed():
+    def waits_for_this_thread(self) -> bool:
+        """Whether the loop cannot run while this thread waits for the calls on it, unless it waits on that loop."""
+        if self._loop.is_closed():
             return False
-        self.settle()
-        return True
+        if self._loop.is_running():
+            return asyncio._get_running_loop() is self._loop
+        return self._thread == threading.get_ident()
 
-    def settle(self) -> bool:
-        """Tell the engine that nothing goes on here any more; whether there will be no more calls."""
-        begins, _, is_over = self._hands.take()
-        self._flush()
-        numbers = [*self._tasks, *(number for number, _ in begins)]
-        self._tasks.clear()
-        self._hands.give_back([self._judge.stopped(number) for number in numbers])
-        return is_over
+    @property
+    def is_here(self) -> bool:
+        """Whether it is the loop that runs in this thread."""
+        return asyncio._get_running_loop() is self._loop
 
     def drain(self) -> None:
         """Begin nothing new; what has begun goes on. May be called from any thread."""
@@ -160,7 +177,7 @@ class LoopHands:
             on_loop(self._loop, self._withdraw)
 
     def _withdraw(self) -> None:
-        for task in self._tasks.values() if self._is_lazy else ():
+        for task, _ in self._tasks.values() if self._is_lazy else ():
             coroutine = task.get_coro()
             if inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
                 task.cancel()
@@ -169,7 +186,7 @@ class LoopHands:
         """Whether this is how a call has ended, just now."""
         if error is self._exit:
             return True
-        ended = (task for task in self._tasks.values() if task.done() and not task.cancelled())
+        ended = (task for task, _ in self._tasks.values() if task.done() and not task.cancelled())
         return any(task.exception() is error for task in ended)
 
     def _heard(self) -> None:
@@ -181,18 +198,56 @@ class LoopHands:
             begins = []
         exits = [raised for number, at in begins if (raised := self._begin(number, at)) is not None]
         for number in stops:
-            task = self._tasks.get(number)
+            task, _ = self._tasks.get(number, (None, None))
             if task is not None and not task.done():
                 self._asked.add(number)
                 task.cancel()
-        if is_over:
-            self._loop.remove_reader(self._hands.fileno())
-            if not self.closed.done():
-                self.closed.set_result(None)
+        if is_over and not self.is_lost:
+            self.is_over = True
+            self._watch.leave()
+            # The loop has nothing to close then.
+            _step(self._last)
+            self._over()
         if exits and self._exit is None:
             # As out of a task, it ends the loop; but not before the others have begun, and not while that ends.
             self._exit = exits[0]
             raise self._exit
+
+    async def _at_the_end(self) -> AsyncGenerator[None, None]:
+        """Is begun, and closed with the loop's async generators."""
+        try:
+            yield
+        except GeneratorExit:
+            # Nothing is taken that begins from here on.
+            self.is_lost = True
+            self._hands.leave(_ENDED, list(self._tasks))
+            self._stop()
+            tasks = [task for task, _ in self._tasks.values()]
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)
+            self._flush()
+            self._over()
+            raise
+
+    def _left(self) -> None:
+        """The loop calls no more: all is over, or it was closed."""
+        if self.is_over:
+            return
+        self.is_over = True
+        if not self.is_lost:
+            self.is_lost = True
+            _step(self._last)
+        # What has not ended never does, and what has is not told of that any more; neither is to hold this.
+        for number, (task, ended) in self._tasks.items():
+            task.remove_done_callback(ended)
+            if task.done():
+                self._ends.append(self._end_of(number, task))
+        self._tasks.clear()
+        self._flush()
+        self._hands.leave(_ENDED)
+        self._stop()
 
     def _begin(self, number: int, at: int) -> BaseException | None:
         """Begin a call; answers what it has raised at once that is to end the loop."""
@@ -203,26 +258,26 @@ class LoopHands:
             # Also what is no `Exception`: nobody else would settle this call.
             self._give_back(self._judge.raised(number, error))
             return error if isinstance(error, SystemExit | KeyboardInterrupt) else None
-        self._tasks[number] = task
-        task.add_done_callback(partial(self._ended, number))
+        ended = partial(self._ended, number)
+        self._tasks[number] = (task, ended)
+        task.add_done_callback(ended)
         return None
 
     def _ended(self, number: int, task: asyncio.Task[Any]) -> None:
-        if self._tasks.pop(number, None) is None:
-            # The loop was taken for ended, and this is its very end.
-            return
-        if number not in self._asked:
-            end = self._judge.returned(number, task.result()) if _is_ok(task) else self._failed(number, task)
-        else:
+        del self._tasks[number]
+        self._give_back(self._end_of(number, task))
+
+    def _end_of(self, number: int, task: asyncio.Task[Any]) -> End:
+        if number in self._asked:
             self._asked.discard(number)
-            end = self._stopped(number, task)
-        self._give_back(end)
+            return self._stopped(number, task)
+        return self._judge.returned(number, task.result()) if _is_ok(task) else self._failed(number, task)
 
     def _failed(self, number: int, task: asyncio.Task[Any]) -> End:
         if task.cancelled():
             if task.cancelling():
                 # By another hand than ours: as a loop ends, all its tasks are cancelled.
-                return self._judge.stopped(number)
+                return self._judge.stopped(number, _ENDED if self.is_lost else "")
             return self._judge.raised(number, asyncio.CancelledError("the function cancelled itself"))
         error = task.exception()
         assert error is not None
@@ -283,16 +338,15 @@ class LoopThread:
         stop: Callable[[], object],
     ) -> None:
         self._hands = hands
-        self._make = partial(LoopHands, hands, call, items, judge, name, is_lazy=is_lazy)
+        self._make = partial(LoopHands, hands, call, items, judge, name, is_lazy=is_lazy, stop=stop)
         self._made: LoopHands | None = None
         self._is_draining = False
-        self._judge = judge
+        self._is_serving = False
         self._stop = stop
         self._exit: BaseException | None = None
         self._thread = ServingThread(self._serve, f"unisono-{name}")
 
     def _serve(self) -> None:
-        is_over = False
         try:
             # What has not ended at the end has been abandoned; it is cancelled once more, as asyncio does.
             with asyncio.Runner() as runner:
@@ -300,28 +354,31 @@ class LoopThread:
                 # On the loop, and not before it, since calls begin as soon as they can.
                 loop.call_soon(self._begin, loop)
                 self._run(loop)
-                while self._made is not None and not (is_over := self._made.closed.done()) and not loop.is_closed():
+                while self._made is not None and not (self._made.is_over or self._made.is_lost):
                     self._run(loop)
         finally:
             # Whatever has ended it: nobody else would settle what the engine has begun, or begins.
-            if not is_over:
+            if self._made is None or self._made.is_lost or not self._made.is_over:
+                self._hands.leave(_ENDED)
                 self._stop()
-                settle = self._made.settle if self._made else partial(_settle, self._hands, self._judge)
-                while not settle():
-                    self._hands.wait()
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
-            self._made = self._make()
+            self._made = self._make(over=partial(self._over, loop))
         except BaseException:
             # Without descriptors, for example; the loop would not end by that.
             loop.stop()
             raise
-        self._made.closed.add_done_callback(lambda _: loop.stop())
         if self._is_draining:
             self._made.drain()
 
+    def _over(self, loop: asyncio.AbstractEventLoop) -> None:
+        # As it ends it runs for something else.
+        if self._is_serving:
+            loop.stop()
+
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._is_serving = True
         try:
             loop.run_forever()
         except (SystemExit, KeyboardInterrupt) as error:
@@ -329,6 +386,8 @@ class LoopThread:
             if self._made is None or not self._made.is_of_a_call(error):
                 self._exit = self._exit or error
                 self._stop()
+        finally:
+            self._is_serving = False
 
     def take_exit(self) -> BaseException | None:
         """What somebody else than a call has raised to end the program, once."""
@@ -393,9 +452,9 @@ class ExecutorHands:
         finally:
             if self._is_ours:
                 self._executor.shutdown(wait=False, cancel_futures=True)
-            # Whatever has ended it: nobody else would settle what the engine begins.
-            while not is_over and not _settle(self._hands, self._judge):
-                self._hands.wait()
+            if not is_over:
+                # Whatever has ended it: nobody else would settle what the engine begins.
+                self._hands.leave("nobody makes calls any more", list(self._futures))
 
     def drain(self) -> None:
         """Begin nothing new, and take back what has been handed in and has not begun. May be called from any thread."""
@@ -448,11 +507,10 @@ class ExecutorHands:
             self._hands.give_back([end])
 
 
-def _settle(hands: Hands, judge: Judge) -> bool:
-    """Tell the engine that what begins does not begin; whether there will be no more calls."""
-    begins, _, is_over = hands.take()
-    hands.give_back([judge.stopped(number) for number, _ in begins])
-    return is_over
+def _step(generator: AsyncGenerator[None, None]) -> None:
+    """Have an async generator go on, which waits for nothing."""
+    with contextlib.suppress(StopIteration, StopAsyncIteration):
+        generator.asend(None).send(None)
 
 
 def _called(item: Any, at: int) -> str:
@@ -483,6 +541,8 @@ def _join_threads() -> None:
         thread.join(_LONGEST_GOODBYE)
 
 
+# For outcomes.
+_ENDED = "its event loop has ended"
 _LONGEST_NAME = 60
 _LONGEST_GOODBYE = 2.0
 _LONGEST_HANDING_IN = 0.2

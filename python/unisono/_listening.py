@@ -5,6 +5,9 @@ client: so an object that nobody has any more is freed at once, by its reference
 the loop all the same, through the future that it waits for, as everything that waits for a socket is.
 
 A child of fork shares the parent's selector, so it leaves that alone.
+
+A loop that is closed tells nobody, and one that nobody has any more does not either. But each drops what it would have
+called; and what it holds alone goes then, and can tell.
 """
 
 from __future__ import annotations
@@ -35,13 +38,21 @@ class Watch:
         loop: Where to call.
         bell: Has the descriptor.
         heard: Is called. It is what the loop keeps.
+        left: Is called, on whatever thread, once the loop calls no more: this was left, the loop was closed, or nobody
+            has it any more.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, bell: _Described, heard: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        bell: _Described,
+        heard: Callable[[], object],
+        left: Callable[[], object] | None = None,
+    ) -> None:
         self._loop = weakref.ref(loop)
         self._bell = bell
         self._pid = os.getpid()
-        loop.add_reader(bell.fileno(), heard)
+        loop.add_reader(bell.fileno(), heard if left is None else _Ear(heard, left))
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
@@ -54,6 +65,25 @@ class Watch:
         if loop is not None and self._pid == os.getpid():
             # The bell goes along, since its descriptor must not be another file's by then.
             on_loop(loop, _unwatch, loop, self._bell)
+
+
+class _Ear:
+    """What a loop calls, and nothing else holds: the loop's end is its own."""
+
+    def __init__(self, heard: Callable[[], object], left: Callable[[], object]) -> None:
+        self._heard = heard
+        self._left = left
+        self._pid = os.getpid()
+
+    def __call__(self) -> None:
+        self._heard()
+
+    def __del__(self) -> None:
+        # A child of fork has a copy of the loop, and none of what the loop was for. At the end of the program there may
+        # be nothing left to call.
+        with contextlib.suppress(Exception):
+            if self._pid == os.getpid():
+                self._left()
 
 
 class Listener:

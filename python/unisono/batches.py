@@ -422,7 +422,10 @@ class Batch(Generic[OutcomeT]):
 
     async def _wait_on_loop(self, run: _native.Run[OutcomeT]) -> None:
         self._display.show(run)
-        await self._heard.wait(self._display.every)
+        every = self._display.every
+        if self._fed.is_elsewhere:
+            every = min(every or _LOOK_UP, _LOOK_UP)
+        await self._heard.wait(every)
 
     def _finish(self, run: _native.Run[OutcomeT]) -> None:
         while (numbers := _numbers(run)) is None:

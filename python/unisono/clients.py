@@ -315,11 +315,12 @@ class AsyncClient(_Base):
     async def _waiting_call(self, request: Request, *, stream: bool) -> AsyncIterator[_DeskWait]:
         desk = self._desk()
         number = next(self._numbers)
-        call = self._call(desk.mailbox, number, request, stream=stream)
+        call = desk.calls[number] = self._call(desk.mailbox, number, request, stream=stream)
         try:
             yield _DeskWait(desk, number, call)
         finally:
             desk.waiters.pop(number, None)
+            desk.calls.pop(number, None)
             call.stop()
 
 
@@ -442,6 +443,8 @@ class _DeskWait:
 
     async def _news(self, look: Callable[[], NewsT | None]) -> NewsT:
         while (news := look()) is None:
+            if not self._desk.is_here:
+                raise UsageError("the answer comes in on the event loop that it was asked for on: read it there")
             # News are put into the mailbox of this very loop, so none can come between the look and the wait.
             await self._desk.waiter(self._number)
         return news
@@ -453,13 +456,21 @@ class _Desk:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.mailbox = _native.Mailbox()
         self.waiters: dict[int, asyncio.Future[None]] = {}
+        # Those under way.
+        self.calls: dict[int, _native.Call] = {}
         self.pid = _process.pid
         self._deliver = functools.partial(_deliver, self.mailbox, self.waiters)
-        self._watch = Watch(loop, self.mailbox, self._deliver)
+        # On a loop that was closed nobody waits any more, though not all of them may have been cancelled.
+        self._watch = Watch(loop, self.mailbox, self._deliver, functools.partial(_stop, self.calls))
 
     def waiter(self, number: int) -> asyncio.Future[None]:
         waiter = self.waiters[number] = asyncio.get_running_loop().create_future()
         return waiter
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its event loop is the one that runs here."""
+        return self._watch.loop is asyncio._get_running_loop()
 
     def end(self) -> None:
         """All calls have been answered: tell those who wait, and leave the loop."""
@@ -479,6 +490,11 @@ def _deliver(mailbox: _native.Mailbox, waiters: dict[int, asyncio.Future[None]])
         waiter = waiters.get(number)
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+
+
+def _stop(calls: dict[int, _native.Call]) -> None:
+    for call in list(calls.values()):
+        call.stop()
 
 
 @contextlib.contextmanager

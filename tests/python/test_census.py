@@ -190,6 +190,34 @@ def a_thread_pool(_):
 SLOW = [commands, processes, a_thread_pool]
 
 
+async def one_outcome():
+    outcomes = batch(never, itertools.count(), limit=2)
+    await anext(outcomes)
+    return outcomes
+
+
+def a_loop_that_is_closed_under_it(_):
+    asyncio.run(one_outcome())
+
+
+def a_loop_that_is_closed_at_once(_):
+    loop = asyncio.new_event_loop()
+    # It complains of tasks that had not ended; and what is logged is kept by pytest, with the task.
+    loop.set_exception_handler(lambda *_: None)
+    loop.run_until_complete(one_outcome())
+    loop.close()
+
+
+def a_client_whose_loop_is_closed(server):
+    async def main():
+        return await unisono.AsyncClient().get(f"{server.url}/items/1")
+
+    asyncio.run(main())
+
+
+CLOSED = [a_loop_that_is_closed_under_it, a_loop_that_is_closed_at_once, a_client_whose_loop_is_closed]
+
+
 async def break_out_of_async_for(_):
     async for _ in batch(on_a_loop, itertools.count(), limit=2):
         break
@@ -308,7 +336,8 @@ class Census:
         assert objects() - self.objects < few_objects(times)
 
 
-@pytest.mark.parametrize("end", [*PLAIN, *SLOW], ids=lambda end: end.__name__)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("end", [*PLAIN, *SLOW, *CLOSED], ids=lambda end: end.__name__)
 def test_nothing_is_left_of_a_thousand_early_ends(end, server):
     times = FEW if end in SLOW else TIMES
     for _ in range(20):

@@ -71,7 +71,7 @@ enum Piece<R> {
 
 struct Shared<W, R> {
     /// Held to move pieces in or out; never while one is worked on.
-    queue: Mutex<Queue<W>>,
+    queue: Mutex<Queue<W, R>>,
     arrived: Condvar,
     /// As the queue's.
     done: Mutex<Done<R>>,
@@ -89,12 +89,17 @@ struct Stopped {
     untold: Vec<usize>,
 }
 
-struct Queue<W> {
+struct Queue<W, R> {
     pieces: VecDeque<(usize, W)>,
     /// Threads that wait for a piece.
     idle: usize,
     closed: bool,
+    /// What becomes of a piece that comes after the hands have gone, where they have said it.
+    refusal: Option<Refusal<R>>,
 }
+
+/// Makes the result of a piece that nobody has begun.
+type Refusal<R> = Box<dyn Fn() -> R + Send>;
 
 struct Done<R> {
     pieces: Vec<(usize, Option<R>)>,
@@ -272,6 +277,17 @@ impl<W, R> Desk<W, R> {
         untold.drain(..).filter(|number| numbers.contains(number)).collect()
     }
 
+    /// Takes nothing more: what lies on the desk, and whatever is put there later, comes back as this, and nobody has begun
+    /// it. What has been taken is still to be given back.
+    pub fn refuse(&self, refusal: impl Fn() -> R + Send + 'static) {
+        let mut queue = lock(&self.0.queue);
+        queue.closed = true;
+        let left: Vec<_> = queue.pieces.drain(..).map(|(number, _)| (number, Some(refusal()))).collect();
+        queue.refusal = Some(Box::new(refusal));
+        drop(queue);
+        self.0.put_done(left.into_iter());
+    }
+
     /// Gives pieces back, all at once.
     pub fn give_back(&self, done: &mut Vec<(Task<W, R>, R)>) {
         self.0.put_done(done.drain(..).map(|(mut task, result)| {
@@ -299,7 +315,7 @@ impl<W, R> Drop for Ticket<W, R> {
 impl<W, R> Shared<W, R> {
     fn new(bell: Option<DeskBell>) -> Self {
         Self {
-            queue: Mutex::new(Queue { pieces: VecDeque::new(), idle: 0, closed: false }),
+            queue: Mutex::new(Queue { pieces: VecDeque::new(), idle: 0, closed: false, refusal: None }),
             arrived: Condvar::new(),
             done: Mutex::new(Done { pieces: Vec::new(), waker: None }),
             stopped: Mutex::default(),
@@ -311,8 +327,9 @@ impl<W, R> Shared<W, R> {
     fn put(&self, number: usize, work: W) {
         let mut queue = lock(&self.queue);
         if queue.closed {
+            let refused = queue.refusal.as_ref().map(|refusal| refusal());
             drop(queue);
-            return self.put_done(std::iter::once((number, None)));
+            return self.put_done(std::iter::once((number, refused)));
         }
         queue.pieces.push_back((number, work));
         let someone_waits = queue.idle > 0;

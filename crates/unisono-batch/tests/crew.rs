@@ -122,3 +122,21 @@ async fn what_is_put_on_a_desk_that_has_gone_comes_back_as_nothing() {
     assert_eq!(beside(&crew, before).await, None);
     assert_eq!(beside(&crew, after).await, None);
 }
+
+#[tokio::test]
+async fn what_is_put_on_a_desk_whose_hands_have_left_comes_back_as_they_say_and_what_they_have_as_they_do_it() {
+    let (opening, desk) = Crew::<u32, u32>::open(Arc::new(|| ()));
+    let crew = opening.crew();
+    let mut tasks = Vec::new();
+    let taken = crew.put(1, Context::detached().hold());
+    assert!(desk.take(1, false, &mut tasks));
+    let before = crew.put(2, Context::detached().hold());
+    desk.refuse(|| 77);
+    let after = crew.put(3, Context::detached().hold());
+    assert_eq!(beside(&crew, before).await, Some(77));
+    assert_eq!(beside(&crew, after).await, Some(77));
+    assert!(!desk.take(1, false, &mut Vec::new()));
+    let mut done = tasks.drain(..).map(|task| (task, 5)).collect();
+    desk.give_back(&mut done);
+    assert_eq!(beside(&crew, taken).await, Some(5));
+}

@@ -2,7 +2,7 @@
 //! whatever it runs them; the engine decides when. So the engine's thread has no need of the interpreter here either.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     marker::PhantomData,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -216,6 +216,24 @@ impl Hands {
             let json = json.map(|json| json.as_bytes().into());
             done.push((task, Came { how, retry, message, value, json }));
         }
+        drop(tasks);
+        self.desk.give_back(&mut done);
+        Ok(())
+    }
+
+    /// Takes no more calls, since whoever makes them has gone. Those that were taken, but for these numbers, have been
+    /// stopped; what comes does not begin. `why` is for their outcomes.
+    #[pyo3(signature = (why, but=Vec::new()))]
+    fn leave(&self, why: String, but: Vec<usize>) -> PyResult<()> {
+        self.check_process()?;
+        let stopped = |message: String| Came { how: How::Stopped, retry: false, message, value: None, json: None };
+        let refused = why.clone();
+        // First, so that none is taken between.
+        self.desk.refuse(move || stopped(refused.clone()));
+        let but = HashSet::<usize>::from_iter(but);
+        let mut tasks = self.lock();
+        let left = tasks.extract_if(|number, _| !but.contains(number));
+        let mut done = left.map(|(_, task)| (task, stopped(why.clone()))).collect();
         drop(tasks);
         self.desk.give_back(&mut done);
         Ok(())

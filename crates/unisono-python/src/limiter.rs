@@ -291,13 +291,13 @@ impl Shared {
                 (Some(waiter), Ok(false))
             } else {
                 let unused = state.limiter.wait(visit, waiter).err();
-                (unused, self.have_time_kept(&mut state).map(|()| true))
+                let limits = state.limiter.limits();
+                (unused, self.have_time_kept(&mut state, &limits).map(|()| true))
             }
         };
         waits.map_err(|error| {
             self.give_up(py, visit);
-            let message = format!("the limiter cannot have a thread that keeps the time of its rate: {error}");
-            PyRuntimeError::new_err(message)
+            no_clock(error)
         })
     }
 
@@ -372,19 +372,20 @@ impl Shared {
         Ok(())
     }
 
+    /// On an error nothing has changed.
     fn set_limits(self: &Arc<Self>, py: Python<'_>, new: &NewLimits) -> PyResult<()> {
         let admitted = {
             let mut state = self.state(py);
             let mut limits = state.limiter.limits();
             new.change(&mut limits);
+            // First, since those who wait would wait for good under a rate whose time nobody keeps.
+            self.have_time_kept(&mut state, &limits).map_err(no_clock)?;
             let admitted = state.limiter.set_limits(clock::now(), limits);
             state.limit = new.limit().or(state.limit);
-            let kept = self.have_time_kept(&mut state);
             self.tell_clock(&mut state);
-            kept.map(|()| admitted)
+            admitted
         };
-        let no_clock = |error| format!("the limiter cannot have a thread that keeps the time of its rate: {error}");
-        self.wake(py, admitted.map_err(|error| PyRuntimeError::new_err(no_clock(error)))?);
+        self.wake(py, admitted);
         Ok(())
     }
 
@@ -398,8 +399,7 @@ impl Shared {
     }
 
     /// While somebody waits and there is a rate, a clock runs.
-    fn have_time_kept(self: &Arc<Self>, state: &mut State) -> std::io::Result<()> {
-        let limits = state.limiter.limits();
+    fn have_time_kept(self: &Arc<Self>, state: &mut State, limits: &Limits) -> std::io::Result<()> {
         let has_rate = limits.rate.is_some() || limits.per_key_rate.is_some();
         if !has_rate || state.limiter.waiting() == 0 || ENDS.load(Ordering::SeqCst) {
             return Ok(());
@@ -463,6 +463,10 @@ impl Shared {
         self.wake(py, admitted);
         Some(next)
     }
+}
+
+fn no_clock(error: std::io::Error) -> PyErr {
+    PyRuntimeError::new_err(format!("the limiter cannot have a thread that keeps the time of its rate: {error}"))
 }
 
 /// Calls with the interpreter's lock; `None` at the end of the program.

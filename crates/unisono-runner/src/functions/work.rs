@@ -134,7 +134,9 @@ impl<V: Send + 'static> FunctionWork<V> {
                 (verdict, Some((ErrorKind::Died, message)))
             }
             How::Stopped | How::Swallowed => {
-                (Verdict::Final(OutcomeKind::Cancelled), Some((ErrorKind::Cancelled, "it was cancelled".to_owned())))
+                let is_told = how == How::Stopped && !message.is_empty();
+                let why = if is_told { message } else { "it was cancelled".to_owned() };
+                (Verdict::Final(OutcomeKind::Cancelled), Some((ErrorKind::Cancelled, why)))
             }
         };
         let peer = match how {
