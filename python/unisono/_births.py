@@ -9,7 +9,6 @@ Leaves out the fork of the program itself (`_forking`), whose workers have every
 
 from __future__ import annotations
 
-import copyreg
 import io
 import multiprocessing
 import os
@@ -17,7 +16,6 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections import ChainMap
 from collections.abc import Callable
 from typing import Any
 
@@ -157,10 +155,8 @@ def _pickled_with(reducers: dict[type, Callable[[Any], Any]], value: object, wha
     error: Exception | None = None
     for pickler in picklers or [pickle.Pickler]:
         stream = io.BytesIO()
-        writing = pickler(stream, 5)
-        writing.dispatch_table = ChainMap(reducers, getattr(writing, "dispatch_table", copyreg.dispatch_table))
         try:
-            writing.dump(value)
+            _pickling.pickler_with(reducers, pickler)(stream, 5).dump(value)
         except Exception as raised:
             error = error or raised
             continue

@@ -1,9 +1,9 @@
 """What plain pickling cannot do, and what came back as an error: the slow paths of `unisono.ProcessPool`.
 
-A task is pickled by C's `_pickle`; here is what stands in when that refuses: a `memoryview` (which travels as its
-bytes, and can be written to if it could be before), and functions that have no importable name, by cloudpickle where
+A task is pickled by C's `_pickle`; here is what stands in when that refuses: a `memoryview` (with its format and its
+shape; it can be written to if it could be before), and functions that have no importable name, by cloudpickle where
 that is installed. In a notebook or at a prompt, where `__main__` cannot be imported by anybody else, cloudpickle does
-everything.
+everything but views of memory, of which it would make `bytes`.
 
 Leaves out dill, and anything that would pickle a running thing.
 """
@@ -18,9 +18,11 @@ import opcode
 import os
 import pickle
 import signal
+import struct
 import sys
 import threading
-from collections.abc import Callable
+from collections import ChainMap
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from unisono.errors import PoolBroken, RemoteError, TaskTimeout, UnpicklableError, WorkerDied
@@ -34,6 +36,12 @@ except ImportError:
 #: That of the installed cloudpickle, if there is one.
 by_value: type[pickle.Pickler] | None = cloudpickle.Pickler if cloudpickle else None
 
+Reducer: TypeAlias = "Callable[[Any], str | tuple[Any, ...]]"
+"""Says how a value is pickled, as `__reduce__` does."""
+
+Keep: TypeAlias = "Callable[[pickle.PickleBuffer], Any]"
+"""Takes a buffer that stays out of a pickle, or says by something true that it is to be in it."""
+
 
 def is_interactive() -> bool:
     """Whether `__main__` is a prompt, a notebook or standard input: no other process can run it."""
@@ -45,46 +53,89 @@ def is_interactive() -> bool:
     return not is_file or hasattr(main, "__IPYTHON__") or "ipykernel" in sys.modules
 
 
-dumps: Callable[..., bytes] = cloudpickle.dumps if cloudpickle and is_interactive() else _pickle.dumps
+def pickler_with(reducers: Mapping[type, Reducer], kind: type[pickle.Pickler]) -> type[pickle.Pickler]:
+    """A class of pickler as `kind`, by which what is of these types is pickled so."""
+    table = getattr(kind(io.BytesIO()), "dispatch_table", copyreg.dispatch_table)
+    # Of the class: an instance of a class that has a table of its own, as cloudpickle's has, never looks at another.
+    return type("Pickler", (kind,), {"dispatch_table": ChainMap(dict(reducers), table)})
+
+
+def _dump(pickler: type[pickle.Pickler], value: Any, protocol: int, keep: Keep | None) -> bytes:
+    stream = io.BytesIO()
+    pickler(stream, protocol, buffer_callback=keep).dump(value)
+    return stream.getvalue()
+
+
+def dumps_by_value(value: Any, protocol: int = 5, *, buffer_callback: Keep | None = None) -> bytes:
+    """As `cloudpickle.dumps`, but views of memory stay what they are.
+
+    Raises:
+        ModuleNotFoundError: It is not installed.
+    """
+    if _by_value is None:
+        raise ModuleNotFoundError("it takes `pip install cloudpickle`", name="cloudpickle")
+    return _dump(_by_value, value, protocol, buffer_callback)
 
 
 def pickle_as(interactive: bool) -> None:
     """In a worker: pickle results as the program pickles tasks. What is `__main__` here says nothing of that."""
     global dumps
-    dumps = cloudpickle.dumps if cloudpickle and interactive else _pickle.dumps
+    dumps = dumps_by_value if _by_value and interactive else _pickle.dumps
 
 
-#: Views of memory are pickled too.
-_DISPATCH: dict[type, Callable[[Any], Any]] = {
-    **copyreg.dispatch_table,
-    memoryview: lambda view: (_view, (pickle.PickleBuffer(view),)),
-}
+def _view_of(view: memoryview[Any]) -> tuple[Callable[..., memoryview[Any]], tuple[Any, ...]]:
+    """How a view is made again: from its items, one after the other in the order of their indexes."""
+    kind = view.format
+    try:
+        # What says that it is of this order of bytes, as in ctypes, and is of the size that it has without saying so.
+        if kind[0] in _OF_THIS_MACHINE and struct.calcsize(kind[1:]) == view.itemsize:
+            kind = kind[1:]
+        memoryview(bytes(view.itemsize)).cast(kind)  # type: ignore[call-overload]
+        is_castable = view.ndim < 2 or view.nbytes > 0
+    except (ValueError, struct.error):
+        is_castable = False
+    if not is_castable:
+        raise pickle.PicklingError(
+            f"a memoryview of the shape {view.shape} with items of the format {view.format!r} cannot be made from "
+            "bytes: send what it is a view of, or its `tobytes()`"
+        )
+    data: Any = view
+    if not view.c_contiguous:
+        data = view.tobytes() if view.readonly else bytearray(view.tobytes())
+    return _view, (pickle.PickleBuffer(data), kind, view.shape)
 
 
-def _view(data: Any) -> memoryview:
-    return memoryview(data)
+def _view(data: Any, kind: Any, shape: tuple[int, ...]) -> memoryview[Any]:
+    items = memoryview(data).cast("B")
+    # There is no cast to a shape with a zero in it.
+    return items.cast(kind) if len(shape) == 1 else items.cast(kind, shape)
 
 
-def rescue(value: Any, keep: Callable[[pickle.PickleBuffer], bool], error: BaseException) -> bytes:
+_OF_THIS_MACHINE = {"@", "=", "<" if sys.byteorder == "little" else ">"}
+
+_plain = pickler_with({memoryview: _view_of}, pickle.Pickler)
+_by_value = by_value and pickler_with({memoryview: _view_of}, by_value)
+
+dumps: Callable[..., bytes]
+pickle_as(is_interactive())
+
+
+def rescue(value: Any, keep: Keep, error: BaseException) -> bytes:
     """Pickle what `_pickle.dumps` refused with `error`.
 
     Raises:
         UnpicklableError: Nothing here can; it says why, and of what.
     """
     try:
-        stream = io.BytesIO()
-        pickler = pickle.Pickler(stream, 5, buffer_callback=keep)
-        pickler.dispatch_table = _DISPATCH
-        pickler.dump(value)
-        return stream.getvalue()
+        return _dump(_plain, value, 5, keep)
     except Exception as second:
         error = second if isinstance(second, pickle.PicklingError) else error
-    if cloudpickle is not None:
+    if _by_value is not None:
         try:
-            return bytes(cloudpickle.dumps(value, protocol=5, buffer_callback=keep))
+            return _dump(_by_value, value, 5, keep)
         except Exception as third:
             error = third
-    hint = "" if cloudpickle else "; functions without an importable name need `pip install cloudpickle`"
+    hint = "" if _by_value else "; functions without an importable name need `pip install cloudpickle`"
     raise UnpicklableError(f"cannot be sent to a worker: {error}{hint}") from error
 
 

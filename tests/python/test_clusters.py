@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from array import array
 from collections import Counter
 
 import cloudpickle
@@ -93,6 +94,13 @@ def test_what_a_function_raises_comes_back_with_its_notes_and_the_frames_of_the_
     assert (outcome.kind, type(outcome.error), str(outcome.error)) == ("failed", LookupError, "no host 7")
     assert outcome.error.__notes__ == ["look into the inventory"]
     assert "in fail" in str(outcome.error.__cause__)
+
+
+def test_a_view_of_memory_is_one_on_the_worker_and_when_it_is_back(executor):
+    given = memoryview(array("d", [1.5, 2.5]))
+    (outcome,) = batch(lambda view: (view.format, view), [given], executor=executor)
+    kind, back = outcome.result
+    assert (kind, type(back), back) == ("d", memoryview, given)
 
 
 def test_what_cannot_travel_is_the_outcome_of_its_own_item_alone(executor):

@@ -1,15 +1,17 @@
 """Arrays that travel through shared memory: whose they are when they arrive, and that nobody else sees what is done to them."""
 
+import ctypes
 import gc
 import os
 import subprocess
 import sys
 import warnings
+from array import array as standard_array
 
 import pytest
 
 import unisono
-from unisono.errors import WorkerDied
+from unisono.errors import UnpicklableError, WorkerDied
 
 numpy = pytest.importorskip("numpy")
 
@@ -138,6 +140,56 @@ def test_what_was_read_only_stays_so_and_what_could_be_written_to_can(pool, size
         assert memoryview(pool.submit(same, value).result(LONG)).readonly == is_read_only
     assert not pool.submit(same, frozen).result(LONG).flags.writeable
     assert type(pool.submit(same, bytearray(size)).result(LONG)) is bytearray
+
+
+VIEWS = {
+    "numbers": lambda: memoryview(standard_array("d", [1.5, 2.5])),
+    "long": lambda: memoryview(standard_array("d", [1.5] * LARGE)),
+    "table": lambda: memoryview(numpy.arange(12).reshape(3, 4)),
+    "by columns": lambda: memoryview(numpy.asfortranarray(numpy.arange(12).reshape(3, 4))),
+    "long by columns": lambda: memoryview(numpy.arange(LARGE).reshape(2, -1).T),
+    "every other": lambda: memoryview(b"abcdef")[::2],
+    "long every other": lambda: memoryview(bytearray(LARGE * 2))[::2],
+    "of ctypes": lambda: memoryview((ctypes.c_int * 3)(1, 2, 3)),
+    "one number": lambda: memoryview(numpy.array(5.5)),
+    "truths": lambda: memoryview(numpy.array([True, False])),
+    "nothing": lambda: memoryview(standard_array("d")),
+}
+
+
+def view_facts(view):
+    # The order of bytes that ctypes names is that of this machine, and the views that it gives have no `tolist`.
+    kind = view.format.removeprefix("<" if sys.byteorder == "little" else ">")
+    return type(view), kind, view.shape, view.readonly, numpy.asarray(view).tolist()
+
+
+@pytest.mark.parametrize("make", VIEWS.values(), ids=VIEWS)
+def test_a_view_of_memory_keeps_the_kind_the_shape_and_the_order_of_its_items(pool, make):
+    view = make()
+    assert pool.submit(view_facts, view).result(LONG) == view_facts(view)
+    assert view_facts(pool.submit(same, [view]).result(LONG)[0]) == view_facts(view)
+
+
+@pytest.mark.parametrize("array", [numpy.zeros(3, dtype=">i4"), numpy.zeros(3, dtype="i4,f8"), numpy.zeros((0, 3))])
+def test_a_view_that_cannot_be_made_from_bytes_is_refused_with_what_to_send(pool, array):
+    with pytest.raises(
+        UnpicklableError, match=r"a memoryview of the shape .* send what it is a view of, or its `tobyt"
+    ):
+        pool.submit(same, memoryview(array)).result(LONG)
+    assert (pool.submit(same, array).result(LONG) == array).all()
+
+
+def test_views_arrive_so_from_a_program_that_no_other_process_can_import():
+    program = """
+import array, unisono
+with unisono.ProcessPool(1) as pool:
+    for count in (3, 100_000):
+        view = pool.submit(lambda view: (view.format, view)[1], memoryview(array.array("d", [1.5] * count))).result(60)
+        print(view.format, view.shape, view[0], view.readonly)
+"""
+    words = [sys.executable, "-"]
+    done = subprocess.run(words, input=program, capture_output=True, text=True, timeout=LONG, check=False)
+    assert (done.stdout, done.stderr) == ("d (3,) 1.5 False\nd (100000,) 1.5 False\n", "")
 
 
 @pytest.mark.parametrize("method", ["zygote", "spawn", "fork"])

@@ -51,6 +51,36 @@ def test_queues_locks_and_values_of_multiprocessing_may_be_arguments_of_the_init
     assert (done.stdout, done.stderr) == (expected, "")
 
 
+@pytest.mark.parametrize("method", ["zygote", "spawn"])
+def test_so_they_may_when_the_initializer_is_a_function_that_only_cloudpickle_pickles(method, tmp_path):
+    pytest.importorskip("cloudpickle")
+    path = tmp_path / "program.py"
+    path.write_text(
+        """
+import multiprocessing, socket, sys, unisono
+def main():
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    mine, yours = socket.socketpair()
+    given = {"queue": context.Queue(), "pipe": theirs, "value": context.Value("i", 3), "socket": yours}
+    def use(name, then):
+        with unisono.ProcessPool(
+            1, start_method=sys.argv[1], initializer=lambda given: setattr(sys, "given", given), initargs=(given[name],)
+        ) as pool:
+            return pool.submit(lambda: then(sys.given)).result(60)
+    print(use("queue", lambda queue: queue.put(1)), given["queue"].get(timeout=60))
+    print(use("pipe", lambda pipe: pipe.send(2)), ours.poll(60) and ours.recv())
+    print(use("value", lambda value: value.value))
+    print(use("socket", lambda socket: socket.sendall(b"4")), mine.recv(1))
+if __name__ == "__main__":
+    main()
+"""
+    )
+    words = [sys.executable, path, method]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=2 * LONG, check=False)
+    assert (done.stdout, done.stderr) == ("None 1\nNone 2\n3\nNone b'4'\n", "")
+
+
 def test_what_only_the_pool_still_holds_is_there_for_each_new_worker(tmp_path):
     path = tmp_path / "program.py"
     path.write_text(

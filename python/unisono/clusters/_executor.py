@@ -32,8 +32,6 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Any
 
-import cloudpickle
-
 from unisono import _goodbye, _pickling
 from unisono._native import redacted
 from unisono.clusters._cluster import Cluster, Inbox, Place
@@ -194,7 +192,7 @@ class ClusterExecutor(Executor):
         if known is not None:
             return known[1]
         try:
-            data = cloudpickle.dumps(function)
+            data = _pickling.dumps_by_value(function)
         except Exception as error:
             raise UsageError(f"the function cannot be sent to {self._cluster.address}: {error}") from error
         key = hashlib.blake2b(data, digest_size=16).hexdigest()
@@ -221,7 +219,7 @@ class ClusterExecutor(Executor):
         key = self.prepare(function)
         future = _RemoteFuture(self)
         try:
-            call = _Call(future, key, cloudpickle.dumps((arguments, keywords)), losses)
+            call = _Call(future, key, _pickling.dumps_by_value((arguments, keywords)), losses)
         except Exception as error:
             future.set_exception(TypeError(f"the item cannot be sent to a worker: {error}"))
             return future

@@ -23,8 +23,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-import cloudpickle
-
 from unisono import _pickling
 from unisono._native import __version__
 from unisono.clusters import _far
@@ -225,7 +223,7 @@ def _call(order: Order, position: int) -> End:
         # A worker outlives what a function does, `sys.exit()` and all.
         return (position, False, _described(error))
     try:
-        return (position, True, cloudpickle.dumps(result))
+        return (position, True, _pickling.dumps_by_value(result))
     except BaseException as error:
         mistake = TypeError(f"its result cannot be sent back: {_pickling.text_of(error)}")
         mistake.__cause__ = error
@@ -242,7 +240,7 @@ def _function(order: Order) -> Callable[..., Any]:
 
 
 def _described(error: BaseException) -> bytes:
-    return pickle.dumps(_pickling.describe_error(error, cloudpickle.dumps))
+    return pickle.dumps(_pickling.describe_error(error, _pickling.dumps_by_value))
 
 
 _desk = _Desk()
