@@ -36,12 +36,10 @@ BEGIN = """
 
     def forever(path):
         if not str(path).endswith("a"):
-            print("begun", flush=True)
             threading.Event().wait()
 
     async def forever_on_loop(path):
         if not path.endswith("a"):
-            print("begun", flush=True)
             await asyncio.Event().wait()
 
     options = {"out": folder / "r.jsonl"}
