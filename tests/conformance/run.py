@@ -10,8 +10,9 @@ of the interpreter that runs this; where it has none, of the Debian package `lib
 `--tests DIRECTORY`.
 
 Every test passes, or stands in `intended.toml` with the reason why the difference is intended. The table goes to
-`results/`. The exit status is 1 when a test fails that is not listed, when a listed one passes (but for those in a table
-`PASSES_SOMETIMES`, which depend on how fast workers start), and when a listed one is not there.
+`results/X.Y/`. The exit status is 1 when a test fails that is not listed, when a listed one passes (but for those in a table
+`PASSES_SOMETIMES`, which depend on how fast workers start), and when a listed one is not there (but for those in a table
+`NEWER`, which not every interpreter has).
 
 There is each test of processes once per start method: `Fork`, `Forkserver` (our zygote) and `Spawn`; in `intended.toml` a
 `*` stands for all three. Each start method has a process of its own, all at once, since most tests wait. One that hangs is
@@ -36,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 FLAVOURS = ["Fork", "Forkserver", "Spawn"]
 POOLS = {
     "futures": {"threads": "unisono:ThreadPool", "processes": "unisono:ProcessPool"},
@@ -48,7 +50,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suite", choices=["futures", "pool"])
     parser.add_argument("--pool", default="threads")
-    parser.add_argument("--tests", type=Path, default=Path(f"/usr/lib/python3.{sys.version_info[1]}/test"))
+    parser.add_argument("--tests", type=Path, default=Path(f"/usr/lib/python{VERSION}/test"))
     parser.add_argument("--timeout", type=float, default=180, help="seconds for all tests")
     parser.add_argument("--only", help="a part of the names of the tests that are run; no table is written")
     parser.add_argument("--inner", help=argparse.SUPPRESS)
@@ -102,8 +104,9 @@ def judge(options: argparse.Namespace, results: dict[str, str], status: int) -> 
     listed = tomllib.loads((HERE / "intended.toml").read_text())
     intended = dict(listed.get(options.suite, {}).get(options.pool, {}))
     sometimes = intended.pop("PASSES_SOMETIMES", {})
-    intended |= sometimes
-    for tests in (intended, sometimes):
+    newer = intended.pop("NEWER", {})
+    intended |= sometimes | newer
+    for tests in (intended, sometimes, newer):
         for name in [name for name in tests if "*" in name]:
             reason = tests.pop(name)
             tests |= {name.replace("*", flavour): reason for flavour in FLAVOURS}
@@ -118,21 +121,23 @@ def judge(options: argparse.Namespace, results: dict[str, str], status: int) -> 
         wrong += [
             f"{name}: is listed, and {results.get(name, 'not there')}"
             for name in intended
-            if results.get(name) in (None, "skipped") or (results[name] == "passed" and name not in sometimes)
+            if (name in results or name not in newer)
+            and (results.get(name) in (None, "skipped") or (results[name] == "passed" and name not in sometimes))
         ]
     if not options.only and options.pool in POOLS[options.suite]:
         write_table(options, results, intended)
     for line in wrong:
         print(f"conformance: {line}", file=sys.stderr)
     counts = {kind: list(results.values()).count(kind) for kind in sorted(set(results.values()))}
-    print(f"{options.suite} with {options.pool}: {counts}, {len(intended)} listed as intended")
+    there = len(intended.keys() & results.keys())
+    print(f"{options.suite} with {options.pool}: {counts}, {there} listed as intended")
     return 1 if wrong else 0
 
 
 def write_table(options: argparse.Namespace, results: dict[str, str], intended: dict[str, str]) -> None:
     """One line per test."""
     lines = [
-        f"# The interpreter's `{options.suite}` tests with `{options.pool}`",
+        f"# The `{options.suite}` tests of Python {VERSION} with `{options.pool}`",
         "",
         "| test | result | reason |",
         "|---|---|---|",
@@ -140,7 +145,9 @@ def write_table(options: argparse.Namespace, results: dict[str, str], intended: 
     for name, result in sorted(results.items()):
         reason = intended.get(name, "")
         lines.append(f"| {name} | {'intended' if reason and result == 'failed' else result} | {reason} |")
-    (HERE / "results" / f"{options.suite}-{options.pool}.md").write_text("\n".join(lines) + "\n")
+    folder = HERE / "results" / VERSION
+    folder.mkdir(exist_ok=True)
+    (folder / f"{options.suite}-{options.pool}.md").write_text("\n".join(lines) + "\n")
 
 
 class Recorder(unittest.TextTestResult):
@@ -198,15 +205,15 @@ def run_tests(options: argparse.Namespace) -> None:
 
 
 def futures(module: str, pool: type, flavour: str) -> unittest.TestSuite:
-    """`test_concurrent_futures`: one module in 3.11, a package from 3.12 on."""
+    """`test_concurrent_futures`: one module at first, and a package since it was split in the course of 3.11."""
     import concurrent.futures
 
-    names = ["test.test_concurrent_futures"]
-    if sys.version_info >= (3, 12):
+    common = importlib.import_module("test.test_concurrent_futures")
+    modules = [common]
+    if hasattr(common, "__path__"):
         parts = ["as_completed", "deadlock", "future", "init", "process_pool", "shutdown", "thread_pool", "wait"]
-        names = [f"test.test_concurrent_futures.test_{part}" for part in parts]
-    modules = [importlib.import_module(name) for name in names]
-    common = modules[0] if len(modules) == 1 else importlib.import_module("test.test_concurrent_futures.util")
+        modules = [importlib.import_module(f"test.test_concurrent_futures.test_{part}") for part in parts]
+        common = importlib.import_module("test.test_concurrent_futures.util")
     is_threads = issubclass(pool, concurrent.futures.ThreadPoolExecutor)
     if is_threads:
         common.ThreadPoolMixin.executor_type = pool
