@@ -123,7 +123,9 @@ type Ended<J> = Result<Attempt<<J as Job>::Item, <J as Job>::Value>, Box<dyn Any
 struct Payload<J: Job> {
     ticket: Ticket,
     item: Rc<J::Item>,
-    last: Option<J::Value>,
+    /// What came of the last attempt, for one that waits for another: apart, since the look-ahead holds thousands that
+    /// have none.
+    last: Option<Box<J::Value>>,
     attempts: u16,
     first_start: Option<Instant>,
     flags: Option<Rc<Flags>>,
@@ -350,7 +352,7 @@ where
     fn halt(&mut self, now: Instant, ticket: Ticket, halt: impl FnOnce(Effect) -> Halt) {
         let payload = self.payload(ticket.slot());
         let effect = payload.effect();
-        let (item, last) = (payload.item.clone(), payload.last.take());
+        let (item, last) = (payload.item.clone(), payload.last.take().map(|last| *last));
         let (verdict, value) = self.job.halted(&item, halt(effect), last);
         self.rule(now, ticket, verdict, value);
     }
@@ -376,11 +378,11 @@ where
                     let again = Again { attempt, wait: at.saturating_duration_since(now), throttled };
                     let item = payload.item.clone();
                     self.job.again(&item, &value, again);
-                    self.payload(ticket.slot()).last = Some(value);
+                    self.payload(ticket.slot()).last = Some(Box::new(value));
                     return;
                 }
                 Ruling::Waits | Ruling::OutOfTime => {
-                    self.payload(ticket.slot()).last = Some(value);
+                    self.payload(ticket.slot()).last = Some(Box::new(value));
                     return;
                 }
                 Ruling::Stale => return,
@@ -396,7 +398,7 @@ where
                     Box::new(move |effect| Halt::Cancelled { reason, started: true, effect })
                 }
             };
-        self.payload(ticket.slot()).last = Some(value);
+        self.payload(ticket.slot()).last = Some(Box::new(value));
         self.conclude(now, ticket, halt);
     }
 
@@ -404,7 +406,7 @@ where
     fn conclude(&mut self, now: Instant, ticket: Ticket, halt: impl FnOnce(Effect) -> Halt) {
         let payload = self.payload(ticket.slot());
         let effect = payload.effect();
-        let (item, last) = (payload.item.clone(), payload.last.take());
+        let (item, last) = (payload.item.clone(), payload.last.take().map(|last| *last));
         let (verdict, value) = self.job.halted(&item, halt(effect), last);
         self.detach_if_held(ticket);
         self.machine.finish(now, ticket, Finish::Final, Peer::Unknown);

@@ -114,6 +114,7 @@ impl Shared {
 
     pub(crate) fn append(&self, record: &Record<'_>) {
         let mut queue = self.lock();
+        queue.make_room();
         let (start, is_begun) = (queue.bytes.len(), std::mem::take(&mut queue.is_begun));
         let brief = start + encode(record, is_begun, &mut queue.bytes);
         let end = LineEnd {
@@ -164,6 +165,30 @@ impl Shared {
         self.work.notify_one();
     }
 
+    /// Waits for work, lets a little more of it gather, and takes it all.
+    fn take(&self, bytes: &mut Vec<u8>, ends: &mut Vec<LineEnd>) -> (Vec<Noted>, bool) {
+        let mut queue = self.lock();
+        while queue.bytes.is_empty() && queue.notes.is_empty() && !queue.closing {
+            queue.sleeping = Some(Sleep::Idle);
+            queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        if !queue.is_urgent() {
+            queue.sleeping = Some(Sleep::Gathering);
+            let waited = self.work.wait_timeout_while(queue, GATHER, |queue| !queue.is_urgent());
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        queue.sleeping = None;
+        // What came together while the disk was syncing is the exception; both buffers would have room for it for good.
+        bytes.clear();
+        bytes.shrink_to(KEPT);
+        ends.clear();
+        ends.shrink_to(KEPT / SHORT_LINE);
+        std::mem::swap(bytes, &mut queue.bytes);
+        std::mem::swap(ends, &mut queue.ends);
+        queue.writing = bytes.len();
+        (std::mem::take(&mut queue.notes), queue.closing)
+    }
+
     fn call(&self, mut queue: MutexGuard<'_, Queue>) {
         let enough = match queue.sleeping {
             Some(Sleep::Idle) => true,
@@ -184,6 +209,14 @@ impl Shared {
 }
 
 impl Queue {
+    /// While the disk syncs lines pile up. Room for all that may is taken at once: what is filled of it is memory, and a
+    /// buffer that doubles leaves as much behind it again.
+    fn make_room(&mut self) {
+        if self.bytes.len() >= KEPT {
+            self.bytes.reserve_exact(MOST_BYTES.saturating_sub(self.bytes.len()));
+        }
+    }
+
     fn is_urgent(&self) -> bool {
         self.bytes.len() >= GROUP || !self.notes.is_empty() || self.closing
     }
@@ -235,7 +268,7 @@ impl Writer {
     pub(crate) fn run(mut self) -> Closed {
         let (mut bytes, mut ends) = (Vec::new(), Vec::new());
         loop {
-            let (notes, closing) = self.take(&mut bytes, &mut ends);
+            let (notes, closing) = self.shared.take(&mut bytes, &mut ends);
             let synced = self.synced;
             match self.room {
                 Room::Whole => match self.write(&bytes, &ends) {
@@ -260,27 +293,6 @@ impl Writer {
                 return self.finish();
             }
         }
-    }
-
-    /// Waits for work, lets a little more of it gather, and takes it all.
-    fn take(&self, bytes: &mut Vec<u8>, ends: &mut Vec<LineEnd>) -> (Vec<Noted>, bool) {
-        let mut queue = self.shared.lock();
-        while queue.bytes.is_empty() && queue.notes.is_empty() && !queue.closing {
-            queue.sleeping = Some(Sleep::Idle);
-            queue = self.shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
-        }
-        if !queue.is_urgent() {
-            queue.sleeping = Some(Sleep::Gathering);
-            let waited = self.shared.work.wait_timeout_while(queue, GATHER, |queue| !queue.is_urgent());
-            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        queue.sleeping = None;
-        bytes.clear();
-        ends.clear();
-        std::mem::swap(bytes, &mut queue.bytes);
-        std::mem::swap(ends, &mut queue.ends);
-        queue.writing = bytes.len();
-        (std::mem::take(&mut queue.notes), queue.closing)
     }
 
     /// Writes whole lines; on failure says how many bytes of good lines are in the file.
@@ -561,5 +573,44 @@ const MOST_BYTES: usize = 3 << 20;
 /// Short enough that nobody who watches the file notices, long enough to spare a busy run most of its system calls.
 const GATHER: Duration = Duration::from_millis(5);
 const GROUP: usize = 64 << 10;
+/// Room that a buffer keeps: a group, and what comes up while one is written.
+const KEPT: usize = 4 * GROUP;
+/// About as long as the line of an outcome without a body.
+const SHORT_LINE: usize = 256;
 /// Power loss costs at most the outcomes of so long; each sync costs the disk a few milliseconds.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Fields, Next};
+
+    #[test]
+    fn what_piles_up_while_the_disk_syncs_takes_its_room_once_and_gives_it_back() {
+        let fields = Fields::default();
+        let record = Record {
+            key: RowKey { row: 1, page: 0 },
+            id: "an id",
+            fingerprint: 7,
+            outcome: OutcomeKind::Ok,
+            effect: Effect::Done,
+            repeatable: true,
+            idempotency_key: None,
+            next: Next::Unknown,
+            fields: &fields,
+            body: &fields,
+        };
+        let shared = Shared::new(false);
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            while shared.poll_ready(&mut Context::from_waker(Waker::noop())).is_ready() {
+                shared.append(&record);
+            }
+            shared.take(&mut bytes, &mut ends);
+            assert!(bytes.len() >= MOST_BYTES && bytes.capacity() < MOST_BYTES + KEPT, "{}", bytes.capacity());
+            let mut queue = shared.lock();
+            assert!(queue.bytes.capacity() <= KEPT && queue.ends.capacity() <= KEPT / SHORT_LINE);
+            queue.writing = 0;
+        }
+    }
+}
