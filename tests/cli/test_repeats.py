@@ -5,9 +5,23 @@ import signal
 
 import pytest
 
+from scripted_server import ScriptedServer, answer
 from unisono import read_results
 
 POST = ["-X", "POST", "--data", "hi"]
+
+
+# An answer of which the rest never comes.
+BEGUN = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"
+
+
+def killed_at(start, server: ScriptedServer, count: int, *words) -> None:
+    """A run that is killed once so many requests have come in all."""
+    process = start(*words)
+    while server.count("POST") < count:
+        assert process.poll() is None, process.communicate()
+    process.kill()
+    process.wait()
 
 
 def keys(server, method="POST") -> dict[str, list[str | None]]:
@@ -238,3 +252,72 @@ def test_items_in_doubt_are_told_at_once_wherever_they_stand_now(unisono, start,
     assert done.returncode == 3, done.stderr
     assert "4 ambiguous, 600 pending" in done.stderr
     assert len(server.requests) == 4
+
+
+@pytest.mark.parametrize("between", ["--resume", "--retry-failed"])
+@pytest.mark.parametrize("how", [[], ["--rebind"]])
+def test_a_retry_with_a_key_that_was_killed_is_remembered_by_whatever_run_comes_next(
+    unisono, start, tmp_path, between, how
+):
+    with ScriptedServer({"/o": [answer(404), BEGUN, answer(200)]}) as server:
+        words = ["fetch", *POST, f"{server.url}/o", "-o", "r.jsonl"]
+        assert unisono(*words).returncode == 1
+        assert outcomes(tmp_path / "r.jsonl") == [("failed", "none")]
+        killed_at(start, server, 2, *words, "--retry-failed", "--idempotency-key", *how)
+        for mode in (between, "--retry-failed", "--resume"):
+            done = unisono(*words, mode, *how)
+            assert done.returncode == 1, done.stderr
+            assert outcomes(tmp_path / "r.jsonl") == [("ambiguous", "maybe")]
+        assert server.count("POST") == 2
+
+
+def test_a_retry_with_a_key_that_was_killed_is_gone_on_with_by_a_resume_with_it(unisono, start, tmp_path):
+    with ScriptedServer({"/o": [answer(404), BEGUN, answer(200)]}) as server:
+        words = ["fetch", *POST, f"{server.url}/o", "-o", "r.jsonl", "--idempotency-key"]
+        assert unisono(*words).returncode == 1
+        killed_at(start, server, 2, *words, "--retry-failed")
+        done = unisono(*words, "--resume")
+        assert done.returncode == 0, done.stderr
+        assert len({headers["idempotency-key"] for _, _, headers in server.ledger}) == 1
+
+
+@pytest.mark.parametrize("refusal", [answer(404), answer(429, "Retry-After: 3600")])
+def test_what_may_have_been_done_with_a_key_is_not_forgotten_when_the_next_attempt_is_refused(
+    unisono, start, tmp_path, refusal
+):
+    with ScriptedServer({"/o": [BEGUN, refusal, answer(200)]}) as server:
+        words = ["fetch", *POST, f"{server.url}/o", "-o", "r.jsonl", "--retries", "0"]
+        killed_at(start, server, 1, *words, "--idempotency-key")
+        assert unisono(*words, "--resume", "--idempotency-key").returncode == 1
+        assert outcomes(tmp_path / "r.jsonl") == [("failed", "maybe")]
+        for mode in ("--resume", "--retry-failed"):
+            unisono(*words, mode)
+        assert server.count("POST") == 2
+        # With the key that its line says it is sent again.
+        assert unisono(*words, "--retry-ambiguous", "--idempotency-key").returncode == 0
+        assert len({headers["idempotency-key"] for _, _, headers in server.ledger}) == 1
+
+
+@pytest.mark.parametrize("last", [[2, 0, 1], [0, 1, 2]])
+def test_rows_without_ids_that_were_killed_twice_in_two_orders_are_not_sent_without_their_keys(
+    unisono, start, server, tmp_path, last
+):
+    def rows(order):
+        lines = [json.dumps({"url": f"{server.url}/held/{number}", "json": number}) + "\n" for number in order]
+        (tmp_path / "in.jsonl").write_text("".join(lines))
+
+    words = ["fetch", "--from", "in.jsonl", "-o", "r.jsonl", "--resume"]
+    rows([0, 1, 2])
+    process = start(*words, "--idempotency-key")
+    server.wait_until(lambda: len(server.requests) == 3)
+    process.kill()
+    process.wait()
+    # In another order, and it comes to one of them alone.
+    rows([2, 0, 1])
+    killed(start, server, *words, "--idempotency-key", "--limit", "1", rows=4)
+    rows(last)
+    done = unisono(*words)
+    assert done.returncode == 1, done.stderr
+    assert outcomes(tmp_path / "r.jsonl") == [("ambiguous", "maybe")] * 3
+    assert len(server.requests) == 4
+    assert not (tmp_path / "r.jsonl.run").exists()

@@ -252,6 +252,81 @@ def test_orders_that_were_on_their_way_stay_in_doubt_by_their_ids_across_rebind(
     assert posted(server) == sorted(["/held/1", "/held/2", "/items/3", "/items/9"])
 
 
+def test_orders_on_their_way_that_are_gone_from_the_input_get_their_lines_and_are_named(
+    unisono, start, server, tmp_path
+):
+    url = server.url
+    named = [('x "1"\\', url + "/held/1"), ("y", url + "/held/2"), ("z", url + "/held/3")]
+    words = rows(tmp_path / "in.jsonl", *named, json={"order": 1})
+    process = start(*words)
+    server.wait_until(lambda: len(posted(server)) == 3)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    server.gate.set()
+    words = rows(tmp_path / "in.jsonl", ("new", url + "/items/9"), named[2], json={"order": 1})
+    for told in (
+        '2 rows that an earlier run had started when it was killed are not in this input, and they stay in doubt: `x "1"\\`, `y`',
+        '2 rows of earlier runs are not in this input, and their outcomes are kept: `x "1"\\`, `y`',
+    ):
+        done = unisono(*words, "--rebind")
+        assert done.returncode == 1
+        assert told in done.stderr, done.stderr
+        assert "3 ambiguous" in done.stderr and "pending" not in done.stderr
+        lines = entries(tmp_path / "r.jsonl")
+        assert {name: line["outcome"] for name, line in lines.items()} == {
+            'x "1"\\': "ambiguous",
+            "y": "ambiguous",
+            "z": "ambiguous",
+            "new": "ok",
+        }
+        assert all(lines[name]["effect"] == "maybe" for name, _ in named)
+        # Nothing is in doubt that has no line.
+        assert not (tmp_path / "r.jsonl.run").exists()
+    # When they are back they are what their lines say.
+    words = rows(tmp_path / "in.jsonl", *named, ("new", url + "/items/9"), json={"order": 1})
+    assert unisono(*words, "--rebind").returncode == 1
+    assert len(posted(server)) == 4
+    assert unisono(*words, "--rebind", "--retry-ambiguous").returncode == 0
+    assert len(posted(server)) == 7
+
+
+def test_an_order_with_a_key_that_is_gone_from_the_input_is_named_and_goes_on_when_it_is_back(
+    unisono, start, server, tmp_path
+):
+    named = [("a", f"{server.url}/held/1"), ("b", f"{server.url}/held/2")]
+    words = [*rows(tmp_path / "in.jsonl", *named, json={"order": 1}), "--idempotency-key"]
+    process = start(*words)
+    server.wait_until(lambda: len(posted(server)) == 2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    server.gate.set()
+    words = [*rows(tmp_path / "in.jsonl", named[1], json={"order": 1}), "--idempotency-key"]
+    done = unisono(*words, "--rebind")
+    assert done.returncode == 0, done.stderr
+    assert (
+        "1 row that an earlier run had started when it was killed is not in this input, and it stays in doubt: `a`"
+        in (done.stderr)
+    )
+    words = rows(tmp_path / "in.jsonl", *named, json={"order": 1})
+    assert unisono(*words, "--rebind", "--idempotency-key").returncode == 0
+    sent = [headers["idempotency-key"] for _, path, headers, _ in server.requests if path == "/held/1"]
+    assert len(sent) == 2 and len(set(sent)) == 1
+
+
+def test_a_row_that_was_on_its_way_and_is_gone_is_an_outcome_in_python_too(unisono, start, server, tmp_path):
+    words = rows(tmp_path / "in.jsonl", ("x", f"{server.url}/held/1"), json={"order": 1})
+    process = start(*words)
+    server.wait_until(lambda: len(posted(server)) == 1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    server.gate.set()
+    batch = module.fetch([{"id": "y", "url": f"{server.url}/items/1"}], out=tmp_path / "r.jsonl", rebind=True)
+    ended = {outcome.id: outcome.kind for outcome in batch}
+    assert ended == {"x": "ambiguous", "y": "ok"}
+    assert any("`x`" in warning for warning in batch.report.warnings)
+    assert entries(tmp_path / "r.jsonl")["x"]["outcome"] == "ambiguous"
+
+
 def test_an_order_keeps_its_key_wherever_its_row_stands(unisono, start, server, tmp_path):
     order = {"json": {"order": 1}}
     named = [(f"o{number}", f"{server.url}/held/{number}") for number in range(4)]

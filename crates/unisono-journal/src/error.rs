@@ -119,6 +119,10 @@ impl Error {
             Reason::Corrupt { .. } => {
                 "look at that line and repair it, restore the file from a backup, or start anew with another -o"
             }
+            Reason::Damaged(Damage::Version) => {
+                "finish it with the version of unisono that has written it; --adopt takes the results without it: what has no line and must \
+                 not be repeated is then `ambiguous`"
+            }
             Reason::Damaged(_) => {
                 "--adopt takes the results as they are: what has no line and must not be repeated is then `ambiguous`; an earlier state \
                  of the run file does not help, since it knows less"
@@ -183,14 +187,14 @@ impl fmt::Display for Error {
             Reason::Corrupt { line, offset, why } => {
                 write!(f, "`{path}` is damaged at line {line} (byte {offset}): {why}")
             }
-            Reason::Damaged(damage) => {
-                write!(f, "`{path}` is damaged: ")?;
-                match damage {
-                    Damage::Header => f.write_str("what it says about itself cannot be read"),
-                    Damage::Short { has, counts } => write!(f, "it was cut, and has {has} of {counts} notes"),
-                    Damage::Note(number) => write!(f, "its note {number} cannot be read"),
+            Reason::Damaged(damage) => match damage {
+                Damage::Header => write!(f, "`{path}` is damaged: what it says about itself cannot be read"),
+                Damage::Short { has, counts } => {
+                    write!(f, "`{path}` is damaged: it was cut, and has {has} of {counts} notes")
                 }
-            }
+                Damage::Note(number) => write!(f, "`{path}` is damaged: its note {number} cannot be read"),
+                Damage::Version => write!(f, "`{path}` is of another version of unisono, which notes otherwise"),
+            },
             Reason::NoRunFile => write!(f, "`{path}` is not a run file of unisono, or it is damaged at its beginning"),
             Reason::Cut { was, is } => {
                 write!(f, "`{path}` was cut while its run had not ended: it has {is} bytes, and had {was} or more")

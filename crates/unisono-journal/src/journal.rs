@@ -3,9 +3,11 @@
 use std::{
     collections::HashSet,
     fs::{File, OpenOptions},
+    future::poll_fn,
     io::{self, IsTerminal},
     os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     thread,
@@ -15,7 +17,8 @@ use tokio::sync::oneshot;
 
 use crate::{
     error::Error,
-    line::{Head, Mark, Record, RowKey, hash_of},
+    in_doubt::InDoubt,
+    line::{Head, Mark, Record, RowKey},
     order::Order,
     place::{Inode, Locked},
     recover::{Fate, Identity, LeftOver, Mode, Recovered},
@@ -144,7 +147,7 @@ impl Journal {
                 path: place,
                 run,
                 mark,
-                in_doubt: in_doubt.into_iter().map(|one| (one.key, one)).collect(),
+                in_doubt: InDoubt::new(in_doubt),
                 old: recovered.old_lines(),
                 replaced: HashSet::new(),
             }),
@@ -216,25 +219,41 @@ impl Journal {
     /// As [`Journal::started`], without waiting: [`Journal::noted`] does that, later. What was asked for together becomes
     /// durable together.
     pub fn note(&self, key: RowKey, id: Option<&str>, fingerprint: u64, repeat: Repeat) -> Note {
-        let id = || id.map_or_else(|| hash_of(&format!("r{}", key.row)), hash_of);
-        // Whether it has a line the writer knows.
-        let started = || Started { key, fingerprint, id: id(), has_line: false, repeat };
-        Note(self.place.is_some().then(|| self.shared.note(started())))
+        self.note_all(std::iter::once((key, id, fingerprint, repeat)))
+    }
+
+    /// As [`Journal::note`], of several at once.
+    pub fn note_all<'a>(&self, rows: impl Iterator<Item = (RowKey, Option<&'a str>, u64, Repeat)>) -> Note {
+        // Whether they have lines the writer knows.
+        let started = rows.map(|(key, id, fingerprint, repeat)| Started::new(key, id, fingerprint, repeat));
+        Note(self.place.is_some().then(|| self.shared.note(started.collect())))
+    }
+
+    /// Says where the input has what an earlier run had started, which is [`Disposition::Interrupted`](crate::Disposition) with
+    /// this number; before there is an outcome of it.
+    pub fn found(&self, number: u32, key: RowKey) {
+        self.shared.found(number, key);
     }
 
     /// Waits until a note is durable.
     ///
     /// # Errors
     /// As [`Journal::started`].
-    pub async fn noted(&self, note: Note) -> Result<(), Arc<Error>> {
-        let Some(receiver) = note.0 else { return Ok(()) };
-        match receiver.await {
-            Ok(result) => result,
-            // The writer is gone; it said why when it went.
-            Err(_) => Err(self.failure().unwrap_or_else(|| {
-                Arc::new(Error::io("", "write the results to", io::Error::other("the writer has ended")))
-            })),
-        }
+    pub async fn noted(&self, mut note: Note) -> Result<(), Arc<Error>> {
+        poll_fn(|context| self.poll_noted(&mut note, context)).await
+    }
+
+    /// As [`Journal::noted`], for several that wait for the same note; once it is ready it must not be polled again.
+    pub fn poll_noted(&self, note: &mut Note, context: &mut Context<'_>) -> Poll<Result<(), Arc<Error>>> {
+        let Some(receiver) = &mut note.0 else { return Poll::Ready(Ok(())) };
+        Pin::new(receiver).poll(context).map(|received| {
+            received.unwrap_or_else(|_| {
+                // The writer is gone; it said why when it went.
+                Err(self.failure().unwrap_or_else(|| {
+                    Arc::new(Error::io("", "write the results to", io::Error::other("the writer has ended")))
+                }))
+            })
+        })
     }
 
     /// Whether the file is still where it was: asked where a note was made long before its turn, since that the file was

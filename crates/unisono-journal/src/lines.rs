@@ -23,12 +23,12 @@ use crate::{
     error::{Error, Reason},
     line::{Head, may_begin, scan, scan_start},
     recover::MOST_ROW,
-    runfile::Started,
+    runfile::{Standing, Started},
     spelling::respelled,
 };
 
 /// What a torn last line tells.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) enum Tail {
     /// There is none, or its row may run again.
     #[default]
@@ -162,9 +162,11 @@ impl<'a, R: Read> Lines<'a, R> {
             Some((head, _)) => Ok(Tail::Started(Started {
                 key: head.key,
                 fingerprint: head.fingerprint,
-                id: head.id_hash(),
+                own_id: Some(head.id_hash()),
+                id_text: None,
                 has_line: false,
                 repeat: head.repeat(),
+                standing: Standing::Firm,
             })),
             None => Ok(Tail::Unknown),
         }

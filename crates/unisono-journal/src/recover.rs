@@ -27,7 +27,7 @@ use crate::{
     error::{Error, Reason},
     line::{Head, Mark, hash_of, scan, unescape},
     lines::{Lines, Tail},
-    runfile::Started,
+    runfile::{Standing, Started},
 };
 
 /// Which rows with a line run again.
@@ -84,6 +84,8 @@ pub enum Disposition {
         key: RowKey,
         /// In which way that could be repeated.
         repeat: Repeat,
+        /// Where that may have stood elsewhere: what [`Journal::found`](crate::Journal::found) is to be told.
+        found: Option<u32>,
         /// What to do with it if it is.
         otherwise: Box<Disposition>,
     },
@@ -151,10 +153,10 @@ pub struct Recovered {
     blocks: HashMap<u64, Rows>,
     /// Of rows in the state `Special`.
     special: HashMap<u64, Disposition>,
-    /// Of those, the ones that are in doubt: the fingerprint of each, and the hash of its id.
-    doubtful: HashMap<u64, (u64, u64)>,
+    /// Of those, the ones that are in doubt.
+    doubtful: HashMap<u64, Started>,
     /// Notes of what has no line and could be repeated, by what it asked for: it may have moved since, as it always might.
-    adrift: HashMap<u64, Vec<Started>>,
+    adrift: HashMap<u64, Vec<Adrift>>,
     /// The rows of those, or their ids where rows are known by these.
     adrift_places: HashMap<u64, Repeat>,
     /// And the ones whose last line said that they may run again.
@@ -180,6 +182,25 @@ pub struct Recovered {
     unseen: u64,
 }
 
+/// A note whose row may stand anywhere by now.
+#[derive(Debug)]
+struct Adrift {
+    one: Started,
+    /// Its number in the run file.
+    number: u32,
+}
+
+/// What was on its way when a run was killed, and is not in the input any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gone {
+    /// What was started.
+    pub key: RowKey,
+    /// The row's name.
+    pub id: String,
+    /// What it asked for.
+    pub fingerprint: u64,
+}
+
 /// Lines and notes that ask for the same.
 #[derive(Debug, Default)]
 struct Copies {
@@ -197,7 +218,7 @@ impl Copies {
             return (row, Disposition::Kept);
         }
         if let Some((key, repeat)) = self.interrupted.pop() {
-            return (key.row, interrupted(key, repeat, Disposition::Run));
+            return (key.row, interrupted(key, repeat, None, Disposition::Run));
         }
         match self.again.pop() {
             Some(row) => (row, fresh(is_unsure_again)),
@@ -284,6 +305,8 @@ pub(crate) struct Scan {
     pub(crate) lacks_line_feed: bool,
     /// Not each outcome has a line as we write them.
     pub(crate) is_misshapen: bool,
+    /// The notes of what has no line yet, as the run file is to hold them.
+    pub(crate) in_doubt: Vec<Started>,
 }
 
 /// What has several lines, and the number of the last of them.
@@ -390,15 +413,15 @@ impl Recovered {
         }
     }
 
-    /// Where rows are known by their ids: how many the input did not come to, and the first of them by name.
+    /// Where rows are known by their ids: how many that have a line the input did not come to, and the first of them by name.
     ///
     /// # Errors
     /// When their names cannot be read any more.
     pub fn gone(&self, most: usize) -> Result<(u64, Vec<String>), Error> {
         let mut names = Vec::new();
-        if self.unseen > 0 {
-            let rows: HashSet<u64> =
-                self.names.values().filter(|named| !named.is_seen).map(|named| named.row).collect();
+        let gone = self.names.values().filter(|named| !named.is_seen && !self.is_doubtful(named));
+        let rows: HashSet<u64> = gone.map(|named| named.row).collect();
+        if !rows.is_empty() {
             let mut told = HashSet::new();
             self.look_again(|head| {
                 if rows.contains(&head.key.row) && told.insert(head.key.row) {
@@ -407,7 +430,39 @@ impl Recovered {
                 names.len() < most
             })?;
         }
-        Ok((self.unseen, names))
+        Ok((rows.len() as u64, names))
+    }
+
+    /// What was on its way when a run was killed and the input did not come to: how many rows, and the first of them by name
+    /// where rows are known by that.
+    pub fn gone_in_doubt(&self, most: usize) -> (u64, Vec<String>) {
+        if self.identity == Identity::Content {
+            return (self.doubts, Vec::new());
+        }
+        let mut gone = self.doubtful_and_gone();
+        gone.extend(self.adrift.values().flatten().map(|adrift| &adrift.one));
+        gone.sort_by_key(|one| one.key);
+        let names = gone.iter().filter_map(|one| one.name()).take(most).collect();
+        (gone.len() as u64, names)
+    }
+
+    /// Of these the ones that are ambiguous from now on, since they must not be repeated: the others would run again if they
+    /// came back, so for them it is left open, as for one whose name is not known.
+    pub fn ambiguous_and_gone(&self) -> Vec<Gone> {
+        let gone = self.doubtful_and_gone().into_iter().filter(|one| !one.repeat.is_allowed());
+        let named = gone.filter_map(|one| Some(Gone { key: one.key, id: one.name()?, fingerprint: one.fingerprint }));
+        let mut gone: Vec<Gone> = named.collect();
+        gone.sort_by_key(|one| one.key);
+        gone
+    }
+
+    fn doubtful_and_gone(&self) -> Vec<&Started> {
+        let unseen = self.names.values().filter(|named| !named.is_seen);
+        unseen.filter_map(|named| self.doubtful.get(&named.row)).collect()
+    }
+
+    fn is_doubtful(&self, named: &Named) -> bool {
+        self.doubtful.contains_key(&named.row)
     }
 
     /// What to do with the next row of the input, and which number it has in the results. Rows must come in order, from
@@ -441,12 +496,12 @@ impl Recovered {
             return Ok(self.unless_adrift(row, name, id.is_some(), fingerprint).1);
         }
         // It has no line that would tell what it was.
-        if let Some((content, was)) = self.doubtful.get(&row) {
-            if *content != fingerprint {
+        if let Some(was) = self.doubtful.get(&row) {
+            if was.fingerprint != fingerprint {
                 return Err(Error::new(&self.path, Reason::Changed { row }));
             }
             // Another row that asks for the same has taken its place, and it would run.
-            if *was != name {
+            if was.id() != name {
                 return Err(Error::new(&self.path, Reason::Renamed { row }));
             }
         }
@@ -463,24 +518,34 @@ impl Recovered {
         }
         match self.state(row) {
             UNKNOWN if !self.has_old(row) => Ok(self.unless_adrift(row, name, id.is_some(), fingerprint).1),
+            // Its line says that nobody understood it, and an earlier run may have started it when it could be understood.
+            UNKNOWN => match self.take_adrift(name, id.is_some(), fingerprint) {
+                Some(adrift) => Ok(adrift.interrupts(row)),
+                None => Ok(self.disposition(row)),
+            },
             _ => Ok(self.disposition(row)),
         }
+    }
+
+    /// The note of a row that may have moved.
+    fn take_adrift(&mut self, id: u64, is_own: bool, fingerprint: u64) -> Option<Adrift> {
+        let Entry::Occupied(mut notes) = self.adrift.entry(fingerprint) else { return None };
+        // Those without ids are told apart by their order alone.
+        let at = notes.get().iter().position(|adrift| !is_own || adrift.one.id() == id)?;
+        let adrift = notes.get_mut().remove(at);
+        if notes.get().is_empty() {
+            notes.remove();
+        }
+        Some(adrift)
     }
 
     /// What to do with a row that has no line and no place, and under which number.
     fn unless_adrift(&mut self, row: u64, id: u64, is_own: bool, fingerprint: u64) -> (u64, Disposition) {
         let otherwise = fresh(self.is_unsure);
-        if let Entry::Occupied(mut notes) = self.adrift.entry(fingerprint)
-            // Those without ids are told apart by their order alone.
-            && let Some(at) = notes.get().iter().position(|one| !is_own || one.id == id)
-        {
-            let one = notes.get_mut().remove(at);
-            if notes.get().is_empty() {
-                notes.remove();
-            }
+        if let Some(adrift) = self.take_adrift(id, is_own, fingerprint) {
             // Where rows are known by their places it has the number of the one where it stands now.
-            let row = if self.identity == Identity::Id { one.key.row } else { row };
-            return (row, interrupted(RowKey { row, ..one.key }, one.repeat, Disposition::Run));
+            let row = if self.identity == Identity::Id { adrift.one.key.row } else { row };
+            return (row, adrift.interrupts(row));
         }
         let place = if self.identity == Identity::Id { id } else { row };
         match self.adrift_places.get(&place) {
@@ -521,10 +586,12 @@ impl Recovered {
         if named.fingerprint != fingerprint && !runs_again {
             return Err(Error::new(&self.path, Reason::Rebound { id: shown(), row: was, had: self.line_of(was)? }));
         }
-        let name = hash_of(&shown());
+        let (name, not_understood) = (hash_of(&shown()), named.not_understood);
         self.names.entry(name).and_modify(|named| named.is_seen = true);
         self.unseen -= 1;
-        Ok((was, disposition))
+        // As where rows are known by their places.
+        let adrift = not_understood.then(|| self.take_adrift(name, id.is_some(), fingerprint)).flatten();
+        Ok((was, adrift.map_or(disposition, |adrift| adrift.interrupts(was))))
     }
 
     /// What becomes of the row with this number.
@@ -629,15 +696,20 @@ impl Recovered {
             (found.replaced, found.tail) = find_replaced(path, from())?;
         }
         let notes = merged(started.unwrap_or_default());
-        let tail = match (found.tail, started) {
+        let tail = match (&found.tail, started) {
             // What had started was noted before it did; so the notes know more than half a line does.
-            (Tail::Started(one), None) => Some(one),
+            (Tail::Started(one), None) => Some(one.clone()),
             _ => None,
         };
         // What has a line that is older than its note.
-        let doubtful = notes.iter().filter(|one| one.has_line && !found.replaced.contains_key(&one.key)).chain(&tail);
-        let doubtful: HashMap<RowKey, Repeat> = doubtful.map(|one| (one.key, one.repeat)).collect();
-        let noted: HashSet<RowKey> = notes.iter().map(|one| one.key).collect();
+        let mut doubtful: HashMap<RowKey, Repeat> = HashMap::new();
+        let newer = notes.iter().filter(|one| one.has_line && !found.replaced.contains_key(&one.key)).chain(&tail);
+        newer.for_each(|one| {
+            doubtful.entry(one.key).and_modify(|repeat| *repeat = repeat.join(one.repeat)).or_insert(one.repeat);
+        });
+        let noted: HashSet<u64> = notes.iter().chain(&tail).map(|one| one.key.row).collect();
+        // What rows that have notes ask for, as their lines say.
+        let mut asked = HashSet::new();
         let (mut decided, mut old) = (HashSet::new(), OldLines::new());
         let mut lines = Lines::new(path, from());
         while lines.advance()? {
@@ -660,9 +732,8 @@ impl Recovered {
                 return Err(Error::new(path, Reason::IdTwice { line: lines.number() }));
             }
             found.has_done |= !head.effect.allows_repeat(head.repeatable);
-            // What could be repeated does no more than what its line says to run again.
-            let is_doubtful =
-                doubtful.get(&head.key).is_some_and(|repeat| !repeat.is_allowed() || repeats(&head, mode));
+            // Whatever is repeated this time: what was started is not forgotten, and its line does not say it.
+            let is_doubtful = doubtful.contains_key(&head.key);
             if is_doubtful || repeats(&head, mode) || loses_notes && could_have_been_repeated(&head) {
                 if old.insert(head.key, Old::of(&head)).is_some() {
                     return Err(lines.corrupt(TWICE));
@@ -679,11 +750,16 @@ impl Recovered {
                 recovered.keep(&head).map_err(|why| lines.corrupt(why))?;
                 on_line(&head, lines.bytes(), Fate::Stays);
             }
-            if !is_doubtful && noted.contains(&head.key) {
-                decided.insert(head.key);
+            if noted.contains(&head.key.row) {
+                asked.insert((head.key.row, head.fingerprint));
+                decided.insert((head.key, Some(head.fingerprint)));
+                if !is_doubtful {
+                    decided.insert((head.key, None));
+                }
             }
         }
-        (found.end, found.lacks_line_feed, found.tail) = (lines.end, lines.lacks_line_feed, lines.tail);
+        (found.end, found.lacks_line_feed) = (lines.end, lines.lacks_line_feed);
+        found.tail = std::mem::take(&mut lines.tail);
         found.is_misshapen = lines.is_misshapen;
         if let Some(mark) = Mark::of(lines.bytes()) {
             found.is_open |= mark.is_open;
@@ -692,13 +768,22 @@ impl Recovered {
                 found.mark = Some(mark);
             }
         }
-        match (found.tail, started) {
+        let undecided = |one: &Started| one.standing == Standing::Adrift || !decided.contains(&one.place());
+        let mut in_doubt: Vec<Started> = notes.into_iter().filter(undecided).collect();
+        match (&found.tail, started) {
             (_, Some(_)) | (Tail::Harmless, _) => {}
-            (Tail::Started(one), None) => recovered.interrupt(one),
+            (Tail::Started(one), None) => in_doubt.push(one.clone()),
             (Tail::Unknown, None) => recovered.is_unsure = true,
         }
-        notes.iter().filter(|one| !decided.contains(&one.key)).for_each(|one| recovered.interrupt(*one));
-        recovered.adrift.values_mut().for_each(|notes| notes.sort_by_key(|one| one.key));
+        in_doubt.sort_by_key(|one| one.key);
+        in_doubt.dedup_by(|later, first| first.takes_in_page(later));
+        in_doubt.retain_mut(|one| {
+            // A line stands where its row does, if it is torn as well.
+            let has_place = started.is_none() || one.has_line || asked.contains(&(one.key.row, one.fingerprint));
+            recovered.interrupt(one, has_place)
+        });
+        recovered.number(&mut in_doubt, &old);
+        found.in_doubt = in_doubt;
         recovered.old = Arc::new(old);
         Ok((recovered, found))
     }
@@ -727,26 +812,6 @@ impl Recovered {
         Ok(Self::read(|| bytes, bytes.len() as u64, reading)?.0)
     }
 
-    /// The notes of requests that have no line yet.
-    pub(crate) fn in_doubt(&self, started: &[Started], tail: Tail) -> Vec<Started> {
-        let started = merged(started);
-        let is_doubtful = |one: &&Started| {
-            let special = self.special.get(&one.key.row);
-            matches!(special, Some(Disposition::Interrupted { key, .. }) if *key == one.key)
-                || self.adrift.get(&one.fingerprint).is_some_and(|notes| notes.contains(one))
-        };
-        let tail = match &tail {
-            Tail::Started(one) => Some(one),
-            _ => None,
-        };
-        let doubtful = started.iter().chain(tail).filter(is_doubtful);
-        let mut doubtful: Vec<Started> =
-            doubtful.map(|one| Started { has_line: self.old.contains_key(&one.key), ..*one }).collect();
-        doubtful.sort_by_key(|one| one.key);
-        doubtful.dedup_by_key(|one| one.key);
-        doubtful
-    }
-
     /// Notes were lost, so that what has no line may have been started.
     pub(crate) fn lose_notes(&mut self) {
         self.is_unsure = true;
@@ -757,47 +822,62 @@ impl Recovered {
         self.is_unsure
     }
 
-    fn interrupt(&mut self, one: Started) {
-        let Started { key, fingerprint, id, has_line, repeat } = one;
-        let has_place = has_line || self.state(key.row) != UNKNOWN;
+    /// Takes in a note that no line has decided. Returns whether it is still needed.
+    fn interrupt(&mut self, one: &mut Started, has_place: bool) -> bool {
+        if one.key.page > 1 && !has_place {
+            // The lines and notes of the pages before it are lost, and nobody can begin with this one.
+            one.repeat = Repeat::Never;
+        }
+        let Started { key, fingerprint, repeat, .. } = *one;
         if repeat.is_allowed() && !has_place && self.identity != Identity::Content {
-            // The lines of the pages before it are lost: whoever runs the first of them runs those after it.
-            if key.page > 1 {
-                return;
-            }
+            one.standing = Standing::Adrift;
             self.last_row = self.last_row.max(Some(key.row));
-            self.adrift.entry(fingerprint).or_default().push(one);
-            let place = if self.identity == Identity::Id { id } else { key.row };
-            self.adrift_places.insert(place, repeat);
-            return;
+            let place = if self.identity == Identity::Id { one.id() } else { key.row };
+            self.adrift_places.entry(place).and_modify(|had| *had = had.join(repeat)).or_insert(repeat);
+            self.adrift.entry(fingerprint).or_default().push(Adrift { one: one.clone(), number: 0 });
+            return true;
         }
-        self.mark(one.key.row, one.fingerprint);
-        self.set_state(one.key.row, SPECIAL);
-        self.doubtful.insert(one.key.row, (one.fingerprint, one.id));
-        // Of several pages the first: whoever runs that again runs those after it.
-        let otherwise = match self.special.remove(&one.key.row) {
-            Some(Disposition::Interrupted { key, repeat, otherwise }) if key.page < one.key.page => {
-                self.special.insert(one.key.row, Disposition::Interrupted { key, repeat, otherwise });
-                None
+        one.standing = Standing::Firm;
+        self.mark(key.row, fingerprint);
+        self.set_state(key.row, SPECIAL);
+        let otherwise = match self.special.remove(&key.row) {
+            // Of what it asked for before and since, where that differs.
+            Some(Disposition::Interrupted { key, repeat: had, found, otherwise }) => {
+                let joined = Disposition::Interrupted { key, repeat: had.join(repeat), found, otherwise };
+                self.special.insert(key.row, joined);
+                return true;
             }
-            Some(Disposition::Interrupted { otherwise, .. }) => Some(*otherwise),
-            known => Some(known.unwrap_or(Disposition::Run)),
+            known => known.unwrap_or(Disposition::Run),
         };
-        if let Some(otherwise) = otherwise {
-            self.special.insert(one.key.row, interrupted(one.key, one.repeat, otherwise));
-        }
+        self.doubtful.insert(key.row, one.clone());
+        self.special.insert(key.row, interrupted(key, repeat, None, otherwise));
         match self.identity {
             Identity::Row => {}
             Identity::Content => {
                 self.doubts += 1;
-                self.contents.entry(one.fingerprint).or_default().interrupted.push((one.key, one.repeat));
+                self.contents.entry(fingerprint).or_default().interrupted.push((key, repeat));
             }
             Identity::Id => {
-                let Started { key, fingerprint, id, .. } = one;
-                if let Entry::Vacant(entry) = self.names.entry(id) {
+                if let Entry::Vacant(entry) = self.names.entry(one.id()) {
                     entry.insert(Named { row: key.row, fingerprint, not_understood: false, is_seen: false });
                     self.unseen += 1;
                 }
+            }
+        }
+        true
+    }
+
+    /// Numbers what is in doubt as the run file will have it.
+    fn number(&mut self, in_doubt: &mut [Started], old: &OldLines) {
+        let mut next_of: HashMap<u64, usize> = HashMap::new();
+        for (number, one) in (0..).zip(in_doubt) {
+            if one.standing == Standing::Adrift {
+                let next = next_of.entry(one.fingerprint).or_default();
+                let adrift = self.adrift.get_mut(&one.fingerprint).and_then(|notes| notes.get_mut(*next));
+                adrift.expect("each note that is adrift was put there, in this order").number = number;
+                *next += 1;
+            } else {
+                one.has_line = old.contains_key(&one.key);
             }
         }
     }
@@ -940,24 +1020,46 @@ fn could_have_been_repeated(head: &Head<'_>) -> bool {
     !is_well && !head.repeatable && head.effect == Effect::None
 }
 
-fn interrupted(key: RowKey, repeat: Repeat, otherwise: Disposition) -> Disposition {
-    Disposition::Interrupted { key, repeat, otherwise: Box::new(otherwise) }
+fn interrupted(key: RowKey, repeat: Repeat, found: Option<u32>, otherwise: Disposition) -> Disposition {
+    Disposition::Interrupted { key, repeat, found, otherwise: Box::new(otherwise) }
 }
 
-/// The notes, one for each that was started: what was killed twice has two, and may follow neither where they differ.
+impl Adrift {
+    /// What to do with the row that it turns out to be of.
+    fn interrupts(self, row: u64) -> Disposition {
+        let key = RowKey { row, ..self.one.key };
+        interrupted(key, self.one.repeat, Some(self.number), Disposition::Run)
+    }
+}
+
+/// The notes, one for each that was started, in the order in which that was first noted.
 fn merged(notes: &[Started]) -> Vec<Started> {
     let mut merged: Vec<Started> = Vec::with_capacity(notes.len());
-    let mut places = HashMap::with_capacity(notes.len());
-    for one in notes {
-        match places.entry(one.key) {
-            Entry::Vacant(entry) => {
-                entry.insert(merged.len());
-                merged.push(*one);
+    // By the numbers of the notes, those that are adrift; and the others by what decides them.
+    let (mut adrift, mut places) = (HashMap::new(), HashMap::with_capacity(notes.len()));
+    for (number, one) in (0u32..).zip(notes) {
+        let was = match one.standing {
+            Standing::Adrift => {
+                adrift.insert(number, merged.len());
+                merged.push(one.clone());
+                continue;
             }
-            Entry::Occupied(entry) => {
-                let had = &mut merged[*entry.get()];
-                let repeat = if had.repeat == one.repeat { one.repeat } else { Repeat::Never };
-                *had = Started { has_line: had.has_line || one.has_line, repeat, ..*one };
+            Standing::Found(number) => adrift.remove(&number),
+            Standing::Firm => None,
+        };
+        match (places.entry(one.place()), was) {
+            (Entry::Occupied(entry), _) => {
+                let at: usize = *entry.get();
+                merged[at].join(one);
+            }
+            (Entry::Vacant(entry), Some(at)) => {
+                let had = std::mem::replace(&mut merged[at], one.clone());
+                merged[at].join(&had);
+                entry.insert(at);
+            }
+            (Entry::Vacant(entry), None) => {
+                entry.insert(merged.len());
+                merged.push(one.clone());
             }
         }
     }

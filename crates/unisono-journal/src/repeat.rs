@@ -36,6 +36,11 @@ impl Repeat {
         self != Self::Never
     }
 
+    /// In which way both of two attempts may be repeated.
+    pub fn join(self, other: Self) -> Self {
+        if self == other { self } else { Self::Never }
+    }
+
     /// Whether an attempt of this kind may follow one of the other that may have taken effect.
     pub fn agrees_with(self, other: Self) -> bool {
         self.is_allowed() && self == other

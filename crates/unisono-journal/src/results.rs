@@ -237,7 +237,7 @@ impl Results<'_> {
             identity: open.identity,
             on_line,
         };
-        let (mut recovered, found) = Recovered::read(|| FromStart::new(&self.file), length, reading)?;
+        let (mut recovered, mut found) = Recovered::read(|| FromStart::new(&self.file), length, reading)?;
         // A copy that was taken before there was a line does not say that it is open, but its run file does.
         let is_open = found.is_open || (is_copy && length == 0);
         if is_open && (had.is_none() || is_copy) && !open.adopt {
@@ -247,7 +247,7 @@ impl Results<'_> {
         if is_cut || (found.is_open || is_replaced) && had.is_none() {
             recovered.lose_notes();
         }
-        let in_doubt = recovered.in_doubt(had.map_or(&[], |(_, started)| started), found.tail);
+        let in_doubt = std::mem::take(&mut found.in_doubt);
         let is_known = found.versions.iter().all(|version| *version == open.version);
         if !is_known && (found.has_done || !in_doubt.is_empty()) {
             return Err(Error::new(self.name, Reason::OtherVersion));

@@ -7,11 +7,14 @@
 //! one, since a kill may come before or after the rename). So it is found again when the results file has another name,
 //! and a copy of the results file is told from the file itself.
 //!
-//! A header of 64 bytes, the count of the notes that were promised (16 bytes), and fixed records of 40 bytes, each with a checksum
-//! that holds for its run and its place alone. A note is promised when it is synced and counted; only then does what it is of
+//! A header of 64 bytes, the count of the notes that were promised (16 bytes), and records of 44 bytes and the row's id, each with a
+//! checksum that holds for its run and its place alone. A note is promised when it is synced and counted; only then does what it is of
 //! start. So a file that does not have all that it counts was cut or damaged, and is not believed; what follows them is the torn
 //! write of a killed run, of which nothing had started. The count is not synced by itself: after a power cut it may be that of
 //! the sync before, and what it does not count is taken as far as it can be read.
+//!
+//! A row that could be repeated may stand elsewhere in the next input. Its note is adrift then: whose it is now a further record
+//! says, by the number of that note, before there is a line for it. So no line of another row in the old place decides it.
 //!
 //! The file is locked (`flock`) as long as its run lives. It goes away when a run ends with nothing in doubt.
 
@@ -25,21 +28,85 @@ use std::{
 use crate::{
     Repeat, RowKey,
     error::{Error, Reason},
+    line::hash_of,
     place::{self, Inode, Locked},
     steps::step,
 };
 
 /// One piece of work that was started and may have taken effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Started {
     pub(crate) key: RowKey,
     pub(crate) fingerprint: u64,
-    /// The hash of its id.
-    pub(crate) id: u64,
+    /// The hash of its id, if it has one of its own.
+    pub(crate) own_id: Option<u64>,
+    /// Its id, if it has one of its own that is no longer than [`MOST_ID`].
+    pub(crate) id_text: Option<Box<str>>,
     /// It has a line of an earlier run: only a second one says how it ended this time.
     pub(crate) has_line: bool,
     /// In which way it may be repeated: only what starts in the same way may follow it.
     pub(crate) repeat: Repeat,
+    /// Where it stands.
+    pub(crate) standing: Standing,
+}
+
+/// What the number of a note's row is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It is that of the row: a line with it decides the note.
+    Firm,
+    /// It is that of an earlier input. The row may stand anywhere now.
+    Adrift,
+    /// It is that of the row which the adrift note with this number, from 0, was of.
+    Found(u32),
+}
+
+impl Started {
+    /// Of a row with this id, or with none of its own.
+    pub(crate) fn new(key: RowKey, id: Option<&str>, fingerprint: u64, repeat: Repeat) -> Self {
+        Self {
+            key,
+            fingerprint,
+            own_id: id.map(hash_of),
+            id_text: id.filter(|id| id.len() <= MOST_ID).map(Into::into),
+            has_line: false,
+            repeat,
+            standing: Standing::Firm,
+        }
+    }
+
+    /// The hash of what it is called.
+    pub(crate) fn id(&self) -> u64 {
+        self.own_id.unwrap_or_else(|| hash_of(&self.number()))
+    }
+
+    /// What it is called, where the note says so.
+    pub(crate) fn name(&self) -> Option<String> {
+        // A row without an id may have been given its number for one since.
+        let by_number = || Some(self.number()).filter(|name| hash_of(name) == self.id());
+        self.id_text.as_deref().map(str::to_owned).or_else(by_number)
+    }
+
+    fn number(&self) -> String {
+        format!("r{}", self.key.row)
+    }
+
+    /// Takes in the note of a later page of its row, if that is what the other is: the line of this page is lost, and whoever runs
+    /// it again runs those after it, which is right only where all of them can be repeated.
+    pub(crate) fn takes_in_page(&mut self, later: &Self) -> bool {
+        let is_later = later.key.row == self.key.row && later.key.page > self.key.page;
+        let takes_in = is_later && later.fingerprint == self.fingerprint && self.standing != Standing::Adrift;
+        if takes_in {
+            self.repeat = self.repeat.join(later.repeat);
+        }
+        takes_in
+    }
+
+    /// Takes in another note of the same: what was killed twice may follow neither attempt where they differ.
+    pub(crate) fn join(&mut self, other: &Self) {
+        self.has_line |= other.has_line;
+        self.repeat = self.repeat.join(other.repeat);
+    }
 }
 
 /// What a run file says about itself.
@@ -66,6 +133,8 @@ pub(crate) struct RunFile {
     file: Locked,
     /// How many notes it promises.
     count: u64,
+    /// Where the next one goes.
+    end: u64,
     pub(crate) header: Header,
 }
 
@@ -94,6 +163,8 @@ pub(crate) enum Damage {
     Short { has: u64, counts: u64 },
     /// This one of its notes, from 1.
     Note(u64),
+    /// Nothing, but another version of unisono has written it.
+    Version,
 }
 
 impl RunFile {
@@ -119,14 +190,15 @@ impl RunFile {
             let mut bytes = Vec::new();
             file.read_to_end(&mut bytes).map_err(|error| Error::io(path, "read", error))?;
             return match read(&bytes) {
-                Ok((header, count, started)) => {
-                    Ok(Found::Ours(Self { path: path.to_owned(), file, count, header }, started))
+                Ok(Contents { header, count, end, started }) => {
+                    Ok(Found::Ours(Self { path: path.to_owned(), file, count, end, header }, started))
                 }
                 // One write makes the beginning: a kill leaves nothing of it, and a power cut may leave a hole.
                 Err(_) if bytes.len() <= RECORDS && bytes.iter().all(|byte| *byte == 0) => Ok(Found::Empty(file)),
                 Err(damage) if MAGIC.starts_with(&bytes[..bytes.len().min(MAGIC.len())]) => {
                     Ok(Found::Damaged(file, damage))
                 }
+                Err(_) if bytes.starts_with(&MAGIC[..MAGIC.len() - 1]) => Ok(Found::Damaged(file, Damage::Version)),
                 Err(_) => Err(Error::new(path, Reason::NoRunFile)),
             };
         }
@@ -158,20 +230,23 @@ impl RunFile {
             let _ = std::fs::remove_file(path);
             return Err(error);
         }
-        Ok(Self { path: path.to_owned(), file, count: 0, header })
+        Ok(Self { path: path.to_owned(), file, count: 0, end: RECORDS as u64, header })
     }
 
     /// Puts a new one in the place of what is there, whole. It is locked before it is there, so that nobody can slip in
     /// between.
     pub(crate) fn put(path: &Path, header: Header, started: &[Started]) -> io::Result<Self> {
-        let file = put(path, header.run, &contents(header, started))?;
-        Ok(Self { path: path.to_owned(), file, count: started.len() as u64, header })
+        let bytes = contents(header, started);
+        let file = put(path, header.run, &bytes)?;
+        Ok(Self { path: path.to_owned(), file, count: started.len() as u64, end: bytes.len() as u64, header })
     }
 
     /// Makes the file say just this, by a new file that takes its place whole.
     pub(crate) fn rewrite(&mut self, header: Header, started: &[Started]) -> io::Result<()> {
         // Under the id that the file has now: by that the next run knows what a killed one has left.
-        self.file = put(&self.path, self.header.run, &contents(header, started))?;
+        let bytes = contents(header, started);
+        self.file = put(&self.path, self.header.run, &bytes)?;
+        self.end = bytes.len() as u64;
         self.count = started.len() as u64;
         self.header = header;
         Ok(())
@@ -192,10 +267,10 @@ impl RunFile {
     /// Makes these durable, all with one sync.
     pub(crate) fn note(&mut self, started: &[Started]) -> io::Result<()> {
         let run = self.header.run;
-        let records = (self.count..).zip(started).flat_map(|(number, one)| encode_started(one, run, number));
-        let bytes: Vec<u8> = records.collect();
+        let mut bytes = Vec::with_capacity(started.len() * 2 * RECORD);
+        (self.count..).zip(started).for_each(|(number, one)| encode_started(one, run, number, &mut bytes));
         step("run file: note")?;
-        self.file.write_all_at(&bytes, self.end())?;
+        self.file.write_all_at(&bytes, self.end)?;
         step("run file: sync the notes")?;
         self.file.sync_data()?;
         // Once they are durable, and before anybody is told: whatever starts is counted, and whatever is counted is there.
@@ -203,24 +278,20 @@ impl RunFile {
         let count = self.count + started.len() as u64;
         self.file.write_all_at(&encode_count(count, run), HEADER as u64)?;
         self.count = count;
+        self.end += bytes.len() as u64;
         Ok(())
-    }
-
-    /// Where the next record goes.
-    fn end(&self) -> u64 {
-        RECORDS as u64 + self.count * RECORD as u64
     }
 
     /// Sets room aside on the disk, to be given back by [`RunFile::give_back`] when it is needed most.
     pub(crate) fn reserve(&self, bytes: u64) {
         // Not every file system can: then a full disk loses the outcomes in flight, and their rows run again.
-        let _ = rustix::fs::fallocate(&*self.file, rustix::fs::FallocateFlags::KEEP_SIZE, self.end(), bytes);
+        let _ = rustix::fs::fallocate(&*self.file, rustix::fs::FallocateFlags::KEEP_SIZE, self.end, bytes);
     }
 
     pub(crate) fn give_back(&self) -> io::Result<()> {
         step("run file: give its room back")?;
-        self.file.set_len(self.end() + 1)?;
-        self.file.set_len(self.end())
+        self.file.set_len(self.end + 1)?;
+        self.file.set_len(self.end)
     }
 
     /// Gives it another name, if that is free.
@@ -308,7 +379,7 @@ pub(crate) fn random_run() -> u64 {
 fn contents(header: Header, started: &[Started]) -> Vec<u8> {
     let mut bytes = header.encode().to_vec();
     bytes.extend(encode_count(started.len() as u64, header.run));
-    bytes.extend((0..).zip(started).flat_map(|(number, one)| encode_started(one, header.run, number)));
+    (0..).zip(started).for_each(|(number, one)| encode_started(one, header.run, number, &mut bytes));
     bytes
 }
 
@@ -323,25 +394,40 @@ fn put(path: &Path, run: u64, bytes: &[u8]) -> io::Result<Locked> {
     place::put(fresh, path)
 }
 
-/// All of a run file: what it says about itself, how many notes it promises, and those that are there.
-fn read(bytes: &[u8]) -> Result<(Header, u64, Vec<Started>), Damage> {
+/// All of a run file.
+struct Contents {
+    header: Header,
+    /// How many notes it promises.
+    count: u64,
+    /// Where the last of those ends.
+    end: u64,
+    /// Those that are there.
+    started: Vec<Started>,
+}
+
+fn read(bytes: &[u8]) -> Result<Contents, Damage> {
     let (header, _) = Header::decode(bytes).ok_or(Damage::Header)?;
     let count = bytes.get(HEADER..RECORDS).and_then(|bytes| decode_count(bytes, header.run)).ok_or(Damage::Header)?;
-    let records = bytes[RECORDS..].chunks_exact(RECORD);
-    let has = records.len() as u64;
-    if has < count {
-        return Err(Damage::Short { has, counts: count });
-    }
-    let mut started = Vec::with_capacity(records.len());
-    for (number, record) in (0..).zip(records) {
-        match decode_started(record, header.run, number) {
-            Some(one) => started.push(one),
-            None if number < count => return Err(Damage::Note(number + 1)),
-            // A sync that did not come to its end may have written any part of it.
-            None => {}
+    let (mut started, mut end) = (Vec::new(), RECORDS);
+    let mut rest = &bytes[RECORDS..];
+    for number in 0.. {
+        let record = record_length(rest).and_then(|length| rest.split_at_checked(length));
+        let one = record.and_then(|(record, _)| decode_started(record, header.run, number));
+        match (record, one) {
+            (Some((_, behind)), Some(one)) => {
+                started.push(one);
+                rest = behind;
+            }
+            (None, _) if number < count => return Err(Damage::Short { has: number, counts: count }),
+            (Some(_), None) if number < count => return Err(Damage::Note(number + 1)),
+            // A sync that did not come to its end: nothing behind it was ever durable.
+            _ => break,
+        }
+        if number < count {
+            end = bytes.len() - rest.len();
         }
     }
-    Ok((header, count, started))
+    Ok(Contents { header, count, end: end as u64, started })
 }
 
 fn encode_count(count: u64, run: u64) -> [u8; RECORDS - HEADER] {
@@ -355,37 +441,63 @@ fn decode_count(bytes: &[u8], run: u64) -> Option<u64> {
     Some(u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")))
 }
 
-fn encode_started(started: &Started, run: u64, number: u64) -> [u8; RECORD] {
-    let mut bytes = [0; RECORD];
+fn encode_started(started: &Started, run: u64, number: u64, into: &mut Vec<u8>) {
+    let text = started.id_text.as_deref().unwrap_or_default();
+    let mut bytes = [0; RECORD - SUM];
     bytes[..8].copy_from_slice(&started.key.row.to_le_bytes());
     bytes[8..12].copy_from_slice(&started.key.page.to_le_bytes());
     bytes[12..20].copy_from_slice(&started.fingerprint.to_le_bytes());
-    bytes[20] = u8::from(started.has_line);
+    let has = [started.has_line, started.id_text.is_some(), started.own_id.is_some()];
+    bytes[20] = has.into_iter().rev().fold(0, |bits, has| bits << 1 | u8::from(has));
     let (kind, key) = match started.repeat {
         Repeat::Never => (0, 0),
         Repeat::ByNature => (1, 0),
         Repeat::ByKey(key) => (2, key),
     };
-    bytes[21] = kind;
+    let (standing, found) = match started.standing {
+        Standing::Firm => (0, 0),
+        Standing::Adrift => (1, 0),
+        Standing::Found(number) => (2, number),
+    };
+    bytes[21] = kind | standing << 4;
+    let length = u16::try_from(text.len()).expect("an id that is noted is no longer than a note can be");
+    bytes[22..24].copy_from_slice(&length.to_le_bytes());
+    bytes[24..32].copy_from_slice(&started.own_id.unwrap_or(0).to_le_bytes());
     bytes[32..36].copy_from_slice(&key.to_le_bytes());
-    bytes[24..32].copy_from_slice(&started.id.to_le_bytes());
-    seal(bytes, &[run, number])
+    bytes[36..40].copy_from_slice(&found.to_le_bytes());
+    let start = into.len();
+    into.extend_from_slice(&bytes);
+    into.extend_from_slice(text.as_bytes());
+    let sum = checksum(&into[start..], &[run, number]);
+    into.extend_from_slice(&sum.to_le_bytes());
+}
+
+/// How long the record is that these bytes begin with, if they are long enough to say it.
+fn record_length(bytes: &[u8]) -> Option<usize> {
+    let length = bytes.get(22..24)?.try_into().expect("two bytes");
+    Some(RECORD + usize::from(u16::from_le_bytes(length)))
 }
 
 fn decode_started(bytes: &[u8], run: u64, number: u64) -> Option<Started> {
     let bytes = unseal(bytes, &[run, number])?;
+    let four = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
+    let eight = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+    let text = std::str::from_utf8(&bytes[RECORD - SUM..]).ok()?;
     Some(Started {
-        key: RowKey {
-            row: u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")),
-            page: u32::from_le_bytes(bytes[8..12].try_into().expect("four bytes")),
-        },
-        fingerprint: u64::from_le_bytes(bytes[12..20].try_into().expect("eight bytes")),
-        id: u64::from_le_bytes(bytes[24..32].try_into().expect("eight bytes")),
-        has_line: bytes[20] != 0,
-        repeat: match bytes[21] {
+        key: RowKey { row: eight(0), page: four(8) },
+        fingerprint: eight(12),
+        own_id: (bytes[20] & 4 != 0).then(|| eight(24)),
+        id_text: (bytes[20] & 2 != 0).then(|| text.into()),
+        has_line: bytes[20] & 1 != 0,
+        repeat: match bytes[21] & 0xf {
             1 => Repeat::ByNature,
-            2 => Repeat::ByKey(u32::from_le_bytes(bytes[32..36].try_into().expect("four bytes"))),
+            2 => Repeat::ByKey(four(32)),
             _ => Repeat::Never,
+        },
+        standing: match bytes[21] >> 4 {
+            1 => Standing::Adrift,
+            2 => Standing::Found(four(36)),
+            _ => Standing::Firm,
         },
     })
 }
@@ -414,8 +526,12 @@ pub(crate) const SUFFIX: &str = ".run";
 const HEADER: usize = 64;
 /// Where the records begin, behind the count.
 const RECORDS: usize = HEADER + 16;
-const RECORD: usize = 40;
-const MAGIC: &[u8; 8] = b"unisono4";
+/// How long a record is without an id.
+const RECORD: usize = 40 + SUM;
+const SUM: usize = 4;
+/// A longer id is known by its hash alone, and its row has no line before the input has it again.
+pub(crate) const MOST_ID: usize = 1024;
+const MAGIC: &[u8; 8] = b"unisono5";
 
 #[cfg(test)]
 mod tests {
@@ -438,8 +554,20 @@ mod tests {
             1 => Repeat::ByNature,
             _ => Repeat::by_key("k"),
         };
+        let standing = match row % 5 {
+            3 => Standing::Adrift,
+            4 => Standing::Found(row as u32 - 1),
+            _ => Standing::Firm,
+        };
+        let id = (!row.is_multiple_of(4)).then(|| "ü".repeat(row as usize % 4 - 1));
         let has_line = row.is_multiple_of(2);
-        Started { key: RowKey { row, page: 0 }, fingerprint: row * 3, id: row * 5, has_line, repeat }
+        Started { has_line, standing, ..Started::new(RowKey { row, page: 0 }, id.as_deref(), row * 3, repeat) }
+    }
+
+    fn encoded(rows: std::ops::Range<u64>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        rows.for_each(|row| encode_started(&started(row), 7, row, &mut bytes));
+        bytes
     }
 
     /// One with so many notes, and what it holds.
@@ -467,7 +595,7 @@ mod tests {
                 Found::Empty(_) => assert_eq!(cut, 0),
                 Found::Damaged(_, Damage::Header) => assert!(cut < RECORDS),
                 Found::Damaged(_, damage) => {
-                    let has = (cut - RECORDS) as u64 / RECORD as u64;
+                    let has = (0..3).filter(|row| RECORDS + encoded(0..row + 1).len() <= cut).count() as u64;
                     assert_eq!(damage, Damage::Short { has, counts: 3 });
                 }
                 other => panic!("cut at {cut}: {other:?}"),
@@ -479,12 +607,12 @@ mod tests {
     fn what_a_kill_tore_while_it_was_written_is_no_note_and_those_before_it_are_all_there() {
         let folder = tempfile::tempdir().unwrap();
         let (path, whole) = with_notes(&folder, &[2, 1]);
-        let torn = (3..5).flat_map(|row| encode_started(&started(row), 7, row));
-        let torn: Vec<u8> = torn.collect();
+        let torn = encoded(3..5);
         for cut in 0..=torn.len() {
             std::fs::write(&path, [&whole[..], &torn[..cut]].concat()).unwrap();
             let Found::Ours(run, found) = RunFile::find(&path).unwrap() else { panic!("cut at {cut}") };
-            assert_eq!(found, (0..3 + (cut / RECORD) as u64).map(started).collect::<Vec<_>>());
+            let more = (3..5).filter(|row| encoded(3..row + 1).len() <= cut).count() as u64;
+            assert_eq!(found, (0..3 + more).map(started).collect::<Vec<_>>());
             assert_eq!(run.header, HEADER_OF_TEST);
         }
     }
@@ -504,7 +632,7 @@ mod tests {
                 run.rewrite(HEADER_OF_TEST, &notes).unwrap();
                 bytes = std::fs::read(&path).unwrap();
             }
-            let next: Vec<u8> = (promised..promised + 3).flat_map(|row| encode_started(&started(row), 7, row)).collect();
+            let next = encoded(promised..promised + 3);
             bytes.extend_from_slice(&next[..torn]);
             let whole = bytes.clone();
             harms.iter().for_each(|harm| harm.strike(&mut bytes));
@@ -566,6 +694,27 @@ mod tests {
             (place(), place(), some.clone()).prop_map(|(from, to, most)| Harm::Repeat(from, to, most)),
             (place(), some).prop_map(|(at, most)| Harm::TakeOut(at, most)),
         ]
+    }
+
+    #[test]
+    fn a_run_file_of_another_version_is_told_from_what_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, mut bytes) = with_notes(&folder, &[2]);
+        bytes[7] = b'4';
+        std::fs::write(&path, bytes).unwrap();
+        assert!(matches!(RunFile::find(&path).unwrap(), Found::Damaged(_, Damage::Version)));
+    }
+
+    #[test]
+    fn an_id_is_noted_whole_or_by_its_hash_alone() {
+        for (length, is_noted) in [(0, true), (MOST_ID, true), (MOST_ID + 1, false)] {
+            let id = "i".repeat(length);
+            let one = Started::new(RowKey { row: 1, page: 2 }, Some(&id), 3, Repeat::Never);
+            assert_eq!(one.id_text.as_deref(), is_noted.then_some(&*id));
+            let mut bytes = Vec::new();
+            encode_started(&one, 7, 0, &mut bytes);
+            assert_eq!(decode_started(&bytes, 7, 0), Some(one));
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The thread that writes: takes whatever has come up since its last turn, and writes it with one call.
 //!
-//! A turn: results first, then the notes of what is about to start, with one sync each; so when a note is durable,
-//! every outcome that came before it is written. Results are synced at most once a second. When writing fails, the
+//! A turn: where the input has what an earlier run had started, then results, then the notes of what is about to start, with one
+//! sync each; so when a note is durable, every outcome that came before it is written. Results are synced at most once a second. When writing fails, the
 //! file is cut back to its last good line, and what had not been written follows without bodies, into the room that
 //! was set aside, as does what is still under way then; nothing new starts, and whoever asks is told why.
 //!
@@ -14,7 +14,7 @@
 //! it, or results that need none.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     io::{self, Write},
     os::unix::fs::{FileExt, MetadataExt},
     path::PathBuf,
@@ -29,6 +29,7 @@ use unisono_core::{Effect, OutcomeCounts, OutcomeKind, printable_json};
 use crate::{
     Again, Finish, Repeats, RowKey,
     error::{Error, Reason},
+    in_doubt::InDoubt,
     line::{Head, Mark, Record, encode, push_body_lost},
     place::{self, Locked},
     recover::OldLines,
@@ -53,6 +54,8 @@ struct Queue {
     is_begun: bool,
     finish: Finish,
     notes: Vec<Noted>,
+    /// Where the input has what adrift notes are of.
+    found: Vec<(u32, RowKey)>,
     /// Bytes that the thread is writing now.
     writing: usize,
     closing: bool,
@@ -84,6 +87,7 @@ struct LineEnd {
     /// Something would be lost with it.
     is_result: bool,
     key: RowKey,
+    fingerprint: u64,
 }
 
 /// How a journal ended.
@@ -124,12 +128,13 @@ impl Shared {
             // What was cancelled before it could do anything is not lost: it runs again.
             is_result: record.outcome != OutcomeKind::Cancelled || record.effect != Effect::None,
             key: record.key,
+            fingerprint: record.fingerprint,
         };
         queue.ends.push(end);
         self.call(queue);
     }
 
-    pub(crate) fn note(&self, started: Started) -> oneshot::Receiver<Result<(), Arc<Error>>> {
+    pub(crate) fn note(&self, started: Vec<Started>) -> oneshot::Receiver<Result<(), Arc<Error>>> {
         let (sender, receiver) = oneshot::channel();
         let mut queue = self.lock();
         match &queue.failure {
@@ -139,6 +144,11 @@ impl Shared {
         }
         self.call(queue);
         receiver
+    }
+
+    /// As [`Journal::found`](crate::Journal::found).
+    pub(crate) fn found(&self, number: u32, key: RowKey) {
+        self.lock().found.push((number, key));
     }
 
     pub(crate) fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
@@ -166,7 +176,7 @@ impl Shared {
     }
 
     /// Waits for work, lets a little more of it gather, and takes it all.
-    fn take(&self, bytes: &mut Vec<u8>, ends: &mut Vec<LineEnd>) -> (Vec<Noted>, bool) {
+    fn take(&self, bytes: &mut Vec<u8>, ends: &mut Vec<LineEnd>) -> Taken {
         let mut queue = self.lock();
         while queue.bytes.is_empty() && queue.notes.is_empty() && !queue.closing {
             queue.sleeping = Some(Sleep::Idle);
@@ -186,7 +196,11 @@ impl Shared {
         std::mem::swap(bytes, &mut queue.bytes);
         std::mem::swap(ends, &mut queue.ends);
         queue.writing = bytes.len();
-        (std::mem::take(&mut queue.notes), queue.closing)
+        Taken {
+            found: std::mem::take(&mut queue.found),
+            notes: std::mem::take(&mut queue.notes),
+            closing: queue.closing,
+        }
     }
 
     fn call(&self, mut queue: MutexGuard<'_, Queue>) {
@@ -250,6 +264,13 @@ pub(crate) enum Room {
     None,
 }
 
+/// What the thread takes at once, beside lines.
+struct Taken {
+    found: Vec<(u32, RowKey)>,
+    notes: Vec<Noted>,
+    closing: bool,
+}
+
 /// What there is beside the results themselves.
 pub(crate) struct Kept {
     /// Where the results are.
@@ -257,7 +278,7 @@ pub(crate) struct Kept {
     pub(crate) run: RunFile,
     pub(crate) mark: Mark,
     /// Started, and no line yet.
-    pub(crate) in_doubt: HashMap<RowKey, Started>,
+    pub(crate) in_doubt: InDoubt,
     /// The lines of rows that run again, and those of them that have got another one.
     pub(crate) old: Arc<OldLines>,
     pub(crate) replaced: HashSet<RowKey>,
@@ -268,7 +289,9 @@ impl Writer {
     pub(crate) fn run(mut self) -> Closed {
         let (mut bytes, mut ends) = (Vec::new(), Vec::new());
         loop {
-            let (notes, closing) = self.shared.take(&mut bytes, &mut ends);
+            let Taken { found, notes, closing } = self.shared.take(&mut bytes, &mut ends);
+            // Before their lines, which would be those of some other row otherwise.
+            self.find(&found);
             let synced = self.synced;
             match self.room {
                 Room::Whole => match self.write(&bytes, &ends) {
@@ -402,8 +425,9 @@ impl Writer {
         let (written, lost) = ends.split_at(written);
         if let Some(kept) = self.kept.as_mut().filter(|kept| !kept.in_doubt.is_empty() || !kept.old.is_empty()) {
             for line in written {
-                kept.in_doubt.remove(&line.key);
-                if kept.old.contains_key(&line.key) {
+                let is_second = kept.old.contains_key(&line.key);
+                kept.in_doubt.decide(line.key, line.fingerprint, is_second);
+                if is_second {
                     kept.replaced.insert(line.key);
                 }
             }
@@ -415,7 +439,16 @@ impl Writer {
         queue.lost += results(lost);
     }
 
-    fn note(&mut self, notes: Vec<Noted>) {
+    fn find(&mut self, found: &[(u32, RowKey)]) {
+        let Some(kept) = self.kept.as_mut().filter(|_| !found.is_empty()) else { return };
+        let found: Vec<_> = found.iter().filter_map(|(number, key)| kept.in_doubt.find(*number, *key)).collect();
+        if let Err(error) = kept.run.note(&found) {
+            let failure = Arc::new(Error::io(&kept.run.path, "write", error));
+            self.shared.lock().failure.get_or_insert(failure);
+        }
+    }
+
+    fn note(&mut self, mut notes: Vec<Noted>) {
         if notes.is_empty() {
             return;
         }
@@ -425,10 +458,10 @@ impl Writer {
         };
         if let (Ok(()), Some(kept)) = (&result, &mut self.kept) {
             let has_line = |key| kept.old.contains_key(key) && !kept.replaced.contains(key);
-            let started = notes.iter().map(|(one, _)| Started { has_line: has_line(&one.key), ..*one });
-            let started: Vec<Started> = started.collect();
+            let mut started: Vec<Started> = notes.iter_mut().flat_map(|(some, _)| std::mem::take(some)).collect();
+            started.iter_mut().for_each(|one| one.has_line = has_line(&one.key));
             match kept.run.note(&started) {
-                Ok(()) => kept.in_doubt.extend(started.iter().map(|one| (one.key, *one))),
+                Ok(()) => started.into_iter().for_each(|one| kept.in_doubt.add(one)),
                 Err(error) => {
                     // Nothing starts any more; what is under way has its place in the results for as long as that can be.
                     let failure = Arc::new(Error::io(&kept.run.path, "write", error));
@@ -454,7 +487,7 @@ impl Writer {
 
     fn is_drained(&self) -> bool {
         let queue = self.shared.lock();
-        queue.bytes.is_empty() && queue.notes.is_empty()
+        queue.bytes.is_empty() && queue.notes.is_empty() && queue.found.is_empty()
     }
 
     fn finish(mut self) -> Closed {
@@ -534,7 +567,7 @@ impl Writer {
         let mut replaced = std::mem::take(&mut kept.replaced);
         if !replaced.is_empty() {
             // Notes of rows that had a line look for a second one, which will be the only one.
-            let in_doubt: Vec<Started> = kept.in_doubt.values().copied().collect();
+            let in_doubt = kept.in_doubt.all();
             let length = self.end.unwrap_or(0);
             let noted = kept.run.rewrite(Header { length, ..kept.run.header }, &in_doubt);
             noted.map_err(|error| Error::io(&kept.run.path, "write", error))?;
@@ -565,7 +598,7 @@ impl Writer {
     }
 }
 
-type Noted = (Started, oneshot::Sender<Result<(), Arc<Error>>>);
+type Noted = (Vec<Started>, oneshot::Sender<Result<(), Arc<Error>>>);
 
 /// What may wait to be written: some thousand small outcomes, or one large body and what came before it. More would
 /// only turn into memory while the disk syncs.

@@ -5,8 +5,8 @@ use std::{fs, path::Path, sync::LazyLock};
 use tempfile::TempDir;
 use unisono_core::{Effect, OutcomeKind};
 use unisono_journal::{
-    Closed, Disposition, Fate, Fields, Finish, Identity, Journal, Mode, Next, Open, Record, Recovered, Repeat, RowKey,
-    scan,
+    Closed, Disposition, Fate, Fields, Finish, Gone, Identity, Journal, Mode, Next, Open, Record, Recovered, Repeat,
+    RowKey, scan,
 };
 
 static URL: LazyLock<Fields> = LazyLock::new(|| {
@@ -42,7 +42,7 @@ fn record(row: u64, outcome: OutcomeKind) -> Record<'static> {
 
 fn interrupted(row: u64) -> Disposition {
     let otherwise = Box::new(Disposition::Run);
-    Disposition::Interrupted { key: RowKey { row, page: 0 }, repeat: Repeat::Never, otherwise }
+    Disposition::Interrupted { key: RowKey { row, page: 0 }, repeat: Repeat::Never, found: None, otherwise }
 }
 
 fn fingerprint(row: u64) -> u64 {
@@ -646,7 +646,9 @@ fn a_closed_file_says_so_and_an_open_one_does_not() {
     assert_eq!(digit(), b'0');
     let (journal, _) = Journal::open(&path, RESUME).unwrap();
     assert_eq!(digit(), b'1');
-    runtime.block_on(journal.started(RowKey { row: 2, page: 0 }, Some("an id"), 2, Repeat::Never)).unwrap();
+    runtime
+        .block_on(journal.started(RowKey { row: 2, page: 0 }, Some("an id"), fingerprint(2), Repeat::Never))
+        .unwrap();
     drop(journal);
     assert_eq!(digit(), b'1', "what is in doubt keeps it open");
     let (journal, _) = Journal::open(&path, RESUME).unwrap();
@@ -890,13 +892,16 @@ fn what_was_on_its_way_says_how_it_could_be_repeated_and_what_comes_after_it_the
     drop(journal);
     // Two runs that were killed, of which the second began one of them in another way.
     let (journal, _) = Journal::open(&path, RESUME).unwrap();
-    note(&journal, 0, 0, keyed);
-    note(&journal, 2, 0, Repeat::ByNature);
+    for (number, row, repeat) in [(0, 0, keyed), (2, 2, Repeat::ByNature)] {
+        journal.found(number, RowKey { row, page: 0 });
+        note(&journal, row, 0, repeat);
+    }
     drop(journal);
     let mut recovered = resume(&path);
     let doubt = |row, page, repeat, otherwise| {
-        let otherwise = Box::new(otherwise);
-        Disposition::Interrupted { key: RowKey { row, page }, repeat, otherwise }
+        let is_adrift = page == 0 && repeat != Repeat::Never;
+        let (found, otherwise) = (is_adrift.then_some(row as u32), Box::new(otherwise));
+        Disposition::Interrupted { key: RowKey { row, page }, repeat, found, otherwise }
     };
     let page = Disposition::Continue { page: 1, next: "2".into() };
     let dispositions: Vec<_> =
@@ -923,4 +928,184 @@ fn a_torn_last_line_of_what_could_be_repeated_is_in_doubt_like_a_note() {
         panic!("it may have been done")
     };
     assert_eq!(repeat, Repeat::by_key("k"));
+}
+
+/// An id that no line holds as it is.
+const ODD: &str = "a \\ \"";
+
+/// A run that began these rows with keys and was killed.
+fn killed_with_keys(path: &Path, rows: &[(u64, Option<&str>, u64)]) {
+    let (journal, _) = Journal::open(path, RESUME).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for (row, id, content) in rows {
+        let repeat = Repeat::by_key(&content.to_string());
+        runtime.block_on(journal.started(RowKey { row: *row, page: 0 }, *id, *content, repeat)).unwrap();
+    }
+}
+
+/// What the rows of this input, by what they ask for, may have done, and with which key.
+fn doubts(path: &Path, contents: &[u64]) -> Vec<Option<Repeat>> {
+    let mut recovered = resume(path);
+    let mut doubt = |(row, content): (usize, &u64)| match recovered.dispose(row as u64, None, *content).unwrap().1 {
+        Disposition::Interrupted { repeat, .. } => Some(repeat),
+        _ => None,
+    };
+    contents.iter().enumerate().map(&mut doubt).collect()
+}
+
+#[test]
+fn what_was_killed_and_is_killed_again_in_another_order_is_in_doubt_wherever_it_stands() {
+    let of = |content: u64| Some(Repeat::by_key(&content.to_string()));
+    let line = |row, content| Record { fingerprint: content, ..record(row, OutcomeKind::Failed) };
+    // Of the second run: the rows that it began, and those that it wrote a line of.
+    for (begun, written) in [(&[0u64][..], 0), (&[0, 1, 2], 0), (&[0], 1), (&[0, 1], 2), (&[0, 1, 2], 1), (&[], 0)] {
+        let folder = folder();
+        let path = folder.path().join("r.jsonl");
+        killed_with_keys(&path, &[(0, None, 10), (1, None, 11), (2, None, 12)]);
+        let shuffled = [12, 10, 11];
+        let (journal, mut recovered) = Journal::open(&path, RESUME).unwrap();
+        for (row, content) in (0..).zip(shuffled) {
+            let Disposition::Interrupted { key, found: Some(number), .. } =
+                recovered.dispose(row, None, content).unwrap().1
+            else {
+                panic!("it had been started")
+            };
+            assert_eq!(key.row, row);
+            journal.found(number, key);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for row in begun {
+            let content = shuffled[*row as usize];
+            let key = RowKey { row: *row, page: 0 };
+            runtime.block_on(journal.started(key, None, content, of(content).unwrap())).unwrap();
+        }
+        (0..written).for_each(|row| journal.append(&line(row, shuffled[row as usize])));
+        drop(journal);
+        let written = written as usize;
+        let expected = shuffled.iter().enumerate().map(|(at, content)| of(*content).filter(|_| at >= written));
+        assert_eq!(doubts(&path, &shuffled), expected.collect::<Vec<_>>(), "{begun:?} begun, {written} written");
+    }
+}
+
+#[test]
+fn a_line_in_the_place_of_what_was_on_its_way_does_not_decide_it() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    killed_with_keys(&path, &[(0, None, 10)]);
+    // Another row stands there, and its run ends well.
+    let (journal, mut recovered) = Journal::open(&path, RESUME).unwrap();
+    assert!(matches!(recovered.dispose(0, None, 77).unwrap().1, Disposition::Displaced { .. }));
+    journal.append(&Record { fingerprint: 77, ..record(0, OutcomeKind::Ok) });
+    assert_eq!(recovered.gone_in_doubt(9), (1, vec!["r0".to_owned()]));
+    assert!(journal.close_blocking(Finish { is_complete: true, ..Finish::default() }).failure.is_none());
+    assert_eq!(doubts(&path, &[77, 10]), [None, Some(Repeat::by_key("10"))]);
+    assert!(names(&folder).contains(&"r.jsonl.run".to_owned()), "it is still in doubt");
+}
+
+#[test]
+fn rows_that_ask_for_the_same_and_move_one_into_the_place_of_another_stay_as_many() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    let (key, other) = (Some(Repeat::by_key("5")), Some(Repeat::by_key("6")));
+    killed_with_keys(&path, &[(1, None, 5), (2, None, 5), (3, None, 6)]);
+    for input in [&[0, 0, 5, 6, 5][..], &[5, 5, 6, 0, 0], &[6, 0, 0, 5, 5]] {
+        let (journal, mut recovered) = Journal::open(&path, RESUME).unwrap();
+        // Killed before it came to the last.
+        for (row, content) in (0..).zip(&input[..4]) {
+            if let Disposition::Interrupted { key, found: Some(number), .. } =
+                recovered.dispose(row, None, *content).unwrap().1
+            {
+                journal.found(number, key);
+            }
+        }
+        drop(journal);
+        let expected: Vec<_> = input
+            .iter()
+            .map(|content| [None, key, other][usize::from(*content > 0) + usize::from(*content > 5)])
+            .collect();
+        assert_eq!(doubts(&path, input), expected, "{input:?}");
+    }
+}
+
+#[test]
+fn what_was_tried_again_and_killed_is_in_doubt_whatever_the_next_run_repeats() {
+    for identity in [Identity::Row, Identity::Content, Identity::Id] {
+        let folder = folder();
+        let path = folder.path().join("r.jsonl");
+        let open = |mode| Journal::open(&path, Open { mode, identity, ..Open::default() }).unwrap();
+        let failed = Record { effect: Effect::None, repeatable: false, ..record(0, OutcomeKind::Failed) };
+        let (journal, _) = open(Mode::Resume);
+        journal.append(&failed);
+        journal.close_blocking(Finish::default());
+        let (journal, _) = open(Mode::RetryFailed { ambiguous: false });
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let keyed = Repeat::by_key("k");
+        runtime.block_on(journal.started(RowKey { row: 0, page: 0 }, Some("an id"), fingerprint(0), keyed)).unwrap();
+        drop(journal);
+        for mode in [Mode::Resume, Mode::RetryFailed { ambiguous: false }, Mode::Resume] {
+            let (journal, mut recovered) = open(mode);
+            let (row, disposition) = recovered.dispose(recovered.first_row(), Some("an id"), fingerprint(0)).unwrap();
+            let Disposition::Interrupted { repeat, .. } = disposition else { panic!("{identity:?}: {disposition:?}") };
+            assert_eq!((row, repeat), (0, keyed));
+            // It ends before there is an outcome.
+            assert!(journal.close_blocking(Finish::default()).failure.is_none());
+        }
+    }
+}
+
+#[test]
+fn what_was_on_its_way_and_is_gone_from_the_input_is_known_by_its_name() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    let by_id = Open { identity: Identity::Id, ..RESUME };
+    let (long, whole) = ("x".repeat(1025), "ü".repeat(512));
+    killed(&path, &[(0, ODD), (1, "b"), (2, ""), (3, "r3"), (4, &long), (5, &whole)], 0..0);
+    let (journal, mut recovered) = Journal::open(&path, by_id).unwrap();
+    let row = recovered.first_row();
+    recovered.dispose(row, Some("b"), fingerprint(1)).unwrap();
+    let gone = recovered.ambiguous_and_gone();
+    let ids: Vec<_> = gone.iter().map(|gone| (gone.key.row, gone.id.as_str(), gone.fingerprint)).collect();
+    let expected = [(0, ODD), (2, ""), (3, "r3"), (5, &whole)].map(|(row, id)| (row, id, fingerprint(row)));
+    assert_eq!(ids, expected);
+    assert_eq!(recovered.gone_in_doubt(1), (5, vec![ODD.to_owned()]));
+    assert_eq!(recovered.gone(9).unwrap(), (0, vec![]));
+    for gone in &gone {
+        let Gone { key, id, fingerprint } = gone;
+        let ambiguous = Record {
+            key: *key,
+            id,
+            fingerprint: *fingerprint,
+            repeatable: false,
+            ..record(key.row, OutcomeKind::Ambiguous)
+        };
+        journal.append(&ambiguous);
+    }
+    drop(journal);
+    // They have their lines; those that have none are as they were.
+    let (_journal, mut recovered) = Journal::open(&path, by_id).unwrap();
+    let mut dispose = |id, row| recovered.dispose(recovered.first_row(), Some(id), fingerprint(row)).unwrap();
+    assert_eq!(dispose(ODD, 0), (0, Disposition::Kept));
+    assert_eq!(dispose(&whole, 5), (5, Disposition::Kept));
+    assert_eq!(dispose("b", 1), (1, interrupted(1)));
+    assert_eq!(dispose(&long, 4), (4, interrupted(4)));
+    assert_eq!(recovered.gone(9).unwrap(), (2, vec![String::new(), "r3".to_owned()]));
+}
+
+#[test]
+fn a_run_file_of_another_version_is_refused_and_nothing_is_touched() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    killed(&path, &[(0, "r0"), (1, "r1")], 0..1);
+    let run = folder.path().join("r.jsonl.run");
+    let mut bytes = fs::read(&run).unwrap();
+    bytes[7] = b'4';
+    fs::write(&run, &bytes).unwrap();
+    let before = fs::read(&path).unwrap();
+    let error = Journal::open(&path, RESUME).unwrap_err();
+    assert!(error.to_string().contains("another version of unisono"), "{error}");
+    assert!(error.hint().unwrap().contains("finish it with the version"), "{error}");
+    assert_eq!((fs::read(&path).unwrap(), fs::read(&run).unwrap()), (before, bytes));
+    let (_journal, mut recovered) = Journal::open(&path, Open { adopt: true, ..RESUME }).unwrap();
+    assert_eq!(recovered.dispose(0, None, fingerprint(0)).unwrap().1, Disposition::Kept);
+    assert!(matches!(recovered.dispose(1, None, fingerprint(1)).unwrap().1, Disposition::Unsure(_)));
 }

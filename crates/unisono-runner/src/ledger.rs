@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     io,
     rc::Rc,
     sync::Arc,
@@ -10,7 +10,7 @@ use std::{
 };
 
 use unisono_core::{CancelReason, CancelToken, Effect, ErrorKind, OutcomeKind};
-use unisono_journal::{Again, Fields, Journal, LeftOver, Members, OldLines, Record, Repeat};
+use unisono_journal::{Again, Fields, Journal, LeftOver, Members, OldLines, Record, Repeat, RowKey};
 
 use crate::{
     Error, Outcome, Outlet, Report,
@@ -57,8 +57,12 @@ pub(crate) struct Ledger<D: Done> {
     pub(crate) order_of_lines: Option<unisono_journal::Order>,
     /// How many rows of earlier runs the input has no more, where rows are known by their ids, and some of these.
     pub(crate) gone: Result<(u64, Vec<String>), unisono_journal::Error>,
+    /// What was on its way when a run was killed and is not in the input any more: how many rows, and some of these.
+    pub(crate) gone_in_doubt: (u64, Vec<String>),
     /// Rows that would have run again in another way than before.
     pub(crate) otherwise_repeated: u64,
+    /// What runs now and may have been started before, and in which way that could be repeated.
+    pub(crate) doubts: HashMap<RowKey, Repeat>,
     /// The lines of rows that run again.
     pub(crate) old: Arc<OldLines>,
     /// What these say to have saved.
@@ -109,14 +113,16 @@ impl<D: Done> Ledger<D> {
         self.look_after();
     }
 
-    /// What an earlier attempt may have done is not undone by one that did nothing.
+    /// What earlier attempts may have done is not undone by one that did nothing.
     fn remember(&mut self, outcome: &mut Outcome<D>) {
-        if let Some(old) = self.old.get(&outcome.key) {
-            outcome.effect = outcome.effect.join(old.effect);
-            if old.effect != Effect::None && !outcome.repeat.agrees_with(old.repeat) {
+        let old = self.old.get(&outcome.key).map(|old| (old.effect, old.repeat, old.idempotency_key.as_deref()));
+        let doubt = self.doubts.remove(&outcome.key).map(|repeat| (Effect::Maybe, repeat, None));
+        for (effect, repeat, key) in old.into_iter().chain(doubt) {
+            outcome.effect = outcome.effect.join(effect);
+            if effect != Effect::None && !outcome.repeat.agrees_with(repeat) {
                 // A repeat of this attempt would be one of the earlier as well, and in another way.
                 outcome.repeat = Repeat::Never;
-                outcome.idempotency_key = outcome.idempotency_key.take().or_else(|| old.idempotency_key.clone());
+                outcome.idempotency_key = outcome.idempotency_key.take().or_else(|| key.map(Into::into));
             }
             outcome.kind = outcome.effect.outcome(outcome.kind, outcome.repeat.is_allowed());
         }

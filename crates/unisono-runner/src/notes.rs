@@ -1,45 +1,79 @@
 //! Notes of what is about to start and may take effect: durable before it starts.
 //!
-//! A note takes a sync of the disk, which is as long as a short command. Where work asks for it, the rows that come next are
-//! noted together with the one that starts, as many as may run at once and at least sixteen: they share its sync, and when their turn comes
-//! nobody waits. The price is paid after a crash alone: so many more rows are `ambiguous` that had not started. A row that is noted and not started in a run that ends otherwise has its outcome like any other.
+//! A note takes a sync of the disk, which is as long as a short command. So rows that come next are noted together with the one
+//! that starts: they share its sync, and when their turn comes nobody waits. The price is paid after a crash alone: so many more
+//! rows are in doubt that had not started. For what can be repeated that is next to nothing, since it runs again in any case
+//! unless the next run would do it in another way, so of that many are noted ahead, always; of what must not be repeated only where its kind
+//! of work asks for it, as many as may run at once and at least sixteen. A row that is noted and not started in a run that ends
+//! otherwise has its outcome like any other.
 
 use std::{
-    cell::RefCell,
-    collections::{HashMap, HashSet, VecDeque},
+    cell::{RefCell, RefMut},
+    collections::{HashSet, VecDeque},
+    future::poll_fn,
     rc::Rc,
     sync::Arc,
 };
 
+use tokio::sync::OnceCell;
 use unisono_journal::{Error, Journal, Note, Repeat, RowKey};
 
 pub(crate) struct Notes {
     journal: Rc<Journal>,
-    /// How many rows are noted before their turn.
-    ahead: usize,
-    state: RefCell<State>,
+    /// Of what must not be repeated.
+    once: RefCell<Lane>,
+    /// Of what may be.
+    repeatable: RefCell<Lane>,
 }
 
-#[derive(Default)]
-struct State {
+struct Lane {
+    /// How many rows are noted before their turn.
+    ahead: usize,
     /// Rows that were handed out and have not been noted, in their order.
-    upcoming: VecDeque<(RowKey, Option<Box<str>>, u64, Repeat)>,
-    /// Noted before their turn.
-    noted: HashMap<RowKey, Note>,
+    upcoming: VecDeque<Row>,
+    /// Noted before their turn, in their order, which is that of their starts in the main.
+    noted: VecDeque<(RowKey, Rc<Batch>)>,
     /// Started out of their order; still among the upcoming.
     overtook: HashSet<RowKey>,
 }
 
+/// Rows that are noted together.
+struct Batch {
+    note: RefCell<Note>,
+    result: OnceCell<Result<(), Arc<Error>>>,
+}
+
+impl Batch {
+    /// Ready once they are durable, for each of the rows.
+    async fn noted(&self, journal: &Journal) -> Result<(), Arc<Error>> {
+        // Whoever waits first polls, and another in its place if it gives up.
+        let noted = || poll_fn(|context| journal.poll_noted(&mut self.note.borrow_mut(), context));
+        self.result.get_or_init(noted).await.clone()
+    }
+}
+
 impl Notes {
+    /// `ahead` is how many rows are noted before their turn that must not be repeated.
     pub(crate) fn new(journal: Rc<Journal>, ahead: usize) -> Self {
-        Self { journal, ahead, state: RefCell::default() }
+        let lane = |ahead| RefCell::new(Lane::new(ahead));
+        Self { journal, once: lane(ahead), repeatable: lane(REPEATABLE_AHEAD) }
+    }
+
+    fn lane(&self, repeat: Repeat) -> RefMut<'_, Lane> {
+        if repeat.is_allowed() { self.repeatable.borrow_mut() } else { self.once.borrow_mut() }
     }
 
     /// A row that may take effect was handed out: its turn will come, or it will end without.
     pub(crate) fn add(&self, key: RowKey, id: Option<&str>, fingerprint: u64, repeat: Repeat) {
-        if self.ahead > 0 {
-            self.state.borrow_mut().upcoming.push_back((key, id.map(Into::into), fingerprint, repeat));
+        let mut lane = self.lane(repeat);
+        if lane.ahead > 0 {
+            lane.upcoming.push_back((key, id.map(Into::into), fingerprint, repeat));
         }
+    }
+
+    /// Whether nothing is to be waited for before this row starts, which can be repeated and was noted before its turn.
+    pub(crate) fn is_noted(&self, key: RowKey, repeat: Repeat) -> bool {
+        repeat.is_allowed() && self.repeatable.borrow_mut().take_next(&self.journal, key)
     }
 
     /// Answers once it is durable that this row starts.
@@ -50,34 +84,73 @@ impl Notes {
         fingerprint: u64,
         repeat: Repeat,
     ) -> Result<(), Arc<Error>> {
-        let (note, is_old) = self.take(key, id, fingerprint, repeat);
-        self.journal.noted(note).await?;
-        if is_old && !self.journal.is_in_place() {
+        let (batch, is_old) = self.lane(repeat).take(&self.journal, (key, id, fingerprint, repeat));
+        batch.noted(&self.journal).await?;
+        if is_old && !repeat.is_allowed() && !self.journal.is_in_place() {
             // The writer looks whenever it notes, and says what has become of the file.
             return self.journal.started(key, id, fingerprint, repeat).await;
         }
         Ok(())
     }
+}
 
-    /// Also whether it was noted before its turn.
-    fn take(&self, key: RowKey, id: Option<&str>, fingerprint: u64, repeat: Repeat) -> (Note, bool) {
-        let state = &mut *self.state.borrow_mut();
-        let note = state.noted.remove(&key);
-        if note.is_none() && self.ahead > 0 {
-            state.overtook.insert(key);
+impl Lane {
+    fn new(ahead: usize) -> Self {
+        Self { ahead, upcoming: VecDeque::new(), noted: VecDeque::new(), overtook: HashSet::new() }
+    }
+
+    /// Takes the note of a row that starts, if that is the next one and durable.
+    fn take_next(&mut self, journal: &Journal, key: RowKey) -> bool {
+        let is_next = |(next, batch): &(RowKey, Rc<Batch>)| *next == key && matches!(batch.result.get(), Some(Ok(())));
+        let is_ready = self.noted.front().is_some_and(is_next);
+        if is_ready {
+            self.noted.pop_front();
+            self.note(journal, None);
         }
-        let is_old = note.is_some();
-        let note = note.unwrap_or_else(|| self.journal.note(key, id, fingerprint, repeat));
-        // Half of them at a time, so that many share a sync.
-        if state.noted.len() <= self.ahead / 2 {
-            while state.noted.len() < self.ahead
-                && let Some((next, id, fingerprint, repeat)) = state.upcoming.pop_front()
+        is_ready
+    }
+
+    /// The note of a row that starts, and whether it was noted before its turn.
+    fn take(&mut self, journal: &Journal, row: (RowKey, Option<&str>, u64, Repeat)) -> (Rc<Batch>, bool) {
+        let (key, id, fingerprint, repeat) = row;
+        let at = self.noted.iter().position(|(noted, _)| *noted == key);
+        if let Some((_, batch)) = at.and_then(|at| self.noted.remove(at)) {
+            self.note(journal, None);
+            return (batch, true);
+        }
+        // Later pages come from the work itself, and are never among the upcoming.
+        if self.ahead > 0 && key.page <= 1 {
+            self.overtook.insert(key);
+        }
+        let noted = self.note(journal, Some((key, id.map(Into::into), fingerprint, repeat)));
+        (noted.expect("a row that is given is noted"), false)
+    }
+
+    /// Notes this row and, half of them at a time so that many share a sync, those that come next.
+    fn note(&mut self, journal: &Journal, starts: Option<Row>) -> Option<Rc<Batch>> {
+        let given = usize::from(starts.is_some());
+        let mut rows: Vec<Row> = starts.into_iter().collect();
+        if self.noted.len() <= self.ahead / 2 {
+            while self.noted.len() + rows.len() - given < self.ahead
+                && let Some(row) = self.upcoming.pop_front()
             {
-                if !state.overtook.remove(&next) {
-                    state.noted.insert(next, self.journal.note(next, id.as_deref(), fingerprint, repeat));
+                if self.overtook.is_empty() || !self.overtook.remove(&row.0) {
+                    rows.push(row);
                 }
             }
         }
-        (note, is_old)
+        if rows.is_empty() {
+            return None;
+        }
+        let noted = rows.iter().map(|(key, id, fingerprint, repeat)| (*key, id.as_deref(), *fingerprint, *repeat));
+        let batch = Rc::new(Batch { note: RefCell::new(journal.note_all(noted)), result: OnceCell::new() });
+        self.noted.extend(rows[given..].iter().map(|(key, ..)| (*key, batch.clone())));
+        Some(batch)
     }
 }
+
+/// What a note is made of.
+type Row = (RowKey, Option<Box<str>>, u64, Repeat);
+
+/// Enough that their syncs are lost among the system calls of the rows, and no more than that.
+const REPEATABLE_AHEAD: usize = 256;

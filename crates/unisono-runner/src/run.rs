@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    collections::HashMap,
     fs::File,
     num::{NonZeroU32, NonZeroU64},
     path::PathBuf,
@@ -158,6 +159,8 @@ pub async fn run<W: Work>(
         order_of_lines: (frame.keep_order && name.is_some())
             .then(|| unisono_journal::Order::new(recovered.first_row())),
         gone: Ok((0, Vec::new())),
+        gone_in_doubt: (0, Vec::new()),
+        doubts: HashMap::new(),
         otherwise_repeated: 0,
         old: recovered.old_lines(),
         saved_before: earlier.saved_before(),
@@ -228,6 +231,9 @@ pub async fn run<W: Work>(
         Ok((0, _)) => {}
         Ok((count, names)) => report.warnings.push(told_gone(count, &names)),
         Err(error) => report.failures.push(error_chain(&error)),
+    }
+    if let (count @ 1.., names) = ledger.gone_in_doubt {
+        report.warnings.push(told_gone_in_doubt(count, &names));
     }
     let finish = Finish {
         left_over,
@@ -303,9 +309,22 @@ fn told_otherwise(count: u64, with: &str) -> Option<String> {
 fn told_gone(count: u64, names: &[String]) -> String {
     let (noun, verb, theirs) =
         if count == 1 { ("row", "is", "its outcome is") } else { ("rows", "are", "their outcomes are") };
-    let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    format!("{count} {noun} of earlier runs {verb} not in this input, and {theirs} kept{}", listed(count, names))
+}
+
+/// Says that the input has no more of what was on its way when a run was killed.
+fn told_gone_in_doubt(count: u64, names: &[String]) -> String {
+    let (noun, verb, they) = if count == 1 { ("row", "is", "it stays") } else { ("rows", "are", "they stay") };
+    let names = listed(count, names);
+    format!(
+        "{count} {noun} that an earlier run had started when it was killed {verb} not in this input, and {they} in doubt{names}"
+    )
+}
+
+fn listed(count: u64, names: &[String]) -> String {
+    let named: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
     let more = if count > names.len() as u64 { ", …" } else { "" };
-    format!("{count} {noun} of earlier runs {verb} not in this input, and {theirs} kept: {}{more}", names.join(", "))
+    if named.is_empty() { String::new() } else { format!(": {}{more}", named.join(", ")) }
 }
 
 /// Eight rows share a sync of the disk even where two run at once; a sync for each was measured to cost a third.

@@ -15,7 +15,7 @@ use std::{
 use serde_json::Value;
 use unisono_batch::{Offer, Pull, Source};
 use unisono_core::{Effect, ErrorKind, OutcomeKind};
-use unisono_journal::{Disposition, Fields, Identity, Recovered, Repeat, RowKey};
+use unisono_journal::{Disposition, Fields, Gone, Identity, Recovered, Repeat, RowKey};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
@@ -66,6 +66,8 @@ pub(crate) struct Rows<C: Call> {
     held: VecDeque<Held<C>>,
     /// Outcomes of what an earlier run left in doubt: they wait for nothing but the check of the input.
     in_doubt: Vec<Outcome<C::Done>>,
+    /// Where the input has what an earlier run had started and may have had elsewhere, by the numbers of its notes.
+    found: Vec<(u32, RowKey)>,
     /// Hashes of names; 64 bits tell ten million apart with a doubt of one in a hundred thousand.
     names: HashSet<u64>,
     /// What rows without an id ask for, and how many have come again of what did; where calls are prepared alone.
@@ -89,6 +91,16 @@ enum Doubt {
     Started(Repeat),
     /// Nobody knows.
     NotesLost,
+}
+
+impl Doubt {
+    /// In which way that could be repeated: where nobody knows it, only what can be repeated by its nature follows it.
+    fn repeat(self) -> Repeat {
+        match self {
+            Self::Started(repeat) => repeat,
+            Self::NotesLost => Repeat::ByNature,
+        }
+    }
 }
 
 /// A row without its call.
@@ -163,6 +175,7 @@ impl<C: Call> Rows<C> {
             is_by_id,
             held: VecDeque::new(),
             in_doubt: Vec::new(),
+            found: Vec::new(),
             names: HashSet::new(),
             contents: HashSet::new(),
             twins: HashMap::new(),
@@ -250,7 +263,8 @@ impl<C: Call> Rows<C> {
 
     fn take_call(&mut self, place: Place, disposition: Disposition, call: C) {
         match disposition {
-            Disposition::Interrupted { key, repeat, otherwise } => {
+            Disposition::Interrupted { key, repeat, found, otherwise } => {
+                self.found.extend(found.map(|number| (number, key)));
                 self.go_on(Place { key, ..place }, *otherwise, call, Some(Doubt::Started(repeat)));
             }
             Disposition::Unsure(otherwise) => self.go_on(place, *otherwise, call, Some(Doubt::NotesLost)),
@@ -300,7 +314,13 @@ impl<C: Call> Rows<C> {
             _ => None,
         };
         let old = old.filter(|old| !now.agrees_with(old.repeat) && !self.recovered.accepts_doubles());
-        let (effect, earlier) = doubted.or_else(|| old.map(|old| (old.effect, Some(old.repeat))))?;
+        let Some((effect, earlier)) = doubted.or_else(|| old.map(|old| (old.effect, Some(old.repeat)))) else {
+            // It runs; and its outcome says what the attempt before it may have done, whatever becomes of this one.
+            if let Some(doubt) = doubt.filter(|_| !call.is_safe()) {
+                ledger.doubts.insert(place.key, doubt.repeat());
+            }
+            return None;
+        };
         ledger.otherwise_repeated += u64::from(earlier.is_some_and(Repeat::is_allowed));
         Some((effect, why_not_again(earlier, now)))
     }
@@ -312,6 +332,20 @@ impl<C: Call> Rows<C> {
         say_saved(&mut done, self.keep_names(&place, call));
         let mut outcome = place.undone(effect.outcome(OutcomeKind::Failed, false), done);
         (outcome.effect, outcome.repeat) = (effect, Repeat::Never);
+        self.in_doubt.push(outcome);
+    }
+
+    /// Holds the outcome of what an earlier run had started and the input does not have any more.
+    fn hold_gone(&mut self, gone: Gone) {
+        let Gone { key, id, fingerprint } = gone;
+        let position = self.number;
+        self.number += 1;
+        let place = Place { key, position, line: 0, id: Some(id.into()), fingerprint, twin: None };
+        let message =
+            "an earlier run had started it and did not live to see its end, and it is not in the input any more";
+        let mut outcome =
+            place.undone(OutcomeKind::Ambiguous, C::Done::failed(ErrorKind::Interrupted, message.to_owned()));
+        (outcome.effect, outcome.repeat) = (Effect::Maybe, Repeat::Never);
         self.in_doubt.push(outcome);
     }
 
@@ -395,6 +429,13 @@ impl<C: Call> Rows<C> {
     /// Hands out what may go on.
     fn release(&mut self, max: usize, into: &mut Vec<Offer<Item<C>>>) {
         let checked = self.is_checked();
+        if (checked || self.held.len() > MOST_HELD) && !self.found.is_empty() {
+            // Before there is an outcome of any of them.
+            let found = std::mem::take(&mut self.found);
+            if let Some(journal) = &self.ledger.borrow().journal {
+                found.into_iter().for_each(|(number, key)| journal.found(number, key));
+            }
+        }
         if (checked || self.held.len() > MOST_HELD) && !self.in_doubt.is_empty() {
             let in_doubt = std::mem::take(&mut self.in_doubt);
             self.ledger.borrow_mut().record(in_doubt.into_iter().map(|outcome| (outcome, true)));
@@ -439,15 +480,21 @@ impl<C: Call> Rows<C> {
                     self.ended = true;
                     let mut ledger = self.ledger.borrow_mut();
                     // Counted now, whatever a look at the input had made of it: empty lines, comments, values with lines.
-                    ledger.gauge.set_total(self.number);
+                    let gone = self.recovered.ambiguous_and_gone();
+                    ledger.gauge.set_total(self.number + gone.len() as u64);
                     ledger.left_over = self.recovered.left_over();
                     ledger.again_unseen = self.recovered.again_unseen();
                     ledger.gone = self.recovered.gone(MOST_NAMED);
+                    ledger.gone_in_doubt = self.recovered.gone_in_doubt(MOST_NAMED);
                     ledger.input_ended = true;
-                    if let Err(error) = self.recovered.end_of_input() {
-                        ledger.refuse(error.into());
-                        drop(ledger);
-                        self.stop();
+                    let refused = self.recovered.end_of_input();
+                    drop(ledger);
+                    match refused {
+                        Ok(()) => gone.into_iter().for_each(|gone| self.hold_gone(gone)),
+                        Err(error) => {
+                            self.ledger.borrow_mut().refuse(error.into());
+                            self.stop();
+                        }
                     }
                 }
             }
@@ -476,6 +523,7 @@ impl<C: Call> Rows<C> {
     fn stop(&mut self) {
         self.held.clear();
         self.in_doubt.clear();
+        self.found.clear();
         self.batch = Vec::new().into_iter();
         self.feed = None;
         self.ended = true;

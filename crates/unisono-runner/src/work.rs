@@ -207,6 +207,7 @@ impl<W: Work> Job for Worked<W> {
         if context.attempt() == 1
             && !item.call.is_safe()
             && let Some(notes) = &self.notes
+            && !notes.is_noted(item.key, item.call.repeat())
             && let Err(why) =
                 Box::pin(notes.started(item.key, item.id.as_deref(), item.fingerprint, item.call.repeat())).await
         {

@@ -27,6 +27,7 @@ fn run(world: &mut World, rows: &[(u64, Option<Script>)], how: &How) -> End {
     let before = world.lines();
     let end = world.run(rows, how);
     check(world, rows, how, &before, &end);
+    world.crashed.extend(matches!(end, End::Crashed).then_some(how.mode));
     end
 }
 

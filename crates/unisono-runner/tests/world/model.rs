@@ -77,7 +77,7 @@ pub fn check(world: &World, rows: &[(u64, Option<Script>)], how: &How, before: &
     let run = world.peer.run.get();
     let after = world.lines();
     nothing_is_repeated_that_must_not_be(&ledger, run, how.mode, before);
-    what_is_kept_is_not_run(&ledger, run, how, before, &after, end);
+    what_is_kept_is_not_run(world, &ledger, how, before, &after, end);
     no_line_denies_what_happened(&ledger, run, before, &after, end);
     no_effect_goes_down(before, &after);
     if let End::Refused(error) = end {
@@ -139,15 +139,15 @@ fn what_is_pending_has_no_line(rows: &[(u64, Option<Script>)], after: &[Line], r
     }
 }
 
-/// Whoever asks for what is ambiguous to be tried again accepts what that does, and what was done before does not count any
+/// What may have had an effect is begun again only in the way in which it could be repeated. Whoever asks for what is ambiguous to be tried again accepts what that does, and what was done before does not count any
 /// more. Nobody else does, and no run repeats by itself what it did.
 fn nothing_is_repeated_that_must_not_be(ledger: &[Begun], run: u32, mode: Mode, before: &[Line]) {
     let accepts_doubles = mode == Mode::RetryFailed { ambiguous: true };
-    for (at, begun) in ledger.iter().enumerate().filter(|(_, begun)| begun.run == run && !begun.repeatable) {
+    for (at, begun) in ledger.iter().enumerate().filter(|(_, begun)| begun.run == run) {
         let same = ledger[..at].iter().filter(|earlier| (earlier.content, earlier.page) == (begun.content, begun.page));
         let mut counted = same.filter(|earlier| (earlier.run == run || !accepts_doubles) && !earlier.forgiven.get());
         assert!(
-            counted.all(|earlier| earlier.truth == Effect::None),
+            counted.all(|earlier| earlier.truth == Effect::None || begun.repeat.agrees_with(earlier.repeat)),
             "{begun:?} was begun again after it may have had an effect: {ledger:#?}"
         );
     }
@@ -166,8 +166,11 @@ fn nothing_is_repeated_that_must_not_be(ledger: &[Begun], run: u32, mode: Mode, 
     }
 }
 
-fn what_is_kept_is_not_run(ledger: &[Begun], run: u32, how: &How, before: &[Line], after: &[Line], end: &End) {
-    for line in before.iter().filter(|line| !line.runs_again(how.mode)) {
+fn what_is_kept_is_not_run(world: &World, ledger: &[Begun], how: &How, before: &[Line], after: &[Line], end: &End) {
+    let run = world.peer.run.get();
+    // What a run that was killed may have begun once more is not kept: its line is not its last word.
+    let is_doubtful = |line: &&Line| world.crashed.iter().any(|mode| line.runs_again(*mode));
+    for line in before.iter().filter(|line| !line.runs_again(how.mode) && !is_doubtful(line)) {
         let begun = ledger.iter().find(|begun| begun.run == run && (Some(begun.content), begun.page) == line.key());
         assert!(begun.is_none(), "{line:?} was kept, and yet {begun:?}");
         // It was to run again in a run that was killed, which has noted that it starts.
@@ -179,8 +182,8 @@ fn what_is_kept_is_not_run(ledger: &[Begun], run: u32, how: &How, before: &[Line
     }
 }
 
-/// What may have happened is not written down as if it had not: in this run by any line of its own, in all runs by the line
-/// of what must not be repeated, once a run has come to its end.
+/// What may have happened is not written down as if it had not: in this run by any line of its own, in all runs by any line,
+/// once a run has come to its end.
 fn no_line_denies_what_happened(ledger: &[Begun], run: u32, before: &[Line], after: &[Line], end: &End) {
     let is_at_end = matches!(end, End::Finished(report) if report.stopped.is_none());
     for line in after {
@@ -190,7 +193,7 @@ fn no_line_denies_what_happened(ledger: &[Begun], run: u32, before: &[Line], aft
         let counts = |begun: &&Begun| {
             (begun.content, begun.page) == (content, page)
                 && !begun.is_behind.get()
-                && if is_at_end && !line.repeatable { true } else { begun.run == run && !is_old }
+                && (is_at_end || begun.run == run && !is_old)
         };
         let truth = ledger.iter().filter(counts).fold(Effect::None, |truth, begun| truth.join(begun.truth));
         assert!(truth == Effect::None || line.effect > Effect::None, "{line:?} denies {truth:?}");

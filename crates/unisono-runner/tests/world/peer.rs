@@ -48,6 +48,7 @@ pub struct Step {
 /// A row of the input.
 #[derive(Debug, Clone)]
 pub struct Script {
+    /// By its nature; else by a key, in a run that gives it one.
     pub repeatable: bool,
     /// 1 where there is one answer; more only where the run is paged.
     pub pages: u32,
@@ -67,7 +68,7 @@ impl Script {
 pub struct Begun {
     pub content: u64,
     pub page: u32,
-    pub repeatable: bool,
+    pub repeat: Repeat,
     /// In which run.
     pub run: u32,
     /// What really came of it so far.
@@ -93,6 +94,21 @@ pub struct Asked {
     pub content: u64,
     pub page: u32,
     pub script: Script,
+    /// Of which kind the keys are that its run gives to what is not repeatable.
+    pub keys: Option<u8>,
+    pub key: Option<String>,
+}
+
+impl Asked {
+    pub fn new(content: u64, script: Script, keys: Option<u8>) -> Self {
+        Self { content, page: 1, script, keys, key: None }.with_key()
+    }
+
+    fn with_key(mut self) -> Self {
+        let Self { content, page, .. } = self;
+        self.key = self.keys.filter(|_| !self.script.repeatable).map(|keys| format!("{keys} of {content}, {page}"));
+        self
+    }
 }
 
 #[derive(Debug, Default)]
@@ -115,7 +131,15 @@ impl Call for Asked {
     }
 
     fn repeat(&self) -> Repeat {
-        if self.script.repeatable { Repeat::ByNature } else { Repeat::Never }
+        match &self.key {
+            Some(key) => Repeat::by_key(key),
+            None if self.script.repeatable => Repeat::ByNature,
+            None => Repeat::Never,
+        }
+    }
+
+    fn idempotency_key(&self) -> Option<&str> {
+        self.key.as_deref()
     }
 
     const REPEATABLE_WITH: &'static str = "nothing";
@@ -126,6 +150,7 @@ impl Call for Asked {
 
     fn continue_at(&mut self, next: &str) -> Result<(), String> {
         self.page = next.strip_prefix("page ").and_then(|page| page.parse().ok()).ok_or("no such page")?;
+        *self = self.clone().with_key();
         Ok(())
     }
 }
@@ -182,7 +207,8 @@ impl Work for Scripted {
     type Call = Asked;
 
     async fn attempt(&self, item: &Item<Asked>, context: &Context) -> Attempt<Item<Asked>, Answer> {
-        let Asked { content, page, script } = &item.call;
+        let Asked { content, page, script, .. } = &item.call;
+        let repeatable = item.call.is_repeatable();
         let peer = &*self.0;
         peer.active.set(peer.active.get() + 1);
         let _active = Active(peer);
@@ -210,8 +236,8 @@ impl Work for Scripted {
             peer.set_truth(entry.expect("a step was begun"), step.hop.unwrap_or_default().join(effect));
         }
         let effect = context.effect();
-        let failed = effect.outcome(OutcomeKind::Failed, script.repeatable);
-        let may_repeat = effect.allows_repeat(script.repeatable);
+        let failed = effect.outcome(OutcomeKind::Failed, repeatable);
+        let may_repeat = effect.allows_repeat(repeatable);
         // Some say nothing of their row, and run again in a later run.
         let error_kind = [ErrorKind::Status, ErrorKind::Connect, ErrorKind::RetryBudget][(content % 3) as usize];
         let error = || Answer::failed(error_kind, "as scripted".to_owned());
@@ -235,7 +261,7 @@ impl Work for Scripted {
     }
 
     fn halted(&self, item: &Item<Asked>, halt: Halt, _last: Option<Answer>) -> (Verdict, Answer) {
-        let repeatable = item.call.script.repeatable;
+        let repeatable = item.call.is_repeatable();
         let (kind, error, effect) = match halt {
             Halt::AttemptTimeout { effect, .. } => {
                 let otherwise = effect.outcome(OutcomeKind::TimedOut, repeatable);
@@ -267,10 +293,10 @@ impl Peer {
 
     fn begin(&self, call: &Asked) -> usize {
         let mut ledger = self.ledger.borrow_mut();
-        let Asked { content, page, ref script } = *call;
-        let (repeatable, run) = (script.repeatable, self.run.get());
+        let Asked { content, page, .. } = *call;
+        let (repeat, run) = (call.repeat(), self.run.get());
         let (forgiven, is_behind) = (Cell::new(false), Cell::new(false));
-        ledger.push(Begun { content, page, repeatable, run, truth: Effect::Maybe, forgiven, is_behind });
+        ledger.push(Begun { content, page, repeat, run, truth: Effect::Maybe, forgiven, is_behind });
         ledger.len() - 1
     }
 
@@ -285,7 +311,7 @@ impl Peer {
 }
 
 fn next_page(item: &Item<Asked>) -> Item<Asked> {
-    item.next_page(Asked { page: item.call.page + 1, ..item.call.clone() })
+    item.next_page(Asked { page: item.call.page + 1, ..item.call.clone() }.with_key())
 }
 
 /// It is done, at once.

@@ -40,13 +40,16 @@ enum Before {
     Rename,
     /// A row asks for something else now.
     Change(usize),
-    /// Rows change places, which does no harm where they are known by their content or their ids.
+    /// Rows change places, which does no harm where they are known by their content or their ids; and where they are known by
+    /// their places, it is refused or does none.
     Reverse,
 }
 
 fn live(history: &History) {
     let mut world = World::new();
     let mut rows: Vec<_> = history.rows.iter().enumerate().map(|(at, row)| (at as u64 + 1, row.clone())).collect();
+    // In which order it was before, where nobody knows which of them was taken in.
+    let mut other = None;
     for (number, (how, before)) in history.runs.iter().enumerate() {
         let (mut input, mut how) = (rows.clone(), how.clone());
         match *before {
@@ -58,16 +61,22 @@ fn live(history: &History) {
                 // To its end, so that it is either refused or the input from then on.
                 (how.stop, how.stop_after, how.max_failures, how.canary) = (None, None, None, None);
             }
-            Before::Reverse if how.identity != Identity::Row => input.reverse(),
-            Before::Reverse => {}
+            Before::Reverse => input.reverse(),
         }
-        let is_refused = matches!(run(&mut world, &input, &how), End::Refused(_));
-        assert!(!is_refused || matches!(before, Before::Change(_)), "run {number} was refused");
-        if !is_refused {
-            rows = input;
+        let end = run(&mut world, &input, &how);
+        let is_moved = matches!(before, Before::Reverse) && how.identity == Identity::Row;
+        match end {
+            End::Refused(_) if matches!(before, Before::Change(_)) || is_moved => {}
+            End::Refused(_) => rows = other.take().unwrap_or_else(|| panic!("run {number} was refused")),
+            End::Finished(report) if report.stopped.is_none() => (rows, other) = (input, None),
+            _ => {
+                let was = std::mem::replace(&mut rows, input);
+                other = if is_moved { Some(was) } else { other };
+            }
         }
     }
-    finish(&mut world, &rows, &history.frame);
+    let is_taken = other.is_none() || !matches!(run(&mut world, &rows, &history.frame), End::Refused(_));
+    finish(&mut world, if is_taken { &rows } else { other.as_ref().unwrap_or(&rows) }, &history.frame);
 }
 
 /// Runs until all is decided, then until all is well; both have an end, since each script has.
@@ -106,6 +115,7 @@ fn run(world: &mut World, rows: &[(u64, Option<Script>)], how: &How) -> End {
     let before = world.lines();
     let end = world.run(rows, how);
     check(world, rows, how, &before, &end);
+    world.crashed.extend(matches!(end, End::Crashed).then_some(how.mode));
     end
 }
 
@@ -113,14 +123,17 @@ fn history() -> impl Strategy<Value = History> {
     let frame = (
         any::<bool>(),
         any::<bool>(),
+        prop::bool::weighted(0.7),
         prop_oneof![
             3 => Just(Identity::Row), 1 => Just(Identity::Content), 2 => Just(Identity::Id)
         ],
     );
-    frame.prop_flat_map(|(paged, notes_ahead, identity)| {
+    frame.prop_flat_map(|(paged, notes_ahead, has_ids, identity)| {
         // No kind of work has both.
         let paged = paged && identity != Identity::Content;
-        let frame = How { paged, notes_ahead, identity, ..How::default() };
+        // Without ids they are known by their places.
+        let has_ids = has_ids || identity == Identity::Id;
+        let frame = How { paged, notes_ahead, identity, has_ids, ..How::default() };
         let row = prop_oneof![1 => Just(None), 12 => script(paged).prop_map(Some)];
         let runs = prop::collection::vec((how(frame.clone()), before()), 1..6);
         (prop::collection::vec(row, 1..10), runs).prop_map(move |(rows, runs)| History {
@@ -179,8 +192,10 @@ fn how(frame: How) -> impl Strategy<Value = How> {
         prop::option::weighted(0.2, 1..4u64),
         prop::option::weighted(0.2, 1..2000u64),
     );
-    (mode, stop, sink, bounds).prop_map(
-        move |(mode, stop, (keep_order, credit, window), ((limit, canary), max_failures, stop_after))| How {
+    // The same ones mostly, so that there is something to agree with.
+    let keys = prop_oneof![2 => Just(None), 4 => Just(Some(0)), 1 => Just(Some(1))];
+    (mode, stop, sink, bounds, keys).prop_map(
+        move |(mode, stop, (keep_order, credit, window), ((limit, canary), max_failures, stop_after), keys)| How {
             mode,
             stop,
             keep_order,
@@ -189,6 +204,7 @@ fn how(frame: How) -> impl Strategy<Value = How> {
             limit,
             max_failures,
             canary,
+            keys,
             stop_after: stop_after.map(Duration::from_millis),
             ..frame.clone()
         },
@@ -200,7 +216,7 @@ fn before() -> impl Strategy<Value = Before> {
         5 => Just(Before::Nothing),
         2 => Just(Before::Rename),
         1 => any::<usize>().prop_map(Before::Change),
-        1 => Just(Before::Reverse),
+        2 => Just(Before::Reverse),
     ]
 }
 

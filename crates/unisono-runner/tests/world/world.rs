@@ -49,6 +49,10 @@ pub struct How {
     pub window: Option<u64>,
     pub max_failures: Option<u64>,
     pub canary: Option<u64>,
+    /// Of which kind the keys are that what is not repeatable is given.
+    pub keys: Option<u8>,
+    /// Rows have ids of their own.
+    pub has_ids: bool,
     pub stop_after: Option<Duration>,
     pub stop: Option<Stop>,
 }
@@ -85,6 +89,8 @@ impl Default for How {
             window: None,
             max_failures: None,
             canary: None,
+            keys: None,
+            has_ids: true,
             stop_after: None,
             stop: None,
         }
@@ -123,12 +129,14 @@ pub struct World {
     pub name: String,
     /// What the sink of the last run took.
     pub sunk: Vec<Sunk>,
+    /// How the runs were made that have crashed.
+    pub crashed: Vec<Mode>,
 }
 
 impl World {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        Self { folder, peer: Rc::default(), name: "results.jsonl".to_owned(), sunk: Vec::new() }
+        Self { folder, peer: Rc::default(), name: "results.jsonl".to_owned(), sunk: Vec::new(), crashed: Vec::new() }
     }
 
     pub fn path(&self) -> PathBuf {
@@ -267,7 +275,7 @@ impl World {
         };
         let open = Open { mode: how.mode, identity: how.identity, adopt: how.adopt, ..Open::default() };
         Frame {
-            rows: Box::new(Rows::new(rows)),
+            rows: Box::new(Rows::new(rows, how)),
             settings: Settings {
                 limits: Limits::new(NonZeroU32::new(how.limit), None),
                 times,
@@ -299,12 +307,12 @@ struct Rows {
 }
 
 impl Rows {
-    fn new(rows: &[(u64, Option<Script>)]) -> Self {
+    fn new(rows: &[(u64, Option<Script>)], how: &How) -> Self {
         let row = |(at, (content, script)): (usize, &(u64, Option<Script>))| {
             let call = script.clone().ok_or_else(|| format!("row {content} makes no sense"));
-            let call = call.map(|script| Asked { content: *content, page: 1, script });
+            let call = call.map(|script| Asked::new(*content, script, how.keys));
             // An id stays what it is when its row asks for something else.
-            let id = Some(format!("id {}", content % 1000).into());
+            let id = how.has_ids.then(|| format!("id {}", content % 1000).into());
             Row { id, origin: Origin { name: None, line: at as u64 + 1 }, call }
         };
         Self { rows: rows.iter().enumerate().map(row).collect(), waits: false }

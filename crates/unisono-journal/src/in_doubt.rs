@@ -1,0 +1,71 @@
+//! What was started and has no line yet, while a run goes on: what is left of it at the end is in doubt.
+
+use std::collections::{HashMap, hash_map::Entry};
+
+use crate::{
+    RowKey,
+    runfile::{Standing, Started},
+};
+
+/// Which lines decide a note: those of its row, where the row had one before; else those that also ask for the same.
+pub(crate) type Place = (RowKey, Option<u64>);
+
+#[derive(Debug, Default)]
+pub(crate) struct InDoubt {
+    placed: HashMap<Place, Started>,
+    /// What no row of the input was found for so far, by its number in the run file.
+    adrift: HashMap<u32, Started>,
+}
+
+impl Started {
+    pub(crate) fn place(&self) -> Place {
+        (self.key, Some(self.fingerprint).filter(|_| !self.has_line))
+    }
+}
+
+impl InDoubt {
+    /// What an earlier run left, in the order of the run file.
+    pub(crate) fn new(left: Vec<Started>) -> Self {
+        let mut in_doubt = Self::default();
+        for (number, one) in (0..).zip(left) {
+            match one.standing {
+                Standing::Adrift => drop(in_doubt.adrift.insert(number, one)),
+                Standing::Firm | Standing::Found(_) => in_doubt.add(one),
+            }
+        }
+        in_doubt
+    }
+
+    pub(crate) fn add(&mut self, one: Started) {
+        match self.placed.entry(one.place()) {
+            Entry::Occupied(mut had) => had.get_mut().join(&one),
+            Entry::Vacant(place) => drop(place.insert(one)),
+        }
+    }
+
+    /// The input has here what the note with this number is of. Returns what is to be noted of that.
+    pub(crate) fn find(&mut self, number: u32, key: RowKey) -> Option<Started> {
+        let one = self.adrift.remove(&number)?;
+        let found = Started { standing: Standing::Found(number), key, ..one };
+        self.add(found.clone());
+        Some(found)
+    }
+
+    /// There is a line of this; `is_second` says that there was one before.
+    pub(crate) fn decide(&mut self, key: RowKey, fingerprint: u64, is_second: bool) {
+        self.placed.remove(&(key, Some(fingerprint)));
+        if is_second {
+            self.placed.remove(&(key, None));
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.placed.is_empty() && self.adrift.is_empty()
+    }
+
+    /// What a new run file is to hold.
+    pub(crate) fn all(&self) -> Vec<Started> {
+        let placed = self.placed.values().map(|one| Started { standing: Standing::Firm, ..one.clone() });
+        placed.chain(self.adrift.values().cloned()).collect()
+    }
+}
