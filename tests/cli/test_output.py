@@ -1,5 +1,6 @@
 """Standard output and standard error that are closed, full, or that nobody reads: by every command."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -166,3 +167,33 @@ def test_a_file_that_ends_within_the_last_write_is_cut_at_a_line(server, tmp_pat
     assert process.wait(60) == 128 + signal.SIGPIPE
     assert process.stderr.read() == b""
     process.stderr.close()
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize("name", ["fetch", "each"])
+def test_signals_end_a_run_whose_output_nobody_reads(start, server, tmp_path, name, stream):
+    words = {
+        "fetch": [f"{server.url}/flaky/1", "-v"],
+        "each": ["--", "sh", "-c", "echo out; echo err >&2; : > begun", "sh", "{}", ":::", "a"],
+    }[name]
+    reads, writes = os.pipe()
+    os.set_blocking(writes, False)
+    with contextlib.suppress(BlockingIOError):
+        while os.write(writes, b"x" * 512):
+            pass
+    os.set_blocking(writes, True)
+    process = start(name, *words, **{stream: writes})
+    # Signals are watched for before anything is sent or started.
+    server.wait_until(lambda: server.requests or (tmp_path / "begun").exists())
+
+    def has_ended() -> bool:
+        process.terminate()
+        # What comes again within a moment counts as the same signal.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.1)
+        return process.poll() is not None
+
+    server.wait_until(has_ended)
+    assert process.returncode == 143
+    os.close(reads)
+    os.close(writes)

@@ -2,6 +2,9 @@
 //!
 //! Some programs send a signal to a process and then to its group (timeout(1) does), so what comes twice within a moment came
 //! once.
+//!
+//! Whoever watches never writes: a standard output or standard error that nobody reads would hold up the next signal, which
+//! is the one that is to end that. What is to be said has a thread for itself.
 
 use std::{
     num::NonZeroU32,
@@ -19,7 +22,10 @@ use signal_hook::{
 use unisono_core::{CancelLevel, CancelReason, CancelToken};
 use unisono_runner::Monitor;
 
-use crate::{failure::Failure, terminal::Terminal};
+use crate::{
+    failure::Failure,
+    terminal::{Line, Terminal},
+};
 
 /// What a command wants of signals beside being stopped.
 #[derive(Clone, Default)]
@@ -76,8 +82,8 @@ pub fn watch(cancel: &CancelToken, monitor: &Monitor, terminal: &Terminal, handl
             // Said only once it is so: whoever reads it may rely on it.
             cancel.escalate(reason);
             match before {
-                CancelLevel::Run => terminal.note("stopping: what runs may finish (once more to stop at once)"),
-                _ => terminal.note("stopping at once"),
+                CancelLevel::Run => say(&terminal, "stopping: what runs may finish (once more to stop at once)"),
+                _ => say(&terminal, "stopping at once"),
             }
         }
     };
@@ -103,7 +109,13 @@ fn adjust(monitor: &Monitor, more: bool, terminal: &Terminal) {
         limits.per_key = limits.limit;
     }
     monitor.set_limits(limits);
-    terminal.note(format!("at most {} at once", limits.limit));
+    say(terminal, format!("at most {} at once", limits.limit));
+}
+
+fn say(terminal: &Terminal, line: impl Into<Line>) {
+    let (terminal, line) = (terminal.clone(), line.into());
+    // Where no thread can be had, what is asked for is done without a word.
+    let _ = thread::Builder::new().name("unisono-notes".into()).spawn(move || terminal.note(line));
 }
 
 /// Nobody presses a key twice within it.
