@@ -321,3 +321,32 @@ def test_rows_without_ids_that_were_killed_twice_in_two_orders_are_not_sent_with
     assert outcomes(tmp_path / "r.jsonl") == [("ambiguous", "maybe")] * 3
     assert len(server.requests) == 4
     assert not (tmp_path / "r.jsonl.run").exists()
+
+
+@pytest.mark.parametrize("paged", [True, False], ids=["followed at first", "followed later"])
+def test_a_row_that_runs_again_has_one_line_whether_pages_are_followed_or_not(unisono, server, tmp_path, paged):
+    words = ["fetch", f"{server.url}/flaky/1", f"{server.url}/status/404", "-o", "r.jsonl", "--retries", "0"]
+    pages = ["--paginate", "link"]
+    assert unisono(*words, *(pages if paged else [])).returncode == 1
+    ended = unisono(*words, "--retry-failed", *([] if paged else pages))
+    assert "2 outcomes: 1 ok, 1 failed" in ended.stderr
+    for again in (pages, []):
+        assert unisono(*words, "--resume", *again).returncode == 1
+        assert outcomes(tmp_path / "r.jsonl") == [("ok", "done"), ("failed", "none")]
+
+
+@pytest.mark.parametrize("paged", [True, False], ids=["followed at first", "followed later"])
+@pytest.mark.parametrize("end", [None, killed])
+def test_the_first_page_keeps_the_key_of_its_row_whether_pages_are_followed_or_not(
+    unisono, start, server, tmp_path, paged, end
+):
+    where = "held/{1..3}" if end else "status/500?{1..3}"
+    words = ["fetch", *POST, f"{server.url}/{where}", "-o", "r.jsonl", "--idempotency-key", "--retries", "0"]
+    first, second = (["--paginate", "link"], []) if paged else ([], ["--paginate", "link"])
+    if end:
+        end(start, server, *words, *first)
+    else:
+        assert unisono(*words, *first).returncode == 1
+    unisono(*words, "--retry-failed", *second)
+    assert all(len(sent) == 2 and sent[0] == sent[1] is not None for sent in keys(server).values()), keys(server)
+    assert len(outcomes(tmp_path / "r.jsonl")) == 3

@@ -12,6 +12,11 @@
 //! there: the address of the page after it, or null. A failed line's fields begin with its error, whose kind decides
 //! whether it runs again.
 
+use std::{
+    cmp::Ordering,
+    hash::{Hash, Hasher},
+};
+
 use unisono_core::{Effect, ErrorKind, OutcomeKind};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -97,12 +102,54 @@ impl Mark {
 }
 
 /// Names a line: a row of the input, or one page of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+///
+/// A row without pages and the first page of a row are the same piece of work, and so are their keys: whether a run follows
+/// pages is an option of that run, and the next one may say otherwise.
+///
+/// ```
+/// use unisono_journal::RowKey;
+/// assert_eq!(RowKey { row: 7, page: 0 }, RowKey { row: 7, page: 1 });
+/// assert_ne!(RowKey { row: 7, page: 1 }, RowKey { row: 7, page: 2 });
+/// ```
+#[derive(Debug, Clone, Copy)]
 pub struct RowKey {
     /// Position in the input, from 0.
     pub row: u64,
     /// Page of the row, from 1; 0 where the row has no pages.
     pub page: u32,
+}
+
+impl RowKey {
+    /// What is told apart, and in which order.
+    fn work(self) -> (u64, u32) {
+        (self.row, self.page.max(1))
+    }
+}
+
+impl PartialEq for RowKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.work() == other.work()
+    }
+}
+
+impl Eq for RowKey {}
+
+impl Hash for RowKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.work().hash(state);
+    }
+}
+
+impl PartialOrd for RowKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for RowKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.work().cmp(&other.work())
+    }
 }
 
 /// What follows a page.

@@ -564,7 +564,7 @@ impl Recovered {
     }
 
     fn has_old(&self, row: u64) -> bool {
-        (0..=1).any(|page| self.old.contains_key(&RowKey { row, page }))
+        self.old.contains_key(&RowKey { row, page: 1 })
     }
 
     fn dispose_by_id(&mut self, row: u64, id: Option<&str>, fingerprint: u64) -> Result<(u64, Disposition), Error> {

@@ -264,6 +264,8 @@ impl<C: Call> Rows<C> {
     fn take_call(&mut self, place: Place, disposition: Disposition, call: C) {
         match disposition {
             Disposition::Interrupted { key, repeat, found, otherwise } => {
+                // Whether the first page has a number is for this run to say: the next one is counted from it.
+                let key = RowKey { page: if key.page > 1 { key.page } else { place.key.page }, ..key };
                 self.found.extend(found.map(|number| (number, key)));
                 self.go_on(Place { key, ..place }, *otherwise, call, Some(Doubt::Started(repeat)));
             }
@@ -297,10 +299,7 @@ impl<C: Call> Rows<C> {
     /// What an earlier attempt may have done that this one must not do again, and why not.
     fn done_before(&self, place: &Place, call: &mut C, doubt: Option<Doubt>) -> Option<(Effect, &'static str)> {
         let mut ledger = self.ledger.borrow_mut();
-        // A row that has pages now had none, perhaps.
-        let keys = [place.key, RowKey { page: 0, ..place.key }];
-        let old = keys.iter().filter(|key| **key == place.key || place.key.page == 1);
-        let old = old.filter_map(|key| ledger.old.get(key)).find(|old| old.effect != Effect::None);
+        let old = ledger.old.get(&place.key).filter(|old| old.effect != Effect::None);
         // To whoever knows that key, it stands for what was asked for then.
         let same = old.filter(|old| old.fingerprint == place.fingerprint);
         if let Some(key) = same.and_then(|old| old.idempotency_key.as_deref()) {

@@ -49,6 +49,8 @@ impl PageKeys {
     }
 
     pub(crate) fn set(self, request: &mut Request, page: u32) {
+        // The first page has the key of a row without pages: a later run may follow pages where this one does not.
+        let page = if page == 1 { 0 } else { page };
         let text = format!("{:032x}", xxh3_128_with_seed(&page.to_le_bytes(), self.0));
         let value = HeaderValue::try_from(text).expect("hexadecimal digits can be sent");
         request.headers.insert(IDEMPOTENCY_KEY, value);

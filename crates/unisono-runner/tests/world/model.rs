@@ -14,7 +14,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Line {
     pub row: u64,
-    /// 0 where there are no pages.
+    /// 1 where there are no pages, which is the same line.
     pub page: u32,
     /// `None` of a row that nobody could understand, whose content is not its own.
     pub content: Option<u64>,
@@ -33,7 +33,7 @@ impl Line {
         let word = |name: &str| whole[name].as_str().unwrap_or_else(|| panic!("no {name} in {text}")).to_owned();
         let line = Self {
             row: whole["row"].as_u64().expect("a row"),
-            page: u32::try_from(whole["page"].as_u64().unwrap_or(0)).expect("a page"),
+            page: u32::try_from(whole["page"].as_u64().unwrap_or(1)).expect("a page"),
             content: whole["content"].as_u64().filter(|content| *content > 0),
             outcome: word("outcome").parse().expect("an outcome"),
             effect: word("effect").parse().expect("an effect"),
@@ -67,7 +67,7 @@ impl Line {
 
     /// What it is the line of, to the peer.
     fn key(&self) -> (Option<u64>, u32) {
-        (self.content, self.page.max(1))
+        (self.content, self.page)
     }
 }
 
@@ -242,7 +242,7 @@ fn every_row_is_decided(rows: &[(u64, Option<Script>)], after: &[Line]) {
         let Some(last) = lines.pop() else { panic!("row {content} has no line") };
         assert!(lines.iter().all(|line| line.goes_on), "row {content} has two ends: {lines:?} {last:?}");
         assert!(!last.goes_on, "row {content} has no end: {last:?}");
-        assert!(last.outcome != OutcomeKind::Ok || last.page.max(1) == script.pages, "row {content} ended too early");
+        assert!(last.outcome != OutcomeKind::Ok || last.page == script.pages, "row {content} ended too early");
     }
     let bad = rows.iter().filter(|(_, script)| script.is_none()).count();
     let input = after.iter().filter(|line| line.error.as_deref() == Some("input")).count();

@@ -135,7 +135,11 @@ fn history() -> impl Strategy<Value = History> {
         let has_ids = has_ids || identity == Identity::Id;
         let frame = How { paged, notes_ahead, identity, has_ids, ..How::default() };
         let row = prop_oneof![1 => Just(None), 12 => script(paged).prop_map(Some)];
-        let runs = prop::collection::vec((how(frame.clone()), before()), 1..6);
+        // What has one page may be asked for with and without the option to follow more.
+        let may_change = !paged && identity != Identity::Content;
+        let how = (how(frame.clone()), any::<bool>())
+            .prop_map(move |(how, other)| How { paged: how.paged || may_change && other, ..how });
+        let runs = prop::collection::vec((how, before()), 1..6);
         (prop::collection::vec(row, 1..10), runs).prop_map(move |(rows, runs)| History {
             rows,
             frame: frame.clone(),
