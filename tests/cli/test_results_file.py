@@ -480,3 +480,20 @@ def test_results_that_other_programs_have_handled_are_read_and_brought_into_shap
         assert done.returncode == 0, (name, done.stderr)
         assert other.read_bytes() == whole, name
     assert posts(server) == 4
+
+
+@pytest.mark.parametrize("length", [0, 300])
+def test_results_that_are_cut_while_they_are_written_are_not_called_whole(unisono, start, server, tmp_path, length):
+    words = ["fetch", f"{server.url}/held/{{1..6}}", "-X", "POST", "-j", "2", "-o", "r.jsonl"]
+    process = start(*words[:1], f"{server.url}/orders?{{1..3}}", "--data", '{"order":1}', *words[1:])
+    server.wait_until(lambda: len(server.requests) == 5 and (tmp_path / "r.jsonl").read_bytes().count(b"\n") == 3)
+    os.truncate(tmp_path / "r.jsonl", length)
+    server.gate.set()
+    _, said = process.communicate()
+    assert process.returncode == 125
+    assert "`r.jsonl` was cut while it was written: it has " in said
+    assert len(server.requests) == 5, "nothing more is started"
+    assert (tmp_path / "r.jsonl").stat().st_size == length, "nothing is written behind a hole"
+    again = [*words[:1], f"{server.url}/orders?{{1..3}}", "--data", '{"order":1}', *words[1:]]
+    assert unisono(*again, "--resume").returncode == 1
+    assert len(server.requests) == 9 and len(set(server.paths())) == 9, "what may have been done is not done again"

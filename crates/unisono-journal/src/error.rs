@@ -47,6 +47,11 @@ pub(crate) enum Reason {
     Replaced,
     Moved,
     Removed,
+    /// Cut while it was written.
+    Shortened {
+        was: u64,
+        is: u64,
+    },
     Changed {
         row: u64,
     },
@@ -98,6 +103,7 @@ impl Error {
                 | Reason::Cut { .. }
                 | Reason::Moved
                 | Reason::Removed
+                | Reason::Shortened { .. }
         )
     }
 
@@ -151,7 +157,7 @@ impl Error {
                  it has as done"
             }
             Reason::Moved => "its lines are where it is now: repeat the command with that name and --resume",
-            Reason::Removed => {
+            Reason::Removed | Reason::Shortened { .. } => {
                 "repeat the command with --resume: what must not be repeated and may have been started is then `ambiguous`"
             }
             Reason::InUse { .. } => "wait for the other run, or choose another name for -o",
@@ -223,6 +229,9 @@ impl fmt::Display for Error {
             }
             Reason::Moved => write!(f, "`{path}` was renamed or replaced while it was written"),
             Reason::Removed => write!(f, "`{path}` was removed while it was written"),
+            Reason::Shortened { was, is } => {
+                write!(f, "`{path}` was cut while it was written: it has {is} bytes, and had {was}")
+            }
             Reason::Changed { row } => {
                 write!(f, "the input has changed since `{path}` was begun: row {row} is not what it was")
             }

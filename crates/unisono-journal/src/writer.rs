@@ -293,6 +293,10 @@ impl Writer {
             // Before their lines, which would be those of some other row otherwise.
             self.find(&found);
             let synced = self.synced;
+            // What is written behind its end would stand behind a hole.
+            if self.is_cut() {
+                self.look();
+            }
             match self.room {
                 Room::Whole => match self.write(&bytes, &ends) {
                     Ok(()) => {
@@ -359,9 +363,20 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether the file is still where it was.
+    /// Whether somebody else has cut the file, as `> results.jsonl` does: its inode and its lock are the same then.
+    fn is_cut(&self) -> bool {
+        self.end.is_some_and(|end| self.file.metadata().is_ok_and(|metadata| metadata.len() < end))
+    }
+
+    /// Whether the file is still where it was, and as long.
     fn look(&mut self) {
         if self.kept.as_ref().is_none_or(|kept| place::is_at(&self.file, &kept.path)) {
+            if self.room != Room::None && self.is_cut() {
+                self.room = Room::None;
+                let (was, is) = (self.end.unwrap_or(0), self.file.metadata().map_or(0, |metadata| metadata.len()));
+                let error = Arc::new(Error::new(&self.name, Reason::Shortened { was, is }));
+                self.shared.lock().failure.get_or_insert(error);
+            }
             return;
         }
         let is_gone = self.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0);
