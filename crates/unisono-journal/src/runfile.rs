@@ -94,7 +94,7 @@ impl Started {
     /// Takes in the note of a later page of its row, if that is what the other is: the line of this page is lost, and whoever runs
     /// it again runs those after it, which is right only where all of them can be repeated.
     pub(crate) fn takes_in_page(&mut self, later: &Self) -> bool {
-        let is_later = later.key.row == self.key.row && later.key.page > self.key.page;
+        let is_later = later.key.row == self.key.row && later.key > self.key;
         let takes_in = is_later && later.fingerprint == self.fingerprint && self.standing != Standing::Adrift;
         if takes_in {
             self.repeat = self.repeat.join(later.repeat);
