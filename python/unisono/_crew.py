@@ -26,7 +26,7 @@ from typing import Any
 
 from unisono import _goodbye
 from unisono._display import tell
-from unisono.errors import QueueClosed, QueueEmpty, QueueFull, UsageError
+from unisono.errors import QueueClosed, QueueEmpty, QueueFull, RunError, UsageError
 from unisono.limiter import Limiter
 from unisono.queue import Queue
 
@@ -159,7 +159,7 @@ class Crew:
                 self.threads.discard(thread)
                 if not self.threads:
                     self.drain(lambda waiting: waiting.future.cancel())
-                    raise
+                    raise RunError(f"no thread for {self.prefix}: {error}") from error
                 # The task waits for the threads that there are.
                 _log.warning("%s could not start a thread: %s", self.prefix, error)
         elif self.waiting_since is None and self.warn_after is not None:

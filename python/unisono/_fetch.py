@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, Unpack
 from unisono import _native, clusters
 from unisono._display import Progress
 from unisono._native import Outcome, Request
-from unisono.batches import Batch, LimitOptions, Work
+from unisono.batches import Batch, LimitOptions, Work, give_up
 
 Requestable: TypeAlias = str | Request | Mapping[str, Any]
 Requests: TypeAlias = Iterable[Requestable] | AsyncIterable[Requestable]
@@ -145,7 +145,15 @@ def _start(*, keep_outcomes: bool, on: object = None, **options: Any) -> _native
         if is_ours:
             executor.shutdown(cancel_futures=True)
         raise
-    clusters.carry(errands, executor, connections, is_ours=is_ours)
+    try:
+        clusters.carry(errands, executor, connections, is_ours=is_ours)
+    except BaseException as error:
+        # Nobody carries them, so it ends at once.
+        errands.give_up(f"its requests cannot be sent: {error}")
+        give_up(run, options)
+        if is_ours:
+            executor.shutdown(cancel_futures=True)
+        raise
     return run
 
 

@@ -20,7 +20,7 @@ from unisono._display import Progress
 from unisono._hands import ExecutorHands, Judge, LoopHands, LoopThread
 from unisono._identity import encoded, fingerprint
 from unisono._native import FunctionOutcome
-from unisono.batches import Batch, Work
+from unisono.batches import Batch, Work, give_up
 from unisono.errors import FunctionTimeout, RunError, UsageError
 from unisono.futures import Future as WorkersFuture
 from unisono.process_pool import ProcessPool, refuse_half_imported
@@ -279,7 +279,15 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
             if executor is not None and self._call.cluster is not None:
                 executor.shutdown(cancel_futures=True)
             raise
-        self._serve(run, hands, options["limit"], executor)
+        try:
+            self._serve(run, hands, options["limit"], executor)
+        except BaseException:
+            # Whoever was to serve it does not, so it ends at once; the next try is another run.
+            hands.leave("nobody makes its calls")
+            give_up(run, options)
+            if executor is not None and self._call.cluster is not None:
+                executor.shutdown(cancel_futures=True)
+            raise
         return run
 
     def _joined(self, options: dict[str, Any]) -> Executor | None:
@@ -315,14 +323,27 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
         if call.place == "processes":
             refuse_half_imported(call.function)
         executor = given or _pool(call.place, limit)
-        self._callers = ExecutorHands(
-            *served, executor=executor, is_ours=call.executor is None, stop=_stop, withdraw=_withdraw
-        )
+        stop_all = functools.partial(run.cancel, abort=True)
+        try:
+            self._callers = self._executor_hands = ExecutorHands(
+                *served,
+                executor=executor,
+                is_ours=call.executor is None,
+                stop=_stop,
+                stop_all=stop_all,
+                withdraw=_withdraw,
+            )
+        except BaseException:
+            if given is None:
+                executor.shutdown(cancel_futures=True)
+            raise
 
     # Whether it is iterated over on a loop, which is where its coroutines then belong.
     _is_async = False
     # Who calls them there.
     _hands: LoopHands | None = None
+    # Who has an executor call them.
+    _executor_hands: ExecutorHands | None = None
     # Whoever calls, wherever.
     _callers: LoopHands | LoopThread | ExecutorHands | None = None
 
@@ -388,15 +409,18 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
 
     def _finish(self, run: _native.Run[FunctionOutcome[Any]]) -> None:
         super()._finish(run)
-        self._tell_of_lost_loop()
+        self._tell_of_loss()
 
     async def _finish_on_loop(self, run: _native.Run[FunctionOutcome[Any]]) -> None:
         await super()._finish_on_loop(run)
-        self._tell_of_lost_loop()
+        self._tell_of_loss()
 
-    def _tell_of_lost_loop(self) -> None:
+    def _tell_of_loss(self) -> None:
         """What was left of the items was cancelled, which nobody has asked for."""
         is_told, self._is_left = self._is_left or self._cancelled is not None, True
+        refusal = self._executor_hands.take_refusal() if self._executor_hands is not None else None
+        if refusal is not None and not is_told:
+            raise refusal
         if self._is_lost and not is_told:
             raise RunError(
                 f"the event loop that `{self._call.name}` was called on has ended before the batch had, so what was "

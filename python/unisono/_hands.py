@@ -26,7 +26,8 @@ from typing import Any
 from unisono import _goodbye
 from unisono._listening import Watch, on_loop
 from unisono._native import Hands
-from unisono.errors import WorkerLost
+from unisono._threads import begin
+from unisono.errors import RunError, WorkerLost
 
 __all__ = ["ExecutorHands", "Judge", "LoopHands", "LoopThread", "ServingThread"]
 
@@ -301,12 +302,16 @@ class LoopHands:
 
 
 class ServingThread:
-    """A thread that serves a batch. It ends when the batch does, which is stopped as the program ends."""
+    """A thread that serves a batch. It ends when the batch does, which is stopped as the program ends.
+
+    Raises:
+        RunError: There is no thread for it.
+    """
 
     def __init__(self, serve: Callable[[], None], name: str) -> None:
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=context.run, args=(serve,), name=name, daemon=True)
-        self._thread.start()
+        begin(self._thread, f"to serve {name}")
         _threads.add(self)
 
     def join(self, seconds: float) -> None:
@@ -405,6 +410,12 @@ class ExecutorHands:
     """Calls functions by an executor, from a thread of its own.
 
     Calls are submitted in the context that this is made in, so an executor that carries it does.
+
+    Args:
+        is_ours: The executor is shut down afterwards; and when it can have no thread at all, the batch is stopped.
+        stop: Stops a call, as far as that can be.
+        stop_all: Stops the batch.
+        withdraw: Takes back what has not begun.
     """
 
     def __init__(
@@ -418,6 +429,7 @@ class ExecutorHands:
         executor: Executor,
         is_ours: bool,
         stop: Callable[[Future[Any]], object],
+        stop_all: Callable[[], object],
         withdraw: Callable[[list[Future[Any]]], object],
     ) -> None:
         self._hands = hands
@@ -428,8 +440,11 @@ class ExecutorHands:
         self._executor = executor
         self._is_ours = is_ours
         self._stop = stop
+        self._stop_all = stop_all
         self._withdraw = withdraw
         self._is_draining = False
+        # Why nothing begins any more.
+        self._refusal: RunError | None = None
         # Held while a call is handed in, so that none is on its way when it is said that none begins any more.
         self._gate = threading.Lock()
         # Touched by this thread to begin and stop, and by those of the executor at the end of a call.
@@ -456,6 +471,11 @@ class ExecutorHands:
                 # Whatever has ended it: nobody else would settle what the engine begins.
                 self._hands.leave("nobody makes calls any more", list(self._futures))
 
+    def take_refusal(self) -> RunError | None:
+        """Why its executor can call nothing at all, once."""
+        taken, self._refusal = self._refusal, None
+        return taken
+
     def drain(self) -> None:
         """Begin nothing new, and take back what has been handed in and has not begun. May be called from any thread."""
         if self._is_draining:
@@ -473,6 +493,13 @@ class ExecutorHands:
                 if future is not None:
                     self._futures[number] = future
         except BaseException as error:
+            if self._is_ours and isinstance(error, RunError):
+                # Without threads there will be none for the next call either.
+                self._refusal = self._refusal or error
+                self._is_draining = True
+                self._hands.give_back([self._judge.stopped(number, str(error))])
+                self._stop_all()
+                return
             # What is refused since the program ends has not failed: it is for the next run.
             ends = isinstance(error, RuntimeError) and str(error).endswith("after interpreter shutdown")
             self._hands.give_back([self._judge.stopped(number) if ends else self._judge.raised(number, error)])

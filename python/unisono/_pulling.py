@@ -12,6 +12,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeAlias
 
+from unisono._threads import begin
 from unisono.errors import QueueClosed, QueueEmpty
 from unisono.queue import Queue
 
@@ -31,6 +32,9 @@ class Puller:
         source: Where items come from.
         push: Is given items, in order.
         end: Is called when there will be no more.
+
+    Raises:
+        RunError: There is no thread for it.
     """
 
     def __init__(self, source: AnyQueue, push: Callable[[list[Any]], None], end: Callable[[], None]) -> None:
@@ -43,7 +47,7 @@ class Puller:
         # Held to push, so that nothing is pushed after a stop.
         self._lock = threading.RLock()
         self._is_stopped = False
-        threading.Thread(target=self._serve, name="unisono-items", daemon=True).start()
+        begin(threading.Thread(target=self._serve, name="unisono-items", daemon=True), "to take items from a queue")
 
     def ask(self, count: int) -> None:
         """Take up to so many items, unless some are being taken already."""

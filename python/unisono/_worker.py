@@ -13,6 +13,7 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -83,13 +84,27 @@ def _work(
             resource.setrlimit(resource.RLIMIT_AS, (values["memory_limit"],) * 2)
         if (given := values["initializer"]) is not None:
             # Not pickled in a fork, which has it.
-            initializer, arguments = pickle.loads(given) if isinstance(given, bytes) else given
+            initializer, arguments = read(given) if isinstance(given, bytes) else given
             initializer(*arguments)
 
     _native.work(socket, memory, prepare, _describe, values["read_only_views"])
     if util := sys.modules.get("multiprocessing.util"):
         # What was put into a queue of multiprocessing leaves by a thread, which is waited for here as in its processes.
         util._run_finalizers()
+
+
+def read(pickled: bytes) -> Any:
+    """Unpickle what this process was born with, which may import modules; `is_reading` is true meanwhile."""
+    before, _reading.is_on = is_reading(), True
+    try:
+        return pickle.loads(pickled)
+    finally:
+        _reading.is_on = before
+
+
+def is_reading() -> bool:
+    """Whether this thread imports modules only to find something in them for a worker or a job."""
+    return _native.is_reading() or getattr(_reading, "is_on", False)
 
 
 class Inherited:
@@ -209,6 +224,9 @@ def _ignore(*_: object) -> None:
 def name_process(name: str) -> None:
     """Say in `ps` what this process is; the kernel keeps 15 characters (proc_pid_comm(5))."""
     Path("/proc/self/comm").write_text(name[:15])
+
+
+_reading = threading.local()
 
 
 def spawned() -> None:

@@ -260,10 +260,8 @@ class Batch(Generic[OutcomeT]):
         if self._pid != os.getpid():
             return
         if self._report is None:
-            self._run.abandon()
+            give_up(self._run, self._options)
             self._ready.clear()
-            _prune_abandoned()
-            _abandoned[self._run] = _results_of(self._options)
         if self._feed is not None:
             self._feed.stop()
             self._feed.take_error()
@@ -482,6 +480,13 @@ _program = _Program()
 _running: weakref.WeakSet[Batch[Any]] = weakref.WeakSet()
 # Nobody has their batch any more, but what they have started may take a moment to end. With the results file of each.
 _abandoned: dict[_native.Run[Any], str | None] = {}
+
+
+def give_up(run: _native.Run[Any], options: Mapping[str, Any]) -> None:
+    """Nobody wants a run any more. It may take a moment to end, for which the next one with the same results waits."""
+    run.abandon()
+    _prune_abandoned()
+    _abandoned[run] = _results_of(options)
 
 
 def _prune_abandoned() -> None:

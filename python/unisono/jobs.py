@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 import multiprocessing
 import os
-import pickle
 import signal
 import sys
 import time
@@ -333,7 +332,7 @@ class _Sealed:
 
     @property
     def parts(self) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
-        parts: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] = pickle.loads(self._pickled)
+        parts: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] = _worker.read(self._pickled)
         return parts
 
 

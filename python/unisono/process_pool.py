@@ -26,7 +26,7 @@ from multiprocessing.context import BaseContext
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack, cast
 
-from unisono import _births, _forking, _goodbye, _imap, _log_records, _native, _pickling
+from unisono import _births, _forking, _goodbye, _imap, _log_records, _native, _pickling, _worker
 from unisono._callables import plain
 from unisono._display import tell
 from unisono._hooks import refuse_hooks
@@ -529,10 +529,10 @@ def _refuse_in_unguarded_module() -> None:
             "a worker runs the main program to find something in it, and a pool made there would do so again: "
             'put what the program does below `if __name__ == "__main__":`'
         )
-    if _native.is_reading():
+    if _worker.is_reading():
         raise RuntimeError(
-            "a worker imports a module to find a function or a class in it, and a pool made there would have workers "
-            "that import it again: make the pool in a function of the module, and not while it is imported"
+            "a worker or a job imports a module to find a function or a class in it, and a pool or job made there "
+            "would import it again: make it in a function of the module, and not while it is imported"
         )
 
 

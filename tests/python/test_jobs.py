@@ -420,3 +420,51 @@ if __name__ == "__main__":
 """
     done = run(tmp_path, text)
     assert (done.stdout, done.stderr) == ("True\nTrue\n", "")
+
+
+# Programs and modules that make one while they are run or imported, which their jobs do as well -----------------------
+
+MAKERS = {
+    "job": "made = unisono.spawn(work, 1, start_method=METHOD)\n",
+    "pool": "pool = unisono.ProcessPool(1, start_method=METHOD)\nmade = pool.submit(work, 1)\n",
+    "initializer": "pool = unisono.ProcessPool(1, initializer=work, initargs=(1,), start_method=METHOD)\nmade = pool.submit(abs, 1)\n",
+}
+DEFINES = """
+import os, unisono
+with open(os.environ["RUNS"], "a") as runs:
+    print(os.getpid(), file=runs)
+def work(number):
+    return number
+"""
+TELLS = """
+try:
+    print(made.result(60))
+except (RuntimeError, unisono.PoolError) as error:
+    print(error)
+    raise SystemExit(3)
+"""
+
+
+@pytest.mark.parametrize("method", ["zygote", "spawn"])
+@pytest.mark.parametrize("made", MAKERS)
+@pytest.mark.parametrize("where", ["program", "module"])
+def test_what_is_made_as_a_program_or_module_is_run_is_made_once_and_refused_in_its_processes(
+    made, method, where, tmp_path
+):
+    makes = DEFINES + MAKERS[made].replace("METHOD", repr(method))
+    if where == "module":
+        (tmp_path / "makes_one.py").write_text(makes)
+        makes = "import unisono\nfrom makes_one import made\n"
+    runs = tmp_path / "runs"
+    done = run(tmp_path, makes + TELLS, env=os.environ | {"RUNS": os.fspath(runs)})
+    assert (done.returncode, "would" in done.stdout) == (3, True), done.stdout + done.stderr
+    way_out = 'below `if __name__ == "__main__":`' if where == "program" else "make it in a function of the module"
+    assert way_out in done.stdout
+    # The program, its process, and those that were tried again: a chain of them would have no end.
+    assert 2 <= len(runs.read_text().split()) <= 4
+
+
+def test_a_fork_imports_nothing_so_a_program_without_a_guard_may_make_one(tmp_path):
+    makes = DEFINES + MAKERS["job"].replace("METHOD", "'fork'")
+    done = run(tmp_path, makes + TELLS, env=os.environ | {"RUNS": os.fspath(tmp_path / "runs")})
+    assert (done.stdout, done.returncode) == ("1\n", 0), done.stderr

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from unisono import clusters
 from unisono._hands import ServingThread
 from unisono._native import __version__
+from unisono._threads import begin
 from unisono.errors import RunError, UsageError
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ def carry(errands: Errands, executor: ClusterExecutor, options: bytes, *, is_our
         executor: Sends them.
         options: The client's, as bytes.
         is_ours: Leave the cluster afterwards.
+
+    Raises:
+        RunError: There is no thread for it.
     """
     exchange = executor.exchange(options, errands)
 
@@ -54,7 +58,11 @@ def carry(errands: Errands, executor: ClusterExecutor, options: bytes, *, is_our
             if is_ours:
                 executor.shutdown(wait=False, cancel_futures=True)
 
-    ServingThread(serve, "unisono-fetch")
+    try:
+        ServingThread(serve, "unisono-fetch")
+    except BaseException:
+        exchange.close()
+        raise
 
 
 class _Pipe:
@@ -71,7 +79,14 @@ class _Pipe:
         # How long the end may take, in seconds; as long as nothing was joined, there is nothing to leave.
         self.patience = 0.0
         self._reader = threading.Thread(target=self._read, name="unisono-frames", daemon=True)
-        self._reader.start()
+
+    def begin(self) -> None:
+        """Begin to read.
+
+        Raises:
+            RunError: There is no thread for it.
+        """
+        begin(self._reader, "to read requests")
 
     def _read(self) -> None:
         while (frame := self._frame()) is not None:
@@ -150,8 +165,11 @@ def main(address: str) -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     pipe = _Pipe(sys.stdin.buffer, answers)
-    threading.Thread(target=_end_with, args=(pipe,), name="unisono-end", daemon=True).start()
     try:
+        pipe.begin()
+        begin(
+            threading.Thread(target=_end_with, args=(pipe,), name="unisono-end", daemon=True), "to end with the command"
+        )
         options = pipe.first()
         if options is not None:
             executor, _ = clusters.for_fetching(address)

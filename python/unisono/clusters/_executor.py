@@ -34,6 +34,7 @@ from typing import Any
 
 from unisono import _goodbye, _pickling
 from unisono._native import redacted
+from unisono._threads import begin
 from unisono.clusters._cluster import Cluster, Inbox, Place
 from unisono.clusters._exchange import LONGEST_WITHOUT_WORKERS as _LONGEST_WITHOUT_WORKERS
 from unisono.clusters._exchange import Errands, Exchange
@@ -153,7 +154,11 @@ class ClusterExecutor(Executor):
         self._first_joined = threading.Event()
         self._cluster = connect(self._inbox)
         self._thread = threading.Thread(target=self._serve, name=f"unisono-{self._cluster.name}", daemon=True)
-        self._thread.start()
+        try:
+            begin(self._thread, f"for {self._cluster.address}")
+        except BaseException:
+            self._cluster.close(self._id)
+            raise
         _executors.add(self)
 
     def __repr__(self) -> str:

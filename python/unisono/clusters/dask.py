@@ -22,6 +22,7 @@ from typing import Any
 
 import distributed
 
+from unisono._threads import begin
 from unisono.clusters import _remote
 from unisono.clusters._cluster import Inbox, Place, Then
 from unisono.clusters._far import Question
@@ -80,7 +81,11 @@ class DaskCluster:
         self._sent: dict[int, tuple[Place, asyncio.Task[None]]] = {}
         self._is_closing = False
         self._thread = threading.Thread(target=self._serve, name="unisono-dask-client", daemon=True)
-        self._thread.start()
+        try:
+            begin(self._thread, f"to join {address}")
+        except BaseException:
+            self._loop.close()
+            raise
         try:
             asyncio.run_coroutine_threadsafe(self._join(security), self._loop).result()
         except BaseException:
