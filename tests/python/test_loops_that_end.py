@@ -193,7 +193,10 @@ def test_a_batch_whose_loop_ends_has_an_outcome_for_each_item_and_then_an_error(
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::RuntimeWarning")
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_is_left_of_a_batch_that_goes_with_its_loop(kind, way, new_loop):
+def test_nothing_is_left_of_a_batch_that_goes_with_its_loop(kind, way, new_loop, monkeypatch):
+    # A queue of asyncio raises as its loop has gone; and pytest keeps the last such exception, with all that it refers to.
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+
     def end():
         way(one_outcome_of(KINDS[kind]()), new_loop)
 
@@ -222,7 +225,6 @@ def test_a_call_that_ended_in_the_last_turn_of_its_loop_has_its_own_outcome(turn
         if number:
             waits.set()
             await goes_on.wait()
-            raise LookupError
 
     made = batch(work, range(2), limit=2)
 
@@ -242,8 +244,8 @@ def test_a_call_that_ended_in_the_last_turn_of_its_loop_has_its_own_outcome(turn
     kinds = []
     with contextlib.suppress(RunError):
         kinds.extend(outcome.kind for outcome in made)
-    # It goes on in the turn after it could, and fails there. Loops differ in whether they finish the turn in which they stop.
-    assert kinds == ["failed"] or (turns == 0 and kinds == ["cancelled"])
+    # It goes on in the turn after it could, and ends there. Loops differ in whether they finish the turn in which they stop.
+    assert kinds == ["ok"] or (turns == 0 and kinds == ["cancelled"])
 
 
 def test_a_batch_that_has_ended_before_its_loop_raises_nothing(new_loop):
