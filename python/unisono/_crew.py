@@ -27,6 +27,7 @@ from typing import Any
 from unisono import _goodbye
 from unisono._display import tell
 from unisono.errors import QueueClosed, QueueEmpty, QueueFull, RunError, UsageError
+from unisono.futures import call_all, log_ending
 from unisono.limiter import Limiter
 from unisono.queue import Queue
 
@@ -62,7 +63,7 @@ class Task:
     __slots__ = ("arguments", "begun", "context", "function", "future", "has_place", "keywords")
 
     def __init__(self, function: Callable[..., Any], arguments: Any, keywords: Any, has_place: bool) -> None:
-        self.future: Future[Any] = Future()
+        self.future: Future[Any] = _TaskFuture()
         self.function = function
         self.arguments = arguments
         self.keywords = keywords
@@ -96,6 +97,17 @@ class Task:
                 break
         name = getattr(function, "__qualname__", None) or repr(function)
         return name, arguments[0] if arguments else None
+
+
+class _TaskFuture(Future[Any]):
+    """A standard future of which every callback is called, whatever another raises."""
+
+    def _invoke_callbacks(self) -> None:
+        call_all(self._done_callbacks, self)  # type: ignore[attr-defined]
+
+
+#: In `repr` it is what it is to its users.
+_TaskFuture.__name__ = _TaskFuture.__qualname__ = "Future"
 
 
 class Crew:
@@ -293,6 +305,9 @@ def _work(crew: Crew) -> None:
         crew.begin(task)
         try:
             task.run()
+        except BaseException:
+            # A callback's, which ends neither this thread nor what waits for it.
+            log_ending(task.future)
         finally:
             # Not there any more in the child of a fork that the task made.
             crew.running.pop(ident, None)

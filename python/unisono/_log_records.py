@@ -176,8 +176,9 @@ def _collect(ours: socket.socket) -> None:
                 logger = logging.getLogger(record.name)
                 if logger.isEnabledFor(record.levelno):
                     logger.handle(record)
-            except Exception:
-                # A handler reports its own errors; this is a filter's, or a record that cannot be read.
+            except BaseException:
+                # A handler reports its own errors; this is a filter's, a record that cannot be read, or a handler that
+                # means to end the program, of which this thread is no part.
                 if logging.raiseExceptions:
                     traceback.print_exc()
 

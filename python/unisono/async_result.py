@@ -91,11 +91,16 @@ class AsyncResult(concurrent.futures.Future[T]):
             value = self._join([part.result() for part in self._parts])
         except BaseException as error:
             # Callbacks come first, as with multiprocessing: who has waited finds them done.
-            self._tell(self._error_callback, error)
-            self.set_exception(error)
+            # One that ends more than itself, as by `sys.exit`, keeps nobody waiting.
+            try:
+                self._tell(self._error_callback, error)
+            finally:
+                self.set_exception(error)
         else:
-            self._tell(self._callback, value)
-            self.set_result(value)
+            try:
+                self._tell(self._callback, value)
+            finally:
+                self.set_result(value)
 
     def _tell(self, callback: Callable[[Any], object] | None, value: object) -> None:
         try:

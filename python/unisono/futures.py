@@ -11,7 +11,7 @@ import concurrent.futures
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from unisono._native import FutureCore
@@ -93,7 +93,7 @@ class Future(FutureCore, concurrent.futures.Future[T]):
             if not observation.is_told:
                 observation.callbacks.append(fn)
                 return
-        self._call(fn)
+        call_all([fn], self)
 
     def set_running_or_notify_cancel(self) -> bool:
         """Not for callers: the pool says what its tasks do."""
@@ -164,14 +164,30 @@ class Future(FutureCore, concurrent.futures.Future[T]):
                     else:
                         waiter.add_result(self)
                 condition.notify_all()
-        for callback in callbacks:
-            self._call(callback)
+        call_all(callbacks, self)
 
-    def _call(self, callback: Callable[[concurrent.futures.Future[T]], object]) -> None:
+
+def call_all(callbacks: Iterable[Callable[[Any], object]], future: concurrent.futures.Future[Any]) -> None:
+    """Call all of a future's callbacks; what one of them raises is logged, as by the standard library.
+
+    What is no `Exception`, such as `SystemExit` or Ctrl-C, is raised when all have been called: a loop or an executor
+    may wait by another of them.
+    """
+    ending: BaseException | None = None
+    for callback in callbacks:
         try:
-            callback(self)
+            callback(future)
         except Exception:
-            _LOGGER.exception("exception calling callback for %r", self)
+            _LOGGER.exception("exception calling callback for %r", future)
+        except BaseException as error:
+            ending = ending or error
+    if ending is not None:
+        raise ending
+
+
+def log_ending(future: concurrent.futures.Future[Any]) -> None:
+    """Say of what a callback has raised in a thread of ours that it ends nothing there."""
+    _LOGGER.exception("exception calling callback for %r", future)
 
 
 class _Observation:

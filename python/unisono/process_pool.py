@@ -35,7 +35,7 @@ from unisono._standard_names import StandardNames, translate
 from unisono._wording import counted
 from unisono.async_result import AsyncResult
 from unisono.errors import PoolBroken, UsageError
-from unisono.futures import Future
+from unisono.futures import Future, log_ending
 
 _log = logging.getLogger("unisono.process_pool")
 
@@ -481,7 +481,7 @@ def _serve(
             _say(name, text)
         # Taken out one by one, so that no future is kept while there is nothing to do.
         while futures:
-            cast(Future[Any], futures.pop(0))._announce()
+            _announce(cast(Future[Any], futures.pop(0)))
     if born is not None:
         nursery.stop()
     else:
@@ -490,11 +490,19 @@ def _serve(
         logs.stop(_LONGEST_JOIN)
 
 
+def _announce(future: Future[Any]) -> None:
+    try:
+        future._announce()
+    except BaseException:
+        # Whatever a callback ends, it is not the thread that serves the pool.
+        log_ending(future)
+
+
 def _say(name: str, text: str) -> None:
     try:
         _log.warning("the process pool %s %s", name, text)
-    except Exception:
-        # A handler's or filter's own fault must not end the thread that serves the pool.
+    except BaseException:
+        # Nor does a handler or filter.
         if logging.raiseExceptions:
             traceback.print_exc()
 
