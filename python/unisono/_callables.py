@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from unisono.errors import UsageError
 
-__all__ = ["is_coroutine_function", "is_generator_function", "plain"]
+__all__ = ["asked", "is_coroutine_function", "is_generator_function", "plain"]
 
 FunctionT = TypeVar("FunctionT")
 
@@ -34,6 +34,21 @@ def plain(function: FunctionT, name: str) -> FunctionT:
         done = "awaited" if is_coroutine_function(function) else "run"
         raise UsageError(f"{name} must be a plain function: what a call of {called} makes is {done} by nobody")
     return function
+
+
+def asked(function: FunctionT, name: str) -> FunctionT:
+    """Return what is to answer at once, when it can be called, and a call of it does.
+
+    Raises:
+        UsageError: It cannot be called, or makes coroutines or generators.
+
+    >>> asked("zone", "key")
+    Traceback (most recent call last):
+    unisono.errors.UsageError: key must be a function, not 'zone'
+    """
+    if not callable(function):
+        raise UsageError(f"{name} must be a function, not {function!r}")
+    return plain(function, name)
 
 
 def is_generator_function(function: Any) -> bool:

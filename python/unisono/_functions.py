@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 from unisono import _native, clusters
-from unisono._callables import is_coroutine_function, is_generator_function, plain
+from unisono._callables import asked, is_coroutine_function, is_generator_function
 from unisono._display import Progress
 from unisono._hands import ExecutorHands, Judge, LoopHands, LoopThread
 from unisono._identity import encoded, fingerprint
@@ -240,9 +240,9 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
         if "ordered" in options:
             options["keep_order"] = options.pop("ordered")
         is_worth_another = predicate(options.pop("retry_on", None))
-        for asked in ("key", "id", "serialize"):
-            if callable(options.get(asked)):
-                plain(options[asked], asked)
+        for option in ("key", "id", "serialize"):
+            if options.get(option) is not None:
+                asked(options[option], option)
         away_on = options.pop("away_on", None)
         if away_on is not None and options.get("key") is None:
             raise UsageError("away_on needs key=, which says what is away")

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from types import TracebackType
 from typing import Any, TypeAlias, TypeVar, cast
 
-from unisono._callables import is_coroutine_function, is_generator_function, plain
+from unisono._callables import asked, is_coroutine_function, is_generator_function, plain
 from unisono._native import Gate
 from unisono.errors import UsageError
 
@@ -34,7 +34,8 @@ class retry:  # noqa: N801 (used as a function)
 
     What is called may be anything that can be: a function, a partial, an object. Whether it is repeated on an event
     loop is decided by what a call returns: where that is a coroutine, the attempt is over when the coroutine is. The
-    last exception is raised as it is, with a note of how often it was tried.
+    last exception is raised as it is, with a note of how often it was tried, and why it was not tried again where there
+    were repeats left.
 
     Args:
         retries: Most repeats.
@@ -80,7 +81,8 @@ class retry:  # noqa: N801 (used as a function)
     ) -> None:
         self._retry_on, self._retries = retry_on, retries
         self._is_worth_another = predicate(retry_on)
-        self._key = None if key is None else plain(key, "key")
+        self._key = None if key is None else asked(key, "key")
+        self._is_bounded = deadline is not None
         self._gate = Gate(retries=retries, deadline=deadline, base=base, cap=cap)
 
     def __call__(self, function: FunctionT) -> FunctionT:
@@ -120,17 +122,23 @@ class retry:  # noqa: N801 (used as a function)
         return cast("FunctionT", call)
 
     def __iter__(self) -> Iterator[Attempt]:
-        return _Attempts(self._gate, self._is_worth_another, "")
+        return self._attempts("")
 
     def __aiter__(self) -> AsyncIterator[Attempt]:
-        return _Attempts(self._gate, self._is_worth_another, "")
+        return self._attempts("")
 
     def __repr__(self) -> str:
         return f"<retry of {_shown(self._retry_on)}, at most {self._retries} times>"
 
     def _of(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> _Attempts:
-        key = "" if self._key is None else str(self._key(*args, **keywords))
-        return _Attempts(self._gate, self._is_worth_another, key)
+        return self._attempts("" if self._key is None else str(self._key(*args, **keywords)))
+
+    def _attempts(self, key: str) -> _Attempts:
+        # Why there is no other attempt although there would be repeats left.
+        why = "the budget of repeats is used up"
+        if self._is_bounded:
+            why = f"the deadline is too near, or {why}"
+        return _Attempts(self._gate, self._is_worth_another, key, f"not repeated more: {why}", self._retries)
 
 
 class Attempt:
@@ -167,8 +175,12 @@ class Attempt:
 class _Attempts:
     """The attempts of one call."""
 
-    def __init__(self, gate: Gate, is_worth_another: Callable[[BaseException], bool], key: str) -> None:
+    def __init__(
+        self, gate: Gate, is_worth_another: Callable[[BaseException], bool], key: str, why_no_more: str, retries: int
+    ) -> None:
         self._gate = gate
+        self._why_no_more = why_no_more
+        self._retries = retries
         self._is_worth_another = is_worth_another
         self._ticket = gate.ask(key)
         self._count = 0
@@ -203,6 +215,8 @@ class _Attempts:
                 return True
             if self._count > 1:
                 error.add_note(f"tried {self._count} times")
+            if self._count <= self._retries:
+                error.add_note(self._why_no_more)
         self._gate.done(self._ticket)
         return False
 

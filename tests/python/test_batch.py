@@ -976,3 +976,9 @@ def test_whatever_an_exception_does_when_it_is_asked_its_call_has_an_outcome_and
         options = {"out": tmp_path / "r.jsonl", "serialize": lambda number: number or raises()}
     outcomes = {outcome.item: outcome.kind for outcome in batch(work, range(4), executor="threads", **options)}
     assert outcomes == {0: "failed", 1: "ok", 2: "ok", 3: "ok"}
+
+
+@pytest.mark.parametrize("option", ["key", "id", "serialize"])
+def test_an_option_that_is_asked_about_items_must_be_a_function(option):
+    with pytest.raises(unisono.UsageError, match=f"{option} must be a function, not 'zone'"):
+        unisono.batch(abs, [1], **{option: "zone"})

@@ -276,10 +276,13 @@ def test_closing_twice_is_closing_once():
 
 @pytest.mark.parametrize("loop_run", [asyncio.run, uvloop.run])
 def test_a_call_that_would_keep_its_loop_waiting_is_refused_and_names_what_to_await(loop_run):
-    queue, full = Queue(), Queue(maxsize=1)
+    queue, full, some = Queue(), Queue(maxsize=1), Queue()
     full.put(1)
+    some.put("first")
+    some.put("second")
     waiting = {
-        "await queue.aget()": [queue.get, lambda: queue.get(timeout=60), lambda: queue.get_many(2)],
+        "await queue.aget()": [queue.get, lambda: queue.get(timeout=60)],
+        "await queue.aget_many(count)": [lambda: queue.get_many(2), lambda: some.get_many(3, max_wait=60)],
         "await queue.aput(item)": [lambda: full.put(2), lambda: full.put(2, timeout=60)],
         "await queue.ajoin()": [full.join],
         "async for": [lambda: next(iter(queue))],
@@ -295,6 +298,11 @@ def test_a_call_that_would_keep_its_loop_waiting_is_refused_and_names_what_to_aw
         assert (queue.get(), full.get()) == ("item", 1)
         with pytest.raises(QueueEmpty):
             queue.get(block=False)
-        assert queue.waiting() == full.waiting() == (0, 0, 0)
+        assert queue.waiting() == full.waiting() == some.waiting() == (0, 0, 0)
+        # Nothing of a refused call is lost, and a closed queue keeps nobody waiting.
+        assert some.get_many(3) == ["first", "second"]
+        some.put("third")
+        some.close()
+        assert some.get_many(3, max_wait=60) == ["third"]
 
     loop_run(main())

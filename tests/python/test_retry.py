@@ -146,8 +146,30 @@ def test_no_repeat_starts_after_the_deadline():
     flaky = Flaky(10**9)
     with pytest.raises(ConnectionError) as raised:
         quick(retries=60_000, deadline=0.1, base="5ms", cap="5ms")(lambda: flaky())()
-    assert raised.value.__notes__ == [f"tried {flaky.calls} times"]
+    tried, why = raised.value.__notes__
+    assert tried == f"tried {flaky.calls} times"
+    assert why == "not repeated more: the deadline is too near, or the budget of repeats is used up"
     assert flaky.calls < 60_000
+
+
+def test_a_call_without_a_budget_for_its_repeats_says_so():
+    @quick(retries=3)
+    def call():
+        raise ConnectionError
+
+    notes = []
+    for _ in range(300):
+        with pytest.raises(ConnectionError) as raised:
+            call()
+        notes.append(raised.value.__notes__)
+    assert notes[0] == ["tried 4 times"]
+    assert notes[-1] == ["not repeated more: the budget of repeats is used up"]
+    assert all(note[0] == "tried 4 times" or "budget" in note[-1] for note in notes)
+
+
+def test_what_shares_a_budget_is_said_by_a_function():
+    with pytest.raises(UsageError, match="key must be a function, not 5"):
+        quick(retries=3, key=5)
 
 
 def test_generators_cannot_be_repeated():

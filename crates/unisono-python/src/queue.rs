@@ -150,14 +150,26 @@ impl QueueCore {
     ) -> PyResult<Bound<'py, PyList>> {
         let count = numbers::whole_within("count", count, 1, isize::MAX as i128)? as usize;
         let max_wait = max_wait.map(|wait| numbers::wait("max_wait", wait)).transpose()?.unwrap_or_default();
-        let mut items = vec![Self::get(slf, true, timeout)?];
+        let instead = "await queue.aget_many(count)";
+        let first = match slf.get().try_get(slf)? {
+            Some(item) => item,
+            None => {
+                let limit = Limit::of(timeout.as_ref())?;
+                refuse_on_loop(slf.py(), "get_many()", instead)?;
+                let item = slf.get().get_waiting(slf, limit)?;
+                item.ok_or_else(|| error(slf.py(), "QueueEmpty", "no item came in time"))?
+            }
+        };
+        let mut items = vec![first];
         let limit = Limit::after(max_wait);
         loop {
             slf.get().take_many(slf, count - items.len(), &mut items);
             if items.len() == count || limit.is_over() {
                 break;
             }
-            match slf.get().get_waiting(slf, limit) {
+            // A closed queue keeps nobody waiting.
+            let refused = if slf.get().closed() { Ok(()) } else { refuse_on_loop(slf.py(), "get_many()", instead) };
+            match refused.and_then(|()| slf.get().get_waiting(slf, limit)) {
                 Ok(Some(item)) => items.push(item),
                 Ok(None) => break,
                 Err(error) if is_closed(slf.py(), &error) => break,
