@@ -191,7 +191,7 @@ def _notes_of(error: BaseException) -> list[str]:
         return []
 
 
-class _RemoteTraceback(Exception):
+class RemoteTraceback(Exception):
     """The frames in the worker, shown as the cause of what was raised there."""
 
     def __init__(self, frames: str) -> None:
@@ -209,7 +209,7 @@ def restore_error(described: Described) -> tuple[BaseException, bool]:
     was read.
     """
     error, is_interrupted = _restored(described)
-    error.__cause__ = _RemoteTraceback(described[3])
+    error.__cause__ = RemoteTraceback(described[3])
     return error, is_interrupted
 
 

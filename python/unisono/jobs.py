@@ -24,12 +24,12 @@ import weakref
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeVar
+from typing import Any, Generic, Literal, Self, TypeGuard, TypeVar
 
-from unisono import _births, _goodbye, _native, _worker
+from unisono import _births, _goodbye, _native, _pickling, _worker
 from unisono._callables import plain
 from unisono._display import tell
-from unisono.errors import PoolError, UnpicklableError, WorkerDied
+from unisono.errors import PoolBroken, UnpicklableError, UsageError, WorkerDied
 from unisono.process_pool import Method, ProcessPool
 
 T = TypeVar("T")
@@ -101,6 +101,8 @@ class Job(Generic[T]):
         if not callable(function):
             raise TypeError(f"a job is a function with its arguments, not {type(function).__name__}")
         plain(function, "what a job calls")
+        if name is not None and not isinstance(name, str):
+            raise UsageError(f"name must be text, not {name!r}")
         self.name: str = getattr(function, "__name__", type(function).__name__) if name is None else name
         self.daemon = daemon
         self._program = os.getpid()
@@ -184,10 +186,7 @@ class Job(Generic[T]):
         A job that has not begun is not run. One that has ended stays as it is.
         """
         until = time.monotonic() + _native.seconds("grace", grace)
-        self._stop(signal.SIGTERM)
-        process = self._process(grace)
-        if process is not None:
-            _send(process, signal.SIGTERM)
+        self._ask_to_end(grace)
         if not self.join(max(until - time.monotonic(), 0)):
             self.kill()
 
@@ -212,21 +211,18 @@ class Job(Generic[T]):
         if not self._end.done():
             return None
         self._is_seen = True
-        match self._error():
-            case None:
-                return 0
-            case WorkerDied() as error:
-                return error.exit_code
-            case PoolError():
-                return None
-            case _:
-                return 1
+        error = self._error()
+        if error is None:
+            return 0
+        if isinstance(error, PoolBroken):
+            return None
+        return error.exit_code if self._is_death(error) else 1
 
     @property
     def signal(self) -> int | None:
         """The number of the signal that has ended its process, if one has."""
         error = self._error() if self._end.done() else None
-        return error.signal if isinstance(error, WorkerDied) else None
+        return error.signal if self._is_death(error) else None
 
     def __await__(self) -> Generator[Any, None, T]:
         return self._awaited().__await__()
@@ -276,6 +272,12 @@ class Job(Generic[T]):
             self._stopped_by = number
             self._end.cancel()
 
+    def _ask_to_end(self, longest: float) -> None:
+        self._stop(signal.SIGTERM)
+        process = self._process(longest)
+        if process is not None:
+            _send(process, signal.SIGTERM)
+
     def _process(self, longest: float | None) -> tuple[int, int] | None:
         """Its process, waited for."""
         if not self._birth.wait(longest) or self._birth.cancelled() or self._birth.exception() is not None:
@@ -292,9 +294,16 @@ class Job(Generic[T]):
         if error is not None:
             return error
         code, said = self._end.result()
+        if code == _LOST:
+            return WorkerDied(f"the process of the job {self.name} was ended before the job had begun")
         if not code:
             return None
         return WorkerDied(f"the job {self.name} exited with code {code}{f': {said}' if said else ''}", exit_code=code)
+
+    @staticmethod
+    def _is_death(error: BaseException | None) -> TypeGuard[WorkerDied]:
+        """Whether it is the end of the job's own process, and not of a worker of the job."""
+        return isinstance(error, WorkerDied) and not isinstance(error.__cause__, _pickling.RemoteTraceback)
 
     def _complain(self) -> None:
         """Tell of a failure at which nobody has looked."""
@@ -345,11 +354,16 @@ def _take(call: _Call | _Sealed) -> None:
 
 def _identity() -> tuple[int, int]:
     """Which process it is: its number, and when it was started, in ticks since the machine was."""
+    _ASKED.append(True)
     return os.getpid(), _started(os.getpid())
 
 
 def _run() -> tuple[int, Any]:
     """The job: the exit status, and what was returned or said."""
+    if not _ASKED:
+        # The process that was asked which it is has been ended since. Somebody may have meant the job by that, and
+        # would not look for it in this one.
+        return _LOST, None
     # Taken out, so that arguments are held by the function alone.
     function, arguments, keywords = _TAKEN.pop().parts
     try:
@@ -381,14 +395,40 @@ def _started(process: int) -> int:
 
 @_goodbye.waits
 def _at_exit() -> None:
-    """A program that ends waits for its jobs, but for those that were made to end with it."""
+    """A program that ends waits for its jobs, but for those that were made to end with it.
+
+    Not one that ends by Ctrl-C, or gets it here: that does not reach them by itself, and whoever presses it means them
+    too.
+    """
     for job in list(_RUNNING):
         if job.daemon:
             job.kill()
-    for job in list(_RUNNING):
-        job.join()
+    is_interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt and not hasattr(sys, "ps1")
+    try:
+        if not is_interrupted:
+            for job in list(_RUNNING):
+                job.join()
+    except KeyboardInterrupt:
+        is_interrupted = True
+    if is_interrupted:
+        try:
+            _end_all()
+        except KeyboardInterrupt:
+            # Pressed once more.
+            for job in list(_RUNNING):
+                job.kill()
     for job in list(_JOBS):
         job._complain()
+
+
+def _end_all() -> None:
+    """End all jobs, in the time that is one's."""
+    until = time.monotonic() + _GRACE
+    for job in list(_RUNNING):
+        job._ask_to_end(_GRACE)
+    for job in list(_RUNNING):
+        if not job.join(max(until - time.monotonic(), 0)):
+            job.kill()
 
 
 def _forget_in_child() -> None:
@@ -397,6 +437,12 @@ def _forget_in_child() -> None:
     _RUNNING.clear()
 
 
+#: In place of an exit status: the job was not begun.
+_LOST = -1
+#: How many seconds a job has to end by itself when the program ends by Ctrl-C.
+_GRACE = 5.0
+#: Filled in the process of a job when it has said which it is.
+_ASKED: list[bool] = []
 #: What this process was born to do.
 _TAKEN: list[_Call | _Sealed] = []
 _JOBS: weakref.WeakSet[Job[Any]] = weakref.WeakSet()

@@ -403,6 +403,97 @@ def test_a_job_may_have_jobs_of_its_own():
     assert unisono.spawn(nest, 1).result(LONG) == 2
 
 
+def raise_local():
+    class Local(Exception):
+        pass
+
+    raise Local("cannot be read elsewhere")
+
+
+def lose_a_worker():
+    with unisono.ProcessPool(1) as pool:
+        pool.submit(os._exit, 3).result(LONG)
+
+
+@pytest.mark.parametrize("function", [raise_local, threading.Lock, lose_a_worker])
+def test_a_job_whose_function_raised_or_returned_what_cannot_come_back_has_exit_code_1(function):
+    job = unisono.spawn(function)
+    assert job.exception(LONG) is not None
+    assert job.join(LONG)
+    assert (job.exit_code, job.signal) == (1, None)
+
+
+def test_a_job_whose_process_is_killed_before_it_has_begun_runs_in_no_other(tmp_path):
+    for number in range(10):
+        job = unisono.spawn(hang, tmp_path / str(number))
+        os.kill(job.pid, signal.SIGKILL)
+        # Killed before the job began or just behind it: its end either way.
+        with pytest.raises(WorkerDied):
+            job.result(LONG)
+        assert job.join(LONG)
+
+
+BY_CTRL_C = """
+import pathlib, signal, sys, time, unisono
+
+def work(begun, how):
+    if how == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    pathlib.Path(begun).touch()
+    while True:
+        signal.pause()
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    job = unisono.spawn(work, sys.argv[1], sys.argv[2])
+    print(job.pid, flush=True)
+    if sys.argv[2] != "waits at its end":
+        job.result()
+"""
+
+
+@pytest.mark.parametrize("how", ["polite", "stubborn"])
+def test_ctrl_c_ends_a_program_that_waits_for_a_job_and_the_job(tmp_path, how):
+    path = tmp_path / "program.py"
+    path.write_text(BY_CTRL_C)
+    command = [sys.executable, path, tmp_path / "begun", how]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+        try:
+            number = int(program.stdout.readline())
+            until((tmp_path / "begun").exists)
+            program.send_signal(signal.SIGINT)
+            _, said = program.communicate(timeout=LONG)
+        finally:
+            program.kill()
+    assert not is_alive(number)
+    assert said.rstrip().endswith("KeyboardInterrupt")
+
+
+def test_ctrl_c_ends_a_program_that_has_come_to_its_end_and_waits_for_a_job(tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text(BY_CTRL_C)
+    command = [sys.executable, path, tmp_path / "begun", "waits at its end"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as program:
+        try:
+            number = int(program.stdout.readline())
+            until((tmp_path / "begun").exists)
+
+            def has_ended():
+                # Pressed again, should the first have met the interpreter on its way to its end.
+                program.send_signal(signal.SIGINT)
+                return program.poll() is not None
+
+            until(has_ended)
+        finally:
+            program.kill()
+    assert not is_alive(number)
+
+
+def test_a_job_has_a_name_that_is_text():
+    with pytest.raises(unisono.UsageError, match="name must be text"):
+        unisono.spawn(abs, 1, name=5)
+
+
 def test_a_fork_of_the_program_has_no_jobs(tmp_path):
     text = """
 import os, signal, warnings, unisono
