@@ -13,6 +13,7 @@ stay open in it, since what was defined there may need them.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import gc
 import importlib
@@ -108,9 +109,12 @@ def _fork_program(nursery: _native.Nursery, values: dict[str, Any]) -> None:
         code = 70
         try:
             ours.close()
+            # A program that has no standard error, for one, may have these by its number, which that of workers gets.
+            channel = socket.socket(fileno=_behind_standard(theirs.detach()))
+            program = _behind_standard(program)
             _leave_program_alone()
             _worker.name_process("unisono-fork")
-            _zygote.Zygote(theirs, program, functools.partial(_worker.run_forked, values)).serve()
+            _zygote.Zygote(channel, program, functools.partial(_worker.run_forked, values)).serve()
             code = 0
         except BaseException:
             traceback.print_exc()
@@ -175,7 +179,23 @@ def _leave_program_alone() -> None:
         asyncio._set_running_loop(None)
     nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     os.dup2(nothing, 0)
-    os.close(nothing)
+    for stream in (1, 2):
+        try:
+            os.fstat(stream)
+        except OSError:
+            # Or the next descriptor that is made would stand for it.
+            os.dup2(nothing, stream)
+    if nothing > 2:
+        os.close(nothing)
+
+
+def _behind_standard(descriptor: int) -> int:
+    """The same by a number that stands for no standard stream."""
+    if descriptor > 2:
+        return descriptor
+    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(descriptor)
+    return moved
 
 
 #: How many seconds a thread may take to leave that Python knows no more.

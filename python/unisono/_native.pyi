@@ -2,7 +2,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from types import GenericAlias
-from typing import Any, AnyStr, Generic, Self, TypeVar, final
+from typing import Any, AnyStr, Generic, Literal, Self, TypeVar, final
 
 from typing_extensions import disjoint_base
 
@@ -463,9 +463,9 @@ def work(
     socket: int,
     memory: int,
     prepare: Callable[[], object],
-    describe: Callable[[BaseException, bool], Any],
+    describe: Callable[[BaseException, Literal["start", "call", "result"]], Any],
     read_only_views: bool,
-) -> None: ...
+) -> bool: ...
 
 @disjoint_base
 class FutureCore:

@@ -8,6 +8,7 @@ Ctrl-C belongs to the program that started us; a worker takes no notice, and its
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -17,7 +18,7 @@ import threading
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from unisono import _log_records, _native, _pickling
 from unisono.errors import UnpicklableError
@@ -87,7 +88,11 @@ def _work(
             initializer, arguments = read(given) if isinstance(given, bytes) else given
             initializer(*arguments)
 
-    _native.work(socket, memory, prepare, _describe, values["read_only_views"])
+    if not _native.work(socket, memory, prepare, _describe, values["read_only_views"]):
+        # A child that a task has forked: what is to be finished is its parent's.
+        return
+    # Threads that a task has started finish what they do, as those of a program, and pools of threads what they have.
+    threading._shutdown()  # type: ignore[attr-defined]
     if util := sys.modules.get("multiprocessing.util"):
         # What was put into a queue of multiprocessing leaves by a thread, which is waited for here as in its processes.
         util._run_finalizers()
@@ -134,7 +139,9 @@ def _become_program(values: dict[str, Any]) -> None:
     os.close(folder)
     sys.path[:] = values["path"]
     if not isinstance(sys.modules.get("__main__"), _Main):
-        sys.modules["__main__"] = _Main(values["main"])
+        # By either name: a worker of a worker is asked for what its program has from a program that was run here.
+        sys.modules["__main__"] = sys.modules["__mp_main__"] = _Main(values["main"])
+    _Main.of_program = values["main"]
 
 
 def _reseed() -> None:
@@ -157,6 +164,9 @@ def _leave_processes(_: dict[str, Any]) -> None:
 
 class _Main(types.ModuleType):
     """Stands for the caller's `__main__` until something in it is asked for."""
+
+    #: Where that is, in a worker; workers of its own find it there as well.
+    of_program: ClassVar[tuple[str, str] | None] = None
 
     def __init__(self, main: tuple[str, str] | None) -> None:
         super().__init__("__main__")
@@ -200,6 +210,8 @@ def _run_main(kind: str, where: str) -> None:
 
 def main_of_caller() -> tuple[str, str] | None:
     """How workers find the caller's `__main__`: by name or path; `None` when nobody else can run it."""
+    if _Main.of_program is not None:
+        return _Main.of_program
     main = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
     name = getattr(spec, "name", None)
@@ -212,9 +224,13 @@ def main_of_caller() -> tuple[str, str] | None:
     return "path", os.path.abspath(path)  # noqa: PTH100 (as multiprocessing does, without following links)
 
 
-def _describe(error: BaseException, is_unfit: bool) -> Any:
+def _describe(error: BaseException, place: Literal["start", "call", "result"]) -> Any:
+    if place == "result" and isinstance(error, UnpicklableError):
+        why = error.__cause__ or error
+        error = UnpicklableError(f"what it returned cannot be sent back: {_pickling.text_of(why)}")
+        error.__cause__ = why
     described = _pickling.describe_error(error)
-    return f"the initializer of a worker raised {described[1]}: {described[2]}" if is_unfit else described
+    return f"the initializer of a worker raised {described[1]}: {described[2]}" if place == "start" else described
 
 
 def _ignore(*_: object) -> None:
@@ -222,8 +238,10 @@ def _ignore(*_: object) -> None:
 
 
 def name_process(name: str) -> None:
-    """Say in `ps` what this process is; the kernel keeps 15 characters (proc_pid_comm(5))."""
-    Path("/proc/self/comm").write_text(name[:15])
+    """Say in `ps` what this process is; the kernel keeps 15 bytes (proc_pid_comm(5))."""
+    # A name is a courtesy: a worker without /proc, or of which the kernel does not take it, works all the same.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_bytes(name.encode(errors="replace")[:15])
 
 
 _reading = threading.local()

@@ -194,6 +194,9 @@ class Zygote:
         except BrokenPipeError:
             # The pool is gone in the middle of a task; nobody wants to know of its end.
             pass
+        except SystemExit as end:
+            # Of a child that a task has forked.
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
         except BaseException:
             traceback.print_exc()
             code = 70
@@ -201,7 +204,7 @@ class Zygote:
             with contextlib.suppress(Exception):
                 sys.stdout.flush()
                 sys.stderr.flush()
-            os._exit(code)
+            os._exit(code & 0xFF)
 
     def bury(self, process: int) -> None:
         """Tell how a worker has ended."""

@@ -128,6 +128,13 @@ class ProcessPool(PoolCalls):
             if number is not None:
                 _native.whole(what, number)
         _native.whole("nice", nice, least=-20, most=19)
+        if not isinstance(name, str):
+            raise UsageError(f"name must be text, not {name!r}")
+        if isinstance(preload, (str, bytes)):
+            # Its letters would be looked for, and found missing in silence.
+            raise UsageError(f"preload must be names of modules, not one text: give [{preload!r}]")
+        if not isinstance(read_only_views, bool):
+            raise UsageError(f"read_only_views must be True or False, not {read_only_views!r}")
         if method not in ("zygote", "spawn", "fork"):
             raise UsageError(f"start_method is `zygote`, `spawn` or `fork`, not {method!r}")
         if initializer is not None and not callable(initializer):

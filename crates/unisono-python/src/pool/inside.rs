@@ -3,16 +3,25 @@
 //! One thread, which holds the interpreter but while it sleeps. Functions are kept by their numbers. An exception is
 //! described by Python code (`unisono._worker`); what ends the interpreter (`SystemExit`) is that task's exception too,
 //! as with `concurrent.futures`.
+//!
+//! A task may fork. The child is no worker: what it returns or raises is its own end, and the memory, the socket and the
+//! next tasks are its parent's.
 
 use std::{cell::Cell, collections::HashMap};
 
 use pyo3::{prelude::*, types::PyAny};
-use unisono_workers::{Given, Inside, kind};
+use unisono_workers::{
+    Given, Inside,
+    forks::{Moment, Since},
+    kind,
+};
 
 use super::codec::{self, Buffers};
 
 /// Works until the pool is gone. `socket` and `memory` are descriptors that this takes over; `describe` makes of an
-/// exception what is sent, `prepare` is called first, and arrays come as read-only views if `read_only_views`.
+/// exception and of where it came up what is sent, `prepare` is called first, and arrays come as read-only views if
+/// `read_only_views`. Returns whether this is still the worker and no child that a task has forked, which raises what the
+/// task has raised there.
 #[pyfunction]
 pub fn work(
     py: Python<'_>,
@@ -21,36 +30,56 @@ pub fn work(
     prepare: &Bound<'_, PyAny>,
     describe: &Bound<'_, PyAny>,
     read_only_views: bool,
-) -> PyResult<()> {
+) -> PyResult<bool> {
     let buffers = Buffers::read_only(read_only_views);
     let mut inside = Inside::new(crate::ffi::owned(socket), crate::ffi::owned(memory))?;
-    if let Err(error) = prepare.call0() {
-        let why: String = describe.call1((error, true))?.extract()?;
+    let born = Moment::now()?;
+    let prepared = prepare.call0();
+    if born.since() == Since::InFork {
+        return leave(inside, prepared.map(drop));
+    }
+    if let Err(error) = prepared {
+        let why: String = describe.call1((error, "start"))?.extract()?;
         inside.unfit(why.as_bytes())?;
-        return Ok(());
+        return Ok(true);
     }
     inside.ready()?;
     let mut functions: HashMap<u64, PyResult<Py<PyAny>>> = HashMap::new();
     loop {
         let Some(mut task) = inside.take()? else {
             if !py.detach(|| inside.sleep())? {
-                return Ok(());
+                return Ok(true);
             }
-            py.check_signals()?;
+            let handled = py.check_signals();
+            if born.since() == Since::InFork {
+                return leave(inside, handled);
+            }
+            handled?;
             continue;
         };
-        let published = match call(py, &mut functions, &mut task, buffers) {
+        let called = call(py, &mut functions, &mut task, buffers);
+        if born.since() == Since::InFork {
+            return leave(inside, called.map(drop));
+        }
+        let published = match called {
             Ok(value) => match codec::encode_value(py, &value) {
                 Ok(encoded) => publish(py, &mut inside, kind::RETURNED, &task, &encoded),
                 Err(error) => Err(error),
-            },
-            Err(error) => Err(error),
+            }
+            .map_err(|error| (error, "result")),
+            Err(error) => Err((error, "call")),
         };
-        if let Err(error) = published {
-            let described = describe.call1((error, false))?;
+        if let Err((error, place)) = published {
+            let described = describe.call1((error, place))?;
             publish(py, &mut inside, kind::RAISED, &task, &codec::encode_value(py, &described)?)?;
         }
     }
+}
+
+/// Ends the loop in a child that was forked from here, which leaves to its parent what both have.
+fn leave(inside: Inside, ended: PyResult<()>) -> PyResult<bool> {
+    std::mem::forget(inside);
+    ended.map(|()| false)
 }
 
 /// Whether this thread is reading a function or its arguments, for which modules may be imported: a pool that one of them
