@@ -18,20 +18,20 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future
 from concurrent.futures.thread import BrokenThreadPool
-from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from unisono import _goodbye
 from unisono._display import tell
 from unisono.errors import QueueClosed, QueueEmpty, QueueFull, RunError, UsageError
-from unisono.futures import call_all, log_ending
+from unisono.futures import ThreadFuture, log_ending
 from unisono.limiter import Limiter
 from unisono.queue import Queue
 
 _log = logging.getLogger("unisono.thread_pool")
+
+Task: TypeAlias = ThreadFuture[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,57 +57,17 @@ class BusyTask:
         return f"{self.function}({item}) for {self.seconds:.1f} s at {self.where} [{self.thread}]"
 
 
-class Task:
-    """One call, on its way to a thread."""
-
-    __slots__ = ("arguments", "begun", "context", "function", "future", "has_place", "keywords")
-
-    def __init__(self, function: Callable[..., Any], arguments: Any, keywords: Any, has_place: bool) -> None:
-        self.future: Future[Any] = _TaskFuture()
-        self.function = function
-        self.arguments = arguments
-        self.keywords = keywords
-        self.context = copy_context()
-        # Whether it holds one of the places of `max_pending`.
-        self.has_place = has_place
-        self.begun = 0.0
-
-    def run(self) -> None:
-        if not self.future.set_running_or_notify_cancel():
-            return
-        try:
-            result = self.context.run(self.function, *self.arguments, **self.keywords)
-        except BaseException as error:
-            self.future.set_exception(error)
-            # The traceback holds this frame, which would hold the exception through the future.
-            self = None  # type: ignore[assignment]
+def subject(function: Any, arguments: tuple[Any, ...]) -> tuple[str, Any]:
+    """The name of what runs and its item, without what `asyncio.to_thread` wraps around them."""
+    while True:
+        if isinstance(function, functools.partial):
+            function, arguments = function.func, (*function.args, *arguments)
+        elif getattr(function, "__qualname__", None) == "Context.run" and arguments:
+            function, arguments = arguments[0], arguments[1:]
         else:
-            self.future.set_result(result)
-
-    def subject(self) -> tuple[str, Any]:
-        """The function and the item, without what `asyncio.to_thread` wraps around them."""
-        function: Any = self.function
-        arguments: tuple[Any, ...] = tuple(self.arguments)
-        while True:
-            if isinstance(function, functools.partial):
-                function, arguments = function.func, (*function.args, *arguments)
-            elif getattr(function, "__qualname__", None) == "Context.run" and arguments:
-                function, arguments = arguments[0], arguments[1:]
-            else:
-                break
-        name = getattr(function, "__qualname__", None) or repr(function)
-        return name, arguments[0] if arguments else None
-
-
-class _TaskFuture(Future[Any]):
-    """A standard future of which every callback is called, whatever another raises."""
-
-    def _invoke_callbacks(self) -> None:
-        call_all(self._done_callbacks, self)  # type: ignore[attr-defined]
-
-
-#: In `repr` it is what it is to its users.
-_TaskFuture.__name__ = _TaskFuture.__qualname__ = "Future"
+            break
+    name = getattr(function, "__qualname__", None) or repr(function)
+    return name, arguments[0] if arguments else None
 
 
 class Crew:
@@ -170,7 +130,7 @@ class Crew:
             except RuntimeError as error:
                 self.threads.discard(thread)
                 if not self.threads:
-                    self.drain(lambda waiting: waiting.future.cancel())
+                    self.drain(lambda waiting: waiting.cancel())
                     raise RunError(f"no thread for {self.prefix}: {error}") from error
                 # The task waits for the threads that there are.
                 _log.warning("%s could not start a thread: %s", self.prefix, error)
@@ -184,7 +144,6 @@ class Crew:
             self.give_place()
         if self.waiting_since is not None and not len(self.queue):
             self.waiting_since = None
-        task.begun = time.monotonic()
         self.running[threading.get_ident()] = task
 
     def leave(self) -> bool:
@@ -200,7 +159,7 @@ class Crew:
             if self.refusal is None:
                 self.refusal = functools.partial(ShutDown, "cannot schedule new futures after shutdown")
             if cancel:
-                self.drain(lambda task: task.future.cancel())
+                self.drain(lambda task: task.cancel())
             self.queue.close()
         _watch.discard(self)
 
@@ -216,7 +175,7 @@ class Crew:
         with self.lock:
             self.refusal = functools.partial(BrokenThreadPool, text)
             self.is_broken = True
-            self.drain(lambda task: task.future.set_exception(BrokenThreadPool(text)))
+            self.drain(lambda task: task.fail(BrokenThreadPool(text)))
             self.queue.close()
 
     def drain(self, end: Callable[[Task], object]) -> None:
@@ -236,14 +195,14 @@ class Crew:
     def busy(self) -> list[BusyTask]:
         frames = sys._current_frames()
         names = {thread.ident: thread.name for thread in list(self.threads)}
-        now = time.monotonic()
         found = []
         for ident, task in list(self.running.items()):
             frame = frames.get(ident)
-            if frame is not None:
+            call = task.running_call()
+            if frame is not None and call is not None:
                 where = f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
-                function, item = task.subject()
-                found.append(BusyTask(function, item, now - task.begun, where, names.get(ident, "?")))
+                function, arguments, seconds = call
+                found.append(BusyTask(*subject(function, arguments), seconds, where, names.get(ident, "?")))
         return sorted(found, key=lambda busy: -busy.seconds)
 
     def warn_at(self) -> float | None:
@@ -304,10 +263,11 @@ def _work(crew: Crew) -> None:
             return
         crew.begin(task)
         try:
-            task.run()
+            if task.run():
+                task._announce()
         except BaseException:
             # A callback's, which ends neither this thread nor what waits for it.
-            log_ending(task.future)
+            log_ending(task)
         finally:
             # Not there any more in the child of a fork that the task made.
             crew.running.pop(ident, None)

@@ -1,8 +1,9 @@
-"""The future of a pool's task: a `concurrent.futures.Future` that makes its lock only when somebody looks.
+"""The futures of the pools' tasks: each a `concurrent.futures.Future` that makes its lock only when somebody looks.
 
-A program that asks for results drives the pool itself and never needs a lock per task. The standard `wait`,
+A program that asks for results never needs a lock per task: their native halves know how to wait. The standard `wait`,
 `as_completed` and `asyncio.wrap_future` do: they look at `_condition`, `_state` and `_waiters`, or add a callback. Then
-the thread in the background tells of this future's end, as an executor's thread would.
+the future's end is told (`_announce`) as the standard executors do it: by the thread that ran the task, or by the one
+in the background when it was a process.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from unisono._native import FutureCore
+from unisono._native import FutureCore, ThreadTask
 
 T = TypeVar("T")
 
@@ -23,36 +24,19 @@ _LOGGER = logging.getLogger("concurrent.futures")
 _STATES = {"pending": "PENDING", "running": "RUNNING", "ended": "FINISHED", "cancelled": "CANCELLED_AND_NOTIFIED"}
 
 
-class Future(FutureCore, concurrent.futures.Future[T]):
-    """What will become of one task of a `unisono.ProcessPool`.
-
-    Made by `submit`. It is all that a `concurrent.futures.Future` is, and accepted wherever one is.
-
-    >>> with unisono.ProcessPool(1) as pool:
-    ...     future = pool.submit(pow, 2, 10)
-    ...     future.result(timeout=60)
-    1024
-    """
+class PoolFuture(concurrent.futures.Future[T]):
+    """What the futures of both pools have in common. The first base of each is its native half."""
 
     # Nothing to make: the class of the standard library would make its lock here.
     __init__ = object.__init__
 
-    def cancel(self, running: bool = False) -> bool:
-        """Cancel the task if it has not begun.
+    if TYPE_CHECKING:
 
-        Args:
-            running: If it has, kill its worker; the pool has another one at once.
+        def place(self) -> str:
+            """`pending`, `running`, `ended` or `cancelled`; of the native half."""
 
-        Returns:
-            Whether it is cancelled; false when it has begun or ended.
-        """
-        if not self.stop(running=running):
-            return self.cancelled()
-        if "_observation" not in self.__dict__:
-            return True
-        # The thread in the background calls the callbacks, but whoever cancels expects the state at once.
-        self._announce()
-        return True
+        def observe(self) -> bool:
+            """Has `_announce` called at the end; false when it has ended. Of the native half."""
 
     def cancelled(self) -> bool:
         """Whether the task was cancelled."""
@@ -66,28 +50,8 @@ class Future(FutureCore, concurrent.futures.Future[T]):
         """Whether the task has ended or was cancelled."""
         return self.place() in {"ended", "cancelled"}
 
-    def result(self, timeout: float | None = None) -> T:
-        """What the task returned, waited for.
-
-        Args:
-            timeout: How many seconds to wait at most; the task itself is not bounded by it.
-
-        Raises:
-            TimeoutError: It has not ended within `timeout`.
-            concurrent.futures.CancelledError: It was cancelled.
-            WorkerDied: Its worker ended under it.
-            TaskTimeout: It was past its own timeout.
-            BaseException: Whatever it raised.
-        """
-        value: T = FutureCore.result(self, timeout)
-        return value
-
-    def exception(self, timeout: float | None = None) -> BaseException | None:
-        """What the task raised, waited for; `None` when it returned. Raises as `result` does."""
-        return FutureCore.exception(self, timeout)
-
     def add_done_callback(self, fn: Callable[[concurrent.futures.Future[T]], object]) -> None:
-        """Have `fn(future)` called when the task has ended, by a thread in the background; at once when it has."""
+        """Have `fn(future)` called when the task has ended, by the thread that tells of it; at once when it has."""
         observation = self._observation
         with _LOCK:
             if not observation.is_told:
@@ -108,7 +72,7 @@ class Future(FutureCore, concurrent.futures.Future[T]):
         raise RuntimeError("the future of a pool's task is set by the pool alone")
 
     def __repr__(self) -> str:
-        return f"<unisono.Future at {id(self):#x} {self.place()}>"
+        return f"<{type(self).__name__} at {id(self):#x} {self.place()}>"
 
     @property
     def _observation(self) -> _Observation:
@@ -166,6 +130,11 @@ class Future(FutureCore, concurrent.futures.Future[T]):
                 condition.notify_all()
         call_all(callbacks, self)
 
+    def _tell_cancelled(self) -> None:
+        # Callbacks are called by whoever ends a task, but whoever cancels it expects the state at once.
+        if "_observation" in self.__dict__:
+            self._announce()
+
 
 def call_all(callbacks: Iterable[Callable[[Any], object]], future: concurrent.futures.Future[Any]) -> None:
     """Call all of a future's callbacks; what one of them raises is logged, as by the standard library.
@@ -188,6 +157,99 @@ def call_all(callbacks: Iterable[Callable[[Any], object]], future: concurrent.fu
 def log_ending(future: concurrent.futures.Future[Any]) -> None:
     """Say of what a callback has raised in a thread of ours that it ends nothing there."""
     _LOGGER.exception("exception calling callback for %r", future)
+
+
+class Future(FutureCore, PoolFuture[T]):
+    """What will become of one task of a `unisono.ProcessPool`.
+
+    Made by `submit`. It is all that a `concurrent.futures.Future` is, and accepted wherever one is.
+
+    >>> with unisono.ProcessPool(1) as pool:
+    ...     future = pool.submit(pow, 2, 10)
+    ...     future.result(timeout=60)
+    1024
+    """
+
+    def cancel(self, running: bool = False) -> bool:
+        """Cancel the task if it has not begun.
+
+        Args:
+            running: If it has, kill its worker; the pool has another one at once.
+
+        Returns:
+            Whether it is cancelled; false when it has begun or ended.
+        """
+        if not self.stop(running=running):
+            return self.cancelled()
+        self._tell_cancelled()
+        return True
+
+    def result(self, timeout: float | None = None) -> T:
+        """What the task returned, waited for.
+
+        Args:
+            timeout: How many seconds to wait at most; the task itself is not bounded by it.
+
+        Raises:
+            TimeoutError: It has not ended within `timeout`.
+            concurrent.futures.CancelledError: It was cancelled.
+            WorkerDied: Its worker ended under it.
+            TaskTimeout: It was past its own timeout.
+            BaseException: Whatever it raised.
+        """
+        value: T = FutureCore.result(self, timeout)
+        return value
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """What the task raised, waited for; `None` when it returned. Raises as `result` does."""
+        return FutureCore.exception(self, timeout)
+
+
+class ThreadFuture(ThreadTask, PoolFuture[T]):
+    """What will become of one task of a `unisono.ThreadPool`.
+
+    Made by `submit`. It is all that a `concurrent.futures.Future` is, and accepted wherever one is.
+
+    >>> with unisono.ThreadPool(1) as pool:
+    ...     future = pool.submit(pow, 2, 10)
+    ...     future.result(timeout=60)
+    1024
+    """
+
+    def cancel(self) -> bool:
+        """Cancel the task if it has not begun.
+
+        Returns:
+            Whether it is cancelled; false when it has begun or ended: no thread can be stopped.
+        """
+        if not self.stop():
+            return self.cancelled()
+        self._tell_cancelled()
+        return True
+
+    def run(self) -> bool:
+        """Not for callers: what a thread of the pool does with it.
+
+        Returns:
+            Whether somebody waits for `_announce`.
+        """
+        call = self.begin()
+        if call is None:
+            return False
+        function, arguments, keywords, context = call
+        try:
+            value = context.run(function, *arguments, **(keywords or {}))
+        except BaseException as error:
+            is_observed = self.raised(error)
+            # The traceback holds this frame, which would hold the error through the future, and the arguments.
+            del self, call, function, arguments, keywords, context
+            return is_observed
+        return self.returned(value)
+
+    def fail(self, error: BaseException) -> None:
+        """Not for callers: it will not be run."""
+        if self.raised(error):
+            self._announce()
 
 
 class _Observation:

@@ -20,6 +20,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any, ParamSpec, TypeVar
 
 from unisono import _native
@@ -28,6 +29,7 @@ from unisono._crew import BusyTask, Crew, Task
 from unisono._hooks import refuse_hooks
 from unisono._pool_calls import PoolCalls
 from unisono.errors import UsageError
+from unisono.futures import ThreadFuture
 from unisono.queue import Queue
 
 __all__ = ["BusyTask", "ThreadPool"]
@@ -178,7 +180,7 @@ class ThreadPool(PoolCalls, ThreadPoolExecutor):
         """
         crew = self._crew
         has_place = crew.places is not None and crew.take_place(crew.places)
-        task = Task(fn, args, kwargs, has_place)
+        task: ThreadFuture[T] = ThreadFuture(fn, args, kwargs or None, copy_context(), has_place)
         with crew.lock:
             if crew.refusal is not None:
                 if has_place:
@@ -186,7 +188,7 @@ class ThreadPool(PoolCalls, ThreadPoolExecutor):
                 raise crew.refusal()
             if not crew.queue._offer(task):
                 crew.not_awaited(task)
-        return task.future
+        return task
 
     def map(
         self,
@@ -249,10 +251,11 @@ def _results(
 def _result(future: Future[T], until: float | None) -> T:
     try:
         return future.result(None if until is None else until - time.monotonic())
-    finally:
+    except BaseException:
         future.cancel()
         # A traceback that holds this frame would hold the future, and that the exception.
         del future
+        raise
 
 
 # Of the standard class, in private, and overridden by some.

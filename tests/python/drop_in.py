@@ -139,7 +139,7 @@ NOTES = {
     (
         "concurrent.futures.Future",
         "()",
-    ): "it is made by `ProcessPool.submit`; those of `ThreadPool` are the standard ones",
+    ): "it is made by `submit` alone",
     ("concurrent.futures.Future", "cancel"): "`cancel(running=True)` also ends what has begun",
     (
         "concurrent.futures.Future",

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import weakref
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed, wait
 from concurrent.futures.thread import BrokenThreadPool
 
 import pytest
@@ -336,3 +336,101 @@ def test_a_submit_that_is_interrupted_while_it_waits_for_room_leaves_its_place_t
         go_on.set()
         assert pool.submit(abs, -3).result(60) == 3
     assert places.inside == 0
+
+
+# Futures
+
+
+def test_a_callback_that_raises_system_exit_takes_no_thread_with_it_and_the_next_is_called(gate, caplog):
+    called = []
+    with ThreadPool(1) as pool:
+        first = pool.submit(gate.wait, BOUND)
+        first.add_done_callback(lambda future: sys.exit("from a callback"))
+        first.add_done_callback(called.append)
+        gate.set()
+        assert pool.submit(int, 1).result(BOUND) == 1
+        assert len(pool._threads) == 1
+    assert called == [first]
+    assert "SystemExit: from a callback" in caplog.text
+
+
+def test_whoever_waits_for_a_task_that_is_then_cancelled_hears_of_it(gate):
+    with ThreadPool(2) as others, ThreadPool(1) as pool:
+        pool.submit(gate.wait, BOUND)
+        cancelled = pool.submit(int)
+        waits = others.submit(cancelled.exception, BOUND)
+        until(lambda: any(busy.function.endswith("exception") for busy in others.busy()))
+        assert cancelled.cancel()
+        assert isinstance(waits.exception(BOUND), CancelledError)
+        gate.set()
+
+
+def test_a_result_is_raised_anew_by_each_call_and_its_waiters_share_it(gate):
+    def fail():
+        gate.wait(BOUND)
+        raise KeyError("once")
+
+    with ThreadPool(3) as pool:
+        task = pool.submit(fail)
+        waits = [pool.submit(task.exception, BOUND) for _ in range(2)]
+        with pytest.raises(TimeoutError):
+            task.result(0)
+        gate.set()
+        errors = {id(wait.result(BOUND)) for wait in waits}
+        with pytest.raises(KeyError) as raised:
+            task.result(BOUND)
+        assert errors == {id(raised.value)}
+
+
+def test_a_task_is_done_for_the_standard_functions_whenever_they_look():
+    with ThreadPool(2) as pool:
+        for _ in range(300):
+            tasks = [pool.submit(int, number) for number in range(4)]
+            # Their locks are made while the tasks end.
+            assert {task.result() for task in as_completed(tasks, BOUND)} == set(range(4))
+            done, waiting = wait([pool.submit(int), pool.submit(int)], BOUND)
+            assert (len(done), len(waiting)) == (2, 0)
+
+
+def test_a_callback_is_called_once_whenever_it_is_added():
+    called = []
+    with ThreadPool(2) as pool:
+        for number in range(1000):
+            pool.submit(int).add_done_callback(lambda future, number=number: called.append(number))
+    assert sorted(called) == list(range(1000))
+
+
+def test_in_the_child_of_a_fork_nobody_waits_for_a_thread_that_is_in_the_parent():
+    text = """
+import os, threading, unisono
+gate = threading.Event()
+pool = unisono.ThreadPool(1)
+task = pool.submit(gate.wait, 30)
+child = os.fork()
+if child == 0:
+    try:
+        task.result()
+    except RuntimeError as error:
+        print(error, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+gate.set()
+print(task.result())
+"""
+    assert program(text) == (0, "this task's thread is in the parent of this process\nTrue\n", "")
+
+
+def test_a_task_whose_result_holds_its_own_future_is_collected():
+    class Holder:
+        pass
+
+    def hold():
+        holder = Holder()
+        with ThreadPool(1) as pool:
+            holder.task = pool.submit(lambda: holder)
+            assert holder.task.result(BOUND) is holder
+        return weakref.ref(holder)
+
+    gone = hold()
+    gc.collect()
+    assert gone() is None

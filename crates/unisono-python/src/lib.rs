@@ -35,6 +35,7 @@ mod queue_wake;
 mod request;
 mod run;
 mod shown;
+mod thread_task;
 mod walk;
 
 use pyo3::prelude::*;
@@ -94,6 +95,8 @@ mod _native {
     use super::run::Run;
     #[pymodule_export]
     use super::shown::{redacted, shown_header};
+    #[pymodule_export]
+    use super::thread_task::ThreadTask;
     #[pymodule_export]
     use super::walk::{Found, Walk};
 

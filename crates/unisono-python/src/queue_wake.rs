@@ -8,12 +8,17 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use pyo3::{PyTraverseError, PyVisit, intern, prelude::*, sync::PyOnceLock};
 
-use rustix::{fs::Timespec, io::Errno, thread::futex};
+use rustix::{
+    fs::Timespec,
+    io::Errno,
+    process::getpid,
+    thread::{futex, gettid},
+};
 
 use crate::errors::usage;
 
@@ -50,8 +55,11 @@ impl Bed {
     /// This is not a lock of Python's: a daemon thread that sleeps there at the end of the program is unwound by
     /// `pthread_exit` when it wakes, and Rust's frames below it make that an abort. Here it is left hanging.
     pub fn sleep(&self, py: Python<'_>, until: Option<Instant>) -> PyResult<()> {
+        let runs_handlers = gettid() == getpid();
         while !self.is_woken() && until.is_none_or(|until| Instant::now() < until) {
-            py.detach(|| self.nap(until));
+            // A signal between the last look and the sleep interrupts neither; nobody else would run its handler.
+            let look = runs_handlers.then(|| Instant::now() + LOOK_UP);
+            py.detach(|| self.nap(look.into_iter().chain(until).min()));
             py.check_signals()?;
         }
         Ok(())
@@ -75,10 +83,18 @@ impl Bed {
         let _ = futex::wake(&self.0, futex::Flags::PRIVATE, 1);
     }
 
+    /// Whether both are the same.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     fn is_woken(&self) -> bool {
         self.0.load(Ordering::Acquire) == 1
     }
 }
+
+/// How soon the main thread sees to a signal that came while it was falling asleep.
+const LOOK_UP: Duration = Duration::from_millis(250);
 
 /// The event loop that runs in this thread.
 pub fn running_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {

@@ -201,7 +201,8 @@ fn unless_interrupted<'py>(read: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAn
     Ok(error)
 }
 
-fn cancelled(py: Python<'_>) -> PyErr {
+/// `concurrent.futures.CancelledError`.
+pub fn cancelled(py: Python<'_>) -> PyErr {
     static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     match CLASS.import(py, "concurrent.futures", "CancelledError").and_then(|class: &Bound<'_, PyAny>| class.call0()) {
         Ok(error) => PyErr::from_value(error),

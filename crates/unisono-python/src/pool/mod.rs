@@ -11,6 +11,6 @@ mod inside;
 mod results;
 
 pub use engine::{Engine, Nursery};
-pub use future::FutureCore;
+pub use future::{FutureCore, cancelled};
 pub use inside::{is_reading, work};
 pub use results::Results;

@@ -1,0 +1,254 @@
+//! The native half of a `ThreadPool`'s future: the call on its way to a thread, its end, and those who wait for that.
+//!
+//! Its Python half makes it a `concurrent.futures.Future`; what the standard library looks at (`_condition`, `_state`,
+//! `_waiters`) is made there when somebody looks, and told by `_announce`. Whoever asks for a result sleeps in a futex: a
+//! lock and a condition for each task would cost more than the rest of it, and be three objects more for the collector.
+//!
+//! Nothing of Python's runs while the lock is held: no call, no allocation of an object, and no drop of the last reference
+//! to one. So a destructor or a signal's handler may look at any future at any moment.
+
+use std::{
+    mem,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use pyo3::{
+    PyTraverseError, PyVisit,
+    exceptions::{PyRuntimeError, PyTimeoutError},
+    prelude::*,
+    types::{PyDict, PyTuple},
+};
+
+use crate::{forks, pool::cancelled, queue_wake::Bed};
+
+/// One call, on its way to a thread and back.
+#[pyclass(frozen, subclass, weakref, module = "unisono._native")]
+pub struct ThreadTask {
+    state: Mutex<State>,
+    /// Whether it holds one of the places of `max_pending`.
+    #[pyo3(get)]
+    has_place: bool,
+    forks: u64,
+}
+
+struct State {
+    stage: Stage,
+    /// Whether `_announce` is to be called at the end.
+    is_observed: bool,
+    sleepers: Vec<Bed>,
+}
+
+enum Stage {
+    Pending(Call),
+    Running(Call, Instant),
+    Returned(Py<PyAny>),
+    Raised(Py<PyAny>),
+    Cancelled,
+}
+
+impl Stage {
+    fn has_ended(&self) -> bool {
+        !matches!(self, Self::Pending(_) | Self::Running(..))
+    }
+}
+
+/// Function, arguments, keywords and context.
+type CallParts = (Py<PyAny>, Py<PyTuple>, Option<Py<PyDict>>, Py<PyAny>);
+
+struct Call {
+    function: Py<PyAny>,
+    arguments: Py<PyTuple>,
+    keywords: Option<Py<PyDict>>,
+    /// The `contextvars.Context` in which the function is called.
+    context: Py<PyAny>,
+}
+
+impl Call {
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self {
+            function: self.function.clone_ref(py),
+            arguments: self.arguments.clone_ref(py),
+            keywords: self.keywords.as_ref().map(|keywords| keywords.clone_ref(py)),
+            context: self.context.clone_ref(py),
+        }
+    }
+}
+
+#[pymethods]
+impl ThreadTask {
+    #[new]
+    fn new(
+        function: Py<PyAny>,
+        arguments: Py<PyTuple>,
+        keywords: Option<Py<PyDict>>,
+        context: Py<PyAny>,
+        has_place: bool,
+    ) -> Self {
+        let stage = Stage::Pending(Call { function, arguments, keywords, context });
+        let state = State { stage, is_observed: false, sleepers: Vec::new() };
+        Self { state: Mutex::new(state), has_place, forks: forks::count() }
+    }
+
+    /// What is to be called, with what, and in which context; `None` when it was cancelled. From now on it runs.
+    ///
+    /// The call itself is made by Python, not here: a thread that the end of the interpreter finds in it is unwound by
+    /// `pthread_exit`, and frames of Rust's below it would make that an abort.
+    fn begin(&self, py: Python<'_>) -> Option<CallParts> {
+        let mut state = self.state();
+        let Stage::Pending(call) = &state.stage else { return None };
+        let (running, call) = (call.clone_ref(py), call.clone_ref(py));
+        // What is replaced is not the last reference.
+        state.stage = Stage::Running(running, Instant::now());
+        Some((call.function, call.arguments, call.keywords, call.context))
+    }
+
+    /// It returned this; whether `_announce` is to be called.
+    fn returned(&self, value: Py<PyAny>) -> bool {
+        self.end(Stage::Returned(value))
+    }
+
+    /// It raised this, or fails before it has begun; whether `_announce` is to be called.
+    fn raised(&self, error: Py<PyAny>) -> bool {
+        self.end(Stage::Raised(error))
+    }
+
+    /// Cancels it, when it has not begun; whether this call did. To tell whoever observes it is left to the caller.
+    fn stop(&self) -> bool {
+        let mut state = self.state();
+        if !matches!(state.stage, Stage::Pending(_)) {
+            return false;
+        }
+        let _call = mem::replace(&mut state.stage, Stage::Cancelled);
+        let sleepers = mem::take(&mut state.sleepers);
+        drop(state);
+        sleepers.iter().for_each(Bed::wake);
+        true
+    }
+
+    /// `pending`, `running`, `ended` or `cancelled`.
+    fn place(&self) -> &'static str {
+        match self.state().stage {
+            Stage::Pending(_) => "pending",
+            Stage::Running(..) => "running",
+            Stage::Returned(_) | Stage::Raised(_) => "ended",
+            Stage::Cancelled => "cancelled",
+        }
+    }
+
+    /// The function, its arguments, and for how many seconds it has been running; `None` when it does not run.
+    fn running_call(&self, py: Python<'_>) -> Option<(Py<PyAny>, Py<PyTuple>, f64)> {
+        match &self.state().stage {
+            Stage::Running(call, since) => {
+                Some((call.function.clone_ref(py), call.arguments.clone_ref(py), since.elapsed().as_secs_f64()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Has `_announce` called at the end; false when it has ended.
+    fn observe(&self) -> bool {
+        let mut state = self.state();
+        state.is_observed = !state.stage.has_ended();
+        state.is_observed
+    }
+
+    /// What the task returned, waited for.
+    ///
+    /// Args:
+    ///     timeout: How many seconds to wait at most; the task itself is not bounded by it.
+    ///
+    /// Raises:
+    ///     TimeoutError: It has not ended within `timeout`.
+    ///     concurrent.futures.CancelledError: It was cancelled.
+    ///     BaseException: Whatever it raised.
+    #[pyo3(signature = (timeout=None))]
+    fn result(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        self.wait(py, timeout)?;
+        let raised = match &self.state().stage {
+            Stage::Returned(value) => return Ok(value.clone_ref(py)),
+            Stage::Raised(error) => Some(error.clone_ref(py)),
+            _ => None,
+        };
+        Err(raised.map_or_else(|| cancelled(py), |error| PyErr::from_value(error.into_bound(py))))
+    }
+
+    /// What the task raised, waited for; `None` when it returned. Raises as `result` does.
+    #[pyo3(signature = (timeout=None))]
+    fn exception(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
+        self.wait(py, timeout)?;
+        match &self.state().stage {
+            Stage::Returned(_) => return Ok(None),
+            Stage::Raised(error) => return Ok(Some(error.clone_ref(py))),
+            _ => {}
+        }
+        Err(cancelled(py))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // The collector runs where the interpreter allocates, and there nobody holds the lock.
+        let Ok(state) = self.state.try_lock() else { return Ok(()) };
+        match &state.stage {
+            Stage::Pending(call) | Stage::Running(call, _) => {
+                visit.call(&call.function)?;
+                visit.call(&call.arguments)?;
+                visit.call(&call.keywords)?;
+                visit.call(&call.context)
+            }
+            Stage::Returned(object) | Stage::Raised(object) => visit.call(object),
+            Stage::Cancelled => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        let _held = mem::replace(&mut self.state().stage, Stage::Cancelled);
+    }
+}
+
+impl ThreadTask {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends it, unless it was cancelled; whether whoever observes it is to be told.
+    fn end(&self, ended: Stage) -> bool {
+        let mut state = self.state();
+        if state.stage.has_ended() {
+            return false;
+        }
+        let _call = mem::replace(&mut state.stage, ended);
+        let sleepers = mem::take(&mut state.sleepers);
+        let is_observed = state.is_observed;
+        drop(state);
+        sleepers.iter().for_each(Bed::wake);
+        is_observed
+    }
+
+    /// Returns when it has ended.
+    fn wait(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<()> {
+        let bed = {
+            let mut state = self.state();
+            if state.stage.has_ended() {
+                return Ok(());
+            }
+            if self.forks != forks::count() {
+                drop(state);
+                return Err(PyRuntimeError::new_err("this task's thread is in the parent of this process"));
+            }
+            let bed = Bed::default();
+            state.sleepers.push(bed.clone());
+            bed
+        };
+        let until = seconds.and_then(|seconds| {
+            let longest = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
+            Instant::now().checked_add(longest)
+        });
+        let slept = bed.sleep(py, until);
+        let mut state = self.state();
+        state.sleepers.retain(|other| !other.is(&bed));
+        let has_ended = state.stage.has_ended();
+        drop(state);
+        slept?;
+        if has_ended { Ok(()) } else { Err(PyTimeoutError::new_err(())) }
+    }
+}
