@@ -87,6 +87,18 @@ def test_what_leaves_the_lock_goes_to_threads_though_processes_are_as_fast():
     assert any("4 processes were about as fast" in reason for reason in answer.reasons)
 
 
+def test_what_leaves_the_lock_never_goes_to_processes_by_the_luck_of_their_rounds():
+    disturbed = [tried("threads", 4, 2.0, low=1.3), tried("processes", 4, 3.7)]
+    assert decide(measured(lock_held=0.0), disturbed).recommendation.model == "threads"
+    unclear = [tried("threads", 4, 2.0, low=0.9), tried("processes", 4, 3.7)]
+    assert decide(measured(lock_held=0.0), unclear).recommendation.model is None
+
+
+def test_what_holds_a_lock_of_its_own_in_all_threads_goes_to_processes():
+    trials = [tried("threads", 4, 1.0), tried("processes", 4, 3.7)]
+    assert decide(measured(lock_held=0.0), trials).recommendation.model == "processes"
+
+
 def test_what_waits_gets_as_many_threads_as_paid():
     trials = [tried("threads", 8, 7.8), tried("processes", 4, 3.9), tried("threads", 32, 30.0)]
     answer = decide(measured(**WAITING), trials)

@@ -8,6 +8,7 @@ So each case can be written down in a test. The rules, in this order:
    When it is neither, and nothing else is faster, it cannot be told.
 3. When some are faster, the one with the highest median wins, unless one that costs less comes close: coroutines cost
    less than threads, threads less than processes, few workers less than many.
+   Processes win over threads only where the interpreter lock can be the reason.
 4. When nothing is faster, a plain loop is the answer; but only if the candidates would not be faster either on a
    machine that is free. Otherwise it cannot be told.
 
@@ -39,6 +40,8 @@ CACHED = 5.0
 IMPOSSIBLE = 1.25
 # What computes and has to wait for a core for so much of its time is measured along with what others do.
 STARVED = 0.3
+# Who holds the interpreter lock for less of its time does not have threads take turns.
+TAKES_TURNS = 0.3
 
 _COST = {"sequential": 0, "coroutines": 1, "threads": 2, "processes": 3}
 
@@ -54,6 +57,9 @@ def decide(measured: Measured, candidates: Sequence[Candidate]) -> Explanation:
     doubt = _doubt(measured, candidates, tried)
     possible = [candidate for candidate in tried if not _is_impossible(measured, candidate)]
     faster = [candidate for candidate in possible if _speedup(candidate).low >= WORTHWHILE]
+    if _leaves_the_lock(measured) and any(_may_be_faster(candidate, "threads") for candidate in possible):
+        # Processes have nothing that threads lack then: where they seemed better, the machine was, in their rounds.
+        faster = [candidate for candidate in faster if candidate.model != "processes"]
     notes = list(_notes(measured, candidates))
     recommendation, confidence = _CANNOT_TELL, _NOT_KNOWN
     if doubt is not None:
@@ -122,6 +128,14 @@ def _is_impossible(measured: Measured, candidate: Candidate) -> bool:
     held = measured.lock_held or 0.0
     takes_turns = candidate.model == "threads" and held > 0.5 * measured.wall
     return takes_turns and speedup.median > IMPOSSIBLE * measured.wall / held
+
+
+def _leaves_the_lock(measured: Measured) -> bool:
+    return measured.lock_held is not None and measured.lock_held < TAKES_TURNS * measured.wall
+
+
+def _may_be_faster(candidate: Candidate, model: str) -> bool:
+    return candidate.model == model and _speedup(candidate).high >= WORTHWHILE
 
 
 def _is_starved(measured: Measured) -> bool:
@@ -202,7 +216,7 @@ def _why_faster(measured: Measured, chosen: Candidate, tried: Sequence[Candidate
     elif chosen.model == "processes" and measured.coroutine:
         yield "what a coroutine computes holds up everything else on its loop; each process has a loop of its own."
     elif chosen.model == "processes":
-        if measured.lock_held is None or measured.lock_held >= 0.3 * measured.wall:
+        if measured.lock_held is None or not _leaves_the_lock(measured):
             yield f"threads take turns: {_lock_bound(measured)}. Each process has a lock of its own."
     elif chosen.model == "coroutines":
         yield f"a call leaves its event loop free {_free_share(measured):.0%} of its time, and others run meanwhile."
