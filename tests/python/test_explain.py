@@ -90,7 +90,10 @@ def test_what_leaves_the_lock_goes_to_threads_though_processes_are_as_fast():
 def test_what_leaves_the_lock_never_goes_to_processes_by_the_luck_of_their_rounds():
     disturbed = [tried("threads", 4, 2.0, low=1.3), tried("processes", 4, 3.7)]
     assert decide(measured(lock_held=0.0), disturbed).recommendation.model == "threads"
-    unclear = [tried("threads", 4, 2.0, low=0.9), tried("processes", 4, 3.7)]
+    # That processes gained shows that there is something to gain.
+    disturbed = [tried("threads", 4, 2.0, low=0.9), tried("processes", 4, 3.7)]
+    assert decide(measured(lock_held=0.0), disturbed).recommendation.model == "threads"
+    unclear = [tried("threads", 4, 1.1, high=2.0), tried("processes", 4, 3.7)]
     assert decide(measured(lock_held=0.0), unclear).recommendation.model is None
 
 

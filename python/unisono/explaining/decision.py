@@ -57,9 +57,10 @@ def decide(measured: Measured, candidates: Sequence[Candidate]) -> Explanation:
     doubt = _doubt(measured, candidates, tried)
     possible = [candidate for candidate in tried if not _is_impossible(measured, candidate)]
     faster = [candidate for candidate in possible if _speedup(candidate).low >= WORTHWHILE]
-    if _leaves_the_lock(measured) and any(_may_be_faster(candidate, "threads") for candidate in possible):
+    if faster and _leaves_the_lock(measured) and any(_may_be_faster(candidate, "threads") for candidate in possible):
         # Processes have nothing that threads lack then: where they seemed better, the machine was, in their rounds.
-        faster = [candidate for candidate in faster if candidate.model != "processes"]
+        possible = [candidate for candidate in possible if candidate.model != "processes"]
+        faster = [candidate for candidate in possible if _speedup(candidate).median >= WORTHWHILE]
     notes = list(_notes(measured, candidates))
     recommendation, confidence = _CANNOT_TELL, _NOT_KNOWN
     if doubt is not None:
