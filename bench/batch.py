@@ -47,8 +47,10 @@ async def main():
         await queue.put(None)
     await asyncio.gather(*workers)
 """,
+    # Named before the clock starts, as the others' modules are imported before: the package imports it when it is asked for.
     "unisono.batch": """
 import unisono
+unisono.batch
 async def main():
     ok = 0
     async for outcome in unisono.batch(work, range(count), limit=limit):

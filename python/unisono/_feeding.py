@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import AsyncIterable, Iterator
+from itertools import islice
 from typing import Any
 
 from unisono import _native
@@ -142,6 +143,12 @@ class Feed:
         return error
 
     def _push_from(self, source: Iterator[Any], room: int) -> bool:
+        if type(self._given) in _AT_HAND:
+            there = list(islice(source, room))
+            self._push(there)
+            if len(there) < room:
+                self._end()
+            return True
         items: list[Any] = []
         ended, failed = False, None
         until = time.monotonic() + _LONGEST_PULL
@@ -224,6 +231,8 @@ def _look_at(task: asyncio.Task[None]) -> None:
         task.exception()
 
 
+# No code of anybody's runs as these are iterated over: they are not slow, and do not fail.
+_AT_HAND = frozenset({list, tuple, range})
 # Enough to keep the engine busy between two looks, few enough that a slow iterator delays no outcome for long.
 _AT_ONCE = 256
 # Seconds.

@@ -361,9 +361,10 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
         self._is_async = True
         return super().__aiter__()
 
-    async def __anext__(self) -> FunctionOutcome[Any]:
+    def __anext__(self) -> Coroutine[Any, Any, FunctionOutcome[Any]]:
         self._is_async = True
-        return await super().__anext__()
+        # Handed on and not awaited here: a coroutine around another costs each item one more.
+        return super().__anext__()
 
     def __await__(self) -> Any:
         self._is_async = True

@@ -31,8 +31,10 @@ from unisono.errors import RunError, WorkerLost
 
 __all__ = ["ExecutorHands", "Judge", "LoopHands", "LoopThread", "ServingThread"]
 
-# What is made by a call that has run nothing yet.
-_NOTHING_RUN = (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)
+# What is made by a call that has run nothing yet. None of these has subclasses, so a look at the exact type is enough;
+# every result is looked at.
+_NOTHING_RUN = frozenset({types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType})
+_RETURNED = Hands.RETURNED
 
 End = tuple[int, int, bool, str, Any, bytes | None]
 
@@ -55,12 +57,12 @@ class Judge:
 
     def returned(self, number: int, result: Any) -> End:
         """The function answered."""
-        if isinstance(result, _NOTHING_RUN):
+        if type(result) in _NOTHING_RUN:
             return self._nothing_ran(number, result)
         if self.serialize is None:
-            return (number, Hands.RETURNED, False, "", result, None)
+            return (number, _RETURNED, False, "", result, None)
         try:
-            return (number, Hands.RETURNED, False, "", result, self.serialize(result))
+            return (number, _RETURNED, False, "", result, self.serialize(result))
         except BaseException as error:
             # Whatever it is: nobody else settles this call, and no other is to suffer from it.
             message = f"its result cannot be written: {_shown(error)} (give serialize=)"
@@ -139,7 +141,7 @@ class LoopHands:
         self._call = call
         self._items = items
         self._judge = judge
-        self._name = name
+        self._prefix = f"batch:{name}["
         self._is_lazy = is_lazy
         self._stop = stop
         self._over = over
@@ -254,7 +256,7 @@ class LoopHands:
         """Begin a call; answers what it has raised at once that is to end the loop."""
         item = self._items[at]
         try:
-            task = self._loop.create_task(self._call(item), name=f"batch:{self._name}[{_called(item, at)}]")
+            task = self._loop.create_task(self._call(item), name=f"{self._prefix}{_called(item, at)}]")
         except BaseException as error:
             # Also what is no `Exception`: nobody else would settle this call.
             self._give_back(self._judge.raised(number, error))
@@ -272,7 +274,9 @@ class LoopHands:
         if number in self._asked:
             self._asked.discard(number)
             return self._stopped(number, task)
-        return self._judge.returned(number, task.result()) if _is_ok(task) else self._failed(number, task)
+        if not task.cancelled() and task.exception() is None:
+            return self._judge.returned(number, task.result())
+        return self._failed(number, task)
 
     def _failed(self, number: int, task: asyncio.Task[Any]) -> End:
         if task.cancelled():
@@ -542,11 +546,7 @@ def _step(generator: AsyncGenerator[None, None]) -> None:
 
 def _called(item: Any, at: int) -> str:
     """What an item is called in the name of its task. Only what is cheap to write: an item may be a whole table."""
-    return str(item)[:_LONGEST_NAME] if isinstance(item, str | int | float | os.PathLike) else f"r{at}"
-
-
-def _is_ok(task: asyncio.Task[Any]) -> bool:
-    return not task.cancelled() and task.exception() is None
+    return str(item)[:_LONGEST_NAME] if isinstance(item, _CHEAP) else f"r{at}"
 
 
 def _shown(error: BaseException) -> str:
@@ -571,5 +571,7 @@ def _join_threads() -> None:
 # For outcomes.
 _ENDED = "its event loop has ended"
 _LONGEST_NAME = 60
+# Not a union, which would be made anew for each item.
+_CHEAP = (str, int, float, os.PathLike)
 _LONGEST_GOODBYE = 2.0
 _LONGEST_HANDING_IN = 0.2

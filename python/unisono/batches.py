@@ -117,8 +117,10 @@ class Batch(Generic[OutcomeT]):
     def __next__(self) -> OutcomeT:
         while True:
             # Several threads may take from one batch.
-            with contextlib.suppress(IndexError):
+            try:
                 return self._ready.popleft()
+            except IndexError:
+                pass
             self._wait_for_results()
             run = self._start(keep_outcomes=True)
             pushed = self._fed.go_on()
@@ -157,8 +159,10 @@ class Batch(Generic[OutcomeT]):
     async def __anext__(self) -> OutcomeT:
         while True:
             # Others may take from one batch, also on other threads.
-            with contextlib.suppress(IndexError):
+            try:
                 return self._ready.popleft()
+            except IndexError:
+                pass
             await self._wait_for_results_on_loop()
             run = self._start(keep_outcomes=True)
             pushed = self._fed.go_on_on_loop()
@@ -382,7 +386,7 @@ class Batch(Generic[OutcomeT]):
         if outcomes:
             self._tell_others(run)
         if len(self._failures) < MOST_FAILURES:
-            self._failures.extend(outcome for outcome in outcomes if outcome.kind not in ("ok", "skipped"))
+            self._failures.extend(outcome for outcome in outcomes if not (outcome.ok or outcome.kind == "skipped"))
         return True
 
     def _tell_others(self, run: _native.Run[OutcomeT]) -> None:

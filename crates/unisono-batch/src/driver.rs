@@ -343,7 +343,7 @@ where
         }
         if let Some(item) = attempt.then {
             let key: Rc<str> = self.machine.key_name(ticket).into();
-            self.take_in(now, Offer { key, item });
+            self.take_in(now, Offer { key, item: *item });
         }
         self.rule(now, ticket, attempt.verdict, attempt.value);
     }

@@ -55,8 +55,9 @@ pub struct Attempt<I, V> {
     pub value: V,
     /// Nothing of the same key starts before then, whatever the verdict: the peer announced its quota.
     pub pause_until: Option<Instant>,
-    /// An item that follows from this one: its next page. Only with [`Verdict::Final`].
-    pub then: Option<I>,
+    /// An item that follows from this one: its next page. Only with [`Verdict::Final`]. Boxed, since few have one and every
+    /// attempt is moved several times.
+    pub then: Option<Box<I>>,
 }
 
 impl<I, V> Attempt<I, V> {

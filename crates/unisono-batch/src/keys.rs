@@ -50,6 +50,8 @@ enum Place {
 pub(crate) struct Keys {
     slots: Slab<Key>,
     by_name: HashMap<Arc<str>, usize>,
+    /// Where the last one was found: most items have the key of the one before, and a look there spares a hash.
+    latest: usize,
     ready: VecDeque<usize>,
     asleep: BinaryHeap<Reverse<(Instant, usize, u32)>>,
     probing: VecDeque<usize>,
@@ -67,6 +69,7 @@ impl Keys {
             host_away,
             slots: Slab::new(),
             by_name: HashMap::new(),
+            latest: 0,
             ready: VecDeque::new(),
             asleep: BinaryHeap::new(),
             probing: VecDeque::new(),
@@ -76,7 +79,11 @@ impl Keys {
 
     /// The key of this name, made when it is new or was forgotten.
     pub(crate) fn find_or_make(&mut self, now: Instant, name: &str, budget: Option<RetryBudget>) -> usize {
+        if self.slots.get(self.latest).is_some_and(|key| *key.name == *name) {
+            return self.latest;
+        }
         if let Some(index) = self.by_name.get(name) {
+            self.latest = *index;
             return *index;
         }
         if self.slots.len() >= self.sweep_at {

@@ -263,7 +263,7 @@ async fn work_that_outlives_its_item_still_counts() {
 #[tokio::test(start_paused = true)]
 async fn a_follow_up_is_an_item_of_its_own() {
     let (log, _) = run(items("k", 1), settings(1), CancelToken::new(), |number, _| async move {
-        Attempt { then: (number < 4).then_some(("k", number + 1)), ..ok() }
+        Attempt { then: (number < 4).then(|| Box::new(("k", number + 1))), ..ok() }
     })
     .await;
     assert_eq!(log.iter().map(|(number, ..)| *number).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);

@@ -529,6 +529,10 @@ impl Recovered {
 
     /// The note of a row that may have moved.
     fn take_adrift(&mut self, id: u64, is_own: bool, fingerprint: u64) -> Option<Adrift> {
+        // Asked for every row, and of most runs there are none.
+        if self.adrift.is_empty() {
+            return None;
+        }
         let Entry::Occupied(mut notes) = self.adrift.entry(fingerprint) else { return None };
         // Those without ids are told apart by their order alone.
         let at = notes.get().iter().position(|adrift| !is_own || adrift.one.id() == id)?;

@@ -2,7 +2,7 @@
 //! whatever it runs them; the engine decides when. So the engine's thread has no need of the interpreter here either.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     marker::PhantomData,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -143,13 +143,16 @@ impl Face for FunctionFace {
 #[pyclass(frozen, module = "unisono._native")]
 pub struct Hands {
     desk: Desk<Invocation, Came<Value>>,
-    tasks: Mutex<HashMap<usize, Task<Invocation, Came<Value>>>>,
+    tasks: Mutex<Begun>,
     bell: Bell,
     /// Nothing new is to begin.
     drains: Arc<AtomicBool>,
     /// Threads do not survive a fork.
     pid: u32,
 }
+
+/// Calls that were taken and are not given back, by number: the desk gives the lowest that are free.
+type Begun = Vec<Option<Task<Invocation, Came<Value>>>>;
 
 /// How a call ended: its number, how, whether another attempt is worth it, what went wrong, what it answered or raised,
 /// and its answer as JSON.
@@ -184,7 +187,10 @@ impl Hands {
         let mut tasks = self.lock();
         let begin = |task: Task<Invocation, Came<Value>>| {
             let (number, line) = (task.number(), task.work.line);
-            tasks.insert(number, task);
+            if tasks.len() <= number {
+                tasks.resize_with(number + 1, || None);
+            }
+            tasks[number] = Some(task);
             (number, line.saturating_sub(1))
         };
         Ok((taken.into_iter().map(begin).collect(), stops, !is_open))
@@ -202,7 +208,7 @@ impl Hands {
         let mut done = Vec::with_capacity(ends.len());
         let mut tasks = self.lock();
         for (number, how, retry, message, value, json) in ends {
-            let Some(task) = tasks.remove(&number) else { continue };
+            let Some(task) = tasks.get_mut(number).and_then(Option::take) else { continue };
             let how = match how {
                 Self::RETURNED => How::Returned,
                 Self::STOPPED => How::Stopped,
@@ -232,8 +238,8 @@ impl Hands {
         self.desk.refuse(move || stopped(refused.clone()));
         let but = HashSet::<usize>::from_iter(but);
         let mut tasks = self.lock();
-        let left = tasks.extract_if(|number, _| !but.contains(number));
-        let mut done = left.map(|(_, task)| (task, stopped(why.clone()))).collect();
+        let left = tasks.iter_mut().enumerate().filter(|(number, _)| !but.contains(number));
+        let mut done = left.filter_map(|(_, task)| task.take()).map(|task| (task, stopped(why.clone()))).collect();
         drop(tasks);
         self.desk.give_back(&mut done);
         Ok(())
@@ -258,7 +264,7 @@ impl Hands {
 }
 
 impl Hands {
-    fn lock(&self) -> MutexGuard<'_, HashMap<usize, Task<Invocation, Came<Value>>>> {
+    fn lock(&self) -> MutexGuard<'_, Begun> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

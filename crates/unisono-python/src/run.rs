@@ -318,9 +318,11 @@ impl<F: Face> Ends for ProgramEnds<F> {
 
     fn push(&self, first: u64, items: &Bound<'_, PyList>) -> PyResult<()> {
         // All are made before the queue is locked, since making one may run code of the caller's.
-        let rows = items.iter().zip(first + 1..).map(|(item, line)| self.face.row(&item, line));
-        let rows = rows.collect::<PyResult<Vec<_>>>()?;
-        self.inlet.put(rows.into_iter());
+        let mut rows = Vec::with_capacity(items.len());
+        for (item, line) in items.iter().zip(first + 1..) {
+            rows.push(self.face.row(&item, line)?);
+        }
+        self.inlet.put(rows);
         Ok(())
     }
 

@@ -94,7 +94,7 @@ impl<D: Done> Ledger<D> {
 
     /// Takes outcomes of items that have ended. `ended` of each says that nothing more of its row will follow.
     pub(crate) fn record(&mut self, outcomes: impl Iterator<Item = (Outcome<D>, bool)>) {
-        let mut ready = Vec::new();
+        let mut ready = Vec::with_capacity(outcomes.size_hint().0);
         for (mut outcome, ended) in outcomes {
             self.remember(&mut outcome);
             let again = self.count(&outcome);
@@ -116,7 +116,7 @@ impl<D: Done> Ledger<D> {
     /// What earlier attempts may have done is not undone by one that did nothing.
     fn remember(&mut self, outcome: &mut Outcome<D>) {
         let old = self.old.get(&outcome.key).map(|old| (old.effect, old.repeat, old.idempotency_key.as_deref()));
-        let doubt = self.doubts.remove(&outcome.key).map(|repeat| (Effect::Maybe, repeat, None));
+        let doubt = take(&mut self.doubts, &outcome.key).map(|repeat| (Effect::Maybe, repeat, None));
         for (effect, repeat, key) in old.into_iter().chain(doubt) {
             outcome.effect = outcome.effect.join(effect);
             if effect != Effect::None && !outcome.repeat.agrees_with(repeat) {
@@ -127,7 +127,7 @@ impl<D: Done> Ledger<D> {
             outcome.kind = outcome.effect.outcome(outcome.kind, outcome.repeat.is_allowed());
         }
         // What it has saved stays its own, under whatever names or none this run saves: its line goes, and this one says so.
-        if let Some(files) = self.saved_before.remove(&outcome.key)
+        if let Some(files) = take(&mut self.saved_before, &outcome.key)
             && outcome.kind != OutcomeKind::Ok
         {
             for (place, name) in files {
@@ -225,7 +225,7 @@ impl<D: Done> Ledger<D> {
         if let Some(outlet) = &self.outlet
             && !outcomes.is_empty()
         {
-            outlet.put(outcomes.into_iter());
+            outlet.put(outcomes);
         }
     }
 
@@ -281,6 +281,11 @@ impl<D: Done> Ledger<D> {
             body: &self.body,
         });
     }
+}
+
+/// Takes what is known of a row. Of most runs nothing is, and a removal hashes its key even where there is nothing.
+fn take<T>(known: &mut HashMap<RowKey, T>, key: &RowKey) -> Option<T> {
+    if known.is_empty() { None } else { known.remove(key) }
 }
 
 /// The members of a line after its prefix; the body apart.

@@ -88,10 +88,10 @@ impl<D> Outlet<D> {
     }
 
     /// Adds outcomes; never waits.
-    pub(crate) fn put(&self, outcomes: impl Iterator<Item = Outcome<D>>) {
-        let mut wanted = outcomes.filter(self.wanted).peekable();
-        if wanted.peek().is_some() {
-            self.shared.lock().queue.extend(wanted);
+    pub(crate) fn put(&self, mut outcomes: Vec<Outcome<D>>) {
+        outcomes.retain(self.wanted);
+        if !outcomes.is_empty() {
+            add(&mut self.shared.lock().queue, outcomes);
             (self.shared.bell)();
         }
     }
@@ -145,9 +145,9 @@ impl<C> Inlet<C> {
     }
 
     /// Adds rows, even beyond the room.
-    pub fn put(&self, rows: impl Iterator<Item = Row<C>>) {
+    pub fn put(&self, rows: Vec<Row<C>>) {
         let mut state = self.0.lock();
-        state.queue.extend(rows);
+        add(&mut state.queue, rows);
         let waker = state.runner.take();
         drop(state);
         wake(waker);
@@ -215,6 +215,15 @@ impl<T> Shared<T> {
 impl<T> fmt::Debug for Shared<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Queue").field("length", &self.lock().queue.len()).finish_non_exhaustive()
+    }
+}
+
+/// Adds things to a queue, without moving each when there is nothing before them.
+fn add<T>(queue: &mut VecDeque<T>, things: Vec<T>) {
+    if queue.is_empty() {
+        *queue = things.into();
+    } else {
+        queue.extend(things);
     }
 }
 

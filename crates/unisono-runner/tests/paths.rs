@@ -38,7 +38,7 @@ fn a_folder_becomes_the_rows_of_its_files_under_the_line_that_gave_it() {
     }
     let (inlet, mut rows, _rung) = start();
     let given = [Ok(folder.path().to_owned()), Err("no path".to_owned()), Ok(folder.path().join("b"))];
-    inlet.put(given.into_iter().zip(1..).map(|(path, line)| row(line, path)));
+    inlet.put(given.into_iter().zip(1..).map(|(path, line)| row(line, path)).collect());
     // Handed over though the input has not ended: a slow producer's paths are run as they come.
     let Some(Batch::Rows(first)) = rows.blocking_recv() else { panic!("there are rows") };
     inlet.end(Some("the list is gone".to_owned()));

@@ -134,7 +134,7 @@ impl FetchWork {
         }
         attempt.value.goes_on = true;
         let call = FetchCall { request, trail: Trail::default(), save: None, key: item.call.key, visited };
-        attempt.then = Some(item.next_page(call));
+        attempt.then = Some(Box::new(item.next_page(call)));
         Ok(())
     }
 

@@ -245,7 +245,7 @@ impl Work for Scripted {
             Ending::Ok => {
                 let mut attempt = Attempt::new(Verdict::Final(OutcomeKind::Ok), Answer::default());
                 if *page < script.pages {
-                    attempt.then = Some(next_page(item));
+                    attempt.then = Some(Box::new(next_page(item)));
                 }
                 attempt
             }
