@@ -361,6 +361,48 @@ def begin_and_wait(item):
         time.sleep(0.002)
 
 
+@pytest.mark.parametrize("retries", [0, 3])
+@pytest.mark.parametrize("executor", ["threads", "processes", "loop"])
+def test_a_call_that_fails_before_the_engine_hears_of_a_cancel_has_failed(executor, retries):
+    def cancel_and_agree(_error):
+        # It is asked between the end of a call and the moment in which the engine hears of that.
+        outcomes.cancel(abort=True)
+        return True
+
+    function = fail_on_the_loop if executor == "loop" else fail
+    outcomes = batch(function, range(1), executor=executor, retries=retries, retry_on=cancel_and_agree)
+    (outcome,) = outcomes
+    assert (outcome.kind, repr(outcome.error), outcome.attempts) == ("failed", "LookupError(7)", 1)
+
+
+def fail(number):
+    raise LookupError(number + 7)
+
+
+async def fail_on_the_loop(number):
+    fail(number)
+
+
+@pytest.mark.parametrize("kind", ["fetch", "commands", "functions"])
+def test_what_is_repeated_when_its_batch_is_cancelled_ends_as_its_last_attempt_did(kind, server):
+    kinds = {
+        "fetch": lambda: unisono.fetch([f"{server.url}/status/500"], retries=100, retry_budget="none"),
+        "commands": lambda: unisono.commands.each([["false"]], retries=100),
+        "functions": lambda: batch(fail, range(1), retries=100),
+    }
+    outcomes = kinds[kind]()
+    taken = []
+    thread = threading.Thread(target=lambda: taken.extend(outcomes))
+    thread.start()
+    until(lambda: outcomes.progress.get("retries", 0) >= 1)
+    outcomes.cancel()
+    thread.join(60)
+    # Whether it waits or runs, it is let finish, and there is no further attempt.
+    (outcome,) = taken
+    assert (outcome.kind, bool(outcome.error)) == ("failed", True)
+    assert outcome.attempts < 100
+
+
 @pytest.mark.parametrize("is_async", [False, True])
 def test_no_coroutine_begins_after_a_cancel(is_async):
     begun, ended = [], []

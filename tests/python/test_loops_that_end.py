@@ -217,16 +217,20 @@ def test_the_outcome_of_a_call_whose_loop_was_closed_says_so(new_loop):
     assert sorted(str(outcome.error) for outcome in outcomes) == [f"r{n}: its event loop has ended" for n in (1, 2)]
 
 
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("retries", [0, 3])
 @pytest.mark.parametrize("turns", range(5))
-def test_a_call_that_ended_in_the_last_turn_of_its_loop_has_its_own_outcome(turns, new_loop):
+def test_a_call_that_ended_in_the_last_turn_of_its_loop_has_its_own_outcome(turns, retries, fails, new_loop):
     loop, goes_on, waits = new_loop(), asyncio.Event(), asyncio.Event()
 
     async def work(number):
         if number:
             waits.set()
             await goes_on.wait()
+            if fails:
+                raise LookupError
 
-    made = batch(work, range(2), limit=2)
+    made = batch(work, range(2), limit=2, retries=retries)
 
     async def main():
         await anext(made)
@@ -245,7 +249,7 @@ def test_a_call_that_ended_in_the_last_turn_of_its_loop_has_its_own_outcome(turn
     with contextlib.suppress(RunError):
         kinds.extend(outcome.kind for outcome in made)
     # It goes on in the turn after it could, and ends there. Loops differ in whether they finish the turn in which they stop.
-    assert kinds == ["ok"] or (turns == 0 and kinds == ["cancelled"])
+    assert kinds == ["failed" if fails else "ok"] or (turns == 0 and kinds == ["cancelled"])
 
 
 def test_a_batch_that_has_ended_before_its_loop_raises_nothing(new_loop):

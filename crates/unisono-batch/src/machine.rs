@@ -116,7 +116,7 @@ pub enum Ruling {
         /// Since when.
         since: Instant,
     },
-    /// The batch is stopping: decide the item as cancelled, with [`Finish::Final`].
+    /// The batch is stopping, and the attempt counts for nothing: decide the item as cancelled, with [`Finish::Final`].
     Stopping,
     /// The ticket was stale.
     Stale,
@@ -450,9 +450,13 @@ impl Machine {
         self.leave_state(ticket);
         let is_away = peer == Peer::Away && self.settings.retry.host_away.is_some();
         let is_late = self.slot(ticket).item_by.is_some_and(|by| by <= now);
+        let is_stopping = self.stop != Stop::Run;
         let ruling = match finish {
             Finish::Final => Ruling::Decided,
-            _ if self.stop != Stop::Run => Ruling::Stopping,
+            // What has failed by itself has its end, now that there is no repeat. What would have waited for its peer has not.
+            Finish::Unmet if is_stopping && is_away => Ruling::Stopping,
+            Finish::Throttled { .. } if is_stopping => Ruling::Stopping,
+            _ if is_stopping => Ruling::Decided,
             _ if is_late => Ruling::Late,
             Finish::Unmet if is_away => self.wait(now, ticket),
             Finish::Unmet => self.retry(now, ticket, None),

@@ -400,7 +400,11 @@ impl World {
                 assert!(self.now >= since + self.host_away());
                 self.conclude(ticket, number);
             }
-            (Ruling::Refused(_) | Ruling::Stopping, _) => self.conclude(ticket, number),
+            (Ruling::Stopping, Finish::Throttled { .. } | Finish::Unmet) => {
+                assert!(self.stopped, "who stops it?");
+                self.conclude(ticket, number);
+            }
+            (Ruling::Refused(_), _) => self.conclude(ticket, number),
             other => panic!("{other:?}"),
         }
     }

@@ -53,7 +53,7 @@ impl<V: Send + 'static> Work for FunctionWork<V> {
         call.stop();
         match tokio::time::timeout(self.patience, call).await {
             // It ended by itself in that very moment.
-            Ok(Some(came @ Came { how: How::Returned | How::Failed(_), .. })) => {
+            Ok(Some(came @ Came { how: How::Returned | How::Failed(_) | How::Away, .. })) => {
                 self.judge(Some(came), item.call.repeatable, context)
             }
             Ok(Some(Came { how: How::Swallowed, message, .. })) => {
