@@ -64,22 +64,33 @@ ROWS = [
     ),
     (
         "`pools`: tasks a second by `map`",
-        "**{pools||unisono|map|3}**",
-        "joblib {pools||joblib|map|3} · multiprocessing.Pool {pools||multiprocessing.Pool|map|3} · billiard "
-        "{pools||billiard|map|3} · pebble {pools||pebble|map|3} · concurrent.futures {pools||concurrent.futures|map|3}",
+        "**{pools|tasks a second in processes|unisono.ProcessPool|map|3}**",
+        "joblib {pools|tasks a second in processes|joblib|map|3} · multiprocessing.Pool "
+        "{pools|tasks a second in processes|multiprocessing.Pool|map|3} · billiard "
+        "{pools|tasks a second in processes|billiard|map|3} · pebble {pools|tasks a second in processes|pebble|map|3} · "
+        "concurrent.futures {pools|tasks a second in processes|concurrent.futures.ProcessPoolExecutor|map|3}",
     ),
     (
         "`pools`: tasks a second, one at a time",
-        "**{pools||unisono|one at a time|3}**",
-        "pebble {pools||pebble|one at a time|3} · billiard {pools||billiard|one at a time|3} · concurrent.futures "
-        "{pools||concurrent.futures|one at a time|3} · multiprocessing.Pool "
-        "{pools||multiprocessing.Pool|one at a time|3}",
+        "**{pools|tasks a second in processes|unisono.ProcessPool|one at a time|3}**",
+        "pebble {pools|tasks a second in processes|pebble|one at a time|3} · billiard "
+        "{pools|tasks a second in processes|billiard|one at a time|3} · concurrent.futures "
+        "{pools|tasks a second in processes|concurrent.futures.ProcessPoolExecutor|one at a time|3} · "
+        "multiprocessing.Pool {pools|tasks a second in processes|multiprocessing.Pool|one at a time|3}",
     ),
     (
         "`pools`: a 10 MB array from a worker, ms",
-        "**{pools||unisono|10 MB array|2}**",
-        "billiard {pools||billiard|10 MB array|2} · concurrent.futures {pools||concurrent.futures|10 MB array|2} · "
-        "multiprocessing.Pool {pools||multiprocessing.Pool|10 MB array|2}",
+        "**{pools|tasks a second in processes|unisono.ProcessPool|10 MB array|2}**",
+        "billiard {pools|tasks a second in processes|billiard|10 MB array|2} · concurrent.futures "
+        "{pools|tasks a second in processes|concurrent.futures.ProcessPoolExecutor|10 MB array|2} · "
+        "multiprocessing.Pool {pools|tasks a second in processes|multiprocessing.Pool|10 MB array|2}",
+    ),
+    (
+        "`pools`: tasks a second in threads, by `submit`; one at a time",
+        "**{pools|tasks a second in threads|unisono.ThreadPool|submit|3}**; "
+        "**{pools|tasks a second in threads|unisono.ThreadPool|one at a time|3}**",
+        "concurrent.futures {pools|tasks a second in threads|concurrent.futures.ThreadPoolExecutor|submit|3}; "
+        "{pools|tasks a second in threads|concurrent.futures.ThreadPoolExecutor|one at a time|3}",
     ),
     (
         "`queues`: items a second, thread to thread; thread to coroutine",
