@@ -41,8 +41,11 @@ pub(crate) fn until_renewed(headers: &HeaderMap, wall: fn() -> SystemTime) -> Op
 
 /// Whether the server says that nothing is left of the quota.
 pub(crate) fn is_used_up(headers: &HeaderMap) -> bool {
-    structured(headers).is_some_and(|(remaining, _)| remaining == 0)
-        || QUOTA_HEADERS.iter().any(|[remaining, _]| single(headers, remaining).is_some_and(|left| left == "0"))
+    // Asked of every answer, and most say nothing of a quota: a look at the names costs less than four searches.
+    let is_told = headers.keys().any(|name| name == RATELIMIT || name.as_str().ends_with("-remaining"));
+    is_told
+        && (structured(headers).is_some_and(|(remaining, _)| remaining == 0)
+            || QUOTA_HEADERS.iter().any(|[remaining, _]| single(headers, remaining).is_some_and(|left| left == "0")))
 }
 
 /// `RateLimit: "policy";r=0;t=30`, or the older `limit=10, remaining=0, reset=30`.
@@ -163,6 +166,16 @@ mod tests {
         let mut twice = headers(&[("retry-after", "5")]);
         twice.append(header::RETRY_AFTER, HeaderValue::from_static("7"));
         assert_eq!(retry_after(&twice, wall), None);
+    }
+
+    #[test]
+    fn a_quota_is_used_up_under_each_of_its_names() {
+        for name in ["ratelimit-remaining", "x-ratelimit-remaining", "x-rate-limit-remaining"] {
+            assert!(is_used_up(&headers(&[("server", "x"), (name, "0")])), "{name}");
+            assert!(!is_used_up(&headers(&[("server", "x"), (name, "1")])), "{name}");
+        }
+        assert!(is_used_up(&headers(&[("server", "x"), ("ratelimit", "\"default\";r=0;t=30")])));
+        assert!(!is_used_up(&headers(&[("server", "x"), ("attempts-remaining", "0")])));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! A password that is not percent-encoded can look like a port and a path (`http://bob:1/w@host`). What no port can be is
 //! refused; a number and what follows it are taken as what they say they are.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, net::Ipv4Addr};
 
 use http::uri::PathAndQuery;
 use percent_encoding::percent_decode_str;
@@ -231,14 +231,14 @@ fn plain(text: &str) -> Option<Url> {
     };
     let is_plain_host =
         |host: &str| host.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.');
-    let is_plain_address = host.split('.').count() == 4
-        && host.split('.').all(|part| part.parse::<u8>().is_ok_and(|n| n.to_string() == part));
     let last = host.rsplit('.').next()?;
     let is_name = last.bytes().next()?.is_ascii_lowercase() && !host.contains("xn--");
-    let is_plain_target = target.bytes().all(|b| b.is_ascii_graphic() && !b"\"#'<>\\^`{|}".contains(&b))
-        && !target.contains("/.")
-        && !target.contains("/%2");
-    (is_plain_host(host) && (is_name || is_plain_address) && is_plain_target).then_some(())?;
+    let is_plain_address = || host.parse::<Ipv4Addr>().is_ok();
+    // What is graphic, without `"#'<>\^`{|}`.
+    let is_plain_byte =
+        |b| matches!(b, b'!' | b'$'..=b'&' | b'('..=b';' | b'=' | b'?'..=b'[' | b']' | b'_' | b'a'..=b'z' | b'~');
+    let is_plain_target = target.bytes().all(is_plain_byte) && !target.contains("/.") && !target.contains("/%2");
+    (is_plain_host(host) && (is_name || is_plain_address()) && is_plain_target).then_some(())?;
     Some(Url { https, host: host.into(), port, target: PathAndQuery::try_from(target).ok()?, user: None })
 }
 
@@ -280,7 +280,8 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_taken_as_it_is_is_what_a_browser_would_send(
-            scheme in "https?", host in "[a-z0-9.-]{1,12}", port in prop::option::of(1u16..), target in "/[!-~]{0,20}",
+            scheme in "https?", host in "[a-z0-9.-]{1,12}|[0-9]{1,3}([.][0-9]{1,3}){3}", port in prop::option::of(1u16..),
+            target in "/[!-~]{0,20}",
         ) {
             let port = port.map_or(String::new(), |port| format!(":{port}"));
             let text = format!("{scheme}://{host}{port}{target}");
