@@ -1,6 +1,7 @@
 """Hosts that restart, limit and drain: real servers, small numbers. `make hosts` has the large ones, and the peers."""
 
 import json
+import socket
 
 import pytest
 
@@ -89,6 +90,31 @@ def test_a_resume_of_the_same_row_as_before_gives_it_a_budget_of_its_own(unisono
     )
     assert unisono(*command).returncode == 0
     assert [row["attempts"] for row in lines(tmp_path / "out.jsonl")] == [3]
+
+
+@pytest.mark.parametrize("mode", ["bar", "json"])
+def test_progress_names_a_host_that_never_answers_and_how_much_it_is_sent_at_a_time(tmp_path, mode):
+    with socket.create_server(("127.0.0.1", 0), backlog=200) as silent:
+        host = f"127.0.0.1:{silent.getsockname()[1]}"
+        command = (
+            COMMAND,
+            "fetch",
+            f"http://{host}/items/{{1..60}}",
+            "-o",
+            "out.jsonl",
+            "--proxy",
+            "",
+            "--timeout",
+            "200ms",
+        )
+        terminal = Terminal(*command, "--progress", mode, cwd=tmp_path, columns=160)
+        try:
+            if mode == "bar":
+                terminal.shows(f"waiting for {host}: overloaded or timing out, 1 at a time")
+            else:
+                terminal.shows(f'"lowered":["{host}"]')
+        finally:
+            terminal.close()
 
 
 @pytest.mark.parametrize(("mode", "rows"), [("bar", 30), ("bar", 1), ("json", 1)])

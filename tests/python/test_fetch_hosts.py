@@ -1,8 +1,11 @@
 """Hosts that are away, from Python: what waits, what the report says, and what runs again."""
 
 import asyncio
+import socket
+import threading
 
 import unisono
+from processes import until
 from server_support import back
 
 
@@ -20,6 +23,18 @@ def test_repeated_with_resume_it_ends_well_once_the_host_is_back(tmp_path, away)
         report = unisono.fetch(urls, **options).run()
         assert len(server.requests) == 20
     assert (report.ok, report.passing, report.exit_code) == (20, {}, 0)
+
+
+def test_a_host_that_never_answers_is_named_while_its_rows_wait_for_it():
+    with socket.create_server(("127.0.0.1", 0), backlog=200) as silent:
+        host = f"127.0.0.1:{silent.getsockname()[1]}"
+        run = unisono.fetch([f"http://{host}/{n}" for n in range(60)], timeout=0.1)
+        thread = threading.Thread(target=run.run)
+        thread.start()
+        until(lambda: host in run.progress.get("waiting_for", ()))
+        run.cancel(abort=True)
+        thread.join(60)
+    assert run.report.ok == 0
 
 
 def test_what_was_away_is_waited_for_and_named_meanwhile(away):

@@ -571,6 +571,8 @@ where
                 numbers.paused = paused.map(|(key, until)| (key.to_owned(), until)).collect();
                 let held = machine.held().take(MOST_PAUSED);
                 numbers.held = held.map(|(key, since)| (key.to_owned(), since)).collect();
+                let lowered = machine.lowered(now).take(MOST_PAUSED);
+                numbers.lowered = lowered.map(|(key, most)| (key.to_owned(), most)).collect();
             }
         });
         if in_full {

@@ -46,6 +46,8 @@ struct Window {
     size: f64,
     /// Up to here each success adds one.
     threshold: f64,
+    /// The peer is overloaded, and not only met again after it was away.
+    is_lowered: bool,
 }
 
 /// What news of a peer changes.
@@ -100,6 +102,11 @@ impl Health {
     /// How many may be in flight.
     pub(crate) fn capacity(&self, per_key: u32) -> u32 {
         self.window.map_or(per_key, |window| per_key.min((window.size as u32).max(1)))
+    }
+
+    /// How many may be in flight where that is because the peer is overloaded.
+    pub(crate) fn lowered(&self, per_key: u32) -> Option<u32> {
+        self.window.filter(|window| window.is_lowered).map(|_| self.capacity(per_key))
     }
 
     /// Whether an attempt may start but for how much is in flight: a held key has one probe at a time.
@@ -175,7 +182,7 @@ impl Health {
                 }
                 let was = self.capacity(per_key);
                 let size = (f64::from(was.min(in_flight.max(1))) / 2.0).max(1.0);
-                self.window = Some(Window { size, threshold: size });
+                self.window = Some(Window { size, threshold: size, is_lowered: true });
                 self.next_epoch(now);
                 if was == 1 { Change::TooOften } else { Change::Lowered }
             }
@@ -187,7 +194,8 @@ impl Health {
         let per_key = f64::from(news.per_key);
         let since = self.held.take().map_or(news.at, |held| held.since);
         self.back = Some(news.at);
-        self.window = Some(Window { size, threshold: per_key }).filter(|_| size < per_key);
+        let is_lowered = news.peer == Peer::Overloaded;
+        self.window = Some(Window { size, threshold: per_key, is_lowered }).filter(|_| size < per_key);
         self.next_epoch(news.at);
         Change::Back { since }
     }

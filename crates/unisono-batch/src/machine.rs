@@ -589,6 +589,16 @@ impl Machine {
         })
     }
 
+    /// The keys whose peer is overloaded while more of them is to start than it may be sent, and how much that is at once.
+    pub fn lowered(&self, now: Instant) -> impl Iterator<Item = (&str, u32)> {
+        let per_key = self.settings.limits.per_key.get();
+        self.keys.iter().filter_map(move |key| {
+            let most = key.health.lowered(per_key)?;
+            let is_full = key.in_flight >= most || !key.pace.is_idle() || key.is_paused(now);
+            (is_full && key.queued + key.delayed > 0).then_some((&*key.name, most))
+        })
+    }
+
     /// What is new about peers since this was last asked.
     pub fn take_news(&mut self) -> Vec<(usize, KeyNews)> {
         std::mem::take(&mut self.news)
@@ -1205,6 +1215,23 @@ const MOST_JITTER: Duration = Duration::from_millis(250);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_whose_peer_is_overloaded_is_named_while_something_waits_for_that() {
+        let limits = Limits::new(std::num::NonZeroU32::new(4), None);
+        let (mut machine, now) = (Machine::new(Settings { limits, ..Settings::default() }, 0), Instant::now());
+        let rows: Vec<Ticket> = (0..8).map(|_| machine.offer(now, "key")).collect();
+        while machine.lease(now).is_some() {}
+        assert_eq!(machine.lowered(now).count(), 0, "it waits for the limit alone");
+        for ticket in &rows[..2] {
+            machine.finish(now, *ticket, Finish::Final, Peer::Overloaded);
+        }
+        assert_eq!(machine.lowered(now).collect::<Vec<_>>(), [("key", 1)]);
+        for ticket in &rows[2..] {
+            machine.finish(now, *ticket, Finish::Final, Peer::Unknown);
+        }
+        assert_eq!(machine.lowered(now).count(), 0, "nothing waits");
+    }
 
     #[test]
     fn what_comes_and_goes_behind_one_that_waits_leaves_nothing_in_its_queue() {

@@ -40,6 +40,9 @@ pub struct Numbers {
     pub paused: Vec<(String, Instant)>,
     /// Keys whose peer is away while they have something to do, and since when; at most [`MOST_PAUSED`].
     pub held: Vec<(String, Instant)>,
+    /// Keys whose peer is overloaded while more waits for it than it may be sent, and how much that is at once; at most
+    /// [`MOST_PAUSED`].
+    pub lowered: Vec<(String, u32)>,
 }
 
 /// How long a peer was away.
@@ -58,7 +61,7 @@ impl TimeAway {
     }
 }
 
-/// How many paused keys are named, and how many of those whose peer is away.
+/// How many paused keys are named, and how many of those whose peer is away or overloaded.
 pub const MOST_PAUSED: usize = 5;
 /// How many keys are told apart that were throttled, and how many that were away.
 const MOST_THROTTLED: usize = 1000;

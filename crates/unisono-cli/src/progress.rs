@@ -151,7 +151,12 @@ fn details(view: &View) -> String {
     if let Some((passed, wanted)) = view.gauge.canary() {
         text.push_str(&format!(" · waiting for the canary: {passed} of {wanted} ok"));
     }
-    if let Some((host, until)) = numbers.paused.first() {
+    // A host that is overloaded by one at a time is paused as well, which alone would be no reason.
+    let paused = numbers.paused.first().map(|(host, _)| host);
+    let is_reason = |host: &String| paused.map_or(numbers.held.is_empty(), |paused| paused == host);
+    if let Some((host, most)) = numbers.lowered.iter().find(|(host, _)| is_reason(host)) {
+        text.push_str(&format!(" · waiting for {host}: overloaded or timing out, {most} at a time"));
+    } else if let Some((host, until)) = numbers.paused.first() {
         let wait = until.saturating_duration_since(Instant::now());
         text.push_str(&format!(
             " · waiting for {host} for {}",
@@ -187,6 +192,7 @@ fn json(view: &View) -> String {
     object.insert("expected_bytes".into(), view.gauge.expected_bytes().into());
     object.insert("per_second".into(), view.recent.rates().0.into());
     object.insert("away".into(), numbers.held.iter().map(|(host, _)| host.clone()).collect::<Vec<_>>().into());
+    object.insert("lowered".into(), numbers.lowered.iter().map(|(host, _)| host.clone()).collect::<Vec<_>>().into());
     object.insert("paused".into(), numbers.paused.iter().map(|(host, _)| host.clone()).collect::<Vec<_>>().into());
     serde_json::Value::Object(object).to_string()
 }

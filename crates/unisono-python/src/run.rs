@@ -255,7 +255,13 @@ impl Run {
         dict.set_item("retries", numbers.retries)?;
         dict.set_item("bytes", self.gauge.bytes())?;
         let waited_for = numbers.paused.iter().chain(&numbers.held).map(|(host, _)| host.as_str());
-        dict.set_item("waiting_for", waited_for.collect::<Vec<_>>())?;
+        let mut waited_for: Vec<&str> = waited_for.collect();
+        for (host, _) in &numbers.lowered {
+            if !waited_for.contains(&host.as_str()) {
+                waited_for.push(host);
+            }
+        }
+        dict.set_item("waiting_for", waited_for)?;
         Ok(dict)
     }
 
