@@ -17,6 +17,7 @@ from typing import Any
 from unisono import _native
 from unisono._listening import Listener, on_loop
 from unisono._pulling import Puller, items_of
+from unisono._returning import Returns
 from unisono.errors import RunError, UsageError
 from unisono.queue import Queue
 
@@ -32,6 +33,7 @@ class Feed:
         run: Where they go.
         listener: Is rung when there may be room.
         items: Gets each item by its number; `None` when nobody needs them.
+        returns: Takes back what comes too late, where items come from a queue.
 
     Attributes:
         pushed: How many items have been taken in.
@@ -41,7 +43,13 @@ class Feed:
     """
 
     def __init__(
-        self, given: Any, noun: str, run: _native.Run[Any], listener: Listener, items: dict[int, Any] | None
+        self,
+        given: Any,
+        noun: str,
+        run: _native.Run[Any],
+        listener: Listener,
+        items: dict[int, Any] | None,
+        returns: Returns | None = None,
     ) -> None:
         self.pushed = 0
         self.is_over = False
@@ -52,6 +60,7 @@ class Feed:
         self._run = run
         self._listener = listener
         self._items = items
+        self._returns = returns
         self._source: Iterator[Any] | None = None
         self._puller: Puller | None = None
         self._task: asyncio.Task[None] | None = None
@@ -86,7 +95,9 @@ class Feed:
             return False
         if isinstance(self._given, Queue | queue.Queue):
             if self._puller is None:
-                self._puller = Puller(self._given, self._push, self._end)
+                self._puller = Puller(self._given, self._push, self._end, self._give_back)
+                if self._returns is not None:
+                    self._returns.puller = self._puller.thread
             # Whoever waits is rung for as the engine takes what has been pushed.
             self._puller.ask(min(self._run.room(), _AT_ONCE))
             return False
@@ -103,7 +114,10 @@ class Feed:
             return self.go_on()
         self._end_with_loop()
         if self._task is None and not self.is_over:
-            self._task = asyncio.get_running_loop().create_task(self._take_from(self._given))
+            loop = asyncio.get_running_loop()
+            if self._returns is not None:
+                self._returns.loop = loop
+            self._task = loop.create_task(self._take_from(self._given))
             self._task.add_done_callback(_look_at)
         return False
 
@@ -179,6 +193,10 @@ class Feed:
             self._items.update(enumerate(items, first))
         self._run.push(first, items)
 
+    def _give_back(self, items: list[Any]) -> None:
+        if self._returns is not None:
+            self._returns.hold(self.pushed, items)
+
     def _end(self, failed: str | None = None) -> None:
         if not self.is_over:
             self.is_over = True
@@ -189,6 +207,7 @@ class Feed:
         try:
             async for item in given:
                 if self._is_stopped:
+                    self._give_back([item])
                     break
                 self._push([item])
                 while self._run.room() == 0 and not self._is_stopped and self._run.report() is None:

@@ -311,7 +311,10 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
         self, run: _native.Run[FunctionOutcome[Any]], hands: _native.Hands, limit: int, given: Executor | None
     ) -> None:
         call = self._call
-        served = (hands, call.function, self._items, self._judge, call.name)
+        # What a cluster was sent may have begun there.
+        is_known = self._returns is not None and call.place not in ("dask", "ray")
+        unbegun = self._returns.take_back if self._returns is not None and is_known else _ignore
+        served = (hands, call.function, self._items, self._judge, call.name, unbegun)
         if call.place == "loop":
             is_lazy = not _calls_at_once(call.function)
             stop = functools.partial(run.cancel, abort=True)
@@ -386,7 +389,7 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
         """Stop at once; nobody wants further outcomes. May be called from any thread."""
         self._is_left = True
         super().close()
-        if self._call.function is _as_coroutine:
+        if self._call.function is _as_coroutine and self._returns is None:
             for item in list(self._items.values()):
                 _close_unbegun(item)
 
@@ -452,6 +455,10 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
 def _pool(place: str, limit: int) -> Executor:
     # The engine bounds what is submitted, also when its limit is raised later.
     return ProcessPool(limit) if place == "processes" else ThreadPool(_MOST_THREADS, "batch", warn_after=None)
+
+
+def _ignore(number: int) -> None:
+    """Nobody wants an item back."""
 
 
 def _stop(future: Future[Any]) -> None:

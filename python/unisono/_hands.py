@@ -116,6 +116,7 @@ class LoopHands:
     told that nothing goes on here, and the batch is stopped, since nobody else would settle its calls.
 
     Args:
+        unbegun: Is told the number of each item whose call was taken back before it began.
         is_lazy: What is called does nothing before its task runs, as a coroutine function.
         stop: Stops the batch.
         over: Is called on the loop when there will be no more calls.
@@ -132,6 +133,7 @@ class LoopHands:
         items: Mapping[int, Any],
         judge: Judge,
         name: str,
+        unbegun: Callable[[int], object],
         *,
         is_lazy: bool,
         stop: Callable[[], object],
@@ -142,13 +144,14 @@ class LoopHands:
         self._items = items
         self._judge = judge
         self._prefix = f"batch:{name}["
+        self._unbegun = unbegun
         self._is_lazy = is_lazy
         self._stop = stop
         self._over = over
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         # With what each calls as it ends.
-        self._tasks: dict[int, tuple[asyncio.Task[Any], Callable[[asyncio.Task[Any]], None]]] = {}
+        self._tasks: dict[int, tuple[asyncio.Task[Any], Callable[[asyncio.Task[Any]], None], int]] = {}
         self._asked: set[int] = set()
         self._ends: list[End] = []
         self._is_draining = False
@@ -180,16 +183,25 @@ class LoopHands:
             on_loop(self._loop, self._withdraw)
 
     def _withdraw(self) -> None:
-        for task, _ in self._tasks.values() if self._is_lazy else ():
-            coroutine = task.get_coro()
-            if inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+        for task, _, at in self._tasks.values():
+            if self._note_unbegun(task, at):
                 task.cancel()
+
+    def _note_unbegun(self, task: asyncio.Task[Any], at: int) -> bool:
+        """Whether a call has run nothing yet."""
+        coroutine = task.get_coro() if self._is_lazy else None
+        if not inspect.iscoroutine(coroutine) or inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED:
+            return False
+        # A coroutine that was the item itself is spent by being cancelled.
+        if coroutine is not self._items.get(at):
+            self._unbegun(at)
+        return True
 
     def is_of_a_call(self, error: BaseException) -> bool:
         """Whether this is how a call has ended, just now."""
         if error is self._exit:
             return True
-        ended = (task for task, _ in self._tasks.values() if task.done() and not task.cancelled())
+        ended = (task for task, _, _ in self._tasks.values() if task.done() and not task.cancelled())
         return any(task.exception() is error for task in ended)
 
     def _heard(self) -> None:
@@ -197,13 +209,16 @@ class LoopHands:
             self.drain()
         begins, stops, is_over = self._hands.take()
         if self._is_draining:
+            for _, at in begins:
+                self._unbegun(at)
             self._hands.give_back([self._judge.stopped(number) for number, _ in begins])
             begins = []
         exits = [raised for number, at in begins if (raised := self._begin(number, at)) is not None]
         for number in stops:
-            task, _ = self._tasks.get(number, (None, None))
+            task, _, at = self._tasks.get(number, (None, None, 0))
             if task is not None and not task.done():
                 self._asked.add(number)
+                self._note_unbegun(task, at)
                 task.cancel()
         if is_over and not self.is_lost:
             self.is_over = True
@@ -225,7 +240,7 @@ class LoopHands:
             self.is_lost = True
             self._hands.leave(_ENDED, list(self._tasks))
             self._stop()
-            tasks = [task for task, _ in self._tasks.values()]
+            tasks = [task for task, _, _ in self._tasks.values()]
             for task in tasks:
                 task.cancel()
             if tasks:
@@ -243,7 +258,7 @@ class LoopHands:
             self.is_lost = True
             _step(self._last)
         # What has not ended never does, and what has is not told of that any more; neither is to hold this.
-        for number, (task, ended) in self._tasks.items():
+        for number, (task, ended, _) in self._tasks.items():
             task.remove_done_callback(ended)
             if task.done():
                 self._ends.append(self._end_of(number, task))
@@ -262,7 +277,7 @@ class LoopHands:
             self._give_back(self._judge.raised(number, error))
             return error if isinstance(error, SystemExit | KeyboardInterrupt) else None
         ended = partial(self._ended, number)
-        self._tasks[number] = (task, ended)
+        self._tasks[number] = (task, ended, at)
         task.add_done_callback(ended)
         return None
 
@@ -331,7 +346,7 @@ class LoopThread:
     what runs is cancelled, and `take_exit` has what was raised.
 
     Args:
-        is_lazy: As for `LoopHands`.
+        unbegun, is_lazy: As for `LoopHands`.
         stop: Stops the batch.
     """
 
@@ -342,12 +357,13 @@ class LoopThread:
         items: Mapping[int, Any],
         judge: Judge,
         name: str,
+        unbegun: Callable[[int], object],
         *,
         is_lazy: bool,
         stop: Callable[[], object],
     ) -> None:
         self._hands = hands
-        self._make = partial(LoopHands, hands, call, items, judge, name, is_lazy=is_lazy, stop=stop)
+        self._make = partial(LoopHands, hands, call, items, judge, name, unbegun, is_lazy=is_lazy, stop=stop)
         self._made: LoopHands | None = None
         self._is_draining = False
         self._is_serving = False
@@ -416,6 +432,7 @@ class ExecutorHands:
     Calls are submitted in the context that this is made in, so an executor that carries it does.
 
     Args:
+        unbegun: Is told the number of each item whose call was taken back before it began.
         is_ours: The executor is shut down afterwards; and when it can have no thread at all, the batch is stopped.
         stop: Stops a call, as far as that can be.
         stop_all: Stops the batch.
@@ -429,6 +446,7 @@ class ExecutorHands:
         items: Mapping[int, Any],
         judge: Judge,
         name: str,
+        unbegun: Callable[[int], object],
         *,
         executor: Executor,
         is_ours: bool,
@@ -441,6 +459,7 @@ class ExecutorHands:
         self._items = items
         self._judge = judge
         self._name = name
+        self._unbegun = unbegun
         self._executor = executor
         self._is_ours = is_ours
         self._stop = stop
@@ -454,6 +473,8 @@ class ExecutorHands:
         # Touched by this thread to begin and stop, and by those of the executor at the end of a call.
         self._futures: dict[int, Future[Any]] = {}
         self._asked: set[int] = set()
+        # Those that were stopped while they ran, or may have been.
+        self._stopped: set[int] = set()
         self._thread = ServingThread(self._serve, f"unisono-{name}")
 
     def _serve(self) -> None:
@@ -465,7 +486,7 @@ class ExecutorHands:
                     self.drain()
                 begins, stops, is_over = self._hands.take()
                 for number, at in begins:
-                    self._begin(number, self._items[at])
+                    self._begin(number, at)
                 for number in stops:
                     self._ask(number)
         finally:
@@ -490,10 +511,10 @@ class ExecutorHands:
             self._gate.release()
         self._withdraw(list(self._futures.copy().values()))
 
-    def _begin(self, number: int, item: Any) -> None:
+    def _begin(self, number: int, at: int) -> None:
         try:
             with self._gate:
-                future = None if self._is_draining else self._executor.submit(self._call, item)
+                future = None if self._is_draining else self._executor.submit(self._call, self._items[at])
                 if future is not None:
                     self._futures[number] = future
         except BaseException as error:
@@ -501,17 +522,21 @@ class ExecutorHands:
                 # Without threads there will be none for the next call either.
                 self._refusal = self._refusal or error
                 self._is_draining = True
+                self._unbegun(at)
                 self._hands.give_back([self._judge.stopped(number, str(error))])
                 self._stop_all()
                 return
             # What is refused since the program ends has not failed: it is for the next run.
             ends = isinstance(error, RuntimeError) and str(error).endswith("after interpreter shutdown")
+            if ends:
+                self._unbegun(at)
             self._hands.give_back([self._judge.stopped(number) if ends else self._judge.raised(number, error)])
             return
         if future is None:
+            self._unbegun(at)
             self._hands.give_back([self._judge.stopped(number)])
             return
-        future.add_done_callback(partial(self._ended, number))
+        future.add_done_callback(partial(self._ended, number, at))
         if self._is_draining:
             self._withdraw([future])
 
@@ -519,13 +544,18 @@ class ExecutorHands:
         future = self._futures.get(number)
         if future is not None and not future.done():
             self._asked.add(number)
-            self._stop(future)
+            # What has not begun takes this, by any executor; else it is stopped as it runs.
+            if not future.cancel():
+                self._stopped.add(number)
+                self._stop(future)
 
-    def _ended(self, number: int, future: Future[Any]) -> None:
+    def _ended(self, number: int, at: int, future: Future[Any]) -> None:
         self._futures.pop(number, None)
         was_asked = number in self._asked
         self._asked.discard(number)
         if future.cancelled():
+            if number not in self._stopped:
+                self._unbegun(at)
             end = self._judge.stopped(number)
         elif (error := future.exception()) is None:
             end = self._judge.returned(number, future.result())
@@ -533,6 +563,7 @@ class ExecutorHands:
             end = self._judge.stopped(number)
         else:
             end = self._judge.raised(number, error)
+        self._stopped.discard(number)
         # After a fork, or at the end of the program, there is nobody to give it to.
         with contextlib.suppress(RuntimeError):
             self._hands.give_back([end])

@@ -32,14 +32,22 @@ class Puller:
         source: Where items come from.
         push: Is given items, in order.
         end: Is called when there will be no more.
+        give_back: Is given what was taken when it was stopped.
 
     Raises:
         RunError: There is no thread for it.
     """
 
-    def __init__(self, source: AnyQueue, push: Callable[[list[Any]], None], end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        source: AnyQueue,
+        push: Callable[[list[Any]], None],
+        end: Callable[[], None],
+        give_back: Callable[[list[Any]], None],
+    ) -> None:
         self._source = source
         self._push = push
+        self._give_back = give_back
         self._end = end
         self._wanted: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._is_idle = threading.Event()
@@ -47,7 +55,8 @@ class Puller:
         # Held to push, so that nothing is pushed after a stop.
         self._lock = threading.RLock()
         self._is_stopped = False
-        begin(threading.Thread(target=self._serve, name="unisono-items", daemon=True), "to take items from a queue")
+        self.thread = threading.Thread(target=self._serve, name="unisono-items", daemon=True)
+        begin(self.thread, "to take items from a queue")
 
     def ask(self, count: int) -> None:
         """Take up to so many items, unless some are being taken already."""
@@ -75,15 +84,6 @@ class Puller:
                 # Before the push, which may be answered by the next wish at once.
                 self._is_idle.set()
                 self._push(items)
-
-    def _give_back(self, items: list[Any]) -> None:
-        if isinstance(self._source, Queue):
-            self._source._give_back(items)
-            return
-        for item in items:
-            # That queue has no place but its end.
-            self._source.put(item)
-            self._source.task_done()
 
     def _take(self, count: int) -> list[Any]:
         while not self._is_stopped:

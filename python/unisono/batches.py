@@ -22,6 +22,7 @@ from unisono._feeding import Feed
 from unisono._given import many, refuse_own_output
 from unisono._listening import Listener
 from unisono._native import Ended
+from unisono._returning import Returns, is_queue
 from unisono._wording import counted
 from unisono.errors import RunError, UsageError
 from unisono.queue import Queue
@@ -96,6 +97,8 @@ class Batch(Generic[OutcomeT]):
         # What outcomes that are still to come were given for; none when nobody takes outcomes.
         self._items: dict[int, Any] = {}
         self._keeps_items = True
+        # What was taken from a queue and has not begun goes back.
+        self._returns = Returns(self._given, self._items) if is_queue(self._given) else None
         self._ready: deque[OutcomeT] = deque()
         # The first that did not go well, for those who want them raised at the end.
         self._failures: list[OutcomeT] = []
@@ -264,7 +267,7 @@ class Batch(Generic[OutcomeT]):
         if self._pid != os.getpid():
             return
         if self._report is None:
-            give_up(self._run, self._options)
+            give_up(self._run, self._options, self._returns)
             self._ready.clear()
         if self._feed is not None:
             self._feed.stop()
@@ -327,14 +330,15 @@ class Batch(Generic[OutcomeT]):
     def _start_now(self, *, keep_outcomes: bool) -> _native.Run[OutcomeT]:
         refuse_own_output(self._given, self._work.noun, self._work.reads, self._options)
         _prune_abandoned()
-        self._keeps_items, self._pid = keep_outcomes, os.getpid()
-        run = self._begin(keep_outcomes=keep_outcomes)
+        # Of what goes back to a queue, the outcomes tell.
+        self._keeps_items, self._pid = keep_outcomes or self._returns is not None, os.getpid()
+        run = self._begin(keep_outcomes=self._keeps_items)
         # A queue has a length as well, but that is no total.
         if self._work.counted and isinstance(self._given, Sized) and not isinstance(self._given, Queue):
             run.set_total(len(self._given))
         self._listener = Listener(run)
         items = self._items if self._keeps_items else None
-        self._feed = Feed(self._given, self._work.noun, run, self._listener, items)
+        self._feed = Feed(self._given, self._work.noun, run, self._listener, items, self._returns)
         _running.add(self)
         if self._cancelled is not None:
             self._feed.stop()
@@ -377,11 +381,17 @@ class Batch(Generic[OutcomeT]):
         return self._listener
 
     def _take(self, run: _native.Run[OutcomeT]) -> bool:
-        outcomes = run.take(self._items)
+        is_left = self._returns is not None and self._returns.is_left
+        outcomes = None if is_left else run.take(self._items)
         if outcomes is None:
             self._taken_all = True
             self._tell_others(run)
             return False
+        if outcomes and self._returns is not None:
+            outcomes = self._returns.sift(outcomes)
+            if not outcomes:
+                # There was something, so there may be more, or the end, without another word.
+                run.ring()
         self._ready.extend(outcomes)
         if outcomes:
             self._tell_others(run)
@@ -397,7 +407,11 @@ class Batch(Generic[OutcomeT]):
 
     def _pass_over(self, run: _native.Run[OutcomeT]) -> None:
         """Nobody takes outcomes: what has been heard has been heard."""
-        run.hush()
+        if self._returns is None:
+            run.hush()
+        else:
+            self._take(run)
+            self._ready.clear()
 
     def _wait(self, run: _native.Run[OutcomeT]) -> None:
         self._display.show(run)
@@ -419,6 +433,7 @@ class Batch(Generic[OutcomeT]):
             while _numbers(run) is None or (self._keeps_items and not self._taken_all and self._take(run)):
                 if _numbers(run) is None:
                     await self._wait_on_loop(run)
+            await self._return_on_loop(run)
             self._ended(run.report() or {})
             raise
 
@@ -440,7 +455,12 @@ class Batch(Generic[OutcomeT]):
         while (numbers := _numbers(run)) is None:
             await self._wait_on_loop(run)
         await self._fed.stop_on_loop()
+        await self._return_on_loop(run)
         self._ended(numbers)
+
+    async def _return_on_loop(self, run: _native.Run[OutcomeT]) -> None:
+        if self._returns is not None:
+            await self._returns.finish_on_loop(run)
 
     def _ended(self, numbers: dict[str, Any]) -> None:
         self._fed.stop()
@@ -448,8 +468,16 @@ class Batch(Generic[OutcomeT]):
         if self._run is not None:
             self._tell_others(self._run)
         _running.discard(self)
+        if self._run is not None:
+            # It was closed, and has been waited for.
+            _abandoned.pop(self._run, None)
         if self._report is None:
-            self._report = Report(numbers, [], self._failures[:MOST_FAILURES])
+            report: Report[OutcomeT] = Report(numbers, [], self._failures[:MOST_FAILURES])
+            if self._returns is not None and self._run is not None:
+                self._returns.finish(self._run)
+                for kind, count in self._returns.returned.items():
+                    setattr(report, kind, getattr(report, kind) - count)
+            self._report = report
             if self._work.counted and "paginate" not in self._options:
                 # What was taken from the iterator, but came too late for the engine, is pending like what was not.
                 late = self._fed.pushed - self._report.total
@@ -486,9 +514,17 @@ _running: weakref.WeakSet[Batch[Any]] = weakref.WeakSet()
 _abandoned: dict[_native.Run[Any], str | None] = {}
 
 
-def give_up(run: _native.Run[Any], options: Mapping[str, Any]) -> None:
+def give_up(run: _native.Run[Any], options: Mapping[str, Any], returns: Returns | None = None) -> None:
     """Nobody wants a run any more. It may take a moment to end, for which the next one with the same results waits."""
-    run.abandon()
+    run.cancel(abort=True)
+    try:
+        if returns is None:
+            run.abandon()
+        else:
+            returns.follow(run)
+    except RunError:
+        # Without a thread nobody takes what tells what goes back; the run ends all the same.
+        run.abandon()
     _prune_abandoned()
     _abandoned[run] = _results_of(options)
 

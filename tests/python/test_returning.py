@@ -1,0 +1,232 @@
+"""A batch that ends early gives back to its queue what it has not begun: each item was begun or is in the queue."""
+
+import asyncio
+import contextlib
+import gc
+import queue
+import threading
+
+import pytest
+
+import unisono
+from processes import until
+from unisono import batch
+
+MANY = 1_000
+
+
+class Work:
+    """Functions that note what they were called with, and wait until they may go on once some have ended."""
+
+    def __init__(self, kind, fails=False):
+        self.begun = []
+        self.fails = fails
+        self.call = {"threads": self.in_thread, "loop": self.on_loop}[kind]
+
+    def in_thread(self, item):
+        self.begun.append(item)
+        if self.fails:
+            raise LookupError(item)
+        return item
+
+    async def on_loop(self, item):
+        # Without a pause before it is noted, within which it could be stopped.
+        ended = self.in_thread(item)
+        await asyncio.sleep(0)
+        return ended
+
+
+def filled(kind):
+    items = kind()
+    for number in range(MANY):
+        items.put_nowait(number)
+    return items
+
+
+def rest_of(items):
+    left = []
+    with contextlib.suppress(queue.Empty, asyncio.QueueEmpty):
+        while True:
+            left.append(items.get_nowait())
+    return left
+
+
+def check(work, items, outcomes=None):
+    left = rest_of(items)
+    assert left == sorted(left), "in their order"
+    assert sorted(work.begun + left) == list(range(MANY)), "each was begun or is there, and none is both"
+    if outcomes is not None:
+        assert sorted(outcome.item for outcome in outcomes) == sorted(work.begun)
+
+
+QUEUES = [unisono.Queue, queue.Queue]
+PLACES = ["threads", "loop"]
+
+
+@pytest.mark.parametrize("kind", QUEUES)
+@pytest.mark.parametrize("place", PLACES)
+def test_what_a_cancelled_batch_has_not_begun_is_back_in_the_queue_at_its_end(kind, place):
+    work, items = Work(place), filled(kind)
+    outcomes = []
+    with batch(work.call, items, limit=3) as taken:
+        for outcome in taken:
+            outcomes.append(outcome)
+            if len(outcomes) == 5:
+                taken.cancel()
+    check(work, items, outcomes)
+    assert taken.report.total == len(outcomes)
+
+
+@pytest.mark.parametrize("kind", QUEUES)
+@pytest.mark.parametrize("place", PLACES)
+def test_what_a_batch_that_failed_too_often_has_not_begun_is_back_in_the_queue_at_its_end(kind, place):
+    work, items = Work(place, fails=True), filled(kind)
+    check(work, items, list(batch(work.call, items, limit=3, max_failures=5)))
+
+
+@pytest.mark.parametrize("way", ["run", "await"])
+@pytest.mark.parametrize("place", PLACES)
+def test_where_outcomes_go_to_a_file_what_was_not_begun_is_back_in_the_queue_as_well(way, place, tmp_path):
+    work, items = Work(place, fails=True), filled(unisono.Queue)
+    stopped = batch(work.call, items, limit=3, max_failures=5, out=tmp_path / "results.jsonl")
+
+    async def main():
+        return await stopped
+
+    report = stopped.run() if way == "run" else asyncio.run(main())
+    assert report.total == len(work.begun)
+    check(work, items)
+
+
+@pytest.mark.parametrize("kind", QUEUES)
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("way", ["break", "close", "error"])
+def test_what_a_batch_that_is_left_has_not_begun_comes_back_to_the_queue(kind, place, way):
+    work, items = Work(place), filled(kind)
+    taken = batch(work.call, items, limit=3)
+    with contextlib.suppress(LookupError):
+        for outcome in taken:
+            if outcome.item >= 5:
+                if way == "error":
+                    raise LookupError
+                break
+    if way == "close":
+        taken.close()
+    del taken
+    gc.collect()
+    until(lambda: items.qsize() + len(work.begun) == MANY)
+    assert sorted(work.begun + rest_of(items)) == list(range(MANY))
+
+
+@pytest.mark.parametrize("kind", [*QUEUES, asyncio.Queue])
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("way", ["cancel", "aclose", "max_failures"])
+def test_on_an_event_loop_what_was_not_begun_is_back_in_the_queue_at_the_end(kind, place, way):
+    async def main():
+        work, items = Work(place, fails=way == "max_failures"), filled(kind)
+        taken = batch(work.call, items, limit=3, max_failures=5)
+        count = 0
+        async for _ in taken:
+            count += 1
+            if count == 4:
+                if way == "cancel":
+                    taken.cancel()
+                elif way == "aclose":
+                    await taken.aclose()
+        while way == "aclose" and items.qsize() + len(work.begun) < MANY:
+            await asyncio.sleep(0)
+        assert sorted(work.begun + rest_of(items)) == list(range(MANY))
+
+    asyncio.run(main())
+
+
+def test_a_consumer_of_an_asyncio_queue_that_waits_is_served_what_comes_back():
+    async def main():
+        items = asyncio.Queue()
+        for number in range(10):
+            items.put_nowait(number)
+        begun = []
+
+        async def work(item):
+            begun.append(item)
+            await asyncio.Event().wait()
+
+        taken = batch(work, items, limit=1)
+        first = asyncio.ensure_future(anext(taken))
+        while items.qsize() or not begun:
+            await asyncio.sleep(0)
+        other = asyncio.ensure_future(items.get())
+        taken.cancel(abort=True)
+        with contextlib.suppress(StopAsyncIteration):
+            await first
+        await taken.aclose()
+        assert await other == 1
+        assert rest_of(items) == list(range(2, 10))
+
+    asyncio.run(main())
+
+
+def test_commands_that_were_not_begun_are_back_in_the_queue():
+    items = filled(unisono.Queue)
+    begun = set()
+    with unisono.commands.each(["true", "{}"], items=items, limit=2) as taken:
+        for outcome in taken:
+            begun.add(outcome.item)
+            taken.cancel()
+    assert sorted(begun.union(rest_of(items))) == list(range(MANY))
+
+
+def test_coroutines_of_a_queue_that_were_not_begun_come_back_whole():
+    items = unisono.Queue()
+    begun = []
+
+    async def work(number):
+        begun.append(number)
+
+    for number in range(100):
+        items.put(work(number))
+    with unisono.batch_all(items, limit=2) as taken:
+        outcomes = [next(taken)]
+        taken.cancel()
+        outcomes.extend(taken)
+    left = rest_of(items)
+    # What had been handed to the loop and had not begun there is spent by that, and has its outcome.
+    spent = [outcome.row for outcome in outcomes if outcome.kind == "cancelled"]
+
+    async def go_on():
+        for coroutine in left:
+            await coroutine
+
+    asyncio.run(go_on())
+    assert sorted(begun + spent) == list(range(100))
+
+
+def test_a_full_queue_of_the_standard_library_takes_back_what_was_not_begun():
+    items = queue.Queue(maxsize=4)
+    for number in range(4):
+        items.put(number)
+    may_go = threading.Event()
+    begun = threading.Event()
+
+    def work(item):
+        begun.set()
+        may_go.wait()
+
+    taken = batch(work, items, limit=1)
+    taker = threading.Thread(target=lambda: list(taken))
+    taker.start()
+    begun.wait()
+    until(items.empty)
+    for number in range(4, 8):
+        items.put(number)
+    taken.cancel()
+    may_go.set()
+    taker.join()
+    assert rest_of(items) == list(range(1, 8))
+
+
+def test_a_queue_that_is_closed_gives_what_comes_back_to_whoever_drains_it():
+    work, items = Work("threads", fails=True), filled(unisono.Queue)
+    items.close()
+    list(batch(work.call, items, limit=3, max_failures=2))
+    assert sorted(work.begun + list(items)) == list(range(MANY))
