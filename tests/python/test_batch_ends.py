@@ -363,7 +363,7 @@ def begin_and_wait(item):
 
 @pytest.mark.parametrize("retries", [0, 3])
 @pytest.mark.parametrize("executor", ["threads", "processes", "loop"])
-def test_a_call_that_fails_before_the_engine_hears_of_a_cancel_has_failed(executor, retries):
+def test_a_call_that_fails_before_the_engine_hears_of_a_cancel_has_failed_unless_it_had_repeats(executor, retries):
     def cancel_and_agree(_error):
         # It is asked between the end of a call and the moment in which the engine hears of that.
         outcomes.cancel(abort=True)
@@ -372,7 +372,10 @@ def test_a_call_that_fails_before_the_engine_hears_of_a_cancel_has_failed(execut
     function = fail_on_the_loop if executor == "loop" else fail
     outcomes = batch(function, range(1), executor=executor, retries=retries, retry_on=cancel_and_agree)
     (outcome,) = outcomes
-    assert (outcome.kind, repr(outcome.error), outcome.attempts) == ("failed", "LookupError(7)", 1)
+    if retries:
+        assert (outcome.kind, outcome.attempts) == ("cancelled", 1)
+    else:
+        assert (outcome.kind, repr(outcome.error), outcome.attempts) == ("failed", "LookupError(7)", 1)
 
 
 def fail(number):
@@ -384,7 +387,7 @@ async def fail_on_the_loop(number):
 
 
 @pytest.mark.parametrize("kind", ["fetch", "commands", "functions"])
-def test_what_is_repeated_when_its_batch_is_cancelled_ends_as_its_last_attempt_did(kind, server):
+def test_what_waits_for_its_repeat_when_its_batch_is_cancelled_is_left_to_the_next_run(kind, server):
     kinds = {
         "fetch": lambda: unisono.fetch([f"{server.url}/status/500"], retries=100, retry_budget="none"),
         "commands": lambda: unisono.commands.each([["false"]], retries=100),
@@ -397,9 +400,9 @@ def test_what_is_repeated_when_its_batch_is_cancelled_ends_as_its_last_attempt_d
     until(lambda: outcomes.progress.get("retries", 0) >= 1)
     outcomes.cancel()
     thread.join(60)
-    # Whether it waits or runs, it is let finish, and there is no further attempt.
+    # Whether it waits or runs, there is no further attempt; a resume repeats what is cancelled.
     (outcome,) = taken
-    assert (outcome.kind, bool(outcome.error)) == ("failed", True)
+    assert (outcome.kind, bool(outcome.error)) == ("cancelled", True)
     assert outcome.attempts < 100
 
 

@@ -125,24 +125,13 @@ struct Payload<J: Job> {
     item: Rc<J::Item>,
     /// What came of the last attempt, for one that waits for another: apart, since the look-ahead holds thousands that
     /// have none.
-    last: Option<Box<Last<J::Value>>>,
+    last: Option<Box<J::Value>>,
     attempts: u16,
     first_start: Option<Instant>,
     flags: Option<Rc<Flags>>,
 }
 
-/// What came of an attempt that is followed by another.
-struct Last<V> {
-    value: V,
-    /// How its item ends if the batch is stopped before the other starts; `None` where the attempt counts for nothing.
-    otherwise: Option<OutcomeKind>,
-}
-
 impl<J: Job> Payload<J> {
-    fn keep(&mut self, value: J::Value, otherwise: Option<OutcomeKind>) {
-        self.last = Some(Box::new(Last { value, otherwise }));
-    }
-
     fn effect(&self) -> Effect {
         self.flags.as_ref().map_or(Effect::None, |flags| flags.effect())
     }
@@ -363,7 +352,7 @@ where
     fn halt(&mut self, now: Instant, ticket: Ticket, halt: impl FnOnce(Effect) -> Halt) {
         let payload = self.payload(ticket.slot());
         let effect = payload.effect();
-        let (item, last) = (payload.item.clone(), payload.last.take().map(|last| last.value));
+        let (item, last) = (payload.item.clone(), payload.last.take().map(|last| *last));
         let (verdict, value) = self.job.halted(&item, halt(effect), last);
         self.rule(now, ticket, verdict, value);
     }
@@ -389,11 +378,13 @@ where
                     let again = Again { attempt, wait: at.saturating_duration_since(now), throttled };
                     let item = payload.item.clone();
                     self.job.again(&item, &value, again);
-                    let otherwise = (!throttled).then_some(verdict.otherwise());
-                    return self.payload(ticket.slot()).keep(value, otherwise);
+                    self.payload(ticket.slot()).last = Some(Box::new(value));
+                    return;
                 }
-                Ruling::Waits => return self.payload(ticket.slot()).keep(value, None),
-                Ruling::OutOfTime => return self.payload(ticket.slot()).keep(value, Some(verdict.otherwise())),
+                Ruling::Waits | Ruling::OutOfTime => {
+                    self.payload(ticket.slot()).last = Some(Box::new(value));
+                    return;
+                }
                 Ruling::Stale => return,
                 Ruling::Refused(wait) => Box::new(move |effect| Halt::RateLimited { wait, effect }),
                 Ruling::Late => {
@@ -407,7 +398,7 @@ where
                     Box::new(move |effect| Halt::Cancelled { reason, started: true, effect })
                 }
             };
-        self.payload(ticket.slot()).keep(value, None);
+        self.payload(ticket.slot()).last = Some(Box::new(value));
         self.conclude(now, ticket, halt);
     }
 
@@ -415,7 +406,7 @@ where
     fn conclude(&mut self, now: Instant, ticket: Ticket, halt: impl FnOnce(Effect) -> Halt) {
         let payload = self.payload(ticket.slot());
         let effect = payload.effect();
-        let (item, last) = (payload.item.clone(), payload.last.take().map(|last| last.value));
+        let (item, last) = (payload.item.clone(), payload.last.take().map(|last| *last));
         let (verdict, value) = self.job.halted(&item, halt(effect), last);
         self.detach_if_held(ticket);
         self.machine.finish(now, ticket, Finish::Final, Peer::Unknown);
@@ -453,16 +444,7 @@ where
                 Expired::Away { ticket, since } => {
                     self.conclude(now, ticket, |effect| Halt::Away { since, effect });
                 }
-                Expired::Cancelled { ticket, running } => {
-                    let payload = self.payload(ticket.slot());
-                    // It has failed by itself, and only its repeat is cancelled.
-                    if let Some(Last { value, otherwise: Some(kind) }) =
-                        payload.last.take_if(|last| !running && last.otherwise.is_some()).map(|last| *last)
-                    {
-                        self.machine.finish(now, ticket, Finish::Final, Peer::Unknown);
-                        self.decide(now, ticket, kind, value);
-                        continue;
-                    }
+                Expired::Cancelled { ticket, .. } => {
                     attempts.stop(ticket.slot());
                     let reason = self.cancel.reason();
                     let started = self.payload(ticket.slot()).first_start.is_some();

@@ -72,8 +72,7 @@ impl<I, V> Attempt<I, V> {
 pub enum Verdict {
     /// The item is decided.
     Final(OutcomeKind),
-    /// Try again if policy, budget and deadline allow; otherwise, and when the batch is stopped before the next attempt, the
-    /// item ends like this.
+    /// Try again if policy, budget and deadline allow; otherwise the item ends like this.
     Retry {
         /// How the item ends if there is no further attempt.
         otherwise: OutcomeKind,

@@ -116,7 +116,7 @@ pub enum Ruling {
         /// Since when.
         since: Instant,
     },
-    /// The batch is stopping, and the attempt counts for nothing: decide the item as cancelled, with [`Finish::Final`].
+    /// The batch is stopping, and takes the repeats that were left: decide the item as cancelled, with [`Finish::Final`].
     Stopping,
     /// The ticket was stale.
     Stale,
@@ -453,10 +453,10 @@ impl Machine {
         let is_stopping = self.stop != Stop::Run;
         let ruling = match finish {
             Finish::Final => Ruling::Decided,
-            // What has failed by itself has its end, now that there is no repeat. What would have waited for its peer has not.
-            Finish::Unmet if is_stopping && is_away => Ruling::Stopping,
-            Finish::Throttled { .. } if is_stopping => Ruling::Stopping,
-            _ if is_stopping => Ruling::Decided,
+            // What has no repeats left has its end. What has some, or would wait for its peer, is left to the next run.
+            Finish::Retry { .. } if is_stopping && !self.has_repeats(ticket) => Ruling::Decided,
+            Finish::Unmet if is_stopping && !is_away && !self.has_repeats(ticket) => Ruling::Decided,
+            _ if is_stopping => Ruling::Stopping,
             _ if is_late => Ruling::Late,
             Finish::Unmet if is_away => self.wait(now, ticket),
             Finish::Unmet => self.retry(now, ticket, None),
@@ -673,6 +673,10 @@ impl Machine {
         }
         self.keys.enlist(index, &self.settings.limits);
         lease
+    }
+
+    fn has_repeats(&self, ticket: Ticket) -> bool {
+        self.slot(ticket).counted < self.settings.retry.repeats
     }
 
     fn retry(&mut self, now: Instant, ticket: Ticket, not_before: Option<Instant>) -> Ruling {

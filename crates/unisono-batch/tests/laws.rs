@@ -400,7 +400,7 @@ impl World {
                 assert!(self.now >= since + self.host_away());
                 self.conclude(ticket, number);
             }
-            (Ruling::Stopping, Finish::Throttled { .. } | Finish::Unmet) => {
+            (Ruling::Stopping, Finish::Throttled { .. } | Finish::Unmet | Finish::Retry { .. }) => {
                 assert!(self.stopped, "who stops it?");
                 self.conclude(ticket, number);
             }
