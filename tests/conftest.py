@@ -96,10 +96,17 @@ def left_over() -> dict[int, str]:
 
 
 def pytest_sessionstart():
-    """What is started from here on carries a mark in its environment, and can be interrupted."""
-    # A shell without job control starts what is in its background with this ignored, which is inherited.
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """What is started from here on carries a mark in its environment, and ignores no signal."""
+    # A shell without job control starts what is in its background with two of them ignored, and nohup(1) with the third;
+    # that is inherited.
+    handlers = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGQUIT: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    for number, handler in handlers.items():
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
     name, value = SESSION.split("=")
     os.environ[name] = value
 
