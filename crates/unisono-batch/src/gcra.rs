@@ -14,6 +14,8 @@
 //! - when `w` is a second or more, at most `burst + w / interval` start, as if nobody had ever been late;
 //! - when it is shorter, at most `burst + (w + tolerance) / interval`.
 //!
+//! Both hold to the nanosecond: a start comes at a whole one, up to one after it was due.
+//!
 //! The price is the worst lateness of each second: 0.1 % where only the timer ticks.
 
 use std::time::{Duration, Instant};
@@ -224,6 +226,37 @@ mod tests {
             bucket.start(&rate, now, now);
         }
         assert_eq!(bucket.next(&rate, start + 200 * tick + late), start + 200 * tick + late);
+    }
+
+    #[test]
+    fn no_window_of_a_second_holds_more_than_one_that_is_a_nanosecond_longer() {
+        let cases = ["3/s", "7/s", "70/3s", "2023/2325ms"].into_iter().flat_map(|text| {
+            (0..6_usize).flat_map(move |which| [0, 1, 999, 4_000_000].map(|late| (text, which, late)))
+        });
+        for (text, which, late) in cases {
+            let (rate, begin) = (rate(text), Instant::now());
+            let mut bucket = Gcra::default();
+            let mut starts = Vec::new();
+            let mut now = begin;
+            while now < begin + Duration::from_secs(4) {
+                let mut due = now;
+                // What is asked later may be told a later time.
+                while bucket.next(&rate, due) > due {
+                    due = bucket.next(&rate, due);
+                }
+                now = if starts.len() == which { due + Duration::from_nanos(late) } else { due };
+                bucket.start(&rate, now, due);
+                starts.push((now - begin).as_nanos());
+            }
+            // In parts of a nanosecond, of which it has as many as the rate's count.
+            let (count, per) = (u128::from(rate.count.get()), rate.per().as_nanos());
+            for (number, &at) in starts.iter().enumerate() {
+                for (before, &old) in starts[..number].iter().enumerate() {
+                    let allowed = at - old < 1_000_000_000 || (number - before) as u128 * per <= (at - old + 1) * count;
+                    assert!(allowed, "{text}, {which} late by {late} ns: {before} to {number}");
+                }
+            }
+        }
     }
 
     #[test]

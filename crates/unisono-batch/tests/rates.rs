@@ -142,7 +142,7 @@ fn tick(after: Duration) -> Duration {
 }
 
 /// In any window of a second or more, at most a burst and what the rate allows; in a shorter one, what the tolerance
-/// is worth as well. Exact to the nanosecond.
+/// is worth as well. To the nanosecond: a start comes at a whole one, up to one after it was due.
 fn check_windows(rate: &Rate, starts: &[Instant]) {
     let Some(first) = starts.first() else { return };
     let count = i128::from(rate.count.get());
@@ -156,12 +156,18 @@ fn check_windows(rate: &Rate, starts: &[Instant]) {
     let (mut long, mut short, mut old) = (i128::MIN, i128::MIN, 0);
     for (number, at) in starts.iter().enumerate() {
         short = short.max(offset(number));
-        assert!(offset(number) + burst + tolerance >= short, "{rate}: start {number} comes too early after another");
+        assert!(
+            offset(number) + burst + tolerance + count >= short,
+            "{rate}: start {number} comes too early after another"
+        );
         while starts[old] + Duration::from_secs(1) <= *at {
             long = long.max(offset(old));
             old += 1;
         }
-        assert!(long == i128::MIN || offset(number) + burst >= long, "{rate}: a window of a second up to {number}");
+        assert!(
+            long == i128::MIN || offset(number) + burst + count >= long,
+            "{rate}: a window of a second up to {number}"
+        );
     }
 }
 
