@@ -308,11 +308,17 @@ def test_without_workers_requests_wait_for_a_minute():
 # The pipe to the command.
 
 
+def pipe_of(given, said):
+    pipe = _bridge._Pipe(given, said)
+    pipe.begin()
+    return pipe
+
+
 def test_frames_of_a_pipe_are_read_as_they_were_written_until_it_ends():
     read, write = os.pipe()
     back, answers = os.pipe()
     with os.fdopen(read, "rb") as given, os.fdopen(write, "wb") as end, os.fdopen(answers, "wb") as said:
-        pipe = _bridge._Pipe(given, said)
+        pipe = pipe_of(given, said)
 
         def frame(kind, data):
             end.write(_bridge._HEAD.pack(len(data), kind) + data)
@@ -336,7 +342,7 @@ def test_frames_of_a_pipe_are_read_as_they_were_written_until_it_ends():
         again = b"".join(
             _bridge._HEAD.pack(8 + len(data), kind) + _bridge._NUMBER.pack(7) + data for kind, data in numbered
         )
-        second = _bridge._Pipe(io.BytesIO(again), said)
+        second = pipe_of(io.BytesIO(again), said)
         second.is_over.wait()
         second.wait()
         assert second.take() == ([(7, b"another")], [], True)
@@ -347,7 +353,7 @@ def test_frames_of_a_pipe_are_read_as_they_were_written_until_it_ends():
 
 def test_a_command_of_another_version_is_refused_and_one_that_has_gone_is_not_waited_for():
     hello = b"0.0.1\noptions"
-    other = _bridge._Pipe(io.BytesIO(_bridge._HEAD.pack(len(hello), b"O") + hello), io.BytesIO())
+    other = pipe_of(io.BytesIO(_bridge._HEAD.pack(len(hello), b"O") + hello), io.BytesIO())
     with pytest.raises(UsageError, match="install them together"):
         other.first()
-    assert _bridge._Pipe(io.BytesIO(b"\x05"), io.BytesIO()).first() is None
+    assert pipe_of(io.BytesIO(b"\x05"), io.BytesIO()).first() is None
