@@ -93,8 +93,12 @@ def test_what_leaves_the_lock_never_goes_to_processes_by_the_luck_of_their_round
     # That processes gained shows that there is something to gain.
     disturbed = [tried("threads", 4, 2.0, low=0.9), tried("processes", 4, 3.7)]
     assert decide(measured(lock_held=0.0), disturbed).recommendation.model == "threads"
-    unclear = [tried("threads", 4, 1.1, high=2.0), tried("processes", 4, 3.7)]
-    assert decide(measured(lock_held=0.0), unclear).recommendation.model is None
+    # Threads have other costs than the lock, such as what they all write to.
+    slow = [tried("threads", 4, 1.1, high=2.0), tried("processes", 4, 3.7)]
+    assert decide(measured(lock_held=0.0), slow).recommendation.model == "processes"
+    # What holds the lock for a part of its time bounds threads on a machine of many cores.
+    bounded = [tried("threads", 16, 4.0), tried("processes", 16, 14.0)]
+    assert decide(measured(lock_held=0.0025), bounded).recommendation.model == "processes"
 
 
 def test_what_holds_a_lock_of_its_own_in_all_threads_goes_to_processes():
@@ -262,11 +266,13 @@ def explain(words, items, *options, start=(sys.executable, "-m", "unisono")):
 
 
 def answered(name, models, items=range(10), *options):
-    """The answer; it is one of these models, or says that the machine was too busy to tell."""
+    """The answer; it is one of these models, or says that the machine was too busy to tell, or disturbed the rounds."""
     done = explain(f"explained:{name}", items, *options)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     if answer["recommendation"]["model"] is None:
+        if any("disturbed the rounds" in reason for reason in answer["reasons"]):
+            return answer
         assert any(reason.startswith("the machine was busy") for reason in answer["reasons"]), answer["reasons"]
         free = answer["measured"]["free_cores"]
         assert free["low"] < 0.7 * answer["measured"]["cores"] or answer["measured"]["queued"] > 0
@@ -315,11 +321,17 @@ def test_a_function_that_leaves_the_lock_goes_to_threads(name):
 
 def test_numpy_that_leaves_the_lock_goes_to_threads_or_processes_by_what_was_measured():
     pytest.importorskip("numpy")
-    answer = answered("sines", {"threads", "processes"})
-    if answer["recommendation"]["model"] == "processes":
-        medians = {c["model"]: c["speedup"]["median"] for c in answer["candidates"]}
+    # On a machine that others use it may be that nothing gained.
+    answer = answered("sines", {"threads", "processes", "sequential"})
+    model = answer["recommendation"]["model"]
+    gains = {c["model"]: c["speedup"] for c in answer["candidates"] if c["speedup"]}
+    if model == "processes":
         # On a busy machine a round may show more than there are cores; such a gain is not believed.
-        assert medians["processes"] > medians["threads"] or medians["threads"] > os.cpu_count()
+        assert gains["processes"]["median"] > gains["threads"]["median"] or gains["threads"]["median"] > os.cpu_count()
+    elif model == "threads":
+        assert gains["threads"]["median"] >= 1.15
+    elif model == "sequential":
+        assert all(gain["high"] < 1.15 for gain in gains.values())
 
 
 def test_mixed_work_gets_more_workers_than_waiting_or_computing_alone_would_say():

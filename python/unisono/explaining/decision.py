@@ -40,8 +40,8 @@ CACHED = 5.0
 IMPOSSIBLE = 1.25
 # What computes and has to wait for a core for so much of its time is measured along with what others do.
 STARVED = 0.3
-# Who holds the interpreter lock for less of its time does not have threads take turns.
-TAKES_TURNS = 0.3
+# What holds the interpreter lock for less of its time never has threads take turns, on whatever machine.
+NEVER = 0.05
 
 _COST = {"sequential": 0, "coroutines": 1, "threads": 2, "processes": 3}
 
@@ -57,10 +57,10 @@ def decide(measured: Measured, candidates: Sequence[Candidate]) -> Explanation:
     doubt = _doubt(measured, candidates, tried)
     possible = [candidate for candidate in tried if not _is_impossible(measured, candidate)]
     faster = [candidate for candidate in possible if _speedup(candidate).low >= WORTHWHILE]
-    if faster and _leaves_the_lock(measured) and any(_may_be_faster(candidate, "threads") for candidate in possible):
+    gaining = [candidate for candidate in possible if _speedup(candidate).median >= WORTHWHILE]
+    if faster and _never_holds_the_lock(measured) and any(candidate.model == "threads" for candidate in gaining):
         # Processes have nothing that threads lack then: where they seemed better, the machine was, in their rounds.
-        possible = [candidate for candidate in possible if candidate.model != "processes"]
-        faster = [candidate for candidate in possible if _speedup(candidate).median >= WORTHWHILE]
+        possible = faster = [candidate for candidate in gaining if candidate.model != "processes"]
     notes = list(_notes(measured, candidates))
     recommendation, confidence = _CANNOT_TELL, _NOT_KNOWN
     if doubt is not None:
@@ -131,12 +131,8 @@ def _is_impossible(measured: Measured, candidate: Candidate) -> bool:
     return takes_turns and speedup.median > IMPOSSIBLE * measured.wall / held
 
 
-def _leaves_the_lock(measured: Measured) -> bool:
-    return measured.lock_held is not None and measured.lock_held < TAKES_TURNS * measured.wall
-
-
-def _may_be_faster(candidate: Candidate, model: str) -> bool:
-    return candidate.model == model and _speedup(candidate).high >= WORTHWHILE
+def _never_holds_the_lock(measured: Measured) -> bool:
+    return measured.lock_held is not None and measured.lock_held < NEVER * measured.wall
 
 
 def _is_starved(measured: Measured) -> bool:
@@ -217,7 +213,7 @@ def _why_faster(measured: Measured, chosen: Candidate, tried: Sequence[Candidate
     elif chosen.model == "processes" and measured.coroutine:
         yield "what a coroutine computes holds up everything else on its loop; each process has a loop of its own."
     elif chosen.model == "processes":
-        if measured.lock_held is None or not _leaves_the_lock(measured):
+        if measured.lock_held is None or measured.lock_held >= 0.3 * measured.wall:
             yield f"threads take turns: {_lock_bound(measured)}. Each process has a lock of its own."
     elif chosen.model == "coroutines":
         yield f"a call leaves its event loop free {_free_share(measured):.0%} of its time, and others run meanwhile."
