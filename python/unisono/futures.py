@@ -130,10 +130,14 @@ class PoolFuture(concurrent.futures.Future[T]):
                 condition.notify_all()
         call_all(callbacks, self)
 
-    def _tell_cancelled(self) -> None:
+    def _cancelled_by(self, is_stopped: bool) -> bool:
+        """What a `cancel` returns whose `stop` has returned this; now it is told."""
+        if not is_stopped:
+            return self.cancelled()
         # Callbacks are called by whoever ends a task, but whoever cancels it expects the state at once.
         if "_observation" in self.__dict__:
             self._announce()
+        return True
 
 
 def call_all(callbacks: Iterable[Callable[[Any], object]], future: concurrent.futures.Future[Any]) -> None:
@@ -179,10 +183,7 @@ class Future(FutureCore, PoolFuture[T]):
         Returns:
             Whether it is cancelled; false when it has begun or ended.
         """
-        if not self.stop(running=running):
-            return self.cancelled()
-        self._tell_cancelled()
-        return True
+        return self._cancelled_by(self.stop(running=running))
 
     def result(self, timeout: float | None = None) -> T:
         """What the task returned, waited for.
@@ -222,10 +223,7 @@ class ThreadFuture(ThreadTask, PoolFuture[T]):
         Returns:
             Whether it is cancelled; false when it has begun or ended: no thread can be stopped.
         """
-        if not self.stop():
-            return self.cancelled()
-        self._tell_cancelled()
-        return True
+        return self._cancelled_by(self.stop())
 
     def run(self) -> bool:
         """Not for callers: what a thread of the pool does with it.

@@ -115,15 +115,12 @@ impl ThreadTask {
 
     /// Cancels it, when it has not begun; whether this call did. To tell whoever observes it is left to the caller.
     fn stop(&self) -> bool {
-        let mut state = self.state();
-        if !matches!(state.stage, Stage::Pending(_)) {
-            return false;
+        let state = self.state();
+        let is_pending = matches!(state.stage, Stage::Pending(_));
+        if is_pending {
+            settle(state, Stage::Cancelled);
         }
-        let _call = mem::replace(&mut state.stage, Stage::Cancelled);
-        let sleepers = mem::take(&mut state.sleepers);
-        drop(state);
-        sleepers.iter().for_each(Bed::wake);
-        true
+        is_pending
     }
 
     /// `pending`, `running`, `ended` or `cancelled`.
@@ -212,16 +209,8 @@ impl ThreadTask {
 
     /// Ends it, unless it was cancelled; whether whoever observes it is to be told.
     fn end(&self, ended: Stage) -> bool {
-        let mut state = self.state();
-        if state.stage.has_ended() {
-            return false;
-        }
-        let _call = mem::replace(&mut state.stage, ended);
-        let sleepers = mem::take(&mut state.sleepers);
-        let is_observed = state.is_observed;
-        drop(state);
-        sleepers.iter().for_each(Bed::wake);
-        is_observed
+        let state = self.state();
+        !state.stage.has_ended() && settle(state, ended)
     }
 
     /// Returns when it has ended.
@@ -251,4 +240,14 @@ impl ThreadTask {
         slept?;
         if has_ended { Ok(()) } else { Err(PyTimeoutError::new_err(())) }
     }
+}
+
+/// Ends a task and wakes who waits for it; whether it is observed. What its call held is dropped after the lock.
+fn settle(mut state: MutexGuard<'_, State>, ended: Stage) -> bool {
+    let _call = mem::replace(&mut state.stage, ended);
+    let sleepers = mem::take(&mut state.sleepers);
+    let is_observed = state.is_observed;
+    drop(state);
+    sleepers.iter().for_each(Bed::wake);
+    is_observed
 }

@@ -8,7 +8,7 @@ So each case can be written down in a test. The rules, in this order:
    When it is neither, and nothing else is faster, it cannot be told.
 3. When some are faster, the one with the highest median wins, unless one that costs less comes close: coroutines cost
    less than threads, threads less than processes, few workers less than many.
-   Processes win over threads only where the interpreter lock can be the reason.
+   Where the interpreter lock is never held and threads gain, processes do not win over them.
 4. When nothing is faster, a plain loop is the answer; but only if the candidates would not be faster either on a
    machine that is free. Otherwise it cannot be told.
 
