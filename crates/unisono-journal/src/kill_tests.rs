@@ -46,6 +46,8 @@ enum Before {
     Renamed,
     /// As that, and its last line is torn.
     Torn,
+    /// A run that ended, and its last line, which must not be repeated, was torn since.
+    TornSince,
     /// A run that ended, and somebody has sorted the lines.
     Shuffled,
 }
@@ -56,6 +58,14 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "resume what was killed", before: Before::Killed, ..ANY },
     Scenario { name: "resume what was renamed", before: Before::Renamed, ..ANY },
     Scenario { name: "resume what was torn", before: Before::Torn, ..ANY },
+    Scenario { name: "resume what was torn since it ended", before: Before::TornSince, ..ANY },
+    Scenario {
+        name: "retry what was torn since it ended, by id",
+        before: Before::TornSince,
+        identity: Identity::Id,
+        mode: Mode::RetryFailed { ambiguous: false },
+        ..ANY
+    },
     Scenario { name: "resume what was shuffled", before: Before::Shuffled, ..ANY },
     Scenario { name: "retry", before: Before::Ended, mode: Mode::RetryFailed { ambiguous: false }, ..ANY },
     Scenario {
@@ -225,8 +235,9 @@ fn prepare(folder: &Path, scenario: &Scenario) -> std::path::PathBuf {
             killed.live(folder, &folder.join("before.jsonl"), scenario).unwrap();
             fs::rename(folder.join("before.jsonl"), &path).unwrap();
         }
-        Before::Torn => {
-            killed.live(folder, &path, scenario).unwrap();
+        Before::Torn | Before::TornSince => {
+            let run = if scenario.before == Before::Torn { killed } else { plain(scenario.identity) };
+            run.live(folder, &path, scenario).unwrap();
             let length = fs::metadata(&path).unwrap().len();
             fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(length - 9).unwrap();
         }

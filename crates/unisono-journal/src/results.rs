@@ -8,7 +8,8 @@
 //! copy, or its run file was lost: then only the user can say that it should be gone on with.
 //!
 //! The order of what changes on the disk, each step such that a kill after it leaves what the next run takes right:
-//! 1. a run file, if there is none, before the first line says "open": open without a run file is a copy;
+//! 1. a run file, if there is none, with what is in doubt already, before the first line says "open": open without a run file is
+//!    a copy, and where there is a run file a torn line says nothing that it does not;
 //! 2. a sync of the results before the run file forgets notes: what it forgets must have its line on the disk;
 //! 3. the run file says what is in doubt now, and which inode is about to take the place of the results;
 //! 4. the torn end is cut, or the new file renamed over the old one; only now, since what was in doubt about them is noted;
@@ -174,9 +175,9 @@ impl Results<'_> {
         let header =
             Header { run: random_run(), results, successor: 0, is_unsure: false, may_replace: false, length: 0 };
         let run = match beside {
-            Beside::Nothing(empty) => self.make_run(empty, header)?,
-            Beside::Replaced => self.make_run(None, header)?,
-            Beside::Damaged(_lock) => self.put_run(header)?,
+            Beside::Nothing(empty) => self.make_run(empty, header, &[])?,
+            Beside::Replaced => self.make_run(None, header, &[])?,
+            Beside::Damaged(_lock) => self.put_run(header, &[])?,
             Beside::Own(mut run, _) | Beside::Copied(mut run, _) => {
                 place::remove_left_over(&self.path, run.header.run);
                 run.rewrite(header, &[]).map_err(|error| Error::io(&run.path, "write", error))?;
@@ -262,10 +263,14 @@ impl Results<'_> {
             may_replace: !found.replaced.is_empty() || !recovered.old_lines().is_empty(),
             length: found.end,
         };
+        if !in_doubt.is_empty() {
+            // A run that was killed as it made its run file with these. Not otherwise: a copy may be under way beside this.
+            place::remove_left_over(&self.path, header.run);
+        }
         let (run, is_new) = match beside {
-            Beside::Nothing(empty) => (self.make_run(empty, header)?, true),
-            Beside::Replaced => (self.make_run(None, header)?, true),
-            Beside::Damaged(_lock) => (self.put_run(header)?, false),
+            Beside::Nothing(empty) => (self.make_run(empty, header, &in_doubt)?, true),
+            Beside::Replaced => (self.make_run(None, header, &in_doubt)?, true),
+            Beside::Damaged(_lock) => (self.put_run(header, &in_doubt)?, false),
             Beside::Own(run, _) | Beside::Copied(run, _) => {
                 place::remove_left_over(&self.path, run.header.run);
                 (run, false)
@@ -372,7 +377,10 @@ impl Results<'_> {
         moved.map_err(|error| Error::io(&run.path, "rename", error))
     }
 
-    fn make_run(&self, empty: Option<Locked>, header: Header) -> Result<RunFile, Error> {
+    fn make_run(&self, empty: Option<Locked>, header: Header, in_doubt: &[Started]) -> Result<RunFile, Error> {
+        if !in_doubt.is_empty() {
+            return self.put_run(header, in_doubt);
+        }
         let path = run_path(&self.path);
         let made = match empty {
             Some(file) => RunFile::fill(&path, file, header),
@@ -381,10 +389,11 @@ impl Results<'_> {
         made.map_err(|error| Error::io(&path, "create", error))
     }
 
-    /// A run file in the place of one that is damaged.
-    fn put_run(&self, header: Header) -> Result<RunFile, Error> {
+    /// A run file in the place of one that is damaged, or one that has notes from its first moment: a torn line that a run has
+    /// read counts for nothing as soon as there is a run file, so that must know what it told.
+    fn put_run(&self, header: Header, in_doubt: &[Started]) -> Result<RunFile, Error> {
         let path = run_path(&self.path);
-        RunFile::put(&path, header, &[]).map_err(|error| Error::io(&path, "write", error))
+        RunFile::put(&path, header, in_doubt).map_err(|error| Error::io(&path, "write", error))
     }
 
     fn inode(&self) -> Result<Inode, Error> {
@@ -499,7 +508,7 @@ impl Ready<'_> {
 
 /// Has the run file say what is in doubt now.
 fn note(run: &mut RunFile, is_new: bool, header: Header, in_doubt: &[Started]) -> Result<(), Error> {
-    let noted = match is_new && in_doubt.is_empty() {
+    let noted = match is_new {
         true => run.set_header(header),
         // Also where nothing changes: it says which process has it now.
         false => run.rewrite(header, in_doubt),
