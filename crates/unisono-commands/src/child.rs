@@ -612,9 +612,12 @@ impl Running<'_> {
     /// Sends SIGTERM to all that have not had it yet; answers whether anybody lives.
     fn signal_new(&mut self) -> bool {
         let members = self.members();
+        let had_it = self.end_group_at_once(&members);
         for found in &members {
             if self.signalled.insert(*found) {
-                found.signal(Signal::TERM);
+                if !had_it.contains(found) {
+                    found.signal(Signal::TERM);
+                }
                 found.signal(Signal::CONT);
             }
         }
@@ -622,8 +625,30 @@ impl Running<'_> {
         !members.is_empty()
     }
 
+    /// Sends SIGTERM to the whole group in one call, the first time; answers who has had it. One by one the reader of a pipe would
+    /// see the end of what it reads before its own, and take it for the whole. Who has left the group has to be told by itself.
+    fn end_group_at_once(&self, members: &[Found]) -> HashSet<Found> {
+        let group = match self.signalled.is_empty() {
+            true => self.in_group(members),
+            false => HashSet::new(),
+        };
+        match !group.is_empty() && kill_process_group(self.pid, Signal::TERM).is_ok() {
+            true => group,
+            false => HashSet::new(),
+        }
+    }
+
+    /// Those of these that are in the command's own group. As long as there is one, its number is nobody else's.
+    fn in_group(&self, members: &[Found]) -> HashSet<Found> {
+        let own = self.pid.as_raw_nonzero().get();
+        members.iter().filter(|found| group_of(found.pid) == Some(own)).copied().collect()
+    }
+
     fn kill(&mut self, now: Instant, hopeless_at: Instant) -> Stage {
         let members = self.members();
+        if !self.in_group(&members).is_empty() {
+            let _ = kill_process_group(self.pid, Signal::KILL);
+        }
         members.iter().for_each(|found| found.signal(Signal::KILL));
         self.count_left_over(&members);
         let stage = Stage::Killing { hopeless_at };
@@ -717,11 +742,18 @@ impl Drop for Running<'_> {
             if members.is_empty() {
                 break;
             }
-            members.iter().for_each(|found| found.signal(Signal::KILL));
-            members.iter().for_each(|found| wait_for_end(found.pid));
+            kill_all(&members);
         }
         self.reap();
     }
+}
+
+/// Kills these. They are held first, so that nobody sees the end of another, for which it waits or from which it reads, and goes
+/// on with its next step for a moment.
+fn kill_all(these: &[Found]) {
+    these.iter().for_each(|found| found.signal(Signal::STOP));
+    these.iter().for_each(|found| found.signal(Signal::KILL));
+    these.iter().for_each(|found| wait_for_end(found.pid));
 }
 
 /// Kills all that descends from this process, until nothing is left; answers how many it were.
@@ -732,8 +764,7 @@ pub(crate) fn kill_descendants() -> u32 {
         if descendants.is_empty() {
             break;
         }
-        descendants.iter().for_each(|found| found.signal(Signal::KILL));
-        descendants.iter().for_each(|found| wait_for_end(found.pid));
+        kill_all(&descendants);
         killed.extend(descendants);
     }
     u32::try_from(killed.len()).unwrap_or(u32::MAX)

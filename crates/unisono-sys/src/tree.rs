@@ -5,6 +5,9 @@
 //! or its environment is found; only one who does all of that at once, and whose parent is gone, is not.
 //!
 //! A signal goes through a pidfd, after a second look whether the number still means the same process.
+//!
+//! Lists have parents before their children. Whoever sends a signal that ends goes by them in that order: a script whose
+//! `sleep` ends before it has its own signal goes on with its next line.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -85,7 +88,7 @@ impl Snapshot {
         Ok(Self { processes, markers })
     }
 
-    /// All living members of the tree of `root`, less this process; `marker` is the value that marks them, and `known` are
+    /// All living members of the tree of `root`, less this process, parents first; `marker` is the value that marks them, and `known` are
     /// those that were found to belong before.
     pub fn members(&self, root: i32, marker: &[u8], known: &HashSet<Found>) -> Vec<Found> {
         let own = own_pid();
@@ -104,7 +107,7 @@ impl Snapshot {
         self.living(members)
     }
 
-    /// All living descendants of this process.
+    /// All living descendants of this process, parents first.
     pub fn descendants(&self) -> Vec<Found> {
         let own = own_pid();
         let mut members = HashSet::from([own]);
@@ -134,11 +137,22 @@ impl Snapshot {
     }
 
     fn living(&self, members: HashSet<i32>) -> Vec<Found> {
-        let found = |pid: i32| {
-            let process = self.processes.get(&pid)?;
-            (!process.is_zombie).then_some(Found { pid, started: process.started })
-        };
-        members.into_iter().filter_map(found).collect()
+        let mut living: Vec<(usize, Found)> = members
+            .iter()
+            .filter_map(|pid| self.processes.get(pid).map(|process| (*pid, process)))
+            .filter(|(_, process)| !process.is_zombie)
+            .map(|(pid, process)| (self.depth(pid, &members), Found { pid, started: process.started }))
+            .collect();
+        living.sort_unstable_by_key(|(depth, _)| *depth);
+        living.into_iter().map(|(_, found)| found).collect()
+    }
+
+    /// How many of these a process descends from.
+    fn depth(&self, pid: i32, members: &HashSet<i32>) -> usize {
+        let parent = |pid: &i32| self.processes.get(pid).map(|process| process.parent);
+        let ancestors = std::iter::successors(parent(&pid), parent).take_while(|pid| members.contains(pid));
+        // A look that lasts sees numbers that were given away meanwhile, and so perhaps a circle.
+        ancestors.take(members.len()).count()
     }
 }
 
@@ -249,6 +263,19 @@ mod tests {
         let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get());
         assert_eq!((Some(process.parent), process.is_zombie), (parent, false));
         assert!(Snapshot::take("UNISONO_RUN").unwrap().descendants().iter().all(|found| found.pid != own));
+    }
+
+    #[test]
+    fn parents_come_before_their_children_whatever_their_numbers_are() {
+        let process = |parent, is_zombie| Process { parent, group: 7, session: 7, is_zombie, started: 1 };
+        // 7 -> 90 -> 8 -> 70, and 7 -> 3 -> (60, a zombie).
+        let tree = [(7, 1), (90, 7), (8, 90), (70, 8), (3, 7), (60, 3)];
+        let processes = tree.map(|(pid, parent)| (pid, process(parent, pid == 60))).into();
+        let snapshot = Snapshot { processes, markers: HashMap::new() };
+        let members = snapshot.members(7, b"", &HashSet::new());
+        let at = |pid| members.iter().position(|found| found.pid == pid).unwrap();
+        assert_eq!(members.len(), 5);
+        assert!(at(7) < at(90) && at(90) < at(8) && at(8) < at(70) && at(7) < at(3), "{members:?}");
     }
 
     #[test]
