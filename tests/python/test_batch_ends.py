@@ -479,6 +479,23 @@ def test_a_cancel_that_comes_while_a_batch_is_started_by_another_thread_is_never
         assert outcomes.report.cancelled + outcomes.report.ok == outcomes.report.total
 
 
+@pytest.mark.parametrize("executor", [None, "threads"])
+def test_a_stop_that_is_asked_for_by_the_last_call_of_all_is_in_the_report(executor):
+    def last(number):
+        outcomes.cancel()
+        return number
+
+    async def last_on_a_loop(number):
+        return last(number)
+
+    work = last if executor else last_on_a_loop
+    # Whether the end of the call or the stop was seen first was a matter of luck.
+    for _ in range(100):
+        outcomes = batch(work, [1], executor=executor)
+        report = outcomes.run()
+        assert (report.ok, report.stopped, report.exit_code) == (1, "Requested", 130)
+
+
 # Who looks on.
 
 

@@ -81,6 +81,8 @@ pub struct Extras<C: Call> {
     pub notes_ahead: bool,
     /// What comes of rows goes to files of their own.
     pub saving: Option<Saving>,
+    /// What the world asks for, where the run is told of it by whoever leads it through a stop: the last row may end in between.
+    pub asked: Option<CancelToken>,
 }
 
 impl<C: Call> Default for Extras<C> {
@@ -94,6 +96,7 @@ impl<C: Call> Default for Extras<C> {
             bytes_are_live: false,
             notes_ahead: false,
             saving: None,
+            asked: None,
         }
     }
 }
@@ -209,7 +212,9 @@ pub async fn run<W: Work>(
     let mut ledger = Rc::into_inner(ledger).expect("the run is over, and nobody else holds its ledger").into_inner();
     ledger.flush();
     drop(ledger.journal.take());
-    let is_stopped = cancel.level() > unisono_core::CancelLevel::Run;
+    // A stop that was asked for before the end counts, told or not: its asker may have been promised it.
+    let stopped = cancel.reason().or_else(|| extras.asked?.reason());
+    let is_stopped = stopped.is_some();
     let is_refused = ledger.refused.is_some();
     let mut report = ledger.report;
     let left_over = match extras.prune && !is_refused {
@@ -268,7 +273,7 @@ pub async fn run<W: Work>(
     }
     let numbers = monitor.numbers();
     report.retries = numbers.retries;
-    report.stopped = cancel.reason().filter(|_| is_stopped);
+    report.stopped = stopped;
     if has_lost_reader {
         report.stopped.get_or_insert(CancelReason::OutputClosed);
     }

@@ -131,7 +131,8 @@ pub async fn each(plan: EachPlan, cancel: CancelToken, monitor: Monitor, gauge: 
     };
     let wanted = frame.settings.limits.limit.get();
     let window = Some(u64::from(wanted).saturating_mul(4).max(64));
-    let extras = Extras { window, notes_ahead: true, saving: plan.saving, ..Extras::default() };
+    let extras =
+        Extras { window, notes_ahead: true, saving: plan.saving, asked: Some(cancel.clone()), ..Extras::default() };
     let running = run(work, frame, extras, inner.clone(), monitor, gauge);
     let stages = Stages { grace: times.grace, halting: plan.halting, slack };
     let shepherd = stages.lead(&cancel, &inner, || stop.send_modify(|level| *level = StopLevel::Stop));

@@ -90,9 +90,10 @@ pub async fn functions<V: Send + 'static>(
         std::future::pending::<Infallible>().await
     };
     let stages = Stages { grace: times.grace, halting: Halting::Soon, slack };
+    let extras = Extras { asked: Some(cancel.clone()), ..Extras::default() };
     tokio::select! {
         biased;
-        ended = run(work, frame, Extras::default(), inner.clone(), monitor, gauge) => ended.map(|(report, _)| report),
+        ended = run(work, frame, extras, inner.clone(), monitor, gauge) => ended.map(|(report, _)| report),
         never = drained => match never {},
         never = stages.lead(&cancel, &inner, || _ = stop.send(true)) => match never {},
     }
