@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +23,15 @@ def until(condition: Callable[[], Answer], what: str = "what was waited for") ->
         assert time.monotonic() < deadline, f"{what} did not happen"
         time.sleep(0.002)
     return answer
+
+
+def longer_and_longer(seconds: float) -> Iterator[float]:
+    """Times, each longer than the one before, for what has to happen before a time is over: whoever takes them stops at the
+    first that a busy machine has left long enough, and a quiet one waits for no more than the first."""
+    while seconds < PATIENCE:
+        yield seconds
+        seconds *= 5
+    yield PATIENCE
 
 
 def state(pid: int) -> str:
