@@ -20,13 +20,14 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 
 import pytest
 
 import explained
 import unisono
-from unisono.explaining import Blocking, Candidate, Measured, Spread, decide
+from unisono.explaining import Blocking, Candidate, Measured, Spread, decide, machine
 from unisono.explaining.lock import held_while
 from unisono.explaining.subject import Subject
 
@@ -397,7 +398,9 @@ def test_the_shell_says_first_what_it_will_do_and_bounds_it():
 
 
 @pytest.mark.parametrize("is_coroutine", [False, True])
-def test_a_call_that_does_not_end_is_given_up_when_the_budget_is_over(is_coroutine):
+def test_a_call_that_does_not_end_is_given_up_when_the_budget_is_over(is_coroutine, monkeypatch):
+    # All samples are run once, however long the first takes on a busy machine.
+    monkeypatch.setattr("unisono.explaining.experiment._LEARNING", 1000)
     for_ever = threading.Event()
 
     def hang(item):
@@ -589,19 +592,30 @@ def test_a_function_that_fails_only_with_others_at_once_loses_that_candidate():
     assert any("two at once" in (candidate.excluded or "") for candidate in threads), answer
 
 
-def test_a_function_that_hangs_when_threads_call_it_at_once_ends_it_with_that_news(monkeypatch):
+# What ends a hang is patience, and what bounds the rest are calls, enough for each model to be tried: no budget is used up
+# before it hangs.
+BOUNDED = {"budget": 60, "max_calls": 2000}
+
+
+@pytest.fixture
+def impatient(monkeypatch):
     monkeypatch.setattr("unisono.explaining.trials._LEAST_PATIENCE", 1.0)
+    monkeypatch.setattr("unisono.explaining.trials._PATIENCE", 1)
+
+
+def test_a_function_that_hangs_when_threads_call_it_at_once_ends_it_with_that_news(impatient):
     try:
         with pytest.raises(unisono.SampleFailed, match=r"hangs when \d threads call it at once"):
-            unisono.explain(explained.hangs_at_once, range(4), budget=0.5)
+            unisono.explain(explained.hangs_at_once, range(4), **BOUNDED)
     finally:
         explained.FOR_EVER.set()
 
 
 def test_the_shell_does_not_wait_for_threads_that_hang():
     code = (
-        "import sys; from unisono.explaining import shell, trials; trials._LEAST_PATIENCE = 1.0; "
-        "sys.exit(shell.main(['explained:hangs_at_once', '--items', '-', '--budget', '0.5']))"
+        "import sys; from unisono.explaining import shell, trials; trials._LEAST_PATIENCE, trials._PATIENCE = 1.0, 1; "
+        "words = ['explained:hangs_at_once', '--items', '-', '--budget', '60', '--max-calls', '2000']; "
+        "sys.exit(shell.main(words))"
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, input="a\nb\n", capture_output=True, text=True, timeout=120, cwd=TESTS, check=False)
@@ -609,12 +623,106 @@ def test_the_shell_does_not_wait_for_threads_that_hang():
     assert "\nerror: explained:hangs_at_once hangs when " in done.stderr
 
 
-def test_processes_that_hang_are_killed_and_only_they_are_excluded(monkeypatch):
-    monkeypatch.setattr("unisono.explaining.trials._LEAST_PATIENCE", 1.0)
-    answer = unisono.explain(explained.hangs_elsewhere, range(4), budget=1, max_workers=4)
+def test_processes_that_hang_are_killed_and_only_they_are_excluded(impatient):
+    answer = unisono.explain(explained.hangs_elsewhere, range(4), max_workers=4, **BOUNDED)
     excluded = {candidate.model: candidate.excluded for candidate in answer.candidates}
     assert "was killed" in excluded["processes"]
-    assert answer.recommendation.model in {"threads", None}
+    assert excluded["threads"] is None
+    assert answer.recommendation.model != "processes"
+
+
+class Busy:
+    """A machine on which all threads wait for a core, until it has been looked at so many times."""
+
+    def __init__(self, looks):
+        self.looks, self.is_over = looks, threading.Event()
+
+    def queues(self, _processes):
+        self.looks -= 1
+        if self.looks == 0:
+            self.is_over.set()
+        # More with each look than any time that has passed since the one before.
+        return {"a thread": -1000.0 * self.looks}
+
+
+@pytest.fixture
+def busy(monkeypatch):
+    busy = Busy(looks=6)
+    monkeypatch.setattr("unisono.explaining.machine._queues", busy.queues)
+    yield busy
+    busy.is_over.set()
+
+
+def test_a_call_that_waits_for_a_core_is_no_hang(busy):
+    answer = unisono.explain(lambda _: busy.is_over.wait(), range(2), budget=0.1)
+    assert answer.measured.samples == 1
+    assert busy.looks <= 0
+
+
+def test_calls_in_threads_that_wait_for_a_core_do_not_hang(busy, monkeypatch):
+    monkeypatch.setattr("unisono.explaining.trials._LEAST_PATIENCE", 0.01)
+    monkeypatch.setattr("unisono.explaining.trials._PATIENCE", 0)
+    threads = []
+
+    def ask(_):
+        threads.append(threading.get_ident())
+        if threads[0] != threading.get_ident():
+            busy.is_over.wait()
+        time.sleep(0.002)
+
+    answer = unisono.explain(ask, range(2), **BOUNDED)
+    assert busy.looks <= 0
+    assert next(one.excluded for one in answer.candidates if one.model == "threads") is None
+
+
+def test_coroutines_that_wait_for_a_core_do_not_hang(busy, monkeypatch):
+    monkeypatch.setattr("unisono.explaining.trials._LEAST_PATIENCE", 0.01)
+    monkeypatch.setattr("unisono.explaining.trials._PATIENCE", 0)
+    under_way = []
+
+    async def ask(_):
+        under_way.append(asyncio.get_running_loop())
+        try:
+            # Alone it goes on; with others it waits.
+            await asyncio.sleep(0.002)
+            while len(under_way) > 1 and not busy.is_over.is_set():
+                await asyncio.sleep(0.001)
+        finally:
+            under_way.pop()
+
+    answer = unisono.explain(ask, range(2), **BOUNDED)
+    assert busy.looks <= 0
+    assert next(one.excluded for one in answer.candidates if one.model == "coroutines") is None
+
+
+def test_the_time_of_a_hang_stands_still_while_a_thread_waits_for_a_core_or_nobody_looks(monkeypatch):
+    now, queues = [0.0], {}
+    monkeypatch.setattr(machine, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(machine, "_queues", lambda _: dict(queues))
+    served = machine.Served(longest=1.0)
+
+    def passed(seconds, **late):
+        now[0] += seconds
+        queues.update({name: queues.get(name, 0.0) + more for name, more in late.items()})
+        return served.passed()
+
+    assert passed(0.75) == 0.75
+    # Of two that wait at once, the longer time; all the others may wait for it.
+    assert passed(0.75, one=0.5, other=0.25) == 1.0
+    assert passed(0.75, one=0.75, other=0.75) == 1.0
+    # It was not even looked, since the program was stopped, or the machine.
+    assert passed(100.0) == 2.0
+    queues.clear()
+    # A thread that is new has waited since it was started.
+    assert passed(0.5, new=0.25) == 2.25
+
+
+def test_how_long_threads_wait_for_a_core_is_known_for_other_processes_and_none_for_those_that_have_gone():
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        found = machine._queues([process.pid, os.getpid()])
+        assert {Path(task).parts[2] for task in found} == {str(process.pid), str(os.getpid())}
+        assert all(seconds >= 0 for seconds in found.values())
+    assert machine._queues([process.pid]) == {}
 
 
 def test_a_lambda_is_not_sent_to_processes_and_the_reason_is_told():

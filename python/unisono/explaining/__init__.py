@@ -70,7 +70,7 @@ def explain(
         samples: Items as they will be. More than one, since a single one says nothing of the others.
         budget: Seconds for all of it, and for any one call. Starting worker processes comes on top. Several calls at
             once that wait for each other for ever are given up after half a minute, or twenty times what they take
-            alone.
+            alone. Time for which a busy machine keeps a call from running does not count for either.
         repeat: How many times each sample may be run, on average; `None` means as often as the budget allows.
         max_calls: How many times the function may be called at most, in all; `None` means as `repeat` says.
         max_workers: How many calls at once are tried at most.

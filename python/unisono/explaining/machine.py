@@ -12,9 +12,10 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
 
-__all__ = ["cores", "free_cores", "queue_clock", "queued", "work"]
+__all__ = ["Served", "cores", "free_cores", "queue_clock", "queued", "work"]
 
 _BUFFER = bytes(1 << 20)
 # Long enough that starting threads (0.1 ms each) does not show, short enough to be repeated in each round.
@@ -61,6 +62,43 @@ def queue_clock() -> Iterator[Callable[[], float]]:
         yield lambda: int(os.pread(descriptor, 128, 0).split()[1]) / 1e9
     finally:
         os.close(descriptor)
+
+
+class Served:
+    """Time that passes only while a busy machine keeps none of these processes from going on: what hangs is told by it.
+
+    To be asked again and again. Of the time between two looks does not count for how long a thread was ready and had no
+    CPU (that of the thread with the most, since all others may wait for it), and at most `longest` counts at all: who
+    could not even look in time was stopped, or so was the machine.
+    """
+
+    def __init__(self, longest: float, processes: Collection[int] = ()) -> None:
+        self._longest = longest
+        self._processes = processes or (os.getpid(),)
+        self._passed = 0.0
+        self._queues = _queues(self._processes)
+        self._at = time.perf_counter()
+
+    def passed(self) -> float:
+        """Seconds since it was made."""
+        before, self._queues = self._queues, _queues(self._processes)
+        began, self._at = self._at, time.perf_counter()
+        late = max((queue - before.get(task, 0.0) for task, queue in self._queues.items()), default=0.0)
+        self._passed += max(0.0, min(self._at - began, self._longest) - late)
+        return self._passed
+
+
+def _queues(processes: Collection[int]) -> dict[str, float]:
+    """Seconds for which each thread of these processes was ready and had no CPU."""
+    found = {}
+    for process in processes:
+        # It may just have ended, and each of its threads.
+        with contextlib.suppress(OSError):
+            for task in Path("/proc", str(process), "task").iterdir():
+                # A kernel without CONFIG_SCHED_INFO has no such file; then all time counts.
+                with contextlib.suppress(OSError):
+                    found[str(task)] = int((task / "schedstat").read_text().split()[1]) / 1e9
+    return found
 
 
 def _pieces() -> int:

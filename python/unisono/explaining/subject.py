@@ -29,7 +29,7 @@ from unisono.explaining import machine
 from unisono.explaining.answer import Blocking
 from unisono.explaining.event_loop import WatchedLoop
 
-__all__ = ["Cost", "Pickled", "Subject", "run_chunk"]
+__all__ = ["Cost", "Pickled", "Running", "Subject", "run_chunk"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,16 @@ class Pickled:
     impossible: str | None = None
 
 
+class Running:
+    """A run of samples that has begun; itself and no other."""
+
+    __slots__ = ("place",)
+
+    def __init__(self, place: int) -> None:
+        # That of its first sample.
+        self.place = place
+
+
 class Subject:
     """A function, its samples, and how many more times it may be called."""
 
@@ -84,8 +94,8 @@ class Subject:
         bounds = [bound for bound in (repeat and repeat * len(self.samples), max_calls) if bound is not None]
         self._most = min(bounds, default=None)
         self._is_stopped = False
-        # The sample that runs, and since when.
-        self._running: tuple[int, float] | None = None
+        # What runs now, one object for each run.
+        self.running: Running | None = None
         self._next = 0
         # Seconds of all runs on the loop that were timed.
         self._looped = 0.0
@@ -103,11 +113,6 @@ class Subject:
         often = "again and again" if self._most is None else f"{counted(self._most, 'time')} at most"
         samples = counted(len(self.samples), "sample")
         return f"calls {self.name} on {samples} {often}, for about {seconds(budget)}; max_calls bounds that"
-
-    def running_for_more_than(self, longest: float) -> int | None:
-        """The place of a sample whose call has been running for more seconds."""
-        running = self._running
-        return running[0] if running is not None and time.perf_counter() - running[1] > longest else None
 
     def stop(self) -> None:
         """Allow no further call."""
@@ -200,12 +205,12 @@ class Subject:
             # It is the function's, whatever it is: this thread is ours, and no signal is handled on it.
             raise self._failure(item, error) from error
         finally:
-            self._running = None
+            self.running = None
         return [result]
 
     def _note(self, items: list[Any]) -> None:
         place = next((place for place, sample in enumerate(self.samples) if items and sample is items[0]), 0)
-        self._running = (place, time.perf_counter())
+        self.running = Running(place)
 
     async def _awaited(self, items: list[Any]) -> list[Any]:
         item, result = None, None
@@ -216,7 +221,7 @@ class Subject:
         except BaseException as error:
             raise self._failure(item, error) from error
         finally:
-            self._running = None
+            self.running = None
         return [result]
 
     def _failure(self, item: object, error: BaseException) -> SampleFailed:

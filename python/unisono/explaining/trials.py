@@ -14,14 +14,14 @@ import os
 import pickle
 import time
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Executor
+from concurrent.futures import BrokenExecutor, Executor, Future
 from pathlib import Path
 from typing import Any, NoReturn
 
 from unisono._pickling import text_of
 from unisono._wording import seconds
 from unisono.errors import SampleFailed
-from unisono.explaining import pools
+from unisono.explaining import machine, pools
 from unisono.explaining.answer import Candidate, Model, Spread
 from unisono.explaining.subject import Subject, run_chunk
 from unisono.explaining.watch import FunctionHangs
@@ -55,6 +55,8 @@ class Trial:
         self._warm = False
         self._unsettled: float | None = None
         self._hangs = False
+        # Those of its processes that were met.
+        self._processes: set[int] = set()
 
     def start(self) -> float:
         """Start its workers, and let them import the function; answers the seconds that this took."""
@@ -125,13 +127,13 @@ class Trial:
 
     def _meet_all(self) -> None:
         assert self._executor is not None, "workers were started"
-        known: set[int] = set()
+        self._processes = set()
         until = time.perf_counter() + _LONGEST_START
-        while len(known) < self.workers and time.perf_counter() < until:
+        while len(self._processes) < self.workers and time.perf_counter() < until:
             futures = [self._executor.submit(_introduce, self._subject.function) for _ in range(self.workers)]
             for future in futures:
                 number, memory = future.result()
-                known.add(number)
+                self._processes.add(number)
                 self._memory = max(self._memory or 0, memory)
 
     def _round(self, block: float) -> None:
@@ -170,24 +172,37 @@ class Trial:
             items = [pickle.loads(pickle.dumps(item)) for item in items]
         chunks = [items[at : at + chunk] for at in range(0, len(items), chunk)]
         function, coroutine = self._subject.function, self._subject.coroutine
-        submit = self._executor.submit
-        if isinstance(self._executor, ProcessPool):
-            submit = self._executor.task(timeout=patience).submit
         began = time.perf_counter()
-        futures = [submit(run_chunk, function, piece, coroutine) for piece in chunks]
+        futures = [self._executor.submit(run_chunk, function, piece, coroutine) for piece in chunks]
         futures.reverse()
         while futures:
-            try:
-                # Results are let go one by one, since all of them may not fit into memory.
-                futures.pop().result(patience)
-            except TimeoutError:
-                self._give_up(patience)
+            # Results are let go one by one, since all of them may not fit into memory.
+            self._wait(futures.pop(), patience)
         return time.perf_counter() - began
+
+    def _wait(self, future: Future[Any], patience: float) -> None:
+        """Wait for a result for so many seconds in which the machine let its workers run."""
+        served: machine.Served | None = None
+        while True:
+            try:
+                future.result(_LOOK_UP)
+                return
+            except TimeoutError:
+                if future.done():
+                    # It came as the wait was over.
+                    future.result()
+                    return
+                if served is None:
+                    # Who is quick is never looked at.
+                    served = machine.Served(_LOOK_UP, self._processes)
+                elif served.passed() > patience:
+                    self._give_up(patience)
 
     def _give_up(self, patience: float) -> NoReturn:
         subject = self._subject
         why = f"had not ended after {seconds(patience)}, where a call alone takes {seconds(subject.cost.wall)}"
-        if self.model == "processes":
+        if isinstance(self._executor, ProcessPool):
+            self._executor.terminate()
             raise TimeoutError(f"it {why}, and was killed")
         self._hangs = True
         message = (
@@ -204,9 +219,21 @@ async def _at_once(function: Callable[[Any], Any], items: list[Any], limit: int,
         for item in left:
             await function(item)
 
-    async with asyncio.timeout(patience), asyncio.TaskGroup() as group:
-        for _ in range(limit):
-            group.create_task(worker())
+    async def all_of_them() -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(limit):
+                group.create_task(worker())
+
+    trial = asyncio.create_task(all_of_them())
+    served: machine.Served | None = None
+    while not (await asyncio.wait([trial], timeout=_LOOK_UP))[0]:
+        if served is None:
+            served = machine.Served(_LOOK_UP)
+        elif served.passed() > patience:
+            trial.cancel()
+            await asyncio.wait([trial])
+            raise TimeoutError(f"had not ended after {seconds(patience)}")
+    await trial
 
 
 def _introduce(_function: Callable[[Any], Any]) -> tuple[int, int]:
@@ -219,6 +246,9 @@ def _introduce(_function: Callable[[Any], Any]) -> tuple[int, int]:
 
 
 _LONGEST_START = 20.0
-# Many times what calls take one after another, and long enough for a machine that is very busy.
+# Many times what calls take one after another, and long enough for what they wait for elsewhere. What they wait for a
+# CPU does not count, so how busy this machine is matters to neither.
 _PATIENCE = 20
 _LEAST_PATIENCE = 30.0
+# Longer than a round of most trials, which are so never looked at.
+_LOOK_UP = 0.25

@@ -1,6 +1,7 @@
 """Measuring on a thread of its own, so that a call that does not end holds up nobody.
 
 A thread cannot be stopped. One whose call has not ended when its time is up is left behind; it ends with the program.
+Its time does not go on while the machine keeps it from running (`machine.Served`): a busy machine is no hang.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import Any, TypeVar
 
 from unisono._wording import seconds
 from unisono.errors import SampleFailed
-from unisono.explaining.subject import Subject
+from unisono.explaining import machine
+from unisono.explaining.subject import Running, Subject
 
 __all__ = ["FunctionHangs", "watched"]
 
@@ -27,8 +29,8 @@ def watched(subject: Subject, budget: float, work: Callable[[], T]) -> T:
     """Do work that calls the function, on another thread; answers what it answers.
 
     Args:
-        subject: The function; it says since when a call is under way.
-        budget: Longest time for one call, in seconds.
+        subject: The function; it says which call is under way.
+        budget: Longest time for one call, in seconds, without those for which the machine was busy with others.
         work: What is done.
 
     Raises:
@@ -48,13 +50,20 @@ def watched(subject: Subject, budget: float, work: Callable[[], T]) -> T:
 
     context: Any = contextvars.copy_context()
     threading.Thread(target=context.run, args=(do,), name="unisono-explain", daemon=True).start()
+    seen: Running | None = None
+    served: machine.Served | None = None
     try:
         while not over.wait(_LOOK_UP):
-            place = subject.running_for_more_than(budget)
-            if place is not None:
+            running = subject.running
+            if running is None or running is not seen:
+                seen, served = running, None
+            elif served is None:
+                # Quick calls are over by now, so what is measured is not disturbed by looking at the machine.
+                served = machine.Served(_LOOK_UP)
+            elif served.passed() > budget:
                 raise FunctionHangs(
-                    f"{subject.name} had not ended on sample {place} after {seconds(budget)}, which is the whole "
-                    "budget: it hangs, or needs a larger one"
+                    f"{subject.name} had not ended on sample {running.place} after {seconds(budget)}, which is the "
+                    "whole budget: it hangs, or needs a larger one"
                 )
     finally:
         # Also when Ctrl-C has ended the wait: nothing further is called.
