@@ -19,6 +19,7 @@ import pytest
 
 from host_servers import free_port
 from installed import COMMAND
+from processes import PATIENCE
 from server_support import Server
 
 
@@ -117,7 +118,7 @@ def pytest_sessionfinish(session):
     # A zygote is kept for the next pool as long as its program runs, and this one has not ended yet.
     if births := sys.modules.get("unisono._births"):
         births.stop_zygotes()
-    until = time.monotonic() + 10
+    until = time.monotonic() + PATIENCE
     while (left := left_over()) and time.monotonic() < until:
         time.sleep(0.05)
     if left:

@@ -20,6 +20,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from processes import PATIENCE
+
 
 class Application:
     """An HTTP server that takes 30 ms for an answer, and counts what it did.
@@ -41,7 +43,7 @@ class Application:
         started = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(started,), daemon=True)
         self._thread.start()
-        assert started.wait(10)
+        assert started.wait(PATIENCE)
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._stopped.set)

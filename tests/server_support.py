@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from processes import until
+
 
 class Server(ThreadingHTTPServer):
     """Keeps a ledger of what came in, and holds answers back until it is told to let them go."""
@@ -36,11 +38,8 @@ class Server(ThreadingHTTPServer):
         with self.lock:
             return [path for _, path, _, _ in self.requests]
 
-    def wait_until(self, condition, seconds: float = 20) -> None:
-        until = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < until, "what was waited for did not happen"
-            time.sleep(0.005)
+    def wait_until(self, condition) -> None:
+        until(condition)
 
     def handle_error(self, request, client_address) -> None:
         """Clients go away in the middle; that is what is tested."""
@@ -89,7 +88,8 @@ class Handler(BaseHTTPRequestHandler):
         elif name == "later":
             self.reply(429, {}, {"Retry-After": "3600"})
         elif name == "held":
-            self.server.gate.wait(30)
+            # Until the test lets it go, or is over: the fixture opens the gate then.
+            self.server.gate.wait()
             self.reply(200, {"held": True})
         elif name == "orders":
             self.reply(201, {"order": json.loads(body)["order"]})
@@ -150,5 +150,6 @@ def back(port: int) -> Iterator[Server]:
     """The host that was away at this port is back."""
     server = Server(port)
     yield server
+    server.gate.set()
     server.shutdown()
     server.server_close()

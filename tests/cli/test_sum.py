@@ -11,12 +11,12 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from installed import COMMAND
+from processes import until
 
 NAMES = [
     b"plain",
@@ -562,9 +562,8 @@ def test_an_interrupt_ends_with_130_and_a_resume_goes_on(start, unisono, tmp_pat
     (tmp_path / "small").write_text("x")
     process = start("sum", "huge", "small", "-o", "sums", "--grace", "0s")
     results = tmp_path / "sums.jsonl"
-    until = time.monotonic() + 30
-    while not results.exists() or b'"small"' not in results.read_bytes():
-        assert process.poll() is None and time.monotonic() < until
+    until(lambda: results.exists() and b'"small"' in results.read_bytes())
+    assert process.poll() is None
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130, stderr

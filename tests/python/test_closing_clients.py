@@ -13,6 +13,7 @@ import pytest
 import uvloop
 
 import unisono
+from processes import PATIENCE
 
 RUNS = {"asyncio": asyncio.run, "uvloop": uvloop.run}
 
@@ -90,7 +91,7 @@ def test_every_call_of_other_threads_raises_when_their_client_is_closed(server, 
     server.wait_until(lambda: server.requests)
     client.close()
     for thread in threads:
-        thread.join(20)
+        thread.join(PATIENCE)
     assert len(ends) == 5
     ends = [end for end in ends if not isinstance(end, unisono.Response)]
     # A thread that came only after the close was refused.
@@ -119,7 +120,7 @@ def test_a_client_may_be_closed_from_another_loop_than_that_of_its_calls(run, se
     thread.start()
     server.wait_until(lambda: server.in_flight == 5)
     run(client.aclose())
-    thread.join(20)
+    thread.join(PATIENCE)
     assert [type(end) for end in ends] == [unisono.CallCancelled] * 5
 
 
@@ -169,17 +170,17 @@ def test_a_body_that_a_thread_reads_breaks_off_when_its_client_is_closed(server)
             with client.stream("GET", "/stream/1000000") as response:
                 for _ in response.iter_bytes():
                     begun.set()
-                    closed.wait(20)
+                    closed.wait(PATIENCE)
         except unisono.Error as error:
             ends.append(error)
 
     closed = threading.Event()
     thread = threading.Thread(target=read, daemon=True)
     thread.start()
-    assert begun.wait(20)
+    assert begun.wait(PATIENCE)
     client.close()
     closed.set()
-    thread.join(20)
+    thread.join(PATIENCE)
     assert [type(end) for end in ends] == [unisono.CallCancelled]
 
 
@@ -345,7 +346,7 @@ def test_a_child_of_fork_may_close_its_copy(server):
     told = fork.SimpleQueue()
     child = fork.Process(target=_close_in_child, args=[client, told])
     child.start()
-    child.join(20)
+    child.join(PATIENCE)
     assert "the client is closed" in told.get()
     assert client.get("/items/1").status_code == 200
     client.close()

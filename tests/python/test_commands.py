@@ -17,6 +17,7 @@ import pytest
 import uvloop
 
 import unisono
+from processes import PATIENCE
 from unisono import commands
 
 RUNS = {"asyncio": asyncio.run, "uvloop": uvloop.run}
@@ -65,7 +66,7 @@ def zombies(others):
     return {pid for pid, state in children().items() if state == "Z" and pid not in others}
 
 
-def wait_until(condition, message=lambda: "what was waited for did not happen", seconds=20):
+def wait_until(condition, message=lambda: "what was waited for did not happen", seconds=PATIENCE):
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, message()

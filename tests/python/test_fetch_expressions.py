@@ -9,6 +9,7 @@ import textwrap
 import pytest
 
 import unisono
+from processes import longer_and_longer
 from unisono import fetch, fetch_all
 
 BRACKETS = b"[" * 30_000 + b"]" * 30_000
@@ -41,7 +42,11 @@ def test_a2_a8_what_is_no_json_fails_and_what_does_more_than_compute_is_refused(
 def test_b2_what_never_ends_or_eats_memory_fails_its_row_alone(server):
     server.bodies |= {"hang": b'{"hang": true}', **{str(n): f'{{"n": {n}}}'.encode() for n in range(5)}}
     urls = [f"{server.url}/bodies/{name}" for name in ("hang", *range(5))]
-    hung, *others = fetch_all(urls, select=HANGS_WHEN_TOLD, timeout=4, retries=0)
+    for timeout in longer_and_longer(4):
+        hung, *others = fetch_all(urls, select=HANGS_WHEN_TOLD, timeout=timeout, retries=0)
+        # The others have the same time, which on a busy machine may not be enough.
+        if all(outcome.ok for outcome in others):
+            break
     assert (hung.kind, hung.error.kind) == ("failed", "select")
     assert [outcome.selected for outcome in others] == [n + 1 for n in range(5)]
     (outcome,) = fetch_all([f"{server.url}/bodies/1"], select='"x" * 2000000000')

@@ -18,6 +18,7 @@ import pytest
 import uvloop
 
 import unisono
+from processes import PATIENCE
 from unisono import files
 
 RUNS = {"asyncio": asyncio.run, "uvloop": uvloop.run}
@@ -51,7 +52,7 @@ def expected(tree, algorithm="sha256"):
 
 def wait_until_no_engine_is_left():
     """What is left ends on its own, and soon; a thread that waits for ever is a failure."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + PATIENCE
     while left := [name for name in thread_names() if name.startswith(("unisono-run", "unisono-input", "unisono-fil"))]:
         assert time.monotonic() < until, left
         time.sleep(0.005)
