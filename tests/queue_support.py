@@ -38,7 +38,7 @@ def threads():
     threads = Threads()
     yield threads
     for thread in threads.started:
-        thread.join(BOUND / 6)
+        thread.join(BOUND)
         assert not thread.is_alive()
 
 

@@ -16,8 +16,9 @@ import cloudpickle
 import pytest
 
 from cluster_support import Cluster, begun, killing, ray_head, results
-from processes import until
+from processes import PATIENCE, until
 from unisono import FunctionAmbiguous, RemoteError, batch, clusters
+from unisono.clusters import _executor
 
 # Workers cannot import the tests.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -236,8 +237,14 @@ def test_retries_are_ours_and_see_the_exception(executor, notes):
 # Stopping.
 
 
+@pytest.fixture
+def patient(monkeypatch):
+    """A worker that is not heard of may begin what it has; one of these is busy at most."""
+    monkeypatch.setattr(_executor, "_LONGEST_WITHDRAWAL", PATIENCE)
+
+
 @pytest.mark.parametrize("on_a_loop", [False, True])
-def test_nothing_begins_after_a_cancel_and_what_has_begun_ends(executor, notes, on_a_loop):
+def test_nothing_begins_after_a_cancel_and_what_has_begun_ends(executor, patient, notes, on_a_loop):
     release = notes.parent / "release"
 
     def work(number):
@@ -266,7 +273,7 @@ def test_nothing_begins_after_a_cancel_and_what_has_begun_ends(executor, notes, 
     assert len(begun(notes)) == executor.width
 
 
-def test_nothing_begins_once_too_many_have_failed(executor, notes):
+def test_nothing_begins_once_too_many_have_failed(executor, patient, notes):
     release, is_over = notes.parent / "release", notes.parent / "over"
 
     def work(number):

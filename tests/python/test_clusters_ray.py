@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from cluster_support import begun, ray_head, results
-from processes import until
+from processes import longer_and_longer, until
 from unisono import (
     FunctionTimeout,
     Request,
@@ -69,12 +69,17 @@ def test_a_call_that_times_out_is_stopped_with_its_process_and_others_go_on(exec
             time.sleep(0.01)
         return item
 
-    outcomes = {outcome.item: outcome for outcome in batch(work, ["slow", *"abc"], executor=executor, timeout=10)}
+    for timeout in longer_and_longer(2):
+        outcomes = {
+            outcome.item: outcome for outcome in batch(work, ["slow", *"abc"], executor=executor, timeout=timeout)
+        }
+        # All have the same time, in which a busy machine may not come to a call.
+        if begun(notes)["slow"] and all(outcomes[item].ok for item in "abc"):
+            break
     assert outcomes["slow"].kind == "timed_out"
     assert isinstance(outcomes["slow"].error, FunctionTimeout)
     assert {item: outcome.result for item, outcome in outcomes.items()} == {"slow": None, "a": "a", "b": "b", "c": "c"}
-    (note,) = notes.glob("slow.*")
-    until(lambda: not Path("/proc", note.suffix[1:]).exists())
+    until(lambda: not any(Path("/proc", note.suffix[1:]).exists() for note in notes.glob("slow.*")))
 
 
 def test_a_batch_that_is_stopped_stops_what_runs_and_accounts_for_all(executor, notes):

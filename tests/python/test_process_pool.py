@@ -322,13 +322,24 @@ def test_a_pool_that_was_shut_down_refuses_and_lets_what_waits_finish():
     pool.join()
 
 
-def test_shutdown_cancels_what_waits_when_asked_to():
+def open_and_close(fifo):
+    with open(fifo):
+        return 1
+
+
+def test_shutdown_cancels_what_waits_when_asked_to(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
     pool = unisono.ProcessPool(1)
-    first = pool.submit(pause, 0.2, 1)
-    while not first.running():
-        time.sleep(0.001)
+    # It ends once it is let go, and so is seen while it runs.
+    first = pool.submit(open_and_close, fifo)
+    until(first.running)
     rest = [pool.submit(pause, LONG) for _ in range(3)]
-    pool.shutdown(wait=True, cancel_futures=True)
+    closing = threading.Thread(target=pool.shutdown, kwargs={"wait": True, "cancel_futures": True})
+    closing.start()
+    until(lambda: all(f.cancelled() for f in rest))
+    fifo.write_text("")
+    closing.join(LONG)
     assert first.result(LONG) == 1
     assert all(f.cancelled() for f in rest)
 
