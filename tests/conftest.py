@@ -98,8 +98,8 @@ def left_over() -> dict[int, str]:
 
 def pytest_sessionstart():
     """What is started from here on carries a mark in its environment, and ignores no signal."""
-    # A shell without job control starts what is in its background with two of them ignored, and nohup(1) with the third;
-    # that is inherited.
+    # A shell without job control starts what is in its background with two of them ignored, and nohup(1) with the
+    # third; that is inherited.
     handlers = {
         signal.SIGINT: signal.default_int_handler,
         signal.SIGQUIT: signal.SIG_DFL,
@@ -116,7 +116,7 @@ def pytest_sessionstart():
 def pytest_sessionfinish(session):
     """After the whole suite nothing that it started is left, or it has failed."""
     # A zygote is kept for the next pool as long as its program runs, and this one has not ended yet.
-    if births := sys.modules.get("unisono._births"):
+    if births := sys.modules.get("unisono._spawning"):
         births.stop_zygotes()
     until = time.monotonic() + PATIENCE
     while (left := left_over()) and time.monotonic() < until:

@@ -31,7 +31,7 @@ class Feed:
         given: Where they come from.
         noun: What they are, in messages.
         run: Where they go.
-        listener: Is rung when there may be room.
+        listener: Is notified when there may be room.
         items: Gets each item by its number; `None` when nobody needs them.
         returns: Takes back what comes too late, where items come from a queue.
 
@@ -98,7 +98,7 @@ class Feed:
                 self._puller = Puller(self._given, self._push, self._end, self._give_back)
                 if self._returns is not None:
                     self._returns.puller = self._puller.thread
-            # Whoever waits is rung for as the engine takes what has been pushed.
+            # A waiter is notified as the engine takes what has been pushed.
             self._puller.ask(min(self._run.room(), _AT_ONCE))
             return False
         if self._source is None:

@@ -137,19 +137,19 @@ def _start(*, keep_outcomes: bool, on: object = None, **options: Any) -> _native
     if on is None:
         return _native.fetch(keep_outcomes=keep_outcomes, **options)
     # What cannot be sent is said before anybody is asked.
-    connections = _native.far_options(**options)
+    connections = _native.remote_options(**options)
     executor, is_ours = clusters.for_fetching(on)
     try:
-        run, errands = _native.fetch_elsewhere(keep_outcomes=keep_outcomes, **options)
+        run, remote_requests = _native.fetch_remote(keep_outcomes=keep_outcomes, **options)
     except BaseException:
         if is_ours:
             executor.shutdown(cancel_futures=True)
         raise
     try:
-        clusters.carry(errands, executor, connections, is_ours=is_ours)
+        clusters.carry(remote_requests, executor, connections, is_ours=is_ours)
     except BaseException as error:
         # Nobody carries them, so it ends at once.
-        errands.give_up(f"its requests cannot be sent: {error}")
+        remote_requests.give_up(f"its requests cannot be sent: {error}")
         give_up(run, options)
         if is_ours:
             executor.shutdown(cancel_futures=True)

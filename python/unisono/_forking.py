@@ -37,7 +37,7 @@ class Fork:
     """The fork of the program from which a pool has its workers, with these settings."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        self.nursery = _native.Nursery()
+        self.zygote = _native.ZygoteHandle()
         self._settings = settings
         self._program = os.getpid()
         self._has_happened = False
@@ -50,7 +50,7 @@ class Fork:
             return False
         with self._lock:
             if not self._has_happened:
-                _fork_program(self.nursery, self._settings)
+                _fork_program(self.zygote, self._settings)
                 self._has_happened = True
                 return True
         return False
@@ -97,8 +97,8 @@ def _remade(
     return function
 
 
-def _fork_program(nursery: _native.Nursery, values: dict[str, Any]) -> None:
-    """Fork the program, and have the fork make the workers of `nursery` with these settings."""
+def _fork_program(zygote: _native.ZygoteHandle, values: dict[str, Any]) -> None:
+    """Fork the program, and have the fork make the workers of `zygote` with these settings."""
     _warn_of_threads()
     _flush()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -122,7 +122,7 @@ def _fork_program(nursery: _native.Nursery, values: dict[str, Any]) -> None:
             os._exit(code)
     theirs.close()
     os.close(program)
-    nursery.adopt(ours.detach(), number)
+    zygote.adopt(ours.detach(), number)
 
 
 def _warn_of_threads() -> None:

@@ -16,8 +16,8 @@ from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 from unisono import _native, clusters
 from unisono._callables import asked, is_coroutine_function, is_generator_function
+from unisono._callers import ExecutorCaller, Judge, LoopCaller, LoopThread
 from unisono._display import Progress
-from unisono._hands import ExecutorHands, Judge, LoopHands, LoopThread
 from unisono._identity import encoded, fingerprint
 from unisono._native import FunctionOutcome
 from unisono.batches import Batch, Work, give_up
@@ -274,16 +274,16 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
         start: Any = self._work.start
         try:
             # Outcomes are what frees items, so they are taken whether anybody wants them or not.
-            run, hands = start(keep_outcomes=True, **options)
+            run, queue = start(keep_outcomes=True, **options)
         except BaseException:
             if executor is not None and self._call.cluster is not None:
                 executor.shutdown(cancel_futures=True)
             raise
         try:
-            self._serve(run, hands, options["limit"], executor)
+            self._serve(run, queue, options["limit"], executor)
         except BaseException:
             # Whoever was to serve it does not, so it ends at once; the next try is another run.
-            hands.leave("nobody makes its calls")
+            queue.leave("nobody makes its calls")
             give_up(run, options)
             if executor is not None and self._call.cluster is not None:
                 executor.shutdown(cancel_futures=True)
@@ -308,27 +308,27 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
         return executor
 
     def _serve(
-        self, run: _native.Run[FunctionOutcome[Any]], hands: _native.Hands, limit: int, given: Executor | None
+        self, run: _native.Run[FunctionOutcome[Any]], queue: _native.CallQueue, limit: int, given: Executor | None
     ) -> None:
         call = self._call
         # What a cluster was sent may have begun there.
         is_known = self._returns is not None and call.place not in ("dask", "ray")
         unbegun = self._returns.take_back if self._returns is not None and is_known else _ignore
-        served = (hands, call.function, self._items, self._judge, call.name, unbegun)
+        served = (queue, call.function, self._items, self._judge, call.name, unbegun)
         if call.place == "loop":
             is_lazy = not _calls_at_once(call.function)
             stop = functools.partial(run.cancel, abort=True)
             if _is_on_loop() and self._is_async:
-                self._callers = self._hands = LoopHands(*served, is_lazy=is_lazy, stop=stop)
+                self._caller = self._loop_caller = LoopCaller(*served, is_lazy=is_lazy, stop=stop)
             else:
-                self._callers = self._loop_thread = LoopThread(*served, is_lazy=is_lazy, stop=stop)
+                self._caller = self._loop_thread = LoopThread(*served, is_lazy=is_lazy, stop=stop)
             return
         if call.place == "processes":
             refuse_half_imported(call.function)
         executor = given or _pool(call.place, limit)
         stop_all = functools.partial(run.cancel, abort=True)
         try:
-            self._callers = self._executor_hands = ExecutorHands(
+            self._caller = self._executor_caller = ExecutorCaller(
                 *served,
                 executor=executor,
                 is_ours=call.executor is None,
@@ -344,16 +344,16 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
     # Whether it is iterated over on a loop, which is where its coroutines then belong.
     _is_async = False
     # Who calls them there.
-    _hands: LoopHands | None = None
+    _loop_caller: LoopCaller | None = None
     # Who has an executor call them.
-    _executor_hands: ExecutorHands | None = None
+    _executor_caller: ExecutorCaller | None = None
     # Whoever calls, wherever.
-    _callers: LoopHands | LoopThread | ExecutorHands | None = None
+    _caller: LoopCaller | LoopThread | ExecutorCaller | None = None
 
     @property
     def _is_lost(self) -> bool:
         """Whether the loop of its calls has ended before it."""
-        return self._hands is not None and self._hands.is_lost
+        return self._loop_caller is not None and self._loop_caller.is_lost
 
     # Nobody wants to hear of its end any more.
     _is_left = False
@@ -382,8 +382,8 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
         No call begins once this has returned: what an executor or a cluster was given and has not begun is taken back.
         """
         super().cancel(abort=abort)
-        if self._callers is not None:
-            self._callers.drain()
+        if self._caller is not None:
+            self._caller.drain()
 
     def close(self) -> None:
         """Stop at once; nobody wants further outcomes. May be called from any thread."""
@@ -394,12 +394,16 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
                 _close_unbegun(item)
 
     def _wait(self, run: _native.Run[FunctionOutcome[Any]]) -> None:
-        if self._hands is not None and self._hands.waits_for_this_thread():
+        if self._loop_caller is not None and self._loop_caller.waits_for_this_thread():
             self._refuse_to_wait()
         super()._wait(run)
 
     async def _wait_on_loop(self, run: _native.Run[FunctionOutcome[Any]]) -> None:
-        if self._hands is not None and not self._hands.is_here and self._hands.waits_for_this_thread():
+        if (
+            self._loop_caller is not None
+            and not self._loop_caller.is_here
+            and self._loop_caller.waits_for_this_thread()
+        ):
             self._refuse_to_wait()
         await super()._wait_on_loop(run)
 
@@ -422,7 +426,7 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
     def _tell_of_loss(self) -> None:
         """What was left of the items was cancelled, which nobody has asked for."""
         is_told, self._is_left = self._is_left or self._cancelled is not None, True
-        refusal = self._executor_hands.take_refusal() if self._executor_hands is not None else None
+        refusal = self._executor_caller.take_refusal() if self._executor_caller is not None else None
         if refusal is not None and not is_told:
             raise refusal
         if self._is_lost and not is_told:

@@ -1,6 +1,6 @@
-"""Who waits for a bell on an event loop, without the loop keeping what they wait for.
+"""Who waits for a notifier on an event loop, without the loop keeping what they wait for.
 
-A loop holds on to what it watches. What it holds here knows the bell and those who wait, and never the batch or the
+A loop holds on to what it watches. What it holds here knows the notifier and those who wait, and never the batch or the
 client: so an object that nobody has any more is freed at once, by its reference count. A task that waits is kept by
 the loop all the same, through the future that it waits for, as everything that waits for a socket is.
 
@@ -27,8 +27,8 @@ class _Described(Protocol):
     def fileno(self) -> int: ...
 
 
-class _Bell(_Described, Protocol):
-    def hush(self) -> None: ...
+class _Notifier(_Described, Protocol):
+    def clear(self) -> None: ...
 
 
 class Watch:
@@ -36,7 +36,7 @@ class Watch:
 
     Args:
         loop: Where to call.
-        bell: Has the descriptor.
+        notifier: Has the descriptor.
         heard: Is called. It is what the loop keeps.
         left: Is called, on whatever thread, once the loop calls no more: this was left, the loop was closed, or nobody
             has it any more.
@@ -45,14 +45,14 @@ class Watch:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        bell: _Described,
+        notifier: _Described,
         heard: Callable[[], object],
         left: Callable[[], object] | None = None,
     ) -> None:
         self._loop = weakref.ref(loop)
-        self._bell = bell
+        self._notifier = notifier
         self._pid = os.getpid()
-        loop.add_reader(bell.fileno(), heard if left is None else _Ear(heard, left))
+        loop.add_reader(notifier.fileno(), heard if left is None else _Ear(heard, left))
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
@@ -63,8 +63,8 @@ class Watch:
         """Call no more. May be called from any thread."""
         loop = self.loop
         if loop is not None and self._pid == os.getpid():
-            # The bell goes along, since its descriptor must not be another file's by then.
-            on_loop(loop, _unwatch, loop, self._bell)
+            # The notifier goes along, since its descriptor must not be another file's by then.
+            on_loop(loop, _unwatch, loop, self._notifier)
 
 
 class _Ear:
@@ -87,14 +87,14 @@ class _Ear:
 
 
 class Listener:
-    """Waits for a bell on whatever loop it is asked to, and on several at once.
+    """Waits for a notifier on whatever loop it is asked to, and on several at once.
 
     Args:
-        bell: Its descriptor becomes readable when there is something to look at.
+        notifier: Its descriptor becomes readable when there is something to look at.
     """
 
-    def __init__(self, bell: _Bell) -> None:
-        self._bell = bell
+    def __init__(self, notifier: _Notifier) -> None:
+        self._notifier = notifier
         self._waiters: set[asyncio.Future[None]] = set()
         # One on each loop on which somebody waits, or the last one on which somebody did.
         self._watches: tuple[Watch, ...] = ()
@@ -102,7 +102,7 @@ class Listener:
         self._lock = threading.Lock()
 
     async def wait(self, seconds: float | None = None) -> None:
-        """Wait until it is rung, or so many seconds."""
+        """Wait until it is notified, or so many seconds."""
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
         self._waiters.add(waiter)
@@ -116,7 +116,7 @@ class Listener:
             if timer is not None:
                 timer.cancel()
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Wake everybody who waits, on whatever loop. May be called from any thread."""
         # Made at once, since others come and go on their threads.
         for waiter in tuple(self._waiters):
@@ -131,7 +131,7 @@ class Listener:
 
     def _begin_to_watch(self, loop: asyncio.AbstractEventLoop) -> None:
         waited_on = {waiter.get_loop() for waiter in tuple(self._waiters)}
-        watch = Watch(loop, self._bell, self._heard)
+        watch = Watch(loop, self._notifier, self._heard)
         with self._lock:
             left = [other for other in self._watches if other.loop not in waited_on]
             self._watches = (*(other for other in self._watches if other not in left), watch)
@@ -139,8 +139,8 @@ class Listener:
             other.leave()
 
     def _heard(self) -> None:
-        self._bell.hush()
-        self.ring()
+        self._notifier.clear()
+        self.notify()
 
 
 def on_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *arguments: Any) -> None:
@@ -155,8 +155,8 @@ def on_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *argum
         call(*arguments)
 
 
-def _unwatch(loop: asyncio.AbstractEventLoop, bell: _Described) -> None:
-    loop.remove_reader(bell.fileno())
+def _unwatch(loop: asyncio.AbstractEventLoop, notifier: _Described) -> None:
+    loop.remove_reader(notifier.fileno())
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

@@ -12,46 +12,46 @@ from unisono.headers import Headers
 __version__: str
 __all__ = [
     "Call",
+    "CallQueue",
     "CommandOutcome",
+    "CompletionQueue",
     "Ended",
     "Engine",
-    "Errands",
-    "FarFetcher",
     "FileOutcome",
     "Found",
     "FunctionOutcome",
     "FutureCore",
     "Gate",
-    "Hands",
     "Held",
     "LimiterCore",
-    "Mailbox",
     "Notice",
-    "Nursery",
     "Outcome",
     "PlaceWait",
     "PoolEngine",
     "QueueCore",
     "QueueWait",
+    "RemoteFetcher",
+    "RemoteRequests",
     "Request",
     "Response",
     "Results",
     "Run",
     "ThreadTask",
     "Walk",
+    "ZygoteHandle",
     "__version__",
     "commands",
     "default_threads",
     "digest",
-    "far_options",
     "fetch",
-    "fetch_elsewhere",
+    "fetch_remote",
     "forget_waiters",
     "functions",
     "is_reading",
     "printable",
     "redacted",
     "refuse_same",
+    "remote_options",
     "seconds",
     "serve_expressions",
     "shown_header",
@@ -66,8 +66,8 @@ _ResultT = TypeVar("_ResultT")
 
 def fetch(*, keep_outcomes: bool, **keywords: Any) -> Run[Outcome]: ...
 def serve_expressions() -> None: ...
-def fetch_elsewhere(*, keep_outcomes: bool, **keywords: Any) -> tuple[Run[Outcome], Errands]: ...
-def far_options(**keywords: Any) -> bytes: ...
+def fetch_remote(*, keep_outcomes: bool, **keywords: Any) -> tuple[Run[Outcome], RemoteRequests]: ...
+def remote_options(**keywords: Any) -> bytes: ...
 def commands(template: Any, *, keep_outcomes: bool, **keywords: Any) -> Run[CommandOutcome[Any]]: ...
 def digest(*, keep_outcomes: bool, **keywords: Any) -> Run[FileOutcome]: ...
 def default_threads() -> int: ...
@@ -177,7 +177,7 @@ def functions(
     describe: Callable[[Any], tuple[bytes, int]] | None,
     retry_timeouts: bool,
     **keywords: Any,
-) -> tuple[Run[FunctionOutcome[Any]], Hands]: ...
+) -> tuple[Run[FunctionOutcome[Any]], CallQueue]: ...
 
 @final
 class Gate:
@@ -247,7 +247,7 @@ def whole(name: str, value: object, *, least: int = 1, most: int | None = None) 
 def seconds(name: str, value: object, *, above_zero: bool = False) -> float: ...
 
 @final
-class Errands:
+class RemoteRequests:
     def wait(self, seconds: float | None = None) -> bool: ...
     def take(self) -> tuple[list[tuple[int, bytes]], list[int], bool]: ...
     def give_back(self, ends: list[tuple[int, bytes]]) -> None: ...
@@ -256,7 +256,7 @@ class Errands:
     def give_up(self, why: str) -> None: ...
 
 @final
-class FarFetcher:
+class RemoteFetcher:
     def __new__(cls, options: bytes, longest_unseen: float) -> Self: ...
     @property
     def is_over(self) -> bool: ...
@@ -268,7 +268,7 @@ class FarFetcher:
     def close(self) -> None: ...
 
 @final
-class Hands:
+class CallQueue:
     RETURNED: int
     RAISED: int
     STOPPED: int
@@ -362,8 +362,8 @@ class Run(Generic[_OutcomeT]):
     def push(self, first: int, items: list[Any]) -> None: ...
     def end_input(self, failed: str | None = None) -> None: ...
     def take(self, items: dict[int, Any]) -> list[_OutcomeT] | None: ...
-    def hush(self) -> None: ...
-    def ring(self) -> None: ...
+    def clear(self) -> None: ...
+    def notify(self) -> None: ...
     def wait(self, seconds: float | None = None) -> bool: ...
     def cancel(self, *, abort: bool = False) -> None: ...
     def abandon(self) -> None: ...
@@ -385,9 +385,9 @@ class Run(Generic[_OutcomeT]):
 @final
 class Engine:
     def __new__(cls, **keywords: Any) -> Self: ...
-    def call(self, mailbox: Mailbox, number: int, request: Request, *, stream: bool = False) -> Call: ...
+    def call(self, completions: CompletionQueue, number: int, request: Request, *, stream: bool = False) -> Call: ...
     def close(self) -> None: ...
-    def has_ended(self, mailbox: Mailbox, number: int) -> bool: ...
+    def has_ended(self, completions: CompletionQueue, number: int) -> bool: ...
     def set_limits(
         self,
         *,
@@ -400,7 +400,7 @@ class Engine:
     def pid(self) -> int: ...
 
 @final
-class Mailbox:
+class CompletionQueue:
     def __new__(cls) -> Self: ...
     def fileno(self) -> int: ...
     def take(self) -> list[int]: ...
@@ -504,7 +504,7 @@ class ThreadTask:
     def exception(self, timeout: float | None = None) -> BaseException | None: ...
 
 @final
-class Nursery:
+class ZygoteHandle:
     def __new__(cls, command: list[str] | None = None) -> Self: ...
     def adopt(self, socket: int, process: int) -> None: ...
     def stop(self) -> None: ...
@@ -513,7 +513,7 @@ class Nursery:
 class PoolEngine:
     def __new__(
         cls,
-        nursery: Nursery,
+        zygote: ZygoteHandle,
         future: type[FutureCore],
         given: tuple[int, int, list[int]],
         bounds: dict[str, int | None],

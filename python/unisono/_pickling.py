@@ -261,7 +261,7 @@ def _was_pressed(error: BaseException) -> bool:
 _RAISES = {opcode.opmap["RAISE_VARARGS"], opcode.opmap["RERAISE"]}
 
 
-def death(exit_code: int | None, number: int | None, deaths: int, last_words: str) -> WorkerDied:
+def death(exit_code: int | None, number: int | None, deaths: int, stderr_tail: str) -> WorkerDied:
     """The worker that ran a task ended under it."""
     if number is not None:
         try:
@@ -273,9 +273,9 @@ def death(exit_code: int | None, number: int | None, deaths: int, last_words: st
     else:
         how = "vanished, and so did the process that started it"
     more = f"; the task has ended {deaths} workers" if deaths > 1 else ""
-    said = f"; its last words:\n{last_words.rstrip()}" if last_words.strip() else ""
+    said = f"; the end of its stderr:\n{stderr_tail.rstrip()}" if stderr_tail.strip() else ""
     message = f"the worker that ran the task {how}{more}{said}"
-    return WorkerDied(message, exit_code=exit_code, signal=number, stderr=last_words)
+    return WorkerDied(message, exit_code=exit_code, signal=number, stderr=stderr_tail)
 
 
 def timed_out(seconds: float) -> TaskTimeout:

@@ -150,10 +150,10 @@ class Returns:
                 self._flush()
         while not self._has_ended(run):
             run.wait(_SOON)
-            run.hush()
+            run.clear()
         self.finish(run)
         # Whoever waits for the end may have missed what was heard here.
-        run.ring()
+        run.notify()
 
     def _has_ended(self, run: _native.Run[Any]) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""A worker process: what happens between its birth and its first task.
+"""A worker process: what happens between its start and its first task.
 
 `__main__` is the caller's, as with `multiprocessing`: it is run under the name `__mp_main__` when something in it is
 first asked for, and not before, so that a worker starts at once and a guarded program does not run twice.
@@ -99,7 +99,7 @@ def _work(
 
 
 def read(pickled: bytes) -> Any:
-    """Unpickle what this process was born with, which may import modules; `is_reading` is true meanwhile."""
+    """Unpickle what this process inherited, which may import modules; `is_reading` is true meanwhile."""
     before, _reading.is_on = is_reading(), True
     try:
         return pickle.loads(pickled)
@@ -113,7 +113,7 @@ def is_reading() -> bool:
 
 
 class Inherited:
-    """A descriptor that a worker is born with, in what its initializer is given; asked for by `multiprocessing`."""
+    """A descriptor that a worker inherits, in what its initializer is given; asked for by `multiprocessing`."""
 
     #: Those of this worker.
     descriptors: ClassVar[list[int]] = []

@@ -63,8 +63,8 @@ def main(preload: list[str], parent: int) -> None:
 
 
 @dataclass(frozen=True)
-class Birth:
-    """A worker that is to be made: how it starts, and what it is born with."""
+class Spawn:
+    """A worker that is to be made: how it starts, and what it inherits."""
 
     method: str
     socket: int
@@ -89,7 +89,7 @@ class Birth:
 class Zygote:
     """Makes workers of which each does `work`, until the channel is closed or the process behind `parent` is gone.
 
-    `work` is called with a worker's socket, memory, settings, number, and what else it is born with.
+    `work` is called with a worker's socket, memory, settings, number, and what else it inherits.
     """
 
     def __init__(
@@ -98,20 +98,20 @@ class Zygote:
         self.channel = channel
         self.parent = parent
         self.work = work
-        self.born = 0
+        self.spawned = 0
         #: Process descriptor to its number and its status pipe.
         self.children: dict[int, tuple[int, int]] = {}
         self.poll = select.poll()
 
-    def serve(self, birth: Birth | None = None, longest_idle: float | None = None) -> None:
-        """Make workers, `birth` first; without any for so many seconds, end."""
+    def serve(self, spawn: Spawn | None = None, longest_idle: float | None = None) -> None:
+        """Make workers, `spawn` first; without any for so many seconds, end."""
         # From now on our death is nothing that a start of ours has done.
         with contextlib.suppress(BrokenPipeError):
             self.channel.send(_SERVES)
         self.poll.register(self.channel, select.POLLIN)
         self.poll.register(self.parent, select.POLLIN)
-        if birth is not None:
-            self.bear(birth)
+        if spawn is not None:
+            self.spawn_worker(spawn)
         while True:
             patience = None if self.children or longest_idle is None else longest_idle * 1000
             ready = self.poll.poll(patience)
@@ -121,34 +121,34 @@ class Zygote:
             for descriptor, _ in ready:
                 if descriptor in self.children:
                     self.poll.unregister(descriptor)
-                    self.bury(descriptor)
+                    self.reap(descriptor)
                 elif descriptor == self.parent:
                     self.end()
                     return
                 elif descriptor == self.channel.fileno():
                     try:
-                        birth = receive(self.channel)
+                        spawn = receive(self.channel)
                     except _CannotBeMade:
                         continue
-                    if birth is None:
+                    if spawn is None:
                         self.end()
                         return
-                    self.bear(birth)
+                    self.spawn_worker(spawn)
 
-    def bear(self, birth: Birth) -> None:
+    def spawn_worker(self, spawn: Spawn) -> None:
         """Fork a worker, which does not return from here."""
-        self.born += 1
+        self.spawned += 1
         parent = os.getpid()
         try:
             number = os.fork()
         except OSError as error:
-            birth.refuse(error)
+            spawn.refuse(error)
             return
         if number == 0:
             try:
-                os.dup2(birth.words, 2)
-                os.close(birth.words)
-                self.become(birth, parent)
+                os.dup2(spawn.words, 2)
+                os.close(spawn.words)
+                self.become(spawn, parent)
             finally:
                 os._exit(70)
         try:
@@ -157,40 +157,40 @@ class Zygote:
             # Without a descriptor of it we could not watch it.
             os.kill(number, signal.SIGKILL)
             os.waitpid(number, 0)
-            birth.refuse(error)
+            spawn.refuse(error)
             return
-        if birth.method == "s":
+        if spawn.method == "s":
             # It says so itself only when its interpreter has started, which something may keep it from.
-            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(birth.socket)) as end:
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(spawn.socket)) as end:
                 socket.send_fds(end, [b"p"], [process])
-        birth.close()
-        self.children[process] = (number, birth.status)
+        spawn.close()
+        self.children[process] = (number, spawn.status)
         self.poll.register(process, select.POLLIN)
         # What most workers need for the caller's `__main__`; after the first one, which so starts sooner.
         with contextlib.suppress(Exception):
             importlib.import_module("multiprocessing.spawn")
 
-    def become(self, birth: Birth, parent: int) -> Never:
+    def become(self, spawn: Spawn, parent: int) -> Never:
         """Be the worker."""
         die_with_parent(parent)
         # Whatever would let us see or hold the ends of others.
         for process, (_, pipe) in self.children.items():
             os.close(process)
             os.close(pipe)
-        os.close(birth.status)
+        os.close(spawn.status)
         os.close(self.parent)
         self.channel.close()
         _worker.take_signals()
-        own, inherited = (birth.socket, birth.memory, birth.settings), birth.inherited
-        if birth.method == "s":
-            words = [str(word) for word in (*own, self.born, *inherited)]
+        own, inherited = (spawn.socket, spawn.memory, spawn.settings), spawn.inherited
+        if spawn.method == "s":
+            words = [str(word) for word in (*own, self.spawned, *inherited)]
             for descriptor in (*own, *inherited):
                 os.set_inheritable(descriptor, True)
             program = f"import sys; sys.path[:] = {sys.path!r}; from unisono._worker import spawned; spawned()"
             os.execv(sys.executable, [sys.executable, "-c", program, *words])
         code = 0
         try:
-            self.work(*own, self.born, inherited)
+            self.work(*own, self.spawned, inherited)
         except BrokenPipeError:
             # The pool is gone in the middle of a task; nobody wants to know of its end.
             pass
@@ -206,7 +206,7 @@ class Zygote:
                 sys.stderr.flush()
             os._exit(code & 0xFF)
 
-    def bury(self, process: int) -> None:
+    def reap(self, process: int) -> None:
         """Tell how a worker has ended."""
         number, status = self.children.pop(process)
         # Nobody has seen it when something that was preloaded takes in the ends of all children.
@@ -222,10 +222,10 @@ class Zygote:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(process, signal.SIGKILL)
         for process in list(self.children):
-            self.bury(process)
+            self.reap(process)
 
 
-def receive(channel: socket.socket) -> Birth | None:
+def receive(channel: socket.socket) -> Spawn | None:
     """The next worker that is to be made; `None` when there will be no more.
 
     Raises:
@@ -244,7 +244,7 @@ def receive(channel: socket.socket) -> Birth | None:
             _refuse(descriptor, error) if at == _STATUS else os.close(descriptor)
         raise _CannotBeMade
     worker_socket, memory, status, settings, words, *inherited = descriptors
-    return Birth(text.decode(), worker_socket, memory, status, settings, words, inherited)
+    return Spawn(text.decode(), worker_socket, memory, status, settings, words, inherited)
 
 
 class _CannotBeMade(Exception):
@@ -258,14 +258,14 @@ def _refuse(status: int, error: OSError) -> None:
 
 
 @contextlib.contextmanager
-def _said_by(birth: Birth) -> Iterator[None]:
+def _said_by(spawn: Spawn) -> Iterator[None]:
     """What is written to standard error is written as the worker's."""
     try:
         own = os.dup(2)
     except OSError:
         # The program has none.
         own = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-    os.dup2(birth.words, 2)
+    os.dup2(spawn.words, 2)
     try:
         yield
         if sys.stderr is not None:
@@ -301,7 +301,7 @@ def die_with_parent(parent: int) -> None:
 
 #: What one message may carry at most, as the pool has it too.
 _MOST_DESCRIPTORS = 64
-#: Every worker is born with so many, of which the status pipe stands there.
+#: Every worker inherits so many, of which the status pipe stands there.
 _LEAST_DESCRIPTORS = 5
 _STATUS = 2
 #: Goes before the error in a status pipe; four bytes alone are how a worker ended.

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, Self, TypedDict, TypeVar, Unpack
 
-from unisono import _goodbye, _native
+from unisono import _native, _shutdown
 from unisono._callables import plain
 from unisono._display import Display, Progress
 from unisono._feeding import Feed
@@ -354,7 +354,7 @@ class Batch(Generic[OutcomeT]):
             for run in _abandoned_with(_results_of(self._options)):
                 while not _has_ended(run):
                     run.wait(_LOOK_UP)
-                    run.hush()
+                    run.clear()
 
     async def _wait_for_results_on_loop(self) -> None:
         if self._run is None:
@@ -362,7 +362,7 @@ class Batch(Generic[OutcomeT]):
                 listener = Listener(run)
                 try:
                     while not _has_ended(run):
-                        # Somebody else may hear the bell.
+                        # Somebody else may hear the notifier.
                         await listener.wait(_LOOK_UP)
                 finally:
                     listener.leave()
@@ -391,7 +391,7 @@ class Batch(Generic[OutcomeT]):
             outcomes = self._returns.sift(outcomes)
             if not outcomes:
                 # There was something, so there may be more, or the end, without another word.
-                run.ring()
+                run.notify()
         self._ready.extend(outcomes)
         if outcomes:
             self._tell_others(run)
@@ -401,14 +401,14 @@ class Batch(Generic[OutcomeT]):
 
     def _tell_others(self, run: _native.Run[OutcomeT]) -> None:
         """Several tasks or threads may take from one batch, and one has taken the news of all."""
-        self._heard.ring()
+        self._heard.notify()
         if self._waiting:
-            run.ring()
+            run.notify()
 
     def _pass_over(self, run: _native.Run[OutcomeT]) -> None:
         """Nobody takes outcomes: what has been heard has been heard."""
         if self._returns is None:
-            run.hush()
+            run.clear()
         else:
             self._take(run)
             self._ready.clear()
@@ -446,9 +446,9 @@ class Batch(Generic[OutcomeT]):
 
     def _finish(self, run: _native.Run[OutcomeT]) -> None:
         while (numbers := _numbers(run)) is None:
-            # Another thread may hear the bell.
+            # Another thread may hear the notifier.
             run.wait(_LOOK_UP)
-            run.hush()
+            run.clear()
         self._ended(numbers)
 
     async def _finish_on_loop(self, run: _native.Run[OutcomeT]) -> None:
@@ -556,7 +556,7 @@ def _has_ended(run: _native.Run[Any]) -> bool:
         return True
 
 
-@_goodbye.stops
+@_shutdown.stops
 def _stop_all() -> None:
     """Stop what still runs and give it a moment to write what it has; what has not ended then is killed."""
     _program.ends = True
@@ -578,7 +578,7 @@ def _wait_for_all(runs: list[_native.Run[Any]]) -> None:
     for run in runs:
         while not _has_ended(run) and time.monotonic() < until:
             run.wait(0.05)
-            run.hush()
+            run.clear()
 
 
 # Enough to see what went wrong; a batch of a million that fails keeps no million exceptions.

@@ -23,7 +23,7 @@ from unisono.headers import Headers
 
 Pairs: TypeAlias = Mapping[str, Any] | Iterable[tuple[str, Any]]
 Hook: TypeAlias = Callable[[Any], Any]
-NewsT = TypeVar("NewsT")
+ReadyT = TypeVar("ReadyT")
 
 
 class _Process:
@@ -103,13 +103,15 @@ class _Base:
             return url
         return f"{self.base_url.rstrip('/')}/{url.lstrip('/')}" if url else self.base_url
 
-    def _call(self, mailbox: _native.Mailbox, number: int, request: Request, *, stream: bool) -> _native.Call:
+    def _call(
+        self, completions: _native.CompletionQueue, number: int, request: Request, *, stream: bool
+    ) -> _native.Call:
         self._refuse_if_closed()
         if self._pid != _process.pid:
             # A child of fork has no engine thread; it gets an engine of its own.
             self._engine = _native.Engine(**self._options)
             self._pid = _process.pid
-        return self._engine.call(mailbox, number, request, stream=stream)
+        return self._engine.call(completions, number, request, stream=stream)
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
@@ -136,7 +138,7 @@ class Client(_Base):
         for when, hooks in self.event_hooks.items():
             for hook in hooks:
                 plain(hook, f"a {when} hook of Client")
-        self._mailboxes = threading.local()
+        self._completions_of = threading.local()
 
     def request(self, method: str, url: str, **arguments: Any) -> Response:
         """Send a request; wait for the whole answer, whatever its status.
@@ -193,10 +195,10 @@ class Client(_Base):
         """Stop everything and close all connections. Calls that other threads have under way raise `CallCancelled`."""
         self._close()
         if self._pid == _process.pid:
-            mailbox, number = self._mailbox(), next(self._numbers)
-            while not self._engine.has_ended(mailbox, number):
-                mailbox.wait()
-                mailbox.take()
+            completions, number = self._completions(), next(self._numbers)
+            while not self._engine.has_ended(completions, number):
+                completions.wait()
+                completions.take()
 
     def __enter__(self) -> Self:
         return self
@@ -206,12 +208,12 @@ class Client(_Base):
     ) -> None:
         self.close()
 
-    def _mailbox(self) -> _native.Mailbox:
-        mailbox = getattr(self._mailboxes, "mailbox", None)
-        if mailbox is None or self._mailboxes.pid != _process.pid:
-            mailbox = self._mailboxes.mailbox = _native.Mailbox()
-            self._mailboxes.pid = _process.pid
-        return mailbox
+    def _completions(self) -> _native.CompletionQueue:
+        completions = getattr(self._completions_of, "completions", None)
+        if completions is None or self._completions_of.pid != _process.pid:
+            completions = self._completions_of.completions = _native.CompletionQueue()
+            self._completions_of.pid = _process.pid
+        return completions
 
 
 class AsyncClient(_Base):
@@ -228,7 +230,7 @@ class AsyncClient(_Base):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._desks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Desk] = weakref.WeakKeyDictionary()
+        self._calls_of: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopCalls] = weakref.WeakKeyDictionary()
 
     async def request(self, method: str, url: str, **arguments: Any) -> Response:
         """Send a request; wait for the whole answer, whatever its status.
@@ -286,15 +288,15 @@ class AsyncClient(_Base):
         """Stop everything and close all connections. Calls that are under way raise `CallCancelled`, on every loop."""
         self._close()
         if self._pid == _process.pid:
-            desk, number = self._desk(), next(self._numbers)
+            loop_calls, number = self._loop_calls(), next(self._numbers)
             try:
-                waiter = desk.waiter(number)
-                if not self._engine.has_ended(desk.mailbox, number):
+                waiter = loop_calls.waiter(number)
+                if not self._engine.has_ended(loop_calls.completions, number):
                     await waiter
             finally:
-                desk.waiters.pop(number, None)
-        for desk in list(self._desks.values()):
-            desk.end()
+                loop_calls.waiters.pop(number, None)
+        for loop_calls in list(self._calls_of.values()):
+            loop_calls.end()
 
     async def __aenter__(self) -> Self:
         return self
@@ -304,33 +306,33 @@ class AsyncClient(_Base):
     ) -> None:
         await self.aclose()
 
-    def _desk(self) -> _Desk:
+    def _loop_calls(self) -> _LoopCalls:
         loop = asyncio.get_running_loop()
-        desk = self._desks.get(loop)
-        if desk is None or desk.pid != _process.pid:
-            desk = self._desks[loop] = _Desk(loop)
-        return desk
+        loop_calls = self._calls_of.get(loop)
+        if loop_calls is None or loop_calls.pid != _process.pid:
+            loop_calls = self._calls_of[loop] = _LoopCalls(loop)
+        return loop_calls
 
     @contextlib.asynccontextmanager
-    async def _waiting_call(self, request: Request, *, stream: bool) -> AsyncIterator[_DeskWait]:
-        desk = self._desk()
+    async def _waiting_call(self, request: Request, *, stream: bool) -> AsyncIterator[_LoopWait]:
+        loop_calls = self._loop_calls()
         number = next(self._numbers)
-        call = desk.calls[number] = self._call(desk.mailbox, number, request, stream=stream)
+        call = loop_calls.calls[number] = self._call(loop_calls.completions, number, request, stream=stream)
         try:
-            yield _DeskWait(desk, number, call)
+            yield _LoopWait(loop_calls, number, call)
         finally:
-            desk.waiters.pop(number, None)
-            desk.calls.pop(number, None)
+            loop_calls.waiters.pop(number, None)
+            loop_calls.calls.pop(number, None)
             call.stop()
 
 
 class StreamedResponse:
     """An answer whose body comes in as it is taken: by `iter_bytes` from a thread, by `aiter_bytes` on a loop."""
 
-    def __init__(self, head: Response, thread: _ThreadWait | None, desk: _DeskWait | None) -> None:
+    def __init__(self, head: Response, thread: _ThreadWait | None, loop_calls: _LoopWait | None) -> None:
         self._head = head
         self._thread = thread
-        self._desk = desk
+        self._loop_calls = loop_calls
 
     def __repr__(self) -> str:
         return repr(self._head).replace("<Response", "<StreamedResponse", 1)
@@ -387,9 +389,9 @@ class StreamedResponse:
 
     async def aiter_bytes(self) -> AsyncIterator[bytes]:
         """The body, decoded, in pieces as they come; raises as `iter_bytes` does."""
-        if self._desk is None:
+        if self._loop_calls is None:
             raise TypeError("this is a Client's answer: use `for ... in response.iter_bytes()`")
-        while chunk := await self._desk.chunk():
+        while chunk := await self._loop_calls.chunk():
             yield chunk
 
     async def aiter_lines(self) -> AsyncIterator[str]:
@@ -410,58 +412,58 @@ class StreamedResponse:
 class _ThreadWait:
     """A thread's call."""
 
-    def __init__(self, mailbox: _native.Mailbox, call: _native.Call) -> None:
-        self._mailbox = mailbox
+    def __init__(self, completions: _native.CompletionQueue, call: _native.Call) -> None:
+        self._completions = completions
         self._call = call
 
     def outcome(self) -> Outcome:
         while (outcome := self._call.outcome()) is None:
-            self._mailbox.wait()
-            self._mailbox.take()
+            self._completions.wait()
+            self._completions.take()
         return outcome
 
     def chunk(self) -> bytes:
         while (chunk := self._call.chunk()) is None:
-            self._mailbox.wait()
-            self._mailbox.take()
+            self._completions.wait()
+            self._completions.take()
         return chunk
 
 
-class _DeskWait:
+class _LoopWait:
     """A call on an event loop."""
 
-    def __init__(self, desk: _Desk, number: int, call: _native.Call) -> None:
-        self._desk = desk
+    def __init__(self, loop_calls: _LoopCalls, number: int, call: _native.Call) -> None:
+        self._loop_calls = loop_calls
         self._number = number
         self._call = call
 
     async def outcome(self) -> Outcome:
-        return await self._news(self._call.outcome)
+        return await self._ready(self._call.outcome)
 
     async def chunk(self) -> bytes:
-        return await self._news(self._call.chunk)
+        return await self._ready(self._call.chunk)
 
-    async def _news(self, look: Callable[[], NewsT | None]) -> NewsT:
-        while (news := look()) is None:
-            if not self._desk.is_here:
+    async def _ready(self, look: Callable[[], ReadyT | None]) -> ReadyT:
+        while (found := look()) is None:
+            if not self._loop_calls.is_here:
                 raise UsageError("the answer comes in on the event loop that it was asked for on: read it there")
-            # News are put into the mailbox of this very loop, so none can come between the look and the wait.
-            await self._desk.waiter(self._number)
-        return news
+            # Completions come to the queue of this very loop, so none can come between the look and the wait.
+            await self._loop_calls.waiter(self._number)
+        return found
 
 
-class _Desk:
+class _LoopCalls:
     """Where the calls of one event loop wait. The loop keeps those who wait, and not the client."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.mailbox = _native.Mailbox()
+        self.completions = _native.CompletionQueue()
         self.waiters: dict[int, asyncio.Future[None]] = {}
         # Those under way.
         self.calls: dict[int, _native.Call] = {}
         self.pid = _process.pid
-        self._deliver = functools.partial(_deliver, self.mailbox, self.waiters)
+        self._deliver = functools.partial(_deliver, self.completions, self.waiters)
         # On a loop that was closed nobody waits any more, though not all of them may have been cancelled.
-        self._watch = Watch(loop, self.mailbox, self._deliver, functools.partial(_stop, self.calls))
+        self._watch = Watch(loop, self.completions, self._deliver, functools.partial(_stop, self.calls))
 
     def waiter(self, number: int) -> asyncio.Future[None]:
         waiter = self.waiters[number] = asyncio.get_running_loop().create_future()
@@ -485,8 +487,8 @@ class _Desk:
             watch.leave()
 
 
-def _deliver(mailbox: _native.Mailbox, waiters: dict[int, asyncio.Future[None]]) -> None:
-    for number in mailbox.take():
+def _deliver(completions: _native.CompletionQueue, waiters: dict[int, asyncio.Future[None]]) -> None:
+    for number in completions.take():
         waiter = waiters.get(number)
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
@@ -499,10 +501,10 @@ def _stop(calls: dict[int, _native.Call]) -> None:
 
 @contextlib.contextmanager
 def _waiting_call(client: Client, request: Request, *, stream: bool) -> Iterator[_ThreadWait]:
-    mailbox = client._mailbox()
-    call = client._call(mailbox, next(client._numbers), request, stream=stream)
+    completions = client._completions()
+    call = client._call(completions, next(client._numbers), request, stream=stream)
     try:
-        yield _ThreadWait(mailbox, call)
+        yield _ThreadWait(completions, call)
     finally:
         call.stop()
 

@@ -4,7 +4,7 @@ A job is a pool of one worker that gets one task, and has its zygote, its shared
 starts within a millisecond or some, what it returns and raises comes back, and it ends with the program however that
 ends.
 
-The function with its arguments is handed over while the process is born, as to an initializer, so that queues, locks
+The function with its arguments is handed over while the process starts, as to an initializer, so that queues, locks
 and pipes of `multiprocessing` may be among them; but it is read by the task, so that what raises there is the job's.
 
 Leaves out a job that outlives the program, and standard streams of its own: for these there are commands.
@@ -26,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeGuard, TypeVar
 
-from unisono import _births, _goodbye, _native, _pickling, _worker
+from unisono import _native, _pickling, _shutdown, _spawning, _worker
 from unisono._callables import plain
 from unisono._display import tell
 from unisono.errors import PoolBroken, UnpicklableError, UsageError, WorkerDied
@@ -326,7 +326,7 @@ class _Call:
 
     def __reduce__(self) -> tuple[type[_Sealed], tuple[str, bytes]]:
         try:
-            return _Sealed, (self.name, _births.pickled_for_birth(self.parts, "the function and its arguments"))
+            return _Sealed, (self.name, _spawning.pickled_for_spawn(self.parts, "the function and its arguments"))
         except UnpicklableError as error:
             self.error = error
             raise
@@ -346,7 +346,7 @@ class _Sealed:
 
 
 def _take(call: _Call | _Sealed) -> None:
-    """In the process of a job: what it is born with."""
+    """In the process of a job: what it inherits."""
     _TAKEN.append(call)
     _worker.name_process(call.name)
     multiprocessing.current_process().name = call.name
@@ -393,7 +393,7 @@ def _started(process: int) -> int:
     return int(Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[19])
 
 
-@_goodbye.waits
+@_shutdown.waits
 def _at_exit() -> None:
     """A program that ends waits for its jobs, but for those that were made to end with it.
 
@@ -443,7 +443,7 @@ _LOST = -1
 _GRACE = 5.0
 #: Filled in the process of a job when it has said which it is.
 _ASKED: list[bool] = []
-#: What this process was born to do.
+#: What this process was started for.
 _TAKEN: list[_Call | _Sealed] = []
 _JOBS: weakref.WeakSet[Job[Any]] = weakref.WeakSet()
 _RUNNING: set[Job[Any]] = set()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 
-from unisono import _goodbye
+from unisono import _shutdown
 from unisono._native import LimiterCore, PlaceWait, stop_clocks
 
 __all__ = ["Limiter"]
@@ -20,7 +20,7 @@ __all__ = ["Limiter"]
 Coroutine.register(PlaceWait)
 
 # Nobody is let in by time any more, and no thread of ours is in the way of the interpreter's end.
-_goodbye.joins(stop_clocks)
+_shutdown.joins(stop_clocks)
 
 
 class Limiter(LimiterCore):

@@ -26,7 +26,7 @@ from multiprocessing.context import BaseContext
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack, cast
 
-from unisono import _births, _forking, _goodbye, _imap, _log_records, _native, _pickling, _worker
+from unisono import _forking, _imap, _log_records, _native, _pickling, _shutdown, _spawning, _worker
 from unisono._callables import plain
 from unisono._display import tell
 from unisono._hooks import refuse_hooks
@@ -149,7 +149,7 @@ class ProcessPool(PoolCalls):
             "nice": nice,
             "read_only_views": read_only_views,
         }
-        self._born = _forking.Fork(settings) if method == "fork" else None
+        self._program_fork = _forking.Fork(settings) if method == "fork" else None
         self._logs = _log_records.Collector(name) if log_forwarding else None
         bounds = {
             "workers": count,
@@ -159,10 +159,12 @@ class ProcessPool(PoolCalls):
             "per_key": per_key,
             "read_only_views": read_only_views,
         }
-        given = _given(settings, self._born is not None, self._logs)
-        self._nursery = _births.nursery(tuple(preload)) if self._born is None else self._born.nursery
+        given = _given(settings, self._program_fork is not None, self._logs)
+        self._zygote_handle = (
+            _spawning.zygote_for(tuple(preload)) if self._program_fork is None else self._program_fork.zygote
+        )
         try:
-            self._engine = _native.PoolEngine(self._nursery, Future, given, bounds)
+            self._engine = _native.PoolEngine(self._zygote_handle, Future, given, bounds)
         except BaseException:
             self._let_go_of_zygote()
             raise
@@ -171,14 +173,14 @@ class ProcessPool(PoolCalls):
         self._method = method
         self._server = threading.Thread(
             target=_serve,
-            args=(name, self._engine, self._born, self._nursery, self._logs, first),
+            args=(name, self._engine, self._program_fork, self._zygote_handle, self._logs, first),
             name=f"{name}-pool",
             daemon=True,
         )
         self._finalizer = weakref.finalize(self, _abandon, self._engine)
         self._finalizer.atexit = False
         # A program may fork itself only as long as we have no thread of our own.
-        if self._born is None:
+        if self._program_fork is None:
             self._begin_to_serve()
 
     def __init_subclass__(cls, **keywords: Any) -> None:
@@ -335,7 +337,7 @@ class ProcessPool(PoolCalls):
 
     def _ready(self) -> _native.PoolEngine:
         """What takes calls. The first one forks the program, where that is how workers start."""
-        if self._born is not None and self._born.happens():
+        if self._program_fork is not None and self._program_fork.happens():
             self._begin_to_serve()
         return self._engine
 
@@ -356,13 +358,13 @@ class ProcessPool(PoolCalls):
         _POOLS[self._engine] = self._server
 
     def _let_go_of_zygote(self) -> None:
-        if self._born is not None:
-            self._born.nursery.stop()
+        if self._program_fork is not None:
+            self._program_fork.zygote.stop()
         else:
-            _births.let_go(self._nursery)
+            _spawning.let_go(self._zygote_handle)
 
     def _sendable(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return function if self._born is None else _forking.by_code(function)
+        return function if self._program_fork is None else _forking.by_code(function)
 
 
 class TaskOptions:
@@ -473,8 +475,8 @@ def _chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[list[tuple[
 def _serve(
     name: str,
     engine: _native.PoolEngine,
-    born: _forking.Fork | None,
-    nursery: _native.Nursery,
+    program_fork: _forking.Fork | None,
+    zygote: _native.ZygoteHandle,
     logs: _log_records.Collector | None,
     first: object,
 ) -> None:
@@ -489,10 +491,10 @@ def _serve(
         # Taken out one by one, so that no future is kept while there is nothing to do.
         while futures:
             _announce(cast(Future[Any], futures.pop(0)))
-    if born is not None:
-        nursery.stop()
+    if program_fork is not None:
+        zygote.stop()
     else:
-        _births.let_go(nursery)
+        _spawning.let_go(zygote)
     if logs is not None:
         logs.stop(_LONGEST_JOIN)
 
@@ -515,22 +517,22 @@ def _say(name: str, text: str) -> None:
 
 
 def _given(settings: dict[str, Any], is_fork: bool, logs: _log_records.Collector | None) -> tuple[int, int, list[int]]:
-    """What the workers are born with; the descriptors are the caller's."""
+    """What the workers inherit; the descriptors are the caller's."""
     kept: list[int] = []
     try:
         if not is_fork:
             if (first := settings["initializer"]) is not None:
-                settings["initializer"], handed = _births.handed_over(first)
+                settings["initializer"], handed = _spawning.handed_over(first)
                 kept += handed
-            settings |= _births.of_program()
+            settings |= _spawning.of_program()
         if logs is not None:
             kept.append(logs.descriptor())
         if not is_fork:
-            kept.append(_births.folder())
+            kept.append(_spawning.folder())
         inherited = [*kept]
         # What is in the fork needs no telling.
-        kept.append(_births.in_memory(b"" if is_fork else pickle.dumps(settings)))
-        return kept[-1], _births.standard_error(), inherited
+        kept.append(_spawning.in_memory(b"" if is_fork else pickle.dumps(settings)))
+        return kept[-1], _spawning.standard_error(), inherited
     except BaseException:
         for descriptor in kept:
             os.close(descriptor)
@@ -575,7 +577,7 @@ def _abandon(engine: _native.PoolEngine) -> None:
     _POOLS.pop(engine, None)
 
 
-@_goodbye.stops
+@_shutdown.stops
 def _at_exit() -> None:
     """A program that ends does not wait for its pools, and says what that costs."""
     for engine, server in list(_POOLS.items()):

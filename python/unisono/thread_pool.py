@@ -4,7 +4,8 @@ A task that is submitted goes to a thread that waits; if none does, a thread is 
 stands in line (`unisono.Queue`). A thread that has waited for `idle_timeout` seconds ends.
 
 `ThreadPool` is a `concurrent.futures.ThreadPoolExecutor` by name alone: `loop.set_default_executor` insists on an
-instance of that class, so it is a subclass, and everything in it is overridden. Its threads are in `_crew.py`.
+instance of that class, so it is a subclass, and everything in it is overridden. Its threads are in
+`_thread_workers.py`.
 
 What it leaves out: a thread cannot be killed. Work that may hang for ever belongs into a `ProcessPool` with a timeout.
 """
@@ -25,9 +26,9 @@ from typing import Any, ParamSpec, TypeVar
 
 from unisono import _native
 from unisono._callables import plain
-from unisono._crew import BusyTask, Crew, Task
 from unisono._hooks import refuse_hooks
 from unisono._pool_calls import PoolCalls
+from unisono._thread_workers import BusyTask, Task, ThreadWorkers
 from unisono.errors import UsageError
 from unisono.futures import ThreadFuture
 from unisono.queue import Queue
@@ -111,49 +112,49 @@ class ThreadPool(PoolCalls, ThreadPoolExecutor):
                 _native.seconds(name, seconds)
         prefix = thread_name_prefix or f"ThreadPool-{next(self._numbers)}"
         start = functools.partial(initializer, *initargs) if initializer is not None else None
-        self._crew = Crew(prefix, max_workers, start, max_pending, idle_timeout, warn_after)
+        self._workers = ThreadWorkers(prefix, max_workers, start, max_pending, idle_timeout, warn_after)
         # When nobody holds the pool any more, its threads finish what is in line and end.
-        weakref.finalize(self, self._crew.queue.close).atexit = False
+        weakref.finalize(self, self._thread_workers.queue.close).atexit = False
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         refuse_hooks(cls, _HOOKS, "the threads of this pool are not made by it")
 
     def __repr__(self) -> str:
-        crew = self._crew
-        closed = "" if crew.refusal is None else " closed"
+        workers = self._workers
+        closed = "" if workers.refusal is None else " closed"
         return (
-            f"<{type(self).__qualname__} max_workers={crew.max_workers} threads={len(crew.threads)} "
-            f"busy={len(crew.running)} pending={self.pending}{closed}>"
+            f"<{type(self).__qualname__} max_workers={workers.max_workers} threads={len(workers.threads)} "
+            f"busy={len(workers.running)} pending={self.pending}{closed}>"
         )
 
     @property
     def max_workers(self) -> int:
         """How many threads it has at most."""
-        return self._crew.max_workers
+        return self._thread_workers.max_workers
 
     @property
     def pending(self) -> int:
         """How many tasks wait for a thread."""
-        return len(self._crew.queue)
+        return len(self._thread_workers.queue)
 
     # What others look at, though it is not theirs: monitors of web frameworks, and the tests of the standard library.
 
     @property
     def _max_workers(self) -> int:  # type: ignore[override]
-        return self._crew.max_workers
+        return self._thread_workers.max_workers
 
     @property
     def _threads(self) -> set[threading.Thread]:  # type: ignore[override]
-        return set(self._crew.threads)
+        return set(self._thread_workers.threads)
 
     @property
     def _work_queue(self) -> Queue[Task]:  # type: ignore[override]
-        return self._crew.queue
+        return self._thread_workers.queue
 
     @property
     def _broken(self) -> str | bool:  # type: ignore[override]
-        return self._crew.is_broken
+        return self._thread_workers.is_broken
 
     def busy(self) -> list[BusyTask]:
         """What runs now, the longest first.
@@ -168,7 +169,7 @@ class ThreadPool(PoolCalls, ThreadPoolExecutor):
         >>> busy.function, busy.item
         ('Event.wait', 60)
         """
-        return self._crew.busy()
+        return self._thread_workers.busy()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run `fn(*args, **kwargs)` in a thread.
@@ -178,16 +179,16 @@ class ThreadPool(PoolCalls, ThreadPoolExecutor):
             BrokenThreadPool: An initializer has failed.
             QueueFull: `max_pending` tasks wait, and this is the thread of an event loop.
         """
-        crew = self._crew
-        has_place = crew.places is not None and crew.take_place(crew.places)
+        workers = self._workers
+        has_place = workers.places is not None and workers.take_place(workers.places)
         task: ThreadFuture[T] = ThreadFuture(fn, args, kwargs or None, copy_context(), has_place)
-        with crew.lock:
-            if crew.refusal is not None:
+        with workers.lock:
+            if workers.refusal is not None:
                 if has_place:
-                    crew.give_place()
-                raise crew.refusal()
-            if not crew.queue._offer(task):
-                crew.not_awaited(task)
+                    workers.give_place()
+                raise workers.refusal()
+            if not workers.queue._offer(task):
+                workers.not_awaited(task)
         return task
 
     def map(
@@ -228,9 +229,9 @@ class ThreadPool(PoolCalls, ThreadPoolExecutor):
             wait: Return when everything that was submitted has ended.
             cancel_futures: Cancel what has not begun.
         """
-        self._crew.close(cancel_futures)
+        self._thread_workers.close(cancel_futures)
         if wait:
-            self._crew.join()
+            self._thread_workers.join()
 
 
 def _results(

@@ -8,7 +8,7 @@ import pytest
 
 from processes import until
 from unisono import UsageError, _native
-from unisono.clusters import _bridge, _exchange, _far, _remote
+from unisono.clusters import _bridge, _exchange, _remote, _remote_fetch
 from unisono.clusters._cluster import Inbox, Place
 
 TOKEN = _remote.greet().token
@@ -16,19 +16,19 @@ TOKEN = _remote.greet().token
 
 @pytest.fixture
 def options():
-    return _native.far_options()
+    return _native.remote_options()
 
 
 @pytest.fixture
 def requests(server):
     """Requests as bytes, by number, as an engine makes them."""
-    run, errands = _native.fetch_elsewhere(keep_outcomes=True)
+    run, remote_requests = _native.fetch_remote(keep_outcomes=True)
     run.set_total(3)
     run.push(0, [f"{server.url}/items/{n}" for n in range(3)])
     taken = []
     while len(taken) < 3:
-        errands.wait()
-        taken += errands.take()[0]
+        remote_requests.wait()
+        taken += remote_requests.take()[0]
     yield taken
     run.abandon()
 
@@ -39,12 +39,12 @@ def _forgotten():
     _remote.farewell("test")
 
 
-def post(number, options, requests=(), stops=(), lane="lane", token=TOKEN):
-    return _far.Post(token, "test", lane, number, options, list(requests), list(stops))
+def batch(number, options, requests=(), stops=(), session="session", token=TOKEN):
+    return _remote_fetch.RequestBatch(token, "test", session, number, options, list(requests), list(stops))
 
 
-def collect(heard, lane="lane"):
-    return _far.Collect(TOKEN, "test", lane, heard)
+def collect(acknowledged, session="session"):
+    return _remote_fetch.Collect(TOKEN, "test", session, acknowledged)
 
 
 # The worker's side.
@@ -52,61 +52,61 @@ def collect(heard, lane="lane"):
 
 def test_a_post_is_taken_once_however_often_it_comes(options, requests, server):
     for _ in range(3):
-        assert _remote.answer(post(1, options, requests)) == _far.TAKEN
-    heard, numbers = 0, []
+        assert _remote.answer(batch(1, options, requests)) == _remote_fetch.TAKEN
+    acknowledged, numbers = 0, []
     while len(numbers) < 3:
-        heard, ends = _remote.answer(collect(heard))
+        acknowledged, ends = _remote.answer(collect(acknowledged))
         numbers += [number for number, _ in ends]
     assert sorted(numbers) == sorted(number for number, _ in requests)
     assert len(server.requests) == 3
 
 
 def test_what_was_not_heard_is_told_again(options, requests):
-    _remote.answer(post(1, options, requests[:1]))
+    _remote.answer(batch(1, options, requests[:1]))
     told = _remote.answer(collect(0))
     assert told[0] == 1
     assert _remote.answer(collect(0)) == told
-    _remote.answer(post(2, None, requests[1:2]))
+    _remote.answer(batch(2, None, requests[1:2]))
     again = _remote.answer(collect(told[0]))
     assert (again[0], [number for number, _ in again[1]]) == (2, [requests[1][0]])
 
 
 def test_a_lane_that_has_ended_never_begins_again(options, requests, server):
-    _remote.answer(post(1, options))
-    _remote.answer(_far.Dismiss(TOKEN, "test", "lane"))
+    _remote.answer(batch(1, options))
+    _remote.answer(_remote_fetch.Dismiss(TOKEN, "test", "session"))
     assert _remote.answer(collect(0)) is None
-    assert _remote.answer(post(1, options, requests)) == _far.GONE
-    assert _remote.answer(post(1, None, requests, lane="never begun")) == _far.GONE
+    assert _remote.answer(batch(1, options, requests)) == _remote_fetch.GONE
+    assert _remote.answer(batch(1, None, requests, session="never begun")) == _remote_fetch.GONE
     assert server.requests == []
 
 
 def test_what_has_ended_comes_in_pieces_when_it_is_large(options, requests, monkeypatch):
-    monkeypatch.setattr(_far, "_MOST_BYTES", 1)
-    _remote.answer(post(1, options, requests))
-    heard, numbers = 0, []
+    monkeypatch.setattr(_remote_fetch, "_MOST_BYTES", 1)
+    _remote.answer(batch(1, options, requests))
+    acknowledged, numbers = 0, []
     while len(numbers) < 3:
-        heard, ends = _remote.answer(collect(heard))
+        acknowledged, ends = _remote.answer(collect(acknowledged))
         assert len(ends) <= 1
         numbers += [number for number, _ in ends]
-    assert (heard, len(set(numbers))) == (3, 3)
+    assert (acknowledged, len(set(numbers))) == (3, 3)
 
 
 def test_a_lane_at_which_nobody_looks_ends_by_itself(options, requests, server, monkeypatch):
-    monkeypatch.setattr(_far, "_LONGEST_UNSEEN", 0.05)
-    _remote.answer(post(1, options))
-    fetcher = _far._lanes.lanes["test", "lane"].fetcher
+    monkeypatch.setattr(_remote_fetch, "_LONGEST_UNSEEN", 0.05)
+    _remote.answer(batch(1, options))
+    fetcher = _remote_fetch._sessions.sessions["test", "session"].fetcher
     until(lambda: fetcher.is_over)
-    assert _remote.answer(post(2, None, requests)) == _far.GONE
+    assert _remote.answer(batch(2, None, requests)) == _remote_fetch.GONE
     assert _remote.answer(collect(0)) is None
     # Whoever comes next sweeps it away.
-    _remote.answer(post(1, options, lane="another"))
-    assert [name for _, name in _far._lanes.lanes] == ["another"]
+    _remote.answer(batch(1, options, session="another"))
+    assert [name for _, name in _remote_fetch._sessions.sessions] == ["another"]
     assert server.requests == []
 
 
 def test_another_process_takes_nothing(options, requests, server):
-    assert _remote.answer(post(1, options, requests, token="another")) == _far.ELSEWHERE
-    assert _remote.answer(_far.Collect("another", "test", "lane", 0)) is None
+    assert _remote.answer(batch(1, options, requests, token="another")) == _remote_fetch.WRONG_PROCESS
+    assert _remote.answer(_remote_fetch.Collect("another", "test", "session", 0)) is None
     assert server.requests == []
 
 
@@ -168,12 +168,14 @@ def send(made, numbers, stops=()):
 
 
 def taken(_place, question):
-    return (_far.TAKEN, None) if isinstance(question, _far.Post) else None
+    return (_remote_fetch.TAKEN, None) if isinstance(question, _remote_fetch.RequestBatch) else None
 
 
 def carried(cluster, name):
-    posts = (asked for place, asked in cluster.asked if place == name and isinstance(asked, _far.Post))
-    return [number for asked in posts for number, _ in asked.requests]
+    batches = (
+        asked for place, asked in cluster.asked if place == name and isinstance(asked, _remote_fetch.RequestBatch)
+    )
+    return [number for asked in batches for number, _ in asked.requests]
 
 
 def test_requests_are_spread_evenly_and_one_by_one_in_turns():
@@ -181,7 +183,11 @@ def test_requests_are_spread_evenly_and_one_by_one_in_turns():
     send(made, range(6))
     assert (len(carried(cluster, "a")), len(carried(cluster, "b"))) == (3, 3)
     alone, _, cluster, _ = exchange(
-        lambda _, asked: (_far.TAKEN, None) if isinstance(asked, _far.Post) else ((1, [(0, b"")]), None), "a", "b"
+        lambda _, asked: (
+            (_remote_fetch.TAKEN, None) if isinstance(asked, _remote_fetch.RequestBatch) else ((1, [(0, b"")]), None)
+        ),
+        "a",
+        "b",
     )
     for _ in range(4):
         send(alone, [0])
@@ -193,9 +199,9 @@ def test_a_message_that_fails_is_sent_again_as_it_was_and_given_up_after_three_t
         lambda place, asked: (None, "no route") if place.name == "a" else taken(place, asked), "a", "b"
     )
     send(made, [1, 2])
-    posts = [asked for place, asked in cluster.asked if place == "a"]
-    assert len(posts) == 3
-    assert len({asked.number for asked in posts}) == 1
+    batches = [asked for place, asked in cluster.asked if place == "a"]
+    assert len(batches) == 3
+    assert len({asked.number for asked in batches}) == 1
     assert (notes.lost_ones, notes.ended) == ([1], [])
     # And is left alone for a while.
     send(made, [3])
@@ -203,7 +209,7 @@ def test_a_message_that_fails_is_sent_again_as_it_was_and_given_up_after_three_t
     assert len([place for place, _ in cluster.asked if place == "a"]) == 3
 
 
-@pytest.mark.parametrize("answer", [_far.GONE, _far.ELSEWHERE])
+@pytest.mark.parametrize("answer", [_remote_fetch.GONE, _remote_fetch.WRONG_PROCESS])
 def test_what_a_worker_says_that_it_has_not_begun_goes_to_another(answer):
     made, notes, cluster, _ = exchange(
         lambda place, asked: (answer, None) if place.name == "a" else taken(place, asked), "a", "b"
@@ -215,20 +221,20 @@ def test_what_a_worker_says_that_it_has_not_begun_goes_to_another(answer):
 
 def test_a_worker_that_has_forgotten_the_run_is_told_of_it_again():
     def answers(_place, asked):
-        if isinstance(asked, _far.Post):
-            return (_far.GONE if asked.number == 2 else _far.TAKEN, None)
-        return ((1, [(1, b"")]), None) if asked.heard == 0 else None
+        if isinstance(asked, _remote_fetch.RequestBatch):
+            return (_remote_fetch.GONE if asked.number == 2 else _remote_fetch.TAKEN, None)
+        return ((1, [(1, b"")]), None) if asked.acknowledged == 0 else None
 
     made, notes, cluster, _ = exchange(answers, "a")
     send(made, [1])
     send(made, [2])
-    posts = [asked for _, asked in cluster.asked if isinstance(asked, _far.Post)]
-    assert [(asked.number, len(asked.requests), asked.options) for asked in posts] == [
+    batches = [asked for _, asked in cluster.asked if isinstance(asked, _remote_fetch.RequestBatch)]
+    assert [(asked.number, len(asked.requests), asked.options) for asked in batches] == [
         (1, 1, b""),
         (2, 1, None),
         (1, 1, b""),
     ]
-    assert posts[0].lane == posts[1].lane != posts[2].lane
+    assert batches[0].session == batches[1].session != batches[2].session
     assert (notes.lost_ones, notes.unsent_ones) == ([], [])
 
 
@@ -237,7 +243,11 @@ def test_large_requests_do_not_all_travel_together(monkeypatch):
     made, _, cluster, _ = exchange(taken, "a")
     made._on_send([(number, bytes(6)) for number in range(3)], [])
     cluster.tell(made)
-    assert [len(asked.requests) for _, asked in cluster.asked if isinstance(asked, _far.Post)] == [1, 1, 1]
+    assert [len(asked.requests) for _, asked in cluster.asked if isinstance(asked, _remote_fetch.RequestBatch)] == [
+        1,
+        1,
+        1,
+    ]
     assert carried(cluster, "a") == [0, 1, 2]
 
 
@@ -246,7 +256,7 @@ def test_a_worker_that_leaves_loses_what_was_posted_and_nothing_else():
         lambda place, asked: taken(place, asked) if place.name == "b" else None, "a", "b"
     )
     send(made, [1, 2])
-    # The post to `a` is still on its way, so these wait behind it.
+    # The batch to `a` is still on its way, so these wait behind it.
     send(made, [3, 4])
     gone = places[0]
     places.remove(gone)
@@ -269,19 +279,19 @@ def test_a_number_that_is_used_again_is_not_stopped_for_what_had_it_before():
     ends = []
 
     def answers(_place, asked):
-        if isinstance(asked, _far.Post):
-            return (_far.TAKEN, None) if asked.number == 1 else None
+        if isinstance(asked, _remote_fetch.RequestBatch):
+            return (_remote_fetch.TAKEN, None) if asked.number == 1 else None
         return ends.pop() if ends else None
 
     made, notes, cluster, places = exchange(answers, "a")
     send(made, [1, 2])
-    # A post is on its way, so that the stop waits behind it; meanwhile 1 ends by itself.
+    # A batch is on its way, so that the stop waits behind it; meanwhile 1 ends by itself.
     send(made, [3])
     send(made, [], stops=[1])
-    lane = made._lanes[places[0]]
-    assert lane.stops == [1]
-    made._collected(lane, (1, [(1, b"")]), None)
-    assert (notes.ended, lane.stops) == ([1], [])
+    session = made._sessions[places[0]]
+    assert session.stops == [1]
+    made._collected(session, (1, [(1, b"")]), None)
+    assert (notes.ended, session.stops) == ([1], [])
 
 
 def test_a_cluster_that_breaks_is_said_before_any_end():

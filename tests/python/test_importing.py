@@ -25,7 +25,7 @@ def test_a_program_that_fetches_imports_no_pools_clusters_or_measurements():
     """)
     others = [
         "_functions",
-        "_hands",
+        "_callers",
         "clients",
         "commands",
         "explaining",
@@ -117,11 +117,11 @@ def test_tasks_of_threads_end_before_the_executors_of_the_standard_library_whate
     assert run("""
         import threading, unisono
         from concurrent.futures import ThreadPoolExecutor
-        from unisono import _goodbye
+        from unisono import _shutdown
         theirs, ends = ThreadPoolExecutor(1), threading.Event()
         # Python 3.12 starts no thread once a program ends.
         theirs.submit(abs, -1).result()
-        _goodbye.finishes(ends.set)
+        _shutdown.finishes(ends.set)
         unisono.ThreadPool(1).submit(lambda: ends.wait() and print(theirs.submit(abs, -7).result()))
     """) == ["7"]
 
@@ -129,10 +129,10 @@ def test_tasks_of_threads_end_before_the_executors_of_the_standard_library_whate
 def test_a_job_is_waited_for_though_another_end_raises():
     out = run("""
         import sys, unisono
-        from unisono import _goodbye
+        from unisono import _shutdown
         sys.unraisablehook = lambda raised: print(raised.exc_value)
         unisono.spawn(print, "done")
-        @_goodbye.stops
+        @_shutdown.stops
         def fail():
             raise OSError("raised")
         pool = unisono.ProcessPool(1)

@@ -165,7 +165,7 @@ def speak_and_die():
 
 
 def test_a_death_comes_with_the_last_words_of_the_worker_and_they_are_passed_on(capfd):
-    last = "SIGABRT; its last words:\nthe last words"
+    last = "SIGABRT; the end of its stderr:\nthe last words"
     with unisono.ProcessPool(1) as pool, pytest.raises(WorkerDied, match=last) as caught:
         pool.submit(speak_and_die).result(LONG)
     assert caught.value.stderr == "the last words\n"
@@ -567,7 +567,8 @@ def make(x): return Point(x)
 with unisono.ProcessPool(1) as pool:
     first = list(pool.map(times, [1, 2]))
     factor = 5
-    print(first, pool.submit(times, 2).result(), pool.submit(lambda p: p.x, Point(7)).result(), pool.submit(make, 8).result().x)
+    print(first, pool.submit(times, 2).result(), pool.submit(lambda p: p.x, Point(7)).result(), pool.submit(make,
+    8).result().x)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LONG, check=False)
     assert (done.stdout, done.stderr) == ("[3, 6] 10 7 8\n", "")

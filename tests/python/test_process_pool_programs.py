@@ -1,4 +1,5 @@
-"""Programs of every kind have pools: modules, archives, standard input; and their workers draw random numbers of their own."""
+"""Programs of every kind have pools: modules, archives, standard input; and their workers draw random numbers of their
+own."""
 
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import zipapp
 import pytest
 
 import unisono
-from unisono import _births
+from unisono import _spawning
 
 BODY = """
 import sys
@@ -223,7 +224,7 @@ def test_an_initializer_may_seed():
             return pool.submit(numbers).result(60)
 
     assert drawn() == drawn()
-    _births.stop_zygotes()
+    _spawning.stop_zygotes()
 
 
 def seed(number):

@@ -1,4 +1,5 @@
-"""Workers that do not start: initializers and preloaded modules that end their process or hang, forks and threads that fail.
+"""Workers that do not start: initializers and preloaded modules that end their process or hang, forks and threads that
+fail.
 
 Whatever keeps workers from starting, the pool says so after a few tries, every bound holds meanwhile, and workers that
 there are go on.
@@ -37,7 +38,8 @@ ENDS = {
 
 def born(path, way):
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # A fork of this program has the handlers of faults that pytest has set, which would tell of what is meant to happen.
+    # A fork of this program has the handlers of faults that pytest has set, which would tell of what is meant to
+    # happen.
     faulthandler.disable()
     with open(path, "a") as file:
         file.write("x")
@@ -177,7 +179,7 @@ def test_bounds_hold_while_a_worker_hangs_as_it_starts(tmp_path, monkeypatch, ha
     finally:
         pool.terminate()
         # The zygote that hangs in what it preloads is not kept.
-        unisono._births.stop_zygotes()
+        unisono._spawning.stop_zygotes()
 
 
 def test_leaving_a_pool_whose_worker_hangs_as_it_starts_ends(tmp_path):

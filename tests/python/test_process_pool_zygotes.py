@@ -1,4 +1,5 @@
-"""The process that makes the workers: it may be killed at any moment, takes signals as it should, and is there while it is used."""
+"""The process that makes the workers: it may be killed at any moment, takes signals as it should, and is there while it
+is used."""
 
 import os
 import random
@@ -12,7 +13,7 @@ import pytest
 
 import unisono
 from processes import children, is_alive, until
-from unisono import _births
+from unisono import _spawning
 from unisono.errors import WorkerDied
 
 LONG = 60
@@ -39,7 +40,7 @@ def note(path):
 
 
 def test_a_zygote_that_is_killed_at_any_moment_is_replaced_and_no_task_is_run_twice_or_lost(tmp_path):
-    _births.stop_zygotes()
+    _spawning.stop_zygotes()
     choice = random.Random(4)
     with unisono.ProcessPool(2, max_tasks_per_child=7) as pool:
         for turn in range(200):
@@ -62,7 +63,7 @@ def test_a_zygote_that_is_killed_at_any_moment_is_replaced_and_no_task_is_run_tw
 
 
 def test_a_zygote_that_is_killed_while_messages_wait_in_its_socket_is_replaced():
-    _births.stop_zygotes()
+    _spawning.stop_zygotes()
     for _ in range(5):
         with unisono.ProcessPool(3) as pool:
             pool.submit(abs, -1).result(LONG)
@@ -157,7 +158,7 @@ def test_a_program_that_survives_its_terminal_has_workers_that_do(tmp_path):
 
 
 def test_zygotes_end_when_no_pool_uses_them_and_the_last_is_kept_for_the_next(tmp_path, monkeypatch):
-    _births.stop_zygotes()
+    _spawning.stop_zygotes()
     pools = []
     for number in range(15):
         monkeypatch.syspath_prepend(tmp_path / str(number))
@@ -181,7 +182,7 @@ def test_a_zygote_without_workers_ends_after_a_while_and_the_next_worker_has_ano
     (tmp_path / "program.py").write_text(
         textwrap.dedent("""
             import os, unisono
-            from unisono import _births, _zygote
+            from unisono import _spawning, _zygote
 
             if __name__ == "__main__":
                 with unisono.ProcessPool(1, max_tasks_per_child=1, preload=["impatient"]) as pool:

@@ -277,8 +277,8 @@ for number in range(100):
 def test_a_task_that_runs_at_the_end_of_the_program_is_named():
     text = """
 import sys, threading, unisono
-from unisono import _crew
-_crew._PATIENCE = 0.01
+from unisono import _thread_workers
+_thread_workers._PATIENCE = 0.01
 said = threading.Event()
 class Stderr:
     def write(self, text):
@@ -323,7 +323,7 @@ def test_a_submit_that_is_interrupted_while_it_waits_for_room_leaves_its_place_t
         pool.submit(lambda: begun.set() or go_on.wait(60))
         begun.wait(60)
         pool.submit(abs, 1)
-        places = pool._crew.places
+        places = pool._thread_workers.places
         for _ in range(10):
             killer = threading.Thread(
                 target=lambda: (until(lambda: places.waiting == 1), os.kill(os.getpid(), signal.SIGINT))

@@ -35,7 +35,7 @@ pub(crate) struct Key {
     pub(crate) budget: f32,
     place: Place,
     /// Tells an outdated entry of `asleep` from the present one.
-    naps: u32,
+    sleeps: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +102,7 @@ impl Keys {
             health: Health::default(),
             budget: budget.map_or(0.0, |budget| budget.reserve as f32),
             place: Place::Nowhere,
-            naps: 0,
+            sleeps: 0,
         });
         self.by_name.insert(name, index);
         index
@@ -177,8 +177,8 @@ impl Keys {
     pub(crate) fn sleep(&mut self, index: usize, until: Instant) {
         let key = &mut self.slots[index];
         key.place = Place::Asleep;
-        key.naps = key.naps.wrapping_add(1);
-        self.asleep.push(Reverse((until, index, key.naps)));
+        key.sleeps = key.sleeps.wrapping_add(1);
+        self.asleep.push(Reverse((until, index, key.sleeps)));
     }
 
     /// Lets a key wait until fewer others probe their peers.
@@ -208,8 +208,8 @@ impl Keys {
 
     /// Enlists those whose time has come.
     pub(crate) fn wake(&mut self, now: Instant, limits: &Limits) {
-        while let Some(Reverse((until, index, nap))) = self.asleep.peek().copied() {
-            let current = self.is_nap(index, nap);
+        while let Some(Reverse((until, index, sleep))) = self.asleep.peek().copied() {
+            let current = self.is_current_sleep(index, sleep);
             if current && until > now {
                 return;
             }
@@ -223,8 +223,8 @@ impl Keys {
 
     /// When the next sleeper wakes.
     pub(crate) fn next_wake(&mut self) -> Option<Instant> {
-        while let Some(Reverse((until, index, nap))) = self.asleep.peek().copied() {
-            if self.is_nap(index, nap) {
+        while let Some(Reverse((until, index, sleep))) = self.asleep.peek().copied() {
+            if self.is_current_sleep(index, sleep) {
                 return Some(until);
             }
             self.asleep.pop();
@@ -232,8 +232,8 @@ impl Keys {
         None
     }
 
-    fn is_nap(&self, index: usize, nap: u32) -> bool {
-        self.slots.get(index).is_some_and(|key| key.place == Place::Asleep && key.naps == nap)
+    fn is_current_sleep(&self, index: usize, sleep: u32) -> bool {
+        self.slots.get(index).is_some_and(|key| key.place == Place::Asleep && key.sleeps == sleep)
     }
 
     fn sweep(&mut self, now: Instant, budget: Option<RetryBudget>) {

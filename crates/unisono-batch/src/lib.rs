@@ -5,7 +5,7 @@
 //! A [`Limiter`] has the limits alone, for callers who wait by themselves.
 //! A [`Monitor`] shows the numbers of a running batch, and changes its limits.
 
-mod crew;
+mod blocking;
 mod driver;
 mod gcra;
 mod health;
@@ -19,7 +19,7 @@ mod pace;
 mod tasks;
 mod too_long;
 
-pub use crew::{Crew, Desk, DeskBell, Opening, Task, Underway};
+pub use blocking::{BlockingPool, JoinHandle, Task, UnattachedPool, WorkNotifier, WorkQueue};
 pub use driver::{Batch, Finished, drive};
 pub use job::{Again, Attempt, Context, Decided, Halt, Hold, Job, Offer, Pull, Sink, Source, Verdict};
 pub use limiter::{Admitted, Limiter, Visit};

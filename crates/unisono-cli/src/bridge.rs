@@ -16,8 +16,9 @@ use std::{
 };
 
 use unisono_runner::{
-    Carrier, DeskBell, Elsewhere, Task, elsewhere,
-    http_client::{Errand, OnlyHere, Options, encode_options},
+    Carrier, RemoteSender, Task, WorkNotifier,
+    http_client::{OnlyHere, Options, RemoteResult, encode_options},
+    remote_requests,
 };
 use unisono_sys::descriptors::give_back;
 
@@ -30,7 +31,7 @@ pub struct Bridge {
 }
 
 /// Joins a cluster; answers what a run puts its requests on, and what carries them.
-pub fn start(address: &str, options: &Options) -> Result<(Elsewhere, Bridge), Failure> {
+pub fn start(address: &str, options: &Options) -> Result<(RemoteSender, Bridge), Failure> {
     let options = encoded(options)?;
     let python = python()?;
     let mut child = give_back(&mut Command::new(&python))
@@ -51,19 +52,19 @@ pub fn start(address: &str, options: &Options) -> Result<(Elsewhere, Bridge), Fa
         Ok(Some((b'F', why))) => return Err(refused(child, Failure::fault(text(&why)))),
         _ => return Err(refused(child, Failure::fault("what carries requests to the cluster ended at once"))),
     }
-    let (bell, rung) = mpsc::sync_channel(1);
-    // Full means that it is rung.
-    let ring: DeskBell = Arc::new(move || _ = bell.try_send(()));
-    let (elsewhere, carrier) = elsewhere(ring);
+    let (notifier, notified) = mpsc::sync_channel(1);
+    // Full means that it is notified.
+    let notify: WorkNotifier = Arc::new(move || _ = notifier.try_send(()));
+    let (remote, carrier) = remote_requests(notify);
     let (end, ended) = mpsc::channel();
     let carrying = Arc::new(Carrying { carrier, state: Mutex::default() });
     let taking = carrying.clone();
-    thread("unisono-to-cluster", move || taking.hand_over(&rung, input))?;
+    thread("unisono-to-cluster", move || taking.hand_over(&notified, input))?;
     thread("unisono-from-cluster", move || {
         carrying.give_back(output);
         drop(end);
     })?;
-    Ok((elsewhere, Bridge { child, ended }))
+    Ok((remote, Bridge { child, ended }))
 }
 
 /// Both directions of it.
@@ -75,7 +76,7 @@ struct Carrying {
 
 #[derive(Default)]
 struct State {
-    tasks: HashMap<u64, Task<Vec<u8>, Errand>>,
+    tasks: HashMap<u64, Task<Vec<u8>, RemoteResult>>,
     /// Why nothing can be carried any more.
     broken: Option<String>,
     /// The run is over: the other side's end is what we asked for.
@@ -88,18 +89,18 @@ impl Carrying {
     }
 
     /// Hands requests over until the run is over; then the other side's input ends.
-    fn hand_over(&self, rung: &mpsc::Receiver<()>, mut input: ChildStdin) {
+    fn hand_over(&self, notified: &mpsc::Receiver<()>, mut input: ChildStdin) {
         let mut taken = Vec::new();
-        while rung.recv().is_ok() {
-            let is_open = self.carrier.desk.take(usize::MAX, false, &mut taken);
+        while notified.recv().is_ok() {
+            let is_open = self.carrier.queue.take(usize::MAX, false, &mut taken);
             // After the requests, so that none is stopped before it is known.
-            let stops = self.carrier.desk.take_stopped();
+            let stops = self.carrier.queue.take_stopped();
             let mut frames = Vec::new();
             let mut unsent = Vec::new();
             let mut state = self.lock();
             for mut task in taken.drain(..) {
                 if let Some(why) = &state.broken {
-                    unsent.push((task, Errand::Unsent(why.clone())));
+                    unsent.push((task, RemoteResult::Unsent(why.clone())));
                     continue;
                 }
                 let number = task.number() as u64;
@@ -110,7 +111,7 @@ impl Carrying {
             stops.into_iter().for_each(|number| push_frame(&mut frames, b'X', &(number as u64).to_le_bytes()));
             state.is_over = !is_open;
             drop(state);
-            self.carrier.desk.give_back(&mut unsent);
+            self.carrier.queue.give_back(&mut unsent);
             // What it cannot take any more is lost when its output ends, which it does then.
             _ = input.write_all(&frames).and_then(|()| input.flush());
             if !is_open {
@@ -129,12 +130,12 @@ impl Carrying {
             }
             let Some((number, rest)) = data.split_first_chunk() else { break };
             let end = match kind {
-                b'E' => Errand::Ended(rest.to_vec()),
-                b'N' => Errand::Unsent(text(rest)),
-                _ => Errand::Lost(text(rest)),
+                b'E' => RemoteResult::Ended(rest.to_vec()),
+                b'N' => RemoteResult::Unsent(text(rest)),
+                _ => RemoteResult::Lost(text(rest)),
             };
             let task = self.lock().tasks.remove(&u64::from_le_bytes(*number));
-            self.carrier.desk.give_back(&mut task.map(|task| (task, end)).into_iter().collect());
+            self.carrier.queue.give_back(&mut task.map(|task| (task, end)).into_iter().collect());
         }
         let mut state = self.lock();
         if state.is_over {
@@ -144,15 +145,15 @@ impl Carrying {
         // Before any end is given back: the run is not to begin anything in its place.
         self.carrier.give_up(why.clone());
         state.broken = Some(why.clone());
-        let mut lost = state.tasks.drain().map(|(_, task)| (task, Errand::Lost(why.clone()))).collect();
+        let mut lost = state.tasks.drain().map(|(_, task)| (task, RemoteResult::Lost(why.clone()))).collect();
         drop(state);
-        self.carrier.desk.give_back(&mut lost);
+        self.carrier.queue.give_back(&mut lost);
     }
 }
 
 impl Drop for Bridge {
     fn drop(&mut self) {
-        // Its input has ended, or is about to, since nobody can put anything on the desk any more.
+        // Its input has ended, or is about to, since nobody can put anything on the queue any more.
         if self.ended.recv_timeout(LONGEST_END) == Err(mpsc::RecvTimeoutError::Timeout) {
             _ = self.child.kill();
         }

@@ -218,7 +218,7 @@ pub fn run(args: FetchArgs) -> Result<u8, Failure> {
     let total = input.total();
     let mut plan = FetchPlan {
         http: args.options()?,
-        elsewhere: None,
+        remote: None,
         select: args.answer.select.as_deref().map(Filter::new).transpose().map_err(Failure::usage)?,
         paginate: args
             .answer
@@ -244,8 +244,8 @@ pub fn run(args: FetchArgs) -> Result<u8, Failure> {
     };
     let mut bridge = None;
     if let Some(address) = &args.connection.on {
-        let (elsewhere, started) = bridge::start(address, &plan.http)?;
-        (plan.elsewhere, bridge) = (Some(elsewhere), Some(started));
+        let (remote, started) = bridge::start(address, &plan.http)?;
+        (plan.remote, bridge) = (Some(remote), Some(started));
     }
     let resumable = args.output.out.is_some();
     let run = |cancel, monitor, gauge| unisono_runner::fetch(plan, cancel, monitor, gauge);

@@ -3,15 +3,15 @@
 use std::{io, path::Path, sync::Arc};
 
 use futures_util::{StreamExt, TryStreamExt, stream::iter};
-use unisono_batch::{Context, Crew};
+use unisono_batch::{BlockingPool, Context};
 use unisono_hash::{Algorithm, Digest, Kernel};
 
-use crate::{Error, Stat, hand::Hand, split::Split, stream};
+use crate::{Error, Stat, split::Split, stream, worker::Worker};
 
 /// Threads that digest files.
 pub struct Files {
-    crew: Crew<Job, Result<Answer, Error>>,
-    /// Parts of one file that are on the desk at a time: each thread has one in hand, and finds another.
+    pool: BlockingPool<FileTask, Result<TaskResult, Error>>,
+    /// Parts of one file that are in the queue at a time: each worker has one, and finds another.
     parts: usize,
     /// For what is read here, and not by a thread.
     kernel: Kernel,
@@ -19,7 +19,7 @@ pub struct Files {
 }
 
 /// What a thread is asked to do.
-pub(crate) enum Job {
+pub(crate) enum FileTask {
     /// A file from its beginning to its end.
     Whole(Request),
     /// One part of a large one.
@@ -29,7 +29,7 @@ pub(crate) enum Job {
 }
 
 /// What came of it.
-pub(crate) enum Answer {
+pub(crate) enum TaskResult {
     Whole(Digested),
     /// It was not read, since its parts are to be.
     Split(Arc<Split>),
@@ -100,9 +100,9 @@ impl Files {
     pub fn start(options: FilesOptions, on_bytes: impl Fn(u64) + Send + Sync + 'static) -> io::Result<Self> {
         let on_bytes: OnBytes = Arc::new(on_bytes);
         let told = on_bytes.clone();
-        let hand = move |desk: &_| Hand::new(options, told.clone()).work(desk);
-        let crew = Crew::start(options.threads, "unisono-files", hand)?;
-        Ok(Self { crew, parts: 2 * options.threads, kernel: options.kernel, on_bytes })
+        let worker = move |queue: &_| Worker::new(options, told.clone()).work(queue);
+        let pool = BlockingPool::start(options.threads, "unisono-files", worker)?;
+        Ok(Self { pool, parts: 2 * options.threads, kernel: options.kernel, on_bytes })
     }
 
     /// Digests a file. The slot of `context` is held until a thread is through with it, whatever becomes of this future.
@@ -114,33 +114,33 @@ impl Files {
             // Boxed: nearly all files do without, and their futures would be as large.
             return Box::pin(stream::digest(&request, self.kernel, &self.on_bytes)).await;
         }
-        match self.ask(Job::Whole(request), context).await? {
-            Answer::Whole(digested) => Ok(digested),
+        match self.run_task(FileTask::Whole(request), context).await? {
+            TaskResult::Whole(digested) => Ok(digested),
             // Boxed for the same reason.
-            Answer::Split(split) => Box::pin(self.digest_parts(split, context)).await,
-            Answer::Part(_) => unreachable!("a file is no part"),
+            TaskResult::Split(split) => Box::pin(self.digest_parts(split, context)).await,
+            TaskResult::Part(_) => unreachable!("a file is no part"),
         }
     }
 
     async fn digest_parts(&self, split: Arc<Split>, context: &Context) -> Result<Digested, Error> {
-        let parts = iter(0..split.parts()).map(|part| self.ask(Job::Part(split.clone(), part), context));
+        let parts = iter(0..split.parts()).map(|part| self.run_task(FileTask::Part(split.clone(), part), context));
         let digest = async |answer| match answer {
-            Answer::Part(digest) => Ok(digest),
+            TaskResult::Part(digest) => Ok(digest),
             _ => unreachable!("a part has the digest of a part"),
         };
         let digests = parts.buffered(self.parts).and_then(digest).try_collect().await?;
-        match self.ask(Job::Join(split, digests), context).await? {
-            Answer::Whole(digested) => Ok(digested),
+        match self.run_task(FileTask::Join(split, digests), context).await? {
+            TaskResult::Whole(digested) => Ok(digested),
             _ => unreachable!("parts come to a whole"),
         }
     }
 
-    async fn ask(&self, job: Job, context: &Context) -> Result<Answer, Error> {
-        self.crew.put(job, context.hold()).await.unwrap_or_else(|| Err(Error::lost()))
+    async fn run_task(&self, job: FileTask, context: &Context) -> Result<TaskResult, Error> {
+        self.pool.submit(job, context.hold()).await.unwrap_or_else(|| Err(Error::lost()))
     }
 
     /// To be polled beside [`Files::digest`]; never ends.
-    pub async fn relay(&self) {
-        self.crew.relay().await
+    pub async fn deliver(&self) {
+        self.pool.deliver().await
     }
 }

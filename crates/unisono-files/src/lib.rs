@@ -8,12 +8,12 @@
 
 mod error;
 mod files;
-mod hand;
 pub mod manifest;
 mod split;
 mod stat;
 mod stream;
 mod walk;
+mod worker;
 
 pub use error::Error;
 pub use files::{Digested, Files, FilesOptions, Known, Request};

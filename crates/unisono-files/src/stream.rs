@@ -9,7 +9,7 @@ use rustix::fs::{FileType, fstat};
 use tokio::{io::AsyncReadExt, net::unix::pipe::Receiver};
 use unisono_hash::{Hasher, Kernel, Lanes, Piece};
 
-use crate::{Digested, Error, Request, Special, Stat, files::OnBytes, hand::open_file};
+use crate::{Digested, Error, Request, Special, Stat, files::OnBytes, worker::open_file};
 
 /// Digests what comes out of a FIFO.
 ///

@@ -32,7 +32,7 @@ async fn answer(files: &Files, request: Request) -> Result<Digested, Error> {
     let context = Context::detached();
     tokio::select! {
         biased;
-        () = files.relay() => unreachable!("a relay has no end"),
+        () = files.deliver() => unreachable!("delivery has no end"),
         digested = files.digest(request, &context) => digested,
     }
 }

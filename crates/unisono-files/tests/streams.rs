@@ -13,7 +13,7 @@ async fn digest(path: &Path, known: Known) -> Result<Digested, Error> {
     let context = Context::detached();
     tokio::select! {
         biased;
-        () = files.relay() => unreachable!("a relay has no end"),
+        () = files.deliver() => unreachable!("delivery has no end"),
         digested = files.digest(request, &context) => digested,
     }
 }

@@ -166,7 +166,7 @@ impl Inner {
         let headers = self.headers_of(request);
         fields::check(request, &headers)?;
         let tokens =
-            self.tokens.as_ref().filter(|_| !request.is_elsewhere && !headers.contains_key(header::AUTHORIZATION));
+            self.tokens.as_ref().filter(|_| !request.is_cross_origin && !headers.contains_key(header::AUTHORIZATION));
         match tokens {
             None => self.exchange(request, headers, trail, attempt).await,
             Some(tokens) => Box::pin(self.ask_with_token(request, headers, tokens, trail, attempt)).await,
@@ -387,7 +387,7 @@ pub(crate) fn is_news_of(row: &Request, hop: &Request) -> bool {
     std::ptr::eq(row, hop) || hop.url.authority() == row.url.authority()
 }
 
-/// The end of a hop with what is known by it of the row's host: a hop to elsewhere adds nothing to that. `known` keeps it
+/// The end of a hop with what is known by it of the row's host: a hop to another origin adds nothing to that. `known` keeps it
 /// for the hops that follow.
 fn with_news(mut result: Result<Streaming, Error>, is_own: bool, known: &mut Peer) -> Result<Streaming, Error> {
     if is_own {

@@ -23,7 +23,7 @@ pub struct HttpJob {
 #[derive(Clone)]
 enum Sender {
     Here(Client),
-    Elsewhere(Remote),
+    Remote(Remote),
 }
 
 /// What an item has to show at the end of an attempt: an answer, an error, or both.
@@ -58,9 +58,9 @@ impl HttpJob {
         Self { sender: Sender::Here(client) }
     }
 
-    /// A job whose requests are sent by other machines. [`HttpJob::relay`] must be polled beside its attempts.
+    /// A job whose requests are sent by other machines. [`HttpJob::deliver`] must be polled beside its attempts.
     pub fn over(remote: Remote) -> Self {
-        Self { sender: Sender::Elsewhere(remote) }
+        Self { sender: Sender::Remote(remote) }
     }
 
     /// How many connections there can be, once the process has run out of file descriptors.
@@ -68,7 +68,7 @@ impl HttpJob {
         match &self.sender {
             Sender::Here(client) => client.most_connections(),
             // Theirs, of which nobody here knows.
-            Sender::Elsewhere(_) => None,
+            Sender::Remote(_) => None,
         }
     }
 
@@ -77,15 +77,15 @@ impl HttpJob {
         match &self.sender {
             Sender::Here(client) => client.in_doubt(),
             // Their connections are theirs.
-            Sender::Elsewhere(_) => Vec::new(),
+            Sender::Remote(_) => Vec::new(),
         }
     }
 
     /// What goes on beside the attempts as long as they do. Never ends.
-    pub async fn relay(&self) {
+    pub async fn deliver(&self) {
         match &self.sender {
             Sender::Here(_) => std::future::pending().await,
-            Sender::Elsewhere(remote) => remote.relay().await,
+            Sender::Remote(remote) => remote.deliver().await,
         }
     }
 
@@ -126,7 +126,7 @@ impl HttpJob {
     ) -> Result<(Judged, Streaming), (Verdict, Error)> {
         let opened = match &self.sender {
             Sender::Here(client) => client.open(request, trail, context).await,
-            Sender::Elsewhere(remote) => remote.open(request, trail, context).await,
+            Sender::Remote(remote) => remote.open(request, trail, context).await,
         };
         match opened {
             Ok(streaming) => {
@@ -157,7 +157,7 @@ impl HttpJob {
         let renewed = throttle::until_renewed(headers, clock::wall).map(from_now);
         let expect = match &self.sender {
             Sender::Here(client) => &client.options().expect,
-            Sender::Elsewhere(remote) => remote.expect(),
+            Sender::Remote(remote) => remote.expect(),
         };
         if expect.contains(status) {
             return Judged { verdict: Verdict::Final(OutcomeKind::Ok), pause_until: renewed, peer, error: None };

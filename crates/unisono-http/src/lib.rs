@@ -3,7 +3,7 @@
 //! [`Client`] sends one request, once: connection, redirects, one refresh of a token, one replay of a connection that
 //! turned out to be closed, decoding, caps. [`HttpJob`] makes it a job of the batch engine: it tells which ends are
 //! worth another attempt, which pause a host, and which must not be repeated. Nothing here retries on its own. The exchange
-//! itself may take place on another machine: [`Remote`] is this side of it, [`Far`] the other.
+//! itself may take place on another machine: [`Remote`] is this side of it, [`RemoteWorker`] the other.
 
 mod auth;
 mod client;
@@ -48,7 +48,7 @@ pub use fields::{request_header, shown_header};
 pub use job::{HttpJob, Judged, Reply};
 pub use options::{Family, HostAddress, HttpVersion, Identity, OnlyHere, Options, SLOW_WINDOW, Tls};
 pub use proxy::{NoProxy, Proxies, Proxy};
-pub use remote::{Counter, CounterDesk, Errand, Far, Order, Remote, counter};
+pub use remote::{Remote, RemoteChannel, RemoteCommand, RemoteQueue, RemoteResult, RemoteWorker, remote_queue};
 pub use request::{IDEMPOTENCY_KEY, Request};
 pub use response::{Response, Streaming};
 pub use status::{BadStatus, StatusSet};

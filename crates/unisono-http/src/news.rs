@@ -1,6 +1,6 @@
 //! What the end of an exchange says of the host, as one pure function over what was met; docs/http.md has it as a table.
 //!
-//! 1. News is of the hop whose authority is the key of the row. A redirect to elsewhere that fails says nothing of the key;
+//! 1. News is of the hop whose authority is the key of the row. A redirect to another origin that fails says nothing of the key;
 //!    that the key's own host redirected says that it is there.
 //! 2. Only what would happen to the next request as well is news: that one connection of many was closed is none.
 //! 3. What is wrong on this side (no descriptor, no port, no right) is no news of anybody.

@@ -1,21 +1,21 @@
 //! An exchange that takes place on another machine, seen from here; and the other side of it.
 //!
-//! [`Remote`] puts a request on a desk, as bytes, and waits for its end. Whoever has the desk carries both: this crate
-//! knows nothing of clusters. Everything but the exchange stays here: limits, retries, pauses, and what an end means.
+//! [`Remote`] puts a request into a queue, as bytes, and waits for its result. What takes from the queue carries both: this
+//! crate knows nothing of clusters. Everything but the exchange stays here: limits, retries, pauses, and what an end means.
 //!
 //! A request counts as sent from the moment when it is handed over until the other side says that it was not. One whose
 //! future is dropped is recalled, and keeps its slot until the other side is through with it, so that limits hold
 //! there as well. An exchange whose machine has gone ends like one whose connection was closed under it: what does no harm
 //! twice is handed to another machine, once, and everything else is judged.
 //!
-//! [`Far`] is the other side: exchanges that run beside each other on one client, as one future.
+//! [`RemoteWorker`] is the other side: exchanges that run beside each other on one client, as one future.
 
 use std::{collections::HashMap, rc::Rc};
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::sync::{mpsc, oneshot};
-use unisono_batch::{Context, Crew, Desk, DeskBell, Opening};
+use unisono_batch::{BlockingPool, Context, UnattachedPool, WorkNotifier, WorkQueue};
 use unisono_core::{Effect, ErrorKind, Peer};
 
 use crate::{
@@ -26,9 +26,9 @@ use crate::{
     wire::{End, decode_end, decode_request, encode_end, encode_request},
 };
 
-/// How an errand that was put on the desk came back.
+/// How a request that was put into the queue came back.
 #[derive(Debug)]
-pub enum Errand {
+pub enum RemoteResult {
     /// With the end of its exchange, as the other side wrote it.
     Ended(Vec<u8>),
     /// Nobody knows: the machine that had it has gone, and why.
@@ -37,37 +37,37 @@ pub enum Errand {
     Unsent(String),
 }
 
-/// Where requests are put, and their ends come from.
-pub type Counter = Opening<Vec<u8>, Errand>;
+/// The engine's end of a queue of requests: where they are put, and their results come from.
+pub type RemoteChannel = UnattachedPool<Vec<u8>, RemoteResult>;
 
-/// Where whoever carries them takes requests from, and gives back their ends.
-pub type CounterDesk = Desk<Vec<u8>, Errand>;
+/// The carrier's end: where requests are taken from, and their results given back.
+pub type RemoteQueue = WorkQueue<Vec<u8>, RemoteResult>;
 
-/// A counter, and the desk behind it. The bell is rung when there is something on the desk: see [`Crew::open`].
-pub fn counter(bell: DeskBell) -> (Counter, CounterDesk) {
-    Crew::open(bell)
+/// Both ends. The notifier is called when there is something in the queue: see [`BlockingPool::with_foreign_workers`].
+pub fn remote_queue(notifier: WorkNotifier) -> (RemoteChannel, RemoteQueue) {
+    BlockingPool::with_foreign_workers(notifier)
 }
 
-/// Sends requests by way of another machine. Clones share the desk.
+/// Sends requests by way of another machine. Clones share the queue.
 #[derive(Clone)]
 pub struct Remote {
-    crew: Rc<Crew<Vec<u8>, Errand>>,
+    pool: Rc<BlockingPool<Vec<u8>, RemoteResult>>,
     expect: StatusSet,
 }
 
 impl Remote {
-    /// Puts requests on this counter; `expect` are the statuses that are a success.
-    pub fn new(counter: Counter, expect: StatusSet) -> Self {
-        Self { crew: Rc::new(counter.crew()), expect }
+    /// Puts requests into this channel; `expect` are the statuses that are a success.
+    pub fn new(channel: RemoteChannel, expect: StatusSet) -> Self {
+        Self { pool: Rc::new(channel.attach()), expect }
     }
 
     pub(crate) fn expect(&self) -> &StatusSet {
         &self.expect
     }
 
-    /// Tells those who wait what has come back. Never ends; to be polled beside them.
-    pub(crate) async fn relay(&self) {
-        self.crew.relay().await;
+    /// Hands results to the attempts that wait for them. Never ends; to be polled beside them.
+    pub(crate) async fn deliver(&self) {
+        self.pool.deliver().await;
     }
 
     /// Has a request sent, and waits for the whole answer.
@@ -78,17 +78,17 @@ impl Remote {
         // The other side takes the hop that it is given for the row's own.
         let is_own = is_news_of(request, first);
         trail.reached(if is_own { Stage::Sent } else { Stage::Apart });
-        let mut errand = self.crew.put(encode_request(first, redirects), attempt.hold()).await;
-        if matches!(errand, Some(Errand::Lost(_))) && first.is_repeatable() {
+        let mut result = self.pool.submit(encode_request(first, redirects), attempt.hold()).await;
+        if matches!(result, Some(RemoteResult::Lost(_))) && first.is_repeatable() {
             // All that a machine had comes back at once, which is no fault of their servers: their budgets are not for it.
-            errand = self.crew.put(encode_request(first, redirects), attempt.hold()).await;
+            result = self.pool.submit(encode_request(first, redirects), attempt.hold()).await;
         }
         let lost = |why: String| {
             let origin = request.url.origin();
             Error::new(ErrorKind::Closed, format!("whoever asked {origin} has gone")).with_source(why)
         };
-        match errand {
-            Some(Errand::Ended(bytes)) => {
+        match result {
+            Some(RemoteResult::Ended(bytes)) => {
                 let End { effect, hop, peer, outcome } = decode_end(bytes.into())?;
                 attempt.settle(effect);
                 if let Some(hop) = hop {
@@ -97,8 +97,8 @@ impl Remote {
                 let peer = if is_own { peer } else { Peer::Unknown };
                 outcome.map(|response| Streaming::whole(response, effect, peer)).map_err(|error| error.of_peer(peer))
             }
-            Some(Errand::Lost(why)) => Err(lost(why)),
-            Some(Errand::Unsent(why)) => {
+            Some(RemoteResult::Lost(why)) => Err(lost(why)),
+            Some(RemoteResult::Unsent(why)) => {
                 attempt.settle(Effect::None);
                 let origin = request.url.origin();
                 Err(Error::new(ErrorKind::Connect, format!("nobody asked {origin}")).with_source(why))
@@ -110,7 +110,7 @@ impl Remote {
 
 /// What the other side is told.
 #[derive(Debug)]
-pub enum Order {
+pub enum RemoteCommand {
     /// Send this request, as bytes, under this number.
     Send(u64, Bytes),
     /// End the exchange with this number early.
@@ -121,25 +121,25 @@ pub enum Order {
 ///
 /// ```
 /// # async fn example() -> Result<(), unisono_http::Error> {
-/// use unisono_http::{Client, Far, Options};
-/// let (orders, far) = Far::new(Client::new(Options::default())?, |number, end| println!("{number}: {} bytes", end.len()));
-/// drop(orders);
-/// far.serve().await;
+/// use unisono_http::{Client, RemoteWorker, Options};
+/// let (commands, worker) = RemoteWorker::new(Client::new(Options::default())?, |number, end| println!("{number}: {} bytes", end.len()));
+/// drop(commands);
+/// worker.serve().await;
 /// # Ok(()) }
 /// ```
-pub struct Far<F> {
+pub struct RemoteWorker<F> {
     client: Client,
-    orders: mpsc::UnboundedReceiver<Order>,
+    commands: mpsc::UnboundedReceiver<RemoteCommand>,
     ended: F,
     stops: HashMap<u64, oneshot::Sender<()>>,
 }
 
-impl<F: Fn(u64, Vec<u8>)> Far<F> {
-    /// Answers where orders are given, and what does them. `ended` is called for each, with its number and its end as
+impl<F: Fn(u64, Vec<u8>)> RemoteWorker<F> {
+    /// Returns where commands are given, and what does them. `ended` is called for each, with its number and its end as
     /// bytes; it must not block.
-    pub fn new(client: Client, ended: F) -> (mpsc::UnboundedSender<Order>, Self) {
-        let (sender, orders) = mpsc::unbounded_channel();
-        (sender, Self { client, orders, ended, stops: HashMap::new() })
+    pub fn new(client: Client, ended: F) -> (mpsc::UnboundedSender<RemoteCommand>, Self) {
+        let (sender, commands) = mpsc::unbounded_channel();
+        (sender, Self { client, commands, ended, stops: HashMap::new() })
     }
 
     /// Does what it is told until nobody can tell it anything any more. What runs then is dropped.
@@ -148,16 +148,16 @@ impl<F: Fn(u64, Vec<u8>)> Far<F> {
         loop {
             tokio::select! {
                 biased;
-                order = self.orders.recv() => match order {
+                command = self.commands.recv() => match command {
                     None => return,
-                    Some(Order::Send(number, request)) => {
+                    Some(RemoteCommand::Send(number, request)) => {
                         let (stop, stopped) = oneshot::channel();
                         self.stops.insert(number, stop);
                         let client = self.client.clone();
                         let exchange = async move { (number, encode_end(&exchange(&client, request, stopped).await)) };
                         exchanges.push(exchange.boxed_local());
                     }
-                    Some(Order::Stop(number)) => {
+                    Some(RemoteCommand::Stop(number)) => {
                         // One that has ended by itself is told by its end.
                         if let Some(stop) = self.stops.remove(&number) {
                             _ = stop.send(());
@@ -199,7 +199,7 @@ pub(crate) fn stopped_at_once(client: &Client, request: Bytes) -> Vec<u8> {
     encode_end(&exchange(client, request, stopped).now_or_never().expect("it waits for nothing"))
 }
 
-/// The answer as a job would take it: a success whole or not at all, anything else as far as it comes.
+/// The answer as a job would take it: a success whole or not at all, anything else as worker as it comes.
 async fn whole(client: &Client, first: Hop, trail: &Trail, attempt: &Context) -> Result<(Response, Peer), Error> {
     let row = first.request.clone();
     let streaming = client.open_from(first, trail, attempt, &row).await?;

@@ -20,7 +20,7 @@ pub struct Request {
     /// The body; empty for none.
     pub body: Bytes,
     /// A server sent us to another origin: what is ours stays behind.
-    pub(crate) is_elsewhere: bool,
+    pub(crate) is_cross_origin: bool,
 }
 
 /// Values of headers and the body are not shown: a password may be in any of them.
@@ -38,7 +38,7 @@ impl fmt::Debug for Request {
 impl Request {
     /// A request without headers or body.
     pub fn new(method: Method, url: Url) -> Self {
-        Self { method, url, headers: HeaderMap::new(), body: Bytes::new(), is_elsewhere: false }
+        Self { method, url, headers: HeaderMap::new(), body: Bytes::new(), is_cross_origin: false }
     }
 
     /// A GET.
@@ -72,7 +72,7 @@ impl Request {
             moved.headers.remove(header::AUTHORIZATION);
         }
         if !moved.url.is_same_origin(&self.url) {
-            moved.is_elsewhere = true;
+            moved.is_cross_origin = true;
             moved.headers = self
                 .headers
                 .iter()

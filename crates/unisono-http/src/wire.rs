@@ -269,7 +269,7 @@ impl Writer {
         self.text(request.method.as_str());
         self.url(&request.url);
         self.headers(&request.headers);
-        self.flag(request.is_elsewhere);
+        self.flag(request.is_cross_origin);
         self.bytes(&request.body);
     }
 
@@ -411,7 +411,7 @@ impl Reader {
             method: Method::from_bytes(&self.bytes()?).map_err(|_| Malformed)?,
             url: self.url()?,
             headers: self.headers()?,
-            is_elsewhere: self.flag()?,
+            is_cross_origin: self.flag()?,
             body: self.bytes()?,
         })
     }
@@ -491,12 +491,12 @@ mod tests {
     fn requests() -> impl Strategy<Value = Request> {
         let methods = prop_oneof![Just("GET".to_owned()), "[A-Z]{1,8}"];
         (methods, urls(), header_maps(), vec(any::<u8>(), 0..50), any::<bool>()).prop_map(
-            |(method, url, headers, body, is_elsewhere)| Request {
+            |(method, url, headers, body, is_cross_origin)| Request {
                 method: method.parse().unwrap(),
                 url,
                 headers,
                 body: body.into(),
-                is_elsewhere,
+                is_cross_origin,
             },
         )
     }
@@ -580,7 +580,7 @@ mod tests {
             prop_assert_eq!(followed, redirects);
             prop_assert_eq!(&back.method, &request.method);
             prop_assert!(back.url == request.url && same_headers(&back.headers, &request.headers));
-            prop_assert_eq!((&back.body, back.is_elsewhere), (&request.body, request.is_elsewhere));
+            prop_assert_eq!((&back.body, back.is_cross_origin), (&request.body, request.is_cross_origin));
         }
 
         #[test]

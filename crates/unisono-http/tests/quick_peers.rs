@@ -1,7 +1,7 @@
 //! Peers that always have something more to say: whoever reads them lets others have their turn.
 
-#[path = "support/elsewhere.rs"]
-mod elsewhere;
+#[path = "support/server_thread.rs"]
+mod server_thread;
 mod support;
 
 use std::{
@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use elsewhere::Elsewhere;
+use server_thread::ServerThread;
 use support::*;
 use unisono_core::ErrorKind;
 use unisono_http::{HttpVersion, Options};
@@ -53,7 +53,7 @@ async fn beside(named: &str, flood: Flood) {
     let is_done = Arc::new(AtomicBool::new(false));
     let (over, Flood { head, again, version }) = (is_done.clone(), flood);
     let (head, again) = (Arc::new(head), Arc::new(again));
-    let hostile = Elsewhere::start(move |mut connection| {
+    let hostile = ServerThread::start(move |mut connection| {
         let (over, head, again) = (over.clone(), head.clone(), again.clone());
         async move {
             match version {
@@ -74,7 +74,7 @@ async fn beside(named: &str, flood: Flood) {
             }
         }
     });
-    let honest = Elsewhere::start(|mut connection| async move {
+    let honest = ServerThread::start(|mut connection| async move {
         while connection.request().await.is_some() {
             connection.send(answer(200, &[], b"honest")).await;
         }
@@ -157,7 +157,7 @@ async fn small_frames_of_http2_keep_no_other_host_waiting() {
 
 #[tokio::test]
 async fn a_body_in_many_small_frames_of_http2_comes_whole() {
-    let server = Elsewhere::start(|mut connection| async move {
+    let server = ServerThread::start(|mut connection| async move {
         h2::begin(&mut connection, &[(INITIAL_WINDOW, 1 << 20)]).await;
         if let Some(stream) = h2::request(&mut connection).await {
             let Flood { head, again, .. } = http2(h2::DATA, 0, stream, b"a small piece of it");

@@ -1,6 +1,6 @@
 //! The same requests, sent from here and by another machine, end alike; and what there is beside: recalls and deaths.
 //!
-//! The other machine is a [`Far`] on the same runtime, and a loop that carries bytes between it and the desk.
+//! The other machine is a [`RemoteWorker`] on the same runtime, and a loop that carries bytes between it and the queue.
 
 mod support;
 
@@ -19,56 +19,58 @@ use tokio::sync::{Notify, mpsc};
 use unisono_batch::Settings;
 use unisono_core::{ErrorKind, OutcomeKind, Times};
 use unisono_http::{
-    Client, CounterDesk, Errand, Far, HttpJob, Options, Order, Remote, Request, Tls, counter, decode_options,
-    encode_options,
+    Client, HttpJob, Options, Remote, RemoteCommand, RemoteQueue, RemoteResult, RemoteWorker, Request, Tls,
+    decode_options, encode_options, remote_queue,
 };
 use unisono_testkit::{Certificates, Server, answer};
 
-type Tasks = Rc<RefCell<HashMap<u64, unisono_batch::Task<Vec<u8>, Errand>>>>;
+type Tasks = Rc<RefCell<HashMap<u64, unisono_batch::Task<Vec<u8>, RemoteResult>>>>;
 
-/// Carries between a desk and a far side, whose options have travelled as well; the first so many get lost.
-async fn carry(desk: CounterDesk, bell: Arc<Notify>, options: Options, losses: usize) {
+/// Carries between a queue and a remote worker, whose options have travelled as well; the first so many get lost.
+async fn carry(queue: RemoteQueue, notify: Arc<Notify>, options: Options, losses: usize) {
     let options = decode_options(encode_options(&options).unwrap().into()).unwrap();
-    let desk = Rc::new(desk);
+    let queue = Rc::new(queue);
     let tasks = Tasks::default();
-    let (back, carried) = (desk.clone(), tasks.clone());
+    let (back, carried) = (queue.clone(), tasks.clone());
     let ended = move |number, end| {
         let task = carried.borrow_mut().remove(&number).expect("an exchange ends once");
-        back.give_back(&mut vec![(task, Errand::Ended(end))]);
+        back.give_back(&mut vec![(task, RemoteResult::Ended(end))]);
     };
-    let (orders, far) = Far::new(Client::new(options).unwrap(), ended);
-    tokio::join!(far.serve(), hand_over(&desk, &bell, &tasks, orders, losses));
+    let (commands, worker) = RemoteWorker::new(Client::new(options).unwrap(), ended);
+    tokio::join!(worker.serve(), hand_over(&queue, &notify, &tasks, commands, losses));
 }
 
 async fn hand_over(
-    desk: &CounterDesk,
-    bell: &Notify,
+    queue: &RemoteQueue,
+    notify: &Notify,
     tasks: &Tasks,
-    orders: mpsc::UnboundedSender<Order>,
+    commands: mpsc::UnboundedSender<RemoteCommand>,
     mut losses: usize,
 ) {
     loop {
-        bell.notified().await;
+        notify.notified().await;
         let mut taken = Vec::new();
-        desk.take(usize::MAX, false, &mut taken);
+        queue.take(usize::MAX, false, &mut taken);
         let lost = losses.min(taken.len());
         losses -= lost;
-        desk.give_back(&mut taken.drain(..lost).map(|task| (task, Errand::Lost("it burns".to_owned()))).collect());
+        queue.give_back(
+            &mut taken.drain(..lost).map(|task| (task, RemoteResult::Lost("it burns".to_owned()))).collect(),
+        );
         for mut task in taken {
             let (number, request) = (task.number() as u64, std::mem::take(&mut task.work));
             tasks.borrow_mut().insert(number, task);
-            orders.send(Order::Send(number, request.into())).unwrap();
+            commands.send(RemoteCommand::Send(number, request.into())).unwrap();
         }
-        for number in desk.take_stopped() {
-            orders.send(Order::Stop(number as u64)).unwrap();
+        for number in queue.take_stopped() {
+            commands.send(RemoteCommand::Stop(number as u64)).unwrap();
         }
     }
 }
 
-fn rung() -> (Arc<Notify>, unisono_batch::DeskBell) {
-    let bell = Arc::new(Notify::new());
-    let ring = bell.clone();
-    (bell, Arc::new(move || ring.notify_one()))
+fn notifier() -> (Arc<Notify>, unisono_batch::WorkNotifier) {
+    let notify = Arc::new(Notify::new());
+    let shared = notify.clone();
+    (notify, Arc::new(move || shared.notify_one()))
 }
 
 /// As [`run`], by way of another machine.
@@ -77,13 +79,13 @@ async fn run_far(requests: Vec<Request>, options: Options, settings: Settings) -
 }
 
 async fn run_far_losing(losses: usize, requests: Vec<Request>, options: Options, settings: Settings) -> Vec<Out> {
-    let (bell, ring) = rung();
-    let (counter, desk) = counter(ring);
-    let job = HttpJob::over(Remote::new(counter, options.expect.clone()));
+    let (notify, notifier) = notifier();
+    let (channel, queue) = remote_queue(notifier);
+    let job = HttpJob::over(Remote::new(channel, options.expect.clone()));
     tokio::select! {
         outs = run_job(&job, requests, settings) => outs,
-        () = job.relay() => unreachable!(),
-        () = carry(desk, bell, options, losses) => unreachable!(),
+        () = job.deliver() => unreachable!(),
+        () = carry(queue, notify, options, losses) => unreachable!(),
     }
 }
 
@@ -195,24 +197,24 @@ async fn a_request_that_is_out_of_time_is_recalled_and_closes_its_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn a_machine_that_goes_leaves_in_doubt_only_what_it_may_have_sent() {
-    let lost = (Errand::Lost as fn(String) -> Errand, OutcomeKind::Ambiguous, ErrorKind::Closed);
-    let unsent = (Errand::Unsent as fn(String) -> Errand, OutcomeKind::Failed, ErrorKind::Connect);
+    let lost = (RemoteResult::Lost as fn(String) -> RemoteResult, OutcomeKind::Ambiguous, ErrorKind::Closed);
+    let unsent = (RemoteResult::Unsent as fn(String) -> RemoteResult, OutcomeKind::Failed, ErrorKind::Connect);
     for (end, of_post, kind) in [lost, unsent] {
-        let (bell, ring) = rung();
-        let (counter, desk) = counter(ring);
-        let job = HttpJob::over(Remote::new(counter, options().expect));
+        let (notify, notifier) = notifier();
+        let (channel, queue) = remote_queue(notifier);
+        let job = HttpJob::over(Remote::new(channel, options().expect));
         let give_back = async {
             loop {
-                bell.notified().await;
+                notify.notified().await;
                 let mut taken = Vec::new();
-                desk.take(usize::MAX, false, &mut taken);
+                queue.take(usize::MAX, false, &mut taken);
                 let mut done = taken.into_iter().map(|task| (task, end("its power is off".to_owned()))).collect();
-                desk.give_back(&mut done);
+                queue.give_back(&mut done);
             }
         };
         let out = tokio::select! {
             outs = run_job(&job, vec![get("http://a/"), post("http://a/")], settings()) => outs,
-            () = job.relay() => unreachable!(),
+            () = job.deliver() => unreachable!(),
             () = give_back => unreachable!(),
         };
         assert_eq!((out[0].kind, out[0].attempts, out[0].error), (OutcomeKind::Failed, 4, Some(kind)));
@@ -236,13 +238,13 @@ async fn a_machine_that_goes_with_hundreds_of_requests_costs_none_of_them_an_att
 
 #[tokio::test(start_paused = true)]
 async fn when_what_carries_requests_ends_nobody_waits_for_ever() {
-    let (_, ring) = rung();
-    let (counter, desk) = counter(ring);
-    drop(desk);
-    let job = HttpJob::over(Remote::new(counter, options().expect));
+    let (_, notifier) = notifier();
+    let (channel, queue) = remote_queue(notifier);
+    drop(queue);
+    let job = HttpJob::over(Remote::new(channel, options().expect));
     let out = tokio::select! {
         outs = run_job(&job, vec![post("http://a/")], settings()) => outs,
-        () = job.relay() => unreachable!(),
+        () = job.deliver() => unreachable!(),
     };
     assert_eq!((out[0].kind, out[0].error), (OutcomeKind::Ambiguous, Some(ErrorKind::Closed)));
 }

@@ -1,7 +1,7 @@
 //! The reactor stands (a signal, a suspended machine, a blocked thread) while answers come in: they are not late.
 
-#[path = "support/elsewhere.rs"]
-mod elsewhere;
+#[path = "support/server_thread.rs"]
+mod server_thread;
 mod support;
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
     task::{Context, Waker},
 };
 
-use elsewhere::Elsewhere;
+use server_thread::ServerThread;
 use support::*;
 use tokio::{sync::watch, task::yield_now, time::advance};
 use unisono_core::Times;
@@ -24,7 +24,7 @@ const COUNT: usize = 12;
 
 /// A server that has all requests before it answers the first, and says when it has answered all.
 struct Waiting {
-    server: Elsewhere,
+    server: ServerThread,
     has_all: mpsc::Receiver<()>,
     go: watch::Sender<bool>,
     has_answered: mpsc::Receiver<()>,
@@ -37,7 +37,7 @@ impl Waiting {
         let (answered, has_answered) = mpsc::channel();
         let shared = Arc::new((Mutex::new(all), wait, Mutex::new(answered), body));
         let (requests, answers) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let server = Elsewhere::start(move |connection| {
+        let server = ServerThread::start(move |connection| {
             let (shared, requests, answers) = (shared.clone(), requests.clone(), answers.clone());
             async move {
                 let (all, wait, answered, body) = &*shared;
@@ -141,7 +141,7 @@ async fn answers_that_came_while_the_reactor_stood_are_not_late() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_was_made_while_the_reactor_stood_is_not_late() {
-    let server = Elsewhere::start(|mut connection| async move {
+    let server = ServerThread::start(|mut connection| async move {
         while connection.request().await.is_some() {
             connection.send(answer(200, &[], b"ok")).await;
         }
@@ -165,7 +165,7 @@ async fn a_connection_that_was_made_while_the_reactor_stood_is_not_late() {
 
 #[tokio::test(start_paused = true)]
 async fn who_has_not_answered_by_then_is_late() {
-    let server = Elsewhere::start(|mut connection| async move { connection.silence().await });
+    let server = ServerThread::start(|mut connection| async move { connection.silence().await });
     let times = Times { timeout: Some(seconds(1)), deadline: None, ..Times::default() };
     let settings = unisono_batch::Settings { times, ..without_retries() };
     let out = run(vec![get(server.url("/"))], options(), settings).await.remove(0);

@@ -1,7 +1,7 @@
 //! Clients: a batch that never ends, whose items are calls of a program.
 //!
 //! So a client has the limits, retries, pacing and safety of a batch without a second implementation of any of them.
-//! Callers wait at a mailbox, one per event loop or thread: a list of the calls that have news, and a bell.
+//! Callers wait at a completion queue, one per event loop or thread: the numbers of the calls that have something, and a notifier.
 
 use std::{
     collections::VecDeque,
@@ -31,8 +31,8 @@ use unisono_http::{Client, Error as HttpError, HttpJob, Judged, Reply, Request, 
 use unisono_runner::{Defaults, Error, Fetched, Monitor, Outcome as Ended, Settings};
 
 use crate::{
-    bell::Bell,
     errors,
+    notifier::Notifier,
     options::{HttpKeywords, Keywords, NewLimits, set_limits},
     outcome::{self, Outcome},
     request::row,
@@ -55,16 +55,16 @@ pub struct Engine {
 struct End {
     is_over: bool,
     /// Who is to be told, and by which number.
-    waiting: Vec<(Arc<Letters>, u64)>,
+    waiting: Vec<(Arc<Completions>, u64)>,
 }
 
 /// Where the callers of one event loop or thread wait.
 #[pyclass(frozen, module = "unisono._native")]
-pub struct Mailbox(Arc<Letters>);
+pub struct CompletionQueue(Arc<Completions>);
 
-struct Letters {
-    news: Mutex<Vec<u64>>,
-    bell: Bell,
+struct Completions {
+    ready: Mutex<Vec<u64>>,
+    notifier: Notifier,
 }
 
 /// One call under way.
@@ -74,7 +74,7 @@ pub struct Call(Arc<Shared>);
 /// What caller and engine share about a call.
 struct Shared {
     number: u64,
-    mailbox: Arc<Letters>,
+    completions: Arc<Completions>,
     /// Held to put or take one thing; never across a wait.
     state: Mutex<State>,
     /// Nobody waits for it any more.
@@ -158,12 +158,12 @@ impl Engine {
         Ok(Self { calls, defaults, cancel, monitor, end, pid: std::process::id() })
     }
 
-    /// Starts a call; the mailbox gets its number when there is news of it.
-    #[pyo3(signature = (mailbox, number, request, *, stream=false))]
+    /// Starts a call; the completions gets its number when there is something of it.
+    #[pyo3(signature = (completions, number, request, *, stream=false))]
     fn call(
         &self,
         py: Python<'_>,
-        mailbox: &Bound<'_, Mailbox>,
+        completions: &Bound<'_, CompletionQueue>,
         number: u64,
         request: &Bound<'_, PyAny>,
         stream: bool,
@@ -174,7 +174,7 @@ impl Engine {
         let request = row(request, &self.defaults, number)?.call.map_err(|why| errors::input(py, &why))?.request;
         let shared = Arc::new(Shared {
             number,
-            mailbox: mailbox.get().0.clone(),
+            completions: completions.get().0.clone(),
             state: Mutex::default(),
             is_stopped: AtomicBool::new(false),
             stop: Notify::new(),
@@ -195,14 +195,14 @@ impl Engine {
         }
     }
 
-    /// Whether its thread is through, so that every call has been answered; if not, the mailbox gets the number then.
-    fn has_ended(&self, mailbox: &Bound<'_, Mailbox>, number: u64) -> bool {
+    /// Whether its thread is through, so that every call has been answered; if not, the completions gets the number then.
+    fn has_ended(&self, completions: &Bound<'_, CompletionQueue>, number: u64) -> bool {
         if std::process::id() != self.pid {
             return true;
         }
         let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
         if !end.is_over {
-            end.waiting.push((mailbox.get().0.clone(), number));
+            end.waiting.push((completions.get().0.clone(), number));
         }
         end.is_over
     }
@@ -237,39 +237,39 @@ impl Drop for Engine {
 }
 
 #[pymethods]
-impl Mailbox {
+impl CompletionQueue {
     #[new]
     fn new() -> PyResult<Self> {
-        Ok(Self(Arc::new(Letters { news: Mutex::default(), bell: Bell::new()? })))
+        Ok(Self(Arc::new(Completions { ready: Mutex::default(), notifier: Notifier::new()? })))
     }
 
-    /// The descriptor that becomes readable when there is news.
+    /// The descriptor that becomes readable when there is something.
     fn fileno(&self) -> i32 {
-        self.0.bell.fileno()
+        self.0.notifier.fileno()
     }
 
-    /// The numbers of calls with news.
+    /// The numbers of calls that have something.
     fn take(&self) -> Vec<u64> {
-        self.0.bell.hush();
-        std::mem::take(&mut *self.0.news.lock().unwrap_or_else(PoisonError::into_inner))
+        self.0.notifier.clear();
+        std::mem::take(&mut *self.0.ready.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Waits until there is news, or so many seconds.
+    /// Waits until there is something, or so many seconds.
     #[pyo3(signature = (seconds=None))]
     fn wait(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<bool> {
-        self.0.bell.wait(py, seconds)
+        self.0.notifier.wait(py, seconds)
     }
 }
 
 #[pymethods]
 impl Call {
-    /// How it ended, or the head of a stream; `None` when there is no news.
+    /// How it ended, or the head of a stream; `None` when there is nothing yet.
     fn outcome<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, Outcome>>> {
         let ended = self.0.lock().outcome.take();
         ended.map(|ended| Outcome::object(py, ended, None)).transpose()
     }
 
-    /// The next piece of a stream; empty at its end, `None` when there is no news. Raises when the body breaks off.
+    /// The next piece of a stream; empty at its end, `None` when there is nothing yet. Raises when the body breaks off.
     fn chunk<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let mut state = self.0.lock();
         if let Some(chunk) = state.chunks.pop_front() {
@@ -298,10 +298,10 @@ impl Call {
     }
 }
 
-impl Letters {
+impl Completions {
     fn add(&self, number: u64) {
-        self.news.lock().unwrap_or_else(PoisonError::into_inner).push(number);
-        self.bell.ring();
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner).push(number);
+        self.notifier.notify();
     }
 }
 
@@ -311,7 +311,7 @@ impl Shared {
     }
 
     fn has_news(&self) {
-        self.mailbox.add(self.number);
+        self.completions.add(self.number);
     }
 
     async fn stopped(&self) {

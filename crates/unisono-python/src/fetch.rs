@@ -5,14 +5,14 @@ use pyo3::{
     types::{PyBytes, PyDict},
 };
 use unisono_http::{OnlyHere, encode_options};
-use unisono_runner::{Defaults, Elsewhere, FetchCall, FetchPlan, Fetched, Outcome as Ended, Row};
+use unisono_runner::{Defaults, FetchCall, FetchPlan, Fetched, Outcome as Ended, RemoteSender, Row};
 
 use crate::{
-    errands::Errands,
     errors,
     expressions::evaluator,
     options::{Answers, Keywords},
     outcome::Outcome,
+    remote_requests::RemoteRequests,
     request::row,
     run::{EngineEnds, Face, Run},
 };
@@ -53,18 +53,18 @@ pub fn fetch(py: Python<'_>, keep_outcomes: bool, keywords: Option<&Bound<'_, Py
 
 /// Starts to fetch; answers the run, and where its requests are to be taken from by whoever sends them.
 #[pyfunction(signature = (*, keep_outcomes, **keywords))]
-pub fn fetch_elsewhere(
+pub fn fetch_remote(
     py: Python<'_>,
     keep_outcomes: bool,
     keywords: Option<&Bound<'_, PyDict>>,
-) -> PyResult<(Run, Errands)> {
-    let (elsewhere, errands) = Errands::new()?;
-    Ok((start(py, keep_outcomes, keywords, Some(elsewhere))?, errands))
+) -> PyResult<(Run, RemoteRequests)> {
+    let (remote, requests) = RemoteRequests::new()?;
+    Ok((start(py, keep_outcomes, keywords, Some(remote))?, requests))
 }
 
 /// The keywords about connections, as bytes for whoever sends requests; the others are not looked at.
 #[pyfunction(signature = (**keywords))]
-pub fn far_options<'py>(py: Python<'py>, keywords: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyBytes>> {
+pub fn remote_options<'py>(py: Python<'py>, keywords: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyBytes>> {
     let options = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?.http()?.options();
     if let Some(only) = options.only_here() {
         let keyword = match only {
@@ -84,7 +84,7 @@ fn start(
     py: Python<'_>,
     keep_outcomes: bool,
     keywords: Option<&Bound<'_, PyDict>>,
-    elsewhere: Option<Elsewhere>,
+    remote: Option<RemoteSender>,
 ) -> PyResult<Run> {
     let keywords = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?;
     let (settings, http, defaults) = (keywords.settings()?, keywords.http()?, keywords.defaults()?);
@@ -100,7 +100,7 @@ fn start(
         let saving = results.take_saving();
         let frame = results.frame(Box::new(intake), settings, style, outlet, |_| {});
         let http = http.options();
-        let plan = FetchPlan { frame, http, elsewhere, select, paginate, evaluator, idempotency_keys, saving };
+        let plan = FetchPlan { frame, http, remote, select, paginate, evaluator, idempotency_keys, saving };
         unisono_runner::fetch(plan, cancel, monitor, gauge).await
     })
 }

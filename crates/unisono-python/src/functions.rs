@@ -17,14 +17,14 @@ use pyo3::{
 };
 use unisono_core::{ErrorKind, Limits, Rate, RetryPolicy, Times};
 use unisono_runner::{
-    Came, Desk, DeskBell, FunctionCall, FunctionPlan, How, Identity, Invocation, Origin, Outcome as RunOutcome,
-    Returned, Row, Settings, Task, function_hands, function_settings, functions as run_functions,
+    Came, FunctionCall, FunctionPlan, How, Identity, Invocation, Origin, Outcome as RunOutcome, Returned, Row,
+    Settings, Task, WorkNotifier, WorkQueue, function_calls, function_settings, functions as run_functions,
 };
 
 use crate::{
-    bell::Bell,
     errors,
     function_outcome::FunctionOutcome,
+    notifier::Notifier,
     options::Keywords,
     run::{EngineEnds, Face, Run},
 };
@@ -41,7 +41,7 @@ pub fn functions(
     describe: Option<Py<PyAny>>,
     retry_timeouts: bool,
     keywords: Option<&Bound<'_, PyDict>>,
-) -> PyResult<(Run, Hands)> {
+) -> PyResult<(Run, CallQueue)> {
     let keywords = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?;
     let (key, id) = (keywords.get("key")?, keywords.get("id")?);
     let (settings, results) = (keywords.function_settings(key.is_some())?, keywords.results(false)?);
@@ -56,16 +56,16 @@ pub fn functions(
         _ => (Duration::from_millis(50), "its executor cannot stop what it has begun"),
     };
     keywords.finish()?;
-    let bell = Bell::new()?;
-    let ring = bell.clone();
-    let ring: DeskBell = Arc::new(move || ring.ring());
-    let (hands, desk) = function_hands::<Value>(ring);
+    let notifier = Notifier::new()?;
+    let notify = notifier.clone();
+    let notify: WorkNotifier = Arc::new(move || notify.notify());
+    let (calls, queue) = function_calls::<Value>(notify);
     let drains = Arc::new(AtomicBool::new(false));
-    let (says, tell) = (drains.clone(), bell.clone());
+    let (says, tell) = (drains.clone(), notifier.clone());
     let drained = Box::new(move || {
-        // Before the bell, so that whoever hears it knows.
+        // Before the notifier, so that whoever hears it knows.
         says.store(true, Ordering::Release);
-        tell.ring();
+        tell.notify();
     });
     let face = FunctionFace { key, id, describe, repeatable };
     let run = Run::start(py, face, &settings, keep_outcomes, async move |ends| {
@@ -73,11 +73,11 @@ pub fn functions(
         let frame = results.frame(Box::new(intake), settings, (), outlet, |open| {
             (open.identity, open.version) = (Identity::Content, IDENTITY_VERSION);
         });
-        let plan = FunctionPlan { frame, hands, drained, patience, why_unstoppable, retry_timeouts };
+        let plan = FunctionPlan { frame, calls, drained, patience, why_unstoppable, retry_timeouts };
         run_functions(plan, cancel, monitor, gauge).await
     })?;
     let tasks = Mutex::default();
-    Ok((run, Hands { desk, tasks, bell, drains, pid: std::process::id() }))
+    Ok((run, CallQueue { queue, tasks, notifier, drains, pid: std::process::id() }))
 }
 
 struct FunctionFace {
@@ -141,17 +141,17 @@ impl Face for FunctionFace {
 
 /// Where calls are taken from, and their ends are given back. Its methods never wait, except `wait`.
 #[pyclass(frozen, module = "unisono._native")]
-pub struct Hands {
-    desk: Desk<Invocation, Came<Value>>,
+pub struct CallQueue {
+    queue: WorkQueue<Invocation, Came<Value>>,
     tasks: Mutex<Begun>,
-    bell: Bell,
+    notifier: Notifier,
     /// Nothing new is to begin.
     drains: Arc<AtomicBool>,
     /// Threads do not survive a fork.
     pid: u32,
 }
 
-/// Calls that were taken and are not given back, by number: the desk gives the lowest that are free.
+/// Calls that were taken and are not given back, by number: the queue gives the lowest that are free.
 type Begun = Vec<Option<Task<Invocation, Came<Value>>>>;
 
 /// How a call ended: its number, how, whether another attempt is worth it, what went wrong, what it answered or raised,
@@ -162,28 +162,28 @@ type End<'py> = (usize, u8, bool, String, Option<Value>, Option<Bound<'py, PyByt
 type Taken = (Vec<(usize, u64)>, Vec<usize>, bool);
 
 #[pymethods]
-impl Hands {
+impl CallQueue {
     /// The descriptor that becomes readable when there is something to look at.
     fn fileno(&self) -> i32 {
-        self.bell.fileno()
+        self.notifier.fileno()
     }
 
     /// Waits until there is something to look at, or so many seconds.
     #[pyo3(signature = (seconds=None))]
     fn wait(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<bool> {
         self.check_process()?;
-        self.bell.wait(py, seconds)
+        self.notifier.wait(py, seconds)
     }
 
     /// Calls to begin (each a number, and the item's number from 0), the numbers of those to stop, and whether the run is
     /// over.
     fn take(&self) -> PyResult<Taken> {
         self.check_process()?;
-        self.bell.hush();
+        self.notifier.clear();
         let mut taken = Vec::new();
-        let is_open = self.desk.take(usize::MAX, false, &mut taken);
+        let is_open = self.queue.take(usize::MAX, false, &mut taken);
         // After the pieces, so that none is stopped before it is known.
-        let stops = self.desk.take_stopped();
+        let stops = self.queue.take_stopped();
         let mut tasks = self.lock();
         let begin = |task: Task<Invocation, Came<Value>>| {
             let (number, line) = (task.number(), task.work.line);
@@ -223,7 +223,7 @@ impl Hands {
             done.push((task, Came { how, retry, message, value, json }));
         }
         drop(tasks);
-        self.desk.give_back(&mut done);
+        self.queue.give_back(&mut done);
         Ok(())
     }
 
@@ -235,13 +235,13 @@ impl Hands {
         let stopped = |message: String| Came { how: How::Stopped, retry: false, message, value: None, json: None };
         let refused = why.clone();
         // First, so that none is taken between.
-        self.desk.refuse(move || stopped(refused.clone()));
+        self.queue.refuse(move || stopped(refused.clone()));
         let but = HashSet::<usize>::from_iter(but);
         let mut tasks = self.lock();
         let left = tasks.iter_mut().enumerate().filter(|(number, _)| !but.contains(number));
         let mut done = left.filter_map(|(_, task)| task.take()).map(|task| (task, stopped(why.clone()))).collect();
         drop(tasks);
-        self.desk.give_back(&mut done);
+        self.queue.give_back(&mut done);
         Ok(())
     }
 
@@ -263,7 +263,7 @@ impl Hands {
     const AWAY: u8 = 7;
 }
 
-impl Hands {
+impl CallQueue {
     fn lock(&self) -> MutexGuard<'_, Begun> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,19 +1,16 @@
 //! The Python face: types of `unisono._native`, thin over the runner.
 //!
-//! Engine threads never touch the interpreter. They put outcomes into a queue and ring a bell, which is a file
+//! Engine threads never touch the interpreter. They put outcomes into a queue and ring a notifier, which is a file
 //! descriptor; an event loop watches it, a thread waits for it. So nothing here can deadlock with the interpreter's
 //! lock, and a process can end with a run under way. The one exception is a token callable, which gets a thread.
 
-mod bell;
 mod checks;
 mod client;
 mod command_outcome;
 mod commands;
 mod ended;
-mod errands;
 mod errors;
 mod expressions;
-mod far;
 mod fetch;
 mod ffi;
 mod files;
@@ -23,15 +20,18 @@ mod functions;
 mod gate;
 mod limiter;
 mod limiter_wait;
+mod notifier;
 mod numbers;
 mod options;
 mod outcome;
 mod pool;
 mod queue;
 mod queue_line;
-mod queue_mailbox;
+mod queue_loop_wakes;
 mod queue_wait;
 mod queue_wake;
+mod remote_fetcher;
+mod remote_requests;
 mod request;
 mod run;
 mod shown;
@@ -46,7 +46,7 @@ mod _native {
     #[pymodule_export]
     use super::checks::{printable, refuse_same};
     #[pymodule_export]
-    use super::client::{Call, Engine, Mailbox};
+    use super::client::{Call, CompletionQueue, Engine};
     #[pymodule_export]
     use super::command_outcome::CommandOutcome;
     #[pymodule_export]
@@ -54,13 +54,9 @@ mod _native {
     #[pymodule_export]
     use super::ended::Ended;
     #[pymodule_export]
-    use super::errands::Errands;
-    #[pymodule_export]
     use super::expressions::serve_expressions;
     #[pymodule_export]
-    use super::far::FarFetcher;
-    #[pymodule_export]
-    use super::fetch::{far_options, fetch, fetch_elsewhere};
+    use super::fetch::{fetch, fetch_remote, remote_options};
     #[pymodule_export]
     use super::files::{FileOutcome, default_threads, digest, verify};
     #[pymodule_export]
@@ -68,7 +64,7 @@ mod _native {
     #[pymodule_export]
     use super::function_outcome::FunctionOutcome;
     #[pymodule_export]
-    use super::functions::{Hands, functions};
+    use super::functions::{CallQueue, functions};
     #[pymodule_export]
     use super::gate::Gate;
     #[pymodule_export]
@@ -84,11 +80,15 @@ mod _native {
     #[pymodule_export]
     use super::pool::work;
     #[pymodule_export]
-    use super::pool::{Engine as PoolEngine, FutureCore, Nursery, Results};
+    use super::pool::{Engine as PoolEngine, FutureCore, Results, ZygoteHandle};
     #[pymodule_export]
     use super::queue::QueueCore;
     #[pymodule_export]
     use super::queue_wait::QueueWait;
+    #[pymodule_export]
+    use super::remote_fetcher::RemoteFetcher;
+    #[pymodule_export]
+    use super::remote_requests::RemoteRequests;
     #[pymodule_export]
     use super::request::Request;
     #[pymodule_export]

@@ -35,7 +35,7 @@ use crate::{
     forks,
     limiter_wait::{Outcome, PlaceWait, Waiter},
     options::{Keywords, NewLimits},
-    queue_wake::{Bed, refuse_on_loop},
+    queue_wake::{Parker, refuse_on_loop},
 };
 
 /// What bounds how many are inside at once and how often somebody enters.
@@ -55,7 +55,7 @@ pub struct Held {
 pub struct Shared {
     state: Mutex<State>,
     /// Counts up when the clock is to look again; it sleeps in this futex.
-    rung: AtomicU32,
+    notified: AtomicU32,
 }
 
 struct State {
@@ -95,7 +95,7 @@ impl LimiterCore {
         limits.rate = keywords.parsed("rate", str::parse::<Rate>)?;
         limits.per_key_rate = keywords.parsed("per_key_rate", str::parse::<Rate>)?;
         let state = State { limiter: Limiter::new(limits), limit, clock: Clock::Stopped, forks: forks::count() };
-        Ok(Self { shared: Arc::new(Shared { state: Mutex::new(state), rung: AtomicU32::new(0) }) })
+        Ok(Self { shared: Arc::new(Shared { state: Mutex::new(state), notified: AtomicU32::new(0) }) })
     }
 
     /// What is entered by those that share a key.
@@ -338,14 +338,14 @@ impl Shared {
             self.give_up(py, visit);
             return Err(error);
         }
-        let bed = Bed::default();
-        if !self.wait(py, visit, Waiter::Thread(bed.clone()))? {
+        let parker = Parker::default();
+        if !self.wait(py, visit, Waiter::Thread(parker.clone()))? {
             return Ok(());
         }
         loop {
             // At the end of the program there is no clock.
             let until = ENDS.load(Ordering::SeqCst).then(|| clock::now() + A_MOMENT);
-            if let Err(error) = bed.sleep(py, until) {
+            if let Err(error) = parker.park(py, until) {
                 self.give_up(py, visit);
                 return Err(error);
             }
@@ -423,8 +423,8 @@ impl Shared {
         if until.is_some_and(|until| next.is_none_or(|next| until < next)) {
             // Only the first to see it rings.
             state.clock = Clock::Runs(until);
-            self.rung.fetch_add(1, Ordering::Release);
-            let _ = futex::wake(&self.rung, futex::Flags::PRIVATE, 1);
+            self.notified.fetch_add(1, Ordering::Release);
+            let _ = futex::wake(&self.notified, futex::Flags::PRIVATE, 1);
         }
     }
 
@@ -433,14 +433,14 @@ impl Shared {
         let mut was_idle = false;
         loop {
             // Before the look: what rings after it is not slept over.
-            let rung = self.rung.load(Ordering::Acquire);
+            let notified = self.notified.load(Ordering::Acquire);
             let Some((next, is_idle)) = attached(|py| self.tick(py, forks, was_idle)).flatten() else { return };
             was_idle = is_idle;
             let left = next.map(|next| next.saturating_duration_since(clock::now()));
             let left = if is_idle { Some(LINGER) } else { left };
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());
             // A signal or a word that has changed: there is something to look at.
-            let _ = futex::wait(&self.rung, futex::Flags::PRIVATE, rung, timeout.as_ref());
+            let _ = futex::wait(&self.notified, futex::Flags::PRIVATE, notified, timeout.as_ref());
         }
     }
 

@@ -24,13 +24,13 @@ use unisono_batch::Visit;
 use crate::{
     limiter::{LimiterCore, Shared},
     queue_wait::thrown,
-    queue_wake::{Bed, resolve, running_loop},
+    queue_wake::{Parker, resolve, running_loop},
 };
 
 /// How a caller is woken.
 pub enum Waiter {
     /// A thread.
-    Thread(Bed),
+    Thread(Parker),
     /// A coroutine.
     Task {
         /// Where it runs.
@@ -46,8 +46,8 @@ impl Waiter {
     /// Fails when the loop is closed.
     pub fn wake(&self, py: Python<'_>) -> PyResult<()> {
         match self {
-            Self::Thread(bed) => {
-                bed.wake();
+            Self::Thread(parker) => {
+                parker.unpark();
                 Ok(())
             }
             Self::Task { event_loop, future, notice } => {

@@ -25,9 +25,9 @@ use crate::{
     errors::class,
     forks, numbers,
     queue_line::{Line, Refusal, Served, Withdrawn},
-    queue_mailbox::Mailbox,
+    queue_loop_wakes::LoopWakes,
     queue_wait::{QueueWait, Wish},
-    queue_wake::{Bed, Wake, refuse_on_loop, resolve},
+    queue_wake::{Parker, Wake, refuse_on_loop, resolve},
 };
 
 pub type Item = Py<PyAny>;
@@ -36,7 +36,7 @@ pub type Item = Py<PyAny>;
 pub struct State {
     pub line: Line<Item, Wake>,
     /// Futures of coroutines that were served from another thread, until their loop comes round to them.
-    pub mailboxes: Vec<Mailbox>,
+    pub loop_wakes: Vec<LoopWakes>,
     forks: u64,
 }
 
@@ -54,7 +54,7 @@ impl QueueCore {
     fn new(maxsize: Maxsize) -> Self {
         let Maxsize(maxsize) = maxsize;
         let room = usize::try_from(maxsize).ok().filter(|room| *room > 0).unwrap_or(usize::MAX);
-        let state = State { line: Line::new(room), mailboxes: Vec::new(), forks: forks::count() };
+        let state = State { line: Line::new(room), loop_wakes: Vec::new(), forks: forks::count() };
         Self { state: Mutex::new(state), maxsize }
     }
 
@@ -227,7 +227,7 @@ impl QueueCore {
     #[pyo3(signature = (timeout=None))]
     fn join(slf: &Bound<'_, Self>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let limit = Limit::of(timeout)?;
-        let bed = Bed::default();
+        let parker = Parker::default();
         let ticket = {
             let mut state = slf.get().state();
             if state.line.unfinished() == 0 {
@@ -239,9 +239,9 @@ impl QueueCore {
             if state.line.unfinished() == 0 {
                 return Ok(());
             }
-            state.line.park_joiner(Wake::Thread(bed.clone()))
+            state.line.park_joiner(Wake::Thread(parker.clone()))
         };
-        let slept = bed.sleep(slf.py(), limit.0);
+        let slept = parker.park(slf.py(), limit.0);
         match (slf.get().withdraw(ticket), slept) {
             (_, Err(error)) => Err(error),
             (Withdrawn::Served(_), Ok(())) => Ok(()),
@@ -289,7 +289,7 @@ impl QueueCore {
 
     /// Called by an event loop: its coroutines were served.
     fn _deliver(slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
-        for (_, future) in slf.get().empty_mailbox(event_loop) {
+        for (_, future) in slf.get().take_loop_wakes(event_loop) {
             resolve(future.bind(slf.py()))?;
         }
         Ok(())
@@ -323,9 +323,9 @@ impl QueueCore {
         for wake in wakes {
             wake.traverse(&visit)?;
         }
-        for mailbox in &state.mailboxes {
-            visit.call(&mailbox.event_loop)?;
-            for (_, future) in &mailbox.futures {
+        for wakes in &state.loop_wakes {
+            visit.call(&wakes.event_loop)?;
+            for (_, future) in &wakes.futures {
                 visit.call(future)?;
             }
         }
@@ -335,7 +335,7 @@ impl QueueCore {
     fn __clear__(&self) {
         let _dropped = {
             let mut state = self.state();
-            (state.line.clear(), mem::take(&mut state.mailboxes))
+            (state.line.clear(), mem::take(&mut state.loop_wakes))
         };
     }
 }
@@ -347,7 +347,7 @@ impl QueueCore {
         let forks = forks::count();
         if state.forks != forks {
             state.forks = forks;
-            let forgotten = (state.line.forget_waiters(), mem::take(&mut state.mailboxes));
+            let forgotten = (state.line.forget_waiters(), mem::take(&mut state.loop_wakes));
             drop(state);
             drop(forgotten);
             state = self.state.lock().expect("nothing panics while it holds the lock");
@@ -383,8 +383,8 @@ impl QueueCore {
 
     /// Puts an item from a thread that may wait.
     fn put_waiting(&self, slf: &Bound<'_, Self>, item: Item, limit: Limit) -> PyResult<()> {
-        let bed = Bed::default();
-        let wake = Wake::Thread(bed.clone());
+        let parker = Parker::default();
+        let wake = Wake::Thread(parker.clone());
         let attempt = {
             let mut state = self.state();
             match state.line.put(item) {
@@ -400,7 +400,7 @@ impl QueueCore {
             }
             Err(ticket) => ticket.map_err(|_item| closed(slf.py()))?,
         };
-        let slept = bed.sleep(slf.py(), limit.0);
+        let slept = parker.park(slf.py(), limit.0);
         match (self.withdraw(ticket), slept) {
             (_, Err(error)) => Err(error),
             (Withdrawn::Served(Served::Accepted), Ok(())) => Ok(()),
@@ -414,8 +414,8 @@ impl QueueCore {
     /// Takes an item from a thread that may wait; `None` when none came in time.
     fn get_waiting(&self, slf: &Bound<'_, Self>, limit: Limit) -> PyResult<Option<Item>> {
         self.reclaim(slf)?;
-        let bed = Bed::default();
-        let wake = Wake::Thread(bed.clone());
+        let parker = Parker::default();
+        let wake = Wake::Thread(parker.clone());
         let attempt = {
             let mut state = self.state();
             match state.line.take() {
@@ -431,7 +431,7 @@ impl QueueCore {
             }
             Err(ticket) => ticket.ok_or_else(|| closed(slf.py()))?,
         };
-        let slept = bed.sleep(slf.py(), limit.0);
+        let slept = parker.park(slf.py(), limit.0);
         match (self.withdraw(ticket), slept) {
             (Withdrawn::Served(Served::Item(number, item)), Err(error)) => {
                 let wakes = self.state().line.give_back(number, item);

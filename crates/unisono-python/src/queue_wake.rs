@@ -1,6 +1,6 @@
 //! How those who wait at a queue sleep and are woken: threads by a futex, coroutines by a future.
 //!
-//! A thread sleeps without the interpreter, and Ctrl-C reaches it when it is the main thread. A coroutine of the loop that runs here is woken by its future; one of another loop through a mailbox of that
+//! A thread sleeps without the interpreter, and Ctrl-C reaches it when it is the main thread. A coroutine of the loop that runs here is woken by its future; one of another loop through a list of that
 //! loop, so that many of them cost one `call_soon_threadsafe`.
 
 use std::{
@@ -25,7 +25,7 @@ use crate::errors::usage;
 /// How somebody is woken.
 pub enum Wake {
     /// A thread.
-    Thread(Bed),
+    Thread(Parker),
     /// A coroutine.
     Task {
         /// Where it runs.
@@ -47,26 +47,26 @@ impl Wake {
 
 /// What a thread sleeps in: a futex(2), 0 until it is woken.
 #[derive(Clone, Default)]
-pub struct Bed(Arc<AtomicU32>);
+pub struct Parker(Arc<AtomicU32>);
 
-impl Bed {
+impl Parker {
     /// Sleeps without the interpreter until it is woken or `until` has come. Raises what a signal's handler raises.
     ///
     /// This is not a lock of Python's: a daemon thread that sleeps there at the end of the program is unwound by
     /// `pthread_exit` when it wakes, and Rust's frames below it make that an abort. Here it is left hanging.
-    pub fn sleep(&self, py: Python<'_>, until: Option<Instant>) -> PyResult<()> {
+    pub fn park(&self, py: Python<'_>, until: Option<Instant>) -> PyResult<()> {
         let runs_handlers = gettid() == getpid();
         while !self.is_woken() && until.is_none_or(|until| Instant::now() < until) {
             // A signal between the last look and the sleep interrupts neither; nobody else would run its handler.
             let look = runs_handlers.then(|| Instant::now() + LOOK_UP);
-            py.detach(|| self.nap(look.into_iter().chain(until).min()));
+            py.detach(|| self.park_once(look.into_iter().chain(until).min()));
             py.check_signals()?;
         }
         Ok(())
     }
 
     /// Sleeps until it is woken, time is over, or a signal has come.
-    fn nap(&self, until: Option<Instant>) {
+    fn park_once(&self, until: Option<Instant>) {
         while !self.is_woken() {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());
@@ -77,7 +77,7 @@ impl Bed {
         }
     }
 
-    pub fn wake(&self) {
+    pub fn unpark(&self) {
         self.0.store(1, Ordering::Release);
         // It fails for addresses that are none.
         let _ = futex::wake(&self.0, futex::Flags::PRIVATE, 1);

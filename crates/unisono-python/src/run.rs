@@ -20,8 +20,8 @@ use unisono_runner::{
 };
 
 use crate::{
-    bell::Bell,
     errors,
+    notifier::Notifier,
     options::{NewLimits, set_limits},
 };
 
@@ -65,7 +65,7 @@ pub struct EngineEnds<F: Face> {
 #[pyclass(frozen, module = "unisono._native")]
 pub struct Run {
     ends: Box<dyn Ends>,
-    bell: Bell,
+    notifier: Notifier,
     cancel: CancelToken,
     /// Nothing is waited for any more, not even the end of what was stopped.
     kill: CancelToken,
@@ -100,19 +100,19 @@ impl Run {
         keep_outcomes: bool,
         work: impl AsyncFnOnce(EngineEnds<F>) -> Result<Report, Error> + Send + 'static,
     ) -> PyResult<Self> {
-        let bell = Bell::new()?;
-        let ring = bell.clone();
-        let ring: unisono_runner::Bell = Arc::new(move || ring.ring());
+        let notifier = Notifier::new()?;
+        let notify = notifier.clone();
+        let notify: unisono_runner::Notifier = Arc::new(move || notify.notify());
         let room =
             usize::try_from(settings.limits.limit.get()).unwrap_or(usize::MAX).saturating_mul(2).clamp(256, 4096);
-        let (inlet, intake) = inlet(room, ring.clone());
-        let (outlet, taker) = outlet(room, ring);
+        let (inlet, intake) = inlet(room, notify.clone());
+        let (outlet, taker) = outlet(room, notify);
         let (cancel, monitor, gauge) = (CancelToken::new(), Monitor::new(), Gauge::default());
         let outlet = keep_outcomes.then_some(outlet);
         let (stop, watch, count) = (cancel.clone(), monitor.clone(), gauge.clone());
         let engine_ends = EngineEnds { intake, outlet, cancel: stop, monitor: watch, gauge: count };
         let report = Slot::default();
-        let (slot, end) = (report.clone(), bell.clone());
+        let (slot, end) = (report.clone(), notifier.clone());
         let kill = CancelToken::new();
         let killed = kill.clone();
         let run = move || {
@@ -124,7 +124,7 @@ impl Run {
                 }
             });
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-            end.ring();
+            end.notify();
         };
         thread::Builder::new()
             .name("unisono-run".into())
@@ -132,7 +132,7 @@ impl Run {
             .map_err(|error| errors::run_failed(py, &Error::fault("no thread for the run").because(error)))?;
         let ends = Box::new(ProgramEnds { face, inlet, taker: Mutex::new(Some(taker)) });
         let pid = std::process::id();
-        Ok(Self { ends, bell, cancel, kill, monitor, gauge, report, threads: None, checked: None, pid })
+        Ok(Self { ends, notifier, cancel, kill, monitor, gauge, report, threads: None, checked: None, pid })
     }
 
     /// Its limit is so many threads, for as long as it runs.
@@ -152,7 +152,7 @@ impl Run {
 impl Run {
     /// The descriptor that becomes readable when there is something to look at.
     fn fileno(&self) -> i32 {
-        self.bell.fileno()
+        self.notifier.fileno()
     }
 
     /// How many more items there is room for.
@@ -176,25 +176,25 @@ impl Run {
     /// Outcomes that are there, with their items taken from `items` by number; `None` when there will be no more.
     fn take<'py>(&self, items: &Bound<'py, PyDict>) -> PyResult<Option<Vec<Bound<'py, PyAny>>>> {
         self.check_process()?;
-        self.bell.hush();
+        self.notifier.clear();
         self.ends.take(items)
     }
 
-    /// The bell has been heard: whatever comes after it rings again.
-    fn hush(&self) {
-        self.bell.hush();
+    /// The notifier has been seen: whatever comes after it notifies again.
+    fn clear(&self) {
+        self.notifier.clear();
     }
 
-    /// Wakes another thread that waits, since this one has taken what it was rung for.
-    fn ring(&self) {
-        self.bell.ring();
+    /// Wakes another thread that waits, since this one has taken what it was notified of.
+    fn notify(&self) {
+        self.notifier.notify();
     }
 
     /// Waits until there is something to look at, or so many seconds.
     #[pyo3(signature = (seconds=None))]
     fn wait(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<bool> {
         self.check_process()?;
-        self.bell.wait(py, seconds)
+        self.notifier.wait(py, seconds)
     }
 
     /// Starts nothing new; with `abort`, stops what runs as well.

@@ -20,7 +20,7 @@ use pyo3::{
     types::{PyDict, PyTuple},
 };
 
-use crate::{forks, pool::cancelled, queue_wake::Bed};
+use crate::{forks, pool::cancelled, queue_wake::Parker};
 
 /// One call, on its way to a thread and back.
 #[pyclass(frozen, subclass, weakref, module = "unisono._native")]
@@ -36,7 +36,7 @@ struct State {
     stage: Stage,
     /// Whether `_announce` is to be called at the end.
     is_observed: bool,
-    sleepers: Vec<Bed>,
+    sleepers: Vec<Parker>,
 }
 
 enum Stage {
@@ -215,7 +215,7 @@ impl ThreadTask {
 
     /// Returns when it has ended.
     fn wait(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<()> {
-        let bed = {
+        let parker = {
             let mut state = self.state();
             if state.stage.has_ended() {
                 return Ok(());
@@ -224,17 +224,17 @@ impl ThreadTask {
                 drop(state);
                 return Err(PyRuntimeError::new_err("this task's thread is in the parent of this process"));
             }
-            let bed = Bed::default();
-            state.sleepers.push(bed.clone());
-            bed
+            let parker = Parker::default();
+            state.sleepers.push(parker.clone());
+            parker
         };
         let until = seconds.and_then(|seconds| {
             let longest = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
             Instant::now().checked_add(longest)
         });
-        let slept = bed.sleep(py, until);
+        let slept = parker.park(py, until);
         let mut state = self.state();
-        state.sleepers.retain(|other| !other.is(&bed));
+        state.sleepers.retain(|other| !other.is(&parker));
         let has_ended = state.stage.has_ended();
         drop(state);
         slept?;
@@ -248,6 +248,6 @@ fn settle(mut state: MutexGuard<'_, State>, ended: Stage) -> bool {
     let sleepers = mem::take(&mut state.sleepers);
     let is_observed = state.is_observed;
     drop(state);
-    sleepers.iter().for_each(Bed::wake);
+    sleepers.iter().for_each(Parker::unpark);
     is_observed
 }

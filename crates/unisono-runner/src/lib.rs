@@ -52,31 +52,31 @@ pub use error::Error;
 #[doc(hidden)]
 pub use fetch::next_targets;
 pub use fetch::{
-    BadNetrc, Carrier, Defaults, Elsewhere, EvaluatorCommand, FetchCall, FetchPlan, FetchStyle, Fetched, Filter, Login,
-    Netrc, Own, Paginate, elsewhere, fetch, header, method, serve_expressions,
+    BadNetrc, Carrier, Defaults, EvaluatorCommand, FetchCall, FetchPlan, FetchStyle, Fetched, Filter, Login, Netrc,
+    Own, Paginate, RemoteSender, fetch, header, method, remote_requests, serve_expressions,
 };
 pub use functions::{
-    Came, FunctionCall, FunctionPlan, How, Invocation, Returned, function_hands, function_settings, functions,
+    Came, FunctionCall, FunctionPlan, How, Invocation, Returned, function_calls, function_settings, functions,
 };
 pub use gauge::Gauge;
 pub use histogram::Histogram;
 pub use input::{Batch, Feed, Format, Input};
 pub use ledger::Listing;
 pub use outcome::Outcome;
-pub use outlet::{Bell, Inlet, Intake, Outlet, Taken, Taker, inlet, outlet};
+pub use outlet::{Inlet, Intake, Notifier, Outlet, Taken, Taker, inlet, outlet};
 pub use report::{HostReport, Report};
 pub use row::{Fields, Json, Maker, NoFields, Origin, Row};
 pub use run::{Frame, Output, cores};
 pub use saves::Saving;
 pub use stages::Halting;
 pub use sum::{
-    Bare, CheckVerdict, Errand, Expected, FileCall, Files, Given, Hashed, ManifestOut, Manifests, Outputs, SumPlan,
+    Bare, CheckVerdict, Expected, FileCall, FileTask, Files, Given, Hashed, ManifestOut, Manifests, Outputs, SumPlan,
     Tally, VerifyOptions, Way, path_rows, resolved, results_of, sum, sum_settings, tree_rows, verify_rows,
     way_to_write,
 };
 pub use template::Template;
 pub use top_errors::{ErrorCount, TopErrors};
-pub use unisono_batch::{Desk, DeskBell, KeyNews, Monitor, Numbers, Opening, Settings, Task};
+pub use unisono_batch::{KeyNews, Monitor, Numbers, Settings, Task, UnattachedPool, WorkNotifier, WorkQueue};
 pub use unisono_commands as commands;
 pub use unisono_files as file_tools;
 pub use unisono_hash as hash;

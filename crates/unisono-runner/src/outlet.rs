@@ -1,7 +1,7 @@
-//! A run that a program feeds and whose outcomes it takes: two queues with room for so many, and a bell.
+//! A run that a program feeds and whose outcomes it takes: two queues with room for so many, and a notifier.
 //!
 //! Neither end ever waits inside. When outcomes are there, when there is room for rows, or when the run has ended, the
-//! bell is rung, and the program comes and looks: from a thread, an event loop, or whatever it is. When the outcomes'
+//! notifier is notified, and the program comes and looks: from a thread, an event loop, or whatever it is. When the outcomes'
 //! queue is full the engine stops pulling; when the taker goes away, the run is stopped.
 
 use std::{
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Called when there is something to look at. Must not block, and must not call back.
-pub type Bell = Arc<dyn Fn() + Send + Sync>;
+pub type Notifier = Arc<dyn Fn() + Send + Sync>;
 
 /// The end that the run puts outcomes into.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ pub enum Taken<D> {
 struct Shared<T> {
     /// Held to move things in or out; never across a wait.
     state: Mutex<State<T>>,
-    bell: Bell,
+    notifier: Notifier,
     capacity: usize,
 }
 
@@ -68,14 +68,14 @@ struct State<T> {
 }
 
 /// An outlet with room for `capacity` outcomes, and its taker.
-pub fn outlet<D>(capacity: usize, bell: Bell) -> (Outlet<D>, Taker<D>) {
-    let shared = Shared::new(capacity, bell);
+pub fn outlet<D>(capacity: usize, notifier: Notifier) -> (Outlet<D>, Taker<D>) {
+    let shared = Shared::new(capacity, notifier);
     (Outlet { shared: shared.clone(), wanted: |_| true }, Taker(shared))
 }
 
 /// An inlet with room for `capacity` rows, and the feed for the run.
-pub fn inlet<C>(capacity: usize, bell: Bell) -> (Inlet<C>, Intake<C>) {
-    let shared = Shared::new(capacity, bell);
+pub fn inlet<C>(capacity: usize, notifier: Notifier) -> (Inlet<C>, Intake<C>) {
+    let shared = Shared::new(capacity, notifier);
     (Inlet(shared.clone()), Intake(shared))
 }
 
@@ -92,7 +92,7 @@ impl<D> Outlet<D> {
         outcomes.retain(self.wanted);
         if !outcomes.is_empty() {
             add(&mut self.shared.lock().queue, outcomes);
-            (self.shared.bell)();
+            (self.shared.notifier)();
         }
     }
 
@@ -112,7 +112,7 @@ impl<D> Outlet<D> {
 impl<D> Drop for Outlet<D> {
     fn drop(&mut self) {
         self.shared.lock().ended = true;
-        (self.shared.bell)();
+        (self.shared.notifier)();
     }
 }
 
@@ -171,7 +171,7 @@ impl<C> Feed<C> for Intake<C> {
             let rows = std::mem::take(&mut state.queue).into();
             drop(state);
             // There is room now.
-            (self.0.bell)();
+            (self.0.notifier)();
             return Poll::Ready(Some(Batch::Rows(rows)));
         }
         if let Some(why) = state.failed.take() {
@@ -188,14 +188,14 @@ impl<C> Feed<C> for Intake<C> {
 impl<C> Drop for Intake<C> {
     fn drop(&mut self) {
         self.0.abandon();
-        (self.0.bell)();
+        (self.0.notifier)();
     }
 }
 
 impl<T> Shared<T> {
-    fn new(capacity: usize, bell: Bell) -> Arc<Self> {
+    fn new(capacity: usize, notifier: Notifier) -> Arc<Self> {
         let state = State { queue: VecDeque::new(), ended: false, failed: None, abandoned: false, runner: None };
-        Arc::new(Self { state: Mutex::new(state), bell, capacity: capacity.max(1) })
+        Arc::new(Self { state: Mutex::new(state), notifier, capacity: capacity.max(1) })
     }
 
     fn abandon(&self) {

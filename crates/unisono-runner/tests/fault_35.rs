@@ -32,7 +32,7 @@ async fn lines(bodies: &'static [&'static [u8]]) -> Vec<Value> {
             on_event: None,
         },
         http: Options::default(),
-        elsewhere: None,
+        remote: None,
         select: None,
         paginate: None,
         evaluator: None,

@@ -7,22 +7,22 @@ use std::{
 };
 
 use unisono_runner::{
-    Batch, Bell, Errand, FileCall, Given, Inlet, Origin, Outputs, Row,
+    Batch, FileCall, FileTask, Given, Inlet, Notifier, Origin, Outputs, Row,
     file_tools::{Known, WalkOptions},
     hash::Algorithm,
     inlet, path_rows,
 };
 
 fn start() -> (Inlet<Given>, tokio::sync::mpsc::Receiver<Batch<FileCall>>, mpsc::Receiver<()>) {
-    let (sender, rung) = mpsc::channel();
+    let (sender, notified) = mpsc::channel();
     let sender = Mutex::new(sender);
     // Nobody may listen any more when the last one rings.
-    let bell: Bell = Arc::new(move || {
+    let notifier: Notifier = Arc::new(move || {
         let _ = sender.lock().unwrap().send(());
     });
-    let (inlet, intake) = inlet(4, bell);
+    let (inlet, intake) = inlet(4, notifier);
     let rows = path_rows(intake, WalkOptions::default(), [Algorithm::Sha256].into(), Outputs::default()).unwrap();
-    (inlet, rows, rung)
+    (inlet, rows, notified)
 }
 
 fn row(line: u64, path: Result<PathBuf, String>) -> Row<Given> {
@@ -45,7 +45,7 @@ fn a_folder_becomes_the_rows_of_its_files_under_the_line_that_gave_it() {
     assert!(matches!(rows.blocking_recv(), Some(Batch::Failed(why)) if why == "the list is gone"));
     assert!(rows.blocking_recv().is_none());
     let shown = first.into_iter().map(|row| match row.call {
-        Ok(FileCall { path, shares_line, errand: Errand::Digest { known: Known::Regular }, .. }) => {
+        Ok(FileCall { path, shares_line, task: FileTask::Digest { known: Known::Regular }, .. }) => {
             (row.origin.line, path.strip_prefix(folder.path()).unwrap().display().to_string(), shares_line)
         }
         Ok(other) => panic!("{other:?}"),
@@ -57,10 +57,10 @@ fn a_folder_becomes_the_rows_of_its_files_under_the_line_that_gave_it() {
 
 #[test]
 fn the_thread_that_waits_for_paths_ends_when_nobody_wants_their_rows() {
-    let (inlet, rows, rung) = start();
+    let (inlet, rows, notified) = start();
     assert_eq!(inlet.room(), 4);
     drop(rows);
     while inlet.room() > 0 {
-        rung.recv_timeout(Duration::from_secs(20)).expect("it says so when it goes");
+        notified.recv_timeout(Duration::from_secs(20)).expect("it says so when it goes");
     }
 }

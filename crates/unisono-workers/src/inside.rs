@@ -74,7 +74,7 @@ pub struct Inside {
 }
 
 impl Inside {
-    /// A worker over what it was born with; tells the pool which process it is.
+    /// A worker over what it inherited; tells the pool which process it is.
     ///
     /// # Errors
     /// When the memory is not that of a pool, or the pool is gone.

@@ -132,6 +132,6 @@ const WAKE: u8 = b'w';
 const MEMORY: u8 = b'm';
 const FORGET: u8 = b'f';
 const PROCESS: u8 = b'p';
-/// A worker is born with so many descriptors at most: its socket, its memory, its status pipe, its settings, its standard
+/// A worker inherits so many descriptors at most: its socket, its memory, its status pipe, its settings, its standard
 /// error, and what its initializer is given.
 pub const MOST: usize = 64;

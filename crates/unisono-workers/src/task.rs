@@ -84,7 +84,7 @@ pub enum Outcome {
         /// So many workers have.
         deaths: u8,
         /// The last that the worker wrote to its standard error.
-        last_words: Vec<u8>,
+        stderr_tail: Vec<u8>,
     },
     /// It ran longer than this.
     TimedOut(Duration),
@@ -135,7 +135,7 @@ pub(crate) struct Inner {
     pub is_admitted: bool,
     /// Its worker was killed for it and may still be there, and so may what it did: its key is not free, nor is it tried
     /// again.
-    pub is_mourned: bool,
+    pub is_held_by_dying: bool,
 }
 
 impl Task {

@@ -65,7 +65,7 @@ pub(crate) struct Worker {
     /// It has said more than could be passed on, and waits.
     pub is_unheard: bool,
     /// The end of that.
-    pub last_words: Vec<u8>,
+    pub stderr_tail: Vec<u8>,
     /// Its process, once it is known.
     process: Option<OwnedFd>,
     /// What it notes where what it shares with us does not lie, once that is known.
@@ -92,7 +92,7 @@ pub(crate) struct Worker {
     /// When it is to be woken unasked, in nanoseconds, and how much later the next time; no time if it has come on.
     nudge: (u64, u64),
     /// Tasks with a key that it was killed for: until it is gone for certain, nothing else of that key may begin.
-    pub mourned: Vec<Arc<Task>>,
+    pub killed_for: Vec<Arc<Task>>,
     functions: HashSet<u64>,
     sent: HashSet<u64>,
     lent: Vec<Arc<Lease>>,
@@ -104,7 +104,7 @@ pub(crate) struct Worker {
 
 /// The other ends of what a worker and its pool are joined by.
 #[derive(Debug)]
-pub(crate) struct Birth {
+pub(crate) struct Spawn {
     pub socket: Private,
     /// For whoever starts it.
     pub status: Private,
@@ -112,8 +112,8 @@ pub(crate) struct Birth {
 }
 
 impl Worker {
-    /// One that has nothing yet, and what it is to be born with.
-    pub fn new() -> io::Result<(Self, Birth)> {
+    /// One that has nothing yet, and what it is to inherit.
+    pub fn new() -> io::Result<(Self, Spawn)> {
         let (socket, theirs) = message::pair()?;
         let (status, teller) = Private::pair(|| Ok(pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?))?;
         // The worker's end blocks, as a standard error does.
@@ -125,7 +125,7 @@ impl Worker {
             status,
             words,
             is_unheard: false,
-            last_words: Vec::new(),
+            stderr_tail: Vec::new(),
             process: None,
             ledger: None,
             starter: None,
@@ -139,7 +139,7 @@ impl Worker {
             is_doomed: false,
             is_torn: false,
             nudge: (0, 0),
-            mourned: Vec::new(),
+            killed_for: Vec::new(),
             functions: HashSet::new(),
             sent: HashSet::new(),
             lent: Vec::new(),
@@ -147,7 +147,7 @@ impl Worker {
             slots: HashMap::new(),
             next: 0,
         };
-        Ok((worker, Birth { socket: theirs, status: teller, words: speaker }))
+        Ok((worker, Spawn { socket: theirs, status: teller, words: speaker }))
     }
 
     /// Puts a task before it, if there is room.
@@ -295,9 +295,9 @@ impl Worker {
                 Ok(0) => return false,
                 Ok(length) => {
                     heard.extend_from_slice(&words[..length]);
-                    self.last_words.extend_from_slice(&words[..length]);
-                    let excess = self.last_words.len().saturating_sub(LAST_WORDS);
-                    self.last_words.drain(..excess);
+                    self.stderr_tail.extend_from_slice(&words[..length]);
+                    let excess = self.stderr_tail.len().saturating_sub(STDERR_TAIL);
+                    self.stderr_tail.drain(..excess);
                 }
                 Err(rustix::io::Errno::INTR) => {}
                 Err(_) => return true,
@@ -438,8 +438,8 @@ impl Worker {
     /// Kills it for the sake of a task, whose key is free only when it is gone.
     pub fn kill_for(&mut self, task: &Arc<Task>) {
         if task.terms.key.is_some() {
-            held(&task.inner).is_mourned = true;
-            self.mourned.push(task.clone());
+            held(&task.inner).is_held_by_dying = true;
+            self.killed_for.push(task.clone());
         }
         self.kill();
     }
@@ -510,6 +510,6 @@ impl Worker {
 /// So many messages are read at once, so that one who never stops talking holds nobody up.
 const MOST_MESSAGES: usize = 256;
 /// So much of a worker's standard error is kept, in bytes.
-const LAST_WORDS: usize = 2048;
+const STDERR_TAIL: usize = 2048;
 /// So much is read at once, and kept until it is passed on, in bytes: what a pipe holds, so that an end is heard whole.
 pub(crate) const MOST_HEARD: usize = 64 << 10;

@@ -2,7 +2,7 @@
 //!
 //! Most often a fresh interpreter: we do not fork ourselves, since a fork of a program with threads inherits locks that
 //! nobody will open. On request it is a fork of the program, made by the face at a moment of its choosing. Either gets one
-//! message per worker, with the descriptors that the worker is born with; it watches us, and kills its children when we
+//! message per worker, with the descriptors that the worker inherits; it watches us, and kills its children when we
 //! are gone. When a fresh one has died, the next worker starts another; a fork is not made again.
 //!
 //! A zygote says when it begins to serve. So the end of one is told apart: one that was killed is started again as often as
@@ -72,7 +72,7 @@ impl Zygote {
         Ok(())
     }
 
-    /// Has a worker made; `method` is what the zygote understands, `descriptors` are what the worker is born with.
+    /// Has a worker made; `method` is what the zygote understands, `descriptors` are what the worker inherits.
     ///
     /// # Errors
     /// When the zygote cannot be started; `EAGAIN` when it has not made those yet that it was told to make.

@@ -1,6 +1,6 @@
 //! What a pool over real processes promises: what is sent arrives whole, and whatever a worker does is told of its own task.
 //!
-//! What depends on who is quicker is tried by `src/pool/puppets.rs` and by the models of `src/exchange`.
+//! What depends on who is quicker is tried by `src/pool/simulated.rs` and by the models of `src/exchange`.
 
 mod support;
 
@@ -267,7 +267,7 @@ fn the_last_words_of_a_worker_are_passed_on_and_kept_for_its_task() {
     let shop = Workshop::with(options, theirs.into());
     let task = shop.submit("say", b"out of luck", PLAIN);
     match shop.outcome(&task) {
-        Outcome::Died { death: Death::Exit(1), last_words, .. } => assert_eq!(last_words, b"out of luck\n"),
+        Outcome::Died { death: Death::Exit(1), stderr_tail, .. } => assert_eq!(stderr_tail, b"out of luck\n"),
         other => panic!("{other:?}"),
     }
     shop.close();

@@ -21,7 +21,7 @@ from unisono.errors import UsageError
 
 if TYPE_CHECKING:
     from unisono.clusters._cluster import Cluster, Inbox
-    from unisono.clusters._exchange import Errands
+    from unisono.clusters._exchange import RemoteRequests
     from unisono.clusters._executor import ClusterExecutor
 
 __all__ = ["carry", "connect", "engine_of", "for_fetching", "withdrawn"]
@@ -95,11 +95,11 @@ def for_fetching(on: object) -> tuple[ClusterExecutor, bool]:
         raise UsageError(f"on: {str(error).removeprefix('executor: ')}") from error.__cause__
 
 
-def carry(errands: Errands, executor: ClusterExecutor, options: bytes, *, is_ours: bool) -> None:
+def carry(remote_requests: RemoteRequests, executor: ClusterExecutor, options: bytes, *, is_ours: bool) -> None:
     """Have the requests of a run sent by an executor, until the run is over; see `_bridge`."""
     from unisono.clusters import _bridge
 
-    _bridge.carry(errands, executor, options, is_ours=is_ours)
+    _bridge.carry(remote_requests, executor, options, is_ours=is_ours)
 
 
 def withdrawn(futures: Iterable[Future[Any]]) -> set[Future[Any]]:

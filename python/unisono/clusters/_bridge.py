@@ -19,24 +19,24 @@ import time
 from typing import TYPE_CHECKING, BinaryIO
 
 from unisono import clusters
-from unisono._hands import ServingThread
+from unisono._callers import ServingThread
 from unisono._native import __version__
 from unisono._threads import begin
 from unisono.errors import RunError, UsageError
 
 if TYPE_CHECKING:
     # They need cloudpickle, which comes with the extras.
-    from unisono.clusters._exchange import Errands
+    from unisono.clusters._exchange import RemoteRequests
     from unisono.clusters._executor import ClusterExecutor
 
 __all__ = ["carry"]
 
 
-def carry(errands: Errands, executor: ClusterExecutor, options: bytes, *, is_ours: bool) -> None:
+def carry(remote_requests: RemoteRequests, executor: ClusterExecutor, options: bytes, *, is_ours: bool) -> None:
     """Carry requests and their ends until the run is over, on a thread.
 
     Args:
-        errands: Where requests come from.
+        remote_requests: Where requests come from.
         executor: Sends them.
         options: The client's, as bytes.
         is_ours: Leave the cluster afterwards.
@@ -44,14 +44,14 @@ def carry(errands: Errands, executor: ClusterExecutor, options: bytes, *, is_our
     Raises:
         RunError: There is no thread for it.
     """
-    exchange = executor.exchange(options, errands)
+    exchange = executor.exchange(options, remote_requests)
 
     def serve() -> None:
         is_over = False
         try:
             while not is_over:
-                errands.wait()
-                requests, stops, is_over = errands.take()
+                remote_requests.wait()
+                requests, stops, is_over = remote_requests.take()
                 exchange.send(requests, stops)
         finally:
             exchange.close()

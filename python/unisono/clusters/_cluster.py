@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from unisono.clusters._far import Question
 from unisono.clusters._remote import Order
+from unisono.clusters._remote_fetch import Question
 
 if TYPE_CHECKING:
     from unisono.clusters._executor import ClusterExecutor
@@ -100,7 +100,7 @@ class Inbox:
         self.put(lambda executor: executor._on_answered(number, answer, why))
 
     def recalled(self, number: int, answer: bytes | None) -> None:
-        """A recall has answered; `None`: nobody who knows has heard it."""
+        """A recall has answered; `None`: it did not reach the process."""
         self.put(lambda executor: executor._on_recalled(number, answer))
 
     def said(self, then: Then, answer: Any, why: str | None = None) -> None:

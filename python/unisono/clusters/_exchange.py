@@ -1,8 +1,8 @@
 """A run's requests on their way: which worker sends which, and what is known of those that went with one.
 
-Each request goes to the worker that has the fewest. To each there is a lane (see `_far`): one post at a time carries
-what has come meanwhile, one question at a time waits for ends. A message that fails is sent again, since the other side
-takes it once; after three times the lane is given up, and its worker left alone for a moment.
+Each request goes to the worker that has the fewest. With each there is a session (see `_remote_fetch`): one batch at a
+time carries what has come meanwhile, one question at a time waits for ends. A message that fails is sent again, since
+the other side takes it once; after three times the session is given up, and its worker left alone for a moment.
 
 What a worker that goes had not been sent yet goes to others. What it may have sent is lost, and the engine decides
 whether it may be sent again. Nothing here is locked: all of it is done by the thread of the executor that decides.
@@ -19,16 +19,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from unisono.clusters._cluster import Cluster, Inbox, Place
-from unisono.clusters._far import GONE, TAKEN, Collect, Dismiss, News, Post
+from unisono.clusters._remote_fetch import GONE, TAKEN, Collect, Completions, Dismiss, RequestBatch
 
 if TYPE_CHECKING:
     from unisono.clusters._executor import ClusterExecutor
 
-__all__ = ["Errands", "Exchange"]
+__all__ = ["Exchange", "RemoteRequests"]
 
 
-class Errands(Protocol):
-    """Where requests come from, and their ends go: `unisono._native.Errands`, or a pipe to the command."""
+class RemoteRequests(Protocol):
+    """Where requests come from, and their ends go: `unisono._native.RemoteRequests`, or a pipe to the command."""
 
     def wait(self) -> object:
         """Wait until there is something to take."""
@@ -50,18 +50,18 @@ class Errands(Protocol):
 
 
 @dataclass(eq=False)
-class _Lane:
+class _Session:
     place: Place
     name: str
-    # What waits for the next post.
+    # What waits for the next batch.
     outbox: dict[int, bytes] = field(default_factory=dict)
     stops: list[int] = field(default_factory=list)
-    # What was posted, and has not ended.
+    # What was sent, and has not ended.
     open: set[int] = field(default_factory=set)
-    posts: int = 0
-    posting: Post | None = None
+    batches: int = 0
+    sending: RequestBatch | None = None
     tries: int = 0
-    heard: int = 0
+    acknowledged: int = 0
     is_collecting: bool = False
     failures: int = 0
     served: int = 0
@@ -80,7 +80,7 @@ class Exchange:
         inbox: Where calls from other threads go.
         places: The workers that are there; kept by the executor.
         options: The client's, as bytes.
-        errands: Is told of ends.
+        remote_requests: Is told of ends.
         name: Tells the run apart.
     """
 
@@ -91,7 +91,7 @@ class Exchange:
         inbox: Inbox,
         places: list[Place],
         options: bytes,
-        errands: Errands,
+        remote_requests: RemoteRequests,
         name: str,
     ) -> None:
         self._cluster = cluster
@@ -99,10 +99,10 @@ class Exchange:
         self._inbox = inbox
         self._places = places
         self._options = options
-        self._errands = errands
+        self._remote_requests = remote_requests
         self._name = name
         self._waiting: deque[tuple[int, bytes]] = deque()
-        self._lanes: dict[Place, _Lane] = {}
+        self._sessions: dict[Place, _Session] = {}
         self._made = 0
         # Workers that did not answer, and until when they are left alone.
         self._aside: dict[Place, float] = {}
@@ -128,12 +128,12 @@ class Exchange:
         free = [place for place in self._places if self._aside.get(place, now) <= now]
         while self._waiting and free:
             number, request = self._waiting.popleft()
-            lane = min((self._lane(place) for place in free), key=_Lane.load)
-            lane.outbox[number] = request
-            lane.served += 1
-        for lane in self._lanes.values():
-            self._post(lane)
-            self._collect(lane)
+            session = min((self._session(place) for place in free), key=_Session.load)
+            session.outbox[number] = request
+            session.served += 1
+        for session in self._sessions.values():
+            self._send_batch(session)
+            self._collect(session)
 
     def next_look(self) -> float | None:
         """When to look after it again, by the monotonic clock, if nothing happens before."""
@@ -152,9 +152,11 @@ class Exchange:
         """A worker has gone."""
         self._without_places = time.monotonic()
         self._aside.pop(place, None)
-        lane = self._lanes.pop(place, None)
-        if lane is not None:
-            self._lose(lane, f"the worker {place.name} has gone: {why}" if why else f"the worker {place.name} has gone")
+        session = self._sessions.pop(place, None)
+        if session is not None:
+            self._lose(
+                session, f"the worker {place.name} has gone: {why}" if why else f"the worker {place.name} has gone"
+            )
 
     def on_broken(self, why: str) -> None:
         """The cluster has gone as a whole."""
@@ -162,15 +164,15 @@ class Exchange:
             return
         self._why_broken = why
         # Before any end is given back: the run is not to begin anything in its place.
-        self._errands.give_up(why)
-        lanes, self._lanes = list(self._lanes.values()), {}
-        for lane in lanes:
-            self._lose(lane, why)
+        self._remote_requests.give_up(why)
+        sessions, self._sessions = list(self._sessions.values()), {}
+        for session in sessions:
+            self._lose(session, why)
         self._refuse_waiting(why)
 
     def _on_send(self, requests: list[tuple[int, bytes]], stops: list[int]) -> None:
         if self._why_broken is not None:
-            self._errands.unsent([number for number, _ in requests], self._why_broken)
+            self._remote_requests.unsent([number for number, _ in requests], self._why_broken)
             return
         self._waiting.extend(requests)
         for number in stops:
@@ -180,124 +182,126 @@ class Exchange:
         waits = next((waiting for waiting in self._waiting if waiting[0] == number), None)
         if waits is not None:
             self._waiting.remove(waits)
-            self._errands.unsent([number], _STOPPED)
+            self._remote_requests.unsent([number], _STOPPED)
             return
-        for lane in self._lanes.values():
-            if lane.outbox.pop(number, None) is not None:
-                self._errands.unsent([number], _STOPPED)
-            elif number in lane.open:
-                lane.stops.append(number)
+        for session in self._sessions.values():
+            if session.outbox.pop(number, None) is not None:
+                self._remote_requests.unsent([number], _STOPPED)
+            elif number in session.open:
+                session.stops.append(number)
 
     def _on_close(self, executor: ClusterExecutor) -> None:
-        for lane in self._lanes.values():
-            question = Dismiss(lane.place.token, self._executor, lane.name)
-            self._cluster.ask(lane.place, question, lambda *_: None)
-        self._lanes.clear()
+        for session in self._sessions.values():
+            question = Dismiss(session.place.token, self._executor, session.name)
+            self._cluster.ask(session.place, question, lambda *_: None)
+        self._sessions.clear()
         self._waiting.clear()
         if self in executor._exchanges:
             executor._exchanges.remove(self)
 
-    def _lane(self, place: Place) -> _Lane:
-        lane = self._lanes.get(place)
-        if lane is None:
+    def _session(self, place: Place) -> _Session:
+        session = self._sessions.get(place)
+        if session is None:
             self._made += 1
-            lane = self._lanes[place] = _Lane(place, f"{self._name}-{self._made}")
-        return lane
+            session = self._sessions[place] = _Session(place, f"{self._name}-{self._made}")
+        return session
 
     # Posts.
 
-    def _post(self, lane: _Lane) -> None:
-        if lane.posting is not None or not (lane.outbox or lane.stops):
+    def _send_batch(self, session: _Session) -> None:
+        if session.sending is not None or not (session.outbox or session.stops):
             return
         requests: list[tuple[int, bytes]] = []
         size = 0
-        for number, request in list(lane.outbox.items()):
+        for number, request in list(session.outbox.items()):
             size += len(request)
             if requests and size > _MOST_BYTES:
                 break
-            requests.append((number, lane.outbox.pop(number)))
-        lane.open.update(number for number, _ in requests)
-        stops, lane.stops = lane.stops, []
-        lane.posts += 1
-        options = self._options if lane.posts == 1 else None
-        lane.posting = Post(lane.place.token, self._executor, lane.name, lane.posts, options, requests, [*stops])
-        lane.tries = 1
-        self._cluster.ask(lane.place, lane.posting, partial(self._posted, lane))
+            requests.append((number, session.outbox.pop(number)))
+        session.open.update(number for number, _ in requests)
+        stops, session.stops = session.stops, []
+        session.batches += 1
+        options = self._options if session.batches == 1 else None
+        session.sending = RequestBatch(
+            session.place.token, self._executor, session.name, session.batches, options, requests, [*stops]
+        )
+        session.tries = 1
+        self._cluster.ask(session.place, session.sending, partial(self._batch_sent, session))
 
-    def _posted(self, lane: _Lane, said: Any, why: str | None) -> None:
-        if self._lanes.get(lane.place) is not lane or lane.posting is None:
+    def _batch_sent(self, session: _Session, said: Any, why: str | None) -> None:
+        if self._sessions.get(session.place) is not session or session.sending is None:
             return
-        if why is not None and lane.tries < _MOST_TRIES:
-            lane.tries += 1
-            self._cluster.ask(lane.place, lane.posting, partial(self._posted, lane))
+        if why is not None and session.tries < _MOST_TRIES:
+            session.tries += 1
+            self._cluster.ask(session.place, session.sending, partial(self._batch_sent, session))
             return
         if said == TAKEN:
-            lane.posting = None
+            session.sending = None
             return
-        if why is None and lane.tries == 1:
+        if why is None and session.tries == 1:
             # The other side says that it has not begun these; after a try that failed, it may have before.
-            self._take_back(lane, lane.posting.requests)
-        if why is not None or said != GONE or lane.posts == 1:
-            self._leave_alone(lane.place)
-        self._drop(lane, why or "it had forgotten the run")
+            self._take_back(session, session.sending.requests)
+        if why is not None or said != GONE or session.batches == 1:
+            self._leave_alone(session.place)
+        self._drop(session, why or "it had forgotten the run")
 
     # Ends.
 
-    def _collect(self, lane: _Lane) -> None:
-        # Not before the first post: there is nobody to ask.
-        if lane.is_collecting or not lane.open or (lane.posts == 1 and lane.posting is not None):
+    def _collect(self, session: _Session) -> None:
+        # Not before the first batch: there is nobody to ask.
+        if session.is_collecting or not session.open or (session.batches == 1 and session.sending is not None):
             return
-        lane.is_collecting = True
-        question = Collect(lane.place.token, self._executor, lane.name, lane.heard)
-        self._cluster.ask(lane.place, question, partial(self._collected, lane))
+        session.is_collecting = True
+        question = Collect(session.place.token, self._executor, session.name, session.acknowledged)
+        self._cluster.ask(session.place, question, partial(self._collected, session))
 
-    def _collected(self, lane: _Lane, news: News | None, why: str | None) -> None:
-        if self._lanes.get(lane.place) is not lane:
+    def _collected(self, session: _Session, completions: Completions | None, why: str | None) -> None:
+        if self._sessions.get(session.place) is not session:
             return
-        lane.is_collecting = False
+        session.is_collecting = False
         if why is not None:
-            lane.failures += 1
-            if lane.failures >= _MOST_TRIES:
-                self._leave_alone(lane.place)
-                self._drop(lane, why)
+            session.failures += 1
+            if session.failures >= _MOST_TRIES:
+                self._leave_alone(session.place)
+                self._drop(session, why)
             return
-        if news is None:
-            self._drop(lane, "it had forgotten the run")
+        if completions is None:
+            self._drop(session, "it had forgotten the run")
             return
-        lane.failures = 0
-        lane.heard, ends = news
-        ends = [end for end in ends if end[0] in lane.open]
+        session.failures = 0
+        session.acknowledged, ends = completions
+        ends = [end for end in ends if end[0] in session.open]
         ended = {number for number, _ in ends}
-        lane.open -= ended
+        session.open -= ended
         # The engine may use these numbers again, and nobody has asked to stop what has them then.
-        lane.stops = [number for number in lane.stops if number not in ended]
-        self._errands.give_back(ends)
+        session.stops = [number for number in session.stops if number not in ended]
+        self._remote_requests.give_back(ends)
 
     # What goes wrong.
 
     def _leave_alone(self, place: Place) -> None:
         self._aside[place] = time.monotonic() + _ALONE
 
-    def _drop(self, lane: _Lane, why: str) -> None:
-        del self._lanes[lane.place]
-        self._lose(lane, f"the worker {lane.place.name} does not answer: {why}")
+    def _drop(self, session: _Session, why: str) -> None:
+        del self._sessions[session.place]
+        self._lose(session, f"the worker {session.place.name} does not answer: {why}")
 
-    def _lose(self, lane: _Lane, why: str) -> None:
-        self._take_back(lane, list(lane.outbox.items()))
-        if lane.open:
-            self._errands.lost(sorted(lane.open), why)
+    def _lose(self, session: _Session, why: str) -> None:
+        self._take_back(session, list(session.outbox.items()))
+        if session.open:
+            self._remote_requests.lost(sorted(session.open), why)
 
-    def _take_back(self, lane: _Lane, requests: list[tuple[int, bytes]]) -> None:
+    def _take_back(self, session: _Session, requests: list[tuple[int, bytes]]) -> None:
         """What never began waits again: in its order, before what came later."""
-        lane.open.difference_update(number for number, _ in requests)
-        stopped = [number for number, _ in requests if number in lane.stops]
+        session.open.difference_update(number for number, _ in requests)
+        stopped = [number for number, _ in requests if number in session.stops]
         if stopped:
-            self._errands.unsent(stopped, _STOPPED)
+            self._remote_requests.unsent(stopped, _STOPPED)
         self._waiting.extendleft((number, request) for number, request in reversed(requests) if number not in stopped)
 
     def _refuse_waiting(self, why: str) -> None:
         if self._waiting:
-            self._errands.unsent([number for number, _ in self._waiting], why)
+            self._remote_requests.unsent([number for number, _ in self._waiting], why)
             self._waiting.clear()
 
 

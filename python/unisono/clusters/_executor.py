@@ -32,12 +32,12 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Any
 
-from unisono import _goodbye, _pickling
+from unisono import _pickling, _shutdown
 from unisono._native import redacted
 from unisono._threads import begin
 from unisono.clusters._cluster import Cluster, Inbox, Place
 from unisono.clusters._exchange import LONGEST_WITHOUT_WORKERS as _LONGEST_WITHOUT_WORKERS
-from unisono.clusters._exchange import Errands, Exchange
+from unisono.clusters._exchange import Exchange, RemoteRequests
 from unisono.clusters._remote import Answer, End, Order
 from unisono.errors import RunError, UsageError, WorkerLost
 
@@ -234,13 +234,13 @@ class ClusterExecutor(Executor):
             self._inbox.put(lambda executor: executor._on_call(call))
         return future
 
-    def exchange(self, options: bytes, errands: Errands) -> Exchange:
+    def exchange(self, options: bytes, remote_requests: RemoteRequests) -> Exchange:
         """Have the requests of a run sent by the workers; see `_exchange`.
 
         Raises:
             RuntimeError: After `shutdown`.
         """
-        made = Exchange(self._cluster, self._id, self._inbox, self._places, options, errands, uuid.uuid4().hex)
+        made = Exchange(self._cluster, self._id, self._inbox, self._places, options, remote_requests, uuid.uuid4().hex)
         with self._gate:
             if self._is_closing:
                 raise RuntimeError("cannot fetch by an executor after shutdown")
@@ -585,7 +585,7 @@ _logger = logging.getLogger("unisono")
 _executors: weakref.WeakSet[ClusterExecutor] = weakref.WeakSet()
 
 
-@_goodbye.joins
+@_shutdown.joins
 def _close_all() -> None:
     for executor in list(_executors):
         executor.shutdown(wait=False, cancel_futures=True)

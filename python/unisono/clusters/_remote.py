@@ -25,8 +25,8 @@ from typing import Any, TypeAlias
 
 from unisono import _pickling
 from unisono._native import __version__
-from unisono.clusters import _far
-from unisono.clusters._far import Question
+from unisono.clusters import _remote_fetch
+from unisono.clusters._remote_fetch import Question
 
 __all__ = ["Answer", "Greeting", "Order", "answer", "answer_on_loop", "farewell", "greet", "recall", "run"]
 
@@ -152,13 +152,13 @@ class _Desk:
 
 
 def answer(question: Question) -> Any:
-    """Answer a question of a fetch; may wait. See `_far.answer`."""
-    return _far.answer(question, _desk.token)
+    """Answer a question of a fetch; may wait. See `_remote_fetch.answer`."""
+    return _remote_fetch.answer(question, _desk.token)
 
 
 async def answer_on_loop(question: Question) -> Any:
     """The same on an event loop."""
-    return await _far.answer_on_loop(question, _desk.token)
+    return await _remote_fetch.answer_on_loop(question, _desk.token)
 
 
 def greet() -> Greeting:
@@ -205,7 +205,7 @@ def recall(token: str, executor: str, number: int, size: int) -> bytes | None:
 
 def farewell(executor: str) -> None:
     """Forget a program that sends nothing any more."""
-    _far.farewell(executor)
+    _remote_fetch.farewell(executor)
     with _desk.lock:
         _desk.programs.pop(executor, None)
         for functions in (_desk.functions, _desk.sources):

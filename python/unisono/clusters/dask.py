@@ -25,9 +25,9 @@ import distributed
 from unisono._threads import begin
 from unisono.clusters import _remote
 from unisono.clusters._cluster import Inbox, Place, Then
-from unisono.clusters._far import Question
 from unisono.clusters._greetings import why_unfit
 from unisono.clusters._remote import Greeting, Order
+from unisono.clusters._remote_fetch import Question
 from unisono.errors import RunError, UsageError
 
 __all__ = ["DaskCluster", "address_of"]
@@ -318,7 +318,7 @@ class DaskCluster:
                     self._client.run(_remote.farewell, executor, on_error="ignore"), _LONGEST_FAREWELL
                 )
             except (OSError, ValueError) as error:
-                _logger.debug("not all workers have heard that we leave: %s", error)
+                _logger.debug("not all workers have acknowledged that we leave: %s", error)
         await self._client.close()
 
 

@@ -20,9 +20,9 @@ import ray.exceptions
 
 from unisono.clusters import _remote
 from unisono.clusters._cluster import Inbox, Place, Then
-from unisono.clusters._far import Collect, Question
 from unisono.clusters._greetings import why_unfit
 from unisono.clusters._remote import Greeting, Order
+from unisono.clusters._remote_fetch import Collect, Question
 from unisono.errors import RunError, UsageError
 
 __all__ = ["RayCluster"]

@@ -46,7 +46,7 @@ pub struct Printer {
     printing: Printing,
     taker: Option<Taker<Ran>>,
     lines: Arc<Lines>,
-    bell: Receiver<()>,
+    notified: Receiver<()>,
 }
 
 /// Printing under way.
@@ -55,19 +55,19 @@ pub struct Started(Option<JoinHandle<Option<io::Error>>>);
 impl Printer {
     /// A printer, and where a run puts its outcomes for it.
     pub fn new(printing: Printing, limit: u32) -> (Self, Option<Outlet<Ran>>) {
-        let (ring, bell) = sync_channel(1);
-        let lines = Arc::new(Lines { state: Mutex::default(), ring: ring.clone() });
+        let (notify, notified) = sync_channel(1);
+        let lines = Arc::new(Lines { state: Mutex::default(), notify: notify.clone() });
         // An outcome may hold two mebibytes in memory, and two descriptors.
         let capacity = usize::try_from(limit).unwrap_or(usize::MAX).clamp(4, 64);
         let bell_rope = move || {
-            // A bell that rings already need not be rung.
-            let _ = ring.try_send(());
+            // One notification that was not taken yet is enough.
+            let _ = notify.try_send(());
         };
         let (outlet, taker) = outlet::<Ran>(capacity, Arc::new(bell_rope));
         let taken = printing != Printing::Inherited;
         // Most commands that are run by the thousand print nothing; waking a thread for each would cost more than the rest.
         let outlet = outlet.only(|outcome| !outcome.done.stdout.is_empty() || !outcome.done.stderr.is_empty());
-        (Self { printing, taker: taken.then_some(taker), lines, bell }, taken.then_some(outlet))
+        (Self { printing, taker: taken.then_some(taker), lines, notified }, taken.then_some(outlet))
     }
 
     /// What sees the output as it comes, where that is wanted.
@@ -82,7 +82,7 @@ impl Printer {
 
     /// Prints until the run has ended. A reader that is gone ends the run.
     pub fn start(self, terminal: &Terminal, cancel: &CancelToken) -> Started {
-        let Self { printing, taker, lines, bell } = self;
+        let Self { printing, taker, lines, notified } = self;
         let Some(taker) = taker else { return Started(None) };
         let (terminal, cancel) = (terminal.clone(), cancel.clone());
         let print = move || {
@@ -94,7 +94,7 @@ impl Printer {
                 match taken {
                     Taken::Ended => return sink.failed,
                     Taken::Outcomes(outcomes) if outcomes.is_empty() => {
-                        if bell.recv().is_err() {
+                        if notified.recv().is_err() {
                             return sink.failed;
                         }
                     }
@@ -217,7 +217,7 @@ fn tag(item: &[u8]) -> Vec<u8> {
 struct Lines {
     /// Held to move lines in or out; never across a wait.
     state: Mutex<Waiting>,
-    ring: SyncSender<()>,
+    notify: SyncSender<()>,
 }
 
 #[derive(Default)]
@@ -233,8 +233,8 @@ impl Lines {
         state.bytes += text.len();
         state.queue.push_back((stream, text));
         drop(state);
-        // A bell that rings already need not be rung.
-        let _ = self.ring.try_send(());
+        // One notification that was not taken yet is enough.
+        let _ = self.notify.try_send(());
     }
 
     fn take(&self) -> VecDeque<(Stream, Vec<u8>)> {

@@ -88,7 +88,7 @@ pub async fn run_with(client: &Client, requests: Vec<Request>, settings: Setting
     run_job(&HttpJob::new(client.clone()), requests, settings).await
 }
 
-/// The same, with a job, whose relay is the caller's.
+/// The same, with a job, whose delivery is the caller's.
 pub async fn run_job(job: &HttpJob, requests: Vec<Request>, settings: Settings) -> Vec<Out> {
     let count = requests.len();
     let outs = Rc::new(RefCell::new(vec![None; count]));

@@ -30,10 +30,10 @@ use crate::errors;
 
 /// A program that makes workers; shared by pools with the same preloaded modules.
 #[pyclass(frozen, module = "unisono._native")]
-pub struct Nursery(Arc<Zygote>);
+pub struct ZygoteHandle(Arc<Zygote>);
 
 #[pymethods]
-impl Nursery {
+impl ZygoteHandle {
     #[new]
     #[pyo3(signature = (command=None))]
     fn new(command: Option<Vec<std::ffi::OsString>>) -> Self {
@@ -75,7 +75,7 @@ pub struct Engine {
 impl Engine {
     #[new]
     fn new(
-        nursery: &Bound<'_, Nursery>,
+        zygote: &Bound<'_, ZygoteHandle>,
         future: Py<PyType>,
         given: (Given, Given, Vec<Given>),
         bounds: Bounds,
@@ -85,7 +85,7 @@ impl Engine {
         let (settings, output, inherited) = given;
         let inherited = inherited.into_iter().map(|given| given.0).collect();
         let given = PoolGiven { settings: settings.0, output: output.0, inherited };
-        let pool = Pool::new(options, nursery.get().0.clone(), given)?;
+        let pool = Pool::new(options, zygote.get().0.clone(), given)?;
         Ok(Self {
             pool: Arc::new(pool),
             future,

@@ -175,13 +175,13 @@ pub fn read(py: Python<'_>, outcome: Outcome, buffers: Buffers) -> PyResult<Boun
         Outcome::Raised(bytes) => {
             unless_interrupted(&helper("restore_error")?.call1((codec::decode_value(py, bytes, buffers)?,))?)?
         }
-        Outcome::Died { death, deaths, last_words } => {
+        Outcome::Died { death, deaths, stderr_tail } => {
             let (exit_code, signal) = match death {
                 Death::Exit(code) => (Some(code), None),
                 Death::Signal(number) => (None, Some(number)),
                 Death::Unknown | Death::Unmade(_) => (None, None),
             };
-            helper("death")?.call1((exit_code, signal, deaths, String::from_utf8_lossy(&last_words)))?
+            helper("death")?.call1((exit_code, signal, deaths, String::from_utf8_lossy(&stderr_tail)))?
         }
         Outcome::TimedOut(after) => helper("timed_out")?.call1((after.as_secs_f64(),))?,
         Outcome::NotBegun(after) => helper("not_begun")?.call1((after.as_secs_f64(),))?,

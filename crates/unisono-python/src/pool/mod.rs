@@ -10,7 +10,7 @@ mod future;
 mod inside;
 mod results;
 
-pub use engine::{Engine, Nursery};
+pub use engine::{Engine, ZygoteHandle};
 pub use future::{FutureCore, cancelled};
 pub use inside::{is_reading, work};
 pub use results::Results;

@@ -77,7 +77,7 @@ impl Evaluator {
         if let Some(plain) = filter.plain() {
             match plain.run_checked(body.checked().map_err(|error| failed(error))?) {
                 Ok(outputs) => return Ok(outputs),
-                // Elsewhere there is time for it.
+                // RemoteSender there is time for it.
                 Err(error) if error.kind() == ErrorKind::Work && self.command.is_some() => {}
                 Err(error) => return Err(failed(&error)),
             }

@@ -51,7 +51,7 @@ impl Work for FetchWork {
     }
 
     async fn aside(&self) {
-        self.http.relay().await
+        self.http.deliver().await
     }
 
     fn halted(&self, item: &Item<FetchCall>, halt: Halt, last: Option<Fetched>) -> (Verdict, Fetched) {

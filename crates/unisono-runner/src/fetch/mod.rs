@@ -1,7 +1,6 @@
 //! Bulk HTTP, from a plan to a report.
 
 mod call;
-mod elsewhere;
 mod evaluating;
 mod evaluator;
 mod filter;
@@ -12,6 +11,7 @@ mod maker;
 mod netrc;
 mod own;
 mod paginate;
+mod remote;
 
 use unisono_batch::Monitor;
 use unisono_core::CancelToken;
@@ -28,7 +28,6 @@ use evaluator::Evaluator;
 use job::FetchWork;
 
 pub use call::{FetchCall, FetchStyle, Fetched};
-pub use elsewhere::{Carrier, Elsewhere, elsewhere};
 pub use evaluating::serve_expressions;
 pub use evaluator::EvaluatorCommand;
 pub use filter::Filter;
@@ -38,6 +37,7 @@ pub use maker::{Defaults, header, method};
 pub use netrc::{BadNetrc, Login, Netrc};
 pub use own::Own;
 pub use paginate::Paginate;
+pub use remote::{Carrier, RemoteSender, remote_requests};
 
 /// Everything about a run, parsed and checked.
 pub struct FetchPlan {
@@ -46,7 +46,7 @@ pub struct FetchPlan {
     /// How to speak to servers.
     pub http: Options,
     /// Who sends the requests, unless it is this process.
-    pub elsewhere: Option<Elsewhere>,
+    pub remote: Option<RemoteSender>,
     /// What to keep of an answer.
     pub select: Option<Filter>,
     /// Whether and how answers have further pages.
@@ -75,9 +75,9 @@ pub async fn fetch(plan: FetchPlan, cancel: CancelToken, monitor: Monitor, gauge
     let expect = plan.http.expect.clone();
     // Also where others send: a certificate that is of no use is found before anything is sent.
     let client = Client::new(plan.http)?;
-    let (http, broken) = match plan.elsewhere {
+    let (http, broken) = match plan.remote {
         None => (HttpJob::new(client), None),
-        Some(elsewhere) => elsewhere.job(expect),
+        Some(remote) => remote.attempts(expect),
     };
     let pages = Pages::up_to(plan.paginate.as_ref().map_or(0, |paginate| paginate.most));
     let extras = Extras {
@@ -96,7 +96,7 @@ pub async fn fetch(plan: FetchPlan, cancel: CancelToken, monitor: Monitor, gauge
     let (mut report, work) = tokio::select! {
         biased;
         // Before what is lost by it is told, so that nothing is begun in its place.
-        never = elsewhere::stop_when_broken(broken.clone(), &cancel) => match never {},
+        never = remote::stop_when_broken(broken.clone(), &cancel) => match never {},
         ended = run(work, plan.frame, extras, cancel.clone(), monitor, gauge) => ended?,
     };
     work.evaluator.close().await;

@@ -11,7 +11,7 @@ mod work;
 use std::{convert::Infallible, num::NonZeroU32, time::Duration};
 
 use tokio::sync::watch;
-use unisono_batch::{Desk, DeskBell, Monitor, Opening, Settings};
+use unisono_batch::{Monitor, Settings, UnattachedPool, WorkNotifier, WorkQueue};
 use unisono_core::{CancelLevel, CancelToken, Limits, RetryPolicy, Times};
 
 use crate::{
@@ -28,7 +28,7 @@ pub struct FunctionPlan<V: Send + 'static> {
     /// What every run has.
     pub frame: Frame<FunctionCall<V>>,
     /// Where calls are put, and their ends come from.
-    pub hands: Opening<Invocation, Came<V>>,
+    pub calls: UnattachedPool<Invocation, Came<V>>,
     /// Called once nothing new is to begin, whoever has decided that: what was put on the desk and has not begun is better
     /// given back as stopped than begun.
     pub drained: Box<dyn FnOnce() + Send>,
@@ -40,9 +40,11 @@ pub struct FunctionPlan<V: Send + 'static> {
     pub retry_timeouts: bool,
 }
 
-/// Where calls of functions are put, and who does them: see [`unisono_batch::Crew::open`].
-pub fn function_hands<V: Send + 'static>(bell: DeskBell) -> (Opening<Invocation, Came<V>>, Desk<Invocation, Came<V>>) {
-    unisono_batch::Crew::open(bell)
+/// Where calls of functions are put, and from where they are taken: see [`unisono_batch::BlockingPool::with_foreign_workers`].
+pub fn function_calls<V: Send + 'static>(
+    notifier: WorkNotifier,
+) -> (UnattachedPool<Invocation, Came<V>>, WorkQueue<Invocation, Came<V>>) {
+    unisono_batch::BlockingPool::with_foreign_workers(notifier)
 }
 
 /// The limits, times and repeats that functions have where nobody says it: twenty at once, for as long as it takes, once.
@@ -72,7 +74,7 @@ pub async fn functions<V: Send + 'static>(
     let slack = plan.patience.saturating_add(LAST_RESORT);
     frame.settings.times = engine_times(times, slack);
     let work = FunctionWork {
-        crew: plan.hands.crew(),
+        pool: plan.calls.attach(),
         timeout: times.timeout,
         deadline: times.deadline,
         patience: plan.patience,

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use unisono_batch::{Attempt, Context, Crew, Halt, Verdict};
+use unisono_batch::{Attempt, BlockingPool, Context, Halt, Verdict};
 use unisono_core::{Effect, ErrorKind, OutcomeKind, Peer, clock, format_duration, reactor};
 
 use super::call::{Came, FunctionCall, How, Invocation, Returned};
@@ -15,7 +15,7 @@ use crate::work::{Item, UNBEGUN, Work, halted_without_effect};
 type Tried<V> = Attempt<Item<FunctionCall<V>>, Returned<V>>;
 
 pub(crate) struct FunctionWork<V: Send + 'static> {
-    pub(crate) crew: Crew<Invocation, Came<V>>,
+    pub(crate) pool: BlockingPool<Invocation, Came<V>>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) deadline: Option<Duration>,
     pub(crate) patience: Duration,
@@ -44,7 +44,7 @@ impl<V: Send + 'static> Work for FunctionWork<V> {
         }
         context.begin();
         let invocation = Invocation { line: item.line, attempt: context.attempt() };
-        let mut call = self.crew.put(invocation, context.hold());
+        let mut call = self.pool.submit(invocation, context.hold());
         let stop = tokio::select! {
             biased;
             came = &mut call => return self.judge(came, item.call.repeatable, context),
@@ -65,7 +65,7 @@ impl<V: Send + 'static> Work for FunctionWork<V> {
     }
 
     async fn aside(&self) {
-        self.crew.relay().await
+        self.pool.deliver().await
     }
 
     fn halted(&self, item: &Item<FunctionCall<V>>, halt: Halt, last: Option<Returned<V>>) -> (Verdict, Returned<V>) {

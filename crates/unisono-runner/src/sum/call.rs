@@ -17,7 +17,7 @@ pub struct FileCall {
     /// The file.
     pub path: Arc<Path>,
     /// What to do about it.
-    pub errand: Errand,
+    pub task: FileTask,
     /// Which digests are wanted.
     pub algorithms: Arc<[Algorithm]>,
     /// What it was a moment ago, where that decides whether it is read again.
@@ -28,7 +28,7 @@ pub struct FileCall {
 
 /// What to do about a file.
 #[derive(Debug)]
-pub enum Errand {
+pub enum FileTask {
     /// Digest it.
     Digest {
         /// What it was found to be.

@@ -20,7 +20,7 @@ use crate::{
 };
 use render::render;
 
-pub use call::{Bare, Errand, Expected, FileCall, Hashed};
+pub use call::{Bare, Expected, FileCall, FileTask, Hashed};
 pub use manifests::{Manifests, Tally, Verdict as CheckVerdict};
 pub use outputs::{Outputs, Way, resolved, results_of, way_to_write};
 pub use rows::{Given, VerifyOptions, path_rows, tree_rows, verify_rows};
@@ -100,13 +100,13 @@ impl Work for SumWork {
 
     async fn attempt(&self, item: &Item<FileCall>, context: &Context) -> Tried {
         let call = &item.call;
-        let known = match &call.errand {
-            Errand::Skip(special) => return ended(OutcomeKind::Skipped, Hashed::skipped(*special)),
-            Errand::Fail(error) => {
+        let known = match &call.task {
+            FileTask::Skip(special) => return ended(OutcomeKind::Skipped, Hashed::skipped(*special)),
+            FileTask::Fail(error) => {
                 return ended(OutcomeKind::Failed, Hashed { error: Some(error.clone()), ..Hashed::default() });
             }
-            Errand::Digest { known } => *known,
-            Errand::Verify(expected) => return self.verify(call, expected, context).await,
+            FileTask::Digest { known } => *known,
+            FileTask::Verify(expected) => return self.verify(call, expected, context).await,
         };
         let request = Request { path: call.path.clone(), algorithms: call.algorithms.clone(), known };
         match self.files.digest(request, context).await {
@@ -120,7 +120,7 @@ impl Work for SumWork {
     }
 
     async fn aside(&self) {
-        self.files.relay().await
+        self.files.deliver().await
     }
 
     fn halted(&self, _item: &Item<FileCall>, halt: Halt, _last: Option<Hashed>) -> (Verdict, Hashed) {

@@ -22,7 +22,7 @@ use unisono_hash::Algorithm;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::{
-    call::{Bare, Errand, Expected, FileCall},
+    call::{Bare, Expected, FileCall, FileTask},
     manifests::{Manifests, Tally},
     outputs::{Outputs, folder_of},
 };
@@ -133,17 +133,17 @@ impl Tree {
             // A folder that could be read in part only has its own name twice: as what was given, and as what was in the
             // way.
             let shares_line = !is_root || matches!(entry, Entry::Unreadable { is_missing: false, .. });
-            let (errand, stat) = match entry {
-                Entry::File(_) if self.outputs.has(&path) => (Errand::Skip(Special::Output), None),
-                Entry::File(stat) => (Errand::Digest { known: Known::Regular }, stat),
+            let (task, stat) = match entry {
+                Entry::File(_) if self.outputs.has(&path) => (FileTask::Skip(Special::Output), None),
+                Entry::File(stat) => (FileTask::Digest { known: Known::Regular }, stat),
                 Entry::Special(special) if is_root && is_named => (named(special), None),
-                Entry::Special(special) => (Errand::Skip(special), None),
+                Entry::Special(special) => (FileTask::Skip(special), None),
                 Entry::Unreadable { why, is_missing } => {
                     let kind = if is_missing { ErrorKind::Missing } else { ErrorKind::Unreadable };
-                    (Errand::Fail(Box::new((kind, why))), None)
+                    (FileTask::Fail(Box::new((kind, why))), None)
                 }
             };
-            let call = FileCall { path: path.into(), errand, algorithms: self.algorithms.clone(), stat, shares_line };
+            let call = FileCall { path: path.into(), task, algorithms: self.algorithms.clone(), stat, shares_line };
             out.borrow_mut().push(Row { id: None, origin: origin.clone(), call: Ok(call) })?;
         }
         Ok(())
@@ -151,16 +151,16 @@ impl Tree {
 }
 
 /// What is done about something that is no regular file, and that was named: whoever did so wants its digest.
-fn named(special: Special) -> Errand {
+fn named(special: Special) -> FileTask {
     match special {
-        Special::Fifo => Errand::Digest { known: Known::Fifo },
-        Special::BlockDevice => Errand::Digest { known: Known::BlockDevice },
+        Special::Fifo => FileTask::Digest { known: Known::Fifo },
+        Special::BlockDevice => FileTask::Digest { known: Known::BlockDevice },
         // Opening one can have effects, and many have no end.
         Special::CharacterDevice => {
             let why = format!("{special}, and need not have an end: name a pipe from what reads it");
-            Errand::Fail(Box::new((ErrorKind::Unreadable, why)))
+            FileTask::Fail(Box::new((ErrorKind::Unreadable, why)))
         }
-        other => Errand::Fail(Box::new((ErrorKind::Unreadable, other.why().to_owned()))),
+        other => FileTask::Fail(Box::new((ErrorKind::Unreadable, other.why().to_owned()))),
     }
 }
 
@@ -253,7 +253,7 @@ fn push_manifest(
             path: entry.path.into(),
             algorithms: entry.digests.iter().map(|digest| digest.algorithm()).collect(),
             shares_line: false,
-            errand: Errand::Verify(Box::new(Expected {
+            task: FileTask::Verify(Box::new(Expected {
                 digests: entry.digests,
                 bare,
                 size: entry.size,
@@ -308,18 +308,18 @@ fn push_extra(options: &VerifyOptions, listed: &mut Listed, out: &Out) -> Result
             if is_known {
                 continue;
             }
-            let errand = match entry {
+            let task = match entry {
                 Entry::Special(special) if path == *root => {
-                    Errand::Fail(Box::new((ErrorKind::Unreadable, special.why().to_owned())))
+                    FileTask::Fail(Box::new((ErrorKind::Unreadable, special.why().to_owned())))
                 }
-                Entry::Special(special) => Errand::Skip(special),
-                Entry::File(_) => Errand::Fail(Box::new((ErrorKind::Extra, "it is in no manifest".to_owned()))),
+                Entry::Special(special) => FileTask::Skip(special),
+                Entry::File(_) => FileTask::Fail(Box::new((ErrorKind::Extra, "it is in no manifest".to_owned()))),
                 Entry::Unreadable { why, is_missing } => {
                     let kind = if is_missing { ErrorKind::Missing } else { ErrorKind::Unreadable };
-                    Errand::Fail(Box::new((kind, why)))
+                    FileTask::Fail(Box::new((kind, why)))
                 }
             };
-            let call = FileCall { path: path.into(), errand, algorithms: Arc::new([]), stat: None, shares_line: false };
+            let call = FileCall { path: path.into(), task, algorithms: Arc::new([]), stat: None, shares_line: false };
             out.borrow_mut().push(Row { id: None, origin: Origin::default(), call: Ok(call) })?;
         }
     }

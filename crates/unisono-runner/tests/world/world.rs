@@ -196,10 +196,10 @@ impl World {
         // As long as this waits, tokio does not move the time by itself.
         let (done, waits) = mpsc::channel::<()>();
         let guard = tokio::task::spawn_blocking(move || _ = waits.recv());
-        let rung = Arc::new(AtomicBool::new(false));
-        let bell = rung.clone();
+        let notified = Arc::new(AtomicBool::new(false));
+        let notifier = notified.clone();
         let (outlet, taker) =
-            how.credit.map(|room| outlet(room, Arc::new(move || bell.store(true, Ordering::Release)))).unzip();
+            how.credit.map(|room| outlet(room, Arc::new(move || notifier.store(true, Ordering::Release)))).unzip();
         let (cancel, monitor) = (CancelToken::new(), Monitor::default());
         let frame = self.frame(rows, how, outlet);
         let extras = Extras {
@@ -236,7 +236,7 @@ impl World {
                 tokio::task::yield_now().await;
                 continue;
             }
-            if rung.swap(false, Ordering::AcqRel) {
+            if notified.swap(false, Ordering::AcqRel) {
                 self.take(taker.as_ref());
                 continue;
             }

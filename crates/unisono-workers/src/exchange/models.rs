@@ -3,7 +3,7 @@
 //! Each model is small: two desks, rings of 64 bytes, two slots. A sleep that nobody ends is a deadlock, which fails a
 //! model as much as a wrong answer does, and so does a byte that both sides may be at.
 //!
-//! A sleeper hears a [`Bell`] in the place of a socket. Run by `make test`, since it needs a build of its own.
+//! A sleeper hears a [`Notifier`] in the place of a socket. Run by `make test`, since it needs a build of its own.
 
 use loom::{
     cell::UnsafeCell,
@@ -14,52 +14,52 @@ use loom::{
 
 use super::{Exchange, Full, Record};
 
-/// What a wake-up is sent over: one that was rung before anybody listens is heard all the same.
+/// What a wake-up is sent over: one that comes before a wait is not lost.
 #[derive(Default)]
-struct Bell {
-    is_rung: Mutex<bool>,
+struct Notifier {
+    is_notified: Mutex<bool>,
     changed: Condvar,
 }
 
-impl Bell {
-    fn ring(&self) {
-        *self.is_rung.lock().unwrap() = true;
+impl Notifier {
+    fn notify(&self) {
+        *self.is_notified.lock().unwrap() = true;
         self.changed.notify_one();
     }
 
     fn listen(&self) {
-        let mut is_rung = self.is_rung.lock().unwrap();
-        while !*is_rung {
-            is_rung = self.changed.wait(is_rung).unwrap();
+        let mut is_notified = self.is_notified.lock().unwrap();
+        while !*is_notified {
+            is_notified = self.changed.wait(is_notified).unwrap();
         }
-        *is_rung = false;
+        *is_notified = false;
     }
 }
 
 /// One worker's memory, and the two ends of its socket.
 struct Link {
     exchange: Exchange,
-    worker: Bell,
-    pool: Bell,
+    worker: Notifier,
+    pool: Notifier,
 }
 
 impl Link {
     fn new() -> Arc<Self> {
         let exchange = Exchange::new().expect("a model's memory is always there");
-        Arc::new(Self { exchange, worker: Bell::default(), pool: Bell::default() })
+        Arc::new(Self { exchange, worker: Notifier::default(), pool: Notifier::default() })
     }
 
     /// As `Worker::give` ends.
     fn wake_worker(&self) {
         if self.exchange.must_wake_worker() {
-            self.worker.ring();
+            self.worker.notify();
         }
     }
 
     /// As `Inside::sleep` begins.
     fn wake_pool(&self) {
         if self.exchange.must_wake_pool() {
-            self.pool.ring();
+            self.pool.notify();
         }
     }
 
@@ -90,7 +90,7 @@ impl Link {
     fn next_record(&self) -> Option<Record> {
         let record = self.exchange.next_record().expect("no model writes over its ring")?;
         if self.exchange.worker_wants_room() {
-            self.worker.ring();
+            self.worker.notify();
         }
         Some(record)
     }

@@ -92,9 +92,9 @@ impl Pool {
         }
     }
 
-    pub(super) fn ring(&self) {
-        // It fails only when the counter is full, and then it is rung.
-        let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+    pub(super) fn notify(&self) {
+        // It fails only when the counter is full, and then it is readable.
+        let _ = rustix::io::write(&self.notifier, &1u64.to_ne_bytes());
     }
 
     /// Sleeps, as the driver or beside it; who waits for a result may look for it first. The second answer is whether a
@@ -216,9 +216,9 @@ impl Pool {
     }
 
     pub(super) fn heed(&self, core: &mut Core, event: u64) {
-        if event == BELL {
+        if event == NOTIFIER {
             let mut count = [0; 8];
-            let _ = rustix::io::read(&self.bell, &mut count);
+            let _ = rustix::io::read(&self.notifier, &mut count);
             return;
         }
         let number = (event >> 2) as usize;
@@ -251,11 +251,11 @@ impl Pool {
                 Ok(false) | Err(_) => worker.give_no_more(),
             }
         } else if event & 3 == EXITED {
-            self.bury(core, number, Death::Unknown);
+            self.reap(core, number, Death::Unknown);
         } else {
             match worker.death() {
                 Some(Death::Unknown) => self.orphaned(core, number),
-                Some(death) => self.bury(core, number, death),
+                Some(death) => self.reap(core, number, death),
                 None => {}
             }
         }
@@ -270,7 +270,7 @@ const LATER: u64 = 1_000_000;
 const TICK: Duration = Duration::from_millis(2);
 /// After this without a task, the background sleeps until it is called.
 const DORMANT: u64 = 1_000_000_000;
-pub(super) const BELL: u64 = u64::MAX;
+pub(super) const NOTIFIER: u64 = u64::MAX;
 // What of a worker an event is about.
 pub(super) const SOCKET: u64 = 0;
 pub(super) const STATUS: u64 = 1;

@@ -102,7 +102,7 @@ impl Pool {
             && !matches!(outcome, Outcome::Returned(_) | Outcome::Refused(_) | Outcome::Cancelled);
         drop(inner);
         if is_tried_again && core.broken.is_none() && !task.has_ended() {
-            if !held(&task.inner).is_mourned {
+            if !held(&task.inner).is_held_by_dying {
                 core.waiting.again(task.clone());
             }
         } else {
@@ -116,7 +116,7 @@ impl Pool {
             return;
         }
         core.open -= 1;
-        if !held(&task.inner).is_mourned {
+        if !held(&task.inner).is_held_by_dying {
             core.waiting.let_go(task);
         }
         if task.observed.load(Ordering::Relaxed) {
@@ -187,7 +187,7 @@ impl Pool {
         }
     }
 
-    pub(super) fn bury(&self, core: &mut Core, number: usize, death: Death) {
+    pub(super) fn reap(&self, core: &mut Core, number: usize, death: Death) {
         self.read_of(core, number, usize::MAX);
         self.give_back(core, number);
         if let Some(worker) = core.workers.get_mut(&number) {
@@ -205,23 +205,23 @@ impl Pool {
         let _ = epoll::delete(&self.epoll, &worker.status);
         worker.hear(&mut core.words);
         let _ = epoll::delete(&self.epoll, &worker.words);
-        let last_words = std::mem::take(&mut worker.last_words);
+        let stderr_tail = std::mem::take(&mut worker.stderr_tail);
         // At most one, of a sane worker: the task that it had begun and not ended.
         let begun: Vec<_> = std::mem::take(&mut worker.entries).into_iter().filter_map(|entry| entry.task).collect();
         if !begun.is_empty() && !std::mem::replace(&mut worker.has_worked, true) {
             core.starts.succeeded(number);
         }
-        self.judge_start(core, (number, &worker), death, &last_words);
+        self.judge_start(core, (number, &worker), death, &stderr_tail);
         for task in begun {
             let deaths = {
                 let mut inner = held(&task.inner);
                 inner.deaths += 1;
                 inner.deaths
             };
-            self.settle(core, &task, Outcome::Died { death, deaths, last_words: last_words.clone() });
+            self.settle(core, &task, Outcome::Died { death, deaths, stderr_tail: stderr_tail.clone() });
         }
-        for task in worker.mourned {
-            held(&task.inner).is_mourned = false;
+        for task in worker.killed_for {
+            held(&task.inner).is_held_by_dying = false;
             if task.has_ended() {
                 core.waiting.let_go(&task);
             } else {
@@ -264,8 +264,8 @@ impl Pool {
 
     /// Takes out what lies before no worker.
     fn undecided(&self, core: &mut Core) -> Vec<Arc<Task>> {
-        let mourned = core.workers.values().flat_map(|worker| &worker.mourned).filter(|task| !task.has_ended());
-        let mut tasks: Vec<_> = mourned.cloned().collect();
+        let killed_for = core.workers.values().flat_map(|worker| &worker.killed_for).filter(|task| !task.has_ended());
+        let mut tasks: Vec<_> = killed_for.cloned().collect();
         tasks.append(&mut core.waiting.drain());
         tasks
     }
@@ -336,13 +336,13 @@ impl Pool {
                 held(&task.inner).place = Some((number, desk));
                 // The driver expected one result of this worker; now it may have to look for one that is not announced.
                 if core.driver && is_second && nanoseconds().saturating_sub(core.woken) < QUIET {
-                    self.ring();
+                    self.notify();
                 }
                 if let Some(timeout) = task.terms.timeout {
                     let when = nanoseconds() + nanoseconds_of(timeout);
                     core.deadlines.push(Reverse((when, number, desk)));
                     if core.driver && when < core.driver_until {
-                        self.ring();
+                        self.notify();
                     }
                 }
                 true

@@ -13,7 +13,7 @@
 mod drive;
 mod flow;
 #[cfg(test)]
-mod puppets;
+mod simulated;
 mod starting;
 mod waiting;
 
@@ -29,7 +29,7 @@ use std::{
     time::Duration,
 };
 
-use drive::BELL;
+use drive::NOTIFIER;
 use rustix::event::{EventfdFlags, epoll, eventfd};
 use starting::{ALWAYS, Starts};
 use unisono_sys::private::Private;
@@ -62,11 +62,11 @@ pub struct Options {
 /// What a pool is given to pass on.
 #[derive(Debug)]
 pub struct Given {
-    /// What a worker reads when it is born.
+    /// What a worker reads at its start.
     pub settings: OwnedFd,
     /// Where what workers write to their standard error goes.
     pub output: OwnedFd,
-    /// What they are born with besides, at most 59; what it means is between the face and its workers.
+    /// What they inherit besides, at most 59; what it means is between the face and its workers.
     pub inherited: Vec<OwnedFd>,
 }
 
@@ -75,11 +75,11 @@ pub struct Given {
 pub struct Pool {
     options: Options,
     zygote: Arc<Zygote>,
-    /// What a worker reads when it is born.
+    /// What a worker reads at its start.
     settings: OwnedFd,
     /// Where what workers write to their standard error goes.
     output: Private,
-    /// What they are born with besides.
+    /// What they inherit besides.
     inherited: Vec<Private>,
     arena: Arena,
     core: Mutex<Core>,
@@ -88,7 +88,7 @@ pub struct Pool {
     /// There is something to watch over, for [`Pool::serve`].
     wanted: Condvar,
     epoll: OwnedFd,
-    bell: OwnedFd,
+    notifier: OwnedFd,
     next_task: AtomicU64,
 }
 
@@ -187,14 +187,14 @@ impl Pool {
     /// A pool; workers start when there is something for them to do.
     ///
     /// # Errors
-    /// When there are no descriptors left, or workers are to be born with too many.
+    /// When there are no descriptors left, or workers are to inherit too many.
     pub fn new(options: Options, zygote: Arc<Zygote>, given: Given) -> io::Result<Self> {
         if given.inherited.len() > MOST - ALWAYS {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "workers cannot be born with so many descriptors"));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "workers cannot inherit so many descriptors"));
         }
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let notifier = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        epoll::add(&epoll, &bell, epoll::EventData::new_u64(BELL), epoll::EventFlags::IN)?;
+        epoll::add(&epoll, &notifier, epoll::EventData::new_u64(NOTIFIER), epoll::EventFlags::IN)?;
         let private = |descriptor| Private::new(|| Ok(descriptor));
         Ok(Self {
             core: Mutex::new(Core::new(options.per_key)),
@@ -207,7 +207,7 @@ impl Pool {
             changed: Condvar::new(),
             wanted: Condvar::new(),
             epoll,
-            bell,
+            notifier,
             next_task: AtomicU64::new(0),
         })
     }
@@ -337,7 +337,7 @@ impl Pool {
         }
         self.drop_unmade(&mut core);
         self.pump(&mut core);
-        self.ring();
+        self.notify();
         self.wanted.notify_all();
         self.changed.notify_all();
     }
@@ -362,7 +362,7 @@ impl Pool {
     /// Ends [`Pool::serve`].
     pub fn stop(&self) {
         held(&self.core).is_stopped = true;
-        self.ring();
+        self.notify();
         self.wanted.notify_all();
     }
 

@@ -76,13 +76,13 @@ impl Pool {
     }
 
     fn make(&self, core: &mut Core) -> io::Result<usize> {
-        let (mut worker, birth) = Worker::new()?;
+        let (mut worker, spawn) = Worker::new()?;
         let always: [_; ALWAYS] = [
-            birth.socket.as_fd(),
+            spawn.socket.as_fd(),
             worker.exchange.as_fd(),
-            birth.status.as_fd(),
+            spawn.status.as_fd(),
             self.settings.as_fd(),
-            birth.words.as_fd(),
+            spawn.words.as_fd(),
         ];
         let born_with: Vec<_> = always.into_iter().chain(self.inherited.iter().map(AsFd::as_fd)).collect();
         worker.starter = Some(self.zygote.start(self.options.method, &born_with)?);
@@ -107,7 +107,7 @@ impl Pool {
         core: &mut Core,
         (number, worker): (usize, &Worker),
         death: Death,
-        last_words: &[u8],
+        stderr_tail: &[u8],
     ) {
         if worker.has_worked || worker.dismissed.is_some() && !worker.is_torn || core.is_closed {
             return;
@@ -128,9 +128,9 @@ impl Pool {
             (Death::Unmade(_), _) => format!("a worker {death}"),
             _ => format!("a worker {death} before its first task"),
         };
-        let said = String::from_utf8_lossy(last_words);
+        let said = String::from_utf8_lossy(stderr_tail);
         if !said.trim().is_empty() {
-            why = format!("{why}; its last words:\n{}", said.trim_end());
+            why = format!("{why}; the end of its stderr:\n{}", said.trim_end());
         }
         self.start_failed(core, number, &why);
     }
@@ -195,7 +195,7 @@ impl Pool {
         };
         let unmade: Vec<_> =
             core.workers.iter_mut().filter_map(|(number, worker)| is_unmade(worker).then_some(*number)).collect();
-        unmade.into_iter().for_each(|number| self.bury(core, number, Death::Unknown));
+        unmade.into_iter().for_each(|number| self.reap(core, number, Death::Unknown));
     }
 
     /// Whoever was to tell the end of a worker is gone. The worker is about to be, but what it does may still be under way, so
@@ -208,7 +208,7 @@ impl Pool {
             .process()
             .is_some_and(|process| epoll::add(&self.epoll, process, event, epoll::EventFlags::IN).is_ok());
         if !is_watched {
-            self.bury(core, number, Death::Unknown);
+            self.reap(core, number, Death::Unknown);
             return;
         }
         worker.give_no_more();
@@ -237,7 +237,7 @@ impl Pool {
     }
 }
 
-/// Every worker is born with so many descriptors.
+/// Every worker inherits so many descriptors.
 pub(super) const ALWAYS: usize = 5;
 /// So many starts that fail in a row break a pool that has no workers.
 const MOST_FAILURES: u32 = 3;

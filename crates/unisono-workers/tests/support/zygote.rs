@@ -31,7 +31,7 @@ fn zygote() {
     let mut children = Vec::new();
     while let Some(descriptors) = receive(std::io::stdin().as_fd()) {
         let [socket, memory, status, _settings, words]: [OwnedFd; 5] =
-            descriptors.try_into().expect("what a worker is born with");
+            descriptors.try_into().expect("what a worker inherits");
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
         let mut child = Command::new(std::env::current_exe().unwrap())

@@ -14,18 +14,18 @@ use std::{
 };
 
 use rustix::fs::{Advice, AtFlags, CWD, FileType, OFlags, fadvise, fstat, statat};
-use unisono_batch::{Desk, Task};
+use unisono_batch::{Task, WorkQueue};
 use unisono_hash::{Algorithm, Hasher, Lanes, Piece};
 
 use crate::{
     Digested, Error, FilesOptions, Known, Request, Special, Stat,
-    files::{Answer, Job, OnBytes},
+    files::{FileTask, OnBytes, TaskResult},
     split::Split,
 };
 
-type End = Result<Answer, Error>;
+type End = Result<TaskResult, Error>;
 
-pub(crate) struct Hand {
+pub(crate) struct Worker {
     options: FilesOptions,
     lanes: Lanes,
     files: Vec<InHand>,
@@ -38,7 +38,7 @@ pub(crate) struct Hand {
 
 /// A file, or a part of one, that is being read.
 struct InHand {
-    task: Task<Job, End>,
+    task: Task<FileTask, End>,
     file: Arc<File>,
     before: Stat,
     /// Where the next piece begins.
@@ -51,7 +51,7 @@ struct InHand {
     hashers: Vec<Hasher>,
 }
 
-impl Hand {
+impl Worker {
     pub(crate) fn new(options: FilesOptions, on_bytes: OnBytes) -> Self {
         Self {
             options,
@@ -63,27 +63,27 @@ impl Hand {
         }
     }
 
-    /// Works until the desk is closed.
-    pub(crate) fn work(mut self, desk: &Desk<Job, End>) {
+    /// Works until the queue is closed.
+    pub(crate) fn work(mut self, queue: &WorkQueue<FileTask, End>) {
         let (mut tasks, mut done) = (Vec::new(), Vec::new());
-        while desk.take(PLACES - self.files.len(), self.files.is_empty(), &mut tasks) {
+        while queue.take(PLACES - self.files.len(), self.files.is_empty(), &mut tasks) {
             for task in tasks.drain(..) {
                 self.begin(task, &mut done);
             }
-            self.read(desk, &mut done);
+            self.read(queue, &mut done);
             self.hash();
             self.give_back(&mut done);
             if !done.is_empty() {
-                desk.give_back(&mut done);
+                queue.give_back(&mut done);
             }
         }
     }
 
-    fn begin(&mut self, task: Task<Job, End>, done: &mut Vec<(Task<Job, End>, End)>) {
+    fn begin(&mut self, task: Task<FileTask, End>, done: &mut Vec<(Task<FileTask, End>, End)>) {
         let end = match &task.work {
-            Job::Whole(request) => match open(request, self.options.direct) {
+            FileTask::Whole(request) => match open(request, self.options.direct) {
                 Ok((file, before)) if self.is_for_all(&before, request) => {
-                    Ok(Answer::Split(Arc::new(Split { file: Arc::new(file), before })))
+                    Ok(TaskResult::Split(Arc::new(Split { file: Arc::new(file), before })))
                 }
                 Ok((file, before)) => {
                     let spare = &mut self.spare;
@@ -92,7 +92,7 @@ impl Hand {
                 }
                 Err(error) => Err(error),
             },
-            Job::Part(split, part) => {
+            FileTask::Part(split, part) => {
                 let (file, before, range) = (split.file.clone(), split.before, split.range(*part));
                 if !self.options.direct {
                     // Several parts are read in turns, which does not look like reading in order.
@@ -101,7 +101,7 @@ impl Hand {
                 }
                 return self.take_in(task, file, before, range, vec![Hasher::blake3_part(range.0)]);
             }
-            Job::Join(split, digests) => split.join(digests).map(Answer::Whole),
+            FileTask::Join(split, digests) => split.join(digests).map(TaskResult::Whole),
         };
         done.push((task, end));
     }
@@ -113,7 +113,7 @@ impl Hand {
 
     fn take_in(
         &mut self,
-        task: Task<Job, End>,
+        task: Task<FileTask, End>,
         file: Arc<File>,
         before: Stat,
         (at, until): (u64, Option<u64>),
@@ -123,10 +123,10 @@ impl Hand {
     }
 
     /// Reads the next piece of each file. What cannot be read, or is not wanted any more, is done.
-    fn read(&mut self, desk: &Desk<Job, End>, done: &mut Vec<(Task<Job, End>, End)>) {
+    fn read(&mut self, queue: &WorkQueue<FileTask, End>, done: &mut Vec<(Task<FileTask, End>, End)>) {
         let (mut place, mut bytes) = (0, 0);
         while let Some(file) = self.files.get_mut(place) {
-            let error = match desk.is_stopped(&file.task) {
+            let error = match queue.is_stopped(&file.task) {
                 true => Some(Error::stopped()),
                 false => file.read(self.buffers.get(place)).err(),
             };
@@ -159,7 +159,7 @@ impl Hand {
         }
     }
 
-    fn give_back(&mut self, done: &mut Vec<(Task<Job, End>, End)>) {
+    fn give_back(&mut self, done: &mut Vec<(Task<FileTask, End>, End)>) {
         let mut place = 0;
         while let Some(file) = self.files.get(place) {
             if !file.is_last {
@@ -172,7 +172,7 @@ impl Hand {
         }
     }
 
-    fn retire(&mut self, file: InHand, end: End, done: &mut Vec<(Task<Job, End>, End)>) {
+    fn retire(&mut self, file: InHand, end: End, done: &mut Vec<(Task<FileTask, End>, End)>) {
         let room = MOST_SPARE.saturating_sub(self.spare.len());
         self.spare.extend(file.hashers.into_iter().take(room));
         done.push((file.task, end));
@@ -204,7 +204,7 @@ impl InHand {
 
     /// Whether the file is still what it was, and ends here all the same: files of /sys say that they have a page.
     fn has_less_than_its_size(&self) -> Result<bool, Error> {
-        if self.until.is_some() || matches!(self.task.work, Job::Part(..)) {
+        if self.until.is_some() || matches!(self.task.work, FileTask::Part(..)) {
             return Ok(false);
         }
         self.before.is_still(&self.file)?;
@@ -214,8 +214,8 @@ impl InHand {
 
     fn end(&self) -> End {
         let mut digests = self.hashers.iter().map(|hasher| hasher.digest().expect("its last piece has been hashed"));
-        if let Job::Part(..) = self.task.work {
-            return Ok(Answer::Part(digests.next().expect("a part has a hasher")));
+        if let FileTask::Part(..) = self.task.work {
+            return Ok(TaskResult::Part(digests.next().expect("a part has a hasher")));
         }
         self.before.is_still(&self.file)?;
         if self.before.size > 0 && self.at > self.before.size {
@@ -223,7 +223,7 @@ impl InHand {
         }
         // What has been read counts: files of /proc and block devices say that they are empty.
         let stat = Stat { size: self.at, ..self.before };
-        Ok(Answer::Whole(Digested { digests: digests.collect(), stat }))
+        Ok(TaskResult::Whole(Digested { digests: digests.collect(), stat }))
     }
 }
 

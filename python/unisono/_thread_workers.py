@@ -1,8 +1,8 @@
 """The threads of a `ThreadPool`, the tasks on their way to them, and the end of both.
 
-Threads hold the `Crew` and never the pool, so that a pool that nobody holds is collected. A task goes to a thread that
-waits (`Queue._offer` tells), to one that is started for it, or stands in line. One watch for all pools sees to it that
-somebody hears when work waits for long. At the end of the program everything that was submitted is finished.
+Threads hold the `ThreadWorkers` and never the pool, so that a pool that nobody holds is collected. A task goes to a
+thread that waits (`Queue._offer` tells), to one that is started for it, or stands in line. One watch for all pools sees
+to it that somebody hears when work waits for long. At the end of the program everything that was submitted is finished.
 
 What it leaves out: priorities, and stopping a task that runs, which no thread can do.
 """
@@ -22,7 +22,7 @@ from concurrent.futures.thread import BrokenThreadPool
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from unisono import _goodbye
+from unisono import _shutdown
 from unisono._display import tell
 from unisono.errors import QueueClosed, QueueEmpty, QueueFull, RunError, UsageError
 from unisono.futures import ThreadFuture, log_ending
@@ -70,7 +70,7 @@ def subject(function: Any, arguments: tuple[Any, ...]) -> tuple[str, Any]:
     return name, arguments[0] if arguments else None
 
 
-class Crew:
+class ThreadWorkers:
     """The threads of a pool, and what they share."""
 
     def __init__(
@@ -101,7 +101,7 @@ class Crew:
         self.is_copy = False
         # Since when all threads have been busy and work has waited.
         self.waiting_since: float | None = None
-        _crews.add(self)
+        _all_workers.add(self)
 
     def take_place(self, places: Limiter) -> bool:
         """Waits for one of the places of `max_pending`; whether one was taken."""
@@ -239,29 +239,29 @@ class Crew:
         self.places = None
 
 
-def _work(crew: Crew) -> None:
+def _work(workers: ThreadWorkers) -> None:
     """What a thread of a pool does."""
-    if crew.initializer is not None:
+    if workers.initializer is not None:
         try:
-            crew.initializer()
+            workers.initializer()
         except BaseException:
             # To where the standard executors log it, for the same eyes.
             logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
-            crew.break_down()
-            crew.threads.discard(threading.current_thread())
+            workers.break_down()
+            workers.threads.discard(threading.current_thread())
             return
     ident = threading.get_ident()
     while True:
         try:
-            task = crew.queue.get(True, crew.idle_timeout)
+            task = workers.queue.get(True, workers.idle_timeout)
         except QueueEmpty:
-            if crew.leave():
+            if workers.leave():
                 return
             continue
         except QueueClosed:
-            crew.threads.discard(threading.current_thread())
+            workers.threads.discard(threading.current_thread())
             return
-        crew.begin(task)
+        workers.begin(task)
         try:
             if task.run():
                 task._announce()
@@ -270,8 +270,8 @@ def _work(crew: Crew) -> None:
             log_ending(task)
         finally:
             # Not there any more in the child of a fork that the task made.
-            crew.running.pop(ident, None)
-        if crew.is_copy:
+            workers.running.pop(ident, None)
+        if workers.is_copy:
             # The task forked, and this is its child: nobody will give it another, and who waits for it wants its end.
             return
         # Not while it waits for the next: what the task holds can be dropped now.
@@ -283,12 +283,12 @@ class Watch:
 
     def __init__(self) -> None:
         self.condition = threading.Condition()
-        self.crews: set[Crew] = set()
+        self.pools: set[ThreadWorkers] = set()
         self.is_running = False
 
-    def add(self, crew: Crew) -> None:
+    def add(self, workers: ThreadWorkers) -> None:
         with self.condition:
-            self.crews.add(crew)
+            self.pools.add(workers)
             if self.is_running:
                 self.condition.notify()
             else:
@@ -299,29 +299,29 @@ class Watch:
                     # Nobody is warned then; the task that waits is none the worse.
                     self.is_running = False
 
-    def discard(self, crew: Crew) -> None:
+    def discard(self, workers: ThreadWorkers) -> None:
         with self.condition:
-            if crew in self.crews:
-                self.crews.discard(crew)
+            if workers in self.pools:
+                self.pools.discard(workers)
                 self.condition.notify()
 
     def run(self) -> None:
         while (late := self.wait()) is not None:
-            for crew in late:
-                crew.warn()
+            for workers in late:
+                workers.warn()
 
-    def wait(self) -> list[Crew] | None:
+    def wait(self) -> list[ThreadWorkers] | None:
         """The pools whose work has waited for too long; `None` when there is nothing to look after."""
         with self.condition:
             while True:
                 now = time.monotonic()
-                due = {crew: when for crew in self.crews if (when := crew.warn_at()) is not None}
-                late = [crew for crew, when in due.items() if when <= now]
+                due = {workers: when for workers in self.pools if (when := workers.warn_at()) is not None}
+                late = [workers for workers, when in due.items() if when <= now]
                 # Said once; the next time that work begins to wait it is added again.
-                self.crews = set(due) - set(late)
+                self.pools = set(due) - set(late)
                 if late:
                     return late
-                if not self.crews:
+                if not self.pools:
                     self.is_running = False
                     return None
                 self.condition.wait(min(due.values()) - now)
@@ -339,14 +339,14 @@ def _end_all() -> None:
     """At the end of the program: finishes what was submitted, and says what that waits for if it takes long."""
     global _ending
     _ending = True
-    crews = list(_crews)
-    for crew in crews:
-        crew.end()
+    pools = list(_all_workers)
+    for workers in pools:
+        workers.end()
     patience = _PATIENCE
-    for crew in crews:
-        while not crew.join(patience):
-            lines = "".join(f"\n  {busy}" for busy in crew.busy())
-            tell(f"unisono: the program ends when what runs in {crew.prefix} has ended:{lines}\n")
+    for workers in pools:
+        while not workers.join(patience):
+            lines = "".join(f"\n  {busy}" for busy in workers.busy())
+            tell(f"unisono: the program ends when what runs in {workers.prefix} has ended:{lines}\n")
             # Said again from time to time: whoever looks later wants to know as well.
             patience = 12 * _PATIENCE
 
@@ -354,14 +354,14 @@ def _end_all() -> None:
 def _forget_all() -> None:
     global _watch
     _watch = Watch()
-    for crew in list(_crews):
-        crew.forget()
+    for workers in list(_all_workers):
+        workers.forget()
 
 
 # Seconds.
 _PATIENCE = 5.0
 _ending = False
-_crews: weakref.WeakSet[Crew] = weakref.WeakSet()
+_all_workers: weakref.WeakSet[ThreadWorkers] = weakref.WeakSet()
 _watch = Watch()
 os.register_at_fork(after_in_child=_forget_all)
-_goodbye.finishes(_end_all)
+_shutdown.finishes(_end_all)

@@ -1,7 +1,7 @@
 """Who calls the functions of a batch: tasks on an event loop, or the futures of an executor.
 
-The engine says which calls begin and which are to stop, in batches, by ringing a bell. Here they are begun, and their
-ends are given back; nothing here knows of limits, retries or deadlines.
+The engine says which calls begin and which are to stop, in batches, by ringing a notifier. Here they are begun, and
+their ends are given back; nothing here knows of limits, retries or deadlines.
 
 Once nothing new is to begin, what has been handed to a loop or an executor and has not begun there is taken back, as
 far as that can be: those wait with it, where the engine does not see them.
@@ -23,18 +23,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from unisono import _goodbye
+from unisono import _shutdown
 from unisono._listening import Watch, on_loop
-from unisono._native import Hands
+from unisono._native import CallQueue
 from unisono._threads import begin
 from unisono.errors import RunError, WorkerLost
 
-__all__ = ["ExecutorHands", "Judge", "LoopHands", "LoopThread", "ServingThread"]
+__all__ = ["ExecutorCaller", "Judge", "LoopCaller", "LoopThread", "ServingThread"]
 
 # What is made by a call that has run nothing yet. None of these has subclasses, so a look at the exact type is enough;
 # every result is looked at.
 _NOTHING_RUN = frozenset({types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType})
-_RETURNED = Hands.RETURNED
+_RETURNED = CallQueue.RETURNED
 
 End = tuple[int, int, bool, str, Any, bytes | None]
 
@@ -66,7 +66,7 @@ class Judge:
         except BaseException as error:
             # Whatever it is: nobody else settles this call, and no other is to suffer from it.
             message = f"its result cannot be written: {_shown(error)} (give serialize=)"
-            return (number, Hands.UNSAVED, False, message, None, None)
+            return (number, CallQueue.UNSAVED, False, message, None, None)
 
     def _nothing_ran(self, number: int, result: Any) -> End:
         """What it answered is still to be run, so it did not do what it is for."""
@@ -76,11 +76,11 @@ class Judge:
             message = 'it returned a coroutine, which nobody awaits: give executor="loop"'
         else:
             message = "it returned a generator, of which nothing has run: give a function that takes what that yields"
-        return (number, Hands.RAISED, False, message, TypeError(message), None)
+        return (number, CallQueue.RAISED, False, message, TypeError(message), None)
 
     def raised(self, number: int, error: BaseException) -> End:
         """The function raised, or its call failed otherwise."""
-        how = Hands.DIED if isinstance(error, self.died) else Hands.RAISED
+        how = CallQueue.DIED if isinstance(error, self.died) else CallQueue.RAISED
         asked = "retry_on"
         try:
             again = self.is_worth_another(error)
@@ -88,32 +88,32 @@ class Judge:
             is_away = self.is_away is not None and self.is_away(error)
         except BaseException as mistake:
             mistake.__context__ = error
-            return (number, Hands.RAISED, False, f"{asked} raised {_shown(mistake)}", mistake, None)
+            return (number, CallQueue.RAISED, False, f"{asked} raised {_shown(mistake)}", mistake, None)
         if is_away:
-            return (number, Hands.AWAY, again, _shown(error), error, None)
+            return (number, CallQueue.AWAY, again, _shown(error), error, None)
         if isinstance(error, WorkerLost):
             # The outcome says what that means for its item.
-            return (number, Hands.LOST, again, str(error), None, None)
+            return (number, CallQueue.LOST, again, str(error), None, None)
         return (number, how, again, _shown(error), error, None)
 
     def stopped(self, number: int, why: str = "") -> End:
         """It ended since it was asked to, or for this reason."""
-        return (number, Hands.STOPPED, False, why, None, None)
+        return (number, CallQueue.STOPPED, False, why, None, None)
 
     def swallowed(self, number: int, what: str) -> End:
         """It was asked to end, and went on to an end of its own."""
-        return (number, Hands.SWALLOWED, False, what, None, None)
+        return (number, CallQueue.SWALLOWED, False, what, None, None)
 
 
-class LoopHands:
+class LoopCaller:
     """Calls coroutine functions: each call is a task on the loop that this is made on.
 
     Tasks run in copies of the context that this is made in.
 
     A loop may end under its calls. `asyncio.run` cancels all tasks there are, and then closes all async generators that
     have begun: one of them is ours, which cancels what has begun meanwhile and waits for its end. A loop that is closed
-    without that, or that nobody has any more, drops what it would call when the bell rings. Either way the engine is
-    told that nothing goes on here, and the batch is stopped, since nobody else would settle its calls.
+    without that, or that nobody has any more, drops what it would call when the notifier rings. Either way the engine
+    is told that nothing goes on here, and the batch is stopped, since nobody else would settle its calls.
 
     Args:
         unbegun: Is told the number of each item whose call was taken back before it began.
@@ -128,7 +128,7 @@ class LoopHands:
 
     def __init__(
         self,
-        hands: Hands,
+        queue: CallQueue,
         call: Callable[[Any], Any],
         items: Mapping[int, Any],
         judge: Judge,
@@ -139,7 +139,7 @@ class LoopHands:
         stop: Callable[[], object],
         over: Callable[[], object] = lambda: None,
     ) -> None:
-        self._hands = hands
+        self._queue = queue
         self._call = call
         self._items = items
         self._judge = judge
@@ -159,7 +159,7 @@ class LoopHands:
         self._exit: BaseException | None = None
         self.is_over = False
         self.is_lost = False
-        self._watch = Watch(self._loop, hands, self._heard, self._left)
+        self._watch = Watch(self._loop, queue, self._heard, self._left)
         self._last = self._at_the_end()
         _step(self._last)
 
@@ -205,13 +205,13 @@ class LoopHands:
         return any(task.exception() is error for task in ended)
 
     def _heard(self) -> None:
-        if self._hands.drains:
+        if self._queue.drains:
             self.drain()
-        begins, stops, is_over = self._hands.take()
+        begins, stops, is_over = self._queue.take()
         if self._is_draining:
             for _, at in begins:
                 self._unbegun(at)
-            self._hands.give_back([self._judge.stopped(number) for number, _ in begins])
+            self._queue.give_back([self._judge.stopped(number) for number, _ in begins])
             begins = []
         exits = [raised for number, at in begins if (raised := self._begin(number, at)) is not None]
         for number in stops:
@@ -238,7 +238,7 @@ class LoopHands:
         except GeneratorExit:
             # Nothing is taken that begins from here on.
             self.is_lost = True
-            self._hands.leave(_ENDED, list(self._tasks))
+            self._queue.leave(_ENDED, list(self._tasks))
             self._stop()
             tasks = [task for task, _, _ in self._tasks.values()]
             for task in tasks:
@@ -264,7 +264,7 @@ class LoopHands:
                 self._ends.append(self._end_of(number, task))
         self._tasks.clear()
         self._flush()
-        self._hands.leave(_ENDED)
+        self._queue.leave(_ENDED)
         self._stop()
 
     def _begin(self, number: int, at: int) -> BaseException | None:
@@ -317,7 +317,7 @@ class LoopHands:
 
     def _flush(self) -> None:
         ends, self._ends = self._ends, []
-        self._hands.give_back(ends)
+        self._queue.give_back(ends)
 
 
 class ServingThread:
@@ -346,13 +346,13 @@ class LoopThread:
     what runs is cancelled, and `take_exit` has what was raised.
 
     Args:
-        unbegun, is_lazy: As for `LoopHands`.
+        unbegun, is_lazy: As for `LoopCaller`.
         stop: Stops the batch.
     """
 
     def __init__(
         self,
-        hands: Hands,
+        queue: CallQueue,
         call: Callable[[Any], Any],
         items: Mapping[int, Any],
         judge: Judge,
@@ -362,9 +362,9 @@ class LoopThread:
         is_lazy: bool,
         stop: Callable[[], object],
     ) -> None:
-        self._hands = hands
-        self._make = partial(LoopHands, hands, call, items, judge, name, unbegun, is_lazy=is_lazy, stop=stop)
-        self._made: LoopHands | None = None
+        self._queue = queue
+        self._make = partial(LoopCaller, queue, call, items, judge, name, unbegun, is_lazy=is_lazy, stop=stop)
+        self._made: LoopCaller | None = None
         self._is_draining = False
         self._is_serving = False
         self._stop = stop
@@ -384,7 +384,7 @@ class LoopThread:
         finally:
             # Whatever has ended it: nobody else would settle what the engine has begun, or begins.
             if self._made is None or self._made.is_lost or not self._made.is_over:
-                self._hands.leave(_ENDED)
+                self._queue.leave(_ENDED)
                 self._stop()
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -420,13 +420,13 @@ class LoopThread:
         return taken
 
     def drain(self) -> None:
-        """As `LoopHands.drain`."""
+        """As `LoopCaller.drain`."""
         self._is_draining = True
         if self._made is not None:
             self._made.drain()
 
 
-class ExecutorHands:
+class ExecutorCaller:
     """Calls functions by an executor, from a thread of its own.
 
     Calls are submitted in the context that this is made in, so an executor that carries it does.
@@ -441,7 +441,7 @@ class ExecutorHands:
 
     def __init__(
         self,
-        hands: Hands,
+        queue: CallQueue,
         call: Callable[[Any], Any],
         items: Mapping[int, Any],
         judge: Judge,
@@ -454,7 +454,7 @@ class ExecutorHands:
         stop_all: Callable[[], object],
         withdraw: Callable[[list[Future[Any]]], object],
     ) -> None:
-        self._hands = hands
+        self._queue = queue
         self._call = call
         self._items = items
         self._judge = judge
@@ -481,10 +481,10 @@ class ExecutorHands:
         is_over = False
         try:
             while not is_over:
-                self._hands.wait()
-                if self._hands.drains:
+                self._queue.wait()
+                if self._queue.drains:
                     self.drain()
-                begins, stops, is_over = self._hands.take()
+                begins, stops, is_over = self._queue.take()
                 for number, at in begins:
                     self._begin(number, at)
                 for number in stops:
@@ -494,7 +494,7 @@ class ExecutorHands:
                 self._executor.shutdown(wait=False, cancel_futures=True)
             if not is_over:
                 # Whatever has ended it: nobody else would settle what the engine begins.
-                self._hands.leave("nobody makes calls any more", list(self._futures))
+                self._queue.leave("nobody makes calls any more", list(self._futures))
 
     def take_refusal(self) -> RunError | None:
         """Why its executor can call nothing at all, once."""
@@ -523,18 +523,18 @@ class ExecutorHands:
                 self._refusal = self._refusal or error
                 self._is_draining = True
                 self._unbegun(at)
-                self._hands.give_back([self._judge.stopped(number, str(error))])
+                self._queue.give_back([self._judge.stopped(number, str(error))])
                 self._stop_all()
                 return
             # What is refused since the program ends has not failed: it is for the next run.
             ends = isinstance(error, RuntimeError) and str(error).endswith("after interpreter shutdown")
             if ends:
                 self._unbegun(at)
-            self._hands.give_back([self._judge.stopped(number) if ends else self._judge.raised(number, error)])
+            self._queue.give_back([self._judge.stopped(number) if ends else self._judge.raised(number, error)])
             return
         if future is None:
             self._unbegun(at)
-            self._hands.give_back([self._judge.stopped(number)])
+            self._queue.give_back([self._judge.stopped(number)])
             return
         future.add_done_callback(partial(self._ended, number, at))
         if self._is_draining:
@@ -566,7 +566,7 @@ class ExecutorHands:
         self._stopped.discard(number)
         # After a fork, or at the end of the program, there is nobody to give it to.
         with contextlib.suppress(RuntimeError):
-            self._hands.give_back([end])
+            self._queue.give_back([end])
 
 
 def _step(generator: AsyncGenerator[None, None]) -> None:
@@ -593,7 +593,7 @@ def _shown(error: BaseException) -> str:
 _threads: weakref.WeakSet[ServingThread] = weakref.WeakSet()
 
 
-@_goodbye.joins
+@_shutdown.joins
 def _join_threads() -> None:
     for thread in list(_threads):
         thread.join(_LONGEST_GOODBYE)

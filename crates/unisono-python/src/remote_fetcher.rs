@@ -13,22 +13,22 @@ use std::{
 use bytes::Bytes;
 use pyo3::{prelude::*, types::PyBytes};
 use tokio::sync::mpsc;
-use unisono_http::{Client, Error as HttpError, Far, Order, decode_options};
+use unisono_http::{Client, Error as HttpError, RemoteCommand, RemoteWorker, decode_options};
 use unisono_runner::Error;
 
-use crate::{bell::Bell, errors};
+use crate::{errors, notifier::Notifier};
 
 /// Sends requests for another machine. Its methods never wait, except `wait`.
 #[pyclass(frozen, module = "unisono._native")]
-pub struct FarFetcher {
-    orders: Mutex<Option<mpsc::UnboundedSender<Order>>>,
+pub struct RemoteFetcher {
+    commands: Mutex<Option<mpsc::UnboundedSender<RemoteCommand>>>,
     ends: Arc<Ends>,
 }
 
 /// What has ended, and when somebody asked last.
 struct Ends {
     state: Mutex<State>,
-    bell: Bell,
+    notifier: Notifier,
 }
 
 struct State {
@@ -44,40 +44,40 @@ impl Ends {
 }
 
 #[pymethods]
-impl FarFetcher {
+impl RemoteFetcher {
     #[new]
     fn new(py: Python<'_>, options: &[u8], longest_unseen: f64) -> PyResult<Self> {
         let longest_unseen = Duration::try_from_secs_f64(longest_unseen).unwrap_or(Duration::MAX);
         let state = State { ended: VecDeque::new(), looked: Instant::now(), is_over: false };
-        let ends = Arc::new(Ends { state: Mutex::new(state), bell: Bell::new()? });
+        let ends = Arc::new(Ends { state: Mutex::new(state), notifier: Notifier::new()? });
         let (told, options) = (ends.clone(), Bytes::copy_from_slice(options));
         let (sender, begun) = channel::channel();
         let run = move || {
             serve(options, longest_unseen, &told, &sender);
             told.lock().is_over = true;
-            told.bell.ring();
+            told.notifier.notify();
         };
         let failed = |error: Error| errors::run_failed(py, &error);
-        let thread = thread::Builder::new().name("unisono-far".into()).spawn(run);
+        let thread = thread::Builder::new().name("unisono-worker".into()).spawn(run);
         thread.map_err(|error| failed(Error::fault("no thread to fetch on").because(error)))?;
         let ended = || Err(Error::fault("the thread to fetch on has ended"));
-        let orders = py.detach(move || begun.recv().unwrap_or_else(|_| ended())).map_err(failed)?;
-        Ok(Self { orders: Mutex::new(Some(orders)), ends })
+        let commands = py.detach(move || begun.recv().unwrap_or_else(|_| ended())).map_err(failed)?;
+        Ok(Self { commands: Mutex::new(Some(commands)), ends })
     }
 
     /// Sends requests, each under its number.
     fn send(&self, requests: Vec<(u64, Vec<u8>)>) {
-        self.tell(requests.into_iter().map(|(number, request)| Order::Send(number, request.into())));
+        self.tell(requests.into_iter().map(|(number, request)| RemoteCommand::Send(number, request.into())));
     }
 
     /// Ends these early.
     fn stop(&self, numbers: Vec<u64>) {
-        self.tell(numbers.into_iter().map(Order::Stop));
+        self.tell(numbers.into_iter().map(RemoteCommand::Stop));
     }
 
     /// What has ended, up to so many bytes but at least one if there is one; `None` once the fetcher has ended itself.
     fn take<'py>(&self, py: Python<'py>, most_bytes: usize) -> Option<Vec<(u64, Bound<'py, PyBytes>)>> {
-        self.ends.bell.hush();
+        self.ends.notifier.clear();
         let mut state = self.ends.lock();
         state.looked = Instant::now();
         if state.is_over {
@@ -88,7 +88,7 @@ impl FarFetcher {
             bytes += end.len();
             if bytes > most_bytes && !taken.is_empty() {
                 // Whoever waits next is told of the rest at once.
-                self.ends.bell.ring();
+                self.ends.notifier.notify();
                 break;
             }
             taken.extend(state.ended.pop_front());
@@ -105,27 +105,27 @@ impl FarFetcher {
 
     /// The descriptor that becomes readable when there is something to take.
     fn fileno(&self) -> i32 {
-        self.ends.bell.fileno()
+        self.ends.notifier.fileno()
     }
 
     /// Waits until there is something to take, or so many seconds.
     #[pyo3(signature = (seconds=None))]
     fn wait(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<bool> {
-        self.ends.bell.wait(py, seconds)
+        self.ends.notifier.wait(py, seconds)
     }
 
     /// Stops everything and closes all connections.
     fn close(&self) {
-        self.orders.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 
-impl FarFetcher {
-    fn tell(&self, orders: impl Iterator<Item = Order>) {
+impl RemoteFetcher {
+    fn tell(&self, commands: impl Iterator<Item = RemoteCommand>) {
         self.ends.lock().looked = Instant::now();
-        if let Some(sender) = &*self.orders.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(sender) = &*self.commands.lock().unwrap_or_else(PoisonError::into_inner) {
             // One that has ended itself says so when it is asked for ends.
-            orders.for_each(|order| _ = sender.send(order));
+            commands.for_each(|command| _ = sender.send(command));
         }
     }
 }
@@ -135,27 +135,27 @@ fn serve(
     options: Bytes,
     longest_unseen: Duration,
     ends: &Arc<Ends>,
-    begun: &channel::Sender<Result<mpsc::UnboundedSender<Order>, Error>>,
+    begun: &channel::Sender<Result<mpsc::UnboundedSender<RemoteCommand>, Error>>,
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::fault("the reactor cannot be started").because(error));
     let told = ends.clone();
     let ended = move |number, end| {
         told.lock().ended.push_back((number, end));
-        told.bell.ring();
+        told.notifier.notify();
     };
     let client = || -> Result<Client, HttpError> { Client::new(decode_options(options)?) };
     let started = runtime.and_then(|runtime| {
         let client = runtime.block_on(async { client() })?;
-        Ok((runtime, Far::new(client, ended)))
+        Ok((runtime, RemoteWorker::new(client, ended)))
     });
     match started {
         Err(error) => _ = begun.send(Err(error)),
-        Ok((runtime, (orders, far))) => {
-            _ = begun.send(Ok(orders));
+        Ok((runtime, (commands, worker))) => {
+            _ = begun.send(Ok(commands));
             runtime.block_on(async {
                 tokio::select! {
-                    () = far.serve() => {}
+                    () = worker.serve() => {}
                     () = forgotten(ends, longest_unseen) => {}
                 }
             });

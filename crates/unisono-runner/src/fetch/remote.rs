@@ -6,28 +6,28 @@
 use std::convert::Infallible;
 
 use tokio::sync::watch;
-use unisono_batch::DeskBell;
+use unisono_batch::WorkNotifier;
 use unisono_core::{CancelReason, CancelToken};
-use unisono_http::{Counter, CounterDesk, HttpJob, Remote, StatusSet, counter};
+use unisono_http::{HttpJob, Remote, RemoteChannel, RemoteQueue, StatusSet, remote_queue};
 
 /// Where a run puts its requests.
-pub struct Elsewhere {
-    counter: Counter,
+pub struct RemoteSender {
+    channel: RemoteChannel,
     broken: watch::Receiver<Option<String>>,
 }
 
 /// Where whoever carries requests takes them from. When it is dropped, what is under way counts as lost.
 pub struct Carrier {
     /// The requests, as bytes.
-    pub desk: CounterDesk,
+    pub queue: RemoteQueue,
     broken: watch::Sender<Option<String>>,
 }
 
-/// Both ends. The bell is rung when there is something on the desk, or the run is over.
-pub fn elsewhere(bell: DeskBell) -> (Elsewhere, Carrier) {
-    let (counter, desk) = counter(bell);
+/// Both ends. The notifier is called when there is something in the queue, or the run is over.
+pub fn remote_requests(notifier: WorkNotifier) -> (RemoteSender, Carrier) {
+    let (channel, queue) = remote_queue(notifier);
     let (sender, broken) = watch::channel(None);
-    (Elsewhere { counter, broken }, Carrier { desk, broken: sender })
+    (RemoteSender { channel, broken }, Carrier { queue, broken: sender })
 }
 
 impl Carrier {
@@ -37,10 +37,10 @@ impl Carrier {
     }
 }
 
-impl Elsewhere {
+impl RemoteSender {
     /// What sends requests by way of it, and who says when that is over.
-    pub(crate) fn job(self, expect: StatusSet) -> (HttpJob, Option<watch::Receiver<Option<String>>>) {
-        (HttpJob::over(Remote::new(self.counter, expect)), Some(self.broken))
+    pub(crate) fn attempts(self, expect: StatusSet) -> (HttpJob, Option<watch::Receiver<Option<String>>>) {
+        (HttpJob::over(Remote::new(self.channel, expect)), Some(self.broken))
     }
 }
 

@@ -5,13 +5,13 @@ use std::{net::SocketAddr, sync::mpsc, thread};
 use tokio::sync::oneshot;
 use unisono_testkit::{Connection, Server};
 
-pub struct Elsewhere {
+pub struct ServerThread {
     pub address: SocketAddr,
     /// Dropped with the server, which ends the thread.
     _stop: oneshot::Sender<()>,
 }
 
-impl Elsewhere {
+impl ServerThread {
     pub fn start<F, R>(script: F) -> Self
     where
         F: Fn(Connection) -> R + Send + Sync + 'static,

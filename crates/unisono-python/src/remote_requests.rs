@@ -9,17 +9,17 @@ use std::{
 };
 
 use pyo3::{prelude::*, types::PyBytes};
-use unisono_http::Errand;
-use unisono_runner::{Carrier, DeskBell, Elsewhere, Task, elsewhere};
+use unisono_http::RemoteResult;
+use unisono_runner::{Carrier, RemoteSender, Task, WorkNotifier, remote_requests};
 
-use crate::{bell::Bell, errors};
+use crate::{errors, notifier::Notifier};
 
 /// Where requests are taken from, and their ends are given back. Its methods never wait, except `wait`.
 #[pyclass(frozen, module = "unisono._native")]
-pub struct Errands {
+pub struct RemoteRequests {
     carrier: Carrier,
-    tasks: Mutex<HashMap<usize, Task<Vec<u8>, Errand>>>,
-    bell: Bell,
+    tasks: Mutex<HashMap<usize, Task<Vec<u8>, RemoteResult>>>,
+    notifier: Notifier,
     /// Threads do not survive a fork.
     pid: u32,
 }
@@ -27,25 +27,25 @@ pub struct Errands {
 /// Requests to send, each with its number; the numbers of those to stop; and whether the run is over.
 type Taken<'py> = (Vec<(usize, Bound<'py, PyBytes>)>, Vec<usize>, bool);
 
-impl Errands {
+impl RemoteRequests {
     /// The engine's end, and this one.
-    pub fn new() -> PyResult<(Elsewhere, Self)> {
-        let bell = Bell::new()?;
-        let ring = bell.clone();
-        let ring: DeskBell = Arc::new(move || ring.ring());
-        let (elsewhere, carrier) = elsewhere(ring);
-        Ok((elsewhere, Self { carrier, tasks: Mutex::default(), bell, pid: std::process::id() }))
+    pub fn new() -> PyResult<(RemoteSender, Self)> {
+        let notifier = Notifier::new()?;
+        let notify = notifier.clone();
+        let notify: WorkNotifier = Arc::new(move || notify.notify());
+        let (remote, carrier) = remote_requests(notify);
+        Ok((remote, Self { carrier, tasks: Mutex::default(), notifier, pid: std::process::id() }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<usize, Task<Vec<u8>, Errand>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<usize, Task<Vec<u8>, RemoteResult>>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn settle(&self, ends: impl Iterator<Item = (usize, Errand)>) {
+    fn settle(&self, ends: impl Iterator<Item = (usize, RemoteResult)>) {
         let mut tasks = self.lock();
         let mut done = ends.filter_map(|(number, end)| Some((tasks.remove(&number)?, end))).collect();
         drop(tasks);
-        self.carrier.desk.give_back(&mut done);
+        self.carrier.queue.give_back(&mut done);
     }
 
     fn check_process(&self) -> PyResult<()> {
@@ -54,24 +54,24 @@ impl Errands {
 }
 
 #[pymethods]
-impl Errands {
+impl RemoteRequests {
     /// Waits until there is something to look at, or so many seconds.
     #[pyo3(signature = (seconds=None))]
     fn wait(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<bool> {
         self.check_process()?;
-        self.bell.wait(py, seconds)
+        self.notifier.wait(py, seconds)
     }
 
     /// Requests to send, the numbers of those to stop, and whether the run is over.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Taken<'py>> {
         self.check_process()?;
-        self.bell.hush();
+        self.notifier.clear();
         let mut taken = Vec::new();
-        let is_open = self.carrier.desk.take(usize::MAX, false, &mut taken);
+        let is_open = self.carrier.queue.take(usize::MAX, false, &mut taken);
         // After the requests, so that none is stopped before it is known.
-        let stops = self.carrier.desk.take_stopped();
+        let stops = self.carrier.queue.take_stopped();
         let mut tasks = self.lock();
-        let begin = |mut task: Task<Vec<u8>, Errand>| {
+        let begin = |mut task: Task<Vec<u8>, RemoteResult>| {
             let (number, request) = (task.number(), std::mem::take(&mut task.work));
             tasks.insert(number, task);
             (number, PyBytes::new(py, &request))
@@ -82,21 +82,21 @@ impl Errands {
     /// Gives back the ends of requests, as the other side wrote them.
     fn give_back(&self, ends: Vec<(usize, Vec<u8>)>) -> PyResult<()> {
         self.check_process()?;
-        self.settle(ends.into_iter().map(|(number, end)| (number, Errand::Ended(end))));
+        self.settle(ends.into_iter().map(|(number, end)| (number, RemoteResult::Ended(end))));
         Ok(())
     }
 
     /// Nobody knows what became of these.
     fn lost(&self, numbers: Vec<usize>, why: &str) -> PyResult<()> {
         self.check_process()?;
-        self.settle(numbers.into_iter().map(|number| (number, Errand::Lost(why.to_owned()))));
+        self.settle(numbers.into_iter().map(|number| (number, RemoteResult::Lost(why.to_owned()))));
         Ok(())
     }
 
     /// These were never sent.
     fn unsent(&self, numbers: Vec<usize>, why: &str) -> PyResult<()> {
         self.check_process()?;
-        self.settle(numbers.into_iter().map(|number| (number, Errand::Unsent(why.to_owned()))));
+        self.settle(numbers.into_iter().map(|number| (number, RemoteResult::Unsent(why.to_owned()))));
         Ok(())
     }
 

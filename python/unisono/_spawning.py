@@ -1,4 +1,4 @@
-"""What the workers of a pool are born with: the zygote that makes them, their settings, and descriptors.
+"""What the workers of a pool inherit: the zygote that makes them, their settings, and descriptors.
 
 The initializer and its arguments are handed over while a process is being started, as `multiprocessing` calls it, so
 its queues, locks and shared values may be among them: what they are made of is found by name or travels as a
@@ -23,41 +23,41 @@ from unisono import _native, _pickling, _worker
 from unisono.errors import UnpicklableError
 
 
-def nursery(preload: tuple[str, ...]) -> _native.Nursery:
+def zygote_for(preload: tuple[str, ...]) -> _native.ZygoteHandle:
     """The zygote for these modules, started when it is first needed; to be let go of when a pool is over."""
     key = (os.getpid(), preload, tuple(sys.path))
-    with _NURSERIES_LOCK:
+    with _ZYGOTES_LOCK:
         # The one that was used last stands last.
-        found = _NURSERIES.pop(key, None)
+        found = _ZYGOTES.pop(key, None)
         if found is None:
             code = (
                 f"import sys; sys.path[:] = {sys.path!r}; from unisono._zygote import main; "
                 f"main({list(preload)!r}, {os.getpid()})"
             )
             flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-            found = _native.Nursery([sys.executable, *flags, "-c", code])
-        _NURSERIES[key] = found
+            found = _native.ZygoteHandle([sys.executable, *flags, "-c", code])
+        _ZYGOTES[key] = found
         _USERS[found] = _USERS.get(found, 0) + 1
         return found
 
 
-def let_go(nursery: _native.Nursery) -> None:
+def let_go(handle: _native.ZygoteHandle) -> None:
     """A pool has no more use for its zygote: of those that none uses, the last is kept for the next, and others end."""
-    with _NURSERIES_LOCK:
-        _USERS[nursery] -= 1
-        if not _USERS[nursery]:
-            del _USERS[nursery]
-        unused = [key for key, each in _NURSERIES.items() if key[0] == os.getpid() and each not in _USERS]
-        ended = [_NURSERIES.pop(key) for key in unused[:-1]]
+    with _ZYGOTES_LOCK:
+        _USERS[handle] -= 1
+        if not _USERS[handle]:
+            del _USERS[handle]
+        unused = [key for key, each in _ZYGOTES.items() if key[0] == os.getpid() and each not in _USERS]
+        ended = [_ZYGOTES.pop(key) for key in unused[:-1]]
     for each in ended:
         each.stop()
 
 
 def stop_zygotes() -> None:
     """End the zygotes of this program, and with them all workers that they have made. The next pool starts others."""
-    with _NURSERIES_LOCK:
-        nurseries = [nursery for (process, *_), nursery in _NURSERIES.items() if process == os.getpid()]
-    for each in nurseries:
+    with _ZYGOTES_LOCK:
+        handles = [handle for (process, *_), handle in _ZYGOTES.items() if process == os.getpid()]
+    for each in handles:
         each.stop()
 
 
@@ -75,30 +75,30 @@ def of_program() -> dict[str, Any]:
 
 
 def handed_over(value: object) -> tuple[bytes, list[int]]:
-    """A pickle that every worker can read as it is born, and the descriptors that it must be born with.
+    """A pickle that every worker can read at its start, and the descriptors that it must inherit.
 
     Raises:
         UnpicklableError: There is none.
     """
     if "multiprocessing.reduction" not in sys.modules:
         # Then nothing in there is of a kind that needs it.
-        return pickled_for_birth(value), []
+        return pickled_for_spawn(value), []
     from multiprocessing import context
 
-    birth = _Birth()
+    spawn = _Spawn()
     before = context.get_spawning_popen()
-    context.set_spawning_popen(birth)  # type: ignore[arg-type]
+    context.set_spawning_popen(spawn)  # type: ignore[arg-type]
     try:
-        return pickled_for_birth(value), birth.descriptors
+        return pickled_for_spawn(value), spawn.descriptors
     except BaseException:
-        for descriptor in birth.descriptors:
+        for descriptor in spawn.descriptors:
             os.close(descriptor)
         raise
     finally:
         context.set_spawning_popen(before)
 
 
-def pickled_for_birth(value: object, what: str = "initializer and initargs") -> bytes:
+def pickled_for_spawn(value: object, what: str = "initializer and initargs") -> bytes:
     """The pickle of something that is handed over, or of a part of it, while `handed_over` is at work.
 
     Raises:
@@ -134,7 +134,7 @@ def standard_error() -> int:
         return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
 
-class _Birth:
+class _Spawn:
     """Stands for the process that is being started, which is what multiprocessing asks while it pickles."""
 
     def __init__(self) -> None:
@@ -167,16 +167,16 @@ def _pickled_with(reducers: dict[type, Callable[[Any], Any]], value: object, wha
     raise UnpicklableError(f"{what} cannot be handed to a worker: {error}{hint}") from error
 
 
-_NURSERIES: dict[tuple[Any, ...], _native.Nursery] = {}
+_ZYGOTES: dict[tuple[Any, ...], _native.ZygoteHandle] = {}
 #: How many pools have each.
-_USERS: dict[_native.Nursery, int] = {}
-_NURSERIES_LOCK = threading.Lock()
+_USERS: dict[_native.ZygoteHandle, int] = {}
+_ZYGOTES_LOCK = threading.Lock()
 
 
 def _forget_in_child() -> None:
     """After a fork: somebody else may have held the lock."""
-    global _NURSERIES_LOCK
-    _NURSERIES_LOCK = threading.Lock()
+    global _ZYGOTES_LOCK
+    _ZYGOTES_LOCK = threading.Lock()
 
 
 os.register_at_fork(after_in_child=_forget_in_child)

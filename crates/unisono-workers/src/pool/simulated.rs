@@ -21,17 +21,17 @@ use crate::{
 };
 
 /// A pool that starts no workers of its own, and everything that was submitted to it.
-struct Theatre {
+struct SimulatedPool {
     pool: Pool,
-    /// The process of every puppet.
+    /// The process of every worker.
     ended: OwnedFd,
-    puppets: BTreeMap<usize, Puppet>,
+    workers: BTreeMap<usize, FakeWorker>,
     tasks: Vec<Arc<Task>>,
     /// How often each has begun.
     runs: Vec<u32>,
 }
 
-struct Puppet {
+struct FakeWorker {
     inside: Inside,
     /// The same as the worker's, for what a sane one does not say.
     socket: OwnedFd,
@@ -40,7 +40,7 @@ struct Puppet {
     under_way: Option<Given>,
 }
 
-impl Theatre {
+impl SimulatedPool {
     fn new(workers: usize, tasks_per_worker: Option<u64>) -> Self {
         let nothing = || memfd_create("unisono-test", MemfdFlags::CLOEXEC).unwrap();
         let options = Options { workers: 0, method: 0, tasks_per_worker, pending: None, per_key: 1 };
@@ -50,11 +50,11 @@ impl Theatre {
         let number = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
         let ended = pidfd_open(number, PidfdFlags::empty()).unwrap();
         child.wait().unwrap();
-        let mut theatre = Self { pool, ended, puppets: BTreeMap::new(), tasks: Vec::new(), runs: Vec::new() };
+        let mut simulated = Self { pool, ended, workers: BTreeMap::new(), tasks: Vec::new(), runs: Vec::new() };
         // As after many short tasks; before the first it is not known that they are, and nothing lies ahead.
-        theatre.core().mean = 1;
-        (0..workers).for_each(|_| theatre.enter());
-        theatre
+        simulated.core().mean = 1;
+        (0..workers).for_each(|_| simulated.enter());
+        simulated
     }
 
     fn core(&self) -> MutexGuard<'_, Core> {
@@ -64,18 +64,18 @@ impl Theatre {
     /// Another worker, which is ready.
     fn enter(&mut self) {
         let number = self.enter_starting();
-        self.puppets.get_mut(&number).unwrap().inside.ready().unwrap();
+        self.workers.get_mut(&number).unwrap().inside.ready().unwrap();
     }
 
     /// Another worker, which is being initialized; its number.
     fn enter_starting(&mut self) -> usize {
-        let (worker, birth) = Worker::new().unwrap();
+        let (worker, spawn) = Worker::new().unwrap();
         let memory = rustix::io::dup(&worker.exchange).unwrap();
         let number = self.pool.employ(&mut self.core(), worker).unwrap();
-        let socket = rustix::io::dup(&birth.socket).unwrap();
-        let inside = Inside::of(self.ended.as_fd(), birth.socket.publish(), memory).unwrap();
+        let socket = rustix::io::dup(&spawn.socket).unwrap();
+        let inside = Inside::of(self.ended.as_fd(), spawn.socket.publish(), memory).unwrap();
         assert!(self.core().workers.get_mut(&number).unwrap().read_socket().unwrap(), "it said hello");
-        self.puppets.insert(number, Puppet { inside, socket, status: birth.status.publish(), under_way: None });
+        self.workers.insert(number, FakeWorker { inside, socket, status: spawn.status.publish(), under_way: None });
         number
     }
 
@@ -90,12 +90,12 @@ impl Theatre {
 
     /// A worker begins its next task, if there is one and it is through with the last. Whether it has one now.
     fn begin(&mut self, number: usize) -> bool {
-        let puppet = self.puppets.get_mut(&number).unwrap();
-        if puppet.under_way.is_some() {
+        let worker = self.workers.get_mut(&number).unwrap();
+        if worker.under_way.is_some() {
             return true;
         }
-        puppet.under_way = puppet.inside.take().unwrap();
-        let Some(given) = &puppet.under_way else { return false };
+        worker.under_way = worker.inside.take().unwrap();
+        let Some(given) = &worker.under_way else { return false };
         let Ok(Received::Inline(bytes)) = &given.arguments else { panic!("short ones are inline") };
         let task = usize::from_le_bytes(bytes.as_slice().try_into().unwrap());
         assert!(!self.tasks[task].has_ended(), "what has ended does not begin");
@@ -105,20 +105,20 @@ impl Theatre {
 
     /// A worker publishes what its task returned, or raised.
     fn publish(&mut self, number: usize, kind: u32) {
-        let puppet = self.puppets.get_mut(&number).unwrap();
-        if let Some(given) = puppet.under_way.take() {
-            puppet.inside.publish(kind, &given, 2, &[b"ok"]).unwrap();
+        let worker = self.workers.get_mut(&number).unwrap();
+        if let Some(given) = worker.under_way.take() {
+            worker.inside.publish(kind, &given, 2, &[b"ok"]).unwrap();
         }
     }
 
     /// A worker is gone, as its starter says.
     fn die(&mut self, number: usize, status: i32) {
-        let puppet = self.puppets.remove(&number).unwrap();
-        drop(puppet.inside);
-        assert_eq!(rustix::io::write(&puppet.status, &status.to_le_bytes()), Ok(4));
+        let worker = self.workers.remove(&number).unwrap();
+        drop(worker.inside);
+        assert_eq!(rustix::io::write(&worker.status, &status.to_le_bytes()), Ok(4));
         let mut core = self.core();
         let death = core.workers[&number].death().expect("it was written a line ago");
-        self.pool.bury(&mut core, number, death);
+        self.pool.reap(&mut core, number, death);
     }
 
     /// Those that were killed die, those that were let go do what lies before them and end, and others come for them.
@@ -148,93 +148,93 @@ const PATIENT: Terms = Terms { timeout: None, retries: 0, key: None };
 const HASTY: Terms = Terms { timeout: Some(Duration::from_nanos(1)), retries: 0, key: None };
 
 /// Two tasks that lie before one worker, which has begun the first.
-fn one_begun_and_one_behind(first: Terms) -> (Theatre, Arc<Task>, Arc<Task>) {
-    let mut theatre = Theatre::new(1, None);
-    let tasks = (theatre.submit(first), theatre.submit(PATIENT));
-    assert!(theatre.begin(1));
-    assert_eq!(theatre.core().workers[&1].busy, 2);
-    (theatre, tasks.0, tasks.1)
+fn one_begun_and_one_behind(first: Terms) -> (SimulatedPool, Arc<Task>, Arc<Task>) {
+    let mut simulated = SimulatedPool::new(1, None);
+    let tasks = (simulated.submit(first), simulated.submit(PATIENT));
+    assert!(simulated.begin(1));
+    assert_eq!(simulated.core().workers[&1].busy, 2);
+    (simulated, tasks.0, tasks.1)
 }
 
 #[test]
 fn a_deadline_that_passes_when_the_worker_is_at_the_next_task_already_kills_nobody() {
-    let (mut theatre, first, second) = one_begun_and_one_behind(HASTY);
+    let (mut simulated, first, second) = one_begun_and_one_behind(HASTY);
     // What `pump` does, but the worker goes on between its first and its second step.
-    theatre.pool.read(&mut theatre.core());
-    theatre.publish(1, kind::RETURNED);
-    assert!(theatre.begin(1));
-    theatre.pool.expire(&mut theatre.core());
-    assert!(!theatre.core().workers[&1].is_doomed);
+    simulated.pool.read(&mut simulated.core());
+    simulated.publish(1, kind::RETURNED);
+    assert!(simulated.begin(1));
+    simulated.pool.expire(&mut simulated.core());
+    assert!(!simulated.core().workers[&1].is_doomed);
     assert!(matches!(first.take_outcome(), Some(Outcome::Returned(_))));
-    assert_eq!(theatre.pool.state(&second), State::Running);
+    assert_eq!(simulated.pool.state(&second), State::Running);
 }
 
 #[test]
 fn a_task_past_its_time_is_killed_alone_and_what_was_read_ahead_runs_elsewhere() {
-    let (mut theatre, first, second) = one_begun_and_one_behind(HASTY);
-    theatre.pump();
-    assert!(matches!(first.take_outcome(), Some(Outcome::TimedOut(_))) && theatre.core().workers[&1].is_doomed);
-    assert_eq!(theatre.pool.state(&second), State::Waiting);
-    theatre.replace();
-    theatre.pump();
-    assert!(theatre.begin(2));
-    theatre.publish(2, kind::RETURNED);
-    theatre.pump();
+    let (mut simulated, first, second) = one_begun_and_one_behind(HASTY);
+    simulated.pump();
+    assert!(matches!(first.take_outcome(), Some(Outcome::TimedOut(_))) && simulated.core().workers[&1].is_doomed);
+    assert_eq!(simulated.pool.state(&second), State::Waiting);
+    simulated.replace();
+    simulated.pump();
+    assert!(simulated.begin(2));
+    simulated.publish(2, kind::RETURNED);
+    simulated.pump();
     assert!(matches!(second.take_outcome(), Some(Outcome::Returned(_))));
 }
 
 #[test]
 fn a_task_past_its_time_is_tried_again_as_often_as_its_terms_say() {
-    let mut theatre = Theatre::new(1, None);
-    let task = theatre.submit(Terms { retries: 2, ..HASTY });
+    let mut simulated = SimulatedPool::new(1, None);
+    let task = simulated.submit(Terms { retries: 2, ..HASTY });
     for worker in 1..=3 {
-        assert!(!task.has_ended() && theatre.begin(worker));
-        theatre.pump();
-        theatre.replace();
-        theatre.pump();
+        assert!(!task.has_ended() && simulated.begin(worker));
+        simulated.pump();
+        simulated.replace();
+        simulated.pump();
     }
     assert!(matches!(task.take_outcome(), Some(Outcome::TimedOut(_))));
-    assert_eq!(theatre.runs, [3]);
+    assert_eq!(simulated.runs, [3]);
 }
 
 #[test]
 fn a_timeout_is_counted_from_when_its_task_begins() {
-    let mut theatre = Theatre::new(1, None);
-    let tasks = (theatre.submit(PATIENT), theatre.submit(HASTY));
-    assert!(theatre.begin(1));
-    theatre.pump();
-    assert_eq!(theatre.pool.state(&tasks.1), State::Waiting, "its time has not begun");
-    assert!(!theatre.core().workers[&1].is_doomed);
+    let mut simulated = SimulatedPool::new(1, None);
+    let tasks = (simulated.submit(PATIENT), simulated.submit(HASTY));
+    assert!(simulated.begin(1));
+    simulated.pump();
+    assert_eq!(simulated.pool.state(&tasks.1), State::Waiting, "its time has not begun");
+    assert!(!simulated.core().workers[&1].is_doomed);
 }
 
 #[test]
 fn cancelling_what_has_just_ended_kills_nobody() {
-    let (mut theatre, first, second) = one_begun_and_one_behind(PATIENT);
+    let (mut simulated, first, second) = one_begun_and_one_behind(PATIENT);
     let place = held(&first.inner).place.unwrap();
-    theatre.publish(1, kind::RETURNED);
-    assert!(theatre.begin(1));
-    assert!(!theatre.pool.is_under_way(&mut theatre.core(), place.0, place.1));
-    assert!(!theatre.pool.cancel(&first, true) && !theatre.core().workers[&1].is_doomed);
-    assert_eq!(theatre.pool.state(&second), State::Running);
-    assert!(theatre.pool.cancel(&second, true) && theatre.core().workers[&1].is_doomed);
+    simulated.publish(1, kind::RETURNED);
+    assert!(simulated.begin(1));
+    assert!(!simulated.pool.is_under_way(&mut simulated.core(), place.0, place.1));
+    assert!(!simulated.pool.cancel(&first, true) && !simulated.core().workers[&1].is_doomed);
+    assert_eq!(simulated.pool.state(&second), State::Running);
+    assert!(simulated.pool.cancel(&second, true) && simulated.core().workers[&1].is_doomed);
 }
 
 #[test]
 fn a_death_ends_what_was_under_way_and_no_other_task() {
-    let (mut theatre, first, second) = one_begun_and_one_behind(PATIENT);
-    theatre.die(1, 3 << 8);
+    let (mut simulated, first, second) = one_begun_and_one_behind(PATIENT);
+    simulated.die(1, 3 << 8);
     assert!(matches!(first.take_outcome(), Some(Outcome::Died { death: Death::Exit(3), deaths: 1, .. })));
-    assert_eq!(theatre.pool.state(&second), State::Waiting);
-    theatre.enter();
-    theatre.pump();
-    assert!(theatre.begin(2));
+    assert_eq!(simulated.pool.state(&second), State::Waiting);
+    simulated.enter();
+    simulated.pump();
+    assert!(simulated.begin(2));
 }
 
 #[test]
 fn a_result_that_was_published_before_a_death_counts() {
-    let (mut theatre, first, second) = one_begun_and_one_behind(PATIENT);
-    theatre.publish(1, kind::RETURNED);
-    theatre.die(1, 9);
+    let (mut simulated, first, second) = one_begun_and_one_behind(PATIENT);
+    simulated.publish(1, kind::RETURNED);
+    simulated.die(1, 9);
     assert!(matches!(first.take_outcome(), Some(Outcome::Returned(_))));
     assert!(!second.has_ended(), "it never began");
 }
@@ -243,17 +243,17 @@ fn a_result_that_was_published_before_a_death_counts() {
 fn a_worker_whose_memory_cannot_be_received_is_let_go_and_one_that_talks_nonsense_is_killed() {
     // Without its descriptor, as when this process has too many open.
     for (said, is_killed) in [([b'm'; 9].as_slice(), false), (b"nonsense", true)] {
-        let mut theatre = Theatre::new(1, None);
-        let task = theatre.submit(PATIENT);
-        assert!(theatre.begin(1));
-        rustix::io::write(&theatre.puppets[&1].socket, said).unwrap();
-        theatre.pool.heed(&mut theatre.core(), 1 << 2 | drive::SOCKET);
-        assert!(theatre.core().workers[&1].is_leaving);
-        assert_eq!(theatre.core().workers[&1].is_doomed, is_killed);
+        let mut simulated = SimulatedPool::new(1, None);
+        let task = simulated.submit(PATIENT);
+        assert!(simulated.begin(1));
+        rustix::io::write(&simulated.workers[&1].socket, said).unwrap();
+        simulated.pool.heed(&mut simulated.core(), 1 << 2 | drive::SOCKET);
+        assert!(simulated.core().workers[&1].is_leaving);
+        assert_eq!(simulated.core().workers[&1].is_doomed, is_killed);
         if !is_killed {
-            theatre.publish(1, kind::RETURNED);
-            assert!(!theatre.puppets.get_mut(&1).unwrap().inside.sleep().unwrap(), "it is to go");
-            theatre.pump();
+            simulated.publish(1, kind::RETURNED);
+            assert!(!simulated.workers.get_mut(&1).unwrap().inside.sleep().unwrap(), "it is to go");
+            simulated.pump();
             assert!(matches!(task.take_outcome(), Some(Outcome::Returned(_))));
         }
     }
@@ -263,114 +263,114 @@ fn a_worker_whose_memory_cannot_be_received_is_let_go_and_one_that_talks_nonsens
 fn a_driver_that_sleeps_learns_that_a_result_may_come_unannounced() {
     // It was woken so long ago that everything is announced again, and just now, or later than any clock shows.
     for (woken, has_to_learn) in [(0, false), (u64::MAX, true)] {
-        let mut theatre = Theatre::new(1, None);
-        theatre.submit(PATIENT);
-        (theatre.core().driver, theatre.core().woken) = (true, woken);
-        let is_rung = |theatre: &Theatre| rustix::io::read(&theatre.pool.bell, &mut [0; 8]).is_ok();
-        assert!(!is_rung(&theatre));
-        theatre.submit(PATIENT);
-        assert_eq!(is_rung(&theatre), has_to_learn);
-        theatre.submit(PATIENT);
-        assert!(!is_rung(&theatre), "once is enough");
+        let mut simulated = SimulatedPool::new(1, None);
+        simulated.submit(PATIENT);
+        (simulated.core().driver, simulated.core().woken) = (true, woken);
+        let is_notified = |simulated: &SimulatedPool| rustix::io::read(&simulated.pool.notifier, &mut [0; 8]).is_ok();
+        assert!(!is_notified(&simulated));
+        simulated.submit(PATIENT);
+        assert_eq!(is_notified(&simulated), has_to_learn);
+        simulated.submit(PATIENT);
+        assert!(!is_notified(&simulated), "once is enough");
     }
 }
 
 /// A pool for whose task a worker is starting that may never get so far.
-fn one_starting(terms: Terms) -> (Theatre, usize, Arc<Task>) {
-    let mut theatre = Theatre::new(0, None);
-    let starting = theatre.enter_starting();
-    let task = theatre.submit(terms);
-    assert_eq!(theatre.core().workers[&starting].busy, 1);
-    (theatre, starting, task)
+fn one_starting(terms: Terms) -> (SimulatedPool, usize, Arc<Task>) {
+    let mut simulated = SimulatedPool::new(0, None);
+    let starting = simulated.enter_starting();
+    let task = simulated.submit(terms);
+    assert_eq!(simulated.core().workers[&starting].busy, 1);
+    (simulated, starting, task)
 }
 
 #[test]
 fn starts_that_fail_in_a_row_break_a_pool_without_workers_and_are_said_once_by_one_with_some() {
-    let mut theatre = Theatre::new(0, None);
-    let task = theatre.submit(PATIENT);
+    let mut simulated = SimulatedPool::new(0, None);
+    let task = simulated.submit(PATIENT);
     for failures in 1..=3 {
-        assert!(!task.has_ended() && theatre.pool.notices().is_empty());
-        let starting = theatre.enter_starting();
-        theatre.pump();
-        theatre.die(starting, failures);
+        assert!(!task.has_ended() && simulated.pool.notices().is_empty());
+        let starting = simulated.enter_starting();
+        simulated.pump();
+        simulated.die(starting, failures);
     }
     let said =
         "3 starts of workers in a row have failed; the last: a worker was killed by signal 3 before its first task";
     assert!(matches!(task.take_outcome(), Some(Outcome::Refused(why)) if why == said));
-    assert_eq!(theatre.pool.refuses(), Some(Some(said.to_owned())));
+    assert_eq!(simulated.pool.refuses(), Some(Some(said.to_owned())));
 
-    let mut theatre = Theatre::new(1, None);
-    let task = theatre.submit(PATIENT);
-    assert!(theatre.begin(1));
+    let mut simulated = SimulatedPool::new(1, None);
+    let task = simulated.submit(PATIENT);
+    assert!(simulated.begin(1));
     for failures in 1..6 {
-        let starting = theatre.enter_starting();
-        theatre.die(starting, 11);
-        assert_eq!(theatre.pool.notices().len(), usize::from(failures == 1));
+        let starting = simulated.enter_starting();
+        simulated.die(starting, 11);
+        assert_eq!(simulated.pool.notices().len(), usize::from(failures == 1));
     }
-    theatre.publish(1, kind::RETURNED);
-    theatre.pump();
-    assert!(matches!(task.take_outcome(), Some(Outcome::Returned(_))) && theatre.pool.refuses().is_none());
+    simulated.publish(1, kind::RETURNED);
+    simulated.pump();
+    assert!(matches!(task.take_outcome(), Some(Outcome::Returned(_))) && simulated.pool.refuses().is_none());
 }
 
 #[test]
 fn a_worker_that_dies_at_its_first_task_has_started() {
-    let mut theatre = Theatre::new(0, None);
+    let mut simulated = SimulatedPool::new(0, None);
     for _ in 0..5 {
-        theatre.enter();
-        let task = theatre.submit(PATIENT);
-        let number = *theatre.puppets.keys().next().unwrap();
-        assert!(theatre.begin(number));
-        theatre.die(number, 9);
+        simulated.enter();
+        let task = simulated.submit(PATIENT);
+        let number = *simulated.workers.keys().next().unwrap();
+        assert!(simulated.begin(number));
+        simulated.die(number, 9);
         assert!(matches!(task.take_outcome(), Some(Outcome::Died { .. })));
     }
-    assert!(theatre.pool.refuses().is_none());
+    assert!(simulated.pool.refuses().is_none());
 }
 
 #[test]
 fn a_task_waits_no_longer_than_its_time_for_a_worker_that_is_starting_and_the_worker_is_left_alone() {
-    let (mut theatre, starting, task) = one_starting(HASTY);
-    let behind = theatre.submit(PATIENT);
-    theatre.pump();
+    let (mut simulated, starting, task) = one_starting(HASTY);
+    let behind = simulated.submit(PATIENT);
+    simulated.pump();
     assert!(matches!(task.take_outcome(), Some(Outcome::NotBegun(_))));
-    assert!(!behind.has_ended() && !theatre.core().workers[&starting].is_doomed);
-    theatre.puppets.get_mut(&starting).unwrap().inside.ready().unwrap();
-    theatre.pump();
-    assert!(theatre.begin(starting));
-    assert_eq!(theatre.runs, [0, 1]);
+    assert!(!behind.has_ended() && !simulated.core().workers[&starting].is_doomed);
+    simulated.workers.get_mut(&starting).unwrap().inside.ready().unwrap();
+    simulated.pump();
+    assert!(simulated.begin(starting));
+    assert_eq!(simulated.runs, [0, 1]);
 }
 
 #[test]
 fn a_worker_that_is_ready_takes_the_only_task_of_one_that_is_starting() {
-    let (mut theatre, _, task) = one_starting(PATIENT);
-    theatre.enter();
-    theatre.pump();
-    theatre.pump();
-    assert!(theatre.begin(2) && !task.has_ended());
+    let (mut simulated, _, task) = one_starting(PATIENT);
+    simulated.enter();
+    simulated.pump();
+    simulated.pump();
+    assert!(simulated.begin(2) && !task.has_ended());
 }
 
 #[test]
 fn a_pool_that_is_terminated_does_not_wait_for_a_worker_that_is_not_made_yet() {
-    let mut theatre = Theatre::new(0, None);
-    let (worker, birth) = Worker::new().unwrap();
-    theatre.pool.employ(&mut theatre.core(), worker).unwrap();
-    let task = theatre.submit(PATIENT);
-    theatre.pool.close(true, true);
+    let mut simulated = SimulatedPool::new(0, None);
+    let (worker, spawn) = Worker::new().unwrap();
+    simulated.pool.employ(&mut simulated.core(), worker).unwrap();
+    let task = simulated.submit(PATIENT);
+    simulated.pool.close(true, true);
     assert!(task.is_cancelled());
-    assert_eq!(theatre.pool.counts(), (0, 0));
-    drop(birth);
+    assert_eq!(simulated.pool.counts(), (0, 0));
+    drop(spawn);
 }
 
 #[test]
 fn a_worker_that_is_still_starting_when_there_is_nothing_more_for_it_to_do_is_killed_after_a_while() {
-    let (theatre, starting, task) = one_starting(HASTY);
-    theatre.pump();
+    let (simulated, starting, task) = one_starting(HASTY);
+    simulated.pump();
     assert!(task.has_ended());
-    theatre.pool.close(false, false);
-    assert!(!theatre.core().workers[&starting].is_doomed);
-    theatre.core().workers.get_mut(&starting).unwrap().dismissed = Some(0);
-    theatre.core().looked = 0;
-    theatre.pump();
-    assert!(theatre.core().workers[&starting].is_doomed);
+    simulated.pool.close(false, false);
+    assert!(!simulated.core().workers[&starting].is_doomed);
+    simulated.core().workers.get_mut(&starting).unwrap().dismissed = Some(0);
+    simulated.core().looked = 0;
+    simulated.pump();
+    assert!(simulated.core().workers[&starting].is_doomed);
 }
 
 /// One step of a history.
@@ -404,9 +404,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     })
 }
 
-impl Theatre {
+impl SimulatedPool {
     fn step(&mut self, step: &Step) {
-        let worker = |at: usize| *self.puppets.keys().nth(at % self.puppets.len()).expect("there are always some");
+        let worker = |at: usize| *self.workers.keys().nth(at % self.workers.len()).expect("there are always some");
         match *step {
             Step::Submit { retries, is_hasty } => {
                 let task = self.submit(Terms { retries, ..if is_hasty { HASTY } else { PATIENT } });
@@ -446,18 +446,18 @@ proptest! {
         tasks_per_worker in prop::option::of(1..5u64),
         are_short in any::<bool>(),
     ) {
-        let mut theatre = Theatre::new(workers, tasks_per_worker);
-        theatre.core().mean = u64::from(are_short);
-        steps.iter().for_each(|step| theatre.step(step));
+        let mut simulated = SimulatedPool::new(workers, tasks_per_worker);
+        simulated.core().mean = u64::from(are_short);
+        steps.iter().for_each(|step| simulated.step(step));
         // And then everything that is left is done.
-        while theatre.pool.counts().1 > 0 {
-            for number in theatre.puppets.keys().copied().collect::<Vec<_>>() {
-                theatre.begin(number);
-                theatre.publish(number, kind::RETURNED);
+        while simulated.pool.counts().1 > 0 {
+            for number in simulated.workers.keys().copied().collect::<Vec<_>>() {
+                simulated.begin(number);
+                simulated.publish(number, kind::RETURNED);
             }
-            theatre.step(&Step::Look);
+            simulated.step(&Step::Look);
         }
-        for (task, runs) in theatre.tasks.iter().zip(&theatre.runs) {
+        for (task, runs) in simulated.tasks.iter().zip(&simulated.runs) {
             prop_assert!(task.has_ended() && *runs <= 1 + task.terms.retries);
             let outcome = task.take_outcome().expect("an outcome that nobody has taken");
             prop_assert!(task.take_outcome().is_none());
@@ -468,7 +468,7 @@ proptest! {
 
 /// A pool with two workers: the first goes mad, by having its memory written over, and is otherwise what it was.
 struct Asylum {
-    theatre: Theatre,
+    simulated: SimulatedPool,
     memory: Shared,
     is_gone: bool,
     /// How many tasks the mad one has begun.
@@ -480,10 +480,10 @@ type Scribble = (usize, Vec<u8>);
 
 impl Asylum {
     fn new() -> Self {
-        let mut theatre = Theatre::new(1, None);
-        let memory = Shared::open(rustix::io::dup(&theatre.core().workers[&1].exchange).unwrap()).unwrap();
-        theatre.enter();
-        Self { theatre, memory, is_gone: false, begun: 0 }
+        let mut simulated = SimulatedPool::new(1, None);
+        let memory = Shared::open(rustix::io::dup(&simulated.core().workers[&1].exchange).unwrap()).unwrap();
+        simulated.enter();
+        Self { simulated, memory, is_gone: false, begun: 0 }
     }
 
     fn scribble(&self, (at, bytes): &Scribble) {
@@ -493,11 +493,13 @@ impl Asylum {
 
     /// The mad one goes on as far as it can: it begins its next task.
     fn begin(&mut self) {
-        let Some(puppet) = self.theatre.puppets.get_mut(&1).filter(|puppet| puppet.under_way.is_none()) else { return };
-        match puppet.inside.take() {
+        let Some(worker) = self.simulated.workers.get_mut(&1).filter(|worker| worker.under_way.is_none()) else {
+            return;
+        };
+        match worker.inside.take() {
             Ok(given) => {
                 self.begun += usize::from(given.is_some());
-                puppet.under_way = given;
+                worker.under_way = given;
             }
             Err(_) => self.leave(70 << 8),
         }
@@ -505,13 +507,13 @@ impl Asylum {
 
     /// Or publishes what it is at.
     fn publish(&mut self) {
-        let Some(puppet) = self.theatre.puppets.get_mut(&1) else { return };
+        let Some(worker) = self.simulated.workers.get_mut(&1) else { return };
         // In a full ring it would wait here, until it is killed.
-        if puppet.inside.exchange.unread().is_ok_and(|unread| unread > 1 << 19) {
+        if worker.inside.exchange.unread().is_ok_and(|unread| unread > 1 << 19) {
             return;
         }
-        let Some(given) = puppet.under_way.take() else { return };
-        if puppet.inside.publish(kind::RETURNED, &given, 2, &[b"ok"]).is_err() {
+        let Some(given) = worker.under_way.take() else { return };
+        if worker.inside.publish(kind::RETURNED, &given, 2, &[b"ok"]).is_err() {
             self.leave(70 << 8);
         }
     }
@@ -519,17 +521,17 @@ impl Asylum {
     /// It ends, by itself or since the pool kills it.
     fn leave(&mut self, status: i32) {
         if !std::mem::replace(&mut self.is_gone, true) {
-            self.theatre.core().starts.succeeded(usize::MAX);
-            self.theatre.die(1, status);
-            self.theatre.enter();
+            self.simulated.core().starts.succeeded(usize::MAX);
+            self.simulated.die(1, status);
+            self.simulated.enter();
         }
     }
 
     /// Everybody does what there is to do, and the pool looks after all.
     fn turn(&mut self) {
-        for number in self.theatre.puppets.keys().copied().filter(|number| *number != 1).collect::<Vec<_>>() {
-            self.theatre.begin(number);
-            self.theatre.publish(number, kind::RETURNED);
+        for number in self.simulated.workers.keys().copied().filter(|number| *number != 1).collect::<Vec<_>>() {
+            self.simulated.begin(number);
+            self.simulated.publish(number, kind::RETURNED);
         }
         self.begin();
         self.publish();
@@ -537,9 +539,9 @@ impl Asylum {
     }
 
     fn look(&mut self) {
-        self.theatre.core().looked = 0;
-        self.theatre.pump();
-        if self.theatre.core().workers.get(&1).is_some_and(|worker| worker.is_doomed) {
+        self.simulated.core().looked = 0;
+        self.simulated.pump();
+        if self.simulated.core().workers.get(&1).is_some_and(|worker| worker.is_doomed) {
             self.leave(9);
         }
     }
@@ -547,32 +549,32 @@ impl Asylum {
     /// All tasks end, and the pool can be closed; what the other worker has begun has returned.
     fn comes_to_its_end(mut self) {
         for _ in 0..100 {
-            if self.theatre.pool.counts().1 == 0 {
+            if self.simulated.pool.counts().1 == 0 {
                 break;
             }
             self.turn();
         }
-        assert_eq!(self.theatre.pool.counts().1, 0, "all tasks have ended");
+        assert_eq!(self.simulated.pool.counts().1, 0, "all tasks have ended");
         let mut lost = 0;
-        for (task, runs) in self.theatre.tasks.iter().zip(&self.theatre.runs) {
+        for (task, runs) in self.simulated.tasks.iter().zip(&self.simulated.runs) {
             assert!(*runs <= 1, "what a sane worker runs is run once");
             let outcome = task.take_outcome().unwrap();
             assert!(*runs == 0 || matches!(outcome, Outcome::Returned(_)), "{outcome:?}");
             lost += usize::from(!matches!(outcome, Outcome::Returned(_)));
         }
         assert!(lost <= self.begun, "{lost} tasks were lost, and {} had begun", self.begun);
-        self.theatre.pool.close(false, false);
+        self.simulated.pool.close(false, false);
         self.look();
         // And who has come for it.
-        self.theatre.pump();
-        assert!(self.theatre.core().workers.values().all(|worker| worker.is_leaving));
+        self.simulated.pump();
+        assert!(self.simulated.core().workers.values().all(|worker| worker.is_leaving));
     }
 }
 
 /// Tasks lie before both workers, and the first has begun one, ended it, or neither.
 fn at_moment(moment: usize) -> Asylum {
     let mut asylum = Asylum::new();
-    (0..6).for_each(|_| drop(asylum.theatre.submit(PATIENT)));
+    (0..6).for_each(|_| drop(asylum.simulated.submit(PATIENT)));
     match moment {
         0 => {}
         1 => asylum.begin(),
@@ -603,12 +605,12 @@ fn whichever_word_a_worker_writes_over_and_whenever_all_other_tasks_return_and_t
 #[test]
 fn a_task_is_killed_at_its_time_though_its_worker_wrote_over_when_it_began() {
     let mut asylum = Asylum::new();
-    let tasks = [HASTY, PATIENT].map(|terms| asylum.theatre.submit(terms));
+    let tasks = [HASTY, PATIENT].map(|terms| asylum.simulated.submit(terms));
     asylum.begin();
-    let begun = asylum.theatre.core().workers[&1].entries[0].number;
+    let begun = asylum.simulated.core().workers[&1].entries[0].number;
     asylum.scribble(&((704 + 32 * begun as usize) + 16, vec![0xff; 8]));
-    asylum.theatre.pool.expire(&mut asylum.theatre.core());
-    assert!(asylum.theatre.core().workers[&1].is_doomed);
+    asylum.simulated.pool.expire(&mut asylum.simulated.core());
+    assert!(asylum.simulated.core().workers[&1].is_doomed);
     asylum.comes_to_its_end();
     drop(tasks);
 }
@@ -616,7 +618,7 @@ fn a_task_is_killed_at_its_time_though_its_worker_wrote_over_when_it_began() {
 #[test]
 fn a_worker_whose_desk_points_at_another_tasks_bytes_does_not_run_them() {
     let mut asylum = Asylum::new();
-    let tasks: Vec<_> = (0..6).map(|_| asylum.theatre.submit(PATIENT)).collect();
+    let tasks: Vec<_> = (0..6).map(|_| asylum.simulated.submit(PATIENT)).collect();
     // Where the bytes of its second task lie, put in the place of those of its first.
     let mut second = Vec::new();
     asylum.memory.read(704 + 32 + 8, 8, &mut second);
@@ -650,7 +652,7 @@ proptest! {
         let mut asylum = Asylum::new();
         for (step, at, bytes) in steps {
             match step {
-                0 => drop(asylum.theatre.submit(PATIENT)),
+                0 => drop(asylum.simulated.submit(PATIENT)),
                 1 => asylum.begin(),
                 2 => asylum.publish(),
                 3 => asylum.turn(),

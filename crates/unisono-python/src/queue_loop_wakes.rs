@@ -1,6 +1,6 @@
 //! Waking those who were served, and what becomes of those who cannot be woken.
 //!
-//! Futures belong to their loop, so a thread puts them into the mailbox of that loop and calls it once; what is put there
+//! Futures belong to their loop, so a thread puts them into the list of that loop and calls it once; what is put there
 //! until it comes costs nothing more. A loop that is closed never comes: what its coroutines were given goes to others.
 
 use std::collections::VecDeque;
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Futures of one loop.
-pub struct Mailbox {
+pub struct LoopWakes {
     pub event_loop: Py<PyAny>,
     /// With their tickets.
     pub futures: Vec<(u64, Py<PyAny>)>,
@@ -47,8 +47,8 @@ impl QueueCore {
         let mut waiting = VecDeque::from(wakes);
         while let Some(parked) = waiting.pop_front() {
             let woken = match &parked.wake {
-                Wake::Thread(bed) => {
-                    bed.wake();
+                Wake::Thread(parker) => {
+                    parker.unpark();
                     Ok(())
                 }
                 Wake::Task { event_loop, future } => {
@@ -74,34 +74,34 @@ impl QueueCore {
         {
             let mut state = self.state();
             let mine = (ticket, future.clone().unbind());
-            if let Some(mailbox) = state.mailboxes.iter_mut().find(|mailbox| mailbox.event_loop.is(event_loop)) {
+            if let Some(wakes) = state.loop_wakes.iter_mut().find(|wakes| wakes.event_loop.is(event_loop)) {
                 // Its loop has been called and has not come yet.
-                mailbox.futures.push(mine);
+                wakes.futures.push(mine);
                 return Ok(());
             }
-            state.mailboxes.push(Mailbox { event_loop: event_loop.clone().unbind(), futures: vec![mine] });
+            state.loop_wakes.push(LoopWakes { event_loop: event_loop.clone().unbind(), futures: vec![mine] });
         }
         let deliver = slf.getattr(intern!(slf.py(), "_deliver"))?;
         let called = event_loop.call_method1(intern!(slf.py(), "call_soon_threadsafe"), (deliver, event_loop));
         if called.is_err() {
-            // Others may have come to this mailbox since; the caller looks after the first.
-            self.bury(slf, event_loop, Some(ticket));
+            // Others may have come to this list since; the caller looks after the first.
+            self.give_up_loop(slf, event_loop, Some(ticket));
         }
         called.map(drop)
     }
 
-    pub fn empty_mailbox(&self, event_loop: &Bound<'_, PyAny>) -> Vec<(u64, Py<PyAny>)> {
-        let mailbox = {
+    pub fn take_loop_wakes(&self, event_loop: &Bound<'_, PyAny>) -> Vec<(u64, Py<PyAny>)> {
+        let wakes = {
             let mut state = self.state();
-            let at = state.mailboxes.iter().position(|mailbox| mailbox.event_loop.is(event_loop));
-            at.map(|at| state.mailboxes.swap_remove(at))
+            let at = state.loop_wakes.iter().position(|wakes| wakes.event_loop.is(event_loop));
+            at.map(|at| state.loop_wakes.swap_remove(at))
         };
-        mailbox.map(|mailbox| mailbox.futures).unwrap_or_default()
+        wakes.map(|wakes| wakes.futures).unwrap_or_default()
     }
 
     /// What coroutines of a closed loop were given goes to others. The caller looks after `but`.
-    fn bury(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>, but: Option<u64>) {
-        for (ticket, _future) in self.empty_mailbox(event_loop) {
+    fn give_up_loop(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>, but: Option<u64>) {
+        for (ticket, _future) in self.take_loop_wakes(event_loop) {
             if Some(ticket) != but {
                 self.give_up(slf, ticket);
             }
@@ -112,12 +112,12 @@ impl QueueCore {
     pub fn reclaim(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let called: Vec<Py<PyAny>> = {
             let state = self.state();
-            state.mailboxes.iter().map(|mailbox| mailbox.event_loop.clone_ref(slf.py())).collect()
+            state.loop_wakes.iter().map(|wakes| wakes.event_loop.clone_ref(slf.py())).collect()
         };
         for event_loop in called {
             let event_loop = event_loop.bind(slf.py());
             if event_loop.call_method0(intern!(slf.py(), "is_closed"))?.is_truthy()? {
-                self.bury(slf, event_loop, None);
+                self.give_up_loop(slf, event_loop, None);
             }
         }
         Ok(())

@@ -1,0 +1,142 @@
+//! Work on threads: what is given comes back, whatever the thread does with it.
+
+use std::{
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+        mpsc,
+    },
+    task,
+};
+
+use futures_util::future::join_all;
+use unisono_batch::{BlockingPool, Context, WorkNotifier, WorkQueue};
+
+/// Each thread takes one task at a time and returns its double.
+fn doubling(queue: &WorkQueue<u32, u32>) {
+    let (mut tasks, mut done) = (Vec::new(), Vec::new());
+    while queue.take(1, true, &mut tasks) {
+        for task in tasks.drain(..) {
+            assert_ne!(task.work, 13, "a fault of the worker");
+            let result = task.work * 2;
+            done.push((task, result));
+        }
+        queue.give_back(&mut done);
+    }
+}
+
+/// Polls the delivery beside a future.
+async fn beside<T>(pool: &BlockingPool<u32, u32>, wanted: impl Future<Output = T>) -> T {
+    tokio::select! {
+        biased;
+        () = pool.deliver() => unreachable!("delivery has no end"),
+        result = wanted => result,
+    }
+}
+
+#[tokio::test]
+async fn every_piece_comes_back_with_its_own_result() {
+    let pool = BlockingPool::start(3, "test", doubling).unwrap();
+    let results = join_all((100..1100).map(|number| pool.submit(number, Context::detached().hold())));
+    let results = beside(&pool, results).await;
+    assert!(results.iter().zip(100..).all(|(result, number)| *result == Some(number * 2)));
+}
+
+#[tokio::test]
+async fn a_piece_that_a_thread_panics_over_comes_back_as_nothing_and_the_thread_goes_on() {
+    let pool = BlockingPool::start(1, "test", doubling).unwrap();
+    let results = join_all([12, 13, 14].map(|number| pool.submit(number, Context::detached().hold())));
+    assert_eq!(beside(&pool, results).await, [Some(24), None, Some(28)]);
+}
+
+#[tokio::test]
+async fn a_piece_that_nobody_waits_for_is_told_to_stop_and_its_number_is_free_again_once_it_has() {
+    let (taken, was_taken) = mpsc::channel();
+    let may_look = Arc::new(Barrier::new(2));
+    let stopped = Arc::new(AtomicUsize::new(0));
+    let (gate, count) = (may_look.clone(), stopped.clone());
+    let pool: BlockingPool<u32, u32> = BlockingPool::start(1, "test", move |queue: &WorkQueue<u32, u32>| {
+        let (mut tasks, mut done) = (Vec::new(), Vec::new());
+        while queue.take(1, true, &mut tasks) {
+            for task in tasks.drain(..) {
+                if task.work == 0 {
+                    taken.send(()).unwrap();
+                    gate.wait();
+                    count.fetch_add(usize::from(queue.is_stopped(&task)), SeqCst);
+                }
+                assert!(task.work == 0 || !queue.is_stopped(&task), "only what was given up is stopped");
+                done.push((task, 1));
+            }
+            queue.give_back(&mut done);
+        }
+    })
+    .unwrap();
+    let mut given_up = Box::pin(pool.submit(0, Context::detached().hold()));
+    assert!(given_up.as_mut().poll(&mut task::Context::from_waker(task::Waker::noop())).is_pending());
+    was_taken.recv().unwrap();
+    drop(given_up);
+    may_look.wait();
+    // The same thread does this one after it.
+    assert_eq!(beside(&pool, pool.submit(1, Context::detached().hold())).await, Some(1));
+    assert_eq!(stopped.load(SeqCst), 1);
+    assert_eq!(beside(&pool, pool.submit(2, Context::detached().hold())).await, Some(1));
+}
+
+#[tokio::test]
+async fn hands_of_others_are_rung_for_pieces_and_for_stops_and_told_of_each_stop_once() {
+    let notified = Arc::new(AtomicUsize::new(0));
+    let count = notified.clone();
+    let notifier: WorkNotifier = Arc::new(move || {
+        count.fetch_add(1, SeqCst);
+    });
+    let (unattached, queue) = BlockingPool::<u32, u32>::with_foreign_workers(notifier);
+    let pool = unattached.attach();
+    let mut asked = pool.submit(1, Context::detached().hold());
+    let plain = pool.submit(2, Context::detached().hold());
+    assert_eq!(notified.load(SeqCst), 2);
+    let mut tasks = Vec::new();
+    queue.take(10, false, &mut tasks);
+    assert!(queue.take_stopped().is_empty());
+    asked.stop();
+    asked.stop();
+    assert_eq!(notified.load(SeqCst), 3);
+    assert_eq!(queue.take_stopped(), [tasks[0].number()]);
+    assert!(queue.take_stopped().is_empty());
+    let mut done: Vec<_> =
+        tasks.drain(..).map(|task| (task.number() as u32, task)).map(|(n, task)| (task, n)).collect();
+    queue.give_back(&mut done);
+    assert_eq!(beside(&pool, asked).await, Some(0));
+    assert_eq!(beside(&pool, plain).await, Some(1));
+    // Its number is free again, and nobody asks the next one to stop.
+    let _next = pool.submit(3, Context::detached().hold());
+    assert!(queue.take_stopped().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_put_on_a_desk_that_has_gone_comes_back_as_nothing() {
+    let (unattached, queue) = BlockingPool::<u32, u32>::with_foreign_workers(Arc::new(|| ()));
+    let pool = unattached.attach();
+    let before = pool.submit(1, Context::detached().hold());
+    drop(queue);
+    let after = pool.submit(2, Context::detached().hold());
+    assert_eq!(beside(&pool, before).await, None);
+    assert_eq!(beside(&pool, after).await, None);
+}
+
+#[tokio::test]
+async fn what_is_put_on_a_desk_whose_hands_have_left_comes_back_as_they_say_and_what_they_have_as_they_do_it() {
+    let (unattached, queue) = BlockingPool::<u32, u32>::with_foreign_workers(Arc::new(|| ()));
+    let pool = unattached.attach();
+    let mut tasks = Vec::new();
+    let taken = pool.submit(1, Context::detached().hold());
+    assert!(queue.take(1, false, &mut tasks));
+    let before = pool.submit(2, Context::detached().hold());
+    queue.refuse(|| 77);
+    let after = pool.submit(3, Context::detached().hold());
+    assert_eq!(beside(&pool, before).await, Some(77));
+    assert_eq!(beside(&pool, after).await, Some(77));
+    assert!(!queue.take(1, false, &mut Vec::new()));
+    let mut done = tasks.drain(..).map(|task| (task, 5)).collect();
+    queue.give_back(&mut done);
+    assert_eq!(beside(&pool, taken).await, Some(5));
+}
