@@ -17,7 +17,7 @@ import unisono
 
 
 def compress(path):
-    """Replace a file by its compressed twin; answers how many bytes that saved."""
+    """Replace a file by its compressed twin; returns how many bytes that saved."""
     temporary = path.with_name(f".{path.name}.gz.tmp")
     try:
         with path.open("rb") as source, temporary.open("wb") as target:
@@ -36,7 +36,7 @@ def compress(path):
 
 
 def main(folder):
-    """Compress what is in a folder; answers the exit status."""
+    """Compress what is in a folder; returns the exit status."""
     files = sorted(path for path in folder.iterdir() if path.suffix != ".gz" and not path.name.startswith("."))
     saved = failed = 0
     for outcome in unisono.batch(compress, files, executor="threads", limit=os.cpu_count()):

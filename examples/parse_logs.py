@@ -29,7 +29,7 @@ def parse(path):
 
 
 def main(folder):
-    """Print the totals; answers the exit status."""
+    """Print the totals; returns the exit status."""
     totals, unread = Counter(), 0
     for outcome in unisono.batch(parse, sorted(folder.glob("*.log")), executor="processes"):
         if outcome.ok:

@@ -15,7 +15,7 @@ from unisono.explaining import shell
 
 
 def main(words: list[str]) -> int:
-    """Run the command that these words name; answers its exit status, if it is this process that runs it."""
+    """Run the command that these words name; returns its exit status, if it is this process that runs it."""
     if words[:1] == ["explain"]:
         return shell.main(words[1:])
     command = _native()

@@ -268,7 +268,7 @@ class LoopCaller:
         self._stop()
 
     def _begin(self, number: int, at: int) -> BaseException | None:
-        """Begin a call; answers what it has raised at once that is to end the loop."""
+        """Begin a call; returns what it has raised at once that is to end the loop."""
         item = self._items[at]
         try:
             task = self._loop.create_task(self._call(item), name=f"{self._prefix}{_called(item, at)}]")

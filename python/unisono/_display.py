@@ -34,7 +34,7 @@ class Display:
 
     Args:
         progress: `True` for standard error, a callable for the numbers themselves, `False` for nothing.
-        clock: Answers seconds.
+        clock: Returns seconds.
     """
 
     def __init__(self, progress: Progress, clock: Callable[[], float] = time.monotonic) -> None:

@@ -44,7 +44,7 @@ class Fork:
         self._lock = threading.Lock()
 
     def happens(self) -> bool:
-        """Fork the program, unless that has been done; answers whether it was done now."""
+        """Fork the program, unless that has been done; returns whether it was done now."""
         # A child of the program has neither the pool nor the lock, and is told so by the engine.
         if self._has_happened or os.getpid() != self._program:
             return False

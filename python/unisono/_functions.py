@@ -42,7 +42,7 @@ class BatchOptions(TypedDict, total=False):
         limit: Most calls at once; 20 by default, one per core for processes, and four per thread of a cluster, or one
             where calls have a `timeout` or `deadline`, so that they do not wait for their turn meanwhile.
         rate: Most starts per time, as `"100/s"`.
-        key: Answers what an item is limited by as well, such as its host or zone.
+        key: Returns what an item is limited by as well, such as its host or zone.
         per_key: Most calls at once with the same key.
         per_key_rate: Most starts with the same key.
         timeout: Longest time for one attempt; none by default. A coroutine is cancelled, a process is killed; a thread
@@ -69,7 +69,7 @@ class BatchOptions(TypedDict, total=False):
         overwrite: Replace a results file that is there.
         idempotent: Calling twice does no harm: `resume` calls again for what was interrupted, and what is lost with a
             worker of a cluster is called again.
-        id: Answers the name of an item, which tells it apart from others; by default that is its value, with its type.
+        id: Returns the name of an item, which tells it apart from others; by default that is its value, with its type.
             An item that has no value which stays the same in every run (an object of a plain class, a function, an
             open file) is refused without it.
         serialize: Makes a result into something that JSON has, for `out`.
@@ -140,7 +140,7 @@ def batch(
         items: What it is called with, one at a time: any iterable, async iterable or queue. A queue ends the batch when
             it is closed and empty (`unisono.Queue`, or one of Python 3.13 that is shut down).
         executor: Where a plain function runs: `"threads"` (the default), `"processes"`, or any
-            `concurrent.futures.Executor`; `"loop"` for a plain function that answers an awaitable. Beyond this machine:
+            `concurrent.futures.Executor`; `"loop"` for a plain function that returns an awaitable. Beyond this machine:
             `"dask://host:port"`, `"ray://host:port"`, a `Client` of Dask, or what `unisono.clusters.connect` answers.
         progress: `True` shows a line on standard error; a callable gets the numbers.
         **options: As for `fetch`.

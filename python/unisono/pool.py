@@ -1,6 +1,6 @@
 """`multiprocessing.Pool` on the workers of `unisono.ProcessPool`: code written for it runs when its import is changed.
 
-A `ProcessPool` is an executor first, and in some places it cannot be a `multiprocessing.Pool` as well: `map` answers an
+A `ProcessPool` is an executor first, and in some places it cannot be a `multiprocessing.Pool` as well: `map` returns an
 iterator or a list, `with` waits for the tasks or ends them, a closed pool raises one error or another.
 `ProcessPool` does what executors do there; `Pool` does what `multiprocessing.Pool` does. Everything else is the same.
 

@@ -44,7 +44,7 @@ class retry:  # noqa: N801 (used as a function)
             `asyncio.CancelledError` and groups with one of them are never repeated; who names one, or `BaseException`
             with all of them, is refused.
         deadline: No repeat starts later than this after the first attempt; seconds, or text such as `"30s"`.
-        key: With the decorator, answers from the call's arguments what shares a budget of repeats, such as a host; by
+        key: With the decorator, returns from the call's arguments what shares a budget of repeats, such as a host; by
             default, all calls do.
         base, cap: The longest first wait, and the longest of all.
 
@@ -208,7 +208,7 @@ class _Attempts:
         return self._next()
 
     def ended(self, error: BaseException | None) -> bool:
-        """Answer whether there will be another attempt, so that the exception is taken in."""
+        """Return whether there will be another attempt, so that the exception is taken in."""
         if error is not None and not _ends_more_than_a_call(error) and self._is_worth_another(error):
             self._wait = self._gate.again(self._ticket)
             if self._wait is not None:

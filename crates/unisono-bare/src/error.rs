@@ -32,7 +32,7 @@ impl SystemError {
 
     /// What the last call of this thread left behind.
     pub(crate) fn last() -> Self {
-        // SAFETY: the C library answers a pointer to this thread's own error number, which lives as long as the thread.
+        // SAFETY: the C library returns a pointer to this thread's own error number, which lives as long as the thread.
         Self(unsafe { *libc::__errno_location() })
     }
 

@@ -1,7 +1,7 @@
 //! What a program needs that does without the standard library: an entry, memory, words, and standard error.
 //!
-//! [`bare_program!`](crate::bare_program) is for the root of a binary with `#![no_std]` and `#![no_main]`. The functions
-//! work everywhere, so that a library can be used by such a program and by a usual one.
+//! [`bare_program!`](crate::bare_program) is for the root of a binary with `#![no_std]` and `#![no_main]`. The
+//! functions work everywhere, so that a library can be used by such a program and by a usual one.
 
 #![allow(unsafe_code)]
 
@@ -13,7 +13,7 @@ use core::{
     panic::PanicInfo,
 };
 
-/// Makes a binary of a function that takes the words of the command line and answers the exit status.
+/// Makes a binary of a function that takes the words of the command line and returns the exit status.
 #[macro_export]
 macro_rules! bare_program {
     ($run:path) => {

@@ -1,9 +1,9 @@
 //! The keys of a batch (for HTTP: hosts): who may start now, who sleeps until when, who may be forgotten.
 //!
 //! Each key has a queue of its own. A key stands in at most one of three places: `ready`, a round robin of those that
-//! may start something; `asleep`, a heap by the time at which it wakes; or `probing`, the line of those that would probe
-//! their peers as soon as fewer others do. A key that has as much in flight as it may, or nothing queued, stands in none;
-//! whoever changes that enlists it again.
+//! may start something; `asleep`, a heap by the time at which it wakes; or `probing`, the line of those that would
+//! probe their peers as soon as fewer others do. A key that has as much in flight as it may, or nothing queued, stands
+//! in none; whoever changes that enlists it again.
 
 use std::{
     cmp::Reverse,
@@ -269,7 +269,7 @@ impl Key {
         }
     }
 
-    /// Nothing starts before `until`; answers by how much that lengthens the pause. A pause is never shortened.
+    /// Nothing starts before `until`; returns by how much that lengthens the pause. A pause is never shortened.
     pub(crate) fn pause(&mut self, now: Instant, until: Instant) -> Duration {
         let from = self.paused_until.map_or(now, |paused| paused.max(now));
         self.paused_until = Some(from.max(until));

@@ -116,7 +116,8 @@ pub enum Ruling {
         /// Since when.
         since: Instant,
     },
-    /// The batch is stopping, and takes the repeats that were left: decide the item as cancelled, with [`Finish::Final`].
+    /// The batch is stopping, and takes the repeats that were left: decide the item as cancelled, with
+    /// [`Finish::Final`].
     Stopping,
     /// The ticket was stale.
     Stale,
@@ -241,8 +242,8 @@ pub struct Machine {
     in_flight: u32,
     /// Items queued in any key.
     queued: usize,
-    /// Queued items, but of each key only so many that a paused one cannot fill the look-ahead, and none behind a peer that
-    /// is away.
+    /// Queued items, but of each key only so many that a paused one cannot fill the look-ahead, and none behind a peer
+    /// that is away.
     counted: usize,
     /// Queued items behind a peer that is away.
     behind: usize,
@@ -528,7 +529,7 @@ impl Machine {
         self.settings.limits
     }
 
-    /// Nothing of this item's key starts before then; answers by how much that lengthens its pause.
+    /// Nothing of this item's key starts before then; returns by how much that lengthens its pause.
     pub fn pause(&mut self, now: Instant, ticket: Ticket, until: Instant) -> Duration {
         if !self.is_current(ticket) {
             return Duration::ZERO;
@@ -589,7 +590,8 @@ impl Machine {
         })
     }
 
-    /// The keys whose peer is overloaded while more of them is to start than it may be sent, and how much that is at once.
+    /// The keys whose peer is overloaded while more of them is to start than it may be sent, and how much that is at
+    /// once.
     pub fn lowered(&self, now: Instant) -> impl Iterator<Item = (&str, u32)> {
         let per_key = self.settings.limits.per_key.get();
         self.keys.iter().filter_map(move |key| {
@@ -711,8 +713,8 @@ impl Machine {
         let asked = until.filter(|until| *until > now);
         let max_wait = self.settings.retry.max_wait;
         let own = match asked {
-            // Jitter only adds: everybody who was told the same time would come back at once. It does not make a wait too
-            // long that is allowed.
+            // Jitter only adds: everybody who was told the same time would come back at once. It does not make a wait
+            // too long that is allowed.
             Some(until) => {
                 let jittered = until + self.jitter((until - now) / 10).min(MOST_JITTER);
                 if until - now <= max_wait { jittered.min(now + max_wait) } else { jittered }
@@ -1119,8 +1121,9 @@ impl Machine {
         self.keys.enlist(index, &self.settings.limits);
     }
 
-    /// Takes an item out of its queue's count. Its entry goes at once when it is at the front, else when it is met, or when
-    /// there are more that are left over than others: behind a first one that waits for long, any number may come and go.
+    /// Takes an item out of its queue's count. Its entry goes at once when it is at the front, else when it is met, or
+    /// when there are more that are left over than others: behind a first one that waits for long, any number may come
+    /// and go.
     fn dequeue(&mut self, ticket: Ticket) {
         let index = self.slots[ticket.slot()].key;
         if self.keys.get(index).queue.len() > 2 * self.keys.get(index).queued + MOST_LEFT_OVER {
@@ -1155,7 +1158,8 @@ impl Machine {
             if self.is_current(ticket) && self.slot(ticket).state == State::Waiting {
                 self.leave_state(ticket);
                 self.slot_mut(ticket).state = State::Queued;
-                // Where a peer hangs up on whoever looks for it, it may be what this one asks for: others have their turn.
+                // Where a peer hangs up on whoever looks for it, it may be what this one asks for: others have their
+                // turn.
                 let is_held = self.keys.get(self.slot(ticket).key).health.is_held();
                 let gives_way = is_held && !self.settings.ordered_by_key;
                 self.enqueue(now, ticket, if gives_way { End::Back } else { End::Front });
@@ -1210,8 +1214,8 @@ const SHARE: usize = LEAST_LOOK_AHEAD / 4;
 /// How much lateness of the driver is made up for. A network that is late by this is none the worse; a program whose
 /// threads share an interpreter is late by less.
 const MOST_LATE: Duration = Duration::from_millis(20);
-/// How many items may wait for peers that are away before no more are taken in: as many rows as fit into some megabytes, so
-/// that hundreds of dead hosts keep nobody from the others.
+/// How many items may wait for peers that are away before no more are taken in: as many rows as fit into some
+/// megabytes, so that hundreds of dead hosts keep nobody from the others.
 const MOST_BEHIND: usize = 16 * LEAST_LOOK_AHEAD;
 /// Spreads those who were told the same time; more would waste the quota of a short pause.
 const MOST_JITTER: Duration = Duration::from_millis(250);

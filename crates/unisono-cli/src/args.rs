@@ -51,7 +51,7 @@ pub enum Command {
     },
 }
 
-/// Runs the command; answers its exit status.
+/// Runs the command; returns its exit status.
 pub fn run() -> u8 {
     // Before anything else, and only here, since every other command lives with its signals as they come.
     let signals = crate::init::is_meant().then(unisono_init::HeldSignals::hold);
@@ -200,11 +200,12 @@ pub struct OutputArgs {
     /// As --retry-failed, and run again what may have taken effect
     #[arg(long, requires = "out")]
     pub retry_ambiguous: bool,
-    /// As --resume, of a copy of results whose run has not ended: what has no line and must not be repeated is `ambiguous`
+    /// As --resume, of a copy of results whose run has not ended: what has no line and must not be repeated is
+    /// `ambiguous`
     #[arg(long, requires = "out")]
     pub adopt: bool,
-    /// As --resume, with another input: rows are known again by their ids, wherever they stand. One that has its outcome must
-    /// ask for what it asked for. Commands and files are known by what they are in any case
+    /// As --resume, with another input: rows are known again by their ids, wherever they stand. One that has its
+    /// outcome must ask for what it asked for. Commands and files are known by what they are in any case
     #[arg(long, requires = "out")]
     pub rebind: bool,
     /// Replace what is in --out, and files that --save finds in its way; with --resume and its like the latter alone

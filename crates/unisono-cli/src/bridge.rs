@@ -30,7 +30,7 @@ pub struct Bridge {
     ended: mpsc::Receiver<()>,
 }
 
-/// Joins a cluster; answers what a run puts its requests on, and what carries them.
+/// Joins a cluster; returns what a run puts its requests on, and what carries them.
 pub fn start(address: &str, options: &Options) -> Result<(RemoteSender, Bridge), Failure> {
     let options = encoded(options)?;
     let python = python()?;

@@ -15,7 +15,7 @@ pub fn command() -> EvaluatorCommand {
     EvaluatorCommand { words, environment: Vec::new() }
 }
 
-/// Serves until the run is over; answers the exit status.
+/// Serves until the run is over; returns the exit status.
 pub fn run() -> Result<u8, Failure> {
     serve_expressions().map(|()| 0).map_err(|error| {
         Failure::usage(format!("{NAME}: {error}")).hint("runs start this by themselves, see `unisono fetch --select`")

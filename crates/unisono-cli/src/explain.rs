@@ -1,8 +1,8 @@
 //! `unisono explain`: handed over to `python -m unisono explain`, since it runs functions of Python.
 //!
-//! The interpreter is the one next to this command, which is the one that the package is installed for. It takes the place
-//! of this process, so that signals, standard streams and the exit status are its own. Words are passed on as they are;
-//! the help is Python's.
+//! The interpreter is the one next to this command, which is the one that the package is installed for. It takes the
+//! place of this process, so that signals, standard streams and the exit status are its own. Words are passed on as
+//! they are; the help is Python's.
 
 use std::{
     env,
@@ -26,7 +26,7 @@ pub struct ExplainArgs {
     words: Vec<OsString>,
 }
 
-/// Becomes Python; answers only if that cannot be.
+/// Becomes Python; returns only if that cannot be.
 pub fn run(args: ExplainArgs) -> Result<u8, Failure> {
     let python = python()?;
     // Python would find /dev/null there, and print into it.

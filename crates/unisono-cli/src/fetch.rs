@@ -141,8 +141,8 @@ struct ConnectionArgs {
     /// Connect to this Unix socket, whatever the URL says
     #[arg(long, value_name = "PATH")]
     unix_socket: Option<PathBuf>,
-    /// Have the requests sent by the machines of a cluster: `dask://HOST:PORT` or `ray://HOST:PORT`; limits hold for all
-    /// of them together
+    /// Have the requests sent by the machines of a cluster: `dask://HOST:PORT` or `ray://HOST:PORT`; limits hold for
+    /// all of them together
     #[arg(long, value_name = "ADDRESS")]
     on: Option<String>,
 }
@@ -205,7 +205,7 @@ enum Body {
     None,
 }
 
-/// Runs the command; answers its exit status.
+/// Runs the command; returns its exit status.
 pub fn run(args: FetchArgs) -> Result<u8, Failure> {
     let terminal = Terminal::new(args.show.color);
     args.output.check(args.answer.save.is_some())?;

@@ -16,7 +16,7 @@ use crate::{
     terminal::Terminal,
 };
 
-/// Runs a batch; answers its report, which has been shown.
+/// Runs a batch; returns its report, which has been shown.
 ///
 /// `run` is given what stops, steers and counts it. `resumable` says whether its outcomes are in a file.
 pub fn launch<F>(
@@ -34,8 +34,8 @@ where
     if let Some(total) = total {
         gauge.set_total(total);
     }
-    // Connections, files and commands each have theirs. By whoever does the work: a process that only starts it again would hand
-    // on the raised limit as its own.
+    // Connections, files and commands each have theirs. By whoever does the work: a process that only starts it again
+    // would hand on the raised limit as its own.
     descriptors::raise();
     signals::watch(&cancel, &monitor, terminal, handling)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -19,8 +19,8 @@ use clap::{Args, ValueEnum};
 use tokio::sync::mpsc;
 use unisono_core::{CancelReason, ErrorKind, Limits, OutcomeKind, Rate, RetryPolicy, Span};
 use unisono_runner::{
-    Batch, FileCall, Frame, Gauge, Hashed, Identity, Listing, ManifestOut, Manifests, Named, Open, Outcome, Output,
-    Outputs, Report, Settings, SumPlan, VerifyOptions, Way,
+    Batch, DigestResult, FileCall, Frame, Gauge, Identity, Listing, ManifestOut, Manifests, Named, Open, Outcome,
+    Output, Outputs, Report, Settings, SumPlan, VerifyOptions, Way,
     file_tools::{
         Entry, FilesOptions, Hidden, WalkOptions,
         manifest::{Layout, push_entry, push_name},
@@ -185,7 +185,7 @@ struct SumLimitArgs {
     kernel: Option<Kernel>,
 }
 
-/// Runs the command; answers its exit status.
+/// Runs the command; returns its exit status.
 pub fn run(args: SumArgs) -> Result<u8, Failure> {
     let terminal = Terminal::new(args.show.color);
     args.check_words()?;
@@ -391,12 +391,12 @@ impl SumArgs {
     }
 
     /// What is printed of each outcome: lines of the manifest, or of the check; and what went wrong, to standard error.
-    fn listing(&self, terminal: &Terminal, lines: Rc<RefCell<Lines>>) -> Option<Listing<Hashed>> {
+    fn listing(&self, terminal: &Terminal, lines: Rc<RefCell<Lines>>) -> Option<Listing<DigestResult>> {
         let (is_check, layout, zero) = (self.check.check, self.listing.layout(), self.listing.zero);
         let (quiet, status, verbose) = (self.show.quiet, self.check.status, self.show.verbose);
         let terminal = terminal.clone();
         let mut line = Vec::new();
-        let list = move |outcome: &Outcome<Hashed>| {
+        let list = move |outcome: &Outcome<DigestResult>| {
             line.clear();
             let Some(path) = &outcome.done.path else { return Ok(()) };
             if is_check {
@@ -501,7 +501,7 @@ impl Lines {
 }
 
 /// `name: OK` and the like, as coreutils has it.
-fn push_check(path: &Path, outcome: &Outcome<Hashed>, quiet: bool, zero: bool, line: &mut Vec<u8>) {
+fn push_check(path: &Path, outcome: &Outcome<DigestResult>, quiet: bool, zero: bool, line: &mut Vec<u8>) {
     let word = match (outcome.kind, outcome.done.error.as_deref().map(|(kind, _)| *kind)) {
         (OutcomeKind::Ok, _) if quiet => return,
         (OutcomeKind::Ok, _) => "OK",

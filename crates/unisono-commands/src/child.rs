@@ -7,14 +7,15 @@
 //!   need a moment: it lasts until nothing was printed for [`QUIET`], and at most [`LONGEST_SETTLING`].
 //! - *terminating*: all that is left, or all of it when it has to stop, was sent SIGTERM (and SIGCONT, since a stopped
 //!   process cannot take it), whoever is born meanwhile as well. It may take the grace period.
-//! - *killing*: SIGKILL, again and again until nothing is left. What is not gone after [`HOPELESS`] (a process that waits
-//!   for a dead disk) is counted and given up.
+//! - *killing*: SIGKILL, again and again until nothing is left. What is not gone after [`HOPELESS`] (a process that
+//!   waits for a dead disk) is counted and given up.
 //!
-//! The process is reaped last: until then its number is not given away, so its group and session are its own. Where this
-//! process is there for commands alone, orphans come to us, since we are a subreaper; that is what makes it cheap to see at
-//! the end that there are none. A guest in somebody else's process is no subreaper, or the orphans of its host's own
-//! children would come here as well and stay as zombies, for nobody knows whose they are. It looks at all processes at the
-//! end of each command instead, and misses only who has changed group, session and environment and has lost its parent.
+//! The process is reaped last: until then its number is not given away, so its group and session are its own. Where
+//! this process is there for commands alone, orphans come to us, since we are a subreaper; that is what makes it cheap
+//! to see at the end that there are none. A guest in somebody else's process is no subreaper, or the orphans of its
+//! host's own children would come here as well and stay as zombies, for nobody knows whose they are. It looks at all
+//! processes at the end of each command instead, and misses only who has changed group, session and environment and has
+//! lost its parent.
 //!
 //! Dropping the future kills the tree at once, without grace, before `drop` returns.
 
@@ -252,8 +253,8 @@ impl Commands {
         Ok(running.finish(bounds, started).await)
     }
 
-    /// Ends whatever descends from this process: what hid from the end of its command. Answers how many it were. Only for
-    /// a process that has no other children, once no command runs.
+    /// Ends whatever descends from this process: what hid from the end of its command. Returns how many it were. Only
+    /// for a process that has no other children, once no command runs.
     pub fn end_strays(&self) -> u32 {
         kill_descendants()
     }
@@ -339,8 +340,8 @@ struct Running<'a> {
     feed: Option<Feed>,
     /// Standard output and standard error, until they are closed.
     sources: [Option<Source>; 2],
-    /// The command's ends of these pipes, held until it has ended: so its end wakes us once, and not first for each pipe that
-    /// it closes on its way.
+    /// The command's ends of these pipes, held until it has ended: so its end wakes us once, and not first for each
+    /// pipe that it closes on its way.
     writers: [Option<OwnedFd>; 2],
     outputs: [Output; 2],
     /// Who was found to belong to it: whoever loses parent, group and marker later still does.
@@ -471,8 +472,8 @@ impl Running<'_> {
             return;
         };
         if !(asks && terminal.is_ours()) {
-            // Ctrl-Z, or we are in the background ourselves: the run stops with it, until somebody has it go on. As the terminal
-            // would have stopped it: where there is no shell to have it go on, the system lets it be.
+            // Ctrl-Z, or we are in the background ourselves: the run stops with it, until somebody has it go on. As the
+            // terminal would have stopped it: where there is no shell to have it go on, the system lets it be.
             terminal.take_back(self.pid, true);
             let _ = kill_process(getpid(), Signal::TSTP);
         }
@@ -609,7 +610,7 @@ impl Running<'_> {
         if self.ended && read && !self.has_left_over() { Stage::Over { unkillable: 0 } } else { stage }
     }
 
-    /// Sends SIGTERM to all that have not had it yet; answers whether anybody lives.
+    /// Sends SIGTERM to all that have not had it yet; returns whether anybody lives.
     fn signal_new(&mut self) -> bool {
         let members = self.members();
         let had_it = self.end_group_at_once(&members);
@@ -770,7 +771,7 @@ pub(crate) fn kill_descendants() -> u32 {
     u32::try_from(killed.len()).unwrap_or(u32::MAX)
 }
 
-/// Stops all that descends from this process but one; answers whom, so that they can be told to go on.
+/// Stops all that descends from this process but one; returns whom, so that they can be told to go on.
 pub(crate) fn stop_descendants(but: Pid) -> HashSet<Found> {
     let mut stopped = HashSet::new();
     for _ in 0..ROUNDS {

@@ -11,18 +11,19 @@
 //! - Where we may make a control group (version 2), the worker runs in one of its own. Killing that is one write, which
 //!   nobody can dodge by forking.
 //!
-//! Ctrl-Z (SIGTSTP, SIGTTIN, SIGTTOU) reaches these two alone, since commands lead groups of their own. Once the worker has
-//! stopped and can start nothing, the watcher stops all that descends from it, and then itself; whichever of the two is told
-//! to go on, both do, and they.
+//! Ctrl-Z (SIGTSTP, SIGTTIN, SIGTTOU) reaches these two alone, since commands lead groups of their own. Once the worker
+//! has stopped and can start nothing, the watcher stops all that descends from it, and then itself; whichever of the
+//! two is told to go on, both do, and they.
 //!
-//! SIGSTOP holds whom it is sent to, and nobody else. A worker that is held starts nothing and is still watched: what is to
-//! end it has it go on first, and so does the end of the watcher (`PR_SET_PDEATHSIG`), or nothing would end its commands.
+//! SIGSTOP holds whom it is sent to, and nobody else. A worker that is held starts nothing and is still watched: what
+//! is to end it has it go on first, and so does the end of the watcher (`PR_SET_PDEATHSIG`), or nothing would end its
+//! commands.
 //!
 //! It costs the commands nothing: none of it happens when one of them is started.
 //!
 //! What it cannot do: when both are killed at the same moment, what runs is left to run, as it would be without it. A
-//! `kill -9` of the whole process group is such a case; commands lead groups of their own and do not notice. Then only a
-//! control group that somebody else kills (a container, `systemd-run`) helps.
+//! `kill -9` of the whole process group is such a case; commands lead groups of their own and do not notice. Then only
+//! a control group that somebody else kills (a container, `systemd-run`) helps.
 
 use std::{
     collections::HashSet,
@@ -79,9 +80,9 @@ impl Gate {
     }
 }
 
-/// Starts the same program again as the worker, watches it to its end, and answers with the exit status to end with. To be
-/// called before there are other threads. `with_group` says whether to make a control group, if we may; `terminal` is what the
-/// worker lends to its commands, and is taken back when it is killed.
+/// Starts the same program again as the worker, watches it to its end, and returns with the exit status to end with. To
+/// be called before there are other threads. `with_group` says whether to make a control group, if we may; `terminal`
+/// is what the worker lends to its commands, and is taken back when it is killed.
 ///
 /// # Errors
 /// When the program cannot be started again.
@@ -131,8 +132,8 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Has the watcher go on when it has stopped. To be called when the worker was told to go on, since that may have been said
-    /// to the worker alone.
+    /// Has the watcher go on when it has stopped. To be called when the worker was told to go on, since that may have
+    /// been said to the worker alone.
     pub fn wake(&self) {
         let this = self.clone();
         // Without a thread it is looked at once.
@@ -155,8 +156,8 @@ impl Watcher {
     }
 }
 
-/// Lets a worker be watched over: `value` is that of [`WATCHER`]. From here on, the end of the watcher is the end of this
-/// process and of all that it has started. To be called before there are other threads.
+/// Lets a worker be watched over: `value` is that of [`WATCHER`]. From here on, the end of the watcher is the end of
+/// this process and of all that it has started. To be called before there are other threads.
 ///
 /// Returns none when the value names no process. Ends this process when the watcher has gone already.
 ///
@@ -169,8 +170,8 @@ pub fn be_watched(value: &OsString, gate: Gate) -> io::Result<Option<Watcher>> {
     let Some(watcher) = number.and_then(Pid::from_raw) else { return Ok(None) };
     let group = bytes.get(split + 1..).map(|path| PathBuf::from(std::ffi::OsStr::from_bytes(path)));
     let end = pidfd_open(watcher, PidfdFlags::empty());
-    // Before the look at who our parent is, or its end in between would go unnoticed. It wakes us when we are stopped, and does
-    // nothing otherwise.
+    // Before the look at who our parent is, or its end in between would go unnoticed. It wakes us when we are stopped,
+    // and does nothing otherwise.
     set_parent_process_death_signal(Some(Signal::CONT))?;
     if getppid() != Some(watcher) {
         // It went away before we could watch it; commands never see the variable, so it was meant for us. Nothing has
@@ -272,7 +273,8 @@ impl Watch {
         signal.is_some_and(|signal| signal != Signal::STOP.as_raw())
     }
 
-    /// Stops what descends from the worker, and then this process, until it is told to go on. Returns what arrived meanwhile.
+    /// Stops what descends from the worker, and then this process, until it is told to go on. Returns what arrived
+    /// meanwhile.
     fn stop(&mut self) -> io::Result<Vec<Arrival>> {
         self.stopped.extend(stop_descendants(self.worker));
         let arrived = self.arrivals.waiting()?;
@@ -304,6 +306,6 @@ const PASSED_ON: [Signal; 11] = [
     Signal::CONT,
 ];
 
-/// When a worker that goes on looks whether its watcher does: at once, and again, since the watcher may have been about to stop
-/// itself.
+/// When a worker that goes on looks whether its watcher does: at once, and again, since the watcher may have been about
+/// to stop itself.
 const LOOKS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(100), Duration::from_secs(1)];

@@ -1,9 +1,9 @@
 //! Other programs as work: one command run well, and nothing of it left behind.
 //!
-//! [`Commands::run`] starts a [`Command`], reads what it prints, and answers when nothing of it is left: the process, its
-//! descendants, and those that changed their group, session or parent. [`guard`] does the same for a whole run, when the
-//! process that runs it is killed itself. Needs an ambient tokio runtime with I/O and time; handles no signals, and
-//! leaves the children of others alone.
+//! [`Commands::run`] starts a [`Command`], reads what it prints, and returns when nothing of it is left: the process,
+//! its descendants, and those that changed their group, session or parent. [`guard`] does the same for a whole run,
+//! when the process that runs it is killed itself. Needs an ambient tokio runtime with I/O and time; handles no
+//! signals, and leaves the children of others alone.
 //!
 //! No shell, no scheduling: what runs when is the engine's business.
 

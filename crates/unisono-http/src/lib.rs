@@ -1,11 +1,12 @@
 //! HTTP for many calls at once: one attempt done well, and what its end means.
 //!
 //! [`Client`] sends one request, once: connection, redirects, one refresh of a token, one replay of a connection that
-//! turned out to be closed, decoding, caps. [`HttpJob`] makes it a job of the batch engine: it tells which ends are
-//! worth another attempt, which pause a host, and which must not be repeated. Nothing here retries on its own. The exchange
-//! itself may take place on another machine: [`Remote`] is this side of it, [`RemoteWorker`] the other.
+//! turned out to be closed, decoding, caps. [`AttemptClassifier`] makes it a job of the batch engine: it tells which
+//! ends are worth another attempt, which pause a host, and which must not be repeated. Nothing here retries on its own.
+//! The exchange itself may take place on another machine: [`Remote`] is this side of it, [`RemoteWorker`] the other.
 
 mod auth;
+mod classifier;
 mod client;
 mod connect;
 mod cookies;
@@ -18,7 +19,6 @@ mod framing;
 pub mod fuzzing;
 mod http1;
 mod http2;
-mod job;
 mod keep_alive;
 mod news;
 mod options;
@@ -37,6 +37,7 @@ mod verdict;
 mod wire;
 
 pub use auth::TokenSource;
+pub use classifier::{AttemptClassifier, Judged, Reply};
 pub use client::{Client, basic_authorization, bearer_authorization};
 pub use connect::{LookupError, Resolve};
 #[doc(hidden)]
@@ -45,7 +46,6 @@ pub use connect::{read_connect_answer, read_socks_answers};
 pub use decode::decode_body;
 pub use error::Error;
 pub use fields::{request_header, shown_header};
-pub use job::{HttpJob, Judged, Reply};
 pub use options::{Family, HostAddress, HttpVersion, Identity, OnlyHere, Options, SLOW_WINDOW, Tls};
 pub use proxy::{NoProxy, Proxies, Proxy};
 pub use remote::{Remote, RemoteChannel, RemoteCommand, RemoteQueue, RemoteResult, RemoteWorker, remote_queue};

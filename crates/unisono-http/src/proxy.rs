@@ -43,7 +43,7 @@ pub(crate) enum ProxyKind {
 }
 
 impl Proxies {
-    /// The proxies that the environment asks for; `get` answers a variable's value.
+    /// The proxies that the environment asks for; `get` returns a variable's value.
     ///
     /// # Errors
     /// When a variable's value is not the address of a proxy.

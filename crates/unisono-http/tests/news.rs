@@ -7,7 +7,9 @@ use std::{cell::Cell, net::IpAddr, pin::Pin, rc::Rc};
 use support::*;
 use unisono_batch::{Context, Settings};
 use unisono_core::{Peer, Times};
-use unisono_http::{Client, HttpJob, HttpVersion, LookupError, NoProxy, Options, Proxies, Proxy, Resolve, Tls, Trail};
+use unisono_http::{
+    AttemptClassifier, Client, HttpVersion, LookupError, NoProxy, Options, Proxies, Proxy, Resolve, Tls, Trail,
+};
 use unisono_testkit::{Certificates, Server, answer, h2};
 
 /// An address where nobody listens: the port was somebody's until now.
@@ -22,7 +24,7 @@ fn through(proxy: &str) -> Options {
 
 /// The news of one attempt.
 async fn news(url: impl AsRef<str>, options: Options) -> Peer {
-    let job = HttpJob::new(Client::new(options).unwrap());
+    let job = AttemptClassifier::new(Client::new(options).unwrap());
     let (.., reply) = job.attempt(&get(url), &Trail::default(), &Context::detached()).await;
     reply.peer
 }

@@ -19,7 +19,7 @@ use tokio::sync::{Notify, mpsc};
 use unisono_batch::Settings;
 use unisono_core::{ErrorKind, OutcomeKind, Times};
 use unisono_http::{
-    Client, HttpJob, Options, Remote, RemoteCommand, RemoteQueue, RemoteResult, RemoteWorker, Request, Tls,
+    AttemptClassifier, Client, Options, Remote, RemoteCommand, RemoteQueue, RemoteResult, RemoteWorker, Request, Tls,
     decode_options, encode_options, remote_queue,
 };
 use unisono_testkit::{Certificates, Server, answer};
@@ -81,7 +81,7 @@ async fn run_far(requests: Vec<Request>, options: Options, settings: Settings) -
 async fn run_far_losing(losses: usize, requests: Vec<Request>, options: Options, settings: Settings) -> Vec<Out> {
     let (notify, notifier) = notifier();
     let (channel, queue) = remote_queue(notifier);
-    let job = HttpJob::over(Remote::new(channel, options.expect.clone()));
+    let job = AttemptClassifier::over(Remote::new(channel, options.expect.clone()));
     tokio::select! {
         outs = run_job(&job, requests, settings) => outs,
         () = job.deliver() => unreachable!(),
@@ -202,7 +202,7 @@ async fn a_machine_that_goes_leaves_in_doubt_only_what_it_may_have_sent() {
     for (end, of_post, kind) in [lost, unsent] {
         let (notify, notifier) = notifier();
         let (channel, queue) = remote_queue(notifier);
-        let job = HttpJob::over(Remote::new(channel, options().expect));
+        let job = AttemptClassifier::over(Remote::new(channel, options().expect));
         let give_back = async {
             loop {
                 notify.notified().await;
@@ -241,7 +241,7 @@ async fn when_what_carries_requests_ends_nobody_waits_for_ever() {
     let (_, notifier) = notifier();
     let (channel, queue) = remote_queue(notifier);
     drop(queue);
-    let job = HttpJob::over(Remote::new(channel, options().expect));
+    let job = AttemptClassifier::over(Remote::new(channel, options().expect));
     let out = tokio::select! {
         outs = run_job(&job, vec![post("http://a/")], settings()) => outs,
         () = job.deliver() => unreachable!(),

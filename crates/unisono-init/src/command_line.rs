@@ -20,7 +20,7 @@ use crate::{
     options::{OPTIONS, OptionSpec, Options},
 };
 
-/// The whole program: reads its words, does what they say, answers the exit code. Usage that makes no sense is 2.
+/// The whole program: reads its words, does what they say, returns the exit code. Usage that makes no sense is 2.
 pub fn main(words: Vec<CString>) -> u8 {
     // First of all: what comes from now on waits until there is a command to forward it to.
     let signals = HeldSignals::hold();

@@ -23,7 +23,7 @@ use crate::{
     supervisor::{Action, Event, Phase, Supervisor},
 };
 
-/// Runs `words` under `options` until everything is over; answers the exit code.
+/// Runs `words` under `options` until everything is over; returns the exit code.
 ///
 /// `signals` must have been held since the program's start and before any thread: a TERM that came in the meantime
 /// waits there, and is forwarded once the command exists.

@@ -1,4 +1,4 @@
-//! What to do when: a pure machine that is told signals, ends of children and the time, and answers actions.
+//! What to do when: a pure machine that is told signals, ends of children and the time, and returns actions.
 //!
 //! The course of things: *running* until TERM; *draining*, while the command goes on as if nothing had happened; the
 //! *hook* of `--pre-stop`; *stopping*, from TERM to its end; *leaving*, from the command's end to that of the last
@@ -143,7 +143,7 @@ impl Supervisor {
         }
     }
 
-    /// Takes an event; answers what to do about it. A time that has come counts before the event.
+    /// Takes an event; returns what to do about it. A time that has come counts before the event.
     pub fn on(&mut self, now: Duration, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
         // With a grace of nothing one time leads to the next.

@@ -1,7 +1,8 @@
 //! Clients: a batch that never ends, whose items are calls of a program.
 //!
 //! So a client has the limits, retries, pacing and safety of a batch without a second implementation of any of them.
-//! Callers wait at a completion queue, one per event loop or thread: the numbers of the calls that have something, and a notifier.
+//! Callers wait at a completion queue, one per event loop or thread: the numbers of the calls that have something, and
+//! a notifier.
 
 use std::{
     collections::VecDeque,
@@ -27,7 +28,7 @@ use tokio::{
 };
 use unisono_batch::{Attempt, Batch, Context, Decided, Halt, Job, Offer, Pull, Sink, Source, Verdict, drive};
 use unisono_core::{CancelLevel, CancelReason, CancelToken, Effect, ErrorKind, OutcomeKind, Peer};
-use unisono_http::{Client, Error as HttpError, HttpJob, Judged, Reply, Request, Trail};
+use unisono_http::{AttemptClassifier, Client, Error as HttpError, Judged, Reply, Request, Trail};
 use unisono_runner::{Defaults, Error, Fetched, Monitor, Outcome as Ended, Settings};
 
 use crate::{
@@ -195,7 +196,8 @@ impl Engine {
         }
     }
 
-    /// Whether its thread is through, so that every call has been answered; if not, the completions gets the number then.
+    /// Whether its thread is through, so that every call has been answered; if not, the completions gets the number
+    /// then.
     fn has_ended(&self, completions: &Bound<'_, CompletionQueue>, number: u64) -> bool {
         if std::process::id() != self.pid {
             return true;
@@ -361,7 +363,7 @@ fn serve(
         }
     };
     let _ = begun.send(Ok(()));
-    let job = Calls { http: HttpJob::new(client), cancel: cancel.clone() };
+    let job = Calls { http: AttemptClassifier::new(client), cancel: cancel.clone() };
     let batch = Batch { settings, source: Waiting(waiting), sink: Mail, cancel, monitor };
     // Bodies of streams come in beside the batch, on the same thread.
     let local = LocalSet::new();
@@ -370,7 +372,7 @@ fn serve(
 }
 
 struct Calls {
-    http: HttpJob,
+    http: AttemptClassifier,
     /// Ends the streams, which the batch does not know.
     cancel: CancelToken,
 }

@@ -9,7 +9,7 @@ use pyo3::{
     types::{PyBytes, PyDict, PyType},
 };
 use unisono_core::ErrorKind;
-use unisono_runner::{Outcome as RunOutcome, Ran, commands::Output};
+use unisono_runner::{CommandResult, Outcome as RunOutcome, commands::Output};
 
 use crate::{
     ended::Ended,
@@ -20,7 +20,7 @@ use crate::{
 /// How one command ended.
 #[pyclass(frozen, extends = Ended, module = "unisono.commands")]
 pub struct CommandOutcome {
-    ended: RunOutcome<Ran>,
+    ended: RunOutcome<CommandResult>,
     /// What it printed is text to the program.
     as_text: bool,
     /// Read once: behind the first mebibyte it is in a file.
@@ -31,7 +31,7 @@ pub struct CommandOutcome {
 impl CommandOutcome {
     pub fn object<'py>(
         py: Python<'py>,
-        ended: RunOutcome<Ran>,
+        ended: RunOutcome<CommandResult>,
         item: Option<Bound<'py, PyAny>>,
         as_text: bool,
     ) -> PyResult<Bound<'py, Self>> {

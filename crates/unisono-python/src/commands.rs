@@ -1,8 +1,8 @@
 //! Commands: argument lists, or one command and its items, in; what they printed and how they ended out.
 //!
-//! We are a guest in the program's process, which may have other children: it is no subreaper, nothing here touches SIGCHLD
-//! or waits for a child that is not ours, and the environment is copied when a run starts, on the thread of the program,
-//! since reading it later would race with `os.environ`.
+//! We are a guest in the program's process, which may have other children: it is no subreaper, nothing here touches
+//! SIGCHLD or waits for a child that is not ours, and the environment is copied when a run starts, on the thread of the
+//! program, since reading it later would race with `os.environ`.
 //!
 //! Left out: files and pipes of the program as input or output, and terminals.
 
@@ -21,8 +21,8 @@ use pyo3::{
 };
 use unisono_core::{FOR_EVER, Limits, Rate, RetryPolicy, Times};
 use unisono_runner::{
-    EachCall, EachMaker, EachPlan, EachStyle, Grammar, Halting, Identity, KILL_AFTER, Origin, Outcome as RunOutcome,
-    Ran, Recipe, Row, Settings, Values, Word, Worst,
+    CommandResult, EachCall, EachMaker, EachPlan, EachStyle, Grammar, Halting, Identity, KILL_AFTER, Origin,
+    Outcome as RunOutcome, Recipe, Row, Settings, Values, Word, Worst,
     commands::{Pressure, guard::Gate},
     each, each_settings,
 };
@@ -90,13 +90,13 @@ struct CommandFace {
 
 impl Face for CommandFace {
     type Asked = EachCall;
-    type Done = Ran;
+    type Done = CommandResult;
 
     fn row(&self, item: &Bound<'_, PyAny>, line: u64) -> PyResult<Row<EachCall>> {
         let (id, call) = match &self.commands {
             Commands::Template(template) => (None, template.call(item)),
-            Commands::Many(surroundings) => match Own::of(item, surroundings.shell) {
-                Ok(own) => (own.id.clone(), own.call(surroundings)),
+            Commands::Many(surroundings) => match ItemCommand::of(item, surroundings.shell) {
+                Ok(command) => (command.id.clone(), command.call(surroundings)),
                 Err(why) => (None, Err(why)),
             },
         };
@@ -106,13 +106,13 @@ impl Face for CommandFace {
     fn outcome<'py>(
         &self,
         py: Python<'py>,
-        ended: RunOutcome<Ran>,
+        ended: RunOutcome<CommandResult>,
         item: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         CommandOutcome::object(py, ended, item, self.text).map(Bound::into_any)
     }
 
-    fn may_have_more(&self, _ended: &RunOutcome<Ran>) -> bool {
+    fn may_have_more(&self, _ended: &RunOutcome<CommandResult>) -> bool {
         false
     }
 }
@@ -199,7 +199,7 @@ impl Template {
 }
 
 /// One of many commands, and what it has of its own.
-struct Own {
+struct ItemCommand {
     argv: Vec<OsString>,
     id: Option<Box<str>>,
     folder: Option<OsString>,
@@ -207,12 +207,12 @@ struct Own {
     input: Option<Bytes>,
 }
 
-impl Own {
+impl ItemCommand {
     fn of(item: &Bound<'_, PyAny>, shell: bool) -> Result<Self, String> {
-        let mut own = Self { argv: Vec::new(), id: None, folder: None, environment: Vec::new(), input: None };
+        let mut command = Self { argv: Vec::new(), id: None, folder: None, environment: Vec::new(), input: None };
         let Ok(mapping) = item.cast::<PyMapping>() else {
-            own.argv = argv_of(item, shell)?;
-            return Ok(own);
+            command.argv = argv_of(item, shell)?;
+            return Ok(command);
         };
         let members = mapping.items().map_err(|error| error.to_string())?;
         for (name, value) in members.iter().filter_map(|member| member.extract::<(Bound<'_, PyAny>, _)>().ok()) {
@@ -220,19 +220,19 @@ impl Own {
             let name = name.to_string();
             let named = |why: String| format!("`{name}` is {why}");
             match name.as_str() {
-                "argv" => own.argv = argv_of(&value, shell)?,
+                "argv" => command.argv = argv_of(&value, shell)?,
                 _ if value.is_none() => {}
-                "id" => own.id = Some(text_of(&value).map_err(named)?.to_string_lossy().into()),
-                "cwd" => own.folder = Some(text_of(&value).map_err(named)?),
-                "env" => own.environment = variables(&value)?,
-                "input" => own.input = Some(bytes_of(&value).map_err(named)?),
+                "id" => command.id = Some(text_of(&value).map_err(named)?.to_string_lossy().into()),
+                "cwd" => command.folder = Some(text_of(&value).map_err(named)?),
+                "env" => command.environment = variables(&value)?,
+                "input" => command.input = Some(bytes_of(&value).map_err(named)?),
                 _ => return Err(format!("a command has no `{name}` (but argv, id, cwd, env and input)")),
             }
         }
-        if own.argv.is_empty() {
+        if command.argv.is_empty() {
             return Err("the command has no `argv`".to_owned());
         }
-        Ok(own)
+        Ok(command)
     }
 
     fn call(self, surroundings: &Surroundings) -> Result<EachCall, String> {

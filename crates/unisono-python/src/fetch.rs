@@ -51,7 +51,7 @@ pub fn fetch(py: Python<'_>, keep_outcomes: bool, keywords: Option<&Bound<'_, Py
     start(py, keep_outcomes, keywords, None)
 }
 
-/// Starts to fetch; answers the run, and where its requests are to be taken from by whoever sends them.
+/// Starts to fetch; returns the run, and where its requests are to be taken from by whoever sends them.
 #[pyfunction(signature = (*, keep_outcomes, **keywords))]
 pub fn fetch_remote(
     py: Python<'_>,

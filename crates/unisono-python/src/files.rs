@@ -19,8 +19,8 @@ use pyo3::{
 };
 use unisono_core::{Limits, Rate, RetryPolicy};
 use unisono_runner::{
-    Feed, FileCall, Given, Hashed, Identity, Origin, Outcome as RunOutcome, Outlet, Outputs, Row, Settings, SumPlan,
-    VerifyOptions,
+    DigestResult, Feed, FileCall, Given, Identity, Origin, Outcome as RunOutcome, Outlet, Outputs, Row, Settings,
+    SumPlan, VerifyOptions,
     file_tools::{FilesOptions, Hidden, WalkOptions},
     hash::Algorithm,
     path_rows, sum, sum_settings, verify_rows,
@@ -37,7 +37,7 @@ use crate::{
 /// How one file ended.
 #[pyclass(frozen, extends = Ended, module = "unisono.files")]
 pub struct FileOutcome {
-    ended: RunOutcome<Hashed>,
+    ended: RunOutcome<DigestResult>,
 }
 
 #[pymethods]
@@ -126,7 +126,7 @@ struct FileFace;
 
 impl Face for FileFace {
     type Asked = Given;
-    type Done = Hashed;
+    type Done = DigestResult;
 
     fn row(&self, item: &Bound<'_, PyAny>, line: u64) -> PyResult<Row<Given>> {
         // What a walk of ours has come upon was not named by anybody.
@@ -139,7 +139,7 @@ impl Face for FileFace {
     fn outcome<'py>(
         &self,
         py: Python<'py>,
-        ended: RunOutcome<Hashed>,
+        ended: RunOutcome<DigestResult>,
         item: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let common = Ended::of(&ended, item.map(Bound::unbind));
@@ -148,7 +148,7 @@ impl Face for FileFace {
     }
 
     /// What is in a folder has the folder as its item.
-    fn may_have_more(&self, ended: &RunOutcome<Hashed>) -> bool {
+    fn may_have_more(&self, ended: &RunOutcome<DigestResult>) -> bool {
         ended.done.shares_line
     }
 }
@@ -225,7 +225,7 @@ fn plan(
     rows: Box<dyn Feed<FileCall>>,
     settings: Settings,
     files: FilesOptions,
-    outlet: Option<Outlet<Hashed>>,
+    outlet: Option<Outlet<DigestResult>>,
 ) -> SumPlan {
     let frame = results.frame(rows, settings, (), outlet, |open| open.identity = Identity::Content);
     SumPlan { frame, files, listing: None, manifest: None }

@@ -1,5 +1,6 @@
-//! Functions of the program: items in, what the function answered or raised out. They are called by the program itself, on
-//! whatever it runs them; the engine decides when. So the engine's thread has no need of the interpreter here either.
+//! Functions of the program: items in, what the function answered or raised out. They are called by the program itself,
+//! on whatever it runs them; the engine decides when. So the engine's thread has no need of the interpreter here
+//! either.
 
 use std::{
     collections::HashSet,
@@ -17,8 +18,8 @@ use pyo3::{
 };
 use unisono_core::{ErrorKind, Limits, Rate, RetryPolicy, Times};
 use unisono_runner::{
-    Came, FunctionCall, FunctionPlan, How, Identity, Invocation, Origin, Outcome as RunOutcome, Returned, Row,
-    Settings, Task, WorkNotifier, WorkQueue, function_calls, function_settings, functions as run_functions,
+    CallEnd, CallResult, FunctionCall, FunctionPlan, Identity, Invocation, Origin, Outcome as RunOutcome, Returned,
+    Row, Settings, Task, WorkNotifier, WorkQueue, function_calls, function_settings, functions as run_functions,
 };
 
 use crate::{
@@ -32,7 +33,7 @@ use crate::{
 /// What a function answers or raises.
 type Value = Py<PyAny>;
 
-/// Starts to call a function for each item; answers the run, and where its calls are to be taken from.
+/// Starts to call a function for each item; returns the run, and where its calls are to be taken from.
 #[pyfunction(signature = (*, keep_outcomes, place, describe, retry_timeouts, **keywords))]
 pub fn functions(
     py: Python<'_>,
@@ -83,7 +84,7 @@ pub fn functions(
 struct FunctionFace {
     key: Option<Py<PyAny>>,
     id: Option<Py<PyAny>>,
-    /// Answers an item as JSON, and a number that tells it apart: where results are written.
+    /// Returns an item as JSON, and a number that tells it apart: where results are written.
     describe: Option<Py<PyAny>>,
     repeatable: bool,
 }
@@ -142,7 +143,7 @@ impl Face for FunctionFace {
 /// Where calls are taken from, and their ends are given back. Its methods never wait, except `wait`.
 #[pyclass(frozen, module = "unisono._native")]
 pub struct CallQueue {
-    queue: WorkQueue<Invocation, Came<Value>>,
+    queue: WorkQueue<Invocation, CallResult<Value>>,
     tasks: Mutex<Begun>,
     notifier: Notifier,
     /// Nothing new is to begin.
@@ -152,7 +153,7 @@ pub struct CallQueue {
 }
 
 /// Calls that were taken and are not given back, by number: the queue gives the lowest that are free.
-type Begun = Vec<Option<Task<Invocation, Came<Value>>>>;
+type Begun = Vec<Option<Task<Invocation, CallResult<Value>>>>;
 
 /// How a call ended: its number, how, whether another attempt is worth it, what went wrong, what it answered or raised,
 /// and its answer as JSON.
@@ -175,8 +176,8 @@ impl CallQueue {
         self.notifier.wait(py, seconds)
     }
 
-    /// Calls to begin (each a number, and the item's number from 0), the numbers of those to stop, and whether the run is
-    /// over.
+    /// Calls to begin (each a number, and the item's number from 0), the numbers of those to stop, and whether the run
+    /// is over.
     fn take(&self) -> PyResult<Taken> {
         self.check_process()?;
         self.notifier.clear();
@@ -185,7 +186,7 @@ impl CallQueue {
         // After the pieces, so that none is stopped before it is known.
         let stops = self.queue.take_stopped();
         let mut tasks = self.lock();
-        let begin = |task: Task<Invocation, Came<Value>>| {
+        let begin = |task: Task<Invocation, CallResult<Value>>| {
             let (number, line) = (task.number(), task.work.line);
             if tasks.len() <= number {
                 tasks.resize_with(number + 1, || None);
@@ -210,17 +211,17 @@ impl CallQueue {
         for (number, how, retry, message, value, json) in ends {
             let Some(task) = tasks.get_mut(number).and_then(Option::take) else { continue };
             let how = match how {
-                Self::RETURNED => How::Returned,
-                Self::STOPPED => How::Stopped,
-                Self::SWALLOWED => How::Swallowed,
-                Self::LOST => How::Lost,
-                Self::DIED => How::Failed(ErrorKind::Died),
-                Self::AWAY => How::Away,
-                Self::UNSAVED => How::Failed(ErrorKind::Save),
-                _ => How::Failed(ErrorKind::Raised),
+                Self::RETURNED => CallEnd::Returned,
+                Self::STOPPED => CallEnd::Stopped,
+                Self::SWALLOWED => CallEnd::Swallowed,
+                Self::LOST => CallEnd::Lost,
+                Self::DIED => CallEnd::Failed(ErrorKind::Died),
+                Self::AWAY => CallEnd::Away,
+                Self::UNSAVED => CallEnd::Failed(ErrorKind::Save),
+                _ => CallEnd::Failed(ErrorKind::Raised),
             };
             let json = json.map(|json| json.as_bytes().into());
-            done.push((task, Came { how, retry, message, value, json }));
+            done.push((task, CallResult { how, retry, message, value, json }));
         }
         drop(tasks);
         self.queue.give_back(&mut done);
@@ -232,7 +233,8 @@ impl CallQueue {
     #[pyo3(signature = (why, but=Vec::new()))]
     fn leave(&self, why: String, but: Vec<usize>) -> PyResult<()> {
         self.check_process()?;
-        let stopped = |message: String| Came { how: How::Stopped, retry: false, message, value: None, json: None };
+        let stopped =
+            |message: String| CallResult { how: CallEnd::Stopped, retry: false, message, value: None, json: None };
         let refused = why.clone();
         // First, so that none is taken between.
         self.queue.refuse(move || stopped(refused.clone()));

@@ -134,8 +134,8 @@ impl<'py> Keywords<'py> {
         Ok(Settings { limits, times, retry: retry.waiting(host_away), ordered_by_key: false })
     }
 
-    /// How long what a key stands for is waited for when it is away, and whether the items of a key go one after the other;
-    /// `needs` is the keyword that says what the key is.
+    /// How long what a key stands for is waited for when it is away, and whether the items of a key go one after the
+    /// other; `needs` is the keyword that says what the key is.
     pub fn keyed(&self, retry: RetryPolicy, has_keys: bool, needs: &str) -> PyResult<(RetryPolicy, bool)> {
         let host_away = self.span("host_away")?.map(|away| away.unwrap_or(FOR_EVER));
         let ordered = self.flag("ordered_by_key")?;
@@ -442,7 +442,7 @@ impl HttpKeywords {
     }
 }
 
-/// A callable of Python that answers a token. It runs on a thread of its own, since it may take its time.
+/// A callable of Python that returns a token. It runs on a thread of its own, since it may take its time.
 struct TokenCallable(Arc<Py<PyAny>>);
 
 impl TokenSource for TokenCallable {

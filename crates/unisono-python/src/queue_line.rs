@@ -1,14 +1,15 @@
 //! What stands in line: items, those who wait for one, and those who wait for room.
 //!
-//! A plain state machine: it blocks nobody, wakes nobody and runs nothing of Python's. Every call answers who is to be
+//! A plain state machine: it blocks nobody, wakes nobody and runs nothing of Python's. Every call returns who is to be
 //! woken, and its owner does that after letting go of the lock. Values that fall out are handed back for the same
 //! reason: to drop one may run code of the caller's.
 //!
-//! Rules: (1) whoever waits is served in order of arrival, and what serves him (an item, a place) is *his* from then on,
-//! so nobody who comes later can snatch it, and one item wakes one waiter; (2) there are items only while nobody waits
-//! for one; (3) an item that was given to somebody who no longer wants it goes back to its old place, by its number.
-//! (4) A thread that waits for room leaves its item here, so that a consumer need not wait until that thread runs. A
-//! coroutine keeps its item and is granted a place instead: when it is cancelled, its item has surely not been put.
+//! Rules: (1) whoever waits is served in order of arrival, and what serves him (an item, a place) is *his* from then
+//! on, so nobody who comes later can snatch it, and one item wakes one waiter; (2) there are items only while nobody
+//! waits for one; (3) an item that was given to somebody who no longer wants it goes back to its old place, by its
+//! number. (4) A thread that waits for room leaves its item here, so that a consumer need not wait until that thread
+//! runs. A coroutine keeps its item and is granted a place instead: when it is cancelled, its item has surely not been
+//! put.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -141,7 +142,7 @@ impl<T, W> Line<T, W> {
         Ok(wakes)
     }
 
-    /// Takes the first item; answers as well who is to be woken since there is room now.
+    /// Takes the first item; returns as well who is to be woken since there is room now.
     pub fn take(&mut self) -> Result<(T, Wakes<W>), Refusal> {
         match self.items.pop_front() {
             Some((_, item)) => Ok((item, self.admit())),
@@ -150,7 +151,7 @@ impl<T, W> Line<T, W> {
         }
     }
 
-    /// Takes up to `count` items, and answers who is to be woken.
+    /// Takes up to `count` items, and returns who is to be woken.
     pub fn take_many(&mut self, count: usize, into: &mut Vec<T>, wakes: &mut Wakes<W>) {
         // A putter that is admitted adds an item, which is taken as well.
         for _ in 0..count {
@@ -234,7 +235,7 @@ impl<T, W> Line<T, W> {
         self.admit()
     }
 
-    /// `count` items are done. Answers who waited for that, or `None` if fewer were put than are done.
+    /// `count` items are done. Returns who waited for that, or `None` if fewer were put than are done.
     pub fn done(&mut self, count: usize) -> Option<Wakes<W>> {
         self.unfinished = self.unfinished.checked_sub(count)?;
         Some(self.release_joiners())

@@ -1,7 +1,8 @@
 //! The other side of a fetch: requests that arrive as bytes are sent from here, and their ends are bytes again.
 //!
-//! One client on a thread of its own, which never touches the interpreter. Nobody tells us when a program has died, so a
-//! fetcher at which nobody has looked for so many seconds ends: it closes its connections, and says from then on that it has.
+//! One client on a thread of its own, which never touches the interpreter. Nobody tells us when a program has died, so
+//! a fetcher at which nobody has looked for so many seconds ends: it closes its connections, and says from then on that
+//! it has.
 
 use std::{
     collections::VecDeque,
@@ -164,7 +165,7 @@ fn serve(
     }
 }
 
-/// Answers when nobody has looked for too long.
+/// Returns when nobody has looked for too long.
 async fn forgotten(ends: &Ends, longest_unseen: Duration) {
     loop {
         let looked = ends.lock().looked;

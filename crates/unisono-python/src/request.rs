@@ -6,7 +6,7 @@ use pyo3::{
     types::{PyBytes, PyDict, PyMapping, PyString},
 };
 use unisono_core::redacted;
-use unisono_runner::{Defaults, FetchCall, Fields, NoFields, Origin, Own, Row};
+use unisono_runner::{Defaults, FetchCall, Fields, NoFields, Origin, Row, RowRequest};
 
 use crate::{errors, options::text};
 
@@ -71,8 +71,8 @@ impl Request {
 }
 
 impl Request {
-    pub fn own(&self) -> Own {
-        Own {
+    pub fn row_request(&self) -> RowRequest {
+        RowRequest {
             id: self.id.clone(),
             url: Some(self.url.clone()),
             method: self.method.clone(),
@@ -94,15 +94,17 @@ pub fn row(item: &Bound<'_, PyAny>, defaults: &Defaults, line: u64) -> PyResult<
     let origin = Origin { name: None, line };
     if let Ok(url) = item.cast::<PyString>() {
         return Ok(match url.to_str() {
-            Ok(url) => defaults.row(&NoFields, &Own { url: Some(url.to_owned()), ..Own::default() }, 0, origin),
+            Ok(url) => {
+                defaults.row(&NoFields, &RowRequest { url: Some(url.to_owned()), ..RowRequest::default() }, 0, origin)
+            }
             Err(_) => Row { id: None, origin, call: Err("the address is not valid text".to_owned()) },
         });
     }
     if let Ok(request) = item.cast::<Request>() {
-        return Ok(defaults.row(&NoFields, &request.get().own(), 0, origin));
+        return Ok(defaults.row(&NoFields, &request.get().row_request(), 0, origin));
     }
     Ok(match errors::blame(item.py(), from_mapping(item))? {
-        Ok((own, columns)) => defaults.row(&columns, &own, 0, origin),
+        Ok((row, columns)) => defaults.row(&columns, &row, 0, origin),
         Err(error) => Row { id: None, origin, call: Err(format!("not a request: {error}")) },
     })
 }
@@ -116,34 +118,34 @@ impl Fields for Columns {
     }
 }
 
-fn from_mapping(item: &Bound<'_, PyAny>) -> PyResult<(Own, Columns)> {
+fn from_mapping(item: &Bound<'_, PyAny>) -> PyResult<(RowRequest, Columns)> {
     let mapping = item.cast::<PyMapping>().map_err(|_| {
         let name = item.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
         pyo3::exceptions::PyTypeError::new_err(format!("expected a URL, a unisono.Request or a mapping, found {name}"))
     })?;
-    let mut own = Own::default();
+    let mut row = RowRequest::default();
     let mut columns = Vec::new();
     for pair in mapping.items()?.iter() {
         let (name, value): (String, Bound<'_, PyAny>) = pair.extract()?;
         match name.as_str() {
-            "headers" => own.headers = pairs(Some(&value))?,
-            "params" => own.params = pairs(Some(&value))?,
-            "json" => (own.body, own.is_json) = (Some(encode_json(&value)?), true),
-            "content" | "body" => own.body = Some(encode_content(&value)?),
+            "headers" => row.headers = pairs(Some(&value))?,
+            "params" => row.params = pairs(Some(&value))?,
+            "json" => (row.body, row.is_json) = (Some(encode_json(&value)?), true),
+            "content" | "body" => row.body = Some(encode_content(&value)?),
             _ if value.is_none() => {}
             _ => {
                 let text = if name == "method" { text(&name, &value)? } else { value.str()?.to_string() };
                 match name.as_str() {
-                    "id" => own.id = Some(text.clone()),
-                    "url" => own.url = Some(text.clone()),
-                    "method" => own.method = Some(text.clone()),
+                    "id" => row.id = Some(text.clone()),
+                    "url" => row.url = Some(text.clone()),
+                    "method" => row.method = Some(text.clone()),
                     _ => {}
                 }
                 columns.push((name, text));
             }
         }
     }
-    Ok((own, Columns(columns)))
+    Ok((row, Columns(columns)))
 }
 
 /// Pairs of text from a mapping, or from an iterable of pairs. A value that is a list stands for several.

@@ -1,7 +1,7 @@
 //! Walking folders for a program that wants the files themselves.
 //!
-//! A plain iterator and no batch: what is found is an answer and no item, it can be neither tried again nor resumed, and
-//! it comes in the order of names. The walk goes on as it is asked for, on the thread that asks, without the
+//! A plain iterator and no batch: what is found is an answer and no item, it can be neither tried again nor resumed,
+//! and it comes in the order of names. The walk goes on as it is asked for, on the thread that asks, without the
 //! interpreter's lock, a slice at a time, so that Ctrl-C is noticed even where nothing is found.
 
 use std::{
@@ -133,7 +133,7 @@ impl State {
     }
 }
 
-/// Walks for a moment. Answers whether there may be more.
+/// Walks for a moment. Returns whether there may be more.
 fn go_on(walk: &mut Steps, ready: &mut VecDeque<Walked>) -> bool {
     for _ in 0..STEPS {
         match walk.next() {

@@ -10,8 +10,8 @@ use crate::{
     row::{Fields, Json, Maker, Origin},
 };
 
-/// Bytes as an input of lines, of a table or of JSON, by the first of them: whatever they are, each line that is not empty is a
-/// row or the reason why reading stopped, rows are numbered by lines that there are, and a bad one says why.
+/// Bytes as an input of lines, of a table or of JSON, by the first of them: whatever they are, each line that is not
+/// empty is a row or the reason why reading stopped, rows are numbered by lines that there are, and a bad one says why.
 pub fn rows(data: &[u8]) {
     let Some((&first, text)) = data.split_first() else { return };
     let format = [Format::Lines, Format::Csv, Format::Tsv, Format::Jsonl][usize::from(first % 4)];
@@ -63,7 +63,7 @@ impl Maker for Every {
             Some(Json::Object(members)) => members.values().map(|value| value.get().len()).sum(),
             None => 0,
         };
-        let own = crate::Own::of(fields).map(|_| 0);
+        let own = crate::RowRequest::of(fields).map(|_| 0);
         let call = own.map(|nothing| nothing + named + json + fields.line().map_or(0, <[u8]>::len));
         push(Row { id: None, origin, call });
     }

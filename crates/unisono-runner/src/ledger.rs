@@ -20,8 +20,8 @@ use crate::{
     work::{Done, next_of},
 };
 
-/// Called with each outcome, in the order in which they are written; an error ends the run. What it holds back at the end
-/// is for whoever made it to write.
+/// Called with each outcome, in the order in which they are written; an error ends the run. What it holds back at the
+/// end is for whoever made it to write.
 pub type Listing<D> = Box<dyn FnMut(&Outcome<D>) -> io::Result<()>>;
 
 pub(crate) struct Ledger<D: Done> {
@@ -126,7 +126,8 @@ impl<D: Done> Ledger<D> {
             }
             outcome.kind = outcome.effect.outcome(outcome.kind, outcome.repeat.is_allowed());
         }
-        // What it has saved stays its own, under whatever names or none this run saves: its line goes, and this one says so.
+        // What it has saved stays its own, under whatever names or none this run saves: its line goes, and this one
+        // says so.
         if let Some(files) = take(&mut self.saved_before, &outcome.key)
             && outcome.kind != OutcomeKind::Ok
         {
@@ -138,7 +139,8 @@ impl<D: Done> Ledger<D> {
         }
     }
 
-    /// A row that needs no outcome: an earlier run had it. `again` is what it takes for it to run again, unless it went well.
+    /// A row that needs no outcome: an earlier run had it. `again` is what it takes for it to run again, unless it went
+    /// well.
     pub(crate) fn kept(&mut self, row: u64, again: Option<Again>) {
         self.gauge.add_kept();
         self.watch_canary(row, again, true);
@@ -353,7 +355,7 @@ mod tests {
     use unisono_journal::{Identity, Mode, Recovered, scan};
 
     use super::*;
-    use crate::{each::Ran, fetch::Fetched, functions::Returned, sum::Hashed};
+    use crate::{each::CommandResult, fetch::Fetched, functions::Returned, sum::DigestResult};
 
     fn line<D: Done>(done: D, style: D::Style, id: &str, place: &str, kind: OutcomeKind) -> Vec<u8> {
         let mut outcome = Outcome::of_call(0, kind, Effect::Done, done, 1, Duration::from_micros(1_000_001));
@@ -385,14 +387,14 @@ mod tests {
             let kind = OutcomeKind::ALL[kind];
             let path = PathBuf::from(OsString::from_vec(bytes.clone()));
             let error = has_failed.then(|| (ErrorKind::Save, text.clone()));
-            let ran = Ran {
+            let ran = CommandResult {
                 item: bytes.clone(),
                 argv: vec![OsString::from_vec(bytes.clone())],
                 saved: Some(path.clone()),
                 error: error.clone(),
-                ..Ran::default()
+                ..CommandResult::default()
             };
-            let hashed = Hashed { path: Some(path.clone().into()), error: error.clone().map(Box::new), ..Hashed::default() };
+            let hashed = DigestResult { path: Some(path.clone().into()), error: error.clone().map(Box::new), ..DigestResult::default() };
             let returned = Returned::<()> {
                 item: Some(bytes.clone().into()), json: Some(bytes.clone().into()), error, ..Returned::default()
             };

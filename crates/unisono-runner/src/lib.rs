@@ -1,7 +1,7 @@
 //! From a plan to a report: input, engine, journal and sinks joined.
 //!
 //! [`Input`] reads rows on a thread of its own; a run takes them through the batch engine, writes each outcome to the
-//! journal or hands it to a program ([`outlet()`]), and answers with a [`Report`]. What differs between kinds of work is a
+//! journal or hands it to a program ([`outlet()`]), and returns a [`Report`]. What differs between kinds of work is a
 //! [`Call`], a [`Done`] and how one is tried; the rest is there once. Faces turn words into a plan and a report into
 //! words; everything between is here, so that no face can do what another cannot.
 
@@ -32,7 +32,8 @@ mod template;
 mod top_errors;
 mod work;
 
-/// The seam between a run and a kind of work, for tests that bring a kind of their own (`tests/world`). No promise to others.
+/// The seam between a run and a kind of work, for tests that bring a kind of their own (`tests/world`). No promise to
+/// others.
 #[doc(hidden)]
 pub mod testing {
     pub use crate::{
@@ -45,18 +46,18 @@ pub mod testing {
 pub use body::{BodyMode, json_error, unmarked};
 pub use clash::{Named, refuse_same};
 pub use each::{
-    EachCall, EachMaker, EachPlan, EachStyle, Grammar, Items, KILL_AFTER, OnStopped, Pieces, Places, Ran, Recipe,
-    Safety, Separator, Tagged, Values, Word, Worst, blocks, each, each_settings, push_word, script,
+    CommandResult, EachCall, EachMaker, EachPlan, EachStyle, Grammar, Items, KILL_AFTER, OnStopped, Pieces, Places,
+    Recipe, Safety, Separator, Tagged, Values, Word, Worst, blocks, each, each_settings, push_word, script,
 };
 pub use error::Error;
 #[doc(hidden)]
 pub use fetch::next_targets;
 pub use fetch::{
     BadNetrc, Carrier, Defaults, EvaluatorCommand, FetchCall, FetchPlan, FetchStyle, Fetched, Filter, Login, Netrc,
-    Own, Paginate, RemoteSender, fetch, header, method, remote_requests, serve_expressions,
+    Paginate, RemoteSender, RowRequest, fetch, header, method, remote_requests, serve_expressions,
 };
 pub use functions::{
-    Came, FunctionCall, FunctionPlan, How, Invocation, Returned, function_calls, function_settings, functions,
+    CallEnd, CallResult, FunctionCall, FunctionPlan, Invocation, Returned, function_calls, function_settings, functions,
 };
 pub use gauge::Gauge;
 pub use histogram::Histogram;
@@ -70,8 +71,8 @@ pub use run::{Frame, Output, cores};
 pub use saves::Saving;
 pub use stages::Halting;
 pub use sum::{
-    Bare, CheckVerdict, Expected, FileCall, FileTask, Files, Given, Hashed, ManifestOut, Manifests, Outputs, SumPlan,
-    Tally, VerifyOptions, Way, path_rows, resolved, results_of, sum, sum_settings, tree_rows, verify_rows,
+    Bare, CheckVerdict, DigestResult, Expected, FileCall, FileTask, Files, Given, ManifestOut, Manifests, Outputs,
+    SumPlan, Tally, VerifyOptions, Way, path_rows, resolved, results_of, sum, sum_settings, tree_rows, verify_rows,
     way_to_write,
 };
 pub use template::Template;

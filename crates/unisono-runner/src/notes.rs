@@ -1,11 +1,11 @@
 //! Notes of what is about to start and may take effect: durable before it starts.
 //!
-//! A note takes a sync of the disk, which is as long as a short command. So rows that come next are noted together with the one
-//! that starts: they share its sync, and when their turn comes nobody waits. The price is paid after a crash alone: so many more
-//! rows are in doubt that had not started. For what can be repeated that is next to nothing, since it runs again in any case
-//! unless the next run would do it in another way, so of that many are noted ahead, always; of what must not be repeated only where its kind
-//! of work asks for it, as many as may run at once and at least sixteen. A row that is noted and not started in a run that ends
-//! otherwise has its outcome like any other.
+//! A note takes a sync of the disk, which is as long as a short command. So rows that come next are noted together with
+//! the one that starts: they share its sync, and when their turn comes nobody waits. The price is paid after a crash
+//! alone: so many more rows are in doubt that had not started. For what can be repeated that is next to nothing, since
+//! it runs again in any case unless the next run would do it in another way, so of that many are noted ahead, always;
+//! of what must not be repeated only where its kind of work asks for it, as many as may run at once and at least
+//! sixteen. A row that is noted and not started in a run that ends otherwise has its outcome like any other.
 
 use std::{
     cell::{RefCell, RefMut},
@@ -76,7 +76,7 @@ impl Notes {
         repeat.is_allowed() && self.repeatable.borrow_mut().take_next(&self.journal, key)
     }
 
-    /// Answers once it is durable that this row starts.
+    /// Returns once it is durable that this row starts.
     pub(crate) async fn started(
         &self,
         key: RowKey,

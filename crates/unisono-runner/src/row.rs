@@ -86,7 +86,7 @@ pub trait Maker: Send + 'static {
     /// What it makes.
     type Call;
 
-    /// Makes all rows that one record stands for, in order, until `push` answers false.
+    /// Makes all rows that one record stands for, in order, until `push` returns false.
     fn make(&self, fields: &dyn Fields, origin: Origin, push: &mut dyn FnMut(Row<Self::Call>) -> bool);
 
     /// How many rows one record is.

@@ -22,7 +22,7 @@ use crate::{
     pages::Pages,
     saves::{Earlier, Results, Saves},
     source::{Prepare, Rows},
-    work::{Call, Done, Work, Worked, outcome},
+    work::{Call, Done, Work, WorkJob, outcome},
 };
 
 /// What every run has, whatever its work.
@@ -194,7 +194,7 @@ pub async fn run<W: Work>(
     source.pages = extras.pages;
     source.looks_first = frame.canary.is_some() || frame.max_failures.is_some();
     source.saves = saves.clone();
-    let job = Worked { work, notes, on_event: frame.on_event };
+    let job = WorkJob { work, notes, on_event: frame.on_event };
     let batch = Batch {
         settings: frame.settings,
         source,
@@ -204,7 +204,7 @@ pub async fn run<W: Work>(
     };
     let finished = tokio::select! {
         biased;
-        () = job.work.aside() => unreachable!("what goes on beside the attempts has no end of its own"),
+        () = job.work.background() => unreachable!("what goes on beside the attempts has no end of its own"),
         finished = drive(&job, batch) => finished,
     };
     let work = job.work;
@@ -345,8 +345,8 @@ struct Deliver<D: Done> {
     ledger: Rc<RefCell<Ledger<D>>>,
 }
 
-impl<W: Work> Sink<Worked<W>> for Deliver<<W::Call as Call>::Done> {
-    fn deliver(&mut self, decided: &mut Vec<Decided<Worked<W>>>) {
+impl<W: Work> Sink<WorkJob<W>> for Deliver<<W::Call as Call>::Done> {
+    fn deliver(&mut self, decided: &mut Vec<Decided<WorkJob<W>>>) {
         self.ledger.borrow_mut().record(decided.drain(..).map(outcome));
     }
 

@@ -1,8 +1,8 @@
 //! The rows of an input as items of the engine: numbered, named, checked against an earlier run.
 //!
-//! What an earlier run has decided is passed over. Until the input has reached the last row that the earlier run knew (where
-//! rows are known by their ids: all of them, or its end), nothing is handed out, since the input may yet turn out to be another one; only what would take too much memory is
-//! let go before.
+//! What an earlier run has decided is passed over. Until the input has reached the last row that the earlier run knew
+//! (where rows are known by their ids: all of them, or its end), nothing is handed out, since the input may yet turn
+//! out to be another one; only what would take too much memory is let go before.
 
 use std::{
     cell::RefCell,
@@ -37,7 +37,8 @@ pub type Prepare<C> = Box<dyn Fn(&mut C, u32, u64, Name<'_>)>;
 pub enum Name<'a> {
     /// Its id.
     Id(&'a str),
-    /// It has none, and so many such rows that ask for the same stand before it: which of them is which makes no difference.
+    /// It has none, and so many such rows that ask for the same stand before it: which of them is which makes no
+    /// difference.
     Twin(u64),
 }
 
@@ -184,7 +185,7 @@ impl<C: Call> Rows<C> {
         }
     }
 
-    /// Takes in one row. Answers false when the input is refused.
+    /// Takes in one row. Returns false when the input is refused.
     fn take(&mut self, row: Row<C>) -> bool {
         let position = self.number;
         self.number += 1;
@@ -243,8 +244,8 @@ impl<C: Call> Rows<C> {
         true
     }
 
-    /// Whether a row may take the place of one that was started, and could be repeated in this way: it may be another one, but
-    /// not the same that is asked for in another way.
+    /// Whether a row may take the place of one that was started, and could be repeated in this way: it may be another
+    /// one, but not the same that is asked for in another way.
     fn may_displace(&self, earlier: Repeat, call: &C) -> bool {
         match call.repeat() {
             Repeat::Never => self.prepare.is_some() && matches!(earlier, Repeat::ByKey(_)),
@@ -454,7 +455,7 @@ impl<C: Call> Rows<C> {
         }
     }
 
-    /// Takes in rows that have been read already. Answers whether the end has come.
+    /// Takes in rows that have been read already. Returns whether the end has come.
     fn poll_rows(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
             while self.held.len() < ROWS_AT_ONCE || !self.is_checked() {
@@ -478,7 +479,8 @@ impl<C: Call> Rows<C> {
                 Poll::Ready(None) => {
                     self.ended = true;
                     let mut ledger = self.ledger.borrow_mut();
-                    // Counted now, whatever a look at the input had made of it: empty lines, comments, values with lines.
+                    // Counted now, whatever a look at the input had made of it: empty lines, comments, values with
+                    // lines.
                     let gone = self.recovered.ambiguous_and_gone();
                     ledger.gauge.set_total(self.number + gone.len() as u64);
                     ledger.left_over = self.recovered.left_over();
@@ -533,8 +535,8 @@ impl<C: Call> Source for Rows<C> {
     type Item = Item<C>;
 
     fn poll_pull(&mut self, context: &mut Context<'_>, max: usize, into: &mut Vec<Offer<Item<C>>>) -> Poll<Pull> {
-        // Outcomes wait for an earlier row; more of them would only take memory. What was taken in already is let go all the
-        // same, and all is taken in that must be before anything may start: that earlier row may be among it.
+        // Outcomes wait for an earlier row; more of them would only take memory. What was taken in already is let go
+        // all the same, and all is taken in that must be before anything may start: that earlier row may be among it.
         let is_full = self.is_checked()
             && self.ledger.borrow_mut().order.as_mut().filter(|order| order.is_beyond(self.number)).is_some_and(
                 |order| {
@@ -561,8 +563,8 @@ impl<C: Call> Source for Rows<C> {
     }
 }
 
-/// Why what may have been done is not done again, where the earlier attempt could be repeated in one way, as far as that is
-/// known, and this one can in another.
+/// Why what may have been done is not done again, where the earlier attempt could be repeated in one way, as far as
+/// that is known, and this one can in another.
 fn why_not_again(earlier: Option<Repeat>, now: Repeat) -> &'static str {
     match (earlier, now) {
         (None, Repeat::ByKey(_)) => {

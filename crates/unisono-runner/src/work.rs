@@ -1,8 +1,8 @@
 //! The seam between a run and the kind of work that it does.
 //!
-//! A kind of work is a [`Call`] (what a row asks for), a [`Done`] (what became of it) and a [`Work`] (how one is tried).
-//! Everything else — numbering, resume, notes of what must not be repeated, limits, order, results, the report — is the
-//! run's, and there once.
+//! A kind of work is a [`Call`] (what a row asks for), a [`Done`] (what became of it) and a [`Work`] (how one is
+//! tried). Everything else — numbering, resume, notes of what must not be repeated, limits, order, results, the report
+//! — is the run's, and there once.
 
 use std::{borrow::Cow, path::PathBuf, rc::Rc};
 
@@ -50,7 +50,8 @@ pub trait Call: Send + 'static {
     /// Says in an outcome what was asked for.
     fn describe(&self, done: &mut Self::Done);
 
-    /// The files that what comes of it goes to, as the user has named them; `sequence` is its number in the input, from 1.
+    /// The files that what comes of it goes to, as the user has named them; `sequence` is its number in the input, from
+    /// 1.
     ///
     /// # Errors
     /// When something of it cannot be part of a name.
@@ -136,7 +137,7 @@ pub trait Work {
     ) -> impl Future<Output = Attempt<Item<Self::Call>, <Self::Call as Call>::Done>>;
 
     /// What goes on beside the attempts as long as the run does; does nothing unless overridden.
-    fn aside(&self) -> impl Future<Output = ()> {
+    fn background(&self) -> impl Future<Output = ()> {
         std::future::pending()
     }
 
@@ -192,13 +193,13 @@ pub enum Event<'a> {
 pub type OnEvent = Box<dyn Fn(Event<'_>)>;
 
 /// Work as a job of the engine: what may take effect is noted before it starts, and retries are told.
-pub(crate) struct Worked<W> {
+pub(crate) struct WorkJob<W> {
     pub(crate) work: W,
     pub(crate) notes: Option<Rc<Notes>>,
     pub(crate) on_event: Option<OnEvent>,
 }
 
-impl<W: Work> Job for Worked<W> {
+impl<W: Work> Job for WorkJob<W> {
     type Item = Item<W::Call>;
     type Value = <W::Call as Call>::Done;
 
@@ -260,7 +261,7 @@ impl<C> Item<C> {
 }
 
 /// The outcome of an item, and whether nothing more of its row will follow.
-pub(crate) fn outcome<W: Work>(decided: Decided<Worked<W>>) -> (Outcome<<W::Call as Call>::Done>, bool) {
+pub(crate) fn outcome<W: Work>(decided: Decided<WorkJob<W>>) -> (Outcome<<W::Call as Call>::Done>, bool) {
     let item = decided.item;
     let mut done = decided.value;
     item.call.describe(&mut done);

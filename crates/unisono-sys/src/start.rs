@@ -1,13 +1,14 @@
 //! Starting a program: the same bargain as `posix_spawn`, without what that costs for each of thousands.
 //!
 //! The child borrows the memory of this process until it has become another program, and the calling thread waits for
-//! that (`CLONE_VM` and `CLONE_VFORK`, see clone(2)), so nothing is copied. Between the two, the child does only what is
-//! safe after a fork, on a stack of its own that is made once: `posix_spawn` of glibc 2.36 maps and unmaps one each time, and
-//! to unmap it interrupts every processor that another thread of this process has run on. Its end comes as a
+//! that (`CLONE_VM` and `CLONE_VFORK`, see clone(2)), so nothing is copied. Between the two, the child does only what
+//! is safe after a fork, on a stack of its own that is made once: `posix_spawn` of glibc 2.36 maps and unmaps one each
+//! time, and to unmap it interrupts every processor that another thread of this process has run on. Its end comes as a
 //! descriptor together with its number, so nobody can have taken it in before it is watched.
 //!
-//! What the child gets: a process group of its own, three streams, a folder, an environment, the signal mask of the caller,
-//! SIGPIPE and SIGXFSZ as they are in a fresh process, and the limit of descriptors as it was before we raised it. Everything else is inherited, as with `posix_spawn`.
+//! What the child gets: a process group of its own, three streams, a folder, an environment, the signal mask of the
+//! caller, SIGPIPE and SIGXFSZ as they are in a fresh process, and the limit of descriptors as it was before we raised
+//! it. Everything else is inherited, as with `posix_spawn`.
 //!
 //! No search in `PATH` and no shell for files without an interpreter: the caller says which files to try.
 #![allow(unsafe_code)]
@@ -71,7 +72,8 @@ impl Starter {
     /// Starts a program at the head of a process group of its own.
     ///
     /// # Errors
-    /// What execve(2), chdir(2) or clone(2) say; `InvalidInput` for a stream whose descriptor is one of the first three.
+    /// What execve(2), chdir(2) or clone(2) say; `InvalidInput` for a stream whose descriptor is one of the first
+    /// three.
     pub fn start(&mut self, program: &Program<'_>) -> io::Result<Started> {
         let streams = program.streams.map(|stream| stream.map(|descriptor| descriptor.as_raw_fd()));
         if streams.iter().flatten().any(|descriptor| *descriptor <= libc::STDERR_FILENO) {
@@ -98,10 +100,10 @@ impl Starter {
         let mut end: RawFd = -1;
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
         let top = self.stack.as_mut_ptr_range().end;
-        // SAFETY: `top` is the aligned end of memory that `self` owns and that nobody else uses, since `self` is borrowed
-        // exclusively. `plan` and all that it points to live in this frame, which does not go on before the child has
-        // executed or ended (`CLONE_VFORK`). `end` has room for the descriptor that the kernel writes. All signals are
-        // blocked, so no handler runs in the child, where it would change the memory of this process.
+        // SAFETY: `top` is the aligned end of memory that `self` owns and that nobody else uses, since `self` is
+        // borrowed exclusively. `plan` and all that it points to live in this frame, which does not go on before the
+        // child has executed or ended (`CLONE_VFORK`). `end` has room for the descriptor that the kernel writes. All
+        // signals are blocked, so no handler runs in the child, where it would change the memory of this process.
         let pid = unsafe {
             libc::clone(become_program, top.cast(), flags, ptr::from_mut(&mut plan).cast(), ptr::from_mut(&mut end))
         };
@@ -136,10 +138,11 @@ struct Plan {
     error: c_int,
 }
 
-/// The child's way to its program. Shares all memory with the parent, so it allocates nothing, takes no lock, and calls what is
-/// safe after a fork alone (signal-safety(7)).
+/// The child's way to its program. Shares all memory with the parent, so it allocates nothing, takes no lock, and calls
+/// what is safe after a fork alone (signal-safety(7)).
 extern "C" fn become_program(plan: *mut c_void) -> c_int {
-    // SAFETY: it is the parent's `Plan`, which outlives this function (see there), and nobody else looks at it meanwhile.
+    // SAFETY: it is the parent's `Plan`, which outlives this function (see there), and nobody else looks at it
+    // meanwhile.
     let plan = unsafe { &mut *plan.cast::<Plan>() };
     // SAFETY: `plan` holds strings and lists that end with NUL, and whole sets of signals, all of which live as long.
     plan.error = unsafe { execute(plan) };
@@ -147,7 +150,7 @@ extern "C" fn become_program(plan: *mut c_void) -> c_int {
     unsafe { libc::_exit(127) }
 }
 
-/// Answers why it could not be done.
+/// Returns why it could not be done.
 ///
 /// # Safety
 /// To be called in the child alone, with pointers that live until it has executed.
@@ -250,11 +253,12 @@ unsafe fn reset_handlers() -> c_int {
 }
 
 fn last_error() -> c_int {
-    // SAFETY: the C library's own pointer to the calling thread's `errno`, which the child shares with its waiting parent.
+    // SAFETY: the C library's own pointer to the calling thread's `errno`, which the child shares with its waiting
+    // parent.
     unsafe { *libc::__errno_location() }
 }
 
-/// Blocks all signals of this thread; answers which were blocked before.
+/// Blocks all signals of this thread; returns which were blocked before.
 pub(crate) fn block_all() -> io::Result<libc::sigset_t> {
     let mut all = mem::MaybeUninit::<libc::sigset_t>::zeroed();
     let mut before = mem::MaybeUninit::<libc::sigset_t>::zeroed();

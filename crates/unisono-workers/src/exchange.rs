@@ -9,9 +9,10 @@
 //! looked past once more, with a full fence on both sides, so that no wake-up is lost. `models.rs` tries every order of
 //! steps and every value that a read may see.
 //!
-//! Knows no sockets and nothing of what the bytes mean. What a task does may write over all of it. So each side keeps its own
-//! counts in memory of its own, believes of the other's words only what keeps it within its memory and its time, and a state
-//! that is none says that the worker has gone mad ([`Exchange::is_sane`]): it may lose its own tasks, and no others.
+//! Knows no sockets and nothing of what the bytes mean. What a task does may write over all of it. So each side keeps
+//! its own counts in memory of its own, believes of the other's words only what keeps it within its memory and its
+//! time, and a state that is none says that the worker has gone mad ([`Exchange::is_sane`]): it may lose its own tasks,
+//! and no others.
 
 #[cfg(all(test, loom))]
 mod models;
@@ -117,7 +118,7 @@ impl Exchange {
     }
 
     /// The pool's side: puts a task on the next desk. `oldest` is where the bytes of the oldest task begin that has not
-    /// ended; `at` is where those of this one go. Answers the task's number.
+    /// ended; `at` is where those of this one go. Returns the task's number.
     ///
     /// # Errors
     /// When there is no room for it now.
@@ -149,8 +150,8 @@ impl Exchange {
         if self.has_desk() { Ok(()) } else { Err(Full::Desks) }
     }
 
-    /// The pool's side: whether a desk is free. To be asked again before a sleep that a free desk is to end, since the worker
-    /// announces results and that it has run out of tasks, not that it has passed what was taken back.
+    /// The pool's side: whether a desk is free. To be asked again before a sleep that a free desk is to end, since the
+    /// worker announces results and that it has run out of tasks, not that it has passed what was taken back.
     pub fn has_desk(&self) -> bool {
         self.passed().is_ok_and(|passed| self.put.get() - passed < DESKS)
     }
@@ -168,8 +169,8 @@ impl Exchange {
         Ok(taken)
     }
 
-    /// The pool's side: whether all words are such as a worker writes, of which the tasks with these numbers have not ended.
-    /// To be asked from time to time: it looks at each desk.
+    /// The pool's side: whether all words are such as a worker writes, of which the tasks with these numbers have not
+    /// ended. To be asked from time to time: it looks at each desk.
     pub fn is_sane(&self, mut open: impl Iterator<Item = u64>) -> bool {
         let word = |at: usize| self.memory.word64(at).load(Ordering::Relaxed);
         let unread = word(WRITTEN).wrapping_sub(self.read.get());
@@ -182,8 +183,8 @@ impl Exchange {
             })
     }
 
-    /// The pool's side: whether the worker has not begun it yet. Neither this nor [`Exchange::began`] holds for a task whose
-    /// desk was written over.
+    /// The pool's side: whether the worker has not begun it yet. Neither this nor [`Exchange::began`] holds for a task
+    /// whose desk was written over.
     pub fn is_queued(&self, number: u64) -> bool {
         self.state(number).load(Ordering::Acquire) == state(number, QUEUED)
     }
@@ -259,7 +260,7 @@ impl Exchange {
         self.lent(slot).store(ABANDONED, Ordering::Release);
     }
 
-    /// The worker's side: begins the next task and appends its bytes; answers its number.
+    /// The worker's side: begins the next task and appends its bytes; returns its number.
     ///
     /// # Errors
     /// When what lies there was not put by a pool.
@@ -376,9 +377,9 @@ impl Exchange {
     fn lower(&self, flag: usize) -> bool {
         fence(Ordering::SeqCst);
         let flag = self.memory.word32(flag);
-        // The look is for the common case, in which nobody waits and the line stays with its owner. An exchange that fails
-        // writes nothing, unlike a swap; without that the model checker, which does not order what a swap that read
-        // zero wrote before the next flag, would see sleepers that nobody wakes.
+        // The look is for the common case, in which nobody waits and the line stays with its owner. An exchange that
+        // fails writes nothing, unlike a swap; without that the model checker, which does not order what a swap that
+        // read zero wrote before the next flag, would see sleepers that nobody wakes.
         flag.load(Ordering::Relaxed) == 1 && flag.compare_exchange(1, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
@@ -443,8 +444,8 @@ const RESULTS: usize = TASKS + RING;
 const RING: usize = sized(1 << 20, 64);
 const HEAD: usize = 24;
 
-/// How a state stands on the desk of a task. It is the task's own, so that neither what is written over a desk by chance nor
-/// what once stood there is taken for a state.
+/// How a state stands on the desk of a task. It is the task's own, so that neither what is written over a desk by
+/// chance nor what once stood there is taken for a state.
 const fn state(number: u64, state: u32) -> u32 {
     ((number as u32).wrapping_mul(0x9e37_79b1) ^ 0x7a5c_31e8) & !3 | state
 }

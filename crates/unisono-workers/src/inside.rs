@@ -279,13 +279,14 @@ impl Inside {
         }
     }
 
-    /// Has the pool send a slot again that could not be mapped, should it be needed once more: there may be room by then.
+    /// Has the pool send a slot again that could not be mapped, should it be needed once more: there may be room by
+    /// then.
     fn let_go(&mut self, number: u64) {
         self.known.remove(&number);
         self.released.lock().unwrap_or_else(PoisonError::into_inner).push((number, true));
     }
 
-    /// Copies the parts into a slot of ours; answers its number, whose low byte says which.
+    /// Copies the parts into a slot of ours; returns its number, whose low byte says which.
     fn fill_slot(&mut self, length: usize, parts: &[&[u8]]) -> io::Result<u64> {
         let fits = |at: &usize| self.slots[*at].1.size() >= length && self.exchange.is_free(*at);
         let best = (0..self.slots.len()).filter(fits).min_by_key(|at| self.slots[*at].1.size());

@@ -57,7 +57,7 @@ def engine_of(executor: object) -> str | None:
 
 
 def connect(to: object, *, limit: int | None = None, wait: float = 30.0) -> ClusterExecutor:
-    """Join a cluster; answers an executor for as many batches as are wanted. Leave it with `with` or `shutdown`.
+    """Join a cluster; returns an executor for as many batches as are wanted. Leave it with `with` or `shutdown`.
 
     Args:
         to: `"dask://host:port"`, `"ray://host:port"`, `"ray"`, a `distributed.Client` or a cluster of Dask.
@@ -103,7 +103,7 @@ def carry(remote_requests: RemoteRequests, executor: ClusterExecutor, options: b
 
 
 def withdrawn(futures: Iterable[Future[Any]]) -> set[Future[Any]]:
-    """Take back what clusters were given and have not begun; answers which of these they were given."""
+    """Take back what clusters were given and have not begun; returns which of these they were given."""
     ours = sys.modules.get("unisono.clusters._executor")
     return set() if ours is None else ours.withdraw(futures)
 

@@ -53,7 +53,7 @@ class _RemoteFuture(Future[Any]):
         self._ask = executor._ask_to_stop
 
     def cancel(self) -> bool:
-        """Stop the call, if it has not begun or its worker can be ended. Answers whether it is stopped already."""
+        """Stop the call, if it has not begun or its worker can be ended. Returns whether it is stopped already."""
         if self.done():
             return self.cancelled()
         self._ask(self)
@@ -188,7 +188,7 @@ class ClusterExecutor(Executor):
             raise RunError(f"{self._cluster.address} has no worker, and none came within {seconds:g} s")
 
     def prepare(self, function: Callable[..., Any]) -> str:
-        """Pickle a function, once; answers what it is known by.
+        """Pickle a function, once; returns what it is known by.
 
         Raises:
             UsageError: When it cannot be pickled.
@@ -555,7 +555,7 @@ class _CallingAgain(Executor):
 
 
 def withdraw(futures: Iterable[Future[Any]]) -> set[Future[Any]]:
-    """Have none of those that are ours begin any more; answers which these are."""
+    """Have none of those that are ours begin any more; returns which these are."""
     by_executor: dict[ClusterExecutor, set[_RemoteFuture]] = {}
     for future in futures:
         if isinstance(future, _RemoteFuture):

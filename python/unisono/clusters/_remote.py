@@ -167,7 +167,7 @@ def greet() -> Greeting:
 
 
 def run(order: Order) -> bytes | None:
-    """Make the calls of a chunk; answers a pickled `Answer`, or `None` when it is not for this process to make them."""
+    """Make the calls of a chunk; returns a pickled `Answer`, or `None` when it is not for this process to make them."""
     chunk = _desk.claim(order)
     if chunk is None:
         return None
@@ -186,7 +186,7 @@ def run(order: Order) -> bytes | None:
 def recall(token: str, executor: str, number: int, size: int) -> bytes | None:
     """Take back what has not begun of a chunk of `size` calls.
 
-    Answers a pickled `Answer`, or `None` from another process than the chunk was meant for, which cannot know.
+    Returns a pickled `Answer`, or `None` from another process than the chunk was meant for, which cannot know.
     """
     with _desk.lock:
         if token != _desk.token:

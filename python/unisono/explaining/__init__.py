@@ -1,6 +1,6 @@
 """Which model when: run a function on samples, measure it, and say what to use.
 
-`unisono.explain` answers an `Explanation`; printed, it is a table with reasons. It measures and does not guess: each
+`unisono.explain` returns an `Explanation`; printed, it is a table with reasons. It measures and does not guess: each
 candidate is tried on the samples, and where the measurements do not suffice it says that it cannot tell.
 
 It runs the function for real, many times. What the function does, it does.

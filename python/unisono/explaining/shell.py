@@ -29,7 +29,7 @@ __all__ = ["main"]
 
 
 def main(words: list[str]) -> int:
-    """Run the command with these words; answers its exit status."""
+    """Run the command with these words; returns its exit status."""
     options = _parser().parse_args(words)
     try:
         function = _function(options.function)
@@ -130,7 +130,7 @@ def _fail(status: int, message: str) -> int:
 
 
 def _said(text: str) -> int:
-    """Print the answer; answers the exit status: nothing is said before all of it is written."""
+    """Print the answer; returns the exit status: nothing is said before all of it is written."""
     if sys.stdout is None:
         return _fail(125, "cannot write to standard output: it is closed")
     try:

@@ -156,7 +156,7 @@ class Subject:
             cost, results = self._timed([item], loop)
             if inspect.isawaitable(results[0]):
                 _close(results[0])
-                raise UsageError(f"{self.name} answers an awaitable; give a coroutine function itself")
+                raise UsageError(f"{self.name} returns an awaitable; give a coroutine function itself")
             if isinstance(results[0], Generator | AsyncGenerator):
                 raise UsageError(_RUNS_NOTHING)
             self.costs.append(cost)
@@ -188,7 +188,7 @@ class Subject:
         return cost, results
 
     def run(self, items: list[Any], loop: WatchedLoop | None) -> list[Any]:
-        """Run these samples one after another, on the loop if there is one; answers the last result alone.
+        """Run these samples one after another, on the loop if there is one; returns the last result alone.
 
         Raises:
             SampleFailed: The function raised an exception.

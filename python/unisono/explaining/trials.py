@@ -59,7 +59,7 @@ class Trial:
         self._processes: set[int] = set()
 
     def start(self) -> float:
-        """Start its workers, and let them import the function; answers the seconds that this took."""
+        """Start its workers, and let them import the function; returns the seconds that this took."""
         if self.model == "threads":
             self._executor = pools.threads(self.workers)
         elif self.model == "processes":

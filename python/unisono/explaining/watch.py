@@ -26,7 +26,7 @@ class FunctionHangs(SampleFailed):
 
 
 def watched(subject: Subject, budget: float, work: Callable[[], T]) -> T:
-    """Do work that calls the function, on another thread; answers what it answers.
+    """Do work that calls the function, on another thread; returns what that work returned.
 
     Args:
         subject: The function; it says which call is under way.

@@ -27,7 +27,7 @@ pub struct Entries {
 }
 
 impl Ledger {
-    /// A request came in; answers how often this path had come before.
+    /// A request came in; returns how often this path had come before.
     pub fn request(&self, path: &str) -> u32 {
         let mut entries = self.lock();
         entries.requests += 1;
@@ -49,7 +49,7 @@ impl Ledger {
         *self.lock().deeds.entry(name).or_default() += 1;
     }
 
-    /// Waits until so many requests came in, or so long; answers how many did.
+    /// Waits until so many requests came in, or so long; returns how many did.
     pub fn wait_for(&self, requests: u64, longest: Duration) -> u64 {
         let entries = self.lock();
         let (entries, _) = self

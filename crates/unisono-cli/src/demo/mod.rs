@@ -1,8 +1,9 @@
 //! `unisono demo`: 5,000 calls of an API that is as bad as real ones, killed half way, resumed, and proven.
 //!
 //! The API runs in this process and keeps a ledger of what it really did; the calls are made by `unisono fetch`, as
-//! anybody would start it. In the middle of the first run the API restarts. Between the runs the world changes as well: the results file gets another name, and there is no room
-//! for it to grow. What the results say and what the ledger says must agree.
+//! anybody would start it. In the middle of the first run the API restarts. Between the runs the world changes as well:
+//! the results file gets another name, and there is no room for it to grow. What the results say and what the ledger
+//! says must agree.
 
 mod ledger;
 mod proof;
@@ -36,7 +37,7 @@ pub struct DemoArgs {
     keep: Option<PathBuf>,
 }
 
-/// Runs the demonstration; answers 0 when the proof holds.
+/// Runs the demonstration; returns 0 when the proof holds.
 pub fn run(args: DemoArgs) -> Result<u8, Failure> {
     let begun = Instant::now();
     let mut stdout = Output::open()?;

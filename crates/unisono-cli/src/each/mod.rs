@@ -32,7 +32,7 @@ pub use args::EachArgs;
 use args::{Plan, Source};
 use printer::{Printer, Printing};
 
-/// Runs the command; answers its exit status.
+/// Runs the command; returns its exit status.
 pub fn run(mut args: EachArgs) -> Result<u8, Failure> {
     if args.tty {
         // What is lent to a program is not written over.

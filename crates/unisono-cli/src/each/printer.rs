@@ -1,12 +1,12 @@
-//! What commands print, on standard output and standard error: by a thread of its own, so that a slow reader holds up the
-//! commands (there is room for so much, and no more) and never the reactor.
+//! What commands print, on standard output and standard error: by a thread of its own, so that a slow reader holds up
+//! the commands (there is room for so much, and no more) and never the reactor.
 //!
 //! *Grouped*: all of an item's output at once, when it has ended. *Lines*: whole lines as they come. Within an item the
 //! order of its two streams is not known, since they are two pipes; each keeps its own.
 //!
-//! What commands print is passed on as it is, also to a terminal: colours and all are theirs. The tag before it is ours, and
-//! is made safe there. A standard output that fails ends the run, and the first error is handed back; a standard error that
-//! fails has nobody left to tell.
+//! What commands print is passed on as it is, also to a terminal: colours and all are theirs. The tag before it is
+//! ours, and is made safe there. A standard output that fails ends the run, and the first error is handed back; a
+//! standard error that fails has nobody left to tell.
 
 use std::{
     cell::RefCell,
@@ -23,7 +23,7 @@ use std::{
 
 use unisono_core::{CancelReason, CancelToken, printable_bytes};
 use unisono_runner::{
-    EachCall, Outlet, Ran, Tagged, Taken, Taker,
+    CommandResult, EachCall, Outlet, Tagged, Taken, Taker,
     commands::{Stream, Watch},
     outlet,
 };
@@ -44,7 +44,7 @@ pub enum Printing {
 /// Takes what there is to print.
 pub struct Printer {
     printing: Printing,
-    taker: Option<Taker<Ran>>,
+    taker: Option<Taker<CommandResult>>,
     lines: Arc<Lines>,
     notified: Receiver<()>,
 }
@@ -54,7 +54,7 @@ pub struct Started(Option<JoinHandle<Option<io::Error>>>);
 
 impl Printer {
     /// A printer, and where a run puts its outcomes for it.
-    pub fn new(printing: Printing, limit: u32) -> (Self, Option<Outlet<Ran>>) {
+    pub fn new(printing: Printing, limit: u32) -> (Self, Option<Outlet<CommandResult>>) {
         let (notify, notified) = sync_channel(1);
         let lines = Arc::new(Lines { state: Mutex::default(), notify: notify.clone() });
         // An outcome may hold two mebibytes in memory, and two descriptors.
@@ -63,9 +63,10 @@ impl Printer {
             // One notification that was not taken yet is enough.
             let _ = notify.try_send(());
         };
-        let (outlet, taker) = outlet::<Ran>(capacity, Arc::new(bell_rope));
+        let (outlet, taker) = outlet::<CommandResult>(capacity, Arc::new(bell_rope));
         let taken = printing != Printing::Inherited;
-        // Most commands that are run by the thousand print nothing; waking a thread for each would cost more than the rest.
+        // Most commands that are run by the thousand print nothing; waking a thread for each would cost more than the
+        // rest.
         let outlet = outlet.only(|outcome| !outcome.done.stdout.is_empty() || !outcome.done.stderr.is_empty());
         (Self { printing, taker: taken.then_some(taker), lines, notified }, taken.then_some(outlet))
     }
@@ -112,7 +113,8 @@ impl Printer {
 }
 
 impl Started {
-    /// Waits until all is printed. Returns why not all of it could be, if so. The run, and so the outlet, must have ended.
+    /// Waits until all is printed. Returns why not all of it could be, if so. The run, and so the outlet, must have
+    /// ended.
     pub fn join(self) -> Option<io::Error> {
         let printed = self.0?.join();
         // A panic there has been shown already.
@@ -134,7 +136,7 @@ enum Text<'a> {
 }
 
 impl Sink {
-    fn print_all(&mut self, mut ran: Ran, tagged: bool) {
+    fn print_all(&mut self, mut ran: CommandResult, tagged: bool) {
         let tag = if tagged { self::tag(&ran.item) } else { Vec::new() };
         self.print(Stream::Out, &tag, &mut Text::Output(&mut ran.stdout));
         self.print(Stream::Err, &tag, &mut Text::Output(&mut ran.stderr));

@@ -50,7 +50,7 @@ impl TlsSetup {
         Ok(setup)
     }
 
-    /// Shakes hands; answers whether both sides want HTTP/2.
+    /// Shakes hands; returns whether both sides want HTTP/2.
     pub(super) async fn handshake(
         &self,
         stream: Stream,

@@ -16,7 +16,7 @@ use unisono_batch::{
     Attempt, Batch, Context, Decided, Halt, Job, Monitor, Offer, Pull, Settings, Sink, Source, Verdict, drive,
 };
 use unisono_core::{CancelToken, Effect, ErrorKind, Limits, OutcomeKind, Peer, RetryPolicy, Times};
-use unisono_http::{Client, HttpJob, HttpVersion, Options, Proxies, Reply, Request, Trail};
+use unisono_http::{AttemptClassifier, Client, HttpVersion, Options, Proxies, Reply, Request, Trail};
 use unisono_testkit::{Connection, Server, h2};
 
 /// How a request ended.
@@ -85,11 +85,11 @@ pub async fn run(requests: Vec<Request>, options: Options, settings: Settings) -
 
 /// The same, with a client that may have been used before.
 pub async fn run_with(client: &Client, requests: Vec<Request>, settings: Settings) -> Vec<Out> {
-    run_job(&HttpJob::new(client.clone()), requests, settings).await
+    run_job(&AttemptClassifier::new(client.clone()), requests, settings).await
 }
 
 /// The same, with a job, whose delivery is the caller's.
-pub async fn run_job(job: &HttpJob, requests: Vec<Request>, settings: Settings) -> Vec<Out> {
+pub async fn run_job(job: &AttemptClassifier, requests: Vec<Request>, settings: Settings) -> Vec<Out> {
     let count = requests.len();
     let outs = Rc::new(RefCell::new(vec![None; count]));
     let source = Given(requests.into_iter().enumerate().collect::<Vec<_>>().into_iter());
@@ -99,7 +99,7 @@ pub async fn run_job(job: &HttpJob, requests: Vec<Request>, settings: Settings) 
     outs.take().into_iter().map(|out| out.expect("every request has an outcome")).collect()
 }
 
-struct Calls(HttpJob);
+struct Calls(AttemptClassifier);
 
 impl Job for Calls {
     type Item = (usize, Request, Trail);

@@ -97,7 +97,7 @@ impl Engine {
         })
     }
 
-    /// Submits a call; answers its future.
+    /// Submits a call; returns its future.
     #[pyo3(signature = (function, arguments, keywords=None, timeout=None, retries=0, key=None))]
     fn submit<'py>(
         slf: &Bound<'py, Self>,
@@ -131,7 +131,7 @@ impl Engine {
         Ok(future)
     }
 
-    /// Submits a call for each tuple of arguments; answers their results in order.
+    /// Submits a call for each tuple of arguments; returns their results in order.
     #[pyo3(signature = (function, calls, *, ahead=None, timeout=None, retries=0, key=None))]
     fn map(
         slf: &Bound<'_, Self>,
@@ -149,7 +149,7 @@ impl Engine {
         Results::new(slf, prepared, calls, ahead, (terms, key))
     }
 
-    /// Drives while nobody else does; answers futures of which somebody wants to be told, or `None` at the end.
+    /// Drives while nobody else does; returns futures of which somebody wants to be told, or `None` at the end.
     fn serve(&self, py: Python<'_>) -> Option<Vec<Py<FutureCore>>> {
         let numbers = py.detach(|| self.pool.serve())?;
         let mut observed = self.observed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -174,7 +174,7 @@ impl Engine {
         }
     }
 
-    /// Waits until nothing is left of a closed pool, or so many seconds; answers whether it is so.
+    /// Waits until nothing is left of a closed pool, or so many seconds; returns whether it is so.
     #[pyo3(signature = (seconds=None))]
     fn wait_closed(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<bool> {
         // In a child of the program there is nothing to wait for.
@@ -300,7 +300,7 @@ impl<'py> FromPyObject<'_, 'py> for Given {
     }
 }
 
-/// Waits with the interpreter let go of, and with an eye on signals; answers whether it is done in time.
+/// Waits with the interpreter let go of, and with an eye on signals; returns whether it is done in time.
 pub fn wait(py: Python<'_>, pool: &Pool, seconds: Option<f64>, what: Awaited<'_>) -> PyResult<bool> {
     let until = seconds.map(|seconds| {
         let longest = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);

@@ -59,7 +59,7 @@ impl FutureCore {
         }
     }
 
-    /// Waits so many seconds at most; answers whether it has ended.
+    /// Waits so many seconds at most; returns whether it has ended.
     #[pyo3(signature = (seconds=None))]
     fn wait(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<bool> {
         match self.task.get() {

@@ -84,7 +84,7 @@ pub(crate) struct Numbered {
 
 /// What was run, and what became of it.
 #[derive(Debug, Default)]
-pub struct Ran {
+pub struct CommandResult {
     /// The item, as one text.
     pub item: Vec<u8>,
     /// The item's number, from 1; 0 when it was not started.
@@ -235,7 +235,7 @@ impl Recipe {
 }
 
 impl Call for EachCall {
-    type Done = Ran;
+    type Done = CommandResult;
 
     /// Over what is run, but not over the numbers of item and slot, which change when the input does.
     fn fingerprint(&self) -> u64 {
@@ -272,7 +272,7 @@ impl Call for EachCall {
         Ok(vec![name, stderr])
     }
 
-    fn describe(&self, done: &mut Ran) {
+    fn describe(&self, done: &mut CommandResult) {
         done.item = self.item();
         if done.argv.is_empty() {
             // An item whose command cannot be made has said so already.
@@ -281,13 +281,13 @@ impl Call for EachCall {
     }
 }
 
-impl Ran {
+impl CommandResult {
     pub(crate) fn of_error(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { error: Some((kind, message.into())), ..Self::default() }
     }
 }
 
-impl Done for Ran {
+impl Done for CommandResult {
     type Style = EachStyle;
 
     fn failed(kind: ErrorKind, message: String) -> Self {

@@ -1,7 +1,7 @@
 //! An item as a job of the engine: one command, and what its end means.
 //!
-//! Times are kept here and not by the engine, so that an item is decided only once nothing of it is left: a command that
-//! timed out or was stopped can take no effect any more, and so is never `ambiguous`, unless it cannot be killed.
+//! Times are kept here and not by the engine, so that an item is decided only once nothing of it is left: a command
+//! that timed out or was stopped can take no effect any more, and so is never `ambiguous`, unless it cannot be killed.
 
 use std::{
     cell::{Cell, RefCell},
@@ -22,23 +22,24 @@ use unisono_core::{
     CancelLevel, CancelReason, CancelToken, Effect, ErrorKind, OutcomeKind, Peer, clock, error_chain, format_duration,
 };
 
-use super::call::{EachCall, Numbered, Ran};
+use super::call::{CommandResult, EachCall, Numbered};
 use crate::saves::{Filled, Part, Target};
 use crate::work::{Call as _, Done as _, Item, UNBEGUN, Work, halted_without_effect};
 
-type Tried = Attempt<Item<EachCall>, Ran>;
+type EachAttempt = Attempt<Item<EachCall>, CommandResult>;
 
 /// The gravest exit status of a run's commands. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Worst(Arc<AtomicU8>);
 
 impl Worst {
-    /// The largest exit code so far; 128 and the signal's number where a signal ended a command, 124 where it timed out.
+    /// The largest exit code so far; 128 and the signal's number where a signal ended a command, 124 where it timed
+    /// out.
     pub fn get(&self) -> u8 {
         self.0.load(Relaxed)
     }
 
-    fn add(&self, ran: &Ran, kind: OutcomeKind) {
+    fn add(&self, ran: &CommandResult, kind: OutcomeKind) {
         let status = match (ran.exit, ran.signal) {
             _ if kind == OutcomeKind::TimedOut => 124,
             (Some(exit), _) => exit,
@@ -84,7 +85,7 @@ pub(crate) struct EachWork {
 impl Work for EachWork {
     type Call = EachCall;
 
-    async fn attempt(&self, item: &Item<EachCall>, context: &Context) -> Tried {
+    async fn attempt(&self, item: &Item<EachCall>, context: &Context) -> EachAttempt {
         let slot = self.slots.take();
         let item_by = context.item_by();
         let [asked, told] = &self.cancels;
@@ -144,13 +145,13 @@ impl Work for EachWork {
         Attempt::new(verdict, ran)
     }
 
-    fn halted(&self, item: &Item<EachCall>, halt: Halt, last: Option<Ran>) -> (Verdict, Ran) {
+    fn halted(&self, item: &Item<EachCall>, halt: Halt, last: Option<CommandResult>) -> (Verdict, CommandResult) {
         // Times are kept by the attempt; this is what waited for a repeat, or was given up in the middle.
         let (verdict, reason) = match halt {
             Halt::Cancelled { started: true, effect: Effect::Maybe, .. } => {
                 let message = "given up before its end was known".to_owned();
                 let kind = Effect::Maybe.outcome(OutcomeKind::Cancelled, item.call.is_repeatable());
-                (Verdict::Final(kind), Ran::failed(ErrorKind::Cancelled, message))
+                (Verdict::Final(kind), CommandResult::failed(ErrorKind::Cancelled, message))
             }
             Halt::Deadline { .. } | Halt::AttemptTimeout { .. } => {
                 (Verdict::Final(OutcomeKind::TimedOut), self.past_deadline())
@@ -162,10 +163,10 @@ impl Work for EachWork {
 }
 
 impl EachWork {
-    fn judge(&self, captured: Captured, is_deadline: bool) -> (Verdict, Ran) {
+    fn judge(&self, captured: Captured, is_deadline: bool) -> (Verdict, CommandResult) {
         let Captured { status, stopped, started, cpu, peak_memory, stdout, stderr, left_over, pipes_held, unkillable } =
             captured;
-        let mut ran = Ran {
+        let mut ran = CommandResult {
             exit: status.and_then(|status| status.code()),
             signal: status.and_then(|status| status.signal()),
             started: Some(started),
@@ -175,7 +176,7 @@ impl EachWork {
             stderr,
             left_over,
             pipes_held,
-            ..Ran::default()
+            ..CommandResult::default()
         };
         self.unkillable.set(self.unkillable.get() + unkillable);
         let (verdict, error) = self.meaning(&ran, stopped, is_deadline, unkillable);
@@ -191,7 +192,7 @@ impl EachWork {
 
     fn meaning(
         &self,
-        ran: &Ran,
+        ran: &CommandResult,
         stopped: Option<Stop>,
         is_deadline: bool,
         unkillable: u32,
@@ -242,7 +243,7 @@ impl EachWork {
         }
     }
 
-    async fn save(&self, item: &Item<EachCall>, verdict: Verdict, ran: &mut Ran) -> Verdict {
+    async fn save(&self, item: &Item<EachCall>, verdict: Verdict, ran: &mut CommandResult) -> Verdict {
         let [out, err] = &*item.targets else { return verdict };
         let printed = (std::mem::take(&mut ran.stdout), std::mem::take(&mut ran.stderr));
         let printed = Arc::new(printed);
@@ -268,14 +269,17 @@ impl EachWork {
         Verdict::Final(OutcomeKind::Failed)
     }
 
-    fn past_deadline(&self) -> Ran {
-        Ran::of_error(ErrorKind::Deadline, format!("took longer than its deadline of {}", shown(self.deadline)))
+    fn past_deadline(&self) -> CommandResult {
+        CommandResult::of_error(
+            ErrorKind::Deadline,
+            format!("took longer than its deadline of {}", shown(self.deadline)),
+        )
     }
 }
 
-/// What a command's end says of what it was to do: that is for its exit status to say. One that is ended early has not done
-/// it, and all of it is gone.
-fn effect_of(ran: &Ran, verdict: Verdict) -> Effect {
+/// What a command's end says of what it was to do: that is for its exit status to say. One that is ended early has not
+/// done it, and all of it is gone.
+fn effect_of(ran: &CommandResult, verdict: Verdict) -> Effect {
     match (verdict, ran.exit) {
         (Verdict::Final(OutcomeKind::Ambiguous), _) => Effect::Maybe,
         (Verdict::Final(OutcomeKind::Ok), _) | (_, Some(0)) => Effect::Done,
@@ -356,17 +360,20 @@ async fn store<'a>(
     Ok((first, second))
 }
 
-fn failed(kind: ErrorKind, message: String) -> Tried {
-    Attempt::new(Verdict::Final(OutcomeKind::Failed), Ran::of_error(kind, message))
+fn failed(kind: ErrorKind, message: String) -> EachAttempt {
+    Attempt::new(Verdict::Final(OutcomeKind::Failed), CommandResult::of_error(kind, message))
 }
 
-fn not_started(error: &SpawnError) -> Ran {
-    Ran { exit: Some(error.exit_code().into()), ..Ran::of_error(ErrorKind::Spawn, error_chain(error)) }
+fn not_started(error: &SpawnError) -> CommandResult {
+    CommandResult {
+        exit: Some(error.exit_code().into()),
+        ..CommandResult::of_error(ErrorKind::Spawn, error_chain(error))
+    }
 }
 
 /// What an attempt before has left, under the reason why there is no other.
-fn with(last: Option<Ran>, reason: Ran) -> Ran {
-    Ran { error: reason.error, ..last.unwrap_or_default() }
+fn with(last: Option<CommandResult>, reason: CommandResult) -> CommandResult {
+    CommandResult { error: reason.error, ..last.unwrap_or_default() }
 }
 
 fn shown(time: Option<Duration>) -> String {

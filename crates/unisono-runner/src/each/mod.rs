@@ -1,7 +1,7 @@
 //! A command per item, from a plan to a report.
 //!
-//! What is stopped is sent SIGTERM and has its own grace; then SIGKILL. An item is decided by its attempt, once its tree is
-//! dead: see [`Stages`].
+//! What is stopped is sent SIGTERM and has its own grace; then SIGKILL. An item is decided by its attempt, once its
+//! tree is dead: see [`Stages`].
 
 mod call;
 mod columns;
@@ -27,7 +27,7 @@ use crate::{
 };
 use job::{EachWork, Slots};
 
-pub use call::{EachCall, EachStyle, Ran, Recipe};
+pub use call::{CommandResult, EachCall, EachStyle, Recipe};
 pub use columns::Separator;
 pub use job::{OnStopped, Tagged, Worst};
 pub use maker::{EachMaker, Items, Pieces, blocks};
@@ -71,8 +71,8 @@ pub struct EachPlan {
     pub saving: Option<Saving>,
 }
 
-/// The limits, times and repeats that commands have where nobody says it: one command per core, for as long as it takes,
-/// and once.
+/// The limits, times and repeats that commands have where nobody says it: one command per core, for as long as it
+/// takes, and once.
 pub fn each_settings() -> Settings {
     Settings {
         limits: Limits::new(Some(cores()), None),

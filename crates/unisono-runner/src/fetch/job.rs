@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use unisono_batch::{Attempt, Context, Halt, Verdict};
 use unisono_core::{ErrorKind, OutcomeKind};
-use unisono_http::{Error, HttpJob, Streaming, Trail};
+use unisono_http::{AttemptClassifier, Error, Streaming, Trail};
 use unisono_journal::RowKey;
 
 use super::{
@@ -19,10 +19,10 @@ use crate::{
 };
 
 /// An HTTP attempt's end.
-type Tried = Attempt<Item<FetchCall>, Fetched>;
+type FetchAttempt = Attempt<Item<FetchCall>, Fetched>;
 
 pub(crate) struct FetchWork {
-    pub(crate) http: HttpJob,
+    pub(crate) http: AttemptClassifier,
     pub(crate) select: Option<Filter>,
     pub(crate) paginate: Option<Paginate>,
     pub(crate) evaluator: Evaluator,
@@ -33,7 +33,7 @@ pub(crate) struct FetchWork {
 impl Work for FetchWork {
     type Call = FetchCall;
 
-    async fn attempt(&self, item: &Item<FetchCall>, context: &Context) -> Tried {
+    async fn attempt(&self, item: &Item<FetchCall>, context: &Context) -> FetchAttempt {
         if let Some(target) = item.targets.first() {
             // Boxed: most attempts do without, and their futures would be as large.
             return Box::pin(self.save(item, target, context)).await;
@@ -50,7 +50,7 @@ impl Work for FetchWork {
         attempt
     }
 
-    async fn aside(&self) {
+    async fn background(&self) {
         self.http.deliver().await
     }
 
@@ -62,7 +62,7 @@ impl Work for FetchWork {
 }
 
 impl FetchWork {
-    async fn save(&self, item: &Item<FetchCall>, target: &Target, context: &Context) -> Tried {
+    async fn save(&self, item: &Item<FetchCall>, target: &Target, context: &Context) -> FetchAttempt {
         let FetchCall { request, trail, .. } = &item.call;
         let (judged, mut streaming) = match self.http.open(request, trail, context).await {
             Ok(opened) => opened,
@@ -79,7 +79,7 @@ impl FetchWork {
             match saved {
                 Ok(bytes) => done.saved = Some((target.name().to_owned(), bytes)),
                 Err(error) => {
-                    verdict = HttpJob::judge_error(request, trail, &error, context);
+                    verdict = AttemptClassifier::judge_error(request, trail, &error, context);
                     if error.kind() != ErrorKind::Save {
                         done.reply.peer = error.peer();
                     }
@@ -95,7 +95,7 @@ impl FetchWork {
     }
 
     /// Takes from a success what is wanted of it.
-    async fn digest(&self, item: &Item<FetchCall>, attempt: &mut Tried, context: &Context) {
+    async fn digest(&self, item: &Item<FetchCall>, attempt: &mut FetchAttempt, context: &Context) {
         let bytes = attempt.value.reply.response.as_ref().map(|response| response.body.clone()).unwrap_or_default();
         let body = Body::new(&bytes);
         let by = context.attempt_by().into_iter().chain(context.item_by()).min();
@@ -115,7 +115,7 @@ impl FetchWork {
     async fn follow(
         &self,
         item: &Item<FetchCall>,
-        attempt: &mut Tried,
+        attempt: &mut FetchAttempt,
         body: &Body<'_>,
         by: Option<Instant>,
     ) -> Result<(), String> {

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use unisono_core::redacted;
 use unisono_http::{Request, Trail, Url, basic_authorization, request_header};
 
-use super::{FetchCall, Login, Netrc, Own, paginate::Visited};
+use super::{FetchCall, Login, Netrc, RowRequest, paginate::Visited};
 use crate::{
     row::{Fields, Maker, Origin, Row},
     template::Template,
@@ -49,28 +49,28 @@ impl fmt::Debug for Defaults {
 
 impl Defaults {
     /// Makes one call of a row.
-    pub fn row(&self, fields: &dyn Fields, own: &Own, combination: u64, origin: Origin) -> Row<FetchCall> {
-        let id = match (&own.id, &self.id) {
+    pub fn row(&self, fields: &dyn Fields, row: &RowRequest, combination: u64, origin: Origin) -> Row<FetchCall> {
+        let id = match (&row.id, &self.id) {
             (Some(id), _) => Ok(Some(id.as_str().into())),
             (None, Some(template)) => template.render(fields, combination).map(|id| Some(id.into())),
             (None, None) => Ok(None),
         };
         match id {
             Ok(id) => {
-                let call = self.call(fields, own, combination);
+                let call = self.call(fields, row, combination);
                 Row { id: id.map(|id| without_user(id, call.is_err())), origin, call }
             }
             Err(why) => Row { id: None, origin, call: Err(why) },
         }
     }
 
-    fn call(&self, fields: &dyn Fields, own: &Own, combination: u64) -> Result<FetchCall, String> {
-        let mut url = self.url(fields, own, combination)?;
-        if !own.params.is_empty() {
-            url = with_params(&url, &own.params)?;
+    fn call(&self, fields: &dyn Fields, row: &RowRequest, combination: u64) -> Result<FetchCall, String> {
+        let mut url = self.url(fields, row, combination)?;
+        if !row.params.is_empty() {
+            url = with_params(&url, &row.params)?;
         }
-        let body = own.body.as_ref().or(self.body.as_ref());
-        let method = match &own.method {
+        let body = row.body.as_ref().or(self.body.as_ref());
+        let method = match &row.method {
             Some(method) => self::method(method)?,
             None => self.method.clone().unwrap_or_else(|| if body.is_some() { Method::POST } else { Method::GET }),
         };
@@ -78,7 +78,7 @@ impl Defaults {
         request.headers = self.headers.clone();
         request.body = body.cloned().unwrap_or_default();
         let mut own_names = Vec::new();
-        for (name, value) in &own.headers {
+        for (name, value) in &row.headers {
             let (name, value) = self::header(name, value)?;
             // The first of a name replaces those of every request; further ones stand beside it.
             if own_names.contains(&name) {
@@ -88,7 +88,7 @@ impl Defaults {
                 request.headers.insert(name, value);
             }
         }
-        if own.is_json && !request.headers.contains_key(header::CONTENT_TYPE) {
+        if row.is_json && !request.headers.contains_key(header::CONTENT_TYPE) {
             request.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         if let Some(netrc) = &self.netrc
@@ -107,9 +107,9 @@ impl Defaults {
         })
     }
 
-    fn url(&self, fields: &dyn Fields, own: &Own, combination: u64) -> Result<Url, String> {
+    fn url(&self, fields: &dyn Fields, row: &RowRequest, combination: u64) -> Result<Url, String> {
         let rendered;
-        let text = match (&own.url, &self.address) {
+        let text = match (&row.url, &self.address) {
             (Some(url), _) => url,
             (None, Some(template)) => {
                 rendered = template.render(fields, combination)?;
@@ -131,7 +131,7 @@ impl Maker for Defaults {
     type Call = FetchCall;
 
     fn make(&self, fields: &dyn Fields, origin: Origin, push: &mut dyn FnMut(Row<FetchCall>) -> bool) {
-        let own = match Own::of(fields) {
+        let row = match RowRequest::of(fields) {
             Ok(own) => own,
             Err(why) => {
                 push(Row { id: None, origin, call: Err(why) });
@@ -139,9 +139,9 @@ impl Maker for Defaults {
             }
         };
         // A row that brings its own address is one call, whatever the address that it replaces stands for.
-        let combinations = if own.url.is_some() { 1 } else { self.combinations() };
+        let combinations = if row.url.is_some() { 1 } else { self.combinations() };
         for combination in 0..combinations {
-            if !push(self.row(fields, &own, combination, origin.clone())) {
+            if !push(self.row(fields, &row, combination, origin.clone())) {
                 return;
             }
         }
@@ -180,8 +180,8 @@ fn from_netrc(netrc: &Netrc, url: &Url) -> Option<Login> {
     }
 }
 
-/// A name is shown and kept everywhere; one that is the row's address may have a password in it. What nobody could read may
-/// be one as well.
+/// A name is shown and kept everywhere; one that is the row's address may have a password in it. What nobody could read
+/// may be one as well.
 fn without_user(id: Box<str>, is_bad: bool) -> Box<str> {
     let begins = id.trim_start().get(..4).is_some_and(|begin| begin.eq_ignore_ascii_case("http"));
     match id.contains('@') && (begins || (is_bad && id.contains(':'))) {
@@ -209,13 +209,13 @@ mod tests {
     #[test]
     fn nothing_that_a_request_is_made_of_shows_what_may_be_secret_in_it() {
         let secret = "hunter2";
-        let own = Own {
+        let request = RowRequest {
             id: Some(format!("http://bob:{secret}@h/")),
             url: Some(format!("http://bob:{secret}@h/x")),
             headers: vec![("X-Key".to_owned(), secret.to_owned())],
             body: Some(Bytes::from_static(b"hunter2")),
             params: vec![("key".to_owned(), secret.to_owned())],
-            ..Own::default()
+            ..RowRequest::default()
         };
         let address = format!("http://bob:{secret}@{{eu,{secret}}}/{{id}}?{secret}");
         let defaults = Defaults {
@@ -226,16 +226,16 @@ mod tests {
             body: Some(Bytes::from_static(b"hunter2")),
             ..Defaults::default()
         };
-        let without_params = Own { params: Vec::new(), ..Own::of(&NoFields).unwrap() };
-        let url = Own { url: own.url.clone(), headers: own.headers.clone(), ..without_params };
+        let without_params = RowRequest { params: Vec::new(), ..RowRequest::of(&NoFields).unwrap() };
+        let url = RowRequest { url: request.url.clone(), headers: request.headers.clone(), ..without_params };
         // Names of rows and files are shown everywhere.
         let unnamed = Defaults { id: None, save: None, ..defaults.clone() };
         let row = unnamed.row(&NoFields, &url, 0, Origin::default());
         assert!(row.call.is_ok());
-        for shown in [format!("{own:?}"), format!("{defaults:?}"), format!("{row:?}")] {
+        for shown in [format!("{request:?}"), format!("{defaults:?}"), format!("{row:?}")] {
             // A body may also be shown as the numbers of its bytes.
             assert!(!shown.contains(secret) && !shown.contains("104, 117"), "{shown}");
         }
-        assert!(format!("{own:?}").contains("X-Key") && format!("{defaults:?}").contains("columns: [\"id\"]"));
+        assert!(format!("{request:?}").contains("X-Key") && format!("{defaults:?}").contains("columns: [\"id\"]"));
     }
 }

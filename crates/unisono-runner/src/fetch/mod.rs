@@ -9,13 +9,13 @@ mod jq;
 mod links;
 mod maker;
 mod netrc;
-mod own;
 mod paginate;
 mod remote;
+mod row_request;
 
 use unisono_batch::Monitor;
 use unisono_core::CancelToken;
-use unisono_http::{Client, HttpJob, Options};
+use unisono_http::{AttemptClassifier, Client, Options};
 
 use crate::{
     Error, Frame, Gauge, Report, Saving,
@@ -35,9 +35,9 @@ pub use filter::Filter;
 pub use links::next_targets;
 pub use maker::{Defaults, header, method};
 pub use netrc::{BadNetrc, Login, Netrc};
-pub use own::Own;
 pub use paginate::Paginate;
 pub use remote::{Carrier, RemoteSender, remote_requests};
+pub use row_request::RowRequest;
 
 /// Everything about a run, parsed and checked.
 pub struct FetchPlan {
@@ -76,7 +76,7 @@ pub async fn fetch(plan: FetchPlan, cancel: CancelToken, monitor: Monitor, gauge
     // Also where others send: a certificate that is of no use is found before anything is sent.
     let client = Client::new(plan.http)?;
     let (http, broken) = match plan.remote {
-        None => (HttpJob::new(client), None),
+        None => (AttemptClassifier::new(client), None),
         Some(remote) => remote.attempts(expect),
     };
     let pages = Pages::up_to(plan.paginate.as_ref().map_or(0, |paginate| paginate.most));
@@ -120,7 +120,8 @@ pub async fn fetch(plan: FetchPlan, cancel: CancelToken, monitor: Monitor, gauge
     Ok(report)
 }
 
-/// Gives what is not idempotent a key that stays the same for its row and page in each attempt and run, wherever the row stands.
+/// Gives what is not idempotent a key that stays the same for its row and page in each attempt and run, wherever the
+/// row stands.
 fn idempotency_keys(seed: u64) -> Prepare<FetchCall> {
     Box::new(move |call, page, fingerprint, name| {
         if call.request.is_repeatable() {

@@ -20,16 +20,16 @@ use super::{
 /// How an API says that there is more.
 #[derive(Debug)]
 pub struct Paginate {
-    how: How,
+    how: Paging,
     /// A row has at most this many pages, over all runs that write to one results file.
     pub most: u32,
 }
 
 #[derive(Debug)]
-enum How {
+enum Paging {
     /// `Link: <...>; rel="next"` (RFC 8288).
     Link,
-    /// An expression answers the next address, or null.
+    /// An expression returns the next address, or null.
     Next(Filter),
     /// A parameter counts up until an expression holds.
     Count { parameter: String, until: Filter },
@@ -45,12 +45,12 @@ impl Paginate {
             return Err("0 pages are none to follow: at least 1 is needed (max-pages)".to_owned());
         }
         let how = if text == "link" {
-            How::Link
+            Paging::Link
         } else if let Some(expression) = text.strip_prefix("next=") {
-            How::Next(Filter::new(expression)?)
+            Paging::Next(Filter::new(expression)?)
         } else if let Some((parameter, until)) = text.strip_prefix("page=").and_then(|rest| rest.split_once(",until="))
         {
-            How::Count { parameter: parameter.to_owned(), until: Filter::new(until)? }
+            Paging::Count { parameter: parameter.to_owned(), until: Filter::new(until)? }
         } else {
             return Err(format!(
                 "`{text}` is not a way to find pages (try `link`, `next=.next_url` or `page=page,until=.items|length==0`)"
@@ -62,8 +62,8 @@ impl Paginate {
     /// The expression in it, if there is one.
     pub fn filter(&self) -> Option<&Filter> {
         match &self.how {
-            How::Link => None,
-            How::Next(filter) | How::Count { until: filter, .. } => Some(filter),
+            Paging::Link => None,
+            Paging::Next(filter) | Paging::Count { until: filter, .. } => Some(filter),
         }
     }
 
@@ -80,12 +80,12 @@ impl Paginate {
         by: Option<Instant>,
     ) -> Result<Option<Request>, String> {
         let url = match &self.how {
-            How::Link => links::next(&response.headers, &response.url)?,
-            How::Next(filter) => match address(&evaluator.run(filter, body, by).await?)? {
+            Paging::Link => links::next(&response.headers, &response.url)?,
+            Paging::Next(filter) => match address(&evaluator.run(filter, body, by).await?)? {
                 None => None,
                 Some(reference) => Some(response.url.join(&reference).map_err(|error| error.chain())?),
             },
-            How::Count { parameter, until } => {
+            Paging::Count { parameter, until } => {
                 return if is_last(&evaluator.run(until, body, by).await?) {
                     Ok(None)
                 } else {
@@ -98,8 +98,8 @@ impl Paginate {
     }
 }
 
-/// The pages of a row that were asked for in this run, so that a circle is noticed however many pages it has. One map for
-/// all pages of a row: each adds itself.
+/// The pages of a row that were asked for in this run, so that a circle is noticed however many pages it has. One map
+/// for all pages of a row: each adds itself.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Visited(Option<Arc<Mutex<HashMap<u128, u32>>>>);
 

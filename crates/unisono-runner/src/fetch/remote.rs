@@ -1,14 +1,14 @@
 //! A run whose requests are sent by other machines: where it puts them, and who carries them.
 //!
-//! Whoever carries them says so when it cannot any more. Then the run is stopped, since every further row would fail for
-//! a reason that has nothing to do with it; what was not started is left for a later run.
+//! Whoever carries them says so when it cannot any more. Then the run is stopped, since every further row would fail
+//! for a reason that has nothing to do with it; what was not started is left for a later run.
 
 use std::convert::Infallible;
 
 use tokio::sync::watch;
 use unisono_batch::WorkNotifier;
 use unisono_core::{CancelReason, CancelToken};
-use unisono_http::{HttpJob, Remote, RemoteChannel, RemoteQueue, StatusSet, remote_queue};
+use unisono_http::{AttemptClassifier, Remote, RemoteChannel, RemoteQueue, StatusSet, remote_queue};
 
 /// Where a run puts its requests.
 pub struct RemoteSender {
@@ -39,8 +39,8 @@ impl Carrier {
 
 impl RemoteSender {
     /// What sends requests by way of it, and who says when that is over.
-    pub(crate) fn attempts(self, expect: StatusSet) -> (HttpJob, Option<watch::Receiver<Option<String>>>) {
-        (HttpJob::over(Remote::new(self.channel, expect)), Some(self.broken))
+    pub(crate) fn attempts(self, expect: StatusSet) -> (AttemptClassifier, Option<watch::Receiver<Option<String>>>) {
+        (AttemptClassifier::over(Remote::new(self.channel, expect)), Some(self.broken))
     }
 }
 

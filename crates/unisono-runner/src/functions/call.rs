@@ -35,9 +35,9 @@ pub struct Invocation {
 
 /// How a call ended, as whoever made it says.
 #[derive(Debug)]
-pub struct Came<V> {
+pub struct CallResult<V> {
     /// How.
-    pub how: How,
+    pub how: CallEnd,
     /// It did not go well, and another attempt is worth it.
     pub retry: bool,
     /// What went wrong, on one line.
@@ -50,7 +50,7 @@ pub struct Came<V> {
 
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum How {
+pub enum CallEnd {
     /// The function returned.
     Returned,
     /// It raised, or something else went wrong.

@@ -21,16 +21,16 @@ use crate::{
 };
 use work::FunctionWork;
 
-pub use call::{Came, FunctionCall, How, Invocation, Returned};
+pub use call::{CallEnd, CallResult, FunctionCall, Invocation, Returned};
 
 /// Everything about a run, parsed and checked. `V` is what a function answers or raises.
 pub struct FunctionPlan<V: Send + 'static> {
     /// What every run has.
     pub frame: Frame<FunctionCall<V>>,
     /// Where calls are put, and their ends come from.
-    pub calls: UnattachedPool<Invocation, Came<V>>,
-    /// Called once nothing new is to begin, whoever has decided that: what was put on the desk and has not begun is better
-    /// given back as stopped than begun.
+    pub calls: UnattachedPool<Invocation, CallResult<V>>,
+    /// Called once nothing new is to begin, whoever has decided that: what was put on the desk and has not begun is
+    /// better given back as stopped than begun.
     pub drained: Box<dyn FnOnce() + Send>,
     /// How long a call may take to end that was asked to.
     pub patience: Duration,
@@ -40,14 +40,16 @@ pub struct FunctionPlan<V: Send + 'static> {
     pub retry_timeouts: bool,
 }
 
-/// Where calls of functions are put, and from where they are taken: see [`unisono_batch::BlockingPool::with_foreign_workers`].
+/// Where calls of functions are put, and from where they are taken: see
+/// [`unisono_batch::BlockingPool::with_foreign_workers`].
 pub fn function_calls<V: Send + 'static>(
     notifier: WorkNotifier,
-) -> (UnattachedPool<Invocation, Came<V>>, WorkQueue<Invocation, Came<V>>) {
+) -> (UnattachedPool<Invocation, CallResult<V>>, WorkQueue<Invocation, CallResult<V>>) {
     unisono_batch::BlockingPool::with_foreign_workers(notifier)
 }
 
-/// The limits, times and repeats that functions have where nobody says it: twenty at once, for as long as it takes, once.
+/// The limits, times and repeats that functions have where nobody says it: twenty at once, for as long as it takes,
+/// once.
 pub fn function_settings() -> Settings {
     Settings {
         limits: Limits::new(NonZeroU32::new(20), None),

@@ -9,13 +9,13 @@ use tokio::sync::watch;
 use unisono_batch::{Attempt, BlockingPool, Context, Halt, Verdict};
 use unisono_core::{Effect, ErrorKind, OutcomeKind, Peer, clock, format_duration, reactor};
 
-use super::call::{Came, FunctionCall, How, Invocation, Returned};
+use super::call::{CallEnd, CallResult, FunctionCall, Invocation, Returned};
 use crate::work::{Item, UNBEGUN, Work, halted_without_effect};
 
-type Tried<V> = Attempt<Item<FunctionCall<V>>, Returned<V>>;
+type FunctionAttempt<V> = Attempt<Item<FunctionCall<V>>, Returned<V>>;
 
 pub(crate) struct FunctionWork<V: Send + 'static> {
-    pub(crate) pool: BlockingPool<Invocation, Came<V>>,
+    pub(crate) pool: BlockingPool<Invocation, CallResult<V>>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) deadline: Option<Duration>,
     pub(crate) patience: Duration,
@@ -36,7 +36,7 @@ enum Stop {
 impl<V: Send + 'static> Work for FunctionWork<V> {
     type Call = FunctionCall<V>;
 
-    async fn attempt(&self, item: &Item<FunctionCall<V>>, context: &Context) -> Tried<V> {
+    async fn attempt(&self, item: &Item<FunctionCall<V>>, context: &Context) -> FunctionAttempt<V> {
         let item_by = context.item_by();
         if *self.stopped.borrow() {
             let (verdict, value) = halted_without_effect(UNBEGUN);
@@ -47,16 +47,16 @@ impl<V: Send + 'static> Work for FunctionWork<V> {
         let mut call = self.pool.submit(invocation, context.hold());
         let stop = tokio::select! {
             biased;
-            came = &mut call => return self.judge(came, item.call.repeatable, context),
+            result = &mut call => return self.judge(result, item.call.repeatable, context),
             stop = self.stop(item_by) => stop,
         };
         call.stop();
         match tokio::time::timeout(self.patience, call).await {
             // It ended by itself in that very moment.
-            Ok(Some(came @ Came { how: How::Returned | How::Failed(_) | How::Away, .. })) => {
-                self.judge(Some(came), item.call.repeatable, context)
+            Ok(Some(result @ CallResult { how: CallEnd::Returned | CallEnd::Failed(_) | CallEnd::Away, .. })) => {
+                self.judge(Some(result), item.call.repeatable, context)
             }
-            Ok(Some(Came { how: How::Swallowed, message, .. })) => {
+            Ok(Some(CallResult { how: CallEnd::Swallowed, message, .. })) => {
                 self.ended(stop, &format!(" (it was cancelled, but {message})"), context)
             }
             Ok(_) => self.ended(stop, "", context),
@@ -64,7 +64,7 @@ impl<V: Send + 'static> Work for FunctionWork<V> {
         }
     }
 
-    async fn aside(&self) {
+    async fn background(&self) {
         self.pool.deliver().await
     }
 
@@ -89,7 +89,7 @@ impl<V: Send + 'static> Work for FunctionWork<V> {
 }
 
 impl<V: Send + 'static> FunctionWork<V> {
-    /// Answers when the call has to end.
+    /// Returns when the call has to end.
     async fn stop(&self, item_by: Option<Instant>) -> Stop {
         let attempt_by = self.timeout.and_then(|timeout| clock::now().checked_add(timeout));
         let by = [attempt_by, item_by].into_iter().flatten().min();
@@ -107,48 +107,48 @@ impl<V: Send + 'static> FunctionWork<V> {
         }
     }
 
-    fn judge(&self, came: Option<Came<V>>, repeatable: bool, context: &Context) -> Tried<V> {
-        let Some(Came { how, retry, message, value, json }) = came else {
+    fn judge(&self, result: Option<CallResult<V>>, repeatable: bool, context: &Context) -> FunctionAttempt<V> {
+        let Some(CallResult { how, retry, message, value, json }) = result else {
             let message = "whoever was to call the function has gone".to_owned();
             return failed(OutcomeKind::Ambiguous, ErrorKind::Internal, message);
         };
         context.settle(match how {
-            How::Returned | How::Failed(ErrorKind::Save) => Effect::Done,
-            How::Lost => Effect::Maybe,
-            // It says itself that it did not do it, by an exception or by being cancelled; or its process died at it, and
-            // nothing of it is left, as of a command that a signal ended.
-            How::Failed(_) | How::Away | How::Stopped | How::Swallowed => Effect::None,
+            CallEnd::Returned | CallEnd::Failed(ErrorKind::Save) => Effect::Done,
+            CallEnd::Lost => Effect::Maybe,
+            // It says itself that it did not do it, by an exception or by being cancelled; or its process died at it,
+            // and nothing of it is left, as of a command that a signal ended.
+            CallEnd::Failed(_) | CallEnd::Away | CallEnd::Stopped | CallEnd::Swallowed => Effect::None,
         });
         let (verdict, error) = match how {
-            How::Returned => (Verdict::Final(OutcomeKind::Ok), None),
-            How::Failed(kind) if retry => {
+            CallEnd::Returned => (Verdict::Final(OutcomeKind::Ok), None),
+            CallEnd::Failed(kind) if retry => {
                 (Verdict::Retry { otherwise: OutcomeKind::Failed, not_before: None }, Some((kind, message)))
             }
-            How::Away => (Verdict::Unmet { otherwise: OutcomeKind::Failed }, Some((ErrorKind::Raised, message))),
-            How::Failed(kind) => (Verdict::Final(OutcomeKind::Failed), Some((kind, message))),
-            How::Lost => {
+            CallEnd::Away => (Verdict::Unmet { otherwise: OutcomeKind::Failed }, Some((ErrorKind::Raised, message))),
+            CallEnd::Failed(kind) => (Verdict::Final(OutcomeKind::Failed), Some((kind, message))),
+            CallEnd::Lost => {
                 let otherwise = if repeatable { OutcomeKind::Failed } else { OutcomeKind::Ambiguous };
                 // Whoever asks for repeats has said that a second call is worth its risk.
                 let verdict =
                     if retry { Verdict::Retry { otherwise, not_before: None } } else { Verdict::Final(otherwise) };
                 (verdict, Some((ErrorKind::Died, message)))
             }
-            How::Stopped | How::Swallowed => {
-                let is_told = how == How::Stopped && !message.is_empty();
+            CallEnd::Stopped | CallEnd::Swallowed => {
+                let is_told = how == CallEnd::Stopped && !message.is_empty();
                 let why = if is_told { message } else { "it was cancelled".to_owned() };
                 (Verdict::Final(OutcomeKind::Cancelled), Some((ErrorKind::Cancelled, why)))
             }
         };
         let peer = match how {
-            How::Returned => Peer::Fine,
-            How::Away => Peer::Away,
+            CallEnd::Returned => Peer::Fine,
+            CallEnd::Away => Peer::Away,
             _ => Peer::Unknown,
         };
         Attempt::new(verdict, Returned { value, error, json, peer, ..Returned::default() })
     }
 
     /// A call that was stopped, and has ended.
-    fn ended(&self, stop: Stop, how: &str, context: &Context) -> Tried<V> {
+    fn ended(&self, stop: Stop, how: &str, context: &Context) -> FunctionAttempt<V> {
         context.settle(Effect::None);
         let (kind, mut message) = self.why(stop);
         message.push_str(how);
@@ -163,7 +163,7 @@ impl<V: Send + 'static> FunctionWork<V> {
     }
 
     /// A call that was stopped, and has not ended.
-    fn goes_on(&self, stop: Stop, repeatable: bool) -> Tried<V> {
+    fn goes_on(&self, stop: Stop, repeatable: bool) -> FunctionAttempt<V> {
         let (kind, message) = self.why(stop);
         let outcome = match stop {
             _ if !repeatable => OutcomeKind::Ambiguous,
@@ -185,6 +185,6 @@ impl<V: Send + 'static> FunctionWork<V> {
     }
 }
 
-fn failed<V: Send + 'static>(outcome: OutcomeKind, kind: ErrorKind, message: String) -> Tried<V> {
+fn failed<V: Send + 'static>(outcome: OutcomeKind, kind: ErrorKind, message: String) -> FunctionAttempt<V> {
     Attempt::new(Verdict::Final(outcome), Returned::of_error(kind, message))
 }

@@ -355,7 +355,7 @@ pub(crate) fn too_long(line: u64) -> String {
     format!("line {line} has more than {} MiB, which is the most that a row may have", LONGEST >> 20)
 }
 
-/// Opens an input: a file, or standard input when the path is `-`. Answers its name as well.
+/// Opens an input: a file, or standard input when the path is `-`. Returns its name as well.
 pub(crate) fn open(path: &Path) -> Result<(Arc<str>, File), Error> {
     if path.as_os_str() == "-" {
         let cannot = |error: Errno| Error::usage("cannot read standard input").because(io::Error::from(error));
@@ -405,8 +405,8 @@ fn count_lines(file: &File, delimiter: u8) -> io::Result<Option<u64>> {
     }
 }
 
-/// The most that one row may have: as much as the largest body that is taken by default. More is hardly a row, and would
-/// be held in memory several times.
+/// The most that one row may have: as much as the largest body that is taken by default. More is hardly a row, and
+/// would be held in memory several times.
 pub(crate) const LONGEST: usize = 64 << 20;
 const ROWS_PER_BATCH: usize = 256;
 /// Enough that neither side waits for the other; few enough that a million rows take no memory.

@@ -70,7 +70,7 @@ pub struct Bare {
 
 /// What became of a file.
 #[derive(Debug, Default)]
-pub struct Hashed {
+pub struct DigestResult {
     /// The file; `None` when nobody could tell.
     pub path: Option<Arc<Path>>,
     /// Its digests, in the order in which they were asked for.
@@ -88,7 +88,7 @@ pub struct Hashed {
 }
 
 impl Call for FileCall {
-    type Done = Hashed;
+    type Done = DigestResult;
 
     fn fingerprint(&self) -> u64 {
         fingerprint(&self.path, &self.algorithms, self.stat.as_ref())
@@ -108,20 +108,20 @@ impl Call for FileCall {
 
     const REPEATABLE_WITH: &'static str = "nothing";
 
-    fn describe(&self, done: &mut Hashed) {
+    fn describe(&self, done: &mut DigestResult) {
         done.path = Some(self.path.clone());
         done.shares_line = self.shares_line;
         done.algorithms = Some(self.algorithms.clone());
     }
 }
 
-impl Hashed {
+impl DigestResult {
     pub(crate) fn skipped(special: Special) -> Self {
         Self { special: Some(special), ..Self::default() }
     }
 }
 
-impl Done for Hashed {
+impl Done for DigestResult {
     type Style = ();
 
     fn failed(kind: ErrorKind, message: String) -> Self {

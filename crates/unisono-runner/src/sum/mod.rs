@@ -20,7 +20,7 @@ use crate::{
 };
 use render::render;
 
-pub use call::{Bare, Expected, FileCall, FileTask, Hashed};
+pub use call::{Bare, DigestResult, Expected, FileCall, FileTask};
 pub use manifests::{Manifests, Tally, Verdict as CheckVerdict};
 pub use outputs::{Outputs, Way, resolved, results_of, way_to_write};
 pub use rows::{Given, VerifyOptions, path_rows, tree_rows, verify_rows};
@@ -33,7 +33,7 @@ pub struct SumPlan {
     /// How files are read; the number of threads is the frame's limit.
     pub files: FilesOptions,
     /// Told of each outcome, in order if the frame says so.
-    pub listing: Option<Listing<Hashed>>,
+    pub listing: Option<Listing<DigestResult>>,
     /// A manifest that is written from the results once all is done.
     pub manifest: Option<ManifestOut>,
 }
@@ -93,17 +93,20 @@ struct SumWork {
     files: Files,
 }
 
-type Tried = Attempt<Item<FileCall>, Hashed>;
+type FileAttempt = Attempt<Item<FileCall>, DigestResult>;
 
 impl Work for SumWork {
     type Call = FileCall;
 
-    async fn attempt(&self, item: &Item<FileCall>, context: &Context) -> Tried {
+    async fn attempt(&self, item: &Item<FileCall>, context: &Context) -> FileAttempt {
         let call = &item.call;
         let known = match &call.task {
-            FileTask::Skip(special) => return ended(OutcomeKind::Skipped, Hashed::skipped(*special)),
+            FileTask::Skip(special) => return ended(OutcomeKind::Skipped, DigestResult::skipped(*special)),
             FileTask::Fail(error) => {
-                return ended(OutcomeKind::Failed, Hashed { error: Some(error.clone()), ..Hashed::default() });
+                return ended(
+                    OutcomeKind::Failed,
+                    DigestResult { error: Some(error.clone()), ..DigestResult::default() },
+                );
             }
             FileTask::Digest { known } => *known,
             FileTask::Verify(expected) => return self.verify(call, expected, context).await,
@@ -113,23 +116,23 @@ impl Work for SumWork {
             Ok(digested) => ended(OutcomeKind::Ok, read(digested)),
             // It has become one since it was found.
             Err(error) => match error.as_special() {
-                Some(special) => ended(OutcomeKind::Skipped, Hashed::skipped(special)),
+                Some(special) => ended(OutcomeKind::Skipped, DigestResult::skipped(special)),
                 None => failed(&error),
             },
         }
     }
 
-    async fn aside(&self) {
+    async fn background(&self) {
         self.files.deliver().await
     }
 
-    fn halted(&self, _item: &Item<FileCall>, halt: Halt, _last: Option<Hashed>) -> (Verdict, Hashed) {
+    fn halted(&self, _item: &Item<FileCall>, halt: Halt, _last: Option<DigestResult>) -> (Verdict, DigestResult) {
         halted_without_effect(halt)
     }
 }
 
 impl SumWork {
-    async fn verify(&self, call: &FileCall, expected: &Expected, context: &Context) -> Tried {
+    async fn verify(&self, call: &FileCall, expected: &Expected, context: &Context) -> FileAttempt {
         let mut tries = expected.bare.map_or(Vec::new(), |bare| expected.tally.order(bare.likely, bare.other).to_vec());
         let mut digests = expected.digests.clone();
         loop {
@@ -170,33 +173,33 @@ impl SumWork {
     }
 }
 
-fn ended(kind: OutcomeKind, hashed: Hashed) -> Tried {
+fn ended(kind: OutcomeKind, hashed: DigestResult) -> FileAttempt {
     Attempt::new(Verdict::Final(kind), hashed)
 }
 
-fn read(Digested { digests, stat }: Digested) -> Hashed {
-    Hashed { digests, stat: Some(stat), ..Hashed::default() }
+fn read(Digested { digests, stat }: Digested) -> DigestResult {
+    DigestResult { digests, stat: Some(stat), ..DigestResult::default() }
 }
 
-fn failed(error: &FileError) -> Tried {
-    let hashed = Hashed::failed(error.kind(), error_chain(error));
+fn failed(error: &FileError) -> FileAttempt {
+    let hashed = DigestResult::failed(error.kind(), error_chain(error));
     match error.is_retryable() {
         true => Attempt::new(Verdict::Retry { otherwise: OutcomeKind::Failed, not_before: None }, hashed),
         false => ended(OutcomeKind::Failed, hashed),
     }
 }
 
-fn not_verified(error: &FileError, expected: &Expected) -> Tried {
+fn not_verified(error: &FileError, expected: &Expected) -> FileAttempt {
     if error.kind() != ErrorKind::Missing || !expected.may_be_missing {
         return failed(error);
     }
     if expected.was_there {
         expected.tally.count_present(false);
     }
-    ended(OutcomeKind::Skipped, Hashed::failed(ErrorKind::Missing, error_chain(error)))
+    ended(OutcomeKind::Skipped, DigestResult::failed(ErrorKind::Missing, error_chain(error)))
 }
 
-fn compared(digested: Digested, expected: &[Digest], size: Option<u64>) -> Tried {
+fn compared(digested: Digested, expected: &[Digest], size: Option<u64>) -> FileAttempt {
     let wrong = expected.iter().zip(&digested.digests).find(|(expected, found)| expected != found);
     match (wrong, size) {
         (Some((expected, _)), _) => mismatch(digested, format!("its {} is another one", expected.algorithm())),
@@ -208,8 +211,8 @@ fn compared(digested: Digested, expected: &[Digest], size: Option<u64>) -> Tried
     }
 }
 
-fn mismatch(digested: Digested, why: String) -> Tried {
-    ended(OutcomeKind::Failed, Hashed { error: Some(Box::new((ErrorKind::Mismatch, why))), ..read(digested) })
+fn mismatch(digested: Digested, why: String) -> FileAttempt {
+    ended(OutcomeKind::Failed, DigestResult { error: Some(Box::new((ErrorKind::Mismatch, why))), ..read(digested) })
 }
 
 /// Files that are with a thread or ready for it: enough that none waits for the reactor.

@@ -9,7 +9,7 @@ use unisono_runner::Again;
 use crate::{
     model::check,
     peer::{Ending, Script, Step, WELL},
-    world::{End, How, Stop, What, World},
+    world::{End, RunOptions, Stop, What, World},
 };
 
 const SLOW: Step =
@@ -23,7 +23,7 @@ fn rows(count: u64, script: &Script) -> Vec<(u64, Option<Script>)> {
     (1..=count).map(|content| (content, Some(script.clone()))).collect()
 }
 
-fn run(world: &mut World, rows: &[(u64, Option<Script>)], how: &How) -> End {
+fn run(world: &mut World, rows: &[(u64, Option<Script>)], how: &RunOptions) -> End {
     let before = world.lines();
     let end = world.run(rows, how);
     check(world, rows, how, &before, &end);
@@ -46,9 +46,9 @@ fn a_run_that_was_killed_at_any_turn_and_resumed_under_another_name_begins_nothi
     for turn in 1..20 {
         let mut world = World::new();
         let rows = rows(5, &Script::unsafe_row([SLOW]));
-        run(&mut world, &rows, &How { stop: crash(turn), limit: 2, ..How::default() });
+        run(&mut world, &rows, &RunOptions { stop: crash(turn), limit: 2, ..RunOptions::default() });
         world.rename("other.jsonl");
-        let end = run(&mut world, &rows, &How::default());
+        let end = run(&mut world, &rows, &RunOptions::default());
         assert_eq!(end.report().rows(), 5, "killed at turn {turn}");
         assert!((1..=5).all(|content| world.peer.begun(content) <= 1));
     }
@@ -60,11 +60,11 @@ fn what_was_done_and_found_wrong_is_not_repeated_by_retry_failed() {
     let mut world = World::new();
     let rows = rows(1, &Script::unsafe_row([wrong]));
     for mode in [Mode::Resume, FAILED_AGAIN, FAILED_AGAIN] {
-        run(&mut world, &rows, &How { mode, ..How::default() });
+        run(&mut world, &rows, &RunOptions { mode, ..RunOptions::default() });
         assert_eq!(outcomes(&world), [(OutcomeKind::Failed, Effect::Done)]);
     }
     assert_eq!(world.peer.begun(1), 1);
-    run(&mut world, &rows, &How { mode: ALL_AGAIN, ..How::default() });
+    run(&mut world, &rows, &RunOptions { mode: ALL_AGAIN, ..RunOptions::default() });
     assert_eq!(outcomes(&world), [(OutcomeKind::Ok, Effect::Done)]);
 }
 
@@ -74,8 +74,8 @@ fn a_throttle_after_a_hop_that_took_effect_forgets_nothing() {
         Step { hop: Some(Effect::Done), effect: Some(Effect::None), ending: Ending::Throttled, takes: WELL.takes };
     let mut world = World::new();
     let rows = rows(1, &Script::unsafe_row([step]));
-    run(&mut world, &rows, &How::default());
-    run(&mut world, &rows, &How { mode: FAILED_AGAIN, ..How::default() });
+    run(&mut world, &rows, &RunOptions::default());
+    run(&mut world, &rows, &RunOptions { mode: FAILED_AGAIN, ..RunOptions::default() });
     assert_eq!(outcomes(&world), [(OutcomeKind::Failed, Effect::Done)]);
     assert_eq!(world.peer.begun(1), 1);
 }
@@ -86,10 +86,10 @@ fn a_page_that_was_begun_is_not_begun_again_and_the_pages_before_it_stay() {
     for turn in 1..40 {
         let mut world = World::new();
         let rows = rows(2, &script);
-        let how = How { paged: true, ..How::default() };
-        run(&mut world, &rows, &How { stop: crash(turn), ..how.clone() });
-        run(&mut world, &rows, &How { mode: FAILED_AGAIN, ..how.clone() });
-        run(&mut world, &rows, &How { mode: ALL_AGAIN, ..how });
+        let how = RunOptions { paged: true, ..RunOptions::default() };
+        run(&mut world, &rows, &RunOptions { stop: crash(turn), ..how.clone() });
+        run(&mut world, &rows, &RunOptions { mode: FAILED_AGAIN, ..how.clone() });
+        run(&mut world, &rows, &RunOptions { mode: ALL_AGAIN, ..how });
         assert_eq!(outcomes(&world), [(OutcomeKind::Ok, Effect::Done); 6], "killed at turn {turn}");
     }
 }
@@ -99,13 +99,13 @@ fn rows_noted_ahead_and_not_started_are_ambiguous_after_a_crash_and_only_the_use
     let mut world = World::new();
     let mut rows = rows(12, &Script::unsafe_row([]));
     rows[0].1 = Some(Script::unsafe_row([HANGS]));
-    let how = How { notes_ahead: true, limit: 1, ..How::default() };
-    run(&mut world, &rows, &How { stop: crash(8), ..how.clone() });
+    let how = RunOptions { notes_ahead: true, limit: 1, ..RunOptions::default() };
+    run(&mut world, &rows, &RunOptions { stop: crash(8), ..how.clone() });
     let begun = world.peer.ledger.borrow().len();
     run(&mut world, &rows, &how);
     let doubtful = outcomes(&world).iter().filter(|end| **end == (OutcomeKind::Ambiguous, Effect::Maybe)).count();
     assert!(doubtful > begun, "{begun} were begun, and {doubtful} are in doubt");
-    run(&mut world, &rows, &How { mode: ALL_AGAIN, ..how });
+    run(&mut world, &rows, &RunOptions { mode: ALL_AGAIN, ..how });
     assert!(world.lines().iter().all(|line| line.outcome == OutcomeKind::Ok));
 }
 
@@ -113,24 +113,24 @@ fn rows_noted_ahead_and_not_started_are_ambiguous_after_a_crash_and_only_the_use
 fn another_input_is_refused_and_nothing_of_it_runs() {
     let mut world = World::new();
     let mut rows = rows(3, &Script::unsafe_row([]));
-    run(&mut world, &rows, &How::default());
+    run(&mut world, &rows, &RunOptions::default());
     rows[1].0 = 99;
-    assert!(matches!(run(&mut world, &rows, &How::default()), End::Refused(error) if error.is_usage()));
+    assert!(matches!(run(&mut world, &rows, &RunOptions::default()), End::Refused(error) if error.is_usage()));
     assert_eq!(world.peer.begun(99), 0);
     rows[1].0 = 2;
-    assert_eq!(run(&mut world, &rows, &How::default()).report().kept.total(), 3);
+    assert_eq!(run(&mut world, &rows, &RunOptions::default()).report().kept.total(), 3);
 }
 
 #[test]
 fn rows_known_by_their_content_are_kept_in_any_order_and_what_is_gone_is_pruned() {
     let mut world = World::new();
     let mut rows = rows(4, &Script::unsafe_row([]));
-    let how = How { identity: Identity::Content, keep_order: true, credit: Some(1), ..How::default() };
+    let how = RunOptions { identity: Identity::Content, keep_order: true, credit: Some(1), ..RunOptions::default() };
     run(&mut world, &rows, &how);
     rows.reverse();
     rows.pop();
     rows.insert(0, (9, Some(Script::unsafe_row([]))));
-    let end = run(&mut world, &rows, &How { prune: true, ..how });
+    let end = run(&mut world, &rows, &RunOptions { prune: true, ..how });
     assert_eq!((end.report().kept.total(), end.report().counts.total()), (3, 1));
     assert!((1..=4).all(|content| world.peer.begun(content) == 1));
 }
@@ -140,7 +140,7 @@ fn a_slow_sink_that_wants_order_gets_all_of_it_while_the_first_row_hangs() {
     let mut world = World::new();
     let mut rows = rows(30, &Script::unsafe_row([]));
     rows[0].1 = Some(Script::unsafe_row([HANGS]));
-    let how = How { keep_order: true, credit: Some(1), window: Some(2), ..How::default() };
+    let how = RunOptions { keep_order: true, credit: Some(1), window: Some(2), ..RunOptions::default() };
     let end = run(&mut world, &rows, &how);
     assert_eq!((end.report().rows(), world.sunk[0].kind), (30, OutcomeKind::Ambiguous));
 }
@@ -150,9 +150,9 @@ fn a_resume_in_order_whose_first_row_runs_again_reads_on_to_the_last_row_that_it
     let mut world = World::new();
     let mut rows = rows(30, &Script::unsafe_row([]));
     rows[0].1 = Some(Script::unsafe_row([Step { effect: Some(Effect::None), ending: Ending::Failed, ..WELL }]));
-    let how = How { keep_order: true, credit: Some(1), window: Some(2), ..How::default() };
+    let how = RunOptions { keep_order: true, credit: Some(1), window: Some(2), ..RunOptions::default() };
     run(&mut world, &rows, &how);
-    let end = run(&mut world, &rows, &How { mode: FAILED_AGAIN, ..how });
+    let end = run(&mut world, &rows, &RunOptions { mode: FAILED_AGAIN, ..how });
     assert_eq!((end.report().kept.total(), end.report().counts.get(OutcomeKind::Ok)), (29, 1));
 }
 
@@ -162,8 +162,8 @@ fn a_stop_leaves_a_line_for_everything_that_was_pulled_and_the_rest_for_the_next
         for turn in 1..12 {
             let mut world = World::new();
             let rows = rows(9, &Script::unsafe_row([SLOW]));
-            run(&mut world, &rows, &How { stop: Some(Stop { turn, what }), limit: 2, ..How::default() });
-            run(&mut world, &rows, &How::default());
+            run(&mut world, &rows, &RunOptions { stop: Some(Stop { turn, what }), limit: 2, ..RunOptions::default() });
+            run(&mut world, &rows, &RunOptions::default());
             assert_eq!(world.lines().len(), 9, "{what:?} at turn {turn}");
         }
     }
@@ -178,11 +178,11 @@ fn what_is_kept_and_was_not_reached_before_a_stop_is_not_pending() {
             let mut rows = rows(40, &Script::unsafe_row([WELL]));
             // Of a kind that no resume runs again.
             rows[29].1 = Some(Script::unsafe_row([WRONG]));
-            let how = How { identity, ..How::default() };
+            let how = RunOptions { identity, ..RunOptions::default() };
             run(&mut world, &rows, &how);
             for mode in [Mode::Resume, FAILED_AGAIN] {
                 let stop = Some(Stop { turn, what });
-                let end = run(&mut world, &rows, &How { mode, stop, ..how.clone() });
+                let end = run(&mut world, &rows, &RunOptions { mode, stop, ..how.clone() });
                 assert_eq!((end.report().rows(), end.report().pending), (40, Some(0)), "stopped at turn {turn}");
             }
         }
@@ -194,7 +194,7 @@ fn a_line_whose_row_is_gone_from_the_input_does_not_stand_for_one_that_is_pendin
     for identity in [Identity::Content, Identity::Id] {
         let mut world = World::new();
         let wrong = Some(Script::unsafe_row([WRONG]));
-        let how = How { mode: FAILED_AGAIN, identity, canary: Some(1), ..How::default() };
+        let how = RunOptions { mode: FAILED_AGAIN, identity, canary: Some(1), ..RunOptions::default() };
         run(&mut world, &[(30, wrong.clone())], &how);
         let mut rows = rows(5, &Script::unsafe_row([WELL]));
         rows[0] = (33, wrong);
@@ -212,7 +212,7 @@ fn what_a_canary_takes_to_be_tried_again_is_the_same_whether_it_ran_or_was_kept(
             let mut rows = rows(6, &Script::unsafe_row([WELL]));
             // Of a kind that no resume runs again.
             rows[2].1 = Some(Script::unsafe_row([*step]));
-            let how = How { canary: Some(3), identity, ..How::default() };
+            let how = RunOptions { canary: Some(3), identity, ..RunOptions::default() };
             for _ in 0..2 {
                 let end = run(&mut world, &rows, &how);
                 assert_eq!((end.report().canary, end.report().pending), (Some(*needed), Some(3)));

@@ -7,7 +7,7 @@ use unisono_runner::{Again, Report};
 
 use crate::{
     peer::{Begun, Script},
-    world::{End, How, World},
+    world::{End, RunOptions, World},
 };
 
 /// A line of a results file.
@@ -72,7 +72,7 @@ impl Line {
 }
 
 /// Holds a run against the laws. `before` is what was in the file when it began.
-pub fn check(world: &World, rows: &[(u64, Option<Script>)], how: &How, before: &[Line], end: &End) {
+pub fn check(world: &World, rows: &[(u64, Option<Script>)], how: &RunOptions, before: &[Line], end: &End) {
     let ledger = world.peer.ledger.borrow();
     let run = world.peer.run.get();
     let after = world.lines();
@@ -139,8 +139,9 @@ fn what_is_pending_has_no_line(rows: &[(u64, Option<Script>)], after: &[Line], r
     }
 }
 
-/// What may have had an effect is begun again only in the way in which it could be repeated. Whoever asks for what is ambiguous to be tried again accepts what that does, and what was done before does not count any
-/// more. Nobody else does, and no run repeats by itself what it did.
+/// What may have had an effect is begun again only in the way in which it could be repeated. Whoever asks for what is
+/// ambiguous to be tried again accepts what that does, and what was done before does not count any more. Nobody else
+/// does, and no run repeats by itself what it did.
 fn nothing_is_repeated_that_must_not_be(ledger: &[Begun], run: u32, mode: Mode, before: &[Line]) {
     let accepts_doubles = mode == Mode::RetryFailed { ambiguous: true };
     for (at, begun) in ledger.iter().enumerate().filter(|(_, begun)| begun.run == run) {
@@ -166,7 +167,14 @@ fn nothing_is_repeated_that_must_not_be(ledger: &[Begun], run: u32, mode: Mode, 
     }
 }
 
-fn what_is_kept_is_not_run(world: &World, ledger: &[Begun], how: &How, before: &[Line], after: &[Line], end: &End) {
+fn what_is_kept_is_not_run(
+    world: &World,
+    ledger: &[Begun],
+    how: &RunOptions,
+    before: &[Line],
+    after: &[Line],
+    end: &End,
+) {
     let run = world.peer.run.get();
     // What a run that was killed may have begun once more is not kept: its line is not its last word.
     let is_doubtful = |line: &&Line| world.crashed.iter().any(|mode| line.runs_again(*mode));
@@ -182,8 +190,8 @@ fn what_is_kept_is_not_run(world: &World, ledger: &[Begun], how: &How, before: &
     }
 }
 
-/// What may have happened is not written down as if it had not: in this run by any line of its own, in all runs by any line,
-/// once a run has come to its end.
+/// What may have happened is not written down as if it had not: in this run by any line of its own, in all runs by any
+/// line, once a run has come to its end.
 fn no_line_denies_what_happened(ledger: &[Begun], run: u32, before: &[Line], after: &[Line], end: &End) {
     let is_at_end = matches!(end, End::Finished(report) if report.stopped.is_none());
     for line in after {
@@ -221,7 +229,8 @@ fn the_file_is_in_the_order_of_the_input(
     assert!(places.is_sorted_by_key(key), "the file is not in the order of the input: {places:#?}");
 }
 
-/// What an earlier run has done, or may have, is not undone by a later attempt, and is not forgotten while that goes on.
+/// What an earlier run has done, or may have, is not undone by a later attempt, and is not forgotten while that goes
+/// on.
 fn no_effect_goes_down(before: &[Line], after: &[Line]) {
     for line in before {
         let same = |other: &&Line| (other.row, other.page) == (line.row, line.page);

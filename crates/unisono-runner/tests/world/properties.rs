@@ -9,7 +9,7 @@ use unisono_journal::{Identity, Mode};
 use crate::{
     model::check,
     peer::{Ending, Script, Step},
-    world::{End, How, Stop, What, World},
+    world::{End, RunOptions, Stop, What, World},
 };
 
 proptest! {
@@ -29,8 +29,8 @@ proptest! {
 struct History {
     rows: Vec<Option<Script>>,
     /// Of all runs.
-    frame: How,
-    runs: Vec<(How, Before)>,
+    frame: RunOptions,
+    runs: Vec<(RunOptions, Before)>,
 }
 
 /// What happens to the file or the input before a run.
@@ -40,8 +40,8 @@ enum Before {
     Rename,
     /// A row asks for something else now.
     Change(usize),
-    /// Rows change places, which does no harm where they are known by their content or their ids; and where they are known by
-    /// their places, it is refused or does none.
+    /// Rows change places, which does no harm where they are known by their content or their ids; and where they are
+    /// known by their places, it is refused or does none.
     Reverse,
 }
 
@@ -80,8 +80,8 @@ fn live(history: &History) {
 }
 
 /// Runs until all is decided, then until all is well; both have an end, since each script has.
-fn finish(world: &mut World, rows: &[(u64, Option<Script>)], frame: &How) {
-    let how = How { mode: Mode::Resume, ..frame.clone() };
+fn finish(world: &mut World, rows: &[(u64, Option<Script>)], frame: &RunOptions) {
+    let how = RunOptions { mode: Mode::Resume, ..frame.clone() };
     // What the input does not have any more stays as it is.
     let is_asked_for =
         |content: Option<u64>| content.is_none_or(|content| rows.iter().any(|(other, _)| *other == content));
@@ -95,7 +95,7 @@ fn finish(world: &mut World, rows: &[(u64, Option<Script>)], frame: &How) {
         runs += 1;
         assert!(runs < 40, "a resume does not come to an end");
     }
-    let how = How { mode: Mode::RetryFailed { ambiguous: true }, ..how };
+    let how = RunOptions { mode: Mode::RetryFailed { ambiguous: true }, ..how };
     let good = |world: &World| {
         let lines = world.lines();
         let of = |content: u64| lines.iter().filter(move |line| line.content == Some(content));
@@ -111,7 +111,7 @@ fn finish(world: &mut World, rows: &[(u64, Option<Script>)], frame: &How) {
     }
 }
 
-fn run(world: &mut World, rows: &[(u64, Option<Script>)], how: &How) -> End {
+fn run(world: &mut World, rows: &[(u64, Option<Script>)], how: &RunOptions) -> End {
     let before = world.lines();
     let end = world.run(rows, how);
     check(world, rows, how, &before, &end);
@@ -133,12 +133,12 @@ fn history() -> impl Strategy<Value = History> {
         let paged = paged && identity != Identity::Content;
         // Without ids they are known by their places.
         let has_ids = has_ids || identity == Identity::Id;
-        let frame = How { paged, notes_ahead, identity, has_ids, ..How::default() };
+        let frame = RunOptions { paged, notes_ahead, identity, has_ids, ..RunOptions::default() };
         let row = prop_oneof![1 => Just(None), 12 => script(paged).prop_map(Some)];
         // What has one page may be asked for with and without the option to follow more.
         let may_change = !paged && identity != Identity::Content;
         let how = (how(frame.clone()), any::<bool>())
-            .prop_map(move |(how, other)| How { paged: how.paged || may_change && other, ..how });
+            .prop_map(move |(how, other)| RunOptions { paged: how.paged || may_change && other, ..how });
         let runs = prop::collection::vec((how, before()), 1..6);
         (prop::collection::vec(row, 1..10), runs).prop_map(move |(rows, runs)| History {
             rows,
@@ -178,7 +178,7 @@ fn step() -> impl Strategy<Value = Step> {
     )
 }
 
-fn how(frame: How) -> impl Strategy<Value = How> {
+fn how(frame: RunOptions) -> impl Strategy<Value = RunOptions> {
     let mode = prop_oneof![
         4 => Just(Mode::Resume),
         3 => Just(Mode::RetryFailed { ambiguous: false }),
@@ -199,18 +199,20 @@ fn how(frame: How) -> impl Strategy<Value = How> {
     // The same ones mostly, so that there is something to agree with.
     let keys = prop_oneof![2 => Just(None), 4 => Just(Some(0)), 1 => Just(Some(1))];
     (mode, stop, sink, bounds, keys).prop_map(
-        move |(mode, stop, (keep_order, credit, window), ((limit, canary), max_failures, stop_after), keys)| How {
-            mode,
-            stop,
-            keep_order,
-            credit,
-            window,
-            limit,
-            max_failures,
-            canary,
-            keys,
-            stop_after: stop_after.map(Duration::from_millis),
-            ..frame.clone()
+        move |(mode, stop, (keep_order, credit, window), ((limit, canary), max_failures, stop_after), keys)| {
+            RunOptions {
+                mode,
+                stop,
+                keep_order,
+                credit,
+                window,
+                limit,
+                max_failures,
+                canary,
+                keys,
+                stop_after: stop_after.map(Duration::from_millis),
+                ..frame.clone()
+            }
         },
     )
 }

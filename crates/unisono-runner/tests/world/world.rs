@@ -1,7 +1,7 @@
 //! The real run over scripted work: one results file, as many runs as it takes.
 //!
-//! Time is paused and moves only when nothing else does: when the run has nothing to do and the disk owes it no note. So a
-//! slow machine changes nothing. The sink takes outcomes only then, too, as slow as one can be.
+//! Time is paused and moves only when nothing else does: when the run has nothing to do and the disk owes it no note.
+//! So a slow machine changes nothing. The sink takes outcomes only then, too, as slow as one can be.
 
 use std::{
     collections::HashSet,
@@ -35,7 +35,7 @@ use crate::{
 
 /// How a run is made.
 #[derive(Debug, Clone)]
-pub struct How {
+pub struct RunOptions {
     pub mode: Mode,
     pub identity: Identity,
     pub adopt: bool,
@@ -74,7 +74,7 @@ pub enum What {
     },
 }
 
-impl Default for How {
+impl Default for RunOptions {
     fn default() -> Self {
         Self {
             mode: Mode::Resume,
@@ -152,7 +152,8 @@ impl World {
         }
     }
 
-    /// What is in the file: its whole lines. Of two of a row and page, as a killed run may leave them, the later counts.
+    /// What is in the file: its whole lines. Of two of a row and page, as a killed run may leave them, the later
+    /// counts.
     pub fn lines(&self) -> Vec<Line> {
         let mut lines = self.all_lines();
         let mut later = HashSet::new();
@@ -169,7 +170,7 @@ impl World {
     }
 
     /// One run over these rows, each with its content. `None`: nobody can understand the row.
-    pub fn run(&mut self, rows: &[(u64, Option<Script>)], how: &How) -> End {
+    pub fn run(&mut self, rows: &[(u64, Option<Script>)], how: &RunOptions) -> End {
         self.peer.run.set(self.peer.run.get() + 1);
         self.sunk.clear();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
@@ -192,7 +193,7 @@ impl World {
     }
 
     /// Returns also which file it was, and how long, when the run had opened it.
-    async fn drive(&mut self, rows: &[(u64, Option<Script>)], how: &How) -> (End, (u64, u64)) {
+    async fn drive(&mut self, rows: &[(u64, Option<Script>)], how: &RunOptions) -> (End, (u64, u64)) {
         // As long as this waits, tokio does not move the time by itself.
         let (done, waits) = mpsc::channel::<()>();
         let guard = tokio::task::spawn_blocking(move || _ = waits.recv());
@@ -259,7 +260,7 @@ impl World {
         (end, at_start.unwrap_or_default())
     }
 
-    fn frame(&self, rows: &[(u64, Option<Script>)], how: &How, outlet: Option<Outlet<Answer>>) -> Frame<Asked> {
+    fn frame(&self, rows: &[(u64, Option<Script>)], how: &RunOptions, outlet: Option<Outlet<Answer>>) -> Frame<Asked> {
         let times = Times {
             timeout: Some(Duration::from_secs(2)),
             deadline: Some(Duration::from_secs(8)),
@@ -307,7 +308,7 @@ struct Rows {
 }
 
 impl Rows {
-    fn new(rows: &[(u64, Option<Script>)], how: &How) -> Self {
+    fn new(rows: &[(u64, Option<Script>)], how: &RunOptions) -> Self {
         let row = |(at, (content, script)): (usize, &(u64, Option<Script>))| {
             let call = script.clone().ok_or_else(|| format!("row {content} makes no sense"));
             let call = call.map(|script| Asked::new(*content, script, how.keys));

@@ -1,7 +1,7 @@
 //! Who waits drives: sleeping in epoll or beside whoever does, and what the sleeper is woken by.
 //!
-//! Of those that wait, one is the driver. It has the workers announce their results while it sleeps, and tells the others
-//! when it leaves. A result that was not announced is looked for a millisecond later.
+//! Of those that wait, one is the driver. It has the workers announce their results while it sleeps, and tells the
+//! others when it leaves. A result that was not announced is looked for a millisecond later.
 
 use std::{cmp::Reverse, io, sync::MutexGuard, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
 };
 
 impl Pool {
-    /// Waits for something, but no longer than a signal may be kept waiting. Answers whether it has come.
+    /// Waits for something, but no longer than a signal may be kept waiting. Returns whether it has come.
     pub fn wait(&self, what: Awaited<'_>, longest: Option<Duration>) -> bool {
         let mut core = held(&self.core);
         let until = nanoseconds() + longest.map_or(SLICE, |longest| SLICE.min(nanoseconds_of(longest)));
@@ -38,8 +38,9 @@ impl Pool {
         }
     }
 
-    /// For a thread of the caller's that does nothing else: drives while nobody does, and answers the numbers of observed tasks
-    /// that have ended, also none when there are [notices](Pool::notices); `None` when the pool has stopped.
+    /// For a thread of the caller's that does nothing else: drives while nobody does, and returns the numbers of
+    /// observed tasks that have ended, also none when there are [notices](Pool::notices); `None` when the pool has
+    /// stopped.
     pub fn serve(&self) -> Option<Vec<u64>> {
         let mut core = held(&self.core);
         let mut idle_since = nanoseconds();
@@ -166,8 +167,8 @@ impl Pool {
         }
     }
 
-    /// As the driver: looks for results for a moment before it sleeps, if that may pay. What else may come, such as the end
-    /// of a worker, keeps for so long.
+    /// As the driver: looks for results for a moment before it sleeps, if that may pay. What else may come, such as the
+    /// end of a worker, keeps for so long.
     fn look<'a>(&'a self, mut core: MutexGuard<'a, Core>) -> (MutexGuard<'a, Core>, bool) {
         let at_work: Vec<_> = core
             .workers

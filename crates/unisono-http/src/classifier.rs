@@ -15,7 +15,7 @@ use crate::{
 
 /// Judges calls for the batch engine.
 #[derive(Clone)]
-pub struct HttpJob {
+pub struct AttemptClassifier {
     sender: Sender,
 }
 
@@ -52,13 +52,14 @@ pub struct Judged {
     pub error: Option<Error>,
 }
 
-impl HttpJob {
+impl AttemptClassifier {
     /// A job that sends its requests with this client.
     pub fn new(client: Client) -> Self {
         Self { sender: Sender::Here(client) }
     }
 
-    /// A job whose requests are sent by other machines. [`HttpJob::deliver`] must be polled beside its attempts.
+    /// A job whose requests are sent by other machines. [`AttemptClassifier::deliver`] must be polled beside its
+    /// attempts.
     pub fn over(remote: Remote) -> Self {
         Self { sender: Sender::Remote(remote) }
     }
@@ -113,8 +114,8 @@ impl HttpJob {
         }
     }
 
-    /// Sends a request once and returns the head of the answer, judged; the body is still to come. Whoever takes that of
-    /// a success says how it ended, by [`Streaming::body_ended`].
+    /// Sends a request once and returns the head of the answer, judged; the body is still to come. Whoever takes that
+    /// of a success says how it ended, by [`Streaming::body_ended`].
     ///
     /// # Errors
     /// With the verdict on it, when there is no answer.

@@ -17,7 +17,7 @@ use crate::{
 
 /// What a row says for itself.
 #[derive(Default)]
-pub struct Own {
+pub struct RowRequest {
     /// Its name.
     pub id: Option<String>,
     /// Its address.
@@ -35,10 +35,10 @@ pub struct Own {
 }
 
 /// Values are not shown: a password may be in any of them.
-impl fmt::Debug for Own {
+impl fmt::Debug for RowRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = |pairs: &[(String, String)]| pairs.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
-        f.debug_struct("Own")
+        f.debug_struct("RowRequest")
             .field("id", &self.id.as_deref().map(redacted))
             .field("url", &self.url.as_deref().map(redacted))
             .field("method", &self.method)
@@ -50,7 +50,7 @@ impl fmt::Debug for Own {
     }
 }
 
-impl Own {
+impl RowRequest {
     /// What the row's JSON says; nothing where it is not JSON.
     pub(crate) fn of(fields: &dyn Fields) -> Result<Self, String> {
         match fields.json() {
@@ -61,7 +61,7 @@ impl Own {
     }
 }
 
-fn from_members(members: &BTreeMap<String, &RawValue>) -> Result<Own, String> {
+fn from_members(members: &BTreeMap<String, &RawValue>) -> Result<RowRequest, String> {
     let text = |name: &str| {
         members.get(name).map(|value| column(value).map_err(|what| format!("`{name}` is {what}, not text"))).transpose()
     };
@@ -78,7 +78,7 @@ fn from_members(members: &BTreeMap<String, &RawValue>) -> Result<Own, String> {
         }
         _ => return Err("more than one of `json`, `body` and `body_base64`".to_owned()),
     };
-    Ok(Own {
+    Ok(RowRequest {
         id: text("id")?,
         url: text("url")?,
         method: text("method")?,
