@@ -7,13 +7,13 @@ import unisono
 
 
 def by_for(urls: list[str], limit: int) -> int:
-    return sum(outcome.ok and outcome.response.json()["id"] > 0 for outcome in unisono.fetch(urls, limit=limit))
+    return sum(outcome.ok and outcome.result.json()["id"] > 0 for outcome in unisono.fetch(urls, limit=limit))
 
 
 async def by_async_for(urls: list[str], limit: int) -> int:
     ok = 0
     async for outcome in unisono.fetch(urls, limit=limit):
-        ok += outcome.ok and outcome.response.json()["id"] > 0
+        ok += outcome.ok and outcome.result.json()["id"] > 0
     return ok
 
 

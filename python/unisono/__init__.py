@@ -9,7 +9,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from unisono._fetch import FetchOptions, fetch, fetch_all
-from unisono._native import Ended, FunctionOutcome, Outcome, Request, Response, __version__
+from unisono._native import (
+    CommandOutcome,
+    CommandResult,
+    Digest,
+    FetchOutcome,
+    FileOutcome,
+    FunctionOutcome,
+    Outcome,
+    Request,
+    Response,
+    __version__,
+)
 from unisono.batches import Batch
 from unisono.errors import (
     AmbiguousCancelled,
@@ -98,19 +109,23 @@ __all__ = [
     "CommandInputError",
     "CommandNotFound",
     "CommandNotStarted",
+    "CommandOutcome",
+    "CommandResult",
     "CommandTimeout",
     "ConnectError",
     "DecodeError",
+    "Digest",
     "DigestMismatch",
-    "Ended",
     "Error",
     "Explanation",
     "FetchOptions",
+    "FetchOutcome",
     "FileCancelled",
     "FileChanged",
     "FileError",
     "FileInputError",
     "FileMissing",
+    "FileOutcome",
     "FileTimeout",
     "FileUnlisted",
     "FileUnreadable",

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, Unpack
 
 from unisono import _native, clusters
 from unisono._display import Progress
-from unisono._native import Outcome, Request
+from unisono._native import FetchOutcome, Request
 from unisono.batches import Batch, LimitOptions, Work, give_up
 
 Requestable: TypeAlias = str | Request | Mapping[str, Any]
@@ -95,7 +95,7 @@ class FetchOptions(LimitOptions, total=False):
     on: Any
 
 
-def fetch(requests: Requests, *, progress: Progress = False, **options: Unpack[FetchOptions]) -> Batch[Outcome]:
+def fetch(requests: Requests, *, progress: Progress = False, **options: Unpack[FetchOptions]) -> Batch[FetchOutcome]:
     """Call many URLs, with every outcome accounted for.
 
     A request that fails is an outcome, not an exception: one bad request never hides the rest. Requests are pulled
@@ -113,7 +113,7 @@ def fetch(requests: Requests, *, progress: Progress = False, **options: Unpack[F
         RunError: When a cluster cannot be reached; as the batch starts.
 
     >>> batch = fetch([f"{server}/items/{n}" for n in range(3)], limit=50, retries=3)
-    >>> sorted(outcome.response.json()["id"] for outcome in batch)
+    >>> sorted(outcome.result.json()["id"] for outcome in batch)
     [0, 1, 2]
     >>> batch.report.ok
     3
@@ -123,17 +123,17 @@ def fetch(requests: Requests, *, progress: Progress = False, **options: Unpack[F
 
 def fetch_all(
     requests: Iterable[Requestable], *, progress: Progress = False, **options: Unpack[FetchOptions]
-) -> list[Outcome]:
+) -> list[FetchOutcome]:
     """All outcomes, in the order of the requests: the one-liner.
 
-    >>> [outcome.response.status_code for outcome in fetch_all([f"{server}/items/1", f"{server}/missing"])]
+    >>> [outcome.result.status_code for outcome in fetch_all([f"{server}/items/1", f"{server}/missing"])]
     [200, 404]
     """
     options["keep_order"] = True
     return list(fetch(requests, progress=progress, **options))
 
 
-def _start(*, keep_outcomes: bool, on: object = None, **options: Any) -> _native.Run[Outcome]:
+def _start(*, keep_outcomes: bool, on: object = None, **options: Any) -> _native.Run[FetchOutcome]:
     if on is None:
         return _native.fetch(keep_outcomes=keep_outcomes, **options)
     # What cannot be sent is said before anybody is asked.

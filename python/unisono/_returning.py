@@ -22,14 +22,14 @@ from typing import Any, TypeVar
 
 from unisono import _native
 from unisono._listening import on_loop
-from unisono._native import Ended
+from unisono._native import Outcome
 from unisono._threads import begin
 from unisono.errors import RunError
 from unisono.queue import Queue
 
 __all__ = ["Returns", "is_queue"]
 
-OutcomeT = TypeVar("OutcomeT", bound=Ended)
+OutcomeT = TypeVar("OutcomeT", bound=Outcome[Any])
 
 
 def is_queue(given: object) -> bool:
@@ -162,7 +162,7 @@ class Returns:
             # It could not begin.
             return True
 
-    def _is_unbegun(self, outcome: Ended) -> bool:
+    def _is_unbegun(self, outcome: Outcome[Any]) -> bool:
         if outcome.ok or outcome.row in self._seen:
             return False
         # The engine does not wait for calls that it has stopped, and takes some of them for begun.

@@ -21,14 +21,14 @@ from unisono._display import Display, Progress
 from unisono._feeding import Feed
 from unisono._given import many, refuse_own_output
 from unisono._listening import Listener
-from unisono._native import Ended
+from unisono._native import Outcome
 from unisono._returning import Returns, is_queue
 from unisono._wording import counted
 from unisono.errors import RunError, UsageError
 from unisono.queue import Queue
 from unisono.report import Report
 
-OutcomeT = TypeVar("OutcomeT", bound=Ended)
+OutcomeT = TypeVar("OutcomeT", bound=Outcome[Any])
 
 
 class LimitOptions(TypedDict, total=False):

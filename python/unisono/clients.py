@@ -16,7 +16,7 @@ from typing import Any, Self, TypeAlias, TypeVar, Unpack, cast
 from unisono import _native
 from unisono._callables import plain
 from unisono._listening import Watch, on_loop
-from unisono._native import Outcome, Request, Response
+from unisono._native import FetchOutcome, Request, Response
 from unisono.batches import LimitOptions
 from unisono.errors import UsageError
 from unisono.headers import Headers
@@ -151,7 +151,7 @@ class Client(_Base):
         for hook in self.event_hooks["request"]:
             hook(request)
         with _waiting_call(self, request, stream=False) as wait:
-            response = wait.outcome().result()
+            response = wait.outcome().check()
         for hook in self.event_hooks["response"]:
             hook(response)
         return response
@@ -189,7 +189,7 @@ class Client(_Base):
         """Send a request; wait for the head of the answer, and take its body as it comes."""
         request = self.build_request(method, url, **arguments)
         with _waiting_call(self, request, stream=True) as wait:
-            yield StreamedResponse(wait.outcome().result(), wait, None)
+            yield StreamedResponse(wait.outcome().check(), wait, None)
 
     def close(self) -> None:
         """Stop everything and close all connections. Calls that other threads have under way raise `CallCancelled`."""
@@ -244,7 +244,7 @@ class AsyncClient(_Base):
             await _awaited(hook(request))
         async with self._waiting_call(request, stream=False) as wait:
             outcome = await wait.outcome()
-        response = outcome.result()
+        response = outcome.check()
         for hook in self.event_hooks["response"]:
             await _awaited(hook(response))
         return response
@@ -282,7 +282,7 @@ class AsyncClient(_Base):
         """Send a request; wait for the head of the answer, and take its body as it comes."""
         request = self.build_request(method, url, **arguments)
         async with self._waiting_call(request, stream=True) as wait:
-            yield StreamedResponse((await wait.outcome()).result(), None, wait)
+            yield StreamedResponse((await wait.outcome()).check(), None, wait)
 
     async def aclose(self) -> None:
         """Stop everything and close all connections. Calls that are under way raise `CallCancelled`, on every loop."""
@@ -416,7 +416,7 @@ class _ThreadWait:
         self._completions = completions
         self._call = call
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> FetchOutcome:
         while (outcome := self._call.outcome()) is None:
             self._completions.wait()
             self._completions.take()
@@ -437,7 +437,7 @@ class _LoopWait:
         self._number = number
         self._call = call
 
-    async def outcome(self) -> Outcome:
+    async def outcome(self) -> FetchOutcome:
         return await self._ready(self._call.outcome)
 
     async def chunk(self) -> bytes:

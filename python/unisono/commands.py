@@ -180,15 +180,15 @@ def each(
 
     >>> batch = each([["echo", "pods"], ["printf", "[1, 2]"], ["sh", "-c", "echo no >&2; exit 3"]], keep_order=True)
     >>> echo, printf, sh = batch
-    >>> echo.text, printf.json(), sh.exit_code, sh.stderr
+    >>> echo.result.text, printf.result.json(), sh.result.exit_code, sh.result.stderr
     ('pods\n', [1, 2], 3, b'no\n')
     >>> sh.error
     CommandFailed('`sh`: exit status 3: no')
 
     >>> hosts = [{"host": "web-1", "port": 80}, {"host": "web-2", "port": 8080}]
-    >>> [outcome.text for outcome in each(["echo", "{host}:{port}"], items=hosts, keep_order=True)]
+    >>> [outcome.result.text for outcome in each(["echo", "{host}:{port}"], items=hosts, keep_order=True)]
     ['web-1:80\n', 'web-2:8080\n']
-    >>> each("cat {} | wc -c", items=[folder / "a.txt"], shell=True).run().outcomes[0].text.strip()
+    >>> each("cat {} | wc -c", items=[folder / "a.txt"], shell=True).run().outcomes[0].result.text.strip()
     '2'
     """
     if items is not None:
@@ -222,23 +222,22 @@ def run(
         argv: The program and its arguments; or a script, with `shell=True`.
         check: Raise when it does not end well: `CommandFailed`, which is a `subprocess.CalledProcessError`,
             `CommandNotFound`, `CommandTimeout` and the like.
-        text: The outcome's `stdout` and `stderr` are text in UTF-8, in which what is not text is replaced.
+        text: The result's `stdout` and `stderr` are text in UTF-8, in which what is not text is replaced.
         **options: As those of `each`.
 
     Raises:
         UsageError: When an option is not what it should be.
         CommandError: With `check`, when it did not end well.
 
-    >>> run(["tr", "a-z", "A-Z"], input="hello").stdout
+    >>> run(["tr", "a-z", "A-Z"], input="hello").result.stdout
     b'HELLO'
-    >>> run("echo $((6 * 7))", shell=True, text=True, check=True).stdout
+    >>> run("echo $((6 * 7))", shell=True, text=True, check=True).result.stdout
     '42\n'
     >>> run(["sleep", "60"], timeout=0.05).kind
     'timed_out'
     """
     with _one(argv, text, options) as batch:
-        outcome = _only(list(batch))
-    return outcome.check() if check else outcome
+        return _only(list(batch), check)
 
 
 @overload
@@ -258,12 +257,11 @@ async def run_async(
     and one that does not should never be a matter of a forgotten `await`. When its task is cancelled, all of the
     command is stopped before the cancellation goes on.
 
-    >>> asyncio.run(run_async(["echo", "hello"], text=True)).stdout
+    >>> asyncio.run(run_async(["echo", "hello"], text=True)).result.stdout
     'hello\n'
     """
     async with _one(argv, text, options) as batch:
-        outcome = _only([outcome async for outcome in batch])
-    return outcome.check() if check else outcome
+        return _only([outcome async for outcome in batch], check)
 
 
 def _one(argv: Argv | str, text: bool, options: RunOptions) -> Batch[CommandOutcome[Any]]:
@@ -272,10 +270,12 @@ def _one(argv: Argv | str, text: bool, options: RunOptions) -> Batch[CommandOutc
     return Batch(_work(None), [argv], options={**options, "text": text})
 
 
-def _only(outcomes: list[CommandOutcome[Any]]) -> CommandOutcome[Any]:
+def _only(outcomes: list[CommandOutcome[Any]], check: bool) -> CommandOutcome[Any]:
     if not outcomes:
         # The program ends and has closed the batch; a thread that still waits for it ends without a word.
         raise SystemExit
+    if check:
+        outcomes[0].check()
     return outcomes[0]
 
 

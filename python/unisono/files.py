@@ -162,11 +162,11 @@ def digest(
 
     >>> batch = digest([folder], glob="*.txt")
     >>> for outcome in batch:
-    ...     print(outcome.path.name, outcome.size, outcome.digest[:16])
+    ...     print(outcome.path.name, outcome.result.size, outcome.result.hex[:16])
     a.txt 2 87428fc522803d31
     >>> batch.report.ok
     1
-    >>> digest(folder / "a.txt", algorithms=["md5", "crc32c"]).run().outcomes[0].digests
+    >>> digest(folder / "a.txt", algorithms=["md5", "crc32c"]).run().outcomes[0].result.digests
     {'md5': '60b725f10c9c85c70d97880dfe8191b3', 'crc32c': '09bde29b'}
     """
     return Batch(_DIGEST, _several(paths), progress=progress, options=options)
@@ -239,7 +239,7 @@ def verify(
         UsageError: When a manifest cannot be read, or an option is not what it should be; as the batch starts.
 
     >>> manifest = folder / "SHA256SUMS"
-    >>> digests = [f"{outcome.digest}  {outcome.path}\n" for outcome in digest(folder, glob="*.txt")]
+    >>> digests = [f"{outcome.result.hex}  {outcome.path}\n" for outcome in digest(folder, glob="*.txt")]
     >>> _ = manifest.write_text("".join(digests))
     >>> report = verify(manifest, extra=folder, exclude="SHA256SUMS", keep_order=True).run()
     >>> [(outcome.path.name, outcome.kind) for outcome in report.outcomes]

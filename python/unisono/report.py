@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from unisono import _native
-from unisono._native import Ended
+from unisono._native import Outcome
 from unisono._wording import counted, seconds, size, span
 from unisono.errors import Error
 
@@ -40,7 +40,9 @@ class Report(Generic[OutcomeT]):
         exit_code: What the command would exit with.
     """
 
-    def __init__(self, numbers: Mapping[str, Any], outcomes: list[OutcomeT], failures: Sequence[Ended] = ()) -> None:
+    def __init__(
+        self, numbers: Mapping[str, Any], outcomes: list[OutcomeT], failures: Sequence[Outcome[Any]] = ()
+    ) -> None:
         counts = numbers["counts"]
         self.ok: int = counts["ok"]
         self.failed: int = counts["failed"]

@@ -114,7 +114,7 @@ class ThreadPool(PoolCalls, ThreadPoolExecutor):
         start = functools.partial(initializer, *initargs) if initializer is not None else None
         self._workers = ThreadWorkers(prefix, max_workers, start, max_pending, idle_timeout, warn_after)
         # When nobody holds the pool any more, its threads finish what is in line and end.
-        weakref.finalize(self, self._thread_workers.queue.close).atexit = False
+        weakref.finalize(self, self._workers.queue.close).atexit = False
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -131,30 +131,30 @@ class ThreadPool(PoolCalls, ThreadPoolExecutor):
     @property
     def max_workers(self) -> int:
         """How many threads it has at most."""
-        return self._thread_workers.max_workers
+        return self._workers.max_workers
 
     @property
     def pending(self) -> int:
         """How many tasks wait for a thread."""
-        return len(self._thread_workers.queue)
+        return len(self._workers.queue)
 
     # What others look at, though it is not theirs: monitors of web frameworks, and the tests of the standard library.
 
     @property
     def _max_workers(self) -> int:  # type: ignore[override]
-        return self._thread_workers.max_workers
+        return self._workers.max_workers
 
     @property
     def _threads(self) -> set[threading.Thread]:  # type: ignore[override]
-        return set(self._thread_workers.threads)
+        return set(self._workers.threads)
 
     @property
     def _work_queue(self) -> Queue[Task]:  # type: ignore[override]
-        return self._thread_workers.queue
+        return self._workers.queue
 
     @property
     def _broken(self) -> str | bool:  # type: ignore[override]
-        return self._thread_workers.is_broken
+        return self._workers.is_broken
 
     def busy(self) -> list[BusyTask]:
         """What runs now, the longest first.
@@ -169,7 +169,7 @@ class ThreadPool(PoolCalls, ThreadPoolExecutor):
         >>> busy.function, busy.item
         ('Event.wait', 60)
         """
-        return self._thread_workers.busy()
+        return self._workers.busy()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run `fn(*args, **kwargs)` in a thread.
@@ -229,9 +229,9 @@ class ThreadPool(PoolCalls, ThreadPoolExecutor):
             wait: Return when everything that was submitted has ended.
             cancel_futures: Cancel what has not begun.
         """
-        self._thread_workers.close(cancel_futures)
+        self._workers.close(cancel_futures)
         if wait:
-            self._thread_workers.join()
+            self._workers.join()
 
 
 def _results(

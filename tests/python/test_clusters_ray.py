@@ -164,7 +164,7 @@ def test_requests_are_sent_by_all_actors_and_end_as_they_do_here(executor, serve
     urls = [*(f"{server.url}/items/{n}" for n in range(50)), f"{server.url}/status/404", f"{server.url}/cut"]
 
     def shown(outcomes):
-        return [(one.kind, one.attempts, one.response and one.response.content) for one in outcomes]
+        return [(one.kind, one.attempts, one.result and one.result.content) for one in outcomes]
 
     assert shown(fetch_all(urls, on=executor, retries=1)) == shown(fetch_all(urls, retries=1))
 

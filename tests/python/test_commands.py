@@ -94,22 +94,28 @@ def test_different_commands_run_at_once_and_one_that_fails_hides_none():
     pods, failed, svc, missing = outcomes
     assert [outcome.item for outcome in outcomes] == [outcome.argv for outcome in outcomes] == given
     assert [outcome.ok for outcome in outcomes] == [True, False, True, False]
-    assert [outcome.exit_code for outcome in outcomes] == [0, 3, 0, 127]
-    assert (pods.stdout, pods.text, pods.stderr, pods.error, pods.signal) == (b"pods\n", "pods\n", b"", None, None)
-    assert svc.json() == {"kind": "svc"}
-    assert (failed.stdout, failed.stderr) == (b"", b"no\n")
+    assert [outcome.result.exit_code for outcome in outcomes] == [0, 3, 0, 127]
+    assert (pods.result.stdout, pods.result.text, pods.result.stderr, pods.error, pods.result.signal) == (
+        b"pods\n",
+        "pods\n",
+        b"",
+        None,
+        None,
+    )
+    assert svc.result.json() == {"kind": "svc"}
+    assert (failed.result.stdout, failed.result.stderr) == (b"", b"no\n")
     assert isinstance(missing.error, FileNotFoundError)
-    assert all(isinstance(outcome, unisono.Ended) for outcome in outcomes)
+    assert all(isinstance(outcome, unisono.Outcome) for outcome in outcomes)
 
 
 def test_an_outcome_tells_what_it_cost():
     before = time.time()
     outcome = commands.run([sys.executable, "-c", "x = bytearray(200 << 20); sum(range(1_000_000))"])
-    assert before - 1 < outcome.started < time.time()
-    assert outcome.elapsed > outcome.cpu_seconds / 2 > 0
-    assert outcome.peak_memory > 200 << 20
-    assert (outcome.attempts, outcome.left_over, outcome.saved) == (1, 0, None)
-    assert commands.run(["no-such-program"]).started is None
+    assert before - 1 < outcome.result.started < time.time()
+    assert outcome.elapsed > outcome.result.cpu_seconds / 2 > 0
+    assert outcome.result.peak_memory > 200 << 20
+    assert (outcome.attempts, outcome.result.left_over, outcome.result.saved) == (1, 0, None)
+    assert commands.run(["no-such-program"]).result.started is None
 
 
 def test_as_many_run_at_once_as_the_limit_says(tmp_path):
@@ -121,9 +127,15 @@ def test_as_many_run_at_once_as_the_limit_says(tmp_path):
 
 def test_one_command_over_many_items():
     batch = commands.each(["echo", "<{}>"], items=["a b", Path("c"), b"\xff", 7, "$HOME; rm"], keep_order=True)
-    assert [outcome.stdout for outcome in batch] == [b"<a b>\n", b"<c>\n", b"<\xff>\n", b"<7>\n", b"<$HOME; rm>\n"]
+    assert [outcome.result.stdout for outcome in batch] == [
+        b"<a b>\n",
+        b"<c>\n",
+        b"<\xff>\n",
+        b"<7>\n",
+        b"<$HOME; rm>\n",
+    ]
     (outcome,) = commands.each(["echo"], items=["at the end"])
-    assert (outcome.item, outcome.argv, outcome.text) == ("at the end", ["echo", "at the end"], "at the end\n")
+    assert (outcome.item, outcome.argv, outcome.result.text) == ("at the end", ["echo", "at the end"], "at the end\n")
 
 
 def test_items_may_have_members(tmp_path):
@@ -136,7 +148,7 @@ def test_items_may_have_members(tmp_path):
         input="read {name}",
         keep_order=True,
     )
-    assert [outcome.text for outcome in batch] == [
+    assert [outcome.result.text for outcome in batch] == [
         f"web 1 80 {tmp_path} read web 1\n",
         f"web 2 8080 {tmp_path} read web 2\n",
     ]
@@ -145,7 +157,7 @@ def test_items_may_have_members(tmp_path):
 def test_items_in_a_script_are_quoted():
     items = ["a'b", "$(echo code)", "`echo code`", "two words"]
     batch = commands.each("printf '%s' {}", items=items, shell=True, keep_order=True)
-    assert [outcome.text for outcome in batch] == items
+    assert [outcome.result.text for outcome in batch] == items
 
 
 def test_a_member_that_is_missing_is_the_failure_of_its_item_alone():
@@ -169,7 +181,7 @@ def test_commands_may_have_an_environment_a_folder_an_input_and_a_name_of_their_
         script,
     ]
     batch = commands.each(given, env={"A": "a", "B": "b", "C": "c"}, input="common", cwd="/", keep_order=True)
-    assert [(outcome.id, outcome.text) for outcome in batch] == [
+    assert [(outcome.id, outcome.result.text) for outcome in batch] == [
         ("first", f"1-b-none-text\n{tmp_path}\n"),
         ("r1", "a-b-c-bytes\n/\n"),
         ("r2", "a-b-c-common\n/\n"),
@@ -182,9 +194,9 @@ def test_the_environment_is_that_of_os_environ_when_the_batch_starts(monkeypatch
     monkeypatch.setenv("UNISONO_TEST_VALUE", "mine")
     batch = commands.each([["sh", "-c", "echo $UNISONO_TEST_VALUE"]])
     monkeypatch.setenv("UNISONO_TEST_VALUE", "changed")
-    assert next(batch).text == "changed\n"
-    assert commands.run(["sh", "-c", "echo $PATH"], env={"PATH": "/bin"}).text == "/bin\n"
-    assert commands.run(["echo"], env={"PATH": "/nowhere"}).exit_code == 127
+    assert next(batch).result.text == "changed\n"
+    assert commands.run(["sh", "-c", "echo $PATH"], env={"PATH": "/bin"}).result.text == "/bin\n"
+    assert commands.run(["echo"], env={"PATH": "/nowhere"}).result.exit_code == 127
 
 
 def test_a_text_as_a_command_is_refused_with_a_hint():
@@ -264,7 +276,7 @@ def test_retries_are_for_the_exit_codes_that_are_worth_it(tmp_path):
 
 def test_output_is_saved_to_files_of_its_own(tmp_path):
     report = commands.each(["echo", "{}"], items=["a", "b/c"], save=f"{tmp_path}/{{}}.txt").run()
-    assert sorted(outcome.saved.name for outcome in report.outcomes) == ["a.txt", "b%2Fc.txt"]
+    assert sorted(outcome.result.saved.name for outcome in report.outcomes) == ["a.txt", "b%2Fc.txt"]
     assert (tmp_path / "a.txt").read_text() == "a\n"
 
 
@@ -277,36 +289,36 @@ def test_ten_megabytes_come_back_whole():
     )
     outcome = commands.run([sys.executable, "-c", script], check=True)
     expected = bytes(range(251)) * 40_000
-    assert outcome.stdout == outcome.stderr == expected
-    assert outcome.stdout is outcome.stdout
-    assert outcome.text == expected.decode("utf-8", "replace")
+    assert outcome.result.stdout == outcome.result.stderr == expected
+    assert outcome.result.stdout is outcome.result.stdout
+    assert outcome.result.text == expected.decode("utf-8", "replace")
 
 
 def test_what_is_read_and_printed_is_bytes():
     data = os.urandom(300_000)
-    assert commands.run(["cat"], input=data).stdout == data
-    assert commands.run(["cat"], input="ü").stdout == "ü".encode()
-    assert commands.run(["cat"]).stdout == b""
+    assert commands.run(["cat"], input=data).result.stdout == data
+    assert commands.run(["cat"], input="ü").result.stdout == "ü".encode()
+    assert commands.run(["cat"]).result.stdout == b""
     # One that does not read what it is given is no failure.
     assert commands.run(["true"], input=bytes(1 << 20)).ok
 
 
 def test_text_is_text():
     outcome = commands.run(["printf", r"a\377"], text=True)
-    assert (outcome.stdout, outcome.stderr) == ("a\ufffd", "")
+    assert (outcome.result.stdout, outcome.result.stderr) == ("a\ufffd", "")
     with pytest.raises(ValueError, match="decode"):
-        outcome.json()
+        outcome.result.json()
 
 
 def test_a_filter_is_ended_by_a_pipe_that_nobody_reads():
     # Python ignores SIGPIPE; what it starts must not.
     outcome = commands.run("yes | head -n 1", shell=True, timeout=60)
-    assert (outcome.text, outcome.ok) == ("y\n", True)
+    assert (outcome.result.text, outcome.ok) == ("y\n", True)
 
 
 def test_too_much_output_ends_a_command():
     outcome = commands.run(["yes"], max_output="64KiB")
-    assert (outcome.kind, outcome.error.kind, len(outcome.stdout)) == ("failed", "too_large", 65536)
+    assert (outcome.kind, outcome.error.kind, len(outcome.result.stdout)) == ("failed", "too_large", 65536)
 
 
 # Errors.
@@ -343,12 +355,12 @@ def test_each_end_has_its_exception(tmp_path):
         assert type(caught.value) is kind, argv
         assert builtin is None or isinstance(caught.value, builtin)
     killed = commands.run(["sh", "-c", "kill -9 $$"])
-    assert (killed.exit_code, killed.signal, killed.error.returncode) == (None, 9, -9)
+    assert (killed.result.exit_code, killed.result.signal, killed.error.returncode) == (None, 9, -9)
 
 
 def test_check_answers_the_outcome_itself():
     outcome = commands.run(["true"])
-    assert outcome.check() is outcome
+    assert outcome.check() is outcome.result
 
 
 # Whole trees.
@@ -372,18 +384,18 @@ def test_a_timeout_kills_the_whole_tree(tmp_path):
 
 def test_a_timeout_kills_what_ignores_sigterm():
     script = "trap '' TERM; echo ready; while :; do sleep 1; done"
-    outcome = timed_out(["sh", "-c", script], lambda outcome: outcome.text == "ready\n", kill_after=0.05)
-    assert outcome.signal == signal.SIGKILL
+    outcome = timed_out(["sh", "-c", script], lambda outcome: outcome.result.text == "ready\n", kill_after=0.05)
+    assert outcome.result.signal == signal.SIGKILL
 
 
 def test_what_outlives_its_command_is_ended_with_it():
     outcome = commands.run([sys.executable, "-c", HIDING])
-    assert (outcome.ok, outcome.text, outcome.left_over) == (True, "hidden\n", 1)
+    assert (outcome.ok, outcome.result.text, outcome.result.left_over) == (True, "hidden\n", 1)
 
 
 def test_what_is_to_be_left_alone_is_left_alone():
     outcome = commands.run("sleep 1000 >/dev/null 2>&1 & echo $!", shell=True, leave_running=True)
-    pid = int(outcome.text)
+    pid = int(outcome.result.text)
     assert is_alive(pid)
     os.kill(pid, signal.SIGKILL)
 
@@ -418,7 +430,7 @@ def test_popen_beside_us_is_not_disturbed():
     running = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     ended = [subprocess.Popen(["sh", "-c", f"exit {code}"]) for code in range(20)]
     report = commands.each([["sh", "-c", f"exit {code}"] for code in range(20)], keep_order=True).run()
-    assert [outcome.exit_code for outcome in report.outcomes] == list(range(20))
+    assert [outcome.result.exit_code for outcome in report.outcomes] == list(range(20))
     assert [process.wait(timeout=60) for process in ended] == list(range(20))
     assert running.poll() is None
     assert running.communicate(b"alive", timeout=60) == (b"alive", None)
@@ -456,7 +468,7 @@ def test_a_program_that_takes_in_all_ends_makes_ours_ambiguous():
         import unisono
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         outcome = unisono.commands.run(["echo", "printed"])
-        assert (outcome.kind, outcome.text, outcome.exit_code) == ("ambiguous", "printed\\n", None), outcome
+        assert (outcome.kind, outcome.result.text, outcome.result.exit_code) == ("ambiguous", "printed\\n", None), outcome
         assert isinstance(outcome.error, unisono.CommandAmbiguous)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, timeout=60, check=False)
@@ -467,14 +479,15 @@ def test_a_forked_child_runs_commands_of_its_own():
     assert commands.run(["true"]).ok
     child = os.fork()
     if child == 0:
-        os._exit(7 if commands.run(["echo", "child"]).text == "child\n" else 1)
+        os._exit(7 if commands.run(["echo", "child"]).result.text == "child\n" else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
 def test_it_works_in_a_thread_that_is_not_the_main_one():
     answers = []
     threads = [
-        threading.Thread(target=lambda n=n: answers.append(commands.run(["echo", n]).text.strip())) for n in range(8)
+        threading.Thread(target=lambda n=n: answers.append(commands.run(["echo", n]).result.text.strip()))
+        for n in range(8)
     ]
     for thread in threads:
         thread.start()
@@ -490,7 +503,7 @@ def test_commands_run_on_a_loop(run):
     async def main():
         given = [["echo", str(number)] for number in range(50)]
         async with commands.each(given) as batch:
-            return {int(outcome.text) async for outcome in batch}
+            return {int(outcome.result.text) async for outcome in batch}
 
     assert run(main()) == set(range(50))
 
@@ -502,7 +515,7 @@ def test_one_command_is_awaited_beside_others(run):
         with pytest.raises(unisono.CommandFailed):
             await commands.run_async(["false"], check=True)
         printed, _ = await own.communicate(b"own")
-        return [outcome.stdout for outcome in outcomes], printed, own.returncode
+        return [outcome.result.stdout for outcome in outcomes], printed, own.returncode
 
     assert run(main()) == ([f"{n}\n" for n in range(5)], b"own", 0)
 

@@ -15,7 +15,7 @@ def urls(server, count, path="items"):
 
 def test_a_for_loop_takes_every_outcome_once_with_its_item(server):
     requests = urls(server, 300)
-    seen = {outcome.item: outcome.response.json()["id"] for outcome in unisono.fetch(requests, limit=20)}
+    seen = {outcome.item: outcome.result.json()["id"] for outcome in unisono.fetch(requests, limit=20)}
     assert seen == {url: n for n, url in enumerate(requests)}
     assert server.most_in_flight <= 20
 
@@ -67,7 +67,7 @@ def test_a_request_may_be_a_url_a_request_or_a_mapping(server):
             {"url": server.url + "/echo", "method": "PATCH", "content": b"raw"},
         ]
     )
-    first, second, third = (outcome.response.json() for outcome in outcomes)
+    first, second, third = (outcome.result.json() for outcome in outcomes)
     assert first["method"] == "GET"
     assert (second["method"], second["path"], json.loads(second["body"])) == ("PUT", "/echo?p=1&p=2", {"n": 1})
     assert second["headers"]["x-a"] == "b"
@@ -80,7 +80,7 @@ def test_what_is_no_request_is_an_outcome_and_stops_nothing(server):
     assert [outcome.kind for outcome in outcomes] == ["failed", "failed", "failed", "ok"]
     assert all(isinstance(outcome.error, unisono.InputError) for outcome in outcomes[:3])
     with pytest.raises(ValueError, match="found int"):
-        outcomes[0].result()
+        outcomes[0].check()
 
 
 def test_ctrl_c_in_a_mapping_is_no_fault_of_the_request(server):
@@ -156,7 +156,7 @@ def test_errors_are_exceptions_with_the_base_that_a_caller_would_guess(server):
     held = unisono.fetch_all([server.url + "/held"], retries=0, timeout=0.2)
     status, refused, slow = (outcome.error for outcome in [*ended, *held])
     assert isinstance(status, unisono.StatusError)
-    assert status.response.status_code == 404
+    assert status.result.status_code == 404
     assert isinstance(refused, ConnectionError)
     assert isinstance(slow, TimeoutError)
     assert all(isinstance(error, unisono.Error) for error in (status, refused, slow))

@@ -26,7 +26,7 @@ def test_a_password_is_in_no_outcome_exception_or_repr(server, password, begin):
     for item in (address, request, {"url": address}):
         for outcome in unisono.fetch([item], retries=0):
             error = outcome.error
-            text = repr(outcome) + repr(outcome.response) + str(outcome.url) + outcome.id
+            text = repr(outcome) + repr(outcome.result) + str(outcome.url) + outcome.id
             assert LEAK not in text + (shown(error) if error is not None else "")
     assert LEAK not in repr(request)
     with unisono.Client(retries=0) as client:

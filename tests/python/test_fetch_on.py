@@ -49,7 +49,7 @@ def connections(pid, server):
 
 
 def shown(outcome):
-    response = outcome.response
+    response = outcome.result
     answer = None if response is None else (response.status_code, response.content, response.url)
     return (outcome.kind, outcome.attempts, answer, None if outcome.error is None else outcome.error.kind)
 
@@ -102,7 +102,7 @@ def test_rows_end_as_they_do_when_they_are_sent_from_here(address, server):
 
 def test_pages_selections_and_saved_bodies_are_made_here(address, server, tmp_path):
     pages = fetch_all([f"{server.url}/pages/1"], on=address, paginate="link")
-    assert [outcome.response.json()["page"] for outcome in pages] == [1, 2, 3]
+    assert [outcome.result.json()["page"] for outcome in pages] == [1, 2, 3]
     (outcome,) = fetch([f"{server.url}/items/7"], on=address, select=".id", out=tmp_path / "ids.jsonl")
     assert outcome.kind == "ok"
     assert json.loads((tmp_path / "ids.jsonl").read_text())["body"] == 7

@@ -69,7 +69,7 @@ def thread_names():
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512", "sha1", "md5"])
 def test_digests_are_those_of_hashlib(tree, algorithm):
-    found = {outcome.path: outcome.digest for outcome in files.digest([tree], algorithms=algorithm)}
+    found = {outcome.path: outcome.result.hex for outcome in files.digest([tree], algorithms=algorithm)}
     assert found == expected(tree, algorithm)
 
 
@@ -78,9 +78,9 @@ def test_several_algorithms_are_made_in_one_pass(tree):
     assert report.bytes == sum(path.stat().st_size for path in names(tree))
     md5, sha256 = expected(tree, "md5"), expected(tree)
     for outcome in report.outcomes:
-        assert outcome.digests == {"sha256": sha256[outcome.path], "md5": md5[outcome.path]}
+        assert outcome.result.digests == {"sha256": sha256[outcome.path], "md5": md5[outcome.path]}
         with pytest.raises(AttributeError, match="2 digests"):
-            outcome.digest
+            outcome.result.hex
 
 
 def test_an_outcome_tells_what_was_read_and_what_it_was_given_for(tree):
@@ -89,11 +89,12 @@ def test_an_outcome_tells_what_was_read_and_what_it_was_given_for(tree):
         (outcome,) = files.digest([given])
         stat = target.stat()
         assert (outcome.ok, outcome.kind, outcome.item, outcome.row, outcome.id) == (True, "ok", given, 0, "r0")
-        assert (outcome.path, outcome.size, outcome.mtime_ns) == (target, stat.st_size, stat.st_mtime_ns)
+        assert (outcome.path, outcome.result.size, outcome.result.mtime_ns) == (target, stat.st_size, stat.st_mtime_ns)
         assert (outcome.special, outcome.error, outcome.attempts) == (None, None, 1)
         assert outcome.elapsed > 0
-        assert outcome.result() == outcome.digests == {"sha256": outcome.digest}
-        assert isinstance(outcome, unisono.Ended)
+        assert outcome.check() is outcome.result and outcome.result.path == target
+        assert outcome.result.digests == {"sha256": outcome.result.hex}
+        assert isinstance(outcome, unisono.Outcome)
 
 
 def test_the_item_of_a_file_in_a_folder_is_the_folder(tree):
@@ -112,7 +113,7 @@ def test_one_bad_file_hides_none(tree):
     os.mkfifo(tree / "fifo")
     given = [tree, tree / "missing", "nul\0byte", 17, tree / "loop"]
     outcomes = list(files.digest(given))
-    good = {outcome.path: outcome.digest for outcome in outcomes if outcome.ok}
+    good = {outcome.path: outcome.result.hex for outcome in outcomes if outcome.ok}
     assert good == expected(tree)
     bad = {
         outcome.item if outcome.item != tree else outcome.path.name: outcome for outcome in outcomes if not outcome.ok
@@ -128,7 +129,7 @@ def test_one_bad_file_hides_none(tree):
     assert isinstance(bad["nul\0byte"].error, OSError)
     assert isinstance(bad[tree / "loop"].error, unisono.FileUnreadable)
     with pytest.raises(unisono.FileError):
-        bad[tree / "missing"].result()
+        bad[tree / "missing"].check()
     assert len(outcomes) == len(good) + 6
 
 
@@ -136,7 +137,7 @@ def test_a_name_that_is_not_utf8_comes_back_as_it_is(tree):
     target = tree / ODD_NAME
     for given in [target, os.fsencode(target), str(target)]:
         (outcome,) = files.digest([given])
-        assert (outcome.path, outcome.digest) == (target, hashlib.sha256(b"odd").hexdigest())
+        assert (outcome.path, outcome.result.hex) == (target, hashlib.sha256(b"odd").hexdigest())
 
 
 def test_a_file_that_cannot_be_read_is_unreadable():
@@ -191,7 +192,7 @@ def test_filters_are_those_of_the_command(tree, unisono):
     for options, words in cases:
         listed = unisono("sum", tree, "--zero", *words, text=False).stdout.split(b"\0")[:-1]
         by_command = dict(reversed(line.split(b"  ", 1)) for line in listed)
-        by_package = {bytes(o.path): o.digest.encode() for o in files.digest(tree, **options) if o.ok}
+        by_package = {bytes(o.path): o.result.hex.encode() for o in files.digest(tree, **options) if o.ok}
         assert by_package == by_command, options
         walked = {bytes(found.path) for found in files.walk(tree, **options) if found.kind == "file"}
         assert walked == set(by_command), options
@@ -295,7 +296,7 @@ def test_max_failures_stops_the_batch_and_no_thread_stays(tmp_path):
 
 def test_async_for_takes_every_outcome(run, tree):
     async def main():
-        return {outcome.path: outcome.digest async for outcome in files.digest(tree)}
+        return {outcome.path: outcome.result.hex async for outcome in files.digest(tree)}
 
     assert run(main()) == expected(tree)
 
@@ -315,7 +316,7 @@ def test_an_async_generator_of_paths_is_taken(run, tree):
             await asyncio.sleep(0)
 
     async def main():
-        return {outcome.item: outcome.digest async for outcome in files.digest(paths())}
+        return {outcome.item: outcome.result.hex async for outcome in files.digest(paths())}
 
     assert run(main()) == expected(tree)
     with pytest.raises(unisono.UsageError, match="an async iterable of paths"):
@@ -612,7 +613,7 @@ def test_a_fifo_that_is_named_is_digested_and_one_that_a_walk_found_is_skipped(t
     writer.start()
     (outcome,) = files.digest([fifo]).run().outcomes
     writer.join()
-    assert (outcome.digest, outcome.size) == (hashlib.sha256(b"one").hexdigest(), 3)
+    assert (outcome.result.hex, outcome.result.size) == (hashlib.sha256(b"one").hexdigest(), 3)
     for given in ([tmp_path], files.walk(tmp_path)):
         (outcome,) = files.digest(given).run().outcomes
         assert (outcome.kind, outcome.special) == ("skipped", "fifo")

@@ -148,6 +148,6 @@ def test_a_body_of_json_may_begin_with_a_byte_order_mark():
             outcome for select in (".n", ".n|map(.+1)") for outcome in unisono.fetch_all([address], select=select)
         ]
         marked.shutdown()
-    assert plain.response.json() == {"n": [1]}
+    assert plain.result.json() == {"n": [1]}
     assert selected.selected == [1]
     assert computed.selected == [2]

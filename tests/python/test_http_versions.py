@@ -60,7 +60,7 @@ def peer():
 
 def by_fetch(url, method, **options):
     [outcome] = unisono.fetch([{"url": url, "method": method}], retries=0, **options)
-    return outcome.result().text
+    return outcome.check().text
 
 
 def by_client(url, method, **options):

@@ -43,7 +43,7 @@ def test_a_client_gathers_and_streams(run, server):
 def test_two_batches_at_once_do_not_mix(run, server):
     async def take(start):
         batch = unisono.fetch(f"{server.url}/items/{n}" for n in range(start, start + 100))
-        return {outcome.response.json()["id"] async for outcome in batch}
+        return {outcome.result.json()["id"] async for outcome in batch}
 
     async def main():
         return await asyncio.gather(take(0), take(1000))

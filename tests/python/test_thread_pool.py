@@ -323,7 +323,7 @@ def test_a_submit_that_is_interrupted_while_it_waits_for_room_leaves_its_place_t
         pool.submit(lambda: begun.set() or go_on.wait(60))
         begun.wait(60)
         pool.submit(abs, 1)
-        places = pool._thread_workers.places
+        places = pool._workers.places
         for _ in range(10):
             killer = threading.Thread(
                 target=lambda: (until(lambda: places.waiting == 1), os.kill(os.getpid(), signal.SIGINT))

@@ -35,7 +35,7 @@ use crate::{
     errors,
     notifier::Notifier,
     options::{HttpKeywords, Keywords, NewLimits, set_limits},
-    outcome::{self, Outcome},
+    outcomes::{self, FetchOutcome},
     request::row,
 };
 
@@ -266,9 +266,9 @@ impl CompletionQueue {
 #[pymethods]
 impl Call {
     /// How it ended, or the head of a stream; `None` when there is nothing yet.
-    fn outcome<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, Outcome>>> {
+    fn outcome<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, FetchOutcome>>> {
         let ended = self.0.lock().outcome.take();
-        ended.map(|ended| Outcome::object(py, ended, None)).transpose()
+        ended.map(|ended| FetchOutcome::object(py, ended, None)).transpose()
     }
 
     /// The next piece of a stream; empty at its end, `None` when there is nothing yet. Raises when the body breaks off.
@@ -286,7 +286,7 @@ impl Call {
                 let ended = ended.clone();
                 // Making an exception runs code of Python's.
                 drop(state);
-                let error = outcome::error_of(py, &ended)?.expect("what broke off has its error");
+                let error = outcomes::error_of(py, &ended)?.expect("what broke off has its error");
                 Err(PyErr::from_value(error))
             }
         }

@@ -28,9 +28,9 @@ use unisono_runner::{
 };
 
 use crate::{
-    command_outcome::CommandOutcome,
     files::path_of,
     options::Keywords,
+    outcomes::CommandOutcome,
     run::{EngineEnds, Face, Run},
 };
 

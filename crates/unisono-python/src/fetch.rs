@@ -11,7 +11,7 @@ use crate::{
     errors,
     expressions::evaluator,
     options::{Answers, Keywords},
-    outcome::Outcome,
+    outcomes::FetchOutcome,
     remote_requests::RemoteRequests,
     request::row,
     run::{EngineEnds, Face, Run},
@@ -36,7 +36,7 @@ impl Face for FetchFace {
         ended: Ended<Fetched>,
         item: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        Outcome::object(py, ended, item).map(Bound::into_any)
+        FetchOutcome::object(py, ended, item).map(Bound::into_any)
     }
 
     /// Further pages of a row have the same item.

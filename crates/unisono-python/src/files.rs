@@ -6,13 +6,11 @@
 use std::{
     ffi::OsString,
     os::unix::ffi::OsStringExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
 };
 
 use pyo3::{
-    PyClassInitializer,
-    exceptions::PyAttributeError,
     prelude::*,
     sync::PyOnceLock,
     types::{PyBytes, PyDict, PyString},
@@ -27,99 +25,12 @@ use unisono_runner::{
 };
 
 use crate::{
-    ended::Ended,
-    errors::{self, Subject},
+    errors,
     options::{Keywords, Results},
+    outcomes::FileOutcome,
     run::{Checked, EngineEnds, Face, Run},
     walk::Found,
 };
-
-/// How one file ended.
-#[pyclass(frozen, extends = Ended, module = "unisono.files")]
-pub struct FileOutcome {
-    ended: RunOutcome<DigestResult>,
-}
-
-#[pymethods]
-impl FileOutcome {
-    /// The file; `None` when nobody could tell.
-    #[getter]
-    fn path(&self) -> Option<&Path> {
-        self.ended.done.path.as_deref()
-    }
-
-    /// Its digests, by the name of the algorithm.
-    #[getter]
-    fn digests<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let digests = PyDict::new(py);
-        for digest in &self.ended.done.digests {
-            digests.set_item(digest.algorithm().as_str(), digest.to_string())?;
-        }
-        Ok(digests)
-    }
-
-    /// Its only digest; `None` when it has none.
-    #[getter]
-    fn digest(&self) -> PyResult<Option<String>> {
-        match &*self.ended.done.digests {
-            [] => Ok(None),
-            [digest] => Ok(Some(digest.to_string())),
-            several => {
-                let why = format!("there are {} digests: take one from `digests`", several.len());
-                Err(PyAttributeError::new_err(why))
-            }
-        }
-    }
-
-    /// How many bytes it has; `None` when it was not read to its end.
-    #[getter]
-    fn size(&self) -> Option<u64> {
-        self.ended.done.stat.map(|stat| stat.size)
-    }
-
-    /// When its content was last changed, in nanoseconds since 1970; `None` when it was not read to its end.
-    #[getter]
-    fn mtime_ns(&self) -> Option<i64> {
-        self.ended.done.stat.map(|stat| stat.mtime_ns)
-    }
-
-    /// What it is, when it is no regular file: `symbolic_link`, `fifo`, `socket`, `device`, `folder` or `unknown`;
-    /// `output` when the run itself writes it.
-    #[getter]
-    fn special(&self) -> Option<&'static str> {
-        self.ended.done.special.map(|special| special.as_str())
-    }
-
-    /// Why it did not go well, as an exception that has not been raised.
-    #[getter]
-    fn error<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let Some((kind, why)) = self.ended.done.error.as_deref() else { return Ok(None) };
-        let fields = PyDict::new(py);
-        fields.set_item("kind", kind.as_str())?;
-        fields.set_item("outcome", self.ended.kind.as_str())?;
-        fields.set_item("path", self.path())?;
-        fields.set_item("attempts", self.ended.attempts)?;
-        let message = match self.path() {
-            Some(path) => format!("{}: {why}", path.display()),
-            None => why.clone(),
-        };
-        errors::exception(py, Subject::File, self.ended.kind, *kind, &message, &fields).map(Some)
-    }
-
-    /// The digests, or the error raised. What has none by its nature has an empty mapping.
-    fn result<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        match self.error(py)? {
-            Some(error) => Err(PyErr::from_value(error)),
-            None => self.digests(py),
-        }
-    }
-
-    fn __repr__(&self) -> String {
-        let path = self.path().map_or_else(|| self.ended.id.to_string(), |path| path.display().to_string());
-        let why = self.ended.done.error.as_deref().map_or(String::new(), |(_, why)| format!(": {why}"));
-        unisono_core::printable(&format!("<FileOutcome {path} {}{why}>", self.ended.kind)).into_owned()
-    }
-}
 
 /// Paths; a folder stands for all that is in it.
 struct FileFace;
@@ -142,9 +53,7 @@ impl Face for FileFace {
         ended: RunOutcome<DigestResult>,
         item: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let common = Ended::of(&ended, item.map(Bound::unbind));
-        let outcome = Bound::new(py, PyClassInitializer::from(common).add_subclass(FileOutcome { ended }))?;
-        Ok(outcome.into_any())
+        Ok(FileOutcome::object(py, ended, item)?.into_any())
     }
 
     /// What is in a folder has the folder as its item.

@@ -24,9 +24,9 @@ use unisono_runner::{
 
 use crate::{
     errors,
-    function_outcome::FunctionOutcome,
     notifier::Notifier,
     options::Keywords,
+    outcomes::FunctionOutcome,
     run::{EngineEnds, Face, Run},
 };
 

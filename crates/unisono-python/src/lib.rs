@@ -6,16 +6,13 @@
 
 mod checks;
 mod client;
-mod command_outcome;
 mod commands;
-mod ended;
 mod errors;
 mod expressions;
 mod fetch;
 mod ffi;
 mod files;
 mod forks;
-mod function_outcome;
 mod functions;
 mod gate;
 mod limiter;
@@ -23,7 +20,7 @@ mod limiter_wait;
 mod notifier;
 mod numbers;
 mod options;
-mod outcome;
+mod outcomes;
 mod pool;
 mod queue;
 mod queue_line;
@@ -48,21 +45,15 @@ mod _native {
     #[pymodule_export]
     use super::client::{Call, CompletionQueue, Engine};
     #[pymodule_export]
-    use super::command_outcome::CommandOutcome;
-    #[pymodule_export]
     use super::commands::commands;
-    #[pymodule_export]
-    use super::ended::Ended;
     #[pymodule_export]
     use super::expressions::serve_expressions;
     #[pymodule_export]
     use super::fetch::{fetch, fetch_remote, remote_options};
     #[pymodule_export]
-    use super::files::{FileOutcome, default_threads, digest, verify};
+    use super::files::{default_threads, digest, verify};
     #[pymodule_export]
     use super::forks::forget_waiters;
-    #[pymodule_export]
-    use super::function_outcome::FunctionOutcome;
     #[pymodule_export]
     use super::functions::{CallQueue, functions};
     #[pymodule_export]
@@ -74,7 +65,9 @@ mod _native {
     #[pymodule_export]
     use super::numbers::{seconds_of, whole_of};
     #[pymodule_export]
-    use super::outcome::{Outcome, Response};
+    use super::outcomes::{
+        CommandOutcome, CommandResult, Digest, FetchOutcome, FileOutcome, FunctionOutcome, Outcome, Response,
+    };
     #[pymodule_export]
     use super::pool::is_reading;
     #[pymodule_export]

@@ -1,126 +1,17 @@
-//! Outcomes and responses: what the engine holds, made into Python objects only when somebody asks.
+//! The answer to a request: what the engine holds, made into objects of Python only when they are asked for.
 
 use std::sync::Arc;
 
 use http::Version;
 use pyo3::{
-    PyClassInitializer,
-    exceptions::PyAttributeError,
     prelude::*,
     sync::PyOnceLock,
     types::{PyBytes, PyDict, PyList},
 };
 use unisono_http::Response as HttpResponse;
-use unisono_runner::Fetched;
 
-use crate::{
-    ended::Ended as EndedObject,
-    errors::{self, Subject},
-};
-
-/// How a call ended, as the engine holds it.
-type Ended = unisono_runner::Outcome<Fetched>;
-
-/// How one request ended.
-#[pyclass(frozen, extends = EndedObject, module = "unisono")]
-pub struct Outcome {
-    ended: Arc<Ended>,
-}
-
-impl Outcome {
-    pub fn object<'py>(py: Python<'py>, ended: Ended, item: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, Self>> {
-        let common = EndedObject::of(&ended, item.map(Bound::unbind));
-        Bound::new(py, PyClassInitializer::from(common).add_subclass(Self { ended: Arc::new(ended) }))
-    }
-}
-
-#[pymethods]
-impl Outcome {
-    /// Page of the row, from 1; 0 where there are no pages.
-    #[getter]
-    fn page(&self) -> u32 {
-        self.ended.key.page
-    }
-
-    /// What was asked for; `None` when nobody could tell.
-    #[getter]
-    fn url(&self) -> Option<String> {
-        url_of(&self.ended)
-    }
-
-    /// How it was asked for.
-    #[getter]
-    fn method(&self) -> Option<&str> {
-        self.ended.done.asked.as_ref().map(|(method, _)| method.as_str())
-    }
-
-    /// The file that the body was saved to.
-    #[getter]
-    fn saved(&self) -> Option<String> {
-        self.ended.done.saved.as_ref().map(|(path, _)| path.to_string_lossy().into_owned())
-    }
-
-    /// The answer, whatever its status.
-    #[getter]
-    fn response(&self) -> Option<Response> {
-        response_of(&self.ended)
-    }
-
-    /// What `select=` made of the body.
-    #[getter]
-    fn selected<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.ended.done.selected.as_ref().filter(|json| !json.is_empty()).map(|json| loads(py, json)).transpose()
-    }
-
-    /// Why it did not go well, as an exception that has not been raised.
-    #[getter]
-    fn error<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        error_of(py, &self.ended)
-    }
-
-    /// The response, or the error raised.
-    fn result(&self, py: Python<'_>) -> PyResult<Response> {
-        match self.error(py)? {
-            Some(error) => Err(PyErr::from_value(error)),
-            None => self.response().ok_or_else(|| PyAttributeError::new_err("there is no response")),
-        }
-    }
-
-    fn __repr__(&self) -> String {
-        let status = self
-            .ended
-            .done
-            .reply
-            .response
-            .as_ref()
-            .map_or(String::new(), |response| format!(" {}", response.status.as_u16()));
-        let error = self.ended.done.reply.error.as_ref().map_or(String::new(), |error| format!(": {}", error.chain()));
-        unisono_core::printable(&format!("<Outcome {} {}{status}{error}>", self.ended.id, self.ended.kind)).into_owned()
-    }
-}
-
-/// Why a call did not go well, as an exception that has not been raised.
-pub fn error_of<'py>(py: Python<'py>, ended: &Arc<Ended>) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let Some(error) = &ended.done.reply.error else { return Ok(None) };
-    let fields = PyDict::new(py);
-    fields.set_item("kind", error.kind().as_str())?;
-    fields.set_item("outcome", ended.kind.as_str())?;
-    fields.set_item("effect", ended.effect.as_str())?;
-    fields.set_item("url", url_of(ended))?;
-    fields.set_item("response", response_of(ended))?;
-    fields.set_item("attempts", ended.attempts)?;
-    let retry_at = ended.done.reply.retry_at.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
-    fields.set_item("retry_at", retry_at.map(|at| at.as_secs_f64()))?;
-    errors::exception(py, Subject::Call, ended.kind, error.kind(), &error.chain(), &fields).map(Some)
-}
-
-fn url_of(ended: &Ended) -> Option<String> {
-    ended.done.asked.as_ref().map(|(_, url)| url.to_string())
-}
-
-fn response_of(ended: &Arc<Ended>) -> Option<Response> {
-    ended.done.reply.response.as_ref().map(|_| Response { ended: ended.clone() })
-}
+use super::fetch::Ended;
+use crate::errors;
 
 /// An answer.
 #[pyclass(frozen, module = "unisono")]
@@ -129,6 +20,11 @@ pub struct Response {
 }
 
 impl Response {
+    /// The response of a request that got one.
+    pub(super) fn of(ended: &Arc<Ended>) -> Option<Self> {
+        ended.done.reply.response.as_ref().map(|_| Self { ended: ended.clone() })
+    }
+
     fn inner(&self) -> &HttpResponse {
         self.ended.done.reply.response.as_ref().expect("made only where there is a response")
     }

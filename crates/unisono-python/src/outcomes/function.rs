@@ -1,0 +1,56 @@
+//! How a call of a function ended: what it returned or raised is the program's own object.
+
+use std::sync::Arc;
+
+use pyo3::{PyClassInitializer, prelude::*, types::PyDict};
+use unisono_runner::{Outcome as RunOutcome, Returned};
+
+use super::{Ending, Outcome};
+use crate::errors::{self, Subject};
+
+type Ended = RunOutcome<Returned<Py<PyAny>>>;
+
+/// How the call for one item ended.
+#[pyclass(frozen, extends = Outcome, generic, module = "unisono")]
+pub struct FunctionOutcome;
+
+impl FunctionOutcome {
+    pub fn object<'py>(py: Python<'py>, ended: Ended, item: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, Self>> {
+        let ended = Arc::new(ended);
+        let outcome = Outcome::of(&ended, item, ended.clone());
+        Bound::new(py, PyClassInitializer::from(outcome).add_subclass(Self))
+    }
+}
+
+impl Ending for Ended {
+    /// What the function returned.
+    fn result<'py>(self: Arc<Self>, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let value = self.done.value.as_ref().filter(|_| self.done.error.is_none());
+        Ok(value.map(|value| value.bind(py).clone()))
+    }
+
+    /// The exception that the function raised, with its traceback, or one that says what else it was.
+    fn error<'py>(self: Arc<Self>, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some((kind, message)) = &self.done.error else { return Ok(None) };
+        if let Some(raised) = &self.done.value {
+            return Ok(Some(raised.bind(py).clone()));
+        }
+        let name = name_of(&self);
+        let fields = PyDict::new(py);
+        fields.set_item("kind", kind.as_str())?;
+        fields.set_item("outcome", self.kind.as_str())?;
+        fields.set_item("name", name)?;
+        fields.set_item("attempts", self.attempts)?;
+        errors::exception(py, Subject::Function, self.kind, *kind, &format!("{name}: {message}"), &fields).map(Some)
+    }
+
+    fn shown(&self) -> String {
+        let why = self.done.error.as_ref().map_or(String::new(), |(_, why)| format!(": {why}"));
+        format!("{} {}{why}", name_of(self), self.kind)
+    }
+}
+
+/// What a person knows its item by.
+fn name_of(ended: &Ended) -> &str {
+    ended.done.label.as_deref().unwrap_or(&ended.id)
+}

@@ -1,0 +1,137 @@
+//! How an item ended: what the outcomes of all kinds of work have in common, and one file for what each has of its own.
+
+mod command;
+mod fetch;
+mod file;
+mod function;
+mod response;
+
+use std::{sync::Arc, time::Duration};
+
+use pyo3::{prelude::*, sync::PyOnceLock};
+use unisono_core::{Effect, OutcomeKind, printable};
+use unisono_runner::Outcome as Ended;
+
+pub use command::{CommandOutcome, CommandResult};
+pub use fetch::{FetchOutcome, error_of};
+pub use file::{Digest, FileOutcome};
+pub use function::FunctionOutcome;
+pub use response::Response;
+
+/// What only one kind of work knows of how its item ended. It becomes objects of Python only when they are asked for.
+trait Ending: Send + Sync + 'static {
+    /// What came of the item, or nothing.
+    fn result<'py>(self: Arc<Self>, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>>;
+
+    /// Why it did not go well, as an exception that has not been raised.
+    fn error<'py>(self: Arc<Self>, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>>;
+
+    /// The outcome in a few words, behind the name of its class.
+    fn shown(&self) -> String;
+}
+
+/// How one item ended.
+#[pyclass(frozen, subclass, generic, module = "unisono")]
+pub struct Outcome {
+    kind: OutcomeKind,
+    effect: Effect,
+    row: u64,
+    id: Box<str>,
+    attempts: u16,
+    elapsed: Duration,
+    /// What the caller gave for it.
+    #[pyo3(get)]
+    item: Option<Py<PyAny>>,
+    ending: Arc<dyn Ending>,
+    /// Kept, so that what is asked for twice is the same object.
+    result: PyOnceLock<Option<Py<PyAny>>>,
+}
+
+impl Outcome {
+    fn of<D>(ended: &Ended<D>, item: Option<Bound<'_, PyAny>>, ending: Arc<dyn Ending>) -> Self {
+        Self {
+            kind: ended.kind,
+            effect: ended.effect,
+            row: ended.key.row,
+            id: ended.id.clone(),
+            attempts: ended.attempts,
+            elapsed: ended.elapsed,
+            item: item.map(Bound::unbind),
+            ending,
+            result: PyOnceLock::new(),
+        }
+    }
+}
+
+#[pymethods]
+impl Outcome {
+    /// Whether it went well.
+    #[getter]
+    fn ok(&self) -> bool {
+        self.kind == OutcomeKind::Ok
+    }
+
+    /// `ok`, `failed`, `timed_out`, `ambiguous`, `cancelled` or `skipped`.
+    #[getter]
+    fn kind(&self) -> &'static str {
+        self.kind.as_str()
+    }
+
+    /// Whether what was asked for has been carried out: `none`, `maybe` or `done`.
+    #[getter]
+    fn effect(&self) -> &'static str {
+        self.effect.as_str()
+    }
+
+    /// Position in the input, from 0.
+    #[getter]
+    fn row(&self) -> u64 {
+        self.row
+    }
+
+    /// Its name.
+    #[getter]
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// How often it was tried.
+    #[getter]
+    fn attempts(&self) -> u16 {
+        self.attempts
+    }
+
+    /// Seconds from its first start to its end.
+    #[getter]
+    fn elapsed(&self) -> f64 {
+        self.elapsed.as_secs_f64()
+    }
+
+    /// What came of it: a response, a digest, a command's result, what a function returned. `None` when nothing did. It
+    /// may be there although the item did not end well: an answer with status 404 is a response.
+    #[getter]
+    fn result(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let make = || PyResult::Ok(self.ending.clone().result(py)?.map(Bound::unbind));
+        let result = self.result.get_or_try_init(py, make)?;
+        Ok(result.as_ref().map(|result| result.clone_ref(py)))
+    }
+
+    /// Why it did not end well, as an exception that has not been raised; `None` when it did.
+    #[getter]
+    fn error<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.ending.clone().error(py)
+    }
+
+    /// The result, or raises the error.
+    fn check(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        match self.error(py)? {
+            Some(error) => Err(PyErr::from_value(error)),
+            None => self.result(py),
+        }
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let class = slf.get_type().name()?;
+        Ok(printable(&format!("<{class} {}>", slf.get().ending.shown())).into_owned())
+    }
+}
