@@ -22,7 +22,7 @@ def primes(limit):
 
 def main(executor, limits):
     """Print the number of primes below each limit."""
-    for outcome in unisono.batch(primes, limits, executor=executor, ordered=True):
+    for outcome in unisono.batch(primes, limits, executor=executor, keep_order=True):
         print(outcome.item, outcome.check())
 
 

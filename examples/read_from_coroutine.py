@@ -41,7 +41,7 @@ async def in_the_coroutine(paths):
 
 async def in_threads(paths):
     """Right: threads wait, the loop does not."""
-    outcomes = [outcome async for outcome in unisono.batch(Path.read_text, paths, executor="threads", ordered=True)]
+    outcomes = [outcome async for outcome in unisono.batch(Path.read_text, paths, executor="threads", keep_order=True)]
     return [outcome.check() for outcome in outcomes]
 
 

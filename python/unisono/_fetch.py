@@ -87,7 +87,7 @@ class FetchOptions(LimitOptions, total=False):
     verify: bool
     cacert: StrPath
     cert: StrPath
-    key: StrPath
+    cert_key: StrPath
     proxy: str
     no_proxy: str
     ip: int

@@ -73,7 +73,7 @@ class BatchOptions(TypedDict, total=False):
             An item that has no value which stays the same in every run (an object of a plain class, a function, an
             open file) is refused without it.
         serialize: Makes a result into something that JSON has, for `out`.
-        ordered: Outcomes in the order of the items, not as they are done.
+        keep_order: Outcomes in the order of the items, not as they are done.
     """
 
     limit: int
@@ -102,7 +102,7 @@ class BatchOptions(TypedDict, total=False):
     idempotent: bool
     id: Callable[[Any], object]
     serialize: Callable[[Any], Any]
-    ordered: bool
+    keep_order: bool
 
 
 @overload
@@ -151,10 +151,10 @@ def batch(
 
     >>> async def provision(host):
     ...     return f"{host} is up"
-    >>> [outcome.result for outcome in batch(provision, ["web-1", "web-2"], limit=20, ordered=True)]
+    >>> [outcome.result for outcome in batch(provision, ["web-1", "web-2"], limit=20, keep_order=True)]
     ['web-1 is up', 'web-2 is up']
 
-    >>> batch(int, ["1", "x"], executor="threads", ordered=True).run().outcomes
+    >>> batch(int, ["1", "x"], executor="threads", keep_order=True).run().outcomes
     [<FunctionOutcome 1 ok>, <FunctionOutcome x failed: ValueError: invalid literal for int() with base 10: 'x'>]
     """
     return _FunctionBatch(_Call.of(function, executor), items, progress=progress, options=dict(options))
@@ -172,7 +172,7 @@ def batch_all(
 
     >>> async def double(number):
     ...     return 2 * number
-    >>> [outcome.result for outcome in batch_all((double(n) for n in range(3)), ordered=True)]
+    >>> [outcome.result for outcome in batch_all((double(n) for n in range(3)), keep_order=True)]
     [0, 2, 4]
     """
     if options.get("retries"):
@@ -237,8 +237,6 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
         limit = (os.cpu_count() or 1) if call.place == "processes" else 20
         if call.place not in ("dask", "ray"):
             options.setdefault("limit", limit)
-        if "ordered" in options:
-            options["keep_order"] = options.pop("ordered")
         is_worth_another = predicate(options.pop("retry_on", None))
         for option in ("key", "id", "serialize"):
             if options.get(option) is not None:

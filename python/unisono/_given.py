@@ -89,6 +89,6 @@ def _descriptor(given: Any) -> int | None:
 
 
 # Options of `fetch` that name files.
-_FILES = ("netrc", "cacert", "cert", "key")
+_FILES = ("netrc", "cacert", "cert", "cert_key")
 # What is given as paths.
 _PATHS = ("paths", "manifests")

@@ -78,10 +78,10 @@ class EachOptions(RunOptions, total=False):
     Attributes:
         limit: Most commands at once; one per core by default.
         rate: Most starts per time, as `"100/s"`.
-        per_key: With `items`, the member that commands are limited by as well, or 1 for the item itself.
-        per_key_limit: Most commands at once with the same key; 1 by default.
+        key: With `items`, the member that commands are limited by as well, or 1 for the item itself.
+        per_key: Most commands at once with the same key; 1 by default.
         per_key_rate: Most starts with the same key.
-        away_exit: Exit codes that say that the host of `per_key` is away, as 255 of ssh: its commands wait, uncounted,
+        away_exit: Exit codes that say that the host of `key` is away, as 255 of ssh: its commands wait, uncounted,
             while one at a time looks whether it is back.
         host_away: How long that is waited for; then what waits is `failed` of kind `away`. `"60s"` by default.
         ordered_by_key: While a command is undecided or waits for its repeat, no other with the same key starts.
@@ -103,14 +103,14 @@ class EachOptions(RunOptions, total=False):
             like the latter alone.
         brief: Results without what commands print.
         items_are_code: Places may stand within code, as in `["sh", "-c", "echo {}"]`: items are programs, run as such.
-        repeatable: Doing it twice does no harm: `resume` runs again what was interrupted.
+        idempotent: Doing it twice does no harm: `resume` runs again what was interrupted.
         keep_order: Outcomes in the order of the input, not as they are done.
     """
 
     limit: int
     rate: str
-    per_key: str | int
-    per_key_limit: int
+    key: str | int
+    per_key: int
     per_key_rate: str
     away_exit: Iterable[int]
     host_away: Time
@@ -131,7 +131,7 @@ class EachOptions(RunOptions, total=False):
     overwrite: bool
     brief: bool
     items_are_code: bool
-    repeatable: bool
+    idempotent: bool
     keep_order: bool
 
 

@@ -287,7 +287,7 @@ def test_the_limit_changes_while_it_runs(start, tmp_path):
 def test_items_with_the_same_key_run_one_at_a_time(unisono, tmp_path):
     (tmp_path / "in.csv").write_text("zone,n\n" + "".join(f"{'ab'[n % 2]},{n}\n" for n in range(20)))
     script = "mkdir $1 && rmdir $1"
-    done = unisono("each", "-qj8", "--from", "in.csv", "--per-key", "zone", "sh", "-c", script, "sh", "{zone}", "{n}")
+    done = unisono("each", "-qj8", "--from", "in.csv", "--key", "zone", "sh", "-c", script, "sh", "{zone}", "{n}")
     assert done.returncode == 0, done.stderr
 
 

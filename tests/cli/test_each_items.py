@@ -63,10 +63,10 @@ def test_any_place_counts_and_the_item_is_not_put_at_the_end_as_well(unisono, tm
         (["--env", "X={}", "--", "sh", "-c", "echo $X $#"], "d 0\n"),
         (["--stdin", "{}", "--", "cat"], "d"),
         (["--save", "out/{}", "--", "echo", "x"], "x\n"),
-        (["--per-key", "{}", "--", "echo", "x"], "x\n"),
+        (["--key", "{}", "--", "echo", "x"], "x\n"),
         (["--shell", "--", 'echo "$1" $#'], "d 1\n"),
         (["--shell", "--", "echo $UNISONO_ITEM"], "d\n"),
-        (["--per-key", "1", "--", "echo"], "d\n"),
+        (["--key", "1", "--", "echo"], "d\n"),
         (["echo"], "d\n"),
     ]:
         assert unisono("each", "-q", *words, ":::", "d").stdout == printed, words

@@ -119,10 +119,10 @@ def test_what_was_on_its_way_by_one_method_does_not_go_out_by_another(unisono, s
 def test_commands_that_could_be_repeated_and_now_cannot_are_in_doubt(unisono, start, tmp_path, server):
     fifo = ["sh", "-c", f"echo $1 >> started; curl -s {server.url}/held/$1; exit 0", "sh", "{}"]
     words = ["each", "-j", "4", "-o", "r.jsonl", "--resume"]
-    killed(start, server, *words, "--repeatable", "--", *fifo, ":::", 1, 2, 3)
+    killed(start, server, *words, "--idempotent", "--", *fifo, ":::", 1, 2, 3)
     done = unisono(*words, "--", *fifo, ":::", 1, 2, 3)
     assert done.returncode == 1
-    assert "--repeatable" in done.stderr
+    assert "--idempotent" in done.stderr
     assert outcomes(tmp_path / "r.jsonl") == [("ambiguous", "maybe")] * 3
     assert sorted((tmp_path / "started").read_text().split()) == ["1", "2", "3"]
 

@@ -239,7 +239,7 @@ def test_kill_and_resume_at_any_moment_leave_each_file_whole_and_its_owners(star
 
 
 def test_commands_that_bear_it_run_again_after_a_kill_and_replace_their_own_files(start, unisono, tmp_path, lines):
-    words = ["each", "-q", "-j4", "--repeatable", "--save", "out/{}", "-o", "r.jsonl", "--resume"]
+    words = ["each", "-q", "-j4", "--idempotent", "--save", "out/{}", "-o", "r.jsonl", "--resume"]
     words += ["sh", "-c", "echo $1; echo e$1 >&2; sleep 0.01", "sh", "{}", ":::", *map(str, range(150))]
     assert kill_and_resume(start, words, random.Random(11)) >= 1
     rows = lines(tmp_path / "r.jsonl")

@@ -146,7 +146,7 @@ def test_commands_wait_for_a_host_whose_exit_status_says_that_it_is_away(tmp_pat
     script = f'echo >> {log}; [ "$(wc -l < {log})" -gt 8 ] || exit 255'
     items = [{"host": "a", "n": number} for number in range(40)]
     report = unisono.commands.each(
-        ["sh", "-c", script, "sh", "{n}"], items=items, limit=4, per_key="host", per_key_limit=4, away_exit=[255]
+        ["sh", "-c", script, "sh", "{n}"], items=items, limit=4, key="host", per_key=4, away_exit=[255]
     ).run()
     assert (report.ok, report.retries) == (40, 0)
     assert len(log.read_text().splitlines()) == 8 + 40

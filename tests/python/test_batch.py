@@ -112,7 +112,7 @@ def test_any_executor_is_taken_and_left_as_it_is():
 
 
 def test_a_plain_function_that_answers_an_awaitable_runs_on_the_loop_when_asked():
-    outcomes = batch(lambda n: double(n), range(3), executor="loop", ordered=True)
+    outcomes = batch(lambda n: double(n), range(3), executor="loop", keep_order=True)
     assert results(outcomes) == [0, 2, 4]
 
 
@@ -144,7 +144,7 @@ def test_tasks_are_named_after_function_and_item_and_see_the_context_of_the_call
 
     async def main():
         variable.set("set by the caller")
-        await batch(look, ["web-1", "web-2"], limit=1, ordered=True)
+        await batch(look, ["web-1", "web-2"], limit=1, keep_order=True)
 
     asyncio.run(main())
     assert seen == [("batch:look[web-1]", "set by the caller"), ("batch:look[web-2]", "set by the caller")]
@@ -173,7 +173,7 @@ def test_functions_written_with_anyio_run_as_they_are():
                 group.start_soon(anyio.sleep, 0)
             return await anyio.to_thread.run_sync(triple, number)
 
-    assert results(batch(work, range(5), ordered=True)) == [0, 3, 6, 9, 12]
+    assert results(batch(work, range(5), keep_order=True)) == [0, 3, 6, 9, 12]
 
 
 # Items.
@@ -220,7 +220,7 @@ def test_items_may_come_from_an_async_iterable():
             yield number
 
     async def main():
-        return await batch(double, items(), limit=3, ordered=True)
+        return await batch(double, items(), limit=3, keep_order=True)
 
     assert results(asyncio.run(main()).outcomes) == [2 * n for n in range(300)]
 
@@ -290,7 +290,7 @@ def test_coroutines_that_are_there_already_are_awaited_once_each():
     async def main():
         future = asyncio.get_running_loop().create_future()
         future.set_result("from a future")
-        report = await batch_all([double(1), future, double(2)], ordered=True)
+        report = await batch_all([double(1), future, double(2)], keep_order=True)
         return results(report.outcomes)
 
     assert asyncio.run(main()) == [2, "from a future", 4]
@@ -333,7 +333,7 @@ def test_a_failure_is_an_outcome_that_keeps_the_exception_with_its_traceback():
             inner()
         return number
 
-    report = batch(work, range(3), ordered=True).run()
+    report = batch(work, range(3), keep_order=True).run()
     good, bad, other = report.outcomes
     assert (good.result, other.result, bad.result, bad.kind) == (0, 2, None, "failed")
     assert isinstance(bad.error, LookupError)
@@ -408,7 +408,7 @@ def test_an_exit_in_a_coroutine_without_a_loop_of_the_caller_is_what_that_call_r
             raise kind(7)
         return number
 
-    outcomes = list(batch(work, range(20), limit=2, ordered=True))
+    outcomes = list(batch(work, range(20), limit=2, keep_order=True))
     assert [outcome.row for outcome in outcomes if not outcome.ok] == [3]
     assert isinstance(outcomes[3].error, kind)
 
@@ -574,7 +574,7 @@ def test_only_what_is_asked_for_is_tried_again():
             raise ConnectionError if item == "flaky" else ValueError
         return attempts[item]
 
-    options = {"retries": 5, "retry_on": ConnectionError, "ordered": True}
+    options = {"retries": 5, "retry_on": ConnectionError, "keep_order": True}
     flaky, wrong = batch(work, ["flaky", "wrong"], **options).run().outcomes
     assert (flaky.result, flaky.attempts, wrong.kind, wrong.attempts) == (3, 3, "failed", 1)
     attempts.clear()
@@ -976,7 +976,7 @@ def test_the_numbers_of_a_batch_can_be_looked_at_and_shown(capsys):
 
 def test_a_results_file_is_read_back_without_a_torn_line_and_a_foreign_one_is_refused(tmp_path):
     out = tmp_path / "results.jsonl"
-    batch(triple, range(3), out=out, ordered=True).run()
+    batch(triple, range(3), out=out, keep_order=True).run()
     with out.open("a") as file:
         file.write('{"row":3,"id"')
     lines = list(unisono.read_results(out, deserialize=float))

@@ -53,14 +53,14 @@ def triple(number):
 
 
 def test_calls_are_made_by_the_workers_and_every_outcome_comes_back(executor):
-    report = batch(lambda number: (number, os.getpid()), range(200), executor=executor, ordered=True).run()
+    report = batch(lambda number: (number, os.getpid()), range(200), executor=executor, keep_order=True).run()
     assert [outcome.result[0] for outcome in report.outcomes] == list(range(200))
     assert os.getpid() not in {outcome.result[1] for outcome in report.outcomes}
 
 
 def test_it_works_on_an_event_loop(executor):
     async def main():
-        return [outcome.result async for outcome in batch(triple, range(5), executor=executor, ordered=True)]
+        return [outcome.result async for outcome in batch(triple, range(5), executor=executor, keep_order=True)]
 
     assert asyncio.run(main()) == [0, 3, 6, 9, 12]
 
@@ -109,7 +109,7 @@ def test_what_cannot_travel_is_the_outcome_of_its_own_item_alone(executor):
         return threading.Lock() if item == "lock" else item
 
     items = ["a", "lock", threading.Lock(), "b"]
-    good, answered, given, other = batch(work, items, executor=executor, ordered=True)
+    good, answered, given, other = batch(work, items, executor=executor, keep_order=True)
     assert (good.result, other.result) == ("a", "b")
     assert "cannot be sent back" in str(answered.error)
     assert "cannot be sent to a worker" in str(given.error)
@@ -183,7 +183,7 @@ def test_an_end_that_cannot_be_told_of_or_read_fails_its_own_item_and_nothing_el
             assert (outcome.kind, isinstance(outcome.error, Exception)) == ("failed", True), item
     assert "1 and 2" in str(outcomes["raise", "two arguments"].error)
     # And whoever comes next finds it as it was.
-    assert results(batch(triple, range(3), executor=executor, ordered=True)) == [0, 3, 6]
+    assert results(batch(triple, range(3), executor=executor, keep_order=True)) == [0, 3, 6]
 
 
 def test_of_a_group_with_a_member_that_cannot_be_read_the_rest_is_kept_and_all_notes(executor):
@@ -315,7 +315,7 @@ def test_an_executor_is_not_disturbed_by_callbacks_that_raise(executor):
         assert future.result(60) == 3
         assert told.wait(60)
         told.clear()
-    assert results(batch(triple, range(3), executor=executor, ordered=True)) == [0, 3, 6]
+    assert results(batch(triple, range(3), executor=executor, keep_order=True)) == [0, 3, 6]
 
 
 # Workers that die.

@@ -62,13 +62,13 @@ def in_background(outcomes):
 
 def test_a_client_a_cluster_and_an_executor_of_ours_are_taken_and_left_as_they_are(address):
     with distributed.Client(address.replace("dask", "tcp"), set_as_default=False) as client:
-        assert results(batch(triple, range(3), executor=client, ordered=True)) == [0, 3, 6]
+        assert results(batch(triple, range(3), executor=client, keep_order=True)) == [0, 3, 6]
         assert client.submit(int, "6").result() == 6
     with distributed.LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0") as cluster:
-        assert results(batch(triple, range(3), executor=cluster, ordered=True)) == [0, 3, 6]
+        assert results(batch(triple, range(3), executor=cluster, keep_order=True)) == [0, 3, 6]
     with clusters.connect(address) as executor:
         assert executor.width == 4
-        assert results(batch(triple, range(3), executor=executor, ordered=True)) == [0, 3, 6]
+        assert results(batch(triple, range(3), executor=executor, keep_order=True)) == [0, 3, 6]
         assert list(executor.map(triple, [5, 6])) == [15, 18]
 
 

@@ -56,8 +56,8 @@ def notes(tmp_path):
 
 
 def test_an_address_joins_the_connection_that_there_is_and_leaves_it_as_it_is(executor, address):
-    assert results(batch(lambda number: 3 * number, range(3), executor=address, ordered=True)) == [0, 3, 6]
-    assert results(batch(lambda number: 3 * number, range(3), executor=executor, ordered=True)) == [0, 3, 6]
+    assert results(batch(lambda number: 3 * number, range(3), executor=address, keep_order=True)) == [0, 3, 6]
+    assert results(batch(lambda number: 3 * number, range(3), executor=executor, keep_order=True)) == [0, 3, 6]
     with pytest.raises(UsageError, match="one connection per process"):
         batch(print, [1], executor="ray://127.0.0.1:1").run()
 
@@ -101,7 +101,7 @@ def test_a_batch_that_is_stopped_stops_what_runs_and_accounts_for_all(executor, 
 PROGRAM = """
 import ray, sys, unisono
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
-batch = unisono.batch(lambda n: 3 * n, range(3), executor="ray", ordered=True)
+batch = unisono.batch(lambda n: 3 * n, range(3), executor="ray", keep_order=True)
 print([outcome.result for outcome in batch], ray.is_initialized())
 """
 

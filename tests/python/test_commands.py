@@ -218,7 +218,7 @@ def test_mistakes_are_told_before_anything_is_started(tmp_path):
         ({"env": ["A"]}, "expected a mapping"),
         ({"input": 7}, "neither text nor bytes"),
         ({"per_key": "zone"}, "needs items="),
-        ({"per_key_limit": 2}, "need per_key="),
+        ({"per_key": 2}, "need key="),
         ({"save": "{}"}, "only place is"),
     ]
     for options, why in cases:

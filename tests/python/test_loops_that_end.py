@@ -80,7 +80,7 @@ def waiting_queue():
 
 KINDS = {
     "plain": lambda: batch(never, itertools.count(), limit=2),
-    "ordered": lambda: batch(never, itertools.count(), limit=2, ordered=True),
+    "ordered": lambda: batch(never, itertools.count(), limit=2, keep_order=True),
     "keyed": lambda: batch(never, itertools.count(), limit=4, key=lambda n: n % 2, per_key=1, ordered_by_key=True),
     "nested": lambda: batch(with_one_inside, itertools.count(), limit=2),
     "repeats": lambda: batch(fails_once, itertools.count(), limit=2, retries=60_000),

@@ -114,12 +114,12 @@ struct ConnectionArgs {
     /// Trust the certificates in this file (PEM) and no others
     #[arg(long, value_name = "FILE")]
     cacert: Vec<PathBuf>,
-    /// Our certificate chain (PEM), with the key unless --key is given
+    /// Our certificate chain (PEM), with the key unless --cert-key is given
     #[arg(long, value_name = "FILE")]
     cert: Option<PathBuf>,
     /// The key of --cert (PEM)
     #[arg(long, value_name = "FILE", requires = "cert")]
-    key: Option<PathBuf>,
+    cert_key: Option<PathBuf>,
     /// Trust any certificate; for tests only
     #[arg(long)]
     insecure: bool,
@@ -299,7 +299,7 @@ impl FetchArgs {
         let referred = referred.chain(request.headers.iter().map(|text| ("--header", text.as_str())));
         reads.extend(referred.filter_map(|(flag, text)| Some(Named::new(flag, text.strip_prefix('@')?))));
         reads.extend(connection.cacert.iter().map(|path| Named::new("--cacert", path)));
-        let files = [("--cert", &connection.cert), ("--key", &connection.key)].into_iter();
+        let files = [("--cert", &connection.cert), ("--cert-key", &connection.cert_key)].into_iter();
         reads.extend(files.filter_map(|(flag, path)| Some(Named::new(flag, path.as_ref()?))));
         reads.extend(request.netrc.iter().filter(|path| !path.is_empty()).map(|path| Named::new("--netrc", path)));
         let mut writes = self.output.written();
@@ -417,7 +417,7 @@ impl FetchArgs {
             None => None,
             Some(cert) => {
                 let chain = read(cert)?;
-                let key = read_text(connection.key.as_deref().unwrap_or(cert))?;
+                let key = read_text(connection.cert_key.as_deref().unwrap_or(cert))?;
                 Some(Identity { chain, key: Secret::new(key) })
             }
         };

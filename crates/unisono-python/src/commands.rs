@@ -333,14 +333,14 @@ impl Keywords<'_> {
     fn command_settings(&self, has_keys: bool) -> PyResult<Settings> {
         let defaults = each_settings();
         let limit = self.whole("limit")?.unwrap_or(defaults.limits.limit);
-        let per_key = self.whole::<NonZeroU32>("per_key_limit")?;
+        let per_key = self.whole::<NonZeroU32>("per_key")?;
         let per_key_rate = self.parsed("per_key_rate", str::parse::<Rate>)?;
         if !has_keys && (per_key.is_some() || per_key_rate.is_some()) {
-            return Err(self.mistake("per_key_limit and per_key_rate need per_key="));
+            return Err(self.mistake("per_key and per_key_rate need key="));
         }
-        let (retry, ordered_by_key) = self.keyed(defaults.retry, has_keys, "per_key=")?;
+        let (retry, ordered_by_key) = self.keyed(defaults.retry, has_keys, "key=")?;
         if !has_keys && self.has("away_exit")? {
-            return Err(self.mistake("away_exit needs per_key=, which says what is away"));
+            return Err(self.mistake("away_exit needs key=, which says what is away"));
         }
         let mut limits = Limits::new(Some(limit), has_keys.then(|| per_key.unwrap_or(NonZeroU32::MIN)));
         limits.rate = self.parsed("rate", str::parse::<Rate>)?;
@@ -367,7 +367,7 @@ impl Keywords<'_> {
                 false => Input::Bytes(bytes_of(&value).map_err(|why| self.mistake(format!("input: {why}")))?),
             }),
         };
-        let per_key = text("per_key")?.map(|key| Word::key(&key.to_string_lossy()));
+        let per_key = text("key")?.map(|key| Word::key(&key.to_string_lossy()));
         Ok(Surroundings {
             shell: self.flag("shell")?,
             folder: text("cwd")?,
@@ -376,7 +376,7 @@ impl Keywords<'_> {
             input,
             save: text("save")?,
             per_key,
-            repeatable: self.flag("repeatable")?,
+            repeatable: self.flag("idempotent")?,
             items_are_code: self.flag("items_are_code")?,
         })
     }

@@ -3,12 +3,7 @@
 //! Paths are bytes to the system and text to Python, which keeps what is not UTF-8 in surrogates; both ways are
 //! `os.fsencode` and `os.fsdecode`, done by the interpreter itself.
 
-use std::{
-    ffi::OsString,
-    os::unix::ffi::OsStringExt,
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf, sync::Arc};
 
 use pyo3::{
     prelude::*,

@@ -210,12 +210,12 @@ impl<'py> Keywords<'py> {
             std::fs::read(path).map_err(|error| usage(py, format!("cannot read `{}`: {error}", path.display())))
         };
         let roots = self.get::<PathBuf>("cacert")?.iter().map(read).collect::<PyResult<_>>()?;
-        let (cert, key) = (self.get::<PathBuf>("cert")?, self.get::<PathBuf>("key")?);
+        let (cert, key) = (self.get::<PathBuf>("cert")?, self.get::<PathBuf>("cert_key")?);
         let identity = match cert {
             None => None,
             Some(cert) => {
                 let key = String::from_utf8(read(key.as_ref().unwrap_or(&cert))?)
-                    .map_err(|_| usage(py, "key: the file is not text"))?;
+                    .map_err(|_| usage(py, "cert_key: the file is not text"))?;
                 Some(Identity { chain: read(&cert)?, key: Secret::new(key) })
             }
         };

@@ -90,12 +90,12 @@ pub struct EachArgs {
     /// Repeat only what ended with one of these exit codes
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Limits, time and retries")]
     pub retry_exit: Vec<i32>,
-    /// Exit codes that say that the host of --per-key is away, as 255 of ssh: its commands wait until it is back
+    /// Exit codes that say that the host of --key is away, as 255 of ssh: its commands wait until it is back
     #[arg(
         long,
         value_name = "LIST",
         value_delimiter = ',',
-        requires = "per_key",
+        requires = "key",
         help_heading = "Limits, time and retries"
     )]
     pub away_exit: Vec<i32>,
@@ -117,7 +117,7 @@ pub struct EachArgs {
     pub brief: bool,
     /// Doing an item twice does no harm: --resume runs again what was interrupted, instead of calling it ambiguous
     #[arg(long, help_heading = "Results")]
-    repeatable: bool,
+    idempotent: bool,
     #[command(flatten)]
     pub show: ShowArgs,
 }
@@ -129,20 +129,20 @@ struct EachLimits {
     /// Most commands at once: a number, `50%` of the processors, or `auto` for one each; SIGUSR1 and SIGUSR2 change it
     #[arg(short = 'j', long, value_name = "N", default_value = "auto")]
     limit: Jobs,
-    /// Keep --per-key-limit and --per-key-rate by this column, by the source with this number, or by a place such as `{//}`
+    /// The key that --per-key and --per-key-rate hold for: this column, by the source with this number, or by a place such as `{//}`
     #[arg(long, value_name = "COLUMN")]
-    per_key: Option<String>,
+    key: Option<String>,
     /// Most commands at once with the same key
-    #[arg(long, value_name = "N", requires = "per_key", default_value = "1")]
-    per_key_limit: NonZeroU32,
+    #[arg(long, value_name = "N", requires = "key", default_value = "1")]
+    per_key: NonZeroU32,
     /// How long a host that is away (see --away-exit) is waited for
     #[arg(long, value_name = "TIME", requires = "away_exit", default_value = "60s")]
     host_away: Span,
     /// While a command is undecided, or waits for its repeat, start no other with the same key
-    #[arg(long, requires = "per_key")]
+    #[arg(long, requires = "key")]
     ordered_by_key: bool,
     /// Most starts with the same key
-    #[arg(long, value_name = "RATE", requires = "per_key")]
+    #[arg(long, value_name = "RATE", requires = "key")]
     per_key_rate: Option<Rate>,
     /// Most starts, as `100/s`, `5000/m` or `100/s burst 20`
     #[arg(long, value_name = "RATE")]
@@ -351,16 +351,16 @@ impl EachArgs {
             save: self.save_name(&grammar)?,
             limit_key: self
                 .limits
-                .per_key
+                .key
                 .as_ref()
                 .map(|key| if key.contains('{') { word(&key.into()) } else { Word::key(key) }),
-            keyed_by_place: self.limits.per_key.as_ref().is_some_and(|key| word(&key.into()).has_places()),
+            keyed_by_place: self.limits.key.as_ref().is_some_and(|key| word(&key.into()).has_places()),
             items_are_code: self.items_are_code,
             passes_items: false,
             guarded_by: None,
             inherit_output: self.printed.ungroup || self.tty,
             reads_terminal: self.tty,
-            repeatable: self.repeatable,
+            repeatable: self.idempotent,
         };
         Ok(Plan { recipe, sources, separator: self.colsep.clone() })
     }
@@ -461,7 +461,7 @@ impl EachArgs {
 
     pub fn settings(&self) -> Result<Settings, Failure> {
         let args = &self.limits;
-        let per_key = args.per_key.as_ref().map(|_| args.per_key_limit);
+        let per_key = args.key.as_ref().map(|_| args.per_key);
         let limit = if self.tty { NonZeroU32::MIN } else { args.limit.0 };
         let mut limits = Limits::new(Some(limit), per_key);
         let delayed = args.delay.and_then(|delay| delay.0).filter(|delay| !delay.is_zero());
@@ -530,7 +530,7 @@ Examples:
   unisono each -- gzip -9 {} ::: *.log
   unisono each -- ssh {1} systemctl restart {2} :::: hosts.txt ::: web worker
   find . -name '*.png' -print0 | unisono each -0 -- convert {} {.}.jpg
-  unisono each --from hosts.csv --per-key zone -o deploy.jsonl --resume -- ssh {host} ./deploy {version}
+  unisono each --from hosts.csv --key zone -o deploy.jsonl --resume -- ssh {host} ./deploy {version}
   unisono each -j 4 --timeout 10m --retries 2 --retry-exit 75 -- rsync -a {1}/ {2}:/srv/ ::: a b ::: web-1 web-2
 
 Nothing that a command starts outlives it, unless --leave-running is given.

@@ -262,7 +262,7 @@ impl Call for EachCall {
         if self.recipe.repeatable { Repeat::ByNature } else { Repeat::Never }
     }
 
-    const REPEATABLE_WITH: &'static str = "--repeatable";
+    const REPEATABLE_WITH: &'static str = "--idempotent";
 
     fn save_names(&self, sequence: u64) -> Result<Vec<PathBuf>, String> {
         let Some(word) = &self.recipe.save else { return Ok(Vec::new()) };
