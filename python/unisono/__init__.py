@@ -8,7 +8,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from unisono._fetch import FetchOptions, fetch, fetch_all
+from unisono._fetch import fetch, fetch_all
 from unisono._native import (
     CommandOutcome,
     CommandResult,
@@ -20,6 +20,18 @@ from unisono._native import (
     Request,
     Response,
     __version__,
+)
+from unisono._options import (
+    CallOptions,
+    ClientOptions,
+    CommandOptions,
+    FetchOptions,
+    FileCallOptions,
+    FileOptions,
+    FunctionOptions,
+    RunOptions,
+    VerifyOptions,
+    WalkOptions,
 )
 from unisono.batches import Batch
 from unisono.errors import (
@@ -80,7 +92,7 @@ from unisono.report import Report
 
 if TYPE_CHECKING:
     from unisono import clusters, commands, files
-    from unisono._functions import BatchOptions, batch, batch_all
+    from unisono._functions import batch, batch_all
     from unisono.clients import AsyncClient, Client, StreamedResponse
     from unisono.explaining import Explanation, explain
     from unisono.jobs import Job, spawn
@@ -96,12 +108,13 @@ __all__ = [
     "AmbiguousError",
     "AsyncClient",
     "Batch",
-    "BatchOptions",
     "BusyTask",
     "CallCancelled",
     "CallError",
+    "CallOptions",
     "CallTimeout",
     "Client",
+    "ClientOptions",
     "CommandAmbiguous",
     "CommandCancelled",
     "CommandError",
@@ -109,6 +122,7 @@ __all__ = [
     "CommandInputError",
     "CommandNotFound",
     "CommandNotStarted",
+    "CommandOptions",
     "CommandOutcome",
     "CommandResult",
     "CommandTimeout",
@@ -120,11 +134,13 @@ __all__ = [
     "Explanation",
     "FetchOptions",
     "FetchOutcome",
+    "FileCallOptions",
     "FileCancelled",
     "FileChanged",
     "FileError",
     "FileInputError",
     "FileMissing",
+    "FileOptions",
     "FileOutcome",
     "FileTimeout",
     "FileUnlisted",
@@ -133,6 +149,7 @@ __all__ = [
     "FunctionCancelled",
     "FunctionError",
     "FunctionInputError",
+    "FunctionOptions",
     "FunctionOutcome",
     "FunctionTimeout",
     "Headers",
@@ -156,6 +173,7 @@ __all__ = [
     "Response",
     "ResultTimeout",
     "RunError",
+    "RunOptions",
     "SampleFailed",
     "StatusError",
     "StreamedResponse",
@@ -165,6 +183,8 @@ __all__ = [
     "TooLarge",
     "UnpicklableError",
     "UsageError",
+    "VerifyOptions",
+    "WalkOptions",
     "WorkerDied",
     "WorkerLost",
     "__version__",
@@ -200,7 +220,6 @@ _MODULES = (
 )
 _MODULE_OF = {
     "AsyncClient": "clients",
-    "BatchOptions": "_functions",
     "BusyTask": "thread_pool",
     "Client": "clients",
     "Explanation": "explaining",

@@ -12,7 +12,7 @@ import re
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack, overload
+from typing import Any, TypeAlias, TypeVar, Unpack, overload
 
 from unisono import _native, clusters
 from unisono._callables import asked, is_coroutine_function, is_generator_function
@@ -20,89 +20,19 @@ from unisono._callers import ExecutorCaller, Judge, LoopCaller, LoopThread
 from unisono._display import Progress
 from unisono._identity import encoded, fingerprint
 from unisono._native import FunctionOutcome
+from unisono._options import FunctionOptions
 from unisono.batches import Batch, Work, give_up
 from unisono.errors import FunctionTimeout, RunError, UsageError
 from unisono.futures import Future as WorkersFuture
 from unisono.process_pool import ProcessPool, refuse_half_imported
-from unisono.retrying import RetryOn, predicate
+from unisono.retrying import predicate
 from unisono.thread_pool import ThreadPool
 
-__all__ = ["BatchOptions", "batch", "batch_all"]
+__all__ = ["batch", "batch_all"]
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
-Time: TypeAlias = float | str
 Items: TypeAlias = "Iterable[ItemT] | AsyncIterable[ItemT] | queue.Queue[ItemT] | asyncio.Queue[ItemT]"
-
-
-class BatchOptions(TypedDict, total=False):
-    """Options of `batch`. Times are seconds, or text such as `"10s"` (`"none"` for no bound).
-
-    Attributes:
-        limit: Most calls at once; 20 by default, one per core for processes, and four per thread of a cluster, or one
-            where calls have a `timeout` or `deadline`, so that they do not wait for their turn meanwhile.
-        rate: Most starts per time, as `"100/s"`.
-        key: Returns what an item is limited by as well, such as its host or zone.
-        per_key: Most calls at once with the same key.
-        per_key_rate: Most starts with the same key.
-        timeout: Longest time for one attempt; none by default. A coroutine is cancelled, a process is killed; a thread
-            cannot be stopped: its outcome says so, and it keeps its place until it ends. So does what has begun on
-            Dask; on Ray its worker is ended.
-        deadline: Longest time for one item with its retries and waits.
-        stop_after: Start nothing new after this time.
-        grace: How long what runs may take to finish when the batch is stopped; `"10s"` by default.
-        retries: Most repeats of a failed call; none by default.
-        retry_on: What is worth a repeat: exception types, or a function that is given the exception; any by default.
-        away_on: What says that whatever `key` stands for is away: exception types, or a function that is given the
-            exception. Such a call counts for nothing; it and all others of its key wait, while one at a time looks
-            whether it is back. Only for what was not carried out, such as a connection that is refused.
-        host_away: How long that is waited for; then what waits is `failed` of kind `away`. `"60s"` by default.
-        ordered_by_key: While an item is undecided or cannot be stopped, no other of its key starts.
-        max_failures: Stop after so many items that did not end well.
-        canary: The first so many items must end ok before any other starts.
-        out: Keep results in this file, one JSON object per item.
-        resume: Do not call again for items that are done. What had begun when the program was killed is `ambiguous`.
-        retry_failed: As `resume`, but what failed is called again.
-        retry_ambiguous: As `retry_failed`, and so is what nobody knows the end of.
-        adopt: As `resume`, of a copy of a results file whose run has not ended (`docs/results.md`).
-        rebind: As `resume`: items are known again by what they are in any case, wherever they stand.
-        overwrite: Replace a results file that is there.
-        idempotent: Calling twice does no harm: `resume` calls again for what was interrupted, and what is lost with a
-            worker of a cluster is called again.
-        id: Returns the name of an item, which tells it apart from others; by default that is its value, with its type.
-            An item that has no value which stays the same in every run (an object of a plain class, a function, an
-            open file) is refused without it.
-        serialize: Makes a result into something that JSON has, for `out`.
-        keep_order: Outcomes in the order of the items, not as they are done.
-    """
-
-    limit: int
-    rate: str
-    key: Callable[[Any], object]
-    per_key: int
-    per_key_rate: str
-    timeout: Time
-    deadline: Time
-    stop_after: Time
-    grace: Time
-    retries: int
-    retry_on: RetryOn
-    away_on: RetryOn
-    host_away: Time
-    ordered_by_key: bool
-    max_failures: int
-    canary: int
-    out: str | os.PathLike[str]
-    resume: bool
-    retry_failed: bool
-    retry_ambiguous: bool
-    adopt: bool
-    rebind: bool
-    overwrite: bool
-    idempotent: bool
-    id: Callable[[Any], object]
-    serialize: Callable[[Any], Any]
-    keep_order: bool
 
 
 @overload
@@ -111,7 +41,7 @@ def batch(
     items: Items[ItemT],
     *,
     progress: Progress = False,
-    **options: Unpack[BatchOptions],
+    **options: Unpack[FunctionOptions],
 ) -> Batch[FunctionOutcome[ResultT]]: ...
 @overload
 def batch(
@@ -120,7 +50,7 @@ def batch(
     *,
     executor: object = None,
     progress: Progress = False,
-    **options: Unpack[BatchOptions],
+    **options: Unpack[FunctionOptions],
 ) -> Batch[FunctionOutcome[ResultT]]: ...
 def batch(
     function: Callable[[Any], Any],
@@ -128,7 +58,7 @@ def batch(
     *,
     executor: object = None,
     progress: Progress = False,
-    **options: Unpack[BatchOptions],
+    **options: Unpack[FunctionOptions],
 ) -> Batch[FunctionOutcome[Any]]:
     """Call a function for each of many items; one outcome per item, as each is done.
 
@@ -164,7 +94,7 @@ def batch_all(
     awaitables: Iterable[Awaitable[ResultT]] | AsyncIterable[Awaitable[ResultT]],
     *,
     progress: Progress = False,
-    **options: Unpack[BatchOptions],
+    **options: Unpack[FunctionOptions],
 ) -> Batch[FunctionOutcome[ResultT]]:
     """Await many coroutines that are there already, each once; one outcome each, as they are done.
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, Self, TypedDict, TypeVar, Unpack
+from typing import Any, Generic, Self, TypeVar, Unpack
 
 from unisono import _native, _shutdown
 from unisono._callables import plain
@@ -22,6 +22,7 @@ from unisono._feeding import Feed
 from unisono._given import many, refuse_own_output
 from unisono._listening import Listener
 from unisono._native import Outcome
+from unisono._options import NewLimits
 from unisono._returning import Returns, is_queue
 from unisono._wording import counted
 from unisono.errors import RunError, UsageError
@@ -29,22 +30,6 @@ from unisono.queue import Queue
 from unisono.report import Report
 
 OutcomeT = TypeVar("OutcomeT", bound=Outcome[Any])
-
-
-class LimitOptions(TypedDict, total=False):
-    """What bounds the starts of a batch or client, and may be changed while it runs."""
-
-    limit: int
-    per_host: int
-    rate: str
-    per_host_rate: str
-
-
-class NewLimits(LimitOptions, total=False):
-    """Limits to be changed. What is kept by host for requests is kept by key for everything else."""
-
-    per_key: int
-    per_key_rate: str
 
 
 @dataclass(frozen=True)

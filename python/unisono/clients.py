@@ -9,7 +9,7 @@ import itertools
 import os
 import threading
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar, Unpack, cast
 
@@ -17,11 +17,10 @@ from unisono import _native
 from unisono._callables import plain
 from unisono._listening import Watch, on_loop
 from unisono._native import FetchOutcome, Request, Response
-from unisono.batches import LimitOptions
+from unisono._options import CallOptions, ClientLimits, ClientOptions, Pairs
 from unisono.errors import UsageError
 from unisono.headers import Headers
 
-Pairs: TypeAlias = Mapping[str, Any] | Iterable[tuple[str, Any]]
 Hook: TypeAlias = Callable[[Any], Any]
 ReadyT = TypeVar("ReadyT")
 
@@ -43,27 +42,19 @@ _process = _Process()
 class _Base:
     """What both clients share: options into an engine, arguments into requests."""
 
-    def __init__(
-        self,
-        *,
-        base_url: str = "",
-        headers: Pairs | None = None,
-        params: Pairs | None = None,
-        auth: tuple[str, str] | None = None,
-        cookies: bool | Mapping[str, str] = False,
-        event_hooks: Mapping[str, list[Hook]] | None = None,
-        **options: Any,
-    ) -> None:
-        self.base_url = base_url
-        self.event_hooks: dict[str, list[Hook]] = {"request": [], "response": [], **(event_hooks or {})}
+    def __init__(self, **options: Unpack[ClientOptions]) -> None:
+        self.base_url = options.pop("base_url", "")
+        self.event_hooks: dict[str, list[Hook]] = {"request": [], "response": []}
+        self.event_hooks.update(options.pop("event_hooks", None) or {})
         for when in self.event_hooks.keys() - {"request", "response"}:
             raise UsageError(f"event_hooks: there are hooks for `request` and `response`, none for {when!r}")
-        self._params = _pairs(params)
-        pairs = _pairs(headers)
+        self._params = _pairs(options.pop("params", None))
+        pairs = _pairs(options.pop("headers", None))
+        cookies = options.pop("cookies", False)
         if isinstance(cookies, Mapping):
             pairs.append(("cookie", "; ".join(f"{name}={value}" for name, value in cookies.items())))
             cookies = True
-        self._options = {**options, "headers": pairs, "auth": auth, "cookies": cookies}
+        self._options = {**options, "headers": pairs, "cookies": cookies}
         self._numbers = itertools.count()
         self._engine = _native.Engine(**self._options)
         self._pid = _process.pid
@@ -78,7 +69,7 @@ class _Base:
         """Whether it has been closed."""
         return self._closed
 
-    def set_limits(self, **limits: Unpack[LimitOptions]) -> None:
+    def set_limits(self, **limits: Unpack[ClientLimits]) -> None:
         """Change limits; they hold from then on. A rate of `none` takes it away."""
         self._engine.set_limits(**limits)
 
@@ -125,22 +116,21 @@ class _Base:
 class Client(_Base):
     """A client for threads. Any number of them may use it at once.
 
-    Takes `base_url`, `headers`, `params`, `auth`, `cookies`, `event_hooks`, and the options of `unisono.fetch` that
-    concern connections, limits, times and retries.
+    Options are those of `ClientOptions`, arguments of calls those of `CallOptions`.
 
     >>> with Client(base_url=server, headers={"Accept": "application/json"}) as client:
     ...     client.get("/items/7").raise_for_status().json()["id"]
     7
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Unpack[ClientOptions]) -> None:
         super().__init__(**options)
         for when, hooks in self.event_hooks.items():
             for hook in hooks:
                 plain(hook, f"a {when} hook of Client")
         self._completions_of = threading.local()
 
-    def request(self, method: str, url: str, **arguments: Any) -> Response:
+    def request(self, method: str, url: str, **arguments: Unpack[CallOptions]) -> Response:
         """Send a request; wait for the whole answer, whatever its status.
 
         Raises:
@@ -156,36 +146,36 @@ class Client(_Base):
             hook(response)
         return response
 
-    def get(self, url: str, **arguments: Any) -> Response:
+    def get(self, url: str, **arguments: Unpack[CallOptions]) -> Response:
         """Send a GET."""
         return self.request("GET", url, **arguments)
 
-    def head(self, url: str, **arguments: Any) -> Response:
+    def head(self, url: str, **arguments: Unpack[CallOptions]) -> Response:
         """Send a HEAD."""
         return self.request("HEAD", url, **arguments)
 
-    def options(self, url: str, **arguments: Any) -> Response:
+    def options(self, url: str, **arguments: Unpack[CallOptions]) -> Response:
         """Send an OPTIONS."""
         return self.request("OPTIONS", url, **arguments)
 
-    def post(self, url: str, **arguments: Any) -> Response:
+    def post(self, url: str, **arguments: Unpack[CallOptions]) -> Response:
         """Send a POST."""
         return self.request("POST", url, **arguments)
 
-    def put(self, url: str, **arguments: Any) -> Response:
+    def put(self, url: str, **arguments: Unpack[CallOptions]) -> Response:
         """Send a PUT."""
         return self.request("PUT", url, **arguments)
 
-    def patch(self, url: str, **arguments: Any) -> Response:
+    def patch(self, url: str, **arguments: Unpack[CallOptions]) -> Response:
         """Send a PATCH."""
         return self.request("PATCH", url, **arguments)
 
-    def delete(self, url: str, **arguments: Any) -> Response:
+    def delete(self, url: str, **arguments: Unpack[CallOptions]) -> Response:
         """Send a DELETE."""
         return self.request("DELETE", url, **arguments)
 
     @contextlib.contextmanager
-    def stream(self, method: str, url: str, **arguments: Any) -> Iterator[StreamedResponse]:
+    def stream(self, method: str, url: str, **arguments: Unpack[CallOptions]) -> Iterator[StreamedResponse]:
         """Send a request; wait for the head of the answer, and take its body as it comes."""
         request = self.build_request(method, url, **arguments)
         with _waiting_call(self, request, stream=True) as wait:
@@ -228,11 +218,11 @@ class AsyncClient(_Base):
     7
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Unpack[ClientOptions]) -> None:
         super().__init__(**options)
         self._calls_of: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopCalls] = weakref.WeakKeyDictionary()
 
-    async def request(self, method: str, url: str, **arguments: Any) -> Response:
+    async def request(self, method: str, url: str, **arguments: Unpack[CallOptions]) -> Response:
         """Send a request; wait for the whole answer, whatever its status.
 
         Raises:
@@ -249,36 +239,36 @@ class AsyncClient(_Base):
             await _awaited(hook(response))
         return response
 
-    def get(self, url: str, **arguments: Any) -> Coroutine[Any, Any, Response]:
+    def get(self, url: str, **arguments: Unpack[CallOptions]) -> Coroutine[Any, Any, Response]:
         """Send a GET."""
         return self.request("GET", url, **arguments)
 
-    def head(self, url: str, **arguments: Any) -> Coroutine[Any, Any, Response]:
+    def head(self, url: str, **arguments: Unpack[CallOptions]) -> Coroutine[Any, Any, Response]:
         """Send a HEAD."""
         return self.request("HEAD", url, **arguments)
 
-    def options(self, url: str, **arguments: Any) -> Coroutine[Any, Any, Response]:
+    def options(self, url: str, **arguments: Unpack[CallOptions]) -> Coroutine[Any, Any, Response]:
         """Send an OPTIONS."""
         return self.request("OPTIONS", url, **arguments)
 
-    def post(self, url: str, **arguments: Any) -> Coroutine[Any, Any, Response]:
+    def post(self, url: str, **arguments: Unpack[CallOptions]) -> Coroutine[Any, Any, Response]:
         """Send a POST."""
         return self.request("POST", url, **arguments)
 
-    def put(self, url: str, **arguments: Any) -> Coroutine[Any, Any, Response]:
+    def put(self, url: str, **arguments: Unpack[CallOptions]) -> Coroutine[Any, Any, Response]:
         """Send a PUT."""
         return self.request("PUT", url, **arguments)
 
-    def patch(self, url: str, **arguments: Any) -> Coroutine[Any, Any, Response]:
+    def patch(self, url: str, **arguments: Unpack[CallOptions]) -> Coroutine[Any, Any, Response]:
         """Send a PATCH."""
         return self.request("PATCH", url, **arguments)
 
-    def delete(self, url: str, **arguments: Any) -> Coroutine[Any, Any, Response]:
+    def delete(self, url: str, **arguments: Unpack[CallOptions]) -> Coroutine[Any, Any, Response]:
         """Send a DELETE."""
         return self.request("DELETE", url, **arguments)
 
     @contextlib.asynccontextmanager
-    async def stream(self, method: str, url: str, **arguments: Any) -> AsyncIterator[StreamedResponse]:
+    async def stream(self, method: str, url: str, **arguments: Unpack[CallOptions]) -> AsyncIterator[StreamedResponse]:
         """Send a request; wait for the head of the answer, and take its body as it comes."""
         request = self.build_request(method, url, **arguments)
         async with self._waiting_call(request, stream=True) as wait:

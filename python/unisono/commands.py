@@ -20,119 +20,21 @@ Left out: output as it comes, terminals, and pipes between commands, for which a
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import AsyncIterable, Iterable, Mapping
-from typing import Any, Literal, TypeAlias, TypedDict, Unpack, overload
+from typing import Any, Literal, TypeAlias, Unpack, overload
 
 from unisono import _native
 from unisono._display import Progress
 from unisono._native import CommandOutcome
+from unisono._options import CommandOptions, Part, RunOptions
 from unisono.batches import Batch, Work
 from unisono.errors import UsageError
 
-__all__ = ["CommandOutcome", "EachOptions", "RunOptions", "each", "run", "run_async"]
+__all__ = ["each", "run", "run_async"]
 
-Time: TypeAlias = float | str
-Size: TypeAlias = int | str
-Part: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes] | int | float
 Argv: TypeAlias = Iterable[Part]
 Command: TypeAlias = str | bytes | Argv | Mapping[str, Any]
 Item: TypeAlias = Part | Mapping[str, Any]
-
-
-class RunOptions(TypedDict, total=False):
-    """What holds for every command. Times are seconds, or text such as `"10s"` (`"none"` for no bound).
-
-    Attributes:
-        input: What it reads: bytes, or text, which is sent as UTF-8. Nothing by default: it finds the end of its input.
-        cwd: The folder it runs in.
-        env: Variables added to its environment, which is otherwise that of this program; `None` takes one away.
-        shell: The command is one text, a script for `sh`.
-        timeout: Longest time for one attempt; then all of it is sent SIGTERM, and SIGKILL after `kill_after`.
-        deadline: Longest time for one command with its retries and waits.
-        kill_after: Time between SIGTERM and SIGKILL, for what has to end; `"5s"` by default.
-        retries: Most repeats of a failed attempt; none by default.
-        retry_exit: Repeat only what ended with one of these exit codes.
-        expect: Exit codes that are a success; 0 by default.
-        max_output: End a command that prints more than this to one stream; bytes, or text such as `"64MiB"`.
-        leave_running: Leave processes alone that outlive their command.
-    """
-
-    input: str | bytes
-    cwd: str | bytes | os.PathLike[str] | os.PathLike[bytes]
-    env: Mapping[str, Part | None]
-    shell: bool
-    timeout: Time
-    deadline: Time
-    kill_after: Time
-    retries: int
-    retry_exit: Iterable[int]
-    expect: Iterable[int]
-    max_output: Size
-    leave_running: bool
-
-
-class EachOptions(RunOptions, total=False):
-    """Options of `each`.
-
-    Attributes:
-        limit: Most commands at once; one per core by default.
-        rate: Most starts per time, as `"100/s"`.
-        key: With `items`, the member that commands are limited by as well, or 1 for the item itself.
-        per_key: Most commands at once with the same key; 1 by default.
-        per_key_rate: Most starts with the same key.
-        away_exit: Exit codes that say that the host of `key` is away, as 255 of ssh: its commands wait, uncounted,
-            while one at a time looks whether it is back.
-        host_away: How long that is waited for; then what waits is `failed` of kind `away`. `"60s"` by default.
-        ordered_by_key: While a command is undecided or waits for its repeat, no other with the same key starts.
-        load: Start nothing while the load of the machine is this or more.
-        min_memory: Start nothing while less memory than this is available.
-        stop_after: Start nothing new after this time.
-        grace: How long what runs may take to finish when the run is stopped; `"10s"` by default.
-        max_failures: Stop after so many commands that did not end well.
-        canary: The first so many commands must end ok before any other starts.
-        save: Save what each command prints to a file of its own, as `"out/{#}"`, and `"out/{#}.stderr"`. A name belongs
-            to the first item that asks for it; see docs/saving.md.
-        out: Keep results in this file, one JSON object per command; `unisono each` reads it as well.
-        resume: Do not run again what is done: the same command with the same item.
-        retry_failed: As `resume`, but what failed runs again.
-        retry_ambiguous: As `retry_failed`, and so does what nobody knows the end of.
-        adopt: As `resume`, of a copy of a results file whose run has not ended (`docs/results.md`).
-        rebind: As `resume`: items are known again by what they are in any case, wherever they stand.
-        overwrite: Replace a results file that is there, and files that `save` finds in its way; with `resume` and its
-            like the latter alone.
-        brief: Results without what commands print.
-        items_are_code: Places may stand within code, as in `["sh", "-c", "echo {}"]`: items are programs, run as such.
-        idempotent: Doing it twice does no harm: `resume` runs again what was interrupted.
-        keep_order: Outcomes in the order of the input, not as they are done.
-    """
-
-    limit: int
-    rate: str
-    key: str | int
-    per_key: int
-    per_key_rate: str
-    away_exit: Iterable[int]
-    host_away: Time
-    ordered_by_key: bool
-    load: float
-    min_memory: Size
-    stop_after: Time
-    grace: Time
-    max_failures: int
-    canary: int
-    save: str | os.PathLike[str]
-    out: str | os.PathLike[str]
-    resume: bool
-    retry_failed: bool
-    retry_ambiguous: bool
-    adopt: bool
-    rebind: bool
-    overwrite: bool
-    brief: bool
-    items_are_code: bool
-    idempotent: bool
-    keep_order: bool
 
 
 @overload
@@ -141,7 +43,7 @@ def each(
     *,
     items: Iterable[Item] | AsyncIterable[Item],
     progress: Progress = False,
-    **options: Unpack[EachOptions],
+    **options: Unpack[CommandOptions],
 ) -> Batch[CommandOutcome[bytes]]: ...
 @overload
 def each(
@@ -149,14 +51,14 @@ def each(
     *,
     items: None = None,
     progress: Progress = False,
-    **options: Unpack[EachOptions],
+    **options: Unpack[CommandOptions],
 ) -> Batch[CommandOutcome[bytes]]: ...
 def each(
     commands: Any,
     *,
     items: Iterable[Item] | AsyncIterable[Item] | None = None,
     progress: Progress = False,
-    **options: Unpack[EachOptions],
+    **options: Unpack[CommandOptions],
 ) -> Batch[CommandOutcome[bytes]]:
     r"""Run many commands; one outcome per command, as each is done.
 

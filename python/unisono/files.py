@@ -16,134 +16,26 @@ import os
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 from unisono import _native
 from unisono._display import Progress
-from unisono._functions import BatchOptions, batch
+from unisono._functions import batch
 from unisono._given import many, refuse_own_output
 from unisono._native import FileOutcome, Found, FunctionOutcome
+from unisono._options import AnyPath, FileCallOptions, FileOptions, VerifyOptions, WalkOptions
 from unisono.batches import Batch, Work
 
 ResultT = TypeVar("ResultT")
 
-__all__ = [
-    "CheckOptions",
-    "DigestOptions",
-    "EachOptions",
-    "FileOutcome",
-    "Found",
-    "SumOptions",
-    "WalkOptions",
-    "digest",
-    "each",
-    "verify",
-    "walk",
-]
-
-Time: TypeAlias = float | str
-Size: TypeAlias = int | str
-AnyPath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-
-
-class WalkOptions(TypedDict, total=False):
-    """What is left out of folders.
-
-    Attributes:
-        glob: Only files that match, as in gitignore: `"*.py"`, `"src/**"`; one or several.
-        exclude: No files or folders that match.
-        hidden: Whether names that begin with a dot are in; they are.
-        ignore_files: Leave out what `.gitignore` and `.ignore` files say.
-        max_depth: How many folders deep; 1 is what the folder itself holds.
-        follow: Follow symbolic links.
-        one_file_system: Stay on the file system of each folder given.
-        min_size, max_size: Only files of this size; bytes, or text such as `"64MiB"`.
-    """
-
-    glob: str | Iterable[str]
-    exclude: str | Iterable[str]
-    hidden: bool
-    ignore_files: bool
-    max_depth: int
-    follow: bool
-    one_file_system: bool
-    min_size: Size
-    max_size: Size
-
-
-class SumOptions(WalkOptions, total=False):
-    """What holds for every run over files. Times are seconds, or text such as `"10s"` (`"none"` for no bound).
-
-    Attributes:
-        limit: Threads; each reads several files at once. One per core by default.
-        rate: Most files per time, as `"100/s"`.
-        deadline: Longest time for one file with its second try; `"1h"` by default.
-        stop_after: Start nothing new after this time.
-        grace: How long what runs may take to finish when the run is stopped; `"10s"` by default.
-        retries: Most repeats for a file that changed while it was read; 1 by default.
-        max_failures: Stop after so many files that did not end well.
-        canary: The first so many files must end ok before any other is read.
-        out: Keep results in this file, one JSON object per file; the command reads it as well.
-        resume: Do not read again what is still what it was: its size, times and number.
-        retry_failed: As `resume`, but what failed runs again.
-        adopt: As `resume`, of a copy of a results file whose run has not ended (`docs/results.md`).
-        rebind: As `resume`: files are known again by what they are in any case, wherever they stand.
-        overwrite: Replace a results file that is there.
-        keep_order: Outcomes in the order of the paths, and of names within folders, not as they are done.
-        direct: Read past the page cache.
-    """
-
-    limit: int
-    rate: str
-    deadline: Time
-    stop_after: Time
-    grace: Time
-    retries: int
-    max_failures: int
-    canary: int
-    out: str | os.PathLike[str]
-    resume: bool
-    retry_failed: bool
-    adopt: bool
-    rebind: bool
-    overwrite: bool
-    keep_order: bool
-    direct: bool
-
-
-class DigestOptions(SumOptions, total=False):
-    """Options of `digest`.
-
-    Attributes:
-        algorithms: `sha256`, `sha512`, `sha1`, `md5`, `blake3`, `blake2b`, `xxh3-128` or `crc32c`; several are made in
-            one pass.
-    """
-
-    algorithms: str | Iterable[str]
-
-
-class CheckOptions(SumOptions, total=False):
-    """Options of `verify`. Filters are for the folders of `extra`.
-
-    Attributes:
-        algorithm: What a digest is that does not say it; by default what its length says, and what fits where that
-            leaves two.
-        zero: Lines end with a zero byte; known by itself where there is one near the beginning.
-        ignore_missing: A file that is not there is no failure, and its outcome is `skipped`; that none is there is one.
-        strict: Lines that are no entries are a failure of the whole.
-    """
-
-    algorithm: str
-    zero: bool
-    ignore_missing: bool
-    strict: bool
+__all__ = ["Found", "digest", "each", "verify", "walk"]
 
 
 def digest(
     paths: AnyPath | Iterable[AnyPath] | AsyncIterable[AnyPath],
     *,
     progress: Progress = False,
-    **options: Unpack[DigestOptions],
+    **options: Unpack[FileOptions],
 ) -> Batch[FileOutcome]:
     """Digest many files; one outcome per file, as each is done.
 
@@ -172,17 +64,13 @@ def digest(
     return Batch(_DIGEST, _several(paths), progress=progress, options=options)
 
 
-class EachOptions(WalkOptions, BatchOptions, total=False):
-    """Options of `each`: what is left out of folders, and how a function is called."""
-
-
 def each(
     function: Callable[[Path], ResultT],
     paths: AnyPath | Iterable[AnyPath],
     *,
     executor: str | Executor | None = None,
     progress: Progress = False,
-    **options: Unpack[EachOptions],
+    **options: Unpack[FileCallOptions],
 ) -> Batch[FunctionOutcome[ResultT]]:
     r"""Call a function of yours with the path of each file; one outcome per file, as each is done.
 
@@ -221,7 +109,7 @@ def verify(
     *,
     extra: AnyPath | Iterable[AnyPath] = (),
     progress: Progress = False,
-    **options: Unpack[CheckOptions],
+    **options: Unpack[VerifyOptions],
 ) -> Batch[FileOutcome]:
     r"""Check the files of manifests; one outcome per entry, as each is done.
 

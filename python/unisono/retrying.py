@@ -16,17 +16,16 @@ import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from types import TracebackType
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from unisono._callables import asked, is_coroutine_function, is_generator_function, plain
 from unisono._native import Gate
+from unisono._options import RetryOn, Time
 from unisono.errors import UsageError
 
 __all__ = ["Attempt", "retry"]
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
-RetryOn: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], object]
-Time: TypeAlias = float | str
 
 
 class retry:  # noqa: N801 (used as a function)

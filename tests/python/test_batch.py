@@ -971,7 +971,7 @@ def test_the_numbers_of_a_batch_can_be_looked_at_and_shown(capsys):
     assert seen[-1]["done"] == 10
     batch(double, range(10), progress=True).run()
     assert "10/10 done" in capsys.readouterr().err
-    assert unisono.BatchOptions.__total__ is False
+    assert unisono.FunctionOptions.__total__ is False
 
 
 def test_a_results_file_is_read_back_without_a_torn_line_and_a_foreign_one_is_refused(tmp_path):
