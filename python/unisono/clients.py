@@ -134,7 +134,7 @@ class Client(_Base):
         """Send a request; wait for the whole answer, whatever its status.
 
         Raises:
-            CallError: When there is no answer, after all retries that do no harm.
+            FetchError: When there is no answer, after all retries that do no harm.
         """
         self._refuse_if_closed()
         request = self.build_request(method, url, **arguments)
@@ -182,7 +182,7 @@ class Client(_Base):
             yield StreamedResponse(wait.outcome().check(), wait, None)
 
     def close(self) -> None:
-        """Stop everything and close all connections. Calls that other threads have under way raise `CallCancelled`."""
+        """Stop everything and close all connections. Calls that other threads have under way raise `FetchCancelled`."""
         self._close()
         if self._pid == _process.pid:
             completions, number = self._completions(), next(self._numbers)
@@ -226,7 +226,7 @@ class AsyncClient(_Base):
         """Send a request; wait for the whole answer, whatever its status.
 
         Raises:
-            CallError: When there is no answer, after all retries that do no harm.
+            FetchError: When there is no answer, after all retries that do no harm.
         """
         self._refuse_if_closed()
         request = self.build_request(method, url, **arguments)
@@ -275,7 +275,7 @@ class AsyncClient(_Base):
             yield StreamedResponse((await wait.outcome()).check(), None, wait)
 
     async def aclose(self) -> None:
-        """Stop everything and close all connections. Calls that are under way raise `CallCancelled`, on every loop."""
+        """Stop everything and close all connections. Calls that are under way raise `FetchCancelled`, on every loop."""
         self._close()
         if self._pid == _process.pid:
             loop_calls, number = self._loop_calls(), next(self._numbers)
@@ -356,8 +356,8 @@ class StreamedResponse:
         """The body, decoded, in pieces as they come.
 
         Raises:
-            CallError: The body breaks off or cannot be decoded: as from `request`, so an `AmbiguousError` when what was
-                asked for may have been carried out and must not be repeated.
+            FetchError: The body breaks off or cannot be decoded: as from `request`, so an `FetchAmbiguous` when what
+                was asked for may have been carried out and must not be repeated.
         """
         if self._thread is None:
             raise TypeError("this is an AsyncClient's answer: use `async for ... in response.aiter_bytes()`")

@@ -17,11 +17,6 @@ if TYPE_CHECKING:
     from unisono._native import Response
 
 __all__ = [
-    "AmbiguousCancelled",
-    "AmbiguousError",
-    "CallCancelled",
-    "CallError",
-    "CallTimeout",
     "CommandAmbiguous",
     "CommandCancelled",
     "CommandError",
@@ -32,12 +27,18 @@ __all__ = [
     "CommandTimeout",
     "ConnectError",
     "DecodeError",
-    "DigestMismatch",
     "Error",
+    "FetchAmbiguous",
+    "FetchAmbiguousCancelled",
+    "FetchCancelled",
+    "FetchError",
+    "FetchInputError",
+    "FetchTimeout",
     "FileCancelled",
     "FileChanged",
     "FileError",
     "FileInputError",
+    "FileMismatch",
     "FileMissing",
     "FileTimeout",
     "FileUnlisted",
@@ -47,7 +48,6 @@ __all__ = [
     "FunctionError",
     "FunctionInputError",
     "FunctionTimeout",
-    "InputError",
     "PoolBroken",
     "PoolError",
     "QueueClosed",
@@ -108,17 +108,14 @@ class SampleFailed(Error, RuntimeError):
         self.index = index
 
 
-class CallError(Error):
-    """A request did not end well.
+class OutcomeError(Error):
+    """An item did not end well; `outcome.error` is one of these, unless a function of the program's raised its own.
 
     Attributes:
-        kind: Why, in one word, as in results files: `connect`, `status`, `decode`, ...
-        outcome: How the request ended: `failed`, `timed_out`, `ambiguous` or `cancelled`.
+        kind: Why, in one word, as in results files: `connect`, `status`, `missing`, `exit`, `timeout`, ...
+        outcome: How the item ended: `failed`, `timed_out`, `ambiguous`, `cancelled` or `skipped`.
         effect: Whether what was asked for has been carried out: `none`, `maybe` or `done`.
-        url: What was asked for, if that is known.
-        response: The answer, if there is one.
         attempts: How often it was tried.
-        retry_at: When the server wants to be asked again, as a time since the epoch in seconds, if it said so.
     """
 
     def __init__(
@@ -128,26 +125,48 @@ class CallError(Error):
         kind: str = "internal",
         outcome: str = "failed",
         effect: str = "none",
-        url: str | None = None,
-        response: Response | None = None,
         attempts: int = 0,
-        retry_at: float | None = None,
     ) -> None:
-        super().__init__(message)
+        # Not `super()`: the next in line may be a builtin with arguments of its own.
+        Exception.__init__(self, message)
         self.kind = kind
         self.outcome = outcome
         self.effect = effect
+        self.attempts = attempts
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class FetchError(OutcomeError):
+    """A request did not end well.
+
+    Attributes:
+        url: What was asked for, if that is known.
+        response: The answer, if there is one.
+        retry_at: When the server wants to be asked again, as a time since the epoch in seconds, if it said so.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        url: str | None = None,
+        response: Response | None = None,
+        retry_at: float | None = None,
+        **common: Any,
+    ) -> None:
+        super().__init__(message, **common)
         self.url = url
         self.response = response
-        self.attempts = attempts
         self.retry_at = retry_at
 
 
-class InputError(CallError, ValueError):
+class FetchInputError(FetchError, ValueError):
     """The request itself cannot be understood; nothing was sent."""
 
 
-class ConnectError(CallError, ConnectionError):
+class ConnectError(FetchError, ConnectionError):
     """No connection, or one that broke: name lookup, TCP, proxy, or a body that ended too early."""
 
 
@@ -155,66 +174,52 @@ class TlsError(ConnectError):
     """A certificate was not accepted, or the handshake failed."""
 
 
-class CallTimeout(CallError, TimeoutError):
+class FetchTimeout(FetchError, TimeoutError):
     """A call, with its retries, took longer than it may."""
 
 
-class StatusError(CallError):
+class StatusError(FetchError):
     """An answer with a status that was not expected."""
 
 
-class RateLimited(CallError):
+class RateLimited(FetchError):
     """The server asks for a longer wait than allowed; `retry_at` says until when."""
 
 
-class RedirectError(CallError):
+class RedirectError(FetchError):
     """A redirect that leads nowhere, round in circles, or down to plain text."""
 
 
-class DecodeError(CallError, ValueError):
+class DecodeError(FetchError, ValueError):
     """The body is not what its content coding says, or an expression failed on it."""
 
 
-class TooLarge(CallError):
+class TooLarge(FetchError):
     """The body or the header section is larger than its cap."""
 
 
-class AmbiguousError(CallError):
+class FetchAmbiguous(FetchError):
     """The request may have taken effect, and must not be repeated by itself."""
 
 
-class CallCancelled(CallError):
+class FetchCancelled(FetchError):
     """The request was stopped before it was done; `effect` says what may have become of it."""
 
 
-class AmbiguousCancelled(AmbiguousError, CallCancelled):
+class FetchAmbiguousCancelled(FetchAmbiguous, FetchCancelled):
     """The request was stopped after it had been sent, may have taken effect, and must not be repeated by itself."""
 
 
-class FileError(Error):
+class FileError(OutcomeError):
     """A file did not end well.
 
     Attributes:
-        kind: Why, in one word, as in results files: `missing`, `unreadable`, `changed`, `mismatch`, `extra`, ...
-        outcome: How it ended: `failed`, `timed_out`, `cancelled`, or `skipped`.
         path: The file, if that is known.
-        attempts: How often it was tried.
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        kind: str = "internal",
-        outcome: str = "failed",
-        path: Path | None = None,
-        attempts: int = 0,
-    ) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.outcome = outcome
+    def __init__(self, message: str, *, path: Path | None = None, **common: Any) -> None:
+        super().__init__(message, **common)
         self.path = path
-        self.attempts = attempts
 
 
 class FileInputError(FileError, ValueError):
@@ -233,7 +238,7 @@ class FileChanged(FileError):
     """The file changed while it was read, at the second try as well."""
 
 
-class DigestMismatch(FileError, ValueError):
+class FileMismatch(FileError, ValueError):
     """The file is not what its manifest says."""
 
 
@@ -249,45 +254,33 @@ class FileCancelled(FileError):
     """The file was stopped before it was done."""
 
 
-class CommandError(Error):
+class CommandError(OutcomeError):
     """A command did not end well.
 
     Attributes:
-        kind: Why, in one word, as in results files: `exit`, `signal`, `timeout`, `spawn`, ...
-        outcome: How it ended: `failed`, `timed_out`, `ambiguous` or `cancelled`.
         argv: The program and its arguments.
         exit_code: Its exit code, if it has one.
         signal: The number of the signal that ended it, if one did.
         stdout, stderr: What it printed: bytes, or text with `text=True`.
-        attempts: How often it was tried.
     """
 
     def __init__(
         self,
         message: str,
         *,
-        kind: str = "internal",
-        outcome: str = "failed",
         argv: Sequence[str] = (),
         exit_code: int | None = None,
         signal: int | None = None,
         stdout: bytes | str = b"",
         stderr: bytes | str = b"",
-        attempts: int = 0,
+        **common: Any,
     ) -> None:
-        # Not `super()`: the next in line may be a builtin with arguments of its own.
-        Exception.__init__(self, message)
-        self.kind = kind
-        self.outcome = outcome
+        super().__init__(message, **common)
         self.argv = list(argv)
         self.exit_code = exit_code
         self.signal = signal
         self.stdout = stdout
         self.stderr = stderr
-        self.attempts = attempts
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class CommandInputError(CommandError, ValueError):
@@ -327,24 +320,16 @@ class CommandAmbiguous(CommandError):
     """Nobody knows how a command ended: it could not be killed, or its end was taken in by somebody else."""
 
 
-class FunctionError(Error):
+class FunctionError(OutcomeError):
     """A call of a function did not end well, for another reason than that it raised.
 
     Attributes:
-        kind: Why, in one word, as in results files: `timeout`, `deadline`, `cancelled`, `save`, `internal`, ...
-        outcome: How it ended: `failed`, `timed_out`, `ambiguous` or `cancelled`.
         name: What its item is called.
-        attempts: How often it was tried.
     """
 
-    def __init__(
-        self, message: str, *, kind: str = "internal", outcome: str = "failed", name: str = "", attempts: int = 0
-    ) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.outcome = outcome
+    def __init__(self, message: str, *, name: str = "", **common: Any) -> None:
+        super().__init__(message, **common)
         self.name = name
-        self.attempts = attempts
 
 
 class FunctionInputError(FunctionError, ValueError):

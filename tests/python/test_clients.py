@@ -48,7 +48,7 @@ def test_what_gets_no_answer_raises(server):
     with unisono.Client(retries=0) as client:
         with pytest.raises(ConnectionError):
             client.get("http://127.0.0.1:1/")
-        with pytest.raises(unisono.AmbiguousError):
+        with pytest.raises(unisono.FetchAmbiguous):
             client.post(server.url + "/drop")
         with pytest.raises(ValueError, match="is not a URL"):
             client.get("nonsense")
@@ -121,30 +121,30 @@ def ends_of(error):
 def test_a_stream_that_breaks_off_raises_what_a_call_raises_whose_answer_does(server, method):
     url, ends = server.url + "/cut", []
     with unisono.Client(retries=0) as client:
-        with pytest.raises(unisono.CallError) as raised:
+        with pytest.raises(unisono.FetchError) as raised:
             client.request(method, url)
         ends.append(ends_of(raised.value))
-        with client.stream(method, url) as response, pytest.raises(unisono.CallError) as raised:
+        with client.stream(method, url) as response, pytest.raises(unisono.FetchError) as raised:
             response.read()
         ends.append(ends_of(raised.value))
-        with pytest.raises(unisono.CallError) as raised:
+        with pytest.raises(unisono.FetchError) as raised:
             response.read()
         ends.append(ends_of(raised.value))
 
     async def main():
         async with unisono.AsyncClient(retries=0) as client:
-            with pytest.raises(unisono.CallError) as raised:
+            with pytest.raises(unisono.FetchError) as raised:
                 await client.request(method, url)
             ends.append(ends_of(raised.value))
             async with client.stream(method, url) as response:
-                with pytest.raises(unisono.CallError) as raised:
+                with pytest.raises(unisono.FetchError) as raised:
                     await response.aread()
             ends.append(ends_of(raised.value))
 
     asyncio.run(main())
     assert len(set(ends)) == 1
     kind, _, outcome, effect, *_ = ends[0]
-    expected = (unisono.AmbiguousError, "ambiguous") if method == "POST" else (unisono.ConnectError, "failed")
+    expected = (unisono.FetchAmbiguous, "ambiguous") if method == "POST" else (unisono.ConnectError, "failed")
     assert (kind, outcome, effect) == (*expected, "maybe")
 
 
@@ -180,7 +180,7 @@ def test_an_async_client_raises_what_its_sync_twin_raises(server):
         async with unisono.AsyncClient(retries=0) as client:
             with pytest.raises(ConnectionError):
                 await client.get("http://127.0.0.1:1/")
-            with pytest.raises(unisono.AmbiguousError):
+            with pytest.raises(unisono.FetchAmbiguous):
                 await client.post(server.url + "/drop")
 
     asyncio.run(main())

@@ -68,7 +68,7 @@ def test_every_call_raises_when_its_client_is_closed(run, server, name):
     # Some are answered at once, in the cases of a rate and of a server that asks one of them to wait.
     ends = [end for end in ends if not isinstance(end, unisono.Response)]
     assert ends
-    assert {type(end) for end in ends} == {unisono.CallCancelled}
+    assert {type(end) for end in ends} == {unisono.FetchCancelled}
     assert all("the client was closed" in str(end) for end in ends)
     server.wait_until(lambda: not clients())
 
@@ -95,7 +95,7 @@ def test_every_call_of_other_threads_raises_when_their_client_is_closed(server, 
     assert len(ends) == 5
     ends = [end for end in ends if not isinstance(end, unisono.Response)]
     # A thread that came only after the close was refused.
-    assert {type(end) for end in ends} <= {unisono.CallCancelled, unisono.UsageError}
+    assert {type(end) for end in ends} <= {unisono.FetchCancelled, unisono.UsageError}
     server.wait_until(lambda: not clients())
 
 
@@ -106,7 +106,7 @@ def test_leaving_the_block_of_a_client_ends_the_calls_that_run(run, server):
             await until(server, lambda: server.in_flight == 5)
         return await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 20)
 
-    assert [type(end) for end in run(main())] == [unisono.CallCancelled] * 5
+    assert [type(end) for end in run(main())] == [unisono.FetchCancelled] * 5
 
 
 def test_a_client_may_be_closed_from_another_loop_than_that_of_its_calls(run, server):
@@ -136,11 +136,11 @@ def test_what_a_close_leaves_of_a_request_is_said_by_its_effect(run, server):
         return await asyncio.gather(sent, asked, waiting, return_exceptions=True)
 
     sent, asked, waiting = run(main())
-    assert (type(sent), sent.outcome, sent.effect) == (unisono.AmbiguousCancelled, "ambiguous", "maybe")
-    assert isinstance(sent, unisono.CallCancelled)
-    assert isinstance(sent, unisono.AmbiguousError)
-    assert (type(asked), asked.outcome, asked.effect) == (unisono.CallCancelled, "cancelled", "maybe")
-    assert (type(waiting), waiting.outcome, waiting.effect) == (unisono.CallCancelled, "cancelled", "none")
+    assert (type(sent), sent.outcome, sent.effect) == (unisono.FetchAmbiguousCancelled, "ambiguous", "maybe")
+    assert isinstance(sent, unisono.FetchCancelled)
+    assert isinstance(sent, unisono.FetchAmbiguous)
+    assert (type(asked), asked.outcome, asked.effect) == (unisono.FetchCancelled, "cancelled", "maybe")
+    assert (type(waiting), waiting.outcome, waiting.effect) == (unisono.FetchCancelled, "cancelled", "none")
     assert [method for method, *_ in server.requests].count("POST") == 1
 
 
@@ -151,7 +151,7 @@ def test_a_body_that_is_being_read_breaks_off_when_its_client_is_closed(run, ser
             chunks = response.aiter_bytes()
             await anext(chunks)
             await client.aclose()
-            with pytest.raises(unisono.CallCancelled, match="the client was closed"):
+            with pytest.raises(unisono.FetchCancelled, match="the client was closed"):
                 await asyncio.wait_for(_all(chunks), 20)
 
     run(main())
@@ -189,17 +189,17 @@ def test_a_stream_that_ends_with_its_client_or_its_block_says_what_may_have_beco
         client = unisono.AsyncClient(base_url=server.url)
         async with client.stream(method, "/stream/1000000") as left:
             pass
-        with pytest.raises(unisono.CallCancelled, match="the block of the stream was left") as of_block:
+        with pytest.raises(unisono.FetchCancelled, match="the block of the stream was left") as of_block:
             await left.aread()
         async with client.stream(method, "/stream/1000000") as response:
             await anext(response.aiter_bytes())
             await client.aclose()
-            with pytest.raises(unisono.CallCancelled, match="the client was closed") as of_client:
+            with pytest.raises(unisono.FetchCancelled, match="the client was closed") as of_client:
                 await asyncio.wait_for(response.aread(), 20)
         return [(type(error), error.outcome, error.effect) for error in (of_block.value, of_client.value)]
 
-    assert run(main("GET")) == [(unisono.CallCancelled, "cancelled", "maybe")] * 2
-    assert run(main("POST")) == [(unisono.AmbiguousCancelled, "ambiguous", "maybe")] * 2
+    assert run(main("GET")) == [(unisono.FetchCancelled, "cancelled", "maybe")] * 2
+    assert run(main("POST")) == [(unisono.FetchAmbiguousCancelled, "ambiguous", "maybe")] * 2
 
 
 def test_a_stream_whose_head_is_waited_for_ends_when_its_client_is_closed(run, server):
@@ -213,7 +213,7 @@ def test_a_stream_whose_head_is_waited_for_ends_when_its_client_is_closed(run, s
         call = asyncio.ensure_future(read())
         await until(server, lambda: server.in_flight == 1)
         await client.aclose()
-        with pytest.raises(unisono.CallCancelled):
+        with pytest.raises(unisono.FetchCancelled):
             await asyncio.wait_for(call, 20)
 
     run(main())
@@ -224,14 +224,14 @@ def test_the_rest_of_a_body_whose_block_was_left_is_not_its_end(run, server):
         async with unisono.AsyncClient(base_url=server.url) as client:
             async with client.stream("GET", "/stream/1000000") as response:
                 pass
-            with pytest.raises(unisono.CallCancelled, match="the block of the stream was left"):
+            with pytest.raises(unisono.FetchCancelled, match="the block of the stream was left"):
                 await response.aread()
 
     run(main())
     with unisono.Client(base_url=server.url) as client:
         with client.stream("GET", "/stream/1000000") as response:
             pass
-        with pytest.raises(unisono.CallCancelled, match="the block of the stream was left"):
+        with pytest.raises(unisono.FetchCancelled, match="the block of the stream was left"):
             response.read()
 
 
@@ -265,7 +265,7 @@ def test_a_hook_may_close_its_client(run, server):
         other = asyncio.ensure_future(client.get("/held"))
         await until(server, lambda: server.in_flight == 1)
         assert (await asyncio.wait_for(client.get("/items/1"), 20)).status_code == 200
-        with pytest.raises(unisono.CallCancelled):
+        with pytest.raises(unisono.FetchCancelled):
             await asyncio.wait_for(other, 20)
 
     run(main())
@@ -280,7 +280,7 @@ def test_a_close_that_is_cancelled_can_be_made_again(run, server):
         closing.cancel()
         await asyncio.wait([closing])
         await client.aclose()
-        with pytest.raises(unisono.CallCancelled):
+        with pytest.raises(unisono.FetchCancelled):
             await asyncio.wait_for(call, 20)
 
     run(main())

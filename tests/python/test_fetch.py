@@ -78,7 +78,7 @@ def test_a_request_may_be_a_url_a_request_or_a_mapping(server):
 def test_what_is_no_request_is_an_outcome_and_stops_nothing(server):
     outcomes = unisono.fetch_all([17, "not a url", {"headers": 3}, server.url + "/items/1"])
     assert [outcome.kind for outcome in outcomes] == ["failed", "failed", "failed", "ok"]
-    assert all(isinstance(outcome.error, unisono.InputError) for outcome in outcomes[:3])
+    assert all(isinstance(outcome.error, unisono.FetchInputError) for outcome in outcomes[:3])
     with pytest.raises(ValueError, match="found int"):
         outcomes[0].check()
 

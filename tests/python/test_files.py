@@ -391,7 +391,7 @@ def test_changed_missing_and_extra_files_are_told_apart(tree, manifest):
     outcomes = list(files.verify([manifest], extra=[tree]))
     errors = {outcome.path.name: outcome.error for outcome in outcomes if not outcome.ok}
     assert {name: type(error) for name, error in errors.items()} == {
-        "f00": unisono.DigestMismatch,
+        "f00": unisono.FileMismatch,
         "f01": unisono.FileMissing,
         "extra": unisono.FileUnlisted,
     }

@@ -124,6 +124,6 @@ def test_an_answer_that_is_left_without_an_error_before_its_end_is_no_answer(pee
     with pytest.raises(unisono.ConnectError) as caught:
         face(peer.url, "GET", http2=True)
     assert (caught.value.kind, caught.value.effect) == ("incomplete_body", "maybe")
-    with pytest.raises(unisono.AmbiguousError) as caught:
+    with pytest.raises(unisono.FetchAmbiguous) as caught:
         face(peer.url, "POST", http2=True)
     assert (caught.value.kind, caught.value.effect) == ("incomplete_body", "maybe")

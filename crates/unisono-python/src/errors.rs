@@ -47,7 +47,7 @@ pub fn exception<'py>(
         (Subject::File, _, ErrorKind::Missing) => "FileMissing",
         (Subject::File, _, ErrorKind::Unreadable) => "FileUnreadable",
         (Subject::File, _, ErrorKind::Changed) => "FileChanged",
-        (Subject::File, _, ErrorKind::Mismatch) => "DigestMismatch",
+        (Subject::File, _, ErrorKind::Mismatch) => "FileMismatch",
         (Subject::File, _, ErrorKind::Extra) => "FileUnlisted",
         (Subject::File, ..) => "FileError",
         (Subject::Command { .. }, OutcomeKind::TimedOut, _) => "CommandTimeout",
@@ -63,11 +63,11 @@ pub fn exception<'py>(
         (Subject::Function, OutcomeKind::Cancelled, _) => "FunctionCancelled",
         (Subject::Function, _, ErrorKind::Input) => "FunctionInputError",
         (Subject::Function, ..) => "FunctionError",
-        (_, OutcomeKind::Ambiguous, ErrorKind::Cancelled) => "AmbiguousCancelled",
-        (_, OutcomeKind::Ambiguous, _) => "AmbiguousError",
-        (_, OutcomeKind::TimedOut, _) | (.., ErrorKind::Timeout | ErrorKind::Deadline) => "CallTimeout",
-        (_, OutcomeKind::Cancelled, _) | (.., ErrorKind::Cancelled) => "CallCancelled",
-        (.., ErrorKind::Input) => "InputError",
+        (_, OutcomeKind::Ambiguous, ErrorKind::Cancelled) => "FetchAmbiguousCancelled",
+        (_, OutcomeKind::Ambiguous, _) => "FetchAmbiguous",
+        (_, OutcomeKind::TimedOut, _) | (.., ErrorKind::Timeout | ErrorKind::Deadline) => "FetchTimeout",
+        (_, OutcomeKind::Cancelled, _) | (.., ErrorKind::Cancelled) => "FetchCancelled",
+        (.., ErrorKind::Input) => "FetchInputError",
         (
             ..,
             ErrorKind::Dns
@@ -83,7 +83,7 @@ pub fn exception<'py>(
         (.., ErrorKind::Redirect) => "RedirectError",
         (.., ErrorKind::Decode | ErrorKind::Select | ErrorKind::Pages) => "DecodeError",
         (.., ErrorKind::TooLarge | ErrorKind::HeaderTooLarge) => "TooLarge",
-        _ => "CallError",
+        _ => "FetchError",
     };
     class(py, name)?.call((message,), Some(fields))
 }
@@ -100,8 +100,8 @@ pub fn input(py: Python<'_>, message: &str) -> PyErr {
     }
 }
 
-/// Parts what the item is to blame for, which becomes its outcome, from what must go up: Ctrl-C and `sys.exit` come while
-/// code of the caller's runs, and `pathlib` is such code.
+/// Parts what the item is to blame for, which becomes its outcome, from what must go up: Ctrl-C and `sys.exit` come
+/// while code of the caller's runs, and `pathlib` is such code.
 pub fn blame<T>(py: Python<'_>, made: PyResult<T>) -> PyResult<Result<T, PyErr>> {
     match made {
         Err(error) if !error.is_instance_of::<PyException>(py) => Err(error),
@@ -119,8 +119,8 @@ pub fn run_failed(py: Python<'_>, error: &unisono_runner::Error) -> PyErr {
     raised(py, name, message)
 }
 
-/// What to do, in the words of Python: hints name options as the command has them. They are our own texts, so nothing of
-/// a user's is changed.
+/// What to do, in the words of Python: hints name options as the command has them. They are our own texts, so nothing
+/// of a user's is changed.
 fn in_python(hint: &str) -> String {
     SPELLINGS.iter().fold(hint.to_owned(), |text, (command, python)| text.replace(command, python))
 }

@@ -198,6 +198,7 @@ impl Ending for Ended {
         let fields = PyDict::new(py);
         fields.set_item("kind", kind.as_str())?;
         fields.set_item("outcome", self.ended.kind.as_str())?;
+        fields.set_item("effect", self.ended.effect.as_str())?;
         fields.set_item("argv", &self.done().argv)?;
         fields.set_item("exit_code", self.done().exit)?;
         fields.set_item("signal", self.done().signal)?;

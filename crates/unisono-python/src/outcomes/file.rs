@@ -107,6 +107,7 @@ impl Ending for Ended {
         let fields = PyDict::new(py);
         fields.set_item("kind", kind.as_str())?;
         fields.set_item("outcome", self.kind.as_str())?;
+        fields.set_item("effect", self.effect.as_str())?;
         fields.set_item("path", path)?;
         fields.set_item("attempts", self.attempts)?;
         let message = path.map_or_else(|| why.clone(), |path| format!("{}: {why}", path.display()));

@@ -39,6 +39,7 @@ impl Ending for Ended {
         let fields = PyDict::new(py);
         fields.set_item("kind", kind.as_str())?;
         fields.set_item("outcome", self.kind.as_str())?;
+        fields.set_item("effect", self.effect.as_str())?;
         fields.set_item("name", name)?;
         fields.set_item("attempts", self.attempts)?;
         errors::exception(py, Subject::Function, self.kind, *kind, &format!("{name}: {message}"), &fields).map(Some)
