@@ -77,4 +77,4 @@ def _start(*, keep_outcomes: bool, on: object = None, **options: Any) -> _native
     return run
 
 
-_WORK = Work(start=_start, noun="requests", counted=True, limit=20)
+_WORK = Work(start=_start, noun="requests", counted=True, limit=20, key="host")

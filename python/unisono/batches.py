@@ -41,6 +41,7 @@ class Work(Generic[OutcomeT]):
         noun: What it is given, in messages.
         counted: Each thing that it is given is one item, so that their number is the batch's total.
         limit: Its default limit.
+        key: What its items are told apart by in reports; empty for nothing.
         reads: Files that are read beside what it is given.
     """
 
@@ -48,6 +49,7 @@ class Work(Generic[OutcomeT]):
     noun: str
     counted: bool
     limit: int
+    key: str = ""
     reads: tuple[Any, ...] = ()
 
 
@@ -457,7 +459,7 @@ class Batch(Generic[OutcomeT]):
             # It was closed, and has been waited for.
             _abandoned.pop(self._run, None)
         if self._report is None:
-            report: Report[OutcomeT] = Report(numbers, [], self._failures[:MOST_FAILURES])
+            report: Report[OutcomeT] = Report(numbers, [], self._failures[:MOST_FAILURES], self._work.key)
             if self._returns is not None and self._run is not None:
                 self._returns.finish(self._run)
                 for kind, count in self._returns.returned.items():

@@ -36,12 +36,17 @@ class Report(Generic[OutcomeT]):
         warnings: What is no failure but worth knowing.
         malformed: Lines of manifests that are no entries.
         stopped: Why the run stopped before its input was finished, if it did.
+        key: What `by_key` tells apart: `host` for requests, `key` where the caller says what it is, empty for none.
         outcomes: The outcomes themselves, unless they went to a file or were iterated over.
         exit_code: What the command would exit with.
     """
 
     def __init__(
-        self, numbers: Mapping[str, Any], outcomes: list[OutcomeT], failures: Sequence[Outcome[Any]] = ()
+        self,
+        numbers: Mapping[str, Any],
+        outcomes: list[OutcomeT],
+        failures: Sequence[Outcome[Any]] = (),
+        key: str = "",
     ) -> None:
         counts = numbers["counts"]
         self.ok: int = counts["ok"]
@@ -64,7 +69,8 @@ class Report(Generic[OutcomeT]):
         self.stopped: str | None = numbers["stopped"]
         self.exit_code: int = numbers["exit_code"]
         self.outcomes = outcomes
-        self._hosts: dict[str, dict[str, Any]] = numbers["hosts"]
+        self.key = key
+        self._keys: dict[str, dict[str, Any]] = numbers["keys"]
         self._failures = failures
 
     @property
@@ -97,13 +103,13 @@ class Report(Generic[OutcomeT]):
             message = f"the run as a whole did not end well: {self.failures[0]}"
         raise BaseExceptionGroup(message, errors or [Error("see the counts, and the results that were kept")])
 
-    def by_host(self) -> dict[str, dict[str, Any]]:
-        """Counts per outcome for each host, and its `throttled_seconds` and `away_seconds`."""
-        return {host: dict(counts) for host, counts in self._hosts.items()}
+    def by_key(self) -> dict[str, dict[str, Any]]:
+        """Counts per outcome for each key, and its `throttled_seconds` and `away_seconds`."""
+        return {key: dict(counts) for key, counts in self._keys.items()}
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """One dictionary per host, ready for a data frame."""
-        return [{"host": host, **counts} for host, counts in self._hosts.items()]
+        """One dictionary per key, ready for a data frame; the key is the member that `key` names."""
+        return [{self.key: key, **counts} for key, counts in self._keys.items()]
 
     def __bool__(self) -> bool:
         """Whether all went well."""
@@ -116,7 +122,7 @@ class Report(Generic[OutcomeT]):
             "  ".join(_aligned(cell, width, at) for at, (cell, width) in enumerate(zip(row, widths))) for row in rows
         ]
         lines.append(self._numbers())
-        said = [f"{host}: away for {span(away)}" for host, away in self._away()]
+        said = [f"{key}: away for {span(away)}" for key, away in self._away()]
         said += [f"{count} x {kind}: {message} (first: {example})" for kind, message, count, example in self.errors]
         if self.passing:
             kinds = ", ".join(f"{count} {kind}" for kind, count in self.passing.items())
@@ -149,17 +155,15 @@ class Report(Generic[OutcomeT]):
         return " · ".join(parts)
 
     def _away(self) -> list[tuple[str, float]]:
-        """Hosts that were away, and for how many seconds."""
-        return [
-            (host, counts["away_seconds"]) for host, counts in sorted(self._hosts.items()) if counts["away_seconds"]
-        ]
+        """Keys that were away, and for how many seconds."""
+        return [(key, counts["away_seconds"]) for key, counts in sorted(self._keys.items()) if counts["away_seconds"]]
 
     def _rows(self) -> list[list[str]]:
         shown = [kind for kind in KINDS if getattr(self, kind)] or ["ok"]
-        rows = [["host" if self._hosts else "", *shown]]
+        rows = [[self.key if self._keys else "", *shown]]
         rows += [
-            [_native.printable(host), *(str(counts[kind]) for kind in shown)]
-            for host, counts in sorted(self._hosts.items())
+            [_native.printable(key), *(str(counts[kind]) for kind in shown)]
+            for key, counts in sorted(self._keys.items())
         ]
         rows.append(["all", *(str(getattr(self, kind)) for kind in shown)])
         return rows

@@ -507,7 +507,7 @@ def test_limits_hold_in_all_and_by_key():
     report = batch(gauge.visit, ["red", "green"] * 50, limit=5, key=str, per_key=3).run()
     assert report.ok == 100
     assert gauge.most == {"all": 5, "red": 3, "green": 3}
-    assert set(report.by_host()) == {"red", "green"}
+    assert set(report.by_key()) == {"red", "green"}
 
 
 def test_what_is_no_function_is_refused_before_anything_is_pulled():

@@ -358,7 +358,18 @@ def test_each_end_has_its_exception(tmp_path):
     assert (killed.result.exit_code, killed.result.signal, killed.error.returncode) == (None, 9, -9)
 
 
-def test_check_answers_the_outcome_itself():
+def test_the_report_tells_commands_apart_by_their_key():
+    items = [{"zone": zone, "n": n} for zone in ("eu", "us") for n in range(3)]
+    report = commands.each(["test", "{n}", "-lt", "2"], items=items, key="zone", per_key=3).run()
+    assert report.key == "key"
+    assert {zone: (counts["ok"], counts["failed"]) for zone, counts in report.by_key().items()} == {
+        "eu": (2, 1),
+        "us": (2, 1),
+    }
+    assert commands.each([["true"]]).run().by_key() == {}
+
+
+def test_check_returns_the_result():
     outcome = commands.run(["true"])
     assert outcome.check() is outcome.result
 

@@ -41,7 +41,7 @@ def test_running_a_batch_answers_its_report_and_prints_as_a_table(server):
     report = unisono.fetch(urls(server, 3)).run()
     assert (report.ok, bool(report)) == (3, True)
     host = server.url.removeprefix("http://")
-    assert report.by_host()[host]["ok"] == 3
+    assert report.by_key()[host]["ok"] == 3
     assert report.to_dicts()[0]["host"] == host
     assert str(report).splitlines()[1].split() == [host, "3"]
     assert "<td>3</td>" in report._repr_html_()

@@ -16,7 +16,7 @@ def test_repeated_with_resume_it_ends_well_once_the_host_is_back(tmp_path, away)
         report = unisono.fetch(urls, host_away=0.2, **options).run()
         assert (report.failed, report.passing, report.exit_code) == (20, {"away": 20}, 1)
         assert {line["error"]["kind"] for line in unisono.read_results(tmp_path / "out.jsonl")} == {"away"}
-        host = report.by_host()[f"127.0.0.1:{away}"]
+        host = report.by_key()[f"127.0.0.1:{away}"]
         assert host["failed"] == 20
         assert host["away_seconds"] >= 0.2
     with back(away) as server:
@@ -48,7 +48,7 @@ def test_what_was_away_is_waited_for_and_named_meanwhile(away):
 
     report = asyncio.run(main())
     assert (report.ok, report.retries) == (20, 0)
-    assert report.by_host()[f"127.0.0.1:{away}"]["away_seconds"] > 0
+    assert report.by_key()[f"127.0.0.1:{away}"]["away_seconds"] > 0
 
 
 def test_a_used_up_retry_budget_is_a_kind_of_its_own_and_runs_again(server, tmp_path):

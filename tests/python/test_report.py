@@ -39,7 +39,7 @@ def numbers(**changes):
         "malformed": 0,
         "stopped": None,
         "exit_code": 1,
-        "hosts": {},
+        "keys": {},
     }
     return made | changes
 
@@ -50,12 +50,12 @@ def host(**changes):
 
 def test_a_report_says_how_long_hosts_were_away_and_what_runs_again():
     hosts = {"db-2": host(ok=1, away_seconds=65.4), "db-1": host(ok=2, failed=5)}
-    text = str(Report(numbers(hosts=hosts, passing={"connect": 2, "away": 3}), []))
+    text = str(Report(numbers(keys=hosts, passing={"connect": 2, "away": 3}), [], key="host"))
     assert "\ndb-2: away for 1m5s\n" in text
     assert text.endswith(
         "note: resume=True runs 2 connect, 3 away again: decided by a host's absence or a limit, not by the item"
     )
-    assert "away" not in str(Report(numbers(hosts={"db-1": host(ok=2)}), []))
+    assert "away" not in str(Report(numbers(keys={"db-1": host(ok=2)}), []))
 
 
 def test_an_outcome_says_where_standard_error_was_saved(tmp_path):

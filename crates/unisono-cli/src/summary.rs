@@ -77,7 +77,7 @@ fn numbers(report: &Report) -> String {
 }
 
 fn throttled(report: &Report) -> Option<String> {
-    let mut hosts: Vec<_> = report.hosts.iter().filter(|(_, host)| !host.throttled.is_zero()).collect();
+    let mut hosts: Vec<_> = report.keys.iter().filter(|(_, host)| !host.throttled.is_zero()).collect();
     hosts.sort_by_key(|(_, host)| std::cmp::Reverse(host.throttled));
     let shown: Vec<String> =
         hosts.iter().take(5).map(|(name, host)| format!("{name} for {} s", seconds(host.throttled))).collect();
@@ -85,7 +85,7 @@ fn throttled(report: &Report) -> Option<String> {
 }
 
 fn away(report: &Report) -> Option<String> {
-    let mut hosts: Vec<_> = report.hosts.iter().filter(|(_, host)| host.away >= WORTH_TELLING).collect();
+    let mut hosts: Vec<_> = report.keys.iter().filter(|(_, host)| host.away >= WORTH_TELLING).collect();
     hosts.sort_by_key(|(_, host)| std::cmp::Reverse(host.away));
     let shown: Vec<String> = hosts
         .iter()

@@ -390,17 +390,17 @@ fn as_dict<'py>(py: Python<'py>, report: &Report) -> PyResult<Bound<'py, PyDict>
     dict.set_item("seconds", report.wall.as_secs_f64())?;
     let percentile = |percent| report.latency.percentile(percent).map(|latency| latency.as_secs_f64());
     dict.set_item("latency", (percentile(50.0), percentile(95.0), percentile(99.0)))?;
-    let hosts = PyDict::new(py);
-    for (name, host) in &report.hosts {
+    let keys = PyDict::new(py);
+    for (name, key) in &report.keys {
         let one = PyDict::new(py);
         for kind in OutcomeKind::ALL {
-            one.set_item(kind.as_str(), host.counts.get(kind))?;
+            one.set_item(kind.as_str(), key.counts.get(kind))?;
         }
-        one.set_item("throttled_seconds", host.throttled.as_secs_f64())?;
-        one.set_item("away_seconds", host.away.as_secs_f64())?;
-        hosts.set_item(name, one)?;
+        one.set_item("throttled_seconds", key.throttled.as_secs_f64())?;
+        one.set_item("away_seconds", key.away.as_secs_f64())?;
+        keys.set_item(name, one)?;
     }
-    dict.set_item("hosts", hosts)?;
+    dict.set_item("keys", keys)?;
     let errors = report
         .errors
         .most_frequent(5)

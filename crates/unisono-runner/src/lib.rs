@@ -65,7 +65,7 @@ pub use input::{Batch, Feed, Format, Input};
 pub use ledger::Listing;
 pub use outcome::Outcome;
 pub use outlet::{Inlet, Intake, Notifier, Outlet, Taken, Taker, inlet, outlet};
-pub use report::{HostReport, Report};
+pub use report::{KeyReport, Report};
 pub use row::{Fields, Json, Maker, NoFields, Origin, Row};
 pub use run::{Frame, Output, cores};
 pub use saves::Saving;

@@ -28,8 +28,8 @@ pub struct Report {
     pub again: Repeats,
     /// What it takes for all of the canary to run again that did not end well; `None` if all of it did.
     pub canary: Option<Again>,
-    /// How the items ended at each host, and how long it was paused or away.
-    pub hosts: BTreeMap<String, HostReport>,
+    /// How the items of each key ended, and how long it was paused or away: a host, or what the caller says.
+    pub keys: BTreeMap<String, KeyReport>,
     /// From the first start of an item to its decision.
     pub latency: Histogram,
     /// Bytes of bodies as they came over the wire.
@@ -46,9 +46,9 @@ pub struct Report {
     pub warnings: Vec<String>,
 }
 
-/// One host's part of a [`Report`].
+/// One key's part of a [`Report`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct HostReport {
+pub struct KeyReport {
     /// How its items ended.
     pub counts: OutcomeCounts,
     /// How long it was paused because it asked for it.
@@ -62,10 +62,10 @@ pub struct HostReport {
 impl Report {
     pub(crate) fn add_group(&mut self, name: &str, kind: OutcomeKind) {
         // Asked with a borrowed name first, since most rows belong to a group that is known.
-        if let Some(host) = self.hosts.get_mut(name) {
-            host.counts.add(kind);
-        } else if self.hosts.len() < MOST_HOSTS {
-            self.hosts.entry(name.to_owned()).or_default().counts.add(kind);
+        if let Some(key) = self.keys.get_mut(name) {
+            key.counts.add(kind);
+        } else if self.keys.len() < MOST_KEYS {
+            self.keys.entry(name.to_owned()).or_default().counts.add(kind);
         }
     }
 
@@ -103,8 +103,8 @@ impl Report {
     }
 }
 
-/// Hosts that are told apart; a crawl of the web has no use for a list of all.
-const MOST_HOSTS: usize = 10_000;
+/// Keys that are told apart; a crawl of the web has no use for a list of all.
+const MOST_KEYS: usize = 10_000;
 
 #[cfg(test)]
 mod tests {

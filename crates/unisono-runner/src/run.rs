@@ -283,10 +283,10 @@ pub async fn run<W: Work>(
     let ended = ledger.rows_ended + ledger.rows_kept + not_reached + stayed;
     report.pending = gauge.total().map(|total| total.saturating_sub(ended));
     for (host, throttled) in numbers.throttled {
-        report.hosts.entry(host).or_default().throttled = throttled;
+        report.keys.entry(host).or_default().throttled = throttled;
     }
     for (host, away) in numbers.away {
-        let host = report.hosts.entry(host).or_default();
+        let host = report.keys.entry(host).or_default();
         (host.away, host.is_away) = (away.total(clock::now()), away.since.is_some());
     }
     if finished.abandoned > 0 {

@@ -113,6 +113,8 @@ pub struct CommandResult {
     pub left_over: u32,
     /// Somebody still held its pipes when it was given up to read them.
     pub pipes_held: bool,
+    /// What it is limited by beside the whole; empty where there is no key.
+    pub key: Box<str>,
     /// What its end says of whatever its key stands for.
     pub peer: Peer,
     /// Why it did not go well.
@@ -274,6 +276,7 @@ impl Call for EachCall {
 
     fn describe(&self, done: &mut CommandResult) {
         done.item = self.item();
+        done.key.clone_from(&self.limit_key);
         if done.argv.is_empty() {
             // An item whose command cannot be made has said so already.
             done.argv = self.argv(Places::default()).unwrap_or_default();
@@ -299,7 +302,7 @@ impl Done for CommandResult {
     }
 
     fn group(&self) -> Option<Cow<'_, str>> {
-        None
+        (!self.key.is_empty()).then(|| (&*self.key).into())
     }
 
     fn label(&self) -> Option<Cow<'_, str>> {
