@@ -113,7 +113,7 @@ async fn hands_of_others_are_rung_for_pieces_and_for_stops_and_told_of_each_stop
 }
 
 #[tokio::test]
-async fn what_is_put_on_a_desk_that_has_gone_comes_back_as_nothing() {
+async fn what_is_put_into_a_queue_that_has_gone_comes_back_without_a_result() {
     let (unattached, queue) = BlockingPool::<u32, u32>::with_foreign_workers(Arc::new(|| ()));
     let pool = unattached.attach();
     let before = pool.submit(1, Context::detached().hold());
@@ -124,7 +124,7 @@ async fn what_is_put_on_a_desk_that_has_gone_comes_back_as_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_put_on_a_desk_whose_hands_have_left_comes_back_as_they_say_and_what_they_have_as_they_do_it() {
+async fn what_is_put_into_a_queue_whose_worker_has_left_comes_back_as_they_say_and_what_they_have_as_they_do_it() {
     let (unattached, queue) = BlockingPool::<u32, u32>::with_foreign_workers(Arc::new(|| ()));
     let pool = unattached.attach();
     let mut tasks = Vec::new();

@@ -1,6 +1,6 @@
-//! What a pool and one worker share: desks with tasks on them, and two rings of bytes.
+//! What a pool and one worker share: cells with tasks on them, and two rings of bytes.
 //!
-//! A task lies on a *desk*. Whoever changes its state from `QUEUED` first has it: the worker by beginning it, the pool
+//! A task lies on a *cell*. Whoever changes its state from `QUEUED` first has it: the worker by beginning it, the pool
 //! by retracting it. A finished task's result is in the results ring before the next one begins. So after a worker's
 //! death its memory says for every task whether it never began, was under way, or had ended: none is lost, and none
 //! is run twice because a message was on its way.
@@ -24,7 +24,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use crate::memory::{AtomicU32, Memory, Ordering, fence, sized};
 
 /// How many tasks may lie before one worker.
-pub const DESKS: u64 = sized(256, 2) as u64;
+pub const CELLS: u64 = sized(256, 2) as u64;
 /// The longest message that goes into a ring, in bytes; what is longer goes into a slot.
 pub const LONGEST: usize = 64 << 10;
 /// How many slots for results a worker may lend at once.
@@ -35,7 +35,7 @@ pub const SLOTS: usize = sized(64, 2);
 pub struct Record {
     /// What it is, as the worker's side says.
     pub kind: u32,
-    /// Which desk it is about, counted from the worker's start.
+    /// Which cell it is about, counted from the worker's start.
     pub task: u64,
     /// How long the task ran, in nanoseconds.
     pub took: u64,
@@ -74,8 +74,8 @@ impl Own {
 /// Why a task cannot be put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {
-    /// A task lies on every desk, or did before it was taken back and its desk was passed.
-    Desks,
+    /// A task lies on every cell, or did before it was taken back and its cell was passed.
+    Cells,
     /// Its bytes do not fit before those of the oldest task; they will when that has ended.
     Ring,
 }
@@ -117,7 +117,7 @@ impl Exchange {
         Self { memory, put, read, seen, taken, written }
     }
 
-    /// The pool's side: puts a task on the next desk. `oldest` is where the bytes of the oldest task begin that has not
+    /// The pool's side: puts a task on the next cell. `oldest` is where the bytes of the oldest task begin that has not
     /// ended; `at` is where those of this one go. Returns the task's number.
     ///
     /// # Errors
@@ -126,8 +126,8 @@ impl Exchange {
         self.has_room(oldest, at, bytes.len())?;
         let number = self.put.get();
         self.write_ring(TASKS, at, bytes);
-        self.memory.word64(desk(number) + DESK_AT).store(at, Ordering::Relaxed);
-        self.memory.word32(desk(number) + DESK_LENGTH).store(bytes.len() as u32, Ordering::Relaxed);
+        self.memory.word64(cell(number) + CELL_AT).store(at, Ordering::Relaxed);
+        self.memory.word32(cell(number) + CELL_LENGTH).store(bytes.len() as u32, Ordering::Relaxed);
         self.state(number).store(state(number, QUEUED), Ordering::Release);
         self.put.set(number + 1);
         self.memory.word64(PUT).store(number + 1, Ordering::Release);
@@ -147,16 +147,16 @@ impl Exchange {
         if at + length as u64 - oldest > RING as u64 {
             return Err(Full::Ring);
         }
-        if self.has_desk() { Ok(()) } else { Err(Full::Desks) }
+        if self.has_cell() { Ok(()) } else { Err(Full::Cells) }
     }
 
-    /// The pool's side: whether a desk is free. To be asked again before a sleep that a free desk is to end, since the
+    /// The pool's side: whether a cell is free. To be asked again before a sleep that a free cell is to end, since the
     /// worker announces results and that it has run out of tasks, not that it has passed what was taken back.
-    pub fn has_desk(&self) -> bool {
-        self.passed().is_ok_and(|passed| self.put.get() - passed < DESKS)
+    pub fn has_cell(&self) -> bool {
+        self.passed().is_ok_and(|passed| self.put.get() - passed < CELLS)
     }
 
-    /// The pool's side: how many desks the worker is through with.
+    /// The pool's side: how many cells the worker is through with.
     ///
     /// # Errors
     /// When it says to be through with more than it was given, or with less than before.
@@ -170,7 +170,7 @@ impl Exchange {
     }
 
     /// The pool's side: whether all words are such as a worker writes, of which the tasks with these numbers have not
-    /// ended. To be asked from time to time: it looks at each desk.
+    /// ended. To be asked from time to time: it looks at each cell.
     pub fn is_sane(&self, mut open: impl Iterator<Item = u64>) -> bool {
         let word = |at: usize| self.memory.word64(at).load(Ordering::Relaxed);
         let unread = word(WRITTEN).wrapping_sub(self.read.get());
@@ -184,7 +184,7 @@ impl Exchange {
     }
 
     /// The pool's side: whether the worker has not begun it yet. Neither this nor [`Exchange::began`] holds for a task
-    /// whose desk was written over.
+    /// whose cell was written over.
     pub fn is_queued(&self, number: u64) -> bool {
         self.state(number).load(Ordering::Acquire) == state(number, QUEUED)
     }
@@ -202,7 +202,7 @@ impl Exchange {
     /// The pool's side: when the task began, in nanoseconds of the monotonic clock, if it has.
     pub fn began(&self, number: u64) -> Option<u64> {
         (self.state(number).load(Ordering::Acquire) == state(number, BEGUN))
-            .then(|| self.memory.word64(desk(number) + DESK_BEGAN).load(Ordering::Relaxed))
+            .then(|| self.memory.word64(cell(number) + CELL_BEGAN).load(Ordering::Relaxed))
     }
 
     /// The pool's side: takes the next record out of the results ring.
@@ -271,21 +271,21 @@ impl Exchange {
             if ahead == 0 {
                 return Ok(None);
             }
-            if ahead > DESKS {
+            if ahead > CELLS {
                 return Err(Torn);
             }
             // Before the state, so that whoever sees the state sees the time.
-            self.memory.word64(desk(number) + DESK_BEGAN).store(now, Ordering::Relaxed);
+            self.memory.word64(cell(number) + CELL_BEGAN).store(now, Ordering::Relaxed);
             if self.change(number, QUEUED, BEGUN) {
-                let at = self.memory.word64(desk(number) + DESK_AT).load(Ordering::Relaxed);
-                let length = self.memory.word32(desk(number) + DESK_LENGTH).load(Ordering::Relaxed) as usize;
+                let at = self.memory.word64(cell(number) + CELL_AT).load(Ordering::Relaxed);
+                let length = self.memory.word32(cell(number) + CELL_LENGTH).load(Ordering::Relaxed) as usize;
                 if length > LONGEST {
                     return Err(Torn);
                 }
                 self.read_ring(TASKS, at, length, bytes);
                 return Ok(Some(number));
             }
-            // Only what was taken back is passed over: a task must not be lost because its desk was written over.
+            // Only what was taken back is passed over: a task must not be lost because its cell was written over.
             if self.state(number).load(Ordering::Acquire) != state(number, RETRACTED) {
                 return Err(Torn);
             }
@@ -293,7 +293,7 @@ impl Exchange {
         }
     }
 
-    /// The worker's side: the desk is free again.
+    /// The worker's side: the cell is free again.
     pub fn leave(&self, number: u64) {
         self.taken.set(number + 1);
         self.memory.word64(TAKEN).store(number + 1, Ordering::Release);
@@ -389,7 +389,7 @@ impl Exchange {
     }
 
     fn state(&self, number: u64) -> &AtomicU32 {
-        self.memory.word32(desk(number))
+        self.memory.word32(cell(number))
     }
 
     fn write_ring(&self, ring: usize, at: u64, bytes: &[u8]) {
@@ -419,8 +419,8 @@ const fn whole(length: usize) -> u64 {
     (HEAD + length).next_multiple_of(8) as u64
 }
 
-const fn desk(number: u64) -> usize {
-    DESK + (number % DESKS) as usize * DESK_SIZE
+const fn cell(number: u64) -> usize {
+    CELL + (number % CELLS) as usize * CELL_SIZE
 }
 
 // Words that different sides write lie in different cache lines.
@@ -433,18 +433,18 @@ const TAKEN: usize = 4 * LINE;
 const WRITTEN: usize = 5 * LINE;
 const WANTS_ROOM: usize = 6 * LINE;
 const LENT: usize = 7 * LINE;
-const DESK: usize = (LENT + SLOTS * 4).next_multiple_of(8);
-const DESK_SIZE: usize = sized(32, 24);
-const DESK_LENGTH: usize = 4;
-const DESK_AT: usize = 8;
-const DESK_BEGAN: usize = 16;
-const TASKS: usize = (DESK + DESKS as usize * DESK_SIZE).next_multiple_of(sized(4096, 8));
+const CELL: usize = (LENT + SLOTS * 4).next_multiple_of(8);
+const CELL_SIZE: usize = sized(32, 24);
+const CELL_LENGTH: usize = 4;
+const CELL_AT: usize = 8;
+const CELL_BEGAN: usize = 16;
+const TASKS: usize = (CELL + CELLS as usize * CELL_SIZE).next_multiple_of(sized(4096, 8));
 const RESULTS: usize = TASKS + RING;
 /// Room for sixteen of the longest messages; pages that are never written cost nothing.
 const RING: usize = sized(1 << 20, 64);
 const HEAD: usize = 24;
 
-/// How a state stands on the desk of a task. It is the task's own, so that neither what is written over a desk by
+/// How a state stands on the cell of a task. It is the task's own, so that neither what is written over a cell by
 /// chance nor what once stood there is taken for a state.
 const fn state(number: u64, state: u32) -> u32 {
     ((number as u32).wrapping_mul(0x9e37_79b1) ^ 0x7a5c_31e8) & !3 | state
@@ -462,7 +462,7 @@ const ABANDONED: u32 = 2;
 mod tests {
     use proptest::prelude::*;
 
-    use super::{DESKS, Exchange, Full, HEAD, LONGEST, RESULTS, RING, TASKS, Torn, WRITTEN};
+    use super::{CELLS, Exchange, Full, HEAD, LONGEST, RESULTS, RING, TASKS, Torn, WRITTEN};
 
     fn pair() -> (Exchange, Exchange) {
         let ours = Exchange::new().unwrap();
@@ -500,16 +500,16 @@ mod tests {
     }
 
     #[test]
-    fn desks_and_bytes_are_bounded() {
+    fn cells_and_bytes_are_bounded() {
         let (pool, worker) = pair();
-        for number in 0..DESKS {
+        for number in 0..CELLS {
             assert_eq!(pool.put(0, number, b"x"), Ok(number));
         }
-        assert_eq!(pool.put(0, DESKS, b"x"), Err(Full::Desks));
+        assert_eq!(pool.put(0, CELLS, b"x"), Err(Full::Cells));
         worker.take(0, &mut Vec::new()).unwrap().unwrap();
         worker.leave(0);
         assert_eq!(pool.put(0, 2 << 20, b"x"), Err(Full::Ring), "further than the ring is long");
-        assert_eq!(pool.put(1, DESKS, b"x"), Ok(DESKS));
+        assert_eq!(pool.put(1, CELLS, b"x"), Ok(CELLS));
     }
 
     #[test]
@@ -568,8 +568,8 @@ mod tests {
             let most = RING / HEAD + 1;
             let read = (0..most).take_while(|_| matches!(pool.next_record(), Ok(Some(_)))).count();
             prop_assert!(read < most);
-            for number in [0, 1, DESKS, u64::MAX] {
-                let _ = (pool.began(number), pool.retract(number), pool.has_desk());
+            for number in [0, 1, CELLS, u64::MAX] {
+                let _ = (pool.began(number), pool.retract(number), pool.has_cell());
             }
             let _ = (pool.put(0, 0, b"x"), pool.must_wake_worker(), pool.worker_wants_room(), pool.has_records());
         }

@@ -43,7 +43,7 @@ pub mod kind {
 /// A task to be run.
 #[derive(Debug)]
 pub struct Given {
-    /// Its number on the desks.
+    /// Its number on the cells.
     pub number: u64,
     /// When it began.
     pub began: u64,

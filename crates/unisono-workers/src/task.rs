@@ -129,7 +129,7 @@ pub struct Task {
 pub(crate) struct Inner {
     pub attempts: u32,
     pub deaths: u8,
-    /// The worker that has it, and the desk.
+    /// The worker that has it, and the cell.
     pub place: Option<(usize, u64)>,
     /// It counts for its key, if it has one.
     pub is_admitted: bool,

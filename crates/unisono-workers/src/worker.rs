@@ -40,7 +40,7 @@ pub(crate) struct Entry {
 pub(crate) enum Placed {
     Lies,
     /// The worker has to pass what was taken back first.
-    LacksDesk,
+    LacksCell,
     /// The worker has to read or to end something first.
     LacksRoom,
 }
@@ -48,7 +48,7 @@ pub(crate) enum Placed {
 impl From<Full> for Placed {
     fn from(full: Full) -> Self {
         match full {
-            Full::Desks => Self::LacksDesk,
+            Full::Cells => Self::LacksCell,
             Full::Ring => Self::LacksRoom,
         }
     }
@@ -158,7 +158,7 @@ impl Worker {
         self.forget();
         let is_new = function.number == 0 || !self.functions.contains(&function.number);
         text.clear();
-        // By which the worker knows that it reads this task and no other, though its desk was written over.
+        // By which the worker knows that it reads this task and no other, though its cell was written over.
         text.extend_from_slice(&self.exchange.next_number().to_le_bytes());
         text.extend_from_slice(&function.number.to_le_bytes());
         text.push(u8::from(is_new));
@@ -238,7 +238,7 @@ impl Worker {
         }
     }
 
-    /// The task on a desk, which is then no longer there.
+    /// The task on a cell, which is then no longer there.
     pub fn close(&mut self, number: u64) -> Option<Arc<Task>> {
         let first = self.entries.front()?.number;
         let entry = self.entries.get_mut(usize::try_from(number.checked_sub(first)?).ok()?)?;
@@ -250,8 +250,8 @@ impl Worker {
         Some(task)
     }
 
-    /// The task on a desk.
-    pub fn on_desk(&self, number: u64) -> Option<&Arc<Task>> {
+    /// The task on a cell.
+    pub fn on_cell(&self, number: u64) -> Option<&Arc<Task>> {
         self.entries.iter().find(|entry| entry.number == number)?.task.as_ref()
     }
 

@@ -1,6 +1,6 @@
 """Between a run's engine, which has requests to send, and the workers of a cluster, which send them.
 
-In a program, `carry` takes them from the engine's desk on a thread. For the command, this module is a process of its
+In a program, `carry` takes them from the engine's queue on a thread. For the command, this module is a process of its
 own, `python -m unisono.clusters._bridge ADDRESS`: the command is native, and clusters are joined by Python. They
 speak in frames, a length and a kind and what belongs to it, over standard input and output. The process ends when its
 input does, whatever it is doing, so that nothing outlives a command however that ended.

@@ -113,7 +113,7 @@ class _Program:
         self.seen.add(number)
 
 
-class _Desk:
+class _Process:
     """What this process knows of every program that sends it chunks."""
 
     def __init__(self) -> None:
@@ -153,34 +153,34 @@ class _Desk:
 
 def answer(question: Question) -> Any:
     """Answer a question of a fetch; may wait. See `_remote_fetch.answer`."""
-    return _remote_fetch.answer(question, _desk.token)
+    return _remote_fetch.answer(question, _process.token)
 
 
 async def answer_on_loop(question: Question) -> Any:
     """The same on an event loop."""
-    return await _remote_fetch.answer_on_loop(question, _desk.token)
+    return await _remote_fetch.answer_on_loop(question, _process.token)
 
 
 def greet() -> Greeting:
     """Who this process is."""
-    return Greeting(_desk.token, __version__, sys.version_info[:2])
+    return Greeting(_process.token, __version__, sys.version_info[:2])
 
 
 def run(order: Order) -> bytes | None:
     """Make the calls of a chunk; returns a pickled `Answer`, or `None` when it is not for this process to make them."""
-    chunk = _desk.claim(order)
+    chunk = _process.claim(order)
     if chunk is None:
         return None
     began = time.monotonic()
     try:
-        while (position := _desk.next(chunk)) is not None:
+        while (position := _process.next(chunk)) is not None:
             end = _call(order, position)
-            with _desk.lock:
+            with _process.lock:
                 chunk.ends.append(end)
     finally:
-        with _desk.lock:
-            del _desk.chunks[order.executor, order.number]
-    return pickle.dumps(Answer(_desk.take_ends(chunk), [], time.monotonic() - began))
+        with _process.lock:
+            del _process.chunks[order.executor, order.number]
+    return pickle.dumps(Answer(_process.take_ends(chunk), [], time.monotonic() - began))
 
 
 def recall(token: str, executor: str, number: int, size: int) -> bytes | None:
@@ -188,27 +188,27 @@ def recall(token: str, executor: str, number: int, size: int) -> bytes | None:
 
     Returns a pickled `Answer`, or `None` from another process than the chunk was meant for, which cannot know.
     """
-    with _desk.lock:
-        if token != _desk.token:
+    with _process.lock:
+        if token != _process.token:
             return None
-        chunk = _desk.chunks.get((executor, number))
+        chunk = _process.chunks.get((executor, number))
         if chunk is None:
             # It has ended, and its answer says all; or it has not come yet, and never begins.
-            program = _desk.programs.setdefault(executor, _Program())
+            program = _process.programs.setdefault(executor, _Program())
             unbegun = [] if program.has_seen(number) else list(range(size))
             program.see(number)
             return pickle.dumps(Answer([], unbegun, 0.0))
         unbegun = list(range(chunk.begun, len(chunk.items)))
         del chunk.items[chunk.begun :]
-        return pickle.dumps(Answer(_desk.take_ends(chunk), unbegun, 0.0))
+        return pickle.dumps(Answer(_process.take_ends(chunk), unbegun, 0.0))
 
 
 def farewell(executor: str) -> None:
     """Forget a program that sends nothing any more."""
     _remote_fetch.farewell(executor)
-    with _desk.lock:
-        _desk.programs.pop(executor, None)
-        for functions in (_desk.functions, _desk.sources):
+    with _process.lock:
+        _process.programs.pop(executor, None)
+        for functions in (_process.functions, _process.sources):
             for known in [known for known in functions if known[0] == executor]:
                 del functions[known]
 
@@ -232,10 +232,10 @@ def _call(order: Order, position: int) -> End:
 
 def _function(order: Order) -> Callable[..., Any]:
     known = (order.executor, order.key)
-    function = _desk.functions.get(known)
+    function = _process.functions.get(known)
     if function is None:
         # Read anew for each call as long as it cannot be read, since each says why.
-        function = _desk.functions[known] = pickle.loads(_desk.sources[known])
+        function = _process.functions[known] = pickle.loads(_process.sources[known])
     return function
 
 
@@ -243,4 +243,4 @@ def _described(error: BaseException) -> bytes:
     return pickle.dumps(_pickling.describe_error(error, _pickling.dumps_by_value))
 
 
-_desk = _Desk()
+_process = _Process()

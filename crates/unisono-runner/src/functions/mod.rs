@@ -1,4 +1,4 @@
-//! A function per item, from a plan to a report. Where it runs is not known here: whoever has the desk calls it, on an
+//! A function per item, from a plan to a report. Where it runs is not known here: what takes from the queue calls it, on an
 //! event loop, in threads or in other processes, and says how it ended.
 //!
 //! A call that is stopped is asked to end and given a moment for it. One that does not (a thread, a coroutine that

@@ -1,6 +1,6 @@
 //! What an exchange promises, tried in every order of steps and with every value that a read may see.
 //!
-//! Each model is small: two desks, rings of 64 bytes, two slots. A sleep that nobody ends is a deadlock, which fails a
+//! Each model is small: two cells, rings of 64 bytes, two slots. A sleep that nobody ends is a deadlock, which fails a
 //! model as much as a wrong answer does, and so does a byte that both sides may be at.
 //!
 //! A sleeper hears a [`Notifier`] in the place of a socket. Run by `make test`, since it needs a build of its own.
@@ -95,10 +95,10 @@ impl Link {
         Some(record)
     }
 
-    /// As `Pool::sleep`, where `lacks_desk` is what the last `hand_out` found.
-    fn sleep_in_pool(&self, lacks_desk: bool) {
+    /// As `Pool::sleep`, where `lacks_cell` is what the last `hand_out` found.
+    fn sleep_in_pool(&self, lacks_cell: bool) {
         self.exchange.pool_waits(true);
-        let has_come = self.exchange.has_records() || lacks_desk && self.exchange.has_desk();
+        let has_come = self.exchange.has_records() || lacks_cell && self.exchange.has_cell();
         if !has_come {
             self.pool.listen();
         }
@@ -245,9 +245,9 @@ fn what_a_task_brings_is_read_before_it_is_written_over() {
         });
         let mut ended = 0;
         for number in 0..3 {
-            // The third lies where the first lay, in the ring and on its desk.
+            // The third lies where the first lay, in the ring and on its cell.
             while let Err(full) = link.exchange.put(ended * 30, number * 30, &[number as u8; 30]) {
-                link.sleep_in_pool(full == Full::Desks);
+                link.sleep_in_pool(full == Full::Cells);
                 while let Some(record) = link.next_record() {
                     assert_eq!(record.task, ended);
                     ended += 1;
@@ -275,7 +275,7 @@ fn what_a_task_brought_that_was_taken_back_is_written_over_while_nobody_reads_it
         });
         let mut expected = Vec::new();
         if link.exchange.retract(0) {
-            // Its bytes are free at once; its desk only when the worker has passed it.
+            // Its bytes are free at once; its cell only when the worker has passed it.
             link.exchange.put(64, 64, b"other").unwrap();
             expected.push(b"other".to_vec());
             expected.push(Vec::new());
@@ -287,7 +287,7 @@ fn what_a_task_brought_that_was_taken_back_is_written_over_while_nobody_reads_it
 }
 
 #[test]
-fn a_pool_without_a_desk_is_woken_when_the_worker_has_passed_what_was_taken_back() {
+fn a_pool_without_a_cell_is_woken_when_the_worker_has_passed_what_was_taken_back() {
     every_order(|| {
         let link = Link::new();
         let worker = link.clone();
@@ -304,7 +304,7 @@ fn a_pool_without_a_desk_is_woken_when_the_worker_has_passed_what_was_taken_back
         link.wake_worker();
         let _ = (link.exchange.retract(1), link.exchange.retract(0));
         while let Err(full) = link.exchange.put(0, 2, b"x") {
-            assert_eq!(full, Full::Desks);
+            assert_eq!(full, Full::Cells);
             link.sleep_in_pool(true);
         }
         link.wake_worker();

@@ -122,8 +122,8 @@ impl Pool {
         let mut events = Vec::with_capacity(32);
         let mut interrupted = false;
         // What came before the flag could be seen is not announced.
-        let has_desk = |number| core.workers.get(&number).is_some_and(|worker| worker.exchange.has_desk());
-        if !core.workers.values().any(Worker::has_records) && !core.lacks_desk.is_some_and(has_desk) {
+        let has_cell = |number| core.workers.get(&number).is_some_and(|worker| worker.exchange.has_cell());
+        if !core.workers.values().any(Worker::has_records) && !core.lacks_cell.is_some_and(has_cell) {
             let now = nanoseconds();
             let mut until = now + longest;
             if (core.is_fresh || now - core.woken < LATER) && core.workers.values().any(|worker| worker.busy > 1) {

@@ -135,16 +135,16 @@ impl Pool {
     pub(super) fn expire(&self, core: &mut Core) {
         // One moment for all, so that a timeout shorter than a look does not hold us here.
         let now = nanoseconds();
-        while let Some(Reverse((when, number, desk))) = core.deadlines.peek().copied() {
+        while let Some(Reverse((when, number, cell))) = core.deadlines.peek().copied() {
             if when > now {
                 break;
             }
             core.deadlines.pop();
             let Some(worker) = core.workers.get_mut(&number) else { continue };
-            let Some(task) = worker.on_desk(desk).cloned() else { continue };
+            let Some(task) = worker.on_cell(cell).cloned() else { continue };
             let Some(timeout) = task.terms.timeout else { continue };
             let is_starting = !worker.is_ready;
-            let due = match worker.exchange.began(desk) {
+            let due = match worker.exchange.began(cell) {
                 // Nothing has begun later than now: it was written over.
                 Some(began) if began > nanoseconds() => {
                     worker.tear();
@@ -155,11 +155,11 @@ impl Pool {
                 None => now + nanoseconds_of(timeout).max(LEAST),
             };
             if due > now {
-                core.deadlines.push(Reverse((due, number, desk)));
-            } else if self.is_under_way(core, number, desk) {
+                core.deadlines.push(Reverse((due, number, cell)));
+            } else if self.is_under_way(core, number, cell) {
                 let worker = core.workers.get_mut(&number).expect("a task of it is under way");
                 worker.kill_for(&task);
-                worker.close(desk);
+                worker.close(cell);
                 self.settle(core, &task, Outcome::TimedOut(timeout));
             }
         }
@@ -167,9 +167,9 @@ impl Pool {
 
     /// Whether a task that has begun is still what its worker is at, so that a kill hits it and no other: what lies behind it
     /// is taken back before that is decided. If the worker was quicker, the result is read.
-    pub(super) fn is_under_way(&self, core: &mut Core, number: usize, desk: u64) -> bool {
+    pub(super) fn is_under_way(&self, core: &mut Core, number: usize, cell: u64) -> bool {
         self.give_back(core, number);
-        if !core.workers.get(&number).is_some_and(|worker| worker.is_last(desk)) {
+        if !core.workers.get(&number).is_some_and(|worker| worker.is_last(cell)) {
             self.read(core);
             return false;
         }
@@ -272,7 +272,7 @@ impl Pool {
 
     /// Puts waiting tasks before workers that have room for them.
     pub(super) fn hand_out(&self, core: &mut Core) {
-        core.lacks_desk = None;
+        core.lacks_cell = None;
         // Short tasks lie ahead in numbers, so that one wake-up serves many; long ones hardly, so that none waits.
         let window = AHEAD.checked_div(core.mean).map_or(1, |ahead| ahead.clamp(1, MOST_AHEAD) as usize);
         while !core.waiting.is_empty() {
@@ -329,18 +329,18 @@ impl Pool {
         let worker = core.workers.get_mut(&number).expect("it was chosen a moment ago");
         let given = worker.give(task, &mut text);
         let is_second = worker.busy == 2;
-        let desk = worker.entries.back().map_or(0, |entry| entry.number);
+        let cell = worker.entries.back().map_or(0, |entry| entry.number);
         core.text = text;
         match given {
             Ok(Placed::Lies) => {
-                held(&task.inner).place = Some((number, desk));
+                held(&task.inner).place = Some((number, cell));
                 // The driver expected one result of this worker; now it may have to look for one that is not announced.
                 if core.driver && is_second && nanoseconds().saturating_sub(core.woken) < QUIET {
                     self.notify();
                 }
                 if let Some(timeout) = task.terms.timeout {
                     let when = nanoseconds() + nanoseconds_of(timeout);
-                    core.deadlines.push(Reverse((when, number, desk)));
+                    core.deadlines.push(Reverse((when, number, cell)));
                     if core.driver && when < core.driver_until {
                         self.notify();
                     }
@@ -348,8 +348,8 @@ impl Pool {
                 true
             }
             Ok(Placed::LacksRoom) => false,
-            Ok(Placed::LacksDesk) => {
-                core.lacks_desk = Some(number);
+            Ok(Placed::LacksCell) => {
+                core.lacks_cell = Some(number);
                 false
             }
             Err(_) => {

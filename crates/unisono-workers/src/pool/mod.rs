@@ -97,7 +97,7 @@ struct Core {
     waiting: Waiting,
     workers: HashMap<usize, Worker>,
     last_worker: usize,
-    /// When to look whether a task is past its time: (when, worker, desk).
+    /// When to look whether a task is past its time: (when, worker, cell).
     deadlines: BinaryHeap<Reverse<(u64, usize, u64)>>,
     /// Tasks that have ended and that somebody wants to be told of.
     told: Vec<u64>,
@@ -109,8 +109,8 @@ struct Core {
     /// When the driver wakes at the latest.
     driver_until: u64,
     followers: usize,
-    /// The worker that would have been given more, had it had a free desk.
-    lacks_desk: Option<usize>,
+    /// The worker that would have been given more, had it had a free cell.
+    lacks_cell: Option<usize>,
     is_closed: bool,
     is_stopped: bool,
     is_dormant: bool,
@@ -149,7 +149,7 @@ impl Core {
             driver: false,
             driver_until: 0,
             followers: 0,
-            lacks_desk: None,
+            lacks_cell: None,
             is_closed: false,
             is_stopped: false,
             is_dormant: false,
@@ -265,8 +265,8 @@ impl Pool {
             self.pump(&mut core);
             if !task.has_ended() {
                 let place = held(&task.inner).place;
-                let begun = place.is_some_and(|(worker, desk)| {
-                    core.workers.get(&worker).is_some_and(|worker| worker.has_begun(desk))
+                let begun = place.is_some_and(|(worker, cell)| {
+                    core.workers.get(&worker).is_some_and(|worker| worker.has_begun(cell))
                 });
                 return if begun { State::Running } else { State::Waiting };
             }
@@ -299,8 +299,8 @@ impl Pool {
             // Not this one alone: a later one may rely on what came with it.
             self.give_back(&mut core, number);
         }
-        if let Some((number, desk)) = place() {
-            let is_under_way = self.is_under_way(&mut core, number, desk);
+        if let Some((number, cell)) = place() {
+            let is_under_way = self.is_under_way(&mut core, number, cell);
             if is_under_way && !running || task.has_ended() {
                 self.hand_out(&mut core);
                 return false;

@@ -592,7 +592,7 @@ fn at_moment(moment: usize) -> Asylum {
 
 #[test]
 fn whichever_word_a_worker_writes_over_and_whenever_all_other_tasks_return_and_the_pool_can_be_closed() {
-    // The words of both sides, the slots that are lent, and the desks of some tasks.
+    // The words of both sides, the slots that are lent, and the cells of some tasks.
     for word in 0..120 {
         for value in [0, 1, 3, 0xffff_ffff, u64::MAX] {
             let asylum = at_moment(word % 4);
@@ -616,7 +616,7 @@ fn a_task_is_killed_at_its_time_though_its_worker_wrote_over_when_it_began() {
 }
 
 #[test]
-fn a_worker_whose_desk_points_at_another_tasks_bytes_does_not_run_them() {
+fn a_worker_whose_cell_points_at_another_tasks_bytes_does_not_run_them() {
     let mut asylum = Asylum::new();
     let tasks: Vec<_> = (0..6).map(|_| asylum.simulated.submit(PATIENT)).collect();
     // Where the bytes of its second task lie, put in the place of those of its first.
