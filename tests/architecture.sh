@@ -16,6 +16,8 @@ for crate in $engines runner init cli; do
     fi
 done
 
+python3 tests/crates.py || failed=1
+
 for manifest in crates/*/Cargo.toml; do
     crate=$(basename "$(dirname "$manifest")")
     # These hold the unsafe code that there is, each in places of its own.
@@ -50,6 +52,18 @@ for crate in $engines; do
         complain "unisono-$crate takes time from elsewhere than the clock of unisono-core"
     fi
 done
+if find crates -name '*.rs' -exec awk 'length($0) > 120 && /^[ \t]*\/\// { print FILENAME ":" FNR }' {} + | grep .; then
+    complain "comments are wider than 120 characters"
+fi
+# Words that the field has another one for (ARCHITECTURE.md, "Glossary").
+coined='Crew|Underway|DeskBell|Counter(Desk)|Errands?|FarFetcher|far_options|is_elsewhere|LoopHands|ExecutorHands|Mailbox|Letters'
+coined+='|Nursery|Theatre|Puppet|puppets|hush|mourned|last_words|_births|_goodbye|HttpJob|Hashed|Worked'
+if grep -rnwE "$coined" crates python/unisono ARCHITECTURE.md --include='*.rs' --include='*.py' --include='*.pyi' --include='*.md'; then
+    complain "a coined word has come back"
+fi
+if grep -rnE '^\s*(///|//!|""") ?Answers ' crates python/unisono --include='*.rs' --include='*.py' | grep -vE 'request|HTTP|with|properly'; then
+    complain "functions return; only peers answer"
+fi
 if grep -rn 'from conftest import' tests bench --include='*.py'; then
     complain "something is imported from a conftest, of which each folder of tests may have one"
 fi

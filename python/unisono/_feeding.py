@@ -122,7 +122,7 @@ class Feed:
         return False
 
     @property
-    def is_elsewhere(self) -> bool:
+    def is_on_another_loop(self) -> bool:
         """Whether items come by another event loop than the one that runs here, which may be closed without a word."""
         return self._task is not None and self._task.get_loop() is not asyncio._get_running_loop()
 
@@ -146,7 +146,7 @@ class Feed:
         """The same, and wait until the async iterable has been left."""
         self.stop()
         task = self._task
-        if task is not None and not task.done() and not self.is_elsewhere:
+        if task is not None and not task.done() and not self.is_on_another_loop:
             await asyncio.wait([task])
         while task is not None and not task.done() and task.get_loop().is_running():
             await asyncio.sleep(_LOOK_UP)

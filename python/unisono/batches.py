@@ -427,7 +427,7 @@ class Batch(Generic[OutcomeT]):
     async def _wait_on_loop(self, run: _native.Run[OutcomeT]) -> None:
         self._display.show(run)
         every = self._display.every
-        if self._fed.is_elsewhere:
+        if self._fed.is_on_another_loop:
             every = min(every or _LOOK_UP, _LOOK_UP)
         await self._heard.wait(every)
 
