@@ -121,7 +121,7 @@ def test_a_client_may_be_closed_from_another_loop_than_that_of_its_calls(run, se
     server.wait_until(lambda: server.in_flight == 5)
     run(client.aclose())
     thread.join(PATIENCE)
-    assert [type(end) for end in ends] == [unisono.CallCancelled] * 5
+    assert [type(end) for end in ends] == [unisono.FetchCancelled] * 5
 
 
 def test_what_a_close_leaves_of_a_request_is_said_by_its_effect(run, server):
@@ -181,7 +181,7 @@ def test_a_body_that_a_thread_reads_breaks_off_when_its_client_is_closed(server)
     client.close()
     closed.set()
     thread.join(PATIENCE)
-    assert [type(end) for end in ends] == [unisono.CallCancelled]
+    assert [type(end) for end in ends] == [unisono.FetchCancelled]
 
 
 def test_a_stream_that_ends_with_its_client_or_its_block_says_what_may_have_become_of_its_request(run, server):

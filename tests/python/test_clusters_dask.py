@@ -103,7 +103,7 @@ def test_a_call_that_has_not_begun_is_taken_back_and_never_begins(address, notes
         while not release.exists():
             time.sleep(0.01)
 
-    outcomes = batch(work, range(6), executor=address, limit=6, timeout=0.1, ordered=True)
+    outcomes = batch(work, range(6), executor=address, limit=6, timeout=0.1, keep_order=True)
     ended = [next(outcomes) for _ in range(6)]
     release.touch()
     assert list(outcomes) == []
@@ -112,7 +112,7 @@ def test_a_call_that_has_not_begun_is_taken_back_and_never_begins(address, notes
     assert [outcome.kind for outcome in ended].count("timed_out") == 6 - len(gone_on) >= 2
     # A worker that has begun one may not have had a core for it yet.
     until(lambda: begun(notes) == gone_on)
-    assert results(batch(triple, range(20), executor=address, ordered=True)) == list(range(0, 60, 3))
+    assert results(batch(triple, range(20), executor=address, keep_order=True)) == list(range(0, 60, 3))
     assert begun(notes) == gone_on
 
 

@@ -1,8 +1,8 @@
 //! `/proc/PID/stat` as bytes: one line of what the kernel says of a process. Source: proc_pid_stat(5).
 //!
-//! The name in it is whatever its process likes, brackets, blanks and bytes that are no text included, so everything is found
-//! from the last bracket. The line may be cut off, as by whoever reads only its start: a field that is not there whole
-//! to be sure is `None`, which is what the last of a line without its end is.
+//! The name in it is whatever its process likes, brackets, blanks and bytes that are no text included, so everything is
+//! found from the last bracket. The line may be cut off, as by whoever reads only its start: a field that is not there
+//! whole to be sure is `None`, which is what the last of a line without its end is.
 //!
 //! Opens nothing; whoever reads the file knows how.
 

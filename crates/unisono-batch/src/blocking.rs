@@ -1,15 +1,16 @@
 //! Work that blocks, on threads of our own, as futures of the reactor.
 //!
-//! [`BlockingPool::submit`] puts a task into the queue and returns a handle, a future of its result; [`BlockingPool::deliver`] must
-//! be polled beside the handles. A worker takes several tasks at once ([`WorkQueue::take`]) and gives them back as they are
-//! done, so one wake-up of the reactor carries all that ended since the last one.
+//! [`BlockingPool::submit`] puts a task into the queue and returns a handle, a future of its result;
+//! [`BlockingPool::deliver`] must be polled beside the handles. A worker takes several tasks at once
+//! ([`WorkQueue::take`]) and gives them back as they are done, so one wake-up of the reactor carries all that ended
+//! since the last one.
 //!
 //! A thread cannot be stopped. When a handle asks for it or is dropped, the task is marked: a worker that looks
-//! ([`WorkQueue::is_stopped`]) ends it early, and until it does, the slot of the item stays held. A task that a worker drops,
-//! or panics over, comes back without a result; the thread begins anew.
+//! ([`WorkQueue::is_stopped`]) ends it early, and until it does, the slot of the item stays held. A task that a worker
+//! drops, or panics over, comes back without a result; the thread begins anew.
 //!
-//! The workers may also be foreign: [`BlockingPool::with_foreign_workers`] starts no threads, and calls a notifier when there
-//! is something in the queue. That is how functions of Python are run, on whatever runs them there.
+//! The workers may also be foreign: [`BlockingPool::with_foreign_workers`] starts no threads, and calls a notifier when
+//! there is something in the queue. That is how functions of Python are run, on whatever runs them there.
 
 use std::{
     cell::RefCell,
@@ -132,9 +133,9 @@ impl<W: Send + 'static, R: Send + 'static> BlockingPool<W, R> {
         Ok(UnattachedPool(shared).attach())
     }
 
-    /// A pool without threads, whose worker is what takes from the queue returned here. The notifier is called when there are
-    /// tasks in it, tasks to stop, or when it is closed. When the queue is dropped, what is submitted comes back without a
-    /// result.
+    /// A pool without threads, whose worker is what takes from the queue returned here. The notifier is called when
+    /// there are tasks in it, tasks to stop, or when it is closed. When the queue is dropped, what is submitted comes
+    /// back without a result.
     pub fn with_foreign_workers(notifier: WorkNotifier) -> (UnattachedPool<W, R>, WorkQueue<W, R>) {
         let shared = Arc::new(Shared::new(Some(notifier)));
         (UnattachedPool(shared.clone()), WorkQueue(shared))
@@ -247,8 +248,8 @@ impl<W, R> Drop for JoinHandle<'_, W, R> {
 }
 
 impl<W, R> WorkQueue<W, R> {
-    /// Takes up to `most` tasks, and leaves their share to workers that wait. Waits for the first one if `wait` says so.
-    /// Returns false when the queue is closed and there will be no more.
+    /// Takes up to `most` tasks, and leaves their share to workers that wait. Waits for the first one if `wait` says
+    /// so. Returns false when the queue is closed and there will be no more.
     pub fn take(&self, most: usize, wait: bool, into: &mut Vec<Task<W, R>>) -> bool {
         let mut queue = lock(&self.0.queue);
         while wait && queue.tasks.is_empty() && !queue.closed {
@@ -281,8 +282,8 @@ impl<W, R> WorkQueue<W, R> {
         untold.drain(..).filter(|number| numbers.contains(number)).collect()
     }
 
-    /// Takes nothing more: what lies in the queue, and whatever is submitted later, comes back as this without having been
-    /// begun. What has been taken is still to be given back.
+    /// Takes nothing more: what lies in the queue, and whatever is submitted later, comes back as this without having
+    /// been begun. What has been taken is still to be given back.
     pub fn refuse(&self, refusal: impl Fn() -> R + Send + 'static) {
         let mut queue = lock(&self.0.queue);
         queue.closed = true;

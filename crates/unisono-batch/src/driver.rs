@@ -1,8 +1,8 @@
 //! The tokio driver: runs a [`Job`] under the state machine, as one future on a current-thread runtime.
 //!
 //! A turn: poll the attempts that were woken, take wishes and stops, settle what ended or ran out of time, pull,
-//! start, and deliver the outcomes of the turn together. There is one timer for everything, and one look at the clock for
-//! all that a turn decides. A panic in an attempt is that item's outcome and nobody else's.
+//! start, and deliver the outcomes of the turn together. There is one timer for everything, and one look at the clock
+//! for all that a turn decides. A panic in an attempt is that item's outcome and nobody else's.
 
 use std::{
     any::Any,

@@ -5,8 +5,8 @@
 //!
 //! A timer is late, by a tick of its wheel or by what its thread did meanwhile. Whoever counts the next interval from
 //! the late start loses that time for good: a third of a rate of 500 per second. So a start that only waited for its
-//! time counts from when it was due, as far as its caller says ([`Gcra::start`]'s `dated`; I.371 calls the bound on that
-//! the tolerance), and what comes after it catches up.
+//! time counts from when it was due, as far as its caller says ([`Gcra::start`]'s `dated`; I.371 calls the bound on
+//! that the tolerance), and what comes after it catches up.
 //!
 //! Catching up alone would let more start in a second than the rate says: a late one at its beginning, punctual ones to
 //! its end. So lateness is lent for a second at most: every half second, the schedule moves back by the most that any
@@ -46,7 +46,8 @@ impl Gcra {
         self.0.map_or(now, |schedule| later(schedule.due, schedule.forfeit(now)).checked_sub(ahead).unwrap_or(now))
     }
 
-    /// Counts a start at `now`, which must conform. It could have come at `dated` already, had its driver been punctual.
+    /// Counts a start at `now`, which must conform. It could have come at `dated` already, had its driver been
+    /// punctual.
     pub(crate) fn start(&mut self, rate: &Rate, now: Instant, dated: Instant) {
         let fresh = Schedule { due: dated, rounded: 0, half: now, late: Duration::ZERO, late_before: Duration::ZERO };
         let schedule = self.0.get_or_insert(fresh);

@@ -3,12 +3,12 @@
 //! *Held*: the peer could not be met. One attempt at a time probes it, after pauses that grow; nothing else of the key
 //! starts. The probe is a ticket and not "nothing in flight", so that work that cannot be stopped does not block it.
 //!
-//! *Lowered*: the peer is there and has too much to do, or has just come back. What may be in flight has a window, as TCP
-//! has one for what it sends (RFC 5681): halved when the peer is overloaded, and opened by each success; by one up to
-//! where it was halved last, by a part of one beyond.
+//! *Lowered*: the peer is there and has too much to do, or has just come back. What may be in flight has a window, as
+//! TCP has one for what it sends (RFC 5681): halved when the peer is overloaded, and opened by each success; by one up
+//! to where it was halved last, by a part of one beyond.
 //!
-//! An attempt knows the *epoch* in which it started. Each change of state begins a new one, and news of an older epoch is
-//! ignored: twenty requests that one restart has cut off are one piece of news.
+//! An attempt knows the *epoch* in which it started. Each change of state begins a new one, and news of an older epoch
+//! is ignored: twenty requests that one restart has cut off are one piece of news.
 
 use std::time::{Duration, Instant};
 
@@ -74,8 +74,8 @@ pub(crate) struct News {
     pub(crate) at: Instant,
     pub(crate) ticket: Ticket,
     pub(crate) peer: Peer,
-    /// Nothing of it reached anybody, so that it says nothing of the attempt; otherwise it may be the attempt's own fault
-    /// that the peer hung up.
+    /// Nothing of it reached anybody, so that it says nothing of the attempt; otherwise it may be the attempt's own
+    /// fault that the peer hung up.
     pub(crate) is_unmet: bool,
     /// Of its key, this one included.
     pub(crate) in_flight: u32,
@@ -226,16 +226,18 @@ fn bound(misses: u32) -> Duration {
     FIRST_PAUSE.saturating_mul(1 << misses.min(16)).min(MOST_PAUSE)
 }
 
-/// A small window is opened by one for at least so many successes. Where one at a time is too few and two are too many, every
-/// look at what two would do costs a refusal or two, and these are not to be more than the retry budget earns.
+/// A small window is opened by one for at least so many successes. Where one at a time is too few and two are too many,
+/// every look at what two would do costs a refusal or two, and these are not to be more than the retry budget earns.
 const SLOWEST: f64 = 12.0;
 /// Two in a row, with no success between them.
 const STRIKES: u32 = 2;
-/// Some requests make a server hang up each time. That this many come one after the other is a reason to look who is there.
+/// Some requests make a server hang up each time. That this many come one after the other is a reason to look who is
+/// there.
 const DOUBTS: u32 = 3;
 /// A restart is most often over in less than a second.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// Five seconds after it is back at the latest a host is met again; a connection attempt in two or three bothers nobody.
+/// Five seconds after it is back at the latest a host is met again; a connection attempt in two or three bothers
+/// nobody.
 const MOST_PAUSE: Duration = Duration::from_secs(5);
 /// How long an idle key is remembered for the state of its peer alone.
 const REMEMBERED: Duration = Duration::from_secs(60);

@@ -55,8 +55,8 @@ pub struct Attempt<I, V> {
     pub value: V,
     /// Nothing of the same key starts before then, whatever the verdict: the peer announced its quota.
     pub pause_until: Option<Instant>,
-    /// An item that follows from this one: its next page. Only with [`Verdict::Final`]. Boxed, since few have one and every
-    /// attempt is moved several times.
+    /// An item that follows from this one: its next page. Only with [`Verdict::Final`]. Boxed, since few have one and
+    /// every attempt is moved several times.
     pub then: Option<Box<I>>,
 }
 
@@ -79,8 +79,8 @@ pub enum Verdict {
         /// The earliest next start.
         not_before: Option<Instant>,
     },
-    /// Nothing of it reached the peer. Where the peer is away ([`Job::peer`]) the item waits for it and the attempt counts
-    /// for nothing; otherwise as [`Verdict::Retry`].
+    /// Nothing of it reached the peer. Where the peer is away ([`Job::peer`]) the item waits for it and the attempt
+    /// counts for nothing; otherwise as [`Verdict::Retry`].
     Unmet {
         /// How the item ends if there is no further attempt.
         otherwise: OutcomeKind,
@@ -89,8 +89,8 @@ pub enum Verdict {
     Throttled {
         /// The end of the pause that the peer asked for; `None`: a backoff of our own.
         until: Option<Instant>,
-        /// Whether a quota is used up. Then the key is paced from now on, at what the peer seems to bear; a peer that is
-        /// merely down for a while is met at full speed afterwards.
+        /// Whether a quota is used up. Then the key is paced from now on, at what the peer seems to bear; a peer that
+        /// is merely down for a while is met at full speed afterwards.
         quota: bool,
     },
 }
@@ -237,8 +237,8 @@ impl Context {
         self.item_by
     }
 
-    /// A step begins: from here on something may be carried out, until [`Context::settle`] says more. An attempt may have
-    /// several, one after the other, as an HTTP request has redirects; what an earlier one did is not forgotten.
+    /// A step begins: from here on something may be carried out, until [`Context::settle`] says more. An attempt may
+    /// have several, one after the other, as an HTTP request has redirects; what an earlier one did is not forgotten.
     pub fn begin(&self) {
         self.flags.end_step();
         self.flags.present.set(Effect::Maybe);

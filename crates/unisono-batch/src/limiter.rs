@@ -4,10 +4,10 @@
 //! letting go of its lock.
 //!
 //! Rules: (1) what a caller is doing is one field, `Stage`: waiting, admitted, inside. Whoever gives up is taken out by
-//! `withdraw`, which looks at that field, so there is no moment at which a place belongs to nobody. (2) A place is given
-//! to one caller and is theirs from then on; when they withdraw before they have entered, it goes to the next one, with
-//! what it took of the rates if nobody was admitted since. (3) Those with the same key are admitted in the order in which they asked, and keys take
-//! turns; a key that is full keeps no other waiting.
+//! `withdraw`, which looks at that field, so there is no moment at which a place belongs to nobody. (2) A place is
+//! given to one caller and is theirs from then on; when they withdraw before they have entered, it goes to the next
+//! one, with what it took of the rates if nobody was admitted since. (3) Those with the same key are admitted in the
+//! order in which they asked, and keys take turns; a key that is full keeps no other waiting.
 //!
 //! No priorities, and no time of its own: whoever waits for time to pass is admitted by `admit`, at `until`.
 
@@ -75,7 +75,8 @@ impl<W> Limiter<W> {
         }
     }
 
-    /// How a caller that was not admitted is woken when they are; handed back when there is nothing to wait for any more.
+    /// How a caller that was not admitted is woken when they are; handed back when there is nothing to wait for any
+    /// more.
     pub fn wait(&mut self, visit: Visit, wake: W) -> Result<(), W> {
         match self.visits.get_mut(&visit) {
             Some(Stage::Waiting(how)) => {

@@ -208,8 +208,8 @@ impl Engaged {
             if self.rate <= self.held {
                 self.held = 0.0;
             }
-            // An announced pause may be longer than the quota needs, and then says less than a rate that lasted: it falls by
-            // a cut, twice as deep each time.
+            // An announced pause may be longer than the quota needs, and then says less than a rate that lasted: it
+            // falls by a cut, twice as deep each time.
             let has_lasted =
                 refusal.announced && seconds(self.reviewed, refusal.since) > 0.5 * seconds(refusal.since, started);
             let lasted = if has_lasted { self.rate * (1.0 - self.cut) } else { 0.0 };

@@ -1,5 +1,5 @@
-//! The laws of a limiter, checked over random histories in virtual time: callers ask, wait, enter, give up at every stage,
-//! and leave.
+//! The laws of a limiter, checked over random histories in virtual time: callers ask, wait, enter, give up at every
+//! stage, and leave.
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -1,7 +1,7 @@
 //! Peers that go away, come back, or are asked for too much: the engine with its driver, in virtual time.
 //!
-//! A [`Host`] plays a server: it is down for some time, bears so much at once or so many per second, and keeps account of
-//! what it met. What is checked is what users see: every row done, nothing hit harder than it may be.
+//! A [`Host`] plays a server: it is down for some time, bears so much at once or so many per second, and keeps account
+//! of what it met. What is checked is what users see: every row done, nothing hit harder than it may be.
 
 use std::{
     cell::{Cell, RefCell},

@@ -1,7 +1,7 @@
 //! The laws of rates, with a driver that is late: its timer ticks in milliseconds, and it is held up by other work.
 //!
-//! A world keeps a [`Machine`] supplied with items, drives it as the tokio driver does (called when an attempt ends, and
-//! when the timer that it asked for ticks), and notes each start. Time is virtual.
+//! A world keeps a [`Machine`] supplied with items, drives it as the tokio driver does (called when an attempt ends,
+//! and when the timer that it asked for ticks), and notes each start. Time is virtual.
 
 use std::{
     num::NonZeroU32,
@@ -242,7 +242,8 @@ proptest! {
     }
 }
 
-/// What `with limiter:` in a loop does: the next one asks when the last one is through, and somebody sleeps until it may.
+/// What `with limiter:` in a loop does: the next one asks when the last one is through, and somebody sleeps until it
+/// may.
 #[test]
 fn one_caller_at_a_time_gets_98_percent_of_a_rate_and_never_more() {
     for (text, late) in [("45/s", 3000), ("100/s", 3000), ("500/s", 1500), ("1000/s", 700), ("100/s", 9000)] {

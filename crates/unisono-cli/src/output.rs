@@ -1,16 +1,16 @@
 //! Standard output: the one place through which every command writes to it, and which knows whether it all arrived.
 //!
 //! *To the last byte.* Nothing counts as written before the last flush has succeeded: a full disk, a quota, a closed
-//! descriptor are our own failure (125), whatever else went well. A reader that has left is no failure and needs no words
-//! (141, the status of SIGPIPE).
+//! descriptor are our own failure (125), whatever else went well. A reader that has left is no failure and needs no
+//! words (141, the status of SIGPIPE).
 //!
-//! *Closed is closed.* Rust opens /dev/null where a standard stream was closed, so that no other file gets its number, and
-//! takes what is written to a closed one for written. [`keep_closed`] puts a descriptor there that cannot be used, which
-//! says so whenever it is, and to whatever program we start in our place.
+//! *Closed is closed.* Rust opens /dev/null where a standard stream was closed, so that no other file gets its number,
+//! and takes what is written to a closed one for written. [`keep_closed`] puts a descriptor there that cannot be used,
+//! which says so whenever it is, and to whatever program we start in our place.
 //!
-//! *Exact, but for a terminal.* Data goes to pipes and files as it is. A terminal is shown lines of text and of JSON without
-//! anything that it would act on (`unisono_core::printable`). What commands of `unisono each` print is theirs, and is shown
-//! as it is everywhere, as xargs does.
+//! *Exact, but for a terminal.* Data goes to pipes and files as it is. A terminal is shown lines of text and of JSON
+//! without anything that it would act on (`unisono_core::printable`). What commands of `unisono each` print is theirs,
+//! and is shown as it is everywhere, as xargs does.
 
 use std::{
     fs::{File, OpenOptions},

@@ -1,10 +1,10 @@
 //! Signals become requests to stop: the first to drain, the second to abort, the third ends the process.
 //!
-//! Some programs send a signal to a process and then to its group (timeout(1) does), so what comes twice within a moment came
-//! once.
+//! Some programs send a signal to a process and then to its group (timeout(1) does), so what comes twice within a
+//! moment came once.
 //!
-//! Whoever watches never writes: a standard output or standard error that nobody reads would hold up the next signal, which
-//! is the one that is to end that. What is to be said has a thread for itself.
+//! Whoever watches never writes: a standard output or standard error that nobody reads would hold up the next signal,
+//! which is the one that is to end that. What is to be said has a thread for itself.
 
 use std::{
     num::NonZeroU32,
@@ -90,8 +90,8 @@ pub fn watch(cancel: &CancelToken, monitor: &Monitor, terminal: &Terminal, handl
     thread::Builder::new().name("unisono-signals".into()).spawn(watch).map(drop).map_err(fault)
 }
 
-/// Makes a file that has become too large an error of whoever writes to it: without a handler the signal would end us in the
-/// middle of a run (setrlimit(2)). It is handled and not ignored, so what we start has it as in a fresh process.
+/// Makes a file that has become too large an error of whoever writes to it: without a handler the signal would end us
+/// in the middle of a run (setrlimit(2)). It is handled and not ignored, so what we start has it as in a fresh process.
 pub fn survive_large_files() -> Result<(), Failure> {
     let seen = Arc::default();
     let registered = flag::register(SIGXFSZ, seen);

@@ -1,8 +1,9 @@
 //! Standard error: one line that is rewritten, and lines above it that stay.
 //!
-//! What is shown are names, addresses and messages of strangers, so a line is a type: whatever is put into it is made safe
-//! ([`unisono_core::printable`]), and only we put colours and line ends around it. That holds wherever standard error
-//! leads, since logs are read on terminals too. When it is closed or full nobody is left to tell, and the run goes on.
+//! What is shown are names, addresses and messages of strangers, so a line is a type: whatever is put into it is made
+//! safe ([`unisono_core::printable`]), and only we put colours and line ends around it. That holds wherever standard
+//! error leads, since logs are read on terminals too. When it is closed or full nobody is left to tell, and the run
+//! goes on.
 
 use std::{
     io::{self, IsTerminal, Write as _},

@@ -626,8 +626,9 @@ impl Running<'_> {
         !members.is_empty()
     }
 
-    /// Sends SIGTERM to the whole group in one call, the first time; answers who has had it. One by one the reader of a pipe would
-    /// see the end of what it reads before its own, and take it for the whole. Who has left the group has to be told by itself.
+    /// Sends SIGTERM to the whole group in one call, the first time; returns who has had it. One by one the reader of a
+    /// pipe would see the end of what it reads before its own, and take it for the whole. Who has left the group has to
+    /// be told by itself.
     fn end_group_at_once(&self, members: &[Found]) -> HashSet<Found> {
         let group = match self.signalled.is_empty() {
             true => self.in_group(members),
@@ -749,15 +750,15 @@ impl Drop for Running<'_> {
     }
 }
 
-/// Kills these. They are held first, so that nobody sees the end of another, for which it waits or from which it reads, and goes
-/// on with its next step for a moment.
+/// Kills these. They are held first, so that nobody sees the end of another, for which it waits or from which it reads,
+/// and goes on with its next step for a moment.
 fn kill_all(these: &[Found]) {
     these.iter().for_each(|found| found.signal(Signal::STOP));
     these.iter().for_each(|found| found.signal(Signal::KILL));
     these.iter().for_each(|found| wait_for_end(found.pid));
 }
 
-/// Kills all that descends from this process, until nothing is left; answers how many it were.
+/// Kills all that descends from this process, until nothing is left; returns how many it were.
 pub(crate) fn kill_descendants() -> u32 {
     let mut killed = HashSet::new();
     for _ in 0..ROUNDS {

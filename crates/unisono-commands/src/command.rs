@@ -1,7 +1,7 @@
 //! What to start, and why it could not be.
 //!
-//! The search in `PATH` is that of execvp(3) in the environment that the command will have; the files that it may be are
-//! listed here and tried by the child. A file without an interpreter is no script for `sh`.
+//! The search in `PATH` is that of execvp(3) in the environment that the command will have; the files that it may be
+//! are listed here and tried by the child. A file without an interpreter is no script for `sh`.
 
 use std::{
     error::Error,
@@ -31,8 +31,8 @@ pub struct Command {
     pub argv: Vec<OsString>,
     /// Where it runs; `None`: where we are.
     pub folder: Option<PathBuf>,
-    /// The environment that it inherits. It is given, since a change while it is read is a race (setenv(3), "MT-Unsafe"), and
-    /// only whoever owns the process knows when there is none.
+    /// The environment that it inherits. It is given, since a change while it is read is a race (setenv(3),
+    /// "MT-Unsafe"), and only whoever owns the process knows when there is none.
     pub inherited: Arc<[(OsString, OsString)]>,
     /// Added to what it inherits.
     pub environment: Vec<(OsString, OsString)>,
@@ -212,7 +212,8 @@ impl SpawnError {
         Self { program: command.argv.first().cloned().unwrap_or_default(), folder, source }
     }
 
-    /// The exit status that shells give for this: 127 not found, 126 not executable (POSIX, "Exit Status for Commands").
+    /// The exit status that shells give for this: 127 not found, 126 not executable (POSIX, "Exit Status for
+    /// Commands").
     pub fn exit_code(&self) -> u8 {
         let is_missing = self.source.kind() == io::ErrorKind::NotFound && self.folder.is_none();
         if is_missing { 127 } else { 126 }

@@ -4,8 +4,8 @@
 //! whether it may be done again: a request that was carried out and whose answer was then found wrong has `failed`, and
 //! must still not be sent twice.
 //!
-//! "Not carried out" is taken from whoever should have done it: a refusal (HTTP 4xx), an exit status, an exception. What
-//! else they did before they refused is theirs to know.
+//! "Not carried out" is taken from whoever should have done it: a refusal (HTTP 4xx), an exit status, an exception.
+//! What else they did before they refused is theirs to know.
 
 use std::{fmt, str::FromStr};
 
@@ -54,8 +54,8 @@ impl Effect {
         repeatable || self == Self::None
     }
 
-    /// How an item ends that would end as `outcome`, were it not for its effect: what may have been carried out, and must
-    /// not be repeated, is ambiguous, whatever went wrong.
+    /// How an item ends that would end as `outcome`, were it not for its effect: what may have been carried out, and
+    /// must not be repeated, is ambiguous, whatever went wrong.
     ///
     /// ```
     /// use unisono_core::{Effect, OutcomeKind};

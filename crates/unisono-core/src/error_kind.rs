@@ -129,8 +129,8 @@ impl ErrorKind {
         Self::ALL.into_iter().find(|kind| kind.as_str() == word)
     }
 
-    /// Whether it says nothing of the item, since the absence of a host or a limit of ours decided: then a later run tries
-    /// again by itself.
+    /// Whether it says nothing of the item, since the absence of a host or a limit of ours decided: then a later run
+    /// tries again by itself.
     ///
     /// ```
     /// use unisono_core::ErrorKind;

@@ -46,8 +46,8 @@ impl Default for Limits {
 pub struct Times {
     /// One attempt, in total; a peer that drips bytes cannot outlive it. `None`: only the deadline bounds it.
     pub timeout: Option<Duration>,
-    /// One item from its first start, with its repeats and waits; where its host was away before that, from then on. Nothing
-    /// of it starts at or after its end. `None` only when asked for.
+    /// One item from its first start, with its repeats and waits; where its host was away before that, from then on.
+    /// Nothing of it starts at or after its end. `None` only when asked for.
     pub deadline: Option<Duration>,
     /// Work that is late is given so long to end by itself, where it has ways of its own to be stopped.
     pub stopping: Duration,

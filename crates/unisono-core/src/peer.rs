@@ -1,7 +1,7 @@
 //! What the end of an attempt says of the peer, apart from what it means for its item.
 //!
-//! A POST whose connection was reset is `ambiguous`, which is about the POST; that the host behind it goes away is about
-//! every other item that is for the same host. Both are told side by side, and neither follows from the other.
+//! A POST whose connection was reset is `ambiguous`, which is about the POST; that the host behind it goes away is
+//! about every other item that is for the same host. Both are told side by side, and neither follows from the other.
 
 /// News of whom an attempt was for: of the peer whose key it has, and of nobody else.
 ///

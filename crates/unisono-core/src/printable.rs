@@ -1,9 +1,10 @@
 //! Text that is safe to show: no name, address or message of a stranger moves the cursor, sets a colour, or turns the
 //! direction of a line.
 //!
-//! What a terminal acts on is shown escaped, as Rust and Python write it: `\n`, `\x1b`, `\u{202e}`. That is C0, DEL, C1, the
-//! separators of lines and paragraphs, and the characters that change the direction of text (Unicode UAX 9), by which one
-//! name can be made to look like another. Everything else stays as it is, joiners of emoji and of Indic scripts included.
+//! What a terminal acts on is shown escaped, as Rust and Python write it: `\n`, `\x1b`, `\u{202e}`. That is C0, DEL,
+//! C1, the separators of lines and paragraphs, and the characters that change the direction of text (Unicode UAX 9), by
+//! which one name can be made to look like another. Everything else stays as it is, joiners of emoji and of Indic
+//! scripts included.
 //!
 //! This is for people. Data goes to a pipe or a file unchanged, and what shows data to a terminal as JSON uses
 //! [`printable_json`], which says the same in the escapes of JSON, so that it still reads back.
@@ -45,8 +46,8 @@ pub fn printable_bytes(bytes: &[u8]) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// A line of JSON that means the same, with everything escaped that a terminal would act on. What is not JSON is made safe
-/// as well, so nothing need be known of the line.
+/// A line of JSON that means the same, with everything escaped that a terminal would act on. What is not JSON is made
+/// safe as well, so nothing need be known of the line.
 ///
 /// ```
 /// assert_eq!(unisono_core::printable_json("{\"a\":\"\u{9b}2K\"}".as_bytes()), "{\"a\":\"\\u009b2K\"}");

@@ -90,8 +90,8 @@ pub fn grace(due: std::time::Instant, now: std::time::Instant) -> Duration {
 /// Waits for a future until a time; what has arrived by then still counts.
 ///
 /// # Errors
-/// [`Late`], once the time has passed, the reactor has had its turns, and the future is still not done. When the reactor
-/// stood meanwhile, the future gets some more time, since what it waits for may take several steps.
+/// [`Late`], once the time has passed, the reactor has had its turns, and the future is still not done. When the
+/// reactor stood meanwhile, the future gets some more time, since what it waits for may take several steps.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
@@ -110,8 +110,8 @@ pub async fn timeout_at<F: Future>(due: Instant, future: F) -> Result<F::Output,
     }
 }
 
-/// Waits until a time has passed and the reactor has had its turns since; when it stood, for some more time. Whoever polls
-/// this must first poll what may be late.
+/// Waits until a time has passed and the reactor has had its turns since; when it stood, for some more time. Whoever
+/// polls this must first poll what may be late.
 pub async fn late(due: Instant) {
     tokio::time::sleep_until(due).await;
     let grace = grace(due.into_std(), clock::now());

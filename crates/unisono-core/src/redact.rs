@@ -1,15 +1,16 @@
 //! Text that may hold an address with a password in it, made fit to be shown.
 //!
-//! An address that was read is a `Url`, whose user information is kept apart. This is for everything else: what could not
-//! be read as an address, and so may be a password in any place. The rule is to hide whatever *might* be user information
-//! rather than what certainly is: a hidden path costs a look into the input, a shown password costs the password.
+//! An address that was read is a `Url`, whose user information is kept apart. This is for everything else: what could
+//! not be read as an address, and so may be a password in any place. The rule is to hide whatever *might* be user
+//! information rather than what certainly is: a hidden path costs a look into the input, a shown password costs the
+//! password.
 //!
 //! It leaves out secrets that stand elsewhere, such as in the parameters of a query: nobody can tell which these are.
 
 use std::borrow::Cow;
 
-/// The text with `***` in place of all that might be a user name or password: from the scheme to the last `@`, or from the
-/// first colon of a host whose port is no number. Long text is cut.
+/// The text with `***` in place of all that might be a user name or password: from the scheme to the last `@`, or from
+/// the first colon of a host whose port is no number. Long text is cut.
 ///
 /// ```
 /// use unisono_core::redacted;

@@ -23,8 +23,8 @@ impl RetryPolicy {
         Self { repeats: 0, ..Self::default() }
     }
 
-    /// The same, with so long a wait for hosts that are away (zero: none), where somebody says so. Where nobody does, whoever
-    /// wants each item tried once wants no waiting either.
+    /// The same, with so long a wait for hosts that are away (zero: none), where somebody says so. Where nobody does,
+    /// whoever wants each item tried once wants no waiting either.
     pub fn waiting(self, host_away: Option<Duration>) -> Self {
         let asked = host_away.unwrap_or(if self.repeats == 0 { Duration::ZERO } else { DEFAULT_HOST_AWAY });
         Self { host_away: Some(asked).filter(|away| !away.is_zero()), ..self }
@@ -74,7 +74,8 @@ impl Default for Backoff {
 
 /// A token bucket of repeats per key, so that an outage does not multiply the load.
 ///
-/// Each first attempt earns `ratio` tokens, each repeat costs one; the bucket starts with `reserve` tokens and never holds more.
+/// Each first attempt earns `ratio` tokens, each repeat costs one; the bucket starts with `reserve` tokens and never
+/// holds more.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RetryBudget {
     /// Repeats earned by each first attempt.
@@ -84,7 +85,8 @@ pub struct RetryBudget {
 }
 
 impl Default for RetryBudget {
-    /// One repeat for five first attempts, and a hundred on credit: short hiccups pass, long outages do not double the load.
+    /// One repeat for five first attempts, and a hundred on credit: short hiccups pass, long outages do not double the
+    /// load.
     fn default() -> Self {
         Self { ratio: 0.2, reserve: 100 }
     }

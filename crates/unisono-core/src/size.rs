@@ -2,8 +2,8 @@
 
 use crate::ParseError;
 
-/// Reads a size in bytes: `kB`, `MB`, `GB`, `TB`, `PB`, `EB` are powers of 1000; `KiB`, `MiB`, `GiB`, `TiB`, `PiB`, `EiB` (and
-/// `K`, `M`, `G`, `T`, `P`) powers of 1024; a bare number is bytes.
+/// Reads a size in bytes: `kB`, `MB`, `GB`, `TB`, `PB`, `EB` are powers of 1000; `KiB`, `MiB`, `GiB`, `TiB`, `PiB`,
+/// `EiB` (and `K`, `M`, `G`, `T`, `P`) powers of 1024; a bare number is bytes.
 ///
 /// # Errors
 /// When the text is not a number with one of these units, or does not fit 64 bits.

@@ -105,7 +105,8 @@ impl Files {
         Ok(Self { pool, parts: 2 * options.threads, kernel: options.kernel, on_bytes })
     }
 
-    /// Digests a file. The slot of `context` is held until a thread is through with it, whatever becomes of this future.
+    /// Digests a file. The slot of `context` is held until a thread is through with it, whatever becomes of this
+    /// future.
     ///
     /// # Errors
     /// When it cannot be read, is not what it is known to be, or changes meanwhile.

@@ -1,8 +1,8 @@
 //! A file so large that all threads work on it: BLAKE3 alone, since every other digest is one long chain.
 //!
-//! A thread that opens such a file hands it back, and the reactor's side puts its parts into the queue, a few at a time, so
-//! that other files have their turn. Each part is read and digested as a file is; the last step joins their digests, and
-//! asks whether the file is still what it was.
+//! A thread that opens such a file hands it back, and the reactor's side puts its parts into the queue, a few at a
+//! time, so that other files have their turn. Each part is read and digested as a file is; the last step joins their
+//! digests, and asks whether the file is still what it was.
 
 use std::{fs::File, sync::Arc};
 

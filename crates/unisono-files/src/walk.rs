@@ -82,7 +82,8 @@ pub fn walk(roots: &[PathBuf], options: &WalkOptions) -> Result<impl Iterator<It
     Ok(walk_steps(roots, options)?.flatten())
 }
 
-/// As [`walk()`], with a `None` for each folder and each file that is passed over: whoever walks can look up in between.
+/// As [`walk()`], with a `None` for each folder and each file that is passed over: whoever walks can look up in
+/// between.
 ///
 /// # Errors
 /// As [`walk()`].
@@ -106,8 +107,8 @@ pub fn walk_steps(
     }))
 }
 
-/// The only step of a root that is a regular file. No filter of names holds for what is given, and a walk takes longer to
-/// set up than to look.
+/// The only step of a root that is a regular file. No filter of names holds for what is given, and a walk takes longer
+/// to set up than to look.
 fn given_file(root: &Path, options: &WalkOptions) -> Option<Option<Found>> {
     let raw = rustix::fs::lstat(root).ok()?;
     let is_regular = FileType::from_raw_mode(raw.st_mode) == FileType::RegularFile;

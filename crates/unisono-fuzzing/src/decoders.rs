@@ -1,4 +1,5 @@
-//! Decoders of bodies: any bytes under any codings are decoded or refused, within their cap; what real encoders made comes back.
+//! Decoders of bodies: any bytes under any codings are decoded or refused, within their cap; what real encoders made
+//! comes back.
 
 use std::io::Write;
 

@@ -1,8 +1,8 @@
 //! What is true of each parser for any bytes: one function per target, which panics where it is not.
 //!
 //! The same bodies are run in two ways. `make fuzz TIME=60` runs each under libFuzzer (`fuzz/fuzz_targets`), guided by
-//! coverage, from the seeds in `fuzz/seeds/<target>`; `make test` runs each over those seeds, over damaged ones, and over
-//! random bytes (`tests/bodies.rs`). What the fuzzer finds becomes a seed, and so a test.
+//! coverage, from the seeds in `fuzz/seeds/<target>`; `make test` runs each over those seeds, over damaged ones, and
+//! over random bytes (`tests/bodies.rs`). What the fuzzer finds becomes a seed, and so a test.
 //!
 //! A body asks for more than that nothing panics wherever there is more to ask: what was written reads back, what one
 //! decoder takes a real encoder has made, what is bounded stays bounded.

@@ -1,5 +1,5 @@
-//! Lines of a results file: any bytes are a line or not, and whatever an outcome holds is read back, by us and by a JSON
-//! parser.
+//! Lines of a results file: any bytes are a line or not, and whatever an outcome holds is read back, by us and by a
+//! JSON parser.
 
 use serde_json::Value;
 use unisono_core::{Effect, OutcomeKind};
@@ -7,7 +7,8 @@ use unisono_journal::{Fields, Json, Next, Record, RowKey, scan, unescape};
 
 pub(crate) fn body(bytes: &[u8]) {
     if let Some(head) = scan(bytes) {
-        // Whatever stands for a name is text or is not; what is said of a line must not depend on what follows its head.
+        // Whatever stands for a name is text or is not; what is said of a line must not depend on what follows its
+        // head.
         let _ = unescape(head.id);
         let mut longer = bytes[..bytes.len() - 1].to_vec();
         longer.extend_from_slice(b",\"more\":1}");

@@ -1,4 +1,5 @@
-//! Manifests of anybody: any bytes are an answer, and what is read, or any name, written in any layout, is read back the same.
+//! Manifests of anybody: any bytes are an answer, and what is read, or any name, written in any layout, is read back
+//! the same.
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
 

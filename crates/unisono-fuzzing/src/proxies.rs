@@ -1,5 +1,5 @@
-//! What proxies answer, to CONNECT and by SOCKS 5: taken or refused, and of what is taken not one byte more or less than the
-//! answer has; what comes behind it is another's.
+//! What proxies answer, to CONNECT and by SOCKS 5: taken or refused, and of what is taken not one byte more or less
+//! than the answer has; what comes behind it is another's.
 
 use unisono_http::{read_connect_answer, read_socks_answers};
 

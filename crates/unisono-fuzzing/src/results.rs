@@ -1,5 +1,5 @@
-//! A results file with any bytes in it: it is resumed or refused, and what is kept of it is what was there. One that was cut off
-//! anywhere, as by a kill, has all that was whole.
+//! A results file with any bytes in it: it is resumed or refused, and what is kept of it is what was there. One that
+//! was cut off anywhere, as by a kill, has all that was whole.
 
 use std::{collections::HashSet, fs, path::Path};
 
@@ -65,7 +65,8 @@ fn kept_what_is_there(bytes: &[u8], kept: u64) {
     assert!(kept == lines || kept + 1 == lines && is_torn, "{kept} outcomes in {lines} lines");
 }
 
-/// The values in a line, as we spell them: one, unless somebody has changed the shape of the file. What is no JSON, which is text, comes last, as it is.
+/// The values in a line, as we spell them: one, unless somebody has changed the shape of the file. What is no JSON,
+/// which is text, comes last, as it is.
 fn values(line: &[u8]) -> Vec<Vec<u8>> {
     let (mut values, mut rest) = (Vec::new(), line.trim_ascii());
     while !rest.is_empty() {

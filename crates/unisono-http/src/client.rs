@@ -93,8 +93,8 @@ impl Client {
         self.open(request, &Trail::default(), attempt).await?.collect_for(attempt).await
     }
 
-    /// Sends a request and waits for the head of the answer. What it says of the request is settled in the context as if
-    /// its body came whole. An attempt goes on where the trail ends.
+    /// Sends a request and waits for the head of the answer. What it says of the request is settled in the context as
+    /// if its body came whole. An attempt goes on where the trail ends.
     ///
     /// # Errors
     /// As [`Client::send`].
@@ -387,8 +387,8 @@ pub(crate) fn is_news_of(row: &Request, hop: &Request) -> bool {
     std::ptr::eq(row, hop) || hop.url.authority() == row.url.authority()
 }
 
-/// The end of a hop with what is known by it of the row's host: a hop to another origin adds nothing to that. `known` keeps it
-/// for the hops that follow.
+/// The end of a hop with what is known by it of the row's host: a hop to another origin adds nothing to that. `known`
+/// keeps it for the hops that follow.
 fn with_news(mut result: Result<Streaming, Error>, is_own: bool, known: &mut Peer) -> Result<Streaming, Error> {
     if is_own {
         *known = match &result {

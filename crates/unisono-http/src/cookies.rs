@@ -1,10 +1,10 @@
 //! Cookies of one run (RFC 6265): what is kept of what servers set, and what goes back to whom.
 //!
-//! Reading one, and which path and host it is for, is the `cookie_store` crate's. Here is what keeps a hostile server from
-//! harm: nobody sets a cookie for a public suffix such as `co.uk`, nobody without TLS sets or replaces a `Secure` one, a name
-//! that begins with `__Host-` or `__Secure-` is what it says (RFC 6265bis, section 4.1.3), and there are only so many, of
-//! such a size. Where there are too many, the ones that were set longest ago go first; of one site, those that have expired
-//! go before them.
+//! Reading one, and which path and host it is for, is the `cookie_store` crate's. Here is what keeps a hostile server
+//! from harm: nobody sets a cookie for a public suffix such as `co.uk`, nobody without TLS sets or replaces a `Secure`
+//! one, a name that begins with `__Host-` or `__Secure-` is what it says (RFC 6265bis, section 4.1.3), and there are
+//! only so many, of such a size. Where there are too many, the ones that were set longest ago go first; of one site,
+//! those that have expired go before them.
 //!
 //! A site is a registrable domain and all below it, since whoever has one can make names below it without end.
 

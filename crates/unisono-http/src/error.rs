@@ -151,8 +151,8 @@ struct Cause {
     source: Option<Box<Cause>>,
 }
 
-/// An error has a handful of causes. Each lies inside of the one before, so that a chain of any length would be dropped by as
-/// many nested calls, and take the whole stack.
+/// An error has a handful of causes. Each lies inside of the one before, so that a chain of any length would be dropped
+/// by as many nested calls, and take the whole stack.
 const MOST_LEVELS: usize = 32;
 
 impl fmt::Display for Cause {

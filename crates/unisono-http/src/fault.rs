@@ -41,7 +41,8 @@ pub(crate) fn body_failed(error: h2::Error, left: u64, is_mute: bool, named: &dy
     stream_failed(error, Phase::Body, is_mute, named)
 }
 
-/// Names the error of a stream of HTTP/2. `is_mute` says that its connection was given up for want of an answer to a ping.
+/// Names the error of a stream of HTTP/2. `is_mute` says that its connection was given up for want of an answer to a
+/// ping.
 pub(crate) fn stream_failed(error: h2::Error, phase: Phase, is_mute: bool, named: &dyn Display) -> Error {
     // What began to be answered was processed, whatever its peer says afterwards.
     let unprocessed = not_processed(&error).filter(|_| phase == Phase::Head);
@@ -113,8 +114,8 @@ fn is_nonsense(io: Option<io::ErrorKind>) -> bool {
 }
 
 /// RFC 9113: a stream that is refused (section 8.7), or above the last one that a GOAWAY names (section 6.8), was not
-/// processed. h2 fails just those streams with the peer's GOAWAY. Returns what it says of the peer when it comes to that
-/// again and again.
+/// processed. h2 fails just those streams with the peer's GOAWAY. Returns what it says of the peer when it comes to
+/// that again and again.
 fn not_processed(error: &h2::Error) -> Option<Sign> {
     let refused = is_refused(error);
     let left_out = error.is_go_away() && error.is_remote();

@@ -1,9 +1,9 @@
 //! Header fields that a caller sets: which are its to set, and what they may hold.
 //!
-//! How a message is framed and what becomes of its connection is this crate's to say, since two opinions about it are how
-//! a body is sent cut, or a second request is smuggled in (RFC 9112, section 11.2). Such a header is refused rather than
-//! left out, so that nobody believes that it was sent. Checked where words are read, so that a mistake is known before
-//! anything starts, and again before a request is sent, for those that come from elsewhere.
+//! How a message is framed and what becomes of its connection is this crate's to say, since two opinions about it are
+//! how a body is sent cut, or a second request is smuggled in (RFC 9112, section 11.2). Such a header is refused rather
+//! than left out, so that nobody believes that it was sent. Checked where words are read, so that a mistake is known
+//! before anything starts, and again before a request is sent, for those that come from elsewhere.
 
 use std::borrow::Cow;
 
@@ -40,7 +40,8 @@ pub fn request_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValu
     Ok((parsed, value))
 }
 
-/// A header of an answer, without the passwords of addresses in it and without the values of cookies. Nothing else is changed.
+/// A header of an answer, without the passwords of addresses in it and without the values of cookies. Nothing else is
+/// changed.
 ///
 /// ```
 /// use http::header::{LINK, LOCATION};
@@ -85,8 +86,8 @@ fn shown_links(text: &str) -> String {
     shown
 }
 
-/// Between targets there may be titles with addresses of mail. An address, or an `@` outside of quotes, is a target that is
-/// broken, or what a link is about.
+/// Between targets there may be titles with addresses of mail. An address, or an `@` outside of quotes, is a target
+/// that is broken, or what a link is about.
 fn outside(text: &str) -> Cow<'_, str> {
     let is_loose = text.split('"').step_by(2).any(|unquoted| unquoted.contains('@'));
     if is_loose || (text.contains('@') && text.contains("//")) { redacted(text) } else { Cow::Borrowed(text) }

@@ -24,8 +24,8 @@ pub(crate) fn check_framing(headers: &HeaderMap, origin: &Origin) -> Result<(), 
     let is = |line: &[u8], coding: &str| line.trim_ascii().eq_ignore_ascii_case(coding.as_bytes());
     match lines[..] {
         [] => Ok(()),
-        // `identity` says that there is none. Old servers send it, and close at the end of the body. Lists with gaps are no
-        // more than odd, but hyper sees `chunked` only where nothing follows it.
+        // `identity` says that there is none. Old servers send it, and close at the end of the body. Lists with gaps
+        // are no more than odd, but hyper sees `chunked` only where nothing follows it.
         [line] if is(line, "chunked") || is(line, "identity") => Ok(()),
         _ => {
             let named = lines.join(&b", "[..]);

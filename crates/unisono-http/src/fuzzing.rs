@@ -1,4 +1,5 @@
-//! The body of a fuzz target that needs what is private here: what must hold of any bytes from another machine of a cluster.
+//! The body of a fuzz target that needs what is private here: what must hold of any bytes from another machine of a
+//! cluster.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
@@ -10,8 +11,9 @@ use crate::{
     wire::{End, decode_end, decode_request, encode_end, encode_request},
 };
 
-/// Bytes as options, as a request and as an end: each is refused with a reason or read, and what is read is the same after it
-/// has been written and read again. Whatever is ordered from this machine has an end that the other one can read.
+/// Bytes as options, as a request and as an end: each is refused with a reason or read, and what is read is the same
+/// after it has been written and read again. Whatever is ordered from this machine has an end that the other one can
+/// read.
 pub fn wire(bytes: &[u8]) {
     let whole = Bytes::copy_from_slice(bytes);
     if let Some(options) = taken(decode_options(whole.clone())) {

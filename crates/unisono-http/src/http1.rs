@@ -1,7 +1,7 @@
 //! One connection over HTTP/1.1, which carries one request at a time.
 //!
-//! It is polled by the request that uses it, not by a task of its own, which saves two wake-ups per request. A request of
-//! which the kernel took no byte was certainly not sent, whatever hyper made of it.
+//! It is polled by the request that uses it, not by a task of its own, which saves two wake-ups per request. A request
+//! of which the kernel took no byte was certainly not sent, whatever hyper made of it.
 
 use std::{
     fmt::Display,

@@ -3,9 +3,9 @@
 //! h2 speaks the protocol, and a task drives it. What waits for a stream waits here and not in a queue of h2's, so that
 //! until it has one it is certainly unsent, whatever becomes of the connection:
 //!
-//! 1. Before the peer's SETTINGS say how many streams it takes, one goes out (RFC 9113, section 5.1.2, has no such bound
-//!    and recommends that peers take 100; but there are servers that take 8, and one that gets more may take it for a
-//!    violation, which fails streams that nobody may send again). They come within a round trip.
+//! 1. Before the peer's SETTINGS say how many streams it takes, one goes out (RFC 9113, section 5.1.2, has no such
+//!    bound and recommends that peers take 100; but there are servers that take 8, and one that gets more may take it
+//!    for a violation, which fails streams that nobody may send again). They come within a round trip.
 //! 2. After GOAWAY nothing new is given to it and what waits is sent away at once; what runs is waited for.
 //! 3. A refused stream (REFUSED_STREAM) is about streams and not about the connection: no more go out at once than were
 //!    there beside it, and one more again for each round of answers.
@@ -77,8 +77,8 @@ impl Tally {
     }
 }
 
-/// What the driver of a connection and its users have in common. The driver is a task, which may be on any thread as far
-/// as tokio knows.
+/// What the driver of a connection and its users have in common. The driver is a task, which may be on any thread as
+/// far as tokio knows.
 struct Shared {
     /// One permit for each stream that may be opened; closed when the connection takes no more.
     streams: Arc<Semaphore>,
@@ -370,8 +370,9 @@ pub(crate) fn poll_data(body: &mut Body, context: &mut Context<'_>) -> Poll<Opti
             let _ = body.stream.flow_control().release_capacity(bytes.len());
             Some(Ok(bytes))
         }
-        // Only END_STREAM ends an answer, unless its head says that it is there already: then a server may wish for no more of
-        // the request (RFC 9113, section 8.1), or be gone. Whatever else ends a stream, be it NO_ERROR, breaks it off.
+        // Only END_STREAM ends an answer, unless its head says that it is there already: then a server may wish for no
+        // more of the request (RFC 9113, section 8.1), or be gone. Whatever else ends a stream, be it NO_ERROR, breaks
+        // it off.
         Some(Err(error)) if body.left == Some(0) && !is_fault(&error) => None,
         data => data,
     })

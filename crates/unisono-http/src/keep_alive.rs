@@ -1,8 +1,8 @@
 //! How long a server says that it keeps a connection.
 //!
-//! `Keep-Alive: timeout=5, max=99` is how many seconds the connection may be idle and how many requests it still takes (RFC
-//! 2068, section 19.7.1.1, and what Apache, node and others send). It is a promise, which some of them break when they run
-//! out of workers; what follows from that is the pool's affair. What makes no sense says nothing.
+//! `Keep-Alive: timeout=5, max=99` is how many seconds the connection may be idle and how many requests it still takes
+//! (RFC 2068, section 19.7.1.1, and what Apache, node and others send). It is a promise, which some of them break when
+//! they run out of workers; what follows from that is the pool's affair. What makes no sense says nothing.
 
 use std::time::Duration;
 
@@ -35,8 +35,8 @@ fn parameter(part: &[u8]) -> Option<(&[u8], u64)> {
 }
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-/// A request that the server gets after its time is up meets a closed door, so it is sent earlier by as much as it may be
-/// on its way; some servers count from the beginning of their answer.
+/// A request that the server gets after its time is up meets a closed door, so it is sent earlier by as much as it may
+/// be on its way; some servers count from the beginning of their answer.
 const ON_THE_WAY: Duration = Duration::from_secs(1);
 /// In seconds. Nobody means more.
 const A_DAY: u64 = 86_400;

@@ -1,7 +1,8 @@
-//! What the end of an exchange says of the host, as one pure function over what was met; docs/http.md has it as a table.
+//! What the end of an exchange says of the host, as one pure function over what was met; docs/http.md has it as a
+//! table.
 //!
-//! 1. News is of the hop whose authority is the key of the row. A redirect to another origin that fails says nothing of the key;
-//!    that the key's own host redirected says that it is there.
+//! 1. News is of the hop whose authority is the key of the row. A redirect to another origin that fails says nothing of
+//!    the key; that the key's own host redirected says that it is there.
 //! 2. Only what would happen to the next request as well is news: that one connection of many was closed is none.
 //! 3. What is wrong on this side (no descriptor, no port, no right) is no news of anybody.
 //!
@@ -65,8 +66,8 @@ pub(crate) fn news(sign: Sign) -> Peer {
         Sign::Answer { status, comes_back } => match status.as_u16() {
             // A gateway's own words for: nobody is behind me.
             521..=523 => Peer::Away,
-            // A limit, a queue that is full, or a gateway whose server is slow, or away for one address of many. A time to
-            // come back at says more, and pauses the host.
+            // A limit, a queue that is full, or a gateway whose server is slow, or away for one address of many. A time
+            // to come back at says more, and pauses the host.
             503 if comes_back => Peer::Fine,
             502..=504 | 520 | 524 | 529 => Peer::Overloaded,
             _ => Peer::Fine,

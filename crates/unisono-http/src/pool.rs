@@ -2,9 +2,10 @@
 //!
 //! The newest idle connection is taken first, so that the rest may grow old and go. Before it is used again the
 //! kernel is asked whether the peer has closed it or said something unasked; such a connection is dropped, and what it
-//! said is nobody's answer. Between that and the request's arrival a server may close it all the same, which no client can
-//! see; from a host that was caught at it, what must not be sent twice gets a new connection for itself. When the process has no file descriptors left, the pool settles for the connections it
-//! has, and requests wait for one another; it keeps a note of it for the report.
+//! said is nobody's answer. Between that and the request's arrival a server may close it all the same, which no client
+//! can see; from a host that was caught at it, what must not be sent twice gets a new connection for itself. When the
+//! process has no file descriptors left, the pool settles for the connections it has, and requests wait for one
+//! another; it keeps a note of it for the report.
 
 use std::{
     cell::{Cell, RefCell},
@@ -88,8 +89,8 @@ impl Pool {
         self.gate.most.get()
     }
 
-    /// A connection to this origin: one that is idle or shared, unless a fresh one is asked for. `reached` is told while the
-    /// peer is what is waited for.
+    /// A connection to this origin: one that is idle or shared, unless a fresh one is asked for. `reached` is told
+    /// while the peer is what is waited for.
     pub(crate) async fn link(&self, origin: &Origin, fresh: bool, reached: &dyn Fn(Stage)) -> Result<Link, Error> {
         let host = self.host(origin);
         if !fresh && let Some(link) = host.checkout(self.idle_timeout) {
@@ -186,7 +187,8 @@ impl Pool {
         self.host(origin).breaks_promises.get()
     }
 
-    /// Makes sure that no further request goes over this connection; another one that has taken its place meanwhile stays.
+    /// Makes sure that no further request goes over this connection; another one that has taken its place meanwhile
+    /// stays.
     pub(crate) fn retire(&self, origin: &Origin, retired: &Http2) {
         self.host(origin).shared.borrow_mut().take_if(|shared| shared.is_same(retired));
     }

@@ -1,12 +1,13 @@
 //! An exchange that takes place on another machine, seen from here; and the other side of it.
 //!
-//! [`Remote`] puts a request into a queue, as bytes, and waits for its result. What takes from the queue carries both: this
-//! crate knows nothing of clusters. Everything but the exchange stays here: limits, retries, pauses, and what an end means.
+//! [`Remote`] puts a request into a queue, as bytes, and waits for its result. What takes from the queue carries both:
+//! this crate knows nothing of clusters. Everything but the exchange stays here: limits, retries, pauses, and what an
+//! end means.
 //!
 //! A request counts as sent from the moment when it is handed over until the other side says that it was not. One whose
 //! future is dropped is recalled, and keeps its slot until the other side is through with it, so that limits hold
-//! there as well. An exchange whose machine has gone ends like one whose connection was closed under it: what does no harm
-//! twice is handed to another machine, once, and everything else is judged.
+//! there as well. An exchange whose machine has gone ends like one whose connection was closed under it: what does no
+//! harm twice is handed to another machine, once, and everything else is judged.
 //!
 //! [`RemoteWorker`] is the other side: exchanges that run beside each other on one client, as one future.
 
@@ -80,7 +81,8 @@ impl Remote {
         trail.reached(if is_own { Stage::Sent } else { Stage::Apart });
         let mut result = self.pool.submit(encode_request(first, redirects), attempt.hold()).await;
         if matches!(result, Some(RemoteResult::Lost(_))) && first.is_repeatable() {
-            // All that a machine had comes back at once, which is no fault of their servers: their budgets are not for it.
+            // All that a machine had comes back at once, which is no fault of their servers: their budgets are not for
+            // it.
             result = self.pool.submit(encode_request(first, redirects), attempt.hold()).await;
         }
         let lost = |why: String| {
@@ -122,9 +124,8 @@ pub enum RemoteCommand {
 /// ```
 /// # async fn example() -> Result<(), unisono_http::Error> {
 /// use unisono_http::{Client, RemoteWorker, Options};
-/// let (commands, worker) = RemoteWorker::new(Client::new(Options::default())?, |number, end| println!("{number}: {} bytes", end.len()));
-/// drop(commands);
-/// worker.serve().await;
+/// let (commands, worker) = RemoteWorker::new(Client::new(Options::default())?, |number, end| println!("{number}: {}
+/// bytes", end.len())); drop(commands); worker.serve().await;
 /// # Ok(()) }
 /// ```
 pub struct RemoteWorker<F> {

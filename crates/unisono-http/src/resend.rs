@@ -1,12 +1,13 @@
 //! How often a request goes out again within one attempt, since its peer has certainly not processed it.
 //!
-//! Such a sending counts for nothing: it is no attempt, costs no budget and has no effect, be it of a POST. What ends it
-//! is that nothing comes of it:
+//! Such a sending counts for nothing: it is no attempt, costs no budget and has no effect, be it of a POST. What ends
+//! it is that nothing comes of it:
 //!
 //! 1. A connection that takes some of what it is given and then no more (GOAWAY) does its work, however many of them it
-//!    takes; one that takes nothing at all does not, and after a few of those, whoever made them, the attempt has failed.
-//! 2. A refused stream waits until one of the streams beside it has ended. Where there is none, it waits longer each time,
-//!    and after some of those the attempt has failed.
+//!    takes; one that takes nothing at all does not, and after a few of those, whoever made them, the attempt has
+// failed.
+//! 2. A refused stream waits until one of the streams beside it has ended. Where there is none, it waits longer each
+//!    time, and after some of those the attempt has failed.
 //! 3. A peer that asks for calm is not asked again at once.
 
 use std::time::Duration;

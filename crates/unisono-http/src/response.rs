@@ -331,8 +331,8 @@ impl IncomingBody {
     }
 }
 
-/// What a reader may still do before others have their turn. A peer that is quick enough always has something more to read,
-/// and a body that expands always something more to give out.
+/// What a reader may still do before others have their turn. A peer that is quick enough always has something more to
+/// read, and a body that expands always something more to give out.
 #[derive(Debug)]
 pub(crate) struct Allowance {
     frames: u16,

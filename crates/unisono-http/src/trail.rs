@@ -1,10 +1,11 @@
 //! Where a request has got to that was carried out and then redirected.
 //!
-//! A POST that is answered with 303 has been carried out; what is left is to fetch its result. When that fails for now, only
-//! the request for the result is repeated, never the POST. The trail is kept beside a request over all of its attempts.
+//! A POST that is answered with 303 has been carried out; what is left is to fetch its result. When that fails for now,
+//! only the request for the result is repeated, never the POST. The trail is kept beside a request over all of its
+//! attempts.
 //!
-//! It also knows how far the hop has come that is under way: when an attempt runs out of time, its future can no longer be
-//! asked, and whether the peer had been given anything to do is news of the peer.
+//! It also knows how far the hop has come that is under way: when an attempt runs out of time, its future can no longer
+//! be asked, and whether the peer had been given anything to do is news of the peer.
 
 use std::cell::{Cell, RefCell};
 

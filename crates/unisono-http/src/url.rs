@@ -4,8 +4,8 @@
 //! plain ASCII with nothing to normalise, and are taken as they are at a tenth of the cost. User information is kept
 //! apart and never shown; text that is no address is shown by [`redacted`] alone.
 //!
-//! A password that is not percent-encoded can look like a port and a path (`http://bob:1/w@host`). What no port can be is
-//! refused; a number and what follows it are taken as what they say they are.
+//! A password that is not percent-encoded can look like a port and a path (`http://bob:1/w@host`). What no port can be
+//! is refused; a number and what follows it are taken as what they say they are.
 
 use std::{borrow::Cow, fmt, net::Ipv4Addr};
 
@@ -63,8 +63,8 @@ impl Url {
         Self::from_parsed(&parsed, text)
     }
 
-    /// Resolves a reference found in an answer, such as `Location`, against this address. Within the same origin the user
-    /// information stays, unless the reference brings its own.
+    /// Resolves a reference found in an answer, such as `Location`, against this address. Within the same origin the
+    /// user information stays, unless the reference brings its own.
     ///
     /// # Errors
     /// Of kind `input` when the result is not an http address.
@@ -85,8 +85,8 @@ impl Url {
         })
     }
 
-    /// The same for a reference as it came in a header. It should be ASCII; many servers send UTF-8, which browsers take,
-    /// and whatever else there is becomes percent-encoded, byte by byte.
+    /// The same for a reference as it came in a header. It should be ASCII; many servers send UTF-8, which browsers
+    /// take, and whatever else there is becomes percent-encoded, byte by byte.
     ///
     /// # Errors
     /// As [`Url::join`].

@@ -2,7 +2,8 @@
 //!
 //! 1. An answer says what its request did: [`effect_of`] knows what each status means for it. No answer: nobody knows.
 //! 2. What is known of all hops and attempts is joined; a hop takes back only what it did itself.
-//! 3. What has no effect, or bears being done twice, may be repeated. So may the last hop alone, where that does no harm.
+//! 3. What has no effect, or bears being done twice, may be repeated. So may the last hop alone, where that does no
+//!    harm.
 //! 4. Otherwise it ends: as `ambiguous` where it may have been done, and as `failed` where it was done and found wrong.
 //!
 //! A later fault (a body that is cut, a failed selection, an expectation) changes what went wrong, never what was done.
@@ -70,8 +71,8 @@ pub(crate) fn is_worth_a_repeat(status: StatusCode) -> bool {
     }
 }
 
-/// What an error in the middle of a body says of its request, given what the status said: an answer that breaks off says
-/// that its server did, so that nobody knows; one that came and is of no use to us changes nothing.
+/// What an error in the middle of a body says of its request, given what the status said: an answer that breaks off
+/// says that its server did, so that nobody knows; one that came and is of no use to us changes nothing.
 pub(crate) fn effect_of_broken_body(of_status: Effect, kind: ErrorKind) -> Effect {
     match kind {
         ErrorKind::Decode | ErrorKind::TooLarge | ErrorKind::Save => of_status,

@@ -1,5 +1,5 @@
-//! Where the answer of a stream ends: at END_STREAM, or where its own head says (RFC 9113, section 8.1). All else is an answer
-//! that broke off, however politely.
+//! Where the answer of a stream ends: at END_STREAM, or where its own head says (RFC 9113, section 8.1). All else is an
+//! answer that broke off, however politely.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! What may have been carried out, and that it is not done twice: row by row, and over random histories with the server's
-//! own ledger.
+//! What may have been carried out, and that it is not done twice: row by row, and over random histories with the
+//! server's own ledger.
 
 mod support;
 

@@ -16,7 +16,8 @@ use unisono_core::{Effect, Limits, OutcomeKind, Peer};
 use unisono_http::{Client, IDEMPOTENCY_KEY, Request};
 use unisono_testkit::{Server, answer};
 
-/// A server that answers the first request of a connection, keeps it, and closes it under the second. It counts what it did.
+/// A server that answers the first request of a connection, keeps it, and closes it under the second. It counts what it
+/// did.
 async fn treacherous(headers: &'static [&'static str]) -> (Server, Arc<AtomicUsize>) {
     let done = Arc::new(AtomicUsize::new(0));
     let count = done.clone();

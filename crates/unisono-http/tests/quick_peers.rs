@@ -47,8 +47,8 @@ fn http2(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Flood {
     }
 }
 
-/// Asks such a peer and an honest one at once. The peer goes on until the honest one has answered all, or for far longer
-/// than it takes.
+/// Asks such a peer and an honest one at once. The peer goes on until the honest one has answered all, or for far
+/// longer than it takes.
 async fn beside(named: &str, flood: Flood) {
     let is_done = Arc::new(AtomicBool::new(false));
     let (over, Flood { head, again, version }) = (is_done.clone(), flood);

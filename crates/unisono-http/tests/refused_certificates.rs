@@ -1,5 +1,5 @@
-//! A server that does not accept what we have shown says so when our side of TLS 1.3's handshake is complete and the request
-//! is on its way: nothing of that was processed.
+//! A server that does not accept what we have shown says so when our side of TLS 1.3's handshake is complete and the
+//! request is on its way: nothing of that was processed.
 
 mod support;
 
@@ -185,8 +185,8 @@ async fn a_proxy_over_tls_that_refuses_is_named_whether_it_forwards_or_opens_a_t
     assert!(proxy.seen().is_empty());
 }
 
-/// A server that sends these words over TLS 1.3 when a request has come, and right after them an alert that it makes itself: no
-/// library lets it choose.
+/// A server that sends these words over TLS 1.3 when a request has come, and right after them an alert that it makes
+/// itself: no library lets it choose.
 async fn alerting(mut config: ServerConfig, words: &'static [u8], alert: u8) -> SocketAddr {
     config.enable_secret_extraction = true;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,4 +1,5 @@
-//! Requests that a server has certainly not processed: they count for nothing and go out again, and it ends all the same.
+//! Requests that a server has certainly not processed: they count for nothing and go out again, and it ends all the
+//! same.
 
 mod support;
 
@@ -302,7 +303,8 @@ async fn a_connection_of_http2_that_was_closed_while_idle_is_noticed_before_a_po
     for _ in 0..5 {
         let out = run_with(&client, vec![post(server.url("/"))], without_retries()).await.remove(0);
         assert!(out.is_ok(), "{out:?}");
-        // No reactor turns while this thread sleeps in the kernel, so nobody has heard of the end before the next request.
+        // No reactor turns while this thread sleeps in the kernel, so nobody has heard of the end before the next
+        // request.
         tokio::time::sleep(seconds(2)).await;
     }
 }

@@ -24,8 +24,8 @@ impl Again {
     /// Each of them, the mildest first.
     pub const ALL: [Self; 3] = [Self::Resume, Self::Failed, Self::Ambiguous];
 
-    /// The mildest that runs a row again which ended like this; `is_passing` is said of its error. `None` if nothing does,
-    /// since it went well.
+    /// The mildest that runs a row again which ended like this; `is_passing` is said of its error. `None` if nothing
+    /// does, since it went well.
     ///
     /// ```
     /// use unisono_core::{Effect, OutcomeKind};

@@ -37,13 +37,13 @@ pub struct Open {
     pub overwrite: bool,
     /// How many bytes to set aside on the disk for the outcomes that are in flight when it is full.
     pub reserve: u64,
-    /// Take a file whose run has not ended and whose notes are not there, a copy for example, as it is. What has no line and
-    /// must not be repeated is [`Disposition::Unsure`](crate::Disposition::Unsure) then.
+    /// Take a file whose run has not ended and whose notes are not there, a copy for example, as it is. What has no
+    /// line and must not be repeated is [`Disposition::Unsure`](crate::Disposition::Unsure) then.
     pub adopt: bool,
     /// How rows are known again.
     pub identity: Identity,
-    /// By which rule fingerprints are made, from 1 to 9, where a kind of work has changed it: a file whose rows must not be
-    /// repeated and are not known again is refused.
+    /// By which rule fingerprints are made, from 1 to 9, where a kind of work has changed it: a file whose rows must
+    /// not be repeated and are not known again is refused.
     pub version: u8,
 }
 
@@ -119,8 +119,8 @@ impl Journal {
         Self::open_with(path, open, |_, _, _| {})
     }
 
-    /// As [`Journal::open`]; `on_line` is given each line, in the order of the file and without its line feed, and what becomes
-    /// of it.
+    /// As [`Journal::open`]; `on_line` is given each line, in the order of the file and without its line feed, and what
+    /// becomes of it.
     ///
     /// # Errors
     /// As [`Journal::open`].
@@ -201,8 +201,9 @@ impl Journal {
         self.shared.poll_ready(context)
     }
 
-    /// Notes that something is about to start that may take effect, and in which way it may be repeated. When this returns,
-    /// the note is durable, and so is every outcome that was added before. `id` is the row's name, if it has one of its own.
+    /// Notes that something is about to start that may take effect, and in which way it may be repeated. When this
+    /// returns, the note is durable, and so is every outcome that was added before. `id` is the row's name, if it has
+    /// one of its own.
     ///
     /// # Errors
     /// When it could not be noted: then it must not start.
@@ -216,8 +217,8 @@ impl Journal {
         self.noted(self.note(key, id, fingerprint, repeat)).await
     }
 
-    /// As [`Journal::started`], without waiting: [`Journal::noted`] does that, later. What was asked for together becomes
-    /// durable together.
+    /// As [`Journal::started`], without waiting: [`Journal::noted`] does that, later. What was asked for together
+    /// becomes durable together.
     pub fn note(&self, key: RowKey, id: Option<&str>, fingerprint: u64, repeat: Repeat) -> Note {
         self.note_all(std::iter::once((key, id, fingerprint, repeat)))
     }
@@ -229,8 +230,8 @@ impl Journal {
         Note(self.place.is_some().then(|| self.shared.note(started.collect())))
     }
 
-    /// Says where the input has what an earlier run had started, which is [`Disposition::Interrupted`](crate::Disposition) with
-    /// this number; before there is an outcome of it.
+    /// Says where the input has what an earlier run had started, which is
+    /// [`Disposition::Interrupted`](crate::Disposition) with this number; before there is an outcome of it.
     pub fn found(&self, number: u32, key: RowKey) {
         self.shared.found(number, key);
     }
@@ -256,8 +257,8 @@ impl Journal {
         })
     }
 
-    /// Whether the file is still where it was: asked where a note was made long before its turn, since that the file was
-    /// there then says nothing of now.
+    /// Whether the file is still where it was: asked where a note was made long before its turn, since that the file
+    /// was there then says nothing of now.
     pub fn is_in_place(&self) -> bool {
         let is_there = |(path, inode): &(PathBuf, Inode)| {
             std::fs::symlink_metadata(path).is_ok_and(|there| Inode::of(&there) == *inode)

@@ -1,7 +1,8 @@
 //! JSON that has been looked through from end to end, so that it may be written into a line as it came.
 //!
-//! Looked through means: any reader takes it. That is less than the grammar allows: a half of a surrogate pair, a number
-//! beyond a double and brackets more than 127 deep are grammatical, and the readers of other languages refuse them.
+//! Looked through means: any reader takes it. That is less than the grammar allows: a half of a surrogate pair, a
+//! number beyond a double and brackets more than 127 deep are grammatical, and the readers of other languages refuse
+//! them.
 
 use std::fmt;
 

@@ -1,9 +1,9 @@
-//! A run killed before each of its steps, or for which the disk fails there, in a process of its own, and what the next run
-//! makes of that.
+//! A run killed before each of its steps, or for which the disk fails there, in a process of its own, and what the next
+//! run makes of that.
 //!
-//! A life is told by a scenario: which rows are there, what the killed run does with them, how it ends. It is run with a kill
-//! or a failure at step 0, 1, 2 and so on until it gets through; after each, a run to which nothing happens takes over, and has
-//! to know of every row what a ledger beside the results knows.
+//! A life is told by a scenario: which rows are there, what the killed run does with them, how it ends. It is run with
+//! a kill or a failure at step 0, 1, 2 and so on until it gets through; after each, a run to which nothing happens
+//! takes over, and has to know of every row what a ledger beside the results knows.
 
 use std::{
     fs,

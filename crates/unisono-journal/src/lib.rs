@@ -5,8 +5,8 @@
 //! Beside the results stands a run file: the lock, and these notes. It goes away when nothing is in doubt.
 //!
 //! What is promised: `kill -9` loses only outcomes that were not written yet (a few milliseconds' worth), and their
-//! rows run again or are `ambiguous`; power loss at most the last second's. Nothing that is not ours is overwritten. Lock
-//! and notes belong to the file and not to a spelling of its name: see `results.rs`.
+//! rows run again or are `ambiguous`; power loss at most the last second's. Nothing that is not ours is overwritten.
+//! Lock and notes belong to the file and not to a spelling of its name: see `results.rs`.
 
 mod again;
 mod beside;

@@ -1,16 +1,16 @@
 //! The grammar of a line: a fixed prefix that is scanned without a JSON parser.
 //!
 //! ```text
-//! {["run":"0123456789abcdef","open":1,["identity":2,]]"row":17,"id":"r17","fp":"0123456789abcdef","outcome":"ok","effect":"done",
-//! "repeatable":false,["idempotency_key":"...",]["page":2,["next":"..."|null,]]<fields>[<body>]}
+//! {["run":"0123456789abcdef","open":1,["identity":2,]]"row":17,"id":"r17","fp":"0123456789abcdef","outcome":"ok",
+//! "effect":"done","repeatable":false,["idempotency_key":"...",]["page":2,["next":"..."|null,]]<fields>[<body>]}
 //! ```
-//! `run` and `open` stand in a file's first line: its [`Mark`]. A run writes them before anything else, so that a file without
-//! an outcome says whose it is as well; its first outcome continues that line. `identity` is the version of the rule by which a
-//! kind of work makes its fingerprints, where that is not the first. `effect` and `repeatable` decide with the outcome whether a
-//! later run may do it again. `idempotency_key` is the one that it went out with, where it may have taken effect: a later run
-//! sends the same, whichever it is. `page` stands only in lines of rows that have pages, `next` only when the page itself is
-//! there: the address of the page after it, or null. A failed line's fields begin with its error, whose kind decides
-//! whether it runs again.
+//! `run` and `open` stand in a file's first line: its [`Mark`]. A run writes them before anything else, so that a file
+//! without an outcome says whose it is as well; its first outcome continues that line. `identity` is the version of the
+//! rule by which a kind of work makes its fingerprints, where that is not the first. `effect` and `repeatable` decide
+//! with the outcome whether a later run may do it again. `idempotency_key` is the one that it went out with, where it
+//! may have taken effect: a later run sends the same, whichever it is. `page` stands only in lines of rows that have
+//! pages, `next` only when the page itself is there: the address of the page after it, or null. A failed line's fields
+//! begin with its error, whose kind decides whether it runs again.
 
 use std::{
     cmp::Ordering,
@@ -103,8 +103,8 @@ impl Mark {
 
 /// Names a line: a row of the input, or one page of it.
 ///
-/// A row without pages and the first page of a row are the same piece of work, and so are their keys: whether a run follows
-/// pages is an option of that run, and the next one may say otherwise.
+/// A row without pages and the first page of a row are the same piece of work, and so are their keys: whether a run
+/// follows pages is an option of that run, and the next one may say otherwise.
 ///
 /// ```
 /// use unisono_journal::RowKey;
@@ -292,9 +292,9 @@ pub(crate) fn push_body_lost(into: &mut Vec<u8>) {
 /// Total: any bytes have a result. Only the prefix and the closing brace are looked at.
 ///
 /// ```
-/// let line = br#"{"row":4,"id":"r4","fp":"00000000000000ff","outcome":"ok","effect":"done","repeatable":true,"status":200}"#;
-/// assert_eq!(unisono_journal::scan(line).unwrap().key.row, 4);
-/// assert!(unisono_journal::scan(b"{}").is_none());
+/// let line =
+/// br#"{"row":4,"id":"r4","fp":"00000000000000ff","outcome":"ok","effect":"done","repeatable":true,"status":200}"#;
+/// assert_eq!(unisono_journal::scan(line).unwrap().key.row, 4); assert!(unisono_journal::scan(b"{}").is_none());
 /// ```
 pub fn scan(line: &[u8]) -> Option<Head<'_>> {
     let (head, rest) = scan_start(line)?;

@@ -1,12 +1,12 @@
 //! The lines of a results file, one after the other, and what its end tells.
 //!
-//! Every line is looked at whole. One that is broken is named, unless it is the last and a kill can have torn it: then it is
-//! the end, and what it tells of its row decides whether that may run again. The beginning of a first line whose run has had
-//! no outcome yet is such an end as well.
+//! Every line is looked at whole. One that is broken is named, unless it is the last and a kill can have torn it: then
+//! it is the end, and what it tells of its row decides whether that may run again. The beginning of a first line whose
+//! run has had no outcome yet is such an end as well.
 //!
-//! What editors and other programs do to the shape of lines without touching what they say is read all the same: CR LF, empty
-//! lines, several outcomes on one line, as `cat` makes them of a file whose last line has no line feed, and members that are
-//! spelled or ordered otherwise. Whoever goes on with such a file makes it anew.
+//! What editors and other programs do to the shape of lines without touching what they say is read all the same: CR LF,
+//! empty lines, several outcomes on one line, as `cat` makes them of a file whose last line has no line feed, and
+//! members that are spelled or ordered otherwise. Whoever goes on with such a file makes it anew.
 
 use std::{
     fs::File,
@@ -198,8 +198,9 @@ impl<'a, R: Read> Lines<'a, R> {
     }
 }
 
-/// The first outcome of several that stand in one line, or the only one without the white space around it. Empty where there is
-/// nothing but white space; `None` where there is something else. Also how we write it, if it is spelled otherwise.
+/// The first outcome of several that stand in one line, or the only one without the white space around it. Empty where
+/// there is nothing but white space; `None` where there is something else. Also how we write it, if it is spelled
+/// otherwise.
 fn first_outcome(line: &[u8], within: Range<usize>) -> Option<(Range<usize>, Option<Vec<u8>>)> {
     let text = &line[within.clone()];
     let start = within.start + text.iter().take_while(|byte| is_space(**byte)).count();

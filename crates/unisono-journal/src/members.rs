@@ -1,8 +1,9 @@
 //! The one way in which a line gets its members: typed, and escaped by construction.
 //!
-//! [`Members`] writes `"name":value` and the commas between; every kind of value has a method, and none takes bytes that
-//! are written as they are, but for [`Json`], which only validation makes. So a line is JSON whatever an outcome holds.
-//! A line feed never gets into it: text has it escaped, and in JSON that is passed on it can only be white space.
+//! [`Members`] writes `"name":value` and the commas between; every kind of value has a method, and none takes bytes
+//! that are written as they are, but for [`Json`], which only validation makes. So a line is JSON whatever an outcome
+//! holds. A line feed never gets into it: text has it escaped, and in JSON that is passed on it can only be white
+//! space.
 //!
 //! Nothing is allocated per member.
 
@@ -211,8 +212,8 @@ pub fn push_json_string(text: &str, into: &mut Vec<u8>) {
     into.push(b'"');
 }
 
-/// Text as the inside of a JSON string. What some readers take for the end of a line is escaped as well (U+0085, U+2028,
-/// U+2029), so that a line is one line to all of them.
+/// Text as the inside of a JSON string. What some readers take for the end of a line is escaped as well (U+0085,
+/// U+2028, U+2029), so that a line is one line to all of them.
 fn push_escaped(text: &str, into: &mut Vec<u8>) {
     let bytes = text.as_bytes();
     if !is_clean(bytes) {
@@ -221,8 +222,8 @@ fn push_escaped(text: &str, into: &mut Vec<u8>) {
     into.extend_from_slice(bytes);
 }
 
-/// Whether nothing has to be escaped, as in nearly all text and every name of ours: eight bytes are looked at together, and
-/// the last ones overlap those before.
+/// Whether nothing has to be escaped, as in nearly all text and every name of ours: eight bytes are looked at together,
+/// and the last ones overlap those before.
 fn is_clean(bytes: &[u8]) -> bool {
     let word = |eight: &[u8; 8]| has_special(u64::from_le_bytes(*eight));
     if let Some(last) = bytes.last_chunk() {

@@ -1,9 +1,10 @@
 //! The order of an input, for a results file that is put into it.
 //!
-//! Rows that are known by their number stand where it says. Where rows may stand anywhere, a line has the number of the run that
-//! wrote it. A row of the input that goes on under the number of an earlier run says so, and its lines go where it stands: so do all
-//! that are known by their ids, and of those that are known by their content what runs again or is in doubt. What is kept for its content alone
-//! goes where the input has that now, and equal rows go there one by one. Lines of rows that the input does not have go to the end.
+//! Rows that are known by their number stand where it says. Where rows may stand anywhere, a line has the number of the
+//! run that wrote it. A row of the input that goes on under the number of an earlier run says so, and its lines go
+//! where it stands: so do all that are known by their ids, and of those that are known by their content what runs again
+//! or is in doubt. What is kept for its content alone goes where the input has that now, and equal rows go there one by
+//! one. Lines of rows that the input does not have go to the end.
 //!
 //! Takes 16 bytes for each row that an earlier run has decided.
 
@@ -28,8 +29,8 @@ impl Order {
         Self { first_row, ..Self::default() }
     }
 
-    /// The row at this place of the input, from 0, has a line of an earlier run, or gets one in its name: under this number, if
-    /// that is one of an earlier run, and otherwise there is a line that asks for the same.
+    /// The row at this place of the input, from 0, has a line of an earlier run, or gets one in its name: under this
+    /// number, if that is one of an earlier run, and otherwise there is a line that asks for the same.
     pub fn has_line(&mut self, place: u64, number: u64, fingerprint: u64) {
         if number < self.first_row {
             self.numbers.insert(number, place);

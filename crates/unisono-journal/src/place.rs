@@ -1,7 +1,7 @@
 //! Where a file is: its name resolved once, which file that is, and new files beside it.
 //!
-//! Nothing here follows or truncates what it has not made: what is opened by a resolved name must not be a link, and a new
-//! file has a name that nobody can guess and is made with `O_EXCL`.
+//! Nothing here follows or truncates what it has not made: what is opened by a resolved name must not be a link, and a
+//! new file has a name that nobody can guess and is made with `O_EXCL`.
 
 use std::{
     fs::{File, Metadata, OpenOptions},
@@ -63,8 +63,8 @@ pub(crate) struct Locked(pub(crate) File);
 
 impl Drop for Locked {
     fn drop(&mut self) {
-        // Closing would do it too, but not while a child that is just being started still has a copy of the descriptor. What is
-        // not locked bears it.
+        // Closing would do it too, but not while a child that is just being started still has a copy of the descriptor.
+        // What is not locked bears it.
         let _ = flock(&self.0, FlockOperation::Unlock);
     }
 }
@@ -100,7 +100,8 @@ pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// Makes a new file beside this one, locked before anybody can know its name. It goes away unless it is [put](put) somewhere.
+/// Makes a new file beside this one, locked before anybody can know its name. It goes away unless it is [put](put)
+/// somewhere.
 pub(crate) fn beside(path: &Path, run: u64, mode: u32) -> io::Result<NamedTempFile> {
     let file = tempfile::Builder::new()
         .prefix(&temporary_prefix(run))

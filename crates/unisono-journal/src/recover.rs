@@ -3,14 +3,15 @@
 //! The input is compared by a checksum per 1,024 rows over the fingerprints of those rows that have a line. Only when
 //! one differs is the file read again, to name the first row that does.
 //!
-//! A row that runs again keeps its line until it has another one, so that nothing is forgotten by a kill in between, or by an
-//! input that turns out to be another one. Of two lines of a row and page the later counts; the earlier goes when the run
-//! ends, or when the next one begins. Only a run that was killed leaves both, and only then is the file read twice.
+//! A row that runs again keeps its line until it has another one, so that nothing is forgotten by a kill in between, or
+//! by an input that turns out to be another one. Of two lines of a row and page the later counts; the earlier goes when
+//! the run ends, or when the next one begins. Only a run that was killed leaves both, and only then is the file read
+//! twice.
 //!
-//! Where rows are known by their content ([`Identity::Content`]) the input may be in any order, longer or shorter: a row is
-//! kept when as many equal ones have a line. That takes some 40 bytes per line. Where they are known by their id
-//! ([`Identity::Id`]) the same holds, and what has its outcome must ask for what it asked for. In both cases a row has the
-//! number that it was first given.
+//! Where rows are known by their content ([`Identity::Content`]) the input may be in any order, longer or shorter: a
+//! row is kept when as many equal ones have a line. That takes some 40 bytes per line. Where they are known by their id
+//! ([`Identity::Id`]) the same holds, and what has its outcome must ask for what it asked for. In both cases a row has
+//! the number that it was first given.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -77,8 +78,8 @@ pub enum Disposition {
         /// The address of the one after it.
         next: String,
     },
-    /// It was started by a run that did not live to write its outcome: it is `ambiguous`, unless it may be repeated in the way
-    /// in which it could be then.
+    /// It was started by a run that did not live to write its outcome: it is `ambiguous`, unless it may be repeated in
+    /// the way in which it could be then.
     Interrupted {
         /// What was started: its row, and its page where the row has pages.
         key: RowKey,
@@ -89,8 +90,8 @@ pub enum Disposition {
         /// What to do with it if it is.
         otherwise: Box<Disposition>,
     },
-    /// It asks for something else than what was started in its place, or under its id, and could be repeated: another row by
-    /// now, unless it may be repeated in another way or not at all.
+    /// It asks for something else than what was started in its place, or under its id, and could be repeated: another
+    /// row by now, unless it may be repeated in another way or not at all.
     Displaced {
         /// In which way that could be repeated.
         repeat: Repeat,
@@ -149,13 +150,15 @@ pub type OldLines = HashMap<RowKey, Old>;
 pub struct Recovered {
     path: PathBuf,
     identity: Identity,
-    /// By number: only those that have a line take room, so that an absurd number of a row costs no more than any other.
+    /// By number: only those that have a line take room, so that an absurd number of a row costs no more than any
+    /// other.
     blocks: HashMap<u64, Rows>,
     /// Of rows in the state `Special`.
     special: HashMap<u64, Disposition>,
     /// Of those, the ones that are in doubt.
     doubtful: HashMap<u64, Started>,
-    /// Notes of what has no line and could be repeated, by what it asked for: it may have moved since, as it always might.
+    /// Notes of what has no line and could be repeated, by what it asked for: it may have moved since, as it always
+    /// might.
     adrift: HashMap<u64, Vec<Adrift>>,
     /// The rows of those, or their ids where rows are known by these.
     adrift_places: HashMap<u64, Repeat>,
@@ -164,8 +167,8 @@ pub struct Recovered {
     old: Arc<OldLines>,
     /// Notes were lost: what has no line may have been started.
     is_unsure: bool,
-    /// What may have been done is to be done again: then a row that runs again does so also where it may have been started
-    /// since it has its line.
+    /// What may have been done is to be done again: then a row that runs again does so also where it may have been
+    /// started since it has its line.
     does_ambiguous: bool,
     counts: OutcomeCounts,
     again_later: Repeats,
@@ -318,8 +321,8 @@ pub(crate) struct Reading<'a> {
     /// The notes of its run file, if it has one.
     pub(crate) started: Option<&'a [Started]>,
     pub(crate) is_unsure: bool,
-    /// Notes are given up now: what had a line that some run would have repeated may have been started since, whatever is
-    /// repeated this time.
+    /// Notes are given up now: what had a line that some run would have repeated may have been started since, whatever
+    /// is repeated this time.
     pub(crate) loses_notes: bool,
     /// Lines may have been replaced by later ones.
     pub(crate) may_replace: bool,
@@ -372,8 +375,8 @@ impl Recovered {
         self.old.clone()
     }
 
-    /// Whether the input is known to be the one that it was, when so many of its rows were disposed of. Until then nothing
-    /// should run.
+    /// Whether the input is known to be the one that it was, when so many of its rows were disposed of. Until then
+    /// nothing should run.
     pub fn is_checked(&self, rows: u64) -> bool {
         match self.identity {
             Identity::Row => self.last_row.is_none_or(|last| rows > last),
@@ -413,7 +416,8 @@ impl Recovered {
         }
     }
 
-    /// Where rows are known by their ids: how many that have a line the input did not come to, and the first of them by name.
+    /// Where rows are known by their ids: how many that have a line the input did not come to, and the first of them by
+    /// name.
     ///
     /// # Errors
     /// When their names cannot be read any more.
@@ -433,8 +437,8 @@ impl Recovered {
         Ok((rows.len() as u64, names))
     }
 
-    /// What was on its way when a run was killed and the input did not come to: how many rows, and the first of them by name
-    /// where rows are known by that.
+    /// What was on its way when a run was killed and the input did not come to: how many rows, and the first of them by
+    /// name where rows are known by that.
     pub fn gone_in_doubt(&self, most: usize) -> (u64, Vec<String>) {
         if self.identity == Identity::Content {
             return (self.doubts, Vec::new());
@@ -446,8 +450,8 @@ impl Recovered {
         (gone.len() as u64, names)
     }
 
-    /// Of these the ones that are ambiguous from now on, since they must not be repeated: the others would run again if they
-    /// came back, so for them it is left open, as for one whose name is not known.
+    /// Of these the ones that are ambiguous from now on, since they must not be repeated: the others would run again if
+    /// they came back, so for them it is left open, as for one whose name is not known.
     pub fn ambiguous_and_gone(&self) -> Vec<Gone> {
         let gone = self.doubtful_and_gone().into_iter().filter(|one| !one.repeat.is_allowed());
         let named = gone.filter_map(|one| Some(Gone { key: one.key, id: one.name()?, fingerprint: one.fingerprint }));
@@ -469,7 +473,8 @@ impl Recovered {
     /// [`Recovered::first_row`]. A row without an id is called `r` and its place in the input.
     ///
     /// # Errors
-    /// When the input is not what it was. Of rows that are known by their numbers this is noticed at the end of each 1,024.
+    /// When the input is not what it was. Of rows that are known by their numbers this is noticed at the end of each
+    /// 1,024.
     pub fn dispose(&mut self, row: u64, id: Option<&str>, fingerprint: u64) -> Result<(u64, Disposition), Error> {
         self.rows_seen = row + 1;
         match self.identity {
@@ -518,7 +523,8 @@ impl Recovered {
         }
         match self.state(row) {
             UNKNOWN if !self.has_old(row) => Ok(self.unless_adrift(row, name, id.is_some(), fingerprint).1),
-            // Its line says that nobody understood it, and an earlier run may have started it when it could be understood.
+            // Its line says that nobody understood it, and an earlier run may have started it when it could be
+            // understood.
             UNKNOWN => match self.take_adrift(name, id.is_some(), fingerprint) {
                 Some(adrift) => Ok(adrift.interrupts(row)),
                 None => Ok(self.disposition(row)),
@@ -1074,8 +1080,8 @@ fn repeats(head: &Head<'_>, mode: Mode) -> bool {
     runs_again(head.outcome, head.effect, head.repeatable, head.is_passing, mode)
 }
 
-/// Whether a row that ended like this runs again. What may have been carried out, and must not be repeated, does so only where
-/// the user asked for what is ambiguous, whatever word its outcome has.
+/// Whether a row that ended like this runs again. What may have been carried out, and must not be repeated, does so
+/// only where the user asked for what is ambiguous, whatever word its outcome has.
 pub(crate) fn runs_again(outcome: OutcomeKind, effect: Effect, repeatable: bool, is_passing: bool, mode: Mode) -> bool {
     let asked = match (outcome, mode) {
         (OutcomeKind::Ok | OutcomeKind::Skipped, _) => false,

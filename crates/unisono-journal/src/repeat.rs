@@ -1,8 +1,8 @@
 //! In which way an attempt may be repeated.
 //!
-//! What may have taken effect runs again by itself only when the earlier attempt could be repeated *and* the one that would
-//! start now can be in the same way: by its nature, or since it carries the same key. An earlier attempt with a key is no
-//! leave for one without it, nor for one with another.
+//! What may have taken effect runs again by itself only when the earlier attempt could be repeated *and* the one that
+//! would start now can be in the same way: by its nature, or since it carries the same key. An earlier attempt with a
+//! key is no leave for one without it, nor for one with another.
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -21,7 +21,8 @@ pub enum Repeat {
     Never,
     /// Whatever it carries: an idempotent method, a command or a function of which the user has said so.
     ByNature,
-    /// Whoever is asked knows it again by this key, of which there are 32 bits of a hash: it is only ever held against one other.
+    /// Whoever is asked knows it again by this key, of which there are 32 bits of a hash: it is only ever held against
+    /// one other.
     ByKey(u32),
 }
 

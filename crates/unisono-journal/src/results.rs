@@ -1,20 +1,23 @@
-//! Opening a results file: which file it is, whose it is, what an earlier run left, and in which order it is made ready.
+//! Opening a results file: which file it is, whose it is, what an earlier run left, and in which order it is made
+//! ready.
 //!
-//! The file is found by its name once; from then on it is the file. Its lock and that of its run file are taken first, in
-//! this order, and kept until the run is over. Its first line says which run it is of and whether that is open.
+//! The file is found by its name once; from then on it is the file. Its lock and that of its run file are taken first,
+//! in this order, and kept until the run is over. Its first line says which run it is of and whether that is open.
 //!
-//! Whatever of these the run file is: ours, of a results file that has another name by now, or one that nobody needs, it is
-//! known from its header. A file that is open and has no run file was renamed (then that is found beside it), or it is a
-//! copy, or its run file was lost: then only the user can say that it should be gone on with.
+//! Whatever of these the run file is: ours, of a results file that has another name by now, or one that nobody needs,
+//! it is known from its header. A file that is open and has no run file was renamed (then that is found beside it), or
+//! it is a copy, or its run file was lost: then only the user can say that it should be gone on with.
 //!
 //! The order of what changes on the disk, each step such that a kill after it leaves what the next run takes right:
-//! 1. a run file, if there is none, with what is in doubt already, before the first line says "open": open without a run file is
-//!    a copy, and where there is a run file a torn line says nothing that it does not;
+//! 1. a run file, if there is none, with what is in doubt already, before the first line says "open": open without a
+//!    run file is a copy, and where there is a run file a torn line says nothing that it does not;
 //! 2. a sync of the results before the run file forgets notes: what it forgets must have its line on the disk;
 //! 3. the run file says what is in doubt now, and which inode is about to take the place of the results;
-//! 4. the torn end is cut, or the new file renamed over the old one; only now, since what was in doubt about them is noted;
-//! 5. the first line says "open", synced before anything is started: a copy made from now on is told from the file. Where no
-//!    line is there yet, its beginning says so; the first outcome continues that, and an end without one takes it away.
+//! 4. the torn end is cut, or the new file renamed over the old one; only now, since what was in doubt about them is
+//!    noted;
+//! 5. the first line says "open", synced before anything is started: a copy made from now on is told from the file.
+//!    Where no line is there yet, its beginning says so; the first outcome continues that, and an end without one takes
+//!    it away.
 
 use std::{
     fs::File,
@@ -264,7 +267,8 @@ impl Results<'_> {
             length: found.end,
         };
         if !in_doubt.is_empty() {
-            // A run that was killed as it made its run file with these. Not otherwise: a copy may be under way beside this.
+            // A run that was killed as it made its run file with these. Not otherwise: a copy may be under way beside
+            // this.
             place::remove_left_over(&self.path, header.run);
         }
         let (run, is_new) = match beside {
@@ -294,8 +298,8 @@ impl Results<'_> {
         }
     }
 
-    /// Looks for the run file of these results, and puts away what stands in its place. `is_begun` says that the results
-    /// are begun anew: notes of what was there are of no use then. Nor are they where the results are adopted.
+    /// Looks for the run file of these results, and puts away what stands in its place. `is_begun` says that the
+    /// results are begun anew: notes of what was there are of no use then. Nor are they where the results are adopted.
     fn beside(&self, is_begun: bool, is_adopted: bool) -> Result<Beside, Error> {
         let at = run_path(&self.path);
         let (inode, mark) = (self.inode()?, read_mark(&self.file));
@@ -389,8 +393,8 @@ impl Results<'_> {
         made.map_err(|error| Error::io(&path, "create", error))
     }
 
-    /// A run file in the place of one that is damaged, or one that has notes from its first moment: a torn line that a run has
-    /// read counts for nothing as soon as there is a run file, so that must know what it told.
+    /// A run file in the place of one that is damaged, or one that has notes from its first moment: a torn line that a
+    /// run has read counts for nothing as soon as there is a run file, so that must know what it told.
     fn put_run(&self, header: Header, in_doubt: &[Started]) -> Result<RunFile, Error> {
         let path = run_path(&self.path);
         RunFile::put(&path, header, in_doubt).map_err(|error| Error::io(&path, "write", error))

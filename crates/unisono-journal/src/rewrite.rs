@@ -1,9 +1,9 @@
 //! A results file made anew: without some of its lines, in the order of its input, or both.
 //!
-//! The new file is whole and synced before it takes the place of the old one, and it is locked before it has a name that
-//! others look for: whoever opens the results file finds a lock at every moment. The run file learns of the new inode
-//! first, so that a kill before the rename and one after it leave a pair that knows each other. The first line carries the
-//! mark, whichever it was before; where no line is left, its beginning does.
+//! The new file is whole and synced before it takes the place of the old one, and it is locked before it has a name
+//! that others look for: whoever opens the results file finds a lock at every moment. The run file learns of the new
+//! inode first, so that a kill before the rename and one after it leave a pair that knows each other. The first line
+//! carries the mark, whichever it was before; where no line is left, its beginning does.
 
 use std::{
     fs::{File, Metadata},
@@ -50,8 +50,8 @@ impl Old<'_> {
         copy.finish().map_err(|error| self.failed(error))
     }
 
-    /// Leaves out the lines that go, and puts the rest in the order of the input and of pages. Nothing, if that changes nothing.
-    /// Holds some 60 bytes for each line.
+    /// Leaves out the lines that go, and puts the rest in the order of the input and of pages. Nothing, if that changes
+    /// nothing. Holds some 60 bytes for each line.
     pub(crate) fn sorted(
         &self,
         mut goes: impl FnMut(&Head<'_>) -> bool,

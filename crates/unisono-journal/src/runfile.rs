@@ -2,19 +2,21 @@
 //!
 //! A note says in which way its work may be repeated as well, since the next run may start it otherwise.
 //!
-//! It belongs to a results file and not to a name: its header holds the id of the run, which the results file's first line
-//! holds as well, and which file that is (device and inode; two inodes while the results file is being replaced by a new
-//! one, since a kill may come before or after the rename). So it is found again when the results file has another name,
-//! and a copy of the results file is told from the file itself.
+//! It belongs to a results file and not to a name: its header holds the id of the run, which the results file's first
+//! line holds as well, and which file that is (device and inode; two inodes while the results file is being replaced by
+//! a new one, since a kill may come before or after the rename). So it is found again when the results file has another
+//! name, and a copy of the results file is told from the file itself.
 //!
-//! A header of 64 bytes, the count of the notes that were promised (16 bytes), and records of 44 bytes and the row's id, each with a
-//! checksum that holds for its run and its place alone. A note is promised when it is synced and counted; only then does what it is of
-//! start. So a file that does not have all that it counts was cut or damaged, and is not believed; what follows them is the torn
-//! write of a killed run, of which nothing had started. The count is not synced by itself: after a power cut it may be that of
-//! the sync before, and what it does not count is taken as far as it can be read.
+//! A header of 64 bytes, the count of the notes that were promised (16 bytes), and records of 44 bytes and the row's
+//! id, each with a checksum that holds for its run and its place alone. A note is promised when it is synced and
+//! counted; only then does what it is of start. So a file that does not have all that it counts was cut or damaged, and
+//! is not believed; what follows them is the torn write of a killed run, of which nothing had started. The count is not
+//! synced by itself: after a power cut it may be that of the sync before, and what it does not count is taken as far as
+//! it can be read.
 //!
-//! A row that could be repeated may stand elsewhere in the next input. Its note is adrift then: whose it is now a further record
-//! says, by the number of that note, before there is a line for it. So no line of another row in the old place decides it.
+//! A row that could be repeated may stand elsewhere in the next input. Its note is adrift then: whose it is now a
+//! further record says, by the number of that note, before there is a line for it. So no line of another row in the old
+//! place decides it.
 //!
 //! The file is locked (`flock`) as long as its run lives. It goes away when a run ends with nothing in doubt.
 
@@ -91,8 +93,8 @@ impl Started {
         format!("r{}", self.key.row)
     }
 
-    /// Takes in the note of a later page of its row, if that is what the other is: the line of this page is lost, and whoever runs
-    /// it again runs those after it, which is right only where all of them can be repeated.
+    /// Takes in the note of a later page of its row, if that is what the other is: the line of this page is lost, and
+    /// whoever runs it again runs those after it, which is right only where all of them can be repeated.
     pub(crate) fn takes_in_page(&mut self, later: &Self) -> bool {
         let is_later = later.key.row == self.key.row && later.key > self.key;
         let takes_in = is_later && later.fingerprint == self.fingerprint && self.standing != Standing::Adrift;
@@ -273,7 +275,8 @@ impl RunFile {
         self.file.write_all_at(&bytes, self.end)?;
         step("run file: sync the notes")?;
         self.file.sync_data()?;
-        // Once they are durable, and before anybody is told: whatever starts is counted, and whatever is counted is there.
+        // Once they are durable, and before anybody is told: whatever starts is counted, and whatever is counted is
+        // there.
         step("run file: count the notes")?;
         let count = self.count + started.len() as u64;
         self.file.write_all_at(&encode_count(count, run), HEADER as u64)?;
@@ -312,14 +315,15 @@ impl RunFile {
 }
 
 impl Header {
-    /// Whether it is that of the results file which is this inode and whose first line, if there is one, names this run.
+    /// Whether it is that of the results file which is this inode and whose first line, if there is one, names this
+    /// run.
     pub(crate) fn is_of(&self, inode: Inode, run: Option<u64>) -> bool {
         if inode.number != self.results.number && inode.number != self.successor {
             return false;
         }
         match run {
-            // The number of a device changes when the machine starts anew, with logical volumes for example; the id and the
-            // inode do not.
+            // The number of a device changes when the machine starts anew, with logical volumes for example; the id and
+            // the inode do not.
             Some(run) => run == self.run,
             None => inode.device == self.results.device,
         }

@@ -1,8 +1,8 @@
 //! A line that another program has written again: the same members, in another order or with white space between them.
 //!
-//! Lines of ours are scanned by their prefix ([`crate::scan`]). What does not have that is read as JSON, and what decides about
-//! its row is written as we write it; all other members are passed on as they stand. It takes a JSON parser and memory, so it
-//! is asked only where the scan has failed.
+//! Lines of ours are scanned by their prefix ([`crate::scan`]). What does not have that is read as JSON, and what
+//! decides about its row is written as we write it; all other members are passed on as they stand. It takes a JSON
+//! parser and memory, so it is asked only where the scan has failed.
 
 use std::fmt;
 
@@ -19,8 +19,8 @@ use crate::{
 /// The line as we would have written it; `None` when it is no outcome, or says twice what decides about its row.
 ///
 /// ```
-/// let line = r#"{ "outcome": "ok", "row": 3, "id": "a", "fp": "00000000000000ff", "effect": "done", "repeatable": true }"#;
-/// let line = unisono_journal::respelled(line).unwrap();
+/// let line = r#"{ "outcome": "ok", "row": 3, "id": "a", "fp": "00000000000000ff", "effect": "done", "repeatable": true
+/// }"#; let line = unisono_journal::respelled(line).unwrap();
 /// assert!(line.starts_with(br#"{"row":3,"id":"a","fp":"00000000000000ff","outcome":"ok","#));
 /// assert_eq!(unisono_journal::respelled("{}"), None);
 /// ```

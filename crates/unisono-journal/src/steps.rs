@@ -1,7 +1,8 @@
 //! Where a kill or a failure may come: each step that changes something on the disk says so before it does.
 //!
-//! A test runs the same work in a process of its own again and again, and has it killed before its first step, its second
-//! and so on to the last, or has the disk fail there: once, or from there on. Outside of tests nothing of this is left.
+//! A test runs the same work in a process of its own again and again, and has it killed before its first step, its
+//! second and so on to the last, or has the disk fail there: once, or from there on. Outside of tests nothing of this
+//! is left.
 
 use std::io;
 

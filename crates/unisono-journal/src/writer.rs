@@ -1,17 +1,18 @@
 //! The thread that writes: takes whatever has come up since its last turn, and writes it with one call.
 //!
-//! A turn: where the input has what an earlier run had started, then results, then the notes of what is about to start, with one
-//! sync each; so when a note is durable, every outcome that came before it is written. Results are synced at most once a second. When writing fails, the
-//! file is cut back to its last good line, and what had not been written follows without bodies, into the room that
-//! was set aside, as does what is still under way then; nothing new starts, and whoever asks is told why.
+//! A turn: where the input has what an earlier run had started, then results, then the notes of what is about to start,
+//! with one sync each; so when a note is durable, every outcome that came before it is written. Results are synced at
+//! most once a second. When writing fails, the file is cut back to its last good line, and what had not been written
+//! follows without bodies, into the room that was set aside, as does what is still under way then; nothing new starts,
+//! and whoever asks is told why.
 //!
-//! With each sync the writer looks whether the file's name still leads to the file. A file that was removed has lost its
-//! lines, so they count as lost; one that was renamed keeps them and gets those of what is under way, but nothing new
-//! starts, since the name belongs to somebody else now.
+//! With each sync the writer looks whether the file's name still leads to the file. A file that was removed has lost
+//! its lines, so they count as lost; one that was renamed keeps them and gets those of what is under way, but nothing
+//! new starts, since the name belongs to somebody else now.
 //!
-//! At the end, in this order: the results are synced; they lose the lines that others have taken the place of, are pruned and sorted; their first line says "closed", if nothing
-//! is in doubt, and that is synced; the run file goes. A kill between any two of them leaves a run file whose results know
-//! it, or results that need none.
+//! At the end, in this order: the results are synced; they lose the lines that others have taken the place of, are
+//! pruned and sorted; their first line says "closed", if nothing is in doubt, and that is synced; the run file goes. A
+//! kill between any two of them leaves a run file whose results know it, or results that need none.
 
 use std::{
     collections::HashSet,
@@ -95,8 +96,8 @@ struct LineEnd {
 pub struct Closed {
     /// Lines written by this run.
     pub lines: u64,
-    /// Outcomes that are not in the file: they could not be written, or it was removed with them. What was cancelled before it
-    /// did anything is none of them.
+    /// Outcomes that are not in the file: they could not be written, or it was removed with them. What was cancelled
+    /// before it did anything is none of them.
     pub lost: u64,
     /// How rows had ended that were to run again, and of which nothing came: they have their line still.
     pub stayed: OutcomeCounts,
@@ -223,8 +224,8 @@ impl Shared {
 }
 
 impl Queue {
-    /// While the disk syncs lines pile up. Room for all that may is taken at once: what is filled of it is memory, and a
-    /// buffer that doubles leaves as much behind it again.
+    /// While the disk syncs lines pile up. Room for all that may is taken at once: what is filled of it is memory, and
+    /// a buffer that doubles leaves as much behind it again.
     fn make_room(&mut self) {
         if self.bytes.len() >= KEPT {
             self.bytes.reserve_exact(MOST_BYTES.saturating_sub(self.bytes.len()));
@@ -390,7 +391,8 @@ impl Writer {
         queue.failure.get_or_insert_with(|| Arc::new(Error::new(&self.name, reason)));
     }
 
-    /// The file can take no more: what matters of the rest, and of what is under way, goes into the room that was set aside.
+    /// The file can take no more: what matters of the rest, and of what is under way, goes into the room that was set
+    /// aside.
     fn fail(&mut self, error: Error, bytes: &[u8], ends: &[LineEnd], good: usize) {
         let done = ends.partition_point(|line| line.end <= good);
         let mut saved = 0;
@@ -478,7 +480,8 @@ impl Writer {
             match kept.run.note(&started) {
                 Ok(()) => started.into_iter().for_each(|one| kept.in_doubt.add(one)),
                 Err(error) => {
-                    // Nothing starts any more; what is under way has its place in the results for as long as that can be.
+                    // Nothing starts any more; what is under way has its place in the results for as long as that can
+                    // be.
                     let failure = Arc::new(Error::io(&kept.run.path, "write", error));
                     self.shared.lock().failure = Some(failure.clone());
                     result = Err(failure);

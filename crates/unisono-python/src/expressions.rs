@@ -1,6 +1,7 @@
 //! The process that evaluates a run's expressions: a fresh interpreter that loads this module and nothing else.
 //!
-//! No `site`, no folder of the user's, nothing of `__main__`: it finds the module by its file, in any virtual environment.
+//! No `site`, no folder of the user's, nothing of `__main__`: it finds the module by its file, in any virtual
+//! environment.
 
 use std::{env, ffi::OsString, path::PathBuf};
 

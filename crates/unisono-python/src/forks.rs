@@ -13,7 +13,8 @@ use pyo3::prelude::*;
 /// How often this process is a child of itself, so to speak: a fork adds one.
 static FORKS: AtomicU64 = AtomicU64::new(0);
 /// How many threads of ours, which the interpreter does not know, have its lock or wait for it. At the end of the
-/// interpreter such a thread is unwound by `pthread_exit`, and our frames below it make that an abort, so it is waited for.
+/// interpreter such a thread is unwound by `pthread_exit`, and our frames below it make that an abort, so it is waited
+/// for.
 pub static ATTACHING: AtomicUsize = AtomicUsize::new(0);
 static FORKER: Mutex<Option<ThreadId>> = Mutex::new(None);
 

@@ -1,5 +1,5 @@
-//! The engine's repeats without a batch: the state machine, asked and told by the program itself. It says when a call may
-//! go again; who waits, and how, is the program's business. For limits there is `limiter.rs`.
+//! The engine's repeats without a batch: the state machine, asked and told by the program itself. It says when a call
+//! may go again; who waits, and how, is the program's business. For limits there is `limiter.rs`.
 
 use std::{
     collections::HashMap,
@@ -26,7 +26,8 @@ struct State {
     /// By the ticket's slot.
     numbers: HashMap<Ticket, u64>,
     next: u64,
-    /// How long after its first start something may go again. It is kept here, since nobody asks the machine what is late.
+    /// How long after its first start something may go again. It is kept here, since nobody asks the machine what is
+    /// late.
     deadline: Option<Duration>,
 }
 

@@ -5,9 +5,9 @@
 //! program (Ctrl-C, one that is set from another thread) finds a place either taken and inside a `with` that gives it
 //! back, or not taken, as with a lock of the standard library.
 //!
-//! Threads sleep in a futex, coroutines in a future of their loop (`limiter_wait.rs`). Where there is a rate, a thread of
-//! ours keeps the time while anybody waits (`Shared::keep_time`). It takes the mutex only with the interpreter's lock, so
-//! that no fork comes while it has it.
+//! Threads sleep in a futex, coroutines in a future of their loop (`limiter_wait.rs`). Where there is a rate, a thread
+//! of ours keeps the time while anybody waits (`Shared::keep_time`). It takes the mutex only with the interpreter's
+//! lock, so that no fork comes while it has it.
 //!
 //! After a fork nobody waits in the child, and only who has entered by the thread that forked is inside.
 
@@ -252,7 +252,8 @@ pub fn stop_clocks(py: Python<'_>) {
 static ENDS: AtomicBool = AtomicBool::new(false);
 
 impl Shared {
-    /// The state, without those whom a fork has left behind. With the interpreter's lock, so that nobody forks meanwhile.
+    /// The state, without those whom a fork has left behind. With the interpreter's lock, so that nobody forks
+    /// meanwhile.
     fn state(&self, _py: Python<'_>) -> MutexGuard<'_, State> {
         let lock = || self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = lock();

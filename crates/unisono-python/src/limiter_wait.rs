@@ -1,8 +1,8 @@
 //! Those who wait at a limiter: what wakes them, and the coroutine that `aacquire` and `async with` wait with.
 //!
 //! However a coroutine ends early (cancelled, closed, forgotten with its task), what it was given goes to the next one.
-//! One whose loop is closed before it has heard is found by what the loop drops: a `Notice` that was not delivered gives
-//! the place up.
+//! One whose loop is closed before it has heard is found by what the loop drops: a `Notice` that was not delivered
+//! gives the place up.
 
 use std::{
     mem,

@@ -1,7 +1,8 @@
 //! How those who wait at a queue sleep and are woken: threads by a futex, coroutines by a future.
 //!
-//! A thread sleeps without the interpreter, and Ctrl-C reaches it when it is the main thread. A coroutine of the loop that runs here is woken by its future; one of another loop through a list of that
-//! loop, so that many of them cost one `call_soon_threadsafe`.
+//! A thread sleeps without the interpreter, and Ctrl-C reaches it when it is the main thread. A coroutine of the loop
+//! that runs here is woken by its future; one of another loop through a list of that loop, so that many of them cost
+//! one `call_soon_threadsafe`.
 
 use std::{
     sync::{
@@ -103,9 +104,9 @@ pub fn running_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
     Ok((!event_loop.is_none()).then_some(event_loop))
 }
 
-/// Refuses to keep a thread waiting in which an event loop runs: all of its coroutines would wait as well, and often what
-/// is waited for is to come from one of them. `await queue.get()`, from code that was written for `asyncio.Queue`, is such a
-/// call.
+/// Refuses to keep a thread waiting in which an event loop runs: all of its coroutines would wait as well, and often
+/// what is waited for is to come from one of them. `await queue.get()`, from code that was written for `asyncio.Queue`,
+/// is such a call.
 pub fn refuse_on_loop(py: Python<'_>, call: &str, instead: &str) -> PyResult<()> {
     if running_loop(py)?.is_none() {
         return Ok(());

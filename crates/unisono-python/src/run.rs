@@ -1,8 +1,8 @@
 //! One run: what a program gives goes in, outcomes come out, a report at the end. The engine has a thread and a runtime
 //! of its own.
 //!
-//! A kind of work is a [`Face`]: how a row is made of what Python gives, and an object of Python of an outcome. Steering,
-//! waiting, progress and the report are here once, for all of them.
+//! A kind of work is a [`Face`]: how a row is made of what Python gives, and an object of Python of an outcome.
+//! Steering, waiting, progress and the report are here once, for all of them.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

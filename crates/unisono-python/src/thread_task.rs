@@ -1,11 +1,12 @@
 //! The native half of a `ThreadPool`'s future: the call on its way to a thread, its end, and those who wait for that.
 //!
 //! Its Python half makes it a `concurrent.futures.Future`; what the standard library looks at (`_condition`, `_state`,
-//! `_waiters`) is made there when somebody looks, and told by `_announce`. Whoever asks for a result sleeps in a futex: a
-//! lock and a condition for each task would cost more than the rest of it, and be three objects more for the collector.
+//! `_waiters`) is made there when somebody looks, and told by `_announce`. Whoever asks for a result sleeps in a futex:
+//! a lock and a condition for each task would cost more than the rest of it, and be three objects more for the
+//! collector.
 //!
-//! Nothing of Python's runs while the lock is held: no call, no allocation of an object, and no drop of the last reference
-//! to one. So a destructor or a signal's handler may look at any future at any moment.
+//! Nothing of Python's runs while the lock is held: no call, no allocation of an object, and no drop of the last
+//! reference to one. So a destructor or a signal's handler may look at any future at any moment.
 
 use std::{
     mem,

@@ -7,7 +7,8 @@ use crate::input;
 /// How bodies are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BodyMode {
-    /// JSON as the server sent it; what is not JSON that every reader takes, as text, or as base64 when it is not text either.
+    /// JSON as the server sent it; what is not JSON that every reader takes, as text, or as base64 when it is not text
+    /// either.
     #[default]
     Json,
     /// As a string; as base64 when it is not UTF-8.
@@ -23,8 +24,8 @@ pub fn unmarked(body: &[u8]) -> &[u8] {
     body.strip_prefix(input::MARK).unwrap_or(body)
 }
 
-/// Why what should be JSON is not, if so. What nests so deeply that readers would give up, or worse, is none either; a byte
-/// order mark before it is none of its fault.
+/// Why what should be JSON is not, if so. What nests so deeply that readers would give up, or worse, is none either; a
+/// byte order mark before it is none of its fault.
 pub fn json_error(body: &[u8]) -> Option<String> {
     if let Some(name) = input::foreign_encoding(body) {
         return Some(format!("it is {name}, and JSON is UTF-8"));
@@ -41,8 +42,8 @@ fn json(body: &[u8]) -> Result<Json<'_>, String> {
     }
 }
 
-/// Adds `"body":...` or `"body_base64":"..."` to `body`, and to `fields` why what should be JSON is not; nothing for an empty
-/// body.
+/// Adds `"body":...` or `"body_base64":"..."` to `body`, and to `fields` why what should be JSON is not; nothing for an
+/// empty body.
 pub(crate) fn push_body(bytes: &[u8], mode: BodyMode, fields: &mut Members<'_>, body: &mut Members<'_>) {
     if bytes.is_empty() {
         return;

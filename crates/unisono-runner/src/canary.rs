@@ -1,8 +1,9 @@
 //! The canary: the first rows must end well before any other row starts.
 //!
-//! A state machine of positions in the input, without rows and without a clock. The source asks it before a row is handed
-//! out, the ledger tells it how rows ended. Rows of an earlier run count as they ended then. A row of several pages has ended
-//! with its last page; one page that did not end well is enough to fail. What had its turn before a failure may finish.
+//! A state machine of positions in the input, without rows and without a clock. The source asks it before a row is
+//! handed out, the ledger tells it how rows ended. Rows of an earlier run count as they ended then. A row of several
+//! pages has ended with its last page; one page that did not end well is enough to fail. What had its turn before a
+//! failure may finish.
 
 use std::num::NonZeroU64;
 

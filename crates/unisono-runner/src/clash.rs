@@ -1,8 +1,9 @@
 //! What a run reads and what it writes must not be the same file, by whatever names.
 //!
-//! Checked before anything is opened to be written to, since opening may already be the end of what was to be read. Files
-//! are told apart by device and inode, so links of both kinds, `./` and a redirected standard input are seen through; those
-//! that are not there yet by their folder and name. Terminals and devices that keep nothing are no matter.
+//! Checked before anything is opened to be written to, since opening may already be the end of what was to be read.
+//! Files are told apart by device and inode, so links of both kinds, `./` and a redirected standard input are seen
+//! through; those that are not there yet by their folder and name. Terminals and devices that keep nothing are no
+//! matter.
 //!
 //! It does not hold for what only a row can name; that is for those who open it.
 

@@ -1,8 +1,8 @@
 //! A run that a program feeds and whose outcomes it takes: two queues with room for so many, and a notifier.
 //!
 //! Neither end ever waits inside. When outcomes are there, when there is room for rows, or when the run has ended, the
-//! notifier is notified, and the program comes and looks: from a thread, an event loop, or whatever it is. When the outcomes'
-//! queue is full the engine stops pulling; when the taker goes away, the run is stopped.
+//! notifier is notified, and the program comes and looks: from a thread, an event loop, or whatever it is. When the
+//! outcomes' queue is full the engine stops pulling; when the taker goes away, the run is stopped.
 
 use std::{
     collections::VecDeque,

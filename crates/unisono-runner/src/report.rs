@@ -16,13 +16,13 @@ pub struct Report {
     pub kept: OutcomeCounts,
     /// Of those that were cancelled, how many had not been started.
     pub never_started: u64,
-    /// Rows of the input that have no outcome; `None` when nobody knows how many rows there are. As far as the input was not
-    /// read, it is taken to have the rows that are kept.
+    /// Rows of the input that have no outcome; `None` when nobody knows how many rows there are. As far as the input
+    /// was not read, it is taken to have the rows that are kept.
     pub pending: Option<u64>,
     /// Attempts beyond the first, repeats after throttling included.
     pub retries: u64,
-    /// Of those that failed, how many the next `--resume` runs again, by what decided it: the absence of a host, or a limit of
-    /// ours.
+    /// Of those that failed, how many the next `--resume` runs again, by what decided it: the absence of a host, or a
+    /// limit of ours.
     pub passing: BTreeMap<ErrorKind, u64>,
     /// What it takes for outcomes, those that are kept included, to run again.
     pub again: Repeats,
@@ -86,8 +86,9 @@ impl Report {
 
     /// The exit status that says how it went; the gravest reason to stop wins.
     ///
-    /// 0 all ok · 1 some item did not end well · 3 stopped by `max_failures` or `canary` · 124 stopped by `stop_after` · 125 our own
-    /// input or output failed · 129, 130, 143 stopped by SIGHUP, SIGINT, SIGTERM · 141 whoever read our output left.
+    /// 0 all ok · 1 some item did not end well · 3 stopped by `max_failures` or `canary` · 124 stopped by `stop_after`
+    /// · 125 our own input or output failed · 129, 130, 143 stopped by SIGHUP, SIGINT, SIGTERM · 141 whoever read our
+    /// output left.
     pub fn exit_code(&self) -> u8 {
         match self.stopped {
             Some(CancelReason::Interrupt | CancelReason::Requested) => 130,

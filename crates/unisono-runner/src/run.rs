@@ -81,7 +81,8 @@ pub struct Extras<C: Call> {
     pub notes_ahead: bool,
     /// What comes of rows goes to files of their own.
     pub saving: Option<Saving>,
-    /// What the world asks for, where the run is told of it by whoever leads it through a stop: the last row may end in between.
+    /// What the world asks for, where the run is told of it by whoever leads it through a stop: the last row may end in
+    /// between.
     pub asked: Option<CancelToken>,
 }
 

@@ -1,7 +1,9 @@
-//! How a run is stopped whose attempts decide their items themselves, once nothing of them is left: commands, functions.
+//! How a run is stopped whose attempts decide their items themselves, once nothing of them is left: commands,
+//! functions.
 //!
-//! *Drain*: nothing new starts, and what runs may finish within the grace period. Then, or when asked once more, *stop*:
-//! attempts end what they have started. The engine is told to drain only, and its own deadline is a last resort.
+//! *Drain*: nothing new starts, and what runs may finish within the grace period. Then, or when asked once more,
+//! *stop*: attempts end what they have started. The engine is told to drain only, and its own deadline is a last
+//! resort.
 
 use std::{convert::Infallible, time::Duration};
 

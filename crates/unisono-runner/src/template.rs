@@ -4,8 +4,8 @@
 //! segments, in a query an ampersand does not part parameters. `{+name}` keeps what is reserved, as in RFC 6570. At
 //! the very beginning a column is a whole address and is taken as it is. `{1..500}` (with leading zeros, and
 //! `{0..100..10}`) and `{eu,us}` stand for each of their values in turn: one row is as many calls as these have
-//! combinations. As in a shell, one of several values may be empty: `{,v2/}items`. `{{` and `}}` are braces. What stands for
-//! no value, or for more than can be counted, is an error and never a run without rows.
+//! combinations. As in a shell, one of several values may be empty: `{,v2/}items`. `{{` and `}}` are braces. What
+//! stands for no value, or for more than can be counted, is an error and never a run without rows.
 
 use std::{borrow::Cow, fmt};
 

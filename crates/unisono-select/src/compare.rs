@@ -1,7 +1,7 @@
 //! The order of values: null, false, true, numbers, strings, arrays, objects.
 //!
-//! Whole numbers are compared by their digits, however many; others as doubles, as jaq does. Objects are compared by their
-//! sorted names, and then by their values in that order.
+//! Whole numbers are compared by their digits, however many; others as doubles, as jaq does. Objects are compared by
+//! their sorted names, and then by their values in that order.
 
 use std::{borrow::Cow, cmp::Ordering};
 

@@ -1,7 +1,7 @@
 //! Runs an expression.
 //!
-//! A part is given a value and hands each of its outputs to what comes after it, so nothing is collected that is not asked
-//! for. Every step is paid for from one purse, by what it looks at or makes, before it does so.
+//! A part is given a value and hands each of its outputs to what comes after it, so nothing is collected that is not
+//! asked for. Every step is paid for from one purse, by what it looks at or makes, before it does so.
 
 use std::{borrow::Cow, cell::Cell, cmp::Ordering, convert::Infallible, rc::Rc};
 

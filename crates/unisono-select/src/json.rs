@@ -1,9 +1,9 @@
 //! JSON in place: checked once, then walked without looking twice at what a check has settled.
 //!
-//! The check is RFC 8259 to the letter, with two bounds of ours: levels of brackets, since whoever reads a line of results may
-//! recurse, and bytes per number, since whoever computes with one takes more than linear time for it. It does not recurse
-//! itself. On its way it notes where large arrays and objects end, so that a walk past one does not read it again. Everything
-//! else here takes checked text and may index without fear.
+//! The check is RFC 8259 to the letter, with two bounds of ours: levels of brackets, since whoever reads a line of
+//! results may recurse, and bytes per number, since whoever computes with one takes more than linear time for it. It
+//! does not recurse itself. On its way it notes where large arrays and objects end, so that a walk past one does not
+//! read it again. Everything else here takes checked text and may index without fear.
 
 use std::borrow::Cow;
 
@@ -31,8 +31,8 @@ pub struct Checked<'a> {
     large: Vec<Large>,
 }
 
-/// An array or object of at least [`LARGE`] bytes: from its first bracket to behind its last. They are noted in the order
-/// in which they begin.
+/// An array or object of at least [`LARGE`] bytes: from its first bracket to behind its last. They are noted in the
+/// order in which they begin.
 #[derive(Debug, Clone, Copy)]
 struct Large {
     start: usize,
@@ -490,7 +490,8 @@ fn unescaped(text: &[u8]) -> (char, usize) {
     (char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER), 6)
 }
 
-/// Appends a value without its white space. Half of a pair that stands alone, which many readers refuse, becomes U+FFFD.
+/// Appends a value without its white space. Half of a pair that stands alone, which many readers refuse, becomes
+/// U+FFFD.
 pub fn push_compact(value: &[u8], into: &mut Vec<u8>) {
     let mut at = 0;
     while at < value.len() {
@@ -543,8 +544,8 @@ pub fn utf8(text: &[u8]) -> &str {
 
 /// How long it is.
 const COLON: usize = 1;
-/// What is smaller is quickly walked. A byte is in at most [`MAX_DEPTH`] brackets, so of a body of 4096 bytes there can be
-/// 512 that are not, which is twice its size of notes; of what servers send, hardly any.
+/// What is smaller is quickly walked. A byte is in at most [`MAX_DEPTH`] brackets, so of a body of 4096 bytes there can
+/// be 512 that are not, which is twice its size of notes; of what servers send, hardly any.
 const LARGE: usize = 4096;
 
 #[cfg(test)]

@@ -1,20 +1,24 @@
-//! The plain part of jq, bounded by construction: what to keep of a JSON body, on the thread that everything else runs on.
+//! The plain part of jq, bounded by construction: what to keep of a JSON body, on the thread that everything else runs
+//! on.
 //!
 //! A body is checked once, from its first byte to its last, and then read in place: a value is a slice of the body, so
-//! nothing is built of what is not wanted, and digits and escapes come out as they went in. What is written is JSON, since
-//! it is made of slices of JSON.
+//! nothing is built of what is not wanted, and digits and escapes come out as they went in. What is written is JSON,
+//! since it is made of slices of JSON.
 //!
-//! **What is in it:** `.`, `.a`, `."a b"`, `.["a"]`, `.[0]`, `.[-1]`, `.[1:3]`, `.[]`, each with `?`; `|`, `,`, `//`, `and`,
-//! `or`, `==`, `!=`, `<`, `<=`, `>`, `>=`; parentheses; `[...]`, `{a, "b": .c, (.d): .e}`; numbers, strings, `true`, `false`,
-//! `null`; `length`, `keys`, `not`, `type`, `empty`, `select(...)`, `map(...)`. They mean what they mean in jaq.
+//! **What is in it:** `.`, `.a`, `."a b"`, `.["a"]`, `.[0]`, `.[-1]`, `.[1:3]`, `.[]`, each with `?`; `|`, `,`, `//`,
+//! `and`, `or`, `==`, `!=`, `<`, `<=`, `>`, `>=`; parentheses; `[...]`, `{a, "b": .c, (.d): .e}`; numbers, strings,
+//! `true`, `false`, `null`; `length`, `keys`, `not`, `type`, `empty`, `select(...)`, `map(...)`. They mean what they
+//! mean in jaq.
 //!
-//! **Where it stops:** at whatever makes new text or numbers (`+`, `"\(...)"`, `tostring`), goes round (`..`, `reduce`, `def`,
-//! `range`), binds (`as`), catches (`try`, `(...)?`), changes (`|=`), or computes what to look at (`.[.a]`). Those cannot be
-//! bounded by looking at them; [`Expression::parse`] returns `None`, and they are for a process that can be killed.
+//! **Where it stops:** at whatever makes new text or numbers (`+`, `"\(...)"`, `tostring`), goes round (`..`, `reduce`,
+//! `def`, `range`), binds (`as`), catches (`try`, `(...)?`), changes (`|=`), or computes what to look at (`.[.a]`).
+//! Those cannot be bounded by looking at them; [`Expression::parse`] returns `None`, and they are for a process that
+//! can be killed.
 //!
-//! **Bounds.** An expression has at most [`MAX_NODES`] parts and [`MAX_NESTING`] levels, a body [`MAX_DEPTH`] levels of brackets and
-//! [`MAX_DIGITS`] bytes per number. Each step and each byte that is looked at or written after the check is counted, and
-//! there are [`work_for`] of them; so that is also a bound of the output. Recursion goes as deep as those levels and parts.
+//! **Bounds.** An expression has at most [`MAX_NODES`] parts and [`MAX_NESTING`] levels, a body [`MAX_DEPTH`] levels of
+//! brackets and [`MAX_DIGITS`] bytes per number. Each step and each byte that is looked at or written after the check
+//! is counted, and there are [`work_for`] of them; so that is also a bound of the output. Recursion goes as deep as
+//! those levels and parts.
 
 mod compare;
 mod error;
@@ -52,7 +56,8 @@ impl Expression {
     /// All outputs for one body, within the work that is due to a body of its length.
     ///
     /// # Errors
-    /// When the body is not JSON within the bounds, when the expression fails on it, or when it would take too much work.
+    /// When the body is not JSON within the bounds, when the expression fails on it, or when it would take too much
+    /// work.
     pub fn run(&self, body: &[u8]) -> Result<Outputs, Error> {
         self.run_within(body, work_for(body.len()))
     }
@@ -82,8 +87,8 @@ impl Expression {
     }
 }
 
-/// How many steps and bytes an expression may take on a body of this length, apart from checking it: as much as a dozen looks
-/// at all of it, which a path of names does not come near, and what a small body may need at least.
+/// How many steps and bytes an expression may take on a body of this length, apart from checking it: as much as a dozen
+/// looks at all of it, which a path of names does not come near, and what a small body may need at least.
 pub fn work_for(body: usize) -> usize {
     body.saturating_mul(12).saturating_add(1 << 20)
 }

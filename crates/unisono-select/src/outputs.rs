@@ -11,7 +11,8 @@ pub struct Outputs {
 }
 
 impl Outputs {
-    /// Outputs that were joined with commas elsewhere; `first` is where the first ends. `None` when they cannot be that.
+    /// Outputs that were joined with commas elsewhere; `first` is where the first ends. `None` when they cannot be
+    /// that.
     pub fn joined(text: Vec<u8>, first: usize, count: usize) -> Option<Self> {
         let fits = match count {
             0 => text.is_empty() && first == 0,

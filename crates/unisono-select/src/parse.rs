@@ -1,7 +1,8 @@
 //! From text to an expression of the plain part.
 //!
 //! Whatever it does not know makes it give up: there is another reader that knows all of jq, and says what is wrong. So
-//! what it does take it must take as that one does: operators bind in the same order, and words are words of the same kind.
+//! what it does take it must take as that one does: operators bind in the same order, and words are words of the same
+//! kind.
 
 /// Most parts of an expression.
 pub const MAX_NODES: usize = 256;

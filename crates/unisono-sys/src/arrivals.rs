@@ -1,7 +1,7 @@
 //! Signals as they arrive, with who sent them: for a process of one thread that passes them on.
 //!
-//! The signals are blocked and read from a descriptor, see signalfd(2). What the terminal sends to a whole group can so be
-//! told from what another process sends to this one alone.
+//! The signals are blocked and read from a descriptor, see signalfd(2). What the terminal sends to a whole group can so
+//! be told from what another process sends to this one alone.
 #![allow(unsafe_code)]
 
 use std::{
@@ -69,7 +69,8 @@ impl Arrivals {
         let arrivals = infos.iter().take(count).map(|info| {
             // SAFETY: it was zeroed, which is a valid value of this struct of integers, and then filled by the kernel.
             let info = unsafe { info.assume_init_ref() };
-            // See sigaction(2): values up to 0 come from processes, `SI_KERNEL` and `CLD_EXITED` and the like from the kernel.
+            // See sigaction(2): values up to 0 come from processes, `SI_KERNEL` and `CLD_EXITED` and the like from the
+            // kernel.
             Arrival { signal: info.ssi_signo.cast_signed(), by_process: info.ssi_code <= 0 }
         });
         Ok(arrivals.collect())

@@ -15,8 +15,8 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes one below the group that this process is in, named after this process, and takes away those that others left
-    /// there who were killed before they could.
+    /// Makes one below the group that this process is in, named after this process, and takes away those that others
+    /// left there who were killed before they could.
     ///
     /// # Errors
     /// When there is no version 2 hierarchy, it is not ours to change, or the kernel cannot kill groups (before 5.14).

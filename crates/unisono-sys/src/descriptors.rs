@@ -1,6 +1,6 @@
-//! How many descriptors this process may have. The soft limit is low for the sake of programs that use select(2), and a program
-//! that does not may raise it to the hard one; but what it starts gets the limit as it was (see `start.rs`, and [`give_back`] for
-//! what the standard library starts).
+//! How many descriptors this process may have. The soft limit is low for the sake of programs that use select(2), and a
+//! program that does not may raise it to the hard one; but what it starts gets the limit as it was (see `start.rs`, and
+//! [`give_back`] for what the standard library starts).
 #![allow(unsafe_code)]
 
 use std::{io, os::unix::process::CommandExt, process::Command, sync::OnceLock};

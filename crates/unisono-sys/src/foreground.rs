@@ -1,8 +1,9 @@
 //! The terminal of this process, lent to one process group at a time.
 //!
-//! Only the group in the foreground of a terminal may read it; another one is stopped by SIGTTIN when it tries, and by SIGTTOU when it
-//! changes the terminal (termios(3)). Whoever starts a group of its own for a program that asks its user something has to put it
-//! there, and to take the terminal back when the program has ended or stopped, as a shell does.
+//! Only the group in the foreground of a terminal may read it; another one is stopped by SIGTTIN when it tries, and by
+//! SIGTTOU when it changes the terminal (termios(3)). Whoever starts a group of its own for a program that asks its
+//! user something has to put it there, and to take the terminal back when the program has ended or stopped, as a shell
+//! does.
 
 use std::{
     fs::{File, OpenOptions},
@@ -64,8 +65,8 @@ impl Terminal {
         self.put(group);
     }
 
-    /// Puts our own group into the foreground again, unless somebody else than `from` is there, with the settings that the
-    /// terminal had if `settings` says so.
+    /// Puts our own group into the foreground again, unless somebody else than `from` is there, with the settings that
+    /// the terminal had if `settings` says so.
     pub fn take_back(&self, from: Pid, settings: bool) {
         if tcgetpgrp(&self.descriptor) != Ok(from) {
             return;

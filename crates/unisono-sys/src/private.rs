@@ -1,7 +1,8 @@
-//! Descriptors that a fork of this program does not get: what hangs on their end of file must mean our end, or a peer's.
+//! Descriptors that a fork of this program does not get: what hangs on their end of file must mean our end, or a
+//! peer's.
 //!
-//! A program in which we are a guest may fork at any time, and the child would hold copies. So the numbers are kept in a
-//! list, which is locked while fork(3) runs (pthread_atfork(3)), and in the child each of them comes to stand for
+//! A program in which we are a guest may fork at any time, and the child would hold copies. So the numbers are kept in
+//! a list, which is locked while fork(3) runs (pthread_atfork(3)), and in the child each of them comes to stand for
 //! /dev/null. They are not closed there: their owners, of which the child has copies as well, will do that, and by then
 //! the number must not be somebody else's.
 //!

@@ -1,9 +1,9 @@
 //! A private copy of memory that another process has written, to be read and written as one's own.
 //!
 //! A short one is copied at once. A long one is mapped (MAP_PRIVATE, mmap(2)): each page is copied when it is first
-//! written to, and not before. What is written is seen nowhere else. What the other side writes may or may not be seen in
-//! pages that were not copied yet, so it must leave the memory alone as long as such a copy is there; and, since a fork of
-//! this process has the copy as well, as long as it is there in a fork.
+//! written to, and not before. What is written is seen nowhere else. What the other side writes may or may not be seen
+//! in pages that were not copied yet, so it must leave the memory alone as long as such a copy is there; and, since a
+//! fork of this process has the copy as well, as long as it is there in a fork.
 //!
 //! Leaves out growing, and writing back.
 #![allow(unsafe_code)]
@@ -24,8 +24,8 @@ pub struct PrivateCopy {
     length: usize,
 }
 
-// SAFETY: the memory belongs to no thread. It is given out as an address only, and whoever reads or writes there answers
-// for the order, as with any memory that is given out so.
+// SAFETY: the memory belongs to no thread. It is given out as an address only, and whoever reads or writes there
+// answers for the order, as with any memory that is given out so.
 unsafe impl Send for PrivateCopy {}
 // SAFETY: as above.
 unsafe impl Sync for PrivateCopy {}
@@ -34,8 +34,8 @@ impl PrivateCopy {
     /// A copy of the first `length` bytes, of which there is at least one. It does not need `memory` to live on.
     ///
     /// # Errors
-    /// Of the kind `OutOfMemory`: there is not so much memory or address space (RLIMIT_AS) for this process, or it has too
-    /// many mappings.
+    /// Of the kind `OutOfMemory`: there is not so much memory or address space (RLIMIT_AS) for this process, or it has
+    /// too many mappings.
     ///
     /// # Panics
     /// When `memory` is shorter, or no byte is asked for.
@@ -63,8 +63,8 @@ impl PrivateCopy {
 
 impl Drop for PrivateCopy {
     fn drop(&mut self) {
-        // SAFETY: it was made by `map` or `copied` with this length, which says by which of them, and what its address was
-        // given to does not outlive `self`.
+        // SAFETY: it was made by `map` or `copied` with this length, which says by which of them, and what its address
+        // was given to does not outlive `self`.
         unsafe {
             if is_mapped(self.length) {
                 libc::munmap(self.start.as_ptr().cast(), self.length);
@@ -77,8 +77,8 @@ impl Drop for PrivateCopy {
 
 fn map(memory: &Shared, length: usize) -> io::Result<NonNull<u8>> {
     // Most copies are only read, so room for pages that may never be written is not set aside (MAP_NORESERVE).
-    // SAFETY: a new mapping at an address of the kernel's choice touches nothing of ours; the result is checked. The file
-    // behind it was sealed against shrinking, so that no page of it can vanish.
+    // SAFETY: a new mapping at an address of the kernel's choice touches nothing of ours; the result is checked. The
+    // file behind it was sealed against shrinking, so that no page of it can vanish.
     let start = unsafe {
         libc::mmap(
             std::ptr::null_mut(),
@@ -98,8 +98,8 @@ fn map(memory: &Shared, length: usize) -> io::Result<NonNull<u8>> {
 fn copied(memory: &Shared, length: usize) -> io::Result<NonNull<u8>> {
     // SAFETY: the layout is not empty, and what is not there is told below.
     let start = NonNull::new(unsafe { alloc(layout(length)) }).ok_or(io::ErrorKind::OutOfMemory)?;
-    // SAFETY: so many bytes lie within the mapping, as `of` has checked, and at `start`, which is memory that was allocated
-    // just now, and which no mapping overlaps.
+    // SAFETY: so many bytes lie within the mapping, as `of` has checked, and at `start`, which is memory that was
+    // allocated just now, and which no mapping overlaps.
     unsafe { std::ptr::copy_nonoverlapping(memory.address(), start.as_ptr(), length) };
     Ok(start)
 }
@@ -115,8 +115,8 @@ fn layout(length: usize) -> Layout {
 /// Where copies lie is a multiple of this, in bytes.
 pub const ALIGNMENT: usize = 64;
 /// The longest that is copied at once, in bytes. Up to here a copy into memory that the allocator has at hand takes no
-/// longer than the page faults of a mapping that is read (20 and 80 microseconds for 1 MiB), and a tenth of those of one
-/// that is written to; and what it takes in memory is not much.
+/// longer than the page faults of a mapping that is read (20 and 80 microseconds for 1 MiB), and a tenth of those of
+/// one that is written to; and what it takes in memory is not much.
 pub const LONGEST_COPIED: usize = 4 << 20;
 
 #[cfg(test)]

@@ -36,8 +36,8 @@ impl Watched {
     }
 
     fn new(descriptor: OwnedFd, interest: Interest) -> io::Result<Self> {
-        // SAFETY: an `OwnedFd` is open and names the same file for as long as it lives. It lives in the `AsyncFd`, which
-        // is private here and never lent out mutably, so nobody can exchange or close it.
+        // SAFETY: an `OwnedFd` is open and names the same file for as long as it lives. It lives in the `AsyncFd`,
+        // which is private here and never lent out mutably, so nobody can exchange or close it.
         let watched = unsafe { AsyncFd::register_with_interest(descriptor, interest) };
         watched.map(Self).map_err(io::Error::from)
     }

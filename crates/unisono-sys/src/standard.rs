@@ -1,8 +1,9 @@
 //! Which of the three standard streams were open when the program started.
 //!
-//! The runtime of Rust opens /dev/null in place of those that were not, before `main`, so that no file opened later gets the
-//! number of a standard stream and is written to by mistake. That is right, and hides a closed output: everything written
-//! to it is lost, and nothing says so. So it is looked at before, when the loader calls what is listed in `.init_array`.
+//! The runtime of Rust opens /dev/null in place of those that were not, before `main`, so that no file opened later
+//! gets the number of a standard stream and is written to by mistake. That is right, and hides a closed output:
+//! everything written to it is lost, and nothing says so. So it is looked at before, when the loader calls what is
+//! listed in `.init_array`.
 #![allow(unsafe_code)]
 
 use std::{
@@ -32,17 +33,20 @@ static CLOSED: AtomicU8 = AtomicU8::new(0);
 
 extern "C" fn look() {
     for descriptor in 0..3 {
-        // SAFETY: F_GETFD takes no argument and touches no memory; a number that is no descriptor is an error, which is asked for.
+        // SAFETY: F_GETFD takes no argument and touches no memory; a number that is no descriptor is an error, which is
+        // asked for.
         let flags = unsafe { libc::fcntl(descriptor as c_int, libc::F_GETFD) };
-        // Nothing is allocated here and nothing may panic: the standard library is not set up yet. Reading `errno` needs neither.
+        // Nothing is allocated here and nothing may panic: the standard library is not set up yet. Reading `errno`
+        // needs neither.
         if flags == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EBADF) {
             CLOSED.fetch_or(1 << descriptor, Relaxed);
         }
     }
 }
 
-// SAFETY: the section holds pointers to functions that the loader calls once, in the main thread, before `main`. `look` has the
-// calling convention it expects (the arguments that glibc passes are left alone), and does only what is safe that early.
+// SAFETY: the section holds pointers to functions that the loader calls once, in the main thread, before `main`. `look`
+// has the calling convention it expects (the arguments that glibc passes are left alone), and does only what is safe
+// that early.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static LOOK: extern "C" fn() = look;

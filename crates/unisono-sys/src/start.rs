@@ -223,8 +223,8 @@ unsafe fn close_others() -> c_int {
     }
 }
 
-/// Nothing of this process may run when a signal comes before the program is there, and none that came for this process's group
-/// may end it; and a program expects to be ended by SIGPIPE and SIGXFSZ, which this process may ignore.
+/// Nothing of this process may run when a signal comes before the program is there, and none that came for this
+/// process's group may end it; and a program expects to be ended by SIGPIPE and SIGXFSZ, which this process may ignore.
 ///
 /// # Safety
 /// To be called in the child alone, whose handlers are a copy of the parent's.
@@ -238,7 +238,8 @@ unsafe fn reset_handlers() -> c_int {
             // Two numbers are the C library's own, which it does not show; nobody sends them to another process.
             let is_handled = libc::sigaction(signal, ptr::null(), &mut found) == 0
                 && !matches!(found.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN);
-            // A key that was pressed before it had a group of its own was for the group that it has left; ignoring forgets it.
+            // A key that was pressed before it had a group of its own was for the group that it has left; ignoring
+            // forgets it.
             if is_handled && libc::sigaction(signal, &ignored, ptr::null_mut()) < 0 {
                 return -1;
             }

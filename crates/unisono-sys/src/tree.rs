@@ -1,13 +1,13 @@
 //! Who descends from whom, from `/proc`, and signals that cannot hit the wrong process.
 //!
 //! A process belongs to a tree when it is its root, is in the root's group or session, carries the tree's marker in the
-//! environment it was started with, or descends from one that belongs. So whoever changes its group, its session, its parent
-//! or its environment is found; only one who does all of that at once, and whose parent is gone, is not.
+//! environment it was started with, or descends from one that belongs. So whoever changes its group, its session, its
+//! parent or its environment is found; only one who does all of that at once, and whose parent is gone, is not.
 //!
 //! A signal goes through a pidfd, after a second look whether the number still means the same process.
 //!
-//! Lists have parents before their children. Whoever sends a signal that ends goes by them in that order: a script whose
-//! `sleep` ends before it has its own signal goes on with its next line.
+//! Lists have parents before their children. Whoever sends a signal that ends goes by them in that order: a script
+//! whose `sleep` ends before it has its own signal goes on with its next line.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -20,10 +20,10 @@ use std::{
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use unisono_bare::stat::Stat;
 
-/// Processes that are older than this one, as they were last seen: most of those on a machine, and reading what `/proc` says
-/// of one takes longer than all else about it. The folder of a process has an inode of its own (`proc_pid_make_inode` in the
-/// kernel), so a number that was given to another process in the meantime is not mistaken. Never waited for: after a fork
-/// whoever held it is gone.
+/// Processes that are older than this one, as they were last seen: most of those on a machine, and reading what `/proc`
+/// says of one takes longer than all else about it. The folder of a process has an inode of its own
+/// (`proc_pid_make_inode` in the kernel), so a number that was given to another process in the meantime is not
+/// mistaken. Never waited for: after a fork whoever held it is gone.
 static OLDER: Mutex<BTreeSet<(i32, u64)>> = Mutex::new(BTreeSet::new());
 
 /// The processes of one moment.
@@ -54,8 +54,8 @@ pub struct Found {
 }
 
 impl Snapshot {
-    /// Looks at all processes, and at the value that each was started with of the variable `name`. What is older than this
-    /// process cannot descend from it and is left out.
+    /// Looks at all processes, and at the value that each was started with of the variable `name`. What is older than
+    /// this process cannot descend from it and is left out.
     ///
     /// # Errors
     /// When there is no `/proc`.
@@ -88,8 +88,8 @@ impl Snapshot {
         Ok(Self { processes, markers })
     }
 
-    /// All living members of the tree of `root`, less this process, parents first; `marker` is the value that marks them, and `known` are
-    /// those that were found to belong before.
+    /// All living members of the tree of `root`, less this process, parents first; `marker` is the value that marks
+    /// them, and `known` are those that were found to belong before.
     pub fn members(&self, root: i32, marker: &[u8], known: &HashSet<Found>) -> Vec<Found> {
         let own = own_pid();
         let is_root = |pid: i32, process: &Process| pid == root || process.group == root || process.session == root;

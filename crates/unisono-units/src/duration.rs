@@ -36,7 +36,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, ParseError> {
     Ok(Duration::from_nanos(nanos))
 }
 
-/// As a person says how long something has taken: whole seconds once it is one, so that what took about as long reads the same.
+/// As a person says how long something has taken: whole seconds once it is one, so that what took about as long reads
+/// the same.
 ///
 /// ```
 /// # use std::time::Duration;

@@ -2,8 +2,8 @@
 //!
 //! Slots are used again: a fresh mapping costs a page fault per 4 KiB, which is several times what the copy costs. A
 //! slot belongs to whoever made it, is lent to the other side with the message that names it, and comes back when its
-//! last view there dies, or when the other process has surely ended. Very large ones are not kept. One that a fork of the
-//! other process may still look at is not used again.
+//! last view there dies, or when the other process has surely ended. Very large ones are not kept. One that a fork of
+//! the other process may still look at is not used again.
 
 use std::{
     io,
@@ -150,7 +150,8 @@ impl View {
     }
 }
 
-/// A private copy of what a slot of the other side's holds; when it is dropped, the slot is theirs again, if it is not yet.
+/// A private copy of what a slot of the other side's holds; when it is dropped, the slot is theirs again, if it is not
+/// yet.
 #[derive(Debug)]
 pub struct PrivateView {
     /// The copy.

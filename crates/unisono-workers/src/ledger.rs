@@ -1,9 +1,9 @@
 //! How many tasks a worker has begun, in memory of its own beside the exchange.
 //!
-//! What a task writes over the exchange takes away what is known of the tasks that lie there: which have begun, and which
-//! have not and could be run by another. So the worker notes as well how many it has begun, where only it writes, and the
-//! pool asks this once the worker is dead and its exchange cannot be believed. A note that was written over itself is not
-//! believed either.
+//! What a task writes over the exchange takes away what is known of the tasks that lie there: which have begun, and
+//! which have not and could be run by another. So the worker notes as well how many it has begun, where only it writes,
+//! and the pool asks this once the worker is dead and its exchange cannot be believed. A note that was written over
+//! itself is not believed either.
 
 use std::{
     io,

@@ -1,4 +1,5 @@
-//! What goes over the socket between a pool and a worker: wake-ups, descriptors with a number, and that one is not needed.
+//! What goes over the socket between a pool and a worker: wake-ups, descriptors with a number, and that one is not
+//! needed.
 //!
 //! A sequenced-packet socket keeps each message whole (unix(7)). Everything else is in shared memory, so a message is
 //! rare, and its end of file means the other side's death. The pool's side never blocks.

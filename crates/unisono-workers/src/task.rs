@@ -133,8 +133,8 @@ pub(crate) struct Inner {
     pub place: Option<(usize, u64)>,
     /// It counts for its key, if it has one.
     pub is_admitted: bool,
-    /// Its worker was killed for it and may still be there, and so may what it did: its key is not free, nor is it tried
-    /// again.
+    /// Its worker was killed for it and may still be there, and so may what it did: its key is not free, nor is it
+    /// tried again.
     pub is_held_by_dying: bool,
 }
 

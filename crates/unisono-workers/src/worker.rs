@@ -261,8 +261,8 @@ impl Worker {
         self.entries.iter().rfind(|entry| entry.task.is_some()).is_some_and(|entry| entry.number == number)
     }
 
-    /// Takes the last task back, unless it has begun. Never another than the last, since what defines a function is relied
-    /// on by those after it.
+    /// Takes the last task back, unless it has begun. Never another than the last, since what defines a function is
+    /// relied on by those after it.
     pub fn take_back(&mut self) -> Option<Arc<Task>> {
         let entry = self.entries.iter().rev().find(|entry| entry.task.is_some())?;
         let (number, defines) = (entry.number, entry.defines);
@@ -389,7 +389,8 @@ impl Worker {
         !self.exchange.is_sane(open()) || open().next().is_some_and(|first| first < passed)
     }
 
-    /// What it has not begun of the tasks that lie before it, once it is dead, whatever it has written over the exchange.
+    /// What it has not begun of the tasks that lie before it, once it is dead, whatever it has written over the
+    /// exchange.
     pub fn not_begun(&mut self) -> Vec<Arc<Task>> {
         let _ = self.read_socket();
         let Some(begun) = self.ledger.as_ref().and_then(Ledger::begun) else { return Vec::new() };
@@ -398,8 +399,8 @@ impl Worker {
         numbers.into_iter().rev().filter_map(|number| self.close(number)).collect()
     }
 
-    /// Wakes it, when it has not come on for a while: what it would have been woken by may have been written over. Less and
-    /// less often, since it may well be at a long task.
+    /// Wakes it, when it has not come on for a while: what it would have been woken by may have been written over. Less
+    /// and less often, since it may well be at a long task.
     pub fn nudge(&mut self, now: u64, first: u64) {
         match &mut self.nudge {
             (_, 0) => self.nudge = (now + first, first),

@@ -1,12 +1,12 @@
 //! The zygote: a process with one thread that forks workers for us.
 //!
 //! Most often a fresh interpreter: we do not fork ourselves, since a fork of a program with threads inherits locks that
-//! nobody will open. On request it is a fork of the program, made by the face at a moment of its choosing. Either gets one
-//! message per worker, with the descriptors that the worker inherits; it watches us, and kills its children when we
+//! nobody will open. On request it is a fork of the program, made by the face at a moment of its choosing. Either gets
+//! one message per worker, with the descriptors that the worker inherits; it watches us, and kills its children when we
 //! are gone. When a fresh one has died, the next worker starts another; a fork is not made again.
 //!
-//! A zygote says when it begins to serve. So the end of one is told apart: one that was killed is started again as often as
-//! that happens, one that has never come as far as to serve is a start that failed.
+//! A zygote says when it begins to serve. So the end of one is told apart: one that was killed is started again as
+//! often as that happens, one that has never come as far as to serve is a start that failed.
 //!
 //! What a fresh zygote is, is said by its command line, which the face makes.
 
@@ -52,7 +52,8 @@ pub(crate) struct Running {
 }
 
 impl Zygote {
-    /// One that is started with this program and these arguments when it is first needed; its socket is its standard input.
+    /// One that is started with this program and these arguments when it is first needed; its socket is its standard
+    /// input.
     pub fn new(command: Vec<std::ffi::OsString>) -> Self {
         Self { command: Some(command), running: Mutex::new(None) }
     }

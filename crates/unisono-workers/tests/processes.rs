@@ -1,4 +1,5 @@
-//! What a pool over real processes promises: what is sent arrives whole, and whatever a worker does is told of its own task.
+//! What a pool over real processes promises: what is sent arrives whole, and whatever a worker does is told of its own
+//! task.
 //!
 //! What depends on who is quicker is tried by `src/pool/simulated.rs` and by the models of `src/exchange`.
 

@@ -82,8 +82,8 @@ impl Api {
     }
 }
 
-/// A socket that has this address but does not listen yet: the port is taken, and connections to it are refused. Another may listen on
-/// it until then, so that the port is nobody else's at any time.
+/// A socket that has this address but does not listen yet: the port is taken, and connections to it are refused.
+/// Another may listen on it until then, so that the port is nobody else's at any time.
 fn bound(address: SocketAddr) -> io::Result<StdListener> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, Some(ipproto::TCP))?;
@@ -178,7 +178,8 @@ async fn answer(stream: &mut BufReader<TcpStream>, asked: &Asked, state: &State)
 
 async fn take_order(stream: &mut BufReader<TcpStream>, order: u64, before: u32, state: &State) -> io::Result<bool> {
     if before == 0 && order.is_multiple_of(83) {
-        // Refused before anything was done, with a time to come back: the one failure after which a POST may come again.
+        // Refused before anything was done, with a time to come back: the one failure after which a POST may come
+        // again.
         state.ledger.deed("503 with Retry-After");
         return send(stream, "503 Service Unavailable", "Retry-After: 1\r\n", b"{}").await;
     }

@@ -27,8 +27,9 @@ use crate::{
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct EachArgs {
-    /// The command with its places to fill in, and its items behind `:::`, or files with a line per item behind `::::` (`-` is
-    /// standard input); several of them are combined, and those behind `:::+` and `::::+` linked to the ones before
+    /// The command with its places to fill in, and its items behind `:::`, or files with a line per item behind `::::`
+    /// (`-` is standard input); several of them are combined, and those behind `:::+` and `::::+` linked to the ones
+    /// before
     #[arg(value_name = "COMMAND", trailing_var_arg = true, required = true)]
     command: Vec<OsString>,
     /// Read items from this file, or from standard input (`-`) [default: standard input, unless there is a `:::`]
@@ -99,7 +100,8 @@ pub struct EachArgs {
         help_heading = "Limits, time and retries"
     )]
     pub away_exit: Vec<i32>,
-    /// Lend the terminal to each command, for programs that ask something: one at a time, in the foreground, with its output
+    /// Lend the terminal to each command, for programs that ask something: one at a time, in the foreground, with its
+    /// output
     #[arg(long, conflicts_with_all = ["line_buffer", "tag", "save", "max_output", "pipe"])]
     pub tty: bool,
     /// Leave processes alone that outlive their command
@@ -129,7 +131,8 @@ struct EachLimits {
     /// Most commands at once: a number, `50%` of the processors, or `auto` for one each; SIGUSR1 and SIGUSR2 change it
     #[arg(short = 'j', long, value_name = "N", default_value = "auto")]
     limit: Jobs,
-    /// The key that --per-key and --per-key-rate hold for: this column, by the source with this number, or by a place such as `{//}`
+    /// The key that --per-key and --per-key-rate hold for: this column, by the source with this number, or by a place
+    /// such as `{//}`
     #[arg(long, value_name = "COLUMN")]
     key: Option<String>,
     /// Most commands at once with the same key
@@ -283,7 +286,8 @@ enum SourceFrom {
 }
 
 impl Source {
-    /// All sources with their items. A file is read whole, since it is gone through once for each item of the sources before it.
+    /// All sources with their items. A file is read whole, since it is gone through once for each item of the sources
+    /// before it.
     pub fn items(sources: Vec<Self>, delimiter: u8) -> Result<Vec<Items>, Failure> {
         let mut all: Vec<Items> = Vec::new();
         for Self { from, is_linked } in sources {

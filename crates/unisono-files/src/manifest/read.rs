@@ -41,8 +41,8 @@ pub struct Reader {
     zero: bool,
     /// A line has been read.
     has_begun: bool,
-    /// Whether one byte parts bare digests from names, once it is known. Never both in one manifest, as coreutils has it:
-    /// a name that begins with a space must not be taken for another one's.
+    /// Whether one byte parts bare digests from names, once it is known. Never both in one manifest, as coreutils has
+    /// it: a name that begins with a space must not be taken for another one's.
     is_one_space: Option<bool>,
     /// The columns of hashdeep's header, once it has been read.
     columns: Option<Vec<Column>>,

@@ -1,13 +1,13 @@
 //! A stream that is encrypted, and what its server makes of the certificate that it asked for.
 //!
-//! In TLS 1.3 our side of the handshake is complete before the server has looked at our certificate (RFC 8446, section 4.4.2.4),
-//! so that its refusal comes where the answer to a request should. It is still one of the handshake: a server reads no request
-//! before it has judged, and asks for no certificate later, since nothing here offers that (section 4.6.2). So an alert
-//! of those that only a handshake ends with says that nothing of what was sent was processed, as long as
-//! not a byte of application data has come: a server that has begun to speak may mean anything by its alert.
+//! In TLS 1.3 our side of the handshake is complete before the server has looked at our certificate (RFC 8446, section
+//! 4.4.2.4), so that its refusal comes where the answer to a request should. It is still one of the handshake: a server
+//! reads no request before it has judged, and asks for no certificate later, since nothing here offers that (section
+//! 4.6.2). So an alert of those that only a handshake ends with says that nothing of what was sent was processed, as
+//! long as not a byte of application data has come: a server that has begun to speak may mean anything by its alert.
 //!
-//! The refusal is noted at the socket, where whoever loses a request with this connection looks for it; h2 keeps no more than the text
-//! of an error.
+//! The refusal is noted at the socket, where whoever loses a request with this connection looks for it; h2 keeps no
+//! more than the text of an error.
 
 use std::{
     io::{self, BufRead, IoSlice, Read},
@@ -178,8 +178,8 @@ fn is_of_certificates(alert: AlertDescription) -> bool {
     )
 }
 
-/// Whether a server sends this about a handshake alone (RFC 8446, section 6.2, and RFC 5246, section 7.2.2). Others, such as
-/// `internal_error` and `decode_error`, may be about any later record as well.
+/// Whether a server sends this about a handshake alone (RFC 8446, section 6.2, and RFC 5246, section 7.2.2). Others,
+/// such as `internal_error` and `decode_error`, may be about any later record as well.
 fn ends_a_handshake(alert: AlertDescription) -> bool {
     use AlertDescription as Alert;
     let is_of_others = matches!(

@@ -1,9 +1,9 @@
 //! Logging in to a proxy: the first goes alone, and one refusal decides.
 //!
-//! A wrong password is wrong for every row, and some proxies lock an account after the third try. So until a proxy has let
-//! somebody in, one tries at a time; once it has refused, nobody tries again for as long as the client lives, and every
-//! further request fails at once for the same reason. That the proxy cannot be reached decides nothing, but those who
-//! waited for it meanwhile get the same answer.
+//! A wrong password is wrong for every row, and some proxies lock an account after the third try. So until a proxy has
+//! let somebody in, one tries at a time; once it has refused, nobody tries again for as long as the client lives, and
+//! every further request fails at once for the same reason. That the proxy cannot be reached decides nothing, but those
+//! who waited for it meanwhile get the same answer.
 //!
 //! The servers behind it are not treated like that: a 401 may be about one address of many.
 

@@ -72,7 +72,8 @@ impl Connector {
         Some(proxy::authorization(proxy))
     }
 
-    /// The turn to log in where requests to this origin go to a forwarding proxy, which is told with each of them who we are.
+    /// The turn to log in where requests to this origin go to a forwarding proxy, which is told with each of them who
+    /// we are.
     ///
     /// # Errors
     /// When the proxy has refused before.

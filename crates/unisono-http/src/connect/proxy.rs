@@ -1,8 +1,8 @@
 //! HTTP proxies: a tunnel by CONNECT (RFC 9110, section 9.3.6).
 //!
-//! Its answer is read byte by byte, since what follows belongs to the tunnel, and it is bounded: in length here, in time by
-//! the connect timeout, so that a proxy that drips costs no more than one that says nothing. What it says for a reason is
-//! shown in part, and without control characters.
+//! Its answer is read byte by byte, since what follows belongs to the tunnel, and it is bounded: in length here, in
+//! time by the connect timeout, so that a proxy that drips costs no more than one that says nothing. What it says for a
+//! reason is shown in part, and without control characters.
 
 use std::io;
 

@@ -90,8 +90,8 @@ impl Socket {
         self.lock().refusal = Some(Box::new(refusal));
     }
 
-    /// That a server has ended the handshake after our side of it, and with it everything that was sent on this connection: it
-    /// has processed nothing of that.
+    /// That a server has ended the handshake after our side of it, and with it everything that was sent on this
+    /// connection: it has processed nothing of that.
     pub(crate) fn refused(&self) -> Option<Error> {
         self.lock().refusal.as_ref().map(|refusal| refusal.error())
     }
@@ -111,9 +111,9 @@ impl Inner {
 }
 
 impl AsyncRead for Socket {
-    /// A peer that is quick enough never lets a reader wait, and what reads here (hyper, rustls, a proxy's handshake) reads on
-    /// as long as it need not wait. So this says now and then that nothing is there, which the kernel still knows better, and
-    /// wakes the reader when the reactor and all others have had their turn.
+    /// A peer that is quick enough never lets a reader wait, and what reads here (hyper, rustls, a proxy's handshake)
+    /// reads on as long as it need not wait. So this says now and then that nothing is there, which the kernel still
+    /// knows better, and wakes the reader when the reactor and all others have had their turn.
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let inner = &mut *self.lock();
         if inner.in_a_row >= READ_IN_A_ROW {

@@ -1,7 +1,7 @@
 //! gzip (RFC 1952): members one after the other, each with a head, deflated data, and a checksum.
 //!
-//! The framing is done here, since a decoder that is a writer cannot say whether it stands at the end of a member, nor tell a
-//! body that is cut short from one whose checksum is wrong: the first is worth a repeat, the second is not.
+//! The framing is done here, since a decoder that is a writer cannot say whether it stands at the end of a member, nor
+//! tell a body that is cut short from one whose checksum is wrong: the first is worth a repeat, the second is not.
 
 use std::io;
 

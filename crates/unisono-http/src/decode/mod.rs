@@ -179,7 +179,8 @@ fn stages(codings: &Codings) -> Result<Vec<Stage>, Error> {
             return Err(Error::new(ErrorKind::Decode, message));
         }
     };
-    // Windows are what a decoder's memory goes into: together they come to no more than 40 MiB, when so much is decoded.
+    // Windows are what a decoder's memory goes into: together they come to no more than 40 MiB, when so much is
+    // decoded.
     let brotli_window = if codings.len() <= 2 { 24 } else { LARGEST_ZSTD_WINDOW };
     let stage = |coding: &Coding| {
         let undo: Box<dyn Undo> = match coding {

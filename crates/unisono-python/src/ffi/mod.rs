@@ -34,9 +34,9 @@ impl SlotView {
             Seen::Shared(View { memory, length, .. }) => (memory.address(), *length, 1),
             Seen::Private(PrivateView { memory, .. }) => (memory.address(), memory.size(), 0),
         };
-        // SAFETY: `view` is not null; the memory is mapped as long as the object lives, of which the filled buffer holds
-        // a reference, and its owner leaves it alone until the view is dropped. Shared memory is given out as read-only;
-        // a private copy belongs to whoever has the object, and Rust code never looks at it.
+        // SAFETY: `view` is not null; the memory is mapped as long as the object lives, of which the filled buffer
+        // holds a reference, and its owner leaves it alone until the view is dropped. Shared memory is given out as
+        // read-only; a private copy belongs to whoever has the object, and Rust code never looks at it.
         let filled = unsafe {
             ffi::PyBuffer_FillInfo(
                 view,
@@ -57,8 +57,8 @@ pub fn bytes_of(buffer: &PyBuffer<u8>) -> &[u8] {
         return &[];
     }
     assert!(buffer.is_c_contiguous(), "raw buffers are contiguous");
-    // SAFETY: the buffer is held by `buffer`, contiguous, and so long. That nobody writes meanwhile is what the caller of
-    // `submit` promises, as with every executor; were it broken, torn bytes would be copied, and nothing else.
+    // SAFETY: the buffer is held by `buffer`, contiguous, and so long. That nobody writes meanwhile is what the caller
+    // of `submit` promises, as with every executor; were it broken, torn bytes would be copied, and nothing else.
     unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast(), buffer.len_bytes()) }
 }
 
@@ -68,7 +68,7 @@ pub fn bytes_of(buffer: &PyBuffer<u8>) -> &[u8] {
 /// When there is no such descriptor.
 pub fn owned(number: i32) -> OwnedFd {
     assert!(number >= 0, "a descriptor is not negative");
-    // SAFETY: the package's own code calls this with the result of `os.dup` or `socket.detach`, which it then forgets, so
-    // nobody else closes it.
+    // SAFETY: the package's own code calls this with the result of `os.dup` or `socket.detach`, which it then forgets,
+    // so nobody else closes it.
     unsafe { OwnedFd::from_raw_fd(number) }
 }

@@ -4,8 +4,8 @@
 //! described by Python code (`unisono._worker`); what ends the interpreter (`SystemExit`) is that task's exception too,
 //! as with `concurrent.futures`.
 //!
-//! A task may fork. The child is no worker: what it returns or raises is its own end, and the memory, the socket and the
-//! next tasks are its parent's.
+//! A task may fork. The child is no worker: what it returns or raises is its own end, and the memory, the socket and
+//! the next tasks are its parent's.
 
 use std::{cell::Cell, collections::HashMap};
 
@@ -20,8 +20,8 @@ use super::codec::{self, Buffers};
 
 /// Works until the pool is gone. `socket` and `memory` are descriptors that this takes over; `describe` makes of an
 /// exception and of where it came up what is sent, `prepare` is called first, and arrays come as read-only views if
-/// `read_only_views`. Returns whether this is still the worker and no child that a task has forked, which raises what the
-/// task has raised there.
+/// `read_only_views`. Returns whether this is still the worker and no child that a task has forked, which raises what
+/// the task has raised there.
 #[pyfunction]
 pub fn work(
     py: Python<'_>,
@@ -82,8 +82,8 @@ fn leave(inside: Inside, ended: PyResult<()>) -> PyResult<bool> {
     ended.map(|()| false)
 }
 
-/// Whether this thread is reading a function or its arguments, for which modules may be imported: a pool that one of them
-/// makes would have workers that import it once more.
+/// Whether this thread is reading a function or its arguments, for which modules may be imported: a pool that one of
+/// them makes would have workers that import it once more.
 #[pyfunction]
 pub fn is_reading() -> bool {
     READING.get()

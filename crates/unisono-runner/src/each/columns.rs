@@ -1,5 +1,6 @@
-//! `--colsep`: what parts an item into columns, as with GNU parallel: a regular expression, and blanks around a column do not
-//! count. Other than there, one character is that character (`|`, `.`), and a column that is missing is an error of its row.
+//! `--colsep`: what parts an item into columns, as with GNU parallel: a regular expression, and blanks around a column
+//! do not count. Other than there, one character is that character (`|`, `.`), and a column that is missing is an error
+//! of its row.
 
 use regex_automata::{meta::Regex, util::syntax};
 

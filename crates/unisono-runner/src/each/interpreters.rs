@@ -1,10 +1,11 @@
-//! Which programs take code, and where: the data that [`nested`](super::nested) goes by, and `docs/each-code.md` tells of.
+//! Which programs take code, and where: the data that [`nested`](super::nested) goes by, and `docs/each-code.md` tells
+//! of.
 //!
-//! Two readings are told apart, see [`Reading`]: a program text, for which an item can be an argument instead; and a line that
-//! somebody gives to a shell, where there is often no other way than to put the item into it.
+//! Two readings are told apart, see [`Reading`]: a program text, for which an item can be an argument instead; and a
+//! line that somebody gives to a shell, where there is often no other way than to put the item into it.
 //!
-//! Left out: what names a program or a file and nothing else (`sh {}`, `python3 -m {}`, `make -f {}`), languages that can only
-//! compute (jq, regular expressions), and options that an item brings by itself when it begins with a dash.
+//! Left out: what names a program or a file and nothing else (`sh {}`, `python3 -m {}`, `make -f {}`), languages that
+//! can only compute (jq, regular expressions), and options that an item brings by itself when it begins with a dash.
 
 /// How a word is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! Items become calls: those of arguments in all their combinations, those of a file row by row, those of a stream block
-//! by block.
+//! Items become calls: those of arguments in all their combinations, those of a file row by row, those of a stream
+//! block by block.
 
 use std::{
     cell::RefCell,
@@ -37,8 +37,9 @@ pub struct EachMaker {
 }
 
 impl EachMaker {
-    /// A maker for rows of a file, or for all combinations of these sources of items; the last source turns fastest. Where the
-    /// recipe has no place at all, it gets the item at its end. With a separator, what it parts are values of their own.
+    /// A maker for rows of a file, or for all combinations of these sources of items; the last source turns fastest.
+    /// Where the recipe has no place at all, it gets the item at its end. With a separator, what it parts are values of
+    /// their own.
     ///
     /// # Errors
     /// When the recipe asks for a source that there is not, or would run items as code.

@@ -1,10 +1,10 @@
-//! Which words of a command another program reads as code: the script of `sh -c`, the program of `python3 -c` and of awk, what
-//! `ssh` puts together for the shell of its host, what `make` puts into its recipes. Who takes what is in
+//! Which words of a command another program reads as code: the script of `sh -c`, the program of `python3 -c` and of
+//! awk, what `ssh` puts together for the shell of its host, what `make` puts into its recipes. Who takes what is in
 //! [`interpreters`](super::interpreters).
 //!
 //! The whole command is looked at, since anything may stand in front of an interpreter: `env`, `sudo`, `timeout 5`,
-//! `docker exec x`, `xargs -I @`. A script that its user has written whole is read as well: an `eval "$1"` in it runs an item, and
-//! so does `. /dev/stdin` when items are read from there.
+//! `docker exec x`, `xargs -I @`. A script that its user has written whole is read as well: an `eval "$1"` in it runs
+//! an item, and so does `. /dev/stdin` when items are read from there.
 //!
 //! Left out: what a written program in another language than the shell's does with its arguments.
 

@@ -1,11 +1,12 @@
 //! A command with places to fill in, parsed once: the placeholders of GNU parallel that people use.
 //!
-//! `{}` is the item, `{.}` without its extension, `{/}` without its folders, `{//}` its folder, `{/.}` neither; `{1}` and
-//! `{1.}` and so on are the item of one source; `{name}` is a column, where the input has columns; `{#}` is the item's number
-//! from 1, `{%}` the number of the slot it runs in. Anything else in braces is left as it is, so that awk and jq keep theirs.
+//! `{}` is the item, `{.}` without its extension, `{/}` without its folders, `{//}` its folder, `{/.}` neither; `{1}`
+//! and `{1.}` and so on are the item of one source; `{name}` is a column, where the input has columns; `{#}` is the
+//! item's number from 1, `{%}` the number of the slot it runs in. Anything else in braces is left as it is, so that awk
+//! and jq keep theirs.
 //!
-//! A value is always one whole piece of one argument: nothing splits it. With a shell it is quoted, so that the shell gives
-//! back just the same bytes. Where there is no place at all, the command gets the item at its end.
+//! A value is always one whole piece of one argument: nothing splits it. With a shell it is quoted, so that the shell
+//! gives back just the same bytes. Where there is no place at all, the command gets the item at its end.
 
 use std::{
     ffi::OsString,
@@ -406,8 +407,8 @@ pub fn push_word(value: &[u8], text: &mut Vec<u8>) {
     if !value.is_empty() && value.iter().all(plain) { text.extend_from_slice(value) } else { push_quoted(value, text) }
 }
 
-/// As one word of a shell's script: within single quotes nothing has a meaning but the quote itself (POSIX, "Quoting"). Always
-/// quoted: `if` would be a keyword, and the `2` of `2>file` a descriptor.
+/// As one word of a shell's script: within single quotes nothing has a meaning but the quote itself (POSIX, "Quoting").
+/// Always quoted: `if` would be a keyword, and the `2` of `2>file` a descriptor.
 fn push_quoted(value: &[u8], text: &mut Vec<u8>) {
     text.push(b'\'');
     for byte in value {

@@ -1,12 +1,13 @@
 //! Where in a shell's script the places stand, and which commands it is made of.
 //!
-//! A value that is filled in is put between single quotes. That is right where a word stands: there, quotes begin. Within
-//! other quotes, a here-document, a comment or an arithmetic expression they do not, and the value would be read as code. So
-//! every place has a [`Standing`], and only [`Standing::Word`] may be filled in.
+//! A value that is filled in is put between single quotes. That is right where a word stands: there, quotes begin.
+//! Within other quotes, a here-document, a comment or an arithmetic expression they do not, and the value would be read
+//! as code. So every place has a [`Standing`], and only [`Standing::Word`] may be filled in.
 //!
-//! `sh` is another program on every system, so this reads what POSIX says and what dash, bash and busybox agree on. Behind
-//! something that they end at different points (a `case` within `$(...)`, quotes within `${...}`, an alias) nobody can say
-//! where a place stands, and it is [`Standing::Unclear`]. Being too careful costs a message, and being wrong runs an item.
+//! `sh` is another program on every system, so this reads what POSIX says and what dash, bash and busybox agree on.
+//! Behind something that they end at different points (a `case` within `$(...)`, quotes within `${...}`, an alias)
+//! nobody can say where a place stands, and it is [`Standing::Unclear`]. Being too careful costs a message, and being
+//! wrong runs an item.
 //!
 //! No grammar of commands: their words, and where one ends, is all that is asked.
 
@@ -43,8 +44,8 @@ pub enum Standing {
 pub struct Script {
     /// Where each place stands, in their order.
     pub standings: Vec<Standing>,
-    /// The words of its commands, those within substitutions included; without redirections, assignments before a command,
-    /// and reserved words.
+    /// The words of its commands, those within substitutions included; without redirections, assignments before a
+    /// command, and reserved words.
     pub commands: Vec<Vec<ScriptWord>>,
     /// The number of the pipeline that each of them stands in.
     pub pipelines: Vec<u32>,

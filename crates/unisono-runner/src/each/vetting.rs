@@ -1,13 +1,14 @@
-//! No item is ever run as code, unless it was said to be code: a recipe is looked at as a whole, before anything starts.
+//! No item is ever run as code, unless it was said to be code: a recipe is looked at as a whole, before anything
+//! starts.
 //!
 //! - A place in a script of ours (`--shell`) has to stand where a word does; see [`Standing`].
-//! - A place in what another program reads as code is refused, and so are items that an interpreter reads from its standard input or
-//!   finds in its environment; see [`nested`].
-//! - What goes into a line that a program hands to a shell (`ssh`, `make X={}`, `tar -I`) may hold places, but what fills them must
-//!   be harmless to a shell, or its row fails.
-//! - A program text that is the place and nothing else (`sh -c {}`, `--stdin {} -- sh`), with no script of ours around it, says as
-//!   clearly as can be that items are programs, and is only told of. So does a script that its user gives to a shell and that evaluates its
-//!   argument.
+//! - A place in what another program reads as code is refused, and so are items that an interpreter reads from its
+//!   standard input or finds in its environment; see [`nested`].
+//! - What goes into a line that a program hands to a shell (`ssh`, `make X={}`, `tar -I`) may hold places, but what
+//!   fills them must be harmless to a shell, or its row fails.
+//! - A program text that is the place and nothing else (`sh -c {}`, `--stdin {} -- sh`), with no script of ours around
+//!   it, says as clearly as can be that items are programs, and is only told of. So does a script that its user gives
+//!   to a shell and that evaluates its argument.
 //!
 //! `items_are_code` is how to insist. docs/each-code.md has a table of it, which is tested.
 

@@ -31,14 +31,15 @@ pub struct FetchCall {
     pub(crate) visited: Visited,
 }
 
-/// The idempotency keys of a row's pages: the same in each attempt and run, and another for each page, since a server that
-/// knows a key repeats what it answered to it.
+/// The idempotency keys of a row's pages: the same in each attempt and run, and another for each page, since a server
+/// that knows a key repeats what it answered to it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PageKeys(u64);
 
 impl PageKeys {
-    /// Those of this row, in a run with this seed and those that resume it. They are made of what it asks for and not of its
-    /// place, which may be another in the next run: nothing says where a row stood that was on its way when a run was killed.
+    /// Those of this row, in a run with this seed and those that resume it. They are made of what it asks for and not
+    /// of its place, which may be another in the next run: nothing says where a row stood that was on its way when a
+    /// run was killed.
     pub(crate) fn new(seed: u64, fingerprint: u64, name: Name<'_>) -> Self {
         let seed = xxh3_64_with_seed(&fingerprint.to_le_bytes(), seed);
         Self(match name {

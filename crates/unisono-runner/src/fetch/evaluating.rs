@@ -1,11 +1,11 @@
 //! The process that evaluates expressions: what it is asked, what it answers, and how it is kept small.
 //!
-//! Standard input is a socket. A question is the lengths of an expression and a body, and both; an answer is whether it went
-//! well, how many outputs there are, where the first ends, and their text with commas between, or why there is none. Numbers
-//! are little-endian. Both sides are one program, so there is nothing to negotiate.
+//! Standard input is a socket. A question is the lengths of an expression and a body, and both; an answer is whether it
+//! went well, how many outputs there are, where the first ends, and their text with commas between, or why there is
+//! none. Numbers are little-endian. Both sides are one program, so there is nothing to negotiate.
 //!
-//! It may have so much memory and no core file, and ends with whoever asks it: at the end of its socket, of which a thread
-//! watches out while the other one evaluates, and with the thread that started it.
+//! It may have so much memory and no core file, and ends with whoever asks it: at the end of its socket, of which a
+//! thread watches out while the other one evaluates, and with the thread that started it.
 
 use std::{
     collections::{HashMap, hash_map::Entry},

@@ -1,13 +1,14 @@
 //! Evaluates expressions: the plain ones here, the others in a process of their own, one per run.
 //!
-//! That process is started when it is first needed, from words that the face gives, with an empty environment or what the
-//! face adds, none of our descriptors, and a group of its own, so that Ctrl-C is ours alone to understand. It is asked one
-//! thing at a time over a socket (`super::evaluating` is the other side).
+//! That process is started when it is first needed, from words that the face gives, with an empty environment or what
+//! the face adds, none of our descriptors, and a group of its own, so that Ctrl-C is ours alone to understand. It is
+//! asked one thing at a time over a socket (`super::evaluating` is the other side).
 //!
-//! jaq cannot be interrupted, so what lasts too long is killed with its process: after [`LONGEST`], or with the attempt whose
-//! turn it is, before its own time is over. Its row fails. The next row gets a new process. A process that ends unasked (it
-//! ran out of memory, of stack, or somebody killed it) costs the row that it was at a second try in a new one, and only when
-//! that ends as well is it the row's fault. Nobody else notices: rows wait for their turn in the order in which they came.
+//! jaq cannot be interrupted, so what lasts too long is killed with its process: after [`LONGEST`], or with the attempt
+//! whose turn it is, before its own time is over. Its row fails. The next row gets a new process. A process that ends
+//! unasked (it ran out of memory, of stack, or somebody killed it) costs the row that it was at a second try in a new
+//! one, and only when that ends as well is it the row's fault. Nobody else notices: rows wait for their turn in the
+//! order in which they came.
 
 use std::{
     cell::{OnceCell, RefCell},
@@ -106,7 +107,8 @@ impl Evaluator {
                 Some(process) => process,
                 None => self.start()?,
             };
-            // Dropped in the middle, as when the attempt is stopped, it is killed: nobody could tell whose answer comes next.
+            // Dropped in the middle, as when the attempt is stopped, it is killed: nobody could tell whose answer comes
+            // next.
             match timeout_at((now + limit).into(), process.exchange(&question)).await {
                 Ok(Ok(reply)) => {
                     *turn = Some(process);
@@ -271,8 +273,8 @@ mod libc_signal {
     pub const BUS: i32 = rustix::process::Signal::BUS.as_raw();
 }
 
-/// Longest evaluation. Other rows wait meanwhile, for which their attempts have 30 seconds unless told otherwise; and it is many
-/// times what a filter takes on the largest body there may be.
+/// Longest evaluation. Other rows wait meanwhile, for which their attempts have 30 seconds unless told otherwise; and
+/// it is many times what a filter takes on the largest body there may be.
 const LONGEST: Duration = Duration::from_secs(5);
 /// A process may end for reasons that are not the row's.
 const TRIES: usize = 2;

@@ -1,7 +1,7 @@
 //! jq expressions: what to keep of an answer, and where its next page is.
 //!
-//! The plain part of the language is evaluated here, where its cost is bounded (`unisono-select`). All of it is jaq's, in a
-//! process of its own that can be killed ([`super::evaluator`]). What an expression means is the same in both.
+//! The plain part of the language is evaluated here, where its cost is bounded (`unisono-select`). All of it is jaq's,
+//! in a process of its own that can be killed ([`super::evaluator`]). What an expression means is the same in both.
 
 use unisono_select::Expression;
 

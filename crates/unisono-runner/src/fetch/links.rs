@@ -1,11 +1,13 @@
 //! `Link` headers (RFC 8288), read from bytes as they came.
 //!
-//! The parser is that of appendix B.2 and B.3, with two differences. A value is bytes, since a title may hold any, and a
-//! target that is not ASCII is still one. And what cannot be read is an error where appendix B stops quietly: a list of
-//! pages that ends because of a fault looks like one that ends because there is no more. Links before the fault count.
+//! The parser is that of appendix B.2 and B.3, with two differences. A value is bytes, since a title may hold any, and
+//! a target that is not ASCII is still one. And what cannot be read is an error where appendix B stops quietly: a list
+//! of pages that ends because of a fault looks like one that ends because there is no more. Links before the fault
+//! count.
 //!
-//! Of several `rel` in one link the first counts, and it may name several relations. A link with an `anchor` says something
-//! about another resource, unless that is the very page. Everything else (`title*`, `hreflang`, `type`) is passed over.
+//! Of several `rel` in one link the first counts, and it may name several relations. A link with an `anchor` says
+//! something about another resource, unless that is the very page. Everything else (`title*`, `hreflang`, `type`) is
+//! passed over.
 
 use http::{HeaderMap, header};
 use unisono_http::Url;
@@ -38,7 +40,8 @@ pub(super) fn next(headers: &HeaderMap, page: &Url) -> Result<Option<Url>, Strin
     Ok(None)
 }
 
-/// For tests and fuzzing: the targets of the links with the relation `next` in one header, and what was wrong with the rest.
+/// For tests and fuzzing: the targets of the links with the relation `next` in one header, and what was wrong with the
+/// rest.
 #[doc(hidden)]
 pub fn next_targets(header: &[u8]) -> (Vec<Vec<u8>>, Option<String>) {
     let mut parser = Parser { rest: header, length: header.len() };

@@ -1,11 +1,12 @@
 //! Credentials from a netrc file, as curl and ftp(1) read it.
 //!
-//! A file is words, wherever its lines end. A word may be quoted, with `\"`, `\\`, `\n`, `\r` and `\t` in it, and then hold
-//! blanks. Entries are taken in their order, `default` among them: the first that has a login and a password counts, or
-//! else the last that has one of them; what belongs to different entries is never put together. A macro (`macdef`) goes to the next empty line.
+//! A file is words, wherever its lines end. A word may be quoted, with `\"`, `\\`, `\n`, `\r` and `\t` in it, and then
+//! hold blanks. Entries are taken in their order, `default` among them: the first that has a login and a password
+//! counts, or else the last that has one of them; what belongs to different entries is never put together. A macro
+//! (`macdef`) goes to the next empty line.
 //!
-//! A `#` begins a comment where a keyword could stand. Where a value stands it is the value, since passwords begin with one,
-//! too (curl since it reads them so; before, such a password was empty).
+//! A `#` begins a comment where a keyword could stand. Where a value stands it is the value, since passwords begin with
+//! one, too (curl since it reads them so; before, such a password was empty).
 
 use std::{collections::HashMap, fmt};
 
@@ -47,10 +48,10 @@ impl Netrc {
     /// When a quoted word has no end on its line.
     ///
     /// ```
-    /// let netrc = unisono_runner::Netrc::parse("machine api.test login me password \"p w\" # mine\ndefault login x").unwrap();
-    /// assert_eq!(netrc.get("api.test", None).unwrap().1.reveal(), "p w");
-    /// assert_eq!(netrc.get("elsewhere", None).unwrap().0, "x");
-    /// assert!(unisono_runner::Netrc::parse("machine h login \"me").is_err());
+    /// let netrc = unisono_runner::Netrc::parse("machine api.test login me password \"p w\" # mine\ndefault login
+    /// x").unwrap(); assert_eq!(netrc.get("api.test", None).unwrap().1.reveal(), "p w");
+    /// assert_eq!(netrc.get("elsewhere", None).unwrap().0, "x"); assert!(unisono_runner::Netrc::parse("machine h login
+    /// \"me").is_err());
     /// ```
     pub fn parse(text: &str) -> Result<Self, BadNetrc> {
         let mut netrc = Self::default();

@@ -1,5 +1,5 @@
-//! A function per item, from a plan to a report. Where it runs is not known here: what takes from the queue calls it, on an
-//! event loop, in threads or in other processes, and says how it ended.
+//! A function per item, from a plan to a report. Where it runs is not known here: what takes from the queue calls it,
+//! on an event loop, in threads or in other processes, and says how it ended.
 //!
 //! A call that is stopped is asked to end and given a moment for it. One that does not (a thread, a coroutine that
 //! swallows its cancellation) is decided without it; it keeps its slot until it really ends, and may still take effect,

@@ -1,5 +1,5 @@
-//! The byte order mark at the beginning of a text: that of UTF-8 is dropped, as every reader of spreadsheets' files does; that
-//! of UTF-16 and UTF-32 is named, since nothing after it would make sense.
+//! The byte order mark at the beginning of a text: that of UTF-8 is dropped, as every reader of spreadsheets' files
+//! does; that of UTF-16 and UTF-32 is named, since nothing after it would make sense.
 
 use std::io::{self, Read};
 

@@ -1,13 +1,13 @@
 //! CSV and TSV with a header, as RFC 4180 has them.
 //!
-//! A value may stand in quotes, and then hold delimiters, line ends, and quotes that are doubled. A quote anywhere else but
-//! at the beginning of a value is a character like any other, as in `5'10"`. Lines end with LF, CRLF or CR alone; empty
-//! ones are passed over. A row with more or fewer values than the header is an outcome that says so.
+//! A value may stand in quotes, and then hold delimiters, line ends, and quotes that are doubled. A quote anywhere else
+//! but at the beginning of a value is a character like any other, as in `5'10"`. Lines end with LF, CRLF or CR alone;
+//! empty ones are passed over. A row with more or fewer values than the header is an outcome that says so.
 //!
-//! *A stray quote swallows nothing.* One at the beginning of a value takes in every row up to the next quote, and no reader
-//! can know that from the quote alone. So reading stops, and says on which line the quote opened, when it is never closed,
-//! when what closes it stands in the middle of a value on a later line, and when the lines between are rows by their look.
-//! Where the row itself shows it, on one line, only that row is bad.
+//! *A stray quote swallows nothing.* One at the beginning of a value takes in every row up to the next quote, and no
+//! reader can know that from the quote alone. So reading stops, and says on which line the quote opened, when it is
+//! never closed, when what closes it stands in the middle of a value on a later line, and when the lines between are
+//! rows by their look. Where the row itself shows it, on one line, only that row is bad.
 //!
 //! Other readers guess here; that is what this leaves out, with comments and with delimiters that are found out.
 

@@ -1,5 +1,5 @@
-//! What the lines of an earlier run say beside what resume asks of them: which files they have saved, and which rows that
-//! stay did not end well.
+//! What the lines of an earlier run say beside what resume asks of them: which files they have saved, and which rows
+//! that stay did not end well.
 //!
 //! It is taken in while the results file is opened, line by line.
 

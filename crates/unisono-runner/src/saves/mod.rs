@@ -1,19 +1,21 @@
 //! Files that rows write to: a name belongs to one row, and a file gets its name when it is whole.
 //!
-//! *Whose a name is.* [`Saves::claim`] is asked when a row is taken in, in the order of the input, so that the winner is
-//! never a matter of luck. What is compared is where a name leads to (`names.rs`), and a name that is taken is refused before
-//! anything is sent or started. An earlier run's lines say what they have saved, and that outranks the order of this input.
+//! *Whose a name is.* [`Saves::claim`] is asked when a row is taken in, in the order of the input, so that the winner
+//! is never a matter of luck. What is compared is where a name leads to (`names.rs`), and a name that is taken is
+//! refused before anything is sent or started. An earlier run's lines say what they have saved, and that outranks the
+//! order of this input.
 //!
-//! *What may be replaced.* What the row itself has put there: its line says so, or a mark in the log (`log.rs`), for a run that
-//! was killed between a file and its line. Everything else needs the user's word (`overwrite`), and what another row of this
-//! run has put there is never replaced.
+//! *What may be replaced.* What the row itself has put there: its line says so, or a mark in the log (`log.rs`), for a
+//! run that was killed between a file and its line. Everything else needs the user's word (`overwrite`), and what
+//! another row of this run has put there is never replaced.
 //!
-//! *How a file comes to be.* It is filled on threads of the blocking pool without its name (`part.rs`), and gets the name on
-//! the reactor: an attempt that is stopped is either before that or after it, and no thread gives a name to a file whose row
-//! has ended. What is no regular file gets the bytes as a stream, whole, one row after the other (`stream.rs`).
+//! *How a file comes to be.* It is filled on threads of the blocking pool without its name (`part.rs`), and gets the
+//! name on the reactor: an attempt that is stopped is either before that or after it, and no thread gives a name to a
+//! file whose row has ended. What is no regular file gets the bytes as a stream, whole, one row after the other
+//! (`stream.rs`).
 //!
-//! Left out: locks between runs. Two that save to one folder at the same time are kept apart file by file, since a file is
-//! linked to a name that must be free.
+//! Left out: locks between runs. Two that save to one folder at the same time are kept apart file by file, since a file
+//! is linked to a name that must be free.
 
 mod earlier;
 mod log;
@@ -88,7 +90,8 @@ pub(crate) struct Saves {
     shared: Arc<Shared>,
     identity: Identity,
     folders: Folders,
-    /// By what a name leads to. Hashes of 64 bits tell ten million names apart with a doubt of one in a hundred thousand.
+    /// By what a name leads to. Hashes of 64 bits tell ten million names apart with a doubt of one in a hundred
+    /// thousand.
     taken: HashMap<u64, Rc<Owner>>,
     /// Folders that have to be made for them, and for whom.
     folders_to_make: HashMap<u64, Rc<Owner>>,
@@ -162,8 +165,8 @@ impl Saves {
         Ok(saves)
     }
 
-    /// Gives a row the names that it asks for, or says why it cannot have them. All of them, or none; what it has put in
-    /// place before stays its own even then.
+    /// Gives a row the names that it asks for, or says why it cannot have them. All of them, or none; what it has put
+    /// in place before stays its own even then.
     pub(crate) fn claim(&mut self, row: Claimant<'_>, names: &[PathBuf]) -> Result<Vec<Target>, Refusal> {
         self.give(row, names).map_err(|why| {
             let mut own = Vec::new();
@@ -224,8 +227,8 @@ impl Saves {
         Ok(targets)
     }
 
-    /// A row that does not run in this run has its names all the same. Returns what it has put in place, whether or not it
-    /// had the time to say so.
+    /// A row that does not run in this run has its names all the same. Returns what it has put in place, whether or not
+    /// it had the time to say so.
     pub(crate) fn keep(&mut self, row: Claimant<'_>, names: Vec<PathBuf>) -> Vec<SavedFile> {
         let mut own = Vec::new();
         let owner = Rc::new(Owner::of(row));
@@ -234,7 +237,8 @@ impl Saves {
             // Before it is taken: another row that asks for the same may have it already.
             let length = self.own_length(&resolved, row);
             let earlier = resolved.keys().find_map(|key| self.earlier.get(&key)).map(|saved| self.is_same(saved, row));
-            // Where the input may be in another order, a row that has saved nothing must not stand before one that was to.
+            // Where the input may be in another order, a row that has saved nothing must not stand before one that was
+            // to.
             let holds = earlier.unwrap_or_else(|| length.is_some() || self.identity == Identity::Row);
             if holds {
                 self.take(&resolved, &owner);

@@ -1,8 +1,9 @@
 //! Where a name leads to: the one spelling of all that lead to the same file, and what stands there.
 //!
-//! Symbolic links are followed to their end, which is where the file goes; the links stay. Folders that are not there yet will
-//! be made, as plain folders, so what comes behind them is taken by the letter: `new/../x` is `x`. Upper and lower case are
-//! different; where a file system sees that otherwise, the file that is already there tells when the name is given.
+//! Symbolic links are followed to their end, which is where the file goes; the links stay. Folders that are not there
+//! yet will be made, as plain folders, so what comes behind them is taken by the letter: `new/../x` is `x`. Upper and
+//! lower case are different; where a file system sees that otherwise, the file that is already there tells when the
+//! name is given.
 
 use std::{
     collections::HashMap,
@@ -72,8 +73,8 @@ impl Seen {
         }
     }
 
-    /// What this file under this name means when it was put there for what asks for `fingerprint`. A file that was changed
-    /// since then has another one.
+    /// What this file under this name means when it was put there for what asks for `fingerprint`. A file that was
+    /// changed since then has another one.
     pub(super) fn mark(&self, key: u64, fingerprint: u64) -> u64 {
         let mut hash = Xxh3::new();
         for number in [key, fingerprint, self.device, self.inode, self.length] {

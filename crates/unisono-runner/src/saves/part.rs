@@ -1,8 +1,10 @@
-//! A file on its way: filled without a name, and linked to one when it is whole, so that nothing half-written is ever found.
+//! A file on its way: filled without a name, and linked to one when it is whole, so that nothing half-written is ever
+//! found.
 //!
-//! Where the file system can (`O_TMPFILE`), there is no name at all, and nothing is left of it whatever ends us. Elsewhere it
-//! is called `.unisono-*.part`, as is what is about to take the place of a file that is there. Such a file is locked for as
-//! long as somebody works on it; the next run that saves into its folder takes away those that nobody does.
+//! Where the file system can (`O_TMPFILE`), there is no name at all, and nothing is left of it whatever ends us.
+//! Elsewhere it is called `.unisono-*.part`, as is what is about to take the place of a file that is there. Such a file
+//! is locked for as long as somebody works on it; the next run that saves into its folder takes away those that nobody
+//! does.
 
 use std::{
     fs::{File, OpenOptions},

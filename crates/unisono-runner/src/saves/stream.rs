@@ -1,8 +1,8 @@
 //! Bytes into a pipe or a device: whole, one row after the other, and never in its place.
 //!
-//! A pipe is opened once and stays open to the end of the run, so that its reader gets what all rows bring and then the end.
-//! One without a reader is waited for, as a shell does, until the attempt is stopped. What was passed on is with its reader;
-//! nobody takes it back, so a failure half way is not repeated.
+//! A pipe is opened once and stays open to the end of the run, so that its reader gets what all rows bring and then the
+//! end. One without a reader is waited for, as a shell does, until the attempt is stopped. What was passed on is with
+//! its reader; nobody takes it back, so a failure half way is not repeated.
 
 use std::{
     fs::{File, OpenOptions},

@@ -117,7 +117,8 @@ impl Target {
                     }
                     let seen = part.seen()?;
                     if let Some(log) = &target.shared.log {
-                        // Before it has its name: a mark without a file does no harm, a file without a mark is nobody's.
+                        // Before it has its name: a mark without a file does no harm, a file without a mark is
+                        // nobody's.
                         log.add(seen.mark(target.key, target.fingerprint))?;
                     }
                     Ok(Filled { target, part, seen: Some(seen) })

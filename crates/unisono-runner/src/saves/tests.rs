@@ -118,8 +118,8 @@ const NAMES: [(&str, &str); 9] = [
 struct Plan {
     /// By row: which name it asks for.
     rows: Vec<usize>,
-    /// By run: the order of the input where rows may stand anywhere, the course of each row, and after how many steps the
-    /// run is killed.
+    /// By run: the order of the input where rows may stand anywhere, the course of each row, and after how many steps
+    /// the run is killed.
     runs: Vec<(Vec<u16>, Vec<Course>, usize)>,
     identity: Identity,
 }

@@ -1,8 +1,8 @@
 //! Manifests that are checked: what was in each, and whether that was a check at all.
 //!
-//! A check that checked nothing is no success, as coreutils has it: each manifest has an entry, and where missing files may be
-//! passed over, a file that is there. A bare digest whose length fits two algorithms is tried as both: which one it was
-//! is kept here, so that the files that come later are read once.
+//! A check that checked nothing is no success, as coreutils has it: each manifest has an entry, and where missing files
+//! may be passed over, a file that is there. A bare digest whose length fits two algorithms is tried as both: which one
+//! it was is kept here, so that the files that come later are read once.
 
 use std::sync::{
     Arc, OnceLock,
@@ -92,8 +92,8 @@ impl Tally {
         if self.decided.load(Relaxed) == OTHER { [other, likely] } else { [likely, other] }
     }
 
-    /// Whether a digest that fits may count. Whoever can write a file can make any XXH3 of it; so it counts only if all that
-    /// fits in its manifest is XXH3, and never beside MD5.
+    /// Whether a digest that fits may count. Whoever can write a file can make any XXH3 of it; so it counts only if all
+    /// that fits in its manifest is XXH3, and never beside MD5.
     pub(super) fn accepts(&self, likely: Digest, other: Digest, fits: Digest) -> bool {
         let is = if fits == other { OTHER } else { LIKELY };
         self.other.get_or_init(|| (likely.algorithm(), other.algorithm()));

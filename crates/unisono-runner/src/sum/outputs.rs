@@ -1,8 +1,8 @@
-//! What a run writes itself, so that a walk over the folder where that lies leaves it out: its digest would be stale before it is
-//! written.
+//! What a run writes itself, so that a walk over the folder where that lies leaves it out: its digest would be stale
+//! before it is written.
 //!
-//! Files are told by name and folder, since most of them are replaced, and some are not there yet. A hard link of one, under
-//! another name, is not known.
+//! Files are told by name and folder, since most of them are replaced, and some are not there yet. A hard link of one,
+//! under another name, is not known.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -76,7 +76,8 @@ pub fn results_of(manifest: &Path) -> PathBuf {
     name.into()
 }
 
-/// What a manifest is while it is written. Not a new name each time: what a killed run leaves behind is replaced by the next.
+/// What a manifest is while it is written. Not a new name each time: what a killed run leaves behind is replaced by the
+/// next.
 pub(super) fn part_of(manifest: &Path) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(manifest.file_name().unwrap_or_default());

@@ -1,9 +1,9 @@
 //! A manifest from results: the lines that went well, sorted by path, in place of whatever was there.
 //!
-//! It is written beside its place and put there once it is whole and on the disk. A symbolic link stays, and what it leads to
-//! is replaced. A manifest is for others to read: a new one has the mode that the umask leaves, one that was there keeps its
-//! mode and, where the system lets us, its owner. Left out: access control lists and extended attributes, and hard links,
-//! whose other names keep what was there.
+//! It is written beside its place and put there once it is whole and on the disk. A symbolic link stays, and what it
+//! leads to is replaced. A manifest is for others to read: a new one has the mode that the umask leaves, one that was
+//! there keeps its mode and, where the system lets us, its owner. Left out: access control lists and extended
+//! attributes, and hard links, whose other names keep what was there.
 
 use std::{
     fs::{self, File, Permissions},
@@ -25,8 +25,8 @@ use super::{
 };
 use crate::Error;
 
-/// Writes it whole or not at all; returns what a user should know. Holds all paths and digests in memory, some 150 bytes
-/// per file.
+/// Writes it whole or not at all; returns what a user should know. Holds all paths and digests in memory, some 150
+/// bytes per file.
 pub(super) fn render(manifest: &ManifestOut) -> Result<Option<String>, Error> {
     let fail = |error| Error::fault(format!("cannot write `{}`", manifest.path.display())).because(error);
     let mut entries = read(manifest)?;

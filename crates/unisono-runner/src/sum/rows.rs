@@ -67,8 +67,8 @@ pub fn tree_rows(
     })
 }
 
-/// The files at paths that a program gives, folders as [`tree_rows`] has them. The program does not wait for any of them
-/// to be walked.
+/// The files at paths that a program gives, folders as [`tree_rows`] has them. The program does not wait for any of
+/// them to be walked.
 ///
 /// # Errors
 /// When a glob is none, or there is no thread for it.
@@ -130,8 +130,8 @@ impl Tree {
                 continue;
             };
             let is_root = path == root;
-            // A folder that could be read in part only has its own name twice: as what was given, and as what was in the
-            // way.
+            // A folder that could be read in part only has its own name twice: as what was given, and as what was in
+            // the way.
             let shares_line = !is_root || matches!(entry, Entry::Unreadable { is_missing: false, .. });
             let (task, stat) = match entry {
                 Entry::File(_) if self.outputs.has(&path) => (FileTask::Skip(Special::Output), None),
@@ -267,8 +267,8 @@ fn push_manifest(
     })
 }
 
-/// Reads line by line, each with its number from 1 and without its end; `None` for one that is longer than any line of a
-/// manifest, of which no more is kept.
+/// Reads line by line, each with its number from 1 and without its end; `None` for one that is longer than any line of
+/// a manifest, of which no more is kept.
 fn for_each_line_of(
     reader: impl Read,
     delimiter: u8,
@@ -291,8 +291,8 @@ fn for_each_line_of(
     Ok(())
 }
 
-/// Files that no manifest has, each once however often and by whatever names its folder is given. What is no regular file is
-/// passed over as by a walk that digests, and said as there.
+/// Files that no manifest has, each once however often and by whatever names its folder is given. What is no regular
+/// file is passed over as by a walk that digests, and said as there.
 fn push_extra(options: &VerifyOptions, listed: &mut Listed, out: &Out) -> Result<(), Stopped> {
     for root in &options.extra {
         for step in walk_steps(std::slice::from_ref(root), &options.walk).map_err(Stopped::Failed)? {
@@ -326,9 +326,9 @@ fn push_extra(options: &VerifyOptions, listed: &mut Listed, out: &Out) -> Result
     Ok(())
 }
 
-/// The files that manifests have, however they are spelt: each by its name and the folder that the system finds it in. The
-/// last link of a path is not followed, since it is the name that is in the manifest. 64 bits tell ten million apart with a
-/// doubt of one in a hundred thousand.
+/// The files that manifests have, however they are spelt: each by its name and the folder that the system finds it in.
+/// The last link of a path is not followed, since it is the name that is in the manifest. 64 bits tell ten million
+/// apart with a doubt of one in a hundred thousand.
 #[derive(Default)]
 struct Listed {
     files: HashSet<u64>,

@@ -1,7 +1,8 @@
 //! A kind of work that does what its script says, and the ledger of what it did.
 //!
-//! A row is known by its content. Each attempt at a page of it takes the next step of the row's script, over all runs; when
-//! that is at its end, everything goes well. The ledger is the peer's: a run that is dropped takes nothing out of it.
+//! A row is known by its content. Each attempt at a page of it takes the next step of the row's script, over all runs;
+//! when that is at its end, everything goes well. The ledger is the peer's: a run that is dropped takes nothing out of
+//! it.
 
 use std::{
     borrow::Cow,

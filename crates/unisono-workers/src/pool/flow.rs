@@ -165,8 +165,8 @@ impl Pool {
         }
     }
 
-    /// Whether a task that has begun is still what its worker is at, so that a kill hits it and no other: what lies behind it
-    /// is taken back before that is decided. If the worker was quicker, the result is read.
+    /// Whether a task that has begun is still what its worker is at, so that a kill hits it and no other: what lies
+    /// behind it is taken back before that is decided. If the worker was quicker, the result is read.
     pub(super) fn is_under_way(&self, core: &mut Core, number: usize, cell: u64) -> bool {
         self.give_back(core, number);
         if !core.workers.get(&number).is_some_and(|worker| worker.is_last(cell)) {

@@ -7,8 +7,8 @@
 //! the background that drives only while nobody else does, or while somebody wants to be told.
 //!
 //! Deaths: what a worker had ended counts, what it had not begun goes back to the front of the queue, and what it was
-//! running has died with it, or is tried again if its terms allow that and it has not killed three workers. Starts that fail
-//! are `starting.rs`.
+//! running has died with it, or is tried again if its terms allow that and it has not killed three workers. Starts that
+//! fail are `starting.rs`.
 
 mod drive;
 mod flow;

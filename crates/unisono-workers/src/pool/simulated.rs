@@ -1,7 +1,7 @@
 //! A pool whose workers are played by a test, in this process: it says when a worker begins, publishes or dies.
 //!
-//! So a test puts a pool before any history, also before one that real processes come to once in a million runs. The workers
-//! are whole but for their process: a kill hits one that has ended already, and the test dies for it.
+//! So a test puts a pool before any history, also before one that real processes come to once in a million runs. The
+//! workers are whole but for their process: a kill hits one that has ended already, and the test dies for it.
 
 use std::{collections::BTreeMap, os::fd::AsFd, process::Command, sync::MutexGuard};
 

@@ -1,9 +1,9 @@
 //! Workers that start, and do not: when another is tried, when it is said, and when there is no use in it any more.
 //!
-//! A worker that ends before its first task, or cannot be made, is a start that has failed. The next one is made after a
-//! pause that grows, one at a time, and the workers that there are go on meanwhile, which is said once. When there are none,
-//! [`MOST_FAILURES`] starts in a row break the pool, with what is known of the last. A worker whose zygote was killed has not
-//! failed: there is a new zygote, as often as that happens.
+//! A worker that ends before its first task, or cannot be made, is a start that has failed. The next one is made after
+//! a pause that grows, one at a time, and the workers that there are go on meanwhile, which is said once. When there
+//! are none, [`MOST_FAILURES`] starts in a row break the pool, with what is known of the last. A worker whose zygote
+//! was killed has not failed: there is a new zygote, as often as that happens.
 //!
 //! Also what is looked after from time to time, since nothing announces it: tasks before a worker that hangs while it
 //! starts, and workers that have gone mad or missed what would have woken them.
@@ -182,8 +182,8 @@ impl Pool {
         self.drop_unmade(core);
     }
 
-    /// Lets those go that are to be killed and are no processes yet. One that becomes a process all the same finds that its
-    /// pool is gone, and ends.
+    /// Lets those go that are to be killed and are no processes yet. One that becomes a process all the same finds that
+    /// its pool is gone, and ends.
     pub(super) fn drop_unmade(&self, core: &mut Core) {
         let is_unmade = |worker: &mut Worker| {
             if !worker.is_doomed || worker.process().is_some() {
@@ -198,8 +198,8 @@ impl Pool {
         unmade.into_iter().for_each(|number| self.reap(core, number, Death::Unknown));
     }
 
-    /// Whoever was to tell the end of a worker is gone. The worker is about to be, but what it does may still be under way, so
-    /// its process is waited for.
+    /// Whoever was to tell the end of a worker is gone. The worker is about to be, but what it does may still be under
+    /// way, so its process is waited for.
     pub(super) fn orphaned(&self, core: &mut Core, number: usize) {
         let Some(worker) = core.workers.get_mut(&number) else { return };
         let _ = worker.read_socket();
@@ -217,8 +217,8 @@ impl Pool {
         self.give_back(core, number);
     }
 
-    /// A task has lain for all its time before a worker that is still starting: it takes no longer than it may, whatever
-    /// becomes of the worker. False when it has begun meanwhile.
+    /// A task has lain for all its time before a worker that is still starting: it takes no longer than it may,
+    /// whatever becomes of the worker. False when it has begun meanwhile.
     pub(super) fn not_begun_in_time(&self, core: &mut Core, number: usize, task: &Arc<Task>, time: Duration) -> bool {
         let Some(worker) = core.workers.get_mut(&number) else { return false };
         let mut is_back = false;

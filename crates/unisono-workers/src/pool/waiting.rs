@@ -1,9 +1,9 @@
 //! What waits for a worker: tasks without a key in one line, tasks with one behind those of the same key.
 //!
-//! Of each key at most `per_key` tasks are *admitted*: they may be handed out, or have been. The next one is admitted when
-//! one of them has been let go of, so there are never more under way, and they begin in the order in which they came. The
-//! admitted ones stand in a line of their own, in which each key takes its turn; of the two lines every other task is
-//! taken, so that neither a key with a backlog nor a backlog without keys keeps the others waiting.
+//! Of each key at most `per_key` tasks are *admitted*: they may be handed out, or have been. The next one is admitted
+//! when one of them has been let go of, so there are never more under way, and they begin in the order in which they
+//! came. The admitted ones stand in a line of their own, in which each key takes its turn; of the two lines every other
+//! task is taken, so that neither a key with a backlog nor a backlog without keys keeps the others waiting.
 //!
 //! Knows no workers and no time.
 
