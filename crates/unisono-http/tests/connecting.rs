@@ -1,4 +1,4 @@
-//! Faults 23 to 30: connections that cannot be made, certificates nobody should trust, redirects.
+//! Connections that cannot be made, certificates nobody should trust, redirects.
 
 mod support;
 
@@ -39,7 +39,7 @@ impl BlackHole {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_23_a_black_hole_ends_at_the_connect_timeout() {
+async fn a_black_hole_ends_at_the_connect_timeout() {
     let hole = BlackHole::open(([127, 0, 0, 1], 0).into());
     let begun = tokio::time::Instant::now();
     let out = once(get(format!("http://{}/", hole.address))).await;
@@ -49,7 +49,7 @@ async fn fault_23_a_black_hole_ends_at_the_connect_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_23_a_black_hole_behind_https_takes_everybody_who_waits_no_longer() {
+async fn a_black_hole_behind_https_takes_everybody_who_waits_no_longer() {
     let hole = BlackHole::open(([127, 0, 0, 1], 0).into());
     let begun = tokio::time::Instant::now();
     let requests = (0..20).map(|_| get(format!("https://{}/", hole.address))).collect();
@@ -59,7 +59,7 @@ async fn fault_23_a_black_hole_behind_https_takes_everybody_who_waits_no_longer(
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_24_a_refused_connection_is_repeated_even_for_a_post() {
+async fn a_refused_connection_is_repeated_even_for_a_post() {
     let port = { std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() };
     for request in [get, post] {
         let out = one(request(format!("http://127.0.0.1:{port}/"))).await;
@@ -91,7 +91,7 @@ fn resolving(answer: impl Fn(u32) -> Result<Vec<IpAddr>, LookupError> + 'static)
 const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 #[tokio::test(start_paused = true)]
-async fn fault_25_a_name_that_does_not_exist_is_not_asked_for_again() {
+async fn a_name_that_does_not_exist_is_not_asked_for_again() {
     let (options, scripted) =
         resolving(|_| Err(LookupError { temporary: false, message: "Name or service not known".into() }));
     let outs = run((0..100).map(|_| get("http://nowhere.test/")).collect(), options, settings()).await;
@@ -101,7 +101,7 @@ async fn fault_25_a_name_that_does_not_exist_is_not_asked_for_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_25_a_resolver_that_fails_for_a_moment_is_asked_again() {
+async fn a_resolver_that_fails_for_a_moment_is_asked_again() {
     let server = Server::answering(|_| answer(200, &[], b"")).await;
     let (options, _) = resolving(|asked| match asked {
         1 => Err(LookupError { temporary: true, message: "Temporary failure in name resolution".into() }),
@@ -113,7 +113,7 @@ async fn fault_25_a_resolver_that_fails_for_a_moment_is_asked_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_25_ten_thousand_calls_of_one_name_are_one_query() {
+async fn ten_thousand_calls_of_one_name_are_one_query() {
     let server = Server::answering(|_| answer(200, &[], b"")).await;
     let (options, scripted) = resolving(|_| Ok(vec![LOOPBACK]));
     let url = format!("http://api.test:{}/", server.address.port());
@@ -123,7 +123,7 @@ async fn fault_25_ten_thousand_calls_of_one_name_are_one_query() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_26_the_next_address_is_tried_when_the_first_is_dead() {
+async fn the_next_address_is_tried_when_the_first_is_dead() {
     let server = Server::answering(|_| answer(200, &[], b"")).await;
     let port = server.address.port();
     let dead = IpAddr::from([127, 0, 0, 9]);
@@ -146,7 +146,7 @@ async fn fault_26_the_next_address_is_tried_when_the_first_is_dead() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_27_a_certificate_that_nobody_should_trust_is_refused_once() {
+async fn a_certificate_that_nobody_should_trust_is_refused_once() {
     let (ours, other) = (Certificates::new(), Certificates::new());
     for (signed, why) in [
         (other.sign(&["127.0.0.1"]), "UnknownIssuer"),
@@ -167,7 +167,7 @@ async fn fault_27_a_certificate_that_nobody_should_trust_is_refused_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_27_a_client_certificate_is_wanted_and_shown() {
+async fn a_client_certificate_is_wanted_and_shown() {
     let certificates = Certificates::new();
     let signed = certificates.sign(&["127.0.0.1"]);
     let server = Server::start_tls(certificates.server(&signed, &["http/1.1"], true), |mut connection| async move {
@@ -188,7 +188,7 @@ async fn fault_27_a_client_certificate_is_wanted_and_shown() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_28_another_origin_gets_no_header_that_may_be_a_secret() {
+async fn another_origin_gets_no_header_that_may_be_a_secret() {
     let other = Server::answering(|_| answer(200, &[], b"")).await;
     let location = format!("Location: {}", other.url("/there"));
     let server = Server::answering(move |_| answer(302, &[&location], b"")).await;
@@ -207,7 +207,7 @@ async fn fault_28_another_origin_gets_no_header_that_may_be_a_secret() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_28_https_does_not_become_http() {
+async fn https_does_not_become_http() {
     let certificates = Certificates::new();
     let signed = certificates.sign(&["127.0.0.1"]);
     let server = Server::start_tls(certificates.server(&signed, &[], false), |mut connection| async move {
@@ -222,7 +222,7 @@ async fn fault_28_https_does_not_become_http() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_29_a_loop_too_many_hops_and_a_bad_location_are_not_repeated() {
+async fn a_loop_too_many_hops_and_a_bad_location_are_not_repeated() {
     let hops = AtomicUsize::new(0);
     let server = Server::answering(move |seen| match seen.target.as_str() {
         "/loop" => answer(302, &["Location: /loop"], b""),
@@ -239,7 +239,7 @@ async fn fault_29_a_loop_too_many_hops_and_a_bad_location_are_not_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_30_a_redirected_post_follows_the_method_rules_of_rfc_9110() {
+async fn a_redirected_post_follows_the_method_rules_of_rfc_9110() {
     for (status, method, body) in
         [(301, "GET", ""), (302, "GET", ""), (303, "GET", ""), (307, "POST", "body"), (308, "POST", "body")]
     {
@@ -255,7 +255,7 @@ async fn fault_30_a_redirected_post_follows_the_method_rules_of_rfc_9110() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_30_a_post_that_took_effect_is_not_repeated_because_its_redirect_failed() {
+async fn a_post_that_took_effect_is_not_repeated_because_its_redirect_failed() {
     for (status, effect, orders) in [(303, Effect::Done, 1), (307, Effect::None, 4)] {
         let server = Server::answering(move |_| answer(status, &["Location: http://127.0.0.1:1/"], b"")).await;
         let out = one(post(server.url("/"))).await;

@@ -1,4 +1,4 @@
-//! Faults 31 to 36: servers that break the protocol, and the protocol's own odd corners.
+//! Servers that break the protocol, and the protocol's own odd corners.
 
 mod support;
 
@@ -17,7 +17,7 @@ use unisono_http::Client;
 use unisono_testkit::{Server, answer, h2};
 
 #[tokio::test(start_paused = true)]
-async fn fault_31_bytes_after_an_answer_are_never_handed_to_the_next_request() {
+async fn bytes_after_an_answer_are_never_handed_to_the_next_request() {
     let server = Server::start(|mut connection| async move {
         while connection.request().await.is_some() {
             let poison = answer(200, &[], b"poison");
@@ -34,7 +34,7 @@ async fn fault_31_bytes_after_an_answer_are_never_handed_to_the_next_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_31_bytes_behind_any_kind_of_end_close_the_connection() {
+async fn bytes_behind_any_kind_of_end_close_the_connection() {
     for (method, mine, body) in [
         (Method::GET, "HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nmine\r\n0\r\n\r\n", "mine"),
         (Method::GET, "HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nmine\r\n0\r\nX: y\r\n\r\n", "mine"),
@@ -70,7 +70,7 @@ async fn fault_31_bytes_behind_any_kind_of_end_close_the_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_31_an_unsolicited_408_while_idle_is_nobodys_answer() {
+async fn an_unsolicited_408_while_idle_is_nobodys_answer() {
     let server = Server::start(|mut connection| async move {
         connection.request().await;
         connection.send(answer(200, &[], b"mine")).await;
@@ -87,7 +87,7 @@ async fn fault_31_an_unsolicited_408_while_idle_is_nobodys_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_32_a_head_that_can_be_read_in_two_ways_breaks_the_protocol() {
+async fn a_head_that_can_be_read_in_two_ways_breaks_the_protocol() {
     for head in [
         "Content-Length: 5\r\nContent-Length: 6",
         "Content-Length: 5\r\nContent-Length: 5",
@@ -118,7 +118,7 @@ async fn fault_32_a_head_that_can_be_read_in_two_ways_breaks_the_protocol() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_33_large_and_many_headers_are_accepted_up_to_the_cap() {
+async fn large_and_many_headers_are_accepted_up_to_the_cap() {
     let large = format!("X-Large: {}", "x".repeat(100 << 10));
     let many: Vec<String> = (0..500).map(|n| format!("X-{n}: v")).collect();
     let huge = format!("X-Huge: {}", "x".repeat(300 << 10));
@@ -135,7 +135,7 @@ async fn fault_33_large_and_many_headers_are_accepted_up_to_the_cap() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_34_answers_without_a_body_are_ok_and_empty() {
+async fn answers_without_a_body_are_ok_and_empty() {
     for text in [
         "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
         "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
@@ -164,7 +164,7 @@ async fn fault_34_answers_without_a_body_are_ok_and_empty() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_36_streams_that_a_goaway_leaves_out_are_sent_again_even_a_post() {
+async fn streams_that_a_goaway_leaves_out_are_sent_again_even_a_post() {
     let server = server_h2(&[], |mut connection| async move {
         if connection.number == 0 {
             let first = h2::request(&mut connection).await.unwrap();
@@ -184,7 +184,7 @@ async fn fault_36_streams_that_a_goaway_leaves_out_are_sent_again_even_a_post() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_36_a_refused_stream_is_sent_again_even_a_post() {
+async fn a_refused_stream_is_sent_again_even_a_post() {
     let refusals = Arc::new(AtomicUsize::new(0));
     let count = refusals.clone();
     let server = server_h2(&[], move |mut connection| {
@@ -205,7 +205,7 @@ async fn fault_36_a_refused_stream_is_sent_again_even_a_post() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_36_a_stream_that_was_processed_and_lost_is_not_sent_again() {
+async fn a_stream_that_was_processed_and_lost_is_not_sent_again() {
     let server = server_h2(&[], |mut connection| async move {
         h2::request(&mut connection).await;
     })
@@ -217,7 +217,7 @@ async fn fault_36_a_stream_that_was_processed_and_lost_is_not_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_36_one_stream_at_a_time_is_kept_to() {
+async fn one_stream_at_a_time_is_kept_to() {
     let server = server_h2(&[(h2::MAX_CONCURRENT_STREAMS, 1)], |mut connection| async move {
         let mut open: Option<u32> = None;
         loop {
@@ -252,7 +252,7 @@ async fn fault_36_one_stream_at_a_time_is_kept_to() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_36_a_connection_that_does_not_answer_a_ping_is_given_up() {
+async fn a_connection_that_does_not_answer_a_ping_is_given_up() {
     let server = server_h2(&[], |mut connection| async move {
         if connection.number == 0 {
             // Reads everything and answers nothing.
@@ -272,7 +272,7 @@ async fn fault_36_a_connection_that_does_not_answer_a_ping_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_36_a_thousand_requests_per_connection_and_a_goaway_lose_nothing() {
+async fn a_thousand_requests_per_connection_and_a_goaway_lose_nothing() {
     let server = server_h2(&[], |mut connection| async move {
         for _ in 0..1000 {
             let Some(stream) = h2::request(&mut connection).await else { return };

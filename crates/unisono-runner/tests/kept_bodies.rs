@@ -1,4 +1,4 @@
-//! Fault 35: bodies that are not what they should be are kept without loss, and noted.
+//! Bodies that are not what they should be are kept without loss, and noted.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
@@ -45,7 +45,7 @@ async fn lines(bodies: &'static [&'static [u8]]) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn fault_35_a_body_that_is_not_json_is_noted_and_kept_without_loss() {
+async fn a_body_that_is_not_json_is_noted_and_kept_without_loss() {
     const BODIES: &[&[u8]] =
         &[b"<html>no</html>", b"\xff\xfe\x00", b"\xef\xbb\xbf{\"a\":1}", b"[NaN]", b"{\"a\":1,\"a\":2}", b""];
     let lines = lines(BODIES).await;

@@ -1,4 +1,4 @@
-//! Faults 1 to 10 of the list: what a status and its headers mean.
+//! What a status and its headers mean.
 
 mod support;
 
@@ -31,7 +31,7 @@ async fn refusing_once(status: u16, headers: &'static [&'static str]) -> (Server
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_01_retry_after_pauses_the_whole_host_and_does_not_count_against_retries() {
+async fn retry_after_pauses_the_whole_host_and_does_not_count_against_retries() {
     let (server, clock) = refusing_once(429, &["Retry-After: 2"]).await;
     let requests = (0..10).map(|n| get(server.url(&format!("/{n}")))).collect();
     let mut settings = without_retries();
@@ -45,7 +45,7 @@ async fn fault_01_retry_after_pauses_the_whole_host_and_does_not_count_against_r
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_01_a_wait_counts_against_the_deadline() {
+async fn a_wait_counts_against_the_deadline() {
     let (server, _) = refusing_once(429, &["Retry-After: 20"]).await;
     let settings =
         unisono_batch::Settings { times: Times { deadline: Some(seconds(5)), ..Times::default() }, ..settings() };
@@ -55,14 +55,14 @@ async fn fault_01_a_wait_counts_against_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_01_a_refused_post_may_be_sent_again() {
+async fn a_refused_post_may_be_sent_again() {
     let (server, _) = refusing_once(429, &["Retry-After: 1"]).await;
     assert!(one(post(server.url("/"))).await.is_ok());
     assert_eq!(server.seen().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_02_a_date_is_taken_by_the_clock_of_the_server() {
+async fn a_date_is_taken_by_the_clock_of_the_server() {
     for status in [429, 503] {
         let clock = Clock::default();
         let (ticks, count) = (clock.clone(), AtomicUsize::new(0));
@@ -85,7 +85,7 @@ async fn fault_02_a_date_is_taken_by_the_clock_of_the_server() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_03_nonsense_in_retry_after_is_a_plain_backoff() {
+async fn nonsense_in_retry_after_is_a_plain_backoff() {
     for headers in [
         &["Retry-After: Sun, 06 Nov 1994 08:49:37 GMT"][..],
         &["Retry-After: 0"],
@@ -105,7 +105,7 @@ async fn fault_03_nonsense_in_retry_after_is_a_plain_backoff() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_04_a_wait_that_is_too_long_is_left_to_a_later_run() {
+async fn a_wait_that_is_too_long_is_left_to_a_later_run() {
     let (server, _) = refusing_once(429, &["Retry-After: 3600"]).await;
     let begun = tokio::time::Instant::now();
     let outs = run((0..20).map(|_| get(server.url("/"))).collect(), options(), settings()).await;
@@ -116,7 +116,7 @@ async fn fault_04_a_wait_that_is_too_long_is_left_to_a_later_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_04_a_wait_that_is_too_long_says_who_asked_for_it_and_what_forbids_it() {
+async fn a_wait_that_is_too_long_says_who_asked_for_it_and_what_forbids_it() {
     let refusing = |headers: &'static [&'static str]| Server::answering(move |_| answer(429, headers, b""));
     let refused = |server: &Server, count: usize, times: Times, max_wait: Duration| {
         let retry = RetryPolicy { max_wait, ..RetryPolicy::default() };
@@ -150,7 +150,7 @@ async fn fault_04_a_wait_that_is_too_long_says_who_asked_for_it_and_what_forbids
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_04_a_wait_that_is_just_allowed_is_waited_for() {
+async fn a_wait_that_is_just_allowed_is_waited_for() {
     for asked in [&["Retry-After: 60"][..], &["Retry-After: 59.9"]] {
         let headers: &'static [&'static str] = asked;
         let (server, clock) = refusing_once(429, headers).await;
@@ -160,14 +160,14 @@ async fn fault_04_a_wait_that_is_just_allowed_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_05_a_503_without_a_header_is_tried_again_after_a_backoff() {
+async fn a_503_without_a_header_is_tried_again_after_a_backoff() {
     let (server, _) = refusing_once(503, &[]).await;
     let out = one(get(server.url("/"))).await;
     assert_eq!((out.is_ok(), out.attempts), (true, 2));
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_06_a_server_error_is_repeated_when_that_does_no_harm() {
+async fn a_server_error_is_repeated_when_that_does_no_harm() {
     for status in [500, 502, 504] {
         let (server, _) = refusing_once(status, &[]).await;
         assert_eq!(one(get(server.url("/"))).await.attempts, 2);
@@ -182,7 +182,7 @@ async fn fault_06_a_server_error_is_repeated_when_that_does_no_harm() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_07_408_425_and_421_are_repeated_the_last_on_a_new_connection() {
+async fn 408_425_and_421_are_repeated_the_last_on_a_new_connection() {
     for status in [408, 425, 421] {
         let (server, _) = refusing_once(status, &[]).await;
         assert_eq!(one(get(server.url("/"))).await.attempts, 2);
@@ -207,7 +207,7 @@ impl TokenSource for Counting {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_08_an_expired_token_is_refreshed_once_for_all_and_the_call_replayed() {
+async fn an_expired_token_is_refreshed_once_for_all_and_the_call_replayed() {
     let server = Server::answering(|seen| match seen.header("authorization") {
         Some("Bearer t2") => answer(200, &[], b""),
         _ => answer(401, &[], b""),
@@ -221,7 +221,7 @@ async fn fault_08_an_expired_token_is_refreshed_once_for_all_and_the_call_replay
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_08_a_refusal_that_stays_is_an_answer() {
+async fn a_refusal_that_stays_is_an_answer() {
     let server = Server::answering(|_| answer(401, &[], b"")).await;
     let tokens = Rc::new(Counting(Cell::new(0)));
     let options = Options { tokens: Some(tokens.clone()), ..options() };
@@ -231,7 +231,7 @@ async fn fault_08_a_refusal_that_stays_is_an_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_09_403_with_nothing_left_of_the_quota_is_throttled() {
+async fn 403_with_nothing_left_of_the_quota_is_throttled() {
     let (server, clock) = refusing_once(403, &["X-RateLimit-Remaining: 0", "X-RateLimit-Reset: 4"]).await;
     assert!(once(get(server.url("/"))).await.is_ok());
     assert!(clock.since_first()[1] >= seconds(4));
@@ -240,7 +240,7 @@ async fn fault_09_403_with_nothing_left_of_the_quota_is_throttled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_10_an_announced_quota_paces_the_host_before_it_refuses() {
+async fn an_announced_quota_paces_the_host_before_it_refuses() {
     let epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 5;
     for header in [
         "RateLimit: \"default\";r=0;t=5".to_owned(),
