@@ -50,7 +50,63 @@ pub struct Batch<S, K> {
 /// Runs a batch to its end. Every item that was pulled is delivered exactly once.
 ///
 /// Dropping the future stops everything at once and delivers nothing more; to stop and still account for all, use
-/// the token. Must be polled within a tokio runtime whose time is enabled.
+/// the token. Must be polled within a tokio runtime whose time is enabled. `examples/who_listens.rs` is a whole program.
+///
+/// ```
+/// # use std::{rc::Rc, task::{self, Poll}};
+/// # use unisono_batch::*;
+/// # use unisono_core::{CancelToken, OutcomeKind};
+/// /// Doubles numbers; 13 fails at its first attempt.
+/// struct Double;
+///
+/// impl Job for Double {
+///     type Item = u32;
+///     type Value = u32;
+///
+///     async fn attempt(&self, number: Rc<u32>, context: Context) -> Attempt<u32, u32> {
+///         let verdict = match (*number, context.attempt()) {
+///             (13, 1) => Verdict::Retry { otherwise: OutcomeKind::Failed, not_before: None },
+///             _ => Verdict::Final(OutcomeKind::Ok),
+///         };
+///         Attempt::new(verdict, 2 * *number)
+///     }
+///
+///     fn halted(&self, _: &u32, _: Halt, last: Option<u32>) -> (Verdict, u32) {
+///         (Verdict::Final(OutcomeKind::Cancelled), last.unwrap_or_default())
+///     }
+/// }
+/// # struct Numbers(std::ops::Range<u32>);
+/// # impl Source for Numbers {
+/// #     type Item = u32;
+/// #     fn poll_pull(&mut self, _: &mut task::Context<'_>, max: usize, into: &mut Vec<Offer<u32>>) -> Poll<Pull> {
+/// #         into.extend(self.0.by_ref().take(max).map(|item| Offer { key: "".into(), item }));
+/// #         Poll::Ready(if into.is_empty() { Pull::End } else { Pull::More })
+/// #     }
+/// # }
+/// # struct Collect<'a>(&'a mut Vec<(u32, u32, u16)>);
+/// # impl Sink<Double> for Collect<'_> {
+/// #     fn deliver(&mut self, decided: &mut Vec<Decided<Double>>) {
+/// #         self.0.extend(decided.drain(..).map(|one| (*one.item, one.value, one.attempts)));
+/// #     }
+/// #     fn poll_credit(&mut self, _: &mut task::Context<'_>) -> usize {
+/// #         usize::MAX
+/// #     }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// # let mut outcomes = Vec::new();
+/// let batch = Batch {
+///     settings: Settings::default(),
+///     source: Numbers(12..15),
+///     sink: Collect(&mut outcomes),
+///     cancel: CancelToken::new(),
+///     monitor: Monitor::new(),
+/// };
+/// drive(&Double, batch).await;
+/// outcomes.sort();
+/// assert_eq!(outcomes, [(12, 24, 1), (13, 26, 2), (14, 28, 1)]);
+/// # }
+/// ```
 pub async fn drive<J, S, K>(job: &J, batch: Batch<S, K>) -> Finished
 where
     J: Job,

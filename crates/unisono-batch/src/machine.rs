@@ -225,6 +225,23 @@ struct Slot {
 }
 
 /// The state machine. See the module's documentation for how to drive it.
+///
+/// ```
+/// # use std::time::Instant;
+/// # use unisono_batch::{Finish, Machine, Ruling, Settings};
+/// # use unisono_core::Peer;
+/// let now = Instant::now();
+/// let mut machine = Machine::new(Settings::default(), 1);
+/// let ticket = machine.offer(now, "db-1.internal");
+/// machine.end_of_input();
+///
+/// let lease = machine.lease(now).expect("nothing else runs");
+/// assert_eq!((lease.ticket, lease.attempt), (ticket, 1));
+/// let ruling = machine.finish(now, ticket, Finish::Retry { not_before: None }, Peer::Unknown);
+/// let Ruling::Again { at: due, .. } = ruling else { panic!("there are repeats left: {ruling:?}") };
+/// assert!(machine.lease(now).is_none(), "it waits for its backoff");
+/// assert_eq!(machine.lease(due).map(|lease| lease.attempt), Some(2));
+/// ```
 #[derive(Debug)]
 pub struct Machine {
     settings: Settings,

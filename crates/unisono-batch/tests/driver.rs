@@ -175,7 +175,8 @@ async fn mistake_2_an_item_whose_last_answer_is_a_refusal_still_has_an_outcome()
 
 #[tokio::test(start_paused = true)]
 async fn mistake_3_a_wait_that_nobody_can_read_is_a_backoff() {
-    // What is no number or date never gets as far as the engine: it comes as `until: None` (see    // unisono-http).
+    // What is no number or date never gets as far as the engine: it comes as `until: None` (see `throttle.rs` of
+    // unisono-http).
     let begun = clock::now();
     let (log, _) = run(items("k", 1), settings(1), CancelToken::new(), |_, context| async move {
         if context.attempt() == 1 { throttled(None) } else { ok() }

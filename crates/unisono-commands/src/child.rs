@@ -239,6 +239,32 @@ impl Commands {
     ///
     /// # Errors
     /// When it could not be started.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use unisono_commands::{Bounds, Command, Commands, Onlookers, Options, StopLevel, guard::Gate};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let commands = Commands::new(Options {
+    ///     run: "example".to_owned(),
+    ///     grace: Duration::from_secs(5),
+    ///     leave_running: false,
+    ///     keep_watched: false,
+    ///     max_output: None,
+    ///     spool: std::env::temp_dir(),
+    ///     sole: false,
+    ///     gate: Gate::default(),
+    ///     terminal: None,
+    /// })?;
+    /// let command = Command { argv: ["sh", "-c", "echo out; exit 3"].map(Into::into).into(), ..Command::default() };
+    /// let (_stop, level) = tokio::sync::watch::channel(StopLevel::Run);
+    /// let room = commands.room().await;
+    /// let ended = commands.run(room, &command, 1, Onlookers::default(), Bounds { by: None, level }).await?;
+    /// assert_eq!(ended.stdout.head(), b"out\n");
+    /// assert_eq!(ended.status.and_then(|status| status.code()), Some(3));
+    /// assert_eq!(ended.left_over, 0);
+    /// # Ok(()) }
+    /// ```
     pub async fn run(
         &self,
         _room: Room<'_>,

@@ -182,7 +182,7 @@ async fn a_server_error_is_repeated_when_that_does_no_harm() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn 408_425_and_421_are_repeated_the_last_on_a_new_connection() {
+async fn status_408_425_and_421_are_repeated_the_last_on_a_new_connection() {
     for status in [408, 425, 421] {
         let (server, _) = refusing_once(status, &[]).await;
         assert_eq!(one(get(server.url("/"))).await.attempts, 2);
@@ -231,7 +231,7 @@ async fn a_refusal_that_stays_is_an_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn 403_with_nothing_left_of_the_quota_is_throttled() {
+async fn a_403_with_nothing_left_of_the_quota_is_throttled() {
     let (server, clock) = refusing_once(403, &["X-RateLimit-Remaining: 0", "X-RateLimit-Reset: 4"]).await;
     assert!(once(get(server.url("/"))).await.is_ok());
     assert!(clock.since_first()[1] >= seconds(4));

@@ -64,6 +64,43 @@ pub struct FetchPlan {
 /// # Errors
 /// When it cannot begin: a file in the way, a changed input, a certificate that is none. What happens to rows is in
 /// the report.
+///
+/// ```
+/// # use unisono_core::CancelToken;
+/// # use unisono_runner::{
+/// #     Defaults, FetchPlan, FetchStyle, Frame, Gauge, Input, Monitor, Output, Settings, Template, fetch, http_client,
+/// # };
+/// # use unisono_testkit::{Server, answer};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::answering(|_| answer(200, &[], b"{}")).await;
+/// let address = Template::address(&server.url("/items/{1..3}"))?;
+/// let rows = Input::arguments(vec![Defaults { address: Some(address), ..Defaults::default() }]).start()?;
+/// let frame = Frame {
+///     rows: Box::new(rows),
+///     settings: Settings::default(),
+///     output: Output::Nothing,
+///     outlet: None,
+///     style: FetchStyle::default(),
+///     keep_order: false,
+///     max_failures: None,
+///     canary: None,
+///     on_event: None,
+/// };
+/// let plan = FetchPlan {
+///     frame,
+///     http: http_client::Options::default(),
+///     remote: None,
+///     select: None,
+///     paginate: None,
+///     evaluator: None,
+///     idempotency_keys: false,
+///     saving: None,
+/// };
+/// let report = fetch(plan, CancelToken::new(), Monitor::new(), Gauge::default()).await?;
+/// assert_eq!((report.rows(), report.exit_code()), (3, 0));
+/// # Ok(()) }
+/// ```
 pub async fn fetch(plan: FetchPlan, cancel: CancelToken, monitor: Monitor, gauge: Gauge) -> Result<Report, Error> {
     let filters = plan.select.iter().chain(plan.paginate.as_ref().and_then(Paginate::filter));
     if plan.evaluator.is_none()
