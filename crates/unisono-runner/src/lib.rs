@@ -30,6 +30,7 @@ mod stages;
 mod sum;
 mod template;
 mod top_errors;
+mod twins;
 mod work;
 
 /// The seam between a run and a kind of work, for tests that bring a kind of their own (`tests/world`). No promise to others.
@@ -38,6 +39,7 @@ pub mod testing {
     pub use crate::{
         pages::Pages,
         run::{Extras, run},
+        twins::{Name, Prepare},
         work::{Item, Work},
     };
 }

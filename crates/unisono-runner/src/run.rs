@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::File,
     num::{NonZeroU32, NonZeroU64},
     path::PathBuf,
@@ -11,7 +11,8 @@ use std::{
 
 use unisono_batch::{Batch, Decided, Monitor, Settings, Sink, drive};
 use unisono_core::{CancelReason, CancelToken, clock, error_chain};
-use unisono_journal::{Closed, Fate, Fields, Finish, Journal, LeftOver, Open, Recovered};
+use unisono_journal::{Closed, Fate, Fields, Finish, Journal, LeftOver, Open, Recovered, unescape};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     Error, Gauge, OnEvent, Outlet, Report, Saving,
@@ -21,7 +22,8 @@ use crate::{
     notes::Notes,
     pages::Pages,
     saves::{Earlier, Results, Saves},
-    source::{Prepare, Rows},
+    source::Rows,
+    twins::Prepare,
     work::{Call, Done, Work, Worked, outcome},
 };
 
@@ -116,6 +118,7 @@ pub async fn run<W: Work>(
     let begun = clock::now();
     let mut earlier = Earlier::default();
     let mut results = None;
+    let mut sent_keys = HashSet::new();
     let (journal, recovered, name) = match frame.output {
         Output::Nothing => (None, Recovered::default(), None),
         Output::Stream(file) => (Some(Journal::stream(file, "standard output".as_ref())?), Recovered::default(), None),
@@ -124,6 +127,9 @@ pub async fn run<W: Work>(
             earlier = Earlier::new(open.identity);
             let wants_all = extras.saving.is_some() || frame.canary.is_some();
             let (journal, recovered) = Journal::open_with(&path, open, |head, line, fate| {
+                if let Some(key) = head.idempotency_key.filter(|_| extras.prepare.is_some()).and_then(unescape) {
+                    sent_keys.insert(xxh3_64(key.as_bytes()));
+                }
                 // What a line says to have saved is not lost with it, even when this run saves nothing.
                 if wants_all || fate == Fate::RunsAgain {
                     earlier.take(head, line, fate);
@@ -190,7 +196,7 @@ pub async fn run<W: Work>(
     let ahead = if extras.notes_ahead { frame.settings.limits.limit.get().max(LEAST_AHEAD) } else { 0 };
     let ahead = usize::try_from(ahead).unwrap_or(usize::MAX);
     let notes = journal.clone().map(|journal| Rc::new(Notes::new(journal, ahead)));
-    let mut source = Rows::new(frame.rows, ledger.clone(), recovered, earlier, prepare, notes.clone());
+    let mut source = Rows::new(frame.rows, ledger.clone(), recovered, earlier, prepare, sent_keys, notes.clone());
     source.pages = extras.pages;
     source.looks_first = frame.canary.is_some() || frame.max_failures.is_some();
     source.saves = saves.clone();

@@ -26,6 +26,11 @@ pub trait Call: Send + 'static {
     /// Whether, and by what, doing it twice does no more than doing it once.
     fn repeat(&self) -> Repeat;
 
+    /// The same of a later page of its row.
+    fn repeat_of_page(&self, _page: u32) -> Repeat {
+        self.repeat()
+    }
+
     /// Whether doing it changes nothing, so that nobody needs to know later whether it was begun.
     fn is_safe(&self) -> bool {
         false

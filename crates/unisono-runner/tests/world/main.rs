@@ -12,4 +12,5 @@ mod examples;
 mod model;
 mod peer;
 mod properties;
+mod twins;
 mod world;
