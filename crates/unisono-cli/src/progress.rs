@@ -148,6 +148,9 @@ fn details(view: &View) -> String {
     if view.not_ok() > 0 {
         text.push_str(&format!(" · {} not ok", view.not_ok()));
     }
+    if view.gauge.waits_for_reader() {
+        text.push_str(" · waiting for a reader of the pipe that --out names");
+    }
     if let Some((passed, wanted)) = view.gauge.canary() {
         text.push_str(&format!(" · waiting for the canary: {passed} of {wanted} ok"));
     }

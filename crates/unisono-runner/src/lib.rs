@@ -11,6 +11,7 @@ mod clash;
 mod each;
 mod error;
 mod fetch;
+mod fifo;
 mod functions;
 pub mod fuzzing;
 mod gauge;

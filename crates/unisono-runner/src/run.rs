@@ -7,16 +7,18 @@ use std::{
     num::{NonZeroU32, NonZeroU64},
     path::PathBuf,
     rc::Rc,
+    time::Duration,
 };
 
 use unisono_batch::{Batch, Decided, Monitor, Settings, Sink, drive};
-use unisono_core::{CancelReason, CancelToken, clock, error_chain};
+use unisono_core::{CancelLevel, CancelReason, CancelToken, FOR_EVER, clock, error_chain};
 use unisono_journal::{Closed, Fate, Fields, Finish, Journal, LeftOver, Open, Recovered, unescape};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     Error, Gauge, OnEvent, Outlet, Report, Saving,
     canary::Canary,
+    fifo,
     input::Feed,
     ledger::{Ledger, Listing, Order},
     notes::Notes,
@@ -54,15 +56,27 @@ pub struct Frame<C: Call> {
 pub enum Output {
     /// Nowhere.
     Nothing,
-    /// To standard output, or what takes its place.
-    Stream(File),
-    /// To a results file.
+    /// To what is open: standard output, or what takes its place.
+    Stream {
+        /// What that is.
+        file: File,
+        /// What it is called.
+        name: PathBuf,
+    },
+    /// To a results file, a pipe or a device.
     File {
         /// Its path.
         path: PathBuf,
         /// What to do with what is there.
         open: Open,
     },
+}
+
+impl Output {
+    /// To standard output, which is this.
+    pub fn standard(file: File) -> Self {
+        Self::Stream { file, name: "standard output".into() }
+    }
 }
 
 /// What a kind of work adds to its frame.
@@ -119,25 +133,26 @@ pub async fn run<W: Work>(
     let mut earlier = Earlier::default();
     let mut results = None;
     let mut sent_keys = HashSet::new();
-    let (journal, recovered, name) = match frame.output {
-        Output::Nothing => (None, Recovered::default(), None),
-        Output::Stream(file) => (Some(Journal::stream(file, "standard output".as_ref())?), Recovered::default(), None),
-        Output::File { path, open } => {
-            results = Some(open);
-            earlier = Earlier::new(open.identity);
-            let wants_all = extras.saving.is_some() || frame.canary.is_some();
-            let (journal, recovered) = Journal::open_with(&path, open, |head, line, fate| {
-                if let Some(key) = head.idempotency_key.filter(|_| extras.prepare.is_some()).and_then(unescape) {
-                    sent_keys.insert(xxh3_64(key.as_bytes()));
-                }
-                // What a line says to have saved is not lost with it, even when this run saves nothing.
-                if wants_all || fate == Fate::RunsAgain {
-                    earlier.take(head, line, fate);
-                }
-            })?;
-            (Some(journal), recovered, Some(path))
-        }
-    };
+    let (journal, recovered, name) =
+        match with_reader(frame.output, frame.settings.times.stop_after, &cancel, &gauge).await? {
+            Output::Nothing => (None, Recovered::default(), None),
+            Output::Stream { file, name } => (Some(Journal::stream(file, &name)?), Recovered::default(), None),
+            Output::File { path, open } => {
+                results = Some(open);
+                earlier = Earlier::new(open.identity);
+                let wants_all = extras.saving.is_some() || frame.canary.is_some();
+                let (journal, recovered) = Journal::open_with(&path, open, |head, line, fate| {
+                    if let Some(key) = head.idempotency_key.filter(|_| extras.prepare.is_some()).and_then(unescape) {
+                        sent_keys.insert(xxh3_64(key.as_bytes()));
+                    }
+                    // What a line says to have saved is not lost with it, even when this run saves nothing.
+                    if wants_all || fate == Fate::RunsAgain {
+                        earlier.take(head, line, fate);
+                    }
+                })?;
+                (Some(journal), recovered, Some(path))
+            }
+        };
     // A file is put in order at the end: what it holds in between is what survives a crash.
     let in_order = frame.keep_order && (name.is_none() || frame.outlet.is_some() || extras.listing.is_some());
     let journal = journal.map(Rc::new);
@@ -301,6 +316,35 @@ pub async fn run<W: Work>(
     }
     report.wall = clock::now().saturating_duration_since(begun);
     Ok((report, work))
+}
+
+/// Opens the pipe that results go to, once it has a reader. A stop comes first: then nothing starts, and there is nothing to write.
+async fn with_reader(
+    output: Output,
+    stop_after: Option<Duration>,
+    cancel: &CancelToken,
+    gauge: &Gauge,
+) -> Result<Output, Error> {
+    let path = match &output {
+        Output::File { path, .. } if fifo::is_fifo(path) => path.clone(),
+        _ => return Ok(output),
+    };
+    gauge.set_waits_for_reader(true);
+    let opened = tokio::select! {
+        biased;
+        () = cancel.reached(CancelLevel::Drain) => None,
+        opened = fifo::open(&path) => Some(opened),
+        () = tokio::time::sleep(stop_after.unwrap_or(FOR_EVER)), if stop_after.is_some() => {
+            cancel.drain(CancelReason::StopAfter);
+            None
+        }
+    };
+    gauge.set_waits_for_reader(false);
+    let Some(opened) = opened else { return Ok(Output::Nothing) };
+    // Whoever writes to it is a thread, which may wait.
+    let file = opened.and_then(|sender| sender.into_blocking_fd()).map(File::from);
+    let file = file.map_err(|error| Error::usage(format!("cannot open `{}`", path.display())).because(error))?;
+    Ok(Output::Stream { file, name: path })
 }
 
 /// Says that some rows went out in a way that could be repeated, and would have gone out in another.
