@@ -71,7 +71,7 @@ impl Theatre {
     fn enter_starting(&mut self) -> usize {
         let (worker, birth) = Worker::new().unwrap();
         let memory = rustix::io::dup(&worker.exchange).unwrap();
-        let number = self.pool.employ(&mut self.core(), worker).unwrap();
+        let number = Pool::employ(&mut self.core(), worker).unwrap();
         let socket = rustix::io::dup(&birth.socket).unwrap();
         let inside = Inside::of(self.ended.as_fd(), birth.socket.publish(), memory).unwrap();
         assert!(self.core().workers.get_mut(&number).unwrap().read_socket().unwrap(), "it said hello");
@@ -266,12 +266,33 @@ fn a_driver_that_sleeps_learns_that_a_result_may_come_unannounced() {
         let mut theatre = Theatre::new(1, None);
         theatre.submit(PATIENT);
         (theatre.core().driver, theatre.core().woken) = (true, woken);
-        let is_rung = |theatre: &Theatre| rustix::io::read(&theatre.pool.bell, &mut [0; 8]).is_ok();
+        let is_rung = |theatre: &Theatre| theatre.core().system.as_ref().unwrap().hush();
         assert!(!is_rung(&theatre));
         theatre.submit(PATIENT);
         assert_eq!(is_rung(&theatre), has_to_learn);
         theatre.submit(PATIENT);
         assert!(!is_rung(&theatre), "once is enough");
+    }
+}
+
+#[test]
+fn a_pool_that_is_over_has_nothing_of_the_system_however_it_came_to_that() {
+    let closed: fn(&mut Theatre) = |theatre| theatre.pool.close(false, false);
+    let broken: fn(&mut Theatre) = |theatre| theatre.pool.break_off("no reason");
+    for ends in [closed, broken] {
+        let mut theatre = Theatre::new(1, None);
+        let task = theatre.submit(PATIENT);
+        theatre.begin(1);
+        ends(&mut theatre);
+        assert!(!task.has_ended() && theatre.core().system.is_some(), "a task still runs");
+        theatre.publish(1, kind::RETURNED);
+        theatre.pump();
+        assert!(task.has_ended() && theatre.core().system.is_some(), "a worker is still there");
+        theatre.die(1, 0);
+        theatre.pump();
+        // What it was doing is still known to whoever keeps its future.
+        assert!(theatre.core().system.is_none() && matches!(task.take_outcome(), Some(Outcome::Returned(_))));
+        assert!(theatre.pool.wait(Awaited::Over, None) && theatre.pool.serve().is_none());
     }
 }
 
@@ -352,7 +373,7 @@ fn a_worker_that_is_ready_takes_the_only_task_of_one_that_is_starting() {
 fn a_pool_that_is_terminated_does_not_wait_for_a_worker_that_is_not_made_yet() {
     let mut theatre = Theatre::new(0, None);
     let (worker, birth) = Worker::new().unwrap();
-    theatre.pool.employ(&mut theatre.core(), worker).unwrap();
+    Pool::employ(&mut theatre.core(), worker).unwrap();
     let task = theatre.submit(PATIENT);
     theatre.pool.close(true, true);
     assert!(task.is_cancelled());
