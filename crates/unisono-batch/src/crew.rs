@@ -179,6 +179,8 @@ impl<W, R> Opening<W, R> {
 impl<W, R> Drop for Opening<W, R> {
     fn drop(&mut self) {
         self.0.close();
+        // Nobody is told any more, and a waker holds its reactor, with descriptors, for as long as hands keep the desk.
+        let _waker = lock(&self.0.done).waker.take();
         self.0.ring();
     }
 }

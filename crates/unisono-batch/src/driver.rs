@@ -61,6 +61,7 @@ where
     let mut drained = pin!(cancel.reached(CancelLevel::Drain));
     let mut aborted = pin!(cancel.reached(CancelLevel::Abort));
     let (mut is_drained, mut is_aborted) = (false, false);
+    let _watched = Watched(batch.monitor.clone());
     let mut driver = Driver::new(job, batch);
     let mut attempts = Tasks::new();
     // The driver's own state is not touched while an attempt is polled, so a panic leaves it whole.
@@ -74,6 +75,15 @@ where
         driver.turn(context, &mut attempts, &start)
     }))
     .await
+}
+
+/// A monitor may be kept long after its batch, and a waker holds the reactor, with descriptors.
+struct Watched(Monitor);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.0.forget_waker();
+    }
 }
 
 struct Driver<'a, J: Job, S, K> {

@@ -123,6 +123,12 @@ impl Monitor {
         Controls { limits: shared.limits.filter(|_| changed), pauses: std::mem::take(&mut shared.pauses) }
     }
 
+    /// Nothing is woken by a wish any more.
+    pub(crate) fn forget_waker(&self) {
+        let waker = self.lock().waker.take();
+        drop(waker);
+    }
+
     /// Sets the limits with which the batch starts, unless others were asked for before.
     pub(crate) fn start_with(&self, limits: Limits) {
         self.lock().limits.get_or_insert(limits);
