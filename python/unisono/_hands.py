@@ -159,7 +159,9 @@ class LoopHands:
         self._exit: BaseException | None = None
         self.is_over = False
         self.is_lost = False
-        self._watch = Watch(self._loop, hands, self._heard, self._left)
+        bell = hands.bell()
+        assert bell is not None, "nobody has taken the end yet"
+        self._watch = Watch(self._loop, bell, self._heard, self._left)
         self._last = self._at_the_end()
         _step(self._last)
 

@@ -12,14 +12,14 @@ use pyo3::{prelude::*, types::PyBytes};
 use unisono_http::Errand;
 use unisono_runner::{Carrier, DeskBell, Elsewhere, Task, elsewhere};
 
-use crate::{bell::Bell, errors};
+use crate::{bell::EndingBell, errors};
 
 /// Where requests are taken from, and their ends are given back. Its methods never wait, except `wait`.
 #[pyclass(frozen, module = "unisono._native")]
 pub struct Errands {
     carrier: Carrier,
     tasks: Mutex<HashMap<usize, Task<Vec<u8>, Errand>>>,
-    bell: Bell,
+    bell: EndingBell,
     /// Threads do not survive a fork.
     pid: u32,
 }
@@ -30,8 +30,8 @@ type Taken<'py> = (Vec<(usize, Bound<'py, PyBytes>)>, Vec<usize>, bool);
 impl Errands {
     /// The engine's end, and this one.
     pub fn new() -> PyResult<(Elsewhere, Self)> {
-        let bell = Bell::new()?;
-        let ring = bell.clone();
+        let bell = EndingBell::new()?;
+        let ring = bell.ringer();
         let ring: DeskBell = Arc::new(move || ring.ring());
         let (elsewhere, carrier) = elsewhere(ring);
         Ok((elsewhere, Self { carrier, tasks: Mutex::default(), bell, pid: std::process::id() }))
@@ -68,6 +68,9 @@ impl Errands {
         self.bell.hush();
         let mut taken = Vec::new();
         let is_open = self.carrier.desk.take(usize::MAX, false, &mut taken);
+        if !is_open {
+            self.bell.let_go();
+        }
         // After the requests, so that none is stopped before it is known.
         let stops = self.carrier.desk.take_stopped();
         let mut tasks = self.lock();

@@ -22,7 +22,7 @@ use unisono_runner::{
 };
 
 use crate::{
-    bell::Bell,
+    bell::{Bell, EndingBell},
     errors,
     function_outcome::FunctionOutcome,
     options::Keywords,
@@ -56,12 +56,12 @@ pub fn functions(
         _ => (Duration::from_millis(50), "its executor cannot stop what it has begun"),
     };
     keywords.finish()?;
-    let bell = Bell::new()?;
-    let ring = bell.clone();
+    let bell = EndingBell::new()?;
+    let ring = bell.ringer();
     let ring: DeskBell = Arc::new(move || ring.ring());
     let (hands, desk) = function_hands::<Value>(ring);
     let drains = Arc::new(AtomicBool::new(false));
-    let (says, tell) = (drains.clone(), bell.clone());
+    let (says, tell) = (drains.clone(), bell.ringer());
     let drained = Box::new(move || {
         // Before the bell, so that whoever hears it knows.
         says.store(true, Ordering::Release);
@@ -144,7 +144,7 @@ impl Face for FunctionFace {
 pub struct Hands {
     desk: Desk<Invocation, Came<Value>>,
     tasks: Mutex<Begun>,
-    bell: Bell,
+    bell: EndingBell,
     /// Nothing new is to begin.
     drains: Arc<AtomicBool>,
     /// Threads do not survive a fork.
@@ -163,9 +163,9 @@ type Taken = (Vec<(usize, u64)>, Vec<usize>, bool);
 
 #[pymethods]
 impl Hands {
-    /// The descriptor that becomes readable when there is something to look at.
-    fn fileno(&self) -> i32 {
-        self.bell.fileno()
+    /// What is rung when there is something to look at; `None` when that it is over was taken.
+    fn bell(&self) -> Option<Bell> {
+        self.bell.bell()
     }
 
     /// Waits until there is something to look at, or so many seconds.
@@ -182,6 +182,9 @@ impl Hands {
         self.bell.hush();
         let mut taken = Vec::new();
         let is_open = self.desk.take(usize::MAX, false, &mut taken);
+        if !is_open {
+            self.bell.let_go();
+        }
         // After the pieces, so that none is stopped before it is known.
         let stops = self.desk.take_stopped();
         let mut tasks = self.lock();

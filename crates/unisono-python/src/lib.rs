@@ -44,6 +44,8 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = true)]
 mod _native {
     #[pymodule_export]
+    use super::bell::Bell;
+    #[pymodule_export]
     use super::checks::{printable, refuse_same};
     #[pymodule_export]
     use super::client::{Call, Engine, Mailbox};

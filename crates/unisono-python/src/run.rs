@@ -20,7 +20,7 @@ use unisono_runner::{
 };
 
 use crate::{
-    bell::Bell,
+    bell::{Bell, EndingBell},
     errors,
     options::{NewLimits, set_limits},
 };
@@ -65,7 +65,7 @@ pub struct EngineEnds<F: Face> {
 #[pyclass(frozen, module = "unisono._native")]
 pub struct Run {
     ends: Box<dyn Ends>,
-    bell: Bell,
+    bell: Arc<EndingBell>,
     cancel: CancelToken,
     /// Nothing is waited for any more, not even the end of what was stopped.
     kill: CancelToken,
@@ -100,8 +100,8 @@ impl Run {
         keep_outcomes: bool,
         work: impl AsyncFnOnce(EngineEnds<F>) -> Result<Report, Error> + Send + 'static,
     ) -> PyResult<Self> {
-        let bell = Bell::new()?;
-        let ring = bell.clone();
+        let bell = Arc::new(EndingBell::new()?);
+        let ring = bell.ringer();
         let ring: unisono_runner::Bell = Arc::new(move || ring.ring());
         let room =
             usize::try_from(settings.limits.limit.get()).unwrap_or(usize::MAX).saturating_mul(2).clamp(256, 4096);
@@ -124,7 +124,8 @@ impl Run {
                 }
             });
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-            end.ring();
+            end.ringer().ring();
+            end.let_go();
         };
         thread::Builder::new()
             .name("unisono-run".into())
@@ -150,9 +151,9 @@ impl Run {
 
 #[pymethods]
 impl Run {
-    /// The descriptor that becomes readable when there is something to look at.
-    fn fileno(&self) -> i32 {
-        self.bell.fileno()
+    /// What is rung when there is something to look at; `None` when it has ended, and all of that is there.
+    fn bell(&self) -> Option<Bell> {
+        self.bell.bell()
     }
 
     /// How many more items there is room for.
@@ -187,7 +188,7 @@ impl Run {
 
     /// Wakes another thread that waits, since this one has taken what it was rung for.
     fn ring(&self) {
-        self.bell.ring();
+        self.bell.ringer().ring();
     }
 
     /// Waits until there is something to look at, or so many seconds.

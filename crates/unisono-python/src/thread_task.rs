@@ -10,7 +10,7 @@
 use std::{
     mem,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use pyo3::{
@@ -20,7 +20,7 @@ use pyo3::{
     types::{PyDict, PyTuple},
 };
 
-use crate::{forks, pool::cancelled, queue_wake::Bed};
+use crate::{forks, numbers::moment_in, pool::cancelled, queue_wake::Bed};
 
 /// One call, on its way to a thread and back.
 #[pyclass(frozen, subclass, weakref, module = "unisono._native")]
@@ -228,11 +228,7 @@ impl ThreadTask {
             state.sleepers.push(bed.clone());
             bed
         };
-        let until = seconds.and_then(|seconds| {
-            let longest = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
-            Instant::now().checked_add(longest)
-        });
-        let slept = bed.sleep(py, until);
+        let slept = bed.sleep(py, seconds.and_then(moment_in));
         let mut state = self.state();
         state.sleepers.retain(|other| !other.is(&bed));
         let has_ended = state.stage.has_ended();
