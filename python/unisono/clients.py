@@ -126,6 +126,9 @@ class Client(_Base):
     Takes `base_url`, `headers`, `params`, `auth`, `cookies`, `event_hooks`, and the options of `unisono.fetch` that
     concern connections, limits, times and retries.
 
+    A host that is away is waited for only with `host_away=`, as `host_away="60s"`: a call has somebody who waits for
+    it, and by default it ends when its `retries` are used up (docs/hosts.md).
+
     >>> with Client(base_url=server, headers={"Accept": "application/json"}) as client:
     ...     client.get("/items/7").raise_for_status().json()["id"]
     7
@@ -217,7 +220,7 @@ class Client(_Base):
 class AsyncClient(_Base):
     """A client for event loops: asyncio's own, uvloop's, or several at once.
 
-    Options as for `Client`.
+    Options as for `Client`: here as well, a host that is away is waited for only with `host_away=`.
 
     >>> async def main():
     ...     async with AsyncClient(base_url=server) as client:

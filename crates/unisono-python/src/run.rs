@@ -255,8 +255,8 @@ impl Run {
         dict.set_item("in_flight", numbers.in_flight)?;
         dict.set_item("retries", numbers.retries)?;
         dict.set_item("bytes", self.gauge.bytes())?;
-        let waited_for = numbers.paused.iter().chain(&numbers.held).map(|(host, _)| host.as_str());
-        let mut waited_for: Vec<&str> = waited_for.collect();
+        let paused = numbers.paused.iter().map(|(host, _)| host.as_str());
+        let mut waited_for: Vec<&str> = paused.chain(numbers.held.iter().map(|absent| absent.key.as_str())).collect();
         for (host, _) in &numbers.lowered {
             if !waited_for.contains(&host.as_str()) {
                 waited_for.push(host);

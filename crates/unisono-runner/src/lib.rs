@@ -79,7 +79,7 @@ pub use sum::{
 };
 pub use template::Template;
 pub use top_errors::{ErrorCount, TopErrors};
-pub use unisono_batch::{Desk, DeskBell, KeyNews, Monitor, Numbers, Opening, Settings, Task};
+pub use unisono_batch::{Absent, Desk, DeskBell, KeyNews, Monitor, Numbers, Opening, Settings, Task};
 pub use unisono_commands as commands;
 pub use unisono_files as file_tools;
 pub use unisono_hash as hash;

@@ -315,9 +315,10 @@ pub(crate) fn halted_without_effect<D: Done>(halt: Halt) -> (Verdict, D) {
             (OutcomeKind::Cancelled, ErrorKind::Cancelled, message.to_owned())
         }
         Halt::RateLimited { wait, .. } => (OutcomeKind::Failed, ErrorKind::RateLimited, format!("its key {wait}")),
-        Halt::Away { since, .. } => {
+        Halt::Away { since, is_silent, .. } => {
             let waited = format_roughly(clock::now().saturating_duration_since(since));
-            let message = format!("what it is for was away for {waited}, which is longer than it is waited for");
+            let what = if is_silent { "answered nothing" } else { "was away" };
+            let message = format!("what it is for {what} for {waited}, which is longer than it is waited for");
             (OutcomeKind::Failed, ErrorKind::Away, message)
         }
         Halt::RetryBudget { .. } => {
