@@ -817,7 +817,9 @@ impl Recovered {
             let has_place = started.is_none() || has_line || asked.contains(&(pages[0].key.row, pages[0].fingerprint));
             recovered.interrupt(pages, has_place, number);
             number += pages.len() as u32;
-            pages.iter_mut().for_each(|one| one.has_line = old.contains_key(&one.key));
+            // What is adrift has none: one with its number is that of another row.
+            let firm = pages.iter_mut().filter(|one| one.standing == Standing::Firm);
+            firm.for_each(|one| one.has_line = old.contains_key(&one.key));
         }
         found.in_doubt = in_doubt;
         recovered.old = Arc::new(old);
