@@ -52,7 +52,7 @@ for crate in $engines; do
         complain "unisono-$crate takes time from elsewhere than the clock of unisono-core"
     fi
 done
-if find crates -name '*.rs' -exec awk 'length($0) > 120 && /^[ \t]*\/\// { print FILENAME ":" FNR }' {} + | grep .; then
+if LC_ALL=C.UTF-8 grep -rnE --include='*.rs' '^.{121,}$' crates | grep -E '^[^:]*:[0-9]+: *//'; then
     complain "comments are wider than 120 characters"
 fi
 # Words that the field has another one for (ARCHITECTURE.md, "Glossary").

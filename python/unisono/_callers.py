@@ -159,7 +159,9 @@ class LoopCaller:
         self._exit: BaseException | None = None
         self.is_over = False
         self.is_lost = False
-        self._watch = Watch(self._loop, queue, self._heard, self._left)
+        notifier = queue.notifier()
+        assert notifier is not None, "nobody has taken the end yet"
+        self._watch = Watch(self._loop, notifier, self._heard, self._left)
         self._last = self._at_the_end()
         _step(self._last)
 
@@ -506,7 +508,7 @@ class ExecutorCaller:
         if self._is_draining:
             return
         self._is_draining = True
-        # An executor of the program's may hold up whoever hands something in.
+        # An executor of the program's may hold up whoever queue something in.
         if self._gate.acquire(timeout=_LONGEST_HANDING_IN):
             self._gate.release()
         self._withdraw(list(self._futures.copy().values()))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import threading
 import weakref
@@ -29,6 +30,10 @@ class _Described(Protocol):
 
 class _Notifier(_Described, Protocol):
     def clear(self) -> None: ...
+
+
+class _Ending(Protocol):
+    def notifier(self) -> _Notifier | None: ...
 
 
 class Watch:
@@ -50,7 +55,8 @@ class Watch:
         left: Callable[[], object] | None = None,
     ) -> None:
         self._loop = weakref.ref(loop)
-        self._notifier = notifier
+        # Let go of with the loop: it has a descriptor, and whoever keeps this is not to keep that.
+        self._notifier: _Described | None = notifier
         self._pid = os.getpid()
         loop.add_reader(notifier.fileno(), heard if left is None else _Ear(heard, left))
 
@@ -61,10 +67,13 @@ class Watch:
 
     def leave(self) -> None:
         """Call no more. May be called from any thread."""
-        loop = self.loop
-        if loop is not None and self._pid == os.getpid():
+        loop, notifier = self.loop, self._notifier
+        if self._pid != os.getpid():
+            return
+        self._notifier = None
+        if loop is not None and notifier is not None:
             # The notifier goes along, since its descriptor must not be another file's by then.
-            on_loop(loop, _unwatch, loop, self._notifier)
+            on_loop(loop, _unwatch, loop, notifier)
 
 
 class _Ear:
@@ -87,14 +96,15 @@ class _Ear:
 
 
 class Listener:
-    """Waits for a notifier on whatever loop it is asked to, and on several at once.
+    """Waits for news of something that ends, on whatever loop it is asked to, and on several at once.
 
     Args:
-        notifier: Its descriptor becomes readable when there is something to look at.
+        source: Has a notifier until it has ended, which is used when there is something to look at. After its end all
+            there is to know is there, and nobody waits.
     """
 
-    def __init__(self, notifier: _Notifier) -> None:
-        self._notifier = notifier
+    def __init__(self, source: _Ending) -> None:
+        self._source = source
         self._waiters: set[asyncio.Future[None]] = set()
         # One on each loop on which somebody waits, or the last one on which somebody did.
         self._watches: tuple[Watch, ...] = ()
@@ -106,8 +116,8 @@ class Listener:
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
         self._waiters.add(waiter)
-        if all(watch.loop is not loop for watch in self._watches):
-            self._begin_to_watch(loop)
+        if all(watch.loop is not loop for watch in self._watches) and not self._begin_to_watch(loop):
+            _wake(waiter)
         timer = loop.call_later(seconds, _wake, waiter) if seconds else None
         try:
             await waiter
@@ -129,17 +139,21 @@ class Listener:
         for watch in watches:
             watch.leave()
 
-    def _begin_to_watch(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _begin_to_watch(self, loop: asyncio.AbstractEventLoop) -> bool:
+        notifier = self._source.notifier()
+        if notifier is None:
+            return False
         waited_on = {waiter.get_loop() for waiter in tuple(self._waiters)}
-        watch = Watch(loop, self._notifier, self._heard)
+        watch = Watch(loop, notifier, functools.partial(self._heard, notifier))
         with self._lock:
             left = [other for other in self._watches if other.loop not in waited_on]
             self._watches = (*(other for other in self._watches if other not in left), watch)
         for other in left:
             other.leave()
+        return True
 
-    def _heard(self) -> None:
-        self._notifier.clear()
+    def _heard(self, notifier: _Notifier) -> None:
+        notifier.clear()
         self.notify()
 
 

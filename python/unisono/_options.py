@@ -201,9 +201,9 @@ class ServerOptions(TypedDict, total=False):
         retry_budget: Repeats that the requests to one host have on credit together (100), beside one for five requests;
             `"none"`: only `retries` bounds them. One that fails since it is used up ends as `failed` of kind
             `retry_budget`.
-        host_away: How long a host that is away is waited for (`"60s"`, or 0 with `retries=0` and for a client's calls);
-            0 for not at all. What waits for it takes no slot, counts for no attempt, and ends as `failed` of kind
-            `away`.
+        host_away: How long a host that is away, or answers nothing at all, is waited for (`"60s"`, or 0 with
+            `retries=0` and for a client's calls); 0 for not at all. What waits for it takes no slot, counts for no
+            attempt, and ends as `failed` of kind `away`.
         max_wait: The longest wait that a server may ask for (`"60s"`); beyond it a request ends as `failed` of kind
             `rate_limited`.
     """

@@ -26,8 +26,8 @@ class StandardNames(TypedDict, total=False):
     context: BaseContext | None
 
 
-def translate(options: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """`options` with what was given by the names of the standard pools.
+def translate(options: dict[str, Any], given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """`options` with what was given by the names of the standard pools; and as what each that was given was given.
 
     Args:
         options: By our own names, `None` for what was not given: `workers`, `max_tasks_per_child`, `start_method`.
@@ -49,7 +49,7 @@ def translate(options: dict[str, Any], given: Mapping[str, Any]) -> dict[str, An
             raise UsageError(f"{name} and {said_as[ours]} are the same option; give one of them")
         said_as[ours] = name
         translated[ours] = start_method(name, value) if ours == "start_method" else value
-    return translated
+    return translated, said_as
 
 
 def start_method(name: str, context: object) -> str | None:

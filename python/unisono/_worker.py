@@ -24,13 +24,13 @@ from unisono import _log_records, _native, _pickling
 from unisono.errors import UnpicklableError
 
 
-def run(socket: int, memory: int, settings: int, number: int, inherited: list[int]) -> None:
-    """Work until the pool is gone; the descriptors become ours."""
+def run(socket: int, memory: int, settings: int, number: int, inherited: list[int], unfit: str | None = None) -> None:
+    """Work until the pool is gone; the descriptors become ours. `unfit` says why that cannot be."""
     # Read from the start each time: the memory is shared by all workers of the pool, and so is its position.
     values: dict[str, Any] = pickle.loads(os.pread(settings, os.fstat(settings).st_size, 0))
     os.close(settings)
     Inherited.descriptors = inherited
-    _work(socket, memory, number, values, _become_program)
+    _work(socket, memory, number, values, _become_program, unfit)
 
 
 def run_forked(
@@ -64,7 +64,12 @@ _MEANT = {signal.SIGCHLD, signal.SIGTERM}
 
 
 def _work(
-    socket: int, memory: int, number: int, values: dict[str, Any], become: Callable[[dict[str, Any]], None]
+    socket: int,
+    memory: int,
+    number: int,
+    values: dict[str, Any],
+    become: Callable[[dict[str, Any]], None],
+    unfit: str | None = None,
 ) -> None:
     signal.signal(signal.SIGINT, _ignore)
     name = f"{values['name']}-{number}"
@@ -72,6 +77,8 @@ def _work(
     multiprocessing.current_process().name = name
 
     def prepare() -> None:
+        if unfit is not None:
+            raise _UnfitError(unfit)
         become(values)
         _reseed()
         if (levels := values["levels"]) is not None:
@@ -224,7 +231,13 @@ def main_of_caller() -> tuple[str, str] | None:
     return "path", os.path.abspath(path)  # noqa: PTH100 (as multiprocessing does, without following links)
 
 
+class _UnfitError(Exception):
+    """What a worker starts from is not what it should be."""
+
+
 def _describe(error: BaseException, place: Literal["start", "call", "result"]) -> Any:
+    if isinstance(error, _UnfitError):
+        return str(error)
     if place == "result" and isinstance(error, UnpicklableError):
         why = error.__cause__ or error
         error = UnpicklableError(f"what it returned cannot be sent back: {_pickling.text_of(why)}")

@@ -8,6 +8,9 @@ Signals are taken as by a program that was just started, whatever the program th
 
 It starts no thread and does no work, so a fork of it is as good as a fresh interpreter, with `preload` imported. A fork
 of the program (`_forking`) serves in the same way.
+
+One that could not import what it was to preload makes one worker that says so instead of working, which breaks its
+pool, and ends with that: the next pool finds out for itself.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import functools
 import importlib
 import os
 import select
@@ -26,7 +30,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Never
 
-from unisono import _worker
+from unisono import _pickling, _worker
 
 
 def main(preload: list[str], parent: int) -> None:
@@ -52,14 +56,29 @@ def main(preload: list[str], parent: int) -> None:
     if first is None:
         return
     with _said_by(first), _ends_with(watched):
-        for name in preload:
-            # What cannot be imported here is reported by the task that needs it, in the worker, where it can be caught.
-            with contextlib.suppress(Exception):
-                importlib.import_module(name)
+        unfit = _import(preload)
     # Also after what a module may have done with them.
     _worker.take_signals()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Zygote(channel, watched, _worker.run).serve(first, _LONGEST_IDLE)
+    work = functools.partial(_worker.run, unfit=unfit)
+    Zygote(channel, watched, work, unfit is not None).serve(first, _LONGEST_IDLE if unfit is None else 0)
+
+
+def _import(preload: list[str]) -> str | None:
+    """Import these modules; returns why no worker is fit to work, if one cannot be imported."""
+    for name in preload:
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            if not (isinstance(error, ModuleNotFoundError) and error.name == name.partition(".")[0]):
+                # Where in it something is wrong, it alone knows.
+                traceback.print_exc()
+            return (
+                f"`{name}`, of preload, cannot be imported: {type(error).__name__}: {_pickling.text_of(error)} "
+                "(workers start in an interpreter of their own with the `sys.path` of the program: give what can be "
+                "imported there, or leave preload out)"
+            )
+    return None
 
 
 @dataclass(frozen=True)
@@ -89,15 +108,21 @@ class Spawn:
 class Zygote:
     """Makes workers of which each does `work`, until the channel is closed or the process behind `parent` is gone.
 
-    `work` is called with a worker's socket, memory, settings, number, and what else it inherits.
+    `work` is called with a worker's socket, memory, settings, number, and what else it is born with; if it `is_unfit`,
+    only once, and also where a worker would be a fresh interpreter.
     """
 
     def __init__(
-        self, channel: socket.socket, parent: int, work: Callable[[int, int, int, int, list[int]], None]
+        self,
+        channel: socket.socket,
+        parent: int,
+        work: Callable[[int, int, int, int, list[int]], None],
+        is_unfit: bool = False,
     ) -> None:
         self.channel = channel
         self.parent = parent
         self.work = work
+        self.is_unfit = is_unfit
         self.spawned = 0
         #: Process descriptor to its number and its status pipe.
         self.children: dict[int, tuple[int, int]] = {}
@@ -108,7 +133,11 @@ class Zygote:
         # From now on our death is nothing that a start of ours has done.
         with contextlib.suppress(BrokenPipeError):
             self.channel.send(_SERVES)
-        self.poll.register(self.channel, select.POLLIN)
+        if self.is_unfit:
+            # Before its worker says so: whoever asks from then on is to get another zygote, which looks again.
+            self.channel.shutdown(socket.SHUT_RDWR)
+        else:
+            self.poll.register(self.channel, select.POLLIN)
         self.poll.register(self.parent, select.POLLIN)
         if spawn is not None:
             self.spawn_worker(spawn)
@@ -182,7 +211,7 @@ class Zygote:
         self.channel.close()
         _worker.take_signals()
         own, inherited = (spawn.socket, spawn.memory, spawn.settings), spawn.inherited
-        if spawn.method == "s":
+        if spawn.method == "s" and not self.is_unfit:
             words = [str(word) for word in (*own, self.spawned, *inherited)]
             for descriptor in (*own, *inherited):
                 os.set_inheritable(descriptor, True)

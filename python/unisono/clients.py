@@ -118,6 +118,9 @@ class Client(_Base):
 
     Options are those of `ClientOptions`, arguments of calls those of `CallOptions`.
 
+    A host that is away is waited for only with `host_away=`, as `host_away="60s"`: a call has somebody who waits for
+    it, and by default it ends when its `retries` are used up (docs/hosts.md).
+
     >>> with Client(base_url=server, headers={"Accept": "application/json"}) as client:
     ...     client.get("/items/7").raise_for_status().json()["id"]
     7
@@ -209,7 +212,7 @@ class Client(_Base):
 class AsyncClient(_Base):
     """A client for event loops: asyncio's own, uvloop's, or several at once.
 
-    Options as for `Client`.
+    Options as for `Client`: here as well, a host that is away is waited for only with `host_away=`.
 
     >>> async def main():
     ...     async with AsyncClient(base_url=server) as client:

@@ -54,7 +54,7 @@ class Pool(ProcessPool):
         read_only_views: bool = False,
     ) -> None:
         super().__init__(
-            workers=processes,
+            processes=processes,
             initializer=initializer,
             initargs=initargs,
             maxtasksperchild=maxtasksperchild,

@@ -70,7 +70,8 @@ class ProcessPool(PoolCalls):
         start_method: `zygote` (which `None` means) forks them from a fresh interpreter with one thread, in a
             millisecond; `spawn` makes each a fresh interpreter; `fork` forks them from this program as it is when the
             first task is submitted, with a `RuntimeWarning` when it has threads then.
-        preload: Modules that the zygote imports before it forks.
+        preload: Names of modules that the zygote imports before it forks. If one cannot be imported, the pool is
+            broken. Workers of `fork` have what the program has imported; for them it is not looked at.
         initializer: Called in each worker before its first task, with `initargs`. If it raises, the pool is broken.
         initargs: See there. Queues, locks and shared values of `multiprocessing` may be among them.
         max_tasks_per_child: After so many tasks a worker is replaced.
@@ -112,15 +113,15 @@ class ProcessPool(PoolCalls):
     ) -> None:
         _refuse_in_unguarded_module()
         own = {"workers": workers, "max_tasks_per_child": max_tasks_per_child, "start_method": start_method}
-        options = translate(own, {**standard, "mp_context": mp_context})
+        options, said_as = translate(own, {**standard, "mp_context": mp_context})
         method = options["start_method"] or "zygote"
         max_tasks_per_child = options["max_tasks_per_child"]
         count = len(os.sched_getaffinity(0)) if options["workers"] is None else options["workers"]
-        if _native.whole("max_workers", count, least=_LEAST) < 1:
+        if _native.whole(said_as.get("workers", "workers"), count, least=_LEAST) < 1:
             # As `ProcessPoolExecutor` puts it, since its callers may look at the words.
-            raise UsageError(f"max_workers must be greater than 0, not {count}")
+            raise UsageError(f"{said_as['workers']} must be greater than 0, not {count}")
         for what, number in (
-            ("max_tasks_per_child", max_tasks_per_child),
+            (said_as.get("max_tasks_per_child", ""), max_tasks_per_child),
             ("max_pending", max_pending),
             ("memory_limit", memory_limit),
             ("per_key", per_key),
@@ -133,6 +134,9 @@ class ProcessPool(PoolCalls):
         if isinstance(preload, (str, bytes)):
             # Its letters would be looked for, and found missing in silence.
             raise UsageError(f"preload must be names of modules, not one text: give [{preload!r}]")
+        for module in preload:
+            if not isinstance(module, str):
+                raise UsageError(f"preload must be names of modules, as text, not {module!r}")
         if not isinstance(read_only_views, bool):
             raise UsageError(f"read_only_views must be True or False, not {read_only_views!r}")
         if method not in ("zygote", "spawn", "fork"):
@@ -226,7 +230,7 @@ class ProcessPool(PoolCalls):
         3
         """
         if timeout is not None:
-            _native.seconds("timeout", timeout, above_zero=True)
+            _native.seconds("timeout", timeout, above_zero=True, no_limit="None")
         _native.whole("retries", retries, least=0, most=2**32 - 1)
         if callable(key):
             plain(key, "key")
@@ -342,11 +346,14 @@ class ProcessPool(PoolCalls):
         return self._engine
 
     def _begin_to_serve(self) -> None:
+        # Before the thread, which takes it out again at its end.
+        _POOLS[self._engine] = self._server
         try:
             if self._logs is not None:
                 self._logs.start()
             self._server.start()
         except RuntimeError as error:
+            _POOLS.pop(self._engine, None)
             # What has been started already would have nobody to stop it.
             why = f"a thread of the pool cannot be started: {error}"
             self._engine.break_off(why)
@@ -355,7 +362,6 @@ class ProcessPool(PoolCalls):
                 self._logs.stop(_LONGEST_JOIN)
             self._let_go_of_zygote()
             raise PoolBroken(why) from error
-        _POOLS[self._engine] = self._server
 
     def _let_go_of_zygote(self) -> None:
         if self._program_fork is not None:
@@ -497,6 +503,7 @@ def _serve(
         _spawning.let_go(zygote)
     if logs is not None:
         logs.stop(_LONGEST_JOIN)
+    _POOLS.pop(engine, None)
 
 
 def _announce(future: Future[Any]) -> None:

@@ -14,6 +14,7 @@ import asyncio
 import functools
 import inspect
 import time
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, TypeVar, cast
@@ -35,6 +36,9 @@ class retry:  # noqa: N801 (used as a function)
     loop is decided by what a call returns: where that is a coroutine, the attempt is over when the coroutine is. The
     last exception is raised as it is, with a note of how often it was tried, and why it was not tried again where there
     were repeats left.
+
+    A plain function waits for its repeat in its thread. On the thread of a running event loop that keeps all of its
+    coroutines waiting, of which a `RuntimeWarning` tells.
 
     Args:
         retries: Most repeats.
@@ -193,6 +197,8 @@ class _Attempts:
         if self._wait is None:
             raise StopIteration
         if self._wait > 0:
+            if asyncio._get_running_loop() is not None:
+                _warn_of_waiting(self._wait)
             time.sleep(self._wait)
         return self._next()
 
@@ -291,6 +297,20 @@ def _ends_more_than_a_call(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return any(map(_ends_more_than_a_call, error.exceptions))
     return isinstance(error, _ENDS)
+
+
+def _warn_of_waiting(seconds: float) -> None:
+    """Once for each place that waits so, as warnings are; a call that is not repeated costs its loop nothing."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_code.co_filename == __file__:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(
+        f"retry waits for {seconds:.3g} s before it repeats a plain function, and with it the event loop that runs in "
+        "this thread: repeat a coroutine function, take attempts by `async for`, or call it by `await "
+        "asyncio.to_thread(function)`",
+        RuntimeWarning,
+        stacklevel=level,
+    )
 
 
 def _shown(retry_on: RetryOn) -> str:

@@ -95,13 +95,15 @@ class ThreadPool(PoolCalls, ThreadPoolExecutor):
         # Not `super()`: its state would be a second one.
         if max_workers is not None and processes is not None:
             raise UsageError("processes and max_workers are the same option; give one of them")
+        # Messages name it as the caller did.
+        said_as = "max_workers" if processes is None else "processes"
         max_workers = processes if max_workers is None else max_workers
         if max_workers is None:
             max_workers = min(32, (os.cpu_count() or 1) + 4)
-        max_workers = _native.whole("max_workers", max_workers, least=_LEAST)
+        max_workers = _native.whole(said_as, max_workers, least=_LEAST)
         if max_workers <= 0:
             # As `ThreadPoolExecutor` puts it, since its callers may look at the words.
-            raise UsageError(f"max_workers must be greater than 0, not {max_workers}")
+            raise UsageError(f"{said_as} must be greater than 0, not {max_workers}")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         plain(initializer, "initializer")
@@ -109,7 +111,7 @@ class ThreadPool(PoolCalls, ThreadPoolExecutor):
             _native.whole("max_pending", max_pending)
         for name, seconds in (("idle_timeout", idle_timeout), ("warn_after", warn_after)):
             if seconds is not None:
-                _native.seconds(name, seconds)
+                _native.seconds(name, seconds, no_limit="None")
         prefix = thread_name_prefix or f"ThreadPool-{next(self._numbers)}"
         start = functools.partial(initializer, *initargs) if initializer is not None else None
         self._workers = ThreadWorkers(prefix, max_workers, start, max_pending, idle_timeout, warn_after)

@@ -93,28 +93,58 @@ def test_a_resume_of_the_same_row_as_before_gives_it_a_budget_of_its_own(unisono
 
 
 @pytest.mark.parametrize("mode", ["bar", "json"])
-def test_progress_names_a_host_that_never_answers_and_how_much_it_is_sent_at_a_time(tmp_path, mode):
-    with socket.create_server(("127.0.0.1", 0), backlog=200) as silent:
-        host = f"127.0.0.1:{silent.getsockname()[1]}"
-        command = (
-            COMMAND,
-            "fetch",
-            f"http://{host}/items/{{1..60}}",
-            "-o",
-            "out.jsonl",
-            "--proxy",
-            "",
-            "--timeout",
-            "200ms",
-        )
-        terminal = Terminal(*command, "--progress", mode, cwd=tmp_path, columns=160)
-        try:
-            if mode == "bar":
-                terminal.shows(f"waiting for {host}: overloaded or timing out, 1 at a time")
-            else:
-                terminal.shows(f'"lowered":["{host}"]')
-        finally:
-            terminal.close()
+def test_progress_names_a_host_that_is_overloaded_and_how_much_it_is_sent_at_a_time(tmp_path, server, mode):
+    host = server.url.removeprefix("http://")
+    command = (COMMAND, "fetch", f"{server.url}/status/503?{{1..60}}", "-o", "out.jsonl", "--proxy", "")
+    command += ("--retries", "1000", "--retry-budget", "none", "--progress", mode)
+    terminal = Terminal(*command, cwd=tmp_path, columns=160)
+    try:
+        if mode == "bar":
+            terminal.shows(f"waiting for {host}: overloaded or timing out, 1 at a time")
+        else:
+            terminal.shows(f'"lowered":["{host}"]')
+    finally:
+        terminal.close()
+
+
+@pytest.fixture
+def silent():
+    """A host that takes what it is sent, and answers nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=200) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("mode", ["bar", "json"])
+def test_progress_names_a_host_that_never_answers_and_since_when(tmp_path, silent, mode):
+    command = (COMMAND, "fetch", f"http://{silent}/items/{{1..60}}", "-o", "out.jsonl", "--proxy", "")
+    terminal = Terminal(*command, "--timeout", "200ms", "--progress", mode, cwd=tmp_path, columns=160)
+    try:
+        if mode == "bar":
+            terminal.shows(f"waiting for {silent}, no answer for 1s")
+            terminal.shows("no answer for 2s")
+        else:
+            terminal.shows(f'"away":["{silent}"]')
+    finally:
+        terminal.close()
+
+
+def test_a_host_that_never_answers_is_given_up_as_one_that_is_away(unisono, lines, tmp_path, silent):
+    calls = [{"url": f"http://{silent}/items/{n}"} for n in range(30)]
+    calls += [{"url": f"http://{silent}/orders", "json": {"order": n}} for n in range(30)]
+    (tmp_path / "calls.jsonl").write_text("".join(json.dumps(call) + "\n" for call in calls))
+    command = ("fetch", "--from", "calls.jsonl", "-o", "out.jsonl", "--proxy", "", "-v")
+    done = unisono(*command, "--timeout", "50ms", "--host-away", "1s", "--retries", "1000", "--retry-budget", "none")
+    assert done.returncode == 1
+    rows = lines(tmp_path / "out.jsonl")
+    ends = {(row["outcome"], row["error"]["kind"], row["effect"]) for row in rows}
+    # What was sent may have been done: an order is in doubt by that.
+    assert ends <= {("failed", "away", "none"), ("failed", "away", "maybe"), ("ambiguous", "timeout", "maybe")}
+    assert ("failed", "away", "none") in ends
+    assert all(row["attempts"] == 1 for row in rows if row["outcome"] == "ambiguous")
+    assert f"{silent}: answers nothing since " in done.stderr
+    assert f"http://{silent} answered nothing for " in done.stderr
+    assert f"away: {silent} for " in done.stderr
+    assert "hint: --host-away" in done.stderr
 
 
 @pytest.mark.parametrize(("mode", "rows"), [("bar", 30), ("bar", 1), ("json", 1)])

@@ -1,5 +1,6 @@
 """Inputs that are broken, marked, or end early: nothing of them is lost without a word."""
 
+import json
 import os
 import resource
 import subprocess
@@ -191,3 +192,18 @@ def test_more_combinations_than_can_be_counted_are_an_error(unisono, server):
     done = unisono("fetch", server.url + "/{1..9999999999}/{1..9999999999}")
     assert done.returncode == 2
     assert "more combinations" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["data", "content", "form", "payload", "text"])
+def test_a_row_that_calls_its_body_by_another_name_is_not_sent_without_one(unisono, server, lines, tmp_path, name):
+    row = {"url": server.url + "/echo", "method": "POST", name: "x"}
+    rows = [row, {**row, "body": "b"}, {"url": server.url + "/items/1", name: "x"}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = unisono("fetch", "--from", "in.jsonl", "-k")
+    assert done.returncode == 1
+    # With a body, or with a method that has none, it is a column like any other.
+    refused, *others = lines(done.stdout)
+    assert [row["outcome"] for row in others] == ["ok", "ok"]
+    assert (refused["outcome"], refused["effect"], refused["error"]["kind"]) == ("failed", "none", "input")
+    assert f"`{name}` is no member of a request" in refused["error"]["message"]
+    assert len(server.requests) == 2

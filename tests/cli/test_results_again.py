@@ -25,20 +25,19 @@ def posted(server) -> list[str]:
     return sorted(path for method, path, *_ in server.requests if method == "POST")
 
 
-def held(start, server, tmp_path, out="r.jsonl") -> list[str]:
-    """A run that is killed while its first two orders, and nothing else, are on their way."""
-    words = ["fetch", f"{server.url}/held/{{1..2}}", "-X", "POST", "-o", out]
+def kill_on_its_way(start, server, words: list[str], orders: int) -> None:
+    """A run that is killed when so many orders were sent; those that are held have no answer by then, and have one later."""
     process = start(*words)
-    server.wait_until(lambda: len(server.requests) == 2)
+    server.wait_until(lambda: len(posted(server)) == orders)
     process.send_signal(signal.SIGKILL)
     process.wait()
     server.gate.set()
-    return words
 
 
 @pytest.mark.parametrize("how", ["copied", "moved", "its run file is lost"])
 def test_results_without_an_outcome_are_not_new_ones_whatever_becomes_of_them(unisono, start, server, tmp_path, how):
-    words = held(start, server, tmp_path)
+    words = ["fetch", f"{server.url}/held/{{1..2}}", "-X", "POST", "-o", "r.jsonl"]
+    kill_on_its_way(start, server, words, 2)
     out = tmp_path / "r.jsonl"
     assert out.read_bytes().startswith(b'{"run":"') and out.read_bytes().endswith(b'","open":1,')
     assert list(module.read_results(out)) == []
@@ -231,11 +230,7 @@ def test_orders_that_were_on_their_way_stay_in_doubt_by_their_ids_across_rebind(
     words = rows(
         tmp_path / "in.jsonl", ("x", url + "/held/1"), ("y", url + "/held/2"), ("z", url + "/items/3"), **order
     )
-    process = start(*words)
-    server.wait_until(lambda: len(posted(server)) == 3)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    server.gate.set()
+    kill_on_its_way(start, server, words, 3)
     done = [name for name, line in entries(tmp_path / "r.jsonl").items() if line["outcome"] == "ok"]
     assert done in ([], ["z"])
     words = rows(
@@ -258,11 +253,7 @@ def test_orders_on_their_way_that_are_gone_from_the_input_get_their_lines_and_ar
     url = server.url
     named = [('x "1"\\', url + "/held/1"), ("y", url + "/held/2"), ("z", url + "/held/3")]
     words = rows(tmp_path / "in.jsonl", *named, json={"order": 1})
-    process = start(*words)
-    server.wait_until(lambda: len(posted(server)) == 3)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    server.gate.set()
+    kill_on_its_way(start, server, words, 3)
     words = rows(tmp_path / "in.jsonl", ("new", url + "/items/9"), named[2], json={"order": 1})
     for told in (
         '2 rows that an earlier run had started when it was killed are not in this input, and they stay in doubt: `x "1"\\`, `y`',
@@ -295,11 +286,7 @@ def test_an_order_with_a_key_that_is_gone_from_the_input_is_named_and_goes_on_wh
 ):
     named = [("a", f"{server.url}/held/1"), ("b", f"{server.url}/held/2")]
     words = [*rows(tmp_path / "in.jsonl", *named, json={"order": 1}), "--idempotency-key"]
-    process = start(*words)
-    server.wait_until(lambda: len(posted(server)) == 2)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    server.gate.set()
+    kill_on_its_way(start, server, words, 2)
     words = [*rows(tmp_path / "in.jsonl", named[1], json={"order": 1}), "--idempotency-key"]
     done = unisono(*words, "--rebind")
     assert done.returncode == 0, done.stderr
@@ -315,11 +302,7 @@ def test_an_order_with_a_key_that_is_gone_from_the_input_is_named_and_goes_on_wh
 
 def test_a_row_that_was_on_its_way_and_is_gone_is_an_outcome_in_python_too(unisono, start, server, tmp_path):
     words = rows(tmp_path / "in.jsonl", ("x", f"{server.url}/held/1"), json={"order": 1})
-    process = start(*words)
-    server.wait_until(lambda: len(posted(server)) == 1)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    server.gate.set()
+    kill_on_its_way(start, server, words, 1)
     batch = module.fetch([{"id": "y", "url": f"{server.url}/items/1"}], out=tmp_path / "r.jsonl", rebind=True)
     ended = {outcome.id: outcome.kind for outcome in batch}
     assert ended == {"x": "ambiguous", "y": "ok"}
@@ -331,11 +314,7 @@ def test_an_order_keeps_its_key_wherever_its_row_stands(unisono, start, server, 
     order = {"json": {"order": 1}}
     named = [(f"o{number}", f"{server.url}/held/{number}") for number in range(4)]
     words = [*rows(tmp_path / "in.jsonl", *named, **order), "--idempotency-key"]
-    process = start(*words)
-    server.wait_until(lambda: len(posted(server)) == 4)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    server.gate.set()
+    kill_on_its_way(start, server, words, 4)
     words = [*rows(tmp_path / "in.jsonl", *reversed(named[1:]), **order), "--idempotency-key"]
     assert unisono(*words, "--rebind").returncode == 0
     keys: dict[str, set[str]] = {}
@@ -367,11 +346,7 @@ def test_an_order_without_an_id_keeps_its_key_when_the_input_is_in_another_order
 ):
     """Killed before there is a line, so nothing tells where a row had stood."""
     urls = [f"{server.url}/held/{number}" for number in (0, 1, 2, 1)]
-    process = start(*without_ids(tmp_path / "in.jsonl", urls), "--idempotency-key")
-    server.wait_until(lambda: len(posted(server)) == 4)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    server.gate.set()
+    kill_on_its_way(start, server, [*without_ids(tmp_path / "in.jsonl", urls), "--idempotency-key"], 4)
     words = without_ids(tmp_path / "in.jsonl", [f"{server.url}/items/9", *reversed(urls)])
     assert unisono(*words, "--idempotency-key", flag).returncode == 0
     keys: dict[str, set[str]] = {}
@@ -394,11 +369,7 @@ def test_orders_on_their_way_are_held_against_the_input_before_there_is_a_line(
 ):
     named = [(f"o{number}", f"{server.url}/held/{number if change == 'order' else 0}") for number in range(3)]
     words = rows(tmp_path / "in.jsonl", *named, json={"order": 1})
-    process = start(*words)
-    server.wait_until(lambda: len(posted(server)) == 3)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    server.gate.set()
+    kill_on_its_way(start, server, words, 3)
     for order in (named[1:], [named[1], named[0], named[2]], [("new", named[2][1]), *named]):
         done = unisono(*rows(tmp_path / "in.jsonl", *order, json={"order": 1}), "--resume")
         assert done.returncode == 2, done.stderr

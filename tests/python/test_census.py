@@ -16,11 +16,13 @@ import pytest
 
 import unisono
 from processes import children, until
-from unisono import batch, batches
+from unisono import batch, batches, process_pool
+from unisono.futures import Future
 
 TIMES = 1000
 # Of ends that take a process or a whole event loop each.
 FEW = 40
+VERY_FEW = 5
 
 
 def open_now():
@@ -313,6 +315,214 @@ def is_quiet():
 def few_objects(times):
     """Caches and interned names, whatever the number of ends; a batch that stays is dozens of objects."""
     return 150 + times / 4
+
+
+# Each ends a pool in its own way, and a future of it is kept.
+
+
+def shut_down(kept):
+    with unisono.ProcessPool(1) as pool:
+        kept.append(pool.submit(abs, -1))
+
+
+def shut_down_without_waiting(kept):
+    pool = unisono.ProcessPool(1)
+    kept.append(pool.submit(abs, -1))
+    pool.shutdown(wait=False)
+
+
+def dropped(kept):
+    kept.append(unisono.ProcessPool(1).submit(abs, -1))
+
+
+def terminated(kept):
+    with unisono.Pool(1) as pool:
+        kept.append(pool.submit(abs, -1))
+
+
+def cancelled(kept):
+    with unisono.ProcessPool(1) as pool:
+        kept.append(pool.submit(abs, -1))
+        pool.shutdown(cancel_futures=True)
+
+
+def large_arguments_and_results(kept):
+    with unisono.ProcessPool(1) as pool:
+        kept.append(pool.submit(len, bytes(1 << 20)))
+
+
+def without_its_zygote(kept):
+    pool = unisono.ProcessPool(1)
+    kept.append(pool.submit(abs, -1))
+    unisono._spawning.stop_zygotes()
+    pool.shutdown()
+
+
+def without_a_worker_that_starts(kept):
+    pool = unisono.ProcessPool(1, initializer=fail)
+    kept.append(pool.submit(abs, -1))
+    assert isinstance(kept[-1].exception(), unisono.PoolBroken)
+    # It is never shut down: a pool that is broken has nothing left to do.
+    kept.append(pool)
+
+
+def of_forks(kept):
+    with unisono.ProcessPool(1, start_method="fork") as pool:
+        kept.append(pool.submit(abs, -1))
+
+
+def a_job(kept):
+    job = unisono.spawn(abs, -1)
+    job.join()
+    kept.append(job)
+
+
+def fail():
+    raise ValueError
+
+
+POOLS = [
+    shut_down,
+    shut_down_without_waiting,
+    dropped,
+    terminated,
+    cancelled,
+    large_arguments_and_results,
+    without_its_zygote,
+    without_a_worker_that_starts,
+    of_forks,
+    a_job,
+]
+# Each takes an interpreter that starts.
+SLOW_POOLS = [without_its_zygote, without_a_worker_that_starts]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("end", POOLS, ids=lambda end: end.__name__)
+def test_what_is_kept_of_a_pool_that_has_ended_keeps_no_descriptor(end):
+    kept = []
+
+    def times(count):
+        for _ in range(count):
+            end(kept)
+        until(lambda: all(one.done() for one in kept if isinstance(one, Future)), "the ends of tasks")
+        # Not before, or another one would be started for what is left to do.
+        unisono._spawning.stop_zygotes()
+
+    times(1)
+    until(lambda: not process_pool._POOLS.keys() - {PROCESSES._engine}, "the end of the pool")
+    before = open_now()
+    times(VERY_FEW if end in SLOW_POOLS else FEW)
+    until(
+        lambda: all(now <= then for now, then in zip(open_now(), before)),
+        f"{before} descriptors, threads and processes",
+    )
+
+
+def test_a_fork_of_the_program_lets_go_of_its_parents_pool_alone(tmp_path):
+    """What the child drops is its own copy: the parent's pool works as before."""
+    with unisono.ProcessPool(1) as pool:
+        kept = [pool.submit(abs, -1)]
+        assert kept[0].result() == 1
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                kept.clear()
+                del pool
+                gc.collect()
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitpid(child, 0)[1] == 0
+        assert list(pool.map(abs, [-1, -2])) == [1, 2]
+
+
+# Each is kept when it has ended.
+
+
+def run_to_its_end(_):
+    run = batch(at_once, range(3), limit=2)
+    run.run()
+    return run
+
+
+def closed_early(_):
+    run = batch(at_once, itertools.count(), limit=2)
+    next(run)
+    run.close()
+    return run
+
+
+def coroutines_to_their_end(_):
+    run = batch(on_a_loop, range(3), limit=2)
+    run.run()
+    return run
+
+
+def on_a_loop_to_its_end(_):
+    async def main():
+        run = batch(on_a_loop, range(3), limit=2)
+        await run
+        return run
+
+    return asyncio.run(main())
+
+
+def requests_to_their_end(server):
+    run = unisono.fetch([f"{server.url}/items/{number}" for number in range(3)], limit=2)
+    run.run()
+    return run
+
+
+def files_to_their_end(_):
+    run = unisono.files.digest([__file__])
+    run.run()
+    return run
+
+
+def commands_to_their_end(_):
+    run = unisono.commands.each(["true"], items=["a"])
+    run.run()
+    return run
+
+
+KEPT = [
+    run_to_its_end,
+    closed_early,
+    coroutines_to_their_end,
+    on_a_loop_to_its_end,
+    requests_to_their_end,
+    files_to_their_end,
+    commands_to_their_end,
+]
+
+
+@pytest.mark.parametrize("make", KEPT, ids=lambda make: make.__name__)
+def test_a_batch_that_is_kept_after_its_end_keeps_no_descriptor(make, server):
+    kept = [make(server)]
+    before = open_now()[0], native_threads()
+    kept += [make(server) for _ in range(FEW)]
+    until(
+        lambda: open_now()[0] <= before[0] and native_threads() <= before[1],
+        f"{before} descriptors and threads",
+    )
+
+
+@pytest.mark.parametrize(
+    "end", [break_out_of_threads, break_out_of_coroutines, from_a_queue, files, requests, commands, processes]
+)
+def test_a_loop_that_was_left_keeps_no_descriptor_until_the_next_batch(end, server):
+    end(server)
+    until(is_quiet, "the end of what was left")
+    before = open_now()[0], native_threads()
+    end(server)
+    # Nobody looks after what was left, and no other batch starts.
+    until(
+        lambda: open_now()[0] <= before[0] and native_threads() <= before[1],
+        f"{before} descriptors and threads",
+    )
 
 
 class Census:

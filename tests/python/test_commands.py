@@ -21,8 +21,11 @@ from processes import PATIENCE
 from unisono import commands
 
 RUNS = {"asyncio": asyncio.run, "uvloop": uvloop.run}
-HIDING = "import os, sys, time; os.fork() and os._exit(0); os.setsid(); print('hidden', flush=True); time.sleep(1000)"
-"""A grandchild in a session of its own, whose parent is gone."""
+HIDING = (
+    "import os, sys, time; told, tell = os.pipe(); os.fork() and (os.read(told, 1), os._exit(0)); "
+    "os.setsid(); print('hidden', flush=True); os.write(tell, b'.'); time.sleep(1000)"
+)
+"""A grandchild in a session of its own, whose parent is gone once it has printed."""
 
 
 @pytest.fixture(params=RUNS)

@@ -56,16 +56,19 @@ WHOLE = [
     (lambda value: ThreadPool(value), "max_workers", 1),
     (lambda value: ThreadPool(1, max_pending=value), "max_pending", 1),
     (lambda value: ThreadPool(1).imap(len, [], value), "chunksize", 1),
-    (lambda value: ProcessPool(value), "max_workers", 1),
-    (lambda value: ProcessPool(processes=value), "max_workers", 1),
+    (lambda value: ThreadPool(processes=value), "processes", 1),
+    (lambda value: ProcessPool(value), "workers", 1),
+    (lambda value: ProcessPool(max_workers=value), "max_workers", 1),
+    (lambda value: ProcessPool(processes=value), "processes", 1),
+    (lambda value: ProcessPool(1, maxtasksperchild=value), "maxtasksperchild", 1),
     (lambda value: ProcessPool(1, max_tasks_per_child=value), "max_tasks_per_child", 1),
     (lambda value: ProcessPool(1, max_pending=value), "max_pending", 1),
     (lambda value: ProcessPool(1, memory_limit=value), "memory_limit", 1),
     (lambda value: ProcessPool(1, per_key=value), "per_key", 1),
     (lambda value: with_pool(value), "retries", 0),
-    (lambda value: Pool(value), "max_workers", 1),
+    (lambda value: Pool(value), "processes", 1),
     (lambda value: unisono.spawn(len, "a", memory_limit=value), "memory_limit", 1),
-    (lambda value: Pool(1, maxtasksperchild=value), "max_tasks_per_child", 1),
+    (lambda value: Pool(1, maxtasksperchild=value), "maxtasksperchild", 1),
     (lambda value: Queue().get_many(value), "count", 1),
     (lambda value: asyncio.run(Queue().aget_many(value)), "count", 1),
     (lambda value: Queue().task_done(value), "count", 0),
@@ -130,7 +133,7 @@ def test_what_is_no_whole_number_is_refused_with_its_name_and_value(give, name, 
             continue
         with pytest.raises(UsageError) as raised:
             give(value)
-        assert name in str(raised.value)
+        assert str(raised.value).startswith((name, f"{name}:"))
         assert str(value) in str(raised.value)
     for value in (least - 1, -(10**30)):
         with pytest.raises(UsageError) as raised:
@@ -148,6 +151,60 @@ def test_what_is_no_number_of_seconds_is_refused_with_its_name_and_value(give, n
             give(value)
         assert name in str(raised.value)
         assert str(value) in str(raised.value)
+
+
+# What time has no end, and what is to be given for no limit there; none where there is no such thing.
+ENDLESS = [
+    (lambda value: retry(retry_on=OSError, deadline=value), "deadline", '"none"'),
+    (lambda value: Client(timeout=value), "timeout", '"none"'),
+    (lambda value: batch(len, ["a"], timeout=value).run(), "timeout", '"none"'),
+    (lambda value: batch(len, ["a"], stop_after=value).run(), "stop_after", '"none"'),
+    (lambda value: ThreadPool(1, idle_timeout=value), "idle_timeout", "None"),
+    (lambda value: ThreadPool(1, warn_after=value), "warn_after", "None"),
+    (lambda value: with_task(value), "timeout", "None"),
+    (lambda value: retry(retry_on=OSError, base=value), "base", None),
+    (lambda value: Client(connect_timeout=value), "connect_timeout", None),
+    (lambda value: unisono.explain(len, ["a"], budget=value), "budget", None),
+    (lambda value: with_job(value), "grace", None),
+    (lambda value: asyncio.run(filled().aget_many(2, max_wait=value)), "max_wait", None),
+]
+
+
+@pytest.mark.parametrize(("give", "name", "way_out"), ENDLESS, ids=[f"{at}-{one[1]}" for at, one in enumerate(ENDLESS)])
+def test_a_time_without_an_end_is_refused_with_what_is_wrong_and_what_to_give_for_no_limit(give, name, way_out):
+    hint = "" if way_out is None else f"; for no limit, give {way_out}"
+    with pytest.raises(UsageError) as raised:
+        give(float("inf"))
+    assert str(raised.value) == f"{name} must be a time with an end, not inf{hint}"
+    for value in (1e300, 10**400):
+        with pytest.raises(UsageError) as raised:
+            give(value)
+        assert str(raised.value).startswith(f"{name} must be less than 3153600000 seconds (100 years), not 1")
+        assert str(raised.value).endswith(hint)
+    for value in (float("nan"), float("-inf"), -(10**400), True):
+        with pytest.raises(UsageError, match=f"^{name} must be a number of seconds, (at least|above) 0, not "):
+            give(value)
+
+
+def test_no_limit_is_what_the_message_says_it_is():
+    assert batch(len, ["a"], timeout="none", stop_after="none", deadline="none").run().ok == 1
+    assert retry(retry_on=OSError, deadline="none")(len)("a") == 1
+    with ThreadPool(1, idle_timeout=None, warn_after=None) as pool:
+        assert pool.submit(len, "a").result(LONG) == 1
+    with ProcessPool(1) as pool:
+        assert pool.task(timeout=None).submit(len, "a").result(LONG) == 1
+
+
+@pytest.mark.parametrize("make", [ProcessPool, ThreadPool, Pool])
+def test_a_number_of_workers_is_called_what_the_caller_calls_it(make):
+    own = {ProcessPool: "workers", ThreadPool: "max_workers", Pool: "processes"}[make]
+    names = {ProcessPool: ("workers", "max_workers", "processes"), ThreadPool: ("max_workers", "processes")}
+    for number in (0, -1):
+        with pytest.raises(ValueError, match=f"^{own} must be greater than 0, not {number}$"):
+            make(number)
+        for name in names.get(make, ("processes",)):
+            with pytest.raises(ValueError, match=f"^{name} must be greater than 0, not {number}$"):
+                make(**{name: number})
 
 
 def test_a_whole_number_of_another_library_is_one():

@@ -150,9 +150,51 @@ def test_a_preloaded_module_that_ends_its_process_breaks_the_pool_after_three_st
     assert births(tmp_path / "births") == 3
 
 
-def test_what_a_preloaded_module_raises_is_the_matter_of_the_task_that_needs_it(tmp_path, monkeypatch):
-    with unisono.ProcessPool(1, preload=preloaded(tmp_path, monkeypatch, "raise ValueError('not here')")) as pool:
+@pytest.mark.parametrize("method", ["zygote", "spawn"])
+def test_a_preloaded_module_that_raises_breaks_the_pool_at_its_first_start(tmp_path, monkeypatch, method):
+    preload = preloaded(tmp_path, monkeypatch, "raise ValueError('not here')")
+    with unisono.ProcessPool(2, start_method=method, preload=preload) as pool:
+        errors = [task.exception(LONG) for task in [pool.submit(abs, -1) for _ in range(20)]]
+        with pytest.raises(PoolBroken, match="preloaded_here"):
+            pool.submit(abs, -1)
+    assert {type(error) for error in errors} == {PoolBroken}
+    assert {
+        str(error).startswith("`preloaded_here`, of preload, cannot be imported: ValueError: not here")
+        for error in errors
+    }
+    # Each of its two workers may have asked for a zygote of its own.
+    assert births(tmp_path / "births") <= 2
+
+
+@pytest.mark.parametrize("method", ["zygote", "spawn"])
+@pytest.mark.parametrize("name", ["no_such_module_anywhere", "os.no_such_part", "no.such.part", ""])
+def test_a_module_to_preload_that_is_missing_is_named_by_the_error_of_every_task(method, name):
+    with unisono.ProcessPool(1, start_method=method, preload=["json", name]) as pool:
+        for call in (lambda: pool.submit(abs, -1).result(LONG), lambda: list(pool.map(abs, [-1]))):
+            with pytest.raises(PoolBroken, match=f"`{name}`, of preload, cannot be imported"):
+                call()
+
+
+def test_a_batch_on_workers_that_cannot_preload_ends_with_that_error_for_each_item():
+    with unisono.ProcessPool(2, preload=["no_such_module_anywhere"]) as pool:
+        report = unisono.batch(abs, range(20), executor=pool).run()
+    assert report.failed == 20
+    assert all("no_such_module_anywhere" in str(outcome.error) for outcome in report.outcomes)
+
+
+def test_a_module_that_could_not_be_preloaded_is_looked_for_again_by_the_next_pool(tmp_path, monkeypatch):
+    preload = preloaded(tmp_path, monkeypatch, "raise ValueError('not here')")
+    with unisono.ProcessPool(1, preload=preload) as pool:
+        assert isinstance(pool.submit(abs, -1).exception(LONG), PoolBroken)
+    (tmp_path / "preloaded_here.py").write_text("")
+    with unisono.ProcessPool(1, preload=preload) as pool:
         assert pool.submit(abs, -1).result(LONG) == 1
+
+
+@pytest.mark.parametrize("preload", [[1], [None], [b"json"]])
+def test_what_is_no_name_of_a_module_is_refused_at_once(preload):
+    with pytest.raises(unisono.UsageError, match="preload must be names of modules"):
+        unisono.ProcessPool(1, preload=preload)
 
 
 @pytest.mark.parametrize("hangs", ["initializer", "preload"])

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import inspect
+import warnings
 
 import pytest
 
@@ -424,3 +425,57 @@ def test_a_call_that_is_cancelled_at_any_of_its_awaits_ends_there(as_loop):
         raise AssertionError("it never ends")
 
     asyncio.run(main())
+
+
+# A plain function on the thread of a running loop.
+
+
+def failing_once(kind):
+    calls = []
+
+    @retry(retry_on=OSError, base="20ms")
+    def decorated():
+        calls.append(1)
+        if len(calls) == 1:
+            raise OSError
+
+    def looped():
+        for attempt in retry(retry_on=OSError, base="20ms"):
+            with attempt:
+                calls.append(1)
+                if len(calls) == 1:
+                    raise OSError
+
+    return decorated if kind == "decorator" else looped
+
+
+@pytest.mark.parametrize("kind", ["decorator", "loop"])
+def test_a_plain_function_that_waits_for_its_repeat_on_a_running_loop_is_warned_of_where_it_is_called(kind):
+    async def main():
+        failing_once(kind)()
+
+    with pytest.warns(RuntimeWarning, match="the event loop that runs in this thread") as told:
+        asyncio.run(main())
+    assert [warning.filename for warning in told] == [__file__]
+    assert "asyncio.to_thread" in str(told[0].message) and "async for" in str(told[0].message)
+
+
+@pytest.mark.parametrize("kind", ["decorator", "loop"])
+def test_nothing_is_said_where_no_loop_waits_for_a_repeat(kind):
+    async def elsewhere():
+        await asyncio.to_thread(failing_once(kind))
+
+    async def not_repeated():
+        assert retry(retry_on=OSError)(abs)(-1) == 1
+
+    async def repeated_on_the_loop():
+        async for attempt in retry(retry_on=OSError, base="20ms"):
+            with attempt:
+                if attempt.number == 1:
+                    raise OSError
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        failing_once(kind)()
+        for way in (elsewhere, not_repeated, repeated_on_the_loop):
+            asyncio.run(way())

@@ -156,7 +156,8 @@ def test_a_pool_whose_threads_are_all_busy_says_so_while_work_waits(gate, caplog
     [record] = caplog.records
     text = record.getMessage()
     assert "all 2 threads of handlers have been busy" in text
-    assert "3 tasks wait" in text
+    # On a busy machine the third may wait for so long before the fifth is submitted.
+    assert any(f"and {waiting} tasks wait" in text for waiting in (1, 2, 3))
     assert "Event.wait(30) for" in text
 
 

@@ -1,6 +1,7 @@
 //! A batch of one's own, without Python: which of these addresses accept a connection?
 //!
-//! At most 50 at once, a second for each attempt, two repeats. `cargo run --example who_listens -- 127.0.0.1:22 127.0.0.1:80`
+//! At most 50 at once, a second for each attempt, two repeats. `cargo run --example who_listens -- 127.0.0.1:22
+//! 127.0.0.1:80`
 
 use std::{
     env, io,

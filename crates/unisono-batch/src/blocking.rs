@@ -184,6 +184,9 @@ impl<W, R> UnattachedPool<W, R> {
 impl<W, R> Drop for UnattachedPool<W, R> {
     fn drop(&mut self) {
         self.0.close();
+        // No handle is told any more, and a waker holds its reactor, with descriptors, for as long as workers keep the
+        // queue.
+        let _waker = lock(&self.0.done).waker.take();
         self.0.notify();
     }
 }

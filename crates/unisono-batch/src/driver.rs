@@ -21,7 +21,7 @@ use unisono_core::{CancelLevel, CancelReason, CancelToken, Effect, OutcomeKind, 
 use crate::{
     job::{Again, Attempt, Context, Decided, Flags, Halt, Job, Offer, Pull, Releases, Sink, Source, Verdict},
     machine::{Expired, Finish, Lease, Machine, Ruling, Settings, Ticket, Wants},
-    monitor::{MOST_PAUSED, Monitor},
+    monitor::{Absent, MOST_PAUSED, Monitor},
     tasks::Tasks,
 };
 
@@ -50,7 +50,8 @@ pub struct Batch<S, K> {
 /// Runs a batch to its end. Every item that was pulled is delivered exactly once.
 ///
 /// Dropping the future stops everything at once and delivers nothing more; to stop and still account for all, use
-/// the token. Must be polled within a tokio runtime whose time is enabled. `examples/who_listens.rs` is a whole program.
+/// the token. Must be polled within a tokio runtime whose time is enabled. `examples/who_listens.rs` is a whole
+/// program.
 ///
 /// ```
 /// # use std::{rc::Rc, task::{self, Poll}};
@@ -117,6 +118,7 @@ where
     let mut drained = pin!(cancel.reached(CancelLevel::Drain));
     let mut aborted = pin!(cancel.reached(CancelLevel::Abort));
     let (mut is_drained, mut is_aborted) = (false, false);
+    let _watched = Watched(batch.monitor.clone());
     let mut driver = Driver::new(job, batch);
     let mut attempts = Tasks::new();
     // The driver's own state is not touched while an attempt is polled, so a panic leaves it whole.
@@ -130,6 +132,15 @@ where
         driver.turn(context, &mut attempts, &start)
     }))
     .await
+}
+
+/// A monitor may be kept long after its batch, and a waker holds the reactor, with descriptors.
+struct Watched(Monitor);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.0.forget_waker();
+    }
 }
 
 struct Driver<'a, J: Job, S, K> {
@@ -448,24 +459,26 @@ where
                     Box::new(move |effect| Halt::Deadline { after, effect })
                 }
                 Ruling::Exhausted => Box::new(|effect| Halt::RetryBudget { effect }),
-                Ruling::Away { since } => Box::new(move |effect| Halt::Away { since, effect }),
+                Ruling::Away { since, is_silent } => Box::new(move |effect| Halt::Away { since, is_silent, effect }),
                 Ruling::Stopping => {
                     let reason = self.cancel.reason();
                     Box::new(move |effect| Halt::Cancelled { reason, started: true, effect })
                 }
             };
         self.payload(ticket.slot()).last = Some(Box::new(value));
-        self.conclude(now, ticket, halt);
+        self.conclude(now, ticket, false, halt);
     }
 
-    /// Decides an item by what the job makes of a halt, which must be final.
-    fn conclude(&mut self, now: Instant, ticket: Ticket, halt: impl FnOnce(Effect) -> Halt) {
+    /// Decides an item by what the job makes of a halt, which must be final. `is_news` says that this is the end of an
+    /// attempt that tells something of its peer.
+    fn conclude(&mut self, now: Instant, ticket: Ticket, is_news: bool, halt: impl FnOnce(Effect) -> Halt) {
         let payload = self.payload(ticket.slot());
         let effect = payload.effect();
         let (item, last) = (payload.item.clone(), payload.last.take().map(|last| *last));
         let (verdict, value) = self.job.halted(&item, halt(effect), last);
         self.detach_if_held(ticket);
-        self.machine.finish(now, ticket, Finish::Final, Peer::Unknown);
+        let peer = if is_news { self.job.peer(&value) } else { Peer::Unknown };
+        self.machine.finish(now, ticket, Finish::Final, peer);
         self.decide(now, ticket, verdict.otherwise(), value);
     }
 
@@ -492,19 +505,20 @@ where
                 Expired::Item { ticket, .. } => {
                     attempts.stop(ticket.slot());
                     let after = self.times.deadline.unwrap_or_default();
-                    self.conclude(now, ticket, |effect| Halt::Deadline { after, effect });
+                    let is_news = self.machine.had_its_time(now, ticket);
+                    self.conclude(now, ticket, is_news, |effect| Halt::Deadline { after, effect });
                 }
                 Expired::Refused { ticket, wait } => {
-                    self.conclude(now, ticket, |effect| Halt::RateLimited { wait, effect });
+                    self.conclude(now, ticket, false, |effect| Halt::RateLimited { wait, effect });
                 }
-                Expired::Away { ticket, since } => {
-                    self.conclude(now, ticket, |effect| Halt::Away { since, effect });
+                Expired::Away { ticket, since, is_silent } => {
+                    self.conclude(now, ticket, false, |effect| Halt::Away { since, is_silent, effect });
                 }
                 Expired::Cancelled { ticket, .. } => {
                     attempts.stop(ticket.slot());
                     let reason = self.cancel.reason();
                     let started = self.payload(ticket.slot()).first_start.is_some();
-                    self.conclude(now, ticket, |effect| Halt::Cancelled { reason, started, effect });
+                    self.conclude(now, ticket, false, |effect| Halt::Cancelled { reason, started, effect });
                 }
             }
         }
@@ -608,7 +622,8 @@ where
                 let paused = machine.paused(now).take(MOST_PAUSED);
                 numbers.paused = paused.map(|(key, until)| (key.to_owned(), until)).collect();
                 let held = machine.held().take(MOST_PAUSED);
-                numbers.held = held.map(|(key, since)| (key.to_owned(), since)).collect();
+                let absent = |(key, since, is_silent): (&str, _, _)| Absent { key: key.to_owned(), since, is_silent };
+                numbers.held = held.map(absent).collect();
                 let lowered = machine.lowered(now).take(MOST_PAUSED);
                 numbers.lowered = lowered.map(|(key, most)| (key.to_owned(), most)).collect();
             }

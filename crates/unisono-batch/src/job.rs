@@ -33,8 +33,8 @@ pub trait Job {
     /// attempt before, if there was one. Only an [`Halt::AttemptTimeout`] may answer [`Verdict::Retry`].
     fn halted(&self, item: &Self::Item, halt: Halt, last: Option<Self::Value>) -> (Verdict, Self::Value);
 
-    /// What the end of an attempt, by itself or by a timeout, says of the peer that the item's key stands for; nothing
-    /// unless overridden.
+    /// What the end of an attempt, by itself, by a timeout or by a deadline that left it all its time, says of the peer
+    /// that the item's key stands for; nothing unless overridden.
     fn peer(&self, _value: &Self::Value) -> Peer {
         Peer::Unknown
     }
@@ -142,6 +142,8 @@ pub enum Halt {
     Away {
         /// Since when.
         since: Instant,
+        /// It took what it was given, and nothing came back.
+        is_silent: bool,
         /// What may have been carried out.
         effect: Effect,
     },

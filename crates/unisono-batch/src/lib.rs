@@ -24,5 +24,5 @@ pub use driver::{Batch, Finished, drive};
 pub use job::{Again, Attempt, Context, Decided, Halt, Hold, Job, Offer, Pull, Sink, Source, Verdict};
 pub use limiter::{Admitted, Limiter, Visit};
 pub use machine::{Expired, Finish, KeyNews, Lease, Machine, Ruling, Settings, Ticket, Wants};
-pub use monitor::{MOST_PAUSED, Monitor, Numbers, TimeAway};
+pub use monitor::{Absent, MOST_PAUSED, Monitor, Numbers, TimeAway};
 pub use too_long::{Asker, Bound, TooLong};

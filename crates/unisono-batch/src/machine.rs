@@ -115,6 +115,8 @@ pub enum Ruling {
     Away {
         /// Since when.
         since: Instant,
+        /// It took what it was given, and nothing came back.
+        is_silent: bool,
     },
     /// The batch is stopping, and takes the repeats that were left: decide the item as cancelled, with
     /// [`Finish::Final`].
@@ -148,6 +150,8 @@ pub enum Expired {
         ticket: Ticket,
         /// Since when.
         since: Instant,
+        /// It took what it was given, and nothing came back.
+        is_silent: bool,
     },
     /// The batch is stopping: stop it if it runs, and decide it.
     Cancelled {
@@ -162,7 +166,12 @@ pub enum Expired {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyNews {
     /// It is away: the key is held from now on.
-    Away,
+    Away {
+        /// Since when it has been away, as is known now.
+        since: Instant,
+        /// It takes what it is given, and nothing comes back.
+        is_silent: bool,
+    },
     /// It is back, after so long.
     Back(Duration),
     /// It is overloaded: no more than so many are sent at once.
@@ -459,7 +468,8 @@ impl Machine {
         }
         if self.slot(ticket).state == State::Running {
             self.hear(now, ticket, peer, finish == Finish::Unmet);
-            let is_accepted = !matches!(finish, Finish::Throttled { .. } | Finish::Unmet) && peer != Peer::Overloaded;
+            let is_accepted = !matches!(finish, Finish::Throttled { .. } | Finish::Unmet)
+                && !matches!(peer, Peer::Overloaded | Peer::Silent);
             let Slot { key: index, started, .. } = *self.slot(ticket);
             if is_accepted && self.keys.get_mut(index).pace.accept(now, started.unwrap_or(now)) {
                 self.keys.rouse(index, &self.settings.limits);
@@ -598,12 +608,12 @@ impl Machine {
         })
     }
 
-    /// The keys whose peer is away while they have something to do, and since when.
-    pub fn held(&self) -> impl Iterator<Item = (&str, Instant)> {
+    /// The keys whose peer is away while they have something to do, since when, and whether it is silent.
+    pub fn held(&self) -> impl Iterator<Item = (&str, Instant, bool)> {
         self.keys.iter().filter_map(|key| {
             let held = key.health.held()?;
             (held.probe.is_some() || key.queued + key.delayed > 0).then_some(())?;
-            Some((&*key.name, held.since))
+            Some((&*key.name, held.since, held.is_silent))
         })
     }
 
@@ -631,6 +641,16 @@ impl Machine {
     /// The name of this item's key.
     pub fn key_name(&self, ticket: Ticket) -> &str {
         &self.keys.get(self.slot(ticket).key).name
+    }
+
+    /// Whether the attempt under way has had as long as any. One that its item's deadline cut short says nothing of its
+    /// peer.
+    pub fn had_its_time(&self, now: Instant, ticket: Ticket) -> bool {
+        let times = self.settings.times;
+        let least = times.timeout.into_iter().chain(times.deadline).min();
+        let Slot { state, started, .. } = *self.slot(ticket);
+        let began = started.filter(|_| state == State::Running);
+        began.zip(least).is_some_and(|(began, least)| now.saturating_duration_since(began) >= least)
     }
 
     /// When this item was first started.
@@ -706,6 +726,10 @@ impl Machine {
         if counted > policy.repeats {
             return Ruling::Decided;
         }
+        // Whoever waits for it is told so now, and this one looked for it itself.
+        if let Some(held) = self.keys.get(key).health.held().filter(|held| held.is_given_up(now, policy.host_away)) {
+            return Ruling::Away { since: held.since, is_silent: held.is_silent };
+        }
         if let Some(at) = not_before.filter(|at| at.saturating_duration_since(now) > policy.max_wait) {
             return Ruling::Refused(TooLong::new(now, at, Asker::Answer, Bound::MaxWait(policy.max_wait)));
         }
@@ -780,7 +804,7 @@ impl Machine {
         let since = *self.slot_mut(ticket).first_unmet.get_or_insert(now);
         // Where the peer comes and goes, no hold may last so long.
         if self.settings.retry.host_away.is_some_and(|away| now >= since + away) {
-            return Ruling::Away { since };
+            return Ruling::Away { since, is_silent: false };
         }
         self.slot_mut(ticket).state = State::Queued;
         self.enqueue(now, ticket, End::Front);
@@ -790,24 +814,27 @@ impl Machine {
     /// Takes in what a running attempt tells of its peer; `is_unmet` says that nothing of it reached anybody.
     fn hear(&mut self, now: Instant, ticket: Ticket, peer: Peer, is_unmet: bool) {
         let Slot { key: index, epoch, started, .. } = *self.slot(ticket);
-        let was_probe = self.keys.get(index).health.is_probe(ticket);
-        if was_probe {
-            self.probes -= 1;
-        }
-        let is_heard = peer != Peer::Away || self.settings.retry.host_away.is_some();
-        if is_heard && epoch == self.keys.get(index).health.epoch() {
+        let started = started.unwrap_or(now);
+        let was_probing = self.keys.get(index).health.is_probing();
+        let host_away = self.settings.retry.host_away;
+        if peer != Peer::Away || host_away.is_some() {
             let per_key = self.settings.limits.per_key.get();
+            let is_repeat = peer == Peer::Silent && self.slot(ticket).attempts > 1 && self.has_untried(index);
             let key = self.keys.get_mut(index);
-            let news = News { at: now, ticket, peer, is_unmet, in_flight: key.in_flight, per_key };
+            let in_flight = key.in_flight;
+            let news =
+                News { at: now, ticket, epoch, started, peer, is_unmet, in_flight, per_key, is_repeat, host_away };
             let rng = &mut self.rng;
             let change = key.health.hear(&news, |most| jitter(rng, most));
             self.follow(now, index, change);
         }
         // A key that is paced already is so because of its rate: that is too high, whatever else it is.
         if peer == Peer::Overloaded && !self.keys.get(index).pace.is_idle() {
-            self.slow_down(now, index, started.unwrap_or(now));
+            self.slow_down(now, index, started);
         }
-        if was_probe {
+        // By its end, or by an answer to another: then it is a probe no more.
+        if was_probing && !self.keys.get(index).health.is_probing() {
+            self.probes -= 1;
             self.keys.enlist(index, &self.settings.limits);
             self.keys.call_next_in_line(&self.settings.limits);
         }
@@ -815,20 +842,24 @@ impl Machine {
 
     /// Does what follows from a change of a peer's state.
     fn follow(&mut self, now: Instant, index: usize, change: Change) {
-        let host_away = self.settings.retry.host_away.unwrap_or_default();
         match change {
             Change::Nothing => {}
-            Change::Held => {
-                self.hold(now, index);
-                self.away.push(Reverse((now + host_away, index)));
-                self.news.push((index, KeyNews::Away));
+            Change::Held { since } => {
+                let is_silent = self.keys.get(index).health.held().is_some_and(|held| held.is_silent);
+                self.hold(now, index, is_silent);
+                self.away.push(Reverse((since + self.settings.retry.host_away.unwrap_or_default(), index)));
+                self.news.push((index, KeyNews::Away { since, is_silent }));
             }
             Change::StillAway => {
-                let since = self.keys.get(index).health.held().map_or(now, |held| held.since);
-                if now >= since + host_away {
+                let held = self.keys.get(index).health.held();
+                if held.is_some_and(|held| held.is_given_up(now, self.settings.retry.host_away)) {
                     self.giving_up.push_back(index);
                 }
+                if held.is_some_and(|held| held.is_silent) {
+                    self.put_untried_first(index);
+                }
             }
+            Change::Doubted => self.put_untried_first(index),
             Change::Back { since } => {
                 self.let_go(index);
                 self.news.push((index, KeyNews::Back(now.saturating_duration_since(since))));
@@ -853,12 +884,39 @@ impl Machine {
     }
 
     /// What is queued begins to wait for a peer that is away.
-    fn hold(&mut self, now: Instant, index: usize) {
+    fn hold(&mut self, now: Instant, index: usize, is_silent: bool) {
         let queued = self.keys.get(index).queued;
         self.counted -= queued.min(SHARE);
         self.behind += queued;
         for ticket in self.queue_of(index) {
             self.begin_to_wait(now, ticket);
+        }
+        if is_silent {
+            self.put_untried_first(index);
+        }
+    }
+
+    /// Whether others can be tried in place of what was tried in vain.
+    fn has_untried(&self, index: usize) -> bool {
+        let is_untried = |ticket: &Ticket| {
+            let slot = self.slot(*ticket);
+            self.is_current(*ticket) && slot.state == State::Queued && slot.first_start.is_none()
+        };
+        !self.settings.ordered_by_key && self.keys.get(index).queue.iter().any(is_untried)
+    }
+
+    /// What was tried may ask for what its peer never answers, and waits in front: others are to see whether it is
+    /// there. The first of them is any one, for neighbours often ask for the same.
+    fn put_untried_first(&mut self, index: usize) {
+        if self.settings.ordered_by_key {
+            return;
+        }
+        let queued = self.queue_of(index).into_iter();
+        let (mut untried, tried): (Vec<_>, Vec<_>) =
+            queued.partition(|ticket| self.slot(*ticket).first_start.is_none());
+        if !untried.is_empty() {
+            let first = untried.remove(self.rng.usize(..untried.len()));
+            self.keys.get_mut(index).queue = [first].into_iter().chain(untried).chain(tried).collect();
         }
     }
 
@@ -1011,17 +1069,18 @@ impl Machine {
         let host_away = self.settings.retry.host_away?;
         while let Some(Reverse((at, index))) = self.away.peek().copied().filter(|Reverse((at, _))| *at <= now) {
             self.away.pop();
-            let is_same = |since: Instant| since + host_away == at;
-            if self.keys.is_known(index) && self.keys.get(index).health.held().is_some_and(|held| is_same(held.since)) {
+            let held = self.keys.is_known(index).then(|| self.keys.get(index).health.held()).flatten();
+            if held.is_some_and(|held| held.since + host_away == at && held.is_given_up(now, Some(host_away))) {
                 self.giving_up.push_back(index);
             }
         }
         while let Some(index) = self.giving_up.front().copied() {
             if self.keys.is_known(index)
-                && let Some(since) = self.keys.get(index).health.held().map(|held| held.since)
+                && let Some((since, is_silent)) =
+                    self.keys.get(index).health.held().map(|held| (held.since, held.is_silent))
                 && let Some(ticket) = self.front(index)
             {
-                return Some(Expired::Away { ticket, since });
+                return Some(Expired::Away { ticket, since, is_silent });
             }
             self.giving_up.pop_front();
         }

@@ -38,11 +38,22 @@ pub struct Numbers {
     pub away: BTreeMap<String, TimeAway>,
     /// Keys that are paused now while they have something to do, and until when; at most [`MOST_PAUSED`].
     pub paused: Vec<(String, Instant)>,
-    /// Keys whose peer is away while they have something to do, and since when; at most [`MOST_PAUSED`].
-    pub held: Vec<(String, Instant)>,
+    /// Keys whose peer is away while they have something to do; at most [`MOST_PAUSED`].
+    pub held: Vec<Absent>,
     /// Keys whose peer is overloaded while more waits for it than it may be sent, and how much that is at once; at most
     /// [`MOST_PAUSED`].
     pub lowered: Vec<(String, u32)>,
+}
+
+/// A key whose peer is away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Absent {
+    /// Its name.
+    pub key: String,
+    /// Since when.
+    pub since: Instant,
+    /// It takes what it is given, and nothing comes back.
+    pub is_silent: bool,
 }
 
 /// How long a peer was away.
@@ -123,6 +134,12 @@ impl Monitor {
         Controls { limits: shared.limits.filter(|_| changed), pauses: std::mem::take(&mut shared.pauses) }
     }
 
+    /// Nothing is woken by a wish any more.
+    pub(crate) fn forget_waker(&self) {
+        let waker = self.lock().waker.take();
+        drop(waker);
+    }
+
     /// Sets the limits with which the batch starts, unless others were asked for before.
     pub(crate) fn start_with(&self, limits: Limits) {
         self.lock().limits.get_or_insert(limits);
@@ -148,7 +165,7 @@ impl Numbers {
     }
 
     pub(crate) fn add_news(&mut self, now: Instant, key: &str, news: &KeyNews) {
-        if !matches!(news, KeyNews::Away | KeyNews::Back(_))
+        if !matches!(news, KeyNews::Away { .. } | KeyNews::Back(_))
             || (!self.away.contains_key(key) && self.away.len() >= MOST_THROTTLED)
         {
             return;
@@ -156,7 +173,7 @@ impl Numbers {
         let time = self.away.entry(key.to_owned()).or_default();
         match news {
             // A key that was forgotten meanwhile has been away all the time, as far as anybody knows.
-            KeyNews::Away => drop(time.since.get_or_insert(now)),
+            KeyNews::Away { since, .. } => drop(time.since.get_or_insert(*since)),
             _ => *time = TimeAway { over: time.total(now), since: None },
         }
     }

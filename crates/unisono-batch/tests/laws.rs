@@ -41,6 +41,8 @@ struct Plan {
     /// there is too much.
     away: (usize, u64, u64),
     overloaded: u32,
+    /// The peers of all keys but so many answer nothing, from one moment to another.
+    silent: (usize, u64, u64),
     /// How long a peer that is away is waited for.
     host_away: Option<u64>,
     ordered: bool,
@@ -64,6 +66,7 @@ fn plans() -> impl Strategy<Value = Plan> {
         prop::option::of(100u64..5000),
         any::<bool>(),
         prop_oneof![Just(0u64), 1u64..500],
+        (0usize..6, 0u64..2000, 0u64..20_000),
     );
     (load, rates, ends, times, events, peers).prop_map(|(load, rates, ends, times, events, peers)| Plan {
         seed: load.0,
@@ -90,6 +93,7 @@ fn plans() -> impl Strategy<Value = Plan> {
         host_away: peers.2,
         ordered: peers.3,
         stopping: peers.4,
+        silent: peers.5,
     })
 }
 
@@ -124,6 +128,8 @@ struct World {
     paused: HashMap<usize, Instant>,
     /// Keys whose peer is known to be away, and since when.
     held: HashMap<usize, Instant>,
+    /// When attempts of a key ended that nothing came back for, since its peer answered last.
+    silences: HashMap<usize, Vec<Instant>>,
     /// Starts, by key and over all.
     starts: Vec<(Instant, usize)>,
     repeats: HashMap<usize, u32>,
@@ -174,6 +180,7 @@ impl World {
             by_ticket: HashMap::new(),
             paused: HashMap::new(),
             held: HashMap::new(),
+            silences: HashMap::new(),
             starts: Vec::new(),
             repeats: HashMap::new(),
             firsts: HashMap::new(),
@@ -313,6 +320,7 @@ impl World {
         self.starts.push((self.now, key));
         let hangs = self.rng.u32(0..100) < self.plan.hanging;
         let ends = (!hangs).then(|| self.now + Duration::from_micros(self.rng.u64(1..400_000)));
+        let ends = ends.filter(|_| !self.is_silent(key));
         let ends = if self.is_away(key) { Some(self.now + Duration::from_micros(300)) } else { ends };
         self.running.push(Running { ticket: lease.ticket, key, ends, ghost: false, probe });
         assert_eq!(self.machine.in_flight() as usize, self.running.len());
@@ -368,7 +376,7 @@ impl World {
             _ => Finish::Final,
         };
         let ruling = self.machine.finish(self.now, ticket, finish, peer);
-        self.hear_news();
+        self.heard(key, peer);
         match (ruling, finish) {
             (Ruling::Waits, Finish::Unmet | Finish::Retry { .. }) => {
                 assert!(peer == Peer::Away && self.plan.host_away.is_some(), "only a peer that is away is waited for");
@@ -396,7 +404,7 @@ impl World {
                 assert!(self.plan.budget.is_some());
                 self.conclude(ticket, number);
             }
-            (Ruling::Away { since }, _) => {
+            (Ruling::Away { since, .. }, _) => {
                 assert!(self.now >= since + self.host_away());
                 self.conclude(ticket, number);
             }
@@ -419,6 +427,25 @@ impl World {
         key < keys && self.now >= from && self.now < from + Duration::from_millis(long)
     }
 
+    fn is_silent(&self, key: usize) -> bool {
+        let (talking, from, long) = self.plan.silent;
+        let from = self.start + Duration::from_millis(from);
+        key >= talking && self.now >= from && self.now < from + Duration::from_millis(long)
+    }
+
+    /// An attempt under way has told this of its peer.
+    fn heard(&mut self, key: usize, peer: Peer) {
+        match peer {
+            Peer::Silent => self.silences.entry(key).or_default().push(self.now),
+            _ if peer.is_answer() => drop(self.silences.remove(&key)),
+            _ => {}
+        }
+        self.hear_news();
+        let name = format!("k{key}");
+        let is_silent = self.machine.held().any(|(held, _, is_silent)| is_silent && held == name);
+        assert!(!(peer.is_answer() && is_silent), "who answers is not held for being silent");
+    }
+
     fn host_away(&self) -> Duration {
         self.plan.host_away.map(Duration::from_millis).expect("nobody is given up who is not waited for")
     }
@@ -427,12 +454,22 @@ impl World {
         for (key, news) in self.machine.take_news() {
             let key: usize = self.machine.name_of(key)[1..].parse().unwrap();
             match news {
-                KeyNews::Away => {
-                    assert!(self.held.insert(key, self.now).is_none(), "told once");
+                KeyNews::Away { since, is_silent } => {
+                    assert!(self.plan.host_away.is_some(), "nobody waits for it");
+                    assert!(self.held.insert(key, since).is_none(), "told once");
+                    let silences = self.silences.get(&key).map_or(&[][..], Vec::as_slice);
+                    match is_silent {
+                        true => {
+                            assert!(silences.len() > 1 && silences.contains(&since), "nothing came back since then")
+                        }
+                        false => assert_eq!(since, self.now),
+                    }
                 }
                 KeyNews::Back(after) => {
                     let since = self.held.remove(&key).expect("who is back was away");
                     assert_eq!(after, self.now - since);
+                    // A probe that an answer to another has overtaken is none any more.
+                    self.running.iter_mut().filter(|one| one.key == key).for_each(|one| one.probe = false);
                     // What waits for its backoff may still owe; the model lets it go.
                     let idle: Vec<usize> = (0..self.items.len()).filter(|number| !self.is_running(*number)).collect();
                     for number in idle {
@@ -449,12 +486,17 @@ impl World {
         match expired {
             Expired::Attempt(ticket) => {
                 let number = self.by_ticket[&ticket];
+                let key = self.items[number].key;
                 self.stop_running(ticket);
-                match self.machine.finish(self.now, ticket, Finish::Retry { not_before: None }, Peer::Overloaded) {
+                assert!(self.machine.had_its_time(self.now, ticket));
+                let began_to_answer = !self.is_silent(key) && self.rng.bool();
+                let peer = if began_to_answer { Peer::Overloaded } else { Peer::Silent };
+                let ruling = self.machine.finish(self.now, ticket, Finish::Retry { not_before: None }, peer);
+                self.heard(key, peer);
+                match ruling {
                     Ruling::OutOfTime => {}
                     Ruling::Decided => self.decided(number),
                     Ruling::Again { .. } => {
-                        let key = self.items[number].key;
                         *self.repeats.entry(key).or_default() += 1;
                         self.check_budget(key);
                     }
@@ -464,9 +506,13 @@ impl World {
             Expired::Item { ticket, running } | Expired::Cancelled { ticket, running } => {
                 assert_eq!(running, self.running.iter().any(|one| one.ticket == ticket && !one.ghost));
                 self.stop_running(ticket);
-                self.conclude(ticket, self.by_ticket[&ticket]);
+                let is_deadline = matches!(expired, Expired::Item { .. });
+                let is_news = is_deadline && self.machine.had_its_time(self.now, ticket);
+                assert!(running || !is_news, "what is not under way says nothing");
+                let peer = if is_news { Peer::Silent } else { Peer::Unknown };
+                self.conclude_with(ticket, self.by_ticket[&ticket], peer);
             }
-            Expired::Away { ticket, since } => {
+            Expired::Away { ticket, since, .. } => {
                 assert!(self.now >= since + self.host_away());
                 assert_eq!(self.held.get(&self.items[self.by_ticket[&ticket]].key), Some(&since));
                 self.conclude(ticket, self.by_ticket[&ticket]);
@@ -483,7 +529,12 @@ impl World {
     }
 
     fn conclude(&mut self, ticket: Ticket, number: usize) {
-        assert_eq!(self.machine.finish(self.now, ticket, Finish::Final, Peer::Unknown), Ruling::Decided);
+        self.conclude_with(ticket, number, Peer::Unknown);
+    }
+
+    fn conclude_with(&mut self, ticket: Ticket, number: usize, peer: Peer) {
+        assert_eq!(self.machine.finish(self.now, ticket, Finish::Final, peer), Ruling::Decided);
+        self.heard(self.items[number].key, peer);
         self.decided(number);
         assert_eq!(
             self.machine.finish(self.now, ticket, Finish::Final, Peer::Unknown),

@@ -41,9 +41,17 @@ struct Host {
     closes: Vec<u32>,
     /// In these times a proxy before it takes connections and closes them.
     hollow: Vec<(Duration, Duration)>,
+    /// What it is asked in these times it never answers.
+    silent: Vec<(Duration, Duration)>,
+    /// These rows neither, whenever they are sent.
+    ignores: fn(u32) -> bool,
+    /// What it is sent must not be sent twice.
+    is_posted: bool,
     inside: Cell<usize>,
     last: Cell<Option<Instant>>,
     starts: RefCell<Vec<Instant>>,
+    /// Which rows it was sent.
+    sent: RefCell<Vec<u32>>,
     refused: Cell<u32>,
 }
 
@@ -58,9 +66,13 @@ impl Host {
             bears: usize::MAX,
             closes: Vec::new(),
             hollow: Vec::new(),
+            silent: Vec::new(),
+            ignores: |_| false,
+            is_posted: false,
             inside: Cell::new(0),
             last: Cell::new(None),
             starts: RefCell::new(Vec::new()),
+            sent: RefCell::new(Vec::new()),
             refused: Cell::new(0),
         }
     }
@@ -73,12 +85,16 @@ impl Host {
     async fn ask(&self, begun: Instant, row: u32) -> (Verdict, Ended) {
         let now = clock::now();
         self.starts.borrow_mut().push(now);
+        self.sent.borrow_mut().push(row);
         let failed = |verdict, error, peer| (verdict, Ended { error: Some(error), peer });
         let otherwise = OutcomeKind::Failed;
         if self.is_down(begun) {
             return failed(Verdict::Unmet { otherwise }, ErrorKind::Connect, Peer::Away);
         }
         let at = now - begun;
+        if (self.ignores)(row) || self.silent.iter().any(|(from, to)| at >= *from && at < *to) {
+            return std::future::pending().await;
+        }
         if self.closes.contains(&row) || self.hollow.iter().any(|(from, to)| at >= *from && at < *to) {
             sleep(ms(1)).await;
             return failed(Verdict::Retry { otherwise, not_before: None }, ErrorKind::Closed, Peer::Away);
@@ -120,10 +136,19 @@ impl Job for Asks {
         Attempt::new(verdict, value)
     }
 
-    fn halted(&self, _: &Self::Item, halt: Halt, _: Option<Ended>) -> (Verdict, Ended) {
+    fn halted(&self, item: &Self::Item, halt: Halt, _: Option<Ended>) -> (Verdict, Ended) {
+        let silent = |error| Ended { error: Some(error), peer: Peer::Silent };
         let (kind, error) = match halt {
-            Halt::AttemptTimeout { .. } => (OutcomeKind::TimedOut, ErrorKind::Timeout),
-            Halt::Deadline { .. } => (OutcomeKind::TimedOut, ErrorKind::Deadline),
+            Halt::AttemptTimeout { .. } if self.hosts[item.0].is_posted => {
+                return (Verdict::Final(OutcomeKind::Ambiguous), silent(ErrorKind::Timeout));
+            }
+            Halt::AttemptTimeout { .. } => {
+                let verdict = Verdict::Retry { otherwise: OutcomeKind::TimedOut, not_before: None };
+                return (verdict, silent(ErrorKind::Timeout));
+            }
+            Halt::Deadline { .. } => {
+                return (Verdict::Final(OutcomeKind::TimedOut), silent(ErrorKind::Deadline));
+            }
             Halt::Away { .. } => (OutcomeKind::Failed, ErrorKind::Away),
             Halt::RetryBudget { .. } => (OutcomeKind::Failed, ErrorKind::RetryBudget),
             other => panic!("{other:?}"),
@@ -226,7 +251,7 @@ async fn a_restart_of_up_to_30_s_costs_no_row() {
         assert!(most_within(ms(29), &after[..7]) <= 4, "then by two, then by four");
         assert!(most_within(ms(29), &after) <= 20, "and never by more than the limit");
         let news = asks.news.borrow();
-        assert!(matches!(news[..], [(_, KeyNews::Away), (_, KeyNews::Back(_))]), "{news:?}");
+        assert!(matches!(news[..], [(_, KeyNews::Away { .. }), (_, KeyNews::Back(_))]), "{news:?}");
     }
 }
 
@@ -353,5 +378,128 @@ async fn a_host_that_was_overloaded_in_bouts_is_at_its_full_speed_again_soon_aft
         let took = told.iter().map(|one| one.after).max().unwrap();
         // Twelve seconds of bouts, five for the rows themselves, and what it takes to trust it again.
         assert!(took < Duration::from_secs(60), "{took:?} with seed {seed}");
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn attempts_of(timeout: Duration, limit: u32) -> Settings {
+    Settings { times: Times { timeout: Some(timeout), ..Times::default() }, ..at_once(limit) }
+}
+
+fn count(told: &[Told], host: usize, kind: OutcomeKind, error: Option<ErrorKind>) -> usize {
+    told.iter().filter(|one| (one.host, one.kind, one.error) == (host, kind, error)).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_accepts_and_never_answers_is_given_up_as_one_that_is_away() {
+    for (timeout, most) in [(ms(200), 61), (ms(1_000), 63), (ms(30_000), 60 + 3 * 30)] {
+        let host = Host { silent: vec![(ms(0), HOUR)], ..Host::new("a") };
+        let (told, asks) = run(vec![host], vec![0; 3_000], attempts_of(timeout, 20)).await;
+        let last = told.iter().map(|one| one.after).max().unwrap();
+        assert!(last <= Duration::from_secs(most), "{last:?} with {timeout:?} each");
+        let away = count(&told, 0, OutcomeKind::Failed, Some(ErrorKind::Away));
+        let sent = asks.hosts[0].sent.borrow().len();
+        // Those that fit into the first flights, and one at a time since.
+        assert!(away >= 2_900 && sent <= 100, "{away} away, {sent} sent, with {timeout:?} each");
+        assert!(told.iter().all(|one| one.error != Some(ErrorKind::Away) || one.after >= Duration::from_secs(60)));
+        let news = asks.news.borrow();
+        let held = |news: &&(String, KeyNews)| matches!(news.1, KeyNews::Away { is_silent: true, .. });
+        assert_eq!(news.iter().filter(held).count(), 1, "{news:?}");
+        let since = asks.begun + timeout;
+        assert!(news.contains(&("a".to_owned(), KeyNews::Away { since, is_silent: true })), "{news:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_host_is_given_up_by_rows_that_end_at_their_deadlines_as_well() {
+    let host = Host { silent: vec![(ms(0), HOUR)], ..Host::new("a") };
+    let times = Times { timeout: None, deadline: Some(ms(2_000)), ..Times::default() };
+    let (told, asks) = run(vec![host], vec![0; 3_000], Settings { times, ..at_once(20) }).await;
+    let last = told.iter().map(|one| one.after).max().unwrap();
+    // One after the other, twenty at a time, it would be five minutes.
+    assert!(last <= Duration::from_secs(10), "{last:?}");
+    assert_eq!(count(&told, 0, OutcomeKind::TimedOut, Some(ErrorKind::Deadline)), 3_000);
+    assert!(asks.hosts[0].sent.borrow().len() < 40);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_host_disturbs_no_other() {
+    let hosts =
+        vec![Host { silent: vec![(ms(0), HOUR)], ..Host::new("mute") }, Host { takes: ms(10), ..Host::new("b") }];
+    let settings = Settings {
+        limits: Limits::new(20.try_into().ok(), 10.try_into().ok()),
+        ..attempts_of(Duration::from_secs(30), 20)
+    };
+    let (told, _) = run(hosts, (0..4_000).map(|row| row % 2), settings).await;
+    assert_eq!(count(&told, 1, OutcomeKind::Ok, None), 2_000);
+    let last = told.iter().filter(|one| one.host == 1).map(|one| one.after).max().unwrap();
+    assert!(last <= ms(2_000 / 10 * 10 * 2), "{last:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_of_a_host_that_begins_to_answer_in_time_are_all_done() {
+    for (timeout, long) in [(200, 15_000), (1_000, 5_000), (1_000, 30_000), (10_000, 45_000)] {
+        let host = Host { silent: vec![(ms(0), ms(long))], ..Host::new("a") };
+        let (told, asks) = run(vec![host], vec![0; 1_500], attempts_of(ms(timeout), 20)).await;
+        assert_eq!(count(&told, 0, OutcomeKind::Ok, None), 1_500, "silent for {long} ms, {timeout} ms each");
+        let last = told.iter().map(|one| one.after).max().unwrap();
+        let bound = ms(long + timeout + 30 * 1_500 / 20 * 2) + Duration::from_secs(5);
+        assert!(last <= bound, "{last:?}, silent for {long} ms, {timeout} ms each");
+        let news = asks.news.borrow();
+        let (since, is_silent) = (asks.begun + ms(timeout), true);
+        assert!(news.contains(&("a".to_owned(), KeyNews::Away { since, is_silent })), "{news:?}");
+        assert!(matches!(news.last(), Some((_, KeyNews::Back(_)))), "{news:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn posts_to_a_silent_host_are_in_doubt_and_none_is_sent_twice() {
+    let host = Host { silent: vec![(ms(0), HOUR)], is_posted: true, ..Host::new("a") };
+    let (told, asks) = run(vec![host], vec![0; 500], attempts_of(ms(1_000), 20)).await;
+    let mut sent = asks.hosts[0].sent.take();
+    let ambiguous = count(&told, 0, OutcomeKind::Ambiguous, Some(ErrorKind::Timeout));
+    assert_eq!(ambiguous, sent.len(), "what was sent is in doubt, and nothing else");
+    assert_eq!(count(&told, 0, OutcomeKind::Failed, Some(ErrorKind::Away)), 500 - sent.len());
+    sent.sort_unstable();
+    sent.dedup();
+    assert_eq!(ambiguous, sent.len(), "none was sent twice");
+    assert!(ambiguous <= 80, "{ambiguous}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_answers_some_and_not_others_is_not_held() {
+    // By what is asked for, or as it comes.
+    let patterns: [fn(u32) -> bool; 2] = [|row| row % 4 == 0, |_| fastrand::u8(..).is_multiple_of(5)];
+    for (number, ignores) in patterns.into_iter().enumerate() {
+        for seed in 0..8 {
+            fastrand::seed(seed);
+            let host = Host { ignores, ..Host::new("a") };
+            let (told, asks) = run(vec![host], vec![0; 600], attempts_of(ms(1_000), 20)).await;
+            // By chance, some have no luck four times.
+            let least = if number == 0 { 450 } else { 580 };
+            assert!(count(&told, 0, OutcomeKind::Ok, None) >= least, "pattern {number}, seed {seed}");
+            // In the end only those are left that it does not answer.
+            let last = told.iter().filter(|one| one.kind == OutcomeKind::Ok).map(|one| asks.begun + one.after).max();
+            let news = asks.news.borrow();
+            let early = |since: Instant| Some(since) < last;
+            let held = |(_, news): &&(String, KeyNews)| matches!(news, KeyNews::Away { since, .. } if early(*since));
+            assert_eq!(news.iter().filter(held).count(), 0, "pattern {number}, seed {seed}: {news:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_a_host_never_answers_cost_the_others_nothing_but_time() {
+    let patterns: [fn(u32) -> bool; 3] = [|row| row % 3 > 0, |row| row < 60, |row| row % 100 > 70];
+    for (number, ignores) in patterns.into_iter().enumerate() {
+        for seed in 0..8 {
+            fastrand::seed(seed);
+            let host = Host { ignores, ..Host::new("a") };
+            let (told, _) = run(vec![host], vec![0; 400], attempts_of(ms(1_000), 20)).await;
+            let answered = (0..400).filter(|row| !ignores(*row)).count();
+            assert_eq!(count(&told, 0, OutcomeKind::Ok, None), answered, "pattern {number}, seed {seed}");
+            assert_eq!(told.len(), 400);
+        }
     }
 }

@@ -237,7 +237,7 @@ impl OutputArgs {
     /// Where outcomes are written; `open` says what is special about these.
     pub fn output(&self, open: Open) -> Result<Output, Failure> {
         let Some(path) = &self.out else {
-            return output::file().map(Output::Stream);
+            return output::file().map(Output::standard);
         };
         Ok(self.output_to(path, open))
     }

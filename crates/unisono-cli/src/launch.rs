@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
-use unisono_core::{CancelToken, format_duration};
+use unisono_core::{CancelToken, format_duration, format_roughly};
 use unisono_runner::{Batch, Error, Event, Gauge, KeyNews, Monitor, OnEvent, Report, Row};
 use unisono_sys::descriptors;
 
@@ -59,7 +59,8 @@ where
 /// Tells of each retry and of hosts that come and go, with `-v`.
 pub fn on_event(show: &ShowArgs, terminal: &Terminal) -> Option<OnEvent> {
     let terminal = terminal.clone();
-    let tell: OnEvent = Box::new(move |event| match event {
+    let tell: OnEvent = Box::new(move |event| {
+        match event {
         Event::Retry(retry) => {
             let why = if retry.again.throttled { "throttled" } else { "retry" };
             let wait = retry.again.wait.as_secs_f64();
@@ -67,11 +68,18 @@ pub fn on_event(show: &ShowArgs, terminal: &Terminal) -> Option<OnEvent> {
             terminal.note(format!("{id}: {why} after attempt {attempt} in {wait:.2} s: {reason}"));
         }
         Event::Peer(key, news) => terminal.note(match news {
-            KeyNews::Away => format!("{key}: away; what is for it waits, and one attempt at a time looks for it"),
+            KeyNews::Away { is_silent: false, .. } => {
+                format!("{key}: away; what is for it waits, and one attempt at a time looks for it")
+            }
+            KeyNews::Away { since, .. } => {
+                let silent = format_roughly(since.elapsed());
+                format!("{key}: answers nothing since {silent}; what is for it waits, and one attempt at a time looks for it")
+            }
             KeyNews::Back(after) => format!("{key}: back, after {}", format_duration(*after)),
             KeyNews::Lowered(most) => format!("{key}: overloaded; {most} at once from now on"),
             KeyNews::Paced => format!("{key}: overloaded by one at a time; paced from now on"),
         }),
+    }
     });
     show.verbose.then_some(tell)
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use unisono_core::{OutcomeKind, format_duration, format_size};
-use unisono_runner::{Gauge, Monitor};
+use unisono_runner::{Absent, Gauge, Monitor};
 
 use crate::{
     args::ProgressMode,
@@ -148,6 +148,9 @@ fn details(view: &View) -> String {
     if view.not_ok() > 0 {
         text.push_str(&format!(" · {} not ok", view.not_ok()));
     }
+    if view.gauge.waits_for_reader() {
+        text.push_str(" · waiting for a reader of the pipe that --out names");
+    }
     if let Some((passed, wanted)) = view.gauge.canary() {
         text.push_str(&format!(" · waiting for the canary: {passed} of {wanted} ok"));
     }
@@ -162,11 +165,12 @@ fn details(view: &View) -> String {
             " · waiting for {host} for {}",
             format_duration(Duration::from_secs(wait.as_secs().max(1)))
         ));
-    } else if let Some((host, since)) = numbers.held.first() {
-        let away = Duration::from_secs(since.elapsed().as_secs().max(1));
+    } else if let Some(Absent { key, since, is_silent }) = numbers.held.first() {
+        let away = format_duration(Duration::from_secs(since.elapsed().as_secs().max(1)));
         let others = numbers.held.len() - 1;
         let and = if others > 0 { format!(" and {others} more") } else { String::new() };
-        text.push_str(&format!(" · waiting for {host}{and}, away for {}", format_duration(away)));
+        let what = if *is_silent { "no answer" } else { "away" };
+        text.push_str(&format!(" · waiting for {key}{and}, {what} for {away}"));
     } else if let Some(left) = view.left() {
         text.push_str(&format!(" · {} left", format_duration(left)));
     }
@@ -191,7 +195,7 @@ fn json(view: &View) -> String {
     object.insert("expected".into(), view.gauge.expected().into());
     object.insert("expected_bytes".into(), view.gauge.expected_bytes().into());
     object.insert("per_second".into(), view.recent.rates().0.into());
-    object.insert("away".into(), numbers.held.iter().map(|(host, _)| host.clone()).collect::<Vec<_>>().into());
+    object.insert("away".into(), numbers.held.iter().map(|absent| absent.key.clone()).collect::<Vec<_>>().into());
     object.insert("lowered".into(), numbers.lowered.iter().map(|(host, _)| host.clone()).collect::<Vec<_>>().into());
     object.insert("paused".into(), numbers.paused.iter().map(|(host, _)| host.clone()).collect::<Vec<_>>().into());
     serde_json::Value::Object(object).to_string()

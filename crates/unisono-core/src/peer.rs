@@ -21,11 +21,19 @@ pub enum Peer {
     Away,
     /// It is there, and has more to do than it bears.
     Overloaded,
+    /// It took what it was given, and nothing came back in all the time that there was. Once, that may be slowness;
+    /// when nothing else comes back either, it is as good as away.
+    Silent,
 }
 
 impl Peer {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Unknown, Self::Fine, Self::Away, Self::Overloaded];
+    pub const ALL: [Self; 5] = [Self::Unknown, Self::Fine, Self::Away, Self::Overloaded, Self::Silent];
+
+    /// Whether it came back with anything, be it a refusal.
+    pub const fn is_answer(self) -> bool {
+        matches!(self, Self::Fine | Self::Overloaded)
+    }
 
     /// The word for it.
     pub const fn as_str(self) -> &'static str {
@@ -34,6 +42,7 @@ impl Peer {
             Self::Fine => "fine",
             Self::Away => "away",
             Self::Overloaded => "overloaded",
+            Self::Silent => "silent",
         }
     }
 }

@@ -197,7 +197,8 @@ impl AttemptClassifier {
             }
             Halt::Deadline { after, effect } => (
                 Verdict::Final(effect.outcome(OutcomeKind::TimedOut, repeatable)),
-                Error::new(ErrorKind::Deadline, format!("not done within its deadline of {}", format_duration(*after))),
+                Error::new(ErrorKind::Deadline, format!("not done within its deadline of {}", format_duration(*after)))
+                    .sign(trail.sign_of_timeout()),
             ),
             Halt::Cancelled { started, effect, .. } => {
                 let message = if *started { "stopped before it was done" } else { "stopped before it began" };
@@ -210,13 +211,14 @@ impl AttemptClassifier {
                 let kind = effect.outcome(OutcomeKind::Failed, repeatable);
                 return (Verdict::Final(kind), rate_limited(wait, last, &origin.to_string()));
             }
-            Halt::Away { since, effect } => {
+            Halt::Away { since, is_silent, effect } => {
                 let waited = format_roughly(clock::now().saturating_duration_since(*since));
+                let what = if *is_silent { "answered nothing" } else { "was away" };
                 (
                     Verdict::Final(effect.outcome(OutcomeKind::Failed, repeatable)),
                     Error::new(
                         ErrorKind::Away,
-                        format!("{origin} was away for {waited}, which is longer than it is waited for"),
+                        format!("{origin} {what} for {waited}, which is longer than it is waited for"),
                     ),
                 )
             }

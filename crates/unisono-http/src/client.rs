@@ -242,6 +242,7 @@ impl Inner {
                     return Err(turn.expect("just looked at").refused_by_status());
                 }
                 Ok(answer) => {
+                    reached(Stage::Answered);
                     turn.iter().for_each(Turn::accepted);
                     let streaming = self.answered(request, origin, link, answer)?;
                     attempt.settle(streaming.effect);

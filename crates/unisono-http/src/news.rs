@@ -46,8 +46,10 @@ pub(crate) enum Sign {
     StreamsRefused,
     /// HTTP/2's ENHANCE_YOUR_CALM.
     Calm,
-    /// An attempt that was sent did not end in time.
-    TimedOut,
+    /// Nothing came back in time for what was sent.
+    Silent,
+    /// The head of an answer came in time, and not all of its body.
+    Unfinished,
     /// The head of an answer; `comes_back` says that it names a time to come back at.
     Answer { status: StatusCode, comes_back: bool },
     /// Anything else: a broken protocol, an answer that breaks off, a fault of this side.
@@ -59,7 +61,8 @@ pub(crate) fn news(sign: Sign) -> Peer {
     match sign {
         Sign::Refused | Sign::Unreachable | Sign::NoConnection | Sign::NameForNow => Peer::Away,
         Sign::HandshakeCut | Sign::ProxyCannotReach | Sign::NewClosed | Sign::Draining => Peer::Away,
-        Sign::StreamsRefused | Sign::Calm | Sign::TimedOut => Peer::Overloaded,
+        Sign::StreamsRefused | Sign::Calm | Sign::Unfinished => Peer::Overloaded,
+        Sign::Silent => Peer::Silent,
         Sign::NoSuchName | Sign::HandshakeRefused | Sign::ProxyRefuses | Sign::UsedClosed | Sign::Other => {
             Peer::Unknown
         }
@@ -99,7 +102,7 @@ mod tests {
     use super::*;
 
     /// The first column of the table, for what is no answer.
-    const ROWS: [(&str, Sign); 16] = [
+    const ROWS: [(&str, Sign); 17] = [
         ("the connection is refused, or a Unix socket is not there", Sign::Refused),
         ("host or network cannot be reached", Sign::Unreachable),
         ("there is no connection within `--connect-timeout`, or within `--timeout`", Sign::NoConnection),
@@ -117,7 +120,8 @@ mod tests {
         ("GOAWAY from one connection after the other, none of which took a request", Sign::Draining),
         ("REFUSED_STREAM over and over", Sign::StreamsRefused),
         ("ENHANCE_YOUR_CALM", Sign::Calm),
-        ("no whole answer within `--timeout`", Sign::TimedOut),
+        ("no answer within `--timeout`", Sign::Silent),
+        ("no whole answer within `--timeout`, though one began", Sign::Unfinished),
         ("anything else: a broken protocol, a body that breaks off, a fault of this side", Sign::Other),
     ];
 

@@ -2,7 +2,8 @@
 //!
 //! Sources: RFC 9110, section 10.2.3 (`Retry-After`); draft-ietf-httpapi-ratelimit-headers (`RateLimit`); and the
 //! `X-RateLimit-*` headers of GitHub and others, whose reset is a time of day, seconds or milliseconds. Every value is
-//! an answer or nothing: a server that talks nonsense is treated as one that says nothing.
+//! an answer or nothing: a server that talks nonsense is treated as one that says nothing. A `Retry-After` that is
+//! longer than anybody waits is no nonsense, however many digits it has; a quota's reset may be in whatever unit.
 
 use std::time::{Duration, SystemTime};
 
@@ -21,7 +22,7 @@ pub(crate) fn retry_after(headers: &HeaderMap, wall: fn() -> SystemTime) -> Opti
         Some(wait) => wait,
         None => httpdate::parse_http_date(text).ok()?.duration_since(server_time(headers, wall)).ok()?,
     };
-    sensible(wait)
+    (!wait.is_zero()).then_some(wait.min(Duration::from_secs(LONGEST)))
 }
 
 /// How long until the quota is renewed, when the server says that nothing of it is left.
@@ -91,16 +92,17 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     value.to_str().ok().map(str::trim)
 }
 
-/// Whole or decimal seconds; no sign, no exponent.
+/// Whole or decimal seconds, of as many digits as it likes; no sign, no exponent.
 fn seconds(text: &str) -> Option<Duration> {
     let plain = !text.is_empty()
         && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
         && text.as_bytes()[0] != b'.';
     let value: f64 = text.parse().ok().filter(|_| plain)?;
-    Duration::try_from_secs_f64(value).ok()
+    // What has only digits is never negative, so it is too long at most.
+    Some(Duration::try_from_secs_f64(value).unwrap_or(Duration::MAX))
 }
 
-/// Zero says nothing, and neither does a year.
+/// Zero says nothing of a quota, and neither does a year.
 fn sensible(wait: Duration) -> Option<Duration> {
     (!wait.is_zero() && wait.as_secs() < LONGEST).then_some(wait)
 }
@@ -155,7 +157,8 @@ mod tests {
             "1e400",
             "inf",
             "soon",
-            "1000000000000000000000000000000",
+            "-1000000000000000000000000000000",
+            "Fri, 31 Dec 10000 23:59:59 GMT",
             "",
             ".",
             "1.2.3",
@@ -166,6 +169,23 @@ mod tests {
         let mut twice = headers(&[("retry-after", "5")]);
         twice.append(header::RETRY_AFTER, HeaderValue::from_static("7"));
         assert_eq!(retry_after(&twice, wall), None);
+    }
+
+    #[test]
+    fn a_wait_of_any_number_of_digits_is_a_year_at_most_and_such_a_quota_is_used_up_until_nobody_knows_when() {
+        let year = Some(Duration::from_secs(LONGEST));
+        let many = "9".repeat(400);
+        for text in ["40000000", "99999999999999999999999", &many] {
+            assert_eq!(retry_after(&headers(&[("retry-after", text)]), wall), year, "{text}");
+            let headers = headers(&[("ratelimit", &format!("\"default\";r=0;t={text}"))]);
+            assert_eq!((until_renewed(&headers, wall), is_used_up(&headers)), (None, true), "{text}");
+        }
+        assert_eq!(retry_after(&headers(&[("retry-after", "Fri, 31 Dec 9999 23:59:59 GMT")]), wall), year);
+        // Nanoseconds, or nobody knows what.
+        for text in ["784111787000000000", &many] {
+            let headers = headers(&[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", text)]);
+            assert_eq!((until_renewed(&headers, wall), is_used_up(&headers)), (None, true), "{text}");
+        }
     }
 
     #[test]

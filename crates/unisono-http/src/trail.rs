@@ -36,6 +36,8 @@ pub(crate) enum Stage {
     Connecting,
     /// It has been sent.
     Sent,
+    /// The head of its answer has come.
+    Answered,
 }
 
 impl Trail {
@@ -68,7 +70,8 @@ impl Trail {
         match self.stage.get() {
             Stage::Apart => Sign::Other,
             Stage::Connecting => Sign::NoConnection,
-            Stage::Sent => Sign::TimedOut,
+            Stage::Sent => Sign::Silent,
+            Stage::Answered => Sign::Unfinished,
         }
     }
 }

@@ -171,6 +171,19 @@ async fn time_that_runs_out_is_news_of_what_was_waited_for() {
     .await;
     let client = Client::new(options()).unwrap();
     let out = run_with(&client, vec![get(silent.url("/"))], limit).await.remove(0);
+    assert_eq!(out.peer, Peer::Silent);
+    // By a deadline that is shorter, as well.
+    let times = Times { timeout: None, deadline: Some(seconds(2)), ..Times::default() };
+    let by_deadline = Settings { times, ..without_retries() };
+    let out = run_with(&client, vec![get(silent.url("/"))], by_deadline).await.remove(0);
+    assert_eq!(out.peer, Peer::Silent);
+    let begins = Server::start(|mut connection| async move {
+        connection.request().await;
+        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}").await;
+        connection.silence().await;
+    })
+    .await;
+    let out = run_with(&client, vec![get(begins.url("/"))], limit).await.remove(0);
     assert_eq!(out.peer, Peer::Overloaded);
     // A server that accepts and never shakes hands: there is no connection yet.
     let mute = Server::start(|mut connection| async move { connection.silence().await }).await;

@@ -15,6 +15,8 @@ pub(crate) struct InDoubt {
     placed: HashMap<Place, Started>,
     /// What no row of the input was found for so far, by its number in the run file.
     adrift: HashMap<u32, Started>,
+    /// Some of the first have a page behind the first one: most runs have no such, and need not look for any.
+    has_later_pages: bool,
 }
 
 impl Started {
@@ -37,6 +39,7 @@ impl InDoubt {
     }
 
     pub(crate) fn add(&mut self, one: Started) {
+        self.has_later_pages |= one.key.page > 1;
         match self.placed.entry(one.place()) {
             Entry::Occupied(mut had) => had.get_mut().join(&one),
             Entry::Vacant(place) => drop(place.insert(one)),
@@ -51,12 +54,25 @@ impl InDoubt {
         Some(found)
     }
 
-    /// There is a line of this; `is_second` says that there was one before.
-    pub(crate) fn decide(&mut self, key: RowKey, fingerprint: u64, is_second: bool) {
-        self.placed.remove(&(key, Some(fingerprint)));
-        if is_second {
-            self.placed.remove(&(key, None));
+    /// There is a line of this; `is_second` says that there was one before, and `is_last` that its row goes on with no
+    /// other page.
+    pub(crate) fn decide(&mut self, key: RowKey, fingerprint: u64, is_second: bool, is_last: bool) {
+        self.remove(key, fingerprint, is_second);
+        if is_last && self.has_later_pages {
+            // Pages that were started when those before them had other lines, which are lost. Whoever runs this one
+            // again runs them as well, and with the keys that belong to its own.
+            let mut page = key.page.max(1) + 1;
+            while self.remove(RowKey { page, ..key }, fingerprint, true) {
+                page += 1;
+            }
         }
+    }
+
+    /// Returns whether there was any.
+    fn remove(&mut self, key: RowKey, fingerprint: u64, is_second: bool) -> bool {
+        let first = self.placed.remove(&(key, Some(fingerprint)));
+        let second = is_second.then(|| self.placed.remove(&(key, None))).flatten();
+        first.is_some() || second.is_some()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -38,7 +38,7 @@ pub use json::Json;
 pub use line::{Head, Next, Record, RowKey, scan, unescape};
 pub use members::{Elements, Fields, Members, push_json_string};
 pub use order::Order;
-pub use recover::{Disposition, Fate, Gone, Identity, LeftOver, Mode, Old, OldLines, Recovered};
+pub use recover::{Disposition, Fate, Gone, Identity, Later, LeftOver, Mode, Old, OldLines, Recovered};
 pub use repeat::Repeat;
 pub use spelling::respelled;
 pub use writer::Closed;

@@ -232,6 +232,11 @@ impl Head<'_> {
         }
     }
 
+    /// Whether its row goes on with another page.
+    pub(crate) fn goes_on(&self) -> bool {
+        matches!(self.next, Some(Some(_)))
+    }
+
     /// The key that it went out with.
     pub(crate) fn key_text(&self) -> Option<String> {
         self.idempotency_key.and_then(unescape)

@@ -87,6 +87,8 @@ pub enum Disposition {
         repeat: Repeat,
         /// Where that may have stood elsewhere: what [`Journal::found`](crate::Journal::found) is to be told.
         found: Option<u32>,
+        /// Pages behind that one which were started as well: the lines of those before them are lost.
+        later: Vec<Later>,
         /// What to do with it if it is.
         otherwise: Box<Disposition>,
     },
@@ -101,6 +103,17 @@ pub enum Disposition {
     /// Whether it was started is not known, since notes were lost: what bears being done twice does this, the rest is
     /// `ambiguous`.
     Unsure(Box<Disposition>),
+}
+
+/// A page that was started behind another one that is to be asked for again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Later {
+    /// Its number.
+    pub page: u32,
+    /// In which way it could be repeated.
+    pub repeat: Repeat,
+    /// As of the first of them.
+    pub found: Option<u32>,
 }
 
 /// What becomes of a line.
@@ -185,12 +198,13 @@ pub struct Recovered {
     unseen: u64,
 }
 
-/// A note whose row may stand anywhere by now.
+/// The notes of a row that may stand anywhere by now.
 #[derive(Debug)]
 struct Adrift {
     one: Started,
     /// Its number in the run file.
     number: u32,
+    later: Vec<Later>,
 }
 
 /// What was on its way when a run was killed, and is not in the input any more.
@@ -208,7 +222,7 @@ pub struct Gone {
 #[derive(Debug, Default)]
 struct Copies {
     kept: u32,
-    interrupted: Vec<(RowKey, Repeat)>,
+    interrupted: Vec<(RowKey, Repeat, Vec<Later>)>,
     /// Rows whose lines said that they may run again.
     again: Vec<u64>,
 }
@@ -220,8 +234,8 @@ impl Copies {
             self.kept -= 1;
             return (row, Disposition::Kept);
         }
-        if let Some((key, repeat)) = self.interrupted.pop() {
-            return (key.row, interrupted(key, repeat, None, Disposition::Run));
+        if let Some((key, repeat, later)) = self.interrupted.pop() {
+            return (key.row, interrupted(key, repeat, None, later, Disposition::Run));
         }
         match self.again.pop() {
             Some(row) => (row, fresh(is_unsure_again)),
@@ -604,6 +618,12 @@ impl Recovered {
         Ok((was, adrift.map_or(disposition, |adrift| adrift.interrupts(was))))
     }
 
+    /// What was started of rows that ask for the same, by that, and for which of those its key was made.
+    pub fn twins(&self) -> impl Iterator<Item = (u64, u32)> {
+        let adrift = self.adrift.values().flatten().map(|adrift| &adrift.one);
+        self.doubtful.values().chain(adrift).map(|one| (one.fingerprint, one.repeat.twin()))
+    }
+
     /// What becomes of the row with this number.
     fn disposition(&self, row: u64) -> Disposition {
         match self.state(row) {
@@ -718,6 +738,8 @@ impl Recovered {
             doubtful.entry(one.key).and_modify(|repeat| *repeat = repeat.join(one.repeat)).or_insert(one.repeat);
         });
         let noted: HashSet<u64> = notes.iter().chain(&tail).map(|one| one.key.row).collect();
+        // The pages with which rows that have notes came to their end.
+        let mut last_pages = HashMap::new();
         // What rows that have notes ask for, as their lines say.
         let mut asked = HashSet::new();
         let (mut decided, mut old) = (HashSet::new(), OldLines::new());
@@ -765,6 +787,9 @@ impl Recovered {
                 decided.insert((head.key, Some(head.fingerprint)));
                 if !is_doubtful {
                     decided.insert((head.key, None));
+                    if !head.goes_on() {
+                        last_pages.insert((head.key.row, head.fingerprint), head.key.page);
+                    }
                 }
             }
         }
@@ -778,21 +803,30 @@ impl Recovered {
                 found.mark = Some(mark);
             }
         }
-        let undecided = |one: &Started| one.standing == Standing::Adrift || !decided.contains(&one.place());
+        // As in `InDoubt::decide`.
+        let is_behind_the_end =
+            |one: &Started| last_pages.get(&(one.key.row, one.fingerprint)).is_some_and(|last| one.key.page > *last);
+        let undecided = |one: &Started| {
+            one.standing == Standing::Adrift || !decided.contains(&one.place()) && !is_behind_the_end(one)
+        };
         let mut in_doubt: Vec<Started> = notes.into_iter().filter(undecided).collect();
         match (&found.tail, started) {
             (_, Some(_)) | (Tail::Harmless, _) => {}
             (Tail::Started(one), None) => in_doubt.push(one.clone()),
             (Tail::Unknown, None) => recovered.is_unsure = true,
         }
-        in_doubt.sort_by_key(|one| one.key);
-        in_doubt.dedup_by(|later, first| first.takes_in_page(later));
-        in_doubt.retain_mut(|one| {
+        in_doubt.sort_by_key(Started::order);
+        let mut number = 0;
+        for pages in in_doubt.chunk_by_mut(Started::goes_on_with) {
             // A line stands where its row does, if it is torn as well.
-            let has_place = started.is_none() || one.has_line || asked.contains(&(one.key.row, one.fingerprint));
-            recovered.interrupt(one, has_place)
-        });
-        recovered.number(&mut in_doubt, &old);
+            let has_line = pages.iter().any(|one| one.has_line);
+            let has_place = started.is_none() || has_line || asked.contains(&(pages[0].key.row, pages[0].fingerprint));
+            recovered.interrupt(pages, has_place, number);
+            number += pages.len() as u32;
+            // What is adrift has none: one with its number is that of another row.
+            let firm = pages.iter_mut().filter(|one| one.standing == Standing::Firm);
+            firm.for_each(|one| one.has_line = old.contains_key(&one.key));
+        }
         found.in_doubt = in_doubt;
         recovered.old = Arc::new(old);
         Ok((recovered, found))
@@ -832,62 +866,55 @@ impl Recovered {
         self.is_unsure
     }
 
-    /// Takes in a note that no line has decided. Returns whether it is still needed.
-    fn interrupt(&mut self, one: &mut Started, has_place: bool) -> bool {
-        if one.key.page > 1 && !has_place {
+    /// Takes in the notes of a row that no line has decided, the first page first; of that the run file will have this
+    /// number.
+    fn interrupt(&mut self, pages: &mut [Started], has_place: bool, number: u32) {
+        if pages[0].key.page > 1 && !has_place {
             // The lines and notes of the pages before it are lost, and nobody can begin with this one.
-            one.repeat = Repeat::Never;
+            pages[0].repeat = Repeat::Never;
         }
+        let may_move = pages[0].repeat.is_allowed() && !has_place && self.identity != Identity::Content;
+        let standing = if may_move { Standing::Adrift } else { Standing::Firm };
+        pages.iter_mut().for_each(|one| one.standing = standing);
+        let (one, later) = pages.split_first().expect("there is a note of each row that has notes");
+        let later = (number + 1..).zip(later).map(|(number, one)| Later {
+            page: one.key.page,
+            repeat: one.repeat,
+            found: may_move.then_some(number),
+        });
+        let later: Vec<Later> = later.collect();
         let Started { key, fingerprint, repeat, .. } = *one;
-        if repeat.is_allowed() && !has_place && self.identity != Identity::Content {
-            one.standing = Standing::Adrift;
+        if may_move {
             self.last_row = self.last_row.max(Some(key.row));
             let place = if self.identity == Identity::Id { one.id() } else { key.row };
             self.adrift_places.entry(place).and_modify(|had| *had = had.join(repeat)).or_insert(repeat);
-            self.adrift.entry(fingerprint).or_default().push(Adrift { one: one.clone(), number: 0 });
-            return true;
+            self.adrift.entry(fingerprint).or_default().push(Adrift { one: one.clone(), number, later });
+            return;
         }
-        one.standing = Standing::Firm;
         self.mark(key.row, fingerprint);
         self.set_state(key.row, SPECIAL);
         let otherwise = match self.special.remove(&key.row) {
             // Of what it asked for before and since, where that differs.
-            Some(Disposition::Interrupted { key, repeat: had, found, otherwise }) => {
-                let joined = Disposition::Interrupted { key, repeat: had.join(repeat), found, otherwise };
+            Some(Disposition::Interrupted { key, repeat: had, found, later, otherwise }) => {
+                let joined = Disposition::Interrupted { key, repeat: had.join(repeat), found, later, otherwise };
                 self.special.insert(key.row, joined);
-                return true;
+                return;
             }
             known => known.unwrap_or(Disposition::Run),
         };
         self.doubtful.insert(key.row, one.clone());
-        self.special.insert(key.row, interrupted(key, repeat, None, otherwise));
+        self.special.insert(key.row, interrupted(key, repeat, None, later.clone(), otherwise));
         match self.identity {
             Identity::Row => {}
             Identity::Content => {
                 self.doubts += 1;
-                self.contents.entry(fingerprint).or_default().interrupted.push((key, repeat));
+                self.contents.entry(fingerprint).or_default().interrupted.push((key, repeat, later));
             }
             Identity::Id => {
                 if let Entry::Vacant(entry) = self.names.entry(one.id()) {
                     entry.insert(Named { row: key.row, fingerprint, not_understood: false, is_seen: false });
                     self.unseen += 1;
                 }
-            }
-        }
-        true
-    }
-
-    /// Numbers what is in doubt as the run file will have it.
-    fn number(&mut self, in_doubt: &mut [Started], old: &OldLines) {
-        let mut next_of: HashMap<u64, usize> = HashMap::new();
-        for (number, one) in (0..).zip(in_doubt) {
-            if one.standing == Standing::Adrift {
-                let next = next_of.entry(one.fingerprint).or_default();
-                let adrift = self.adrift.get_mut(&one.fingerprint).and_then(|notes| notes.get_mut(*next));
-                adrift.expect("each note that is adrift was put there, in this order").number = number;
-                *next += 1;
-            } else {
-                one.has_line = old.contains_key(&one.key);
             }
         }
     }
@@ -1030,15 +1057,21 @@ fn could_have_been_repeated(head: &Head<'_>) -> bool {
     !is_well && !head.repeatable && head.effect == Effect::None
 }
 
-fn interrupted(key: RowKey, repeat: Repeat, found: Option<u32>, otherwise: Disposition) -> Disposition {
-    Disposition::Interrupted { key, repeat, found, otherwise: Box::new(otherwise) }
+fn interrupted(
+    key: RowKey,
+    repeat: Repeat,
+    found: Option<u32>,
+    later: Vec<Later>,
+    otherwise: Disposition,
+) -> Disposition {
+    Disposition::Interrupted { key, repeat, found, later, otherwise: Box::new(otherwise) }
 }
 
 impl Adrift {
     /// What to do with the row that it turns out to be of.
     fn interrupts(self, row: u64) -> Disposition {
         let key = RowKey { row, ..self.one.key };
-        interrupted(key, self.one.repeat, Some(self.number), Disposition::Run)
+        interrupted(key, self.one.repeat, Some(self.number), self.later, Disposition::Run)
     }
 }
 

@@ -21,15 +21,30 @@ pub enum Repeat {
     Never,
     /// Whatever it carries: an idempotent method, a command or a function of which the user has said so.
     ByNature,
-    /// Whoever is asked knows it again by this key, of which there are 32 bits of a hash: it is only ever held against
-    /// one other.
-    ByKey(u32),
+    /// Whoever is asked knows it again by a key.
+    ByKey {
+        /// 32 bits of the key's hash: it is only ever held against one other.
+        hash: u32,
+        /// What the key was made of beside what is asked for, where that is no id: which it is of those that ask for
+        /// the same.
+        twin: u32,
+    },
 }
 
 impl Repeat {
-    /// By this key.
+    /// By this key, where nobody has to make it again.
     pub fn by_key(key: &str) -> Self {
-        Self::ByKey(xxh3_64(key.as_bytes()) as u32)
+        Self::by_key_of_twin(key, 0)
+    }
+
+    /// By this key, which was made for this one of those that ask for the same.
+    pub fn by_key_of_twin(key: &str, twin: u32) -> Self {
+        Self::ByKey { hash: xxh3_64(key.as_bytes()) as u32, twin }
+    }
+
+    /// Which of those that ask for the same the key was made for; 0 as well where that is not known.
+    pub fn twin(self) -> u32 {
+        if let Self::ByKey { twin, .. } = self { twin } else { 0 }
     }
 
     /// Whether it may be repeated at all.
@@ -39,11 +54,16 @@ impl Repeat {
 
     /// In which way both of two attempts may be repeated.
     pub fn join(self, other: Self) -> Self {
-        if self == other { self } else { Self::Never }
+        if self.agrees_with(other) { self } else { Self::Never }
     }
 
     /// Whether an attempt of this kind may follow one of the other that may have taken effect.
     pub fn agrees_with(self, other: Self) -> bool {
-        self.is_allowed() && self == other
+        match (self, other) {
+            (Self::ByNature, Self::ByNature) => true,
+            // The same key may have been kept by a line, which does not say for which twin it was made.
+            (Self::ByKey { hash, .. }, Self::ByKey { hash: other, .. }) => hash == other,
+            _ => false,
+        }
     }
 }

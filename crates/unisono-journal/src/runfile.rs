@@ -7,7 +7,7 @@
 //! a new one, since a kill may come before or after the rename). So it is found again when the results file has another
 //! name, and a copy of the results file is told from the file itself.
 //!
-//! A header of 64 bytes, the count of the notes that were promised (16 bytes), and records of 44 bytes and the row's
+//! A header of 64 bytes, the count of the notes that were promised (16 bytes), and records of 48 bytes and the row's
 //! id, each with a checksum that holds for its run and its place alone. A note is promised when it is synced and
 //! counted; only then does what it is of start. So a file that does not have all that it counts was cut or damaged, and
 //! is not believed; what follows them is the torn write of a killed run, of which nothing had started. The count is not
@@ -93,15 +93,16 @@ impl Started {
         format!("r{}", self.key.row)
     }
 
-    /// Takes in the note of a later page of its row, if that is what the other is: the line of this page is lost, and
-    /// whoever runs it again runs those after it, which is right only where all of them can be repeated.
-    pub(crate) fn takes_in_page(&mut self, later: &Self) -> bool {
-        let is_later = later.key.row == self.key.row && later.key > self.key;
-        let takes_in = is_later && later.fingerprint == self.fingerprint && self.standing != Standing::Adrift;
-        if takes_in {
-            self.repeat = self.repeat.join(later.repeat);
-        }
-        takes_in
+    /// In the order of rows, and those of one row and what it asks for side by side, in the order of their pages.
+    pub(crate) fn order(&self) -> impl Ord + use<> {
+        (self.key.row, self.fingerprint, self.standing == Standing::Adrift, self.repeat.twin(), self.key.page)
+    }
+
+    /// Whether the other, which is the next in that order, is the note of a later page of the same row: the line of
+    /// this page is lost, and whoever runs it again runs those after it.
+    pub(crate) fn goes_on_with(&self, next: &Self) -> bool {
+        let of = |one: &Self| (one.key.row, one.fingerprint, one.standing == Standing::Adrift, one.repeat.twin());
+        of(self) == of(next) && self.key.page < next.key.page
     }
 
     /// Takes in another note of the same: what was killed twice may follow neither attempt where they differ.
@@ -453,10 +454,10 @@ fn encode_started(started: &Started, run: u64, number: u64, into: &mut Vec<u8>) 
     bytes[12..20].copy_from_slice(&started.fingerprint.to_le_bytes());
     let has = [started.has_line, started.id_text.is_some(), started.own_id.is_some()];
     bytes[20] = has.into_iter().rev().fold(0, |bits, has| bits << 1 | u8::from(has));
-    let (kind, key) = match started.repeat {
-        Repeat::Never => (0, 0),
-        Repeat::ByNature => (1, 0),
-        Repeat::ByKey(key) => (2, key),
+    let (kind, hash, twin) = match started.repeat {
+        Repeat::Never => (0, 0, 0),
+        Repeat::ByNature => (1, 0, 0),
+        Repeat::ByKey { hash, twin } => (2, hash, twin),
     };
     let (standing, found) = match started.standing {
         Standing::Firm => (0, 0),
@@ -467,8 +468,9 @@ fn encode_started(started: &Started, run: u64, number: u64, into: &mut Vec<u8>) 
     let length = u16::try_from(text.len()).expect("an id that is noted is no longer than a note can be");
     bytes[22..24].copy_from_slice(&length.to_le_bytes());
     bytes[24..32].copy_from_slice(&started.own_id.unwrap_or(0).to_le_bytes());
-    bytes[32..36].copy_from_slice(&key.to_le_bytes());
+    bytes[32..36].copy_from_slice(&hash.to_le_bytes());
     bytes[36..40].copy_from_slice(&found.to_le_bytes());
+    bytes[40..44].copy_from_slice(&twin.to_le_bytes());
     let start = into.len();
     into.extend_from_slice(&bytes);
     into.extend_from_slice(text.as_bytes());
@@ -495,7 +497,7 @@ fn decode_started(bytes: &[u8], run: u64, number: u64) -> Option<Started> {
         has_line: bytes[20] & 1 != 0,
         repeat: match bytes[21] & 0xf {
             1 => Repeat::ByNature,
-            2 => Repeat::ByKey(four(32)),
+            2 => Repeat::ByKey { hash: four(32), twin: four(40) },
             _ => Repeat::Never,
         },
         standing: match bytes[21] >> 4 {
@@ -531,11 +533,11 @@ const HEADER: usize = 64;
 /// Where the records begin, behind the count.
 const RECORDS: usize = HEADER + 16;
 /// How long a record is without an id.
-const RECORD: usize = 40 + SUM;
+const RECORD: usize = 44 + SUM;
 const SUM: usize = 4;
 /// A longer id is known by its hash alone, and its row has no line before the input has it again.
 pub(crate) const MOST_ID: usize = 1024;
-const MAGIC: &[u8; 8] = b"unisono5";
+const MAGIC: &[u8; 8] = b"unisono6";
 
 #[cfg(test)]
 mod tests {
@@ -556,7 +558,7 @@ mod tests {
         let repeat = match row % 3 {
             0 => Repeat::Never,
             1 => Repeat::ByNature,
-            _ => Repeat::by_key("k"),
+            _ => Repeat::by_key_of_twin("k", row as u32),
         };
         let standing = match row % 5 {
             3 => Standing::Adrift,

@@ -31,7 +31,7 @@ use crate::{
     Again, Finish, Repeats, RowKey,
     error::{Error, Reason},
     in_doubt::InDoubt,
-    line::{Head, Mark, Record, encode, push_body_lost},
+    line::{Head, Mark, Next, Record, encode, push_body_lost},
     place::{self, Locked},
     recover::OldLines,
     rewrite::{Old, expecting},
@@ -87,6 +87,8 @@ struct LineEnd {
     repeatable: bool,
     /// Something would be lost with it.
     is_result: bool,
+    /// Its row goes on with no other page.
+    is_last: bool,
     key: RowKey,
     fingerprint: u64,
 }
@@ -128,6 +130,7 @@ impl Shared {
             repeatable: record.repeatable,
             // What was cancelled before it could do anything is not lost: it runs again.
             is_result: record.outcome != OutcomeKind::Cancelled || record.effect != Effect::None,
+            is_last: !matches!(record.next, Next::Page(_)),
             key: record.key,
             fingerprint: record.fingerprint,
         };
@@ -443,7 +446,7 @@ impl Writer {
         if let Some(kept) = self.kept.as_mut().filter(|kept| !kept.in_doubt.is_empty() || !kept.old.is_empty()) {
             for line in written {
                 let is_second = kept.old.contains_key(&line.key);
-                kept.in_doubt.decide(line.key, line.fingerprint, is_second);
+                kept.in_doubt.decide(line.key, line.fingerprint, is_second, line.is_last);
                 if is_second {
                     kept.replaced.insert(line.key);
                 }

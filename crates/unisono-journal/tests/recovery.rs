@@ -42,7 +42,13 @@ fn record(row: u64, outcome: OutcomeKind) -> Record<'static> {
 
 fn interrupted(row: u64) -> Disposition {
     let otherwise = Box::new(Disposition::Run);
-    Disposition::Interrupted { key: RowKey { row, page: 0 }, repeat: Repeat::Never, found: None, otherwise }
+    Disposition::Interrupted {
+        key: RowKey { row, page: 0 },
+        repeat: Repeat::Never,
+        found: None,
+        later: Vec::new(),
+        otherwise,
+    }
 }
 
 fn fingerprint(row: u64) -> u64 {
@@ -901,7 +907,7 @@ fn what_was_on_its_way_says_how_it_could_be_repeated_and_what_comes_after_it_the
     let doubt = |row, page, repeat, otherwise| {
         let is_adrift = page == 0 && repeat != Repeat::Never;
         let (found, otherwise) = (is_adrift.then_some(row as u32), Box::new(otherwise));
-        Disposition::Interrupted { key: RowKey { row, page }, repeat, found, otherwise }
+        Disposition::Interrupted { key: RowKey { row, page }, repeat, found, later: Vec::new(), otherwise }
     };
     let page = Disposition::Continue { page: 1, next: "2".into() };
     let dispositions: Vec<_> =
@@ -910,6 +916,53 @@ fn what_was_on_its_way_says_how_it_could_be_repeated_and_what_comes_after_it_the
         dispositions,
         [doubt(0, 0, keyed, Disposition::Run), doubt(1, 2, keyed, page), doubt(2, 0, Repeat::Never, Disposition::Run)]
     );
+}
+
+#[test]
+fn pages_whose_lines_are_lost_are_in_doubt_each_by_its_own_key_until_they_or_the_end_of_their_row_have_a_line() {
+    let keyed = |page: u32| Repeat::by_key_of_twin(&format!("k{page}"), 4);
+    let line = |page: u32, next| Record { key: RowKey { row: 1, page }, next, ..record(1, OutcomeKind::Ok) };
+    let ends: [&[Record<'_>]; 3] = [&[line(1, Next::Page("2"))], &[line(1, Next::Last)], &[]];
+    for (lines, left) in ends.into_iter().zip([vec![2, 3], vec![], vec![1, 2, 3]]) {
+        let folder = folder();
+        let path = folder.path().join("r.jsonl");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (journal, _) = Journal::open(&path, Open::default()).unwrap();
+        for page in 1..4 {
+            runtime.block_on(journal.started(RowKey { row: 0, page }, None, fingerprint(1), keyed(page))).unwrap();
+        }
+        drop(journal);
+        // The next run finds the row elsewhere, and is killed as well.
+        let (journal, mut recovered) = Journal::open(&path, RESUME).unwrap();
+        assert_eq!(recovered.twins().collect::<Vec<_>>(), [(fingerprint(1), 4)]);
+        assert_eq!(recovered.dispose(0, None, fingerprint(9)).unwrap().1, displaced(keyed(1)));
+        let found = recovered.dispose(1, None, fingerprint(1)).unwrap().1;
+        let Disposition::Interrupted { key, repeat, found: Some(number), later, .. } = found else {
+            panic!("{found:?}")
+        };
+        assert_eq!((key, repeat), (RowKey { row: 1, page: 1 }, keyed(1)));
+        assert_eq!(later.iter().map(|one| (one.page, one.repeat)).collect::<Vec<_>>(), [(2, keyed(2)), (3, keyed(3))]);
+        journal.found(number, key);
+        later.iter().for_each(|one| journal.found(one.found.unwrap(), RowKey { page: one.page, ..key }));
+        lines.iter().for_each(|line| journal.append(line));
+        let closed = journal.close_blocking(Finish::default());
+        assert_eq!((closed.failure.is_none(), folder.path().join("r.jsonl.run").exists()), (true, !left.is_empty()));
+
+        let mut recovered = resume(&path);
+        recovered.dispose(0, None, fingerprint(9)).unwrap();
+        let pages = match recovered.dispose(1, None, fingerprint(1)).unwrap().1 {
+            Disposition::Interrupted { key, later, .. } => {
+                [key.page].into_iter().chain(later.iter().map(|one| one.page)).collect()
+            }
+            Disposition::Kept => vec![],
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(pages, left);
+    }
+}
+
+fn displaced(repeat: Repeat) -> Disposition {
+    Disposition::Displaced { repeat, otherwise: Box::new(Disposition::Run) }
 }
 
 #[test]

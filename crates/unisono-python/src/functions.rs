@@ -24,7 +24,7 @@ use unisono_runner::{
 
 use crate::{
     errors,
-    notifier::Notifier,
+    notifier::{EndingNotifier, Notifier},
     options::Keywords,
     outcomes::FunctionOutcome,
     run::{EngineEnds, Face, Run},
@@ -57,12 +57,12 @@ pub fn functions(
         _ => (Duration::from_millis(50), "its executor cannot stop what it has begun"),
     };
     keywords.finish()?;
-    let notifier = Notifier::new()?;
-    let notify = notifier.clone();
-    let notify: WorkNotifier = Arc::new(move || notify.notify());
+    let notifier = EndingNotifier::new()?;
+    let weak = notifier.weak();
+    let notify: WorkNotifier = Arc::new(move || weak.notify());
     let (calls, queue) = function_calls::<Value>(notify);
     let drains = Arc::new(AtomicBool::new(false));
-    let (says, tell) = (drains.clone(), notifier.clone());
+    let (says, tell) = (drains.clone(), notifier.weak());
     let drained = Box::new(move || {
         // Before the notifier, so that whoever hears it knows.
         says.store(true, Ordering::Release);
@@ -145,7 +145,7 @@ impl Face for FunctionFace {
 pub struct CallQueue {
     queue: WorkQueue<Invocation, CallResult<Value>>,
     tasks: Mutex<Begun>,
-    notifier: Notifier,
+    notifier: EndingNotifier,
     /// Nothing new is to begin.
     drains: Arc<AtomicBool>,
     /// Threads do not survive a fork.
@@ -164,9 +164,9 @@ type Taken = (Vec<(usize, u64)>, Vec<usize>, bool);
 
 #[pymethods]
 impl CallQueue {
-    /// The descriptor that becomes readable when there is something to look at.
-    fn fileno(&self) -> i32 {
-        self.notifier.fileno()
+    /// What is notified when there is something to look at; `None` when that it is over was taken.
+    fn notifier(&self) -> Option<Notifier> {
+        self.notifier.notifier()
     }
 
     /// Waits until there is something to look at, or so many seconds.
@@ -183,6 +183,9 @@ impl CallQueue {
         self.notifier.clear();
         let mut taken = Vec::new();
         let is_open = self.queue.take(usize::MAX, false, &mut taken);
+        if !is_open {
+            self.notifier.let_go();
+        }
         // After the pieces, so that none is stopped before it is known.
         let stops = self.queue.take_stopped();
         let mut tasks = self.lock();

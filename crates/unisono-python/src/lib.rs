@@ -63,6 +63,8 @@ mod _native {
     #[pymodule_export]
     use super::limiter_wait::{Notice, PlaceWait};
     #[pymodule_export]
+    use super::notifier::Notifier;
+    #[pymodule_export]
     use super::numbers::{seconds_of, whole_of};
     #[pymodule_export]
     use super::outcomes::{

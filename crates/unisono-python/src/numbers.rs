@@ -5,7 +5,7 @@
 
 use std::{
     num::{NonZeroU32, NonZeroU64},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use pyo3::{prelude::*, types::PyBool};
@@ -110,23 +110,64 @@ pub fn whole_within(name: &str, value: &Bound<'_, PyAny>, least: i128, most: i12
     }
 }
 
-/// A number of seconds, when it is a number; text and the like are somebody else's.
-pub fn seconds(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<Duration>> {
-    let py = value.py();
-    let wrong = || usage(py, format!("{name} must be a number of seconds, at least 0, not {}", shown(value)));
+/// A number of seconds, when it is a number; text and the like are somebody else's. `no_limit` is what to give instead
+/// of a time without end, where that can be.
+pub fn seconds(name: &str, value: &Bound<'_, PyAny>, no_limit: Option<&str>) -> PyResult<Option<Duration>> {
+    seconds_from(name, value, "at least", no_limit)
+}
+
+fn seconds_from(
+    name: &str,
+    value: &Bound<'_, PyAny>,
+    least: &str,
+    no_limit: Option<&str>,
+) -> PyResult<Option<Duration>> {
+    let wrong = || no_seconds(name, value, least, no_limit);
     if value.is_instance_of::<PyBool>() {
         return Err(wrong());
     }
     // A whole number that is too large for a float is one all the same.
     let number = match value.extract::<f64>() {
         Ok(number) => number,
-        Err(error) if error.is_instance_of::<pyo3::exceptions::PyOverflowError>(py) => return Err(wrong()),
+        Err(error) if error.is_instance_of::<pyo3::exceptions::PyOverflowError>(value.py()) => return Err(wrong()),
         Err(_) => return Ok(None),
     };
     match Duration::try_from_secs_f64(number) {
         Ok(duration) if duration < FOR_EVER => Ok(Some(duration)),
         _ => Err(wrong()),
     }
+}
+
+/// Says what is wrong with something that should be a number of seconds.
+fn no_seconds(name: &str, value: &Bound<'_, PyAny>, least: &str, no_limit: Option<&str>) -> PyErr {
+    let is_number = !value.is_instance_of::<PyBool>();
+    // What is larger than any float is no infinity, but has no end either for all that anybody will see of it.
+    let is_positive = value.gt(0).unwrap_or(false);
+    let way_out = no_limit.map(|give| format!("; for no limit, give {give}")).unwrap_or_default();
+    let given = shown(value);
+    let why = match value.extract::<f64>() {
+        Ok(seconds) if seconds == f64::INFINITY && is_number => {
+            format!("must be a time with an end, not {given}{way_out}")
+        }
+        Ok(seconds) if seconds >= FOR_EVER.as_secs_f64() && is_number => {
+            format!("must be less than {} seconds (100 years), not {given}{way_out}", FOR_EVER.as_secs())
+        }
+        Err(_) if is_number && is_positive => {
+            format!("must be less than {} seconds (100 years), not {given}{way_out}", FOR_EVER.as_secs())
+        }
+        _ => format!("must be a number of seconds, {least} 0, not {given}"),
+    };
+    usage(value.py(), format!("{name} {why}"))
+}
+
+/// The moment in so many seconds, which is now when they are none or less; `None` when no clock gets so far.
+pub fn moment_in(seconds: f64) -> Option<Instant> {
+    moment_after(Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX))
+}
+
+/// The moment after so long; `None` when no clock gets so far.
+pub fn moment_after(duration: Duration) -> Option<Instant> {
+    Instant::now().checked_add(duration)
 }
 
 /// How many seconds to wait at most, where `inf` and what is as good as that is no mistake.
@@ -152,14 +193,11 @@ pub fn whole_of(name: &str, value: &Bound<'_, PyAny>, least: i64, most: Option<i
 }
 
 /// A number of seconds from a caller of the Python half.
-#[pyfunction(name = "seconds", signature = (name, value, *, above_zero=false))]
-pub fn seconds_of(name: &str, value: &Bound<'_, PyAny>, above_zero: bool) -> PyResult<f64> {
+#[pyfunction(name = "seconds", signature = (name, value, *, above_zero=false, no_limit=None))]
+pub fn seconds_of(name: &str, value: &Bound<'_, PyAny>, above_zero: bool, no_limit: Option<&str>) -> PyResult<f64> {
     let least = if above_zero { "above" } else { "at least" };
-    let wrong = || usage(value.py(), format!("{name} must be a number of seconds, {least} 0, not {}", shown(value)));
-    let duration = seconds(name, value)?.ok_or_else(wrong)?;
-    if above_zero && duration.is_zero() {
-        return Err(wrong());
-    }
+    let duration = seconds_from(name, value, least, no_limit)?.filter(|duration| !(above_zero && duration.is_zero()));
+    let duration = duration.ok_or_else(|| no_seconds(name, value, least, no_limit))?;
     Ok(duration.as_secs_f64())
 }
 
@@ -177,3 +215,36 @@ pub fn shown(value: &Bound<'_, PyAny>) -> String {
 
 /// Enough to know the value again.
 const LONGEST: usize = 60;
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{moment_after, moment_in};
+
+    #[test]
+    fn seconds_below_nothing_and_no_number_at_all_are_now() {
+        for seconds in [0.0, -0.0, -1.0, -1e300, f64::NEG_INFINITY, f64::NAN] {
+            let before = Instant::now();
+            let moment = moment_in(seconds).unwrap();
+            assert!(before <= moment && moment <= Instant::now(), "{seconds}");
+        }
+    }
+
+    #[test]
+    fn seconds_are_counted_from_now() {
+        let before = Instant::now();
+        let moment = moment_in(1.5).unwrap();
+        let time = Duration::from_millis(1500);
+        assert!(before + time <= moment && moment <= Instant::now() + time);
+        assert!(moment_after(time).unwrap() >= moment);
+    }
+
+    #[test]
+    fn more_than_a_clock_can_tell_is_no_moment() {
+        for seconds in [1e300, f64::MAX, f64::INFINITY, 1e19] {
+            assert_eq!(moment_in(seconds), None, "{seconds}");
+        }
+        assert_eq!(moment_after(Duration::MAX), None);
+    }
+}

@@ -102,7 +102,9 @@ impl<'py> Keywords<'py> {
     pub fn span(&self, name: &str) -> PyResult<Option<Option<Duration>>> {
         let Some(value) = self.take(name)? else { return Ok(None) };
         let py = self.given.py();
-        if let Some(duration) = numbers::seconds(name, &value)? {
+        // These are lengths of steps and no limits, so that `none` means the default.
+        let no_limit = (!matches!(name, "base" | "cap" | "connect_timeout")).then_some("\"none\"");
+        if let Some(duration) = numbers::seconds(name, &value, no_limit)? {
             return Ok(Some(Some(duration)));
         }
         let wrong = |_| usage(py, format!("{name} must be seconds, or text such as `10s`, not {}", shown(&value)));

@@ -484,7 +484,7 @@ impl Limit {
 
     /// More than the clock can tell is as good as no limit.
     fn after(duration: Duration) -> Self {
-        Self(Instant::now().checked_add(duration))
+        Self(numbers::moment_after(duration))
     }
 
     fn is_over(self) -> bool {

@@ -12,14 +12,14 @@ use pyo3::{prelude::*, types::PyBytes};
 use unisono_http::RemoteResult;
 use unisono_runner::{Carrier, RemoteSender, Task, WorkNotifier, remote_requests};
 
-use crate::{errors, notifier::Notifier};
+use crate::{errors, notifier::EndingNotifier};
 
 /// Where requests are taken from, and their ends are given back. Its methods never wait, except `wait`.
 #[pyclass(frozen, module = "unisono._native")]
 pub struct RemoteRequests {
     carrier: Carrier,
     tasks: Mutex<HashMap<usize, Task<Vec<u8>, RemoteResult>>>,
-    notifier: Notifier,
+    notifier: EndingNotifier,
     /// Threads do not survive a fork.
     pid: u32,
 }
@@ -30,9 +30,9 @@ type Taken<'py> = (Vec<(usize, Bound<'py, PyBytes>)>, Vec<usize>, bool);
 impl RemoteRequests {
     /// The engine's end, and this one.
     pub fn new() -> PyResult<(RemoteSender, Self)> {
-        let notifier = Notifier::new()?;
-        let notify = notifier.clone();
-        let notify: WorkNotifier = Arc::new(move || notify.notify());
+        let notifier = EndingNotifier::new()?;
+        let weak = notifier.weak();
+        let notify: WorkNotifier = Arc::new(move || weak.notify());
         let (remote, carrier) = remote_requests(notify);
         Ok((remote, Self { carrier, tasks: Mutex::default(), notifier, pid: std::process::id() }))
     }
@@ -68,6 +68,9 @@ impl RemoteRequests {
         self.notifier.clear();
         let mut taken = Vec::new();
         let is_open = self.carrier.queue.take(usize::MAX, false, &mut taken);
+        if !is_open {
+            self.notifier.let_go();
+        }
         // After the requests, so that none is stopped before it is known.
         let stops = self.carrier.queue.take_stopped();
         let mut tasks = self.lock();

@@ -21,7 +21,7 @@ use unisono_runner::{
 
 use crate::{
     errors,
-    notifier::Notifier,
+    notifier::{EndingNotifier, Notifier},
     options::{NewLimits, set_limits},
 };
 
@@ -65,7 +65,7 @@ pub struct EngineEnds<F: Face> {
 #[pyclass(frozen, module = "unisono._native")]
 pub struct Run {
     ends: Box<dyn Ends>,
-    notifier: Notifier,
+    notifier: Arc<EndingNotifier>,
     cancel: CancelToken,
     /// Nothing is waited for any more, not even the end of what was stopped.
     kill: CancelToken,
@@ -100,8 +100,8 @@ impl Run {
         keep_outcomes: bool,
         work: impl AsyncFnOnce(EngineEnds<F>) -> Result<Report, Error> + Send + 'static,
     ) -> PyResult<Self> {
-        let notifier = Notifier::new()?;
-        let notify = notifier.clone();
+        let notifier = Arc::new(EndingNotifier::new()?);
+        let notify = notifier.weak();
         let notify: unisono_runner::Notifier = Arc::new(move || notify.notify());
         let room =
             usize::try_from(settings.limits.limit.get()).unwrap_or(usize::MAX).saturating_mul(2).clamp(256, 4096);
@@ -124,7 +124,8 @@ impl Run {
                 }
             });
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-            end.notify();
+            end.weak().notify();
+            end.let_go();
         };
         thread::Builder::new()
             .name("unisono-run".into())
@@ -150,9 +151,9 @@ impl Run {
 
 #[pymethods]
 impl Run {
-    /// The descriptor that becomes readable when there is something to look at.
-    fn fileno(&self) -> i32 {
-        self.notifier.fileno()
+    /// What is notified when there is something to look at; `None` when it has ended, and all of that is there.
+    fn notifier(&self) -> Option<Notifier> {
+        self.notifier.notifier()
     }
 
     /// How many more items there is room for.
@@ -185,9 +186,9 @@ impl Run {
         self.notifier.clear();
     }
 
-    /// Wakes another thread that waits, since this one has taken what it was notified of.
+    /// Wakes another thread that waits, since this one has taken what it was notified for.
     fn notify(&self) {
-        self.notifier.notify();
+        self.notifier.weak().notify();
     }
 
     /// Waits until there is something to look at, or so many seconds.
@@ -254,8 +255,8 @@ impl Run {
         dict.set_item("in_flight", numbers.in_flight)?;
         dict.set_item("retries", numbers.retries)?;
         dict.set_item("bytes", self.gauge.bytes())?;
-        let waited_for = numbers.paused.iter().chain(&numbers.held).map(|(host, _)| host.as_str());
-        let mut waited_for: Vec<&str> = waited_for.collect();
+        let paused = numbers.paused.iter().map(|(host, _)| host.as_str());
+        let mut waited_for: Vec<&str> = paused.chain(numbers.held.iter().map(|absent| absent.key.as_str())).collect();
         for (host, _) in &numbers.lowered {
             if !waited_for.contains(&host.as_str()) {
                 waited_for.push(host);

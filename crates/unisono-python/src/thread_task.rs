@@ -11,7 +11,7 @@
 use std::{
     mem,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use pyo3::{
@@ -21,7 +21,7 @@ use pyo3::{
     types::{PyDict, PyTuple},
 };
 
-use crate::{forks, pool::cancelled, queue_wake::Parker};
+use crate::{forks, numbers::moment_in, pool::cancelled, queue_wake::Parker};
 
 /// One call, on its way to a thread and back.
 #[pyclass(frozen, subclass, weakref, module = "unisono._native")]
@@ -229,11 +229,7 @@ impl ThreadTask {
             state.sleepers.push(parker.clone());
             parker
         };
-        let until = seconds.and_then(|seconds| {
-            let longest = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
-            Instant::now().checked_add(longest)
-        });
-        let slept = parker.park(py, until);
+        let slept = parker.park(py, seconds.and_then(moment_in));
         let mut state = self.state();
         state.sleepers.retain(|other| !other.is(&parker));
         let has_ended = state.stage.has_ended();

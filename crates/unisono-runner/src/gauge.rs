@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
 use unisono_core::OutcomeKind;
@@ -22,6 +22,7 @@ struct Counters {
     expected: AtomicU64,
     expected_bytes: AtomicU64,
     canary: [AtomicU64; 2],
+    waits_for_reader: AtomicBool,
 }
 
 impl Gauge {
@@ -81,6 +82,15 @@ impl Gauge {
         let (passed, wanted) = waited_for.unwrap_or_default();
         self.0.canary[0].store(passed, Relaxed);
         self.0.canary[1].store(wanted, Relaxed);
+    }
+
+    /// Whether nothing starts yet since nobody reads the pipe that results go to.
+    pub fn waits_for_reader(&self) -> bool {
+        self.0.waits_for_reader.load(Relaxed)
+    }
+
+    pub(crate) fn set_waits_for_reader(&self, waits: bool) {
+        self.0.waits_for_reader.store(waits, Relaxed);
     }
 
     pub(crate) fn add(&self, kind: OutcomeKind) {

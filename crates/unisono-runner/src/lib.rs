@@ -11,6 +11,7 @@ mod clash;
 mod each;
 mod error;
 mod fetch;
+mod fifo;
 mod functions;
 pub mod fuzzing;
 mod gauge;
@@ -30,6 +31,7 @@ mod stages;
 mod sum;
 mod template;
 mod top_errors;
+mod twins;
 mod work;
 
 /// The seam between a run and a kind of work, for tests that bring a kind of their own (`tests/world`). No promise to
@@ -39,6 +41,7 @@ pub mod testing {
     pub use crate::{
         pages::Pages,
         run::{Extras, run},
+        twins::{Name, Prepare},
         work::{Item, Work},
     };
 }
@@ -77,7 +80,7 @@ pub use sum::{
 };
 pub use template::Template;
 pub use top_errors::{ErrorCount, TopErrors};
-pub use unisono_batch::{KeyNews, Monitor, Numbers, Settings, Task, UnattachedPool, WorkNotifier, WorkQueue};
+pub use unisono_batch::{Absent, KeyNews, Monitor, Numbers, Settings, Task, UnattachedPool, WorkNotifier, WorkQueue};
 pub use unisono_commands as commands;
 pub use unisono_files as file_tools;
 pub use unisono_hash as hash;

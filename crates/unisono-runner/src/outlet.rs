@@ -111,7 +111,13 @@ impl<D> Outlet<D> {
 
 impl<D> Drop for Outlet<D> {
     fn drop(&mut self) {
-        self.shared.lock().ended = true;
+        let runner = {
+            let mut state = self.shared.lock();
+            state.ended = true;
+            // It waits for nothing any more, and a waker holds its reactor, with descriptors.
+            state.runner.take()
+        };
+        drop(runner);
         (self.shared.notifier)();
     }
 }

@@ -2,26 +2,30 @@
 
 use std::{
     cell::RefCell,
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::File,
     num::{NonZeroU32, NonZeroU64},
     path::PathBuf,
     rc::Rc,
+    time::Duration,
 };
 
 use unisono_batch::{Batch, Decided, Monitor, Settings, Sink, drive};
-use unisono_core::{CancelReason, CancelToken, clock, error_chain};
-use unisono_journal::{Closed, Fate, Fields, Finish, Journal, LeftOver, Open, Recovered};
+use unisono_core::{CancelLevel, CancelReason, CancelToken, FOR_EVER, clock, error_chain};
+use unisono_journal::{Closed, Fate, Fields, Finish, Journal, LeftOver, Open, Recovered, unescape};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     Error, Gauge, OnEvent, Outlet, Report, Saving,
     canary::Canary,
+    fifo,
     input::Feed,
     ledger::{Ledger, Listing, Order},
     notes::Notes,
     pages::Pages,
     saves::{Earlier, Results, Saves},
-    source::{Prepare, Rows},
+    source::Rows,
+    twins::Prepare,
     work::{Call, Done, Work, WorkJob, outcome},
 };
 
@@ -52,15 +56,27 @@ pub struct Frame<C: Call> {
 pub enum Output {
     /// Nowhere.
     Nothing,
-    /// To standard output, or what takes its place.
-    Stream(File),
-    /// To a results file.
+    /// To what is open: standard output, or what takes its place.
+    Stream {
+        /// What that is.
+        file: File,
+        /// What it is called.
+        name: PathBuf,
+    },
+    /// To a results file, a pipe or a device.
     File {
         /// Its path.
         path: PathBuf,
         /// What to do with what is there.
         open: Open,
     },
+}
+
+impl Output {
+    /// To standard output, which is this.
+    pub fn standard(file: File) -> Self {
+        Self::Stream { file, name: "standard output".into() }
+    }
 }
 
 /// What a kind of work adds to its frame.
@@ -117,22 +133,27 @@ pub async fn run<W: Work>(
     let begun = clock::now();
     let mut earlier = Earlier::default();
     let mut results = None;
-    let (journal, recovered, name) = match frame.output {
-        Output::Nothing => (None, Recovered::default(), None),
-        Output::Stream(file) => (Some(Journal::stream(file, "standard output".as_ref())?), Recovered::default(), None),
-        Output::File { path, open } => {
-            results = Some(open);
-            earlier = Earlier::new(open.identity);
-            let wants_all = extras.saving.is_some() || frame.canary.is_some();
-            let (journal, recovered) = Journal::open_with(&path, open, |head, line, fate| {
-                // What a line says to have saved is not lost with it, even when this run saves nothing.
-                if wants_all || fate == Fate::RunsAgain {
-                    earlier.take(head, line, fate);
-                }
-            })?;
-            (Some(journal), recovered, Some(path))
-        }
-    };
+    let mut sent_keys = HashSet::new();
+    let (journal, recovered, name) =
+        match with_reader(frame.output, frame.settings.times.stop_after, &cancel, &gauge).await? {
+            Output::Nothing => (None, Recovered::default(), None),
+            Output::Stream { file, name } => (Some(Journal::stream(file, &name)?), Recovered::default(), None),
+            Output::File { path, open } => {
+                results = Some(open);
+                earlier = Earlier::new(open.identity);
+                let wants_all = extras.saving.is_some() || frame.canary.is_some();
+                let (journal, recovered) = Journal::open_with(&path, open, |head, line, fate| {
+                    if let Some(key) = head.idempotency_key.filter(|_| extras.prepare.is_some()).and_then(unescape) {
+                        sent_keys.insert(xxh3_64(key.as_bytes()));
+                    }
+                    // What a line says to have saved is not lost with it, even when this run saves nothing.
+                    if wants_all || fate == Fate::RunsAgain {
+                        earlier.take(head, line, fate);
+                    }
+                })?;
+                (Some(journal), recovered, Some(path))
+            }
+        };
     // A file is put in order at the end: what it holds in between is what survives a crash.
     let in_order = frame.keep_order && (name.is_none() || frame.outlet.is_some() || extras.listing.is_some());
     let journal = journal.map(Rc::new);
@@ -191,7 +212,7 @@ pub async fn run<W: Work>(
     let ahead = if extras.notes_ahead { frame.settings.limits.limit.get().max(LEAST_AHEAD) } else { 0 };
     let ahead = usize::try_from(ahead).unwrap_or(usize::MAX);
     let notes = journal.clone().map(|journal| Rc::new(Notes::new(journal, ahead)));
-    let mut source = Rows::new(frame.rows, ledger.clone(), recovered, earlier, prepare, notes.clone());
+    let mut source = Rows::new(frame.rows, ledger.clone(), recovered, earlier, prepare, sent_keys, notes.clone());
     source.pages = extras.pages;
     source.looks_first = frame.canary.is_some() || frame.max_failures.is_some();
     source.saves = saves.clone();
@@ -296,6 +317,36 @@ pub async fn run<W: Work>(
     }
     report.wall = clock::now().saturating_duration_since(begun);
     Ok((report, work))
+}
+
+/// Opens the pipe that results go to, once it has a reader. A stop comes first: then nothing starts, and there is
+/// nothing to write.
+async fn with_reader(
+    output: Output,
+    stop_after: Option<Duration>,
+    cancel: &CancelToken,
+    gauge: &Gauge,
+) -> Result<Output, Error> {
+    let path = match &output {
+        Output::File { path, .. } if fifo::is_fifo(path) => path.clone(),
+        _ => return Ok(output),
+    };
+    gauge.set_waits_for_reader(true);
+    let opened = tokio::select! {
+        biased;
+        () = cancel.reached(CancelLevel::Drain) => None,
+        opened = fifo::open(&path) => Some(opened),
+        () = tokio::time::sleep(stop_after.unwrap_or(FOR_EVER)), if stop_after.is_some() => {
+            cancel.drain(CancelReason::StopAfter);
+            None
+        }
+    };
+    gauge.set_waits_for_reader(false);
+    let Some(opened) = opened else { return Ok(Output::Nothing) };
+    // Whoever writes to it is a thread, which may wait.
+    let file = opened.and_then(|sender| sender.into_blocking_fd()).map(File::from);
+    let file = file.map_err(|error| Error::usage(format!("cannot open `{}`", path.display())).because(error))?;
+    Ok(Output::Stream { file, name: path })
 }
 
 /// Says that some rows went out in a way that could be repeated, and would have gone out in another.

@@ -6,7 +6,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashSet, VecDeque},
     rc::Rc,
     task::{Context, Poll},
     time::Duration,
@@ -15,7 +15,7 @@ use std::{
 use serde_json::Value;
 use unisono_batch::{Offer, Pull, Source};
 use unisono_core::{Effect, ErrorKind, OutcomeKind};
-use unisono_journal::{Disposition, Fields, Gone, Identity, Recovered, Repeat, RowKey};
+use unisono_journal::{Disposition, Fields, Gone, Identity, Later, Recovered, Repeat, RowKey};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
@@ -26,21 +26,9 @@ use crate::{
     pages::Pages,
     row::Row,
     saves::{Claimant, Earlier, Refusal, SavedFile, Saves, Target},
+    twins::{Name, Prepare, Twins},
     work::{Call, Done, Item},
 };
-
-/// Changes a call before it runs, given its page, its fingerprint and what tells it from others with that.
-pub type Prepare<C> = Box<dyn Fn(&mut C, u32, u64, Name<'_>)>;
-
-/// What tells a row from others that ask for the same, in any order of the input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Name<'a> {
-    /// Its id.
-    Id(&'a str),
-    /// It has none, and so many such rows that ask for the same stand before it: which of them is which makes no
-    /// difference.
-    Twin(u64),
-}
 
 pub(crate) struct Rows<C: Call> {
     /// `None` once nothing more is wanted of it.
@@ -71,9 +59,7 @@ pub(crate) struct Rows<C: Call> {
     found: Vec<(u32, RowKey)>,
     /// Hashes of names; 64 bits tell ten million apart with a doubt of one in a hundred thousand.
     names: HashSet<u64>,
-    /// What rows without an id ask for, and how many have come again of what did; where calls are prepared alone.
-    contents: HashSet<u64>,
-    twins: HashMap<u64, u64>,
+    twins: Twins,
     /// The limit key of the row before.
     limit_key: Rc<str>,
     ended: bool,
@@ -86,20 +72,27 @@ enum Held<C: Call> {
 }
 
 /// What an earlier run may have started of a row that has no line of it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 enum Doubt {
-    /// It had, and could repeat it in this way.
-    Started(Repeat),
+    /// It had, and could repeat it in this way; and pages behind it, which come again when it does.
+    Started(Repeat, Vec<Later>),
     /// Nobody knows.
     NotesLost,
 }
 
 impl Doubt {
     /// In which way that could be repeated: where nobody knows it, only what can be repeated by its nature follows it.
-    fn repeat(self) -> Repeat {
+    fn repeat(&self) -> Repeat {
         match self {
-            Self::Started(repeat) => repeat,
+            Self::Started(repeat, _) => *repeat,
             Self::NotesLost => Repeat::ByNature,
+        }
+    }
+
+    fn later(&self) -> &[Later] {
+        match self {
+            Self::Started(_, later) => later,
+            Self::NotesLost => &[],
         }
     }
 }
@@ -111,8 +104,8 @@ struct Place {
     line: u64,
     id: Option<Box<str>>,
     fingerprint: u64,
-    /// It has no id of its own, and so many like it stand before it.
-    twin: Option<u64>,
+    /// The id is its own.
+    has_id: bool,
 }
 
 impl Place {
@@ -157,9 +150,11 @@ impl<C: Call> Rows<C> {
         recovered: Recovered,
         earlier: Earlier,
         prepare: Option<Prepare<C>>,
+        sent_keys: HashSet<u64>,
         notes: Option<Rc<Notes>>,
     ) -> Self {
         let (first_row, is_by_id) = (recovered.first_row(), recovered.identity() == Identity::Id);
+        let twins = Twins::new(recovered.twins(), sent_keys);
         Self {
             feed: Some(feed),
             ledger,
@@ -178,8 +173,7 @@ impl<C: Call> Rows<C> {
             in_doubt: Vec::new(),
             found: Vec::new(),
             names: HashSet::new(),
-            contents: HashSet::new(),
-            twins: HashMap::new(),
+            twins,
             limit_key: "".into(),
             ended: false,
         }
@@ -226,10 +220,10 @@ impl<C: Call> Rows<C> {
             order.has_line(position, number, fingerprint);
         }
         let key = RowKey { row: number, page: u32::from(self.pages.most > 0) };
-        let twin = (id.is_none() && call.is_ok()).then(|| self.twins_before(fingerprint));
+        let has_id = id.is_some();
         // Its number is not its place, so what it is called after that must be said.
         let id = id.or_else(|| self.is_by_id.then(|| format!("r{position}").into()));
-        let place = Place { key, position, line: origin.line, id, fingerprint, twin };
+        let place = Place { key, position, line: origin.line, id, fingerprint, has_id };
         match call {
             call if disposition == Disposition::Kept => {
                 self.take_kept(&place, call.as_ref().ok());
@@ -248,7 +242,7 @@ impl<C: Call> Rows<C> {
     /// one, but not the same that is asked for in another way.
     fn may_displace(&self, earlier: Repeat, call: &C) -> bool {
         match call.repeat() {
-            Repeat::Never => self.prepare.is_some() && matches!(earlier, Repeat::ByKey(_)),
+            Repeat::Never => self.prepare.is_some() && matches!(earlier, Repeat::ByKey { .. }),
             now => std::mem::discriminant(&now) == std::mem::discriminant(&earlier),
         }
     }
@@ -264,11 +258,13 @@ impl<C: Call> Rows<C> {
 
     fn take_call(&mut self, place: Place, disposition: Disposition, call: C) {
         match disposition {
-            Disposition::Interrupted { key, repeat, found, otherwise } => {
+            Disposition::Interrupted { key, repeat, found, later, otherwise } => {
                 // Whether the first page has a number is for this run to say: the next one is counted from it.
                 let key = RowKey { page: if key.page > 1 { key.page } else { place.key.page }, ..key };
                 self.found.extend(found.map(|number| (number, key)));
-                self.go_on(Place { key, ..place }, *otherwise, call, Some(Doubt::Started(repeat)));
+                let found = later.iter().filter_map(|one| Some((one.found?, RowKey { page: one.page, ..key })));
+                self.found.extend(found);
+                self.go_on(Place { key, ..place }, *otherwise, call, Some(Doubt::Started(repeat, later)));
             }
             Disposition::Unsure(otherwise) => self.go_on(place, *otherwise, call, Some(Doubt::NotesLost)),
             known => self.go_on(place, known, call, None),
@@ -307,8 +303,12 @@ impl<C: Call> Rows<C> {
             call.keep_key(key);
         }
         let now = call.repeat();
-        let doubted = match doubt {
-            Some(Doubt::Started(earlier)) if !now.agrees_with(earlier) => Some((Effect::Maybe, Some(earlier))),
+        let doubted = match &doubt {
+            Some(Doubt::Started(earlier, later)) => {
+                let others = later.iter().map(|one| (one.repeat, call.repeat_of_page(one.page)));
+                let mut all = std::iter::once((*earlier, now)).chain(others);
+                all.find(|(earlier, now)| !now.agrees_with(*earlier)).map(|(earlier, _)| (Effect::Maybe, Some(earlier)))
+            }
             // A key says nothing of an attempt that may have gone without it.
             Some(Doubt::NotesLost) if now != Repeat::ByNature => Some((Effect::Maybe, None)),
             _ => None,
@@ -317,7 +317,8 @@ impl<C: Call> Rows<C> {
         let Some((effect, earlier)) = doubted.or_else(|| old.map(|old| (old.effect, Some(old.repeat)))) else {
             // It runs; and its outcome says what the attempt before it may have done, whatever becomes of this one.
             if let Some(doubt) = doubt.filter(|_| !call.is_safe()) {
-                ledger.doubts.insert(place.key, doubt.repeat());
+                let later = doubt.later().iter().map(|one| (RowKey { page: one.page, ..place.key }, one.repeat));
+                ledger.doubts.extend(later.chain([(place.key, doubt.repeat())]));
             }
             return None;
         };
@@ -340,23 +341,13 @@ impl<C: Call> Rows<C> {
         let Gone { key, id, fingerprint } = gone;
         let position = self.number;
         self.number += 1;
-        let place = Place { key, position, line: 0, id: Some(id.into()), fingerprint, twin: None };
+        let place = Place { key, position, line: 0, id: Some(id.into()), fingerprint, has_id: true };
         let message =
             "an earlier run had started it and did not live to see its end, and it is not in the input any more";
         let mut outcome =
             place.undone(OutcomeKind::Ambiguous, C::Done::failed(ErrorKind::Interrupted, message.to_owned()));
         (outcome.effect, outcome.repeat) = (Effect::Maybe, Repeat::Never);
         self.in_doubt.push(outcome);
-    }
-
-    /// How many rows before this one have no id and ask for the same, where that makes a difference.
-    fn twins_before(&mut self, fingerprint: u64) -> u64 {
-        if self.prepare.is_none() || self.contents.insert(fingerprint) {
-            return 0;
-        }
-        let twins = self.twins.entry(fingerprint).or_default();
-        *twins += 1;
-        *twins
     }
 
     fn checked(&mut self, id: Option<&str>, call: Result<C, String>) -> Result<C, String> {
@@ -371,7 +362,7 @@ impl<C: Call> Rows<C> {
     fn hold_item(&mut self, place: Place, mut call: C, doubt: Option<Doubt>) {
         // A key is no reason to forget what was put in place.
         let is_precious = !call.is_repeatable();
-        self.prepare_call(&place, &mut call);
+        self.prepare_call(&place, &mut call, doubt.as_ref());
         if let Some((effect, message)) = self.done_before(&place, &mut call, doubt) {
             return self.hold_doubtful(place, &call, effect, message);
         }
@@ -393,14 +384,21 @@ impl<C: Call> Rows<C> {
         self.held.push_back(Held::Item(Offer { key: limit_key, item }));
     }
 
-    fn prepare_call(&self, place: &Place, call: &mut C) {
-        if let Some(prepare) = &self.prepare {
-            let name = match (place.twin, place.id.as_deref()) {
-                (None, Some(id)) => Name::Id(id),
-                (twin, _) => Name::Twin(twin.unwrap_or(0)),
-            };
-            prepare(call, place.key.page, place.fingerprint, name);
-        }
+    fn prepare_call(&mut self, place: &Place, call: &mut C, doubt: Option<&Doubt>) {
+        let Some(prepare) = &self.prepare else { return };
+        let mut prepare = |name: Name<'_>| prepare(call, place.key.page, place.fingerprint, name);
+        let name = match (place.id.as_deref().filter(|_| place.has_id), doubt) {
+            (Some(id), _) => Name::Id(id),
+            // It goes on as the one that was started, whichever of those that ask for the same it was then.
+            (None, Some(Doubt::Started(earlier @ Repeat::ByKey { .. }, _))) => Name::Twin(earlier.twin()),
+            (None, _) => {
+                let ledger = self.ledger.borrow();
+                let old = ledger.old.get(&place.key).filter(|old| old.fingerprint == place.fingerprint);
+                let kept = old.and_then(|old| old.idempotency_key.as_deref()).map(|key| xxh3_64(key.as_bytes()));
+                return self.twins.give(place.fingerprint, kept, |twin| prepare(Name::Twin(twin)));
+            }
+        };
+        prepare(name);
     }
 
     /// Takes the names that a row writes to, while its turn in the input is now.
@@ -567,16 +565,18 @@ impl<C: Call> Source for Rows<C> {
 /// that is known, and this one can in another.
 fn why_not_again(earlier: Option<Repeat>, now: Repeat) -> &'static str {
     match (earlier, now) {
-        (None, Repeat::ByKey(_)) => {
+        (None, Repeat::ByKey { .. }) => {
             "an earlier run may have started it, and its notes of what it had started, and with which key, are lost"
         }
         (None, _) => "an earlier run may have started it: its notes of what it had started are lost",
         (Some(Repeat::Never), _) => "an earlier run had started it and did not live to see its end",
-        (Some(Repeat::ByKey(_)), Repeat::ByKey(_)) => {
+        (Some(Repeat::ByKey { .. }), Repeat::ByKey { .. }) => {
             "an earlier run had started it with an Idempotency-Key, and this one would send another"
         }
-        (Some(Repeat::ByKey(_)), _) => "an earlier run had started it with an Idempotency-Key, and this one has none",
-        (Some(Repeat::ByNature), Repeat::ByKey(_)) => {
+        (Some(Repeat::ByKey { .. }), _) => {
+            "an earlier run had started it with an Idempotency-Key, and this one has none"
+        }
+        (Some(Repeat::ByNature), Repeat::ByKey { .. }) => {
             "an earlier run had started it, with no Idempotency-Key that is known, and this one would send one"
         }
         (Some(Repeat::ByNature), _) => "an earlier run had started it when it could be repeated, and now it cannot be",

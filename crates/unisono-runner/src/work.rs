@@ -26,6 +26,11 @@ pub trait Call: Send + 'static {
     /// Whether, and by what, doing it twice does no more than doing it once.
     fn repeat(&self) -> Repeat;
 
+    /// The same of a later page of its row.
+    fn repeat_of_page(&self, _page: u32) -> Repeat {
+        self.repeat()
+    }
+
     /// Whether doing it changes nothing, so that nobody needs to know later whether it was begun.
     fn is_safe(&self) -> bool {
         false
@@ -311,9 +316,10 @@ pub(crate) fn halted_without_effect<D: Done>(halt: Halt) -> (Verdict, D) {
             (OutcomeKind::Cancelled, ErrorKind::Cancelled, message.to_owned())
         }
         Halt::RateLimited { wait, .. } => (OutcomeKind::Failed, ErrorKind::RateLimited, format!("its key {wait}")),
-        Halt::Away { since, .. } => {
+        Halt::Away { since, is_silent, .. } => {
             let waited = format_roughly(clock::now().saturating_duration_since(since));
-            let message = format!("what it is for was away for {waited}, which is longer than it is waited for");
+            let what = if is_silent { "answered nothing" } else { "was away" };
+            let message = format!("what it is for {what} for {waited}, which is longer than it is waited for");
             (OutcomeKind::Failed, ErrorKind::Away, message)
         }
         Halt::RetryBudget { .. } => {

@@ -109,7 +109,8 @@ impl Starter {
         };
         let failed = io::Error::last_os_error();
         set_mask(&plan.mask)?;
-        let Some(pid) = Pid::from_raw(pid).filter(|_| pid > 0) else { return Err(failed) };
+        // Looked at first: `from_raw` does not take a negative number.
+        let Some(pid) = (pid > 0).then(|| Pid::from_raw(pid)).flatten() else { return Err(failed) };
         // SAFETY: the kernel has just given us this descriptor, and nobody else knows of it.
         let end = unsafe { OwnedFd::from_raw_fd(end) };
         // SAFETY: `plan` is a live local; it is read anew since the child has written to it.

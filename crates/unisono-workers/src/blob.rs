@@ -69,7 +69,9 @@ impl Drop for Lease {
         let is_abandoned = *self.is_abandoned.get_mut();
         if let Some(slot) = self.slot.take().filter(|slot| slot.size() <= LARGEST_KEPT && !is_abandoned) {
             let mut free = self.arena.0.lock().unwrap_or_else(PoisonError::into_inner);
-            free.slots.push((self.number, slot));
+            if !free.is_closed {
+                free.slots.push((self.number, slot));
+            }
         }
     }
 }
@@ -82,9 +84,21 @@ pub struct Arena(Arc<Mutex<Free>>);
 struct Free {
     slots: Vec<(u64, Arc<Shared>)>,
     last: u64,
+    /// None is used again.
+    is_closed: bool,
 }
 
 impl Arena {
+    /// Nothing more is sent, so nothing is kept to be used again: each slot is memory and a descriptor.
+    pub fn close(&self) {
+        let slots = {
+            let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            free.is_closed = true;
+            std::mem::take(&mut free.slots)
+        };
+        drop(slots);
+    }
+
     /// A slot with room for so many bytes.
     ///
     /// # Errors

@@ -88,30 +88,46 @@ pub async fn run_with(client: &Client, requests: Vec<Request>, settings: Setting
     run_job(&AttemptClassifier::new(client.clone()), requests, settings).await
 }
 
-/// The same, with a job, whose delivery is the caller's.
+/// The same, with a job, whose relay is the caller's.
 pub async fn run_job(job: &AttemptClassifier, requests: Vec<Request>, settings: Settings) -> Vec<Out> {
+    run_calls(Calls { job: job.clone(), is_heard: false }, requests, settings).await
+}
+
+/// As [`run`], where the engine is told what each attempt says of its host.
+pub async fn run_heard(requests: Vec<Request>, options: Options, settings: Settings) -> Vec<Out> {
+    let job = AttemptClassifier::new(Client::new(options).unwrap());
+    run_calls(Calls { job, is_heard: true }, requests, settings).await
+}
+
+async fn run_calls(job: Calls, requests: Vec<Request>, settings: Settings) -> Vec<Out> {
     let count = requests.len();
     let outs = Rc::new(RefCell::new(vec![None; count]));
     let source = Given(requests.into_iter().enumerate().collect::<Vec<_>>().into_iter());
-    let job = Calls(job.clone());
     let sink = Collect(outs.clone());
     drive(&job, Batch { settings, source, sink, cancel: CancelToken::new(), monitor: Monitor::new() }).await;
     outs.take().into_iter().map(|out| out.expect("every request has an outcome")).collect()
 }
 
-struct Calls(AttemptClassifier);
+struct Calls {
+    job: AttemptClassifier,
+    is_heard: bool,
+}
 
 impl Job for Calls {
     type Item = (usize, Request, Trail);
     type Value = Reply;
 
     async fn attempt(&self, item: Rc<Self::Item>, context: Context) -> Attempt<Self::Item, Reply> {
-        let (verdict, pause_until, reply) = self.0.attempt(&item.1, &item.2, &context).await;
+        let (verdict, pause_until, reply) = self.job.attempt(&item.1, &item.2, &context).await;
         Attempt { pause_until, ..Attempt::new(verdict, reply) }
     }
 
     fn halted(&self, item: &Self::Item, halt: Halt, last: Option<Reply>) -> (Verdict, Reply) {
-        self.0.halted(&item.1, &item.2, &halt, last)
+        self.job.halted(&item.1, &item.2, &halt, last)
+    }
+
+    fn peer(&self, reply: &Reply) -> Peer {
+        if self.is_heard { reply.peer } else { Peer::Unknown }
     }
 }
 

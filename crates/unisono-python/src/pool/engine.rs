@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     os::fd::OwnedFd,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use pyo3::{
@@ -26,7 +26,7 @@ use super::{
     future::FutureCore,
     results::Results,
 };
-use crate::errors;
+use crate::{errors, numbers::moment_in};
 
 /// A program that makes workers; shared by pools with the same preloaded modules.
 #[pyclass(frozen, module = "unisono._native")]
@@ -302,12 +302,9 @@ impl<'py> FromPyObject<'_, 'py> for Given {
 
 /// Waits with the interpreter let go of, and with an eye on signals; returns whether it is done in time.
 pub fn wait(py: Python<'_>, pool: &Pool, seconds: Option<f64>, what: Awaited<'_>) -> PyResult<bool> {
-    let until = seconds.map(|seconds| {
-        let longest = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
-        std::time::Instant::now().checked_add(longest)
-    });
+    let until = seconds.and_then(moment_in);
     loop {
-        let left = until.flatten().map(|until| until.saturating_duration_since(std::time::Instant::now()));
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         if py.detach(|| pool.wait(what, left)) {
             return Ok(true);
         }

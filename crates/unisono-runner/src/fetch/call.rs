@@ -7,12 +7,12 @@ use http::{HeaderValue, Method};
 use unisono_core::{ErrorKind, Peer};
 use unisono_http::{Error, IDEMPOTENCY_KEY, Reply, Request, Trail, Url, shown_header};
 use unisono_journal::{Members, Repeat};
-use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128_with_seed};
 
 use super::paginate::Visited;
 use crate::{
     body::{self, BodyMode},
-    source::Name,
+    twins::Name,
     work::{Call, Done},
 };
 
@@ -34,7 +34,10 @@ pub struct FetchCall {
 /// The idempotency keys of a row's pages: the same in each attempt and run, and another for each page, since a server
 /// that knows a key repeats what it answered to it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct PageKeys(u64);
+pub(crate) struct PageKeys {
+    base: u64,
+    twin: u32,
+}
 
 impl PageKeys {
     /// Those of this row, in a run with this seed and those that resume it. They are made of what it asks for and not
@@ -42,19 +45,26 @@ impl PageKeys {
     /// run was killed.
     pub(crate) fn new(seed: u64, fingerprint: u64, name: Name<'_>) -> Self {
         let seed = xxh3_64_with_seed(&fingerprint.to_le_bytes(), seed);
-        Self(match name {
+        match name {
             // Another beginning, since an id may be spelt as a number is stored.
-            Name::Id(id) => xxh3_64_with_seed(id.as_bytes(), !seed),
-            Name::Twin(twin) => xxh3_64_with_seed(&twin.to_le_bytes(), seed),
-        })
+            Name::Id(id) => Self { base: xxh3_64_with_seed(id.as_bytes(), !seed), twin: 0 },
+            Name::Twin(twin) => Self { base: xxh3_64_with_seed(&u64::from(twin).to_le_bytes(), seed), twin },
+        }
     }
 
-    pub(crate) fn set(self, request: &mut Request, page: u32) {
-        // The first page has the key of a row without pages: a later run may follow pages where this one does not.
-        let page = if page == 1 { 0 } else { page };
-        let text = format!("{:032x}", xxh3_128_with_seed(&page.to_le_bytes(), self.0));
+    /// Returns the hash of the key.
+    pub(crate) fn set(self, request: &mut Request, page: u32) -> u64 {
+        let text = self.text(page);
+        let hash = xxh3_64(text.as_bytes());
         let value = HeaderValue::try_from(text).expect("hexadecimal digits can be sent");
         request.headers.insert(IDEMPOTENCY_KEY, value);
+        hash
+    }
+
+    fn text(self, page: u32) -> String {
+        // The first page has the key of a row without pages: a later run may follow pages where this one does not.
+        let page = if page == 1 { 0 } else { page };
+        format!("{:032x}", xxh3_128_with_seed(&page.to_le_bytes(), self.base))
     }
 }
 
@@ -98,8 +108,18 @@ impl Call for FetchCall {
     fn repeat(&self) -> Repeat {
         match (self.request.method.is_idempotent(), self.request.headers.get(IDEMPOTENCY_KEY)) {
             (true, _) => Repeat::ByNature,
-            (false, Some(key)) => Repeat::by_key(&String::from_utf8_lossy(key.as_bytes())),
+            (false, Some(key)) => {
+                let twin = self.key.map_or(0, |keys| keys.twin);
+                Repeat::by_key_of_twin(&String::from_utf8_lossy(key.as_bytes()), twin)
+            }
             (false, None) => Repeat::Never,
+        }
+    }
+
+    fn repeat_of_page(&self, page: u32) -> Repeat {
+        match self.key.filter(|_| !self.request.method.is_idempotent()) {
+            Some(keys) => Repeat::by_key_of_twin(&keys.text(page), keys.twin),
+            None => self.repeat(),
         }
     }
 

@@ -74,6 +74,12 @@ impl Defaults {
             Some(method) => self::method(method)?,
             None => self.method.clone().unwrap_or_else(|| if body.is_some() { Method::POST } else { Method::GET }),
         };
+        if row.url.is_some() && body.is_none() && [Method::POST, Method::PUT, Method::PATCH].contains(&method) {
+            // As a column it would be passed over, and the request be carried out with nothing in it.
+            if let Some(name) = NO_BODIES.iter().find(|name| fields.field(name).is_ok()) {
+                return Err(format!("`{name}` is no member of a request: its body is `json`, `body` or `body_base64`"));
+            }
+        }
         let mut request = Request::new(method, url);
         request.headers = self.headers.clone();
         request.body = body.cloned().unwrap_or_default();
@@ -200,6 +206,9 @@ fn with_params(url: &Url, params: &[(String, String)]) -> Result<Url, String> {
     // Only path and query change, so that user information stays.
     url.with_target_of(&full).ok_or_else(|| "the parameters cannot be sent".to_owned())
 }
+
+/// What other tools call a body.
+const NO_BODIES: [&str; 5] = ["data", "content", "form", "payload", "text"];
 
 #[cfg(test)]
 mod tests {

@@ -21,7 +21,7 @@ use crate::{
     Error, Frame, Gauge, Report, Saving,
     pages::Pages,
     run::{Extras, run},
-    source::Prepare,
+    twins::Prepare,
 };
 use call::PageKeys;
 use evaluator::Evaluator;
@@ -161,11 +161,12 @@ pub async fn fetch(plan: FetchPlan, cancel: CancelToken, monitor: Monitor, gauge
 /// row stands.
 fn idempotency_keys(seed: u64) -> Prepare<FetchCall> {
     Box::new(move |call, page, fingerprint, name| {
-        if call.request.is_repeatable() {
-            return;
+        // It may have been given another one already.
+        if call.key.is_none() && call.request.is_repeatable() {
+            return None;
         }
         let keys = PageKeys::new(seed, fingerprint, name);
-        keys.set(&mut call.request, page);
         call.key = Some(keys);
+        Some(keys.set(&mut call.request, page))
     })
 }

@@ -9,11 +9,11 @@ use std::{
     io::{self, Read, Seek},
     path::Path,
     sync::Arc,
-    time::Duration,
 };
 
-use rustix::io::Errno;
-use tokio::{io::AsyncWriteExt, net::unix::pipe, sync::Mutex, task::spawn_blocking, time::sleep};
+use tokio::{io::AsyncWriteExt, net::unix::pipe, sync::Mutex, task::spawn_blocking};
+
+use crate::fifo;
 
 /// A pipe or a device. Locked by the row whose bytes go into it; holds the pipe while it has a reader.
 pub(super) type Stream = Arc<Mutex<Option<pipe::Sender>>>;
@@ -26,7 +26,7 @@ pub(super) async fn pass_on(stream: Stream, file: &File, path: &Path, is_pipe: b
     if is_pipe {
         let mut sender = match turn.take() {
             Some(sender) => sender,
-            None => open(path).await?,
+            None => fifo::open(path).await?,
         };
         copy(file, &mut sender).await?;
         // Not after an error: it may have a new reader the next time.
@@ -39,15 +39,6 @@ pub(super) async fn pass_on(stream: Stream, file: &File, path: &Path, is_pipe: b
         io::copy(&mut file, &mut device).map(drop)
     };
     spawn_blocking(copy).await.unwrap_or_else(|error| Err(io::Error::other(error)))
-}
-
-async fn open(path: &Path) -> io::Result<pipe::Sender> {
-    loop {
-        match pipe::OpenOptions::new().open_sender(path) {
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::NXIO) => sleep(LOOK_AGAIN).await,
-            opened => return opened,
-        }
-    }
 }
 
 async fn copy(mut file: File, sender: &mut pipe::Sender) -> io::Result<()> {
@@ -67,6 +58,4 @@ async fn copy(mut file: File, sender: &mut pipe::Sender) -> io::Result<()> {
     }
 }
 
-/// Nothing tells when a pipe gets its reader.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const PIECE: usize = 256 << 10;

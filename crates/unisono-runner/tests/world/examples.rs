@@ -220,3 +220,20 @@ fn what_a_canary_takes_to_be_tried_again_is_the_same_whether_it_ran_or_was_kept(
         }
     }
 }
+
+#[test]
+fn a_row_that_took_the_place_of_one_that_was_started_is_known_again_though_that_one_never_comes_back() {
+    for turn in 4..8 {
+        let mut world = World::new();
+        let repeatable = Script { repeatable: true, ..Script::unsafe_row([HANGS]) };
+        let mut rows =
+            vec![(1, Some(Script::unsafe_row([]))), (2, Some(repeatable)), (3, Some(Script::unsafe_row([])))];
+        let how = RunOptions { limit: 2, ..RunOptions::default() };
+        run(&mut world, &rows, &RunOptions { stop: crash(turn), ..how.clone() });
+        rows[1] = (1002, Some(Script { repeatable: true, ..Script::unsafe_row([WRONG, WRONG]) }));
+        for mode in [Mode::Resume, FAILED_AGAIN, FAILED_AGAIN, ALL_AGAIN] {
+            run(&mut world, &rows, &RunOptions { mode, ..how.clone() }).report();
+        }
+        assert_eq!(outcomes(&world), [(OutcomeKind::Ok, Effect::Done); 3], "killed at turn {turn}");
+    }
+}

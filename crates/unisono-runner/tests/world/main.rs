@@ -13,4 +13,5 @@ mod examples;
 mod model;
 mod peer;
 mod properties;
+mod twins;
 mod world;

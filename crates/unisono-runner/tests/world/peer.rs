@@ -17,8 +17,9 @@ use unisono_core::{Effect, ErrorKind, OutcomeKind, clock};
 use unisono_journal::{Members, Repeat};
 use unisono_runner::{
     Call, Done,
-    testing::{Item, Work},
+    testing::{Item, Name, Prepare, Work},
 };
+use xxhash_rust::xxh3::xxh3_64;
 
 /// How an attempt ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +71,7 @@ pub struct Begun {
     pub content: u64,
     pub page: u32,
     pub repeat: Repeat,
+    pub key: Option<String>,
     /// In which run.
     pub run: u32,
     /// What really came of it so far.
@@ -97,18 +99,38 @@ pub struct Asked {
     pub script: Script,
     /// Of which kind the keys are that its run gives to what is not repeatable.
     pub keys: Option<u8>,
+    /// Which it is of those that ask for the same, where its key was made by the run.
+    pub twin: Option<u32>,
     pub key: Option<String>,
 }
 
 impl Asked {
     pub fn new(content: u64, script: Script, keys: Option<u8>) -> Self {
-        Self { content, page: 1, script, keys, key: None }.with_key()
+        Self { content, page: 1, script, keys, twin: None, key: None }.with_key()
     }
 
     fn with_key(mut self) -> Self {
-        let Self { content, page, .. } = self;
-        self.key = self.keys.filter(|_| !self.script.repeatable).map(|keys| format!("{keys} of {content}, {page}"));
+        self.key = self.key_of_page(self.page);
         self
+    }
+
+    fn key_of_page(&self, page: u32) -> Option<String> {
+        let Self { content, twin, .. } = self;
+        let keys = self.keys.filter(|_| !self.script.repeatable)?;
+        Some(match twin {
+            Some(twin) => format!("{keys} of {content}, the {twin}., {page}"),
+            None => format!("{keys} of {content}, {page}"),
+        })
+    }
+
+    /// As the run makes keys where it is asked to.
+    pub fn prepare() -> Prepare<Self> {
+        Box::new(|call, _page, _content, name| {
+            let Name::Twin(twin) = name else { panic!("these rows have no ids") };
+            call.twin = Some(twin);
+            *call = call.clone().with_key();
+            call.key.as_deref().map(|key| xxh3_64(key.as_bytes()))
+        })
     }
 }
 
@@ -133,14 +155,27 @@ impl Call for Asked {
 
     fn repeat(&self) -> Repeat {
         match &self.key {
-            Some(key) => Repeat::by_key(key),
+            Some(key) => Repeat::by_key_of_twin(key, self.twin.unwrap_or(0)),
             None if self.script.repeatable => Repeat::ByNature,
             None => Repeat::Never,
         }
     }
 
+    fn repeat_of_page(&self, page: u32) -> Repeat {
+        match self.key_of_page(page) {
+            Some(key) => Repeat::by_key_of_twin(&key, self.twin.unwrap_or(0)),
+            None => self.repeat(),
+        }
+    }
+
     fn idempotency_key(&self) -> Option<&str> {
         self.key.as_deref()
+    }
+
+    fn keep_key(&mut self, earlier: &str) {
+        if self.twin.is_some() {
+            self.key = Some(earlier.to_owned());
+        }
     }
 
     const REPEATABLE_WITH: &'static str = "nothing";
@@ -295,9 +330,9 @@ impl Peer {
     fn begin(&self, call: &Asked) -> usize {
         let mut ledger = self.ledger.borrow_mut();
         let Asked { content, page, .. } = *call;
-        let (repeat, run) = (call.repeat(), self.run.get());
+        let (repeat, key, run) = (call.repeat(), call.key.clone(), self.run.get());
         let (forgiven, is_behind) = (Cell::new(false), Cell::new(false));
-        ledger.push(Begun { content, page, repeat, run, truth: Effect::Maybe, forgiven, is_behind });
+        ledger.push(Begun { content, page, repeat, key, run, truth: Effect::Maybe, forgiven, is_behind });
         ledger.len() - 1
     }
 

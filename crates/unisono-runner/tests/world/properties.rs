@@ -227,6 +227,6 @@ fn before() -> impl Strategy<Value = Before> {
 }
 
 /// Each case is a handful of runs with the syncs of a real disk, and takes some ten milliseconds.
-fn cases() -> u32 {
+pub fn cases() -> u32 {
     std::env::var("UNISONO_WORLD_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(100)
 }

@@ -53,6 +53,8 @@ pub struct RunOptions {
     pub keys: Option<u8>,
     /// Rows have ids of their own.
     pub has_ids: bool,
+    /// The run makes the keys, and rows may ask for the same.
+    pub makes_keys: bool,
     pub stop_after: Option<Duration>,
     pub stop: Option<Stop>,
 }
@@ -91,6 +93,7 @@ impl Default for RunOptions {
             canary: None,
             keys: None,
             has_ids: true,
+            makes_keys: false,
             stop_after: None,
             stop: None,
         }
@@ -208,6 +211,7 @@ impl World {
             prune: how.prune,
             notes_ahead: how.notes_ahead,
             window: how.window,
+            prepare: how.makes_keys.then(|| Box::new(|_| Asked::prepare()) as Box<_>),
             ..Extras::default()
         };
         let work = Scripted(self.peer.clone());

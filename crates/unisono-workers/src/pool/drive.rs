@@ -5,10 +5,7 @@
 
 use std::{cmp::Reverse, io, sync::MutexGuard, time::Duration};
 
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, epoll, poll},
-    pipe::PIPE_BUF,
-};
+use rustix::event::{Timespec, epoll};
 use unisono_sys::monotonic::nanoseconds;
 
 use super::{Awaited, Core, Pool, nanoseconds_of};
@@ -51,8 +48,12 @@ impl Pool {
             }
             if core.is_stopped || core.is_over() {
                 let mut words = std::mem::take(&mut core.words);
+                let system = core.system.clone();
+                self.let_go_if_over(&mut core);
                 drop(core);
-                self.pass_on(&mut words, true);
+                if let Some(system) = system {
+                    system.pass_on(&mut words, true);
+                }
                 return None;
             }
             let now = nanoseconds();
@@ -93,21 +94,16 @@ impl Pool {
         }
     }
 
-    pub(super) fn notify(&self) {
-        // It fails only when the counter is full, and then it is readable.
-        let _ = rustix::io::write(&self.notifier, &1u64.to_ne_bytes());
-    }
-
     /// Sleeps, as the driver or beside it; who waits for a result may look for it first. The second answer is whether a
     /// signal came.
     fn sleep<'a>(&'a self, mut core: MutexGuard<'a, Core>, longest: u64, looks: bool) -> (MutexGuard<'a, Core>, bool) {
-        if core.driver {
+        let Some(system) = core.system.clone().filter(|_| !core.driver) else {
             core.followers += 1;
             let wait = self.changed.wait_timeout(core, Duration::from_nanos(longest));
             let mut core = wait.map_or_else(|error| error.into_inner().0, |(core, _)| core);
             core.followers -= 1;
             return (core, false);
-        }
+        };
         core.driver = true;
         if looks {
             let has_come;
@@ -136,7 +132,7 @@ impl Pool {
             drop(core);
             let left = until - now;
             let timeout = Timespec { tv_sec: (left / 1_000_000_000) as i64, tv_nsec: (left % 1_000_000_000) as _ };
-            let waited = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&timeout));
+            let waited = epoll::wait(&system.epoll, rustix::buffer::spare_capacity(&mut events), Some(&timeout));
             interrupted = waited == Err(rustix::io::Errno::INTR);
             core = held(&self.core);
         }
@@ -149,7 +145,7 @@ impl Pool {
             // Still as the driver, so that what two workers say comes in the order in which it was heard.
             let mut words = std::mem::take(&mut core.words);
             drop(core);
-            self.pass_on(&mut words, false);
+            system.pass_on(&mut words, false);
             core = held(&self.core);
             core.words.splice(..0, words);
             if core.words.is_empty() {
@@ -186,40 +182,19 @@ impl Pool {
         (core, look == Look::Came)
     }
 
-    /// Writes what workers have said to where it belongs, not under the lock. Unless it `waits`, it leaves what nobody
-    /// takes now: a terminal may be held, and who reads a pipe may have other things to do.
-    fn pass_on(&self, words: &mut Vec<u8>, waits: bool) {
-        while !words.is_empty() {
-            if !waits {
-                let mut output = [PollFd::new(&self.output, PollFlags::OUT)];
-                if !matches!(poll(&mut output, Some(&Timespec::default())), Ok(1..)) {
-                    return;
-                }
-            }
-            // So much a pipe takes at once when it takes anything (pipe(7)).
-            match rustix::io::write(&self.output, &words[..words.len().min(PIPE_BUF)]) {
-                Ok(length) => drop(words.drain(..length)),
-                Err(rustix::io::Errno::INTR) => {}
-                // As with a terminal that is gone, what cannot be shown is lost.
-                Err(_) => words.clear(),
-            }
-        }
-    }
-
     /// Listens to those again who had said more than could be passed on.
     fn hear_again(&self, core: &mut Core) {
+        let Some(system) = &core.system else { return };
         for (number, worker) in core.workers.iter_mut().filter(|(_, worker)| worker.is_unheard) {
             worker.is_unheard = false;
-            let data = epoll::EventData::new_u64((*number as u64) << 2 | WORDS);
-            // It fails only when the worker has closed its end, and then there is nothing to be heard.
-            let _ = epoll::modify(&self.epoll, &worker.words, data, epoll::EventFlags::IN);
+            system.pause(&worker.words, (*number as u64) << 2 | WORDS, false);
         }
     }
 
     pub(super) fn heed(&self, core: &mut Core, event: u64) {
+        let Some(system) = &core.system else { return };
         if event == NOTIFIER {
-            let mut count = [0; 8];
-            let _ = rustix::io::read(&self.notifier, &mut count);
+            system.clear();
             return;
         }
         let number = (event >> 2) as usize;
@@ -227,20 +202,15 @@ impl Pool {
         if event & 3 == WORDS {
             if core.words.len() >= MOST_HEARD {
                 worker.is_unheard = true;
-                let _ = epoll::modify(
-                    &self.epoll,
-                    &worker.words,
-                    epoll::EventData::new_u64(event),
-                    epoll::EventFlags::empty(),
-                );
+                system.pause(&worker.words, event, true);
             } else if !worker.hear(&mut core.words) {
-                let _ = epoll::delete(&self.epoll, &worker.words);
+                system.unwatch(&worker.words);
             }
         } else if event & 3 == SOCKET {
             let read = worker.read_socket();
             if !matches!(read, Ok(true)) {
                 // Its status will follow; until then its socket would be ready for ever.
-                let _ = epoll::delete(&self.epoll, &worker.socket);
+                system.unwatch(&worker.socket);
             }
             match read {
                 Ok(true) => {}

@@ -7,7 +7,6 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use rustix::event::epoll;
 use unisono_sys::monotonic::nanoseconds;
 
 use super::{Core, Pool, nanoseconds_of};
@@ -27,6 +26,15 @@ impl Pool {
             for worker in core.workers.values_mut().filter(|worker| worker.dismissed.is_none()) {
                 worker.dismiss();
             }
+        }
+        self.let_go_if_over(core);
+    }
+
+    /// Nothing is left of a closed pool, so it needs nothing of the system any more.
+    pub(super) fn let_go_if_over(&self, core: &mut Core) {
+        // The driver comes by here when it has passed on what it has heard.
+        if core.is_over() && core.words.is_empty() && !core.driver && core.system.take().is_some() {
+            self.arena.close();
         }
     }
 
@@ -201,10 +209,9 @@ impl Pool {
         }
         let Some(mut worker) = core.workers.remove(&number) else { return };
         // The descriptors are closed with the worker; a fork of the program may still hold copies.
-        let _ = epoll::delete(&self.epoll, &worker.socket);
-        let _ = epoll::delete(&self.epoll, &worker.status);
+        let ends = [&worker.socket, &worker.status, &worker.words];
+        core.system.iter().for_each(|system| ends.iter().for_each(|end| system.unwatch(end)));
         worker.hear(&mut core.words);
-        let _ = epoll::delete(&self.epoll, &worker.words);
         let stderr_tail = std::mem::take(&mut worker.stderr_tail);
         // At most one, of a sane worker: the task that it had begun and not ended.
         let begun: Vec<_> = std::mem::take(&mut worker.entries).into_iter().filter_map(|entry| entry.task).collect();
@@ -237,6 +244,8 @@ impl Pool {
             return;
         }
         core.broken = Some(why.to_owned());
+        // What it has goes with the last worker, as that of a pool that was shut down.
+        core.is_closed = true;
         let waiting = self.undecided(core);
         let placed: Vec<_> = core
             .workers
@@ -252,6 +261,8 @@ impl Pool {
         for task in waiting.into_iter().chain(placed) {
             self.end(core, &task, Outcome::Refused(why.to_owned()));
         }
+        self.wanted.notify_all();
+        self.changed.notify_all();
     }
 
     pub(super) fn cancel_waiting(&self, core: &mut Core) {
@@ -336,13 +347,13 @@ impl Pool {
                 held(&task.inner).place = Some((number, cell));
                 // The driver expected one result of this worker; now it may have to look for one that is not announced.
                 if core.driver && is_second && nanoseconds().saturating_sub(core.woken) < QUIET {
-                    self.notify();
+                    core.notify();
                 }
                 if let Some(timeout) = task.terms.timeout {
                     let when = nanoseconds() + nanoseconds_of(timeout);
                     core.deadlines.push(Reverse((when, number, cell)));
                     if core.driver && when < core.driver_until {
-                        self.notify();
+                        core.notify();
                     }
                 }
                 true

@@ -15,6 +15,7 @@ mod flow;
 #[cfg(test)]
 mod simulated;
 mod starting;
+mod system;
 mod waiting;
 
 use std::{
@@ -29,10 +30,8 @@ use std::{
     time::Duration,
 };
 
-use drive::NOTIFIER;
-use rustix::event::{EventfdFlags, epoll, eventfd};
 use starting::{ALWAYS, Starts};
-use unisono_sys::private::Private;
+use system::System;
 use waiting::Waiting;
 
 use crate::{
@@ -75,25 +74,19 @@ pub struct Given {
 pub struct Pool {
     options: Options,
     zygote: Arc<Zygote>,
-    /// What a worker reads at its start.
-    settings: OwnedFd,
-    /// Where what workers write to their standard error goes.
-    output: Private,
-    /// What they inherit besides.
-    inherited: Vec<Private>,
     arena: Arena,
     core: Mutex<Core>,
     /// Something ended, or the driver has left.
     changed: Condvar,
     /// There is something to watch over, for [`Pool::serve`].
     wanted: Condvar,
-    epoll: OwnedFd,
-    notifier: OwnedFd,
     next_task: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Core {
+    /// `None` once the pool is over.
+    system: Option<Arc<System>>,
     waiting: Waiting,
     workers: HashMap<usize, Worker>,
     last_worker: usize,
@@ -137,8 +130,9 @@ struct Core {
 }
 
 impl Core {
-    fn new(per_key: usize) -> Self {
+    fn new(per_key: usize, system: System) -> Self {
         Self {
+            system: Some(Arc::new(system)),
             waiting: Waiting::new(per_key),
             workers: HashMap::new(),
             last_worker: 0,
@@ -170,6 +164,13 @@ impl Core {
     fn is_over(&self) -> bool {
         self.is_closed && self.open == 0 && self.workers.is_empty()
     }
+
+    /// Wakes the driver.
+    fn notify(&self) {
+        if let Some(system) = &self.system {
+            system.notify();
+        }
+    }
 }
 
 /// What one may wait for.
@@ -192,22 +193,13 @@ impl Pool {
         if given.inherited.len() > MOST - ALWAYS {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "workers cannot inherit so many descriptors"));
         }
-        let notifier = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        epoll::add(&epoll, &notifier, epoll::EventData::new_u64(NOTIFIER), epoll::EventFlags::IN)?;
-        let private = |descriptor| Private::new(|| Ok(descriptor));
         Ok(Self {
-            core: Mutex::new(Core::new(options.per_key)),
+            core: Mutex::new(Core::new(options.per_key, System::new(given)?)),
             options,
             zygote,
-            settings: given.settings,
-            output: private(given.output)?,
-            inherited: given.inherited.into_iter().map(private).collect::<io::Result<_>>()?,
             arena: Arena::default(),
             changed: Condvar::new(),
             wanted: Condvar::new(),
-            epoll,
-            notifier,
             next_task: AtomicU64::new(0),
         })
     }
@@ -337,7 +329,7 @@ impl Pool {
         }
         self.drop_unmade(&mut core);
         self.pump(&mut core);
-        self.notify();
+        core.notify();
         self.wanted.notify_all();
         self.changed.notify_all();
     }
@@ -346,6 +338,7 @@ impl Pool {
     pub fn break_off(&self, why: &str) {
         let mut core = held(&self.core);
         self.give_up(&mut core, why);
+        self.pump(&mut core);
     }
 
     /// What is to be said to the program's people since the last call: that a worker could not be started, for one.
@@ -361,8 +354,10 @@ impl Pool {
 
     /// Ends [`Pool::serve`].
     pub fn stop(&self) {
-        held(&self.core).is_stopped = true;
-        self.notify();
+        let mut core = held(&self.core);
+        core.is_stopped = true;
+        core.notify();
+        drop(core);
         self.wanted.notify_all();
     }
 

@@ -71,7 +71,7 @@ impl SimulatedPool {
     fn enter_starting(&mut self) -> usize {
         let (worker, spawn) = Worker::new().unwrap();
         let memory = rustix::io::dup(&worker.exchange).unwrap();
-        let number = self.pool.employ(&mut self.core(), worker).unwrap();
+        let number = Pool::employ(&mut self.core(), worker).unwrap();
         let socket = rustix::io::dup(&spawn.socket).unwrap();
         let inside = Inside::of(self.ended.as_fd(), spawn.socket.publish(), memory).unwrap();
         assert!(self.core().workers.get_mut(&number).unwrap().read_socket().unwrap(), "it said hello");
@@ -266,12 +266,33 @@ fn a_driver_that_sleeps_learns_that_a_result_may_come_unannounced() {
         let mut simulated = SimulatedPool::new(1, None);
         simulated.submit(PATIENT);
         (simulated.core().driver, simulated.core().woken) = (true, woken);
-        let is_notified = |simulated: &SimulatedPool| rustix::io::read(&simulated.pool.notifier, &mut [0; 8]).is_ok();
+        let is_notified = |simulated: &SimulatedPool| simulated.core().system.as_ref().unwrap().clear();
         assert!(!is_notified(&simulated));
         simulated.submit(PATIENT);
         assert_eq!(is_notified(&simulated), has_to_learn);
         simulated.submit(PATIENT);
         assert!(!is_notified(&simulated), "once is enough");
+    }
+}
+
+#[test]
+fn a_pool_that_is_over_has_nothing_of_the_system_however_it_came_to_that() {
+    let closed: fn(&mut SimulatedPool) = |simulated| simulated.pool.close(false, false);
+    let broken: fn(&mut SimulatedPool) = |simulated| simulated.pool.break_off("no reason");
+    for ends in [closed, broken] {
+        let mut simulated = SimulatedPool::new(1, None);
+        let task = simulated.submit(PATIENT);
+        simulated.begin(1);
+        ends(&mut simulated);
+        assert!(!task.has_ended() && simulated.core().system.is_some(), "a task still runs");
+        simulated.publish(1, kind::RETURNED);
+        simulated.pump();
+        assert!(task.has_ended() && simulated.core().system.is_some(), "a worker is still there");
+        simulated.die(1, 0);
+        simulated.pump();
+        // What it was doing is still known to whoever keeps its future.
+        assert!(simulated.core().system.is_none() && matches!(task.take_outcome(), Some(Outcome::Returned(_))));
+        assert!(simulated.pool.wait(Awaited::Over, None) && simulated.pool.serve().is_none());
     }
 }
 
@@ -352,7 +373,7 @@ fn a_worker_that_is_ready_takes_the_only_task_of_one_that_is_starting() {
 fn a_pool_that_is_terminated_does_not_wait_for_a_worker_that_is_not_made_yet() {
     let mut simulated = SimulatedPool::new(0, None);
     let (worker, spawn) = Worker::new().unwrap();
-    simulated.pool.employ(&mut simulated.core(), worker).unwrap();
+    Pool::employ(&mut simulated.core(), worker).unwrap();
     let task = simulated.submit(PATIENT);
     simulated.pool.close(true, true);
     assert!(task.is_cancelled());

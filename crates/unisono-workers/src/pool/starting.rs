@@ -10,7 +10,6 @@
 
 use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
 
-use rustix::event::epoll;
 use unisono_sys::monotonic::nanoseconds;
 
 use super::{
@@ -76,25 +75,26 @@ impl Pool {
     }
 
     fn make(&self, core: &mut Core) -> io::Result<usize> {
+        let system = core.system.clone().ok_or_else(over)?;
         let (mut worker, spawn) = Worker::new()?;
         let always: [_; ALWAYS] = [
             spawn.socket.as_fd(),
             worker.exchange.as_fd(),
             spawn.status.as_fd(),
-            self.settings.as_fd(),
+            system.settings.as_fd(),
             spawn.words.as_fd(),
         ];
-        let born_with: Vec<_> = always.into_iter().chain(self.inherited.iter().map(AsFd::as_fd)).collect();
+        let born_with: Vec<_> = always.into_iter().chain(system.inherited.iter().map(AsFd::as_fd)).collect();
         worker.starter = Some(self.zygote.start(self.options.method, &born_with)?);
-        self.employ(core, worker)
+        Self::employ(core, worker)
     }
 
-    pub(super) fn employ(&self, core: &mut Core, worker: Worker) -> io::Result<usize> {
+    pub(super) fn employ(core: &mut Core, worker: Worker) -> io::Result<usize> {
+        let system = core.system.clone().ok_or_else(over)?;
         core.last_worker += 1;
         let number = core.last_worker;
         for (descriptor, what) in [(&worker.socket, SOCKET), (&worker.status, STATUS), (&worker.words, WORDS)] {
-            let event = epoll::EventData::new_u64((number as u64) << 2 | what);
-            epoll::add(&self.epoll, descriptor, event, epoll::EventFlags::IN)?;
+            system.watch(descriptor, (number as u64) << 2 | what)?;
         }
         worker.exchange.pool_waits(core.driver);
         core.workers.insert(number, worker);
@@ -203,17 +203,16 @@ impl Pool {
     pub(super) fn orphaned(&self, core: &mut Core, number: usize) {
         let Some(worker) = core.workers.get_mut(&number) else { return };
         let _ = worker.read_socket();
-        let event = epoll::EventData::new_u64((number as u64) << 2 | EXITED);
-        let is_watched = worker
-            .process()
-            .is_some_and(|process| epoll::add(&self.epoll, process, event, epoll::EventFlags::IN).is_ok());
+        let Some(system) = &core.system else { return };
+        let event = (number as u64) << 2 | EXITED;
+        let is_watched = worker.process().is_some_and(|process| system.watch(process, event).is_ok());
         if !is_watched {
             self.reap(core, number, Death::Unknown);
             return;
         }
         worker.give_no_more();
         worker.kill_orphan();
-        let _ = epoll::delete(&self.epoll, &worker.status);
+        system.unwatch(&worker.status);
         self.give_back(core, number);
     }
 
@@ -237,7 +236,11 @@ impl Pool {
     }
 }
 
-/// Every worker inherits so many descriptors.
+fn over() -> io::Error {
+    io::Error::other("nothing is left of the pool")
+}
+
+/// Every worker is born with so many descriptors.
 pub(super) const ALWAYS: usize = 5;
 /// So many starts that fail in a row break a pool that has no workers.
 const MOST_FAILURES: u32 = 3;

@@ -1,0 +1,95 @@
+//! What of the system a pool has: descriptors, from its start until it is over.
+//!
+//! Whoever keeps a future of a pool keeps the pool, and programs keep futures for as long as they like. So these go
+//! when the last worker has, and not with the last reference. Whoever drives holds them a moment longer than that,
+//! since it sleeps in epoll without the pool's lock.
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use rustix::{
+    event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll},
+    pipe::PIPE_BUF,
+};
+use unisono_sys::private::Private;
+
+use super::{Given, drive::NOTIFIER};
+
+/// A pool's descriptors.
+#[derive(Debug)]
+pub(super) struct System {
+    /// What a worker reads when it is born.
+    pub settings: OwnedFd,
+    /// Where what workers write to their standard error goes.
+    output: Private,
+    /// What they are born with besides.
+    pub inherited: Vec<Private>,
+    pub epoll: OwnedFd,
+    notifier: OwnedFd,
+}
+
+impl System {
+    pub fn new(given: Given) -> io::Result<Self> {
+        let notifier = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &notifier, epoll::EventData::new_u64(NOTIFIER), epoll::EventFlags::IN)?;
+        let private = |descriptor| Private::new(|| Ok(descriptor));
+        Ok(Self {
+            settings: given.settings,
+            output: private(given.output)?,
+            inherited: given.inherited.into_iter().map(private).collect::<io::Result<_>>()?,
+            epoll,
+            notifier,
+        })
+    }
+
+    /// Wakes the driver.
+    pub fn notify(&self) {
+        // It fails only when the counter is full, and then it is rung.
+        let _ = rustix::io::write(&self.notifier, &1u64.to_ne_bytes());
+    }
+
+    /// The driver has heard it; whether it was rung.
+    pub fn clear(&self) -> bool {
+        rustix::io::read(&self.notifier, &mut [0; 8]).is_ok()
+    }
+
+    /// Has the driver told of something under this number.
+    pub fn watch(&self, descriptor: impl AsFd, number: u64) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, descriptor, epoll::EventData::new_u64(number), epoll::EventFlags::IN)?)
+    }
+
+    /// Has it told of something no more, or again.
+    pub fn pause(&self, descriptor: impl AsFd, number: u64, pauses: bool) {
+        let flags = if pauses { epoll::EventFlags::empty() } else { epoll::EventFlags::IN };
+        // It fails only when the worker has closed its end, and then there is nothing to be heard.
+        let _ = epoll::modify(&self.epoll, descriptor, epoll::EventData::new_u64(number), flags);
+    }
+
+    /// Has it told of something never again.
+    pub fn unwatch(&self, descriptor: impl AsFd) {
+        let _ = epoll::delete(&self.epoll, descriptor);
+    }
+
+    /// Writes what workers have said to where it belongs, not under the lock. Unless it `waits`, it leaves what nobody
+    /// takes now: a terminal may be held, and who reads a pipe may have other things to do.
+    pub fn pass_on(&self, words: &mut Vec<u8>, waits: bool) {
+        while !words.is_empty() {
+            if !waits {
+                let mut output = [PollFd::new(&self.output, PollFlags::OUT)];
+                if !matches!(poll(&mut output, Some(&Timespec::default())), Ok(1..)) {
+                    return;
+                }
+            }
+            // So much a pipe takes at once when it takes anything (pipe(7)).
+            match rustix::io::write(&self.output, &words[..words.len().min(PIPE_BUF)]) {
+                Ok(length) => drop(words.drain(..length)),
+                Err(rustix::io::Errno::INTR) => {}
+                // As with a terminal that is gone, what cannot be shown is lost.
+                Err(_) => words.clear(),
+            }
+        }
+    }
+}
