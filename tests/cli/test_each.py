@@ -10,6 +10,7 @@ import resource
 import shlex
 import signal
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -388,6 +389,13 @@ def test_what_outlives_its_command_is_ended_with_it(unisono, tmp_path, lines, ma
         assert row["stdout"] == "out\nlate\n"
     assert marked(mark) == {}
     assert sleepers(nap) == []
+
+
+def test_who_computes_behind_a_command_is_not_taken_for_silent(unisono):
+    # As one without a core would be. It has a second for twice the silence that ends others, which a busy machine may not give it.
+    program = 'import time\nwhile time.process_time() < 0.2: pass\nprint("late")'
+    words = ["each", "-q", "sh", "-c", f"{sys.executable} -c '{program}' & echo out", ":::", "x"]
+    until(lambda: unisono(*words).stdout == "out\nlate\n")
 
 
 def test_processes_are_left_alone_when_asked(unisono, tmp_path, mark, lines):

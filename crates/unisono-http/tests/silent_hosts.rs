@@ -35,13 +35,14 @@ fn attempts_of(timeout: Duration) -> Settings {
 
 #[tokio::test(start_paused = true)]
 async fn rows_of_a_host_that_never_answers_end_with_the_time_that_is_waited_for_it() {
-    for (timeout, most) in [(seconds(1), seconds(65)), (Times::default().timeout.unwrap(), seconds(60 + 4 * 30))] {
+    for timeout in [seconds(1), Times::default().timeout.unwrap()] {
         let silent = silent_for(HOURS).await;
         let well = Server::answering(|_| answer(200, &[], b"{}")).await;
         let begun = clock::now();
         let requests = [rows(&silent, 30, get), rows(&well, 30, get)].concat();
         let outs = run_heard(requests, options(), attempts_of(timeout)).await;
-        assert!(clock::now() - begun <= most, "{:?} with {timeout:?} each", clock::now() - begun);
+        let took = clock::now() - begun;
+        assert!(took <= seconds(60 + 5) + timeout * 4, "{took:?} with {timeout:?} each");
         assert!(outs[30..].iter().all(Out::is_ok), "the other is not disturbed");
         let away: Vec<_> = outs.iter().filter(|out| out.error == Some(ErrorKind::Away)).collect();
         assert!(away.iter().all(|out| out.message.contains("answered nothing for ")), "{away:?}");

@@ -173,6 +173,12 @@ impl Found {
             let _ = pidfd_send_signal(descriptor, signal);
         }
     }
+
+    /// Whether it would go on if it had a core, or what it reads from a disk: what it does not do now says nothing of it.
+    pub fn is_held_up(&self) -> bool {
+        // Its number may be another's by now, which then counts once.
+        matches!(state(self.pid), Some(b'R' | b'D'))
+    }
 }
 
 impl Process {
@@ -203,8 +209,12 @@ pub fn group_of(pid: i32) -> Option<i32> {
 
 /// Whether a process has been stopped by a signal, and not been told to go on.
 pub fn is_stopped(pid: Pid) -> bool {
-    let line = fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero()));
-    line.is_ok_and(|line| Stat::parse(&line).and_then(|stat| stat.state()) == Some(b'T'))
+    state(pid.as_raw_nonzero().get()) == Some(b'T')
+}
+
+/// The letter of proc_pid_stat(5).
+fn state(pid: i32) -> Option<u8> {
+    Stat::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)?.state()
 }
 
 /// The children of this process's first thread, to which orphans come when this process is a subreaper.
@@ -287,5 +297,21 @@ mod tests {
         assert_eq!(child.try_wait().unwrap(), None);
         Found { pid, started }.signal(Signal::KILL);
         assert!(!child.wait().unwrap().success());
+    }
+
+    #[test]
+    fn who_computes_is_held_up_with_a_core_or_without_and_who_waits_is_not() {
+        for (script, is_held_up) in [("while :; do :; done", true), ("exec sleep 60", false)] {
+            let mut child = std::process::Command::new("sh").args(["-c", script]).spawn().unwrap();
+            let found = Found::of(i32::try_from(child.id()).unwrap()).unwrap();
+            // It reads itself from a disk before, and may have to wait for a core to do so.
+            let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+            while found.is_held_up() != is_held_up {
+                assert!(std::time::Instant::now() < until, "{script}");
+                std::thread::yield_now();
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
     }
 }

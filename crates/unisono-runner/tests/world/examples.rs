@@ -237,3 +237,16 @@ fn a_row_that_took_the_place_of_one_that_was_started_is_known_again_though_that_
         assert_eq!(outcomes(&world), [(OutcomeKind::Ok, Effect::Done); 3], "killed at turn {turn}");
     }
 }
+
+#[test]
+fn a_last_line_that_lost_its_line_feed_alone_is_one_and_stays_so_when_the_next_input_is_refused() {
+    for turn in 4..14 {
+        let mut world = World::new();
+        let mut rows = rows(3, &Script::unsafe_row([SLOW]));
+        run(&mut world, &rows, &How { stop: Some(Stop { turn, what: What::Crash { lost: 1 } }), ..How::default() });
+        let had = world.lines().len();
+        rows.reverse();
+        run(&mut world, &rows, &How::default());
+        assert!(world.lines().len() >= had);
+    }
+}

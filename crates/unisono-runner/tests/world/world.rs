@@ -20,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use serde::de::IgnoredAny;
 use tempfile::TempDir;
 use unisono_core::{Backoff, CancelReason, CancelToken, Limits, OutcomeKind, RetryPolicy, Times};
 use unisono_journal::{Identity, Mode, Open};
@@ -169,7 +170,9 @@ impl World {
     /// What is in the file, with lines that others have taken the place of.
     pub fn all_lines(&self) -> Vec<Line> {
         let text = std::fs::read_to_string(self.path()).unwrap_or_default();
-        text.split_inclusive('\n').filter(|line| line.ends_with('\n')).map(Line::parse).collect()
+        // Of the last one a crash may have taken the line feed alone.
+        let is_whole = |line: &&str| line.ends_with('\n') || serde_json::from_str::<IgnoredAny>(line).is_ok();
+        text.split_inclusive('\n').filter(is_whole).map(Line::parse).collect()
     }
 
     /// One run over these rows, each with its content. `None`: nobody can understand the row.
