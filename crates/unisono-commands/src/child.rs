@@ -4,7 +4,8 @@
 //!
 //! - *running*: its process lives.
 //! - *settling*: its process has ended, but somebody still holds a pipe or lives on. Programs like `tee` behind a shell
-//!   need a moment: it lasts until nothing was printed for [`QUIET`] and nobody is held up by a busy machine, and at most
+//!   need a moment: it lasts until nothing was printed for [`QUIET`] and nobody is held up by a busy machine, and at
+// most
 //!   [`LONGEST_SETTLING`].
 //! - *terminating*: all that is left, or all of it when it has to stop, was sent SIGTERM (and SIGCONT, since a stopped
 //!   process cannot take it), whoever is born meanwhile as well. It may take the grace period.

@@ -174,7 +174,8 @@ impl Found {
         }
     }
 
-    /// Whether it would go on if it had a core, or what it reads from a disk: what it does not do now says nothing of it.
+    /// Whether it would go on if it had a core, or what it reads from a disk: what it does not do now says nothing of
+    /// it.
     pub fn is_held_up(&self) -> bool {
         // Its number may be another's by now, which then counts once.
         matches!(state(self.pid), Some(b'R' | b'D'))

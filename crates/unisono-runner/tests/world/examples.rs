@@ -243,10 +243,14 @@ fn a_last_line_that_lost_its_line_feed_alone_is_one_and_stays_so_when_the_next_i
     for turn in 4..14 {
         let mut world = World::new();
         let mut rows = rows(3, &Script::unsafe_row([SLOW]));
-        run(&mut world, &rows, &How { stop: Some(Stop { turn, what: What::Crash { lost: 1 } }), ..How::default() });
+        run(
+            &mut world,
+            &rows,
+            &RunOptions { stop: Some(Stop { turn, what: What::Crash { lost: 1 } }), ..RunOptions::default() },
+        );
         let had = world.lines().len();
         rows.reverse();
-        run(&mut world, &rows, &How::default());
+        run(&mut world, &rows, &RunOptions::default());
         assert!(world.lines().len() >= had);
     }
 }
