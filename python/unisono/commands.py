@@ -285,4 +285,4 @@ def _is_text(command: object) -> bool:
 
 def _work(template: Argv | str | None) -> Work[CommandOutcome[Any]]:
     start = functools.partial(_native.commands, template)
-    return Work(start=start, noun="commands", counted=True, limit=_native.default_threads())
+    return Work(start=start, noun="commands", counted=True, limit=_native.default_threads(), is_plain=True)
