@@ -34,6 +34,9 @@ class Feed:
         listener: Is notified when there may be room.
         items: Gets each item by its number; `None` when nobody needs them.
         returns: Takes back what comes too late, where items come from a queue.
+        ahead: How many times its limit the run may have of a queue's items that have no outcome; `None` for what it has
+            room for.
+        limit: The limit with which the run starts.
 
     Attributes:
         pushed: How many items have been taken in.
@@ -50,6 +53,8 @@ class Feed:
         listener: Listener,
         items: dict[int, Any] | None,
         returns: Returns | None = None,
+        ahead: int | None = None,
+        limit: int = 1,
     ) -> None:
         self.pushed = 0
         self.is_over = False
@@ -61,6 +66,9 @@ class Feed:
         self._listener = listener
         self._items = items
         self._returns = returns
+        # Others may take from a queue, so that it is not emptied before there is something to do with it.
+        self._ahead = ahead if returns is not None else None
+        self._limit = limit
         self._source: Iterator[Any] | None = None
         self._puller: Puller | None = None
         self._task: asyncio.Task[None] | None = None
@@ -95,11 +103,12 @@ class Feed:
             return False
         if isinstance(self._given, Queue | queue.Queue):
             if self._puller is None:
-                self._puller = Puller(self._given, self._push, self._end, self._give_back)
+                looks = self._ahead is not None
+                self._puller = Puller(self._given, self._room, looks, self._push, self._end, self._give_back)
                 if self._returns is not None:
                     self._returns.puller = self._puller.thread
             # A waiter is notified as the engine takes what has been pushed.
-            self._puller.ask(min(self._run.room(), _AT_ONCE))
+            self._puller.ask()
             return False
         if self._source is None:
             if isinstance(self._given, AsyncIterable):
@@ -107,6 +116,19 @@ class Feed:
             self._source = iter(self._given)
         room = min(self._run.room(), _AT_ONCE)
         return room > 0 and self._push_from(self._source, room)
+
+    def _room(self) -> int:
+        """How many items of a queue may be taken now."""
+        room = min(self._run.room(), _AT_ONCE)
+        if self._ahead is None or room == 0:
+            return room
+        progress = self._run.progress()
+        limit = self._run.limit
+        if not (progress["in_flight"] or progress["done"]):
+            # Before the engine begins, the run does not know its limit.
+            limit = min(limit, self._limit)
+        without_outcome: int = self.pushed - progress["done"]
+        return min(room, self._ahead * limit - without_outcome)
 
     def go_on_on_loop(self) -> bool:
         """The same on an event loop, where an async iterable is taken from by a task."""
@@ -129,9 +151,12 @@ class Feed:
     def _end_with_loop(self) -> None:
         """A task whose loop was closed never goes on."""
         if self._task is not None and not self.is_over and self._task.get_loop().is_closed():
-            said = f"the event loop that the {self._noun} were taken on was closed before their end"
-            self.error, self.is_lost = RunError(said), True
-            self._end(said)
+            self._end(self._lost())
+
+    def _lost(self) -> str:
+        said = f"the event loop that the {self._noun} were taken on was closed before their end"
+        self.error, self.is_lost = RunError(said), True
+        return said
 
     def stop(self) -> None:
         """Push nothing more. May be called from any thread."""
@@ -204,20 +229,24 @@ class Feed:
 
     async def _take_from(self, given: AsyncIterable[Any]) -> None:
         failed = None
+        # Then whoever cancels this ends the loop, and it is nothing that the iterable raises.
+        waits_for_room = False
         try:
             async for item in given:
                 if self._is_stopped:
                     self._give_back([item])
                     break
                 self._push([item])
-                while self._run.room() == 0 and not self._is_stopped and self._run.report() is None:
-                    # Room comes with outcomes, and whoever takes them rings.
-                    await self._listener.wait()
+                while self._room() <= 0 and not self._is_stopped and self._run.report() is None:
+                    # Room comes with outcomes, and whoever takes them rings; or with a limit that is raised.
+                    waits_for_room = True
+                    await self._listener.wait(_LOOK_UP if self._ahead is not None else None)
+                waits_for_room = False
         except (asyncio.CancelledError, GeneratorExit) as error:
             # If nobody stopped this, the iterable was cancelled by what it waits for, or all on this loop was. It is
             # not raised, since the task would keep it, with its traceback, in a cycle with this.
             if not self._is_stopped:
-                failed = self._failed(error)
+                failed = self._lost() if waits_for_room else self._failed(error)
         except (KeyboardInterrupt, SystemExit) as error:
             # It ends the loop.
             failed = self._said(error)

@@ -189,7 +189,7 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
             retry_timeouts=_retries_timeouts(is_worth_another),
         )
         super().__init__(
-            Work(start=start, noun="items", counted=True, limit=limit, key="key"),
+            Work(start=start, noun="items", counted=True, limit=limit, key="key", is_plain=True),
             items,
             progress=progress,
             options=options,

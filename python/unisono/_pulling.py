@@ -1,12 +1,14 @@
 """Items that come from queues: pulled by a thread, so that an empty queue keeps nobody from taking outcomes.
 
-The batch says how many it has room for; the thread waits for that many at most, pushes them, and waits to be asked
-again. Nothing is taken that the batch has no room for.
+The thread is told when there may be room, asks how much, waits for that many items at most, and pushes them. Nothing is
+taken that the batch has no room for. Where that is no more than can begin, it looks again by itself, since whoever
+takes outcomes may be busy with one while the others end.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -30,6 +32,8 @@ class Puller:
 
     Args:
         source: Where items come from.
+        room: Answers how many may be taken.
+        looks: Whether it looks again though nobody asks.
         push: Is given items, in order.
         end: Is called when there will be no more.
         give_back: Is given what was taken when it was stopped.
@@ -41,15 +45,19 @@ class Puller:
     def __init__(
         self,
         source: AnyQueue,
+        room: Callable[[], int],
+        looks: bool,
         push: Callable[[list[Any]], None],
         end: Callable[[], None],
         give_back: Callable[[list[Any]], None],
     ) -> None:
         self._source = source
+        self._room = room
+        self._look_again = _LOOK_AGAIN if looks else None
         self._push = push
         self._give_back = give_back
         self._end = end
-        self._wanted: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._wanted: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._is_idle = threading.Event()
         self._is_idle.set()
         # Held to push, so that nothing is pushed after a stop.
@@ -58,20 +66,29 @@ class Puller:
         self.thread = threading.Thread(target=self._serve, name="unisono-items", daemon=True)
         begin(self.thread, "to take items from a queue")
 
-    def ask(self, count: int) -> None:
-        """Take up to so many items, unless some are being taken already."""
-        if count > 0 and self._is_idle.is_set():
+    def ask(self) -> None:
+        """Take what there is room for, unless some are being taken already."""
+        if self._is_idle.is_set() and self._room() > 0:
             self._is_idle.clear()
-            self._wanted.put(count)
+            self._wanted.put(None)
 
     def stop(self) -> None:
         """Push nothing more. What is being taken goes back."""
         with self._lock:
             self._is_stopped = True
-        self._wanted.put(0)
+        self._wanted.put(None)
 
     def _serve(self) -> None:
-        while (count := self._wanted.get()) and not self._is_stopped:
+        while True:
+            with contextlib.suppress(queue.Empty):
+                self._wanted.get(timeout=self._look_again)
+            if self._is_stopped:
+                return
+            # From here on a wish would change nothing.
+            self._is_idle.clear()
+            if (count := self._room()) <= 0:
+                self._is_idle.set()
+                continue
             try:
                 items = self._take(count)
             except _ENDS:
@@ -115,3 +132,5 @@ async def items_of(source: asyncio.Queue[Any]) -> AsyncIterator[Any]:
 
 # Seconds after which a thread that waits for an item looks whether it is still wanted.
 _LOOK_UP = 0.2
+# And after which one that waits for room looks whether there is some.
+_LOOK_AGAIN = 0.01

@@ -43,6 +43,7 @@ class Work(Generic[OutcomeT]):
         limit: Its default limit.
         key: What its items are told apart by in reports; empty for nothing.
         reads: Files that are read beside what it is given.
+        is_plain: Each item has one outcome, and may begin when there is room, unless `key` says otherwise.
     """
 
     start: Callable[..., _native.Run[OutcomeT]]
@@ -51,6 +52,7 @@ class Work(Generic[OutcomeT]):
     limit: int
     key: str = ""
     reads: tuple[Any, ...] = ()
+    is_plain: bool = False
 
 
 class Batch(Generic[OutcomeT]):
@@ -325,7 +327,8 @@ class Batch(Generic[OutcomeT]):
             run.set_total(len(self._given))
         self._listener = Listener(run)
         items = self._items if self._keeps_items else None
-        self._feed = Feed(self._given, self._work.noun, run, self._listener, items, self._returns)
+        limit = int(self._options.get("limit") or self._work.limit)
+        self._feed = Feed(self._given, self._work.noun, run, self._listener, items, self._returns, self._ahead(), limit)
         _running.add(self)
         if self._cancelled is not None:
             self._feed.stop()
@@ -334,6 +337,14 @@ class Batch(Generic[OutcomeT]):
         if self._cancelled is not None:
             run.cancel(abort=self._cancelled)
         return run
+
+    def _ahead(self) -> int | None:
+        """How many times its limit it may have of a queue's items."""
+        if not self._work.is_plain or self._options.get("key") is not None:
+            # Which of them may begin is known when they are looked at.
+            return None
+        # Those that wait for a repeat keep none from beginning.
+        return 2 if self._options.get("retries") else 1
 
     def _wait_for_results(self) -> None:
         """A batch that was left a moment ago may still write to the same file, and nobody else could wait for it."""

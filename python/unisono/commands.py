@@ -187,4 +187,4 @@ def _is_text(command: object) -> bool:
 
 def _work(template: Argv | str | None) -> Work[CommandOutcome[Any]]:
     start = functools.partial(_native.commands, template)
-    return Work(start=start, noun="commands", counted=True, limit=_native.default_threads(), key="key")
+    return Work(start=start, noun="commands", counted=True, limit=_native.default_threads(), key="key", is_plain=True)

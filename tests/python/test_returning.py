@@ -140,6 +140,130 @@ def test_on_an_event_loop_what_was_not_begun_is_back_in_the_queue_at_the_end(kin
     asyncio.run(main())
 
 
+class Shared:
+    """Functions that look at how many items of their queue are neither ended nor in it."""
+
+    def __init__(self, kind, items):
+        self.items, self.ended, self.most = items, 0, 0
+        self.lock = threading.Lock()
+        self.call = {"threads": self.in_thread, "loop": self.on_loop}[kind]
+
+    def in_thread(self, item):
+        with self.lock:
+            self.most = max(self.most, MANY - self.items.qsize() - self.ended)
+            self.ended += 1
+
+    async def on_loop(self, item):
+        await asyncio.sleep(0)
+        self.in_thread(item)
+
+
+@pytest.mark.parametrize("kind", QUEUES)
+@pytest.mark.parametrize("place", ["threads", "loop"])
+@pytest.mark.parametrize(("retries", "most"), [(0, 3), (2, 6)])
+def test_no_more_is_taken_from_a_queue_than_can_begin(kind, place, retries, most):
+    items = filled(kind)
+    work = Shared(place, items)
+    with batch(work.call, items, limit=3, retries=retries, retry_on=OSError) as outcomes:
+        for _ in range(300):
+            next(outcomes)
+    assert 1 <= work.most <= most
+
+
+@pytest.mark.parametrize("kind", [*QUEUES, asyncio.Queue])
+@pytest.mark.parametrize("place", ["threads", "loop"])
+def test_no_more_is_taken_from_a_queue_than_can_begin_on_an_event_loop(kind, place):
+    async def main():
+        items = filled(kind)
+        work = Shared(place, items)
+        async with batch(work.call, items, limit=3) as outcomes:
+            for _ in range(300):
+                await anext(outcomes)
+        return work.most
+
+    assert 1 <= asyncio.run(main()) <= 3
+
+
+@pytest.mark.parametrize("kind", QUEUES)
+def test_another_consumer_is_served_while_all_that_can_begin_has_begun(kind):
+    items = kind()
+    may_go, begun = threading.Event(), threading.Semaphore(0)
+
+    def work(item):
+        begun.release()
+        may_go.wait()
+        return item
+
+    outcomes = batch(work, items, limit=2)
+    taker = threading.Thread(target=lambda: taken.extend(outcome.item for outcome in outcomes))
+    taken = []
+    taker.start()
+    for number in range(2):
+        items.put(number)
+    for _ in range(2):
+        begun.acquire()
+    for number in range(2, 10):
+        items.put(number)
+        assert items.get() == number
+    outcomes.cancel()
+    may_go.set()
+    taker.join()
+    assert sorted(taken) == [0, 1]
+
+
+@pytest.mark.parametrize("kind", QUEUES)
+def test_what_may_begin_is_taken_also_while_the_program_is_busy_with_an_outcome(kind):
+    items = filled(kind)
+    begun = threading.Event()
+
+    def work(item):
+        if item == 100:
+            begun.set()
+        return item
+
+    with batch(work, items, limit=2) as outcomes:
+        next(outcomes)
+        assert begun.wait(60)
+
+
+def test_what_may_begin_is_taken_also_while_a_coroutine_is_busy_with_an_outcome():
+    async def main():
+        items = filled(asyncio.Queue)
+        begun = asyncio.Event()
+
+        async def work(item):
+            if item == 100:
+                begun.set()
+
+        async with batch(work, items, limit=2) as outcomes:
+            await anext(outcomes)
+            await asyncio.wait_for(begun.wait(), 60)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", [unisono.Queue, asyncio.Queue])
+def test_more_is_taken_from_a_queue_as_the_limit_is_raised(kind):
+    async def main():
+        items, begun, may_go = filled(kind), set(), asyncio.Event()
+
+        async def work(item):
+            begun.add(item)
+            await may_go.wait()
+
+        async with batch(work, items, limit=1) as outcomes:
+            waiting = asyncio.create_task(anext(outcomes))
+            while not begun:
+                await asyncio.sleep(0.001)
+            outcomes.limit = 5
+            while len(begun) < 5:
+                await asyncio.sleep(0.001)
+            may_go.set()
+            await waiting
+
+    asyncio.run(main())
+
+
 def test_a_consumer_of_an_asyncio_queue_that_waits_is_served_what_comes_back():
     async def main():
         items = asyncio.Queue()
@@ -151,7 +275,8 @@ def test_a_consumer_of_an_asyncio_queue_that_waits_is_served_what_comes_back():
             begun.append(item)
             await asyncio.Event().wait()
 
-        taken = batch(work, items, limit=1)
+        # With a key it looks ahead.
+        taken = batch(work, items, limit=1, key=str)
         first = asyncio.ensure_future(anext(taken))
         while items.qsize() or not begun:
             await asyncio.sleep(0)
@@ -212,7 +337,8 @@ def test_a_full_queue_of_the_standard_library_takes_back_what_was_not_begun():
         begun.set()
         may_go.wait()
 
-    taken = batch(work, items, limit=1)
+    # With a key it looks ahead, among them for one that may begin.
+    taken = batch(work, items, limit=1, key=str)
     taker = threading.Thread(target=lambda: list(taken))
     taker.start()
     begun.wait()

@@ -395,8 +395,8 @@ impl Recovered {
         match self.identity {
             Identity::Row => self.last_row.is_none_or(|last| rows > last),
             Identity::Content => true,
-            // An id that is gone is known to be so at the end alone.
-            Identity::Id => self.unseen == 0,
+            // An id that is gone is known to be so at the end alone, be it that of a line or of a note.
+            Identity::Id => self.unseen == 0 && self.adrift.is_empty(),
         }
     }
 

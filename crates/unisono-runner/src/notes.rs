@@ -118,8 +118,9 @@ impl Lane {
             self.note(journal, None);
             return (batch, true);
         }
-        // Later pages come from the work itself, and are never among the upcoming.
-        if self.ahead > 0 && key.page <= 1 {
+        // Later pages come from the work itself in the main, and are among the upcoming only where a row goes on with
+        // one.
+        if self.ahead > 0 && (key.page <= 1 || self.upcoming.iter().any(|(upcoming, ..)| *upcoming == key)) {
             self.overtook.insert(key);
         }
         let noted = self.note(journal, Some((key, id.map(Into::into), fingerprint, repeat)));
@@ -154,3 +155,26 @@ type Row = (RowKey, Option<Box<str>>, u64, Repeat);
 
 /// Enough that their syncs are lost among the system calls of the rows, and no more than that.
 const REPEATABLE_AHEAD: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_is_handed_out_is_noted_once_whichever_page_it_goes_on_with() {
+        let journal = Journal::stream(tempfile::tempfile().unwrap(), "a stream".as_ref()).unwrap();
+        for page in [0, 1, 2, 7] {
+            let mut lane = Lane::new(4);
+            let keys = [0, 1].map(|row| RowKey { row, page });
+            lane.upcoming.extend(keys.map(|key| (key, None, 7, Repeat::ByNature)));
+            // Out of their order.
+            lane.take(&journal, (keys[1], None, 7, Repeat::ByNature));
+            let noted: Vec<_> = lane.noted.iter().map(|(key, _)| *key).collect();
+            assert_eq!(noted, keys[..1], "page {page}");
+            assert!(lane.upcoming.is_empty() && lane.overtook.is_empty());
+            // A page that comes from the work itself leaves nothing behind.
+            lane.take(&journal, (RowKey { row: 0, page: 9 }, None, 7, Repeat::ByNature));
+            assert!(lane.overtook.is_empty());
+        }
+    }
+}

@@ -254,3 +254,16 @@ fn a_last_line_that_lost_its_line_feed_alone_is_one_and_stays_so_when_the_next_i
         assert!(world.lines().len() >= had);
     }
 }
+
+#[test]
+fn an_id_that_was_started_with_a_key_and_asks_for_something_else_without_one_is_refused_before_anything_runs() {
+    let mut world = World::new();
+    let mut input = rows(1, &Script::unsafe_row([HANGS]));
+    let how = RunOptions { identity: Identity::Id, ..RunOptions::default() };
+    run(&mut world, &input, &RunOptions { keys: Some(0), stop: crash(8), ..how.clone() });
+    assert_eq!(world.peer.begun(1), 1);
+    input[0].0 = 1001;
+    input.splice(0..0, (2..40).map(|content| (content, Some(Script::unsafe_row([])))));
+    assert!(matches!(run(&mut world, &input, &how), End::Refused(error) if error.is_usage()));
+    assert_eq!(world.peer.ledger.borrow().len(), 1);
+}

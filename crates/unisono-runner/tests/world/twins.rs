@@ -37,6 +37,7 @@ fn live(orders: &[(Rows, Stop)], last: &Rows, how: &RunOptions) {
     let (rows, end) =
         ends.find(|(_, end)| !matches!(end, End::Refused(_))).expect("the order that lines have is taken");
     assert_eq!(end.report().stopped, None);
+    assert!(!world.path().with_extension("jsonl.run").exists(), "all is decided, and something is in doubt");
 
     let lines = world.lines();
     assert!(lines.iter().all(|line| line.outcome == OutcomeKind::Ok), "{lines:#?}");
