@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from datetime import timedelta
 
 import numpy
 import pytest
@@ -193,6 +194,14 @@ def test_no_limit_is_what_the_message_says_it_is():
         assert pool.submit(len, "a").result(LONG) == 1
     with ProcessPool(1) as pool:
         assert pool.task(timeout=None).submit(len, "a").result(LONG) == 1
+
+
+def test_a_timedelta_is_a_time_as_seconds_are():
+    assert commands.run(["sleep", "60"], timeout=timedelta(milliseconds=1)).kind == "timed_out"
+    assert unisono.batch(abs, [-1], deadline=timedelta(minutes=1), stop_after=timedelta(hours=1)).run().ok == 1
+    unisono.retry(retry_on=OSError, base=timedelta(milliseconds=1), deadline=timedelta(seconds=1))
+    with pytest.raises(UsageError, match=r"timeout must be seconds.*at least 0"):
+        unisono.Client(timeout=timedelta(seconds=-1))
 
 
 @pytest.mark.parametrize("make", [ProcessPool, ThreadPool, Pool])

@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pyo3::{prelude::*, types::PyBool};
+use pyo3::{
+    prelude::*,
+    types::{PyBool, PyDelta},
+};
 use unisono_core::FOR_EVER;
 
 use crate::errors::usage;
@@ -126,6 +129,11 @@ fn seconds_from(
     if value.is_instance_of::<PyBool>() {
         return Err(wrong());
     }
+    // A `timedelta` says its seconds itself.
+    let value = match value.is_instance_of::<PyDelta>() {
+        true => &value.call_method0("total_seconds")?,
+        false => value,
+    };
     // A whole number that is too large for a float is one all the same.
     let number = match value.extract::<f64>() {
         Ok(number) => number,
