@@ -476,7 +476,21 @@ def test_a_pipe_gets_whole_bodies_one_after_the_other_and_stays_a_pipe(start, se
 def test_a_pipe_that_nobody_reads_does_not_outlast_its_row(unisono, server, tmp_path, lines):
     os.mkfifo(tmp_path / "pipe")
     done = unisono("fetch", server.url + "/items/1", "--save", "pipe", "--timeout", "300ms", "--retries", "0")
-    assert [row["outcome"] for row in lines(done.stdout)] == ["timed_out"]
+    (row,) = lines(done.stdout)
+    assert (row["outcome"], row["error"]["kind"], row["effect"]) == ("failed", "save", "done")
+
+
+def test_a_row_whose_pipe_has_lost_its_reader_is_done_and_not_saved_at_once(start, server, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    words = ["fetch", server.url + "/big/{1..9}", "--data", "x", "--save", "pipe", "-q", "-o", "r.jsonl", "--limit", "1"]
+    process = start(*words)
+    with (tmp_path / "pipe").open("rb", buffering=0) as pipe:
+        assert pipe.read(1)
+    assert process.wait(60) == 1
+    rows = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    ends = [(row["outcome"], row["effect"], row.get("error", {}).get("kind")) for row in rows]
+    assert set(ends) <= {("ok", "done", None), ("failed", "done", "save")}, ends
+    assert len(ends) == 9 and ends[-1] == ("failed", "done", "save")
 
 
 def test_a_command_whose_pipe_nobody_reads_can_be_stopped(start, tmp_path):

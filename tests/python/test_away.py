@@ -137,7 +137,7 @@ def test_what_needs_a_key_says_so():
     for options in ({"away_on": OSError}, {"host_away": 1}, {"ordered_by_key": True}):
         with pytest.raises(UsageError, match=f"{next(iter(options))}.* need.? key="):
             batch(str, [1], executor="threads", **options).run()
-    with pytest.raises(UsageError, match="away_exit needs per_key="):
+    with pytest.raises(UsageError, match="away_exit needs key="):
         unisono.commands.each(["true"], items=[1], away_exit=[255]).run()
 
 

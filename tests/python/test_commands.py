@@ -220,7 +220,7 @@ def test_mistakes_are_told_before_anything_is_started(tmp_path):
         ({"env": {"A=B": "c"}}, "cannot be the name"),
         ({"env": ["A"]}, "expected a mapping"),
         ({"input": 7}, "neither text nor bytes"),
-        ({"per_key": "zone"}, "needs items="),
+        ({"key": "zone"}, "needs items="),
         ({"per_key": 2}, "need key="),
         ({"save": "{}"}, "only place is"),
     ]
@@ -252,14 +252,14 @@ def test_commands_with_the_same_key_take_turns(tmp_path):
     # Whoever finds the lock of its key taken fails.
     script = 'mkdir "$1" || exit 1; sleep 0.02; rmdir "$1"'
     items = [{"zone": tmp_path / str(number % 2)} for number in range(12)]
-    batch = commands.each(["sh", "-c", script, "sh", "{zone}"], items=items, per_key="zone", limit=12)
+    batch = commands.each(["sh", "-c", script, "sh", "{zone}"], items=items, key="zone", limit=12)
     assert batch.run().ok == 12
 
 
 def test_items_may_be_their_own_keys(tmp_path):
     script = 'mkdir "$1" || exit 1; sleep 0.02; rmdir "$1"'
     items = [tmp_path / str(number % 3) for number in range(9)]
-    assert commands.each(["sh", "-c", script, "sh", "{}"], items=items, per_key=1, limit=9).run().ok == 9
+    assert commands.each(["sh", "-c", script, "sh", "{}"], items=items, key=1, limit=9).run().ok == 9
 
 
 def test_retries_are_for_the_exit_codes_that_are_worth_it(tmp_path):
@@ -363,7 +363,7 @@ def test_each_end_has_its_exception(tmp_path):
 
 def test_the_report_tells_commands_apart_by_their_key():
     items = [{"zone": zone, "n": n} for zone in ("eu", "us") for n in range(3)]
-    report = commands.each(["test", "{n}", "-lt", "2"], items=items, key="zone", per_key=3).run()
+    report = commands.each(["sh", "-c", "[ $1 -lt 2 ]", "sh", "{n}"], items=items, key="zone", per_key=3).run()
     assert report.key == "key"
     assert {zone: (counts["ok"], counts["failed"]) for zone, counts in report.by_key().items()} == {
         "eu": (2, 1),

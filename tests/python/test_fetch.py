@@ -156,7 +156,7 @@ def test_errors_are_exceptions_with_the_base_that_a_caller_would_guess(server):
     held = unisono.fetch_all([server.url + "/held"], retries=0, timeout=0.2)
     status, refused, slow = (outcome.error for outcome in [*ended, *held])
     assert isinstance(status, unisono.StatusError)
-    assert status.result.status_code == 404
+    assert status.response.status_code == 404
     assert isinstance(refused, ConnectionError)
     assert isinstance(slow, TimeoutError)
     assert all(isinstance(error, unisono.Error) for error in (status, refused, slow))

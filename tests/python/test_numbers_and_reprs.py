@@ -200,7 +200,7 @@ def test_a_timedelta_is_a_time_as_seconds_are():
     assert commands.run(["sleep", "60"], timeout=timedelta(milliseconds=1)).kind == "timed_out"
     assert unisono.batch(abs, [-1], deadline=timedelta(minutes=1), stop_after=timedelta(hours=1)).run().ok == 1
     unisono.retry(retry_on=OSError, base=timedelta(milliseconds=1), deadline=timedelta(seconds=1))
-    with pytest.raises(UsageError, match=r"timeout must be seconds.*at least 0"):
+    with pytest.raises(UsageError, match=r"timeout must be a number of seconds, at least 0"):
         unisono.Client(timeout=timedelta(seconds=-1))
 
 

@@ -61,10 +61,10 @@ def test_a_report_says_how_long_hosts_were_away_and_what_runs_again():
 def test_an_outcome_says_where_standard_error_was_saved(tmp_path):
     words = ["sh", "-c", "echo out; echo err >&2"]
     (outcome,) = commands.each([words], save=tmp_path / "x")
-    assert (outcome.saved, outcome.saved_stderr) == (tmp_path / "x", tmp_path / "x.stderr")
-    assert outcome.saved_stderr.read_text() == "err\n"
+    assert (outcome.result.saved, outcome.result.saved_stderr) == (tmp_path / "x", tmp_path / "x.stderr")
+    assert outcome.result.saved_stderr.read_text() == "err\n"
     (outcome,) = commands.each([words])
-    assert (outcome.saved, outcome.saved_stderr) == (None, None)
+    assert (outcome.result.saved, outcome.result.saved_stderr) == (None, None)
 
 
 def test_results_are_kept_in_any_path_that_open_takes(tmp_path):

@@ -21,5 +21,16 @@ pub(crate) async fn open(path: &Path) -> io::Result<pipe::Sender> {
     }
 }
 
+/// Opens it if it has a reader now.
+///
+/// # Errors
+/// `BrokenPipe` when it has none.
+pub(crate) fn open_at_once(path: &Path) -> io::Result<pipe::Sender> {
+    pipe::OpenOptions::new().open_sender(path).map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::NXIO) => io::Error::new(io::ErrorKind::BrokenPipe, "its reader has left"),
+        _ => error,
+    })
+}
+
 /// Nothing tells when a pipe gets its reader.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);

@@ -1,6 +1,9 @@
 //! A row as a job of the engine: one call, what is kept of its answer, and its next page.
 
-use std::time::Instant;
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use unisono_batch::{Attempt, Context, Halt, Verdict};
 use unisono_core::{ErrorKind, OutcomeKind};
@@ -14,7 +17,7 @@ use super::{
 };
 use crate::{
     pages::Pages,
-    saves::{Filled, Target},
+    saves::{Filled, Part, Target},
     work::{Item, Work},
 };
 
@@ -72,7 +75,15 @@ impl FetchWork {
         done.reply.peer = judged.peer;
         let mut verdict = judged.verdict;
         if judged.error.is_none() {
-            let filled = store(&mut streaming, target).await;
+            let filled = match store(&mut streaming, target).await {
+                Ok(part) => {
+                    // The answer is here in full: what is left is a matter between us and the file.
+                    streaming.body_ended(context, None);
+                    let by = context.attempt_by().into_iter().chain(context.item_by()).min();
+                    finished(part, target, by).await
+                }
+                Err(error) => Err(error),
+            };
             // From here to the end nothing is waited for, so a file that has its name has its outcome as well.
             let saved = filled.and_then(|filled| filled.place().map_err(|error| not_saved(target, error)));
             streaming.body_ended(context, saved.as_ref().err());
@@ -149,7 +160,7 @@ impl FetchWork {
 }
 
 /// Streams a body into a file that has yet to get its name, a quarter of a mebibyte at a time.
-async fn store(streaming: &mut Streaming, target: &Target) -> Result<Filled, Error> {
+async fn store(streaming: &mut Streaming, target: &Target) -> Result<Part, Error> {
     let failed = |error| not_saved(target, error);
     let (mut part, mut buffer) = (None, Vec::new());
     while let Some(chunk) = streaming.chunk().await? {
@@ -159,13 +170,28 @@ async fn store(streaming: &mut Streaming, target: &Target) -> Result<Filled, Err
             part = Some(target.fill(part.take(), move |part| part.push(&piece)).await.map_err(failed)?);
         }
     }
-    let part = target.fill(part, move |part| part.push(&buffer)).await.map_err(failed)?;
-    target.finish(part).await.map_err(failed)
+    target.fill(part, move |part| part.push(&buffer)).await.map_err(failed)
 }
 
-fn not_saved(target: &Target, error: std::io::Error) -> Error {
+/// Gets a part ready to have its name, or into its pipe. A pipe may have no reader: then the row ends as one that could not
+/// be saved, just before it would end as one whose server has not answered.
+async fn finished(part: Part, target: &Target, by: Option<Instant>) -> Result<Filled, Error> {
+    let by = by.and_then(|by| by.checked_sub(BEFORE_THE_END)).map(tokio::time::Instant::from_std);
+    let finish = target.finish(part);
+    let finished = match by {
+        Some(by) => tokio::time::timeout_at(by, finish).await,
+        None => Ok(finish.await),
+    };
+    let late = || io::Error::new(io::ErrorKind::TimedOut, "nothing has read it by the end of the row's time");
+    finished.unwrap_or_else(|_| Err(late())).map_err(|error| not_saved(target, error))
+}
+
+fn not_saved(target: &Target, error: io::Error) -> Error {
     let message = format!("cannot write `{}`", target.name().display());
     Error::new(ErrorKind::Save, message).retryable(false).with_source(error)
 }
 
 const PIECE: usize = 256 << 10;
+
+/// Enough for the row to be told before its time is over.
+const BEFORE_THE_END: Duration = Duration::from_millis(20);

@@ -1,8 +1,9 @@
 //! Bytes into a pipe or a device: whole, one row after the other, and never in its place.
 //!
 //! A pipe is opened once and stays open to the end of the run, so that its reader gets what all rows bring and then the
-//! end. One without a reader is waited for, as a shell does, until the attempt is stopped. What was passed on is with
-//! its reader; nobody takes it back, so a failure half way is not repeated.
+//! end. The first reader is waited for, as a shell does, until the attempt is over. One that has left is not: the rows
+//! after it fail at once, unless there is another by then. What was passed on is with its reader and cannot be taken
+//! back, so a failure half way is not repeated.
 
 use std::{
     fs::{File, OpenOptions},
@@ -15,8 +16,20 @@ use tokio::{io::AsyncWriteExt, net::unix::pipe, sync::Mutex, task::spawn_blockin
 
 use crate::fifo;
 
-/// A pipe or a device. Locked by the row whose bytes go into it; holds the pipe while it has a reader.
-pub(super) type Stream = Arc<Mutex<Option<pipe::Sender>>>;
+/// A pipe or a device. Locked by the row whose bytes go into it.
+pub(super) type Stream = Arc<Mutex<Reader>>;
+
+/// Who reads a pipe, as far as is known.
+#[derive(Debug, Default)]
+pub(super) enum Reader {
+    /// None has been seen.
+    #[default]
+    Unseen,
+    /// It has the pipe open.
+    There(pipe::Sender),
+    /// It has closed the pipe.
+    Left,
+}
 
 /// Passes on all of a file, when it is its turn.
 pub(super) async fn pass_on(stream: Stream, file: &File, path: &Path, is_pipe: bool) -> io::Result<()> {
@@ -24,13 +37,18 @@ pub(super) async fn pass_on(stream: Stream, file: &File, path: &Path, is_pipe: b
     file.rewind()?;
     let mut turn = stream.lock().await;
     if is_pipe {
-        let mut sender = match turn.take() {
-            Some(sender) => sender,
-            None => fifo::open(path).await?,
+        let mut sender = match std::mem::replace(&mut *turn, Reader::Left) {
+            Reader::Unseen => {
+                *turn = Reader::Unseen;
+                fifo::open(path).await?
+            }
+            Reader::There(sender) => sender,
+            Reader::Left => fifo::open_at_once(path)?,
         };
+        // Until all is passed on: what is dropped half way leaves a reader with a part of it.
+        *turn = Reader::Left;
         copy(file, &mut sender).await?;
-        // Not after an error: it may have a new reader the next time.
-        *turn = Some(sender);
+        *turn = Reader::There(sender);
         return Ok(());
     }
     let path = path.to_owned();
