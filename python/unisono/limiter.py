@@ -1,7 +1,7 @@
 """`Limiter`: the engine's limits without a batch, for threads and coroutines together.
 
 Who asks first goes first, among those with the same key; keys take turns. A place that is given to somebody who is
-cancelled, interrupted or gone goes to the next one. All of it is native (`crates/unisono-python/src/limiter.rs`), so
+cancelled, interrupted or gone goes to the next one. All of it is native (`crates/unisono-python/src/limiter`), so
 that no exception from outside can come between two of its steps; here is what is to be said of it.
 
 Left out: priorities, and limits that hold over several processes.

@@ -3,7 +3,7 @@
 Who waits is served in order of arrival, and what serves him is his own from then on, so one item wakes one consumer.
 `close` ends it without sentinels: producers get `QueueClosed`, consumers drain what is left and end.
 
-The line itself is native (`crates/unisono-python/src/queue.rs`); here is what can be said in terms of it. There are no
+The line itself is native (`crates/unisono-python/src/queue`); here is what can be said in terms of it. There are no
 priorities: put a `heapq` behind a lock where another order matters more than arrival.
 """
 

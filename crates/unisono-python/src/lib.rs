@@ -5,35 +5,23 @@
 //! lock, and a process can end with a run under way. The one exception is a token callable, which gets a thread.
 
 mod checks;
-mod client;
 mod commands;
 mod errors;
-mod expressions;
-mod fetch;
 mod ffi;
 mod files;
 mod forks;
 mod functions;
-mod gate;
+mod http;
 mod limiter;
-mod limiter_wait;
 mod notifier;
 mod numbers;
 mod options;
 mod outcomes;
 mod pool;
 mod queue;
-mod queue_line;
-mod queue_loop_wakes;
-mod queue_wait;
-mod queue_wake;
-mod remote_fetcher;
-mod remote_requests;
-mod request;
 mod run;
 mod shown;
 mod thread_task;
-mod walk;
 
 use pyo3::prelude::*;
 
@@ -43,25 +31,33 @@ mod _native {
     #[pymodule_export]
     use super::checks::{printable, refuse_same};
     #[pymodule_export]
-    use super::client::{Call, CompletionQueue, Engine};
-    #[pymodule_export]
     use super::commands::commands;
     #[pymodule_export]
-    use super::expressions::serve_expressions;
-    #[pymodule_export]
-    use super::fetch::{fetch, fetch_remote, remote_options};
+    use super::files::walk::{Found, Walk};
     #[pymodule_export]
     use super::files::{default_threads, digest, verify};
     #[pymodule_export]
     use super::forks::forget_waiters;
     #[pymodule_export]
+    use super::functions::gate::Gate;
+    #[pymodule_export]
     use super::functions::{CallQueue, functions};
     #[pymodule_export]
-    use super::gate::Gate;
+    use super::http::client::{Call, CompletionQueue, Engine};
+    #[pymodule_export]
+    use super::http::expressions::serve_expressions;
+    #[pymodule_export]
+    use super::http::fetch::{fetch, fetch_remote, remote_options};
+    #[pymodule_export]
+    use super::http::remote_fetcher::RemoteFetcher;
+    #[pymodule_export]
+    use super::http::remote_requests::RemoteRequests;
+    #[pymodule_export]
+    use super::http::request::Request;
+    #[pymodule_export]
+    use super::limiter::wait::{Notice, PlaceWait};
     #[pymodule_export]
     use super::limiter::{Held, LimiterCore, stop_clocks};
-    #[pymodule_export]
-    use super::limiter_wait::{Notice, PlaceWait};
     #[pymodule_export]
     use super::notifier::Notifier;
     #[pymodule_export]
@@ -79,21 +75,13 @@ mod _native {
     #[pymodule_export]
     use super::queue::QueueCore;
     #[pymodule_export]
-    use super::queue_wait::QueueWait;
-    #[pymodule_export]
-    use super::remote_fetcher::RemoteFetcher;
-    #[pymodule_export]
-    use super::remote_requests::RemoteRequests;
-    #[pymodule_export]
-    use super::request::Request;
+    use super::queue::wait::QueueWait;
     #[pymodule_export]
     use super::run::Run;
     #[pymodule_export]
     use super::shown::{redacted, shown_header};
     #[pymodule_export]
     use super::thread_task::ThreadTask;
-    #[pymodule_export]
-    use super::walk::{Found, Walk};
 
     use super::*;
 

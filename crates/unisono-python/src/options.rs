@@ -25,8 +25,8 @@ use unisono_runner::{
 
 use crate::{
     errors::usage,
+    http::request::pairs,
     numbers::{self, Whole, shown},
-    request::pairs,
 };
 
 /// Keywords as they came; each is taken once, so that what is left over is a mistake.

@@ -21,7 +21,7 @@ use pyo3::{
     types::{PyDict, PyTuple},
 };
 
-use crate::{forks, numbers::moment_in, pool::cancelled, queue_wake::Parker};
+use crate::{forks, numbers::moment_in, pool::cancelled, queue::wake::Parker};
 
 /// One call, on its way to a thread and back.
 #[pyclass(frozen, subclass, weakref, module = "unisono._native")]

@@ -3,6 +3,8 @@
 //! Paths are bytes to the system and text to Python, which keeps what is not UTF-8 in surrogates; both ways are
 //! `os.fsencode` and `os.fsdecode`, done by the interpreter itself.
 
+pub mod walk;
+
 use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf, sync::Arc};
 
 use pyo3::{
@@ -21,10 +23,10 @@ use unisono_runner::{
 
 use crate::{
     errors,
+    files::walk::Found,
     options::{Keywords, Results},
     outcomes::FileOutcome,
     run::{Checked, EngineEnds, Face, Run},
-    walk::Found,
 };
 
 /// Paths; a folder stands for all that is in it.

@@ -33,10 +33,10 @@ use unisono_runner::{Defaults, Error, Fetched, Monitor, Outcome as Ended, Settin
 
 use crate::{
     errors,
+    http::request::row,
     notifier::Notifier,
     options::{HttpKeywords, Keywords, NewLimits, set_limits},
     outcomes::{self, FetchOutcome},
-    request::row,
 };
 
 /// The engine of a client: a thread with a runtime, its connections and limits.

@@ -23,8 +23,8 @@ use unisono_batch::Visit;
 
 use crate::{
     limiter::{LimiterCore, Shared},
-    queue_wait::thrown,
-    queue_wake::{Parker, resolve, running_loop},
+    queue::wait::thrown,
+    queue::wake::{Parker, resolve, running_loop},
 };
 
 /// How a caller is woken.

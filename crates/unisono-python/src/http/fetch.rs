@@ -9,11 +9,11 @@ use unisono_runner::{Defaults, FetchCall, FetchPlan, Fetched, Outcome as Ended, 
 
 use crate::{
     errors,
-    expressions::evaluator,
+    http::expressions::evaluator,
+    http::remote_requests::RemoteRequests,
+    http::request::row,
     options::{Answers, Keywords},
     outcomes::FetchOutcome,
-    remote_requests::RemoteRequests,
-    request::row,
     run::{EngineEnds, Face, Run},
 };
 

@@ -5,11 +5,13 @@
 //! program (Ctrl-C, one that is set from another thread) finds a place either taken and inside a `with` that gives it
 //! back, or not taken, as with a lock of the standard library.
 //!
-//! Threads sleep in a futex, coroutines in a future of their loop (`limiter_wait.rs`). Where there is a rate, a thread
+//! Threads sleep in a futex, coroutines in a future of their loop (`wait.rs`). Where there is a rate, a thread
 //! of ours keeps the time while anybody waits (`Shared::keep_time`). It takes the mutex only with the interpreter's
 //! lock, so that no fork comes while it has it.
 //!
 //! After a fork nobody waits in the child, and only who has entered by the thread that forked is inside.
+
+pub mod wait;
 
 use std::{
     num::NonZeroU32,
@@ -33,9 +35,9 @@ use unisono_core::{Limits, Rate, clock};
 
 use crate::{
     forks,
-    limiter_wait::{Outcome, PlaceWait, Waiter},
+    limiter::wait::{Outcome, PlaceWait, Waiter},
     options::{Keywords, NewLimits},
-    queue_wake::{Parker, refuse_on_loop},
+    queue::wake::{Parker, refuse_on_loop},
 };
 
 /// What bounds how many are inside at once and how often somebody enters.

@@ -2,6 +2,8 @@
 //! on whatever it runs them; the engine decides when. So the engine's thread has no need of the interpreter here
 //! either.
 
+pub mod gate;
+
 use std::{
     collections::HashSet,
     marker::PhantomData,

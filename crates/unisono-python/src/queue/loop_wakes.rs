@@ -9,8 +9,8 @@ use pyo3::{intern, prelude::*};
 
 use crate::{
     queue::QueueCore,
-    queue_line::{Served, Wakes, Withdrawn},
-    queue_wake::{Wake, resolve, running_loop},
+    queue::line::{Served, Wakes, Withdrawn},
+    queue::wake::{Wake, resolve, running_loop},
 };
 
 /// Futures of one loop.

@@ -8,6 +8,11 @@
 //!
 //! What is built of these calls alone (`aget_many`, the documentation) is in `python/unisono/queue.py`.
 
+pub mod line;
+pub mod loop_wakes;
+pub mod wait;
+pub mod wake;
+
 use std::{
     mem,
     sync::{Mutex, MutexGuard},
@@ -24,10 +29,10 @@ use pyo3::{
 use crate::{
     errors::class,
     forks, numbers,
-    queue_line::{Line, Refusal, Served, Withdrawn},
-    queue_loop_wakes::LoopWakes,
-    queue_wait::{QueueWait, Wish},
-    queue_wake::{Parker, Wake, refuse_on_loop, resolve},
+    queue::line::{Line, Refusal, Served, Withdrawn},
+    queue::loop_wakes::LoopWakes,
+    queue::wait::{QueueWait, Wish},
+    queue::wake::{Parker, Wake, refuse_on_loop, resolve},
 };
 
 pub type Item = Py<PyAny>;

@@ -14,9 +14,9 @@ use pyo3::{
 };
 
 use crate::{
+    queue::line::{Refusal, Served, Wakes, Withdrawn},
+    queue::wake::{Wake, running_loop},
     queue::{Item, QueueCore, closed},
-    queue_line::{Refusal, Served, Wakes, Withdrawn},
-    queue_wake::{Wake, running_loop},
 };
 
 /// What a coroutine is for.
