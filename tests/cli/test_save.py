@@ -482,7 +482,19 @@ def test_a_pipe_that_nobody_reads_does_not_outlast_its_row(unisono, server, tmp_
 
 def test_a_row_whose_pipe_has_lost_its_reader_is_done_and_not_saved_at_once(start, server, tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    words = ["fetch", server.url + "/big/{1..9}", "--data", "x", "--save", "pipe", "-q", "-o", "r.jsonl", "--limit", "1"]
+    words = [
+        "fetch",
+        server.url + "/big/{1..9}",
+        "--data",
+        "x",
+        "--save",
+        "pipe",
+        "-q",
+        "-o",
+        "r.jsonl",
+        "--limit",
+        "1",
+    ]
     process = start(*words)
     with (tmp_path / "pipe").open("rb", buffering=0) as pipe:
         assert pipe.read(1)
