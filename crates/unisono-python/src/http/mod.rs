@@ -1,4 +1,5 @@
-//! HTTP: batches of requests, clients for single calls, and what a cluster's machines send for either side of `fetch(on=)`.
+//! HTTP: batches of requests, clients for single calls, and what a cluster's machines send for either side of
+//! `fetch(on=)`.
 
 pub mod client;
 pub mod expressions;

@@ -173,8 +173,8 @@ async fn store(streaming: &mut Streaming, target: &Target) -> Result<Part, Error
     target.fill(part, move |part| part.push(&buffer)).await.map_err(failed)
 }
 
-/// Gets a part ready to have its name, or into its pipe. A pipe may have no reader: then the row ends as one that could not
-/// be saved, just before it would end as one whose server has not answered.
+/// Gets a part ready to have its name, or into its pipe. A pipe may have no reader: then the row ends as one that could
+/// not be saved, just before it would end as one whose server has not answered.
 async fn finished(part: Part, target: &Target, by: Option<Instant>) -> Result<Filled, Error> {
     let by = by.and_then(|by| by.checked_sub(BEFORE_THE_END)).map(tokio::time::Instant::from_std);
     let finish = target.finish(part);
