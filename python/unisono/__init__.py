@@ -94,7 +94,7 @@ from unisono.report import Report
 if TYPE_CHECKING:
     from unisono import clusters, commands, files
     from unisono._functions import batch, batch_all
-    from unisono.clients import AsyncClient, Client, StreamedResponse
+    from unisono.clients import AsyncClient, AsyncStreamedResponse, Client, StreamedResponse
     from unisono.explaining import Explanation, explain
     from unisono.jobs import Job, spawn
     from unisono.limiter import Limiter
@@ -106,6 +106,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncClient",
+    "AsyncStreamedResponse",
     "Batch",
     "BusyTask",
     "CallOptions",
@@ -222,6 +223,7 @@ _MODULES = (
 )
 _MODULE_OF = {
     "AsyncClient": "clients",
+    "AsyncStreamedResponse": "clients",
     "BusyTask": "thread_pool",
     "Client": "clients",
     "Explanation": "explaining",

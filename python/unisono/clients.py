@@ -182,7 +182,7 @@ class Client(_Base):
         """Send a request; wait for the head of the answer, and take its body as it comes."""
         request = self.build_request(method, url, **arguments)
         with _waiting_call(self, request, stream=True) as wait:
-            yield StreamedResponse(wait.outcome().check(), wait, None)
+            yield StreamedResponse(wait.outcome().check(), wait)
 
     def close(self) -> None:
         """Stop everything and close all connections. Calls that other threads have under way raise `FetchCancelled`."""
@@ -271,11 +271,13 @@ class AsyncClient(_Base):
         return self.request("DELETE", url, **arguments)
 
     @contextlib.asynccontextmanager
-    async def stream(self, method: str, url: str, **arguments: Unpack[CallOptions]) -> AsyncIterator[StreamedResponse]:
+    async def stream(
+        self, method: str, url: str, **arguments: Unpack[CallOptions]
+    ) -> AsyncIterator[AsyncStreamedResponse]:
         """Send a request; wait for the head of the answer, and take its body as it comes."""
         request = self.build_request(method, url, **arguments)
         async with self._waiting_call(request, stream=True) as wait:
-            yield StreamedResponse((await wait.outcome()).check(), None, wait)
+            yield AsyncStreamedResponse((await wait.outcome()).check(), wait)
 
     async def aclose(self) -> None:
         """Stop everything and close all connections. Calls that are under way raise `FetchCancelled`, on every loop."""
@@ -319,16 +321,14 @@ class AsyncClient(_Base):
             call.stop()
 
 
-class StreamedResponse:
-    """An answer whose body comes in as it is taken: by `iter_bytes` from a thread, by `aiter_bytes` on a loop."""
+class _Streamed:
+    """The head of an answer whose body is still to come."""
 
-    def __init__(self, head: Response, thread: _ThreadWait | None, loop_calls: _LoopWait | None) -> None:
+    def __init__(self, head: Response) -> None:
         self._head = head
-        self._thread = thread
-        self._loop_calls = loop_calls
 
     def __repr__(self) -> str:
-        return repr(self._head).replace("<Response", "<StreamedResponse", 1)
+        return repr(self._head).replace("<Response", f"<{type(self).__name__}", 1)
 
     @property
     def status_code(self) -> int:
@@ -351,20 +351,26 @@ class StreamedResponse:
         return self._head.http_version
 
     def raise_for_status(self) -> Self:
-        """Raise when the status is 400 or above; answer itself otherwise."""
+        """Raise when the status is 400 or above; return itself otherwise."""
         self._head.raise_for_status()
         return self
+
+
+class StreamedResponse(_Streamed):
+    """An answer to a `Client`, whose body comes in as it is taken."""
+
+    def __init__(self, head: Response, wait: _ThreadWait) -> None:
+        super().__init__(head)
+        self._wait = wait
 
     def iter_bytes(self) -> Iterator[bytes]:
         """The body, decoded, in pieces as they come.
 
         Raises:
-            FetchError: The body breaks off or cannot be decoded: as from `request`, so an `FetchAmbiguous` when what
-                was asked for may have been carried out and must not be repeated.
+            FetchError: The body breaks off or cannot be decoded: as from `request`, so a `FetchAmbiguous` when what was
+                asked for may have been carried out and must not be repeated.
         """
-        if self._thread is None:
-            raise TypeError("this is an AsyncClient's answer: use `async for ... in response.aiter_bytes()`")
-        while chunk := self._thread.chunk():
+        while chunk := self._wait.chunk():
             yield chunk
 
     def iter_lines(self) -> Iterator[str]:
@@ -380,11 +386,17 @@ class StreamedResponse:
         """The rest of the body."""
         return b"".join(self.iter_bytes())
 
+
+class AsyncStreamedResponse(_Streamed):
+    """An answer to an `AsyncClient`, whose body comes in as it is taken on the event loop that asked."""
+
+    def __init__(self, head: Response, wait: _LoopWait) -> None:
+        super().__init__(head)
+        self._wait = wait
+
     async def aiter_bytes(self) -> AsyncIterator[bytes]:
-        """The body, decoded, in pieces as they come; raises as `iter_bytes` does."""
-        if self._loop_calls is None:
-            raise TypeError("this is a Client's answer: use `for ... in response.iter_bytes()`")
-        while chunk := await self._loop_calls.chunk():
+        """The body, decoded, in pieces as they come; raises as `StreamedResponse.iter_bytes` does."""
+        while chunk := await self._wait.chunk():
             yield chunk
 
     async def aiter_lines(self) -> AsyncIterator[str]:
