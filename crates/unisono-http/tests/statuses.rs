@@ -93,7 +93,6 @@ async fn nonsense_in_retry_after_is_a_plain_backoff() {
         &["Retry-After: nan"],
         &["Retry-After: 1e400"],
         &["Retry-After: soon"],
-        &["Retry-After: 1000000000000000000000000000000"],
         &["Retry-After: 50", "Retry-After: 60"],
         &["Retry-After: \u{e9}"],
     ] {
