@@ -12,18 +12,18 @@ import unisono
 
 MODULES = [
     "unisono",
-    "unisono.batches",
-    "unisono.clients",
+    "unisono._batches.batch",
+    "unisono._http.clients",
     "unisono.clusters",
     "unisono.commands",
     "unisono.errors",
     "unisono.explaining",
     "unisono.files",
-    "unisono.futures",
-    "unisono.headers",
-    "unisono.pool",
-    "unisono.process_pool",
-    "unisono.report",
+    "unisono._pools.futures",
+    "unisono._http.headers",
+    "unisono._pools.pool",
+    "unisono._pools.process_pool",
+    "unisono._batches.report",
 ]
 
 

@@ -116,7 +116,7 @@ def pytest_sessionstart():
 def pytest_sessionfinish(session):
     """After the whole suite nothing that it started is left, or it has failed."""
     # A zygote is kept for the next pool as long as its program runs, and this one has not ended yet.
-    if births := sys.modules.get("unisono._spawning"):
+    if births := sys.modules.get("unisono._pools.spawning"):
         births.stop_zygotes()
     until = time.monotonic() + PATIENCE
     while (left := left_over()) and time.monotonic() < until:

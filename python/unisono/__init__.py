@@ -8,7 +8,10 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from unisono._fetch import fetch, fetch_all
+from unisono._batches.batch import Batch
+from unisono._batches.report import Report
+from unisono._http.fetch import fetch, fetch_all
+from unisono._http.headers import Headers
 from unisono._native import (
     CommandOutcome,
     CommandResult,
@@ -33,7 +36,7 @@ from unisono._options import (
     VerifyOptions,
     WalkOptions,
 )
-from unisono.batches import Batch
+from unisono._queue.queue import Queue
 from unisono.errors import (
     CommandAmbiguous,
     CommandCancelled,
@@ -87,25 +90,26 @@ from unisono.errors import (
     WorkerDied,
     WorkerLost,
 )
-from unisono.headers import Headers
-from unisono.queue import Queue
-from unisono.report import Report
 
 if TYPE_CHECKING:
     from unisono import clusters, commands, files
-    from unisono._functions import batch, batch_all
-    from unisono.clients import AsyncClient, AsyncStreamedResponse, Client, StreamedResponse
+    from unisono._batches.results import read_results
+    from unisono._functions.batch import batch, batch_all
+    from unisono._functions.retrying import retry
+    from unisono._http.clients import AsyncClient, AsyncStreamedResponse, Client, StreamedResponse
+    from unisono._pools.async_result import AsyncResult
+    from unisono._pools.futures import Future
+    from unisono._pools.imap import ImapIterator
+    from unisono._pools.jobs import Job, spawn
+    from unisono._pools.pool import Pool
+    from unisono._pools.process_pool import ProcessPool
+    from unisono._pools.thread_pool import BusyTask, ThreadPool
+    from unisono._queue.limiter import Limiter
     from unisono.explaining import Explanation, explain
-    from unisono.jobs import Job, spawn
-    from unisono.limiter import Limiter
-    from unisono.pool import Pool
-    from unisono.process_pool import ProcessPool
-    from unisono.results import read_results
-    from unisono.retrying import retry
-    from unisono.thread_pool import BusyTask, ThreadPool
 
 __all__ = [
     "AsyncClient",
+    "AsyncResult",
     "AsyncStreamedResponse",
     "Batch",
     "BusyTask",
@@ -155,7 +159,9 @@ __all__ = [
     "FunctionOptions",
     "FunctionOutcome",
     "FunctionTimeout",
+    "Future",
     "Headers",
+    "ImapIterator",
     "Job",
     "Limiter",
     "Outcome",
@@ -205,40 +211,28 @@ __all__ = [
 ]
 
 # Where the rest is. Type checkers read the imports above instead, and so find out what there is not.
-_MODULES = (
-    "async_result",
-    "clients",
-    "clusters",
-    "commands",
-    "explaining",
-    "files",
-    "futures",
-    "jobs",
-    "limiter",
-    "pool",
-    "process_pool",
-    "results",
-    "retrying",
-    "thread_pool",
-)
+_MODULES = ("clusters", "commands", "explaining", "files")
 _MODULE_OF = {
-    "AsyncClient": "clients",
-    "AsyncStreamedResponse": "clients",
-    "BusyTask": "thread_pool",
-    "Client": "clients",
+    "AsyncClient": "_http.clients",
+    "AsyncResult": "_pools.async_result",
+    "AsyncStreamedResponse": "_http.clients",
+    "BusyTask": "_pools.thread_pool",
+    "Client": "_http.clients",
     "Explanation": "explaining",
-    "Job": "jobs",
-    "Limiter": "limiter",
-    "Pool": "pool",
-    "ProcessPool": "process_pool",
-    "StreamedResponse": "clients",
-    "ThreadPool": "thread_pool",
-    "batch": "_functions",
-    "batch_all": "_functions",
+    "Future": "_pools.futures",
+    "ImapIterator": "_pools.imap",
+    "Job": "_pools.jobs",
+    "Limiter": "_queue.limiter",
+    "Pool": "_pools.pool",
+    "ProcessPool": "_pools.process_pool",
+    "StreamedResponse": "_http.clients",
+    "ThreadPool": "_pools.thread_pool",
+    "batch": "_functions.batch",
+    "batch_all": "_functions.batch",
     "explain": "explaining",
-    "read_results": "results",
-    "retry": "retrying",
-    "spawn": "jobs",
+    "read_results": "_batches.results",
+    "retry": "_functions.retrying",
+    "spawn": "_pools.jobs",
 }
 
 if not TYPE_CHECKING:

@@ -10,7 +10,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from unisono._display import tell
+from unisono._batches.display import tell
 from unisono.explaining import shell
 
 

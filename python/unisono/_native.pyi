@@ -7,7 +7,7 @@ from typing import Any, AnyStr, Generic, Literal, Self, TypeVar, final
 
 from typing_extensions import disjoint_base
 
-from unisono.headers import Headers
+from unisono._http.headers import Headers
 
 __version__: str
 __all__ = [

@@ -24,10 +24,10 @@ from collections.abc import AsyncIterable, Iterable, Mapping
 from typing import Any, Literal, TypeAlias, Unpack, overload
 
 from unisono import _native
-from unisono._display import Progress
+from unisono._batches.batch import Batch, Work
+from unisono._batches.display import Progress
 from unisono._native import CommandOutcome
 from unisono._options import CommandOptions, Part, RunOptions
-from unisono.batches import Batch, Work
 from unisono.errors import UsageError
 
 __all__ = ["each", "run", "run_async"]

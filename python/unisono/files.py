@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from unisono import _native
-from unisono._display import Progress
-from unisono._functions import batch
-from unisono._given import many, refuse_own_output
+from unisono._batches.batch import Batch, Work
+from unisono._batches.display import Progress
+from unisono._batches.given import many, refuse_own_output
+from unisono._functions.batch import batch
 from unisono._native import FileOutcome, Found, FunctionOutcome
 from unisono._options import AnyPath, FileCallOptions, FileOptions, VerifyOptions, WalkOptions
-from unisono.batches import Batch, Work
 
 ResultT = TypeVar("ResultT")
 

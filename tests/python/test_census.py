@@ -16,8 +16,10 @@ import pytest
 
 import unisono
 from processes import children, until
-from unisono import batch, batches, process_pool
-from unisono.futures import Future
+from unisono import batch
+from unisono._batches import batch as batches
+from unisono._pools import process_pool
+from unisono._pools.futures import Future
 
 TIMES = 1000
 # Of ends that take a process or a whole event loop each.
@@ -354,7 +356,7 @@ def large_arguments_and_results(kept):
 def without_its_zygote(kept):
     pool = unisono.ProcessPool(1)
     kept.append(pool.submit(abs, -1))
-    unisono._spawning.stop_zygotes()
+    unisono._pools.spawning.stop_zygotes()
     pool.shutdown()
 
 
@@ -408,7 +410,7 @@ def test_what_is_kept_of_a_pool_that_has_ended_keeps_no_descriptor(end):
             end(kept)
         until(lambda: all(one.done() for one in kept if isinstance(one, Future)), "the ends of tasks")
         # Not before, or another one would be started for what is left to do.
-        unisono._spawning.stop_zygotes()
+        unisono._pools.spawning.stop_zygotes()
 
     times(1)
     until(lambda: not process_pool._POOLS.keys() - {PROCESSES._engine}, "the end of the pool")

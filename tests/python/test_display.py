@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from unisono._display import Display
+from unisono._batches.display import Display
 
 
 class Terminal(io.StringIO):

@@ -23,8 +23,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unisono import UsageError, _identity, batch, read_results
-from unisono._identity import encoded, fingerprint
+from unisono import UsageError, batch, read_results
+from unisono._functions import identity as _identity
+from unisono._functions.identity import encoded, fingerprint
 
 # Everything that has an identity, each unlike all others. As text, since other processes make it from that.
 VALUES = """

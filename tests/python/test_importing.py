@@ -24,15 +24,15 @@ def test_a_program_that_fetches_imports_no_pools_clusters_or_measurements():
         print(*(name for name in sys.modules if name.partition(".")[0] == "unisono"))
     """)
     others = [
-        "_functions",
-        "_callers",
-        "clients",
+        "_functions.batch",
+        "_functions.callers",
+        "_http.clients",
         "commands",
         "explaining",
         "files",
-        "jobs",
-        "process_pool",
-        "thread_pool",
+        "_pools.jobs",
+        "_pools.process_pool",
+        "_pools.thread_pool",
     ]
     assert [name for name in others if f"unisono.{name}" in ours] == []
     assert [name for name in ours if name.startswith(("unisono.clusters.", "unisono.explaining."))] == []

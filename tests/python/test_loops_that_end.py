@@ -20,7 +20,8 @@ import uvloop
 
 import unisono
 from processes import until
-from unisono import batch, batch_all, batches
+from unisono import batch, batch_all
+from unisono._batches import batch as batches
 from unisono.errors import RunError, UsageError
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}

@@ -46,7 +46,7 @@ def name_file_and_fail_first(path, number):
 
 def is_fork_of_zygote():
     with open("/proc/self/cmdline") as file:
-        return "unisono._zygote" in file.read()
+        return "unisono._pools.zygote" in file.read()
 
 
 @pytest.mark.parametrize("name", ["workers", "max_workers", "processes"])

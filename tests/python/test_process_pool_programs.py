@@ -8,7 +8,7 @@ import zipapp
 import pytest
 
 import unisono
-from unisono import _spawning
+from unisono._pools import spawning as _spawning
 
 BODY = """
 import sys

@@ -221,7 +221,7 @@ def test_bounds_hold_while_a_worker_hangs_as_it_starts(tmp_path, monkeypatch, ha
     finally:
         pool.terminate()
         # The zygote that hangs in what it preloads is not kept.
-        unisono._spawning.stop_zygotes()
+        unisono._pools.spawning.stop_zygotes()
 
 
 def test_leaving_a_pool_whose_worker_hangs_as_it_starts_ends(tmp_path):
@@ -430,7 +430,7 @@ def test_a_thread_that_cannot_be_started_stops_what_had_been_started(monkeypatch
 
 
 def test_a_reader_of_records_ends_with_the_last_that_could_write_some():
-    logs = unisono._log_records.Collector("a-pool")
+    logs = unisono._pools.log_records.Collector("a-pool")
     logs.start()
     logs._theirs.close()
     logs._thread.join(LONG)

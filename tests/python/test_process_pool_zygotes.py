@@ -13,7 +13,7 @@ import pytest
 
 import unisono
 from processes import children, is_alive, until
-from unisono import _spawning
+from unisono._pools import spawning as _spawning
 from unisono.errors import WorkerDied
 
 LONG = 60
@@ -25,7 +25,7 @@ def zygotes():
     for child in children(os.getpid()):
         try:
             with open(f"/proc/{child}/cmdline", "rb") as file:
-                if b"unisono._zygote" in file.read() and is_alive(child):
+                if b"unisono._pools.zygote" in file.read() and is_alive(child):
                     found.append(child)
         except FileNotFoundError:
             pass
@@ -182,7 +182,8 @@ def test_a_zygote_without_workers_ends_after_a_while_and_the_next_worker_has_ano
     (tmp_path / "program.py").write_text(
         textwrap.dedent("""
             import os, unisono
-            from unisono import _spawning, _zygote
+            from unisono._pools import spawning as _spawning
+            from unisono._pools import zygote as _zygote
 
             if __name__ == "__main__":
                 with unisono.ProcessPool(1, max_tasks_per_child=1, preload=["impatient"]) as pool:
@@ -192,7 +193,9 @@ def test_a_zygote_without_workers_ends_after_a_while_and_the_next_worker_has_ano
                     print("two")
         """)
     )
-    (tmp_path / "impatient.py").write_text("from unisono import _zygote\n_zygote._LONGEST_IDLE = 0.05\n")
+    (tmp_path / "impatient.py").write_text(
+        "from unisono._pools import zygote as _zygote\n_zygote._LONGEST_IDLE = 0.05\n"
+    )
     done = subprocess.run(
         [sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
     )

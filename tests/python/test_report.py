@@ -4,7 +4,7 @@ import pytest
 
 import unisono
 from unisono import UsageError, batch, commands
-from unisono.report import KINDS, Report
+from unisono._batches.report import KINDS, Report
 
 
 def fail(number):

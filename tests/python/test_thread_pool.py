@@ -278,7 +278,7 @@ for number in range(100):
 def test_a_task_that_runs_at_the_end_of_the_program_is_named():
     text = """
 import sys, threading, unisono
-from unisono import _thread_workers
+from unisono._pools import thread_workers as _thread_workers
 _thread_workers._PATIENCE = 0.01
 said = threading.Event()
 class Stderr:

@@ -15,7 +15,8 @@ import pytest
 
 import unisono
 from processes import until
-from unisono import batch, batches
+from unisono import batch
+from unisono._batches import batch as batches
 from unisono.errors import RunError
 
 
@@ -139,7 +140,7 @@ def test_a_pool_without_any_thread_refuses_the_task_and_takes_it_later(no_thread
 SWEEP = """
     import asyncio, ctypes, gc, json, os, resource, sys, time
     import unisono
-    from unisono import batches
+    from unisono._batches import batch as batches
 
     async def on_a_loop(number):
         return number

@@ -19,7 +19,7 @@ import time
 from typing import TYPE_CHECKING, BinaryIO
 
 from unisono import clusters
-from unisono._callers import ServingThread
+from unisono._functions.callers import ServingThread
 from unisono._native import __version__
 from unisono._threads import begin
 from unisono.errors import RunError, UsageError

@@ -32,8 +32,9 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Any
 
-from unisono import _pickling, _shutdown
+from unisono import _shutdown
 from unisono._native import redacted
+from unisono._pools import pickling as _pickling
 from unisono._threads import begin
 from unisono.clusters._cluster import Cluster, Inbox, Place
 from unisono.clusters._exchange import LONGEST_WITHOUT_WORKERS as _LONGEST_WITHOUT_WORKERS

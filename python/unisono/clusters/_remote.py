@@ -23,8 +23,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from unisono import _pickling
 from unisono._native import __version__
+from unisono._pools import pickling as _pickling
 from unisono.clusters import _remote_fetch
 from unisono.clusters._remote_fetch import Question
 

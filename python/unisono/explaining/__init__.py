@@ -15,7 +15,7 @@ import multiprocessing
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from unisono._given import many
+from unisono._batches.given import many
 from unisono._native import seconds, whole
 from unisono.errors import UsageError
 from unisono.explaining.answer import (

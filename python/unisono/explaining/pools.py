@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from concurrent.futures import Executor
 
-from unisono.process_pool import ProcessPool
-from unisono.thread_pool import ThreadPool
+from unisono._pools.process_pool import ProcessPool
+from unisono._pools.thread_pool import ThreadPool
 
 __all__ = ["processes", "threads"]
 

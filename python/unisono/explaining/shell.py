@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from unisono import _native
-from unisono._display import tell
+from unisono._batches.display import tell
 from unisono.errors import SampleFailed, UsageError
 from unisono.explaining import explain
 from unisono.explaining.watch import FunctionHangs

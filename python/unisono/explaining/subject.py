@@ -21,8 +21,8 @@ from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from unisono._callables import is_coroutine_function, is_generator_function
-from unisono._pickling import text_of
+from unisono._functions.callables import is_coroutine_function, is_generator_function
+from unisono._pools.pickling import text_of
 from unisono._wording import counted, seconds
 from unisono.errors import SampleFailed, UsageError
 from unisono.explaining import machine

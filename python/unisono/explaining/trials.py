@@ -18,14 +18,14 @@ from concurrent.futures import BrokenExecutor, Executor, Future
 from pathlib import Path
 from typing import Any, NoReturn
 
-from unisono._pickling import text_of
+from unisono._pools.pickling import text_of
+from unisono._pools.process_pool import ProcessPool
 from unisono._wording import seconds
 from unisono.errors import SampleFailed
 from unisono.explaining import machine, pools
 from unisono.explaining.answer import Candidate, Model, Spread
 from unisono.explaining.subject import Subject, run_chunk
 from unisono.explaining.watch import FunctionHangs
-from unisono.process_pool import ProcessPool
 
 __all__ = ["Trial"]
 

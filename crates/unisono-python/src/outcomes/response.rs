@@ -76,7 +76,7 @@ impl Response {
     #[getter]
     fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let pairs = self.inner().headers.iter().map(|(name, value)| (name.as_str(), latin1(value.as_bytes())));
-        py.import("unisono.headers")?.getattr("Headers")?.call1((PyList::new(py, pairs.collect::<Vec<_>>())?,))
+        py.import("unisono._http.headers")?.getattr("Headers")?.call1((PyList::new(py, pairs.collect::<Vec<_>>())?,))
     }
 
     /// The body, decoded, as bytes.

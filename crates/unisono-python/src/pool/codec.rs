@@ -170,7 +170,7 @@ pub fn pickled<'py>(py: Python<'py>, value: &Bound<'py, PyAny>) -> PyResult<Enco
         Err(error) if error.is_instance_of::<PyException>(py) => {
             collector.get().0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
             static RESCUE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-            RESCUE.import(py, "unisono._pickling", "rescue")?.call1((value, &collector, error))?
+            RESCUE.import(py, "unisono._pools.pickling", "rescue")?.call1((value, &collector, error))?
         }
         pickle => pickle?,
     };
@@ -308,10 +308,10 @@ impl Collector {
     }
 }
 
-/// `pickle.dumps`, and what stands in for it where that does not do (`unisono._pickling`).
+/// `pickle.dumps`, and what stands in for it where that does not do (`unisono._pools.pickling`).
 fn dumps(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    DUMPS.import(py, "unisono._pickling", "dumps")
+    DUMPS.import(py, "unisono._pools.pickling", "dumps")
 }
 
 fn loads(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {

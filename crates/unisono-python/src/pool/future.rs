@@ -161,7 +161,7 @@ impl FutureCore {
 /// What an outcome means to Python.
 pub fn read(py: Python<'_>, outcome: Outcome, buffers: Buffers) -> PyResult<Bound<'_, PyAny>> {
     static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
-    let module = || MODULE.get_or_try_init(py, || py.import("unisono._pickling").map(Bound::unbind));
+    let module = || MODULE.get_or_try_init(py, || py.import("unisono._pools.pickling").map(Bound::unbind));
     let helper = |name: &str| module()?.bind(py).getattr(name);
     let error = match outcome {
         Outcome::Returned(bytes) => {

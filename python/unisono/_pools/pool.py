@@ -15,8 +15,8 @@ from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar
 
 from unisono import _native
-from unisono.futures import Future
-from unisono.process_pool import ProcessPool, call_in_chunks
+from unisono._pools.futures import Future
+from unisono._pools.process_pool import ProcessPool, call_in_chunks
 
 T = TypeVar("T")
 P = ParamSpec("P")

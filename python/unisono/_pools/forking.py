@@ -30,7 +30,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from unisono import _native, _worker, _zygote
+from unisono import _native
+from unisono._pools import worker as _worker
+from unisono._pools import zygote as _zygote
 
 
 class Fork:

@@ -15,18 +15,18 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar, Unpack, overload
 
 from unisono import _native, clusters
-from unisono._callables import asked, is_coroutine_function, is_generator_function
-from unisono._callers import ExecutorCaller, Judge, LoopCaller, LoopThread
-from unisono._display import Progress
-from unisono._identity import encoded, fingerprint
+from unisono._batches.batch import Batch, Work, give_up
+from unisono._batches.display import Progress
+from unisono._functions.callables import asked, is_coroutine_function, is_generator_function
+from unisono._functions.callers import ExecutorCaller, Judge, LoopCaller, LoopThread
+from unisono._functions.identity import encoded, fingerprint
+from unisono._functions.retrying import predicate
 from unisono._native import FunctionOutcome
 from unisono._options import FunctionOptions
-from unisono.batches import Batch, Work, give_up
+from unisono._pools.futures import Future as WorkersFuture
+from unisono._pools.process_pool import ProcessPool, refuse_half_imported
+from unisono._pools.thread_pool import ThreadPool
 from unisono.errors import FunctionTimeout, RunError, UsageError
-from unisono.futures import Future as WorkersFuture
-from unisono.process_pool import ProcessPool, refuse_half_imported
-from unisono.retrying import predicate
-from unisono.thread_pool import ThreadPool
 
 __all__ = ["batch", "batch_all"]
 

@@ -16,18 +16,18 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack
 
 from unisono import _native, _shutdown
-from unisono._callables import plain
-from unisono._display import Display, Progress
-from unisono._feeding import Feed
-from unisono._given import many, refuse_own_output
-from unisono._listening import Listener
+from unisono._batches.display import Display, Progress
+from unisono._batches.feeding import Feed
+from unisono._batches.given import many, refuse_own_output
+from unisono._batches.listening import Listener
+from unisono._batches.report import Report
+from unisono._batches.returning import Returns, is_queue
+from unisono._functions.callables import plain
 from unisono._native import Outcome
 from unisono._options import NewLimits
-from unisono._returning import Returns, is_queue
+from unisono._queue.queue import Queue
 from unisono._wording import counted
 from unisono.errors import RunError, UsageError
-from unisono.queue import Queue
-from unisono.report import Report
 
 OutcomeT = TypeVar("OutcomeT", bound=Outcome[Any])
 

@@ -20,7 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from unisono import _log_records, _native, _pickling
+from unisono import _native
+from unisono._pools import log_records as _log_records
+from unisono._pools import pickling as _pickling
 from unisono.errors import UnpicklableError
 
 

@@ -14,9 +14,9 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeAlias
 
+from unisono._queue.queue import Queue
 from unisono._threads import begin
 from unisono.errors import QueueClosed, QueueEmpty
-from unisono.queue import Queue
 
 __all__ = ["AnyQueue", "Puller", "items_of"]
 

@@ -30,7 +30,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Never
 
-from unisono import _pickling, _worker
+from unisono._pools import pickling as _pickling
+from unisono._pools import worker as _worker
 
 
 def main(preload: list[str], parent: int) -> None:
@@ -215,7 +216,7 @@ class Zygote:
             words = [str(word) for word in (*own, self.spawned, *inherited)]
             for descriptor in (*own, *inherited):
                 os.set_inheritable(descriptor, True)
-            program = f"import sys; sys.path[:] = {sys.path!r}; from unisono._worker import spawned; spawned()"
+            program = f"import sys; sys.path[:] = {sys.path!r}; from unisono._pools.worker import spawned; spawned()"
             os.execv(sys.executable, [sys.executable, "-c", program, *words])
         code = 0
         try:

@@ -26,11 +26,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeGuard, TypeVar
 
-from unisono import _native, _pickling, _shutdown, _spawning, _worker
-from unisono._callables import plain
-from unisono._display import tell
+from unisono import _native, _shutdown
+from unisono._batches.display import tell
+from unisono._functions.callables import plain
+from unisono._pools import pickling as _pickling
+from unisono._pools import spawning as _spawning
+from unisono._pools import worker as _worker
+from unisono._pools.process_pool import Method, ProcessPool
 from unisono.errors import PoolBroken, UnpicklableError, UsageError, WorkerDied
-from unisono.process_pool import Method, ProcessPool
 
 T = TypeVar("T")
 

@@ -15,11 +15,11 @@ from itertools import islice
 from typing import Any
 
 from unisono import _native
-from unisono._listening import Listener, on_loop
-from unisono._pulling import Puller, items_of
-from unisono._returning import Returns
+from unisono._batches.listening import Listener, on_loop
+from unisono._batches.pulling import Puller, items_of
+from unisono._batches.returning import Returns
+from unisono._queue.queue import Queue
 from unisono.errors import RunError, UsageError
-from unisono.queue import Queue
 
 __all__ = ["Feed"]
 

@@ -14,8 +14,8 @@ from collections.abc import AsyncIterable, Mapping
 from typing import Any
 
 from unisono import _native
+from unisono._queue.queue import Queue
 from unisono.errors import UsageError
-from unisono.queue import Queue
 
 __all__ = ["many", "refuse_own_output"]
 

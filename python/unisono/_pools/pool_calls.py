@@ -11,9 +11,9 @@ import concurrent.futures
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from unisono import _imap
 from unisono._native import whole
-from unisono.async_result import AsyncResult
+from unisono._pools import imap as _imap
+from unisono._pools.async_result import AsyncResult
 
 __all__ = ["PoolCalls"]
 

@@ -24,7 +24,7 @@ from functools import partial
 from typing import Any
 
 from unisono import _shutdown
-from unisono._listening import Watch, on_loop
+from unisono._batches.listening import Watch, on_loop
 from unisono._native import CallQueue
 from unisono._threads import begin
 from unisono.errors import RunError, WorkerLost

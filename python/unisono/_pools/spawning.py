@@ -19,7 +19,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from unisono import _native, _pickling, _worker
+from unisono import _native
+from unisono._pools import pickling as _pickling
+from unisono._pools import worker as _worker
 from unisono.errors import UnpicklableError
 
 
@@ -31,7 +33,7 @@ def zygote_for(preload: tuple[str, ...]) -> _native.ZygoteHandle:
         found = _ZYGOTES.pop(key, None)
         if found is None:
             code = (
-                f"import sys; sys.path[:] = {sys.path!r}; from unisono._zygote import main; "
+                f"import sys; sys.path[:] = {sys.path!r}; from unisono._pools.zygote import main; "
                 f"main({list(preload)!r}, {os.getpid()})"
             )
             flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]

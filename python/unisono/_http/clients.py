@@ -14,12 +14,12 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar, Unpack, cast
 
 from unisono import _native
-from unisono._callables import plain
-from unisono._listening import Watch, on_loop
+from unisono._batches.listening import Watch, on_loop
+from unisono._functions.callables import plain
+from unisono._http.headers import Headers
 from unisono._native import FetchOutcome, Request, Response
 from unisono._options import CallOptions, ClientLimits, ClientOptions, Pairs
 from unisono.errors import UsageError
-from unisono.headers import Headers
 
 Hook: TypeAlias = Callable[[Any], Any]
 ReadyT = TypeVar("ReadyT")

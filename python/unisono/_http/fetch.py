@@ -6,10 +6,10 @@ from collections.abc import AsyncIterable, Iterable, Mapping
 from typing import Any, TypeAlias, Unpack
 
 from unisono import _native, clusters
-from unisono._display import Progress
+from unisono._batches.batch import Batch, Work, give_up
+from unisono._batches.display import Progress
 from unisono._native import FetchOutcome, Request
 from unisono._options import FetchOptions
-from unisono.batches import Batch, Work, give_up
 
 Requestable: TypeAlias = str | Request | Mapping[str, Any]
 Requests: TypeAlias = Iterable[Requestable] | AsyncIterable[Requestable]

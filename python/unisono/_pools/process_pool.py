@@ -26,16 +26,22 @@ from multiprocessing.context import BaseContext
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack, cast
 
-from unisono import _forking, _imap, _log_records, _native, _pickling, _shutdown, _spawning, _worker
-from unisono._callables import plain
-from unisono._display import tell
+from unisono import _native, _shutdown
+from unisono._batches.display import tell
+from unisono._functions.callables import plain
 from unisono._hooks import refuse_hooks
-from unisono._pool_calls import PoolCalls
-from unisono._standard_names import StandardNames, translate
+from unisono._pools import forking as _forking
+from unisono._pools import imap as _imap
+from unisono._pools import log_records as _log_records
+from unisono._pools import pickling as _pickling
+from unisono._pools import spawning as _spawning
+from unisono._pools import worker as _worker
+from unisono._pools.async_result import AsyncResult
+from unisono._pools.futures import Future, log_ending
+from unisono._pools.pool_calls import PoolCalls
+from unisono._pools.standard_names import StandardNames, translate
 from unisono._wording import counted
-from unisono.async_result import AsyncResult
 from unisono.errors import PoolBroken, UsageError
-from unisono.futures import Future, log_ending
 
 _log = logging.getLogger("unisono.process_pool")
 

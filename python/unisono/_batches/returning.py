@@ -21,11 +21,11 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from unisono import _native
-from unisono._listening import on_loop
+from unisono._batches.listening import on_loop
 from unisono._native import Outcome
+from unisono._queue.queue import Queue
 from unisono._threads import begin
 from unisono.errors import RunError
-from unisono.queue import Queue
 
 __all__ = ["Returns", "is_queue"]
 

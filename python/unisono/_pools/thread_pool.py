@@ -5,7 +5,7 @@ stands in line (`unisono.Queue`). A thread that has waited for `idle_timeout` se
 
 `ThreadPool` is a `concurrent.futures.ThreadPoolExecutor` by name alone: `loop.set_default_executor` insists on an
 instance of that class, so it is a subclass, and everything in it is overridden. Its threads are in
-`_thread_workers.py`.
+`thread_workers.py`.
 
 What it leaves out: a thread cannot be killed. Work that may hang for ever belongs into a `ProcessPool` with a timeout.
 """
@@ -25,13 +25,13 @@ from contextvars import copy_context
 from typing import Any, ParamSpec, TypeVar
 
 from unisono import _native
-from unisono._callables import plain
+from unisono._functions.callables import plain
 from unisono._hooks import refuse_hooks
-from unisono._pool_calls import PoolCalls
-from unisono._thread_workers import BusyTask, Task, ThreadWorkers
+from unisono._pools.futures import ThreadFuture
+from unisono._pools.pool_calls import PoolCalls
+from unisono._pools.thread_workers import BusyTask, Task, ThreadWorkers
+from unisono._queue.queue import Queue
 from unisono.errors import UsageError
-from unisono.futures import ThreadFuture
-from unisono.queue import Queue
 
 __all__ = ["BusyTask", "ThreadPool"]
 

@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from unisono import _shutdown
-from unisono._display import tell
+from unisono._batches.display import tell
+from unisono._pools.futures import ThreadFuture, log_ending
+from unisono._queue.limiter import Limiter
+from unisono._queue.queue import Queue
 from unisono.errors import QueueClosed, QueueEmpty, QueueFull, RunError, UsageError
-from unisono.futures import ThreadFuture, log_ending
-from unisono.limiter import Limiter
-from unisono.queue import Queue
 
 _log = logging.getLogger("unisono.thread_pool")
 

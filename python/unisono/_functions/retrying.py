@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
-from unisono._callables import asked, is_coroutine_function, is_generator_function, plain
+from unisono._functions.callables import asked, is_coroutine_function, is_generator_function, plain
 from unisono._native import Gate
 from unisono._options import RetryOn, Time
 from unisono.errors import UsageError

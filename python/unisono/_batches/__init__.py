@@ -1,0 +1,1 @@
+"""What the batches of every kind of work have in common: feeding, taking outcomes, the report."""

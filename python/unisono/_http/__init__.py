@@ -1,0 +1,1 @@
+"""HTTP: batches of requests, and clients for single calls."""

@@ -1,0 +1,1 @@
+"""Pools of worker processes and of threads, single jobs, and their futures."""

@@ -1,0 +1,1 @@
+"""Queues between threads and coroutines, and limits without a batch."""
