@@ -301,7 +301,8 @@ impl Keywords<'_> {
     }
 }
 
-/// How items are told apart: see `python/unisono/_functions/identity.py`. The first version was their JSON or their pickle.
+/// How items are told apart: see `python/unisono/_functions/identity.py`. The first version was their JSON or their
+/// pickle.
 const IDENTITY_VERSION: u8 = 2;
 
 /// Longer texts are data and no names.

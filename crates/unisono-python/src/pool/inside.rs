@@ -1,8 +1,8 @@
 //! The loop within a worker: take a task, call, publish, until the pool is gone.
 //!
 //! One thread, which holds the interpreter but while it sleeps. Functions are kept by their numbers. An exception is
-//! described by Python code (`unisono._pools.worker`); what ends the interpreter (`SystemExit`) is that task's exception too,
-//! as with `concurrent.futures`.
+//! described by Python code (`unisono._pools.worker`); what ends the interpreter (`SystemExit`) is that task's
+//! exception too, as with `concurrent.futures`.
 //!
 //! A task may fork. The child is no worker: what it returns or raises is its own end, and the memory, the socket and
 //! the next tasks are its parent's.
