@@ -50,7 +50,7 @@ use tokio::{
 use unisono_core::{clock, reactor};
 use unisono_sys::{
     foreground::{self, Terminal},
-    process::{Ended, reap},
+    process::{ProcessEnd, reap},
     readiness::Watched,
     tree::{Children, Found, Snapshot, group_of, marker},
 };
@@ -379,7 +379,7 @@ struct Running<'a> {
     /// Who lived when the process had ended.
     left_over: HashSet<Found>,
     stopped: Option<Stop>,
-    reaped: Option<Ended>,
+    reaped: Option<ProcessEnd>,
     /// Reads without a pause.
     reads: u32,
 }

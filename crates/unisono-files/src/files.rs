@@ -21,7 +21,7 @@ pub struct Files {
 /// What a thread is asked to do.
 pub(crate) enum FileTask {
     /// A file from its beginning to its end.
-    Whole(Request),
+    Whole(DigestRequest),
     /// One part of a large one.
     Part(Arc<Split>, u64),
     /// What its parts come to.
@@ -60,7 +60,7 @@ impl Default for FilesOptions {
 
 /// A file to digest.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub struct DigestRequest {
     /// Where it is.
     pub path: Arc<Path>,
     /// Which digests are wanted; all in one pass over the data.
@@ -110,7 +110,7 @@ impl Files {
     ///
     /// # Errors
     /// When it cannot be read, is not what it is known to be, or changes meanwhile.
-    pub async fn digest(&self, request: Request, context: &Context) -> Result<Digested, Error> {
+    pub async fn digest(&self, request: DigestRequest, context: &Context) -> Result<Digested, Error> {
         if request.known == Known::Fifo {
             // Boxed: nearly all files do without, and their futures would be as large.
             return Box::pin(stream::digest(&request, self.kernel, &self.on_bytes)).await;

@@ -17,6 +17,6 @@ mod walk;
 mod worker;
 
 pub use error::Error;
-pub use files::{Digested, Files, FilesOptions, Known, Request};
+pub use files::{DigestRequest, Digested, Files, FilesOptions, Known};
 pub use stat::{Special, Stat};
 pub use walk::{Entry, Found, Hidden, WalkOptions, walk, walk_steps};

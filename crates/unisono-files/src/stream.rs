@@ -9,13 +9,13 @@ use rustix::fs::{FileType, fstat};
 use tokio::{io::AsyncReadExt, net::unix::pipe::Receiver};
 use unisono_hash::{Hasher, Kernel, Lanes, Piece};
 
-use crate::{Digested, Error, Request, Special, Stat, files::OnBytes, worker::open_file};
+use crate::{DigestRequest, Digested, Error, Special, Stat, files::OnBytes, worker::open_file};
 
 /// Digests what comes out of a FIFO.
 ///
 /// # Errors
 /// When it cannot be opened or read, or is no FIFO any more.
-pub(crate) async fn digest(request: &Request, kernel: Kernel, on_bytes: &OnBytes) -> Result<Digested, Error> {
+pub(crate) async fn digest(request: &DigestRequest, kernel: Kernel, on_bytes: &OnBytes) -> Result<Digested, Error> {
     let file = open_file(&request.path, false).map_err(|error| Error::io("cannot be opened", error))?;
     let raw = fstat(&file).map_err(|error| Error::io("cannot be read", error.into()))?;
     match Special::of(FileType::from_raw_mode(raw.st_mode)) {

@@ -18,7 +18,7 @@ use unisono_batch::{Task, WorkQueue};
 use unisono_hash::{Algorithm, Hasher, Lanes, Piece};
 
 use crate::{
-    Digested, Error, FilesOptions, Known, Request, Special, Stat,
+    DigestRequest, Digested, Error, FilesOptions, Known, Special, Stat,
     files::{FileTask, OnBytes, TaskResult},
     split::Split,
 };
@@ -107,7 +107,7 @@ impl Worker {
     }
 
     /// Whether other threads are to help with a file.
-    fn is_for_all(&self, stat: &Stat, request: &Request) -> bool {
+    fn is_for_all(&self, stat: &Stat, request: &DigestRequest) -> bool {
         self.options.threads > 1 && Split::is_worthwhile(stat.size, &request.algorithms)
     }
 
@@ -229,7 +229,7 @@ impl InHand {
 
 /// Opens a regular file, or a block device that is known to be one; anything else is not even opened, since opening a
 /// device can have effects.
-fn open(request: &Request, direct: bool) -> Result<(File, Stat), Error> {
+fn open(request: &DigestRequest, direct: bool) -> Result<(File, Stat), Error> {
     let path = &*request.path;
     if request.known == Known::Nothing {
         let found = statat(CWD, path, AtFlags::empty()).map_err(|error| Error::io("cannot be opened", error.into()))?;

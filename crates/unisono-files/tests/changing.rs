@@ -10,14 +10,14 @@ use std::{
 
 use unisono_batch::Context;
 use unisono_core::ErrorKind;
-use unisono_files::{Digested, Error, Files, FilesOptions, Known, Request, Special};
+use unisono_files::{DigestRequest, Digested, Error, Files, FilesOptions, Known, Special};
 use unisono_hash::{Algorithm, Digest, Kernel};
 
 /// Larger than what is read in one round.
 const SIZE: usize = 200_000;
 
-fn request(path: &Path) -> Request {
-    Request { path: path.into(), algorithms: Arc::new([Algorithm::Sha256]), known: Known::Nothing }
+fn request(path: &Path) -> DigestRequest {
+    DigestRequest { path: path.into(), algorithms: Arc::new([Algorithm::Sha256]), known: Known::Nothing }
 }
 
 /// Digests one file; `meanwhile` happens after the first round of reads.
@@ -28,7 +28,7 @@ async fn digest(path: &Path, meanwhile: impl Fn(&Path) + Send + Sync + 'static) 
     answer(&files, request(path)).await
 }
 
-async fn answer(files: &Files, request: Request) -> Result<Digested, Error> {
+async fn answer(files: &Files, request: DigestRequest) -> Result<Digested, Error> {
     let context = Context::detached();
     tokio::select! {
         biased;
@@ -104,7 +104,7 @@ async fn what_is_no_regular_file_is_named_and_not_opened() {
         assert_eq!(digest(path, |_| {}).await.unwrap_err().as_special(), Some(special));
         // And if it took a file's place after that was looked at, nothing hangs either.
         let files = Files::start(FilesOptions::default(), |_| {}).unwrap();
-        let request = Request { known: Known::Regular, ..request(path) };
+        let request = DigestRequest { known: Known::Regular, ..request(path) };
         assert_eq!(answer(&files, request).await.unwrap_err().as_special(), Some(special));
     }
 }

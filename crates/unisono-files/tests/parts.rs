@@ -15,7 +15,7 @@ use std::{
 
 use unisono_batch::Context;
 use unisono_core::ErrorKind;
-use unisono_files::{Digested, Error, Files, FilesOptions, Known, Request};
+use unisono_files::{DigestRequest, Digested, Error, Files, FilesOptions, Known};
 use unisono_hash::{Algorithm, Digest, Kernel};
 
 /// Several parts, of which the last is no whole one, and not a whole number of pieces.
@@ -28,7 +28,7 @@ async fn digest(
     on_bytes: impl Fn(u64) + Send + Sync + 'static,
 ) -> Result<Digested, Error> {
     let files = Files::start(options, on_bytes).unwrap();
-    let request = Request { path: path.into(), algorithms: algorithms.into(), known: Known::Nothing };
+    let request = DigestRequest { path: path.into(), algorithms: algorithms.into(), known: Known::Nothing };
     let context = Context::detached();
     tokio::select! {
         biased;

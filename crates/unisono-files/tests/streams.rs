@@ -4,12 +4,12 @@ use std::{fs, io::Write, path::Path, sync::Arc, thread};
 
 use unisono_batch::Context;
 use unisono_core::ErrorKind;
-use unisono_files::{Digested, Error, Files, FilesOptions, Known, Request};
+use unisono_files::{DigestRequest, Digested, Error, Files, FilesOptions, Known};
 use unisono_hash::{Algorithm, Hasher, Kernel, Lanes, Piece};
 
 async fn digest(path: &Path, known: Known) -> Result<Digested, Error> {
     let files = Files::start(FilesOptions { threads: 1, ..FilesOptions::default() }, |_| {}).unwrap();
-    let request = Request { path: path.into(), algorithms: Arc::new([Algorithm::Sha256, Algorithm::Md5]), known };
+    let request = DigestRequest { path: path.into(), algorithms: Arc::new([Algorithm::Sha256, Algorithm::Md5]), known };
     let context = Context::detached();
     tokio::select! {
         biased;

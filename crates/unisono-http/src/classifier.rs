@@ -10,7 +10,7 @@ use unisono_core::{Effect, ErrorKind, OutcomeKind, Peer, clock, format_duration,
 
 use crate::{
     Client, Error, Remote, Request, Response, Streaming, Trail, throttle,
-    verdict::{End, is_worth_a_repeat, verdict},
+    verdict::{AttemptEnd, is_worth_a_repeat, verdict},
 };
 
 /// Judges calls for the batch engine.
@@ -145,9 +145,9 @@ impl AttemptClassifier {
     pub fn judge_error(request: &Request, trail: &Trail, error: &Error, context: &Context) -> Verdict {
         let end = match error.is_retryable() {
             // Nothing of it has left this side, for nobody was there to take it.
-            true if error.peer() == Peer::Away && context.effect() == Effect::None => End::Unmet,
-            true => End::Again { not_before: None },
-            false => End::Wrong,
+            true if error.peer() == Peer::Away && context.effect() == Effect::None => AttemptEnd::Unmet,
+            true => AttemptEnd::Again { not_before: None },
+            false => AttemptEnd::Wrong,
         };
         verdict(end, context.effect(), request.is_repeatable(), trail.has_hop())
     }
@@ -165,14 +165,15 @@ impl AttemptClassifier {
         }
         let asked = throttle::retry_after(headers, clock::wall).map(from_now);
         let end = match status.as_u16() {
-            429 => End::Throttled { until: asked.or(renewed), quota: true },
-            503 if throttle::comes_back(headers) => End::Throttled { until: asked, quota: false },
-            403 if throttle::is_used_up(headers) => End::Throttled { until: asked.or(renewed), quota: true },
-            _ if is_worth_a_repeat(status) => End::Again { not_before: asked },
-            _ => End::Wrong,
+            429 => AttemptEnd::Throttled { until: asked.or(renewed), quota: true },
+            503 if throttle::comes_back(headers) => AttemptEnd::Throttled { until: asked, quota: false },
+            403 if throttle::is_used_up(headers) => AttemptEnd::Throttled { until: asked.or(renewed), quota: true },
+            _ if is_worth_a_repeat(status) => AttemptEnd::Again { not_before: asked },
+            _ => AttemptEnd::Wrong,
         };
         let verdict = verdict(end, context.effect(), request.is_repeatable(), trail.has_hop());
-        let error = Error::new(ErrorKind::Status, status_line(status)).retryable(matches!(end, End::Again { .. }));
+        let error =
+            Error::new(ErrorKind::Status, status_line(status)).retryable(matches!(end, AttemptEnd::Again { .. }));
         Judged { verdict, pause_until: None, peer, error: Some(error) }
     }
 

@@ -8,7 +8,7 @@ use unisono_core::{Effect, ErrorKind};
 use crate::{
     Client, Error, Options, Request, decode_options, encode_options,
     remote::stopped_at_once,
-    wire::{End, decode_end, decode_request, encode_end, encode_request},
+    wire::{RemoteEnd, decode_end, decode_request, encode_end, encode_request},
 };
 
 /// Bytes as options, as a request and as an end: each is refused with a reason or read, and what is read is the same
@@ -64,7 +64,7 @@ fn same_headers(one: &HeaderMap, other: &HeaderMap) -> bool {
     one == other && one.values().map(HeaderValue::is_sensitive).eq(other.values().map(HeaderValue::is_sensitive))
 }
 
-fn same_end(one: &End, other: &End) {
+fn same_end(one: &RemoteEnd, other: &RemoteEnd) {
     assert_eq!(one.effect, other.effect);
     let same_hop = match (&one.hop, &other.hop) {
         (Some(one), Some(other)) => one.redirects == other.redirects && same_request(&one.request, &other.request),

@@ -24,7 +24,7 @@ use crate::{
     client::is_news_of,
     connect::Local,
     trail::{Hop, Stage},
-    wire::{End, decode_end, decode_request, encode_end, encode_request},
+    wire::{RemoteEnd, decode_end, decode_request, encode_end, encode_request},
 };
 
 /// How a request that was put into the queue came back.
@@ -91,7 +91,7 @@ impl Remote {
         };
         match result {
             Some(RemoteResult::Ended(bytes)) => {
-                let End { effect, hop, peer, outcome } = decode_end(bytes.into())?;
+                let RemoteEnd { effect, hop, peer, outcome } = decode_end(bytes.into())?;
                 attempt.settle(effect);
                 if let Some(hop) = hop {
                     trail.go_on_from(hop);
@@ -175,7 +175,7 @@ impl<F: Fn(u64, Vec<u8>)> RemoteWorker<F> {
 }
 
 /// One exchange, from a request's bytes to its end.
-async fn exchange(client: &Client, request: Bytes, stopped: oneshot::Receiver<()>) -> End {
+async fn exchange(client: &Client, request: Bytes, stopped: oneshot::Receiver<()>) -> RemoteEnd {
     let (attempt, trail) = (Context::detached(), Trail::default());
     let outcome = async {
         let (request, redirects) = decode_request(request)?;
@@ -190,7 +190,7 @@ async fn exchange(client: &Client, request: Bytes, stopped: oneshot::Receiver<()
         Ok((response, peer)) => (peer, Ok(response)),
         Err(error) => (error.peer(), Err(error)),
     };
-    End { effect: attempt.effect(), hop: trail.last_hop(), peer, outcome }
+    RemoteEnd { effect: attempt.effect(), hop: trail.last_hop(), peer, outcome }
 }
 
 /// For fuzzing: how an exchange ends that is stopped before it is begun, as bytes.

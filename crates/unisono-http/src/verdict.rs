@@ -16,7 +16,7 @@ use unisono_core::{Effect, ErrorKind, OutcomeKind};
 
 /// What the end of an attempt that is no success is by itself, before it is asked whether a repeat does harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum AttemptEnd {
     /// Not as expected, and it would not be the next time.
     Wrong,
     /// It may go better another time, not before this moment if one is given.
@@ -29,14 +29,16 @@ pub(crate) enum End {
 
 /// What follows for the item. `repeatable` is of the request as a whole, `from_last_hop` says that a repeat would begin
 /// with a later hop that can be sent again.
-pub(crate) fn verdict(end: End, effect: Effect, repeatable: bool, from_last_hop: bool) -> Verdict {
+pub(crate) fn verdict(end: AttemptEnd, effect: Effect, repeatable: bool, from_last_hop: bool) -> Verdict {
     let failed = effect.outcome(OutcomeKind::Failed, repeatable);
     let may_repeat = effect.allows_repeat(repeatable) || from_last_hop;
     match end {
-        End::Again { not_before } if may_repeat => Verdict::Retry { otherwise: failed, not_before },
-        End::Unmet if may_repeat => Verdict::Unmet { otherwise: failed },
-        End::Throttled { until, quota } if may_repeat => Verdict::Throttled { until, quota },
-        End::Wrong | End::Again { .. } | End::Unmet | End::Throttled { .. } => Verdict::Final(failed),
+        AttemptEnd::Again { not_before } if may_repeat => Verdict::Retry { otherwise: failed, not_before },
+        AttemptEnd::Unmet if may_repeat => Verdict::Unmet { otherwise: failed },
+        AttemptEnd::Throttled { until, quota } if may_repeat => Verdict::Throttled { until, quota },
+        AttemptEnd::Wrong | AttemptEnd::Again { .. } | AttemptEnd::Unmet | AttemptEnd::Throttled { .. } => {
+            Verdict::Final(failed)
+        }
     }
 }
 
@@ -133,10 +135,10 @@ mod tests {
                 let what = format!("{method} {code}, Retry-After: {comes_back}");
                 assert_eq!(row.effect, effect.as_str(), "{what}");
                 let end = match code {
-                    429 => End::Throttled { until: None, quota: true },
-                    503 if comes_back => End::Throttled { until: None, quota: false },
-                    _ if is_worth_a_repeat(status) => End::Again { not_before: None },
-                    _ => End::Wrong,
+                    429 => AttemptEnd::Throttled { until: None, quota: true },
+                    503 if comes_back => AttemptEnd::Throttled { until: None, quota: false },
+                    _ if is_worth_a_repeat(status) => AttemptEnd::Again { not_before: None },
+                    _ => AttemptEnd::Wrong,
                 };
                 let said = match (code, verdict(end, effect, false, false)) {
                     (200..=299 | 304, _) => ("ok", "–"),
@@ -169,10 +171,10 @@ mod tests {
     #[test]
     fn no_status_and_no_effect_lets_an_unsafe_request_be_sent_twice() {
         let ends = [
-            End::Wrong,
-            End::Again { not_before: None },
-            End::Throttled { until: None, quota: true },
-            End::Throttled { until: None, quota: false },
+            AttemptEnd::Wrong,
+            AttemptEnd::Again { not_before: None },
+            AttemptEnd::Throttled { until: None, quota: true },
+            AttemptEnd::Throttled { until: None, quota: false },
         ];
         for end in ends {
             for effect in [Effect::Maybe, Effect::Done] {
@@ -182,10 +184,10 @@ mod tests {
                 // With a key, or from a later hop, it is worth another attempt.
                 for (repeatable, from_last_hop) in [(true, false), (false, true)] {
                     let again = !matches!(verdict(end, effect, repeatable, from_last_hop), Verdict::Final(_));
-                    assert_eq!(again, end != End::Wrong, "{end:?} {effect}");
+                    assert_eq!(again, end != AttemptEnd::Wrong, "{end:?} {effect}");
                 }
             }
-            assert_eq!(matches!(verdict(end, Effect::None, false, false), Verdict::Final(_)), end == End::Wrong);
+            assert_eq!(matches!(verdict(end, Effect::None, false, false), Verdict::Final(_)), end == AttemptEnd::Wrong);
         }
     }
 

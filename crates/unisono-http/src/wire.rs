@@ -21,7 +21,7 @@ use crate::{
 
 /// How an exchange ended.
 #[derive(Debug)]
-pub(crate) struct End {
+pub(crate) struct RemoteEnd {
     /// What may have been carried out.
     pub(crate) effect: Effect,
     /// Where a repeat would begin, if not with the request itself.
@@ -147,7 +147,7 @@ pub(crate) fn decode_request(bytes: Bytes) -> Result<(Request, u8), Error> {
 }
 
 /// Writes the end of an exchange.
-pub(crate) fn encode_end(end: &End) -> Vec<u8> {
+pub(crate) fn encode_end(end: &RemoteEnd) -> Vec<u8> {
     let mut out = Writer::new();
     let effect = Effect::ALL.iter().position(|effect| *effect == end.effect).unwrap_or(0);
     out.number(effect as u64);
@@ -180,7 +180,7 @@ pub(crate) fn encode_end(end: &End) -> Vec<u8> {
 }
 
 /// Reads what [`encode_end`] wrote.
-pub(crate) fn decode_end(bytes: Bytes) -> Result<End, Error> {
+pub(crate) fn decode_end(bytes: Bytes) -> Result<RemoteEnd, Error> {
     read(bytes, |from| {
         let effect = *Effect::ALL.get(from.small::<usize>()?).ok_or(Malformed)?;
         let hop = from.option(|from| Ok(Hop { request: from.request()?, redirects: from.small()? }))?;
@@ -195,13 +195,13 @@ pub(crate) fn decode_end(bytes: Bytes) -> Result<End, Error> {
                 redirects: from.small()?,
                 body: from.bytes()?,
             };
-            return Ok(End { effect, hop, peer, outcome: Ok(response) });
+            return Ok(RemoteEnd { effect, hop, peer, outcome: Ok(response) });
         }
         let kind = ErrorKind::named(&from.text()?).ok_or(Malformed)?;
         let levels = from.list(Reader::text)?;
         let error = Error::of_levels(kind, levels).ok_or(Malformed)?;
         let error = error.retryable(from.flag()?).unprocessed(from.flag()?).stale(from.flag()?);
-        Ok(End { effect, hop, peer, outcome: Err(error) })
+        Ok(RemoteEnd { effect, hop, peer, outcome: Err(error) })
     })
 }
 
@@ -501,7 +501,7 @@ mod tests {
         )
     }
 
-    fn ends() -> impl Strategy<Value = End> {
+    fn ends() -> impl Strategy<Value = RemoteEnd> {
         let answers =
             (100u16..1000, 0usize..5, header_maps(), urls(), vec(any::<u8>(), 0..50), any::<u64>(), any::<u8>())
                 .prop_map(|(status, version, headers, url, body, wire_bytes, redirects)| {
@@ -521,7 +521,7 @@ mod tests {
             Err(error.retryable(flags[0]).unprocessed(flags[1]).stale(flags[2]))
         });
         let hops = option::of((requests(), any::<u8>()).prop_map(|(request, redirects)| Hop { request, redirects }));
-        (0usize..3, hops, 0usize..4, prop_oneof![answers, errors]).prop_map(|(effect, hop, peer, outcome)| End {
+        (0usize..3, hops, 0usize..4, prop_oneof![answers, errors]).prop_map(|(effect, hop, peer, outcome)| RemoteEnd {
             effect: Effect::ALL[effect],
             hop,
             peer: Peer::ALL[peer],

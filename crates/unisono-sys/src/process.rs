@@ -11,7 +11,7 @@ use rustix::process::Pid;
 
 /// How a process ended, and what it and those of its children that it waited for have used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ended {
+pub struct ProcessEnd {
     /// Exit code or signal.
     pub status: ExitStatus,
     /// User and system time together.
@@ -24,7 +24,7 @@ pub struct Ended {
 ///
 /// # Errors
 /// `ECHILD` when it is no child of ours, or somebody else has taken its end in.
-pub fn reap(pid: Pid) -> io::Result<Option<Ended>> {
+pub fn reap(pid: Pid) -> io::Result<Option<ProcessEnd>> {
     let mut status = 0;
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: both pointers are to live locals of the right types, and the kernel keeps neither.
@@ -37,7 +37,7 @@ pub fn reap(pid: Pid) -> io::Result<Option<Ended>> {
     }
     // SAFETY: it was zeroed, which is a valid `rusage`, whatever the kernel has filled in since.
     let usage = unsafe { usage.assume_init() };
-    Ok(Some(Ended {
+    Ok(Some(ProcessEnd {
         status: ExitStatus::from_raw(status),
         cpu: duration(usage.ru_utime) + duration(usage.ru_stime),
         // In KiB on Linux, see getrusage(2).

@@ -33,7 +33,7 @@ mod zygote;
 pub use crate::{
     inside::{Given, Inside, kind},
     pool::{Awaited, Given as PoolGiven, Options, Pool},
-    task::{Death, Function, Outcome, State, Task, Terms},
+    task::{Death, Function, State, Task, TaskOutcome, Terms},
     zygote::Zygote,
 };
 #[cfg(not(loom))]

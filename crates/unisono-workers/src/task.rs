@@ -72,7 +72,7 @@ const NAMES: [(i32, &str); 8] = [
 
 /// What became of a task.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum TaskOutcome {
     /// It returned this.
     Returned(Received),
     /// It raised this.
@@ -121,7 +121,7 @@ pub struct Task {
     pub(crate) observed: AtomicBool,
     pub(crate) inner: Mutex<Inner>,
     ended: AtomicU8,
-    outcome: Mutex<Option<Outcome>>,
+    outcome: Mutex<Option<TaskOutcome>>,
 }
 
 /// What only the pool touches, under its lock.
@@ -163,16 +163,16 @@ impl Task {
     }
 
     /// Takes its outcome, which there is once.
-    pub fn take_outcome(&self) -> Option<Outcome> {
+    pub fn take_outcome(&self) -> Option<TaskOutcome> {
         held(&self.outcome).take()
     }
 
     /// False when it has ended already.
-    pub(crate) fn end(&self, outcome: Outcome) -> bool {
+    pub(crate) fn end(&self, outcome: TaskOutcome) -> bool {
         if self.has_ended() {
             return false;
         }
-        let ended = if matches!(outcome, Outcome::Cancelled) { 2 } else { 1 };
+        let ended = if matches!(outcome, TaskOutcome::Cancelled) { 2 } else { 1 };
         *held(&self.outcome) = Some(outcome);
         *held(&self.arguments) = None;
         self.ended.store(ended, Ordering::Release);

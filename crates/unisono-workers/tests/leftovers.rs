@@ -8,7 +8,7 @@ use std::{fs, sync::Arc};
 
 use support::{PLAIN, Workshop, read};
 use unisono_workers::{
-    Function, Outcome,
+    Function, TaskOutcome,
     blob::{Blob, Received},
 };
 
@@ -37,7 +37,7 @@ fn slots_are_pinned_while_somebody_looks_used_again_after_and_gone_with_the_pool
 
 fn echo(shop: &Workshop, byte: u8) -> Received {
     match shop.outcome(&shop.submit("echo", &bytes(byte), PLAIN)) {
-        Outcome::Returned(received @ Received::Slot(_)) => received,
+        TaskOutcome::Returned(received @ Received::Slot(_)) => received,
         other => panic!("not a result in a slot: {other:?}"),
     }
 }
@@ -76,7 +76,7 @@ fn an_argument_comes_back_when_its_worker_dies(shop: &Workshop) {
     assert!(lease.upgrade().is_some(), "the worker looks at it");
     let dying = shop.submit_meeting(PLAIN);
     shop.meet(&dying).say("die");
-    assert!(matches!(shop.outcome(&dying), Outcome::Died { .. }));
+    assert!(matches!(shop.outcome(&dying), TaskOutcome::Died { .. }));
     assert!(lease.upgrade().is_none());
 }
 
@@ -84,7 +84,7 @@ fn a_result_outlives_its_worker(shop: &Workshop) -> Received {
     let view = echo(shop, 9);
     let dying = shop.submit_meeting(PLAIN);
     shop.meet(&dying).say("exit");
-    assert!(matches!(shop.outcome(&dying), Outcome::Died { .. }));
+    assert!(matches!(shop.outcome(&dying), TaskOutcome::Died { .. }));
     assert_eq!(read(&echo(shop, 8)), bytes(8), "in a slot of another worker");
     assert_eq!(read(&view), bytes(9));
     view

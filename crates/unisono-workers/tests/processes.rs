@@ -9,7 +9,7 @@ use std::{io::Read as _, time::Duration};
 
 use support::{PLAIN, Workshop, devnull};
 use unisono_workers::{
-    Awaited, Death, Function, Options, Outcome, State, Terms,
+    Awaited, Death, Function, Options, State, TaskOutcome, Terms,
     blob::{Blob, LARGEST_KEPT, LONGEST_INLINE},
 };
 
@@ -107,7 +107,7 @@ fn a_function_with_a_number_is_sent_to_a_worker_once_and_to_its_replacement_agai
 fn what_a_task_raises_is_told_and_tried_again_as_often_as_its_terms_say() {
     let shop = Workshop::new(1);
     let raising = shop.submit("raise", b"why", PLAIN);
-    assert!(matches!(shop.outcome(&raising), Outcome::Raised(why) if support::read(&why) == b"why"));
+    assert!(matches!(shop.outcome(&raising), TaskOutcome::Raised(why) if support::read(&why) == b"why"));
     let stubborn = shop.submit_meeting(Terms { timeout: None, retries: 1, key: None });
     shop.meet(&stubborn).say("raise");
     shop.meet(&stubborn).say("return");
@@ -132,7 +132,7 @@ fn a_worker_that_dies_at_its_task_fails_that_and_says_how() {
         let task = shop.submit_meeting(PLAIN);
         shop.meet(&task).say(order);
         match shop.outcome(&task) {
-            Outcome::Died { death, deaths: 1, .. } => assert_eq!(death, expected),
+            TaskOutcome::Died { death, deaths: 1, .. } => assert_eq!(death, expected),
             other => panic!("{other:?}"),
         }
     }
@@ -149,7 +149,7 @@ fn what_a_dead_worker_had_read_ahead_is_run_by_another() {
     let meeting = shop.meet(&dying);
     assert!(behind.iter().all(|task| shop.pool.state(task) == State::Waiting));
     meeting.say("die");
-    assert!(matches!(shop.outcome(&dying), Outcome::Died { .. }));
+    assert!(matches!(shop.outcome(&dying), TaskOutcome::Died { .. }));
     for (byte, task) in (0..20u8).zip(&behind) {
         assert_eq!(shop.returned(task), [byte]);
     }
@@ -171,7 +171,7 @@ fn a_worker_that_dies_while_it_writes_its_result_has_not_ended_its_task() {
     let shop = Workshop::new(1);
     let task = shop.submit_meeting(PLAIN);
     shop.meet(&task).say("publish half and die");
-    assert!(matches!(shop.outcome(&task), Outcome::Died { death: Death::Signal(SIGKILL), .. }));
+    assert!(matches!(shop.outcome(&task), TaskOutcome::Died { death: Death::Signal(SIGKILL), .. }));
     assert_eq!(shop.run("echo", &pattern(1 << 20)), pattern(1 << 20));
     shop.close();
 }
@@ -181,7 +181,7 @@ fn a_task_that_kills_its_workers_is_given_up_after_the_third() {
     let shop = Workshop::new(1);
     let task = shop.submit_meeting(Terms { timeout: None, retries: 10, key: None });
     (0..3).for_each(|_| shop.meet(&task).say("die"));
-    assert!(matches!(shop.outcome(&task), Outcome::Died { deaths: 3, .. }));
+    assert!(matches!(shop.outcome(&task), TaskOutcome::Died { deaths: 3, .. }));
     shop.close();
 }
 
@@ -194,7 +194,7 @@ fn a_worker_that_scribbles_over_the_shared_memory_is_killed_and_hurts_nobody_els
     first.say("scribble");
     // Which of the two has met first is nobody's promise.
     let mad = if matches!(finished(&shop, &mad, &sane), State::Ended) { (&mad, &sane) } else { (&sane, &mad) };
-    assert!(matches!(shop.outcome(mad.0), Outcome::Died { death: Death::Signal(SIGKILL), .. }));
+    assert!(matches!(shop.outcome(mad.0), TaskOutcome::Died { death: Death::Signal(SIGKILL), .. }));
     assert_eq!(shop.pool.state(mad.1), State::Running);
     second.say("return");
     assert_eq!(shop.returned(mad.1), b"met");
@@ -214,7 +214,7 @@ fn a_worker_that_talks_nonsense_is_killed_and_the_pool_can_be_closed() {
     let shop = Workshop::new(1);
     let task = shop.submit_meeting(PLAIN);
     shop.meet(&task).say("talk nonsense");
-    assert!(matches!(shop.outcome(&task), Outcome::Died { death: Death::Signal(SIGKILL), .. }));
+    assert!(matches!(shop.outcome(&task), TaskOutcome::Died { death: Death::Signal(SIGKILL), .. }));
     assert_eq!(shop.run("echo", b"on"), b"on");
     shop.close();
 }
@@ -227,7 +227,7 @@ fn a_task_past_its_deadline_is_killed_and_what_lies_behind_it_runs() {
         let timeout = Duration::from_millis(20);
         let late = shop.submit_meeting(Terms { timeout: Some(timeout), retries, key: None });
         let behind = shop.submit("echo", b"behind", PLAIN);
-        assert!(matches!(shop.outcome(&late), Outcome::TimedOut(after) if after == timeout));
+        assert!(matches!(shop.outcome(&late), TaskOutcome::TimedOut(after) if after == timeout));
         assert_eq!(shop.returned(&behind), b"behind");
     }
     shop.close();
@@ -242,7 +242,7 @@ fn a_running_task_is_cancelled_by_killing_its_worker_and_what_lay_behind_it_runs
     let meeting = shop.meet(&task);
     assert!(!shop.pool.cancel(&task, false), "it has begun");
     assert!(shop.pool.cancel(&task, true));
-    assert!(matches!(shop.outcome(&task), Outcome::Cancelled));
+    assert!(matches!(shop.outcome(&task), TaskOutcome::Cancelled));
     assert_eq!(shop.returned(&behind), b"behind");
     meeting.wait_for_its_end(&shop, &task);
     shop.close();
@@ -268,7 +268,7 @@ fn the_last_words_of_a_worker_are_passed_on_and_kept_for_its_task() {
     let shop = Workshop::with(options, theirs.into());
     let task = shop.submit("say", b"out of luck", PLAIN);
     match shop.outcome(&task) {
-        Outcome::Died { death: Death::Exit(1), stderr_tail, .. } => assert_eq!(stderr_tail, b"out of luck\n"),
+        TaskOutcome::Died { death: Death::Exit(1), stderr_tail, .. } => assert_eq!(stderr_tail, b"out of luck\n"),
         other => panic!("{other:?}"),
     }
     shop.close();
@@ -293,9 +293,9 @@ fn a_worker_that_cannot_work_breaks_the_pool_with_its_reason() {
     let shop = Workshop::new(1);
     let task = shop.submit("unfit", b"", PLAIN);
     let waiting = shop.submit("echo", b"", PLAIN);
-    assert!(matches!(shop.outcome(&waiting), Outcome::Refused(why) if why == "not today"));
+    assert!(matches!(shop.outcome(&waiting), TaskOutcome::Refused(why) if why == "not today"));
     assert_eq!(shop.pool.refuses(), Some(Some("not today".into())));
     shop.pool.close(true, true);
-    assert!(matches!(shop.outcome(&task), Outcome::Cancelled));
+    assert!(matches!(shop.outcome(&task), TaskOutcome::Cancelled));
     shop.close();
 }

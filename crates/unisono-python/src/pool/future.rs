@@ -12,7 +12,7 @@ use pyo3::{
     prelude::*,
     sync::{MutexExt, PyOnceLock},
 };
-use unisono_workers::{Awaited, Death, Outcome, State, Task};
+use unisono_workers::{Awaited, Death, State, Task, TaskOutcome};
 
 use super::{
     codec::{self, Buffers},
@@ -159,12 +159,12 @@ impl FutureCore {
 }
 
 /// What an outcome means to Python.
-pub fn read(py: Python<'_>, outcome: Outcome, buffers: Buffers) -> PyResult<Bound<'_, PyAny>> {
+pub fn read(py: Python<'_>, outcome: TaskOutcome, buffers: Buffers) -> PyResult<Bound<'_, PyAny>> {
     static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
     let module = || MODULE.get_or_try_init(py, || py.import("unisono._pools.pickling").map(Bound::unbind));
     let helper = |name: &str| module()?.bind(py).getattr(name);
     let error = match outcome {
-        Outcome::Returned(bytes) => {
+        TaskOutcome::Returned(bytes) => {
             // Whatever it raises, `SystemExit` too: the task fails by it, and not whoever happens to read.
             let error = match codec::decode_value(py, bytes, buffers) {
                 Ok(value) => return Ok(value),
@@ -172,10 +172,10 @@ pub fn read(py: Python<'_>, outcome: Outcome, buffers: Buffers) -> PyResult<Boun
             };
             unless_interrupted(&helper("unreadable_result")?.call1((error,))?)?
         }
-        Outcome::Raised(bytes) => {
+        TaskOutcome::Raised(bytes) => {
             unless_interrupted(&helper("restore_error")?.call1((codec::decode_value(py, bytes, buffers)?,))?)?
         }
-        Outcome::Died { death, deaths, stderr_tail } => {
+        TaskOutcome::Died { death, deaths, stderr_tail } => {
             let (exit_code, signal) = match death {
                 Death::Exit(code) => (Some(code), None),
                 Death::Signal(number) => (None, Some(number)),
@@ -183,10 +183,10 @@ pub fn read(py: Python<'_>, outcome: Outcome, buffers: Buffers) -> PyResult<Boun
             };
             helper("death")?.call1((exit_code, signal, deaths, String::from_utf8_lossy(&stderr_tail)))?
         }
-        Outcome::TimedOut(after) => helper("timed_out")?.call1((after.as_secs_f64(),))?,
-        Outcome::NotBegun(after) => helper("not_begun")?.call1((after.as_secs_f64(),))?,
-        Outcome::Refused(why) => helper("refused")?.call1((why,))?,
-        Outcome::Cancelled => return Err(cancelled(py)),
+        TaskOutcome::TimedOut(after) => helper("timed_out")?.call1((after.as_secs_f64(),))?,
+        TaskOutcome::NotBegun(after) => helper("not_begun")?.call1((after.as_secs_f64(),))?,
+        TaskOutcome::Refused(why) => helper("refused")?.call1((why,))?,
+        TaskOutcome::Cancelled => return Err(cancelled(py)),
     };
     Err(PyErr::from_value(error))
 }

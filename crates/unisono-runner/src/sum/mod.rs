@@ -10,7 +10,7 @@ use std::{path::PathBuf, time::Duration};
 
 use unisono_batch::{Attempt, Context, Halt, Monitor, Settings, Verdict};
 use unisono_core::{CancelToken, ErrorKind, Limits, OutcomeKind, RetryPolicy, Times, error_chain};
-use unisono_files::{Digested, Error as FileError, FilesOptions, Known, Request};
+use unisono_files::{DigestRequest, Digested, Error as FileError, FilesOptions, Known};
 use unisono_hash::Digest;
 
 use crate::{
@@ -111,7 +111,7 @@ impl Work for SumWork {
             FileTask::Digest { known } => *known,
             FileTask::Verify(expected) => return self.verify(call, expected, context).await,
         };
-        let request = Request { path: call.path.clone(), algorithms: call.algorithms.clone(), known };
+        let request = DigestRequest { path: call.path.clone(), algorithms: call.algorithms.clone(), known };
         match self.files.digest(request, context).await {
             Ok(digested) => ended(OutcomeKind::Ok, read(digested)),
             // It has become one since it was found.
@@ -140,7 +140,7 @@ impl SumWork {
                 digests = vec![bare];
             }
             let algorithms = digests.iter().map(|digest| digest.algorithm()).collect();
-            let request = Request { path: call.path.clone(), algorithms, known: Known::Nothing };
+            let request = DigestRequest { path: call.path.clone(), algorithms, known: Known::Nothing };
             let digested = match self.files.digest(request, context).await {
                 Ok(digested) => digested,
                 Err(error) => return not_verified(&error, expected),

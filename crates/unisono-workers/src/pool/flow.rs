@@ -12,7 +12,7 @@ use unisono_sys::monotonic::nanoseconds;
 use super::{Core, Pool, nanoseconds_of};
 use crate::{
     inside::{QUIET, kind},
-    task::{Death, Outcome, Task, held},
+    task::{Death, Task, TaskOutcome, held},
     worker::{Placed, Worker},
 };
 
@@ -76,10 +76,10 @@ impl Pool {
                         let took = record.took.clamp(1, LONGEST_COUNTED);
                         core.mean = if core.mean == 0 { took } else { (core.mean * 7 + took) / 8 };
                         let outcome = match (record.kind, received) {
-                            (kind::RETURNED, Some(bytes)) => Outcome::Returned(bytes),
-                            (_, Some(bytes)) => Outcome::Raised(bytes),
+                            (kind::RETURNED, Some(bytes)) => TaskOutcome::Returned(bytes),
+                            (_, Some(bytes)) => TaskOutcome::Raised(bytes),
                             (_, None) => {
-                                Outcome::Refused("its result could not be read: too many files are open".into())
+                                TaskOutcome::Refused("its result could not be read: too many files are open".into())
                             }
                         };
                         self.settle(core, &task, outcome);
@@ -101,13 +101,13 @@ impl Pool {
     }
 
     /// Gives a task its outcome, or another try.
-    pub(super) fn settle(&self, core: &mut Core, task: &Arc<Task>, outcome: Outcome) {
+    pub(super) fn settle(&self, core: &mut Core, task: &Arc<Task>, outcome: TaskOutcome) {
         let mut inner = held(&task.inner);
         inner.place = None;
         inner.attempts += 1;
         let is_tried_again = inner.attempts <= task.terms.retries
             && inner.deaths < MOST_DEATHS
-            && !matches!(outcome, Outcome::Returned(_) | Outcome::Refused(_) | Outcome::Cancelled);
+            && !matches!(outcome, TaskOutcome::Returned(_) | TaskOutcome::Refused(_) | TaskOutcome::Cancelled);
         drop(inner);
         if is_tried_again && core.broken.is_none() && !task.has_ended() {
             if !held(&task.inner).is_held_by_dying {
@@ -118,7 +118,7 @@ impl Pool {
         }
     }
 
-    pub(super) fn end(&self, core: &mut Core, task: &Arc<Task>, outcome: Outcome) {
+    pub(super) fn end(&self, core: &mut Core, task: &Arc<Task>, outcome: TaskOutcome) {
         held(&task.inner).place = None;
         if !task.end(outcome) {
             return;
@@ -168,7 +168,7 @@ impl Pool {
                 let worker = core.workers.get_mut(&number).expect("a task of it is under way");
                 worker.kill_for(&task);
                 worker.close(cell);
-                self.settle(core, &task, Outcome::TimedOut(timeout));
+                self.settle(core, &task, TaskOutcome::TimedOut(timeout));
             }
         }
     }
@@ -225,7 +225,7 @@ impl Pool {
                 inner.deaths += 1;
                 inner.deaths
             };
-            self.settle(core, &task, Outcome::Died { death, deaths, stderr_tail: stderr_tail.clone() });
+            self.settle(core, &task, TaskOutcome::Died { death, deaths, stderr_tail: stderr_tail.clone() });
         }
         for task in worker.killed_for {
             held(&task.inner).is_held_by_dying = false;
@@ -259,7 +259,7 @@ impl Pool {
             })
             .collect();
         for task in waiting.into_iter().chain(placed) {
-            self.end(core, &task, Outcome::Refused(why.to_owned()));
+            self.end(core, &task, TaskOutcome::Refused(why.to_owned()));
         }
         self.wanted.notify_all();
         self.changed.notify_all();
@@ -269,7 +269,7 @@ impl Pool {
         let numbers: Vec<_> = core.workers.keys().copied().collect();
         numbers.into_iter().for_each(|number| self.give_back(core, number));
         for task in self.undecided(core) {
-            self.end(core, &task, Outcome::Cancelled);
+            self.end(core, &task, TaskOutcome::Cancelled);
         }
     }
 

@@ -38,7 +38,7 @@ use crate::{
     blob::{Arena, Blob},
     message::MOST,
     spin::Spin,
-    task::{Function, Outcome, State, Task, Terms, held},
+    task::{Function, State, Task, TaskOutcome, Terms, held},
     worker::Worker,
     zygote::Zygote,
 };
@@ -302,7 +302,7 @@ impl Pool {
             }
         }
         // It may still stand in the queue, which passes over what has ended.
-        self.end(&mut core, task, Outcome::Cancelled);
+        self.end(&mut core, task, TaskOutcome::Cancelled);
         self.hand_out(&mut core);
         true
     }
@@ -324,7 +324,7 @@ impl Pool {
                 })
                 .collect();
             for task in running {
-                self.end(&mut core, &task, Outcome::Cancelled);
+                self.end(&mut core, &task, TaskOutcome::Cancelled);
             }
         }
         self.drop_unmade(&mut core);

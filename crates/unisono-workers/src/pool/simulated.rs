@@ -165,7 +165,7 @@ fn a_deadline_that_passes_when_the_worker_is_at_the_next_task_already_kills_nobo
     assert!(simulated.begin(1));
     simulated.pool.expire(&mut simulated.core());
     assert!(!simulated.core().workers[&1].is_doomed);
-    assert!(matches!(first.take_outcome(), Some(Outcome::Returned(_))));
+    assert!(matches!(first.take_outcome(), Some(TaskOutcome::Returned(_))));
     assert_eq!(simulated.pool.state(&second), State::Running);
 }
 
@@ -173,14 +173,14 @@ fn a_deadline_that_passes_when_the_worker_is_at_the_next_task_already_kills_nobo
 fn a_task_past_its_time_is_killed_alone_and_what_was_read_ahead_runs_elsewhere() {
     let (mut simulated, first, second) = one_begun_and_one_behind(HASTY);
     simulated.pump();
-    assert!(matches!(first.take_outcome(), Some(Outcome::TimedOut(_))) && simulated.core().workers[&1].is_doomed);
+    assert!(matches!(first.take_outcome(), Some(TaskOutcome::TimedOut(_))) && simulated.core().workers[&1].is_doomed);
     assert_eq!(simulated.pool.state(&second), State::Waiting);
     simulated.replace();
     simulated.pump();
     assert!(simulated.begin(2));
     simulated.publish(2, kind::RETURNED);
     simulated.pump();
-    assert!(matches!(second.take_outcome(), Some(Outcome::Returned(_))));
+    assert!(matches!(second.take_outcome(), Some(TaskOutcome::Returned(_))));
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn a_task_past_its_time_is_tried_again_as_often_as_its_terms_say() {
         simulated.replace();
         simulated.pump();
     }
-    assert!(matches!(task.take_outcome(), Some(Outcome::TimedOut(_))));
+    assert!(matches!(task.take_outcome(), Some(TaskOutcome::TimedOut(_))));
     assert_eq!(simulated.runs, [3]);
 }
 
@@ -223,7 +223,7 @@ fn cancelling_what_has_just_ended_kills_nobody() {
 fn a_death_ends_what_was_under_way_and_no_other_task() {
     let (mut simulated, first, second) = one_begun_and_one_behind(PATIENT);
     simulated.die(1, 3 << 8);
-    assert!(matches!(first.take_outcome(), Some(Outcome::Died { death: Death::Exit(3), deaths: 1, .. })));
+    assert!(matches!(first.take_outcome(), Some(TaskOutcome::Died { death: Death::Exit(3), deaths: 1, .. })));
     assert_eq!(simulated.pool.state(&second), State::Waiting);
     simulated.enter();
     simulated.pump();
@@ -235,7 +235,7 @@ fn a_result_that_was_published_before_a_death_counts() {
     let (mut simulated, first, second) = one_begun_and_one_behind(PATIENT);
     simulated.publish(1, kind::RETURNED);
     simulated.die(1, 9);
-    assert!(matches!(first.take_outcome(), Some(Outcome::Returned(_))));
+    assert!(matches!(first.take_outcome(), Some(TaskOutcome::Returned(_))));
     assert!(!second.has_ended(), "it never began");
 }
 
@@ -254,7 +254,7 @@ fn a_worker_whose_memory_cannot_be_received_is_let_go_and_one_that_talks_nonsens
             simulated.publish(1, kind::RETURNED);
             assert!(!simulated.workers.get_mut(&1).unwrap().inside.sleep().unwrap(), "it is to go");
             simulated.pump();
-            assert!(matches!(task.take_outcome(), Some(Outcome::Returned(_))));
+            assert!(matches!(task.take_outcome(), Some(TaskOutcome::Returned(_))));
         }
     }
 }
@@ -291,7 +291,7 @@ fn a_pool_that_is_over_has_nothing_of_the_system_however_it_came_to_that() {
         simulated.die(1, 0);
         simulated.pump();
         // What it was doing is still known to whoever keeps its future.
-        assert!(simulated.core().system.is_none() && matches!(task.take_outcome(), Some(Outcome::Returned(_))));
+        assert!(simulated.core().system.is_none() && matches!(task.take_outcome(), Some(TaskOutcome::Returned(_))));
         assert!(simulated.pool.wait(Awaited::Over, None) && simulated.pool.serve().is_none());
     }
 }
@@ -317,7 +317,7 @@ fn starts_that_fail_in_a_row_break_a_pool_without_workers_and_are_said_once_by_o
     }
     let said =
         "3 starts of workers in a row have failed; the last: a worker was killed by signal 3 before its first task";
-    assert!(matches!(task.take_outcome(), Some(Outcome::Refused(why)) if why == said));
+    assert!(matches!(task.take_outcome(), Some(TaskOutcome::Refused(why)) if why == said));
     assert_eq!(simulated.pool.refuses(), Some(Some(said.to_owned())));
 
     let mut simulated = SimulatedPool::new(1, None);
@@ -330,7 +330,7 @@ fn starts_that_fail_in_a_row_break_a_pool_without_workers_and_are_said_once_by_o
     }
     simulated.publish(1, kind::RETURNED);
     simulated.pump();
-    assert!(matches!(task.take_outcome(), Some(Outcome::Returned(_))) && simulated.pool.refuses().is_none());
+    assert!(matches!(task.take_outcome(), Some(TaskOutcome::Returned(_))) && simulated.pool.refuses().is_none());
 }
 
 #[test]
@@ -342,7 +342,7 @@ fn a_worker_that_dies_at_its_first_task_has_started() {
         let number = *simulated.workers.keys().next().unwrap();
         assert!(simulated.begin(number));
         simulated.die(number, 9);
-        assert!(matches!(task.take_outcome(), Some(Outcome::Died { .. })));
+        assert!(matches!(task.take_outcome(), Some(TaskOutcome::Died { .. })));
     }
     assert!(simulated.pool.refuses().is_none());
 }
@@ -352,7 +352,7 @@ fn a_task_waits_no_longer_than_its_time_for_a_worker_that_is_starting_and_the_wo
     let (mut simulated, starting, task) = one_starting(HASTY);
     let behind = simulated.submit(PATIENT);
     simulated.pump();
-    assert!(matches!(task.take_outcome(), Some(Outcome::NotBegun(_))));
+    assert!(matches!(task.take_outcome(), Some(TaskOutcome::NotBegun(_))));
     assert!(!behind.has_ended() && !simulated.core().workers[&starting].is_doomed);
     simulated.workers.get_mut(&starting).unwrap().inside.ready().unwrap();
     simulated.pump();
@@ -482,7 +482,7 @@ proptest! {
             prop_assert!(task.has_ended() && *runs <= 1 + task.terms.retries);
             let outcome = task.take_outcome().expect("an outcome that nobody has taken");
             prop_assert!(task.take_outcome().is_none());
-            prop_assert!(*runs > 0 || matches!(outcome, Outcome::Cancelled), "{outcome:?}");
+            prop_assert!(*runs > 0 || matches!(outcome, TaskOutcome::Cancelled), "{outcome:?}");
         }
     }
 }
@@ -580,8 +580,8 @@ impl Asylum {
         for (task, runs) in self.simulated.tasks.iter().zip(&self.simulated.runs) {
             assert!(*runs <= 1, "what a sane worker runs is run once");
             let outcome = task.take_outcome().unwrap();
-            assert!(*runs == 0 || matches!(outcome, Outcome::Returned(_)), "{outcome:?}");
-            lost += usize::from(!matches!(outcome, Outcome::Returned(_)));
+            assert!(*runs == 0 || matches!(outcome, TaskOutcome::Returned(_)), "{outcome:?}");
+            lost += usize::from(!matches!(outcome, TaskOutcome::Returned(_)));
         }
         assert!(lost <= self.begun, "{lost} tasks were lost, and {} had begun", self.begun);
         self.simulated.pool.close(false, false);

@@ -17,7 +17,7 @@ use super::{
     drive::{EXITED, SOCKET, STATUS, WORDS},
 };
 use crate::{
-    task::{Death, Outcome, Task, held},
+    task::{Death, Task, TaskOutcome, held},
     worker::Worker,
 };
 
@@ -230,7 +230,7 @@ impl Pool {
             }
         }
         if is_back {
-            self.settle(core, task, Outcome::NotBegun(time));
+            self.settle(core, task, TaskOutcome::NotBegun(time));
         }
         is_back
     }

@@ -110,7 +110,7 @@ mod tests {
     use super::Waiting;
     use crate::{
         blob::Blob,
-        task::{Function, Outcome, Task, Terms},
+        task::{Function, Task, TaskOutcome, Terms},
     };
 
     fn task(number: u64, key: &str) -> Arc<Task> {
@@ -132,7 +132,7 @@ mod tests {
         (4..8).for_each(|number| waiting.push(task(number, "")));
         waiting.push(task(8, "b"));
         assert_eq!(numbers(&mut waiting), [0, 4, 8, 5, 6, 7]);
-        first.end(Outcome::Cancelled);
+        first.end(TaskOutcome::Cancelled);
         waiting.let_go(&first);
         assert_eq!(numbers(&mut waiting), [1]);
     }
@@ -142,10 +142,10 @@ mod tests {
         let mut waiting = Waiting::new(1);
         let all: Vec<_> = (0..3).map(|number| task(number, "a")).collect();
         all.iter().for_each(|task| waiting.push(task.clone()));
-        all[1].end(Outcome::Cancelled);
+        all[1].end(TaskOutcome::Cancelled);
         waiting.let_go(&all[1]);
         assert_eq!(numbers(&mut waiting), [0]);
-        all[0].end(Outcome::Cancelled);
+        all[0].end(TaskOutcome::Cancelled);
         waiting.let_go(&all[0]);
         assert_eq!(numbers(&mut waiting), [2]);
         waiting.let_go(&all[2]);
@@ -171,7 +171,7 @@ mod tests {
                     }
                     2 if !running.is_empty() => {
                         let task = running.remove(which % running.len());
-                        task.end(Outcome::Cancelled);
+                        task.end(TaskOutcome::Cancelled);
                         waiting.let_go(&task);
                     }
                     4 => {

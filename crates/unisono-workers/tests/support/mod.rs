@@ -24,7 +24,7 @@ use std::{
 };
 
 use unisono_workers::{
-    Awaited, Function, Options, Outcome, Pool, PoolGiven, Task, Terms, Zygote,
+    Awaited, Function, Options, Pool, PoolGiven, Task, TaskOutcome, Terms, Zygote,
     blob::{Blob, LONGEST_INLINE, Received},
 };
 
@@ -90,7 +90,7 @@ impl Workshop {
         }
     }
 
-    pub fn outcome(&self, task: &Task) -> Outcome {
+    pub fn outcome(&self, task: &Task) -> TaskOutcome {
         let since = std::time::Instant::now();
         while !self.pool.wait(Awaited::End(task), None) {
             assert!(since.elapsed() < LONGEST_WAIT, "a task does not end");
@@ -101,7 +101,7 @@ impl Workshop {
     /// What a task returned.
     pub fn returned(&self, task: &Task) -> Vec<u8> {
         match self.outcome(task) {
-            Outcome::Returned(received) => read(&received),
+            TaskOutcome::Returned(received) => read(&received),
             other => panic!("not a result: {other:?}"),
         }
     }
