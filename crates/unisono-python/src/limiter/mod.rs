@@ -35,7 +35,7 @@ use unisono_core::{Limits, Rate, clock};
 
 use crate::{
     forks,
-    limiter::wait::{Admission, PlaceWait, Waiter},
+    limiter::wait::{PlaceWait, WaitResult, Waiter},
     options::{Keywords, NewLimits},
     queue::wake::{Parker, refuse_on_loop},
 };
@@ -114,7 +114,7 @@ impl LimiterCore {
     /// As `acquire`, for coroutines.
     #[pyo3(signature = (key=Key::default()), text_signature = "($self, key='')")]
     fn aacquire(slf: Bound<'_, Self>, key: Key) -> PlaceWait {
-        PlaceWait::new(slf.unbind(), key.0, Admission::Nothing)
+        PlaceWait::new(slf.unbind(), key.0, WaitResult::Nothing)
     }
 
     /// Gives a place back.
@@ -172,7 +172,7 @@ impl LimiterCore {
     }
 
     fn __aenter__(slf: Bound<'_, Self>) -> PlaceWait {
-        PlaceWait::new(slf.unbind(), String::new(), Admission::Limiter)
+        PlaceWait::new(slf.unbind(), String::new(), WaitResult::Limiter)
     }
 
     /// The place is given back at once, not when this is awaited.
@@ -221,7 +221,7 @@ impl Held {
     }
 
     fn __aenter__(&self, py: Python<'_>) -> PlaceWait {
-        PlaceWait::new(self.limiter.clone_ref(py), self.key.clone(), Admission::Limiter)
+        PlaceWait::new(self.limiter.clone_ref(py), self.key.clone(), WaitResult::Limiter)
     }
 
     /// The place is given back at once, not when this is awaited.

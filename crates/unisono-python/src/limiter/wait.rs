@@ -116,7 +116,7 @@ impl Drop for Notice {
 }
 
 /// What a coroutine that waited for a place returns.
-pub enum Admission {
+pub enum WaitResult {
     Nothing,
     Limiter,
 }
@@ -139,19 +139,19 @@ enum Stage {
 pub struct PlaceWait {
     limiter: Py<LimiterCore>,
     key: String,
-    outcome: Admission,
+    outcome: WaitResult,
     /// Taken out while a step runs, so that no lock is held while code of Python's runs.
     stage: Mutex<Stage>,
 }
 
 impl PlaceWait {
-    pub fn new(limiter: Py<LimiterCore>, key: String, outcome: Admission) -> Self {
+    pub fn new(limiter: Py<LimiterCore>, key: String, outcome: WaitResult) -> Self {
         Self { limiter, key, outcome, stage: Mutex::new(Stage::Fresh) }
     }
 
     /// One with nothing to wait for.
     pub fn ended(limiter: Py<LimiterCore>) -> Self {
-        Self { limiter, key: String::new(), outcome: Admission::Nothing, stage: Mutex::new(Stage::Done) }
+        Self { limiter, key: String::new(), outcome: WaitResult::Nothing, stage: Mutex::new(Stage::Done) }
     }
 
     fn swap(&self, stage: Stage) -> Stage {
@@ -165,8 +165,8 @@ impl PlaceWait {
     /// The coroutine returns.
     fn returns<T>(&self, py: Python<'_>) -> PyResult<T> {
         let value = match self.outcome {
-            Admission::Nothing => py.None(),
-            Admission::Limiter => self.limiter.clone_ref(py).into_any(),
+            WaitResult::Nothing => py.None(),
+            WaitResult::Limiter => self.limiter.clone_ref(py).into_any(),
         };
         Err(PyStopIteration::new_err((value,)))
     }
