@@ -267,3 +267,23 @@ fn an_id_that_was_started_with_a_key_and_asks_for_something_else_without_one_is_
     assert!(matches!(run(&mut world, &input, &how), End::Refused(error) if error.is_usage()));
     assert_eq!(world.peer.ledger.borrow().len(), 1);
 }
+
+#[test]
+fn a_row_that_runs_again_from_a_page_that_failed_begins_its_later_pages_anew() {
+    let done = Step { hop: None, effect: Some(Effect::Done), ending: Ending::Ok, takes: Duration::ZERO };
+    let panics = Step { effect: None, ending: Ending::Panic, ..done };
+    let retried = Step { effect: None, ending: Ending::Retry, takes: Duration::from_millis(1), ..done };
+    let paged = Script { repeatable: true, pages: 2, ..Script::unsafe_row([done, panics]) };
+    let rows = [(2, Some(Script::unsafe_row([retried]))), (1, Some(paged))];
+    let how = RunOptions { paged: true, notes_ahead: true, limit: 2, ..RunOptions::default() };
+    for (turn, lost) in (1..10).flat_map(|turn| [0, 100, 300, 861, 3000].map(|lost| (turn, lost))) {
+        let mut world = World::new();
+        let stop = Some(Stop { turn, what: What::Crash { lost } });
+        // Its second page may be done, and the lines of both be lost; then its first page fails.
+        run(&mut world, &rows, &RunOptions { stop, ..how.clone() });
+        for mode in [Mode::Resume, FAILED_AGAIN, ALL_AGAIN, ALL_AGAIN] {
+            run(&mut world, &rows, &RunOptions { mode, ..how.clone() });
+        }
+        assert!(world.peer.begun(1) >= 2 && outcomes(&world).len() >= 2, "crashed at turn {turn}, {lost} bytes lost");
+    }
+}

@@ -152,17 +152,18 @@ fn nothing_is_repeated_that_must_not_be(ledger: &[Begun], run: u32, mode: Mode, 
             "{begun:?} was begun again after it may have had an effect: {ledger:#?}"
         );
     }
-    if accepts_doubles {
-        // Pages are asked for anew from the first whose line was lost, or is in doubt.
-        let is_open = |content: u64, page: u32| {
-            let line = before.iter().find(|line| line.key() == (Some(content), page));
-            line.is_none_or(|line| line.outcome == OutcomeKind::Ambiguous)
-        };
-        for begun in ledger.iter().filter(|begun| begun.run < run) {
-            begun.forgiven.set(true);
-            if (1..begun.page).any(|page| is_open(begun.content, page)) {
-                begun.is_behind.set(true);
-            }
+    // Pages are asked for anew from the first whose line runs again, or was lost, or is in doubt, where the user
+    // accepts that.
+    let is_open = |content: u64, page: u32| {
+        let line = before.iter().find(|line| line.key() == (Some(content), page));
+        line.map_or(accepts_doubles, |line| {
+            line.runs_again(mode) || accepts_doubles && line.outcome == OutcomeKind::Ambiguous
+        })
+    };
+    for begun in ledger.iter().filter(|begun| begun.run < run) {
+        begun.forgiven.set(begun.forgiven.get() || accepts_doubles);
+        if (1..begun.page).any(|page| is_open(begun.content, page)) {
+            begun.is_behind.set(true);
         }
     }
 }

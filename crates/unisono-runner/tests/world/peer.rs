@@ -78,7 +78,8 @@ pub struct Begun {
     pub truth: Effect,
     /// The user accepted since then that it may be done twice.
     pub forgiven: Cell<bool>,
-    /// With a page before this one, whose line was lost: a row has one end, and the doubt about it is that page's.
+    /// With a page before this one that runs again, or whose line was lost: a row has one end, and the doubt about it
+    /// is that page's.
     pub is_behind: Cell<bool>,
 }
 
