@@ -93,7 +93,7 @@ pub struct Batch<S, K> {
 /// #         usize::MAX
 /// #     }
 /// # }
-/// # #[tokio::main(flavor = "current_thread")]
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
 /// # let mut outcomes = Vec::new();
 /// let batch = Batch {

@@ -298,8 +298,9 @@ pub(crate) fn push_body_lost(into: &mut Vec<u8>) {
 ///
 /// ```
 /// let line =
-/// br#"{"row":4,"id":"r4","fp":"00000000000000ff","outcome":"ok","effect":"done","repeatable":true,"status":200}"#;
-/// assert_eq!(unisono_journal::scan(line).unwrap().key.row, 4); assert!(unisono_journal::scan(b"{}").is_none());
+///     br#"{"row":4,"id":"r4","fp":"00000000000000ff","outcome":"ok","effect":"done","repeatable":true,"status":200}"#;
+/// assert_eq!(unisono_journal::scan(line).unwrap().key.row, 4);
+/// assert!(unisono_journal::scan(b"{}").is_none());
 /// ```
 pub fn scan(line: &[u8]) -> Option<Head<'_>> {
     let (head, rest) = scan_start(line)?;

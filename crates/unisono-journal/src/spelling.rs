@@ -19,8 +19,9 @@ use crate::{
 /// The line as we would have written it; `None` when it is no outcome, or says twice what decides about its row.
 ///
 /// ```
-/// let line = r#"{ "outcome": "ok", "row": 3, "id": "a", "fp": "00000000000000ff", "effect": "done", "repeatable": true
-/// }"#; let line = unisono_journal::respelled(line).unwrap();
+/// let line =
+///     r#"{ "outcome": "ok", "row": 3, "id": "a", "fp": "00000000000000ff", "effect": "done", "repeatable": true }"#;
+/// let line = unisono_journal::respelled(line).unwrap();
 /// assert!(line.starts_with(br#"{"row":3,"id":"a","fp":"00000000000000ff","outcome":"ok","#));
 /// assert_eq!(unisono_journal::respelled("{}"), None);
 /// ```

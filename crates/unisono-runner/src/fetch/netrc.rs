@@ -48,10 +48,11 @@ impl Netrc {
     /// When a quoted word has no end on its line.
     ///
     /// ```
-    /// let netrc = unisono_runner::Netrc::parse("machine api.test login me password \"p w\" # mine\ndefault login
-    /// x").unwrap(); assert_eq!(netrc.get("api.test", None).unwrap().1.reveal(), "p w");
-    /// assert_eq!(netrc.get("elsewhere", None).unwrap().0, "x"); assert!(unisono_runner::Netrc::parse("machine h login
-    /// \"me").is_err());
+    /// let text = "machine api.test login me password \"p w\" # mine\ndefault login x";
+    /// let netrc = unisono_runner::Netrc::parse(text).unwrap();
+    /// assert_eq!(netrc.get("api.test", None).unwrap().1.reveal(), "p w");
+    /// assert_eq!(netrc.get("elsewhere", None).unwrap().0, "x");
+    /// assert!(unisono_runner::Netrc::parse("machine h login \"me").is_err());
     /// ```
     pub fn parse(text: &str) -> Result<Self, BadNetrc> {
         let mut netrc = Self::default();
