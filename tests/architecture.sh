@@ -56,7 +56,7 @@ if LC_ALL=C.UTF-8 grep -rnE --include='*.rs' '^.{121,}$' crates | grep -E '^[^:]
     complain "comments are wider than 120 characters"
 fi
 # Words that the field has another one for (ARCHITECTURE.md, "Glossary").
-coined='Crew|Underway|DeskBell|Counter(Desk)|Errands?|FarFetcher|far_options|is_elsewhere|LoopHands|ExecutorHands|Mailbox|Letters'
+coined='Crew|Bell|Bed|Desk|DeskBell|Underway|CounterDesk|Errands?|FarFetcher|far_options|is_elsewhere|LoopHands|ExecutorHands|Mailbox|Letters'
 coined+='|Nursery|Theatre|Puppet|puppets|hush|mourned|last_words|_births|_goodbye|HttpJob|Hashed|Worked'
 if grep -rnwE "$coined" crates python/unisono ARCHITECTURE.md --include='*.rs' --include='*.py' --include='*.pyi' --include='*.md'; then
     complain "a coined word has come back"

@@ -1,6 +1,6 @@
 //! The Python face: types of `unisono._native`, thin over the runner.
 //!
-//! Engine threads never touch the interpreter. They put outcomes into a queue and ring a notifier, which is a file
+//! Engine threads never touch the interpreter. They put outcomes into a queue and use a notifier, which is a file
 //! descriptor; an event loop watches it, a thread waits for it. So nothing here can deadlock with the interpreter's
 //! lock, and a process can end with a run under way. The one exception is a token callable, which gets a thread.
 

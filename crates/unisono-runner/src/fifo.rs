@@ -14,8 +14,8 @@ pub(crate) fn is_fifo(path: &Path) -> bool {
 /// Waits for a reader, as a shell does. Dropping the future gives up.
 pub(crate) async fn open(path: &Path) -> io::Result<pipe::Sender> {
     loop {
-        match pipe::OpenOptions::new().open_sender(path) {
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::NXIO) => sleep(LOOK_AGAIN).await,
+        match open_at_once(path) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => sleep(LOOK_AGAIN).await,
             opened => return opened,
         }
     }

@@ -1,6 +1,6 @@
 """Who calls the functions of a batch: tasks on an event loop, or the futures of an executor.
 
-The engine says which calls begin and which are to stop, in batches, by ringing a notifier. Here they are begun, and
+The engine says which calls begin and which are to stop, in batches, by a notifier. Here they are begun, and
 their ends are given back; nothing here knows of limits, retries or deadlines.
 
 Once nothing new is to begin, what has been handed to a loop or an executor and has not begun there is taken back, as
@@ -112,7 +112,7 @@ class LoopCaller:
 
     A loop may end under its calls. `asyncio.run` cancels all tasks there are, and then closes all async generators that
     have begun: one of them is ours, which cancels what has begun meanwhile and waits for its end. A loop that is closed
-    without that, or that nobody has any more, drops what it would call when the notifier rings. Either way the engine
+    without that, or that nobody has any more, drops what it would call when it is notified. Either way the engine
     is told that nothing goes on here, and the batch is stopped, since nobody else would settle its calls.
 
     Args:

@@ -37,16 +37,18 @@ pub(super) async fn pass_on(stream: Stream, file: &File, path: &Path, is_pipe: b
     file.rewind()?;
     let mut turn = stream.lock().await;
     if is_pipe {
+        // Left until all is passed on: what is dropped half way has given its reader a part of it.
         let mut sender = match std::mem::replace(&mut *turn, Reader::Left) {
-            Reader::Unseen => {
-                *turn = Reader::Unseen;
-                fifo::open(path).await?
-            }
             Reader::There(sender) => sender,
             Reader::Left => fifo::open_at_once(path)?,
+            Reader::Unseen => {
+                // A stop may end the wait, and then none has been seen still.
+                *turn = Reader::Unseen;
+                let sender = fifo::open(path).await?;
+                *turn = Reader::Left;
+                sender
+            }
         };
-        // Until all is passed on: what is dropped half way leaves a reader with a part of it.
-        *turn = Reader::Left;
         copy(file, &mut sender).await?;
         *turn = Reader::There(sender);
         return Ok(());

@@ -20,11 +20,11 @@ use super::{Given, drive::NOTIFIER};
 /// A pool's descriptors.
 #[derive(Debug)]
 pub(super) struct System {
-    /// What a worker reads when it is born.
+    /// What a worker reads at its start.
     pub settings: OwnedFd,
     /// Where what workers write to their standard error goes.
     output: Private,
-    /// What they are born with besides.
+    /// What they inherit besides.
     pub inherited: Vec<Private>,
     pub epoll: OwnedFd,
     notifier: OwnedFd,
@@ -47,11 +47,11 @@ impl System {
 
     /// Wakes the driver.
     pub fn notify(&self) {
-        // It fails only when the counter is full, and then it is rung.
+        // It fails only when the counter is full, and then it is readable.
         let _ = rustix::io::write(&self.notifier, &1u64.to_ne_bytes());
     }
 
-    /// The driver has heard it; whether it was rung.
+    /// To be called by the driver before it looks; whether it had been notified.
     pub fn clear(&self) -> bool {
         rustix::io::read(&self.notifier, &mut [0; 8]).is_ok()
     }
