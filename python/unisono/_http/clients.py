@@ -375,12 +375,10 @@ class StreamedResponse(_Streamed):
 
     def iter_lines(self) -> Iterator[str]:
         """The body as lines of UTF-8 text, without their ends."""
-        rest = b""
+        lines = _Lines()
         for chunk in self.iter_bytes():
-            *lines, rest = (rest + chunk).split(b"\n")
-            yield from map(_line, lines)
-        if rest:
-            yield _line(rest)
+            yield from lines.cut(chunk)
+        yield from lines.rest()
 
     def read(self) -> bytes:
         """The rest of the body."""
@@ -401,13 +399,12 @@ class AsyncStreamedResponse(_Streamed):
 
     async def aiter_lines(self) -> AsyncIterator[str]:
         """The body as lines of UTF-8 text, without their ends."""
-        rest = b""
+        lines = _Lines()
         async for chunk in self.aiter_bytes():
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                yield _line(line)
-        if rest:
-            yield _line(rest)
+            for line in lines.cut(chunk):
+                yield line
+        for line in lines.rest():
+            yield line
 
     async def aread(self) -> bytes:
         """The rest of the body."""
@@ -527,5 +524,21 @@ def _pairs(pairs: Pairs | None) -> list[tuple[str, Any]]:
     return list(pairs)
 
 
-def _line(line: bytes) -> str:
-    return line.removesuffix(b"\r").decode("utf-8", "replace")
+class _Lines:
+    """Cuts the pieces of a body into lines of UTF-8 text, without their ends."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def cut(self, chunk: bytes) -> Iterator[str]:
+        """The lines that this piece ends."""
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        return map(self._text, lines)
+
+    def rest(self) -> Iterator[str]:
+        """What no line end has followed, if there is something."""
+        return map(self._text, [self._rest] if self._rest else [])
+
+    @staticmethod
+    def _text(line: bytes) -> str:
+        return line.removesuffix(b"\r").decode("utf-8", "replace")
