@@ -84,22 +84,30 @@ class ClientLimits(LimitOptions, HostLimitOptions, total=False):
     """Limits of a client, to be changed."""
 
 
-class TimeOptions(TypedDict, total=False):
-    """How long.
+class TryOptions(TypedDict, total=False):
+    """How long and how often one item is tried.
 
     Attributes:
         deadline: The longest time for one item with all its repeats and waits: `"15m"` for requests, `"1h"` for files,
             none for commands and functions.
-        stop_after: Start nothing new after this time; no bound by default.
-        grace: How long what runs may take to finish when the run is stopped (`"10s"`).
         retries: Most repeats of an attempt that failed: 3 for requests, 1 for a file that changed while it was read,
             none for commands and functions.
     """
 
     deadline: Time
+    retries: int
+
+
+class TimeOptions(TypedDict, total=False):
+    """How long a run as a whole goes on.
+
+    Attributes:
+        stop_after: Start nothing new after this time; no bound by default.
+        grace: How long what runs may take to finish when the run is stopped (`"10s"`).
+    """
+
     stop_after: Time
     grace: Time
-    retries: int
 
 
 class StopOptions(TypedDict, total=False):
@@ -213,7 +221,7 @@ class ServerOptions(TypedDict, total=False):
     max_wait: Time
 
 
-class HttpOptions(ClientLimits, TimeOptions, ServerOptions, ConnectionOptions, total=False):
+class HttpOptions(ClientLimits, TryOptions, TimeOptions, ServerOptions, ConnectionOptions, total=False):
     """What `fetch` and clients have in common."""
 
 
@@ -316,7 +324,7 @@ class WalkOptions(TypedDict, total=False):
     max_size: Size
 
 
-class ReadOptions(WalkOptions, LimitOptions, TimeOptions, StopOptions, ResultsOptions, total=False):
+class ReadOptions(WalkOptions, LimitOptions, TryOptions, TimeOptions, StopOptions, ResultsOptions, total=False):
     """What holds for every run that reads files.
 
     `resume` does not read again what is still what it was: its size, times and number.
@@ -356,7 +364,7 @@ class VerifyOptions(ReadOptions, total=False):
     strict: bool
 
 
-class RunOptions(TypedDict, total=False):
+class RunOptions(TryOptions, total=False):
     """Options of `commands.run`: what holds for every command.
 
     Attributes:
@@ -366,9 +374,7 @@ class RunOptions(TypedDict, total=False):
         shell: The command is one text, a script for `sh`.
         timeout: The longest time for one attempt; then all of it is sent SIGTERM, and SIGKILL after `kill_after`. None
             by default.
-        deadline: The longest time for one command with its repeats and waits; none by default.
         kill_after: Time between SIGTERM and SIGKILL, for what has to end (`"5s"`).
-        retries: Most repeats of a failed attempt; none by default.
         retry_exit: Repeat only what ended with one of these exit codes.
         expect: Exit codes that are a success; 0 by default.
         max_output: End a command that prints more than this to one stream; bytes, or text such as `"64MiB"`.
@@ -380,16 +386,14 @@ class RunOptions(TypedDict, total=False):
     env: Mapping[str, Part | None]
     shell: bool
     timeout: Time
-    deadline: Time
     kill_after: Time
-    retries: int
     retry_exit: Iterable[int]
     expect: Iterable[int]
     max_output: Size
     leave_running: bool
 
 
-class CommandOptions(RunOptions, LimitOptions, KeyOptions, StopOptions, ResultsOptions, total=False):
+class CommandOptions(RunOptions, LimitOptions, KeyOptions, TimeOptions, StopOptions, ResultsOptions, total=False):
     """Options of `commands.each`.
 
     Attributes:
@@ -399,8 +403,6 @@ class CommandOptions(RunOptions, LimitOptions, KeyOptions, StopOptions, ResultsO
             while one at a time looks whether it is back.
         load: Start nothing while the load of the machine is this or more.
         min_memory: Start nothing while less memory than this is available.
-        stop_after: Start nothing new after this time.
-        grace: How long what runs may take to finish when the run is stopped (`"10s"`).
         save: Save what each command prints to a file of its own, as `"out/{#}"`, and `"out/{#}.stderr"`. A name belongs
             to the first item that asks for it; see docs/saving.md.
         brief: Results without what commands print.
@@ -412,15 +414,13 @@ class CommandOptions(RunOptions, LimitOptions, KeyOptions, StopOptions, ResultsO
     away_exit: Iterable[int]
     load: float
     min_memory: Size
-    stop_after: Time
-    grace: Time
     save: StrPath
     brief: bool
     items_are_code: bool
     idempotent: bool
 
 
-class FunctionOptions(LimitOptions, KeyOptions, TimeOptions, StopOptions, ResultsOptions, total=False):
+class FunctionOptions(LimitOptions, KeyOptions, TryOptions, TimeOptions, StopOptions, ResultsOptions, total=False):
     """Options of `batch`.
 
     Attributes:
