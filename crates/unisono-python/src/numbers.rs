@@ -129,15 +129,11 @@ fn seconds_from(
     if value.is_instance_of::<PyBool>() {
         return Err(wrong());
     }
-    // A `timedelta` says its seconds itself.
-    let value = match value.is_instance_of::<PyDelta>() {
-        true => &value.call_method0("total_seconds")?,
-        false => value,
-    };
-    // A whole number that is too large for a float is one all the same.
     let number = match value.extract::<f64>() {
         Ok(number) => number,
+        // A whole number that is too large for a float is one all the same.
         Err(error) if error.is_instance_of::<pyo3::exceptions::PyOverflowError>(value.py()) => return Err(wrong()),
+        Err(_) if value.is_instance_of::<PyDelta>() => value.call_method0("total_seconds")?.extract()?,
         Err(_) => return Ok(None),
     };
     match Duration::try_from_secs_f64(number) {
