@@ -319,13 +319,7 @@ async fn a_socks_proxy_connects_by_name_or_by_address_and_says_why_not() {
     let server = Server::answering(|_| answer(200, &[], b"")).await;
     let target = server.address;
     let socks = Server::start(move |mut connection| async move {
-        let Some(greeting) = connection.bytes(2).await else { return };
-        connection.bytes(greeting[1].into()).await;
-        connection.send([5, 2]).await;
-        let Some(head) = connection.bytes(2).await else { return };
-        connection.bytes(head[1].into()).await;
-        let Some(length) = connection.bytes(1).await else { return };
-        connection.bytes(length[0].into()).await;
+        let Some(()) = socks_login(&mut connection).await else { return };
         connection.send([1, 0]).await;
         let Some(request) = connection.bytes(4).await else { return };
         match request[3] {

@@ -60,13 +60,7 @@ async fn socks_proxy(tries: Tries) -> Server {
     Server::start(move |mut connection| {
         let tries = tries.clone();
         async move {
-            let Some(greeting) = connection.bytes(2).await else { return };
-            connection.bytes(greeting[1].into()).await;
-            connection.send([5, 2]).await;
-            let Some(head) = connection.bytes(2).await else { return };
-            connection.bytes(head[1].into()).await;
-            let Some(length) = connection.bytes(1).await else { return };
-            connection.bytes(length[0].into()).await;
+            let Some(()) = socks_login(&mut connection).await else { return };
             tries.one().await;
             connection.send([1, 1]).await;
         }

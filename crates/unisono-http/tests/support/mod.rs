@@ -207,3 +207,16 @@ where
     })
     .await
 }
+
+/// Reads the greeting of a SOCKS client, asks for a name and a password, and reads them; the reply to them is left to
+/// the test. None when the client hung up before (RFC 1928, section 3; RFC 1929, section 2).
+pub async fn socks_login(connection: &mut Connection) -> Option<()> {
+    let greeting = connection.bytes(2).await?;
+    connection.bytes(greeting[1].into()).await?;
+    connection.send([5, 2]).await;
+    let head = connection.bytes(2).await?;
+    connection.bytes(head[1].into()).await?;
+    let length = connection.bytes(1).await?;
+    connection.bytes(length[0].into()).await?;
+    Some(())
+}
