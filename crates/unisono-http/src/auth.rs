@@ -10,10 +10,10 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::Shared};
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use unisono_core::{ErrorKind, Secret};
 
-use crate::{Error, bearer_authorization, connect::Local};
+use crate::{Error, connect::Local};
 
 /// Where bearer tokens come from.
 pub trait TokenSource {
@@ -83,6 +83,22 @@ impl Tokens {
         let value = async move { source.token().await.map_err(Rc::from) }.boxed_local().shared();
         Token { generation, value, proven: Rc::default() }
     }
+}
+
+/// The value of `Authorization` for a bearer token (RFC 6750); it is never shown. `None` when it cannot be sent.
+pub fn bearer_authorization(token: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// The value of `Authorization` for a user name and password (RFC 7617); it is never shown.
+pub fn basic_authorization(name: &str, password: &Secret) -> HeaderValue {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    let text = format!("Basic {}", BASE64_STANDARD.encode(format!("{name}:{}", password.reveal())));
+    let mut value = HeaderValue::try_from(text).expect("base64 is ASCII");
+    value.set_sensitive(true);
+    value
 }
 
 #[cfg(test)]

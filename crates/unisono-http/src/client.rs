@@ -8,11 +8,11 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, uri};
 use unisono_batch::Context;
-use unisono_core::{Effect, ErrorKind, Peer, Secret};
+use unisono_core::{Effect, ErrorKind, Peer};
 
 use crate::{
     Error, Options, Request, Response, Streaming,
-    auth::{Generation, Tokens},
+    auth::{Generation, Tokens, basic_authorization},
     connect::Turn,
     cookies::Cookies,
     decode::{ACCEPT_ENCODING, Decoder},
@@ -401,20 +401,4 @@ fn with_news(mut result: Result<Streaming, Error>, is_own: bool, known: &mut Pee
         answer.peer = *known;
     }
     result.map_err(|error| error.of_peer(*known))
-}
-
-/// The value of `Authorization` for a bearer token (RFC 6750); it is never shown. `None` when it cannot be sent.
-pub fn bearer_authorization(token: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
-/// The value of `Authorization` for a user name and password (RFC 7617); it is never shown.
-pub fn basic_authorization(name: &str, password: &Secret) -> HeaderValue {
-    use base64::{Engine, prelude::BASE64_STANDARD};
-    let text = format!("Basic {}", BASE64_STANDARD.encode(format!("{name}:{}", password.reveal())));
-    let mut value = HeaderValue::try_from(text).expect("base64 is ASCII");
-    value.set_sensitive(true);
-    value
 }

@@ -25,11 +25,11 @@ use unisono_core::{Effect, ErrorKind, Peer, clock};
 use crate::{
     Error,
     connect::{Connected, Socket, Stream},
+    connection_limit::ConnectionPermit,
     fault::{Phase, exchange_failed},
     framing::MOST_HEADERS,
     keep_alive,
     news::Sign,
-    pool::Place,
 };
 
 type Driver = http1::Connection<TokioIo<Stream>, Full<Bytes>>;
@@ -45,13 +45,13 @@ pub(crate) struct Http1 {
     pub(crate) idle_since: Instant,
     /// For how long its server says that it can be used after that, with time for the way; `None` when it does not say.
     pub(crate) usable_for: Option<Duration>,
-    _place: Place,
+    _permit: ConnectionPermit,
 }
 
 impl Http1 {
     pub(crate) async fn open(
         connected: Connected,
-        place: Place,
+        permit: ConnectionPermit,
         max_header: usize,
         named: &dyn Display,
     ) -> Result<Self, Error> {
@@ -71,7 +71,7 @@ impl Http1 {
             was_used: false,
             idle_since: clock::now(),
             usable_for: None,
-            _place: place,
+            _permit: permit,
         })
     }
 

@@ -43,9 +43,9 @@ use unisono_core::{Effect, ErrorKind, clock, reactor};
 use crate::{
     Error,
     connect::{Connected, Socket, Stream},
+    connection_limit::ConnectionPermit,
     fault::{Phase, is_refused, stream_failed},
     news::Sign,
-    pool::Place,
 };
 
 /// A connection that carries many requests at once, and of one of its users: a request, or the pool.
@@ -57,7 +57,7 @@ pub(crate) struct Http2 {
     tally: Rc<Tally>,
     /// The stream of this user, until its answer has been read.
     stream: Option<OpenStream>,
-    _place: Rc<Place>,
+    _permit: Rc<ConnectionPermit>,
     /// Last, so that the sender is gone when the driver is told.
     users: Arc<Users>,
 }
@@ -144,7 +144,7 @@ impl Clone for Http2 {
             number: self.number,
             tally: self.tally.clone(),
             stream: None,
-            _place: self._place.clone(),
+            _permit: self._permit.clone(),
             users: self.users.clone(),
         }
     }
@@ -153,7 +153,7 @@ impl Clone for Http2 {
 impl Http2 {
     pub(crate) async fn open(
         connected: Connected,
-        place: Place,
+        permit: ConnectionPermit,
         number: u64,
         max_header: usize,
         named: &dyn Display,
@@ -185,7 +185,7 @@ impl Http2 {
         });
         drop(tokio::spawn(Driver::new(connection, sender.clone(), shared.clone()).run()));
         let (tally, users) = (Rc::default(), Arc::new(Users(shared)));
-        Ok(Self { sender, socket, number, tally, stream: None, _place: Rc::new(place), users })
+        Ok(Self { sender, socket, number, tally, stream: None, _permit: Rc::new(permit), users })
     }
 
     /// Whether it takes no more requests.

@@ -9,6 +9,7 @@ mod auth;
 mod classifier;
 mod client;
 mod connect;
+mod connection_limit;
 mod cookies;
 mod decode;
 mod error;
@@ -36,9 +37,9 @@ mod url;
 mod verdict;
 mod wire;
 
-pub use auth::TokenSource;
+pub use auth::{TokenSource, basic_authorization, bearer_authorization};
 pub use classifier::{AttemptClassifier, Judged, Reply};
-pub use client::{Client, basic_authorization, bearer_authorization};
+pub use client::Client;
 pub use connect::{LookupError, Resolve};
 #[doc(hidden)]
 pub use connect::{read_connect_answer, read_socks_answers};

@@ -17,12 +17,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::Mutex;
 use unisono_core::{clock, reactor};
 
 use crate::{
     Error, HttpVersion, Options,
     connect::{Connected, Connector},
+    connection_limit::{ConnectionLimit, ConnectionPermit},
     fault::find,
     http1::Http1,
     http2::{Http2, Tally},
@@ -33,7 +34,7 @@ use crate::{
 pub(crate) struct Pool {
     connector: Connector,
     origins: RefCell<HashMap<Origin, Rc<Host>>>,
-    gate: Rc<Gate>,
+    limit: Rc<ConnectionLimit>,
     idle_timeout: Duration,
     max_header: usize,
     swept: Cell<Instant>,
@@ -72,7 +73,7 @@ impl Pool {
         Ok(Self {
             connector: Connector::new(options)?,
             origins: RefCell::default(),
-            gate: Rc::default(),
+            limit: Rc::default(),
             idle_timeout: options.idle_timeout,
             max_header: options.max_header,
             swept: Cell::new(clock::now()),
@@ -86,7 +87,7 @@ impl Pool {
 
     /// How many connections the process can afford, once it has run out of file descriptors.
     pub(crate) fn most_connections(&self) -> Option<usize> {
-        self.gate.most.get()
+        self.limit.most()
     }
 
     /// A connection to this origin: one that is idle or shared, unless a fresh one is asked for. `reached` is told
@@ -123,7 +124,7 @@ impl Pool {
         }
         let failures = host.failures.get();
         // Whoever is first waits for the peer, unless there is no room for connections.
-        reached(if self.gate.is_wanted() { Stage::Apart } else { Stage::Connecting });
+        reached(if self.limit.has_waiters() { Stage::Apart } else { Stage::Connecting });
         let first = host.connecting.lock().await;
         if !fresh && let Some(link) = host.checkout(self.idle_timeout) {
             return Ok(link);
@@ -152,9 +153,9 @@ impl Pool {
     pub(crate) fn give_back(&self, origin: &Origin, mut link: Http1) {
         let now = clock::now();
         link.idle_since = now;
-        if self.gate.is_wanted() {
+        if self.limit.has_waiters() {
             // Somebody waits for a connection, perhaps to another origin, and this one can be had.
-            self.gate.returned.notify_one();
+            self.limit.note_idle();
         }
         self.host(origin).idle.borrow_mut().push(link);
         self.sweep(now);
@@ -202,12 +203,12 @@ impl Pool {
 
     async fn connect(&self, origin: &Origin, host: &Host, reached: &dyn Fn(Stage)) -> Result<Link, Error> {
         reached(Stage::Apart);
-        let place = loop {
-            if let Some(place) = self.gate.enter() {
-                break place;
+        let permit = loop {
+            if let Some(permit) = self.limit.try_acquire() {
+                break permit;
             }
             if !self.drop_an_idle_one() {
-                self.gate.wait().await;
+                self.limit.changed().await;
             }
             if let Some(link) = host.checkout(self.idle_timeout) {
                 return Ok(link);
@@ -215,29 +216,35 @@ impl Pool {
         };
         reached(Stage::Connecting);
         match self.connector.connect(origin).await {
-            Ok(connected) => self.set_up(connected, host, place, origin).await,
-            Err(error) if is_out_of_files(&error) && self.gate.open.get() > 1 => {
-                drop(place);
-                self.gate.settle();
+            Ok(connected) => self.set_up(connected, host, permit, origin).await,
+            Err(error) if is_out_of_files(&error) && self.limit.open() > 1 => {
+                drop(permit);
+                self.limit.settle();
                 Box::pin(self.connect(origin, host, reached)).await
             }
             Err(error) => Err(error),
         }
     }
 
-    async fn set_up(&self, connected: Connected, host: &Host, place: Place, named: &Origin) -> Result<Link, Error> {
+    async fn set_up(
+        &self,
+        connected: Connected,
+        host: &Host,
+        permit: ConnectionPermit,
+        named: &Origin,
+    ) -> Result<Link, Error> {
         host.is_http1.set(!connected.http2);
         if connected.http2 {
             let number = host.made.get() + 1;
             host.made.set(number);
-            let link = Http2::open(connected, place, number, self.max_header, named).await?;
+            let link = Http2::open(connected, permit, number, self.max_header, named).await?;
             let mut tallies = host.tallies.borrow_mut();
             tallies.truncate(TALLIES_KEPT - 1);
             tallies.push_front((number, link.tally()));
             *host.shared.borrow_mut() = Some(link.clone());
             return Ok(Link::Http2(Box::new(link)));
         }
-        Ok(Link::Http1(Http1::open(connected, place, self.max_header, named).await?))
+        Ok(Link::Http1(Http1::open(connected, permit, self.max_header, named).await?))
     }
 
     fn host(&self, origin: &Origin) -> Rc<Host> {
@@ -323,65 +330,11 @@ impl Host {
     }
 }
 
-/// Counts connections against what the process can afford.
-#[derive(Default)]
-pub(crate) struct Gate {
-    open: Cell<usize>,
-    /// `None` until the process ran out of file descriptors.
-    most: Cell<Option<usize>>,
-    waiting: Cell<usize>,
-    returned: Notify,
-}
-
-impl Gate {
-    fn enter(self: &Rc<Self>) -> Option<Place> {
-        if self.most.get().is_some_and(|most| self.open.get() >= most) {
-            return None;
-        }
-        self.open.set(self.open.get() + 1);
-        Some(Place(self.clone()))
-    }
-
-    /// There is room for no more than there is now, less a few for files.
-    fn settle(&self) {
-        let most = self.open.get().saturating_sub(SPARE_FILES).max(1);
-        self.most.set(Some(self.most.get().map_or(most, |known| known.min(most))));
-    }
-
-    fn is_wanted(&self) -> bool {
-        self.waiting.get() > 0
-    }
-
-    async fn wait(&self) {
-        struct Waiting<'a>(&'a Cell<usize>);
-        impl Drop for Waiting<'_> {
-            fn drop(&mut self) {
-                self.0.set(self.0.get() - 1);
-            }
-        }
-        self.waiting.set(self.waiting.get() + 1);
-        let _waiting = Waiting(&self.waiting);
-        self.returned.notified().await;
-    }
-}
-
-/// One open connection's place in the count.
-pub(crate) struct Place(Rc<Gate>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.open.set(self.0.open.get() - 1);
-        self.0.returned.notify_one();
-    }
-}
-
 fn is_out_of_files(error: &Error) -> bool {
     let full = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
     find::<io::Error>(error).is_some_and(|error| full.contains(&error.raw_os_error()))
 }
 
-/// For the results, their lock and whatever a body is saved to.
-const SPARE_FILES: usize = 8;
 /// More than it takes to call it a day.
 const TALLIES_KEPT: usize = 16;
 /// In a report; more say nothing more.

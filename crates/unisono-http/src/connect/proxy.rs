@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use unisono_core::ErrorKind;
 
 use super::{Stream, Turn};
-use crate::{Error, Proxy, basic_authorization, news::Sign, url::Origin};
+use crate::{Error, Proxy, auth::basic_authorization, news::Sign, url::Origin};
 
 /// The value of `Proxy-Authorization`, if this proxy wants to know who we are.
 pub(super) fn authorization(proxy: &Proxy) -> Option<HeaderValue> {
