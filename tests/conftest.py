@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from host_servers import free_port
-from installed import COMMAND
-from processes import PATIENCE
-from server_support import Server
+from support.host_servers import free_port
+from support.installed import COMMAND
+from support.processes import PATIENCE
+from support.server import Server
 
 
 @pytest.fixture

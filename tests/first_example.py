@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from server_support import Server
+from support.server import Server
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from host_servers import Apache, Application, Haproxy, Nginx, Node, Program, Uvicorn
-from installed import COMMAND
+from support.host_servers import Apache, Application, Haproxy, Nginx, Node, Program, Uvicorn
+from support.installed import COMMAND
 
 LIMIT = 20
 NGINX = ("nginx", "nginx-light")

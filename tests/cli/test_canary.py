@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from scripted_server import ScriptedServer, answer
+from support.scripted_server import ScriptedServer, answer
 
 
 def test_nothing_else_starts_before_the_first_have_ended_ok(start, server):

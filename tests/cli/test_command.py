@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from installed import COMMAND
+from support.installed import COMMAND
 
 
 def test_a_range_of_urls_becomes_one_line_each(unisono, server, lines):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from installed import COMMAND
-from processes import children, until
+from support.installed import COMMAND
+from support.processes import children, until
 
 HARD = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 pytestmark = pytest.mark.skipif(0 <= HARD < 1024, reason="the hard limit is too low to raise anything to")

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from installed import COMMAND
-from processes import children, is_alive, longer_and_longer, marked, state, until
-from terminals import Terminal, job
+from support.installed import COMMAND
+from support.processes import children, is_alive, longer_and_longer, marked, state, until
+from support.terminals import Terminal, job
 
 
 @pytest.fixture(autouse=True)

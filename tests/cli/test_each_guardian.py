@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from installed import COMMAND
-from processes import children, is_alive, state, until
-from terminals import Terminal, job
+from support.installed import COMMAND
+from support.processes import children, is_alive, state, until
+from support.terminals import Terminal, job
 
 # A shell with a child in a session of its own: neither is in the group of the other.
 TREE = "echo $$ >pids; setsid sh -c 'echo $$ >>pids; read x <hold' & until test -s pids; do :; done; touch up; read x <hold; wait"

@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from installed import COMMAND
-from processes import longer_and_longer, until
+from support.installed import COMMAND
+from support.processes import longer_and_longer, until
 
 TOTAL = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 # So much memory is never available, and no bound that is refused.

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from installed import COMMAND
-from processes import children
-from terminals import Terminal, job
+from support.installed import COMMAND
+from support.processes import children
+from support.terminals import Terminal, job
 
 ASKS = "stty -F /dev/tty -echo; printf 'ask %s ' $1 >/dev/tty; read x </dev/tty; echo got $x"
 

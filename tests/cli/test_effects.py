@@ -3,7 +3,7 @@
 import pytest
 
 import unisono as module
-from scripted_server import ScriptedServer, answer
+from support.scripted_server import ScriptedServer, answer
 
 SEE = answer(303, "Location: /result")
 CUT = b"HTTP/1.1 201 Created\r\nContent-Length: 20\r\nConnection: close\r\n\r\n{}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from processes import longer_and_longer
+from support.processes import longer_and_longer
 
 BRACKETS = b"[" * 30_000 + b"]" * 30_000
 # It never ends where the body says so, and is as good as any other elsewhere.

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 import unisono
-from disks import resize, small_disk
+from support.disks import resize, small_disk
 
 # More than a mebibyte holds, and of each outcome more than what is set aside has room for when several come at once.
 MANY = 200

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from installed import COMMAND
-from server_support import Server
+from support.installed import COMMAND
+from support.server import Server
 
 
 @pytest.fixture

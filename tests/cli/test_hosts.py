@@ -6,10 +6,10 @@ import socket
 import pytest
 
 from hosts import SCENARIOS, faults, play
-from installed import COMMAND
-from real_servers import needs
-from server_support import back
-from terminals import Terminal
+from support.installed import COMMAND
+from support.real_servers import needs
+from support.server import back
+from support.terminals import Terminal
 
 
 @pytest.mark.parametrize("scenario", [one for one in SCENARIOS if not one.only_here], ids=lambda one: one.slug)

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from installed import COMMAND
+from support.installed import COMMAND
 
 BOM = b"\xef\xbb\xbf"
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from installed import COMMAND
+from support.installed import COMMAND
 
 # Each writes to standard output, most of them no more than fits into a buffer.
 WRITERS = {

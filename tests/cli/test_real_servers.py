@@ -1,14 +1,11 @@
 """The command against nginx, node and Apache themselves: what they do not process is no failure, and nothing is done twice."""
 
 import collections
-import sys
 import urllib.request
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from real_servers import Apache, Nginx, Node, certificate, needs
+from support.real_servers import Apache, Nginx, Node, certificate, needs
 
 ROWS = 2000
 

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from scripted_server import ScriptedServer, answer
+from support.scripted_server import ScriptedServer, answer
 from unisono import read_results
 
 POST = ["-X", "POST", "--data", "hi"]

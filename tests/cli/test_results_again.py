@@ -8,7 +8,7 @@ import signal
 import pytest
 
 import unisono as module
-from scripted_server import ScriptedServer, answer
+from support.scripted_server import ScriptedServer, answer
 
 
 def entries(path) -> dict[str, dict]:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import unisono as module
-from installed import COMMAND
-from scripted_server import ScriptedServer, answer
+from support.installed import COMMAND
+from support.scripted_server import ScriptedServer, answer
 
 ROWS = 6
 

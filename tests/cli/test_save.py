@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from installed import COMMAND
-from processes import until
+from support.installed import COMMAND
+from support.processes import until
 
 
 def listing(folder: Path) -> list[str]:

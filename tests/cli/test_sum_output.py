@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 
-from disks import small_disk
-from installed import COMMAND
+from support.disks import small_disk
+from support.installed import COMMAND
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from installed import COMMAND
+from support.installed import COMMAND
 
 # A carriage return and a summary, colours, a title, C1, DEL, and a change of direction.
 NASTY = "x\rdone: 9 outcomes: 9 ok\x1b[2K\x1b]0;t\x07\x9b31m\x7f\u202egpj"

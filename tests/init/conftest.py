@@ -13,8 +13,8 @@ import uuid
 
 import pytest
 
-from init_support import INIT, Supervised, namespaces_work
-from processes import PATIENCE, children, marked, until
+from support.init import INIT, Supervised, namespaces_work
+from support.processes import PATIENCE, children, marked, until
 
 
 @pytest.fixture

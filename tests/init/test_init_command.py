@@ -2,7 +2,7 @@
 
 import subprocess
 
-from init_support import INIT
+from support.init import INIT
 
 
 def test_every_option_of_the_small_binary_is_one_of_the_command(unisono):

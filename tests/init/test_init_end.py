@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from init_support import LISTENER
-from processes import children, until
+from support.init import LISTENER
+from support.processes import children, until
 
 # Cleans up when it is asked to end, until somebody writes to `go`; says so if it is asked again.
 CLEANER = """

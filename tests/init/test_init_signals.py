@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from init_support import LISTENER
+from support.init import LISTENER
 
 HELD = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}
 # Another build may be one with musl, which keeps this one for itself too.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from init_support import INIT
+from support.init import INIT
 
 
 def test_a_missing_command_is_127_and_says_where_it_was_looked_for(finished):

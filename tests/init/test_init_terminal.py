@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from init_support import INIT
-from terminals import Terminal, job
+from support.init import INIT
+from support.terminals import Terminal, job
 
 # Says whether the terminal is its own, and answers each line until one says `end`.
 READER = """

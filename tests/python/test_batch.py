@@ -24,7 +24,7 @@ import pytest
 import uvloop
 
 import unisono
-from processes import is_alive, longer_and_longer, until
+from support.processes import is_alive, longer_and_longer, until
 from unisono import FunctionAmbiguous, FunctionTimeout, UsageError, batch, batch_all
 
 

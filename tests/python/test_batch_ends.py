@@ -19,7 +19,7 @@ import pytest
 import uvloop
 
 import unisono
-from processes import until
+from support.processes import until
 from unisono import batch
 
 RUNS = {"asyncio": asyncio.run, "uvloop": uvloop.run}

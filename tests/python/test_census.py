@@ -15,7 +15,7 @@ import threading
 import pytest
 
 import unisono
-from processes import children, until
+from support.processes import children, until
 from unisono import batch
 from unisono._batches import batch as batches
 from unisono._pools import process_pool

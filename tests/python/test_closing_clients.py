@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 import unisono
-from processes import PATIENCE
+from support.processes import PATIENCE
 
 RUNS = {"asyncio": asyncio.run, "uvloop": uvloop.run}
 

@@ -15,8 +15,8 @@ from collections import Counter
 import cloudpickle
 import pytest
 
-from cluster_support import Cluster, begun, killing, ray_head, results
-from processes import PATIENCE, until
+from support.clusters import Cluster, begun, killing, ray_head, results
+from support.processes import PATIENCE, until
 from unisono import FunctionAmbiguous, RemoteError, batch, clusters
 from unisono.clusters import _executor
 

@@ -15,8 +15,8 @@ import distributed
 import pytest
 
 import unisono
-from cluster_support import Cluster, begun, results
-from processes import PATIENCE, until
+from support.clusters import Cluster, begun, results
+from support.processes import PATIENCE, until
 from unisono import RunError, UsageError, batch, clusters
 from unisono.clusters import _cluster, _executor, _greetings, _remote
 

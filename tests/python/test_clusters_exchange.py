@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from processes import until
+from support.processes import until
 from unisono import UsageError, _native
 from unisono.clusters import _bridge, _exchange, _remote, _remote_fetch
 from unisono.clusters._cluster import Inbox, Place

@@ -12,8 +12,8 @@ import cloudpickle
 import psutil
 import pytest
 
-from cluster_support import begun, ray_head, results
-from processes import longer_and_longer, until
+from support.clusters import begun, ray_head, results
+from support.processes import longer_and_longer, until
 from unisono import (
     FunctionTimeout,
     Request,

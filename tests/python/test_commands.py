@@ -17,7 +17,7 @@ import pytest
 import uvloop
 
 import unisono
-from processes import PATIENCE
+from support.processes import PATIENCE
 from unisono import commands
 
 RUNS = {"asyncio": asyncio.run, "uvloop": uvloop.run}

@@ -25,13 +25,13 @@ from pathlib import Path
 
 import pytest
 
-import explained
 import unisono
+from support import explained
 from unisono.explaining import Blocking, Candidate, Measured, Spread, decide, machine
 from unisono.explaining.lock import held_while
 from unisono.explaining.subject import Subject
 
-TESTS = Path(__file__).parents[1]
+SUPPORT = Path(__file__).parents[1] / "support"
 
 
 def measured(**changes):
@@ -263,7 +263,7 @@ def explain(words, items, *options, start=(sys.executable, "-m", "unisono")):
     """Run it in a process of its own, as its worker processes' tracker lives as long as the interpreter."""
     command = [*start, "explain", words, "--items", "-", "--jsonl", "--json", *options]
     text = "".join(json.dumps(item) + "\n" for item in items)
-    return subprocess.run(command, input=text, capture_output=True, text=True, timeout=300, cwd=TESTS, check=False)
+    return subprocess.run(command, input=text, capture_output=True, text=True, timeout=300, cwd=SUPPORT, check=False)
 
 
 def answered(name, models, items=range(10), *options):
@@ -618,7 +618,9 @@ def test_the_shell_does_not_wait_for_threads_that_hang():
         "sys.exit(shell.main(words))"
     )
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, input="a\nb\n", capture_output=True, text=True, timeout=120, cwd=TESTS, check=False)
+    done = subprocess.run(
+        command, input="a\nb\n", capture_output=True, text=True, timeout=120, cwd=SUPPORT, check=False
+    )
     assert (done.returncode, done.stdout) == (1, "")
     assert "\nerror: explained:hangs_at_once hangs when " in done.stderr
 
@@ -814,7 +816,7 @@ def test_wrong_words_are_told(words, message):
 def test_lines_that_are_no_json_are_told_by_number(tmp_path):
     (tmp_path / "items.jsonl").write_text("1\nx\n")
     command = [sys.executable, "-m", "unisono", "explain", "explained:tiny", "--items", tmp_path / "items.jsonl"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=TESTS, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=SUPPORT, check=False)
     assert done.returncode == 2
     assert "items.jsonl, line 2: not JSON" in done.stderr
 

@@ -9,7 +9,7 @@ import textwrap
 import pytest
 
 import unisono
-from processes import longer_and_longer
+from support.processes import longer_and_longer
 from unisono import fetch, fetch_all
 
 BRACKETS = b"[" * 30_000 + b"]" * 30_000

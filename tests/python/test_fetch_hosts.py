@@ -5,8 +5,8 @@ import socket
 import threading
 
 import unisono
-from processes import until
-from server_support import back
+from support.processes import until
+from support.server import back
 
 
 def test_repeated_with_resume_it_ends_well_once_the_host_is_back(tmp_path, away):

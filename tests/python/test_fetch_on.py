@@ -12,8 +12,8 @@ import distributed
 import psutil
 import pytest
 
-from cluster_support import Cluster
-from processes import longer_and_longer, until
+from support.clusters import Cluster
+from support.processes import longer_and_longer, until
 from unisono import Request, RunError, UsageError, clusters, fetch, fetch_all
 from unisono.clusters import dask
 

@@ -18,7 +18,7 @@ import pytest
 import uvloop
 
 import unisono
-from processes import PATIENCE
+from support.processes import PATIENCE
 from unisono import files
 
 RUNS = {"asyncio": asyncio.run, "uvloop": uvloop.run}

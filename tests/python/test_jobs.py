@@ -13,7 +13,7 @@ import time
 import pytest
 
 import unisono
-from processes import is_alive, until
+from support.processes import is_alive, until
 from unisono.errors import PoolBroken, UnpicklableError, WorkerDied
 
 LONG = 60

@@ -19,7 +19,7 @@ import pytest
 import uvloop
 
 import unisono
-from processes import until
+from support.processes import until
 from unisono import batch, batch_all
 from unisono._batches import batch as batches
 from unisono.errors import RunError, UsageError

@@ -14,7 +14,7 @@ import warnings
 import pytest
 
 import unisono
-from processes import is_alive, until
+from support.processes import is_alive, until
 from unisono.errors import PoolBroken, WorkerDied
 
 LONG = 60

@@ -20,7 +20,7 @@ import time
 import pytest
 
 import unisono
-from processes import children, is_alive, until
+from support.processes import children, is_alive, until
 from unisono.errors import PoolBroken, TaskTimeout
 
 # What these tests are about is not what a fork of a program with threads may lead to, as that of pytest may be.

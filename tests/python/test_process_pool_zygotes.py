@@ -12,7 +12,7 @@ import time
 import pytest
 
 import unisono
-from processes import children, is_alive, until
+from support.processes import children, is_alive, until
 from unisono._pools import spawning as _spawning
 from unisono.errors import WorkerDied
 

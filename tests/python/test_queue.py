@@ -8,7 +8,7 @@ import sys
 import pytest
 import uvloop
 
-from queue_support import BOUND, parked, run, threads, waiting_task
+from support.queues import BOUND, parked, run, threads, waiting_task
 from unisono import Error, Queue, QueueClosed, QueueEmpty, QueueFull, UsageError
 
 __all__ = ["threads"]

@@ -14,7 +14,7 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from queue_support import BOUND, parked, run, threads, waiting_task
+from support.queues import BOUND, parked, run, threads, waiting_task
 from unisono import Queue, QueueClosed, QueueEmpty, QueueFull
 
 __all__ = ["threads"]

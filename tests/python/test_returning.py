@@ -9,7 +9,7 @@ import threading
 import pytest
 
 import unisono
-from processes import until
+from support.processes import until
 from unisono import batch
 
 MANY = 1_000

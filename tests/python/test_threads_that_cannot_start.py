@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import unisono
-from processes import until
+from support.processes import until
 from unisono import batch
 from unisono._batches import batch as batches
 from unisono.errors import RunError

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from processes import until
+from support.processes import until
 
 
 class Server(ThreadingHTTPServer):

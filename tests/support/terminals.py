@@ -12,7 +12,7 @@ import termios
 from collections.abc import Mapping
 from pathlib import Path
 
-from processes import PATIENCE
+from support.processes import PATIENCE
 
 # Runs a job in a group of its own, tells how it stops and ends and who had the terminal then, and continues it in the
 # foreground, as every shell does. With `asked`, it continues it when a line is typed.

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import cloudpickle
 
-from host_servers import free_port
-from processes import until
+from support.host_servers import free_port
+from support.processes import until
 
 # Before ray is imported: it would call home, and write a token into the user's home.
 os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled")

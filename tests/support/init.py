@@ -9,9 +9,9 @@ import subprocess
 import time
 from pathlib import Path
 
-from processes import PATIENCE, children, until
+from support.processes import PATIENCE, children, until
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BUILT = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "small" / "unisono-init"
 # Another build of it, as the static one, is tested by naming it.
 INIT = Path(os.environ.get("UNISONO_INIT", BUILT)).absolute()

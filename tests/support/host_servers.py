@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from processes import PATIENCE
+from support.processes import PATIENCE
 
 
 class Application:
