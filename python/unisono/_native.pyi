@@ -23,7 +23,6 @@ __all__ = [
     "Found",
     "FunctionOutcome",
     "FutureCore",
-    "Gate",
     "Held",
     "LimiterCore",
     "Notice",
@@ -38,6 +37,8 @@ __all__ = [
     "Request",
     "Response",
     "Results",
+    "Retries",
+    "RetryTicket",
     "Run",
     "ThreadTask",
     "Walk",
@@ -193,12 +194,15 @@ def functions(
 ) -> tuple[Run[FunctionOutcome[Any]], CallQueue]: ...
 
 @final
-class Gate:
+class Retries:
     def __new__(cls, **keywords: Any) -> Self: ...
-    def ask(self, key: str) -> int: ...
-    def lease(self) -> tuple[list[int], float | None]: ...
-    def done(self, number: int) -> None: ...
-    def again(self, number: int) -> float | None: ...
+    def begin(self, key: str) -> RetryTicket: ...
+    def start_attempt(self) -> None: ...
+    def repeat(self, ticket: RetryTicket) -> float | None: ...
+    def end(self, ticket: RetryTicket) -> None: ...
+
+@final
+class RetryTicket: ...
 
 @final
 class Held:

@@ -3,6 +3,7 @@
 //! [`Machine`] is a pure state machine that decides what may start, when to stop and whether to try again.
 //! [`drive`] runs a [`Job`] under it on the ambient tokio runtime, from a [`Source`] into a [`Sink`].
 //! A [`Limiter`] has the limits alone, for callers who wait by themselves.
+//! [`Retries`] are the repeats alone, for callers who make their attempts by themselves.
 //! A [`Monitor`] shows the numbers of a running batch, and changes its limits.
 
 mod blocking;
@@ -16,6 +17,7 @@ mod line;
 mod machine;
 mod monitor;
 mod pace;
+mod retries;
 mod tasks;
 mod too_long;
 
@@ -25,4 +27,5 @@ pub use job::{Again, Attempt, Context, Decided, Halt, Hold, Job, Offer, Pull, Si
 pub use limiter::{Admitted, Limiter, Visit};
 pub use machine::{Expired, Finish, KeyNews, Lease, Machine, Ruling, Settings, Ticket, Wants};
 pub use monitor::{Absent, MOST_PAUSED, Monitor, Numbers, TimeAway};
+pub use retries::Retries;
 pub use too_long::{Asker, Bound, TooLong};

@@ -39,7 +39,7 @@ mod _native {
     #[pymodule_export]
     use super::forks::forget_waiters;
     #[pymodule_export]
-    use super::functions::gate::Gate;
+    use super::functions::retries::{Retries, RetryTicket};
     #[pymodule_export]
     use super::functions::{CallQueue, functions};
     #[pymodule_export]

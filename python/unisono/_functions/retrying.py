@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, TypeVar, cast
 
 from unisono._functions.callables import asked, is_coroutine_function, is_generator_function, plain
-from unisono._native import Gate
+from unisono._native import Retries
 from unisono._options import RetryOn, Time
 from unisono.errors import UsageError
 
@@ -86,7 +86,7 @@ class retry:  # noqa: N801 (used as a function)
         self._is_worth_another = predicate(retry_on)
         self._key = None if key is None else asked(key, "key")
         self._is_bounded = deadline is not None
-        self._gate = Gate(retries=retries, deadline=deadline, base=base, cap=cap)
+        self._shared = Retries(retries=retries, deadline=deadline, base=base, cap=cap)
 
     def __call__(self, function: FunctionT) -> FunctionT:
         """Decorate a function.
@@ -141,7 +141,7 @@ class retry:  # noqa: N801 (used as a function)
         why = "the budget of repeats is used up"
         if self._is_bounded:
             why = f"the deadline is too near, or {why}"
-        return _Attempts(self._gate, self._is_worth_another, key, f"not repeated more: {why}", self._retries)
+        return _Attempts(self._shared, self._is_worth_another, key, f"not repeated more: {why}", self._retries)
 
 
 class Attempt:
@@ -179,13 +179,13 @@ class _Attempts:
     """The attempts of one call."""
 
     def __init__(
-        self, gate: Gate, is_worth_another: Callable[[BaseException], bool], key: str, why_no_more: str, retries: int
+        self, shared: Retries, is_worth_another: Callable[[BaseException], bool], key: str, why_no_more: str, retries: int
     ) -> None:
-        self._gate = gate
+        self._shared = shared
         self._why_no_more = why_no_more
         self._retries = retries
         self._is_worth_another = is_worth_another
-        self._ticket = gate.ask(key)
+        self._ticket = shared.begin(key)
         self._count = 0
         # Seconds to wait before the next attempt; none when there is no other.
         self._wait: float | None = 0.0
@@ -215,26 +215,26 @@ class _Attempts:
     def ended(self, error: BaseException | None) -> bool:
         """Return whether there will be another attempt, so that the exception is taken in."""
         if error is not None and not _ends_more_than_a_call(error) and self._is_worth_another(error):
-            self._wait = self._gate.again(self._ticket)
+            self._wait = self._shared.repeat(self._ticket)
             if self._wait is not None:
                 return True
             if self._count > 1:
                 error.add_note(f"tried {self._count} times")
             if self._count <= self._retries:
                 error.add_note(self._why_no_more)
-        self._gate.done(self._ticket)
+        self._shared.end(self._ticket)
         return False
 
     def _next(self) -> Attempt:
         self._count += 1
-        # Nothing is in the way of any attempt but its wait, so whoever is let in here is let in rightly.
-        self._gate.lease()
+        # Nothing is in the way of any attempt but its wait, which is over.
+        self._shared.start_attempt()
         # Unless the attempt says otherwise, it is the last.
         self._wait = None
         return Attempt(self, self._count)
 
     def __del__(self) -> None:
-        self._gate.done(self._ticket)
+        self._shared.end(self._ticket)
 
 
 def predicate(retry_on: RetryOn | None, name: str = "retry_on") -> Callable[[BaseException], bool]:

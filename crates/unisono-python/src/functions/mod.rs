@@ -2,7 +2,7 @@
 //! on whatever it runs them; the engine decides when. So the engine's thread has no need of the interpreter here
 //! either.
 
-pub mod gate;
+pub mod retries;
 
 use std::{
     collections::HashSet,
