@@ -4,7 +4,7 @@ use std::{env, path::PathBuf};
 
 use unisono_runner::{
     Netrc,
-    http_client::{NoProxy, Proxies, Proxy},
+    http_client::{Error, NoProxy, Proxies, Proxy},
 };
 
 use crate::failure::Failure;
@@ -18,7 +18,7 @@ pub fn variable(name: &str) -> Option<String> {
 pub fn proxies(proxy: Option<&str>, exceptions: Option<&str>) -> Result<Proxies, Failure> {
     let mut proxies = match proxy {
         Some("") => Proxies::default(),
-        Some(proxy) => Proxies::all(Proxy::parse(proxy)?, NoProxy::default()),
+        Some(proxy) => Proxies::all(Proxy::parse(proxy).map_err(Error::from)?, NoProxy::default()),
         None => Proxies::from_environment(variable)?,
     };
     if let Some(exceptions) = exceptions {

@@ -14,7 +14,8 @@ use unisono_runner::{
     BodyMode, Defaults, FetchCall, FetchPlan, FetchStyle, Filter, Format, Frame, Input, Named, Open, Paginate,
     Template, header,
     http_client::{
-        Family, HostAddress, HttpVersion, Identity, Options, StatusSet, Tls, basic_authorization, bearer_authorization,
+        ClientCertificate, Family, HostAddress, HttpVersion, Options, StatusSet, Tls, basic_authorization,
+        bearer_authorization,
     },
     method, refuse_same,
 };
@@ -418,7 +419,7 @@ impl FetchArgs {
             Some(cert) => {
                 let chain = read(cert)?;
                 let key = read_text(connection.cert_key.as_deref().unwrap_or(cert))?;
-                Some(Identity { chain, key: Secret::new(key) })
+                Some(ClientCertificate { chain, key: Secret::new(key) })
             }
         };
         let roots = connection.cacert.iter().map(|path| read(path)).collect::<Result<_, _>>()?;

@@ -1,7 +1,7 @@
 //! What proxies answer, to CONNECT and by SOCKS 5: taken or refused, and of what is taken not one byte more or less
 //! than the answer has; what comes behind it is another's.
 
-use unisono_http::{read_connect_answer, read_socks_answers};
+use unisono_net::{read_connect_answer, read_socks_answers};
 
 pub(crate) fn body(bytes: &[u8]) {
     let (answer, taken) = read_connect_answer(bytes);

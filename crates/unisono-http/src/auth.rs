@@ -12,8 +12,9 @@ use std::{
 use futures_util::{FutureExt, future::Shared};
 use http::{HeaderMap, HeaderValue, header};
 use unisono_core::{ErrorKind, Secret};
+use unisono_net::{Local, basic_credentials};
 
-use crate::{Error, connect::Local};
+use crate::Error;
 
 /// Where bearer tokens come from.
 pub trait TokenSource {
@@ -94,9 +95,7 @@ pub fn bearer_authorization(token: &str) -> Option<HeaderValue> {
 
 /// The value of `Authorization` for a user name and password (RFC 7617); it is never shown.
 pub fn basic_authorization(name: &str, password: &Secret) -> HeaderValue {
-    use base64::{Engine, prelude::BASE64_STANDARD};
-    let text = format!("Basic {}", BASE64_STANDARD.encode(format!("{name}:{}", password.reveal())));
-    let mut value = HeaderValue::try_from(text).expect("base64 is ASCII");
+    let mut value = HeaderValue::try_from(basic_credentials(name, password).reveal()).expect("base64 is ASCII");
     value.set_sensitive(true);
     value
 }

@@ -9,11 +9,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, uri};
 use unisono_batch::Context;
 use unisono_core::{Effect, ErrorKind, Peer};
+use unisono_net::LoginPermit;
 
 use crate::{
     Error, Options, Request, Response, Streaming,
     auth::{Generation, Tokens, basic_authorization},
-    connect::Turn,
     cookies::Cookies,
     decode::{ACCEPT_ENCODING, Decoder},
     fields,
@@ -217,13 +217,13 @@ impl Inner {
         let mut replayed = false;
         let mut fresh = false;
         let mut resends = Resends::default();
-        let turn = self.pool.connector().turn_to_forward(&origin).await?;
+        let permit = self.pool.dialer().permit_to_forward(&origin).await?;
         loop {
             // What may not be sent twice goes over no connection that its server may be about to close.
             let alone = !request.is_repeatable() && self.pool.breaks_promises(&origin);
             let link = self.pool.link(&origin, fresh || alone, &reached).await;
-            if let (Err(error), Some(turn)) = (&link, &turn) {
-                turn.failed(error);
+            if let (Err(error), Some(permit)) = (&link, &permit) {
+                permit.failed(&error.for_other_logins());
             }
             let mut link = link?;
             reached(Stage::Sent);
@@ -237,13 +237,13 @@ impl Inner {
                 }
             };
             let error = match answer {
-                Ok(answer) if answer.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED && turn.is_some() => {
+                Ok(answer) if answer.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED && permit.is_some() => {
                     attempt.settle(Effect::None);
-                    return Err(turn.expect("just looked at").refused_by_status());
+                    return Err(permit.expect("just looked at").refused_by_status().into());
                 }
                 Ok(answer) => {
                     reached(Stage::Answered);
-                    turn.iter().for_each(Turn::accepted);
+                    permit.iter().for_each(LoginPermit::accepted);
                     let streaming = self.answered(request, origin, link, answer)?;
                     attempt.settle(streaming.effect);
                     return Ok(streaming);
@@ -351,7 +351,7 @@ impl Inner {
         let unsendable = |what: &str| Error::new(ErrorKind::Input, format!("{what} cannot be sent"));
         let mut parts = uri::Parts::default();
         let authority = request.url.authority();
-        let forwarding = self.pool.connector().forwarding(origin);
+        let forwarding = self.pool.dialer().forwarding(origin);
         let is_http1 = matches!(link, Link::Http1(_));
         if is_http1 && !headers.contains_key(header::HOST) {
             headers.insert(header::HOST, HeaderValue::from_str(&authority).map_err(|_| unsendable("the host"))?);

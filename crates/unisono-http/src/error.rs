@@ -81,7 +81,12 @@ impl Error {
         self
     }
 
-    /// The same error for somebody else; its causes become text.
+    /// The same error for the connections that wait to log in to the same proxy; its causes become text.
+    pub(crate) fn for_other_logins(&self) -> unisono_net::Error {
+        unisono_net::Error::new(self.0.kind, self.chain()).retryable(self.0.retryable).of_peer(self.0.peer)
+    }
+
+    /// The same error for another request; its causes become text.
     pub(crate) fn again(&self) -> Self {
         let mut copy = Self::new(self.0.kind, self.chain());
         (copy.0.retryable, copy.0.unprocessed, copy.0.stale) = (self.0.retryable, self.0.unprocessed, self.0.stale);
@@ -141,6 +146,17 @@ impl Error {
     /// The message and those of its causes, on one line.
     pub fn chain(&self) -> String {
         error_chain(self)
+    }
+}
+
+/// The one place where an error of connecting becomes one of a call: all of it stays.
+impl From<unisono_net::Error> for Error {
+    fn from(error: unisono_net::Error) -> Self {
+        let (kind, retryable, peer) = (error.kind(), error.is_retryable(), error.peer());
+        let (message, source) = error.into_message();
+        let mut error = Self::new(kind, message).retryable(retryable).of_peer(peer);
+        error.0.source = source;
+        error
     }
 }
 

@@ -21,18 +21,19 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use unisono_batch::Context as Attempt;
 use unisono_core::{Effect, ErrorKind, Peer, clock};
+use unisono_net::{ByteStream, Socket};
 
 use crate::{
     Error,
-    connect::{Connected, Socket, Stream},
     connection_limit::ConnectionPermit,
+    dialer::Dialed,
     fault::{Phase, exchange_failed},
     framing::MOST_HEADERS,
     keep_alive,
     news::Sign,
 };
 
-type Driver = http1::Connection<TokioIo<Stream>, Full<Bytes>>;
+type Driver = http1::Connection<TokioIo<ByteStream>, Full<Bytes>>;
 
 /// A connection that carries one request at a time.
 pub(crate) struct Http1 {
@@ -50,13 +51,13 @@ pub(crate) struct Http1 {
 
 impl Http1 {
     pub(crate) async fn open(
-        connected: Connected,
+        dialed: Dialed,
         permit: ConnectionPermit,
         max_header: usize,
         named: &dyn Display,
     ) -> Result<Self, Error> {
-        let Connected { stream, socket, .. } = connected;
-        let is_tls = matches!(stream, Stream::Tls(_));
+        let Dialed { stream, socket, .. } = dialed;
+        let is_tls = matches!(stream, ByteStream::Tls(_));
         let (sender, driver) = http1::Builder::new()
             .max_headers(MOST_HEADERS)
             .max_buf_size(max_header.max(SMALLEST_BUFFER))
@@ -114,7 +115,7 @@ impl Http1 {
             Err(error) => Err(match self.socket.refused() {
                 Some(refused) => {
                     attempt.settle(Effect::None);
-                    refused
+                    refused.into()
                 }
                 None => send_failed(error, was_used, taken, attempt, named),
             }),

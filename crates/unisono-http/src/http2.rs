@@ -39,11 +39,12 @@ use tokio::{
 };
 use unisono_batch::Context as Attempt;
 use unisono_core::{Effect, ErrorKind, clock, reactor};
+use unisono_net::{ByteStream, Socket};
 
 use crate::{
     Error,
-    connect::{Connected, Socket, Stream},
     connection_limit::ConnectionPermit,
+    dialer::Dialed,
     fault::{Phase, is_refused, stream_failed},
     news::Sign,
 };
@@ -152,13 +153,13 @@ impl Clone for Http2 {
 
 impl Http2 {
     pub(crate) async fn open(
-        connected: Connected,
+        dialed: Dialed,
         permit: ConnectionPermit,
         number: u64,
         max_header: usize,
         named: &dyn Display,
     ) -> Result<Self, Error> {
-        let Connected { stream, socket, .. } = connected;
+        let Dialed { stream, socket, .. } = dialed;
         let (sender, connection) = h2::client::Builder::new()
             .enable_push(false)
             .initial_max_send_streams(BEFORE_SETTINGS)
@@ -169,7 +170,7 @@ impl Http2 {
             .await
             .map_err(|error| {
                 let failed = || closed(stream_failed(error, Phase::Head, false, named), Sign::NewClosed);
-                socket.refused().unwrap_or_else(failed)
+                socket.refused().map_or_else(failed, Error::from)
             })?;
         let shared = Arc::new(Shared {
             streams: Arc::new(Semaphore::new(BEFORE_SETTINGS)),
@@ -226,7 +227,7 @@ impl Http2 {
         let shared = self.shared().clone();
         let Ok(permit) = shared.streams.clone().acquire_owned().await else {
             if let Some(refused) = self.socket.refused() {
-                return Err(refused);
+                return Err(refused.into());
             }
             let message = format!("{named} takes no more requests on a connection");
             return Err(closed(
@@ -302,7 +303,7 @@ impl Http2 {
     fn refused(&self, attempt: &Attempt) -> Option<Error> {
         let refused = self.socket.refused()?;
         attempt.settle(Effect::None);
-        Some(refused)
+        Some(refused.into())
     }
 
     fn unprocessed(&self, error: Error, attempt: &Attempt) -> Error {
@@ -406,7 +407,7 @@ impl Body {
 
 /// Drives a connection until it has ended, or nobody uses it any more.
 struct Driver {
-    connection: Connection<Stream, Bytes>,
+    connection: Connection<ByteStream, Bytes>,
     pings: h2::PingPong,
     /// Asked whether there was a GOAWAY. As long as it is there, the connection does not end by itself.
     scout: Option<SendRequest<Bytes>>,
@@ -431,7 +432,7 @@ enum Event {
 }
 
 impl Driver {
-    fn new(mut connection: Connection<Stream, Bytes>, scout: SendRequest<Bytes>, shared: Arc<Shared>) -> Self {
+    fn new(mut connection: Connection<ByteStream, Bytes>, scout: SendRequest<Bytes>, shared: Arc<Shared>) -> Self {
         let pings = connection.ping_pong().expect("it is taken once");
         Self { connection, pings, scout: Some(scout), shared, ping: Pings::Idle }
     }

@@ -8,10 +8,10 @@
 mod auth;
 mod classifier;
 mod client;
-mod connect;
 mod connection_limit;
 mod cookies;
 mod decode;
+mod dialer;
 mod error;
 mod fault;
 mod fields;
@@ -40,19 +40,17 @@ mod wire;
 pub use auth::{TokenSource, basic_authorization, bearer_authorization};
 pub use classifier::{AttemptClassifier, Judged, Reply};
 pub use client::Client;
-pub use connect::{LookupError, Resolve};
-#[doc(hidden)]
-pub use connect::{read_connect_answer, read_socks_answers};
 #[doc(hidden)]
 pub use decode::decode_body;
 pub use error::Error;
 pub use fields::{request_header, shown_header};
-pub use options::{Family, HostAddress, HttpVersion, Identity, OnlyHere, Options, SLOW_WINDOW, Tls};
-pub use proxy::{NoProxy, Proxies, Proxy};
+pub use options::{HttpVersion, OnlyHere, Options, SLOW_WINDOW};
+pub use proxy::{NoProxy, Proxies};
 pub use remote::{Remote, RemoteChannel, RemoteCommand, RemoteQueue, RemoteResult, RemoteWorker, remote_queue};
 pub use request::{IDEMPOTENCY_KEY, Request};
 pub use response::{Response, Streaming};
 pub use status::{BadStatus, StatusSet};
 pub use trail::Trail;
+pub use unisono_net::{ClientCertificate, Family, HostAddress, LookupError, Proxy, Resolve, Tls};
 pub use url::{Origin, Url};
 pub use wire::{decode_options, encode_options};

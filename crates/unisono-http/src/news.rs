@@ -8,34 +8,17 @@
 //!
 //! What becomes of the request itself is decided elsewhere (`verdict.rs`), from other facts.
 
-use std::io;
-
 use http::{HeaderMap, StatusCode};
 use unisono_core::Peer;
+use unisono_net::DialFailure;
 
 use crate::throttle;
 
 /// What an exchange met, as far as it may say something of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sign {
-    /// Nobody listens there.
-    Refused,
-    /// No way leads there.
-    Unreachable,
-    /// Nobody said yes or no to a connection in time, be it that of connecting or that of the whole attempt.
-    NoConnection,
-    /// The resolver had no answer.
-    NameForNow,
-    /// There is no such name, or it has no address.
-    NoSuchName,
-    /// The connection ended in the middle of the handshake, and TLS gave no reason.
-    HandshakeCut,
-    /// One side did not accept what the other showed.
-    HandshakeRefused,
-    /// A proxy is there, and says that the host is not, or hangs up.
-    ProxyCannotReach,
-    /// A proxy does not let us through.
-    ProxyRefuses,
+    /// There was no connection.
+    Dial(DialFailure),
     /// A connection that had carried nothing before ended without a byte of an answer.
     NewClosed,
     /// One that had carried something before did.
@@ -59,13 +42,11 @@ pub(crate) enum Sign {
 /// The news that this sign is.
 pub(crate) fn news(sign: Sign) -> Peer {
     match sign {
-        Sign::Refused | Sign::Unreachable | Sign::NoConnection | Sign::NameForNow => Peer::Away,
-        Sign::HandshakeCut | Sign::ProxyCannotReach | Sign::NewClosed | Sign::Draining => Peer::Away,
+        Sign::Dial(failure) => failure.peer(),
+        Sign::NewClosed | Sign::Draining => Peer::Away,
         Sign::StreamsRefused | Sign::Calm | Sign::Unfinished => Peer::Overloaded,
         Sign::Silent => Peer::Silent,
-        Sign::NoSuchName | Sign::HandshakeRefused | Sign::ProxyRefuses | Sign::UsedClosed | Sign::Other => {
-            Peer::Unknown
-        }
+        Sign::UsedClosed | Sign::Other => Peer::Unknown,
         Sign::Answer { status, comes_back } => match status.as_u16() {
             // A gateway's own words for: nobody is behind me.
             521..=523 => Peer::Away,
@@ -83,38 +64,27 @@ pub(crate) fn of_head(status: StatusCode, headers: &HeaderMap) -> Peer {
     news(Sign::Answer { status, comes_back: throttle::comes_back(headers) })
 }
 
-/// What it means that a connection could not be made.
-pub(crate) fn of_connecting(error: &io::Error) -> Sign {
-    use io::ErrorKind as Kind;
-    match error.kind() {
-        // A socket in the file system whose server has not made it yet, or has taken it away.
-        Kind::ConnectionRefused | Kind::ConnectionReset | Kind::ConnectionAborted | Kind::NotFound => Sign::Refused,
-        Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::NetworkDown => Sign::Unreachable,
-        Kind::TimedOut => Sign::NoConnection,
-        // EHOSTDOWN has no kind of its own.
-        _ if error.raw_os_error() == Some(rustix::io::Errno::HOSTDOWN.raw_os_error()) => Sign::Unreachable,
-        _ => Sign::Other,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// The first column of the table, for what is no answer.
     const ROWS: [(&str, Sign); 17] = [
-        ("the connection is refused, or a Unix socket is not there", Sign::Refused),
-        ("host or network cannot be reached", Sign::Unreachable),
-        ("there is no connection within `--connect-timeout`, or within `--timeout`", Sign::NoConnection),
-        ("the name cannot be resolved for now (no answer, or SERVFAIL)", Sign::NameForNow),
-        ("the name does not exist", Sign::NoSuchName),
-        ("the connection ends in the middle of the TLS handshake", Sign::HandshakeCut),
-        ("a certificate is not accepted, by this side or the other", Sign::HandshakeRefused),
+        ("the connection is refused, or a Unix socket is not there", Sign::Dial(DialFailure::Refused)),
+        ("host or network cannot be reached", Sign::Dial(DialFailure::Unreachable)),
+        (
+            "there is no connection within `--connect-timeout`, or within `--timeout`",
+            Sign::Dial(DialFailure::NoConnection),
+        ),
+        ("the name cannot be resolved for now (no answer, or SERVFAIL)", Sign::Dial(DialFailure::NameForNow)),
+        ("the name does not exist", Sign::Dial(DialFailure::NoSuchName)),
+        ("the connection ends in the middle of the TLS handshake", Sign::Dial(DialFailure::HandshakeCut)),
+        ("a certificate is not accepted, by this side or the other", Sign::Dial(DialFailure::HandshakeRefused)),
         (
             "a proxy cannot reach the host (502, 503 or 504 for CONNECT; 1, 3, 4, 5 or 6 of SOCKS), or hangs up",
-            Sign::ProxyCannotReach,
+            Sign::Dial(DialFailure::ProxyCannotReach),
         ),
-        ("a proxy refuses (a password, a rule)", Sign::ProxyRefuses),
+        ("a proxy refuses (a password, a rule)", Sign::Dial(DialFailure::ProxyRefuses)),
         ("a new connection ends without a byte of an answer", Sign::NewClosed),
         ("a connection that was used before ends without a byte of an answer", Sign::UsedClosed),
         ("GOAWAY from one connection after the other, none of which took a request", Sign::Draining),
@@ -165,17 +135,6 @@ mod tests {
             );
             let sign = Sign::Answer { status: StatusCode::from_u16(code).unwrap(), comes_back };
             assert_eq!(said, news(sign).as_str(), "{code}, Retry-After: {comes_back}");
-        }
-    }
-
-    #[test]
-    fn what_is_wrong_on_this_side_is_no_news_of_the_host() {
-        use rustix::io::Errno;
-        for errno in [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::ACCESS, Errno::PERM, Errno::NOBUFS] {
-            assert_eq!(of_connecting(&errno.into()), Sign::Other, "{errno}");
-        }
-        for errno in [Errno::CONNREFUSED, Errno::HOSTUNREACH, Errno::NETUNREACH, Errno::HOSTDOWN, Errno::TIMEDOUT] {
-            assert_eq!(news(of_connecting(&errno.into())), Peer::Away, "{errno}");
         }
     }
 }

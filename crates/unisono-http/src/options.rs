@@ -1,11 +1,11 @@
 //! Everything that can be set about a client, as types: whoever reads words or environment variables does so before.
 
-use std::{net::IpAddr, path::PathBuf, rc::Rc, time::Duration};
+use std::{path::PathBuf, rc::Rc, time::Duration};
 
 use http::{HeaderMap, HeaderValue};
-use unisono_core::Secret;
+use unisono_net::{Family, HostAddress, Resolve, Tls};
 
-use crate::{Proxies, StatusSet, TokenSource, connect::Resolve};
+use crate::{Proxies, StatusSet, TokenSource};
 
 /// How a [`Client`](crate::Client) connects, what it accepts and what it sends along.
 #[derive(Clone)]
@@ -14,7 +14,7 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// Which versions of HTTP to speak.
     pub version: HttpVersion,
-    /// Whom to trust, and who we are.
+    /// Which certificates to trust, and the one to show.
     pub tls: Tls,
     /// Through whom to connect.
     pub proxies: Proxies,
@@ -129,49 +129,6 @@ pub enum HttpVersion {
     Http1,
     /// HTTP/2 only; without TLS by prior knowledge.
     Http2,
-}
-
-/// Which addresses to use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Family {
-    /// IPv6 and IPv4, whichever answers first.
-    #[default]
-    Any,
-    /// IPv4 only.
-    V4,
-    /// IPv6 only.
-    V6,
-}
-
-/// The address of a host, given instead of looked up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostAddress {
-    /// The name, lower case.
-    pub host: String,
-    /// Only for this port; `None` for every port.
-    pub port: Option<u16>,
-    /// Where it is.
-    pub addresses: Vec<IpAddr>,
-}
-
-/// Whom to trust, and who we are.
-#[derive(Debug, Clone, Default)]
-pub struct Tls {
-    /// Trust these certificates (PEM) and no others; empty: those that the platform trusts.
-    pub roots: Vec<Vec<u8>>,
-    /// Our certificate chain and its key (PEM).
-    pub identity: Option<Identity>,
-    /// Trust anybody. For tests only: it gives up what TLS is for.
-    pub insecure: bool,
-}
-
-/// A client certificate.
-#[derive(Debug, Clone)]
-pub struct Identity {
-    /// The chain, in PEM.
-    pub chain: Vec<u8>,
-    /// The private key, in PEM.
-    pub key: Secret,
 }
 
 /// Over which time [`Options::min_throughput`] is taken.

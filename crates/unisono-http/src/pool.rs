@@ -22,8 +22,8 @@ use unisono_core::{clock, reactor};
 
 use crate::{
     Error, HttpVersion, Options,
-    connect::{Connected, Connector},
     connection_limit::{ConnectionLimit, ConnectionPermit},
+    dialer::{Dialed, Dialer},
     fault::find,
     http1::Http1,
     http2::{Http2, Tally},
@@ -32,7 +32,7 @@ use crate::{
 };
 
 pub(crate) struct Pool {
-    connector: Connector,
+    dialer: Dialer,
     origins: RefCell<HashMap<Origin, Rc<Host>>>,
     limit: Rc<ConnectionLimit>,
     idle_timeout: Duration,
@@ -71,7 +71,7 @@ pub(crate) enum Link {
 impl Pool {
     pub(crate) fn new(options: &Options) -> Result<Self, Error> {
         Ok(Self {
-            connector: Connector::new(options)?,
+            dialer: Dialer::new(options)?,
             origins: RefCell::default(),
             limit: Rc::default(),
             idle_timeout: options.idle_timeout,
@@ -81,8 +81,8 @@ impl Pool {
         })
     }
 
-    pub(crate) fn connector(&self) -> &Connector {
-        &self.connector
+    pub(crate) fn dialer(&self) -> &Dialer {
+        &self.dialer
     }
 
     /// How many connections the process can afford, once it has run out of file descriptors.
@@ -215,8 +215,8 @@ impl Pool {
             }
         };
         reached(Stage::Connecting);
-        match self.connector.connect(origin).await {
-            Ok(connected) => self.set_up(connected, host, permit, origin).await,
+        match self.dialer.connect(origin).await {
+            Ok(dialed) => self.set_up(dialed, host, permit, origin).await,
             Err(error) if is_out_of_files(&error) && self.limit.open() > 1 => {
                 drop(permit);
                 self.limit.settle();
@@ -228,23 +228,23 @@ impl Pool {
 
     async fn set_up(
         &self,
-        connected: Connected,
+        dialed: Dialed,
         host: &Host,
         permit: ConnectionPermit,
         named: &Origin,
     ) -> Result<Link, Error> {
-        host.is_http1.set(!connected.http2);
-        if connected.http2 {
+        host.is_http1.set(!dialed.http2);
+        if dialed.http2 {
             let number = host.made.get() + 1;
             host.made.set(number);
-            let link = Http2::open(connected, permit, number, self.max_header, named).await?;
+            let link = Http2::open(dialed, permit, number, self.max_header, named).await?;
             let mut tallies = host.tallies.borrow_mut();
             tallies.truncate(TALLIES_KEPT - 1);
             tallies.push_front((number, link.tally()));
             *host.shared.borrow_mut() = Some(link.clone());
             return Ok(Link::Http2(Box::new(link)));
         }
-        Ok(Link::Http1(Http1::open(connected, permit, self.max_header, named).await?))
+        Ok(Link::Http1(Http1::open(dialed, permit, self.max_header, named).await?))
     }
 
     fn host(&self, origin: &Origin) -> Rc<Host> {
@@ -252,7 +252,7 @@ impl Pool {
         match origins.get(origin) {
             Some(host) => host.clone(),
             None => {
-                let is_http1 = !origin.https && self.connector.version() != HttpVersion::Http2;
+                let is_http1 = !origin.https && self.dialer.version() != HttpVersion::Http2;
                 let host = Rc::new(Host::new(is_http1));
                 origins.insert(origin.clone(), host.clone());
                 host

@@ -4,12 +4,13 @@
 //! `no_proxy` for exceptions; `http_proxy` counts in lower case only, since a CGI server sets `HTTP_PROXY` from a
 //! request header. Whoever reads the environment passes it in; this crate does not.
 
-use std::{error::Error as _, fmt, net::IpAddr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
-use unisono_core::{ErrorKind, Secret, redacted};
+use unisono_core::ErrorKind;
+use unisono_net::Proxy;
 
-use crate::{Error, Url};
+use crate::Error;
 
 /// Which proxy serves which address.
 #[derive(Debug, Clone, Default)]
@@ -20,26 +21,6 @@ pub struct Proxies {
     pub https: Option<Proxy>,
     /// Who is reached directly.
     pub exceptions: NoProxy,
-}
-
-/// One proxy.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Proxy {
-    pub(crate) kind: ProxyKind,
-    pub(crate) host: Box<str>,
-    pub(crate) port: u16,
-    pub(crate) user: Option<(String, Secret)>,
-}
-
-/// How to speak to a proxy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum ProxyKind {
-    /// Plain HTTP to it.
-    Http,
-    /// HTTP over TLS to it.
-    Https,
-    /// SOCKS 5 with names looked up by us, or by it.
-    Socks { remote_names: bool },
 }
 
 impl Proxies {
@@ -79,64 +60,6 @@ impl Proxies {
     pub(crate) fn get(&self, https: bool, host: &str, port: u16) -> Option<&Proxy> {
         let proxy = if https { self.https.as_ref() } else { self.http.as_ref() };
         proxy.filter(|_| !self.exceptions.contains(host, port))
-    }
-}
-
-impl Proxy {
-    /// Reads `[http|https|socks5|socks5h]://[user:password@]host[:port]`; without a scheme it is http.
-    ///
-    /// # Errors
-    /// When it is not the address of a proxy.
-    pub fn parse(text: &str) -> Result<Self, Error> {
-        let bad = |why: &str| Error::new(ErrorKind::Input, format!("`{}` {why}", redacted(text)));
-        // A password may hold `://`, but what comes before it then is no word.
-        let is_word = |scheme: &str| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        let (scheme, rest) = text.split_once("://").filter(|(scheme, _)| is_word(scheme)).unwrap_or(("http", text));
-        let (kind, port, carrier) = match scheme.to_ascii_lowercase().as_str() {
-            "http" => (ProxyKind::Http, 1080, "http"),
-            "https" => (ProxyKind::Https, 443, "https"),
-            "socks5" => (ProxyKind::Socks { remote_names: false }, 1080, "http"),
-            "socks5h" => (ProxyKind::Socks { remote_names: true }, 1080, "http"),
-            _ => return Err(bad("is not a kind of proxy (try http, https, socks5 or socks5h)")),
-        };
-        let url = Url::parse(&format!("{carrier}://{rest}")).map_err(|error| match error.source() {
-            Some(why) => bad("is not the address of a proxy").with_source(why.to_string()),
-            None => bad("is not the address of a proxy"),
-        })?;
-        // Anything after the host is passed over, as curl does, unless it may have been meant for a password.
-        let authority = rest.split(['/', '\\', '?', '#']).next().unwrap_or("");
-        if rest[authority.len()..].contains('@') {
-            return Err(bad("has an `@` behind its host (a `/`, `?` or `#` in a password is to be percent-encoded)"));
-        }
-        // Read as an http address, whose default port would hide whether one was given.
-        let has_port = authority
-            .rsplit('@')
-            .next()
-            .and_then(|host| host.rsplit(']').next())
-            .is_some_and(|tail| tail.contains(':'));
-        let user = url.user().map(|(name, password)| (name.to_owned(), password.clone()));
-        Ok(Self { kind, host: url.host().into(), port: if has_port { url.port() } else { port }, user })
-    }
-
-    /// The same, with a user name and password.
-    pub fn with_user(mut self, name: impl Into<String>, password: Secret) -> Self {
-        self.user = Some((name.into(), password));
-        self
-    }
-}
-
-impl fmt::Display for Proxy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "[{}]:{}", self.host, self.port),
-            false => write!(f, "{}:{}", self.host, self.port),
-        }
-    }
-}
-
-impl fmt::Debug for Proxy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Proxy({:?} {self})", self.kind)
     }
 }
 
@@ -235,45 +158,5 @@ mod tests {
                 .chain()
                 .starts_with("the environment variable https_proxy is of no use: `gopher://x` is not a kind of proxy")
         );
-    }
-
-    #[test]
-    fn a_port_that_is_the_schemes_own_is_kept() {
-        assert_eq!(Proxy::parse("proxy:80").unwrap().to_string(), "proxy:80");
-        assert_eq!(Proxy::parse("[::1]").unwrap().to_string(), "[::1]:1080");
-    }
-
-    #[test]
-    fn a_password_of_a_proxy_is_taken_whole_or_refused_and_never_shown() {
-        for password in [
-            "hun/ter2",
-            "hun#ter2",
-            "hun?ter2",
-            "hun@ter2",
-            "hun:ter2",
-            "/hunter2",
-            "1/hunter2",
-            "hun://ter2",
-            "hun\\ter2",
-        ] {
-            for text in [
-                format!("http://bob:{password}@proxy:3128"),
-                format!("http:/bob:{password}@proxy:3128"),
-                format!("bob:{password}@proxy:3128"),
-                format!("socks5h://bob:{password}@proxy"),
-                format!("socks9://bob:{password}@proxy"),
-                format!("//bob:{password}@proxy"),
-            ] {
-                match Proxy::parse(&text) {
-                    Ok(proxy) => {
-                        assert_eq!((proxy.user.as_ref().unwrap().0.as_str(), &*proxy.host), ("bob", "proxy"), "{text}");
-                        assert!(!format!("{proxy} {proxy:?}").contains("ter2"), "{text}");
-                    }
-                    Err(error) => assert!(!error.chain().contains("ter2"), "{text} {}", error.chain()),
-                }
-            }
-        }
-        let proxy = Proxy::parse("http://bob:a%2Fb@proxy:3128/").unwrap();
-        assert_eq!((proxy.user.unwrap().1.reveal(), proxy.port), ("a/b", 3128));
     }
 }

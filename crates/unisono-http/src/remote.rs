@@ -18,11 +18,11 @@ use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::sync::{mpsc, oneshot};
 use unisono_batch::{BlockingPool, Context, UnattachedPool, WorkNotifier, WorkQueue};
 use unisono_core::{Effect, ErrorKind, Peer};
+use unisono_net::Local;
 
 use crate::{
     Client, Error, Request, Response, StatusSet, Streaming, Trail,
     client::is_news_of,
-    connect::Local,
     trail::{Hop, Stage},
     wire::{RemoteEnd, decode_end, decode_request, encode_end, encode_request},
 };

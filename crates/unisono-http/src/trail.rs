@@ -9,6 +9,8 @@
 
 use std::cell::{Cell, RefCell};
 
+use unisono_net::DialFailure;
+
 use crate::{Request, news::Sign};
 
 /// The request that a repeat sends in place of the one that was asked for; empty as long as that is the same.
@@ -69,7 +71,7 @@ impl Trail {
     pub(crate) fn sign_of_timeout(&self) -> Sign {
         match self.stage.get() {
             Stage::Apart => Sign::Other,
-            Stage::Connecting => Sign::NoConnection,
+            Stage::Connecting => Sign::Dial(DialFailure::NoConnection),
             Stage::Sent => Sign::Silent,
             Stage::Answered => Sign::Unfinished,
         }

@@ -12,11 +12,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use unisono_core::{Effect, ErrorKind, Peer, Secret};
+use unisono_net::ProxyKind;
 
 use crate::{
     Error, Family, HostAddress, HttpVersion, NoProxy, Options, Proxies, Proxy, Request, Response, StatusSet, Tls, Url,
-    proxy::{Exception, ProxyKind},
-    trail::Hop,
+    proxy::Exception, trail::Hop,
 };
 
 /// How an exchange ended.

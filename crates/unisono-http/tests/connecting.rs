@@ -15,7 +15,9 @@ use http::{HeaderValue, Method};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 use support::*;
 use unisono_core::{Effect, ErrorKind, OutcomeKind, Secret};
-use unisono_http::{Family, HostAddress, Identity, LookupError, NoProxy, Options, Proxies, Proxy, Resolve, Tls};
+use unisono_http::{
+    ClientCertificate, Family, HostAddress, LookupError, NoProxy, Options, Proxies, Proxy, Resolve, Tls,
+};
 use unisono_testkit::{Certificates, Server, answer};
 
 /// A port where connections are neither accepted nor refused: its queue is full.
@@ -182,7 +184,7 @@ async fn a_client_certificate_is_wanted_and_shown() {
     let out = run(vec![get(&url)], Options { tls: without, ..options() }, settings()).await.remove(0);
     assert_eq!((out.error, out.attempts), (Some(ErrorKind::Tls), 1), "{out:?}");
     let client = certificates.sign_client();
-    let identity = Some(Identity { chain: client.certificate.into_bytes(), key: Secret::new(client.key) });
+    let identity = Some(ClientCertificate { chain: client.certificate.into_bytes(), key: Secret::new(client.key) });
     let with = Tls { roots, identity, insecure: false };
     assert!(run(vec![get(&url)], Options { tls: with, ..options() }, settings()).await[0].is_ok());
 }

@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 use unisono_core::{Effect, ErrorKind, OutcomeKind, Secret};
-use unisono_http::{Identity, Options, Proxies, Proxy, Tls};
+use unisono_http::{ClientCertificate, Options, Proxies, Proxy, Tls};
 use unisono_testkit::{Certificates, Server, answer};
 
 /// Wants a certificate of every client, and has its own opinion of it.
@@ -95,7 +95,7 @@ impl World {
     fn options(&self, with_certificate: bool) -> Options {
         let identity = with_certificate.then(|| {
             let client = self.certificates.sign_client();
-            Identity { chain: client.certificate.into_bytes(), key: Secret::new(client.key) }
+            ClientCertificate { chain: client.certificate.into_bytes(), key: Secret::new(client.key) }
         });
         let roots = vec![self.certificates.authority().into_bytes()];
         Options { tls: Tls { roots, identity, insecure: false }, ..options() }

@@ -15,7 +15,7 @@ use pyo3::{exceptions::PyTypeError, prelude::*, types::PyDict};
 use tokio::sync::oneshot;
 use unisono_core::{FOR_EVER, Limits, Rate, RetryBudget, RetryPolicy, Secret, Span, Times, parse_size};
 use unisono_http::{
-    Family, HttpVersion, Identity, NoProxy, Options as HttpOptions, Proxies, Proxy, Tls, TokenSource,
+    ClientCertificate, Family, HttpVersion, NoProxy, Options as HttpOptions, Proxies, Proxy, Tls, TokenSource,
     basic_authorization, bearer_authorization,
 };
 use unisono_runner::{
@@ -218,7 +218,7 @@ impl<'py> Keywords<'py> {
             Some(cert) => {
                 let key = String::from_utf8(read(key.as_ref().unwrap_or(&cert))?)
                     .map_err(|_| usage(py, "cert_key: the file is not text"))?;
-                Some(Identity { chain: read(&cert)?, key: Secret::new(key) })
+                Some(ClientCertificate { chain: read(&cert)?, key: Secret::new(key) })
             }
         };
         Ok(Tls { roots, identity, insecure: !self.get::<bool>("verify")?.unwrap_or(true) })
@@ -228,7 +228,7 @@ impl<'py> Keywords<'py> {
         let bad = |error: unisono_http::Error| usage(self.given.py(), format!("proxy: {}", error.chain()));
         let mut proxies = match self.get::<String>("proxy")?.as_deref() {
             Some("") => Proxies::default(),
-            Some(proxy) => Proxies::all(Proxy::parse(proxy).map_err(bad)?, NoProxy::default()),
+            Some(proxy) => Proxies::all(Proxy::parse(proxy).map_err(|error| bad(error.into()))?, NoProxy::default()),
             None => Proxies::from_environment(|name| std::env::var(name).ok()).map_err(bad)?,
         };
         if let Some(list) = self.get::<String>("no_proxy")? {

@@ -7,53 +7,43 @@
 use std::io;
 
 use futures_util::FutureExt;
-use http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use unisono_core::ErrorKind;
 
-use super::{Stream, Turn};
-use crate::{Error, Proxy, auth::basic_authorization, news::Sign, url::Origin};
+use crate::{endpoint::Endpoint, error::Error, failure::DialFailure, login::LoginPermit, stream::ByteStream};
 
-/// The value of `Proxy-Authorization`, if this proxy wants to know who we are.
-pub(super) fn authorization(proxy: &Proxy) -> Option<HeaderValue> {
-    let (name, password) = proxy.user.as_ref()?;
-    Some(basic_authorization(name, password))
-}
-
-/// Has the proxy connect us to the origin.
-pub(super) async fn tunnel(stream: Stream, origin: &Origin, proxy: &Proxy, turn: &Turn<'_>) -> Result<Stream, Error> {
+/// Has the proxy connect us to this endpoint.
+pub(crate) async fn open(stream: ByteStream, to: Endpoint<'_>, login: &LoginPermit<'_>) -> Result<ByteStream, Error> {
+    let (proxy, named) = (login.proxy(), to.named);
     let failed =
-        |why: &str| Error::new(ErrorKind::Proxy, format!("proxy {proxy} does not connect us to {origin}: {why}"));
+        |why: &str| Error::new(ErrorKind::Proxy, format!("proxy {proxy} does not connect us to {named}: {why}"));
     let mut stream = stream;
-    let target = match origin.host.contains(':') {
-        true => format!("[{}]:{}", origin.host, origin.port),
-        false => format!("{}:{}", origin.host, origin.port),
-    };
+    let target = to.authority();
     let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n").into_bytes();
-    if let Some(value) = authorization(proxy) {
+    if let Some(value) = proxy.authorization() {
         request.extend_from_slice(b"Proxy-Authorization: ");
-        request.extend_from_slice(value.as_bytes());
+        request.extend_from_slice(value.reveal().as_bytes());
         request.extend_from_slice(b"\r\n");
     }
     request.extend_from_slice(b"\r\n");
     stream
         .write_all(&request)
         .await
-        .map_err(|error| failed("it hung up").sign(Sign::ProxyCannotReach).with_source(error))?;
+        .map_err(|error| failed("it hung up").met(DialFailure::ProxyCannotReach).with_source(error))?;
     let head = read_head(&mut stream).await.map_err(|why| {
         let hung_up = matches!(why, Unreadable::Ended(_) | Unreadable::BrokeOff(_));
-        failed(&why.to_string()).sign(if hung_up { Sign::ProxyCannotReach } else { Sign::Other })
+        failed(&why.to_string()).met(if hung_up { DialFailure::ProxyCannotReach } else { DialFailure::Other })
     })?;
     match head.status {
-        407 => return Err(turn.refused_by_status()),
+        407 => return Err(login.refused_by_status()),
         // May be a rule that is looked at before the password.
         403 => {}
-        _ => turn.accepted(),
+        _ => login.accepted(),
     }
     match head.status {
         200..=299 => Ok(stream),
-        502..=504 => Err(failed(&head.to_string()).sign(Sign::ProxyCannotReach)),
-        status => Err(failed(&head.to_string()).retryable(status >= 500).sign(Sign::ProxyRefuses)),
+        502..=504 => Err(failed(&head.to_string()).met(DialFailure::ProxyCannotReach)),
+        status => Err(failed(&head.to_string()).retryable(status >= 500).met(DialFailure::ProxyRefuses)),
     }
 }
 

@@ -1,14 +1,15 @@
-//! Names to addresses, looked up once for all who ask.
+//! Names to addresses, looked up once for all callers.
 //!
-//! The system's resolver blocks, so it runs on threads of its own: a lookup that hangs holds up nobody at exit, as a
-//! runtime's blocking pool would. It tells no lifetime, so an answer is kept for a fixed time. That a name does not
-//! exist is kept too, for less; that the resolver had no answer is not.
+//! The system's resolver blocks, so it runs on threads of its own: a lookup that hangs does not hold up the exit, as
+//! one in a runtime's blocking pool would. It tells no lifetime, so an answer is kept for a fixed time. That a name
+//! does not exist is kept too, for less; that the resolver had no answer is not.
 
 use std::{
     cell::RefCell,
     collections::HashMap,
     fmt,
     net::IpAddr,
+    pin::Pin,
     rc::Rc,
     thread,
     time::{Duration, Instant},
@@ -18,13 +19,18 @@ use futures_util::{FutureExt, future::Shared};
 use tokio::sync::{Semaphore, oneshot};
 use unisono_core::{ErrorKind, clock};
 
-use super::Local;
-use crate::{Error, Family, HostAddress, Options, news::Sign};
+use crate::{error::Error, failure::DialFailure};
 
 /// Looks names up.
 pub trait Resolve {
     /// All addresses of this name, the preferred ones first.
     fn resolve(&self, host: &str) -> Local<Result<Vec<IpAddr>, LookupError>>;
+}
+
+impl fmt::Debug for dyn Resolve {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Resolve")
+    }
 }
 
 /// Why a name has no address.
@@ -44,9 +50,35 @@ impl fmt::Display for LookupError {
 
 impl std::error::Error for LookupError {}
 
+/// A future that stays on its thread.
+pub type Local<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// Which addresses to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Family {
+    /// IPv6 and IPv4, whichever answers first.
+    #[default]
+    Any,
+    /// IPv4 only.
+    V4,
+    /// IPv6 only.
+    V6,
+}
+
+/// The address of a host, given instead of looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostAddress {
+    /// The name, lower case.
+    pub host: String,
+    /// Only for this port; `None` for every port.
+    pub port: Option<u16>,
+    /// Where it is.
+    pub addresses: Vec<IpAddr>,
+}
+
 type Answer = Result<Rc<[IpAddr]>, LookupError>;
 
-pub(super) struct Names {
+pub(crate) struct Names {
     resolver: Rc<dyn Resolve>,
     given: Vec<HostAddress>,
     family: Family,
@@ -54,29 +86,26 @@ pub(super) struct Names {
 }
 
 struct Entry {
-    /// Whoever asks while the lookup runs waits for the same one.
+    /// Callers that come while the lookup runs wait for the same one.
     answer: Shared<Local<Answer>>,
     /// `None` while the lookup runs.
     good_until: Option<Instant>,
 }
 
 impl Names {
-    pub(super) fn new(options: &Options) -> Self {
-        Self {
-            resolver: options.resolver.clone().unwrap_or_else(|| Rc::new(System::default())),
-            given: options.hosts.clone(),
-            family: options.family,
-            cache: RefCell::default(),
-        }
+    /// Names looked up by this resolver, or else the system's, except those that are given.
+    pub(crate) fn new(resolver: Option<Rc<dyn Resolve>>, given: Vec<HostAddress>, family: Family) -> Self {
+        let resolver = resolver.unwrap_or_else(|| Rc::new(System::default()));
+        Self { resolver, given, family, cache: RefCell::default() }
     }
 
     /// The addresses to try, in the order of RFC 8305: families take turns.
-    pub(super) async fn lookup(&self, host: &str, port: u16) -> Result<Vec<IpAddr>, Error> {
+    pub(crate) async fn lookup(&self, host: &str, port: u16) -> Result<Vec<IpAddr>, Error> {
         let addresses = self.addresses(host, port).await.map_err(|error| {
-            let sign = if error.temporary { Sign::NameForNow } else { Sign::NoSuchName };
+            let failure = if error.temporary { DialFailure::NameForNow } else { DialFailure::NoSuchName };
             let temporary = error.temporary;
             let message = format!("`{host}` has no address");
-            Error::new(ErrorKind::Dns, message).retryable(temporary).sign(sign).with_source(error)
+            Error::new(ErrorKind::Dns, message).retryable(temporary).met(failure).with_source(error)
         })?;
         let wanted: Vec<IpAddr> = addresses.iter().copied().filter(|address| self.wants(address)).collect();
         if wanted.is_empty() {
@@ -111,6 +140,7 @@ impl Names {
         }
         let lookup = self.resolver.resolve(host);
         let answer = async move { lookup.await.map(Rc::from) }.boxed_local().shared();
+        // Before anything is awaited, so that the next caller finds it.
         cache.insert(host.into(), Entry { answer: answer.clone(), good_until: None });
         answer
     }
@@ -157,7 +187,7 @@ impl Resolve for System {
             let failed = |message: String| LookupError { temporary: true, message };
             let _permit = threads.acquire().await.map_err(|error| failed(error.to_string()))?;
             let (sender, receiver) = oneshot::channel();
-            // Whoever asked may have gone by the time the answer is there.
+            // The caller may have gone by the time the answer is there.
             let run = move || drop(sender.send(system_lookup(&host)));
             thread::Builder::new()
                 .name("unisono-dns".into())
@@ -236,8 +266,7 @@ mod tests {
 
     fn names(answer: fn(u32) -> Result<Vec<IpAddr>, LookupError>) -> (Names, Rc<Scripted>) {
         let scripted = Rc::new(Scripted { asked: Cell::new(0), answer });
-        let options = Options { resolver: Some(scripted.clone()), ..Options::default() };
-        (Names::new(&options), scripted)
+        (Names::new(Some(scripted.clone()), Vec::new(), Family::Any), scripted)
     }
 
     fn v4(last: u8) -> IpAddr {

@@ -12,25 +12,58 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
 use tokio_rustls::TlsConnector;
-use unisono_core::ErrorKind;
+use unisono_core::{ErrorKind, Secret};
 
-use super::{
-    Socket, Stream,
-    encrypted::{Encrypted, Party, Refusal},
+use crate::{
+    endpoint::Endpoint,
+    error::Error,
+    failure::DialFailure,
+    refusal::{Party, Refusal},
+    socket::Socket,
+    stream::{ByteStream, Encrypted},
 };
-use crate::{Error, HttpVersion, Tls, news::Sign};
 
-pub(super) struct TlsSetup {
+/// Which certificates to trust, and the one to show.
+#[derive(Debug, Clone, Default)]
+pub struct Tls {
+    /// Trust these certificates (PEM) and no others; empty: those that the platform trusts.
+    pub roots: Vec<Vec<u8>>,
+    /// Our certificate chain and its key (PEM).
+    pub identity: Option<ClientCertificate>,
+    /// Trust any certificate. For tests only: it gives up what TLS is for.
+    pub insecure: bool,
+}
+
+/// A client certificate.
+#[derive(Debug, Clone)]
+pub struct ClientCertificate {
+    /// The chain, in PEM.
+    pub chain: Vec<u8>,
+    /// The private key, in PEM.
+    pub key: Secret,
+}
+
+/// The protocols to offer in a handshake (ALPN, RFC 7301).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Alpn {
+    /// Their ids, the preferred one first.
+    pub offered: &'static [&'static [u8]],
+    /// What errors call them, where a peer that takes none of them is of no use.
+    pub required: Option<&'static str>,
+}
+
+/// What handshakes are made with.
+pub(crate) struct TlsContext {
     roots: Option<RootCertStore>,
     identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
     insecure: bool,
-    version: HttpVersion,
+    alpn: Alpn,
     config: OnceCell<Result<Arc<ClientConfig>, String>>,
 }
 
-impl TlsSetup {
+impl TlsContext {
     /// Reads certificates and key, so that a mistake in them is known before anything is sent.
-    pub(super) fn new(tls: &Tls, version: HttpVersion) -> Result<Self, Error> {
+    pub(crate) fn new(tls: &Tls, alpn: Alpn) -> Result<Self, Error> {
         let identity = match &tls.identity {
             None => None,
             Some(identity) => {
@@ -41,8 +74,7 @@ impl TlsSetup {
                 Some((chain, key))
             }
         };
-        let setup =
-            Self { roots: roots(&tls.roots)?, identity, insecure: tls.insecure, version, config: OnceCell::new() };
+        let setup = Self { roots: roots(&tls.roots)?, identity, insecure: tls.insecure, alpn, config: OnceCell::new() };
         if setup.identity.is_some() {
             // Whether the key belongs to the certificate.
             setup.config()?;
@@ -50,25 +82,26 @@ impl TlsSetup {
         Ok(setup)
     }
 
-    /// Shakes hands; returns whether both sides want HTTP/2.
-    pub(super) async fn handshake(
+    /// Shakes hands; returns the id of the protocol that both sides want.
+    pub(crate) async fn handshake(
         &self,
-        stream: Stream,
+        stream: ByteStream,
         socket: &Socket,
-        host: &str,
-        named: &str,
-    ) -> Result<(Stream, bool), Error> {
+        to: Endpoint<'_>,
+    ) -> Result<(ByteStream, Option<&'static [u8]>), Error> {
+        let Endpoint { host, named, .. } = to;
         let name = ServerName::try_from(host.to_owned()).map_err(|error| {
             Error::new(ErrorKind::Tls, format!("`{host}` is not a name that a certificate can have")).with_source(error)
         })?;
-        let party = Party { named: named.to_owned(), has_identity: self.identity.is_some() };
+        let party = Party { named: named.to_string(), has_identity: self.identity.is_some() };
         let connected = TlsConnector::from(self.config()?).connect(name, stream).await;
         let stream = connected.map_err(|error| failed(error, &party))?;
-        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        if self.version == HttpVersion::Http2 && !http2 {
-            return Err(Error::new(ErrorKind::Protocol, format!("{named} does not speak HTTP/2")));
+        let agreed = stream.get_ref().1.alpn_protocol();
+        let protocol = self.alpn.offered.iter().copied().find(|offered| agreed == Some(*offered));
+        if let (Some(required), None) = (self.alpn.required, protocol) {
+            return Err(Error::new(ErrorKind::Protocol, format!("{named} does not speak {required}")));
         }
-        Ok((Stream::Tls(Box::new(Encrypted::new(stream, socket.clone(), party))), http2))
+        Ok((ByteStream::Tls(Box::new(Encrypted::new(stream, socket.clone(), party))), protocol))
     }
 
     fn config(&self) -> Result<Arc<ClientConfig>, Error> {
@@ -81,7 +114,7 @@ impl TlsSetup {
         let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
         let builder = match &self.roots {
             _ if self.insecure => {
-                builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody::new(&provider)))
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate::new(&provider)))
             }
             Some(roots) => builder.with_root_certificates(roots.clone()),
             None => match rustls_platform_verifier::Verifier::new(provider) {
@@ -96,11 +129,7 @@ impl TlsSetup {
             Some((chain, key)) => builder.with_client_auth_cert(chain.clone(), key.clone_key())?,
             None => builder.with_no_client_auth(),
         };
-        config.alpn_protocols = match self.version {
-            HttpVersion::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-            HttpVersion::Http1 => vec![b"http/1.1".to_vec()],
-            HttpVersion::Http2 => vec![b"h2".to_vec()],
-        };
+        config.alpn_protocols = self.alpn.offered.iter().map(|id| id.to_vec()).collect();
         Ok(config)
     }
 }
@@ -111,11 +140,11 @@ fn failed(error: io::Error, party: &Party) -> Error {
         return Refusal { party: party.clone(), alert: *alert }.error();
     }
     // What rustls objects to stays objectionable; a connection that breaks may hold the next time.
-    let (kind, sign) = match inner.is_some() {
-        true => (ErrorKind::Tls, Sign::HandshakeRefused),
-        false => (ErrorKind::Connect, Sign::HandshakeCut),
+    let (kind, failure) = match inner.is_some() {
+        true => (ErrorKind::Tls, DialFailure::HandshakeRefused),
+        false => (ErrorKind::Connect, DialFailure::HandshakeCut),
     };
-    Error::new(kind, format!("TLS handshake with {} failed", party.named)).sign(sign).with_source(error)
+    Error::new(kind, format!("TLS handshake with {} failed", party.named)).met(failure).with_source(error)
 }
 
 fn roots(pems: &[Vec<u8>]) -> Result<Option<RootCertStore>, Error> {
@@ -138,22 +167,22 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
     if found.is_empty() { Err(bad().with_source("it holds none")) } else { Ok(found) }
 }
 
-/// Trusts anybody, but still checks that they hold the key of the certificate that they show.
-struct Anybody(WebPkiSupportedAlgorithms);
+/// Trusts any certificate, but still checks that the peer holds its key.
+struct AnyCertificate(WebPkiSupportedAlgorithms);
 
-impl Anybody {
+impl AnyCertificate {
     fn new(provider: &CryptoProvider) -> Self {
         Self(provider.signature_verification_algorithms)
     }
 }
 
-impl fmt::Debug for Anybody {
+impl fmt::Debug for AnyCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Anybody")
+        f.write_str("AnyCertificate")
     }
 }
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -1,6 +1,7 @@
 //! The first of several addresses that answers: happy eyeballs (RFC 8305).
 
 use std::{
+    fmt::Display,
     io,
     net::{IpAddr, SocketAddr},
     path::Path,
@@ -11,13 +12,12 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::net::{TcpStream, UnixStream};
 use unisono_core::ErrorKind;
 
-use super::Socket;
-use crate::{Error, news::of_connecting};
+use crate::{endpoint::Endpoint, error::Error, failure::DialFailure, socket::Socket};
 
 /// Connects to the first that answers. The next one is tried when the one before has failed, or has not answered for
 /// a while; the last error is reported when none does.
-pub(super) async fn connect(addresses: &[IpAddr], port: u16, named: &str) -> Result<Socket, Error> {
-    let mut untried = addresses.iter().map(|address| SocketAddr::new(*address, port));
+pub(crate) async fn connect(addresses: &[IpAddr], to: Endpoint<'_>) -> Result<Socket, Error> {
+    let mut untried = addresses.iter().map(|address| SocketAddr::new(*address, to.port));
     let mut under_way = FuturesUnordered::new();
     let mut last = None;
     loop {
@@ -41,18 +41,19 @@ pub(super) async fn connect(addresses: &[IpAddr], port: u16, named: &str) -> Res
             None => {}
         }
     }
-    Err(failed(named, last.expect("a lookup answers at least one address")))
+    Err(failed(to.named, last.expect("a lookup answers at least one address")))
 }
 
 /// Connects to a Unix socket.
-pub(super) async fn connect_unix(path: &Path) -> Result<Socket, Error> {
-    let stream = UnixStream::connect(path).await.map_err(|error| failed(&format!("`{}`", path.display()), error))?;
+pub(crate) async fn connect_unix(path: &Path) -> Result<Socket, Error> {
+    let stream =
+        UnixStream::connect(path).await.map_err(|error| failed(&format_args!("`{}`", path.display()), error))?;
     Ok(stream.into())
 }
 
-fn failed(named: &str, error: io::Error) -> Error {
-    let sign = of_connecting(&error);
-    Error::new(ErrorKind::Connect, format!("connect to {named} failed")).sign(sign).with_source(error)
+fn failed(named: &dyn Display, error: io::Error) -> Error {
+    let failure = DialFailure::of_connecting(&error);
+    Error::new(ErrorKind::Connect, format!("connect to {named} failed")).met(failure).with_source(error)
 }
 
 /// What RFC 8305, section 5, recommends; less opens connections that are then thrown away.

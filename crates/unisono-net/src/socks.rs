@@ -9,35 +9,36 @@ use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use unisono_core::{ErrorKind, Secret};
 
-use super::{Stream, Turn};
-use crate::{Error, Proxy, news::Sign, url::Origin};
+use crate::{endpoint::Endpoint, error::Error, failure::DialFailure, login::LoginPermit, stream::ByteStream};
 
-/// Has the proxy connect us to the origin, at this address or, without one, at what it finds under its name.
-pub(super) async fn tunnel(
-    mut stream: Stream,
-    origin: &Origin,
+/// Has the proxy connect us to this endpoint, at this address or, without one, at what it finds under its name.
+pub(crate) async fn open(
+    mut stream: ByteStream,
+    to: Endpoint<'_>,
     address: Option<IpAddr>,
-    proxy: &Proxy,
-    turn: &Turn<'_>,
-) -> Result<Stream, Error> {
+    login: &LoginPermit<'_>,
+) -> Result<ByteStream, Error> {
+    let (proxy, named) = (login.proxy(), to.named);
     let failed = |why: Refusal| {
-        let message = format!("SOCKS proxy {proxy} does not connect us to {origin}");
+        let message = format!("SOCKS proxy {proxy} does not connect us to {named}");
         match why {
-            Refusal::Io(error) => Error::new(ErrorKind::Proxy, message).sign(Sign::ProxyCannotReach).with_source(error),
+            Refusal::Io(error) => {
+                Error::new(ErrorKind::Proxy, message).met(DialFailure::ProxyCannotReach).with_source(error)
+            }
             Refusal::Said(code) => {
                 let may_pass = matches!(code, 1 | 3..=6);
-                let sign = if may_pass { Sign::ProxyCannotReach } else { Sign::ProxyRefuses };
-                Error::new(ErrorKind::Proxy, message).with_source(meaning(code)).retryable(may_pass).sign(sign)
+                let failure = if may_pass { DialFailure::ProxyCannotReach } else { DialFailure::ProxyRefuses };
+                Error::new(ErrorKind::Proxy, message).with_source(meaning(code)).retryable(may_pass).met(failure)
             }
-            Refusal::Login(why) => turn.refused(why),
+            Refusal::Login(why) => login.refused(why),
             Refusal::Other(why) => {
-                Error::new(ErrorKind::Proxy, message).with_source(why).retryable(false).sign(Sign::ProxyRefuses)
+                Error::new(ErrorKind::Proxy, message).with_source(why).retryable(false).met(DialFailure::ProxyRefuses)
             }
         }
     };
     greet(&mut stream, proxy.user.as_ref()).await.map_err(failed)?;
-    turn.accepted();
-    ask(&mut stream, origin, address).await.map_err(failed)?;
+    login.accepted();
+    ask(&mut stream, to, address).await.map_err(failed)?;
     Ok(stream)
 }
 
@@ -46,11 +47,11 @@ pub(super) async fn tunnel(
 pub fn read_socks_answers(bytes: &[u8], with_password: bool) -> (Result<(), String>, usize) {
     let mut left = bytes;
     let user = with_password.then(|| ("bob".to_owned(), Secret::new("pw")));
-    let origin = Origin { https: true, host: "host".into(), port: 443 };
+    let to = Endpoint { host: "host", port: 443, is_tls: true, named: &"host" };
     let exchange = async {
         let mut stream = tokio::io::join(&mut left, tokio::io::sink());
         greet(&mut stream, user.as_ref()).await?;
-        ask(&mut stream, &origin, None).await
+        ask(&mut stream, to, None).await
     };
     let result = exchange.now_or_never().expect("bytes that are there are read at once");
     let result = result.map_err(|why| match why {
@@ -69,7 +70,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 enum Refusal {
     Io(io::Error),
     Said(u8),
-    /// Whatever the way: nobody with this name and password gets in.
+    /// Whatever the way: this name and password do not get in.
     Login(&'static str),
     Other(&'static str),
 }
@@ -105,9 +106,9 @@ async fn greet(stream: &mut impl Duplex, user: Option<&(String, Secret)>) -> Res
     }
 }
 
-async fn ask(stream: &mut impl Duplex, origin: &Origin, address: Option<IpAddr>) -> Result<(), Refusal> {
+async fn ask(stream: &mut impl Duplex, to: Endpoint<'_>, address: Option<IpAddr>) -> Result<(), Refusal> {
     let mut request = vec![VERSION, 1, 0];
-    match address.or_else(|| origin.host.parse().ok()) {
+    match address.or_else(|| to.host.parse().ok()) {
         Some(IpAddr::V4(address)) => {
             request.push(1);
             request.extend_from_slice(&address.octets());
@@ -117,13 +118,13 @@ async fn ask(stream: &mut impl Duplex, origin: &Origin, address: Option<IpAddr>)
             request.extend_from_slice(&address.octets());
         }
         None => {
-            let length = u8::try_from(origin.host.len())
-                .map_err(|_| Refusal::Other("the host's name is longer than 255 bytes"))?;
+            let length =
+                u8::try_from(to.host.len()).map_err(|_| Refusal::Other("the host's name is longer than 255 bytes"))?;
             request.extend_from_slice(&[3, length]);
-            request.extend_from_slice(origin.host.as_bytes());
+            request.extend_from_slice(to.host.as_bytes());
         }
     }
-    request.extend_from_slice(&origin.port.to_be_bytes());
+    request.extend_from_slice(&to.port.to_be_bytes());
     stream.write_all(&request).await?;
     let mut answer = [0; 4];
     stream.read_exact(&mut answer).await?;
@@ -139,7 +140,7 @@ async fn ask(stream: &mut impl Duplex, origin: &Origin, address: Option<IpAddr>)
         3 => usize::from(stream.read_u8().await?),
         _ => return Err(Refusal::Other("it does not say where it is connected to")),
     };
-    // Where it bound its end, and the port: nobody needs it.
+    // Where it bound its end, and the port: of no use, but to be read before what follows.
     stream.read_exact(&mut vec![0; bound + 2]).await?;
     Ok(())
 }

@@ -1,4 +1,7 @@
-//! A byte stream, whatever carries it.
+//! A socket, TCP's or Unix's, that its connection reads and writes while others look at it.
+//!
+//! The pool asks whether the peer has closed it, an HTTP connection whether the kernel took anything of a request, and
+//! TLS notes here that the server refused the handshake (`refusal.rs`).
 
 use std::{
     io::{self, IoSlice},
@@ -13,12 +16,12 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-use super::encrypted::{Encrypted, Refusal};
-use crate::Error;
+use crate::{error::Error, refusal::Refusal};
 
-/// A socket that a connection reads and writes while the pool may still ask whether the peer has closed it.
+/// A socket that a connection reads and writes while a pool may still ask whether the peer has closed it. Clones are of
+/// one socket.
 #[derive(Clone)]
-pub(crate) struct Socket(Arc<Mutex<Inner>>);
+pub struct Socket(Arc<Mutex<Inner>>);
 
 struct Inner {
     carrier: Carrier,
@@ -33,14 +36,6 @@ struct Inner {
 enum Carrier {
     Tcp(TcpStream),
     Unix(UnixStream),
-}
-
-/// A stream to the origin or to a proxy.
-pub(crate) enum Stream {
-    /// Bytes as they are.
-    Plain(Socket),
-    /// Encrypted; what is below may be encrypted itself, to a proxy.
-    Tls(Box<Encrypted>),
 }
 
 impl From<TcpStream> for Socket {
@@ -62,7 +57,7 @@ impl Socket {
 
     /// Whether there is nothing to read, not even an end: the state of a connection that waits for a request. Asked
     /// of the kernel, since the reactor learns of a close only when it next polls.
-    pub(crate) fn is_quiet(&self) -> bool {
+    pub fn is_quiet(&self) -> bool {
         let mut byte = [0u8; 1];
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         let received = match &self.lock().carrier {
@@ -73,7 +68,7 @@ impl Socket {
     }
 
     /// Reads what the kernel has, without waiting for it.
-    pub(super) fn read_now(&self, bytes: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn read_now(&self, bytes: &mut [u8]) -> io::Result<usize> {
         let read = match &self.lock().carrier {
             Carrier::Tcp(stream) => rustix::io::read(stream, bytes),
             Carrier::Unix(stream) => rustix::io::read(stream, bytes),
@@ -82,17 +77,17 @@ impl Socket {
     }
 
     /// How many bytes the kernel has ever taken: none of a request means that it was not sent.
-    pub(crate) fn written(&self) -> u64 {
+    pub fn written(&self) -> u64 {
         self.lock().written
     }
 
-    pub(super) fn note_refusal(&self, refusal: Refusal) {
+    pub(crate) fn note_refusal(&self, refusal: Refusal) {
         self.lock().refusal = Some(Box::new(refusal));
     }
 
     /// That a server has ended the handshake after our side of it, and with it everything that was sent on this
     /// connection: it has processed nothing of that.
-    pub(crate) fn refused(&self) -> Option<Error> {
+    pub fn refused(&self) -> Option<Error> {
         self.lock().refusal.as_ref().map(|refusal| refusal.error())
     }
 
@@ -118,7 +113,7 @@ impl AsyncRead for Socket {
         let inner = &mut *self.lock();
         if inner.in_a_row >= READ_IN_A_ROW {
             inner.in_a_row = 0;
-            // Only puts the waker where tokio keeps those who yield.
+            // Only puts the waker where tokio keeps the tasks that yield.
             let _ = pin!(tokio::task::yield_now()).poll(cx);
             return Poll::Pending;
         }
@@ -171,53 +166,6 @@ impl AsyncWrite for Socket {
         match &mut self.lock().carrier {
             Carrier::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Carrier::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }
