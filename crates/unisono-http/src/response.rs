@@ -11,7 +11,7 @@ use unisono_core::{Effect, ErrorKind, Peer, clock, format_size, reactor};
 
 use crate::{
     Error, SLOW_WINDOW, Url,
-    decode::{Decoder, Step},
+    decode::{Decoded, Decoder},
     fault::{Phase, body_failed, exchange_failed},
     http2,
     pool::{Link, Pool},
@@ -232,12 +232,12 @@ impl IncomingBody {
         loop {
             self.allowance.ready().await;
             match self.decoder.step()? {
-                Step::Made(bytes) => {
+                Decoded::Output(bytes) => {
                     self.allowance.spend(bytes.len());
                     return Ok(Some(bytes));
                 }
-                Step::Went => self.allowance.spend(0),
-                Step::Hungry => match self.data().await? {
+                Decoded::Nothing => self.allowance.spend(0),
+                Decoded::NeedsInput => match self.data().await? {
                     Some(bytes) => self.decoder.feed(bytes)?,
                     None => {
                         self.decoder.end()?;

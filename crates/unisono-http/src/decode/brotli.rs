@@ -4,7 +4,7 @@ use std::io;
 
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
 
-use super::{Undo, skip_padding};
+use super::coding_decoder::{CodingDecoder, skip_padding};
 
 pub(super) struct Brotli {
     state: BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>,
@@ -27,7 +27,7 @@ impl Brotli {
     }
 }
 
-impl Undo for Brotli {
+impl CodingDecoder for Brotli {
     fn step(&mut self, input: &[u8], output: &mut Vec<u8>) -> io::Result<usize> {
         if self.is_whole {
             return skip_padding(input);

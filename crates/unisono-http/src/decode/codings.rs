@@ -2,15 +2,13 @@
 
 use http::{HeaderMap, header};
 
-use super::MOST_CODINGS;
-
 /// What a client that decodes asks for.
 pub(crate) const ACCEPT_ENCODING: &str = "gzip, br, zstd, deflate";
 
 /// The codings of one body, in the order in which they were applied.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) enum Codings {
-    /// There is nothing to undo, or something that nobody here can undo.
+    /// There is nothing to decode, or something that is not known here.
     #[default]
     None,
     /// All of them are known.
@@ -62,6 +60,9 @@ fn coding(name: &[u8]) -> Option<Coding> {
         () => None,
     }
 }
+
+/// Two are rare; curl takes five.
+pub(crate) const MOST_CODINGS: usize = 5;
 
 #[cfg(test)]
 mod tests {

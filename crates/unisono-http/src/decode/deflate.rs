@@ -4,18 +4,18 @@ use std::io;
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::{Undo, skip_padding};
+use super::coding_decoder::{CodingDecoder, skip_padding};
 
 #[derive(Default)]
 pub(super) struct Deflate {
     /// Not known before the first byte.
     inflate: Option<Inflate>,
-    /// Bytes after the end that nobody minds: servers that send the bare data may still send zlib's checksum. curl
+    /// Bytes after the end that do no harm: servers that send the bare data may still send zlib's checksum. curl
     /// does not mind them either.
     tolerated: usize,
 }
 
-impl Undo for Deflate {
+impl CodingDecoder for Deflate {
     fn step(&mut self, input: &[u8], output: &mut Vec<u8>) -> io::Result<usize> {
         if self.is_whole() {
             let tolerated = input.len().min(self.tolerated);

@@ -7,7 +7,7 @@ use std::io;
 
 use flate2::Crc;
 
-use super::{Undo, deflate::Inflate};
+use super::{coding_decoder::CodingDecoder, deflate::Inflate};
 
 pub(super) struct Gzip {
     state: State,
@@ -50,7 +50,7 @@ impl Default for Gzip {
     }
 }
 
-impl Undo for Gzip {
+impl CodingDecoder for Gzip {
     fn step(&mut self, input: &[u8], output: &mut Vec<u8>) -> io::Result<usize> {
         let mut rest = input;
         while self.state != State::Body && !rest.is_empty() {

@@ -1,16 +1,17 @@
 //! Content codings undone, piece by piece, with a bound on everything that a peer can make this cost.
 //!
 //! A decoder is fed the bytes as they arrive and asked for one step at a time. A step takes at most [`MOST_TAKEN`] and
-//! makes at most [`PIECE`], so that whoever reads a body can let others have their turn in the middle of a bomb. At the
+//! makes at most [`PIECE`], so that the reader of a body can let others have their turn in the middle of a bomb. At the
 //! end of the body each coding must be at an end of its own, or the body is not whole.
 //!
 //! Beyond the end of what a coding encodes, zero bytes are padding, as most clients see it; another member of gzip
 //! and another frame of zstd go on; anything else is an error, as curl has it.
 //!
-//! A coding that nobody knows is left as it is, with all that stands beside it. More than [`MOST_CODINGS`] are refused.
+//! An unknown coding is left as it is, with all that stands beside it. More than [`MOST_CODINGS`] are refused.
 //! Nothing is set aside before the first byte of a body is there.
 
 mod brotli;
+mod coding_decoder;
 mod codings;
 mod deflate;
 mod gzip;
@@ -22,7 +23,8 @@ use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use unisono_core::{ErrorKind, format_size};
 
-pub(crate) use codings::ACCEPT_ENCODING;
+use coding_decoder::CodingDecoder;
+pub(crate) use codings::{ACCEPT_ENCODING, MOST_CODINGS};
 use codings::{Coding, Codings};
 
 use crate::Error;
@@ -42,34 +44,21 @@ enum State {
 }
 
 /// What a step came to.
-pub(crate) enum Step {
+pub(crate) enum Decoded {
     /// A piece of the body.
-    Made(Bytes),
+    Output(Bytes),
     /// Nothing yet; another step may help.
-    Went,
+    Nothing,
     /// All that was fed has been used up.
-    Hungry,
+    NeedsInput,
 }
 
 /// One coding, and what it has been given.
 struct Stage {
-    undo: Box<dyn Undo>,
+    decoder: Box<dyn CodingDecoder>,
     /// What it has not taken yet.
     input: Bytes,
     made: u64,
-}
-
-/// Undoes one coding.
-trait Undo {
-    /// Takes some of the input, and adds to the output what it becomes, within the output's capacity. Returns how much
-    /// was taken.
-    fn step(&mut self, input: &[u8], output: &mut Vec<u8>) -> io::Result<usize>;
-
-    /// Whether another step may make something without any input.
-    fn has_more(&self) -> bool;
-
-    /// Whether what was taken so far is something whole.
-    fn is_whole(&self) -> bool;
 }
 
 impl Decoder {
@@ -90,10 +79,10 @@ impl Decoder {
         if self.total > self.cap { Err(too_large(self.cap)) } else { Ok(()) }
     }
 
-    /// Takes in what came next. Only for one that is hungry.
+    /// Takes in what came next. Only for one that needs input.
     ///
     /// # Errors
-    /// When its codings are more than anybody has a use for.
+    /// When its codings are more than there is any use for.
     pub(crate) fn feed(&mut self, bytes: Bytes) -> Result<(), Error> {
         if let State::Named(codings) = &self.state {
             self.state = State::Begun(stages(codings)?);
@@ -108,21 +97,21 @@ impl Decoder {
     ///
     /// # Errors
     /// When the body is not what its codings say, or too large.
-    pub(crate) fn step(&mut self) -> Result<Step, Error> {
+    pub(crate) fn step(&mut self) -> Result<Decoded, Error> {
         let cap = self.cap;
         let stages = self.stages();
         // The innermost first, so that a stage is given something only when it has nothing.
-        let Some(at) = stages.iter().rposition(|stage| stage.undo.has_more() || !stage.input.is_empty()) else {
-            return Ok(Step::Hungry);
+        let Some(at) = stages.iter().rposition(|stage| stage.decoder.has_more() || !stage.input.is_empty()) else {
+            return Ok(Decoded::NeedsInput);
         };
         let output = stages[at].step(cap)?;
         match stages.get_mut(at + 1) {
             Some(next) => {
                 next.input = output;
-                Ok(Step::Went)
+                Ok(Decoded::Nothing)
             }
-            None if output.is_empty() => Ok(Step::Went),
-            None => Ok(Step::Made(output)),
+            None if output.is_empty() => Ok(Decoded::Nothing),
+            None => Ok(Decoded::Output(output)),
         }
     }
 
@@ -132,7 +121,7 @@ impl Decoder {
     /// When something is missing. That not one byte came is a whole body in any coding.
     pub(crate) fn end(&self) -> Result<(), Error> {
         match &self.state {
-            State::Begun(stages) if !stages.iter().all(|stage| stage.undo.is_whole()) => {
+            State::Begun(stages) if !stages.iter().all(|stage| stage.decoder.is_whole()) => {
                 Err(Error::new(ErrorKind::IncompleteBody, "the compressed body ends before its end"))
             }
             State::Begun(_) | State::Named(_) => Ok(()),
@@ -150,10 +139,10 @@ impl Decoder {
 impl Stage {
     fn step(&mut self, cap: u64) -> Result<Bytes, Error> {
         let some = &self.input[..self.input.len().min(MOST_TAKEN)];
-        let had_more = self.undo.has_more();
+        let had_more = self.decoder.has_more();
         let room = if had_more { PIECE } else { (some.len() * USUAL_RATIO).clamp(LEAST_PIECE, PIECE) };
         let mut output = Vec::with_capacity(room);
-        let taken = self.undo.step(some, &mut output).map_err(corrupt)?;
+        let taken = self.decoder.step(some, &mut output).map_err(corrupt)?;
         if taken == 0 && output.is_empty() && !had_more {
             return Err(corrupt(io::Error::other("the decoder does not get on")));
         }
@@ -183,13 +172,13 @@ fn stages(codings: &Codings) -> Result<Vec<Stage>, Error> {
     // decoded.
     let brotli_window = if codings.len() <= 2 { 24 } else { LARGEST_ZSTD_WINDOW };
     let stage = |coding: &Coding| {
-        let undo: Box<dyn Undo> = match coding {
+        let decoder: Box<dyn CodingDecoder> = match coding {
             Coding::Gzip => Box::new(gzip::Gzip::default()),
             Coding::Deflate => Box::new(deflate::Deflate::default()),
             Coding::Brotli => Box::new(brotli::Brotli::new(brotli_window)),
             Coding::Zstd => Box::new(zstd::Zstd::new(LARGEST_ZSTD_WINDOW).map_err(corrupt)?),
         };
-        Ok(Stage { undo, input: Bytes::new(), made: 0 })
+        Ok(Stage { decoder, input: Bytes::new(), made: 0 })
     };
     codings.iter().rev().map(stage).collect()
 }
@@ -217,22 +206,14 @@ pub fn decode_body(codings: &[&str], body: &[u8], piece: usize, cap: u64) -> Res
         decoder.feed(Bytes::copy_from_slice(piece))?;
         loop {
             match decoder.step()? {
-                Step::Made(bytes) => output.extend_from_slice(&bytes),
-                Step::Went => {}
-                Step::Hungry => break,
+                Decoded::Output(bytes) => output.extend_from_slice(&bytes),
+                Decoded::Nothing => {}
+                Decoded::NeedsInput => break,
             }
         }
     }
     decoder.end()?;
     Ok(output)
-}
-
-/// What follows the end of a stream: zeros are padding. Returns how much was taken.
-fn skip_padding(input: &[u8]) -> io::Result<usize> {
-    match input.iter().all(|byte| *byte == 0) {
-        true => Ok(input.len()),
-        false => Err(io::Error::other("something follows the end of the compressed data")),
-    }
 }
 
 fn corrupt(error: io::Error) -> Error {
@@ -243,8 +224,6 @@ fn too_large(cap: u64) -> Error {
     Error::new(ErrorKind::TooLarge, format!("the body is larger than {}, the cap for one body", format_size(cap)))
 }
 
-/// Two are rare; curl takes five.
-pub(crate) const MOST_CODINGS: usize = 5;
 /// As a power of two. RFC 9659: 8 MiB is the most that a zstd body may ask for.
 pub(crate) const LARGEST_ZSTD_WINDOW: u32 = 23;
 /// Input for one step. A decoder's tables can cost more than its output.

@@ -60,8 +60,8 @@ fn kind(result: Result<Vec<u8>, Error>) -> Option<ErrorKind> {
 }
 
 /// One decoder by itself, given so much at once and so much room at once.
-fn undone(kind: &str, body: &[u8], piece: usize, room: usize) -> io::Result<(Vec<u8>, bool)> {
-    let mut undo: Box<dyn Undo> = match name(kind) {
+fn decoded(kind: &str, body: &[u8], piece: usize, room: usize) -> io::Result<(Vec<u8>, bool)> {
+    let mut decoder: Box<dyn CodingDecoder> = match name(kind) {
         "gzip" => Box::new(gzip::Gzip::default()),
         "deflate" => Box::new(deflate::Deflate::default()),
         "br" => Box::new(brotli::Brotli::new(24)),
@@ -69,13 +69,13 @@ fn undone(kind: &str, body: &[u8], piece: usize, room: usize) -> io::Result<(Vec
     };
     let mut whole = Vec::new();
     for mut piece in body.chunks(piece) {
-        while undo.has_more() || !piece.is_empty() {
+        while decoder.has_more() || !piece.is_empty() {
             let mut output = Vec::with_capacity(room);
-            piece = &piece[undo.step(piece, &mut output)?..];
+            piece = &piece[decoder.step(piece, &mut output)?..];
             whole.extend_from_slice(&output);
         }
     }
-    Ok((whole, undo.is_whole()))
+    Ok((whole, decoder.is_whole()))
 }
 
 /// Compressible and not, so that blocks of all kinds come up.
@@ -123,7 +123,7 @@ fn a_body_is_whole_however_input_and_output_are_cut() {
             for piece in (1..20).chain([31, 64, 100, body.len() - 1, body.len()]) {
                 let piece = piece.max(1);
                 for room in (1..20).chain([31, 64, length.max(2) - 1, length.max(1), length + 1]) {
-                    let (back, is_whole) = undone(coding, &body, piece, room).unwrap();
+                    let (back, is_whole) = decoded(coding, &body, piece, room).unwrap();
                     assert!(is_whole && back == bytes, "{coding} of {length}: {piece} in, {room} out");
                 }
             }
@@ -225,7 +225,7 @@ fn a_wrong_checksum_or_length_is_damage_and_not_a_missing_end() {
 }
 
 #[test]
-fn codings_are_undone_in_the_opposite_order_of_their_making() {
+fn codings_are_decoded_in_the_opposite_order_of_their_making() {
     let text = texture(300_000, 1);
     let mut body = text.clone();
     for coding in ["gzip", "br", "zstd", "deflate", "gzip"] {
@@ -249,7 +249,7 @@ fn more_than_five_codings_are_refused_before_anything_is_made_of_the_body() {
             (error.kind(), error.to_string()),
             (ErrorKind::Decode, "the body has more than 5 content codings".into())
         );
-        assert_eq!(decode_body(lines, b"", 1, 100).unwrap(), b"", "there is nothing to undo");
+        assert_eq!(decode_body(lines, b"", 1, 100).unwrap(), b"", "there is nothing to decode");
     }
 }
 
@@ -289,12 +289,12 @@ fn a_step_takes_and_makes_no_more_than_a_piece() {
     let (mut steps, mut total) = (0, 0);
     loop {
         match decoder.step().unwrap() {
-            Step::Made(bytes) => {
+            Decoded::Output(bytes) => {
                 assert!(bytes.len() <= PIECE);
                 total += bytes.len();
             }
-            Step::Went => {}
-            Step::Hungry => break,
+            Decoded::Nothing => {}
+            Decoded::NeedsInput => break,
         }
         steps += 1;
     }

@@ -4,7 +4,7 @@ use std::io;
 
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
-use super::Undo;
+use super::coding_decoder::CodingDecoder;
 
 pub(super) struct Zstd {
     decoder: Decoder<'static>,
@@ -22,7 +22,7 @@ impl Zstd {
     }
 }
 
-impl Undo for Zstd {
+impl CodingDecoder for Zstd {
     fn step(&mut self, input: &[u8], output: &mut Vec<u8>) -> io::Result<usize> {
         if self.is_whole && input.first().is_none_or(|first| *first == 0) {
             // No frame begins so. To ask without input would begin a frame that never comes.
