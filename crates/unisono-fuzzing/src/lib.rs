@@ -21,10 +21,10 @@ mod shell_places;
 mod templates;
 
 /// A target: its name, and what must hold for any bytes.
-pub type Target = (&'static str, fn(&[u8]));
+pub type FuzzTarget = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: &[Target] = &[
+pub const TARGETS: &[FuzzTarget] = &[
     ("decoders", decoders::body),
     ("expressions", expressions::body),
     ("lines", lines::body),

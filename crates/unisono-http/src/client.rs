@@ -19,12 +19,12 @@ use crate::{
     fields,
     framing::{check_framing, check_size},
     news,
-    pool::{Link, Pool},
+    pool::{Pool, PooledConnection},
     redirect,
     resend::Resends,
-    response::{Allowance, Body, Incoming, IncomingBody, Slowest},
+    response::{Body, Incoming, IncomingBody, MinThroughput, ReadBudget},
     throttle,
-    trail::{Hop, Stage, Trail},
+    trail::{Hop, HopStage, Trail},
     url::Origin,
     verdict::effect_of,
 };
@@ -221,19 +221,19 @@ impl Inner {
         loop {
             // What may not be sent twice goes over no connection that its server may be about to close.
             let alone = !request.is_repeatable() && self.pool.breaks_promises(&origin);
-            let link = self.pool.link(&origin, fresh || alone, &reached).await;
-            if let (Err(error), Some(permit)) = (&link, &permit) {
+            let connection = self.pool.acquire(&origin, fresh || alone, &reached).await;
+            if let (Err(error), Some(permit)) = (&connection, &permit) {
                 permit.failed(&error.for_other_logins());
             }
-            let mut link = link?;
-            reached(Stage::Sent);
-            let message = self.message(request, headers.clone(), &origin, &link, alone)?;
-            let answer = match &mut link {
-                Link::Http1(link) => {
-                    link.send(message, attempt, &origin).await.map(|answer| answer.map(Incoming::Http1))
+            let mut connection = connection?;
+            reached(HopStage::Sent);
+            let message = self.message(request, headers.clone(), &origin, &connection, alone)?;
+            let answer = match &mut connection {
+                PooledConnection::Http1(connection) => {
+                    connection.send(message, attempt, &origin).await.map(|answer| answer.map(Incoming::Http1))
                 }
-                Link::Http2(link) => {
-                    link.send(message, attempt, &origin).await.map(|answer| answer.map(Incoming::Http2))
+                PooledConnection::Http2(connection) => {
+                    connection.send(message, attempt, &origin).await.map(|answer| answer.map(Incoming::Http2))
                 }
             };
             let error = match answer {
@@ -242,17 +242,17 @@ impl Inner {
                     return Err(permit.expect("just looked at").refused_by_status().into());
                 }
                 Ok(answer) => {
-                    reached(Stage::Answered);
+                    reached(HopStage::Answered);
                     permit.iter().for_each(LoginPermit::accepted);
-                    let streaming = self.answered(request, origin, link, answer)?;
+                    let streaming = self.answered(request, origin, connection, answer)?;
                     attempt.settle(streaming.effect);
                     return Ok(streaming);
                 }
                 Err(error) => error,
             };
-            if let (true, Link::Http2(link)) = (error.is_unprocessed(), &link) {
-                let Some(pause) = resends.again(&error, link, &self.pool, &origin) else {
-                    if link.is_closed() {
+            if let (true, PooledConnection::Http2(connection)) = (error.is_unprocessed(), &connection) {
+                let Some(pause) = resends.again(&error, connection, &self.pool, &origin) else {
+                    if connection.is_closed() {
                         self.pool.note_failure(&origin, &error);
                     }
                     return Err(error);
@@ -262,7 +262,7 @@ impl Inner {
                 }
                 continue;
             }
-            if matches!(&link, Link::Http1(_)) && error.is_stale() && !error.is_unprocessed() {
+            if matches!(&connection, PooledConnection::Http1(_)) && error.is_stale() && !error.is_unprocessed() {
                 self.pool.note_broken_promise(&origin);
                 if !request.is_repeatable() {
                     self.pool.note_in_doubt(&origin);
@@ -272,7 +272,7 @@ impl Inner {
             if replayed || !error.is_stale() || error.kind() != ErrorKind::Closed || !may_be_repeated {
                 return Err(error);
             }
-            (replayed, fresh) = (true, matches!(link, Link::Http1(_)));
+            (replayed, fresh) = (true, matches!(connection, PooledConnection::Http1(_)));
         }
     }
 
@@ -280,11 +280,11 @@ impl Inner {
         &self,
         request: &Request,
         origin: Origin,
-        link: Link,
+        connection: PooledConnection,
         answer: http::Response<Incoming>,
     ) -> Result<Streaming, Error> {
         let (head, incoming) = answer.into_parts();
-        if matches!(link, Link::Http1(_)) {
+        if matches!(connection, PooledConnection::Http1(_)) {
             check_framing(&head.headers, &origin)?;
         }
         check_size(&head.headers, self.options.max_header, &origin)?;
@@ -292,8 +292,8 @@ impl Inner {
             cookies.keep(&request.url, &head.headers);
         }
         let is_misdirected = head.status == StatusCode::MISDIRECTED_REQUEST;
-        if let (true, Link::Http2(link)) = (is_misdirected, &link) {
-            self.pool.retire(&origin, link);
+        if let (true, PooledConnection::Http2(connection)) = (is_misdirected, &connection) {
+            self.pool.retire(&origin, connection);
         }
         // Where requests like this one get connections of their own, it would be kept for nobody.
         let condemned = is_misdirected || (!request.is_repeatable() && self.pool.breaks_promises(&origin));
@@ -308,13 +308,15 @@ impl Inner {
             body: Body::Incoming(IncomingBody {
                 incoming,
                 decoder: Decoder::new(&head.headers, options.decompress, options.max_body),
-                allowance: Allowance::over(&link),
-                link: Some(link),
+                budget: ReadBudget::over(&connection),
+                connection: Some(connection),
                 condemned,
                 pool: self.pool.clone(),
                 origin,
                 wire_bytes: 0,
-                slowest: options.min_throughput.map(|slowest| Box::new(Slowest::new(slowest))),
+                min_throughput: options
+                    .min_throughput
+                    .map(|min_throughput| Box::new(MinThroughput::new(min_throughput))),
             }),
             headers: head.headers,
         })
@@ -345,14 +347,14 @@ impl Inner {
         request: &Request,
         mut headers: HeaderMap,
         origin: &Origin,
-        link: &Link,
+        connection: &PooledConnection,
         alone: bool,
     ) -> Result<http::Request<Bytes>, Error> {
         let unsendable = |what: &str| Error::new(ErrorKind::Input, format!("{what} cannot be sent"));
         let mut parts = uri::Parts::default();
         let authority = request.url.authority();
         let forwarding = self.pool.dialer().forwarding(origin);
-        let is_http1 = matches!(link, Link::Http1(_));
+        let is_http1 = matches!(connection, PooledConnection::Http1(_));
         if is_http1 && !headers.contains_key(header::HOST) {
             headers.insert(header::HOST, HeaderValue::from_str(&authority).map_err(|_| unsendable("the host"))?);
         }

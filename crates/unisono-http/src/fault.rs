@@ -8,7 +8,7 @@ use crate::{Error, news::Sign};
 
 /// How far the exchange had come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
+pub(crate) enum ExchangePhase {
     /// No answer yet.
     Head,
     /// The answer's head is there.
@@ -16,7 +16,7 @@ pub(crate) enum Phase {
 }
 
 /// Names the error of a connection over HTTP/1.1.
-pub(crate) fn exchange_failed(error: hyper::Error, phase: Phase, named: &dyn Display) -> Error {
+pub(crate) fn exchange_failed(error: hyper::Error, phase: ExchangePhase, named: &dyn Display) -> Error {
     let io = find::<io::Error>(&error).map(io::Error::kind);
     let (kind, message) = if is_of_tls(&error) {
         (ErrorKind::Tls, format!("{named} broke off the TLS session"))
@@ -38,14 +38,14 @@ pub(crate) fn body_failed(error: h2::Error, left: u64, is_mute: bool, named: &dy
         let message = format!("the body from {named} is not as long as its head says");
         return Error::new(ErrorKind::IncompleteBody, message).with_source(error);
     }
-    stream_failed(error, Phase::Body, is_mute, named)
+    stream_failed(error, ExchangePhase::Body, is_mute, named)
 }
 
 /// Names the error of a stream of HTTP/2. `is_mute` says that its connection was given up for want of an answer to a
 /// ping.
-pub(crate) fn stream_failed(error: h2::Error, phase: Phase, is_mute: bool, named: &dyn Display) -> Error {
+pub(crate) fn stream_failed(error: h2::Error, phase: ExchangePhase, is_mute: bool, named: &dyn Display) -> Error {
     // What began to be answered was processed, whatever its peer says afterwards.
-    let unprocessed = not_processed(&error).filter(|_| phase == Phase::Head);
+    let unprocessed = not_processed(&error).filter(|_| phase == ExchangePhase::Head);
     let is_calm = error.is_remote() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);
     let sign = if is_calm { Sign::Calm } else { unprocessed.unwrap_or(Sign::Other) };
     let (kind, message) = if error.get_io().is_some_and(|error| is_of_tls(error)) {
@@ -74,7 +74,7 @@ pub(crate) fn is_refused(error: &h2::Error) -> bool {
     error.is_reset() && error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM)
 }
 
-impl Phase {
+impl ExchangePhase {
     fn closed_by(self, named: &dyn Display) -> (ErrorKind, String) {
         match self {
             Self::Head => (ErrorKind::Closed, format!("{named} closed the connection before it answered")),

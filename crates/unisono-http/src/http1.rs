@@ -27,7 +27,7 @@ use crate::{
     Error,
     connection_limit::ConnectionPermit,
     dialer::Dialed,
-    fault::{Phase, exchange_failed},
+    fault::{ExchangePhase, exchange_failed},
     framing::MOST_HEADERS,
     keep_alive,
     news::Sign,
@@ -63,7 +63,7 @@ impl Http1 {
             .max_buf_size(max_header.max(SMALLEST_BUFFER))
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| exchange_failed(error, Phase::Head, named))?;
+            .map_err(|error| exchange_failed(error, ExchangePhase::Head, named))?;
         Ok(Self {
             sender,
             driver: Some(Box::pin(driver)),
@@ -172,7 +172,7 @@ fn send_failed(
     if never_sent {
         attempt.settle(Effect::None);
     }
-    let error = exchange_failed(error.into_error(), Phase::Head, named).unprocessed(never_sent);
+    let error = exchange_failed(error.into_error(), ExchangePhase::Head, named).unprocessed(never_sent);
     // Not sent, or perhaps just closed for idling: another connection may do better at once.
     let error = error.stale(never_sent || was_used);
     match error.peer() == Peer::Unknown && error.kind() == ErrorKind::Closed {

@@ -45,7 +45,7 @@ use crate::{
     Error,
     connection_limit::ConnectionPermit,
     dialer::Dialed,
-    fault::{Phase, is_refused, stream_failed},
+    fault::{ExchangePhase, is_refused, stream_failed},
     news::Sign,
 };
 
@@ -55,7 +55,7 @@ pub(crate) struct Http2 {
     socket: Socket,
     /// Its number among those of its host.
     number: u64,
-    tally: Rc<Tally>,
+    counts: Rc<StreamCounts>,
     /// The stream of this user, until its answer has been read.
     stream: Option<OpenStream>,
     _permit: Rc<ConnectionPermit>,
@@ -65,13 +65,13 @@ pub(crate) struct Http2 {
 
 /// What has become of the streams of a connection.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct StreamCounts {
     sent: Cell<usize>,
     unprocessed: Cell<usize>,
     answered: Cell<usize>,
 }
 
-impl Tally {
+impl StreamCounts {
     /// Whether the peer has taken none of what was sent.
     pub(crate) fn took_nothing(&self) -> bool {
         self.sent.get() == self.unprocessed.get()
@@ -143,7 +143,7 @@ impl Clone for Http2 {
             sender: self.sender.clone(),
             socket: self.socket.clone(),
             number: self.number,
-            tally: self.tally.clone(),
+            counts: self.counts.clone(),
             stream: None,
             _permit: self._permit.clone(),
             users: self.users.clone(),
@@ -169,7 +169,7 @@ impl Http2 {
             .handshake(stream)
             .await
             .map_err(|error| {
-                let failed = || closed(stream_failed(error, Phase::Head, false, named), Sign::NewClosed);
+                let failed = || closed(stream_failed(error, ExchangePhase::Head, false, named), Sign::NewClosed);
                 socket.refused().map_or_else(failed, Error::from)
             })?;
         let shared = Arc::new(Shared {
@@ -185,8 +185,8 @@ impl Http2 {
             changed: Notify::new(),
         });
         drop(tokio::spawn(Driver::new(connection, sender.clone(), shared.clone()).run()));
-        let (tally, users) = (Rc::default(), Arc::new(Users(shared)));
-        Ok(Self { sender, socket, number, tally, stream: None, _permit: Rc::new(permit), users })
+        let (counts, users) = (Rc::default(), Arc::new(Users(shared)));
+        Ok(Self { sender, socket, number, counts, stream: None, _permit: Rc::new(permit), users })
     }
 
     /// Whether it takes no more requests.
@@ -205,7 +205,7 @@ impl Http2 {
     }
 
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        Rc::ptr_eq(&self.tally, &other.tally)
+        Rc::ptr_eq(&self.counts, &other.counts)
     }
 
     pub(crate) fn number(&self) -> u64 {
@@ -213,8 +213,8 @@ impl Http2 {
     }
 
     /// What has become of its streams.
-    pub(crate) fn tally(&self) -> Rc<Tally> {
-        self.tally.clone()
+    pub(crate) fn counts(&self) -> Rc<StreamCounts> {
+        self.counts.clone()
     }
 
     /// Sends a request when there is a stream for it, and waits for the answer's head.
@@ -223,7 +223,7 @@ impl Http2 {
         request: Request<Bytes>,
         attempt: &Attempt,
         named: &dyn Display,
-    ) -> Result<Response<Body>, Error> {
+    ) -> Result<Response<Http2Body>, Error> {
         let shared = self.shared().clone();
         let Ok(permit) = shared.streams.clone().acquire_owned().await else {
             if let Some(refused) = self.socket.refused() {
@@ -238,24 +238,24 @@ impl Http2 {
         let stream = OpenStream::new(shared.clone(), permit);
         let is_head = request.method() == Method::HEAD;
         attempt.begin();
-        self.tally.sent.set(self.tally.sent.get() + 1);
+        self.counts.sent.set(self.counts.sent.get() + 1);
         let answer = match self.hand_over(request) {
             Ok(answer) => answer.await,
             Err(error) => {
                 if let Some(refused) = self.refused(attempt) {
                     return Err(refused);
                 }
-                let error = stream_failed(error, Phase::Head, false, named).unprocessed(true).stale(true);
+                let error = stream_failed(error, ExchangePhase::Head, false, named).unprocessed(true).stale(true);
                 return Err(self.unprocessed(error, attempt));
             }
         };
         match answer {
             Ok(answer) => {
-                self.tally.answered.set(self.tally.answered.get() + 1);
+                self.counts.answered.set(self.counts.answered.get() + 1);
                 shared.note_answer();
                 self.stream = Some(stream);
                 let (head, body) = answer.into_parts();
-                let body = Body::new(body, &head, is_head);
+                let body = Http2Body::new(body, &head, is_head);
                 Ok(Response::from_parts(head, body))
             }
             Err(error) => {
@@ -263,10 +263,10 @@ impl Http2 {
                     return Err(refused);
                 }
                 let (was_refused, is_of_stream) = (is_refused(&error), error.is_reset());
-                let error = stream_failed(error, Phase::Head, self.is_mute(), named);
+                let error = stream_failed(error, ExchangePhase::Head, self.is_mute(), named);
                 if !error.is_unprocessed() {
                     // It may just have been closed for idling.
-                    let was_used = self.tally.answered.get() > 0;
+                    let was_used = self.counts.answered.get() > 0;
                     return Err(closed(error, self.sign_of_close()).stale(was_used && !is_of_stream));
                 }
                 if was_refused {
@@ -307,13 +307,13 @@ impl Http2 {
     }
 
     fn unprocessed(&self, error: Error, attempt: &Attempt) -> Error {
-        self.tally.unprocessed.set(self.tally.unprocessed.get() + 1);
+        self.counts.unprocessed.set(self.counts.unprocessed.get() + 1);
         attempt.settle(Effect::None);
         closed(error, self.sign_of_close())
     }
 
     fn sign_of_close(&self) -> Sign {
-        if self.tally.answered.get() > 0 { Sign::UsedClosed } else { Sign::NewClosed }
+        if self.counts.answered.get() > 0 { Sign::UsedClosed } else { Sign::NewClosed }
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -362,7 +362,7 @@ impl Shared {
 }
 
 /// The next piece of an answer's body; `None` at its end.
-pub(crate) fn poll_data(body: &mut Body, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
+pub(crate) fn poll_data(body: &mut Http2Body, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
     let data = ready!(body.stream.poll_data(context));
     Poll::Ready(match data {
         Some(Ok(bytes)) => {
@@ -385,13 +385,13 @@ fn is_fault(error: &h2::Error) -> bool {
 }
 
 /// The body of an answer.
-pub(crate) struct Body {
+pub(crate) struct Http2Body {
     stream: RecvStream,
     /// What is missing of it by its own head; `None` when only the stream's end will tell.
     left: Option<u64>,
 }
 
-impl Body {
+impl Http2Body {
     fn new(stream: RecvStream, head: &http::response::Parts, is_head: bool) -> Self {
         // RFC 9110, section 6.4.1: these have none, whatever length they name.
         let is_empty = is_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);

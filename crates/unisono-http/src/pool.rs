@@ -26,8 +26,8 @@ use crate::{
     dialer::{Dialed, Dialer},
     fault::find,
     http1::Http1,
-    http2::{Http2, Tally},
-    trail::Stage,
+    http2::{Http2, StreamCounts},
+    trail::HopStage,
     url::Origin,
 };
 
@@ -58,11 +58,11 @@ struct Host {
     failure: RefCell<Option<Error>>,
     /// How many connections over HTTP/2 there were, and what has become of the streams of the last ones.
     made: Cell<u64>,
-    tallies: RefCell<VecDeque<(u64, Rc<Tally>)>>,
+    recent_counts: RefCell<VecDeque<(u64, Rc<StreamCounts>)>>,
 }
 
 /// A connection that is ready for a request.
-pub(crate) enum Link {
+pub(crate) enum PooledConnection {
     Http1(Http1),
     /// Boxed, as it is larger, and a response of either version has one.
     Http2(Box<Http2>),
@@ -92,20 +92,25 @@ impl Pool {
 
     /// A connection to this origin: one that is idle or shared, unless a fresh one is asked for. `reached` is told
     /// while the peer is what is waited for.
-    pub(crate) async fn link(&self, origin: &Origin, fresh: bool, reached: &dyn Fn(Stage)) -> Result<Link, Error> {
+    pub(crate) async fn acquire(
+        &self,
+        origin: &Origin,
+        fresh: bool,
+        reached: &dyn Fn(HopStage),
+    ) -> Result<PooledConnection, Error> {
         let host = self.host(origin);
-        if !fresh && let Some(link) = host.checkout(self.idle_timeout) {
-            match link {
+        if !fresh && let Some(connection) = host.checkout(self.idle_timeout) {
+            match connection {
                 // Boxed, as it is rare: what came in may be the end of a connection that its driver has yet to see.
-                Link::Http2(link) if link.may_have_ended() => {
+                PooledConnection::Http2(connection) if connection.may_have_ended() => {
                     for _ in 0..reactor::TURNS {
                         Box::pin(poll_fn(|context| Poll::Ready(reactor::Turn::ask(context.waker())))).await.await;
                     }
-                    if !link.is_closed() {
-                        return Ok(Link::Http2(link));
+                    if !connection.is_closed() {
+                        return Ok(PooledConnection::Http2(connection));
                     }
                 }
-                link => return Ok(link),
+                connection => return Ok(connection),
             }
         }
         // Boxed: connecting is rare, and its future would make that of every request as large.
@@ -117,17 +122,17 @@ impl Pool {
         origin: &Origin,
         host: &Host,
         fresh: bool,
-        reached: &dyn Fn(Stage),
-    ) -> Result<Link, Error> {
+        reached: &dyn Fn(HopStage),
+    ) -> Result<PooledConnection, Error> {
         if host.is_http1.get() {
             return self.connect(origin, host, reached).await;
         }
         let failures = host.failures.get();
         // Whoever is first waits for the peer, unless there is no room for connections.
-        reached(if self.limit.has_waiters() { Stage::Apart } else { Stage::Connecting });
+        reached(if self.limit.has_waiters() { HopStage::Apart } else { HopStage::Connecting });
         let first = host.connecting.lock().await;
-        if !fresh && let Some(link) = host.checkout(self.idle_timeout) {
-            return Ok(link);
+        if !fresh && let Some(connection) = host.checkout(self.idle_timeout) {
+            return Ok(connection);
         }
         if host.failures.get() != failures
             && let Some(failure) = host.failure.borrow().as_ref()
@@ -150,14 +155,14 @@ impl Pool {
     }
 
     /// Takes back a connection that is ready for the next request.
-    pub(crate) fn give_back(&self, origin: &Origin, mut link: Http1) {
+    pub(crate) fn give_back(&self, origin: &Origin, mut connection: Http1) {
         let now = clock::now();
-        link.idle_since = now;
+        connection.idle_since = now;
         if self.limit.has_waiters() {
             // Somebody waits for a connection, perhaps to another origin, and this one can be had.
             self.limit.note_idle();
         }
-        self.host(origin).idle.borrow_mut().push(link);
+        self.host(origin).idle.borrow_mut().push(connection);
         self.sweep(now);
     }
 
@@ -197,12 +202,17 @@ impl Pool {
     /// How many connections over HTTP/2, from the one with this number on, have taken no request at all.
     pub(crate) fn in_vain_since(&self, origin: &Origin, first: u64) -> usize {
         let host = self.host(origin);
-        let tallies = host.tallies.borrow();
-        tallies.iter().filter(|(number, tally)| *number >= first && tally.took_nothing()).count()
+        let recent_counts = host.recent_counts.borrow();
+        recent_counts.iter().filter(|(number, counts)| *number >= first && counts.took_nothing()).count()
     }
 
-    async fn connect(&self, origin: &Origin, host: &Host, reached: &dyn Fn(Stage)) -> Result<Link, Error> {
-        reached(Stage::Apart);
+    async fn connect(
+        &self,
+        origin: &Origin,
+        host: &Host,
+        reached: &dyn Fn(HopStage),
+    ) -> Result<PooledConnection, Error> {
+        reached(HopStage::Apart);
         let permit = loop {
             if let Some(permit) = self.limit.try_acquire() {
                 break permit;
@@ -210,11 +220,11 @@ impl Pool {
             if !self.drop_an_idle_one() {
                 self.limit.changed().await;
             }
-            if let Some(link) = host.checkout(self.idle_timeout) {
-                return Ok(link);
+            if let Some(connection) = host.checkout(self.idle_timeout) {
+                return Ok(connection);
             }
         };
-        reached(Stage::Connecting);
+        reached(HopStage::Connecting);
         match self.dialer.connect(origin).await {
             Ok(dialed) => self.set_up(dialed, host, permit, origin).await,
             Err(error) if is_out_of_files(&error) && self.limit.open() > 1 => {
@@ -232,19 +242,19 @@ impl Pool {
         host: &Host,
         permit: ConnectionPermit,
         named: &Origin,
-    ) -> Result<Link, Error> {
+    ) -> Result<PooledConnection, Error> {
         host.is_http1.set(!dialed.http2);
         if dialed.http2 {
             let number = host.made.get() + 1;
             host.made.set(number);
-            let link = Http2::open(dialed, permit, number, self.max_header, named).await?;
-            let mut tallies = host.tallies.borrow_mut();
-            tallies.truncate(TALLIES_KEPT - 1);
-            tallies.push_front((number, link.tally()));
-            *host.shared.borrow_mut() = Some(link.clone());
-            return Ok(Link::Http2(Box::new(link)));
+            let connection = Http2::open(dialed, permit, number, self.max_header, named).await?;
+            let mut recent_counts = host.recent_counts.borrow_mut();
+            recent_counts.truncate(COUNTS_KEPT - 1);
+            recent_counts.push_front((number, connection.counts()));
+            *host.shared.borrow_mut() = Some(connection.clone());
+            return Ok(PooledConnection::Http2(Box::new(connection)));
         }
-        Ok(Link::Http1(Http1::open(dialed, permit, self.max_header, named).await?))
+        Ok(PooledConnection::Http1(Http1::open(dialed, permit, self.max_header, named).await?))
     }
 
     fn host(&self, origin: &Origin) -> Rc<Host> {
@@ -267,8 +277,10 @@ impl Pool {
         }
         self.swept.set(now);
         self.origins.borrow_mut().retain(|_, host| {
-            host.idle.borrow_mut().retain(|link| now.saturating_duration_since(link.idle_since) < self.idle_timeout);
-            host.shared.borrow_mut().take_if(|link| link.is_closed());
+            host.idle
+                .borrow_mut()
+                .retain(|connection| now.saturating_duration_since(connection.idle_since) < self.idle_timeout);
+            host.shared.borrow_mut().take_if(|connection| connection.is_closed());
             let is_known = Rc::strong_count(host) > 1 || host.breaks_promises.get();
             is_known || !host.idle.borrow().is_empty() || host.shared.borrow().is_some()
         });
@@ -298,7 +310,7 @@ impl Host {
             failures: Cell::new(0),
             failure: RefCell::default(),
             made: Cell::new(0),
-            tallies: RefCell::default(),
+            recent_counts: RefCell::default(),
         }
     }
 
@@ -307,21 +319,21 @@ impl Host {
         *self.failure.borrow_mut() = Some(error.again());
     }
 
-    fn checkout(&self, idle_timeout: Duration) -> Option<Link> {
-        if let Some(link) = self.shared.borrow().as_ref().filter(|link| !link.is_closed()) {
-            return Some(Link::Http2(Box::new(link.clone())));
+    fn checkout(&self, idle_timeout: Duration) -> Option<PooledConnection> {
+        if let Some(connection) = self.shared.borrow().as_ref().filter(|connection| !connection.is_closed()) {
+            return Some(PooledConnection::Http2(Box::new(connection.clone())));
         }
         let now = clock::now();
         let mut idle = self.idle.borrow_mut();
-        while let Some(mut link) = idle.pop() {
-            let idle = now.saturating_duration_since(link.idle_since);
-            if idle >= idle_timeout.min(link.usable_for.unwrap_or(idle_timeout)) {
+        while let Some(mut connection) = idle.pop() {
+            let idle = now.saturating_duration_since(connection.idle_since);
+            if idle >= idle_timeout.min(connection.usable_for.unwrap_or(idle_timeout)) {
                 continue;
             }
-            if link.is_usable() {
-                return Some(Link::Http1(link));
+            if connection.is_usable() {
+                return Some(PooledConnection::Http1(connection));
             }
-            if link.usable_for.is_some() {
+            if connection.usable_for.is_some() {
                 // It was luck that no request was on its way.
                 self.breaks_promises.set(true);
             }
@@ -336,7 +348,7 @@ fn is_out_of_files(error: &Error) -> bool {
 }
 
 /// More than it takes to call it a day.
-const TALLIES_KEPT: usize = 16;
+const COUNTS_KEPT: usize = 16;
 /// In a report; more say nothing more.
 const HOSTS_NAMED: usize = 5;
 const SWEEP_EVERY: Duration = Duration::from_secs(5);

@@ -23,7 +23,7 @@ use unisono_net::Local;
 use crate::{
     Client, Error, Request, Response, StatusSet, Streaming, Trail,
     client::is_news_of,
-    trail::{Hop, Stage},
+    trail::{Hop, HopStage},
     wire::{RemoteEnd, decode_end, decode_request, encode_end, encode_request},
 };
 
@@ -78,7 +78,7 @@ impl Remote {
         attempt.begin();
         // The other side takes the hop that it is given for the row's own.
         let is_own = is_news_of(request, first);
-        trail.reached(if is_own { Stage::Sent } else { Stage::Apart });
+        trail.reached(if is_own { HopStage::Sent } else { HopStage::Apart });
         let mut result = self.pool.submit(encode_request(first, redirects), attempt.hold()).await;
         if matches!(result, Some(RemoteResult::Lost(_))) && first.is_repeatable() {
             // All that a machine had comes back at once, which is no fault of their servers: their budgets are not for

@@ -31,20 +31,26 @@ pub(crate) struct Resends {
 
 impl Resends {
     /// After how long it is to go out again; `None`: not at once.
-    pub(crate) fn again(&mut self, error: &Error, link: &Http2, pool: &Pool, origin: &Origin) -> Option<Duration> {
+    pub(crate) fn again(
+        &mut self,
+        error: &Error,
+        connection: &Http2,
+        pool: &Pool,
+        origin: &Origin,
+    ) -> Option<Duration> {
         self.all += 1;
         if self.all > MOST || !error.is_unprocessed() || !error.is_stale() {
             return None;
         }
         if find(error).is_some_and(is_refused) {
-            if link.others() > 0 {
+            if connection.others() > 0 {
                 return Some(Duration::ZERO);
             }
             self.refused_alone += 1;
             return (self.refused_alone <= MOST_REFUSED_ALONE)
                 .then(|| FIRST_PAUSE.saturating_mul(1 << (self.refused_alone - 1)));
         }
-        let first = *self.first.get_or_insert(link.number());
+        let first = *self.first.get_or_insert(connection.number());
         (pool.in_vain_since(origin, first) <= MOST_IN_VAIN).then_some(Duration::ZERO)
     }
 }

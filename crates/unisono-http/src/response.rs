@@ -12,9 +12,9 @@ use unisono_core::{Effect, ErrorKind, Peer, clock, format_size, reactor};
 use crate::{
     Error, SLOW_WINDOW, Url,
     decode::{Decoded, Decoder},
-    fault::{Phase, body_failed, exchange_failed},
+    fault::{ExchangePhase, body_failed, exchange_failed},
     http2,
-    pool::{Link, Pool},
+    pool::{Pool, PooledConnection},
     url::Origin,
     verdict::effect_of_broken_body,
 };
@@ -193,7 +193,7 @@ impl Body {
 /// What brings a body.
 pub(crate) enum Incoming {
     Http1(hyper::body::Incoming),
-    Http2(http2::Body),
+    Http2(http2::Http2Body),
 }
 
 impl Incoming {
@@ -211,15 +211,15 @@ pub(crate) struct IncomingBody {
     pub(crate) incoming: Incoming,
     pub(crate) decoder: Decoder,
     /// `None` once the body has ended.
-    pub(crate) link: Option<Link>,
+    pub(crate) connection: Option<PooledConnection>,
     /// The connection must not be used again.
     pub(crate) condemned: bool,
     pub(crate) pool: Rc<Pool>,
     pub(crate) origin: Origin,
     pub(crate) wire_bytes: u64,
     /// Boxed, as is all that most requests do without.
-    pub(crate) slowest: Option<Box<Slowest>>,
-    pub(crate) allowance: Allowance,
+    pub(crate) min_throughput: Option<Box<MinThroughput>>,
+    pub(crate) budget: ReadBudget,
 }
 
 impl IncomingBody {
@@ -230,13 +230,13 @@ impl IncomingBody {
             return Ok(Some(bytes));
         }
         loop {
-            self.allowance.ready().await;
+            self.budget.ready().await;
             match self.decoder.step()? {
                 Decoded::Output(bytes) => {
-                    self.allowance.spend(bytes.len());
+                    self.budget.spend(bytes.len());
                     return Ok(Some(bytes));
                 }
-                Decoded::Nothing => self.allowance.spend(0),
+                Decoded::Nothing => self.budget.spend(0),
                 Decoded::NeedsInput => match self.data().await? {
                     Some(bytes) => self.decoder.feed(bytes)?,
                     None => {
@@ -264,9 +264,9 @@ impl IncomingBody {
 
     /// What came next, as it came; `None` at the end, and from then on.
     async fn data(&mut self) -> Result<Option<Bytes>, Error> {
-        while self.link.is_some() {
-            self.allowance.ready().await;
-            let frame = match self.slowest.as_ref().map(|slowest| slowest.until) {
+        while self.connection.is_some() {
+            self.budget.ready().await;
+            let frame = match self.min_throughput.as_ref().map(|min_throughput| min_throughput.until) {
                 None => self.frame().await?,
                 Some(until) => match reactor::timeout_at(until, self.frame()).await {
                     Ok(frame) => frame?,
@@ -280,40 +280,44 @@ impl IncomingBody {
                 None => self.end(),
                 Some(bytes) if !bytes.is_empty() => {
                     self.wire_bytes += bytes.len() as u64;
-                    self.allowance.spend(bytes.len());
+                    self.budget.spend(bytes.len());
                     return Ok(Some(bytes));
                 }
                 // It costs a turn like any other.
-                Some(_) => self.allowance.spend(0),
+                Some(_) => self.budget.spend(0),
             }
         }
         Ok(None)
     }
 
     fn next_window(&mut self) -> Result<(), Error> {
-        match &mut self.slowest {
-            Some(slowest) => slowest.next_window(self.wire_bytes, &self.origin),
+        match &mut self.min_throughput {
+            Some(min_throughput) => min_throughput.next_window(self.wire_bytes, &self.origin),
             None => Ok(()),
         }
     }
 
     /// What the next frame brings: nothing, if it is of trailers, which say nothing that anybody asked for.
     async fn frame(&mut self) -> Result<Option<Bytes>, Error> {
-        let Self { incoming, allowance, link, origin, .. } = self;
-        let link = link.as_mut().expect("the body has not ended");
+        let Self { incoming, budget, connection, origin, .. } = self;
+        let connection = connection.as_mut().expect("the body has not ended");
         poll_fn(|context| {
-            let polled = match (&mut *incoming, &mut *link) {
-                (Incoming::Http1(body), Link::Http1(link)) => link.poll_frame(body, context).map(|frame| {
-                    let frame = frame.map(|frame| frame.map(|frame| frame.into_data().unwrap_or_default()));
-                    frame.transpose().map_err(|error| exchange_failed(error, Phase::Body, origin))
-                }),
-                (Incoming::Http2(body), Link::Http2(link)) => http2::poll_data(body, context).map(|data| {
-                    data.transpose().map_err(|error| body_failed(error, body.left(), link.is_mute(), origin))
-                }),
+            let polled = match (&mut *incoming, &mut *connection) {
+                (Incoming::Http1(body), PooledConnection::Http1(connection)) => {
+                    connection.poll_frame(body, context).map(|frame| {
+                        let frame = frame.map(|frame| frame.map(|frame| frame.into_data().unwrap_or_default()));
+                        frame.transpose().map_err(|error| exchange_failed(error, ExchangePhase::Body, origin))
+                    })
+                }
+                (Incoming::Http2(body), PooledConnection::Http2(connection)) => {
+                    http2::poll_data(body, context).map(|data| {
+                        data.transpose().map_err(|error| body_failed(error, body.left(), connection.is_mute(), origin))
+                    })
+                }
                 _ => unreachable!("a body comes over the connection that it was asked for on"),
             };
             if polled.is_pending() {
-                allowance.begin();
+                budget.begin();
             }
             polled
         })
@@ -322,11 +326,11 @@ impl IncomingBody {
 
     /// Gives back the connection.
     fn end(&mut self) {
-        let link = self.link.take().expect("a body ends once");
-        if let (Link::Http1(mut link), false) = (link, self.condemned)
-            && link.settle()
+        let connection = self.connection.take().expect("a body ends once");
+        if let (PooledConnection::Http1(mut connection), false) = (connection, self.condemned)
+            && connection.settle()
         {
-            self.pool.give_back(&self.origin, link);
+            self.pool.give_back(&self.origin, connection);
         }
     }
 }
@@ -334,17 +338,17 @@ impl IncomingBody {
 /// What a reader may still do before others have their turn. A peer that is quick enough always has something more to
 /// read, and a body that expands always something more to give out.
 #[derive(Debug)]
-pub(crate) struct Allowance {
+pub(crate) struct ReadBudget {
     frames: u16,
     most_frames: u16,
     bytes: u32,
 }
 
-impl Allowance {
-    pub(crate) fn over(link: &Link) -> Self {
-        let most_frames = match link {
-            Link::Http1(_) => FRAMES_A_TURN,
-            Link::Http2(_) => HTTP2_FRAMES_A_TURN,
+impl ReadBudget {
+    pub(crate) fn over(connection: &PooledConnection) -> Self {
+        let most_frames = match connection {
+            PooledConnection::Http1(_) => FRAMES_A_TURN,
+            PooledConnection::Http2(_) => HTTP2_FRAMES_A_TURN,
         };
         Self { frames: most_frames, most_frames, bytes: BYTES_A_TURN }
     }
@@ -371,13 +375,13 @@ impl Allowance {
 
 /// The slowest that a body may come.
 #[derive(Debug)]
-pub(crate) struct Slowest {
+pub(crate) struct MinThroughput {
     bytes_per_second: u64,
     until: Instant,
     bytes_before: u64,
 }
 
-impl Slowest {
+impl MinThroughput {
     pub(crate) fn new(bytes_per_second: u64) -> Self {
         Self { bytes_per_second, until: Instant::from_std(clock::now() + SLOW_WINDOW), bytes_before: 0 }
     }

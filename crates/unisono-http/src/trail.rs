@@ -17,7 +17,7 @@ use crate::{Request, news::Sign};
 #[derive(Debug, Default)]
 pub struct Trail {
     hop: RefCell<Option<Box<Hop>>>,
-    stage: Cell<Stage>,
+    stage: Cell<HopStage>,
 }
 
 /// A later hop of a request.
@@ -30,7 +30,7 @@ pub(crate) struct Hop {
 
 /// How far the hop has come that is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Stage {
+pub(crate) enum HopStage {
     /// It does not go to the row's own host, or waits for something of this side.
     #[default]
     Apart,
@@ -59,21 +59,21 @@ impl Trail {
 
     /// Before a hop is sent. How far it comes is followed only where it goes to the row's own host.
     pub(crate) fn begin_hop(&self, is_own: bool) -> Option<&Self> {
-        self.stage.set(Stage::Apart);
+        self.stage.set(HopStage::Apart);
         is_own.then_some(self)
     }
 
-    pub(crate) fn reached(&self, stage: Stage) {
+    pub(crate) fn reached(&self, stage: HopStage) {
         self.stage.set(stage);
     }
 
     /// What it is a sign of that time runs out now.
     pub(crate) fn sign_of_timeout(&self) -> Sign {
         match self.stage.get() {
-            Stage::Apart => Sign::Other,
-            Stage::Connecting => Sign::Dial(DialFailure::NoConnection),
-            Stage::Sent => Sign::Silent,
-            Stage::Answered => Sign::Unfinished,
+            HopStage::Apart => Sign::Other,
+            HopStage::Connecting => Sign::Dial(DialFailure::NoConnection),
+            HopStage::Sent => Sign::Silent,
+            HopStage::Answered => Sign::Unfinished,
         }
     }
 }

@@ -48,7 +48,7 @@ pub fn encode_options(options: &Options) -> Result<Vec<u8>, Error> {
     if let Some(only) = options.only_here() {
         return Err(Error::new(ErrorKind::Input, only.why()));
     }
-    let mut out = Writer::new();
+    let mut out = MessageWriter::new();
     out.duration(options.connect_timeout);
     out.number(match options.version {
         HttpVersion::Auto => 0,
@@ -57,9 +57,9 @@ pub fn encode_options(options: &Options) -> Result<Vec<u8>, Error> {
     });
     out.list(&options.tls.roots, |out, root| out.bytes(root));
     out.flag(options.tls.insecure);
-    out.option(options.proxies.http.as_ref(), Writer::proxy);
-    out.option(options.proxies.https.as_ref(), Writer::proxy);
-    out.list(&options.proxies.exceptions.0, Writer::exception);
+    out.option(options.proxies.http.as_ref(), MessageWriter::proxy);
+    out.option(options.proxies.https.as_ref(), MessageWriter::proxy);
+    out.list(&options.proxies.exceptions.0, MessageWriter::exception);
     out.list(&options.hosts, |out, host| {
         out.text(&host.host);
         out.option(host.port, |out, port| out.number(port.into()));
@@ -79,7 +79,7 @@ pub fn encode_options(options: &Options) -> Result<Vec<u8>, Error> {
     });
     out.headers(&options.headers);
     out.flag(options.decompress);
-    out.option(options.min_throughput, Writer::number);
+    out.option(options.min_throughput, MessageWriter::number);
     out.duration(options.idle_timeout);
     Ok(out.0)
 }
@@ -100,14 +100,14 @@ pub fn decode_options(bytes: Bytes) -> Result<Options, Error> {
             },
             tls: Tls { roots: from.list(|from| Ok(from.bytes()?.to_vec()))?, insecure: from.flag()?, identity: None },
             proxies: Proxies {
-                http: from.option(Reader::proxy)?,
-                https: from.option(Reader::proxy)?,
-                exceptions: NoProxy(from.list(Reader::exception)?),
+                http: from.option(MessageReader::proxy)?,
+                https: from.option(MessageReader::proxy)?,
+                exceptions: NoProxy(from.list(MessageReader::exception)?),
             },
             hosts: from.list(|from| {
                 Ok(HostAddress {
                     host: from.text()?,
-                    port: from.option(Reader::small)?,
+                    port: from.option(MessageReader::small)?,
                     addresses: from.list(|from| from.text()?.parse().map_err(|_| Malformed))?,
                 })
             })?,
@@ -123,7 +123,7 @@ pub fn decode_options(bytes: Bytes) -> Result<Options, Error> {
             expect: StatusSet::from_ranges(from.list(|from| Ok((from.small()?, from.small()?)))?),
             headers: from.headers()?,
             decompress: from.flag()?,
-            min_throughput: from.option(Reader::number)?,
+            min_throughput: from.option(MessageReader::number)?,
             idle_timeout: from.duration()?,
             resolver: None,
             unix_socket: None,
@@ -135,7 +135,7 @@ pub fn decode_options(bytes: Bytes) -> Result<Options, Error> {
 
 /// Writes a request, and how many redirects have led to it.
 pub(crate) fn encode_request(request: &Request, redirects: u8) -> Vec<u8> {
-    let mut out = Writer::new();
+    let mut out = MessageWriter::new();
     out.request(request);
     out.number(redirects.into());
     out.0
@@ -148,7 +148,7 @@ pub(crate) fn decode_request(bytes: Bytes) -> Result<(Request, u8), Error> {
 
 /// Writes the end of an exchange.
 pub(crate) fn encode_end(end: &RemoteEnd) -> Vec<u8> {
-    let mut out = Writer::new();
+    let mut out = MessageWriter::new();
     let effect = Effect::ALL.iter().position(|effect| *effect == end.effect).unwrap_or(0);
     out.number(effect as u64);
     out.option(end.hop.as_ref(), |out, hop| {
@@ -198,7 +198,7 @@ pub(crate) fn decode_end(bytes: Bytes) -> Result<RemoteEnd, Error> {
             return Ok(RemoteEnd { effect, hop, peer, outcome: Ok(response) });
         }
         let kind = ErrorKind::named(&from.text()?).ok_or(Malformed)?;
-        let levels = from.list(Reader::text)?;
+        let levels = from.list(MessageReader::text)?;
         let error = Error::of_levels(kind, levels).ok_or(Malformed)?;
         let error = error.retryable(from.flag()?).unprocessed(from.flag()?).stale(from.flag()?);
         Ok(RemoteEnd { effect, hop, peer, outcome: Err(error) })
@@ -208,9 +208,9 @@ pub(crate) fn decode_end(bytes: Bytes) -> Result<RemoteEnd, Error> {
 /// It is not what it should be. Where, is of no use to anybody: both sides are ours.
 struct Malformed;
 
-struct Writer(Vec<u8>);
+struct MessageWriter(Vec<u8>);
 
-impl Writer {
+impl MessageWriter {
     fn new() -> Self {
         Self(vec![FORMAT])
     }
@@ -311,9 +311,9 @@ impl Writer {
 }
 
 /// Reads one message to its end.
-fn read<T>(bytes: Bytes, members: impl FnOnce(&mut Reader) -> Result<T, Malformed>) -> Result<T, Error> {
-    let mut from = Reader(bytes);
-    let whole = |from: &mut Reader| {
+fn read<T>(bytes: Bytes, members: impl FnOnce(&mut MessageReader) -> Result<T, Malformed>) -> Result<T, Error> {
+    let mut from = MessageReader(bytes);
+    let whole = |from: &mut MessageReader| {
         if from.byte()? != FORMAT {
             return Err(Malformed);
         }
@@ -326,9 +326,9 @@ fn read<T>(bytes: Bytes, members: impl FnOnce(&mut Reader) -> Result<T, Malforme
     })
 }
 
-struct Reader(Bytes);
+struct MessageReader(Bytes);
 
-impl Reader {
+impl MessageReader {
     fn byte(&mut self) -> Result<u8, Malformed> {
         Ok(self.take(1)?[0])
     }
@@ -442,7 +442,7 @@ impl Reader {
         Ok(match self.number()? {
             0 => Exception::All,
             1 => Exception::Network(self.text()?.parse().map_err(|_| Malformed)?),
-            2 => Exception::Name(self.text()?, self.option(Reader::small)?),
+            2 => Exception::Name(self.text()?, self.option(MessageReader::small)?),
             _ => return Err(Malformed),
         })
     }
@@ -636,7 +636,7 @@ mod tests {
     #[test]
     fn an_error_of_any_number_of_causes_is_refused_and_takes_no_stack() {
         let with_causes = |count: u64| {
-            let mut out = Writer::new();
+            let mut out = MessageWriter::new();
             out.number(0);
             out.option(None::<()>, |_, ()| ());
             out.number(0);

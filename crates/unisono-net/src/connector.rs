@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use unisono_core::{ErrorKind, clock, format_duration, reactor};
 
 use crate::{
-    dns::{Family, HostAddress, Names, Resolve},
+    dns::{CachingResolver, Family, HostAddress, Resolve},
     endpoint::{Endpoint, Route},
     error::Error,
     failure::DialFailure,
@@ -40,7 +40,7 @@ pub struct ConnectorOptions {
 
 /// Makes connections.
 pub struct Connector {
-    names: Names,
+    names: CachingResolver,
     tls: TlsContext,
     connect_timeout: Duration,
 }
@@ -62,7 +62,11 @@ impl Connector {
     /// When a certificate or key is of no use.
     pub fn new(options: ConnectorOptions) -> Result<Self, Error> {
         let ConnectorOptions { connect_timeout, resolver, hosts, family, tls, alpn } = options;
-        Ok(Self { names: Names::new(resolver, hosts, family), tls: TlsContext::new(&tls, alpn)?, connect_timeout })
+        Ok(Self {
+            names: CachingResolver::new(resolver, hosts, family),
+            tls: TlsContext::new(&tls, alpn)?,
+            connect_timeout,
+        })
     }
 
     /// Connects, within the connect timeout. The time in which other connections log in to the same proxy does not

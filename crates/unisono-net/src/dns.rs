@@ -78,7 +78,7 @@ pub struct HostAddress {
 
 type Answer = Result<Rc<[IpAddr]>, LookupError>;
 
-pub(crate) struct Names {
+pub(crate) struct CachingResolver {
     resolver: Rc<dyn Resolve>,
     given: Vec<HostAddress>,
     family: Family,
@@ -92,10 +92,10 @@ struct Entry {
     good_until: Option<Instant>,
 }
 
-impl Names {
+impl CachingResolver {
     /// Names looked up by this resolver, or else the system's, except those that are given.
     pub(crate) fn new(resolver: Option<Rc<dyn Resolve>>, given: Vec<HostAddress>, family: Family) -> Self {
-        let resolver = resolver.unwrap_or_else(|| Rc::new(System::default()));
+        let resolver = resolver.unwrap_or_else(|| Rc::new(SystemResolver::default()));
         Self { resolver, given, family, cache: RefCell::default() }
     }
 
@@ -170,17 +170,17 @@ impl Names {
 }
 
 /// The system's resolver, `getaddrinfo`.
-struct System {
+struct SystemResolver {
     threads: Rc<Semaphore>,
 }
 
-impl Default for System {
+impl Default for SystemResolver {
     fn default() -> Self {
         Self { threads: Rc::new(Semaphore::new(MOST_THREADS)) }
     }
 }
 
-impl Resolve for System {
+impl Resolve for SystemResolver {
     fn resolve(&self, host: &str) -> Local<Result<Vec<IpAddr>, LookupError>> {
         let (host, threads) = (host.to_owned(), self.threads.clone());
         Box::pin(async move {
@@ -264,9 +264,9 @@ mod tests {
         }
     }
 
-    fn names(answer: fn(u32) -> Result<Vec<IpAddr>, LookupError>) -> (Names, Rc<Scripted>) {
+    fn names(answer: fn(u32) -> Result<Vec<IpAddr>, LookupError>) -> (CachingResolver, Rc<Scripted>) {
         let scripted = Rc::new(Scripted { asked: Cell::new(0), answer });
-        (Names::new(Some(scripted.clone()), Vec::new(), Family::Any), scripted)
+        (CachingResolver::new(Some(scripted.clone()), Vec::new(), Family::Any), scripted)
     }
 
     fn v4(last: u8) -> IpAddr {

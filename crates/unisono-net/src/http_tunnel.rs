@@ -49,7 +49,7 @@ pub(crate) async fn open(stream: ByteStream, to: Endpoint<'_>, login: &LoginPerm
 
 /// What a proxy said first.
 #[derive(Debug)]
-struct Head {
+struct ResponseHead {
     status: u16,
     /// Fit to be shown.
     reason: String,
@@ -74,14 +74,14 @@ impl std::fmt::Display for Unreadable {
     }
 }
 
-impl std::fmt::Display for Head {
+impl std::fmt::Display for ResponseHead {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "HTTP {} {}", self.status, self.reason)
     }
 }
 
 /// The head of the answer that counts; those that only say "wait" are passed over, within the same bound.
-async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Result<Head, Unreadable> {
+async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Result<ResponseHead, Unreadable> {
     let mut left = LONGEST_HEAD;
     loop {
         let head = parse_head(&read_lines(stream, &mut left).await?)?;
@@ -111,7 +111,7 @@ async fn read_lines(stream: &mut (impl AsyncRead + Unpin), left: &mut usize) -> 
     Ok(head)
 }
 
-fn parse_head(head: &[u8]) -> Result<Head, Unreadable> {
+fn parse_head(head: &[u8]) -> Result<ResponseHead, Unreadable> {
     let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii_end();
     let rest =
         line.strip_prefix(BEGINS).and_then(|rest| rest.split_first()).filter(|(minor, _)| minor.is_ascii_digit());
@@ -125,7 +125,7 @@ fn parse_head(head: &[u8]) -> Result<Head, Unreadable> {
     let status = code.iter().fold(0, |sum, digit| sum * 10 + u16::from(digit - b'0'));
     let reason = String::from_utf8_lossy(&reason[..reason.len().min(LONGEST_REASON)]);
     let reason = reason.trim().chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
-    Ok(Head { status, reason })
+    Ok(ResponseHead { status, reason })
 }
 
 /// For tests and fuzzing: what becomes of these bytes as a proxy's answer to CONNECT, and how many of them were taken.

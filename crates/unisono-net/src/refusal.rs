@@ -16,12 +16,12 @@ use crate::{error::Error, failure::DialFailure};
 
 /// A handshake that the server has ended by an alert.
 #[derive(Debug, Clone)]
-pub(crate) struct Refusal {
+pub(crate) struct HandshakeRefusal {
     pub(crate) party: Party,
     pub(crate) alert: AlertDescription,
 }
 
-impl Refusal {
+impl HandshakeRefusal {
     pub(crate) fn error(&self) -> Error {
         let Self { party: Party { named, has_identity }, alert } = self;
         let error = Error::new(ErrorKind::Tls, format!("TLS handshake with {named} failed"));

@@ -16,7 +16,7 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-use crate::{error::Error, refusal::Refusal};
+use crate::{error::Error, refusal::HandshakeRefusal};
 
 /// A socket that a connection reads and writes while a pool may still ask whether the peer has closed it. Clones are of
 /// one socket.
@@ -30,7 +30,7 @@ struct Inner {
     /// Bytes that the kernel has taken.
     written: u64,
     /// Boxed, as nearly no connection has one.
-    refusal: Option<Box<Refusal>>,
+    refusal: Option<Box<HandshakeRefusal>>,
 }
 
 enum Carrier {
@@ -81,7 +81,7 @@ impl Socket {
         self.lock().written
     }
 
-    pub(crate) fn note_refusal(&self, refusal: Refusal) {
+    pub(crate) fn note_refusal(&self, refusal: HandshakeRefusal) {
         self.lock().refusal = Some(Box::new(refusal));
     }
 

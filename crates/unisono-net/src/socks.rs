@@ -19,19 +19,19 @@ pub(crate) async fn open(
     login: &LoginPermit<'_>,
 ) -> Result<ByteStream, Error> {
     let (proxy, named) = (login.proxy(), to.named);
-    let failed = |why: Refusal| {
+    let failed = |why: SocksFailure| {
         let message = format!("SOCKS proxy {proxy} does not connect us to {named}");
         match why {
-            Refusal::Io(error) => {
+            SocksFailure::Io(error) => {
                 Error::new(ErrorKind::Proxy, message).met(DialFailure::ProxyCannotReach).with_source(error)
             }
-            Refusal::Said(code) => {
+            SocksFailure::Said(code) => {
                 let may_pass = matches!(code, 1 | 3..=6);
                 let failure = if may_pass { DialFailure::ProxyCannotReach } else { DialFailure::ProxyRefuses };
                 Error::new(ErrorKind::Proxy, message).with_source(meaning(code)).retryable(may_pass).met(failure)
             }
-            Refusal::Login(why) => login.refused(why),
-            Refusal::Other(why) => {
+            SocksFailure::Login(why) => login.refused(why),
+            SocksFailure::Other(why) => {
                 Error::new(ErrorKind::Proxy, message).with_source(why).retryable(false).met(DialFailure::ProxyRefuses)
             }
         }
@@ -55,9 +55,9 @@ pub fn read_socks_answers(bytes: &[u8], with_password: bool) -> (Result<(), Stri
     };
     let result = exchange.now_or_never().expect("bytes that are there are read at once");
     let result = result.map_err(|why| match why {
-        Refusal::Io(error) => error.to_string(),
-        Refusal::Said(code) => meaning(code).to_owned(),
-        Refusal::Login(why) | Refusal::Other(why) => why.to_owned(),
+        SocksFailure::Io(error) => error.to_string(),
+        SocksFailure::Said(code) => meaning(code).to_owned(),
+        SocksFailure::Login(why) | SocksFailure::Other(why) => why.to_owned(),
     });
     (result, bytes.len() - left.len())
 }
@@ -67,7 +67,7 @@ trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 
-enum Refusal {
+enum SocksFailure {
     Io(io::Error),
     Said(u8),
     /// Whatever the way: this name and password do not get in.
@@ -75,13 +75,13 @@ enum Refusal {
     Other(&'static str),
 }
 
-impl From<io::Error> for Refusal {
+impl From<io::Error> for SocksFailure {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
 }
 
-async fn greet(stream: &mut impl Duplex, user: Option<&(String, Secret)>) -> Result<(), Refusal> {
+async fn greet(stream: &mut impl Duplex, user: Option<&(String, Secret)>) -> Result<(), SocksFailure> {
     let methods: &[u8] = if user.is_some() { &[VERSION, 2, OPEN, PASSWORD] } else { &[VERSION, 1, OPEN] };
     stream.write_all(methods).await?;
     let mut answer = [0; 2];
@@ -92,21 +92,27 @@ async fn greet(stream: &mut impl Duplex, user: Option<&(String, Secret)>) -> Res
             let (name, password) = (name.as_bytes(), password.reveal().as_bytes());
             let length = |bytes: &[u8]| {
                 u8::try_from(bytes.len())
-                    .map_err(|_| Refusal::Other("the user name or password is longer than 255 bytes"))
+                    .map_err(|_| SocksFailure::Other("the user name or password is longer than 255 bytes"))
             };
             let message = [&[1, length(name)?], name, &[length(password)?], password].concat();
             stream.write_all(&message).await?;
             stream.read_exact(&mut answer).await?;
-            if answer[1] == 0 { Ok(()) } else { Err(Refusal::Login("it does not accept the user name and password")) }
+            if answer[1] == 0 {
+                Ok(())
+            } else {
+                Err(SocksFailure::Login("it does not accept the user name and password"))
+            }
         }
-        ([VERSION, PASSWORD | NONE], None) => Err(Refusal::Login("it wants a user name and password")),
-        ([VERSION, NONE], Some(_)) => Err(Refusal::Login("it takes no user name and password, and nobody without")),
-        ([VERSION, _], _) => Err(Refusal::Login("it wants a way to log in that was not offered")),
-        _ => Err(Refusal::Other("it does not speak SOCKS 5")),
+        ([VERSION, PASSWORD | NONE], None) => Err(SocksFailure::Login("it wants a user name and password")),
+        ([VERSION, NONE], Some(_)) => {
+            Err(SocksFailure::Login("it takes no user name and password, and nobody without"))
+        }
+        ([VERSION, _], _) => Err(SocksFailure::Login("it wants a way to log in that was not offered")),
+        _ => Err(SocksFailure::Other("it does not speak SOCKS 5")),
     }
 }
 
-async fn ask(stream: &mut impl Duplex, to: Endpoint<'_>, address: Option<IpAddr>) -> Result<(), Refusal> {
+async fn ask(stream: &mut impl Duplex, to: Endpoint<'_>, address: Option<IpAddr>) -> Result<(), SocksFailure> {
     let mut request = vec![VERSION, 1, 0];
     match address.or_else(|| to.host.parse().ok()) {
         Some(IpAddr::V4(address)) => {
@@ -118,8 +124,8 @@ async fn ask(stream: &mut impl Duplex, to: Endpoint<'_>, address: Option<IpAddr>
             request.extend_from_slice(&address.octets());
         }
         None => {
-            let length =
-                u8::try_from(to.host.len()).map_err(|_| Refusal::Other("the host's name is longer than 255 bytes"))?;
+            let length = u8::try_from(to.host.len())
+                .map_err(|_| SocksFailure::Other("the host's name is longer than 255 bytes"))?;
             request.extend_from_slice(&[3, length]);
             request.extend_from_slice(to.host.as_bytes());
         }
@@ -129,16 +135,16 @@ async fn ask(stream: &mut impl Duplex, to: Endpoint<'_>, address: Option<IpAddr>
     let mut answer = [0; 4];
     stream.read_exact(&mut answer).await?;
     if answer[0] != VERSION {
-        return Err(Refusal::Other("it does not speak SOCKS 5"));
+        return Err(SocksFailure::Other("it does not speak SOCKS 5"));
     }
     if answer[1] != 0 {
-        return Err(Refusal::Said(answer[1]));
+        return Err(SocksFailure::Said(answer[1]));
     }
     let bound = match answer[3] {
         1 => 4,
         4 => 16,
         3 => usize::from(stream.read_u8().await?),
-        _ => return Err(Refusal::Other("it does not say where it is connected to")),
+        _ => return Err(SocksFailure::Other("it does not say where it is connected to")),
     };
     // Where it bound its end, and the port: of no use, but to be read before what follows.
     stream.read_exact(&mut vec![0; bound + 2]).await?;

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
 use crate::{
-    refusal::{Party, Refusal, ends_a_handshake},
+    refusal::{HandshakeRefusal, Party, ends_a_handshake},
     socket::Socket,
 };
 
@@ -47,14 +47,14 @@ impl Encrypted {
             && ends_a_handshake(*alert)
             && !self.has_spoken
         {
-            self.socket.note_refusal(Refusal { party: self.party.clone(), alert: *alert });
+            self.socket.note_refusal(HandshakeRefusal { party: self.party.clone(), alert: *alert });
         }
     }
 
     /// A server that refuses closes, and writing may fail before the reason has been read.
     fn look_for_alert(&mut self, cx: &mut Context<'_>) {
         let (below, session) = self.stream.get_mut();
-        let mut reader = Reader { below, cx };
+        let mut reader = AvailableBytes { below, cx };
         while session.read_tls(&mut reader).is_ok_and(|read| read > 0) {
             if let Err(error) = session.process_new_packets() {
                 return self.note(&error);
@@ -161,12 +161,12 @@ impl AsyncWrite for ByteStream {
 }
 
 /// Reads what is there, for a reader that does not wait.
-struct Reader<'a, 'b> {
+struct AvailableBytes<'a, 'b> {
     below: &'a mut ByteStream,
     cx: &'a mut Context<'b>,
 }
 
-impl Read for Reader<'_, '_> {
+impl Read for AvailableBytes<'_, '_> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         if let ByteStream::Plain(socket) = self.below {
             // The kernel, since the reactor may learn only at its next turn that there is something to read.

@@ -18,7 +18,7 @@ use crate::{
     endpoint::Endpoint,
     error::Error,
     failure::DialFailure,
-    refusal::{Party, Refusal},
+    refusal::{HandshakeRefusal, Party},
     socket::Socket,
     stream::{ByteStream, Encrypted},
 };
@@ -137,7 +137,7 @@ impl TlsContext {
 fn failed(error: io::Error, party: &Party) -> Error {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     if let Some(rustls::Error::AlertReceived(alert)) = inner {
-        return Refusal { party: party.clone(), alert: *alert }.error();
+        return HandshakeRefusal { party: party.clone(), alert: *alert }.error();
     }
     // What rustls objects to stays objectionable; a connection that breaks may hold the next time.
     let (kind, failure) = match inner.is_some() {
