@@ -4,28 +4,29 @@ mod call;
 mod evaluating;
 mod evaluator;
 mod filter;
-mod job;
 mod jq;
 mod links;
 mod maker;
 mod netrc;
 mod paginate;
+mod plan;
 mod remote;
 mod row_request;
+mod work;
 
 use unisono_batch::Monitor;
 use unisono_core::CancelToken;
-use unisono_http::{AttemptClassifier, Client, Options};
+use unisono_http::{AttemptClassifier, Client};
 
 use crate::{
-    Error, Frame, Gauge, Report, Saving,
+    Error, Gauge, Report,
     pages::Pages,
     run::{Extras, run},
     twins::Prepare,
 };
 use call::PageKeys;
 use evaluator::Evaluator;
-use job::FetchWork;
+use work::FetchWork;
 
 pub use call::{FetchCall, FetchStyle, Fetched};
 pub use evaluating::serve_expressions;
@@ -36,28 +37,9 @@ pub use links::next_targets;
 pub use maker::{Defaults, header, method};
 pub use netrc::{BadNetrc, Login, Netrc};
 pub use paginate::Paginate;
+pub use plan::FetchPlan;
 pub use remote::{Carrier, RemoteSender, remote_requests};
 pub use row_request::RowRequest;
-
-/// Everything about a run, parsed and checked.
-pub struct FetchPlan {
-    /// What every run has.
-    pub frame: Frame<FetchCall>,
-    /// How to speak to servers.
-    pub http: Options,
-    /// Who sends the requests, unless it is this process.
-    pub remote: Option<RemoteSender>,
-    /// What to keep of an answer.
-    pub select: Option<Filter>,
-    /// Whether and how answers have further pages.
-    pub paginate: Option<Paginate>,
-    /// How to start a process for the expressions of these two that are not plain ([`Filter::is_plain`]).
-    pub evaluator: Option<EvaluatorCommand>,
-    /// Give each request that is not idempotent a key that makes it so.
-    pub idempotency_keys: bool,
-    /// What holds for the files that bodies go to, where they do.
-    pub saving: Option<Saving>,
-}
 
 /// Runs a plan to its end, or until the token says stop, and accounts for every row.
 ///

@@ -1,4 +1,4 @@
-//! An item as a job of the engine: one call, and what its end means.
+//! How a call of a function is tried, and what its end means.
 //!
 //! Times are kept here and not by the engine, since a call that is out of time is asked to end first, and what it is
 //! depends on whether it does.

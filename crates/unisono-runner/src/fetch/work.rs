@@ -1,4 +1,4 @@
-//! A row as a job of the engine: one call, what is kept of its answer, and its next page.
+//! How a request is tried: one exchange, what is kept of its answer, and its next page.
 
 use std::{
     io,

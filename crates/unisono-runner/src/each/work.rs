@@ -1,4 +1,4 @@
-//! An item as a job of the engine: one command, and what its end means.
+//! How a command is tried, and what its end means.
 //!
 //! Times are kept here and not by the engine, so that an item is decided only once nothing of it is left: a command
 //! that timed out or was stopped can take no effect any more, and so is never `ambiguous`, unless it cannot be killed.
