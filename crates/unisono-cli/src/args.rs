@@ -1,98 +1,15 @@
-//! The words of the command line.
-//!
-//! Groups of options are structs that every command flattens, so that a word means the same everywhere.
+//! Groups of options: structs that every command flattens, so that a word means the same everywhere.
 
 use std::{
     num::{NonZeroU32, NonZeroU64},
     path::{Path, PathBuf},
 };
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use unisono_core::{FOR_EVER, Limits, Rate, RetryBudget, RetryPolicy, Span, Times, parse_size, printable};
-use unisono_runner::{Identity, Mode, Named, Open, Output, Saving, Settings};
+use clap::{Args, ValueEnum};
+use unisono_core::{FOR_EVER, Limits, Rate, RetryBudget, RetryPolicy, Span, Times, parse_size};
+use unisono_runner::{Format, Identity, Mode, Named, Open, Output, Saving, Settings};
 
-use crate::{
-    failure::Failure,
-    output,
-    terminal::{self, When},
-};
-
-/// Run many independent pieces of work at once, with every outcome accounted for.
-#[derive(Parser)]
-#[command(name = "unisono", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
-// Of an option that takes one value the last counts, so that an alias or a script's own can be overridden.
-#[command(args_override_self = true)]
-pub struct Cli {
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-#[derive(Subcommand)]
-pub enum Command {
-    /// Call many URLs, write one line of JSON per outcome
-    Fetch(Box<crate::fetch::FetchArgs>),
-    /// Digest many files, or check them against manifests
-    Sum(Box<crate::sum::SumArgs>),
-    /// Be the first process of a container: forward signals, reap orphans, end when all is over
-    Init(crate::init::InitArgs),
-    /// Run a command per item, and leave nothing of it behind
-    Each(Box<crate::each::EachArgs>),
-    /// Measure a Python function on samples, and say which of coroutines, threads and processes make it faster
-    Explain(crate::explain::ExplainArgs),
-    /// See it work: 5,000 calls of a bad API, killed half way, resumed, and proven
-    Demo(crate::demo::DemoArgs),
-    /// Evaluate expressions for the run that has started this process; nothing for people
-    #[command(hide = true, name = crate::evaluate::NAME)]
-    Evaluate,
-    /// Print shell completions, or the man page
-    Completions {
-        /// For which shell; `man` is the man page
-        target: crate::completions::Target,
-    },
-}
-
-/// Runs the command; returns its exit status.
-pub fn run() -> u8 {
-    // Before anything else, and only here, since every other command lives with its signals as they come.
-    let signals = crate::init::is_meant().then(unisono_init::HeldSignals::hold);
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => {
-            return said(&error).unwrap_or_else(|failure| failure.report());
-        }
-    };
-    // The first process of a container writes no files, and has its own way with signals.
-    let is_init = matches!(cli.command, Command::Init(_));
-    let result = if is_init { Ok(()) } else { crate::signals::survive_large_files() };
-    let result = result.and_then(|()| match cli.command {
-        Command::Fetch(args) => crate::fetch::run(*args),
-        Command::Sum(args) => crate::sum::run(*args),
-        Command::Init(args) => crate::init::run(args, signals),
-        Command::Each(args) => crate::each::run(*args),
-        Command::Explain(args) => crate::explain::run(args),
-        Command::Demo(args) => crate::demo::run(args),
-        Command::Evaluate => crate::evaluate::run(),
-        Command::Completions { target } => crate::completions::print(target),
-    });
-    result.unwrap_or_else(|failure| failure.report())
-}
-
-/// Prints what the parser has to say: help to standard output, an error to standard error. Returns the exit status.
-fn said(error: &clap::Error) -> Result<u8, Failure> {
-    let text = error.render();
-    if !error.use_stderr() {
-        let mut out = output::Output::open()?;
-        let is_plain = !out.is_terminal() || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let text = if is_plain { text.to_string() } else { text.ansi().to_string() };
-        return output::ended(out.own(&text).and_then(|()| out.flush()));
-    }
-    // It repeats words of the command line, which may be anything.
-    let plain = text.to_string();
-    let safe = plain.split('\n').map(printable).collect::<Vec<_>>().join("\n");
-    let is_styled = safe == plain && terminal::is_coloured();
-    terminal::print(&if is_styled { text.ansi().to_string() } else { safe });
-    Ok(u8::try_from(error.exit_code()).unwrap_or(USAGE))
-}
+use crate::{failure::Failure, output, terminal::When};
 
 /// How much at once, how often, how long, and how often again.
 #[derive(Debug, Args)]
@@ -266,6 +183,26 @@ impl OutputArgs {
     }
 }
 
+/// How a file of rows is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum InputFormat {
+    Lines,
+    Csv,
+    Tsv,
+    Jsonl,
+}
+
+impl From<InputFormat> for Format {
+    fn from(format: InputFormat) -> Self {
+        match format {
+            InputFormat::Lines => Self::Lines,
+            InputFormat::Csv => Self::Csv,
+            InputFormat::Tsv => Self::Tsv,
+            InputFormat::Jsonl => Self::Jsonl,
+        }
+    }
+}
+
 /// What is shown while it runs and at the end.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "What is shown")]
@@ -306,41 +243,4 @@ pub fn size(text: &str) -> Result<u64, String> {
 /// Reads a template of an address.
 pub fn address(text: &str) -> Result<unisono_runner::Template, Failure> {
     unisono_runner::Template::address(text).map_err(Failure::usage)
-}
-
-const USAGE: u8 = 2;
-
-#[cfg(test)]
-mod tests {
-    use clap::{ArgAction, CommandFactory, Parser, error::ErrorKind};
-
-    use super::Cli;
-
-    #[test]
-    fn of_every_option_of_every_command_the_last_counts() {
-        let mut cli = Cli::command();
-        cli.build();
-        let mut tried = 0;
-        for command in cli.get_subcommands() {
-            for arg in command.get_arguments().filter(|arg| !arg.is_positional()) {
-                let Some(long) = arg.get_long() else { continue };
-                if matches!(arg.get_action(), ArgAction::Help | ArgAction::HelpShort | ArgAction::Version) {
-                    continue;
-                }
-                let value =
-                    arg.get_possible_values().first().map_or("1".to_owned(), |value| value.get_name().to_owned());
-                let word = match arg.get_action().takes_values() {
-                    true => format!("--{long}={value}"),
-                    false => format!("--{long}"),
-                };
-                let words = ["unisono", command.get_name(), &word, &word];
-                // Its value may be a wrong one, and something else may be missing.
-                if let Err(error) = Cli::try_parse_from(words) {
-                    assert_ne!(error.kind(), ErrorKind::ArgumentConflict, "{words:?}: {error}");
-                }
-                tried += 1;
-            }
-        }
-        assert!(tried > 100, "{tried}");
-    }
 }

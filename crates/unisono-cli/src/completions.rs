@@ -2,11 +2,10 @@
 
 use std::io::{self, Write};
 
-use clap::{CommandFactory, ValueEnum};
+use clap::{Command, ValueEnum};
 use clap_complete::Shell;
 
 use crate::{
-    args::Cli,
     failure::Failure,
     output::{self, Output},
 };
@@ -24,7 +23,7 @@ pub enum Target {
 }
 
 /// Prints completions or the man page to standard output. Returns the exit status.
-pub fn print(target: Target) -> Result<u8, Failure> {
+pub fn print(target: Target, mut parser: Command) -> Result<u8, Failure> {
     let mut text = Vec::new();
     let shell = match target {
         Target::Bash => Shell::Bash,
@@ -33,19 +32,18 @@ pub fn print(target: Target) -> Result<u8, Failure> {
         Target::Elvish => Shell::Elvish,
         Target::PowerShell => Shell::PowerShell,
         Target::Man => {
-            man(&mut text).map_err(|error| Failure::fault(format!("the man page cannot be made: {error}")))?;
+            man(&parser, &mut text).map_err(|error| Failure::fault(format!("the man page cannot be made: {error}")))?;
             return write(&text);
         }
     };
-    clap_complete::generate(shell, &mut Cli::command(), "unisono", &mut text);
+    clap_complete::generate(shell, &mut parser, "unisono", &mut text);
     write(&text)
 }
 
 /// The command's page, and below it those of its subcommands, since there is only one page to install.
-fn man(into: &mut Vec<u8>) -> io::Result<()> {
-    let command = Cli::command();
-    clap_mangen::Man::new(command.clone()).render(into)?;
-    for subcommand in command.get_subcommands() {
+fn man(parser: &Command, into: &mut Vec<u8>) -> io::Result<()> {
+    clap_mangen::Man::new(parser.clone()).render(into)?;
+    for subcommand in parser.get_subcommands() {
         let page = clap_mangen::Man::new(subcommand.clone());
         writeln!(into, ".SH \"UNISONO {}\"", subcommand.get_name().to_uppercase())?;
         page.render_description_section(into)?;

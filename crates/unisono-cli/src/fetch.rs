@@ -11,8 +11,8 @@ use clap::{Args, ValueEnum};
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use unisono_core::{Secret, Span, redacted};
 use unisono_runner::{
-    BodyMode, Defaults, FetchCall, FetchPlan, FetchStyle, Filter, Format, Frame, Input, Named, Open, Paginate,
-    Template, header,
+    BodyMode, Defaults, FetchCall, FetchPlan, FetchStyle, Filter, Frame, Input, Named, Open, Paginate, Template,
+    header,
     http_client::{
         ClientCertificate, Family, HostAddress, HttpVersion, Options, StatusSet, Tls, basic_authorization,
         bearer_authorization,
@@ -21,7 +21,7 @@ use unisono_runner::{
 };
 
 use crate::{
-    args::{LimitArgs, OutputArgs, ShowArgs, address, size},
+    args::{InputFormat, LimitArgs, OutputArgs, ShowArgs, address, size},
     bridge, environment,
     failure::Failure,
     launch::{dry_run, launch, on_event},
@@ -187,14 +187,6 @@ struct AnswerArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum InputFormat {
-    Lines,
-    Csv,
-    Tsv,
-    Jsonl,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Body {
     /// JSON as it was sent; else as text, or as base64
     Json,
@@ -283,7 +275,7 @@ impl FetchArgs {
                     .hint("put the others into the file"))
             }
             Some(path) => {
-                let format = self.input_format.map(Format::from);
+                let format = self.input_format.map(Into::into);
                 let defaults = Defaults { address: self.urls.first().map(|url| address(url)).transpose()?, ..defaults };
                 Ok(Input::file(path, format, b'\n', defaults)?)
             }
@@ -471,17 +463,6 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 
 fn read_text(path: &Path) -> Result<String, Failure> {
     String::from_utf8(read(path)?).map_err(|_| Failure::usage(format!("`{}` is not text", path.display())))
-}
-
-impl From<InputFormat> for Format {
-    fn from(format: InputFormat) -> Self {
-        match format {
-            InputFormat::Lines => Self::Lines,
-            InputFormat::Csv => Self::Csv,
-            InputFormat::Tsv => Self::Tsv,
-            InputFormat::Jsonl => Self::Jsonl,
-        }
-    }
 }
 
 impl From<Body> for BodyMode {

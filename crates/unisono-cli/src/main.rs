@@ -2,6 +2,7 @@
 
 mod args;
 mod bridge;
+mod cli;
 mod completions;
 mod demo;
 mod each;
@@ -22,5 +23,5 @@ mod terminal;
 
 fn main() -> std::process::ExitCode {
     output::keep_closed();
-    args::run().into()
+    cli::run().into()
 }

@@ -19,9 +19,8 @@ use unisono_runner::{
 
 use super::printer::Printing;
 use crate::{
-    args::{OutputArgs, ShowArgs, size, times},
+    args::{InputFormat, OutputArgs, ShowArgs, size, times},
     failure::Failure,
-    fetch::InputFormat,
 };
 
 #[derive(Args)]
