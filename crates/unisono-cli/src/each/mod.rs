@@ -4,7 +4,9 @@
 //! (`unisono_commands::guard`). Words are checked before that, so that a mistake costs no process.
 
 mod args;
+mod plan;
 mod printer;
+mod sources;
 
 use std::{env, io, os::unix::ffi::OsStrExt, sync::Arc};
 
@@ -29,8 +31,9 @@ use crate::{
     terminal::Terminal,
 };
 pub use args::EachArgs;
-use args::{Plan, Source};
+use plan::Plan;
 use printer::{Printer, Printing};
+use sources::Source;
 
 /// Runs the command; returns its exit status.
 pub fn run(mut args: EachArgs) -> Result<u8, Failure> {
