@@ -31,9 +31,9 @@ use crate::{
     terminal::Terminal,
 };
 pub use args::EachArgs;
-use plan::Plan;
+use plan::CommandLine;
 use printer::{Printer, Printing};
-use sources::Source;
+use sources::ItemSource;
 
 /// Runs the command; returns its exit status.
 pub fn run(mut args: EachArgs) -> Result<u8, Failure> {
@@ -42,8 +42,8 @@ pub fn run(mut args: EachArgs) -> Result<u8, Failure> {
         args.show.progress = ProgressMode::None;
     }
     let terminal = Terminal::new(args.show.color);
-    let plan = args.plan()?;
-    args.refuse_own_input(&plan)?;
+    let command_line = args.command_line()?;
+    args.refuse_own_input(&command_line)?;
     if !args.dry_run && args.printing() != Printing::Inherited {
         // What commands print would be lost, which is known before the first of them is started.
         output::file()
@@ -59,7 +59,7 @@ pub fn run(mut args: EachArgs) -> Result<u8, Failure> {
         let again = guard::watch(env::args_os().skip(1), !args.leave_running, terminal_lent.as_ref());
         return again.map_err(|error| Failure::fault(format!("cannot start the process that does the work: {error}")));
     }
-    let (rows, total) = rows(&args, plan, &terminal)?;
+    let (rows, total) = rows(&args, command_line, &terminal)?;
     if args.dry_run {
         return dry_run(rows, &terminal);
     }
@@ -75,8 +75,8 @@ fn watcher(gate: &Gate) -> Result<Option<Watcher>, Failure> {
 
 type Rows = mpsc::Receiver<Batch<EachCall>>;
 
-fn rows(args: &EachArgs, plan: Plan, terminal: &Terminal) -> Result<(Rows, Option<u64>), Failure> {
-    let Plan { recipe, sources, separator } = plan;
+fn rows(args: &EachArgs, command_line: CommandLine, terminal: &Terminal) -> Result<(Rows, Option<u64>), Failure> {
+    let CommandLine { recipe, sources, separator } = command_line;
     // Read once: it does not change, and taking it apart for each command takes longer than putting it together.
     let inherited = env::vars_os().filter(|(name, _)| name != WATCHER).collect();
     let recipe = Recipe { inherited, ..recipe };
@@ -88,7 +88,7 @@ fn rows(args: &EachArgs, plan: Plan, terminal: &Terminal) -> Result<(Rows, Optio
     }
     let from_arguments = !sources.is_empty();
     let delimiter = if args.null { 0 } else { b'\n' };
-    let sources = Source::items(sources, delimiter)?;
+    let sources = ItemSource::items(sources, delimiter)?;
     let maker = EachMaker::new(recipe, sources, separator).map_err(Failure::usage)?;
     warn(maker.warnings(), terminal);
     let input = match &args.from {

@@ -17,19 +17,19 @@ use unisono_runner::{
 use super::{
     args::{EachArgs, ExitWith},
     printer::Printing,
-    sources::{Source, SourceFrom},
+    sources::{ItemSource, SourceFrom},
 };
 use crate::{args::times, failure::Failure};
 
 /// What the words before and behind `:::` come to.
-pub struct Plan {
+pub struct CommandLine {
     pub recipe: Recipe,
-    pub sources: Vec<Source>,
+    pub sources: Vec<ItemSource>,
     pub separator: Option<Separator>,
 }
 
 impl EachArgs {
-    pub fn plan(&self) -> Result<Plan, Failure> {
+    pub fn command_line(&self) -> Result<CommandLine, Failure> {
         self.output.check(self.printed.save.is_some())?;
         let (command, sources) = self.split()?;
         if command.is_empty() {
@@ -72,7 +72,7 @@ impl EachArgs {
             reads_terminal: self.tty,
             repeatable: self.idempotent,
         };
-        Ok(Plan { recipe, sources, separator: self.colsep.clone() })
+        Ok(CommandLine { recipe, sources, separator: self.colsep.clone() })
     }
 
     fn save_name(&self, grammar: &Grammar) -> Result<Option<Word>, Failure> {
@@ -96,7 +96,7 @@ impl EachArgs {
     }
 
     /// The command, and the sources of its items.
-    fn split(&self) -> Result<(Vec<OsString>, Vec<Source>), Failure> {
+    fn split(&self) -> Result<(Vec<OsString>, Vec<ItemSource>), Failure> {
         let is_mark = |word: &&OsString| word.as_bytes().starts_with(b":::");
         let end = self.command.iter().position(|word| is_mark(&word)).unwrap_or(self.command.len());
         let (command, mut rest) = self.command.split_at(end);
@@ -122,7 +122,7 @@ impl EachArgs {
                 let what = mark.to_string_lossy();
                 return Err(Failure::usage(format!("`{what}` links items to a source before it, and there is none")));
             }
-            let source = |from| Source { from, is_linked };
+            let source = |from| ItemSource { from, is_linked };
             match are_files && !words.is_empty() {
                 // As with GNU parallel, each file is a source of its own.
                 true => sources.extend(words.iter().map(|word| source(SourceFrom::File(word.into())))),
@@ -137,10 +137,10 @@ impl EachArgs {
     }
 
     /// What is read must not be what is written.
-    pub fn refuse_own_input(&self, plan: &Plan) -> Result<(), Failure> {
-        let from = self.from.as_deref().or_else(|| plan.sources.is_empty().then_some(Path::new("-")));
+    pub fn refuse_own_input(&self, command_line: &CommandLine) -> Result<(), Failure> {
+        let from = self.from.as_deref().or_else(|| command_line.sources.is_empty().then_some(Path::new("-")));
         let mut reads: Vec<Named> = from.map(|path| Named::input("--from", path)).into_iter().collect();
-        reads.extend(plan.sources.iter().filter_map(|source| match &source.from {
+        reads.extend(command_line.sources.iter().filter_map(|source| match &source.from {
             SourceFrom::File(path) => Some(Named::input("::::", path)),
             SourceFrom::Words(_) => None,
         }));
@@ -149,7 +149,7 @@ impl EachArgs {
             // Commands print as well.
             writes.push(Named::output());
         }
-        if let Some(path) = plan.recipe.save.as_ref().and_then(Word::constant) {
+        if let Some(path) = command_line.recipe.save.as_ref().and_then(Word::constant) {
             writes.push(Named::new("--save", OsStr::from_bytes(&path)));
             writes.push(Named::new("--save", OsStr::from_bytes(&[&path[..], b".stderr"].concat())));
         }

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 
 /// One of the sources that are combined or linked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
+pub struct ItemSource {
     pub from: SourceFrom,
     /// It is gone through together with the one before.
     pub is_linked: bool,
@@ -25,7 +25,7 @@ pub enum SourceFrom {
     File(PathBuf),
 }
 
-impl Source {
+impl ItemSource {
     /// All sources with their items. A file is read whole, since it is gone through once for each item of the sources
     /// before it.
     pub fn items(sources: Vec<Self>, delimiter: u8) -> Result<Vec<Items>, Failure> {
