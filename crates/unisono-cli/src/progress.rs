@@ -12,7 +12,7 @@ use unisono_runner::{Absent, Gauge, Monitor};
 
 use crate::{
     args::ProgressMode,
-    terminal::{Line, Terminal},
+    terminal::{PrintableLine, Terminal},
 };
 
 /// Shows progress until it is dropped.
@@ -42,7 +42,7 @@ impl Progress {
                 let text = show(&view);
                 match (rewritten, is_json) {
                     (true, _) => terminal.status(&text),
-                    (_, true) => terminal.note(Line::json(&text)),
+                    (_, true) => terminal.note(PrintableLine::json(&text)),
                     _ => terminal.note(&text),
                 }
             }

@@ -24,7 +24,7 @@ use unisono_runner::Monitor;
 
 use crate::{
     failure::Failure,
-    terminal::{Line, Terminal},
+    terminal::{PrintableLine, Terminal},
 };
 
 /// What a command wants of signals beside being stopped.
@@ -112,7 +112,7 @@ fn adjust(monitor: &Monitor, more: bool, terminal: &Terminal) {
     say(terminal, format!("at most {} at once", limits.limit));
 }
 
-fn say(terminal: &Terminal, line: impl Into<Line>) {
+fn say(terminal: &Terminal, line: impl Into<PrintableLine>) {
     let (terminal, line) = (terminal.clone(), line.into());
     // Where no thread can be had, what is asked for is done without a word.
     let _ = thread::Builder::new().name("unisono-notes".into()).spawn(move || terminal.note(line));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use unisono_core::{CancelReason, ErrorKind, OutcomeKind, format_duration, format_size};
 use unisono_runner::{Again, Report};
 
-use crate::terminal::{Line, Terminal};
+use crate::terminal::{PrintableLine, Terminal};
 
 /// Prints the summary of a run.
 pub fn print(report: &Report, terminal: &Terminal, resumable: bool) {
@@ -14,17 +14,17 @@ pub fn print(report: &Report, terminal: &Terminal, resumable: bool) {
     }
 }
 
-fn lines(report: &Report, terminal: &Terminal, resumable: bool) -> Vec<Line> {
+fn lines(report: &Report, terminal: &Terminal, resumable: bool) -> Vec<PrintableLine> {
     let mut lines = vec![counts(report, terminal)];
     for error in report.errors.most_frequent(5) {
         lines.push(format!("  {} × {}: {} (first: {})", error.count, error.kind, error.message, error.example).into());
     }
     lines.push(numbers(report).into());
-    lines.extend(throttled(report).map(Line::from));
-    lines.extend(away(report).map(Line::from));
+    lines.extend(throttled(report).map(PrintableLine::from));
+    lines.extend(away(report).map(PrintableLine::from));
     lines.extend(report.warnings.iter().map(|warning| format!("  note: {warning}").into()));
     lines.extend(report.failures.iter().map(|failure| terminal.red("error").and(format!(": {failure}"))));
-    lines.extend(why_stopped(report).map(Line::from));
+    lines.extend(why_stopped(report).map(PrintableLine::from));
     lines.extend(hints(report).map(|hint| terminal.bold("hint").and(format!(": {hint}"))));
     if let Some(next) = next(report, resumable) {
         lines.push(terminal.bold("next").and(format!(": {next}")));
@@ -32,7 +32,7 @@ fn lines(report: &Report, terminal: &Terminal, resumable: bool) -> Vec<Line> {
     lines
 }
 
-fn counts(report: &Report, terminal: &Terminal) -> Line {
+fn counts(report: &Report, terminal: &Terminal) -> PrintableLine {
     let rows = report.rows();
     if rows == 0 && report.pending.unwrap_or(0) == 0 {
         return match report.failures.is_empty() && report.stopped.is_none() {

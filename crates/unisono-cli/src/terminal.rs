@@ -32,7 +32,7 @@ pub struct Terminal {
 
 /// A line that is safe to show.
 #[derive(Debug, Clone, Default)]
-pub struct Line(String);
+pub struct PrintableLine(String);
 
 #[derive(Debug, Default)]
 struct State {
@@ -56,7 +56,7 @@ impl Terminal {
     }
 
     /// A line that stays.
-    pub fn note(&self, line: impl Into<Line>) {
+    pub fn note(&self, line: impl Into<PrintableLine>) {
         let mut state = self.lock();
         let clear = if std::mem::take(&mut state.has_status) { CLEAR } else { "" };
         print(&format!("{clear}{}\n", line.into().0));
@@ -83,21 +83,21 @@ impl Terminal {
         print(&format!("{CLEAR}{shown}"));
     }
 
-    pub fn bold(&self, text: &str) -> Line {
+    pub fn bold(&self, text: &str) -> PrintableLine {
         self.painted(text, "1")
     }
 
-    pub fn red(&self, text: &str) -> Line {
+    pub fn red(&self, text: &str) -> PrintableLine {
         self.painted(text, "31")
     }
 
-    pub fn green(&self, text: &str) -> Line {
+    pub fn green(&self, text: &str) -> PrintableLine {
         self.painted(text, "32")
     }
 
-    fn painted(&self, text: &str, code: &str) -> Line {
+    fn painted(&self, text: &str, code: &str) -> PrintableLine {
         let text = printable(text);
-        Line(if self.coloured { format!("\x1b[{code}m{text}\x1b[0m") } else { text.into_owned() })
+        PrintableLine(if self.coloured { format!("\x1b[{code}m{text}\x1b[0m") } else { text.into_owned() })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -105,7 +105,7 @@ impl Terminal {
     }
 }
 
-impl Line {
+impl PrintableLine {
     /// An object of JSON, which stays one.
     pub fn json(text: &str) -> Self {
         Self(printable_json(text.as_bytes()).into_owned())
@@ -119,7 +119,7 @@ impl Line {
     }
 }
 
-impl<T: AsRef<str>> From<T> for Line {
+impl<T: AsRef<str>> From<T> for PrintableLine {
     fn from(text: T) -> Self {
         Self(printable(text.as_ref()).into_owned())
     }
