@@ -27,7 +27,7 @@ enum Part {
     Literal(Vec<u8>),
     /// `guarded` values must not hold anything that a shell could see more in than a part of a word.
     Value {
-        source: Source,
+        selector: Selector,
         form: Form,
         guarded: Option<Box<str>>,
     },
@@ -36,7 +36,7 @@ enum Part {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Source {
+enum Selector {
     /// All of the item's values, with a space between them.
     All,
     /// The value of this source, from 0.
@@ -120,7 +120,7 @@ impl Grammar {
     fn part(&self, text: &[u8]) -> Option<(Option<Part>, usize)> {
         text.first()?;
         if let Some(mark) = &self.mark {
-            let item = Part::Value { source: Source::All, form: Form::Whole, guarded: None };
+            let item = Part::Value { selector: Selector::All, form: Form::Whole, guarded: None };
             return Some(if text.starts_with(mark.as_bytes()) { (Some(item), mark.len()) } else { (None, 1) });
         }
         let inside = text.strip_prefix(b"{").and_then(|after| {
@@ -148,14 +148,14 @@ impl Grammar {
             "/." => Form::BaseNoExtension,
             _ => return None,
         };
-        let source = match name.parse::<usize>() {
-            _ if name.is_empty() => Source::All,
+        let selector = match name.parse::<usize>() {
+            _ if name.is_empty() => Selector::All,
             Ok(0) => return None,
-            Ok(number) => Source::Position(number - 1),
-            Err(_) if self.has_columns && is_name(name) => Source::Name(name.to_owned()),
+            Ok(number) => Selector::Position(number - 1),
+            Err(_) if self.has_columns && is_name(name) => Selector::Name(name.to_owned()),
             Err(_) => return None,
         };
-        Some(Part::Value { source, form, guarded: None })
+        Some(Part::Value { selector, form, guarded: None })
     }
 }
 
@@ -171,17 +171,17 @@ impl Word {
 
     /// The item itself.
     pub fn item() -> Self {
-        Self(vec![Part::Value { source: Source::All, form: Form::Whole, guarded: None }])
+        Self(vec![Part::Value { selector: Selector::All, form: Form::Whole, guarded: None }])
     }
 
     /// The value of one source, from 0.
     pub fn position(at: usize) -> Self {
-        Self(vec![Part::Value { source: Source::Position(at), form: Form::Whole, guarded: None }])
+        Self(vec![Part::Value { selector: Selector::Position(at), form: Form::Whole, guarded: None }])
     }
 
     /// A column.
     pub fn column(name: &str) -> Self {
-        Self(vec![Part::Value { source: Source::Name(name.to_owned()), form: Form::Whole, guarded: None }])
+        Self(vec![Part::Value { selector: Selector::Name(name.to_owned()), form: Form::Whole, guarded: None }])
     }
 
     /// What names a source, from 1, or a column.
@@ -218,9 +218,9 @@ impl Word {
     /// How its places for values are written, in their order.
     pub(crate) fn places(&self) -> impl Iterator<Item = String> {
         self.0.iter().filter_map(|part| match part {
-            Part::Value { source: Source::All, .. } => Some(String::new()),
-            Part::Value { source: Source::Position(at), .. } => Some((at + 1).to_string()),
-            Part::Value { source: Source::Name(name), .. } => Some(name.clone()),
+            Part::Value { selector: Selector::All, .. } => Some(String::new()),
+            Part::Value { selector: Selector::Position(at), .. } => Some((at + 1).to_string()),
+            Part::Value { selector: Selector::Name(name), .. } => Some(name.clone()),
             _ => None,
         })
     }
@@ -256,7 +256,7 @@ impl Word {
     /// The columns that it asks for.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|part| match part {
-            Part::Value { source: Source::Name(name), .. } => Some(name.as_str()),
+            Part::Value { selector: Selector::Name(name), .. } => Some(name.as_str()),
             _ => None,
         })
     }
@@ -264,7 +264,7 @@ impl Word {
     /// The sources that it asks for, from 0.
     pub fn positions(&self) -> impl Iterator<Item = usize> {
         self.0.iter().filter_map(|part| match part {
-            Part::Value { source: Source::Position(at), .. } => Some(*at),
+            Part::Value { selector: Selector::Position(at), .. } => Some(*at),
             _ => None,
         })
     }
@@ -280,7 +280,7 @@ impl Word {
                 Part::Literal(literal) => text.extend_from_slice(literal),
                 Part::Sequence => push_number(numbers.sequence, "{#}", &mut text),
                 Part::Slot => push_number(numbers.slot.and_then(|slot| slot.try_into().ok()), "{%}", &mut text),
-                Part::Value { source: Source::All, form, guarded } => {
+                Part::Value { selector: Selector::All, form, guarded } => {
                     if values.positions.is_empty() {
                         return Err("the row has columns, so `{}` does not say which (try `{name}`)".to_owned());
                     }
@@ -292,13 +292,13 @@ impl Word {
                         safety.push(form.of(value), &mut text)?;
                     }
                 }
-                Part::Value { source: Source::Position(at), form, guarded } => {
+                Part::Value { selector: Selector::Position(at), form, guarded } => {
                     let value = values.positions.get(*at);
                     let value = value.ok_or_else(|| format!("there is no `{{{}}}`", at + 1))?;
                     guard(guarded.as_deref(), form.of(value))?;
                     safety.push(form.of(value), &mut text)?;
                 }
-                Part::Value { source: Source::Name(name), form, guarded } => {
+                Part::Value { selector: Selector::Name(name), form, guarded } => {
                     let value = values.columns.iter().find(|(column, _)| column == name);
                     let (_, value) = value.ok_or_else(|| format!("no column `{name}`"))?;
                     guard(guarded.as_deref(), form.of(value))?;
@@ -316,7 +316,7 @@ impl Word {
                 Part::Literal(literal) => (0, literal.clone()),
                 Part::Sequence => (1, Vec::new()),
                 Part::Slot => (2, Vec::new()),
-                Part::Value { source, form, .. } => (3, format!("{source:?}{form:?}").into_bytes()),
+                Part::Value { selector, form, .. } => (3, format!("{selector:?}{form:?}").into_bytes()),
             };
             hash.update(&[kind]);
             digest(&text, hash);
