@@ -25,7 +25,7 @@ pub struct Template {
 #[derive(Clone)]
 enum Part {
     Literal(String),
-    Field { name: String, place: Place },
+    Field { name: String, escaping: Escaping },
     Choice(Choice),
 }
 
@@ -57,7 +57,7 @@ impl Part {
 
 /// What a value has to be made safe for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Escaping {
     /// A whole address.
     Whole,
     /// A user name, a password, or both parted by a colon.
@@ -146,7 +146,7 @@ impl Template {
         for part in &self.parts {
             match part {
                 Part::Literal(literal) => text.push_str(literal),
-                Part::Field { name, place } => text.push_str(&place.fit(name, fields.field(name)?)?),
+                Part::Field { name, escaping } => text.push_str(&escaping.fit(name, fields.field(name)?)?),
                 Part::Choice(choice) => {
                     below /= choice.count();
                     choice.push(left / below, &mut text);
@@ -217,26 +217,26 @@ fn part(inside: &str, purpose: Purpose, before: &str, after: &str) -> Result<Par
         Some(name) => (name, true),
         None => (inside, false),
     };
-    let place = match purpose {
-        Purpose::Text => Place::Text,
-        Purpose::FilePath => Place::FileName,
-        Purpose::Address if before.is_empty() => Place::Whole,
-        Purpose::Address if reserved && place(before, after) != Place::UserInformation => Place::Reserved,
-        Purpose::Address => place(before, after),
+    let escaping = match purpose {
+        Purpose::Text => Escaping::Text,
+        Purpose::FilePath => Escaping::FileName,
+        Purpose::Address if before.is_empty() => Escaping::Whole,
+        Purpose::Address if reserved && escaping(before, after) != Escaping::UserInformation => Escaping::Reserved,
+        Purpose::Address => escaping(before, after),
     };
     // `{}` is the whole line, as xargs and parallel have it.
     let name = if name.is_empty() { "line" } else { name };
-    Ok(Part::Field { name: name.to_owned(), place })
+    Ok(Part::Field { name: name.to_owned(), escaping })
 }
 
-fn place(before: &str, after: &str) -> Place {
+fn escaping(before: &str, after: &str) -> Escaping {
     let authority_goes_to = after.find(['/', '?', '#']).unwrap_or(after.len());
     let after_scheme = before.split_once("://").map_or(before, |(_, after)| after);
     match (after_scheme.find('/'), after_scheme.find('?')) {
-        (_, Some(_)) => Place::Query,
-        (Some(_), None) => Place::Segment,
-        (None, None) if after[..authority_goes_to].contains('@') => Place::UserInformation,
-        (None, None) => Place::Authority,
+        (_, Some(_)) => Escaping::Query,
+        (Some(_), None) => Escaping::Segment,
+        (None, None) if after[..authority_goes_to].contains('@') => Escaping::UserInformation,
+        (None, None) => Escaping::Authority,
     }
 }
 
@@ -284,7 +284,7 @@ impl Choice {
     }
 }
 
-impl Place {
+impl Escaping {
     fn fit<'a>(self, name: &str, value: &'a str) -> Result<Cow<'a, str>, String> {
         let bad = |why: &str| Err(format!("column `{name}` {why}"));
         match self {
