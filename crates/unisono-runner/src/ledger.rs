@@ -36,7 +36,7 @@ pub(crate) struct Ledger<D: Done> {
     /// Rows of the input that were kept.
     pub(crate) rows_kept: u64,
     pub(crate) style: D::Style,
-    pub(crate) order: Option<Order<D>>,
+    pub(crate) order: Option<ReorderBuffer<D>>,
     pub(crate) cancel: CancelToken,
     pub(crate) max_failures: Option<u64>,
     pub(crate) canary: Canary,
@@ -73,7 +73,7 @@ pub(crate) struct Ledger<D: Done> {
 }
 
 /// Holds outcomes back until all rows before them are out.
-pub(crate) struct Order<D> {
+pub(crate) struct ReorderBuffer<D> {
     next: u64,
     /// By position: the outcomes of its pages so far, and whether it has ended.
     waiting: BTreeMap<u64, (Vec<Outcome<D>>, bool)>,
@@ -308,7 +308,7 @@ fn push_fields<D: Done>(outcome: &Outcome<D>, style: D::Style, fields: &mut Memb
     outcome.done.push_result(style, fields, body);
 }
 
-impl<D> Order<D> {
+impl<D> ReorderBuffer<D> {
     pub(crate) fn new(window: u64) -> Self {
         Self { next: 0, waiting: BTreeMap::new(), window, waker: None }
     }
