@@ -24,7 +24,7 @@ use crate::{
     notes::Notes,
     pages::Pages,
     saves::{Earlier, Results, Saves},
-    source::Rows,
+    source::RowSource,
     twins::Prepare,
     work::{Call, Done, Work, WorkJob, outcome},
 };
@@ -212,7 +212,7 @@ pub async fn run<W: Work>(
     let ahead = if extras.notes_ahead { frame.settings.limits.limit.get().max(LEAST_AHEAD) } else { 0 };
     let ahead = usize::try_from(ahead).unwrap_or(usize::MAX);
     let notes = journal.clone().map(|journal| Rc::new(Notes::new(journal, ahead)));
-    let mut source = Rows::new(frame.rows, ledger.clone(), recovered, earlier, prepare, sent_keys, notes.clone());
+    let mut source = RowSource::new(frame.rows, ledger.clone(), recovered, earlier, prepare, sent_keys, notes.clone());
     source.pages = extras.pages;
     source.looks_first = frame.canary.is_some() || frame.max_failures.is_some();
     source.saves = saves.clone();

@@ -30,7 +30,7 @@ use crate::{
     work::{Call, Done, Item},
 };
 
-pub(crate) struct Rows<C: Call> {
+pub(crate) struct RowSource<C: Call> {
     /// `None` once nothing more is wanted of it.
     pub(crate) feed: Option<Box<dyn Feed<C>>>,
     pub(crate) ledger: Rc<RefCell<Ledger<C::Done>>>,
@@ -46,11 +46,11 @@ pub(crate) struct Rows<C: Call> {
     pub(crate) prepare: Option<Prepare<C>>,
     notes: Option<Rc<Notes>>,
     batch: std::vec::IntoIter<Row<C>>,
-    /// Rows that were taken in.
+    /// RowSource that were taken in.
     number: u64,
     /// The number of the first of them.
     first_row: u64,
-    /// Rows are known again by their ids.
+    /// RowSource are known again by their ids.
     is_by_id: bool,
     held: VecDeque<Held<C>>,
     /// Outcomes of what an earlier run left in doubt: they wait for nothing but the check of the input.
@@ -98,7 +98,7 @@ impl Doubt {
 }
 
 /// A row without its call.
-struct Place {
+struct RowMetadata {
     key: RowKey,
     position: u64,
     line: u64,
@@ -108,7 +108,7 @@ struct Place {
     has_id: bool,
 }
 
-impl Place {
+impl RowMetadata {
     fn claimant(&self, is_precious: bool) -> Claimant<'_> {
         let Self { key, line, id, fingerprint, .. } = self;
         Claimant { row: key.row, line: *line, id: id.as_deref(), fingerprint: *fingerprint, is_precious }
@@ -143,7 +143,7 @@ fn has_earlier_line(disposition: &Disposition) -> bool {
     matches!(disposition, Disposition::Kept | Disposition::Interrupted { .. } | Disposition::Continue { .. })
 }
 
-impl<C: Call> Rows<C> {
+impl<C: Call> RowSource<C> {
     pub(crate) fn new(
         feed: Box<dyn Feed<C>>,
         ledger: Rc<RefCell<Ledger<C::Done>>>,
@@ -223,14 +223,14 @@ impl<C: Call> Rows<C> {
         let has_id = id.is_some();
         // Its number is not its place, so what it is called after that must be said.
         let id = id.or_else(|| self.is_by_id.then(|| format!("r{position}").into()));
-        let place = Place { key, position, line: origin.line, id, fingerprint, has_id };
+        let row = RowMetadata { key, position, line: origin.line, id, fingerprint, has_id };
         match call {
             call if disposition == Disposition::Kept => {
-                self.take_kept(&place, call.as_ref().ok());
+                self.take_kept(&row, call.as_ref().ok());
             }
-            Ok(call) => self.take_call(place, disposition, call),
+            Ok(call) => self.take_call(row, disposition, call),
             Err(why) => {
-                let mut outcome = place.undone(OutcomeKind::Failed, C::Done::failed(ErrorKind::Input, why));
+                let mut outcome = row.undone(OutcomeKind::Failed, C::Done::failed(ErrorKind::Input, why));
                 outcome.place = Some(origin.to_string().into());
                 self.held.push_back(Held::Outcome(Box::new(outcome)));
             }
@@ -248,57 +248,57 @@ impl<C: Call> Rows<C> {
     }
 
     /// A row that has its outcome. It has its names as well, and counts as it ended.
-    fn take_kept(&mut self, place: &Place, call: Option<&C>) {
+    fn take_kept(&mut self, row: &RowMetadata, call: Option<&C>) {
         if let Some(call) = call {
-            self.keep_names(place, call);
+            self.keep_names(row, call);
         }
-        let again = self.earlier.take_unwell(place.key.row, place.fingerprint);
-        self.ledger.borrow_mut().kept(place.position, again);
+        let again = self.earlier.take_unwell(row.key.row, row.fingerprint);
+        self.ledger.borrow_mut().kept(row.position, again);
     }
 
-    fn take_call(&mut self, place: Place, disposition: Disposition, call: C) {
+    fn take_call(&mut self, row: RowMetadata, disposition: Disposition, call: C) {
         match disposition {
             Disposition::Interrupted { key, repeat, found, later, otherwise } => {
                 // Whether the first page has a number is for this run to say: the next one is counted from it.
-                let key = RowKey { page: if key.page > 1 { key.page } else { place.key.page }, ..key };
+                let key = RowKey { page: if key.page > 1 { key.page } else { row.key.page }, ..key };
                 self.found.extend(found.map(|number| (number, key)));
                 let found = later.iter().filter_map(|one| Some((one.found?, RowKey { page: one.page, ..key })));
                 self.found.extend(found);
-                self.go_on(Place { key, ..place }, *otherwise, call, Some(Doubt::Started(repeat, later)));
+                self.go_on(RowMetadata { key, ..row }, *otherwise, call, Some(Doubt::Started(repeat, later)));
             }
-            Disposition::Unsure(otherwise) => self.go_on(place, *otherwise, call, Some(Doubt::NotesLost)),
-            known => self.go_on(place, known, call, None),
+            Disposition::Unsure(otherwise) => self.go_on(row, *otherwise, call, Some(Doubt::NotesLost)),
+            known => self.go_on(row, known, call, None),
         }
     }
 
     /// Takes in a row that is to run, if what an earlier run may have started of it allows that.
-    fn go_on(&mut self, place: Place, disposition: Disposition, mut call: C, doubt: Option<Doubt>) {
+    fn go_on(&mut self, row: RowMetadata, disposition: Disposition, mut call: C, doubt: Option<Doubt>) {
         match disposition {
             Disposition::Continue { page, .. } if page >= self.pages.most => {
-                self.pages.cut_off(place.name().into());
-                self.take_kept(&place, Some(&call));
+                self.pages.cut_off(row.name().into());
+                self.take_kept(&row, Some(&call));
             }
             Disposition::Continue { page, next } => {
-                let place = Place { key: RowKey { page: page + 1, ..place.key }, ..place };
+                let row = RowMetadata { key: RowKey { page: page + 1, ..row.key }, ..row };
                 match call.continue_at(&next) {
-                    Ok(()) => self.hold_item(place, call, doubt),
+                    Ok(()) => self.hold_item(row, call, doubt),
                     Err(why) => {
-                        let outcome = place.undone(OutcomeKind::Failed, C::Done::failed(ErrorKind::Input, why));
+                        let outcome = row.undone(OutcomeKind::Failed, C::Done::failed(ErrorKind::Input, why));
                         self.held.push_back(Held::Outcome(Box::new(outcome)));
                     }
                 }
             }
-            Disposition::Kept => self.take_kept(&place, Some(&call)),
-            _ => self.hold_item(place, call, doubt),
+            Disposition::Kept => self.take_kept(&row, Some(&call)),
+            _ => self.hold_item(row, call, doubt),
         }
     }
 
     /// What an earlier attempt may have done that this one must not do again, and why not.
-    fn done_before(&self, place: &Place, call: &mut C, doubt: Option<Doubt>) -> Option<(Effect, &'static str)> {
+    fn done_before(&self, row: &RowMetadata, call: &mut C, doubt: Option<Doubt>) -> Option<(Effect, &'static str)> {
         let mut ledger = self.ledger.borrow_mut();
-        let old = ledger.old.get(&place.key).filter(|old| old.effect != Effect::None);
+        let old = ledger.old.get(&row.key).filter(|old| old.effect != Effect::None);
         // To whoever knows that key, it stands for what was asked for then.
-        let same = old.filter(|old| old.fingerprint == place.fingerprint);
+        let same = old.filter(|old| old.fingerprint == row.fingerprint);
         if let Some(key) = same.and_then(|old| old.idempotency_key.as_deref()) {
             call.keep_key(key);
         }
@@ -317,8 +317,8 @@ impl<C: Call> Rows<C> {
         let Some((effect, earlier)) = doubted.or_else(|| old.map(|old| (old.effect, Some(old.repeat)))) else {
             // It runs; and its outcome says what the attempt before it may have done, whatever becomes of this one.
             if let Some(doubt) = doubt.filter(|_| !call.is_safe()) {
-                let later = doubt.later().iter().map(|one| (RowKey { page: one.page, ..place.key }, one.repeat));
-                ledger.doubts.extend(later.chain([(place.key, doubt.repeat())]));
+                let later = doubt.later().iter().map(|one| (RowKey { page: one.page, ..row.key }, one.repeat));
+                ledger.doubts.extend(later.chain([(row.key, doubt.repeat())]));
             }
             return None;
         };
@@ -327,11 +327,11 @@ impl<C: Call> Rows<C> {
     }
 
     /// Holds the outcome of what may have taken effect, and so does not start.
-    fn hold_doubtful(&mut self, place: Place, call: &C, effect: Effect, message: &str) {
+    fn hold_doubtful(&mut self, row: RowMetadata, call: &C, effect: Effect, message: &str) {
         let mut done = C::Done::failed(ErrorKind::Interrupted, message.to_owned());
         call.describe(&mut done);
-        say_saved(&mut done, self.keep_names(&place, call));
-        let mut outcome = place.undone(effect.outcome(OutcomeKind::Failed, false), done);
+        say_saved(&mut done, self.keep_names(&row, call));
+        let mut outcome = row.undone(effect.outcome(OutcomeKind::Failed, false), done);
         (outcome.effect, outcome.repeat) = (effect, Repeat::Never);
         self.in_doubt.push(outcome);
     }
@@ -341,11 +341,11 @@ impl<C: Call> Rows<C> {
         let Gone { key, id, fingerprint } = gone;
         let position = self.number;
         self.number += 1;
-        let place = Place { key, position, line: 0, id: Some(id.into()), fingerprint, has_id: true };
+        let row = RowMetadata { key, position, line: 0, id: Some(id.into()), fingerprint, has_id: true };
         let message =
             "an earlier run had started it and did not live to see its end, and it is not in the input any more";
         let mut outcome =
-            place.undone(OutcomeKind::Ambiguous, C::Done::failed(ErrorKind::Interrupted, message.to_owned()));
+            row.undone(OutcomeKind::Ambiguous, C::Done::failed(ErrorKind::Interrupted, message.to_owned()));
         (outcome.effect, outcome.repeat) = (Effect::Maybe, Repeat::Never);
         self.in_doubt.push(outcome);
     }
@@ -359,60 +359,60 @@ impl<C: Call> Rows<C> {
         }
     }
 
-    fn hold_item(&mut self, place: Place, mut call: C, doubt: Option<Doubt>) {
+    fn hold_item(&mut self, row: RowMetadata, mut call: C, doubt: Option<Doubt>) {
         // A key is no reason to forget what was put in place.
         let is_precious = !call.is_repeatable();
-        self.prepare_call(&place, &mut call, doubt.as_ref());
-        if let Some((effect, message)) = self.done_before(&place, &mut call, doubt) {
-            return self.hold_doubtful(place, &call, effect, message);
+        self.prepare_call(&row, &mut call, doubt.as_ref());
+        if let Some((effect, message)) = self.done_before(&row, &mut call, doubt) {
+            return self.hold_doubtful(row, &call, effect, message);
         }
-        let targets = match self.claim_names(&place, &call, is_precious) {
+        let targets = match self.claim_names(&row, &call, is_precious) {
             Ok(targets) => targets,
             Err(Refusal { why, own }) => {
                 let mut done = C::Done::failed(ErrorKind::Save, why);
                 call.describe(&mut done);
                 say_saved(&mut done, own);
-                let mut outcome = place.undone(OutcomeKind::Failed, done);
+                let mut outcome = row.undone(OutcomeKind::Failed, done);
                 outcome.repeat = call.repeat();
                 self.held.push_back(Held::Outcome(Box::new(outcome)));
                 return;
             }
         };
-        let Place { key, position, line, id, fingerprint, .. } = place;
+        let RowMetadata { key, position, line, id, fingerprint, .. } = row;
         let limit_key = self.limit_key(&call);
         let item = Item { key, position, line, id, fingerprint, call, targets };
         self.held.push_back(Held::Item(Offer { key: limit_key, item }));
     }
 
-    fn prepare_call(&mut self, place: &Place, call: &mut C, doubt: Option<&Doubt>) {
+    fn prepare_call(&mut self, row: &RowMetadata, call: &mut C, doubt: Option<&Doubt>) {
         let Some(prepare) = &self.prepare else { return };
-        let mut prepare = |name: Name<'_>| prepare(call, place.key.page, place.fingerprint, name);
-        let name = match (place.id.as_deref().filter(|_| place.has_id), doubt) {
+        let mut prepare = |name: Name<'_>| prepare(call, row.key.page, row.fingerprint, name);
+        let name = match (row.id.as_deref().filter(|_| row.has_id), doubt) {
             (Some(id), _) => Name::Id(id),
             // It goes on as the one that was started, whichever of those that ask for the same it was then.
             (None, Some(Doubt::Started(earlier @ Repeat::ByKey { .. }, _))) => Name::Twin(earlier.twin()),
             (None, _) => {
                 let ledger = self.ledger.borrow();
-                let old = ledger.old.get(&place.key).filter(|old| old.fingerprint == place.fingerprint);
+                let old = ledger.old.get(&row.key).filter(|old| old.fingerprint == row.fingerprint);
                 let kept = old.and_then(|old| old.idempotency_key.as_deref()).map(|key| xxh3_64(key.as_bytes()));
-                return self.twins.give(place.fingerprint, kept, |twin| prepare(Name::Twin(twin)));
+                return self.twins.give(row.fingerprint, kept, |twin| prepare(Name::Twin(twin)));
             }
         };
         prepare(name);
     }
 
     /// Takes the names that a row writes to, while its turn in the input is now.
-    fn claim_names(&self, place: &Place, call: &C, is_precious: bool) -> Result<Vec<Target>, Refusal> {
+    fn claim_names(&self, row: &RowMetadata, call: &C, is_precious: bool) -> Result<Vec<Target>, Refusal> {
         let Some(saves) = &self.saves else { return Ok(Vec::new()) };
-        let names = call.save_names(place.position + 1).map_err(|why| Refusal { why, own: Vec::new() })?;
-        saves.borrow_mut().claim(place.claimant(is_precious), &names)
+        let names = call.save_names(row.position + 1).map_err(|why| Refusal { why, own: Vec::new() })?;
+        saves.borrow_mut().claim(row.claimant(is_precious), &names)
     }
 
     /// The same for a row that does not run, as in [`Saves::keep`].
-    fn keep_names(&self, place: &Place, call: &C) -> Vec<SavedFile> {
+    fn keep_names(&self, row: &RowMetadata, call: &C) -> Vec<SavedFile> {
         let Some(saves) = &self.saves else { return Vec::new() };
-        let Ok(names) = call.save_names(place.position + 1) else { return Vec::new() };
-        saves.borrow_mut().keep(place.claimant(false), names)
+        let Ok(names) = call.save_names(row.position + 1) else { return Vec::new() };
+        saves.borrow_mut().keep(row.claimant(false), names)
     }
 
     /// The key of a row's limits. Most rows have that of the one before.
@@ -529,7 +529,7 @@ impl<C: Call> Rows<C> {
     }
 }
 
-impl<C: Call> Source for Rows<C> {
+impl<C: Call> Source for RowSource<C> {
     type Item = Item<C>;
 
     fn poll_pull(&mut self, context: &mut Context<'_>, max: usize, into: &mut Vec<Offer<Item<C>>>) -> Poll<Pull> {
@@ -613,7 +613,7 @@ fn what_differs<C: Call>(line: &[u8], call: &Result<C, String>) -> Option<String
 
 /// How many rows that are gone are told by their names.
 const MOST_NAMED: usize = 3;
-/// Rows that may wait until the input is known to be the same; their memory is some megabytes.
+/// RowSource that may wait until the input is known to be the same; their memory is some megabytes.
 const MOST_HELD: usize = 10_000;
 /// Taken in at once, so that the first can start before all are read.
 const ROWS_AT_ONCE: usize = 256;
