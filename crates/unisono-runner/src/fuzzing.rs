@@ -22,7 +22,7 @@ pub fn rows(data: &[u8]) {
     // A row takes a byte at least, so nothing waits for room.
     let (sender, mut feed) = mpsc::channel(text.len() + 2);
     let batcher = Rc::new(RefCell::new(Batcher::new(sender)));
-    let mut rows = Rows::new(Every { whole: first & 4 != 0 }, "input".into(), batcher.clone());
+    let mut rows = Rows::new(Every { whole: first & 4 != 0 }, Some("input".into()), batcher.clone());
     let read = format.read(Unmarked::new(text, b'\n'), b'\n', &mut rows);
     batcher.borrow_mut().flush().expect("the feed is still there");
     let lines = text.iter().filter(|byte| matches!(byte, b'\n' | b'\r')).count() as u64 + 1;

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, io::Read};
 
 use serde_json::value::RawValue;
 
-use super::{Rows, Stopped, for_each_line};
+use super::{
+    batches::Stopped,
+    reading::{Rows, for_each_line},
+};
 use crate::row::{Fields, Json, Maker};
 
 pub(super) fn read<M: Maker>(reader: impl Read, rows: &mut Rows<M>) -> Result<(), Stopped> {

@@ -2,7 +2,10 @@
 
 use std::io::Read;
 
-use super::{Rows, Stopped, for_each_line};
+use super::{
+    batches::Stopped,
+    reading::{Rows, for_each_line},
+};
 use crate::row::{Fields, Maker};
 
 pub(super) fn read<M: Maker>(reader: impl Read, delimiter: u8, rows: &mut Rows<M>) -> Result<(), Stopped> {

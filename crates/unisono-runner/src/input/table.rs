@@ -19,7 +19,10 @@ use std::{
 
 use memchr::{memchr, memchr_iter, memchr2_iter, memchr3};
 
-use super::{LONGEST, Rows, Stopped, too_long};
+use super::{
+    batches::Stopped,
+    reading::{LONGEST, Rows, too_long},
+};
 use crate::row::{Fields, Maker};
 
 pub(super) fn read<M: Maker>(reader: impl Read, delimiter: u8, rows: &mut Rows<M>) -> Result<(), Stopped> {

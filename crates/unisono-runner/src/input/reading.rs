@@ -1,0 +1,76 @@
+//! What the readers of all formats share: lines of bounded length, and where their rows go.
+
+use std::{
+    cell::RefCell,
+    io::{self, BufRead, BufReader, Read},
+    rc::Rc,
+    sync::Arc,
+};
+
+use super::batches::{Batcher, Stopped};
+use crate::row::{Fields, Maker, Origin, Row};
+
+/// Takes rows from a reader of some format.
+pub(crate) struct Rows<M: Maker> {
+    pub(super) maker: M,
+    name: Option<Arc<str>>,
+    batcher: Rc<RefCell<Batcher<M::Call>>>,
+}
+
+impl<M: Maker> Rows<M> {
+    pub(crate) fn new(maker: M, name: Option<Arc<str>>, batcher: Rc<RefCell<Batcher<M::Call>>>) -> Self {
+        Self { maker, name, batcher }
+    }
+
+    /// All calls of one row.
+    pub(super) fn push(&mut self, line: u64, fields: &dyn Fields) -> Result<(), Stopped> {
+        let origin = Origin { name: self.name.clone(), line };
+        let mut pushed = Ok(());
+        self.maker.make(fields, origin, &mut |row| {
+            pushed = self.batcher.borrow_mut().push(row);
+            pushed.is_ok()
+        });
+        pushed
+    }
+
+    /// A row that cannot be understood.
+    pub(super) fn bad(&mut self, line: u64, why: String) -> Result<(), Stopped> {
+        let origin = Origin { name: self.name.clone(), line };
+        self.batcher.borrow_mut().push(Row { id: None, origin, call: Err(why) })
+    }
+}
+
+/// Reads line by line, each with its number from 1 and its end.
+pub(crate) fn for_each_line(
+    reader: impl Read,
+    delimiter: u8,
+    mut take: impl FnMut(u64, &[u8]) -> Result<(), Stopped>,
+) -> Result<(), Stopped> {
+    let mut reader = BufReader::with_capacity(1 << 16, reader);
+    let (mut line, mut number) = (Vec::new(), 0);
+    while read_line(&mut reader, delimiter, &mut line, LONGEST)? {
+        number += 1;
+        if line.len() > LONGEST {
+            return Err(Stopped::Failed(too_long(number)));
+        }
+        take(number, &line)?;
+        line.clear();
+    }
+    Ok(())
+}
+
+/// Appends the next line with its end, or as much of it as makes more than `most` bytes. Returns whether there was one.
+pub(crate) fn read_line(reader: &mut impl BufRead, delimiter: u8, line: &mut Vec<u8>, most: usize) -> io::Result<bool> {
+    // One more than fits tells a line that is too long from one that fits just so.
+    let room = (most + 1).saturating_sub(line.len());
+    Ok(reader.take(room as u64).read_until(delimiter, line)? > 0)
+}
+
+/// Why a line or row cannot be taken.
+pub(crate) fn too_long(line: u64) -> String {
+    format!("line {line} has more than {} MiB, which is the most that a row may have", LONGEST >> 20)
+}
+
+/// The most that one row may have: as much as the largest body that is taken by default. More is hardly a row, and
+/// would be held in memory several times.
+pub(crate) const LONGEST: usize = 64 << 20;
