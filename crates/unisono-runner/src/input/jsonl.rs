@@ -27,19 +27,19 @@ pub(super) fn read<M: Maker>(reader: impl Read, rows: &mut Rows<M>) -> Result<()
 
 fn parse<'a>(text: &'a str) -> Result<Box<dyn Fields + 'a>, serde_json::Error> {
     Ok(match text.starts_with('"') {
-        true => Box::new(Text(serde_json::from_str(text)?)),
+        true => Box::new(StringRow(serde_json::from_str(text)?)),
         false => {
             let members: BTreeMap<String, &RawValue> = serde_json::from_str(text)?;
             let columns = members.iter().map(|(name, value)| (name.clone(), column(value))).collect();
-            Box::new(Members { members, columns })
+            Box::new(ObjectRow { members, columns })
         }
     })
 }
 
 /// A string alone.
-struct Text(String);
+struct StringRow(String);
 
-impl Fields for Text {
+impl Fields for StringRow {
     fn field(&self, name: &str) -> Result<&str, String> {
         match name {
             "line" | "url" => Ok(&self.0),
@@ -57,12 +57,12 @@ impl Fields for Text {
 }
 
 /// An object's members, as they are written and as columns.
-struct Members<'a> {
+struct ObjectRow<'a> {
     members: BTreeMap<String, &'a RawValue>,
     columns: BTreeMap<String, Result<String, &'static str>>,
 }
 
-impl Fields for Members<'_> {
+impl Fields for ObjectRow<'_> {
     fn field(&self, name: &str) -> Result<&str, String> {
         match self.columns.get(name) {
             Some(Ok(text)) => Ok(text),

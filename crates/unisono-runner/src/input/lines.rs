@@ -13,13 +13,13 @@ pub(super) fn read<M: Maker>(reader: impl Read, delimiter: u8, rows: &mut Rows<M
     for_each_line(reader, delimiter, |number, line| {
         let line = line.strip_suffix(&[delimiter]).unwrap_or(line);
         if whole {
-            return rows.push(number, &Line(line));
+            return rows.push(number, &LineRow(line));
         }
         match std::str::from_utf8(line).map(str::trim) {
             // Empty lines and comments are for whoever reads the file.
             Ok(text) if text.is_empty() || text.starts_with('#') => Ok(()),
             Ok(text) => match strange(text) {
-                None => rows.push(number, &Line(text.as_bytes())),
+                None => rows.push(number, &LineRow(text.as_bytes())),
                 Some(why) => rows.bad(number, why.to_owned()),
             },
             Err(_) => rows.bad(number, "the line is not UTF-8".to_owned()),
@@ -35,9 +35,9 @@ fn strange(text: &str) -> Option<&'static str> {
     text.contains('\r').then_some("the line has a carriage return in it (is CR alone its line end?)")
 }
 
-struct Line<'a>(&'a [u8]);
+struct LineRow<'a>(&'a [u8]);
 
-impl Fields for Line<'_> {
+impl Fields for LineRow<'_> {
     fn field(&self, name: &str) -> Result<&str, String> {
         match name {
             "line" | "url" => std::str::from_utf8(self.0).map_err(|_| "the line is not UTF-8".to_owned()),

@@ -36,7 +36,7 @@ pub(super) fn read<M: Maker>(reader: impl Read, delimiter: u8, rows: &mut Rows<M
     while next(&mut reader, &mut splitter)? {
         let record = &splitter.record;
         match bad(record, splitter.columns) {
-            None => rows.push(record.line, &Row { columns: &columns, record })?,
+            None => rows.push(record.line, &TableRow { columns: &columns, record })?,
             Some(why) => rows.bad(record.line, why)?,
         }
     }
@@ -291,12 +291,12 @@ impl Record {
     }
 }
 
-struct Row<'a> {
+struct TableRow<'a> {
     columns: &'a HashMap<String, usize>,
     record: &'a Record,
 }
 
-impl Fields for Row<'_> {
+impl Fields for TableRow<'_> {
     fn field(&self, name: &str) -> Result<&str, String> {
         let Some(at) = self.columns.get(name) else {
             let mut known: Vec<&str> = self.columns.keys().map(String::as_str).collect();
