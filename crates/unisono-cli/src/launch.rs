@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use unisono_core::{CancelToken, format_duration, format_roughly};
-use unisono_runner::{Batch, Error, Event, Gauge, KeyNews, Monitor, OnEvent, Report, Row};
+use unisono_runner::{Error, Event, Gauge, KeyNews, Monitor, OnEvent, Report, Row, RowBatch};
 use unisono_sys::descriptors;
 
 use crate::{
@@ -86,7 +86,7 @@ pub fn on_event(show: &ShowArgs, terminal: &Terminal) -> Option<OnEvent> {
 
 /// Prints what would be done, one JSON object per row, and does nothing.
 pub fn dry_run<C>(
-    feed: mpsc::Receiver<Batch<C>>,
+    feed: mpsc::Receiver<RowBatch<C>>,
     terminal: &Terminal,
     describe: impl Fn(&C, &mut Map<String, Value>),
 ) -> Result<u8, Failure> {
@@ -117,7 +117,7 @@ pub fn dry_run<C>(
 /// # Errors
 /// When the input ends early or the output fails. What was read before is printed.
 pub fn print_rows<C>(
-    mut feed: mpsc::Receiver<Batch<C>>,
+    mut feed: mpsc::Receiver<RowBatch<C>>,
     is_json: bool,
     mut shown: impl FnMut(Row<C>, &mut Vec<u8>),
 ) -> Result<u8, Failure> {
@@ -126,8 +126,8 @@ pub fn print_rows<C>(
     let mut ended = Ok(());
     while let Some(batch) = feed.blocking_recv() {
         let rows = match batch {
-            Batch::Rows(rows) => rows,
-            Batch::Failed(why) => {
+            RowBatch::Rows(rows) => rows,
+            RowBatch::Failed(why) => {
                 ended = Err(Failure::fault(why));
                 break;
             }

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     Row,
-    input::{Batch, Batcher, Format, Rows, Unmarked, check_table},
+    input::{Batcher, Format, RowBatch, Rows, Unmarked, check_table},
     row::{Fields, Json, Maker, Origin},
 };
 
@@ -27,7 +27,7 @@ pub fn rows(data: &[u8]) {
     batcher.borrow_mut().flush().expect("the feed is still there");
     let lines = text.iter().filter(|byte| matches!(byte, b'\n' | b'\r')).count() as u64 + 1;
     let (mut before, mut count) = (0, 0);
-    while let Ok(Batch::Rows(batch)) = feed.try_recv() {
+    while let Ok(RowBatch::Rows(batch)) = feed.try_recv() {
         for row in batch {
             assert!(row.origin.line > before && row.origin.line <= lines, "lines go up, and are there");
             before = row.origin.line;

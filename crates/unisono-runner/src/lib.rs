@@ -64,7 +64,7 @@ pub use functions::{
 };
 pub use gauge::Gauge;
 pub use histogram::Histogram;
-pub use input::{Batch, Feed, Format, Input};
+pub use input::{Feed, Format, Input, RowBatch};
 pub use ledger::Listing;
 pub use outcome::Outcome;
 pub use outlet::{Inlet, Intake, Notifier, Outlet, Taken, Taker, inlet, outlet};

@@ -32,18 +32,18 @@ struct Lane {
     /// Rows that were handed out and have not been noted, in their order.
     upcoming: VecDeque<Row>,
     /// Noted before their turn, in their order, which is that of their starts in the main.
-    noted: VecDeque<(RowKey, Rc<Batch>)>,
+    noted: VecDeque<(RowKey, Rc<NoteBatch>)>,
     /// Started out of their order; still among the upcoming.
     overtook: HashSet<RowKey>,
 }
 
 /// Rows that are noted together.
-struct Batch {
+struct NoteBatch {
     note: RefCell<Note>,
     result: OnceCell<Result<(), Arc<Error>>>,
 }
 
-impl Batch {
+impl NoteBatch {
     /// Ready once they are durable, for each of the rows.
     async fn noted(&self, journal: &Journal) -> Result<(), Arc<Error>> {
         // Whoever waits first polls, and another in its place if it gives up.
@@ -101,7 +101,8 @@ impl Lane {
 
     /// Takes the note of a row that starts, if that is the next one and durable.
     fn take_next(&mut self, journal: &Journal, key: RowKey) -> bool {
-        let is_next = |(next, batch): &(RowKey, Rc<Batch>)| *next == key && matches!(batch.result.get(), Some(Ok(())));
+        let is_next =
+            |(next, batch): &(RowKey, Rc<NoteBatch>)| *next == key && matches!(batch.result.get(), Some(Ok(())));
         let is_ready = self.noted.front().is_some_and(is_next);
         if is_ready {
             self.noted.pop_front();
@@ -111,7 +112,7 @@ impl Lane {
     }
 
     /// The note of a row that starts, and whether it was noted before its turn.
-    fn take(&mut self, journal: &Journal, row: (RowKey, Option<&str>, u64, Repeat)) -> (Rc<Batch>, bool) {
+    fn take(&mut self, journal: &Journal, row: (RowKey, Option<&str>, u64, Repeat)) -> (Rc<NoteBatch>, bool) {
         let (key, id, fingerprint, repeat) = row;
         let at = self.noted.iter().position(|(noted, _)| *noted == key);
         if let Some((_, batch)) = at.and_then(|at| self.noted.remove(at)) {
@@ -128,7 +129,7 @@ impl Lane {
     }
 
     /// Notes this row and, half of them at a time so that many share a sync, those that come next.
-    fn note(&mut self, journal: &Journal, starts: Option<Row>) -> Option<Rc<Batch>> {
+    fn note(&mut self, journal: &Journal, starts: Option<Row>) -> Option<Rc<NoteBatch>> {
         let given = usize::from(starts.is_some());
         let mut rows: Vec<Row> = starts.into_iter().collect();
         if self.noted.len() <= self.ahead / 2 {
@@ -144,7 +145,7 @@ impl Lane {
             return None;
         }
         let noted = rows.iter().map(|(key, id, fingerprint, repeat)| (*key, id.as_deref(), *fingerprint, *repeat));
-        let batch = Rc::new(Batch { note: RefCell::new(journal.note_all(noted)), result: OnceCell::new() });
+        let batch = Rc::new(NoteBatch { note: RefCell::new(journal.note_all(noted)), result: OnceCell::new() });
         self.noted.extend(rows[given..].iter().map(|(key, ..)| (*key, batch.clone())));
         Some(batch)
     }

@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     Outcome, Row,
-    input::{Batch, Feed},
+    input::{Feed, RowBatch},
 };
 
 /// Called when there is something to look at. Must not block, and must not call back.
@@ -171,17 +171,17 @@ impl<C> Inlet<C> {
 }
 
 impl<C> Feed<C> for Intake<C> {
-    fn poll_rows(&mut self, context: &mut Context<'_>) -> Poll<Option<Batch<C>>> {
+    fn poll_rows(&mut self, context: &mut Context<'_>) -> Poll<Option<RowBatch<C>>> {
         let mut state = self.0.lock();
         if !state.queue.is_empty() {
             let rows = std::mem::take(&mut state.queue).into();
             drop(state);
             // There is room now.
             (self.0.notifier)();
-            return Poll::Ready(Some(Batch::Rows(rows)));
+            return Poll::Ready(Some(RowBatch::Rows(rows)));
         }
         if let Some(why) = state.failed.take() {
-            return Poll::Ready(Some(Batch::Failed(why)));
+            return Poll::Ready(Some(RowBatch::Failed(why)));
         }
         if state.ended {
             return Poll::Ready(None);

@@ -20,7 +20,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     Error, Outcome,
-    input::{Batch, Feed},
+    input::{Feed, RowBatch},
     ledger::Ledger,
     notes::Notes,
     pages::Pages,
@@ -469,8 +469,8 @@ impl<C: Call> RowSource<C> {
             let Some(feed) = &mut self.feed else { return Poll::Ready(()) };
             match feed.poll_rows(context) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Batch::Rows(rows))) => self.batch = rows.into_iter(),
-                Poll::Ready(Some(Batch::Failed(why))) => {
+                Poll::Ready(Some(RowBatch::Rows(rows))) => self.batch = rows.into_iter(),
+                Poll::Ready(Some(RowBatch::Failed(why))) => {
                     self.ledger.borrow_mut().input_failed(why);
                     self.ended = true;
                 }

@@ -7,13 +7,13 @@ use std::{
 };
 
 use unisono_runner::{
-    Batch, FileCall, FileTask, Given, Inlet, Notifier, Origin, Outputs, Row,
+    FileCall, FileTask, Given, Inlet, Notifier, Origin, Outputs, Row, RowBatch,
     file_tools::{Known, WalkOptions},
     hash::Algorithm,
     inlet, path_rows,
 };
 
-fn start() -> (Inlet<Given>, tokio::sync::mpsc::Receiver<Batch<FileCall>>, mpsc::Receiver<()>) {
+fn start() -> (Inlet<Given>, tokio::sync::mpsc::Receiver<RowBatch<FileCall>>, mpsc::Receiver<()>) {
     let (sender, notified) = mpsc::channel();
     let sender = Mutex::new(sender);
     // Nobody may listen any more when the last one rings.
@@ -40,9 +40,9 @@ fn a_folder_becomes_the_rows_of_its_files_under_the_line_that_gave_it() {
     let given = [Ok(folder.path().to_owned()), Err("no path".to_owned()), Ok(folder.path().join("b"))];
     inlet.put(given.into_iter().zip(1..).map(|(path, line)| row(line, path)).collect());
     // Handed over though the input has not ended: a slow producer's paths are run as they come.
-    let Some(Batch::Rows(first)) = rows.blocking_recv() else { panic!("there are rows") };
+    let Some(RowBatch::Rows(first)) = rows.blocking_recv() else { panic!("there are rows") };
     inlet.end(Some("the list is gone".to_owned()));
-    assert!(matches!(rows.blocking_recv(), Some(Batch::Failed(why)) if why == "the list is gone"));
+    assert!(matches!(rows.blocking_recv(), Some(RowBatch::Failed(why)) if why == "the list is gone"));
     assert!(rows.blocking_recv().is_none());
     let shown = first.into_iter().map(|row| match row.call {
         Ok(FileCall { path, shares_line, task: FileTask::Digest { known: Known::Regular }, .. }) => {

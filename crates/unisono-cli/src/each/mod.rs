@@ -13,7 +13,7 @@ use std::{env, io, os::unix::ffi::OsStrExt, sync::Arc};
 use tokio::sync::mpsc;
 use unisono_core::CancelReason;
 use unisono_runner::{
-    Batch, EachCall, EachMaker, EachPlan, EachStyle, Feed, Frame, Identity, Input, OnStopped, Open, Output, Recipe,
+    EachCall, EachMaker, EachPlan, EachStyle, Feed, Frame, Identity, Input, OnStopped, Open, Output, Recipe, RowBatch,
     Worst,
     commands::{
         Terminal as Lent,
@@ -73,7 +73,7 @@ fn watcher(gate: &Gate) -> Result<Option<Watcher>, Failure> {
     guard::be_watched(&value, gate.clone()).map_err(|error| Failure::fault(format!("nobody can watch: {error}")))
 }
 
-type Rows = mpsc::Receiver<Batch<EachCall>>;
+type Rows = mpsc::Receiver<RowBatch<EachCall>>;
 
 fn rows(args: &EachArgs, command_line: CommandLine, terminal: &Terminal) -> Result<(Rows, Option<u64>), Failure> {
     let CommandLine { recipe, sources, separator } = command_line;

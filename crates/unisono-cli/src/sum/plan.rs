@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use tokio::sync::mpsc;
 use unisono_core::{Limits, RetryPolicy, Span};
 use unisono_runner::{
-    Batch, FileCall, Identity, ManifestOut, Manifests, Named, Open, Output, Outputs, Settings, VerifyOptions, Way,
+    FileCall, Identity, ManifestOut, Manifests, Named, Open, Output, Outputs, RowBatch, Settings, VerifyOptions, Way,
     file_tools::{Hidden, WalkOptions, manifest::Layout},
     hash::{Algorithm, Kernel},
     refuse_same, resolved, results_of, sum_settings, tree_rows, verify_rows, way_to_write,
@@ -86,7 +86,7 @@ impl SumArgs {
         Ok(Some(way))
     }
 
-    pub fn rows(&self) -> Result<(mpsc::Receiver<Batch<FileCall>>, Option<Manifests>), Failure> {
+    pub fn rows(&self) -> Result<(mpsc::Receiver<RowBatch<FileCall>>, Option<Manifests>), Failure> {
         let options = self.walk.options(self.output.out.is_some());
         if self.check.check {
             let options = VerifyOptions {

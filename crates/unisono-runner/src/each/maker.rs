@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Error,
-    input::{Batch, Batcher, LONGEST, Stopped, on_thread, open, read_line},
+    input::{Batcher, LONGEST, RowBatch, Stopped, on_thread, open, read_line},
     row::{Fields, Maker, Origin, Row},
 };
 
@@ -186,7 +186,7 @@ pub fn blocks(
     path: &Path,
     pieces: Pieces,
     recipe: Recipe,
-) -> Result<(mpsc::Receiver<Batch<EachCall>>, Vec<String>), Error> {
+) -> Result<(mpsc::Receiver<RowBatch<EachCall>>, Vec<String>), Error> {
     let warnings = vetting::vet_blocks(&recipe).map_err(Error::usage)?;
     let (name, file) = open(path)?;
     let recipe = Arc::new(recipe);

@@ -18,7 +18,7 @@ use crate::{Error, row::Row};
 
 /// What the reading thread hands over.
 #[derive(Debug)]
-pub enum Batch<C> {
+pub enum RowBatch<C> {
     /// The next rows.
     Rows(Vec<Row<C>>),
     /// The input cannot be read any further, and why.
@@ -28,11 +28,11 @@ pub enum Batch<C> {
 /// The rows of an input, in batches, as they come.
 pub trait Feed<C> {
     /// The next batch; `None` at the end.
-    fn poll_rows(&mut self, context: &mut Context<'_>) -> Poll<Option<Batch<C>>>;
+    fn poll_rows(&mut self, context: &mut Context<'_>) -> Poll<Option<RowBatch<C>>>;
 }
 
-impl<C> Feed<C> for mpsc::Receiver<Batch<C>> {
-    fn poll_rows(&mut self, context: &mut Context<'_>) -> Poll<Option<Batch<C>>> {
+impl<C> Feed<C> for mpsc::Receiver<RowBatch<C>> {
+    fn poll_rows(&mut self, context: &mut Context<'_>) -> Poll<Option<RowBatch<C>>> {
         self.poll_recv(context)
     }
 }
@@ -40,7 +40,7 @@ impl<C> Feed<C> for mpsc::Receiver<Batch<C>> {
 /// Runs a reader of rows on a thread of its own.
 pub(crate) fn on_thread<C: Send + 'static>(
     read: impl FnOnce(&Rc<RefCell<Batcher<C>>>) -> Result<(), Stopped> + Send + 'static,
-) -> Result<mpsc::Receiver<Batch<C>>, Error> {
+) -> Result<mpsc::Receiver<RowBatch<C>>, Error> {
     let (sender, feed) = mpsc::channel(BATCHES_AHEAD);
     let run = move || {
         let batcher = Rc::new(RefCell::new(Batcher::new(sender)));
@@ -49,7 +49,7 @@ pub(crate) fn on_thread<C: Send + 'static>(
         // The one who reads may have gone; then there is nobody to tell.
         let _ = batcher.flush();
         if let Err(Stopped::Failed(why)) = read {
-            let _ = batcher.sender.blocking_send(Batch::Failed(why));
+            let _ = batcher.sender.blocking_send(RowBatch::Failed(why));
         }
     };
     let thread = thread::Builder::new().name("unisono-input".into()).spawn(run);
@@ -100,11 +100,11 @@ impl std::error::Error for NobodyTakes {}
 /// Hands rows over in batches.
 pub(crate) struct Batcher<C> {
     rows: Vec<Row<C>>,
-    sender: mpsc::Sender<Batch<C>>,
+    sender: mpsc::Sender<RowBatch<C>>,
 }
 
 impl<C> Batcher<C> {
-    pub(crate) fn new(sender: mpsc::Sender<Batch<C>>) -> Self {
+    pub(crate) fn new(sender: mpsc::Sender<RowBatch<C>>) -> Self {
         Self { rows: Vec::new(), sender }
     }
 
@@ -114,7 +114,7 @@ impl<C> Batcher<C> {
     }
 
     /// The next batch of another feed. What was made of those before is handed over first, since this may take long.
-    pub(crate) fn next_of<D>(&mut self, feed: &mut impl Feed<D>) -> Result<Option<Batch<D>>, Stopped> {
+    pub(crate) fn next_of<D>(&mut self, feed: &mut impl Feed<D>) -> Result<Option<RowBatch<D>>, Stopped> {
         self.flush()?;
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         let mut context = Context::from_waker(&waker);
@@ -140,7 +140,7 @@ impl<C> Batcher<C> {
             return Ok(());
         }
         let rows = std::mem::replace(&mut self.rows, Vec::with_capacity(ROWS_PER_BATCH));
-        self.sender.blocking_send(Batch::Rows(rows)).map_err(|_| Stopped::Gone)
+        self.sender.blocking_send(RowBatch::Rows(rows)).map_err(|_| Stopped::Gone)
     }
 }
 

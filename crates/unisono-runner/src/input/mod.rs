@@ -26,8 +26,8 @@ use rustix::{
 };
 use tokio::sync::mpsc;
 
-pub use batches::{Batch, Feed};
 pub(crate) use batches::{Batcher, Handing, Stopped, on_thread};
+pub use batches::{Feed, RowBatch};
 pub(crate) use mark::{MARK, Unmarked, foreign as foreign_encoding};
 pub(crate) use reading::{LONGEST, Rows, for_each_line, read_line};
 pub(crate) use table::check as check_table;
@@ -123,7 +123,7 @@ impl<M: Maker<Call: Send>> Input<M> {
     ///
     /// # Errors
     /// When there is no thread for it.
-    pub fn start(self) -> Result<mpsc::Receiver<Batch<M::Call>>, Error> {
+    pub fn start(self) -> Result<mpsc::Receiver<RowBatch<M::Call>>, Error> {
         on_thread(move |batcher| self.read(batcher))
     }
 

@@ -28,11 +28,11 @@ use super::{
 };
 use crate::{
     Error, Intake,
-    input::{Batch, Batcher, Handing, Stopped, Unmarked, for_each_line, on_thread, open},
+    input::{Batcher, Handing, RowBatch, Stopped, Unmarked, for_each_line, on_thread, open},
     row::{Origin, Row},
 };
 
-type Feed = mpsc::Receiver<Batch<FileCall>>;
+type Feed = mpsc::Receiver<RowBatch<FileCall>>;
 type Out = Rc<RefCell<Batcher<FileCall>>>;
 
 /// The files of some folders, and those that a list names: one per line, which ends with `delimiter`.
@@ -86,8 +86,8 @@ pub fn path_rows(
             let batch = out.borrow_mut().next_of(&mut paths)?;
             let rows = match batch {
                 None => return Ok(()),
-                Some(Batch::Failed(why)) => return Err(Stopped::Failed(why)),
-                Some(Batch::Rows(rows)) => rows,
+                Some(RowBatch::Failed(why)) => return Err(Stopped::Failed(why)),
+                Some(RowBatch::Rows(rows)) => rows,
             };
             for Row { id, origin, call } in rows {
                 match call {

@@ -25,7 +25,7 @@ use tempfile::TempDir;
 use unisono_core::{Backoff, CancelReason, CancelToken, Limits, OutcomeKind, RetryPolicy, Times};
 use unisono_journal::{Identity, Mode, Open};
 use unisono_runner::{
-    Batch, Error, Feed, Frame, Gauge, Monitor, Origin, Outlet, Output, Report, Row, Settings, Taken, Taker, outlet,
+    Error, Feed, Frame, Gauge, Monitor, Origin, Outlet, Output, Report, Row, RowBatch, Settings, Taken, Taker, outlet,
     testing::{Extras, Pages, run},
 };
 
@@ -328,14 +328,14 @@ impl Rows {
 }
 
 impl Feed<Asked> for Rows {
-    fn poll_rows(&mut self, context: &mut Context<'_>) -> Poll<Option<Batch<Asked>>> {
+    fn poll_rows(&mut self, context: &mut Context<'_>) -> Poll<Option<RowBatch<Asked>>> {
         self.waits = !self.waits;
         if self.waits {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
         let some = self.rows.len().min(ROWS_AT_ONCE);
-        Poll::Ready((some > 0).then(|| Batch::Rows(self.rows.drain(..some).collect())))
+        Poll::Ready((some > 0).then(|| RowBatch::Rows(self.rows.drain(..some).collect())))
     }
 }
 
