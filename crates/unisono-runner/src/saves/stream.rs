@@ -17,11 +17,11 @@ use tokio::{io::AsyncWriteExt, net::unix::pipe, sync::Mutex, task::spawn_blockin
 use crate::fifo;
 
 /// A pipe or a device. Locked by the row whose bytes go into it.
-pub(super) type Stream = Arc<Mutex<Reader>>;
+pub(super) type StreamLock = Arc<Mutex<PipeReader>>;
 
 /// Who reads a pipe, as far as is known.
 #[derive(Debug, Default)]
-pub(super) enum Reader {
+pub(super) enum PipeReader {
     /// None has been seen.
     #[default]
     Unseen,
@@ -32,25 +32,25 @@ pub(super) enum Reader {
 }
 
 /// Passes on all of a file, when it is its turn.
-pub(super) async fn pass_on(stream: Stream, file: &File, path: &Path, is_pipe: bool) -> io::Result<()> {
+pub(super) async fn pass_on(stream: StreamLock, file: &File, path: &Path, is_pipe: bool) -> io::Result<()> {
     let mut file = file.try_clone()?;
     file.rewind()?;
     let mut turn = stream.lock().await;
     if is_pipe {
         // Left until all is passed on: what is dropped half way has given its reader a part of it.
-        let mut sender = match std::mem::replace(&mut *turn, Reader::Left) {
-            Reader::There(sender) => sender,
-            Reader::Left => fifo::open_at_once(path)?,
-            Reader::Unseen => {
+        let mut sender = match std::mem::replace(&mut *turn, PipeReader::Left) {
+            PipeReader::There(sender) => sender,
+            PipeReader::Left => fifo::open_at_once(path)?,
+            PipeReader::Unseen => {
                 // A stop may end the wait, and then none has been seen still.
-                *turn = Reader::Unseen;
+                *turn = PipeReader::Unseen;
                 let sender = fifo::open(path).await?;
-                *turn = Reader::Left;
+                *turn = PipeReader::Left;
                 sender
             }
         };
         copy(file, &mut sender).await?;
-        *turn = Reader::There(sender);
+        *turn = PipeReader::There(sender);
         return Ok(());
     }
     let path = path.to_owned();

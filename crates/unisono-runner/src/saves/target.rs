@@ -17,7 +17,7 @@ use super::{
     log::Log,
     names::{Resolved, Seen},
     part::Part,
-    stream::{self, Stream},
+    stream::{self, StreamLock},
 };
 
 /// What the names of a run share.
@@ -31,7 +31,7 @@ pub(super) struct Shared {
     /// Folders in which nothing of killed runs is left.
     pub(super) swept: Mutex<HashSet<PathBuf>>,
     /// Pipes and devices: each is one row's at a time.
-    streams: Mutex<HashMap<u64, Stream>>,
+    streams: Mutex<HashMap<u64, StreamLock>>,
 }
 
 impl Shared {
