@@ -21,16 +21,16 @@ use unisono_journal::{Error, Journal, Note, Repeat, RowKey};
 pub(crate) struct Notes {
     journal: Rc<Journal>,
     /// Of what must not be repeated.
-    once: RefCell<Lane>,
+    once: RefCell<NoteQueue>,
     /// Of what may be.
-    repeatable: RefCell<Lane>,
+    repeatable: RefCell<NoteQueue>,
 }
 
-struct Lane {
+struct NoteQueue {
     /// How many rows are noted before their turn.
     ahead: usize,
     /// Rows that were handed out and have not been noted, in their order.
-    upcoming: VecDeque<Row>,
+    upcoming: VecDeque<NotedRow>,
     /// Noted before their turn, in their order, which is that of their starts in the main.
     noted: VecDeque<(RowKey, Rc<NoteBatch>)>,
     /// Started out of their order; still among the upcoming.
@@ -55,19 +55,19 @@ impl NoteBatch {
 impl Notes {
     /// `ahead` is how many rows are noted before their turn that must not be repeated.
     pub(crate) fn new(journal: Rc<Journal>, ahead: usize) -> Self {
-        let lane = |ahead| RefCell::new(Lane::new(ahead));
-        Self { journal, once: lane(ahead), repeatable: lane(REPEATABLE_AHEAD) }
+        let queue = |ahead| RefCell::new(NoteQueue::new(ahead));
+        Self { journal, once: queue(ahead), repeatable: queue(REPEATABLE_AHEAD) }
     }
 
-    fn lane(&self, repeat: Repeat) -> RefMut<'_, Lane> {
+    fn queue(&self, repeat: Repeat) -> RefMut<'_, NoteQueue> {
         if repeat.is_allowed() { self.repeatable.borrow_mut() } else { self.once.borrow_mut() }
     }
 
     /// A row that may take effect was handed out: its turn will come, or it will end without.
     pub(crate) fn add(&self, key: RowKey, id: Option<&str>, fingerprint: u64, repeat: Repeat) {
-        let mut lane = self.lane(repeat);
-        if lane.ahead > 0 {
-            lane.upcoming.push_back((key, id.map(Into::into), fingerprint, repeat));
+        let mut queue = self.queue(repeat);
+        if queue.ahead > 0 {
+            queue.upcoming.push_back((key, id.map(Into::into), fingerprint, repeat));
         }
     }
 
@@ -84,7 +84,7 @@ impl Notes {
         fingerprint: u64,
         repeat: Repeat,
     ) -> Result<(), Arc<Error>> {
-        let (batch, is_old) = self.lane(repeat).take(&self.journal, (key, id, fingerprint, repeat));
+        let (batch, is_old) = self.queue(repeat).take(&self.journal, (key, id, fingerprint, repeat));
         batch.noted(&self.journal).await?;
         if is_old && !repeat.is_allowed() && !self.journal.is_in_place() {
             // The writer looks whenever it notes, and says what has become of the file.
@@ -94,7 +94,7 @@ impl Notes {
     }
 }
 
-impl Lane {
+impl NoteQueue {
     fn new(ahead: usize) -> Self {
         Self { ahead, upcoming: VecDeque::new(), noted: VecDeque::new(), overtook: HashSet::new() }
     }
@@ -129,9 +129,9 @@ impl Lane {
     }
 
     /// Notes this row and, half of them at a time so that many share a sync, those that come next.
-    fn note(&mut self, journal: &Journal, starts: Option<Row>) -> Option<Rc<NoteBatch>> {
+    fn note(&mut self, journal: &Journal, starts: Option<NotedRow>) -> Option<Rc<NoteBatch>> {
         let given = usize::from(starts.is_some());
-        let mut rows: Vec<Row> = starts.into_iter().collect();
+        let mut rows: Vec<NotedRow> = starts.into_iter().collect();
         if self.noted.len() <= self.ahead / 2 {
             while self.noted.len() + rows.len() - given < self.ahead
                 && let Some(row) = self.upcoming.pop_front()
@@ -152,7 +152,7 @@ impl Lane {
 }
 
 /// What a note is made of.
-type Row = (RowKey, Option<Box<str>>, u64, Repeat);
+type NotedRow = (RowKey, Option<Box<str>>, u64, Repeat);
 
 /// Enough that their syncs are lost among the system calls of the rows, and no more than that.
 const REPEATABLE_AHEAD: usize = 256;
@@ -165,17 +165,17 @@ mod tests {
     fn a_row_that_is_handed_out_is_noted_once_whichever_page_it_goes_on_with() {
         let journal = Journal::stream(tempfile::tempfile().unwrap(), "a stream".as_ref()).unwrap();
         for page in [0, 1, 2, 7] {
-            let mut lane = Lane::new(4);
+            let mut queue = NoteQueue::new(4);
             let keys = [0, 1].map(|row| RowKey { row, page });
-            lane.upcoming.extend(keys.map(|key| (key, None, 7, Repeat::ByNature)));
+            queue.upcoming.extend(keys.map(|key| (key, None, 7, Repeat::ByNature)));
             // Out of their order.
-            lane.take(&journal, (keys[1], None, 7, Repeat::ByNature));
-            let noted: Vec<_> = lane.noted.iter().map(|(key, _)| *key).collect();
+            queue.take(&journal, (keys[1], None, 7, Repeat::ByNature));
+            let noted: Vec<_> = queue.noted.iter().map(|(key, _)| *key).collect();
             assert_eq!(noted, keys[..1], "page {page}");
-            assert!(lane.upcoming.is_empty() && lane.overtook.is_empty());
+            assert!(queue.upcoming.is_empty() && queue.overtook.is_empty());
             // A page that comes from the work itself leaves nothing behind.
-            lane.take(&journal, (RowKey { row: 0, page: 9 }, None, 7, Repeat::ByNature));
-            assert!(lane.overtook.is_empty());
+            queue.take(&journal, (RowKey { row: 0, page: 9 }, None, 7, Repeat::ByNature));
+            assert!(queue.overtook.is_empty());
         }
     }
 }
