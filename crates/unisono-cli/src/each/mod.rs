@@ -73,9 +73,13 @@ fn watcher(gate: &Gate) -> Result<Option<Watcher>, Failure> {
     guard::be_watched(&value, gate.clone()).map_err(|error| Failure::fault(format!("nobody can watch: {error}")))
 }
 
-type Rows = mpsc::Receiver<RowBatch<EachCall>>;
+type CommandRows = mpsc::Receiver<RowBatch<EachCall>>;
 
-fn rows(args: &EachArgs, command_line: CommandLine, terminal: &Terminal) -> Result<(Rows, Option<u64>), Failure> {
+fn rows(
+    args: &EachArgs,
+    command_line: CommandLine,
+    terminal: &Terminal,
+) -> Result<(CommandRows, Option<u64>), Failure> {
     let CommandLine { recipe, sources, separator } = command_line;
     // Read once: it does not change, and taking it apart for each command takes longer than putting it together.
     let inherited = env::vars_os().filter(|(name, _)| name != WATCHER).collect();
@@ -108,7 +112,7 @@ fn warn(warnings: &[String], terminal: &Terminal) {
 
 fn work(
     args: &EachArgs,
-    rows: Rows,
+    rows: CommandRows,
     total: Option<u64>,
     terminal: &Terminal,
     (gate, watcher): (Gate, Watcher),
@@ -192,7 +196,7 @@ fn on_stopped(terminal: &Terminal) -> OnStopped {
 }
 
 /// Prints the commands, one per line, as one would type them.
-fn dry_run(rows: Rows, terminal: &Terminal) -> Result<u8, Failure> {
+fn dry_run(rows: CommandRows, terminal: &Terminal) -> Result<u8, Failure> {
     let (mut number, mut bad) = (0u64, false);
     let printed = print_rows(rows, false, |row, line| {
         number += 1;

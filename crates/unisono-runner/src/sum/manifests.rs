@@ -37,7 +37,7 @@ pub struct Tally {
 
 /// What a check came to beside its outcomes.
 #[derive(Debug, Clone, Default)]
-pub struct Verdict {
+pub struct CheckVerdict {
     /// Why it is no success, whatever its outcomes.
     pub failures: Vec<String>,
     /// What a user should know.
@@ -56,8 +56,8 @@ impl Manifests {
     }
 
     /// What they came to; to be asked once the run is over.
-    pub fn verdict(&self, is_strict: bool, ignores_missing: bool) -> Verdict {
-        let mut verdict = Verdict::default();
+    pub fn verdict(&self, is_strict: bool, ignores_missing: bool) -> CheckVerdict {
+        let mut verdict = CheckVerdict::default();
         for tally in &*self.0 {
             tally.judge(is_strict, ignores_missing, &mut verdict);
         }
@@ -106,7 +106,7 @@ impl Tally {
         self.unlike.fetch_add(1, Relaxed);
     }
 
-    fn judge(&self, is_strict: bool, ignores_missing: bool, verdict: &mut Verdict) {
+    fn judge(&self, is_strict: bool, ignores_missing: bool, verdict: &mut CheckVerdict) {
         let (name, malformed) = (&self.name, self.malformed.load(Relaxed));
         let entries = self.entries.load(Relaxed);
         verdict.malformed += malformed;

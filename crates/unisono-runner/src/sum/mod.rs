@@ -20,7 +20,7 @@ use render::render;
 use work::SumWork;
 
 pub use call::{Bare, DigestResult, Expected, FileCall, FileTask};
-pub use manifests::{Manifests, Tally, Verdict as CheckVerdict};
+pub use manifests::{CheckVerdict, Manifests, Tally};
 pub use outputs::{Outputs, Way, resolved, results_of, way_to_write};
 pub use plan::{ManifestOut, SumPlan, sum_settings};
 pub use rows::{Given, VerifyOptions, path_rows, tree_rows, verify_rows};

@@ -32,8 +32,8 @@ use crate::{
     row::{Origin, Row},
 };
 
-type Feed = mpsc::Receiver<RowBatch<FileCall>>;
-type Out = Rc<RefCell<Batcher<FileCall>>>;
+type FileRows = mpsc::Receiver<RowBatch<FileCall>>;
+type FileBatcher = Rc<RefCell<Batcher<FileCall>>>;
 
 /// The files of some folders, and those that a list names: one per line, which ends with `delimiter`.
 ///
@@ -45,7 +45,7 @@ pub fn tree_rows(
     options: WalkOptions,
     algorithms: Arc<[Algorithm]>,
     outputs: Outputs,
-) -> Result<Feed, Error> {
+) -> Result<FileRows, Error> {
     check_globs(&options)?;
     let tree = Tree { options, algorithms, outputs };
     let list = list.map(|(path, delimiter)| open(path).map(|(name, file)| (name, file, delimiter))).transpose()?;
@@ -77,7 +77,7 @@ pub fn path_rows(
     options: WalkOptions,
     algorithms: Arc<[Algorithm]>,
     outputs: Outputs,
-) -> Result<Feed, Error> {
+) -> Result<FileRows, Error> {
     check_globs(&options)?;
     let tree = Tree { options, algorithms, outputs };
     on_thread(move |out| {
@@ -120,7 +120,7 @@ struct Tree {
 }
 
 impl Tree {
-    fn push(&self, root: PathBuf, is_named: bool, origin: &Origin, out: &Out) -> Result<(), Stopped> {
+    fn push(&self, root: PathBuf, is_named: bool, origin: &Origin, out: &FileBatcher) -> Result<(), Stopped> {
         for step in walk_steps(std::slice::from_ref(&root), &self.options).map_err(Stopped::Failed)? {
             let Some(Found { path, entry }) = step else {
                 // A tree of which nothing is wanted may be large, and whoever wanted it may have gone.
@@ -185,7 +185,7 @@ pub struct VerifyOptions {
 ///
 /// # Errors
 /// When a manifest cannot be opened, or a glob is none.
-pub fn verify_rows(paths: &[PathBuf], mut options: VerifyOptions) -> Result<(Feed, Manifests), Error> {
+pub fn verify_rows(paths: &[PathBuf], mut options: VerifyOptions) -> Result<(FileRows, Manifests), Error> {
     check_globs(&options.walk)?;
     let inputs = paths.iter().map(|path| open(path)).collect::<Result<Vec<_>, Error>>()?;
     let manifests = Manifests::new(inputs.iter().map(|(name, _)| name.clone()));
@@ -211,7 +211,7 @@ fn push_manifest(
     tally: &Arc<Tally>,
     options: &VerifyOptions,
     listed: &mut Listed,
-    out: &Out,
+    out: &FileBatcher,
 ) -> Result<(), Stopped> {
     // Before the first line is understood, since a name may hold a newline where lines end with zero bytes.
     let mut head = Vec::new();
@@ -293,7 +293,7 @@ fn for_each_line_of(
 
 /// Files that no manifest has, each once however often and by whatever names its folder is given. What is no regular
 /// file is passed over as by a walk that digests, and said as there.
-fn push_extra(options: &VerifyOptions, listed: &mut Listed, out: &Out) -> Result<(), Stopped> {
+fn push_extra(options: &VerifyOptions, listed: &mut Listed, out: &FileBatcher) -> Result<(), Stopped> {
     for root in &options.extra {
         for step in walk_steps(std::slice::from_ref(root), &options.walk).map_err(Stopped::Failed)? {
             let Some(Found { path, entry }) = step else {
