@@ -18,7 +18,7 @@ use std::{
 
 use rustix::fs::OFlags;
 
-use super::{part::folder, with_suffix};
+use super::paths::{folder, with_suffix};
 
 #[derive(Debug)]
 pub(super) struct Log {

@@ -21,6 +21,7 @@ mod earlier;
 mod log;
 mod names;
 mod part;
+mod paths;
 mod stream;
 mod target;
 #[cfg(test)]
@@ -30,7 +31,7 @@ use std::{
     collections::{HashMap, HashSet},
     path::{Path, PathBuf},
     rc::Rc,
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
 use unisono_journal::{Fate, Identity, Open};
@@ -39,7 +40,8 @@ pub(crate) use earlier::{Earlier, SavedBefore};
 use log::Log;
 use names::{Folders, Found, Resolved};
 pub(crate) use part::Part;
-pub(crate) use target::{Filled, Target};
+pub(crate) use paths::with_suffix;
+pub(crate) use target::{Filled, SavedFile, Target};
 use target::{Kind, Shared};
 
 /// What the user says of files that rows write to.
@@ -64,17 +66,6 @@ pub(crate) struct Claimant<'a> {
     pub(crate) fingerprint: u64,
     /// It cannot be had again, so its files are synced before its line says that they are there.
     pub(crate) is_precious: bool,
-}
-
-/// A file that a row has put in place before now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SavedFile {
-    /// Which of the names it is that the row asks for, from 0.
-    pub(crate) place: usize,
-    /// The name, as the user has it.
-    pub(crate) name: PathBuf,
-    /// In bytes.
-    pub(crate) length: u64,
 }
 
 /// Why a row cannot have the names that it asks for.
@@ -350,15 +341,4 @@ impl Owner {
             }
         }
     }
-}
-
-pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-/// A lock whose holders do not panic half way.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

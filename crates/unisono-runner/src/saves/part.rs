@@ -7,6 +7,7 @@
 //! does.
 
 use std::{
+    collections::HashSet,
     fs::{File, OpenOptions},
     io::{self, Write},
     os::{
@@ -14,6 +15,7 @@ use std::{
         unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
+    sync::Mutex,
 };
 
 use rustix::{
@@ -21,7 +23,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{lock, names::Seen, target::Inner};
+use super::{names::Seen, paths::folder};
 
 /// A file that is being filled.
 #[derive(Debug)]
@@ -34,10 +36,10 @@ pub(crate) struct Part {
 
 impl Part {
     /// A file in the folder of its target, with the mode that the user's files get.
-    pub(super) fn beside(target: &Inner) -> io::Result<Self> {
-        let folder = folder(&target.path);
+    pub(super) fn beside(target: &Path, swept: &Mutex<HashSet<PathBuf>>) -> io::Result<Self> {
+        let folder = folder(target);
         std::fs::create_dir_all(folder)?;
-        if lock(&target.shared.swept).insert(folder.to_owned()) {
+        if lock(swept).insert(folder.to_owned()) {
             sweep(folder);
         }
         let (file, named) = match unnamed(folder)? {
@@ -62,6 +64,11 @@ impl Part {
 
     pub(super) fn file(&self) -> &File {
         &self.file
+    }
+
+    /// Adds bytes.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
     }
 
     /// Gives it a name that must be free.
@@ -132,10 +139,6 @@ impl Drop for Part {
     }
 }
 
-pub(super) fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 fn is_there(path: &Path) -> io::Result<bool> {
     match std::fs::symlink_metadata(path) {
         Ok(_) => Ok(true),
@@ -200,6 +203,11 @@ fn sweep(folder: &Path) {
             let _ = std::fs::remove_file(&path);
         }
     }
+}
+
+/// A lock whose holders do not panic half way.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Less what the umask takes away, as for every file of the user's.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -13,10 +13,9 @@ use std::{
 use tokio::task::spawn_blocking;
 
 use super::{
-    SavedFile, lock,
     log::Log,
     names::{Resolved, Seen},
-    part::Part,
+    part::{Part, lock},
     stream::{self, StreamLock},
 };
 
@@ -25,11 +24,11 @@ use super::{
 pub(super) struct Shared {
     pub(super) log: Option<Log>,
     pub(super) overwrite: bool,
-    pub(super) spool: PathBuf,
+    spool: PathBuf,
     /// Files that this run has put in place, by device and inode, and the key of their name.
     placed: Mutex<HashMap<(u64, u64), u64>>,
     /// Folders in which nothing of killed runs is left.
-    pub(super) swept: Mutex<HashSet<PathBuf>>,
+    swept: Mutex<HashSet<PathBuf>>,
     /// Pipes and devices: each is one row's at a time.
     streams: Mutex<HashMap<u64, StreamLock>>,
 }
@@ -40,22 +39,33 @@ impl Shared {
     }
 }
 
+/// A file that a row has put in place before now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SavedFile {
+    /// Which of the names it is that the row asks for, from 0.
+    pub(crate) place: usize,
+    /// The name, as the user has it.
+    pub(crate) name: PathBuf,
+    /// In bytes.
+    pub(crate) length: u64,
+}
+
 /// A name that a row may write to.
 #[derive(Debug, Clone)]
 pub(crate) struct Target(Arc<Inner>);
 
 #[derive(Debug)]
-pub(super) struct Inner {
+struct Inner {
     /// As the user has it.
     name: PathBuf,
     /// Where that leads to.
-    pub(super) path: PathBuf,
+    path: PathBuf,
     key: u64,
     fingerprint: u64,
     kind: Kind,
     /// What stands there was put there for this row.
     is_ours: AtomicBool,
-    pub(super) shared: Arc<Shared>,
+    shared: Arc<Shared>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +107,7 @@ impl Target {
         let work = move || {
             let mut part = match (part, target.kind) {
                 (Some(part), _) => part,
-                (None, Kind::File { .. }) => Part::beside(&target)?,
+                (None, Kind::File { .. }) => Part::beside(&target.path, &target.shared.swept)?,
                 (None, Kind::Stream { .. }) => Part::spooled(&target.shared.spool)?,
             };
             fill(&mut part)?;
@@ -210,13 +220,6 @@ impl Filled {
 /// Why a name cannot be given that was free when its row was taken in.
 fn meanwhile(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::AlreadyExists, format!("{what} was put there meanwhile, and is left alone"))
-}
-
-impl Part {
-    /// Adds bytes.
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.write_all(bytes)
-    }
 }
 
 const MOST_TRIES: usize = 16;
