@@ -1,4 +1,4 @@
-//! Manifests of anybody: any bytes are an answer, and what is read, or any name, written in any layout, is read back
+//! Manifests of any origin: any bytes are an answer, and what is read, or any name, written in any layout, is read back
 //! the same.
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};

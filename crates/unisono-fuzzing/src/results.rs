@@ -21,7 +21,7 @@ pub(crate) fn body(bytes: &[u8]) {
     };
     kept_what_is_there(bytes, kept);
     with_file(bytes, |path| {
-        // One that is open and has no notes beside it is refused; somebody who knows better may take it.
+        // One that is open and has no notes beside it is refused; a user who knows better may take it.
         let open = Open { mode: Mode::Resume, reserve: 0, adopt: true, ..Open::default() };
         let (journal, recovered) = Journal::open(path, open).expect("what is read in memory is read from a file");
         // Whether a row was tried again after a line that allows it is not known without the notes.
@@ -35,7 +35,7 @@ pub(crate) fn body(bytes: &[u8]) {
         assert!(total <= kept && total + in_doubt >= kept, "{total} of {kept}, {in_doubt} in doubt");
         drop(journal.close_blocking(Finish::default()));
         let left = fs::read(path).expect("it is still there");
-        // Where nobody knows whether something was started, the file without an outcome stays open.
+        // Where it is not known whether something was started, the file without an outcome stays open.
         let is_begun = left.starts_with(b"{\"run\":\"") && left.ends_with(b"\",\"open\":1,");
         assert!(left.is_empty() || left.ends_with(b"\n") || is_begun && kept == 0, "no line is left half");
         let again = Recovered::of_bytes(&left, Mode::Resume, Identity::Row).expect("what we left is read again");
@@ -65,7 +65,7 @@ fn kept_what_is_there(bytes: &[u8], kept: u64) {
     assert!(kept == lines || kept + 1 == lines && is_torn, "{kept} outcomes in {lines} lines");
 }
 
-/// The values in a line, as we spell them: one, unless somebody has changed the shape of the file. What is no JSON,
+/// The values in a line, as we spell them: one, unless the shape of the file was changed. What is no JSON,
 /// which is text, comes last, as it is.
 fn values(line: &[u8]) -> Vec<Vec<u8>> {
     let (mut values, mut rest) = (Vec::new(), line.trim_ascii());

@@ -1,7 +1,7 @@
-//! Tokens that expire: one refresh for everybody who was refused.
+//! Tokens that expire: one refresh for all requests that were refused.
 //!
-//! A token that has never been accepted is not refreshed again when it is refused: whoever is refused with a brand-new
-//! token has the wrong rights, and a thousand such items would ask for a thousand tokens.
+//! A token that has never been accepted is not refreshed again when it is refused: a request that is refused
+//! with a brand-new token lacks the rights, and a thousand such items would ask for a thousand tokens.
 
 use std::{
     cell::{Cell, RefCell},
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_who_was_refused_shares_one_refresh() {
+    fn all_requests_that_were_refused_share_one_refresh() {
         let source = Rc::new(Counting(Cell::new(0)));
         let tokens = Tokens::new(source.clone());
         let used: Vec<Generation> = (0..100).map(|_| signed(&tokens).0).collect();

@@ -19,7 +19,7 @@ pub struct AttemptClassifier {
     sender: Sender,
 }
 
-/// Who sends a request, once. What the end means is the same for both.
+/// What sends a request, once. What the end means is the same for both.
 #[derive(Clone)]
 enum Sender {
     Here(Client),
@@ -68,7 +68,7 @@ impl AttemptClassifier {
     pub fn most_connections(&self) -> Option<usize> {
         match &self.sender {
             Sender::Here(client) => client.most_connections(),
-            // Theirs, of which nobody here knows.
+            // Theirs, which are not known here.
             Sender::Remote(_) => None,
         }
     }
@@ -114,8 +114,8 @@ impl AttemptClassifier {
         }
     }
 
-    /// Sends a request once and returns the head of the answer, judged; the body is still to come. Whoever takes that
-    /// of a success says how it ended, by [`Streaming::body_ended`].
+    /// Sends a request once and returns the head of the answer, judged; the body is still to come. The taker of
+    /// that of a success says how it ended, by [`Streaming::body_ended`].
     ///
     /// # Errors
     /// With the verdict on it, when there is no answer.
@@ -144,7 +144,7 @@ impl AttemptClassifier {
     /// What an error means for a request, before an answer or in the middle of its body.
     pub fn judge_error(request: &Request, trail: &Trail, error: &Error, context: &Context) -> Verdict {
         let end = match error.is_retryable() {
-            // Nothing of it has left this side, for nobody was there to take it.
+            // Nothing of it has left this side, for there was no peer to take it.
             true if error.peer() == Peer::Away && context.effect() == Effect::None => AttemptEnd::Unmet,
             true => AttemptEnd::Again { not_before: None },
             false => AttemptEnd::Wrong,

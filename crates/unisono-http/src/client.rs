@@ -295,7 +295,7 @@ impl Inner {
         if let (true, PooledConnection::Http2(connection)) = (is_misdirected, &connection) {
             self.pool.retire(&origin, connection);
         }
-        // Where requests like this one get connections of their own, it would be kept for nobody.
+        // Where requests like this one get connections of their own, it would be kept for none.
         let condemned = is_misdirected || (!request.is_repeatable() && self.pool.breaks_promises(&origin));
         let options = &self.options;
         Ok(Streaming {
@@ -359,10 +359,10 @@ impl Inner {
             headers.insert(header::HOST, HeaderValue::from_str(&authority).map_err(|_| unsendable("the host"))?);
         }
         if is_http1 && alone {
-            // A server of few workers need not keep one for a connection that nobody uses again.
+            // A server of few workers need not keep one for a connection that is not used again.
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        // HTTP/2 has no such field; a host that the caller named is who it is for (RFC 9113, section 8.3.1).
+        // HTTP/2 has no such field; a host that the caller named is the one that it is for (RFC 9113, section 8.3.1).
         let named = if is_http1 { None } else { headers.remove(header::HOST) };
         if !is_http1 || forwarding.is_some() {
             let authority = named.as_ref().map_or(authority.as_bytes(), HeaderValue::as_bytes);

@@ -1,12 +1,12 @@
-//! Cookies of one run (RFC 6265): what is kept of what servers set, and what goes back to whom.
+//! Cookies of one run (RFC 6265): what is kept of what servers set, and what goes back to which server.
 //!
 //! Reading one, and which path and host it is for, is the `cookie_store` crate's. Here is what keeps a hostile server
-//! from harm: nobody sets a cookie for a public suffix such as `co.uk`, nobody without TLS sets or replaces a `Secure`
+//! from harm: no server sets a cookie for a public suffix such as `co.uk`, none without TLS sets or replaces a `Secure`
 //! one, a name that begins with `__Host-` or `__Secure-` is what it says (RFC 6265bis, section 4.1.3), and there are
 //! only so many, of such a size. Where there are too many, the ones that were set longest ago go first; of one site,
 //! those that have expired go before them.
 //!
-//! A site is a registrable domain and all below it, since whoever has one can make names below it without end.
+//! A site is a registrable domain and all below it, since its owner can make names below it without end.
 
 use std::{
     cell::RefCell,
@@ -95,7 +95,7 @@ impl Jar {
     fn set(&mut self, cookie: Cookie<'static>, url: &Url) {
         let name: Rc<str> = site_of(url.host()).into();
         let site = self.sites.entry(name.clone()).or_default();
-        // Without TLS nobody shadows what was set with it (RFC 6265bis, section 5.7).
+        // Without TLS a server does not shadow what was set with it (RFC 6265bis, section 5.7).
         let shadows = |kept: &Kept| {
             let one = &kept.cookie;
             one.secure() == Some(true) && one.name() == cookie.name() && cookie.path.starts_with(&*one.path)
@@ -186,7 +186,7 @@ fn site_of(host: &str) -> &str {
     }
 }
 
-// RFC 6265, section 6.1: what everybody keeps at least, and nobody relies on more.
+// RFC 6265, section 6.1: what every client keeps at least, and no server relies on more.
 const LARGEST: usize = 4096;
 const MOST_PER_SITE: usize = 50;
 const MOST: usize = 3000;
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_sets_a_cookie_for_a_public_suffix() {
+    fn no_cookie_is_set_for_a_public_suffix() {
         for (url, domain, elsewhere) in [
             ("http://a.co.uk/", "co.uk", "http://b.co.uk/"),
             ("http://a.com/", "com", "http://b.com/"),
@@ -240,7 +240,7 @@ mod tests {
             set(&cookies, url, &[&format!("x=1; Domain={domain}")]);
             assert_eq!((sent(&cookies, elsewhere), sent(&cookies, url)), (String::new(), String::new()), "{domain}");
         }
-        // Who is a public suffix speaks for itself alone; and a domain below one for all below it.
+        // A public suffix speaks for itself alone; and a domain below one for all below it.
         let cookies = Cookies::default();
         set(&cookies, "http://github.io/", &["own=1; Domain=github.io"]);
         set(&cookies, "http://a.shop.co.uk/", &["all=1; Domain=shop.co.uk"]);

@@ -88,8 +88,8 @@ impl Dialer {
         }))
     }
 
-    /// The permit to log in where requests to this origin go to a forwarding proxy, which is told with each of them who
-    /// we are.
+    /// The permit to log in where requests to this origin go to a forwarding proxy, which wants the login with
+    /// each of them.
     ///
     /// # Errors
     /// When the proxy has refused before.

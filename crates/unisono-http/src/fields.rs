@@ -2,8 +2,8 @@
 //!
 //! How a message is framed and what becomes of its connection is this crate's to say, since two opinions about it are
 //! how a body is sent cut, or a second request is smuggled in (RFC 9112, section 11.2). Such a header is refused rather
-//! than left out, so that nobody believes that it was sent. Checked where words are read, so that a mistake is known
-//! before anything starts, and again before a request is sent, for those that come from elsewhere.
+//! than left out, so that the user does not believe that it was sent. Checked where words are read, so that a mistake
+//! is known before anything starts, and again before a request is sent, for those that come from elsewhere.
 
 use std::borrow::Cow;
 
@@ -107,7 +107,7 @@ fn shown_reference(reference: &str) -> Cow<'_, str> {
     }
 }
 
-/// What must hold of a request before it is sent, whoever made it.
+/// What must hold of a request before it is sent, wherever it was made.
 pub(crate) fn check(request: &Request, headers: &HeaderMap) -> Result<(), Error> {
     if request.method == Method::CONNECT {
         return Err(bad("CONNECT asks for a tunnel, which is nothing that can be fetched".to_owned()));

@@ -137,7 +137,7 @@ impl Http1 {
 
     /// After an answer's end: whether the connection can be kept.
     pub(crate) fn settle(&mut self) -> bool {
-        // One more poll lets the driver see what follows the answer: an end, or bytes that nobody asked for.
+        // One more poll lets the driver see what follows the answer: an end, or bytes that no request asked for.
         let mut context = Context::from_waker(std::task::Waker::noop());
         self.poll_driver(&mut context).is_pending() && self.sender.is_ready()
     }
@@ -147,7 +147,7 @@ impl Http1 {
     }
 }
 
-/// Polls a driver and drops it when it has ended, so that whoever waits for its answer learns of it.
+/// Polls a driver and drops it when it has ended, so that the request that waits for its answer learns of it.
 fn poll_and_drop(driver: &mut Option<Pin<Box<Driver>>>, context: &mut Context<'_>) -> Poll<()> {
     let Some(running) = driver else { return Poll::Ready(()) };
     match running.as_mut().poll(context) {

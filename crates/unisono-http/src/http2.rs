@@ -5,7 +5,7 @@
 //!
 //! 1. Before the peer's SETTINGS say how many streams it takes, one goes out (RFC 9113, section 5.1.2, has no such
 //!    bound and recommends that peers take 100; but there are servers that take 8, and one that gets more may take it
-//!    for a violation, which fails streams that nobody may send again). They come within a round trip.
+//!    for a violation, which fails streams that must not be sent again). They come within a round trip.
 //! 2. After GOAWAY nothing new is given to it and what waits is sent away at once; what runs is waited for.
 //! 3. A refused stream (REFUSED_STREAM) is about streams and not about the connection: no more go out at once than were
 //!    there beside it, and one more again for each round of answers.
@@ -97,7 +97,7 @@ struct Shared {
     excess: AtomicUsize,
     is_deserted: AtomicBool,
     is_mute: AtomicBool,
-    /// For the driver: the first stream was opened, or everybody is gone.
+    /// For the driver: the first stream was opened, or all users are gone.
     changed: Notify,
 }
 
@@ -199,7 +199,7 @@ impl Http2 {
         self.shared().is_mute.load(Relaxed)
     }
 
-    /// Whether nobody uses it, and something came in that nobody has looked at: it may well be its end.
+    /// Whether it has no open stream, and something came in that was not read yet: it may well be its end.
     pub(crate) fn may_have_ended(&self) -> bool {
         self.shared().open.load(Relaxed) == 0 && !self.socket.is_quiet()
     }
@@ -270,7 +270,7 @@ impl Http2 {
                     return Err(closed(error, self.sign_of_close()).stale(was_used && !is_of_stream));
                 }
                 if was_refused {
-                    // While its permit is still given out, or one of those who wait would get it.
+                    // While its permit is still given out, or one of the requests that wait would get it.
                     shared.note_refusal();
                 }
                 drop(stream);
@@ -405,7 +405,7 @@ impl Http2Body {
     }
 }
 
-/// Drives a connection until it has ended, or nobody uses it any more.
+/// Drives a connection until it has ended, or its last user is gone.
 struct Driver {
     connection: Connection<ByteStream, Bytes>,
     pings: h2::PingPong,
@@ -503,7 +503,7 @@ impl Driver {
 
 /// See rule 1.
 const BEFORE_SETTINGS: usize = 1;
-/// More than anybody has.
+/// More than any client has.
 const MOST_STREAMS: usize = 1 << 20;
 /// Large enough that a body of some size does not wait for a round trip.
 const STREAM_WINDOW: u32 = 1 << 20;

@@ -38,7 +38,7 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// A request that the server gets after its time is up meets a closed door, so it is sent earlier by as much as it may
 /// be on its way; some servers count from the beginning of their answer.
 const ON_THE_WAY: Duration = Duration::from_secs(1);
-/// In seconds. Nobody means more.
+/// In seconds. No server means more.
 const A_DAY: u64 = 86_400;
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! 1. News is of the hop whose authority is the key of the row. A redirect to another origin that fails says nothing of
 //!    the key; that the key's own host redirected says that it is there.
 //! 2. Only what would happen to the next request as well is news: that one connection of many was closed is none.
-//! 3. What is wrong on this side (no descriptor, no port, no right) is no news of anybody.
+//! 3. What is wrong on this side (no descriptor, no port, no right) is no news of the host.
 //!
 //! What becomes of the request itself is decided elsewhere (`verdict.rs`), from other facts.
 
@@ -48,7 +48,7 @@ pub(crate) fn news(sign: Sign) -> Peer {
         Sign::Silent => Peer::Silent,
         Sign::UsedClosed | Sign::Other => Peer::Unknown,
         Sign::Answer { status, comes_back } => match status.as_u16() {
-            // A gateway's own words for: nobody is behind me.
+            // A gateway's own words for: there is no server behind it.
             521..=523 => Peer::Away,
             // A limit, a queue that is full, or a gateway whose server is slow, or away for one address of many. A time
             // to come back at says more, and pauses the host.

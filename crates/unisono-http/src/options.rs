@@ -1,4 +1,4 @@
-//! Everything that can be set about a client, as types: whoever reads words or environment variables does so before.
+//! Everything that can be set about a client, as types: words and environment variables are read before, by the faces.
 
 use std::{path::PathBuf, rc::Rc, time::Duration};
 
@@ -16,7 +16,7 @@ pub struct Options {
     pub version: HttpVersion,
     /// Which certificates to trust, and the one to show.
     pub tls: Tls,
-    /// Through whom to connect.
+    /// The proxies to connect through.
     pub proxies: Proxies,
     /// Hosts whose address is given instead of looked up.
     pub hosts: Vec<HostAddress>,

@@ -2,7 +2,7 @@
 //!
 //! The newest idle connection is taken first, so that the rest may grow old and go. Before it is used again the
 //! kernel is asked whether the peer has closed it or said something unasked; such a connection is dropped, and what it
-//! said is nobody's answer. Between that and the request's arrival a server may close it all the same, which no client
+//! said answers no request. Between that and the request's arrival a server may close it all the same, which no client
 //! can see; from a host that was caught at it, what must not be sent twice gets a new connection for itself. When the
 //! process has no file descriptors left, the pool settles for the connections it has, and requests wait for one
 //! another; it keeps a note of it for the report.
@@ -47,7 +47,7 @@ struct Host {
     /// The newest last.
     idle: RefCell<Vec<Http1>>,
     shared: RefCell<Option<Http2>>,
-    /// Whether the last connection spoke HTTP/1.1: then nobody needs to wait for anybody's connection.
+    /// Whether the last connection spoke HTTP/1.1: then no request needs to wait for the connection of another.
     is_http1: Cell<bool>,
     /// Held while the first connection is made, or the one that all share: the others wait for it.
     connecting: Mutex<()>,
@@ -128,7 +128,7 @@ impl Pool {
             return self.connect(origin, host, reached).await;
         }
         let failures = host.failures.get();
-        // Whoever is first waits for the peer, unless there is no room for connections.
+        // The first request waits for the peer, unless there is no room for connections.
         reached(if self.limit.has_waiters() { HopStage::Apart } else { HopStage::Connecting });
         let first = host.connecting.lock().await;
         if !fresh && let Some(connection) = host.checkout(self.idle_timeout) {
@@ -137,10 +137,10 @@ impl Pool {
         if host.failures.get() != failures
             && let Some(failure) = host.failure.borrow().as_ref()
         {
-            // Whom this one waited for has failed; trying in turn would take each of them as long.
+            // The request that this one waited for has failed; trying in turn would take each of them as long.
             return Err(failure.again());
         }
-        // Somebody may have found out meanwhile that connections are not shared.
+        // The request before may have found out that connections are not shared.
         let _first = (!host.is_http1.get()).then_some(first);
         let result = self.connect(origin, host, reached).await;
         if let Err(error) = &result {
@@ -149,7 +149,7 @@ impl Pool {
         result
     }
 
-    /// Tells those who wait for a connection that none is of use.
+    /// Tells the requests that wait for a connection that none is of use.
     pub(crate) fn note_failure(&self, origin: &Origin, error: &Error) {
         self.host(origin).note_failure(error);
     }
@@ -159,7 +159,7 @@ impl Pool {
         let now = clock::now();
         connection.idle_since = now;
         if self.limit.has_waiters() {
-            // Somebody waits for a connection, perhaps to another origin, and this one can be had.
+            // A request waits for a connection, perhaps to another origin, and this one can be had.
             self.limit.note_idle();
         }
         self.host(origin).idle.borrow_mut().push(connection);

@@ -1,8 +1,8 @@
-//! Through whom a connection goes: proxies and the exceptions from them.
+//! Which proxy a connection goes through, and which hosts are excepted.
 //!
 //! The rules for the usual environment variables are curl's: `NAME_proxy` by scheme, `all_proxy` for the rest,
 //! `no_proxy` for exceptions; `http_proxy` counts in lower case only, since a CGI server sets `HTTP_PROXY` from a
-//! request header. Whoever reads the environment passes it in; this crate does not.
+//! request header. The faces read the environment and pass it in; this crate does not.
 
 use std::net::IpAddr;
 
@@ -19,7 +19,7 @@ pub struct Proxies {
     pub http: Option<Proxy>,
     /// For https.
     pub https: Option<Proxy>,
-    /// Who is reached directly.
+    /// The hosts that are reached directly.
     pub exceptions: NoProxy,
 }
 
@@ -76,7 +76,7 @@ pub(crate) enum Exception {
 }
 
 impl NoProxy {
-    /// Reads a list of names, addresses and networks (`10.0.0.0/8`), parted by commas or spaces; `*` is everybody.
+    /// Reads a list of names, addresses and networks (`10.0.0.0/8`), parted by commas or spaces; `*` is every host.
     /// A word that is none of them is taken for a name.
     pub fn parse(text: &str) -> Self {
         Self(text.split([',', ' ']).filter(|word| !word.is_empty()).map(exception).collect())

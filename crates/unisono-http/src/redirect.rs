@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn another_origin_gets_only_what_says_nothing_about_who_asks() {
+    fn another_origin_gets_only_what_says_nothing_about_the_user() {
         let names = |to: &str| {
             let next = redirected(Method::GET, 302, "http://a/", to).unwrap();
             let mut names: Vec<String> = next.headers.keys().map(|name| name.to_string()).collect();

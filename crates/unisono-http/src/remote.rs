@@ -32,7 +32,7 @@ use crate::{
 pub enum RemoteResult {
     /// With the end of its exchange, as the other side wrote it.
     Ended(Vec<u8>),
-    /// Nobody knows: the machine that had it has gone, and why.
+    /// It is not known: the machine that had it has gone, and why.
     Lost(String),
     /// It was never sent, and why.
     Unsent(String),
@@ -143,7 +143,7 @@ impl<F: Fn(u64, Vec<u8>)> RemoteWorker<F> {
         (sender, Self { client, commands, ended, stops: HashMap::new() })
     }
 
-    /// Does what it is told until nobody can tell it anything any more. What runs then is dropped.
+    /// Does what it is told until the last sender of commands is dropped. What runs then is dropped as well.
     pub async fn serve(mut self) {
         let mut exchanges: FuturesUnordered<Local<(u64, Vec<u8>)>> = FuturesUnordered::new();
         loop {

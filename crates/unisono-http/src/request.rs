@@ -68,7 +68,7 @@ impl Request {
         }
         let mut moved = Self { url, ..self.clone() };
         if moved.url.user().is_some() && moved.url.user() != self.url.user() {
-            // A server that names a user means that one, whoever asked before.
+            // A server that names a user means that one, whichever asked before.
             moved.headers.remove(header::AUTHORIZATION);
         }
         if !moved.url.is_same_origin(&self.url) {
@@ -110,7 +110,7 @@ impl Request {
 /// See draft-ietf-httpapi-idempotency-key-header.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// What says nothing about who asks.
+/// What says nothing about the user.
 const ALLOWED_ELSEWHERE: [HeaderName; 10] = [
     header::ACCEPT,
     header::ACCEPT_ENCODING,

@@ -4,8 +4,8 @@
 //! it is that nothing comes of it:
 //!
 //! 1. A connection that takes some of what it is given and then no more (GOAWAY) does its work, however many of them it
-//!    takes; one that takes nothing at all does not, and after a few of those, whoever made them, the attempt has
-// failed.
+//!    takes; one that takes nothing at all does not, and after a few of those, whichever request made them, the attempt
+//!    has failed.
 //! 2. A refused stream waits until one of the streams beside it has ended. Where there is none, it waits longer each
 //!    time, and after some of those the attempt has failed.
 //! 3. A peer that asks for calm is not asked again at once.

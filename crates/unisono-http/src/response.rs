@@ -135,7 +135,7 @@ impl Streaming {
         }
     }
 
-    /// The answer without a body: it was taken before, or nobody wants it.
+    /// The answer without a body: it was taken before, or is not wanted.
     pub fn without_body(self) -> Response {
         self.with_body(Bytes::new())
     }
@@ -160,7 +160,7 @@ impl Streaming {
 /// A body: on its way, or here already.
 pub(crate) enum Body {
     Incoming(IncomingBody),
-    /// What nobody has taken of it. It was decoded where it came in.
+    /// What has not been taken of it. It was decoded where it came in.
     Whole {
         bytes: Option<Bytes>,
         wire_bytes: u64,
@@ -297,7 +297,7 @@ impl IncomingBody {
         }
     }
 
-    /// What the next frame brings: nothing, if it is of trailers, which say nothing that anybody asked for.
+    /// What the next frame brings: nothing, if it is of trailers, which say nothing that was asked for.
     async fn frame(&mut self) -> Result<Option<Bytes>, Error> {
         let Self { incoming, budget, connection, origin, .. } = self;
         let connection = connection.as_mut().expect("the body has not ended");
@@ -353,7 +353,7 @@ impl ReadBudget {
         Self { frames: most_frames, most_frames, bytes: BYTES_A_TURN }
     }
 
-    /// Whoever had to wait begins anew.
+    /// A reader that had to wait begins anew.
     fn begin(&mut self) {
         (self.frames, self.bytes) = (self.most_frames, BYTES_A_TURN);
     }

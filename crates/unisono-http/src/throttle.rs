@@ -3,7 +3,7 @@
 //! Sources: RFC 9110, section 10.2.3 (`Retry-After`); draft-ietf-httpapi-ratelimit-headers (`RateLimit`); and the
 //! `X-RateLimit-*` headers of GitHub and others, whose reset is a time of day, seconds or milliseconds. Every value is
 //! an answer or nothing: a server that talks nonsense is treated as one that says nothing. A `Retry-After` that is
-//! longer than anybody waits is no nonsense, however many digits it has; a quota's reset may be in whatever unit.
+//! longer than any client waits is no nonsense, however many digits it has; a quota's reset may be in whatever unit.
 
 use std::time::{Duration, SystemTime};
 
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_of_any_number_of_digits_is_a_year_at_most_and_such_a_quota_is_used_up_until_nobody_knows_when() {
+    fn a_wait_of_any_number_of_digits_is_a_year_at_most_and_such_a_quota_is_used_up_until_an_unknown_time() {
         let year = Some(Duration::from_secs(LONGEST));
         let many = "9".repeat(400);
         for text in ["40000000", "99999999999999999999999", &many] {
@@ -181,7 +181,7 @@ mod tests {
             assert_eq!((until_renewed(&headers, wall), is_used_up(&headers)), (None, true), "{text}");
         }
         assert_eq!(retry_after(&headers(&[("retry-after", "Fri, 31 Dec 9999 23:59:59 GMT")]), wall), year);
-        // Nanoseconds, or nobody knows what.
+        // Nanoseconds, or a unit that is not known.
         for text in ["784111787000000000", &many] {
             let headers = headers(&[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", text)]);
             assert_eq!((until_renewed(&headers, wall), is_used_up(&headers)), (None, true), "{text}");

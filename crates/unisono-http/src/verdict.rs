@@ -1,6 +1,7 @@
 //! The rule for what may be repeated, as one pure function over what is known; docs/fetch.md has it as a table.
 //!
-//! 1. An answer says what its request did: [`effect_of`] knows what each status means for it. No answer: nobody knows.
+//! 1. An answer says what its request did: [`effect_of`] knows what each status means for it. No answer: it is not
+//!    known.
 //! 2. What is known of all hops and attempts is joined; a hop takes back only what it did itself.
 //! 3. What has no effect, or bears being done twice, may be repeated. So may the last hop alone, where that does no
 //!    harm.
@@ -56,7 +57,7 @@ pub(crate) fn effect_of(method: &Method, status: StatusCode, comes_back: bool) -
         // The server has waited in vain for the rest of a request; what it made of the beginning is unknown.
         408 => Effect::Maybe,
         400..=499 => Effect::None,
-        // It does not know how (method, version), or somebody on the way did not let it through.
+        // It does not know how (method, version), or a gateway on the way did not let it through.
         501 | 505 | 511 => Effect::None,
         503 if comes_back => Effect::None,
         _ => Effect::Maybe,
@@ -74,7 +75,7 @@ pub(crate) fn is_worth_a_repeat(status: StatusCode) -> bool {
 }
 
 /// What an error in the middle of a body says of its request, given what the status said: an answer that breaks off
-/// says that its server did, so that nobody knows; one that came and is of no use to us changes nothing.
+/// says that its server did, so that it is not known; one that came and is of no use to us changes nothing.
 pub(crate) fn effect_of_broken_body(of_status: Effect, kind: ErrorKind) -> Effect {
     match kind {
         ErrorKind::Decode | ErrorKind::TooLarge | ErrorKind::Save => of_status,

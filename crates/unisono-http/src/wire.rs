@@ -1,9 +1,10 @@
 //! Requests, their ends and a client's options as bytes, for an exchange that takes place on another machine.
 //!
 //! Each message is a version, then its members in order: numbers as LEB128, everything else behind its length. Both
-//! sides are the same version of unisono, which is checked before anything is sent; the version here is for whoever did
-//! not check. What cannot be read is an error, never a panic and never a guess: there is nothing optional in it, and
-//! nothing may follow it. Credentials are written as they are, so the way must be as safe as the one to the servers.
+//! sides are the same version of unisono, which is checked before anything is sent; the version here is for callers
+//! that did not check. What cannot be read is an error, never a panic and never a guess: there is nothing optional in
+//! it, and nothing may follow it. Credentials are written as they are, so the way must be as safe as the one to the
+//! servers.
 //!
 //! It leaves out what belongs to one machine: a socket's path, a jar of cookies, a source of tokens, a private key.
 
@@ -205,7 +206,7 @@ pub(crate) fn decode_end(bytes: Bytes) -> Result<RemoteEnd, Error> {
     })
 }
 
-/// It is not what it should be. Where, is of no use to anybody: both sides are ours.
+/// It is not what it should be. Where, is of no use: both sides are ours.
 struct Malformed;
 
 struct MessageWriter(Vec<u8>);

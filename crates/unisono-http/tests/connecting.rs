@@ -1,4 +1,4 @@
-//! Connections that cannot be made, certificates nobody should trust, redirects.
+//! Connections that cannot be made, certificates that are not to be trusted, redirects.
 
 mod support;
 
@@ -34,7 +34,7 @@ impl BlackHole {
         listen(&socket, 0).unwrap();
         let listener = std::net::TcpListener::from(socket);
         let address = listener.local_addr().unwrap();
-        // Nobody accepts, so the kernel drops whatever comes after the first.
+        // Nothing accepts, so the kernel drops whatever comes after the first.
         let waiting = vec![std::net::TcpStream::connect(address).unwrap()];
         Self { _listener: listener, _waiting: waiting, address }
     }
@@ -51,7 +51,7 @@ async fn a_black_hole_ends_at_the_connect_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_black_hole_behind_https_takes_everybody_who_waits_no_longer() {
+async fn a_black_hole_behind_https_takes_all_requests_that_wait_no_longer() {
     let hole = BlackHole::open(([127, 0, 0, 1], 0).into());
     let begun = tokio::time::Instant::now();
     let requests = (0..20).map(|_| get(format!("https://{}/", hole.address))).collect();
@@ -148,7 +148,7 @@ async fn the_next_address_is_tried_when_the_first_is_dead() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_certificate_that_nobody_should_trust_is_refused_once() {
+async fn a_certificate_that_is_not_to_be_trusted_is_refused_once() {
     let (ours, other) = (Certificates::new(), Certificates::new());
     for (signed, why) in [
         (other.sign(&["127.0.0.1"]), "UnknownIssuer"),

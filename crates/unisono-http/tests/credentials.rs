@@ -1,4 +1,4 @@
-//! Who is told a user name and password, and what a request's own head may say.
+//! Which servers are told a user name and password, and what a request's own head may say.
 
 mod support;
 
@@ -161,7 +161,7 @@ async fn a_proxy_that_drips_talks_rubbish_or_never_ends_is_a_bounded_error() {
     ] {
         let server = Server::start(move |mut connection| async move {
             connection.send(drip).await;
-            // Slower than anybody would wait for.
+            // Slower than any client would wait for.
             for _ in 0..30 {
                 tokio::time::sleep(seconds(1)).await;
                 connection.send(said).await;

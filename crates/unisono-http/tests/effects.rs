@@ -266,7 +266,7 @@ proptest! {
             }
             let patched = seen[last].method == "PATCH" && matches!(script.get(last), Some(Reaction::Redirect(301 | 302)));
             let truth = if patched { Effect::None } else { of(last) };
-            // What is said of it is what the server knows, or that nobody does.
+            // What is said of it is what the server knows, or that it is not known.
             match out.effect {
                 Effect::None => prop_assert_eq!(truth, Effect::None),
                 Effect::Maybe => prop_assert!(truth != Effect::None || out.kind == OutcomeKind::Ambiguous),

@@ -12,7 +12,7 @@ use unisono_http::{
 };
 use unisono_testkit::{Certificates, Server, answer, h2};
 
-/// An address where nobody listens: the port was somebody's until now.
+/// An address where nothing listens: the port was in use until now.
 fn refused() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}/", listener.local_addr().unwrap())
@@ -123,7 +123,7 @@ async fn a_proxy_tells_whether_the_host_is_away() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_certificate_that_nobody_trusts_is_no_news() {
+async fn a_certificate_that_is_not_trusted_is_no_news() {
     let certificates = Certificates::new();
     let signed = certificates.sign(&["elsewhere.test"]);
     let server = Server::start_tls(certificates.server(&signed, &[], false), |mut connection| async move {

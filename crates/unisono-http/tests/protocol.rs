@@ -70,7 +70,7 @@ async fn bytes_behind_any_kind_of_end_close_the_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unsolicited_408_while_idle_is_nobodys_answer() {
+async fn an_unsolicited_408_while_idle_answers_no_request() {
     let server = Server::start(|mut connection| async move {
         connection.request().await;
         connection.send(answer(200, &[], b"mine")).await;

@@ -13,7 +13,7 @@ use unisono_core::{Effect, ErrorKind, OutcomeKind};
 use unisono_http::{Client, NoProxy, Options, Proxies, Proxy, Request};
 use unisono_testkit::{Server, answer};
 
-/// How often somebody tried to log in, and how many at once at most.
+/// How often a client tried to log in, and how many at once at most.
 #[derive(Debug, Clone, Default)]
 struct Tries {
     all: Arc<AtomicUsize>,
@@ -34,7 +34,7 @@ impl Tries {
     }
 }
 
-/// An HTTP proxy that lets in whom it likes: forwards by answering itself, and tunnels to `target`.
+/// An HTTP proxy that lets in the clients that it likes: forwards by answering itself, and tunnels to `target`.
 async fn http_proxy(accepts: bool, target: std::net::SocketAddr, tries: Tries) -> Server {
     Server::start(move |mut connection| {
         let tries = tries.clone();
@@ -55,7 +55,7 @@ async fn http_proxy(accepts: bool, target: std::net::SocketAddr, tries: Tries) -
     .await
 }
 
-/// A SOCKS proxy that lets in nobody.
+/// A SOCKS proxy that lets no client in.
 async fn socks_proxy(tries: Tries) -> Server {
     Server::start(move |mut connection| {
         let tries = tries.clone();
@@ -132,12 +132,12 @@ async fn a_proxy_that_wants_a_name_and_is_given_none_says_so_to_all() {
     let outs = run(hundred("http"), through(&server.address.to_string()), settings()).await;
     let expected = format!("proxy {} does not let us in: it wants a user name and password (HTTP 407)", server.address);
     assert!(outs.iter().all(|out| out.message == expected && out.error == Some(ErrorKind::Proxy)), "{outs:?}");
-    // Nobody is locked out without a name, so those did not wait for one another.
+    // Without a name there is no account to be locked, so those did not wait for one another.
     assert!(tries.all() <= 50, "{}", tries.all());
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_login_goes_alone_until_it_is_accepted_and_then_nobody_waits() {
+async fn the_first_login_goes_alone_until_it_is_accepted_and_then_no_other_waits() {
     let server = Server::answering(|_| answer(200, &[], b"")).await;
     for kind in ["forward", "tunnel"] {
         let tries = Tries::default();
@@ -148,13 +148,13 @@ async fn the_first_login_goes_alone_until_it_is_accepted_and_then_nobody_waits()
         let outs = run(rows, options, without_retries()).await;
         match kind {
             "forward" => assert!(outs.iter().all(Out::is_ok), "{outs:?}"),
-            // Behind the tunnel nobody speaks TLS.
+            // Behind the tunnel nothing speaks TLS.
             _ => assert!(outs.iter().all(|out| out.error != Some(ErrorKind::Proxy)), "{outs:?}"),
         }
         let most = tries.most.load(Ordering::Relaxed);
         assert!(most > 20 && begun.elapsed() < seconds(20), "{kind}: {most} at once, {:?}", begun.elapsed());
     }
-    // While the first is undecided, nobody else has tried.
+    // While the first is undecided, no other has tried.
     let tries = Tries::default();
     let proxy = http_proxy(true, server.address, tries.clone()).await;
     let client = Client::new(through(&format!("http://bob:pw@{}", proxy.address))).unwrap();
@@ -163,12 +163,12 @@ async fn the_first_login_goes_alone_until_it_is_accepted_and_then_nobody_waits()
     let outs = run_with(&client, hundred("http").into_iter().take(50).collect(), limit).await;
     assert!(outs.iter().all(|out| !out.is_ok()));
     assert_eq!(tries.most.load(Ordering::Relaxed), 1);
-    // Those who only waited have sent nothing.
+    // Those that only waited have sent nothing.
     assert_eq!(outs.iter().filter(|out| out.effect == Effect::None).count(), 49);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_proxy_that_cannot_be_reached_keeps_nobody_waiting_in_a_row() {
+async fn a_proxy_that_cannot_be_reached_keeps_no_requests_waiting_in_a_row() {
     let mute = Server::start(|mut connection| async move { connection.silence().await }).await;
     let begun = tokio::time::Instant::now();
     let outs = run(hundred("https"), through(&format!("http://bob:pw@{}", mute.address)), without_retries()).await;

@@ -1,4 +1,4 @@
-//! Peers that always have something more to say: whoever reads them lets others have their turn.
+//! Peers that always have something more to say: a reader of theirs lets others have their turn.
 
 #[path = "support/server_thread.rs"]
 mod server_thread;

@@ -168,7 +168,7 @@ async fn certificates_headers_and_credentials_are_there_what_they_are_here() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_never_sent_is_repeated_whatever_its_method() {
-    // A port that nobody listens at.
+    // A port that nothing listens at.
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let out = run_far(vec![post(format!("http://{address}/"))], options(), settings()).await.remove(0);
     assert_eq!((out.kind, out.error, out.attempts), (OutcomeKind::Failed, Some(ErrorKind::Connect), 4));
@@ -182,7 +182,7 @@ async fn a_request_that_is_out_of_time_is_recalled_and_closes_its_connection() {
         let told = told.clone();
         async move {
             connection.request().await;
-            // Nothing more comes, until whoever asked goes away.
+            // Nothing more comes, until the client goes away.
             connection.request().await;
             told.notify_one();
         }
@@ -237,7 +237,7 @@ async fn a_machine_that_goes_with_hundreds_of_requests_costs_none_of_them_an_att
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_what_carries_requests_ends_nobody_waits_for_ever() {
+async fn when_what_carries_requests_ends_no_request_waits_for_ever() {
     let (_, notifier) = notifier();
     let (channel, queue) = remote_queue(notifier);
     drop(queue);

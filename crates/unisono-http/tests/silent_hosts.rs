@@ -77,7 +77,7 @@ async fn a_post_to_a_host_that_never_answers_is_ambiguous_or_was_never_sent() {
 }
 
 #[tokio::test]
-async fn a_listener_that_nobody_serves_is_given_up() {
+async fn a_listener_that_is_not_served_is_given_up() {
     // The kernel accepts connections, and takes the requests.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());

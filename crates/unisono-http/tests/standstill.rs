@@ -147,7 +147,7 @@ async fn a_connection_that_was_made_while_the_reactor_stood_is_not_late() {
         }
     });
     let client = Client::new(Options { connect_timeout: seconds(1), ..options() }).unwrap();
-    // The kernel accepts while nobody looks.
+    // The kernel accepts while the server does not.
     let stand = async {
         let mut passing = Box::pin(advance(seconds(20)));
         let _ = passing.as_mut().poll(&mut Context::from_waker(Waker::noop()));

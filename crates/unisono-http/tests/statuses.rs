@@ -112,7 +112,7 @@ async fn a_wait_that_is_too_long_is_left_to_a_later_run() {
         let limited: Vec<&Out> = outs.iter().filter(|out| out.error == Some(ErrorKind::RateLimited)).collect();
         assert!(!limited.is_empty(), "{wait}");
         assert!(limited.iter().all(|out| out.kind == OutcomeKind::Failed && out.may_resume), "{wait}");
-        assert!(begun.elapsed() < seconds(1), "nobody sleeps for it: {wait}");
+        assert!(begun.elapsed() < seconds(1), "nothing sleeps for it: {wait}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a body's framing says it is: `chunked` is undone, anything else nobody asked for.
+//! What a body's framing says it is: `chunked` is undone, anything else was not asked for.
 
 mod support;
 
@@ -32,7 +32,7 @@ fn chunked(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_with_a_transfer_coding_that_nobody_asked_for_is_never_passed_on() {
+async fn a_body_with_a_transfer_coding_that_was_not_asked_for_is_never_passed_on() {
     for head in [
         "Transfer-Encoding: gzip, chunked",
         "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked",

@@ -177,7 +177,7 @@ async fn a_server_that_refuses_for_ever_is_overloaded_and_the_attempt_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_sends_everybody_away_is_away_and_the_attempt_ends() {
+async fn a_server_that_sends_every_request_away_is_away_and_the_attempt_ends() {
     let server = server_h2(&[], |mut connection| async move {
         h2::go_away(&mut connection, 0).await;
         drain(connection).await;
@@ -303,7 +303,7 @@ async fn a_connection_of_http2_that_was_closed_while_idle_is_noticed_before_a_po
     for _ in 0..5 {
         let out = run_with(&client, vec![post(server.url("/"))], without_retries()).await.remove(0);
         assert!(out.is_ok(), "{out:?}");
-        // No reactor turns while this thread sleeps in the kernel, so nobody has heard of the end before the next
+        // No reactor turns while this thread sleeps in the kernel, so nothing has heard of the end before the next
         // request.
         tokio::time::sleep(seconds(2)).await;
     }
@@ -340,7 +340,7 @@ async fn a_stream_that_is_reset_in_the_middle_of_a_body_is_no_whole_answer_and_t
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_is_reset_before_its_answer_says_so_and_why_and_nobody_has_closed_a_connection() {
+async fn a_stream_that_is_reset_before_its_answer_says_so_and_why_and_no_connection_was_closed() {
     let server = server_h2(&[], |mut connection| async move {
         while let Some(stream) = h2::request(&mut connection).await {
             h2::reset(&mut connection, stream, 2).await;

@@ -32,7 +32,7 @@ pub struct ConnectorOptions {
     pub hosts: Vec<HostAddress>,
     /// Which addresses to use.
     pub family: Family,
-    /// Whom to trust, and who we are.
+    /// Which certificates to trust, and the one to show.
     pub tls: Tls,
     /// The protocols that TLS may agree on.
     pub alpn: Alpn,

@@ -88,7 +88,7 @@ impl Proxy {
         self
     }
 
-    /// The value of `Proxy-Authorization`, if this proxy wants to know who we are.
+    /// The value of `Proxy-Authorization`, if this proxy wants a login.
     pub fn authorization(&self) -> Option<Secret> {
         let (name, password) = self.user.as_ref()?;
         Some(basic_credentials(name, password))

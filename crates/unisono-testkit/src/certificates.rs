@@ -32,7 +32,7 @@ impl Default for Certificates {
 }
 
 impl Certificates {
-    /// A new authority, which nobody trusts yet.
+    /// A new authority, which no client trusts yet.
     ///
     /// # Panics
     /// Never, unless the random numbers run out.

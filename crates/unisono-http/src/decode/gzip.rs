@@ -191,5 +191,5 @@ const HAS_HEAD_CHECK: u8 = 2;
 const HAS_EXTRA: u8 = 4;
 const HAS_NAME: u8 = 8;
 const HAS_COMMENT: u8 = 16;
-/// Whoever sets these means something that is not known here.
+/// A member that sets these means something that is not known here.
 const RESERVED: u8 = 0xe0;
