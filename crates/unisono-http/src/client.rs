@@ -217,6 +217,7 @@ impl Inner {
         let mut replayed = false;
         let mut fresh = false;
         let mut resends = Resends::default();
+        // Before the connection: until the proxy has let one request in, one at a time may show it the password.
         let permit = self.pool.dialer().permit_to_forward(&origin).await?;
         loop {
             // What may not be sent twice goes over no connection that its server may be about to close.
@@ -263,6 +264,7 @@ impl Inner {
                 continue;
             }
             if matches!(&connection, PooledConnection::Http1(_)) && error.is_stale() && !error.is_unprocessed() {
+                // Before anything else is sent: from now on, what must not be sent twice gets a connection of its own.
                 self.pool.note_broken_promise(&origin);
                 if !request.is_repeatable() {
                     self.pool.note_in_doubt(&origin);

@@ -96,6 +96,7 @@ impl Http1 {
         named: &dyn Display,
     ) -> Result<Response<Incoming>, Error> {
         let was_used = std::mem::replace(&mut self.was_used, true);
+        // Read before the request is given to hyper, which writes at the first poll of the driver.
         let written = self.socket.written();
         attempt.begin();
         let mut answer = pin!(self.sender.try_send_request(request.map(Full::new)));

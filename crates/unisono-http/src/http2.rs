@@ -106,6 +106,7 @@ struct Users(Arc<Shared>);
 
 impl Drop for Users {
     fn drop(&mut self) {
+        // Store before notifying: the driver looks at it as soon as it is woken.
         self.0.is_deserted.store(true, Relaxed);
         self.0.changed.notify_one();
     }
@@ -131,6 +132,7 @@ impl Drop for OpenStream {
         self.shared.open.fetch_sub(1, Relaxed);
         let is_excess = self.shared.excess.fetch_update(Relaxed, Relaxed, |excess| excess.checked_sub(1)).is_ok();
         if let (true, Some(permit)) = (is_excess, self.permit.take()) {
+            // It was one too many: it must not reach a request that waits.
             permit.forget();
         }
     }
@@ -226,6 +228,7 @@ impl Http2 {
     ) -> Result<Response<Http2Body>, Error> {
         let shared = self.shared().clone();
         let Ok(permit) = shared.streams.clone().acquire_owned().await else {
+            // The driver closes the semaphore, so nothing of a request that still waits was given to h2.
             if let Some(refused) = self.socket.refused() {
                 return Err(refused.into());
             }
@@ -235,8 +238,10 @@ impl Http2 {
                 self.sign_of_close(),
             ));
         };
+        // Open before it is handed over: the driver asks by pings only while a stream is open.
         let stream = OpenStream::new(shared.clone(), permit);
         let is_head = request.method() == Method::HEAD;
+        // From here on it may be sent, until it is settled that it was not.
         attempt.begin();
         self.counts.sent.set(self.counts.sent.get() + 1);
         let answer = match self.hand_over(request) {
@@ -350,11 +355,13 @@ impl Shared {
         let granted = self.granted.swap(most, Relaxed);
         if most > granted {
             let more = most - granted;
+            // Permits that were to be taken back stay out instead.
             let excess = self.excess.load(Relaxed);
             self.excess.store(excess.saturating_sub(more), Relaxed);
             self.streams.add_permits(more.saturating_sub(excess));
         } else if most < granted {
             let fewer = granted - most;
+            // What is given out cannot be taken back now; `OpenStream` does it when it ends.
             let forgotten = self.streams.forget_permits(fewer);
             self.excess.fetch_add(fewer - forgotten, Relaxed);
         }
@@ -472,6 +479,7 @@ impl Driver {
 
     async fn next(&mut self) -> Event {
         let shared = self.shared.clone();
+        // It keeps one notification, so a change between two rounds is not lost.
         let mut changed = pin!(shared.changed.notified());
         poll_fn(|context| self.poll(changed.as_mut(), context)).await
     }
@@ -483,6 +491,7 @@ impl Driver {
         if Pin::new(&mut self.connection).poll(context).is_ready() {
             return Poll::Ready(Event::Ended);
         }
+        // After the poll, which may have brought a GOAWAY or SETTINGS.
         self.look_for_go_away();
         self.shared.allowed.store(self.connection.max_concurrent_send_streams(), Relaxed);
         self.shared.grant();

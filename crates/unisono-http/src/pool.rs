@@ -127,10 +127,12 @@ impl Pool {
         if host.is_http1.get() {
             return self.connect(origin, host, reached).await;
         }
+        // Counted before the wait: a failure during it is one of this request as well.
         let failures = host.failures.get();
         // The first request waits for the peer, unless there is no room for connections.
         reached(if self.limit.has_waiters() { HopStage::Apart } else { HopStage::Connecting });
         let first = host.connecting.lock().await;
+        // Look again under the lock: the request before may have made the connection that all share.
         if !fresh && let Some(connection) = host.checkout(self.idle_timeout) {
             return Ok(connection);
         }
@@ -220,6 +222,7 @@ impl Pool {
             if !self.drop_an_idle_one() {
                 self.limit.changed().await;
             }
+            // Look before trying again: what came back may be a connection to this very origin.
             if let Some(connection) = host.checkout(self.idle_timeout) {
                 return Ok(connection);
             }
@@ -228,6 +231,7 @@ impl Pool {
         match self.dialer.connect(origin).await {
             Ok(dialed) => self.set_up(dialed, host, permit, origin).await,
             Err(error) if is_out_of_files(&error) && self.limit.open() > 1 => {
+                // Given back first: the connection that failed is none of those that can be afforded.
                 drop(permit);
                 self.limit.settle();
                 Box::pin(self.connect(origin, host, reached)).await
@@ -243,6 +247,7 @@ impl Pool {
         permit: ConnectionPermit,
         named: &Origin,
     ) -> Result<PooledConnection, Error> {
+        // Before anything is awaited: requests that come from now on need not wait for this one to be set up.
         host.is_http1.set(!dialed.http2);
         if dialed.http2 {
             let number = host.made.get() + 1;
@@ -251,6 +256,7 @@ impl Pool {
             let mut recent_counts = host.recent_counts.borrow_mut();
             recent_counts.truncate(COUNTS_KEPT - 1);
             recent_counts.push_front((number, connection.counts()));
+            // While the caller still holds the lock: the requests behind it find this connection and make none.
             *host.shared.borrow_mut() = Some(connection.clone());
             return Ok(PooledConnection::Http2(Box::new(connection)));
         }
@@ -330,6 +336,7 @@ impl Host {
             if idle >= idle_timeout.min(connection.usable_for.unwrap_or(idle_timeout)) {
                 continue;
             }
+            // Asked as late as can be: between this and the request's first byte there is no await.
             if connection.is_usable() {
                 return Some(PooledConnection::Http1(connection));
             }

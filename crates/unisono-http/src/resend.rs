@@ -50,6 +50,7 @@ impl Resends {
             return (self.refused_alone <= MOST_REFUSED_ALONE)
                 .then(|| FIRST_PAUSE.saturating_mul(1 << (self.refused_alone - 1)));
         }
+        // Connections before the first of this request say nothing of it, whatever they took.
         let first = *self.first.get_or_insert(connection.number());
         (pool.in_vain_since(origin, first) <= MOST_IN_VAIN).then_some(Duration::ZERO)
     }
