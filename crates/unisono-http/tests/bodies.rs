@@ -46,12 +46,6 @@ async fn is_incomplete(bytes: impl Into<Vec<u8>> + Clone) {
     assert_eq!((out.kind, server.seen().len()), (OutcomeKind::Ambiguous, 1));
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_body_shorter_than_its_content_length_is_incomplete() {
     is_incomplete("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort").await;

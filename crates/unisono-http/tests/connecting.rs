@@ -1,23 +1,13 @@
-//! Connections that cannot be made, certificates that are not to be trusted, redirects.
+//! Connections that cannot be made, names that have no address, and certificates that are not to be trusted.
 
 mod support;
 
-use std::{
-    cell::Cell,
-    net::IpAddr,
-    pin::Pin,
-    rc::Rc,
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::{cell::Cell, net::IpAddr, pin::Pin, rc::Rc, time::Duration};
 
-use http::{HeaderValue, Method};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 use support::*;
-use unisono_core::{Effect, ErrorKind, OutcomeKind, Secret};
-use unisono_http::{
-    ClientCertificate, Family, HostAddress, LookupError, NoProxy, Options, Proxies, Proxy, Resolve, Tls,
-};
+use unisono_core::{ErrorKind, OutcomeKind, Secret};
+use unisono_http::{ClientCertificate, Family, HostAddress, LookupError, Options, Resolve, Tls};
 use unisono_testkit::{Certificates, Server, answer};
 
 /// A port where connections are neither accepted nor refused: its queue is full.
@@ -190,172 +180,6 @@ async fn a_client_certificate_is_wanted_and_shown() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_origin_gets_no_header_that_may_be_a_secret() {
-    let other = Server::answering(|_| answer(200, &[], b"")).await;
-    let location = format!("Location: {}", other.url("/there"));
-    let server = Server::answering(move |_| answer(302, &[&location], b"")).await;
-    let mut request = get(server.url("/").replace("http://", "http://me:pw@"));
-    for name in ["x-api-key", "cookie", "x-session", "accept-language"] {
-        request.headers.insert(name, HeaderValue::from_static("secret"));
-    }
-    assert!(once(request).await.is_ok());
-    assert_eq!(server.seen()[0].header("x-api-key"), Some("secret"));
-    assert!(server.seen()[0].header("authorization").is_some());
-    let there = other.seen().remove(0);
-    assert_eq!(there.header("accept-language"), Some("secret"));
-    for name in ["authorization", "cookie", "x-session", "x-api-key"] {
-        assert_eq!(there.header(name), None, "{name}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn https_does_not_become_http() {
-    let certificates = Certificates::new();
-    let signed = certificates.sign(&["127.0.0.1"]);
-    let server = Server::start_tls(certificates.server(&signed, &[], false), |mut connection| async move {
-        connection.request().await;
-        connection.send(answer(302, &["Location: http://127.0.0.1:1/"], b"")).await;
-    })
-    .await;
-    let tls = Tls { roots: vec![certificates.authority().into_bytes()], ..Tls::default() };
-    let url = format!("https://{}/", server.address);
-    let out = run(vec![get(url)], Options { tls, ..options() }, settings()).await.remove(0);
-    assert_eq!((out.error, out.attempts), (Some(ErrorKind::Redirect), 1));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_loop_too_many_hops_and_a_bad_location_are_not_repeated() {
-    let hops = AtomicUsize::new(0);
-    let server = Server::answering(move |seen| match seen.target.as_str() {
-        "/loop" => answer(302, &["Location: /loop"], b""),
-        "/bad" => answer(302, &["Location: http://[::"], b""),
-        _ => answer(302, &[&format!("Location: /{}", hops.fetch_add(1, Ordering::Relaxed))], b""),
-    })
-    .await;
-    for (path, hops) in [("/loop", 21), ("/start", 21), ("/bad", 1)] {
-        let before = server.seen().len();
-        let out = one(get(server.url(path))).await;
-        assert_eq!((out.kind, out.error, out.attempts), (OutcomeKind::Failed, Some(ErrorKind::Redirect), 1), "{path}");
-        assert_eq!(server.seen().len() - before, hops, "{path}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_redirected_post_follows_the_method_rules_of_rfc_9110() {
-    for (status, method, body) in
-        [(301, "GET", ""), (302, "GET", ""), (303, "GET", ""), (307, "POST", "body"), (308, "POST", "body")]
-    {
-        let server = Server::answering(move |seen| match seen.target.as_str() {
-            "/there" => answer(200, &[], b""),
-            _ => answer(status, &["Location: /there"], b""),
-        })
-        .await;
-        assert!(once(post(server.url("/"))).await.is_ok());
-        let there = server.seen().remove(1);
-        assert_eq!((there.method.as_str(), there.body.as_slice()), (method, body.as_bytes()), "{status}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_post_that_took_effect_is_not_repeated_because_its_redirect_failed() {
-    for (status, effect, orders) in [(303, Effect::Done, 1), (307, Effect::None, 4)] {
-        let server = Server::answering(move |_| answer(status, &["Location: http://127.0.0.1:1/"], b"")).await;
-        let out = one(post(server.url("/"))).await;
-        assert_eq!((out.kind, out.effect, server.seen().len()), (OutcomeKind::Failed, effect, orders), "{status}");
-    }
-}
-
-/// A proxy that tunnels or forwards, and notes what it was asked.
-async fn proxy(target: std::net::SocketAddr) -> Server {
-    Server::start(move |mut connection| async move {
-        let Some(seen) = connection.request().await else { return };
-        if seen.header("proxy-authorization").is_none() {
-            connection.send(answer(407, &[], b"")).await;
-        } else if seen.method == "CONNECT" {
-            connection.send("HTTP/1.1 200 Connected\r\n\r\n").await;
-            connection.pass_on(target).await;
-        } else {
-            connection.send(answer(200, &["Via: proxy"], b"")).await;
-        }
-    })
-    .await
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_proxy_forwards_http_tunnels_https_and_is_passed_by_for_exceptions() {
-    let certificates = Certificates::new();
-    let signed = certificates.sign(&["127.0.0.1"]);
-    let server = Server::start_tls(certificates.server(&signed, &[], false), |mut connection| async move {
-        while connection.request().await.is_some() {
-            connection.send(answer(200, &[], b"tunnelled")).await;
-        }
-    })
-    .await;
-    let proxy = proxy(server.address).await;
-    let through = |list: &str| Options {
-        proxies: Proxies::all(Proxy::parse(&format!("http://me:pw@{}", proxy.address)).unwrap(), NoProxy::parse(list)),
-        tls: Tls { roots: vec![certificates.authority().into_bytes()], ..Tls::default() },
-        ..options()
-    };
-    let out = run(vec![get(format!("https://{}/", server.address))], through(""), without_retries()).await.remove(0);
-    assert_eq!(&out.body[..], b"tunnelled", "{out:?}");
-    assert!(run(vec![get("http://api.test/x?y")], through(""), without_retries()).await[0].is_ok());
-    let seen = proxy.seen();
-    assert_eq!((seen[0].method.as_str(), seen[0].target.as_str()), ("CONNECT", server.address.to_string().as_str()));
-    assert_eq!(seen[1].target, "http://api.test/x?y");
-    assert!(
-        run(vec![get(format!("https://{}/", server.address))], through("127.0.0.0/8"), without_retries()).await[0]
-            .is_ok()
-    );
-    assert_eq!(proxy.seen().len(), 2);
-    let refused = Options {
-        proxies: Proxies::all(Proxy::parse(&proxy.address.to_string()).unwrap(), NoProxy::default()),
-        ..through("")
-    };
-    let out = run(vec![post(format!("https://{}/", server.address))], refused, settings()).await.remove(0);
-    assert_eq!((out.kind, out.error, out.attempts), (OutcomeKind::Failed, Some(ErrorKind::Proxy), 1));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_socks_proxy_connects_by_name_or_by_address_and_says_why_not() {
-    let server = Server::answering(|_| answer(200, &[], b"")).await;
-    let target = server.address;
-    let socks = Server::start(move |mut connection| async move {
-        let Some(()) = socks_login(&mut connection).await else { return };
-        connection.send([1, 0]).await;
-        let Some(request) = connection.bytes(4).await else { return };
-        match request[3] {
-            1 => drop(connection.bytes(6).await),
-            _ => {
-                let Some(length) = connection.bytes(1).await else { return };
-                let name = connection.bytes(usize::from(length[0]) + 2).await;
-                if name.is_some_and(|name| name.starts_with(b"forbidden")) {
-                    connection.send([5, 2, 0, 1, 0, 0, 0, 0, 0, 0]).await;
-                    return;
-                }
-            }
-        }
-        connection.send([5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await;
-        connection.pass_on(target).await;
-    })
-    .await;
-    let through = |scheme: &str| Options {
-        proxies: Proxies::all(
-            Proxy::parse(&format!("{scheme}://me:pw@{}", socks.address)).unwrap(),
-            NoProxy::default(),
-        ),
-        hosts: vec![HostAddress { host: "api.test".into(), port: None, addresses: vec![LOOPBACK] }],
-        ..options()
-    };
-    for scheme in ["socks5", "socks5h"] {
-        assert!(run(vec![get("http://api.test/")], through(scheme), without_retries()).await[0].is_ok(), "{scheme}");
-    }
-    let out = run(vec![get("http://forbidden/")], through("socks5h"), settings()).await.remove(0);
-    assert_eq!((out.error, out.attempts), (Some(ErrorKind::Proxy), 1));
-    assert!(out.message.ends_with("not allowed by its rules"), "{}", out.message);
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_unix_socket_takes_the_place_of_whatever_the_address_says() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("api.sock");
@@ -367,18 +191,4 @@ async fn a_unix_socket_takes_the_place_of_whatever_the_address_says() {
     let options = Options { unix_socket: Some(path), ..options() };
     assert!(run(vec![get("http://docker/info")], options, without_retries()).await[0].is_ok());
     assert_eq!(server.seen()[0].header("host"), Some("docker"));
-}
-
-#[tokio::test(start_paused = true)]
-async fn cookies_are_kept_when_asked_for() {
-    let server =
-        Server::answering(|seen| answer(200, &["Set-Cookie: a=b; Path=/"], seen.header("cookie").unwrap_or(""))).await;
-    let client = unisono_http::Client::new(Options { cookies: true, ..options() }).unwrap();
-    for expected in ["", "a=b"] {
-        let out = run_with(&client, vec![get(server.url("/"))], without_retries()).await.remove(0);
-        assert_eq!(&out.body[..], expected.as_bytes());
-    }
-    let mut request = get(server.url("/"));
-    request.method = Method::HEAD;
-    assert!(once(request).await.is_ok());
 }

@@ -207,3 +207,17 @@ fn an_address_cannot_be_printed_with_its_password_by_any_means() {
         format!("{request:?} {:?} {} {}", request.url, request.url, Url::parse("http://bob:hunter2@host/").unwrap());
     assert!(!shown.contains("hunter2"), "{shown}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn cookies_are_kept_when_asked_for() {
+    let server =
+        Server::answering(|seen| answer(200, &["Set-Cookie: a=b; Path=/"], seen.header("cookie").unwrap_or(""))).await;
+    let client = unisono_http::Client::new(Options { cookies: true, ..options() }).unwrap();
+    for expected in ["", "a=b"] {
+        let out = run_with(&client, vec![get(server.url("/"))], without_retries()).await.remove(0);
+        assert_eq!(&out.body[..], expected.as_bytes());
+    }
+    let mut request = get(server.url("/"));
+    request.method = Method::HEAD;
+    assert!(once(request).await.is_ok());
+}

@@ -8,12 +8,12 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use http::{HeaderValue, Method};
+use http::Method;
 use proptest::prelude::*;
 use support::*;
 use unisono_batch::Settings;
 use unisono_core::{Effect, ErrorKind, OutcomeKind, Times};
-use unisono_http::{IDEMPOTENCY_KEY, Options, Request};
+use unisono_http::{Options, Request};
 use unisono_testkit::{Server, answer};
 
 /// What the server does with one request.
@@ -77,12 +77,6 @@ async fn reacting(script: Vec<Reaction>) -> Server {
         }
     })
     .await
-}
-
-fn keyed(url: String) -> Request {
-    let mut request = post(url);
-    request.headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_static("k"));
-    request
 }
 
 fn with_method(method: Method, url: String) -> Request {

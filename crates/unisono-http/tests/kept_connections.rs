@@ -10,10 +10,9 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderValue;
 use support::*;
 use unisono_core::{Effect, Limits, OutcomeKind, Peer};
-use unisono_http::{Client, IDEMPOTENCY_KEY, Request};
+use unisono_http::{Client, Request};
 use unisono_testkit::{Server, answer};
 
 /// A server that answers the first request of a connection, keeps it, and closes it under the second. It counts what it
@@ -33,12 +32,6 @@ async fn treacherous(headers: &'static [&'static str]) -> (Server, Arc<AtomicUsi
     })
     .await;
     (server, done)
-}
-
-fn keyed(url: &str) -> Request {
-    let mut request = post(url);
-    request.headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_static("k"));
-    request
 }
 
 #[tokio::test(start_paused = true)]
@@ -65,7 +58,7 @@ async fn a_loss_under_a_get_is_a_lesson_for_posts_and_nothing_is_lost_at_all() {
         assert!(run_with(&client, vec![get(server.url("/"))], without_retries()).await[0].is_ok());
     }
     let mut requests: Vec<Request> = (0..50).map(|_| post(server.url("/"))).collect();
-    requests.extend((0..50).map(|_| keyed(&server.url("/"))));
+    requests.extend((0..50).map(|_| keyed(server.url("/"))));
     let outs = run_with(&client, requests, without_retries()).await;
     assert!(outs.iter().all(|out| out.is_ok() && out.attempts == 1), "{outs:?}");
     assert!(client.in_doubt().is_empty());

@@ -7,19 +7,13 @@ use std::{cell::Cell, net::IpAddr, pin::Pin, rc::Rc};
 use support::*;
 use unisono_batch::{Context, Settings};
 use unisono_core::{Peer, Times};
-use unisono_http::{
-    AttemptClassifier, Client, HttpVersion, LookupError, NoProxy, Options, Proxies, Proxy, Resolve, Tls, Trail,
-};
+use unisono_http::{AttemptClassifier, Client, HttpVersion, LookupError, Options, Resolve, Tls, Trail};
 use unisono_testkit::{Certificates, Server, answer, h2};
 
 /// An address where nothing listens: the port was in use until now.
 fn refused() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}/", listener.local_addr().unwrap())
-}
-
-fn through(proxy: &str) -> Options {
-    Options { proxies: Proxies::all(Proxy::parse(proxy).unwrap(), NoProxy::default()), ..options() }
 }
 
 /// The news of one attempt.

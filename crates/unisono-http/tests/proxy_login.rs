@@ -10,7 +10,7 @@ use std::sync::{
 use http::Method;
 use support::*;
 use unisono_core::{Effect, ErrorKind, OutcomeKind};
-use unisono_http::{Client, NoProxy, Options, Proxies, Proxy, Request};
+use unisono_http::{Client, Request};
 use unisono_testkit::{Server, answer};
 
 /// How often a client tried to log in, and how many at once at most.
@@ -66,10 +66,6 @@ async fn socks_proxy(tries: Tries) -> Server {
         }
     })
     .await
-}
-
-fn through(proxy: &str) -> Options {
-    Options { proxies: Proxies::all(Proxy::parse(proxy).unwrap(), NoProxy::default()), ..options() }
 }
 
 /// A hundred rows to as many hosts, of all kinds.

@@ -1,7 +1,5 @@
 //! Peers that always have something more to say: a reader of theirs lets others have their turn.
 
-#[path = "support/server_thread.rs"]
-mod server_thread;
 mod support;
 
 use std::{
@@ -12,7 +10,6 @@ use std::{
     },
 };
 
-use server_thread::ServerThread;
 use support::*;
 use unisono_core::ErrorKind;
 use unisono_http::{HttpVersion, Options};

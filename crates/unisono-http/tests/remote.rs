@@ -248,10 +248,3 @@ async fn when_what_carries_requests_ends_no_request_waits_for_ever() {
     };
     assert_eq!((out[0].kind, out[0].error), (OutcomeKind::Ambiguous, Some(ErrorKind::Closed)));
 }
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    use std::io::Write;
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
-}

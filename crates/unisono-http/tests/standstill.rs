@@ -1,7 +1,5 @@
 //! The reactor stands (a signal, a suspended machine, a blocked thread) while answers come in: they are not late.
 
-#[path = "support/server_thread.rs"]
-mod server_thread;
 mod support;
 
 use std::{
@@ -13,7 +11,6 @@ use std::{
     task::{Context, Waker},
 };
 
-use server_thread::ServerThread;
 use support::*;
 use tokio::{sync::watch, task::yield_now, time::advance};
 use unisono_core::Times;

@@ -2,8 +2,6 @@
 
 mod support;
 
-use std::io::Write;
-
 use support::*;
 use unisono_core::{ErrorKind, OutcomeKind};
 use unisono_testkit::Server;
@@ -18,12 +16,6 @@ async fn answered(head: &'static str, body: Vec<u8>) -> Out {
     })
     .await;
     one(get(server.url("/"))).await
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
 }
 
 fn chunked(bytes: &[u8]) -> Vec<u8> {

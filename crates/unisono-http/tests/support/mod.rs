@@ -1,9 +1,12 @@
 //! Runs requests as a batch, as `unisono fetch` does, and tells how each ended.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its part")]
+
+mod server_thread;
 
 use std::{
     cell::RefCell,
+    io::Write,
     rc::Rc,
     sync::Arc,
     task::{Context as TaskContext, Poll},
@@ -11,13 +14,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::Method;
+use http::{HeaderValue, Method};
 use unisono_batch::{
     Attempt, Batch, Context, Decided, Halt, Job, Monitor, Offer, Pull, Settings, Sink, Source, Verdict, drive,
 };
 use unisono_core::{CancelToken, Effect, ErrorKind, Limits, OutcomeKind, Peer, RetryPolicy, Times};
-use unisono_http::{AttemptClassifier, Client, HttpVersion, Options, Proxies, Reply, Request, Trail};
+use unisono_http::{
+    AttemptClassifier, Client, HttpVersion, IDEMPOTENCY_KEY, NoProxy, Options, Proxies, Proxy, Reply, Request, Trail,
+};
 use unisono_testkit::{Connection, Server, h2};
+
+pub use server_thread::ServerThread;
 
 /// How a request ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,8 +57,20 @@ pub fn post(url: impl AsRef<str>) -> Request {
     request
 }
 
+/// A POST with a key, which is as repeatable as a GET.
+pub fn keyed(url: impl AsRef<str>) -> Request {
+    let mut request = post(url);
+    request.headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_static("k"));
+    request
+}
+
 pub fn options() -> Options {
     Options { proxies: Proxies::default(), ..Options::default() }
+}
+
+/// Options that go through this proxy.
+pub fn through(proxy: &str) -> Options {
+    Options { proxies: Proxies::all(Proxy::parse(proxy).unwrap(), NoProxy::default()), ..options() }
 }
 
 pub fn settings() -> Settings {
@@ -168,6 +187,12 @@ impl Sink<Calls> for Collect {
     fn poll_credit(&mut self, _: &mut TaskContext<'_>) -> usize {
         usize::MAX
     }
+}
+
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
 }
 
 /// The moments at which something happened, by the paused clock.
