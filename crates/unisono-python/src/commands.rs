@@ -28,10 +28,10 @@ use unisono_runner::{
 };
 
 use crate::{
-    files::path_of,
     options::Keywords,
     outcomes::CommandOutcome,
     run::{EngineEnds, Face, Run},
+    values::path_of,
 };
 
 /// Starts to run commands: with a template one command for each item, without one each item is a command.

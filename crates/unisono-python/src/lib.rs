@@ -22,6 +22,7 @@ mod queue;
 mod run;
 mod shown;
 mod thread_task;
+mod values;
 
 use pyo3::prelude::*;
 

@@ -25,8 +25,8 @@ use unisono_runner::{
 
 use crate::{
     errors::usage,
-    http::request::pairs,
     numbers::{self, Whole, shown},
+    values::{pairs, path_of, text},
 };
 
 /// Keywords as they came; each is taken once, so that what is left over is a mistake.
@@ -64,7 +64,7 @@ impl<'py> Keywords<'py> {
     /// A path, as `open` takes it.
     fn path(&self, name: &str) -> PyResult<Option<PathBuf>> {
         let Some(value) = self.take(name)? else { return Ok(None) };
-        match crate::files::path_of(&value) {
+        match path_of(&value) {
             Ok(path) => Ok(Some(path)),
             Err(error) if error.is_instance_of::<PyTypeError>(self.given.py()) => {
                 let kind = value.get_type().name()?;
@@ -544,9 +544,4 @@ fn new_rate(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<Rate>> {
         "none" => Ok(None),
         text => text.parse().map(Some).map_err(|error| usage(value.py(), format!("{name}: {error}"))),
     }
-}
-
-/// Text.
-pub fn text(name: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
-    value.extract().map_err(|_| usage(value.py(), format!("{name} must be text, not {}", shown(value))))
 }

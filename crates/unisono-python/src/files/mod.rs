@@ -5,12 +5,11 @@
 
 pub mod walk;
 
-use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use pyo3::{
     prelude::*,
-    sync::PyOnceLock,
-    types::{PyBytes, PyDict, PyString},
+    types::{PyDict, PyString},
 };
 use unisono_core::{Limits, Rate, RetryPolicy};
 use unisono_runner::{
@@ -27,6 +26,7 @@ use crate::{
     options::{Keywords, Results},
     outcomes::FileOutcome,
     run::{Checked, EngineEnds, Face, Run},
+    values::path_of,
 };
 
 /// Paths; a folder stands for all that is in it.
@@ -188,25 +188,5 @@ impl Keywords<'_> {
             Some(one) if one.is_instance_of::<PyString>() => Ok(vec![one.extract()?]),
             Some(several) => several.try_iter()?.map(|text| text?.extract()).collect(),
         }
-    }
-}
-
-/// A path: text, bytes, or what `os.fspath` makes either of.
-///
-/// # Errors
-/// When it is none of them.
-pub fn path_of(item: &Bound<'_, PyAny>) -> PyResult<PathBuf> {
-    static FSPATH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let py = item.py();
-    let plain = match item.is_instance_of::<PyString>() {
-        true => item.clone(),
-        false => {
-            let fspath = FSPATH.get_or_try_init(py, || py.import("os")?.getattr("fspath").map(Bound::unbind))?;
-            fspath.bind(py).call1((item,))?
-        }
-    };
-    match plain.cast::<PyBytes>() {
-        Ok(bytes) => Ok(OsString::from_vec(bytes.as_bytes().to_vec()).into()),
-        Err(_) => Ok(plain.extract::<OsString>()?.into()),
     }
 }

@@ -17,7 +17,7 @@ use pyo3::{
 };
 use unisono_runner::file_tools::{Entry, Found as Walked, WalkOptions, walk_steps};
 
-use crate::{errors::usage, files::path_of, options::Keywords};
+use crate::{errors::usage, options::Keywords, values::path_of};
 
 /// Something that a walk came upon. It can be given where a path can.
 #[pyclass(frozen, module = "unisono.files")]

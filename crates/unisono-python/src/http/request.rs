@@ -8,7 +8,10 @@ use pyo3::{
 use unisono_core::redacted;
 use unisono_runner::{Defaults, FetchCall, Fields, NoFields, Origin, Row, RowRequest};
 
-use crate::{errors, options::text};
+use crate::{
+    errors,
+    values::{pairs, text},
+};
 
 /// One request: an address and what goes with it.
 #[pyclass(frozen, module = "unisono", from_py_object)]
@@ -146,41 +149,6 @@ fn from_mapping(item: &Bound<'_, PyAny>) -> PyResult<(RowRequest, Columns)> {
         }
     }
     Ok((row, Columns(columns)))
-}
-
-/// Pairs of text from a mapping, or from an iterable of pairs. A value that is a list stands for several.
-pub fn pairs(value: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<(String, String)>> {
-    let Some(value) = value.filter(|value| !value.is_none()) else { return Ok(Vec::new()) };
-    let items = match value.cast::<PyMapping>() {
-        Ok(mapping) => mapping.items()?.into_any(),
-        Err(_) => value.clone(),
-    };
-    let mut pairs = Vec::new();
-    for pair in items.try_iter()? {
-        let (name, value): (String, Bound<'_, PyAny>) = pair?.extract()?;
-        if value.is_instance_of::<pyo3::types::PyList>() || value.is_instance_of::<pyo3::types::PyTuple>() {
-            for one in value.try_iter()? {
-                pairs.push((name.clone(), value_of(&name, &one?)?));
-            }
-        } else {
-            let value = value_of(&name, &value)?;
-            pairs.push((name, value));
-        }
-    }
-    Ok(pairs)
-}
-
-/// The text of a value: numbers and the like have one, what is missing has none, and bytes are their characters.
-fn value_of(name: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
-    if value.is_none() {
-        return Err(errors::usage(value.py(), format!("`{name}` has no value (None): leave it out, or give \"\"")));
-    }
-    if let Ok(bytes) = value.cast::<PyBytes>() {
-        let text = std::str::from_utf8(bytes.as_bytes());
-        let wrong = |_| errors::usage(value.py(), format!("`{name}`: the bytes are not UTF-8 text"));
-        return text.map(str::to_owned).map_err(wrong);
-    }
-    Ok(value.str()?.to_string())
 }
 
 pub fn encode_json(value: &Bound<'_, PyAny>) -> PyResult<Bytes> {

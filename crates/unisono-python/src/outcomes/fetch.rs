@@ -3,16 +3,12 @@
 use std::sync::Arc;
 
 use pyo3::{PyClassInitializer, prelude::*, types::PyDict};
-use unisono_runner::Fetched;
 
 use super::{
     Ending, Outcome,
-    response::{Response, loads},
+    response::{Ended, Response, loads},
 };
 use crate::errors::{self, Subject};
-
-/// How a request ended, as the engine holds it. Its response shares it.
-pub(super) type Ended = unisono_runner::Outcome<Fetched>;
 
 /// How one request ended.
 #[pyclass(frozen, extends = Outcome, module = "unisono")]

@@ -10,8 +10,12 @@ use pyo3::{
 };
 use unisono_http::Response as HttpResponse;
 
-use super::fetch::Ended;
+use unisono_runner::Fetched;
+
 use crate::errors;
+
+/// How a request ended, as the engine holds it: an outcome and its response share it.
+pub(super) type Ended = unisono_runner::Outcome<Fetched>;
 
 /// An answer.
 #[pyclass(frozen, module = "unisono")]
