@@ -16,14 +16,14 @@ use unisono_workers::{Awaited, Death, State, Task, TaskOutcome};
 
 use super::{
     codec::{self, Buffers},
-    engine::{Engine, wait},
+    shared::{SharedPool, wait},
 };
 
 /// What a future of a pool holds.
 #[pyclass(frozen, subclass, weakref, module = "unisono._native")]
 #[derive(Default)]
 pub struct FutureCore {
-    task: OnceLock<(Py<Engine>, Arc<Task>)>,
+    task: OnceLock<(Arc<SharedPool>, Arc<Task>)>,
     /// Held while a result is read, so that it is read once.
     settled: Mutex<Option<Settled>>,
 }
@@ -43,15 +43,15 @@ impl FutureCore {
 
     /// `pending`, `running`, `ended` or `cancelled`.
     fn place(&self, py: Python<'_>) -> &'static str {
-        let Some((engine, task)) = self.task.get() else { return "ended" };
+        let Some((shared, task)) = self.task.get() else { return "ended" };
         // Asked several times of each future by a loop; letting go of the interpreter would have threads take turns.
         if task.has_ended() {
             return if task.is_cancelled() { "cancelled" } else { "ended" };
         }
-        if !engine.get().is_ours() {
+        if !shared.is_ours() {
             return "pending";
         }
-        match py.detach(|| engine.get().pool().state(task)) {
+        match py.detach(|| shared.pool().state(task)) {
             State::Waiting => "pending",
             State::Running => "running",
             State::Ended => "ended",
@@ -63,9 +63,9 @@ impl FutureCore {
     #[pyo3(signature = (seconds=None))]
     fn wait(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<bool> {
         match self.task.get() {
-            Some((engine, task)) if !task.has_ended() => {
-                engine.get().refuse_if_forked()?;
-                wait(py, engine.get().pool(), seconds, Awaited::End(task))
+            Some((shared, task)) if !task.has_ended() => {
+                shared.refuse_if_forked()?;
+                wait(py, shared.pool(), seconds, Awaited::End(task))
             }
             _ => Ok(true),
         }
@@ -98,8 +98,8 @@ impl FutureCore {
     /// Cancels it if it waits, or kills its worker if `running`.
     #[pyo3(signature = (*, running=false))]
     fn stop(&self, py: Python<'_>, running: bool) -> bool {
-        let Some((engine, task)) = self.task.get() else { return false };
-        engine.get().is_ours() && py.detach(|| engine.get().pool().cancel(task, running))
+        let Some((shared, task)) = self.task.get() else { return false };
+        shared.is_ours() && py.detach(|| shared.pool().cancel(task, running))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -123,13 +123,13 @@ impl FutureCore {
     /// Has the thread in the background tell of its end; false when it has ended.
     fn observe(slf: &Bound<'_, Self>) -> bool {
         let py = slf.py();
-        slf.get().task.get().is_some_and(|(engine, task)| engine.get().observe(py, slf, task))
+        slf.get().task.get().is_some_and(|(shared, task)| shared.observe(py, slf.as_any(), task))
     }
 }
 
 impl FutureCore {
-    pub fn begin(&self, engine: Py<Engine>, task: Arc<Task>) {
-        let fresh = self.task.set((engine, task)).is_ok();
+    pub fn begin(&self, shared: Arc<SharedPool>, task: Arc<Task>) {
+        let fresh = self.task.set((shared, task)).is_ok();
         debug_assert!(fresh, "a future has one task");
     }
 
@@ -141,7 +141,7 @@ impl FutureCore {
     fn settle(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let mut settled = self.settled.lock_py_attached(py).unwrap_or_else(std::sync::PoisonError::into_inner);
         let outcome = match (&*settled, self.task.get()) {
-            (None, Some((engine, task))) => task.take_outcome().map(|outcome| (outcome, engine.get().buffers)),
+            (None, Some((shared, task))) => task.take_outcome().map(|outcome| (outcome, shared.buffers)),
             _ => None,
         };
         if let Some((outcome, buffers)) = outcome {

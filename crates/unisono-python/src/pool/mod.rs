@@ -9,6 +9,7 @@ mod engine;
 mod future;
 mod inside;
 mod results;
+mod shared;
 
 pub use engine::{Engine, ZygoteHandle};
 pub use future::{FutureCore, cancelled};

@@ -17,23 +17,23 @@ use unisono_workers::{Awaited, Function, Task, Terms};
 
 use super::{
     codec,
-    engine::{Engine, key_of, wait},
     future::read,
+    shared::{SharedPool, key_of, wait},
 };
 use crate::errors;
 
 /// What came of the calls of a `map`.
 #[pyclass(frozen, module = "unisono._native")]
 pub struct Results {
-    engine: Py<Engine>,
+    shared: Arc<SharedPool>,
     function: Result<Arc<Function>, PyErr>,
     calls: Py<PyIterator>,
     terms: Terms,
     key: Option<Py<PyAny>>,
-    tasks: Mutex<VecDeque<Call>>,
+    tasks: Mutex<VecDeque<MapTask>>,
 }
 
-enum Call {
+enum MapTask {
     Sent(Arc<Task>),
     /// It could not be.
     Failed(PyErr),
@@ -52,21 +52,21 @@ impl Results {
     fn next<'py>(&self, py: Python<'py>, seconds: Option<f64>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let task = match self.tasks().front() {
             None => return Ok(None),
-            Some(Call::Sent(task)) => Some(task.clone()),
-            Some(Call::Failed(_)) => None,
+            Some(MapTask::Sent(task)) => Some(task.clone()),
+            Some(MapTask::Failed(_)) => None,
         };
         if let Some(task) = &task
             && !task.has_ended()
-            && !wait(py, self.engine.get().pool(), seconds, Awaited::End(task))?
+            && !wait(py, self.shared.pool(), seconds, Awaited::End(task))?
         {
             return Err(PyTimeoutError::new_err(()));
         }
         let call = self.tasks().pop_front();
         match call {
             None => Ok(None),
-            Some(Call::Failed(error)) => Err(error),
-            Some(Call::Sent(task)) => {
-                task.take_outcome().map(|outcome| read(py, outcome, self.engine.get().buffers)).transpose()
+            Some(MapTask::Failed(error)) => Err(error),
+            Some(MapTask::Sent(task)) => {
+                task.take_outcome().map(|outcome| read(py, outcome, self.shared.buffers)).transpose()
             }
         }
     }
@@ -75,19 +75,19 @@ impl Results {
     fn pull(&self, py: Python<'_>) -> PyResult<bool> {
         let Some(arguments) = self.calls.bind(py).clone().next().transpose()? else { return Ok(false) };
         let arguments = arguments.cast::<PyTuple>()?;
-        let engine = self.engine.get();
+        let shared = &self.shared;
         let key = key_of(self.key.as_ref().map(|key| key.bind(py)), arguments, None)?;
         let terms = Terms { key, ..self.terms.clone() };
-        engine.wait_for_room(py)?;
+        shared.wait_for_room(py)?;
         let prepared = match &self.function {
             Ok(function) => codec::encode_call(py, arguments, None)
-                .and_then(|call| call.into_blob(py, engine.pool().arena()))
+                .and_then(|call| call.into_blob(py, shared.pool().arena()))
                 .map(|call| (function.clone(), call)),
             Err(error) => Err(error.clone_ref(py)),
         };
         let call = match errors::blame(py, prepared)? {
-            Ok((function, arguments)) => Call::Sent(engine.send(py, function, arguments, terms)?),
-            Err(error) => Call::Failed(error),
+            Ok((function, arguments)) => MapTask::Sent(shared.send(py, function, arguments, terms)?),
+            Err(error) => MapTask::Failed(error),
         };
         self.tasks().push_back(call);
         Ok(true)
@@ -98,8 +98,8 @@ impl Results {
         let calls = std::mem::take(&mut *self.tasks());
         py.detach(|| {
             for call in &calls {
-                if let Call::Sent(task) = call {
-                    self.engine.get().pool().cancel(task, false);
+                if let MapTask::Sent(task) = call {
+                    self.shared.pool().cancel(task, false);
                 }
             }
         });
@@ -108,21 +108,14 @@ impl Results {
 
 impl Results {
     pub fn new(
-        engine: &Bound<'_, Engine>,
+        shared: Arc<SharedPool>,
         function: Result<Arc<Function>, PyErr>,
         calls: &Bound<'_, PyAny>,
         ahead: Option<usize>,
         (terms, key): (Terms, Option<Py<PyAny>>),
     ) -> PyResult<Self> {
-        let py = engine.py();
-        let results = Self {
-            engine: engine.clone().unbind(),
-            function,
-            calls: calls.try_iter()?.unbind(),
-            terms,
-            key,
-            tasks: Mutex::default(),
-        };
+        let py = calls.py();
+        let results = Self { shared, function, calls: calls.try_iter()?.unbind(), terms, key, tasks: Mutex::default() };
         let mut pulled = 0;
         while ahead.is_none_or(|ahead| pulled < ahead) && results.pull(py)? {
             pulled += 1;
@@ -130,7 +123,7 @@ impl Results {
         Ok(results)
     }
 
-    fn tasks(&self) -> std::sync::MutexGuard<'_, VecDeque<Call>> {
+    fn tasks(&self) -> std::sync::MutexGuard<'_, VecDeque<MapTask>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
