@@ -56,7 +56,10 @@ def fetch_all(
 def _start(*, keep_outcomes: bool, on: object = None, **options: Any) -> _native.Run[FetchOutcome]:
     if on is None:
         return _native.fetch(keep_outcomes=keep_outcomes, **options)
-    # What cannot be sent is said before anybody is asked.
+    # It takes threads and pickles along, which a program that fetches by itself has no use for.
+    from unisono.clusters import _bridge
+
+    # What cannot be sent is said before a cluster is asked.
     connections = _native.remote_options(**options)
     executor, is_ours = clusters.for_fetching(on)
     try:
@@ -66,9 +69,9 @@ def _start(*, keep_outcomes: bool, on: object = None, **options: Any) -> _native
             executor.shutdown(cancel_futures=True)
         raise
     try:
-        clusters.carry(remote_requests, executor, connections, is_ours=is_ours)
+        _bridge.carry(remote_requests, executor, connections, is_ours=is_ours)
     except BaseException as error:
-        # Nobody carries them, so it ends at once.
+        # Nothing carries them, so it ends at once.
         remote_requests.give_up(f"its requests cannot be sent: {error}")
         give_up(run, options)
         if is_ours:

@@ -21,10 +21,9 @@ from unisono.errors import UsageError
 
 if TYPE_CHECKING:
     from unisono.clusters._cluster import Cluster, Inbox
-    from unisono.clusters._exchange import RemoteRequests
     from unisono.clusters._executor import ClusterExecutor
 
-__all__ = ["carry", "connect", "engine_of", "for_fetching", "withdrawn"]
+__all__ = ["connect", "engine_of", "for_fetching", "withdrawn"]
 
 Connect: TypeAlias = "Callable[[Inbox], Cluster]"
 
@@ -50,7 +49,7 @@ def engine_of(executor: object) -> str | None:
     ours = sys.modules.get("unisono.clusters._executor")
     if ours is not None and isinstance(executor, ours.ClusterExecutor):
         return str(executor.kind)
-    # Whoever has an object of Dask has imported it; nobody else pays for that.
+    # A program that has an object of Dask has imported it; no other pays for that.
     if "distributed" in sys.modules and _dask().address_of(executor) is not None:
         return "dask"
     return None
@@ -93,13 +92,6 @@ def for_fetching(on: object) -> tuple[ClusterExecutor, bool]:
     except UsageError as error:
         # It is joined for this option here, whatever it is called elsewhere.
         raise UsageError(f"on: {str(error).removeprefix('executor: ')}") from error.__cause__
-
-
-def carry(remote_requests: RemoteRequests, executor: ClusterExecutor, options: bytes, *, is_ours: bool) -> None:
-    """Have the requests of a run sent by an executor, until the run is over; see `_bridge`."""
-    from unisono.clusters import _bridge
-
-    _bridge.carry(remote_requests, executor, options, is_ours=is_ours)
 
 
 def withdrawn(futures: Iterable[Future[Any]]) -> set[Future[Any]]:
