@@ -64,6 +64,11 @@ fi
 if grep -rnE '^\s*(///|//!|""") ?Answers ' crates python/unisono --include='*.rs' --include='*.py' | grep -vE 'request|HTTP|with|properly|since'; then
     complain "functions return; only peers answer"
 fi
+# One owner each for what is done after a fork and at the end of the program.
+if grep -rnE 'register_at_fork|atexit\.register|_register_atexit|pthread_atfork' crates/*/src python/unisono --include='*.rs' --include='*.py' |
+    grep -vE '^crates/unisono-sys/src/(forks|private)\.rs|^python/unisono/_(forks|shutdown)\.py'; then
+    complain "something else than its owner asks to be told of forks or of the end"
+fi
 if grep -rn 'from conftest import' tests bench --include='*.py'; then
     complain "something is imported from a conftest, of which each folder of tests may have one"
 fi

@@ -24,6 +24,7 @@ __all__ = [
     "FunctionOutcome",
     "FutureCore",
     "Held",
+    "HomeProcess",
     "LimiterCore",
     "Notice",
     "Notifier",
@@ -44,12 +45,12 @@ __all__ = [
     "Walk",
     "ZygoteHandle",
     "__version__",
+    "after_fork_in_child",
     "commands",
     "default_threads",
     "digest",
     "fetch",
     "fetch_remote",
-    "forget_waiters",
     "functions",
     "is_reading",
     "printable",
@@ -203,6 +204,11 @@ class Retries:
 
 @final
 class RetryTicket: ...
+
+@final
+class HomeProcess:
+    def __new__(cls) -> Self: ...
+    def is_here(self) -> bool: ...
 
 @final
 class Held:
@@ -407,8 +413,6 @@ class Engine:
         rate: str | None = None,
         per_host_rate: str | None = None,
     ) -> None: ...
-    @property
-    def pid(self) -> int: ...
 
 @final
 class CompletionQueue:
@@ -470,7 +474,7 @@ class QueueWait(Generic[_T]):
     def throw(self, kind: Any, value: Any = None, traceback: Any = None) -> Any: ...
     def close(self) -> None: ...
 
-def forget_waiters() -> None: ...
+def after_fork_in_child() -> None: ...
 def is_reading() -> bool: ...
 def work(
     socket: int,

@@ -11,13 +11,14 @@ what a program gave to `atexit` after it had imported unisono comes before we st
 from __future__ import annotations
 
 import atexit
-import contextlib
 import threading
 from collections.abc import Callable
 
 # Registers its own end where we do, where the last one goes first: tasks that finish then may use its executors.
 from concurrent.futures import thread  # noqa: F401
 from typing import TypeVar
+
+from unisono import _phases
 
 CallT = TypeVar("CallT", bound=Callable[[], None])
 
@@ -51,18 +52,11 @@ def joins(call: CallT) -> CallT:
 def _end_threads() -> None:
     global _threads_end
     _threads_end = True
-    _call_all(_FINISHES)
+    _phases.call_all(_FINISHES)
 
 
 def _end() -> None:
-    _call_all([*_WAITS, *reversed(_STOPS), *_JOINS])
-
-
-def _call_all(calls: list[Callable[[], None]]) -> None:
-    with contextlib.ExitStack() as all_of_them:
-        # It calls the last one first.
-        for call in reversed(calls):
-            all_of_them.callback(call)
+    _phases.call_all([*_WAITS, *reversed(_STOPS), *_JOINS])
 
 
 _FINISHES: list[Callable[[], None]] = []

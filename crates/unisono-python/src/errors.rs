@@ -1,7 +1,7 @@
 //! Errors of the engines as exceptions of Python: the one place where they are matched.
 
 use pyo3::{
-    exceptions::{PyException, PyRuntimeError},
+    exceptions::PyException,
     prelude::*,
     sync::PyOnceLock,
     types::{PyDict, PyType},
@@ -135,11 +135,6 @@ fn raised(py: Python<'_>, name: &str, message: String) -> PyErr {
         Ok(class) => PyErr::from_type(class, message),
         Err(error) => error,
     }
-}
-
-/// Used after a fork: threads do not survive it.
-pub fn forked(pid: u32) -> PyErr {
-    PyRuntimeError::new_err(format!("this object belongs to process {pid}; after a fork, make a new one"))
 }
 
 const SPELLINGS: [(&str, &str); 7] = [

@@ -38,7 +38,7 @@ mod _native {
     #[pymodule_export]
     use super::files::{default_threads, digest, verify};
     #[pymodule_export]
-    use super::forks::forget_waiters;
+    use super::forks::{HomeProcess, after_fork_in_child};
     #[pymodule_export]
     use super::functions::retries::{Retries, RetryTicket};
     #[pymodule_export]
@@ -88,6 +88,7 @@ mod _native {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        forks::watch()?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

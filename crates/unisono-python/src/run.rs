@@ -21,6 +21,7 @@ use unisono_runner::{
 
 use crate::{
     errors,
+    forks::HomeProcess,
     notifier::{EndingNotifier, Notifier},
     options::{NewLimits, set_limits},
 };
@@ -76,7 +77,7 @@ pub struct Run {
     threads: Option<u32>,
     checked: Option<Checked>,
     /// Threads do not survive a fork.
-    pid: u32,
+    home: HomeProcess,
 }
 
 /// The report, once there is one.
@@ -132,8 +133,18 @@ impl Run {
             .spawn(run)
             .map_err(|error| errors::run_failed(py, &Error::fault("no thread for the run").because(error)))?;
         let ends = Box::new(ProgramEnds { face, inlet, taker: Mutex::new(Some(taker)) });
-        let pid = std::process::id();
-        Ok(Self { ends, notifier, cancel, kill, monitor, gauge, report, threads: None, checked: None, pid })
+        Ok(Self {
+            ends,
+            notifier,
+            cancel,
+            kill,
+            monitor,
+            gauge,
+            report,
+            threads: None,
+            checked: None,
+            home: HomeProcess::new(),
+        })
     }
 
     /// Its limit is so many threads, for as long as it runs.
@@ -158,13 +169,13 @@ impl Run {
 
     /// How many more items there is room for.
     fn room(&self) -> PyResult<usize> {
-        self.check_process()?;
+        self.home.check()?;
         Ok(self.ends.room())
     }
 
     /// Adds items; the first of them is the input's number `first`, from 0.
     fn push(&self, first: u64, items: &Bound<'_, PyList>) -> PyResult<()> {
-        self.check_process()?;
+        self.home.check()?;
         self.ends.push(first, items)
     }
 
@@ -176,7 +187,7 @@ impl Run {
 
     /// Outcomes that are there, with their items taken from `items` by number; `None` when there will be no more.
     fn take<'py>(&self, items: &Bound<'py, PyDict>) -> PyResult<Option<Vec<Bound<'py, PyAny>>>> {
-        self.check_process()?;
+        self.home.check()?;
         self.notifier.clear();
         self.ends.take(items)
     }
@@ -194,7 +205,7 @@ impl Run {
     /// Waits until there is something to look at, or so many seconds.
     #[pyo3(signature = (seconds=None))]
     fn wait(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<bool> {
-        self.check_process()?;
+        self.home.check()?;
         self.notifier.wait(py, seconds)
     }
 
@@ -273,7 +284,7 @@ impl Run {
 
     /// The report's numbers, once the run has ended; `None` before. Raises when the run could not begin.
     fn report<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        self.check_process()?;
+        self.home.check()?;
         match &*self.report.lock().unwrap_or_else(PoisonError::into_inner) {
             None => Ok(None),
             Some(Ok(report)) => {
@@ -288,16 +299,10 @@ impl Run {
     }
 }
 
-impl Run {
-    fn check_process(&self) -> PyResult<()> {
-        if std::process::id() == self.pid { Ok(()) } else { Err(errors::forked(self.pid)) }
-    }
-}
-
 impl Drop for Run {
     fn drop(&mut self) {
         // The engine's thread ends by itself; it never needs the interpreter.
-        if std::process::id() == self.pid {
+        if self.home.is_here() {
             self.cancel.abort(CancelReason::Requested);
         }
     }

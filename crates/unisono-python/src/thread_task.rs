@@ -88,7 +88,7 @@ impl ThreadTask {
     ) -> Self {
         let stage = Stage::Pending(Call { function, arguments, keywords, context });
         let state = State { stage, is_observed: false, sleepers: Vec::new() };
-        Self { state: Mutex::new(state), has_place, forks: forks::count() }
+        Self { state: Mutex::new(state), has_place, forks: forks::generation() }
     }
 
     /// What is to be called, with what, and in which context; `None` when it was cancelled. From now on it runs.
@@ -221,7 +221,7 @@ impl ThreadTask {
             if state.stage.has_ended() {
                 return Ok(());
             }
-            if self.forks != forks::count() {
+            if self.forks != forks::generation() {
                 drop(state);
                 return Err(PyRuntimeError::new_err("this task's thread is in the parent of this process"));
             }

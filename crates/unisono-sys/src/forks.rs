@@ -1,6 +1,7 @@
-//! How often this program has forked: what a fork has inherited must be left as it is, for it may still look at it.
+//! The one place that notices a fork: how often this program has forked, and how many forks it is away from its first
+//! process. What a fork has inherited must be left as it is, for it may still look at it.
 //!
-//! Counted by pthread_atfork(3), before a fork and after it, so that a mapping which is made while another thread forks
+//! Noticed by pthread_atfork(3), before a fork and after it, so that a mapping which is made while another thread forks
 //! counts as inherited too. Leaves out vfork(2), posix_spawn(3) and clone(2), whose children execute another program.
 #![allow(unsafe_code)]
 
@@ -16,7 +17,7 @@ use std::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
     forks: u64,
-    process: u32,
+    generation: u64,
 }
 
 /// What a fork has made of something that is older than it.
@@ -34,25 +35,18 @@ impl Moment {
     /// Now. To be taken before that is made which it is about.
     ///
     /// # Errors
-    /// When the system lets nobody watch forks.
+    /// When the system lets nothing watch forks.
     pub fn now() -> io::Result<Self> {
-        static WATCHED: OnceLock<i32> = OnceLock::new();
-        let error = *WATCHED.get_or_init(|| {
-            // SAFETY: the function is one of this program, which is never unloaded: it is a program, or a module of an
-            // interpreter, and those stay. It touches a word only.
-            unsafe { libc::pthread_atfork(Some(count), Some(count), Some(count)) }
-        });
-        match error {
-            0 => Ok(Self { forks: FORKS.load(Ordering::SeqCst), process: std::process::id() }),
-            error => Err(io::Error::from_raw_os_error(error)),
-        }
+        // The generation first: a fork that comes between the two is in the count, and not taken for none.
+        let generation = generation()?;
+        Ok(Self { forks: FORKS.load(Ordering::SeqCst), generation })
     }
 
     /// Whether there was a fork since.
     pub fn since(self) -> Since {
         if FORKS.load(Ordering::SeqCst) == self.forks {
             Since::Nothing
-        } else if std::process::id() == self.process {
+        } else if GENERATION.load(Ordering::SeqCst) == self.generation {
             Since::Forked
         } else {
             Since::InFork
@@ -60,11 +54,34 @@ impl Moment {
     }
 }
 
+/// How many forks lie between this process and the one that asked first: a child has one more than its parent.
+///
+/// # Errors
+/// When the system lets nothing watch forks.
+pub fn generation() -> io::Result<u64> {
+    static WATCHED: OnceLock<i32> = OnceLock::new();
+    let error = *WATCHED.get_or_init(|| {
+        // SAFETY: the functions are of this program, which is never unloaded: it is a program, or a module of an
+        // interpreter, and those stay. They touch two words only.
+        unsafe { libc::pthread_atfork(Some(count), Some(count), Some(count_in_child)) }
+    });
+    match error {
+        0 => Ok(GENERATION.load(Ordering::SeqCst)),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
 unsafe extern "C" fn count() {
     FORKS.fetch_add(1, Ordering::SeqCst);
 }
 
+unsafe extern "C" fn count_in_child() {
+    GENERATION.fetch_add(1, Ordering::SeqCst);
+    FORKS.fetch_add(1, Ordering::SeqCst);
+}
+
 static FORKS: AtomicU64 = AtomicU64::new(0);
+static GENERATION: AtomicU64 = AtomicU64::new(0);
 
 #[cfg(test)]
 mod tests {

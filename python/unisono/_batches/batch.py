@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack
 
-from unisono import _native, _shutdown
+from unisono import _forks, _native, _shutdown
 from unisono._batches.display import Display, Progress
 from unisono._batches.feeding import Feed
 from unisono._batches.given import many, refuse_own_output
@@ -83,13 +83,13 @@ class Batch(Generic[OutcomeT]):
         self._starting = threading.Lock()
         self._feed: Feed | None = None
         self._listener: Listener | None = None
-        # What outcomes that are still to come were given for; none when nobody takes outcomes.
+        # What outcomes that are still to come were given for; none when outcomes are not taken.
         self._items: dict[int, Any] = {}
         self._keeps_items = True
         # What was taken from a queue and has not begun goes back.
         self._returns = Returns(self._given, self._items) if is_queue(self._given) else None
         self._ready: deque[OutcomeT] = deque()
-        # The first that did not go well, for those who want them raised at the end.
+        # The first that did not go well, to be raised at the end where that is asked for.
         self._failures: list[OutcomeT] = []
         self._taken_all = False
         # Whether it was cancelled, and aborted, before it began.
@@ -99,7 +99,7 @@ class Batch(Generic[OutcomeT]):
         self._report: Report[OutcomeT] | None = None
         self._display = Display(plain(progress, "progress"))
         # Neither the engine's thread nor what a loop watches is there after a fork.
-        self._pid = 0
+        self._home = _forks.HomeProcess()
 
     # Taking outcomes, from a thread.
 
@@ -249,11 +249,11 @@ class Batch(Generic[OutcomeT]):
             self._run.cancel(abort=abort)
 
     def close(self) -> None:
-        """Stop at once; nobody wants further outcomes. May be called from any thread."""
+        """Stop at once; further outcomes are not wanted. May be called from any thread."""
         if self._run is None:
             self._cancelled = True
             return
-        if self._pid != os.getpid():
+        if not self._home.is_here():
             return
         if self._report is None:
             give_up(self._run, self._options, self._returns)
@@ -278,7 +278,7 @@ class Batch(Generic[OutcomeT]):
     ) -> None:
         if self._run is None:
             self.cancel()
-        if self._run is None or self._report is not None or self._pid != os.getpid():
+        if self._run is None or self._report is not None or not self._home.is_here():
             return
         self._run.cancel(abort=kind is not None)
         self._fed.stop()
@@ -294,7 +294,7 @@ class Batch(Generic[OutcomeT]):
     ) -> None:
         if self._run is None:
             self.cancel()
-        if self._run is None or self._report is not None or self._pid != os.getpid():
+        if self._run is None or self._report is not None or not self._home.is_here():
             return
         self._run.cancel(abort=kind is not None)
         await self._fed.stop_on_loop()
@@ -320,7 +320,7 @@ class Batch(Generic[OutcomeT]):
         refuse_own_output(self._given, self._work.noun, self._work.reads, self._options)
         _prune_abandoned()
         # Of what goes back to a queue, the outcomes tell.
-        self._keeps_items, self._pid = keep_outcomes or self._returns is not None, os.getpid()
+        self._keeps_items, self._home = keep_outcomes or self._returns is not None, _forks.HomeProcess()
         run = self._begin(keep_outcomes=self._keeps_items)
         # A queue has a length as well, but that is no total.
         if self._work.counted and isinstance(self._given, Sized) and not isinstance(self._given, Queue):
@@ -332,7 +332,7 @@ class Batch(Generic[OutcomeT]):
         _running.add(self)
         if self._cancelled is not None:
             self._feed.stop()
-        # At last, since whoever sees it goes on with all of them.
+        # At last, since a reader that sees it goes on with all of them.
         self._run = run
         if self._cancelled is not None:
             run.cancel(abort=self._cancelled)
@@ -347,7 +347,7 @@ class Batch(Generic[OutcomeT]):
         return 2 if self._options.get("retries") else 1
 
     def _wait_for_results(self) -> None:
-        """A batch that was left a moment ago may still write to the same file, and nobody else could wait for it."""
+        """A batch that was left a moment ago may still write to the same file, and nothing else could wait for it."""
         if self._run is None:
             for run in _abandoned_with(_results_of(self._options)):
                 while not _has_ended(run):
@@ -360,7 +360,7 @@ class Batch(Generic[OutcomeT]):
                 listener = Listener(run)
                 try:
                     while not _has_ended(run):
-                        # Somebody else may hear the notifier.
+                        # Another reader may hear the notifier.
                         await listener.wait(_LOOK_UP)
                 finally:
                     listener.leave()
@@ -404,7 +404,7 @@ class Batch(Generic[OutcomeT]):
             run.notify()
 
     def _pass_over(self, run: _native.Run[OutcomeT]) -> None:
-        """Nobody takes outcomes: what has been heard has been heard."""
+        """Outcomes are not taken: what has been heard has been heard."""
         if self._returns is None:
             run.clear()
         else:
@@ -508,12 +508,12 @@ class _Program:
 
 _program = _Program()
 _running: weakref.WeakSet[Batch[Any]] = weakref.WeakSet()
-# Nobody has their batch any more, but what they have started may take a moment to end. With the results file of each.
+# Their batch is gone, but what they have started may take a moment to end. With the results file of each.
 _abandoned: dict[_native.Run[Any], str | None] = {}
 
 
 def give_up(run: _native.Run[Any], options: Mapping[str, Any], returns: Returns | None = None) -> None:
-    """Nobody wants a run any more. It may take a moment to end, for which the next one with the same results waits."""
+    """A run is not wanted any more. It may take a moment to end, for which the next one with the same results waits."""
     run.cancel(abort=True)
     try:
         if returns is None:
@@ -521,7 +521,7 @@ def give_up(run: _native.Run[Any], options: Mapping[str, Any], returns: Returns 
         else:
             returns.follow(run)
     except RunError:
-        # Without a thread nobody takes what tells what goes back; the run ends all the same.
+        # Without a thread nothing takes what tells what goes back; the run ends all the same.
         run.abandon()
     _prune_abandoned()
     _abandoned[run] = _results_of(options)

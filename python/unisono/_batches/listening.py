@@ -1,13 +1,13 @@
-"""Who waits for a notifier on an event loop, without the loop keeping what they wait for.
+"""Waiting for a notifier on an event loop, without the loop keeping what is waited for.
 
-A loop holds on to what it watches. What it holds here knows the notifier and those who wait, and never the batch or the
-client: so an object that nobody has any more is freed at once, by its reference count. A task that waits is kept by
+A loop holds on to what it watches. What it holds here knows the notifier and the waiters, and never the batch or the
+client: so an object that nothing else holds is freed at once, by its reference count. A task that waits is kept by
 the loop all the same, through the future that it waits for, as everything that waits for a socket is.
 
 A child of fork shares the parent's selector, so it leaves that alone.
 
-A loop that is closed tells nobody, and one that nobody has any more does not either. But each drops what it would have
-called; and what it holds alone goes then, and can tell.
+A loop that is closed says nothing, and one that nothing holds any more does not either. But each drops what it would
+have called; and what it holds alone goes then, and can tell.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import os
 import threading
 import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
+
+from unisono._forks import HomeProcess
 
 __all__ = ["Listener", "Watch", "on_loop"]
 
@@ -43,7 +44,7 @@ class Watch:
         loop: Where to call.
         notifier: Has the descriptor.
         heard: Is called. It is what the loop keeps.
-        left: Is called, on whatever thread, once the loop calls no more: this was left, the loop was closed, or nobody
+        left: Is called, on whatever thread, once the loop calls no more: this was left, the loop was closed, or nothing
             has it any more.
     """
 
@@ -55,9 +56,9 @@ class Watch:
         left: Callable[[], object] | None = None,
     ) -> None:
         self._loop = weakref.ref(loop)
-        # Let go of with the loop: it has a descriptor, and whoever keeps this is not to keep that.
+        # Let go of with the loop: it has a descriptor, and what keeps this is not to keep that.
         self._notifier: _Described | None = notifier
-        self._pid = os.getpid()
+        self._home = HomeProcess()
         loop.add_reader(notifier.fileno(), heard if left is None else _Ear(heard, left))
 
     @property
@@ -68,7 +69,7 @@ class Watch:
     def leave(self) -> None:
         """Call no more. May be called from any thread."""
         loop, notifier = self.loop, self._notifier
-        if self._pid != os.getpid():
+        if not self._home.is_here():
             return
         self._notifier = None
         if loop is not None and notifier is not None:
@@ -82,7 +83,7 @@ class _Ear:
     def __init__(self, heard: Callable[[], object], left: Callable[[], object]) -> None:
         self._heard = heard
         self._left = left
-        self._pid = os.getpid()
+        self._home = HomeProcess()
 
     def __call__(self) -> None:
         self._heard()
@@ -91,7 +92,7 @@ class _Ear:
         # A child of fork has a copy of the loop, and none of what the loop was for. At the end of the program there may
         # be nothing left to call.
         with contextlib.suppress(Exception):
-            if self._pid == os.getpid():
+            if self._home.is_here():
                 self._left()
 
 
@@ -100,13 +101,13 @@ class Listener:
 
     Args:
         source: Has a notifier until it has ended, which is used when there is something to look at. After its end all
-            there is to know is there, and nobody waits.
+            there is to know is there, and nothing waits.
     """
 
     def __init__(self, source: _Ending) -> None:
         self._source = source
         self._waiters: set[asyncio.Future[None]] = set()
-        # One on each loop on which somebody waits, or the last one on which somebody did.
+        # One on each loop on which a task waits, or the last one on which a task did.
         self._watches: tuple[Watch, ...] = ()
         # Held to change the above, for no longer than that takes.
         self._lock = threading.Lock()
@@ -127,7 +128,7 @@ class Listener:
                 timer.cancel()
 
     def notify(self) -> None:
-        """Wake everybody who waits, on whatever loop. May be called from any thread."""
+        """Wake all waiters, on whatever loop. May be called from any thread."""
         # Made at once, since others come and go on their threads.
         for waiter in tuple(self._waiters):
             on_loop(waiter.get_loop(), _wake, waiter)

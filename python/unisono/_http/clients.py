@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import functools
 import itertools
-import os
 import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import Any, Self, TypeAlias, TypeVar, Unpack, cast
 
 from unisono import _native
 from unisono._batches.listening import Watch, on_loop
+from unisono._forks import HomeProcess
 from unisono._functions.callables import plain
 from unisono._http.headers import Headers
 from unisono._native import FetchOutcome, Request, Response
@@ -23,20 +23,6 @@ from unisono.errors import UsageError
 
 Hook: TypeAlias = Callable[[Any], Any]
 ReadyT = TypeVar("ReadyT")
-
-
-class _Process:
-    """Knows the process's id without asking the kernel at every call."""
-
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-        os.register_at_fork(after_in_child=self.forked)
-
-    def forked(self) -> None:
-        self.pid = os.getpid()
-
-
-_process = _Process()
 
 
 class _Base:
@@ -57,7 +43,7 @@ class _Base:
         self._options = {**options, "headers": pairs, "cookies": cookies}
         self._numbers = itertools.count()
         self._engine = _native.Engine(**self._options)
-        self._pid = _process.pid
+        self._home = HomeProcess()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -98,10 +84,10 @@ class _Base:
         self, completions: _native.CompletionQueue, number: int, request: Request, *, stream: bool
     ) -> _native.Call:
         self._refuse_if_closed()
-        if self._pid != _process.pid:
+        if not self._home.is_here():
             # A child of fork has no engine thread; it gets an engine of its own.
             self._engine = _native.Engine(**self._options)
-            self._pid = _process.pid
+            self._home = HomeProcess()
         return self._engine.call(completions, number, request, stream=stream)
 
     def _refuse_if_closed(self) -> None:
@@ -118,7 +104,7 @@ class Client(_Base):
 
     Options are those of `ClientOptions`, arguments of calls those of `CallOptions`.
 
-    A host that is away is waited for only with `host_away=`, as `host_away="60s"`: a call has somebody who waits for
+    A host that is away is waited for only with `host_away=`, as `host_away="60s"`: a call has a caller that waits for
     it, and by default it ends when its `retries` are used up (docs/hosts.md).
 
     >>> with Client(base_url=server, headers={"Accept": "application/json"}) as client:
@@ -187,7 +173,7 @@ class Client(_Base):
     def close(self) -> None:
         """Stop everything and close all connections. Calls that other threads have under way raise `FetchCancelled`."""
         self._close()
-        if self._pid == _process.pid:
+        if self._home.is_here():
             completions, number = self._completions(), next(self._numbers)
             while not self._engine.has_ended(completions, number):
                 completions.wait()
@@ -203,9 +189,9 @@ class Client(_Base):
 
     def _completions(self) -> _native.CompletionQueue:
         completions = getattr(self._completions_of, "completions", None)
-        if completions is None or self._completions_of.pid != _process.pid:
+        if completions is None or not self._completions_of.home.is_here():
             completions = self._completions_of.completions = _native.CompletionQueue()
-            self._completions_of.pid = _process.pid
+            self._completions_of.home = HomeProcess()
         return completions
 
 
@@ -282,7 +268,7 @@ class AsyncClient(_Base):
     async def aclose(self) -> None:
         """Stop everything and close all connections. Calls that are under way raise `FetchCancelled`, on every loop."""
         self._close()
-        if self._pid == _process.pid:
+        if self._home.is_here():
             loop_calls, number = self._loop_calls(), next(self._numbers)
             try:
                 waiter = loop_calls.waiter(number)
@@ -304,7 +290,7 @@ class AsyncClient(_Base):
     def _loop_calls(self) -> _LoopCalls:
         loop = asyncio.get_running_loop()
         loop_calls = self._calls_of.get(loop)
-        if loop_calls is None or loop_calls.pid != _process.pid:
+        if loop_calls is None or not loop_calls.home.is_here():
             loop_calls = self._calls_of[loop] = _LoopCalls(loop)
         return loop_calls
 
@@ -455,16 +441,16 @@ class _LoopWait:
 
 
 class _LoopCalls:
-    """Where the calls of one event loop wait. The loop keeps those who wait, and not the client."""
+    """Where the calls of one event loop wait. The loop keeps the waiters, and not the client."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.completions = _native.CompletionQueue()
         self.waiters: dict[int, asyncio.Future[None]] = {}
         # Those under way.
         self.calls: dict[int, _native.Call] = {}
-        self.pid = _process.pid
+        self.home = HomeProcess()
         self._deliver = functools.partial(_deliver, self.completions, self.waiters)
-        # On a loop that was closed nobody waits any more, though not all of them may have been cancelled.
+        # On a loop that was closed nothing waits any more, though not all of them may have been cancelled.
         self._watch = Watch(loop, self.completions, self._deliver, functools.partial(_stop, self.calls))
 
     def waiter(self, number: int) -> asyncio.Future[None]:
@@ -477,9 +463,9 @@ class _LoopCalls:
         return self._watch.loop is asyncio._get_running_loop()
 
     def end(self) -> None:
-        """All calls have been answered: tell those who wait, and leave the loop."""
+        """All calls have been answered: wake the waiters, and leave the loop."""
         loop = self._watch.loop
-        if loop is not None and self.pid == _process.pid:
+        if loop is not None and self.home.is_here():
             on_loop(loop, self._deliver)
         self._watch.leave()
 

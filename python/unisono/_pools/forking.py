@@ -30,7 +30,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from unisono import _native
+from unisono import _forks, _native
 from unisono._pools import worker as _worker
 from unisono._pools import zygote as _zygote
 
@@ -41,14 +41,14 @@ class Fork:
     def __init__(self, settings: dict[str, Any]) -> None:
         self.zygote = _native.ZygoteHandle()
         self._settings = settings
-        self._program = os.getpid()
+        self._home = _forks.HomeProcess()
         self._has_happened = False
         self._lock = threading.Lock()
 
     def happens(self) -> bool:
         """Fork the program, unless that has been done; returns whether it was done now."""
         # A child of the program has neither the pool nor the lock, and is told so by the engine.
-        if self._has_happened or os.getpid() != self._program:
+        if self._has_happened or not self._home.is_here():
             return False
         with self._lock:
             if not self._has_happened:
@@ -136,7 +136,7 @@ def _warn_of_threads() -> None:
         threads = _threads()
     if threads == 1:
         return
-    # Attributed to whoever has called us.
+    # Attributed to the code that has called us.
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__package__") == __package__:
         level, frame = level + 1, frame.f_back

@@ -1,4 +1,4 @@
-"""The futures of the pools' tasks: each a `concurrent.futures.Future` that makes its lock only when somebody looks.
+"""The futures of the pools' tasks: each a `concurrent.futures.Future` that makes its lock only when it is looked at.
 
 A program that asks for results never needs a lock per task: their native halves know how to wait. The standard `wait`,
 `as_completed` and `asyncio.wrap_future` do: they look at `_condition`, `_state` and `_waiters`, or add a callback. Then
@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import concurrent.futures
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from unisono import _forks
 from unisono._native import FutureCore, ThreadTask
 
 T = TypeVar("T")
@@ -100,13 +100,13 @@ class PoolFuture(concurrent.futures.Future[T]):
     def _state(self) -> str:  # type: ignore[override]
         observation = self._observation
         place = self.place()
-        # Until its end is told, it has not ended: who looks under the lock must not miss it.
+        # Until its end is told, it has not ended: a waiter that looks under the lock must not miss it.
         if place in {"ended", "cancelled"} and not observation.is_told:
             return "RUNNING"
         return _STATES[place]
 
     def _announce(self) -> None:
-        """Tell of the end whoever waits, once."""
+        """Tell the waiters of the end, once."""
         observation = self._observation
         with _LOCK:
             if observation.is_told:
@@ -134,7 +134,7 @@ class PoolFuture(concurrent.futures.Future[T]):
         """What a `cancel` returns whose `stop` has returned this; now it is told."""
         if not is_stopped:
             return self.cancelled()
-        # Callbacks are called by whoever ends a task, but whoever cancels it expects the state at once.
+        # Callbacks are called by the thread that ends a task, but `cancel` expects the state at once.
         if "_observation" in self.__dict__:
             self._announce()
         return True
@@ -229,7 +229,7 @@ class ThreadFuture(ThreadTask, PoolFuture[T]):
         """Not for callers: what a thread of the pool does with it.
 
         Returns:
-            Whether somebody waits for `_announce`.
+            Whether `_announce` is waited for.
         """
         call = self.begin()
         if call is None:
@@ -253,8 +253,8 @@ class ThreadFuture(ThreadTask, PoolFuture[T]):
 class _Observation:
     """What the standard library looks at in a future.
 
-    A condition is made when somebody asks for it, since callbacks need none: a lock per future would cost more than the
-    rest of it.
+    A condition is made when it is first asked for, since callbacks need none: a lock per future would cost more than
+    the rest of it.
     """
 
     __slots__ = ("callbacks", "condition", "is_told", "waiters")
@@ -276,10 +276,8 @@ class _Observation:
 _LOCK = threading.RLock()
 
 
+@_forks.resets
 def _forget_in_child() -> None:
     """After a fork: another thread may have held the lock."""
     global _LOCK
     _LOCK = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_forget_in_child)

@@ -26,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeGuard, TypeVar
 
-from unisono import _native, _shutdown
+from unisono import _forks, _native, _shutdown
 from unisono._batches.display import tell
 from unisono._functions.callables import plain
 from unisono._pools import pickling as _pickling
@@ -83,7 +83,7 @@ class Job(Generic[T]):
     As a context manager it is waited for at the end of the block, and terminated when an exception leaves the block. On
     a loop, `await job` is its result.
 
-    A job that fails and whose end nobody looks at is told on standard error.
+    A job that fails and whose end is never looked at is told on standard error.
 
     Attributes:
         name: What it is called.
@@ -108,7 +108,7 @@ class Job(Generic[T]):
             raise UsageError(f"name must be text, not {name!r}")
         self.name: str = getattr(function, "__name__", type(function).__name__) if name is None else name
         self.daemon = daemon
-        self._program = os.getpid()
+        self._home = _forks.HomeProcess()
         self._is_seen = False
         #: By which signal it was stopped from here.
         self._stopped_by: int | None = None
@@ -134,7 +134,7 @@ class Job(Generic[T]):
             raise
         self._pool.shutdown(wait=False)
         _JOBS.add(self)
-        # Held until it has ended, whoever else does.
+        # Held until it has ended, whatever else holds it.
         _RUNNING.add(self)
         self._end.add_done_callback(lambda _: _RUNNING.discard(self))
 
@@ -174,7 +174,7 @@ class Job(Generic[T]):
     def join(self, timeout: float | None = None) -> bool:
         """Wait until its process has ended, or so many seconds; returns whether it has. Raises nothing of the job's."""
         has_ended = self._pool._engine.wait_closed(timeout)
-        if has_ended and os.getpid() == self._program:
+        if has_ended and self._home.is_here():
             # By now all that it has logged was handled.
             self._pool.join()
         return has_ended
@@ -251,7 +251,7 @@ class Job(Generic[T]):
             self._complain()
 
     async def _awaited(self) -> T:
-        # Whoever waits may be cancelled; the job is not.
+        # The task that waits may be cancelled; the job is not.
         loop = asyncio.get_running_loop()
         ended = loop.create_future()
 
@@ -260,7 +260,7 @@ class Job(Generic[T]):
                 ended.set_result(None)
 
         def tell_loop(_: object) -> None:
-            # A loop that is closed has nobody left who waits.
+            # A loop that is closed has no waiters left.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(wake)
 
@@ -309,8 +309,8 @@ class Job(Generic[T]):
         return isinstance(error, WorkerDied) and not isinstance(error.__cause__, _pickling.RemoteTraceback)
 
     def _complain(self) -> None:
-        """Tell of a failure at which nobody has looked."""
-        if self._is_seen or os.getpid() != self._program or not self._end.done():
+        """Tell of a failure that was never looked at."""
+        if self._is_seen or not self._home.is_here() or not self._end.done():
             return
         self._is_seen = True
         if (error := self._error()) is not None:
@@ -364,7 +364,7 @@ def _identity() -> tuple[int, int]:
 def _run() -> tuple[int, Any]:
     """The job: the exit status, and what was returned or said."""
     if not _ASKED:
-        # The process that was asked which it is has been ended since. Somebody may have meant the job by that, and
+        # The process that was asked which it is has been ended since. That may have been meant for the job, and
         # would not look for it in this one.
         return _LOST, None
     # Taken out, so that arguments are held by the function alone.
@@ -400,8 +400,8 @@ def _started(process: int) -> int:
 def _at_exit() -> None:
     """A program that ends waits for its jobs, but for those that were made to end with it.
 
-    Not one that ends by Ctrl-C, or gets it here: that does not reach them by itself, and whoever presses it means them
-    too.
+    Not one that ends by Ctrl-C, or gets it here: that does not reach them by itself, and the user who presses it means
+    them too.
     """
     for job in list(_RUNNING):
         if job.daemon:
@@ -434,6 +434,7 @@ def _end_all() -> None:
             job.kill()
 
 
+@_forks.leaves
 def _forget_in_child() -> None:
     """The jobs are the parent's. They are kept, since dropping them would touch what others held then."""
     _LEFT_BEHIND.append(set(_RUNNING))
@@ -451,5 +452,3 @@ _TAKEN: list[_Call | _Sealed] = []
 _JOBS: weakref.WeakSet[Job[Any]] = weakref.WeakSet()
 _RUNNING: set[Job[Any]] = set()
 _LEFT_BEHIND: list[set[Job[Any]]] = []
-
-os.register_at_fork(after_in_child=_forget_in_child)

@@ -26,6 +26,8 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
+from unisono import _forks
+
 
 def levels() -> tuple[int, dict[str, int]]:
     """What the program's loggers let through: below which level none, and the levels that were set, by name."""
@@ -84,7 +86,7 @@ class Forwarder(logging.Handler):
         # When the program is gone, we are about to be as well.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             if self._lost:
-                # Having waited once is enough until somebody reads: the system says so when most has been read.
+                # Having waited once is enough until the program reads: the system says so when most has been read.
                 if not self._has_room.poll(0):
                     self._lost += 1
                     return
@@ -130,7 +132,7 @@ class Collector:
 
     def __init__(self, name: str) -> None:
         self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # Twice what the system has for everybody as a rule; it gives what it allows.
+        # Twice what the system has for each socket as a rule; it gives what it allows.
         self._theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * _LONGEST)
         self._thread = threading.Thread(target=_collect, args=(self._ours,), name=f"{name}-logs", daemon=True)
         _COLLECTORS.add(self)
@@ -150,7 +152,7 @@ class Collector:
     def stop(self, seconds: float) -> None:
         """Once there are no workers: wait until what they have sent is handled, but not longer than so many seconds."""
         if self._thread.is_alive() and not self.is_asking():
-            # Nonblocking for all who share it, so with a limit of our own.
+            # Nonblocking for all that share it, so with a limit of our own.
             self._theirs.settimeout(seconds)
             with contextlib.suppress(TimeoutError, OSError):
                 self._theirs.send(_END)
@@ -162,14 +164,14 @@ class Collector:
         return threading.current_thread() is self._thread
 
     def forget(self) -> None:
-        """In the child of a fork, where nobody takes them."""
+        """In the child of a fork, where no thread takes them."""
         self._ours.close()
         self._theirs.close()
 
 
 def _collect(ours: socket.socket) -> None:
     with ours:
-        # An end of file comes when nobody has the other end any more, as after a pool that could not begin.
+        # An end of file comes when no process has the other end any more, as after a pool that could not begin.
         while (packet := ours.recv(_LONGEST + 1)) not in (_END, b""):
             try:
                 record = logging.makeLogRecord(pickle.loads(packet))
@@ -192,6 +194,7 @@ def _cut(value: Any) -> Any:
     return value if not isinstance(value, str) or len(value) <= _SHORT else f"{value[:_SHORT]}... (cut)"
 
 
+@_forks.resets
 def _forget_all() -> None:
     for collector in list(_COLLECTORS):
         collector.forget()
@@ -199,7 +202,7 @@ def _forget_all() -> None:
 
 #: How many milliseconds a record may wait for the program to take those before it.
 _PATIENCE = 1000
-#: The longest packet, in bytes; what is longer is cut to what everybody has.
+#: The longest packet, in bytes; what is longer is cut to the fields that every record has.
 _LONGEST = 100_000
 #: So many characters are kept of each text then; one may take four bytes, and there are three long ones at most.
 _SHORT = 8_000
@@ -207,5 +210,3 @@ _END = b"end"
 _FORMATTER = logging.Formatter()
 _STANDARD = {*logging.LogRecord("", 0, "", 0, "", (), None).__dict__}
 _COLLECTORS: weakref.WeakSet[Collector] = weakref.WeakSet()
-
-os.register_at_fork(after_in_child=_forget_all)

@@ -26,7 +26,7 @@ from multiprocessing.context import BaseContext
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack, cast
 
-from unisono import _native, _shutdown
+from unisono import _forks, _native, _shutdown
 from unisono._batches.display import tell
 from unisono._functions.callables import plain
 from unisono._hooks import refuse_hooks
@@ -221,7 +221,7 @@ class ProcessPool(PoolCalls):
         """Options for tasks, on which `submit` and `map` are called.
 
         Tasks with the same key begin in the order in which they came, and never do more of them run at once than the
-        pool's `per_key`: one, unless it was made otherwise. Those that wait for their key keep nobody else waiting.
+        pool's `per_key`: one, unless it was made otherwise. Those that wait for their key keep no other task waiting.
 
         Args:
             timeout: How many seconds an attempt may run; past it, its worker is killed and it fails with `TaskTimeout`,
@@ -360,7 +360,7 @@ class ProcessPool(PoolCalls):
             self._server.start()
         except RuntimeError as error:
             _POOLS.pop(self._engine, None)
-            # What has been started already would have nobody to stop it.
+            # What has been started already would have nothing to stop it.
             why = f"a thread of the pool cannot be started: {error}"
             self._engine.break_off(why)
             self._engine.close(cancel=True, kill=True)
@@ -606,6 +606,7 @@ def _at_exit() -> None:
         server.join(_LONGEST_JOIN)
 
 
+@_forks.leaves
 def _forget_in_child() -> None:
     """The pools are the parent's. They are kept, since dropping them would touch what others held then."""
     _LEFT_BEHIND.append(dict(_POOLS))
@@ -619,5 +620,3 @@ _LONGEST_JOIN = 5.0
 _LEAST = -(2**63)
 #: Of the standard classes, in private or for their processes, and overridden by some.
 _HOOKS = ("Process", "_spawn_process", "_adjust_process_count", "_start_executor_manager_thread")
-
-os.register_at_fork(after_in_child=_forget_in_child)

@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from unisono import _native
+from unisono import _forks, _native
 from unisono._pools import pickling as _pickling
 from unisono._pools import worker as _worker
 from unisono.errors import UnpicklableError
@@ -175,10 +175,8 @@ _USERS: dict[_native.ZygoteHandle, int] = {}
 _ZYGOTES_LOCK = threading.Lock()
 
 
+@_forks.resets
 def _forget_in_child() -> None:
-    """After a fork: somebody else may have held the lock."""
+    """After a fork: another thread may have held the lock."""
     global _ZYGOTES_LOCK
     _ZYGOTES_LOCK = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_forget_in_child)

@@ -1,8 +1,9 @@
 """The threads of a `ThreadPool`, the tasks on their way to them, and the end of both.
 
-Threads hold the `ThreadWorkers` and never the pool, so that a pool that nobody holds is collected. A task goes to a
-thread that waits (`Queue._offer` tells), to one that is started for it, or stands in line. One watch for all pools sees
-to it that somebody hears when work waits for long. At the end of the program everything that was submitted is finished.
+Threads hold the `ThreadWorkers` and never the pool, so that a pool that nothing else holds is collected. A task goes to
+a thread that waits (`Queue._offer` tells), to one that is started for it, or stands in line. One watch for all pools
+sees to it that a warning is logged when work waits for long. At the end of the program everything that was submitted is
+finished.
 
 What it leaves out: priorities, and stopping a task that runs, which no thread can do.
 """
@@ -12,7 +13,6 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
-import os
 import sys
 import threading
 import time
@@ -22,7 +22,7 @@ from concurrent.futures.thread import BrokenThreadPool
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from unisono import _shutdown
+from unisono import _forks, _shutdown
 from unisono._batches.display import tell
 from unisono._pools.futures import ThreadFuture, log_ending
 from unisono._queue.limiter import Limiter
@@ -121,7 +121,7 @@ class ThreadWorkers:
             self.places.release()
 
     def not_awaited(self, task: Task) -> None:
-        """A task stands in line: starts a thread for it, or sees to it that somebody hears if that lasts."""
+        """A task stands in line: starts a thread for it, or sees to it that a warning is logged if that lasts."""
         if len(self.threads) < self.max_workers:
             thread = threading.Thread(target=_work, args=[self], name=f"{self.prefix}_{next(self.numbers)}")
             self.threads.add(thread)
@@ -272,7 +272,7 @@ def _work(workers: ThreadWorkers) -> None:
             # Not there any more in the child of a fork that the task made.
             workers.running.pop(ident, None)
         if workers.is_copy:
-            # The task forked, and this is its child: nobody will give it another, and who waits for it wants its end.
+            # The task forked, and this is its child: it gets no other task, and its parent waits for its end.
             return
         # Not while it waits for the next: what the task holds can be dropped now.
         del task
@@ -296,7 +296,7 @@ class Watch:
                 try:
                     threading.Thread(target=self.run, name="unisono-watch", daemon=True).start()
                 except RuntimeError:
-                    # Nobody is warned then; the task that waits is none the worse.
+                    # There is no warning then; the task that waits is none the worse.
                     self.is_running = False
 
     def discard(self, workers: ThreadWorkers) -> None:
@@ -347,10 +347,11 @@ def _end_all() -> None:
         while not workers.join(patience):
             lines = "".join(f"\n  {busy}" for busy in workers.busy())
             tell(f"unisono: the program ends when what runs in {workers.prefix} has ended:{lines}\n")
-            # Said again from time to time: whoever looks later wants to know as well.
+            # Said again from time to time: an operator who looks later wants to know as well.
             patience = 12 * _PATIENCE
 
 
+@_forks.resets
 def _forget_all() -> None:
     global _watch
     _watch = Watch()
@@ -363,5 +364,5 @@ _PATIENCE = 5.0
 _ending = False
 _all_workers: weakref.WeakSet[ThreadWorkers] = weakref.WeakSet()
 _watch = Watch()
-os.register_at_fork(after_in_child=_forget_all)
+# Here, since it may be called at once, and needs what stands above.
 _shutdown.finishes(_end_all)

@@ -1,6 +1,6 @@
 """A queue between threads and coroutines: any number of both, on both ends, on any number of event loops.
 
-Who waits is served in order of arrival, and what serves him is his own from then on, so one item wakes one consumer.
+Waiters are served in order of arrival, and what serves one is its own from then on, so one item wakes one consumer.
 `close` ends it without sentinels: producers get `QueueClosed`, consumers drain what is left and end.
 
 The line itself is native (`crates/unisono-python/src/queue`); here is what can be said in terms of it. There are no
@@ -10,12 +10,11 @@ priorities: put a `heapq` behind a lock where another order matters more than ar
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from unisono._hooks import refuse_hooks
-from unisono._native import QueueCore, QueueWait, forget_waiters, seconds, whole
+from unisono._native import QueueCore, QueueWait, seconds, whole
 from unisono.errors import QueueClosed
 
 __all__ = ["Queue"]
@@ -24,8 +23,6 @@ T = TypeVar("T")
 
 # What `aget` returns can then be given to `asyncio.create_task`, which asks for a coroutine.
 Coroutine.register(QueueWait)
-# Who waits in the parent does not wait in the child.
-os.register_at_fork(after_in_child=forget_waiters)
 
 
 class Queue(QueueCore[T]):
@@ -51,7 +48,7 @@ class Queue(QueueCore[T]):
 
     A cancelled `aget` loses no item, and the item of a cancelled `aput` was not put. A `get` or `put` in the main
     thread can be interrupted with Ctrl-C. A queue is true even when it is empty. In the child of a fork a queue has the
-    items it had, and nobody waits at it.
+    items it had, and nothing waits at it.
 
     >>> queue = Queue(maxsize=100)
     >>> queue.put("a")

@@ -26,6 +26,7 @@ use unisono_runner::{
 
 use crate::{
     errors,
+    forks::HomeProcess,
     notifier::{EndingNotifier, Notifier},
     options::Keywords,
     outcomes::FunctionOutcome,
@@ -80,7 +81,7 @@ pub fn functions(
         run_functions(plan, cancel, monitor, gauge).await
     })?;
     let tasks = Mutex::default();
-    Ok((run, CallQueue { queue, tasks, notifier, drains, pid: std::process::id() }))
+    Ok((run, CallQueue { queue, tasks, notifier, drains, home: HomeProcess::new() }))
 }
 
 struct FunctionFace {
@@ -151,7 +152,7 @@ pub struct CallQueue {
     /// Nothing new is to begin.
     drains: Arc<AtomicBool>,
     /// Threads do not survive a fork.
-    pid: u32,
+    home: HomeProcess,
 }
 
 /// Calls that were taken and are not given back, by number: the queue gives the lowest that are free.
@@ -174,14 +175,14 @@ impl CallQueue {
     /// Waits until there is something to look at, or so many seconds.
     #[pyo3(signature = (seconds=None))]
     fn wait(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<bool> {
-        self.check_process()?;
+        self.home.check()?;
         self.notifier.wait(py, seconds)
     }
 
     /// Calls to begin (each a number, and the item's number from 0), the numbers of those to stop, and whether the run
     /// is over.
     fn take(&self) -> PyResult<Taken> {
-        self.check_process()?;
+        self.home.check()?;
         self.notifier.clear();
         let mut taken = Vec::new();
         let is_open = self.queue.take(usize::MAX, false, &mut taken);
@@ -210,7 +211,7 @@ impl CallQueue {
 
     /// Gives calls back that have ended.
     fn give_back(&self, ends: Vec<End<'_>>) -> PyResult<()> {
-        self.check_process()?;
+        self.home.check()?;
         let mut done = Vec::with_capacity(ends.len());
         let mut tasks = self.lock();
         for (number, how, retry, message, value, json) in ends {
@@ -237,7 +238,7 @@ impl CallQueue {
     /// stopped; what comes does not begin. `why` is for their outcomes.
     #[pyo3(signature = (why, but=Vec::new()))]
     fn leave(&self, why: String, but: Vec<usize>) -> PyResult<()> {
-        self.check_process()?;
+        self.home.check()?;
         let stopped =
             |message: String| CallResult { how: CallEnd::Stopped, retry: false, message, value: None, json: None };
         let refused = why.clone();
@@ -273,10 +274,6 @@ impl CallQueue {
 impl CallQueue {
     fn lock(&self) -> MutexGuard<'_, Begun> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn check_process(&self) -> PyResult<()> {
-        if std::process::id() == self.pid { Ok(()) } else { Err(errors::forked(self.pid)) }
     }
 }
 

@@ -33,6 +33,7 @@ use unisono_runner::{Defaults, Error, Fetched, Monitor, Outcome as Ended, Settin
 
 use crate::{
     errors,
+    forks::HomeProcess,
     http::request::row,
     notifier::Notifier,
     options::{HttpKeywords, Keywords, NewLimits, set_limits},
@@ -48,7 +49,7 @@ pub struct Engine {
     monitor: Monitor,
     end: Arc<Mutex<End>>,
     /// Threads do not survive a fork.
-    pid: u32,
+    home: HomeProcess,
 }
 
 /// The end of a client's engine.
@@ -156,7 +157,7 @@ impl Engine {
         thread.map_err(|error| errors::run_failed(py, &Error::fault("no thread for the client").because(error)))?;
         let begins = py.detach(move || begins.recv()).unwrap_or_else(|_| Err(Error::fault("its thread panicked")));
         begins.map_err(|error| errors::run_failed(py, &error))?;
-        Ok(Self { calls, defaults, cancel, monitor, end, pid: std::process::id() })
+        Ok(Self { calls, defaults, cancel, monitor, end, home: HomeProcess::new() })
     }
 
     /// Starts a call; the completions gets its number when there is something of it.
@@ -169,9 +170,7 @@ impl Engine {
         request: &Bound<'_, PyAny>,
         stream: bool,
     ) -> PyResult<Call> {
-        if std::process::id() != self.pid {
-            return Err(errors::forked(self.pid));
-        }
+        self.home.check()?;
         let request = row(request, &self.defaults, number)?.call.map_err(|why| errors::input(py, &why))?.request;
         let shared = Arc::new(Shared {
             number,
@@ -191,7 +190,7 @@ impl Engine {
 
     /// Begins to stop everything and to close all connections.
     fn close(&self) {
-        if std::process::id() == self.pid {
+        if self.home.is_here() {
             self.cancel.abort(CancelReason::Requested);
         }
     }
@@ -199,7 +198,7 @@ impl Engine {
     /// Whether its thread is through, so that every call has been answered; if not, the completions gets the number
     /// then.
     fn has_ended(&self, completions: &Bound<'_, CompletionQueue>, number: u64) -> bool {
-        if std::process::id() != self.pid {
+        if !self.home.is_here() {
             return true;
         }
         let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
@@ -222,17 +221,11 @@ impl Engine {
         set_limits(&self.monitor, &new);
         Ok(())
     }
-
-    /// The process that it belongs to.
-    #[getter]
-    fn pid(&self) -> u32 {
-        self.pid
-    }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        if std::process::id() == self.pid {
+        if self.home.is_here() {
             self.cancel.abort(CancelReason::Requested);
         }
     }

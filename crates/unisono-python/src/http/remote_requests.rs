@@ -12,7 +12,7 @@ use pyo3::{prelude::*, types::PyBytes};
 use unisono_http::RemoteResult;
 use unisono_runner::{Carrier, RemoteSender, Task, WorkNotifier, remote_requests};
 
-use crate::{errors, notifier::EndingNotifier};
+use crate::{forks::HomeProcess, notifier::EndingNotifier};
 
 /// Where requests are taken from, and their ends are given back. Its methods never wait, except `wait`.
 #[pyclass(frozen, module = "unisono._native")]
@@ -21,7 +21,7 @@ pub struct RemoteRequests {
     tasks: Mutex<HashMap<usize, Task<Vec<u8>, RemoteResult>>>,
     notifier: EndingNotifier,
     /// Threads do not survive a fork.
-    pid: u32,
+    home: HomeProcess,
 }
 
 /// Requests to send, each with its number; the numbers of those to stop; and whether the run is over.
@@ -34,7 +34,7 @@ impl RemoteRequests {
         let weak = notifier.weak();
         let notify: WorkNotifier = Arc::new(move || weak.notify());
         let (remote, carrier) = remote_requests(notify);
-        Ok((remote, Self { carrier, tasks: Mutex::default(), notifier, pid: std::process::id() }))
+        Ok((remote, Self { carrier, tasks: Mutex::default(), notifier, home: HomeProcess::new() }))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<usize, Task<Vec<u8>, RemoteResult>>> {
@@ -47,10 +47,6 @@ impl RemoteRequests {
         drop(tasks);
         self.carrier.queue.give_back(&mut done);
     }
-
-    fn check_process(&self) -> PyResult<()> {
-        if std::process::id() == self.pid { Ok(()) } else { Err(errors::forked(self.pid)) }
-    }
 }
 
 #[pymethods]
@@ -58,13 +54,13 @@ impl RemoteRequests {
     /// Waits until there is something to look at, or so many seconds.
     #[pyo3(signature = (seconds=None))]
     fn wait(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<bool> {
-        self.check_process()?;
+        self.home.check()?;
         self.notifier.wait(py, seconds)
     }
 
     /// Requests to send, the numbers of those to stop, and whether the run is over.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Taken<'py>> {
-        self.check_process()?;
+        self.home.check()?;
         self.notifier.clear();
         let mut taken = Vec::new();
         let is_open = self.carrier.queue.take(usize::MAX, false, &mut taken);
@@ -84,28 +80,28 @@ impl RemoteRequests {
 
     /// Gives back the ends of requests, as the other side wrote them.
     fn give_back(&self, ends: Vec<(usize, Vec<u8>)>) -> PyResult<()> {
-        self.check_process()?;
+        self.home.check()?;
         self.settle(ends.into_iter().map(|(number, end)| (number, RemoteResult::Ended(end))));
         Ok(())
     }
 
     /// Nobody knows what became of these.
     fn lost(&self, numbers: Vec<usize>, why: &str) -> PyResult<()> {
-        self.check_process()?;
+        self.home.check()?;
         self.settle(numbers.into_iter().map(|number| (number, RemoteResult::Lost(why.to_owned()))));
         Ok(())
     }
 
     /// These were never sent.
     fn unsent(&self, numbers: Vec<usize>, why: &str) -> PyResult<()> {
-        self.check_process()?;
+        self.home.check()?;
         self.settle(numbers.into_iter().map(|number| (number, RemoteResult::Unsent(why.to_owned()))));
         Ok(())
     }
 
     /// Nothing can be carried any more; the run is stopped.
     fn give_up(&self, why: String) -> PyResult<()> {
-        self.check_process()?;
+        self.home.check()?;
         self.carrier.give_up(why);
         Ok(())
     }

@@ -96,7 +96,7 @@ impl LimiterCore {
         let mut limits = Limits::new(Some(limit.unwrap_or(NonZeroU32::MAX)), keywords.whole("per_key")?);
         limits.rate = keywords.parsed("rate", str::parse::<Rate>)?;
         limits.per_key_rate = keywords.parsed("per_key_rate", str::parse::<Rate>)?;
-        let state = State { limiter: Limiter::new(limits), limit, clock: Clock::Stopped, forks: forks::count() };
+        let state = State { limiter: Limiter::new(limits), limit, clock: Clock::Stopped, forks: forks::generation() };
         Ok(Self { shared: Arc::new(Shared { state: Mutex::new(state), notified: AtomicU32::new(0) }) })
     }
 
@@ -259,8 +259,8 @@ impl Shared {
     fn state(&self, _py: Python<'_>) -> MutexGuard<'_, State> {
         let lock = || self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = lock();
-        if state.forks != forks::count() {
-            state.forks = forks::count();
+        if state.forks != forks::generation() {
+            state.forks = forks::generation();
             // The thread of the clock is in the parent.
             state.clock = Clock::Stopped;
             let forgotten = state.limiter.keep_only(clock::now(), forks::forker());

@@ -10,13 +10,10 @@
 use std::{cell::Cell, collections::HashMap};
 
 use pyo3::{prelude::*, types::PyAny};
-use unisono_workers::{
-    Given, Inside,
-    forks::{Moment, Since},
-    kind,
-};
+use unisono_workers::{Given, Inside, kind};
 
 use super::codec::{self, Buffers};
+use crate::forks::HomeProcess;
 
 /// Works until the pool is gone. `socket` and `memory` are descriptors that this takes over; `describe` makes of an
 /// exception and of where it came up what is sent, `prepare` is called first, and arrays come as read-only views if
@@ -33,9 +30,9 @@ pub fn work(
 ) -> PyResult<bool> {
     let buffers = Buffers::read_only(read_only_views);
     let mut inside = Inside::new(crate::ffi::owned(socket), crate::ffi::owned(memory))?;
-    let born = Moment::now()?;
+    let home = HomeProcess::new();
     let prepared = prepare.call0();
-    if born.since() == Since::InFork {
+    if !home.is_here() {
         return leave(inside, prepared.map(drop));
     }
     if let Err(error) = prepared {
@@ -51,14 +48,14 @@ pub fn work(
                 return Ok(true);
             }
             let handled = py.check_signals();
-            if born.since() == Since::InFork {
+            if !home.is_here() {
                 return leave(inside, handled);
             }
             handled?;
             continue;
         };
         let called = call(py, &mut functions, &mut task, buffers);
-        if born.since() == Since::InFork {
+        if !home.is_here() {
             return leave(inside, called.map(drop));
         }
         let published = match called {

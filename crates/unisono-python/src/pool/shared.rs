@@ -1,5 +1,5 @@
-//! What the engine of a pool, its futures and its results have in common: the pool itself, the functions that its workers
-//! know, and the futures of which a thread in the background tells.
+//! What the engine of a pool, its futures and its results have in common: the pool itself, the functions that its
+//! workers know, and the futures of which a thread in the background tells.
 
 use std::{
     collections::HashMap,
@@ -12,14 +12,10 @@ use pyo3::{
     prelude::*,
     types::{PyCFunction, PyDict, PyFunction, PyTuple, PyType},
 };
-use unisono_workers::{
-    Awaited, Function, Pool, Terms,
-    blob::Blob,
-    forks::{Moment, Since},
-};
+use unisono_workers::{Awaited, Function, Pool, Terms, blob::Blob};
 
 use super::codec::{self, Buffers};
-use crate::{errors, numbers::moment_in};
+use crate::{errors, forks::HomeProcess, numbers::moment_in};
 
 type Known = HashMap<usize, (Py<PyAny>, Arc<Function>)>;
 
@@ -32,21 +28,13 @@ pub struct SharedPool {
     observed: Mutex<HashMap<u64, Py<PyAny>>>,
     /// What arrays are that come back.
     pub buffers: Buffers,
-    /// Which process it belongs to, and since when: its forks have none of its threads.
-    process: u32,
-    since: Moment,
+    /// Its forks have none of its threads.
+    home: HomeProcess,
 }
 
 impl SharedPool {
     pub fn new(pool: Pool, buffers: Buffers) -> PyResult<Self> {
-        Ok(Self {
-            pool,
-            functions: Mutex::default(),
-            observed: Mutex::default(),
-            buffers,
-            process: std::process::id(),
-            since: Moment::now()?,
-        })
+        Ok(Self { pool, functions: Mutex::default(), observed: Mutex::default(), buffers, home: HomeProcess::new() })
     }
 
     pub fn pool(&self) -> &Pool {
@@ -55,7 +43,7 @@ impl SharedPool {
 
     /// Refuses in a child of the program, where the pool's lock may be held by a thread that is not there.
     pub fn refuse_if_forked(&self) -> PyResult<()> {
-        if self.is_ours() { Ok(()) } else { Err(errors::forked(self.process)) }
+        self.home.check()
     }
 
     pub fn refuse_if_closed(&self, py: Python<'_>) -> PyResult<()> {
@@ -104,7 +92,7 @@ impl SharedPool {
 
     /// Whether this is the process that made it, and no fork of that.
     pub fn is_ours(&self) -> bool {
-        self.since.since() != Since::InFork
+        self.home.is_here()
     }
 
     /// The function as the workers know it; pickled, unless it was before.

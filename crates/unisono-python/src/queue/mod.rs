@@ -59,7 +59,7 @@ impl QueueCore {
     fn new(maxsize: Maxsize) -> Self {
         let Maxsize(maxsize) = maxsize;
         let room = usize::try_from(maxsize).ok().filter(|room| *room > 0).unwrap_or(usize::MAX);
-        let state = State { line: Line::new(room), loop_wakes: Vec::new(), forks: forks::count() };
+        let state = State { line: Line::new(room), loop_wakes: Vec::new(), forks: forks::generation() };
         Self { state: Mutex::new(state), maxsize }
     }
 
@@ -349,7 +349,7 @@ impl QueueCore {
     /// The line, without those whom a fork has left behind.
     pub fn state(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().expect("nothing panics while it holds the lock");
-        let forks = forks::count();
+        let forks = forks::generation();
         if state.forks != forks {
             state.forks = forks;
             let forgotten = (state.line.forget_waiters(), mem::take(&mut state.loop_wakes));
