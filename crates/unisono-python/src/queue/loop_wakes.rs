@@ -8,17 +8,10 @@ use std::collections::VecDeque;
 use pyo3::{intern, prelude::*};
 
 use crate::{
-    queue::QueueCore,
-    queue::line::{Served, Wakes, Withdrawn},
+    queue::channel::{Served, Wakes, Withdrawn},
+    queue::core::{LoopWakes, QueueCore},
     queue::wake::{Wake, resolve, running_loop},
 };
-
-/// Futures of one loop.
-pub struct LoopWakes {
-    pub event_loop: Py<PyAny>,
-    /// With their tickets.
-    pub futures: Vec<(u64, Py<PyAny>)>,
-}
 
 impl QueueCore {
     /// Somebody goes without what may be his: it goes to the next one.
@@ -32,8 +25,8 @@ impl QueueCore {
         // What is withdrawn is dropped after the lock is released.
         let withdrawn = self.withdraw(ticket);
         match withdrawn {
-            Withdrawn::Served(Served::Item(number, item)) => self.state().line.give_back(number, item),
-            Withdrawn::Served(Served::Granted) => self.state().line.give_back_place(),
+            Withdrawn::Served(Served::Item(number, item)) => self.state().channel.give_back(number, item),
+            Withdrawn::Served(Served::Granted) => self.state().channel.give_back_place(),
             _ => Vec::new(),
         }
     }

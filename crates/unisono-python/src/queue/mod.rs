@@ -1,23 +1,18 @@
 //! `unisono.Queue`, the part that is hot: put, get, and who is woken.
 //!
-//! The line is behind a mutex that is held for a few instructions and never while code of Python's may run: not while
-//! somebody is woken, not while a value is dropped. So a put from a destructor or from a signal's handler is fine, and
-//! nothing here relies on the interpreter's lock. (Under that lock the mutex is never contended.)
+//! `channel.rs` is the state machine, `core.rs` has it behind a lock, `threads.rs` and `wait.rs` are how threads and
+//! coroutines wait, and `loop_wakes.rs` wakes them.
 //!
-//! After a fork the child has the items, and not those who waited: they are threads of the parent.
-//!
-//! What is built of these calls alone (`aget_many`, the documentation) is in `python/unisono/queue.py`.
+//! What is built of these calls alone (`aget_many`, the documentation) is in `python/unisono/_queue/queue.py`.
 
-pub mod line;
-pub mod loop_wakes;
+mod channel;
+mod core;
+mod loop_wakes;
+mod threads;
 pub mod wait;
 pub mod wake;
 
-use std::{
-    mem,
-    sync::{Mutex, MutexGuard},
-    time::{Duration, Instant},
-};
+use std::mem;
 
 use pyo3::{
     PyTraverseError, PyVisit,
@@ -26,31 +21,15 @@ use pyo3::{
     types::PyList,
 };
 
-use crate::{
-    errors::class,
-    forks, numbers,
-    queue::line::{Line, Refusal, Served, Withdrawn},
-    queue::loop_wakes::LoopWakes,
-    queue::wait::{QueueWait, Wish},
-    queue::wake::{Parker, Wake, refuse_on_loop, resolve},
+pub use self::core::QueueCore;
+use self::{
+    channel::Withdrawn,
+    core::{Item, error},
+    threads::Limit,
+    wait::{QueueWait, Wish},
+    wake::{Parker, Wake, refuse_on_loop, resolve},
 };
-
-pub type Item = Py<PyAny>;
-
-/// What is behind the lock.
-pub struct State {
-    pub line: Line<Item, Wake>,
-    /// Futures of coroutines that were served from another thread, until their loop comes round to them.
-    pub loop_wakes: Vec<LoopWakes>,
-    forks: u64,
-}
-
-/// A queue between threads and coroutines.
-#[pyclass(frozen, subclass, weakref, module = "unisono._native")]
-pub struct QueueCore {
-    state: Mutex<State>,
-    maxsize: isize,
-}
+use crate::{errors::class, numbers};
 
 #[pymethods]
 impl QueueCore {
@@ -59,8 +38,7 @@ impl QueueCore {
     fn new(maxsize: Maxsize) -> Self {
         let Maxsize(maxsize) = maxsize;
         let room = usize::try_from(maxsize).ok().filter(|room| *room > 0).unwrap_or(usize::MAX);
-        let state = State { line: Line::new(room), loop_wakes: Vec::new(), forks: forks::generation() };
-        Self { state: Mutex::new(state), maxsize }
+        Self::with_room(maxsize, room)
     }
 
     /// How many items it holds at most; 0 or less for no bound.
@@ -72,18 +50,18 @@ impl QueueCore {
     /// Whether `close` was called.
     #[getter]
     fn closed(&self) -> bool {
-        self.state().line.is_closed()
+        self.state().channel.is_closed()
     }
 
     /// How many items were put and are not done yet.
     #[getter]
     fn unfinished_tasks(&self) -> usize {
-        self.state().line.unfinished()
+        self.state().channel.unfinished()
     }
 
     /// How many items are in it.
     fn qsize(&self) -> usize {
-        self.state().line.len()
+        self.state().channel.len()
     }
 
     fn __len__(&self) -> usize {
@@ -102,12 +80,12 @@ impl QueueCore {
 
     /// Whether there is no room.
     fn full(&self) -> bool {
-        self.state().line.is_full()
+        self.state().channel.is_full()
     }
 
     /// How many wait for an item, for room, and until all is done.
     fn waiting(&self) -> (usize, usize, usize) {
-        self.state().line.waiting()
+        self.state().channel.waiting()
     }
 
     /// Puts an item, or raises `QueueFull` or `QueueClosed` at once.
@@ -201,7 +179,7 @@ impl QueueCore {
 
     /// Puts an item without a bound; whether somebody waited for it.
     fn _offer(slf: &Bound<'_, Self>, item: Item) -> PyResult<bool> {
-        let put = slf.get().state().line.put(item);
+        let put = slf.get().state().channel.put(item);
         let wakes = put.map_err(|(_, _item)| error(slf.py(), "QueueClosed", "the queue is closed"))?;
         let is_awaited = !wakes.is_empty();
         slf.get().wake(slf, wakes);
@@ -222,7 +200,7 @@ impl QueueCore {
     #[pyo3(signature = (count=None), text_signature = "($self, count=1)")]
     fn task_done(slf: &Bound<'_, Self>, count: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let count = count.map(|count| numbers::whole("count", count)).transpose()?.unwrap_or(1);
-        let done = slf.get().state().line.done(count);
+        let done = slf.get().state().channel.done(count);
         let wakes = done.ok_or_else(|| PyValueError::new_err("task_done() called too many times"))?;
         slf.get().wake(slf, wakes);
         Ok(())
@@ -235,16 +213,16 @@ impl QueueCore {
         let parker = Parker::default();
         let ticket = {
             let mut state = slf.get().state();
-            if state.line.unfinished() == 0 {
+            if state.channel.unfinished() == 0 {
                 return Ok(());
             }
             drop(state);
             refuse_on_loop(slf.py(), "join()", "await queue.ajoin()")?;
             state = slf.get().state();
-            if state.line.unfinished() == 0 {
+            if state.channel.unfinished() == 0 {
                 return Ok(());
             }
-            state.line.park_joiner(Wake::Thread(parker.clone()))
+            state.channel.park_joiner(Wake::Thread(parker.clone()))
         };
         let slept = parker.park(slf.py(), limit.0);
         match (slf.get().withdraw(ticket), slept) {
@@ -264,7 +242,7 @@ impl QueueCore {
     /// Nothing can be put any more; consumers drain what is in it, and end.
     #[pyo3(signature = (immediate=false))]
     fn close(slf: &Bound<'_, Self>, immediate: bool) {
-        let (_dropped, wakes) = slf.get().state().line.close(immediate);
+        let (_dropped, wakes) = slf.get().state().channel.close(immediate);
         slf.get().wake(slf, wakes);
     }
 
@@ -304,7 +282,7 @@ impl QueueCore {
         let name = slf.get_type().qualname()?;
         let (length, is_closed) = {
             let state = slf.get().state();
-            (state.line.len(), state.line.is_closed())
+            (state.channel.len(), state.channel.is_closed())
         };
         let closed = if is_closed { " closed" } else { "" };
         Ok(format!("<{name} items={length} maxsize={}{closed}>", slf.get().maxsize))
@@ -321,7 +299,7 @@ impl QueueCore {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // The collector runs between instructions of Python's, where nobody holds the lock.
         let Ok(state) = self.state.try_lock() else { return Ok(()) };
-        let (items, wakes) = state.line.held();
+        let (items, wakes) = state.channel.held();
         for item in items {
             visit.call(item)?;
         }
@@ -340,129 +318,8 @@ impl QueueCore {
     fn __clear__(&self) {
         let _dropped = {
             let mut state = self.state();
-            (state.line.clear(), mem::take(&mut state.loop_wakes))
+            (state.channel.clear(), mem::take(&mut state.loop_wakes))
         };
-    }
-}
-
-impl QueueCore {
-    /// The line, without those whom a fork has left behind.
-    pub fn state(&self) -> MutexGuard<'_, State> {
-        let mut state = self.state.lock().expect("nothing panics while it holds the lock");
-        let forks = forks::generation();
-        if state.forks != forks {
-            state.forks = forks;
-            let forgotten = (state.line.forget_waiters(), mem::take(&mut state.loop_wakes));
-            drop(state);
-            drop(forgotten);
-            state = self.state.lock().expect("nothing panics while it holds the lock");
-        }
-        state
-    }
-
-    /// Puts the item, or hands it back when there is no room.
-    pub fn try_put(&self, slf: &Bound<'_, Self>, item: Item) -> PyResult<Result<(), Item>> {
-        let put = self.state().line.put(item);
-        match put {
-            Ok(wakes) => {
-                self.wake(slf, wakes);
-                Ok(Ok(()))
-            }
-            Err((Refusal::Wait, item)) => Ok(Err(item)),
-            Err((Refusal::Closed, _item)) => Err(closed(slf.py())),
-        }
-    }
-
-    /// Takes an item, if there is one.
-    pub fn try_get(&self, slf: &Bound<'_, Self>) -> PyResult<Option<Item>> {
-        let taken = self.state().line.take();
-        match taken {
-            Ok((item, wakes)) => {
-                self.wake(slf, wakes);
-                Ok(Some(item))
-            }
-            Err(Refusal::Wait) => Ok(None),
-            Err(Refusal::Closed) => Err(closed(slf.py())),
-        }
-    }
-
-    /// Puts an item from a thread that may wait.
-    fn put_waiting(&self, slf: &Bound<'_, Self>, item: Item, limit: Limit) -> PyResult<()> {
-        let parker = Parker::default();
-        let wake = Wake::Thread(parker.clone());
-        let attempt = {
-            let mut state = self.state();
-            match state.line.put(item) {
-                Ok(wakes) => Ok(wakes),
-                Err((Refusal::Wait, item)) => Err(Ok(state.line.park_putter(wake, Some(item)))),
-                Err((Refusal::Closed, item)) => Err(Err(item)),
-            }
-        };
-        let ticket = match attempt {
-            Ok(wakes) => {
-                self.wake(slf, wakes);
-                return Ok(());
-            }
-            Err(ticket) => ticket.map_err(|_item| closed(slf.py()))?,
-        };
-        let slept = parker.park(slf.py(), limit.0);
-        match (self.withdraw(ticket), slept) {
-            (_, Err(error)) => Err(error),
-            (Withdrawn::Served(Served::Accepted), Ok(())) => Ok(()),
-            (Withdrawn::Served(_), Ok(())) => Err(closed(slf.py())),
-            (Withdrawn::Unserved(..) | Withdrawn::Unknown, Ok(())) => {
-                Err(error(slf.py(), "QueueFull", "there was no room in time"))
-            }
-        }
-    }
-
-    /// Takes an item from a thread that may wait; `None` when none came in time.
-    fn get_waiting(&self, slf: &Bound<'_, Self>, limit: Limit) -> PyResult<Option<Item>> {
-        self.reclaim(slf)?;
-        let parker = Parker::default();
-        let wake = Wake::Thread(parker.clone());
-        let attempt = {
-            let mut state = self.state();
-            match state.line.take() {
-                Ok(taken) => Ok(taken),
-                Err(Refusal::Wait) => Err(Some(state.line.park_getter(wake))),
-                Err(Refusal::Closed) => Err(None),
-            }
-        };
-        let ticket = match attempt {
-            Ok((item, wakes)) => {
-                self.wake(slf, wakes);
-                return Ok(Some(item));
-            }
-            Err(ticket) => ticket.ok_or_else(|| closed(slf.py()))?,
-        };
-        let slept = parker.park(slf.py(), limit.0);
-        match (self.withdraw(ticket), slept) {
-            (Withdrawn::Served(Served::Item(number, item)), Err(error)) => {
-                let wakes = self.state().line.give_back(number, item);
-                self.wake(slf, wakes);
-                Err(error)
-            }
-            (_, Err(error)) => Err(error),
-            (Withdrawn::Served(Served::Item(_, item)), Ok(())) => Ok(Some(item)),
-            (Withdrawn::Served(_), Ok(())) => Err(closed(slf.py())),
-            (Withdrawn::Unserved(..) | Withdrawn::Unknown, Ok(())) => Ok(None),
-        }
-    }
-
-    fn take_many(&self, slf: &Bound<'_, Self>, count: usize, items: &mut Vec<Item>) {
-        let mut wakes = Vec::new();
-        self.state().line.take_many(count, items, &mut wakes);
-        self.wake(slf, wakes);
-    }
-
-    fn give_back_front(&self, slf: &Bound<'_, Self>, items: Vec<Item>) {
-        let wakes = self.state().line.give_back_front(items);
-        self.wake(slf, wakes);
-    }
-
-    pub fn withdraw(&self, ticket: u64) -> Withdrawn<Item, Wake> {
-        self.state().line.withdraw(ticket)
     }
 }
 
@@ -476,36 +333,6 @@ impl<'py> FromPyObject<'_, 'py> for Maxsize {
         let (least, most) = (i128::from(i64::MIN), i128::from(i64::MAX));
         Ok(Self(numbers::whole_within("maxsize", &object, least, most)? as isize))
     }
-}
-
-/// Until when somebody waits; `None` for as long as it takes.
-#[derive(Clone, Copy)]
-struct Limit(Option<Instant>);
-
-impl Limit {
-    fn of(timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        timeout.map_or(Ok(Self(None)), |timeout| Ok(Self::after(numbers::wait("timeout", timeout)?)))
-    }
-
-    /// More than the clock can tell is as good as no limit.
-    fn after(duration: Duration) -> Self {
-        Self(numbers::moment_after(duration))
-    }
-
-    fn is_over(self) -> bool {
-        self.0.is_some_and(|until| Instant::now() >= until)
-    }
-}
-
-pub fn error(py: Python<'_>, name: &str, message: &'static str) -> PyErr {
-    match class(py, name) {
-        Ok(class) => PyErr::from_type(class, message),
-        Err(error) => error,
-    }
-}
-
-pub fn closed(py: Python<'_>) -> PyErr {
-    error(py, "QueueClosed", "the queue is closed")
 }
 
 fn is_closed(py: Python<'_>, error: &PyErr) -> bool {

@@ -14,9 +14,9 @@ use pyo3::{
 };
 
 use crate::{
-    queue::line::{Refusal, Served, Wakes, Withdrawn},
+    queue::channel::{Refusal, Served, Wakes, Withdrawn},
+    queue::core::{Item, QueueCore, closed},
     queue::wake::{Wake, running_loop},
-    queue::{Item, QueueCore, closed},
 };
 
 /// What a coroutine is for.
@@ -155,7 +155,7 @@ impl QueueWait {
                 Ok(()) => Step::Ended(py.None()),
                 Err(item) => Step::Wait(Wish::Put(item)),
             }),
-            Wish::Join if core.state().line.unfinished() == 0 => Ok(Step::Ended(py.None())),
+            Wish::Join if core.state().channel.unfinished() == 0 => Ok(Step::Ended(py.None())),
             Wish::Join => Ok(Step::Wait(wish)),
         }
     }
@@ -185,20 +185,20 @@ impl QueueWait {
     /// Under one lock: tries again, and parks.
     fn park_with(&self, wish: Wish, wake: Wake) -> Parking {
         let mut state = self.queue.get().state();
-        let line = &mut state.line;
+        let channel = &mut state.channel;
         match wish {
-            Wish::Get | Wish::Next => match line.take() {
+            Wish::Get | Wish::Next => match channel.take() {
                 Ok((item, wakes)) => Parking::Done(Some(item), wakes),
-                Err(Refusal::Wait) => Parking::Parked(wish, line.park_getter(wake)),
+                Err(Refusal::Wait) => Parking::Parked(wish, channel.park_getter(wake)),
                 Err(Refusal::Closed) => Parking::Closed(wish),
             },
-            Wish::Put(item) => match line.put(item) {
+            Wish::Put(item) => match channel.put(item) {
                 Ok(wakes) => Parking::Done(None, wakes),
-                Err((Refusal::Wait, item)) => Parking::Parked(Wish::Put(item), line.park_putter(wake, None)),
+                Err((Refusal::Wait, item)) => Parking::Parked(Wish::Put(item), channel.park_putter(wake, None)),
                 Err((Refusal::Closed, item)) => Parking::Closed(Wish::Put(item)),
             },
-            Wish::Join if line.unfinished() == 0 => Parking::Done(None, Vec::new()),
-            Wish::Join => Parking::Parked(wish, line.park_joiner(wake)),
+            Wish::Join if channel.unfinished() == 0 => Parking::Done(None, Vec::new()),
+            Wish::Join => Parking::Parked(wish, channel.park_joiner(wake)),
         }
     }
 
@@ -211,7 +211,7 @@ impl QueueWait {
         let value = match (served, wish) {
             (Served::Item(_, item), _) => item,
             (Served::Granted, Wish::Put(item)) => {
-                let put = queue.get().state().line.put_granted(item);
+                let put = queue.get().state().channel.put_granted(item);
                 match put {
                     Ok(wakes) => queue.get().wake(queue, wakes),
                     Err(_item) => return Err(closed(py)),

@@ -63,8 +63,8 @@ struct Putter<T, W> {
     item: Option<T>,
 }
 
-/// The line.
-pub struct Line<T, W> {
+/// A first-in, first-out channel with a bound.
+pub struct Channel<T, W> {
     items: VecDeque<(i64, T)>,
     next_number: i64,
     /// `usize::MAX` for no bound.
@@ -81,7 +81,7 @@ pub struct Line<T, W> {
     is_closed: bool,
 }
 
-impl<T, W> Line<T, W> {
+impl<T, W> Channel<T, W> {
     pub fn new(room: usize) -> Self {
         Self {
             items: VecDeque::new(),
