@@ -1,6 +1,6 @@
 """Times, sizes and counts as people read them.
 
-Three digits are what a reader takes in; whoever wants more has the number itself.
+Three digits are what a reader takes in; a reader who wants more has the number itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def seconds(value: float) -> str:
 
 
 def span(value: float) -> str:
-    """A time in seconds that somebody waits for, in no more detail than that needs.
+    """A time in seconds that is waited for, in no more detail than that needs.
 
     >>> span(9.7), span(125), span(7265)
     ('9s', '2m5s', '2h1m')

@@ -317,7 +317,7 @@ class CommandCancelled(CommandError):
 
 
 class CommandAmbiguous(CommandError):
-    """Nobody knows how a command ended: it could not be killed, or its end was taken in by somebody else."""
+    """How a command ended is not known: it could not be killed, or something else took in its end."""
 
 
 class FunctionError(OutcomeError):
@@ -345,7 +345,7 @@ class FunctionCancelled(FunctionError):
 
 
 class WorkerLost(Error):
-    """A worker of a cluster has gone, and with it a call that it had begun: nobody knows whether it took effect.
+    """A worker of a cluster has gone, and with it a call that it had begun: whether it took effect is not known.
 
     `retry_on` is asked about it; an outcome that it leads to has a `FunctionAmbiguous`, or a `FunctionError` of kind
     `died` where calling twice does no harm.

@@ -161,7 +161,7 @@ def walk(paths: AnyPath | Iterable[AnyPath], **options: Unpack[WalkOptions]) -> 
 
 def _walk_named(paths: AnyPath | Iterable[AnyPath], **walked: Unpack[WalkOptions]) -> Iterator[Found]:
     """Files, what cannot be looked at, and of all else what was named."""
-    # Options are looked at now, and not once somebody pulls.
+    # Options are looked at now, and not with the first item that is pulled.
     walk((), **walked)
 
     def given() -> Iterator[Found]:

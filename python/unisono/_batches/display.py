@@ -111,7 +111,7 @@ class Display:
 
 
 def tell(text: str) -> None:
-    """Write to standard error, whatever has become of it: nobody is left to tell that it is closed or full."""
+    """Write to standard error, whatever has become of it: there is no place to say that it is closed or full."""
     if sys.stderr is None:
         return
     with contextlib.suppress(OSError, ValueError):

@@ -1,7 +1,7 @@
 """What a batch is given, on its way into the batch's run: from an iterable, an async iterable or a queue.
 
 A task that takes from an async iterable, and a thread that takes from a queue, hold the `Feed` and never the batch, so
-they do not keep a batch that nobody has any more: it stops them as it goes.
+they do not keep a batch that nothing else holds: it stops them as it goes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Feed:
         noun: What they are, in messages.
         run: Where they go.
         listener: Is notified when there may be room.
-        items: Gets each item by its number; `None` when nobody needs them.
+        items: Gets each item by its number; `None` when nothing needs them.
         returns: Takes back what comes too late, where items come from a queue.
         ahead: How many times its limit the run may have of a queue's items that have no outcome; `None` for what it has
             room for.
@@ -229,7 +229,7 @@ class Feed:
 
     async def _take_from(self, given: AsyncIterable[Any]) -> None:
         failed = None
-        # Then whoever cancels this ends the loop, and it is nothing that the iterable raises.
+        # Then what cancels this ends the loop, and it is nothing that the iterable raises.
         waits_for_room = False
         try:
             async for item in given:
@@ -238,12 +238,12 @@ class Feed:
                     break
                 self._push([item])
                 while self._room() <= 0 and not self._is_stopped and self._run.report() is None:
-                    # Room comes with outcomes, and whoever takes them rings; or with a limit that is raised.
+                    # Room comes with outcomes, and taking them notifies; or with a limit that is raised.
                     waits_for_room = True
                     await self._listener.wait(_LOOK_UP if self._ahead is not None else None)
                 waits_for_room = False
         except (asyncio.CancelledError, GeneratorExit) as error:
-            # If nobody stopped this, the iterable was cancelled by what it waits for, or all on this loop was. It is
+            # If this was not stopped, the iterable was cancelled by what it waits for, or all on this loop was. It is
             # not raised, since the task would keep it, with its traceback, in a cycle with this.
             if not self._is_stopped:
                 failed = self._lost() if waits_for_room else self._failed(error)
@@ -274,12 +274,12 @@ class Feed:
 
 
 def _look_at(task: asyncio.Task[None]) -> None:
-    """What ends the loop is raised by that; nobody else looks at it, which asyncio would complain of."""
+    """What ends the loop is raised by that; nothing else looks at it, which asyncio would complain of."""
     if not task.cancelled():
         task.exception()
 
 
-# No code of anybody's runs as these are iterated over: they are not slow, and do not fail.
+# No code of the program's runs as these are iterated over: they are not slow, and do not fail.
 _AT_HAND = frozenset({list, tuple, range})
 # Enough to keep the engine busy between two looks, few enough that a slow iterator delays no outcome for long.
 _AT_ONCE = 256

@@ -1,8 +1,8 @@
-"""Items that come from queues: pulled by a thread, so that an empty queue keeps nobody from taking outcomes.
+"""Items that come from queues: pulled by a thread, so that an empty queue does not keep outcomes from being taken.
 
 The thread is told when there may be room, asks how much, waits for that many items at most, and pushes them. Nothing is
-taken that the batch has no room for. Where that is no more than can begin, it looks again by itself, since whoever
-takes outcomes may be busy with one while the others end.
+taken that the batch has no room for. Where that is no more than can begin, it looks again by itself, since the caller
+that takes outcomes may be busy with one while the others end.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Puller:
     Args:
         source: Where items come from.
         room: Answers how many may be taken.
-        looks: Whether it looks again though nobody asks.
+        looks: Whether it looks again unasked.
         push: Is given items, in order.
         end: Is called when there will be no more.
         give_back: Is given what was taken when it was stopped.

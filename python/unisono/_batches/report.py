@@ -25,7 +25,7 @@ class Report(Generic[OutcomeT]):
         kept: Of these, those of an earlier run, by outcome.
         passing: Of those that failed, how many the next run with `resume=True` runs again, by kind: what the absence of
             a host (`connect`, `away`) or a limit (`rate_limited`, `retry_budget`) decided, and may be repeated.
-        pending: Items that have no outcome; `None` when the input did not come to its end and nobody knows how many
+        pending: Items that have no outcome; `None` when the input did not come to its end and it is not known how many
             there are. As far as it was not read, it is taken to have the items that are kept.
         retries: Attempts beyond the first.
         bytes: Bytes of bodies as they came over the wire, or of files.
@@ -83,7 +83,7 @@ class Report(Generic[OutcomeT]):
 
         Raises:
             ExceptionGroup: With the exceptions of the items that did not end well: the first hundred of them, and where
-                nobody took the outcomes, one for each of the most frequent errors. Of items that an earlier run ended
+                no outcome was taken, one for each of the most frequent errors. Of items that an earlier run ended
                 there is a count; what it raised is in the results file, as text. What failed outside of any item is
                 among them: an output that was lost, a manifest without an entry.
         """

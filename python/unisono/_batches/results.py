@@ -74,7 +74,7 @@ def _outcomes(text: bytes) -> Iterator[dict[str, Any]]:
         rest = rest[end:].lstrip(_SPACE)
 
 
-# Not of the outcome; in the first line, unless somebody has sorted the file.
+# Not of the outcome; in the first line, unless the file was sorted since.
 _OF_THE_FILE = ("run", "open", "identity")
 _DECODER = json.JSONDecoder()
 # What JSON has around its values.

@@ -47,7 +47,7 @@ class Returns:
     Attributes:
         loop: Where an `asyncio.Queue` is taken from.
         returned: How many outcomes those had that went back, by kind.
-        is_left: Nobody wants outcomes any more.
+        is_left: Outcomes are not wanted any more.
         puller: The thread that takes from the queue, if one does.
     """
 
@@ -133,7 +133,7 @@ class Returns:
                 _put_back(self._source, items, self.loop)
 
     def follow(self, run: _native.Run[Any]) -> None:
-        """Nobody wants outcomes any more: a thread takes them to the run's end.
+        """Outcomes are not wanted any more: a thread takes them to the run's end.
 
         Raises:
             RunError: There is no thread for it.
@@ -152,7 +152,7 @@ class Returns:
             run.wait(_SOON)
             run.clear()
         self.finish(run)
-        # Whoever waits for the end may have missed what was heard here.
+        # A task that waits for the end may have missed what was heard here.
         run.notify()
 
     def _has_ended(self, run: _native.Run[Any]) -> bool:

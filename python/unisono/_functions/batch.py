@@ -201,7 +201,7 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
         run: _native.Run[FunctionOutcome[Any]]
         start: Any = self._work.start
         try:
-            # Outcomes are what frees items, so they are taken whether anybody wants them or not.
+            # Outcomes are what frees items, so they are taken whether they are wanted or not.
             run, queue = start(keep_outcomes=True, **options)
         except BaseException:
             if executor is not None and self._call.cluster is not None:
@@ -210,7 +210,7 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
         try:
             self._serve(run, queue, options["limit"], executor)
         except BaseException:
-            # Whoever was to serve it does not, so it ends at once; the next try is another run.
+            # What was to serve it does not, so it ends at once; the next try is another run.
             queue.leave("nobody makes its calls")
             give_up(run, options)
             if executor is not None and self._call.cluster is not None:
@@ -271,11 +271,11 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
 
     # Whether it is iterated over on a loop, which is where its coroutines then belong.
     _is_async = False
-    # Who calls them there.
+    # What calls them there.
     _loop_caller: LoopCaller | None = None
-    # Who has an executor call them.
+    # What has an executor call them.
     _executor_caller: ExecutorCaller | None = None
-    # Whoever calls, wherever.
+    # What calls, wherever.
     _caller: LoopCaller | LoopThread | ExecutorCaller | None = None
 
     @property
@@ -283,9 +283,9 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
         """Whether the loop of its calls has ended before it."""
         return self._loop_caller is not None and self._loop_caller.is_lost
 
-    # Nobody wants to hear of its end any more.
+    # Its end is not waited for any more.
     _is_left = False
-    # Who calls coroutines where there is no loop.
+    # What calls coroutines where there is no loop.
     _loop_thread: LoopThread | None = None
 
     def __aiter__(self) -> Any:
@@ -336,7 +336,7 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
         await super()._wait_on_loop(run)
 
     def _refuse_to_wait(self) -> None:
-        # Whoever has closed it waits for as long as the engine lets what cannot be stopped go on.
+        # The caller that has closed it waits for as long as the engine lets what cannot be stopped go on.
         if not self._is_left:
             raise UsageError(
                 f"the calls of `{self._call.name}` are on an event loop that cannot run while this thread waits for "
@@ -352,7 +352,7 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
         self._tell_of_loss()
 
     def _tell_of_loss(self) -> None:
-        """What was left of the items was cancelled, which nobody has asked for."""
+        """What was left of the items was cancelled, though that was not asked for."""
         is_told, self._is_left = self._is_left or self._cancelled is not None, True
         refusal = self._executor_caller.take_refusal() if self._executor_caller is not None else None
         if refusal is not None and not is_told:
@@ -390,7 +390,7 @@ def _pool(place: str, limit: int) -> Executor:
 
 
 def _ignore(number: int) -> None:
-    """Nobody wants an item back."""
+    """Items are not wanted back."""
 
 
 def _stop(future: Future[Any]) -> None:

@@ -1,7 +1,7 @@
 """What a call of something makes: a result, a coroutine, or a generator.
 
 Asked where the wrong one would be quiet: a generator function in place of a function runs nothing, and what a coroutine
-function returns in place of an answer is true, is a text, and is awaited by nobody.
+function returns in place of an answer is true, is a text, and is never awaited.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who calls the functions of a batch: tasks on an event loop, or the futures of an executor.
+"""What calls the functions of a batch: tasks on an event loop, or the futures of an executor.
 
 The engine says which calls begin and which are to stop, in batches, by a notifier. Here they are begun, and
 their ends are given back; nothing here knows of limits, retries or deadlines.
@@ -64,14 +64,14 @@ class Judge:
         try:
             return (number, _RETURNED, False, "", result, self.serialize(result))
         except BaseException as error:
-            # Whatever it is: nobody else settles this call, and no other is to suffer from it.
+            # Whatever it is: nothing else settles this call, and no other is to suffer from it.
             message = f"its result cannot be written: {_shown(error)} (give serialize=)"
             return (number, CallQueue.UNSAVED, False, message, None, None)
 
     def _nothing_ran(self, number: int, result: Any) -> End:
         """What it answered is still to be run, so it did not do what it is for."""
         if isinstance(result, types.CoroutineType):
-            # It would complain that nobody has awaited it.
+            # It would complain that it was never awaited.
             result.close()
             message = 'it returned a coroutine, which nobody awaits: give executor="loop"'
         else:
@@ -112,8 +112,8 @@ class LoopCaller:
 
     A loop may end under its calls. `asyncio.run` cancels all tasks there are, and then closes all async generators that
     have begun: one of them is ours, which cancels what has begun meanwhile and waits for its end. A loop that is closed
-    without that, or that nobody has any more, drops what it would call when it is notified. Either way the engine
-    is told that nothing goes on here, and the batch is stopped, since nobody else would settle its calls.
+    without that, or that nothing holds any more, drops what it would call when it is notified. Either way the engine
+    is told that nothing goes on here, and the batch is stopped, since nothing else would settle its calls.
 
     Args:
         unbegun: Is told the number of each item whose call was taken back before it began.
@@ -160,7 +160,7 @@ class LoopCaller:
         self.is_over = False
         self.is_lost = False
         notifier = queue.notifier()
-        assert notifier is not None, "nobody has taken the end yet"
+        assert notifier is not None, "the end has not been taken yet"
         self._watch = Watch(self._loop, notifier, self._heard, self._left)
         self._last = self._at_the_end()
         _step(self._last)
@@ -275,7 +275,7 @@ class LoopCaller:
         try:
             task = self._loop.create_task(self._call(item), name=f"{self._prefix}{_called(item, at)}]")
         except BaseException as error:
-            # Also what is no `Exception`: nobody else would settle this call.
+            # Also what is no `Exception`: nothing else would settle this call.
             self._give_back(self._judge.raised(number, error))
             return error if isinstance(error, SystemExit | KeyboardInterrupt) else None
         ended = partial(self._ended, number)
@@ -342,10 +342,10 @@ class ServingThread:
 class LoopThread:
     """An event loop in a thread of its own, for a program that takes the outcomes of coroutines without one.
 
-    Such a loop stops when a task raises `SystemExit` or `KeyboardInterrupt`, or somebody calls its `stop`, and is
+    Such a loop stops when a task raises `SystemExit` or `KeyboardInterrupt`, or its `stop` is called, and is
     started again: the first are what one call raised, as they are for the threads of an executor, and no end of the
-    others. Out of a callback, which is no call's, they are for whoever takes the outcomes: then nothing further begins,
-    what runs is cancelled, and `take_exit` has what was raised.
+    others. Out of a callback, which is no call's, they are for the caller that takes the outcomes: then nothing further
+    begins, what runs is cancelled, and `take_exit` has what was raised.
 
     Args:
         unbegun, is_lazy: As for `LoopCaller`.
@@ -384,7 +384,7 @@ class LoopThread:
                 while self._made is not None and not (self._made.is_over or self._made.is_lost):
                     self._run(loop)
         finally:
-            # Whatever has ended it: nobody else would settle what the engine has begun, or begins.
+            # Whatever has ended it: nothing else would settle what the engine has begun, or begins.
             if self._made is None or self._made.is_lost or not self._made.is_over:
                 self._queue.leave(_ENDED)
                 self._stop()
@@ -417,7 +417,7 @@ class LoopThread:
             self._is_serving = False
 
     def take_exit(self) -> BaseException | None:
-        """What somebody else than a call has raised to end the program, once."""
+        """What something else than a call has raised to end the program, once."""
         taken, self._exit = self._exit, None
         return taken
 
@@ -495,7 +495,7 @@ class ExecutorCaller:
             if self._is_ours:
                 self._executor.shutdown(wait=False, cancel_futures=True)
             if not is_over:
-                # Whatever has ended it: nobody else would settle what the engine begins.
+                # Whatever has ended it: nothing else would settle what the engine begins.
                 self._queue.leave("nobody makes calls any more", list(self._futures))
 
     def take_refusal(self) -> RunError | None:
@@ -508,7 +508,7 @@ class ExecutorCaller:
         if self._is_draining:
             return
         self._is_draining = True
-        # An executor of the program's may hold up whoever queue something in.
+        # An executor of the program's may hold up the thread that submits to it.
         if self._gate.acquire(timeout=_LONGEST_HANDING_IN):
             self._gate.release()
         self._withdraw(list(self._futures.copy().values()))
@@ -566,7 +566,7 @@ class ExecutorCaller:
         else:
             end = self._judge.raised(number, error)
         self._stopped.discard(number)
-        # After a fork, or at the end of the program, there is nobody to give it to.
+        # After a fork, or at the end of the program, there is no queue to give it to.
         with contextlib.suppress(RuntimeError):
             self._queue.give_back([end])
 

@@ -14,7 +14,7 @@ written. The rules:
   `id=` says what such an item is called.
 
 Every part begins with its type and its length, so that no two values have the same encoding. `VERSION` is written into
-results files; whoever changes an encoding counts it up, in `functions.rs`.
+results files; a change of an encoding counts it up, in `functions/mod.rs`.
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ class retry:  # noqa: N801 (used as a function)
         retries: Most repeats.
         retry_on: What is worth a repeat: exception types, or a function that is given the exception. There is no
             default: only you know what may be done twice. `KeyboardInterrupt`, `SystemExit`, `GeneratorExit`,
-            `asyncio.CancelledError` and groups with one of them are never repeated; who names one, or `BaseException`
-            with all of them, is refused.
+            `asyncio.CancelledError` and groups with one of them are never repeated; to name one, or `BaseException`
+            with all of them, is an error.
         deadline: No repeat starts later than this after the first attempt; seconds, or text such as `"30s"`.
         key: With the decorator, returns from the call's arguments what shares a budget of repeats, such as a host; by
             default, all calls do.
@@ -179,7 +179,12 @@ class _Attempts:
     """The attempts of one call."""
 
     def __init__(
-        self, shared: Retries, is_worth_another: Callable[[BaseException], bool], key: str, why_no_more: str, retries: int
+        self,
+        shared: Retries,
+        is_worth_another: Callable[[BaseException], bool],
+        key: str,
+        why_no_more: str,
+        retries: int,
     ) -> None:
         self._shared = shared
         self._why_no_more = why_no_more

@@ -90,8 +90,8 @@ class AsyncResult(concurrent.futures.Future[T]):
         try:
             value = self._join([part.result() for part in self._parts])
         except BaseException as error:
-            # Callbacks come first, as with multiprocessing: who has waited finds them done.
-            # One that ends more than itself, as by `sys.exit`, keeps nobody waiting.
+            # Callbacks come first, as with multiprocessing: a thread that has waited finds them done.
+            # One that ends more than itself, as by `sys.exit`, keeps no thread waiting.
             try:
                 self._tell(self._error_callback, error)
             finally:

@@ -2,7 +2,7 @@
 
 A task is pickled by C's `_pickle`; here is what stands in when that refuses: a `memoryview` (with its format and its
 shape; it can be written to if it could be before), and functions that have no importable name, by cloudpickle where
-that is installed. In a notebook or at a prompt, where `__main__` cannot be imported by anybody else, cloudpickle does
+that is installed. In a notebook or at a prompt, where `__main__` cannot be imported elsewhere, cloudpickle does
 everything but views of memory, of which it would make `bytes`.
 
 Leaves out dill, and anything that would pickle a running thing.
@@ -221,7 +221,7 @@ def _restored(described: Described) -> tuple[BaseException, bool]:
         try:
             error = pickle.loads(pickled)
         except BaseException as second:
-            # Not even `SystemExit` gets out: a task has failed, and not whoever looks at it.
+            # Not even `SystemExit` gets out: a task has failed, and not the code that looks at it.
             is_interrupted = _was_pressed(second)
             error = None
     if not isinstance(error, BaseException):

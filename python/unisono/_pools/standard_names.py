@@ -34,7 +34,7 @@ def translate(options: dict[str, Any], given: Mapping[str, Any]) -> tuple[dict[s
         given: By the other names; `None` is the same as not given there as well.
 
     Raises:
-        TypeError: A name is of nobody's.
+        TypeError: A name is of neither.
         UsageError: An option is given by two names, or a context is none.
     """
     said_as = {ours: ours for ours, value in options.items() if value is not None}

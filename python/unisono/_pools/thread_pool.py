@@ -115,7 +115,7 @@ class ThreadPool(PoolCalls, ThreadPoolExecutor):
         prefix = thread_name_prefix or f"ThreadPool-{next(self._numbers)}"
         start = functools.partial(initializer, *initargs) if initializer is not None else None
         self._workers = ThreadWorkers(prefix, max_workers, start, max_pending, idle_timeout, warn_after)
-        # When nobody holds the pool any more, its threads finish what is in line and end.
+        # When nothing holds the pool any more, its threads finish what is in line and end.
         weakref.finalize(self, self._workers.queue.close).atexit = False
 
     def __init_subclass__(cls, **keywords: Any) -> None:
@@ -221,7 +221,7 @@ class ThreadPool(PoolCalls, ThreadPoolExecutor):
         until = None if timeout is None else time.monotonic() + timeout
         rows = zip(*iterables)
         futures = deque(self.submit(fn, *row) for row in itertools.islice(rows, buffersize))
-        # Who has everything submitted may let go of the pool; else the results hold it until they are taken.
+        # With everything submitted the pool may be let go of; else the results hold it until they are taken.
         return _results(None if buffersize is None else self, fn, rows, futures, until)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

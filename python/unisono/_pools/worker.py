@@ -48,7 +48,7 @@ def take_signals() -> None:
     """Take signals as a program does that was just started, but for SIGINT, whatever the program that made us does.
 
     One that ignores SIGCHLD, for one, would never be told how its workers end, and one that blocks signals would have
-    workers that nobody can ask to end. Others stay ignored: nohup(1) is meant for everything that a program starts.
+    workers that cannot be asked to end. Others stay ignored: nohup(1) is meant for everything that a program starts.
     """
     for number in signal.valid_signals() - {signal.SIGINT}:
         taken = signal.getsignal(number)
@@ -218,7 +218,7 @@ def _run_main(kind: str, where: str) -> None:
 
 
 def main_of_caller() -> tuple[str, str] | None:
-    """How workers find the caller's `__main__`: by name or path; `None` when nobody else can run it."""
+    """How workers find the caller's `__main__`: by name or path; `None` when no other process can run it."""
     if _Main.of_program is not None:
         return _Main.of_program
     main = sys.modules.get("__main__")

@@ -89,7 +89,7 @@ class Spawn:
     method: str
     socket: int
     memory: int
-    #: Whoever makes it writes here how it has ended, or that it could not be made.
+    #: The process that makes it writes here how it has ended, or that it could not be made.
     status: int
     settings: int
     words: int
@@ -135,7 +135,7 @@ class Zygote:
         with contextlib.suppress(BrokenPipeError):
             self.channel.send(_SERVES)
         if self.is_unfit:
-            # Before its worker says so: whoever asks from then on is to get another zygote, which looks again.
+            # Before its worker says so: a pool that asks from then on is to get another zygote, which looks again.
             self.channel.shutdown(socket.SHUT_RDWR)
         else:
             self.poll.register(self.channel, select.POLLIN)
@@ -222,7 +222,7 @@ class Zygote:
         try:
             self.work(*own, self.spawned, inherited)
         except BrokenPipeError:
-            # The pool is gone in the middle of a task; nobody wants to know of its end.
+            # The pool is gone in the middle of a task; its end is of no use to anything.
             pass
         except SystemExit as end:
             # Of a child that a task has forked.
@@ -239,7 +239,7 @@ class Zygote:
     def reap(self, process: int) -> None:
         """Tell how a worker has ended."""
         number, status = self.children.pop(process)
-        # Nobody has seen it when something that was preloaded takes in the ends of all children.
+        # It goes unseen when something that was preloaded takes in the ends of all children.
         with contextlib.suppress(ChildProcessError, OSError):
             _, how = os.waitpid(number, 0)
             os.write(status, how.to_bytes(4, "little", signed=True))

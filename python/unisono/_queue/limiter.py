@@ -1,6 +1,6 @@
 """`Limiter`: the engine's limits without a batch, for threads and coroutines together.
 
-Who asks first goes first, among those with the same key; keys take turns. A place that is given to somebody who is
+What asks first goes first, among those with the same key; keys take turns. A place that is given to a waiter that is
 cancelled, interrupted or gone goes to the next one. All of it is native (`crates/unisono-python/src/limiter`), so
 that no exception from outside can come between two of its steps; here is what is to be said of it.
 
@@ -19,12 +19,12 @@ __all__ = ["Limiter"]
 # What `aacquire` returns can then be given to `asyncio.create_task`, which asks for a coroutine.
 Coroutine.register(PlaceWait)
 
-# Nobody is let in by time any more, and no thread of ours is in the way of the interpreter's end.
+# Nothing is let in by time any more, and no thread of ours is in the way of the interpreter's end.
 _shutdown.joins(stop_clocks)
 
 
 class Limiter(LimiterCore):
-    """Bounds how many are inside at once and how often somebody enters, whoever they are.
+    """Bounds how many are inside at once and how often one enters, thread or coroutine.
 
     One object may be shared by threads, coroutines on any number of event loops, and the functions of several batches.
 
@@ -42,14 +42,14 @@ class Limiter(LimiterCore):
     | `with limiter:` | `async with limiter:` | waits until there is a place; gives it back at the end of the block |
     | `with limiter.of(key):` | `async with limiter.of(key):` | the same with a key, such as a host |
     | `acquire(key="")` | `await aacquire(key="")` | where a block does not fit |
-    | `release(key="")` | the same | gives a place back; `RuntimeError` when nobody with this key is inside |
+    | `release(key="")` | the same | gives a place back; `RuntimeError` when nothing with this key is inside |
     | `limit`, `set_limits(...)` | the same | may be changed at any time; a rate of `"none"` takes it away |
     | `inside`, `waiting` | the same | how many are inside, and how many wait for a place |
 
     No place is lost: when a task is cancelled, a thread gets Ctrl-C, or a loop is closed while they wait, or in the
-    very moment in which they are let in, it goes to the next one. So does an entry of a rate, if nobody has entered
+    very moment in which they are let in, it goes to the next one. So does an entry of a rate, if nothing has entered
     since. On the thread of a running event loop a plain `with` or `acquire` that would have to wait raises
-    `UsageError`, since the loop would wait with it. In the child of a fork nobody waits, and only what the forking
+    `UsageError`, since the loop would wait with it. In the child of a fork nothing waits, and only what the forking
     thread has entered counts.
 
     >>> limiter = Limiter(limit=10, rate="1000/s", per_key=2)

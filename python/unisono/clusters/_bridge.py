@@ -103,7 +103,7 @@ class _Pipe:
         return (kind, data) if len(data) == size else None
 
     def say(self, kind: bytes, data: bytes) -> None:
-        # Whoever does not listen any more has closed our input as well.
+        # A command that does not listen any more has closed our input as well.
         with self._lock, contextlib.suppress(OSError, ValueError):
             self._answers.write(_HEAD.pack(len(data), kind) + data)
             self._answers.flush()
@@ -134,7 +134,7 @@ class _Pipe:
             (number,) = _NUMBER.unpack_from(data)
             if kind == b"S":
                 requests.append((number, data[_NUMBER.size :]))
-                # A number is used again once what had it has ended: who was to stop was that one.
+                # A number is used again once what had it has ended: what was to stop was that one.
                 stops = [stopped for stopped in stops if stopped != number]
             else:
                 stops.append(number)
@@ -174,7 +174,7 @@ def main(address: str) -> None:
         if options is not None:
             executor, _ = clusters.for_fetching(address)
             pipe.patience = _LONGEST_END
-            # What matters is said by us, to whoever started the command.
+            # What matters is said by us, to the user who started the command.
             logging.getLogger("distributed").setLevel(logging.CRITICAL)
             carry(pipe, executor, options, is_ours=True)
             pipe.say(b"R", b"")

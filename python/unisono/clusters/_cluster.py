@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Cluster", "Inbox", "Place", "Then"]
 
 Then: TypeAlias = Callable[[Any, str | None], None]
-"""Told what was answered; or nothing, and why nobody who knows has answered."""
+"""Told what was answered; or nothing, and why there was no answer from one that knows."""
 
 
 @dataclass(eq=False)

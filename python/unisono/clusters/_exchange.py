@@ -40,7 +40,7 @@ class RemoteRequests(Protocol):
         """These have ended."""
 
     def lost(self, numbers: list[int], why: str) -> None:
-        """Nobody knows what became of these."""
+        """What became of these is not known."""
 
     def unsent(self, numbers: list[int], why: str) -> None:
         """These were never sent."""
@@ -248,7 +248,7 @@ class Exchange:
     # Ends.
 
     def _collect(self, session: _Session) -> None:
-        # Not before the first batch: there is nobody to ask.
+        # Not before the first batch: there is no session to ask.
         if session.is_collecting or not session.open or (session.batches == 1 and session.sending is not None):
             return
         session.is_collecting = True
@@ -273,7 +273,7 @@ class Exchange:
         ends = [end for end in ends if end[0] in session.open]
         ended = {number for number, _ in ends}
         session.open -= ended
-        # The engine may use these numbers again, and nobody has asked to stop what has them then.
+        # The engine may use these numbers again, and what has them then was not asked to stop.
         session.stops = [number for number in session.stops if number not in ended]
         self._remote_requests.give_back(ends)
 
@@ -305,7 +305,7 @@ class Exchange:
             self._waiting.clear()
 
 
-# As the executor's: whoever waits for a worker waits as long for either.
+# As the executor's: a caller that waits for a worker waits as long for either.
 LONGEST_WITHOUT_WORKERS = 60.0
 _STOPPED = "stopped before it was sent"
 # A message is bounded, so that a large one does not keep the small ones waiting.

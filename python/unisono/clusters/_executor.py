@@ -1,14 +1,14 @@
 """An executor over the workers of a cluster: which call travels with which others, to whom, and what its end is.
 
 One thread decides, on events from an inbox: calls come, workers join and leave, chunks and recalls answer. So nothing
-here is locked. What sends, and who the workers are, is a `Cluster` (see `_cluster`).
+here is locked. What sends, and which the workers are, is a `Cluster` (see `_cluster`).
 
 Calls that wait are spread evenly over the places that are free, so that none idles. How many travel together is
-bounded by how long calls take: a chunk is about `_CHUNK_SECONDS` of work, and a single call as long as nobody knows.
+bounded by how long calls take: a chunk is about `_CHUNK_SECONDS` of work, and a single call may take any time.
 One that takes far longer is recalled: the ends that it holds back are handed out, and what has not begun goes to
 others.
 
-A worker that goes takes with it what it had begun. Such a call is lost: nobody knows whether it has taken effect. It
+A worker that goes takes with it what it had begun. Such a call is lost: whether it has taken effect is not known. It
 is not called again here, unless the caller has said that it may be; what had not begun, to our certain knowledge, is.
 
 Requests of a fetch take another way to the same workers: see `_exchange`.
@@ -102,7 +102,7 @@ class _Call:
 
 @dataclass(eq=False)
 class _Withdrawal:
-    """Somebody waits until it is certain that nothing further begins."""
+    """A caller waits until it is certain that nothing further begins."""
 
     # Chunks that have been recalled for it.
     open: set[int]
@@ -289,7 +289,7 @@ class ClusterExecutor(Executor):
                 for exchange in self._exchanges:
                     exchange.flush()
         except BaseException as error:
-            # Nobody may wait for what nobody will decide.
+            # Nothing may wait for what will never be decided.
             with self._gate:
                 self._is_closing = True
             self._on_broken(f"a fault of unisono: {error!r}")
@@ -567,7 +567,7 @@ def withdraw(futures: Iterable[Future[Any]]) -> set[Future[Any]]:
 
 
 def _give(future: _RemoteFuture, end: End) -> None:
-    """Settle a call. Whatever reading its end raises is how it has ended, and nobody else's concern."""
+    """Settle a call. Whatever reading its end raises is how it has ended, and of no other call."""
     _, has_returned, data = end
     if not has_returned:
         future.fail(_pickling.restore_error(pickle.loads(data))[0])
@@ -594,7 +594,7 @@ def _close_all() -> None:
         executor._thread.join(_LONGEST_GOODBYE)
 
 
-# Long against the few milliseconds that a message takes, short for whoever waits.
+# Long against the few milliseconds that a message takes, short for a caller that waits.
 _CHUNK_SECONDS = 0.05
 # What is lost at most with one worker, however quick the calls.
 _LARGEST_CHUNK = 256

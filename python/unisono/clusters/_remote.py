@@ -5,7 +5,7 @@ process it is meant for, and that process remembers what it has begun: another o
 answers `None` and calls nothing.
 
 Calls of a chunk are made one after another. `recall` comes in beside it, on a thread that is never busy: it hands out
-the ends that are there, and takes away what has not begun, so that a slow call holds back nobody but itself.
+the ends that are there, and takes away what has not begun, so that a slow call holds back nothing but itself.
 
 What travels is bytes, pickled here and by us alone: a scheduler in between needs none of the program's modules, and an
 item that cannot be read is that item's error. It leaves out isolation: a function that ends its process ends the
@@ -36,7 +36,7 @@ End: TypeAlias = tuple[int, bool, bytes]
 
 @dataclass(frozen=True)
 class Greeting:
-    """Who a worker is.
+    """What a worker is known by.
 
     Attributes:
         token: Tells its process apart from all others, also from a later one at the same address.
@@ -55,7 +55,7 @@ class Order:
 
     Attributes:
         token: The process that it is meant for.
-        executor: Who sends it.
+        executor: The executor that sends it.
         number: Its number; they ascend.
         settled: All chunks of this executor with lower numbers are over, and need not be remembered.
         key: Which function is called.
@@ -77,7 +77,7 @@ class Answer:
     """What a chunk or a recall answers.
 
     Attributes:
-        ends: Calls that have ended and that nobody has been told of.
+        ends: Calls that have ended, of which no executor has been told.
         unbegun: Positions of calls that were taken away before they began, and never will.
         seconds: How long the calls took together.
     """
@@ -162,7 +162,7 @@ async def answer_on_loop(question: Question) -> Any:
 
 
 def greet() -> Greeting:
-    """Who this process is."""
+    """What this process is known by."""
     return Greeting(_process.token, __version__, sys.version_info[:2])
 
 

@@ -4,9 +4,9 @@ A *session* is what one run has in one process: a native fetcher with its connec
 and is taken once, however often it comes; what has ended is told until the next question acknowledges it. So a message
 that is lost on the way costs another message, and never a second request.
 
-A question names the process that it is meant for. A session that has ended, since nobody asked for a minute or somebody
-said so, is never begun again under its name: who batches to it is told that it is gone. It leaves out threads of the
-worker: a question to Dask is answered on the event loop, where it waits without one.
+A question names the process that it is meant for. A session that has ended, since it was not asked for a minute or a
+program said so, is never begun again under its name: a batch for it is told that it is gone. It leaves out threads of
+the worker: a question to Dask is answered on the event loop, where it waits without one.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class _Address:
 
     Attributes:
         token: The process.
-        executor: Who asks.
+        executor: The executor that asks.
         session: The session's name.
     """
 
@@ -140,7 +140,7 @@ class _Sessions:
         if batch.options is None or batch.session in used:
             return None
         used.add(batch.session)
-        # Those of programs that died are found here, since nobody says so.
+        # Those of programs that died are found here, since nothing says so.
         for key in [key for key, session in self.sessions.items() if session.fetcher.is_over]:
             del self.sessions[key]
         session = self.sessions[batch.executor, batch.session] = _Session(RemoteFetcher(batch.options, _LONGEST_UNSEEN))

@@ -1,11 +1,11 @@
 """Dask: chunks are tasks, each tied to one worker; whatever else is asked of a worker is asked beside its tasks.
 
-The client is our own, also where the program has one: what it subscribes to and closes is nobody else's. It lives on an
+The client is our own, also where the program has one: what it subscribes to and closes is its alone. It lives on an
 event loop in a thread of its own.
 
 A task that a worker had when it died would be given to another one by the scheduler, however often it is told not to
-retry. Here it may only run at the address that it was sent to, and only in that very process: see `_remote`. Who comes
-and goes, the scheduler tells everybody who subscribes to its events.
+retry. Here it may only run at the address that it was sent to, and only in that very process: see `_remote`. Which
+workers come and go, the scheduler tells each subscriber of its events.
 
 A task that has begun cannot be stopped, since it is a call in a thread of a process that has other tasks as well. And
 a cluster that grows from no worker at all does not grow for us: it would do so for tasks that any worker may have.
@@ -146,7 +146,7 @@ class DaskCluster:
         except OSError as error:
             raise RunError(f"cannot reach the scheduler of Dask at {self.address}: {error}") from error
         try:
-            # Before we look who is there, so that nobody comes or goes unseen.
+            # Before we look which are there, so that none comes or goes unseen.
             self._client.subscribe_topic("all", self._on_event)
             workers = await self._workers()
             greetings = await self._client.run(_remote.greet, on_error="return")
@@ -286,7 +286,7 @@ class DaskCluster:
             )
             answer = answers.get(place.name)
         except Exception as error:
-            # Whatever it was: somebody waits to hear of it.
+            # Whatever it was: a caller waits to hear of it.
             _logger.debug("the worker %s did not answer: %s", place.name, error)
         self._inbox.recalled(number, answer if isinstance(answer, bytes) else None)
 
@@ -295,7 +295,7 @@ class DaskCluster:
             answers = await self._client.run(_remote.answer_on_loop, question, workers=[place.name], on_error="return")
             answer = answers[place.name]
         except Exception as error:
-            # Whatever it was: somebody waits to hear of it.
+            # Whatever it was: a caller waits to hear of it.
             answer = error
         if isinstance(answer, BaseException):
             self._inbox.said(then, None, f"{type(answer).__name__}: {answer}")
@@ -323,8 +323,8 @@ class DaskCluster:
 
 
 def _check(said: list[tuple[str, object]]) -> None:
-    for who, greeting in said:
-        if (why := why_unfit(who, greeting)) is not None:
+    for name, greeting in said:
+        if (why := why_unfit(name, greeting)) is not None:
             raise UsageError(why)
 
 

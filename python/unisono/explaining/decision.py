@@ -12,7 +12,7 @@ So each case can be written down in a test. The rules, in this order:
 4. When nothing is faster, a plain loop is the answer; but only if the candidates would not be faster either on a
    machine that is free. Otherwise it cannot be told.
 
-It leaves out what nobody measured: how many calls a server bears, and other machines.
+It leaves out what was not measured: how many calls a server bears, and other machines.
 """
 
 from __future__ import annotations

@@ -68,8 +68,8 @@ class Served:
     """Time that passes only while a busy machine keeps none of these processes from going on: what hangs is told by it.
 
     To be asked again and again. Of the time between two looks does not count for how long a thread was ready and had no
-    CPU (that of the thread with the most, since all others may wait for it), and at most `longest` counts at all: who
-    could not even look in time was stopped, or so was the machine.
+    CPU (that of the thread with the most, since all others may wait for it), and at most `longest` counts at all: a
+    watcher that could not even look in time was stopped, or so was the machine.
     """
 
     def __init__(self, longest: float, processes: Collection[int] = ()) -> None:

@@ -4,7 +4,7 @@ The function is imported as `module:function`, from the folder at hand or from w
 `path/to/file.py:function`. Items are lines of text, or JSON values, one a line, when the file ends in `.jsonl`.
 
 Exit status: 0 when it has an answer, be it that it cannot tell; 1 when the function failed; 2 for wrong words; 125
-when the answer cannot be printed, 141 when nobody reads it.
+when the answer cannot be printed, 141 when its reader is gone.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ class Subject:
         return granted
 
     def announcement(self, budget: float) -> str:
-        """What will be done, for whoever wants to know it first."""
+        """What will be done, to be known before it is done."""
         often = "again and again" if self._most is None else f"{counted(self._most, 'time')} at most"
         samples = counted(len(self.samples), "sample")
         return f"calls {self.name} on {samples} {often}, for about {seconds(budget)}; max_calls bounds that"

@@ -193,7 +193,7 @@ class Trial:
                     future.result()
                     return
                 if served is None:
-                    # Who is quick is never looked at.
+                    # A quick one is never looked at.
                     served = machine.Served(_LOOK_UP, self._processes)
                 elif served.passed() > patience:
                     self._give_up(patience)

@@ -1,4 +1,4 @@
-"""Measuring on a thread of its own, so that a call that does not end holds up nobody.
+"""Measuring on a thread of its own, so that a call that does not end holds up nothing else.
 
 A thread cannot be stopped. One whose call has not ended when its time is up is left behind; it ends with the program.
 Its time does not go on while the machine keeps it from running (`machine.Served`): a busy machine is no hang.
