@@ -4,8 +4,8 @@
 //! A child has a copy of everything and one thread. An object of ours is one of three things in it:
 //! - *refused*, where threads or sockets of the parent serve it: it has a [`HomeProcess`], and every call checks that
 //!   first (a run, a client's engine, a pool, the queues of calls and of remote requests);
-//! - *reset*, where it goes on in the child, without the parent's threads: it has a [`generation`] beside its state, which
-//!   is compared when the state is locked (queues, limiters, the tasks of threads);
+//! - *reset*, where it goes on in the child, without the parent's threads: it has a [`generation`] beside its state,
+//!   which is compared when the state is locked (queues, limiters, the tasks of threads);
 //! - *left behind*, where to drop it would reach what the parent has: such a `Drop` does nothing outside of the home.
 //!
 //! What is Python's to reset is in `python/unisono/_forks.py`, which calls [`after_fork_in_child`] first.
