@@ -10,7 +10,7 @@
 use alloc::{format, vec::Vec};
 use core::ffi::CStr;
 
-use crate::{error::SystemError, reap::ProcessId, stat::Stat};
+use crate::{error::SystemError, process::ProcessId, stat::Stat};
 
 /// A child, or a child of one, and so on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

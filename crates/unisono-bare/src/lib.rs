@@ -13,6 +13,7 @@ extern crate std;
 pub mod clock;
 pub mod descendants;
 pub mod error;
+pub mod process;
 pub mod program;
 pub mod reap;
 pub mod signals;

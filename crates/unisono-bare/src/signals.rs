@@ -11,7 +11,7 @@
 
 use core::{fmt, mem::MaybeUninit, ptr, str::FromStr, time::Duration};
 
-use crate::{error::SystemError, reap::ProcessId};
+use crate::{error::SystemError, process::ProcessId};
 
 /// A signal by its number. Source: signal(7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -15,7 +15,7 @@ use core::{
     ptr,
 };
 
-use crate::{error::SystemError, reap::ProcessId, signals::HeldSignals};
+use crate::{error::SystemError, process::ProcessId, signals::HeldSignals};
 
 /// What to start.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@
 
 use core::str;
 
-use crate::reap::ProcessId;
+use crate::process::ProcessId;
 
 /// The fields of one process, each read when it is asked for.
 ///

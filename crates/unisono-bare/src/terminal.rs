@@ -6,7 +6,7 @@
 
 #![allow(unsafe_code)]
 
-use crate::reap::{ProcessId, group_exists};
+use crate::process::{ProcessId, group_exists};
 
 /// The terminal on standard input, when it controls this process.
 #[derive(Debug)]
