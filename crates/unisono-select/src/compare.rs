@@ -7,12 +7,12 @@ use std::{borrow::Cow, cmp::Ordering};
 
 use crate::{
     Error,
-    eval::Work,
+    budget::Budget,
     value::{Kind, Member, Value},
 };
 
 /// Compares two values.
-pub fn compare<'a>(left: &Value<'a>, right: &Value<'a>, work: &Work) -> Result<Ordering, Error> {
+pub fn compare<'a>(left: &Value<'a>, right: &Value<'a>, budget: &Budget) -> Result<Ordering, Error> {
     let kind = left.kind();
     let by_kind = kind.cmp(&right.kind());
     if by_kind != Ordering::Equal {
@@ -21,27 +21,27 @@ pub fn compare<'a>(left: &Value<'a>, right: &Value<'a>, work: &Work) -> Result<O
     match kind {
         Kind::Null | Kind::False | Kind::True => Ok(Ordering::Equal),
         Kind::Number => {
-            work.spend(left.size() + right.size())?;
+            budget.spend(left.size() + right.size())?;
             Ok(compare_numbers(&number(left), &number(right)))
         }
         Kind::String => {
-            work.spend(left.size() + right.size())?;
+            budget.spend(left.size() + right.size())?;
             Ok(left.text().cmp(&right.text()))
         }
-        Kind::Array => compare_arrays(left, right, work),
-        Kind::Object => compare_objects(left, right, work),
+        Kind::Array => compare_arrays(left, right, budget),
+        Kind::Object => compare_objects(left, right, budget),
     }
 }
 
-fn compare_arrays<'a>(left: &Value<'a>, right: &Value<'a>, work: &Work) -> Result<Ordering, Error> {
-    work.spend(left.size() + right.size())?;
+fn compare_arrays<'a>(left: &Value<'a>, right: &Value<'a>, budget: &Budget) -> Result<Ordering, Error> {
+    budget.spend(left.size() + right.size())?;
     let (Some(mut left), Some(mut right)) = (left.elements(), right.elements()) else { return Ok(Ordering::Equal) };
     loop {
         let order = match (left.next(), right.next()) {
             (None, None) => return Ok(Ordering::Equal),
             (None, Some(_)) => Ordering::Less,
             (Some(_), None) => Ordering::Greater,
-            (Some(left), Some(right)) => compare(&left, &right, work)?,
+            (Some(left), Some(right)) => compare(&left, &right, budget)?,
         };
         if order != Ordering::Equal {
             return Ok(order);
@@ -49,15 +49,15 @@ fn compare_arrays<'a>(left: &Value<'a>, right: &Value<'a>, work: &Work) -> Resul
     }
 }
 
-fn compare_objects<'a>(left: &Value<'a>, right: &Value<'a>, work: &Work) -> Result<Ordering, Error> {
-    work.spend(sorting(left.size()) + sorting(right.size()))?;
+fn compare_objects<'a>(left: &Value<'a>, right: &Value<'a>, budget: &Budget) -> Result<Ordering, Error> {
+    budget.spend(sorting(left.size()) + sorting(right.size()))?;
     let (left, right) = (sorted(left), sorted(right));
     let names = left.iter().map(|(name, _)| name).cmp(right.iter().map(|(name, _)| name));
     if names != Ordering::Equal {
         return Ok(names);
     }
     for ((_, left), (_, right)) in left.iter().zip(&right) {
-        let order = compare(left, right, work)?;
+        let order = compare(left, right, budget)?;
         if order != Ordering::Equal {
             return Ok(order);
         }

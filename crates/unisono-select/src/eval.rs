@@ -1,12 +1,13 @@
 //! Runs an expression.
 //!
 //! A part is given a value and hands each of its outputs to what comes after it, so nothing is collected that is not
-//! asked for. Every step is paid for from one purse, by what it looks at or makes, before it does so.
+//! asked for. Every step is paid for from one budget, by what it looks at or makes, before it does so.
 
-use std::{borrow::Cow, cell::Cell, cmp::Ordering, convert::Infallible, rc::Rc};
+use std::{borrow::Cow, cmp::Ordering, convert::Infallible, rc::Rc};
 
 use crate::{
     Error, Outputs,
+    budget::Budget,
     compare::{compare, sorting},
     json::{Checked, Text},
     parse::{Comparison, Node, Step},
@@ -15,107 +16,97 @@ use crate::{
 
 /// All outputs for a checked body.
 pub fn run(root: &Node, body: &Checked<'_>, work: usize) -> Result<Outputs, Error> {
-    let work = Work(Cell::new(work));
+    let budget = Budget::new(work);
     let mut outputs = Outputs::default();
-    eval(root, &Value::Json(body.value()), &work, &mut |value| {
-        work.spend(1)?;
-        outputs.push(|text| write(&value, text, &work))
+    eval(root, &Value::Json(body.value()), &budget, &mut |value| {
+        budget.spend(1)?;
+        outputs.push(|text| write(&value, text, &budget))
     })?;
     Ok(outputs)
 }
 
-/// What is left to spend.
-pub struct Work(Cell<usize>);
-
-impl Work {
-    /// Pays for so many steps.
-    pub fn spend(&self, steps: usize) -> Result<(), Error> {
-        let left = self.0.get().checked_sub(steps.saturating_add(1)).ok_or_else(Error::work)?;
-        self.0.set(left);
-        Ok(())
-    }
-}
-
 type Out<'o, 'v> = &'o mut dyn FnMut(Value<'v>) -> Result<(), Error>;
 
-fn eval<'v>(node: &'v Node, input: &Value<'v>, work: &Work, out: Out<'_, 'v>) -> Result<(), Error> {
-    work.spend(0)?;
+fn eval<'v>(node: &'v Node, input: &Value<'v>, budget: &Budget, out: Out<'_, 'v>) -> Result<(), Error> {
+    budget.spend(0)?;
     match node {
         Node::Identity => out(input.clone()),
         Node::Literal(json) => out(Value::scalar(json)),
         Node::Path(base, steps) => match **base {
-            Node::Identity => walk(input.clone(), steps, work, out),
-            ref base => eval(base, input, work, &mut |value| walk(value, steps, work, out)),
+            Node::Identity => walk(input.clone(), steps, budget, out),
+            ref base => eval(base, input, budget, &mut |value| walk(value, steps, budget, out)),
         },
-        Node::Pipe(left, right) => eval(left, input, work, &mut |value| eval(right, &value, work, out)),
+        Node::Pipe(left, right) => eval(left, input, budget, &mut |value| eval(right, &value, budget, out)),
         Node::Comma(left, right) => {
-            eval(left, input, work, out)?;
-            eval(right, input, work, out)
+            eval(left, input, budget, out)?;
+            eval(right, input, budget, out)
         }
         Node::Alternative(left, right) => {
             let mut found = false;
-            eval(left, input, work, &mut |value| {
+            eval(left, input, budget, &mut |value| {
                 if !value.is_true() {
                     return Ok(());
                 }
                 found = true;
                 out(value)
             })?;
-            if found { Ok(()) } else { eval(right, input, work, out) }
+            if found { Ok(()) } else { eval(right, input, budget, out) }
         }
-        Node::And(left, right) => logic(left, right, false, input, work, out),
-        Node::Or(left, right) => logic(left, right, true, input, work, out),
-        Node::Compare(comparison, left, right) => eval(left, input, work, &mut |left| {
-            eval(right, input, work, &mut |right| out(Value::bool(holds(*comparison, compare(&left, &right, work)?))))
+        Node::And(left, right) => logic(left, right, false, input, budget, out),
+        Node::Or(left, right) => logic(left, right, true, input, budget, out),
+        Node::Compare(comparison, left, right) => eval(left, input, budget, &mut |left| {
+            eval(right, input, budget, &mut |right| {
+                out(Value::bool(holds(*comparison, compare(&left, &right, budget)?)))
+            })
         }),
         Node::Array(None) => out(Value::Array(Rc::default())),
         Node::Array(Some(inner)) => {
             let mut values = Vec::new();
-            collect(inner, input, work, &mut values)?;
+            collect(inner, input, budget, &mut values)?;
             out(Value::Array(Rc::new(values)))
         }
         Node::Map(inner) => {
             let mut values = Vec::new();
-            each(input, work, &mut |value| collect(inner, &value, work, &mut values))?;
+            each(input, budget, &mut |value| collect(inner, &value, budget, &mut values))?;
             out(Value::Array(Rc::new(values)))
         }
-        Node::Object(members) => object(members, &mut Vec::new(), input, work, out),
-        Node::Select(condition) => eval(condition, input, work, &mut |holds| match holds.is_true() {
+        Node::Object(members) => object(members, &mut Vec::new(), input, budget, out),
+        Node::Select(condition) => eval(condition, input, budget, &mut |holds| match holds.is_true() {
             true => out(input.clone()),
             false => Ok(()),
         }),
         Node::Not => out(Value::bool(!input.is_true())),
         Node::Type => out(Value::Text(Cow::Borrowed(input.kind().name()))),
         Node::Empty => Ok(()),
-        Node::Length => out(length(input, work)?),
-        Node::Keys => out(keys(input, work)?),
+        Node::Length => out(length(input, budget)?),
+        Node::Keys => out(keys(input, budget)?),
     }
 }
 
-fn collect<'v>(node: &'v Node, input: &Value<'v>, work: &Work, into: &mut Vec<Value<'v>>) -> Result<(), Error> {
-    eval(node, input, work, &mut |value| {
+fn collect<'v>(node: &'v Node, input: &Value<'v>, budget: &Budget, into: &mut Vec<Value<'v>>) -> Result<(), Error> {
+    eval(node, input, budget, &mut |value| {
         into.push(value);
         // What it takes in memory, so that steps bound that as well.
-        work.spend(size_of::<Value<'_>>())
+        budget.spend(size_of::<Value<'_>>())
     })
 }
 
-fn walk<'v>(value: Value<'v>, steps: &[(Step, bool)], work: &Work, out: Out<'_, 'v>) -> Result<(), Error> {
+fn walk<'v>(value: Value<'v>, steps: &[(Step, bool)], budget: &Budget, out: Out<'_, 'v>) -> Result<(), Error> {
     let Some(((step, is_optional), rest)) = steps.split_first() else { return out(value) };
     if !can(step, value.kind()) {
         return if *is_optional { Ok(()) } else { Err(cannot(step, &value)) };
     }
     match step {
-        Step::All => each(&value, work, &mut |value| walk(value, rest, work, out)),
+        Step::All => each(&value, budget, &mut |value| walk(value, rest, budget, out)),
         Step::Name(name) => {
-            work.spend(value.size())?;
-            walk(value.member(name).unwrap_or(Value::NULL), rest, work, out)
+            budget.spend(value.size())?;
+            walk(value.member(name).unwrap_or(Value::NULL), rest, budget, out)
         }
         Step::Index(at) => {
-            work.spend(value.size())?;
-            walk(index(&value, *at), rest, work, out)
+            budget.spend(value.size())?;
+            walk(index(&value, *at), rest, budget, out)
         }
-        Step::Slice(from, to) => walk(slice(&value, *from, *to, work)?, rest, work, out),
+        Step::Slice(from, to) => walk(slice(&value, *from, *to, budget)?, rest, budget, out),
     }
 }
 
@@ -158,22 +149,22 @@ fn shown(value: &Value<'_>) -> String {
 }
 
 /// Each element of an array, each value of an object.
-fn each<'v>(value: &Value<'v>, work: &Work, out: Out<'_, 'v>) -> Result<(), Error> {
-    if let Some(members) = paid_members(value, work)? {
+fn each<'v>(value: &Value<'v>, budget: &Budget, out: Out<'_, 'v>) -> Result<(), Error> {
+    if let Some(members) = paid_members(value, budget)? {
         return members.into_iter().try_for_each(|(_, value)| out(value));
     }
-    work.spend(value.size())?;
+    budget.spend(value.size())?;
     match value.elements() {
         Some(mut elements) => elements.try_for_each(out),
         None => Err(cannot(&Step::All, value)),
     }
 }
 
-fn paid_members<'v>(value: &Value<'v>, work: &Work) -> Result<Option<Vec<Member<'v>>>, Error> {
+fn paid_members<'v>(value: &Value<'v>, budget: &Budget) -> Result<Option<Vec<Member<'v>>>, Error> {
     if value.kind() != Kind::Object {
         return Ok(None);
     }
-    work.spend(sorting(value.size()))?;
+    budget.spend(sorting(value.size()))?;
     Ok(value.members())
 }
 
@@ -187,8 +178,8 @@ fn index<'v>(value: &Value<'v>, at: i64) -> Value<'v> {
     place.and_then(|place| elements.nth(place)).unwrap_or(Value::NULL)
 }
 
-fn slice<'v>(value: &Value<'v>, from: Option<i64>, to: Option<i64>, work: &Work) -> Result<Value<'v>, Error> {
-    work.spend(value.size().saturating_mul(2))?;
+fn slice<'v>(value: &Value<'v>, from: Option<i64>, to: Option<i64>, budget: &Budget) -> Result<Value<'v>, Error> {
+    budget.spend(value.size().saturating_mul(2))?;
     if let Some(text) = value.text() {
         let (skip, take) = bounds(from, to, text.chars().count());
         return Ok(Value::Text(text.chars().skip(skip).take(take).collect::<String>().into()));
@@ -196,7 +187,7 @@ fn slice<'v>(value: &Value<'v>, from: Option<i64>, to: Option<i64>, work: &Work)
     let count = value.elements().map_or(0, Iterator::count);
     let (skip, take) = bounds(from, to, count);
     let elements = value.elements().into_iter().flatten().skip(skip).take(take);
-    work.spend(take.saturating_mul(size_of::<Value<'_>>()))?;
+    budget.spend(take.saturating_mul(size_of::<Value<'_>>()))?;
     Ok(Value::Array(Rc::new(elements.collect())))
 }
 
@@ -219,14 +210,14 @@ fn logic<'v>(
     right: &'v Node,
     settles: bool,
     input: &Value<'v>,
-    work: &Work,
+    budget: &Budget,
     out: Out<'_, 'v>,
 ) -> Result<(), Error> {
-    eval(left, input, work, &mut |left| {
+    eval(left, input, budget, &mut |left| {
         if left.is_true() == settles {
             return out(Value::bool(settles));
         }
-        eval(right, input, work, &mut |right| out(Value::bool(right.is_true())))
+        eval(right, input, budget, &mut |right| out(Value::bool(right.is_true())))
     })
 }
 
@@ -246,28 +237,28 @@ fn object<'v>(
     members: &'v [(Node, Node)],
     made: &mut Vec<Member<'v>>,
     input: &Value<'v>,
-    work: &Work,
+    budget: &Budget,
     out: Out<'_, 'v>,
 ) -> Result<(), Error> {
     let Some(((name, value), rest)) = members.split_first() else {
-        work.spend(made.len().saturating_mul(size_of::<Member<'_>>()))?;
+        budget.spend(made.len().saturating_mul(size_of::<Member<'_>>()))?;
         return out(Value::Object(Rc::new(without_doubles(made.iter().cloned()))));
     };
-    eval(name, input, work, &mut |name| {
-        work.spend(name.size())?;
+    eval(name, input, budget, &mut |name| {
+        budget.spend(name.size())?;
         let text = name.text().ok_or_else(|| Error::value(format!("{} is no name of a member", shown(&name))))?;
-        eval(value, input, work, &mut |value| {
-            work.spend(text.len())?;
+        eval(value, input, budget, &mut |value| {
+            budget.spend(text.len())?;
             made.push((text.clone(), value));
-            let result = object(rest, made, input, work, out);
+            let result = object(rest, made, input, budget, out);
             made.pop();
             result
         })
     })
 }
 
-fn length<'v>(value: &Value<'v>, work: &Work) -> Result<Value<'v>, Error> {
-    work.spend(value.size())?;
+fn length<'v>(value: &Value<'v>, budget: &Budget) -> Result<Value<'v>, Error> {
+    budget.spend(value.size())?;
     Ok(match value.kind() {
         Kind::Null => Value::Count(0),
         Kind::False | Kind::True => return Err(Error::value(format!("{} has no length", shown(value)))),
@@ -279,26 +270,26 @@ fn length<'v>(value: &Value<'v>, work: &Work) -> Result<Value<'v>, Error> {
         },
         Kind::String => Value::Count(value.text().map_or(0, |text| text.chars().count())),
         Kind::Array => Value::Count(value.elements().map_or(0, Iterator::count)),
-        Kind::Object => Value::Count(paid_members(value, work)?.map_or(0, |members| members.len())),
+        Kind::Object => Value::Count(paid_members(value, budget)?.map_or(0, |members| members.len())),
     })
 }
 
-fn keys<'v>(value: &Value<'v>, work: &Work) -> Result<Value<'v>, Error> {
-    if let Some(members) = paid_members(value, work)? {
+fn keys<'v>(value: &Value<'v>, budget: &Budget) -> Result<Value<'v>, Error> {
+    if let Some(members) = paid_members(value, budget)? {
         let mut names: Vec<_> = members.into_iter().map(|(name, _)| name).collect();
         names.sort_unstable();
-        work.spend(names.len().saturating_mul(size_of::<Value<'_>>()))?;
+        budget.spend(names.len().saturating_mul(size_of::<Value<'_>>()))?;
         return Ok(Value::Array(Rc::new(names.into_iter().map(Value::Text).collect())));
     }
-    work.spend(value.size())?;
+    budget.spend(value.size())?;
     let count = value.elements().ok_or_else(|| Error::value(format!("{} has no keys", shown(value))))?.count();
-    work.spend(count.saturating_mul(size_of::<Value<'_>>()))?;
+    budget.spend(count.saturating_mul(size_of::<Value<'_>>()))?;
     Ok(Value::Array(Rc::new((0..count).map(Value::Count).collect())))
 }
 
 /// Appends an output, paying for each part of it.
-fn write(value: &Value<'_>, into: &mut Vec<u8>, work: &Work) -> Result<(), Error> {
-    value.push(into, &|size| work.spend(size))
+fn write(value: &Value<'_>, into: &mut Vec<u8>, budget: &Budget) -> Result<(), Error> {
+    value.push(into, &|size| budget.spend(size))
 }
 
 /// In a message.

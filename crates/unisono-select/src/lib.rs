@@ -20,6 +20,7 @@
 //! is counted, and there are [`work_for`] of them; so that is also a bound of the output. Recursion goes as deep as
 //! those levels and parts.
 
+mod budget;
 mod compare;
 mod error;
 mod eval;
