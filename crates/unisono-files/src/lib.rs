@@ -10,6 +10,7 @@
 mod error;
 mod files;
 pub mod manifest;
+mod request;
 mod split;
 mod stat;
 mod stream;
@@ -17,6 +18,7 @@ mod walk;
 mod worker;
 
 pub use error::Error;
-pub use files::{DigestRequest, Digested, Files, FilesOptions, Known};
+pub use files::Files;
+pub use request::{DigestRequest, Digested, FilesOptions, Known};
 pub use stat::{Special, Stat};
 pub use walk::{Entry, Found, Hidden, WalkOptions, walk, walk_steps};

@@ -9,7 +9,7 @@ use std::{fs::File, sync::Arc};
 use rustix::fs::fstat;
 use unisono_hash::{Algorithm, Digest, join_blake3};
 
-use crate::{Digested, Error, Stat};
+use crate::{Error, Stat, request::Digested};
 
 /// An open file that is read in parts.
 #[derive(Debug)]

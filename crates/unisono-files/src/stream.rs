@@ -9,7 +9,11 @@ use rustix::fs::{FileType, fstat};
 use tokio::{io::AsyncReadExt, net::unix::pipe::Receiver};
 use unisono_hash::{Hasher, Kernel, Lanes, Piece};
 
-use crate::{DigestRequest, Digested, Error, Special, Stat, files::OnBytes, worker::open_file};
+use crate::{
+    Error, Special, Stat,
+    request::{DigestRequest, Digested, OnBytes},
+    worker::open_file,
+};
 
 /// Digests what comes out of a FIFO.
 ///

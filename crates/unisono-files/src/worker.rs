@@ -15,15 +15,33 @@ use std::{
 
 use rustix::fs::{Advice, AtFlags, CWD, FileType, OFlags, fadvise, fstat, statat};
 use unisono_batch::{Task, WorkQueue};
-use unisono_hash::{Algorithm, Hasher, Lanes, Piece};
+use unisono_hash::{Algorithm, Digest, Hasher, Lanes, Piece};
 
 use crate::{
-    DigestRequest, Digested, Error, FilesOptions, Known, Special, Stat,
-    files::{FileTask, OnBytes, TaskResult},
+    Error, Special, Stat,
+    request::{DigestRequest, Digested, FilesOptions, Known, OnBytes},
     split::Split,
 };
 
 type End = Result<TaskResult, Error>;
+
+/// What a thread is asked to do.
+pub(crate) enum DigestTask {
+    /// A file from its beginning to its end.
+    Whole(DigestRequest),
+    /// One part of a large one.
+    Part(Arc<Split>, u64),
+    /// What its parts come to.
+    Join(Arc<Split>, Vec<Digest>),
+}
+
+/// What came of it.
+pub(crate) enum TaskResult {
+    Whole(Digested),
+    /// It was not read, since its parts are to be.
+    Split(Arc<Split>),
+    Part(Digest),
+}
 
 pub(crate) struct Worker {
     options: FilesOptions,
@@ -38,7 +56,7 @@ pub(crate) struct Worker {
 
 /// A file, or a part of one, that is being read.
 struct InHand {
-    task: Task<FileTask, End>,
+    task: Task<DigestTask, End>,
     file: Arc<File>,
     before: Stat,
     /// Where the next piece begins.
@@ -64,7 +82,7 @@ impl Worker {
     }
 
     /// Works until the queue is closed.
-    pub(crate) fn work(mut self, queue: &WorkQueue<FileTask, End>) {
+    pub(crate) fn work(mut self, queue: &WorkQueue<DigestTask, End>) {
         let (mut tasks, mut done) = (Vec::new(), Vec::new());
         while queue.take(PLACES - self.files.len(), self.files.is_empty(), &mut tasks) {
             for task in tasks.drain(..) {
@@ -79,9 +97,9 @@ impl Worker {
         }
     }
 
-    fn begin(&mut self, task: Task<FileTask, End>, done: &mut Vec<(Task<FileTask, End>, End)>) {
+    fn begin(&mut self, task: Task<DigestTask, End>, done: &mut Vec<(Task<DigestTask, End>, End)>) {
         let end = match &task.work {
-            FileTask::Whole(request) => match open(request, self.options.direct) {
+            DigestTask::Whole(request) => match open(request, self.options.direct) {
                 Ok((file, before)) if self.is_for_all(&before, request) => {
                     Ok(TaskResult::Split(Arc::new(Split { file: Arc::new(file), before })))
                 }
@@ -92,7 +110,7 @@ impl Worker {
                 }
                 Err(error) => Err(error),
             },
-            FileTask::Part(split, part) => {
+            DigestTask::Part(split, part) => {
                 let (file, before, range) = (split.file.clone(), split.before, split.range(*part));
                 if !self.options.direct {
                     // Several parts are read in turns, which does not look like reading in order.
@@ -101,7 +119,7 @@ impl Worker {
                 }
                 return self.take_in(task, file, before, range, vec![Hasher::blake3_part(range.0)]);
             }
-            FileTask::Join(split, digests) => split.join(digests).map(TaskResult::Whole),
+            DigestTask::Join(split, digests) => split.join(digests).map(TaskResult::Whole),
         };
         done.push((task, end));
     }
@@ -113,7 +131,7 @@ impl Worker {
 
     fn take_in(
         &mut self,
-        task: Task<FileTask, End>,
+        task: Task<DigestTask, End>,
         file: Arc<File>,
         before: Stat,
         (at, until): (u64, Option<u64>),
@@ -123,7 +141,7 @@ impl Worker {
     }
 
     /// Reads the next piece of each file. What cannot be read, or is not wanted any more, is done.
-    fn read(&mut self, queue: &WorkQueue<FileTask, End>, done: &mut Vec<(Task<FileTask, End>, End)>) {
+    fn read(&mut self, queue: &WorkQueue<DigestTask, End>, done: &mut Vec<(Task<DigestTask, End>, End)>) {
         let (mut place, mut bytes) = (0, 0);
         while let Some(file) = self.files.get_mut(place) {
             let error = match queue.is_stopped(&file.task) {
@@ -159,7 +177,7 @@ impl Worker {
         }
     }
 
-    fn give_back(&mut self, done: &mut Vec<(Task<FileTask, End>, End)>) {
+    fn give_back(&mut self, done: &mut Vec<(Task<DigestTask, End>, End)>) {
         let mut place = 0;
         while let Some(file) = self.files.get(place) {
             if !file.is_last {
@@ -172,7 +190,7 @@ impl Worker {
         }
     }
 
-    fn retire(&mut self, file: InHand, end: End, done: &mut Vec<(Task<FileTask, End>, End)>) {
+    fn retire(&mut self, file: InHand, end: End, done: &mut Vec<(Task<DigestTask, End>, End)>) {
         let room = MOST_SPARE.saturating_sub(self.spare.len());
         self.spare.extend(file.hashers.into_iter().take(room));
         done.push((file.task, end));
@@ -204,7 +222,7 @@ impl InHand {
 
     /// Whether the file is still what it was, and ends here all the same: files of /sys say that they have a page.
     fn has_less_than_its_size(&self) -> Result<bool, Error> {
-        if self.until.is_some() || matches!(self.task.work, FileTask::Part(..)) {
+        if self.until.is_some() || matches!(self.task.work, DigestTask::Part(..)) {
             return Ok(false);
         }
         self.before.is_still(&self.file)?;
@@ -214,7 +232,7 @@ impl InHand {
 
     fn end(&self) -> End {
         let mut digests = self.hashers.iter().map(|hasher| hasher.digest().expect("its last piece has been hashed"));
-        if let FileTask::Part(..) = self.task.work {
+        if let DigestTask::Part(..) = self.task.work {
             return Ok(TaskResult::Part(digests.next().expect("a part has a hasher")));
         }
         self.before.is_still(&self.file)?;
