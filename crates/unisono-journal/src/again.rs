@@ -6,7 +6,7 @@ use unisono_core::{Effect, OutcomeKind};
 
 use crate::{
     line::Head,
-    recover::{Mode, runs_again},
+    mode::{Mode, runs_again},
 };
 
 /// What a user has to ask for so that a row runs again; each includes those before it.

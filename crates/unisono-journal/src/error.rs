@@ -2,8 +2,6 @@
 
 use std::{fmt, io, path::PathBuf};
 
-use crate::runfile::Damage;
-
 /// An error of the journal: it names the file, says why, and [`hint`](Error::hint) says what to do.
 #[derive(Debug)]
 pub struct Error {
@@ -77,6 +75,19 @@ pub(crate) enum Reason {
         rows: u64,
         last: u64,
     },
+}
+
+/// What is gone of a run file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Damage {
+    /// What it says about itself.
+    Header,
+    /// Its end: it has so many of the notes that it counts.
+    Short { has: u64, counts: u64 },
+    /// This one of its notes, from 1.
+    Note(u64),
+    /// Nothing, but another version of unisono has written it.
+    Version,
 }
 
 impl Error {

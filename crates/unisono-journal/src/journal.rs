@@ -19,53 +19,13 @@ use crate::{
     error::Error,
     in_doubt::InDoubt,
     line::{Head, Mark, Record, RowKey},
-    order::Order,
     place::{Inode, Locked},
-    recover::{Fate, Identity, LeftOver, Mode, Recovered},
+    recover::{Fate, Recovered},
     repeat::Repeat,
-    results::{self, Opened},
+    results::{self, Open, Opened},
     runfile::Started,
-    writer::{Closed, Kept, Room, Shared, Writer},
+    writer::{Closed, Finish, Kept, Room, Shared, Writer},
 };
-
-/// How to open a results file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Open {
-    /// What to do with what is there.
-    pub mode: Mode,
-    /// Replace whatever is there, even what is not ours.
-    pub overwrite: bool,
-    /// How many bytes to set aside on the disk for the outcomes that are in flight when it is full.
-    pub reserve: u64,
-    /// Take a file whose run has not ended and whose notes are not there, a copy for example, as it is. What has no
-    /// line and must not be repeated is [`Disposition::Unsure`](crate::Disposition::Unsure) then.
-    pub adopt: bool,
-    /// How rows are known again.
-    pub identity: Identity,
-    /// By which rule fingerprints are made, from 1 to 9, where a kind of work has changed it: a file whose rows must
-    /// not be repeated and are not known again is refused.
-    pub version: u8,
-}
-
-impl Open {
-    /// Whether what is there goes, and nothing of it is read.
-    pub fn replaces(&self) -> bool {
-        self.mode == Mode::Fresh || self.overwrite
-    }
-}
-
-impl Default for Open {
-    fn default() -> Self {
-        Self {
-            mode: Mode::Fresh,
-            overwrite: false,
-            reserve: 256 << 10,
-            adopt: false,
-            identity: Identity::Row,
-            version: 1,
-        }
-    }
-}
 
 /// A results file that is being written, or a pipe. Dropping it writes what is left, but does not say how it went.
 ///
@@ -91,17 +51,6 @@ pub struct Journal {
     seed: u64,
     /// Where the file is and which; `None` where there is none, and so no notes.
     place: Option<(PathBuf, Inode)>,
-}
-
-/// What is done with a results file when all outcomes are in it, while it is still locked.
-#[derive(Debug, Default)]
-pub struct Finish {
-    /// Take these lines out.
-    pub left_over: LeftOver,
-    /// Put the lines in the order of the input, and in that of pages.
-    pub sort: Option<Order>,
-    /// Every row of the input has a line now, so nothing is unsure any more.
-    pub is_complete: bool,
 }
 
 /// A note on its way to the disk.

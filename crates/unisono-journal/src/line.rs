@@ -410,6 +410,9 @@ fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
+/// What every reader of JSON can tell from its neighbours.
+pub(crate) const MOST_ROW: u64 = 1 << 53;
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -21,8 +21,7 @@ use unisono_core::Effect;
 
 use crate::{
     error::{Error, Reason},
-    line::{Head, may_begin, scan, scan_start},
-    recover::MOST_ROW,
+    line::{Head, MOST_ROW, may_begin, scan, scan_start},
     runfile::{Standing, Started},
     spelling::respelled,
 };

@@ -26,31 +26,12 @@ use unisono_core::{Effect, OutcomeCounts, OutcomeKind};
 use crate::{
     Again, Repeat, Repeats, RowKey,
     error::{Error, Reason},
-    line::{Head, Mark, hash_of, scan, unescape},
+    line::{Head, MOST_ROW, Mark, hash_of, scan, unescape},
     lines::{Lines, Tail},
+    mode::Mode,
+    old_lines::{LeftOver, OldLine, OldLines},
     runfile::{Standing, Started},
 };
-
-/// Which rows with a line run again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// There must be no results yet.
-    Fresh,
-    /// Those that were cancelled, and those that a peer's absence or a limit on waiting for it has decided.
-    Resume,
-    /// Also those that failed or timed out.
-    RetryFailed {
-        /// And those of which nobody knows whether they took effect.
-        ambiguous: bool,
-    },
-}
-
-impl Mode {
-    /// Whether the row of this line runs again.
-    pub fn repeats(self, head: &Head<'_>) -> bool {
-        repeats(head, self)
-    }
-}
 
 /// How a row of the input is known again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -124,39 +105,6 @@ pub enum Fate {
     /// It stays until its row, which runs again, has another one.
     RunsAgain,
 }
-
-/// A line whose row runs again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Old {
-    /// How that ended.
-    pub outcome: OutcomeKind,
-    /// What it did, which the next attempt does not undo.
-    pub effect: Effect,
-    /// What it takes for it to run again.
-    pub again: Option<Again>,
-    /// In which way it may be repeated.
-    pub repeat: Repeat,
-    /// What it asked for.
-    pub fingerprint: u64,
-    /// The key that it went out with, if it may have taken effect.
-    pub idempotency_key: Option<Box<str>>,
-}
-
-impl Old {
-    fn of(head: &Head<'_>) -> Self {
-        Self {
-            outcome: head.outcome,
-            effect: head.effect,
-            again: Again::of_line(head),
-            repeat: head.repeat(),
-            fingerprint: head.fingerprint,
-            idempotency_key: head.key_text().map(Into::into),
-        }
-    }
-}
-
-/// The lines of rows that run again, by what they are the lines of.
-pub type OldLines = HashMap<RowKey, Old>;
 
 /// What an earlier run left.
 #[derive(Debug, Default)]
@@ -253,40 +201,6 @@ struct Named {
     not_understood: bool,
     /// The input has come to it.
     is_seen: bool,
-}
-
-/// Lines of earlier runs that the input of this one had no row for.
-#[derive(Debug, Default)]
-pub struct LeftOver {
-    /// Lines from this row on are this run's.
-    first_row: u64,
-    /// How many of each content.
-    contents: HashMap<u64, u32>,
-    /// Those whose rows would have run again.
-    rows: HashSet<u64>,
-    /// Others of these are not to be taken for one of the above that asks for the same.
-    old: Arc<OldLines>,
-}
-
-impl LeftOver {
-    /// How many they are.
-    pub fn count(&self) -> u64 {
-        self.contents.values().map(|count| u64::from(*count)).sum::<u64>() + self.rows.len() as u64
-    }
-
-    /// Whether the line with this head, the next one of the file, is one of them.
-    pub(crate) fn takes(&mut self, head: &Head<'_>) -> bool {
-        if self.rows.remove(&head.key.row) {
-            return true;
-        }
-        head.key.row < self.first_row
-            && !self.old.contains_key(&head.key)
-            && self.contents.get_mut(&head.fingerprint).is_some_and(|count| {
-                let goes = *count > 0;
-                *count -= u32::from(goes);
-                goes
-            })
-    }
 }
 
 /// The present block of the input.
@@ -766,8 +680,8 @@ impl Recovered {
             found.has_done |= !head.effect.allows_repeat(head.repeatable);
             // Whatever is repeated this time: what was started is not forgotten, and its line does not say it.
             let is_doubtful = doubtful.contains_key(&head.key);
-            if is_doubtful || repeats(&head, mode) || loses_notes && could_have_been_repeated(&head) {
-                if old.insert(head.key, Old::of(&head)).is_some() {
+            if is_doubtful || mode.repeats(&head) || loses_notes && could_have_been_repeated(&head) {
+                if old.insert(head.key, OldLine::of(&head)).is_some() {
                     return Err(lines.corrupt(TWICE));
                 }
                 if recovered.state(head.key.row) == KEPT {
@@ -1109,24 +1023,6 @@ fn merged(notes: &[Started]) -> Vec<Started> {
     merged
 }
 
-fn repeats(head: &Head<'_>, mode: Mode) -> bool {
-    runs_again(head.outcome, head.effect, head.repeatable, head.is_passing, mode)
-}
-
-/// Whether a row that ended like this runs again. What may have been carried out, and must not be repeated, does so
-/// only where the user asked for what is ambiguous, whatever word its outcome has.
-pub(crate) fn runs_again(outcome: OutcomeKind, effect: Effect, repeatable: bool, is_passing: bool, mode: Mode) -> bool {
-    let asked = match (outcome, mode) {
-        (OutcomeKind::Ok | OutcomeKind::Skipped, _) => false,
-        (OutcomeKind::Cancelled, _) => true,
-        (OutcomeKind::Failed, Mode::Fresh | Mode::Resume) => is_passing,
-        (OutcomeKind::Failed | OutcomeKind::TimedOut, Mode::RetryFailed { .. }) => true,
-        (OutcomeKind::TimedOut, _) => false,
-        (OutcomeKind::Ambiguous, mode) => matches!(mode, Mode::RetryFailed { ambiguous: true }),
-    };
-    asked && (effect.allows_repeat(repeatable) || matches!(mode, Mode::RetryFailed { ambiguous: true }))
-}
-
 /// What is known of the rows of one block.
 #[derive(Debug)]
 struct Rows {
@@ -1175,8 +1071,6 @@ const AGAIN: u64 = 3;
 /// The lower bit of each row's two.
 const LOWER_BITS: u64 = 0x5555_5555_5555_5555;
 const BLOCK: u64 = 1024;
-/// What every reader of JSON can tell from its neighbours.
-pub(crate) const MOST_ROW: u64 = 1 << 53;
 /// There is one after it.
 const MOST_PAGE: u32 = u32::MAX - 1;
 const TWICE: &str = "a row has two outcomes";

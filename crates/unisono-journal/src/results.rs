@@ -28,15 +28,54 @@ use std::{
 
 use crate::{
     error::{Error, Reason},
-    journal::Open,
     line::{Head, Mark},
     lines::FromStart,
+    mode::Mode,
     place::{self, Inode, Locked},
-    recover::{Fate, Reading, Recovered, Replaced, Scan},
+    recover::{Fate, Identity, Reading, Recovered, Replaced, Scan},
     rewrite::{Old, expecting},
     runfile::{Found, Header, RunFile, SUFFIX, Started, random_run, run_path},
     steps::step,
 };
+
+/// How to open a results file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Open {
+    /// What to do with what is there.
+    pub mode: Mode,
+    /// Replace whatever is there, even what is not ours.
+    pub overwrite: bool,
+    /// How many bytes to set aside on the disk for the outcomes that are in flight when it is full.
+    pub reserve: u64,
+    /// Take a file whose run has not ended and whose notes are not there, a copy for example, as it is. What has no
+    /// line and must not be repeated is [`Disposition::Unsure`](crate::Disposition::Unsure) then.
+    pub adopt: bool,
+    /// How rows are known again.
+    pub identity: Identity,
+    /// By which rule fingerprints are made, from 1 to 9, where a kind of work has changed it: a file whose rows must
+    /// not be repeated and are not known again is refused.
+    pub version: u8,
+}
+
+impl Open {
+    /// Whether what is there goes, and nothing of it is read.
+    pub fn replaces(&self) -> bool {
+        self.mode == Mode::Fresh || self.overwrite
+    }
+}
+
+impl Default for Open {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Fresh,
+            overwrite: false,
+            reserve: 256 << 10,
+            adopt: false,
+            identity: Identity::Row,
+            version: 1,
+        }
+    }
+}
 
 /// A results file that lines can be added to.
 #[derive(Debug)]

@@ -29,7 +29,7 @@ use std::{
 
 use crate::{
     Repeat, RowKey,
-    error::{Error, Reason},
+    error::{Damage, Error, Reason},
     line::hash_of,
     place::{self, Inode, Locked},
     steps::step,
@@ -155,19 +155,6 @@ pub(crate) enum Found {
     Locked {
         pid: Option<u32>,
     },
-}
-
-/// What is gone of a run file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Damage {
-    /// What it says about itself.
-    Header,
-    /// Its end: it has so many of the notes that it counts.
-    Short { has: u64, counts: u64 },
-    /// This one of its notes, from 1.
-    Note(u64),
-    /// Nothing, but another version of unisono has written it.
-    Version,
 }
 
 impl RunFile {

@@ -28,12 +28,13 @@ use tokio::sync::oneshot;
 use unisono_core::{Effect, OutcomeCounts, OutcomeKind, printable_json};
 
 use crate::{
-    Again, Finish, Repeats, RowKey,
+    Again, Repeats, RowKey,
     error::{Error, Reason},
     in_doubt::InDoubt,
     line::{Head, Mark, Next, Record, encode, push_body_lost},
+    old_lines::{LeftOver, OldLines},
+    order::Order,
     place::{self, Locked},
-    recover::OldLines,
     rewrite::{Old, expecting},
     runfile::{Header, RunFile, Started},
     steps::step,
@@ -91,6 +92,17 @@ struct LineEnd {
     is_last: bool,
     key: RowKey,
     fingerprint: u64,
+}
+
+/// What is done with a results file when all outcomes are in it, while it is still locked.
+#[derive(Debug, Default)]
+pub struct Finish {
+    /// Take these lines out.
+    pub left_over: LeftOver,
+    /// Put the lines in the order of the input, and in that of pages.
+    pub sort: Option<Order>,
+    /// Every row of the input has a line now, so nothing is unsure any more.
+    pub is_complete: bool,
 }
 
 /// How a journal ended.
