@@ -26,7 +26,7 @@ use std::{
     collections::HashSet,
     future::poll_fn,
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
     path::PathBuf,
     pin::{Pin, pin},
     process::ExitStatus,
@@ -36,13 +36,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    process::{
-        Pid, PidfdFlags, Resource, Signal, getpid, getrlimit, kill_process, kill_process_group, pidfd_open,
-        set_child_subreaper,
-    },
-};
+use rustix::process::{Pid, Resource, Signal, getpid, getrlimit, kill_process, kill_process_group, set_child_subreaper};
 use tokio::{
     sync::{Semaphore, SemaphorePermit, watch},
     time::{Sleep, sleep_until},
@@ -58,6 +52,7 @@ use unisono_sys::{
 use crate::{
     MARKER,
     command::{Command, Launched, Launcher, Pipe, SpawnError, Stdin},
+    descendants::{ROUNDS, kill_all, kill_descendants},
     guard::Gate,
     output::{Output, Stream},
     pipe::{Feed, Source},
@@ -782,55 +777,6 @@ impl Drop for Running<'_> {
     }
 }
 
-/// Kills these. They are held first, so that nobody sees the end of another, for which it waits or from which it reads,
-/// and goes on with its next step for a moment.
-fn kill_all(these: &[Found]) {
-    these.iter().for_each(|found| found.signal(Signal::STOP));
-    these.iter().for_each(|found| found.signal(Signal::KILL));
-    these.iter().for_each(|found| wait_for_end(found.pid));
-}
-
-/// Kills all that descends from this process, until nothing is left; returns how many it were.
-pub(crate) fn kill_descendants() -> u32 {
-    let mut killed = HashSet::new();
-    for _ in 0..ROUNDS {
-        let Ok(descendants) = Snapshot::take(MARKER).map(|snapshot| snapshot.descendants()) else { break };
-        if descendants.is_empty() {
-            break;
-        }
-        kill_all(&descendants);
-        killed.extend(descendants);
-    }
-    u32::try_from(killed.len()).unwrap_or(u32::MAX)
-}
-
-/// Stops all that descends from this process but one; returns whom, so that they can be told to go on.
-pub(crate) fn stop_descendants(but: Pid) -> HashSet<Found> {
-    let mut stopped = HashSet::new();
-    for _ in 0..ROUNDS {
-        let Ok(snapshot) = Snapshot::take(MARKER) else { break };
-        let mut fresh = snapshot.descendants();
-        fresh.retain(|found| found.pid != but.as_raw_nonzero().get() && !stopped.contains(found));
-        if fresh.is_empty() {
-            break;
-        }
-        // Not SIGTSTP, which does nothing to a process that has left the terminal's session.
-        fresh.iter().for_each(|found| found.signal(Signal::STOP));
-        stopped.extend(fresh);
-    }
-    stopped
-}
-
-/// Waits a moment for a process that was killed.
-fn wait_for_end(pid: i32) {
-    let Some(pid) = Pid::from_raw(pid) else { return };
-    if let Ok(descriptor) = pidfd_open(pid, PidfdFlags::empty()) {
-        let timeout = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
-        // Whether it has ended or not, the next look will tell.
-        let _ = poll(&mut [PollFd::from_borrowed_fd(descriptor.as_fd(), PollFlags::IN)], Some(&timeout));
-    }
-}
-
 async fn reached(mut level: watch::Receiver<StopLevel>, least: StopLevel) {
     if level.wait_for(|level| *level >= least).await.is_err() {
         // Nobody can say it any more.
@@ -854,8 +800,6 @@ const TICK: Duration = Duration::from_millis(10);
 const SNAPSHOT_AGE: Duration = Duration::from_millis(5);
 /// A process that has not gone so long after SIGKILL waits in the kernel for something that may never come.
 const HOPELESS: Duration = Duration::from_secs(5);
-/// Each round of killing finds those that were born in the one before; a fork bomb takes a few.
-const ROUNDS: u32 = 50;
 const SPAWN_TRIES: u32 = 50;
 const SPAWN_PAUSE: Duration = Duration::from_millis(10);
 /// A mebibyte at a time.

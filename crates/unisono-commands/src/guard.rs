@@ -56,7 +56,7 @@ use unisono_sys::{
     tree::{Found, is_stopped},
 };
 
-use crate::child::{kill_descendants, stop_descendants};
+use crate::descendants::{kill_descendants, stop_descendants};
 
 /// The variable by which a worker knows that it is one: the watcher's number, and the control group to run in.
 pub const WATCHER: &str = "UNISONO_WATCHER";

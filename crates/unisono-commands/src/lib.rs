@@ -9,6 +9,7 @@
 
 mod child;
 mod command;
+mod descendants;
 pub mod guard;
 mod output;
 mod pipe;
