@@ -22,28 +22,26 @@
 //! Dropping the future kills the tree at once, without grace, before `drop` returns.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     collections::HashSet,
     future::poll_fn,
     io,
     os::fd::OwnedFd,
-    path::PathBuf,
     pin::{Pin, pin},
     process::ExitStatus,
     rc::Rc,
-    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant, SystemTime},
 };
 
-use rustix::process::{Pid, Resource, Signal, getpid, getrlimit, kill_process, kill_process_group, set_child_subreaper};
+use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group};
 use tokio::{
-    sync::{Semaphore, SemaphorePermit, watch},
+    sync::watch,
     time::{Sleep, sleep_until},
 };
 use unisono_core::{clock, reactor};
 use unisono_sys::{
-    foreground::{self, Terminal},
+    foreground,
     process::{ProcessEnd, reap},
     readiness::Watched,
     tree::{Children, Found, Snapshot, group_of, marker},
@@ -51,64 +49,16 @@ use unisono_sys::{
 
 use crate::{
     MARKER,
-    command::{Command, Launched, Launcher, Pipe, SpawnError, Stdin},
-    descendants::{ROUNDS, kill_all, kill_descendants},
-    guard::Gate,
-    output::{Output, Stream},
-    pipe::{Feed, Source},
+    command::{Launched, Pipe, Stdin},
+    descendants::{ROUNDS, kill_all},
+    options::CommandsOptions,
+    output::{Output, OutputStream},
+    pipe::{InputPipe, OutputPipe},
 };
-
-/// How commands are run, the same for all of a run.
-#[derive(Debug)]
-pub struct Options {
-    /// Names the run in the environment of its commands; no other run has the same.
-    pub run: String,
-    /// How long a command may take to end itself once it was sent SIGTERM.
-    pub grace: Duration,
-    /// Descendants that outlive their command are left alone.
-    pub leave_running: bool,
-    /// What is watched as it comes is kept as well.
-    pub keep_watched: bool,
-    /// The most bytes that a command may print to one stream.
-    pub max_output: Option<u64>,
-    /// Where output goes that is too large for memory.
-    pub spool: PathBuf,
-    /// This process has no children but commands, so every orphan is one of theirs. If not, the children of others are
-    /// neither waited for nor taken in.
-    pub sole: bool,
-    /// What every command passes when it is started.
-    pub gate: Gate,
-    /// Lent to each command; then there must be one at a time.
-    pub terminal: Option<Arc<Terminal>>,
-}
-
-/// Runs commands, and knows which of them run.
-#[derive(Debug)]
-pub struct Commands {
-    options: Options,
-    /// `None` where orphans do not come to us, or the kernel does not list children: then all processes are looked at.
-    children: RefCell<Option<Children>>,
-    running: RefCell<HashSet<i32>>,
-    /// Looking at all processes takes milliseconds, and many trees may be dying at once.
-    snapshot: RefCell<Option<(Instant, Rc<Snapshot>)>>,
-    /// What was read last; kept for the next.
-    buffer: RefCell<Vec<u8>>,
-    launcher: RefCell<Launcher>,
-    /// How often it is looked whether a command has stopped; never, where there is no terminal that could stop it.
-    look_every: Option<Duration>,
-    /// As many as there are descriptors for.
-    room: Semaphore,
-    most: u32,
-    waited_for_room: Cell<bool>,
-}
-
-/// A place among the commands that there are descriptors for.
-#[derive(Debug)]
-pub struct Room<'a>(#[expect(dead_code, reason = "held until the command is over")] SemaphorePermit<'a>);
 
 /// When a command has to stop.
 #[derive(Debug, Clone)]
-pub struct Bounds {
+pub struct StopConditions {
     /// At the latest then.
     pub by: Option<Instant>,
     /// When somebody says so.
@@ -119,7 +69,7 @@ pub struct Bounds {
 #[derive(Clone, Copy, Default)]
 pub struct Onlookers<'a> {
     /// Sees what it prints.
-    pub output: Option<&'a dyn Watch>,
+    pub output: Option<&'a dyn OutputWatch>,
     /// Told once, when it was stopped since it has asked the terminal, which it does not have.
     pub stopped: Option<&'a dyn Fn()>,
 }
@@ -138,7 +88,7 @@ pub enum StopLevel {
 
 /// Why a command was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
+pub enum StopReason {
     /// It took too long.
     Timeout,
     /// Somebody said so.
@@ -155,7 +105,7 @@ pub struct Captured {
     /// How it ended; `None` when it could not be killed.
     pub status: Option<ExitStatus>,
     /// Why it was stopped, if it did not end by itself.
-    pub stopped: Option<Stop>,
+    pub stopped: Option<StopReason>,
     /// When it was started.
     pub started: SystemTime,
     /// Processor time of it and of those of its children that it waited for.
@@ -176,135 +126,108 @@ pub struct Captured {
 }
 
 /// Sees output as it comes.
-pub trait Watch {
+pub trait OutputWatch {
     /// Takes bytes.
-    fn output(&self, stream: Stream, bytes: &[u8]);
+    fn output(&self, stream: OutputStream, bytes: &[u8]);
 
     /// Ready when it can take more; until then nothing is read, and the command waits.
     fn poll_room(&self, context: &mut Context<'_>) -> Poll<()>;
 }
 
-impl Commands {
-    /// Makes this process the one to which orphaned descendants come, if it is there for commands alone.
-    ///
-    /// # Errors
-    /// When the kernel refuses that, or there is no `/dev/null`.
-    pub fn new(options: Options) -> io::Result<Self> {
-        if options.sole {
-            set_child_subreaper(Some(rustix::process::getpid()))?;
+/// What all running commands of a run have in common.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) options: CommandsOptions,
+    /// `None` where orphans do not come to us, or the kernel does not list children: then all processes are looked at.
+    pub(crate) children: RefCell<Option<Children>>,
+    pub(crate) running: RefCell<HashSet<i32>>,
+    /// Looking at all processes takes milliseconds, and many trees may be dying at once.
+    pub(crate) snapshot: RefCell<Option<(Instant, Rc<Snapshot>)>>,
+    /// What was read last; kept for the next.
+    pub(crate) buffer: RefCell<Vec<u8>>,
+    /// How often it is looked whether a command has stopped; never, where there is no terminal that could stop it.
+    pub(crate) look_every: Option<Duration>,
+}
+
+impl Shared {
+    /// A look at all processes that is not older than `since`.
+    fn snapshot(&self, since: Instant) -> Option<Rc<Snapshot>> {
+        let mut cached = self.snapshot.borrow_mut();
+        if let Some((at, snapshot)) = &*cached
+            && *at >= since
+        {
+            return Some(snapshot.clone());
         }
-        let children = options.sole.then(|| Children::open().ok()).flatten();
-        let look_every = match options.terminal.is_some() {
-            true => Some(LOOK_AT_LENT),
-            false => foreground::is_there().then_some(LOOK_AT_STOPPED),
-        };
-        let launcher = RefCell::new(Launcher::new(options.terminal.clone())?);
-        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let most = descriptors.saturating_sub(OTHER_DESCRIPTORS) / DESCRIPTORS_PER_COMMAND;
-        let most = u32::try_from(most.clamp(1, MOST_AT_ONCE)).expect("it was clamped");
-        Ok(Self {
-            options,
-            children: RefCell::new(children),
-            running: RefCell::default(),
-            snapshot: RefCell::default(),
-            buffer: RefCell::new(Vec::with_capacity(READ_AT_ONCE)),
-            launcher,
-            look_every,
-            room: Semaphore::new(most as usize),
-            most,
-            waited_for_room: Cell::new(false),
-        })
+        let at = clock::now();
+        let snapshot = Rc::new(Snapshot::take(MARKER).ok()?);
+        *cached = Some((at, snapshot.clone()));
+        Some(snapshot)
     }
+}
 
-    /// How many commands there were descriptors for, when that was fewer than wanted.
-    pub fn most_at_once(&self) -> Option<u32> {
-        self.waited_for_room.get().then_some(self.most)
-    }
+/// A command that was started.
+pub(crate) struct Running<'a> {
+    shared: &'a Shared,
+    watch: Option<&'a dyn OutputWatch>,
+    on_stopped: Option<&'a dyn Fn()>,
+    pid: Pid,
+    /// What marks its descendants.
+    marker: Vec<u8>,
+    /// Readable once the process has ended; `None` until it is watched.
+    end: Option<Watched>,
+    ended: bool,
+    feed: Option<InputPipe>,
+    /// Standard output and standard error, until they are closed.
+    sources: [Option<OutputPipe>; 2],
+    /// The command's ends of these pipes, held until it has ended: so its end wakes us once, and not first for each
+    /// pipe that it closes on its way.
+    writers: [Option<OwnedFd>; 2],
+    outputs: [Output; 2],
+    /// Who was found to belong to it: whoever loses parent, group and marker later still does.
+    known: RefCell<HashSet<Found>>,
+    /// Who was sent SIGTERM.
+    signalled: HashSet<Found>,
+    /// Who lived when the process had ended.
+    left_over: HashSet<Found>,
+    stopped: Option<StopReason>,
+    reaped: Option<ProcessEnd>,
+    /// Reads without a pause.
+    reads: u32,
+}
 
-    /// Waits until there are descriptors for another command. What is returned keeps its place.
-    pub async fn room(&self) -> Room<'_> {
-        Room(match self.room.try_acquire() {
-            Ok(room) => room,
-            Err(_) => {
-                self.waited_for_room.set(true);
-                self.room.acquire().await.expect("it is never closed")
-            }
-        })
-    }
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Running,
+    Settling { quiet_at: Instant, last_at: Instant },
+    Terminating { kill_at: Instant },
+    Killing { hopeless_at: Instant },
+    Over { unkillable: u32 },
+}
 
-    /// Runs a command, and returns when nothing of it is left. `sequence` tells it from all others of the run.
-    ///
-    /// # Errors
-    /// When it could not be started.
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// # use unisono_commands::{Bounds, Command, Commands, Onlookers, Options, StopLevel, guard::Gate};
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let commands = Commands::new(Options {
-    ///     run: "example".to_owned(),
-    ///     grace: Duration::from_secs(5),
-    ///     leave_running: false,
-    ///     keep_watched: false,
-    ///     max_output: None,
-    ///     spool: std::env::temp_dir(),
-    ///     sole: false,
-    ///     gate: Gate::default(),
-    ///     terminal: None,
-    /// })?;
-    /// let command = Command { argv: ["sh", "-c", "echo out; exit 3"].map(Into::into).into(), ..Command::default() };
-    /// let (_stop, level) = tokio::sync::watch::channel(StopLevel::Run);
-    /// let room = commands.room().await;
-    /// let ended = commands.run(room, &command, 1, Onlookers::default(), Bounds { by: None, level }).await?;
-    /// assert_eq!(ended.stdout.head(), b"out\n");
-    /// assert_eq!(ended.status.and_then(|status| status.code()), Some(3));
-    /// assert_eq!(ended.left_over, 0);
-    /// # Ok(()) }
-    /// ```
-    pub async fn run(
-        &self,
-        _room: Room<'_>,
-        command: &Command,
-        sequence: u64,
-        onlookers: Onlookers<'_>,
-        bounds: Bounds,
-    ) -> Result<Captured, SpawnError> {
-        let started = clock::wall();
-        let running =
-            self.start(command, sequence, onlookers).await.map_err(|error| SpawnError::new(command, error))?;
-        Ok(running.finish(bounds, started).await)
-    }
+/// What woke a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    Stop(StopReason),
+    KillNow,
+    Printed,
+    Closed,
+    Ended,
+    Tick,
+}
 
-    /// Ends whatever descends from this process: what hid from the end of its command. Returns how many it were. Only
-    /// for a process that has no other children, once no command runs.
-    pub fn end_strays(&self) -> u32 {
-        kill_descendants()
-    }
-
-    async fn start<'a>(
-        &'a self,
-        command: &Command,
-        sequence: u64,
+impl<'a> Running<'a> {
+    /// Takes a command over that was just started: from here on, dropping it kills its tree.
+    pub(crate) fn of(
+        shared: &'a Shared,
+        launched: Launched,
+        marker: String,
+        input: &Stdin,
         onlookers: Onlookers<'a>,
-    ) -> io::Result<Running<'a>> {
-        let marker = format!("{}:{sequence}", self.options.run);
-        let mut tries = 0;
-        let launched = loop {
-            match self.options.gate.pass(|| command.start(&mut self.launcher.borrow_mut(), &marker)) {
-                // A program that is just being written, and a full process table, pass.
-                Err(error) if is_passing(&error) && tries < SPAWN_TRIES => {
-                    tries += 1;
-                    tokio::time::sleep(SPAWN_PAUSE).await;
-                }
-                result => break result?,
-            }
-        };
+    ) -> io::Result<Self> {
         let Launched { pid, end, stdin, outputs } = launched;
-        self.running.borrow_mut().insert(pid.as_raw_nonzero().get());
-        // From here on dropping it kills it.
-        let mut running = Running {
-            commands: self,
+        shared.running.borrow_mut().insert(pid.as_raw_nonzero().get());
+        let mut running = Self {
+            shared,
             watch: onlookers.output,
             on_stopped: onlookers.stopped,
             pid,
@@ -324,89 +247,23 @@ impl Commands {
         };
         running.end = Some(Watched::readable(end)?);
         for (at, Pipe { reader, writer }) in (0..).zip(outputs).filter_map(|(at, pipe)| Some((at, pipe?))) {
-            running.sources[at] = Some(Source::new(reader)?);
+            running.sources[at] = Some(OutputPipe::new(reader)?);
             // A guest's host may fork at any time, and what is forked would hold the pipe open.
-            running.writers[at] = Some(writer).filter(|_| self.options.sole);
+            running.writers[at] = Some(writer).filter(|_| shared.options.sole);
         }
-        if let (Some(pipe), Stdin::Bytes(bytes)) = (stdin, &command.stdin) {
-            running.feed = Some(Feed::new(pipe, bytes.clone())?);
+        if let (Some(pipe), Stdin::Bytes(bytes)) = (stdin, input) {
+            running.feed = Some(InputPipe::new(pipe, bytes.clone())?);
         }
         Ok(running)
     }
 
-    /// A look at all processes that is not older than `since`.
-    fn snapshot(&self, since: Instant) -> Option<Rc<Snapshot>> {
-        let mut cached = self.snapshot.borrow_mut();
-        if let Some((at, snapshot)) = &*cached
-            && *at >= since
-        {
-            return Some(snapshot.clone());
-        }
-        let at = clock::now();
-        let snapshot = Rc::new(Snapshot::take(MARKER).ok()?);
-        *cached = Some((at, snapshot.clone()));
-        Some(snapshot)
-    }
-}
-
-/// A command that was started.
-struct Running<'a> {
-    commands: &'a Commands,
-    watch: Option<&'a dyn Watch>,
-    on_stopped: Option<&'a dyn Fn()>,
-    pid: Pid,
-    /// What marks its descendants.
-    marker: Vec<u8>,
-    /// Readable once the process has ended; `None` until it is watched.
-    end: Option<Watched>,
-    ended: bool,
-    feed: Option<Feed>,
-    /// Standard output and standard error, until they are closed.
-    sources: [Option<Source>; 2],
-    /// The command's ends of these pipes, held until it has ended: so its end wakes us once, and not first for each
-    /// pipe that it closes on its way.
-    writers: [Option<OwnedFd>; 2],
-    outputs: [Output; 2],
-    /// Who was found to belong to it: whoever loses parent, group and marker later still does.
-    known: RefCell<HashSet<Found>>,
-    /// Who was sent SIGTERM.
-    signalled: HashSet<Found>,
-    /// Who lived when the process had ended.
-    left_over: HashSet<Found>,
-    stopped: Option<Stop>,
-    reaped: Option<ProcessEnd>,
-    /// Reads without a pause.
-    reads: u32,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Running,
-    Settling { quiet_at: Instant, last_at: Instant },
-    Terminating { kill_at: Instant },
-    Killing { hopeless_at: Instant },
-    Over { unkillable: u32 },
-}
-
-/// What woke a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Event {
-    Stop(Stop),
-    KillNow,
-    Printed,
-    Closed,
-    Ended,
-    Tick,
-}
-
-impl Running<'_> {
-    async fn finish(mut self, bounds: Bounds, started: SystemTime) -> Captured {
-        let Bounds { by, level } = bounds;
+    pub(crate) async fn finish(mut self, bounds: StopConditions, started: SystemTime) -> Captured {
+        let StopConditions { by, level } = bounds;
         let mut stop = pin!(reached(level.clone(), StopLevel::Stop));
         let mut kill = pin!(reached(level, StopLevel::Kill));
         let mut deadline = pin!(by.map(|by| reactor::late(by.into())));
         let mut tick: Option<Pin<Box<Sleep>>> = None;
-        let mut look = pin!(self.commands.look_every.map(tokio::time::sleep));
+        let mut look = pin!(self.shared.look_every.map(tokio::time::sleep));
         let mut stage = Stage::Running;
         let unkillable = loop {
             let stopping = matches!(stage, Stage::Terminating { .. } | Stage::Killing { .. });
@@ -419,16 +276,16 @@ impl Running<'_> {
                 }
                 if !stopping {
                     if stop.as_mut().poll(context).is_ready() {
-                        return Poll::Ready(Event::Stop(Stop::Asked));
+                        return Poll::Ready(Event::Stop(StopReason::Asked));
                     }
                     if deadline.as_mut().as_pin_mut().is_some_and(|timer| timer.poll(context).is_ready()) {
-                        return Poll::Ready(Event::Stop(Stop::Timeout));
+                        return Poll::Ready(Event::Stop(StopReason::Timeout));
                     }
                 } else if matches!(stage, Stage::Terminating { .. }) && kill.as_mut().poll(context).is_ready() {
                     return Poll::Ready(Event::KillNow);
                 }
                 if let Some(mut timer) = look.as_mut().as_pin_mut()
-                    && let Some(every) = self.commands.look_every
+                    && let Some(every) = self.shared.look_every
                 {
                     while timer.as_mut().poll(context).is_ready() {
                         self.look_at_stop();
@@ -488,7 +345,7 @@ impl Running<'_> {
         }
         let Some(signal) = foreground::stopped_by(self.pid) else { return };
         let asks = [Signal::TTIN, Signal::TTOU].iter().any(|one| one.as_raw() == signal);
-        let Some(terminal) = &self.commands.options.terminal else {
+        let Some(terminal) = &self.shared.options.terminal else {
             if asks && let Some(tell) = self.on_stopped.take() {
                 tell();
             }
@@ -517,9 +374,9 @@ impl Running<'_> {
             self.ended = true;
             self.writers = [None, None];
             // Their end is there by now, unless somebody else holds them; the reactor need not be asked.
-            self.sources.iter().flatten().for_each(Source::read_at_once);
+            self.sources.iter().flatten().for_each(OutputPipe::read_at_once);
         }
-        for (at, stream) in [Stream::Out, Stream::Err].into_iter().enumerate() {
+        for (at, stream) in [OutputStream::Out, OutputStream::Err].into_iter().enumerate() {
             while self.sources[at].is_some()
                 && let Poll::Ready(event) = self.poll_source(context, at, stream, stopping)
             {
@@ -532,12 +389,18 @@ impl Running<'_> {
         if has_ended { Poll::Ready(Event::Ended) } else { Poll::Pending }
     }
 
-    fn poll_source(&mut self, context: &mut Context<'_>, at: usize, stream: Stream, stopping: bool) -> Poll<Event> {
+    fn poll_source(
+        &mut self,
+        context: &mut Context<'_>,
+        at: usize,
+        stream: OutputStream,
+        stopping: bool,
+    ) -> Poll<Event> {
         if self.watch.is_some_and(|watch| watch.poll_room(context).is_pending()) {
             return Poll::Pending;
         }
         let Some(source) = &self.sources[at] else { return Poll::Pending };
-        let mut buffer = self.commands.buffer.borrow_mut();
+        let mut buffer = self.shared.buffer.borrow_mut();
         buffer.clear();
         let read = match source.poll_read(context, &mut buffer) {
             Poll::Pending => {
@@ -555,7 +418,7 @@ impl Running<'_> {
         if let Some(watch) = self.watch {
             watch.output(stream, &buffer);
         }
-        let options = &self.commands.options;
+        let options = &self.shared.options;
         if self.watch.is_some() && !options.keep_watched {
             return Poll::Ready(Event::Printed);
         }
@@ -564,8 +427,8 @@ impl Running<'_> {
         let kept = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         let pushed = output.push(&buffer[..kept], &options.spool);
         Poll::Ready(match pushed {
-            Err(_) if !stopping => Event::Stop(Stop::NoRoom),
-            Ok(()) if kept < buffer.len() && !stopping => Event::Stop(Stop::TooMuchOutput),
+            Err(_) if !stopping => Event::Stop(StopReason::NoRoom),
+            Ok(()) if kept < buffer.len() && !stopping => Event::Stop(StopReason::TooMuchOutput),
             _ => Event::Printed,
         })
     }
@@ -604,7 +467,7 @@ impl Running<'_> {
     fn settle(&mut self, stage: Stage, ticked: bool) -> Stage {
         let Stage::Settling { quiet_at, last_at } = stage else { return stage };
         let closed = self.sources.iter().all(Option::is_none);
-        let leave = self.commands.options.leave_running;
+        let leave = self.shared.options.leave_running;
         if closed && (leave || !self.has_left_over()) {
             return Stage::Over { unkillable: 0 };
         }
@@ -624,7 +487,7 @@ impl Running<'_> {
 
     fn terminate(&mut self, now: Instant) -> Stage {
         self.feed = None;
-        let stage = Stage::Terminating { kill_at: now + self.commands.options.grace };
+        let stage = Stage::Terminating { kill_at: now + self.shared.options.grace };
         if self.signal_new() { stage } else { self.over_if_ended(stage) }
     }
 
@@ -698,7 +561,7 @@ impl Running<'_> {
     fn members(&self) -> Vec<Found> {
         let raw = self.pid.as_raw_nonzero().get();
         let mut known = self.known.borrow_mut();
-        let Some(snapshot) = self.commands.snapshot(clock::now() - SNAPSHOT_AGE) else {
+        let Some(snapshot) = self.shared.snapshot(clock::now() - SNAPSHOT_AGE) else {
             // Without a look at all, there is at least the process itself.
             return Found::of(raw).into_iter().collect();
         };
@@ -710,9 +573,9 @@ impl Running<'_> {
     /// Whether anything of a process that has ended lives. Takes in the ends of orphans that do not.
     fn has_left_over(&self) -> bool {
         let own = self.pid.as_raw_nonzero().get();
-        let mut children = self.commands.children.borrow_mut();
+        let mut children = self.shared.children.borrow_mut();
         let mut unknown = Vec::new();
-        let running = self.commands.running.borrow();
+        let running = self.shared.running.borrow();
         let looked = children.as_mut().is_some_and(|children| {
             let mut add = |pid| {
                 if !running.contains(&pid) {
@@ -746,12 +609,12 @@ impl Running<'_> {
         if self.reaped.is_none() {
             self.reaped = reap(self.pid).ok().flatten();
         }
-        if let Some(terminal) = &self.commands.options.terminal {
+        if let Some(terminal) = &self.shared.options.terminal {
             // What was ended may have left the terminal as nobody wants it.
             let is_odd = self.reaped.is_none_or(|ended| ended.status.code().is_none());
             terminal.take_back(self.pid, is_odd);
         }
-        self.commands.running.borrow_mut().remove(&self.pid.as_raw_nonzero().get());
+        self.shared.running.borrow_mut().remove(&self.pid.as_raw_nonzero().get());
     }
 }
 
@@ -784,15 +647,8 @@ async fn reached(mut level: watch::Receiver<StopLevel>, least: StopLevel) {
     }
 }
 
-fn is_passing(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ExecutableFileBusy | io::ErrorKind::WouldBlock)
-}
-
 /// Long enough for a filter behind a shell to write its last line, short enough that nobody waits for a daemon.
 const QUIET: Duration = Duration::from_millis(100);
-/// A person does not notice the one, and may have to wait for the other.
-const LOOK_AT_LENT: Duration = Duration::from_millis(50);
-const LOOK_AT_STOPPED: Duration = Duration::from_secs(1);
 /// Somebody who prints for ever is not waited for.
 const LONGEST_SETTLING: Duration = Duration::from_secs(1);
 /// How often it is looked whether a tree has ended, and how old a look may be.
@@ -800,14 +656,5 @@ const TICK: Duration = Duration::from_millis(10);
 const SNAPSHOT_AGE: Duration = Duration::from_millis(5);
 /// A process that has not gone so long after SIGKILL waits in the kernel for something that may never come.
 const HOPELESS: Duration = Duration::from_secs(5);
-const SPAWN_TRIES: u32 = 50;
-const SPAWN_PAUSE: Duration = Duration::from_millis(10);
 /// A mebibyte at a time.
 const MOST_READS: u32 = 16;
-/// What a pipe holds (`/proc/sys/fs/pipe-max-size` apart).
-const READ_AT_ONCE: usize = 64 << 10;
-/// Both ends of two pipes, a pidfd, two spool files, and one end of a third pipe where there is input.
-const DESCRIPTORS_PER_COMMAND: u64 = 8;
-/// Standard streams, reactor, results, input, and what starting and looking at processes takes for a moment.
-const OTHER_DESCRIPTORS: u64 = 40;
-const MOST_AT_ONCE: u64 = 100_000;

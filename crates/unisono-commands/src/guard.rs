@@ -105,7 +105,7 @@ pub fn watch(
     let worker = Command::new(program).args(arguments).env(WATCHER, value).spawn()?;
     let worker = Pid::from_raw(i32::try_from(worker.id()).expect("a process number fits"));
     let worker = worker.expect("a child's number is not zero");
-    let status = Watch { worker, arrivals, stopped: HashSet::new() }.until_the_end()?;
+    let status = Watching { worker, arrivals, stopped: HashSet::new() }.until_the_end()?;
     match (status.code(), status.signal()) {
         (Some(code), _) => Ok(u8::try_from(code).unwrap_or(u8::MAX)),
         (None, signal) => {
@@ -211,14 +211,14 @@ fn die(gate: &Gate, group: Option<&Path>) {
 }
 
 /// What the watcher does all the time.
-struct Watch {
+struct Watching {
     worker: Pid,
     arrivals: Arrivals,
     /// Those that were stopped with the worker.
     stopped: HashSet<Found>,
 }
 
-impl Watch {
+impl Watching {
     /// Watches until the worker has ended. Returns how.
     fn until_the_end(&mut self) -> io::Result<ExitStatus> {
         let mut arrived = Vec::new();

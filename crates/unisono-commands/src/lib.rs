@@ -9,15 +9,19 @@
 
 mod child;
 mod command;
+mod commands;
 mod descendants;
 pub mod guard;
+mod options;
 mod output;
 mod pipe;
 mod pressure;
 
-pub use child::{Bounds, Captured, Commands, Onlookers, Options, Room, Stop, StopLevel, Watch};
+pub use child::{Captured, Onlookers, OutputWatch, StopConditions, StopLevel, StopReason};
 pub use command::{Command, SpawnError, Stdin};
-pub use output::{Output, Stream};
+pub use commands::{CommandPermit, Commands};
+pub use options::CommandsOptions;
+pub use output::{Output, OutputStream};
 pub use pressure::Pressure;
 pub use unisono_sys::foreground::Terminal;
 

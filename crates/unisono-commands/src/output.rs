@@ -11,7 +11,7 @@ use std::{
 
 /// Which of the two a command prints to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stream {
+pub enum OutputStream {
     /// Standard output.
     Out,
     /// Standard error.

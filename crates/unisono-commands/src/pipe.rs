@@ -17,13 +17,13 @@ use unisono_sys::readiness::Watched;
 
 /// The end from which a command's output is read.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct OutputPipe {
     descriptor: Watched,
     /// Something is known to be there, though the reactor may not have said so yet.
     at_once: Cell<bool>,
 }
 
-impl Source {
+impl OutputPipe {
     pub(crate) fn new(descriptor: OwnedFd) -> io::Result<Self> {
         // The flag is that of our end alone: the two ends of a pipe are two open files.
         fcntl_setfl(&descriptor, OFlags::NONBLOCK)?;
@@ -65,12 +65,12 @@ impl Source {
 
 /// The end into which a command's input is written.
 #[derive(Debug)]
-pub(crate) struct Feed {
+pub(crate) struct InputPipe {
     descriptor: Watched,
     bytes: Bytes,
 }
 
-impl Feed {
+impl InputPipe {
     pub(crate) fn new(descriptor: OwnedFd, bytes: Bytes) -> io::Result<Self> {
         fcntl_setfl(&descriptor, OFlags::NONBLOCK)?;
         Ok(Self { descriptor: Watched::writable(descriptor)?, bytes })

@@ -9,11 +9,12 @@ use std::{
 
 use tokio::sync::watch;
 use unisono_commands::{
-    Bounds, Captured, Command, Commands, MARKER, Onlookers, Options, SpawnError, Stdin, Stop, StopLevel, guard::Gate,
+    Captured, Command, Commands, CommandsOptions, MARKER, Onlookers, SpawnError, Stdin, StopConditions, StopLevel,
+    StopReason, guard::Gate,
 };
 
 fn commands(run: &str) -> Commands {
-    let options = Options {
+    let options = CommandsOptions {
         run: format!("{run}-{}", std::process::id()),
         grace: Duration::from_millis(200),
         leave_running: false,
@@ -35,11 +36,11 @@ async fn run(commands: &Commands, command: &Command, by: Option<Duration>) -> Re
     let (_sender, level) = watch::channel(StopLevel::Run);
     commands
         .run(
-            commands.room().await,
+            commands.permit().await,
             command,
             1,
             Onlookers::default(),
-            Bounds { by: by.map(|by| Instant::now() + by), level },
+            StopConditions { by: by.map(|by| Instant::now() + by), level },
         )
         .await
 }
@@ -121,7 +122,7 @@ async fn a_tree_that_ignores_sigterm_and_changes_its_session_is_gone_after_a_tim
     let commands = commands("timeout");
     let command = script("trap '' TERM; setsid sleep 1000 & sleep 1000 & while :; do sleep 1000; done");
     let done = run(&commands, &command, Some(Duration::from_millis(100))).await.unwrap();
-    assert_eq!((done.stopped, done.unkillable), (Some(Stop::Timeout), 0));
+    assert_eq!((done.stopped, done.unkillable), (Some(StopReason::Timeout), 0));
     assert_eq!(marked("timeout"), Vec::<PathBuf>::new());
 }
 
@@ -129,7 +130,7 @@ async fn a_tree_that_ignores_sigterm_and_changes_its_session_is_gone_after_a_tim
 async fn a_stopped_command_is_gone_after_a_timeout() {
     let commands = commands("stopped");
     let done = run(&commands, &script("kill -STOP $$"), Some(Duration::from_millis(100))).await.unwrap();
-    assert_eq!((done.stopped, done.unkillable), (Some(Stop::Timeout), 0));
+    assert_eq!((done.stopped, done.unkillable), (Some(StopReason::Timeout), 0));
     assert_eq!(marked("stopped"), Vec::<PathBuf>::new());
 }
 
@@ -148,8 +149,13 @@ async fn dropping_the_future_kills_the_tree_before_drop_returns() {
     let commands = commands("drop");
     let command = script("trap '' TERM; setsid sleep 1000 & echo up; sleep 1000");
     let (_sender, level) = watch::channel(StopLevel::Run);
-    let mut future =
-        Box::pin(commands.run(commands.room().await, &command, 1, Onlookers::default(), Bounds { by: None, level }));
+    let mut future = Box::pin(commands.run(
+        commands.permit().await,
+        &command,
+        1,
+        Onlookers::default(),
+        StopConditions { by: None, level },
+    ));
     let is_up = async {
         while marked("drop").len() < 3 {
             tokio::task::yield_now().await;
@@ -195,5 +201,8 @@ async fn a_command_that_ended_while_the_reactor_stood_is_not_late() {
 async fn run_until(commands: &Commands, command: &Command, time: Duration) -> Captured {
     let (_sender, level) = watch::channel(StopLevel::Run);
     let by = tokio::time::Instant::now().into_std() + time;
-    commands.run(commands.room().await, command, 1, Onlookers::default(), Bounds { by: Some(by), level }).await.unwrap()
+    commands
+        .run(commands.permit().await, command, 1, Onlookers::default(), StopConditions { by: Some(by), level })
+        .await
+        .unwrap()
 }

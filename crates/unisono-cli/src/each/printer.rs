@@ -24,7 +24,7 @@ use std::{
 use unisono_core::{CancelReason, CancelToken, printable_bytes};
 use unisono_runner::{
     CommandResult, EachCall, Outlet, Tagged, Taken, Taker,
-    commands::{Stream, Watch},
+    commands::{OutputStream, OutputWatch},
     outlet,
 };
 
@@ -138,11 +138,11 @@ enum Text<'a> {
 impl Sink {
     fn print_all(&mut self, mut ran: CommandResult, tagged: bool) {
         let tag = if tagged { self::tag(&ran.item) } else { Vec::new() };
-        self.print(Stream::Out, &tag, &mut Text::Output(&mut ran.stdout));
-        self.print(Stream::Err, &tag, &mut Text::Output(&mut ran.stderr));
+        self.print(OutputStream::Out, &tag, &mut Text::Output(&mut ran.stdout));
+        self.print(OutputStream::Err, &tag, &mut Text::Output(&mut ran.stderr));
     }
 
-    fn print(&mut self, stream: Stream, tag: &[u8], text: &mut Text<'_>) {
+    fn print(&mut self, stream: OutputStream, tag: &[u8], text: &mut Text<'_>) {
         let is_empty = match text {
             Text::Bytes(bytes) => bytes.is_empty(),
             Text::Output(output) => output.is_empty(),
@@ -151,11 +151,11 @@ impl Sink {
             return;
         }
         let written = self.terminal.above(|| match stream {
-            Stream::Out => match &mut self.stdout {
+            OutputStream::Out => match &mut self.stdout {
                 Ok(stdout) => write(stdout, tag, text),
                 Err(error) => Err(error.kind().into()),
             },
-            Stream::Err => {
+            OutputStream::Err => {
                 // Nobody is left to tell.
                 let _ = write(&mut io::stderr().lock(), tag, text);
                 Ok(())
@@ -224,13 +224,13 @@ struct Lines {
 
 #[derive(Default)]
 struct Waiting {
-    queue: VecDeque<(Stream, Vec<u8>)>,
+    queue: VecDeque<(OutputStream, Vec<u8>)>,
     bytes: usize,
     wakers: Vec<Waker>,
 }
 
 impl Lines {
-    fn put(&self, stream: Stream, text: Vec<u8>) {
+    fn put(&self, stream: OutputStream, text: Vec<u8>) {
         let mut state = self.lock();
         state.bytes += text.len();
         state.queue.push_back((stream, text));
@@ -239,7 +239,7 @@ impl Lines {
         let _ = self.notify.try_send(());
     }
 
-    fn take(&self) -> VecDeque<(Stream, Vec<u8>)> {
+    fn take(&self) -> VecDeque<(OutputStream, Vec<u8>)> {
         let mut state = self.lock();
         state.bytes = 0;
         let wakers = std::mem::take(&mut state.wakers);
@@ -263,8 +263,8 @@ struct LineWatch {
     partial: RefCell<[Vec<u8>; 2]>,
 }
 
-impl Watch for LineWatch {
-    fn output(&self, stream: Stream, bytes: &[u8]) {
+impl OutputWatch for LineWatch {
+    fn output(&self, stream: OutputStream, bytes: &[u8]) {
         let mut partial = self.partial.borrow_mut();
         let partial = &mut partial[stream as usize];
         partial.extend_from_slice(bytes);
@@ -286,7 +286,7 @@ impl Watch for LineWatch {
 }
 
 impl LineWatch {
-    fn put(&self, stream: Stream, text: &[u8]) {
+    fn put(&self, stream: OutputStream, text: &[u8]) {
         let mut tagged = Vec::with_capacity(text.len() + self.tag.len());
         for line in text.split_inclusive(|byte| *byte == b'\n') {
             tagged.extend_from_slice(&self.tag);
@@ -301,7 +301,7 @@ impl LineWatch {
 impl Drop for LineWatch {
     fn drop(&mut self) {
         let [stdout, stderr] = self.partial.take();
-        for (stream, mut rest) in [(Stream::Out, stdout), (Stream::Err, stderr)] {
+        for (stream, mut rest) in [(OutputStream::Out, stdout), (OutputStream::Err, stderr)] {
             if !rest.is_empty() {
                 // The next line is another command's.
                 rest.push(b'\n');

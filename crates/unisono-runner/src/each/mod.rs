@@ -18,7 +18,7 @@ use std::cell::Cell;
 
 use tokio::sync::watch;
 use unisono_batch::Monitor;
-use unisono_commands::{Commands, Options, StopLevel};
+use unisono_commands::{Commands, CommandsOptions, StopLevel};
 use unisono_core::CancelToken;
 
 use crate::{
@@ -48,7 +48,7 @@ pub async fn each(plan: EachPlan, cancel: CancelToken, monitor: Monitor, gauge: 
     let times = frame.settings.times;
     let slack = plan.kill_after.saturating_add(LAST_RESORT);
     frame.settings.times = engine_times(times, slack);
-    let options = Options {
+    let options = CommandsOptions {
         // Unique on this machine, for as long as a process may live.
         run: format!("{:x}-{:016x}", std::process::id(), fastrand::u64(..)),
         grace: plan.kill_after,

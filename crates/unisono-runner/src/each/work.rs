@@ -17,7 +17,9 @@ use std::{
 
 use tokio::sync::watch;
 use unisono_batch::{Attempt, Context, Halt, Verdict};
-use unisono_commands::{Bounds, Captured, Commands, Onlookers, Output, Pressure, SpawnError, Stop, StopLevel, Watch};
+use unisono_commands::{
+    Captured, Commands, Onlookers, Output, OutputWatch, Pressure, SpawnError, StopConditions, StopLevel, StopReason,
+};
 use unisono_core::{
     CancelLevel, CancelReason, CancelToken, Effect, ErrorKind, OutcomeKind, Peer, clock, error_chain, format_duration,
 };
@@ -51,7 +53,7 @@ impl Worst {
 }
 
 /// Makes what sees a command's output as it comes, given its item.
-pub type Tagged = Box<dyn Fn(&EachCall, u64) -> Box<dyn Watch>>;
+pub type Tagged = Box<dyn Fn(&EachCall, u64) -> Box<dyn OutputWatch>>;
 
 /// Told of a command that waits for the terminal.
 pub type OnStopped = Box<dyn Fn(&EachCall)>;
@@ -91,26 +93,26 @@ impl Work for EachWork {
         let [asked, told] = &self.cancels;
         let ready = async {
             // Looked at last: the memory that is there now may not be when there is room.
-            let room = self.commands.room().await;
+            let permit = self.commands.permit().await;
             if let Some(pressure) = &self.pressure {
                 pressure.ease().await;
             }
-            room
+            permit
         };
         // A stop comes first: whoever has both must not start.
-        let room = tokio::select! {
+        let permit = tokio::select! {
             biased;
             () = asked.reached(CancelLevel::Drain) => None,
             () = told.reached(CancelLevel::Drain) => None,
             () = until(item_by) => return Attempt::new(Verdict::Final(OutcomeKind::TimedOut), self.past_deadline()),
-            room = ready => Some(room),
+            permit = ready => Some(permit),
         };
         let numbered = Numbered { sequence: item.position + 1, slot: slot.number, attempt: context.attempt() };
         let command = match item.call.command(numbered) {
             Ok(command) => command,
             Err(why) => return failed(ErrorKind::Input, why),
         };
-        let Some(room) = room else {
+        let Some(permit) = permit else {
             // The run may be over before whoever leads it through a stop has told the engine why.
             told.drain(asked.reason().or(told.reason()).unwrap_or(CancelReason::Requested));
             let (verdict, value) = halted_without_effect(UNBEGUN);
@@ -122,13 +124,13 @@ impl Work for EachWork {
         self.starts.set(starts);
         context.begin();
         let watch = self.tagged.as_ref().map(|tagged| tagged(&item.call, numbered.sequence));
-        let bounds = Bounds { by, level: self.level.clone() };
+        let bounds = StopConditions { by, level: self.level.clone() };
         let stopped = || {
             self.stopped.set(self.stopped.get() + 1);
             self.on_stopped.iter().for_each(|tell| tell(&item.call));
         };
         let onlookers = Onlookers { output: watch.as_deref(), stopped: Some(&stopped) };
-        let result = self.commands.run(room, &command, starts, onlookers, bounds).await;
+        let result = self.commands.run(permit, &command, starts, onlookers, bounds).await;
         let (verdict, mut ran) = match result {
             Ok(captured) => self.judge(captured, by.is_some() && by == item_by),
             Err(error) => (Verdict::Final(OutcomeKind::Failed), not_started(&error)),
@@ -193,7 +195,7 @@ impl EachWork {
     fn meaning(
         &self,
         ran: &CommandResult,
-        stopped: Option<Stop>,
+        stopped: Option<StopReason>,
         is_deadline: bool,
         unkillable: u32,
     ) -> (Verdict, Option<(ErrorKind, String)>) {
@@ -205,21 +207,21 @@ impl EachWork {
             return failed(OutcomeKind::Ambiguous, ErrorKind::Internal, message);
         }
         match (stopped, ran.exit, ran.signal) {
-            (Some(Stop::Asked), ..) => {
+            (Some(StopReason::Asked), ..) => {
                 failed(OutcomeKind::Cancelled, ErrorKind::Cancelled, "stopped on request".to_owned())
             }
-            (Some(Stop::Timeout), ..) if is_deadline => {
+            (Some(StopReason::Timeout), ..) if is_deadline => {
                 let message = format!("took longer than its deadline of {}", shown(self.deadline));
                 failed(OutcomeKind::TimedOut, ErrorKind::Deadline, message)
             }
-            (Some(Stop::Timeout), ..) => {
+            (Some(StopReason::Timeout), ..) => {
                 let message = format!("took longer than its timeout of {}", shown(self.timeout));
                 again(OutcomeKind::TimedOut, ErrorKind::Timeout, message)
             }
-            (Some(Stop::TooMuchOutput), ..) => {
+            (Some(StopReason::TooMuchOutput), ..) => {
                 failed(OutcomeKind::Failed, ErrorKind::TooLarge, "printed more than is allowed (max-output)".to_owned())
             }
-            (Some(Stop::NoRoom), ..) => {
+            (Some(StopReason::NoRoom), ..) => {
                 failed(OutcomeKind::Failed, ErrorKind::Save, "what it printed could not be kept on disk".to_owned())
             }
             (None, Some(exit), _) if self.expected.contains(&exit) => (Verdict::Final(OutcomeKind::Ok), None),
