@@ -52,6 +52,18 @@ for crate in $engines; do
         complain "unisono-$crate takes time from elsewhere than the clock of unisono-core"
     fi
 done
+# Where an engine runs is said once, by the reactor of unisono-core; engines and faces ask that.
+for source in crates/*/src; do
+    if [[ "$source" != crates/unisono-testkit/src ]] && code "$source" | grep -v '^crates/unisono-core/src/reactor/' |
+        grep -E '^[^:]*:[0-9]*:[^/]*(runtime::|tokio::main|LocalSet|\bblock_on\(|tokio::spawn|task::spawn|tokio::task::\{?.*spawn)'; then
+        complain "a runtime is made, or tasks are spawned, beside the reactor of unisono-core"
+    fi
+done
+for crate in $engines runner; do
+    if [ "$crate" != core ] && code "crates/unisono-$crate/src" | grep -E '^[^:]*:[0-9]*:[^/]*\bReactor\b'; then
+        complain "unisono-$crate makes itself a home; only faces do"
+    fi
+done
 if LC_ALL=C.UTF-8 grep -rnE --include='*.rs' '^.{121,}$' crates | grep -E '^[^:]*:[0-9]+: *//'; then
     complain "comments are wider than 120 characters"
 fi

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
-use unisono_core::{CancelToken, format_duration, format_roughly};
+use unisono_core::{CancelToken, error_chain, format_duration, format_roughly, reactor::Reactor};
 use unisono_runner::{Error, Event, Gauge, KeyNews, Monitor, OnEvent, Report, Row, RowBatch};
 use unisono_sys::descriptors;
 
@@ -38,14 +38,10 @@ where
     // would hand on the raised limit as its own.
     descriptors::raise();
     signals::watch(&cancel, &monitor, terminal, handling)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::fault(format!("the reactor cannot be started: {error}")))?;
     let progress = (!show.quiet).then(|| Progress::start(show.progress, terminal, &gauge, &monitor));
-    let report = runtime.block_on(async { run(cancel, monitor, gauge).await });
+    let report = Reactor::run_here(|| run(cancel, monitor, gauge));
     drop(progress);
-    // A name lookup or a read that hangs holds up nobody.
-    runtime.shutdown_background();
-    let report = report?;
+    let report = report.map_err(|error| Failure::fault(error_chain(&error)))??;
     if show.quiet {
         report.failures.iter().for_each(|failure| terminal.note(format!("error: {failure}")));
         // What is missing without an item that failed, such as further pages, is not to be lost quietly either.

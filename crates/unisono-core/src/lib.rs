@@ -1,6 +1,7 @@
 //! The words that every part of unisono shares: outcomes, limits, times, retries and cancelling.
 //!
-//! Nothing here does I/O, reads the environment or starts a thread. A type lives here when at least two
+//! Nothing here does I/O, reads the environment or starts a thread, but for [`reactor`], which says on which thread an
+//! engine runs. A type lives here when at least two
 //! crates must agree on it; what only one engine needs lives in that engine.
 
 mod cancel;

@@ -186,7 +186,7 @@ impl Http2 {
             is_mute: AtomicBool::new(false),
             changed: Notify::new(),
         });
-        drop(tokio::spawn(Driver::new(connection, sender.clone(), shared.clone()).run()));
+        drop(reactor::spawn(Driver::new(connection, sender.clone(), shared.clone()).run()));
         let (counts, users) = (Rc::default(), Arc::new(Users(shared)));
         Ok(Self { sender, socket, number, counts, stream: None, _permit: Rc::new(permit), users })
     }

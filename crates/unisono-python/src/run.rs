@@ -4,16 +4,16 @@
 //! A kind of work is a [`Face`]: how a row is made of what Python gives, and an object of Python of an outcome.
 //! Steering, waiting, progress and the report are here once, for all of them.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    thread,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::{
     prelude::*,
     types::{PyDict, PyList},
 };
-use unisono_core::{CancelLevel, CancelReason, CancelToken, OutcomeKind};
+use unisono_core::{
+    CancelLevel, CancelReason, CancelToken, OutcomeKind,
+    reactor::{Panicked, Reactor},
+};
 use unisono_runner::{
     CheckVerdict, Done, Error, Gauge, Inlet, Intake, Manifests, Monitor, Outcome, Outlet, Report, Row, Settings, Taken,
     Taker, inlet, outlet,
@@ -116,22 +116,23 @@ impl Run {
         let (slot, end) = (report.clone(), notifier.clone());
         let kill = CancelToken::new();
         let killed = kill.clone();
-        let run = move || {
-            let result = run_to_end(async move || {
-                tokio::select! {
-                    result = work(engine_ends) => result,
-                    // Dropping the work kills what it has started.
-                    () = killed.reached(CancelLevel::Abort) => Err(Error::fault("killed before it had ended")),
-                }
-            });
+        let run = move || async move {
+            tokio::select! {
+                result = work(engine_ends) => result,
+                // Dropping the work kills what it has started.
+                () = killed.reached(CancelLevel::Abort) => Err(Error::fault("killed before it had ended")),
+            }
+        };
+        let over = move |result: Result<_, Panicked>| {
+            let result = result.unwrap_or_else(|_| Err(Error::fault("a fault of unisono: its engine panicked")));
+            // Before the notification: whoever is woken by it looks here.
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
             end.weak().notify();
             end.let_go();
         };
-        thread::Builder::new()
-            .name("unisono-run".into())
-            .spawn(run)
-            .map_err(|error| errors::run_failed(py, &Error::fault("no thread for the run").because(error)))?;
+        Reactor::thread("unisono-run")
+            .start(run, over)
+            .map_err(|error| errors::run_failed(py, &Error::fault("the run cannot begin").because(error)))?;
         let ends = Box::new(ProgramEnds { face, inlet, taker: Mutex::new(Some(taker)) });
         Ok(Self {
             ends,
@@ -361,19 +362,6 @@ impl<F: Face> Ends for ProgramEnds<F> {
     fn abandon(&self) {
         self.taker.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
-}
-
-/// Runs work on a runtime of its own. Whoever waits for the report must get one, whatever happens.
-fn run_to_end<W: Future<Output = Result<Report, Error>>>(work: impl FnOnce() -> W) -> Result<Report, Error> {
-    let run = || -> Result<Report, Error> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| Error::fault("the reactor cannot be started").because(error))?;
-        let result = runtime.block_on(async { work().await });
-        runtime.shutdown_background();
-        result
-    };
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
-    result.unwrap_or_else(|_| Err(Error::fault("a fault of unisono: its engine panicked")))
 }
 
 fn as_dict<'py>(py: Python<'py>, report: &Report) -> PyResult<Bound<'py, PyDict>> {

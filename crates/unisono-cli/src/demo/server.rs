@@ -10,7 +10,6 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    thread,
     time::{Duration, Instant},
 };
 
@@ -22,6 +21,8 @@ use tokio::{
     task::JoinSet,
     time::sleep,
 };
+
+use unisono_core::reactor::Reactor;
 
 use super::ledger::Ledger;
 
@@ -47,32 +48,29 @@ impl Api {
         let restart = Arc::new(Notify::new());
         let (address, called) = (first.local_addr()?, restart.clone());
         let api = Self { first: address, second: second.local_addr()?, ledger: ledger.clone(), restart };
-        let run = move || -> io::Result<()> {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async {
-                let state = Arc::new(State { ledger, served: AtomicU64::new(0), refusing_until: Mutex::new(None) });
-                let serving = async {
-                    let mut present = first;
-                    loop {
-                        let next = bound(address)?;
-                        tokio::select! {
-                            ended = serve(TcpListener::from_std(present)?, state.clone()) => return ended,
-                            () = called.notified() => sleep(AWAY_FOR).await,
-                        }
-                        listen(&next, BACKLOG)?;
-                        present = next;
+        let run = move || async move {
+            let state = Arc::new(State { ledger, served: AtomicU64::new(0), refusing_until: Mutex::new(None) });
+            let serving = async {
+                let mut present = first;
+                loop {
+                    let next = bound(address)?;
+                    tokio::select! {
+                        ended = serve(TcpListener::from_std(present)?, state.clone()) => return ended,
+                        () = called.notified() => sleep(AWAY_FOR).await,
                     }
-                };
-                let other = async {
-                    sleep(down_for).await;
-                    listen(&second, BACKLOG)?;
-                    serve(TcpListener::from_std(second)?, state.clone()).await
-                };
-                tokio::try_join!(serving, other).map(drop)
-            })
+                    listen(&next, BACKLOG)?;
+                    present = next;
+                }
+            };
+            let other = async {
+                sleep(down_for).await;
+                listen(&second, BACKLOG)?;
+                serve(TcpListener::from_std(second)?, state.clone()).await
+            };
+            tokio::try_join!(serving, other).map(drop)
         };
         // It ends with the process.
-        thread::Builder::new().name("demo-api".into()).spawn(run)?;
+        Reactor::thread("demo-api").start(run, |_| ()).map_err(io::Error::other)?;
         Ok(api)
     }
 

@@ -6,14 +6,12 @@
 
 use std::{
     collections::VecDeque,
-    panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{self, Poll},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -22,12 +20,12 @@ use pyo3::{
     prelude::*,
     types::{PyBytes, PyDict},
 };
-use tokio::{
-    sync::{Notify, mpsc},
-    task::LocalSet,
-};
+use tokio::sync::{Notify, mpsc};
 use unisono_batch::{Attempt, Batch, Context, Decided, Halt, Job, Offer, Pull, Sink, Source, Verdict, drive};
-use unisono_core::{CancelLevel, CancelReason, CancelToken, Effect, ErrorKind, OutcomeKind, Peer};
+use unisono_core::{
+    CancelLevel, CancelReason, CancelToken, Effect, ErrorKind, OutcomeKind, Peer,
+    reactor::{Reactor, spawn_local, with_local_tasks},
+};
 use unisono_http::{AttemptClassifier, Client, Error as HttpError, Judged, Reply, Request, Trail};
 use unisono_runner::{Defaults, Error, Fetched, Monitor, Outcome as Ended, Settings};
 
@@ -144,17 +142,18 @@ impl Engine {
         let end = Arc::new(Mutex::new(End::default()));
         let (stop, watch, over) = (cancel.clone(), monitor.clone(), end.clone());
         let (begun, begins) = std::sync::mpsc::channel();
-        let run = move || {
-            // A panic ends the calls as a close does: dropping them answers them.
-            let _ = catch_unwind(AssertUnwindSafe(|| serve(http, settings, waiting, stop, watch, &begun)));
+        let run = move || with_local_tasks(serve(http, settings, waiting, stop, watch, begun));
+        // A panic ends the calls as a close does: dropping them answers them.
+        let ended = move |_| {
             let mut end = over.lock().unwrap_or_else(PoisonError::into_inner);
             end.is_over = true;
             for (letters, number) in end.waiting.drain(..) {
                 letters.add(number);
             }
         };
-        let thread = thread::Builder::new().name("unisono-client".into()).spawn(run);
-        thread.map_err(|error| errors::run_failed(py, &Error::fault("no thread for the client").because(error)))?;
+        Reactor::thread("unisono-client")
+            .start(run, ended)
+            .map_err(|error| errors::run_failed(py, &Error::fault("the client cannot begin").because(error)))?;
         let begins = py.detach(move || begins.recv()).unwrap_or_else(|_| Err(Error::fault("its thread panicked")));
         begins.map_err(|error| errors::run_failed(py, &error))?;
         Ok(Self { calls, defaults, cancel, monitor, end, home: HomeProcess::new() })
@@ -333,35 +332,27 @@ impl Shared {
     }
 }
 
-/// The engine's thread. Says whether it could begin.
-fn serve(
+/// The engine. Says whether it could begin.
+async fn serve(
     http: HttpKeywords,
     settings: Settings,
     waiting: mpsc::UnboundedReceiver<Item>,
     cancel: CancelToken,
     monitor: Monitor,
-    begun: &std::sync::mpsc::Sender<Result<(), Error>>,
+    begun: std::sync::mpsc::Sender<Result<(), Error>>,
 ) {
-    let begin = || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| Error::fault("the reactor cannot be started").because(error))?;
-        Ok((runtime, Client::new(http.options())?))
-    };
-    let (runtime, client) = match begin() {
-        Ok(begun) => begun,
+    let client = match Client::new(http.options()) {
+        Ok(client) => client,
         Err(error) => {
-            // Nobody waits only where the program ended.
-            let _ = begun.send(Err(error));
+            // The other end is gone only where the program has ended.
+            let _ = begun.send(Err(error.into()));
             return;
         }
     };
     let _ = begun.send(Ok(()));
     let job = Calls { http: AttemptClassifier::new(client), cancel: cancel.clone() };
     let batch = Batch { settings, source: Waiting(waiting), sink: Mail, cancel, monitor };
-    // Bodies of streams come in beside the batch, on the same thread.
-    let local = LocalSet::new();
-    local.block_on(&runtime, drive(&job, batch));
-    runtime.shutdown_background();
+    drive(&job, batch).await;
 }
 
 struct Calls {
@@ -422,7 +413,8 @@ impl Calls {
             let (shared, hold, cancel) = (item.shared.clone(), context.hold(), self.cancel.clone());
             let (context, repeatable) = (context.clone(), item.request.is_repeatable());
             let asked = (item.request.method.clone(), item.request.url.clone());
-            tokio::task::spawn_local(async move {
+            // Beside the batch, which has its outcome with the head.
+            spawn_local(async move {
                 let pump = async {
                     while let Some(chunk) = streaming.chunk().await? {
                         if !shared.put(chunk).await {

@@ -7,14 +7,14 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as channel},
-    thread,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use pyo3::{prelude::*, types::PyBytes};
 use tokio::sync::mpsc;
-use unisono_http::{Client, Error as HttpError, RemoteCommand, RemoteWorker, decode_options};
+use unisono_core::reactor::Reactor;
+use unisono_http::{Client, RemoteCommand, RemoteWorker, decode_options};
 use unisono_runner::Error;
 
 use crate::{errors, notifier::Notifier};
@@ -53,14 +53,16 @@ impl RemoteFetcher {
         let ends = Arc::new(Ends { state: Mutex::new(state), notifier: Notifier::new()? });
         let (told, options) = (ends.clone(), Bytes::copy_from_slice(options));
         let (sender, begun) = channel::channel();
-        let run = move || {
-            serve(options, longest_unseen, &told, &sender);
+        let served = ends.clone();
+        let run = move || async move { serve(options, longest_unseen, &served, sender).await };
+        let over = move |_| {
             told.lock().is_over = true;
             told.notifier.notify();
         };
         let failed = |error: Error| errors::run_failed(py, &error);
-        let thread = thread::Builder::new().name("unisono-worker".into()).spawn(run);
-        thread.map_err(|error| failed(Error::fault("no thread to fetch on").because(error)))?;
+        Reactor::thread("unisono-worker")
+            .start(run, over)
+            .map_err(|error| failed(Error::fault("a remote worker cannot begin").because(error)))?;
         let ended = || Err(Error::fault("the thread to fetch on has ended"));
         let commands = py.detach(move || begun.recv().unwrap_or_else(|_| ended())).map_err(failed)?;
         Ok(Self { commands: Mutex::new(Some(commands)), ends })
@@ -131,36 +133,27 @@ impl RemoteFetcher {
     }
 }
 
-/// The thread: tells what came of its start, then works until it is closed or forgotten.
-fn serve(
+/// Tells what came of its start, then works until it is closed or forgotten.
+async fn serve(
     options: Bytes,
     longest_unseen: Duration,
     ends: &Arc<Ends>,
-    begun: &channel::Sender<Result<mpsc::UnboundedSender<RemoteCommand>, Error>>,
+    begun: channel::Sender<Result<mpsc::UnboundedSender<RemoteCommand>, Error>>,
 ) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Error::fault("the reactor cannot be started").because(error));
     let told = ends.clone();
     let ended = move |number, end| {
         told.lock().ended.push_back((number, end));
         told.notifier.notify();
     };
-    let client = || -> Result<Client, HttpError> { Client::new(decode_options(options)?) };
-    let started = runtime.and_then(|runtime| {
-        let client = runtime.block_on(async { client() })?;
-        Ok((runtime, RemoteWorker::new(client, ended)))
-    });
-    match started {
-        Err(error) => _ = begun.send(Err(error)),
-        Ok((runtime, (commands, worker))) => {
+    match decode_options(options).and_then(Client::new) {
+        Err(error) => _ = begun.send(Err(error.into())),
+        Ok(client) => {
+            let (commands, worker) = RemoteWorker::new(client, ended);
             _ = begun.send(Ok(commands));
-            runtime.block_on(async {
-                tokio::select! {
-                    () = worker.serve() => {}
-                    () = forgotten(ends, longest_unseen) => {}
-                }
-            });
-            runtime.shutdown_background();
+            tokio::select! {
+                () = worker.serve() => {}
+                () = forgotten(ends, longest_unseen) => {}
+            }
         }
     }
 }

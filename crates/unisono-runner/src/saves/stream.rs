@@ -12,7 +12,8 @@ use std::{
     sync::Arc,
 };
 
-use tokio::{io::AsyncWriteExt, net::unix::pipe, sync::Mutex, task::spawn_blocking};
+use tokio::{io::AsyncWriteExt, net::unix::pipe, sync::Mutex};
+use unisono_core::reactor::spawn_blocking;
 
 use crate::fifo;
 
@@ -58,7 +59,7 @@ pub(super) async fn pass_on(stream: StreamLock, file: &File, path: &Path, is_pip
         let mut device = OpenOptions::new().write(true).open(path)?;
         io::copy(&mut file, &mut device).map(drop)
     };
-    spawn_blocking(copy).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+    spawn_blocking(copy).await.flatten()
 }
 
 async fn copy(mut file: File, sender: &mut pipe::Sender) -> io::Result<()> {
@@ -69,7 +70,7 @@ async fn copy(mut file: File, sender: &mut pipe::Sender) -> io::Result<()> {
             piece.truncate(count);
             Ok::<_, io::Error>((file, piece))
         });
-        let (back, piece) = read.await.unwrap_or_else(|error| Err(io::Error::other(error)))?;
+        let (back, piece) = read.await.flatten()?;
         if piece.is_empty() {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use tokio::task::spawn_blocking;
+use unisono_core::reactor::spawn_blocking;
 
 use super::{
     log::Log,
@@ -113,7 +113,7 @@ impl Target {
             fill(&mut part)?;
             Ok(part)
         };
-        spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+        spawn_blocking(work).await.flatten()
     }
 
     /// Gets a part ready, so that [`Filled::place`] has nothing more to wait for. Streams have their bytes then.
@@ -133,7 +133,7 @@ impl Target {
                     }
                     Ok(Filled { target, part, seen: Some(seen) })
                 };
-                spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+                spawn_blocking(work).await.flatten()
             }
             Kind::Stream { is_pipe } => {
                 let stream = lock(&target.shared.streams).entry(target.key).or_default().clone();
