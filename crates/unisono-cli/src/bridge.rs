@@ -17,7 +17,7 @@ use std::{
 
 use unisono_runner::{
     Carrier, RemoteSender, Task, WorkNotifier,
-    http_client::{OnlyHere, Options, RemoteResult, encode_options},
+    http_client::{ClientOptions, OnlyHere, RemoteResult, encode_options},
     remote_requests,
 };
 use unisono_sys::descriptors::give_back;
@@ -31,7 +31,7 @@ pub struct Bridge {
 }
 
 /// Joins a cluster; returns what a run puts its requests on, and what carries them.
-pub fn start(address: &str, options: &Options) -> Result<(RemoteSender, Bridge), Failure> {
+pub fn start(address: &str, options: &ClientOptions) -> Result<(RemoteSender, Bridge), Failure> {
     let options = encoded(options)?;
     let python = python()?;
     let mut child = give_back(&mut Command::new(&python))
@@ -162,7 +162,7 @@ impl Drop for Bridge {
 }
 
 /// What an option that holds for one machine alone is called here.
-fn encoded(options: &Options) -> Result<Vec<u8>, Failure> {
+fn encoded(options: &ClientOptions) -> Result<Vec<u8>, Failure> {
     if let Some(only) = options.only_here() {
         let flag = match only {
             OnlyHere::UnixSocket => "--unix-socket",

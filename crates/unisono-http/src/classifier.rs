@@ -28,7 +28,7 @@ enum Sender {
 
 /// What an item has to show at the end of an attempt: an answer, an error, or both.
 #[derive(Debug, Default)]
-pub struct Reply {
+pub struct AttemptResult {
     /// The answer, whatever its status.
     pub response: Option<Response>,
     /// Why it is not a success.
@@ -96,20 +96,22 @@ impl AttemptClassifier {
         request: &Request,
         trail: &Trail,
         context: &Context,
-    ) -> (Verdict, Option<Instant>, Reply) {
+    ) -> (Verdict, Option<Instant>, AttemptResult) {
         let (judged, streaming) = match self.open(request, trail, context).await {
             Ok(opened) => opened,
-            Err((verdict, error)) => return (verdict, None, Reply::failed(error)),
+            Err((verdict, error)) => return (verdict, None, AttemptResult::failed(error)),
         };
         let Judged { verdict, pause_until, peer, error } = judged;
         match error {
             None => match streaming.collect_for(context).await {
-                Ok(response) => (verdict, pause_until, Reply { response: Some(response), peer, ..Reply::default() }),
-                Err(error) => (Self::judge_error(request, trail, &error, context), None, Reply::failed(error)),
+                Ok(response) => {
+                    (verdict, pause_until, AttemptResult { response: Some(response), peer, ..AttemptResult::default() })
+                }
+                Err(error) => (Self::judge_error(request, trail, &error, context), None, AttemptResult::failed(error)),
             },
             Some(error) => {
                 let response = Some(streaming.as_far_as_it_comes().await);
-                (verdict, pause_until, Reply { response, error: Some(error), retry_at: None, peer })
+                (verdict, pause_until, AttemptResult { response, error: Some(error), retry_at: None, peer })
             }
         }
     }
@@ -178,7 +180,13 @@ impl AttemptClassifier {
     }
 
     /// What it means that the engine ended an item or stopped its attempt.
-    pub fn halted(&self, request: &Request, trail: &Trail, halt: &Halt, mut last: Option<Reply>) -> (Verdict, Reply) {
+    pub fn halted(
+        &self,
+        request: &Request,
+        trail: &Trail,
+        halt: &Halt,
+        mut last: Option<AttemptResult>,
+    ) -> (Verdict, AttemptResult) {
         let repeatable = request.is_repeatable();
         let origin = request.url.origin();
         let (verdict, error) = match halt {
@@ -230,18 +238,21 @@ impl AttemptClassifier {
                     format!("the repeats that all rows of {origin} have together are used up"),
                 );
                 let response = last.as_mut().and_then(|last| last.response.take());
-                return (Verdict::Final(kind), Reply { response, ..Reply::failed(explained(error, last)) });
+                return (
+                    Verdict::Final(kind),
+                    AttemptResult { response, ..AttemptResult::failed(explained(error, last)) },
+                );
             }
             Halt::Panicked { message, effect } => (
                 Verdict::Final(effect.outcome(OutcomeKind::Failed, repeatable)),
                 Error::new(ErrorKind::Internal, format!("a fault of unisono: {message}")),
             ),
         };
-        (verdict, Reply::failed(explained(error, last)))
+        (verdict, AttemptResult::failed(explained(error, last)))
     }
 }
 
-impl Reply {
+impl AttemptResult {
     /// An item that has nothing but an error to show.
     pub fn failed(error: Error) -> Self {
         Self { peer: error.peer(), error: Some(error), ..Self::default() }
@@ -253,11 +264,11 @@ impl Reply {
     }
 }
 
-fn rate_limited(wait: &TooLong, last: Option<Reply>, origin: &str) -> Reply {
+fn rate_limited(wait: &TooLong, last: Option<AttemptResult>, origin: &str) -> AttemptResult {
     let from_now = wait.retry_at.saturating_duration_since(clock::now());
     let error = Error::new(ErrorKind::RateLimited, format!("{origin} {wait}"));
     let (response, refusal) = last.map_or((None, None), |last| (last.response, last.error));
-    Reply {
+    AttemptResult {
         response,
         error: Some(match refusal {
             Some(refusal) => error.with_source(refusal.chain()),
@@ -269,7 +280,7 @@ fn rate_limited(wait: &TooLong, last: Option<Reply>, origin: &str) -> Reply {
 }
 
 /// The reason why the item was still not done says more than that it was stopped.
-fn explained(error: Error, last: Option<Reply>) -> Error {
+fn explained(error: Error, last: Option<AttemptResult>) -> Error {
     match last.and_then(|last| last.error) {
         Some(cause) => error.with_source(cause.chain()),
         None => error,

@@ -12,17 +12,17 @@ use unisono_core::{Effect, ErrorKind, Peer};
 use unisono_net::LoginPermit;
 
 use crate::{
-    Error, Options, Request, Response, Streaming,
+    ClientOptions, Error, Request, Response, Streaming,
     auth::{Generation, Tokens, basic_authorization},
     cookies::Cookies,
     decode::{ACCEPT_ENCODING, Decoder},
     fields,
     framing::{check_framing, check_size},
     news,
-    pool::{Pool, PooledConnection},
+    pool::{ConnectionPool, PooledConnection},
     redirect,
     resend::Resends,
-    response::{Body, Incoming, IncomingBody, MinThroughput, ReadBudget},
+    response::{Incoming, IncomingBody, MinThroughput, ReadBudget, ResponseBody},
     throttle,
     trail::{Hop, HopStage, Trail},
     url::Origin,
@@ -34,10 +34,10 @@ use crate::{
 pub struct Client(Rc<Inner>);
 
 struct Inner {
-    options: Options,
+    options: ClientOptions,
     /// What every request is sent with.
     headers: HeaderMap,
-    pool: Rc<Pool>,
+    pool: Rc<ConnectionPool>,
     cookies: Option<Cookies>,
     tokens: Option<Tokens>,
 }
@@ -47,13 +47,13 @@ impl Client {
     ///
     /// # Errors
     /// When a certificate or key is of no use.
-    pub fn new(options: Options) -> Result<Self, Error> {
+    pub fn new(options: ClientOptions) -> Result<Self, Error> {
         let mut headers = options.headers.clone();
         if options.decompress {
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(ACCEPT_ENCODING));
         }
         Ok(Self(Rc::new(Inner {
-            pool: Rc::new(Pool::new(&options)?),
+            pool: Rc::new(ConnectionPool::new(&options)?),
             cookies: options.cookies.then(Cookies::default),
             tokens: options.tokens.clone().map(Tokens::new),
             headers,
@@ -62,7 +62,7 @@ impl Client {
     }
 
     /// Its options.
-    pub fn options(&self) -> &Options {
+    pub fn options(&self) -> &ClientOptions {
         &self.0.options
     }
 
@@ -83,7 +83,7 @@ impl Client {
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), unisono_http::Error> {
-    /// let client = unisono_http::Client::new(unisono_http::Options::default())?;
+    /// let client = unisono_http::Client::new(unisono_http::ClientOptions::default())?;
     /// let request = unisono_http::Request::get("https://example.com/")?;
     /// let response = client.send(&request, &unisono_batch::Context::detached()).await?;
     /// assert_eq!(response.status, 200);
@@ -307,7 +307,7 @@ impl Inner {
             redirects: 0,
             peer: Peer::Unknown,
             effect: effect_of(&request.method, head.status, throttle::comes_back(&head.headers)),
-            body: Body::Incoming(IncomingBody {
+            body: ResponseBody::Incoming(IncomingBody {
                 incoming,
                 decoder: Decoder::new(&head.headers, options.decompress, options.max_body),
                 budget: ReadBudget::over(&connection),

@@ -25,14 +25,14 @@ pub(crate) struct Cookies(RefCell<Jar>);
 
 #[derive(Default)]
 struct Jar {
-    sites: HashMap<Rc<str>, Vec<Kept>>,
+    sites: HashMap<Rc<str>, Vec<KeptCookie>>,
     /// The site of each, by when it was set last: the first is the next to go.
     by_age: BTreeMap<u64, Rc<str>>,
     /// Counts what is set.
     now: u64,
 }
 
-struct Kept {
+struct KeptCookie {
     cookie: Cookie<'static>,
     /// When it was set first; it keeps its place when it is set again.
     created: u64,
@@ -71,12 +71,12 @@ impl Jar {
     fn value_for(&self, url: &Url) -> Option<HeaderValue> {
         let parsed = url.parsed().ok()?;
         let kept = self.sites.get(site_of(url.host()))?;
-        let is_for_it = |kept: &&Kept| {
+        let is_for_it = |kept: &&KeptCookie| {
             // The crate takes loopback for safe, but what a server marked is for TLS alone.
             let cookie = &kept.cookie;
             (url.is_https() || cookie.secure() != Some(true)) && !cookie.is_expired() && cookie.matches(&parsed)
         };
-        let mut wanted: Vec<&Kept> = kept.iter().filter(is_for_it).collect();
+        let mut wanted: Vec<&KeptCookie> = kept.iter().filter(is_for_it).collect();
         wanted.sort_by_key(|kept| std::cmp::Reverse(kept.set));
         let mut left = LONGEST_HEADER;
         wanted.retain(|kept| {
@@ -96,7 +96,7 @@ impl Jar {
         let name: Rc<str> = site_of(url.host()).into();
         let site = self.sites.entry(name.clone()).or_default();
         // Without TLS a server does not shadow what was set with it (RFC 6265bis, section 5.7).
-        let shadows = |kept: &Kept| {
+        let shadows = |kept: &KeptCookie| {
             let one = &kept.cookie;
             one.secure() == Some(true) && one.name() == cookie.name() && cookie.path.starts_with(&*one.path)
         };
@@ -104,7 +104,7 @@ impl Jar {
             return;
         }
         self.now += 1;
-        let same = |kept: &Kept| {
+        let same = |kept: &KeptCookie| {
             let (one, other) = (&kept.cookie, &cookie);
             one.name() == other.name() && one.domain == other.domain && *one.path == *other.path
         };
@@ -118,7 +118,7 @@ impl Jar {
             }
             return;
         }
-        site.push(Kept { cookie, created: before.map_or(self.now, |before| before.created), set: self.now });
+        site.push(KeptCookie { cookie, created: before.map_or(self.now, |before| before.created), set: self.now });
         self.by_age.insert(self.now, name);
         if site.len() > MOST_PER_SITE {
             make_room(site, &mut self.by_age);
@@ -139,7 +139,7 @@ impl Jar {
 }
 
 /// Removes what has expired of a site, or else what was set longest ago.
-fn make_room(site: &mut Vec<Kept>, by_age: &mut BTreeMap<u64, Rc<str>>) {
+fn make_room(site: &mut Vec<KeptCookie>, by_age: &mut BTreeMap<u64, Rc<str>>) {
     let oldest = site.iter().map(|kept| kept.set).min();
     let any_expired = site.iter().any(|kept| kept.cookie.is_expired());
     site.retain(|kept| {

@@ -11,7 +11,7 @@ use unisono_net::{
     Socket,
 };
 
-use crate::{Error, HttpVersion, Options, Proxies, url::Origin};
+use crate::{ClientOptions, Error, HttpVersion, Proxies, url::Origin};
 
 /// Makes connections to origins.
 pub(crate) struct Dialer {
@@ -34,7 +34,7 @@ pub(crate) struct Dialed {
 }
 
 impl Dialer {
-    pub(crate) fn new(options: &Options) -> Result<Self, Error> {
+    pub(crate) fn new(options: &ClientOptions) -> Result<Self, Error> {
         let mut logins: Vec<ProxyLogin> = Vec::new();
         for proxy in options.proxies.http.iter().chain(&options.proxies.https) {
             if !logins.iter().any(|login| login.proxy() == proxy) {

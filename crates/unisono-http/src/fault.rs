@@ -31,26 +31,31 @@ pub(crate) fn exchange_failed(error: hyper::Error, phase: ExchangePhase, named: 
 }
 
 /// Names the error of a stream of HTTP/2 whose head is there, with so many bytes of its body announced and not there.
-pub(crate) fn body_failed(error: h2::Error, left: u64, is_mute: bool, named: &dyn Display) -> Error {
+pub(crate) fn body_failed(error: h2::Error, left: u64, is_unresponsive: bool, named: &dyn Display) -> Error {
     // So h2 calls a stream whose end comes too early or too late for its `content-length`.
     let is_malformed = error.is_library() && error.is_reset() && error.reason() == Some(h2::Reason::PROTOCOL_ERROR);
     if is_malformed && left > 0 {
         let message = format!("the body from {named} is not as long as its head says");
         return Error::new(ErrorKind::IncompleteBody, message).with_source(error);
     }
-    stream_failed(error, ExchangePhase::Body, is_mute, named)
+    stream_failed(error, ExchangePhase::Body, is_unresponsive, named)
 }
 
-/// Names the error of a stream of HTTP/2. `is_mute` says that its connection was given up for want of an answer to a
-/// ping.
-pub(crate) fn stream_failed(error: h2::Error, phase: ExchangePhase, is_mute: bool, named: &dyn Display) -> Error {
+/// Names the error of a stream of HTTP/2. `is_unresponsive` says that its connection was given up for want of an answer
+/// to a ping.
+pub(crate) fn stream_failed(
+    error: h2::Error,
+    phase: ExchangePhase,
+    is_unresponsive: bool,
+    named: &dyn Display,
+) -> Error {
     // What began to be answered was processed, whatever its peer says afterwards.
     let unprocessed = not_processed(&error).filter(|_| phase == ExchangePhase::Head);
     let is_calm = error.is_remote() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);
     let sign = if is_calm { Sign::Calm } else { unprocessed.unwrap_or(Sign::Other) };
     let (kind, message) = if error.get_io().is_some_and(|error| is_of_tls(error)) {
         (ErrorKind::Tls, format!("{named} broke off the TLS session"))
-    } else if is_mute {
+    } else if is_unresponsive {
         (ErrorKind::Closed, format!("{named} does not answer a ping"))
     } else if is_violation(&error) || is_nonsense(error.get_io().map(io::Error::kind)) {
         (ErrorKind::Protocol, format!("{named} broke the protocol"))

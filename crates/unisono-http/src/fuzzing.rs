@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue};
 use unisono_core::{Effect, ErrorKind};
 
 use crate::{
-    Client, Error, Options, Request, decode_options, encode_options,
+    Client, ClientOptions, Error, Request, decode_options, encode_options,
     remote::stopped_at_once,
     wire::{RemoteEnd, decode_end, decode_request, encode_end, encode_request},
 };
@@ -87,5 +87,5 @@ fn same_end(one: &RemoteEnd, other: &RemoteEnd) {
 
 thread_local! {
     // It is never asked for anything, so one does for all.
-    static CLIENT: Client = Client::new(Options::default()).expect("the default options are in order");
+    static CLIENT: Client = Client::new(ClientOptions::default()).expect("the default options are in order");
 }

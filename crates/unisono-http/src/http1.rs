@@ -33,13 +33,13 @@ use crate::{
     news::Sign,
 };
 
-type Driver = http1::Connection<TokioIo<ByteStream>, Full<Bytes>>;
+type Http1Driver = http1::Connection<TokioIo<ByteStream>, Full<Bytes>>;
 
 /// A connection that carries one request at a time.
 pub(crate) struct Http1 {
     sender: http1::SendRequest<Full<Bytes>>,
     /// `None` once it has ended.
-    driver: Option<Pin<Box<Driver>>>,
+    driver: Option<Pin<Box<Http1Driver>>>,
     socket: Socket,
     is_tls: bool,
     pub(crate) was_used: bool,
@@ -149,7 +149,7 @@ impl Http1 {
 }
 
 /// Polls a driver and drops it when it has ended, so that the request that waits for its answer learns of it.
-fn poll_and_drop(driver: &mut Option<Pin<Box<Driver>>>, context: &mut Context<'_>) -> Poll<()> {
+fn poll_and_drop(driver: &mut Option<Pin<Box<Http1Driver>>>, context: &mut Context<'_>) -> Poll<()> {
     let Some(running) = driver else { return Poll::Ready(()) };
     match running.as_mut().poll(context) {
         Poll::Pending => Poll::Pending,

@@ -95,8 +95,8 @@ struct Shared {
     granted: AtomicUsize,
     /// How many more are given out than there should be; they are taken when they come back.
     excess: AtomicUsize,
-    is_deserted: AtomicBool,
-    is_mute: AtomicBool,
+    is_unused: AtomicBool,
+    is_unresponsive: AtomicBool,
     /// For the driver: the first stream was opened, or all users are gone.
     changed: Notify,
 }
@@ -107,7 +107,7 @@ struct Users(Arc<Shared>);
 impl Drop for Users {
     fn drop(&mut self) {
         // Store before notifying: the driver looks at it as soon as it is woken.
-        self.0.is_deserted.store(true, Relaxed);
+        self.0.is_unused.store(true, Relaxed);
         self.0.changed.notify_one();
     }
 }
@@ -182,11 +182,11 @@ impl Http2 {
             answers: AtomicUsize::new(0),
             granted: AtomicUsize::new(BEFORE_SETTINGS),
             excess: AtomicUsize::new(0),
-            is_deserted: AtomicBool::new(false),
-            is_mute: AtomicBool::new(false),
+            is_unused: AtomicBool::new(false),
+            is_unresponsive: AtomicBool::new(false),
             changed: Notify::new(),
         });
-        drop(reactor::spawn(Driver::new(connection, sender.clone(), shared.clone()).run()));
+        drop(reactor::spawn(Http2Driver::new(connection, sender.clone(), shared.clone()).run()));
         let (counts, users) = (Rc::default(), Arc::new(Users(shared)));
         Ok(Self { sender, socket, number, counts, stream: None, _permit: Rc::new(permit), users })
     }
@@ -197,8 +197,8 @@ impl Http2 {
     }
 
     /// Whether it was given up since its peer did not answer a ping.
-    pub(crate) fn is_mute(&self) -> bool {
-        self.shared().is_mute.load(Relaxed)
+    pub(crate) fn is_unresponsive(&self) -> bool {
+        self.shared().is_unresponsive.load(Relaxed)
     }
 
     /// Whether it has no open stream, and something came in that was not read yet: it may well be its end.
@@ -268,7 +268,7 @@ impl Http2 {
                     return Err(refused);
                 }
                 let (was_refused, is_of_stream) = (is_refused(&error), error.is_reset());
-                let error = stream_failed(error, ExchangePhase::Head, self.is_mute(), named);
+                let error = stream_failed(error, ExchangePhase::Head, self.is_unresponsive(), named);
                 if !error.is_unprocessed() {
                     // It may just have been closed for idling.
                     let was_used = self.counts.answered.get() > 0;
@@ -413,7 +413,7 @@ impl Http2Body {
 }
 
 /// Drives a connection until it has ended, or its last user is gone.
-struct Driver {
+struct Http2Driver {
     connection: Connection<ByteStream, Bytes>,
     pings: h2::PingPong,
     /// Asked whether there was a GOAWAY. As long as it is there, the connection does not end by itself.
@@ -432,13 +432,13 @@ enum Pings {
     Sent { answer_by: Instant },
 }
 
-enum Event {
+enum DriverEvent {
     Ended,
     Answered,
     Changed,
 }
 
-impl Driver {
+impl Http2Driver {
     fn new(mut connection: Connection<ByteStream, Bytes>, scout: SendRequest<Bytes>, shared: Arc<Shared>) -> Self {
         let pings = connection.ping_pong().expect("it is taken once");
         Self { connection, pings, scout: Some(scout), shared, ping: Pings::Idle }
@@ -456,9 +456,9 @@ impl Driver {
             };
             let is_busy = self.shared.open.load(Relaxed) > 0;
             match (event, &self.ping) {
-                (Ok(Event::Ended), _) => break,
+                (Ok(DriverEvent::Ended), _) => break,
                 (Err(_), Pings::Sent { .. }) => {
-                    self.shared.is_mute.store(true, Relaxed);
+                    self.shared.is_unresponsive.store(true, Relaxed);
                     break;
                 }
                 (Err(_), _) if is_busy => match self.pings.send_ping(Ping::opaque()) {
@@ -466,39 +466,39 @@ impl Driver {
                     Err(_) => self.ping = Pings::Idle,
                 },
                 (Err(_), _) => self.ping = Pings::Idle,
-                (Ok(Event::Answered), _) => self.ping = Pings::Due(Instant::from_std(clock::now()) + PING_EVERY),
-                (Ok(Event::Changed), Pings::Idle) if is_busy => {
+                (Ok(DriverEvent::Answered), _) => self.ping = Pings::Due(Instant::from_std(clock::now()) + PING_EVERY),
+                (Ok(DriverEvent::Changed), Pings::Idle) if is_busy => {
                     self.ping = Pings::Due(Instant::from_std(clock::now()) + PING_EVERY)
                 }
-                (Ok(Event::Changed), _) => {}
+                (Ok(DriverEvent::Changed), _) => {}
             }
         }
         // Before the connection is dropped, which tells those whose streams are open.
         self.shared.streams.close();
     }
 
-    async fn next(&mut self) -> Event {
+    async fn next(&mut self) -> DriverEvent {
         let shared = self.shared.clone();
         // It keeps one notification, so a change between two rounds is not lost.
         let mut changed = pin!(shared.changed.notified());
         poll_fn(|context| self.poll(changed.as_mut(), context)).await
     }
 
-    fn poll(&mut self, changed: Pin<&mut impl Future>, context: &mut Context<'_>) -> Poll<Event> {
-        if self.shared.is_deserted.load(Relaxed) {
+    fn poll(&mut self, changed: Pin<&mut impl Future>, context: &mut Context<'_>) -> Poll<DriverEvent> {
+        if self.shared.is_unused.load(Relaxed) {
             self.scout = None;
         }
         if Pin::new(&mut self.connection).poll(context).is_ready() {
-            return Poll::Ready(Event::Ended);
+            return Poll::Ready(DriverEvent::Ended);
         }
         // After the poll, which may have brought a GOAWAY or SETTINGS.
         self.look_for_go_away();
         self.shared.allowed.store(self.connection.max_concurrent_send_streams(), Relaxed);
         self.shared.grant();
         if matches!(self.ping, Pings::Sent { .. }) && self.pings.poll_pong(context).is_ready() {
-            return Poll::Ready(Event::Answered);
+            return Poll::Ready(DriverEvent::Answered);
         }
-        changed.poll(context).map(|_| Event::Changed)
+        changed.poll(context).map(|_| DriverEvent::Changed)
     }
 
     fn look_for_go_away(&mut self) {

@@ -38,13 +38,13 @@ mod verdict;
 mod wire;
 
 pub use auth::{TokenSource, basic_authorization, bearer_authorization};
-pub use classifier::{AttemptClassifier, Judged, Reply};
+pub use classifier::{AttemptClassifier, AttemptResult, Judged};
 pub use client::Client;
 #[doc(hidden)]
 pub use decode::decode_body;
 pub use error::Error;
 pub use fields::{request_header, shown_header};
-pub use options::{HttpVersion, OnlyHere, Options, SLOW_WINDOW};
+pub use options::{ClientOptions, HttpVersion, OnlyHere, SLOW_WINDOW};
 pub use proxy::{NoProxy, Proxies};
 pub use remote::{Remote, RemoteChannel, RemoteCommand, RemoteQueue, RemoteResult, RemoteWorker, remote_queue};
 pub use request::{IDEMPOTENCY_KEY, Request};

@@ -9,7 +9,7 @@ use crate::{Proxies, StatusSet, TokenSource};
 
 /// How a [`Client`](crate::Client) connects, what it accepts and what it sends along.
 #[derive(Clone)]
-pub struct Options {
+pub struct ClientOptions {
     /// Name lookup, TCP, proxy and TLS together. Default: 5 s.
     pub connect_timeout: Duration,
     /// Which versions of HTTP to speak.
@@ -48,7 +48,7 @@ pub struct Options {
     pub idle_timeout: Duration,
 }
 
-impl Options {
+impl ClientOptions {
     /// What of it holds for one machine alone; `None` when all of it can be sent to another.
     pub fn only_here(&self) -> Option<OnlyHere> {
         [
@@ -91,7 +91,7 @@ impl OnlyHere {
     }
 }
 
-impl Default for Options {
+impl Default for ClientOptions {
     fn default() -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(http::header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
@@ -131,7 +131,7 @@ pub enum HttpVersion {
     Http2,
 }
 
-/// Over which time [`Options::min_throughput`] is taken.
+/// Over which time [`ClientOptions::min_throughput`] is taken.
 pub const SLOW_WINDOW: Duration = Duration::from_secs(10);
 
 const USER_AGENT: &str = concat!("unisono/", env!("CARGO_PKG_VERSION"));
@@ -148,7 +148,7 @@ mod tests {
             let line = page.lines().find(|line| line.starts_with(begins)).expect("the table has the row");
             line.split('|').nth(2).expect("a row has cells").to_owned()
         };
-        let options = Options::default();
+        let options = ClientOptions::default();
         let shown = |bytes: u64| match bytes >> 20 {
             0 => format!("{} KiB", bytes >> 10),
             mebibytes => format!("{mebibytes} MiB"),

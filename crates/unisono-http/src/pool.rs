@@ -21,7 +21,7 @@ use tokio::sync::Mutex;
 use unisono_core::{clock, reactor};
 
 use crate::{
-    Error, HttpVersion, Options,
+    ClientOptions, Error, HttpVersion,
     connection_limit::{ConnectionLimit, ConnectionPermit},
     dialer::{Dialed, Dialer},
     fault::find,
@@ -31,7 +31,7 @@ use crate::{
     url::Origin,
 };
 
-pub(crate) struct Pool {
+pub(crate) struct ConnectionPool {
     dialer: Dialer,
     origins: RefCell<HashMap<Origin, Rc<Host>>>,
     limit: Rc<ConnectionLimit>,
@@ -68,8 +68,8 @@ pub(crate) enum PooledConnection {
     Http2(Box<Http2>),
 }
 
-impl Pool {
-    pub(crate) fn new(options: &Options) -> Result<Self, Error> {
+impl ConnectionPool {
+    pub(crate) fn new(options: &ClientOptions) -> Result<Self, Error> {
         Ok(Self {
             dialer: Dialer::new(options)?,
             origins: RefCell::default(),

@@ -123,9 +123,11 @@ pub enum RemoteCommand {
 ///
 /// ```
 /// # async fn example() -> Result<(), unisono_http::Error> {
-/// use unisono_http::{Client, RemoteWorker, Options};
-/// let (commands, worker) = RemoteWorker::new(Client::new(Options::default())?, |number, end| println!("{number}: {}
-/// bytes", end.len())); drop(commands); worker.serve().await;
+/// use unisono_http::{Client, ClientOptions, RemoteWorker};
+/// let client = Client::new(ClientOptions::default())?;
+/// let (commands, worker) = RemoteWorker::new(client, |number, end| println!("{number}: {} bytes", end.len()));
+/// drop(commands);
+/// worker.serve().await;
 /// # Ok(()) }
 /// ```
 pub struct RemoteWorker<F> {

@@ -16,7 +16,7 @@ use crate::{
     Error,
     fault::{find, is_refused},
     http2::Http2,
-    pool::Pool,
+    pool::ConnectionPool,
     url::Origin,
 };
 
@@ -35,7 +35,7 @@ impl Resends {
         &mut self,
         error: &Error,
         connection: &Http2,
-        pool: &Pool,
+        pool: &ConnectionPool,
         origin: &Origin,
     ) -> Option<Duration> {
         self.all += 1;

@@ -14,7 +14,7 @@ use crate::{
     decode::{Decoded, Decoder},
     fault::{ExchangePhase, body_failed, exchange_failed},
     http2,
-    pool::{Pool, PooledConnection},
+    pool::{ConnectionPool, PooledConnection},
     url::Origin,
     verdict::effect_of_broken_body,
 };
@@ -67,7 +67,7 @@ pub struct Streaming {
     pub url: Url,
     /// How many redirects were followed.
     pub redirects: u8,
-    pub(crate) body: Body,
+    pub(crate) body: ResponseBody,
     /// What it says of the last request that led to it, once it is there in full.
     pub(crate) effect: Effect,
     /// What it says of the row's host.
@@ -109,7 +109,7 @@ impl Streaming {
     /// An answer that is all there already.
     pub(crate) fn whole(response: Response, effect: Effect, peer: Peer) -> Self {
         let Response { status, version, headers, url, body, wire_bytes, redirects } = response;
-        let body = Body::Whole { bytes: Some(body).filter(|body| !body.is_empty()), wire_bytes };
+        let body = ResponseBody::Whole { bytes: Some(body).filter(|body| !body.is_empty()), wire_bytes };
         Self { status, version, headers, url, redirects, body, effect, peer }
     }
 
@@ -158,7 +158,7 @@ impl Streaming {
 }
 
 /// A body: on its way, or here already.
-pub(crate) enum Body {
+pub(crate) enum ResponseBody {
     Incoming(IncomingBody),
     /// What has not been taken of it. It was decoded where it came in.
     Whole {
@@ -167,7 +167,7 @@ pub(crate) enum Body {
     },
 }
 
-impl Body {
+impl ResponseBody {
     async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         match self {
             Self::Incoming(body) => body.chunk().await,
@@ -214,7 +214,7 @@ pub(crate) struct IncomingBody {
     pub(crate) connection: Option<PooledConnection>,
     /// The connection must not be used again.
     pub(crate) condemned: bool,
-    pub(crate) pool: Rc<Pool>,
+    pub(crate) pool: Rc<ConnectionPool>,
     pub(crate) origin: Origin,
     pub(crate) wire_bytes: u64,
     /// Boxed, as is all that most requests do without.
@@ -311,7 +311,8 @@ impl IncomingBody {
                 }
                 (Incoming::Http2(body), PooledConnection::Http2(connection)) => {
                     http2::poll_data(body, context).map(|data| {
-                        data.transpose().map_err(|error| body_failed(error, body.left(), connection.is_mute(), origin))
+                        data.transpose()
+                            .map_err(|error| body_failed(error, body.left(), connection.is_unresponsive(), origin))
                     })
                 }
                 _ => unreachable!("a body comes over the connection that it was asked for on"),

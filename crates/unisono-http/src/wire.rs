@@ -16,8 +16,8 @@ use unisono_core::{Effect, ErrorKind, Peer, Secret};
 use unisono_net::ProxyKind;
 
 use crate::{
-    Error, Family, HostAddress, HttpVersion, NoProxy, Options, Proxies, Proxy, Request, Response, StatusSet, Tls, Url,
-    proxy::Exception, trail::Hop,
+    ClientOptions, Error, Family, HostAddress, HttpVersion, NoProxy, Proxies, Proxy, Request, Response, StatusSet, Tls,
+    Url, proxy::Exception, trail::Hop,
 };
 
 /// How an exchange ended.
@@ -39,13 +39,13 @@ pub(crate) struct RemoteEnd {
 /// Of kind `input` when there is one that holds for one machine alone; it is named.
 ///
 /// ```
-/// use unisono_http::{Options, decode_options, encode_options};
-/// let bytes = encode_options(&Options { max_redirects: 3, ..Options::default() }).unwrap();
+/// use unisono_http::{ClientOptions, decode_options, encode_options};
+/// let bytes = encode_options(&ClientOptions { max_redirects: 3, ..ClientOptions::default() }).unwrap();
 /// assert_eq!(decode_options(bytes.into()).unwrap().max_redirects, 3);
-/// let here = Options { cookies: true, ..Options::default() };
+/// let here = ClientOptions { cookies: true, ..ClientOptions::default() };
 /// assert_eq!(encode_options(&here).unwrap_err().to_string(), "each machine would keep cookies of its own");
 /// ```
-pub fn encode_options(options: &Options) -> Result<Vec<u8>, Error> {
+pub fn encode_options(options: &ClientOptions) -> Result<Vec<u8>, Error> {
     if let Some(only) = options.only_here() {
         return Err(Error::new(ErrorKind::Input, only.why()));
     }
@@ -89,9 +89,9 @@ pub fn encode_options(options: &Options) -> Result<Vec<u8>, Error> {
 ///
 /// # Errors
 /// Of kind `input` when it is something else, or another version's.
-pub fn decode_options(bytes: Bytes) -> Result<Options, Error> {
+pub fn decode_options(bytes: Bytes) -> Result<ClientOptions, Error> {
     read(bytes, |from| {
-        Ok(Options {
+        Ok(ClientOptions {
             connect_timeout: from.duration()?,
             version: match from.number()? {
                 0 => HttpVersion::Auto,
@@ -530,7 +530,7 @@ mod tests {
         })
     }
 
-    struct Set(Options);
+    struct Set(ClientOptions);
 
     impl std::fmt::Debug for Set {
         fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -547,7 +547,7 @@ mod tests {
         let numbers = (any::<[u64; 4]>(), any::<[bool; 2]>(), 0u8..3, 0u8..3, any::<u8>());
         (proxies, header_maps(), statuses, numbers, vec(any::<std::net::IpAddr>(), 0..3)).prop_map(
             |(proxy, headers, statuses, (numbers, flags, version, family, redirects), addresses)| {
-                Set(Options {
+                Set(ClientOptions {
                     connect_timeout: Duration::from_nanos(numbers[0]),
                     idle_timeout: Duration::from_nanos(numbers[1]),
                     max_body: numbers[2],
@@ -563,7 +563,7 @@ mod tests {
                     expect: StatusSet::from_ranges(statuses),
                     headers,
                     decompress: flags[1],
-                    ..Options::default()
+                    ..ClientOptions::default()
                 })
             },
         )
@@ -663,11 +663,11 @@ mod tests {
 
     #[test]
     fn what_holds_for_one_machine_alone_is_not_written() {
-        let refused = |options: Options| encode_options(&options).unwrap_err().to_string();
-        let socket = Options { unix_socket: Some("/run/socket".into()), ..Options::default() };
+        let refused = |options: ClientOptions| encode_options(&options).unwrap_err().to_string();
+        let socket = ClientOptions { unix_socket: Some("/run/socket".into()), ..ClientOptions::default() };
         assert_eq!(refused(socket), "a Unix socket is on one machine alone");
         assert_eq!(
-            refused(Options { cookies: true, ..Options::default() }),
+            refused(ClientOptions { cookies: true, ..ClientOptions::default() }),
             "each machine would keep cookies of its own"
         );
     }

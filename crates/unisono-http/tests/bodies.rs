@@ -11,7 +11,7 @@ use std::{
 use support::*;
 use unisono_batch::Settings;
 use unisono_core::{ErrorKind, OutcomeKind, RetryPolicy, Times};
-use unisono_http::{Options, Tls};
+use unisono_http::{ClientOptions, Tls};
 use unisono_testkit::{Certificates, Connection, Server, answer};
 
 /// Answers every request with these bytes and closes, up to a number of times; then properly.
@@ -95,7 +95,7 @@ async fn a_body_that_lasts_to_the_end_of_its_connection_is_whole_only_if_that_en
                 false => Server::start(script).await,
             };
             let url = if is_tls { server.url("/").replace("http:", "https:") } else { server.url("/") };
-            let out = run(vec![post(url)], Options { tls: tls(), ..options() }, settings()).await.remove(0);
+            let out = run(vec![post(url)], ClientOptions { tls: tls(), ..options() }, settings()).await.remove(0);
             let what = format!("{head:?}, TLS: {is_tls}, {ending:?}: {out:?}");
             // Without TLS there is no word for it: that a process died is seen as if it had said all.
             if ending == Ending::Said || (ending == Ending::Cut && !is_tls) {
@@ -133,7 +133,7 @@ async fn a_corrupt_compressed_body_is_an_error_without_a_retry() {
 
 #[tokio::test(start_paused = true)]
 async fn a_bomb_and_an_endless_body_are_cut_at_the_cap() {
-    let options = || Options { max_body: 1 << 20, ..options() };
+    let options = || ClientOptions { max_body: 1 << 20, ..options() };
     let bomb = gzip(&vec![0; 100 << 20]);
     let server = broken(answer(200, &["Content-Encoding: gzip"], &bomb), usize::MAX).await;
     let out = run(vec![get(server.url("/"))], options(), settings()).await.remove(0);
@@ -269,7 +269,7 @@ async fn a_body_that_drips_does_not_outlive_the_deadline_or_its_least_throughput
     .await;
     let out = run(vec![get(server.url("/"))], options(), within(None, 10)).await.remove(0);
     assert_eq!((out.kind, out.error), (OutcomeKind::TimedOut, Some(ErrorKind::Deadline)));
-    let options = Options { min_throughput: Some(1000), ..options() };
+    let options = ClientOptions { min_throughput: Some(1000), ..options() };
     let begun = tokio::time::Instant::now();
     let out = run(vec![get(server.url("/"))], options, without_retries()).await.remove(0);
     assert_eq!(out.error, Some(ErrorKind::Timeout));
@@ -318,7 +318,8 @@ async fn more_than_five_codings_are_refused_and_only_where_there_is_something_to
     let server = broken(answer(200, &[&codings], gzip(b"x")), usize::MAX).await;
     let out = one(get(server.url("/"))).await;
     assert_eq!((out.kind, out.error, out.attempts), (OutcomeKind::Failed, Some(ErrorKind::Decode), 1));
-    let out = run(vec![get(server.url("/"))], Options { decompress: false, ..options() }, settings()).await.remove(0);
+    let out =
+        run(vec![get(server.url("/"))], ClientOptions { decompress: false, ..options() }, settings()).await.remove(0);
     assert!(out.is_ok() && out.body == gzip(b"x"), "as it came, when that is what is wanted");
     let empty = broken(answer(200, &[&codings], b""), usize::MAX).await;
     assert!(one(get(empty.url("/"))).await.is_ok());

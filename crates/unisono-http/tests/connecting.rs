@@ -7,7 +7,7 @@ use std::{cell::Cell, net::IpAddr, pin::Pin, rc::Rc, time::Duration};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 use support::*;
 use unisono_core::{ErrorKind, OutcomeKind, Secret};
-use unisono_http::{ClientCertificate, Family, HostAddress, LookupError, Options, Resolve, Tls};
+use unisono_http::{ClientCertificate, ClientOptions, Family, HostAddress, LookupError, Resolve, Tls};
 use unisono_testkit::{Certificates, Server, answer};
 
 /// A port where connections are neither accepted nor refused: its queue is full.
@@ -75,9 +75,9 @@ impl Resolve for Scripted {
     }
 }
 
-fn resolving(answer: impl Fn(u32) -> Result<Vec<IpAddr>, LookupError> + 'static) -> (Options, Rc<Scripted>) {
+fn resolving(answer: impl Fn(u32) -> Result<Vec<IpAddr>, LookupError> + 'static) -> (ClientOptions, Rc<Scripted>) {
     let scripted = Rc::new(Scripted { asked: Cell::new(0), answer: Box::new(answer) });
-    (Options { resolver: Some(scripted.clone()), ..options() }, scripted)
+    (ClientOptions { resolver: Some(scripted.clone()), ..options() }, scripted)
 }
 
 const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -119,7 +119,7 @@ async fn the_next_address_is_tried_when_the_first_is_dead() {
     let server = Server::answering(|_| answer(200, &[], b"")).await;
     let port = server.address.port();
     let dead = IpAddr::from([127, 0, 0, 9]);
-    let given = |addresses: Vec<IpAddr>| Options {
+    let given = |addresses: Vec<IpAddr>| ClientOptions {
         hosts: vec![HostAddress { host: "api.test".into(), port: None, addresses }],
         ..options()
     };
@@ -131,7 +131,7 @@ async fn the_next_address_is_tried_when_the_first_is_dead() {
     let begun = tokio::time::Instant::now();
     assert!(run(vec![get(&url)], given(vec![dead, LOOPBACK]), without_retries()).await[0].is_ok());
     assert!(begun.elapsed() >= Duration::from_millis(250) && begun.elapsed() < Duration::from_millis(400));
-    let only = Options { family: Family::V6, ..given(vec![LOOPBACK]) };
+    let only = ClientOptions { family: Family::V6, ..given(vec![LOOPBACK]) };
     let out = run(vec![get(&url)], only, without_retries()).await.remove(0);
     assert_eq!(out.error, Some(ErrorKind::Dns));
     assert!(out.message.contains("no IPv6 address"));
@@ -151,7 +151,7 @@ async fn a_certificate_that_is_not_to_be_trusted_is_refused_once() {
         .await;
         let tls = Tls { roots: vec![ours.authority().into_bytes()], ..Tls::default() };
         let url = format!("https://{}/", server.address);
-        let out = run(vec![get(&url)], Options { tls, ..options() }, settings()).await.remove(0);
+        let out = run(vec![get(&url)], ClientOptions { tls, ..options() }, settings()).await.remove(0);
         assert_eq!((out.kind, out.error, out.attempts), (OutcomeKind::Failed, Some(ErrorKind::Tls), 1), "{why}");
         assert!(out.message.contains(why), "{why}: {}", out.message);
         assert!(server.seen().is_empty());
@@ -171,12 +171,12 @@ async fn a_client_certificate_is_wanted_and_shown() {
     let url = format!("https://{}/", server.address);
     let roots = vec![certificates.authority().into_bytes()];
     let without = Tls { roots: roots.clone(), ..Tls::default() };
-    let out = run(vec![get(&url)], Options { tls: without, ..options() }, settings()).await.remove(0);
+    let out = run(vec![get(&url)], ClientOptions { tls: without, ..options() }, settings()).await.remove(0);
     assert_eq!((out.error, out.attempts), (Some(ErrorKind::Tls), 1), "{out:?}");
     let client = certificates.sign_client();
     let identity = Some(ClientCertificate { chain: client.certificate.into_bytes(), key: Secret::new(client.key) });
     let with = Tls { roots, identity, insecure: false };
-    assert!(run(vec![get(&url)], Options { tls: with, ..options() }, settings()).await[0].is_ok());
+    assert!(run(vec![get(&url)], ClientOptions { tls: with, ..options() }, settings()).await[0].is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -188,7 +188,7 @@ async fn a_unix_socket_takes_the_place_of_whatever_the_address_says() {
             connection.send(answer(200, &[], b"")).await;
         }
     });
-    let options = Options { unix_socket: Some(path), ..options() };
+    let options = ClientOptions { unix_socket: Some(path), ..options() };
     assert!(run(vec![get("http://docker/info")], options, without_retries()).await[0].is_ok());
     assert_eq!(server.seen()[0].header("host"), Some("docker"));
 }

@@ -6,7 +6,7 @@ use std::{fs, io::Write};
 
 use support::*;
 use unisono_core::ErrorKind;
-use unisono_http::Options;
+use unisono_http::ClientOptions;
 use unisono_testkit::{Server, answer};
 
 /// The most memory that this process had since its peak was last cleared, in MiB.
@@ -60,7 +60,7 @@ async fn twenty_hostile_answers_at_once_cost_no_more_than_twenty_large_ones() {
     fs::write("/proc/self/clear_refs", "5").unwrap();
     let before = peak();
     for ((named, _, kind), requests) in hostile.iter().zip(requests.chunks(20)) {
-        let outs = run(requests.to_vec(), Options { max_body: CAP, ..options() }, without_retries()).await;
+        let outs = run(requests.to_vec(), ClientOptions { max_body: CAP, ..options() }, without_retries()).await;
         assert!(outs.iter().all(|out| out.error == Some(*kind)), "{named}: {:?}", outs[0]);
     }
     let rose = peak() - before;

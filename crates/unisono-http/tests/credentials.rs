@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
 use support::*;
 use unisono_core::{ErrorKind, OutcomeKind};
-use unisono_http::{NoProxy, Options, Proxies, Proxy, Url};
+use unisono_http::{ClientOptions, NoProxy, Proxies, Proxy, Url};
 use unisono_testkit::{Server, answer};
 
 fn basic(user: &str) -> String {
@@ -172,7 +172,7 @@ async fn a_proxy_that_drips_talks_rubbish_or_never_ends_is_a_bounded_error() {
             let proxy = Proxy::parse(&format!("{scheme}://{}", server.address)).unwrap();
             let proxies = Proxies::all(proxy, NoProxy::default());
             let begun = tokio::time::Instant::now();
-            let out = run(vec![get("https://host.test/")], Options { proxies, ..options() }, without_retries())
+            let out = run(vec![get("https://host.test/")], ClientOptions { proxies, ..options() }, without_retries())
                 .await
                 .remove(0);
             assert!(matches!(out.error, Some(ErrorKind::Proxy | ErrorKind::Connect)), "{out:?}");
@@ -191,7 +191,7 @@ async fn cookies_of_a_hostile_server_do_not_swell_what_is_sent() {
         answer(200, &headers.iter().map(String::as_str).collect::<Vec<_>>(), b"")
     })
     .await;
-    let options = Options { cookies: true, ..options() };
+    let options = ClientOptions { cookies: true, ..options() };
     let client = unisono_http::Client::new(options).unwrap();
     for at in 0..15 {
         assert!(run_with(&client, vec![get(server.url(&format!("/{}", at * 20)))], settings()).await[0].is_ok());
@@ -212,7 +212,7 @@ fn an_address_cannot_be_printed_with_its_password_by_any_means() {
 async fn cookies_are_kept_when_asked_for() {
     let server =
         Server::answering(|seen| answer(200, &["Set-Cookie: a=b; Path=/"], seen.header("cookie").unwrap_or(""))).await;
-    let client = unisono_http::Client::new(Options { cookies: true, ..options() }).unwrap();
+    let client = unisono_http::Client::new(ClientOptions { cookies: true, ..options() }).unwrap();
     for expected in ["", "a=b"] {
         let out = run_with(&client, vec![get(server.url("/"))], without_retries()).await.remove(0);
         assert_eq!(&out.body[..], expected.as_bytes());

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use support::*;
 use unisono_batch::Settings;
 use unisono_core::{Effect, ErrorKind, OutcomeKind, Times};
-use unisono_http::{Options, Request};
+use unisono_http::{ClientOptions, Request};
 use unisono_testkit::{Server, answer};
 
 /// What the server does with one request.
@@ -147,11 +147,11 @@ async fn each_answer_to_an_unsafe_request_ends_as_the_table_says() {
 #[tokio::test(start_paused = true)]
 async fn a_post_whose_answer_is_found_wrong_was_done_all_the_same() {
     let server = reacting(vec![Reaction::Status(201, None)]).await;
-    let strict = Options { expect: "200".parse().unwrap(), ..options() };
+    let strict = ClientOptions { expect: "200".parse().unwrap(), ..options() };
     let out = run(vec![post(server.url("/"))], strict, settings()).await.remove(0);
     assert_eq!((out.kind, out.effect, posts(&server)), (OutcomeKind::Failed, Effect::Done, 1));
     let server = reacting(vec![]).await;
-    let small = Options { max_body: 1, ..options() };
+    let small = ClientOptions { max_body: 1, ..options() };
     let out = run(vec![post(server.url("/"))], small, settings()).await.remove(0);
     assert_eq!((out.kind, out.effect, out.error), (OutcomeKind::Failed, Effect::Done, Some(ErrorKind::TooLarge)));
 }

@@ -7,7 +7,7 @@ use std::{cell::Cell, net::IpAddr, pin::Pin, rc::Rc};
 use support::*;
 use unisono_batch::{Context, Settings};
 use unisono_core::{Peer, Times};
-use unisono_http::{AttemptClassifier, Client, HttpVersion, LookupError, Options, Resolve, Tls, Trail};
+use unisono_http::{AttemptClassifier, Client, ClientOptions, HttpVersion, LookupError, Resolve, Tls, Trail};
 use unisono_testkit::{Certificates, Server, answer, h2};
 
 /// An address where nothing listens: the port was in use until now.
@@ -17,7 +17,7 @@ fn refused() -> String {
 }
 
 /// The news of one attempt.
-async fn news(url: impl AsRef<str>, options: Options) -> Peer {
+async fn news(url: impl AsRef<str>, options: ClientOptions) -> Peer {
     let job = AttemptClassifier::new(Client::new(options).unwrap());
     let (.., reply) = job.attempt(&get(url), &Trail::default(), &Context::detached()).await;
     reply.peer
@@ -37,7 +37,7 @@ async fn closing(at_once: bool) -> Server {
 async fn a_host_that_cannot_be_reached_is_away() {
     assert_eq!(news(refused(), options()).await, Peer::Away);
     let folder = tempfile::tempdir().unwrap();
-    let missing = Options { unix_socket: Some(folder.path().join("api.sock")), ..options() };
+    let missing = ClientOptions { unix_socket: Some(folder.path().join("api.sock")), ..options() };
     assert_eq!(news("http://docker/info", missing).await, Peer::Away);
     for at_once in [true, false] {
         let server = closing(at_once).await;
@@ -45,7 +45,7 @@ async fn a_host_that_cannot_be_reached_is_away() {
         // The handshake of TLS begins with our own words.
         let https = format!("https://{}/", server.address);
         assert_eq!(news(&https, options()).await, Peer::Away, "https, closed at once: {at_once}");
-        let http2 = Options { version: HttpVersion::Http2, ..options() };
+        let http2 = ClientOptions { version: HttpVersion::Http2, ..options() };
         assert_eq!(news(server.url("/"), http2).await, Peer::Away, "http2, closed at once: {at_once}");
     }
 }
@@ -85,7 +85,7 @@ impl Resolve for Scripted {
 #[tokio::test(start_paused = true)]
 async fn a_resolver_without_an_answer_is_news_and_a_name_that_does_not_exist_is_none() {
     for (temporary, expected) in [(true, Peer::Away), (false, Peer::Unknown)] {
-        let options = Options { resolver: Some(Rc::new(Scripted(Cell::new(temporary)))), ..options() };
+        let options = ClientOptions { resolver: Some(Rc::new(Scripted(Cell::new(temporary)))), ..options() };
         assert_eq!(news("http://api.test/", options).await, expected);
     }
 }
@@ -125,7 +125,7 @@ async fn a_certificate_that_is_not_trusted_is_no_news() {
     })
     .await;
     let tls = Tls { roots: vec![certificates.authority().into_bytes()], ..Tls::default() };
-    assert_eq!(news(format!("https://{}/", server.address), Options { tls, ..options() }).await, Peer::Unknown);
+    assert_eq!(news(format!("https://{}/", server.address), ClientOptions { tls, ..options() }).await, Peer::Unknown);
 }
 
 #[tokio::test(start_paused = true)]
@@ -228,7 +228,7 @@ async fn a_repeat_that_begins_with_a_later_hop_elsewhere_is_no_news() {
 
 #[tokio::test(start_paused = true)]
 async fn http2s_own_words_are_news() {
-    let http2 = || Options { version: HttpVersion::Http2, ..options() };
+    let http2 = || ClientOptions { version: HttpVersion::Http2, ..options() };
     let calm = Server::start(|mut connection| async move {
         h2::begin(&mut connection, &[]).await;
         let stream = h2::request(&mut connection).await.unwrap();

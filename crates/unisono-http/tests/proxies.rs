@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use support::*;
 use unisono_core::{ErrorKind, OutcomeKind};
-use unisono_http::{HostAddress, NoProxy, Options, Proxies, Proxy, Tls};
+use unisono_http::{ClientOptions, HostAddress, NoProxy, Proxies, Proxy, Tls};
 use unisono_testkit::{Certificates, Server, answer};
 
 const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -38,7 +38,7 @@ async fn a_proxy_forwards_http_tunnels_https_and_is_passed_by_for_exceptions() {
     })
     .await;
     let proxy = proxy(server.address).await;
-    let through = |list: &str| Options {
+    let through = |list: &str| ClientOptions {
         proxies: Proxies::all(Proxy::parse(&format!("http://me:pw@{}", proxy.address)).unwrap(), NoProxy::parse(list)),
         tls: Tls { roots: vec![certificates.authority().into_bytes()], ..Tls::default() },
         ..options()
@@ -54,7 +54,7 @@ async fn a_proxy_forwards_http_tunnels_https_and_is_passed_by_for_exceptions() {
             .is_ok()
     );
     assert_eq!(proxy.seen().len(), 2);
-    let refused = Options {
+    let refused = ClientOptions {
         proxies: Proxies::all(Proxy::parse(&proxy.address.to_string()).unwrap(), NoProxy::default()),
         ..through("")
     };
@@ -85,7 +85,7 @@ async fn a_socks_proxy_connects_by_name_or_by_address_and_says_why_not() {
         connection.pass_on(target).await;
     })
     .await;
-    let through = |scheme: &str| Options {
+    let through = |scheme: &str| ClientOptions {
         proxies: Proxies::all(
             Proxy::parse(&format!("{scheme}://me:pw@{}", socks.address)).unwrap(),
             NoProxy::default(),

@@ -12,7 +12,7 @@ use std::{
 
 use support::*;
 use unisono_core::ErrorKind;
-use unisono_http::{HttpVersion, Options};
+use unisono_http::{ClientOptions, HttpVersion};
 use unisono_testkit::{answer, h2};
 
 /// What a peer sends: something first, and then the same again and again.
@@ -77,7 +77,7 @@ async fn beside(named: &str, flood: Flood) {
         }
     });
     let mut asked = Box::pin(async {
-        let options = Options { version, max_body: 8 << 30, ..options() };
+        let options = ClientOptions { version, max_body: 8 << 30, ..options() };
         run(vec![get(hostile.url("/"))], options, without_retries()).await.remove(0)
     });
     let mut beside = Box::pin(async {
@@ -167,7 +167,7 @@ async fn a_body_in_many_small_frames_of_http2_comes_whole() {
             while h2::next(&mut connection).await.is_some() {}
         }
     });
-    let options = Options { version: HttpVersion::Http2, ..options() };
+    let options = ClientOptions { version: HttpVersion::Http2, ..options() };
     let out = run(vec![get(server.url("/"))], options, without_retries()).await.remove(0);
     assert_eq!((out.is_ok(), out.body.len()), (true, 12 * 4096 * 19), "{}", out.message);
 }

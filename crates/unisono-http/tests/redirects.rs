@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use http::HeaderValue;
 use support::*;
 use unisono_core::{Effect, ErrorKind, OutcomeKind};
-use unisono_http::{Options, Tls};
+use unisono_http::{ClientOptions, Tls};
 use unisono_testkit::{Certificates, Server, answer};
 
 #[tokio::test(start_paused = true)]
@@ -40,7 +40,7 @@ async fn https_does_not_become_http() {
     .await;
     let tls = Tls { roots: vec![certificates.authority().into_bytes()], ..Tls::default() };
     let url = format!("https://{}/", server.address);
-    let out = run(vec![get(url)], Options { tls, ..options() }, settings()).await.remove(0);
+    let out = run(vec![get(url)], ClientOptions { tls, ..options() }, settings()).await.remove(0);
     assert_eq!((out.error, out.attempts), (Some(ErrorKind::Redirect), 1));
 }
 

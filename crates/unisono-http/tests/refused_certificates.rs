@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 use unisono_core::{Effect, ErrorKind, OutcomeKind, Secret};
-use unisono_http::{ClientCertificate, Options, Proxies, Proxy, Tls};
+use unisono_http::{ClientCertificate, ClientOptions, Proxies, Proxy, Tls};
 use unisono_testkit::{Certificates, Server, answer};
 
 /// Wants a certificate of every client, and has its own opinion of it.
@@ -92,13 +92,13 @@ impl World {
         config
     }
 
-    fn options(&self, with_certificate: bool) -> Options {
+    fn options(&self, with_certificate: bool) -> ClientOptions {
         let identity = with_certificate.then(|| {
             let client = self.certificates.sign_client();
             ClientCertificate { chain: client.certificate.into_bytes(), key: Secret::new(client.key) }
         });
         let roots = vec![self.certificates.authority().into_bytes()];
-        Options { tls: Tls { roots, identity, insecure: false }, ..options() }
+        ClientOptions { tls: Tls { roots, identity, insecure: false }, ..options() }
     }
 }
 
@@ -177,7 +177,7 @@ async fn a_proxy_over_tls_that_refuses_is_named_whether_it_forwards_or_opens_a_t
     let through = Proxy::parse(&format!("https://{}", proxy.address)).unwrap();
     let proxies = Proxies { http: Some(through.clone()), https: Some(through), ..Proxies::default() };
     for url in ["http://127.0.0.2/", "https://127.0.0.2/"] {
-        let options = Options { proxies: proxies.clone(), ..world.options(false) };
+        let options = ClientOptions { proxies: proxies.clone(), ..world.options(false) };
         let out = run(vec![post(url)], options, settings()).await.remove(0);
         is_refused(&out, "it wants a client certificate");
         assert!(out.message.starts_with("TLS handshake with proxy "), "{}", out.message);

@@ -19,15 +19,15 @@ use tokio::sync::{Notify, mpsc};
 use unisono_batch::Settings;
 use unisono_core::{ErrorKind, OutcomeKind, Times};
 use unisono_http::{
-    AttemptClassifier, Client, Options, Remote, RemoteCommand, RemoteQueue, RemoteResult, RemoteWorker, Request, Tls,
-    decode_options, encode_options, remote_queue,
+    AttemptClassifier, Client, ClientOptions, Remote, RemoteCommand, RemoteQueue, RemoteResult, RemoteWorker, Request,
+    Tls, decode_options, encode_options, remote_queue,
 };
 use unisono_testkit::{Certificates, Server, answer};
 
 type Tasks = Rc<RefCell<HashMap<u64, unisono_batch::Task<Vec<u8>, RemoteResult>>>>;
 
 /// Carries between a queue and a remote worker, whose options have travelled as well; the first so many get lost.
-async fn carry(queue: RemoteQueue, notify: Arc<Notify>, options: Options, losses: usize) {
+async fn carry(queue: RemoteQueue, notify: Arc<Notify>, options: ClientOptions, losses: usize) {
     let options = decode_options(encode_options(&options).unwrap().into()).unwrap();
     let queue = Rc::new(queue);
     let tasks = Tasks::default();
@@ -74,11 +74,11 @@ fn notifier() -> (Arc<Notify>, unisono_batch::WorkNotifier) {
 }
 
 /// As [`run`], by way of another machine.
-async fn run_far(requests: Vec<Request>, options: Options, settings: Settings) -> Vec<Out> {
+async fn run_far(requests: Vec<Request>, options: ClientOptions, settings: Settings) -> Vec<Out> {
     run_far_losing(0, requests, options, settings).await
 }
 
-async fn run_far_losing(losses: usize, requests: Vec<Request>, options: Options, settings: Settings) -> Vec<Out> {
+async fn run_far_losing(losses: usize, requests: Vec<Request>, options: ClientOptions, settings: Settings) -> Vec<Out> {
     let (notify, notifier) = notifier();
     let (channel, queue) = remote_queue(notifier);
     let job = AttemptClassifier::over(Remote::new(channel, options.expect.clone()));
@@ -154,7 +154,7 @@ async fn certificates_headers_and_credentials_are_there_what_they_are_here() {
     let mut request = post(format!("https://me:secret@{}/a?b=c", server.address));
     request.headers.insert("x-own", "1".parse().unwrap());
     let tls = Tls { roots: vec![certificates.authority().into_bytes()], ..Tls::default() };
-    let with = Options { tls, ..options() };
+    let with = ClientOptions { tls, ..options() };
     let here = run(vec![request.clone()], with.clone(), settings()).await;
     let there = run_far(vec![request.clone()], with, settings()).await;
     assert!(here[0].is_ok());

@@ -14,7 +14,7 @@ use std::{
 use support::*;
 use tokio::{sync::watch, task::yield_now, time::advance};
 use unisono_core::Times;
-use unisono_http::{Client, HttpVersion, Options};
+use unisono_http::{Client, ClientOptions, HttpVersion};
 use unisono_testkit::{Connection, answer, h2};
 
 const COUNT: usize = 12;
@@ -112,7 +112,7 @@ async fn serve_http2(
 
 async fn all_are_ok(version: HttpVersion, body: usize, times: Times) {
     let waiting = Waiting::start(version, vec![b'x'; body]);
-    let client = Client::new(Options { version, ..options() }).unwrap();
+    let client = Client::new(ClientOptions { version, ..options() }).unwrap();
     let settings = unisono_batch::Settings { times, ..without_retries() };
     let requests = (0..COUNT).map(|_| get(waiting.server.url("/"))).collect();
     let ((), outs) = tokio::join!(waiting.stand(60), run_with(&client, requests, settings));
@@ -143,7 +143,7 @@ async fn a_connection_that_was_made_while_the_reactor_stood_is_not_late() {
             connection.send(answer(200, &[], b"ok")).await;
         }
     });
-    let client = Client::new(Options { connect_timeout: seconds(1), ..options() }).unwrap();
+    let client = Client::new(ClientOptions { connect_timeout: seconds(1), ..options() }).unwrap();
     // The kernel accepts while the server does not.
     let stand = async {
         let mut passing = Box::pin(advance(seconds(20)));
@@ -190,7 +190,7 @@ async fn a_standstill_does_not_make_a_body_slow() {
         let mut passing = Box::pin(advance(seconds(60)));
         let _ = passing.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     };
-    let client = Client::new(Options { min_throughput: Some(1500), ..options() }).unwrap();
+    let client = Client::new(ClientOptions { min_throughput: Some(1500), ..options() }).unwrap();
     let times = Times { timeout: None, deadline: Some(seconds(600)), ..Times::default() };
     let settings = unisono_batch::Settings { times, ..without_retries() };
     let ((), outs) = tokio::join!(stand, run_with(&client, vec![get(server.url("/"))], settings));

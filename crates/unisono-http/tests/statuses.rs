@@ -12,7 +12,7 @@ use std::{
 
 use support::*;
 use unisono_core::{ErrorKind, OutcomeKind, RetryPolicy, Secret, Times};
-use unisono_http::{IDEMPOTENCY_KEY, Options, TokenSource};
+use unisono_http::{ClientOptions, IDEMPOTENCY_KEY, TokenSource};
 use unisono_testkit::{Server, answer};
 
 /// Refuses the first request with these headers, and answers the others.
@@ -215,7 +215,7 @@ async fn an_expired_token_is_refreshed_once_for_all_and_the_call_replayed() {
     })
     .await;
     let tokens = Rc::new(Counting(Cell::new(0)));
-    let options = Options { tokens: Some(tokens.clone()), ..options() };
+    let options = ClientOptions { tokens: Some(tokens.clone()), ..options() };
     let outs = run((0..50).map(|_| post(server.url("/"))).collect(), options, without_retries()).await;
     assert!(outs.iter().all(|out| out.is_ok() && out.attempts == 1), "{outs:?}");
     assert_eq!(tokens.0.get(), 2);
@@ -225,7 +225,7 @@ async fn an_expired_token_is_refreshed_once_for_all_and_the_call_replayed() {
 async fn a_refusal_that_stays_is_an_answer() {
     let server = Server::answering(|_| answer(401, &[], b"")).await;
     let tokens = Rc::new(Counting(Cell::new(0)));
-    let options = Options { tokens: Some(tokens.clone()), ..options() };
+    let options = ClientOptions { tokens: Some(tokens.clone()), ..options() };
     let outs = run((0..50).map(|_| get(server.url("/"))).collect(), options, settings()).await;
     assert!(outs.iter().all(|out| out.status == Some(401) && out.kind == OutcomeKind::Failed));
     assert_eq!(tokens.0.get(), 2, "no storm of refreshes");

@@ -14,7 +14,7 @@ use std::{
 use support::*;
 use unisono_batch::Settings;
 use unisono_core::{Effect, ErrorKind, OutcomeKind, Peer, Times};
-use unisono_http::{Client, NoProxy, Options, Proxies, Proxy, Request};
+use unisono_http::{Client, ClientOptions, NoProxy, Proxies, Proxy, Request};
 use unisono_testkit::{Connection, Server, h2};
 
 /// Two thousand of each, none of which may be repeated by the engine.
@@ -365,7 +365,7 @@ async fn a_post_of_which_the_kernel_took_nothing_was_not_sent() {
     })
     .await;
     let proxy = Proxy::parse(&format!("socks5h://{}", socks.address)).unwrap();
-    let options = Options { proxies: Proxies::all(proxy, NoProxy::default()), ..options() };
+    let options = ClientOptions { proxies: Proxies::all(proxy, NoProxy::default()), ..options() };
     let out = run(vec![post("http://a.test/")], options, without_retries()).await.remove(0);
     assert_eq!((out.kind, out.effect), (OutcomeKind::Failed, Effect::None), "{out:?}");
 }

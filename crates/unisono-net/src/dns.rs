@@ -82,10 +82,10 @@ pub(crate) struct CachingResolver {
     resolver: Rc<dyn Resolve>,
     given: Vec<HostAddress>,
     family: Family,
-    cache: RefCell<HashMap<Box<str>, Entry>>,
+    cache: RefCell<HashMap<Box<str>, CachedAnswer>>,
 }
 
-struct Entry {
+struct CachedAnswer {
     /// Callers that come while the lookup runs wait for the same one.
     answer: Shared<Local<Answer>>,
     /// `None` while the lookup runs.
@@ -141,7 +141,7 @@ impl CachingResolver {
         let lookup = self.resolver.resolve(host);
         let answer = async move { lookup.await.map(Rc::from) }.boxed_local().shared();
         // Before anything is awaited, so that the next caller finds it.
-        cache.insert(host.into(), Entry { answer: answer.clone(), good_until: None });
+        cache.insert(host.into(), CachedAnswer { answer: answer.clone(), good_until: None });
         answer
     }
 

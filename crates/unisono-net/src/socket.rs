@@ -24,7 +24,7 @@ use crate::{error::Error, refusal::HandshakeRefusal};
 pub struct Socket(Arc<Mutex<Inner>>);
 
 struct Inner {
-    carrier: Carrier,
+    transport: Transport,
     /// What was read since nothing was there, or since others had their turn.
     in_a_row: usize,
     /// Bytes that the kernel has taken.
@@ -33,26 +33,26 @@ struct Inner {
     refusal: Option<Box<HandshakeRefusal>>,
 }
 
-enum Carrier {
+enum Transport {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
 impl From<TcpStream> for Socket {
     fn from(stream: TcpStream) -> Self {
-        Self::over(Carrier::Tcp(stream))
+        Self::over(Transport::Tcp(stream))
     }
 }
 
 impl From<UnixStream> for Socket {
     fn from(stream: UnixStream) -> Self {
-        Self::over(Carrier::Unix(stream))
+        Self::over(Transport::Unix(stream))
     }
 }
 
 impl Socket {
-    fn over(carrier: Carrier) -> Self {
-        Self(Arc::new(Mutex::new(Inner { carrier, in_a_row: 0, written: 0, refusal: None })))
+    fn over(transport: Transport) -> Self {
+        Self(Arc::new(Mutex::new(Inner { transport, in_a_row: 0, written: 0, refusal: None })))
     }
 
     /// Whether there is nothing to read, not even an end: the state of a connection that waits for a request. Asked
@@ -60,18 +60,18 @@ impl Socket {
     pub fn is_quiet(&self) -> bool {
         let mut byte = [0u8; 1];
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        let received = match &self.lock().carrier {
-            Carrier::Tcp(stream) => rustix::net::recv(stream, &mut byte, flags),
-            Carrier::Unix(stream) => rustix::net::recv(stream, &mut byte, flags),
+        let received = match &self.lock().transport {
+            Transport::Tcp(stream) => rustix::net::recv(stream, &mut byte, flags),
+            Transport::Unix(stream) => rustix::net::recv(stream, &mut byte, flags),
         };
         matches!(received, Err(rustix::io::Errno::AGAIN))
     }
 
     /// Reads what the kernel has, without waiting for it.
     pub(crate) fn read_now(&self, bytes: &mut [u8]) -> io::Result<usize> {
-        let read = match &self.lock().carrier {
-            Carrier::Tcp(stream) => rustix::io::read(stream, bytes),
-            Carrier::Unix(stream) => rustix::io::read(stream, bytes),
+        let read = match &self.lock().transport {
+            Transport::Tcp(stream) => rustix::io::read(stream, bytes),
+            Transport::Unix(stream) => rustix::io::read(stream, bytes),
         };
         Ok(read?)
     }
@@ -118,9 +118,9 @@ impl AsyncRead for Socket {
             return Poll::Pending;
         }
         let before = buffer.filled().len();
-        let polled = match &mut inner.carrier {
-            Carrier::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Carrier::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+        let polled = match &mut inner.transport {
+            Transport::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Transport::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
         };
         inner.in_a_row = match polled.is_ready() {
             true => inner.in_a_row + READ_COSTS + buffer.filled().len() - before,
@@ -133,9 +133,9 @@ impl AsyncRead for Socket {
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let inner = &mut *self.lock();
-        let polled = match &mut inner.carrier {
-            Carrier::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Carrier::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+        let polled = match &mut inner.transport {
+            Transport::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Transport::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
         };
         inner.note_written(polled)
     }
@@ -146,9 +146,9 @@ impl AsyncWrite for Socket {
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let inner = &mut *self.lock();
-        let polled = match &mut inner.carrier {
-            Carrier::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
-            Carrier::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
+        let polled = match &mut inner.transport {
+            Transport::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
+            Transport::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
         };
         inner.note_written(polled)
     }
@@ -163,9 +163,9 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.lock().carrier {
-            Carrier::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Carrier::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        match &mut self.lock().transport {
+            Transport::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Transport::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

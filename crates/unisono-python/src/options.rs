@@ -15,7 +15,7 @@ use pyo3::{exceptions::PyTypeError, prelude::*, types::PyDict};
 use tokio::sync::oneshot;
 use unisono_core::{FOR_EVER, Limits, Rate, RetryBudget, RetryPolicy, Secret, Span, Times, parse_size};
 use unisono_http::{
-    ClientCertificate, Family, HttpVersion, NoProxy, Options as HttpOptions, Proxies, Proxy, Tls, TokenSource,
+    ClientCertificate, ClientOptions, Family, HttpVersion, NoProxy, Proxies, Proxy, Tls, TokenSource,
     basic_authorization, bearer_authorization,
 };
 use unisono_runner::{
@@ -170,7 +170,7 @@ impl<'py> Keywords<'py> {
     /// Everything about connections, in a form that can be taken to another thread.
     pub fn http(&self) -> PyResult<HttpKeywords> {
         let py = self.given.py();
-        let options = HttpOptions::default();
+        let options = ClientOptions::default();
         Ok(HttpKeywords {
             connect_timeout: self.span("connect_timeout")?.flatten().unwrap_or(options.connect_timeout),
             version: self.version()?,
@@ -406,7 +406,7 @@ impl Answers {
     }
 }
 
-/// [`HttpOptions`] without what belongs to a thread.
+/// [`ClientOptions`] without what belongs to a thread.
 pub struct HttpKeywords {
     connect_timeout: Duration,
     version: HttpVersion,
@@ -424,8 +424,8 @@ pub struct HttpKeywords {
 }
 
 impl HttpKeywords {
-    pub fn options(self) -> HttpOptions {
-        HttpOptions {
+    pub fn options(self) -> ClientOptions {
+        ClientOptions {
             connect_timeout: self.connect_timeout,
             version: self.version,
             tls: self.tls,
@@ -439,7 +439,7 @@ impl HttpKeywords {
             decompress: self.decompress,
             min_throughput: self.min_throughput,
             tokens: self.token.map(|token| Rc::new(TokenCallable(token)) as Rc<dyn TokenSource>),
-            ..HttpOptions::default()
+            ..ClientOptions::default()
         }
     }
 }

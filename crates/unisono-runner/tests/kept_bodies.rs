@@ -5,7 +5,7 @@ use serde_json::Value;
 use unisono_core::CancelToken;
 use unisono_runner::{
     Defaults, FetchPlan, FetchStyle, Frame, Gauge, Input, Monitor, Open, Output, Settings, Template, fetch,
-    http_client::Options,
+    http_client::ClientOptions,
 };
 use unisono_testkit::{Server, answer};
 
@@ -31,7 +31,7 @@ async fn lines(bodies: &'static [&'static [u8]]) -> Vec<Value> {
             canary: None,
             on_event: None,
         },
-        http: Options::default(),
+        http: ClientOptions::default(),
         remote: None,
         select: None,
         paginate: None,

@@ -9,4 +9,4 @@ pub mod h2;
 mod server;
 
 pub use certificates::{Certificates, Signed};
-pub use server::{Connection, Seen, Server, answer};
+pub use server::{Connection, SeenRequest, Server, answer};

@@ -26,13 +26,13 @@ use tokio_rustls::TlsAcceptor;
 pub struct Server {
     /// Where it listens.
     pub address: SocketAddr,
-    ledger: Arc<Ledger>,
+    ledger: Arc<RequestLog>,
     task: JoinHandle<()>,
 }
 
 /// A request that came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
+pub struct SeenRequest {
     /// Its method.
     pub method: String,
     /// Its target, as it was sent.
@@ -45,7 +45,7 @@ pub struct Seen {
     pub connection: usize,
 }
 
-impl Seen {
+impl SeenRequest {
     /// A header's value.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
@@ -53,8 +53,8 @@ impl Seen {
 }
 
 #[derive(Debug, Default)]
-struct Ledger {
-    seen: Mutex<Vec<Seen>>,
+struct RequestLog {
+    seen: Mutex<Vec<SeenRequest>>,
     connections: AtomicUsize,
 }
 
@@ -78,7 +78,7 @@ impl Server {
     }
 
     /// Answers each request by what `answer` makes of it: the whole response, as bytes.
-    pub async fn answering(answer: impl Fn(&Seen) -> Vec<u8> + Send + Sync + 'static) -> Self {
+    pub async fn answering(answer: impl Fn(&SeenRequest) -> Vec<u8> + Send + Sync + 'static) -> Self {
         let answer = Arc::new(answer);
         Self::start(move |mut connection| {
             let answer = answer.clone();
@@ -97,7 +97,7 @@ impl Server {
         R: Future<Output = ()> + Send + 'static,
     {
         let address = listener.local_addr().expect("a bound socket has an address");
-        let ledger = Arc::new(Ledger::default());
+        let ledger = Arc::new(RequestLog::default());
         let (known, script) = (ledger.clone(), Arc::new(script));
         let accept = async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -124,7 +124,7 @@ impl Server {
         R: Future<Output = ()> + Send + 'static,
     {
         let listener = UnixListener::bind(path).expect("the socket's folder is the test's own");
-        let ledger = Arc::new(Ledger::default());
+        let ledger = Arc::new(RequestLog::default());
         let known = ledger.clone();
         let accept = async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -148,7 +148,7 @@ impl Server {
     }
 
     /// The requests that came in, in order.
-    pub fn seen(&self) -> Vec<Seen> {
+    pub fn seen(&self) -> Vec<SeenRequest> {
         self.ledger.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -171,10 +171,10 @@ async fn bound() -> TcpListener {
 async fn set_up(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
-) -> io::Result<(Box<dyn Stream>, Option<std::net::TcpStream>)> {
+) -> io::Result<(Box<dyn AnyStream>, Option<std::net::TcpStream>)> {
     stream.set_nodelay(true)?;
     let socket = std::net::TcpStream::from(rustix::io::dup(&stream)?);
-    let stream: Box<dyn Stream> = match tls {
+    let stream: Box<dyn AnyStream> = match tls {
         None => Box::new(stream),
         Some(tls) => Box::new(tls.accept(stream).await?),
     };
@@ -182,15 +182,15 @@ async fn set_up(
 }
 
 /// Any byte stream.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+trait AnyStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> AnyStream for S {}
 
 /// A connection that a script reads and writes. Dropping it closes it.
 pub struct Connection {
-    stream: Box<dyn Stream>,
+    stream: Box<dyn AnyStream>,
     /// For what only the socket itself can be told.
     socket: Option<std::net::TcpStream>,
-    ledger: Arc<Ledger>,
+    ledger: Arc<RequestLog>,
     /// Which one of its server, from 0.
     pub number: usize,
     /// Read, but not part of a request yet.
@@ -199,7 +199,7 @@ pub struct Connection {
 
 impl Connection {
     /// The next request, noted in the ledger; `None` when the client has closed.
-    pub async fn request(&mut self) -> Option<Seen> {
+    pub async fn request(&mut self) -> Option<SeenRequest> {
         let head_end = loop {
             if let Some(at) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") {
                 break at;
@@ -224,7 +224,7 @@ impl Connection {
             self.more().await?;
         }
         let body = self.buffer.drain(..length).collect();
-        let seen = Seen { method, target, headers, body, connection: self.number };
+        let seen = SeenRequest { method, target, headers, body, connection: self.number };
         self.ledger.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen.clone());
         Some(seen)
     }

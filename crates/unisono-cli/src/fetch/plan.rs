@@ -8,7 +8,8 @@ use unisono_core::{Secret, redacted};
 use unisono_runner::{
     Defaults, Input, Named, Template, header,
     http_client::{
-        ClientCertificate, Family, HostAddress, HttpVersion, Options, Tls, basic_authorization, bearer_authorization,
+        ClientCertificate, ClientOptions, Family, HostAddress, HttpVersion, Tls, basic_authorization,
+        bearer_authorization,
     },
     method, refuse_same,
 };
@@ -140,10 +141,10 @@ impl FetchArgs {
         Ok(Some(value))
     }
 
-    pub fn options(&self) -> Result<Options, Failure> {
+    pub fn options(&self) -> Result<ClientOptions, Failure> {
         let (connection, answer) = (&self.connection, &self.answer);
-        let defaults = Options::default();
-        Ok(Options {
+        let defaults = ClientOptions::default();
+        Ok(ClientOptions {
             connect_timeout: connection
                 .connect_timeout
                 .0

@@ -40,7 +40,7 @@ enum State {
     /// No byte has come.
     Named(Codings),
     /// Outermost first: the order in which codings are undone.
-    Begun(Vec<Stage>),
+    Begun(Vec<DecodeStage>),
 }
 
 /// What a step came to.
@@ -54,7 +54,7 @@ pub(crate) enum Decoded {
 }
 
 /// One coding, and what it has been given.
-struct Stage {
+struct DecodeStage {
     decoder: Box<dyn CodingDecoder>,
     /// What it has not taken yet.
     input: Bytes,
@@ -128,7 +128,7 @@ impl Decoder {
         }
     }
 
-    fn stages(&mut self) -> &mut [Stage] {
+    fn stages(&mut self) -> &mut [DecodeStage] {
         match &mut self.state {
             State::Begun(stages) => stages,
             State::Named(_) => &mut [],
@@ -136,7 +136,7 @@ impl Decoder {
     }
 }
 
-impl Stage {
+impl DecodeStage {
     fn step(&mut self, cap: u64) -> Result<Bytes, Error> {
         let some = &self.input[..self.input.len().min(MOST_TAKEN)];
         let had_more = self.decoder.has_more();
@@ -159,7 +159,7 @@ impl Stage {
     }
 }
 
-fn stages(codings: &Codings) -> Result<Vec<Stage>, Error> {
+fn stages(codings: &Codings) -> Result<Vec<DecodeStage>, Error> {
     let codings = match codings {
         Codings::None => &[][..],
         Codings::Known(known) => known,
@@ -178,7 +178,7 @@ fn stages(codings: &Codings) -> Result<Vec<Stage>, Error> {
             Coding::Brotli => Box::new(brotli::Brotli::new(brotli_window)),
             Coding::Zstd => Box::new(zstd::Zstd::new(LARGEST_ZSTD_WINDOW).map_err(corrupt)?),
         };
-        Ok(Stage { decoder, input: Bytes::new(), made: 0 })
+        Ok(DecodeStage { decoder, input: Bytes::new(), made: 0 })
     };
     codings.iter().rev().map(stage).collect()
 }

@@ -20,7 +20,8 @@ use unisono_batch::{
 };
 use unisono_core::{CancelToken, Effect, ErrorKind, Limits, OutcomeKind, Peer, RetryPolicy, Times};
 use unisono_http::{
-    AttemptClassifier, Client, HttpVersion, IDEMPOTENCY_KEY, NoProxy, Options, Proxies, Proxy, Reply, Request, Trail,
+    AttemptClassifier, AttemptResult, Client, ClientOptions, HttpVersion, IDEMPOTENCY_KEY, NoProxy, Proxies, Proxy,
+    Request, Trail,
 };
 use unisono_testkit::{Connection, Server, h2};
 
@@ -64,13 +65,13 @@ pub fn keyed(url: impl AsRef<str>) -> Request {
     request
 }
 
-pub fn options() -> Options {
-    Options { proxies: Proxies::default(), ..Options::default() }
+pub fn options() -> ClientOptions {
+    ClientOptions { proxies: Proxies::default(), ..ClientOptions::default() }
 }
 
 /// Options that go through this proxy.
-pub fn through(proxy: &str) -> Options {
-    Options { proxies: Proxies::all(Proxy::parse(proxy).unwrap(), NoProxy::default()), ..options() }
+pub fn through(proxy: &str) -> ClientOptions {
+    ClientOptions { proxies: Proxies::all(Proxy::parse(proxy).unwrap(), NoProxy::default()), ..options() }
 }
 
 pub fn settings() -> Settings {
@@ -97,7 +98,7 @@ pub async fn once(request: Request) -> Out {
 }
 
 /// All requests as one batch; their outcomes in the order of the requests.
-pub async fn run(requests: Vec<Request>, options: Options, settings: Settings) -> Vec<Out> {
+pub async fn run(requests: Vec<Request>, options: ClientOptions, settings: Settings) -> Vec<Out> {
     let client = Client::new(options).unwrap();
     run_with(&client, requests, settings).await
 }
@@ -113,7 +114,7 @@ pub async fn run_job(job: &AttemptClassifier, requests: Vec<Request>, settings: 
 }
 
 /// As [`run`], where the engine is told what each attempt says of its host.
-pub async fn run_heard(requests: Vec<Request>, options: Options, settings: Settings) -> Vec<Out> {
+pub async fn run_heard(requests: Vec<Request>, options: ClientOptions, settings: Settings) -> Vec<Out> {
     let job = AttemptClassifier::new(Client::new(options).unwrap());
     run_calls(Calls { job, is_heard: true }, requests, settings).await
 }
@@ -134,18 +135,18 @@ struct Calls {
 
 impl Job for Calls {
     type Item = (usize, Request, Trail);
-    type Value = Reply;
+    type Value = AttemptResult;
 
-    async fn attempt(&self, item: Rc<Self::Item>, context: Context) -> Attempt<Self::Item, Reply> {
+    async fn attempt(&self, item: Rc<Self::Item>, context: Context) -> Attempt<Self::Item, AttemptResult> {
         let (verdict, pause_until, reply) = self.job.attempt(&item.1, &item.2, &context).await;
         Attempt { pause_until, ..Attempt::new(verdict, reply) }
     }
 
-    fn halted(&self, item: &Self::Item, halt: Halt, last: Option<Reply>) -> (Verdict, Reply) {
+    fn halted(&self, item: &Self::Item, halt: Halt, last: Option<AttemptResult>) -> (Verdict, AttemptResult) {
         self.job.halted(&item.1, &item.2, &halt, last)
     }
 
-    fn peer(&self, reply: &Reply) -> Peer {
+    fn peer(&self, reply: &AttemptResult) -> Peer {
         if self.is_heard { reply.peer } else { Peer::Unknown }
     }
 }
@@ -212,8 +213,8 @@ impl Clock {
 }
 
 /// Options that speak HTTP/2 from the first byte.
-pub fn http2() -> Options {
-    Options { version: HttpVersion::Http2, ..options() }
+pub fn http2() -> ClientOptions {
+    ClientOptions { version: HttpVersion::Http2, ..options() }
 }
 
 /// Begins each connection of HTTP/2 and does what the script says with it.

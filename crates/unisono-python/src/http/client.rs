@@ -26,7 +26,7 @@ use unisono_core::{
     CancelLevel, CancelReason, CancelToken, Effect, ErrorKind, OutcomeKind, Peer,
     reactor::{Reactor, spawn_local, with_local_tasks},
 };
-use unisono_http::{AttemptClassifier, Client, Error as HttpError, Judged, Reply, Request, Trail};
+use unisono_http::{AttemptClassifier, AttemptResult, Client, Error as HttpError, Judged, Request, Trail};
 use unisono_runner::{Defaults, Error, Fetched, Monitor, Outcome as Ended, Settings};
 
 use crate::{
@@ -105,7 +105,7 @@ struct Item {
 }
 
 impl Item {
-    fn answer(&self, kind: OutcomeKind, effect: Effect, reply: Reply, attempts: u16, elapsed: Duration) {
+    fn answer(&self, kind: OutcomeKind, effect: Effect, reply: AttemptResult, attempts: u16, elapsed: Duration) {
         if self.shared.is_answered.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -120,7 +120,7 @@ impl Drop for Item {
     /// Whoever waits is told, even when the engine ends before it has looked at the call.
     fn drop(&mut self) {
         let error = HttpError::new(ErrorKind::Cancelled, format!("{CLOSED} before the request began"));
-        self.answer(OutcomeKind::Cancelled, Effect::None, Reply::failed(error), 0, Duration::ZERO);
+        self.answer(OutcomeKind::Cancelled, Effect::None, AttemptResult::failed(error), 0, Duration::ZERO);
     }
 }
 
@@ -363,9 +363,9 @@ struct Calls {
 
 impl Job for Calls {
     type Item = Item;
-    type Value = Reply;
+    type Value = AttemptResult;
 
-    async fn attempt(&self, item: Rc<Item>, context: Context) -> Attempt<Item, Reply> {
+    async fn attempt(&self, item: Rc<Item>, context: Context) -> Attempt<Item, AttemptResult> {
         let work = async {
             if item.streams {
                 return self.stream(&item, &context).await;
@@ -377,17 +377,17 @@ impl Job for Calls {
             biased;
             () = item.shared.stopped() => {
                 let error = HttpError::new(ErrorKind::Cancelled, "nobody waits for it any more");
-                Attempt::new(Verdict::Final(OutcomeKind::Cancelled), Reply::failed(error))
+                Attempt::new(Verdict::Final(OutcomeKind::Cancelled), AttemptResult::failed(error))
             }
             attempt = work => attempt,
         }
     }
 
-    fn peer(&self, reply: &Reply) -> Peer {
+    fn peer(&self, reply: &AttemptResult) -> Peer {
         reply.peer
     }
 
-    fn halted(&self, item: &Item, halt: Halt, last: Option<Reply>) -> (Verdict, Reply) {
+    fn halted(&self, item: &Item, halt: Halt, last: Option<AttemptResult>) -> (Verdict, AttemptResult) {
         let (verdict, mut reply) = self.http.halted(&item.request, &item.trail, &halt, last);
         if let Halt::Cancelled { started, .. } = halt {
             let when = if started { "was done" } else { "began" };
@@ -401,11 +401,11 @@ impl Job for Calls {
 impl Calls {
     /// Answers with the head. The body comes in on its own, and keeps the call's slot until it is there: the timeout of
     /// an attempt bounds the head only.
-    async fn stream(&self, item: &Item, context: &Context) -> Attempt<Item, Reply> {
+    async fn stream(&self, item: &Item, context: &Context) -> Attempt<Item, AttemptResult> {
         let begun = Instant::now();
         let (judged, mut streaming) = match self.http.open(&item.request, &item.trail, context).await {
             Ok(opened) => opened,
-            Err((verdict, error)) => return Attempt::new(verdict, Reply::failed(error)),
+            Err((verdict, error)) => return Attempt::new(verdict, AttemptResult::failed(error)),
         };
         let Judged { verdict, pause_until, peer, error } = judged;
         let head = streaming.head();
@@ -439,7 +439,7 @@ impl Calls {
                         _ => OutcomeKind::Failed,
                     };
                     let (kind, attempts) = (effect.outcome(kind, repeatable), context.attempt());
-                    let (done, elapsed) = (Fetched::new(asked, Reply::failed(error)), begun.elapsed());
+                    let (done, elapsed) = (Fetched::new(asked, AttemptResult::failed(error)), begun.elapsed());
                     Arc::new(Ended::of_call(shared.number, kind, effect, done, attempts, elapsed))
                 });
                 shared.lock().ended = Some(ended);
@@ -447,7 +447,10 @@ impl Calls {
                 drop(hold);
             });
         }
-        Attempt { pause_until, ..Attempt::new(verdict, Reply { response: Some(head), error, retry_at: None, peer }) }
+        Attempt {
+            pause_until,
+            ..Attempt::new(verdict, AttemptResult { response: Some(head), error, retry_at: None, peer })
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::{borrow::Cow, os::unix::ffi::OsStrExt, path::PathBuf, time::SystemTime}
 use bytes::Bytes;
 use http::{HeaderValue, Method};
 use unisono_core::{ErrorKind, Peer};
-use unisono_http::{Error, IDEMPOTENCY_KEY, Reply, Request, Trail, Url, shown_header};
+use unisono_http::{AttemptResult, Error, IDEMPOTENCY_KEY, Request, Trail, Url, shown_header};
 use unisono_journal::{Members, Repeat};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128_with_seed};
 
@@ -74,7 +74,7 @@ pub struct Fetched {
     /// What was asked for; `None` when nobody could tell.
     pub asked: Option<(Method, Url)>,
     /// The answer, the error, or both.
-    pub reply: Reply,
+    pub reply: AttemptResult,
     /// What was selected of the answer, as JSON.
     pub selected: Option<Bytes>,
     /// Where the body was saved to, and how long it is.
@@ -161,12 +161,12 @@ impl Call for FetchCall {
 
 impl Fetched {
     /// What came back for a call outside of any run.
-    pub fn new(asked: (Method, Url), reply: Reply) -> Self {
+    pub fn new(asked: (Method, Url), reply: AttemptResult) -> Self {
         Self { asked: Some(asked), reply, ..Self::default() }
     }
 
     pub(crate) fn error(error: Error) -> Self {
-        Self { reply: Reply::failed(error), ..Self::default() }
+        Self { reply: AttemptResult::failed(error), ..Self::default() }
     }
 }
 

@@ -71,7 +71,7 @@ pub use row_request::RowRequest;
 /// };
 /// let plan = FetchPlan {
 ///     frame,
-///     http: http_client::Options::default(),
+///     http: http_client::ClientOptions::default(),
 ///     remote: None,
 ///     select: None,
 ///     paginate: None,

@@ -1,6 +1,6 @@
 //! What a run of HTTP requests is to do, parsed and checked.
 
-use unisono_http::Options;
+use unisono_http::ClientOptions;
 
 use super::{EvaluatorCommand, FetchCall, Filter, Paginate, RemoteSender};
 use crate::{Frame, Saving};
@@ -10,7 +10,7 @@ pub struct FetchPlan {
     /// What every run has.
     pub frame: Frame<FetchCall>,
     /// How to speak to servers.
-    pub http: Options,
+    pub http: ClientOptions,
     /// Who sends the requests, unless it is this process.
     pub remote: Option<RemoteSender>,
     /// What to keep of an answer.
