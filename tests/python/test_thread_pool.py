@@ -403,7 +403,9 @@ def test_a_callback_is_called_once_whenever_it_is_added():
 
 def test_in_the_child_of_a_fork_nobody_waits_for_a_thread_that_is_in_the_parent():
     text = """
-import os, threading, unisono
+import os, threading, warnings, unisono
+# Since Python 3.12 each fork beside threads is warned of.
+warnings.simplefilter("ignore", DeprecationWarning)
 gate = threading.Event()
 pool = unisono.ThreadPool(1)
 task = pool.submit(gate.wait, 30)
