@@ -194,3 +194,21 @@ impl StdError for Error {
         self.0.source.as_deref().map(|source| source as _)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_connecting_stays_what_it_was_to_the_letter() {
+        let cause = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let below = unisono_net::Error::new(ErrorKind::Proxy, "connect to proxy p:1 failed").of_peer(Peer::Away);
+        let chain = format!("connect to proxy p:1 failed: {cause}");
+        let error = Error::from(below.retryable(false).with_source(cause));
+        assert_eq!((error.kind(), error.is_retryable(), error.peer()), (ErrorKind::Proxy, false, Peer::Away));
+        assert_eq!((error.to_string().as_str(), error.chain()), ("connect to proxy p:1 failed", chain.clone()));
+        assert!(error.source().is_some_and(|source| source.is::<std::io::Error>()), "the cause is still found");
+        let shared = Error::from(error.for_other_logins());
+        assert_eq!((shared.chain(), shared.is_retryable(), shared.peer()), (chain, false, Peer::Away));
+    }
+}

@@ -120,6 +120,7 @@ impl LoginPermit<'_> {
     /// It did not come to a login. Those that wait would wait in turn for the same.
     pub fn failed(&self, error: &Error) {
         if self.alone.borrow().is_some() {
+            // Before the lock goes with this permit: the next in the queue looks at the count.
             self.login.failures.set(self.login.failures.get() + 1);
             *self.login.failure.borrow_mut() = Some(error.again());
         }
