@@ -4,7 +4,7 @@ use crate::Connection;
 
 /// A frame that came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Frame {
+pub struct Http2Frame {
     /// Its type: see the constants here.
     pub kind: u8,
     /// Its flags.
@@ -56,12 +56,12 @@ pub async fn begin(connection: &mut Connection, settings: &[(u16, u32)]) {
 }
 
 /// The next frame; settings are acknowledged on the way. `None` when the client has closed.
-pub async fn next(connection: &mut Connection) -> Option<Frame> {
+pub async fn next(connection: &mut Connection) -> Option<Http2Frame> {
     let head = connection.bytes(9).await?;
     let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
     let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]) & 0x7fff_ffff;
     let payload = connection.bytes(length).await?;
-    let frame = Frame { kind: head[3], flags: head[4], stream, payload };
+    let frame = Http2Frame { kind: head[3], flags: head[4], stream, payload };
     if frame.kind == SETTINGS && frame.flags == 0 {
         send(connection, SETTINGS, END_STREAM, 0, &[]).await;
     }

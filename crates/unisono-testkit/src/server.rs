@@ -1,4 +1,4 @@
-//! A server whose every byte is scripted, and its ledger.
+//! A server whose every byte is scripted, and the log of the requests that it got.
 
 use std::{
     future::Future,
