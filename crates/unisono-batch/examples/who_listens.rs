@@ -71,7 +71,7 @@ struct Print {
     not_ok: usize,
 }
 
-impl Sink<Connect> for &mut Print {
+impl Sink<Connect> for Print {
     fn deliver(&mut self, decided: &mut Vec<Decided<Connect>>) {
         for one in decided.drain(..) {
             println!("{}: {} ({}, attempts: {})", one.item, one.value, one.kind, one.attempts);
@@ -86,7 +86,6 @@ impl Sink<Connect> for &mut Print {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let mut printed = Print::default();
     let batch = Batch {
         settings: Settings {
             limits: Limits::new(50.try_into().ok(), None),
@@ -95,11 +94,11 @@ async fn main() -> ExitCode {
             ordered_by_key: false,
         },
         source: Addresses(env::args().skip(1)),
-        sink: &mut printed,
+        sink: Print::default(),
         cancel: CancelToken::new(),
         monitor: Monitor::new(),
     };
     // Every address that was pulled has been printed once when this returns, whatever has become of it.
-    drive(&Connect, batch).await;
+    let printed = drive(Connect, batch).await.sink;
     ExitCode::from(u8::from(printed.not_ok > 0))
 }

@@ -27,7 +27,11 @@ use crate::{
 
 /// What is left when a batch has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Finished {
+pub struct Finished<J, K> {
+    /// The job, with what it has kept.
+    pub job: J,
+    /// The sink, with all outcomes delivered.
+    pub sink: K,
     /// Work that was decided but still holds its slot: it could not be stopped.
     pub abandoned: u32,
 }
@@ -48,6 +52,9 @@ pub struct Batch<S, K> {
 }
 
 /// Runs a batch to its end. Every item that was pulled is delivered exactly once.
+///
+/// The future owns the job, the source and the sink, and is `'static` where these are: it can be a task of a
+/// `LocalSet`, which outlives the function that made it. The attempts borrow the job within.
 ///
 /// Dropping the future stops everything at once and delivers nothing more; to stop and still account for all, use
 /// the token. Must be polled within a tokio runtime whose time is enabled. `examples/who_listens.rs` is a whole
@@ -84,8 +91,8 @@ pub struct Batch<S, K> {
 /// #         Poll::Ready(if into.is_empty() { Pull::End } else { Pull::More })
 /// #     }
 /// # }
-/// # struct Collect<'a>(&'a mut Vec<(u32, u32, u16)>);
-/// # impl Sink<Double> for Collect<'_> {
+/// # struct Collect(Vec<(u32, u32, u16)>);
+/// # impl Sink<Double> for Collect {
 /// #     fn deliver(&mut self, decided: &mut Vec<Decided<Double>>) {
 /// #         self.0.extend(decided.drain(..).map(|one| (*one.item, one.value, one.attempts)));
 /// #     }
@@ -95,20 +102,30 @@ pub struct Batch<S, K> {
 /// # }
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
-/// # let mut outcomes = Vec::new();
 /// let batch = Batch {
 ///     settings: Settings::default(),
 ///     source: Numbers(12..15),
-///     sink: Collect(&mut outcomes),
+///     sink: Collect(Vec::new()),
 ///     cancel: CancelToken::new(),
 ///     monitor: Monitor::new(),
 /// };
-/// drive(&Double, batch).await;
+/// let mut outcomes = drive(Double, batch).await.sink.0;
 /// outcomes.sort();
 /// assert_eq!(outcomes, [(12, 24, 1), (13, 26, 2), (14, 28, 1)]);
 /// # }
 /// ```
-pub async fn drive<J, S, K>(job: &J, batch: Batch<S, K>) -> Finished
+pub async fn drive<J, S, K>(job: J, batch: Batch<S, K>) -> Finished<J, K>
+where
+    J: Job,
+    S: Source<Item = J::Item>,
+    K: Sink<J>,
+{
+    let (sink, abandoned) = drive_borrowed(&job, batch).await;
+    Finished { job, sink, abandoned }
+}
+
+/// All that borrows the job is gone when this returns.
+async fn drive_borrowed<J, S, K>(job: &J, batch: Batch<S, K>) -> (K, u32)
 where
     J: Job,
     S: Source<Item = J::Item>,
@@ -121,17 +138,21 @@ where
     let _watched = Watched(batch.monitor.clone());
     let mut driver = Driver::new(job, batch);
     let mut attempts = Tasks::new();
+    let mut background = pin!(job.background().fuse());
     // The driver's own state is not touched while an attempt is polled, so a panic leaves it whole.
     let start = |item, context| AssertUnwindSafe(job.attempt(item, context)).catch_unwind();
     // The reactor is polled after each turn, and a turn polls each attempt once, so tokio's own budget would only
     // make ready sockets look unready.
-    tokio::task::coop::unconstrained(poll_fn(move |context| {
+    tokio::task::coop::unconstrained(poll_fn(|context| {
+        // Before the turn: the attempts to which it hands something have theirs in this one.
+        let _ = background.as_mut().poll(context);
         is_drained = is_drained || drained.as_mut().poll(context).is_ready();
         is_aborted = is_aborted || aborted.as_mut().poll(context).is_ready();
         driver.stop_if(is_drained, is_aborted);
         driver.turn(context, &mut attempts, &start)
     }))
-    .await
+    .await;
+    (driver.sink, driver.abandoned)
 }
 
 /// A monitor may be kept long after its batch, and a waker holds the reactor, with descriptors.
@@ -255,7 +276,7 @@ where
         context: &mut TaskContext<'_>,
         attempts: &mut Tasks<F>,
         start: &impl Fn(Rc<J::Item>, Context) -> F,
-    ) -> Poll<Finished>
+    ) -> Poll<()>
     where
         F: Future<Output = Ended<J>>,
     {
@@ -283,7 +304,7 @@ where
         }
         self.publish(now, wants.finished);
         if wants.finished && !self.lingers(context, now) {
-            return Poll::Ready(Finished { abandoned: self.abandoned });
+            return Poll::Ready(());
         }
         if attempts.has_woken() || self.has_more {
             context.waker().wake_by_ref();

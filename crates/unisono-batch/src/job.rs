@@ -5,6 +5,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    future,
     rc::Rc,
     task::{self, Poll, Waker},
     time::{Duration, Instant},
@@ -28,6 +29,12 @@ pub trait Job {
     /// told before, by [`Context::begin`].
     fn attempt(&self, item: Rc<Self::Item>, context: Context)
     -> impl Future<Output = Attempt<Self::Item, Self::Value>>;
+
+    /// What goes on beside the attempts, as handing them what comes from threads. Polled before each turn, and dropped
+    /// when the batch ends; nothing unless overridden.
+    fn background(&self) -> impl Future<Output = ()> {
+        future::ready(())
+    }
 
     /// The engine stopped an attempt, or ends an item that waits: what is its outcome? `last` is the value of the
     /// attempt before, if there was one. Only an [`Halt::AttemptTimeout`] may answer [`Verdict::Retry`].

@@ -7,13 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::FutureExt;
 use tokio::{
     io::AsyncReadExt,
     net::UnixStream,
+    task::LocalSet,
     time::{advance, sleep},
 };
 use unisono_batch::{
-    Attempt, Batch, Context, Decided, Finished, Halt, Job, Monitor, Offer, Pull, Settings, Sink, Source, Verdict, drive,
+    Attempt, Batch, Context, Decided, Halt, Job, Monitor, Offer, Pull, Settings, Sink, Source, Verdict, drive,
 };
 use unisono_core::{CancelReason, CancelToken, Limits, OutcomeKind, RetryPolicy, Times, clock};
 
@@ -98,21 +100,21 @@ fn items(key: &'static str, count: u32) -> Vec<(&'static str, u32)> {
     (0..count).map(|number| (key, number)).collect()
 }
 
-/// Runs a batch; returns its outcomes in the order in which they came.
+/// Runs a batch; returns its outcomes in the order in which they came, and how many attempts could not be stopped.
 async fn run<F, R>(
     items: Vec<(&'static str, u32)>,
     settings: Settings,
     cancel: CancelToken,
     does: F,
-) -> (Vec<(u32, OutcomeKind, u16, &'static str)>, Finished)
+) -> (Vec<(u32, OutcomeKind, u16, &'static str)>, u32)
 where
     F: Fn(u32, Context) -> R,
     R: Future<Output = Attempt<(&'static str, u32), &'static str>>,
 {
     let log = Log::default();
     let (source, sink) = (Given(items.into_iter()), Collect(log.clone()));
-    let finished = drive(&Does(does), Batch { settings, source, sink, cancel, monitor: Monitor::new() }).await;
-    (log.take(), finished)
+    let finished = drive(Does(does), Batch { settings, source, sink, cancel, monitor: Monitor::new() }).await;
+    (log.take(), finished.abandoned)
 }
 
 #[tokio::test(start_paused = true)]
@@ -130,6 +132,28 @@ async fn a_batch_of_a_day_runs_in_no_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_batch_owns_what_it_is_made_of_and_so_outlives_the_function_that_began_it() {
+    fn begin(log: &Log) -> impl Future<Output = u32> + 'static + use<> {
+        let does = |number, _| async move {
+            sleep(Duration::from_secs(u64::from(number))).await;
+            ok()
+        };
+        let batch = Batch {
+            settings: settings(3),
+            source: Given(items("k", 3).into_iter()),
+            sink: Collect(log.clone()),
+            cancel: CancelToken::new(),
+            monitor: Monitor::new(),
+        };
+        drive(Does(does), batch).map(|finished| finished.abandoned)
+    }
+    let (local, log) = (LocalSet::new(), Log::default());
+    let batch = local.spawn_local(begin(&log));
+    assert_eq!(local.run_until(batch).await.expect("nothing panics"), 0);
+    assert_eq!(log.take().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_attempt_is_seen_in_flight_from_its_first_poll_on_however_long_that_lasts() {
     let monitor = Monitor::new();
     let seen = RefCell::new(Vec::new());
@@ -140,7 +164,7 @@ async fn an_attempt_is_seen_in_flight_from_its_first_poll_on_however_long_that_l
     };
     let (source, sink) = (Given(items("k", 3).into_iter()), Collect(Log::default()));
     let batch = Batch { settings: settings(2), source, sink, cancel: CancelToken::new(), monitor: monitor.clone() };
-    drive(&Does(does), batch).await;
+    drive(Does(does), batch).await;
     assert_eq!(seen.take()[0], 2);
     assert_eq!(monitor.numbers().in_flight, 0);
 }
@@ -240,8 +264,8 @@ async fn work_that_outlives_its_item_still_counts() {
     let running = Rc::new(Cell::new(0));
     let most = Rc::new(Cell::new(0));
     let (now, peak) = (running.clone(), most.clone());
-    let local = tokio::task::LocalSet::new();
-    let (log, finished) = local
+    let local = LocalSet::new();
+    let (log, abandoned) = local
         .run_until(run(items("k", 10), settings(2), CancelToken::new(), move |_, context| {
             let (now, peak) = (now.clone(), peak.clone());
             async move {
@@ -258,7 +282,7 @@ async fn work_that_outlives_its_item_still_counts() {
         }))
         .await;
     assert_eq!((log.len(), most.get()), (10, 2));
-    assert_eq!(finished.abandoned, 2, "the last two still run when all is decided");
+    assert_eq!(abandoned, 2, "the last two still run when all is decided");
 }
 
 #[tokio::test(start_paused = true)]

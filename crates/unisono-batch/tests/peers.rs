@@ -213,8 +213,8 @@ async fn run(hosts: Vec<Host>, rows: impl IntoIterator<Item = usize>, settings: 
     let told = Rc::<RefCell<Vec<Told>>>::default();
     let (source, sink) = (Rows(rows, names), Collect(told.clone(), begun));
     let (cancel, monitor) = (CancelToken::new(), Monitor::new());
-    drive(&asks, Batch { settings, source, sink, cancel, monitor }).await;
-    (told.take(), asks)
+    let finished = drive(asks, Batch { settings, source, sink, cancel, monitor }).await;
+    (told.take(), finished.job)
 }
 
 fn at_once(limit: u32) -> Settings {

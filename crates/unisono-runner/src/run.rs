@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use unisono_batch::{Batch, Decided, Monitor, Settings, Sink, drive};
+use unisono_batch::{Batch, Decided, Finished, Monitor, Settings, Sink, drive};
 use unisono_core::{CancelLevel, CancelReason, CancelToken, FOR_EVER, clock, error_chain};
 use unisono_journal::{Closed, Fate, Fields, Finish, Journal, LeftOver, Open, Recovered, unescape};
 use xxhash_rust::xxh3::xxh3_64;
@@ -220,18 +220,15 @@ pub async fn run<W: Work>(
     let batch = Batch {
         settings: frame.settings,
         source,
-        sink: Deliver { ledger: ledger.clone() },
+        sink: Deliver { ledger },
         cancel: cancel.clone(),
         monitor: monitor.clone(),
     };
-    let finished = tokio::select! {
-        biased;
-        () = job.work.background() => unreachable!("what goes on beside the attempts has no end of its own"),
-        finished = drive(&job, batch) => finished,
-    };
+    let Finished { job, sink, abandoned } = drive(job, batch).await;
     let work = job.work;
     drop(job.notes);
-    let mut ledger = Rc::into_inner(ledger).expect("the run is over, and nobody else holds its ledger").into_inner();
+    let mut ledger =
+        Rc::into_inner(sink.ledger).expect("the run is over, and nobody else holds its ledger").into_inner();
     ledger.flush();
     drop(ledger.journal.take());
     // A stop that was asked for before the end counts, told or not: its asker may have been promised it.
@@ -311,9 +308,9 @@ pub async fn run<W: Work>(
         let host = report.keys.entry(host).or_default();
         (host.away, host.is_away) = (away.total(clock::now()), away.since.is_some());
     }
-    if finished.abandoned > 0 {
-        let noun = if finished.abandoned == 1 { "attempt" } else { "attempts" };
-        report.warnings.push(format!("{} {noun} could not be stopped", finished.abandoned));
+    if abandoned > 0 {
+        let noun = if abandoned == 1 { "attempt" } else { "attempts" };
+        report.warnings.push(format!("{abandoned} {noun} could not be stopped"));
     }
     report.wall = clock::now().saturating_duration_since(begun);
     Ok((report, work))

@@ -141,9 +141,9 @@ pub trait Work {
         context: &Context,
     ) -> impl Future<Output = Attempt<Item<Self::Call>, <Self::Call as Call>::Done>>;
 
-    /// What goes on beside the attempts as long as the run does; does nothing unless overridden.
+    /// As [`Job::background`].
     fn background(&self) -> impl Future<Output = ()> {
-        std::future::pending()
+        std::future::ready(())
     }
 
     /// As [`Job::halted`].
@@ -222,6 +222,10 @@ impl<W: Work> Job for WorkJob<W> {
             return Attempt::new(Verdict::Final(OutcomeKind::Cancelled), Done::failed(ErrorKind::Cancelled, message));
         }
         self.work.attempt(&item, &context).await
+    }
+
+    async fn background(&self) {
+        self.work.background().await;
     }
 
     fn halted(&self, item: &Self::Item, halt: Halt, last: Option<Self::Value>) -> (Verdict, Self::Value) {

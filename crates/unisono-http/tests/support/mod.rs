@@ -124,7 +124,7 @@ async fn run_calls(job: Calls, requests: Vec<Request>, settings: Settings) -> Ve
     let outs = Rc::new(RefCell::new(vec![None; count]));
     let source = Given(requests.into_iter().enumerate().collect::<Vec<_>>().into_iter());
     let sink = Collect(outs.clone());
-    drive(&job, Batch { settings, source, sink, cancel: CancelToken::new(), monitor: Monitor::new() }).await;
+    drive(job, Batch { settings, source, sink, cancel: CancelToken::new(), monitor: Monitor::new() }).await;
     outs.take().into_iter().map(|out| out.expect("every request has an outcome")).collect()
 }
 

@@ -352,7 +352,7 @@ async fn serve(
     let _ = begun.send(Ok(()));
     let job = Calls { http: AttemptClassifier::new(client), cancel: cancel.clone() };
     let batch = Batch { settings, source: Waiting(waiting), sink: Mail, cancel, monitor };
-    drive(&job, batch).await;
+    drive(job, batch).await;
 }
 
 struct Calls {
