@@ -100,7 +100,7 @@ impl Face for CommandFace {
                 Err(why) => (None, Err(why)),
             },
         };
-        Ok(Row { id, origin: Origin { name: None, line }, call })
+        Ok(Row { id, origin: Origin::of_item(line), call })
     }
 
     fn outcome<'py>(

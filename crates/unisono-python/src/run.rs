@@ -348,8 +348,8 @@ impl<F: Face> Ends for ProgramEnds<F> {
             self.taker.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(Taken::Ended, Taker::take);
         let Taken::Outcomes(outcomes) = taken else { return Ok(None) };
         let with_item = |ended: Outcome<F::Done>| {
-            // Lines are counted from 1, and what no line of the program's stands for has 0.
-            let number = ended.line.wrapping_sub(1);
+            // What none of the program's items stands for has no number, and so no item.
+            let number = ended.line.index();
             let item = items.get_item(number)?;
             if item.is_some() && !self.face.may_have_more(&ended) {
                 items.del_item(number)?;

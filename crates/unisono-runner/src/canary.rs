@@ -1,11 +1,13 @@
 //! The canary: the first rows must end well before any other row starts.
 //!
-//! A state machine of positions in the input, without rows and without a clock. The source asks it before a row is
+//! A state machine over the indices of rows, without rows and without a clock. The source asks it before a row is
 //! handed out, the ledger tells it how rows ended. Rows of an earlier run count as they ended then. A row of several
 //! pages has ended with its last page; one page that did not end well is enough to fail. What had its turn before a
 //! failure may finish.
 
 use std::num::NonZeroU64;
+
+use crate::row::RowIndex;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Canary {
@@ -33,14 +35,14 @@ impl Canary {
         Self { wanted: rows.map_or(0, NonZeroU64::get), passed: 0, failed: false }
     }
 
-    /// Whether the row at this position, from 0, may start.
-    pub(crate) fn admits(&self, position: u64) -> bool {
-        !self.failed && (position < self.wanted || self.is_open())
+    /// Whether this row may start.
+    pub(crate) fn admits(&self, row: RowIndex) -> bool {
+        !self.failed && (self.is_of(row) || self.is_open())
     }
 
-    /// Whether the row at this position is one of those that have to end well.
-    pub(crate) fn is_of(&self, position: u64) -> bool {
-        position < self.wanted
+    /// Whether this row is one of those that have to end well.
+    pub(crate) fn is_of(&self, row: RowIndex) -> bool {
+        row.get() < self.wanted
     }
 
     /// How many have passed, of how many, as long as others wait for them.
@@ -49,8 +51,8 @@ impl Canary {
     }
 
     /// A row, or a page of it, has ended; `is_last` says that nothing more of it will follow. Each row ends once.
-    pub(crate) fn ended(&mut self, position: u64, went_well: bool, is_last: bool) -> Step {
-        if position >= self.wanted || self.failed || self.is_open() {
+    pub(crate) fn ended(&mut self, row: RowIndex, went_well: bool, is_last: bool) -> Step {
+        if !self.is_of(row) || self.failed || self.is_open() {
             return Step::Same;
         }
         if !went_well {
@@ -89,7 +91,7 @@ mod tests {
             let mut well = vec![false; rows.len()];
             let mut failed_first = false;
             loop {
-                while next < rows.len() && running.len() < at_once && canary.admits(next as u64) {
+                while next < rows.len() && running.len() < at_once && canary.admits(RowIndex::new(next as u64)) {
                     let first_are_well = well.iter().take(usize::try_from(wanted).unwrap()).all(|well| *well);
                     prop_assert!(!failed_first, "nothing starts after a canary that failed");
                     prop_assert!((next as u64) < wanted || first_are_well, "row {next} waits for the canary");
@@ -101,7 +103,7 @@ mod tests {
                 let (row, page) = running[turn];
                 let pages = &rows[row].0;
                 let (went_well, is_last) = (pages[page], page + 1 == pages.len() || !pages[page]);
-                let step = canary.ended(row as u64, went_well, is_last);
+                let step = canary.ended(RowIndex::new(row as u64), went_well, is_last);
                 if (row as u64) < wanted && !went_well && !failed_first {
                     prop_assert_eq!(step, Step::Failed);
                     failed_first = true;
@@ -120,8 +122,8 @@ mod tests {
     #[test]
     fn without_a_canary_everything_may_start() {
         let mut canary = Canary::new(None);
-        assert!(canary.admits(0) && canary.admits(9) && canary.waited_for().is_none());
-        assert_eq!(canary.ended(0, false, true), Step::Same);
-        assert!(canary.admits(1));
+        assert!(canary.admits(RowIndex::new(0)) && canary.admits(RowIndex::new(9)) && canary.waited_for().is_none());
+        assert_eq!(canary.ended(RowIndex::new(0), false, true), Step::Same);
+        assert!(canary.admits(RowIndex::new(1)));
     }
 }

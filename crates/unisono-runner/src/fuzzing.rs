@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use crate::{
     Row,
     input::{Batcher, Format, RowBatch, Rows, Unmarked, check_table},
-    row::{Fields, Json, Maker, Origin},
+    row::{Fields, Json, LineNumber, Maker, Origin},
 };
 
 /// Bytes as an input of lines, of a table or of JSON, by the first of them: whatever they are, each line that is not
@@ -26,10 +26,10 @@ pub fn rows(data: &[u8]) {
     let read = format.read(Unmarked::new(text, b'\n'), b'\n', &mut rows);
     batcher.borrow_mut().flush().expect("the feed is still there");
     let lines = text.iter().filter(|byte| matches!(byte, b'\n' | b'\r')).count() as u64 + 1;
-    let (mut before, mut count) = (0, 0);
+    let (mut before, mut count) = (LineNumber::NONE, 0);
     while let Ok(RowBatch::Rows(batch)) = feed.try_recv() {
         for row in batch {
-            assert!(row.origin.line > before && row.origin.line <= lines, "lines go up, and are there");
+            assert!(row.origin.line > before && row.origin.line.get() <= lines, "lines go up, and are there");
             before = row.origin.line;
             count += 1;
             assert!(row.call.is_ok() || row.call.is_err_and(|why| !why.is_empty()), "a bad row says why");

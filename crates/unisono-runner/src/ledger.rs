@@ -16,6 +16,7 @@ use crate::{
     Error, Outcome, Outlet, Report,
     canary::{Canary, Step},
     gauge::Gauge,
+    row::RowIndex,
     saves::SavedBefore,
     work::{Done, next_of},
 };
@@ -74,9 +75,9 @@ pub(crate) struct Ledger<D: Done> {
 
 /// Holds outcomes back until all rows before them are out.
 pub(crate) struct ReorderBuffer<D> {
-    next: u64,
-    /// By position: the outcomes of its pages so far, and whether it has ended.
-    waiting: BTreeMap<u64, (Vec<Outcome<D>>, bool)>,
+    next: RowIndex,
+    /// By row: the outcomes of its pages so far, and whether it has ended.
+    waiting: BTreeMap<RowIndex, (Vec<Outcome<D>>, bool)>,
     /// Rows that may come in after `next`.
     window: u64,
     /// The source waits for room in the window.
@@ -98,7 +99,7 @@ impl<D: Done> Ledger<D> {
         for (mut outcome, ended) in outcomes {
             self.remember(&mut outcome);
             let again = self.count(&outcome);
-            self.watch_canary(outcome.position, again, ended);
+            self.watch_canary(outcome.index, again, ended);
             self.rows_ended += u64::from(ended);
             // What is in a file survives a crash, so nothing waits for its turn there.
             if self.keeps_at_once {
@@ -141,7 +142,7 @@ impl<D: Done> Ledger<D> {
 
     /// A row that needs no outcome: an earlier run had it. `again` is what it takes for it to run again, unless it went
     /// well.
-    pub(crate) fn kept(&mut self, row: u64, again: Option<Again>) {
+    pub(crate) fn kept(&mut self, row: RowIndex, again: Option<Again>) {
         self.gauge.add_kept();
         self.watch_canary(row, again, true);
         self.rows_kept += 1;
@@ -232,11 +233,11 @@ impl<D: Done> Ledger<D> {
     }
 
     /// Tells the canary how a row ended: well, if nothing runs it again.
-    fn watch_canary(&mut self, position: u64, again: Option<Again>, is_last: bool) {
-        if self.canary.is_of(position) {
+    fn watch_canary(&mut self, index: RowIndex, again: Option<Again>, is_last: bool) {
+        if self.canary.is_of(index) {
             self.report.canary = self.report.canary.max(again);
         }
-        let step = self.canary.ended(position, again.is_none(), is_last);
+        let step = self.canary.ended(index, again.is_none(), is_last);
         if step == Step::Failed {
             self.cancel.drain(CancelReason::Canary);
         }
@@ -310,23 +311,23 @@ fn push_fields<D: Done>(outcome: &Outcome<D>, style: D::Style, fields: &mut Memb
 
 impl<D> ReorderBuffer<D> {
     pub(crate) fn new(window: u64) -> Self {
-        Self { next: 0, waiting: BTreeMap::new(), window, waker: None }
+        Self { next: RowIndex::new(0), waiting: BTreeMap::new(), window, waker: None }
     }
 
     /// Whether this row is too far ahead of the first that is missing.
-    pub(crate) fn is_beyond(&self, row: u64) -> bool {
-        row >= self.next + self.window
+    pub(crate) fn is_beyond(&self, row: RowIndex) -> bool {
+        row.get() >= self.next.get() + self.window
     }
 
     fn add(&mut self, outcome: Outcome<D>, ended: bool, ready: &mut Vec<Outcome<D>>) {
-        let row = outcome.position;
+        let row = outcome.index;
         let (outcomes, has_ended) = self.waiting.entry(row).or_default();
         outcomes.push(outcome);
         *has_ended |= ended;
         self.advance(ready);
     }
 
-    fn pass(&mut self, row: u64, ready: &mut Vec<Outcome<D>>) {
+    fn pass(&mut self, row: RowIndex, ready: &mut Vec<Outcome<D>>) {
         self.waiting.entry(row).or_default().1 = true;
         self.advance(ready);
     }
@@ -338,7 +339,7 @@ impl<D> ReorderBuffer<D> {
                 return;
             }
             self.waiting.remove(&self.next);
-            self.next += 1;
+            self.next = self.next.next();
             if let Some(waker) = self.waker.take() {
                 waker.wake();
             }

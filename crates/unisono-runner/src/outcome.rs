@@ -5,16 +5,18 @@ use std::time::Duration;
 use unisono_core::{Effect, OutcomeKind};
 use unisono_journal::{Repeat, RowKey};
 
+use crate::row::{LineNumber, RowIndex};
+
 /// One outcome: how a row ended, and what came of it.
 #[derive(Debug)]
 pub struct Outcome<D> {
     /// Which row, and which page of it.
     pub key: RowKey,
-    /// Where it stands in the input of this run, from 0. That is its row, unless rows of earlier runs, known by their
-    /// content, came before.
-    pub position: u64,
+    /// Where it stands in the input of this run. `key.row` is the same number, unless rows of earlier runs, known by
+    /// their content, came before.
+    pub index: RowIndex,
     /// The line of the input that its row came from, as in [`Origin`](crate::Origin). A line may be several rows.
-    pub line: u64,
+    pub line: LineNumber,
     /// The row's name.
     pub id: Box<str>,
     /// How it ended.
@@ -42,8 +44,8 @@ impl<D> Outcome<D> {
     pub fn of_call(number: u64, kind: OutcomeKind, effect: Effect, done: D, attempts: u16, elapsed: Duration) -> Self {
         Self {
             key: RowKey { row: number, page: 0 },
-            position: number,
-            line: 0,
+            index: RowIndex::new(number),
+            line: LineNumber::NONE,
             id: format!("r{number}").into(),
             kind,
             effect,

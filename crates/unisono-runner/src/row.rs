@@ -16,13 +16,83 @@ pub struct Row<C> {
     pub call: Result<C, String>,
 }
 
+/// Which row of the input it is, from 0: what order, canary and resume count by. It says nothing about lines,
+/// of which one may be several rows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RowIndex(u64);
+
+impl RowIndex {
+    /// The row with so many before it.
+    pub const fn new(index: u64) -> Self {
+        Self(index)
+    }
+
+    /// How many rows are before it.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// Its number from 1, as templates and the environment of commands have it.
+    pub const fn sequence(self) -> u64 {
+        self.0 + 1
+    }
+
+    /// The row after it.
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// The line of the input that a row came from, from 1, as people are shown it; of arguments and of items that a
+/// program hands over, which of them it is. A line may be several rows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LineNumber(u64);
+
+impl LineNumber {
+    /// No line stands for it.
+    pub const NONE: Self = Self(0);
+
+    /// The line with this number, from 1; 0 is none.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Its number, from 1; 0 where there is none.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// Which of the lines or items it is, from 0, where there is one.
+    pub const fn index(self) -> Option<u64> {
+        self.0.checked_sub(1)
+    }
+}
+
+impl fmt::Display for LineNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// Where a row stood.
 #[derive(Debug, Clone, Default)]
 pub struct Origin {
     /// The name of the input: a file, or `arguments`.
     pub name: Option<Arc<str>>,
-    /// Line of that file, from 1; for arguments their position; 0 where there is nothing to count.
-    pub line: u64,
+    /// The line of that file, or which of the arguments.
+    pub line: LineNumber,
+}
+
+impl Origin {
+    /// A line of a file, from 1.
+    pub fn of_line(name: Arc<str>, number: u64) -> Self {
+        Self { name: Some(name), line: LineNumber::new(number) }
+    }
+
+    /// An argument, or an item that a program hands over: which of them, from 1.
+    pub fn of_item(number: u64) -> Self {
+        Self { name: None, line: LineNumber::new(number) }
+    }
 }
 
 impl fmt::Display for Origin {

@@ -24,7 +24,7 @@ use crate::{
     ledger::Ledger,
     notes::Notes,
     pages::Pages,
-    row::Row,
+    row::{LineNumber, Row, RowIndex},
     saves::{Claimant, Earlier, Refusal, SavedFile, Saves, Target},
     twins::{Name, Prepare, Twins},
     work::{Call, Done, Item},
@@ -100,8 +100,8 @@ impl Doubt {
 /// A row without its call.
 struct RowMetadata {
     key: RowKey,
-    position: u64,
-    line: u64,
+    index: RowIndex,
+    line: LineNumber,
     id: Option<Box<str>>,
     fingerprint: u64,
     /// The id is its own.
@@ -122,7 +122,7 @@ impl RowMetadata {
     fn undone<D>(self, kind: OutcomeKind, done: D) -> Outcome<D> {
         Outcome {
             key: self.key,
-            position: self.position,
+            index: self.index,
             line: self.line,
             id: self.name(),
             kind,
@@ -181,7 +181,7 @@ impl<C: Call> RowSource<C> {
 
     /// Takes in one row. Returns false when the input is refused.
     fn take(&mut self, row: Row<C>) -> bool {
-        let position = self.number;
+        let index = RowIndex::new(self.number);
         self.number += 1;
         let Row { id, origin, call } = row;
         let call = self.checked(id.as_deref(), call);
@@ -190,7 +190,7 @@ impl<C: Call> RowSource<C> {
             // A bad row is the same while it is bad in the same way.
             Err(why) => xxh3_64(why.as_bytes()),
         };
-        let number = self.first_row + position;
+        let number = self.first_row + index.get();
         let (number, disposition) = match self.recovered.dispose(number, id.as_deref(), fingerprint) {
             Ok(disposed) => disposed,
             Err(error) => {
@@ -205,7 +205,7 @@ impl<C: Call> RowSource<C> {
                 if let Ok(call) = &call
                     && !self.may_displace(repeat, call)
                 {
-                    let shown = id.clone().unwrap_or_else(|| format!("r{position}").into());
+                    let shown = id.clone().unwrap_or_else(|| format!("r{}", index.get()).into());
                     let error = self.recovered.displaced(number, Some(&shown));
                     self.ledger.borrow_mut().refuse(error.into());
                     return false;
@@ -217,13 +217,13 @@ impl<C: Call> RowSource<C> {
         if let Some(order) = &mut self.ledger.borrow_mut().order_of_lines
             && (number < self.first_row || has_earlier_line(&disposition))
         {
-            order.has_line(position, number, fingerprint);
+            order.has_line(index.get(), number, fingerprint);
         }
         let key = RowKey { row: number, page: u32::from(self.pages.most > 0) };
         let has_id = id.is_some();
         // Its number is not its place, so what it is called after that must be said.
-        let id = id.or_else(|| self.is_by_id.then(|| format!("r{position}").into()));
-        let row = RowMetadata { key, position, line: origin.line, id, fingerprint, has_id };
+        let id = id.or_else(|| self.is_by_id.then(|| format!("r{}", index.get()).into()));
+        let row = RowMetadata { key, index, line: origin.line, id, fingerprint, has_id };
         match call {
             call if disposition == Disposition::Kept => {
                 self.take_kept(&row, call.as_ref().ok());
@@ -253,7 +253,7 @@ impl<C: Call> RowSource<C> {
             self.keep_names(row, call);
         }
         let again = self.earlier.take_unwell(row.key.row, row.fingerprint);
-        self.ledger.borrow_mut().kept(row.position, again);
+        self.ledger.borrow_mut().kept(row.index, again);
     }
 
     fn take_call(&mut self, row: RowMetadata, disposition: Disposition, call: C) {
@@ -339,9 +339,9 @@ impl<C: Call> RowSource<C> {
     /// Holds the outcome of what an earlier run had started and the input does not have any more.
     fn hold_gone(&mut self, gone: Gone) {
         let Gone { key, id, fingerprint } = gone;
-        let position = self.number;
+        let index = RowIndex::new(self.number);
         self.number += 1;
-        let row = RowMetadata { key, position, line: 0, id: Some(id.into()), fingerprint, has_id: true };
+        let row = RowMetadata { key, index, line: LineNumber::NONE, id: Some(id.into()), fingerprint, has_id: true };
         let message =
             "an earlier run had started it and did not live to see its end, and it is not in the input any more";
         let mut outcome =
@@ -378,9 +378,9 @@ impl<C: Call> RowSource<C> {
                 return;
             }
         };
-        let RowMetadata { key, position, line, id, fingerprint, .. } = row;
+        let RowMetadata { key, index, line, id, fingerprint, .. } = row;
         let limit_key = self.limit_key(&call);
-        let item = Item { key, position, line, id, fingerprint, call, targets };
+        let item = Item { key, index, line, id, fingerprint, call, targets };
         self.held.push_back(Held::Item(Offer { key: limit_key, item }));
     }
 
@@ -404,14 +404,14 @@ impl<C: Call> RowSource<C> {
     /// Takes the names that a row writes to, while its turn in the input is now.
     fn claim_names(&self, row: &RowMetadata, call: &C, is_precious: bool) -> Result<Vec<Target>, Refusal> {
         let Some(saves) = &self.saves else { return Ok(Vec::new()) };
-        let names = call.save_names(row.position + 1).map_err(|why| Refusal { why, own: Vec::new() })?;
+        let names = call.save_names(row.index.sequence()).map_err(|why| Refusal { why, own: Vec::new() })?;
         saves.borrow_mut().claim(row.claimant(is_precious), &names)
     }
 
     /// The same for a row that does not run, as in [`Saves::keep`].
     fn keep_names(&self, row: &RowMetadata, call: &C) -> Vec<SavedFile> {
         let Some(saves) = &self.saves else { return Vec::new() };
-        let Ok(names) = call.save_names(row.position + 1) else { return Vec::new() };
+        let Ok(names) = call.save_names(row.index.sequence()) else { return Vec::new() };
         saves.borrow_mut().keep(row.claimant(false), names)
     }
 
@@ -505,12 +505,12 @@ impl<C: Call> RowSource<C> {
 
     /// Whether what comes next has to wait until the first rows have ended well.
     fn waits_for_canary(&self) -> bool {
-        let position = match self.held.front() {
+        let index = match self.held.front() {
             None => return false,
-            Some(Held::Item(offer)) => offer.item.position,
-            Some(Held::Outcome(outcome)) => outcome.position,
+            Some(Held::Item(offer)) => offer.item.index,
+            Some(Held::Outcome(outcome)) => outcome.index,
         };
-        !self.ledger.borrow().canary.admits(position)
+        !self.ledger.borrow().canary.admits(index)
     }
 
     fn is_checked(&self) -> bool {
@@ -536,12 +536,16 @@ impl<C: Call> Source for RowSource<C> {
         // Outcomes wait for an earlier row; more of them would only take memory. What was taken in already is let go
         // all the same, and all is taken in that must be before anything may start: that earlier row may be among it.
         let is_full = self.is_checked()
-            && self.ledger.borrow_mut().order.as_mut().filter(|order| order.is_beyond(self.number)).is_some_and(
-                |order| {
+            && self
+                .ledger
+                .borrow_mut()
+                .order
+                .as_mut()
+                .filter(|order| order.is_beyond(RowIndex::new(self.number)))
+                .is_some_and(|order| {
                     order.waker = Some(context.waker().clone());
                     true
-                },
-            );
+                });
         let more = if is_full { Poll::Pending } else { self.poll_rows(context) };
         self.release(max, into);
         if into.is_empty() && self.waits_for_canary() {

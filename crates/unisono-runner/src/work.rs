@@ -10,7 +10,12 @@ use unisono_batch::{Again, Attempt, Context, Decided, Halt, Job, KeyNews, Verdic
 use unisono_core::{Effect, ErrorKind, OutcomeKind, Peer, clock, format_duration, format_roughly};
 use unisono_journal::{Members, Next, Repeat, RowKey};
 
-use crate::{Outcome, notes::Notes, saves::Target};
+use crate::{
+    Outcome,
+    notes::Notes,
+    row::{LineNumber, RowIndex},
+    saves::Target,
+};
 
 /// What a row asks for.
 pub trait Call: Send + 'static {
@@ -160,10 +165,10 @@ pub trait Work {
 pub struct Item<C> {
     /// Which row, and which page of it.
     pub key: RowKey,
-    /// As in [`Outcome::position`].
-    pub position: u64,
+    /// As in [`Outcome::index`].
+    pub index: RowIndex,
     /// As in [`Outcome::line`].
-    pub line: u64,
+    pub line: LineNumber,
     /// The row's name, where it has one of its own.
     pub id: Option<Box<str>>,
     /// What it asks for, in short.
@@ -255,7 +260,7 @@ impl<C> Item<C> {
     pub fn next_page(&self, call: C) -> Self {
         Self {
             key: RowKey { page: self.key.page + 1, ..self.key },
-            position: self.position,
+            index: self.index,
             line: self.line,
             id: self.id.clone(),
             fingerprint: self.fingerprint,
@@ -283,7 +288,7 @@ pub(crate) fn outcome<W: Work>(decided: Decided<WorkJob<W>>) -> (Outcome<<W::Cal
     let ended = !done.goes_on();
     let outcome = Outcome {
         key: item.key,
-        position: item.position,
+        index: item.index,
         line: item.line,
         id: item.name().into(),
         kind: decided.kind,

@@ -27,7 +27,7 @@ fn start() -> (Inlet<Given>, tokio::sync::mpsc::Receiver<RowBatch<FileCall>>, mp
 
 fn row(line: u64, path: Result<PathBuf, String>) -> Row<Given> {
     let call = path.map(|path| Given { path, is_named: true });
-    Row { id: None, origin: Origin { name: None, line }, call }
+    Row { id: None, origin: Origin::of_item(line), call }
 }
 
 #[test]
@@ -46,10 +46,10 @@ fn a_folder_becomes_the_rows_of_its_files_under_the_line_that_gave_it() {
     assert!(rows.blocking_recv().is_none());
     let shown = first.into_iter().map(|row| match row.call {
         Ok(FileCall { path, shares_line, task: FileTask::Digest { known: Known::Regular }, .. }) => {
-            (row.origin.line, path.strip_prefix(folder.path()).unwrap().display().to_string(), shares_line)
+            (row.origin.line.get(), path.strip_prefix(folder.path()).unwrap().display().to_string(), shares_line)
         }
         Ok(other) => panic!("{other:?}"),
-        Err(why) => (row.origin.line, why, false),
+        Err(why) => (row.origin.line.get(), why, false),
     });
     let expected = [(1, "a", true), (1, "b", true), (2, "no path", false), (3, "b", false)];
     assert_eq!(shown.collect::<Vec<_>>(), expected.map(|(line, name, shares)| (line, name.to_owned(), shares)));

@@ -41,7 +41,7 @@ impl Face for FileFace {
         let is_named = !item.is_instance_of::<Found>();
         let path = errors::blame(item.py(), path_of(item))?;
         let call = path.map(|path| Given { path, is_named }).map_err(|error| format!("not a path: {error}"));
-        Ok(Row { id: None, origin: Origin { name: None, line }, call })
+        Ok(Row { id: None, origin: Origin::of_item(line), call })
     }
 
     fn outcome<'py>(

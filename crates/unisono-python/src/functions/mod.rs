@@ -126,7 +126,7 @@ impl Face for FunctionFace {
             Ok((id, call)) => (id, Ok(call)),
             Err(error) => (None, Err(error.to_string())),
         };
-        Ok(Row { id, origin: Origin { name: None, line }, call })
+        Ok(Row { id, origin: Origin::of_item(line), call })
     }
 
     fn outcome<'py>(
@@ -198,7 +198,7 @@ impl CallQueue {
                 tasks.resize_with(number + 1, || None);
             }
             tasks[number] = Some(task);
-            (number, line.saturating_sub(1))
+            (number, line.index().unwrap_or(0))
         };
         Ok((taken.into_iter().map(begin).collect(), stops, !is_open))
     }

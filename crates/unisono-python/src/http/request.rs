@@ -94,7 +94,7 @@ fn shown(url: &str) -> String {
 
 /// A row for each request; one that nobody can understand is a row as well, and its outcome says why.
 pub fn row(item: &Bound<'_, PyAny>, defaults: &Defaults, line: u64) -> PyResult<Row<FetchCall>> {
-    let origin = Origin { name: None, line };
+    let origin = Origin::of_item(line);
     if let Ok(url) = item.cast::<PyString>() {
         return Ok(match url.to_str() {
             Ok(url) => {

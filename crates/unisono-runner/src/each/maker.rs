@@ -20,7 +20,7 @@ use super::{
 use crate::{
     Error,
     input::{Batcher, LONGEST, RowBatch, Stopped, on_thread, open, read_line},
-    row::{Fields, Maker, Origin, Row},
+    row::{Fields, LineNumber, Maker, Origin, Row},
 };
 
 /// Makes commands of rows.
@@ -131,7 +131,7 @@ impl Maker for EachMaker {
         }
         for (number, line) in (0..self.combinations()).zip(1..) {
             let call = self.call(self.combination(number));
-            if !push(Row { id: None, origin: Origin { line, ..origin.clone() }, call }) {
+            if !push(Row { id: None, origin: Origin { line: LineNumber::new(line), ..origin.clone() }, call }) {
                 return;
             }
         }

@@ -107,7 +107,7 @@ impl Work for EachWork {
             () = until(item_by) => return Attempt::new(Verdict::Final(OutcomeKind::TimedOut), self.past_deadline()),
             permit = ready => Some(permit),
         };
-        let numbered = Numbered { sequence: item.position + 1, slot: slot.number, attempt: context.attempt() };
+        let numbered = Numbered { sequence: item.index.sequence(), slot: slot.number, attempt: context.attempt() };
         let command = match item.call.command(numbered) {
             Ok(command) => command,
             Err(why) => return failed(ErrorKind::Input, why),

@@ -5,7 +5,10 @@ use std::{borrow::Cow, marker::PhantomData, sync::Arc};
 use unisono_core::{ErrorKind, Peer};
 use unisono_journal::{Json, Members, Repeat};
 
-use crate::work::{Call, Done};
+use crate::{
+    row::LineNumber,
+    work::{Call, Done},
+};
 
 /// What an item asks for. The item itself stays with whoever calls the function.
 #[derive(Debug)]
@@ -27,8 +30,8 @@ pub struct FunctionCall<V> {
 /// A call to be made.
 #[derive(Debug, Clone, Copy)]
 pub struct Invocation {
-    /// The item's number, from 1.
-    pub line: u64,
+    /// Which of the program's items it is for.
+    pub line: LineNumber,
     /// 1 for the first attempt.
     pub attempt: u16,
 }

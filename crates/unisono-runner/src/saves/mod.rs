@@ -36,6 +36,8 @@ use std::{
 
 use unisono_journal::{Fate, Identity, Open};
 
+use crate::row::LineNumber;
+
 pub(crate) use earlier::{Earlier, SavedBefore};
 use log::Log;
 use names::{Folders, Found, Resolved};
@@ -60,8 +62,7 @@ pub struct Saving {
 pub(crate) struct Claimant<'a> {
     /// Its number in the results.
     pub(crate) row: u64,
-    /// Where it stands in the input, from 1; 0 where that is not known.
-    pub(crate) line: u64,
+    pub(crate) line: LineNumber,
     pub(crate) id: Option<&'a str>,
     pub(crate) fingerprint: u64,
     /// It cannot be had again, so its files are synced before its line says that they are there.
@@ -96,7 +97,7 @@ pub(crate) struct Saves {
 enum Owner {
     Row {
         row: u64,
-        line: u64,
+        line: LineNumber,
         id: Option<Box<str>>,
     },
     /// A file of the run itself, and what it is.
@@ -336,7 +337,7 @@ impl Owner {
             Self::Run(what) => format!("it {what}"),
             Self::Row { row, line, id } => {
                 let id = id.as_deref().map_or_else(|| format!("r{row}"), str::to_owned);
-                let place = if *line > 0 { format!(" (line {line})") } else { String::new() };
+                let place = if *line != LineNumber::NONE { format!(" (line {line})") } else { String::new() };
                 format!("row `{id}`{place}")
             }
         }

@@ -6,10 +6,12 @@ use proptest::prelude::*;
 use unisono_core::{Effect, OutcomeKind};
 use unisono_journal::{Disposition, Fields, Finish, Identity, Journal, Mode, Next, Open, Record, RowKey};
 
+use crate::row::LineNumber;
+
 use super::{Claimant, Earlier, Results, SavedFile, Saves, Saving, Target, names::Folders, with_suffix};
 
 fn claimant(row: u64, fingerprint: u64) -> Claimant<'static> {
-    Claimant { row, line: row + 1, id: None, fingerprint, is_precious: false }
+    Claimant { row, line: LineNumber::new(row + 1), id: None, fingerprint, is_precious: false }
 }
 
 fn fresh(folder: &Path) -> Saves {

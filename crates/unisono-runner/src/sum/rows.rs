@@ -51,7 +51,7 @@ pub fn tree_rows(
     let list = list.map(|(path, delimiter)| open(path).map(|(name, file)| (name, file, delimiter))).transpose()?;
     on_thread(move |out| {
         for (root, line) in roots.into_iter().zip(1..) {
-            tree.push(root, true, &Origin { name: None, line }, out)?;
+            tree.push(root, true, &Origin::of_item(line), out)?;
         }
         let Some((name, file, delimiter)) = list else { return Ok(()) };
         let reader = Unmarked::new(Handing { inner: file, batcher: out.clone() }, delimiter);
@@ -60,7 +60,7 @@ pub fn tree_rows(
             if text.is_empty() {
                 return Ok(());
             }
-            let origin = Origin { name: Some(name.clone()), line };
+            let origin = Origin::of_line(name.clone(), line);
             tree.push(PathBuf::from(OsStr::from_bytes(text)), true, &origin, out)
         });
         read.map_err(|stopped| stopped.of(&name))
@@ -227,7 +227,7 @@ fn push_manifest(
     let is_zero = options.zero || is_zero_terminated(&head);
     let mut reader = Reader::new(options.algorithm, is_zero);
     for_each_line_of(head.chain(lines), if is_zero { 0 } else { b'\n' }, |number, text| {
-        let origin = Origin { name: Some(name.clone()), line: number };
+        let origin = Origin::of_line(name.clone(), number);
         let line = match text {
             Some(text) => reader.line(text),
             None => Line::Malformed(format!("it has more than {MOST_OF_A_LINE} bytes")),

@@ -99,7 +99,7 @@ pub fn check(world: &World, rows: &[(u64, Option<Script>)], how: &RunOptions, be
     }
     if how.keep_order {
         the_file_is_in_the_order_of_the_input(rows, how.identity, &after, report.stopped.is_some());
-        assert!(world.sunk.is_sorted_by_key(|sunk| sunk.position), "the sink was not given them in order");
+        assert!(world.sunk.is_sorted_by_key(|sunk| sunk.index), "the sink was not given them in order");
     }
     if how.credit.is_some() {
         let mut sunk = OutcomeCounts::default();

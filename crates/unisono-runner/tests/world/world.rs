@@ -25,7 +25,8 @@ use tempfile::TempDir;
 use unisono_core::{Backoff, CancelReason, CancelToken, Limits, OutcomeKind, RetryPolicy, Times};
 use unisono_journal::{Identity, Mode, Open};
 use unisono_runner::{
-    Error, Feed, Frame, Gauge, Monitor, Origin, Outlet, Output, Report, Row, RowBatch, Settings, Taken, Taker, outlet,
+    Error, Feed, Frame, Gauge, Monitor, Origin, Outlet, Output, Report, Row, RowBatch, RowIndex, Settings, Taken,
+    Taker, outlet,
     testing::{Extras, Pages, run},
 };
 
@@ -122,7 +123,7 @@ impl End {
 /// An outcome that the sink took.
 #[derive(Debug)]
 pub struct Sunk {
-    pub position: u64,
+    pub index: RowIndex,
     pub kind: OutcomeKind,
 }
 
@@ -302,7 +303,7 @@ impl World {
 
     fn take(&mut self, taker: Option<&Taker<Answer>>) {
         if let Some(Taken::Outcomes(outcomes)) = taker.map(Taker::take) {
-            let sunk = outcomes.iter().map(|outcome| Sunk { position: outcome.position, kind: outcome.kind });
+            let sunk = outcomes.iter().map(|outcome| Sunk { index: outcome.index, kind: outcome.kind });
             self.sunk.extend(sunk);
         }
     }
@@ -321,7 +322,7 @@ impl Rows {
             let call = call.map(|script| Asked::new(*content, script, how.keys));
             // An id stays what it is when its row asks for something else.
             let id = how.has_ids.then(|| format!("id {}", content % 1000).into());
-            Row { id, origin: Origin { name: None, line: at as u64 + 1 }, call }
+            Row { id, origin: Origin::of_item(at as u64 + 1), call }
         };
         Self { rows: rows.iter().enumerate().map(row).collect(), waits: false }
     }
