@@ -21,8 +21,8 @@ use pyo3::{
 };
 use unisono_core::{FOR_EVER, Limits, Rate, RetryPolicy, Times};
 use unisono_runner::{
-    CommandResult, EachCall, EachMaker, EachPlan, EachStyle, Grammar, Halting, Identity, KILL_AFTER, Origin,
-    Outcome as RunOutcome, Recipe, Row, Settings, Values, Word, Worst,
+    CommandResult, EachCall, EachMaker, EachPlan, EachStyle, Grammar, Halting, Identity, KILL_AFTER,
+    Outcome as RunOutcome, Recipe, Row, RowOrigin, Settings, Values, Word, Worst,
     commands::{Pressure, guard::Gate},
     each, each_settings,
 };
@@ -100,7 +100,7 @@ impl Face for CommandFace {
                 Err(why) => (None, Err(why)),
             },
         };
-        Ok(Row { id, origin: Origin::of_item(line), call })
+        Ok(Row { id, origin: RowOrigin::of_item(line), call })
     }
 
     fn outcome<'py>(

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use crate::{
     Row,
     input::{Batcher, Format, RowBatch, Rows, Unmarked, check_table},
-    row::{Fields, Json, LineNumber, Maker, Origin},
+    row::{Fields, Json, LineNumber, Maker, RowOrigin},
 };
 
 /// Bytes as an input of lines, of a table or of JSON, by the first of them: whatever they are, each line that is not
@@ -56,7 +56,7 @@ struct Every {
 impl Maker for Every {
     type Call = usize;
 
-    fn make(&self, fields: &dyn Fields, origin: Origin, push: &mut dyn FnMut(Row<usize>) -> bool) {
+    fn make(&self, fields: &dyn Fields, origin: RowOrigin, push: &mut dyn FnMut(Row<usize>) -> bool) {
         let named = ["line", "url", "a"].iter().filter_map(|name| fields.field(name).ok()).map(str::len).sum::<usize>();
         let json = match fields.json() {
             Some(Json::Text(text)) => text.len(),

@@ -202,8 +202,8 @@ impl<D: Done> Ledger<D> {
         }
         if let Some((kind, message)) = error.filter(|(kind, _)| *kind != ErrorKind::Cancelled) {
             let label = outcome.done.label().unwrap_or(Cow::Borrowed(&outcome.id));
-            match &outcome.place {
-                Some(place) => report.errors.record(kind, &message, &format!("{label}, {place}")),
+            match &outcome.location {
+                Some(location) => report.errors.record(kind, &message, &format!("{label}, {location}")),
                 None => report.errors.record(kind, &message, &label),
             }
         }
@@ -297,8 +297,8 @@ fn push_fields<D: Done>(outcome: &Outcome<D>, style: D::Style, fields: &mut Memb
         fields.object("error", |error| {
             error.display("kind", kind);
             error.text("message", &message);
-            if let Some(place) = &outcome.place {
-                error.text("where", place);
+            if let Some(location) = &outcome.location {
+                error.text("where", location);
             }
             outcome.done.push_error(error);
         });
@@ -360,7 +360,7 @@ mod tests {
 
     fn line<D: Done>(done: D, style: D::Style, id: &str, place: &str, kind: OutcomeKind) -> Vec<u8> {
         let mut outcome = Outcome::of_call(0, kind, Effect::Done, done, 1, Duration::from_micros(1_000_001));
-        (outcome.id, outcome.place) = (id.into(), Some(place.into()));
+        (outcome.id, outcome.location) = (id.into(), Some(place.into()));
         let (mut fields, mut body) = (Fields::default(), Fields::default());
         push_fields(&outcome, style, &mut fields.members(), &mut body.members());
         let next = outcome.done.next();

@@ -69,7 +69,7 @@ pub use ledger::Listing;
 pub use outcome::Outcome;
 pub use outlet::{Inlet, Intake, Notifier, Outlet, Taken, Taker, inlet, outlet};
 pub use report::{KeyReport, Report};
-pub use row::{Fields, Json, LineNumber, Maker, NoFields, Origin, Row, RowIndex};
+pub use row::{Fields, Json, LineNumber, Maker, NoFields, Row, RowIndex, RowOrigin};
 pub use run::{Frame, Output, cores};
 pub use saves::Saving;
 pub use stages::Halting;

@@ -15,7 +15,7 @@ pub struct Outcome<D> {
     /// Where it stands in the input of this run. `key.row` is the same number, unless rows of earlier runs, known by
     /// their content, came before.
     pub index: RowIndex,
-    /// The line of the input that its row came from, as in [`Origin`](crate::Origin). A line may be several rows.
+    /// The line of the input that its row came from, as in [`RowOrigin`](crate::RowOrigin). A line may be several rows.
     pub line: LineNumber,
     /// The row's name.
     pub id: Box<str>,
@@ -23,8 +23,8 @@ pub struct Outcome<D> {
     pub kind: OutcomeKind,
     /// Whether what it asked for was carried out.
     pub effect: Effect,
-    /// Where a row stood that nobody could understand.
-    pub place: Option<Box<str>>,
+    /// Where a row stood that cannot be understood.
+    pub location: Option<Box<str>>,
     /// How often it was tried; 0 when it was never started.
     pub attempts: u16,
     /// From its first start to its end.
@@ -49,7 +49,7 @@ impl<D> Outcome<D> {
             id: format!("r{number}").into(),
             kind,
             effect,
-            place: None,
+            location: None,
             attempts,
             elapsed,
             done,

@@ -11,7 +11,7 @@ pub struct Row<C> {
     /// Its name, if it has one of its own; otherwise it is named after its number.
     pub id: Option<Box<str>>,
     /// Where it stood.
-    pub origin: Origin,
+    pub origin: RowOrigin,
     /// What it asks for, or why nobody can tell.
     pub call: Result<C, String>,
 }
@@ -76,14 +76,14 @@ impl fmt::Display for LineNumber {
 
 /// Where a row stood.
 #[derive(Debug, Clone, Default)]
-pub struct Origin {
+pub struct RowOrigin {
     /// The name of the input: a file, or `arguments`.
     pub name: Option<Arc<str>>,
     /// The line of that file, or which of the arguments.
     pub line: LineNumber,
 }
 
-impl Origin {
+impl RowOrigin {
     /// A line of a file, from 1.
     pub fn of_line(name: Arc<str>, number: u64) -> Self {
         Self { name: Some(name), line: LineNumber::new(number) }
@@ -95,7 +95,7 @@ impl Origin {
     }
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for RowOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.name {
             Some(name) => write!(f, "{name}:{}", self.line),
@@ -157,7 +157,7 @@ pub trait Maker: Send + 'static {
     type Call;
 
     /// Makes all rows that one record stands for, in order, until `push` returns false.
-    fn make(&self, fields: &dyn Fields, origin: Origin, push: &mut dyn FnMut(Row<Self::Call>) -> bool);
+    fn make(&self, fields: &dyn Fields, origin: RowOrigin, push: &mut dyn FnMut(Row<Self::Call>) -> bool);
 
     /// How many rows one record is.
     fn combinations(&self) -> u64 {

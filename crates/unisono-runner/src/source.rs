@@ -127,7 +127,7 @@ impl RowMetadata {
             id: self.name(),
             kind,
             effect: Effect::None,
-            place: None,
+            location: None,
             attempts: 0,
             elapsed: Duration::ZERO,
             done,
@@ -231,7 +231,7 @@ impl<C: Call> RowSource<C> {
             Ok(call) => self.take_call(row, disposition, call),
             Err(why) => {
                 let mut outcome = row.undone(OutcomeKind::Failed, C::Done::failed(ErrorKind::Input, why));
-                outcome.place = Some(origin.to_string().into());
+                outcome.location = Some(origin.to_string().into());
                 self.held.push_back(Held::Outcome(Box::new(outcome)));
             }
         }

@@ -294,7 +294,7 @@ pub(crate) fn outcome<W: Work>(decided: Decided<WorkJob<W>>) -> (Outcome<<W::Cal
         kind: decided.kind,
         // Whatever was begun for it, it is done now.
         effect: if decided.kind == OutcomeKind::Ok { Effect::Done } else { decided.effect },
-        place: None,
+        location: None,
         attempts: decided.attempts,
         elapsed: decided.elapsed,
         fingerprint: done.fingerprint().unwrap_or(item.fingerprint),

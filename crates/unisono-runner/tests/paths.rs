@@ -7,7 +7,7 @@ use std::{
 };
 
 use unisono_runner::{
-    FileCall, FileTask, Given, Inlet, Notifier, Origin, Outputs, Row, RowBatch,
+    FileCall, FileTask, Given, Inlet, Notifier, Outputs, Row, RowBatch, RowOrigin,
     file_tools::{Known, WalkOptions},
     hash::Algorithm,
     inlet, path_rows,
@@ -27,7 +27,7 @@ fn start() -> (Inlet<Given>, tokio::sync::mpsc::Receiver<RowBatch<FileCall>>, mp
 
 fn row(line: u64, path: Result<PathBuf, String>) -> Row<Given> {
     let call = path.map(|path| Given { path, is_named: true });
-    Row { id: None, origin: Origin::of_item(line), call }
+    Row { id: None, origin: RowOrigin::of_item(line), call }
 }
 
 #[test]

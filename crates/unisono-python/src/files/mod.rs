@@ -13,7 +13,7 @@ use pyo3::{
 };
 use unisono_core::{Limits, Rate, RetryPolicy};
 use unisono_runner::{
-    DigestResult, Feed, FileCall, Given, Identity, Origin, Outcome as RunOutcome, Outlet, Outputs, Row, Settings,
+    DigestResult, Feed, FileCall, Given, Identity, Outcome as RunOutcome, Outlet, Outputs, Row, RowOrigin, Settings,
     SumPlan, VerifyOptions,
     file_tools::{FilesOptions, Hidden, WalkOptions},
     hash::Algorithm,
@@ -41,7 +41,7 @@ impl Face for FileFace {
         let is_named = !item.is_instance_of::<Found>();
         let path = errors::blame(item.py(), path_of(item))?;
         let call = path.map(|path| Given { path, is_named }).map_err(|error| format!("not a path: {error}"));
-        Ok(Row { id: None, origin: Origin::of_item(line), call })
+        Ok(Row { id: None, origin: RowOrigin::of_item(line), call })
     }
 
     fn outcome<'py>(

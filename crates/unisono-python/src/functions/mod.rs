@@ -20,8 +20,8 @@ use pyo3::{
 };
 use unisono_core::{ErrorKind, Limits, Rate, RetryPolicy, Times};
 use unisono_runner::{
-    CallEnd, CallResult, FunctionCall, FunctionPlan, Identity, Invocation, Origin, Outcome as RunOutcome, Returned,
-    Row, Settings, Task, WorkNotifier, WorkQueue, function_calls, function_settings, functions as run_functions,
+    CallEnd, CallResult, FunctionCall, FunctionPlan, Identity, Invocation, Outcome as RunOutcome, Returned, Row,
+    RowOrigin, Settings, Task, WorkNotifier, WorkQueue, function_calls, function_settings, functions as run_functions,
 };
 
 use crate::{
@@ -126,7 +126,7 @@ impl Face for FunctionFace {
             Ok((id, call)) => (id, Ok(call)),
             Err(error) => (None, Err(error.to_string())),
         };
-        Ok(Row { id, origin: Origin::of_item(line), call })
+        Ok(Row { id, origin: RowOrigin::of_item(line), call })
     }
 
     fn outcome<'py>(

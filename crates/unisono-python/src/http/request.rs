@@ -6,7 +6,7 @@ use pyo3::{
     types::{PyBytes, PyDict, PyMapping, PyString},
 };
 use unisono_core::redacted;
-use unisono_runner::{Defaults, FetchCall, Fields, NoFields, Origin, Row, RowRequest};
+use unisono_runner::{Defaults, FetchCall, Fields, NoFields, Row, RowOrigin, RowRequest};
 
 use crate::{
     errors,
@@ -94,7 +94,7 @@ fn shown(url: &str) -> String {
 
 /// A row for each request; one that nobody can understand is a row as well, and its outcome says why.
 pub fn row(item: &Bound<'_, PyAny>, defaults: &Defaults, line: u64) -> PyResult<Row<FetchCall>> {
-    let origin = Origin::of_item(line);
+    let origin = RowOrigin::of_item(line);
     if let Ok(url) = item.cast::<PyString>() {
         return Ok(match url.to_str() {
             Ok(url) => {

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     Error,
     input::{Batcher, LONGEST, RowBatch, Stopped, on_thread, open, read_line},
-    row::{Fields, LineNumber, Maker, Origin, Row},
+    row::{Fields, LineNumber, Maker, Row, RowOrigin},
 };
 
 /// Makes commands of rows.
@@ -124,14 +124,14 @@ impl EachMaker {
 impl Maker for EachMaker {
     type Call = EachCall;
 
-    fn make(&self, fields: &dyn Fields, origin: Origin, push: &mut dyn FnMut(Row<EachCall>) -> bool) {
+    fn make(&self, fields: &dyn Fields, origin: RowOrigin, push: &mut dyn FnMut(Row<EachCall>) -> bool) {
         if self.sources.is_empty() {
             push(Row { id: None, origin, call: self.of_fields(fields) });
             return;
         }
         for (number, line) in (0..self.combinations()).zip(1..) {
             let call = self.call(self.combination(number));
-            if !push(Row { id: None, origin: Origin { line: LineNumber::new(line), ..origin.clone() }, call }) {
+            if !push(Row { id: None, origin: RowOrigin { line: LineNumber::new(line), ..origin.clone() }, call }) {
                 return;
             }
         }
@@ -222,7 +222,7 @@ fn cut(
         let values = Values { positions: vec![format!("block {number}").into_bytes()], columns: Vec::new() };
         let call = EachCall { recipe: recipe.clone(), values, block: Some(block.into()), limit_key: "".into() };
         let mut batcher = batcher.borrow_mut();
-        batcher.push(Row { id: None, origin: Origin::default(), call: Ok(call) })?;
+        batcher.push(Row { id: None, origin: RowOrigin::default(), call: Ok(call) })?;
         // A block may be large, so they are handed over one by one.
         batcher.flush()?;
     }
@@ -243,7 +243,7 @@ mod tests {
         let recipe = Recipe { argv: argv.iter().map(|word| grammar.word(&word.into())).collect(), ..Recipe::default() };
         let maker = EachMaker::new(recipe, sources.iter().map(|source| items(source)).collect(), None).unwrap();
         let mut made = Vec::new();
-        maker.make(&NoFields, Origin::default(), &mut |row| {
+        maker.make(&NoFields, RowOrigin::default(), &mut |row| {
             let argv = row.call.unwrap().argv(Places::default()).unwrap();
             made.push(argv.into_iter().map(|word| word.into_string().unwrap()).collect());
             true

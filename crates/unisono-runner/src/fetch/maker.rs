@@ -9,7 +9,7 @@ use unisono_http::{Request, Trail, Url, basic_authorization, request_header};
 
 use super::{FetchCall, Login, Netrc, RowRequest, paginate::Visited};
 use crate::{
-    row::{Fields, Maker, Origin, Row},
+    row::{Fields, Maker, Row, RowOrigin},
     template::Template,
 };
 
@@ -49,7 +49,7 @@ impl fmt::Debug for Defaults {
 
 impl Defaults {
     /// Makes one call of a row.
-    pub fn row(&self, fields: &dyn Fields, row: &RowRequest, combination: u64, origin: Origin) -> Row<FetchCall> {
+    pub fn row(&self, fields: &dyn Fields, row: &RowRequest, combination: u64, origin: RowOrigin) -> Row<FetchCall> {
         let id = match (&row.id, &self.id) {
             (Some(id), _) => Ok(Some(id.as_str().into())),
             (None, Some(template)) => template.render(fields, combination).map(|id| Some(id.into())),
@@ -136,7 +136,7 @@ impl Defaults {
 impl Maker for Defaults {
     type Call = FetchCall;
 
-    fn make(&self, fields: &dyn Fields, origin: Origin, push: &mut dyn FnMut(Row<FetchCall>) -> bool) {
+    fn make(&self, fields: &dyn Fields, origin: RowOrigin, push: &mut dyn FnMut(Row<FetchCall>) -> bool) {
         let row = match RowRequest::of(fields) {
             Ok(own) => own,
             Err(why) => {
@@ -239,7 +239,7 @@ mod tests {
         let url = RowRequest { url: request.url.clone(), headers: request.headers.clone(), ..without_params };
         // Names of rows and files are shown everywhere.
         let unnamed = Defaults { id: None, save: None, ..defaults.clone() };
-        let row = unnamed.row(&NoFields, &url, 0, Origin::default());
+        let row = unnamed.row(&NoFields, &url, 0, RowOrigin::default());
         assert!(row.call.is_ok());
         for shown in [format!("{request:?}"), format!("{defaults:?}"), format!("{row:?}")] {
             // A body may also be shown as the numbers of its bytes.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::batches::{Batcher, Stopped};
-use crate::row::{Fields, LineNumber, Maker, Origin, Row};
+use crate::row::{Fields, LineNumber, Maker, Row, RowOrigin};
 
 /// Takes rows from a reader of some format.
 pub(crate) struct Rows<M: Maker> {
@@ -24,7 +24,7 @@ impl<M: Maker> Rows<M> {
 
     /// All calls of one row.
     pub(super) fn push(&mut self, line: u64, fields: &dyn Fields) -> Result<(), Stopped> {
-        let origin = Origin { name: self.name.clone(), line: LineNumber::new(line) };
+        let origin = RowOrigin { name: self.name.clone(), line: LineNumber::new(line) };
         let mut pushed = Ok(());
         self.maker.make(fields, origin, &mut |row| {
             pushed = self.batcher.borrow_mut().push(row);
@@ -35,7 +35,7 @@ impl<M: Maker> Rows<M> {
 
     /// A row that cannot be understood.
     pub(super) fn bad(&mut self, line: u64, why: String) -> Result<(), Stopped> {
-        let origin = Origin { name: self.name.clone(), line: LineNumber::new(line) };
+        let origin = RowOrigin { name: self.name.clone(), line: LineNumber::new(line) };
         self.batcher.borrow_mut().push(Row { id: None, origin, call: Err(why) })
     }
 }

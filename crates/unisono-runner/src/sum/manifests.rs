@@ -11,7 +11,7 @@ use std::sync::{
 
 use unisono_hash::{Algorithm, Digest};
 
-use crate::row::Origin;
+use crate::row::RowOrigin;
 
 /// Manifests that are checked, in order.
 #[derive(Debug, Clone, Default)]
@@ -66,7 +66,7 @@ impl Manifests {
 }
 
 impl Tally {
-    pub(super) fn add_malformed(&self, origin: &Origin, why: &str) {
+    pub(super) fn add_malformed(&self, origin: &RowOrigin, why: &str) {
         self.malformed.fetch_add(1, Relaxed);
         self.first_malformed.get_or_init(|| format!("{origin}: {why}"));
     }

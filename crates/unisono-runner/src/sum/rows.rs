@@ -29,7 +29,7 @@ use super::{
 use crate::{
     Error, Intake,
     input::{Batcher, Handing, RowBatch, Stopped, Unmarked, for_each_line, on_thread, open},
-    row::{Origin, Row},
+    row::{Row, RowOrigin},
 };
 
 type FileRows = mpsc::Receiver<RowBatch<FileCall>>;
@@ -51,7 +51,7 @@ pub fn tree_rows(
     let list = list.map(|(path, delimiter)| open(path).map(|(name, file)| (name, file, delimiter))).transpose()?;
     on_thread(move |out| {
         for (root, line) in roots.into_iter().zip(1..) {
-            tree.push(root, true, &Origin::of_item(line), out)?;
+            tree.push(root, true, &RowOrigin::of_item(line), out)?;
         }
         let Some((name, file, delimiter)) = list else { return Ok(()) };
         let reader = Unmarked::new(Handing { inner: file, batcher: out.clone() }, delimiter);
@@ -60,7 +60,7 @@ pub fn tree_rows(
             if text.is_empty() {
                 return Ok(());
             }
-            let origin = Origin::of_line(name.clone(), line);
+            let origin = RowOrigin::of_line(name.clone(), line);
             tree.push(PathBuf::from(OsStr::from_bytes(text)), true, &origin, out)
         });
         read.map_err(|stopped| stopped.of(&name))
@@ -120,7 +120,7 @@ struct Tree {
 }
 
 impl Tree {
-    fn push(&self, root: PathBuf, is_named: bool, origin: &Origin, out: &FileBatcher) -> Result<(), Stopped> {
+    fn push(&self, root: PathBuf, is_named: bool, origin: &RowOrigin, out: &FileBatcher) -> Result<(), Stopped> {
         for step in walk_steps(std::slice::from_ref(&root), &self.options).map_err(Stopped::Failed)? {
             let Some(Found { path, entry }) = step else {
                 // A tree of which nothing is wanted may be large, and whoever wanted it may have gone.
@@ -227,7 +227,7 @@ fn push_manifest(
     let is_zero = options.zero || is_zero_terminated(&head);
     let mut reader = Reader::new(options.algorithm, is_zero);
     for_each_line_of(head.chain(lines), if is_zero { 0 } else { b'\n' }, |number, text| {
-        let origin = Origin::of_line(name.clone(), number);
+        let origin = RowOrigin::of_line(name.clone(), number);
         let line = match text {
             Some(text) => reader.line(text),
             None => Line::Malformed(format!("it has more than {MOST_OF_A_LINE} bytes")),
@@ -320,7 +320,7 @@ fn push_extra(options: &VerifyOptions, listed: &mut Listed, out: &FileBatcher) -
                 }
             };
             let call = FileCall { path: path.into(), task, algorithms: Arc::new([]), stat: None, shares_line: false };
-            out.borrow_mut().push(Row { id: None, origin: Origin::default(), call: Ok(call) })?;
+            out.borrow_mut().push(Row { id: None, origin: RowOrigin::default(), call: Ok(call) })?;
         }
     }
     Ok(())

@@ -25,7 +25,7 @@ use tempfile::TempDir;
 use unisono_core::{Backoff, CancelReason, CancelToken, Limits, OutcomeKind, RetryPolicy, Times};
 use unisono_journal::{Identity, Mode, Open};
 use unisono_runner::{
-    Error, Feed, Frame, Gauge, Monitor, Origin, Outlet, Output, Report, Row, RowBatch, RowIndex, Settings, Taken,
+    Error, Feed, Frame, Gauge, Monitor, Outlet, Output, Report, Row, RowBatch, RowIndex, RowOrigin, Settings, Taken,
     Taker, outlet,
     testing::{Extras, Pages, run},
 };
@@ -322,7 +322,7 @@ impl Rows {
             let call = call.map(|script| Asked::new(*content, script, how.keys));
             // An id stays what it is when its row asks for something else.
             let id = how.has_ids.then(|| format!("id {}", content % 1000).into());
-            Row { id, origin: Origin::of_item(at as u64 + 1), call }
+            Row { id, origin: RowOrigin::of_item(at as u64 + 1), call }
         };
         Self { rows: rows.iter().enumerate().map(row).collect(), waits: false }
     }
