@@ -15,6 +15,7 @@ mod fifo;
 mod functions;
 pub mod fuzzing;
 mod gauge;
+mod halt;
 mod histogram;
 mod input;
 mod ledger;

@@ -5,9 +5,12 @@
 //! *stop*: attempts end what they have started. The engine is told to drain only, and its own deadline is a last
 //! resort.
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    time::{Duration, Instant},
+};
 
-use unisono_core::{CancelLevel, CancelReason, CancelToken, FOR_EVER, Times, clock};
+use unisono_core::{CancelLevel, CancelReason, CancelToken, ErrorKind, FOR_EVER, Times, clock, format_duration};
 
 /// What happens to what runs when too many have failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,25 +24,66 @@ pub enum Halting {
 
 /// The stages of a stop.
 pub(crate) struct Stages {
-    /// How long what runs may take to finish.
-    pub(crate) grace: Duration,
-    pub(crate) halting: Halting,
+    times: Times,
+    halting: Halting,
     /// How long attempts may take to end, once they are stopped.
-    pub(crate) slack: Duration,
+    slack: Duration,
 }
 
 impl Stages {
-    /// Leads a run through them: `cancel` is what the world asks for, `inner` what the engine is told.
-    pub(crate) async fn lead(&self, cancel: &CancelToken, inner: &CancelToken, stop: impl FnOnce()) -> Infallible {
+    /// Those of a run with these times, whose attempts may take `patience` to end once they are stopped.
+    pub(crate) fn new(times: Times, halting: Halting, patience: Duration) -> Self {
+        Self { times, halting, slack: patience.saturating_add(LAST_RESORT) }
+    }
+
+    /// What attempts keep.
+    pub(crate) fn own_times(&self) -> OwnTimes {
+        OwnTimes { timeout: self.times.timeout, deadline: self.times.deadline }
+    }
+
+    /// What the engine keeps: it starts nothing late, and gives up what is not over `slack` after its deadline.
+    pub(crate) fn engine_times(&self) -> Times {
+        let reaches = |deadline: &Duration| clock::now().checked_add(*deadline).is_some();
+        let deadline = self.times.deadline.filter(reaches);
+        Times { timeout: None, deadline, stopping: self.slack, grace: FOR_EVER, ..self.times }
+    }
+
+    /// Drives a run to its end and leads it through them: `cancel` is what the world asks for, `inner` what the engine
+    /// is told. `drained` is called once nothing new is to begin, `stop` when attempts are to end what they have
+    /// started.
+    pub(crate) async fn run<T>(
+        &self,
+        cancel: &CancelToken,
+        inner: &CancelToken,
+        drained: impl FnOnce(),
+        stop: impl FnOnce(),
+        running: impl Future<Output = T>,
+    ) -> T {
+        tokio::select! {
+            biased;
+            ended = running => ended,
+            never = self.lead(cancel, inner, drained, stop) => match never {},
+        }
+    }
+
+    async fn lead(
+        &self,
+        cancel: &CancelToken,
+        inner: &CancelToken,
+        drained: impl FnOnce(),
+        stop: impl FnOnce(),
+    ) -> Infallible {
         tokio::select! {
             () = cancel.reached(CancelLevel::Drain) => {}
             () = inner.reached(CancelLevel::Drain) => {}
         }
+        // Before the engine is told: it must not begin in the meantime what is better given back.
+        drained();
         let reason = cancel.reason().or(inner.reason()).unwrap_or(CancelReason::Requested);
         inner.drain(reason);
         let at_once = self.halting == Halting::Now && reason == CancelReason::MaxFailures;
         tokio::select! {
-            () = tokio::time::sleep(self.grace), if !at_once => {}
+            () = tokio::time::sleep(self.times.grace), if !at_once => {}
             () = cancel.reached(CancelLevel::Abort) => {}
             () = inner.reached(CancelLevel::Abort) => {}
             () = std::future::ready(()), if at_once => {}
@@ -52,12 +96,41 @@ impl Stages {
     }
 }
 
-/// The engine's times for a run whose attempts keep their own: it starts nothing late, and gives up what is not over
-/// `slack` after its deadline.
-pub(crate) fn engine_times(times: Times, slack: Duration) -> Times {
-    let reaches = |deadline: &Duration| clock::now().checked_add(*deadline).is_some();
-    Times { timeout: None, deadline: times.deadline.filter(reaches), stopping: slack, grace: FOR_EVER, ..times }
+/// The times that attempts keep and the engine does not, since what is out of time is asked to end first.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OwnTimes {
+    timeout: Option<Duration>,
+    deadline: Option<Duration>,
+}
+
+/// Why an attempt is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AttemptStop {
+    Timeout,
+    Deadline,
+    Asked,
+}
+
+impl OwnTimes {
+    /// When an attempt is over that begins now.
+    pub(crate) fn attempt_by(self) -> Option<Instant> {
+        self.timeout.and_then(|timeout| clock::now().checked_add(timeout))
+    }
+
+    /// What the outcome says of it.
+    pub(crate) fn why(self, reason: AttemptStop) -> (ErrorKind, String) {
+        let shown = |time: Option<Duration>| time.map_or_else(|| "none".to_owned(), format_duration);
+        match reason {
+            AttemptStop::Timeout => {
+                (ErrorKind::Timeout, format!("took longer than its timeout of {}", shown(self.timeout)))
+            }
+            AttemptStop::Deadline => {
+                (ErrorKind::Deadline, format!("took longer than its deadline of {}", shown(self.deadline)))
+            }
+            AttemptStop::Asked => (ErrorKind::Cancelled, "stopped on request".to_owned()),
+        }
+    }
 }
 
 /// Longer than anything takes to end that was told to.
-pub(crate) const LAST_RESORT: Duration = Duration::from_secs(10);
+const LAST_RESORT: Duration = Duration::from_secs(10);

@@ -24,7 +24,7 @@ use unisono_core::CancelToken;
 use crate::{
     Error, Gauge, Report,
     run::{Extras, run},
-    stages::{LAST_RESORT, Stages, engine_times},
+    stages::Stages,
 };
 use work::{EachWork, Slots};
 
@@ -45,9 +45,8 @@ pub async fn each(plan: EachPlan, cancel: CancelToken, monitor: Monitor, gauge: 
     }
     let (stop, level) = watch::channel(StopLevel::Run);
     let mut frame = plan.frame;
-    let times = frame.settings.times;
-    let slack = plan.kill_after.saturating_add(LAST_RESORT);
-    frame.settings.times = engine_times(times, slack);
+    let stages = Stages::new(frame.settings.times, plan.halting, plan.kill_after);
+    frame.settings.times = stages.engine_times();
     let options = CommandsOptions {
         // Unique on this machine, for as long as a process may live.
         run: format!("{:x}-{:016x}", std::process::id(), fastrand::u64(..)),
@@ -65,8 +64,7 @@ pub async fn each(plan: EachPlan, cancel: CancelToken, monitor: Monitor, gauge: 
     let work = EachWork {
         commands,
         cancels: [cancel.clone(), inner.clone()],
-        timeout: times.timeout,
-        deadline: times.deadline,
+        times: stages.own_times(),
         level,
         expected: plan.expected,
         retry_exits: plan.retry_exits,
@@ -86,13 +84,8 @@ pub async fn each(plan: EachPlan, cancel: CancelToken, monitor: Monitor, gauge: 
     let extras =
         Extras { window, notes_ahead: true, saving: plan.saving, asked: Some(cancel.clone()), ..Extras::default() };
     let running = run(work, frame, extras, inner.clone(), monitor, gauge);
-    let stages = Stages { grace: times.grace, halting: plan.halting, slack };
-    let shepherd = stages.lead(&cancel, &inner, || stop.send_modify(|level| *level = StopLevel::Stop));
-    let (mut report, work) = tokio::select! {
-        biased;
-        ended = running => ended?,
-        never = shepherd => match never {},
-    };
+    let stop = || stop.send_modify(|level| *level = StopLevel::Stop);
+    let (mut report, work) = stages.run(&cancel, &inner, || {}, stop, running).await?;
     if plan.sole && !plan.leave_running {
         match work.commands.end_strays() {
             0 => {}

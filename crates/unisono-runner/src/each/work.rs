@@ -12,7 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicU8, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use tokio::sync::watch;
@@ -20,13 +20,15 @@ use unisono_batch::{Attempt, Context, Halt, Verdict};
 use unisono_commands::{
     Captured, Commands, Onlookers, Output, OutputWatch, Pressure, SpawnError, StopConditions, StopLevel, StopReason,
 };
-use unisono_core::{
-    CancelLevel, CancelReason, CancelToken, Effect, ErrorKind, OutcomeKind, Peer, clock, error_chain, format_duration,
-};
+use unisono_core::{CancelLevel, CancelReason, CancelToken, Effect, ErrorKind, OutcomeKind, Peer, error_chain};
 
 use super::call::{CommandResult, EachCall, Numbered};
 use crate::saves::{Filled, Part, Target};
-use crate::work::{Call as _, Done as _, Item, UNBEGUN, Work, halted_without_effect};
+use crate::{
+    halt::{UNBEGUN, halted_between_attempts, halted_without_effect},
+    stages::{AttemptStop, OwnTimes},
+    work::{Call as _, Item, Work},
+};
 
 type EachAttempt = Attempt<Item<EachCall>, CommandResult>;
 
@@ -60,8 +62,7 @@ pub type OnStopped = Box<dyn Fn(&EachCall)>;
 
 pub(crate) struct EachWork {
     pub(crate) commands: Commands,
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) deadline: Option<Duration>,
+    pub(crate) times: OwnTimes,
     pub(crate) level: watch::Receiver<StopLevel>,
     /// Nothing starts once one of them says stop: what the world asks for, and what the engine is told.
     pub(crate) cancels: [CancelToken; 2],
@@ -118,7 +119,7 @@ impl Work for EachWork {
             let (verdict, value) = halted_without_effect(UNBEGUN);
             return Attempt::new(verdict, value);
         };
-        let attempt_by = self.timeout.map(|timeout| clock::now() + timeout);
+        let attempt_by = self.times.attempt_by();
         let by = [attempt_by, item_by].into_iter().flatten().min();
         let starts = self.starts.get() + 1;
         self.starts.set(starts);
@@ -148,19 +149,10 @@ impl Work for EachWork {
     }
 
     fn halted(&self, item: &Item<EachCall>, halt: Halt, last: Option<CommandResult>) -> (Verdict, CommandResult) {
-        // Times are kept by the attempt; this is what waited for a repeat, or was given up in the middle.
-        let (verdict, reason) = match halt {
-            Halt::Cancelled { started: true, effect: Effect::Maybe, .. } => {
-                let message = "given up before its end was known".to_owned();
-                let kind = Effect::Maybe.outcome(OutcomeKind::Cancelled, item.call.is_repeatable());
-                (Verdict::Final(kind), CommandResult::failed(ErrorKind::Cancelled, message))
-            }
-            Halt::Deadline { .. } | Halt::AttemptTimeout { .. } => {
-                (Verdict::Final(OutcomeKind::TimedOut), self.past_deadline())
-            }
-            halt => halted_without_effect(halt),
-        };
-        (verdict, with(last, reason))
+        let (verdict, reason): (_, CommandResult) =
+            halted_between_attempts(halt, self.times, item.call.is_repeatable());
+        // What an attempt before has left, under the reason why there is no other.
+        (verdict, CommandResult { error: reason.error, ..last.unwrap_or_default() })
     }
 }
 
@@ -208,15 +200,16 @@ impl EachWork {
         }
         match (stopped, ran.exit, ran.signal) {
             (Some(StopReason::Asked), ..) => {
-                failed(OutcomeKind::Cancelled, ErrorKind::Cancelled, "stopped on request".to_owned())
+                let (kind, message) = self.times.why(AttemptStop::Asked);
+                failed(OutcomeKind::Cancelled, kind, message)
             }
             (Some(StopReason::Timeout), ..) if is_deadline => {
-                let message = format!("took longer than its deadline of {}", shown(self.deadline));
-                failed(OutcomeKind::TimedOut, ErrorKind::Deadline, message)
+                let (kind, message) = self.times.why(AttemptStop::Deadline);
+                failed(OutcomeKind::TimedOut, kind, message)
             }
             (Some(StopReason::Timeout), ..) => {
-                let message = format!("took longer than its timeout of {}", shown(self.timeout));
-                again(OutcomeKind::TimedOut, ErrorKind::Timeout, message)
+                let (kind, message) = self.times.why(AttemptStop::Timeout);
+                again(OutcomeKind::TimedOut, kind, message)
             }
             (Some(StopReason::TooMuchOutput), ..) => {
                 failed(OutcomeKind::Failed, ErrorKind::TooLarge, "printed more than is allowed (max-output)".to_owned())
@@ -272,10 +265,8 @@ impl EachWork {
     }
 
     fn past_deadline(&self) -> CommandResult {
-        CommandResult::of_error(
-            ErrorKind::Deadline,
-            format!("took longer than its deadline of {}", shown(self.deadline)),
-        )
+        let (kind, message) = self.times.why(AttemptStop::Deadline);
+        CommandResult::of_error(kind, message)
     }
 }
 
@@ -371,13 +362,4 @@ fn not_started(error: &SpawnError) -> CommandResult {
         exit: Some(error.exit_code().into()),
         ..CommandResult::of_error(ErrorKind::Spawn, error_chain(error))
     }
-}
-
-/// What an attempt before has left, under the reason why there is no other.
-fn with(last: Option<CommandResult>, reason: CommandResult) -> CommandResult {
-    CommandResult { error: reason.error, ..last.unwrap_or_default() }
-}
-
-fn shown(time: Option<Duration>) -> String {
-    time.map_or_else(|| "none".to_owned(), format_duration)
 }

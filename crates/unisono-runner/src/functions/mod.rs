@@ -9,16 +9,14 @@ mod call;
 mod plan;
 mod work;
 
-use std::convert::Infallible;
-
 use tokio::sync::watch;
 use unisono_batch::Monitor;
-use unisono_core::{CancelLevel, CancelToken};
+use unisono_core::CancelToken;
 
 use crate::{
     Error, Gauge, Halting, Report,
     run::{Extras, run},
-    stages::{LAST_RESORT, Stages, engine_times},
+    stages::Stages,
 };
 use work::FunctionWork;
 
@@ -37,33 +35,19 @@ pub async fn functions<V: Send + 'static>(
 ) -> Result<Report, Error> {
     let (stop, stopped) = watch::channel(false);
     let mut frame = plan.frame;
-    let times = frame.settings.times;
-    let slack = plan.patience.saturating_add(LAST_RESORT);
-    frame.settings.times = engine_times(times, slack);
+    let stages = Stages::new(frame.settings.times, Halting::Soon, plan.patience);
+    frame.settings.times = stages.engine_times();
     let work = FunctionWork {
         pool: plan.calls.attach(),
-        timeout: times.timeout,
-        deadline: times.deadline,
+        times: stages.own_times(),
         patience: plan.patience,
         why_unstoppable: plan.why_unstoppable,
         retry_timeouts: plan.retry_timeouts,
         stopped,
     };
     let inner = CancelToken::new();
-    let drained = async {
-        tokio::select! {
-            () = cancel.reached(CancelLevel::Drain) => {}
-            () = inner.reached(CancelLevel::Drain) => {}
-        }
-        (plan.drained)();
-        std::future::pending::<Infallible>().await
-    };
-    let stages = Stages { grace: times.grace, halting: Halting::Soon, slack };
     let extras = Extras { asked: Some(cancel.clone()), ..Extras::default() };
-    tokio::select! {
-        biased;
-        ended = run(work, frame, extras, inner.clone(), monitor, gauge) => ended.map(|(report, _)| report),
-        never = drained => match never {},
-        never = stages.lead(&cancel, &inner, || _ = stop.send(true)) => match never {},
-    }
+    let running = run(work, frame, extras, inner.clone(), monitor, gauge);
+    let (report, _) = stages.run(&cancel, &inner, plan.drained, || _ = stop.send(true), running).await?;
+    Ok(report)
 }

@@ -7,30 +7,25 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use unisono_batch::{Attempt, BlockingPool, Context, Halt, Verdict};
-use unisono_core::{Effect, ErrorKind, OutcomeKind, Peer, clock, format_duration, reactor};
+use unisono_core::{Effect, ErrorKind, OutcomeKind, Peer, reactor};
 
 use super::call::{CallEnd, CallResult, FunctionCall, Invocation, Returned};
-use crate::work::{Item, UNBEGUN, Work, halted_without_effect};
+use crate::{
+    halt::{UNBEGUN, halted_between_attempts, halted_without_effect},
+    stages::{AttemptStop, OwnTimes},
+    work::{Item, Work},
+};
 
 type FunctionAttempt<V> = Attempt<Item<FunctionCall<V>>, Returned<V>>;
 
 pub(crate) struct FunctionWork<V: Send + 'static> {
     pub(crate) pool: BlockingPool<Invocation, CallResult<V>>,
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) deadline: Option<Duration>,
+    pub(crate) times: OwnTimes,
     pub(crate) patience: Duration,
     pub(crate) why_unstoppable: &'static str,
     pub(crate) retry_timeouts: bool,
     /// What runs is to be stopped.
     pub(crate) stopped: watch::Receiver<bool>,
-}
-
-/// Why a call is stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stop {
-    Timeout,
-    Deadline,
-    Asked,
 }
 
 impl<V: Send + 'static> Work for FunctionWork<V> {
@@ -69,19 +64,7 @@ impl<V: Send + 'static> Work for FunctionWork<V> {
     }
 
     fn halted(&self, item: &Item<FunctionCall<V>>, halt: Halt, last: Option<Returned<V>>) -> (Verdict, Returned<V>) {
-        // Times are kept by the attempt; this is what waited for a repeat, or was given up in the middle.
-        let (verdict, reason) = match halt {
-            Halt::Cancelled { started: true, effect: Effect::Maybe, .. } => {
-                let message = "given up before its end was known".to_owned();
-                let kind = Effect::Maybe.outcome(OutcomeKind::Cancelled, item.call.repeatable);
-                (Verdict::Final(kind), Returned::<V>::of_error(ErrorKind::Cancelled, message))
-            }
-            Halt::Deadline { .. } | Halt::AttemptTimeout { .. } => {
-                let (kind, message) = self.why(Stop::Deadline);
-                (Verdict::Final(OutcomeKind::TimedOut), Returned::<V>::of_error(kind, message))
-            }
-            halt => halted_without_effect(halt),
-        };
+        let (verdict, reason): (_, Returned<V>) = halted_between_attempts(halt, self.times, item.call.repeatable);
         // What the last attempt raised is the error of a failure alone: whoever is out of time is told of that.
         let last = last.filter(|_| verdict == Verdict::Final(OutcomeKind::Failed)).unwrap_or_default();
         (verdict, Returned { error: reason.error, ..last })
@@ -90,8 +73,8 @@ impl<V: Send + 'static> Work for FunctionWork<V> {
 
 impl<V: Send + 'static> FunctionWork<V> {
     /// Returns when the call has to end.
-    async fn stop(&self, item_by: Option<Instant>) -> Stop {
-        let attempt_by = self.timeout.and_then(|timeout| clock::now().checked_add(timeout));
+    async fn stop(&self, item_by: Option<Instant>) -> AttemptStop {
+        let attempt_by = self.times.attempt_by();
         let by = [attempt_by, item_by].into_iter().flatten().min();
         let time = async {
             match by {
@@ -102,8 +85,8 @@ impl<V: Send + 'static> FunctionWork<V> {
         let mut stopped = self.stopped.clone();
         tokio::select! {
             // Who tells it outlives the run.
-            _ = stopped.wait_for(|stopped| *stopped) => Stop::Asked,
-            () = time => if by == item_by { Stop::Deadline } else { Stop::Timeout },
+            _ = stopped.wait_for(|stopped| *stopped) => AttemptStop::Asked,
+            () = time => if by == item_by { AttemptStop::Deadline } else { AttemptStop::Timeout },
         }
     }
 
@@ -148,40 +131,29 @@ impl<V: Send + 'static> FunctionWork<V> {
     }
 
     /// A call that was stopped, and has ended.
-    fn ended(&self, stop: Stop, how: &str, context: &Context) -> FunctionAttempt<V> {
+    fn ended(&self, stop: AttemptStop, how: &str, context: &Context) -> FunctionAttempt<V> {
         context.settle(Effect::None);
-        let (kind, mut message) = self.why(stop);
+        let (kind, mut message) = self.times.why(stop);
         message.push_str(how);
         let verdict = match stop {
-            Stop::Timeout if self.retry_timeouts => {
+            AttemptStop::Timeout if self.retry_timeouts => {
                 Verdict::Retry { otherwise: OutcomeKind::TimedOut, not_before: None }
             }
-            Stop::Timeout | Stop::Deadline => Verdict::Final(OutcomeKind::TimedOut),
-            Stop::Asked => Verdict::Final(OutcomeKind::Cancelled),
+            AttemptStop::Timeout | AttemptStop::Deadline => Verdict::Final(OutcomeKind::TimedOut),
+            AttemptStop::Asked => Verdict::Final(OutcomeKind::Cancelled),
         };
         Attempt::new(verdict, Returned::of_error(kind, message))
     }
 
     /// A call that was stopped, and has not ended.
-    fn goes_on(&self, stop: Stop, repeatable: bool) -> FunctionAttempt<V> {
-        let (kind, message) = self.why(stop);
+    fn goes_on(&self, stop: AttemptStop, repeatable: bool) -> FunctionAttempt<V> {
+        let (kind, message) = self.times.why(stop);
         let outcome = match stop {
             _ if !repeatable => OutcomeKind::Ambiguous,
-            Stop::Asked => OutcomeKind::Cancelled,
-            Stop::Timeout | Stop::Deadline => OutcomeKind::TimedOut,
+            AttemptStop::Asked => OutcomeKind::Cancelled,
+            AttemptStop::Timeout | AttemptStop::Deadline => OutcomeKind::TimedOut,
         };
         failed(outcome, kind, format!("{message}, and still runs: {}", self.why_unstoppable))
-    }
-
-    fn why(&self, stop: Stop) -> (ErrorKind, String) {
-        let shown = |time: Option<Duration>| time.map_or_else(|| "none".to_owned(), format_duration);
-        match stop {
-            Stop::Timeout => (ErrorKind::Timeout, format!("took longer than its timeout of {}", shown(self.timeout))),
-            Stop::Deadline => {
-                (ErrorKind::Deadline, format!("took longer than its deadline of {}", shown(self.deadline)))
-            }
-            Stop::Asked => (ErrorKind::Cancelled, "stopped on request".to_owned()),
-        }
     }
 }
 

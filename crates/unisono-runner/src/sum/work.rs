@@ -6,7 +6,10 @@ use unisono_files::{DigestRequest, Digested, Error as FileError, Files, Known};
 use unisono_hash::Digest;
 
 use super::call::{Bare, DigestResult, Expected, FileCall, FileTask};
-use crate::work::{Done, Item, Work, halted_without_effect};
+use crate::{
+    halt::halted_without_effect,
+    work::{Done, Item, Work},
+};
 
 pub(crate) struct SumWork {
     pub(crate) files: Files,
