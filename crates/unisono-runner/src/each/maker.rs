@@ -12,9 +12,9 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::{
-    call::{EachCall, Recipe},
+    call::EachCall,
     columns::Separator,
-    recipe::{Values, Word},
+    recipe::{Recipe, Values, Word},
     vetting,
 };
 use crate::{

@@ -28,11 +28,11 @@ use crate::{
 };
 use work::{EachWork, Slots};
 
-pub use call::{CommandResult, EachCall, EachStyle, Recipe};
+pub use call::{CommandResult, EachCall, EachStyle};
 pub use columns::Separator;
 pub use maker::{EachMaker, Items, Pieces, blocks};
 pub use plan::{EachPlan, KILL_AFTER, each_settings};
-pub use recipe::{Grammar, Places, Safety, Values, Word, push_word};
+pub use recipe::{Grammar, Places, Recipe, Safety, Values, Word, push_word};
 pub use work::{OnStopped, Tagged, Worst};
 
 /// Runs a plan to its end, or until the token says stop, and accounts for every row.

@@ -11,12 +11,74 @@
 use std::{
     ffi::OsString,
     os::unix::ffi::{OsStrExt, OsStringExt},
+    sync::Arc,
 };
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{nested::is_harmless, script::PLACE};
+
+/// The command of every item, with places to fill in.
+#[derive(Debug, Clone, Default)]
+pub struct Recipe {
+    /// The program and its arguments, or the words of a shell's script.
+    pub argv: Vec<Word>,
+    /// The pieces are a script for `sh`.
+    pub shell: bool,
+    /// Where it runs.
+    pub folder: Option<Word>,
+    /// The environment that it inherits.
+    pub inherited: Arc<[(OsString, OsString)]>,
+    /// Added to what it inherits.
+    pub environment: Vec<(OsString, Word)>,
+    /// Taken out of what it inherits.
+    pub without: Vec<OsString>,
+    /// What it reads; nothing if `None`.
+    pub stdin: Option<Word>,
+    /// The file that its standard output goes to; standard error goes to the same name with `.stderr` behind it.
+    pub save: Option<Word>,
+    /// What its limits are kept by.
+    pub limit_key: Option<Word>,
+    /// That was written with places, and not as the name of a column.
+    pub keyed_by_place: bool,
+    /// Places may stand within code: see the vetting of recipes.
+    pub items_are_code: bool,
+    /// The script is given its items as arguments, since it reads some. Found out when a recipe is looked at.
+    pub passes_items: bool,
+    /// All items become part of a line for a shell that this program starts. Found out likewise.
+    pub guarded_by: Option<Box<str>>,
+    /// Its output goes where ours goes.
+    pub inherit_output: bool,
+    /// It reads the terminal that is lent to it.
+    pub reads_terminal: bool,
+    /// Doing it twice does no more than doing it once.
+    pub repeatable: bool,
+}
+
+impl Recipe {
+    /// The name of the file that its standard output goes to.
+    ///
+    /// # Errors
+    /// When it asks for the slot: which one an item runs in is a matter of luck.
+    ///
+    /// ```
+    /// use unisono_runner::{Grammar, Recipe};
+    /// assert!(Recipe::save_name(&Grammar::default(), &"out/{#}".into()).is_ok());
+    /// assert!(Recipe::save_name(&Grammar::default(), &"out/{%}".into()).is_err());
+    /// ```
+    pub fn save_name(grammar: &Grammar, text: &OsString) -> Result<Word, String> {
+        let word = grammar.word(text);
+        if word.has_slot() {
+            let text = text.to_string_lossy();
+            return Err(format!(
+                "`{text}`: which slot (`{{%}}`) an item runs in is a matter of luck, so it cannot be part of its file's \
+                 name (use `{{#}}`, or the item itself)"
+            ));
+        }
+        Ok(word)
+    }
+}
 
 /// A word with places to fill in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -13,9 +13,8 @@
 //! `items_are_code` is how to insist. docs/each-code.md has a table of it, which is tested.
 
 use super::{
-    call::Recipe,
     nested::{Nested, Reader, Reading, Seen, fed, nested, read_as, reads_code},
-    recipe::Word,
+    recipe::{Recipe, Word},
     script::{PLACE, Script, Standing},
 };
 
