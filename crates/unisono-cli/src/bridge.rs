@@ -35,7 +35,7 @@ pub fn start(address: &str, options: &ClientOptions) -> Result<(RemoteSender, Br
     let options = encoded(options)?;
     let python = python()?;
     let mut child = give_back(&mut Command::new(&python))
-        // Without modules of the folder that we are in, which may be anybody's.
+        // Without modules of the current folder, which may be another user's.
         .args(["-P", "-m", "unisono.clusters._bridge", address])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -153,7 +153,7 @@ impl Carrying {
 
 impl Drop for Bridge {
     fn drop(&mut self) {
-        // Its input has ended, or is about to, since nobody can put anything on the queue any more.
+        // Its input has ended, or is about to, since nothing can be put on the queue any more.
         if self.ended.recv_timeout(LONGEST_END) == Err(mpsc::RecvTimeoutError::Timeout) {
             _ = self.child.kill();
         }

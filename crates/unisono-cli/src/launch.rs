@@ -34,8 +34,8 @@ where
     if let Some(total) = total {
         gauge.set_total(total);
     }
-    // Connections, files and commands each have theirs. By whoever does the work: a process that only starts it again
-    // would hand on the raised limit as its own.
+    // Connections, files and commands each have theirs. Raised by the process that does the work: one that only starts
+    // it again would hand on the raised limit as its own.
     descriptors::raise();
     signals::watch(&cancel, &monitor, terminal, handling)?;
     let progress = (!show.quiet).then(|| Progress::start(show.progress, terminal, &gauge, &monitor));

@@ -115,7 +115,7 @@ pub fn raw() -> io::Result<File> {
 /// The exit status of a command that has written all it had to say.
 ///
 /// # Errors
-/// When it could not be written, and somebody would have read it.
+/// When it could not be written, and its reader is still there.
 pub fn ended(written: io::Result<()>) -> Result<u8, Failure> {
     match written {
         Ok(()) => Ok(0),
@@ -137,6 +137,6 @@ pub fn why(error: &io::Error) -> String {
     }
 }
 
-/// The exit status when nobody reads the output any more: that of SIGPIPE.
+/// The exit status when the reader of the output has left: that of SIGPIPE.
 pub const NOBODY_READS: u8 = 141;
 const NOTHING: &str = "/dev/null";

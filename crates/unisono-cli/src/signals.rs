@@ -3,8 +3,8 @@
 //! Some programs send a signal to a process and then to its group (timeout(1) does), so what comes twice within a
 //! moment came once.
 //!
-//! Whoever watches never writes: a standard output or standard error that nobody reads would hold up the next signal,
-//! which is the one that is to end that. What is to be said has a thread for itself.
+//! The thread that watches never writes: a standard output or standard error without a reader would hold up the next
+//! signal, which is the one that is to end that. What is to be said has a thread for itself.
 
 use std::{
     num::NonZeroU32,
@@ -71,15 +71,17 @@ pub fn watch(cancel: &CancelToken, monitor: &Monitor, terminal: &Terminal, handl
                 SIGHUP => CancelReason::Hangup,
                 _ => CancelReason::Interrupt,
             };
+            // Read before it is raised: what those before have done makes this signal the first, second or third.
             let before = cancel.level();
             if before == CancelLevel::Abort {
+                // Before the exit: what commands have started must not outlive this process.
                 if let Some(at_last) = &handling.at_last {
                     at_last();
                 }
-                // Nobody waits for a run that does not stop.
+                // Not a return from main, which would wait for a run that does not stop.
                 process::exit(128 + signal);
             }
-            // Said only once it is so: whoever reads it may rely on it.
+            // Escalate before saying so: a reader of the message may rely on it.
             cancel.escalate(reason);
             match before {
                 CancelLevel::Run => say(&terminal, "stopping: what runs may finish (once more to stop at once)"),
@@ -90,7 +92,7 @@ pub fn watch(cancel: &CancelToken, monitor: &Monitor, terminal: &Terminal, handl
     thread::Builder::new().name("unisono-signals".into()).spawn(watch).map(drop).map_err(fault)
 }
 
-/// Makes a file that has become too large an error of whoever writes to it: without a handler the signal would end us
+/// Makes a file that has become too large an error of the write: without a handler the signal would end us
 /// in the middle of a run (setrlimit(2)). It is handled and not ignored, so what we start has it as in a fresh process.
 pub fn survive_large_files() -> Result<(), Failure> {
     let seen = Arc::default();
@@ -118,5 +120,5 @@ fn say(terminal: &Terminal, line: impl Into<PrintableLine>) {
     let _ = thread::Builder::new().name("unisono-notes".into()).spawn(move || terminal.note(line));
 }
 
-/// Nobody presses a key twice within it.
+/// No person presses a key twice within it.
 const ECHO: Duration = Duration::from_millis(50);

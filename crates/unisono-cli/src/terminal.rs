@@ -2,8 +2,8 @@
 //!
 //! What is shown are names, addresses and messages of strangers, so a line is a type: whatever is put into it is made
 //! safe ([`unisono_core::printable`]), and only we put colours and line ends around it. That holds wherever standard
-//! error leads, since logs are read on terminals too. When it is closed or full nobody is left to tell, and the run
-//! goes on.
+//! error leads, since logs are read on terminals too. When it is closed or full that cannot be reported, and the
+//! run goes on.
 
 use std::{
     io::{self, IsTerminal, Write as _},
@@ -22,7 +22,7 @@ pub enum When {
     Never,
 }
 
-/// Standard error, shared by all who write to it.
+/// Standard error, shared by all that writes to it.
 #[derive(Debug, Clone)]
 pub struct Terminal {
     state: Arc<Mutex<State>>,
@@ -131,7 +131,7 @@ pub fn is_coloured() -> bool {
     set("FORCE_COLOR") || (io::stderr().is_terminal() && !set("NO_COLOR"))
 }
 
-/// Nobody is left to tell when standard error is gone.
+/// That standard error is gone cannot be reported anywhere.
 pub fn print(text: &str) {
     let mut stderr = io::stderr().lock();
     let _ = stderr.write_all(text.as_bytes());

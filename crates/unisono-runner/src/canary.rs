@@ -115,7 +115,7 @@ mod tests {
                     running[turn].1 += 1;
                 }
             }
-            prop_assert_eq!(next == rows.len() || failed_first, true, "nobody waits for ever");
+            prop_assert_eq!(next == rows.len() || failed_first, true, "no row waits for ever");
         }
     }
 

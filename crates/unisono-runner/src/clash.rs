@@ -5,7 +5,7 @@
 //! through; those that are not there yet by their folder and name. Terminals and devices that keep nothing are no
 //! matter.
 //!
-//! It does not hold for what only a row can name; that is for those who open it.
+//! It does not hold for what only a row can name; that is for what opens it.
 
 use std::{
     ffi::OsString,

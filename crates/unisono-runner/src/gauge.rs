@@ -1,4 +1,4 @@
-//! The numbers of a run for whoever shows its progress, from any thread.
+//! The numbers of a run for the progress that a face shows, from any thread.
 
 use std::sync::{
     Arc,
@@ -16,7 +16,7 @@ struct Counters {
     decided: [AtomicU64; 6],
     kept: AtomicU64,
     bytes: AtomicU64,
-    /// One more than the total; 0 while nobody knows.
+    /// One more than the total; 0 while that is not known.
     total: AtomicU64,
     /// As `total`: what a look at the input made of it, which may have changed since.
     expected: AtomicU64,
@@ -56,12 +56,12 @@ impl Gauge {
         self.0.total.store(total.saturating_add(1), Relaxed);
     }
 
-    /// How many rows there will be, as far as anybody can tell.
+    /// How many rows there will be, as far as is known.
     pub fn expected(&self) -> Option<u64> {
         self.total().or_else(|| self.0.expected.load(Relaxed).checked_sub(1))
     }
 
-    /// How many bytes there will be, as far as anybody can tell.
+    /// How many bytes there will be, as far as is known.
     pub fn expected_bytes(&self) -> Option<u64> {
         self.0.expected_bytes.load(Relaxed).checked_sub(1)
     }
@@ -84,7 +84,7 @@ impl Gauge {
         self.0.canary[1].store(wanted, Relaxed);
     }
 
-    /// Whether nothing starts yet since nobody reads the pipe that results go to.
+    /// Whether nothing starts yet since the pipe that results go to has no reader.
     pub fn waits_for_reader(&self) -> bool {
         self.0.waits_for_reader.load(Relaxed)
     }

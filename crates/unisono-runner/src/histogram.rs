@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-/// Counts durations and answers percentiles.
+/// Counts durations, and returns their percentiles.
 ///
 /// ```
 /// use std::time::Duration;

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Called with each outcome, in the order in which they are written; an error ends the run. What it holds back at the
-/// end is for whoever made it to write.
+/// end is written by the face that made it.
 pub type Listing<D> = Box<dyn FnMut(&Outcome<D>) -> io::Result<()>>;
 
 pub(crate) struct Ledger<D: Done> {
@@ -97,6 +97,7 @@ impl<D: Done> Ledger<D> {
     pub(crate) fn record(&mut self, outcomes: impl Iterator<Item = (Outcome<D>, bool)>) {
         let mut ready = Vec::with_capacity(outcomes.size_hint().0);
         for (mut outcome, ended) in outcomes {
+            // First, since what earlier attempts may have done can change how it is counted.
             self.remember(&mut outcome);
             let again = self.count(&outcome);
             self.watch_canary(outcome.index, again, ended);
@@ -111,6 +112,7 @@ impl<D: Done> Ledger<D> {
             }
         }
         self.put(ready);
+        // After the lines: what stops the run is among its results.
         self.look_after();
     }
 
@@ -241,6 +243,7 @@ impl<D: Done> Ledger<D> {
         if step == Step::Failed {
             self.cancel.drain(CancelReason::Canary);
         }
+        // The canary has its new state by now, so a source that is woken sees it.
         if step != Step::Same {
             self.gauge.set_canary(self.canary.waited_for().filter(|_| step != Step::Failed));
             self.canary_waker.take().into_iter().for_each(Waker::wake);
@@ -255,8 +258,8 @@ impl<D: Done> Ledger<D> {
             self.cancel.drain(CancelReason::MaxFailures);
         }
         if self.outlet.as_ref().is_some_and(Outlet::is_abandoned) {
-            // Whoever abandons it also says how what runs is to end. An abort from here would reach the engine past the
-            // stages of a stop, and nobody would learn how calls and commands ended.
+            // The program that abandons it also says how what runs is to end. An abort from here would reach the engine
+            // past the stages of a stop, and how calls and commands ended would not be known.
             self.cancel.drain(CancelReason::Requested);
         }
         if let Some(error) = self.journal.as_ref().and_then(|journal| journal.failure()) {
@@ -340,6 +343,7 @@ impl<D> ReorderBuffer<D> {
             }
             self.waiting.remove(&self.next);
             self.next = self.next.next();
+            // After `next` has moved, so that a source that is woken finds room.
             if let Some(waker) = self.waker.take() {
                 waker.wake();
             }

@@ -1,7 +1,7 @@
 //! Notes of what is about to start and may take effect: durable before it starts.
 //!
 //! A note takes a sync of the disk, which is as long as a short command. So rows that come next are noted together with
-//! the one that starts: they share its sync, and when their turn comes nobody waits. The price is paid after a crash
+//! the one that starts: they share its sync, and do not wait when their turn comes. The price is paid after a crash
 //! alone: so many more rows are in doubt that had not started. For what can be repeated that is next to nothing, since
 //! it runs again in any case unless the next run would do it in another way, so of that many are noted ahead, always;
 //! of what must not be repeated only where its kind of work asks for it, as many as may run at once and at least
@@ -46,7 +46,7 @@ struct NoteBatch {
 impl NoteBatch {
     /// Ready once they are durable, for each of the rows.
     async fn noted(&self, journal: &Journal) -> Result<(), Arc<Error>> {
-        // Whoever waits first polls, and another in its place if it gives up.
+        // The first waiter polls, and another in its place if it gives up.
         let noted = || poll_fn(|context| journal.poll_noted(&mut self.note.borrow_mut(), context));
         self.result.get_or_init(noted).await.clone()
     }

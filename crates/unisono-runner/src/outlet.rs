@@ -61,7 +61,7 @@ struct State<T> {
     ended: bool,
     /// Why no more will be put in, when that is a failure.
     failed: Option<String>,
-    /// Nobody takes any more.
+    /// The other end has gone: nothing is taken any more.
     abandoned: bool,
     /// The run, when it waits for this queue.
     runner: Option<Waker>,
@@ -80,7 +80,7 @@ pub fn inlet<C>(capacity: usize, notifier: Notifier) -> (Inlet<C>, Intake<C>) {
 }
 
 impl<D> Outlet<D> {
-    /// Only those outcomes of which `wanted` says so are for the taker, who is not woken for the others.
+    /// Only those outcomes of which `wanted` says so are for the taker; it is not woken for the others.
     #[must_use]
     pub fn only(mut self, wanted: fn(&Outcome<D>) -> bool) -> Self {
         self.wanted = wanted;
@@ -144,7 +144,7 @@ impl<D> Drop for Taker<D> {
 }
 
 impl<C> Inlet<C> {
-    /// How many rows there is room for; 0 when nobody takes them any more.
+    /// How many rows there is room for; 0 when the run takes no more.
     pub fn room(&self) -> usize {
         let state = self.0.lock();
         if state.abandoned { 0 } else { self.0.capacity.saturating_sub(state.queue.len()) }

@@ -16,7 +16,7 @@ pub struct Report {
     pub kept: OutcomeCounts,
     /// Of those that were cancelled, how many had not been started.
     pub never_started: u64,
-    /// Rows of the input that have no outcome; `None` when nobody knows how many rows there are. As far as the input
+    /// Rows of the input that have no outcome; `None` when it is not known how many rows there are. As far as the input
     /// was not read, it is taken to have the rows that are kept.
     pub pending: Option<u64>,
     /// Attempts beyond the first, repeats after throttling included.
@@ -87,8 +87,8 @@ impl Report {
     /// The exit status that says how it went; the gravest reason to stop wins.
     ///
     /// 0 all ok · 1 some item did not end well · 3 stopped by `max_failures` or `canary` · 124 stopped by `stop_after`
-    /// · 125 our own input or output failed · 129, 130, 143 stopped by SIGHUP, SIGINT, SIGTERM · 141 whoever read our
-    /// output left.
+    /// · 125 our own input or output failed · 129, 130, 143 stopped by SIGHUP, SIGINT, SIGTERM · 141 the reader of
+    /// our output left.
     pub fn exit_code(&self) -> u8 {
         match self.stopped {
             Some(CancelReason::Interrupt | CancelReason::Requested) => 130,

@@ -12,7 +12,7 @@ pub struct Row<C> {
     pub id: Option<Box<str>>,
     /// Where it stood.
     pub origin: RowOrigin,
-    /// What it asks for, or why nobody can tell.
+    /// What it asks for, or why that cannot be understood.
     pub call: Result<C, String>,
 }
 

@@ -97,8 +97,7 @@ pub struct Extras<C: Call> {
     pub notes_ahead: bool,
     /// What comes of rows goes to files of their own.
     pub saving: Option<Saving>,
-    /// What the world asks for, where the run is told of it by whoever leads it through a stop: the last row may end in
-    /// between.
+    /// What the world asks for, where the run is told of it by the stages of its stop: the last row may end in between.
     pub asked: Option<CancelToken>,
 }
 
@@ -228,7 +227,7 @@ pub async fn run<W: Work>(
     let work = job.work;
     drop(job.notes);
     let mut ledger =
-        Rc::into_inner(sink.ledger).expect("the run is over, and nobody else holds its ledger").into_inner();
+        Rc::into_inner(sink.ledger).expect("the run is over, and nothing else holds its ledger").into_inner();
     ledger.flush();
     drop(ledger.journal.take());
     // A stop that was asked for before the end counts, told or not: its asker may have been promised it.
@@ -266,10 +265,11 @@ pub async fn run<W: Work>(
     };
     let closed = match journal {
         Some(journal) => {
-            Rc::into_inner(journal).expect("the run is over, and nobody else holds its journal").close(finish).await
+            Rc::into_inner(journal).expect("the run is over, and nothing else holds its journal").close(finish).await
         }
         None => Closed::default(),
     };
+    // After the last line is on disk: until then its marks are all that says which row a file belongs to.
     if let Some(saves) = saves {
         let is_accounted_for = closed.failure.is_none() && ledger.refused.is_none();
         saves.borrow().finish(is_accounted_for);
@@ -281,7 +281,7 @@ pub async fn run<W: Work>(
     report.kept.subtract(&closed.pruned);
     report.again.join(&closed.stayed_again);
     report.again.subtract(&closed.pruned_again);
-    // The last lines may be what nobody reads any more.
+    // The reader may have left before the last lines.
     let has_lost_reader = closed.failure.as_ref().is_some_and(|error| error.is_closed_pipe());
     if let Some(error) = closed.failure.filter(|error| !error.is_closed_pipe()) {
         let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
@@ -340,7 +340,7 @@ async fn with_reader(
     };
     gauge.set_waits_for_reader(false);
     let Some(opened) = opened else { return Ok(Output::Nothing) };
-    // Whoever writes to it is a thread, which may wait.
+    // A thread writes to it, which may wait.
     let file = opened.and_then(|sender| sender.into_blocking_fd()).map(File::from);
     let file = file.map_err(|error| Error::usage(format!("cannot open `{}`", path.display())).because(error))?;
     Ok(Output::Stream { file, name: path })
@@ -384,7 +384,8 @@ fn listed(count: u64, names: &[String]) -> String {
 /// Eight rows share a sync of the disk even where two run at once; a sync for each was measured to cost a third.
 const LEAST_AHEAD: u32 = 16;
 
-/// How many cores there are for this process: how much of what keeps one busy runs at once where nobody says it.
+/// How many cores there are for this process: how much of what keeps one busy runs at once unless the user says
+/// otherwise.
 pub fn cores() -> NonZeroU32 {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     u32::try_from(cores).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)

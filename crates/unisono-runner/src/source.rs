@@ -41,7 +41,7 @@ pub(crate) struct RowSource<C: Call> {
     pub(crate) looks_first: bool,
     /// How many pages rows may have.
     pub(crate) pages: Pages,
-    /// Whose the names are that rows write to.
+    /// Which row has which of the names that rows write to.
     pub(crate) saves: Option<Rc<RefCell<Saves>>>,
     pub(crate) prepare: Option<Prepare<C>>,
     notes: Option<Rc<Notes>>,
@@ -76,12 +76,13 @@ enum Held<C: Call> {
 enum Doubt {
     /// It had, and could repeat it in this way; and pages behind it, which come again when it does.
     Started(Repeat, Vec<Later>),
-    /// Nobody knows.
+    /// That is not known.
     NotesLost,
 }
 
 impl Doubt {
-    /// In which way that could be repeated: where nobody knows it, only what can be repeated by its nature follows it.
+    /// In which way that could be repeated: where that is not known, only what can be repeated by its nature follows
+    /// it.
     fn repeat(&self) -> Repeat {
         match self {
             Self::Started(repeat, _) => *repeat,
@@ -297,7 +298,7 @@ impl<C: Call> RowSource<C> {
     fn done_before(&self, row: &RowMetadata, call: &mut C, doubt: Option<Doubt>) -> Option<(Effect, &'static str)> {
         let mut ledger = self.ledger.borrow_mut();
         let old = ledger.old.get(&row.key).filter(|old| old.effect != Effect::None);
-        // To whoever knows that key, it stands for what was asked for then.
+        // To the server that knows that key, it stands for what was asked for then.
         let same = old.filter(|old| old.fingerprint == row.fingerprint);
         if let Some(key) = same.and_then(|old| old.idempotency_key.as_deref()) {
             call.keep_key(key);
@@ -366,6 +367,7 @@ impl<C: Call> RowSource<C> {
         if let Some((effect, message)) = self.done_before(&row, &mut call, doubt) {
             return self.hold_doubtful(row, &call, effect, message);
         }
+        // Claimed when it is taken in and not when it runs, so that the order of the input says which row has a name.
         let targets = match self.claim_names(&row, &call, is_precious) {
             Ok(targets) => targets,
             Err(Refusal { why, own }) => {
@@ -444,6 +446,7 @@ impl<C: Call> RowSource<C> {
                 Some(Held::Item(offer)) => {
                     if let Some(notes) = self.notes.as_ref().filter(|_| !offer.item.call.is_safe()) {
                         let Item { key, id, fingerprint, call, .. } = &offer.item;
+                        // Before it is handed out, since its start looks for it among the upcoming.
                         notes.add(*key, id.as_deref(), *fingerprint, call.repeat());
                     }
                     into.push(offer);
@@ -549,6 +552,7 @@ impl<C: Call> Source for RowSource<C> {
         let more = if is_full { Poll::Pending } else { self.poll_rows(context) };
         self.release(max, into);
         if into.is_empty() && self.waits_for_canary() {
+            // It cannot have opened since that look: this thread tells it how rows ended.
             self.ledger.borrow_mut().canary_waker = Some(context.waker().clone());
             return Poll::Pending;
         }

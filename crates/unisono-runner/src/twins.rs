@@ -1,7 +1,7 @@
 //! Which of the rows that ask for the same and have no ids a row is, so that each has an idempotency key of its own.
 //!
-//! Which of them is which makes no difference, in any order of the input, as long as no two have the same key: whoever
-//! is asked would take the second for a repeat of the first. What was started goes on under the number that its note
+//! Which of them is which makes no difference, in any order of the input, as long as no two have the same key: the
+//! server would take the second for a repeat of the first. What was started goes on under the number that its note
 //! has, and a line that runs again under that of its key. Any other row has the first number whose key no line and no
 //! note has: the same as in the run before, where the input is the same.
 

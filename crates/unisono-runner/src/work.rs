@@ -36,12 +36,12 @@ pub trait Call: Send + 'static {
         self.repeat()
     }
 
-    /// Whether doing it changes nothing, so that nobody needs to know later whether it was begun.
+    /// Whether doing it changes nothing, so that a later run need not know whether it was begun.
     fn is_safe(&self) -> bool {
         false
     }
 
-    /// The key by which whoever is asked knows it again, if that is what makes it repeatable.
+    /// The key by which the server knows it again, if that is what makes it repeatable.
     fn idempotency_key(&self) -> Option<&str> {
         None
     }
@@ -190,7 +190,7 @@ pub struct Retry<'a> {
     pub again: Again,
 }
 
-/// What happens while a run goes on, for whoever watches it.
+/// What happens while a run goes on, for the face that shows it.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// An item is tried again.
@@ -214,6 +214,7 @@ impl<W: Work> Job for WorkJob<W> {
     type Value = <W::Call as Call>::Done;
 
     async fn attempt(&self, item: Rc<Self::Item>, context: Context) -> Attempt<Self::Item, Self::Value> {
+        // Durable before it begins: after a crash, what has no note has not begun.
         // Boxed: most attempts do without, and their futures would be as large.
         if context.attempt() == 1
             && !item.call.is_safe()
@@ -280,7 +281,7 @@ pub(crate) fn outcome<W: Work>(decided: Decided<WorkJob<W>>) -> (Outcome<<W::Cal
     let mut done = decided.value;
     item.call.describe(&mut done);
     if decided.kind != OutcomeKind::Ok {
-        // It would be nobody's if the line did not say so: the next attempt is to replace it.
+        // The next attempt may replace only what a line says is its own.
         for file in item.targets.iter().enumerate().filter_map(|(place, target)| target.own(place)) {
             done.has_saved(file.place, file.name, file.length);
         }

@@ -125,7 +125,7 @@ fn a_forgery_that_fits_as_xxh3_fails_beside_lines_of_md5() {
         let line = String::from_utf8(line).unwrap();
         line.trim_end().rsplit(' ').next().unwrap().to_owned()
     };
-    // What it would look like if somebody had made another `b` with these digits.
+    // What it would look like if an attacker had made another `b` with these digits.
     let lines = [("a", Algorithm::Md5), ("b", Algorithm::Xxh3_128)]
         .map(|(name, algorithm)| format!("{}  {}\n", hex(name, algorithm), at(name).display()));
     fs::write(at("manifest"), lines.concat()).unwrap();

@@ -16,7 +16,7 @@ use unisono_runner::{
 fn start() -> (Inlet<Given>, tokio::sync::mpsc::Receiver<RowBatch<FileCall>>, mpsc::Receiver<()>) {
     let (sender, notified) = mpsc::channel();
     let sender = Mutex::new(sender);
-    // Nobody may listen any more when the last one rings.
+    // The receiver may have gone when the last notification comes.
     let notifier: Notifier = Arc::new(move || {
         let _ = sender.lock().unwrap().send(());
     });

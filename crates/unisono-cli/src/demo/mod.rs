@@ -1,7 +1,7 @@
 //! `unisono demo`: 5,000 calls of an API that is as bad as real ones, killed half way, resumed, and proven.
 //!
 //! The API runs in this process and keeps a ledger of what it really did; the calls are made by `unisono fetch`, as
-//! anybody would start it. In the middle of the first run the API restarts. Between the runs the world changes as well:
+//! a user would start it. In the middle of the first run the API restarts. Between the runs the world changes as well:
 //! the results file gets another name, and there is no room for it to grow. What the results say and what the ledger
 //! says must agree.
 
@@ -155,7 +155,7 @@ fn lines(path: &Path) -> usize {
     fs::File::open(path).map_or(0, |file| BufReader::new(file).split(b'\n').filter(Result::is_ok).count())
 }
 
-/// Nobody who reads it is no reason to stop: the proof at the end is told all the same.
+/// That it has no reader is no reason to stop: the proof at the end is told all the same.
 fn say(output: &mut Output, text: &str) -> Result<(), Failure> {
     let line = if output.is_terminal() { format!("\x1b[2m{text}\x1b[0m\n") } else { format!("{text}\n") };
     output::ended(output.own(&line).and_then(|()| output.flush())).map(drop)

@@ -17,7 +17,7 @@ use super::ledger::{Entries, Ledger};
 pub struct Proof {
     rows: u64,
     outcomes: BTreeMap<String, u64>,
-    /// Orders that nobody can be sure of, and those that were done and found wrong: how they ended, their names, and
+    /// Orders that are in doubt, and those that were done and found wrong: how they ended, their names, and
     /// why.
     told: Vec<[String; 3]>,
     entries: Entries,

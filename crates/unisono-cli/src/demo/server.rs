@@ -81,7 +81,7 @@ impl Api {
 }
 
 /// A socket that has this address but does not listen yet: the port is taken, and connections to it are refused.
-/// Another may listen on it until then, so that the port is nobody else's at any time.
+/// Another may listen on it until then, so that no other process can take the port meanwhile.
 fn bound(address: SocketAddr) -> io::Result<StdListener> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, Some(ipproto::TCP))?;
@@ -96,7 +96,7 @@ struct State {
     refusing_until: Mutex<Option<Instant>>,
 }
 
-/// Serves until it is dropped, and everybody who is talked to with it.
+/// Serves until it is dropped, and all its connections with it.
 async fn serve(listener: TcpListener, state: Arc<State>) -> io::Result<()> {
     let mut talks = JoinSet::new();
     loop {
@@ -153,14 +153,14 @@ async fn read(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Asked>> {
     Ok(Some(Asked { method, path, body }))
 }
 
-/// Answers a request in one way or another; false when the connection is over.
+/// Sends an answer of one kind or another; returns false when the connection is over.
 async fn answer(stream: &mut BufReader<TcpStream>, asked: &Asked, state: &State) -> io::Result<bool> {
     let number: u64 = asked.path.rsplit('/').next().and_then(|text| text.parse().ok()).unwrap_or(0);
     let order = order_of(&asked.body);
     let name = if asked.method == "POST" { format!("order {order}") } else { asked.path.clone() };
     let before = state.ledger.request(&name);
     let served = state.served.fetch_add(1, Ordering::Relaxed);
-    // Now and then the quota is used up, for everybody and for a moment.
+    // Now and then the quota is used up, for all clients and for a moment.
     if served % 1900 == 1899 {
         *state.refusing_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + REFUSING_FOR);
     }

@@ -63,11 +63,11 @@ pub fn run(mut args: EachArgs) -> Result<u8, Failure> {
     if args.dry_run {
         return dry_run(rows, &terminal);
     }
-    let watcher = watcher.expect("who is not watched has started the one that is");
+    let watcher = watcher.expect("a process that is not watched has started one that is");
     work(&args, rows, total, &terminal, (gate, watcher), terminal_lent)
 }
 
-/// Who watches, if this is the process that does the work.
+/// The process that watches, if this is the one that does the work.
 fn watcher(gate: &Gate) -> Result<Option<Watcher>, Failure> {
     let Some(value) = env::var_os(WATCHER) else { return Ok(None) };
     guard::be_watched(&value, gate.clone()).map_err(|error| Failure::fault(format!("nobody can watch: {error}")))

@@ -6,7 +6,7 @@
 //!
 //! What commands print is passed on as it is, also to a terminal: colours and all are theirs. The tag before it is
 //! ours, and is made safe there. A standard output that fails ends the run, and the first error is handed back; a
-//! standard error that fails has nobody left to tell.
+//! standard error that fails cannot be reported anywhere.
 
 use std::{
     cell::RefCell,
@@ -59,11 +59,11 @@ impl Printer {
         let lines = Arc::new(Lines { state: Mutex::default(), notify: notify.clone() });
         // An outcome may hold two mebibytes in memory, and two descriptors.
         let capacity = usize::try_from(limit).unwrap_or(usize::MAX).clamp(4, 64);
-        let bell_rope = move || {
+        let notifier = move || {
             // One notification that was not taken yet is enough.
             let _ = notify.try_send(());
         };
-        let (outlet, taker) = outlet::<CommandResult>(capacity, Arc::new(bell_rope));
+        let (outlet, taker) = outlet::<CommandResult>(capacity, Arc::new(notifier));
         let taken = printing != Printing::Inherited;
         // Most commands that are run by the thousand print nothing; waking a thread for each would cost more than the
         // rest.
@@ -156,7 +156,7 @@ impl Sink {
                 Err(error) => Err(error.kind().into()),
             },
             OutputStream::Err => {
-                // Nobody is left to tell.
+                // There is no other stream to report it on.
                 let _ = write(&mut io::stderr().lock(), tag, text);
                 Ok(())
             }

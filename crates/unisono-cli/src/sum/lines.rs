@@ -24,7 +24,7 @@ impl SumArgs {
             _ if !self.has_lines(way) => (None, None),
             Some(path) if way == Some(Way::Stream) => {
                 let name = format!("`{}`", path.display());
-                // Waits for whoever reads a FIFO, as the shell does.
+                // Waits for the reader of a FIFO, as the shell does.
                 let file = File::options().write(true).open(path);
                 let file = file.map_err(|error| Failure::fault(format!("cannot write to {name}: {error}")))?;
                 (Some(name), Some(crate::output::Output::to(file)))

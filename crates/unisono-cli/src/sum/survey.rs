@@ -48,7 +48,7 @@ impl Survey {
             }
             gauge.set_expected(files, bytes);
         };
-        // Without a thread nobody knows how much is left; the run is not the worse for it.
+        // Without a thread it is not known how much is left; the run is not the worse for it.
         let _ = thread::Builder::new().name("unisono-survey".into()).spawn(look);
         stop
     }

@@ -111,7 +111,7 @@ impl FunctionFace {
             }
         };
         let call =
-            FunctionCall { key, label, fingerprint, item: json, repeatable: self.repeatable, answers: PhantomData };
+            FunctionCall { key, label, fingerprint, item: json, repeatable: self.repeatable, returns: PhantomData };
         Ok((id, call))
     }
 }

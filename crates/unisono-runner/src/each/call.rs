@@ -74,7 +74,7 @@ pub struct CommandResult {
     pub saved_stderr: Option<PathBuf>,
     /// Processes that outlived it and were ended.
     pub left_over: u32,
-    /// Somebody still held its pipes when it was given up to read them.
+    /// Another process still held its pipes when it was given up to read them.
     pub pipes_held: bool,
     /// What it is limited by beside the whole; empty where there is no key.
     pub key: Box<str>,

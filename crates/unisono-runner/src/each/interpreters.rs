@@ -2,7 +2,7 @@
 //! of.
 //!
 //! Two readings are told apart, see [`Reading`]: a program text, for which an item can be an argument instead; and a
-//! line that somebody gives to a shell, where there is often no other way than to put the item into it.
+//! line that is given to a shell, where there is often no other way than to put the item into it.
 //!
 //! Left out: what names a program or a file and nothing else (`sh {}`, `python3 -m {}`, `make -f {}`), languages that
 //! can only compute (jq, regular expressions), and options that an item brings by itself when it begins with a dash.
@@ -184,7 +184,7 @@ pub(crate) const PROGRAMS: &[Program] = &[
     plain(&["mongosh", "mongo"], &[code("", &["eval"])]),
     plain(&["cqlsh"], &[code("e", &["execute"])]),
     plain(&["sqlcmd"], &[code("qQ", &[])]),
-    // Who hands a line to a shell.
+    // These hand a line to a shell.
     plain(&["su", "runuser"], &[code("c", &["command", "session-command"])]),
     plain(&["script", "flock", "sg"], &[code("c", &["command"])]),
     plain(&["env"], &[code("S", &["split-string"])]),
@@ -269,7 +269,7 @@ pub(crate) const LINE_VARIABLES: &[&str] = &[
     "SHELL",
 ];
 
-/// Who runs the command that follows.
+/// Programs that run the command that follows.
 pub(crate) const WRAPPERS: &[&str] = &[
     "env",
     "sudo",
@@ -322,7 +322,7 @@ pub(crate) const WRAPPERS: &[&str] = &[
     "setarch",
 ];
 
-/// Who runs none of the words behind them, so that the name of an interpreter among them means nothing.
+/// Programs that run none of the words behind them, so that the name of an interpreter among them means nothing.
 pub(crate) const ONLY_DATA: &[&str] = &[
     "echo",
     "printf",

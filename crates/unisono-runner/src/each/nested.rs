@@ -1,6 +1,6 @@
 //! Which words of a command another program reads as code: the script of `sh -c`, the program of `python3 -c` and of
-//! awk, what `ssh` puts together for the shell of its host, what `make` puts into its recipes. Who takes what is in
-//! [`interpreters`](super::interpreters).
+//! awk, what `ssh` puts together for the shell of its host, what `make` puts into its recipes. Which program
+//! takes what is in [`interpreters`](super::interpreters).
 //!
 //! The whole command is looked at, since anything may stand in front of an interpreter: `env`, `sudo`, `timeout 5`,
 //! `docker exec x`, `xargs -I @`. A script that its user has written whole is read as well: an `eval "$1"` in it runs
@@ -50,7 +50,7 @@ impl<'a> Seen<'a> {
 pub(crate) struct Nested {
     /// Its number in the command; none if it stands in a script within.
     pub(crate) word: Option<usize>,
-    /// Who reads it.
+    /// What reads it.
     pub(crate) interpreter: String,
     pub(crate) reading: Reading,
     /// The word is a program text and nothing else: if it is all place, so are the items.
@@ -104,7 +104,7 @@ fn within(argv: &[Seen<'_>], depth: u32) -> Vec<Nested> {
     found
 }
 
-/// How whoever is started reads the value of a variable with a place in it, if as code.
+/// How the program that is started reads the value of a variable with a place in it, if as code.
 pub(crate) fn read_as(name: &[u8], value: &[u8]) -> Option<Reading> {
     if !value.contains(&PLACE) {
         return None;
@@ -128,7 +128,7 @@ pub(crate) struct Reader {
     pub(crate) is_direct: bool,
 }
 
-/// Who reads code from standard input, if somebody does.
+/// The interpreter that reads code from standard input, if there is one.
 pub(crate) fn reads_code(argv: &[Seen<'_>]) -> Option<Reader> {
     reader(argv, DEEPEST)
 }
@@ -266,7 +266,7 @@ fn commands_of(text: &[u8], gives_items: bool) -> Vec<Vec<ScriptWord>> {
     whole(text, gives_items).commands
 }
 
-/// Who runs an item that a script feeds to it: in a pipeline, a here-document or a here-string.
+/// The interpreter that runs an item which a script feeds to it: in a pipeline, a here-document or a here-string.
 pub(crate) fn fed(script: &Script) -> Option<String> {
     let reader = |(at, command): (usize, &Vec<ScriptWord>)| {
         let pipeline = script.pipelines.get(at)?;
@@ -517,7 +517,7 @@ pub(crate) fn is_harmless(value: &[u8]) -> bool {
     !value.is_empty() && std::str::from_utf8(value).is_ok_and(|text| text.chars().all(is_plain))
 }
 
-/// Nobody writes so many shells into each other.
+/// No command of people's has so many shells within each other.
 const DEEPEST: u32 = 4;
 
 #[cfg(test)]

@@ -47,17 +47,17 @@ pub struct EachPlan {
     pub saving: Option<Saving>,
 }
 
-/// The limits, times and repeats that commands have where nobody says it: one command per core, for as long as it
-/// takes, and once.
+/// The limits, times and repeats that commands have unless the user says otherwise: one command per core, for as long
+/// as it takes, and once.
 pub fn each_settings() -> Settings {
     Settings {
         limits: Limits::new(Some(cores()), None),
         times: Times { timeout: None, deadline: None, ..Times::default() },
-        // Whoever asks for three repeats of a deployment wants three, however many others fail.
+        // A user who asks for three repeats of a deployment wants three, however many others fail.
         retry: RetryPolicy { budget: None, ..RetryPolicy::never() },
         ordered_by_key: false,
     }
 }
 
-/// How long a command may take to end itself, where nobody says it.
+/// How long a command may take to end itself, unless the user says otherwise.
 pub const KILL_AFTER: Duration = Duration::from_secs(5);

@@ -6,7 +6,7 @@
 //!
 //! `sh` is another program on every system, so this reads what POSIX says and what dash, bash and busybox agree on.
 //! Behind something that they end at different points (a `case` within `$(...)`, quotes within `${...}`, an alias)
-//! nobody can say where a place stands, and it is [`Standing::Unclear`]. Being too careful costs a message, and being
+//! it cannot be said where a place stands, which is [`Standing::Unclear`]. Being too careful costs a message, and being
 //! wrong runs an item.
 //!
 //! No grammar of commands: their words, and where one ends, is all that is asked.
@@ -108,7 +108,7 @@ struct Reader<'a> {
     script: Script,
     /// Here-documents whose text begins behind the next line's end.
     documents: Vec<Document>,
-    /// From here on nobody can say where a place stands.
+    /// From here on it cannot be said where a place stands.
     unclear: bool,
     /// How many substitutions are open.
     depth: u32,
@@ -667,5 +667,5 @@ const RESERVED: &[&[u8]] =
     &[b"if", b"then", b"elif", b"else", b"while", b"until", b"do", b"{", b"}", b"!", b"time", b"fi", b"done", b"esac"];
 /// Words that read a script's arguments without a dollar sign.
 const READ_ARGUMENTS: &[&[u8]] = &[b"shift", b"getopts", b".", b"source", b"eval", b"for"];
-/// Nobody writes this many substitutions into each other.
+/// No script of people's has this many substitutions within each other.
 const DEEPEST: u32 = 32;

@@ -83,7 +83,7 @@ pub(crate) fn vet_blocks(recipe: &Recipe) -> Result<Vec<String>, String> {
     }
 }
 
-/// Who runs what a recipe's commands read, if somebody does.
+/// The interpreter that runs what a recipe's commands read, if there is one.
 fn reader(recipe: &Recipe) -> Option<Reader> {
     if recipe.shell {
         let script = Script::read(&script_of(recipe));

@@ -100,7 +100,7 @@ impl Work for EachWork {
             }
             permit
         };
-        // A stop comes first: whoever has both must not start.
+        // Biased, since a stop comes first: an attempt that has both must not start.
         let permit = tokio::select! {
             biased;
             () = asked.reached(CancelLevel::Drain) => None,
@@ -114,7 +114,7 @@ impl Work for EachWork {
             Err(why) => return failed(ErrorKind::Input, why),
         };
         let Some(permit) = permit else {
-            // The run may be over before whoever leads it through a stop has told the engine why.
+            // The run may be over before its stages have told the engine why.
             told.drain(asked.reason().or(told.reason()).unwrap_or(CancelReason::Requested));
             let (verdict, value) = halted_without_effect(UNBEGUN);
             return Attempt::new(verdict, value);
@@ -257,7 +257,7 @@ impl EachWork {
                 }
             }
         });
-        (ran.stdout, ran.stderr) = Arc::into_inner(printed).expect("whoever filled a file is through with it");
+        (ran.stdout, ran.stderr) = Arc::into_inner(printed).expect("what filled a file is through with it");
         let Err((target, error)) = saved else { return verdict };
         let message = format!("cannot write `{}`: {error}", target.name().display());
         ran.error.get_or_insert((ErrorKind::Save, message));
@@ -338,7 +338,7 @@ async fn store<'a>(
             let part = target.fill(None, fill).await?;
             tokio::select! {
                 finished = target.finish(part) => finished,
-                // What takes so long is a pipe that nobody reads.
+                // What takes so long is a pipe without a reader.
                 _ = level.wait_for(|level| *level > StopLevel::Run) => {
                     Err(io::Error::other("stopped before what was printed had been taken"))
                 }

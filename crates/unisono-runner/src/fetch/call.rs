@@ -71,7 +71,7 @@ impl PageKeys {
 /// What was asked, and what came back.
 #[derive(Debug, Default)]
 pub struct Fetched {
-    /// What was asked for; `None` when nobody could tell.
+    /// What was asked for; `None` when the row could not be understood.
     pub asked: Option<(Method, Url)>,
     /// The answer, the error, or both.
     pub reply: AttemptResult,
@@ -79,7 +79,7 @@ pub struct Fetched {
     pub selected: Option<Bytes>,
     /// Where the body was saved to, and how long it is.
     pub saved: Option<(PathBuf, u64)>,
-    /// The next page: `None` where there are no pages, or nobody knows; `Some(None)` after the last.
+    /// The next page: `None` where there are no pages, or that is not known; `Some(None)` after the last.
     pub next: Option<Option<Url>>,
     /// The next page is under way.
     pub(crate) goes_on: bool,

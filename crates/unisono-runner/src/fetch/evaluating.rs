@@ -1,11 +1,11 @@
-//! The process that evaluates expressions: what it is asked, what it answers, and how it is kept small.
+//! The process that evaluates expressions: what it is asked, what it returns, and how it is kept small.
 //!
 //! Standard input is a socket. A question is the lengths of an expression and a body, and both; an answer is whether it
 //! went well, how many outputs there are, where the first ends, and their text with commas between, or why there is
 //! none. Numbers are little-endian. Both sides are one program, so there is nothing to negotiate.
 //!
-//! It may have so much memory and no core file, and ends with whoever asks it: at the end of its socket, of which a
-//! thread watches out while the other one evaluates, and with the thread that started it.
+//! It may have so much memory and no core file, and ends with the process that asks it: at the end of its socket, for
+//! which a thread watches while the other one evaluates, and with the thread that started it.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -95,13 +95,13 @@ impl Reply {
     }
 }
 
-/// Evaluates expressions for whoever has started this process, until that one goes. Never prints.
+/// Evaluates expressions for the process that has started this one, until that goes. Never prints.
 ///
 /// # Errors
 /// When the process was not started for this, or cannot be kept small.
 pub fn serve_expressions() -> io::Result<()> {
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    // What is no socket is somebody's terminal or file.
+    // What is no socket is a terminal or a file: then this process was not started by a run.
     socket.peer_addr()?;
     limit(Resource::As, MOST_MEMORY)?;
     limit(Resource::Core, 0)?;
@@ -119,7 +119,7 @@ fn limit(resource: Resource, most: u64) -> io::Result<()> {
     Ok(setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?)
 }
 
-/// Ends this process, whatever it is doing, when nobody is at the other end.
+/// Ends this process, whatever it is doing, when the other end has closed.
 fn end_with(socket: &UnixStream) {
     let mut ends = [PollFd::new(socket, PollFlags::RDHUP)];
     while poll(&mut ends, None).is_err() {}
@@ -137,7 +137,7 @@ fn answer_all(mut socket: &UnixStream) -> io::Result<()> {
         let (lengths, _) = head.as_chunks::<8>();
         let expression = String::from_utf8(read(socket, lengths[0])?).map_err(|_| io::ErrorKind::InvalidData)?;
         let body = read(socket, lengths[1])?;
-        // A panic is jaq's, and ends the row that caused it alone. Its message goes to where nobody reads it.
+        // A panic is jaq's, and ends the row that caused it alone. Its message goes to /dev/null.
         let answered = catch_unwind(AssertUnwindSafe(|| answer(expression, &body, &mut known)));
         let reply = Reply::new(answered.unwrap_or_else(|_| Err("the evaluator failed on this body".to_owned())));
         socket.write_all(&reply.head())?;

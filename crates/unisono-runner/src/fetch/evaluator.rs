@@ -6,9 +6,9 @@
 //!
 //! jaq cannot be interrupted, so what lasts too long is killed with its process: after [`LONGEST`], or with the attempt
 //! whose turn it is, before its own time is over. Its row fails. The next row gets a new process. A process that ends
-//! unasked (it ran out of memory, of stack, or somebody killed it) costs the row that it was at a second try in a new
-//! one, and only when that ends as well is it the row's fault. Nobody else notices: rows wait for their turn in the
-//! order in which they came.
+//! unasked (it ran out of memory, of stack, or was killed from outside) costs the row that it was at a second try in a
+//! new one, and only when that ends as well is it the row's fault. No other row notices: they wait for their turn in
+//! the order in which they came.
 
 use std::{
     cell::{OnceCell, RefCell},
@@ -60,7 +60,7 @@ pub(crate) struct Evaluator {
     command: Option<EvaluatorCommand>,
     /// Held by the row whose turn it is, across its question and answer. Fair, so no row waits for ever.
     process: Mutex<Option<Process>>,
-    /// Killed processes whose end nobody has taken in yet; looked at now and then, and waited for at the end.
+    /// Killed processes that have not been reaped yet; looked at now and then, and waited for at the end.
     killed: Rc<RefCell<Vec<Ending>>>,
 }
 
@@ -88,7 +88,7 @@ impl Evaluator {
 
     /// Ends the process, and waits for its end.
     pub(crate) async fn close(&self) {
-        // Nobody's turn any more, and dropping it kills it.
+        // No row has its turn any more, and dropping the process kills it.
         drop(self.process.lock().await.take());
         let killed = self.killed.take();
         for ending in killed {
@@ -107,8 +107,8 @@ impl Evaluator {
                 Some(process) => process,
                 None => self.start()?,
             };
-            // Dropped in the middle, as when the attempt is stopped, it is killed: nobody could tell whose answer comes
-            // next.
+            // Dropped in the middle, as when the attempt is stopped, it is killed: its answer would be taken for that
+            // of the row after.
             match timeout_at((now + limit).into(), process.exchange(&question)).await {
                 Ok(Ok(reply)) => {
                     *turn = Some(process);
@@ -234,7 +234,7 @@ impl Ending {
 
     /// Takes in its end, if it has come.
     fn has_ended(&mut self) -> bool {
-        // Where somebody else takes in the ends of all children, it is no child of ours any more.
+        // Where the program reaps all its children itself, it is no child of ours any more.
         !matches!(reap(self.pid), Ok(None))
     }
 
@@ -242,7 +242,7 @@ impl Ending {
     async fn wait(self) -> Option<ExitStatus> {
         let watched = self.end.try_clone().and_then(Watched::readable);
         if let Ok(watched) = watched {
-            // An error means that nobody will tell us more.
+            // An error means that nothing more will be known of it.
             let _ = std::future::poll_fn(|context| watched.poll_read_ready(context).map(drop)).await;
         }
         reap(self.pid).ok().flatten().map(|ended| ended.status)
@@ -417,8 +417,8 @@ mod tests {
         assert_eq!(run(&evaluator, &expression, "1", None).await.unwrap(), "65536");
         assert!(number(&evaluator).await.is_some());
         evaluator.close().await;
-        let nobody = Evaluator::new(None);
-        assert!(run(&nobody, &expression, "1", None).await.unwrap_err().contains("too many steps"));
+        let without = Evaluator::new(None);
+        assert!(run(&without, &expression, "1", None).await.unwrap_err().contains("too many steps"));
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! All of jq, by jaq: reading expressions anywhere, evaluating them where a crash costs nothing.
 //!
-//! What an expression may call is a list: a function that jaq learns some day is not on it until somebody has looked at
-//! what it does. Reading recurses as deeply as an expression nests, so it has a thread with room for the longest.
+//! What an expression may call is a list: a function that jaq learns some day is not on it until what it does has
+//! been looked at. Reading recurses as deeply as an expression nests, so it has a thread with room for the longest.
 //!
 //! What comes out is JSON or an error: not a number, infinity, bytes, a name that is no string, a number with too many
 //! digits and too many levels have no place in a line of results. (jq prints `null`, or the largest double, instead.)

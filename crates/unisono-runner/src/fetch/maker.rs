@@ -177,7 +177,7 @@ pub fn method(text: &str) -> Result<Method, String> {
     }
 }
 
-/// Who is named without a password has one there; a password in the address wins.
+/// A user who is named without a password has one there; a password in the address wins.
 fn from_netrc(netrc: &Netrc, url: &Url) -> Option<Login> {
     match url.user() {
         None => netrc.get(url.host(), None),
@@ -186,8 +186,8 @@ fn from_netrc(netrc: &Netrc, url: &Url) -> Option<Login> {
     }
 }
 
-/// A name is shown and kept everywhere; one that is the row's address may have a password in it. What nobody could read
-/// may be one as well.
+/// A name is shown and kept everywhere; one that is the row's address may have a password in it. What could not be
+/// read may be one as well.
 fn without_user(id: Box<str>, is_bad: bool) -> Box<str> {
     let begins = id.trim_start().get(..4).is_some_and(|begin| begin.eq_ignore_ascii_case("http"));
     match id.contains('@') && (begins || (is_bad && id.contains(':'))) {

@@ -92,7 +92,7 @@ pub async fn fetch(plan: FetchPlan, cancel: CancelToken, monitor: Monitor, gauge
         return Err(Error::usage(why));
     }
     let expect = plan.http.expect.clone();
-    // Also where others send: a certificate that is of no use is found before anything is sent.
+    // Also where other machines send: a certificate that is of no use is found before anything is sent.
     let client = Client::new(plan.http)?;
     let (http, broken) = match plan.remote {
         None => (AttemptClassifier::new(client), None),

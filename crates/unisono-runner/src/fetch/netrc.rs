@@ -99,7 +99,7 @@ impl Netrc {
     /// Takes a word; returns what the next one is.
     fn take(&mut self, state: State, word: String) -> State {
         let mut say = |said| {
-            // Before any entry it is about nobody.
+            // Before any entry it is about no host.
             if let Some(entry) = self.entries.last_mut() {
                 entry.0.push(said);
             }
@@ -136,7 +136,7 @@ impl Entry {
         for said in &self.0 {
             match said {
                 Said::Login(name) => login = Some(name.as_str()).filter(|name| user.is_none_or(|user| user == *name)),
-                // One before its login is anybody's.
+                // One before its login holds for any user.
                 Said::Password(secret) if user.is_none() || login.is_some() => password = Some(secret),
                 Said::Password(_) => {}
             }

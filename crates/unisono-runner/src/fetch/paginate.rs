@@ -70,7 +70,7 @@ impl Paginate {
     /// The request for the page after this one; `None` after the last.
     ///
     /// # Errors
-    /// When an expression fails, or what it answers is not an address.
+    /// When an expression fails, or what it returns is not an address.
     pub(crate) async fn next(
         &self,
         evaluator: &Evaluator,

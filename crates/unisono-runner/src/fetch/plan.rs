@@ -11,7 +11,7 @@ pub struct FetchPlan {
     pub frame: Frame<FetchCall>,
     /// How to speak to servers.
     pub http: ClientOptions,
-    /// Who sends the requests, unless it is this process.
+    /// Where the requests are sent from, unless it is this process.
     pub remote: Option<RemoteSender>,
     /// What to keep of an answer.
     pub select: Option<Filter>,

@@ -1,6 +1,6 @@
-//! A run whose requests are sent by other machines: where it puts them, and who carries them.
+//! A run whose requests are sent by other machines: where it puts them, and what carries them.
 //!
-//! Whoever carries them says so when it cannot any more. Then the run is stopped, since every further row would fail
+//! The carrier says so when it cannot carry them any more. Then the run is stopped, since every further row would fail
 //! for a reason that has nothing to do with it; what was not started is left for a later run.
 
 use std::convert::Infallible;
@@ -16,7 +16,7 @@ pub struct RemoteSender {
     broken: watch::Receiver<Option<String>>,
 }
 
-/// Where whoever carries requests takes them from. When it is dropped, what is under way counts as lost.
+/// Where requests are taken from to be carried. When it is dropped, what is under way counts as lost.
 pub struct Carrier {
     /// The requests, as bytes.
     pub queue: RemoteQueue,
@@ -38,7 +38,7 @@ impl Carrier {
 }
 
 impl RemoteSender {
-    /// What sends requests by way of it, and who says when that is over.
+    /// What sends requests by way of it, and what says when that is over.
     pub(crate) fn attempts(self, expect: StatusSet) -> (AttemptClassifier, Option<watch::Receiver<Option<String>>>) {
         (AttemptClassifier::over(Remote::new(self.channel, expect)), Some(self.broken))
     }
@@ -49,7 +49,7 @@ pub(crate) async fn stop_when_broken(
     broken: Option<watch::Receiver<Option<String>>>,
     cancel: &CancelToken,
 ) -> Infallible {
-    // A carrier that has just gone has given back what it had.
+    // A carrier that has just gone has given back what it had: that is no reason to stop.
     if let Some(mut broken) = broken
         && broken.wait_for(Option::is_some).await.is_ok()
     {

@@ -10,7 +10,7 @@ use crate::{
     work::{Call, Done},
 };
 
-/// What an item asks for. The item itself stays with whoever calls the function.
+/// What an item asks for. The item itself stays with the caller of the function.
 #[derive(Debug)]
 pub struct FunctionCall<V> {
     /// What its limits are kept by; empty where there is nothing to tell apart.
@@ -23,8 +23,8 @@ pub struct FunctionCall<V> {
     pub item: Option<Arc<[u8]>>,
     /// Doing it twice does no more than doing it once.
     pub repeatable: bool,
-    /// What the function answers.
-    pub answers: PhantomData<fn() -> V>,
+    /// What the function returns.
+    pub returns: PhantomData<fn() -> V>,
 }
 
 /// A call to be made.
@@ -36,7 +36,7 @@ pub struct Invocation {
     pub attempt: u16,
 }
 
-/// How a call ended, as whoever made it says.
+/// How a call ended, as its caller says.
 #[derive(Debug)]
 pub struct CallResult<V> {
     /// How.
@@ -64,7 +64,7 @@ pub enum CallEnd {
     Stopped,
     /// It was asked to end, and went on to an end of its own.
     Swallowed,
-    /// Nobody knows: what it ran on has gone, and it may have taken effect before.
+    /// That is not known: what it ran on has gone, and it may have taken effect before.
     Lost,
 }
 

@@ -8,14 +8,14 @@ use unisono_core::{Limits, RetryPolicy, Times};
 use super::{CallResult, FunctionCall, Invocation};
 use crate::Frame;
 
-/// Everything about a run, parsed and checked. `V` is what a function answers or raises.
+/// Everything about a run, parsed and checked. `V` is what a function returns or raises.
 pub struct FunctionPlan<V: Send + 'static> {
     /// What every run has.
     pub frame: Frame<FunctionCall<V>>,
     /// Where calls are put, and their ends come from.
     pub calls: UnattachedPool<Invocation, CallResult<V>>,
-    /// Called once nothing new is to begin, whoever has decided that: what was put on the desk and has not begun is
-    /// better given back as stopped than begun.
+    /// Called once nothing new is to begin, by whatever decision: what was submitted and has not begun is better given
+    /// back as stopped than begun.
     pub drained: Box<dyn FnOnce() + Send>,
     /// How long a call may take to end that was asked to.
     pub patience: Duration,
@@ -33,13 +33,13 @@ pub fn function_calls<V: Send + 'static>(
     unisono_batch::BlockingPool::with_foreign_workers(notifier)
 }
 
-/// The limits, times and repeats that functions have where nobody says it: twenty at once, for as long as it takes,
-/// once.
+/// The limits, times and repeats that functions have unless the user says otherwise: twenty at once, for as long as it
+/// takes, once.
 pub fn function_settings() -> Settings {
     Settings {
         limits: Limits::new(NonZeroU32::new(20), None),
         times: Times { timeout: None, deadline: None, ..Times::default() },
-        // Whoever asks for three repeats of a deployment wants three, however many others fail.
+        // A user who asks for three repeats of a deployment wants three, however many others fail.
         retry: RetryPolicy { budget: None, ..RetryPolicy::never() },
         ordered_by_key: false,
     }

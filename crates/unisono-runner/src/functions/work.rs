@@ -65,7 +65,7 @@ impl<V: Send + 'static> Work for FunctionWork<V> {
 
     fn halted(&self, item: &Item<FunctionCall<V>>, halt: Halt, last: Option<Returned<V>>) -> (Verdict, Returned<V>) {
         let (verdict, reason): (_, Returned<V>) = halted_between_attempts(halt, self.times, item.call.repeatable);
-        // What the last attempt raised is the error of a failure alone: whoever is out of time is told of that.
+        // What the last attempt raised is the error of a failure alone: a call that is out of time says that.
         let last = last.filter(|_| verdict == Verdict::Final(OutcomeKind::Failed)).unwrap_or_default();
         (verdict, Returned { error: reason.error, ..last })
     }
@@ -84,7 +84,7 @@ impl<V: Send + 'static> FunctionWork<V> {
         };
         let mut stopped = self.stopped.clone();
         tokio::select! {
-            // Who tells it outlives the run.
+            // The sender outlives the run, so an error does not come.
             _ = stopped.wait_for(|stopped| *stopped) => AttemptStop::Asked,
             () = time => if by == item_by { AttemptStop::Deadline } else { AttemptStop::Timeout },
         }
@@ -111,7 +111,7 @@ impl<V: Send + 'static> FunctionWork<V> {
             CallEnd::Failed(kind) => (Verdict::Final(OutcomeKind::Failed), Some((kind, message))),
             CallEnd::Lost => {
                 let otherwise = if repeatable { OutcomeKind::Failed } else { OutcomeKind::Ambiguous };
-                // Whoever asks for repeats has said that a second call is worth its risk.
+                // A user who asks for repeats has said that a second call is worth its risk.
                 let verdict =
                     if retry { Verdict::Retry { otherwise, not_before: None } } else { Verdict::Final(otherwise) };
                 (verdict, Some((ErrorKind::Died, message)))

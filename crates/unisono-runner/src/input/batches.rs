@@ -46,7 +46,7 @@ pub(crate) fn on_thread<C: Send + 'static>(
         let batcher = Rc::new(RefCell::new(Batcher::new(sender)));
         let read = read(&batcher);
         let mut batcher = batcher.borrow_mut();
-        // The one who reads may have gone; then there is nobody to tell.
+        // The run may have gone; then its last rows are not wanted either.
         let _ = batcher.flush();
         if let Err(Stopped::Failed(why)) = read {
             let _ = batcher.sender.blocking_send(RowBatch::Failed(why));
@@ -60,7 +60,7 @@ pub(crate) fn on_thread<C: Send + 'static>(
 /// Why reading ended early.
 #[derive(Debug)]
 pub(crate) enum Stopped {
-    /// Nobody wants more.
+    /// The run has gone, and takes no more rows.
     Gone,
     /// It could not go on.
     Failed(String),
@@ -78,24 +78,24 @@ impl Stopped {
 
 impl std::convert::From<io::Error> for Stopped {
     fn from(error: io::Error) -> Self {
-        match error.get_ref().is_some_and(|inner| inner.is::<NobodyTakes>()) {
+        match error.get_ref().is_some_and(|inner| inner.is::<NoReceiver>()) {
             true => Self::Gone,
             false => Self::Failed(error.to_string()),
         }
     }
 }
 
-/// What [`Handing`] reports when nobody wants more rows; no error of a file can be taken for it.
+/// What [`Handing`] reports when the run takes no more rows; no error of a file can be taken for it.
 #[derive(Debug)]
-struct NobodyTakes;
+struct NoReceiver;
 
-impl fmt::Display for NobodyTakes {
+impl fmt::Display for NoReceiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("nobody takes rows any more")
+        f.write_str("the run takes no more rows")
     }
 }
 
-impl std::error::Error for NobodyTakes {}
+impl std::error::Error for NoReceiver {}
 
 /// Hands rows over in batches.
 pub(crate) struct Batcher<C> {
@@ -161,7 +161,7 @@ pub(crate) struct Handing<C> {
 
 impl<C> Read for Handing<C> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.batcher.borrow_mut().flush().map_err(|_| io::Error::other(NobodyTakes))?;
+        self.batcher.borrow_mut().flush().map_err(|_| io::Error::other(NoReceiver))?;
         self.inner.read(buffer)
     }
 }

@@ -16,7 +16,7 @@ pub(super) fn read<M: Maker>(reader: impl Read, delimiter: u8, rows: &mut Rows<M
             return rows.push(number, &LineRow(line));
         }
         match std::str::from_utf8(line).map(str::trim) {
-            // Empty lines and comments are for whoever reads the file.
+            // Empty lines and comments are for people.
             Ok(text) if text.is_empty() || text.starts_with('#') => Ok(()),
             Ok(text) => match strange(text) {
                 None => rows.push(number, &LineRow(text.as_bytes())),

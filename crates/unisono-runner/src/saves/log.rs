@@ -1,7 +1,7 @@
 //! Marks of files that were put in place, for a run that is killed between a file and its line.
 //!
 //! A mark goes to the log before its file gets its name, with one write and without a sync: what counts is that it
-//! outlives the process. After a power failure it may be missing; then the file is taken for somebody else's, and its
+//! outlives the process. After a power failure it may be missing; then the file is taken for a foreign one, and its
 //! row says so instead of replacing it.
 //!
 //! The log lies beside the results, as `NAME.SEED.saves`: the seed, which is in their run file, finds it under whatever

@@ -1,9 +1,9 @@
 //! Files that rows write to: a name belongs to one row, and a file gets its name when it is whole.
 //!
-//! *Whose a name is.* [`Saves::claim`] is asked when a row is taken in, in the order of the input, so that the winner
-//! is never a matter of luck. What is compared is where a name leads to (`names.rs`), and a name that is taken is
-//! refused before anything is sent or started. An earlier run's lines say what they have saved, and that outranks the
-//! order of this input.
+//! *Which row a name belongs to.* [`Saves::claim`] is asked when a row is taken in, in the order of the input, so that
+//! the winner is never a matter of luck. What is compared is where a name leads to (`names.rs`), and a name that is
+//! taken is refused before anything is sent or started. An earlier run's lines say what they have saved, and that
+//! outranks the order of this input.
 //!
 //! *What may be replaced.* What the row itself has put there: its line says so, or a mark in the log (`log.rs`), for a
 //! run that was killed between a file and its line. Everything else needs the user's word (`overwrite`), and what
@@ -77,7 +77,7 @@ pub(crate) struct Refusal {
     pub(crate) own: Vec<SavedFile>,
 }
 
-/// The names of a run, and whose they are.
+/// The names of a run, and the rows that they belong to.
 pub(crate) struct Saves {
     shared: Arc<Shared>,
     identity: Identity,
@@ -85,7 +85,7 @@ pub(crate) struct Saves {
     /// By what a name leads to. Hashes of 64 bits tell ten million names apart with a doubt of one in a hundred
     /// thousand.
     taken: HashMap<u64, Rc<Owner>>,
-    /// Folders that have to be made for them, and for whom.
+    /// Folders that have to be made for them, and for which row.
     folders_to_make: HashMap<u64, Rc<Owner>>,
     /// What the lines of earlier runs have saved.
     earlier: HashMap<u64, Saved>,
@@ -211,6 +211,7 @@ impl Saves {
             folders.extend_from_slice(&resolved.missing);
             targets.push(self.target(name.clone(), resolved, row, is_ours));
         }
+        // After the last name, so that a row that is refused one has taken none.
         if !keys.is_empty() {
             let owner = Rc::new(Owner::of(row));
             self.taken.extend(keys.into_iter().map(|key| (key, owner.clone())));
@@ -283,7 +284,7 @@ impl Saves {
         }
     }
 
-    /// Nobody else's, whatever a row is called.
+    /// No row's, whatever it is called.
     fn reserve(&mut self, path: &Path, what: &'static str) {
         let Ok(resolved) = self.folders.resolve(path) else { return };
         if matches!(resolved.found, Found::Stream { .. }) {

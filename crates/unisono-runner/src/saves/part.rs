@@ -3,8 +3,8 @@
 //!
 //! Where the file system can (`O_TMPFILE`), there is no name at all, and nothing is left of it whatever ends us.
 //! Elsewhere it is called `.unisono-*.part`, as is what is about to take the place of a file that is there. Such a file
-//! is locked for as long as somebody works on it; the next run that saves into its folder takes away those that nobody
-//! does.
+//! is locked for as long as a run fills it; the next run that saves into its folder takes away those that are not
+//! locked.
 
 use std::{
     collections::HashSet,
@@ -82,7 +82,7 @@ impl Part {
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
                 match linkat(CWD, named, CWD, path, AtFlags::empty()) {
                     Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) if !is_there(path)? => {
-                        // It has neither: whoever makes this very name in the next microsecond loses it.
+                        // It has neither: a file that gets this very name in the next microsecond is lost.
                         std::fs::rename(named, path)?;
                     }
                     linked => {
@@ -101,7 +101,7 @@ impl Part {
     pub(super) fn replace(&mut self, path: &Path, permissions: u32) -> io::Result<()> {
         self.file.set_permissions(std::fs::Permissions::from_mode(permissions))?;
         if self.named.is_none() {
-            // Locked before it has a name, so that nobody takes it away.
+            // Lock before name, so that no other run sweeps it away.
             flock(&self.file, FlockOperation::NonBlockingLockExclusive)?;
             let name = part_name(folder(path));
             self.link(&name)?;
@@ -167,7 +167,7 @@ fn named(folder: &Path) -> io::Result<(File, Option<PathBuf>)> {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
             opened => opened?,
         };
-        // Somebody who sweeps may have taken it away between the two.
+        // Another run's sweep may have taken it away between the creation and the lock.
         let is_locked = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
         if is_locked && is_at(&file, &path) {
             return Ok((file, Some(path)));
@@ -187,7 +187,7 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// Takes away what was left by runs that were killed. What cannot be taken away is in nobody's way.
+/// Takes away what was left by runs that were killed. What cannot be taken away does no harm.
 fn sweep(folder: &Path) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries.flatten() {

@@ -20,7 +20,7 @@ use crate::fifo;
 /// A pipe or a device. Locked by the row whose bytes go into it.
 pub(super) type StreamLock = Arc<Mutex<PipeReader>>;
 
-/// Who reads a pipe, as far as is known.
+/// The reader of a pipe, as far as is known.
 #[derive(Debug, Default)]
 pub(super) enum PipeReader {
     /// None has been seen.

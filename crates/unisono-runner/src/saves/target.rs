@@ -122,13 +122,14 @@ impl Target {
         match target.kind {
             Kind::File { is_precious } => {
                 let work = move || {
+                    // Sync before rename: after a power failure the name must not lead to an empty file.
                     if is_precious {
                         part.sync()?;
                     }
                     let seen = part.seen()?;
                     if let Some(log) = &target.shared.log {
-                        // Before it has its name: a mark without a file does no harm, a file without a mark is
-                        // nobody's.
+                        // Mark before name: a mark without a file does no harm, and a file without a mark would be
+                        // refused to its own row after a crash.
                         log.add(seen.mark(target.key, target.fingerprint))?;
                     }
                     Ok(Filled { target, part, seen: Some(seen) })

@@ -286,7 +286,7 @@ proptest! {
             let [output, stderr] = files(plan.rows[row]);
             let is_owner = ours.get(&output) == Some(&row);
             prop_assert_eq!(line["outcome"] == "ok", is_owner, "{}", line);
-            // What a line does not say, nobody may replace any more.
+            // What a line does not say, no row may replace any more.
             for (member, file) in [("saved", output), ("saved_stderr", stderr)] {
                 let is_there = is_owner && root.join(file).exists();
                 prop_assert_eq!(line.get(member).is_some(), is_there, "{}: {}", member, line);
@@ -295,7 +295,7 @@ proptest! {
         for (file, row) in ours.iter().filter(|(file, _)| root.join(file).exists()) {
             prop_assert_eq!(fs::read_to_string(root.join(file)).unwrap(), format!("row {row}"));
         }
-        // Somebody has each name that was asked for and that was free.
+        // Each name that was asked for and was free has its row.
         let asked = plan.rows.iter().map(|name| NAMES[*name].1).filter(|file| *file != "foreign");
         prop_assert!(asked.clone().all(|file| ours.contains_key(file)));
         prop_assert_eq!(fs::read_to_string(root.join("foreign")).unwrap(), "mine");

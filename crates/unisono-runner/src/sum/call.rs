@@ -71,7 +71,7 @@ pub struct Bare {
 /// What became of a file.
 #[derive(Debug, Default)]
 pub struct DigestResult {
-    /// The file; `None` when nobody could tell.
+    /// The file; `None` when the row could not be understood.
     pub path: Option<Arc<Path>>,
     /// Its digests, in the order in which they were asked for.
     pub digests: Vec<Digest>,

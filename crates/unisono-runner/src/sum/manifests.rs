@@ -28,7 +28,7 @@ pub struct Tally {
     is_read: AtomicBool,
     /// Entries whose file is there; counted where missing ones may be passed over.
     present: AtomicU64,
-    /// What its ambiguous digests were found to be: the likely algorithm, or the other one; 0 as long as nobody knows.
+    /// What its ambiguous digests were found to be: the likely algorithm, or the other one; 0 while that is not known.
     decided: AtomicU8,
     /// Ambiguous digests that fit neither.
     unlike: AtomicU64,
@@ -92,8 +92,8 @@ impl Tally {
         if self.decided.load(Relaxed) == OTHER { [other, likely] } else { [likely, other] }
     }
 
-    /// Whether a digest that fits may count. Whoever can write a file can make any XXH3 of it; so it counts only if all
-    /// that fits in its manifest is XXH3, and never beside MD5.
+    /// Whether a digest that fits may count. A person who can write a file can make any XXH3 of it; so it counts only
+    /// if all that fits in its manifest is XXH3, and never beside MD5.
     pub(super) fn accepts(&self, likely: Digest, other: Digest, fits: Digest) -> bool {
         let is = if fits == other { OTHER } else { LIKELY };
         self.other.get_or_init(|| (likely.algorithm(), other.algorithm()));
@@ -125,7 +125,7 @@ impl Tally {
                 "no digest of `{name}` fits its file, neither as {likely} nor as {other}: if they are of another algorithm, \
                  check them with its own program"
             )),
-            // Of the others it makes no difference: nobody can make a file for a digest of theirs.
+            // Of the others it makes no difference: no file can be made for a digest of theirs.
             (Some((likely, other)), OTHER) if *other == Algorithm::Xxh3_128 => verdict.warnings.push(format!(
                 "the digests of `{name}` were found to be of {other}, not {likely}; --algorithm {other} says so"
             )),

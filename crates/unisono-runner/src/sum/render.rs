@@ -47,7 +47,7 @@ pub(super) fn render(manifest: &ManifestOut) -> Result<Option<String>, Error> {
         })
         .map_err(fail);
     if replaced.is_err() {
-        // The disk may be full, and nobody needs half of it.
+        // The disk may be full, and half of it is of no use.
         let _ = fs::remove_file(&part);
     }
     Ok(replaced?
@@ -55,7 +55,7 @@ pub(super) fn render(manifest: &ManifestOut) -> Result<Option<String>, Error> {
 }
 
 fn write_part(manifest: &ManifestOut, entries: &[(PathBuf, Vec<Digest>)], part: &Path) -> io::Result<File> {
-    // Nobody else writes it meanwhile, since the results beside it are locked. What a link of this name leads to is
+    // No other run writes it meanwhile, since the results beside it are locked. What a link of this name leads to is
     // none of ours, so it is neither followed nor opened.
     match fs::remove_file(part) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -82,7 +82,7 @@ fn keep_attributes(path: &Path, file: &File) -> io::Result<Option<u32>> {
     let mut kept = true;
     if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
         let change = |uid: Option<u32>| fchown(file, uid.map(Uid::from_raw), Some(Gid::from_raw(old.gid())));
-        // Only root may give a file away; to a group of their own anybody may.
+        // Only root may give a file away; to a group of their own every user may.
         kept = match change(Some(old.uid())).or_else(|_| change(None)) {
             Ok(()) => old.uid() == file.metadata()?.uid(),
             Err(Errno::PERM) => false,

@@ -123,7 +123,7 @@ impl Tree {
     fn push(&self, root: PathBuf, is_named: bool, origin: &RowOrigin, out: &FileBatcher) -> Result<(), Stopped> {
         for step in walk_steps(std::slice::from_ref(&root), &self.options).map_err(Stopped::Failed)? {
             let Some(Found { path, entry }) = step else {
-                // A tree of which nothing is wanted may be large, and whoever wanted it may have gone.
+                // A tree of which nothing is wanted may be large, and the run may have gone.
                 if out.borrow().is_gone() {
                     return Err(Stopped::Gone);
                 }
@@ -150,7 +150,7 @@ impl Tree {
     }
 }
 
-/// What is done about something that is no regular file, and that was named: whoever did so wants its digest.
+/// What is done about something that is no regular file, and that was named: the user wants its digest.
 fn named(special: Special) -> FileTask {
     match special {
         Special::Fifo => FileTask::Digest { known: Known::Fifo },

@@ -16,7 +16,7 @@ pub struct Line {
     pub row: u64,
     /// 1 where there are no pages, which is the same line.
     pub page: u32,
-    /// `None` of a row that nobody could understand, whose content is not its own.
+    /// `None` of a row that could not be understood, whose content is not its own.
     pub content: Option<u64>,
     pub outcome: OutcomeKind,
     pub effect: Effect,
@@ -139,9 +139,9 @@ fn what_is_pending_has_no_line(rows: &[(u64, Option<Script>)], after: &[Line], r
     }
 }
 
-/// What may have had an effect is begun again only in the way in which it could be repeated. Whoever asks for what is
-/// ambiguous to be tried again accepts what that does, and what was done before does not count any more. Nobody else
-/// does, and no run repeats by itself what it did.
+/// What may have had an effect is begun again only in the way in which it could be repeated. A user who asks for
+/// what is ambiguous to be tried again accepts what that does, and what was done before does not count any more. No
+/// other run is given that, and none repeats by itself what it did.
 fn nothing_is_repeated_that_must_not_be(ledger: &[Begun], run: u32, mode: Mode, before: &[Line]) {
     let accepts_doubles = mode == Mode::RetryFailed { ambiguous: true };
     for (at, begun) in ledger.iter().enumerate().filter(|(_, begun)| begun.run == run) {

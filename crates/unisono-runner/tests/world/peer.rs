@@ -264,7 +264,7 @@ impl Work for Scripted {
         tokio::time::sleep(step.takes).await;
         match step.ending {
             Ending::Hang => std::future::pending().await,
-            // Quiet, and as any other panic to whoever catches it.
+            // Quiet, and as any other panic to what catches it.
             Ending::Panic => std::panic::resume_unwind(Box::new("as scripted")),
             _ => {}
         }

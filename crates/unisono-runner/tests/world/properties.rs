@@ -48,7 +48,7 @@ enum Before {
 fn live(history: &History) {
     let mut world = World::new();
     let mut rows: Vec<_> = history.rows.iter().enumerate().map(|(at, row)| (at as u64 + 1, row.clone())).collect();
-    // In which order it was before, where nobody knows which of them was taken in.
+    // In which order it was before, where it is not known which of them was taken in.
     let mut other = None;
     for (number, (how, before)) in history.runs.iter().enumerate() {
         let (mut input, mut how) = (rows.clone(), how.clone());

@@ -176,7 +176,7 @@ impl World {
         text.split_inclusive('\n').filter(is_whole).map(Line::parse).collect()
     }
 
-    /// One run over these rows, each with its content. `None`: nobody can understand the row.
+    /// One run over these rows, each with its content. `None`: the row cannot be understood.
     pub fn run(&mut self, rows: &[(u64, Option<Script>)], how: &RunOptions) -> End {
         self.peer.run.set(self.peer.run.get() + 1);
         self.sunk.clear();
@@ -340,7 +340,7 @@ impl Feed<Asked> for Rows {
     }
 }
 
-/// Whether the run was woken, and who waits for that.
+/// Whether the run was woken, and what waits for that.
 #[derive(Default)]
 struct Woken {
     flag: AtomicBool,
@@ -350,8 +350,8 @@ struct Woken {
 impl Woken {
     async fn wait(&self) {
         let wait = poll_fn(|context| {
-            *self.outer.lock().expect("nobody panics with it") = Some(context.waker().clone());
-            // After the waker is known: what comes in between would wake nobody.
+            *self.outer.lock().expect("no holder panics") = Some(context.waker().clone());
+            // Register before looking: a wake-up in between would be lost.
             if self.flag.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
         });
         pin!(wait).await;
@@ -361,7 +361,7 @@ impl Woken {
 impl Wake for Woken {
     fn wake(self: Arc<Self>) {
         self.flag.store(true, Ordering::Release);
-        if let Some(outer) = self.outer.lock().expect("nobody panics with it").take() {
+        if let Some(outer) = self.outer.lock().expect("no holder panics").take() {
             outer.wake();
         }
     }
