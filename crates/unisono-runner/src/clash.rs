@@ -22,11 +22,11 @@ use crate::Error;
 pub struct Named {
     what: String,
     path: PathBuf,
-    identity: Option<Identity>,
+    identity: Option<FileIdentity>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Identity {
+enum FileIdentity {
     /// Device and inode.
     There(u64, u64),
     /// Those of its folder, and its name.
@@ -92,25 +92,25 @@ fn shown(named: &Named) -> String {
 }
 
 /// Nothing where it cannot be the same as another in any way that matters.
-fn identity(path: &Path) -> Option<Identity> {
+fn identity(path: &Path) -> Option<FileIdentity> {
     match fs::metadata(path) {
         Ok(metadata) => there(&metadata),
         Err(_) => {
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
             let folder = fs::metadata(folder).ok()?;
-            Some(Identity::Absent(folder.dev(), folder.ino(), path.file_name()?.to_owned()))
+            Some(FileIdentity::Absent(folder.dev(), folder.ino(), path.file_name()?.to_owned()))
         }
     }
 }
 
-fn open(descriptor: rustix::io::Result<std::os::fd::OwnedFd>) -> Option<Identity> {
+fn open(descriptor: rustix::io::Result<std::os::fd::OwnedFd>) -> Option<FileIdentity> {
     there(&File::from(descriptor.ok()?).metadata().ok()?)
 }
 
-fn there(metadata: &fs::Metadata) -> Option<Identity> {
+fn there(metadata: &fs::Metadata) -> Option<FileIdentity> {
     let kind = metadata.file_type();
     let keeps = kind.is_file() || kind.is_block_device() || kind.is_fifo();
-    keeps.then(|| Identity::There(metadata.dev(), metadata.ino()))
+    keeps.then(|| FileIdentity::There(metadata.dev(), metadata.ino()))
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use crate::{
     ledger::{Ledger, Listing, ReorderBuffer},
     notes::Notes,
     pages::Pages,
-    saves::{Earlier, Results, Saves},
+    saves::{Earlier, ResultsFile, Saves},
     source::RowSource,
     twins::Prepare,
     work::{Call, Done, Work, WorkJob, outcome},
@@ -200,7 +200,7 @@ pub async fn run<W: Work>(
             // A stream has no rows to go on with, and so nothing to remember of their files.
             let is_kept = journal.as_ref().is_some_and(|journal| journal.seed() != 0);
             let results = name.as_deref().zip(results).filter(|_| is_kept);
-            let results = results.map(|(path, open)| Results { path, open, seed });
+            let results = results.map(|(path, open)| ResultsFile { path, open, seed });
             let saves = Saves::open(saving, results, &earlier).map_err(|error| {
                 Error::fault("cannot keep account of the files that are saved, beside the results file").because(error)
             })?;

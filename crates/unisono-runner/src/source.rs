@@ -25,7 +25,7 @@ use crate::{
     notes::Notes,
     pages::Pages,
     row::{LineNumber, Row, RowIndex},
-    saves::{Claimant, Earlier, Refusal, SavedFile, Saves, Target},
+    saves::{Claimant, Earlier, NameRefusal, SavedFile, Saves, Target},
     twins::{Name, Prepare, Twins},
     work::{Call, Done, Item},
 };
@@ -52,7 +52,7 @@ pub(crate) struct RowSource<C: Call> {
     first_row: u64,
     /// RowSource are known again by their ids.
     is_by_id: bool,
-    held: VecDeque<Held<C>>,
+    held: VecDeque<HeldRow<C>>,
     /// Outcomes of what an earlier run left in doubt: they wait for nothing but the check of the input.
     in_doubt: Vec<Outcome<C::Done>>,
     /// Where the input has what an earlier run had started and may have had elsewhere, by the numbers of its notes.
@@ -66,7 +66,7 @@ pub(crate) struct RowSource<C: Call> {
 }
 
 /// Something that may go on once the input is known to be the same.
-enum Held<C: Call> {
+enum HeldRow<C: Call> {
     Item(Offer<Item<C>>),
     Outcome(Box<Outcome<C::Done>>),
 }
@@ -233,7 +233,7 @@ impl<C: Call> RowSource<C> {
             Err(why) => {
                 let mut outcome = row.undone(OutcomeKind::Failed, C::Done::failed(ErrorKind::Input, why));
                 outcome.location = Some(origin.to_string().into());
-                self.held.push_back(Held::Outcome(Box::new(outcome)));
+                self.held.push_back(HeldRow::Outcome(Box::new(outcome)));
             }
         }
         true
@@ -285,7 +285,7 @@ impl<C: Call> RowSource<C> {
                     Ok(()) => self.hold_item(row, call, doubt),
                     Err(why) => {
                         let outcome = row.undone(OutcomeKind::Failed, C::Done::failed(ErrorKind::Input, why));
-                        self.held.push_back(Held::Outcome(Box::new(outcome)));
+                        self.held.push_back(HeldRow::Outcome(Box::new(outcome)));
                     }
                 }
             }
@@ -370,20 +370,20 @@ impl<C: Call> RowSource<C> {
         // Claimed when it is taken in and not when it runs, so that the order of the input says which row has a name.
         let targets = match self.claim_names(&row, &call, is_precious) {
             Ok(targets) => targets,
-            Err(Refusal { why, own }) => {
+            Err(NameRefusal { why, own }) => {
                 let mut done = C::Done::failed(ErrorKind::Save, why);
                 call.describe(&mut done);
                 say_saved(&mut done, own);
                 let mut outcome = row.undone(OutcomeKind::Failed, done);
                 outcome.repeat = call.repeat();
-                self.held.push_back(Held::Outcome(Box::new(outcome)));
+                self.held.push_back(HeldRow::Outcome(Box::new(outcome)));
                 return;
             }
         };
         let RowMetadata { key, index, line, id, fingerprint, .. } = row;
         let limit_key = self.limit_key(&call);
         let item = Item { key, index, line, id, fingerprint, call, targets };
-        self.held.push_back(Held::Item(Offer { key: limit_key, item }));
+        self.held.push_back(HeldRow::Item(Offer { key: limit_key, item }));
     }
 
     fn prepare_call(&mut self, row: &RowMetadata, call: &mut C, doubt: Option<&Doubt>) {
@@ -404,9 +404,9 @@ impl<C: Call> RowSource<C> {
     }
 
     /// Takes the names that a row writes to, while its turn in the input is now.
-    fn claim_names(&self, row: &RowMetadata, call: &C, is_precious: bool) -> Result<Vec<Target>, Refusal> {
+    fn claim_names(&self, row: &RowMetadata, call: &C, is_precious: bool) -> Result<Vec<Target>, NameRefusal> {
         let Some(saves) = &self.saves else { return Ok(Vec::new()) };
-        let names = call.save_names(row.index.sequence()).map_err(|why| Refusal { why, own: Vec::new() })?;
+        let names = call.save_names(row.index.sequence()).map_err(|why| NameRefusal { why, own: Vec::new() })?;
         saves.borrow_mut().claim(row.claimant(is_precious), &names)
     }
 
@@ -443,7 +443,7 @@ impl<C: Call> RowSource<C> {
         while into.len() < max && (checked || self.held.len() > MOST_HELD) && !self.waits_for_canary() {
             match self.held.pop_front() {
                 None => return,
-                Some(Held::Item(offer)) => {
+                Some(HeldRow::Item(offer)) => {
                     if let Some(notes) = self.notes.as_ref().filter(|_| !offer.item.call.is_safe()) {
                         let Item { key, id, fingerprint, call, .. } = &offer.item;
                         // Before it is handed out, since its start looks for it among the upcoming.
@@ -451,7 +451,7 @@ impl<C: Call> RowSource<C> {
                     }
                     into.push(offer);
                 }
-                Some(Held::Outcome(outcome)) => self.ledger.borrow_mut().record(std::iter::once((*outcome, true))),
+                Some(HeldRow::Outcome(outcome)) => self.ledger.borrow_mut().record(std::iter::once((*outcome, true))),
             }
         }
     }
@@ -510,8 +510,8 @@ impl<C: Call> RowSource<C> {
     fn waits_for_canary(&self) -> bool {
         let index = match self.held.front() {
             None => return false,
-            Some(Held::Item(offer)) => offer.item.index,
-            Some(Held::Outcome(outcome)) => outcome.index,
+            Some(HeldRow::Item(offer)) => offer.item.index,
+            Some(HeldRow::Outcome(outcome)) => outcome.index,
         };
         !self.ledger.borrow().canary.admits(index)
     }

@@ -18,12 +18,12 @@ use crate::row::{Fields, NoFields};
 /// A template, parsed once.
 #[derive(Clone)]
 pub struct Template {
-    parts: Vec<Part>,
+    parts: Vec<TemplatePart>,
     combinations: u64,
 }
 
 #[derive(Clone)]
-enum Part {
+enum TemplatePart {
     Literal(String),
     Field { name: String, escaping: Escaping },
     Choice(Choice),
@@ -38,7 +38,7 @@ enum Choice {
 /// Its text may have a password in it, in an address or anywhere else, so that is not shown.
 impl fmt::Debug for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let columns: Vec<&str> = self.parts.iter().filter_map(Part::column).collect();
+        let columns: Vec<&str> = self.parts.iter().filter_map(TemplatePart::column).collect();
         f.debug_struct("Template")
             .field("columns", &columns)
             .field("combinations", &self.combinations)
@@ -46,7 +46,7 @@ impl fmt::Debug for Template {
     }
 }
 
-impl Part {
+impl TemplatePart {
     fn column(&self) -> Option<&str> {
         match self {
             Self::Field { name, .. } => Some(name),
@@ -123,7 +123,7 @@ impl Template {
 
     /// Whether it needs columns.
     pub fn has_fields(&self) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Field { .. }))
+        self.parts.iter().any(|part| matches!(part, TemplatePart::Field { .. }))
     }
 
     /// What it makes, where that is the same for every row.
@@ -145,9 +145,9 @@ impl Template {
         let mut below = self.combinations;
         for part in &self.parts {
             match part {
-                Part::Literal(literal) => text.push_str(literal),
-                Part::Field { name, escaping } => text.push_str(&escaping.fit(name, fields.field(name)?)?),
-                Part::Choice(choice) => {
+                TemplatePart::Literal(literal) => text.push_str(literal),
+                TemplatePart::Field { name, escaping } => text.push_str(&escaping.fit(name, fields.field(name)?)?),
+                TemplatePart::Choice(choice) => {
                     below /= choice.count();
                     choice.push(left / below, &mut text);
                     left %= below;
@@ -180,7 +180,7 @@ impl Template {
             })?;
             made.push_str(&literal);
             if !literal.is_empty() {
-                parts.push(Part::Literal(std::mem::take(&mut literal)));
+                parts.push(TemplatePart::Literal(std::mem::take(&mut literal)));
             }
             let part = part(&rest[..end], purpose, &made, &rest[end + 1..])
                 .map_err(|why| format!("`{}`: {why}", redacted(text)))?;
@@ -190,9 +190,10 @@ impl Template {
         }
         literal.push_str(rest);
         if !literal.is_empty() {
-            parts.push(Part::Literal(literal));
+            parts.push(TemplatePart::Literal(literal));
         }
-        let mut counts = parts.iter().map(|part| if let Part::Choice(choice) = part { choice.count() } else { 1 });
+        let mut counts =
+            parts.iter().map(|part| if let TemplatePart::Choice(choice) = part { choice.count() } else { 1 });
         let combinations = counts.try_fold(1u64, u64::checked_mul);
         Ok(Self {
             parts,
@@ -203,15 +204,15 @@ impl Template {
 }
 
 /// What stands between two braces; `before` and `after` are what comes before and after it in the address.
-fn part(inside: &str, purpose: Purpose, before: &str, after: &str) -> Result<Part, String> {
+fn part(inside: &str, purpose: Purpose, before: &str, after: &str) -> Result<TemplatePart, String> {
     if let Some(range) = range(inside)? {
-        return Ok(Part::Choice(range));
+        return Ok(TemplatePart::Choice(range));
     }
     if inside.contains(',') {
         if inside.bytes().all(|byte| byte == b',') {
             return Err(format!("`{{{inside}}}` has no values (write `{{{{` for a brace itself)"));
         }
-        return Ok(Part::Choice(Choice::List(inside.split(',').map(str::to_owned).collect())));
+        return Ok(TemplatePart::Choice(Choice::List(inside.split(',').map(str::to_owned).collect())));
     }
     let (name, reserved) = match inside.strip_prefix('+') {
         Some(name) => (name, true),
@@ -226,7 +227,7 @@ fn part(inside: &str, purpose: Purpose, before: &str, after: &str) -> Result<Par
     };
     // `{}` is the whole line, as xargs and parallel have it.
     let name = if name.is_empty() { "line" } else { name };
-    Ok(Part::Field { name: name.to_owned(), escaping })
+    Ok(TemplatePart::Field { name: name.to_owned(), escaping })
 }
 
 fn escaping(before: &str, after: &str) -> Escaping {

@@ -82,10 +82,10 @@ impl Recipe {
 
 /// A word with places to fill in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Word(Vec<Part>);
+pub struct Word(Vec<WordPart>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
+enum WordPart {
     Literal(Vec<u8>),
     /// `guarded` values must not hold anything that a shell could see more in than a part of a word.
     Value {
@@ -165,7 +165,7 @@ impl Grammar {
                 None => literal.extend_from_slice(&rest[..length]),
                 Some(part) => {
                     if !literal.is_empty() {
-                        parts.push(Part::Literal(std::mem::take(&mut literal)));
+                        parts.push(WordPart::Literal(std::mem::take(&mut literal)));
                     }
                     parts.push(part);
                 }
@@ -173,16 +173,16 @@ impl Grammar {
             rest = &rest[length..];
         }
         if !literal.is_empty() {
-            parts.push(Part::Literal(literal));
+            parts.push(WordPart::Literal(literal));
         }
         Word(parts)
     }
 
     /// What the text begins with, and how long that is.
-    fn part(&self, text: &[u8]) -> Option<(Option<Part>, usize)> {
+    fn part(&self, text: &[u8]) -> Option<(Option<WordPart>, usize)> {
         text.first()?;
         if let Some(mark) = &self.mark {
-            let item = Part::Value { selector: Selector::All, form: Form::Whole, guarded: None };
+            let item = WordPart::Value { selector: Selector::All, form: Form::Whole, guarded: None };
             return Some(if text.starts_with(mark.as_bytes()) { (Some(item), mark.len()) } else { (None, 1) });
         }
         let inside = text.strip_prefix(b"{").and_then(|after| {
@@ -194,10 +194,10 @@ impl Grammar {
         Some((part, length))
     }
 
-    fn placeholder(&self, inside: &str) -> Option<Part> {
+    fn placeholder(&self, inside: &str) -> Option<WordPart> {
         match inside {
-            "#" => return Some(Part::Sequence),
-            "%" => return Some(Part::Slot),
+            "#" => return Some(WordPart::Sequence),
+            "%" => return Some(WordPart::Slot),
             _ => {}
         }
         let split = inside.find(['.', '/']).unwrap_or(inside.len());
@@ -217,7 +217,7 @@ impl Grammar {
             Err(_) if self.has_columns && is_name(name) => Selector::Name(name.to_owned()),
             Err(_) => return None,
         };
-        Some(Part::Value { selector, form, guarded: None })
+        Some(WordPart::Value { selector, form, guarded: None })
     }
 }
 
@@ -228,22 +228,22 @@ fn is_name(text: &str) -> bool {
 impl Word {
     /// A word without places.
     pub fn literal(text: &[u8]) -> Self {
-        Self(vec![Part::Literal(text.to_vec())])
+        Self(vec![WordPart::Literal(text.to_vec())])
     }
 
     /// The item itself.
     pub fn item() -> Self {
-        Self(vec![Part::Value { selector: Selector::All, form: Form::Whole, guarded: None }])
+        Self(vec![WordPart::Value { selector: Selector::All, form: Form::Whole, guarded: None }])
     }
 
     /// The value of one source, from 0.
     pub fn position(at: usize) -> Self {
-        Self(vec![Part::Value { selector: Selector::Position(at), form: Form::Whole, guarded: None }])
+        Self(vec![WordPart::Value { selector: Selector::Position(at), form: Form::Whole, guarded: None }])
     }
 
     /// A column.
     pub fn column(name: &str) -> Self {
-        Self(vec![Part::Value { selector: Selector::Name(name.to_owned()), form: Form::Whole, guarded: None }])
+        Self(vec![WordPart::Value { selector: Selector::Name(name.to_owned()), form: Form::Whole, guarded: None }])
     }
 
     /// What names a source, from 1, or a column.
@@ -256,12 +256,12 @@ impl Word {
 
     /// Whether it has any place, be it for the item, its number or its slot.
     pub fn has_places(&self) -> bool {
-        self.0.iter().any(|part| !matches!(part, Part::Literal(_)))
+        self.0.iter().any(|part| !matches!(part, WordPart::Literal(_)))
     }
 
     /// Whether anything of the item goes into it.
     pub fn has_values(&self) -> bool {
-        self.0.iter().any(|part| matches!(part, Part::Value { .. }))
+        self.0.iter().any(|part| matches!(part, WordPart::Value { .. }))
     }
 
     /// Its text, with a [`PLACE`] for each value; numbers are as good as a digit.
@@ -269,9 +269,9 @@ impl Word {
         let mut text = Vec::new();
         for part in &self.0 {
             match part {
-                Part::Literal(literal) => text.extend(literal.iter().filter(|byte| **byte != PLACE)),
-                Part::Value { .. } => text.push(PLACE),
-                Part::Sequence | Part::Slot => text.push(b'1'),
+                WordPart::Literal(literal) => text.extend(literal.iter().filter(|byte| **byte != PLACE)),
+                WordPart::Value { .. } => text.push(PLACE),
+                WordPart::Sequence | WordPart::Slot => text.push(b'1'),
             }
         }
         text
@@ -280,9 +280,9 @@ impl Word {
     /// How its places for values are written, in their order.
     pub(crate) fn places(&self) -> impl Iterator<Item = String> {
         self.0.iter().filter_map(|part| match part {
-            Part::Value { selector: Selector::All, .. } => Some(String::new()),
-            Part::Value { selector: Selector::Position(at), .. } => Some((at + 1).to_string()),
-            Part::Value { selector: Selector::Name(name), .. } => Some(name.clone()),
+            WordPart::Value { selector: Selector::All, .. } => Some(String::new()),
+            WordPart::Value { selector: Selector::Position(at), .. } => Some((at + 1).to_string()),
+            WordPart::Value { selector: Selector::Name(name), .. } => Some(name.clone()),
             _ => None,
         })
     }
@@ -290,7 +290,7 @@ impl Word {
     /// Has what fills the place with this number refused, unless it is harmless to `interpreter`.
     pub(crate) fn guard(&mut self, number: usize, interpreter: &str) {
         let values = self.0.iter_mut().filter_map(|part| match part {
-            Part::Value { guarded, .. } => Some(guarded),
+            WordPart::Value { guarded, .. } => Some(guarded),
             _ => None,
         });
         if let Some(guarded) = values.into_iter().nth(number) {
@@ -300,7 +300,7 @@ impl Word {
 
     /// Whether the number of the slot goes into it.
     pub fn has_slot(&self) -> bool {
-        self.0.contains(&Part::Slot)
+        self.0.contains(&WordPart::Slot)
     }
 
     /// What it makes, where that is the same for every item and every command.
@@ -308,7 +308,7 @@ impl Word {
         let mut text = Vec::new();
         for part in &self.0 {
             match part {
-                Part::Literal(literal) => text.extend_from_slice(literal),
+                WordPart::Literal(literal) => text.extend_from_slice(literal),
                 _ => return None,
             }
         }
@@ -318,7 +318,7 @@ impl Word {
     /// The columns that it asks for.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|part| match part {
-            Part::Value { selector: Selector::Name(name), .. } => Some(name.as_str()),
+            WordPart::Value { selector: Selector::Name(name), .. } => Some(name.as_str()),
             _ => None,
         })
     }
@@ -326,7 +326,7 @@ impl Word {
     /// The sources that it asks for, from 0.
     pub fn positions(&self) -> impl Iterator<Item = usize> {
         self.0.iter().filter_map(|part| match part {
-            Part::Value { selector: Selector::Position(at), .. } => Some(*at),
+            WordPart::Value { selector: Selector::Position(at), .. } => Some(*at),
             _ => None,
         })
     }
@@ -339,10 +339,10 @@ impl Word {
         let mut text = Vec::new();
         for part in &self.0 {
             match part {
-                Part::Literal(literal) => text.extend_from_slice(literal),
-                Part::Sequence => push_number(numbers.sequence, "{#}", &mut text),
-                Part::Slot => push_number(numbers.slot.and_then(|slot| slot.try_into().ok()), "{%}", &mut text),
-                Part::Value { selector: Selector::All, form, guarded } => {
+                WordPart::Literal(literal) => text.extend_from_slice(literal),
+                WordPart::Sequence => push_number(numbers.sequence, "{#}", &mut text),
+                WordPart::Slot => push_number(numbers.slot.and_then(|slot| slot.try_into().ok()), "{%}", &mut text),
+                WordPart::Value { selector: Selector::All, form, guarded } => {
                     if values.positions.is_empty() {
                         return Err("the row has columns, so `{}` does not say which (try `{name}`)".to_owned());
                     }
@@ -354,13 +354,13 @@ impl Word {
                         safety.push(form.of(value), &mut text)?;
                     }
                 }
-                Part::Value { selector: Selector::Position(at), form, guarded } => {
+                WordPart::Value { selector: Selector::Position(at), form, guarded } => {
                     let value = values.positions.get(*at);
                     let value = value.ok_or_else(|| format!("there is no `{{{}}}`", at + 1))?;
                     guard(guarded.as_deref(), form.of(value))?;
                     safety.push(form.of(value), &mut text)?;
                 }
-                Part::Value { selector: Selector::Name(name), form, guarded } => {
+                WordPart::Value { selector: Selector::Name(name), form, guarded } => {
                     let value = values.columns.iter().find(|(column, _)| column == name);
                     let (_, value) = value.ok_or_else(|| format!("no column `{name}`"))?;
                     guard(guarded.as_deref(), form.of(value))?;
@@ -375,10 +375,10 @@ impl Word {
     pub(crate) fn digest(&self, hash: &mut Xxh3) {
         for part in &self.0 {
             let (kind, text) = match part {
-                Part::Literal(literal) => (0, literal.clone()),
-                Part::Sequence => (1, Vec::new()),
-                Part::Slot => (2, Vec::new()),
-                Part::Value { selector, form, .. } => (3, format!("{selector:?}{form:?}").into_bytes()),
+                WordPart::Literal(literal) => (0, literal.clone()),
+                WordPart::Sequence => (1, Vec::new()),
+                WordPart::Slot => (2, Vec::new()),
+                WordPart::Value { selector, form, .. } => (3, format!("{selector:?}{form:?}").into_bytes()),
             };
             hash.update(&[kind]);
             digest(&text, hash);

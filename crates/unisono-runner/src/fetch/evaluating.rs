@@ -44,7 +44,7 @@ pub fn request(expression: &str, body: &[u8]) -> Vec<u8> {
 
 /// An answer.
 #[derive(Debug)]
-pub struct Reply {
+pub struct EvaluatorReply {
     is_ok: bool,
     count: u64,
     first: u64,
@@ -52,7 +52,7 @@ pub struct Reply {
     pub text: Vec<u8>,
 }
 
-impl Reply {
+impl EvaluatorReply {
     /// How long its head is.
     pub const HEAD: usize = 25;
 
@@ -139,7 +139,8 @@ fn answer_all(mut socket: &UnixStream) -> io::Result<()> {
         let body = read(socket, lengths[1])?;
         // A panic is jaq's, and ends the row that caused it alone. Its message goes to /dev/null.
         let answered = catch_unwind(AssertUnwindSafe(|| answer(expression, &body, &mut known)));
-        let reply = Reply::new(answered.unwrap_or_else(|_| Err("the evaluator failed on this body".to_owned())));
+        let reply =
+            EvaluatorReply::new(answered.unwrap_or_else(|_| Err("the evaluator failed on this body".to_owned())));
         socket.write_all(&reply.head())?;
         socket.write_all(&reply.text)?;
     }

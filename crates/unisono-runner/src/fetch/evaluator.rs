@@ -41,7 +41,7 @@ use unisono_sys::{
 
 use super::{
     Filter,
-    evaluating::{MOST_MEMORY, Reply, request},
+    evaluating::{EvaluatorReply, MOST_MEMORY, request},
 };
 use crate::body::unmarked;
 
@@ -185,11 +185,11 @@ impl Process {
         Ok(Self { socket, ending: Some(ending), killed: killed.clone() })
     }
 
-    async fn exchange(&mut self, question: &[u8]) -> io::Result<Reply> {
+    async fn exchange(&mut self, question: &[u8]) -> io::Result<EvaluatorReply> {
         self.socket.write_all(question).await?;
-        let mut head = [0; Reply::HEAD];
+        let mut head = [0; EvaluatorReply::HEAD];
         self.socket.read_exact(&mut head).await?;
-        let (mut reply, length) = Reply::parse(head).ok_or(io::ErrorKind::InvalidData)?;
+        let (mut reply, length) = EvaluatorReply::parse(head).ok_or(io::ErrorKind::InvalidData)?;
         // Nothing is set aside for what is only announced.
         (&mut self.socket).take(length).read_to_end(&mut reply.text).await?;
         if (reply.text.len() as u64) < length { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(reply) }

@@ -32,7 +32,7 @@ pub(super) struct SavedLine {
 }
 
 #[derive(Deserialize)]
-struct Members {
+struct SavedMembers {
     saved: Option<String>,
     saved_base64: Option<String>,
     saved_stderr: Option<String>,
@@ -67,7 +67,7 @@ impl Earlier {
         if memchr::memmem::find(line, b"\"saved").is_none() {
             return;
         }
-        let Ok(members) = serde_json::from_slice::<Members>(line) else { return };
+        let Ok(members) = serde_json::from_slice::<SavedMembers>(line) else { return };
         let output = name(members.saved, members.saved_base64).map(|name| (0, name));
         let stderr = name(members.saved_stderr, members.saved_stderr_base64).map(|name| (1, name));
         let names: Vec<_> = output.into_iter().chain(stderr).collect();

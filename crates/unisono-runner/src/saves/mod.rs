@@ -44,7 +44,7 @@ use names::{Folders, Found, Resolved};
 pub(crate) use part::Part;
 pub(crate) use paths::with_suffix;
 pub(crate) use target::{Filled, SavedFile, Target};
-use target::{Kind, Shared};
+use target::{Shared, TargetKind};
 
 /// What the user says of files that rows write to.
 #[derive(Debug, Clone, Default)]
@@ -71,7 +71,7 @@ pub(crate) struct Claimant<'a> {
 
 /// Why a row cannot have the names that it asks for.
 #[derive(Debug)]
-pub(crate) struct Refusal {
+pub(crate) struct NameRefusal {
     pub(crate) why: String,
     /// What it has put in place in earlier runs, and keeps.
     pub(crate) own: Vec<SavedFile>,
@@ -113,7 +113,7 @@ struct Saved {
 }
 
 /// Where a run keeps its results, as far as names are concerned.
-pub(crate) struct Results<'a> {
+pub(crate) struct ResultsFile<'a> {
     pub(crate) path: &'a Path,
     pub(crate) open: Open,
     /// A number that stays the same for this results file for as long as it is not complete.
@@ -125,7 +125,7 @@ impl Saves {
     ///
     /// # Errors
     /// When what a killed run has saved cannot be read, or not be noted from now on.
-    pub(crate) fn open(saving: Saving, results: Option<Results<'_>>, earlier: &Earlier) -> std::io::Result<Self> {
+    pub(crate) fn open(saving: Saving, results: Option<ResultsFile<'_>>, earlier: &Earlier) -> std::io::Result<Self> {
         let identity = results.as_ref().map_or(Identity::default(), |results| results.open.identity);
         let (log, marks) = match &results {
             Some(results) => {
@@ -159,7 +159,7 @@ impl Saves {
 
     /// Gives a row the names that it asks for, or says why it cannot have them. All of them, or none; what it has put
     /// in place before stays its own even then.
-    pub(crate) fn claim(&mut self, row: Claimant<'_>, names: &[PathBuf]) -> Result<Vec<Target>, Refusal> {
+    pub(crate) fn claim(&mut self, row: Claimant<'_>, names: &[PathBuf]) -> Result<Vec<Target>, NameRefusal> {
         self.give(row, names).map_err(|why| {
             let mut own = Vec::new();
             for (place, name) in names.iter().enumerate() {
@@ -169,7 +169,7 @@ impl Saves {
                     own.push(SavedFile { place, name: name.clone(), length });
                 }
             }
-            Refusal { why, own }
+            NameRefusal { why, own }
         })
     }
 
@@ -252,8 +252,10 @@ impl Saves {
 
     fn target(&self, name: PathBuf, resolved: Resolved, row: Claimant<'_>, is_ours: bool) -> Target {
         let kind = match resolved.found {
-            Found::Stream { is_pipe } => Kind::Stream { is_pipe },
-            Found::Nothing | Found::File(_) => Kind::File { is_precious: row.is_precious && self.shared.log.is_some() },
+            Found::Stream { is_pipe } => TargetKind::Stream { is_pipe },
+            Found::Nothing | Found::File(_) => {
+                TargetKind::File { is_precious: row.is_precious && self.shared.log.is_some() }
+            }
         };
         Target::new(name, resolved, row.fingerprint, kind, is_ours, self.shared.clone())
     }

@@ -62,14 +62,14 @@ struct Inner {
     path: PathBuf,
     key: u64,
     fingerprint: u64,
-    kind: Kind,
+    kind: TargetKind,
     /// What stands there was put there for this row.
     is_ours: AtomicBool,
     shared: Arc<Shared>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum TargetKind {
     File {
         /// It cannot be had again.
         is_precious: bool,
@@ -84,7 +84,7 @@ impl Target {
         name: PathBuf,
         resolved: Resolved,
         fingerprint: u64,
-        kind: Kind,
+        kind: TargetKind,
         is_ours: bool,
         shared: Arc<Shared>,
     ) -> Self {
@@ -107,8 +107,8 @@ impl Target {
         let work = move || {
             let mut part = match (part, target.kind) {
                 (Some(part), _) => part,
-                (None, Kind::File { .. }) => Part::beside(&target.path, &target.shared.swept)?,
-                (None, Kind::Stream { .. }) => Part::spooled(&target.shared.spool)?,
+                (None, TargetKind::File { .. }) => Part::beside(&target.path, &target.shared.swept)?,
+                (None, TargetKind::Stream { .. }) => Part::spooled(&target.shared.spool)?,
             };
             fill(&mut part)?;
             Ok(part)
@@ -120,7 +120,7 @@ impl Target {
     pub(crate) async fn finish(&self, part: Part) -> io::Result<Filled> {
         let target = self.0.clone();
         match target.kind {
-            Kind::File { is_precious } => {
+            TargetKind::File { is_precious } => {
                 let work = move || {
                     // Sync before rename: after a power failure the name must not lead to an empty file.
                     if is_precious {
@@ -136,7 +136,7 @@ impl Target {
                 };
                 spawn_blocking(work).await.flatten()
             }
-            Kind::Stream { is_pipe } => {
+            TargetKind::Stream { is_pipe } => {
                 let stream = lock(&target.shared.streams).entry(target.key).or_default().clone();
                 stream::pass_on(stream, part.file(), &target.path, is_pipe).await?;
                 Ok(Filled { target, part, seen: None })
@@ -147,7 +147,7 @@ impl Target {
     /// What stands there that was put there for this row, in this attempt or before; `place` as in [`SavedFile`].
     pub(crate) fn own(&self, place: usize) -> Option<SavedFile> {
         let Inner { name, kind, is_ours, path, .. } = &*self.0;
-        if !matches!(kind, Kind::File { .. }) || !is_ours.load(Relaxed) {
+        if !matches!(kind, TargetKind::File { .. }) || !is_ours.load(Relaxed) {
             return None;
         }
         let there = std::fs::symlink_metadata(path).ok().filter(std::fs::Metadata::is_file)?;
@@ -157,7 +157,7 @@ impl Target {
     /// Takes away what an earlier attempt of this row has put there.
     pub(crate) fn clear(&self) -> io::Result<()> {
         let Inner { kind, is_ours, path, .. } = &*self.0;
-        if matches!(kind, Kind::File { .. }) && is_ours.swap(false, Relaxed) {
+        if matches!(kind, TargetKind::File { .. }) && is_ours.swap(false, Relaxed) {
             match std::fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}

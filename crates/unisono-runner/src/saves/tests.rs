@@ -8,7 +8,7 @@ use unisono_journal::{Disposition, Fields, Finish, Identity, Journal, Mode, Next
 
 use crate::row::LineNumber;
 
-use super::{Claimant, Earlier, Results, SavedFile, Saves, Saving, Target, names::Folders, with_suffix};
+use super::{Claimant, Earlier, ResultsFile, SavedFile, Saves, Saving, Target, names::Folders, with_suffix};
 
 fn claimant(row: u64, fingerprint: u64) -> Claimant<'static> {
     Claimant { row, line: LineNumber::new(row + 1), id: None, fingerprint, is_precious: false }
@@ -173,7 +173,7 @@ async fn run_once(
     let (journal, mut recovered) =
         Journal::open_with(&path, open, |head, line, fate| earlier.take(head, line, fate)).unwrap();
     let saving = Saving { spool: root.to_owned(), ..Saving::default() };
-    let mut saves = Saves::open(saving, Some(Results { path: &path, open, seed: 7 }), &earlier).unwrap();
+    let mut saves = Saves::open(saving, Some(ResultsFile { path: &path, open, seed: 7 }), &earlier).unwrap();
     let line = |row: usize, number, outcome, saved: &[SavedFile]| {
         let (mut members, body) = (Fields::default(), Fields::default());
         members.members().text("x", "y");
