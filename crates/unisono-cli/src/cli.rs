@@ -71,7 +71,7 @@ pub fn run() -> u8 {
 fn said(error: &clap::Error) -> Result<u8, Failure> {
     let text = error.render();
     if !error.use_stderr() {
-        let mut out = output::Output::open()?;
+        let mut out = output::StandardOutput::open()?;
         let is_plain = !out.is_terminal() || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let text = if is_plain { text.to_string() } else { text.ansi().to_string() };
         return output::ended(out.own(&text).and_then(|()| out.flush()));

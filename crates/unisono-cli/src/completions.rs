@@ -7,7 +7,7 @@ use clap_complete::Shell;
 
 use crate::{
     failure::Failure,
-    output::{self, Output},
+    output::{self, StandardOutput},
 };
 
 /// What to print.
@@ -53,7 +53,7 @@ fn man(parser: &Command, into: &mut Vec<u8>) -> io::Result<()> {
 }
 
 fn write(text: &[u8]) -> Result<u8, Failure> {
-    let mut output = Output::open()?;
+    let mut output = StandardOutput::open()?;
     let text = std::str::from_utf8(text).expect("what clap writes is text");
     output::ended(output.own(text).and_then(|()| output.flush()))
 }

@@ -9,7 +9,7 @@ use unisono_sys::descriptors;
 use crate::{
     args::ShowArgs,
     failure::Failure,
-    output::{self, Output},
+    output::{self, StandardOutput},
     progress::Progress,
     signals::{self, Handling},
     summary,
@@ -117,7 +117,7 @@ pub fn print_rows<C>(
     is_json: bool,
     mut shown: impl FnMut(Row<C>, &mut Vec<u8>),
 ) -> Result<u8, Failure> {
-    let mut output = Output::open()?;
+    let mut output = StandardOutput::open()?;
     let mut line = Vec::new();
     let mut ended = Ok(());
     while let Some(batch) = feed.blocking_recv() {

@@ -25,7 +25,7 @@ use crate::failure::Failure;
 
 /// Standard output, with room for some lines.
 #[derive(Debug)]
-pub struct Output {
+pub struct StandardOutput {
     to: BufWriter<File>,
     is_terminal: bool,
 }
@@ -46,7 +46,7 @@ pub fn keep_closed() {
     }
 }
 
-impl Output {
+impl StandardOutput {
     /// Standard output.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ use unisono_core::format_duration;
 
 use crate::{
     failure::Failure,
-    output::{self, Output},
+    output::{self, StandardOutput},
 };
 
 #[derive(Debug, Args)]
@@ -40,7 +40,7 @@ pub struct DemoArgs {
 /// Runs the demonstration; returns 0 when the proof holds.
 pub fn run(args: DemoArgs) -> Result<u8, Failure> {
     let begun = Instant::now();
-    let mut stdout = Output::open()?;
+    let mut stdout = StandardOutput::open()?;
     let mut say = |text: &str| say(&mut stdout, text);
     let folder = Folder::new(args.keep)?;
     let api = server::Api::start(Duration::from_millis(700)).map_err(failed("start the API"))?;
@@ -156,7 +156,7 @@ fn lines(path: &Path) -> usize {
 }
 
 /// That it has no reader is no reason to stop: the proof at the end is told all the same.
-fn say(output: &mut Output, text: &str) -> Result<(), Failure> {
+fn say(output: &mut StandardOutput, text: &str) -> Result<(), Failure> {
     let line = if output.is_terminal() { format!("\x1b[2m{text}\x1b[0m\n") } else { format!("{text}\n") };
     output::ended(output.own(&line).and_then(|()| output.flush())).map(drop)
 }

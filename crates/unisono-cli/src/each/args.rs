@@ -171,7 +171,7 @@ pub struct EachLimits {
     pub canary: Option<NonZeroU64>,
     /// As --max-failures, in the words of GNU parallel: `soon,fail=1` or `now,fail=1`, which ends what runs as well
     #[arg(long, value_name = "WHEN", conflicts_with = "max_failures")]
-    pub halt: Option<Halt>,
+    pub halt: Option<HaltWhen>,
 }
 
 /// What becomes of what commands print.
@@ -228,12 +228,12 @@ impl FromStr for Jobs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Halt {
+pub struct HaltWhen {
     pub halting: Halting,
     pub failures: u64,
 }
 
-impl FromStr for Halt {
+impl FromStr for HaltWhen {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {

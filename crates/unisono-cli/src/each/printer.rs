@@ -45,18 +45,18 @@ pub enum Printing {
 pub struct Printer {
     printing: Printing,
     taker: Option<Taker<CommandResult>>,
-    lines: Arc<Lines>,
+    lines: Arc<OutputLines>,
     notified: Receiver<()>,
 }
 
 /// Printing under way.
-pub struct Started(Option<JoinHandle<Option<io::Error>>>);
+pub struct PrintingRun(Option<JoinHandle<Option<io::Error>>>);
 
 impl Printer {
     /// A printer, and where a run puts its outcomes for it.
     pub fn new(printing: Printing, limit: u32) -> (Self, Option<Outlet<CommandResult>>) {
         let (notify, notified) = sync_channel(1);
-        let lines = Arc::new(Lines { state: Mutex::default(), notify: notify.clone() });
+        let lines = Arc::new(OutputLines { state: Mutex::default(), notify: notify.clone() });
         // An outcome may hold two mebibytes in memory, and two descriptors.
         let capacity = usize::try_from(limit).unwrap_or(usize::MAX).clamp(4, 64);
         let notifier = move || {
@@ -82,12 +82,12 @@ impl Printer {
     }
 
     /// Prints until the run has ended. A reader that is gone ends the run.
-    pub fn start(self, terminal: &Terminal, cancel: &CancelToken) -> Started {
+    pub fn start(self, terminal: &Terminal, cancel: &CancelToken) -> PrintingRun {
         let Self { printing, taker, lines, notified } = self;
-        let Some(taker) = taker else { return Started(None) };
+        let Some(taker) = taker else { return PrintingRun(None) };
         let (terminal, cancel) = (terminal.clone(), cancel.clone());
         let print = move || {
-            let mut sink = Sink { stdout: output::raw(), terminal, cancel, failed: None };
+            let mut sink = PrintSink { stdout: output::raw(), terminal, cancel, failed: None };
             loop {
                 let taken = taker.take();
                 // Taken in this order: lines of an item are there before its outcome.
@@ -108,11 +108,11 @@ impl Printer {
             }
         };
         // Without a thread nothing is printed, and the taker that is dropped with it ends the run.
-        Started(thread::Builder::new().name("unisono-output".into()).spawn(print).ok())
+        PrintingRun(thread::Builder::new().name("unisono-output".into()).spawn(print).ok())
     }
 }
 
-impl Started {
+impl PrintingRun {
     /// Waits until all is printed. Returns why not all of it could be, if so. The run, and so the outlet, must have
     /// ended.
     pub fn join(self) -> Option<io::Error> {
@@ -122,7 +122,7 @@ impl Started {
     }
 }
 
-struct Sink {
+struct PrintSink {
     stdout: io::Result<File>,
     terminal: Terminal,
     cancel: CancelToken,
@@ -135,7 +135,7 @@ enum Text<'a> {
     Output(&'a mut unisono_runner::commands::Output),
 }
 
-impl Sink {
+impl PrintSink {
     fn print_all(&mut self, mut ran: CommandResult, tagged: bool) {
         let tag = if tagged { self::tag(&ran.item) } else { Vec::new() };
         self.print(OutputStream::Out, &tag, &mut Text::Output(&mut ran.stdout));
@@ -216,7 +216,7 @@ fn tag(item: &[u8]) -> Vec<u8> {
 }
 
 /// Lines on their way.
-struct Lines {
+struct OutputLines {
     /// Held to move lines in or out; never across a wait.
     state: Mutex<Waiting>,
     notify: SyncSender<()>,
@@ -229,7 +229,7 @@ struct Waiting {
     wakers: Vec<Waker>,
 }
 
-impl Lines {
+impl OutputLines {
     fn put(&self, stream: OutputStream, text: Vec<u8>) {
         let mut state = self.lock();
         state.bytes += text.len();
@@ -257,7 +257,7 @@ impl Lines {
 
 /// Cuts one command's output into lines.
 struct LineWatch {
-    lines: Arc<Lines>,
+    lines: Arc<OutputLines>,
     tag: Vec<u8>,
     /// What has no end yet, of standard output and of standard error.
     partial: RefCell<[Vec<u8>; 2]>,

@@ -146,7 +146,7 @@ pub struct AnswerArgs {
     pub no_compression: bool,
     /// How bodies are written
     #[arg(long, value_name = "HOW", default_value = "json")]
-    pub body: Body,
+    pub body: BodyFormat,
     /// Write the headers of answers as well
     #[arg(long)]
     pub include_headers: bool,
@@ -165,7 +165,7 @@ pub struct AnswerArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Body {
+pub enum BodyFormat {
     /// JSON as it was sent; else as text, or as base64
     Json,
     /// As a string
@@ -176,13 +176,13 @@ pub enum Body {
     None,
 }
 
-impl From<Body> for BodyMode {
-    fn from(body: Body) -> Self {
+impl From<BodyFormat> for BodyMode {
+    fn from(body: BodyFormat) -> Self {
         match body {
-            Body::Json => Self::Json,
-            Body::Text => Self::Text,
-            Body::Base64 => Self::Base64,
-            Body::None => Self::None,
+            BodyFormat::Json => Self::Json,
+            BodyFormat::Text => Self::Text,
+            BodyFormat::Base64 => Self::Base64,
+            BodyFormat::None => Self::None,
         }
     }
 }

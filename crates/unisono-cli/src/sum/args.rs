@@ -109,14 +109,14 @@ pub struct ListingArgs {
     pub zero: bool,
     /// How outcomes are written
     #[arg(long, value_name = "FORMAT", default_value = "check", conflicts_with_all = ["tag", "zero"])]
-    pub format: Format,
+    pub format: ListingFormat,
     /// As files are done, not by path
     #[arg(long)]
     pub unordered: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub enum ListingFormat {
     /// Lines that sha256sum -c reads
     Check,
     /// One JSON object per file, those without digest included

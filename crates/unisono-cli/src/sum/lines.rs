@@ -8,14 +8,14 @@ use unisono_runner::{
     file_tools::manifest::{push_entry, push_name},
 };
 
-use super::args::{Format, SumArgs};
+use super::args::{ListingFormat, SumArgs};
 use crate::{failure::Failure, terminal::Terminal};
 
 impl SumArgs {
     /// Whether lines are written as outcomes come: a manifest that is a file is made at the end.
     pub fn has_lines(&self, way: Option<Way>) -> bool {
         let is_kept = self.output.out.is_some() && !self.check.check && way != Some(Way::Stream);
-        self.listing.format == Format::Check && !is_kept && !self.check.status
+        self.listing.format == ListingFormat::Check && !is_kept && !self.check.status
     }
 
     /// Where lines for people and for other programs go.
@@ -27,9 +27,9 @@ impl SumArgs {
                 // Waits for the reader of a FIFO, as the shell does.
                 let file = File::options().write(true).open(path);
                 let file = file.map_err(|error| Failure::fault(format!("cannot write to {name}: {error}")))?;
-                (Some(name), Some(crate::output::Output::to(file)))
+                (Some(name), Some(crate::output::StandardOutput::to(file)))
             }
-            _ => (None, Some(crate::output::Output::open()?)),
+            _ => (None, Some(crate::output::StandardOutput::open()?)),
         };
         Ok(Rc::new(RefCell::new(Lines { output, stream, failure: None })))
     }
@@ -65,7 +65,7 @@ impl SumArgs {
 
 /// Lines for standard output, or what takes its place.
 pub struct Lines {
-    pub output: Option<crate::output::Output>,
+    pub output: Option<crate::output::StandardOutput>,
     /// What takes its place.
     pub stream: Option<String>,
     /// What became of the first write that failed.
@@ -85,7 +85,7 @@ impl Lines {
 
     /// Writes the last lines. A run whose lines have not all been written has failed, whatever its outcomes.
     pub fn settle(&mut self, report: &mut Report) {
-        let flushed = |output: &mut crate::output::Output| output.flush().err();
+        let flushed = |output: &mut crate::output::StandardOutput| output.flush().err();
         let failure = self.failure.take().or_else(|| self.output.as_mut().and_then(flushed));
         match failure {
             None => {}

@@ -11,7 +11,7 @@ use unisono_runner::{
     refuse_same, resolved, results_of, sum_settings, tree_rows, verify_rows, way_to_write,
 };
 
-use super::args::{Format, ListingArgs, SumArgs, SumLimitArgs, WalkArgs, YesNo};
+use super::args::{ListingArgs, ListingFormat, SumArgs, SumLimitArgs, WalkArgs, YesNo};
 use crate::{
     args::{OutputArgs, times},
     failure::Failure,
@@ -41,7 +41,7 @@ impl SumArgs {
                 "--check takes one algorithm at most, for digests that do not say what they are",
             ));
         }
-        let is_text = self.listing.format == Format::Check;
+        let is_text = self.listing.format == ListingFormat::Check;
         if self.algorithm.len() > 1 && is_text && !self.listing.tag {
             return Err(
                 Failure::usage("lines of several algorithms must name them").hint("add --tag or --format jsonl")
@@ -60,7 +60,7 @@ impl SumArgs {
             return Ok(refuse_same(&reads, &[Named::output()])?);
         };
         reads.extend(paths);
-        let is_text = self.listing.format == Format::Check && !self.check.check;
+        let is_text = self.listing.format == ListingFormat::Check && !self.check.check;
         let mut writes = Named::results("--out", out);
         if is_text {
             writes.truncate(1);
@@ -71,7 +71,7 @@ impl SumArgs {
 
     /// How a text manifest is written; `None` when there is none.
     pub fn way(&self) -> Result<Option<Way>, Failure> {
-        let is_text = self.listing.format == Format::Check && !self.check.check;
+        let is_text = self.listing.format == ListingFormat::Check && !self.check.check;
         let Some(path) = self.output.out.as_ref().filter(|_| is_text) else { return Ok(None) };
         let way = way_to_write(path)
             .map_err(|error| Failure::usage(format!("cannot write `{}`: {error}", path.display())))?;
@@ -147,7 +147,7 @@ impl SumArgs {
                 Ok((self.output.output_to(&results, open), Some(manifest)))
             }
             (Some(path), None) => Ok((self.output.output_to(path, open), None)),
-            (None, _) if self.listing.format == Format::Jsonl => Ok((self.output.output(open)?, None)),
+            (None, _) if self.listing.format == ListingFormat::Jsonl => Ok((self.output.output(open)?, None)),
             (None, _) => Ok((Output::Nothing, None)),
         }
     }
