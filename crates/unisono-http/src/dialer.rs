@@ -50,7 +50,12 @@ impl Dialer {
             alpn: match options.version {
                 HttpVersion::Auto => Alpn { offered: &[HTTP2, HTTP1], required: None },
                 HttpVersion::Http1 => Alpn { offered: &[HTTP1], required: None },
-                HttpVersion::Http2 => Alpn { offered: &[HTTP2], required: Some("HTTP/2") },
+                HttpVersion::Http2 => ONLY_HTTP2,
+            },
+            // Requests for plain http are HTTP/1.1 unless it is said that they are not, whatever a proxy could do.
+            forward_alpn: match options.version {
+                HttpVersion::Auto | HttpVersion::Http1 => Alpn { offered: &[HTTP1], required: None },
+                HttpVersion::Http2 => ONLY_HTTP2,
             },
         })?;
         Ok(Self {
@@ -121,3 +126,4 @@ impl Origin {
 
 const HTTP1: &[u8] = b"http/1.1";
 const HTTP2: &[u8] = b"h2";
+const ONLY_HTTP2: Alpn = Alpn { offered: &[HTTP2], required: Some("HTTP/2") };

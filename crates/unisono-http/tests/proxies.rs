@@ -62,6 +62,48 @@ async fn a_proxy_forwards_http_tunnels_https_and_is_passed_by_for_exceptions() {
     assert_eq!((out.kind, out.error, out.attempts), (OutcomeKind::Failed, Some(ErrorKind::Proxy), 1));
 }
 
+/// A proxy behind TLS that could speak HTTP/2, and hangs up on HTTP/1.1 where HTTP/2 was agreed on.
+async fn encrypted_proxy(certificates: &Certificates, target: std::net::SocketAddr) -> Server {
+    let signed = certificates.sign(&["127.0.0.1"]);
+    let config = certificates.server(&signed, &["h2", "http/1.1"], false);
+    Server::start_tls(config, move |mut connection| async move {
+        if connection.protocol.as_deref() != Some(b"http/1.1") {
+            return;
+        }
+        let Some(seen) = connection.request().await else { return };
+        if seen.method == "CONNECT" {
+            connection.send("HTTP/1.1 200 Connected\r\n\r\n").await;
+            connection.pass_on(target).await;
+        } else {
+            connection.send(answer(200, &[], b"forwarded")).await;
+        }
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn to_a_proxy_behind_tls_that_could_speak_http2_what_is_agreed_on_is_spoken() {
+    let certificates = Certificates::new();
+    let signed = certificates.sign(&["127.0.0.1"]);
+    let server = Server::start_tls(certificates.server(&signed, &[], false), |mut connection| async move {
+        while connection.request().await.is_some() {
+            connection.send(answer(200, &[], b"tunnelled")).await;
+        }
+    })
+    .await;
+    let proxy = encrypted_proxy(&certificates, server.address).await;
+    let through = ClientOptions {
+        proxies: Proxies::all(Proxy::parse(&format!("https://{}", proxy.address)).unwrap(), NoProxy::default()),
+        tls: Tls { roots: vec![certificates.authority().into_bytes()], ..Tls::default() },
+        ..options()
+    };
+    let forwarded = run(vec![get("http://api.test/")], through.clone(), without_retries()).await.remove(0);
+    assert_eq!(&forwarded.body[..], b"forwarded", "{forwarded:?}");
+    let url = format!("https://{}/", server.address);
+    let tunnelled = run(vec![get(url)], through, without_retries()).await.remove(0);
+    assert_eq!(&tunnelled.body[..], b"tunnelled", "{tunnelled:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_socks_proxy_connects_by_name_or_by_address_and_says_why_not() {
     let server = Server::answering(|_| answer(200, &[], b"")).await;

@@ -34,14 +34,18 @@ pub struct ConnectorOptions {
     pub family: Family,
     /// Which certificates to trust, and the one to show.
     pub tls: Tls,
-    /// The protocols that TLS may agree on.
+    /// The protocols that TLS with an endpoint may agree on.
     pub alpn: Alpn,
+    /// The same with a proxy that forwards, over which what is spoken is the caller's matter as well.
+    pub forward_alpn: Alpn,
 }
 
 /// Makes connections.
 pub struct Connector {
     names: CachingResolver,
     tls: TlsContext,
+    alpn: Alpn,
+    forward_alpn: Alpn,
     connect_timeout: Duration,
 }
 
@@ -61,10 +65,12 @@ impl Connector {
     /// # Errors
     /// When a certificate or key is of no use.
     pub fn new(options: ConnectorOptions) -> Result<Self, Error> {
-        let ConnectorOptions { connect_timeout, resolver, hosts, family, tls, alpn } = options;
+        let ConnectorOptions { connect_timeout, resolver, hosts, family, tls, alpn, forward_alpn } = options;
         Ok(Self {
             names: CachingResolver::new(resolver, hosts, family),
-            tls: TlsContext::new(&tls, alpn)?,
+            tls: TlsContext::new(&tls)?,
+            alpn,
+            forward_alpn,
             connect_timeout,
         })
     }
@@ -112,7 +118,7 @@ impl Connector {
         let (stream, socket) = match route {
             Route::Direct => plain(self.dial(to).await?),
             Route::Unix(path) => plain(tcp::connect_unix(path).await?),
-            Route::Forward(login) => self.reach(login.proxy()).await?,
+            Route::Forward(login) => self.reach(login.proxy(), self.forward_alpn).await?,
             Route::Tunnel(login) => {
                 self.tunnel(to, login.proxy(), permit.expect("a tunnel has a permit to log in")).await?
             }
@@ -120,7 +126,7 @@ impl Connector {
         if !to.is_tls {
             return Ok(Connected { stream, socket, protocol: None });
         }
-        let (stream, protocol) = self.tls.handshake(stream, &socket, to).await?;
+        let (stream, protocol) = self.tls.handshake(stream, &socket, to, self.alpn).await?;
         Ok(Connected { stream, socket, protocol })
     }
 
@@ -133,7 +139,7 @@ impl Connector {
     ) -> Result<(ByteStream, Socket), Error> {
         // Before the proxy is troubled: a name that cannot be found says nothing of it.
         let address = self.address_for(to, proxy).await?;
-        let (stream, socket) = self.reach(proxy).await?;
+        let (stream, socket) = self.reach(proxy, http_tunnel::ALPN).await?;
         let tunnel = match proxy.kind {
             ProxyKind::Http | ProxyKind::Https => http_tunnel::open(stream, to, permit).await,
             ProxyKind::Socks { .. } => socks::open(stream, to, address, permit).await,
@@ -152,7 +158,7 @@ impl Connector {
     }
 
     /// A stream to the proxy itself.
-    async fn reach(&self, proxy: &Proxy) -> Result<(ByteStream, Socket), Error> {
+    async fn reach(&self, proxy: &Proxy, alpn: Alpn) -> Result<(ByteStream, Socket), Error> {
         let named = format_args!("proxy {proxy}");
         let is_tls = proxy.kind == ProxyKind::Https;
         let to = Endpoint { host: &proxy.host, port: proxy.port, is_tls, named: &named };
@@ -164,7 +170,7 @@ impl Connector {
         })?;
         let (stream, socket) = plain(socket);
         match is_tls {
-            true => Ok((self.tls.handshake(stream, &socket, to).await?.0, socket)),
+            true => Ok((self.tls.handshake(stream, &socket, to, alpn).await?.0, socket)),
             false => Ok((stream, socket)),
         }
     }

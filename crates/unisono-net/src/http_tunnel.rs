@@ -10,7 +10,12 @@ use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use unisono_core::ErrorKind;
 
-use crate::{endpoint::Endpoint, error::Error, failure::DialFailure, login::LoginPermit, stream::ByteStream};
+use crate::{
+    endpoint::Endpoint, error::Error, failure::DialFailure, login::LoginPermit, stream::ByteStream, tls::Alpn,
+};
+
+/// What is spoken to a proxy that is to connect us. One that was offered HTTP/2 as well would expect its frames.
+pub(crate) const ALPN: Alpn = Alpn { offered: &[b"http/1.1"], required: None };
 
 /// Has the proxy connect us to this endpoint.
 pub(crate) async fn open(stream: ByteStream, to: Endpoint<'_>, login: &LoginPermit<'_>) -> Result<ByteStream, Error> {

@@ -3,7 +3,11 @@
 //! The configuration is made when the first https address is met: reading the platform's roots takes milliseconds
 //! that a run over plain http need not spend.
 
-use std::{cell::OnceCell, fmt, io, sync::Arc};
+use std::{
+    cell::{OnceCell, RefCell},
+    fmt, io,
+    sync::Arc,
+};
 
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
@@ -44,7 +48,7 @@ pub struct ClientCertificate {
 }
 
 /// The protocols to offer in a handshake (ALPN, RFC 7301).
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Alpn {
     /// Their ids, the preferred one first.
     pub offered: &'static [&'static [u8]],
@@ -57,13 +61,15 @@ pub(crate) struct TlsContext {
     roots: Option<RootCertStore>,
     identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
     insecure: bool,
-    alpn: Alpn,
+    /// Without protocols to offer.
     config: OnceCell<Result<Arc<ClientConfig>, String>>,
+    /// The same for each offer that was made: an endpoint and a proxy on the way to it may speak different protocols.
+    offers: RefCell<Vec<(Alpn, Arc<ClientConfig>)>>,
 }
 
 impl TlsContext {
     /// Reads certificates and key, so that a mistake in them is known before anything is sent.
-    pub(crate) fn new(tls: &Tls, alpn: Alpn) -> Result<Self, Error> {
+    pub(crate) fn new(tls: &Tls) -> Result<Self, Error> {
         let identity = match &tls.identity {
             None => None,
             Some(identity) => {
@@ -74,7 +80,8 @@ impl TlsContext {
                 Some((chain, key))
             }
         };
-        let setup = Self { roots: roots(&tls.roots)?, identity, insecure: tls.insecure, alpn, config: OnceCell::new() };
+        let (roots, insecure) = (roots(&tls.roots)?, tls.insecure);
+        let setup = Self { roots, identity, insecure, config: OnceCell::new(), offers: RefCell::default() };
         if setup.identity.is_some() {
             // Whether the key belongs to the certificate.
             setup.config()?;
@@ -88,20 +95,33 @@ impl TlsContext {
         stream: ByteStream,
         socket: &Socket,
         to: Endpoint<'_>,
+        alpn: Alpn,
     ) -> Result<(ByteStream, Option<&'static [u8]>), Error> {
         let Endpoint { host, named, .. } = to;
         let name = ServerName::try_from(host.to_owned()).map_err(|error| {
             Error::new(ErrorKind::Tls, format!("`{host}` is not a name that a certificate can have")).with_source(error)
         })?;
         let party = Party { named: named.to_string(), has_identity: self.identity.is_some() };
-        let connected = TlsConnector::from(self.config()?).connect(name, stream).await;
+        let connected = TlsConnector::from(self.offering(alpn)?).connect(name, stream).await;
         let stream = connected.map_err(|error| failed(error, &party))?;
         let agreed = stream.get_ref().1.alpn_protocol();
-        let protocol = self.alpn.offered.iter().copied().find(|offered| agreed == Some(*offered));
-        if let (Some(required), None) = (self.alpn.required, protocol) {
+        let protocol = alpn.offered.iter().copied().find(|offered| agreed == Some(*offered));
+        if let (Some(required), None) = (alpn.required, protocol) {
             return Err(Error::new(ErrorKind::Protocol, format!("{named} does not speak {required}")));
         }
         Ok((ByteStream::Tls(Box::new(Encrypted::new(stream, socket.clone(), party))), protocol))
+    }
+
+    fn offering(&self, alpn: Alpn) -> Result<Arc<ClientConfig>, Error> {
+        let known = self.offers.borrow().iter().find(|(offer, _)| *offer == alpn).map(|(_, config)| config.clone());
+        if let Some(config) = known {
+            return Ok(config);
+        }
+        let mut config = (*self.config()?).clone();
+        config.alpn_protocols = alpn.offered.iter().map(|id| id.to_vec()).collect();
+        let config = Arc::new(config);
+        self.offers.borrow_mut().push((alpn, config.clone()));
+        Ok(config)
     }
 
     fn config(&self) -> Result<Arc<ClientConfig>, Error> {
@@ -125,12 +145,10 @@ impl TlsContext {
                 }
             },
         };
-        let mut config = match &self.identity {
+        Ok(match &self.identity {
             Some((chain, key)) => builder.with_client_auth_cert(chain.clone(), key.clone_key())?,
             None => builder.with_no_client_auth(),
-        };
-        config.alpn_protocols = self.alpn.offered.iter().map(|id| id.to_vec()).collect();
-        Ok(config)
+        })
     }
 }
 

@@ -21,6 +21,7 @@ fn connector(change: impl FnOnce(&mut ConnectorOptions)) -> Connector {
         family: Family::Any,
         tls: Tls::default(),
         alpn: Alpn::default(),
+        forward_alpn: Alpn::default(),
     };
     change(&mut options);
     Connector::new(options).unwrap()

@@ -105,8 +105,9 @@ impl Server {
                 let (tls, known, script) = (tls.clone(), known.clone(), script.clone());
                 tokio::spawn(async move {
                     // A client that does not like our certificate goes away here.
-                    if let Ok((stream, socket)) = set_up(stream, tls).await {
-                        script(Connection { stream, socket, ledger: known, number, buffer: Vec::new() }).await;
+                    if let Ok(((stream, socket), protocol)) = set_up(stream, tls).await {
+                        script(Connection { stream, socket, protocol, ledger: known, number, buffer: Vec::new() })
+                            .await;
                     }
                 });
             }
@@ -133,6 +134,7 @@ impl Server {
                 tokio::spawn(script(Connection {
                     stream: Box::new(stream),
                     socket: None,
+                    protocol: None,
                     ledger,
                     number,
                     buffer: Vec::new(),
@@ -168,18 +170,17 @@ async fn bound() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").await.expect("loopback has ports to spare")
 }
 
-async fn set_up(
-    stream: TcpStream,
-    tls: Option<TlsAcceptor>,
-) -> io::Result<(Box<dyn AnyStream>, Option<std::net::TcpStream>)> {
+/// The stream with its socket, and the protocol that TLS has agreed on.
+async fn set_up(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<(SetUp, Option<Vec<u8>>)> {
     stream.set_nodelay(true)?;
-    let socket = std::net::TcpStream::from(rustix::io::dup(&stream)?);
-    let stream: Box<dyn AnyStream> = match tls {
-        None => Box::new(stream),
-        Some(tls) => Box::new(tls.accept(stream).await?),
-    };
-    Ok((stream, Some(socket)))
+    let socket = Some(std::net::TcpStream::from(rustix::io::dup(&stream)?));
+    let Some(tls) = tls else { return Ok(((Box::new(stream), socket), None)) };
+    let stream = tls.accept(stream).await?;
+    let protocol = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+    Ok(((Box::new(stream), socket), protocol))
 }
+
+type SetUp = (Box<dyn AnyStream>, Option<std::net::TcpStream>);
 
 /// Any byte stream.
 trait AnyStream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -190,6 +191,8 @@ pub struct Connection {
     stream: Box<dyn AnyStream>,
     /// For what only the socket itself can be told.
     socket: Option<std::net::TcpStream>,
+    /// What TLS has agreed on (ALPN, RFC 7301).
+    pub protocol: Option<Vec<u8>>,
     ledger: Arc<RequestLog>,
     /// Which one of its server, from 0.
     pub number: usize,
