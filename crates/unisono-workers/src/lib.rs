@@ -32,7 +32,7 @@ mod zygote;
 #[cfg(not(loom))]
 pub use crate::{
     inside::{Given, Inside, kind},
-    pool::{Awaited, Given as PoolGiven, Options, Pool},
+    pool::{Awaited, Pool, PoolDescriptors, PoolOptions},
     task::{Death, Function, State, Task, TaskOutcome, Terms},
     zygote::Zygote,
 };

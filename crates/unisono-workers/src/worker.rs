@@ -54,6 +54,36 @@ impl From<Full> for Placed {
     }
 }
 
+/// How far a worker has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Progress {
+    Starting,
+    /// It can take tasks: it has been initialized.
+    Ready,
+    /// It has begun a task at some time, so its start was none that failed.
+    Worked,
+}
+
+/// Whether a worker is to end, and gets nothing more for that. Each but the first includes what the one before it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leaving {
+    No,
+    /// It is gone, or cannot be reached.
+    CutOff,
+    /// It was told to end: then that is no failure. Since when, in nanoseconds.
+    Dismissed {
+        since: u64,
+    },
+    /// It is to be killed, at the latest when it is known which process it is.
+    Doomed {
+        since: u64,
+    },
+    /// It has written over what it shares with us, of which nothing can be read any more.
+    Torn {
+        since: u64,
+    },
+}
+
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub exchange: Arc<Exchange>,
@@ -72,23 +102,13 @@ pub(crate) struct Worker {
     ledger: Option<Ledger>,
     /// The zygote that makes it; played workers have none.
     pub starter: Option<Arc<Running>>,
-    /// It can take tasks: it has been initialized.
-    pub is_ready: bool,
-    /// It has begun a task at some time, so its start was none that failed.
-    pub has_worked: bool,
+    pub progress: Progress,
     pub entries: VecDeque<Entry>,
     /// How many of the entries still count.
     pub busy: usize,
     /// How many tasks it has been given and kept.
     pub given: u64,
-    /// Why it is to end, if it is: it gets nothing more.
-    pub is_leaving: bool,
-    /// It was told to end: then that is no failure. Since when, in nanoseconds.
-    pub dismissed: Option<u64>,
-    /// It is to be killed, at the latest when it is known which process it is.
-    pub is_doomed: bool,
-    /// It has written over what it shares with us, of which nothing can be read any more.
-    pub is_torn: bool,
+    pub leaving: Leaving,
     /// When it is to be woken unasked, in nanoseconds, and how much later the next time; no time if it has come on.
     nudge: (u64, u64),
     /// Tasks with a key that it was killed for: until it is gone for certain, nothing else of that key may begin.
@@ -129,15 +149,11 @@ impl Worker {
             process: None,
             ledger: None,
             starter: None,
-            is_ready: false,
-            has_worked: false,
+            progress: Progress::Starting,
             entries: VecDeque::new(),
             busy: 0,
             given: 0,
-            is_leaving: false,
-            dismissed: None,
-            is_doomed: false,
-            is_torn: false,
+            leaving: Leaving::No,
             nudge: (0, 0),
             killed_for: Vec::new(),
             functions: HashSet::new(),
@@ -308,15 +324,47 @@ impl Worker {
 
     /// Lets it end when it has done what lies before it.
     pub fn dismiss(&mut self) {
-        self.dismissed.get_or_insert_with(nanoseconds);
+        if self.dismissed().is_none() {
+            self.leaving = Leaving::Dismissed { since: nanoseconds() };
+        }
         self.give_no_more();
     }
 
     /// It gets no more tasks, since it is gone or cannot be reached.
     pub fn give_no_more(&mut self) {
-        self.is_leaving = true;
+        if self.leaving == Leaving::No {
+            self.leaving = Leaving::CutOff;
+        }
         // It fails only when the worker has gone by itself.
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Write);
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.progress >= Progress::Ready
+    }
+
+    pub fn has_worked(&self) -> bool {
+        self.progress == Progress::Worked
+    }
+
+    pub fn is_leaving(&self) -> bool {
+        self.leaving != Leaving::No
+    }
+
+    /// Since when it is to end, in nanoseconds, if we have said so.
+    pub fn dismissed(&self) -> Option<u64> {
+        match self.leaving {
+            Leaving::No | Leaving::CutOff => None,
+            Leaving::Dismissed { since } | Leaving::Doomed { since } | Leaving::Torn { since } => Some(since),
+        }
+    }
+
+    pub fn is_doomed(&self) -> bool {
+        matches!(self.leaving, Leaving::Doomed { .. } | Leaving::Torn { .. })
+    }
+
+    pub fn is_torn(&self) -> bool {
+        matches!(self.leaving, Leaving::Torn { .. })
     }
 
     /// Whether this task is under way, or has ended without our having read so.
@@ -326,12 +374,12 @@ impl Worker {
 
     /// Whether something lies there to be read.
     pub fn has_records(&self) -> bool {
-        !self.is_torn && self.exchange.has_records()
+        !self.is_torn() && self.exchange.has_records()
     }
 
     /// The next record, and the bytes that belong to it.
     pub fn next_record(&mut self) -> Option<(Record, Option<Received>)> {
-        if self.is_torn {
+        if self.is_torn() {
             return None;
         }
         let Ok(record) = self.exchange.next_record() else {
@@ -360,7 +408,7 @@ impl Worker {
                 // The first counts, since it came from whoever made it, or from itself before its first task.
                 Message::Process(process) => {
                     self.process.get_or_insert(process);
-                    if self.is_doomed {
+                    if self.is_doomed() {
                         self.kill();
                     }
                 }
@@ -377,8 +425,13 @@ impl Worker {
 
     /// It wrote over what it shares with us. It is killed: what it has not been heard to end dies with it, and no more.
     pub fn tear(&mut self) {
-        self.is_torn = true;
+        self.note_torn();
         self.kill();
+    }
+
+    /// As [`Worker::tear`], of one that has ended.
+    pub fn note_torn(&mut self) {
+        self.leaving = Leaving::Torn { since: self.dismissed().unwrap_or_else(nanoseconds) };
     }
 
     /// Whether it has written over what it shares with us, or says to be through with a task of which no result came.
@@ -420,9 +473,9 @@ impl Worker {
 
     /// Kills it, now or as soon as that is possible. Its end is told by its status pipe.
     pub fn kill(&mut self) {
-        self.dismissed.get_or_insert_with(nanoseconds);
-        self.is_leaving = true;
-        self.is_doomed = true;
+        if !self.is_doomed() {
+            self.leaving = Leaving::Doomed { since: self.dismissed().unwrap_or_else(nanoseconds) };
+        }
         if let Some(process) = &self.process {
             // It fails only when the process is gone already.
             let _ = pidfd_send_signal(process, Signal::KILL);

@@ -9,7 +9,7 @@ use std::{io::Read as _, time::Duration};
 
 use support::{PLAIN, Workshop, devnull};
 use unisono_workers::{
-    Awaited, Death, Function, Options, State, TaskOutcome, Terms,
+    Awaited, Death, Function, PoolOptions, State, TaskOutcome, Terms,
     blob::{Blob, LARGEST_KEPT, LONGEST_INLINE},
 };
 
@@ -264,7 +264,7 @@ fn a_waiting_task_that_is_cancelled_never_runs() {
 #[test]
 fn the_last_words_of_a_worker_are_passed_on_and_kept_for_its_task() {
     let (mut ours, theirs) = std::io::pipe().unwrap();
-    let options = Options { workers: 1, method: 0, tasks_per_worker: None, pending: None, per_key: 1 };
+    let options = PoolOptions { workers: 1, method: 0, tasks_per_worker: None, pending: None, per_key: 1 };
     let shop = Workshop::with(options, theirs.into());
     let task = shop.submit("say", b"out of luck", PLAIN);
     match shop.outcome(&task) {
@@ -279,7 +279,7 @@ fn the_last_words_of_a_worker_are_passed_on_and_kept_for_its_task() {
 
 #[test]
 fn workers_are_replaced_after_so_many_tasks() {
-    let options = Options { workers: 1, method: 0, tasks_per_worker: Some(2), pending: None, per_key: 1 };
+    let options = PoolOptions { workers: 1, method: 0, tasks_per_worker: Some(2), pending: None, per_key: 1 };
     let shop = Workshop::with(options, devnull());
     let mut processes: Vec<_> = (0..6).map(|_| shop.run("process", b"")).collect();
     assert!(processes.chunks(2).all(|pair| pair[0] == pair[1]), "{processes:?}");

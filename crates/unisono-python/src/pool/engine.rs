@@ -10,7 +10,7 @@ use pyo3::{
     prelude::*,
     types::{PyDict, PyTuple, PyType},
 };
-use unisono_workers::{Awaited, Options, Pool, PoolGiven, Terms, Zygote};
+use unisono_workers::{Awaited, Pool, PoolDescriptors, PoolOptions, Terms, Zygote};
 
 use super::{
     codec::{self, Buffers},
@@ -59,13 +59,13 @@ impl Engine {
         zygote: &Bound<'_, ZygoteHandle>,
         future: Py<PyType>,
         given: (Given, Given, Vec<Given>),
-        options: PoolOptions,
+        options: EngineOptions,
     ) -> PyResult<Self> {
-        let PoolOptions { workers, method, tasks_per_worker, pending, per_key, read_only_views } = options;
-        let options = Options { workers, method, tasks_per_worker, pending, per_key };
+        let EngineOptions { workers, method, tasks_per_worker, pending, per_key, read_only_views } = options;
+        let options = PoolOptions { workers, method, tasks_per_worker, pending, per_key };
         let (settings, output, inherited) = given;
         let inherited = inherited.into_iter().map(|given| given.0).collect();
-        let given = PoolGiven { settings: settings.0, output: output.0, inherited };
+        let given = PoolDescriptors { settings: settings.0, output: output.0, inherited };
         let pool = Pool::new(options, zygote.get().0.clone(), given)?;
         let shared = SharedPool::new(pool, Buffers::read_only(read_only_views))?;
         Ok(Self { shared: Arc::new(shared), future })
@@ -177,7 +177,7 @@ impl Engine {
 /// What a pool is like, as a `dict`.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
-struct PoolOptions {
+struct EngineOptions {
     workers: usize,
     method: u8,
     tasks_per_worker: Option<u64>,

@@ -8,7 +8,10 @@ use std::{cmp::Reverse, io, sync::MutexGuard, time::Duration};
 use rustix::event::{Timespec, epoll};
 use unisono_sys::monotonic::nanoseconds;
 
-use super::{Awaited, Core, Pool, nanoseconds_of};
+use super::{
+    state::{Awaited, Core, Driver, Pool, Server, nanoseconds_of},
+    system::{EXITED, NOTIFIER, SOCKET, WORDS},
+};
 use crate::{
     spin::{LONGEST, Look, Spin},
     task::{Death, held},
@@ -46,7 +49,7 @@ impl Pool {
             if !core.told.is_empty() || !core.notices.is_empty() {
                 return Some(std::mem::take(&mut core.told));
             }
-            if core.is_stopped || core.is_over() {
+            if core.server == Server::Stopped || core.is_over() {
                 let mut words = std::mem::take(&mut core.words);
                 let system = core.system.clone();
                 self.let_go_if_over(&mut core);
@@ -57,19 +60,21 @@ impl Pool {
                 return None;
             }
             let now = nanoseconds();
-            let is_needed =
-                core.observed > 0 || !core.words.is_empty() || (core.open > 0 || core.is_closed) && core.followers == 0;
-            if core.open > 0 || core.is_closed {
+            let is_needed = core.observed > 0
+                || !core.words.is_empty()
+                || (core.open > 0 || core.is_closed()) && core.followers == 0;
+            if core.open > 0 || core.is_closed() {
                 idle_since = now;
             }
-            if core.driver || !is_needed {
+            if core.has_driver() || !is_needed {
                 let sleeps_long = now - idle_since > DORMANT;
-                core.is_dormant = sleeps_long;
-                core.is_resting = true;
+                core.server = if sleeps_long { Server::Dormant } else { Server::Resting };
                 let longest = if sleeps_long { Duration::from_secs(3600) } else { TICK };
                 core =
                     self.wanted.wait_timeout(core, longest).map_or_else(|error| error.into_inner().0, |(core, _)| core);
-                (core.is_dormant, core.is_resting) = (false, false);
+                if core.server != Server::Stopped {
+                    core.server = Server::Awake;
+                }
                 if sleeps_long {
                     idle_since = nanoseconds();
                 }
@@ -82,14 +87,14 @@ impl Pool {
     fn has_come(&self, core: &Core, what: Awaited<'_>) -> bool {
         match what {
             Awaited::End(task) => task.has_ended(),
-            Awaited::Room => self.options.pending.is_none_or(|most| core.open < most) || core.is_closed,
+            Awaited::Room => self.options.pending.is_none_or(|most| core.open < most) || core.is_closed(),
             Awaited::Over => core.is_over(),
         }
     }
 
     /// Wakes [`Pool::serve`] if it rests; a call of the system for each task would cost more than the rest of it.
     pub(super) fn wake_server(&self, core: &Core) {
-        if core.is_resting {
+        if matches!(core.server, Server::Resting | Server::Dormant) {
             self.wanted.notify_one();
         }
     }
@@ -97,14 +102,14 @@ impl Pool {
     /// Sleeps, as the driver or beside it; who waits for a result may look for it first. The second answer is whether a
     /// signal came.
     fn sleep<'a>(&'a self, mut core: MutexGuard<'a, Core>, longest: u64, looks: bool) -> (MutexGuard<'a, Core>, bool) {
-        let Some(system) = core.system.clone().filter(|_| !core.driver) else {
+        let Some(system) = core.system.clone().filter(|_| !core.has_driver()) else {
             core.followers += 1;
             let wait = self.changed.wait_timeout(core, Duration::from_nanos(longest));
             let mut core = wait.map_or_else(|error| error.into_inner().0, |(core, _)| core);
             core.followers -= 1;
             return (core, false);
         };
-        core.driver = true;
+        core.driver = Driver::Awake;
         if looks {
             let has_come;
             (core, has_come) = self.look(core);
@@ -128,13 +133,14 @@ impl Pool {
             if let Some(Reverse((when, ..))) = core.deadlines.peek() {
                 until = until.min((*when).max(now));
             }
-            core.driver_until = until;
+            core.driver = Driver::Asleep { until };
             drop(core);
             let left = until - now;
             let timeout = Timespec { tv_sec: (left / 1_000_000_000) as i64, tv_nsec: (left % 1_000_000_000) as _ };
             let waited = epoll::wait(&system.epoll, rustix::buffer::spare_capacity(&mut events), Some(&timeout));
             interrupted = waited == Err(rustix::io::Errno::INTR);
             core = held(&self.core);
+            core.driver = Driver::Awake;
         }
         core.woken = nanoseconds();
         core.workers.values().for_each(|worker| worker.exchange.pool_waits(false));
@@ -157,7 +163,7 @@ impl Pool {
     }
 
     fn leave_driving(&self, core: &mut Core) {
-        core.driver = false;
+        core.driver = Driver::Absent;
         if core.followers > 0 {
             self.changed.notify_all();
         }
@@ -169,7 +175,7 @@ impl Pool {
         let at_work: Vec<_> = core
             .workers
             .values()
-            .filter(|worker| worker.busy > 0 && !worker.is_doomed)
+            .filter(|worker| worker.busy > 0 && !worker.is_doomed())
             .map(|worker| worker.exchange.clone())
             .collect();
         if at_work.is_empty() || core.mean > LONGEST || !core.spin.is_worth_it(at_work.len(), nanoseconds()) {
@@ -241,9 +247,3 @@ const LATER: u64 = 1_000_000;
 const TICK: Duration = Duration::from_millis(2);
 /// After this without a task, the background sleeps until it is called.
 const DORMANT: u64 = 1_000_000_000;
-pub(super) const NOTIFIER: u64 = u64::MAX;
-// What of a worker an event is about.
-pub(super) const SOCKET: u64 = 0;
-pub(super) const STATUS: u64 = 1;
-pub(super) const WORDS: u64 = 2;
-pub(super) const EXITED: u64 = 3;

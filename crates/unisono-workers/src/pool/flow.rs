@@ -9,11 +9,11 @@ use std::{
 
 use unisono_sys::monotonic::nanoseconds;
 
-use super::{Core, Pool, nanoseconds_of};
+use super::state::{Core, Driver, Lifecycle, Pool, nanoseconds_of};
 use crate::{
     inside::{QUIET, kind},
     task::{Death, Task, TaskOutcome, held},
-    worker::{Placed, Worker},
+    worker::{Placed, Progress, Worker},
 };
 
 impl Pool {
@@ -22,8 +22,8 @@ impl Pool {
         self.expire(core);
         self.look_after(core);
         self.hand_out(core);
-        if core.is_closed && core.open == 0 {
-            for worker in core.workers.values_mut().filter(|worker| worker.dismissed.is_none()) {
+        if core.is_closed() && core.open == 0 {
+            for worker in core.workers.values_mut().filter(|worker| worker.dismissed().is_none()) {
                 worker.dismiss();
             }
         }
@@ -33,7 +33,7 @@ impl Pool {
     /// Nothing is left of a closed pool, so it needs nothing of the system any more.
     pub(super) fn let_go_if_over(&self, core: &mut Core) {
         // The driver comes by here when it has passed on what it has heard.
-        if core.is_over() && core.words.is_empty() && !core.driver && core.system.take().is_some() {
+        if core.is_over() && core.words.is_empty() && !core.has_driver() && core.system.take().is_some() {
             self.arena.close();
         }
     }
@@ -55,22 +55,21 @@ impl Pool {
                 match record.kind {
                     kind::RELEASED => worker.released(record.task),
                     kind::ABANDONED => worker.abandoned(record.task),
-                    kind::READY => worker.is_ready = true,
-                    kind::UNFIT if !worker.has_worked => {
+                    kind::READY => worker.progress = worker.progress.max(Progress::Ready),
+                    kind::UNFIT if !worker.has_worked() => {
                         let why = String::from_utf8_lossy(&record.bytes).into_owned();
                         self.give_up(core, &why);
                     }
                     kind::RETURNED | kind::RAISED => {
                         let Some(task) = worker.close(record.task) else {
                             // One that is to be killed may end a task of which that was decided already.
-                            if !worker.is_doomed {
+                            if !worker.is_doomed() {
                                 worker.tear();
                             }
                             continue;
                         };
-                        worker.is_ready = true;
                         worker.has_come_on();
-                        if !std::mem::replace(&mut worker.has_worked, true) {
+                        if std::mem::replace(&mut worker.progress, Progress::Worked) != Progress::Worked {
                             core.starts.succeeded(number);
                         }
                         let took = record.took.clamp(1, LONGEST_COUNTED);
@@ -95,7 +94,7 @@ impl Pool {
     fn let_go(&self, core: &mut Core, number: usize) {
         let Some(most) = self.options.tasks_per_worker else { return };
         let Some(worker) = core.workers.get_mut(&number) else { return };
-        if worker.given >= most && worker.is_idle() && !worker.is_leaving {
+        if worker.given >= most && worker.is_idle() && !worker.is_leaving() {
             worker.dismiss();
         }
     }
@@ -109,7 +108,7 @@ impl Pool {
             && inner.deaths < MOST_DEATHS
             && !matches!(outcome, TaskOutcome::Returned(_) | TaskOutcome::Refused(_) | TaskOutcome::Cancelled);
         drop(inner);
-        if is_tried_again && core.broken.is_none() && !task.has_ended() {
+        if is_tried_again && core.broken().is_none() && !task.has_ended() {
             if !held(&task.inner).is_held_by_dying {
                 core.waiting.again(task.clone());
             }
@@ -130,7 +129,7 @@ impl Pool {
         if task.observed.load(Ordering::Relaxed) {
             core.observed -= 1;
             core.told.push(task.number);
-            if core.driver || core.followers > 0 {
+            if core.has_driver() || core.followers > 0 {
                 self.wake_server(core);
             }
         }
@@ -151,7 +150,7 @@ impl Pool {
             let Some(worker) = core.workers.get_mut(&number) else { continue };
             let Some(task) = worker.on_cell(cell).cloned() else { continue };
             let Some(timeout) = task.terms.timeout else { continue };
-            let is_starting = !worker.is_ready;
+            let is_starting = !worker.is_ready();
             let due = match worker.exchange.began(cell) {
                 // Nothing has begun later than now: it was written over.
                 Some(began) if began > nanoseconds() => {
@@ -199,7 +198,9 @@ impl Pool {
         self.read_of(core, number, usize::MAX);
         self.give_back(core, number);
         if let Some(worker) = core.workers.get_mut(&number) {
-            worker.is_torn = worker.is_torn || worker.is_mad(worker.exchange.passed());
+            if worker.is_mad(worker.exchange.passed()) {
+                worker.note_torn();
+            }
             for task in worker.not_begun() {
                 held(&task.inner).place = None;
                 if !task.has_ended() {
@@ -215,7 +216,7 @@ impl Pool {
         let stderr_tail = std::mem::take(&mut worker.stderr_tail);
         // At most one, of a sane worker: the task that it had begun and not ended.
         let begun: Vec<_> = std::mem::take(&mut worker.entries).into_iter().filter_map(|entry| entry.task).collect();
-        if !begun.is_empty() && !std::mem::replace(&mut worker.has_worked, true) {
+        if !begun.is_empty() && std::mem::replace(&mut worker.progress, Progress::Worked) != Progress::Worked {
             core.starts.succeeded(number);
         }
         self.judge_start(core, (number, &worker), death, &stderr_tail);
@@ -240,12 +241,11 @@ impl Pool {
 
     /// There will be no workers: everything that waits is told so.
     pub(super) fn give_up(&self, core: &mut Core, why: &str) {
-        if core.broken.is_some() {
+        if core.broken().is_some() {
             return;
         }
-        core.broken = Some(why.to_owned());
         // What it has goes with the last worker, as that of a pool that was shut down.
-        core.is_closed = true;
+        core.lifecycle = Lifecycle::Broken(why.to_owned());
         let waiting = self.undecided(core);
         let placed: Vec<_> = core
             .workers
@@ -288,9 +288,9 @@ impl Pool {
         let window = AHEAD.checked_div(core.mean).map_or(1, |ahead| ahead.clamp(1, MOST_AHEAD) as usize);
         while !core.waiting.is_empty() {
             let most = self.options.tasks_per_worker.unwrap_or(u64::MAX);
-            let open = core.workers.iter().filter(|(_, worker)| !worker.is_leaving && worker.given < most);
+            let open = core.workers.iter().filter(|(_, worker)| !worker.is_leaving() && worker.given < most);
             let best = open
-                .min_by_key(|(number, worker)| (worker.busy, !worker.is_ready, **number))
+                .min_by_key(|(number, worker)| (worker.busy, !worker.is_ready(), **number))
                 .map(|(number, worker)| (*number, worker.busy));
             let number = match best {
                 Some((number, 0)) => number,
@@ -314,14 +314,14 @@ impl Pool {
     /// A worker with nothing to do gets what lies ahead before another one.
     fn share(&self, core: &mut Core) {
         loop {
-            let idle = core.workers.iter().filter(|(_, worker)| worker.is_idle() && !worker.is_leaving);
-            let idle = idle.max_by_key(|(_, worker)| worker.is_ready).map(|(number, _)| *number);
+            let idle = core.workers.iter().filter(|(_, worker)| worker.is_idle() && !worker.is_leaving());
+            let idle = idle.max_by_key(|(_, worker)| worker.is_ready()).map(|(number, _)| *number);
             let Some(idle) = idle else { return };
             // One that is still starting keeps nothing from one that is not, and may never get so far.
-            let is_ready = core.workers.get(&idle).is_some_and(|worker| worker.is_ready);
-            let spare = |worker: &Worker| worker.busy > usize::from(worker.is_ready || !is_ready);
+            let is_ready = core.workers.get(&idle).is_some_and(|worker| worker.is_ready());
+            let spare = |worker: &Worker| worker.busy > usize::from(worker.is_ready() || !is_ready);
             let fullest = core.workers.values_mut().filter(|worker| spare(worker));
-            let Some(fullest) = fullest.max_by_key(|worker| (!worker.is_ready, worker.busy)) else { return };
+            let Some(fullest) = fullest.max_by_key(|worker| (!worker.is_ready(), worker.busy)) else { return };
             let Some(task) = fullest.take_back() else { return };
             held(&task.inner).place = None;
             if !self.give(core, idle, &task) {
@@ -346,13 +346,13 @@ impl Pool {
             Ok(Placed::Lies) => {
                 held(&task.inner).place = Some((number, cell));
                 // The driver expected one result of this worker; now it may have to look for one that is not announced.
-                if core.driver && is_second && nanoseconds().saturating_sub(core.woken) < QUIET {
+                if core.has_driver() && is_second && nanoseconds().saturating_sub(core.woken) < QUIET {
                     core.notify();
                 }
                 if let Some(timeout) = task.terms.timeout {
                     let when = nanoseconds() + nanoseconds_of(timeout);
                     core.deadlines.push(Reverse((when, number, cell)));
-                    if core.driver && when < core.driver_until {
+                    if matches!(core.driver, Driver::Asleep { until } if when < until) {
                         core.notify();
                     }
                 }

@@ -15,181 +15,39 @@ mod flow;
 #[cfg(test)]
 mod simulated;
 mod starting;
+mod starts;
+mod state;
 mod system;
 mod waiting;
 
 use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
     io,
-    os::fd::OwnedFd,
     sync::{
         Arc, Condvar, Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
-use starting::{ALWAYS, Starts};
+pub use state::{Awaited, Pool, PoolOptions};
+pub use system::PoolDescriptors;
+
+use starting::ALWAYS;
+use state::{Core, Lifecycle, Server};
 use system::System;
-use waiting::Waiting;
 
 use crate::{
     blob::{Arena, Blob},
     message::MOST,
-    spin::Spin,
     task::{Function, State, Task, TaskOutcome, Terms, held},
-    worker::Worker,
     zygote::Zygote,
 };
-
-/// What a pool is like.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// How many workers at most.
-    pub workers: usize,
-    /// How the zygote makes them.
-    pub method: u8,
-    /// After so many tasks a worker is replaced.
-    pub tasks_per_worker: Option<u64>,
-    /// How many tasks may wait or run before `submit` waits; `None` for any number.
-    pub pending: Option<usize>,
-    /// How many tasks with the same key may run at once.
-    pub per_key: usize,
-}
-
-/// What a pool is given to pass on.
-#[derive(Debug)]
-pub struct Given {
-    /// What a worker reads at its start.
-    pub settings: OwnedFd,
-    /// Where what workers write to their standard error goes.
-    pub output: OwnedFd,
-    /// What they inherit besides, at most 59; what it means is between the face and its workers.
-    pub inherited: Vec<OwnedFd>,
-}
-
-/// Executes tasks in worker processes.
-#[derive(Debug)]
-pub struct Pool {
-    options: Options,
-    zygote: Arc<Zygote>,
-    arena: Arena,
-    core: Mutex<Core>,
-    /// Something ended, or the driver has left.
-    changed: Condvar,
-    /// There is something to watch over, for [`Pool::serve`].
-    wanted: Condvar,
-    next_task: AtomicU64,
-}
-
-#[derive(Debug)]
-struct Core {
-    /// `None` once the pool is over.
-    system: Option<Arc<System>>,
-    waiting: Waiting,
-    workers: HashMap<usize, Worker>,
-    last_worker: usize,
-    /// When to look whether a task is past its time: (when, worker, cell).
-    deadlines: BinaryHeap<Reverse<(u64, usize, u64)>>,
-    /// Tasks that have ended and that somebody wants to be told of.
-    told: Vec<u64>,
-    /// How many tasks are observed and have not ended.
-    observed: usize,
-    /// How many tasks have no outcome.
-    open: usize,
-    driver: bool,
-    /// When the driver wakes at the latest.
-    driver_until: u64,
-    followers: usize,
-    /// The worker that would have been given more, had it had a free cell.
-    lacks_cell: Option<usize>,
-    is_closed: bool,
-    is_stopped: bool,
-    is_dormant: bool,
-    /// Why there are no workers.
-    broken: Option<String>,
-    starts: Starts,
-    /// What is to be said to the program's people.
-    notices: Vec<String>,
-    /// When was last looked after what nothing announces, in nanoseconds.
-    looked: u64,
-    /// How long a task takes, in nanoseconds; a mean that forgets.
-    mean: u64,
-    /// Something was read at the last look.
-    is_fresh: bool,
-    /// Room for a message, used again and again.
-    text: Vec<u8>,
-    /// What workers have written to their standard error and was not passed on yet.
-    words: Vec<u8>,
-    /// When a driver was last woken.
-    woken: u64,
-    spin: Spin,
-    /// [`Pool::serve`] sleeps until something is wanted of it.
-    is_resting: bool,
-}
-
-impl Core {
-    fn new(per_key: usize, system: System) -> Self {
-        Self {
-            system: Some(Arc::new(system)),
-            waiting: Waiting::new(per_key),
-            workers: HashMap::new(),
-            last_worker: 0,
-            deadlines: BinaryHeap::new(),
-            told: Vec::new(),
-            observed: 0,
-            open: 0,
-            driver: false,
-            driver_until: 0,
-            followers: 0,
-            lacks_cell: None,
-            is_closed: false,
-            is_stopped: false,
-            is_dormant: false,
-            broken: None,
-            starts: Starts::default(),
-            notices: Vec::new(),
-            looked: 0,
-            mean: 0,
-            is_fresh: false,
-            text: Vec::new(),
-            words: Vec::new(),
-            woken: 0,
-            spin: Spin::new(),
-            is_resting: false,
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        self.is_closed && self.open == 0 && self.workers.is_empty()
-    }
-
-    /// Wakes the driver.
-    fn notify(&self) {
-        if let Some(system) = &self.system {
-            system.notify();
-        }
-    }
-}
-
-/// What one may wait for.
-#[derive(Debug, Clone, Copy)]
-pub enum Awaited<'a> {
-    /// The end of a task.
-    End(&'a Task),
-    /// Room for another task, if their number is bounded.
-    Room,
-    /// That nothing is left of a closed pool.
-    Over,
-}
 
 impl Pool {
     /// A pool; workers start when there is something for them to do.
     ///
     /// # Errors
     /// When there are no descriptors left, or workers are to inherit too many.
-    pub fn new(options: Options, zygote: Arc<Zygote>, given: Given) -> io::Result<Self> {
+    pub fn new(options: PoolOptions, zygote: Arc<Zygote>, given: PoolDescriptors) -> io::Result<Self> {
         if given.inherited.len() > MOST - ALWAYS {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "workers cannot inherit so many descriptors"));
         }
@@ -224,11 +82,10 @@ impl Pool {
         let number = self.next_task.fetch_add(1, Ordering::Relaxed);
         let task = Arc::new(Task::new(number, function, arguments, terms, observed));
         let mut core = held(&self.core);
-        if let Some(why) = &core.broken {
-            return Err(Some(why.clone()));
-        }
-        if core.is_closed {
-            return Err(None);
+        match &core.lifecycle {
+            Lifecycle::Open => {}
+            Lifecycle::Closed => return Err(None),
+            Lifecycle::Broken(why) => return Err(Some(why.clone())),
         }
         core.open += 1;
         core.observed += usize::from(observed);
@@ -238,8 +95,8 @@ impl Pool {
             self.read(&mut core);
             self.hand_out(&mut core);
         }
-        if core.is_dormant {
-            core.is_dormant = false;
+        if core.server == Server::Dormant {
+            core.server = Server::Resting;
             self.wake_server(&core);
         }
         Ok(task)
@@ -310,7 +167,9 @@ impl Pool {
     /// No more tasks. Those that wait are cancelled if `cancel`, those that run are killed if `kill`.
     pub fn close(&self, cancel: bool, kill: bool) {
         let mut core = held(&self.core);
-        core.is_closed = true;
+        if !core.is_closed() {
+            core.lifecycle = Lifecycle::Closed;
+        }
         if cancel {
             self.cancel_waiting(&mut core);
         }
@@ -349,13 +208,17 @@ impl Pool {
     /// Whether, and why, nothing can be submitted any more; the reason is known when the pool is broken.
     pub fn refuses(&self) -> Option<Option<String>> {
         let core = held(&self.core);
-        if core.broken.is_some() { Some(core.broken.clone()) } else { core.is_closed.then_some(None) }
+        match &core.lifecycle {
+            Lifecycle::Open => None,
+            Lifecycle::Closed => Some(None),
+            Lifecycle::Broken(why) => Some(Some(why.clone())),
+        }
     }
 
     /// Ends [`Pool::serve`].
     pub fn stop(&self) {
         let mut core = held(&self.core);
-        core.is_stopped = true;
+        core.server = Server::Stopped;
         core.notify();
         drop(core);
         self.wanted.notify_all();
@@ -366,8 +229,4 @@ impl Pool {
         let core = held(&self.core);
         (core.workers.len(), core.open)
     }
-}
-
-fn nanoseconds_of(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 4).min(u64::MAX / 4)
 }

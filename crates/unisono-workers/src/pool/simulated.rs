@@ -3,7 +3,13 @@
 //! So a test puts a pool before any history, also before one that real processes come to once in a million runs. The
 //! workers are whole but for their process: a kill hits one that has ended already, and the test dies for it.
 
-use std::{collections::BTreeMap, os::fd::AsFd, process::Command, sync::MutexGuard};
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd, OwnedFd},
+    process::Command,
+    sync::MutexGuard,
+    time::Duration,
+};
 
 use proptest::prelude::*;
 use rustix::{
@@ -11,13 +17,14 @@ use rustix::{
     process::{Pid, PidfdFlags, pidfd_open},
 };
 
-use super::*;
+use super::{state::Driver, *};
 use unisono_sys::shared::Shared;
 
 use crate::{
     blob::Received,
     inside::{Given, Inside, kind},
     task::Death,
+    worker::{Leaving, Worker},
 };
 
 /// A pool that starts no workers of its own, and everything that was submitted to it.
@@ -43,8 +50,8 @@ struct FakeWorker {
 impl SimulatedPool {
     fn new(workers: usize, tasks_per_worker: Option<u64>) -> Self {
         let nothing = || memfd_create("unisono-test", MemfdFlags::CLOEXEC).unwrap();
-        let options = Options { workers: 0, method: 0, tasks_per_worker, pending: None, per_key: 1 };
-        let given = super::Given { settings: nothing(), output: nothing(), inherited: Vec::new() };
+        let options = PoolOptions { workers: 0, method: 0, tasks_per_worker, pending: None, per_key: 1 };
+        let given = PoolDescriptors { settings: nothing(), output: nothing(), inherited: Vec::new() };
         let pool = Pool::new(options, Arc::new(Zygote::new(Vec::new())), given).unwrap();
         let mut child = Command::new("true").spawn().unwrap();
         let number = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
@@ -123,7 +130,7 @@ impl SimulatedPool {
 
     /// Those that were killed die, those that were let go do what lies before them and end, and others come for them.
     fn replace(&mut self) {
-        let leaves = |worker: &Worker| worker.is_leaving.then_some(worker.is_doomed);
+        let leaves = |worker: &Worker| worker.is_leaving().then_some(worker.is_doomed());
         let leaving: Vec<(usize, bool)> = self
             .core()
             .workers
@@ -164,7 +171,7 @@ fn a_deadline_that_passes_when_the_worker_is_at_the_next_task_already_kills_nobo
     simulated.publish(1, kind::RETURNED);
     assert!(simulated.begin(1));
     simulated.pool.expire(&mut simulated.core());
-    assert!(!simulated.core().workers[&1].is_doomed);
+    assert!(!simulated.core().workers[&1].is_doomed());
     assert!(matches!(first.take_outcome(), Some(TaskOutcome::Returned(_))));
     assert_eq!(simulated.pool.state(&second), State::Running);
 }
@@ -173,7 +180,7 @@ fn a_deadline_that_passes_when_the_worker_is_at_the_next_task_already_kills_nobo
 fn a_task_past_its_time_is_killed_alone_and_what_was_read_ahead_runs_elsewhere() {
     let (mut simulated, first, second) = one_begun_and_one_behind(HASTY);
     simulated.pump();
-    assert!(matches!(first.take_outcome(), Some(TaskOutcome::TimedOut(_))) && simulated.core().workers[&1].is_doomed);
+    assert!(matches!(first.take_outcome(), Some(TaskOutcome::TimedOut(_))) && simulated.core().workers[&1].is_doomed());
     assert_eq!(simulated.pool.state(&second), State::Waiting);
     simulated.replace();
     simulated.pump();
@@ -204,7 +211,7 @@ fn a_timeout_is_counted_from_when_its_task_begins() {
     assert!(simulated.begin(1));
     simulated.pump();
     assert_eq!(simulated.pool.state(&tasks.1), State::Waiting, "its time has not begun");
-    assert!(!simulated.core().workers[&1].is_doomed);
+    assert!(!simulated.core().workers[&1].is_doomed());
 }
 
 #[test]
@@ -214,9 +221,9 @@ fn cancelling_what_has_just_ended_kills_nobody() {
     simulated.publish(1, kind::RETURNED);
     assert!(simulated.begin(1));
     assert!(!simulated.pool.is_under_way(&mut simulated.core(), place.0, place.1));
-    assert!(!simulated.pool.cancel(&first, true) && !simulated.core().workers[&1].is_doomed);
+    assert!(!simulated.pool.cancel(&first, true) && !simulated.core().workers[&1].is_doomed());
     assert_eq!(simulated.pool.state(&second), State::Running);
-    assert!(simulated.pool.cancel(&second, true) && simulated.core().workers[&1].is_doomed);
+    assert!(simulated.pool.cancel(&second, true) && simulated.core().workers[&1].is_doomed());
 }
 
 #[test]
@@ -247,9 +254,9 @@ fn a_worker_whose_memory_cannot_be_received_is_let_go_and_one_that_talks_nonsens
         let task = simulated.submit(PATIENT);
         assert!(simulated.begin(1));
         rustix::io::write(&simulated.workers[&1].socket, said).unwrap();
-        simulated.pool.heed(&mut simulated.core(), 1 << 2 | drive::SOCKET);
-        assert!(simulated.core().workers[&1].is_leaving);
-        assert_eq!(simulated.core().workers[&1].is_doomed, is_killed);
+        simulated.pool.heed(&mut simulated.core(), 1 << 2 | system::SOCKET);
+        assert!(simulated.core().workers[&1].is_leaving());
+        assert_eq!(simulated.core().workers[&1].is_doomed(), is_killed);
         if !is_killed {
             simulated.publish(1, kind::RETURNED);
             assert!(!simulated.workers.get_mut(&1).unwrap().inside.sleep().unwrap(), "it is to go");
@@ -265,7 +272,7 @@ fn a_driver_that_sleeps_learns_that_a_result_may_come_unannounced() {
     for (woken, has_to_learn) in [(0, false), (u64::MAX, true)] {
         let mut simulated = SimulatedPool::new(1, None);
         simulated.submit(PATIENT);
-        (simulated.core().driver, simulated.core().woken) = (true, woken);
+        (simulated.core().driver, simulated.core().woken) = (Driver::Asleep { until: u64::MAX }, woken);
         let is_notified = |simulated: &SimulatedPool| simulated.core().system.as_ref().unwrap().clear();
         assert!(!is_notified(&simulated));
         simulated.submit(PATIENT);
@@ -353,7 +360,7 @@ fn a_task_waits_no_longer_than_its_time_for_a_worker_that_is_starting_and_the_wo
     let behind = simulated.submit(PATIENT);
     simulated.pump();
     assert!(matches!(task.take_outcome(), Some(TaskOutcome::NotBegun(_))));
-    assert!(!behind.has_ended() && !simulated.core().workers[&starting].is_doomed);
+    assert!(!behind.has_ended() && !simulated.core().workers[&starting].is_doomed());
     simulated.workers.get_mut(&starting).unwrap().inside.ready().unwrap();
     simulated.pump();
     assert!(simulated.begin(starting));
@@ -387,11 +394,11 @@ fn a_worker_that_is_still_starting_when_there_is_nothing_more_for_it_to_do_is_ki
     simulated.pump();
     assert!(task.has_ended());
     simulated.pool.close(false, false);
-    assert!(!simulated.core().workers[&starting].is_doomed);
-    simulated.core().workers.get_mut(&starting).unwrap().dismissed = Some(0);
+    assert!(!simulated.core().workers[&starting].is_doomed());
+    simulated.core().workers.get_mut(&starting).unwrap().leaving = Leaving::Dismissed { since: 0 };
     simulated.core().looked = 0;
     simulated.pump();
-    assert!(simulated.core().workers[&starting].is_doomed);
+    assert!(simulated.core().workers[&starting].is_doomed());
 }
 
 /// One step of a history.
@@ -562,7 +569,7 @@ impl Asylum {
     fn look(&mut self) {
         self.simulated.core().looked = 0;
         self.simulated.pump();
-        if self.simulated.core().workers.get(&1).is_some_and(|worker| worker.is_doomed) {
+        if self.simulated.core().workers.get(&1).is_some_and(|worker| worker.is_doomed()) {
             self.leave(9);
         }
     }
@@ -588,7 +595,7 @@ impl Asylum {
         self.look();
         // And who has come for it.
         self.simulated.pump();
-        assert!(self.simulated.core().workers.values().all(|worker| worker.is_leaving));
+        assert!(self.simulated.core().workers.values().all(|worker| worker.is_leaving()));
     }
 }
 
@@ -631,7 +638,7 @@ fn a_task_is_killed_at_its_time_though_its_worker_wrote_over_when_it_began() {
     let begun = asylum.simulated.core().workers[&1].entries[0].number;
     asylum.scribble(&((704 + 32 * begun as usize) + 16, vec![0xff; 8]));
     asylum.simulated.pool.expire(&mut asylum.simulated.core());
-    assert!(asylum.simulated.core().workers[&1].is_doomed);
+    assert!(asylum.simulated.core().workers[&1].is_doomed());
     asylum.comes_to_its_end();
     drop(tasks);
 }

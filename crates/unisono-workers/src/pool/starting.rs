@@ -13,49 +13,20 @@ use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
 use unisono_sys::monotonic::nanoseconds;
 
 use super::{
-    Core, Pool,
-    drive::{EXITED, SOCKET, STATUS, WORDS},
+    state::{Core, Pool},
+    system::{EXITED, SOCKET, STATUS, WORDS},
 };
 use crate::{
     task::{Death, Task, TaskOutcome, held},
     worker::Worker,
 };
 
-/// How the starts of a pool's workers have gone.
-#[derive(Debug, Default)]
-pub(super) struct Starts {
-    /// How many in a row have failed. Those that were made together fail together, and count as one.
-    failures: u32,
-    /// The last worker that was made before the last failure.
-    made_before: usize,
-    /// How many in a row were lost with their zygote.
-    losses: u32,
-    /// Until when the next one waits, in nanoseconds; 0 when none does.
-    not_before: u64,
-    /// That the pool goes on with fewer workers was said.
-    is_said: bool,
-}
-
-impl Starts {
-    /// This worker has done its first task: they start again, if it was made after the last that did not.
-    pub fn succeeded(&mut self, worker: usize) {
-        if worker > self.made_before {
-            *self = Self { made_before: self.made_before, ..Self::default() };
-        }
-    }
-
-    fn pause(&mut self, times: u32) {
-        let pause = FIRST_PAUSE.saturating_mul(4u64.saturating_pow(times.saturating_sub(1))).min(LONGEST_PAUSE);
-        self.not_before = nanoseconds() + pause;
-    }
-}
-
 impl Pool {
     /// Another worker, if it may start now; `None` when it may not, or could not.
     pub(super) fn start(&self, core: &mut Core) -> Option<usize> {
         if core.starts.not_before > 0 {
             // One that is gone is still starting until it is known how it ended.
-            let is_starting = core.workers.values().any(|worker| !worker.is_ready && worker.dismissed.is_none());
+            let is_starting = core.workers.values().any(|worker| !worker.is_ready() && worker.dismissed().is_none());
             if is_starting || nanoseconds() < core.starts.not_before {
                 return None;
             }
@@ -96,7 +67,7 @@ impl Pool {
         for (descriptor, what) in [(&worker.socket, SOCKET), (&worker.status, STATUS), (&worker.words, WORDS)] {
             system.watch(descriptor, (number as u64) << 2 | what)?;
         }
-        worker.exchange.pool_waits(core.driver);
+        worker.exchange.pool_waits(core.has_driver());
         core.workers.insert(number, worker);
         Ok(number)
     }
@@ -109,7 +80,7 @@ impl Pool {
         death: Death,
         stderr_tail: &[u8],
     ) {
-        if worker.has_worked || worker.dismissed.is_some() && !worker.is_torn || core.is_closed {
+        if worker.has_worked() || worker.dismissed().is_some() && !worker.is_torn() || core.is_closed() {
             return;
         }
         if death == Death::Unknown && worker.starter.as_ref().is_some_and(|zygote| zygote.has_served()) {
@@ -141,7 +112,7 @@ impl Pool {
             core.starts.failures += 1;
             core.starts.pause(core.starts.failures);
         }
-        let others = core.workers.values().filter(|worker| !worker.is_leaving).count();
+        let others = core.workers.values().filter(|worker| !worker.is_leaving()).count();
         if others == 0 {
             if core.starts.failures >= MOST_FAILURES {
                 let failures = core.starts.failures;
@@ -168,14 +139,14 @@ impl Pool {
         core.is_fresh |= is_fresh;
         for (number, passed) in passed {
             let Some(worker) = core.workers.get_mut(&number) else { continue };
-            if !worker.is_doomed && !worker.has_records() && worker.is_mad(passed) {
+            if !worker.is_doomed() && !worker.has_records() && worker.is_mad(passed) {
                 worker.tear();
             }
-            if worker.is_ready && worker.busy > 0 {
+            if worker.is_ready() && worker.busy > 0 {
                 worker.nudge(now, LOOK);
             }
             let is_late = |since: u64| now.saturating_sub(since) > LONGEST_START;
-            if !worker.is_ready && worker.dismissed.is_some_and(is_late) {
+            if !worker.is_ready() && worker.dismissed().is_some_and(is_late) {
                 worker.kill();
             }
         }
@@ -186,7 +157,7 @@ impl Pool {
     /// its pool is gone, and ends.
     pub(super) fn drop_unmade(&self, core: &mut Core) {
         let is_unmade = |worker: &mut Worker| {
-            if !worker.is_doomed || worker.process().is_some() {
+            if !worker.is_doomed() || worker.process().is_some() {
                 return false;
             }
             // It says which process it is before it takes a task.
@@ -244,9 +215,6 @@ fn over() -> io::Error {
 pub(super) const ALWAYS: usize = 5;
 /// So many starts that fail in a row break a pool that has no workers.
 const MOST_FAILURES: u32 = 3;
-/// The pause after the first; each is four times as long as the one before, in nanoseconds.
-const FIRST_PAUSE: u64 = 100_000_000;
-const LONGEST_PAUSE: u64 = 5_000_000_000;
 /// So often is looked after what nothing announces, in nanoseconds.
 const LOOK: u64 = 50_000_000;
 /// A worker that is still starting when there is nothing more for it to do may finish that for so long, in nanoseconds.

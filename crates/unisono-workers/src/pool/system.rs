@@ -15,7 +15,16 @@ use rustix::{
 };
 use unisono_sys::private::Private;
 
-use super::{Given, drive::NOTIFIER};
+/// What a pool is given to pass on.
+#[derive(Debug)]
+pub struct PoolDescriptors {
+    /// What a worker reads at its start.
+    pub settings: OwnedFd,
+    /// Where what workers write to their standard error goes.
+    pub output: OwnedFd,
+    /// What they inherit besides, at most 59; what it means is between the face and its workers.
+    pub inherited: Vec<OwnedFd>,
+}
 
 /// A pool's descriptors.
 #[derive(Debug)]
@@ -31,7 +40,7 @@ pub(super) struct System {
 }
 
 impl System {
-    pub fn new(given: Given) -> io::Result<Self> {
+    pub fn new(given: PoolDescriptors) -> io::Result<Self> {
         let notifier = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &notifier, epoll::EventData::new_u64(NOTIFIER), epoll::EventFlags::IN)?;
@@ -93,3 +102,11 @@ impl System {
         }
     }
 }
+
+/// The number under which the notifier is watched.
+pub(super) const NOTIFIER: u64 = u64::MAX;
+// What of a worker an event is about.
+pub(super) const SOCKET: u64 = 0;
+pub(super) const STATUS: u64 = 1;
+pub(super) const WORDS: u64 = 2;
+pub(super) const EXITED: u64 = 3;

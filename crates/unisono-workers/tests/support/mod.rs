@@ -24,7 +24,7 @@ use std::{
 };
 
 use unisono_workers::{
-    Awaited, Function, Options, Pool, PoolGiven, Task, TaskOutcome, Terms, Zygote,
+    Awaited, Function, Pool, PoolDescriptors, PoolOptions, Task, TaskOutcome, Terms, Zygote,
     blob::{Blob, LONGEST_INLINE, Received},
 };
 
@@ -42,13 +42,13 @@ pub const PLAIN: Terms = Terms { timeout: None, retries: 0, key: None };
 
 impl Workshop {
     pub fn new(workers: usize) -> Self {
-        Self::with(Options { workers, method: 0, tasks_per_worker: None, pending: None, per_key: 1 }, devnull())
+        Self::with(PoolOptions { workers, method: 0, tasks_per_worker: None, pending: None, per_key: 1 }, devnull())
     }
 
-    pub fn with(options: Options, output: OwnedFd) -> Self {
+    pub fn with(options: PoolOptions, output: OwnedFd) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join("meeting")).unwrap();
-        let given = PoolGiven { settings: devnull(), output, inherited: Vec::new() };
+        let given = PoolDescriptors { settings: devnull(), output, inherited: Vec::new() };
         let pool = Pool::new(options, Arc::new(Zygote::new(zygote::command())), given).unwrap();
         Self { pool: Arc::new(pool), listener, folder }
     }
