@@ -1,7 +1,7 @@
-//! Who descends from this process, as `/proc` shows it at one moment.
+//! The descendants of this process, as `/proc` shows them at one moment.
 //!
-//! The list is a photograph: who is in it may have ended, and who came since is not in it. So a caller that ends
-//! everything looks again after each end, until it has no children left.
+//! The list is a photograph: a process in it may have ended, and one that came since is not in it. So a caller that
+//! ends everything looks again after each end, until it has no children left.
 //!
 //! Reads `/proc/PID/stat` rather than `/proc/PID/task/TID/children`, which not every kernel is built with.
 
@@ -30,7 +30,7 @@ pub fn descendants() -> Option<Vec<Descendant>> {
     if shown != own {
         return None;
     }
-    let mut others = everybody()?;
+    let mut others = all()?;
     let mut found: Vec<Descendant> = Vec::new();
     let mut parents = alloc::vec![own];
     while let Some(parent) = parents.pop() {
@@ -45,7 +45,7 @@ pub fn descendants() -> Option<Vec<Descendant>> {
     Some(found)
 }
 
-fn everybody() -> Option<Vec<Descendant>> {
+fn all() -> Option<Vec<Descendant>> {
     // SAFETY: the path ends with a zero byte.
     let folder = unsafe { libc::opendir(c"/proc".as_ptr()) };
     if folder.is_null() {
@@ -53,7 +53,7 @@ fn everybody() -> Option<Vec<Descendant>> {
     }
     let mut all = Vec::new();
     loop {
-        // SAFETY: `folder` is open, and nobody else reads from it.
+        // SAFETY: `folder` is open, and nothing else reads from it.
         let entry = unsafe { libc::readdir(folder) };
         if entry.is_null() {
             break;
@@ -63,7 +63,7 @@ fn everybody() -> Option<Vec<Descendant>> {
         let Some(process) = name.to_str().ok().and_then(|name| name.parse::<i32>().ok()) else { continue };
         let path = format!("/proc/{process}/stat\0");
         let path = CStr::from_bytes_with_nul(path.as_bytes()).ok();
-        // Who ended since it was listed is not there to be read.
+        // A process that has ended since it was listed is not there to be read.
         all.extend(path.and_then(read).and_then(|stat| parse(&stat)));
     }
     // SAFETY: opened above, closed once, and not used after.

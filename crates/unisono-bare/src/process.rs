@@ -11,7 +11,7 @@ use crate::error::SystemError;
 pub struct ProcessId(NonZeroI32);
 
 impl ProcessId {
-    /// The process with this number; `None` for what is not positive, which would mean a group or everybody.
+    /// The process with this number; `None` for what is not positive, which would mean a group or all processes.
     pub fn from_number(number: i32) -> Option<Self> {
         NonZeroI32::new(number).filter(|number| number.is_positive()).map(Self)
     }
@@ -42,6 +42,6 @@ impl ProcessId {
 
 /// Whether a group has any member left, a zombie included. Source: kill(2), signal 0.
 pub fn group_exists(group: ProcessId) -> bool {
-    // SAFETY: no memory is involved, and signal 0 is sent to nobody.
+    // SAFETY: no memory is involved, and signal 0 is not delivered.
     SystemError::check(unsafe { libc::kill(-group.number(), 0) }) != Err(SystemError::NO_PROCESS)
 }

@@ -70,7 +70,7 @@ unsafe impl GlobalAlloc for Memory {
 /// The words of the command line.
 ///
 /// # Safety
-/// `count` and `words` are what C's `main` was given: so many pointers to strings that nobody changes.
+/// `count` and `words` are what C's `main` was given: so many pointers to strings that do not change.
 pub unsafe fn words(count: c_int, words: *const *const c_char) -> Vec<CString> {
     let count = usize::try_from(count).unwrap_or(0);
     // SAFETY: as the caller promises.
@@ -93,7 +93,7 @@ pub fn exists(path: &CStr) -> bool {
     unsafe { libc::access(path.as_ptr(), libc::F_OK) == 0 }
 }
 
-/// Writes a text to standard output (1) or standard error (2), whole unless it breaks; who reads it cannot be told.
+/// Writes a text to standard output (1) or standard error (2), whole unless it breaks; its reader cannot be told.
 pub fn print(file: Output, text: &str) {
     let mut rest = text.as_bytes();
     while !rest.is_empty() {

@@ -140,7 +140,7 @@ impl HeldSignals {
     /// Source: sigtimedwait(2).
     pub fn next(&self, timeout: Option<Duration>) -> Option<Signal> {
         let timeout = timeout.map(|timeout| libc::timespec {
-            // At most 68 years at once; whoever waits longer is disturbed then.
+            // At most 68 years at once; a longer wait is disturbed then.
             tv_sec: i32::try_from(timeout.as_secs()).unwrap_or(i32::MAX).into(),
             // Below a thousand million, by Duration's own rule.
             tv_nsec: timeout.subsec_nanos() as libc::c_long,
@@ -153,8 +153,8 @@ impl HeldSignals {
 
     /// Stops this process as Ctrl-Z would, and comes back when something lets it go on.
     ///
-    /// Comes back at once where nobody could: the first process of a namespace, and a group without a shell, are not
-    /// stopped by this signal (signal(7), "orphaned process group" in setpgid(2)).
+    /// Comes back at once where nothing could let it go on: the first process of a namespace, and a group without a
+    /// shell, are not stopped by this signal (signal(7), "orphaned process group" in setpgid(2)).
     pub fn suspend(&self) {
         // SAFETY: the set is ours and initialised by sigemptyset. The signal is pending for this process alone and
         // its action was never changed, so unblocking it runs no code of ours.
@@ -189,7 +189,7 @@ pub enum Target {
 /// Sends a signal.
 ///
 /// # Errors
-/// [`SystemError::NO_PROCESS`] when nobody is there to get it; otherwise as in kill(2).
+/// [`SystemError::NO_PROCESS`] when no process is there to get it; otherwise as in kill(2).
 pub fn send(target: Target, signal: Signal) -> Result<(), SystemError> {
     let target = match target {
         Target::Process(process) => process.number(),

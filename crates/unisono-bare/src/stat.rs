@@ -1,10 +1,10 @@
 //! `/proc/PID/stat` as bytes: one line of what the kernel says of a process. Source: proc_pid_stat(5).
 //!
 //! The name in it is whatever its process likes, brackets, blanks and bytes that are no text included, so everything is
-//! found from the last bracket. The line may be cut off, as by whoever reads only its start: a field that is not there
+//! found from the last bracket. The line may be cut off, as where only its start was read: a field that is not there
 //! whole to be sure is `None`, which is what the last of a line without its end is.
 //!
-//! Opens nothing; whoever reads the file knows how.
+//! Opens nothing: the caller reads the file.
 
 use core::str;
 
@@ -47,7 +47,7 @@ impl<'a> Stat<'a> {
         }
     }
 
-    /// Whether it has ended and nobody has taken that in yet.
+    /// Whether it has ended and was not reaped yet.
     pub fn is_zombie(&self) -> bool {
         matches!(self.state(), Some(b'Z' | b'X'))
     }

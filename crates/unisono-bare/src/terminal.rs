@@ -1,8 +1,8 @@
 //! The terminal on standard input, and which group of processes it belongs to.
 //!
-//! A terminal has one foreground group, which may read from it and gets Ctrl-C; everybody else is stopped for trying.
-//! Only a program that has the terminal may pass it on, and must take it back, but never from a stranger who has got it
-//! in the meantime. Source: tcsetpgrp(3), termios(4).
+//! A terminal has one foreground group, which may read from it and gets Ctrl-C; every other group is stopped for
+//! trying. Only a program that has the terminal may pass it on, and must take it back, but never from a stranger that
+//! has got it in the meantime. Source: tcsetpgrp(3), termios(4).
 
 #![allow(unsafe_code)]
 
@@ -38,7 +38,7 @@ impl Terminal {
         pass_to(group.number());
     }
 
-    /// Takes it back from `group`, or from a group that is gone; leaves it with anybody else.
+    /// Takes it back from `group`, or from a group that is gone; leaves it with any other.
     pub fn take_back(&self, group: ProcessId) {
         let holder = foreground().and_then(ProcessId::from_number);
         let abandoned = |holder: ProcessId| holder.number() != self.own_group && !group_exists(holder);
@@ -55,7 +55,7 @@ fn foreground() -> Option<i32> {
     (group >= 0).then_some(group)
 }
 
-/// Fails when the group is gone or the terminal hung up, and then there is nobody to pass it to.
+/// Fails when the group is gone or the terminal hung up, and then there is no group to pass it to.
 fn pass_to(group: i32) {
     // SAFETY: no memory is involved.
     let _ = unsafe { libc::tcsetpgrp(libc::STDIN_FILENO, group) };

@@ -3,21 +3,20 @@
 //! A command is *over* when its process has ended, its pipes are closed and no descendant lives. Stages:
 //!
 //! - *running*: its process lives.
-//! - *settling*: its process has ended, but somebody still holds a pipe or lives on. Programs like `tee` behind a shell
-//!   need a moment: it lasts until nothing was printed for [`QUIET`] and nobody is held up by a busy machine, and at
-// most
-//!   [`LONGEST_SETTLING`].
+//! - *settling*: its process has ended, but a descendant still holds a pipe or lives on. Programs like `tee` behind a
+//!   shell need a moment: it lasts until nothing was printed for [`QUIET`] and no descendant is held up by a busy
+//!   machine, and at most [`LONGEST_SETTLING`].
 //! - *terminating*: all that is left, or all of it when it has to stop, was sent SIGTERM (and SIGCONT, since a stopped
-//!   process cannot take it), whoever is born meanwhile as well. It may take the grace period.
+//!   process cannot take it), what is born meanwhile as well. It may take the grace period.
 //! - *killing*: SIGKILL, again and again until nothing is left. What is not gone after [`HOPELESS`] (a process that
 //!   waits for a dead disk) is counted and given up.
 //!
 //! The process is reaped last: until then its number is not given away, so its group and session are its own. Where
 //! this process is there for commands alone, orphans come to us, since we are a subreaper; that is what makes it cheap
-//! to see at the end that there are none. A guest in somebody else's process is no subreaper, or the orphans of its
-//! host's own children would come here as well and stay as zombies, for nobody knows whose they are. It looks at all
-//! processes at the end of each command instead, and misses only who has changed group, session and environment and has
-//! lost its parent.
+//! to see at the end that there are none. A guest in the process of another program is no subreaper, or the orphans of
+//! its host's own children would come here as well and stay as zombies, since nothing tells whose they are. It looks at
+//! all processes at the end of each command instead, and misses only what has changed group, session and environment
+//! and has lost its parent.
 //!
 //! Dropping the future kills the tree at once, without grace, before `drop` returns.
 
@@ -61,11 +60,11 @@ use crate::{
 pub struct StopConditions {
     /// At the latest then.
     pub by: Option<Instant>,
-    /// When somebody says so.
+    /// When the caller says so.
     pub level: watch::Receiver<StopLevel>,
 }
 
-/// Who looks on while a command runs.
+/// What is told while a command runs.
 #[derive(Clone, Copy, Default)]
 pub struct Onlookers<'a> {
     /// Sees what it prints.
@@ -91,7 +90,7 @@ pub enum StopLevel {
 pub enum StopReason {
     /// It took too long.
     Timeout,
-    /// Somebody said so.
+    /// The caller said so.
     Asked,
     /// It printed too much.
     TooMuchOutput,
@@ -119,7 +118,7 @@ pub struct Captured {
     pub stderr: Output,
     /// Processes that outlived it and were ended.
     pub left_over: u32,
-    /// Somebody still held its pipes when it was given up to read them.
+    /// Its pipes were still held when it was given up to read them.
     pub pipes_held: bool,
     /// Processes that could not be killed.
     pub unkillable: u32,
@@ -183,11 +182,11 @@ pub(crate) struct Running<'a> {
     /// pipe that it closes on its way.
     writers: [Option<OwnedFd>; 2],
     outputs: [Output; 2],
-    /// Who was found to belong to it: whoever loses parent, group and marker later still does.
+    /// What was found to belong to it: a process that loses parent, group and marker later still does.
     known: RefCell<HashSet<Found>>,
-    /// Who was sent SIGTERM.
+    /// What was sent SIGTERM.
     signalled: HashSet<Found>,
-    /// Who lived when the process had ended.
+    /// What lived when the process had ended.
     left_over: HashSet<Found>,
     stopped: Option<StopReason>,
     reaped: Option<ProcessEnd>,
@@ -269,7 +268,7 @@ impl<'a> Running<'a> {
             let stopping = matches!(stage, Stage::Terminating { .. } | Stage::Killing { .. });
             let event = poll_fn(|context| {
                 if self.reads >= MOST_READS {
-                    // Somebody prints without end; others have a right to the reactor as well.
+                    // It prints without end; others have a right to the reactor as well.
                     self.reads = 0;
                     context.waker().wake_by_ref();
                     return Poll::Pending;
@@ -352,7 +351,7 @@ impl<'a> Running<'a> {
             return;
         };
         if !(asks && terminal.is_ours()) {
-            // Ctrl-Z, or we are in the background ourselves: the run stops with it, until somebody has it go on. As the
+            // Ctrl-Z, or we are in the background ourselves: the run stops with it, until it is told to go on. As the
             // terminal would have stopped it: where there is no shell to have it go on, the system lets it be.
             terminal.take_back(self.pid, true);
             let _ = kill_process(getpid(), Signal::TSTP);
@@ -373,7 +372,7 @@ impl<'a> Running<'a> {
         if has_ended {
             self.ended = true;
             self.writers = [None, None];
-            // Their end is there by now, unless somebody else holds them; the reactor need not be asked.
+            // Their end is there by now, unless another process holds them; the reactor need not be asked.
             self.sources.iter().flatten().for_each(OutputPipe::read_at_once);
         }
         for (at, stream) in [OutputStream::Out, OutputStream::Err].into_iter().enumerate() {
@@ -479,7 +478,7 @@ impl<'a> Running<'a> {
             return Stage::Over { unkillable: 0 };
         }
         if now < last_at && self.members().iter().any(Found::is_held_up) {
-            // On a busy machine who has no core is silent as well.
+            // On a busy machine a process without a core is silent as well.
             return Stage::Settling { quiet_at: now + QUIET, last_at };
         }
         self.terminate(now)
@@ -496,11 +495,11 @@ impl<'a> Running<'a> {
         let closed = self.sources.iter().all(Option::is_none);
         // What is left in the pipes is read first. A pipe that was handed to a stranger stays open, and is given up.
         let read = closed || matches!(stage, Stage::Killing { .. });
-        // A look at all processes takes a while, and may miss who was born meanwhile; this one does not.
+        // A look at all processes takes a while, and may miss what was born meanwhile; this one does not.
         if self.ended && read && !self.has_left_over() { Stage::Over { unkillable: 0 } } else { stage }
     }
 
-    /// Sends SIGTERM to all that have not had it yet; returns whether anybody lives.
+    /// Sends SIGTERM to all that have not had it yet; returns whether anything lives.
     fn signal_new(&mut self) -> bool {
         let members = self.members();
         let had_it = self.end_group_at_once(&members);
@@ -516,9 +515,9 @@ impl<'a> Running<'a> {
         !members.is_empty()
     }
 
-    /// Sends SIGTERM to the whole group in one call, the first time; returns who has had it. One by one the reader of a
-    /// pipe would see the end of what it reads before its own, and take it for the whole. Who has left the group has to
-    /// be told by itself.
+    /// Sends SIGTERM to the whole group in one call, the first time; returns what has had it. One by one the reader of
+    /// a pipe would see the end of what it reads before its own, and take it for the whole. A process that has left the
+    /// group has to be told by itself.
     fn end_group_at_once(&self, members: &[Found]) -> HashSet<Found> {
         let group = match self.signalled.is_empty() {
             true => self.in_group(members),
@@ -530,7 +529,8 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// Those of these that are in the command's own group. As long as there is one, its number is nobody else's.
+    /// Those of these that are in the command's own group. As long as there is one, its number is given to no other
+    /// group.
     fn in_group(&self, members: &[Found]) -> HashSet<Found> {
         let own = self.pid.as_raw_nonzero().get();
         members.iter().filter(|found| group_of(found.pid) == Some(own)).copied().collect()
@@ -557,7 +557,7 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// All that lives of it. Who is born during the look is found by the next one.
+    /// All that lives of it. What is born during the look is found by the next one.
     fn members(&self) -> Vec<Found> {
         let raw = self.pid.as_raw_nonzero().get();
         let mut known = self.known.borrow_mut();
@@ -610,7 +610,7 @@ impl<'a> Running<'a> {
             self.reaped = reap(self.pid).ok().flatten();
         }
         if let Some(terminal) = &self.shared.options.terminal {
-            // What was ended may have left the terminal as nobody wants it.
+            // What was ended may have left the terminal in a state that is of no use.
             let is_odd = self.reaped.is_none_or(|ended| ended.status.code().is_none());
             terminal.take_back(self.pid, is_odd);
         }
@@ -642,14 +642,14 @@ impl Drop for Running<'_> {
 
 async fn reached(mut level: watch::Receiver<StopLevel>, least: StopLevel) {
     if level.wait_for(|level| *level >= least).await.is_err() {
-        // Nobody can say it any more.
+        // Its sender is gone, so it cannot be said any more.
         std::future::pending::<()>().await;
     }
 }
 
-/// Long enough for a filter behind a shell to write its last line, short enough that nobody waits for a daemon.
+/// Long enough for a filter behind a shell to write its last line, short enough that a daemon is not waited for.
 const QUIET: Duration = Duration::from_millis(100);
-/// Somebody who prints for ever is not waited for.
+/// What prints for ever is not waited for.
 const LONGEST_SETTLING: Duration = Duration::from_secs(1);
 /// How often it is looked whether a tree has ended, and how old a look may be.
 const TICK: Duration = Duration::from_millis(10);

@@ -32,7 +32,7 @@ pub struct Command {
     /// Where it runs; `None`: where we are.
     pub folder: Option<PathBuf>,
     /// The environment that it inherits. It is given, since a change while it is read is a race (setenv(3),
-    /// "MT-Unsafe"), and only whoever owns the process knows when there is none.
+    /// "MT-Unsafe"), and only the owner of the process knows when there is none.
     pub inherited: Arc<[(OsString, OsString)]>,
     /// Added to what it inherits.
     pub environment: Vec<(OsString, OsString)>,
@@ -79,7 +79,7 @@ pub(crate) struct Launched {
     pub(crate) outputs: [Option<Pipe>; 2],
 }
 
-/// The two ends of a pipe; neither is inherited by anybody else.
+/// The two ends of a pipe; neither is inherited by other processes.
 #[derive(Debug)]
 pub(crate) struct Pipe {
     pub(crate) reader: OwnedFd,

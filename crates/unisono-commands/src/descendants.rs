@@ -10,7 +10,7 @@ use unisono_sys::tree::{Found, Snapshot};
 
 use crate::MARKER;
 
-/// Kills these. They are held first, so that nobody sees the end of another, for which it waits or from which it reads,
+/// Kills these. They are held first, so that none sees the end of another, for which it waits or from which it reads,
 /// and goes on with its next step for a moment.
 pub(crate) fn kill_all(these: &[Found]) {
     these.iter().for_each(|found| found.signal(Signal::STOP));

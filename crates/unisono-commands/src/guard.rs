@@ -9,21 +9,21 @@
 //! - The watcher vanishes: a thread of the worker, which waits for its pidfd, sees it, closes the gate through which
 //!   commands are started, kills all that descends from the worker, and then the worker.
 //! - Where we may make a control group (version 2), the worker runs in one of its own. Killing that is one write, which
-//!   nobody can dodge by forking.
+//!   cannot be dodged by forking.
 //!
 //! Ctrl-Z (SIGTSTP, SIGTTIN, SIGTTOU) reaches these two alone, since commands lead groups of their own. Once the worker
 //! has stopped and can start nothing, the watcher stops all that descends from it, and then itself; whichever of the
 //! two is told to go on, both do, and they.
 //!
-//! SIGSTOP holds whom it is sent to, and nobody else. A worker that is held starts nothing and is still watched: what
-//! is to end it has it go on first, and so does the end of the watcher (`PR_SET_PDEATHSIG`), or nothing would end its
-//! commands.
+//! SIGSTOP holds the process that it is sent to, and no other. A worker that is held starts nothing and is still
+//! watched: what is to end it has it go on first, and so does the end of the watcher (`PR_SET_PDEATHSIG`), or nothing
+//! would end its commands.
 //!
 //! It costs the commands nothing: none of it happens when one of them is started.
 //!
 //! What it cannot do: when both are killed at the same moment, what runs is left to run, as it would be without it. A
 //! `kill -9` of the whole process group is such a case; commands lead groups of their own and do not notice. Then only
-//! a control group that somebody else kills (a container, `systemd-run`) helps.
+//! a control group that is killed from outside (a container, `systemd-run`) helps.
 
 use std::{
     collections::HashSet,
@@ -99,7 +99,7 @@ pub fn watch(
         value.push(group.path());
     }
     let arrivals = Arrivals::of(&PASSED_ON.map(Signal::as_raw))?;
-    // By its name, for whoever looks at the list of processes; unless an upgrade has just taken it away.
+    // By its name, for the user who looks at the list of processes; unless an upgrade has just taken it away.
     let this = Path::new("/proc/self/exe");
     let program = this.read_link().ok().filter(|program| program.exists()).unwrap_or_else(|| this.to_owned());
     let worker = Command::new(program).args(arguments).env(WATCHER, value).spawn()?;
@@ -115,7 +115,7 @@ pub fn watch(
             }
             kill_descendants();
             if let Some((terminal, holder)) = terminal.and_then(|one| Some((one, one.holder()?))) {
-                // Whoever had it is dead.
+                // The command that had it is dead.
                 terminal.take_back(holder, true);
             }
             Ok(u8::try_from(128 + signal.unwrap_or(0)).unwrap_or(u8::MAX))
@@ -170,8 +170,8 @@ pub fn be_watched(value: &OsString, gate: Gate) -> io::Result<Option<Watcher>> {
     let Some(watcher) = number.and_then(Pid::from_raw) else { return Ok(None) };
     let group = bytes.get(split + 1..).map(|path| PathBuf::from(std::ffi::OsStr::from_bytes(path)));
     let end = pidfd_open(watcher, PidfdFlags::empty());
-    // Before the look at who our parent is, or its end in between would go unnoticed. It wakes us when we are stopped,
-    // and does nothing otherwise.
+    // Before the look at our parent, or its end in between would go unnoticed. It wakes us when we are stopped, and
+    // does nothing otherwise.
     set_parent_process_death_signal(Some(Signal::CONT))?;
     if getppid() != Some(watcher) {
         // It went away before we could watch it; commands never see the variable, so it was meant for us. Nothing has
@@ -206,7 +206,7 @@ fn die(gate: &Gate, group: Option<&Path>) {
         let _ = cgroup::kill(group);
     }
     end_all(gate);
-    // A process can always signal itself, and from this one nobody returns.
+    // A process can always signal itself, and this signal cannot be held.
     let _ = kill_process(getpid(), Signal::KILL);
 }
 
@@ -266,7 +266,7 @@ impl Watching {
         false
     }
 
-    /// Whether the worker has just stopped as the work of a terminal does. Who holds it with SIGSTOP means it alone.
+    /// Whether the worker has just stopped as the work of a terminal does. A SIGSTOP is meant for it alone.
     fn worker_has_stopped(&self) -> bool {
         let stop = waitid(WaitId::Pid(self.worker), WaitIdOptions::STOPPED | WaitIdOptions::NOHANG);
         let signal = stop.ok().flatten().and_then(|stop| stop.stopping_signal());
@@ -280,7 +280,7 @@ impl Watching {
         let arrived = self.arrivals.waiting()?;
         // Looking for all of them takes a while, and what was told to go on meanwhile must not stop after it.
         if !is_among(Signal::CONT, &arrived) {
-            // Whoever waits for us, as a shell does, is to see that the work has stopped.
+            // A parent that waits for us, as a shell does, is to see that the work has stopped.
             let _ = kill_process(getpid(), Signal::STOP);
         }
         Ok(arrived)

@@ -76,7 +76,7 @@ impl InputPipe {
         Ok(Self { descriptor: Watched::writable(descriptor)?, bytes })
     }
 
-    /// Ready when all is written, or nobody reads any more: a command need not read what it is given.
+    /// Ready when all is written, or the command reads no more: a command need not read what it is given.
     pub(crate) fn poll_written(&mut self, context: &mut Context<'_>) -> Poll<()> {
         while self.bytes.has_remaining() {
             let Ok(mut ready) = ready!(self.descriptor.poll_write_ready(context)) else { return Poll::Ready(()) };

@@ -45,7 +45,7 @@ async fn run(commands: &Commands, command: &Command, by: Option<Duration>) -> Re
         .await
 }
 
-/// Who lives that carries the mark of this run.
+/// The living processes that carry the mark of this run.
 fn marked(run: &str) -> Vec<PathBuf> {
     let mark = format!("{MARKER}={run}-{}:", std::process::id());
     let entries = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());

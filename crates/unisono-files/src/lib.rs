@@ -4,8 +4,8 @@
 //! latency), and [`manifest`] writes and reads the formats of coreutils, the BSDs, b3sum and hashdeep.
 //!
 //! Nothing here hangs on what is no regular file: only a FIFO that was named is waited for, where that can be stopped;
-//! and a file that changes while it is read is told from one that does not. No file is mapped: a file that is cut short
-//! by somebody else would end the process.
+//! and a file that changes while it is read is told from one that does not. No file is mapped: a file that another
+//! process cuts short would end this one.
 
 mod error;
 mod files;

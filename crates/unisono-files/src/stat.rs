@@ -11,14 +11,14 @@ pub struct Stat {
     pub size: u64,
     /// When its content was last changed, in nanoseconds since 1970; 64 bits last until 2262.
     pub mtime_ns: i64,
-    /// When its content or attributes were last changed, in nanoseconds since 1970. Nobody can set it back.
+    /// When its content or attributes were last changed, in nanoseconds since 1970. It cannot be set back.
     pub ctime_ns: i64,
     /// Its number within its file system.
     pub inode: u64,
 }
 
 impl Stat {
-    /// What a file is now, links followed; `None` when nobody can tell.
+    /// What a file is now, links followed; `None` when that cannot be told.
     pub fn look(path: &Path) -> Option<Self> {
         rustix::fs::stat(path).ok().as_ref().map(Self::of)
     }

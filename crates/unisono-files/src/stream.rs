@@ -1,9 +1,9 @@
 //! A FIFO that was named: read to its end on the reactor, since a thread that waits for a writer would wait for ever.
 //!
 //! It is opened without waiting, and read once the system says that there is something: data, or the end that the last
-//! writer leaves. Until the first writer comes nothing is said, so it is waited for, as `cat` does; whoever has enough
-//! of that drops the future. Pieces are hashed here: a pipe gives 64 KiB at most at a time, which takes less than the
-//! reactor's other business would notice, and between two of them everybody else has a turn.
+//! writer leaves. Until the first writer comes nothing is said, so it is waited for, as `cat` does; a caller that has
+//! enough of that drops the future. Pieces are hashed here: a pipe gives 64 KiB at most at a time, which takes less
+//! than the reactor's other business would notice, and between two of them all others have a turn.
 
 use rustix::fs::{FileType, fstat};
 use tokio::{io::AsyncReadExt, net::unix::pipe::Receiver};

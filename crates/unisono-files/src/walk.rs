@@ -82,7 +82,7 @@ pub fn walk(roots: &[PathBuf], options: &WalkOptions) -> Result<impl Iterator<It
     Ok(walk_steps(roots, options)?.flatten())
 }
 
-/// As [`walk()`], with a `None` for each folder and each file that is passed over: whoever walks can look up in
+/// As [`walk()`], with a `None` for each folder and each file that is passed over: so the caller can look up in
 /// between.
 ///
 /// # Errors

@@ -73,7 +73,7 @@ async fn several_threads_read_one_large_file() {
     let folder = tempfile::tempdir().unwrap();
     let (path, _) = file(&folder);
     let mut most = 0;
-    // Who takes how much is up to the scheduler, so one time may not show it.
+    // Which thread takes how much is up to the scheduler, so one time may not show it.
     for _ in 0..100 {
         let readers: Arc<Mutex<HashSet<ThreadId>>> = Arc::default();
         let seen = readers.clone();

@@ -18,7 +18,7 @@ pub enum Algorithm {
     Md5,
     /// BLAKE3 with 32 bytes of output and no key.
     Blake3,
-    /// XXH3 with 128 bits and seed 0: very fast, and no protection against anyone who means harm.
+    /// XXH3 with 128 bits and seed 0: very fast, and no protection against an attacker.
     Xxh3_128,
     /// CRC-32C, Castagnoli's polynomial (RFC 3720, appendix B.4): finds accidents, nothing else.
     Crc32c,

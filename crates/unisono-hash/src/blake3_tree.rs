@@ -2,7 +2,7 @@
 //!
 //! BLAKE3 is a tree (section 2.1 of its paper, <https://github.com/BLAKE3-team/BLAKE3-specs>): below every node the
 //! left side is the largest whole power of two of chunks that leaves something for the right side. So parts that are
-//! all as long as one power of two of chunks are subtrees of it, whoever computes them, and only the last may be
+//! all as long as one power of two of chunks are subtrees of it, wherever they are computed, and only the last may be
 //! shorter.
 
 use blake3::hazmat::{ChainingValue, Mode, merge_subtrees_non_root, merge_subtrees_root};

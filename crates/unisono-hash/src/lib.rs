@@ -19,7 +19,7 @@
 //! assert_eq!(hashers[1].digest(), None);
 //! ```
 //!
-//! There are no threads here and no I/O: who reads files decides how many threads have [`Lanes`] of their own.
+//! There are no threads here and no I/O: the reader of the files decides how many threads have [`Lanes`] of their own.
 //!
 //! **Soundness.** Unsafe code is in `arch/x86_64` alone, and of two kinds. Instructions that a processor may lack are
 //! entered only by the methods of a token, and a token comes only from asking the processor. Raw loads and stores

@@ -86,7 +86,7 @@ struct Drive<'a> {
 
 impl Drive<'_> {
     fn until_the_end(&mut self) -> u8 {
-        // Who exec'd us may have left children behind, whose end we were never told.
+        // The program that exec'd us may have left children behind, whose end we were never told.
         self.reap();
         loop {
             if let Some(code) = self.exit {
@@ -101,7 +101,8 @@ impl Drive<'_> {
         }
     }
 
-    /// Takes all news of children, and tells it as few events: of ten thousand orphans nobody needs to hear one by one.
+    /// Takes all news of children, and tells it as few events: of ten thousand orphans the supervisor needs not hear
+    /// one by one.
     fn reap(&mut self) {
         let (mut ended, mut command_code, mut hook_ended, mut others) = (false, None, false, true);
         loop {
@@ -215,7 +216,7 @@ impl Drive<'_> {
 
     fn send_to_others(&self, signal: Signal, but_group: bool) {
         let Some(found) = descendants() else {
-            // Without /proc the first process can still reach everybody, if not choose.
+            // Without /proc the first process can still reach all others, if not choose.
             if self.own.is_first() {
                 deliver(Target::Everything, signal);
             } else {
@@ -266,7 +267,7 @@ impl Drive<'_> {
         terminal.take_back(self.command);
         self.signals.suspend();
         // Continued in the background, the command gets the CONT that continued us, from the loop, and no terminal.
-        // Where nobody could stop us, nobody would continue us either.
+        // Where nothing could stop us, nothing would continue us either.
         self.lend_terminal();
         if self.terminal.as_ref().is_some_and(|terminal| terminal.belongs_to(self.command)) {
             self.send_to_command(Signal::CONT);
@@ -282,7 +283,8 @@ impl Drive<'_> {
     }
 }
 
-/// Whether somebody was there to get it. Who may not be sent a signal (another user's) is there, but out of reach.
+/// Whether a process was there to get it. One that may not be sent a signal (another user's) is there, but out of
+/// reach.
 fn deliver(target: Target, signal: Signal) -> bool {
     match signals::send(target, signal) {
         Ok(()) => true,

@@ -6,9 +6,9 @@
 //! `options` is the table that both faces read; `supervisor` decides, as a pure machine; `drive` is the loop around it;
 //! `start` finds the command; `command_line` is the small binary. Everything of the system is in `unisono-bare`.
 //!
-//! Not here: restarting (that is for whoever runs the container), several commands, configuration files, logging of
-//! what the command writes. Without the standard library: it lies in memory as long as its container lives, and the
-//! standard library alone would take twice of what all the rest does (`main.rs` has the numbers).
+//! Not here: restarting (that is for what runs the container), several commands, configuration files, logging of what
+//! the command writes. Without the standard library: it lies in memory as long as its container lives, and the standard
+//! library alone would take twice of what all the rest does (`main.rs` has the numbers).
 
 #![no_std]
 

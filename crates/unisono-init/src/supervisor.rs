@@ -9,12 +9,13 @@
 //! 2. The grace begins when TERM is forwarded, and is one for all: what the command leaves behind has what remains of
 //!    it. Without TERM, it begins with the command's end. The hook has a grace of its own, before.
 //! 3. A further TERM ends the drain or the hook early. After that it is forwarded like the first and shortens nothing:
-//!    `docker stop` twice must not lose data. For that there is KILL, which needs nobody's help.
-//! 4. Whoever was asked to end is not asked again by us, since a second TERM makes many programs drop their clean-up.
+//!    `docker stop` twice must not lose data. For that there is KILL, which needs no help of ours.
+//! 4. A process that was asked to end is not asked again by us, since a second TERM makes many programs drop their
+//!    clean-up.
 //! 5. After KILL we wait for five more seconds, since a process that hangs in the kernel cannot be ended at all.
 //! 6. With job control, a command that stops takes us with it, so that the shell above can go on; without, it stays
-//!    stopped until somebody continues it. A stopped command is continued when it is asked to end, and once more if it
-//!    stops after that, since the news of a stop may come after the request.
+//!    stopped until it is continued. A stopped command is continued when it is asked to end, and once more if it stops
+//!    after that, since the news of a stop may come after the request.
 //!
 //! Time is any duration since a fixed moment. Nothing here sends a signal or reads a clock.
 
@@ -55,20 +56,20 @@ pub enum Event {
 /// Something to do, in the order in which it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Send this to the command's group; when the command is gone, to everybody who is left.
+    /// Send this to the command's group; when the command is gone, to all that are left.
     Forward(Signal),
     /// Run the hook.
     StartHook,
     /// Kill the hook and its group.
     KillHook,
-    /// Send TERM to everybody who is left; not to the command's group when it has been asked already.
+    /// Send TERM to all that are left; not to the command's group when it has been asked already.
     AskOthers {
         /// Whether the command's group is passed over.
         but_group: bool,
     },
     /// Kill the command and its group.
     KillCommand,
-    /// Kill everybody.
+    /// Kill all that are left.
     KillEverybody,
     /// Stop ourselves as the command is stopped, and continue both.
     Suspend,
@@ -169,8 +170,8 @@ impl Supervisor {
                     }
                     return;
                 }
-                // For the first process nobody stands above who could continue it. What the keyboard stopped is
-                // continued at once; STOP can only have been meant.
+                // Above the first process there is none that could continue it. What the keyboard stopped is continued
+                // at once; STOP can only have been meant.
                 if self.terminal && !(self.first && signal == Signal::STOP) {
                     actions.push(Action::Suspend);
                 }
@@ -180,7 +181,7 @@ impl Supervisor {
             Event::HookEnded | Event::Time => {}
             Event::OthersEnded { others } => match self.code {
                 Some(code) if !others => actions.push(self.exit(code)),
-                // Children of who was killed are ours now, and may have come after we looked.
+                // Children of what was killed are ours now, and may have come after we looked.
                 _ if others && matches!(self.phase, Phase::Killing(_)) && self.options.wait_all => {
                     actions.push(Action::KillEverybody);
                 }

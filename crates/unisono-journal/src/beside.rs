@@ -1,5 +1,5 @@
-//! The files that stand beside a results file while it is used, by name, so that nobody reads one of them as an input
-//! and finds it overwritten.
+//! The files that stand beside a results file while it is used, by name, so that none of them is read as an input and
+//! overwritten.
 
 use std::path::{Path, PathBuf};
 

@@ -59,8 +59,8 @@ impl InDoubt {
     pub(crate) fn decide(&mut self, key: RowKey, fingerprint: u64, is_second: bool, is_last: bool) {
         self.remove(key, fingerprint, is_second);
         if is_last && self.has_later_pages {
-            // Pages that were started when those before them had other lines, which are lost. Whoever runs this one
-            // again runs them as well, and with the keys that belong to its own.
+            // Pages that were started when those before them had other lines, which are lost. A run that does this one
+            // again does them as well, and with the keys that belong to its own.
             let mut page = key.page.max(1) + 1;
             while self.remove(RowKey { page, ..key }, fingerprint, true) {
                 page += 1;

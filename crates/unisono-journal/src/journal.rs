@@ -244,7 +244,7 @@ impl Drop for Journal {
     fn drop(&mut self) {
         self.shared.abandon();
         if let Some(thread) = self.thread.take() {
-            // Bounded by the disk; a pipe that nobody reads would hold us up for ever, so that is left behind.
+            // Bounded by the disk; a pipe without a reader would hold us up for ever, so that is left behind.
             if self.place.is_some() {
                 let _ = thread.join();
             }

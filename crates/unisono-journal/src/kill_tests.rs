@@ -48,7 +48,7 @@ enum Before {
     Torn,
     /// A run that ended, and its last line, which must not be repeated, was torn since.
     TornSince,
-    /// A run that ended, and somebody has sorted the lines.
+    /// A run that ended, and whose lines were sorted since.
     Shuffled,
 }
 
@@ -269,7 +269,7 @@ fn killed_run(scenario: &Scenario) -> Run {
     }
 }
 
-/// Run by the tests below in a process of its own; does nothing where nobody says what.
+/// Run by the tests below in a process of its own; does nothing where it is not said what.
 #[test]
 fn a_run_of_which_a_test_says_how_it_ends() {
     let (Ok(folder), Ok(number)) = (std::env::var(FOLDER_VARIABLE), std::env::var(SCENARIO_VARIABLE)) else { return };

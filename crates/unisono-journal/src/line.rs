@@ -31,7 +31,7 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mark {
     pub(crate) run: u64,
-    /// Not everything that was begun has its line, or nobody has looked yet.
+    /// Not everything that was begun has its line, or that was not looked at yet.
     pub(crate) is_open: bool,
     /// By which rule its fingerprints were made, from 1 to 9.
     pub(crate) version: u8,
@@ -218,7 +218,7 @@ pub struct Head<'a> {
     pub next: Option<Option<&'a [u8]>>,
     /// Whether its error says nothing of the row: [`ErrorKind::is_passing`].
     pub is_passing: bool,
-    /// Whether nobody could tell what the row asked for.
+    /// Whether it could not be told what the row asked for.
     pub not_understood: bool,
 }
 

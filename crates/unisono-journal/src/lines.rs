@@ -6,7 +6,7 @@
 //!
 //! What editors and other programs do to the shape of lines without touching what they say is read all the same: CR LF,
 //! empty lines, several outcomes on one line, as `cat` makes them of a file whose last line has no line feed, and
-//! members that are spelled or ordered otherwise. Whoever goes on with such a file makes it anew.
+//! members that are spelled or ordered otherwise. A run that goes on with such a file makes it anew.
 
 use std::{
     fs::File,
@@ -92,7 +92,7 @@ impl<'a, R: Read> Lines<'a, R> {
         loop {
             if self.rest == self.line.len() && !self.next_line()? {
                 self.inside = self.rest..self.rest;
-                // Nothing but empty lines is somebody else's.
+                // A file of nothing but empty lines is not ours.
                 let is_ours = self.ordinal > 1 || !self.is_misshapen;
                 return if is_ours { Ok(false) } else { Err(Error::new(self.path, Reason::NotOurs)) };
             }

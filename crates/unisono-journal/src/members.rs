@@ -205,7 +205,8 @@ impl Elements<'_> {
     }
 }
 
-/// Appends a JSON string, quotes included (RFC 8259, section 7): for whoever makes a value that is checked as [`Json`].
+/// Appends a JSON string, quotes included (RFC 8259, section 7): for a value that is made by hand and checked as
+/// [`Json`].
 pub fn push_json_string(text: &str, into: &mut Vec<u8>) {
     into.push(b'"');
     push_escaped(text, into);

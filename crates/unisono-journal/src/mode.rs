@@ -13,7 +13,7 @@ pub enum Mode {
     Resume,
     /// Also those that failed or timed out.
     RetryFailed {
-        /// And those of which nobody knows whether they took effect.
+        /// And those of which it is not known whether they took effect.
         ambiguous: bool,
     },
 }

@@ -1,7 +1,7 @@
 //! Where a file is: its name resolved once, which file that is, and new files beside it.
 //!
 //! Nothing here follows or truncates what it has not made: what is opened by a resolved name must not be a link, and a
-//! new file has a name that nobody can guess and is made with `O_EXCL`.
+//! new file has a name that cannot be guessed and is made with `O_EXCL`.
 
 use std::{
     fs::{File, Metadata, OpenOptions},
@@ -35,7 +35,7 @@ pub(crate) fn resolve(path: &Path) -> io::Result<PathBuf> {
     for _ in 0..MOST_LINKS {
         let folder = folder_of(&path).canonicalize()?;
         let Some(name) = path.file_name() else {
-            // `..` or `/`: a folder, as whoever opens it will be told.
+            // `..` or `/`: a folder, as the open that follows will say.
             return path.canonicalize();
         };
         let resolved = folder.join(name);
@@ -50,7 +50,7 @@ pub(crate) fn resolve(path: &Path) -> io::Result<PathBuf> {
 
 /// Opens what has this name, for reading and writing, and makes it if `create` says so. Never follows a link.
 pub(crate) fn open(path: &Path, create: bool) -> io::Result<File> {
-    // Not blocking: somebody may have put a pipe there since.
+    // Not blocking: there may be a pipe by now.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600).custom_flags(flags.bits() as i32);
@@ -83,7 +83,7 @@ impl DerefMut for Locked {
     }
 }
 
-/// Whether nobody else holds the lock of this file; it is ours then, until the file is closed.
+/// Whether no other process holds the lock of this file; it is ours then, until the file is closed.
 pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(true),
@@ -100,7 +100,7 @@ pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// Makes a new file beside this one, locked before anybody can know its name. It goes away unless it is [put](put)
+/// Makes a new file beside this one, locked before its name can be known. It goes away unless it is [put](put)
 /// somewhere.
 pub(crate) fn beside(path: &Path, run: u64, mode: u32) -> io::Result<NamedTempFile> {
     let file = tempfile::Builder::new()

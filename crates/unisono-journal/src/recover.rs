@@ -197,7 +197,7 @@ impl Copies {
 struct Named {
     row: u64,
     fingerprint: u64,
-    /// Nobody could tell what it asked for.
+    /// What it asked for could not be told.
     not_understood: bool,
     /// The input has come to it.
     is_seen: bool,
@@ -226,7 +226,7 @@ pub(crate) struct Scan {
     pub(crate) versions: HashSet<u8>,
     /// A line says that something was done, or may have been, that must not be repeated.
     pub(crate) has_done: bool,
-    /// Other lines have marks: somebody has sorted the file, or put two together.
+    /// Other lines have marks: the file was sorted, or two were put together.
     pub(crate) has_strays: bool,
     /// One of all those says that the file it comes from is open.
     pub(crate) is_open: bool,
@@ -451,7 +451,7 @@ impl Recovered {
         }
         match self.state(row) {
             UNKNOWN if !self.has_old(row) => Ok(self.unless_adrift(row, name, id.is_some(), fingerprint).1),
-            // Its line says that nobody understood it, and an earlier run may have started it when it could be
+            // Its line says that it was not understood, and an earlier run may have started it when it could be
             // understood.
             UNKNOWN => match self.take_adrift(name, id.is_some(), fingerprint) {
                 Some(adrift) => Ok(adrift.interrupts(row)),
@@ -784,7 +784,7 @@ impl Recovered {
     /// number.
     fn interrupt(&mut self, pages: &mut [Started], has_place: bool, number: u32) {
         if pages[0].key.page > 1 && !has_place {
-            // The lines and notes of the pages before it are lost, and nobody can begin with this one.
+            // The lines and notes of the pages before it are lost, and no run can begin with this one.
             pages[0].repeat = Repeat::Never;
         }
         let may_move = pages[0].repeat.is_allowed() && !has_place && self.identity != Identity::Content;
@@ -866,7 +866,7 @@ impl Recovered {
                     return Err("a page has two outcomes");
                 }
                 self.set_state(row, SPECIAL);
-                // Whoever sorts the lines of a file as text puts page 10 before page 2.
+                // Sorted as text, page 10 stands before page 2.
                 if page > last {
                     self.special.insert(row, Disposition::Continue { page, next });
                 }

@@ -21,7 +21,7 @@ pub enum Repeat {
     Never,
     /// Whatever it carries: an idempotent method, a command or a function of which the user has said so.
     ByNature,
-    /// Whoever is asked knows it again by a key.
+    /// The peer knows it again by a key.
     ByKey {
         /// 32 bits of the key's hash: it is only ever held against one other.
         hash: u32,
@@ -32,7 +32,7 @@ pub enum Repeat {
 }
 
 impl Repeat {
-    /// By this key, where nobody has to make it again.
+    /// By this key, where it needs not be made again.
     pub fn by_key(key: &str) -> Self {
         Self::by_key_of_twin(key, 0)
     }

@@ -4,7 +4,7 @@
 //! The file is found by its name once; from then on it is the file. Its lock and that of its run file are taken first,
 //! in this order, and kept until the run is over. Its first line says which run it is of and whether that is open.
 //!
-//! Whatever of these the run file is: ours, of a results file that has another name by now, or one that nobody needs,
+//! Whatever of these the run file is: ours, of a results file that has another name by now, or one that is of no use,
 //! it is known from its header. A file that is open and has no run file was renamed (then that is found beside it), or
 //! it is a copy, or its run file was lost: then only the user can say that it should be gone on with.
 //!
@@ -116,7 +116,7 @@ fn lock(name: &Path, path: &Path) -> Result<(Locked, bool), Error> {
             Ok(file) => (Locked(file), false),
             Err(error) if error.kind() == io::ErrorKind::NotFound => match place::open(path, true) {
                 Ok(file) => (Locked(file), true),
-                // Somebody was quicker; it is opened now.
+                // Another process was quicker; its file is opened now.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(error) => return Err(Error::io(name, "create", error)),
             },
@@ -129,7 +129,7 @@ fn lock(name: &Path, path: &Path) -> Result<(Locked, bool), Error> {
         if !place::try_lock(&file).map_err(|error| Error::io(name, "lock", error))? {
             return Err(Error::new(name, Reason::InUse { pid: holder(path, &file) }));
         }
-        // Whoever held the lock before may have put a new file in its place.
+        // The holder of the lock before us may have put a new file in its place.
         if !place::is_at(&file, path) {
             continue;
         }

@@ -1,9 +1,9 @@
 //! A results file made anew: without some of its lines, in the order of its input, or both.
 //!
 //! The new file is whole and synced before it takes the place of the old one, and it is locked before it has a name
-//! that others look for: whoever opens the results file finds a lock at every moment. The run file learns of the new
-//! inode first, so that a kill before the rename and one after it leave a pair that knows each other. The first line
-//! carries the mark, whichever it was before; where no line is left, its beginning does.
+//! that others look for: at every moment the results file is found locked. The run file learns of the new inode first,
+//! so that a kill before the rename and one after it leave a pair that knows each other. The first line carries the
+//! mark, whichever it was before; where no line is left, its beginning does.
 
 use std::{
     fs::{File, Metadata},
@@ -91,7 +91,7 @@ impl Old<'_> {
 
     /// Puts the new file in the place of the old one. `run` has been told of it: see [`expecting`].
     pub(crate) fn replace(&self, fresh: NamedTempFile, run: &mut RunFile) -> Result<Locked, Error> {
-        // Somebody may have put another file there, or taken ours away: theirs is not ours to replace.
+        // Another file may have been put there, or ours taken away: what is there is not ours to replace.
         if !place::is_at(self.file, self.path) {
             return Err(Error::new(self.name, Reason::Moved));
         }

@@ -99,7 +99,7 @@ impl Started {
     }
 
     /// Whether the other, which is the next in that order, is the note of a later page of the same row: the line of
-    /// this page is lost, and whoever runs it again runs those after it.
+    /// this page is lost, and a run that does it again does those after it.
     pub(crate) fn goes_on_with(&self, next: &Self) -> bool {
         let of = |one: &Self| (one.key.row, one.fingerprint, one.standing == Standing::Adrift, one.repeat.twin());
         of(self) == of(next) && self.key.page < next.key.page
@@ -147,7 +147,7 @@ pub(crate) enum Found {
     Nothing,
     /// Made by a run that was killed before it had said anything.
     Empty(Locked),
-    /// Whoever goes on with it makes it anew, without what is torn.
+    /// A run that goes on with it makes it anew, without what is torn.
     Ours(RunFile, Vec<Started>),
     /// Something of what it has promised is gone.
     Damaged(Locked, Damage),
@@ -173,7 +173,7 @@ impl RunFile {
             if !place::try_lock(&file).map_err(|error| Error::io(path, "lock", error))? {
                 return Ok(Found::Locked { pid: Header::read(&file).map(|(_, pid)| pid) });
             }
-            // Whoever held the lock before may have removed or replaced the file in the meantime.
+            // The holder of the lock before us may have removed or replaced the file in the meantime.
             if !place::is_at(&file, path) {
                 continue;
             }
@@ -198,7 +198,7 @@ impl RunFile {
     pub(crate) fn create(path: &Path, header: Header) -> io::Result<Self> {
         step("run file: make")?;
         let file = Locked(place::open(path, true)?);
-        // Locked before it says anything: whoever opens it meanwhile finds it locked, or empty.
+        // Locked before it says anything: another run that opens it meanwhile finds it locked, or empty.
         if !place::try_lock(&file)? {
             return Err(rustix::io::Errno::WOULDBLOCK.into());
         }
@@ -223,8 +223,8 @@ impl RunFile {
         Ok(Self { path: path.to_owned(), file, count: 0, end: RECORDS as u64, header })
     }
 
-    /// Puts a new one in the place of what is there, whole. It is locked before it is there, so that nobody can slip in
-    /// between.
+    /// Puts a new one in the place of what is there, whole. It is locked before it is there, so that no other run can
+    /// slip in between.
     pub(crate) fn put(path: &Path, header: Header, started: &[Started]) -> io::Result<Self> {
         let bytes = contents(header, started);
         let file = put(path, header.run, &bytes)?;
@@ -242,7 +242,7 @@ impl RunFile {
         Ok(())
     }
 
-    /// Changes the header in place. It lies within one sector, so nobody finds half of it.
+    /// Changes the header in place. It lies within one sector, so half of it is never found.
     pub(crate) fn set_header(&mut self, header: Header) -> io::Result<()> {
         if header != self.header {
             step("run file: change its header")?;
@@ -263,8 +263,8 @@ impl RunFile {
         self.file.write_all_at(&bytes, self.end)?;
         step("run file: sync the notes")?;
         self.file.sync_data()?;
-        // Once they are durable, and before anybody is told: whatever starts is counted, and whatever is counted is
-        // there.
+        // Once they are durable, and before the callers are told: whatever starts is counted, and whatever is counted
+        // is there.
         step("run file: count the notes")?;
         let count = self.count + started.len() as u64;
         self.file.write_all_at(&encode_count(count, run), HEADER as u64)?;
@@ -293,7 +293,7 @@ impl RunFile {
         Ok(())
     }
 
-    /// Removes it, unless somebody has put something else in its place.
+    /// Removes it, unless something else was put in its place.
     pub(crate) fn remove(self) -> io::Result<()> {
         match place::is_at(&self.file, &self.path) {
             true => std::fs::remove_file(&self.path),
@@ -642,7 +642,7 @@ mod tests {
         }
     }
 
-    /// What somebody may do to a file.
+    /// What may be done to a file.
     #[derive(Debug, Clone)]
     enum Harm {
         Cut(prop::sample::Index),

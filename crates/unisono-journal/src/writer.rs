@@ -4,11 +4,11 @@
 //! with one sync each; so when a note is durable, every outcome that came before it is written. Results are synced at
 //! most once a second. When writing fails, the file is cut back to its last good line, and what had not been written
 //! follows without bodies, into the room that was set aside, as does what is still under way then; nothing new starts,
-//! and whoever asks is told why.
+//! and what asks is told why.
 //!
 //! With each sync the writer looks whether the file's name still leads to the file. A file that was removed has lost
 //! its lines, so they count as lost; one that was renamed keeps them and gets those of what is under way, but nothing
-//! new starts, since the name belongs to somebody else now.
+//! new starts, since the name belongs to another file now.
 //!
 //! At the end, in this order: the results are synced; they lose the lines that others have taken the place of, are
 //! pruned and sorted; their first line says "closed", if nothing is in doubt, and that is synced; the run file goes. A
@@ -185,7 +185,7 @@ impl Shared {
         self.abandon();
     }
 
-    /// Nobody adds anything more.
+    /// Nothing more is added.
     pub(crate) fn abandon(&self) {
         self.lock().closing = true;
         self.work.notify_one();
@@ -345,7 +345,7 @@ impl Writer {
                 bytes.split_inclusive(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\n").unwrap_or(line));
             let shown: Vec<_> = shown.map(printable_json).collect();
             let written = self.file.write_all((shown.join("\n") + "\n").as_bytes());
-            // How much of it was seen nobody knows.
+            // How much of it was seen is not known.
             return written.map_err(|error| self.failed(error, 0, ends));
         }
         let mut written = 0;
@@ -379,7 +379,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether somebody else has cut the file, as `> results.jsonl` does: its inode and its lock are the same then.
+    /// Whether another process has cut the file, as `> results.jsonl` does: its inode and its lock are the same then.
     fn is_cut(&self) -> bool {
         self.end.is_some_and(|end| self.file.metadata().is_ok_and(|metadata| metadata.len() < end))
     }
@@ -504,7 +504,7 @@ impl Writer {
             }
         }
         for (_, sender) in notes {
-            // Whoever stopped waiting does not start either.
+            // A call that has stopped waiting does not start either.
             let _ = sender.send(result.clone());
         }
     }
@@ -542,7 +542,7 @@ impl Writer {
             }
         }
         if self.room == Room::Brief {
-            // There is nobody to be told but by what `failure` says anyway.
+            // A failure here has nothing to add to what `failure` says anyway.
             let _ = step("results: sync what is brief").and_then(|()| self.file.sync_data());
         }
         let queue = self.shared.lock();
@@ -580,7 +580,7 @@ impl Writer {
                 self.file.sync_data()
             };
             if let Err(error) = close() {
-                // The run file stays, so the file is not closed: it must not say so, to whoever copies it.
+                // The run file stays, so the file is not closed: it must not say so, or a copy of it would.
                 let _ = self.file.write_all_at(b"1", Mark::OPEN_AT);
                 return Err(Error::io(&self.name, "sync", error));
             }
@@ -636,7 +636,8 @@ type Noted = (Vec<Started>, oneshot::Sender<Result<(), Arc<Error>>>);
 /// What may wait to be written: some thousand small outcomes, or one large body and what came before it. More would
 /// only turn into memory while the disk syncs.
 const MOST_BYTES: usize = 3 << 20;
-/// Short enough that nobody who watches the file notices, long enough to spare a busy run most of its system calls.
+/// Short enough that a user who watches the file does not notice, long enough to spare a busy run most of its system
+/// calls.
 const GATHER: Duration = Duration::from_millis(5);
 const GROUP: usize = 64 << 10;
 /// Room that a buffer keeps: a group, and what comes up while one is written.

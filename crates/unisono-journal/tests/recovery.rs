@@ -133,7 +133,7 @@ fn a_file_damaged_at_any_byte_loses_no_other_line_silently() {
             fs::write(&path, &damaged).unwrap();
             let line = whole[..at].iter().filter(|byte| **byte == b'\n').count() as u64;
             match Journal::open(&path, Open { mode: Mode::Resume, ..Open::default() }) {
-                // Refused: the file is as it was, for somebody to look at.
+                // Refused: the file is as it was, for the user to look at.
                 Err(_) => assert_eq!(fs::read(&path).unwrap(), damaged),
                 Ok((journal, _)) => {
                     drop(journal);
@@ -289,7 +289,7 @@ fn of_two_lines_that_a_killed_run_has_left_of_a_row_the_later_counts_and_the_ear
     let (journal, _) = Journal::open(&path, Open::default()).unwrap();
     journal.append(&record(0, OutcomeKind::Failed));
     drop(journal);
-    // Open, without its run file: adopted, as somebody does who has lost that.
+    // Open, without its run file: adopted, as a user does who has lost that.
     let mut text = fs::read_to_string(&path).unwrap().replace("\"open\":0", "\"open\":1");
     for (row, outcome) in [(1, OutcomeKind::Ok), (0, OutcomeKind::Cancelled), (0, OutcomeKind::Ok)] {
         text.push_str(std::str::from_utf8(&record(row, outcome).line()).unwrap());
@@ -349,7 +349,7 @@ fn what_was_noted_by_a_run_without_an_outcome_is_in_doubt_whatever_becomes_of_it
     }
     fs::remove_file(folder.path().join("r.jsonl.run")).unwrap();
     assert!(Journal::open(&path, RESUME).unwrap_err().to_string().contains("has not ended"));
-    // Nor is it a new one to whoever forgets to say that it is to be gone on with.
+    // Nor is it a new one where it was forgotten to say that it is to be gone on with.
     assert!(Journal::open(&path, Open::default()).unwrap_err().to_string().contains("exists already"));
 }
 
@@ -813,7 +813,7 @@ fn lines_whose_shape_another_program_has_changed_say_what_they_said_and_are_brou
         assert_eq!(read.lines().count() as u64, rows, "{shape:?}");
         assert!(read.ends_with("}\n") && read.lines().all(|line| unisono_journal::scan(line.as_bytes()).is_some()));
     }
-    // What is there beside the outcomes is damage as before, and empty lines alone are nobody's results.
+    // What is there beside the outcomes is damage as before, and empty lines alone are no results.
     for (shape, says) in [
         (lines.replacen('\n', "x\n", 1), "line 1"),
         (lines.replacen('\n', "\r\n\n{\n", 1), "line 3"),
@@ -848,7 +848,7 @@ fn where_notes_are_lost_a_row_that_may_have_been_tried_again_is_not_known_not_to
     for (open, first, second) in [
         (RESUME, unsure.clone(), Disposition::Kept),
         (retry(false), unsure.clone(), unsure.clone()),
-        // Whoever has looked may want it done.
+        // A user who has looked may want it done.
         (retry(true), Disposition::Run, Disposition::Run),
     ] {
         for how in ["copied", "cut"] {

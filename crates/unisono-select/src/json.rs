@@ -1,9 +1,9 @@
 //! JSON in place: checked once, then walked without looking twice at what a check has settled.
 //!
-//! The check is RFC 8259 to the letter, with two bounds of ours: levels of brackets, since whoever reads a line of
-//! results may recurse, and bytes per number, since whoever computes with one takes more than linear time for it. It
-//! does not recurse itself. On its way it notes where large arrays and objects end, so that a walk past one does not
-//! read it again. Everything else here takes checked text and may index without fear.
+//! The check is RFC 8259 to the letter, with two bounds of ours: levels of brackets, since a reader of a line of
+//! results may recurse, and bytes per number, since computing with one takes more than linear time. It does not recurse
+//! itself. On its way it notes where large arrays and objects end, so that a walk past one does not read it again.
+//! Everything else here takes checked text and may index without fear.
 
 use std::borrow::Cow;
 

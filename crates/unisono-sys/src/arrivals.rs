@@ -1,4 +1,4 @@
-//! Signals as they arrive, with who sent them: for a process of one thread that passes them on.
+//! Signals as they arrive, with what sent them: for a process of one thread that passes them on.
 //!
 //! The signals are blocked and read from a descriptor, see signalfd(2). What the terminal sends to a whole group can so
 //! be told from what another process sends to this one alone.
@@ -40,7 +40,7 @@ impl Arrivals {
         if descriptor < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the kernel has just given us this descriptor, and nobody else knows of it.
+        // SAFETY: the kernel has just given us this descriptor, and nothing else refers to it.
         Ok(Self { descriptor: unsafe { OwnedFd::from_raw_fd(descriptor) } })
     }
 
@@ -118,5 +118,5 @@ fn set_of(signals: &[i32]) -> io::Result<libc::sigset_t> {
     }
 }
 
-/// More than there are kinds of signals that anybody asks for: each waits once.
+/// More than there are kinds of signals that a caller asks for: each waits once.
 const AT_ONCE: usize = 16;

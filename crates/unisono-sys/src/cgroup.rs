@@ -16,7 +16,7 @@ pub struct Cgroup {
 
 impl Cgroup {
     /// Makes one below the group that this process is in, named after this process, and takes away those that others
-    /// left there who were killed before they could.
+    /// left there by processes that were killed before they could remove them.
     ///
     /// # Errors
     /// When there is no version 2 hierarchy, it is not ours to change, or the kernel cannot kill groups (before 5.14).
@@ -40,7 +40,7 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        // One that still has somebody in it stays; that was said by whoever could not end it.
+        // One that still has a process in it stays; the code that could not end that has said so.
         let _ = fs::remove_dir(&self.path);
     }
 }

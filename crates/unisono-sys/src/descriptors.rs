@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 static BEFORE: OnceLock<Rlimit> = OnceLock::new();
 
-/// Raises the soft limit to the hard one. To be called once, before anything is started, by whoever owns the process.
+/// Raises the soft limit to the hard one. To be called once, before anything is started, by the owner of the process.
 pub fn raise() {
     let before = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: before.maximum, maximum: before.maximum };

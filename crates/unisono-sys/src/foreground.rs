@@ -1,7 +1,7 @@
 //! The terminal of this process, lent to one process group at a time.
 //!
 //! Only the group in the foreground of a terminal may read it; another one is stopped by SIGTTIN when it tries, and by
-//! SIGTTOU when it changes the terminal (termios(3)). Whoever starts a group of its own for a program that asks its
+//! SIGTTOU when it changes the terminal (termios(3)). A program that starts a group of its own for one that asks its
 //! user something has to put it there, and to take the terminal back when the program has ended or stopped, as a shell
 //! does.
 
@@ -65,7 +65,7 @@ impl Terminal {
         self.put(group);
     }
 
-    /// Puts our own group into the foreground again, unless somebody else than `from` is there, with the settings that
+    /// Puts our own group into the foreground again, unless another group than `from` is there, with the settings that
     /// the terminal had if `settings` says so.
     pub fn take_back(&self, from: Pid, settings: bool) {
         if tcgetpgrp(&self.descriptor) != Ok(from) {
@@ -78,7 +78,7 @@ impl Terminal {
         }
     }
 
-    /// Whoever is in the foreground now.
+    /// The group that is in the foreground now.
     pub fn holder(&self) -> Option<Pid> {
         tcgetpgrp(&self.descriptor).ok()
     }
@@ -86,7 +86,7 @@ impl Terminal {
     fn put(&self, group: Pid) {
         // From the background this is answered by SIGTTOU, unless it is blocked.
         let Ok(mask) = block_all() else { return };
-        // A group that has just ended needs no terminal, and a terminal that has gone away takes nobody.
+        // A group that has just ended needs no terminal, and a terminal that has gone away takes none.
         while tcsetpgrp(&self.descriptor, group) == Err(Errno::INTR) {}
         let _ = set_mask(&mask);
     }

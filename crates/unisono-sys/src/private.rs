@@ -4,7 +4,7 @@
 //! A program in which we are a guest may fork at any time, and the child would hold copies. So the numbers are kept in
 //! a list, which is locked while fork(3) runs (pthread_atfork(3)), and in the child each of them comes to stand for
 //! /dev/null. They are not closed there: their owners, of which the child has copies as well, will do that, and by then
-//! the number must not be somebody else's.
+//! the number must not be that of another descriptor.
 //!
 //! Leaves out posix_spawn(3), vfork(2) and clone(2), after which a program is executed: close-on-exec serves there.
 #![allow(unsafe_code)]
@@ -30,7 +30,7 @@ impl Private {
     /// What `make` answers; no fork happens between its being made and its being listed, so `make` must not fork.
     ///
     /// # Errors
-    /// Those of `make`, and when the system lets nobody watch forks.
+    /// Those of `make`, and when the system does not let forks be watched.
     pub fn new(make: impl FnOnce() -> io::Result<OwnedFd>) -> io::Result<Self> {
         let mut numbers = watched()?;
         Ok(Self::listed(make()?, &mut numbers))
@@ -174,6 +174,6 @@ mod tests {
         let private = Private::new(|| Ok(rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?)).unwrap();
         drop(private);
         let (_, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
-        assert!(!is_lost_in_a_fork(&writer), "nobody reads it any more, which it is told");
+        assert!(!is_lost_in_a_fork(&writer), "nothing reads it any more, which it is told");
     }
 }

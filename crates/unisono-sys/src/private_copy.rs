@@ -24,7 +24,7 @@ pub struct PrivateCopy {
     length: usize,
 }
 
-// SAFETY: the memory belongs to no thread. It is given out as an address only, and whoever reads or writes there
+// SAFETY: the memory belongs to no thread. It is given out as an address only, and the code that reads or writes there
 // answers for the order, as with any memory that is given out so.
 unsafe impl Send for PrivateCopy {}
 // SAFETY: as above.
@@ -125,7 +125,7 @@ mod tests {
 
     fn set(copy: &PrivateCopy, at: usize, byte: u8) {
         assert!(at < copy.size());
-        // SAFETY: it lies within the copy, which nobody else looks at.
+        // SAFETY: it lies within the copy, which nothing else looks at.
         unsafe { copy.address().add(at).write(byte) }
     }
 

@@ -1,8 +1,8 @@
 //! A child's end: its status, and what it cost.
 //!
-//! A child is always reaped by its own number and only by whoever started it, never by "any child": in a host such as
-//! CPython other children belong to somebody else. Until it is reaped its number cannot be given to another process,
-//! so everything that goes by the number must be done before.
+//! A child is always reaped by its own number and only by the code that started it, never by "any child": in a host
+//! such as CPython other children belong to other code. Until it is reaped its number cannot be given to another
+//! process, so everything that goes by the number must be done before.
 #![allow(unsafe_code)]
 
 use std::{io, os::unix::process::ExitStatusExt, process::ExitStatus, time::Duration};
@@ -23,7 +23,7 @@ pub struct ProcessEnd {
 /// Takes in the end of a child, if it has ended. See wait4(2).
 ///
 /// # Errors
-/// `ECHILD` when it is no child of ours, or somebody else has taken its end in.
+/// `ECHILD` when it is no child of ours, or other code has taken its end in.
 pub fn reap(pid: Pid) -> io::Result<Option<ProcessEnd>> {
     let mut status = 0;
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();

@@ -14,7 +14,7 @@ use tokio::io::{
     unix::{AsyncFd, AsyncFdReadyGuard},
 };
 
-/// A descriptor known to the ambient reactor. Events are edges: who has been told must read until nothing is left.
+/// A descriptor known to the ambient reactor. Events are edges: after one, the caller must read until nothing is left.
 #[derive(Debug)]
 pub struct Watched(AsyncFd<OwnedFd>);
 
@@ -37,7 +37,7 @@ impl Watched {
 
     fn new(descriptor: OwnedFd, interest: Interest) -> io::Result<Self> {
         // SAFETY: an `OwnedFd` is open and names the same file for as long as it lives. It lives in the `AsyncFd`,
-        // which is private here and never lent out mutably, so nobody can exchange or close it.
+        // which is private here and never lent out mutably, so it cannot be exchanged or closed.
         let watched = unsafe { AsyncFd::register_with_interest(descriptor, interest) };
         watched.map(Self).map_err(io::Error::from)
     }

@@ -4,7 +4,7 @@
 //! that (`CLONE_VM` and `CLONE_VFORK`, see clone(2)), so nothing is copied. Between the two, the child does only what
 //! is safe after a fork, on a stack of its own that is made once: `posix_spawn` of glibc 2.36 maps and unmaps one each
 //! time, and to unmap it interrupts every processor that another thread of this process has run on. Its end comes as a
-//! descriptor together with its number, so nobody can have taken it in before it is watched.
+//! descriptor together with its number, so it cannot have been taken in before it is watched.
 //!
 //! What the child gets: a process group of its own, three streams, a folder, an environment, the signal mask of the
 //! caller, SIGPIPE and SIGXFSZ as they are in a fresh process, and the limit of descriptors as it was before we raised
@@ -46,7 +46,7 @@ pub struct Program<'a> {
     pub only_streams: bool,
 }
 
-/// A program that was started. Nobody has waited for it yet.
+/// A program that was started. It has not been waited for yet.
 #[derive(Debug)]
 pub struct Started {
     /// Its number.
@@ -100,7 +100,7 @@ impl Starter {
         let mut end: RawFd = -1;
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
         let top = self.stack.as_mut_ptr_range().end;
-        // SAFETY: `top` is the aligned end of memory that `self` owns and that nobody else uses, since `self` is
+        // SAFETY: `top` is the aligned end of memory that `self` owns and that nothing else uses, since `self` is
         // borrowed exclusively. `plan` and all that it points to live in this frame, which does not go on before the
         // child has executed or ended (`CLONE_VFORK`). `end` has room for the descriptor that the kernel writes. All
         // signals are blocked, so no handler runs in the child, where it would change the memory of this process.
@@ -111,14 +111,14 @@ impl Starter {
         set_mask(&plan.mask)?;
         // Looked at first: `from_raw` does not take a negative number.
         let Some(pid) = (pid > 0).then(|| Pid::from_raw(pid)).flatten() else { return Err(failed) };
-        // SAFETY: the kernel has just given us this descriptor, and nobody else knows of it.
+        // SAFETY: the kernel has just given us this descriptor, and nothing else refers to it.
         let end = unsafe { OwnedFd::from_raw_fd(end) };
         // SAFETY: `plan` is a live local; it is read anew since the child has written to it.
         let error = unsafe { ptr::read_volatile(&raw const plan.error) };
         if error == 0 {
             return Ok(Started { pid, end });
         }
-        // It ends by itself. Where this process takes in the ends of all its children, there is nobody to wait for.
+        // It ends by itself. Where this process takes in the ends of all its children, there is nothing to wait for.
         while matches!(waitpid(Some(pid), WaitOptions::empty()), Err(Errno::INTR)) {}
         Err(io::Error::from_raw_os_error(error))
     }
@@ -142,7 +142,7 @@ struct Plan {
 /// The child's way to its program. Shares all memory with the parent, so it allocates nothing, takes no lock, and calls
 /// what is safe after a fork alone (signal-safety(7)).
 extern "C" fn become_program(plan: *mut c_void) -> c_int {
-    // SAFETY: it is the parent's `Plan`, which outlives this function (see there), and nobody else looks at it
+    // SAFETY: it is the parent's `Plan`, which outlives this function (see there), and nothing else looks at it
     // meanwhile.
     let plan = unsafe { &mut *plan.cast::<Plan>() };
     // SAFETY: `plan` holds strings and lists that end with NUL, and whole sets of signals, all of which live as long.
@@ -211,7 +211,7 @@ unsafe fn execute(plan: &Plan) -> c_int {
 /// To be called in the child alone, whose descriptors are a copy of the parent's.
 unsafe fn close_others() -> c_int {
     const FIRST: libc::c_uint = libc::STDERR_FILENO as libc::c_uint + 1;
-    // SAFETY: both calls take numbers alone, and change a flag of descriptors that nobody uses in the child.
+    // SAFETY: both calls take numbers alone, and change a flag of descriptors that are not used in the child.
     unsafe {
         if libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) == 0 {
             return 0;
@@ -236,7 +236,7 @@ unsafe fn reset_handlers() -> c_int {
         let ignored = libc::sigaction { sa_sigaction: libc::SIG_IGN, ..default };
         for signal in 1..=libc::SIGRTMAX() {
             let mut found: libc::sigaction = mem::zeroed();
-            // Two numbers are the C library's own, which it does not show; nobody sends them to another process.
+            // Two numbers are the C library's own, which it does not show; they are not sent from process to process.
             let is_handled = libc::sigaction(signal, ptr::null(), &mut found) == 0
                 && !matches!(found.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN);
             // A key that was pressed before it had a group of its own was for the group that it has left; ignoring

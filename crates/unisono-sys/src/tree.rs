@@ -1,13 +1,14 @@
-//! Who descends from whom, from `/proc`, and signals that cannot hit the wrong process.
+//! Which process descends from which, from `/proc`, and signals that cannot hit the wrong process.
 //!
 //! A process belongs to a tree when it is its root, is in the root's group or session, carries the tree's marker in the
-//! environment it was started with, or descends from one that belongs. So whoever changes its group, its session, its
-//! parent or its environment is found; only one who does all of that at once, and whose parent is gone, is not.
+//! environment it was started with, or descends from one that belongs. So a process that changes its group, its
+//! session, its parent or its environment is found; only one that does all of that at once, and whose parent is gone,
+//! is not.
 //!
 //! A signal goes through a pidfd, after a second look whether the number still means the same process.
 //!
-//! Lists have parents before their children. Whoever sends a signal that ends goes by them in that order: a script
-//! whose `sleep` ends before it has its own signal goes on with its next line.
+//! Lists have parents before their children. A signal that ends is sent in that order: a script whose `sleep` ends
+//! before it has its own signal goes on with its next line.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -23,7 +24,7 @@ use unisono_bare::stat::Stat;
 /// Processes that are older than this one, as they were last seen: most of those on a machine, and reading what `/proc`
 /// says of one takes longer than all else about it. The folder of a process has an inode of its own
 /// (`proc_pid_make_inode` in the kernel), so a number that was given to another process in the meantime is not
-/// mistaken. Never waited for: after a fork whoever held it is gone.
+/// mistaken. Never waited for: after a fork its holder is gone.
 static OLDER: Mutex<BTreeSet<(i32, u64)>> = Mutex::new(BTreeSet::new());
 
 /// The processes of one moment.
@@ -169,7 +170,7 @@ impl Found {
         // The descriptor is opened first and the look taken second, so what was looked at is what is hit.
         let Ok(descriptor) = pidfd_open(pid, PidfdFlags::empty()) else { return };
         if Process::read(self.pid).is_some_and(|process| process.started == self.started) {
-            // It may have ended, or have become somebody else's; both leave nothing to be done.
+            // It may have ended, or the number may be another process's by now; both leave nothing to be done.
             let _ = pidfd_send_signal(descriptor, signal);
         }
     }

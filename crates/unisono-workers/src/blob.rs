@@ -1,9 +1,9 @@
 //! Bytes of a task or a result: short ones lie in the message, long ones in a *slot*, memory that both sides map.
 //!
 //! Slots are used again: a fresh mapping costs a page fault per 4 KiB, which is several times what the copy costs. A
-//! slot belongs to whoever made it, is lent to the other side with the message that names it, and comes back when its
-//! last view there dies, or when the other process has surely ended. Very large ones are not kept. One that a fork of
-//! the other process may still look at is not used again.
+//! slot belongs to the side that made it, is lent to the other side with the message that names it, and comes back when
+//! its last view there dies, or when the other process has surely ended. Very large ones are not kept. One that a fork
+//! of the other process may still look at is not used again.
 
 use std::{
     io,
@@ -189,7 +189,7 @@ pub(crate) enum Release {
     /// To a pool: in the next record.
     Note(Released, u64),
     /// It is not used again.
-    Nobody,
+    Nothing,
 }
 
 /// Slots of a pool that a worker does not look at any more, each with whether a fork of it may.
@@ -209,7 +209,7 @@ impl Drop for Loan {
             Release::Note(notes, number) => {
                 notes.lock().unwrap_or_else(PoisonError::into_inner).push((*number, is_abandoned));
             }
-            Release::Nobody => {}
+            Release::Nothing => {}
         }
     }
 }

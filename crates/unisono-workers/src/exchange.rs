@@ -1,9 +1,9 @@
 //! What a pool and one worker share: cells with tasks on them, and two rings of bytes.
 //!
-//! A task lies on a *cell*. Whoever changes its state from `QUEUED` first has it: the worker by beginning it, the pool
-//! by retracting it. A finished task's result is in the results ring before the next one begins. So after a worker's
-//! death its memory says for every task whether it never began, was under way, or had ended: none is lost, and none
-//! is run twice because a message was on its way.
+//! A task lies on a *cell*. The side that first changes its state from `QUEUED` has it: the worker by beginning it, the
+//! pool by retracting it. A finished task's result is in the results ring before the next one begins. So after a
+//! worker's death its memory says for every task whether it never began, was under way, or had ended: none is lost, and
+//! none is run twice because a message was on its way.
 //!
 //! Words are published with release and read with acquire; a flag that says "I am going to sleep" is set and then
 //! looked past once more, with a full fence on both sides, so that no wake-up is lost. `models.rs` tries every order of
@@ -250,7 +250,7 @@ impl Exchange {
         self.read.get() != self.memory.word64(WRITTEN).load(Ordering::Acquire)
     }
 
-    /// The pool's side: nobody here looks at a slot for results any more.
+    /// The pool's side: a slot for results is not looked at any more.
     pub fn give_back(&self, slot: usize) {
         self.lent(slot).store(0, Ordering::Release);
     }
@@ -274,7 +274,7 @@ impl Exchange {
             if ahead > CELLS {
                 return Err(Torn);
             }
-            // Before the state, so that whoever sees the state sees the time.
+            // Before the state, so that the pool, when it sees the state, sees the time.
             self.memory.word64(cell(number) + CELL_BEGAN).store(now, Ordering::Relaxed);
             if self.change(number, QUEUED, BEGUN) {
                 let at = self.memory.word64(cell(number) + CELL_AT).load(Ordering::Relaxed);
@@ -377,9 +377,9 @@ impl Exchange {
     fn lower(&self, flag: usize) -> bool {
         fence(Ordering::SeqCst);
         let flag = self.memory.word32(flag);
-        // The look is for the common case, in which nobody waits and the line stays with its owner. An exchange that
-        // fails writes nothing, unlike a swap; without that the model checker, which does not order what a swap that
-        // read zero wrote before the next flag, would see sleepers that nobody wakes.
+        // The look is for the common case, in which the other side is awake and the line stays with its owner. An
+        // exchange that fails writes nothing, unlike a swap; without that the model checker, which does not order what
+        // a swap that read zero wrote before the next flag, would see sleepers that are never woken.
         flag.load(Ordering::Relaxed) == 1 && flag.compare_exchange(1, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 

@@ -34,7 +34,7 @@ pub mod kind {
     pub const RELEASED: u32 = 3;
     /// The worker cannot work.
     pub const UNFIT: u32 = 4;
-    /// A slot of the pool's must stay as it is: nobody here looks at it any more, but a fork may.
+    /// A slot of the pool's must stay as it is: nothing here looks at it any more, but a fork may.
     pub const ABANDONED: u32 = 5;
     /// The worker can work: it will take tasks from now on.
     pub const READY: u32 = 6;
@@ -64,7 +64,7 @@ pub struct Inside {
     ledger: Ledger,
     /// Slots of the pool that are mapped here, or why they could not be.
     known: HashMap<u64, io::Result<Arc<Shared>>>,
-    /// Slots of the pool that nobody here looks at any more.
+    /// Slots of the pool that are not looked at any more.
     released: Released,
     /// Slots of ours, for results.
     slots: Vec<(u64, Shared)>,

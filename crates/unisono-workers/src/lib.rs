@@ -2,7 +2,7 @@
 //!
 //! What is run is bytes to us; a face says what they mean on both sides. A [`Pool`] holds one queue; each worker has an
 //! [`exchange`] of shared memory and a socket of its own, so that a death concerns one worker and at most one task. A
-//! worker's side of it is [`Inside`]. Whoever waits for a task drives the pool, and nothing here starts a thread.
+//! worker's side of it is [`Inside`]. A thread that waits for a task drives the pool, and nothing here starts a thread.
 //!
 //! Needs Linux (memfd, pidfd, epoll). Leaves out other machines, and priorities.
 

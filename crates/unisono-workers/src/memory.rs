@@ -1,8 +1,8 @@
 //! What an exchange lies in: memory of two processes, or, under `cfg(loom)`, memory of a model.
 //!
 //! The model checker runs the exchange as it is, over words that may show every value that the memory model allows, and
-//! over bytes that know who was the last to touch them. A model must be small, so the exchange asks here how large
-//! things are.
+//! over bytes that know which side was the last to touch them. A model must be small, so the exchange asks here how
+//! large things are.
 //!
 //! Nothing else of this crate is built for a model: sockets and processes are not what it tries.
 

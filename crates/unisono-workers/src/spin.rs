@@ -1,11 +1,11 @@
 //! Waiting for a moment without sleeping: a wake-up costs more than what a short task does.
 //!
-//! Only where it takes nothing from anybody: there is a core beside those that work, it was not taken away while we
-//! looked (then somebody else wants it, and we stay away from it for a while), and looking has been of use lately. All
-//! of that is learned from the looks themselves, without a system call.
+//! Only where it takes nothing from other processes: there is a core beside those that work, it was not taken away
+//! while we looked (then another process wants it, and we stay away from it for a while), and looking has been of use
+//! lately. All of that is learned from the looks themselves, without a system call.
 //!
-//! Leaves out what a look is at; whoever has looked in vain goes to sleep by the rules of the exchange, as if it had
-//! not.
+//! Leaves out what a look is at; after a look in vain, a side goes to sleep by the rules of the exchange, as if it had
+//! not looked.
 
 use std::{hint::spin_loop, num::NonZero, thread::available_parallelism};
 
@@ -56,8 +56,8 @@ impl Spin {
         true
     }
 
-    /// Looks for as long as that may pay. What came of it is for [`Spin::learn`], since whoever looks may have let go
-    /// of a lock for it.
+    /// Looks for as long as that may pay. What came of it is for [`Spin::learn`], since the caller may have let go of a
+    /// lock for the look.
     pub fn look(has_come: impl Fn() -> bool) -> Look {
         let begun = nanoseconds();
         let mut last = begun;

@@ -38,7 +38,7 @@ pub enum Death {
     Exit(i32),
     /// By a signal.
     Signal(i32),
-    /// Nobody has seen it: whoever started it is gone as well.
+    /// It was not seen: the process that started it is gone as well.
     Unknown,
     /// It never was: it could not be made, for this error of the system's.
     Unmade(i32),
@@ -110,7 +110,7 @@ pub enum State {
     Cancelled,
 }
 
-/// A task, shared by its pool and whoever waits for it.
+/// A task, shared by its pool and those that wait for it.
 #[derive(Debug)]
 pub struct Task {
     /// Its number in its pool.
@@ -180,7 +180,7 @@ impl Task {
     }
 }
 
-/// A lock of ours; whoever panicked under it has left it whole, since each update is a single step.
+/// A lock of ours; a panic under it has left it whole, since each update is a single step.
 pub(crate) fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }

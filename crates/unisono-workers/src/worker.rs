@@ -88,9 +88,9 @@ pub(crate) enum Leaving {
 pub(crate) struct Worker {
     pub exchange: Arc<Exchange>,
     pub socket: Private,
-    /// The end of a pipe into which whoever started the worker writes how it ended.
+    /// The end of a pipe into which the zygote writes how the worker ended.
     pub status: Private,
-    /// What it writes to its standard error; nobody else holds the other end but its children.
+    /// What it writes to its standard error; only it and its children hold the other end.
     pub words: Private,
     /// It has said more than could be passed on, and waits.
     pub is_unheard: bool,
@@ -126,7 +126,7 @@ pub(crate) struct Worker {
 #[derive(Debug)]
 pub(crate) struct Spawn {
     pub socket: Private,
-    /// For whoever starts it.
+    /// For the zygote, which starts it.
     pub status: Private,
     pub words: Private,
 }
@@ -405,7 +405,7 @@ impl Worker {
             match message {
                 Message::Closed => return Ok(false),
                 Message::Wake | Message::Forget(_) => {}
-                // The first counts, since it came from whoever made it, or from itself before its first task.
+                // The first counts, since it came from the zygote, or from itself before its first task.
                 Message::Process(process) => {
                     self.process.get_or_insert(process);
                     if self.is_doomed() {
@@ -482,7 +482,7 @@ impl Worker {
         }
     }
 
-    /// Whoever made it is gone, and it is to go as well: the system kills it, but not at the very same moment.
+    /// Its zygote is gone, and it is to go as well: the system kills it, but not at the very same moment.
     pub fn kill_orphan(&mut self) {
         if let Some(process) = &self.process {
             let _ = pidfd_send_signal(process, Signal::KILL);
@@ -554,14 +554,14 @@ impl Worker {
             return None;
         }
         let release = match slot {
-            ONCE => Release::Nobody,
+            ONCE => Release::Nothing,
             slot => Release::Flag(self.exchange.clone(), slot as usize),
         };
         View::new(memory, length, release).ok().map(Received::Slot)
     }
 }
 
-/// So many messages are read at once, so that one who never stops talking holds nobody up.
+/// So many messages are read at once, so that a worker that never stops talking does not hold up the others.
 const MOST_MESSAGES: usize = 256;
 /// So much of a worker's standard error is kept, in bytes.
 const STDERR_TAIL: usize = 2048;

@@ -1,9 +1,10 @@
 //! The zygote: a process with one thread that forks workers for us.
 //!
-//! Most often a fresh interpreter: we do not fork ourselves, since a fork of a program with threads inherits locks that
-//! nobody will open. On request it is a fork of the program, made by the face at a moment of its choosing. Either gets
-//! one message per worker, with the descriptors that the worker inherits; it watches us, and kills its children when we
-//! are gone. When a fresh one has died, the next worker starts another; a fork is not made again.
+//! Most often a fresh interpreter: we do not fork ourselves, since a fork of a program with threads inherits locks
+//! whose holders it does not have. On request it is a fork of the program, made by the face at a moment of its
+//! choosing. Either gets one message per worker, with the descriptors that the worker inherits; it watches us, and
+//! kills its children when we are gone. When a fresh one has died, the next worker starts another; a fork is not made
+//! again.
 //!
 //! A zygote says when it begins to serve. So the end of one is told apart: one that was killed is started again as
 //! often as that happens, one that has never come as far as to serve is a start that failed.
@@ -137,7 +138,7 @@ impl Running {
         Self { socket, process, has_served: AtomicBool::new(false), end: Mutex::new(None) }
     }
 
-    /// Never waits: one that hangs while it starts must not hold up who asks.
+    /// Never waits: one that hangs while it starts must not hold up the pool.
     fn ask(&self, method: u8, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         message::send(self.socket.as_fd(), &[method], descriptors, false)
     }
@@ -164,7 +165,7 @@ impl Running {
         if end.is_none() {
             *end = match waitid(WaitId::PidFd(self.process.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
                 Ok(status) => status.as_ref().map(how),
-                // Somebody else has taken its end in, or the program has its children's ends thrown away.
+                // Other code of the program has taken its end in, or the program has its children's ends thrown away.
                 Err(_) => self.is_over(0).then_some(Death::Unknown),
             };
         }

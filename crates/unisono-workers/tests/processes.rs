@@ -1,7 +1,7 @@
 //! What a pool over real processes promises: what is sent arrives whole, and whatever a worker does is told of its own
 //! task.
 //!
-//! What depends on who is quicker is tried by `src/pool/simulated.rs` and by the models of `src/exchange`.
+//! What depends on which side is quicker is tried by `src/pool/simulated.rs` and by the models of `src/exchange`.
 
 mod support;
 
@@ -76,7 +76,7 @@ fn many_tasks_each_get_their_own_answer() {
 #[test]
 fn results_that_nobody_reads_make_a_worker_wait_and_none_is_lost() {
     let shop = Workshop::new(1);
-    // After some short tasks, all that follow lie before the worker at once, and nobody reads until we wait.
+    // After some short tasks, all that follow lie before the worker at once, and nothing is read until we wait.
     (0..50u8).for_each(|byte| assert_eq!(shop.run("echo", &[byte]), [byte]));
     let tasks: Vec<_> = (0..150u8).map(|byte| shop.submit("grow", &[byte], PLAIN)).collect();
     // Together several times what the ring holds.
@@ -192,7 +192,7 @@ fn a_worker_that_scribbles_over_the_shared_memory_is_killed_and_hurts_nobody_els
     let sane = shop.submit_meeting(PLAIN);
     let (first, second) = (shop.meet(&mad), shop.meet(&sane));
     first.say("scribble");
-    // Which of the two has met first is nobody's promise.
+    // Which of the two has met first is not promised.
     let mad = if matches!(finished(&shop, &mad, &sane), State::Ended) { (&mad, &sane) } else { (&sane, &mad) };
     assert!(matches!(shop.outcome(mad.0), TaskOutcome::Died { death: Death::Signal(SIGKILL), .. }));
     assert_eq!(shop.pool.state(mad.1), State::Running);

@@ -14,7 +14,7 @@
 //!
 //! A bare digest does not say what it is, and its length may fit two algorithms. What is written here says it where its
 //! length does not: BLAKE3 is told from SHA-256 by trying, since b3sum reads no other lines than bare ones, and XXH3,
-//! which anybody can forge, is always written with its name. What is read has the other algorithm as its
+//! which is easy to forge, is always written with its name. What is read has the other algorithm as its
 //! [`Entry::alternative`].
 
 mod read;

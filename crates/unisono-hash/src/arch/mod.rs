@@ -2,7 +2,7 @@
 //!
 //! Each architecture is one file or folder that provides three types, [`Avx512`], [`Avx2`] and [`ShaNi`]:
 //!
-//! - `detect() -> Option<Self>`, the only way to get one. Whoever holds a token may run its instructions, so the
+//! - `detect() -> Option<Self>`, the only way to get one. The holder of a token may run its instructions, so the
 //!   methods of a token are safe to call, and each argues that once, where it enters the instructions.
 //! - SHA-256: [`CompressSha256`] for 16 lanes (`Avx512`), 8 (`Avx2`), and 1, 2 and 4 streams (`ShaNi`).
 //! - BLAKE3: [`CompressBlake3`] for 16 lanes (`Avx512`) and 8 (`Avx2`).
@@ -69,7 +69,7 @@ mod tests {
         let mut shorter_last = [&data[..]; N];
         shorter_last[N - 1] = &data[..BLOCK];
         for inputs in [shorter_last, [&data[..BLOCK + 1]; N]] {
-            // A lane alone has nobody to differ from.
+            // A lane alone has no other to differ from.
             if inputs[0].len() % BLOCK != 0 || N > 1 {
                 let run = AssertUnwindSafe(|| kernel.compress(&mut [[0; 8]; N], &inputs));
                 assert!(catch_unwind(run).is_err());

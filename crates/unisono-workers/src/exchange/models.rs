@@ -1,7 +1,7 @@
 //! What an exchange promises, tried in every order of steps and with every value that a read may see.
 //!
-//! Each model is small: two cells, rings of 64 bytes, two slots. A sleep that nobody ends is a deadlock, which fails a
-//! model as much as a wrong answer does, and so does a byte that both sides may be at.
+//! Each model is small: two cells, rings of 64 bytes, two slots. A sleep that is never ended is a deadlock, which fails
+//! a model as much as a wrong answer does, and so does a byte that both sides may be at.
 //!
 //! A sleeper hears a [`Notifier`] in the place of a socket. Run by `make test`, since it needs a build of its own.
 
@@ -199,7 +199,7 @@ fn a_task_is_begun_by_the_worker_or_taken_back_by_the_pool_and_never_both() {
         // From the last, as `Worker::take_back` does.
         let taken_back: Vec<u64> = [1, 0].into_iter().filter(|number| link.exchange.retract(*number)).collect();
         for number in 0..2 {
-            // Whoever sees that it began sees when.
+            // With that it began, the pool sees when.
             assert!([None, Some(7)].contains(&link.exchange.began(number)));
         }
         let begun = worker.join().unwrap();

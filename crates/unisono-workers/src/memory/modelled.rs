@@ -1,4 +1,4 @@
-//! Memory of a model: the words are the model checker's, and so is the account of who may touch a byte.
+//! Memory of a model: the words are the model checker's, and so is the account of which side may touch a byte.
 //!
 //! A byte that one side writes while the other may be at it, without a word that hands it over, fails the model. The
 //! values themselves lie beside that account, since looking through a cell of the checker's would be unsafe code.

@@ -1,4 +1,4 @@
-//! Who waits drives: sleeping in epoll or beside whoever does, and what the sleeper is woken by.
+//! Threads that wait drive the pool: one sleeps in epoll, the others beside it, and what the sleeper is woken by.
 //!
 //! Of those that wait, one is the driver. It has the workers announce their results while it sleeps, and tells the
 //! others when it leaves. A result that was not announced is looked for a millisecond later.
@@ -38,8 +38,8 @@ impl Pool {
         }
     }
 
-    /// For a thread of the caller's that does nothing else: drives while nobody does, and returns the numbers of
-    /// observed tasks that have ended, also none when there are [notices](Pool::notices); `None` when the pool has
+    /// For a thread of the caller's that does nothing else: drives while no other thread does, and returns the numbers
+    /// of observed tasks that have ended, also none when there are [notices](Pool::notices); `None` when the pool has
     /// stopped.
     pub fn serve(&self) -> Option<Vec<u64>> {
         let mut core = held(&self.core);
@@ -99,8 +99,8 @@ impl Pool {
         }
     }
 
-    /// Sleeps, as the driver or beside it; who waits for a result may look for it first. The second answer is whether a
-    /// signal came.
+    /// Sleeps, as the driver or beside it; a thread that waits for a result may look for it first. Also returns whether
+    /// a signal came.
     fn sleep<'a>(&'a self, mut core: MutexGuard<'a, Core>, longest: u64, looks: bool) -> (MutexGuard<'a, Core>, bool) {
         let Some(system) = core.system.clone().filter(|_| !core.has_driver()) else {
             core.followers += 1;
@@ -188,7 +188,7 @@ impl Pool {
         (core, look == Look::Came)
     }
 
-    /// Listens to those again who had said more than could be passed on.
+    /// Listens again to the workers that had said more than could be passed on.
     fn hear_again(&self, core: &mut Core) {
         let Some(system) = &core.system else { return };
         for (number, worker) in core.workers.iter_mut().filter(|(_, worker)| worker.is_unheard) {
@@ -239,11 +239,11 @@ impl Pool {
     }
 }
 
-/// How long one wait lasts at most, so that Ctrl-C is seen by who waits beside the driver.
+/// How long one wait lasts at most, so that Ctrl-C is seen by the threads that wait beside the driver.
 const SLICE: u64 = 50_000_000;
 /// After this, what was not announced is looked for.
 const LATER: u64 = 1_000_000;
-/// How often the background looks whether anybody drives.
+/// How often the background looks whether the pool is driven.
 const TICK: Duration = Duration::from_millis(2);
 /// After this without a task, the background sleeps until it is called.
 const DORMANT: u64 = 1_000_000_000;

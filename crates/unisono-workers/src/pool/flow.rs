@@ -1,6 +1,6 @@
 //! The way of a task: handed out, read, settled, taken back; and what a death or a deadline makes of it.
 //!
-//! Everything here is done under the pool's lock, by whoever holds it, and waits for nothing.
+//! Everything here is done under the pool's lock, by the thread that holds it, and waits for nothing.
 
 use std::{
     cmp::Reverse,

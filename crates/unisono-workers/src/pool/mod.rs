@@ -1,10 +1,10 @@
-//! The pool: one queue, a worker per core or as many as asked for, and whoever waits drives.
+//! The pool: one queue, a worker per core or as many as asked for, driven by the threads that wait.
 //!
-//! Everything is under one lock, held for short and never while the interpreter is entered. `pump` is the whole
-//! of it: read what the workers have published, see who has died, stop what is past its time, hand out what waits.
-//! It is run by whoever submits, asks or waits. Of those that wait, one sleeps in epoll (the *driver*), the others on a
-//! condition; the driver tells them when something has ended, and when it leaves. [`Pool::serve`] is for a thread in
-//! the background that drives only while nobody else does, or while somebody wants to be told.
+//! Everything is under one lock, held for short and never while the interpreter is entered. `pump` is the whole of it:
+//! read what the workers have published, see which of them have died, stop what is past its time, hand out what waits.
+//! It is run by each thread that submits, asks or waits. Of those that wait, one sleeps in epoll (the *driver*), the
+//! others on a condition; the driver tells them when something has ended, and when it leaves. [`Pool::serve`] is for a
+//! thread in the background that drives only while no other thread does, or while a task is observed.
 //!
 //! Deaths: what a worker had ended counts, what it had not begun goes back to the front of the queue, and what it was
 //! running has died with it, or is tried again if its terms allow that and it has not killed three workers. Starts that

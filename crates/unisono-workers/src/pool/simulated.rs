@@ -42,7 +42,7 @@ struct FakeWorker {
     inside: Inside,
     /// The same as the worker's, for what a sane one does not say.
     socket: OwnedFd,
-    /// Into which whoever started a worker writes how it ended.
+    /// Into which the zygote writes how a worker ended.
     status: OwnedFd,
     under_way: Option<Given>,
 }
@@ -297,7 +297,7 @@ fn a_pool_that_is_over_has_nothing_of_the_system_however_it_came_to_that() {
         assert!(task.has_ended() && simulated.core().system.is_some(), "a worker is still there");
         simulated.die(1, 0);
         simulated.pump();
-        // What it was doing is still known to whoever keeps its future.
+        // What it was doing is still known to its future.
         assert!(simulated.core().system.is_none() && matches!(task.take_outcome(), Some(TaskOutcome::Returned(_))));
         assert!(simulated.pool.wait(Awaited::Over, None) && simulated.pool.serve().is_none());
     }
@@ -487,7 +487,7 @@ proptest! {
         }
         for (task, runs) in simulated.tasks.iter().zip(&simulated.runs) {
             prop_assert!(task.has_ended() && *runs <= 1 + task.terms.retries);
-            let outcome = task.take_outcome().expect("an outcome that nobody has taken");
+            let outcome = task.take_outcome().expect("an outcome that was not taken before");
             prop_assert!(task.take_outcome().is_none());
             prop_assert!(*runs > 0 || matches!(outcome, TaskOutcome::Cancelled), "{outcome:?}");
         }
@@ -555,7 +555,7 @@ impl Asylum {
         }
     }
 
-    /// Everybody does what there is to do, and the pool looks after all.
+    /// Each worker does what there is to do, and the pool looks after all.
     fn turn(&mut self) {
         for number in self.simulated.workers.keys().copied().filter(|number| *number != 1).collect::<Vec<_>>() {
             self.simulated.begin(number);
@@ -593,7 +593,7 @@ impl Asylum {
         assert!(lost <= self.begun, "{lost} tasks were lost, and {} had begun", self.begun);
         self.simulated.pool.close(false, false);
         self.look();
-        // And who has come for it.
+        // And the worker that has come for it.
         self.simulated.pump();
         assert!(self.simulated.core().workers.values().all(|worker| worker.is_leaving()));
     }

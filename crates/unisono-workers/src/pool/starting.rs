@@ -92,7 +92,7 @@ impl Pool {
             return;
         }
         let mut why = match (death, &worker.starter) {
-            // It is about to end, or has lost what it needs to serve anybody.
+            // It is about to end, or has lost what it needs to serve.
             (Death::Unknown, Some(zygote)) => {
                 format!("the process that makes the workers {} before it made any", zygote.end())
             }
@@ -132,7 +132,7 @@ impl Pool {
             return;
         }
         core.looked = now;
-        // In this order: who is through with a task has published its result before.
+        // In this order: a worker that is through with a task has published its result before.
         let passed: Vec<_> = core.workers.iter().map(|(number, worker)| (*number, worker.exchange.passed())).collect();
         let is_fresh = core.is_fresh;
         self.read(core);
@@ -169,8 +169,8 @@ impl Pool {
         unmade.into_iter().for_each(|number| self.reap(core, number, Death::Unknown));
     }
 
-    /// Whoever was to tell the end of a worker is gone. The worker is about to be, but what it does may still be under
-    /// way, so its process is waited for.
+    /// The zygote, which was to tell the end of a worker, is gone. The worker is about to be, but what it does may
+    /// still be under way, so its process is waited for.
     pub(super) fn orphaned(&self, core: &mut Core, number: usize) {
         let Some(worker) = core.workers.get_mut(&number) else { return };
         let _ = worker.read_socket();

@@ -48,7 +48,7 @@ pub(super) struct Core {
     pub(super) last_worker: usize,
     /// When to look whether a task is past its time: (when, worker, cell).
     pub(super) deadlines: BinaryHeap<Reverse<(u64, usize, u64)>>,
-    /// Tasks that have ended and that somebody wants to be told of.
+    /// Tasks that have ended, and of which [`Pool::serve`] is to tell.
     pub(super) told: Vec<u64>,
     /// How many tasks are observed and have not ended.
     pub(super) observed: usize,

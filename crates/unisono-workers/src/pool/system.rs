@@ -1,8 +1,8 @@
 //! What of the system a pool has: descriptors, from its start until it is over.
 //!
-//! Whoever keeps a future of a pool keeps the pool, and programs keep futures for as long as they like. So these go
-//! when the last worker has, and not with the last reference. Whoever drives holds them a moment longer than that,
-//! since it sleeps in epoll without the pool's lock.
+//! A future keeps its pool, and programs keep futures for as long as they like. So these go when the last worker has,
+//! and not with the last reference. The driver holds them a moment longer than that, since it sleeps in epoll without
+//! the pool's lock.
 
 use std::{
     io,
@@ -82,8 +82,8 @@ impl System {
         let _ = epoll::delete(&self.epoll, descriptor);
     }
 
-    /// Writes what workers have said to where it belongs, not under the lock. Unless it `waits`, it leaves what nobody
-    /// takes now: a terminal may be held, and who reads a pipe may have other things to do.
+    /// Writes what workers have said to where it belongs, not under the lock. Unless it `waits`, it leaves what is not
+    /// taken at once: a terminal may be held, and the reader of a pipe may be busy.
     pub fn pass_on(&self, words: &mut Vec<u8>, waits: bool) {
         while !words.is_empty() {
             if !waits {

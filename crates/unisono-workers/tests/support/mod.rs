@@ -73,7 +73,7 @@ impl Workshop {
         self.submit("meet", self.folder.path().join("meeting").to_str().unwrap().as_bytes(), terms)
     }
 
-    /// The next worker that comes. The pool is driven by this meanwhile, as by anybody who waits.
+    /// The next worker that comes. The pool is driven by this meanwhile, as by any thread that waits.
     pub fn meet(&self, task: &Task) -> Meeting {
         std::thread::scope(|scope| {
             let come = scope.spawn(|| self.listener.accept().unwrap().0);
@@ -95,7 +95,7 @@ impl Workshop {
         while !self.pool.wait(Awaited::End(task), None) {
             assert!(since.elapsed() < LONGEST_WAIT, "a task does not end");
         }
-        task.take_outcome().expect("an outcome that nobody has taken")
+        task.take_outcome().expect("an outcome that was not taken before")
     }
 
     /// What a task returned.

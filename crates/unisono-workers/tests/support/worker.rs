@@ -94,7 +94,7 @@ impl Worker {
                 park();
             }
             "meet" => self.meet(inside, &given, &String::from_utf8(read(&arguments)).unwrap()),
-            word => panic!("nobody knows what {word} means"),
+            word => panic!("no task is called {word}"),
         }
     }
 
@@ -128,7 +128,7 @@ impl Worker {
                 zygote::send_text(self.own_socket.as_fd(), b"nonsense", &[]);
                 park();
             }
-            other => panic!("nobody knows how to {other:?}"),
+            other => panic!("no order is {other:?}"),
         }
     }
 }

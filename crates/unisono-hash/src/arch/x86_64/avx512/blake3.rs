@@ -1,4 +1,4 @@
-//! BLAKE3's compression function for sixteen chunks or parents (specification, section 2.2), whoever they belong to.
+//! BLAKE3's compression function for sixteen chunks or parents (specification, section 2.2), of whichever files.
 //!
 //! Columns and diagonals of the state are sixteen independent registers here, so a diagonal needs no shuffling: it
 //! is a choice of names. The message words are chosen by tables that are known when this is compiled.
