@@ -321,6 +321,7 @@ impl<'a> Running<'a> {
             }
         };
         let pipes_held = self.sources.iter().any(Option::is_some);
+        // Reaped last of all: until then its number, by which it is signalled, is its own.
         self.reap();
         let [stdout, stderr] = std::mem::take(&mut self.outputs);
         Captured {

@@ -91,6 +91,7 @@ pub fn watch(
     with_group: bool,
     terminal: Option<&Terminal>,
 ) -> io::Result<u8> {
+    // Before the worker is there: an orphan that is not given to us is not found again.
     set_child_subreaper(Some(getpid()))?;
     let group = with_group.then(|| Cgroup::create("unisono").ok()).flatten();
     let mut value = OsString::from(process::id().to_string());
@@ -98,6 +99,7 @@ pub fn watch(
         value.push(":");
         value.push(group.path());
     }
+    // Blocked before the worker starts, so that none ends us in between and leaves it alone.
     let arrivals = Arrivals::of(&PASSED_ON.map(Signal::as_raw))?;
     // By its name, for the user who looks at the list of processes; unless an upgrade has just taken it away.
     let this = Path::new("/proc/self/exe");
@@ -195,6 +197,7 @@ pub fn be_watched(value: &OsString, gate: Gate) -> io::Result<Option<Watcher>> {
 
 /// Starts nothing more, and kills all that descends from this process.
 pub fn end_all(gate: &Gate) {
+    // Closed first: what started after the look would not be among those that are killed.
     gate.close();
     kill_descendants();
 }

@@ -226,6 +226,7 @@ impl Results<'_> {
                 run
             }
         };
+        // Only now that there is a run file: open without one is what a copy looks like.
         let mark = Mark { run: header.run, is_open: true, version: open.version };
         if let Err(error) = self.begin_line(mark, 0) {
             // Nothing is noted, so what is left of this says no more than an empty file does.
@@ -495,6 +496,7 @@ impl Ready<'_> {
         if !found.replaced.is_empty() || found.has_strays || found.is_misshapen || has_other_start {
             return self.compact(&found.replaced);
         }
+        // Noted before the torn end is cut: the end says what was under way, and is the only one to say so until then.
         self.note(self.header)?;
         let mut end = found.end;
         if end == 0 {
@@ -537,6 +539,7 @@ impl Ready<'_> {
             replaced.get(&head.key).is_some_and(|last| number < *last)
         })?;
         let header = expecting(self.header, &fresh).map_err(|error| Error::io(*name, "rewrite", error))?;
+        // The run file knows the new inode before the rename, so that a kill between the two leaves a pair.
         note(&mut self.run, self.is_new, header, &self.in_doubt)?;
         self.is_touched = true;
         let file = old.replace(fresh, &mut self.run)?;

@@ -95,6 +95,7 @@ impl Old<'_> {
         if !place::is_at(self.file, self.path) {
             return Err(Error::new(self.name, Reason::Moved));
         }
+        // Synced by `Copy::finish`: a rename may be on the disk before the bytes are.
         let renamed = step("results: rename the new file").and_then(|()| place::put(fresh, self.path));
         let file = renamed.map_err(|error| self.failed(error))?;
         let metadata = file.metadata().map_err(|error| self.failed(error))?;

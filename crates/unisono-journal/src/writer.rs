@@ -330,6 +330,7 @@ impl Writer {
                 }
                 Room::None => self.count(&ends, 0),
             }
+            // After the lines: when a note is durable, every outcome that came before it is written.
             self.note(notes);
             self.wake();
             if closing && self.is_drained() {
@@ -563,6 +564,7 @@ impl Writer {
         if !kept.in_doubt.is_empty() || kept.run.header.is_unsure {
             return Ok(pruned);
         }
+        // Nothing is in doubt, and all lines are on the disk: from here on the results need no run file.
         let length = self.file.metadata().map_err(|error| Error::io(&self.name, "read", error))?.len();
         if length <= kept.mark.length() as u64 {
             let cut = || {
@@ -585,6 +587,7 @@ impl Writer {
                 return Err(Error::io(&self.name, "sync", error));
             }
         }
+        // After the results say that they are closed: open results without a run file are what a copy looks like.
         let kept = self.kept.take().expect("it was here a moment ago");
         // One that stays behind is found empty of doubts by the next run.
         let _ = step("run file: remove").and_then(|()| kept.run.remove());

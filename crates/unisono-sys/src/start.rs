@@ -90,6 +90,7 @@ impl Starter {
             streams,
             only_streams: program.only_streams,
             terminal: program.terminal.map(|descriptor| descriptor.as_raw_fd()),
+            // Before the clone: a handler that ran in the child would change our memory.
             mask: block_all()?,
             descriptors: descriptors::before().map(|limit| libc::rlimit {
                 rlim_cur: limit.current.unwrap_or(libc::RLIM_INFINITY),
@@ -186,6 +187,7 @@ unsafe fn execute(plan: &Plan) -> c_int {
         {
             return last_error();
         }
+        // Last: with no handler left, what arrives from here on is for the program.
         if libc::sigprocmask(libc::SIG_SETMASK, &plan.mask, ptr::null_mut()) < 0 {
             return last_error();
         }

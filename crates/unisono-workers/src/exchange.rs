@@ -128,6 +128,8 @@ impl Exchange {
         self.write_ring(TASKS, at, bytes);
         self.memory.word64(cell(number) + CELL_AT).store(at, Ordering::Relaxed);
         self.memory.word32(cell(number) + CELL_LENGTH).store(bytes.len() as u32, Ordering::Relaxed);
+        // The cell before the count: the worker looks at a cell only when the count has passed it, and takes one whose
+        // state is not its own for torn.
         self.state(number).store(state(number, QUEUED), Ordering::Release);
         self.put.set(number + 1);
         self.memory.word64(PUT).store(number + 1, Ordering::Release);
@@ -228,6 +230,7 @@ impl Exchange {
         let mut bytes = Vec::with_capacity(length);
         self.read_ring(RESULTS, read + HEAD as u64, length, &mut bytes);
         self.read.set(read + whole(length));
+        // After the bytes were copied: the worker writes over what lies before this.
         self.memory.word64(READ).store(read + whole(length), Ordering::Release);
         Ok(Some(Record { kind: (number(0) >> 32) as u32, task: number(8), took: number(16), bytes }))
     }
@@ -289,6 +292,7 @@ impl Exchange {
             if self.state(number).load(Ordering::Acquire) != state(number, RETRACTED) {
                 return Err(Torn);
             }
+            // Passing it frees its cell, for which the pool may wait with a task in its hand.
             self.leave(number);
         }
     }
@@ -315,6 +319,7 @@ impl Exchange {
         self.write_ring(RESULTS, written, &head);
         self.write_ring(RESULTS, written + HEAD as u64, bytes);
         self.written.set(written + whole(bytes.len()));
+        // After the bytes: the pool reads up to here at once.
         self.memory.word64(WRITTEN).store(written + whole(bytes.len()), Ordering::Release);
         Ok(true)
     }

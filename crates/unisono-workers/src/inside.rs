@@ -113,6 +113,7 @@ impl Inside {
         let given = match self.exchange.take(began, &mut text) {
             // What cannot be read does not begin, and can be run by another.
             Ok(Some(number)) => self.read_task(number, began, &text).map(|given| {
+                // Before the caller runs it: should the task write over the exchange, this says that it has begun.
                 self.ledger.note(number + 1);
                 Some(given)
             }),
@@ -129,6 +130,7 @@ impl Inside {
     /// When what came cannot be read.
     pub fn sleep(&mut self) -> io::Result<bool> {
         self.note_released()?;
+        // Before the look and the sleep: nothing of ours may lie there unannounced while the pool waits for it.
         if self.exchange.must_wake_pool() {
             message::wake(self.socket.as_fd());
         }
@@ -163,6 +165,7 @@ impl Inside {
         }
         self.note_released()?;
         self.record(kind, task.number, now.saturating_sub(task.began), &record)?;
+        // The record first: a cell that is free says that its result lies in the ring.
         self.exchange.leave(task.number);
         let quiet = now.saturating_sub(self.woken) < QUIET && self.exchange.unread()? < MUCH;
         if !quiet && self.exchange.must_wake_pool() {
@@ -196,6 +199,7 @@ impl Inside {
             if self.exchange.must_wake_pool() {
                 message::wake(self.socket.as_fd());
             }
+            // Once more with the flag up: room that was made before it could be seen is not announced.
             if self.exchange.publish(kind, task, took, bytes)? {
                 break;
             }

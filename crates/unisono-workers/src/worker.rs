@@ -191,6 +191,7 @@ impl Worker {
         if let Err(full) = self.exchange.has_room(oldest, self.next, text.len()) {
             return Ok(full.into());
         }
+        // Memory before the task that refers to it: the worker does not wait for what is not there when it begins.
         if !self.send(&slots)? {
             return Ok(Placed::LacksRoom);
         }
@@ -209,6 +210,7 @@ impl Worker {
         if function.number != 0 {
             self.functions.insert(function.number);
         }
+        // After the task lies there: a worker that sleeps has looked with its flag up, and finds it when it is woken.
         if self.exchange.must_wake_worker() {
             message::wake(self.socket.as_fd());
         }
@@ -282,6 +284,7 @@ impl Worker {
     pub fn take_back(&mut self) -> Option<Arc<Task>> {
         let entry = self.entries.iter().rev().find(|entry| entry.task.is_some())?;
         let (number, defines) = (entry.number, entry.defines);
+        // Claim it before anything of it is undone: a worker that was quicker relies on all that came with it.
         if !self.exchange.retract(number) {
             return None;
         }

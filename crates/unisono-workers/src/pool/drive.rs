@@ -109,6 +109,7 @@ impl Pool {
             core.followers -= 1;
             return (core, false);
         };
+        // Claimed under the lock, and kept while that is let go: one thread sleeps in epoll, the others beside it.
         core.driver = Driver::Awake;
         if looks {
             let has_come;
@@ -133,6 +134,7 @@ impl Pool {
             if let Some(Reverse((when, ..))) = core.deadlines.peek() {
                 until = until.min((*when).max(now));
             }
+            // Said before the lock is let go, so that a deadline which comes earlier than this wakes it.
             core.driver = Driver::Asleep { until };
             drop(core);
             let left = until - now;
@@ -163,6 +165,7 @@ impl Pool {
     }
 
     fn leave_driving(&self, core: &mut Core) {
+        // Before those beside it are woken, of whom one takes its place.
         core.driver = Driver::Absent;
         if core.followers > 0 {
             self.changed.notify_all();

@@ -109,6 +109,7 @@ impl Pool {
             && !matches!(outcome, TaskOutcome::Returned(_) | TaskOutcome::Refused(_) | TaskOutcome::Cancelled);
         drop(inner);
         if is_tried_again && core.broken().is_none() && !task.has_ended() {
+            // Otherwise `reap` puts it back: what its worker was killed for may still take effect until that is gone.
             if !held(&task.inner).is_held_by_dying {
                 core.waiting.again(task.clone());
             }
@@ -119,6 +120,7 @@ impl Pool {
 
     pub(super) fn end(&self, core: &mut Core, task: &Arc<Task>, outcome: TaskOutcome) {
         held(&task.inner).place = None;
+        // The first outcome counts, and all that follows is done once for it.
         if !task.end(outcome) {
             return;
         }
@@ -195,6 +197,7 @@ impl Pool {
     }
 
     pub(super) fn reap(&self, core: &mut Core, number: usize, death: Death) {
+        // Results first, then what it has not begun, and only what is left after both has died with it.
         self.read_of(core, number, usize::MAX);
         self.give_back(core, number);
         if let Some(worker) = core.workers.get_mut(&number) {
