@@ -61,7 +61,7 @@ pub(crate) enum Progress {
     /// It can take tasks: it has been initialized.
     Ready,
     /// It has begun a task at some time, so its start was none that failed.
-    Worked,
+    Active,
 }
 
 /// Whether a worker is to end, and gets nothing more for that. Each but the first includes what the one before it says.
@@ -347,7 +347,7 @@ impl Worker {
     }
 
     pub fn has_worked(&self) -> bool {
-        self.progress == Progress::Worked
+        self.progress == Progress::Active
     }
 
     pub fn is_leaving(&self) -> bool {

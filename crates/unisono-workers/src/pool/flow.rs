@@ -69,7 +69,7 @@ impl Pool {
                             continue;
                         };
                         worker.has_come_on();
-                        if std::mem::replace(&mut worker.progress, Progress::Worked) != Progress::Worked {
+                        if std::mem::replace(&mut worker.progress, Progress::Active) != Progress::Active {
                             core.starts.succeeded(number);
                         }
                         let took = record.took.clamp(1, LONGEST_COUNTED);
@@ -219,7 +219,7 @@ impl Pool {
         let stderr_tail = std::mem::take(&mut worker.stderr_tail);
         // At most one, of a sane worker: the task that it had begun and not ended.
         let begun: Vec<_> = std::mem::take(&mut worker.entries).into_iter().filter_map(|entry| entry.task).collect();
-        if !begun.is_empty() && std::mem::replace(&mut worker.progress, Progress::Worked) != Progress::Worked {
+        if !begun.is_empty() && std::mem::replace(&mut worker.progress, Progress::Active) != Progress::Active {
             core.starts.succeeded(number);
         }
         self.judge_start(core, (number, &worker), death, &stderr_tail);
