@@ -26,6 +26,128 @@ pub struct PoolOptions {
 }
 
 /// Executes tasks in worker processes.
+///
+/// A program that is its own zygote and its own worker (the zygote, forty lines about descriptors, is hidden here):
+/// ```standalone_crate
+/// use std::{env, fs::File, io, os::fd::OwnedFd, sync::Arc};
+/// use unisono_workers::{
+///     Awaited, Function, Inside, Pool, PoolDescriptors, PoolOptions, TaskOutcome, Terms, Zygote, kind,
+///     blob::{Blob, Received},
+/// };
+///
+/// fn main() -> io::Result<()> {
+///     match env::args().nth(1).as_deref() {
+///         // What the pool starts: makes a worker for each message that comes, and tells how each has ended.
+///         Some("zygote") => zygote::serve(),
+///         // What that starts, with the worker's end of what it shares with the pool.
+///         Some("worker") => {
+///             let [socket, memory] = zygote::inherited()?;
+///             worker(Inside::new(socket, memory)?)
+///         }
+///         _ => program(),
+///     }
+/// }
+///
+/// fn program() -> io::Result<()> {
+///     let zygote = Zygote::new(vec![env::current_exe()?.into(), "zygote".into()]);
+///     let options = PoolOptions { workers: 2, method: 0, tasks_per_worker: None, pending: None, per_key: 1 };
+///     let null = || File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from);
+///     let given = PoolDescriptors { settings: null()?, output: null()?, inherited: Vec::new() };
+///     let pool = Pool::new(options, Arc::new(zygote), given)?;
+///
+///     let function = Arc::new(Function { number: 1, definition: Blob::Inline(b"reverse".to_vec()) });
+///     let task = pool.submit(function, Blob::Inline(b"abc".to_vec()), Terms::default(), false).expect("it is open");
+///     while !pool.wait(Awaited::End(&task), None) {}
+///     let Some(TaskOutcome::Returned(Received::Inline(bytes))) = task.take_outcome() else { panic!("it returns") };
+///     assert_eq!(bytes, b"cba");
+///
+///     pool.close(false, false);
+///     while !pool.wait(Awaited::Over, None) {}
+///     assert_eq!(pool.counts(), (0, 0));
+///     Ok(())
+/// }
+///
+/// /// Runs what it is given until the pool is gone. It knows one function.
+/// fn worker(mut inside: Inside) -> io::Result<()> {
+///     inside.ready()?;
+///     loop {
+///         let Some(task) = inside.take()? else {
+///             if inside.sleep()? {
+///                 continue;
+///             }
+///             return Ok(());
+///         };
+///         let Ok(Received::Inline(arguments)) = &task.arguments else { panic!("short ones come inline") };
+///         let reversed: Vec<u8> = arguments.iter().rev().copied().collect();
+///         inside.publish(kind::RETURNED, &task, reversed.len(), &[&reversed])?;
+///     }
+/// }
+/// #
+/// # mod zygote {
+/// #     use std::{
+/// #         env, fs::File,
+/// #         io::{self, IoSlice, IoSliceMut, Write},
+/// #         mem::MaybeUninit,
+/// #         os::{fd::{AsFd, BorrowedFd, OwnedFd}, unix::process::ExitStatusExt},
+/// #         process::{Command, Stdio},
+/// #     };
+/// #
+/// #     use rustix::net::{
+/// #         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+/// #         SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+/// #     };
+/// #
+/// #     pub fn serve() -> io::Result<()> {
+/// #         loop {
+/// #             let descriptors = receive(io::stdin().as_fd())?;
+/// #             if descriptors.is_empty() {
+/// #                 return Ok(());
+/// #             }
+/// #             let [socket, memory, status, _settings, words] = exactly(descriptors);
+/// #             let (ours, theirs) =
+/// #                 socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+/// #             let mut child = Command::new(env::current_exe()?)
+/// #                 .arg("worker")
+/// #                 .stdin(theirs)
+/// #                 .stdout(Stdio::null())
+/// #                 .stderr(words)
+/// #                 .spawn()?;
+/// #             send(ours.as_fd(), &[socket.as_fd(), memory.as_fd()])?;
+/// #             std::thread::spawn(move || {
+/// #                 let end = child.wait()?;
+/// #                 File::from(status).write_all(&end.into_raw().to_le_bytes())
+/// #             });
+/// #         }
+/// #     }
+/// #
+/// #     pub fn inherited() -> io::Result<[OwnedFd; 2]> {
+/// #         Ok(exactly(receive(io::stdin().as_fd())?))
+/// #     }
+/// #
+/// #     fn exactly<const COUNT: usize>(descriptors: Vec<OwnedFd>) -> [OwnedFd; COUNT] {
+/// #         descriptors.try_into().expect("what a worker inherits")
+/// #     }
+/// #
+/// #     fn receive(socket: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
+/// #         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(5))];
+/// #         let mut control = RecvAncillaryBuffer::new(&mut space);
+/// #         recvmsg(socket, &mut [IoSliceMut::new(&mut [0])], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+/// #         let rights = control.drain().filter_map(|message| match message {
+/// #             RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+/// #             _ => None,
+/// #         });
+/// #         Ok(rights.flatten().collect())
+/// #     }
+/// #
+/// #     fn send(socket: BorrowedFd<'_>, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+/// #         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(5))];
+/// #         let mut control = SendAncillaryBuffer::new(&mut space);
+/// #         assert!(control.push(SendAncillaryMessage::ScmRights(descriptors)));
+/// #         sendmsg(socket, &[IoSlice::new(b"w")], &mut control, SendFlags::NOSIGNAL)?;
+/// #         Ok(())
+/// #     }
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Pool {
     pub(super) options: PoolOptions,
