@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Error, FromArgMatches, builder::OsStringValueParser};
-use unisono_init::{HeldSignals, OPTIONS, Options, command_line::EXIT_STATUS};
+use unisono_init::{HeldSignals, InitOptions, OPTIONS, command_line::EXIT_STATUS};
 
 use crate::failure::Failure;
 
@@ -30,7 +30,7 @@ pub fn is_meant() -> bool {
 pub fn run(args: InitArgs, signals: Option<HeldSignals>) -> Result<u8, Failure> {
     // `init` may also stand behind an option of all commands, once there is one.
     let signals = signals.unwrap_or_else(HeldSignals::hold);
-    let mut options = Options::default();
+    let mut options = InitOptions::default();
     for (name, value) in &args.options {
         options.set(name, value).map_err(|error| Failure::usage(error.to_string()))?;
     }

@@ -43,7 +43,7 @@ use unisono_sys::{
     foreground,
     process::{ProcessEnd, reap},
     readiness::Watched,
-    tree::{Children, Found, Snapshot, group_of, marker},
+    tree::{Children, FoundProcess, Snapshot, group_of, marker},
 };
 
 use crate::{
@@ -183,11 +183,11 @@ pub(crate) struct Running<'a> {
     writers: [Option<OwnedFd>; 2],
     outputs: [Output; 2],
     /// What was found to belong to it: a process that loses parent, group and marker later still does.
-    known: RefCell<HashSet<Found>>,
+    known: RefCell<HashSet<FoundProcess>>,
     /// What was sent SIGTERM.
-    signalled: HashSet<Found>,
+    signalled: HashSet<FoundProcess>,
     /// What lived when the process had ended.
-    left_over: HashSet<Found>,
+    left_over: HashSet<FoundProcess>,
     stopped: Option<StopReason>,
     reaped: Option<ProcessEnd>,
     /// Reads without a pause.
@@ -478,7 +478,7 @@ impl<'a> Running<'a> {
         if leave {
             return Stage::Over { unkillable: 0 };
         }
-        if now < last_at && self.members().iter().any(Found::is_held_up) {
+        if now < last_at && self.members().iter().any(FoundProcess::is_held_up) {
             // On a busy machine a process without a core is silent as well.
             return Stage::Settling { quiet_at: now + QUIET, last_at };
         }
@@ -519,7 +519,7 @@ impl<'a> Running<'a> {
     /// Sends SIGTERM to the whole group in one call, the first time; returns what has had it. One by one the reader of
     /// a pipe would see the end of what it reads before its own, and take it for the whole. A process that has left the
     /// group has to be told by itself.
-    fn end_group_at_once(&self, members: &[Found]) -> HashSet<Found> {
+    fn end_group_at_once(&self, members: &[FoundProcess]) -> HashSet<FoundProcess> {
         let group = match self.signalled.is_empty() {
             true => self.in_group(members),
             false => HashSet::new(),
@@ -532,7 +532,7 @@ impl<'a> Running<'a> {
 
     /// Those of these that are in the command's own group. As long as there is one, its number is given to no other
     /// group.
-    fn in_group(&self, members: &[Found]) -> HashSet<Found> {
+    fn in_group(&self, members: &[FoundProcess]) -> HashSet<FoundProcess> {
         let own = self.pid.as_raw_nonzero().get();
         members.iter().filter(|found| group_of(found.pid) == Some(own)).copied().collect()
     }
@@ -552,19 +552,19 @@ impl<'a> Running<'a> {
         }
     }
 
-    fn count_left_over(&mut self, members: &[Found]) {
+    fn count_left_over(&mut self, members: &[FoundProcess]) {
         if self.stopped.is_none() {
             self.left_over.extend(members);
         }
     }
 
     /// All that lives of it. What is born during the look is found by the next one.
-    fn members(&self) -> Vec<Found> {
+    fn members(&self) -> Vec<FoundProcess> {
         let raw = self.pid.as_raw_nonzero().get();
         let mut known = self.known.borrow_mut();
         let Some(snapshot) = self.shared.snapshot(clock::now() - SNAPSHOT_AGE) else {
             // Without a look at all, there is at least the process itself.
-            return Found::of(raw).into_iter().collect();
+            return FoundProcess::of(raw).into_iter().collect();
         };
         let members = snapshot.members(raw, &self.marker, &known);
         known.extend(&members);
@@ -600,7 +600,7 @@ impl<'a> Running<'a> {
             let has_ended = matches!(reap(number), Ok(Some(_)));
             if is_ours && !has_ended {
                 lives = true;
-                self.known.borrow_mut().extend(Found::of(pid));
+                self.known.borrow_mut().extend(FoundProcess::of(pid));
             }
         }
         lives
@@ -629,7 +629,7 @@ impl Drop for Running<'_> {
             let known = self.known.get_mut();
             let members = match Snapshot::take(MARKER) {
                 Ok(snapshot) => snapshot.members(raw, &self.marker, known),
-                Err(_) => Found::of(raw).into_iter().collect(),
+                Err(_) => FoundProcess::of(raw).into_iter().collect(),
             };
             known.extend(&members);
             if members.is_empty() {

@@ -6,13 +6,13 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, PidfdFlags, Signal, pidfd_open},
 };
-use unisono_sys::tree::{Found, Snapshot};
+use unisono_sys::tree::{FoundProcess, Snapshot};
 
 use crate::MARKER;
 
 /// Kills these. They are held first, so that none sees the end of another, for which it waits or from which it reads,
 /// and goes on with its next step for a moment.
-pub(crate) fn kill_all(these: &[Found]) {
+pub(crate) fn kill_all(these: &[FoundProcess]) {
     these.iter().for_each(|found| found.signal(Signal::STOP));
     these.iter().for_each(|found| found.signal(Signal::KILL));
     these.iter().for_each(|found| wait_for_end(found.pid));
@@ -33,7 +33,7 @@ pub(crate) fn kill_descendants() -> u32 {
 }
 
 /// Stops all that descends from this process but one; returns whom, so that they can be told to go on.
-pub(crate) fn stop_descendants(but: Pid) -> HashSet<Found> {
+pub(crate) fn stop_descendants(but: Pid) -> HashSet<FoundProcess> {
     let mut stopped = HashSet::new();
     for _ in 0..ROUNDS {
         let Ok(snapshot) = Snapshot::take(MARKER) else { break };

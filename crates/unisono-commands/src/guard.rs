@@ -53,7 +53,7 @@ use unisono_sys::{
     cgroup::{self, Cgroup},
     foreground::Terminal,
     process::reap,
-    tree::{Found, is_stopped},
+    tree::{FoundProcess, is_stopped},
 };
 
 use crate::descendants::{kill_descendants, stop_descendants};
@@ -218,7 +218,7 @@ struct Watching {
     worker: Pid,
     arrivals: Arrivals,
     /// Those that were stopped with the worker.
-    stopped: HashSet<Found>,
+    stopped: HashSet<FoundProcess>,
 }
 
 impl Watching {

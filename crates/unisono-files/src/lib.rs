@@ -21,4 +21,4 @@ pub use error::Error;
 pub use files::Files;
 pub use request::{DigestRequest, Digested, FilesOptions, Known};
 pub use stat::{Special, Stat};
-pub use walk::{Entry, Found, Hidden, WalkOptions, walk, walk_steps};
+pub use walk::{EntryKind, Hidden, WalkEntry, WalkOptions, walk, walk_steps};

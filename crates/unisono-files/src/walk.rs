@@ -51,16 +51,16 @@ pub enum Hidden {
 
 /// Something that a walk came upon.
 #[derive(Debug)]
-pub struct Found {
+pub struct WalkEntry {
     /// Where.
     pub path: PathBuf,
     /// What.
-    pub entry: Entry,
+    pub kind: EntryKind,
 }
 
 /// What a walk came upon.
 #[derive(Debug)]
-pub enum Entry {
+pub enum EntryKind {
     /// A regular file, with its attributes if they were asked for.
     File(Option<Stat>),
     /// Something that has no content of its own.
@@ -78,7 +78,7 @@ pub enum Entry {
 ///
 /// # Errors
 /// When a glob is none; where there are only files, globs are not looked at.
-pub fn walk(roots: &[PathBuf], options: &WalkOptions) -> Result<impl Iterator<Item = Found> + use<>, String> {
+pub fn walk(roots: &[PathBuf], options: &WalkOptions) -> Result<impl Iterator<Item = WalkEntry> + use<>, String> {
     Ok(walk_steps(roots, options)?.flatten())
 }
 
@@ -90,7 +90,7 @@ pub fn walk(roots: &[PathBuf], options: &WalkOptions) -> Result<impl Iterator<It
 pub fn walk_steps(
     roots: &[PathBuf],
     options: &WalkOptions,
-) -> Result<impl Iterator<Item = Option<Found>> + Send + use<>, String> {
+) -> Result<impl Iterator<Item = Option<WalkEntry>> + Send + use<>, String> {
     let start = |root: &PathBuf| match given_file(root, options) {
         Some(step) => Ok((Some(step), None)),
         None => Ok((None, Some(builder(root, options)?))),
@@ -109,7 +109,7 @@ pub fn walk_steps(
 
 /// The only step of a root that is a regular file. No filter of names holds for what is given, and a walk takes longer
 /// to set up than to look.
-fn given_file(root: &Path, options: &WalkOptions) -> Option<Option<Found>> {
+fn given_file(root: &Path, options: &WalkOptions) -> Option<Option<WalkEntry>> {
     let raw = rustix::fs::lstat(root).ok()?;
     let is_regular = FileType::from_raw_mode(raw.st_mode) == FileType::RegularFile;
     is_regular.then(|| file(root.to_owned(), Stat::of(&raw), options))
@@ -140,39 +140,39 @@ fn builder(root: &Path, options: &WalkOptions) -> Result<Walk, String> {
 }
 
 /// What an entry is; `None` for folders and for what is left out.
-fn found(entry: DirEntry, options: &WalkOptions) -> Option<Found> {
+fn found(entry: DirEntry, options: &WalkOptions) -> Option<WalkEntry> {
     // What is given by name is followed if it is a link; the walk itself has gone into a folder.
     let followed = entry.depth() == 0 && entry.path_is_symlink();
     let file_type = entry.file_type().map(raw_type)?;
     let path = entry.into_path();
     let needs_stat = options.with_stat || options.min_size.is_some() || options.max_size.is_some();
     if !followed && (file_type != FileType::RegularFile || !needs_stat) {
-        let entry = match Special::of(file_type) {
+        let kind = match Special::of(file_type) {
             Some(Special::Folder) => return None,
-            Some(special) => Entry::Special(special),
-            None => Entry::File(None),
+            Some(special) => EntryKind::Special(special),
+            None => EntryKind::File(None),
         };
-        return Some(Found { path, entry });
+        return Some(WalkEntry { path, kind });
     }
     let raw = match rustix::fs::stat(&path) {
         Ok(raw) => raw,
-        Err(error) => return Some(Found { path, entry: Entry::failed(&error.into()) }),
+        Err(error) => return Some(WalkEntry { path, kind: EntryKind::failed(&error.into()) }),
     };
     match Special::of(FileType::from_raw_mode(raw.st_mode)) {
         Some(Special::Folder) => None,
-        Some(special) => Some(Found { path, entry: Entry::Special(special) }),
+        Some(special) => Some(WalkEntry { path, kind: EntryKind::Special(special) }),
         None => file(path, Stat::of(&raw), options),
     }
 }
 
 /// A regular file, unless its size leaves it out.
-fn file(path: PathBuf, stat: Stat, options: &WalkOptions) -> Option<Found> {
+fn file(path: PathBuf, stat: Stat, options: &WalkOptions) -> Option<WalkEntry> {
     let fits = options.min_size.is_none_or(|least| stat.size >= least)
         && options.max_size.is_none_or(|most| stat.size <= most);
-    fits.then_some(Found { path, entry: Entry::File(Some(stat)) })
+    fits.then_some(WalkEntry { path, kind: EntryKind::File(Some(stat)) })
 }
 
-impl Entry {
+impl EntryKind {
     fn failed(error: &io::Error) -> Self {
         // The system's own words, without those that the walk put around them.
         let mut innermost: &(dyn std::error::Error + 'static) = error;
@@ -190,12 +190,12 @@ fn inside<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a (dyn s
 }
 
 /// Something that the walk could not look at.
-fn unreadable(error: &ignore::Error, root: &Path) -> Found {
-    let entry = match error.io_error() {
-        Some(io) => Entry::failed(io),
-        None => Entry::Unreadable { why: error.to_string(), is_missing: false },
+fn unreadable(error: &ignore::Error, root: &Path) -> WalkEntry {
+    let kind = match error.io_error() {
+        Some(io) => EntryKind::failed(io),
+        None => EntryKind::Unreadable { why: error.to_string(), is_missing: false },
     };
-    Found { path: path_of(error).unwrap_or(root).to_owned(), entry }
+    WalkEntry { path: path_of(error).unwrap_or(root).to_owned(), kind }
 }
 
 fn path_of(error: &ignore::Error) -> Option<&Path> {

@@ -3,14 +3,14 @@
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
 
-use unisono_files::manifest::{HEAD, Layout, Line, Reader, is_zero_terminated, push_entry};
+use unisono_files::manifest::{HEAD, Layout, ManifestLine, ManifestReader, is_zero_terminated, push_entry};
 use unisono_hash::{Algorithm, Digest};
 
 pub(crate) fn body(bytes: &[u8]) {
     let is_zero = is_zero_terminated(&bytes[..bytes.len().min(HEAD)]);
-    let mut reader = Reader::new(None, is_zero);
+    let mut reader = ManifestReader::new(None, is_zero);
     for line in bytes.split(|byte| *byte == if is_zero { 0 } else { b'\n' }) {
-        let Line::Entry(entry) = reader.line(line) else { continue };
+        let ManifestLine::Entry(entry) = reader.line(line) else { continue };
         assert!(!entry.digests.is_empty(), "an entry has a digest");
         for digest in entry.digests.iter().chain(&entry.alternative) {
             reads_back(&entry.path, digest);
@@ -30,7 +30,7 @@ fn reads_back(path: &Path, digest: &Digest) {
         push_entry(path, digest, Layout { tag, zero }, &mut written);
         assert_eq!(written.pop(), Some(if zero { 0 } else { b'\n' }), "a line has its end");
         assert!(zero || !written.contains(&b'\n'), "and no other");
-        let Line::Entry(again) = Reader::new(None, zero).line(&written) else {
+        let ManifestLine::Entry(again) = ManifestReader::new(None, zero).line(&written) else {
             panic!("{:?} is no entry", String::from_utf8_lossy(&written))
         };
         assert_eq!(again.path, path);

@@ -17,7 +17,7 @@ use unisono_bare::{
 
 use crate::{
     drive,
-    options::{OPTIONS, OptionSpec, Options},
+    options::{InitOptions, OPTIONS, OptionSpec},
 };
 
 /// The whole program: reads its words, does what they say, returns the exit code. Usage that makes no sense is 2.
@@ -44,13 +44,13 @@ pub fn main(words: Vec<CString>) -> u8 {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Request<'a> {
-    Run(Options, &'a [CString]),
+    Run(InitOptions, &'a [CString]),
     Help,
     Version,
 }
 
 fn read(words: &[CString]) -> Result<Request<'_>, String> {
-    let mut options = Options::default();
+    let mut options = InitOptions::default();
     let mut rest = words;
     while let [word, after @ ..] = rest {
         // A word that is not UTF-8 cannot be an option, but may well be a command.
@@ -128,7 +128,7 @@ mod tests {
             [("-v --grace 3s -- ls -v", "ls -v"), ("-v --grace=3s ls -v", "ls -v"), ("-v --grace 3s -- -odd", "-odd")]
         {
             let (words, command) = (words(text), words(command));
-            let mut options = Options::default();
+            let mut options = InitOptions::default();
             options.set("verbose", "").unwrap();
             options.set("grace", "3s").unwrap();
             assert_eq!(read(&words), Ok(Request::Run(options, &command[..])), "{text}");

@@ -19,7 +19,7 @@ use unisono_bare::{
 use unisono_units::format_duration;
 
 use crate::{
-    options::Options,
+    options::InitOptions,
     start,
     supervisor::{Action, Event, Phase, Supervisor},
 };
@@ -28,7 +28,7 @@ use crate::{
 ///
 /// `signals` must have been held since the program's start and before any thread: a TERM that came in the meantime
 /// waits there, and is forwarded once the command exists.
-pub fn run(options: Options, words: &[CString], signals: &HeldSignals) -> u8 {
+pub fn run(options: InitOptions, words: &[CString], signals: &HeldSignals) -> u8 {
     let own = ProcessId::own();
     if !own.is_first()
         && let Err(error) = reap::become_subreaper()

@@ -23,6 +23,6 @@ mod start;
 pub mod supervisor;
 
 pub use drive::run;
-pub use options::{OPTIONS, OptionError, OptionSpec, Options};
+pub use options::{InitOptions, OPTIONS, OptionError, OptionSpec};
 /// Every signal, held back; a face makes it before anything else.
 pub use unisono_bare::signals::HeldSignals;

@@ -92,7 +92,7 @@ pub const OPTIONS: &[OptionSpec] = &[
 
 /// How to supervise.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
+pub struct InitOptions {
     /// From TERM to KILL; `None` for ever.
     pub grace: Option<Duration>,
     /// From TERM until it is forwarded.
@@ -109,7 +109,7 @@ pub struct Options {
     pub verbose: bool,
 }
 
-impl Default for Options {
+impl Default for InitOptions {
     fn default() -> Self {
         Self {
             // As long as `docker stop` gives by default, and a third of what Kubernetes does.
@@ -124,14 +124,14 @@ impl Default for Options {
     }
 }
 
-impl Options {
+impl InitOptions {
     /// Sets one option of [`OPTIONS`] by its name; `value` is empty when it takes none.
     ///
     /// # Errors
     /// When there is no such option, or the value makes no sense for it.
     ///
     /// ```
-    /// let mut options = unisono_init::Options::default();
+    /// let mut options = unisono_init::InitOptions::default();
     /// options.set("grace", "30s").unwrap();
     /// assert_eq!(options.grace.unwrap().as_secs(), 30);
     /// assert!(options.set("grace", "soon").unwrap_err().to_string().starts_with("--grace: `soon` is not"));
@@ -223,7 +223,7 @@ mod tests {
                 Some("FROM=TO") => "15=3",
                 _ => "",
             };
-            let mut options = Options { wait_all: spec.name == "no-wait-all", ..Options::default() };
+            let mut options = InitOptions { wait_all: spec.name == "no-wait-all", ..InitOptions::default() };
             let before = options.clone();
             assert_eq!(options.set(spec.name, value), Ok(()), "{}", spec.name);
             assert_ne!(options, before, "{} changes something", spec.name);
@@ -244,14 +244,14 @@ mod tests {
             ("bogus", "", "no such option"),
         ];
         for (name, value, part) in wrong {
-            let message = Options::default().set(name, value).unwrap_err().to_string();
+            let message = InitOptions::default().set(name, value).unwrap_err().to_string();
             assert!(message.starts_with(&format!("--{name}: ")) && message.contains(part), "{message}");
         }
     }
 
     #[test]
     fn the_first_rule_that_fits_counts() {
-        let mut options = Options::default();
+        let mut options = InitOptions::default();
         for (name, value) in [("rewrite", "TERM=QUIT"), ("rewrite", "15=HUP"), ("map-exit", "1=2"), ("map-exit", "2=3")]
         {
             options.set(name, value).unwrap();

@@ -24,7 +24,7 @@ use core::time::Duration;
 
 use unisono_bare::signals::Signal;
 
-use crate::options::Options;
+use crate::options::InitOptions;
 
 /// Something that has happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +97,7 @@ pub enum Phase {
 /// See the head of this file.
 #[derive(Debug)]
 pub struct Supervisor {
-    options: Options,
+    options: InitOptions,
     /// Whether we are the first process of the namespace.
     first: bool,
     /// Whether the command shares a terminal with us.
@@ -114,7 +114,7 @@ pub struct Supervisor {
 
 impl Supervisor {
     /// For a command that runs.
-    pub fn new(options: Options, first: bool, terminal: bool) -> Self {
+    pub fn new(options: InitOptions, first: bool, terminal: bool) -> Self {
         Self {
             options,
             first,
@@ -308,7 +308,7 @@ mod tests {
     }
 
     fn supervisor(settings: &[(&str, &str)]) -> Supervisor {
-        let mut options = Options::default();
+        let mut options = InitOptions::default();
         for (name, value) in settings {
             options.set(name, value).unwrap();
         }
@@ -457,7 +457,7 @@ mod tests {
             (true, true, Signal::STOP, false),
             (false, false, Signal::TSTP, false),
         ] {
-            let mut one = Supervisor::new(Options::default(), first, terminal);
+            let mut one = Supervisor::new(InitOptions::default(), first, terminal);
             let actions = one.on(seconds(0), CommandStopped(signal));
             assert_eq!(actions, if suspends { vec![Suspend] } else { vec![] }, "{first} {terminal} {signal}");
         }
@@ -484,12 +484,12 @@ mod tests {
             steps in prop::collection::vec((0_u64..8, event()), 1..60),
             drain in 0_u64..10, grace in 0_u64..10, hook: bool, wait_all: bool, first: bool, terminal: bool,
         ) {
-            let options = Options {
+            let options = InitOptions {
                 grace: Some(seconds(grace)),
                 drain: seconds(drain),
                 pre_stop: hook.then(|| c"true".into()),
                 wait_all,
-                ..Options::default()
+                ..InitOptions::default()
             };
             let mut one = Supervisor::new(options, first, terminal);
             let (mut now, mut asked, mut gone) = (Duration::ZERO, None, false);

@@ -8,7 +8,7 @@ use std::{borrow::Cow, cmp::Ordering};
 use crate::{
     Error,
     budget::Budget,
-    value::{Kind, Member, Value},
+    value::{Member, Value, ValueKind},
 };
 
 /// Compares two values.
@@ -19,17 +19,17 @@ pub fn compare<'a>(left: &Value<'a>, right: &Value<'a>, budget: &Budget) -> Resu
         return Ok(by_kind);
     }
     match kind {
-        Kind::Null | Kind::False | Kind::True => Ok(Ordering::Equal),
-        Kind::Number => {
+        ValueKind::Null | ValueKind::False | ValueKind::True => Ok(Ordering::Equal),
+        ValueKind::Number => {
             budget.spend(left.size() + right.size())?;
             Ok(compare_numbers(&number(left), &number(right)))
         }
-        Kind::String => {
+        ValueKind::String => {
             budget.spend(left.size() + right.size())?;
             Ok(left.text().cmp(&right.text()))
         }
-        Kind::Array => compare_arrays(left, right, budget),
-        Kind::Object => compare_objects(left, right, budget),
+        ValueKind::Array => compare_arrays(left, right, budget),
+        ValueKind::Object => compare_objects(left, right, budget),
     }
 }
 

@@ -9,13 +9,13 @@ use crate::{
     Error, Outputs,
     budget::Budget,
     compare::{compare, sorting},
-    json::{Checked, Text},
+    json::{CheckedJson, JsonText},
     parse::{Comparison, Node, Step},
-    value::{Kind, Member, Value, without_doubles},
+    value::{Member, Value, ValueKind, without_doubles},
 };
 
 /// All outputs for a checked body.
-pub fn run(root: &Node, body: &Checked<'_>, work: usize) -> Result<Outputs, Error> {
+pub fn run(root: &Node, body: &CheckedJson<'_>, work: usize) -> Result<Outputs, Error> {
     let budget = Budget::new(work);
     let mut outputs = Outputs::default();
     eval(root, &Value::Json(body.value()), &budget, &mut |value| {
@@ -110,12 +110,12 @@ fn walk<'v>(value: Value<'v>, steps: &[(Step, bool)], budget: &Budget, out: Out<
     }
 }
 
-fn can(step: &Step, kind: Kind) -> bool {
+fn can(step: &Step, kind: ValueKind) -> bool {
     match step {
-        Step::All => matches!(kind, Kind::Array | Kind::Object),
-        Step::Name(_) => matches!(kind, Kind::Null | Kind::Object),
-        Step::Index(_) => matches!(kind, Kind::Null | Kind::Array | Kind::Object),
-        Step::Slice(..) => matches!(kind, Kind::String | Kind::Array),
+        Step::All => matches!(kind, ValueKind::Array | ValueKind::Object),
+        Step::Name(_) => matches!(kind, ValueKind::Null | ValueKind::Object),
+        Step::Index(_) => matches!(kind, ValueKind::Null | ValueKind::Array | ValueKind::Object),
+        Step::Slice(..) => matches!(kind, ValueKind::String | ValueKind::Array),
     }
 }
 
@@ -132,12 +132,12 @@ fn cannot(step: &Step, value: &Value<'_>) -> Error {
 /// A value in a message: its kind and how it begins.
 fn shown(value: &Value<'_>) -> String {
     let kind = value.kind();
-    if matches!(kind, Kind::Null | Kind::False | Kind::True | Kind::Array | Kind::Object) {
+    if matches!(kind, ValueKind::Null | ValueKind::False | ValueKind::True | ValueKind::Array | ValueKind::Object) {
         return match kind {
-            Kind::Null => "null".to_owned(),
-            Kind::Array => "an array".to_owned(),
-            Kind::Object => "an object".to_owned(),
-            other => format!("{}", other == Kind::True),
+            ValueKind::Null => "null".to_owned(),
+            ValueKind::Array => "an array".to_owned(),
+            ValueKind::Object => "an object".to_owned(),
+            other => format!("{}", other == ValueKind::True),
         };
     }
     let mut json = Vec::new();
@@ -161,7 +161,7 @@ fn each<'v>(value: &Value<'v>, budget: &Budget, out: Out<'_, 'v>) -> Result<(), 
 }
 
 fn paid_members<'v>(value: &Value<'v>, budget: &Budget) -> Result<Option<Vec<Member<'v>>>, Error> {
-    if value.kind() != Kind::Object {
+    if value.kind() != ValueKind::Object {
         return Ok(None);
     }
     budget.spend(sorting(value.size()))?;
@@ -260,17 +260,17 @@ fn object<'v>(
 fn length<'v>(value: &Value<'v>, budget: &Budget) -> Result<Value<'v>, Error> {
     budget.spend(value.size())?;
     Ok(match value.kind() {
-        Kind::Null => Value::Count(0),
-        Kind::False | Kind::True => return Err(Error::value(format!("{} has no length", shown(value)))),
+        ValueKind::Null => Value::Count(0),
+        ValueKind::False | ValueKind::True => return Err(Error::value(format!("{} has no length", shown(value)))),
         // The absolute value, with its digits as they are.
-        Kind::Number => match value {
-            Value::Json(Text { bytes: b"-0", .. }) => Value::scalar(b"0"),
-            Value::Json(Text { bytes, .. }) => Value::scalar(bytes.strip_prefix(b"-").unwrap_or(bytes)),
+        ValueKind::Number => match value {
+            Value::Json(JsonText { bytes: b"-0", .. }) => Value::scalar(b"0"),
+            Value::Json(JsonText { bytes, .. }) => Value::scalar(bytes.strip_prefix(b"-").unwrap_or(bytes)),
             other => other.clone(),
         },
-        Kind::String => Value::Count(value.text().map_or(0, |text| text.chars().count())),
-        Kind::Array => Value::Count(value.elements().map_or(0, Iterator::count)),
-        Kind::Object => Value::Count(paid_members(value, budget)?.map_or(0, |members| members.len())),
+        ValueKind::String => Value::Count(value.text().map_or(0, |text| text.chars().count())),
+        ValueKind::Array => Value::Count(value.elements().map_or(0, Iterator::count)),
+        ValueKind::Object => Value::Count(paid_members(value, budget)?.map_or(0, |members| members.len())),
     })
 }
 

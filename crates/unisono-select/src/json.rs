@@ -26,7 +26,7 @@ pub fn check(body: &[u8]) -> Result<(), Error> {
 
 /// A body that has been checked: exactly one JSON value within the bounds.
 #[derive(Debug)]
-pub struct Checked<'a> {
+pub struct CheckedJson<'a> {
     body: &'a [u8],
     large: Vec<Large>,
 }
@@ -43,18 +43,18 @@ struct Large {
 ///
 /// # Errors
 /// As [`check`].
-pub fn checked(body: &[u8]) -> Result<Checked<'_>, Error> {
+pub fn checked(body: &[u8]) -> Result<CheckedJson<'_>, Error> {
     checked_to(body, MAX_DEPTH)
 }
 
 /// The same with so many levels.
-pub fn checked_to(body: &[u8], depth: usize) -> Result<Checked<'_>, Error> {
+pub fn checked_to(body: &[u8], depth: usize) -> Result<CheckedJson<'_>, Error> {
     if let Err(error) = std::str::from_utf8(body) {
         return Err(Error::body("no UTF-8", error.valid_up_to()));
     }
     let mut check = Check { text: body, at: 0, large: Vec::new(), open: Vec::new(), innermost: None, most: depth };
     check.run()?;
-    Ok(Checked { body, large: check.large })
+    Ok(CheckedJson { body, large: check.large })
 }
 
 struct Check<'a> {
@@ -274,7 +274,7 @@ fn unit(text: &[u8]) -> Option<u32> {
 
 /// A value: a slice of a body or a literal of an expression.
 #[derive(Debug, Clone, Copy)]
-pub struct Text<'a> {
+pub struct JsonText<'a> {
     pub bytes: &'a [u8],
     /// Where it begins in its body.
     at: usize,
@@ -282,21 +282,21 @@ pub struct Text<'a> {
     large: &'a [Large],
 }
 
-impl Checked<'_> {
+impl CheckedJson<'_> {
     /// How many bytes it has.
     pub(crate) fn len(&self) -> usize {
         self.body.len()
     }
 
     /// The value of the body.
-    pub(crate) fn value(&self) -> Text<'_> {
+    pub(crate) fn value(&self) -> JsonText<'_> {
         let start = space(self.body);
         let mut rest = Rest { bytes: &self.body[start..], at: start, large: &self.large };
         rest.value()
     }
 }
 
-impl<'a> Text<'a> {
+impl<'a> JsonText<'a> {
     /// A value that is no array or object.
     pub const fn scalar(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0, large: &[] }
@@ -330,7 +330,7 @@ impl<'a> Rest<'a> {
     }
 
     /// The value at the start.
-    fn value(&mut self) -> Text<'a> {
+    fn value(&mut self) -> JsonText<'a> {
         let at = self.at;
         let (length, large) = match self.large.split_first() {
             Some((large, rest)) if large.start == at => {
@@ -340,7 +340,7 @@ impl<'a> Rest<'a> {
             }
             _ => (end(self.bytes), &[][..]),
         };
-        Text { bytes: self.take(length), at, large }
+        JsonText { bytes: self.take(length), at, large }
     }
 
     /// The comma, where one comes; a bracket stays.
@@ -398,21 +398,21 @@ fn space(text: &[u8]) -> usize {
 }
 
 /// The elements of an array.
-pub struct Elements<'a> {
+pub struct ElementIter<'a> {
     rest: Rest<'a>,
 }
 
 /// The elements of an array that is given with its brackets.
-pub fn elements(array: Text<'_>) -> Elements<'_> {
+pub fn elements(array: JsonText<'_>) -> ElementIter<'_> {
     let mut rest = array.inside();
     rest.skip_space();
-    Elements { rest }
+    ElementIter { rest }
 }
 
-impl<'a> Iterator for Elements<'a> {
-    type Item = Text<'a>;
+impl<'a> Iterator for ElementIter<'a> {
+    type Item = JsonText<'a>;
 
-    fn next(&mut self) -> Option<Text<'a>> {
+    fn next(&mut self) -> Option<JsonText<'a>> {
         if self.rest.bytes[0] == b']' {
             return None;
         }
@@ -423,19 +423,19 @@ impl<'a> Iterator for Elements<'a> {
 }
 
 /// The members of an object as they stand there, names with their quotes.
-pub struct Members<'a> {
+pub struct MemberIter<'a> {
     rest: Rest<'a>,
 }
 
 /// The members of an object that is given with its brackets.
-pub fn members(object: Text<'_>) -> Members<'_> {
+pub fn members(object: JsonText<'_>) -> MemberIter<'_> {
     let mut rest = object.inside();
     rest.skip_space();
-    Members { rest }
+    MemberIter { rest }
 }
 
-impl<'a> Iterator for Members<'a> {
-    type Item = (&'a [u8], Text<'a>);
+impl<'a> Iterator for MemberIter<'a> {
+    type Item = (&'a [u8], JsonText<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.bytes[0] == b'}' {
@@ -537,7 +537,7 @@ pub fn push_text(text: &str, into: &mut Vec<u8>) {
     into.push(b'"');
 }
 
-/// Checked text is UTF-8, and is cut at ASCII alone.
+/// CheckedJson text is UTF-8, and is cut at ASCII alone.
 pub fn utf8(text: &[u8]) -> &str {
     std::str::from_utf8(text).expect("a checked body is UTF-8, and is cut at its punctuation")
 }
@@ -597,7 +597,7 @@ mod tests {
         assert_eq!(error, "the body is not JSON that can be read: a number of more than 4096 digits at byte 0");
     }
 
-    /// Text that is often JSON.
+    /// JsonText that is often JSON.
     fn nearly_json() -> impl Strategy<Value = String> {
         let token = prop::sample::select(vec![
             "{",
@@ -660,7 +660,7 @@ mod tests {
         })
     }
 
-    fn assert_same(text: Text<'_>, value: &Value) {
+    fn assert_same(text: JsonText<'_>, value: &Value) {
         assert_eq!(&serde_json::from_slice::<Value>(text.bytes).unwrap(), value);
         match value {
             Value::Array(all) => {

@@ -30,7 +30,7 @@ mod parse;
 mod value;
 
 pub use error::{Error, ErrorKind};
-pub use json::{Checked, MAX_DEPTH, MAX_DIGITS, check, checked};
+pub use json::{CheckedJson, MAX_DEPTH, MAX_DIGITS, check, checked};
 pub use outputs::Outputs;
 pub use parse::{MAX_NESTING, MAX_NODES};
 
@@ -75,7 +75,7 @@ impl Expression {
     /// let items = Expression::parse(".items").unwrap().run_checked(&body).unwrap();
     /// assert_eq!((next.into_json(), items.into_json()), (b"\"/2\"".to_vec(), b"[1]".to_vec()));
     /// ```
-    pub fn run_checked(&self, body: &Checked<'_>) -> Result<Outputs, Error> {
+    pub fn run_checked(&self, body: &CheckedJson<'_>) -> Result<Outputs, Error> {
         eval::run(&self.root, body, work_for(body.len()))
     }
 

@@ -2,16 +2,16 @@
 
 use std::{borrow::Cow, collections::HashMap, rc::Rc};
 
-use crate::json::{self, Text};
+use crate::json::{self, JsonText};
 
 /// A value. Cheap to clone.
 #[derive(Debug, Clone)]
 pub enum Value<'a> {
     /// A checked value of the body, or a literal of the expression.
-    Json(Text<'a>),
+    Json(JsonText<'a>),
     /// A number of things.
     Count(usize),
-    /// Text that stands nowhere in the body as a value: a name.
+    /// JsonText that stands nowhere in the body as a value: a name.
     Text(Cow<'a, str>),
     /// An array that was put together.
     Array(Rc<Vec<Value<'a>>>),
@@ -24,7 +24,7 @@ pub type Member<'a> = (Cow<'a, str>, Value<'a>);
 
 /// What kind of value it is, in the order in which jq sorts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum ValueKind {
     Null,
     False,
     True,
@@ -34,7 +34,7 @@ pub enum Kind {
     Object,
 }
 
-impl Kind {
+impl ValueKind {
     /// As `type` says it.
     pub fn name(self) -> &'static str {
         match self {
@@ -53,34 +53,34 @@ impl<'a> Value<'a> {
 
     /// A number, a string or a word, as JSON.
     pub const fn scalar(json: &'a [u8]) -> Self {
-        Self::Json(Text::scalar(json))
+        Self::Json(JsonText::scalar(json))
     }
 
     pub fn bool(bool: bool) -> Self {
         Self::scalar(if bool { b"true" } else { b"false" })
     }
 
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ValueKind {
         match self {
             Self::Json(text) => match text.bytes[0] {
-                b'n' => Kind::Null,
-                b'f' => Kind::False,
-                b't' => Kind::True,
-                b'"' => Kind::String,
-                b'[' => Kind::Array,
-                b'{' => Kind::Object,
-                _ => Kind::Number,
+                b'n' => ValueKind::Null,
+                b'f' => ValueKind::False,
+                b't' => ValueKind::True,
+                b'"' => ValueKind::String,
+                b'[' => ValueKind::Array,
+                b'{' => ValueKind::Object,
+                _ => ValueKind::Number,
             },
-            Self::Count(_) => Kind::Number,
-            Self::Text(_) => Kind::String,
-            Self::Array(_) => Kind::Array,
-            Self::Object(_) => Kind::Object,
+            Self::Count(_) => ValueKind::Number,
+            Self::Text(_) => ValueKind::String,
+            Self::Array(_) => ValueKind::Array,
+            Self::Object(_) => ValueKind::Object,
         }
     }
 
     /// Neither null nor false.
     pub fn is_true(&self) -> bool {
-        !matches!(self.kind(), Kind::Null | Kind::False)
+        !matches!(self.kind(), ValueKind::Null | ValueKind::False)
     }
 
     /// What looking at all of it costs.

@@ -48,7 +48,7 @@ struct Process {
 
 /// A process as it was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Found {
+pub struct FoundProcess {
     /// Its number.
     pub pid: i32,
     started: u64,
@@ -91,7 +91,7 @@ impl Snapshot {
 
     /// All living members of the tree of `root`, less this process, parents first; `marker` is the value that marks
     /// them, and `known` are those that were found to belong before.
-    pub fn members(&self, root: i32, marker: &[u8], known: &HashSet<Found>) -> Vec<Found> {
+    pub fn members(&self, root: i32, marker: &[u8], known: &HashSet<FoundProcess>) -> Vec<FoundProcess> {
         let own = own_pid();
         let is_root = |pid: i32, process: &Process| pid == root || process.group == root || process.session == root;
         let mut members: HashSet<i32> = self
@@ -109,7 +109,7 @@ impl Snapshot {
     }
 
     /// All living descendants of this process, parents first.
-    pub fn descendants(&self) -> Vec<Found> {
+    pub fn descendants(&self) -> Vec<FoundProcess> {
         let own = own_pid();
         let mut members = HashSet::from([own]);
         self.add_descendants(&mut members);
@@ -133,16 +133,16 @@ impl Snapshot {
         }
     }
 
-    fn has(&self, found: &Found) -> bool {
+    fn has(&self, found: &FoundProcess) -> bool {
         self.processes.get(&found.pid).is_some_and(|process| process.started == found.started)
     }
 
-    fn living(&self, members: HashSet<i32>) -> Vec<Found> {
-        let mut living: Vec<(usize, Found)> = members
+    fn living(&self, members: HashSet<i32>) -> Vec<FoundProcess> {
+        let mut living: Vec<(usize, FoundProcess)> = members
             .iter()
             .filter_map(|pid| self.processes.get(pid).map(|process| (*pid, process)))
             .filter(|(_, process)| !process.is_zombie)
-            .map(|(pid, process)| (self.depth(pid, &members), Found { pid, started: process.started }))
+            .map(|(pid, process)| (self.depth(pid, &members), FoundProcess { pid, started: process.started }))
             .collect();
         living.sort_unstable_by_key(|(depth, _)| *depth);
         living.into_iter().map(|(_, found)| found).collect()
@@ -157,7 +157,7 @@ impl Snapshot {
     }
 }
 
-impl Found {
+impl FoundProcess {
     /// The process that has this number now; `None` when there is none, or it has ended.
     pub fn of(pid: i32) -> Option<Self> {
         let process = Process::read(pid).filter(|process| !process.is_zombie)?;
@@ -295,9 +295,9 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let started = Process::read(pid).unwrap().started;
-        Found { pid, started: started + 1 }.signal(Signal::KILL);
+        FoundProcess { pid, started: started + 1 }.signal(Signal::KILL);
         assert_eq!(child.try_wait().unwrap(), None);
-        Found { pid, started }.signal(Signal::KILL);
+        FoundProcess { pid, started }.signal(Signal::KILL);
         assert!(!child.wait().unwrap().success());
     }
 
@@ -305,7 +305,7 @@ mod tests {
     fn who_computes_is_held_up_with_a_core_or_without_and_who_waits_is_not() {
         for (script, is_held_up) in [("while :; do :; done", true), ("exec sleep 60", false)] {
             let mut child = std::process::Command::new("sh").args(["-c", script]).spawn().unwrap();
-            let found = Found::of(i32::try_from(child.id()).unwrap()).unwrap();
+            let found = FoundProcess::of(i32::try_from(child.id()).unwrap()).unwrap();
             // It reads itself from a disk before, and may have to wait for a core to do so.
             let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
             while found.is_held_up() != is_held_up {

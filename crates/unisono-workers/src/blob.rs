@@ -27,12 +27,12 @@ pub enum Blob {
     /// Short.
     Inline(Vec<u8>),
     /// In a slot of ours.
-    Slot(Arc<Lease>),
+    Slot(Arc<SlotLease>),
 }
 
 /// A slot of ours in use; it goes back into its arena when dropped.
 #[derive(Debug)]
-pub struct Lease {
+pub struct SlotLease {
     /// By which number the other side knows it.
     pub number: u64,
     /// How many of its bytes count.
@@ -43,7 +43,7 @@ pub struct Lease {
     arena: Arena,
 }
 
-impl Lease {
+impl SlotLease {
     /// Its memory.
     pub fn memory(&self) -> &Shared {
         self.slot.as_ref().expect("a lease has its slot until it is dropped")
@@ -64,7 +64,7 @@ impl Lease {
     }
 }
 
-impl Drop for Lease {
+impl Drop for SlotLease {
     fn drop(&mut self) {
         let is_abandoned = *self.is_abandoned.get_mut();
         if let Some(slot) = self.slot.take().filter(|slot| slot.size() <= LARGEST_KEPT && !is_abandoned) {
@@ -103,7 +103,7 @@ impl Arena {
     ///
     /// # Errors
     /// When there is no memory.
-    pub fn lease(&self, length: usize) -> io::Result<Arc<Lease>> {
+    pub fn lease(&self, length: usize) -> io::Result<Arc<SlotLease>> {
         let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let fitting = free.slots.iter().enumerate().filter(|(_, (_, slot))| slot.size() >= length);
         let best = fitting.min_by_key(|(_, (_, slot))| slot.size()).map(|(at, _)| at);
@@ -113,7 +113,7 @@ impl Arena {
             free.last += 1;
             (free.last, Arc::new(Shared::new("unisono-slot", capacity(length))?))
         };
-        Ok(Arc::new(Lease {
+        Ok(Arc::new(SlotLease {
             number,
             length,
             slot: Some(slot),

@@ -32,7 +32,7 @@ pub const SLOTS: usize = sized(64, 2);
 
 /// One result, or another note of the worker.
 #[derive(Debug)]
-pub struct Record {
+pub struct ResultRecord {
     /// What it is, as the worker's side says.
     pub kind: u32,
     /// Which cell it is about, counted from the worker's start.
@@ -211,7 +211,7 @@ impl Exchange {
     ///
     /// # Errors
     /// When what lies there was not written by [`Exchange::publish`]; nothing that follows can be read either.
-    pub fn next_record(&self) -> Result<Option<Record>, Torn> {
+    pub fn next_record(&self) -> Result<Option<ResultRecord>, Torn> {
         let read = self.read.get();
         let unread = self.memory.word64(WRITTEN).load(Ordering::Acquire).wrapping_sub(read);
         if unread == 0 {
@@ -232,7 +232,7 @@ impl Exchange {
         self.read.set(read + whole(length));
         // After the bytes were copied: the worker writes over what lies before this.
         self.memory.word64(READ).store(read + whole(length), Ordering::Release);
-        Ok(Some(Record { kind: (number(0) >> 32) as u32, task: number(8), took: number(16), bytes }))
+        Ok(Some(ResultRecord { kind: (number(0) >> 32) as u32, task: number(8), took: number(16), bytes }))
     }
 
     /// The pool's side: whether the worker waits for room in the results ring, which is said once.

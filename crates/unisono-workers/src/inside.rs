@@ -14,12 +14,12 @@ use std::{
 use unisono_sys::{monotonic::nanoseconds, shared::Shared};
 
 use crate::{
+    begun::{BEGUN, BegunCounter},
     blob::{
         LARGEST_KEPT, LONGEST_INLINE, Received, Reference, Release, Released, View, capacity, read_reference,
         write_slot,
     },
     exchange::{Exchange, SLOTS, Torn},
-    ledger::{LEDGER, Ledger},
     message::{self, Message},
     spin::{Look, Spin},
 };
@@ -61,7 +61,7 @@ pub struct Inside {
     socket: OwnedFd,
     pub(crate) exchange: Exchange,
     message: Vec<u8>,
-    ledger: Ledger,
+    ledger: BegunCounter,
     /// Slots of the pool that are mapped here, or why they could not be.
     known: HashMap<u64, io::Result<Arc<Shared>>>,
     /// Slots of the pool that are not looked at any more.
@@ -86,8 +86,8 @@ impl Inside {
     /// The same for a worker whose process is this one: tests play workers without being killed as such.
     pub(crate) fn of(process: BorrowedFd<'_>, socket: OwnedFd, memory: OwnedFd) -> io::Result<Self> {
         message::send_process(socket.as_fd(), process)?;
-        let ledger = Ledger::new()?;
-        message::send_memory(socket.as_fd(), LEDGER, ledger.as_fd(), true)?;
+        let ledger = BegunCounter::new()?;
+        message::send_memory(socket.as_fd(), BEGUN, ledger.as_fd(), true)?;
         Ok(Self {
             socket,
             exchange: Exchange::open(memory)?,

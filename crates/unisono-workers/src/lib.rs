@@ -11,11 +11,11 @@ mod memory;
 
 // Of these a model has nothing; see `memory.rs`.
 #[cfg(not(loom))]
+mod begun;
+#[cfg(not(loom))]
 pub mod blob;
 #[cfg(not(loom))]
 mod inside;
-#[cfg(not(loom))]
-mod ledger;
 #[cfg(not(loom))]
 mod message;
 #[cfg(not(loom))]

@@ -14,18 +14,18 @@ use rustix::{
 use unisono_sys::{monotonic::nanoseconds, private::Private, shared::Shared};
 
 use crate::{
-    blob::{Blob, Lease, Received, Reference, Release, View, read_reference, write_reference},
-    exchange::{Exchange, Full, LONGEST, Record, Torn},
+    begun::{BEGUN, BegunCounter},
+    blob::{Blob, Received, Reference, Release, SlotLease, View, read_reference, write_reference},
+    exchange::{Exchange, Full, LONGEST, ResultRecord, Torn},
     inside::ONCE,
-    ledger::{LEDGER, Ledger},
     message::{self, Message},
     task::{Death, Task, held},
-    zygote::Running,
+    zygote::RunningZygote,
 };
 
 /// A task that lies before a worker.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub(crate) struct PlacedTask {
     pub number: u64,
     /// Where its bytes begin in the ring.
     at: u64,
@@ -99,11 +99,11 @@ pub(crate) struct Worker {
     /// Its process, once it is known.
     process: Option<OwnedFd>,
     /// What it notes where what it shares with us does not lie, once that is known.
-    ledger: Option<Ledger>,
+    ledger: Option<BegunCounter>,
     /// The zygote that makes it; played workers have none.
-    pub starter: Option<Arc<Running>>,
+    pub starter: Option<Arc<RunningZygote>>,
     pub progress: Progress,
-    pub entries: VecDeque<Entry>,
+    pub entries: VecDeque<PlacedTask>,
     /// How many of the entries still count.
     pub busy: usize,
     /// How many tasks it has been given and kept.
@@ -115,7 +115,7 @@ pub(crate) struct Worker {
     pub killed_for: Vec<Arc<Task>>,
     functions: HashSet<u64>,
     sent: HashSet<u64>,
-    lent: Vec<Arc<Lease>>,
+    lent: Vec<Arc<SlotLease>>,
     /// Slots that are not kept, and that it was sent for a task which it will not get.
     stale: Vec<u64>,
     slots: HashMap<u64, Arc<Shared>>,
@@ -178,7 +178,7 @@ impl Worker {
         text.extend_from_slice(&self.exchange.next_number().to_le_bytes());
         text.extend_from_slice(&function.number.to_le_bytes());
         text.push(u8::from(is_new));
-        let mut slots: Vec<Arc<Lease>> = Vec::new();
+        let mut slots: Vec<Arc<SlotLease>> = Vec::new();
         for blob in is_new.then_some(&function.definition).into_iter().chain([arguments]) {
             write_reference(text, blob);
             if let Blob::Slot(lease) = blob {
@@ -202,7 +202,7 @@ impl Worker {
                 return Ok(full.into());
             }
         };
-        self.entries.push_back(Entry { number, at: self.next, defines: is_new, task: Some(task.clone()) });
+        self.entries.push_back(PlacedTask { number, at: self.next, defines: is_new, task: Some(task.clone()) });
         self.next += text.len() as u64;
         self.busy += 1;
         self.given += 1;
@@ -218,7 +218,7 @@ impl Worker {
     }
 
     /// Sends what it does not have of these. False when it must read first.
-    fn send(&mut self, slots: &[Arc<Lease>]) -> io::Result<bool> {
+    fn send(&mut self, slots: &[Arc<SlotLease>]) -> io::Result<bool> {
         for (at, lease) in slots.iter().enumerate() {
             if lease.is_kept() && self.sent.contains(&lease.number) {
                 continue;
@@ -238,7 +238,7 @@ impl Worker {
     }
 
     /// It will get no task that refers to this. What is kept is of use later; the rest it would keep for nothing.
-    fn unsend(&mut self, lease: &Lease) {
+    fn unsend(&mut self, lease: &SlotLease) {
         if !lease.is_kept() {
             self.stale.push(lease.number);
             self.forget();
@@ -381,7 +381,7 @@ impl Worker {
     }
 
     /// The next record, and the bytes that belong to it.
-    pub fn next_record(&mut self) -> Option<(Record, Option<Received>)> {
+    pub fn next_record(&mut self) -> Option<(ResultRecord, Option<Received>)> {
         if self.is_torn() {
             return None;
         }
@@ -415,7 +415,7 @@ impl Worker {
                         self.kill();
                     }
                 }
-                Message::Memory(LEDGER, memory) => self.ledger = Some(Ledger::open(memory)?),
+                Message::Memory(BEGUN, memory) => self.ledger = Some(BegunCounter::open(memory)?),
                 Message::Memory(number, memory) => {
                     // A slot that takes another's place is another slot.
                     self.slots.retain(|known, _| known & 255 == ONCE || known & 255 != number & 255);
@@ -449,7 +449,7 @@ impl Worker {
     /// exchange.
     pub fn not_begun(&mut self) -> Vec<Arc<Task>> {
         let _ = self.read_socket();
-        let Some(begun) = self.ledger.as_ref().and_then(Ledger::begun) else { return Vec::new() };
+        let Some(begun) = self.ledger.as_ref().and_then(BegunCounter::begun) else { return Vec::new() };
         let numbers: Vec<_> = self.entries.iter().map(|entry| entry.number).filter(|number| *number >= begun).collect();
         // The last first, so that each goes before those behind it.
         numbers.into_iter().rev().filter_map(|number| self.close(number)).collect()

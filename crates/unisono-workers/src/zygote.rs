@@ -39,12 +39,12 @@ use crate::{
 pub struct Zygote {
     /// `None` for a fork of the program.
     command: Option<Vec<std::ffi::OsString>>,
-    running: Mutex<Option<Arc<Running>>>,
+    running: Mutex<Option<Arc<RunningZygote>>>,
 }
 
 /// One process that does.
 #[derive(Debug)]
-pub(crate) struct Running {
+pub(crate) struct RunningZygote {
     socket: Private,
     process: OwnedFd,
     has_served: AtomicBool,
@@ -70,7 +70,7 @@ impl Zygote {
     /// When there is no such process.
     pub fn adopt(&self, socket: OwnedFd, process: Pid) -> io::Result<()> {
         let process = pidfd_open(process, PidfdFlags::empty())?;
-        *held(&self.running) = Some(Arc::new(Running::new(Private::new(|| Ok(socket))?, process)));
+        *held(&self.running) = Some(Arc::new(RunningZygote::new(Private::new(|| Ok(socket))?, process)));
         Ok(())
     }
 
@@ -78,7 +78,7 @@ impl Zygote {
     ///
     /// # Errors
     /// When the zygote cannot be started; `EAGAIN` when it has not made those yet that it was told to make.
-    pub(crate) fn start(&self, method: u8, descriptors: &[BorrowedFd<'_>]) -> io::Result<Arc<Running>> {
+    pub(crate) fn start(&self, method: u8, descriptors: &[BorrowedFd<'_>]) -> io::Result<Arc<RunningZygote>> {
         let mut running = held(&self.running);
         if let Some(zygote) = running.as_ref() {
             match zygote.ask(method, descriptors) {
@@ -107,7 +107,7 @@ impl Zygote {
         }
     }
 
-    fn spawn(&self) -> io::Result<Running> {
+    fn spawn(&self) -> io::Result<RunningZygote> {
         let Some(command) = &self.command else {
             return Err(io::Error::other("the fork of the program that makes the workers has ended"));
         };
@@ -115,7 +115,7 @@ impl Zygote {
         let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
         let child = Command::new(program).args(arguments).stdin(Stdio::from(theirs.publish())).spawn()?;
         match pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
-            Ok(process) => Ok(Running::new(ours, process)),
+            Ok(process) => Ok(RunningZygote::new(ours, process)),
             Err(error) => {
                 // Without a descriptor of it we could not watch it; its socket is closed, so it ends.
                 drop(ours);
@@ -133,7 +133,7 @@ impl Drop for Zygote {
     }
 }
 
-impl Running {
+impl RunningZygote {
     fn new(socket: Private, process: OwnedFd) -> Self {
         Self { socket, process, has_served: AtomicBool::new(false), end: Mutex::new(None) }
     }

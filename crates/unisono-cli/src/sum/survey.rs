@@ -9,7 +9,7 @@ use std::{
 
 use unisono_runner::{
     Gauge,
-    file_tools::{Entry, WalkOptions, walk},
+    file_tools::{EntryKind, WalkOptions, walk},
 };
 
 use super::SumArgs;
@@ -41,7 +41,7 @@ impl Survey {
             let (mut files, mut bytes) = (0, 0);
             for one in found {
                 files += 1;
-                bytes += if let Entry::File(Some(stat)) = one.entry { stat.size } else { 0 };
+                bytes += if let EntryKind::File(Some(stat)) = one.kind { stat.size } else { 0 };
                 if stopped.try_recv() == Err(TryRecvError::Disconnected) {
                     return;
                 }

@@ -15,12 +15,12 @@
 //! A bare digest does not say what it is, and its length may fit two algorithms. What is written here says it where its
 //! length does not: BLAKE3 is told from SHA-256 by trying, since b3sum reads no other lines than bare ones, and XXH3,
 //! which is easy to forge, is always written with its name. What is read has the other algorithm as its
-//! [`Entry::alternative`].
+//! [`ManifestEntry::alternative`].
 
 mod read;
 mod write;
 
-pub use read::{Entry, HEAD, Line, Reader, is_zero_terminated};
+pub use read::{HEAD, ManifestEntry, ManifestLine, ManifestReader, is_zero_terminated};
 pub use write::{Layout, push_entry, push_name};
 
 use unisono_hash::Algorithm;

@@ -10,7 +10,7 @@ use super::tags;
 
 /// What a manifest says of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct ManifestEntry {
     /// Where it is, as it is written.
     pub path: PathBuf,
     /// What its digests should be; one at least.
@@ -23,9 +23,9 @@ pub struct Entry {
 
 /// What a line is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Line {
+pub enum ManifestLine {
     /// A file.
-    Entry(Entry),
+    Entry(ManifestEntry),
     /// A comment, a header, an empty line, or a result of ours without digest.
     Nothing,
     /// None of what we know, and why.
@@ -34,7 +34,7 @@ pub enum Line {
 
 /// Reads the lines of one manifest.
 #[derive(Debug, Default)]
-pub struct Reader {
+pub struct ManifestReader {
     /// What a bare digest is; by default what its length says.
     algorithm: Option<Algorithm>,
     /// Lines end with a zero byte.
@@ -56,21 +56,21 @@ enum Column {
     Other,
 }
 
-impl Reader {
+impl ManifestReader {
     /// A reader that takes a bare digest for this algorithm's.
     pub fn new(algorithm: Option<Algorithm>, zero: bool) -> Self {
         Self { algorithm, zero, ..Self::default() }
     }
 
     /// Reads one line, without the byte that ends it. Total: any bytes are an answer.
-    pub fn line(&mut self, line: &[u8]) -> Line {
+    pub fn line(&mut self, line: &[u8]) -> ManifestLine {
         let is_first = !std::mem::replace(&mut self.has_begun, true);
         // What editors of other systems put there.
         let line = if is_first { line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line) } else { line };
         // Manifests that went through other systems; a name that ends so would have been escaped.
         let line = if self.zero { line } else { line.strip_suffix(b"\r").unwrap_or(line) };
         if line.is_empty() || line.starts_with(b"#") {
-            return Line::Nothing;
+            return ManifestLine::Nothing;
         }
         if let Some(header) = line.strip_prefix(b"%%%%") {
             return self.header(header);
@@ -93,32 +93,32 @@ impl Reader {
         };
         let (name, digest, alternative) = match parsed {
             Ok(parsed) => parsed,
-            Err(why) => return Line::Malformed(why),
+            Err(why) => return ManifestLine::Malformed(why),
         };
         let name = if is_escaped { unescaped(name) } else { Some(name.into()) };
         match name {
             Some(name) => entry(name.into_owned(), vec![digest], alternative, None),
-            None => Line::Malformed("its name has an escape that means nothing".to_owned()),
+            None => ManifestLine::Malformed("its name has an escape that means nothing".to_owned()),
         }
     }
 
     /// `%%%% HASHDEEP-1.0` and `%%%% size,md5,sha256,filename`.
-    fn header(&mut self, header: &[u8]) -> Line {
+    fn header(&mut self, header: &[u8]) -> ManifestLine {
         let text = String::from_utf8_lossy(header);
         let text = text.trim();
         if text.starts_with("HASHDEEP-") {
-            return Line::Nothing;
+            return ManifestLine::Nothing;
         }
         let mut names: Vec<&str> = text.split(',').collect();
         if names.pop() != Some("filename") {
-            return Line::Malformed("the header's last column is not `filename`".to_owned());
+            return ManifestLine::Malformed("the header's last column is not `filename`".to_owned());
         }
         let column = |name: &str| match name {
             "size" => Column::Size,
             name => name.parse().map_or(Column::Other, Column::Digest),
         };
         self.columns = Some(names.into_iter().map(column).collect());
-        Line::Nothing
+        ManifestLine::Nothing
     }
 
     /// `<hex>  <name>`, `<hex> *<name>`, or, where the first line has it so, `<hex> <name>`.
@@ -177,10 +177,14 @@ fn unknown_length(digits: usize) -> String {
     format!("its digest has {digits} hexadecimal digits, as none that unisono makes{maybe}")
 }
 
-fn hashdeep(line: &[u8], columns: &[Column]) -> Line {
+fn hashdeep(line: &[u8], columns: &[Column]) -> ManifestLine {
     let fields: Vec<&[u8]> = line.splitn(columns.len() + 1, |byte| *byte == b',').collect();
     if fields.len() != columns.len() + 1 {
-        return Line::Malformed(format!("it has {} columns, the header has {}", fields.len(), columns.len() + 1));
+        return ManifestLine::Malformed(format!(
+            "it has {} columns, the header has {}",
+            fields.len(),
+            columns.len() + 1
+        ));
     }
     let (mut digests, mut size) = (Vec::new(), None);
     for (field, column) in fields.iter().zip(columns) {
@@ -189,11 +193,11 @@ fn hashdeep(line: &[u8], columns: &[Column]) -> Line {
             Column::Other => {}
             Column::Size => match text.parse() {
                 Ok(number) => size = Some(number),
-                Err(_) => return Line::Malformed("its size is no number".to_owned()),
+                Err(_) => return ManifestLine::Malformed("its size is no number".to_owned()),
             },
             Column::Digest(algorithm) => match Digest::from_hex(*algorithm, text) {
                 Ok(digest) => digests.push(digest),
-                Err(error) => return Line::Malformed(error.to_string()),
+                Err(error) => return ManifestLine::Malformed(error.to_string()),
             },
         }
     }
@@ -201,42 +205,47 @@ fn hashdeep(line: &[u8], columns: &[Column]) -> Line {
 }
 
 /// A line of `unisono sum --format jsonl`; one of a file that had no digest says nothing.
-fn json(line: &[u8]) -> Line {
+fn json(line: &[u8]) -> ManifestLine {
     // Members of no interest may be anything, even an object that serde_json would take for one of its own.
     let members: HashMap<String, &RawValue> = match serde_json::from_slice(line) {
         Ok(members) => members,
-        Err(error) => return Line::Malformed(format!("it is not a JSON object: {error}")),
+        Err(error) => return ManifestLine::Malformed(format!("it is not a JSON object: {error}")),
     };
     let text = |name: &str| members.get(name).and_then(|value| serde_json::from_str::<String>(value.get()).ok());
     if text("outcome").is_some_and(|outcome| outcome != "ok") {
-        return Line::Nothing;
+        return ManifestLine::Nothing;
     }
     let path = match (text("path"), text("path_base64")) {
         (Some(path), _) => path.into_bytes(),
         (None, Some(coded)) => match BASE64_STANDARD.decode(coded) {
             Ok(path) => path,
-            Err(_) => return Line::Malformed("`path_base64` is not base64".to_owned()),
+            Err(_) => return ManifestLine::Malformed("`path_base64` is not base64".to_owned()),
         },
-        (None, None) => return Line::Malformed("it has no `path`".to_owned()),
+        (None, None) => return ManifestLine::Malformed("it has no `path`".to_owned()),
     };
     let mut digests = Vec::new();
     for algorithm in Algorithm::ALL {
         match text(algorithm.as_str()).map(|hex| Digest::from_hex(algorithm, &hex)) {
             None => {}
             Some(Ok(digest)) => digests.push(digest),
-            Some(Err(error)) => return Line::Malformed(error.to_string()),
+            Some(Err(error)) => return ManifestLine::Malformed(error.to_string()),
         }
     }
     entry(path, digests, None, members.get("size").and_then(|size| size.get().parse().ok()))
 }
 
-fn entry(name: Vec<u8>, digests: Vec<Digest>, alternative: Option<Digest>, size: Option<u64>) -> Line {
+fn entry(name: Vec<u8>, digests: Vec<Digest>, alternative: Option<Digest>, size: Option<u64>) -> ManifestLine {
     if name.is_empty() || name.contains(&0) {
-        return Line::Malformed("it has no name that a file can have".to_owned());
+        return ManifestLine::Malformed("it has no name that a file can have".to_owned());
     }
     match digests.is_empty() {
-        true => Line::Malformed("it has no digest of a kind that we know".to_owned()),
-        false => Line::Entry(Entry { path: PathBuf::from(OsString::from_vec(name)), digests, alternative, size }),
+        true => ManifestLine::Malformed("it has no digest of a kind that we know".to_owned()),
+        false => ManifestLine::Entry(ManifestEntry {
+            path: PathBuf::from(OsString::from_vec(name)),
+            digests,
+            alternative,
+            size,
+        }),
     }
 }
 
@@ -338,18 +347,18 @@ mod tests {
             push_entry(&path(&name), &digest, Layout { tag, zero }, &mut line);
             prop_assert_eq!(line.pop(), Some(if zero { 0 } else { b'\n' }));
             prop_assert!(zero || !line.contains(&b'\n'));
-            let read = Reader::new(Some(digest.algorithm()), zero).line(&line);
-            let expected = Entry { path: path(&name), digests: vec![digest], alternative: None, size: None };
-            prop_assert_eq!(read, Line::Entry(expected));
+            let read = ManifestReader::new(Some(digest.algorithm()), zero).line(&line);
+            let expected = ManifestEntry { path: path(&name), digests: vec![digest], alternative: None, size: None };
+            prop_assert_eq!(read, ManifestLine::Entry(expected));
         }
 
         #[test]
         fn any_line_is_an_answer_and_an_entry_has_a_digest_and_a_name(
             lines in prop::collection::vec(line_like(), 0..6), zero: bool,
         ) {
-            let mut reader = Reader::new(None, zero);
+            let mut reader = ManifestReader::new(None, zero);
             for line in lines {
-                if let Line::Entry(entry) = reader.line(&line) {
+                if let ManifestLine::Entry(entry) = reader.line(&line) {
                     let name = entry.path.as_os_str().as_bytes();
                     prop_assert!(!entry.digests.is_empty() && !name.is_empty() && !name.contains(&0));
                 }
@@ -380,32 +389,32 @@ mod tests {
             (format!("{{\"x\":{{\"$serde_json::private::RawValue\":[]}},\"path\":\"a\",\"sha256\":\"{hex}\"}}"), "a"),
         ];
         for (line, name) in lines {
-            let Line::Entry(entry) = Reader::default().line(line.as_bytes()) else { panic!("{line}") };
+            let ManifestLine::Entry(entry) = ManifestReader::default().line(line.as_bytes()) else { panic!("{line}") };
             assert_eq!((entry.path.as_path(), entry.digests), (Path::new(name), vec![sha256]), "{line}");
         }
-        let mut reader = Reader::default();
+        let mut reader = ManifestReader::default();
         for line in
             ["%%%% HASHDEEP-1.0", "%%%% size,md5,sha256,whirlpool,filename", "## Invoked from: /", "## $ hashdeep"]
         {
-            assert_eq!(reader.line(line.as_bytes()), Line::Nothing, "{line}");
+            assert_eq!(reader.line(line.as_bytes()), ManifestLine::Nothing, "{line}");
         }
-        let Line::Entry(entry) = reader.line(format!("3,{md5},{hex},00,/a,b").as_bytes()) else { panic!() };
+        let ManifestLine::Entry(entry) = reader.line(format!("3,{md5},{hex},00,/a,b").as_bytes()) else { panic!() };
         assert_eq!((entry.path.as_path(), entry.size, entry.digests.len()), (Path::new("/a,b"), Some(3), 2));
-        assert!(matches!(reader.line(b"3,ab,/a"), Line::Malformed(_)));
+        assert!(matches!(reader.line(b"3,ab,/a"), ManifestLine::Malformed(_)));
     }
 
     #[test]
     fn one_space_before_a_name_holds_for_a_whole_manifest_or_not_at_all() {
         let hex = "900150983cd24fb0d6963f7d28e17f72";
-        let names = |reader: &mut Reader, lines: &[&str]| -> Vec<Option<PathBuf>> {
+        let names = |reader: &mut ManifestReader, lines: &[&str]| -> Vec<Option<PathBuf>> {
             let read = lines.iter().map(|rest| reader.line(format!("{hex}{rest}").as_bytes()));
-            read.map(|line| if let Line::Entry(entry) = line { Some(entry.path) } else { None }).collect()
+            read.map(|line| if let ManifestLine::Entry(entry) = line { Some(entry.path) } else { None }).collect()
         };
         let some = |name: &str| Some(PathBuf::from(name));
         // As coreutils: what two spaces stand before in such a manifest is a name that begins with one.
-        let read = names(&mut Reader::default(), &[" a", "\tb", "  c", " *d"]);
+        let read = names(&mut ManifestReader::default(), &[" a", "\tb", "  c", " *d"]);
         assert_eq!(read, [some("a"), some("b"), some(" c"), some("*d")]);
-        let read = names(&mut Reader::default(), &["  a", " b", " *c", "   d"]);
+        let read = names(&mut ManifestReader::default(), &["  a", " b", " *c", "   d"]);
         assert_eq!(read, [some("a"), None, some("c"), some(" d")]);
     }
 
@@ -417,22 +426,26 @@ mod tests {
             ("md5sum or xxh128sum", Algorithm::Md5, Algorithm::Xxh3_128),
         ] {
             let line = format!("{}  a", digest(likely, 7));
-            let Line::Entry(entry) = Reader::default().line(line.as_bytes()) else { panic!("{program}") };
+            let ManifestLine::Entry(entry) = ManifestReader::default().line(line.as_bytes()) else {
+                panic!("{program}")
+            };
             assert_eq!(
                 (entry.digests, entry.alternative),
                 (vec![digest(likely, 7)], Some(digest(other, 7))),
                 "{program}"
             );
             // What is said decides.
-            let Line::Entry(entry) = Reader::new(Some(other), false).line(line.as_bytes()) else { panic!("{program}") };
+            let ManifestLine::Entry(entry) = ManifestReader::new(Some(other), false).line(line.as_bytes()) else {
+                panic!("{program}")
+            };
             assert_eq!((entry.digests, entry.alternative), (vec![digest(other, 7)], None), "{program}");
         }
     }
 
     #[test]
     fn a_digest_that_we_do_not_make_is_named() {
-        let says = |line: &str| match Reader::default().line(line.as_bytes()) {
-            Line::Malformed(why) => why,
+        let says = |line: &str| match ManifestReader::default().line(line.as_bytes()) {
+            ManifestLine::Malformed(why) => why,
             other => panic!("{other:?}"),
         };
         assert!(
@@ -459,8 +472,8 @@ mod tests {
             "{\"path\":1}",
             "MD5 (a) = zz",
         ] {
-            assert!(matches!(Reader::default().line(line.as_bytes()), Line::Malformed(_)), "{line}");
+            assert!(matches!(ManifestReader::default().line(line.as_bytes()), ManifestLine::Malformed(_)), "{line}");
         }
-        assert_eq!(Reader::default().line(b"{\"path\":\"a\",\"outcome\":\"failed\"}"), Line::Nothing);
+        assert_eq!(ManifestReader::default().line(b"{\"path\":\"a\",\"outcome\":\"failed\"}"), ManifestLine::Nothing);
     }
 }

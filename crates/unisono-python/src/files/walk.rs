@@ -15,13 +15,13 @@ use pyo3::{
     prelude::*,
     types::{PyDict, PyIterator},
 };
-use unisono_runner::file_tools::{Entry, Found as Walked, WalkOptions, walk_steps};
+use unisono_runner::file_tools::{EntryKind, WalkEntry, WalkOptions, walk_steps};
 
 use crate::{errors::usage, options::Keywords, values::path_of};
 
 /// Something that a walk came upon. It can be given where a path can.
 #[pyclass(frozen, module = "unisono.files")]
-pub struct Found(Walked);
+pub struct Found(WalkEntry);
 
 #[pymethods]
 impl Found {
@@ -34,18 +34,18 @@ impl Found {
     /// `file`, `symbolic_link`, `fifo`, `socket`, `device`, `unknown`, or `unreadable`.
     #[getter]
     fn kind(&self) -> &'static str {
-        match &self.0.entry {
-            Entry::File(_) => "file",
-            Entry::Special(special) => special.as_str(),
-            Entry::Unreadable { .. } => "unreadable",
+        match &self.0.kind {
+            EntryKind::File(_) => "file",
+            EntryKind::Special(special) => special.as_str(),
+            EntryKind::Unreadable { .. } => "unreadable",
         }
     }
 
     /// Why it is unreadable.
     #[getter]
     fn why(&self) -> Option<&str> {
-        match &self.0.entry {
-            Entry::Unreadable { why, .. } => Some(why),
+        match &self.0.kind {
+            EntryKind::Unreadable { why, .. } => Some(why),
             _ => None,
         }
     }
@@ -71,10 +71,10 @@ pub struct Walk {
 struct State {
     paths: Py<PyIterator>,
     steps: Option<Steps>,
-    ready: VecDeque<Walked>,
+    ready: VecDeque<WalkEntry>,
 }
 
-type Steps = Box<dyn Iterator<Item = Option<Walked>> + Send>;
+type Steps = Box<dyn Iterator<Item = Option<WalkEntry>> + Send>;
 
 #[pymethods]
 impl Walk {
@@ -134,7 +134,7 @@ impl State {
 }
 
 /// Walks for a moment. Returns whether there may be more.
-fn go_on(walk: &mut Steps, ready: &mut VecDeque<Walked>) -> bool {
+fn go_on(walk: &mut Steps, ready: &mut VecDeque<WalkEntry>) -> bool {
     for _ in 0..STEPS {
         match walk.next() {
             None => return false,

@@ -32,7 +32,7 @@ use tokio::{
     time::timeout_at,
 };
 use unisono_core::clock;
-use unisono_select::{Checked, ErrorKind, Outputs, checked};
+use unisono_select::{CheckedJson, ErrorKind, Outputs, checked};
 use unisono_sys::{
     process::reap,
     readiness::Watched,
@@ -133,7 +133,7 @@ impl Evaluator {
 #[derive(Debug)]
 pub(crate) struct Body<'a> {
     text: &'a [u8],
-    checked: OnceCell<Result<Checked<'a>, unisono_select::Error>>,
+    checked: OnceCell<Result<CheckedJson<'a>, unisono_select::Error>>,
 }
 
 impl<'a> Body<'a> {
@@ -141,7 +141,7 @@ impl<'a> Body<'a> {
         Self { text: unmarked(bytes), checked: OnceCell::new() }
     }
 
-    fn checked(&self) -> Result<&Checked<'a>, &unisono_select::Error> {
+    fn checked(&self) -> Result<&CheckedJson<'a>, &unisono_select::Error> {
         self.checked.get_or_init(|| checked(self.text)).as_ref()
     }
 }

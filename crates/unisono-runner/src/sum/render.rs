@@ -16,7 +16,7 @@ use rustix::{
     fs::{Gid, Uid, fchown},
     io::Errno,
 };
-use unisono_files::manifest::{Line, Reader, push_entry};
+use unisono_files::manifest::{ManifestLine, ManifestReader, push_entry};
 use unisono_hash::Digest;
 
 use super::{
@@ -101,13 +101,13 @@ fn keep_attributes(path: &Path, file: &File) -> io::Result<Option<u32>> {
 fn read(manifest: &ManifestOut) -> Result<Vec<(PathBuf, Vec<Digest>)>, Error> {
     let fail = |error| Error::fault(format!("cannot read `{}`", manifest.results.display())).because(error);
     let lines = BufReader::with_capacity(1 << 17, File::open(&manifest.results).map_err(fail)?).split(b'\n');
-    let mut reader = Reader::default();
+    let mut reader = ManifestReader::default();
     let mut entries = Vec::new();
     for line in lines {
         match reader.line(&line.map_err(fail)?) {
-            Line::Entry(entry) => entries.push((entry.path, entry.digests)),
-            Line::Nothing => {}
-            Line::Malformed(why) => {
+            ManifestLine::Entry(entry) => entries.push((entry.path, entry.digests)),
+            ManifestLine::Nothing => {}
+            ManifestLine::Malformed(why) => {
                 return Err(Error::fault(format!(
                     "`{}` has a line that is not ours: {why}",
                     manifest.results.display()

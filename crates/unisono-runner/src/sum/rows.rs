@@ -14,8 +14,8 @@ use std::{
 use tokio::sync::mpsc;
 use unisono_core::ErrorKind;
 use unisono_files::{
-    Entry, Found, Known, Special, Stat, WalkOptions,
-    manifest::{HEAD, Line, Reader, is_zero_terminated},
+    EntryKind, Known, Special, Stat, WalkEntry, WalkOptions,
+    manifest::{HEAD, ManifestLine, ManifestReader, is_zero_terminated},
     walk, walk_steps,
 };
 use unisono_hash::Algorithm;
@@ -122,7 +122,7 @@ struct Tree {
 impl Tree {
     fn push(&self, root: PathBuf, is_named: bool, origin: &RowOrigin, out: &FileBatcher) -> Result<(), Stopped> {
         for step in walk_steps(std::slice::from_ref(&root), &self.options).map_err(Stopped::Failed)? {
-            let Some(Found { path, entry }) = step else {
+            let Some(WalkEntry { path, kind: entry }) = step else {
                 // A tree of which nothing is wanted may be large, and the run may have gone.
                 if out.borrow().is_gone() {
                     return Err(Stopped::Gone);
@@ -132,13 +132,13 @@ impl Tree {
             let is_root = path == root;
             // A folder that could be read in part only has its own name twice: as what was given, and as what was in
             // the way.
-            let shares_line = !is_root || matches!(entry, Entry::Unreadable { is_missing: false, .. });
+            let shares_line = !is_root || matches!(entry, EntryKind::Unreadable { is_missing: false, .. });
             let (task, stat) = match entry {
-                Entry::File(_) if self.outputs.has(&path) => (FileTask::Skip(Special::Output), None),
-                Entry::File(stat) => (FileTask::Digest { known: Known::Regular }, stat),
-                Entry::Special(special) if is_root && is_named => (named(special), None),
-                Entry::Special(special) => (FileTask::Skip(special), None),
-                Entry::Unreadable { why, is_missing } => {
+                EntryKind::File(_) if self.outputs.has(&path) => (FileTask::Skip(Special::Output), None),
+                EntryKind::File(stat) => (FileTask::Digest { known: Known::Regular }, stat),
+                EntryKind::Special(special) if is_root && is_named => (named(special), None),
+                EntryKind::Special(special) => (FileTask::Skip(special), None),
+                EntryKind::Unreadable { why, is_missing } => {
                     let kind = if is_missing { ErrorKind::Missing } else { ErrorKind::Unreadable };
                     (FileTask::Fail(Box::new((kind, why))), None)
                 }
@@ -225,20 +225,20 @@ fn push_manifest(
         }
     }
     let is_zero = options.zero || is_zero_terminated(&head);
-    let mut reader = Reader::new(options.algorithm, is_zero);
+    let mut reader = ManifestReader::new(options.algorithm, is_zero);
     for_each_line_of(head.chain(lines), if is_zero { 0 } else { b'\n' }, |number, text| {
         let origin = RowOrigin::of_line(name.clone(), number);
         let line = match text {
             Some(text) => reader.line(text),
-            None => Line::Malformed(format!("it has more than {MOST_OF_A_LINE} bytes")),
+            None => ManifestLine::Malformed(format!("it has more than {MOST_OF_A_LINE} bytes")),
         };
         let entry = match line {
-            Line::Nothing => return Ok(()),
-            Line::Malformed(why) => {
+            ManifestLine::Nothing => return Ok(()),
+            ManifestLine::Malformed(why) => {
                 tally.add_malformed(&origin, &why);
                 return Ok(());
             }
-            Line::Entry(entry) => entry,
+            ManifestLine::Entry(entry) => entry,
         };
         tally.add_entry();
         if !options.extra.is_empty() {
@@ -296,7 +296,7 @@ fn for_each_line_of(
 fn push_extra(options: &VerifyOptions, listed: &mut Listed, out: &FileBatcher) -> Result<(), Stopped> {
     for root in &options.extra {
         for step in walk_steps(std::slice::from_ref(root), &options.walk).map_err(Stopped::Failed)? {
-            let Some(Found { path, entry }) = step else {
+            let Some(WalkEntry { path, kind: entry }) = step else {
                 if out.borrow().is_gone() {
                     return Err(Stopped::Gone);
                 }
@@ -304,17 +304,17 @@ fn push_extra(options: &VerifyOptions, listed: &mut Listed, out: &FileBatcher) -
             };
             // Of what cannot be looked at there is more to say than that it is no news.
             let is_known =
-                !matches!(entry, Entry::Unreadable { .. }) && (options.outputs.has(&path) || !listed.add(&path));
+                !matches!(entry, EntryKind::Unreadable { .. }) && (options.outputs.has(&path) || !listed.add(&path));
             if is_known {
                 continue;
             }
             let task = match entry {
-                Entry::Special(special) if path == *root => {
+                EntryKind::Special(special) if path == *root => {
                     FileTask::Fail(Box::new((ErrorKind::Unreadable, special.why().to_owned())))
                 }
-                Entry::Special(special) => FileTask::Skip(special),
-                Entry::File(_) => FileTask::Fail(Box::new((ErrorKind::Extra, "it is in no manifest".to_owned()))),
-                Entry::Unreadable { why, is_missing } => {
+                EntryKind::Special(special) => FileTask::Skip(special),
+                EntryKind::File(_) => FileTask::Fail(Box::new((ErrorKind::Extra, "it is in no manifest".to_owned()))),
+                EntryKind::Unreadable { why, is_missing } => {
                     let kind = if is_missing { ErrorKind::Missing } else { ErrorKind::Unreadable };
                     FileTask::Fail(Box::new((kind, why)))
                 }

@@ -12,7 +12,7 @@ use loom::{
     thread,
 };
 
-use super::{Exchange, Full, Record};
+use super::{Exchange, Full, ResultRecord};
 
 /// What a wake-up is sent over: one that comes before a wait is not lost.
 #[derive(Default)]
@@ -87,7 +87,7 @@ impl Link {
     }
 
     /// As `Worker::next_record`.
-    fn next_record(&self) -> Option<Record> {
+    fn next_record(&self) -> Option<ResultRecord> {
         let record = self.exchange.next_record().expect("no model writes over its ring")?;
         if self.exchange.worker_wants_room() {
             self.worker.notify();
@@ -105,7 +105,7 @@ impl Link {
         self.exchange.pool_waits(false);
     }
 
-    fn wait_for_record(&self) -> Record {
+    fn wait_for_record(&self) -> ResultRecord {
         loop {
             if let Some(record) = self.next_record() {
                 return record;

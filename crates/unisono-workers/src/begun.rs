@@ -15,17 +15,17 @@ use unisono_sys::shared::Shared;
 
 /// The note of one worker; both sides have it.
 #[derive(Debug)]
-pub(crate) struct Ledger(Shared);
+pub(crate) struct BegunCounter(Shared);
 
-impl Ledger {
+impl BegunCounter {
     /// The worker's side: a new one.
     ///
     /// # Errors
     /// As [`Shared::new`].
     pub fn new() -> io::Result<Self> {
-        let ledger = Self(Shared::new("unisono-ledger", 4096)?);
-        ledger.note(0);
-        Ok(ledger)
+        let counter = Self(Shared::new("unisono-begun", 4096)?);
+        counter.note(0);
+        Ok(counter)
     }
 
     /// The pool's side: one that its worker has made.
@@ -35,7 +35,7 @@ impl Ledger {
     pub fn open(descriptor: OwnedFd) -> io::Result<Self> {
         let memory = Shared::open(descriptor)?;
         if memory.size() < 16 {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a ledger without room for a number"));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a counter without room for a number"));
         }
         Ok(Self(memory))
     }
@@ -53,26 +53,26 @@ impl Ledger {
     }
 }
 
-impl AsFd for Ledger {
+impl AsFd for BegunCounter {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
 
 /// As which number of memory it is sent.
-pub(crate) const LEDGER: u64 = u64::MAX;
+pub(crate) const BEGUN: u64 = u64::MAX;
 const CHECK: u64 = 0x6c65_6467_6572_2e2e;
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::Ordering;
 
-    use super::Ledger;
+    use super::BegunCounter;
 
     #[test]
     fn what_was_noted_is_read_and_what_was_written_over_is_not() {
-        let worker = Ledger::new().unwrap();
-        let pool = Ledger::open(rustix::io::dup(&worker).unwrap()).unwrap();
+        let worker = BegunCounter::new().unwrap();
+        let pool = BegunCounter::open(rustix::io::dup(&worker).unwrap()).unwrap();
         assert_eq!(pool.begun(), Some(0));
         worker.note(7);
         assert_eq!(pool.begun(), Some(7));
