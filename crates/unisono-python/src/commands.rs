@@ -21,8 +21,8 @@ use pyo3::{
 };
 use unisono_core::{FOR_EVER, Limits, Rate, RetryPolicy, Times};
 use unisono_runner::{
-    CommandResult, EachCall, EachMaker, EachPlan, EachStyle, Grammar, Halting, Identity, KILL_AFTER,
-    Outcome as RunOutcome, Recipe, Row, RowOrigin, Settings, Values, Word, Worst,
+    CommandResult, EachCall, EachMaker, EachPlan, EachStyle, Grammar, Halting, Identity, KILL_AFTER, Recipe, Row,
+    RowOrigin, RowOutcome, Settings, Values, Word, Worst,
     commands::{Pressure, guard::Gate},
     each, each_settings,
 };
@@ -106,13 +106,13 @@ impl Face for CommandFace {
     fn outcome<'py>(
         &self,
         py: Python<'py>,
-        ended: RunOutcome<CommandResult>,
+        ended: RowOutcome<CommandResult>,
         item: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         CommandOutcome::object(py, ended, item, self.text).map(Bound::into_any)
     }
 
-    fn may_have_more(&self, _ended: &RunOutcome<CommandResult>) -> bool {
+    fn may_have_more(&self, _ended: &RowOutcome<CommandResult>) -> bool {
         false
     }
 }

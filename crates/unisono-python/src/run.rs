@@ -15,8 +15,8 @@ use unisono_core::{
     reactor::{Panicked, Reactor},
 };
 use unisono_runner::{
-    CheckVerdict, Done, Error, Gauge, Inlet, Intake, Manifests, Monitor, Outcome, Outlet, Report, Row, Settings, Taken,
-    Taker, inlet, outlet,
+    CheckVerdict, Done, Error, Gauge, Inlet, Intake, Manifests, Monitor, Outlet, Report, Row, RowOutcome, Settings,
+    Taken, Taker, inlet, outlet,
 };
 
 use crate::{
@@ -43,12 +43,12 @@ pub trait Face: Send + Sync + 'static {
     fn outcome<'py>(
         &self,
         py: Python<'py>,
-        ended: Outcome<Self::Done>,
+        ended: RowOutcome<Self::Done>,
         item: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>>;
 
     /// Whether further outcomes may come of the same thing.
-    fn may_have_more(&self, ended: &Outcome<Self::Done>) -> bool;
+    fn may_have_more(&self, ended: &RowOutcome<Self::Done>) -> bool;
 }
 
 /// What the engine's end of a run gets.
@@ -347,7 +347,7 @@ impl<F: Face> Ends for ProgramEnds<F> {
         let taken =
             self.taker.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(Taken::Ended, Taker::take);
         let Taken::Outcomes(outcomes) = taken else { return Ok(None) };
-        let with_item = |ended: Outcome<F::Done>| {
+        let with_item = |ended: RowOutcome<F::Done>| {
             // What none of the program's items stands for has no number, and so no item.
             let number = ended.line.index();
             let item = items.get_item(number)?;

@@ -13,7 +13,7 @@ use unisono_core::{CancelReason, CancelToken, Effect, ErrorKind, OutcomeKind};
 use unisono_journal::{Again, Fields, Journal, LeftOver, Members, OldLines, Record, Repeat, RowKey};
 
 use crate::{
-    Error, Outcome, Outlet, Report,
+    Error, Outlet, Report, RowOutcome,
     canary::{Canary, Step},
     gauge::Gauge,
     row::RowIndex,
@@ -23,7 +23,7 @@ use crate::{
 
 /// Called with each outcome, in the order in which they are written; an error ends the run. What it holds back at the
 /// end is written by the face that made it.
-pub type Listing<D> = Box<dyn FnMut(&Outcome<D>) -> io::Result<()>>;
+pub type Listing<D> = Box<dyn FnMut(&RowOutcome<D>) -> io::Result<()>>;
 
 pub(crate) struct Ledger<D: Done> {
     pub(crate) report: Report,
@@ -77,7 +77,7 @@ pub(crate) struct Ledger<D: Done> {
 pub(crate) struct ReorderBuffer<D> {
     next: RowIndex,
     /// By row: the outcomes of its pages so far, and whether it has ended.
-    waiting: BTreeMap<RowIndex, (Vec<Outcome<D>>, bool)>,
+    waiting: BTreeMap<RowIndex, (Vec<RowOutcome<D>>, bool)>,
     /// Rows that may come in after `next`.
     window: u64,
     /// The source waits for room in the window.
@@ -94,7 +94,7 @@ impl<D: Done> Ledger<D> {
     }
 
     /// Takes outcomes of items that have ended. `ended` of each says that nothing more of its row will follow.
-    pub(crate) fn record(&mut self, outcomes: impl Iterator<Item = (Outcome<D>, bool)>) {
+    pub(crate) fn record(&mut self, outcomes: impl Iterator<Item = (RowOutcome<D>, bool)>) {
         let mut ready = Vec::with_capacity(outcomes.size_hint().0);
         for (mut outcome, ended) in outcomes {
             // First, since what earlier attempts may have done can change how it is counted.
@@ -117,7 +117,7 @@ impl<D: Done> Ledger<D> {
     }
 
     /// What earlier attempts may have done is not undone by one that did nothing.
-    fn remember(&mut self, outcome: &mut Outcome<D>) {
+    fn remember(&mut self, outcome: &mut RowOutcome<D>) {
         let old = self.old.get(&outcome.key).map(|old| (old.effect, old.repeat, old.idempotency_key.as_deref()));
         let doubt = take(&mut self.doubts, &outcome.key).map(|repeat| (Effect::Maybe, repeat, None));
         for (effect, repeat, key) in old.into_iter().chain(doubt) {
@@ -176,7 +176,7 @@ impl<D: Done> Ledger<D> {
     }
 
     /// Counts an outcome. Returns what it takes for its row to run again.
-    fn count(&mut self, outcome: &Outcome<D>) -> Option<Again> {
+    fn count(&mut self, outcome: &RowOutcome<D>) -> Option<Again> {
         let report = &mut self.report;
         let bytes = outcome.done.bytes();
         report.counts.add(outcome.kind);
@@ -212,7 +212,7 @@ impl<D: Done> Ledger<D> {
         again
     }
 
-    fn put(&mut self, outcomes: Vec<Outcome<D>>) {
+    fn put(&mut self, outcomes: Vec<RowOutcome<D>>) {
         if let Some(listing) = &mut self.listing
             && let Err(error) = outcomes.iter().try_for_each(listing)
         {
@@ -268,7 +268,7 @@ impl<D: Done> Ledger<D> {
         }
     }
 
-    fn write(&mut self, outcome: &Outcome<D>) {
+    fn write(&mut self, outcome: &RowOutcome<D>) {
         let Some(journal) = self.journal.clone() else { return };
         self.fields.clear();
         self.body.clear();
@@ -295,7 +295,7 @@ fn take<T>(known: &mut HashMap<RowKey, T>, key: &RowKey) -> Option<T> {
 }
 
 /// The members of a line after its prefix; the body apart.
-fn push_fields<D: Done>(outcome: &Outcome<D>, style: D::Style, fields: &mut Members<'_>, body: &mut Members<'_>) {
+fn push_fields<D: Done>(outcome: &RowOutcome<D>, style: D::Style, fields: &mut Members<'_>, body: &mut Members<'_>) {
     if let Some((kind, message)) = outcome.done.error() {
         fields.object("error", |error| {
             error.display("kind", kind);
@@ -322,7 +322,7 @@ impl<D> ReorderBuffer<D> {
         row.get() >= self.next.get() + self.window
     }
 
-    fn add(&mut self, outcome: Outcome<D>, ended: bool, ready: &mut Vec<Outcome<D>>) {
+    fn add(&mut self, outcome: RowOutcome<D>, ended: bool, ready: &mut Vec<RowOutcome<D>>) {
         let row = outcome.index;
         let (outcomes, has_ended) = self.waiting.entry(row).or_default();
         outcomes.push(outcome);
@@ -330,12 +330,12 @@ impl<D> ReorderBuffer<D> {
         self.advance(ready);
     }
 
-    fn pass(&mut self, row: RowIndex, ready: &mut Vec<Outcome<D>>) {
+    fn pass(&mut self, row: RowIndex, ready: &mut Vec<RowOutcome<D>>) {
         self.waiting.entry(row).or_default().1 = true;
         self.advance(ready);
     }
 
-    fn advance(&mut self, ready: &mut Vec<Outcome<D>>) {
+    fn advance(&mut self, ready: &mut Vec<RowOutcome<D>>) {
         while let Some((outcomes, ended)) = self.waiting.get_mut(&self.next) {
             ready.append(outcomes);
             if !*ended {
@@ -363,7 +363,7 @@ mod tests {
     use crate::{each::CommandResult, fetch::Fetched, functions::Returned, sum::DigestResult};
 
     fn line<D: Done>(done: D, style: D::Style, id: &str, place: &str, kind: OutcomeKind) -> Vec<u8> {
-        let mut outcome = Outcome::of_call(0, kind, Effect::Done, done, 1, Duration::from_micros(1_000_001));
+        let mut outcome = RowOutcome::of_call(0, kind, Effect::Done, done, 1, Duration::from_micros(1_000_001));
         (outcome.id, outcome.location) = (id.into(), Some(place.into()));
         let (mut fields, mut body) = (Fields::default(), Fields::default());
         push_fields(&outcome, style, &mut fields.members(), &mut body.members());

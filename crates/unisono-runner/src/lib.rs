@@ -67,7 +67,7 @@ pub use gauge::Gauge;
 pub use histogram::Histogram;
 pub use input::{Feed, Format, Input, RowBatch};
 pub use ledger::Listing;
-pub use outcome::Outcome;
+pub use outcome::RowOutcome;
 pub use outlet::{Inlet, Intake, Notifier, Outlet, Taken, Taker, inlet, outlet};
 pub use report::{KeyReport, Report};
 pub use row::{Fields, Json, LineNumber, Maker, NoFields, Row, RowIndex, RowOrigin};

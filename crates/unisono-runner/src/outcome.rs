@@ -9,7 +9,7 @@ use crate::row::{LineNumber, RowIndex};
 
 /// One outcome: how a row ended, and what came of it.
 #[derive(Debug)]
-pub struct Outcome<D> {
+pub struct RowOutcome<D> {
     /// Which row, and which page of it.
     pub key: RowKey,
     /// Where it stands in the input of this run. `key.row` is the same number, unless rows of earlier runs, known by
@@ -39,7 +39,7 @@ pub struct Outcome<D> {
     pub(crate) idempotency_key: Option<Box<str>>,
 }
 
-impl<D> Outcome<D> {
+impl<D> RowOutcome<D> {
     /// The outcome of a single call, outside of any run.
     pub fn of_call(number: u64, kind: OutcomeKind, effect: Effect, done: D, attempts: u16, elapsed: Duration) -> Self {
         Self {

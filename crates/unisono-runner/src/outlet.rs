@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    Outcome, Row,
+    Row, RowOutcome,
     input::{Feed, RowBatch},
 };
 
@@ -22,14 +22,14 @@ pub type Notifier = Arc<dyn Fn() + Send + Sync>;
 /// The end that the run puts outcomes into.
 #[derive(Debug)]
 pub struct Outlet<D> {
-    shared: Arc<Shared<Outcome<D>>>,
+    shared: Arc<Shared<RowOutcome<D>>>,
     /// Which outcomes the taker cares for.
-    wanted: fn(&Outcome<D>) -> bool,
+    wanted: fn(&RowOutcome<D>) -> bool,
 }
 
 /// The end that the program takes outcomes from.
 #[derive(Debug)]
-pub struct Taker<D>(Arc<Shared<Outcome<D>>>);
+pub struct Taker<D>(Arc<Shared<RowOutcome<D>>>);
 
 /// The end that the program puts rows into.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub struct Intake<C>(Arc<Shared<Row<C>>>);
 #[derive(Debug)]
 pub enum Taken<D> {
     /// Some outcomes; perhaps none yet.
-    Outcomes(Vec<Outcome<D>>),
+    Outcomes(Vec<RowOutcome<D>>),
     /// All are taken, and there will be no more.
     Ended,
 }
@@ -82,13 +82,13 @@ pub fn inlet<C>(capacity: usize, notifier: Notifier) -> (Inlet<C>, Intake<C>) {
 impl<D> Outlet<D> {
     /// Only those outcomes of which `wanted` says so are for the taker; it is not woken for the others.
     #[must_use]
-    pub fn only(mut self, wanted: fn(&Outcome<D>) -> bool) -> Self {
+    pub fn only(mut self, wanted: fn(&RowOutcome<D>) -> bool) -> Self {
         self.wanted = wanted;
         self
     }
 
     /// Adds outcomes; never waits.
-    pub(crate) fn put(&self, mut outcomes: Vec<Outcome<D>>) {
+    pub(crate) fn put(&self, mut outcomes: Vec<RowOutcome<D>>) {
         outcomes.retain(self.wanted);
         if !outcomes.is_empty() {
             add(&mut self.shared.lock().queue, outcomes);

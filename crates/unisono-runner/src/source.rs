@@ -19,7 +19,7 @@ use unisono_journal::{Disposition, Fields, Gone, Identity, Later, Recovered, Rep
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
-    Error, Outcome,
+    Error, RowOutcome,
     input::{Feed, RowBatch},
     ledger::Ledger,
     notes::Notes,
@@ -54,7 +54,7 @@ pub(crate) struct RowSource<C: Call> {
     is_by_id: bool,
     held: VecDeque<HeldRow<C>>,
     /// Outcomes of what an earlier run left in doubt: they wait for nothing but the check of the input.
-    in_doubt: Vec<Outcome<C::Done>>,
+    in_doubt: Vec<RowOutcome<C::Done>>,
     /// Where the input has what an earlier run had started and may have had elsewhere, by the numbers of its notes.
     found: Vec<(u32, RowKey)>,
     /// Hashes of names; 64 bits tell ten million apart with a doubt of one in a hundred thousand.
@@ -68,7 +68,7 @@ pub(crate) struct RowSource<C: Call> {
 /// Something that may go on once the input is known to be the same.
 enum HeldRow<C: Call> {
     Item(Offer<Item<C>>),
-    Outcome(Box<Outcome<C::Done>>),
+    Outcome(Box<RowOutcome<C::Done>>),
 }
 
 /// What an earlier run may have started of a row that has no line of it.
@@ -120,8 +120,8 @@ impl RowMetadata {
     }
 
     /// The outcome of a row that is not run.
-    fn undone<D>(self, kind: OutcomeKind, done: D) -> Outcome<D> {
-        Outcome {
+    fn undone<D>(self, kind: OutcomeKind, done: D) -> RowOutcome<D> {
+        RowOutcome {
             key: self.key,
             index: self.index,
             line: self.line,

@@ -11,7 +11,7 @@ use unisono_core::{Effect, ErrorKind, OutcomeKind, Peer};
 use unisono_journal::{Members, Next, Repeat, RowKey};
 
 use crate::{
-    Outcome,
+    RowOutcome,
     notes::Notes,
     row::{LineNumber, RowIndex},
     saves::Target,
@@ -165,9 +165,9 @@ pub trait Work {
 pub struct Item<C> {
     /// Which row, and which page of it.
     pub key: RowKey,
-    /// As in [`Outcome::index`].
+    /// As in [`RowOutcome::index`].
     pub index: RowIndex,
-    /// As in [`Outcome::line`].
+    /// As in [`RowOutcome::line`].
     pub line: LineNumber,
     /// The row's name, where it has one of its own.
     pub id: Option<Box<str>>,
@@ -276,7 +276,7 @@ impl<C> Item<C> {
 }
 
 /// The outcome of an item, and whether nothing more of its row will follow.
-pub(crate) fn outcome<W: Work>(decided: Decided<WorkJob<W>>) -> (Outcome<<W::Call as Call>::Done>, bool) {
+pub(crate) fn outcome<W: Work>(decided: Decided<WorkJob<W>>) -> (RowOutcome<<W::Call as Call>::Done>, bool) {
     let item = decided.item;
     let mut done = decided.value;
     item.call.describe(&mut done);
@@ -287,7 +287,7 @@ pub(crate) fn outcome<W: Work>(decided: Decided<WorkJob<W>>) -> (Outcome<<W::Cal
         }
     }
     let ended = !done.goes_on();
-    let outcome = Outcome {
+    let outcome = RowOutcome {
         key: item.key,
         index: item.index,
         line: item.line,

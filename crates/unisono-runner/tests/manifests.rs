@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use tokio::sync::mpsc::Receiver;
 use unisono_core::{CancelToken, OutcomeKind};
 use unisono_runner::{
-    DigestResult, FileCall, Frame, Gauge, Manifests, Monitor, Outcome, Output, Outputs, Report, RowBatch, SumPlan,
+    DigestResult, FileCall, Frame, Gauge, Manifests, Monitor, Output, Outputs, Report, RowBatch, RowOutcome, SumPlan,
     VerifyOptions,
     file_tools::{
         FilesOptions, WalkOptions,
@@ -25,7 +25,7 @@ use unisono_runner::{
 };
 
 /// Runs rows; each outcome is told.
-fn run(rows: Receiver<RowBatch<FileCall>>, mut told: impl FnMut(&Outcome<DigestResult>) + 'static) -> Report {
+fn run(rows: Receiver<RowBatch<FileCall>>, mut told: impl FnMut(&RowOutcome<DigestResult>) + 'static) -> Report {
     let frame = Frame {
         rows: Box::new(rows),
         settings: sum_settings(),
@@ -37,7 +37,7 @@ fn run(rows: Receiver<RowBatch<FileCall>>, mut told: impl FnMut(&Outcome<DigestR
         canary: None,
         on_event: None,
     };
-    let listing = Box::new(move |outcome: &Outcome<DigestResult>| {
+    let listing = Box::new(move |outcome: &RowOutcome<DigestResult>| {
         told(outcome);
         Ok(())
     });

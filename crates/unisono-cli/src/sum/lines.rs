@@ -4,7 +4,7 @@ use std::{cell::RefCell, fs::File, io, path::Path, rc::Rc};
 
 use unisono_core::{CancelReason, ErrorKind, OutcomeKind};
 use unisono_runner::{
-    DigestResult, Listing, Outcome, Report, Way,
+    DigestResult, Listing, Report, RowOutcome, Way,
     file_tools::manifest::{push_entry, push_name},
 };
 
@@ -40,7 +40,7 @@ impl SumArgs {
         let (quiet, status, verbose) = (self.show.quiet, self.check.status, self.show.verbose);
         let terminal = terminal.clone();
         let mut line = Vec::new();
-        let list = move |outcome: &Outcome<DigestResult>| {
+        let list = move |outcome: &RowOutcome<DigestResult>| {
             line.clear();
             let Some(path) = &outcome.done.path else { return Ok(()) };
             if is_check {
@@ -106,7 +106,7 @@ impl Lines {
 }
 
 /// `name: OK` and the like, as coreutils has it.
-fn push_check(path: &Path, outcome: &Outcome<DigestResult>, quiet: bool, zero: bool, line: &mut Vec<u8>) {
+fn push_check(path: &Path, outcome: &RowOutcome<DigestResult>, quiet: bool, zero: bool, line: &mut Vec<u8>) {
     let word = match (outcome.kind, outcome.done.error.as_deref().map(|(kind, _)| *kind)) {
         (OutcomeKind::Ok, _) if quiet => return,
         (OutcomeKind::Ok, _) => "OK",

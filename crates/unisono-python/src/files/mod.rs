@@ -13,8 +13,8 @@ use pyo3::{
 };
 use unisono_core::{Limits, Rate, RetryPolicy};
 use unisono_runner::{
-    DigestResult, Feed, FileCall, Given, Identity, Outcome as RunOutcome, Outlet, Outputs, Row, RowOrigin, Settings,
-    SumPlan, VerifyOptions,
+    DigestResult, Feed, FileCall, Given, Identity, Outlet, Outputs, Row, RowOrigin, RowOutcome, Settings, SumPlan,
+    VerifyOptions,
     file_tools::{FilesOptions, Hidden, WalkOptions},
     hash::Algorithm,
     path_rows, sum, sum_settings, verify_rows,
@@ -47,14 +47,14 @@ impl Face for FileFace {
     fn outcome<'py>(
         &self,
         py: Python<'py>,
-        ended: RunOutcome<DigestResult>,
+        ended: RowOutcome<DigestResult>,
         item: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         Ok(FileOutcome::object(py, ended, item)?.into_any())
     }
 
     /// What is in a folder has the folder as its item.
-    fn may_have_more(&self, ended: &RunOutcome<DigestResult>) -> bool {
+    fn may_have_more(&self, ended: &RowOutcome<DigestResult>) -> bool {
         ended.done.shares_line
     }
 }

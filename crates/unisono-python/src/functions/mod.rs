@@ -20,8 +20,8 @@ use pyo3::{
 };
 use unisono_core::{ErrorKind, Limits, Rate, RetryPolicy, Times};
 use unisono_runner::{
-    CallEnd, CallResult, FunctionCall, FunctionPlan, Identity, Invocation, Outcome as RunOutcome, Returned, Row,
-    RowOrigin, Settings, Task, WorkNotifier, WorkQueue, function_calls, function_settings, functions as run_functions,
+    CallEnd, CallResult, FunctionCall, FunctionPlan, Identity, Invocation, Returned, Row, RowOrigin, RowOutcome,
+    Settings, Task, WorkNotifier, WorkQueue, function_calls, function_settings, functions as run_functions,
 };
 
 use crate::{
@@ -132,13 +132,13 @@ impl Face for FunctionFace {
     fn outcome<'py>(
         &self,
         py: Python<'py>,
-        ended: RunOutcome<Returned<Value>>,
+        ended: RowOutcome<Returned<Value>>,
         item: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         FunctionOutcome::object(py, ended, item).map(Bound::into_any)
     }
 
-    fn may_have_more(&self, _ended: &RunOutcome<Returned<Value>>) -> bool {
+    fn may_have_more(&self, _ended: &RowOutcome<Returned<Value>>) -> bool {
         false
     }
 }

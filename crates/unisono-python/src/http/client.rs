@@ -27,7 +27,7 @@ use unisono_core::{
     reactor::{Reactor, spawn_local, with_local_tasks},
 };
 use unisono_http::{AttemptClassifier, AttemptResult, Client, Error as HttpError, Judged, Request, Trail};
-use unisono_runner::{Defaults, Error, Fetched, Monitor, Outcome as Ended, Settings};
+use unisono_runner::{Defaults, Error, Fetched, Monitor, RowOutcome as Ended, Settings};
 
 use crate::{
     errors,

@@ -5,7 +5,7 @@ use pyo3::{
     types::{PyBytes, PyDict},
 };
 use unisono_http::{OnlyHere, encode_options};
-use unisono_runner::{Defaults, FetchCall, FetchPlan, Fetched, Outcome as Ended, RemoteSender, Row};
+use unisono_runner::{Defaults, FetchCall, FetchPlan, Fetched, RemoteSender, Row, RowOutcome as Ended};
 
 use crate::{
     errors,

@@ -14,14 +14,14 @@ use pyo3::{
     types::{PyBytes, PyDict},
 };
 use unisono_core::ErrorKind;
-use unisono_runner::{CommandResult as Done, Outcome as RunOutcome, commands::Output};
+use unisono_runner::{CommandResult as Done, RowOutcome, commands::Output};
 
 use super::{Ending, Outcome, response::loads};
 use crate::errors::{self, Subject};
 
 /// How a command ended, as the engine holds it. Its result shares it.
 struct Ended {
-    ended: RunOutcome<Done>,
+    ended: RowOutcome<Done>,
     /// What it printed is text to the program.
     as_text: bool,
     /// Read once: behind the first mebibyte it is in a file.
@@ -40,7 +40,7 @@ pub struct CommandResult(Arc<Ended>);
 impl CommandOutcome {
     pub fn object<'py>(
         py: Python<'py>,
-        ended: RunOutcome<Done>,
+        ended: RowOutcome<Done>,
         item: Option<Bound<'py, PyAny>>,
         as_text: bool,
     ) -> PyResult<Bound<'py, Self>> {

@@ -3,13 +3,13 @@
 use std::{path::Path, sync::Arc};
 
 use pyo3::{PyClassInitializer, exceptions::PyAttributeError, prelude::*, types::PyDict};
-use unisono_runner::{DigestResult, Outcome as RunOutcome};
+use unisono_runner::{DigestResult, RowOutcome};
 
 use super::{Ending, Outcome};
 use crate::errors::{self, Subject};
 
 /// How a file ended, as the engine holds it. Its digest shares it.
-type Ended = RunOutcome<DigestResult>;
+type Ended = RowOutcome<DigestResult>;
 
 /// How one file ended.
 #[pyclass(frozen, extends = Outcome, module = "unisono")]

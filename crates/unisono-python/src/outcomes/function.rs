@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use pyo3::{PyClassInitializer, prelude::*, types::PyDict};
-use unisono_runner::{Outcome as RunOutcome, Returned};
+use unisono_runner::{Returned, RowOutcome};
 
 use super::{Ending, Outcome};
 use crate::errors::{self, Subject};
 
-type Ended = RunOutcome<Returned<Py<PyAny>>>;
+type Ended = RowOutcome<Returned<Py<PyAny>>>;
 
 /// How the call for one item ended.
 #[pyclass(frozen, extends = Outcome, generic, module = "unisono")]

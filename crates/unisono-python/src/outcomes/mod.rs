@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use pyo3::{prelude::*, sync::PyOnceLock};
 use unisono_core::{Effect, OutcomeKind, printable};
-use unisono_runner::Outcome as Ended;
+use unisono_runner::RowOutcome as Ended;
 
 pub use command::{CommandOutcome, CommandResult};
 pub use fetch::{FetchOutcome, error_of};

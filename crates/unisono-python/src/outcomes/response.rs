@@ -15,7 +15,7 @@ use unisono_runner::Fetched;
 use crate::errors;
 
 /// How a request ended, as the engine holds it: an outcome and its response share it.
-pub(super) type Ended = unisono_runner::Outcome<Fetched>;
+pub(super) type Ended = unisono_runner::RowOutcome<Fetched>;
 
 /// An answer.
 #[pyclass(frozen, module = "unisono")]
