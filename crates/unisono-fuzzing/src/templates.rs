@@ -1,12 +1,12 @@
 //! Templates of addresses, paths and texts, with the ranges and lists in them.
 
 use percent_encoding::percent_decode_str;
-use unisono_runner::{Fields, NoFields, Template};
+use unisono_runner::{NoFields, RowFields, Template};
 
 /// Every column has the same value.
 struct Same<'a>(&'a str);
 
-impl Fields for Same<'_> {
+impl RowFields for Same<'_> {
     fn field(&self, _name: &str) -> Result<&str, String> {
         Ok(self.0)
     }

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use crate::{
     Row,
     input::{Batcher, Format, RowBatch, Rows, Unmarked, check_table},
-    row::{Fields, Json, LineNumber, Maker, RowOrigin},
+    row::{LineNumber, Maker, RowFields, RowJson, RowOrigin},
 };
 
 /// Bytes as an input of lines, of a table or of JSON, by the first of them: whatever they are, each line that is not
@@ -56,11 +56,11 @@ struct Every {
 impl Maker for Every {
     type Call = usize;
 
-    fn make(&self, fields: &dyn Fields, origin: RowOrigin, push: &mut dyn FnMut(Row<usize>) -> bool) {
+    fn make(&self, fields: &dyn RowFields, origin: RowOrigin, push: &mut dyn FnMut(Row<usize>) -> bool) {
         let named = ["line", "url", "a"].iter().filter_map(|name| fields.field(name).ok()).map(str::len).sum::<usize>();
         let json = match fields.json() {
-            Some(Json::Text(text)) => text.len(),
-            Some(Json::Object(members)) => members.values().map(|value| value.get().len()).sum(),
+            Some(RowJson::Text(text)) => text.len(),
+            Some(RowJson::Object(members)) => members.values().map(|value| value.get().len()).sum(),
             None => 0,
         };
         let own = crate::RowRequest::of(fields).map(|_| 0);

@@ -70,7 +70,7 @@ pub use ledger::Listing;
 pub use outcome::RowOutcome;
 pub use outlet::{Inlet, Intake, Notifier, Outlet, Taken, Taker, inlet, outlet};
 pub use report::{KeyReport, Report};
-pub use row::{Fields, Json, LineNumber, Maker, NoFields, Row, RowIndex, RowOrigin};
+pub use row::{LineNumber, Maker, NoFields, Row, RowFields, RowIndex, RowJson, RowOrigin};
 pub use run::{Frame, Output, cores};
 pub use saves::Saving;
 pub use stages::Halting;

@@ -105,7 +105,7 @@ impl fmt::Display for RowOrigin {
 }
 
 /// The fields of a row, by name.
-pub trait Fields {
+pub trait RowFields {
     /// A field's text.
     ///
     /// # Errors
@@ -118,14 +118,14 @@ pub trait Fields {
     }
 
     /// The row as JSON, where it is.
-    fn json(&self) -> Option<Json<'_>> {
+    fn json(&self) -> Option<RowJson<'_>> {
         None
     }
 }
 
 /// A row of JSON.
 #[derive(Clone, Copy)]
-pub enum Json<'a> {
+pub enum RowJson<'a> {
     /// A string.
     Text(&'a str),
     /// An object's members, as they are written.
@@ -133,7 +133,7 @@ pub enum Json<'a> {
 }
 
 /// Its names alone: a password may be in any value.
-impl fmt::Debug for Json<'_> {
+impl fmt::Debug for RowJson<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(text) => f.debug_tuple("Text").field(&redacted(text)).finish(),
@@ -145,7 +145,7 @@ impl fmt::Debug for Json<'_> {
 /// A row without fields.
 pub struct NoFields;
 
-impl Fields for NoFields {
+impl RowFields for NoFields {
     fn field(&self, name: &str) -> Result<&str, String> {
         Err(format!("no column `{name}`: there is no input to take it from (give one with --from)"))
     }
@@ -157,7 +157,7 @@ pub trait Maker: Send + 'static {
     type Call;
 
     /// Makes all rows that one record stands for, in order, until `push` returns false.
-    fn make(&self, fields: &dyn Fields, origin: RowOrigin, push: &mut dyn FnMut(Row<Self::Call>) -> bool);
+    fn make(&self, fields: &dyn RowFields, origin: RowOrigin, push: &mut dyn FnMut(Row<Self::Call>) -> bool);
 
     /// How many rows one record is.
     fn combinations(&self) -> u64 {

@@ -13,7 +13,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use unisono_core::redacted;
 
-use crate::row::{Fields, NoFields};
+use crate::row::{NoFields, RowFields};
 
 /// A template, parsed once.
 #[derive(Clone)]
@@ -138,7 +138,7 @@ impl Template {
     ///
     /// # Errors
     /// When a column is missing or cannot stand where it should.
-    pub fn render(&self, fields: &dyn Fields, combination: u64) -> Result<String, String> {
+    pub fn render(&self, fields: &dyn RowFields, combination: u64) -> Result<String, String> {
         let mut text = String::with_capacity(64);
         let mut left = combination;
         // The last choice turns fastest.
@@ -348,7 +348,7 @@ mod tests {
 
     struct One(&'static str, String);
 
-    impl Fields for One {
+    impl RowFields for One {
         fn field(&self, name: &str) -> Result<&str, String> {
             if name == self.0 { Ok(&self.1) } else { Err(format!("no column `{name}`")) }
         }

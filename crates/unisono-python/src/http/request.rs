@@ -6,7 +6,7 @@ use pyo3::{
     types::{PyBytes, PyDict, PyMapping, PyString},
 };
 use unisono_core::redacted;
-use unisono_runner::{Defaults, FetchCall, Fields, NoFields, Row, RowOrigin, RowRequest};
+use unisono_runner::{Defaults, FetchCall, NoFields, Row, RowFields, RowOrigin, RowRequest};
 
 use crate::{
     errors,
@@ -114,7 +114,7 @@ pub fn row(item: &Bound<'_, PyAny>, defaults: &Defaults, line: u64) -> PyResult<
 
 struct Columns(Vec<(String, String)>);
 
-impl Fields for Columns {
+impl RowFields for Columns {
     fn field(&self, name: &str) -> Result<&str, String> {
         let found = self.0.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_str()).ok_or_else(|| format!("no member `{name}`"))

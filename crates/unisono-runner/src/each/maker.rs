@@ -20,7 +20,7 @@ use super::{
 use crate::{
     Error,
     input::{Batcher, LONGEST, RowBatch, Stopped, on_thread, open, read_line},
-    row::{Fields, LineNumber, Maker, Row, RowOrigin},
+    row::{LineNumber, Maker, Row, RowFields, RowOrigin},
 };
 
 /// Makes commands of rows.
@@ -93,7 +93,7 @@ impl EachMaker {
         EachCall::new(self.recipe.clone(), values, None)
     }
 
-    fn of_fields(&self, fields: &dyn Fields) -> Result<EachCall, String> {
+    fn of_fields(&self, fields: &dyn RowFields) -> Result<EachCall, String> {
         let column = |name: &String| Ok((name.clone(), fields.field(name)?.as_bytes().to_vec()));
         let columns = self.columns.iter().map(column).collect::<Result<_, String>>()?;
         let values = fields.line().into_iter().flat_map(|line| self.parted(line)).collect();
@@ -124,7 +124,7 @@ impl EachMaker {
 impl Maker for EachMaker {
     type Call = EachCall;
 
-    fn make(&self, fields: &dyn Fields, origin: RowOrigin, push: &mut dyn FnMut(Row<EachCall>) -> bool) {
+    fn make(&self, fields: &dyn RowFields, origin: RowOrigin, push: &mut dyn FnMut(Row<EachCall>) -> bool) {
         if self.sources.is_empty() {
             push(Row { id: None, origin, call: self.of_fields(fields) });
             return;

@@ -9,7 +9,7 @@ use unisono_http::{Request, Trail, Url, basic_authorization, request_header};
 
 use super::{FetchCall, Login, Netrc, RowRequest, paginate::Visited};
 use crate::{
-    row::{Fields, Maker, Row, RowOrigin},
+    row::{Maker, Row, RowFields, RowOrigin},
     template::Template,
 };
 
@@ -49,7 +49,7 @@ impl fmt::Debug for Defaults {
 
 impl Defaults {
     /// Makes one call of a row.
-    pub fn row(&self, fields: &dyn Fields, row: &RowRequest, combination: u64, origin: RowOrigin) -> Row<FetchCall> {
+    pub fn row(&self, fields: &dyn RowFields, row: &RowRequest, combination: u64, origin: RowOrigin) -> Row<FetchCall> {
         let id = match (&row.id, &self.id) {
             (Some(id), _) => Ok(Some(id.as_str().into())),
             (None, Some(template)) => template.render(fields, combination).map(|id| Some(id.into())),
@@ -64,7 +64,7 @@ impl Defaults {
         }
     }
 
-    fn call(&self, fields: &dyn Fields, row: &RowRequest, combination: u64) -> Result<FetchCall, String> {
+    fn call(&self, fields: &dyn RowFields, row: &RowRequest, combination: u64) -> Result<FetchCall, String> {
         let mut url = self.url(fields, row, combination)?;
         if !row.params.is_empty() {
             url = with_params(&url, &row.params)?;
@@ -113,7 +113,7 @@ impl Defaults {
         })
     }
 
-    fn url(&self, fields: &dyn Fields, row: &RowRequest, combination: u64) -> Result<Url, String> {
+    fn url(&self, fields: &dyn RowFields, row: &RowRequest, combination: u64) -> Result<Url, String> {
         let rendered;
         let text = match (&row.url, &self.address) {
             (Some(url), _) => url,
@@ -136,7 +136,7 @@ impl Defaults {
 impl Maker for Defaults {
     type Call = FetchCall;
 
-    fn make(&self, fields: &dyn Fields, origin: RowOrigin, push: &mut dyn FnMut(Row<FetchCall>) -> bool) {
+    fn make(&self, fields: &dyn RowFields, origin: RowOrigin, push: &mut dyn FnMut(Row<FetchCall>) -> bool) {
         let row = match RowRequest::of(fields) {
             Ok(own) => own,
             Err(why) => {

@@ -12,7 +12,7 @@ use unisono_core::redacted;
 
 use crate::{
     input::jsonl::{column, not_json},
-    row::{Fields, Json},
+    row::{RowFields, RowJson},
 };
 
 /// What a row says for itself.
@@ -52,11 +52,11 @@ impl fmt::Debug for RowRequest {
 
 impl RowRequest {
     /// What the row's JSON says; nothing where it is not JSON.
-    pub(crate) fn of(fields: &dyn Fields) -> Result<Self, String> {
+    pub(crate) fn of(fields: &dyn RowFields) -> Result<Self, String> {
         match fields.json() {
             None => Ok(Self::default()),
-            Some(Json::Text(url)) => Ok(Self { url: Some(url.to_owned()), ..Self::default() }),
-            Some(Json::Object(members)) => from_members(members),
+            Some(RowJson::Text(url)) => Ok(Self { url: Some(url.to_owned()), ..Self::default() }),
+            Some(RowJson::Object(members)) => from_members(members),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{
     batches::Stopped,
     reading::{Rows, for_each_line},
 };
-use crate::row::{Fields, Json, Maker};
+use crate::row::{Maker, RowFields, RowJson};
 
 pub(super) fn read<M: Maker>(reader: impl Read, rows: &mut Rows<M>) -> Result<(), Stopped> {
     for_each_line(reader, b'\n', |number, line| {
@@ -25,7 +25,7 @@ pub(super) fn read<M: Maker>(reader: impl Read, rows: &mut Rows<M>) -> Result<()
     })
 }
 
-fn parse<'a>(text: &'a str) -> Result<Box<dyn Fields + 'a>, serde_json::Error> {
+fn parse<'a>(text: &'a str) -> Result<Box<dyn RowFields + 'a>, serde_json::Error> {
     Ok(match text.starts_with('"') {
         true => Box::new(StringRow(serde_json::from_str(text)?)),
         false => {
@@ -39,7 +39,7 @@ fn parse<'a>(text: &'a str) -> Result<Box<dyn Fields + 'a>, serde_json::Error> {
 /// A string alone.
 struct StringRow(String);
 
-impl Fields for StringRow {
+impl RowFields for StringRow {
     fn field(&self, name: &str) -> Result<&str, String> {
         match name {
             "line" | "url" => Ok(&self.0),
@@ -51,8 +51,8 @@ impl Fields for StringRow {
         Some(self.0.as_bytes())
     }
 
-    fn json(&self) -> Option<Json<'_>> {
-        Some(Json::Text(&self.0))
+    fn json(&self) -> Option<RowJson<'_>> {
+        Some(RowJson::Text(&self.0))
     }
 }
 
@@ -62,7 +62,7 @@ struct ObjectRow<'a> {
     columns: BTreeMap<String, Result<String, &'static str>>,
 }
 
-impl Fields for ObjectRow<'_> {
+impl RowFields for ObjectRow<'_> {
     fn field(&self, name: &str) -> Result<&str, String> {
         match self.columns.get(name) {
             Some(Ok(text)) => Ok(text),
@@ -71,8 +71,8 @@ impl Fields for ObjectRow<'_> {
         }
     }
 
-    fn json(&self) -> Option<Json<'_>> {
-        Some(Json::Object(&self.members))
+    fn json(&self) -> Option<RowJson<'_>> {
+        Some(RowJson::Object(&self.members))
     }
 }
 

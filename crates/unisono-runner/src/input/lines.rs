@@ -6,7 +6,7 @@ use super::{
     batches::Stopped,
     reading::{Rows, for_each_line},
 };
-use crate::row::{Fields, Maker};
+use crate::row::{Maker, RowFields};
 
 pub(super) fn read<M: Maker>(reader: impl Read, delimiter: u8, rows: &mut Rows<M>) -> Result<(), Stopped> {
     let whole = rows.maker.takes_lines_whole();
@@ -37,7 +37,7 @@ fn strange(text: &str) -> Option<&'static str> {
 
 struct LineRow<'a>(&'a [u8]);
 
-impl Fields for LineRow<'_> {
+impl RowFields for LineRow<'_> {
     fn field(&self, name: &str) -> Result<&str, String> {
         match name {
             "line" | "url" => std::str::from_utf8(self.0).map_err(|_| "the line is not UTF-8".to_owned()),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::batches::{Batcher, Stopped};
-use crate::row::{Fields, LineNumber, Maker, Row, RowOrigin};
+use crate::row::{LineNumber, Maker, Row, RowFields, RowOrigin};
 
 /// Takes rows from a reader of some format.
 pub(crate) struct Rows<M: Maker> {
@@ -23,7 +23,7 @@ impl<M: Maker> Rows<M> {
     }
 
     /// All calls of one row.
-    pub(super) fn push(&mut self, line: u64, fields: &dyn Fields) -> Result<(), Stopped> {
+    pub(super) fn push(&mut self, line: u64, fields: &dyn RowFields) -> Result<(), Stopped> {
         let origin = RowOrigin { name: self.name.clone(), line: LineNumber::new(line) };
         let mut pushed = Ok(());
         self.maker.make(fields, origin, &mut |row| {

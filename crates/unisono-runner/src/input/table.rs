@@ -23,7 +23,7 @@ use super::{
     batches::Stopped,
     reading::{LONGEST, Rows, too_long},
 };
-use crate::row::{Fields, Maker};
+use crate::row::{Maker, RowFields};
 
 pub(super) fn read<M: Maker>(reader: impl Read, delimiter: u8, rows: &mut Rows<M>) -> Result<(), Stopped> {
     let mut reader = BufReader::with_capacity(1 << 16, reader);
@@ -296,7 +296,7 @@ struct TableRow<'a> {
     record: &'a Record,
 }
 
-impl Fields for TableRow<'_> {
+impl RowFields for TableRow<'_> {
     fn field(&self, name: &str) -> Result<&str, String> {
         let Some(at) = self.columns.get(name) else {
             let mut known: Vec<&str> = self.columns.keys().map(String::as_str).collect();
