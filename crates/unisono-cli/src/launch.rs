@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use unisono_core::{CancelToken, error_chain, format_duration, format_roughly, reactor::Reactor};
-use unisono_runner::{Error, Event, Gauge, KeyNews, Monitor, OnEvent, Report, Row, RowBatch};
+use unisono_runner::{Error, Gauge, KeyNews, Monitor, OnEvent, Report, Row, RowBatch, RunEvent};
 use unisono_sys::descriptors;
 
 use crate::{
@@ -57,13 +57,13 @@ pub fn on_event(show: &ShowArgs, terminal: &Terminal) -> Option<OnEvent> {
     let terminal = terminal.clone();
     let tell: OnEvent = Box::new(move |event| {
         match event {
-        Event::Retry(retry) => {
+        RunEvent::Retry(retry) => {
             let why = if retry.again.throttled { "throttled" } else { "retry" };
             let wait = retry.again.wait.as_secs_f64();
             let (id, attempt, reason) = (retry.id, retry.again.attempt, retry.reason);
             terminal.note(format!("{id}: {why} after attempt {attempt} in {wait:.2} s: {reason}"));
         }
-        Event::Peer(key, news) => terminal.note(match news {
+        RunEvent::Peer(key, news) => terminal.note(match news {
             KeyNews::Away { is_silent: false, .. } => {
                 format!("{key}: away; what is for it waits, and one attempt at a time looks for it")
             }

@@ -75,9 +75,9 @@ pub use run::{Frame, Output, cores};
 pub use saves::Saving;
 pub use stages::Halting;
 pub use sum::{
-    Bare, CheckVerdict, DigestResult, Expected, FileCall, FileTask, Files, Given, ManifestOut, Manifests, Outputs,
-    SumPlan, Tally, VerifyOptions, Way, path_rows, resolved, results_of, sum, sum_settings, tree_rows, verify_rows,
-    way_to_write,
+    Bare, CheckVerdict, DigestResult, Expected, FileCall, FileTask, Files, GivenPath, ManifestOut, ManifestTally,
+    Manifests, Outputs, SumPlan, VerifyOptions, Way, path_rows, resolved, results_of, sum, sum_settings, tree_rows,
+    verify_rows, way_to_write,
 };
 pub use template::Template;
 pub use top_errors::{ErrorCount, TopErrors};
@@ -87,4 +87,4 @@ pub use unisono_files as file_tools;
 pub use unisono_hash as hash;
 pub use unisono_http as http_client;
 pub use unisono_journal::{Again, Identity, Mode, Open, Repeats};
-pub use work::{Call, Done, Event, OnEvent, Retry};
+pub use work::{Call, Done, OnEvent, Retry, RunEvent};

@@ -192,7 +192,7 @@ pub struct Retry<'a> {
 
 /// What happens while a run goes on, for the face that shows it.
 #[derive(Debug)]
-pub enum Event<'a> {
+pub enum RunEvent<'a> {
     /// An item is tried again.
     Retry(Retry<'a>),
     /// There is something new about what this key stands for: a host.
@@ -200,7 +200,7 @@ pub enum Event<'a> {
 }
 
 /// Called for each event.
-pub type OnEvent = Box<dyn Fn(Event<'_>)>;
+pub type OnEvent = Box<dyn Fn(RunEvent<'_>)>;
 
 /// Work as a job of the engine: what may take effect is noted before it starts, and retries are told.
 pub(crate) struct WorkJob<W> {
@@ -244,14 +244,14 @@ impl<W: Work> Job for WorkJob<W> {
 
     fn peer_news(&self, key: &str, news: &KeyNews) {
         if let Some(on_event) = &self.on_event {
-            on_event(Event::Peer(key, news));
+            on_event(RunEvent::Peer(key, news));
         }
     }
 
     fn again(&self, item: &Self::Item, last: &Self::Value, again: Again) {
         if let Some(on_event) = &self.on_event {
             let reason = last.error().map_or_else(String::new, |(_, message)| message);
-            on_event(Event::Retry(Retry { id: &item.name(), reason: &reason, again }));
+            on_event(RunEvent::Retry(Retry { id: &item.name(), reason: &reason, again }));
         }
     }
 }

@@ -7,13 +7,13 @@ use std::{
 };
 
 use unisono_runner::{
-    FileCall, FileTask, Given, Inlet, Notifier, Outputs, Row, RowBatch, RowOrigin,
+    FileCall, FileTask, GivenPath, Inlet, Notifier, Outputs, Row, RowBatch, RowOrigin,
     file_tools::{Known, WalkOptions},
     hash::Algorithm,
     inlet, path_rows,
 };
 
-fn start() -> (Inlet<Given>, tokio::sync::mpsc::Receiver<RowBatch<FileCall>>, mpsc::Receiver<()>) {
+fn start() -> (Inlet<GivenPath>, tokio::sync::mpsc::Receiver<RowBatch<FileCall>>, mpsc::Receiver<()>) {
     let (sender, notified) = mpsc::channel();
     let sender = Mutex::new(sender);
     // The receiver may have gone when the last notification comes.
@@ -25,8 +25,8 @@ fn start() -> (Inlet<Given>, tokio::sync::mpsc::Receiver<RowBatch<FileCall>>, mp
     (inlet, rows, notified)
 }
 
-fn row(line: u64, path: Result<PathBuf, String>) -> Row<Given> {
-    let call = path.map(|path| Given { path, is_named: true });
+fn row(line: u64, path: Result<PathBuf, String>) -> Row<GivenPath> {
+    let call = path.map(|path| GivenPath { path, is_named: true });
     Row { id: None, origin: RowOrigin::of_item(line), call }
 }
 

@@ -13,7 +13,7 @@ use pyo3::{
 };
 use unisono_core::{Limits, Rate, RetryPolicy};
 use unisono_runner::{
-    DigestResult, Feed, FileCall, Given, Identity, Outlet, Outputs, Row, RowOrigin, RowOutcome, Settings, SumPlan,
+    DigestResult, Feed, FileCall, GivenPath, Identity, Outlet, Outputs, Row, RowOrigin, RowOutcome, Settings, SumPlan,
     VerifyOptions,
     file_tools::{FilesOptions, Hidden, WalkOptions},
     hash::Algorithm,
@@ -33,14 +33,14 @@ use crate::{
 struct FileFace;
 
 impl Face for FileFace {
-    type Asked = Given;
+    type Asked = GivenPath;
     type Done = DigestResult;
 
-    fn row(&self, item: &Bound<'_, PyAny>, line: u64) -> PyResult<Row<Given>> {
+    fn row(&self, item: &Bound<'_, PyAny>, line: u64) -> PyResult<Row<GivenPath>> {
         // What a walk of ours has come upon was not named by anybody.
         let is_named = !item.is_instance_of::<Found>();
         let path = errors::blame(item.py(), path_of(item))?;
-        let call = path.map(|path| Given { path, is_named }).map_err(|error| format!("not a path: {error}"));
+        let call = path.map(|path| GivenPath { path, is_named }).map_err(|error| format!("not a path: {error}"));
         Ok(Row { id: None, origin: RowOrigin::of_item(line), call })
     }
 

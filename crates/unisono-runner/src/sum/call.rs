@@ -8,7 +8,7 @@ use unisono_hash::{Algorithm, Digest};
 use unisono_journal::{Members, Repeat};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::manifests::Tally;
+use super::manifests::ManifestTally;
 use crate::work::{Call, Done};
 
 /// What a row asks for.
@@ -56,7 +56,7 @@ pub struct Expected {
     /// It was there a moment ago; looked at where it may be missing.
     pub was_there: bool,
     /// The manifest that says so.
-    pub tally: Arc<Tally>,
+    pub tally: Arc<ManifestTally>,
 }
 
 /// The same digits as the digest of two algorithms.

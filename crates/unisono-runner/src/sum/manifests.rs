@@ -15,11 +15,11 @@ use crate::row::RowOrigin;
 
 /// Manifests that are checked, in order.
 #[derive(Debug, Clone, Default)]
-pub struct Manifests(Arc<[Arc<Tally>]>);
+pub struct Manifests(Arc<[Arc<ManifestTally>]>);
 
 /// What one manifest came to. Counted by the thread that reads it and by the run.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct ManifestTally {
     name: Arc<str>,
     entries: AtomicU64,
     malformed: AtomicU64,
@@ -48,10 +48,10 @@ pub struct CheckVerdict {
 
 impl Manifests {
     pub(super) fn new(names: impl Iterator<Item = Arc<str>>) -> Self {
-        Self(names.map(|name| Arc::new(Tally { name, ..Tally::default() })).collect())
+        Self(names.map(|name| Arc::new(ManifestTally { name, ..ManifestTally::default() })).collect())
     }
 
-    pub(super) fn tallies(&self) -> &[Arc<Tally>] {
+    pub(super) fn tallies(&self) -> &[Arc<ManifestTally>] {
         &self.0
     }
 
@@ -65,7 +65,7 @@ impl Manifests {
     }
 }
 
-impl Tally {
+impl ManifestTally {
     pub(super) fn add_malformed(&self, origin: &RowOrigin, why: &str) {
         self.malformed.fetch_add(1, Relaxed);
         self.first_malformed.get_or_init(|| format!("{origin}: {why}"));

@@ -20,10 +20,10 @@ use render::render;
 use work::SumWork;
 
 pub use call::{Bare, DigestResult, Expected, FileCall, FileTask};
-pub use manifests::{CheckVerdict, Manifests, Tally};
+pub use manifests::{CheckVerdict, ManifestTally, Manifests};
 pub use outputs::{Outputs, Way, resolved, results_of, way_to_write};
 pub use plan::{ManifestOut, SumPlan, sum_settings};
-pub use rows::{Given, VerifyOptions, path_rows, tree_rows, verify_rows};
+pub use rows::{GivenPath, VerifyOptions, path_rows, tree_rows, verify_rows};
 pub use unisono_files::Files;
 
 /// Runs a plan to its end, or until the token says stop, and accounts for every file.

@@ -23,7 +23,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::{
     call::{Bare, Expected, FileCall, FileTask},
-    manifests::{Manifests, Tally},
+    manifests::{ManifestTally, Manifests},
     outputs::{Outputs, folder_of},
 };
 use crate::{
@@ -73,7 +73,7 @@ pub fn tree_rows(
 /// # Errors
 /// When a glob is none, or there is no thread for it.
 pub fn path_rows(
-    mut paths: Intake<Given>,
+    mut paths: Intake<GivenPath>,
     options: WalkOptions,
     algorithms: Arc<[Algorithm]>,
     outputs: Outputs,
@@ -91,7 +91,7 @@ pub fn path_rows(
             };
             for Row { id, origin, call } in rows {
                 match call {
-                    Ok(Given { path, is_named }) => tree.push(path, is_named, &origin, out)?,
+                    Ok(GivenPath { path, is_named }) => tree.push(path, is_named, &origin, out)?,
                     Err(why) => out.borrow_mut().push(Row { id, origin, call: Err(why) })?,
                 }
             }
@@ -101,7 +101,7 @@ pub fn path_rows(
 
 /// A path that a program gives.
 #[derive(Debug)]
-pub struct Given {
+pub struct GivenPath {
     /// Where.
     pub path: PathBuf,
     /// It was named, and not found by a walk of ours: what is no regular file is meant to be read.
@@ -208,7 +208,7 @@ pub fn verify_rows(paths: &[PathBuf], mut options: VerifyOptions) -> Result<(Fil
 fn push_manifest(
     name: &Arc<str>,
     mut lines: impl Read,
-    tally: &Arc<Tally>,
+    tally: &Arc<ManifestTally>,
     options: &VerifyOptions,
     listed: &mut Listed,
     out: &FileBatcher,
