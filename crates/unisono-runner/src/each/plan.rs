@@ -33,7 +33,7 @@ pub struct EachPlan {
     pub pressure: Option<Pressure>,
     /// Sees output as it comes.
     pub tagged: Option<Tagged>,
-    /// This process has no children but these commands; see [`CommandsOptions::sole`].
+    /// This process has no children but these commands; see [`sole`](unisono_commands::CommandsOptions::sole).
     pub sole: bool,
     /// What every command passes when it is started.
     pub gate: Gate,
