@@ -3,8 +3,8 @@
 //! A function is a word (`echo`, `meet`, ...) that `worker.rs` knows. A worker that *meets* comes to a socket of the
 //! test's and does what it is told there, so a test knows what a worker is at without waiting for time to pass.
 //!
-//! `zygote` and `worker` are tests by name alone, so that the harness of the test's program starts them; nobody runs
-//! them but a pool, so they are ignored.
+//! `zygote` and `worker` are tests by name alone, so that the harness of the test's program starts them; only a
+//! pool runs them, so they are ignored.
 
 // Each of the tests' programs needs its own part of it.
 #![allow(dead_code)]
