@@ -21,7 +21,7 @@
 use std::{
     error::Error as StdError,
     fmt, io,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     thread,
 };
 
@@ -62,10 +62,7 @@ impl Reactor {
     ) -> Result<(), StartError> {
         // Made here, where a failure can still be returned.
         let runtime = runtime()?;
-        let run = move || {
-            let end = catch_unwind(AssertUnwindSafe(|| run(runtime, work))).map_err(|_| Panicked);
-            over(end);
-        };
+        let run = move || over(run(runtime, work).map_err(|_| Panicked));
         thread::Builder::new().name(self.name.into()).spawn(run).map(drop).map_err(StartError::Thread)
     }
 
@@ -82,7 +79,7 @@ impl Reactor {
     /// assert_eq!(Reactor::run_here(|| async { 1 + 1 }).unwrap(), 2);
     /// ```
     pub fn run_here<F: Future>(work: impl FnOnce() -> F) -> Result<F::Output, StartError> {
-        Ok(run(runtime()?, work))
+        Ok(run(runtime()?, work).unwrap_or_else(|panic| resume_unwind(panic)))
     }
 }
 
@@ -90,11 +87,12 @@ fn runtime() -> Result<Runtime, StartError> {
     Builder::new_current_thread().enable_all().build().map_err(StartError::Reactor)
 }
 
-fn run<F: Future>(runtime: Runtime, work: impl FnOnce() -> F) -> F::Output {
+fn run<F: Future>(runtime: Runtime, work: impl FnOnce() -> F) -> thread::Result<F::Output> {
     // Made within, so that what it makes at once (sockets, timers) finds the reactor.
-    let output = runtime.block_on(async { work().await });
+    let end = catch_unwind(AssertUnwindSafe(|| runtime.block_on(async { work().await })));
+    // After a panic as well: a runtime that is merely dropped waits for the threads that still block.
     runtime.shutdown_background();
-    output
+    end
 }
 
 /// Why an engine could not begin.
@@ -179,6 +177,24 @@ mod tests {
             begins.await.unwrap();
         };
         Reactor::run_here(work).unwrap();
+        drop(hold);
+    }
+
+    #[test]
+    fn a_panic_is_handed_over_even_when_a_thread_still_blocks() {
+        let (sender, ends) = mpsc::channel();
+        let (hold, held) = mpsc::channel::<()>();
+        let work = || async move {
+            let (begun, begins) = tokio::sync::oneshot::channel();
+            let _left = spawn_blocking(move || {
+                begun.send(()).unwrap();
+                held.recv()
+            });
+            begins.await.unwrap();
+            panic!("on purpose")
+        };
+        Reactor::thread("home").start(work, move |end: Result<(), _>| sender.send(end).unwrap()).unwrap();
+        assert_eq!(ends.recv_timeout(Duration::from_secs(10)), Ok(Err(Panicked)));
         drop(hold);
     }
 
