@@ -56,9 +56,9 @@ mod _native {
     #[pymodule_export]
     use super::http::request::Request;
     #[pymodule_export]
-    use super::limiter::wait::{Notice, PlaceWait};
+    use super::limiter::wait::PlaceWait;
     #[pymodule_export]
-    use super::limiter::{Held, LimiterCore, stop_clocks};
+    use super::limiter::{Held, LimiterCore, Notice, stop_clocks};
     #[pymodule_export]
     use super::notifier::Notifier;
     #[pymodule_export]

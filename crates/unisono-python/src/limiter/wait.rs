@@ -6,10 +6,7 @@
 
 use std::{
     mem,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use pyo3::{
@@ -17,103 +14,14 @@ use pyo3::{
     exceptions::{PyRuntimeError, PyStopIteration},
     intern,
     prelude::*,
-    types::PyTuple,
 };
 use unisono_batch::Visit;
 
 use crate::{
-    limiter::{LimiterCore, Shared},
+    limiter::core::{LimiterCore, Notice, Shared, Waiter, quietly},
     queue::wait::thrown,
-    queue::wake::{Parker, resolve, running_loop},
+    queue::wake::running_loop,
 };
-
-/// How a caller is woken.
-pub enum Waiter {
-    /// A thread.
-    Thread(Parker),
-    /// A coroutine.
-    Task {
-        /// Where it runs.
-        event_loop: Py<PyAny>,
-        /// What it waits for.
-        future: Py<PyAny>,
-        /// Resolves the future, on its loop.
-        notice: Py<Notice>,
-    },
-}
-
-impl Waiter {
-    /// Fails when the loop is closed.
-    pub fn wake(&self, py: Python<'_>) -> PyResult<()> {
-        match self {
-            Self::Thread(parker) => {
-                parker.unpark();
-                Ok(())
-            }
-            Self::Task { event_loop, future, notice } => {
-                let event_loop = event_loop.bind(py);
-                if running_loop(py)?.is_some_and(|running| running.is(event_loop)) {
-                    notice.get().deliver();
-                    return resolve(future.bind(py));
-                }
-                event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (notice,)).map(drop)
-            }
-        }
-    }
-
-    /// For the garbage collector.
-    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self {
-            Self::Thread(_) => Ok(()),
-            Self::Task { event_loop, future, notice } => {
-                visit.call(event_loop)?;
-                visit.call(future)?;
-                visit.call(notice)
-            }
-        }
-    }
-}
-
-/// Something that a loop is to call. When it is dropped instead, the place that it was about goes to the next one.
-#[pyclass(frozen, module = "unisono._native")]
-pub struct Notice {
-    shared: Arc<Shared>,
-    visit: Visit,
-    /// What it resolves; `None` for one that follows a future and only sees that its loop goes on.
-    future: Option<Py<PyAny>>,
-    delivered: AtomicBool,
-}
-
-impl Notice {
-    fn new(shared: &Arc<Shared>, visit: Visit, future: Option<Py<PyAny>>) -> Self {
-        Self { shared: shared.clone(), visit, future, delivered: AtomicBool::new(false) }
-    }
-
-    fn deliver(&self) {
-        self.delivered.store(true, Ordering::Relaxed);
-    }
-}
-
-#[pymethods]
-impl Notice {
-    #[pyo3(signature = (*_future))]
-    fn __call__(&self, py: Python<'_>, _future: &Bound<'_, PyTuple>) -> PyResult<()> {
-        self.deliver();
-        self.future.as_ref().map_or(Ok(()), |future| resolve(future.bind(py)))
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.future.as_ref().map_or(Ok(()), |future| visit.call(future))
-    }
-}
-
-impl Drop for Notice {
-    fn drop(&mut self) {
-        if !self.delivered.load(Ordering::Relaxed) {
-            quietly(|py| self.shared.give_up_unheard(py, self.visit));
-        }
-    }
-}
 
 /// What a coroutine that waited for a place returns.
 pub enum WaitResult {
@@ -281,15 +189,4 @@ impl Drop for PlaceWait {
         // A task that nobody waits for any more is dropped as it is. At the end of the interpreter nobody waits.
         quietly(|py| self.close(py));
     }
-}
-
-/// For what happens as something is dropped: an exception that is under way there goes on.
-fn quietly(call: impl FnOnce(Python<'_>)) {
-    Python::try_attach(|py| {
-        let under_way = PyErr::take(py);
-        call(py);
-        if let Some(error) = under_way {
-            error.restore(py);
-        }
-    });
 }
