@@ -24,7 +24,7 @@ from collections.abc import AsyncIterable, Iterable, Mapping
 from typing import Any, Literal, TypeAlias, Unpack, overload
 
 from unisono import _native
-from unisono._batches.batch import Batch, Work
+from unisono._batches.batch import Batch, BatchWork
 from unisono._batches.display import Progress
 from unisono._native import CommandOutcome
 from unisono._options import CommandOptions, Part, RunOptions
@@ -185,6 +185,8 @@ def _is_text(command: object) -> bool:
     return isinstance(command, str | bytes)
 
 
-def _work(template: Argv | str | None) -> Work[CommandOutcome[Any]]:
+def _work(template: Argv | str | None) -> BatchWork[CommandOutcome[Any]]:
     start = functools.partial(_native.commands, template)
-    return Work(start=start, noun="commands", counted=True, limit=_native.default_threads(), key="key", is_plain=True)
+    return BatchWork(
+        start=start, noun="commands", counted=True, limit=_native.default_threads(), key="key", is_plain=True
+    )

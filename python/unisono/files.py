@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from unisono import _native
-from unisono._batches.batch import Batch, Work
+from unisono._batches.batch import Batch, BatchWork
 from unisono._batches.display import Progress
 from unisono._batches.given import many, refuse_own_output
 from unisono._functions.batch import batch
@@ -137,7 +137,7 @@ def verify(
     """
     reads = tuple(many(_several(manifests), "manifests"))
     start = functools.partial(_native.verify, list(reads), extra=list(many(_several(extra), "extra")))
-    work = Work(start=start, noun="manifests", counted=False, limit=_THREADS, reads=reads)
+    work = BatchWork(start=start, noun="manifests", counted=False, limit=_THREADS, reads=reads)
     return Batch(work, (), progress=progress, options=options)
 
 
@@ -183,4 +183,4 @@ def _several(paths: AnyPath | _Paths) -> list[AnyPath] | _Paths:
 
 
 _THREADS = _native.default_threads()
-_DIGEST = Work(start=_native.digest, noun="paths", counted=False, limit=_THREADS)
+_DIGEST = BatchWork(start=_native.digest, noun="paths", counted=False, limit=_THREADS)

@@ -151,7 +151,7 @@ def test_a_scheduler_that_goes_ends_the_batch_with_every_item_accounted_for(tmp_
 
 
 def order(number, items, *, token=None, settled=0):
-    return _remote.Order(
+    return _remote.Submission(
         token=token or _remote.greet().token,
         executor="test",
         number=number,
@@ -284,7 +284,7 @@ def test_what_had_not_been_sent_when_its_worker_went_is_made_by_another():
     stages = []
     executor = _executor.ClusterExecutor(lambda inbox: stages.append(Rehearsal(inbox)) or stages[0])
     stage = stages[0]
-    gone, other = (_cluster.Place(name, name, 1) for name in ("gone", "other"))
+    gone, other = (_cluster.ClusterWorker(name, name, 1) for name in ("gone", "other"))
     stage.inbox.joined([gone])
     with executor:
         unsent = executor.submit(triple, 1)
@@ -303,11 +303,11 @@ def test_chunks_are_spread_evenly_and_grow_only_once_calls_are_known_to_be_quick
     stages = []
     executor = _executor.ClusterExecutor(lambda inbox: stages.append(Rehearsal(inbox)) or stages[0])
     stage = stages[0]
-    places = [_cluster.Place(name, name, 1) for name in ("one", "two")]
+    places = [_cluster.ClusterWorker(name, name, 1) for name in ("one", "two")]
 
     def answer(order, seconds):
         ends = [(position, True, cloudpickle.dumps(None)) for position in range(len(order.items))]
-        stage.inbox.answered(order.number, pickle.dumps(_remote.Answer(ends, [], seconds)))
+        stage.inbox.answered(order.number, pickle.dumps(_remote.ChunkResult(ends, [], seconds)))
 
     with executor:
         futures = [executor.submit(triple, number) for number in range(22)]

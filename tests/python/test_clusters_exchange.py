@@ -9,7 +9,7 @@ import pytest
 from support.processes import until
 from unisono import UsageError, _native
 from unisono.clusters import _bridge, _exchange, _remote, _remote_fetch
-from unisono.clusters._cluster import Inbox, Place
+from unisono.clusters._cluster import ClusterWorker, Inbox
 
 TOKEN = _remote.greet().token
 
@@ -157,8 +157,8 @@ class Scripted:
 
 def exchange(answers, *names):
     notes, cluster = Notes(), Scripted(answers)
-    places = [Place(name, name, 1) for name in names]
-    made = _exchange.Exchange(cluster, "test", Inbox(), places, b"", notes, "run")
+    places = [ClusterWorker(name, name, 1) for name in names]
+    made = _exchange.RemoteExchange(cluster, "test", Inbox(), places, b"", notes, "run")
     return made, notes, cluster, places
 
 

@@ -17,7 +17,7 @@ from typing import Any, Generic, Self, TypeVar, Unpack
 
 from unisono import _forks, _native, _shutdown
 from unisono._batches.display import Display, Progress
-from unisono._batches.feeding import Feed
+from unisono._batches.feeding import Feeder
 from unisono._batches.given import many, refuse_own_output
 from unisono._batches.listening import Listener
 from unisono._batches.report import Report
@@ -33,7 +33,7 @@ OutcomeT = TypeVar("OutcomeT", bound=Outcome[Any])
 
 
 @dataclass(frozen=True)
-class Work(Generic[OutcomeT]):
+class BatchWork(Generic[OutcomeT]):
     """What a kind of work is to its batches.
 
     Attributes:
@@ -70,7 +70,7 @@ class Batch(Generic[OutcomeT]):
 
     def __init__(
         self,
-        work: Work[OutcomeT],
+        work: BatchWork[OutcomeT],
         given: Iterable[Any] | AsyncIterable[Any] | queue.Queue[Any] | asyncio.Queue[Any],
         *,
         progress: Progress = False,
@@ -81,7 +81,7 @@ class Batch(Generic[OutcomeT]):
         self._options = dict(options)
         self._run: _native.Run[OutcomeT] | None = None
         self._starting = threading.Lock()
-        self._feed: Feed | None = None
+        self._feed: Feeder | None = None
         self._listener: Listener | None = None
         # What outcomes that are still to come were given for; none when outcomes are not taken.
         self._items: dict[int, Any] = {}
@@ -328,7 +328,9 @@ class Batch(Generic[OutcomeT]):
         self._listener = Listener(run)
         items = self._items if self._keeps_items else None
         limit = int(self._options.get("limit") or self._work.limit)
-        self._feed = Feed(self._given, self._work.noun, run, self._listener, items, self._returns, self._ahead(), limit)
+        self._feed = Feeder(
+            self._given, self._work.noun, run, self._listener, items, self._returns, self._ahead(), limit
+        )
         _running.add(self)
         if self._cancelled is not None:
             self._feed.stop()
@@ -369,7 +371,7 @@ class Batch(Generic[OutcomeT]):
         return self._work.start(keep_outcomes=keep_outcomes, **self._options)
 
     @property
-    def _fed(self) -> Feed:
+    def _fed(self) -> Feeder:
         assert self._feed is not None, "made with the run"
         return self._feed
 
@@ -502,11 +504,11 @@ def _numbers(run: _native.Run[Any]) -> dict[str, Any] | None:
         raise
 
 
-class _Program:
+class _ProgramState:
     ends = False
 
 
-_program = _Program()
+_program = _ProgramState()
 _running: weakref.WeakSet[Batch[Any]] = weakref.WeakSet()
 # Their batch is gone, but what they have started may take a moment to end. With the results file of each.
 _abandoned: dict[_native.Run[Any], str | None] = {}

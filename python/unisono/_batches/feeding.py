@@ -1,7 +1,7 @@
 """What a batch is given, on its way into the batch's run: from an iterable, an async iterable or a queue.
 
-A task that takes from an async iterable, and a thread that takes from a queue, hold the `Feed` and never the batch, so
-they do not keep a batch that nothing else holds: it stops them as it goes.
+A task that takes from an async iterable, and a thread that takes from a queue, hold the `Feeder` and never the batch,
+so they do not keep a batch that nothing else holds: it stops them as it goes.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from unisono._batches.returning import Returns
 from unisono._queue.queue import Queue
 from unisono.errors import RunError, UsageError
 
-__all__ = ["Feed"]
+__all__ = ["Feeder"]
 
 
-class Feed:
+class Feeder:
     """Pushes items as there is room for them.
 
     Args:

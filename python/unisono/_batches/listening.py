@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from unisono._forks import HomeProcess
 
-__all__ = ["Listener", "Watch", "on_loop"]
+__all__ = ["Listener", "LoopWatch", "on_loop"]
 
 
 class _Described(Protocol):
@@ -37,7 +37,7 @@ class _Ending(Protocol):
     def notifier(self) -> _Notifier | None: ...
 
 
-class Watch:
+class LoopWatch:
     """Calls when a descriptor becomes readable, as long as the loop runs.
 
     Args:
@@ -108,7 +108,7 @@ class Listener:
         self._source = source
         self._waiters: set[asyncio.Future[None]] = set()
         # One on each loop on which a task waits, or the last one on which a task did.
-        self._watches: tuple[Watch, ...] = ()
+        self._watches: tuple[LoopWatch, ...] = ()
         # Held to change the above, for no longer than that takes.
         self._lock = threading.Lock()
 
@@ -145,7 +145,7 @@ class Listener:
         if notifier is None:
             return False
         waited_on = {waiter.get_loop() for waiter in tuple(self._waiters)}
-        watch = Watch(loop, notifier, functools.partial(self._heard, notifier))
+        watch = LoopWatch(loop, notifier, functools.partial(self._heard, notifier))
         with self._lock:
             left = [other for other in self._watches if other.loop not in waited_on]
             self._watches = (*(other for other in self._watches if other not in left), watch)

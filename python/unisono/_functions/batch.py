@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar, Unpack, overload
 
 from unisono import _native, clusters
-from unisono._batches.batch import Batch, Work, give_up
+from unisono._batches.batch import Batch, BatchWork, give_up
 from unisono._batches.display import Progress
 from unisono._functions.callables import asked, is_coroutine_function, is_generator_function
 from unisono._functions.callers import ExecutorCaller, Judge, LoopCaller, LoopThread
@@ -87,7 +87,7 @@ def batch(
     >>> batch(int, ["1", "x"], executor="threads", keep_order=True).run().outcomes
     [<FunctionOutcome 1 ok>, <FunctionOutcome x failed: ValueError: invalid literal for int() with base 10: 'x'>]
     """
-    return _FunctionBatch(_Call.of(function, executor), items, progress=progress, options=dict(options))
+    return _FunctionBatch(_Callee.of(function, executor), items, progress=progress, options=dict(options))
 
 
 def batch_all(
@@ -108,12 +108,12 @@ def batch_all(
     if options.get("retries"):
         raise UsageError("a coroutine runs only once, so batch_all has no retries: give batch() the function")
     return _FunctionBatch(
-        _Call("loop", _as_coroutine, "awaitable"), awaitables, progress=progress, options=dict(options)
+        _Callee("loop", _as_coroutine, "awaitable"), awaitables, progress=progress, options=dict(options)
     )
 
 
 @dataclass(frozen=True)
-class _Call:
+class _Callee:
     """What is called, and where: `loop`, `threads`, `processes`, `dask`, `ray` or `elsewhere`."""
 
     place: str
@@ -124,7 +124,7 @@ class _Call:
     cluster: object = None
 
     @classmethod
-    def of(cls, function: Callable[[Any], Any], executor: object) -> _Call:
+    def of(cls, function: Callable[[Any], Any], executor: object) -> _Callee:
         if not callable(function):
             raise UsageError(f"what is called for each item must be a function, not {type(function).__name__}")
         name = _name_of(function)
@@ -162,7 +162,7 @@ class _Call:
 class _FunctionBatch(Batch[FunctionOutcome[Any]]):
     """A batch whose calls are made here, on the loop or by the executor that it was given."""
 
-    def __init__(self, call: _Call, items: Any, *, progress: Progress, options: dict[str, Any]) -> None:
+    def __init__(self, call: _Callee, items: Any, *, progress: Progress, options: dict[str, Any]) -> None:
         self._call = call
         limit = (os.cpu_count() or 1) if call.place == "processes" else 20
         if call.place not in ("dask", "ray"):
@@ -189,7 +189,7 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
             retry_timeouts=_retries_timeouts(is_worth_another),
         )
         super().__init__(
-            Work(start=start, noun="items", counted=True, limit=limit, key="key", is_plain=True),
+            BatchWork(start=start, noun="items", counted=True, limit=limit, key="key", is_plain=True),
             items,
             progress=progress,
             options=options,

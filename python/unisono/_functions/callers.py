@@ -24,7 +24,7 @@ from functools import partial
 from typing import Any
 
 from unisono import _shutdown
-from unisono._batches.listening import Watch, on_loop
+from unisono._batches.listening import LoopWatch, on_loop
 from unisono._native import CallQueue
 from unisono._threads import begin
 from unisono.errors import RunError, WorkerLost
@@ -161,7 +161,7 @@ class LoopCaller:
         self.is_lost = False
         notifier = queue.notifier()
         assert notifier is not None, "the end has not been taken yet"
-        self._watch = Watch(self._loop, notifier, self._heard, self._left)
+        self._watch = LoopWatch(self._loop, notifier, self._heard, self._left)
         self._last = self._at_the_end()
         _step(self._last)
 

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar, Unpack, cast
 
 from unisono import _native
-from unisono._batches.listening import Watch, on_loop
+from unisono._batches.listening import LoopWatch, on_loop
 from unisono._forks import HomeProcess
 from unisono._functions.callables import plain
 from unisono._http.headers import Headers
@@ -451,7 +451,7 @@ class _LoopCalls:
         self.home = HomeProcess()
         self._deliver = functools.partial(_deliver, self.completions, self.waiters)
         # On a loop that was closed nothing waits any more, though not all of them may have been cancelled.
-        self._watch = Watch(loop, self.completions, self._deliver, functools.partial(_stop, self.calls))
+        self._watch = LoopWatch(loop, self.completions, self._deliver, functools.partial(_stop, self.calls))
 
     def waiter(self, number: int) -> asyncio.Future[None]:
         waiter = self.waiters[number] = asyncio.get_running_loop().create_future()

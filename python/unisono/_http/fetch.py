@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, Iterable, Mapping
 from typing import Any, TypeAlias, Unpack
 
 from unisono import _native, clusters
-from unisono._batches.batch import Batch, Work, give_up
+from unisono._batches.batch import Batch, BatchWork, give_up
 from unisono._batches.display import Progress
 from unisono._native import FetchOutcome, Request
 from unisono._options import FetchOptions
@@ -80,4 +80,4 @@ def _start(*, keep_outcomes: bool, on: object = None, **options: Any) -> _native
     return run
 
 
-_WORK = Work(start=_start, noun="requests", counted=True, limit=20, key="host")
+_WORK = BatchWork(start=_start, noun="requests", counted=True, limit=20, key="host")

@@ -112,7 +112,7 @@ class Job(Generic[T]):
         self._is_seen = False
         #: By which signal it was stopped from here.
         self._stopped_by: int | None = None
-        call = _Call(self.name, (function, args, kwargs))
+        call = _JobCall(self.name, (function, args, kwargs))
         try:
             self._pool = ProcessPool(
                 1,
@@ -318,7 +318,7 @@ class Job(Generic[T]):
             tell(f"unisono: the job {self.name} failed, and nobody asked what became of it:\n{lines}")
 
 
-class _Call:
+class _JobCall:
     """A function with its arguments, on its way to its process."""
 
     def __init__(self, name: str, parts: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]) -> None:
@@ -348,7 +348,7 @@ class _Sealed:
         return parts
 
 
-def _take(call: _Call | _Sealed) -> None:
+def _take(call: _JobCall | _Sealed) -> None:
     """In the process of a job: what it inherits."""
     _TAKEN.append(call)
     _worker.name_process(call.name)
@@ -448,7 +448,7 @@ _GRACE = 5.0
 #: Filled in the process of a job when it has said which it is.
 _ASKED: list[bool] = []
 #: What this process was started for.
-_TAKEN: list[_Call | _Sealed] = []
+_TAKEN: list[_JobCall | _Sealed] = []
 _JOBS: weakref.WeakSet[Job[Any]] = weakref.WeakSet()
 _RUNNING: set[Job[Any]] = set()
 _LEFT_BEHIND: list[set[Job[Any]]] = []

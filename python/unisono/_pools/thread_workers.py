@@ -278,7 +278,7 @@ def _work(workers: ThreadWorkers) -> None:
         del task
 
 
-class Watch:
+class StallWatch:
     """Looks after pools whose work waits: one thread for all, which ends when there are none."""
 
     def __init__(self) -> None:
@@ -354,7 +354,7 @@ def _end_all() -> None:
 @_forks.resets
 def _forget_all() -> None:
     global _watch
-    _watch = Watch()
+    _watch = StallWatch()
     for workers in list(_all_workers):
         workers.forget()
 
@@ -363,6 +363,6 @@ def _forget_all() -> None:
 _PATIENCE = 5.0
 _ending = False
 _all_workers: weakref.WeakSet[ThreadWorkers] = weakref.WeakSet()
-_watch = Watch()
+_watch = StallWatch()
 # Here, since it may be called at once, and needs what stands above.
 _shutdown.finishes(_end_all)

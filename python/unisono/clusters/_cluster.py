@@ -1,4 +1,4 @@
-"""What an engine is to the executor: a `Cluster` that sends, an `Inbox` that hears, and a `Place` per worker.
+"""What an engine is to the executor: a `Cluster` that sends, an `Inbox` that hears, and a `ClusterWorker` per worker.
 
 An engine never decides anything: it does what it is told, and says what has happened. All that it says is done by the
 one thread of the executor, in the order in which it was said.
@@ -11,20 +11,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from unisono.clusters._remote import Order
+from unisono.clusters._remote import Submission
 from unisono.clusters._remote_fetch import Question
 
 if TYPE_CHECKING:
     from unisono.clusters._executor import ClusterExecutor
 
-__all__ = ["Cluster", "Inbox", "Place", "Then"]
+__all__ = ["Cluster", "ClusterWorker", "Inbox", "Then"]
 
 Then: TypeAlias = Callable[[Any, str | None], None]
 """Told what was answered; or nothing, and why there was no answer from one that knows."""
 
 
 @dataclass(eq=False)
-class Place:
+class ClusterWorker:
     """A worker that calls can be sent to.
 
     Attributes:
@@ -59,16 +59,16 @@ class Cluster(Protocol):
     can_kill: bool
     width: int
 
-    def send(self, place: Place, order: Order) -> None:
-        """Have a chunk run at a place, at most once; what it answers is `answered`."""
+    def send(self, worker: ClusterWorker, submission: Submission) -> None:
+        """Have a chunk run by a worker, at most once; what it answers is `answered`."""
 
-    def recall(self, place: Place, number: int, executor: str, size: int) -> None:
-        """Ask a place to give back what it has not begun of a chunk; what it answers is `recalled`."""
+    def recall(self, worker: ClusterWorker, number: int, executor: str, size: int) -> None:
+        """Ask a worker to give back what it has not begun of a chunk; what it answers is `recalled`."""
 
-    def ask(self, place: Place, question: Question, then: Then) -> None:
-        """Ask a place beside its calls; `then` is told, by the thread that decides."""
+    def ask(self, worker: ClusterWorker, question: Question, then: Then) -> None:
+        """Ask a worker beside its calls; `then` is told, by the thread that decides."""
 
-    def kill(self, place: Place) -> None:
+    def kill(self, worker: ClusterWorker) -> None:
         """End a worker; then it has `left`."""
 
     def close(self, executor: str) -> None:
@@ -81,19 +81,19 @@ class Inbox:
     def __init__(self) -> None:
         self._events: queue.SimpleQueue[Callable[[ClusterExecutor], None]] = queue.SimpleQueue()
 
-    def joined(self, places: list[Place]) -> None:
+    def joined(self, places: list[ClusterWorker]) -> None:
         """Workers have come."""
         self.put(lambda executor: executor._on_joined(places))
 
-    def left(self, place: Place, why: str, sent: set[int] | None = None) -> None:
+    def left(self, worker: ClusterWorker, why: str, sent: set[int] | None = None) -> None:
         """A worker has gone; nothing of what it had begun will answer.
 
         Args:
-            place: Which.
+            worker: Which.
             why: Why, as far as is known.
             sent: Chunks that it may have begun; what is not among them never reached it, and never will. `None`: all.
         """
-        self.put(lambda executor: executor._on_left(place, why, sent))
+        self.put(lambda executor: executor._on_left(worker, why, sent))
 
     def answered(self, number: int, answer: bytes | None, why: str = "") -> None:
         """A chunk has answered; `None`: that it was never made, or that it failed on its way."""

@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from unisono.clusters._cluster import Cluster, Inbox, Place
+from unisono.clusters._cluster import Cluster, ClusterWorker, Inbox
 from unisono.clusters._remote_fetch import GONE, TAKEN, Collect, Completions, Dismiss, RequestBatch
 
 if TYPE_CHECKING:
     from unisono.clusters._executor import ClusterExecutor
 
-__all__ = ["Exchange", "RemoteRequests"]
+__all__ = ["RemoteExchange", "RemoteRequests"]
 
 
 class RemoteRequests(Protocol):
@@ -51,7 +51,7 @@ class RemoteRequests(Protocol):
 
 @dataclass(eq=False)
 class _Session:
-    place: Place
+    worker: ClusterWorker
     name: str
     # What waits for the next batch.
     outbox: dict[int, bytes] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class _Session:
         return (len(self.open) + len(self.outbox), self.served)
 
 
-class Exchange:
+class RemoteExchange:
     """The requests of one run, sent by the workers of a cluster. Made by `ClusterExecutor.exchange`.
 
     Args:
@@ -89,7 +89,7 @@ class Exchange:
         cluster: Cluster,
         executor: str,
         inbox: Inbox,
-        places: list[Place],
+        places: list[ClusterWorker],
         options: bytes,
         remote_requests: RemoteRequests,
         name: str,
@@ -102,10 +102,10 @@ class Exchange:
         self._remote_requests = remote_requests
         self._name = name
         self._waiting: deque[tuple[int, bytes]] = deque()
-        self._sessions: dict[Place, _Session] = {}
+        self._sessions: dict[ClusterWorker, _Session] = {}
         self._made = 0
         # Workers that did not answer, and until when they are left alone.
-        self._aside: dict[Place, float] = {}
+        self._aside: dict[ClusterWorker, float] = {}
         self._without_places = time.monotonic()
         self._why_broken: str | None = None
 
@@ -125,10 +125,10 @@ class Exchange:
     def flush(self) -> None:
         """Hand on what has come."""
         now = time.monotonic()
-        free = [place for place in self._places if self._aside.get(place, now) <= now]
+        free = [worker for worker in self._places if self._aside.get(worker, now) <= now]
         while self._waiting and free:
             number, request = self._waiting.popleft()
-            session = min((self._session(place) for place in free), key=_Session.load)
+            session = min((self._session(worker) for worker in free), key=_Session.load)
             session.outbox[number] = request
             session.served += 1
         for session in self._sessions.values():
@@ -140,7 +140,7 @@ class Exchange:
         if not self._waiting:
             return None
         if self._places:
-            return min(self._aside.get(place, 0.0) for place in self._places)
+            return min(self._aside.get(worker, 0.0) for worker in self._places)
         return self._without_places + LONGEST_WITHOUT_WORKERS
 
     def look_after(self, now: float) -> None:
@@ -148,14 +148,14 @@ class Exchange:
         if self._waiting and not self._places and now >= self._without_places + LONGEST_WITHOUT_WORKERS:
             self._refuse_waiting(f"{self._cluster.address} has had no worker for {LONGEST_WITHOUT_WORKERS:g} s")
 
-    def on_left(self, place: Place, why: str) -> None:
+    def on_left(self, worker: ClusterWorker, why: str) -> None:
         """A worker has gone."""
         self._without_places = time.monotonic()
-        self._aside.pop(place, None)
-        session = self._sessions.pop(place, None)
+        self._aside.pop(worker, None)
+        session = self._sessions.pop(worker, None)
         if session is not None:
             self._lose(
-                session, f"the worker {place.name} has gone: {why}" if why else f"the worker {place.name} has gone"
+                session, f"the worker {worker.name} has gone: {why}" if why else f"the worker {worker.name} has gone"
             )
 
     def on_broken(self, why: str) -> None:
@@ -192,18 +192,18 @@ class Exchange:
 
     def _on_close(self, executor: ClusterExecutor) -> None:
         for session in self._sessions.values():
-            question = Dismiss(session.place.token, self._executor, session.name)
-            self._cluster.ask(session.place, question, lambda *_: None)
+            question = Dismiss(session.worker.token, self._executor, session.name)
+            self._cluster.ask(session.worker, question, lambda *_: None)
         self._sessions.clear()
         self._waiting.clear()
         if self in executor._exchanges:
             executor._exchanges.remove(self)
 
-    def _session(self, place: Place) -> _Session:
-        session = self._sessions.get(place)
+    def _session(self, worker: ClusterWorker) -> _Session:
+        session = self._sessions.get(worker)
         if session is None:
             self._made += 1
-            session = self._sessions[place] = _Session(place, f"{self._name}-{self._made}")
+            session = self._sessions[worker] = _Session(worker, f"{self._name}-{self._made}")
         return session
 
     # Posts.
@@ -223,17 +223,17 @@ class Exchange:
         session.batches += 1
         options = self._options if session.batches == 1 else None
         session.sending = RequestBatch(
-            session.place.token, self._executor, session.name, session.batches, options, requests, [*stops]
+            session.worker.token, self._executor, session.name, session.batches, options, requests, [*stops]
         )
         session.tries = 1
-        self._cluster.ask(session.place, session.sending, partial(self._batch_sent, session))
+        self._cluster.ask(session.worker, session.sending, partial(self._batch_sent, session))
 
     def _batch_sent(self, session: _Session, said: Any, why: str | None) -> None:
-        if self._sessions.get(session.place) is not session or session.sending is None:
+        if self._sessions.get(session.worker) is not session or session.sending is None:
             return
         if why is not None and session.tries < _MOST_TRIES:
             session.tries += 1
-            self._cluster.ask(session.place, session.sending, partial(self._batch_sent, session))
+            self._cluster.ask(session.worker, session.sending, partial(self._batch_sent, session))
             return
         if said == TAKEN:
             session.sending = None
@@ -242,7 +242,7 @@ class Exchange:
             # The other side says that it has not begun these; after a try that failed, it may have before.
             self._take_back(session, session.sending.requests)
         if why is not None or said != GONE or session.batches == 1:
-            self._leave_alone(session.place)
+            self._leave_alone(session.worker)
         self._drop(session, why or "it had forgotten the run")
 
     # Ends.
@@ -252,17 +252,17 @@ class Exchange:
         if session.is_collecting or not session.open or (session.batches == 1 and session.sending is not None):
             return
         session.is_collecting = True
-        question = Collect(session.place.token, self._executor, session.name, session.acknowledged)
-        self._cluster.ask(session.place, question, partial(self._collected, session))
+        question = Collect(session.worker.token, self._executor, session.name, session.acknowledged)
+        self._cluster.ask(session.worker, question, partial(self._collected, session))
 
     def _collected(self, session: _Session, completions: Completions | None, why: str | None) -> None:
-        if self._sessions.get(session.place) is not session:
+        if self._sessions.get(session.worker) is not session:
             return
         session.is_collecting = False
         if why is not None:
             session.failures += 1
             if session.failures >= _MOST_TRIES:
-                self._leave_alone(session.place)
+                self._leave_alone(session.worker)
                 self._drop(session, why)
             return
         if completions is None:
@@ -279,12 +279,12 @@ class Exchange:
 
     # What goes wrong.
 
-    def _leave_alone(self, place: Place) -> None:
-        self._aside[place] = time.monotonic() + _ALONE
+    def _leave_alone(self, worker: ClusterWorker) -> None:
+        self._aside[worker] = time.monotonic() + _ALONE
 
     def _drop(self, session: _Session, why: str) -> None:
-        del self._sessions[session.place]
-        self._lose(session, f"the worker {session.place.name} does not answer: {why}")
+        del self._sessions[session.worker]
+        self._lose(session, f"the worker {session.worker.name} does not answer: {why}")
 
     def _lose(self, session: _Session, why: str) -> None:
         self._take_back(session, list(session.outbox.items()))

@@ -3,7 +3,7 @@
 One thread decides, on events from an inbox: calls come, workers join and leave, chunks and recalls answer. So nothing
 here is locked. What sends, and which the workers are, is a `Cluster` (see `_cluster`).
 
-Calls that wait are spread evenly over the places that are free, so that none idles. How many travel together is
+Calls that wait are spread evenly over the workers that are free, so that none idles. How many travel together is
 bounded by how long calls take: a chunk is about `_CHUNK_SECONDS` of work, and a single call may take any time.
 One that takes far longer is recalled: the ends that it holds back are handed out, and what has not begun goes to
 others.
@@ -36,10 +36,10 @@ from unisono import _shutdown
 from unisono._native import redacted
 from unisono._pools import pickling as _pickling
 from unisono._threads import begin
-from unisono.clusters._cluster import Cluster, Inbox, Place
+from unisono.clusters._cluster import Cluster, ClusterWorker, Inbox
 from unisono.clusters._exchange import LONGEST_WITHOUT_WORKERS as _LONGEST_WITHOUT_WORKERS
-from unisono.clusters._exchange import Exchange, RemoteRequests
-from unisono.clusters._remote import Answer, End, Order
+from unisono.clusters._exchange import RemoteExchange, RemoteRequests
+from unisono.clusters._remote import ChunkResult, End, Submission
 from unisono.errors import RunError, UsageError, WorkerLost
 
 __all__ = ["ClusterExecutor"]
@@ -89,7 +89,7 @@ def _whatever_callbacks_raise() -> Iterator[None]:
 
 
 @dataclass(eq=False)
-class _Call:
+class _PendingCall:
     future: _RemoteFuture
     key: str
     arguments: bytes
@@ -110,14 +110,14 @@ class _Withdrawal:
 
 
 @dataclass(eq=False)
-class _Chunk:
+class _SentChunk:
     number: int
-    place: Place
+    worker: ClusterWorker
     key: str
     size: int
     sent: float
     # By position; what is not here has its end.
-    open: dict[int, _Call]
+    open: dict[int, _PendingCall]
     recalls: int = 0
     has_been_recalled: bool = False
     has_answered: bool = False
@@ -137,10 +137,10 @@ class ClusterExecutor(Executor):
     def __init__(self, connect: Callable[[Inbox], Cluster]) -> None:
         self._id = uuid.uuid4().hex
         self._inbox = Inbox()
-        self._waiting: deque[_Call] = deque()
-        self._places: list[Place] = []
-        self._chunks: dict[int, _Chunk] = {}
-        self._exchanges: list[Exchange] = []
+        self._waiting: deque[_PendingCall] = deque()
+        self._places: list[ClusterWorker] = []
+        self._chunks: dict[int, _SentChunk] = {}
+        self._exchanges: list[RemoteExchange] = []
         self._withdrawals: list[_Withdrawal] = []
         self._functions: dict[str, bytes] = {}
         # By identity; the function is kept, so that nothing else gets its number.
@@ -174,7 +174,7 @@ class ClusterExecutor(Executor):
     @property
     def width(self) -> int:
         """How many calls the workers make at once: those that are there, or are expected to be soon."""
-        return max(self._cluster.width, sum(place.threads for place in list(self._places)))
+        return max(self._cluster.width, sum(worker.threads for worker in list(self._places)))
 
     def wait_for_workers(self, seconds: float) -> None:
         """Wait until there is a worker.
@@ -225,7 +225,7 @@ class ClusterExecutor(Executor):
         key = self.prepare(function)
         future = _RemoteFuture(self)
         try:
-            call = _Call(future, key, _pickling.dumps_by_value((arguments, keywords)), losses)
+            call = _PendingCall(future, key, _pickling.dumps_by_value((arguments, keywords)), losses)
         except Exception as error:
             future.set_exception(TypeError(f"the item cannot be sent to a worker: {error}"))
             return future
@@ -235,13 +235,15 @@ class ClusterExecutor(Executor):
             self._inbox.put(lambda executor: executor._on_call(call))
         return future
 
-    def exchange(self, options: bytes, remote_requests: RemoteRequests) -> Exchange:
+    def exchange(self, options: bytes, remote_requests: RemoteRequests) -> RemoteExchange:
         """Have the requests of a run sent by the workers; see `_exchange`.
 
         Raises:
             RuntimeError: After `shutdown`.
         """
-        made = Exchange(self._cluster, self._id, self._inbox, self._places, options, remote_requests, uuid.uuid4().hex)
+        made = RemoteExchange(
+            self._cluster, self._id, self._inbox, self._places, options, remote_requests, uuid.uuid4().hex
+        )
         with self._gate:
             if self._is_closing:
                 raise RuntimeError("cannot fetch by an executor after shutdown")
@@ -320,7 +322,7 @@ class ClusterExecutor(Executor):
         for chunk in list(self._chunks.values()):
             if chunk.kill_at is not None and now >= chunk.kill_at:
                 chunk.kill_at = None
-                self._cluster.kill(chunk.place)
+                self._cluster.kill(chunk.worker)
             if len(chunk.open) > 1 and not chunk.has_been_recalled and now >= chunk.sent + _LONGEST_HOLD:
                 self._recall(chunk)
         if self._waiting and not self._places and now >= self._without_places + _LONGEST_WITHOUT_WORKERS:
@@ -330,49 +332,49 @@ class ClusterExecutor(Executor):
 
     def _send_what_waits(self) -> None:
         while self._waiting:
-            free = [place for place in self._places if len(place.chunks) < place.threads]
+            free = [worker for worker in self._places if len(worker.chunks) < worker.threads]
             if not free:
                 return
-            slots = sum(place.threads - len(place.chunks) for place in free)
+            slots = sum(worker.threads - len(worker.chunks) for worker in free)
             # The emptiest first, so that machines fill evenly.
-            place = min(free, key=lambda place: len(place.chunks) / place.threads)
-            self._send(place, -(-len(self._waiting) // slots))
+            worker = min(free, key=lambda worker: len(worker.chunks) / worker.threads)
+            self._send(worker, -(-len(self._waiting) // slots))
 
-    def _send(self, place: Place, share: int) -> None:
+    def _send(self, worker: ClusterWorker, share: int) -> None:
         key = self._waiting[0].key
         seconds = self._seconds.get(key)
         most = 1 if seconds is None else max(1, min(_LARGEST_CHUNK, int(_CHUNK_SECONDS / max(seconds, 1e-6))))
-        calls: list[_Call] = []
+        calls: list[_PendingCall] = []
         while self._waiting and self._waiting[0].key == key and len(calls) < min(share, most):
             calls.append(self._waiting.popleft())
         self._number += 1
-        chunk = _Chunk(self._number, place, key, len(calls), time.monotonic(), dict(enumerate(calls)))
+        chunk = _SentChunk(self._number, worker, key, len(calls), time.monotonic(), dict(enumerate(calls)))
         self._chunks[chunk.number] = chunk
-        place.chunks.add(chunk)
-        order = Order(
-            token=place.token,
+        worker.chunks.add(chunk)
+        submission = Submission(
+            token=worker.token,
             executor=self._id,
             number=chunk.number,
             settled=min(self._chunks),
             key=key,
-            function=None if key in place.knows else self._functions[key],
+            function=None if key in worker.knows else self._functions[key],
             items=[call.arguments for call in calls],
         )
-        self._cluster.send(place, order)
+        self._cluster.send(worker, submission)
 
-    def _recall(self, chunk: _Chunk) -> None:
+    def _recall(self, chunk: _SentChunk) -> None:
         chunk.has_been_recalled = True
         chunk.recalls += 1
-        self._cluster.recall(chunk.place, chunk.number, self._id, chunk.size)
+        self._cluster.recall(chunk.worker, chunk.number, self._id, chunk.size)
 
     # What has happened.
 
-    def _on_exchange(self, exchange: Exchange) -> None:
+    def _on_exchange(self, exchange: RemoteExchange) -> None:
         self._exchanges.append(exchange)
         if self._why_broken is not None:
             exchange.on_broken(self._why_broken)
 
-    def _on_call(self, call: _Call) -> None:
+    def _on_call(self, call: _PendingCall) -> None:
         if self._why_broken is not None:
             call.future.fail(RunError(self._why_broken))
         elif call.is_asked_to_stop:
@@ -423,23 +425,23 @@ class ClusterExecutor(Executor):
                 withdrawal.done.set()
         self._withdrawals = [withdrawal for withdrawal in self._withdrawals if withdrawal.open]
 
-    def _on_joined(self, places: list[Place]) -> None:
+    def _on_joined(self, places: list[ClusterWorker]) -> None:
         self._places.extend(places)
         self._first_joined.set()
 
-    def _on_left(self, place: Place, why: str, sent: set[int] | None) -> None:
-        if place in self._places:
-            self._places.remove(place)
+    def _on_left(self, worker: ClusterWorker, why: str, sent: set[int] | None) -> None:
+        if worker in self._places:
+            self._places.remove(worker)
             self._without_places = time.monotonic()
         for exchange in self._exchanges:
-            exchange.on_left(place, why)
-        for chunk in list(place.chunks):
+            exchange.on_left(worker, why)
+        for chunk in list(worker.chunks):
             if sent is not None and chunk.number not in sent:
                 self._take_back(chunk, list(chunk.open))
                 self._forget(chunk)
                 continue
             self._lose(
-                chunk, f"the worker {place.name} has gone: {why}" if why else f"the worker {place.name} has gone"
+                chunk, f"the worker {worker.name} has gone: {why}" if why else f"the worker {worker.name} has gone"
             )
 
     def _on_answered(self, number: int, answer: bytes | None, why: str) -> None:
@@ -451,7 +453,7 @@ class ClusterExecutor(Executor):
             if chunk.recalls == 0 or why:
                 self._lose(chunk, why or "its process is not the one that it was sent to")
             return
-        chunk.place.knows.add(chunk.key)
+        chunk.worker.knows.add(chunk.key)
         said = self._read(chunk, answer)
         made = max(1, len(said.ends))
         before = self._seconds.get(chunk.key, said.seconds / made)
@@ -470,7 +472,7 @@ class ClusterExecutor(Executor):
             # What is open now is what runs.
             chunk.kill_at = None
             if any(call.is_asked_to_stop for call in chunk.open.values()):
-                self._cluster.kill(chunk.place)
+                self._cluster.kill(chunk.worker)
         self._settle(chunk)
 
     def _on_broken(self, why: str) -> None:
@@ -498,8 +500,8 @@ class ClusterExecutor(Executor):
 
     # Ends.
 
-    def _read(self, chunk: _Chunk, answer: bytes) -> Answer:
-        said: Answer = pickle.loads(answer)
+    def _read(self, chunk: _SentChunk, answer: bytes) -> ChunkResult:
+        said: ChunkResult = pickle.loads(answer)
         for end in said.ends:
             call = chunk.open.pop(end[0], None)
             if call is not None:
@@ -507,7 +509,7 @@ class ClusterExecutor(Executor):
         self._take_back(chunk, said.unbegun)
         return said
 
-    def _take_back(self, chunk: _Chunk, positions: list[int]) -> None:
+    def _take_back(self, chunk: _SentChunk, positions: list[int]) -> None:
         """What never began waits again: in its order, before what came later."""
         for position in reversed(positions):
             call = chunk.open.pop(position, None)
@@ -516,18 +518,18 @@ class ClusterExecutor(Executor):
             elif call is not None:
                 self._waiting.appendleft(call)
 
-    def _settle(self, chunk: _Chunk) -> None:
+    def _settle(self, chunk: _SentChunk) -> None:
         if not chunk.open and (chunk.has_answered or chunk.recalls == 0):
             self._forget(chunk)
         elif chunk.has_answered and chunk.recalls == 0:
-            self._lose(chunk, f"the worker {chunk.place.name} answered, but not for this call")
+            self._lose(chunk, f"the worker {chunk.worker.name} answered, but not for this call")
 
-    def _forget(self, chunk: _Chunk) -> None:
+    def _forget(self, chunk: _SentChunk) -> None:
         self._chunks.pop(chunk.number, None)
-        chunk.place.chunks.discard(chunk)
+        chunk.worker.chunks.discard(chunk)
         self._look_at_withdrawals(chunk.number)
 
-    def _lose(self, chunk: _Chunk, why: str) -> None:
+    def _lose(self, chunk: _SentChunk, why: str) -> None:
         self._forget(chunk)
         for call in reversed(chunk.open.values()):
             if call.is_asked_to_stop:

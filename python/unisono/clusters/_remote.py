@@ -28,7 +28,7 @@ from unisono._pools import pickling as _pickling
 from unisono.clusters import _remote_fetch
 from unisono.clusters._remote_fetch import Question
 
-__all__ = ["Answer", "Greeting", "Order", "answer", "answer_on_loop", "farewell", "greet", "recall", "run"]
+__all__ = ["ChunkResult", "Greeting", "Submission", "answer", "answer_on_loop", "farewell", "greet", "recall", "run"]
 
 End: TypeAlias = tuple[int, bool, bytes]
 """A call's position in its chunk, whether it returned, and what it answered, or a `Described` of what it raised."""
@@ -50,7 +50,7 @@ class Greeting:
 
 
 @dataclass(frozen=True)
-class Order:
+class Submission:
     """A chunk of calls, as it is sent.
 
     Attributes:
@@ -73,7 +73,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ChunkResult:
     """What a chunk or a recall answers.
 
     Attributes:
@@ -88,7 +88,7 @@ class Answer:
 
 
 @dataclass
-class _Chunk:
+class _BegunChunk:
     """A chunk that is being worked on."""
 
     items: list[bytes]
@@ -96,7 +96,7 @@ class _Chunk:
     ends: list[End] = field(default_factory=list)
 
 
-class _Program:
+class _ExecutorState:
     """What must never begin, or never again: chunks that have begun, or were recalled before they came."""
 
     def __init__(self) -> None:
@@ -123,22 +123,22 @@ class _Process:
         self.functions: dict[tuple[str, str], Callable[..., Any]] = {}
         # As they were sent.
         self.sources: dict[tuple[str, str], bytes] = {}
-        self.chunks: dict[tuple[str, int], _Chunk] = {}
-        self.programs: dict[str, _Program] = {}
+        self.chunks: dict[tuple[str, int], _BegunChunk] = {}
+        self.programs: dict[str, _ExecutorState] = {}
 
-    def claim(self, order: Order) -> _Chunk | None:
+    def claim(self, submission: Submission) -> _BegunChunk | None:
         """Begin a chunk, unless it is meant for another process or was here before."""
         with self.lock:
-            program = self.programs.setdefault(order.executor, _Program())
-            if order.token != self.token or program.has_seen(order.number):
+            program = self.programs.setdefault(submission.executor, _ExecutorState())
+            if submission.token != self.token or program.has_seen(submission.number):
                 return None
-            program.see(order.number, order.settled)
-            if order.function is not None:
-                self.sources[order.executor, order.key] = order.function
-            chunk = self.chunks[order.executor, order.number] = _Chunk(order.items)
+            program.see(submission.number, submission.settled)
+            if submission.function is not None:
+                self.sources[submission.executor, submission.key] = submission.function
+            chunk = self.chunks[submission.executor, submission.number] = _BegunChunk(submission.items)
             return chunk
 
-    def next(self, chunk: _Chunk) -> int | None:
+    def next(self, chunk: _BegunChunk) -> int | None:
         """The position of the call that begins now."""
         with self.lock:
             if chunk.begun == len(chunk.items):
@@ -146,7 +146,7 @@ class _Process:
             chunk.begun += 1
             return chunk.begun - 1
 
-    def take_ends(self, chunk: _Chunk) -> list[End]:
+    def take_ends(self, chunk: _BegunChunk) -> list[End]:
         ends, chunk.ends = chunk.ends, []
         return ends
 
@@ -166,27 +166,27 @@ def greet() -> Greeting:
     return Greeting(_process.token, __version__, sys.version_info[:2])
 
 
-def run(order: Order) -> bytes | None:
-    """Make the calls of a chunk; returns a pickled `Answer`, or `None` when it is not for this process to make them."""
-    chunk = _process.claim(order)
+def run(submission: Submission) -> bytes | None:
+    """Make the calls of a chunk; returns a pickled `ChunkResult`, or `None` when it is meant for another process."""
+    chunk = _process.claim(submission)
     if chunk is None:
         return None
     began = time.monotonic()
     try:
         while (position := _process.next(chunk)) is not None:
-            end = _call(order, position)
+            end = _call(submission, position)
             with _process.lock:
                 chunk.ends.append(end)
     finally:
         with _process.lock:
-            del _process.chunks[order.executor, order.number]
-    return pickle.dumps(Answer(_process.take_ends(chunk), [], time.monotonic() - began))
+            del _process.chunks[submission.executor, submission.number]
+    return pickle.dumps(ChunkResult(_process.take_ends(chunk), [], time.monotonic() - began))
 
 
 def recall(token: str, executor: str, number: int, size: int) -> bytes | None:
     """Take back what has not begun of a chunk of `size` calls.
 
-    Returns a pickled `Answer`, or `None` from another process than the chunk was meant for, which cannot know.
+    Returns a pickled `ChunkResult`, or `None` from another process than the chunk was meant for, which cannot know.
     """
     with _process.lock:
         if token != _process.token:
@@ -194,13 +194,13 @@ def recall(token: str, executor: str, number: int, size: int) -> bytes | None:
         chunk = _process.chunks.get((executor, number))
         if chunk is None:
             # It has ended, and its answer says all; or it has not come yet, and never begins.
-            program = _process.programs.setdefault(executor, _Program())
+            program = _process.programs.setdefault(executor, _ExecutorState())
             unbegun = [] if program.has_seen(number) else list(range(size))
             program.see(number)
-            return pickle.dumps(Answer([], unbegun, 0.0))
+            return pickle.dumps(ChunkResult([], unbegun, 0.0))
         unbegun = list(range(chunk.begun, len(chunk.items)))
         del chunk.items[chunk.begun :]
-        return pickle.dumps(Answer(_process.take_ends(chunk), unbegun, 0.0))
+        return pickle.dumps(ChunkResult(_process.take_ends(chunk), unbegun, 0.0))
 
 
 def farewell(executor: str) -> None:
@@ -213,11 +213,11 @@ def farewell(executor: str) -> None:
                 del functions[known]
 
 
-def _call(order: Order, position: int) -> End:
+def _call(submission: Submission, position: int) -> End:
     """Make one call. Whatever goes wrong with it, or with telling of it, is its end."""
     try:
-        function = _function(order)
-        arguments, keywords = pickle.loads(order.items[position])
+        function = _function(submission)
+        arguments, keywords = pickle.loads(submission.items[position])
         result = function(*arguments, **keywords)
     except BaseException as error:
         # A worker outlives what a function does, `sys.exit()` and all.
@@ -230,8 +230,8 @@ def _call(order: Order, position: int) -> End:
         return (position, False, _described(mistake))
 
 
-def _function(order: Order) -> Callable[..., Any]:
-    known = (order.executor, order.key)
+def _function(submission: Submission) -> Callable[..., Any]:
+    known = (submission.executor, submission.key)
     function = _process.functions.get(known)
     if function is None:
         # Read anew for each call as long as it cannot be read, since each says why.

@@ -92,7 +92,7 @@ Question: TypeAlias = RequestBatch | Collect | Dismiss
 
 
 @dataclass
-class _Session:
+class _ServedSession:
     fetcher: RemoteFetcher
     batches: int = 0
     told: int = 0
@@ -116,11 +116,11 @@ class _Sessions:
     def __init__(self) -> None:
         # Held for a few updates, and while a client is made.
         self.lock = threading.Lock()
-        self.sessions: dict[tuple[str, str], _Session] = {}
+        self.sessions: dict[tuple[str, str], _ServedSession] = {}
         # Names that were used, by program.
         self.used: dict[str, set[str]] = {}
 
-    def get(self, question: Question) -> _Session | None:
+    def get(self, question: Question) -> _ServedSession | None:
         with self.lock:
             return self.sessions.get((question.executor, question.session))
 
@@ -135,7 +135,7 @@ class _Sessions:
                 session.fetcher.stop(batch.stops)
             return TAKEN
 
-    def _begin(self, batch: RequestBatch) -> _Session | None:
+    def _begin(self, batch: RequestBatch) -> _ServedSession | None:
         used = self.used.setdefault(batch.executor, set())
         if batch.options is None or batch.session in used:
             return None
@@ -143,7 +143,9 @@ class _Sessions:
         # Those of programs that died are found here, since nothing says so.
         for key in [key for key, session in self.sessions.items() if session.fetcher.is_over]:
             del self.sessions[key]
-        session = self.sessions[batch.executor, batch.session] = _Session(RemoteFetcher(batch.options, _LONGEST_UNSEEN))
+        session = self.sessions[batch.executor, batch.session] = _ServedSession(
+            RemoteFetcher(batch.options, _LONGEST_UNSEEN)
+        )
         return session
 
     def end(self, executor: str, name: str | None = None) -> None:
@@ -179,7 +181,7 @@ def farewell(executor: str) -> None:
     _sessions.end(executor)
 
 
-def _look(question: Question, token: str) -> tuple[_Session | None, Any]:
+def _look(question: Question, token: str) -> tuple[_ServedSession | None, Any]:
     """What to wait for completions from; or nothing to wait for, and what to say."""
     if question.token != token:
         return None, WRONG_PROCESS if isinstance(question, RequestBatch) else None

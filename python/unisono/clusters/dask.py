@@ -24,9 +24,9 @@ import distributed
 
 from unisono._threads import begin
 from unisono.clusters import _remote
-from unisono.clusters._cluster import Inbox, Place, Then
+from unisono.clusters._cluster import ClusterWorker, Inbox, Then
 from unisono.clusters._greetings import why_unfit
-from unisono.clusters._remote import Greeting, Order
+from unisono.clusters._remote import Greeting, Submission
 from unisono.clusters._remote_fetch import Question
 from unisono.errors import RunError, UsageError
 
@@ -73,12 +73,12 @@ class DaskCluster:
         self.address = address
         self._inbox = inbox
         self._loop = asyncio.new_event_loop()
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, ClusterWorker] = {}
         # What is under way; a loop itself keeps tasks only weakly.
         self._tasks: set[asyncio.Task[None]] = set()
         # Said once to be of no use.
         self._unfit: set[str] = set()
-        self._sent: dict[int, tuple[Place, asyncio.Task[None]]] = {}
+        self._sent: dict[int, tuple[ClusterWorker, asyncio.Task[None]]] = {}
         self._is_closing = False
         self._thread = threading.Thread(target=self._serve, name="unisono-dask-client", daemon=True)
         try:
@@ -92,19 +92,19 @@ class DaskCluster:
             self._end()
             raise
 
-    def send(self, place: Place, order: Order) -> None:
-        """Have a chunk run at a place."""
-        self._do(self._carry(place, order))
+    def send(self, worker: ClusterWorker, submission: Submission) -> None:
+        """Have a chunk run by a worker."""
+        self._do(self._carry(worker, submission))
 
-    def recall(self, place: Place, number: int, executor: str, size: int) -> None:
+    def recall(self, worker: ClusterWorker, number: int, executor: str, size: int) -> None:
         """Ask beside the tasks of a worker, on its event loop."""
-        self._do(self._recall(place, number, executor, size))
+        self._do(self._recall(worker, number, executor, size))
 
-    def ask(self, place: Place, question: Question, then: Then) -> None:
+    def ask(self, worker: ClusterWorker, question: Question, then: Then) -> None:
         """Ask beside the tasks of a worker, on its event loop."""
-        self._do(self._ask(place, question, then))
+        self._do(self._ask(worker, question, then))
 
-    def kill(self, place: Place) -> None:
+    def kill(self, worker: ClusterWorker) -> None:
         """Not asked for, since `can_kill` is not set."""
         raise NotImplementedError
 
@@ -180,17 +180,17 @@ class DaskCluster:
             if known is not None and known.token == greeting.token:
                 continue
             self._remove(address, "another process has its address now")
-            self._places[address] = Place(address, greeting.token, int(workers[address]["nthreads"]))
+            self._places[address] = ClusterWorker(address, greeting.token, int(workers[address]["nthreads"]))
             joined.append(self._places[address])
         if joined:
             self._inbox.joined(joined)
 
     def _remove(self, address: str, why: str) -> None:
-        place = self._places.pop(address, None)
-        if place is None:
+        worker = self._places.pop(address, None)
+        if worker is None:
             return
-        sent = {number: task for number, (sent_to, task) in self._sent.items() if sent_to is place}
-        self._inbox.left(place, why, set(sent))
+        sent = {number: task for number, (sent_to, task) in self._sent.items() if sent_to is worker}
+        self._inbox.left(worker, why, set(sent))
         for task in sent.values():
             task.cancel()
 
@@ -246,18 +246,18 @@ class DaskCluster:
             self._inbox.broken(f"the scheduler of Dask at {self.address} has gone")
         return is_there
 
-    async def _carry(self, place: Place, order: Order) -> None:
+    async def _carry(self, worker: ClusterWorker, submission: Submission) -> None:
         task = asyncio.current_task()
         assert task is not None
-        if self._places.get(place.name) is not place:
+        if self._places.get(worker.name) is not worker:
             # It has gone before this was sent, and that has been said.
             return
-        self._sent[order.number] = (place, task)
+        self._sent[submission.number] = (worker, task)
         try:
             future = self._client.submit(
-                partial(_remote.run, order),
-                key=f"unisono-{order.executor}-{order.number}",
-                workers=[place.name],
+                partial(_remote.run, submission),
+                key=f"unisono-{submission.executor}-{submission.number}",
+                workers=[worker.name],
                 allow_other_workers=False,
                 retries=0,
                 pure=False,
@@ -272,28 +272,29 @@ class DaskCluster:
         except Exception as error:
             # Also when the cluster is restarted, or its scheduler has gone.
             self._look_at_scheduler()
-            self._inbox.answered(order.number, None, f"its chunk did not come through: {type(error).__name__}: {error}")
+            why = f"its chunk did not come through: {type(error).__name__}: {error}"
+            self._inbox.answered(submission.number, None, why)
         else:
-            self._inbox.answered(order.number, answer)
+            self._inbox.answered(submission.number, answer)
         finally:
-            self._sent.pop(order.number, None)
+            self._sent.pop(submission.number, None)
 
-    async def _recall(self, place: Place, number: int, executor: str, size: int) -> None:
+    async def _recall(self, worker: ClusterWorker, number: int, executor: str, size: int) -> None:
         answer = None
         try:
             answers = await self._client.run(
-                _remote.recall, place.token, executor, number, size, workers=[place.name], on_error="return"
+                _remote.recall, worker.token, executor, number, size, workers=[worker.name], on_error="return"
             )
-            answer = answers.get(place.name)
+            answer = answers.get(worker.name)
         except Exception as error:
             # Whatever it was: a caller waits to hear of it.
-            _logger.debug("the worker %s did not answer: %s", place.name, error)
+            _logger.debug("the worker %s did not answer: %s", worker.name, error)
         self._inbox.recalled(number, answer if isinstance(answer, bytes) else None)
 
-    async def _ask(self, place: Place, question: Question, then: Then) -> None:
+    async def _ask(self, worker: ClusterWorker, question: Question, then: Then) -> None:
         try:
-            answers = await self._client.run(_remote.answer_on_loop, question, workers=[place.name], on_error="return")
-            answer = answers[place.name]
+            answers = await self._client.run(_remote.answer_on_loop, question, workers=[worker.name], on_error="return")
+            answer = answers[worker.name]
         except Exception as error:
             # Whatever it was: a caller waits to hear of it.
             answer = error

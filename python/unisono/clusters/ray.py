@@ -19,9 +19,9 @@ import ray
 import ray.exceptions
 
 from unisono.clusters import _remote
-from unisono.clusters._cluster import Inbox, Place, Then
+from unisono.clusters._cluster import ClusterWorker, Inbox, Then
 from unisono.clusters._greetings import why_unfit
-from unisono.clusters._remote import Greeting, Order
+from unisono.clusters._remote import Greeting, Submission
 from unisono.clusters._remote_fetch import Collect, Question
 from unisono.errors import RunError, UsageError
 
@@ -31,9 +31,9 @@ __all__ = ["RayCluster"]
 class _Worker:
     """What an actor answers; it runs on a machine of the cluster."""
 
-    def run(self, order: Order) -> bytes | None:
+    def run(self, submission: Submission) -> bytes | None:
         """See `_remote.run`."""
-        return _remote.run(order)
+        return _remote.run(submission)
 
     @ray.method(concurrency_group="beside")  # type: ignore[untyped-decorator, unused-ignore]
     def recall(self, token: str, executor: str, number: int, size: int) -> bytes | None:
@@ -94,7 +94,7 @@ class RayCluster:
         # Touched by the thread that decides and by those that tell of answers.
         self._lock = threading.Lock()
         self._actors: dict[int, Any] = {}
-        self._places: dict[int, Place] = {}
+        self._places: dict[int, ClusterWorker] = {}
         self._made = 0
         self._is_closing = False
         try:
@@ -108,35 +108,35 @@ class RayCluster:
             self._leave()
             raise
 
-    def send(self, place: Place, order: Order) -> None:
+    def send(self, worker: ClusterWorker, submission: Submission) -> None:
         """Have a chunk run at a place."""
-        number = order.number
+        number = submission.number
         self._when_done(
-            lambda: place.handle.run.remote(order),
+            lambda: worker.handle.run.remote(submission),
             lambda answer: self._inbox.answered(number, answer),
-            lambda error: self._failed(place, number, error),
+            lambda error: self._failed(worker, number, error),
         )
 
-    def recall(self, place: Place, number: int, executor: str, size: int) -> None:
+    def recall(self, worker: ClusterWorker, number: int, executor: str, size: int) -> None:
         """Ask the idle thread of an actor."""
         self._when_done(
-            lambda: place.handle.recall.remote(place.token, executor, number, size),
+            lambda: worker.handle.recall.remote(worker.token, executor, number, size),
             lambda answer: self._inbox.recalled(number, answer),
             lambda _: self._inbox.recalled(number, None),
         )
 
-    def ask(self, place: Place, question: Question, then: Then) -> None:
+    def ask(self, worker: ClusterWorker, question: Question, then: Then) -> None:
         """Ask a thread of an actor that does nothing else."""
         method = "wait" if isinstance(question, Collect) else "answer"
         self._when_done(
-            lambda: getattr(place.handle, method).remote(question),
+            lambda: getattr(worker.handle, method).remote(question),
             lambda answer: self._inbox.said(then, answer),
-            lambda error: self._unheard(place, then, error),
+            lambda error: self._unheard(worker, then, error),
         )
 
-    def kill(self, place: Place) -> None:
+    def kill(self, worker: ClusterWorker) -> None:
         """End an actor's process."""
-        ray.kill(place.handle, no_restart=True)
+        ray.kill(worker.handle, no_restart=True)
 
     def close(self, executor: str) -> None:
         """End all actors; nothing has to be forgotten where nothing is left."""
@@ -155,10 +155,10 @@ class RayCluster:
         if (why := why_unfit(f"actor {number}", greeting)) is not None:
             self._inbox.broken(why)
             return
-        place = Place(f"actor {number}", greeting.token, 1, actor)
+        worker = ClusterWorker(f"actor {number}", greeting.token, 1, actor)
         with self._lock:
-            self._places[number] = place
-        self._inbox.joined([place])
+            self._places[number] = worker
+        self._inbox.joined([worker])
 
     def _unfit(self, number: int, error: BaseException) -> None:
         with self._lock:
@@ -166,26 +166,26 @@ class RayCluster:
         # An actor that cannot even begin would not do so another time.
         self._inbox.broken(why_unfit(f"actor {number}", getattr(error, "cause", error)) or str(error))
 
-    def _failed(self, place: Place, number: int, error: BaseException) -> None:
+    def _failed(self, worker: ClusterWorker, number: int, error: BaseException) -> None:
         if isinstance(error, ray.exceptions.RayActorError):
-            self._gone(place, error)
+            self._gone(worker, error)
         else:
             why = f"its chunk did not come through: {type(error).__name__}: {_first_line(error)}"
             self._inbox.answered(number, None, why)
 
-    def _unheard(self, place: Place, then: Then, error: BaseException) -> None:
+    def _unheard(self, worker: ClusterWorker, then: Then, error: BaseException) -> None:
         if isinstance(error, ray.exceptions.RayActorError):
-            self._gone(place, error)
+            self._gone(worker, error)
         self._inbox.said(then, None, f"{type(error).__name__}: {_first_line(error)}")
 
-    def _gone(self, place: Place, error: BaseException) -> None:
+    def _gone(self, worker: ClusterWorker, error: BaseException) -> None:
         with self._lock:
-            known = next((known for known, one in self._places.items() if one is place), None)
+            known = next((known for known, one in self._places.items() if one is worker), None)
             if known is not None:
                 del self._places[known]
                 # They are all gone once we leave.
                 self._actors.pop(known, None)
-        self._inbox.left(place, _first_line(error))
+        self._inbox.left(worker, _first_line(error))
         if known is not None:
             # Not here: this is a thread of Ray's, and waits for itself when it asks Ray for something.
             self._inbox.put(lambda _: self._hire())
