@@ -20,9 +20,11 @@ use unisono_core::{CancelLevel, CancelReason, CancelToken, Effect, OutcomeKind, 
 
 use crate::{
     job::{Again, Attempt, Context, Decided, Flags, Halt, Job, Offer, Pull, Releases, Sink, Source, Verdict},
-    machine::{Expired, Finish, Lease, Machine, Ruling, Settings, Ticket, Wants},
+    machine::Machine,
     monitor::{Absent, MOST_PAUSED, Monitor},
+    protocol::{Expired, Finish, Lease, Ruling, Settings, Wants},
     tasks::Tasks,
+    ticket::Ticket,
 };
 
 /// What is left when a batch has ended.

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use unisono_core::Peer;
 
-use crate::machine::Ticket;
+use crate::ticket::Ticket;
 
 #[derive(Debug, Default)]
 pub(crate) struct Health {

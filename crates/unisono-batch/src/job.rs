@@ -13,10 +13,7 @@ use std::{
 
 use unisono_core::{CancelReason, Effect, OutcomeKind, Peer};
 
-use crate::{
-    machine::{KeyNews, Ticket},
-    too_long::TooLong,
-};
+use crate::{protocol::KeyNews, ticket::Ticket, too_long::TooLong};
 
 /// One kind of work: how to attempt an item, and what it means when the engine ends one.
 pub trait Job {

@@ -15,7 +15,7 @@ use std::{
 use slab::Slab;
 use unisono_core::{Limits, RetryBudget};
 
-use crate::{gcra::Gcra, health::Health, machine::Ticket, pace::Pace};
+use crate::{gcra::Gcra, health::Health, pace::Pace, ticket::Ticket};
 
 #[derive(Debug)]
 pub(crate) struct Key {

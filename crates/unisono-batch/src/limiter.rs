@@ -15,7 +15,11 @@ use std::{collections::HashMap, thread::ThreadId, time::Instant};
 
 use unisono_core::{Limits, Peer, Times};
 
-use crate::machine::{Finish, Machine, Settings, Ticket};
+use crate::{
+    machine::Machine,
+    protocol::{Finish, Settings},
+    ticket::Ticket,
+};
 
 /// One caller's wish to be inside, from asking to leaving.
 pub type Visit = Ticket;

@@ -10,7 +10,7 @@ use std::{
 
 use unisono_core::{Limits, OutcomeCounts};
 
-use crate::machine::KeyNews;
+use crate::protocol::KeyNews;
 
 /// A handle on a batch that runs, or will run. Clones share it.
 #[derive(Clone, Default)]

@@ -16,7 +16,11 @@ use std::{
 
 use unisono_core::{Limits, Peer, RetryPolicy, Times};
 
-use crate::machine::{Finish, Machine, Ruling, Settings, Ticket};
+use crate::{
+    machine::Machine,
+    protocol::{Finish, Ruling, Settings},
+    ticket::Ticket,
+};
 
 /// Says when calls may be repeated.
 #[derive(Debug)]
