@@ -34,7 +34,7 @@ use crate::job::Hold;
 /// Workers, seen from the reactor. They end when it is dropped, each after the tasks that it has taken.
 pub struct BlockingPool<W, R> {
     shared: UnattachedPool<W, R>,
-    tasks: RefCell<Slab<Entry<R>>>,
+    tasks: RefCell<Slab<TaskState<R>>>,
 }
 
 /// A pool that is not on its reactor's thread yet. When it is dropped, its queue is closed.
@@ -50,17 +50,17 @@ pub type WorkNotifier = Arc<dyn Fn() + Send + Sync>;
 pub struct Task<W, R> {
     /// What is to be done.
     pub work: W,
-    ticket: Ticket<W, R>,
+    guard: TaskGuard<W, R>,
 }
 
 /// Gives a task back when it is dropped, without a result unless there is one.
-struct Ticket<W, R> {
+struct TaskGuard<W, R> {
     number: usize,
     shared: Option<Arc<Shared<W, R>>>,
 }
 
 /// A task, seen from the reactor.
-enum Entry<R> {
+enum TaskState<R> {
     Running {
         waker: Option<Waker>,
         hold: Hold,
@@ -144,7 +144,7 @@ impl<W: Send + 'static, R: Send + 'static> BlockingPool<W, R> {
     /// Puts a task into the queue. `hold` is kept until a worker is through with it, even when the handle is dropped
     /// before.
     pub fn submit(&self, work: W, hold: Hold) -> JoinHandle<'_, W, R> {
-        let number = self.tasks.borrow_mut().insert(Entry::Running { waker: None, hold });
+        let number = self.tasks.borrow_mut().insert(TaskState::Running { waker: None, hold });
         self.shared.0.push(number, work);
         JoinHandle { pool: self, number, is_stopped: false }
     }
@@ -156,16 +156,16 @@ impl<W: Send + 'static, R: Send + 'static> BlockingPool<W, R> {
             self.shared.0.take_done(context.waker(), &mut batch);
             let mut tasks = self.tasks.borrow_mut();
             for (number, result) in batch.drain(..) {
-                match std::mem::replace(&mut tasks[number], Entry::Done(result)) {
-                    Entry::Running { waker, hold } => {
+                match std::mem::replace(&mut tasks[number], TaskState::Done(result)) {
+                    TaskState::Running { waker, hold } => {
                         drop(hold);
                         waker.into_iter().for_each(Waker::wake);
                     }
-                    Entry::Abandoned(_) => {
+                    TaskState::Abandoned(_) => {
                         self.shared.0.forget(number);
                         tasks.remove(number);
                     }
-                    Entry::Done(_) => unreachable!("a task is given back once"),
+                    TaskState::Done(_) => unreachable!("a task is given back once"),
                 }
             }
             Poll::Pending
@@ -223,11 +223,11 @@ impl<W, R> Future for JoinHandle<'_, W, R> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<R>> {
         let mut tasks = self.pool.tasks.borrow_mut();
         match tasks.get_mut(self.number) {
-            Some(Entry::Running { waker, .. }) => {
+            Some(TaskState::Running { waker, .. }) => {
                 *waker = Some(context.waker().clone());
                 Poll::Pending
             }
-            Some(Entry::Done(result)) => Poll::Ready(result.take()),
+            Some(TaskState::Done(result)) => Poll::Ready(result.take()),
             _ => unreachable!("a task stays as long as its handle"),
         }
     }
@@ -236,8 +236,8 @@ impl<W, R> Future for JoinHandle<'_, W, R> {
 impl<W, R> Drop for JoinHandle<'_, W, R> {
     fn drop(&mut self) {
         let mut tasks = self.pool.tasks.borrow_mut();
-        if let Entry::Running { hold, .. } = std::mem::replace(&mut tasks[self.number], Entry::Done(None)) {
-            tasks[self.number] = Entry::Abandoned(hold);
+        if let TaskState::Running { hold, .. } = std::mem::replace(&mut tasks[self.number], TaskState::Done(None)) {
+            tasks[self.number] = TaskState::Abandoned(hold);
             drop(tasks);
             self.stop();
         } else {
@@ -266,7 +266,7 @@ impl<W, R> WorkQueue<W, R> {
             queue
                 .tasks
                 .drain(..count)
-                .map(|(number, work)| Task { work, ticket: Ticket { number, shared: Some(self.0.clone()) } }),
+                .map(|(number, work)| Task { work, guard: TaskGuard { number, shared: Some(self.0.clone()) } }),
         );
         !queue.closed
     }
@@ -299,8 +299,8 @@ impl<W, R> WorkQueue<W, R> {
     /// Gives tasks back with their results, all at once.
     pub fn give_back(&self, done: &mut Vec<(Task<W, R>, R)>) {
         self.0.put_done(done.drain(..).map(|(mut task, result)| {
-            task.ticket.shared = None;
-            (task.ticket.number, Some(result))
+            task.guard.shared = None;
+            (task.guard.number, Some(result))
         }));
     }
 }
@@ -308,11 +308,11 @@ impl<W, R> WorkQueue<W, R> {
 impl<W, R> Task<W, R> {
     /// Its number among the tasks that are not done.
     pub fn number(&self) -> usize {
-        self.ticket.number
+        self.guard.number
     }
 }
 
-impl<W, R> Drop for Ticket<W, R> {
+impl<W, R> Drop for TaskGuard<W, R> {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.take() {
             shared.put_done(std::iter::once((self.number, None)));

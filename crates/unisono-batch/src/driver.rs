@@ -19,11 +19,11 @@ use tokio::time::{Sleep, sleep_until};
 use unisono_core::{CancelLevel, CancelReason, CancelToken, Effect, OutcomeKind, Peer, clock, reactor};
 
 use crate::{
+    attempt_set::AttemptSet,
     job::{Again, Attempt, Context, Decided, Flags, Halt, Job, Offer, Pull, Releases, Sink, Source, Verdict},
     machine::Machine,
     monitor::{Absent, MOST_PAUSED, Monitor},
     protocol::{Expired, Finish, Lease, Ruling, Settings, Wants},
-    tasks::Tasks,
     ticket::Ticket,
 };
 
@@ -139,7 +139,7 @@ where
     let (mut is_drained, mut is_aborted) = (false, false);
     let _watched = Watched(batch.monitor.clone());
     let mut driver = Driver::new(job, batch);
-    let mut attempts = Tasks::new();
+    let mut attempts = AttemptSet::new();
     let mut background = pin!(job.background().fuse());
     // The driver's own state is not touched while an attempt is polled, so a panic leaves it whole.
     let start = |item, context| AssertUnwindSafe(job.attempt(item, context)).catch_unwind();
@@ -276,7 +276,7 @@ where
     fn turn<F>(
         &mut self,
         context: &mut TaskContext<'_>,
-        attempts: &mut Tasks<F>,
+        attempts: &mut AttemptSet<F>,
         start: &impl Fn(Rc<J::Item>, Context) -> F,
     ) -> Poll<()>
     where
@@ -348,7 +348,7 @@ where
         }
     }
 
-    fn poll_attempts<F>(&mut self, context: &TaskContext<'_>, attempts: &mut Tasks<F>)
+    fn poll_attempts<F>(&mut self, context: &TaskContext<'_>, attempts: &mut AttemptSet<F>)
     where
         F: Future<Output = Ended<J>>,
     {
@@ -360,7 +360,7 @@ where
         &mut self,
         now: Instant,
         context: &mut TaskContext<'_>,
-        attempts: &mut Tasks<F>,
+        attempts: &mut AttemptSet<F>,
         start: &impl Fn(Rc<J::Item>, Context) -> F,
     ) -> (bool, Wants) {
         let mut started = false;
@@ -517,7 +517,7 @@ where
         });
     }
 
-    fn expire<F: Future>(&mut self, now: Instant, attempts: &mut Tasks<F>) {
+    fn expire<F: Future>(&mut self, now: Instant, attempts: &mut AttemptSet<F>) {
         while let Some(expired) = self.machine.expire(now, self.seen) {
             match expired {
                 Expired::Attempt(ticket) => {
@@ -550,7 +550,7 @@ where
     fn lease<F: Future>(
         &mut self,
         now: Instant,
-        attempts: &mut Tasks<F>,
+        attempts: &mut AttemptSet<F>,
         start: &impl Fn(Rc<J::Item>, Context) -> F,
     ) -> bool {
         let mut started = false;

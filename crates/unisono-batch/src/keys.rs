@@ -1,9 +1,9 @@
-//! The keys of a batch (for HTTP: hosts): who may start now, who sleeps until when, who may be forgotten.
+//! The keys of a batch (for HTTP: hosts): which may start now, which sleep until when, which may be forgotten.
 //!
-//! Each key has a queue of its own. A key stands in at most one of three places: `ready`, a round robin of those that
-//! may start something; `asleep`, a heap by the time at which it wakes; or `probing`, the line of those that would
-//! probe their peers as soon as fewer others do. A key that has as much in flight as it may, or nothing queued, stands
-//! in none; whoever changes that enlists it again.
+//! Each key has a queue of its own. A key is in at most one of three others: `ready`, a round robin of those that may
+//! start something; `asleep`, a heap by the time at which it wakes; or `probing`, the queue of those that would probe
+//! their peers as soon as fewer others do. A key that has as much in flight as it may, or nothing queued, is in none;
+//! each change of that enlists it again.
 
 use std::{
     cmp::Reverse,
@@ -33,17 +33,19 @@ pub(crate) struct Key {
     pub(crate) health: Health,
     /// Repeats that may still be taken.
     pub(crate) budget: f32,
-    place: Place,
+    run_state: RunState,
     /// Tells an outdated entry of `asleep` from the present one.
     sleeps: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Nowhere,
+enum RunState {
+    /// In none of the three queues.
+    Unlisted,
     Ready,
     Asleep,
-    InLine,
+    /// In `probing`.
+    AwaitsProbe,
 }
 
 #[derive(Debug)]
@@ -101,7 +103,7 @@ impl Keys {
             pace: Pace::new(now),
             health: Health::default(),
             budget: budget.map_or(0.0, |budget| budget.reserve as f32),
-            place: Place::Nowhere,
+            run_state: RunState::Unlisted,
             sleeps: 0,
         });
         self.by_name.insert(name, index);
@@ -134,8 +136,8 @@ impl Keys {
 
     /// Puts a key among those that may start, if it has something to start and is not there or asleep already.
     pub(crate) fn enlist(&mut self, index: usize, limits: &Limits) {
-        if self.slots[index].place == Place::Nowhere && self.may_start(index, limits) {
-            self.slots[index].place = Place::Ready;
+        if self.slots[index].run_state == RunState::Unlisted && self.may_start(index, limits) {
+            self.slots[index].run_state = RunState::Ready;
             self.ready.push_back(index);
         }
     }
@@ -147,7 +149,7 @@ impl Keys {
         key.queued > 0 && is_free && !(self.in_order && (key.in_flight > 0 || key.delayed > 0))
     }
 
-    /// A limit has changed, and nobody's reason to wait may still hold: enlists everyone again.
+    /// A limit has changed, and no key's reason to wait may still hold: enlists all of them again.
     pub(crate) fn retune(&mut self, now: Instant, limits: &Limits) {
         if let Some(rate) = &limits.per_key_rate {
             self.slots.iter_mut().for_each(|(_, key)| key.bucket.retune(rate, now));
@@ -155,9 +157,9 @@ impl Keys {
         self.asleep.clear();
         self.probing.clear();
         let sleepers: Vec<usize> =
-            self.slots.iter().filter(|(_, key)| key.place != Place::Ready).map(|(index, _)| index).collect();
+            self.slots.iter().filter(|(_, key)| key.run_state != RunState::Ready).map(|(index, _)| index).collect();
         for index in sleepers {
-            self.slots[index].place = Place::Nowhere;
+            self.slots[index].run_state = RunState::Unlisted;
             self.enlist(index, limits);
         }
     }
@@ -169,30 +171,30 @@ impl Keys {
     /// The next key in turn; it must be put back or enlisted if it has more to start.
     pub(crate) fn take_ready(&mut self) -> Option<usize> {
         let index = self.ready.pop_front()?;
-        self.slots[index].place = Place::Nowhere;
+        self.slots[index].run_state = RunState::Unlisted;
         Some(index)
     }
 
     /// Lets a key sleep until then.
     pub(crate) fn sleep(&mut self, index: usize, until: Instant) {
         let key = &mut self.slots[index];
-        key.place = Place::Asleep;
+        key.run_state = RunState::Asleep;
         key.sleeps = key.sleeps.wrapping_add(1);
         self.asleep.push(Reverse((until, index, key.sleeps)));
     }
 
     /// Lets a key wait until fewer others probe their peers.
-    pub(crate) fn stand_in_line(&mut self, index: usize) {
-        self.slots[index].place = Place::InLine;
+    pub(crate) fn await_probe(&mut self, index: usize) {
+        self.slots[index].run_state = RunState::AwaitsProbe;
         self.probing.push_back(index);
     }
 
-    /// One probe fewer is under way: enlists the first in line that has something to start.
-    pub(crate) fn call_next_in_line(&mut self, limits: &Limits) {
+    /// One probe fewer is under way: enlists the first that waits for that and has something to start.
+    pub(crate) fn admit_next_probe(&mut self, limits: &Limits) {
         while let Some(index) = self.probing.pop_front() {
-            self.slots[index].place = Place::Nowhere;
+            self.slots[index].run_state = RunState::Unlisted;
             self.enlist(index, limits);
-            if self.slots[index].place == Place::Ready {
+            if self.slots[index].run_state == RunState::Ready {
                 return;
             }
         }
@@ -200,8 +202,8 @@ impl Keys {
 
     /// What a key sleeps for may be over early.
     pub(crate) fn rouse(&mut self, index: usize, limits: &Limits) {
-        if self.slots[index].place == Place::Asleep {
-            self.slots[index].place = Place::Nowhere;
+        if self.slots[index].run_state == RunState::Asleep {
+            self.slots[index].run_state = RunState::Unlisted;
             self.enlist(index, limits);
         }
     }
@@ -215,7 +217,7 @@ impl Keys {
             }
             self.asleep.pop();
             if current {
-                self.slots[index].place = Place::Nowhere;
+                self.slots[index].run_state = RunState::Unlisted;
                 self.enlist(index, limits);
             }
         }
@@ -233,7 +235,7 @@ impl Keys {
     }
 
     fn is_current_sleep(&self, index: usize, sleep: u32) -> bool {
-        self.slots.get(index).is_some_and(|key| key.place == Place::Asleep && key.sleeps == sleep)
+        self.slots.get(index).is_some_and(|key| key.run_state == RunState::Asleep && key.sleeps == sleep)
     }
 
     fn sweep(&mut self, now: Instant, budget: Option<RetryBudget>) {
@@ -284,7 +286,7 @@ impl Key {
         self.queued == 0
             && self.delayed == 0
             && self.in_flight == 0
-            && self.place == Place::Nowhere
+            && self.run_state == RunState::Unlisted
             && !self.is_paused(now)
             && self.pace.is_idle()
             && self.bucket.is_idle(now)

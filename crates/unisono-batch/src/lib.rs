@@ -6,6 +6,7 @@
 //! [`Retries`] are the repeats alone, for callers who make their attempts by themselves.
 //! A [`Monitor`] shows the numbers of a running batch, and changes its limits.
 
+mod attempt_set;
 mod blocking;
 mod driver;
 mod gcra;
@@ -13,13 +14,12 @@ mod health;
 mod job;
 mod keys;
 mod limiter;
-mod line;
 mod machine;
 mod monitor;
 mod pace;
 mod protocol;
 mod retries;
-mod tasks;
+mod slot_list;
 mod ticket;
 mod too_long;
 

@@ -23,8 +23,8 @@ use crate::{
     gcra::Gcra,
     health::{Change, News},
     keys::Keys,
-    line::{Line, Link},
     protocol::{Expired, Finish, KeyNews, Lease, Ruling, Settings, Wants},
+    slot_list::{Link, SlotList},
     ticket::Ticket,
     too_long::{Asker, Bound, TooLong},
 };
@@ -119,11 +119,11 @@ pub struct Machine {
     /// Items that wait for their backoff, by its end. An item that was decided meanwhile leaves a stale entry.
     delayed: BinaryHeap<Reverse<(Instant, Ticket)>>,
     /// Running attempts by their timeout.
-    attempts: Line,
+    attempts: SlotList,
     /// Undecided items whose deadline has been set, by it.
-    items: Line,
+    items: SlotList,
     /// Those of them whose attempts go on beyond it.
-    overtime: Line,
+    overtime: SlotList,
     /// Items that were about to start when their deadline was over already.
     overdue: VecDeque<Ticket>,
     /// Keys whose pause is too long to wait for; their queues are to be decided.
@@ -169,9 +169,9 @@ impl Machine {
             owed: 0,
             credit: usize::MAX,
             delayed: BinaryHeap::new(),
-            attempts: Line::default(),
-            items: Line::default(),
-            overtime: Line::default(),
+            attempts: SlotList::default(),
+            items: SlotList::default(),
+            overtime: SlotList::default(),
             overdue: VecDeque::new(),
             refusing: VecDeque::new(),
             away: BinaryHeap::new(),
@@ -236,7 +236,7 @@ impl Machine {
                 continue;
             }
             if self.keys.get(index).health.is_held() && self.probes >= self.most_probes() {
-                self.keys.stand_in_line(index);
+                self.keys.await_probe(index);
                 continue;
             }
             return Some(self.start(now, index, ticket));
@@ -257,9 +257,9 @@ impl Machine {
 
     /// When the time of whatever runs out first is over: an attempt, an item, or the grace period of a stop.
     pub fn due(&self) -> Option<Instant> {
-        let attempt = self.attempts.first().and_then(|slot| self.slots[slot as usize].attempt_by);
-        let item = self.items.first().and_then(|slot| self.slots[slot as usize].item_by);
-        let overtime = self.overtime.first().and_then(|slot| self.slots[slot as usize].item_by);
+        let attempt = self.attempts.front().and_then(|slot| self.slots[slot as usize].attempt_by);
+        let item = self.items.front().and_then(|slot| self.slots[slot as usize].item_by);
+        let overtime = self.overtime.front().and_then(|slot| self.slots[slot as usize].item_by);
         let overtime = overtime.and_then(|by| by.checked_add(self.settings.times.stopping));
         let grace = match self.stop {
             Stop::Drain(end) => (self.undecided > 0).then_some(end),
@@ -539,11 +539,11 @@ impl Machine {
         let is_owing = std::mem::replace(&mut slot.owes, true);
         let lease = Lease { ticket, attempt: slot.attempts, attempt_by: slot.attempt_by, item_by: slot.item_by };
         if lease.attempt_by.is_some() {
-            self.attempts.join(&mut self.slots, attempt_link, ticket.slot);
+            self.attempts.push_back(&mut self.slots, attempt_link, ticket.slot);
         }
         self.owed += usize::from(!is_owing);
         if lease.item_by.is_some() && !is_timed {
-            self.items.join(&mut self.slots, item_link, ticket.slot);
+            self.items.push_back(&mut self.slots, item_link, ticket.slot);
         }
         if is_new {
             self.earn(index);
@@ -674,7 +674,7 @@ impl Machine {
         if was_probing && !self.keys.get(index).health.is_probing() {
             self.probes -= 1;
             self.keys.enlist(index, &self.settings.limits);
-            self.keys.call_next_in_line(&self.settings.limits);
+            self.keys.admit_next_probe(&self.settings.limits);
         }
     }
 
@@ -780,7 +780,7 @@ impl Machine {
         let is_timed = slot.item_by.is_some();
         slot.item_by = slot.item_by.or(deadline.map(|deadline| now + deadline));
         if slot.item_by.is_some() && !is_timed {
-            self.items.join(&mut self.slots, item_link, ticket.slot);
+            self.items.push_back(&mut self.slots, item_link, ticket.slot);
         }
         self.owed -= usize::from(owed);
     }
@@ -862,7 +862,7 @@ impl Machine {
             }
         }
         let stopping = self.settings.times.stopping;
-        while let Some(slot) = self.items.first() {
+        while let Some(slot) = self.items.front() {
             let ticket = self.ticket(slot);
             let Slot { state, item_by, .. } = *self.slot(ticket);
             let running = state == State::Running;
@@ -873,16 +873,16 @@ impl Machine {
             if !running || stopping.is_zero() {
                 return Some(Expired::Item { ticket, running });
             }
-            self.items.leave(&mut self.slots, item_link, slot);
-            self.overtime.join(&mut self.slots, item_link, slot);
+            self.items.remove(&mut self.slots, item_link, slot);
+            self.overtime.push_back(&mut self.slots, item_link, slot);
             self.slot_mut(ticket).is_overtime = true;
         }
-        if let Some(slot) = self.overtime.first()
+        if let Some(slot) = self.overtime.front()
             && self.slots[slot as usize].item_by.and_then(|by| by.checked_add(stopping)).is_some_and(|by| by <= seen)
         {
             return Some(Expired::Item { ticket: self.ticket(slot), running: true });
         }
-        let slot = self.attempts.first()?;
+        let slot = self.attempts.front()?;
         let late = self.slots[slot as usize].attempt_by.is_some_and(|by| by <= seen);
         late.then(|| Expired::Attempt(self.ticket(slot)))
     }
@@ -984,8 +984,8 @@ impl Machine {
     }
 
     fn leave_clock(&mut self, ticket: Ticket) {
-        let line = if self.slot(ticket).is_overtime { &mut self.overtime } else { &mut self.items };
-        line.leave(&mut self.slots, item_link, ticket.slot);
+        let list = if self.slot(ticket).is_overtime { &mut self.overtime } else { &mut self.items };
+        list.remove(&mut self.slots, item_link, ticket.slot);
     }
 
     /// Takes an item out of whatever it was in: its queue, its backoff, or its attempt.
@@ -999,7 +999,7 @@ impl Machine {
                 self.keys.enlist(key, &self.settings.limits);
             }
             State::Running => {
-                self.attempts.leave(&mut self.slots, attempt_link, ticket.slot);
+                self.attempts.remove(&mut self.slots, attempt_link, ticket.slot);
                 let slot = self.slot_mut(ticket);
                 let (key, detached) = (slot.key, std::mem::take(&mut slot.detached));
                 if !detached {

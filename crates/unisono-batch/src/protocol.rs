@@ -90,7 +90,8 @@ pub enum Ruling {
     Stale,
 }
 
-/// Something that ends because of the time or a stop. Each is to be answered by [`Machine::finish`](crate::Machine::finish).
+/// Something that ends because of the time or a stop. Each is to be answered by
+/// [`Machine::finish`](crate::Machine::finish).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expired {
     /// The attempt took longer than its timeout: stop it; any `Finish` may follow.

@@ -1,32 +1,32 @@
-//! A doubly linked line through the machine's slots: whoever joined first is at the front, anybody may leave.
+//! A doubly linked list through the machine's slots, first in, first out; each slot may also be taken out in between.
 //!
 //! All attempts of a batch have the same timeout, so the order in which they start is the order in which they run
-//! out: no heap is needed, leaving costs O(1), and a timeout of 30 s at 20,000 starts per second keeps no record of
-//! what has long finished.
+//! out: no heap is needed, taking one out costs O(1), and a timeout of 30 s at 20,000 starts per second keeps no record
+//! of what has long finished.
 
-/// The links of one slot in one line.
+/// The links of one slot in one list.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Link {
     previous: Option<u32>,
     next: Option<u32>,
-    joined: bool,
+    is_in: bool,
 }
 
-/// The ends of a line. The links themselves are found by the `link` function that each call is given.
+/// The ends of a list. The links themselves are found by the `link` function that each call is given.
 #[derive(Debug, Default)]
-pub(crate) struct Line {
+pub(crate) struct SlotList {
     first: Option<u32>,
     last: Option<u32>,
 }
 
-impl Line {
-    pub(crate) fn first(&self) -> Option<u32> {
+impl SlotList {
+    pub(crate) fn front(&self) -> Option<u32> {
         self.first
     }
 
-    pub(crate) fn join<T>(&mut self, slots: &mut [T], link: fn(&mut T) -> &mut Link, slot: u32) {
-        debug_assert!(!link(&mut slots[slot as usize]).joined);
-        *link(&mut slots[slot as usize]) = Link { previous: self.last, next: None, joined: true };
+    pub(crate) fn push_back<T>(&mut self, slots: &mut [T], link: fn(&mut T) -> &mut Link, slot: u32) {
+        debug_assert!(!link(&mut slots[slot as usize]).is_in);
+        *link(&mut slots[slot as usize]) = Link { previous: self.last, next: None, is_in: true };
         match self.last {
             Some(last) => link(&mut slots[last as usize]).next = Some(slot),
             None => self.first = Some(slot),
@@ -34,10 +34,10 @@ impl Line {
         self.last = Some(slot);
     }
 
-    /// Takes a slot out; nothing happens when it is not in the line.
-    pub(crate) fn leave<T>(&mut self, slots: &mut [T], link: fn(&mut T) -> &mut Link, slot: u32) {
-        let Link { previous, next, joined } = std::mem::take(link(&mut slots[slot as usize]));
-        if !joined {
+    /// Takes a slot out; nothing happens when it is not in the list.
+    pub(crate) fn remove<T>(&mut self, slots: &mut [T], link: fn(&mut T) -> &mut Link, slot: u32) {
+        let Link { previous, next, is_in } = std::mem::take(link(&mut slots[slot as usize]));
+        if !is_in {
             return;
         }
         match previous {
@@ -59,18 +59,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_line_keeps_its_order_whoever_leaves(moves in prop::collection::vec((any::<bool>(), 0u32..8), 0..60)) {
-            let (mut line, mut links, mut model) = (Line::default(), vec![Link::default(); 8], Vec::new());
+        fn a_list_keeps_its_order_whichever_slot_is_taken_out(moves in prop::collection::vec((any::<bool>(), 0u32..8), 0..60)) {
+            let (mut list, mut links, mut model) = (SlotList::default(), vec![Link::default(); 8], Vec::new());
             for (joins, slot) in moves {
                 if joins && !model.contains(&slot) {
-                    line.join(&mut links, |link| link, slot);
+                    list.push_back(&mut links, |link| link, slot);
                     model.push(slot);
                 } else if !joins {
-                    line.leave(&mut links, |link| link, slot);
+                    list.remove(&mut links, |link| link, slot);
                     model.retain(|other| *other != slot);
                 }
                 let mut walked = Vec::new();
-                let mut at = line.first();
+                let mut at = list.front();
                 while let Some(slot) = at {
                     walked.push(slot);
                     at = links[slot as usize].next;

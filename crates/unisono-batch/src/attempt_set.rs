@@ -1,6 +1,6 @@
-//! The attempts under way: one reusable place each, polled only when woken.
+//! The attempts under way: one reusable cell each, polled only when woken.
 //!
-//! A place keeps its box and its waker from one attempt to the next, so starting one allocates nothing; and there are
+//! A cell keeps its box and its waker from one attempt to the next, so starting one allocates nothing; and there are
 //! only as many as attempts at once, since an attempt's future is large. Unlike futures-util's `FuturesUnordered`, one
 //! can be stopped by the number of its slot, which deadlines need.
 
@@ -11,26 +11,26 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-pub(crate) struct Tasks<F> {
-    places: Vec<Place<F>>,
-    /// Places without a future.
+pub(crate) struct AttemptSet<F> {
+    cells: Vec<AttemptCell<F>>,
+    /// Cells without a future.
     vacant: Vec<usize>,
-    /// By slot: the place of its attempt.
+    /// By slot: the cell of its attempt.
     by_slot: Vec<Option<usize>>,
     woken: Arc<Woken>,
-    /// Those of an earlier turn that had no place in it, and then those of this one.
+    /// Those that an earlier turn has left over, and then those of this one.
     turn: VecDeque<usize>,
     /// Filled and emptied in each turn; kept for its capacity.
     listed: Vec<usize>,
 }
 
-struct Place<F> {
+struct AttemptCell<F> {
     slot: usize,
     future: Pin<Box<Option<F>>>,
     waker: Waker,
 }
 
-/// Which places were woken since the last turn. A waker may be called from any thread.
+/// Which cells were woken since the last turn. A waker may be called from any thread.
 #[derive(Default)]
 struct Woken {
     state: Mutex<WokenState>,
@@ -38,40 +38,40 @@ struct Woken {
 
 #[derive(Default)]
 struct WokenState {
-    places: Vec<usize>,
-    /// By place: whether it is in `places` already.
+    cells: Vec<usize>,
+    /// By cell: whether it is in `cells` already.
     listed: Vec<bool>,
     driver: Option<Waker>,
 }
 
-struct PlaceWaker {
-    place: usize,
+struct CellWaker {
+    cell: usize,
     woken: Arc<Woken>,
 }
 
-impl<F: Future> Tasks<F> {
+impl<F: Future> AttemptSet<F> {
     pub(crate) fn new() -> Self {
-        let (places, vacant, by_slot) = (Vec::new(), Vec::new(), Vec::new());
-        Self { places, vacant, by_slot, woken: Arc::default(), turn: VecDeque::new(), listed: Vec::new() }
+        let (cells, vacant, by_slot) = (Vec::new(), Vec::new(), Vec::new());
+        Self { cells, vacant, by_slot, woken: Arc::default(), turn: VecDeque::new(), listed: Vec::new() }
     }
 
     /// Takes in the attempt of a slot, and lists it to be polled in the next turn.
     pub(crate) fn start(&mut self, slot: usize, future: F) {
-        let place = self.vacant.pop().unwrap_or_else(|| self.make_place());
-        self.places[place].slot = slot;
-        self.places[place].future.set(Some(future));
+        let cell = self.vacant.pop().unwrap_or_else(|| self.make_cell());
+        self.cells[cell].slot = slot;
+        self.cells[cell].future.set(Some(future));
         if self.by_slot.len() <= slot {
             self.by_slot.resize(slot + 1, None);
         }
-        self.by_slot[slot] = Some(place);
-        self.woken.list(place);
+        self.by_slot[slot] = Some(cell);
+        self.woken.list(cell);
     }
 
     /// Drops the attempt of a slot, if there is one.
     pub(crate) fn stop(&mut self, slot: usize) {
-        if let Some(place) = self.by_slot.get_mut(slot).and_then(Option::take) {
-            self.places[place].future.set(None);
-            self.vacant.push(place);
+        if let Some(cell) = self.by_slot.get_mut(slot).and_then(Option::take) {
+            self.cells[cell].future.set(None);
+            self.vacant.push(cell);
         }
     }
 
@@ -83,48 +83,48 @@ impl<F: Future> Tasks<F> {
         self.turn.extend(self.listed.drain(..));
         let now = self.turn.len().min(MOST_POLLED);
         for index in self.turn.drain(..now) {
-            let place = &mut self.places[index];
-            let Some(future) = place.future.as_mut().as_pin_mut() else { continue };
-            if let Poll::Ready(output) = future.poll(&mut Context::from_waker(&place.waker)) {
-                place.future.set(None);
-                self.by_slot[place.slot] = None;
+            let cell = &mut self.cells[index];
+            let Some(future) = cell.future.as_mut().as_pin_mut() else { continue };
+            if let Poll::Ready(output) = future.poll(&mut Context::from_waker(&cell.waker)) {
+                cell.future.set(None);
+                self.by_slot[cell.slot] = None;
                 self.vacant.push(index);
-                done(place.slot, output);
+                done(cell.slot, output);
             }
         }
     }
 
-    fn make_place(&mut self) -> usize {
-        let place = self.places.len();
-        let waker = Waker::from(Arc::new(PlaceWaker { place, woken: self.woken.clone() }));
-        self.places.push(Place { slot: 0, future: Box::pin(None), waker });
-        place
+    fn make_cell(&mut self) -> usize {
+        let cell = self.cells.len();
+        let waker = Waker::from(Arc::new(CellWaker { cell, woken: self.woken.clone() }));
+        self.cells.push(AttemptCell { slot: 0, future: Box::pin(None), waker });
+        cell
     }
 
     pub(crate) fn has_woken(&self) -> bool {
-        !self.turn.is_empty() || !self.woken.lock().places.is_empty()
+        !self.turn.is_empty() || !self.woken.lock().cells.is_empty()
     }
 }
 
 impl Woken {
-    fn list(&self, place: usize) -> Option<Waker> {
+    fn list(&self, cell: usize) -> Option<Waker> {
         let mut state = self.lock();
-        if state.listed.len() <= place {
-            state.listed.resize(place + 1, false);
+        if state.listed.len() <= cell {
+            state.listed.resize(cell + 1, false);
         }
-        if std::mem::replace(&mut state.listed[place], true) {
+        if std::mem::replace(&mut state.listed[cell], true) {
             return None;
         }
-        state.places.push(place);
+        state.cells.push(cell);
         // The first one wakes the driver; the others find it awake.
-        if state.places.len() == 1 { state.driver.clone() } else { None }
+        if state.cells.len() == 1 { state.driver.clone() } else { None }
     }
 
     fn take(&self, driver: &Waker, into: &mut Vec<usize>) {
         let mut state = self.lock();
-        let WokenState { places, listed, driver: known } = &mut *state;
-        std::mem::swap(places, into);
-        into.iter().for_each(|place| listed[*place] = false);
+        let WokenState { cells, listed, driver: known } = &mut *state;
+        std::mem::swap(cells, into);
+        into.iter().for_each(|cell| listed[*cell] = false);
         if known.as_ref().is_none_or(|known| !known.will_wake(driver)) {
             *known = Some(driver.clone());
         }
@@ -136,14 +136,14 @@ impl Woken {
     }
 }
 
-impl Wake for PlaceWaker {
+impl Wake for CellWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
         // Outside of the lock: the driver's waker may do anything.
-        if let Some(driver) = self.woken.list(self.place) {
+        if let Some(driver) = self.woken.list(self.cell) {
             driver.wake();
         }
     }
