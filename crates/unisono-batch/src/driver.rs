@@ -2,7 +2,7 @@
 //!
 //! A turn: poll the attempts that were woken, take wishes and stops, settle what ended or ran out of time, pull,
 //! start, and deliver the outcomes of the turn together. There is one timer for everything, and one look at the clock
-//! for all that a turn decides. A panic in an attempt is that item's outcome and nobody else's.
+//! for all that a turn decides. A panic in an attempt is that item's outcome and no other's.
 
 use std::{
     any::Any,
@@ -698,7 +698,7 @@ const LINGER: Duration = Duration::from_millis(200);
 const TWO_TICKS: Duration = Duration::from_millis(2);
 /// Rows are read in batches: enough to spread the cost of a look, few enough to start the first ones at once.
 const MOST_PULLED: usize = 256;
-/// How often the paused keys are listed for whoever shows progress.
+/// How often the paused keys are listed for what shows progress.
 const PUBLISH_EVERY: Duration = Duration::from_millis(100);
 /// As many as tokio takes from the kernel at once.
 const EVENTS_A_TURN: u32 = 1024;

@@ -48,7 +48,7 @@ enum Stage<W> {
 pub type Admitted<W> = Vec<(Visit, W)>;
 
 impl<W> Limiter<W> {
-    /// With nobody inside.
+    /// With no caller inside.
     pub fn new(limits: Limits) -> Self {
         let times = Times { timeout: None, deadline: None, ..Times::default() };
         let settings = Settings { limits, times, ..Settings::default() };
@@ -131,7 +131,7 @@ impl<W> Limiter<W> {
         Some(self.withdraw(now, visit).1)
     }
 
-    /// Admits whoever may go in now.
+    /// Admits the callers that may go in now.
     pub fn admit(&mut self, now: Instant) -> Admitted<W> {
         let mut admitted = Vec::new();
         while let Some(lease) = self.machine.lease(now) {
@@ -150,7 +150,7 @@ impl<W> Limiter<W> {
         self.machine.wants(now).until
     }
 
-    /// Changes the limits; whoever is inside stays.
+    /// Changes the limits; callers that are inside stay.
     pub fn set_limits(&mut self, now: Instant, limits: Limits) -> Admitted<W> {
         self.machine.set_limits(now, limits);
         self.admit(now)

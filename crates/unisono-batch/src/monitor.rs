@@ -124,7 +124,7 @@ impl Monitor {
         shared.wake();
     }
 
-    /// Takes what was asked for, and sets who is to be woken by the next wish.
+    /// Takes what was asked for, and sets what the next wish wakes.
     pub(crate) fn take_controls(&self, waker: &Waker) -> Controls {
         let mut shared = self.lock();
         if shared.waker.as_ref().is_none_or(|known| !known.will_wake(waker)) {
@@ -172,7 +172,7 @@ impl Numbers {
         }
         let time = self.away.entry(key.to_owned()).or_default();
         match news {
-            // A key that was forgotten meanwhile has been away all the time, as far as anybody knows.
+            // A key that was forgotten meanwhile has been away all the time, as far as is known.
             KeyNews::Away { since, .. } => drop(time.since.get_or_insert(*since)),
             _ => *time = TimeAway { over: time.total(now), since: None },
         }

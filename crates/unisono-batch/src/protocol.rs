@@ -103,7 +103,7 @@ pub enum Expired {
         /// Whether an attempt is under way.
         running: bool,
     },
-    /// Its key is paused for longer than anybody should wait: decide it.
+    /// Its key is paused for longer than an item may wait: decide it.
     Refused {
         /// The item.
         ticket: Ticket,

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 /// How urgent the stop is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CancelLevel {
-    /// Nobody asked to stop.
+    /// No stop was asked for.
     Run,
     /// Start nothing new; what runs may finish within the grace period.
     Drain,
@@ -16,7 +16,7 @@ pub enum CancelLevel {
     Abort,
 }
 
-/// Who asked first.
+/// What asked for a stop first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CancelReason {
@@ -28,7 +28,7 @@ pub enum CancelReason {
     Hangup,
     /// The program that called us does not want more.
     Requested,
-    /// Whoever read our output has closed it.
+    /// The reader of our output has closed it.
     OutputClosed,
     /// Results can no longer be written.
     OutputFailed,
@@ -44,7 +44,7 @@ pub enum CancelReason {
     MachinesLost,
 }
 
-/// Tells everyone who holds a clone of it to stop.
+/// Tells every holder of a clone of it to stop.
 ///
 /// ```
 /// use unisono_core::{CancelLevel, CancelReason, CancelToken};
@@ -67,7 +67,7 @@ struct State {
 }
 
 impl CancelToken {
-    /// A token that nobody has used yet.
+    /// A token by which no stop was asked for yet.
     pub fn new() -> Self {
         Self { state: watch::Sender::new(State { level: CancelLevel::Run, reason: None }) }
     }
@@ -95,7 +95,7 @@ impl CancelToken {
         self.state.borrow().level
     }
 
-    /// Who asked first, if anybody did.
+    /// What asked first, if anything did.
     pub fn reason(&self) -> Option<CancelReason> {
         self.state.borrow().reason
     }

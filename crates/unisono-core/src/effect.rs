@@ -4,7 +4,7 @@
 //! whether it may be done again: a request that was carried out and whose answer was then found wrong has `failed`, and
 //! must still not be sent twice.
 //!
-//! "Not carried out" is taken from whoever should have done it: a refusal (HTTP 4xx), an exit status, an exception.
+//! "Not carried out" is taken from what should have done it: a refusal (HTTP 4xx), an exit status, an exception.
 //! What else they did before they refused is theirs to know.
 
 use std::{fmt, str::FromStr};
@@ -22,10 +22,10 @@ use crate::{OutcomeKind, ParseError};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub enum Effect {
-    /// Certainly not: never begun, or refused by whoever should have done it.
+    /// Certainly not: never begun, or refused by what should have done it.
     #[default]
     None,
-    /// Nobody knows.
+    /// It is not known.
     Maybe,
     /// Certainly, whatever was found wrong afterwards.
     Done,

@@ -10,7 +10,7 @@ pub enum ErrorKind {
     Input,
     /// The name has no address, or the resolver did not answer.
     Dns,
-    /// No connection could be made: refused, unreachable, or nobody answered in time.
+    /// No connection could be made: refused, unreachable, or nothing answered in time.
     Connect,
     /// The peer's certificate was not accepted, or it did not accept ours.
     Tls,
@@ -46,7 +46,7 @@ pub enum ErrorKind {
     Deadline,
     /// The selection failed on this answer.
     Select,
-    /// Nobody can tell where the next page is, or it is one that was there before.
+    /// It cannot be told where the next page is, or it is one that was there before.
     Pages,
     /// The result could not be kept: a file could not be written.
     Save,

@@ -3,7 +3,7 @@
 //! A POST whose connection was reset is `ambiguous`, which is about the POST; that the host behind it goes away is
 //! about every other item that is for the same host. Both are told side by side, and neither follows from the other.
 
-/// News of whom an attempt was for: of the peer whose key it has, and of nobody else.
+/// News of whom an attempt was for: of the peer whose key it has, and of no other.
 ///
 /// ```
 /// use unisono_core::Peer;
@@ -17,7 +17,7 @@ pub enum Peer {
     Unknown,
     /// It is there, and did what it does.
     Fine,
-    /// It cannot be reached now; whoever comes next would not reach it either.
+    /// It cannot be reached now; the next attempt would not reach it either.
     Away,
     /// It is there, and has more to do than it bears.
     Overloaded,
