@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -56,4 +57,24 @@ def run(language, code, server, folder):
 
 def test_there_are_examples_and_all_languages_are_known():
     assert len(EXAMPLES) >= 8
-    assert set(re.findall(r"^```(\w*)", README.read_text(), re.MULTILINE)) <= {"sh", "python", "json", ""}
+    assert set(re.findall(r"^```(\w*)", README.read_text(), re.MULTILINE)) <= {"sh", "python", "json", "rust", ""}
+
+
+def test_the_program_in_rust_is_the_example_that_cargo_builds():
+    (program,) = re.findall(r"^```rust\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
+    source = (ROOT / "examples/who_listens.rs").read_text()
+    assert program == source[source.index("use std::") :]
+
+
+def test_the_program_in_rust_says_what_became_of_each_address():
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as bound:
+        # What is bound and does not listen refuses.
+        bound.bind(("127.0.0.1", 0))
+        here, away = (f"127.0.0.1:{one.getsockname()[1]}" for one in (listening, bound))
+        command = ["cargo", "run", "-q", "-p", "unisono-batch", "--example", "who_listens", "--", here, away, "nowhere"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, cwd=ROOT)
+    assert done.returncode == 1, done.stderr
+    said = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    assert said[here] == "listens (ok, attempts: 1)"
+    assert said[away].endswith("(failed, attempts: 3)")
+    assert said["nowhere"].endswith("(failed, attempts: 1)")

@@ -1,7 +1,7 @@
 //! A batch of one's own, without Python: which of these addresses accept a connection?
 //!
-//! At most 50 at once, a second for each attempt, two repeats. `cargo run --example who_listens -- 127.0.0.1:22
-//! 127.0.0.1:80`
+//! At most 50 at once, a second for each attempt, two repeats:
+//! `cargo run -p unisono-batch --example who_listens -- 127.0.0.1:22 127.0.0.1:80`
 
 use std::{
     env, io,
@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use unisono_batch::{
     Attempt, Batch, Context, Decided, Halt, Job, Monitor, Offer, Pull, Settings, Sink, Source, Verdict, drive,
 };
-use unisono_core::{CancelToken, Limits, OutcomeKind, RetryPolicy, Times};
+use unisono_core::{CancelToken, Limits, OutcomeKind, RetryPolicy, Times, reactor::Reactor};
 
 /// What is tried for each address.
 struct Connect;
@@ -84,8 +84,7 @@ impl Sink<Connect> for Print {
     }
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
+fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let batch = Batch {
         settings: Settings {
             limits: Limits::new(50.try_into().ok(), None),
@@ -99,6 +98,6 @@ async fn main() -> ExitCode {
         monitor: Monitor::new(),
     };
     // Every address that was pulled has been printed once when this returns, whatever has become of it.
-    let printed = drive(Connect, batch).await.sink;
-    ExitCode::from(u8::from(printed.not_ok > 0))
+    let printed = Reactor::run_here(|| drive(Connect, batch))?.sink;
+    Ok(ExitCode::from(u8::from(printed.not_ok > 0)))
 }
