@@ -1,8 +1,8 @@
 //! What a limiter is: `unisono_batch::Limiter` behind a lock, its waiters, and the clock of its rates.
 //!
-//! The mutex is held for a few instructions and never while code of Python's may run. Where there is a rate, a thread of
-//! ours keeps the time while anything waits (`Shared::keep_time`). It takes the mutex only with the interpreter's lock, so
-//! that no fork comes while it has it.
+//! The mutex is held for a few instructions and never while code of Python's may run. Where there is a rate, a thread
+//! of ours keeps the time while anything waits (`Shared::keep_time`). It takes the mutex only with the interpreter's
+//! lock, so that no fork comes while it has it.
 
 use std::{
     num::NonZeroU32,
