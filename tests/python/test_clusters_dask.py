@@ -18,7 +18,7 @@ import unisono
 from support.clusters import Cluster, begun, results
 from support.processes import PATIENCE, until
 from unisono import RunError, UsageError, batch, clusters
-from unisono.clusters import _cluster, _executor, _greetings, _remote
+from unisono.clusters import _cluster, _executor, _greetings, _remote, dask
 
 # Workers cannot import the tests.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -125,6 +125,59 @@ ITEMS = [f"item-{number}" for number in range(60)]
 def test_a_call_that_ends_every_worker_is_given_up(address):
     (outcome,) = batch(lambda _: os.kill(os.getpid(), signal.SIGKILL), [1], executor=address, idempotent=True)
     assert (outcome.kind, outcome.error.kind) == ("failed", "died")
+
+
+class Noted(_cluster.Inbox):
+    """What a cluster says, for a test to read."""
+
+    def __init__(self):
+        super().__init__()
+        self.workers = []
+        self.ended = {}
+
+    def joined(self, places):
+        self.workers += places
+
+    def left(self, worker, why, sent=None):
+        self.workers.remove(worker)
+
+    def answered(self, number, answer, why=""):
+        self.ended[number] = answer
+
+
+def test_a_worker_that_goes_takes_no_result_of_another_along(address):
+    noted = Noted()
+    cluster = dask.DaskCluster(address.replace("dask", "tcp"), None, noted)
+    try:
+        until(lambda: len(noted.workers) == 2)
+        client, fetch, opened = cluster._client, cluster._client._gather_remote, threading.Event()
+
+        # Dask fetches what ends in the same moment in one go.
+        async def held(*arguments):
+            while not opened.is_set():
+                await asyncio.sleep(0.01)
+            return await fetch(*arguments)
+
+        client._gather_remote = held
+        gone, other = noted.workers
+        function, items = cloudpickle.dumps(triple), [pickle.dumps(((1,), {}))]
+        for number, worker in enumerate((gone, other)):
+            order = _remote.Submission(worker.token, "this test", number, 0, "triple", function, items)
+            cluster.send(worker, order)
+        until(lambda: client._gather_keys is not None and len(client._gather_keys) == 2)
+        cluster._loop.call_soon_threadsafe(cluster._remove, gone.name, "it is dead")
+        until(lambda: len(noted.workers) == 1)
+        opened.set()
+        until(lambda: 1 in noted.ended)
+        assert list(noted.ended) == [1]
+        # And those that come later are fetched.
+        order = _remote.Submission(other.token, "this test", 2, 0, "triple", None, items)
+        cluster.send(other, order)
+        until(lambda: 2 in noted.ended)
+        assert None not in noted.ended.values()
+    finally:
+        opened.set()
+        cluster.close("this test")
 
 
 def test_a_scheduler_that_goes_ends_the_batch_with_every_item_accounted_for(tmp_path, notes):

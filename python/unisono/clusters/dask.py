@@ -75,7 +75,7 @@ class DaskCluster:
         self._loop = asyncio.new_event_loop()
         self._places: dict[str, ClusterWorker] = {}
         # What is under way; a loop itself keeps tasks only weakly.
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         # Said once to be of no use.
         self._unfit: set[str] = set()
         self._sent: dict[int, tuple[ClusterWorker, asyncio.Task[None]]] = {}
@@ -263,12 +263,14 @@ class DaskCluster:
                 pure=False,
             )
             try:
-                answer = await future
+                answer = await self._fetch(future)
             finally:
                 future.release()
         except asyncio.CancelledError:
-            # By us: its worker has gone, which has been said by now, or we leave.
-            raise
+            if task.cancelling():
+                # By us: its worker has gone, which has been said by now, or we leave.
+                raise
+            self._inbox.answered(submission.number, None, "its chunk did not come through: Dask has given it up")
         except Exception as error:
             # Also when the cluster is restarted, or its scheduler has gone.
             self._look_at_scheduler()
@@ -278,6 +280,24 @@ class DaskCluster:
             self._inbox.answered(submission.number, answer)
         finally:
             self._sent.pop(submission.number, None)
+
+    async def _fetch(self, future: distributed.Future) -> Any:
+        """Wait for the result of a task, and return it.
+
+        Dask fetches what has ended in the same moment in one go, which all that wait for any of it share. A
+        cancellation that reached it would end the others' waits too, and those of all that come later. So it ends only
+        ours.
+        """
+
+        async def fetch() -> Any:
+            return await future
+
+        fetching = self._loop.create_task(fetch())
+        self._tasks.add(fetching)
+        fetching.add_done_callback(self._tasks.discard)
+        # Looked at, or what a fetch raises that is waited for no longer would be logged.
+        fetching.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        return await asyncio.shield(fetching)
 
     async def _recall(self, worker: ClusterWorker, number: int, executor: str, size: int) -> None:
         answer = None
