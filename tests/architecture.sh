@@ -17,6 +17,7 @@ for crate in $engines runner init cli; do
 done
 
 python3 tests/crates.py || failed=1
+python3 tests/circles.py || failed=1
 
 for manifest in crates/*/Cargo.toml; do
     crate=$(basename "$(dirname "$manifest")")
