@@ -350,3 +350,23 @@ def test_the_first_page_keeps_the_key_of_its_row_whether_pages_are_followed_or_n
     unisono(*words, "--retry-failed", *second)
     assert all(len(sent) == 2 and sent[0] == sent[1] is not None for sent in keys(server).values()), keys(server)
     assert len(outcomes(tmp_path / "r.jsonl")) == 3
+
+
+@pytest.mark.parametrize("flag", ["--resume", "--adopt"])
+def test_a_page_that_was_on_its_way_stays_in_doubt_when_the_line_before_it_was_cut_and_it_is_refused_next(
+    unisono, start, tmp_path, flag
+):
+    first = answer(200, 'Link: </2>; rel="next"')
+    with ScriptedServer({"/1": [first], "/2": [BEGUN, answer(400)]}) as server:
+        words = ["fetch", *POST, f"{server.url}/1", "-o", "r.jsonl", "--paginate", "link"]
+        killed_at(start, server, 2, *words)
+        results = tmp_path / "r.jsonl"
+        results.write_bytes(results.read_bytes()[:-5])
+        if flag == "--adopt":
+            (tmp_path / "r.jsonl.run").unlink()
+        unisono(*words, flag)
+        assert outcomes(results) == [("ambiguous", "maybe")]
+        unisono(*words, "--retry-ambiguous")
+        assert outcomes(results) == [("ok", "done"), ("ambiguous", "maybe")]
+        unisono(*words, "--retry-failed")
+        assert server.count("POST") == 4

@@ -40,6 +40,7 @@ pub(crate) fn body(bytes: &[u8]) {
         repeatable: bytes.len().is_multiple_of(5),
         idempotency_key: bytes.len().is_multiple_of(7).then_some(&*text),
         next: Next::Page(&text),
+        begun_to: 0,
         fields: &fields,
         body: &body,
     };

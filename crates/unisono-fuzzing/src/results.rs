@@ -140,6 +140,7 @@ fn line(row: u64, id: &str, fields: &Fields) -> Vec<u8> {
         repeatable: false,
         idempotency_key: None,
         next: Next::Unknown,
+        begun_to: 0,
         fields,
         body: &Fields::default(),
     };

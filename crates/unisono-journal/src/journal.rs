@@ -39,7 +39,8 @@ use crate::{
 /// fields.members().text("url", "http://localhost/");
 /// journal.append(&Record {
 ///     key: RowKey { row: 0, page: 0 }, id: "r0", fingerprint: 7, outcome: OutcomeKind::Ok, effect: Effect::Done,
-///     repeatable: true, idempotency_key: None, next: Next::Unknown, fields: &fields, body: &Fields::default(),
+///     repeatable: true, idempotency_key: None, next: Next::Unknown, begun_to: 0, fields: &fields,
+///     body: &Fields::default(),
 /// });
 /// assert_eq!(journal.close_blocking(Finish::default()).lines, 1);
 /// ```

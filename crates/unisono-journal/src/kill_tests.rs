@@ -167,6 +167,7 @@ fn append(journal: &Journal, key: RowKey, fingerprint: u64, outcome: OutcomeKind
         repeatable: false,
         idempotency_key: None,
         next: Next::Unknown,
+        begun_to: 0,
         fields: &fields,
         body: &body,
     });

@@ -37,7 +37,7 @@ pub use beside::beside;
 pub use error::Error;
 pub use journal::{Journal, Note};
 pub use json::Json;
-pub use line::{Head, Next, Record, RowKey, scan, unescape};
+pub use line::{ANY_PAGE, Head, Next, Record, RowKey, scan, unescape};
 pub use members::{Elements, Fields, Members, push_json_string};
 pub use mode::Mode;
 pub use old_lines::{LeftOver, OldLine, OldLines};

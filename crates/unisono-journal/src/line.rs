@@ -2,15 +2,18 @@
 //!
 //! ```text
 //! {["run":"0123456789abcdef","open":1,["identity":2,]]"row":17,"id":"r17","fp":"0123456789abcdef","outcome":"ok",
-//! "effect":"done","repeatable":false,["idempotency_key":"...",]["page":2,["next":"..."|null,]]<fields>[<body>]}
+//! "effect":"done","repeatable":false,["idempotency_key":"...",]["page":2,["next":"..."|null,]]["begun_to":3|null,]
+//! <fields>[<body>]}
 //! ```
 //! `run` and `open` stand in a file's first line: its [`Mark`]. A run writes them before anything else, so that a file
 //! without an outcome says whose it is as well; its first outcome continues that line. `identity` is the version of the
 //! rule by which a kind of work makes its fingerprints, where that is not the first. `effect` and `repeatable` decide
 //! with the outcome whether a later run may do it again. `idempotency_key` is the one that it went out with, where it
 //! may have taken effect: a later run sends the same, whichever it is. `page` stands only in lines of rows that have
-//! pages, `next` only when the page itself is there: the address of the page after it, or null. A failed line's fields
-//! begin with its error, whose kind decides whether it runs again.
+//! pages, `next` only when the page itself is there: the address of the page after it, or null. `begun_to` is the last
+//! page behind this one that may have been started as well, null if that may be any: its own line or note is lost, and
+//! whoever begins it anew does not undo that. A failed line's fields begin with its error, whose kind decides whether
+//! it runs again.
 
 use std::{
     cmp::Ordering,
@@ -88,6 +91,14 @@ impl Mark {
                 _ => 1,
             },
         })
+    }
+
+    /// Whether the beginning of a line that is not whole ends before it has said by which rule its fingerprints are
+    /// made.
+    pub(crate) fn is_cut_in(line: &[u8]) -> bool {
+        let said = line.get(Self::SHORT..).unwrap_or_default();
+        let name = b"\"identity\":";
+        !said.is_empty() && (name.starts_with(said) || said.strip_prefix(name).is_some_and(|rest| rest.len() < 2))
     }
 
     /// A line with this mark in the place of the one that it may have. The line must be whole.
@@ -182,6 +193,9 @@ pub struct Record<'a> {
     pub idempotency_key: Option<&'a str>,
     /// The page after this one.
     pub next: Next<'a>,
+    /// Up to which page behind this one others may have been started before; [`ANY_PAGE`] where nobody knows, and 0
+    /// where none was.
+    pub begun_to: u32,
     /// Further members of the line's object without a body: `"url":"...","status":200`.
     pub fields: &'a Fields,
     /// The members that may be large: `"body":{...}`.
@@ -216,6 +230,8 @@ pub struct Head<'a> {
     pub idempotency_key: Option<&'a [u8]>,
     /// The address of the next page, still escaped as in JSON: `None` unknown, `Some(None)` none.
     pub next: Option<Option<&'a [u8]>>,
+    /// As in [`Record`].
+    pub begun_to: u32,
     /// Whether its error says nothing of the row: [`ErrorKind::is_passing`].
     pub is_passing: bool,
     /// Whether it could not be told what the row asked for.
@@ -280,11 +296,20 @@ pub(crate) fn encode(record: &Record<'_>, is_begun: bool, into: &mut Vec<u8>) ->
             Next::Page(next) => members.text("next", next),
         }
     }
+    push_begun_to(record.begun_to, &mut members);
     members.fields(record.fields);
     let brief = members.length() - start;
     members.fields(record.body);
     into.extend_from_slice(b"}\n");
     brief
+}
+
+pub(crate) fn push_begun_to(page: u32, members: &mut Members<'_>) {
+    match page {
+        0 => {}
+        ANY_PAGE => members.null("begun_to"),
+        page => members.number("begun_to", page),
+    }
 }
 
 /// Ends a line that was cut off before its body.
@@ -338,6 +363,13 @@ pub(crate) fn scan_start(line: &[u8]) -> Option<(Head<'_>, &[u8])> {
             (next, rest) = (Some(Some(address)), after.strip_prefix(b",")?);
         }
     }
+    let mut begun_to = 0;
+    if let Some(after) = rest.strip_prefix(b"\"begun_to\":null,") {
+        (begun_to, rest) = (ANY_PAGE, after);
+    } else if let Some(after) = rest.strip_prefix(b"\"begun_to\":") {
+        let (number, after) = number(after)?;
+        (begun_to, rest) = (u32::try_from(number).ok()?, after.strip_prefix(b",")?);
+    }
     let head = Head {
         key: RowKey { row, page },
         id,
@@ -347,6 +379,7 @@ pub(crate) fn scan_start(line: &[u8]) -> Option<(Head<'_>, &[u8])> {
         repeatable,
         idempotency_key,
         next,
+        begun_to,
         is_passing: error_kind(rest).is_some_and(ErrorKind::is_passing),
         not_understood: error_kind(rest) == Some(ErrorKind::Input),
     };
@@ -412,6 +445,8 @@ fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// What every reader of JSON can tell from its neighbours.
 pub(crate) const MOST_ROW: u64 = 1 << 53;
+/// Of a line behind which any page may have been started.
+pub const ANY_PAGE: u32 = u32::MAX;
 
 #[cfg(test)]
 mod tests {
@@ -436,12 +471,13 @@ mod tests {
         fn what_is_written_is_scanned_back(
             row in any::<u64>(), page in 0u32..3, fingerprint in any::<u64>(), id in any::<String>(), next in any::<String>(),
             kind in 0usize..6, effect in 0usize..3, repeatable: bool, sent in any::<Option<String>>(), run in any::<Option<u64>>(), is_open: bool, version in 1u8..=9,
+            begun_to in prop_oneof![Just(0), Just(ANY_PAGE), any::<u32>()],
         ) {
             let mark = run.map(|run| Mark { run, is_open, version });
             let outcome = OutcomeKind::ALL[kind];
             let record = Record {
                 key: RowKey { row, page }, id: &id, fingerprint, outcome, effect: Effect::ALL[effect], repeatable,
-                idempotency_key: sent.as_deref(), next: Next::Page(&next), fields: &fields(|members| members.text("url", &id)),
+                idempotency_key: sent.as_deref(), next: Next::Page(&next), begun_to, fields: &fields(|members| members.text("url", &id)),
                 body: &fields(|members| members.object("body", |body| body.number("row", 1))),
             };
             let mut line = line_of(mark, &record);
@@ -455,6 +491,7 @@ mod tests {
             prop_assert_eq!((head.effect, head.repeatable), (record.effect, repeatable));
             prop_assert_eq!(unescape(head.id), Some(id));
             prop_assert_eq!(head.key_text(), sent);
+            prop_assert_eq!(head.begun_to, begun_to);
             let read = head.next.flatten().and_then(unescape);
             prop_assert_eq!(read, (page > 0).then_some(next));
         }
@@ -468,7 +505,7 @@ mod tests {
             let (empty, some) = (Fields::default(), fields(|members| members.number("n", 1)));
             let record = Record {
                 key: RowKey { row: 1, page: 0 }, id: "r", fingerprint: 7, outcome: OutcomeKind::Ok, effect: Effect::Done,
-                repeatable: false, idempotency_key: None, next: Next::Unknown, fields: &some, body: &empty,
+                repeatable: false, idempotency_key: None, next: Next::Unknown, begun_to: 0, fields: &some, body: &empty,
             };
             let mut changed = Vec::new();
             Mark::push_marked(other, &line_of(one, &record), &mut changed);
@@ -481,7 +518,7 @@ mod tests {
             let mark = marked.then_some(Mark { run: 1, is_open: true, version });
             let record = Record {
                 key: RowKey { row: 1, page: 1 }, id: "a\"", fingerprint: 255, outcome: OutcomeKind::Ok, effect: Effect::Done,
-                repeatable: true, idempotency_key: Some("c"), next: Next::Page("b"), fields: &Fields::default(), body: &Fields::default(),
+                repeatable: true, idempotency_key: Some("c"), next: Next::Page("b"), begun_to: 3, fields: &Fields::default(), body: &Fields::default(),
             };
             let mut damaged = line_of(mark, &record);
             damaged.truncate(damaged.len() - cut);

@@ -24,6 +24,8 @@ pub struct OldLine {
     pub fingerprint: u64,
     /// The key that it went out with, if it may have taken effect.
     pub idempotency_key: Option<Box<str>>,
+    /// Up to which page behind its own others may have been started before, as in [`Record`](crate::Record).
+    pub begun_to: u32,
 }
 
 impl OldLine {
@@ -35,6 +37,7 @@ impl OldLine {
             repeat: head.repeat(),
             fingerprint: head.fingerprint,
             idempotency_key: head.key_text().map(Into::into),
+            begun_to: head.begun_to,
         }
     }
 }

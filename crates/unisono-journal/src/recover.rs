@@ -58,6 +58,8 @@ pub enum Disposition {
         page: u32,
         /// The address of the one after it.
         next: String,
+        /// Up to which page others behind it may have been started before, as in [`Record`](crate::Record).
+        begun_to: u32,
     },
     /// It was started by a run that did not live to write its outcome: it is `ambiguous`, unless it may be repeated in
     /// the way in which it could be then.
@@ -712,7 +714,9 @@ impl Recovered {
         found.is_misshapen = lines.is_misshapen;
         if let Some(mark) = Mark::of(lines.bytes()) {
             found.is_open |= mark.is_open;
-            found.versions.insert(mark.version);
+            if !Mark::is_cut_in(lines.bytes()) {
+                found.versions.insert(mark.version);
+            }
             if lines.ordinal == 1 {
                 found.mark = Some(mark);
             }
@@ -868,7 +872,8 @@ impl Recovered {
                 self.set_state(row, SPECIAL);
                 // Sorted as text, page 10 stands before page 2.
                 if page > last {
-                    self.special.insert(row, Disposition::Continue { page, next });
+                    let begun_to = head.begun_to;
+                    self.special.insert(row, Disposition::Continue { page, next, begun_to });
                 }
             }
             _ => {

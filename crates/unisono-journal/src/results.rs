@@ -20,6 +20,7 @@
 //!    it away.
 
 use std::{
+    collections::HashSet,
     fs::File,
     io,
     os::unix::fs::{FileExt, MetadataExt},
@@ -214,8 +215,15 @@ impl Results<'_> {
             empty().map_err(|error| self.failed("empty", error))?;
         }
         let results = self.inode()?;
-        let header =
-            Header { run: random_run(), results, successor: 0, is_unsure: false, may_replace: false, length: 0 };
+        let header = Header {
+            run: random_run(),
+            results,
+            successor: 0,
+            is_unsure: false,
+            may_replace: false,
+            length: 0,
+            version: open.version,
+        };
         let run = match beside {
             Beside::Nothing(empty) => self.make_run(empty, header, &[])?,
             Beside::Replaced => self.make_run(None, header, &[])?,
@@ -292,6 +300,10 @@ impl Results<'_> {
             recovered.lose_notes();
         }
         let in_doubt = std::mem::take(&mut found.in_doubt);
+        if let Some((run, _)) = had.filter(|(run, _)| found.end == 0 && run.header.version > 0) {
+            // There is no whole line, and what is there of the first one may have been cut anywhere.
+            found.versions = HashSet::from([run.header.version]);
+        }
         let is_known = found.versions.iter().all(|version| *version == open.version);
         if !is_known && (found.has_done || !in_doubt.is_empty()) {
             return Err(Error::new(self.name, Reason::OtherVersion));
@@ -305,6 +317,7 @@ impl Results<'_> {
             // Those of the last run are there as long as the file is not made anew.
             may_replace: !found.replaced.is_empty() || !recovered.old_lines().is_empty(),
             length: found.end,
+            version: open.version,
         };
         if !in_doubt.is_empty() {
             // A run that was killed as it made its run file with these. Not otherwise: a copy may be under way beside

@@ -127,6 +127,9 @@ pub(crate) struct Header {
     pub(crate) may_replace: bool,
     /// The results are at least this long: there are no notes any more of what has a line up to here.
     pub(crate) length: u64,
+    /// By which rule the fingerprints are made, as the first line of the results says, which may be cut; 0 where an
+    /// older version has not said it.
+    pub(crate) version: u8,
 }
 
 /// A run file whose lock is ours.
@@ -327,6 +330,7 @@ impl Header {
         bytes[40..44].copy_from_slice(&std::process::id().to_le_bytes());
         bytes[44] = u8::from(self.is_unsure);
         bytes[45] = u8::from(self.may_replace);
+        bytes[46] = self.version;
         bytes[48..56].copy_from_slice(&self.length.to_le_bytes());
         seal(bytes, &[])
     }
@@ -343,6 +347,7 @@ impl Header {
             is_unsure: bytes[44] != 0,
             may_replace: bytes[45] != 0,
             length: number(48),
+            version: bytes[46],
         };
         Some((header, u32::from_le_bytes(bytes[40..44].try_into().expect("four bytes"))))
     }
@@ -539,6 +544,7 @@ mod tests {
         is_unsure: false,
         may_replace: true,
         length: 9,
+        version: 2,
     };
 
     fn started(row: u64) -> Started {

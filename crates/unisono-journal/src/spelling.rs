@@ -12,7 +12,7 @@ use unisono_core::{Effect, OutcomeKind};
 
 use crate::{
     Json,
-    line::{Mark, hexadecimal},
+    line::{ANY_PAGE, Mark, hexadecimal, push_begun_to},
     members::Members,
 };
 
@@ -46,6 +46,9 @@ pub fn respelled(text: &str) -> Option<Vec<u8>> {
             Some(None) => into.null("next"),
             Some(Some(next)) => into.text("next", &next),
         }
+    }
+    if let Some(page) = given.take::<Option<u32>>("begun_to")? {
+        push_begun_to(page.unwrap_or(ANY_PAGE), &mut into);
     }
     // What decides is looked for at the beginning of the rest.
     if let Some(mut error) = given.take::<Given<'_>>("error")? {
@@ -141,6 +144,7 @@ mod tests {
             let record = Record {
                 key: RowKey { row, page }, id: &id, fingerprint: row * 3, outcome: OutcomeKind::ALL[kind],
                 effect: Effect::ALL[effect], repeatable, idempotency_key: key.as_deref(), next: Next::Page(&next),
+                begun_to: 0,
                 fields: &fields, body: &Fields::default(),
             };
             let mut whole = Vec::new();

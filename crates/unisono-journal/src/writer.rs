@@ -667,6 +667,7 @@ mod tests {
             repeatable: true,
             idempotency_key: None,
             next: Next::Unknown,
+            begun_to: 0,
             fields: &fields,
             body: &fields,
         };

@@ -35,6 +35,7 @@ fn record(row: u64, outcome: OutcomeKind) -> Record<'static> {
         repeatable: true,
         idempotency_key: None,
         next: Next::Unknown,
+        begun_to: 0,
         fields: &URL,
         body: &BODY,
     }
@@ -411,7 +412,7 @@ fn pages_go_on_after_the_last_one_that_was_written() {
     journal.close_blocking(Finish::default());
     let mut recovered = resume(&path);
     let first = recovered.dispose(0, None, fingerprint(0)).unwrap().1;
-    assert_eq!(first, Disposition::Continue { page: 2, next: "/a?page=3".into() });
+    assert_eq!(first, Disposition::Continue { page: 2, next: "/a?page=3".into(), begun_to: 0 });
     assert_eq!(recovered.dispose(1, None, fingerprint(1)).unwrap().1, Disposition::Kept);
 }
 
@@ -529,6 +530,43 @@ fn what_was_noted_by_another_rule_is_refused_and_a_file_without_anything_is_take
 }
 
 #[test]
+fn a_first_line_that_was_cut_anywhere_before_there_was_an_outcome_is_one_and_the_notes_say_what_was_started() {
+    for (version, other) in [(1, 2), (2, 1), (2, 3)] {
+        let folder = folder();
+        let path = folder.path().join("r.jsonl");
+        let by = |version, adopt| Open { identity: Identity::Content, version, adopt, ..RESUME };
+        let (journal, _) = Journal::open(&path, by(version, false)).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(journal.started(RowKey { row: 0, page: 0 }, Some("an id"), 7, Repeat::Never)).unwrap();
+        drop(journal);
+        let (line, run) = (fs::read(&path).unwrap(), folder.path().join("r.jsonl.run"));
+        let notes = fs::read(&run).unwrap();
+        for (cut, adopt) in (0..=line.len()).flat_map(|cut| [(cut, false), (cut, true)]) {
+            let bring = || {
+                // The same file, which the run file knows.
+                let file = fs::OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
+                std::io::Write::write_all(&mut &file, &line[..cut]).unwrap();
+                fs::write(&run, &notes).unwrap();
+            };
+            bring();
+            let error = Journal::open(&path, by(other, adopt)).unwrap_err();
+            assert!(error.to_string().contains("by another rule"), "cut at {cut}: {error}");
+            bring();
+            let (_journal, mut recovered) = Journal::open(&path, by(version, adopt)).unwrap();
+            assert_eq!(recovered.dispose(1, None, 7).unwrap().1, interrupted(0), "cut at {cut}");
+        }
+        // Adopted without its notes.
+        for cut in 0..=line.len() {
+            fs::write(&path, &line[..cut]).unwrap();
+            _ = fs::remove_file(&run);
+            let (_journal, mut recovered) = Journal::open(&path, by(version, true)).unwrap();
+            let unsure = Disposition::Unsure(Box::new(Disposition::Run));
+            assert!(cut == 0 || recovered.dispose(1, None, 7).unwrap().1 == unsure, "cut at {cut}");
+        }
+    }
+}
+
+#[test]
 fn lines_that_an_input_has_no_row_for_can_be_taken_out() {
     let folder = folder();
     let path = folder.path().join("r.jsonl");
@@ -586,7 +624,7 @@ fn pages_whose_lines_were_sorted_as_text_go_on_after_the_last_of_them() {
     let (ten, two) = (line(10, "/a?page=11"), line(2, "/a?page=3"));
     fs::write(&path, [ten.as_slice(), &two].concat()).unwrap();
     let (journal, mut recovered) = Journal::open(&path, RESUME).unwrap();
-    let last = Disposition::Continue { page: 10, next: "/a?page=11".into() };
+    let last = Disposition::Continue { page: 10, next: "/a?page=11".into(), begun_to: 0 };
     assert_eq!(recovered.dispose(0, None, fingerprint(0)).unwrap(), (0, last));
     drop(journal);
     fs::write(&path, ten.repeat(2)).unwrap();
@@ -909,7 +947,7 @@ fn what_was_on_its_way_says_how_it_could_be_repeated_and_what_comes_after_it_the
         let (found, otherwise) = (is_adrift.then_some(row as u32), Box::new(otherwise));
         Disposition::Interrupted { key: RowKey { row, page }, repeat, found, later: Vec::new(), otherwise }
     };
-    let page = Disposition::Continue { page: 1, next: "2".into() };
+    let page = Disposition::Continue { page: 1, next: "2".into(), begun_to: 0 };
     let dispositions: Vec<_> =
         (0..3).map(|row| recovered.dispose(row, Some("an id"), fingerprint(row)).unwrap().1).collect();
     assert_eq!(

@@ -64,6 +64,8 @@ pub(crate) struct Ledger<D: Done> {
     pub(crate) otherwise_repeated: u64,
     /// What runs now and may have been started before, and in which way that could be repeated.
     pub(crate) doubts: HashMap<RowKey, Repeat>,
+    /// Of rows that run from a page behind which others may have been started before.
+    pub(crate) begun_behind: HashMap<u64, BegunBehind>,
     /// The lines of rows that run again.
     pub(crate) old: Arc<OldLines>,
     /// What these say to have saved.
@@ -71,6 +73,18 @@ pub(crate) struct Ledger<D: Done> {
     /// Buffers for one line, kept for the next one.
     pub(crate) fields: Fields,
     pub(crate) body: Fields,
+}
+
+/// Pages that may have been started before one that has no line any more, or none that is good: their row comes to
+/// them again, and whatever becomes of them then, they may have been carried out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BegunBehind {
+    /// Those behind this one.
+    pub(crate) after: u32,
+    /// Up to this one.
+    pub(crate) until: u32,
+    /// They could be repeated in the way in which they will be.
+    pub(crate) is_same: bool,
 }
 
 /// Holds outcomes back until all rows before them are out.
@@ -120,7 +134,19 @@ impl<D: Done> Ledger<D> {
     fn remember(&mut self, outcome: &mut RowOutcome<D>) {
         let old = self.old.get(&outcome.key).map(|old| (old.effect, old.repeat, old.idempotency_key.as_deref()));
         let doubt = take(&mut self.doubts, &outcome.key).map(|repeat| (Effect::Maybe, repeat, None));
-        for (effect, repeat, key) in old.into_iter().chain(doubt) {
+        let behind = if self.begun_behind.is_empty() { None } else { self.begun_behind.get(&outcome.key.row).copied() };
+        let behind = behind.and_then(|behind| {
+            let page = outcome.key.page.max(1);
+            let is_over = outcome.kind == OutcomeKind::Ok && !matches!(outcome.done.next(), Some(Some(_)));
+            if is_over {
+                self.begun_behind.remove(&outcome.key.row);
+            } else if page < behind.until {
+                outcome.begun_to = behind.until;
+            }
+            let repeat = if behind.is_same { outcome.repeat } else { Repeat::Never };
+            (behind.after < page && page <= behind.until).then_some((Effect::Maybe, repeat, None))
+        });
+        for (effect, repeat, key) in old.into_iter().chain(doubt).chain(behind) {
             outcome.effect = outcome.effect.join(effect);
             if effect != Effect::None && !outcome.repeat.agrees_with(repeat) {
                 // A repeat of this attempt would be one of the earlier as well, and in another way.
@@ -283,6 +309,7 @@ impl<D: Done> Ledger<D> {
             repeatable: outcome.repeat.is_allowed(),
             idempotency_key: outcome.idempotency_key.as_deref().filter(|_| outcome.effect != Effect::None),
             next: next_of(&next),
+            begun_to: outcome.begun_to,
             fields: &self.fields,
             body: &self.body,
         });
@@ -377,6 +404,7 @@ mod tests {
             repeatable: false,
             idempotency_key: None,
             next: next_of(&next),
+            begun_to: 0,
             fields: &fields,
             body: &body,
         };

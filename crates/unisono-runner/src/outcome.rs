@@ -37,6 +37,8 @@ pub struct RowOutcome<D> {
     pub(crate) repeat: Repeat,
     /// The key that it went out with.
     pub(crate) idempotency_key: Option<Box<str>>,
+    /// Up to which page behind this one others may have been started before.
+    pub(crate) begun_to: u32,
 }
 
 impl<D> RowOutcome<D> {
@@ -56,6 +58,7 @@ impl<D> RowOutcome<D> {
             fingerprint: 0,
             repeat: Repeat::ByNature,
             idempotency_key: None,
+            begun_to: 0,
         }
     }
 }

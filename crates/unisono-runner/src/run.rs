@@ -185,6 +185,7 @@ pub async fn run<W: Work>(
         gone: Ok((0, Vec::new())),
         gone_in_doubt: (0, Vec::new()),
         doubts: HashMap::new(),
+        begun_behind: HashMap::new(),
         otherwise_repeated: 0,
         old: recovered.old_lines(),
         saved_before: earlier.saved_before(),

@@ -15,13 +15,13 @@ use std::{
 use serde_json::Value;
 use unisono_batch::{Offer, Pull, Source};
 use unisono_core::{Effect, ErrorKind, OutcomeKind};
-use unisono_journal::{Disposition, Fields, Gone, Identity, Later, Recovered, Repeat, RowKey};
+use unisono_journal::{ANY_PAGE, Disposition, Fields, Gone, Identity, Later, OldLine, Recovered, Repeat, RowKey};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     Error, RowOutcome,
     input::{Feed, RowBatch},
-    ledger::Ledger,
+    ledger::{BegunBehind, Ledger},
     notes::Notes,
     pages::Pages,
     row::{LineNumber, Row, RowIndex},
@@ -78,6 +78,8 @@ enum Doubt {
     Started(Repeat, Vec<Later>),
     /// That is not known.
     NotesLost,
+    /// It had, as the line of a page before it says.
+    Behind,
 }
 
 impl Doubt {
@@ -86,14 +88,14 @@ impl Doubt {
     fn repeat(&self) -> Repeat {
         match self {
             Self::Started(repeat, _) => *repeat,
-            Self::NotesLost => Repeat::ByNature,
+            Self::NotesLost | Self::Behind => Repeat::ByNature,
         }
     }
 
     fn later(&self) -> &[Later] {
         match self {
             Self::Started(_, later) => later,
-            Self::NotesLost => &[],
+            Self::NotesLost | Self::Behind => &[],
         }
     }
 }
@@ -135,6 +137,7 @@ impl RowMetadata {
             fingerprint: self.fingerprint,
             repeat: Repeat::ByNature,
             idempotency_key: None,
+            begun_to: 0,
         }
     }
 }
@@ -279,23 +282,38 @@ impl<C: Call> RowSource<C> {
                 self.pages.cut_off(row.name().into());
                 self.take_kept(&row, Some(&call));
             }
-            Disposition::Continue { page, next } => {
+            Disposition::Continue { page, next, begun_to } => {
                 let row = RowMetadata { key: RowKey { page: page + 1, ..row.key }, ..row };
+                let has_line = self.ledger.borrow().old.contains_key(&row.key);
+                let begun_to = if has_line { 0 } else { begun_to };
+                let is_doubtful = begun_to > page && doubt.is_none() && !self.recovered.accepts_doubles();
+                let doubt = if is_doubtful { Some(Doubt::Behind) } else { doubt };
                 match call.continue_at(&next) {
-                    Ok(()) => self.hold_item(row, call, doubt),
+                    Ok(()) => self.hold_item(row, call, doubt, begun_to),
                     Err(why) => {
+                        if begun_to > page {
+                            let behind = BegunBehind { after: page, until: begun_to, is_same: false };
+                            self.ledger.borrow_mut().begun_behind.insert(row.key.row, behind);
+                        }
                         let outcome = row.undone(OutcomeKind::Failed, C::Done::failed(ErrorKind::Input, why));
                         self.held.push_back(HeldRow::Outcome(Box::new(outcome)));
                     }
                 }
             }
             Disposition::Kept => self.take_kept(&row, Some(&call)),
-            _ => self.hold_item(row, call, doubt),
+            _ => self.hold_item(row, call, doubt, 0),
         }
     }
 
-    /// What an earlier attempt may have done that this one must not do again, and why not.
-    fn done_before(&self, row: &RowMetadata, call: &mut C, doubt: Option<Doubt>) -> Option<(Effect, &'static str)> {
+    /// What an earlier attempt may have done that this one must not do again, and why not. `begun_to` is said by the
+    /// line of the page before it.
+    fn done_before(
+        &self,
+        row: &RowMetadata,
+        call: &mut C,
+        doubt: Option<Doubt>,
+        begun_to: u32,
+    ) -> Option<(Effect, &'static str)> {
         let mut ledger = self.ledger.borrow_mut();
         let old = ledger.old.get(&row.key).filter(|old| old.effect != Effect::None);
         // To the server that knows that key, it stands for what was asked for then.
@@ -304,6 +322,8 @@ impl<C: Call> RowSource<C> {
             call.keep_key(key);
         }
         let now = call.repeat();
+        let behind =
+            begun_behind(row.key, call, ledger.old.get(&row.key), doubt.as_ref(), begun_to, self.recovered.is_unsure());
         let doubted = match &doubt {
             Some(Doubt::Started(earlier, later)) => {
                 let others = later.iter().map(|one| (one.repeat, call.repeat_of_page(one.page)));
@@ -312,10 +332,15 @@ impl<C: Call> RowSource<C> {
             }
             // A key says nothing of an attempt that may have gone without it.
             Some(Doubt::NotesLost) if now != Repeat::ByNature => Some((Effect::Maybe, None)),
+            Some(Doubt::Behind) if now != Repeat::ByNature => Some((Effect::Maybe, Some(Repeat::Never))),
             _ => None,
         };
         let old = old.filter(|old| !now.agrees_with(old.repeat) && !self.recovered.accepts_doubles());
-        let Some((effect, earlier)) = doubted.or_else(|| old.map(|old| (old.effect, Some(old.repeat)))) else {
+        let decided = doubted.or_else(|| old.map(|old| (old.effect, Some(old.repeat))));
+        if let Some(behind) = behind {
+            ledger.begun_behind.insert(row.key.row, behind);
+        }
+        let Some((effect, earlier)) = decided else {
             // It runs; and its outcome says what the attempt before it may have done, whatever becomes of this one.
             if let Some(doubt) = doubt.filter(|_| !call.is_safe()) {
                 let later = doubt.later().iter().map(|one| (RowKey { page: one.page, ..row.key }, one.repeat));
@@ -360,11 +385,11 @@ impl<C: Call> RowSource<C> {
         }
     }
 
-    fn hold_item(&mut self, row: RowMetadata, mut call: C, doubt: Option<Doubt>) {
+    fn hold_item(&mut self, row: RowMetadata, mut call: C, doubt: Option<Doubt>, begun_to: u32) {
         // A key is no reason to forget what was put in place.
         let is_precious = !call.is_repeatable();
         self.prepare_call(&row, &mut call, doubt.as_ref());
-        if let Some((effect, message)) = self.done_before(&row, &mut call, doubt) {
+        if let Some((effect, message)) = self.done_before(&row, &mut call, doubt, begun_to) {
             return self.hold_doubtful(row, &call, effect, message);
         }
         // Claimed when it is taken in and not when it runs, so that the order of the input says which row has a name.
@@ -567,6 +592,39 @@ impl<C: Call> Source for RowSource<C> {
             (true, Poll::Pending) => Poll::Pending,
         }
     }
+}
+
+/// Which pages behind the one from which a row runs may have been started before: as the line says that this one has,
+/// or the one before it (`begun_to`), or notes that go when this one has another line, or as nobody knows
+/// (`is_unsure`).
+fn begun_behind<C: Call>(
+    key: RowKey,
+    call: &C,
+    old: Option<&OldLine>,
+    doubt: Option<&Doubt>,
+    begun_to: u32,
+    is_unsure: bool,
+) -> Option<BegunBehind> {
+    if call.is_safe() {
+        return None;
+    }
+    let now = call.repeat();
+    let page = key.page.max(1);
+    let is_natural = now == Repeat::ByNature;
+    let later = doubt.map_or(&[][..], Doubt::later);
+    let is_same = |one: &Later| call.repeat_of_page(one.page).agrees_with(one.repeat);
+    let sources = [
+        old.map(|old| (old.begun_to, now.agrees_with(old.repeat))),
+        Some((begun_to, is_natural)),
+        later.last().map(|last| (last.page, later.iter().all(is_same))),
+        (C::HAS_PAGES && is_unsure).then_some((ANY_PAGE, is_natural)),
+    ];
+    let sources = sources.into_iter().flatten().filter(|(until, _)| *until >= page);
+    let (until, is_same) =
+        sources.reduce(|(until, is_same), (other, is_other_same)| (until.max(other), is_same && is_other_same))?;
+    // What the page before it says holds for this one as well.
+    let after = if begun_to >= page { page - 1 } else { page };
+    Some(BegunBehind { after, until, is_same })
 }
 
 /// Why what may have been done is not done again, where the earlier attempt could be repeated in one way, as far as

@@ -31,6 +31,9 @@ pub trait Call: Send + 'static {
     /// Whether, and by what, doing it twice does no more than doing it once.
     fn repeat(&self) -> Repeat;
 
+    /// Rows of its kind may have pages.
+    const HAS_PAGES: bool = false;
+
     /// The same of a later page of its row.
     fn repeat_of_page(&self, _page: u32) -> Repeat {
         self.repeat()
@@ -301,6 +304,7 @@ pub(crate) fn outcome<W: Work>(decided: Decided<WorkJob<W>>) -> (RowOutcome<<W::
         fingerprint: done.fingerprint().unwrap_or(item.fingerprint),
         repeat: item.call.repeat(),
         idempotency_key: item.call.idempotency_key().map(Into::into),
+        begun_to: 0,
         done,
     };
     (outcome, ended)

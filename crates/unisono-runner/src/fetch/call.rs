@@ -116,6 +116,8 @@ impl Call for FetchCall {
         }
     }
 
+    const HAS_PAGES: bool = true;
+
     fn repeat_of_page(&self, page: u32) -> Repeat {
         match self.key.filter(|_| !self.request.method.is_idempotent()) {
             Some(keys) => Repeat::by_key_of_twin(&keys.text(page), keys.twin),

@@ -189,6 +189,7 @@ async fn run_once(
             repeatable: true,
             idempotency_key: None,
             next: Next::Unknown,
+            begun_to: 0,
             fields: &members,
             body: &body,
         });

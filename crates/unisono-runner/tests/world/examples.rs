@@ -16,6 +16,8 @@ const SLOW: Step =
     Step { hop: None, effect: Some(Effect::Done), ending: Ending::Ok, takes: Duration::from_millis(200) };
 const HANGS: Step = Step { ending: Ending::Hang, ..WELL };
 const WRONG: Step = Step { ending: Ending::Failed, effect: Some(Effect::None), ..WELL };
+/// A turn in which the second page of a row of `WELL` pages hangs, and the line of the first is written.
+const HANGS_AT: u32 = 9;
 const ALL_AGAIN: Mode = Mode::RetryFailed { ambiguous: true };
 const FAILED_AGAIN: Mode = Mode::RetryFailed { ambiguous: false };
 
@@ -286,4 +288,40 @@ fn a_row_that_runs_again_from_a_page_that_failed_begins_its_later_pages_anew() {
         }
         assert!(world.peer.begun(1) >= 2 && outcomes(&world).len() >= 2, "crashed at turn {turn}, {lost} bytes lost");
     }
+}
+
+#[test]
+fn a_page_that_was_started_stays_in_doubt_when_the_line_before_it_is_lost_and_its_next_attempt_is_refused() {
+    let rows = [(1, Some(Script { pages: 2, ..Script::unsafe_row([]) }))];
+    let how = RunOptions { paged: true, ..RunOptions::default() };
+    let cases = (0..40).flat_map(|turn| [(turn, false), (turn, true)]);
+    let mut tried = 0;
+    for (turn, is_adopted) in cases {
+        let mut world = World::new();
+        // Both pages are carried out, and the second is not answered; then its line and its answer are lost.
+        world.peer.next_at(1, 2, [HANGS, WRONG, WRONG]);
+        run(&mut world, &rows, &RunOptions { stop: crash(HANGS_AT), ..how.clone() });
+        assert_eq!((world.peer.begun(1), world.lines().len()), (2, 1), "of the first run");
+        world.cut(5);
+        if is_adopted {
+            world.lose_run_file();
+        }
+        run(&mut world, &rows, &RunOptions { adopt: is_adopted, ..how.clone() });
+        assert_eq!(outcomes(&world), [(OutcomeKind::Ambiguous, Effect::Maybe)]);
+        // It is done again, and killed in between.
+        run(&mut world, &rows, &RunOptions { mode: ALL_AGAIN, stop: crash(turn), ..how.clone() });
+        run(&mut world, &rows, &RunOptions { mode: ALL_AGAIN, ..how.clone() });
+        let ends = outcomes(&world);
+        if ends.len() < 2 {
+            continue;
+        }
+        tried += 1;
+        assert_eq!(ends, [(OutcomeKind::Ok, Effect::Done), (OutcomeKind::Ambiguous, Effect::Maybe)], "turn {turn}");
+        let begun = world.peer.begun(1);
+        for mode in [Mode::Resume, FAILED_AGAIN] {
+            run(&mut world, &rows, &RunOptions { mode, ..how.clone() });
+        }
+        assert_eq!(world.peer.begun(1), begun, "it was sent again");
+    }
+    assert!(tried > 40, "{tried}");
 }

@@ -76,7 +76,7 @@ pub fn check(world: &World, rows: &[(u64, Option<Script>)], how: &RunOptions, be
     let ledger = world.peer.ledger.borrow();
     let run = world.peer.run.get();
     let after = world.lines();
-    nothing_is_repeated_that_must_not_be(&ledger, run, how.mode, before);
+    nothing_is_repeated_that_must_not_be(&ledger, run, how.mode);
     what_is_kept_is_not_run(world, &ledger, how, before, &after, end);
     no_line_denies_what_happened(&ledger, run, before, &after, end);
     no_effect_goes_down(before, &after);
@@ -142,7 +142,7 @@ fn what_is_pending_has_no_line(rows: &[(u64, Option<Script>)], after: &[Line], r
 /// What may have had an effect is begun again only in the way in which it could be repeated. A user who asks for
 /// what is ambiguous to be tried again accepts what that does, and what was done before does not count any more. No
 /// other run is given that, and none repeats by itself what it did.
-fn nothing_is_repeated_that_must_not_be(ledger: &[Begun], run: u32, mode: Mode, before: &[Line]) {
+fn nothing_is_repeated_that_must_not_be(ledger: &[Begun], run: u32, mode: Mode) {
     let accepts_doubles = mode == Mode::RetryFailed { ambiguous: true };
     for (at, begun) in ledger.iter().enumerate().filter(|(_, begun)| begun.run == run) {
         let same = ledger[..at].iter().filter(|earlier| (earlier.content, earlier.page) == (begun.content, begun.page));
@@ -152,19 +152,8 @@ fn nothing_is_repeated_that_must_not_be(ledger: &[Begun], run: u32, mode: Mode, 
             "{begun:?} was begun again after it may have had an effect: {ledger:#?}"
         );
     }
-    // Pages are asked for anew from the first whose line runs again, or was lost, or is in doubt, where the user
-    // accepts that.
-    let is_open = |content: u64, page: u32| {
-        let line = before.iter().find(|line| line.key() == (Some(content), page));
-        line.map_or(accepts_doubles, |line| {
-            line.runs_again(mode) || accepts_doubles && line.outcome == OutcomeKind::Ambiguous
-        })
-    };
     for begun in ledger.iter().filter(|begun| begun.run < run) {
         begun.forgiven.set(begun.forgiven.get() || accepts_doubles);
-        if (1..begun.page).any(|page| is_open(begun.content, page)) {
-            begun.is_behind.set(true);
-        }
     }
 }
 
@@ -200,9 +189,7 @@ fn no_line_denies_what_happened(ledger: &[Begun], run: u32, before: &[Line], aft
         // Until then a note is what says that it was begun once more.
         let is_old = before.iter().any(|other| other.whole == line.whole);
         let counts = |begun: &&Begun| {
-            (begun.content, begun.page) == (content, page)
-                && !begun.is_behind.get()
-                && (is_at_end || begun.run == run && !is_old)
+            (begun.content, begun.page) == (content, page) && (is_at_end || begun.run == run && !is_old)
         };
         let truth = ledger.iter().filter(counts).fold(Effect::None, |truth, begun| truth.join(begun.truth));
         assert!(truth == Effect::None || line.effect > Effect::None, "{line:?} denies {truth:?}");

@@ -7,7 +7,7 @@
 use std::{
     borrow::Cow,
     cell::{Cell, RefCell},
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     rc::Rc,
     time::Duration,
 };
@@ -78,14 +78,13 @@ pub struct Begun {
     pub truth: Effect,
     /// The user accepted since then that it may be done twice.
     pub forgiven: Cell<bool>,
-    /// With a page before this one that runs again, or whose line was lost: a row has one end, and the doubt about it
-    /// is that page's.
-    pub is_behind: Cell<bool>,
 }
 
 #[derive(Debug, Default)]
 pub struct Peer {
     pub ledger: RefCell<Vec<Begun>>,
+    /// What comes before the next step of the script of a page.
+    before: RefCell<HashMap<(u64, u32), VecDeque<Step>>>,
     /// Attempts at each page so far.
     tried: RefCell<HashMap<(u64, u32), usize>>,
     pub run: Cell<u32>,
@@ -161,6 +160,8 @@ impl Call for Asked {
             None => Repeat::Never,
         }
     }
+
+    const HAS_PAGES: bool = true;
 
     fn repeat_of_page(&self, page: u32) -> Repeat {
         match self.key_of_page(page) {
@@ -320,7 +321,15 @@ impl Work for Scripted {
 }
 
 impl Peer {
+    /// The next attempts at this page take these steps.
+    pub fn next_at(&self, content: u64, page: u32, steps: impl IntoIterator<Item = Step>) {
+        self.before.borrow_mut().entry((content, page)).or_default().extend(steps);
+    }
+
     fn next_step(&self, content: u64, page: u32, script: &Script) -> Step {
+        if let Some(step) = self.before.borrow_mut().get_mut(&(content, page)).and_then(VecDeque::pop_front) {
+            return step;
+        }
         let mut tried = self.tried.borrow_mut();
         let tried = tried.entry((content, page)).or_default();
         let step = script.steps.get(*tried).copied().unwrap_or(WELL);
@@ -332,8 +341,8 @@ impl Peer {
         let mut ledger = self.ledger.borrow_mut();
         let Asked { content, page, .. } = *call;
         let (repeat, key, run) = (call.repeat(), call.key.clone(), self.run.get());
-        let (forgiven, is_behind) = (Cell::new(false), Cell::new(false));
-        ledger.push(Begun { content, page, repeat, key, run, truth: Effect::Maybe, forgiven, is_behind });
+        let forgiven = Cell::new(false);
+        ledger.push(Begun { content, page, repeat, key, run, truth: Effect::Maybe, forgiven });
         ledger.len() - 1
     }
 

@@ -157,6 +157,18 @@ impl World {
         }
     }
 
+    /// Its last bytes go.
+    pub fn cut(&self, bytes: u64) {
+        let file = std::fs::OpenOptions::new().write(true).open(self.path()).expect("the results are there");
+        let length = file.metadata().expect("its length").len();
+        file.set_len(length - bytes).expect("it can be cut");
+    }
+
+    /// Somebody removes the run file, if there is one.
+    pub fn lose_run_file(&self) {
+        _ = std::fs::remove_file(self.path().with_extension("jsonl.run"));
+    }
+
     /// What is in the file: its whole lines. Of two of a row and page, as a killed run may leave them, the later
     /// counts.
     pub fn lines(&self) -> Vec<Line> {
