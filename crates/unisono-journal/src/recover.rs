@@ -26,7 +26,7 @@ use unisono_core::{Effect, OutcomeCounts, OutcomeKind};
 use crate::{
     Again, Repeat, Repeats, RowKey,
     error::{Error, Reason},
-    line::{Head, MOST_ROW, Mark, hash_of, scan, unescape},
+    line::{ANY_PAGE, Head, MOST_ROW, Mark, hash_of, scan, unescape},
     lines::{Lines, Tail},
     mode::Mode,
     old_lines::{LeftOver, OldLine, OldLines},
@@ -166,6 +166,8 @@ pub struct Gone {
     pub id: String,
     /// What it asked for.
     pub fingerprint: u64,
+    /// Up to which page behind it others may have been started, as in [`Record`](crate::Record).
+    pub begun_to: u32,
 }
 
 /// Lines and notes that ask for the same.
@@ -384,10 +386,55 @@ impl Recovered {
     /// they came back, so for them it is left open, as for one whose name is not known.
     pub fn ambiguous_and_gone(&self) -> Vec<Gone> {
         let gone = self.doubtful_and_gone().into_iter().filter(|one| !one.repeat.is_allowed());
-        let named = gone.filter_map(|one| Some(Gone { key: one.key, id: one.name()?, fingerprint: one.fingerprint }));
+        let named = gone.filter_map(|one| {
+            let begun_to = match self.special.get(&one.key.row) {
+                Some(Disposition::Interrupted { later, .. }) => later.last().map_or(0, |last| last.page),
+                _ => 0,
+            };
+            Some(Gone { key: one.key, id: one.name()?, fingerprint: one.fingerprint, begun_to })
+        });
         let mut gone: Vec<Gone> = named.collect();
         gone.sort_by_key(|one| one.key);
         gone
+    }
+
+    /// Where notes were lost: what may have been started since it has its line, must not be repeated, and is not in the
+    /// input any more. Nobody asks that again once a run has come to its end, so it is ambiguous from now on.
+    ///
+    /// # Errors
+    /// When the lines cannot be read any more.
+    pub fn unsure_and_gone(&self) -> Result<Vec<Gone>, Error> {
+        let rows: HashSet<u64> = match self.identity {
+            _ if !self.is_unsure => return Ok(Vec::new()),
+            // A shorter input is refused.
+            Identity::Row => return Ok(Vec::new()),
+            Identity::Content => self.contents.values().flat_map(|copies| copies.again.iter().copied()).collect(),
+            Identity::Id => {
+                let unseen = self.names.values().filter(|named| !named.is_seen && !self.is_doubtful(named));
+                unseen.map(|named| named.row).collect()
+            }
+        };
+        let mut gone = HashMap::new();
+        if !rows.is_empty() {
+            self.look_again(|head| {
+                let Head { key, fingerprint, .. } = *head;
+                let key = match self.special.get(&key.row) {
+                    // The page after the last one that is there may have been started.
+                    Some(Disposition::Continue { page, .. }) if key.page == *page && !head.repeatable => {
+                        Some(RowKey { page: page + 1, ..key }).filter(|next| !self.old.contains_key(next))
+                    }
+                    _ => Some(key).filter(|key| self.old.contains_key(key) && could_have_been_repeated(head)),
+                };
+                if let Some((key, id)) = key.filter(|key| rows.contains(&key.row)).zip(unescape(head.id)) {
+                    let begun_to = if key.page > 0 { ANY_PAGE } else { 0 };
+                    gone.insert(key, Gone { key, id, fingerprint, begun_to });
+                }
+                true
+            })?;
+        }
+        let mut gone: Vec<Gone> = gone.into_values().collect();
+        gone.sort_by_key(|one| one.key);
+        Ok(gone)
     }
 
     fn doubtful_and_gone(&self) -> Vec<&Started> {
@@ -634,6 +681,8 @@ impl Recovered {
         reading: Reading<'_>,
     ) -> Result<(Self, Scan), Error> {
         let Reading { path, started, is_unsure, loses_notes, may_replace, mode, identity, on_line } = reading;
+        // What had a line that some run would have repeated may have been started since, whatever is repeated this
+        // time.
         let is_unsure = is_unsure || loses_notes;
         let does_ambiguous = mode == Mode::RetryFailed { ambiguous: true };
         let mut recovered = Self { path: path.to_owned(), identity, is_unsure, does_ambiguous, ..Self::default() };
@@ -682,7 +731,7 @@ impl Recovered {
             found.has_done |= !head.effect.allows_repeat(head.repeatable);
             // Whatever is repeated this time: what was started is not forgotten, and its line does not say it.
             let is_doubtful = doubtful.contains_key(&head.key);
-            if is_doubtful || mode.repeats(&head) || loses_notes && could_have_been_repeated(&head) {
+            if is_doubtful || mode.repeats(&head) || is_unsure && could_have_been_repeated(&head) {
                 if old.insert(head.key, OldLine::of(&head)).is_some() {
                     return Err(lines.corrupt(TWICE));
                 }

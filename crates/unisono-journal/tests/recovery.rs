@@ -1161,7 +1161,7 @@ fn what_was_on_its_way_and_is_gone_from_the_input_is_known_by_its_name() {
     assert_eq!(recovered.gone_in_doubt(1), (5, vec![ODD.to_owned()]));
     assert_eq!(recovered.gone(9).unwrap(), (0, vec![]));
     for gone in &gone {
-        let Gone { key, id, fingerprint } = gone;
+        let Gone { key, id, fingerprint, .. } = gone;
         let ambiguous = Record {
             key: *key,
             id,

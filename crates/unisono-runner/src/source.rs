@@ -362,17 +362,16 @@ impl<C: Call> RowSource<C> {
         self.in_doubt.push(outcome);
     }
 
-    /// Holds the outcome of what an earlier run had started and the input does not have any more.
-    fn hold_gone(&mut self, gone: Gone) {
-        let Gone { key, id, fingerprint } = gone;
+    /// Holds the outcome of what an earlier run had started, or may have, and the input does not have any more.
+    fn hold_gone(&mut self, gone: Gone, message: &str) {
+        let Gone { key, id, fingerprint, begun_to } = gone;
         let index = RowIndex::new(self.number);
         self.number += 1;
         let row = RowMetadata { key, index, line: LineNumber::NONE, id: Some(id.into()), fingerprint, has_id: true };
-        let message =
-            "an earlier run had started it and did not live to see its end, and it is not in the input any more";
         let mut outcome =
             row.undone(OutcomeKind::Ambiguous, C::Done::failed(ErrorKind::Interrupted, message.to_owned()));
         (outcome.effect, outcome.repeat) = (Effect::Maybe, Repeat::Never);
+        outcome.begun_to = begun_to;
         self.in_doubt.push(outcome);
     }
 
@@ -508,16 +507,25 @@ impl<C: Call> RowSource<C> {
                     // Counted now, whatever a look at the input had made of it: empty lines, comments, values with
                     // lines.
                     let gone = self.recovered.ambiguous_and_gone();
-                    ledger.gauge.set_total(self.number + gone.len() as u64);
+                    let unsure = match self.recovered.end_of_input() {
+                        Ok(()) => self.recovered.unsure_and_gone(),
+                        Err(error) => Err(error),
+                    };
+                    let all = || gone.iter().chain(unsure.iter().flatten());
+                    let have_line = all().filter(|gone| ledger.old.contains_key(&gone.key)).count() as u64;
+                    ledger.gauge.set_total(self.number + all().count() as u64);
                     ledger.left_over = self.recovered.left_over();
-                    ledger.again_unseen = self.recovered.again_unseen();
+                    // Those have other lines from now on.
+                    ledger.again_unseen = self.recovered.again_unseen().saturating_sub(have_line);
                     ledger.gone = self.recovered.gone(MOST_NAMED);
                     ledger.gone_in_doubt = self.recovered.gone_in_doubt(MOST_NAMED);
                     ledger.input_ended = true;
-                    let refused = self.recovered.end_of_input();
                     drop(ledger);
-                    match refused {
-                        Ok(()) => gone.into_iter().for_each(|gone| self.hold_gone(gone)),
+                    match unsure {
+                        Ok(unsure) => {
+                            gone.into_iter().for_each(|gone| self.hold_gone(gone, GONE));
+                            unsure.into_iter().for_each(|gone| self.hold_gone(gone, GONE_UNSURE));
+                        }
                         Err(error) => {
                             self.ledger.borrow_mut().refuse(error.into());
                             self.stop();
@@ -677,6 +685,9 @@ fn what_differs<C: Call>(line: &[u8], call: &Result<C, String>) -> Option<String
     Some(differing.next().unwrap_or_else(otherwise))
 }
 
+const GONE: &str = "an earlier run had started it and did not live to see its end, and it is not in the input any more";
+const GONE_UNSURE: &str = "an earlier run may have started it: its notes of what it had started are lost, and it is not in the input \
+                           any more";
 /// How many rows that are gone are told by their names.
 const MOST_NAMED: usize = 3;
 /// RowSource that may wait until the input is known to be the same; their memory is some megabytes.

@@ -325,3 +325,29 @@ fn a_page_that_was_started_stays_in_doubt_when_the_line_before_it_is_lost_and_it
     }
     assert!(tried > 40, "{tried}");
 }
+
+#[test]
+fn what_may_have_been_started_and_is_not_in_the_input_of_the_run_that_adopts_the_results_is_not_started_again() {
+    for (identity, first, mode) in [
+        (Identity::Id, Mode::Resume, Mode::Resume),
+        (Identity::Content, Mode::Resume, Mode::Resume),
+        (Identity::Id, FAILED_AGAIN, Mode::Resume),
+        (Identity::Content, Mode::Resume, ALL_AGAIN),
+    ] {
+        let mut world = World::new();
+        let how = RunOptions { identity, limit: 1, ..RunOptions::default() };
+        let rows = rows(4, &Script::unsafe_row([]));
+        world.peer.next_at(1, 1, [WRONG, SLOW]);
+        run(&mut world, &rows, &RunOptions { max_failures: Some(1), ..how.clone() });
+        // Some of those that were cancelled are started, and what tells that is lost.
+        run(&mut world, &rows, &RunOptions { mode: first, stop: crash(12), limit: 3, ..how.clone() });
+        world.lose_run_file();
+        run(&mut world, &rows[..1], &RunOptions { mode, adopt: true, ..how.clone() });
+        let begun = world.peer.ledger.borrow().iter().filter(|begun| begun.content > 1).count();
+        for mode in [Mode::Resume, FAILED_AGAIN] {
+            run(&mut world, &rows, &RunOptions { mode, ..how.clone() });
+        }
+        let again = world.peer.ledger.borrow().iter().filter(|begun| begun.content > 1).count();
+        assert!(begun > 0 && again == begun, "{identity:?}, {mode:?}: {begun} were started, then {again}");
+    }
+}

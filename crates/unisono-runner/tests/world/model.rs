@@ -31,10 +31,13 @@ impl Line {
     pub fn parse(text: &str) -> Self {
         let mut whole: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("no JSON: {error}: {text}"));
         let word = |name: &str| whole[name].as_str().unwrap_or_else(|| panic!("no {name} in {text}")).to_owned();
+        // What is not in the input any more says what it asked for by its fingerprint alone.
+        let asked = || u64::from_str_radix(&word("fp"), 16).expect("a fingerprint");
+        let is_gone = whole["error"]["kind"] == "interrupted";
         let line = Self {
             row: whole["row"].as_u64().expect("a row"),
             page: u32::try_from(whole["page"].as_u64().unwrap_or(1)).expect("a page"),
-            content: whole["content"].as_u64().filter(|content| *content > 0),
+            content: whole["content"].as_u64().filter(|content| *content > 0).or_else(|| is_gone.then(asked)),
             outcome: word("outcome").parse().expect("an outcome"),
             effect: word("effect").parse().expect("an effect"),
             repeatable: whole["repeatable"].as_bool().expect("whether it is repeatable"),

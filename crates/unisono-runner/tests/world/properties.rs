@@ -40,6 +40,9 @@ enum Before {
     Rename,
     /// A row asks for something else now.
     Change(usize),
+    /// The run file is lost, from then on the results are adopted, and where rows may stand anywhere this run has only
+    /// those from this one on of the rows that have lines.
+    Lose(usize),
     /// Rows change places, which does no harm where they are known by their content or their ids; and where they are
     /// known by their places, it is refused or does none.
     Reverse,
@@ -50,8 +53,11 @@ fn live(history: &History) {
     let mut rows: Vec<_> = history.rows.iter().enumerate().map(|(at, row)| (at as u64 + 1, row.clone())).collect();
     // In which order it was before, where it is not known which of them was taken in.
     let mut other = None;
+    // The first run that adopts the results may be killed before it has begun.
+    let mut frame = history.frame.clone();
     for (number, (how, before)) in history.runs.iter().enumerate() {
-        let (mut input, mut how) = (rows.clone(), how.clone());
+        let (mut input, mut how) = (rows.clone(), RunOptions { adopt: frame.adopt, ..how.clone() });
+        let mut is_shorter = false;
         match *before {
             Before::Nothing => {}
             Before::Rename => world.rename(&format!("results-{number}.jsonl")),
@@ -61,6 +67,17 @@ fn live(history: &History) {
                 // To its end, so that it is either refused or the input from then on.
                 (how.stop, how.stop_after, how.max_failures, how.canary) = (None, None, None, None);
             }
+            Before::Lose(first) if other.is_none() => {
+                world.lose_run_file();
+                (how.adopt, frame.adopt) = (true, true);
+                if how.identity != Identity::Row {
+                    let known: Vec<_> = world.lines().into_iter().filter_map(|line| line.content).collect();
+                    let mut place = 0..;
+                    input.retain(|(content, _)| place.next() >= Some(first) || !known.contains(content));
+                    is_shorter = input.len() < rows.len();
+                }
+            }
+            Before::Lose(_) => {}
             Before::Reverse => input.reverse(),
         }
         let end = run(&mut world, &input, &how);
@@ -68,6 +85,7 @@ fn live(history: &History) {
         match end {
             End::Refused(_) if matches!(before, Before::Change(_)) || is_moved => {}
             End::Refused(_) => rows = other.take().unwrap_or_else(|| panic!("run {number} was refused")),
+            _ if is_shorter => {}
             End::Finished(report) if report.stopped.is_none() => (rows, other) = (input, None),
             _ => {
                 let was = std::mem::replace(&mut rows, input);
@@ -75,8 +93,8 @@ fn live(history: &History) {
             }
         }
     }
-    let is_taken = other.is_none() || !matches!(run(&mut world, &rows, &history.frame), End::Refused(_));
-    finish(&mut world, if is_taken { &rows } else { other.as_ref().unwrap_or(&rows) }, &history.frame);
+    let is_taken = other.is_none() || !matches!(run(&mut world, &rows, &frame), End::Refused(_));
+    finish(&mut world, if is_taken { &rows } else { other.as_ref().unwrap_or(&rows) }, &frame);
 }
 
 /// Runs until all is decided, then until all is well; both have an end, since each script has.
@@ -222,6 +240,7 @@ fn before() -> impl Strategy<Value = Before> {
         5 => Just(Before::Nothing),
         2 => Just(Before::Rename),
         1 => any::<usize>().prop_map(Before::Change),
+        2 => (0..20usize).prop_map(Before::Lose),
         2 => Just(Before::Reverse),
     ]
 }
