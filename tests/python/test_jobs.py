@@ -135,6 +135,18 @@ def test_a_job_that_is_killed_by_somebody_names_the_signal():
     assert (job.exit_code, job.signal) == (None, signal.SIGKILL)
 
 
+def test_a_job_that_is_killed_before_it_begins_names_the_signal_too():
+    unbegun = 0
+    for _ in range(20):
+        job = unisono.spawn(time.sleep, LONG)
+        os.kill(job.pid, signal.SIGKILL)
+        with pytest.raises(WorkerDied, match="killed by SIGKILL") as caught:
+            job.result(LONG)
+        unbegun += "before the job had begun" in str(caught.value)
+        assert (caught.value.exit_code, caught.value.signal, job.signal) == (None, signal.SIGKILL, signal.SIGKILL)
+    assert unbegun, "some are killed that early"
+
+
 def test_waiting_is_bounded_and_leaves_the_job_alone(tmp_path):
     job = begun(hang, tmp_path / "begun")
     for wait in (job.result, job.exception):

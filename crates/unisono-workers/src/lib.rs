@@ -32,7 +32,7 @@ mod zygote;
 #[cfg(not(loom))]
 pub use crate::{
     inside::{Given, Inside, kind},
-    pool::{Awaited, Pool, PoolDescriptors, PoolOptions},
+    pool::{Awaited, Loss, Pool, PoolDescriptors, PoolOptions},
     task::{Death, Function, State, Task, TaskOutcome, Terms},
     zygote::Zygote,
 };

@@ -298,7 +298,7 @@ class Job(Generic[T]):
             return error
         code, said = self._end.result()
         if code == _LOST:
-            return WorkerDied(f"the process of the job {self.name} was ended before the job had begun")
+            return _pickling.death_before(self.name, *(self._pool._engine.loss() or (None, None, "")))
         if not code:
             return None
         return WorkerDied(f"the job {self.name} exited with code {code}{f': {said}' if said else ''}", exit_code=code)

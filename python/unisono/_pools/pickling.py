@@ -263,19 +263,31 @@ _RAISES = {opcode.opmap["RAISE_VARARGS"], opcode.opmap["RERAISE"]}
 
 def death(exit_code: int | None, number: int | None, deaths: int, stderr_tail: str) -> WorkerDied:
     """The worker that ran a task ended under it."""
+    more = f"; the task has ended {deaths} workers" if deaths > 1 else ""
+    message = f"the worker that ran the task {_how_it_ended(exit_code, number)}{more}{_last_words(stderr_tail)}"
+    return WorkerDied(message, exit_code=exit_code, signal=number, stderr=stderr_tail)
+
+
+def death_before(name: str, exit_code: int | None, number: int | None, stderr_tail: str) -> WorkerDied:
+    """The process of a job ended before the job had begun."""
+    how = _how_it_ended(exit_code, number)
+    message = f"the process of the job {name} {how} before the job had begun{_last_words(stderr_tail)}"
+    return WorkerDied(message, exit_code=exit_code, signal=number, stderr=stderr_tail)
+
+
+def _how_it_ended(exit_code: int | None, number: int | None) -> str:
     if number is not None:
         try:
-            how = f"was killed by {signal.Signals(number).name}"
+            return f"was killed by {signal.Signals(number).name}"
         except ValueError:
-            how = f"was killed by signal {number}"
-    elif exit_code is not None:
-        how = f"exited with code {exit_code}"
-    else:
-        how = "vanished, and so did the process that started it"
-    more = f"; the task has ended {deaths} workers" if deaths > 1 else ""
-    said = f"; the end of its stderr:\n{stderr_tail.rstrip()}" if stderr_tail.strip() else ""
-    message = f"the worker that ran the task {how}{more}{said}"
-    return WorkerDied(message, exit_code=exit_code, signal=number, stderr=stderr_tail)
+            return f"was killed by signal {number}"
+    if exit_code is not None:
+        return f"exited with code {exit_code}"
+    return "vanished, and so did the process that started it"
+
+
+def _last_words(stderr_tail: str) -> str:
+    return f"; the end of its stderr:\n{stderr_tail.rstrip()}" if stderr_tail.strip() else ""
 
 
 def timed_out(seconds: float) -> TaskTimeout:

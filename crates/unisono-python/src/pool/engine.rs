@@ -10,11 +10,11 @@ use pyo3::{
     prelude::*,
     types::{PyDict, PyTuple, PyType},
 };
-use unisono_workers::{Awaited, Pool, PoolDescriptors, PoolOptions, Terms, Zygote};
+use unisono_workers::{Awaited, Loss, Pool, PoolDescriptors, PoolOptions, Terms, Zygote};
 
 use super::{
     codec::{self, Buffers},
-    future::FutureCore,
+    future::{FutureCore, exit_code_or_signal},
     results::Results,
     shared::{SharedPool, key_of, wait},
 };
@@ -152,6 +152,13 @@ impl Engine {
     fn wait_closed(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<bool> {
         // In a child of the program there is nothing to wait for.
         if self.shared.is_ours() { wait(py, self.shared.pool(), seconds, Awaited::Over) } else { Ok(true) }
+    }
+
+    /// How the last worker ended that had worked and was not let go: its exit code or signal, and its last words.
+    fn loss(&self, py: Python<'_>) -> Option<(Option<i32>, Option<i32>, String)> {
+        let Loss { death, stderr_tail } = py.detach(|| self.shared.pool().loss())?;
+        let (exit_code, signal) = exit_code_or_signal(death);
+        Some((exit_code, signal, String::from_utf8_lossy(&stderr_tail).into_owned()))
     }
 
     /// Ends `serve`.

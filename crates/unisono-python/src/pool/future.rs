@@ -176,11 +176,7 @@ pub fn read(py: Python<'_>, outcome: TaskOutcome, buffers: Buffers) -> PyResult<
             unless_interrupted(&helper("restore_error")?.call1((codec::decode_value(py, bytes, buffers)?,))?)?
         }
         TaskOutcome::Died { death, deaths, stderr_tail } => {
-            let (exit_code, signal) = match death {
-                Death::Exit(code) => (Some(code), None),
-                Death::Signal(number) => (None, Some(number)),
-                Death::Unknown | Death::Unmade(_) => (None, None),
-            };
+            let (exit_code, signal) = exit_code_or_signal(death);
             helper("death")?.call1((exit_code, signal, deaths, String::from_utf8_lossy(&stderr_tail)))?
         }
         TaskOutcome::TimedOut(after) => helper("timed_out")?.call1((after.as_secs_f64(),))?,
@@ -189,6 +185,15 @@ pub fn read(py: Python<'_>, outcome: TaskOutcome, buffers: Buffers) -> PyResult<
         TaskOutcome::Cancelled => return Err(cancelled(py)),
     };
     Err(PyErr::from_value(error))
+}
+
+/// At most one of the two: nobody may have seen it.
+pub fn exit_code_or_signal(death: Death) -> (Option<i32>, Option<i32>) {
+    match death {
+        Death::Exit(code) => (Some(code), None),
+        Death::Signal(number) => (None, Some(number)),
+        Death::Unknown | Death::Unmade(_) => (None, None),
+    }
 }
 
 /// An error; when Ctrl-C was pressed while it was read, it is as if it were pressed now, since no code of Python's runs

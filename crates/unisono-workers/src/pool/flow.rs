@@ -9,7 +9,7 @@ use std::{
 
 use unisono_sys::monotonic::nanoseconds;
 
-use super::state::{Core, Driver, Lifecycle, Pool, nanoseconds_of};
+use super::state::{Core, Driver, Lifecycle, Loss, Pool, nanoseconds_of};
 use crate::{
     inside::{QUIET, kind},
     task::{Death, Task, TaskOutcome, held},
@@ -221,6 +221,9 @@ impl Pool {
         let begun: Vec<_> = std::mem::take(&mut worker.entries).into_iter().filter_map(|entry| entry.task).collect();
         if !begun.is_empty() && std::mem::replace(&mut worker.progress, Progress::Active) != Progress::Active {
             core.starts.succeeded(number);
+        }
+        if worker.has_worked() && worker.dismissed().is_none() {
+            core.loss = Some(Loss { death, stderr_tail: stderr_tail.clone() });
         }
         self.judge_start(core, (number, &worker), death, &stderr_tail);
         for task in begun {

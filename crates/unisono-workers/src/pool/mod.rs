@@ -28,7 +28,7 @@ use std::{
     },
 };
 
-pub use state::{Awaited, Pool, PoolOptions};
+pub use state::{Awaited, Loss, Pool, PoolOptions};
 pub use system::PoolDescriptors;
 
 use starting::ALWAYS;
@@ -213,6 +213,11 @@ impl Pool {
             Lifecycle::Closed => Some(None),
             Lifecycle::Broken(why) => Some(Some(why.clone())),
         }
+    }
+
+    /// How the last worker ended that had worked and was not let go, whether or not a task was under way.
+    pub fn loss(&self) -> Option<Loss> {
+        held(&self.core).loss.clone()
     }
 
     /// Ends [`Pool::serve`].

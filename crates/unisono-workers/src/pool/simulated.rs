@@ -341,6 +341,19 @@ fn starts_that_fail_in_a_row_break_a_pool_without_workers_and_are_said_once_by_o
 }
 
 #[test]
+fn how_a_worker_ended_that_nothing_was_under_way_at_is_known() {
+    let mut simulated = SimulatedPool::new(0, None);
+    simulated.enter();
+    simulated.submit(PATIENT);
+    assert!(simulated.begin(1));
+    simulated.publish(1, kind::RETURNED);
+    simulated.pump();
+    assert_eq!(simulated.pool.loss(), None);
+    simulated.die(1, 9);
+    assert_eq!(simulated.pool.loss().map(|loss| loss.death), Some(Death::Signal(9)));
+}
+
+#[test]
 fn a_worker_that_dies_at_its_first_task_has_started() {
     let mut simulated = SimulatedPool::new(0, None);
     for _ in 0..5 {

@@ -8,7 +8,13 @@ use std::{
 };
 
 use super::{starts::Starts, system::System, waiting::Waiting};
-use crate::{blob::Arena, spin::Spin, task::Task, worker::Worker, zygote::Zygote};
+use crate::{
+    blob::Arena,
+    spin::Spin,
+    task::{Death, Task},
+    worker::Worker,
+    zygote::Zygote,
+};
 
 /// What a pool is like.
 #[derive(Debug, Clone)]
@@ -168,6 +174,8 @@ pub(super) struct Core {
     pub(super) waiting: Waiting,
     pub(super) workers: HashMap<usize, Worker>,
     pub(super) last_worker: usize,
+    /// How the last worker ended that had worked and was not let go.
+    pub(super) loss: Option<Loss>,
     /// When to look whether a task is past its time: (when, worker, cell).
     pub(super) deadlines: BinaryHeap<Reverse<(u64, usize, u64)>>,
     /// Tasks that have ended, and of which [`Pool::serve`] is to tell.
@@ -241,6 +249,7 @@ impl Core {
             waiting: Waiting::new(per_key),
             workers: HashMap::new(),
             last_worker: 0,
+            loss: None,
             deadlines: BinaryHeap::new(),
             told: Vec::new(),
             observed: 0,
@@ -288,6 +297,15 @@ impl Core {
             system.notify();
         }
     }
+}
+
+/// How a worker ended that was not let go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    /// How.
+    pub death: Death,
+    /// The last that it wrote to its standard error.
+    pub stderr_tail: Vec<u8>,
 }
 
 /// What one may wait for.
