@@ -45,7 +45,7 @@ def filled(kind):
 
 def rest_of(items):
     left = []
-    with contextlib.suppress(queue.Empty, asyncio.QueueEmpty):
+    with contextlib.suppress(queue.Empty, asyncio.QueueEmpty, unisono.errors.QueueClosed):
         while True:
             left.append(items.get_nowait())
     return left
@@ -356,3 +356,15 @@ def test_a_queue_that_is_closed_gives_what_comes_back_to_whoever_drains_it():
     items.close()
     list(batch(work.call, items, limit=3, max_failures=2))
     assert sorted(work.begun + list(items)) == list(range(MANY))
+
+
+def test_what_goes_back_is_known_by_its_place_and_not_by_the_number_that_its_line_has(tmp_path):
+    # Rows of a second run are counted on from those of the first.
+    batch(int, range(5), executor="threads", out=tmp_path / "o.jsonl", resume=True).run()
+    work, items = Work("threads", fails=True), unisono.Queue()
+    for number in range(100, 400):
+        items.put(number)
+    items.close()
+    batch(work.call, items, executor="threads", limit=4, max_failures=3, out=tmp_path / "o.jsonl", resume=True).run()
+    left = rest_of(items)
+    assert sorted(work.begun + left) == list(range(100, 400)), "each was begun or is there, and none is both"

@@ -75,14 +75,14 @@ class Returns:
             begun = []
             for outcome in outcomes:
                 if self._is_unbegun(outcome):
-                    self._held[outcome.row] = outcome.item
+                    self._held[outcome._number] = outcome.item
                     self.returned[outcome.kind] += 1
                 else:
                     begun.append(outcome)
                     if self.is_left and outcome.attempts == 1 and outcome.kind != "ok":
-                        self._in_doubt[outcome.row] = outcome.item
+                        self._in_doubt[outcome._number] = outcome.item
             # Of a request whose pages are outcomes of their own.
-            self._seen.update(outcome.row for outcome in begun if outcome.row in self._items)
+            self._seen.update(outcome._number for outcome in begun if outcome._number in self._items)
             return begun
 
     def take_back(self, number: int) -> None:
@@ -163,10 +163,10 @@ class Returns:
             return True
 
     def _is_unbegun(self, outcome: Outcome[Any]) -> bool:
-        if outcome.ok or outcome.row in self._seen:
+        if outcome.ok or outcome._number in self._seen:
             return False
         # The engine does not wait for calls that it has stopped, and takes some of them for begun.
-        is_taken_back = outcome.attempts == 1 and outcome.row in self._unbegun
+        is_taken_back = outcome.attempts == 1 and outcome._number in self._unbegun
         return is_taken_back or (outcome.attempts == 0 and outcome.kind == "cancelled")
 
 

@@ -36,6 +36,8 @@ pub struct Outcome {
     kind: OutcomeKind,
     effect: Effect,
     row: u64,
+    /// As the caller counts what it gives, from 0, whatever number an earlier run gave the row.
+    number: u64,
     id: Box<str>,
     attempts: u16,
     elapsed: Duration,
@@ -53,6 +55,8 @@ impl Outcome {
             kind: ended.kind,
             effect: ended.effect,
             row: ended.key.row,
+            // What none of the program's items stands for has a number that no item has.
+            number: ended.line.index().unwrap_or(u64::MAX),
             id: ended.id.clone(),
             attempts: ended.attempts,
             elapsed: ended.elapsed,
@@ -87,6 +91,12 @@ impl Outcome {
     #[getter]
     fn row(&self) -> u64 {
         self.row
+    }
+
+    /// What the batch counts it by, which may be another number than its row's.
+    #[getter]
+    fn _number(&self) -> u64 {
+        self.number
     }
 
     /// Its name.
