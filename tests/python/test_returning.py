@@ -4,6 +4,9 @@ import asyncio
 import contextlib
 import gc
 import queue
+import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -356,6 +359,58 @@ def test_a_queue_that_is_closed_gives_what_comes_back_to_whoever_drains_it():
     items.close()
     list(batch(work.call, items, limit=3, max_failures=2))
     assert sorted(work.begun + list(items)) == list(range(MANY))
+
+
+def killed_at_its_first(path):
+    """A run that was killed while its first item was called, which leaves that in doubt."""
+    program = (
+        "import os, signal, sys, unisono\n"
+        "def call(item): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "unisono.batch(call, [0, 1, 2, 3], executor='threads', limit=1, out=sys.argv[1], resume=True).run()\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program, path]).returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("stop", [{"max_failures": 2}, {"canary": 1}])
+@pytest.mark.parametrize("place", [1, 300])
+def test_what_is_in_doubt_is_looked_for_in_a_queue_behind_more_than_can_begin_and_the_others_go_back(
+    stop, place, tmp_path
+):
+    killed_at_its_first(tmp_path / "o.jsonl")
+    begun, items = [], unisono.Queue()
+    for number in [*range(1, place + 1), 0]:
+        items.put(number)
+    items.close()
+
+    def call(item):
+        begun.append(item)
+        raise LookupError(item)
+
+    report = batch(call, items, executor="threads", limit=1, out=tmp_path / "o.jsonl", resume=True, **stop).run()
+    left = rest_of(items)
+    # What is in doubt counts as one that did not end well, and was told before anything began.
+    assert (report.ambiguous, report.stopped) == (1, "Canary" if "canary" in stop else "MaxFailures")
+    assert [*begun, *left] == list(range(1, place + 1)), "each was begun or is there, and none is both"
+    assert len(begun) == 1
+
+
+def test_an_open_queue_that_does_not_give_what_is_in_doubt_holds_up_what_it_gave_for_some_seconds(tmp_path):
+    killed_at_its_first(tmp_path / "o.jsonl")
+    items = unisono.Queue()
+    for number in (3, 2, 1):
+        items.put(number)
+
+    def call(item):
+        if item == 1:
+            items.close()
+        return item
+
+    report = batch(
+        call, items, executor="threads", limit=1, out=tmp_path / "o.jsonl", resume=True, max_failures=5
+    ).run()
+    # It is not in the input any more, and so stays in doubt.
+    assert report.ok == 3
+    assert "left in doubt" in "".join(report.warnings)
 
 
 def test_what_goes_back_is_known_by_its_place_and_not_by_the_number_that_its_line_has(tmp_path):

@@ -174,6 +174,11 @@ impl Run {
         Ok(self.ends.room())
     }
 
+    /// Whether it takes in more than can begin: nothing starts until it has come to what an earlier run left in doubt.
+    fn looks_for_doubts(&self) -> bool {
+        self.gauge.looks_for_doubts()
+    }
+
     /// Adds items; the first of them is the input's number `first`, from 0.
     fn push(&self, first: u64, items: &Bound<'_, PyList>) -> PyResult<()> {
         self.home.check()?;

@@ -23,6 +23,7 @@ struct Counters {
     expected_bytes: AtomicU64,
     canary: [AtomicU64; 2],
     waits_for_reader: AtomicBool,
+    looks_for_doubts: AtomicBool,
 }
 
 impl Gauge {
@@ -91,6 +92,16 @@ impl Gauge {
 
     pub(crate) fn set_waits_for_reader(&self, waits: bool) {
         self.0.waits_for_reader.store(waits, Relaxed);
+    }
+
+    /// Whether nothing starts yet since the input may come to what an earlier run left in doubt. Then the run takes in
+    /// more than can begin, and an input that gives no more than that would be waited for for ever.
+    pub fn looks_for_doubts(&self) -> bool {
+        self.0.looks_for_doubts.load(Relaxed)
+    }
+
+    pub(crate) fn set_looks_for_doubts(&self, looks: bool) {
+        self.0.looks_for_doubts.store(looks, Relaxed);
     }
 
     pub(crate) fn add(&self, kind: OutcomeKind) {

@@ -7,12 +7,14 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, HashSet, VecDeque},
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use serde_json::Value;
+use tokio::time::{Sleep, sleep};
 use unisono_batch::{Offer, Pull, Source};
 use unisono_core::{Effect, ErrorKind, OutcomeKind};
 use unisono_journal::{ANY_PAGE, Disposition, Fields, Gone, Identity, Later, OldLine, Recovered, Repeat, RowKey};
@@ -39,6 +41,8 @@ pub(crate) struct RowSource<C: Call> {
     earlier: Earlier,
     /// A row that does not end well may stop the run: what an earlier run left in doubt is told before any starts.
     pub(crate) looks_first: bool,
+    /// Runs while that is looked for, others wait for it, and the input gives nothing.
+    silence: Option<Pin<Box<Sleep>>>,
     /// How many pages rows may have.
     pub(crate) pages: Pages,
     /// Which row has which of the names that rows write to.
@@ -165,6 +169,7 @@ impl<C: Call> RowSource<C> {
             recovered,
             earlier,
             looks_first: false,
+            silence: None,
             pages: Pages::default(),
             saves: None,
             prepare,
@@ -550,8 +555,35 @@ impl<C: Call> RowSource<C> {
     }
 
     fn is_checked(&self) -> bool {
-        let has_looked = !(self.looks_first && self.recovered.has_doubts_left());
-        self.ended || self.recovered.is_checked(self.number) && has_looked
+        self.ended || self.recovered.is_checked(self.number) && !self.looks_for_doubts()
+    }
+
+    /// Whether nothing starts since the input may come to what an earlier run left in doubt.
+    fn looks_for_doubts(&self) -> bool {
+        self.looks_first && !self.ended && self.recovered.has_doubts_left()
+    }
+
+    /// Looks no more where the input has given nothing for long: an open queue may give nothing else before what it
+    /// gave has begun.
+    fn tire_of_looking(&mut self, took_some: bool, context: &mut Context<'_>) {
+        let holds_up = self.looks_for_doubts() && !self.held.is_empty();
+        if took_some || !holds_up {
+            self.silence = None;
+        }
+        if !holds_up {
+            return;
+        }
+        let silence = self.silence.get_or_insert_with(|| Box::pin(sleep(LONGEST_SILENCE)));
+        if silence.as_mut().poll(context).is_ready() {
+            self.silence = None;
+            self.looks_first = false;
+            let seconds = LONGEST_SILENCE.as_secs();
+            let told = format!(
+                "the input gave nothing for {seconds}s and had not come to all that an earlier run left in doubt, so the \
+                 others began before that was known"
+            );
+            self.ledger.borrow_mut().report.warnings.push(told);
+        }
     }
 
     /// Nothing more comes out of this input.
@@ -582,7 +614,10 @@ impl<C: Call> Source for RowSource<C> {
                     order.waker = Some(context.waker().clone());
                     true
                 });
+        let before = self.number;
         let more = if is_full { Poll::Pending } else { self.poll_rows(context) };
+        self.tire_of_looking(self.number > before, context);
+        self.ledger.borrow().gauge.set_looks_for_doubts(self.looks_for_doubts());
         self.release(max, into);
         if into.is_empty() && self.waits_for_canary() {
             // It cannot have opened since that look: this thread tells it how rows ended.
@@ -692,5 +727,8 @@ const GONE_UNSURE: &str = "an earlier run may have started it: its notes of what
 const MOST_NAMED: usize = 3;
 /// RowSource that may wait until the input is known to be the same; their memory is some megabytes.
 const MOST_HELD: usize = 10_000;
+/// How long rows that can begin wait for an input to come to what is in doubt, while it gives nothing: longer than a
+/// producer that works takes for its next row, and no more than a user would wait before asking why nothing happens.
+const LONGEST_SILENCE: Duration = Duration::from_secs(5);
 /// Taken in at once, so that the first can start before all are read.
 const ROWS_AT_ONCE: usize = 256;

@@ -120,7 +120,9 @@ class Feeder:
     def _room(self) -> int:
         """How many items of a queue may be taken now."""
         room = min(self._run.room(), _AT_ONCE)
-        if self._ahead is None or room == 0:
+        # Where all that is in doubt is looked for first, the engine says so, and what it takes in and does not begin
+        # goes back.
+        if self._ahead is None or room == 0 or self._run.looks_for_doubts():
             return room
         progress = self._run.progress()
         limit = self._run.limit

@@ -206,6 +206,27 @@ fn a_line_whose_row_is_gone_from_the_input_does_not_stand_for_one_that_is_pendin
 }
 
 #[test]
+fn an_open_input_that_does_not_come_to_what_is_in_doubt_holds_up_the_others_for_some_seconds_and_says_so() {
+    for (canary, max_failures) in [(Some(1), None), (None, Some(2))] {
+        let how = RunOptions { identity: Identity::Content, limit: 1, ..RunOptions::default() };
+        let killed_at = |turn| {
+            let mut world = World::new();
+            run(&mut world, &rows(1, &Script::unsafe_row([HANGS])), &RunOptions { stop: crash(turn), ..how.clone() });
+            world
+        };
+        let mut worlds = (1..20).map(killed_at);
+        let mut world = worlds.find(|world| world.peer.begun(1) == 1).expect("it begins");
+        assert!(world.lines().is_empty());
+        let others: Vec<_> = rows(4, &Script::unsafe_row([])).split_off(1);
+        let stop_after = Some(Duration::from_secs(30));
+        let how = RunOptions { canary, max_failures, stays_open: true, stop_after, ..how };
+        let end = run(&mut world, &others, &how);
+        assert_eq!(end.report().counts.get(OutcomeKind::Ok), 3, "{:?}", end.report());
+        assert!(end.report().warnings.iter().any(|warning| warning.contains("left in doubt")));
+    }
+}
+
+#[test]
 fn what_a_canary_takes_to_be_tried_again_is_the_same_whether_it_ran_or_was_kept() {
     let ends = [(WRONG, Again::Failed), (Step { ending: Ending::Failed, ..WELL }, Again::Ambiguous)];
     for identity in [Identity::Row, Identity::Content, Identity::Id] {

@@ -4,6 +4,7 @@
 //! So a slow machine changes nothing. The sink takes outcomes only then, too, as slow as one can be.
 
 use std::{
+    cell::Cell,
     collections::HashSet,
     future::poll_fn,
     num::{NonZeroU32, NonZeroU64},
@@ -55,6 +56,8 @@ pub struct RunOptions {
     pub keys: Option<u8>,
     /// Rows have ids of their own.
     pub has_ids: bool,
+    /// The input gives all its rows and does not end.
+    pub stays_open: bool,
     /// The run makes the keys, and rows may ask for the same.
     pub makes_keys: bool,
     pub stop_after: Option<Duration>,
@@ -95,6 +98,7 @@ impl Default for RunOptions {
             canary: None,
             keys: None,
             has_ids: true,
+            stays_open: false,
             makes_keys: false,
             stop_after: None,
             stop: None,
@@ -136,12 +140,15 @@ pub struct World {
     pub sunk: Vec<Sunk>,
     /// How the runs were made that have crashed.
     pub crashed: Vec<Mode>,
+    /// The input of this run has given all, and is still open.
+    open: Rc<Cell<bool>>,
 }
 
 impl World {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        Self { folder, peer: Rc::default(), name: "results.jsonl".to_owned(), sunk: Vec::new(), crashed: Vec::new() }
+        let name = "results.jsonl".to_owned();
+        Self { folder, peer: Rc::default(), name, sunk: Vec::new(), crashed: Vec::new(), open: Rc::default() }
     }
 
     pub fn path(&self) -> PathBuf {
@@ -263,8 +270,8 @@ impl World {
             }
             let numbers = monitor.numbers();
             // Something waits for its note, or all is done and the file is closed: that takes as long as the disk does.
-            let waits_for_disk =
-                numbers.in_flight > self.peer.active.get() || numbers.pulled == numbers.decided.total();
+            let waits_for_disk = numbers.in_flight > self.peer.active.get()
+                || numbers.pulled == numbers.decided.total() && !self.open.get();
             if waits_for_disk {
                 woken.wait().await;
             } else {
@@ -296,7 +303,7 @@ impl World {
         };
         let open = Open { mode: how.mode, identity: how.identity, adopt: how.adopt, ..Open::default() };
         Frame {
-            rows: Box::new(Rows::new(rows, how)),
+            rows: Box::new(Rows::new(rows, how, &self.open)),
             settings: Settings {
                 limits: Limits::new(NonZeroU32::new(how.limit), None),
                 times,
@@ -325,10 +332,13 @@ impl World {
 struct Rows {
     rows: std::collections::VecDeque<Row<Asked>>,
     waits: bool,
+    /// Where the input is to stay open: whether it is waited for, which takes time and not the disk.
+    stays_open: Option<Rc<Cell<bool>>>,
 }
 
 impl Rows {
-    fn new(rows: &[(u64, Option<Script>)], how: &RunOptions) -> Self {
+    fn new(rows: &[(u64, Option<Script>)], how: &RunOptions, open: &Rc<Cell<bool>>) -> Self {
+        let stays_open = how.stays_open.then(|| open.clone());
         let row = |(at, (content, script)): (usize, &(u64, Option<Script>))| {
             let call = script.clone().ok_or_else(|| format!("row {content} makes no sense"));
             let call = call.map(|script| Asked::new(*content, script, how.keys));
@@ -336,7 +346,7 @@ impl Rows {
             let id = how.has_ids.then(|| format!("id {}", content % 1000).into());
             Row { id, origin: RowOrigin::of_item(at as u64 + 1), call }
         };
-        Self { rows: rows.iter().enumerate().map(row).collect(), waits: false }
+        Self { rows: rows.iter().enumerate().map(row).collect(), waits: false, stays_open }
     }
 }
 
@@ -348,7 +358,17 @@ impl Feed<Asked> for Rows {
             return Poll::Pending;
         }
         let some = self.rows.len().min(ROWS_AT_ONCE);
+        if let Some(open) = self.stays_open.as_ref().filter(|_| some == 0) {
+            open.set(true);
+            return Poll::Pending;
+        }
         Poll::Ready((some > 0).then(|| RowBatch::Rows(self.rows.drain(..some).collect())))
+    }
+}
+
+impl Drop for Rows {
+    fn drop(&mut self) {
+        self.stays_open.iter().for_each(|open| open.set(false));
     }
 }
 
