@@ -534,7 +534,7 @@ class PoolEngine:
         zygote: ZygoteHandle,
         future: type[FutureCore],
         given: tuple[int, int, list[int]],
-        bounds: dict[str, int | None],
+        options: dict[str, int | None],
     ) -> Self: ...
     def submit(
         self,
