@@ -13,6 +13,8 @@ import unisono
     "name",
     [
         "unisono._http.fetch",
+        "unisono._batches.batch",
+        "unisono._batches.report",
         "unisono._functions.batch",
         "unisono._wording",
         "unisono._http.clients",
@@ -20,7 +22,9 @@ import unisono
         "unisono.commands",
         "unisono.explaining",
         "unisono.files",
+        "unisono._pools.async_result",
         "unisono._pools.futures",
+        "unisono._pools.imap",
         "unisono._http.headers",
         "unisono._pools.jobs",
         "unisono._queue.limiter",

@@ -66,6 +66,13 @@ class Batch(Generic[OutcomeT]):
     nothing starts any more, what runs is stopped, and all of it has its line in `out`. A batch with a name goes on
     until as many outcomes wait as it keeps ready; iterate again to take them, or say how it ends: in a `with` or
     `async with` block what runs is let finish, `cancel` starts nothing new, `close` and `aclose` stop it.
+
+    >>> sorted(outcome.result for outcome in unisono.batch(abs, [-1, 2, -3]))
+    [1, 2, 3]
+
+    >>> report = unisono.batch(abs, [-1, 2, -3]).run()
+    >>> report.ok, len(report.outcomes)
+    (3, 3)
     """
 
     def __init__(

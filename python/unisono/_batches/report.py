@@ -39,6 +39,10 @@ class Report(Generic[OutcomeT]):
         key: What `by_key` tells apart: `host` for requests, `key` where the caller says what it is, empty for none.
         outcomes: The outcomes themselves, unless they went to a file or were iterated over.
         exit_code: What the command would exit with.
+
+    >>> report = unisono.batch(int, ["1", "2", "x"], retries=0).run()
+    >>> report.ok, report.failed, report.exit_code
+    (2, 1, 1)
     """
 
     def __init__(

@@ -343,7 +343,12 @@ class _Streamed:
 
 
 class StreamedResponse(_Streamed):
-    """An answer to a `Client`, whose body comes in as it is taken."""
+    """An answer to a `Client`, whose body comes in as it is taken.
+
+    >>> with unisono.Client() as client, client.stream("GET", f"{server}/items/1") as response:
+    ...     response.status_code, b"".join(response.iter_bytes())[:1]
+    (200, b'{')
+    """
 
     def __init__(self, head: Response, wait: _ThreadWait) -> None:
         super().__init__(head)
@@ -372,7 +377,14 @@ class StreamedResponse(_Streamed):
 
 
 class AsyncStreamedResponse(_Streamed):
-    """An answer to an `AsyncClient`, whose body comes in as it is taken on the event loop that asked."""
+    """An answer to an `AsyncClient`, whose body comes in as it is taken on the event loop that asked.
+
+    >>> async def first_byte():
+    ...     async with unisono.AsyncClient() as client, client.stream("GET", f"{server}/items/1") as response:
+    ...         return b"".join([piece async for piece in response.aiter_bytes()])[:1]
+    >>> asyncio.run(first_byte())
+    b'{'
+    """
 
     def __init__(self, head: Response, wait: _LoopWait) -> None:
         super().__init__(head)

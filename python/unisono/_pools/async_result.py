@@ -22,7 +22,12 @@ _LOGGER = logging.getLogger("concurrent.futures")
 
 
 class AsyncResult(concurrent.futures.Future[T]):
-    """What `apply_async` and the like answer: a result as `multiprocessing.Pool` has it, and a future as well."""
+    """What `apply_async` and the like return: a result as `multiprocessing.Pool` has it, and a future as well.
+
+    >>> with unisono.Pool(1) as pool:
+    ...     pool.apply_async(abs, (-3,)).get(timeout=60)
+    3
+    """
 
     def __init__(
         self,

@@ -22,7 +22,13 @@ T = TypeVar("T")
 
 
 class ImapIterator(Generic[T]):
-    """Results as they are asked for; made by `imap` and `imap_unordered`."""
+    """Results as they are asked for; made by `imap` and `imap_unordered`.
+
+    >>> with unisono.Pool(1) as pool:
+    ...     results = pool.imap(abs, [-1, -2])
+    ...     results.next(timeout=60), next(results)
+    (1, 2)
+    """
 
     def __init__(self, take: Callable[[float | None], T]) -> None:
         # Given how many seconds it may wait; raises StopIteration at the end, and ResultTimeout.

@@ -88,6 +88,10 @@ class Job(Generic[T]):
     Attributes:
         name: What it is called.
         daemon: Whether it is killed when the program ends.
+
+    >>> job = unisono.spawn(abs, -3, name="an example")
+    >>> job.result(timeout=60), job.name
+    (3, 'an example')
     """
 
     def __init__(
