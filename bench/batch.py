@@ -86,13 +86,14 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    who = [(name, loop) for name in CONTENDERS for loop in ("asyncio", "uvloop")]
-    runs: dict[str, list[list[float]]] = {f"{name}, {loop}": [] for name, loop in who}
+    contender = [(name, loop) for name in CONTENDERS for loop in ("asyncio", "uvloop")]
+    runs: dict[str, list[list[float]]] = {f"{name}, {loop}": [] for name, loop in contender}
     for _ in range(options.rounds):
-        for name, loop in who:
+        for name, loop in contender:
             runs[f"{name}, {loop}"].append(measure(CONTENDERS[name], options.count, options.limit, loop))
     larger = {
-        f"{name}, {loop}": measure(CONTENDERS[name], 4 * options.count, options.limit, loop)[2] for name, loop in who
+        f"{name}, {loop}": measure(CONTENDERS[name], 4 * options.count, options.limit, loop)[2]
+        for name, loop in contender
     }
     base = statistics.median(run[1] for run in runs["gather and a semaphore, asyncio"])
     lines = ["| | CPU | spread | relative | wall | peak | at 4 x the items |", "|---|---|---|---|---|---|---|"]

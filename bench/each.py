@@ -104,19 +104,19 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         words = contenders(Path(name), options.count, options.jobs)
-        runs: dict[str, list[tuple[float, float, float]]] = {who: [] for who in words}
+        runs: dict[str, list[tuple[float, float, float]]] = {contender: [] for contender in words}
         for _ in range(options.rounds):
-            for who, command in words.items():
+            for contender, command in words.items():
                 if command:
-                    runs[who].append(measure(command))
+                    runs[contender].append(measure(command))
     lines = ["| | wall | spread | relative | CPU | spread | relative | peak |", "|---|---|---|---|---|---|---|---|"]
     bare = runs["posix_spawn"]
     base, base_cpu = [statistics.median(run[at] for run in bare) if bare else None for at in (0, 1)]
-    for who, taken in runs.items():
+    for contender, taken in runs.items():
         if not taken:
-            lines.append(f"| {who} | not installed | | | | | | |")
+            lines.append(f"| {contender} | not installed | | | | | | |")
             continue
-        cells = [who]
+        cells = [contender]
         for at, of in ((0, base), (1, base_cpu)):
             seconds = sorted(run[at] for run in taken)
             middle = statistics.median(seconds)

@@ -298,32 +298,32 @@ def main() -> None:
         server = Server(folder)
         try:
             for turn in range(arguments.rounds):
-                for who, run in contenders(folder, server, arguments.rows).items():
+                for contender, run in contenders(folder, server, arguments.rows).items():
                     if (
-                        arguments.only not in who
-                        or who in failed
-                        or (turn and arguments.skip and arguments.skip in who)
+                        arguments.only not in contender
+                        or contender in failed
+                        or (turn and arguments.skip and arguments.skip in contender)
                     ):
                         continue
                     try:
-                        results.setdefault(who, []).append(run())
-                        print(f"round {turn + 1}: {who}: {results[who][-1]}", flush=True)
+                        results.setdefault(contender, []).append(run())
+                        print(f"round {turn + 1}: {contender}: {results[contender][-1]}", flush=True)
                     except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
-                        results.pop(who, None)
-                        failed[who] = str(error).splitlines()[-1][:120]
-                        print(f"{who}: {error}", file=sys.stderr)
+                        results.pop(contender, None)
+                        failed[contender] = str(error).splitlines()[-1][:120]
+                        print(f"{contender}: {error}", file=sys.stderr)
             others: dict[str, list[dict[str, float]]] = {}
             for turn in range(arguments.rounds):
-                for who, (rows, words) in more(folder, server, arguments.rows).items():
-                    if arguments.only not in who or (turn and rows > 100_000) or who in failed:
+                for contender, (rows, words) in more(folder, server, arguments.rows).items():
+                    if arguments.only not in contender or (turn and rows > 100_000) or contender in failed:
                         continue
                     try:
-                        others.setdefault(who, []).append(measure(words, rows))
-                        print(f"round {turn + 1}: {who}: {others[who][-1]}", flush=True)
+                        others.setdefault(contender, []).append(measure(words, rows))
+                        print(f"round {turn + 1}: {contender}: {others[contender][-1]}", flush=True)
                     except (RuntimeError, OSError) as error:
-                        others.pop(who, None)
-                        failed[who] = str(error).splitlines()[-1][:120]
-                        print(f"{who}: {error}", file=sys.stderr)
+                        others.pop(contender, None)
+                        failed[contender] = str(error).splitlines()[-1][:120]
+                        print(f"{contender}: {error}", file=sys.stderr)
         finally:
             server.stop()
     RESULTS.mkdir(exist_ok=True)
@@ -331,9 +331,9 @@ def main() -> None:
     (RESULTS / "fetch.json").write_text(json.dumps(raw, indent=1) + "\n")
     text = table(results, failed)
     second = ["| | CPU-s per 10,000 | peak MB | requests/s |", "|---|---|---|---|"]
-    for who, rounds in others.items():
+    for contender, rounds in others.items():
         cpu, mb, rate = (statistics.median(one[what] for one in rounds) for what in ("cpu", "mb", "rate"))
-        second.append(f"| {who} | {cpu:.3f} | {mb:.0f} | {rate:,.0f} |")
+        second.append(f"| {contender} | {cpu:.3f} | {mb:.0f} | {rate:,.0f} |")
     (RESULTS / "fetch.md").write_text(text + "\n\n" + "\n".join(second) + "\n")
     (RESULTS / "fetch.svg").write_text(plot(results))
     print(text, "\n", "\n".join(second), sep="\n")

@@ -114,7 +114,7 @@ def behaviour(words: list[str]) -> list[str]:
 
 
 def as_first(words: list[str], command: list[str]) -> tuple[subprocess.Popen[str], int]:
-    """Starts it, and waits until the command says that it is ready; descriptor 3 is a pipe that nobody writes to."""
+    """Starts it, and waits until the command says that it is ready; descriptor 3 is a pipe that nothing writes to."""
     reads, writes = os.pipe()
     process = subprocess.Popen(
         [*UNSHARE, "sh", "-c", f'exec 3<&{reads}; exec "$@"', "sh", *words, *command],
@@ -168,7 +168,7 @@ def main() -> None:
     os.sync()
     results = {name: {"plain": [], "first": [], "private": []} for name in CONTENDERS}
     for at in range(rounds):
-        # Whoever comes first in a round may find the machine in another state, so they take turns at that too.
+        # What comes first in a round may find the machine in another state, so they take turns at that too.
         names = list(CONTENDERS)
         for name in names[at % len(names) :] + names[: at % len(names)]:
             for mode in ("plain", "first"):

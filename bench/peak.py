@@ -1,4 +1,4 @@
-"""The memory that a program takes, and not that of whoever measures it.
+"""The memory that a program takes, and not that of what measures it.
 
 The kernel counts a process's peak from its start (`ru_maxrss`, getrusage(2)), and a process that is forked or spawned starts
 with the pages of its parent: what `wait4` says of a small program that a large Python has started is the peak of that

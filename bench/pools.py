@@ -29,7 +29,7 @@ ARRAY, SHORT = "10 MB array", "1 ms tasks"
 
 PROGRAM = r"""
 import asyncio, json, sys, time
-who, count = sys.argv[1], int(sys.argv[2])
+contender, count = sys.argv[1], int(sys.argv[2])
 
 def same(value):
     return value
@@ -86,45 +86,45 @@ def mp_arrays(pool):
     yield "10 MB array", 1 / max(timed(1, lambda: pool.apply(array, (1_250_000,))) for _ in range(10))
 
 def measure():
-    if who == "unisono.ProcessPool":
+    if contender == "unisono.ProcessPool":
         import unisono
         with unisono.ProcessPool(2) as pool:
             yield from executor(pool)
             yield from arrays(pool)
-    elif who == "concurrent.futures.ProcessPoolExecutor":
+    elif contender == "concurrent.futures.ProcessPoolExecutor":
         from concurrent.futures import ProcessPoolExecutor
         with ProcessPoolExecutor(2) as pool:
             yield from executor(pool)
             yield from arrays(pool)
-    elif who == "loky":
+    elif contender == "loky":
         from loky import ProcessPoolExecutor
         with ProcessPoolExecutor(2) as pool:
             yield from executor(pool)
             yield from arrays(pool)
-    elif who == "multiprocessing.Pool":
+    elif contender == "multiprocessing.Pool":
         import multiprocessing
         with multiprocessing.Pool(2) as pool:
             yield from mp_pool(pool)
             yield from mp_arrays(pool)
-    elif who == "billiard":
+    elif contender == "billiard":
         import billiard.pool
         pool = billiard.pool.Pool(2)
         yield from mp_pool(pool)
         yield from mp_arrays(pool)
         pool.terminate()
-    elif who == "unisono.ThreadPool":
+    elif contender == "unisono.ThreadPool":
         import unisono
         with unisono.ThreadPool(2) as pool:
             yield from executor(pool)
-    elif who == "concurrent.futures.ThreadPoolExecutor":
+    elif contender == "concurrent.futures.ThreadPoolExecutor":
         from concurrent.futures import ThreadPoolExecutor
         with ThreadPoolExecutor(2) as pool:
             yield from executor(pool)
-    elif who == "multiprocessing.pool.ThreadPool":
+    elif contender == "multiprocessing.pool.ThreadPool":
         import multiprocessing.pool
         with multiprocessing.pool.ThreadPool(2) as pool:
             yield from mp_pool(pool)
-    elif who == "pebble":
+    elif contender == "pebble":
         import pebble
         with pebble.ProcessPool(2) as pool:
             pool.submit(same, None, 0).result()
@@ -132,13 +132,13 @@ def measure():
             yield "one at a time", timed(some, lambda: [pool.submit(same, None, n).result() for n in range(some)])
             yield "map", timed(count, lambda: list(pool.map(same, range(count)).result()))
             yield "1 ms tasks", busy(lambda items: pool.map(short, items).result())
-    elif who == "mpire":
+    elif contender == "mpire":
         import mpire
         with mpire.WorkerPool(2) as pool:
             pool.map(same, range(100))
             yield "map", timed(count, lambda: pool.map(same, range(count), chunk_size=1))
             yield "1 ms tasks", busy(lambda items: pool.map(short, items, chunk_size=1))
-    elif who == "joblib":
+    elif contender == "joblib":
         import joblib
         with joblib.Parallel(2) as parallel:
             parallel(joblib.delayed(same)(n) for n in range(100))
@@ -149,7 +149,7 @@ if __name__ == "__main__":
     print(json.dumps(dict(measure())))
 """
 
-#: What each table is of, its cases, and who is in it, with the module that must be installed.
+#: What each table is of, its cases, and what is compared in it, with the module that must be installed.
 TABLES = {
     "tasks a second in processes": (
         ("one at a time", "map", "submit", "gather", SHORT, ARRAY),
@@ -175,8 +175,8 @@ TABLES = {
 }
 
 
-def measure(who: str, program: Path, count: int) -> dict[str, float]:
-    words = [sys.executable, str(program), who, str(count)]
+def measure(contender: str, program: Path, count: int) -> dict[str, float]:
+    words = [sys.executable, str(program), contender, str(count)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=600, check=True)
     return json.loads(done.stdout)
 
@@ -192,12 +192,12 @@ def cell(case: str, taken: list[float]) -> str:
 
 def table(head: str, cases: tuple[str, ...], names: Iterable[str], runs: Runs) -> list[str]:
     lines = [f"| {head} | " + " | ".join(cases) + " |", "|---|" + "---|" * len(cases)]
-    for who in names:
-        if who not in runs:
-            lines.append(f"| {who} | not installed |" + " |" * (len(cases) - 1))
+    for contender in names:
+        if contender not in runs:
+            lines.append(f"| {contender} | not installed |" + " |" * (len(cases) - 1))
             continue
-        cells = [cell(case, taken) if (taken := runs[who].get(case)) else "" for case in cases]
-        lines.append(f"| {who} | " + " | ".join(cells) + " |")
+        cells = [cell(case, taken) if (taken := runs[contender].get(case)) else "" for case in cases]
+        lines.append(f"| {contender} | " + " | ".join(cells) + " |")
     return lines
 
 
@@ -213,11 +213,11 @@ def main() -> None:
         program = Path(folder) / "program.py"
         program.write_text(PROGRAM)
         for head, (cases, contenders) in TABLES.items():
-            there = [who for who, module in contenders.items() if importlib.util.find_spec(module)]
+            there = [contender for contender, module in contenders.items() if importlib.util.find_spec(module)]
             for _ in range(options.rounds):
-                for who in there:
-                    for case, rate in measure(who, program, options.count).items():
-                        runs.setdefault(who, {}).setdefault(case, []).append(rate)
+                for contender in there:
+                    for case, rate in measure(contender, program, options.count).items():
+                        runs.setdefault(contender, {}).setdefault(case, []).append(rate)
             lines += [*table(head, cases, contenders, runs), ""]
     (RESULTS / "pools.md").write_text("\n".join(lines[:-1]) + "\n")
     numbers = {"count": options.count, "cores": os.cpu_count(), "load": os.getloadavg(), "runs": runs}

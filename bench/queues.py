@@ -117,17 +117,19 @@ def main() -> None:
     if options.inner:
         print(asyncio.run(run(*options.inner, options.count)))
         return
-    runs: dict[str, dict[str, list[float | str]]] = {case: {who: [] for who in CONTENDERS} for case in CASES}
+    runs: dict[str, dict[str, list[float | str]]] = {
+        case: {contender: [] for contender in CONTENDERS} for case in CASES
+    }
     for _ in range(options.rounds):
         for case, taken in runs.items():
-            for who, numbers in taken.items():
-                numbers.append(measure(who, case, options.count))
+            for contender, numbers in taken.items():
+                numbers.append(measure(contender, case, options.count))
     versions = {}
-    for who in ("janus", "culsans", "unisono"):
+    for contender in ("janus", "culsans", "unisono"):
         try:
-            versions[who] = importlib.metadata.version(who)
+            versions[contender] = importlib.metadata.version(contender)
         except importlib.metadata.PackageNotFoundError:
-            versions[who] = "not installed"
+            versions[contender] = "not installed"
     lines = ["| items a second | " + " | ".join(CONTENDERS) + " |", "|---" * (len(CONTENDERS) + 1) + "|"]
     for case, taken in runs.items():
         cells = []

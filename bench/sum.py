@@ -98,17 +98,17 @@ def digests(printed: bytes) -> set[bytes]:
 def measure(
     name: str, contenders: dict[str, str], tree: Path, names: Path, rounds: int
 ) -> dict[str, list[list[float]]]:
-    results: dict[str, list[list[float]]] = {who: [] for who in contenders}
+    results: dict[str, list[list[float]]] = {contender: [] for contender in contenders}
     expected: set[bytes] = set()
     for at in range(rounds):
         order = list(contenders)
-        for who in order[at % len(order) :] + order[: at % len(order)]:
-            wall, cpu, peak, printed = turn(contenders[who], tree, names)
+        for contender in order[at % len(order) :] + order[: at % len(order)]:
+            wall, cpu, peak, printed = turn(contenders[contender], tree, names)
             found = digests(printed)
             expected = expected or found
             if found != expected:
-                raise SystemExit(f"bench: the digests of {who} differ on {name}")
-            results[who].append([wall, cpu, peak])
+                raise SystemExit(f"bench: the digests of {contender} differ on {name}")
+            results[contender].append([wall, cpu, peak])
     return results
 
 
@@ -142,12 +142,12 @@ def run(words: str) -> str:
 def table(title: str, results: dict[str, list[list[float]]], size: int) -> str:
     ours = statistics.median(one[0] for one in results["unisono sum"])
     lines = [f"| {title} | seconds | spread | MB/s | times ours | CPU s | peak MB |", "|---|---|---|---|---|---|---|"]
-    for who, turns in results.items():
+    for contender, turns in results.items():
         walls = [one[0] for one in turns]
         wall = statistics.median(walls)
         cpu, peak = statistics.median(one[1] for one in turns), statistics.median(one[2] for one in turns)
         lines.append(
-            f"| {who} | {wall:.2f} | {min(walls):.2f}-{max(walls):.2f} | {size / wall / 1e6:,.0f} | {wall / ours:.2f} "
+            f"| {contender} | {wall:.2f} | {min(walls):.2f}-{max(walls):.2f} | {size / wall / 1e6:,.0f} | {wall / ours:.2f} "
             f"| {cpu:.2f} | {peak:.0f} |"
         )
     return "\n".join(lines)

@@ -2,9 +2,9 @@
 
     python examples/compress_files.py /var/log/archive
 
-Threads suffice, since zlib leaves the interpreter lock to others while it works (`unisono explain` shows it). Whoever
-looks for `name.gz` finds all of it or nothing, whatever happens in between; the original is removed only after that.
-A failure leaves the original and no temporary file. Two of these programs on one folder are not thought of.
+Threads suffice, since zlib leaves the interpreter lock to others while it works (`unisono explain` shows it). A program
+that looks for `name.gz` finds all of it or nothing, whatever happens in between; the original is removed only after
+that. A failure leaves the original and no temporary file. Two of these programs on one folder are not thought of.
 """
 
 import gzip

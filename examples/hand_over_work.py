@@ -2,9 +2,9 @@
 
     python examples/hand_over_work.py
 
-A coroutine that computes for a second is a loop that answers nobody for a second. `run_in_executor` gives the work to a
-worker process and the loop goes on; threads would not do, since what computes in Python holds the interpreter lock. The
-pool is made once, for all requests: starting processes costs more than most of the work that they do.
+A coroutine that computes for a second is a loop that does not answer for a second. `run_in_executor` gives the work to
+a worker process and the loop goes on; threads would not do, since what computes in Python holds the interpreter lock.
+The pool is made once, for all requests: starting processes costs more than most of the work that they do.
 """
 
 import asyncio

@@ -5,7 +5,7 @@
 `join(timeout=...)` returns in either case and raises nothing: whether the thread has ended is what `is_alive` says. A
 thread cannot be stopped from outside, so a stop is something that it is asked for and looks at. Daemon threads are
 left where they stand when the program ends: their `finally` and `with` blocks do not run, and what they were writing
-stays half written. So a daemon is right only for what nobody will miss.
+stays half written. So a daemon is right only for what will not be missed.
 """
 
 import sys

@@ -33,7 +33,7 @@ def with_sentinels():
     # Daemons, or this program would never end: the threading module waits for all others.
     consumers = [threading.Thread(target=consume, daemon=True) for _ in range(CONSUMERS)]
     run(produce, consumers)
-    # Everything that was put has been taken; whoever has not stopped by now waits for what never comes.
+    # Everything that was put has been taken; what has not stopped by now waits for what never comes.
     items.join()
     return CONSUMERS - len(stopped)
 

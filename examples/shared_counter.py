@@ -35,7 +35,7 @@ class Counter:
             self.count = self.count + one()
 
     def locked(self):
-        """Right: nobody else reads or writes meanwhile."""
+        """Right: no other thread reads or writes meanwhile."""
         for _ in range(TIMES):
             with self.lock:
                 self.count = self.count + one()

@@ -275,7 +275,7 @@ def play(scenario: Scenario, contender: str, rows: int, folder: Path) -> Result:
 def faults(scenario: Scenario, result: Result, rows: int) -> list[str]:
     """What is not as unisono promises it."""
     found = []
-    # Of the POSTs that a server cut off nobody knows what became: those that were under way, and a few that reached it while it
+    # Of the POSTs that a server cut off it is not known what became: those that were under way, and a few that reached it while it
     # ended, when it took connections and nothing else.
     allowed = 2 * LIMIT if scenario.method == "POST" else 0
     if result.ok + result.ambiguous != rows or result.ambiguous > allowed:

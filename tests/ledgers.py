@@ -254,7 +254,7 @@ class Round:
             os.truncate(notes, at)
         else:
             whole = bytearray(notes.read_bytes())
-            # Its name for itself stays: a file without one is somebody else's, and is not touched.
+            # Its name for itself stays: a file without one is not its own, and is not touched.
             at = max(at, 8)
             whole[at : at + 20] = self.random.randbytes(len(whole[at : at + 20]))
             notes.write_bytes(whole)

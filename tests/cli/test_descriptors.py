@@ -41,7 +41,7 @@ def test_whoever_does_the_work_may_have_as_many_as_the_system_allows(start, serv
         worker = process.pid
     until(lambda: soft_limit(worker) == hard)
     server.gate.set()
-    # Whoever reads it finds its end.
+    # Its reader finds its end.
     if command != "fetch":
         (tmp_path / "held").write_text("")
     assert process.wait(60) == 0

@@ -34,7 +34,7 @@ def mark(monkeypatch, request):
 
 
 def is_free(path: Path) -> bool:
-    """Whether nobody holds the lock of a run file. A process that dies is not seen any more before it lets go of it."""
+    """Whether nothing holds the lock of a run file. A process that dies is not seen any more before it lets go of it."""
     if not path.exists():
         return True
     with path.open() as file:
@@ -125,7 +125,7 @@ def test_a_gibibyte_of_output_costs_no_memory_and_comes_whole(tmp_path):
     process.returncode = os.waitstatus_to_exitcode(status)
     process.stdout.close()
     assert (process.returncode, int(printed)) == (0, 1 << 30)
-    # Of the largest of them, in KiB. What is started is counted with the memory of whoever started it, until it has become
+    # Of the largest of them, in KiB. What is started is counted with the memory of the process that started it, until it has become
     # a program of its own; so ours is the least that can be told.
     ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert usage.ru_maxrss < ours + 40_000 < 1 << 20
@@ -435,7 +435,7 @@ def test_an_interrupt_of_the_group_ends_no_command_that_is_just_being_started(tm
 
 
 def ends_are_found(fifo: Path, pids: list[int]) -> None:
-    """Whoever waits for a writer of this FIFO finds the end of what it writes, until all of them have ended."""
+    """A reader that waits for a writer of this FIFO finds the end of what it writes, until all of them have ended."""
 
     def have_ended() -> bool:
         with contextlib.suppress(OSError):
@@ -454,10 +454,10 @@ def test_ctrl_z_stops_the_run_with_its_commands_and_fg_lets_them_go_on(tmp_path,
     terminal = Terminal(*job(*each, asked=True), cwd=tmp_path)
     until(lambda: (tmp_path / "up").exists() and len((tmp_path / "pids").read_text().split()) == 2)
     pids = [int(word) for word in (tmp_path / "pids").read_text().split()]
-    # Nobody writes into the FIFO, so they sleep until they are ended: what is seen of them is what the signals did.
+    # Nothing writes into the FIFO, so they sleep until they are ended: what is seen of them is what the signals did.
     terminal.types("\x1a")
     terminal.shows("the job stopped")
-    # Who has been told to stop still has to be given a core to do so.
+    # A process that has been told to stop still has to be given a core to do so.
     until(lambda: [state(one) for one in pids] == ["T", "T"])
     terminal.types("\n")
     until(lambda: [state(one) for one in pids] == ["S", "S"])
@@ -488,7 +488,7 @@ def test_a_clock_that_steps_ends_and_delays_nothing(unisono, tmp_path, lines, mo
     (tmp_path / "steps.c").write_text(STEPS)
     words = ["cc", "-shared", "-fPIC", f"-DYEAR={year}", "-o", "steps.so", "steps.c", "-ldl"]
     subprocess.run(words, cwd=tmp_path, check=True)
-    # Each time that anybody asks for the time of day, it is a year later, and a year earlier again.
+    # Each time that the time of day is asked for, it is a year later, and a year earlier again.
     monkeypatch.setenv("LD_PRELOAD", str(tmp_path / "steps.so"))
     bounds = ["--timeout", "1h", "--deadline", "2h", "--stop-after", "3h", "--grace", "1h", "--delay", "1ms"]
     retried = ["--retries", "1", "--retry-exit", "3", "sh", "-c", "(sleep 0.02 &); exit $((4 - $UNISONO_ATTEMPT))"]

@@ -1,6 +1,6 @@
 """`unisono each` is two processes that watch each other: one of them stopped, continued and killed, in every order.
 
-What a test starts sleeps in a FIFO that nobody writes to, so its state is what signals made of it.
+What a test starts sleeps in a FIFO that nothing writes to, so its state is what signals made of it.
 """
 
 import contextlib
@@ -69,7 +69,7 @@ def words(tmp_path):
 @pytest.fixture
 def run(start, words, tmp_path):
     # In a group of its own, whose parent is in another of the session: in an orphaned group, as that of a test run without
-    # a terminal may be, SIGTSTP and its like stop nobody (POSIX, 2.4.3).
+    # a terminal may be, SIGTSTP and its like stop nothing (POSIX, 2.4.3).
     process = start(*words, process_group=0)
     return Run(tmp_path, process.pid), process
 

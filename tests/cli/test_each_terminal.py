@@ -94,7 +94,7 @@ def test_ctrl_z_stops_the_run_gives_the_terminal_back_and_fg_lends_it_again(term
     one.types("\x1a")
     one.shows("the job stopped, the terminal was the job's")
     one.types("\n")
-    # Whoever reads is in the foreground by then, or what was typed waits for it.
+    # The reader is in the foreground by then, or what was typed waits for it.
     one.types("1\n")
     one.shows("got 1")
     one.shows("the job ended with 0")

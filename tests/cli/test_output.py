@@ -1,4 +1,4 @@
-"""Standard output and standard error that are closed, full, or that nobody reads: by every command."""
+"""Standard output and standard error that are closed, full, or without a reader: by every command."""
 
 import contextlib
 import os

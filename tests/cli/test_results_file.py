@@ -123,7 +123,7 @@ def test_a_file_that_was_renamed_after_a_kill_is_known_again(server, unisono, st
 def test_two_files_that_have_changed_names_each_find_their_notes(server, unisono, start, lines, tmp_path):
     kill_midway(server, start, "r.jsonl")
     (tmp_path / "r.jsonl").rename(tmp_path / "x")
-    # Another run takes the old name, before anybody has looked at the new one.
+    # Another run takes the old name, before the new one was looked at.
     assert unisono("fetch", server.url + "/items/9", "-o", "r.jsonl").returncode == 0
     assert unisono("fetch", server.url + "/items/9", "-o", "r.jsonl", "--resume").returncode == 0
     assert unisono(*words(server, "-o", "x", "--resume")).returncode == 1

@@ -549,7 +549,7 @@ def test_a_folder_that_cannot_be_written_to_is_found_before_anything_is_sent(uni
     (tmp_path / "out").mkdir(mode=0o500)
     words = ["fetch", server.url + "/items/1", "--save", "out/a"]
     if os.geteuid() == 0:
-        # Without its capabilities nothing more is allowed to root than to anybody.
+        # Without its capabilities nothing more is allowed to root than to any user.
         bare = ["setpriv", "--inh-caps=-all", "--bounding-set=-all", COMMAND, *words]
         done = subprocess.run(bare, cwd=tmp_path, capture_output=True, check=False)
     else:

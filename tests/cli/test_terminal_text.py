@@ -31,7 +31,7 @@ def on_terminal(words, cwd, stream="both", stdin=""):
         while piece := os.read(leader, 1 << 16):
             sent += piece
     except OSError:
-        # The other side has been closed by the last who had it.
+        # The other side has been closed by the last holder.
         pass
     for pipe in (process.stdout, process.stderr):
         if pipe is not None:

@@ -9,7 +9,7 @@ import pytest
 from support.init import LISTENER
 from support.processes import children, until
 
-# Cleans up when it is asked to end, until somebody writes to `go`; says so if it is asked again.
+# Cleans up when it is asked to end, until `go` is written to; says so if it is asked again.
 CLEANER = """
 import os, signal
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -108,7 +108,7 @@ def test_without_waiting_the_end_of_the_command_is_the_end(start, first, tmp_pat
     cleaner = children(children(init.pid)[0])[0]
     (tmp_path / "end").write_text("end\n")
     assert init.end() == 6
-    # With the first process the kernel ends all others; without, they were nobody's business.
+    # With the first process the kernel ends all others; without, nothing would have ended them.
     if not first:
         os.kill(cleaner, signal.SIGKILL)
 

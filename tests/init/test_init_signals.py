@@ -66,7 +66,7 @@ def test_the_command_starts_with_no_signal_held_or_ignored(finished):
 
 
 def mask(line: str) -> int:
-    """The set of signals in a line of /proc/PID/status, without the two that the C library keeps for itself: nobody can
+    """The set of signals in a line of /proc/PID/status, without the two that the C library keeps for itself: no program can
     set these through it, and what GNU make starts has them ignored."""
     return int(line.split()[1], 16) & ~(0b11 << 31)
 

@@ -25,7 +25,7 @@ FACES = {
     "coroutines": "unisono.batch(forever_on_loop, [str(folder / 'a'), 'pipe'], limit=1, **options)",
     "threads": "unisono.batch(forever, [str(folder / 'a'), 'pipe'], limit=1, **options)",
 }
-# What becomes of the second, which nobody knows to have been started or not.
+# What becomes of the second, which is not known to have been started or not.
 IDEMPOTENT = ("fetch", "digest")
 
 BEGIN = """
@@ -68,7 +68,7 @@ def killed(face, url, folder):
         while b"\n" not in (folder / "r.jsonl").read_bytes():
             assert begun.poll() is None
         begun.kill()
-    # Python has no guardian, so a command may be left that waits for somebody at the other end of the pipe.
+    # Python has no guardian, so a command may be left that waits for the other end of the pipe.
     end = os.open(folder / "pipe", os.O_RDWR | os.O_NONBLOCK)
     (folder / "pipe").unlink()
     return end

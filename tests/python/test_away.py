@@ -43,7 +43,7 @@ class Flaky:
                 return
 
     def close(self):
-        # Who waits in `accept` is woken by this, and not by closing alone.
+        # A thread that waits in `accept` is woken by this, and not by closing alone.
         with contextlib.suppress(OSError):
             self._held.shutdown(socket.SHUT_RDWR)
         self._held.close()
@@ -70,7 +70,7 @@ def test_functions_wait_for_a_host_that_is_away_and_what_met_nobody_counts_for_n
         away_on=ConnectionRefusedError,
     ).run()
     assert (report.ok, report.failed, report.retries) == (200, 0, 0)
-    # Four at first, and then one after the other: nobody burns against a host that is not there.
+    # Four at first, and then one after the other: none burns against a host that is not there.
     assert flaky.refused == 8
 
 
@@ -167,7 +167,7 @@ def test_a_call_of_a_client_waits_for_its_host_where_host_away_says_so():
     with unisono.Client(retries=0) as client, pytest.raises(ConnectionError):
         client.get(url)
     with unisono.Client(retries=0, host_away="30s") as client:
-        # It refuses until then: nobody listens.
+        # It refuses until then: nothing listens.
         timer = threading.Timer(0.2, lambda: (host.server_activate(), host.handle_request()))
         timer.start()
         assert client.get(url).status_code == 204

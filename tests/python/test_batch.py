@@ -90,7 +90,7 @@ def test_without_a_loop_coroutines_go_on_while_the_program_looks_at_outcomes():
 
     outcomes = iter(batch(work, range(50), limit=1))
     next(outcomes)
-    # They all begin although nobody asks for a further outcome.
+    # They all begin although no further outcome is asked for.
     assert sorted(began.get(timeout=60) for _ in range(50)) == list(range(50))
     assert len(list(outcomes)) == 49
 
@@ -233,7 +233,7 @@ def test_items_may_come_from_a_queue_that_is_fed_meanwhile(kind):
     def feed():
         for number in range(100):
             items.put(number)
-        # The rest comes only once an outcome was taken: an empty queue keeps nobody from taking one.
+        # The rest comes only once an outcome was taken: an empty queue does not keep one from being taken.
         assert fed.wait(60)
         items.put(100)
         items.close()

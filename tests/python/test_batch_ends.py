@@ -1,6 +1,6 @@
 """Every way in which what serves a batch can end, and every way in which what feeds it or takes from it can.
 
-Whatever it is, each item has its outcome, nobody waits for ever, and who is to hear of it does.
+Whatever it is, each item has its outcome, nothing waits for ever, and what is to hear of it does.
 """
 
 import asyncio
@@ -267,12 +267,12 @@ def test_an_exit_out_of_plain_items_loses_none_of_those_before_it(kind):
     outcomes, got = batch(str, Raising(kind()), limit=2), []
     with pytest.raises(kind):
         take(outcomes, "for", got)
-    # Whoever goes on nevertheless finds them all.
+    # A loop that goes on nevertheless finds them all.
     assert len(got) + len(list(outcomes)) == 3
     assert (outcomes.report.ok, outcomes.report.pending) == (3, None)
 
 
-# Who takes outcomes.
+# What takes outcomes.
 
 
 def test_tasks_of_two_loops_take_from_one_batch():
@@ -496,7 +496,7 @@ def test_a_stop_that_is_asked_for_by_the_last_call_of_all_is_in_the_report(execu
         assert (report.ok, report.stopped, report.exit_code) == (1, "Requested", 130)
 
 
-# Who looks on.
+# What looks on.
 
 
 @pytest.mark.parametrize("way", ["run", "for", "await", "async for"])

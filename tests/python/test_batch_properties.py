@@ -31,7 +31,7 @@ def many(function):
 
 
 class Room:
-    """Counts who is inside, in all and by key."""
+    """Counts the calls that are inside, in all and by key."""
 
     def __init__(self):
         self.lock, self.inside, self.most = threading.Lock(), Counter(), Counter()

@@ -520,7 +520,7 @@ def test_a_loop_that_was_left_keeps_no_descriptor_until_the_next_batch(end, serv
     until(is_quiet, "the end of what was left")
     before = open_now()[0], native_threads()
     end(server)
-    # Nobody looks after what was left, and no other batch starts.
+    # Nothing looks after what was left, and no other batch starts.
     until(
         lambda: open_now()[0] <= before[0] and native_threads() <= before[1],
         f"{before} descriptors and threads",

@@ -182,7 +182,7 @@ def test_an_end_that_cannot_be_told_of_or_read_fails_its_own_item_and_nothing_el
         elif item[0] == "raise" or item[1] != "shown":
             assert (outcome.kind, isinstance(outcome.error, Exception)) == ("failed", True), item
     assert "1 and 2" in str(outcomes["raise", "two arguments"].error)
-    # And whoever comes next finds it as it was.
+    # And the next program finds it as it was.
     assert results(batch(triple, range(3), executor=executor, keep_order=True)) == [0, 3, 6]
 
 
@@ -291,7 +291,7 @@ def test_nothing_begins_once_too_many_have_failed(executor, patient, notes):
     thread.start()
     until(lambda: len(begun(notes)) == executor.width)
     release.touch()
-    # All that has not begun is taken back; the place of the one that failed may be another's before anybody hears of it.
+    # All that has not begun is taken back; the place of the one that failed may be another's before it is heard of.
     until(lambda: outcomes.progress["cancelled"] >= 200 - executor.width - 1)
     is_over.touch()
     thread.join(120)
@@ -338,7 +338,7 @@ def test_a_worker_that_is_killed_in_the_middle_loses_nothing_and_nothing_runs_tw
     assert sorted(line["item"] for line in lines) == sorted(items)
     lost = {line["item"] for line in lines if line["outcome"] == "ambiguous"}
     assert "deadly" in lost
-    # Whoever says so has what was lost called again, and only that.
+    # A program that says so has what was lost called again, and only that.
     again = batch(work, items, executor=executor, out=out, retry_ambiguous=True).run()
     assert again.kept["ok"] == 61 - len(lost)
     assert (again.ok, again.ambiguous) == (61, 0)

@@ -94,7 +94,7 @@ def test_a_call_that_has_begun_cannot_be_stopped_and_its_outcome_says_so(address
 
 
 def test_a_call_that_has_not_begun_is_taken_back_and_never_begins(address, notes, monkeypatch):
-    # Whoever does not say in time whether it has begun a call is taken to have.
+    # A worker that does not say in time whether it has begun a call is taken to have.
     monkeypatch.setattr(_executor, "_LONGEST_WITHDRAWAL", PATIENCE)
     release = notes.parent / "release"
 

@@ -98,7 +98,7 @@ def test_a_lane_at_which_nobody_looks_ends_by_itself(options, requests, server, 
     until(lambda: fetcher.is_over)
     assert _remote.answer(batch(2, None, requests)) == _remote_fetch.GONE
     assert _remote.answer(collect(0)) is None
-    # Whoever comes next sweeps it away.
+    # The next question sweeps it away.
     _remote.answer(batch(1, options, session="another"))
     assert [name for _, name in _remote_fetch._sessions.sessions] == ["another"]
     assert server.requests == []

@@ -42,7 +42,7 @@ def address(ports):
 
 @pytest.fixture(scope="module")
 def executor(address):
-    """Two actors for many batches; a third core is for who else comes."""
+    """Two actors for many batches; a third core is for what else comes."""
     with clusters.connect(address, limit=2) as executor:
         yield executor
 

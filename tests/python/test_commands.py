@@ -249,7 +249,7 @@ def test_commands_are_pulled_lazily():
 
 
 def test_commands_with_the_same_key_take_turns(tmp_path):
-    # Whoever finds the lock of its key taken fails.
+    # A command that finds the lock of its key taken fails.
     script = 'mkdir "$1" || exit 1; sleep 0.02; rmdir "$1"'
     items = [{"zone": tmp_path / str(number % 2)} for number in range(12)]
     batch = commands.each(["sh", "-c", script, "sh", "{zone}"], items=items, key="zone", limit=12)
@@ -679,7 +679,7 @@ def test_nothing_is_left_after(tmp_path, name):
         path = pathlib.Path({str(tmp_path / "child")!r})
         sleeper = {sleeper(tmp_path / "child")!r}
         def is_alive():
-            # Whoever adopts what has ended may take its time to take that in.
+            # The process that adopts what has ended may take its time to take that in.
             state = subprocess.run(["ps", "-o", "stat=", "-p", path.read_text().strip()], capture_output=True).stdout
             return state.strip()[:1] not in (b"", b"Z")
         def wait_until_ready():

@@ -1,4 +1,4 @@
-"""Callbacks of futures that end more than themselves: they end no thread of a pool, and keep nobody waiting."""
+"""Callbacks of futures that end more than themselves: they end no thread of a pool, and keep nothing waiting."""
 
 import asyncio
 import contextlib

@@ -382,7 +382,7 @@ def test_max_calls_bounds_the_calls_of_all_experiments_together_and_is_said_firs
     calls = []
 
     def work(item):
-        # Whoever wants to know how often it is called knows it by now.
+        # How often it is called is known by now.
         assert f"on 5 samples {most} time" in caplog.text
         calls.append(item)
 

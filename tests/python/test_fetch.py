@@ -104,7 +104,7 @@ def test_a_generator_is_pulled_lazily(server):
     with unisono.fetch(requests(), limit=2) as batch:
         next(batch)
     assert len(pulled) < 10_000
-    # Nobody knows how many would have come.
+    # How many would have come is not known.
     assert batch.report.pending is None
 
 

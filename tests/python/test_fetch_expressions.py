@@ -55,7 +55,7 @@ def test_b2_what_never_ends_or_eats_memory_fails_its_row_alone(server):
 
 def test_the_helper_imports_nothing_of_the_program_and_nothing_of_its_folder(server, tmp_path):
     server.bodies["a"] = b'{"n": 1}'
-    # Either would be seen by whoever imports them.
+    # Either would be seen by the program that imports them.
     for name in ("json.py", "importlib.py", "sitecustomize.py", "unisono.py"):
         (tmp_path / name).write_text("raise SystemExit('imported')\n")
     program = tmp_path / "folder" / "program.py"

@@ -36,7 +36,7 @@ def workers(address):
 
 @pytest.fixture(scope="module")
 def nobody():
-    """An address at which nobody listens."""
+    """An address at which nothing listens."""
     return "dask://127.0.0.1:9"
 
 
@@ -144,7 +144,7 @@ def test_a_limit_per_host_holds_for_all_workers_together(address, server):
 def test_a_server_that_asks_one_worker_to_wait_is_left_alone_by_all(address, server):
     urls = [f"{server.url}/throttled/1", *(f"{server.url}/items/{n}" for n in range(10))]
     assert fetch(urls, on=address, limit=1).run().ok == 11
-    # Whoever came next, and by whichever worker, had to wait as well.
+    # The next request, by whichever worker, had to wait as well.
     assert server.paths()[0] == "/throttled/1"
     assert server.times[1] - server.times[0] > 0.9
 

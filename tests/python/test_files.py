@@ -141,7 +141,7 @@ def test_a_name_that_is_not_utf8_comes_back_as_it_is(tree):
 
 
 def test_a_file_that_cannot_be_read_is_unreadable():
-    # Its first page is not mapped, for root as for anybody.
+    # Its first page is not mapped, for root as for any user.
     (outcome,) = files.digest("/proc/self/mem")
     assert isinstance(outcome.error, unisono.FileUnreadable)
 
@@ -217,7 +217,7 @@ def test_paths_are_pulled_lazily(tmp_path):
 def test_what_was_given_is_forgotten_with_its_outcome(tree):
     batch = files.digest([*names(tree), tree])
     assert len(list(batch)) == 2 * len(names(tree))
-    # Of a folder nobody knows which outcome is its last.
+    # Of a folder it is not known which outcome is its last.
     assert list(batch._items.values()) == [tree]
 
 

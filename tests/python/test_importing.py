@@ -1,4 +1,4 @@
-"""`import unisono` imports what `fetch` needs; the rest comes when it is first asked for, and nobody can tell."""
+"""`import unisono` imports what `fetch` needs; the rest comes when it is first asked for, and no program can tell."""
 
 import ast
 import subprocess

@@ -421,7 +421,7 @@ def test_a_batch_with_a_name_can_be_gone_on_with(run, server):
 def test_a_batch_with_a_name_waits_once_as_many_outcomes_are_ready_as_it_keeps(server):
     batch = unisono.fetch((f"{server.url}/items/{n}" for n in itertools.count()), limit=4)
     next(batch)
-    # Nothing is pulled while nobody iterates, so what was pulled is all that can be sent.
+    # Nothing is pulled while nothing iterates, so what was pulled is all that can be sent.
     wait_until(lambda: batch.progress["in_flight"] == 0)
     assert len(server.requests) == batch.progress["done"] < 1000
     batch.close()
@@ -555,7 +555,7 @@ def test_commands_that_were_stopped_are_for_the_next_run(tmp_path, lines):
 
 @pytest.mark.parametrize("make", [coroutines, threads, commands, digests], ids=lambda kind: kind.__name__)
 def test_the_next_batch_waits_for_one_that_was_left_with_the_same_results(run, server, make, tmp_path):
-    """Nobody else can: the one that was left has no name any more."""
+    """Nothing else can: the one that was left has no name any more."""
     out = tmp_path / "results.jsonl"
     again = {}
 

@@ -35,7 +35,7 @@ def step(loop):
 
 
 class Visit:
-    """One who wants to be inside: a task, a coroutine without one, or a thread."""
+    """One that wants to be inside: a task, a coroutine without one, or a thread."""
 
     def __init__(self, world, kind, key, at):
         self.world, self.kind, self.key = world, kind, key
@@ -101,7 +101,7 @@ class World:
         self.check()
 
     def close(self, at):
-        """A loop is closed with whatever is on it. Nothing of it goes on, so who was inside leaves here."""
+        """A loop is closed with whatever is on it. Nothing of it goes on, so what was inside leaves here."""
         loop = self.loops[at]
         loop.close()
         self.loops[at] = self.new_loop()
@@ -120,7 +120,7 @@ class World:
         assert all(inside.count(key) <= self.per_key for key in inside)
         assert self.limiter.inside <= self.limit
         if self.limiter.waiting:
-            # Whatever is free is free for nobody: the keys of all who wait are full.
+            # Whatever is free is free for none: the keys of all waiters are full.
             assert self.limiter.inside >= min(self.limit, self.per_key)
 
     def end(self):
@@ -345,7 +345,7 @@ def test_a_plain_block_that_would_keep_a_loop_waiting_is_refused():
 
     async def main():
         with limiter:
-            # There is a place, so nobody waits.
+            # There is a place, so nothing waits.
             with pytest.raises(UsageError, match="async with limiter"):
                 limiter.acquire()
             with pytest.raises(UsageError, match=r"async with limiter.of\(key\)"), limiter.of("a"):

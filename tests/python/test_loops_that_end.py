@@ -1,7 +1,7 @@
 """What becomes of what waits on an event loop, or is called on it, when the loop ends under it.
 
 `asyncio.run` cancels all tasks, and closes the loop; a loop may also be closed at once, by another thread, or stopped and
-left. Each item that was under way has an outcome, whoever goes on with the batch is told, and nothing is left behind.
+left. Each item that was under way has an outcome, the task that goes on with the batch is told, and nothing is left behind.
 """
 
 import asyncio

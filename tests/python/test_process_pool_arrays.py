@@ -1,4 +1,4 @@
-"""Arrays that travel through shared memory: whose they are when they arrive, and that nobody else sees what is done to them."""
+"""Arrays that travel through shared memory: whose they are when they arrive, and that nothing else sees what is done to them."""
 
 import ctypes
 import gc

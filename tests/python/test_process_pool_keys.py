@@ -1,4 +1,4 @@
-"""Tasks with a key: never more at once than may be, in their order, and in nobody's way."""
+"""Tasks with a key: never more at once than may be, in their order, and in no other's way."""
 
 import fcntl
 import os
@@ -91,7 +91,7 @@ def test_a_key_is_free_again_whatever_becomes_of_its_tasks(tmp_path):
 def lock_and_stay(path):
     """Holds a lock as long as it lives; answers whether it was the first."""
     file = os.open(path / "lock", os.O_CREAT | os.O_RDWR)
-    # Whoever does not get it runs beside somebody.
+    # A task that does not get it runs beside another.
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     if (path / "first").exists():
         os.close(file)

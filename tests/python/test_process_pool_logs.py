@@ -142,7 +142,7 @@ def test_a_program_that_does_not_take_its_records_holds_up_no_task_for_long_and_
     kept.addFilter(hold)
     logging.getLogger("unisono").addHandler(kept)
     with unisono.ProcessPool(1) as pool:
-        # It ends while nobody takes a record.
+        # It ends while no thread takes a record.
         assert pool.submit(log_many, 3000).result(LONG) == "done"
         assert begun.is_set()
         kept.removeFilter(hold)
@@ -234,7 +234,7 @@ if __name__ == "__main__":
     pool = unisono.ProcessPool(2)
     pool.submit(abs, 1).result()
     loud = [pool.submit(shout) for _ in range(1)]
-    # While those who drive cannot get rid of what is said, others come and go.
+    # While the driving threads cannot get rid of what is said, others come and go.
     threads = [threading.Thread(target=lambda: results.append(list(pool.map(abs, range(500))))) for _ in range(3)]
     results = []
     for thread in threads: thread.start()

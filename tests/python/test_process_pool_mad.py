@@ -1,4 +1,4 @@
-"""Workers that write over the memory that they share with their pool: they lose their own tasks, and nobody else's."""
+"""Workers that write over the memory that they share with their pool: they lose their own tasks, and no others."""
 
 import ctypes
 import os

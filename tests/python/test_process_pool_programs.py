@@ -101,7 +101,7 @@ def test_programs_that_workers_can_run_have_pools(tmp_path, kind, method):
     assert (done.stdout, done.returncode) == ("2 4 4\n", 0), done.stderr
 
 
-#: Programs that nobody else can run, by how they are given.
+#: Programs that no other process can run, by how they are given.
 def given(kind, text, method, folder):
     if kind == "input":
         return run(["-", method], folder, input=text)

@@ -333,7 +333,7 @@ def limited(limit, **options):
 def test_a_limit_of_processes_leaves_a_pool_the_workers_that_it_has(tmp_path, monkeypatch, caplog):
     if os.getuid() != 0:
         pytest.skip("a user of whom there is nothing else is for root alone to become")
-    # Root has no such limit. Who becomes another may not look at itself until it says so (PR_SET_DUMPABLE, prctl(2)).
+    # Root has no such limit. A process that becomes another user's may not look at itself until it says so (PR_SET_DUMPABLE, prctl(2)).
     code = (
         "import ctypes\n"
         "os.setresuid(62000, 62000, 62000)\n"
@@ -404,7 +404,7 @@ def test_a_thread_that_cannot_be_started_stops_what_had_been_started(monkeypatch
     with unisono.ProcessPool(1) as pool:
         pool.submit(abs, -1).result(LONG)
     before = len(os.listdir("/proc/self/fd"))
-    # Another test may have left one that nobody can end: a call that hangs.
+    # Another test may have left one that cannot be ended: a call that hangs.
     there = set(threading.enumerate())
     start = threading.Thread.start
 

@@ -168,7 +168,7 @@ def test_zygotes_end_when_no_pool_uses_them_and_the_last_is_kept_for_the_next(tm
     assert len(zygotes()) == 15
     for pool in pools[:10]:
         pool.shutdown()
-    until(lambda: len(zygotes()) <= 6, "the end of those that nobody uses")
+    until(lambda: len(zygotes()) <= 6, "the end of those that are not used")
     assert all(pool.submit(abs, -1).result(LONG) == 1 for pool in pools[10:])
     for pool in pools[10:]:
         pool.shutdown()

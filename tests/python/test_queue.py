@@ -129,7 +129,7 @@ def test_waiting_without_a_loop_is_an_error_and_leaves_nobody_in_line():
     assert queue.get_nowait() == 1
 
 
-# Order of those who wait
+# Order of the waiters
 
 
 def test_threads_are_served_in_order_of_arrival(threads):
@@ -299,7 +299,7 @@ def test_a_call_that_would_keep_its_loop_waiting_is_refused_and_names_what_to_aw
         with pytest.raises(QueueEmpty):
             queue.get(block=False)
         assert queue.waiting() == full.waiting() == some.waiting() == (0, 0, 0)
-        # Nothing of a refused call is lost, and a closed queue keeps nobody waiting.
+        # Nothing of a refused call is lost, and a closed queue keeps nothing waiting.
         assert some.get_many(3) == ["first", "second"]
         some.put("third")
         some.close()

@@ -1,4 +1,4 @@
-"""Results files that are torn, damaged or somebody else's, read back: as a resume takes them, and never anything but ours raised."""
+"""Results files that are torn, damaged or not ours, read back: as a resume takes them, and never anything but ours raised."""
 
 import json
 

@@ -134,7 +134,7 @@ def test_a_pool_without_any_thread_refuses_the_task_and_takes_it_later(no_thread
         assert pool.submit(abs, -1).result(60) == 1
 
 
-# With the system's own limit, which root does not have: a program that has become somebody else, and may have ever more
+# With the system's own limit, which root does not have: a program that has become another user's, and may have ever more
 # threads. Each time something either works or raises an exception of ours, and nothing is left.
 
 SWEEP = """
@@ -162,7 +162,7 @@ SWEEP = """
         return [limiter.inside, limiter.waiting]
 
     def bound_by_a_rate():
-        # Whoever waits gets in, whether or not there is a thread for the rate that comes meanwhile.
+        # A waiter gets in, whether or not there is a thread for the rate that comes meanwhile.
         async def main():
             limiter = unisono.Limiter(limit=1)
             await limiter.aacquire()
@@ -241,14 +241,14 @@ SWEEP = """
             assert time.monotonic() < deadline, f"there were {most}, and are {now()}"
             time.sleep(0.005)
 
-    # Whatever is imported late is, before nobody may read it any more.
+    # Whatever is imported late is, before it may not be read any more.
     for operation, right in OPERATIONS.values():
         assert operation() == right, operation
     settled((10**6, 1))
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
-    # Who becomes another may not look at itself until it says so (PR_SET_DUMPABLE, prctl(2)).
+    # A process that becomes another user's may not look at itself until it says so (PR_SET_DUMPABLE, prctl(2)).
     ctypes.CDLL(None).prctl(4, 1)
     before, hard = now(), resource.getrlimit(resource.RLIMIT_NPROC)[1]
     for name, (operation, right) in OPERATIONS.items():
@@ -277,7 +277,7 @@ def tmp_path_of_everybody():
 def test_whatever_has_fewer_threads_than_it_wants_works_or_says_so_and_leaves_nothing(server, tmp_path_of_everybody):
     if os.getuid() != 0:
         pytest.skip("a user of whom there is nothing else is for root alone to become")
-    # Folders of pytest are for nobody else.
+    # Folders of pytest are for no other user.
     folder = tmp_path_of_everybody / "files"
     folder.mkdir()
     for name in "abc":

@@ -40,7 +40,7 @@ def test_a_child_that_comes_back_from_a_task_is_no_worker(tmp_path, method, how,
     with unisono.ProcessPool(1, start_method=method) as pool:
         # Its result is the worker's, and the child has ended.
         assert pool.submit(fork_and_come_back, how).result(LONG) in statuses
-        # Nothing is done twice, by anybody else, or lost, though the child had the same memory and socket.
+        # Nothing is done twice, by another process, or lost, though the child had the same memory and socket.
         assert list(pool.map(note, [tmp_path] * 100, range(100))) == [*range(100)]
     names = [entry.name.split("-") for entry in tmp_path.iterdir()]
     assert sorted(int(number) for number, _ in names) == [*range(100)]

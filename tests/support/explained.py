@@ -88,7 +88,7 @@ def hangs(_item):
 def hangs_at_once(_item):
     """Never ends on another thread than the first that called it.
 
-    Who calls it one after another does so on one thread, and who calls it at once on several: no two calls have to meet.
+    Calls one after another are made on one thread, and calls at once on several: no two calls have to meet.
     """
     _callers.append(threading.get_ident())
     if _callers[0] != threading.get_ident():

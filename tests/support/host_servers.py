@@ -84,7 +84,7 @@ class Application:
             while await self._answer(reader, writer):
                 pass
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            """Whoever asked went away in the middle, which is what is tested, or this ends."""
+            """The client went away in the middle, which is what is tested, or this ends."""
         finally:
             writer.close()
 
@@ -173,7 +173,7 @@ class Nginx(Program):
         super().__init__(folder, application)
 
     def configure(self) -> None:
-        # Started by root, its workers would be somebody else, who may not enter the folder.
+        # Started by root, its workers would be another user's, which may not enter the folder.
         user = "user root root;" if os.geteuid() == 0 else ""
         temporary = " ".join(f"{name}_temp_path {self.folder}/{name};" for name in _TEMPORARY)
         (self.folder / "nginx.conf").write_text(f"""
@@ -235,7 +235,7 @@ class Apache(Program):
         modules = Path("/usr/lib/apache2/modules")
         names = ("mpm_prefork", "authz_core", "proxy", "proxy_http")
         loaded = "\n".join(f"LoadModule {name}_module {modules}/mod_{name}.so" for name in names)
-        # Started by root, it insists on workers that are somebody else.
+        # Started by root, it insists on workers that are another user's.
         user = "User www-data\nGroup www-data" if os.geteuid() == 0 else ""
         (self.folder / "apache.conf").write_text(f"""
 {loaded}
@@ -282,7 +282,7 @@ class Node(Program):
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on, for a server that comes back to it.
+    """A port of loopback that nothing listens on, for a server that comes back to it.
 
     Not one of those that the system gives to connections: while the server is away, one of them could get it, and a client
     that looks for the server can even meet itself there.

@@ -26,7 +26,7 @@ def until(condition: Callable[[], Answer], what: str = "what was waited for") ->
 
 
 def longer_and_longer(seconds: float) -> Iterator[float]:
-    """Times, each longer than the one before, for what has to happen before a time is over: whoever takes them stops at the
+    """Times, each longer than the one before, for what has to happen before a time is over: the loop that takes them stops at the
     first that a busy machine has left long enough, and a quiet one waits for no more than the first."""
     while seconds < PATIENCE:
         yield seconds

@@ -1,4 +1,4 @@
-"""For the tests of queues: threads that cannot stop the suite, and waiting until somebody waits at a queue."""
+"""For the tests of queues: threads that cannot stop the suite, and waiting until something waits at a queue."""
 
 import asyncio
 import os

@@ -35,7 +35,7 @@ def free_port() -> int:
 
 
 def certificate(folder: Path) -> None:
-    """Writes `key.pem` and `cert.pem`, which nobody trusts."""
+    """Writes `key.pem` and `cert.pem`, which no client trusts."""
     words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout key.pem -out cert.pem -days 2"
     subprocess.run(
         [needs("openssl", "openssl"), *words.split(), "-subj", "/CN=localhost"],

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from support.processes import PATIENCE
 
-# Runs a job in a group of its own, tells how it stops and ends and who had the terminal then, and continues it in the
+# Runs a job in a group of its own, tells how it stops and ends and which process had the terminal then, and continues it in the
 # foreground, as every shell does. With `asked`, it continues it when a line is typed.
 _SHELL = """
 import os, signal, sys
@@ -81,18 +81,18 @@ class Terminal:
         os.write(self._side, text.encode())
 
     def ends(self) -> int:
-        """Wait for the end of the program, and of all who have its terminal; returns its exit code."""
+        """Wait for the end of the program, and of all that have its terminal; returns its exit code."""
         while self._read():
             pass
         return self.process.wait(PATIENCE)
 
     def close(self) -> None:
-        """Hang up, which ends whoever still uses it."""
+        """Hang up, which ends what still uses it."""
         os.close(self._side)
         self.process.wait(PATIENCE)
 
     def _read(self) -> bool:
-        """Take in what is shown next; false when nobody can show anything any more."""
+        """Take in what is shown next; false when nothing can be shown any more."""
         ready = select.select([self._side], [], [], PATIENCE)[0]
         assert ready, f"nothing more was shown: {self.text!r}"
         try:
