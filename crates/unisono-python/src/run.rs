@@ -125,7 +125,7 @@ impl Run {
         };
         let over = move |result: Result<_, Panicked>| {
             let result = result.unwrap_or_else(|_| Err(Error::fault("a fault of unisono: its engine panicked")));
-            // Before the notification: whoever is woken by it looks here.
+            // Before the notification: what is woken by it looks here.
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
             end.weak().notify();
             end.let_go();
