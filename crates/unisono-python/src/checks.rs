@@ -22,7 +22,7 @@ pub fn printable(text: &str) -> String {
 pub fn refuse_same(py: Python<'_>, out: PathBuf, reads: Vec<(String, PathBuf)>, save: Option<String>) -> PyResult<()> {
     let reads: Vec<Named> = reads.into_iter().map(|(what, path)| Named::new(what, path)).collect();
     let mut writes = Named::results("out", &out);
-    // A template that is none is refused by those who use it.
+    // A template that is none is refused where it is used.
     let constant = save.and_then(|text| Template::file_path(&text).ok()?.constant());
     writes.extend(constant.map(|path| Named::new("save", path)));
     unisono_runner::refuse_same(&reads, &writes).map_err(|error| errors::run_failed(py, &error))

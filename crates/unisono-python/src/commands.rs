@@ -145,7 +145,7 @@ impl Commands {
             Some(Input::Bytes(bytes)) => Some(bytes.clone()),
             _ => None,
         };
-        // A command with columns alone would get any other item at its end, which nobody can have meant.
+        // A command with columns alone would get any other item at its end, which cannot have been meant.
         let column = columns.first().filter(|_| !has_places).cloned();
         let mapped = if column.is_some() { Ok(mapped?) } else { mapped };
         Ok(Self::Template(Box::new(Template { plain, mapped, column, block })))

@@ -2,7 +2,7 @@
 //!
 //! Notifying costs a system call only when there was no other since the last look.
 //!
-//! A notifier has its descriptor as long as there is somebody to wait for it. What notifies holds a weak one, so that a
+//! A notifier has its descriptor as long as something may wait for it. What notifies holds a weak one, so that a
 //! program which keeps what has ended, or the future of it, keeps no descriptor with it: see [`EndingNotifier`].
 
 use std::{
@@ -24,11 +24,11 @@ use crate::numbers::moment_in;
 #[derive(Debug, Clone)]
 pub struct Notifier(Arc<Inner>);
 
-/// A notifier that is used as long as there is somebody to wait for it.
+/// A notifier that is used as long as something may wait for it.
 #[derive(Debug, Clone)]
 pub struct WeakNotifier(Weak<Inner>);
 
-/// The notifier of something that ends. Until then it is there for whoever asks; afterwards only for those who still
+/// The notifier of something that ends. Until then it is there on request; afterwards only for holders that still
 /// have it, which are event loops that watch its descriptor.
 #[derive(Debug)]
 pub struct EndingNotifier {
@@ -82,6 +82,9 @@ impl Notifier {
 
     /// To be called before looking: whatever comes after it notifies again.
     pub fn clear(&self) {
+        // The descriptor first: a notification between the two writes nothing, and what it is about is there already
+        // for the look that follows. The other way round it would be written and read away, and the next one never
+        // written.
         let mut count = [0; 8];
         let _ = rustix::io::read(&self.0.fd, &mut count);
         self.0.notified.store(false, Ordering::Release);
@@ -123,13 +126,13 @@ impl EndingNotifier {
         self.weak.clone()
     }
 
-    /// The notifier; `None` when there will be no more to hear, and nobody has it.
+    /// The notifier; `None` when there will be no more to hear, and nothing holds it.
     pub fn notifier(&self) -> Option<Notifier> {
         let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         own.clone().or_else(|| self.weak.0.upgrade().map(Notifier))
     }
 
-    /// Nobody need listen from now on: all there is to know is there. To be called after it was notified for that.
+    /// Nothing need listen from now on: all there is to know is there. To be called after it was notified for that.
     pub fn let_go(&self) {
         let _notifier = self.own.lock().unwrap_or_else(PoisonError::into_inner).take();
     }

@@ -113,8 +113,8 @@ pub fn whole_within(name: &str, value: &Bound<'_, PyAny>, least: i128, most: i12
     }
 }
 
-/// A number of seconds, when it is a number; text and the like are somebody else's. `no_limit` is what to give instead
-/// of a time without end, where that can be.
+/// A number of seconds, when it is a number; text and the like are not looked at here. `no_limit` is what to give
+/// instead of a time without end, where that can be.
 pub fn seconds(name: &str, value: &Bound<'_, PyAny>, no_limit: Option<&str>) -> PyResult<Option<Duration>> {
     seconds_from(name, value, "at least", no_limit)
 }
@@ -145,7 +145,7 @@ fn seconds_from(
 /// Says what is wrong with something that should be a number of seconds.
 fn no_seconds(name: &str, value: &Bound<'_, PyAny>, least: &str, no_limit: Option<&str>) -> PyErr {
     let is_number = !value.is_instance_of::<PyBool>();
-    // What is larger than any float is no infinity, but has no end either for all that anybody will see of it.
+    // What is larger than any float is no infinity, but has no end either as far as a program can see.
     let is_positive = value.gt(0).unwrap_or(false);
     let way_out = no_limit.map(|give| format!("; for no limit, give {give}")).unwrap_or_default();
     let given = shown(value);

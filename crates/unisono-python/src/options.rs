@@ -335,7 +335,7 @@ impl<'py> Keywords<'py> {
         })
     }
 
-    /// Refuses what nobody has taken.
+    /// Refuses what was not taken.
     pub fn finish(self) -> PyResult<()> {
         match self.given.keys().iter().next() {
             None => Ok(()),

@@ -55,7 +55,7 @@ pub trait Face: Send + Sync + 'static {
 pub struct EngineEnds<F: Face> {
     /// What Python gives.
     pub intake: Intake<F::Asked>,
-    /// Where outcomes go, if somebody takes them.
+    /// Where outcomes go, if they are taken.
     pub outlet: Option<Outlet<F::Done>>,
     pub cancel: CancelToken,
     pub monitor: Monitor,
@@ -221,7 +221,7 @@ impl Run {
         if abort { self.cancel.abort(CancelReason::Requested) } else { self.cancel.drain(CancelReason::Requested) }
     }
 
-    /// Nobody will take outcomes any more.
+    /// Outcomes will not be taken any more.
     fn abandon(&self) {
         self.ends.abandon();
         self.cancel.abort(CancelReason::Requested);

@@ -1,8 +1,8 @@
-//! The native half of a `ThreadPool`'s future: the call on its way to a thread, its end, and those who wait for that.
+//! The native half of a `ThreadPool`'s future: the call on its way to a thread, its end, and what waits for that.
 //!
 //! Its Python half makes it a `concurrent.futures.Future`; what the standard library looks at (`_condition`, `_state`,
-//! `_waiters`) is made there when somebody looks, and told by `_announce`. Whoever asks for a result sleeps in a futex:
-//! a lock and a condition for each task would cost more than the rest of it, and be three objects more for the
+//! `_waiters`) is made there when it is looked at, and told by `_announce`. A thread that asks for a result sleeps in a
+//! futex: a lock and a condition for each task would cost more than the rest of it, and be three objects more for the
 //! collector.
 //!
 //! Nothing of Python's runs while the lock is held: no call, no allocation of an object, and no drop of the last
@@ -114,7 +114,7 @@ impl ThreadTask {
         self.end(Stage::Raised(error))
     }
 
-    /// Cancels it, when it has not begun; whether this call did. To tell whoever observes it is left to the caller.
+    /// Cancels it, when it has not begun; whether this call did. To tell its observers is left to the caller.
     fn stop(&self) -> bool {
         let state = self.state();
         let is_pending = matches!(state.stage, Stage::Pending(_));
@@ -184,7 +184,7 @@ impl ThreadTask {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // The collector runs where the interpreter allocates, and there nobody holds the lock.
+        // The collector runs where the interpreter allocates, and there no thread holds the lock.
         let Ok(state) = self.state.try_lock() else { return Ok(()) };
         match &state.stage {
             Stage::Pending(call) | Stage::Running(call, _) => {
@@ -208,7 +208,7 @@ impl ThreadTask {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends it, unless it was cancelled; whether whoever observes it is to be told.
+    /// Ends it, unless it was cancelled; returns whether its observers are to be told.
     fn end(&self, ended: Stage) -> bool {
         let state = self.state();
         !state.stage.has_ended() && settle(state, ended)
@@ -225,6 +225,7 @@ impl ThreadTask {
                 drop(state);
                 return Err(PyRuntimeError::new_err("this task's thread is in the parent of this process"));
             }
+            // Listed under the lock under which it has not ended, so its end cannot be missed.
             let parker = Parker::default();
             state.sleepers.push(parker.clone());
             parker
@@ -239,8 +240,9 @@ impl ThreadTask {
     }
 }
 
-/// Ends a task and wakes who waits for it; whether it is observed. What its call held is dropped after the lock.
+/// Ends a task and wakes its waiters; returns whether it is observed. What its call held is dropped after the lock.
 fn settle(mut state: MutexGuard<'_, State>, ended: Stage) -> bool {
+    // Ended before any sleeper wakes, and under the lock: a thread that comes later sees the end and does not sleep.
     let _call = mem::replace(&mut state.stage, ended);
     let sleepers = mem::take(&mut state.sleepers);
     let is_observed = state.is_observed;

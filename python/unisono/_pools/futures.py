@@ -114,8 +114,10 @@ class PoolFuture(concurrent.futures.Future[T]):
             condition = observation.condition
             callbacks = observation.tell() if condition is None else []
         if condition is not None:
+            # The condition first, as in `concurrent.futures.wait`, and `_LOCK` within it: never the other way round.
             with condition:
                 with _LOCK:
+                    # Another thread may have told it while this one waited for the condition.
                     if observation.is_told:
                         return
                     callbacks = observation.tell()

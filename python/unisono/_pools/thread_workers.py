@@ -124,6 +124,7 @@ class ThreadWorkers:
         """A task stands in line: starts a thread for it, or sees to it that a warning is logged if that lasts."""
         if len(self.threads) < self.max_workers:
             thread = threading.Thread(target=_work, args=[self], name=f"{self.prefix}_{next(self.numbers)}")
+            # Listed before it runs, since it may be through, and take itself off, before `start` returns.
             self.threads.add(thread)
             try:
                 thread.start()
@@ -140,6 +141,7 @@ class ThreadWorkers:
 
     def begin(self, task: Task) -> None:
         """A thread has taken a task."""
+        # Before it runs: a place bounds the tasks that wait.
         if task.has_place:
             self.give_place()
         if self.waiting_since is not None and not len(self.queue):
@@ -148,6 +150,7 @@ class ThreadWorkers:
 
     def leave(self) -> bool:
         """A thread that had nothing to do for long may end, unless a task came to the line meanwhile."""
+        # `submit` puts and counts threads under this lock, so no task comes between the look and the leaving.
         with self.lock:
             if len(self.queue):
                 return False

@@ -19,7 +19,7 @@ pub struct SlotView(pub Seen);
 pub enum Seen {
     /// To be read; its pages are those of the slot.
     Shared(View),
-    /// To be read and written: a private copy, of which nobody else knows.
+    /// To be read and written: a private copy, which nothing else maps.
     Private(PrivateView),
 }
 
@@ -36,7 +36,7 @@ impl SlotView {
         };
         // SAFETY: `view` is not null; the memory is mapped as long as the object lives, of which the filled buffer
         // holds a reference, and its owner leaves it alone until the view is dropped. Shared memory is given out as
-        // read-only; a private copy belongs to whoever has the object, and Rust code never looks at it.
+        // read-only; a private copy belongs to the holder of the object, and Rust code never looks at it.
         let filled = unsafe {
             ffi::PyBuffer_FillInfo(
                 view,
@@ -57,7 +57,7 @@ pub fn bytes_of(buffer: &PyBuffer<u8>) -> &[u8] {
         return &[];
     }
     assert!(buffer.is_c_contiguous(), "raw buffers are contiguous");
-    // SAFETY: the buffer is held by `buffer`, contiguous, and so long. That nobody writes meanwhile is what the caller
+    // SAFETY: the buffer is held by `buffer`, contiguous, and so long. That nothing writes meanwhile is what the caller
     // of `submit` promises, as with every executor; were it broken, torn bytes would be copied, and nothing else.
     unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast(), buffer.len_bytes()) }
 }
@@ -69,6 +69,6 @@ pub fn bytes_of(buffer: &PyBuffer<u8>) -> &[u8] {
 pub fn owned(number: i32) -> OwnedFd {
     assert!(number >= 0, "a descriptor is not negative");
     // SAFETY: the package's own code calls this with the result of `os.dup` or `socket.detach`, which it then forgets,
-    // so nobody else closes it.
+    // so nothing else closes it.
     unsafe { OwnedFd::from_raw_fd(number) }
 }

@@ -36,8 +36,8 @@ impl Face for FileFace {
     type Asked = GivenPath;
     type Done = DigestResult;
 
-    fn row(&self, item: &Bound<'_, PyAny>, line: u64) -> PyResult<Row<GivenPath>> {
-        // What a walk of ours has come upon was not named by anybody.
+    fn row(&self, item: &Bound<'_, PyAny>, line: u64) -> PyResult<Row<Given>> {
+        // What a walk of ours has come upon was not named by the caller.
         let is_named = !item.is_instance_of::<Found>();
         let path = errors::blame(item.py(), path_of(item))?;
         let call = path.map(|path| GivenPath { path, is_named }).map_err(|error| format!("not a path: {error}"));
@@ -120,7 +120,7 @@ fn outputs(results: &Results) -> Outputs {
     outputs
 }
 
-/// How many threads there are where nobody says it: one per core that this process may use.
+/// How many threads there are by default: one per core that this process may use.
 #[pyfunction]
 pub fn default_threads() -> u32 {
     sum_settings().limits.limit.get()

@@ -64,7 +64,7 @@ impl Found {
 #[pyclass(frozen, module = "unisono._native")]
 pub struct Walk {
     options: WalkOptions,
-    /// Taken out by whoever asks for the next one, so that no lock is held meanwhile.
+    /// Taken out while the next one is looked for, so that no lock is held meanwhile.
     state: Mutex<Option<State>>,
 }
 

@@ -33,7 +33,7 @@ use crate::{
     run::{EngineEnds, Face, Run},
 };
 
-/// What a function answers or raises.
+/// What a function returns or raises.
 type Value = Py<PyAny>;
 
 /// Starts to call a function for each item; returns the run, and where its calls are to be taken from.
@@ -67,7 +67,7 @@ pub fn functions(
     let drains = Arc::new(AtomicBool::new(false));
     let (says, tell) = (drains.clone(), notifier.weak());
     let drained = Box::new(move || {
-        // Before the notifier, so that whoever hears it knows.
+        // Before the notifier, so that its reader finds it set.
         says.store(true, Ordering::Release);
         tell.notify();
     });
@@ -234,7 +234,7 @@ impl CallQueue {
         Ok(())
     }
 
-    /// Takes no more calls, since whoever makes them has gone. Those that were taken, but for these numbers, have been
+    /// Takes no more calls, since what makes them has gone. Those that were taken, but for these numbers, have been
     /// stopped; what comes does not begin. `why` is for their outcomes.
     #[pyo3(signature = (why, but=Vec::new()))]
     fn leave(&self, why: String, but: Vec<usize>) -> PyResult<()> {

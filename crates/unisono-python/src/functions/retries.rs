@@ -1,4 +1,4 @@
-//! The engine's repeats without a batch: calls that the program makes itself. When one may go again is said here; who
+//! The engine's repeats without a batch: calls that the program makes itself. When one may go again is said here; what
 //! waits until then, and how, is the program's business. For limits there is `limiter/`.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

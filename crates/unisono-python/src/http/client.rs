@@ -54,7 +54,7 @@ pub struct Engine {
 #[derive(Default)]
 struct End {
     is_over: bool,
-    /// Who is to be told, and by which number.
+    /// Which queue is to be told, and by which number.
     waiting: Vec<(Arc<Completions>, u64)>,
 }
 
@@ -77,7 +77,7 @@ struct Shared {
     completions: Arc<Completions>,
     /// Held to put or take one thing; never across a wait.
     state: Mutex<State>,
-    /// Nobody waits for it any more.
+    /// Nothing waits for it any more.
     is_stopped: AtomicBool,
     stop: Notify,
     /// The caller has been told how it ended.
@@ -117,7 +117,7 @@ impl Item {
 }
 
 impl Drop for Item {
-    /// Whoever waits is told, even when the engine ends before it has looked at the call.
+    /// The waiter is told, even when the engine ends before it has looked at the call.
     fn drop(&mut self) {
         let error = HttpError::new(ErrorKind::Cancelled, format!("{CLOSED} before the request began"));
         self.answer(OutcomeKind::Cancelled, Effect::None, AttemptResult::failed(error), 0, Duration::ZERO);
@@ -133,7 +133,7 @@ impl Engine {
         let waits_for_hosts = keywords.has("host_away")?;
         let (mut settings, http, defaults) = (keywords.settings()?, keywords.http()?, keywords.defaults()?);
         if !waits_for_hosts {
-            // A call is somebody's who waits for it.
+            // A call has a caller that waits for it.
             settings.retry.host_away = None;
         }
         keywords.finish()?;
@@ -284,7 +284,7 @@ impl Call {
         }
     }
 
-    /// Nobody waits for it any more.
+    /// Nothing waits for it any more.
     fn stop(&self) {
         self.0.is_stopped.store(true, Ordering::Release);
         self.0.stop.notify_one();
@@ -309,12 +309,12 @@ impl Shared {
     }
 
     async fn stopped(&self) {
-        // A permit is kept for whoever comes late, and given on, since a call may have two who wait.
+        // A permit is kept for a waiter that comes late, and given on, since a call may have two of them.
         self.stop.notified().await;
         self.stop.notify_one();
     }
 
-    /// Puts a chunk, once there is room for it; false when nobody wants it.
+    /// Puts a chunk, once there is room for it; false when it is not wanted.
     async fn put(&self, chunk: Bytes) -> bool {
         while !self.has_room() {
             self.taken.notified().await;
@@ -472,7 +472,7 @@ impl Source for Waiting {
     }
 }
 
-/// Delivers outcomes to whoever waits for them.
+/// Delivers outcomes to their waiters.
 struct Mail;
 
 impl Sink<Calls> for Mail {

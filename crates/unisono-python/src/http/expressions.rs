@@ -23,7 +23,7 @@ pub fn evaluator(py: Python<'_>) -> PyResult<Option<EvaluatorCommand>> {
     Ok(Some(EvaluatorCommand { words, environment: environment.collect() }))
 }
 
-/// Evaluates expressions for whoever has started this process, until that one goes.
+/// Evaluates expressions for the process that has started this one, until that one goes.
 #[pyfunction]
 pub fn serve_expressions(py: Python<'_>) -> PyResult<()> {
     py.detach(unisono_runner::serve_expressions).map_err(|error| PyOSError::new_err(error.to_string()))

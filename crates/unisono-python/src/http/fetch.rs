@@ -51,7 +51,7 @@ pub fn fetch(py: Python<'_>, keep_outcomes: bool, keywords: Option<&Bound<'_, Py
     start(py, keep_outcomes, keywords, None)
 }
 
-/// Starts to fetch; returns the run, and where its requests are to be taken from by whoever sends them.
+/// Starts to fetch; returns the run, and where its requests are to be taken from to be sent.
 #[pyfunction(signature = (*, keep_outcomes, **keywords))]
 pub fn fetch_remote(
     py: Python<'_>,
@@ -62,7 +62,7 @@ pub fn fetch_remote(
     Ok((start(py, keep_outcomes, keywords, Some(remote))?, requests))
 }
 
-/// The keywords about connections, as bytes for whoever sends requests; the others are not looked at.
+/// The keywords about connections, as bytes for what sends requests; the others are not looked at.
 #[pyfunction(signature = (**keywords))]
 pub fn remote_options<'py>(py: Python<'py>, keywords: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyBytes>> {
     let options = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?.http()?.options();

@@ -1,7 +1,7 @@
 //! The other side of a fetch: requests that arrive as bytes are sent from here, and their ends are bytes again.
 //!
-//! One client on a thread of its own, which never touches the interpreter. Nobody tells us when a program has died, so
-//! a fetcher at which nobody has looked for so many seconds ends: it closes its connections, and says from then on that
+//! One client on a thread of its own, which never touches the interpreter. Nothing says when a program has died, so
+//! a fetcher that was not asked for so many seconds ends: it closes its connections, and says from then on that
 //! it has.
 
 use std::{
@@ -26,7 +26,7 @@ pub struct RemoteFetcher {
     ends: Arc<Ends>,
 }
 
-/// What has ended, and when somebody asked last.
+/// What has ended, and when it was asked last.
 struct Ends {
     state: Mutex<State>,
     notifier: Notifier,
@@ -90,7 +90,7 @@ impl RemoteFetcher {
         while let Some((_, end)) = state.ended.front() {
             bytes += end.len();
             if bytes > most_bytes && !taken.is_empty() {
-                // Whoever waits next is told of the rest at once.
+                // The next waiter is told of the rest at once.
                 self.ends.notifier.notify();
                 break;
             }
@@ -158,7 +158,7 @@ async fn serve(
     }
 }
 
-/// Returns when nobody has looked for too long.
+/// Returns when it was not asked for too long.
 async fn forgotten(ends: &Ends, longest_unseen: Duration) {
     loop {
         let looked = ends.lock().looked;

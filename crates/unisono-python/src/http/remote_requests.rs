@@ -1,6 +1,6 @@
-//! Requests of a run that other machines send: taken from here by whoever carries them, and their ends given back.
+//! Requests of a run that other machines send: taken from here by what carries them, and their ends given back.
 //!
-//! They are bytes, which nobody on the way has to understand. The engine decides which are sent and when; nothing here
+//! They are bytes, which nothing on the way has to understand. The engine decides which are sent and when; nothing here
 //! waits for the interpreter.
 
 use std::{
@@ -85,7 +85,7 @@ impl RemoteRequests {
         Ok(())
     }
 
-    /// Nobody knows what became of these.
+    /// What became of these is not known.
     fn lost(&self, numbers: Vec<usize>, why: &str) -> PyResult<()> {
         self.home.check()?;
         self.settle(numbers.into_iter().map(|number| (number, RemoteResult::Lost(why.to_owned()))));

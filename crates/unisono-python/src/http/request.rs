@@ -92,7 +92,7 @@ fn shown(url: &str) -> String {
     unisono_http::Url::parse(url).map_or_else(|_| redacted(url).into_owned(), |url| url.to_string())
 }
 
-/// A row for each request; one that nobody can understand is a row as well, and its outcome says why.
+/// A row for each request; one that cannot be understood is a row as well, and its outcome says why.
 pub fn row(item: &Bound<'_, PyAny>, defaults: &Defaults, line: u64) -> PyResult<Row<FetchCall>> {
     let origin = RowOrigin::of_item(line);
     if let Ok(url) = item.cast::<PyString>() {

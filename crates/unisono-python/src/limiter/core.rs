@@ -25,13 +25,13 @@ use crate::{
     queue::wake::{Parker, refuse_on_loop, resolve, running_loop},
 };
 
-/// What bounds how many are inside at once and how often somebody enters.
+/// What bounds how many are inside at once and how often one enters.
 #[pyclass(frozen, subclass, weakref, module = "unisono._native")]
 pub struct LimiterCore {
     pub shared: Arc<Shared>,
 }
 
-/// What those who wait, those who wake and the clock have in common.
+/// What waiters, those that wake them and the clock have in common.
 pub struct Shared {
     pub state: Mutex<State>,
     /// Counts up when the clock is to look again; it sleeps in this futex.
@@ -50,7 +50,7 @@ pub struct State {
 #[derive(PartialEq, Eq)]
 enum Clock {
     Stopped,
-    /// It looks again then at the latest; `None` when only something that happens can let somebody in.
+    /// It looks again then at the latest; `None` when only something that happens can let a waiter in.
     Runs(Option<Instant>),
 }
 
@@ -161,7 +161,7 @@ impl Shared {
         Self { state: Mutex::new(state), notified: AtomicU32::new(0) }
     }
 
-    /// The state, without those whom a fork has left behind. With the interpreter's lock, so that nobody forks
+    /// The state, without what a fork has left behind. With the interpreter's lock, so that no thread forks
     /// meanwhile.
     pub fn state(&self, _py: Python<'_>) -> MutexGuard<'_, State> {
         let lock = || self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -197,6 +197,7 @@ impl Shared {
         // Handed back by the line, a waiter is dropped after the lock is.
         let (_unused, waits) = {
             let mut state = self.state(py);
+            // Again, under the lock under which it is listed: a place that came since it asked would wake nothing.
             if state.limiter.enter(visit, thread::current().id()) {
                 (Some(waiter), Ok(false))
             } else {
@@ -288,7 +289,7 @@ impl Shared {
             let mut state = self.state(py);
             let mut limits = state.limiter.limits();
             new.change(&mut limits);
-            // First, since those who wait would wait for good under a rate whose time nobody keeps.
+            // First, since waiters would wait for good under a rate whose time is not kept.
             self.have_time_kept(&mut state, &limits).map_err(no_clock)?;
             let admitted = state.limiter.set_limits(clock::now(), limits);
             state.limit = new.limit().or(state.limit);
@@ -299,7 +300,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Wakes those who were admitted. A coroutine whose loop is closed cannot be: what it got goes to the next one.
+    /// Wakes the waiters that were admitted. A coroutine whose loop is closed cannot be: what it got goes to the next
+    /// one.
     fn wake(self: &Arc<Self>, py: Python<'_>, admitted: Admitted<Waiter>) {
         for (visit, waiter) in admitted {
             if waiter.wake(py).is_err() {
@@ -308,7 +310,7 @@ impl Shared {
         }
     }
 
-    /// While somebody waits and there is a rate, a clock runs.
+    /// While anything waits and there is a rate, a clock runs.
     fn have_time_kept(self: &Arc<Self>, state: &mut State, limits: &Limits) -> std::io::Result<()> {
         let has_rate = limits.rate.is_some() || limits.per_key_rate.is_some();
         if !has_rate || state.limiter.waiting() == 0 || ENDS.load(Ordering::SeqCst) {
@@ -323,7 +325,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Somebody may be let in earlier than the clock thinks, or nobody waits any more.
+    /// A waiter may be let in earlier than the clock thinks, or nothing waits any more.
     fn tell_clock(&self, state: &mut State) {
         let Clock::Runs(next) = state.clock else { return };
         if state.limiter.waiting() == 0 {
@@ -338,7 +340,7 @@ impl Shared {
         }
     }
 
-    /// Admits those whose time has come. Ends a moment after nobody waits.
+    /// Admits those whose time has come. Ends a moment after nothing waits.
     fn keep_time(self: Arc<Self>, forks: u64) {
         let mut was_idle = false;
         loop {
@@ -354,7 +356,7 @@ impl Shared {
         }
     }
 
-    /// One look of the clock: until when it sleeps, and whether nobody waits. `None` when it is to end.
+    /// One look of the clock: until when it sleeps, and whether nothing waits. `None` when it is to end.
     fn tick(self: &Arc<Self>, py: Python<'_>, forks: u64, was_idle: bool) -> Option<(Option<Instant>, bool)> {
         let (admitted, next) = {
             let mut state = self.state(py);

@@ -7,7 +7,7 @@
 //!
 //! Threads sleep in a futex (`core.rs`), coroutines in a future of their loop (`wait.rs`).
 //!
-//! After a fork nobody waits in the child, and only who has entered by the thread that forked is inside.
+//! After a fork nothing waits in the child, and only what the forking thread has entered is inside.
 
 mod core;
 pub mod wait;
@@ -105,7 +105,7 @@ impl LimiterCore {
         self.shared.set_limits(py, &NewLimits::new(Some(limit), ("per_key", None), None, ("per_key_rate", None))?)
     }
 
-    /// Changes bounds; they hold from then on. A rate of `"none"` takes it away. Who is inside stays.
+    /// Changes bounds; they hold from then on. A rate of `"none"` takes it away. What is inside stays.
     #[pyo3(signature = (*, limit=None, per_key=None, rate=None, per_key_rate=None))]
     fn set_limits(
         &self,
@@ -160,7 +160,7 @@ impl LimiterCore {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // The collector runs between instructions of Python's, where nobody holds the lock.
+        // The collector runs between instructions of Python's, where no thread holds the lock.
         let Ok(state) = self.shared.state.try_lock() else { return Ok(()) };
         state.limiter.wakes().try_for_each(|waiter| waiter.traverse(&visit))
     }

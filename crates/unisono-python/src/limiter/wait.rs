@@ -1,4 +1,4 @@
-//! Those who wait at a limiter: what wakes them, and the coroutine that `aacquire` and `async with` wait with.
+//! The coroutine that `aacquire` and `async with` wait with.
 //!
 //! However a coroutine ends early (cancelled, closed, forgotten with its task), what it was given goes to the next one.
 //! One whose loop is closed before it has heard is found by what the loop drops: a `Notice` that was not delivered
@@ -186,7 +186,7 @@ impl PlaceWait {
 
 impl Drop for PlaceWait {
     fn drop(&mut self) {
-        // A task that nobody waits for any more is dropped as it is. At the end of the interpreter nobody waits.
+        // A task that nothing waits for any more is dropped as it is. At the end of the interpreter nothing waits.
         quietly(|py| self.close(py));
     }
 }

@@ -115,7 +115,7 @@ impl Response {
         self.ended.attempts
     }
 
-    /// Raises when the status is 400 or above; answers itself otherwise.
+    /// Raises when the status is 400 or above; returns itself otherwise.
     fn raise_for_status<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
         let py = slf.py();
         let (status, url) = (slf.get().inner().status, slf.get().url());

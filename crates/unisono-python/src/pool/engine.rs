@@ -123,7 +123,7 @@ impl Engine {
         Results::new(slf.get().shared.clone(), prepared, calls, ahead, (terms, key))
     }
 
-    /// Drives while nobody else does; returns futures of which somebody wants to be told, or `None` at the end.
+    /// Drives while no waiting thread does; returns futures that are to be told, or `None` at the end.
     fn serve(&self, py: Python<'_>) -> Option<Vec<Py<PyAny>>> {
         let numbers = py.detach(|| self.shared.pool().serve())?;
         Some(self.shared.ended(&numbers))

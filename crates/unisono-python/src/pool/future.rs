@@ -1,7 +1,7 @@
 //! The native half of a future: where its task is, and what became of it.
 //!
 //! Its Python half makes it a `concurrent.futures.Future`; what the standard library looks at (`_condition`, `_state`,
-//! `_waiters`) is made there when somebody looks. Until then, waiting for a result drives the pool from the caller's
+//! `_waiters`) is made there when it is looked at. Until then, waiting for a result drives the pool from the caller's
 //! own thread.
 
 use std::sync::{Arc, Mutex, OnceLock};
@@ -103,7 +103,7 @@ impl FutureCore {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // Who holds it now uses it, and will be seen next time.
+        // What holds it now uses it, and will be seen next time.
         if let Ok(settled) = self.settled.try_lock()
             && let Some(Settled::Value(object) | Settled::Error(object)) = &*settled
         {
@@ -165,7 +165,7 @@ pub fn read(py: Python<'_>, outcome: TaskOutcome, buffers: Buffers) -> PyResult<
     let helper = |name: &str| module()?.bind(py).getattr(name);
     let error = match outcome {
         TaskOutcome::Returned(bytes) => {
-            // Whatever it raises, `SystemExit` too: the task fails by it, and not whoever happens to read.
+            // Whatever it raises, `SystemExit` too: the task fails by it, and not the thread that happens to read.
             let error = match codec::decode_value(py, bytes, buffers) {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
@@ -197,7 +197,7 @@ pub fn exit_code_or_signal(death: Death) -> (Option<i32>, Option<i32>) {
 }
 
 /// An error; when Ctrl-C was pressed while it was read, it is as if it were pressed now, since no code of Python's runs
-/// from here until whoever reads is back.
+/// from here until the reader is back.
 fn unless_interrupted<'py>(read: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let (error, is_interrupted): (Bound<'py, PyAny>, bool) = read.extract()?;
     if is_interrupted {

@@ -1,8 +1,8 @@
 //! `unisono.ProcessPool` on both of its sides: the engine that submits, the futures, and the loop within a worker.
 //!
 //! The pool's lock is never held while the interpreter is entered, and the interpreter is let go of while anything
-//! waits. Pickles are made when a task is submitted and read when somebody asks for its result, both on the thread of
-//! whoever does so.
+//! waits. Pickles are made when a task is submitted and read when its result is asked for, both on the thread
+//! that does so.
 
 mod codec;
 mod engine;

@@ -1,4 +1,4 @@
-//! The results of a `map`, in order: tasks without futures, since nobody can ask for one of them.
+//! The results of a `map`, in order: tasks without futures, since none of them can be asked for.
 //!
 //! Everything is submitted at once, or `ahead` calls at most beyond what has been taken; then the caller's iterator is
 //! pulled while results are taken.

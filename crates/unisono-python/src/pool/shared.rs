@@ -67,6 +67,7 @@ impl SharedPool {
 
     /// Has this future told when the task ends; false when it has ended.
     pub fn observe(&self, py: Python<'_>, future: &Bound<'_, PyAny>, task: &unisono_workers::Task) -> bool {
+        // Listed before the pool is asked to tell: its thread in the background may do so at once.
         let entry = (task.number, future.clone().unbind());
         self.observed.lock().unwrap_or_else(PoisonError::into_inner).insert(entry.0, entry.1);
         let is_observed = py.detach(|| self.pool.observe(task));

@@ -1,36 +1,35 @@
-//! What stands in line: items, those who wait for one, and those who wait for room.
+//! What is in a queue: items, the consumers that wait for one, the producers that wait for room, and the joiners.
 //!
-//! A plain state machine: it blocks nobody, wakes nobody and runs nothing of Python's. Every call returns who is to be
-//! woken, and its owner does that after letting go of the lock. Values that fall out are handed back for the same
-//! reason: to drop one may run code of the caller's.
+//! A plain state machine: it blocks nothing, wakes nothing and runs nothing of Python's. Every call returns the waiters
+//! to be woken, and its owner wakes them after letting go of the lock. Values that fall out are handed back for the
+//! same reason: to drop one may run code of the caller's.
 //!
-//! Rules: (1) whoever waits is served in order of arrival, and what serves him (an item, a place) is *his* from then
-//! on, so nobody who comes later can snatch it, and one item wakes one waiter; (2) there are items only while nobody
-//! waits for one; (3) an item that was given to somebody who no longer wants it goes back to its old place, by its
-//! number. (4) A thread that waits for room leaves its item here, so that a consumer need not wait until that thread
-//! runs. A coroutine keeps its item and is granted a place instead: when it is cancelled, its item has surely not been
-//! put.
+//! Rules: (1) waiters are served in order of arrival, and what serves one (an item, a place) is its own from then on,
+//! so that no later one can snatch it, and one item wakes one waiter; (2) there are items only while no consumer waits;
+//! (3) an item that was given to a consumer which no longer wants it goes back to its old place, by its number. (4) A
+//! thread that waits for room leaves its item here, so that a consumer need not wait until that thread runs. A
+//! coroutine keeps its item and is granted a place instead: when it is cancelled, its item has surely not been put.
 
 use std::collections::{HashMap, VecDeque};
 
-/// Somebody who waits.
+/// A waiter.
 pub struct Parked<W> {
-    /// By which he asks what became of it. Later ones are larger.
+    /// By which it asks what became of its wait. Later ones are larger.
     pub ticket: u64,
-    /// How he is woken.
+    /// How it is woken.
     pub wake: W,
 }
 
-/// Those who are to be woken; mostly nobody, which costs nothing.
+/// Waiters to be woken; mostly none, which costs nothing.
 pub type Wakes<W> = Vec<Parked<W>>;
 
-/// What became of somebody who waited.
+/// What became of a wait.
 pub enum Served<T> {
-    /// An item is his; the number is its place in line.
+    /// An item is the waiter's; the number is that item's place in the queue.
     Item(i64, T),
-    /// The item that he left here is in.
+    /// The item that the waiter left here is in.
     Accepted,
-    /// A place is his, for the item that he has.
+    /// A place is the waiter's, for the item that it has.
     Granted,
     /// Everything that was put is done.
     Joined,
@@ -49,17 +48,17 @@ pub enum Refusal {
 
 /// What `withdraw` finds.
 pub enum Withdrawn<T, W> {
-    /// Nothing had happened yet. Hands back what he left, to be dropped without the lock.
+    /// Nothing had happened yet. Hands back what the waiter left, to be dropped without the lock.
     Unserved(Option<T>, W),
-    /// Too late: this is his.
+    /// Too late: this is the waiter's.
     Served(Served<T>),
-    /// Nobody has this ticket: a fork has made the line forget it.
+    /// No waiter has this ticket: a fork has made the channel forget it.
     Unknown,
 }
 
 struct Putter<T, W> {
     parked: Parked<W>,
-    /// `None` for one who keeps his item and wants a place for it.
+    /// `None` for one that keeps its item and wants a place for it.
     item: Option<T>,
 }
 
@@ -74,7 +73,7 @@ pub struct Channel<T, W> {
     getters: VecDeque<Parked<W>>,
     putters: VecDeque<Putter<T, W>>,
     joiners: Vec<Parked<W>>,
-    /// Emptied by those who were woken.
+    /// Emptied by the waiters that were woken.
     served: HashMap<u64, Served<T>>,
     next_ticket: u64,
     unfinished: usize,
@@ -137,12 +136,12 @@ impl<T, W> Channel<T, W> {
             return Err(item);
         }
         let mut wakes = self.push(item);
-        // Somebody may have waited for the item, and then the place is free again.
+        // A consumer may have waited for the item, and then the place is free again.
         wakes.extend(self.admit());
         Ok(wakes)
     }
 
-    /// Takes the first item; returns as well who is to be woken since there is room now.
+    /// Takes the first item; returns as well the waiters to be woken since there is room now.
     pub fn take(&mut self) -> Result<(T, Wakes<W>), Refusal> {
         match self.items.pop_front() {
             Some((_, item)) => Ok((item, self.admit())),
@@ -151,7 +150,7 @@ impl<T, W> Channel<T, W> {
         }
     }
 
-    /// Takes up to `count` items, and returns who is to be woken.
+    /// Takes up to `count` items, and returns the waiters to be woken.
     pub fn take_many(&mut self, count: usize, into: &mut Vec<T>, wakes: &mut Wakes<W>) {
         // A putter that is admitted adds an item, which is taken as well.
         for _ in 0..count {
@@ -167,7 +166,7 @@ impl<T, W> Channel<T, W> {
         ticket
     }
 
-    /// `None` as item: whoever waits keeps it and wants a place.
+    /// `None` as item: the waiter keeps it and wants a place.
     pub fn park_putter(&mut self, wake: W, item: Option<T>) -> u64 {
         let ticket = self.ticket();
         let parked = Parked { ticket, wake };
@@ -181,13 +180,14 @@ impl<T, W> Channel<T, W> {
         ticket
     }
 
-    /// What became of somebody who was woken.
+    /// What became of the wait of one that was woken.
     pub fn collect(&mut self, ticket: u64) -> Option<Served<T>> {
         self.served.remove(&ticket)
     }
 
-    /// Somebody waits no longer.
+    /// A waiter waits no longer.
     pub fn withdraw(&mut self, ticket: u64) -> Withdrawn<T, W> {
+        // First what it was given: served waiters stand in no line any more, and what is theirs must not be lost.
         if let Some(served) = self.served.remove(&ticket) {
             return Withdrawn::Served(served);
         }
@@ -206,7 +206,7 @@ impl<T, W> Channel<T, W> {
         }
     }
 
-    /// An item that was given to somebody who does not want it goes to the next one, or back to its place.
+    /// An item that was given to a consumer which does not want it goes to the next one, or back to its place.
     pub fn give_back(&mut self, number: i64, item: T) -> Wakes<W> {
         if let Some(getter) = self.getters.pop_front() {
             return vec![self.serve(getter, Served::Item(number, item))];
@@ -222,20 +222,20 @@ impl<T, W> Channel<T, W> {
         let numbers = front - i64::try_from(items.len()).expect("fewer items than numbers")..;
         let back: Vec<_> = numbers.zip(items).collect();
         let mut wakes = Vec::new();
-        // The first of them goes to whoever waits longest; what is left keeps its order by its numbers.
+        // The first of them goes to the longest waiter; what is left keeps its order by its numbers.
         for (number, item) in back {
             wakes.extend(self.give_back(number, item));
         }
         wakes
     }
 
-    /// A place that was granted to somebody who does not want it goes to the next one.
+    /// A place that was granted to a producer which does not want it goes to the next one.
     pub fn give_back_place(&mut self) -> Wakes<W> {
         self.granted -= 1;
         self.admit()
     }
 
-    /// `count` items are done. Returns who waited for that, or `None` if fewer were put than are done.
+    /// `count` items are done. Returns the joiners that waited for that, or `None` if fewer were put than are done.
     pub fn done(&mut self, count: usize) -> Option<Wakes<W>> {
         self.unfinished = self.unfinished.checked_sub(count)?;
         Some(self.release_joiners())
@@ -261,7 +261,7 @@ impl<T, W> Channel<T, W> {
         (dropped, wakes)
     }
 
-    /// Forgets all who wait: after a fork they are in the parent. Hands back what is to be dropped.
+    /// Forgets all waiters: after a fork they are in the parent. Hands back what is to be dropped.
     pub fn forget_waiters(&mut self) -> impl Sized + use<T, W> {
         self.granted = 0;
         (
@@ -294,6 +294,7 @@ impl<T, W> Channel<T, W> {
         let number = self.next_number;
         self.next_number += 1;
         self.unfinished += 1;
+        // Past the items, of which there are none while a consumer waits: so no item is overtaken.
         if let Some(getter) = self.getters.pop_front() {
             return vec![self.serve(getter, Served::Item(number, item))];
         }
@@ -301,7 +302,7 @@ impl<T, W> Channel<T, W> {
         Vec::new()
     }
 
-    /// There may be room: lets those in who wait for it, in their order.
+    /// There may be room: lets producers in that wait for it, in their order.
     fn admit(&mut self) -> Wakes<W> {
         let mut wakes = Vec::new();
         while !self.is_full() {
@@ -312,6 +313,7 @@ impl<T, W> Channel<T, W> {
                     Served::Accepted
                 }
                 None => {
+                    // It counts as taken from now on, or two producers would come for one place.
                     self.granted += 1;
                     Served::Granted
                 }

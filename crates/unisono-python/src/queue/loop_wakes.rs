@@ -1,4 +1,4 @@
-//! Waking those who were served, and what becomes of those who cannot be woken.
+//! Waking the waiters that were served, and what becomes of those that cannot be woken.
 //!
 //! Futures belong to their loop, so a thread puts them into the list of that loop and calls it once; what is put there
 //! until it comes costs nothing more. A loop that is closed never comes: what its coroutines were given goes to others.
@@ -14,13 +14,13 @@ use crate::{
 };
 
 impl QueueCore {
-    /// Somebody goes without what may be his: it goes to the next one.
+    /// A waiter goes without what may be its own: that goes to the next one.
     pub fn give_up(&self, slf: &Bound<'_, Self>, ticket: u64) {
         let wakes = self.pass_on(ticket);
         self.wake(slf, wakes);
     }
 
-    /// Who is to be woken since somebody goes without what may be his.
+    /// Returns the waiters to be woken since one goes without what may be its own.
     fn pass_on(&self, ticket: u64) -> Wakes<Wake> {
         // What is withdrawn is dropped after the lock is released.
         let withdrawn = self.withdraw(ticket);
@@ -31,7 +31,7 @@ impl QueueCore {
         }
     }
 
-    /// Wakes who was served. One whose loop is closed cannot be: what he got goes to the next one.
+    /// Wakes the waiters that were served. One whose loop is closed cannot be: what it got goes to the next one.
     pub fn wake(&self, slf: &Bound<'_, Self>, wakes: Wakes<Wake>) {
         if wakes.is_empty() {
             return;
@@ -72,6 +72,7 @@ impl QueueCore {
                 wakes.futures.push(mine);
                 return Ok(());
             }
+            // Listed before the loop is called: one that comes at once finds it.
             state.loop_wakes.push(LoopWakes { event_loop: event_loop.clone().unbind(), futures: vec![mine] });
         }
         let deliver = slf.getattr(intern!(slf.py(), "_deliver"))?;
@@ -101,7 +102,7 @@ impl QueueCore {
         }
     }
 
-    /// A loop may have been closed after it was called: looks after that before somebody waits for what lies there.
+    /// A loop may have been closed after it was called: looks after that before a thread waits for what lies there.
     pub fn reclaim(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let called: Vec<Py<PyAny>> = {
             let state = self.state();

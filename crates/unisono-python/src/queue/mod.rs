@@ -1,4 +1,4 @@
-//! `unisono.Queue`, the part that is hot: put, get, and who is woken.
+//! `unisono.Queue`, the part that is hot: put, get, and which waiter is woken.
 //!
 //! `channel.rs` is the state machine, `core.rs` has it behind a lock, `threads.rs` and `wait.rs` are how threads and
 //! coroutines wait, and `loop_wakes.rs` wakes them.
@@ -150,7 +150,7 @@ impl QueueCore {
             if items.len() == count || limit.is_over() {
                 break;
             }
-            // A closed queue keeps nobody waiting.
+            // A closed queue keeps nothing waiting.
             let refused = if slf.get().closed() { Ok(()) } else { refuse_on_loop(slf.py(), "get_many()", instead) };
             match refused.and_then(|()| slf.get().get_waiting(slf, limit)) {
                 Ok(Some(item)) => items.push(item),
@@ -177,7 +177,7 @@ impl QueueCore {
         slf.get().give_back_front(slf, items);
     }
 
-    /// Puts an item without a bound; whether somebody waited for it.
+    /// Puts an item without a bound; returns whether a consumer waited for it.
     fn _offer(slf: &Bound<'_, Self>, item: Item) -> PyResult<bool> {
         let put = slf.get().state().channel.put(item);
         let wakes = put.map_err(|(_, _item)| error(slf.py(), "QueueClosed", "the queue is closed"))?;
@@ -256,7 +256,7 @@ impl QueueCore {
             None => {
                 refuse_on_loop(slf.py(), "a plain `for`", "async for")?;
                 let item = slf.get().get_waiting(slf, Limit(None))?;
-                Ok(item.expect("who waits without limit ends with an item or an error"))
+                Ok(item.expect("a wait without limit ends with an item or an error"))
             }
         });
         got.map_err(|error| if is_closed(slf.py(), &error) { PyStopIteration::new_err(()) } else { error })
@@ -297,7 +297,7 @@ impl QueueCore {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // The collector runs between instructions of Python's, where nobody holds the lock.
+        // The collector runs between instructions of Python's, where no thread holds the lock.
         let Ok(state) = self.state.try_lock() else { return Ok(()) };
         let (items, wakes) = state.channel.held();
         for item in items {

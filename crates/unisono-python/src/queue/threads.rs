@@ -42,6 +42,7 @@ impl QueueCore {
     pub fn put_waiting(&self, slf: &Bound<'_, Self>, item: Item, limit: Limit) -> PyResult<()> {
         let parker = Parker::default();
         let wake = Wake::Thread(parker.clone());
+        // Tried and parked under one lock, or an item that is taken in between would wake no producer.
         let attempt = {
             let mut state = self.state();
             match state.channel.put(item) {
@@ -58,6 +59,7 @@ impl QueueCore {
             Err(ticket) => ticket.map_err(|_item| closed(slf.py()))?,
         };
         let slept = parker.park(slf.py(), limit.0);
+        // However the sleep ended: what this thread was given between that and here is found by withdrawing.
         match (self.withdraw(ticket), slept) {
             (_, Err(error)) => Err(error),
             (Withdrawn::Served(Served::Accepted), Ok(())) => Ok(()),
@@ -90,6 +92,7 @@ impl QueueCore {
         };
         let slept = parker.park(slf.py(), limit.0);
         match (self.withdraw(ticket), slept) {
+            // A signal's handler has raised, and the item is here already: it goes to the next consumer.
             (Withdrawn::Served(Served::Item(number, item)), Err(error)) => {
                 let wakes = self.state().channel.give_back(number, item);
                 self.wake(slf, wakes);
@@ -114,7 +117,7 @@ impl QueueCore {
     }
 }
 
-/// Until when somebody waits; `None` for as long as it takes.
+/// Until when a thread waits; `None` for as long as it takes.
 #[derive(Clone, Copy)]
 pub struct Limit(pub Option<Instant>);
 

@@ -259,7 +259,7 @@ fn end_of(wish: &Wish, error: PyErr) -> PyErr {
 
 impl Drop for QueueWait {
     fn drop(&mut self) {
-        // A task that nobody waits for any more is dropped as it is. At the end of the interpreter nobody waits.
+        // A task that nothing waits for any more is dropped as it is. At the end of the interpreter nothing waits.
         Python::try_attach(|py| self.close(py));
     }
 }

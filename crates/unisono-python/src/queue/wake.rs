@@ -1,4 +1,4 @@
-//! How those who wait at a queue sleep and are woken: threads by a futex, coroutines by a future.
+//! How the waiters of a queue sleep and are woken: threads by a futex, coroutines by a future.
 //!
 //! A thread sleeps without the interpreter, and Ctrl-C reaches it when it is the main thread. A coroutine of the loop
 //! that runs here is woken by its future; one of another loop through a list of that loop, so that many of them cost
@@ -23,7 +23,7 @@ use rustix::{
 
 use crate::errors::usage;
 
-/// How somebody is woken.
+/// How a waiter is woken.
 pub enum Wake {
     /// A thread.
     Thread(Parker),
@@ -58,7 +58,7 @@ impl Parker {
     pub fn park(&self, py: Python<'_>, until: Option<Instant>) -> PyResult<()> {
         let runs_handlers = gettid() == getpid();
         while !self.is_woken() && until.is_none_or(|until| Instant::now() < until) {
-            // A signal between the last look and the sleep interrupts neither; nobody else would run its handler.
+            // A signal between the last look and the sleep interrupts neither; nothing else would run its handler.
             let look = runs_handlers.then(|| Instant::now() + LOOK_UP);
             py.detach(|| self.park_once(look.into_iter().chain(until).min()));
             py.check_signals()?;
@@ -79,6 +79,7 @@ impl Parker {
     }
 
     pub fn unpark(&self) {
+        // Before the wake: the kernel compares the word with 0 as it puts a thread to sleep, so none sleeps over it.
         self.0.store(1, Ordering::Release);
         // It fails for addresses that are none.
         let _ = futex::wake(&self.0, futex::Flags::PRIVATE, 1);
