@@ -47,8 +47,8 @@ pub fn commands(
     let settings = keywords.command_settings(surroundings.per_key.is_some())?;
     let mut results = keywords.results(surroundings.save.is_some())?;
     let commands = match template {
-        Some(command) => Commands::template(&surroundings, command),
-        None => Commands::many(surroundings),
+        Some(command) => CommandMaker::template(&surroundings, command),
+        None => CommandMaker::many(surroundings),
     };
     let commands = commands.map_err(|why| keywords.mistake(why))?;
     let rules = keywords.rules()?;
@@ -83,7 +83,7 @@ pub fn commands(
 }
 
 struct CommandFace {
-    commands: Commands,
+    commands: CommandMaker,
     /// What was printed is text to the program.
     text: bool,
 }
@@ -94,8 +94,8 @@ impl Face for CommandFace {
 
     fn row(&self, item: &Bound<'_, PyAny>, line: u64) -> PyResult<Row<EachCall>> {
         let (id, call) = match &self.commands {
-            Commands::Template(template) => (None, template.call(item)),
-            Commands::Many(surroundings) => match ItemCommand::of(item, surroundings.shell) {
+            CommandMaker::Template(template) => (None, template.call(item)),
+            CommandMaker::Many(surroundings) => match ItemCommand::of(item, surroundings.shell) {
                 Ok(command) => (command.id.clone(), command.call(surroundings)),
                 Err(why) => (None, Err(why)),
             },
@@ -118,14 +118,14 @@ impl Face for CommandFace {
 }
 
 /// What items are.
-enum Commands {
+enum CommandMaker {
     /// What is filled into one command.
-    Template(Box<Template>),
+    Template(Box<CommandTemplate>),
     /// Commands.
     Many(Surroundings),
 }
 
-impl Commands {
+impl CommandMaker {
     fn template(surroundings: &Surroundings, command: &Bound<'_, PyAny>) -> Result<Self, String> {
         let argv = argv_of(command, surroundings.shell)?;
         let maker = |grammar: &Grammar| {
@@ -142,13 +142,13 @@ impl Commands {
         let (plain, has_places, _) = maker(&Grammar::default())?;
         let plain = plain?;
         let block = match &surroundings.input {
-            Some(Input::Bytes(bytes)) => Some(bytes.clone()),
+            Some(StdinInput::Bytes(bytes)) => Some(bytes.clone()),
             _ => None,
         };
         // A command with columns alone would get any other item at its end, which cannot have been meant.
         let column = columns.first().filter(|_| !has_places).cloned();
         let mapped = if column.is_some() { Ok(mapped?) } else { mapped };
-        Ok(Self::Template(Box::new(Template { plain, mapped, column, block })))
+        Ok(Self::Template(Box::new(CommandTemplate { plain, mapped, column, block })))
     }
 
     fn many(surroundings: Surroundings) -> Result<Self, String> {
@@ -163,7 +163,7 @@ impl Commands {
 }
 
 /// One command for all items.
-struct Template {
+struct CommandTemplate {
     /// Where an item is one value.
     plain: EachMaker,
     /// Where an item has members; or why it must not have any.
@@ -173,7 +173,7 @@ struct Template {
     block: Option<Bytes>,
 }
 
-impl Template {
+impl CommandTemplate {
     fn call(&self, item: &Bound<'_, PyAny>) -> Result<EachCall, String> {
         let mut call = match (item.cast::<PyMapping>(), &self.column) {
             (Ok(mapping), _) => {
@@ -250,8 +250,8 @@ impl ItemCommand {
             }
         }
         let common = surroundings.input.as_ref().map(|input| match input {
-            Input::Bytes(bytes) => bytes.clone(),
-            Input::Text(text) => Bytes::copy_from_slice(text.as_bytes()),
+            StdinInput::Bytes(bytes) => bytes.clone(),
+            StdinInput::Text(text) => Bytes::copy_from_slice(text.as_bytes()),
         });
         recipe.stdin = None;
         EachCall::new(Arc::new(recipe), Values::default(), self.input.or(common))
@@ -267,7 +267,7 @@ struct Surroundings {
     folder: Option<OsString>,
     inherited: Arc<[(OsString, OsString)]>,
     environment: Vec<Variable>,
-    input: Option<Input>,
+    input: Option<StdinInput>,
     save: Option<OsString>,
     per_key: Option<Word>,
     repeatable: bool,
@@ -275,7 +275,7 @@ struct Surroundings {
 }
 
 /// What commands read.
-enum Input {
+enum StdinInput {
     /// As it is.
     Bytes(Bytes),
     /// With places, where there is something to fill in.
@@ -299,7 +299,7 @@ impl Surroundings {
             environment: self.environment.iter().filter_map(variable).collect(),
             without: absent.map(|(name, _)| name.clone()).collect(),
             stdin: match &self.input {
-                Some(Input::Text(text)) => Some(word(text)),
+                Some(StdinInput::Text(text)) => Some(word(text)),
                 _ => None,
             },
             save: None,
@@ -363,8 +363,8 @@ impl Keywords<'_> {
         let input = match self.take("input")? {
             None => None,
             Some(value) => Some(match value.is_instance_of::<PyString>() {
-                true => Input::Text(value.extract()?),
-                false => Input::Bytes(bytes_of(&value).map_err(|why| self.mistake(format!("input: {why}")))?),
+                true => StdinInput::Text(value.extract()?),
+                false => StdinInput::Bytes(bytes_of(&value).map_err(|why| self.mistake(format!("input: {why}")))?),
             }),
         };
         let per_key = text("key")?.map(|key| Word::key(&key.to_string_lossy()));

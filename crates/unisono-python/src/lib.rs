@@ -44,7 +44,7 @@ mod _native {
     #[pymodule_export]
     use super::functions::{CallQueue, functions};
     #[pymodule_export]
-    use super::http::client::{Call, CompletionQueue, Engine};
+    use super::http::client::{ClientCall, ClientEngine, CompletionQueue};
     #[pymodule_export]
     use super::http::expressions::serve_expressions;
     #[pymodule_export]
@@ -58,7 +58,7 @@ mod _native {
     #[pymodule_export]
     use super::limiter::wait::PlaceWait;
     #[pymodule_export]
-    use super::limiter::{Held, LimiterCore, Notice, stop_clocks};
+    use super::limiter::{KeyedLimiter, LimiterCore, Notice, stop_clocks};
     #[pymodule_export]
     use super::notifier::Notifier;
     #[pymodule_export]
@@ -72,7 +72,7 @@ mod _native {
     #[pymodule_export]
     use super::pool::work;
     #[pymodule_export]
-    use super::pool::{Engine as PoolEngine, FutureCore, Results, ZygoteHandle};
+    use super::pool::{FutureCore, PoolEngine, Results, ZygoteHandle};
     #[pymodule_export]
     use super::queue::QueueCore;
     #[pymodule_export]

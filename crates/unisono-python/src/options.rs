@@ -278,7 +278,7 @@ impl<'py> Keywords<'py> {
     /// Where outcomes go.
     ///
     /// `saves` says that items write to files of their own, which `overwrite` then concerns as well.
-    pub fn results(&self, saves: bool) -> PyResult<Results> {
+    pub fn results(&self, saves: bool) -> PyResult<ResultsOptions> {
         let py = self.given.py();
         let out = self.path("out")?;
         let adopt = self.flag("adopt")?;
@@ -301,7 +301,7 @@ impl<'py> Keywords<'py> {
         let replace = overwrite && mode == Mode::Fresh;
         // What is known by its content has that put in its place.
         let identity = if rebind { unisono_runner::Identity::Id } else { unisono_runner::Identity::Row };
-        Ok(Results {
+        Ok(ResultsOptions {
             open: out.map(|path| (path, Open { mode, overwrite: replace, adopt, identity, ..Open::default() })),
             saving: saves.then(|| Saving { overwrite, protected: Vec::new(), spool: std::env::temp_dir() }),
             canary: self.whole("canary")?,
@@ -345,7 +345,7 @@ impl<'py> Keywords<'py> {
 }
 
 /// Where outcomes go.
-pub struct Results {
+pub struct ResultsOptions {
     open: Option<(PathBuf, Open)>,
     keep_order: bool,
     max_failures: Option<u64>,
@@ -353,7 +353,7 @@ pub struct Results {
     saving: Option<Saving>,
 }
 
-impl Results {
+impl ResultsOptions {
     /// What holds for files that items write to, where they do.
     pub fn take_saving(&mut self) -> Option<Saving> {
         self.saving.take()

@@ -41,8 +41,8 @@ struct State {
 }
 
 enum Stage {
-    Pending(Call),
-    Running(Call, Instant),
+    Pending(WorkItem),
+    Running(WorkItem, Instant),
     Returned(Py<PyAny>),
     Raised(Py<PyAny>),
     Cancelled,
@@ -57,7 +57,7 @@ impl Stage {
 /// Function, arguments, keywords and context.
 type CallParts = (Py<PyAny>, Py<PyTuple>, Option<Py<PyDict>>, Py<PyAny>);
 
-struct Call {
+struct WorkItem {
     function: Py<PyAny>,
     arguments: Py<PyTuple>,
     keywords: Option<Py<PyDict>>,
@@ -65,7 +65,7 @@ struct Call {
     context: Py<PyAny>,
 }
 
-impl Call {
+impl WorkItem {
     fn clone_ref(&self, py: Python<'_>) -> Self {
         Self {
             function: self.function.clone_ref(py),
@@ -86,7 +86,7 @@ impl ThreadTask {
         context: Py<PyAny>,
         has_place: bool,
     ) -> Self {
-        let stage = Stage::Pending(Call { function, arguments, keywords, context });
+        let stage = Stage::Pending(WorkItem { function, arguments, keywords, context });
         let state = State { stage, is_observed: false, sleepers: Vec::new() };
         Self { state: Mutex::new(state), has_place, forks: forks::generation() }
     }

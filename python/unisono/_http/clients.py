@@ -42,7 +42,7 @@ class _Base:
             cookies = True
         self._options = {**options, "headers": pairs, "cookies": cookies}
         self._numbers = itertools.count()
-        self._engine = _native.Engine(**self._options)
+        self._engine = _native.ClientEngine(**self._options)
         self._home = HomeProcess()
         self._closed = False
 
@@ -82,11 +82,11 @@ class _Base:
 
     def _call(
         self, completions: _native.CompletionQueue, number: int, request: Request, *, stream: bool
-    ) -> _native.Call:
+    ) -> _native.ClientCall:
         self._refuse_if_closed()
         if not self._home.is_here():
             # A child of fork has no engine thread; it gets an engine of its own.
-            self._engine = _native.Engine(**self._options)
+            self._engine = _native.ClientEngine(**self._options)
             self._home = HomeProcess()
         return self._engine.call(completions, number, request, stream=stream)
 
@@ -412,7 +412,7 @@ class AsyncStreamedResponse(_Streamed):
 class _ThreadWait:
     """A thread's call."""
 
-    def __init__(self, completions: _native.CompletionQueue, call: _native.Call) -> None:
+    def __init__(self, completions: _native.CompletionQueue, call: _native.ClientCall) -> None:
         self._completions = completions
         self._call = call
 
@@ -432,7 +432,7 @@ class _ThreadWait:
 class _LoopWait:
     """A call on an event loop."""
 
-    def __init__(self, loop_calls: _LoopCalls, number: int, call: _native.Call) -> None:
+    def __init__(self, loop_calls: _LoopCalls, number: int, call: _native.ClientCall) -> None:
         self._loop_calls = loop_calls
         self._number = number
         self._call = call
@@ -459,7 +459,7 @@ class _LoopCalls:
         self.completions = _native.CompletionQueue()
         self.waiters: dict[int, asyncio.Future[None]] = {}
         # Those under way.
-        self.calls: dict[int, _native.Call] = {}
+        self.calls: dict[int, _native.ClientCall] = {}
         self.home = HomeProcess()
         self._deliver = functools.partial(_deliver, self.completions, self.waiters)
         # On a loop that was closed nothing waits any more, though not all of them may have been cancelled.
@@ -494,7 +494,7 @@ def _deliver(completions: _native.CompletionQueue, waiters: dict[int, asyncio.Fu
             waiter.set_result(None)
 
 
-def _stop(calls: dict[int, _native.Call]) -> None:
+def _stop(calls: dict[int, _native.ClientCall]) -> None:
     for call in list(calls.values()):
         call.stop()
 

@@ -23,7 +23,7 @@ use unisono_runner::{
 use crate::{
     errors,
     files::walk::Found,
-    options::{Keywords, Results},
+    options::{Keywords, ResultsOptions},
     outcomes::FileOutcome,
     run::{Checked, EngineEnds, Face, Run},
     values::path_of,
@@ -114,7 +114,7 @@ pub fn verify(
 }
 
 /// What a run writes, which is no part of any tree.
-fn outputs(results: &Results) -> Outputs {
+fn outputs(results: &ResultsOptions) -> Outputs {
     let mut outputs = Outputs::default();
     results.path().into_iter().for_each(|path| outputs.add_results(path));
     outputs
@@ -127,7 +127,7 @@ pub fn default_threads() -> u32 {
 }
 
 fn plan(
-    results: Results,
+    results: ResultsOptions,
     rows: Box<dyn Feed<FileCall>>,
     settings: Settings,
     files: FilesOptions,

@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// What a function returns or raises.
-type Value = Py<PyAny>;
+type Object = Py<PyAny>;
 
 /// Starts to call a function for each item; returns the run, and where its calls are to be taken from.
 #[pyfunction(signature = (*, keep_outcomes, place, describe, retry_timeouts, **keywords))]
@@ -63,7 +63,7 @@ pub fn functions(
     let notifier = EndingNotifier::new()?;
     let weak = notifier.weak();
     let notify: WorkNotifier = Arc::new(move || weak.notify());
-    let (calls, queue) = function_calls::<Value>(notify);
+    let (calls, queue) = function_calls::<Object>(notify);
     let drains = Arc::new(AtomicBool::new(false));
     let (says, tell) = (drains.clone(), notifier.weak());
     let drained = Box::new(move || {
@@ -93,7 +93,7 @@ struct FunctionFace {
 }
 
 impl FunctionFace {
-    fn call(&self, item: &Bound<'_, PyAny>) -> PyResult<(Option<Box<str>>, FunctionCall<Value>)> {
+    fn call(&self, item: &Bound<'_, PyAny>) -> PyResult<(Option<Box<str>>, FunctionCall<Object>)> {
         let text = |callable: &Option<Py<PyAny>>| -> PyResult<Option<Box<str>>> {
             let Some(callable) = callable else { return Ok(None) };
             let value = callable.bind(item.py()).call1((item,))?;
@@ -117,10 +117,10 @@ impl FunctionFace {
 }
 
 impl Face for FunctionFace {
-    type Asked = FunctionCall<Value>;
-    type Done = Returned<Value>;
+    type Asked = FunctionCall<Object>;
+    type Done = Returned<Object>;
 
-    fn row(&self, item: &Bound<'_, PyAny>, line: u64) -> PyResult<Row<FunctionCall<Value>>> {
+    fn row(&self, item: &Bound<'_, PyAny>, line: u64) -> PyResult<Row<FunctionCall<Object>>> {
         let py = item.py();
         let (id, call) = match errors::blame(py, self.call(item))? {
             Ok((id, call)) => (id, Ok(call)),
@@ -132,13 +132,13 @@ impl Face for FunctionFace {
     fn outcome<'py>(
         &self,
         py: Python<'py>,
-        ended: RowOutcome<Returned<Value>>,
+        ended: RunOutcome<Returned<Object>>,
         item: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         FunctionOutcome::object(py, ended, item).map(Bound::into_any)
     }
 
-    fn may_have_more(&self, _ended: &RowOutcome<Returned<Value>>) -> bool {
+    fn may_have_more(&self, _ended: &RunOutcome<Returned<Object>>) -> bool {
         false
     }
 }
@@ -146,7 +146,7 @@ impl Face for FunctionFace {
 /// Where calls are taken from, and their ends are given back. Its methods never wait, except `wait`.
 #[pyclass(frozen, module = "unisono._native")]
 pub struct CallQueue {
-    queue: WorkQueue<Invocation, CallResult<Value>>,
+    queue: WorkQueue<Invocation, CallResult<Object>>,
     tasks: Mutex<Begun>,
     notifier: EndingNotifier,
     /// Nothing new is to begin.
@@ -156,14 +156,14 @@ pub struct CallQueue {
 }
 
 /// Calls that were taken and are not given back, by number: the queue gives the lowest that are free.
-type Begun = Vec<Option<Task<Invocation, CallResult<Value>>>>;
+type Begun = Vec<Option<Task<Invocation, CallResult<Object>>>>;
 
 /// How a call ended: its number, how, whether another attempt is worth it, what went wrong, what it answered or raised,
 /// and its answer as JSON.
-type End<'py> = (usize, u8, bool, String, Option<Value>, Option<Bound<'py, PyBytes>>);
+type GivenEnd<'py> = (usize, u8, bool, String, Option<Object>, Option<Bound<'py, PyBytes>>);
 
 /// Calls to begin, the numbers of those to stop, and whether the run is over.
-type Taken = (Vec<(usize, u64)>, Vec<usize>, bool);
+type TakenCalls = (Vec<(usize, u64)>, Vec<usize>, bool);
 
 #[pymethods]
 impl CallQueue {
@@ -181,7 +181,7 @@ impl CallQueue {
 
     /// Calls to begin (each a number, and the item's number from 0), the numbers of those to stop, and whether the run
     /// is over.
-    fn take(&self) -> PyResult<Taken> {
+    fn take(&self) -> PyResult<TakenCalls> {
         self.home.check()?;
         self.notifier.clear();
         let mut taken = Vec::new();
@@ -192,7 +192,7 @@ impl CallQueue {
         // After the pieces, so that none is stopped before it is known.
         let stops = self.queue.take_stopped();
         let mut tasks = self.lock();
-        let begin = |task: Task<Invocation, CallResult<Value>>| {
+        let begin = |task: Task<Invocation, CallResult<Object>>| {
             let (number, line) = (task.number(), task.work.line);
             if tasks.len() <= number {
                 tasks.resize_with(number + 1, || None);
@@ -210,7 +210,7 @@ impl CallQueue {
     }
 
     /// Gives calls back that have ended.
-    fn give_back(&self, ends: Vec<End<'_>>) -> PyResult<()> {
+    fn give_back(&self, ends: Vec<GivenEnd<'_>>) -> PyResult<()> {
         self.home.check()?;
         let mut done = Vec::with_capacity(ends.len());
         let mut tasks = self.lock();

@@ -40,19 +40,19 @@ use crate::{
 
 /// The engine of a client: a thread with a runtime, its connections and limits.
 #[pyclass(frozen, module = "unisono._native")]
-pub struct Engine {
+pub struct ClientEngine {
     calls: mpsc::UnboundedSender<Item>,
     defaults: Defaults,
     cancel: CancelToken,
     monitor: Monitor,
-    end: Arc<Mutex<End>>,
+    end: Arc<Mutex<EngineEnd>>,
     /// Threads do not survive a fork.
     home: HomeProcess,
 }
 
 /// The end of a client's engine.
 #[derive(Default)]
-struct End {
+struct EngineEnd {
     is_over: bool,
     /// Which queue is to be told, and by which number.
     waiting: Vec<(Arc<Completions>, u64)>,
@@ -69,7 +69,7 @@ struct Completions {
 
 /// One call under way.
 #[pyclass(frozen, module = "unisono._native")]
-pub struct Call(Arc<Shared>);
+pub struct ClientCall(Arc<Shared>);
 
 /// What caller and engine share about a call.
 struct Shared {
@@ -125,7 +125,7 @@ impl Drop for Item {
 }
 
 #[pymethods]
-impl Engine {
+impl ClientEngine {
     #[new]
     #[pyo3(signature = (**keywords))]
     fn new(py: Python<'_>, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
@@ -139,7 +139,7 @@ impl Engine {
         keywords.finish()?;
         let (calls, waiting) = mpsc::unbounded_channel();
         let (cancel, monitor) = (CancelToken::new(), Monitor::new());
-        let end = Arc::new(Mutex::new(End::default()));
+        let end = Arc::new(Mutex::new(EngineEnd::default()));
         let (stop, watch, over) = (cancel.clone(), monitor.clone(), end.clone());
         let (begun, begins) = std::sync::mpsc::channel();
         let run = move || with_local_tasks(serve(http, settings, waiting, stop, watch, begun));
@@ -168,7 +168,7 @@ impl Engine {
         number: u64,
         request: &Bound<'_, PyAny>,
         stream: bool,
-    ) -> PyResult<Call> {
+    ) -> PyResult<ClientCall> {
         self.home.check()?;
         let request = row(request, &self.defaults, number)?.call.map_err(|why| errors::input(py, &why))?.request;
         let shared = Arc::new(Shared {
@@ -184,7 +184,7 @@ impl Engine {
         {
             return Err(errors::usage(py, "the client is closed"));
         }
-        Ok(Call(shared))
+        Ok(ClientCall(shared))
     }
 
     /// Begins to stop everything and to close all connections.
@@ -222,7 +222,7 @@ impl Engine {
     }
 }
 
-impl Drop for Engine {
+impl Drop for ClientEngine {
     fn drop(&mut self) {
         if self.home.is_here() {
             self.cancel.abort(CancelReason::Requested);
@@ -256,7 +256,7 @@ impl CompletionQueue {
 }
 
 #[pymethods]
-impl Call {
+impl ClientCall {
     /// How it ended, or the head of a stream; `None` when there is nothing yet.
     fn outcome<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, FetchOutcome>>> {
         let ended = self.0.lock().outcome.take();

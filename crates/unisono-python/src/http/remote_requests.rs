@@ -25,7 +25,7 @@ pub struct RemoteRequests {
 }
 
 /// Requests to send, each with its number; the numbers of those to stop; and whether the run is over.
-type Taken<'py> = (Vec<(usize, Bound<'py, PyBytes>)>, Vec<usize>, bool);
+type TakenRequests<'py> = (Vec<(usize, Bound<'py, PyBytes>)>, Vec<usize>, bool);
 
 impl RemoteRequests {
     /// The engine's end, and this one.
@@ -59,7 +59,7 @@ impl RemoteRequests {
     }
 
     /// Requests to send, the numbers of those to stop, and whether the run is over.
-    fn take<'py>(&self, py: Python<'py>) -> PyResult<Taken<'py>> {
+    fn take<'py>(&self, py: Python<'py>) -> PyResult<TakenRequests<'py>> {
         self.home.check()?;
         self.notifier.clear();
         let mut taken = Vec::new();

@@ -30,7 +30,7 @@ use crate::options::{Keywords, NewLimits};
 
 /// A limiter, entered with a key.
 #[pyclass(frozen, module = "unisono")]
-pub struct Held {
+pub struct KeyedLimiter {
     limiter: Py<LimiterCore>,
     key: String,
 }
@@ -59,25 +59,25 @@ impl LimiterCore {
     }
 
     /// What is entered by those that share a key.
-    fn of(slf: Bound<'_, Self>, key: Key) -> Held {
-        Held { key: key.0, limiter: slf.unbind() }
+    fn of(slf: Bound<'_, Self>, key: LimiterKey) -> KeyedLimiter {
+        KeyedLimiter { key: key.0, limiter: slf.unbind() }
     }
 
     /// Waits until there is a place, and takes it.
-    #[pyo3(signature = (key=Key::default()), text_signature = "($self, key='')")]
-    fn acquire(&self, py: Python<'_>, key: Key) -> PyResult<()> {
+    #[pyo3(signature = (key=LimiterKey::default()), text_signature = "($self, key='')")]
+    fn acquire(&self, py: Python<'_>, key: LimiterKey) -> PyResult<()> {
         self.shared.acquire(py, &key.0)
     }
 
     /// As `acquire`, for coroutines.
-    #[pyo3(signature = (key=Key::default()), text_signature = "($self, key='')")]
-    fn aacquire(slf: Bound<'_, Self>, key: Key) -> PlaceWait {
+    #[pyo3(signature = (key=LimiterKey::default()), text_signature = "($self, key='')")]
+    fn aacquire(slf: Bound<'_, Self>, key: LimiterKey) -> PlaceWait {
         PlaceWait::new(slf.unbind(), key.0, WaitResult::Nothing)
     }
 
     /// Gives a place back.
-    #[pyo3(signature = (key=Key::default()), text_signature = "($self, key='')")]
-    fn release(&self, py: Python<'_>, key: Key) -> PyResult<()> {
+    #[pyo3(signature = (key=LimiterKey::default()), text_signature = "($self, key='')")]
+    fn release(&self, py: Python<'_>, key: LimiterKey) -> PyResult<()> {
         self.shared.release(py, &key.0)
     }
 
@@ -167,7 +167,7 @@ impl LimiterCore {
 }
 
 #[pymethods]
-impl Held {
+impl KeyedLimiter {
     fn __enter__(&self, py: Python<'_>) -> PyResult<Py<LimiterCore>> {
         self.limiter.get().shared.acquire(py, &self.key)?;
         Ok(self.limiter.clone_ref(py))
@@ -200,9 +200,9 @@ impl Held {
 
 /// What shares bounds of its own: anything, known by its text.
 #[derive(Default)]
-struct Key(String);
+struct LimiterKey(String);
 
-impl<'py> FromPyObject<'_, 'py> for Key {
+impl<'py> FromPyObject<'_, 'py> for LimiterKey {
     type Error = PyErr;
 
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {

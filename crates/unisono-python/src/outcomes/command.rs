@@ -16,12 +16,12 @@ use pyo3::{
 use unisono_core::ErrorKind;
 use unisono_runner::{CommandResult as Done, RowOutcome, commands::Output};
 
-use super::{Ending, Outcome, response::loads};
+use super::{Outcome, OutcomeDetail, response::loads};
 use crate::errors::{self, Subject};
 
 /// How a command ended, as the engine holds it. Its result shares it.
-struct Ended {
-    ended: RowOutcome<Done>,
+struct EndedCommand {
+    ended: RunOutcome<Done>,
     /// What it printed is text to the program.
     as_text: bool,
     /// Read once: behind the first mebibyte it is in a file.
@@ -31,11 +31,11 @@ struct Ended {
 
 /// How one command ended.
 #[pyclass(frozen, extends = Outcome, generic, module = "unisono")]
-pub struct CommandOutcome(Arc<Ended>);
+pub struct CommandOutcome(Arc<EndedCommand>);
 
 /// What a command printed, how its process ended, and what it took.
 #[pyclass(frozen, generic, module = "unisono")]
-pub struct CommandResult(Arc<Ended>);
+pub struct CommandResult(Arc<EndedCommand>);
 
 impl CommandOutcome {
     pub fn object<'py>(
@@ -44,7 +44,7 @@ impl CommandOutcome {
         item: Option<Bound<'py, PyAny>>,
         as_text: bool,
     ) -> PyResult<Bound<'py, Self>> {
-        let ended = Arc::new(Ended { ended, as_text, stdout: PyOnceLock::new(), stderr: PyOnceLock::new() });
+        let ended = Arc::new(EndedCommand { ended, as_text, stdout: PyOnceLock::new(), stderr: PyOnceLock::new() });
         let outcome = Outcome::of(&ended.ended, item, ended.clone());
         Bound::new(py, PyClassInitializer::from(outcome).add_subclass(Self(ended)))
     }
@@ -149,7 +149,7 @@ impl CommandResult {
     }
 }
 
-impl Ended {
+impl EndedCommand {
     fn done(&self) -> &Done {
         &self.ended.done
     }
@@ -173,7 +173,7 @@ impl Ended {
     }
 }
 
-impl Ending for Ended {
+impl OutcomeDetail for EndedCommand {
     /// What it printed and how its process ended, unless it was never to be started.
     fn result<'py>(self: Arc<Self>, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let done = self.done();

@@ -5,19 +5,23 @@ use std::sync::Arc;
 use pyo3::{PyClassInitializer, prelude::*, types::PyDict};
 
 use super::{
-    Ending, Outcome,
-    response::{Ended, Response, loads},
+    Outcome, OutcomeDetail,
+    response::{EndedFetch, Response, loads},
 };
 use crate::errors::{self, Subject};
 
 /// How one request ended.
 #[pyclass(frozen, extends = Outcome, module = "unisono")]
 pub struct FetchOutcome {
-    ended: Arc<Ended>,
+    ended: Arc<EndedFetch>,
 }
 
 impl FetchOutcome {
-    pub fn object<'py>(py: Python<'py>, ended: Ended, item: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, Self>> {
+    pub fn object<'py>(
+        py: Python<'py>,
+        ended: EndedFetch,
+        item: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, Self>> {
         let ended = Arc::new(ended);
         let outcome = Outcome::of(&ended, item, ended.clone());
         Bound::new(py, PyClassInitializer::from(outcome).add_subclass(Self { ended }))
@@ -57,7 +61,7 @@ impl FetchOutcome {
     }
 }
 
-impl Ending for Ended {
+impl OutcomeDetail for EndedFetch {
     /// The response, whatever its status.
     fn result<'py>(self: Arc<Self>, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let response = Response::of(&self).map(|response| Bound::new(py, response)).transpose()?;
@@ -77,7 +81,7 @@ impl Ending for Ended {
 }
 
 /// Why a call did not go well, as an exception that has not been raised.
-pub fn error_of<'py>(py: Python<'py>, ended: &Arc<Ended>) -> PyResult<Option<Bound<'py, PyAny>>> {
+pub fn error_of<'py>(py: Python<'py>, ended: &Arc<EndedFetch>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let Some(error) = &ended.done.reply.error else { return Ok(None) };
     let fields = PyDict::new(py);
     fields.set_item("kind", error.kind().as_str())?;
@@ -91,6 +95,6 @@ pub fn error_of<'py>(py: Python<'py>, ended: &Arc<Ended>) -> PyResult<Option<Bou
     errors::exception(py, Subject::Call, ended.kind, error.kind(), &error.chain(), &fields).map(Some)
 }
 
-fn url_of(ended: &Ended) -> Option<String> {
+fn url_of(ended: &EndedFetch) -> Option<String> {
     ended.done.asked.as_ref().map(|(_, url)| url.to_string())
 }

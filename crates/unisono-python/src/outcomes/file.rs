@@ -5,22 +5,26 @@ use std::{path::Path, sync::Arc};
 use pyo3::{PyClassInitializer, exceptions::PyAttributeError, prelude::*, types::PyDict};
 use unisono_runner::{DigestResult, RowOutcome};
 
-use super::{Ending, Outcome};
+use super::{Outcome, OutcomeDetail};
 use crate::errors::{self, Subject};
 
 /// How a file ended, as the engine holds it. Its digest shares it.
-type Ended = RowOutcome<DigestResult>;
+type EndedFile = RunOutcome<DigestResult>;
 
 /// How one file ended.
 #[pyclass(frozen, extends = Outcome, module = "unisono")]
-pub struct FileOutcome(Arc<Ended>);
+pub struct FileOutcome(Arc<EndedFile>);
 
 /// What a file was when it was read, and its digests.
 #[pyclass(frozen, module = "unisono")]
-pub struct Digest(Arc<Ended>);
+pub struct Digest(Arc<EndedFile>);
 
 impl FileOutcome {
-    pub fn object<'py>(py: Python<'py>, ended: Ended, item: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, Self>> {
+    pub fn object<'py>(
+        py: Python<'py>,
+        ended: EndedFile,
+        item: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, Self>> {
         let ended = Arc::new(ended);
         let outcome = Outcome::of(&ended, item, ended.clone());
         Bound::new(py, PyClassInitializer::from(outcome).add_subclass(Self(ended)))
@@ -92,7 +96,7 @@ impl Digest {
     }
 }
 
-impl Ending for Ended {
+impl OutcomeDetail for EndedFile {
     /// Its digests, if it was read to its end.
     fn result<'py>(self: Arc<Self>, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         if self.done.digests.is_empty() {
@@ -120,6 +124,6 @@ impl Ending for Ended {
     }
 }
 
-fn name_of(ended: &Ended) -> String {
+fn name_of(ended: &EndedFile) -> String {
     ended.done.path.as_deref().map_or_else(|| ended.id.to_string(), |path| path.display().to_string())
 }

@@ -5,24 +5,28 @@ use std::sync::Arc;
 use pyo3::{PyClassInitializer, prelude::*, types::PyDict};
 use unisono_runner::{Returned, RowOutcome};
 
-use super::{Ending, Outcome};
+use super::{Outcome, OutcomeDetail};
 use crate::errors::{self, Subject};
 
-type Ended = RowOutcome<Returned<Py<PyAny>>>;
+type EndedFunction = RunOutcome<Returned<Py<PyAny>>>;
 
 /// How the call for one item ended.
 #[pyclass(frozen, extends = Outcome, generic, module = "unisono")]
 pub struct FunctionOutcome;
 
 impl FunctionOutcome {
-    pub fn object<'py>(py: Python<'py>, ended: Ended, item: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, Self>> {
+    pub fn object<'py>(
+        py: Python<'py>,
+        ended: EndedFunction,
+        item: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, Self>> {
         let ended = Arc::new(ended);
         let outcome = Outcome::of(&ended, item, ended.clone());
         Bound::new(py, PyClassInitializer::from(outcome).add_subclass(Self))
     }
 }
 
-impl Ending for Ended {
+impl OutcomeDetail for EndedFunction {
     /// What the function returned.
     fn result<'py>(self: Arc<Self>, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let value = self.done.value.as_ref().filter(|_| self.done.error.is_none());
@@ -52,6 +56,6 @@ impl Ending for Ended {
 }
 
 /// What a person knows its item by.
-fn name_of(ended: &Ended) -> &str {
+fn name_of(ended: &EndedFunction) -> &str {
     ended.done.label.as_deref().unwrap_or(&ended.id)
 }

@@ -19,7 +19,7 @@ pub use function::FunctionOutcome;
 pub use response::Response;
 
 /// What only one kind of work knows of how its item ended. It becomes objects of Python only when they are asked for.
-trait Ending: Send + Sync + 'static {
+trait OutcomeDetail: Send + Sync + 'static {
     /// What came of the item, or nothing.
     fn result<'py>(self: Arc<Self>, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>>;
 
@@ -44,13 +44,13 @@ pub struct Outcome {
     /// What the caller gave for it.
     #[pyo3(get)]
     item: Option<Py<PyAny>>,
-    ending: Arc<dyn Ending>,
+    ending: Arc<dyn OutcomeDetail>,
     /// Kept, so that what is asked for twice is the same object.
     result: PyOnceLock<Option<Py<PyAny>>>,
 }
 
 impl Outcome {
-    fn of<D>(ended: &Ended<D>, item: Option<Bound<'_, PyAny>>, ending: Arc<dyn Ending>) -> Self {
+    fn of<D>(ended: &Ended<D>, item: Option<Bound<'_, PyAny>>, ending: Arc<dyn OutcomeDetail>) -> Self {
         Self {
             kind: ended.kind,
             effect: ended.effect,

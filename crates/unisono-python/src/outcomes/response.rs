@@ -15,17 +15,17 @@ use unisono_runner::Fetched;
 use crate::errors;
 
 /// How a request ended, as the engine holds it: an outcome and its response share it.
-pub(super) type Ended = unisono_runner::RowOutcome<Fetched>;
+pub(super) type EndedFetch = unisono_runner::Outcome<Fetched>;
 
 /// An answer.
 #[pyclass(frozen, module = "unisono")]
 pub struct Response {
-    ended: Arc<Ended>,
+    ended: Arc<EndedFetch>,
 }
 
 impl Response {
     /// The response of a request that got one.
-    pub(super) fn of(ended: &Arc<Ended>) -> Option<Self> {
+    pub(super) fn of(ended: &Arc<EndedFetch>) -> Option<Self> {
         ended.done.reply.response.as_ref().map(|_| Self { ended: ended.clone() })
     }
 

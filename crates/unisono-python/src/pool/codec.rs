@@ -163,7 +163,7 @@ pub fn decode_value<'py>(py: Python<'py>, received: Received, buffers: Buffers) 
 
 /// The definition of a function: a pickle of its own.
 pub fn pickled<'py>(py: Python<'py>, value: &Bound<'py, PyAny>) -> PyResult<Encoded> {
-    let collector = Bound::new(py, Collector::default())?;
+    let collector = Bound::new(py, BufferCollector::default())?;
     let options = PyDict::new(py);
     options.set_item(intern!(py, "buffer_callback"), &collector)?;
     let pickle = match dumps(py)?.call((value, 5), Some(&options)) {
@@ -293,10 +293,10 @@ fn read_plain<'py>(py: Python<'py>, count: usize, mut rest: &[u8]) -> PyResult<B
 /// Takes the buffers that stay out of a pickle.
 #[pyclass(frozen)]
 #[derive(Default)]
-struct Collector(Mutex<Vec<PyBuffer<u8>>>);
+struct BufferCollector(Mutex<Vec<PyBuffer<u8>>>);
 
 #[pymethods]
-impl Collector {
+impl BufferCollector {
     /// True keeps the buffer within the pickle.
     fn __call__(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<bool> {
         let raw = PyBuffer::<u8>::get(&buffer.call_method0(intern!(py, "raw"))?)?;

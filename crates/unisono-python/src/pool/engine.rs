@@ -33,7 +33,7 @@ impl ZygoteHandle {
     }
 
     /// Takes over a fork of this program that makes the workers, and our end of its socket.
-    fn adopt(&self, socket: Given, process: i32) -> PyResult<()> {
+    fn adopt(&self, socket: OwnedDescriptor, process: i32) -> PyResult<()> {
         let process = rustix::process::Pid::from_raw(process);
         let process = process.ok_or_else(|| PyValueError::new_err("a process has a number above 0"))?;
         Ok(self.0.adopt(socket.0, process)?)
@@ -47,18 +47,18 @@ impl ZygoteHandle {
 
 /// A pool of worker processes.
 #[pyclass(frozen, name = "PoolEngine", module = "unisono._native")]
-pub struct Engine {
+pub struct PoolEngine {
     shared: Arc<SharedPool>,
     future: Py<PyType>,
 }
 
 #[pymethods]
-impl Engine {
+impl PoolEngine {
     #[new]
     fn new(
         zygote: &Bound<'_, ZygoteHandle>,
         future: Py<PyType>,
-        given: (Given, Given, Vec<Given>),
+        given: (OwnedDescriptor, OwnedDescriptor, Vec<OwnedDescriptor>),
         options: EngineOptions,
     ) -> PyResult<Self> {
         let EngineOptions { workers, method, tasks_per_worker, pending, per_key, read_only_views } = options;
@@ -194,9 +194,9 @@ struct EngineOptions {
 }
 
 /// A descriptor that Python gives away.
-struct Given(OwnedFd);
+struct OwnedDescriptor(OwnedFd);
 
-impl<'py> FromPyObject<'_, 'py> for Given {
+impl<'py> FromPyObject<'_, 'py> for OwnedDescriptor {
     type Error = PyErr;
 
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {

@@ -11,7 +11,7 @@ mod inside;
 mod results;
 mod shared;
 
-pub use engine::{Engine, ZygoteHandle};
+pub use engine::{PoolEngine, ZygoteHandle};
 pub use future::{FutureCore, cancelled};
 pub use inside::{is_reading, work};
 pub use results::Results;

@@ -39,7 +39,7 @@ pub enum Served<T> {
 
 /// Why something does not happen now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub enum TryError {
     /// There is no item, no room, or something is not done yet.
     Wait,
     /// The queue is closed and, for consumers, drained.
@@ -119,11 +119,11 @@ impl<T, W> Channel<T, W> {
     }
 
     /// Puts an item, or hands it back.
-    pub fn put(&mut self, item: T) -> Result<Wakes<W>, (Refusal, T)> {
+    pub fn put(&mut self, item: T) -> Result<Wakes<W>, (TryError, T)> {
         if self.is_closed {
-            Err((Refusal::Closed, item))
+            Err((TryError::Closed, item))
         } else if self.is_full() && self.getters.is_empty() {
-            Err((Refusal::Wait, item))
+            Err((TryError::Wait, item))
         } else {
             Ok(self.push(item))
         }
@@ -142,11 +142,11 @@ impl<T, W> Channel<T, W> {
     }
 
     /// Takes the first item; returns as well the waiters to be woken since there is room now.
-    pub fn take(&mut self) -> Result<(T, Wakes<W>), Refusal> {
+    pub fn take(&mut self) -> Result<(T, Wakes<W>), TryError> {
         match self.items.pop_front() {
             Some((_, item)) => Ok((item, self.admit())),
-            None if self.is_closed => Err(Refusal::Closed),
-            None => Err(Refusal::Wait),
+            None if self.is_closed => Err(TryError::Closed),
+            None => Err(TryError::Wait),
         }
     }
 

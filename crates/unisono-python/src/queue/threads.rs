@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 
 use crate::{
     numbers,
-    queue::channel::{Refusal, Served, Withdrawn},
+    queue::channel::{Served, TryError, Withdrawn},
     queue::core::{Item, QueueCore, closed, error},
     queue::wake::{Parker, Wake},
 };
@@ -20,8 +20,8 @@ impl QueueCore {
                 self.wake(slf, wakes);
                 Ok(Ok(()))
             }
-            Err((Refusal::Wait, item)) => Ok(Err(item)),
-            Err((Refusal::Closed, _item)) => Err(closed(slf.py())),
+            Err((TryError::Wait, item)) => Ok(Err(item)),
+            Err((TryError::Closed, _item)) => Err(closed(slf.py())),
         }
     }
 
@@ -33,8 +33,8 @@ impl QueueCore {
                 self.wake(slf, wakes);
                 Ok(Some(item))
             }
-            Err(Refusal::Wait) => Ok(None),
-            Err(Refusal::Closed) => Err(closed(slf.py())),
+            Err(TryError::Wait) => Ok(None),
+            Err(TryError::Closed) => Err(closed(slf.py())),
         }
     }
 
@@ -47,8 +47,8 @@ impl QueueCore {
             let mut state = self.state();
             match state.channel.put(item) {
                 Ok(wakes) => Ok(wakes),
-                Err((Refusal::Wait, item)) => Err(Ok(state.channel.park_putter(wake, Some(item)))),
-                Err((Refusal::Closed, item)) => Err(Err(item)),
+                Err((TryError::Wait, item)) => Err(Ok(state.channel.park_putter(wake, Some(item)))),
+                Err((TryError::Closed, item)) => Err(Err(item)),
             }
         };
         let ticket = match attempt {
@@ -79,8 +79,8 @@ impl QueueCore {
             let mut state = self.state();
             match state.channel.take() {
                 Ok(taken) => Ok(taken),
-                Err(Refusal::Wait) => Err(Some(state.channel.park_getter(wake))),
-                Err(Refusal::Closed) => Err(None),
+                Err(TryError::Wait) => Err(Some(state.channel.park_getter(wake))),
+                Err(TryError::Closed) => Err(None),
             }
         };
         let ticket = match attempt {

@@ -14,7 +14,7 @@ use pyo3::{
 };
 
 use crate::{
-    queue::channel::{Refusal, Served, Wakes, Withdrawn},
+    queue::channel::{Served, TryError, Wakes, Withdrawn},
     queue::core::{Item, QueueCore, closed},
     queue::wake::{Wake, running_loop},
 };
@@ -189,13 +189,13 @@ impl QueueWait {
         match wish {
             Wish::Get | Wish::Next => match channel.take() {
                 Ok((item, wakes)) => Parking::Done(Some(item), wakes),
-                Err(Refusal::Wait) => Parking::Parked(wish, channel.park_getter(wake)),
-                Err(Refusal::Closed) => Parking::Closed(wish),
+                Err(TryError::Wait) => Parking::Parked(wish, channel.park_getter(wake)),
+                Err(TryError::Closed) => Parking::Closed(wish),
             },
             Wish::Put(item) => match channel.put(item) {
                 Ok(wakes) => Parking::Done(None, wakes),
-                Err((Refusal::Wait, item)) => Parking::Parked(Wish::Put(item), channel.park_putter(wake, None)),
-                Err((Refusal::Closed, item)) => Parking::Closed(Wish::Put(item)),
+                Err((TryError::Wait, item)) => Parking::Parked(Wish::Put(item), channel.park_putter(wake, None)),
+                Err((TryError::Closed, item)) => Parking::Closed(Wish::Put(item)),
             },
             Wish::Join if channel.unfinished() == 0 => Parking::Done(None, Vec::new()),
             Wish::Join => Parking::Parked(wish, channel.park_joiner(wake)),
