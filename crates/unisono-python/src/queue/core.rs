@@ -12,13 +12,9 @@ use std::{
 };
 
 use pyo3::prelude::*;
+use unisono_batch::channel::{Channel, Withdrawn};
 
-use crate::{
-    errors::class,
-    forks,
-    queue::channel::{Channel, Withdrawn},
-    queue::wake::Wake,
-};
+use crate::{errors::class, forks, queue::wake::Wake};
 
 pub type Item = Py<PyAny>;
 

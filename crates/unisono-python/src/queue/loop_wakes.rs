@@ -6,9 +6,9 @@
 use std::collections::VecDeque;
 
 use pyo3::{intern, prelude::*};
+use unisono_batch::channel::{Served, Wakes, Withdrawn};
 
 use crate::{
-    queue::channel::{Served, Wakes, Withdrawn},
     queue::core::{LoopWakes, QueueCore},
     queue::wake::{Wake, resolve, running_loop},
 };

@@ -1,11 +1,10 @@
 //! `unisono.Queue`, the part that is hot: put, get, and which waiter is woken.
 //!
-//! `channel.rs` is the state machine, `core.rs` has it behind a lock, `threads.rs` and `wait.rs` are how threads and
-//! coroutines wait, and `loop_wakes.rs` wakes them.
+//! The state machine is `unisono_batch::channel`; `core.rs` has it behind a lock, `threads.rs` and `wait.rs` are how
+//! threads and coroutines wait, and `loop_wakes.rs` wakes them.
 //!
 //! What is built of these calls alone (`aget_many`, the documentation) is in `python/unisono/_queue/queue.py`.
 
-mod channel;
 mod core;
 mod loop_wakes;
 mod threads;
@@ -20,10 +19,10 @@ use pyo3::{
     prelude::*,
     types::PyList,
 };
+use unisono_batch::channel::Withdrawn;
 
 pub use self::core::QueueCore;
 use self::{
-    channel::Withdrawn,
     core::{Item, error},
     threads::Limit,
     wait::{QueueWait, Wish},

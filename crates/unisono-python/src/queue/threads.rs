@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
+use unisono_batch::channel::{Served, TryError, Withdrawn};
 
 use crate::{
     numbers,
-    queue::channel::{Served, TryError, Withdrawn},
     queue::core::{Item, QueueCore, closed, error},
     queue::wake::{Parker, Wake},
 };

@@ -12,9 +12,9 @@ use pyo3::{
     intern,
     prelude::*,
 };
+use unisono_batch::channel::{Served, TryError, Wakes, Withdrawn};
 
 use crate::{
-    queue::channel::{Served, TryError, Wakes, Withdrawn},
     queue::core::{Item, QueueCore, closed},
     queue::wake::{Wake, running_loop},
 };

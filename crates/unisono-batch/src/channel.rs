@@ -1,8 +1,8 @@
 //! What is in a queue: items, the consumers that wait for one, the producers that wait for room, and the joiners.
 //!
-//! A plain state machine: it blocks nothing, wakes nothing and runs nothing of Python's. Every call returns the waiters
-//! to be woken, and its owner wakes them after letting go of the lock. Values that fall out are handed back for the
-//! same reason: to drop one may run code of the caller's.
+//! A plain state machine: it blocks nothing, wakes nothing and runs nothing of the program's. Every call returns the
+//! waiters to be woken, and its owner wakes them after letting go of the lock. Values that fall out are handed back for
+//! the same reason: to drop one may run code of the caller's.
 //!
 //! Rules: (1) waiters are served in order of arrival, and what serves one (an item, a place) is its own from then on,
 //! so that no later one can snatch it, and one item wakes one waiter; (2) there are items only while no consumer waits;
@@ -81,6 +81,7 @@ pub struct Channel<T, W> {
 }
 
 impl<T, W> Channel<T, W> {
+    /// An empty one for so many items; `usize::MAX` for no bound.
     pub fn new(room: usize) -> Self {
         Self {
             items: VecDeque::new(),
@@ -97,10 +98,17 @@ impl<T, W> Channel<T, W> {
         }
     }
 
+    /// How many items are in it.
     pub fn len(&self) -> usize {
         self.items.len()
     }
 
+    /// Whether no item is in it.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Whether there is no room: each place has an item, or was granted.
     pub fn is_full(&self) -> bool {
         self.items.len() + self.granted >= self.room
     }
@@ -110,15 +118,20 @@ impl<T, W> Channel<T, W> {
         (self.getters.len(), self.putters.len(), self.joiners.len())
     }
 
+    /// Whether `close` was called.
     pub fn is_closed(&self) -> bool {
         self.is_closed
     }
 
+    /// How many items were put and are not done.
     pub fn unfinished(&self) -> usize {
         self.unfinished
     }
 
     /// Puts an item, or hands it back.
+    ///
+    /// # Errors
+    /// There is no room, or it is closed.
     pub fn put(&mut self, item: T) -> Result<Wakes<W>, (TryError, T)> {
         if self.is_closed {
             Err((TryError::Closed, item))
@@ -129,7 +142,10 @@ impl<T, W> Channel<T, W> {
         }
     }
 
-    /// Puts an item into a place that was granted, or hands it back when the queue has been closed meanwhile.
+    /// Puts an item into a place that was granted, or hands it back.
+    ///
+    /// # Errors
+    /// It was closed meanwhile.
     pub fn put_granted(&mut self, item: T) -> Result<Wakes<W>, T> {
         self.granted -= 1;
         if self.is_closed {
@@ -142,6 +158,9 @@ impl<T, W> Channel<T, W> {
     }
 
     /// Takes the first item; returns as well the waiters to be woken since there is room now.
+    ///
+    /// # Errors
+    /// There is no item, or it is closed and drained.
     pub fn take(&mut self) -> Result<(T, Wakes<W>), TryError> {
         match self.items.pop_front() {
             Some((_, item)) => Ok((item, self.admit())),
@@ -160,13 +179,14 @@ impl<T, W> Channel<T, W> {
         }
     }
 
+    /// A consumer waits for an item. Returns its ticket.
     pub fn park_getter(&mut self, wake: W) -> u64 {
         let ticket = self.ticket();
         self.getters.push_back(Parked { ticket, wake });
         ticket
     }
 
-    /// `None` as item: the waiter keeps it and wants a place.
+    /// A producer waits for room. `None` as item: it keeps that and wants a place. Returns its ticket.
     pub fn park_putter(&mut self, wake: W, item: Option<T>) -> u64 {
         let ticket = self.ticket();
         let parked = Parked { ticket, wake };
@@ -174,6 +194,7 @@ impl<T, W> Channel<T, W> {
         ticket
     }
 
+    /// A joiner waits until everything that was put is done. Returns its ticket.
     pub fn park_joiner(&mut self, wake: W) -> u64 {
         let ticket = self.ticket();
         self.joiners.push(Parked { ticket, wake });
@@ -339,5 +360,87 @@ impl<T, W> Channel<T, W> {
     fn ticket(&mut self) -> u64 {
         self.next_ticket += 1;
         self.next_ticket
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Queue = Channel<u32, &'static str>;
+
+    fn woken(wakes: Wakes<&'static str>) -> Vec<&'static str> {
+        wakes.into_iter().map(|parked| parked.wake).collect()
+    }
+
+    fn put(channel: &mut Queue, item: u32) -> Vec<&'static str> {
+        channel.put(item).map(woken).expect("there is room")
+    }
+
+    fn take(channel: &mut Queue) -> Option<u32> {
+        channel.take().ok().map(|(item, _)| item)
+    }
+
+    #[test]
+    fn an_item_belongs_to_the_longest_waiter_and_no_later_one_can_snatch_it() {
+        let mut channel = Queue::new(usize::MAX);
+        let (first, second) = (channel.park_getter("first"), channel.park_getter("second"));
+        assert_eq!(put(&mut channel, 1), ["first"]);
+        assert_eq!(take(&mut channel), None);
+        assert!(matches!(channel.collect(first), Some(Served::Item(_, 1))));
+        assert!(channel.collect(second).is_none());
+    }
+
+    #[test]
+    fn an_item_that_is_not_wanted_goes_to_the_next_waiter_or_back_to_its_place() {
+        let mut channel = Queue::new(usize::MAX);
+        let (first, second) = (channel.park_getter("first"), channel.park_getter("second"));
+        put(&mut channel, 1);
+        let Withdrawn::Served(Served::Item(number, item)) = channel.withdraw(first) else { panic!("it was served") };
+        assert_eq!(woken(channel.give_back(number, item)), ["second"]);
+        let Withdrawn::Served(Served::Item(number, item)) = channel.withdraw(second) else { panic!("it was served") };
+        put(&mut channel, 2);
+        assert!(woken(channel.give_back(number, item)).is_empty());
+        assert_eq!((take(&mut channel), take(&mut channel)), (Some(1), Some(2)));
+    }
+
+    #[test]
+    fn a_producer_that_waits_with_its_item_is_let_in_by_a_take_and_one_without_is_granted_a_place() {
+        let mut channel = Queue::new(1);
+        put(&mut channel, 1);
+        let thread = channel.park_putter("thread", Some(2));
+        let task = channel.park_putter("task", None);
+        assert_eq!(channel.take().map(|(item, wakes)| (item, woken(wakes))).unwrap(), (1, vec!["thread"]));
+        assert!(matches!(channel.collect(thread), Some(Served::Accepted)));
+        assert_eq!(channel.take().map(|(item, wakes)| (item, woken(wakes))).unwrap(), (2, vec!["task"]));
+        assert!(matches!(channel.collect(task), Some(Served::Granted)));
+        // The place counts as taken until it is used or given back.
+        assert!(channel.is_full() && channel.is_empty());
+        assert!(matches!(channel.put(3), Err((TryError::Wait, 3))));
+        assert!(channel.put_granted(4).is_ok());
+        assert_eq!(take(&mut channel), Some(4));
+    }
+
+    #[test]
+    fn closing_ends_every_wait_hands_back_what_was_not_put_and_leaves_what_was() {
+        let mut channel = Queue::new(1);
+        put(&mut channel, 1);
+        channel.park_putter("thread", Some(2));
+        let (dropped, wakes) = channel.close(false);
+        assert_eq!((dropped, woken(wakes)), (vec![2], vec!["thread"]));
+        assert_eq!(take(&mut channel), Some(1));
+        assert!(matches!(channel.take(), Err(TryError::Closed)));
+        assert!(matches!(channel.put(3), Err((TryError::Closed, 3))));
+    }
+
+    #[test]
+    fn joiners_wait_until_as_many_are_done_as_were_put_and_more_is_refused() {
+        let mut channel = Queue::new(usize::MAX);
+        put(&mut channel, 1);
+        put(&mut channel, 2);
+        channel.park_joiner("joiner");
+        assert!(woken(channel.done(1).unwrap()).is_empty());
+        assert_eq!(woken(channel.done(1).unwrap()), ["joiner"]);
+        assert!(channel.done(1).is_none());
     }
 }
