@@ -36,7 +36,7 @@ impl Face for FileFace {
     type Asked = GivenPath;
     type Done = DigestResult;
 
-    fn row(&self, item: &Bound<'_, PyAny>, line: u64) -> PyResult<Row<Given>> {
+    fn row(&self, item: &Bound<'_, PyAny>, line: u64) -> PyResult<Row<GivenPath>> {
         // What a walk of ours has come upon was not named by the caller.
         let is_named = !item.is_instance_of::<Found>();
         let path = errors::blame(item.py(), path_of(item))?;

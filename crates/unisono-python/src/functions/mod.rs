@@ -132,13 +132,13 @@ impl Face for FunctionFace {
     fn outcome<'py>(
         &self,
         py: Python<'py>,
-        ended: RunOutcome<Returned<Object>>,
+        ended: RowOutcome<Returned<Object>>,
         item: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         FunctionOutcome::object(py, ended, item).map(Bound::into_any)
     }
 
-    fn may_have_more(&self, _ended: &RunOutcome<Returned<Object>>) -> bool {
+    fn may_have_more(&self, _ended: &RowOutcome<Returned<Object>>) -> bool {
         false
     }
 }

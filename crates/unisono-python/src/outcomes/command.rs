@@ -21,7 +21,7 @@ use crate::errors::{self, Subject};
 
 /// How a command ended, as the engine holds it. Its result shares it.
 struct EndedCommand {
-    ended: RunOutcome<Done>,
+    ended: RowOutcome<Done>,
     /// What it printed is text to the program.
     as_text: bool,
     /// Read once: behind the first mebibyte it is in a file.

@@ -9,7 +9,7 @@ use super::{Outcome, OutcomeDetail};
 use crate::errors::{self, Subject};
 
 /// How a file ended, as the engine holds it. Its digest shares it.
-type EndedFile = RunOutcome<DigestResult>;
+type EndedFile = RowOutcome<DigestResult>;
 
 /// How one file ended.
 #[pyclass(frozen, extends = Outcome, module = "unisono")]

@@ -8,7 +8,7 @@ use unisono_runner::{Returned, RowOutcome};
 use super::{Outcome, OutcomeDetail};
 use crate::errors::{self, Subject};
 
-type EndedFunction = RunOutcome<Returned<Py<PyAny>>>;
+type EndedFunction = RowOutcome<Returned<Py<PyAny>>>;
 
 /// How the call for one item ended.
 #[pyclass(frozen, extends = Outcome, generic, module = "unisono")]

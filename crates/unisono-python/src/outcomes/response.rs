@@ -15,7 +15,7 @@ use unisono_runner::Fetched;
 use crate::errors;
 
 /// How a request ended, as the engine holds it: an outcome and its response share it.
-pub(super) type EndedFetch = unisono_runner::Outcome<Fetched>;
+pub(super) type EndedFetch = unisono_runner::RowOutcome<Fetched>;
 
 /// An answer.
 #[pyclass(frozen, module = "unisono")]
