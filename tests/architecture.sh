@@ -18,6 +18,10 @@ done
 
 python3 tests/crates.py || failed=1
 python3 tests/circles.py || failed=1
+# The map leads to files that are there.
+while read -r path; do
+    [ -e "$path" ] || complain "ARCHITECTURE.md leads to $path, which is not there"
+done < <(python3 tests/crates.py --paths)
 
 for manifest in crates/*/Cargo.toml; do
     crate=$(basename "$(dirname "$manifest")")

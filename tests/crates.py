@@ -1,4 +1,7 @@
-"""The crates and their arrows as ARCHITECTURE.md has them, against what cargo says: run by tests/architecture.sh."""
+"""What ARCHITECTURE.md says, against what is there: the crates and their arrows, and the paths of its table.
+
+Run by tests/architecture.sh.
+"""
 
 import json
 import re
@@ -34,7 +37,25 @@ def built() -> dict[str, list[str]]:
     }
 
 
+def paths() -> list[str]:
+    """Each path of the table "Where to look", with `{a,b}` as a shell expands it."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    table = text[text.index("## Where to look") : text.index("## How data flows")]
+    return [path for each in re.findall(r"`((?:crates|python)/[^`]+)`", table) for path in expanded(each)]
+
+
+def expanded(path: str) -> list[str]:
+    """What a shell makes of braces, which do not stand in each other here."""
+    group = re.search(r"\{([^}]*)\}", path)
+    if group is None:
+        return [path]
+    return [one for part in group[1].split(",") for one in expanded(path[: group.start()] + part + path[group.end() :])]
+
+
 def main() -> int:
+    if sys.argv[1:] == ["--paths"]:
+        print(*paths(), sep="\n")
+        return 0
     map_, truth = drawn(), built()
     wrong = [
         f"unisono-{name}: the map says {map_.get(name)}, its manifest {truth.get(name)}"
