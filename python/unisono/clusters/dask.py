@@ -18,7 +18,7 @@ import logging
 import threading
 from collections.abc import Coroutine
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import distributed
 
@@ -33,6 +33,7 @@ from unisono.errors import RunError, UsageError
 __all__ = ["DaskCluster", "address_of"]
 
 _logger = logging.getLogger("unisono")
+T = TypeVar("T")
 
 
 def address_of(given: Any) -> tuple[str, Any] | None:
@@ -127,7 +128,7 @@ class DaskCluster:
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         self._loop.call_soon_threadsafe(self._keep, work)
 
-    def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _keep(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -292,9 +293,7 @@ class DaskCluster:
         async def fetch() -> Any:
             return await future
 
-        fetching = self._loop.create_task(fetch())
-        self._tasks.add(fetching)
-        fetching.add_done_callback(self._tasks.discard)
+        fetching = self._keep(fetch())
         # Looked at, or what a fetch raises that is waited for no longer would be logged.
         fetching.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         return await asyncio.shield(fetching)
