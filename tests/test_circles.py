@@ -1,11 +1,7 @@
 """The check for circles of files (tests/circles.py): what it finds, and what is none."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
 from circles import Crate, cycles, python_cycles
 
 

@@ -27,16 +27,21 @@ async fn proxy(target: std::net::SocketAddr) -> Server {
     .await
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_proxy_forwards_http_tunnels_https_and_is_passed_by_for_exceptions() {
-    let certificates = Certificates::new();
+/// A server behind TLS, for what comes through a tunnel.
+async fn behind_tunnels(certificates: &Certificates) -> Server {
     let signed = certificates.sign(&["127.0.0.1"]);
-    let server = Server::start_tls(certificates.server(&signed, &[], false), |mut connection| async move {
+    Server::start_tls(certificates.server(&signed, &[], false), |mut connection| async move {
         while connection.request().await.is_some() {
             connection.send(answer(200, &[], b"tunnelled")).await;
         }
     })
-    .await;
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_forwards_http_tunnels_https_and_is_passed_by_for_exceptions() {
+    let certificates = Certificates::new();
+    let server = behind_tunnels(&certificates).await;
     let proxy = proxy(server.address).await;
     let through = |list: &str| ClientOptions {
         proxies: Proxies::all(Proxy::parse(&format!("http://me:pw@{}", proxy.address)).unwrap(), NoProxy::parse(list)),
@@ -84,13 +89,7 @@ async fn encrypted_proxy(certificates: &Certificates, target: std::net::SocketAd
 #[tokio::test(start_paused = true)]
 async fn to_a_proxy_behind_tls_that_could_speak_http2_what_is_agreed_on_is_spoken() {
     let certificates = Certificates::new();
-    let signed = certificates.sign(&["127.0.0.1"]);
-    let server = Server::start_tls(certificates.server(&signed, &[], false), |mut connection| async move {
-        while connection.request().await.is_some() {
-            connection.send(answer(200, &[], b"tunnelled")).await;
-        }
-    })
-    .await;
+    let server = behind_tunnels(&certificates).await;
     let proxy = encrypted_proxy(&certificates, server.address).await;
     let through = ClientOptions {
         proxies: Proxies::all(Proxy::parse(&format!("https://{}", proxy.address)).unwrap(), NoProxy::default()),

@@ -105,7 +105,8 @@ impl Server {
                 let (tls, known, script) = (tls.clone(), known.clone(), script.clone());
                 tokio::spawn(async move {
                     // A client that does not like our certificate goes away here.
-                    if let Ok(((stream, socket), protocol)) = set_up(stream, tls).await {
+                    if let Ok((stream, socket, protocol)) = set_up(stream, tls).await {
+                        let socket = Some(socket);
                         script(Connection { stream, socket, protocol, ledger: known, number, buffer: Vec::new() })
                             .await;
                     }
@@ -170,17 +171,18 @@ async fn bound() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").await.expect("loopback has ports to spare")
 }
 
-/// The stream with its socket, and the protocol that TLS has agreed on.
-async fn set_up(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<(SetUp, Option<Vec<u8>>)> {
+/// The stream, its socket, and the protocol that TLS has agreed on.
+async fn set_up(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+) -> io::Result<(Box<dyn AnyStream>, std::net::TcpStream, Option<Vec<u8>>)> {
     stream.set_nodelay(true)?;
-    let socket = Some(std::net::TcpStream::from(rustix::io::dup(&stream)?));
-    let Some(tls) = tls else { return Ok(((Box::new(stream), socket), None)) };
+    let socket = std::net::TcpStream::from(rustix::io::dup(&stream)?);
+    let Some(tls) = tls else { return Ok((Box::new(stream), socket, None)) };
     let stream = tls.accept(stream).await?;
     let protocol = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
-    Ok(((Box::new(stream), socket), protocol))
+    Ok((Box::new(stream), socket, protocol))
 }
-
-type SetUp = (Box<dyn AnyStream>, Option<std::net::TcpStream>);
 
 /// Any byte stream.
 trait AnyStream: AsyncRead + AsyncWrite + Send + Unpin {}

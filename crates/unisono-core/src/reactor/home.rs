@@ -165,17 +165,20 @@ mod tests {
         assert_ne!(made, thread::current().id());
     }
 
+    /// Returns while a thread of the reactor still waits.
+    async fn leave_a_thread_that_blocks(held: mpsc::Receiver<()>) {
+        let (begun, begins) = tokio::sync::oneshot::channel();
+        let _left = spawn_blocking(move || {
+            begun.send(()).unwrap();
+            held.recv()
+        });
+        begins.await.unwrap();
+    }
+
     #[test]
     fn work_that_blocks_for_ever_holds_up_no_end() {
         let (hold, held) = mpsc::channel::<()>();
-        let work = || async move {
-            let (begun, begins) = tokio::sync::oneshot::channel();
-            let _left = spawn_blocking(move || {
-                begun.send(()).unwrap();
-                held.recv()
-            });
-            begins.await.unwrap();
-        };
+        let work = || leave_a_thread_that_blocks(held);
         Reactor::run_here(work).unwrap();
         drop(hold);
     }
@@ -185,12 +188,7 @@ mod tests {
         let (sender, ends) = mpsc::channel();
         let (hold, held) = mpsc::channel::<()>();
         let work = || async move {
-            let (begun, begins) = tokio::sync::oneshot::channel();
-            let _left = spawn_blocking(move || {
-                begun.send(()).unwrap();
-                held.recv()
-            });
-            begins.await.unwrap();
+            leave_a_thread_that_blocks(held).await;
             panic!("on purpose")
         };
         Reactor::thread("home").start(work, move |end: Result<(), _>| sender.send(end).unwrap()).unwrap();
