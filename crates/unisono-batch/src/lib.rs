@@ -22,6 +22,7 @@ mod pace;
 mod protocol;
 mod retries;
 mod slot_list;
+mod slots;
 mod ticket;
 mod too_long;
 

@@ -10,6 +10,9 @@
 //!
 //! No priorities: two batches do the same, with less to reason about.
 
+mod expiry;
+mod peers;
+
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
@@ -21,55 +24,12 @@ use unisono_core::{Limits, Peer};
 
 use crate::{
     gcra::Gcra,
-    health::{Change, News},
     keys::Keys,
-    protocol::{Expired, Finish, KeyNews, Lease, Ruling, Settings, Wants},
-    slot_list::{Link, SlotList},
+    protocol::{Finish, KeyNews, Lease, Ruling, Settings, Wants},
+    slots::{Slot, Slots, State},
     ticket::Ticket,
     too_long::{Asker, Bound, TooLong},
 };
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Vacant,
-    Queued,
-    Waiting,
-    Running,
-    /// Named to the driver as to be decided; in no queue, holding nothing.
-    Parked,
-    /// Work that outlives its item and still holds its slot.
-    Detached,
-}
-
-#[derive(Debug)]
-struct Slot {
-    generation: u32,
-    state: State,
-    key: usize,
-    /// Attempts so far.
-    attempts: u16,
-    /// Attempts that count against the repeats: all but those that were throttled or found nobody.
-    counted: u16,
-    /// Attempts that were throttled.
-    refusals: u16,
-    /// The key's epoch when the attempt started.
-    epoch: u32,
-    /// It was started, and the room in the sink that it will need is set aside.
-    owes: bool,
-    first_start: Option<Instant>,
-    /// When it first found its peer away.
-    first_unmet: Option<Instant>,
-    /// When the last attempt was started.
-    started: Option<Instant>,
-    attempt_by: Option<Instant>,
-    item_by: Option<Instant>,
-    /// Its running work was detached: finishing the attempt frees no slot.
-    detached: bool,
-    /// Its attempt goes on beyond its deadline, while it is being stopped.
-    is_overtime: bool,
-    attempt_link: Link,
-    item_link: Link,
-}
 
 /// The state machine. See the module's documentation for how to drive it.
 ///
@@ -93,8 +53,7 @@ struct Slot {
 pub struct Machine {
     settings: Settings,
     rng: Rng,
-    slots: Vec<Slot>,
-    vacant: Vec<u32>,
+    slots: Slots,
     keys: Keys,
     bucket: Gcra,
     /// When something can start that waits for its time only, as the driver was last told.
@@ -118,12 +77,6 @@ pub struct Machine {
     credit: usize,
     /// Items that wait for their backoff, by its end. An item that was decided meanwhile leaves a stale entry.
     delayed: BinaryHeap<Reverse<(Instant, Ticket)>>,
-    /// Running attempts by their timeout.
-    attempts: SlotList,
-    /// Undecided items whose deadline has been set, by it.
-    items: SlotList,
-    /// Those of them whose attempts go on beyond it.
-    overtime: SlotList,
     /// Items that were about to start when their deadline was over already.
     overdue: VecDeque<Ticket>,
     /// Keys whose pause is too long to wait for; their queues are to be decided.
@@ -153,8 +106,7 @@ impl Machine {
         Self {
             settings,
             rng: Rng::with_seed(seed),
-            slots: Vec::new(),
-            vacant: Vec::new(),
+            slots: Slots::default(),
             keys: Keys::new(settings.ordered_by_key, settings.retry.host_away),
             bucket: Gcra::default(),
             start_at: None,
@@ -169,9 +121,6 @@ impl Machine {
             owed: 0,
             credit: usize::MAX,
             delayed: BinaryHeap::new(),
-            attempts: SlotList::default(),
-            items: SlotList::default(),
-            overtime: SlotList::default(),
             overdue: VecDeque::new(),
             refusing: VecDeque::new(),
             away: BinaryHeap::new(),
@@ -186,7 +135,7 @@ impl Machine {
     /// Takes in one item. Whoever offers more than [`Wants::pull`] gives up the bound on memory, nothing else.
     pub fn offer(&mut self, now: Instant, key: &str) -> Ticket {
         let key = self.keys.find_or_make(now, key, self.settings.retry.budget);
-        let ticket = self.occupy(key, State::Queued);
+        let ticket = self.slots.occupy(key, State::Queued);
         self.undecided += 1;
         self.enqueue(now, ticket, End::Back);
         if self.is_refusing(key, now) {
@@ -225,13 +174,13 @@ impl Machine {
                 self.keys.sleep(index, at);
                 continue;
             }
-            if self.slot(ticket).item_by.is_some_and(|by| by <= now) {
+            if self.slots[ticket].item_by.is_some_and(|by| by <= now) {
                 self.leave_state(ticket);
                 self.overdue.push_back(ticket);
                 self.keys.enlist(index, &self.settings.limits);
                 continue;
             }
-            if !self.slot(ticket).owes && self.owed >= self.credit {
+            if !self.slots[ticket].owes && self.owed >= self.credit {
                 self.keys.enlist(index, &self.settings.limits);
                 continue;
             }
@@ -242,30 +191,6 @@ impl Machine {
             return Some(self.start(now, index, ticket));
         }
         None
-    }
-
-    /// The next thing that has to end because of the time or a stop.
-    ///
-    /// Work under way is late when its time was over at `seen`: until then, all that had arrived was told to those who
-    /// wait for it. Without I/O, that is now.
-    pub fn expire(&mut self, now: Instant, seen: Instant) -> Option<Expired> {
-        self.expire_stopped(seen)
-            .or_else(|| self.expire_late(now, seen))
-            .or_else(|| self.expire_refused(now))
-            .or_else(|| self.expire_away(now))
-    }
-
-    /// When the time of whatever runs out first is over: an attempt, an item, or the grace period of a stop.
-    pub fn due(&self) -> Option<Instant> {
-        let attempt = self.attempts.front().and_then(|slot| self.slots[slot as usize].attempt_by);
-        let item = self.items.front().and_then(|slot| self.slots[slot as usize].item_by);
-        let overtime = self.overtime.front().and_then(|slot| self.slots[slot as usize].item_by);
-        let overtime = overtime.and_then(|by| by.checked_add(self.settings.times.stopping));
-        let grace = match self.stop {
-            Stop::Drain(end) => (self.undecided > 0).then_some(end),
-            Stop::Run | Stop::Abort => None,
-        };
-        [attempt, item, overtime, grace].into_iter().flatten().min()
     }
 
     /// What to wait for, once `expire` and `lease` have nothing more.
@@ -301,21 +226,21 @@ impl Machine {
     /// Says how an attempt ended, or decides an item that `expire` named.
     /// `peer` is what the attempt tells of the peer that the key stands for.
     pub fn finish(&mut self, now: Instant, ticket: Ticket, finish: Finish, peer: Peer) -> Ruling {
-        if !self.is_current(ticket) {
+        if !self.slots.is_current(ticket) {
             return Ruling::Stale;
         }
-        if self.slot(ticket).state == State::Running {
+        if self.slots[ticket].state == State::Running {
             self.hear(now, ticket, peer, finish == Finish::Unmet);
             let is_accepted = !matches!(finish, Finish::Throttled { .. } | Finish::Unmet)
                 && !matches!(peer, Peer::Overloaded | Peer::Silent);
-            let Slot { key: index, started, .. } = *self.slot(ticket);
+            let Slot { key: index, started, .. } = self.slots[ticket];
             if is_accepted && self.keys.get_mut(index).pace.accept(now, started.unwrap_or(now)) {
                 self.keys.rouse(index, &self.settings.limits);
             }
         }
         self.leave_state(ticket);
         let is_away = peer == Peer::Away && self.settings.retry.host_away.is_some();
-        let is_late = self.slot(ticket).item_by.is_some_and(|by| by <= now);
+        let is_late = self.slots[ticket].item_by.is_some_and(|by| by <= now);
         let is_stopping = self.stop != Stop::Run;
         let ruling = match finish {
             Finish::Final => Ruling::Decided,
@@ -339,9 +264,9 @@ impl Machine {
     /// An attempt that was leased did not begin, and its item is decided. What it took of the rates is given back where
     /// nothing was leased since and no limit was changed: a schedule can be taken back by its last step only.
     pub fn revoke(&mut self, now: Instant, ticket: Ticket) {
-        if self.last_start.take_if(|last| *last == ticket).is_some() && self.is_current(ticket) {
+        if self.last_start.take_if(|last| *last == ticket).is_some() && self.slots.is_current(ticket) {
             let limits = self.settings.limits;
-            let index = self.slot(ticket).key;
+            let index = self.slots[ticket].key;
             if let Some(rate) = &limits.rate {
                 self.bucket.give_back(rate);
             }
@@ -356,19 +281,19 @@ impl Machine {
     /// The running work of this item goes on after its decision. The ticket that is returned holds the slot until it
     /// is given to [`Machine::release`].
     pub fn detach(&mut self, ticket: Ticket) -> Option<Ticket> {
-        if !self.is_current(ticket) || self.slot(ticket).state != State::Running || self.slot(ticket).detached {
+        if !self.slots.is_in(ticket, State::Running) || self.slots[ticket].detached {
             return None;
         }
-        let key = self.slot(ticket).key;
-        let ghost = self.occupy(key, State::Detached);
-        self.slot_mut(ticket).detached = true;
+        let key = self.slots[ticket].key;
+        let ghost = self.slots.occupy(key, State::Detached);
+        self.slots[ticket].detached = true;
         Some(ghost)
     }
 
     /// Detached work has ended.
     pub fn release(&mut self, ghost: Ticket) {
-        if self.is_current(ghost) && self.slot(ghost).state == State::Detached {
-            let key = self.slot(ghost).key;
+        if self.slots.is_in(ghost, State::Detached) {
+            let key = self.slots[ghost].key;
             self.release_flight(key);
             self.vacate(ghost);
         }
@@ -396,10 +321,10 @@ impl Machine {
 
     /// Nothing of this item's key starts before then; returns by how much that lengthens its pause.
     pub fn pause(&mut self, now: Instant, ticket: Ticket, until: Instant) -> Duration {
-        if !self.is_current(ticket) {
+        if !self.slots.is_current(ticket) {
             return Duration::ZERO;
         }
-        let key = self.slot(ticket).key;
+        let key = self.slots[ticket].key;
         self.pause_key(now, key, until)
     }
 
@@ -478,7 +403,7 @@ impl Machine {
 
     /// The name of this item's key.
     pub fn key_name(&self, ticket: Ticket) -> &str {
-        &self.keys.get(self.slot(ticket).key).name
+        &self.keys.get(self.slots[ticket].key).name
     }
 
     /// Whether the attempt under way has had as long as any. One that its item's deadline cut short says nothing of its
@@ -486,14 +411,14 @@ impl Machine {
     pub fn had_its_time(&self, now: Instant, ticket: Ticket) -> bool {
         let times = self.settings.times;
         let least = times.timeout.into_iter().chain(times.deadline).min();
-        let Slot { state, started, .. } = *self.slot(ticket);
+        let Slot { state, started, .. } = self.slots[ticket];
         let began = started.filter(|_| state == State::Running);
         began.zip(least).is_some_and(|(began, least)| now.saturating_duration_since(began) >= least)
     }
 
     /// When this item was first started.
     pub fn first_start(&self, ticket: Ticket) -> Option<Instant> {
-        self.slot(ticket).first_start
+        self.slots[ticket].first_start
     }
 
     /// How many keys are remembered.
@@ -523,42 +448,35 @@ impl Machine {
         self.keys.get_mut(index).count_start(now, dated, ticket, &self.settings.limits);
         let times = self.settings.times;
         let epoch = self.keys.get(index).health.epoch();
-        let slot = self.slot_mut(ticket);
+        let slot = &mut self.slots[ticket];
         slot.state = State::Running;
         slot.epoch = epoch;
         slot.attempts = slot.attempts.saturating_add(1);
         slot.started = Some(now);
-        slot.attempt_by = times.timeout.map(|timeout| now + timeout);
         let is_new = slot.first_start.is_none();
         if is_new {
             slot.first_start = Some(now);
         }
-        // It may have waited before, for a peer that was away.
-        let is_timed = slot.item_by.is_some();
-        slot.item_by = slot.item_by.or(times.deadline.map(|deadline| now + deadline));
-        let is_owing = std::mem::replace(&mut slot.owes, true);
-        let lease = Lease { ticket, attempt: slot.attempts, attempt_by: slot.attempt_by, item_by: slot.item_by };
-        if lease.attempt_by.is_some() {
-            self.attempts.push_back(&mut self.slots, attempt_link, ticket.slot);
-        }
+        let (attempt, is_owing) = (slot.attempts, std::mem::replace(&mut slot.owes, true));
         self.owed += usize::from(!is_owing);
-        if lease.item_by.is_some() && !is_timed {
-            self.items.push_back(&mut self.slots, item_link, ticket.slot);
-        }
+        let attempt_by = times.timeout.map(|timeout| now + timeout);
+        self.slots.time_attempt(ticket, attempt_by);
+        // It may have one already, when it waited for a peer that was away.
+        let item_by = self.slots.time_item(ticket, times.deadline.map(|deadline| now + deadline));
         if is_new {
             self.earn(index);
         }
         self.keys.enlist(index, &self.settings.limits);
-        lease
+        Lease { ticket, attempt, attempt_by, item_by }
     }
 
     fn has_repeats(&self, ticket: Ticket) -> bool {
-        self.slot(ticket).counted < self.settings.retry.repeats
+        self.slots[ticket].counted < self.settings.retry.repeats
     }
 
     fn retry(&mut self, now: Instant, ticket: Ticket, not_before: Option<Instant>) -> Ruling {
         let policy = self.settings.retry;
-        let slot = self.slot_mut(ticket);
+        let slot = &mut self.slots[ticket];
         slot.counted = slot.counted.saturating_add(1);
         let (counted, item_by, key) = (slot.counted, slot.item_by, slot.key);
         if counted > policy.repeats {
@@ -585,7 +503,7 @@ impl Machine {
     }
 
     fn throttle(&mut self, now: Instant, ticket: Ticket, until: Option<Instant>, quota: bool) -> Ruling {
-        let slot = self.slot_mut(ticket);
+        let slot = &mut self.slots[ticket];
         slot.refusals = slot.refusals.saturating_add(1);
         let (key, item_by, refusals) = (slot.key, slot.item_by, slot.refusals);
         let started = slot.started.unwrap_or(now);
@@ -622,7 +540,7 @@ impl Machine {
             };
             return Ruling::Refused(wait);
         }
-        self.slot_mut(ticket).state = State::Queued;
+        self.slots[ticket].state = State::Queued;
         self.enqueue(now, ticket, End::Front);
         Ruling::Again { at, paused }
     }
@@ -639,160 +557,19 @@ impl Machine {
 
     /// Nothing of the attempt reached its peer, which is away: the item waits for it as if it had never started.
     fn wait(&mut self, now: Instant, ticket: Ticket) -> Ruling {
-        let since = *self.slot_mut(ticket).first_unmet.get_or_insert(now);
+        let since = *self.slots[ticket].first_unmet.get_or_insert(now);
         // Where the peer comes and goes, no hold may last so long.
         if self.settings.retry.host_away.is_some_and(|away| now >= since + away) {
             return Ruling::Away { since, is_silent: false };
         }
-        self.slot_mut(ticket).state = State::Queued;
+        self.slots[ticket].state = State::Queued;
         self.enqueue(now, ticket, End::Front);
         Ruling::Waits
     }
 
-    /// Takes in what a running attempt tells of its peer; `is_unmet` says that nothing of it reached anybody.
-    fn hear(&mut self, now: Instant, ticket: Ticket, peer: Peer, is_unmet: bool) {
-        let Slot { key: index, epoch, started, .. } = *self.slot(ticket);
-        let started = started.unwrap_or(now);
-        let was_probing = self.keys.get(index).health.is_probing();
-        let host_away = self.settings.retry.host_away;
-        if peer != Peer::Away || host_away.is_some() {
-            let per_key = self.settings.limits.per_key.get();
-            let is_repeat = peer == Peer::Silent && self.slot(ticket).attempts > 1 && self.has_untried(index);
-            let key = self.keys.get_mut(index);
-            let in_flight = key.in_flight;
-            let news =
-                News { at: now, ticket, epoch, started, peer, is_unmet, in_flight, per_key, is_repeat, host_away };
-            let rng = &mut self.rng;
-            let change = key.health.hear(&news, |most| jitter(rng, most));
-            self.follow(now, index, change);
-        }
-        // A key that is paced already is so because of its rate: that is too high, whatever else it is.
-        if peer == Peer::Overloaded && !self.keys.get(index).pace.is_idle() {
-            self.slow_down(now, index, started);
-        }
-        // By its end, or by an answer to another: then it is a probe no more.
-        if was_probing && !self.keys.get(index).health.is_probing() {
-            self.probes -= 1;
-            self.keys.enlist(index, &self.settings.limits);
-            self.keys.admit_next_probe(&self.settings.limits);
-        }
-    }
-
-    /// Does what follows from a change of a peer's state.
-    fn follow(&mut self, now: Instant, index: usize, change: Change) {
-        match change {
-            Change::Nothing => {}
-            Change::Held { since } => {
-                let is_silent = self.keys.get(index).health.held().is_some_and(|held| held.is_silent);
-                self.hold(now, index, is_silent);
-                self.away.push(Reverse((since + self.settings.retry.host_away.unwrap_or_default(), index)));
-                self.news.push((index, KeyNews::Away { since, is_silent }));
-            }
-            Change::StillAway => {
-                let held = self.keys.get(index).health.held();
-                if held.is_some_and(|held| held.is_given_up(now, self.settings.retry.host_away)) {
-                    self.giving_up.push_back(index);
-                }
-                if held.is_some_and(|held| held.is_silent) {
-                    self.put_untried_first(index);
-                }
-            }
-            Change::Doubted => self.put_untried_first(index),
-            Change::Back { since } => {
-                self.let_go(index);
-                self.news.push((index, KeyNews::Back(now.saturating_duration_since(since))));
-            }
-            Change::Lowered => {
-                let capacity = self.keys.get(index).health.capacity(self.settings.limits.per_key.get());
-                self.news.push((index, KeyNews::Lowered(capacity)));
-            }
-            Change::TooOften => {
-                self.slow_down(now, index, now);
-                self.news.push((index, KeyNews::Paced));
-            }
-        }
-    }
-
-    /// Paces a key, as after a refusal that names no time; but each costs a repeat, so nothing starts as soon as then.
-    fn slow_down(&mut self, now: Instant, index: usize, started: Instant) {
-        let least = now + self.jitter(self.settings.retry.backoff.base);
-        let until = self.keys.get_mut(index).pace.overload(now, started);
-        self.pause_key(now, index, until.max(least));
-        self.keys.rouse(index, &self.settings.limits);
-    }
-
-    /// What is queued begins to wait for a peer that is away.
-    fn hold(&mut self, now: Instant, index: usize, is_silent: bool) {
-        let queued = self.keys.get(index).queued;
-        self.counted -= queued.min(SHARE);
-        self.behind += queued;
-        for ticket in self.queue_of(index) {
-            self.begin_to_wait(now, ticket);
-        }
-        if is_silent {
-            self.put_untried_first(index);
-        }
-    }
-
-    /// Whether others can be tried in place of what was tried in vain.
-    fn has_untried(&self, index: usize) -> bool {
-        let is_untried = |ticket: &Ticket| {
-            let slot = self.slot(*ticket);
-            self.is_current(*ticket) && slot.state == State::Queued && slot.first_start.is_none()
-        };
-        !self.settings.ordered_by_key && self.keys.get(index).queue.iter().any(is_untried)
-    }
-
-    /// What was tried may ask for what its peer never answers, and waits in front: others are to see whether it is
-    /// there. The first of them is any one, for neighbours often ask for the same.
-    fn put_untried_first(&mut self, index: usize) {
-        if self.settings.ordered_by_key {
-            return;
-        }
-        let queued = self.queue_of(index).into_iter();
-        let (mut untried, tried): (Vec<_>, Vec<_>) =
-            queued.partition(|ticket| self.slot(*ticket).first_start.is_none());
-        if !untried.is_empty() {
-            let first = untried.remove(self.rng.usize(..untried.len()));
-            self.keys.get_mut(index).queue = [first].into_iter().chain(untried).chain(tried).collect();
-        }
-    }
-
-    /// What is queued waits no more for its peer, and begins anew to be what the limits wait for.
-    fn let_go(&mut self, index: usize) {
-        let queued = self.keys.get(index).queued;
-        self.counted += queued.min(SHARE);
-        self.behind -= queued;
-        for ticket in self.queue_of(index) {
-            if self.slot(ticket).first_start.is_none() {
-                self.leave_clock(ticket);
-                self.slot_mut(ticket).item_by = None;
-            }
-        }
-        self.keys.enlist(index, &self.settings.limits);
-    }
-
-    /// An item waits for a peer that is away: its time runs, and it needs no room in the sink for now.
-    fn begin_to_wait(&mut self, now: Instant, ticket: Ticket) {
-        let deadline = self.settings.times.deadline;
-        let slot = self.slot_mut(ticket);
-        let owed = std::mem::take(&mut slot.owes);
-        let is_timed = slot.item_by.is_some();
-        slot.item_by = slot.item_by.or(deadline.map(|deadline| now + deadline));
-        if slot.item_by.is_some() && !is_timed {
-            self.items.push_back(&mut self.slots, item_link, ticket.slot);
-        }
-        self.owed -= usize::from(owed);
-    }
-
     fn queue_of(&self, index: usize) -> Vec<Ticket> {
         let queue = self.keys.get(index).queue.iter().copied();
-        queue.filter(|ticket| self.is_current(*ticket) && self.slot(*ticket).state == State::Queued).collect()
-    }
-
-    /// Probes of peers that are away may take seconds each, and are not to take all there is from those that are not.
-    fn most_probes(&self) -> u32 {
-        (self.settings.limits.limit.get() / 4).max(1)
+        queue.filter(|ticket| self.slots.is_in(*ticket, State::Queued)).collect()
     }
 
     fn pause_key(&mut self, now: Instant, index: usize, until: Instant) -> Duration {
@@ -837,95 +614,6 @@ fn jitter(rng: &mut Rng, ceiling: Duration) -> Duration {
     Duration::from_nanos(rng.u64(0..=u64::try_from(ceiling.as_nanos()).unwrap_or(u64::MAX)))
 }
 
-/// What ends by itself.
-impl Machine {
-    fn expire_stopped(&mut self, seen: Instant) -> Option<Expired> {
-        let stop_running = match self.stop {
-            Stop::Run => return None,
-            Stop::Drain(end) => seen >= end,
-            Stop::Abort => true,
-        };
-        // Rare and once per batch, so a walk over all slots is fine; each answer leaves one fewer.
-        let found = self.slots.iter().position(|slot| match slot.state {
-            State::Queued | State::Waiting => true,
-            State::Running => stop_running,
-            State::Vacant | State::Parked | State::Detached => false,
-        })?;
-        let ticket = self.ticket(found as u32);
-        Some(Expired::Cancelled { ticket, running: self.slot(ticket).state == State::Running })
-    }
-
-    fn expire_late(&mut self, now: Instant, seen: Instant) -> Option<Expired> {
-        while let Some(ticket) = self.overdue.pop_front() {
-            if self.is_current(ticket) {
-                return Some(Expired::Item { ticket, running: false });
-            }
-        }
-        let stopping = self.settings.times.stopping;
-        while let Some(slot) = self.items.front() {
-            let ticket = self.ticket(slot);
-            let Slot { state, item_by, .. } = *self.slot(ticket);
-            let running = state == State::Running;
-            // What is not under way has nobody whose answer may be here already.
-            if item_by.is_none_or(|by| by > if running { seen } else { now }) {
-                break;
-            }
-            if !running || stopping.is_zero() {
-                return Some(Expired::Item { ticket, running });
-            }
-            self.items.remove(&mut self.slots, item_link, slot);
-            self.overtime.push_back(&mut self.slots, item_link, slot);
-            self.slot_mut(ticket).is_overtime = true;
-        }
-        if let Some(slot) = self.overtime.front()
-            && self.slots[slot as usize].item_by.and_then(|by| by.checked_add(stopping)).is_some_and(|by| by <= seen)
-        {
-            return Some(Expired::Item { ticket: self.ticket(slot), running: true });
-        }
-        let slot = self.attempts.front()?;
-        let late = self.slots[slot as usize].attempt_by.is_some_and(|by| by <= seen);
-        late.then(|| Expired::Attempt(self.ticket(slot)))
-    }
-
-    fn expire_refused(&mut self, now: Instant) -> Option<Expired> {
-        while let Some(index) = self.refusing.front().copied() {
-            // The pause may be over, or the key gone, by the time its turn comes.
-            if self.keys.is_known(index)
-                && self.is_refusing(index, now)
-                && let Some(ticket) = self.front(index)
-            {
-                let retry_at = self.keys.get(index).paused_until.unwrap_or(now);
-                let bound = Bound::MaxWait(self.settings.retry.max_wait);
-                return Some(Expired::Refused { ticket, wait: TooLong::new(now, retry_at, Asker::Pause, bound) });
-            }
-            self.refusing.pop_front();
-        }
-        None
-    }
-
-    fn expire_away(&mut self, now: Instant) -> Option<Expired> {
-        let host_away = self.settings.retry.host_away?;
-        while let Some(Reverse((at, index))) = self.away.peek().copied().filter(|Reverse((at, _))| *at <= now) {
-            self.away.pop();
-            let held = self.keys.is_known(index).then(|| self.keys.get(index).health.held()).flatten();
-            if held.is_some_and(|held| held.since + host_away == at && held.is_given_up(now, Some(host_away))) {
-                self.giving_up.push_back(index);
-            }
-        }
-        while let Some(index) = self.giving_up.front().copied() {
-            if self.keys.is_known(index)
-                && let Some((since, is_silent)) =
-                    self.keys.get(index).health.held().map(|held| (held.since, held.is_silent))
-                && let Some(ticket) = self.front(index)
-            {
-                return Some(Expired::Away { ticket, since, is_silent });
-            }
-            self.giving_up.pop_front();
-        }
-        None
-    }
-}
-
 /// Slots and queues.
 impl Machine {
     /// How many more items fit into the look-ahead.
@@ -939,68 +627,24 @@ impl Machine {
             .min(MOST_BEHIND.saturating_sub(self.behind))
     }
 
-    fn occupy(&mut self, key: usize, state: State) -> Ticket {
-        let fresh = Slot {
-            generation: 0,
-            state,
-            key,
-            attempts: 0,
-            counted: 0,
-            refusals: 0,
-            epoch: 0,
-            owes: false,
-            first_start: None,
-            first_unmet: None,
-            started: None,
-            attempt_by: None,
-            item_by: None,
-            detached: false,
-            is_overtime: false,
-            attempt_link: Link::default(),
-            item_link: Link::default(),
-        };
-        match self.vacant.pop() {
-            Some(slot) => {
-                let generation = self.slots[slot as usize].generation;
-                self.slots[slot as usize] = Slot { generation, ..fresh };
-                Ticket { slot, generation }
-            }
-            None => {
-                let slot = u32::try_from(self.slots.len()).expect("the look-ahead bounds the slots far below 2^32");
-                self.slots.push(fresh);
-                Ticket { slot, generation: 0 }
-            }
-        }
-    }
-
     fn vacate(&mut self, ticket: Ticket) {
-        self.leave_clock(ticket);
-        let slot = self.slot_mut(ticket);
-        slot.state = State::Vacant;
-        slot.generation = slot.generation.wrapping_add(1);
-        let owes = slot.owes;
-        self.owed -= usize::from(owes);
-        self.vacant.push(ticket.slot);
-    }
-
-    fn leave_clock(&mut self, ticket: Ticket) {
-        let list = if self.slot(ticket).is_overtime { &mut self.overtime } else { &mut self.items };
-        list.remove(&mut self.slots, item_link, ticket.slot);
+        self.owed -= usize::from(self.slots[ticket].owes);
+        self.slots.vacate(ticket);
     }
 
     /// Takes an item out of whatever it was in: its queue, its backoff, or its attempt.
     fn leave_state(&mut self, ticket: Ticket) {
-        match self.slot(ticket).state {
+        match self.slots[ticket].state {
             State::Queued => self.dequeue(ticket),
             State::Waiting => {
                 self.waiting -= 1;
-                let key = self.slot(ticket).key;
+                let key = self.slots[ticket].key;
                 self.keys.get_mut(key).delayed -= 1;
                 self.keys.enlist(key, &self.settings.limits);
             }
             State::Running => {
-                self.attempts.remove(&mut self.slots, attempt_link, ticket.slot);
-                let slot = self.slot_mut(ticket);
+                self.slots.untime_attempt(ticket);
+                let slot = &mut self.slots[ticket];
                 let (key, detached) = (slot.key, std::mem::take(&mut slot.detached));
                 if !detached {
                     self.release_flight(key);
@@ -1008,7 +652,7 @@ impl Machine {
             }
             State::Vacant | State::Parked | State::Detached => {}
         }
-        self.slot_mut(ticket).state = State::Parked;
+        self.slots[ticket].state = State::Parked;
     }
 
     fn release_flight(&mut self, key: usize) {
@@ -1018,7 +662,7 @@ impl Machine {
     }
 
     fn enqueue(&mut self, now: Instant, ticket: Ticket, end: End) {
-        let key = self.keys.get_mut(self.slots[ticket.slot()].key);
+        let key = self.keys.get_mut(self.slots[ticket].key);
         let is_held = key.health.is_held();
         match end {
             End::Back => key.queue.push_back(ticket),
@@ -1031,7 +675,7 @@ impl Machine {
         if is_held {
             self.begin_to_wait(now, ticket);
         }
-        let index = self.slot(ticket).key;
+        let index = self.slots[ticket].key;
         self.keys.enlist(index, &self.settings.limits);
     }
 
@@ -1039,7 +683,7 @@ impl Machine {
     /// when there are more that are left over than others: behind a first one that waits for long, any number may come
     /// and go.
     fn dequeue(&mut self, ticket: Ticket) {
-        let index = self.slots[ticket.slot()].key;
+        let index = self.slots[ticket].key;
         if self.keys.get(index).queue.len() > 2 * self.keys.get(index).queued + MOST_LEFT_OVER {
             let queued = self.queue_of(index);
             self.keys.get_mut(index).queue = queued.into();
@@ -1056,8 +700,8 @@ impl Machine {
     }
 
     fn delay(&mut self, ticket: Ticket, at: Instant) {
-        self.slot_mut(ticket).state = State::Waiting;
-        let key = self.slot(ticket).key;
+        self.slots[ticket].state = State::Waiting;
+        let key = self.slots[ticket].key;
         self.keys.get_mut(key).delayed += 1;
         self.waiting += 1;
         self.delayed.push(Reverse((at, ticket)));
@@ -1069,12 +713,12 @@ impl Machine {
                 return;
             }
             self.delayed.pop();
-            if self.is_current(ticket) && self.slot(ticket).state == State::Waiting {
+            if self.slots.is_in(ticket, State::Waiting) {
                 self.leave_state(ticket);
-                self.slot_mut(ticket).state = State::Queued;
+                self.slots[ticket].state = State::Queued;
                 // Where a peer hangs up on whoever looks for it, it may be what this one asks for: others have their
                 // turn.
-                let is_held = self.keys.get(self.slot(ticket).key).health.is_held();
+                let is_held = self.keys.get(self.slots[ticket].key).health.is_held();
                 let gives_way = is_held && !self.settings.ordered_by_key;
                 self.enqueue(now, ticket, if gives_way { End::Back } else { End::Front });
             }
@@ -1085,38 +729,12 @@ impl Machine {
     fn front(&mut self, index: usize) -> Option<Ticket> {
         loop {
             let ticket = *self.keys.get(index).queue.front()?;
-            if self.is_current(ticket) && self.slot(ticket).state == State::Queued {
+            if self.slots.is_in(ticket, State::Queued) {
                 return Some(ticket);
             }
             self.keys.get_mut(index).queue.pop_front();
         }
     }
-
-    fn ticket(&self, slot: u32) -> Ticket {
-        Ticket { slot, generation: self.slots[slot as usize].generation }
-    }
-
-    fn slot(&self, ticket: Ticket) -> &Slot {
-        &self.slots[ticket.slot()]
-    }
-
-    fn slot_mut(&mut self, ticket: Ticket) -> &mut Slot {
-        &mut self.slots[ticket.slot()]
-    }
-
-    fn is_current(&self, ticket: Ticket) -> bool {
-        self.slots
-            .get(ticket.slot())
-            .is_some_and(|slot| slot.generation == ticket.generation && slot.state != State::Vacant)
-    }
-}
-
-fn attempt_link(slot: &mut Slot) -> &mut Link {
-    &mut slot.attempt_link
-}
-
-fn item_link(slot: &mut Slot) -> &mut Link {
-    &mut slot.item_link
 }
 
 /// How many entries of items that are no longer queued are worth no look at their queue.
@@ -1166,7 +784,7 @@ mod tests {
             let ticket = machine.offer(now, "key");
             machine.finish(now, ticket, Finish::Final, Peer::Unknown);
         }
-        let key = machine.slot(first).key;
+        let key = machine.slots[first].key;
         assert!(machine.keys.get(key).queue.len() <= 2 + MOST_LEFT_OVER);
         machine.finish(now, inside, Finish::Final, Peer::Unknown);
         assert!(machine.lease(now).is_some_and(|lease| lease.ticket == first));
