@@ -107,7 +107,7 @@ mod tests {
         let shell = i32::try_from(child.id()).unwrap();
         let sleep = found.iter().find(|one| one.parent == shell).expect("the child of the child");
         assert!(found.iter().any(|one| one.process.number() == shell));
-        crate::signals::send(crate::signals::Target::Process(sleep.process), crate::signals::Signal::KILL).unwrap();
+        crate::signals::send(crate::signals::Recipient::Process(sleep.process), crate::signals::Signal::KILL).unwrap();
         child.wait().unwrap();
     }
 }

@@ -94,7 +94,7 @@ pub fn exists(path: &CStr) -> bool {
 }
 
 /// Writes a text to standard output (1) or standard error (2), whole unless it breaks; its reader cannot be told.
-pub fn print(file: Output, text: &str) {
+pub fn print(file: StandardStream, text: &str) {
     let mut rest = text.as_bytes();
     while !rest.is_empty() {
         // SAFETY: the kernel reads at most `rest.len()` bytes of ours.
@@ -108,7 +108,7 @@ pub fn print(file: Output, text: &str) {
 
 /// Where [`print`] writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Output {
+pub enum StandardStream {
     /// Standard output.
     Standard = 1,
     /// Standard error.
@@ -122,7 +122,7 @@ pub fn panicked(info: &PanicInfo<'_>) -> ! {
     struct Errors;
     impl fmt::Write for Errors {
         fn write_str(&mut self, text: &str) -> fmt::Result {
-            print(Output::Error, text);
+            print(StandardStream::Error, text);
             Ok(())
         }
     }

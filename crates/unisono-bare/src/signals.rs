@@ -174,9 +174,9 @@ impl HeldSignals {
     }
 }
 
-/// Whom a signal is for. Source: kill(2).
+/// What a signal is sent to. Source: kill(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
+pub enum Recipient {
     /// One process.
     Process(ProcessId),
     /// Every process of a group.
@@ -190,14 +190,14 @@ pub enum Target {
 ///
 /// # Errors
 /// [`SystemError::NO_PROCESS`] when no process is there to get it; otherwise as in kill(2).
-pub fn send(target: Target, signal: Signal) -> Result<(), SystemError> {
-    let target = match target {
-        Target::Process(process) => process.number(),
-        Target::Group(process) => -process.number(),
-        Target::Everything => -1,
+pub fn send(recipient: Recipient, signal: Signal) -> Result<(), SystemError> {
+    let recipient = match recipient {
+        Recipient::Process(process) => process.number(),
+        Recipient::Group(process) => -process.number(),
+        Recipient::Everything => -1,
     };
     // SAFETY: no memory is involved. A `ProcessId` is never 0 or 1's negative by mistake: it is positive by its rule.
-    SystemError::check(unsafe { libc::kill(target, signal.0) }).map(drop)
+    SystemError::check(unsafe { libc::kill(recipient, signal.0) }).map(drop)
 }
 
 /// The standard signals of Linux; where a number has two names, the usual one.

@@ -19,7 +19,7 @@ use crate::{error::SystemError, process::ProcessId, signals::HeldSignals};
 
 /// What to start.
 #[derive(Debug, Clone)]
-pub struct Program {
+pub struct SpawnRequest {
     /// Paths of the program, tried in this order as long as none is there.
     pub paths: Vec<CString>,
     /// Its words, of which the first is its name for itself.
@@ -37,14 +37,14 @@ pub enum SpawnError {
     Program(SystemError),
 }
 
-/// Starts `program`; when this answers, the program itself runs, in a group whose number is its own.
+/// Starts a program; when this returns, the program itself runs, in a group whose number is its own.
 ///
 /// # Errors
 /// When there is no process to be had, or no path leads to a program. As execvp(3) does, a path that leads nowhere is
 /// passed over, and "permission denied" is kept for the end; as it does not, a file without a format is an error.
-pub fn spawn(program: &Program, held: &HeldSignals) -> Result<ProcessId, SpawnError> {
+pub fn spawn(request: &SpawnRequest, held: &HeldSignals) -> Result<ProcessId, SpawnError> {
     // Everything that takes memory happens before the fork.
-    let words: Vec<*const c_char> = program.words.iter().map(|word| word.as_ptr()).chain([ptr::null()]).collect();
+    let words: Vec<*const c_char> = request.words.iter().map(|word| word.as_ptr()).chain([ptr::null()]).collect();
     let mut news = [0; 2];
     // SAFETY: the kernel writes two numbers, for which there is room.
     SystemError::check(unsafe { libc::pipe2(news.as_mut_ptr(), libc::O_CLOEXEC) }).map_err(SpawnError::Process)?;
@@ -53,7 +53,7 @@ pub fn spawn(program: &Program, held: &HeldSignals) -> Result<ProcessId, SpawnEr
     // nothing but the system. Both sides own their copies of the two descriptors.
     let child = unsafe { libc::fork() };
     if child == 0 {
-        become_program(program, &words, held, writes);
+        become_program(request, &words, held, writes);
     }
     let failure = SystemError::last();
     close(writes);
@@ -72,20 +72,20 @@ pub fn spawn(program: &Program, held: &HeldSignals) -> Result<ProcessId, SpawnEr
 }
 
 /// In the child: never comes back.
-fn become_program(program: &Program, words: &[*const c_char], held: &HeldSignals, news: c_int) -> ! {
+fn become_program(request: &SpawnRequest, words: &[*const c_char], held: &HeldSignals, news: c_int) -> ! {
     // SAFETY: calls of the system alone, on memory that was made before the fork: `words` ends with a null pointer and
-    // points to strings that `program` keeps. Signals are still held, so that SIGTTOU does not stop us and nothing
+    // points to strings that `request` keeps. Signals are still held, so that SIGTTOU does not stop us and nothing
     // arrives before the group is set.
     unsafe {
         libc::setpgid(0, 0);
-        if program.foreground {
+        if request.foreground {
             libc::tcsetpgrp(libc::STDIN_FILENO, libc::getpid());
         }
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
         libc::sigprocmask(libc::SIG_SETMASK, held.before(), ptr::null_mut());
     }
     let mut reason = SystemError::NOT_FOUND;
-    for path in &program.paths {
+    for path in &request.paths {
         // SAFETY: as above; it comes back only when it failed.
         unsafe { libc::execv(path.as_ptr(), words.as_ptr()) };
         match SystemError::last() {

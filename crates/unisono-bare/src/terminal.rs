@@ -10,12 +10,12 @@ use crate::process::{ProcessId, group_exists};
 
 /// The terminal on standard input, when it controls this process.
 #[derive(Debug)]
-pub struct Terminal {
+pub struct InputTerminal {
     /// 0 where our group is outside of our namespace, as under `unshare`.
     own_group: i32,
 }
 
-impl Terminal {
+impl InputTerminal {
     /// The terminal, if standard input is the one that controls this process.
     pub fn of_standard_input() -> Option<Self> {
         // SAFETY: no memory is involved.

@@ -47,7 +47,7 @@ pub struct WorkQueue<W, R>(Arc<Shared<W, R>>);
 pub type WorkNotifier = Arc<dyn Fn() + Send + Sync>;
 
 /// A task that a worker has taken.
-pub struct Task<W, R> {
+pub struct BlockingTask<W, R> {
     /// What is to be done.
     pub work: W,
     guard: TaskGuard<W, R>,
@@ -253,7 +253,7 @@ impl<W, R> Drop for JoinHandle<'_, W, R> {
 impl<W, R> WorkQueue<W, R> {
     /// Takes up to `most` tasks, and leaves their share to workers that wait. Waits for the first one if `wait` says
     /// so. Returns false when the queue is closed and there will be no more.
-    pub fn take(&self, most: usize, wait: bool, into: &mut Vec<Task<W, R>>) -> bool {
+    pub fn take(&self, most: usize, wait: bool, into: &mut Vec<BlockingTask<W, R>>) -> bool {
         let mut queue = lock(&self.0.queue);
         while wait && queue.tasks.is_empty() && !queue.closed {
             queue.idle += 1;
@@ -266,13 +266,13 @@ impl<W, R> WorkQueue<W, R> {
             queue
                 .tasks
                 .drain(..count)
-                .map(|(number, work)| Task { work, guard: TaskGuard { number, shared: Some(self.0.clone()) } }),
+                .map(|(number, work)| BlockingTask { work, guard: TaskGuard { number, shared: Some(self.0.clone()) } }),
         );
         !queue.closed
     }
 
     /// Whether this task is to end early.
-    pub fn is_stopped(&self, task: &Task<W, R>) -> bool {
+    pub fn is_stopped(&self, task: &BlockingTask<W, R>) -> bool {
         self.0.stops.load(Relaxed) > 0 && lock(&self.0.stopped).numbers.contains(&task.number())
     }
 
@@ -297,7 +297,7 @@ impl<W, R> WorkQueue<W, R> {
     }
 
     /// Gives tasks back with their results, all at once.
-    pub fn give_back(&self, done: &mut Vec<(Task<W, R>, R)>) {
+    pub fn give_back(&self, done: &mut Vec<(BlockingTask<W, R>, R)>) {
         self.0.put_done(done.drain(..).map(|(mut task, result)| {
             task.guard.shared = None;
             (task.guard.number, Some(result))
@@ -305,7 +305,7 @@ impl<W, R> WorkQueue<W, R> {
     }
 }
 
-impl<W, R> Task<W, R> {
+impl<W, R> BlockingTask<W, R> {
     /// Its number among the tasks that are not done.
     pub fn number(&self) -> usize {
         self.guard.number

@@ -26,7 +26,7 @@ mod slots;
 mod ticket;
 mod too_long;
 
-pub use blocking::{BlockingPool, JoinHandle, Task, UnattachedPool, WorkNotifier, WorkQueue};
+pub use blocking::{BlockingPool, BlockingTask, JoinHandle, UnattachedPool, WorkNotifier, WorkQueue};
 pub use driver::{Batch, Finished, drive};
 pub use job::{Again, Attempt, Context, Decided, Halt, Hold, Job, Offer, Pull, Sink, Source, Verdict};
 pub use limiter::{Admitted, Limiter, Visit};

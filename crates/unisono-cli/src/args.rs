@@ -7,7 +7,7 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use unisono_core::{FOR_EVER, Limits, Rate, RetryBudget, RetryPolicy, Span, Times, parse_size};
-use unisono_runner::{Format, Identity, Mode, Named, Open, Output, Saving, Settings};
+use unisono_runner::{Destination, Format, Identity, Mode, Named, Open, Saving, Settings};
 
 use crate::{failure::Failure, output, terminal::When};
 
@@ -152,20 +152,20 @@ impl OutputArgs {
     }
 
     /// Where outcomes are written; `open` says what is special about these.
-    pub fn output(&self, open: Open) -> Result<Output, Failure> {
+    pub fn output(&self, open: Open) -> Result<Destination, Failure> {
         let Some(path) = &self.out else {
-            return output::file().map(Output::standard);
+            return output::file().map(Destination::standard);
         };
         Ok(self.output_to(path, open))
     }
 
     /// As [`OutputArgs::output`], to this file.
-    pub fn output_to(&self, path: &Path, open: Open) -> Output {
+    pub fn output_to(&self, path: &Path, open: Open) -> Destination {
         let mode = self.mode();
         let identity = if self.rebind && open.identity == Identity::Row { Identity::Id } else { open.identity };
         let overwrite = self.overwrite && mode == Mode::Fresh;
         let open = Open { mode, overwrite, adopt: self.adopt, identity, ..open };
-        Output::File { path: path.to_owned(), open }
+        Destination::File { path: path.to_owned(), open }
     }
 
     /// What is written: the results, or standard output.

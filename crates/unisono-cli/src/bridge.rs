@@ -16,7 +16,7 @@ use std::{
 };
 
 use unisono_runner::{
-    Carrier, RemoteSender, Task, WorkNotifier,
+    BlockingTask, Carrier, RemoteSender, WorkNotifier,
     http_client::{ClientOptions, OnlyHere, RemoteResult, encode_options},
     remote_requests,
 };
@@ -76,7 +76,7 @@ struct Carrying {
 
 #[derive(Default)]
 struct State {
-    tasks: HashMap<u64, Task<Vec<u8>, RemoteResult>>,
+    tasks: HashMap<u64, BlockingTask<Vec<u8>, RemoteResult>>,
     /// Why nothing can be carried any more.
     broken: Option<String>,
     /// The run is over: the other side's end is what we asked for.

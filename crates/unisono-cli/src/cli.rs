@@ -37,7 +37,7 @@ pub enum CliCommand {
     /// Print shell completions, or the man page
     Completions {
         /// For which shell; `man` is the man page
-        target: completions::Target,
+        target: completions::CompletionFormat,
     },
 }
 

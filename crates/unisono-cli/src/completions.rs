@@ -12,7 +12,7 @@ use crate::{
 
 /// What to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Target {
+pub enum CompletionFormat {
     Bash,
     Zsh,
     Fish,
@@ -23,15 +23,15 @@ pub enum Target {
 }
 
 /// Prints completions or the man page to standard output. Returns the exit status.
-pub fn print(target: Target, mut parser: Command) -> Result<u8, Failure> {
+pub fn print(format: CompletionFormat, mut parser: Command) -> Result<u8, Failure> {
     let mut text = Vec::new();
-    let shell = match target {
-        Target::Bash => Shell::Bash,
-        Target::Zsh => Shell::Zsh,
-        Target::Fish => Shell::Fish,
-        Target::Elvish => Shell::Elvish,
-        Target::PowerShell => Shell::PowerShell,
-        Target::Man => {
+    let shell = match format {
+        CompletionFormat::Bash => Shell::Bash,
+        CompletionFormat::Zsh => Shell::Zsh,
+        CompletionFormat::Fish => Shell::Fish,
+        CompletionFormat::Elvish => Shell::Elvish,
+        CompletionFormat::PowerShell => Shell::PowerShell,
+        CompletionFormat::Man => {
             man(&parser, &mut text).map_err(|error| Failure::fault(format!("the man page cannot be made: {error}")))?;
             return write(&text);
         }

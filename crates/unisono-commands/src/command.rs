@@ -20,7 +20,7 @@ use std::{
 use bytes::Bytes;
 use rustix::{io::fcntl_dupfd_cloexec, process::Pid};
 use unisono_sys::{
-    foreground::Terminal,
+    foreground::ControllingTerminal,
     start::{Program, Starter},
 };
 
@@ -65,7 +65,7 @@ pub(crate) struct Launcher {
     /// What commands read that are given nothing; opened once.
     null: OwnedFd,
     /// Lent to what is started.
-    terminal: Option<Arc<Terminal>>,
+    terminal: Option<Arc<ControllingTerminal>>,
 }
 
 /// A command that was started, with our ends of its pipes.
@@ -87,7 +87,7 @@ pub(crate) struct Pipe {
 }
 
 impl Launcher {
-    pub(crate) fn new(terminal: Option<Arc<Terminal>>) -> io::Result<Self> {
+    pub(crate) fn new(terminal: Option<Arc<ControllingTerminal>>) -> io::Result<Self> {
         let null = above_standard(File::open("/dev/null")?.into())?;
         Ok(Self { starter: Starter::default(), null, terminal })
     }

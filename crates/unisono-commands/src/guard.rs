@@ -51,7 +51,7 @@ use rustix::{
 use unisono_sys::{
     arrivals::{self, Arrival, Arrivals},
     cgroup::{self, Cgroup},
-    foreground::Terminal,
+    foreground::ControllingTerminal,
     process::reap,
     tree::{FoundProcess, is_stopped},
 };
@@ -89,7 +89,7 @@ impl Gate {
 pub fn watch(
     arguments: impl Iterator<Item = OsString>,
     with_group: bool,
-    terminal: Option<&Terminal>,
+    terminal: Option<&ControllingTerminal>,
 ) -> io::Result<u8> {
     // Before the worker is there: an orphan that is not given to us is not found again.
     set_child_subreaper(Some(getpid()))?;

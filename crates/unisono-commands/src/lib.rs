@@ -23,7 +23,7 @@ pub use commands::{CommandPermit, Commands};
 pub use options::CommandsOptions;
 pub use output::{Output, OutputStream};
 pub use pressure::Pressure;
-pub use unisono_sys::foreground::Terminal;
+pub use unisono_sys::foreground::ControllingTerminal;
 
 /// The variable that marks what belongs to a command, in its environment: run and sequence number.
 pub const MARKER: &str = "UNISONO_RUN";

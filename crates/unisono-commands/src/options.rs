@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use unisono_sys::foreground::Terminal;
+use unisono_sys::foreground::ControllingTerminal;
 
 use crate::guard::Gate;
 
@@ -27,5 +27,5 @@ pub struct CommandsOptions {
     /// What every command passes when it is started.
     pub gate: Gate,
     /// Lent to each command; then there must be one at a time.
-    pub terminal: Option<Arc<Terminal>>,
+    pub terminal: Option<Arc<ControllingTerminal>>,
 }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use rustix::fs::{Advice, AtFlags, CWD, FileType, OFlags, fadvise, fstat, statat};
-use unisono_batch::{Task, WorkQueue};
+use unisono_batch::{BlockingTask, WorkQueue};
 use unisono_hash::{Algorithm, Digest, Hasher, Lanes, Piece};
 
 use crate::{
@@ -56,7 +56,7 @@ pub(crate) struct Worker {
 
 /// A file, or a part of one, that is being read.
 struct InHand {
-    task: Task<DigestTask, End>,
+    task: BlockingTask<DigestTask, End>,
     file: Arc<File>,
     before: Stat,
     /// Where the next piece begins.
@@ -97,7 +97,7 @@ impl Worker {
         }
     }
 
-    fn begin(&mut self, task: Task<DigestTask, End>, done: &mut Vec<(Task<DigestTask, End>, End)>) {
+    fn begin(&mut self, task: BlockingTask<DigestTask, End>, done: &mut Vec<(BlockingTask<DigestTask, End>, End)>) {
         let end = match &task.work {
             DigestTask::Whole(request) => match open(request, self.options.direct) {
                 Ok((file, before)) if self.is_for_all(&before, request) => {
@@ -131,7 +131,7 @@ impl Worker {
 
     fn take_in(
         &mut self,
-        task: Task<DigestTask, End>,
+        task: BlockingTask<DigestTask, End>,
         file: Arc<File>,
         before: Stat,
         (at, until): (u64, Option<u64>),
@@ -141,7 +141,7 @@ impl Worker {
     }
 
     /// Reads the next piece of each file. What cannot be read, or is not wanted any more, is done.
-    fn read(&mut self, queue: &WorkQueue<DigestTask, End>, done: &mut Vec<(Task<DigestTask, End>, End)>) {
+    fn read(&mut self, queue: &WorkQueue<DigestTask, End>, done: &mut Vec<(BlockingTask<DigestTask, End>, End)>) {
         let (mut place, mut bytes) = (0, 0);
         while let Some(file) = self.files.get_mut(place) {
             let error = match queue.is_stopped(&file.task) {
@@ -177,7 +177,7 @@ impl Worker {
         }
     }
 
-    fn give_back(&mut self, done: &mut Vec<(Task<DigestTask, End>, End)>) {
+    fn give_back(&mut self, done: &mut Vec<(BlockingTask<DigestTask, End>, End)>) {
         let mut place = 0;
         while let Some(file) = self.files.get(place) {
             if !file.is_last {
@@ -190,7 +190,7 @@ impl Worker {
         }
     }
 
-    fn retire(&mut self, file: InHand, end: End, done: &mut Vec<(Task<DigestTask, End>, End)>) {
+    fn retire(&mut self, file: InHand, end: End, done: &mut Vec<(BlockingTask<DigestTask, End>, End)>) {
         let room = MOST_SPARE.saturating_sub(self.spare.len());
         self.spare.extend(file.hashers.into_iter().take(room));
         done.push((file.task, end));

@@ -24,7 +24,7 @@ use unisono_http::{
 };
 use unisono_testkit::{Certificates, Server, answer};
 
-type Tasks = Rc<RefCell<HashMap<u64, unisono_batch::Task<Vec<u8>, RemoteResult>>>>;
+type Tasks = Rc<RefCell<HashMap<u64, unisono_batch::BlockingTask<Vec<u8>, RemoteResult>>>>;
 
 /// Carries between a queue and a remote worker, whose options have travelled as well; the first so many get lost.
 async fn carry(queue: RemoteQueue, notify: Arc<Notify>, options: ClientOptions, losses: usize) {

@@ -11,7 +11,7 @@ use alloc::{
 };
 
 use unisono_bare::{
-    program::{self, Output},
+    program::{self, StandardStream},
     signals::HeldSignals,
 };
 
@@ -27,11 +27,11 @@ pub fn main(words: Vec<CString>) -> u8 {
     match read(words.get(1..).unwrap_or_default()) {
         Ok(Request::Run(options, command)) => drive::run(options, command, &signals),
         Ok(Request::Help) => {
-            program::print(Output::Standard, &help());
+            program::print(StandardStream::Standard, &help());
             0
         }
         Ok(Request::Version) => {
-            program::print(Output::Standard, concat!("unisono-init ", env!("CARGO_PKG_VERSION"), "\n"));
+            program::print(StandardStream::Standard, concat!("unisono-init ", env!("CARGO_PKG_VERSION"), "\n"));
             0
         }
         Err(message) => {

@@ -10,11 +10,11 @@ use unisono_bare::{
     descendants::descendants,
     error::SystemError,
     process::ProcessId,
-    program::{self, Output},
+    program::{self, StandardStream},
     reap::{self, Reaped},
-    signals::{self, HeldSignals, Signal, Target},
+    signals::{self, HeldSignals, Recipient, Signal},
     spawn,
-    terminal::Terminal,
+    terminal::InputTerminal,
 };
 use unisono_units::format_duration;
 
@@ -35,9 +35,9 @@ pub fn run(options: InitOptions, words: &[CString], signals: &HeldSignals) -> u8
     {
         say(format_args!("cannot become the parent of orphans, so some may be missed: {error}"));
     }
-    let terminal = Terminal::of_standard_input();
+    let terminal = InputTerminal::of_standard_input();
     let search = program::variable(start::SEARCH);
-    let program = start::program(words, search.as_deref(), terminal.as_ref().is_some_and(Terminal::is_ours));
+    let program = start::program(words, search.as_deref(), terminal.as_ref().is_some_and(InputTerminal::is_ours));
     let command = match spawn::spawn(&program, signals) {
         Ok(command) => command,
         Err(error) => {
@@ -73,7 +73,7 @@ struct Drive<'a> {
     supervisor: Supervisor,
     signals: &'a HeldSignals,
     own: ProcessId,
-    terminal: Option<Terminal>,
+    terminal: Option<InputTerminal>,
     /// Also the number of its group.
     command: ProcessId,
     /// Once it has been reaped, its number may be given to another process.
@@ -171,7 +171,7 @@ impl Drive<'_> {
             Action::KillHook => {
                 if let Some(hook) = self.hook {
                     say("the pre-stop command is killed before its end");
-                    deliver(Target::Group(hook), Signal::KILL);
+                    deliver(Recipient::Group(hook), Signal::KILL);
                 }
             }
             Action::AskOthers { but_group } => self.send_to_others(Signal::TERM, but_group),
@@ -206,9 +206,9 @@ impl Drive<'_> {
     /// To the command's group as it is now, for it may have changed it; to the command alone if that is our own.
     fn send_to_command(&self, signal: Signal) {
         match self.command.group() {
-            Some(group) if Some(group) != self.own.group() && deliver(Target::Group(group), signal) => {}
+            Some(group) if Some(group) != self.own.group() && deliver(Recipient::Group(group), signal) => {}
             _ if self.command_lives => {
-                deliver(Target::Process(self.command), signal);
+                deliver(Recipient::Process(self.command), signal);
             }
             _ => {}
         }
@@ -218,7 +218,7 @@ impl Drive<'_> {
         let Some(found) = descendants() else {
             // Without /proc the first process can still reach all others, if not choose.
             if self.own.is_first() {
-                deliver(Target::Everything, signal);
+                deliver(Recipient::Everything, signal);
             } else {
                 say("what is left cannot be found, since /proc is not that of this namespace");
             }
@@ -229,21 +229,21 @@ impl Drive<'_> {
         }
         for one in found {
             if !(but_group && one.group == self.command.number()) {
-                deliver(Target::Process(one.process), signal);
+                deliver(Recipient::Process(one.process), signal);
             }
         }
     }
 
     fn kill_everybody(&self) {
         if self.own.is_first() {
-            deliver(Target::Everything, Signal::KILL);
+            deliver(Recipient::Everything, Signal::KILL);
             return;
         }
         if self.command_lives {
             self.send_to_command(Signal::KILL);
         }
         for one in descendants().unwrap_or_default() {
-            deliver(Target::Process(one.process), Signal::KILL);
+            deliver(Recipient::Process(one.process), Signal::KILL);
         }
     }
 
@@ -285,8 +285,8 @@ impl Drive<'_> {
 
 /// Whether a process was there to get it. One that may not be sent a signal (another user's) is there, but out of
 /// reach.
-fn deliver(target: Target, signal: Signal) -> bool {
-    match signals::send(target, signal) {
+fn deliver(recipient: Recipient, signal: Signal) -> bool {
+    match signals::send(recipient, signal) {
         Ok(()) => true,
         Err(SystemError::NO_PROCESS) => false,
         Err(error) => {
@@ -310,5 +310,5 @@ fn describe(phase: Phase) -> &'static str {
 /// One line on standard error, by one write, so that it stays whole between lines of others.
 pub(crate) fn say(what: impl Display) {
     let line: String = format!("unisono-init: {what}\n");
-    program::print(Output::Error, &line);
+    program::print(StandardStream::Error, &line);
 }

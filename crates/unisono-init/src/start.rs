@@ -15,11 +15,11 @@ use core::ffi::CStr;
 use unisono_bare::{
     error::SystemError,
     program::exists,
-    spawn::{Program, SpawnError},
+    spawn::{SpawnError, SpawnRequest},
 };
 
 /// Where a command may be: itself when it is a path, or one place for each folder of `search`.
-pub fn program(words: &[CString], search: Option<&[u8]>, foreground: bool) -> Program {
+pub fn program(words: &[CString], search: Option<&[u8]>, foreground: bool) -> SpawnRequest {
     let name = words.first().map_or(&b""[..], |word| word.to_bytes());
     let paths = if name.contains(&b'/') {
         alloc::vec![name.to_vec()]
@@ -31,11 +31,11 @@ pub fn program(words: &[CString], search: Option<&[u8]>, foreground: bool) -> Pr
         folders.map(|folder| [if folder.is_empty() { b"." } else { folder }, b"/", name].concat()).collect()
     };
     let paths = paths.into_iter().filter_map(|path| CString::new(path).ok()).collect();
-    Program { paths, words: words.to_vec(), foreground }
+    SpawnRequest { paths, words: words.to_vec(), foreground }
 }
 
 /// Why a command did not start, for a person, and the exit code.
-pub fn explain(error: SpawnError, program: &Program, search: Option<&[u8]>) -> (String, u8) {
+pub fn explain(error: SpawnError, program: &SpawnRequest, search: Option<&[u8]>) -> (String, u8) {
     let name = program.words.first().map_or("", |word| word.to_str().unwrap_or(NOT_TEXT));
     let reason = match error {
         SpawnError::Process(reason) => {
@@ -102,7 +102,7 @@ mod tests {
     fn each_failure_says_what_why_and_what_to_do() {
         let words = [CString::from(c"/etc/passwd")];
         let there = program(&words, None, false);
-        let said = |number, program: &Program| {
+        let said = |number, program: &SpawnRequest| {
             explain(SpawnError::Program(SystemError::from_number(number)), program, Some(b"/a"))
         };
         let not_found = SystemError::NOT_FOUND.number();

@@ -35,7 +35,7 @@ use crate::{
     place::{self, Inode, Locked},
     recover::{Fate, Identity, Reading, Recovered, Replaced, Scan},
     rewrite::{Old, expecting},
-    runfile::{Found, Header, RunFile, SUFFIX, Started, random_run, run_path},
+    runfile::{Header, RunFile, RunFileState, SUFFIX, Started, random_run, run_path},
     steps::step,
 };
 
@@ -359,13 +359,13 @@ impl Results<'_> {
         let id = mark.map(|mark| mark.run);
         let mut empty = None;
         match RunFile::find(&at)? {
-            Found::Nothing => {}
-            Found::Empty(file) => empty = Some(file),
-            Found::Locked { pid } => return Err(Error::new(self.name, Reason::InUse { pid })),
-            Found::Damaged(file, _) if is_begun || is_adopted => return Ok(Beside::Damaged(file)),
-            Found::Damaged(_, damage) => return Err(Error::new(at, Reason::Damaged(damage))),
-            Found::Ours(run, started) if run.header.is_of(inode, id) => return Ok(Beside::Own(run, started)),
-            Found::Ours(mut run, started) => match owner(&run.header, &self.path) {
+            RunFileState::Nothing => {}
+            RunFileState::Empty(file) => empty = Some(file),
+            RunFileState::Locked { pid } => return Err(Error::new(self.name, Reason::InUse { pid })),
+            RunFileState::Damaged(file, _) if is_begun || is_adopted => return Ok(Beside::Damaged(file)),
+            RunFileState::Damaged(_, damage) => return Err(Error::new(at, Reason::Damaged(damage))),
+            RunFileState::Ours(run, started) if run.header.is_of(inode, id) => return Ok(Beside::Own(run, started)),
+            RunFileState::Ours(mut run, started) => match owner(&run.header, &self.path) {
                 // Its results are beside it with a run file of their own: this one was copied along with them.
                 Some(owner) if is_run_file_of(&run_path(&owner), &run.header) => {
                     return Ok(Beside::Copied(run, started));
@@ -413,9 +413,11 @@ impl Results<'_> {
                 continue;
             }
             match RunFile::find(&path)? {
-                Found::Ours(run, started) if run.header.is_of(inode, id) => return Ok(Some((run, started))),
-                Found::Locked { pid } => return Err(Error::new(self.name, Reason::InUse { pid })),
-                Found::Damaged(_, damage) if !is_adopted => return Err(Error::new(path, Reason::Damaged(damage))),
+                RunFileState::Ours(run, started) if run.header.is_of(inode, id) => return Ok(Some((run, started))),
+                RunFileState::Locked { pid } => return Err(Error::new(self.name, Reason::InUse { pid })),
+                RunFileState::Damaged(_, damage) if !is_adopted => {
+                    return Err(Error::new(path, Reason::Damaged(damage)));
+                }
                 _ => {}
             }
         }

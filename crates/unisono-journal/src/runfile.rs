@@ -146,7 +146,7 @@ pub(crate) struct RunFile {
 
 /// What is found where a run file may be.
 #[derive(Debug)]
-pub(crate) enum Found {
+pub(crate) enum RunFileState {
     Nothing,
     /// Made by a run that was killed before it had said anything.
     Empty(Locked),
@@ -162,19 +162,19 @@ pub(crate) enum Found {
 
 impl RunFile {
     /// Looks at what has this name, and locks it if it is a run file.
-    pub(crate) fn find(path: &Path) -> Result<Found, Error> {
+    pub(crate) fn find(path: &Path) -> Result<RunFileState, Error> {
         let fail = |error| Error::io(path, "open", error);
         loop {
             let mut file = match place::open(path, false) {
                 Ok(file) => Locked(file),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(RunFileState::Nothing),
                 Err(error) => return Err(fail(error)),
             };
             if !file.metadata().map_err(fail)?.is_file() {
                 return Err(Error::new(path, Reason::NotOurs));
             }
             if !place::try_lock(&file).map_err(|error| Error::io(path, "lock", error))? {
-                return Ok(Found::Locked { pid: Header::read(&file).map(|(_, pid)| pid) });
+                return Ok(RunFileState::Locked { pid: Header::read(&file).map(|(_, pid)| pid) });
             }
             // The holder of the lock before us may have removed or replaced the file in the meantime.
             if !place::is_at(&file, path) {
@@ -184,14 +184,18 @@ impl RunFile {
             file.read_to_end(&mut bytes).map_err(|error| Error::io(path, "read", error))?;
             return match read(&bytes) {
                 Ok(Contents { header, count, end, started }) => {
-                    Ok(Found::Ours(Self { path: path.to_owned(), file, count, end, header }, started))
+                    Ok(RunFileState::Ours(Self { path: path.to_owned(), file, count, end, header }, started))
                 }
                 // One write makes the beginning: a kill leaves nothing of it, and a power cut may leave a hole.
-                Err(_) if bytes.len() <= RECORDS && bytes.iter().all(|byte| *byte == 0) => Ok(Found::Empty(file)),
-                Err(damage) if MAGIC.starts_with(&bytes[..bytes.len().min(MAGIC.len())]) => {
-                    Ok(Found::Damaged(file, damage))
+                Err(_) if bytes.len() <= RECORDS && bytes.iter().all(|byte| *byte == 0) => {
+                    Ok(RunFileState::Empty(file))
                 }
-                Err(_) if bytes.starts_with(&MAGIC[..MAGIC.len() - 1]) => Ok(Found::Damaged(file, Damage::Version)),
+                Err(damage) if MAGIC.starts_with(&bytes[..bytes.len().min(MAGIC.len())]) => {
+                    Ok(RunFileState::Damaged(file, damage))
+                }
+                Err(_) if bytes.starts_with(&MAGIC[..MAGIC.len() - 1]) => {
+                    Ok(RunFileState::Damaged(file, Damage::Version))
+                }
                 Err(_) => Err(Error::new(path, Reason::NoRunFile)),
             };
         }
@@ -591,9 +595,9 @@ mod tests {
         for cut in 0..whole.len() {
             std::fs::write(&path, &whole[..cut]).unwrap();
             match RunFile::find(&path).unwrap() {
-                Found::Empty(_) => assert_eq!(cut, 0),
-                Found::Damaged(_, Damage::Header) => assert!(cut < RECORDS),
-                Found::Damaged(_, damage) => {
+                RunFileState::Empty(_) => assert_eq!(cut, 0),
+                RunFileState::Damaged(_, Damage::Header) => assert!(cut < RECORDS),
+                RunFileState::Damaged(_, damage) => {
                     let has = (0..3).filter(|row| RECORDS + encoded(0..row + 1).len() <= cut).count() as u64;
                     assert_eq!(damage, Damage::Short { has, counts: 3 });
                 }
@@ -609,7 +613,7 @@ mod tests {
         let torn = encoded(3..5);
         for cut in 0..=torn.len() {
             std::fs::write(&path, [&whole[..], &torn[..cut]].concat()).unwrap();
-            let Found::Ours(run, found) = RunFile::find(&path).unwrap() else { panic!("cut at {cut}") };
+            let RunFileState::Ours(run, found) = RunFile::find(&path).unwrap() else { panic!("cut at {cut}") };
             let more = (3..5).filter(|row| encoded(3..row + 1).len() <= cut).count() as u64;
             assert_eq!(found, (0..3 + more).map(started).collect::<Vec<_>>());
             assert_eq!(run.header, HEADER_OF_TEST);
@@ -627,7 +631,7 @@ mod tests {
             let promised: u64 = batches.iter().sum();
             if rewritten {
                 // As the next run does it, which was killed while it noted one more.
-                let Found::Ours(mut run, notes) = RunFile::find(&path).unwrap() else { panic!("it is whole") };
+                let RunFileState::Ours(mut run, notes) = RunFile::find(&path).unwrap() else { panic!("it is whole") };
                 run.rewrite(HEADER_OF_TEST, &notes).unwrap();
                 bytes = std::fs::read(&path).unwrap();
             }
@@ -637,12 +641,12 @@ mod tests {
             harms.iter().for_each(|harm| harm.strike(&mut bytes));
             std::fs::write(&path, &bytes).unwrap();
             match RunFile::find(&path) {
-                Ok(Found::Ours(run, found)) => {
+                Ok(RunFileState::Ours(run, found)) => {
                     prop_assert_eq!(run.header, HEADER_OF_TEST);
                     let all: Vec<_> = (0..promised).map(started).collect();
                     prop_assert_eq!(&found[..all.len()], &all[..]);
                 }
-                Ok(Found::Empty(_)) => prop_assert!(bytes.len() <= RECORDS && bytes.iter().all(|byte| *byte == 0)),
+                Ok(RunFileState::Empty(_)) => prop_assert!(bytes.len() <= RECORDS && bytes.iter().all(|byte| *byte == 0)),
                 refused => prop_assert_ne!(bytes, whole, "{:?}", refused),
             }
         }
@@ -701,7 +705,7 @@ mod tests {
         let (path, mut bytes) = with_notes(&folder, &[2]);
         bytes[7] = b'4';
         std::fs::write(&path, bytes).unwrap();
-        assert!(matches!(RunFile::find(&path).unwrap(), Found::Damaged(_, Damage::Version)));
+        assert!(matches!(RunFile::find(&path).unwrap(), RunFileState::Damaged(_, Damage::Version)));
     }
 
     #[test]
@@ -722,9 +726,9 @@ mod tests {
         let path = folder.path().join("r.jsonl.run");
         let run = RunFile::create(&path, HEADER_OF_TEST).unwrap();
         let found = RunFile::find(&path).unwrap();
-        assert!(matches!(found, Found::Locked { pid: Some(pid) } if pid == std::process::id()), "{found:?}");
+        assert!(matches!(found, RunFileState::Locked { pid: Some(pid) } if pid == std::process::id()), "{found:?}");
         run.remove().unwrap();
-        assert!(matches!(RunFile::find(&path).unwrap(), Found::Nothing));
+        assert!(matches!(RunFile::find(&path).unwrap(), RunFileState::Nothing));
     }
 
     #[test]

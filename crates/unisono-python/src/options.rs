@@ -19,7 +19,7 @@ use unisono_http::{
     basic_authorization, bearer_authorization,
 };
 use unisono_runner::{
-    BodyMode, Call, Defaults, Done, Feed, FetchStyle, Filter, Frame, Mode, Monitor, Netrc, Open, Outlet, Output,
+    BodyMode, Call, Defaults, Destination, Done, Feed, FetchStyle, Filter, Frame, Mode, Monitor, Netrc, Open, Outlet,
     Paginate, Saving, Settings, Template, header, method,
 };
 
@@ -381,9 +381,9 @@ impl ResultsOptions {
         let output = match self.open {
             Some((path, mut open)) => {
                 adapt(&mut open);
-                Output::File { path, open }
+                Destination::File { path, open }
             }
-            None => Output::Nothing,
+            None => Destination::Nothing,
         };
         let (keep_order, max_failures, canary) = (self.keep_order, self.max_failures, self.canary);
         Frame { rows, settings, output, outlet, style, keep_order, max_failures, canary, on_event: None }

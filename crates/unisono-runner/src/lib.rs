@@ -71,7 +71,7 @@ pub use outcome::RowOutcome;
 pub use outlet::{Inlet, Intake, Notifier, Outlet, Taken, Taker, inlet, outlet};
 pub use report::{KeyReport, Report};
 pub use row::{LineNumber, Maker, NoFields, Row, RowFields, RowIndex, RowJson, RowOrigin};
-pub use run::{Frame, Output, cores};
+pub use run::{Destination, Frame, cores};
 pub use saves::Saving;
 pub use stages::Halting;
 pub use sum::{
@@ -81,7 +81,9 @@ pub use sum::{
 };
 pub use template::Template;
 pub use top_errors::{ErrorCount, TopErrors};
-pub use unisono_batch::{Absent, KeyNews, Monitor, Numbers, Settings, Task, UnattachedPool, WorkNotifier, WorkQueue};
+pub use unisono_batch::{
+    Absent, BlockingTask, KeyNews, Monitor, Numbers, Settings, UnattachedPool, WorkNotifier, WorkQueue,
+};
 pub use unisono_commands as commands;
 pub use unisono_files as file_tools;
 pub use unisono_hash as hash;

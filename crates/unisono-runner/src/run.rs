@@ -36,7 +36,7 @@ pub struct Frame<C: Call> {
     /// Limits, times, retries.
     pub settings: Settings,
     /// Where outcomes are written.
-    pub output: Output,
+    pub output: Destination,
     /// Where outcomes go beside that, or instead.
     pub outlet: Option<Outlet<C::Done>>,
     /// How outcomes are written.
@@ -53,7 +53,7 @@ pub struct Frame<C: Call> {
 
 /// Where outcomes are written.
 #[derive(Debug)]
-pub enum Output {
+pub enum Destination {
     /// Nowhere.
     Nothing,
     /// To what is open: standard output, or what takes its place.
@@ -72,7 +72,7 @@ pub enum Output {
     },
 }
 
-impl Output {
+impl Destination {
     /// To standard output, which is this.
     pub fn standard(file: File) -> Self {
         Self::Stream { file, name: "standard output".into() }
@@ -135,9 +135,9 @@ pub async fn run<W: Work>(
     let mut sent_keys = HashSet::new();
     let (journal, recovered, name) =
         match with_reader(frame.output, frame.settings.times.stop_after, &cancel, &gauge).await? {
-            Output::Nothing => (None, Recovered::default(), None),
-            Output::Stream { file, name } => (Some(Journal::stream(file, &name)?), Recovered::default(), None),
-            Output::File { path, open } => {
+            Destination::Nothing => (None, Recovered::default(), None),
+            Destination::Stream { file, name } => (Some(Journal::stream(file, &name)?), Recovered::default(), None),
+            Destination::File { path, open } => {
                 results = Some(open);
                 earlier = Earlier::new(open.identity);
                 let wants_all = extras.saving.is_some() || frame.canary.is_some();
@@ -320,13 +320,13 @@ pub async fn run<W: Work>(
 /// Opens the pipe that results go to, once it has a reader. A stop comes first: then nothing starts, and there is
 /// nothing to write.
 async fn with_reader(
-    output: Output,
+    output: Destination,
     stop_after: Option<Duration>,
     cancel: &CancelToken,
     gauge: &Gauge,
-) -> Result<Output, Error> {
+) -> Result<Destination, Error> {
     let path = match &output {
-        Output::File { path, .. } if fifo::is_fifo(path) => path.clone(),
+        Destination::File { path, .. } if fifo::is_fifo(path) => path.clone(),
         _ => return Ok(output),
     };
     gauge.set_waits_for_reader(true);
@@ -340,11 +340,11 @@ async fn with_reader(
         }
     };
     gauge.set_waits_for_reader(false);
-    let Some(opened) = opened else { return Ok(Output::Nothing) };
+    let Some(opened) = opened else { return Ok(Destination::Nothing) };
     // A thread writes to it, which may wait.
     let file = opened.and_then(|sender| sender.into_blocking_fd()).map(File::from);
     let file = file.map_err(|error| Error::usage(format!("cannot open `{}`", path.display())).because(error))?;
-    Ok(Output::Stream { file, name: path })
+    Ok(Destination::Stream { file, name: path })
 }
 
 /// Says that some rows went out in a way that could be repeated, and would have gone out in another.

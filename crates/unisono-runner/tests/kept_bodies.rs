@@ -4,7 +4,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 use unisono_core::CancelToken;
 use unisono_runner::{
-    Defaults, FetchPlan, FetchStyle, Frame, Gauge, Input, Monitor, Open, Output, Settings, Template, fetch,
+    Defaults, Destination, FetchPlan, FetchStyle, Frame, Gauge, Input, Monitor, Open, Settings, Template, fetch,
     http_client::ClientOptions,
 };
 use unisono_testkit::{Server, answer};
@@ -23,7 +23,7 @@ async fn lines(bodies: &'static [&'static [u8]]) -> Vec<Value> {
         frame: Frame {
             rows: Box::new(Input::arguments(makers).start().unwrap()),
             settings: Settings::default(),
-            output: Output::File { path: path.clone(), open: Open::default() },
+            output: Destination::File { path: path.clone(), open: Open::default() },
             outlet: None,
             style: FetchStyle::default(),
             keep_order: true,

@@ -14,8 +14,8 @@ use proptest::prelude::*;
 use tokio::sync::mpsc::Receiver;
 use unisono_core::{CancelToken, OutcomeKind};
 use unisono_runner::{
-    DigestResult, FileCall, Frame, Gauge, Manifests, Monitor, Output, Outputs, Report, RowBatch, RowOutcome, SumPlan,
-    VerifyOptions,
+    Destination, DigestResult, FileCall, Frame, Gauge, Manifests, Monitor, Outputs, Report, RowBatch, RowOutcome,
+    SumPlan, VerifyOptions,
     file_tools::{
         FilesOptions, WalkOptions,
         manifest::{Layout, push_entry},
@@ -29,7 +29,7 @@ fn run(rows: Receiver<RowBatch<FileCall>>, mut told: impl FnMut(&RowOutcome<Dige
     let frame = Frame {
         rows: Box::new(rows),
         settings: sum_settings(),
-        output: Output::Nothing,
+        output: Destination::Nothing,
         outlet: None,
         style: (),
         keep_order: true,

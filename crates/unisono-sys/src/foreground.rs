@@ -21,7 +21,7 @@ use crate::start::{block_all, set_mask};
 
 /// The terminal that controls this process.
 #[derive(Debug)]
-pub struct Terminal {
+pub struct ControllingTerminal {
     descriptor: OwnedFd,
     group: Pid,
     attributes: Termios,
@@ -38,7 +38,7 @@ pub fn stopped_by(pid: Pid) -> Option<i32> {
     waitid(WaitId::Pid(pid), options).ok()??.stopping_signal()
 }
 
-impl Terminal {
+impl ControllingTerminal {
     /// Opens the terminal in whose foreground this process is.
     ///
     /// # Errors
@@ -92,7 +92,7 @@ impl Terminal {
     }
 }
 
-impl AsFd for Terminal {
+impl AsFd for ControllingTerminal {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }

@@ -13,10 +13,10 @@ use std::{env, io, os::unix::ffi::OsStrExt, sync::Arc};
 use tokio::sync::mpsc;
 use unisono_core::CancelReason;
 use unisono_runner::{
-    EachCall, EachMaker, EachPlan, EachStyle, Feed, Frame, Identity, Input, OnStopped, Open, Output, Recipe, RowBatch,
-    Worst,
+    Destination, EachCall, EachMaker, EachPlan, EachStyle, Feed, Frame, Identity, Input, OnStopped, Open, Recipe,
+    RowBatch, Worst,
     commands::{
-        Terminal as Lent,
+        ControllingTerminal,
         guard::{self, Gate, WATCHER, Watcher},
     },
     push_word,
@@ -51,7 +51,7 @@ pub fn run(mut args: EachArgs) -> Result<u8, Failure> {
     }
     let gate = Gate::default();
     let terminal_lent = (args.tty && !args.dry_run)
-        .then(Lent::open)
+        .then(ControllingTerminal::open)
         .transpose()
         .map_err(|error| Failure::usage(format!("--tty needs a terminal, and to be in its foreground: {error}")))?;
     let watcher = if args.dry_run { None } else { watcher(&gate)? };
@@ -116,11 +116,11 @@ fn work(
     total: Option<u64>,
     terminal: &Terminal,
     (gate, watcher): (Gate, Watcher),
-    lent: Option<Lent>,
+    lent: Option<ControllingTerminal>,
 ) -> Result<u8, Failure> {
     let output = match args.output.out {
         Some(_) => args.output.output(Open { identity: Identity::Content, ..Open::default() })?,
-        None => Output::Nothing,
+        None => Destination::Nothing,
     };
     let settings = args.settings()?;
     let (printer, outlet) = Printer::new(args.printing(), settings.limits.limit.get());

@@ -5,7 +5,8 @@ use std::{path::Path, sync::Arc};
 use tokio::sync::mpsc;
 use unisono_core::{Limits, RetryPolicy, Span};
 use unisono_runner::{
-    FileCall, Identity, ManifestOut, Manifests, Named, Open, Output, Outputs, RowBatch, Settings, VerifyOptions, Way,
+    Destination, FileCall, Identity, ManifestOut, Manifests, Named, Open, Outputs, RowBatch, Settings, VerifyOptions,
+    Way,
     file_tools::{Hidden, WalkOptions, manifest::Layout},
     hash::{Algorithm, Kernel},
     refuse_same, resolved, results_of, sum_settings, tree_rows, verify_rows, way_to_write,
@@ -132,11 +133,11 @@ impl SumArgs {
     }
 
     /// Where results are kept, and the manifest that is made of them.
-    pub fn outputs(&self, way: Option<Way>) -> Result<(Output, Option<ManifestOut>), Failure> {
+    pub fn outputs(&self, way: Option<Way>) -> Result<(Destination, Option<ManifestOut>), Failure> {
         let open = Open { identity: Identity::Content, ..Open::default() };
         match (&self.output.out, way) {
             // Its lines are written as they come, and nothing is kept beside it.
-            (Some(_), Some(Way::Stream)) => Ok((Output::Nothing, None)),
+            (Some(_), Some(Way::Stream)) => Ok((Destination::Nothing, None)),
             (Some(path), Some(Way::Replaced)) => {
                 let fail = |error| Failure::usage(format!("cannot write `{}`: {error}", path.display()));
                 // Beside what a link leads to, so that there is one list of what has been done, whatever its name.
@@ -148,7 +149,7 @@ impl SumArgs {
             }
             (Some(path), None) => Ok((self.output.output_to(path, open), None)),
             (None, _) if self.listing.format == ListingFormat::Jsonl => Ok((self.output.output(open)?, None)),
-            (None, _) => Ok((Output::Nothing, None)),
+            (None, _) => Ok((Destination::Nothing, None)),
         }
     }
 }

@@ -20,8 +20,8 @@ use pyo3::{
 };
 use unisono_core::{ErrorKind, Limits, Rate, RetryPolicy, Times};
 use unisono_runner::{
-    CallEnd, CallResult, FunctionCall, FunctionPlan, Identity, Invocation, Returned, Row, RowOrigin, RowOutcome,
-    Settings, Task, WorkNotifier, WorkQueue, function_calls, function_settings, functions as run_functions,
+    BlockingTask, CallEnd, CallResult, FunctionCall, FunctionPlan, Identity, Invocation, Returned, Row, RowOrigin,
+    RowOutcome, Settings, WorkNotifier, WorkQueue, function_calls, function_settings, functions as run_functions,
 };
 
 use crate::{
@@ -156,7 +156,7 @@ pub struct CallQueue {
 }
 
 /// Calls that were taken and are not given back, by number: the queue gives the lowest that are free.
-type Begun = Vec<Option<Task<Invocation, CallResult<Object>>>>;
+type Begun = Vec<Option<BlockingTask<Invocation, CallResult<Object>>>>;
 
 /// How a call ended: its number, how, whether another attempt is worth it, what went wrong, what it answered or raised,
 /// and its answer as JSON.
@@ -192,7 +192,7 @@ impl CallQueue {
         // After the pieces, so that none is stopped before it is known.
         let stops = self.queue.take_stopped();
         let mut tasks = self.lock();
-        let begin = |task: Task<Invocation, CallResult<Object>>| {
+        let begin = |task: BlockingTask<Invocation, CallResult<Object>>| {
             let (number, line) = (task.number(), task.work.line);
             if tasks.len() <= number {
                 tasks.resize_with(number + 1, || None);

@@ -10,7 +10,7 @@ use std::{
 
 use pyo3::{prelude::*, types::PyBytes};
 use unisono_http::RemoteResult;
-use unisono_runner::{Carrier, RemoteSender, Task, WorkNotifier, remote_requests};
+use unisono_runner::{BlockingTask, Carrier, RemoteSender, WorkNotifier, remote_requests};
 
 use crate::{forks::HomeProcess, notifier::EndingNotifier};
 
@@ -18,7 +18,7 @@ use crate::{forks::HomeProcess, notifier::EndingNotifier};
 #[pyclass(frozen, module = "unisono._native")]
 pub struct RemoteRequests {
     carrier: Carrier,
-    tasks: Mutex<HashMap<usize, Task<Vec<u8>, RemoteResult>>>,
+    tasks: Mutex<HashMap<usize, BlockingTask<Vec<u8>, RemoteResult>>>,
     notifier: EndingNotifier,
     /// Threads do not survive a fork.
     home: HomeProcess,
@@ -37,7 +37,7 @@ impl RemoteRequests {
         Ok((remote, Self { carrier, tasks: Mutex::default(), notifier, home: HomeProcess::new() }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<usize, Task<Vec<u8>, RemoteResult>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<usize, BlockingTask<Vec<u8>, RemoteResult>>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -70,7 +70,7 @@ impl RemoteRequests {
         // After the requests, so that none is stopped before it is known.
         let stops = self.carrier.queue.take_stopped();
         let mut tasks = self.lock();
-        let begin = |mut task: Task<Vec<u8>, RemoteResult>| {
+        let begin = |mut task: BlockingTask<Vec<u8>, RemoteResult>| {
             let (number, request) = (task.number(), std::mem::take(&mut task.work));
             tasks.insert(number, task);
             (number, PyBytes::new(py, &request))

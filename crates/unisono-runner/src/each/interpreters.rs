@@ -18,7 +18,7 @@ pub(crate) enum Reading {
 
 /// A program, by its names.
 #[derive(Debug)]
-pub(crate) struct Program {
+pub(crate) struct Interpreter {
     pub(crate) names: &'static [&'static str],
     pub(crate) takes: &'static [Takes],
     /// How it is given its program otherwise, such as by a file.
@@ -74,8 +74,8 @@ pub(crate) enum Reads {
 }
 
 const NONE: Options = short("");
-const PLAIN: Program =
-    Program { names: &[], takes: &[], otherwise: NONE, valued: NONE, options_first: false, reads: Reads::Data };
+const PLAIN: Interpreter =
+    Interpreter { names: &[], takes: &[], otherwise: NONE, valued: NONE, options_first: false, reads: Reads::Data };
 
 const fn short(short: &'static str) -> Options {
     Options { short, long: &[] }
@@ -93,24 +93,24 @@ const fn line(short: &'static str, long: &'static [&'static str]) -> Takes {
     Takes::Value(options(short, long), Reading::Line)
 }
 
-const fn language(names: &'static [&'static str], takes: &'static [Takes], valued: Options) -> Program {
-    Program { names, takes, valued, options_first: true, reads: Reads::Program, ..PLAIN }
+const fn language(names: &'static [&'static str], takes: &'static [Takes], valued: Options) -> Interpreter {
+    Interpreter { names, takes, valued, options_first: true, reads: Reads::Program, ..PLAIN }
 }
 
-const fn client(names: &'static [&'static str], takes: &'static [Takes], valued: Options) -> Program {
-    Program { names, takes, valued, otherwise: options("f", &["file"]), reads: Reads::Program, ..PLAIN }
+const fn client(names: &'static [&'static str], takes: &'static [Takes], valued: Options) -> Interpreter {
+    Interpreter { names, takes, valued, otherwise: options("f", &["file"]), reads: Reads::Program, ..PLAIN }
 }
 
-const fn plain(names: &'static [&'static str], takes: &'static [Takes]) -> Program {
-    Program { names, takes, ..PLAIN }
+const fn plain(names: &'static [&'static str], takes: &'static [Takes]) -> Interpreter {
+    Interpreter { names, takes, ..PLAIN }
 }
 
-const fn commands(names: &'static [&'static str], takes: &'static [Takes]) -> Program {
-    Program { names, takes, reads: Reads::Commands, ..PLAIN }
+const fn commands(names: &'static [&'static str], takes: &'static [Takes]) -> Interpreter {
+    Interpreter { names, takes, reads: Reads::Commands, ..PLAIN }
 }
 
 /// By the name of their file; versions (`python3.12`) are taken off before.
-pub(crate) const PROGRAMS: &[Program] = &[
+pub(crate) const INTERPRETERS: &[Interpreter] = &[
     // Shells.
     language(
         &[
@@ -124,7 +124,7 @@ pub(crate) const PROGRAMS: &[Program] = &[
     // Operands of these are evaluated as arithmetic, which may run commands (bash, "Conditional Expressions").
     plain(&["[[", "[", "test"], &[Takes::BuiltinWith(&["-v", "-R", "-eq", "-ne", "-lt", "-le", "-gt", "-ge"])]),
     // Languages.
-    Program {
+    Interpreter {
         otherwise: short("m"),
         ..language(&["python", "pypy", "ipython"], &[code("c", &[])], options("WXQ", &["check-hash-based-pycs"]))
     },
@@ -136,7 +136,7 @@ pub(crate) const PROGRAMS: &[Program] = &[
         options("rC", &["require", "import", "loader"]),
     ),
     plain(&["deno"], &[Takes::JoinedBehind("eval")]),
-    Program {
+    Interpreter {
         otherwise: short("fF"),
         ..language(&["php"], &[code("rBRE", &["run", "process-code", "process-begin", "process-end"])], short("dcztS"))
     },
@@ -152,7 +152,7 @@ pub(crate) const PROGRAMS: &[Program] = &[
     language(&["expect"], &[code("c", &[])], NONE),
     language(&["bpftrace"], &[code("e", &[])], NONE),
     plain(&["pwsh", "powershell"], &[code("cC", &["Command", "command", "EncodedCommand"])]),
-    Program {
+    Interpreter {
         otherwise: options("f", &["file"]),
         reads: Reads::Data,
         ..language(
@@ -161,7 +161,7 @@ pub(crate) const PROGRAMS: &[Program] = &[
             options("vFli", &["assign", "field-separator", "load", "include"]),
         )
     },
-    Program {
+    Interpreter {
         otherwise: options("f", &["file"]),
         ..plain(&["sed", "gsed"], &[code("e", &["expression"]), Takes::Operand(0)])
     },
@@ -188,7 +188,10 @@ pub(crate) const PROGRAMS: &[Program] = &[
     plain(&["su", "runuser"], &[code("c", &["command", "session-command"])]),
     plain(&["script", "flock", "sg"], &[code("c", &["command"])]),
     plain(&["env"], &[code("S", &["split-string"])]),
-    Program { options_first: true, ..plain(&["ssh", "autossh", "rsh", "slogin", "dbclient", "plink"], &[Takes::Host]) },
+    Interpreter {
+        options_first: true,
+        ..plain(&["ssh", "autossh", "rsh", "slogin", "dbclient", "plink"], &[Takes::Host])
+    },
     plain(&["watch", "tmux", "screen", "pdsh", "hyperfine"], &[Takes::Joined]),
     commands(&["parallel"], &[Takes::Joined]),
     plain(
@@ -207,9 +210,9 @@ pub(crate) const PROGRAMS: &[Program] = &[
         )],
     ),
     plain(&["rsync"], &[line("e", &["rsh", "rsync-path"])]),
-    Program { options_first: true, ..plain(&["git"], &[line("c", &["config-env"])]) },
+    Interpreter { options_first: true, ..plain(&["git"], &[line("c", &["config-env"])]) },
     plain(&["git"], &[Takes::JoinedBehind("foreach"), line("", &["exec", "upload-pack", "receive-pack"])]),
-    Program {
+    Interpreter {
         otherwise: options("f", &["file", "makefile"]),
         ..plain(&["make", "gmake"], &[code("", &["eval"]), Takes::Variables])
     },

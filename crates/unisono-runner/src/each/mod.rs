@@ -52,7 +52,7 @@ pub async fn each(plan: EachPlan, cancel: CancelToken, monitor: Monitor, gauge: 
         run: format!("{:x}-{:016x}", std::process::id(), fastrand::u64(..)),
         grace: plan.kill_after,
         leave_running: plan.leave_running,
-        keep_watched: !matches!(frame.output, crate::Output::Nothing),
+        keep_watched: !matches!(frame.output, crate::Destination::Nothing),
         max_output: plan.max_output,
         spool: plan.spool,
         sole: plan.sole,

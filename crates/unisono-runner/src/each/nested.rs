@@ -10,8 +10,8 @@
 
 use super::{
     interpreters::{
-        CODE_VARIABLES, LINE_VARIABLES, ONLY_DATA, Options, PROGRAMS, Program, REMOTE_COMMANDS, REMOTE_OPTIONS, Reads,
-        STANDARD_INPUT, Takes, WRAPPERS,
+        CODE_VARIABLES, INTERPRETERS, Interpreter, LINE_VARIABLES, ONLY_DATA, Options, REMOTE_COMMANDS, REMOTE_OPTIONS,
+        Reads, STANDARD_INPUT, Takes, WRAPPERS,
     },
     script::{PLACE, Script, ScriptWord},
 };
@@ -187,13 +187,14 @@ fn reader(argv: &[Seen<'_>], depth: u32) -> Option<Reader> {
             })
             .or_else(|| {
                 // Those that take code by no word at all.
-                let program = PROGRAMS.iter().find(|program| program.takes.is_empty() && is_called(name, program))?;
+                let program =
+                    INTERPRETERS.iter().find(|program| program.takes.is_empty() && is_called(name, program))?;
                 reads_program(program, argv, at).then(|| direct(at))?
             })
     })
 }
 
-fn reads_program(program: &Program, argv: &[Seen<'_>], at: usize) -> bool {
+fn reads_program(program: &Interpreter, argv: &[Seen<'_>], at: usize) -> bool {
     let given = |options| values(argv, at, options, program);
     let otherwise = given(program.otherwise);
     if otherwise.iter().any(|value| {
@@ -290,12 +291,12 @@ fn starts(argv: &[Seen<'_>]) -> std::ops::Range<usize> {
 }
 
 /// What the program at this word takes, whose name may be one that only a shell knows (`"$SHELL"`).
-fn taken<'a>(argv: &'a [Seen<'_>], at: usize) -> impl Iterator<Item = (&'static Program, Takes)> + 'a {
+fn taken<'a>(argv: &'a [Seen<'_>], at: usize) -> impl Iterator<Item = (&'static Interpreter, Takes)> + 'a {
     let name = base(argv[at].text);
     let is_head = is_head(argv, at);
     // Anything that is computed may be a shell.
     let is_unknown = argv[at].is_computed && is_head;
-    PROGRAMS
+    INTERPRETERS
         .iter()
         .filter(move |program| is_called(name, program) || (is_unknown && program.names.contains(&"sh")))
         .flat_map(|program| program.takes.iter().map(move |takes| (program, *takes)))
@@ -314,7 +315,7 @@ fn is_head(argv: &[Seen<'_>], at: usize) -> bool {
 }
 
 /// The words that are read as code, of the program that stands at `at`.
-fn places(program: &Program, takes: Takes, argv: &[Seen<'_>], at: usize) -> Vec<(usize, Reading)> {
+fn places(program: &Interpreter, takes: Takes, argv: &[Seen<'_>], at: usize) -> Vec<(usize, Reading)> {
     let behind = at + 1..argv.len();
     match takes {
         Takes::Script => shell_script(argv, at).into_iter().map(|word| (word, Reading::Code)).collect(),
@@ -353,14 +354,14 @@ struct Value {
 }
 
 /// The values of these options of the program at `at`.
-fn values(argv: &[Seen<'_>], at: usize, wanted: Options, program: &Program) -> Vec<Value> {
+fn values(argv: &[Seen<'_>], at: usize, wanted: Options, program: &Interpreter) -> Vec<Value> {
     let mut found = Vec::new();
     walk(argv, at, wanted, program, &mut |value| found.push(value), &mut |_| {});
     found
 }
 
 /// The operand with this number, from 0.
-fn operand(argv: &[Seen<'_>], at: usize, program: &Program, number: usize) -> Option<usize> {
+fn operand(argv: &[Seen<'_>], at: usize, program: &Interpreter, number: usize) -> Option<usize> {
     let mut operands = Vec::new();
     walk(argv, at, Options { short: "", long: &[] }, program, &mut |_| {}, &mut |word| operands.push(word));
     operands.get(number).copied()
@@ -371,7 +372,7 @@ fn walk(
     argv: &[Seen<'_>],
     at: usize,
     wanted: Options,
-    program: &Program,
+    program: &Interpreter,
     value: &mut dyn FnMut(Value),
     operand: &mut dyn FnMut(usize),
 ) {
@@ -505,7 +506,7 @@ fn base(path: &[u8]) -> &[u8] {
 }
 
 /// Whether a program has this name, perhaps with a version: `python3.12`, `lua5.4`.
-fn is_called(name: &[u8], program: &Program) -> bool {
+fn is_called(name: &[u8], program: &Interpreter) -> bool {
     let is_version = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'.' | b'-');
     let end = name.iter().rposition(|byte| !is_version(byte)).map_or(0, |at| at + 1);
     is_one_of(name, program.names) || is_one_of(&name[..end], program.names)

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use unisono_batch::Settings;
-use unisono_commands::{Pressure, Terminal, guard::Gate};
+use unisono_commands::{ControllingTerminal, Pressure, guard::Gate};
 use unisono_core::{Limits, RetryPolicy, Times};
 
 use super::{EachCall, OnStopped, Tagged, Worst};
@@ -38,7 +38,7 @@ pub struct EachPlan {
     /// What every command passes when it is started.
     pub gate: Gate,
     /// Lent to each command; then the limit must be 1.
-    pub terminal: Option<Arc<Terminal>>,
+    pub terminal: Option<Arc<ControllingTerminal>>,
     /// Told of a command that was stopped since it has asked the terminal.
     pub on_stopped: Option<OnStopped>,
     /// Told of each exit status.

@@ -40,7 +40,7 @@ use crate::row::LineNumber;
 
 pub(crate) use earlier::{Earlier, SavedBefore};
 use log::Log;
-use names::{Folders, Found, Resolved};
+use names::{Existing, Folders, Resolved};
 pub(crate) use part::Part;
 pub(crate) use paths::with_suffix;
 pub(crate) use target::{Filled, SavedFile, Target};
@@ -179,7 +179,7 @@ impl Saves {
         for name in names {
             let resolved = self.folders.resolve(name)?;
             let shown = name.display();
-            if matches!(resolved.found, Found::Stream { .. }) {
+            if matches!(resolved.found, Existing::Stream { .. }) {
                 // What came before is not lost by what comes after, so it may be many rows'.
                 targets.push(self.target(name.clone(), resolved, row, false));
                 continue;
@@ -201,7 +201,7 @@ impl Saves {
                 ));
             }
             let is_ours = earlier.is_some() || self.is_marked(&resolved, row);
-            if let Found::File(_) = resolved.found
+            if let Existing::File(_) = resolved.found
                 && !is_ours
                 && !self.shared.overwrite
             {
@@ -252,8 +252,8 @@ impl Saves {
 
     fn target(&self, name: PathBuf, resolved: Resolved, row: Claimant<'_>, is_ours: bool) -> Target {
         let kind = match resolved.found {
-            Found::Stream { is_pipe } => TargetKind::Stream { is_pipe },
-            Found::Nothing | Found::File(_) => {
+            Existing::Stream { is_pipe } => TargetKind::Stream { is_pipe },
+            Existing::Nothing | Existing::File(_) => {
                 TargetKind::File { is_precious: row.is_precious && self.shared.log.is_some() }
             }
         };
@@ -268,13 +268,13 @@ impl Saves {
     }
 
     fn is_marked(&self, resolved: &Resolved, row: Claimant<'_>) -> bool {
-        let Found::File(file) = &resolved.found else { return false };
+        let Existing::File(file) = &resolved.found else { return false };
         !self.marks.is_empty() && self.marks.contains(&file.mark(resolved.key, row.fingerprint))
     }
 
     /// How long the file at a name is, if this row has put it there and no other has it.
     fn own_length(&self, resolved: &Resolved, row: Claimant<'_>) -> Option<u64> {
-        let Found::File(file) = &resolved.found else { return None };
+        let Existing::File(file) = &resolved.found else { return None };
         let is_taken = resolved.keys().any(|key| self.taken.contains_key(&key));
         let earlier = resolved.keys().find_map(|key| self.earlier.get(&key)).map(|saved| self.is_same(saved, row));
         (!is_taken && earlier.unwrap_or_else(|| self.is_marked(resolved, row))).then_some(file.length)
@@ -289,7 +289,7 @@ impl Saves {
     /// No row's, whatever it is called.
     fn reserve(&mut self, path: &Path, what: &'static str) {
         let Ok(resolved) = self.folders.resolve(path) else { return };
-        if matches!(resolved.found, Found::Stream { .. }) {
+        if matches!(resolved.found, Existing::Stream { .. }) {
             return;
         }
         let owner = Rc::new(Owner::Run(what));
@@ -303,7 +303,8 @@ impl Saves {
         for line in &earlier.saved {
             for (_, name) in &line.names {
                 let Ok(resolved) = self.folders.resolve(name) else { continue };
-                if let (Fate::RunsAgain, Found::File(file), Some(log)) = (line.fate, &resolved.found, &self.shared.log)
+                if let (Fate::RunsAgain, Existing::File(file), Some(log)) =
+                    (line.fate, &resolved.found, &self.shared.log)
                 {
                     // The row may get a line that does not say so, and the run be killed after that.
                     let mark = file.mark(resolved.key, line.fingerprint);

@@ -32,12 +32,12 @@ pub(super) struct Resolved {
     by_folder: Option<u64>,
     /// The folders on the way to it that were not there when it was first asked for, by their keys.
     pub(super) missing: Rc<[u64]>,
-    pub(super) found: Found,
+    pub(super) found: Existing,
 }
 
 /// What stands at a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum Existing {
     Nothing,
     File(Seen),
     /// A pipe or a device: written to, never replaced.
@@ -115,7 +115,7 @@ impl Folders {
             let folder = self.folder(at.parent().unwrap_or(Path::new("")))?;
             let path = folder.path.join(file);
             let found = match std::fs::symlink_metadata(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Found::Nothing,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Existing::Nothing,
                 Err(error) => return Err(bad(&format!("cannot be looked at: {error}"))),
                 Ok(metadata) if metadata.is_symlink() => {
                     let link = std::fs::read_link(&path).map_err(|error| bad(&format!("cannot be read: {error}")))?;
@@ -124,7 +124,7 @@ impl Folders {
                 }
                 Ok(metadata) => found(&metadata).map_err(bad)?,
             };
-            if let (Some(why), false) = (&folder.trouble, matches!(found, Found::Stream { .. })) {
+            if let (Some(why), false) = (&folder.trouble, matches!(found, Existing::Stream { .. })) {
                 return Err(bad(why));
             }
             let key = hash(&[path.as_os_str()], &[]);
@@ -188,12 +188,12 @@ impl Folder {
     }
 }
 
-fn found(metadata: &Metadata) -> Result<Found, &'static str> {
+fn found(metadata: &Metadata) -> Result<Existing, &'static str> {
     let kind = metadata.file_type();
     match () {
-        () if kind.is_file() => Ok(Found::File(Seen::new(metadata))),
-        () if kind.is_fifo() => Ok(Found::Stream { is_pipe: true }),
-        () if kind.is_char_device() => Ok(Found::Stream { is_pipe: false }),
+        () if kind.is_file() => Ok(Existing::File(Seen::new(metadata))),
+        () if kind.is_fifo() => Ok(Existing::Stream { is_pipe: true }),
+        () if kind.is_char_device() => Ok(Existing::Stream { is_pipe: false }),
         () if kind.is_dir() => Err("is a folder"),
         () if kind.is_block_device() => Err("is a disk, which is not written to (use its file system)"),
         () => Err("is a socket, which cannot be written to like a file"),

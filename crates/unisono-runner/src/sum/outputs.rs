@@ -13,10 +13,10 @@ use std::{
 
 /// Files that a run writes.
 #[derive(Debug, Clone, Default)]
-pub struct Outputs(Vec<Output>);
+pub struct Outputs(Vec<OutputFile>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Output {
+struct OutputFile {
     folder: PathBuf,
     name: OsString,
     /// There are files beside it that begin with its name.
@@ -48,7 +48,7 @@ impl Outputs {
         let Some(path) = resolved(path).ok().filter(|path| path.file_name().is_some()) else { return };
         let Ok(folder) = folder_of(&path) else { return };
         let name = path.file_name().unwrap_or_default().to_owned();
-        self.0.push(Output { folder, name, is_results });
+        self.0.push(OutputFile { folder, name, is_results });
     }
 
     pub(super) fn has(&self, path: &Path) -> bool {
@@ -62,7 +62,7 @@ impl Outputs {
     }
 }
 
-impl Output {
+impl OutputFile {
     fn is_called(&self, name: &OsStr) -> bool {
         let Some(rest) = name.as_encoded_bytes().strip_prefix(self.name.as_encoded_bytes()) else { return false };
         rest.is_empty() || self.is_results && BESIDE_RESULTS.contains(&rest)

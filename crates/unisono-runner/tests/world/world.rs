@@ -26,8 +26,8 @@ use tempfile::TempDir;
 use unisono_core::{Backoff, CancelReason, CancelToken, Limits, OutcomeKind, RetryPolicy, Times};
 use unisono_journal::{Identity, Mode, Open};
 use unisono_runner::{
-    Error, Feed, Frame, Gauge, Monitor, Outlet, Output, Report, Row, RowBatch, RowIndex, RowOrigin, Settings, Taken,
-    Taker, outlet,
+    Destination, Error, Feed, Frame, Gauge, Monitor, Outlet, Report, Row, RowBatch, RowIndex, RowOrigin, Settings,
+    Taken, Taker, outlet,
     testing::{Extras, Pages, run},
 };
 
@@ -310,7 +310,7 @@ impl World {
                 retry,
                 ordered_by_key: false,
             },
-            output: Output::File { path: self.path(), open },
+            output: Destination::File { path: self.path(), open },
             outlet,
             style: (),
             keep_order: how.keep_order,
