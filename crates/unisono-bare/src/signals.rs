@@ -2,8 +2,8 @@
 //!
 //! A program that supervises others holds back every signal from its first instruction and takes them one by one with
 //! [`HeldSignals::next`]. So there are no handlers, nothing runs in the middle of something else, and a signal that
-//! comes early waits. What the kernel does not let anyone hold (KILL, STOP), and the two that the C library keeps for
-//! itself (32 and 33), is out of reach; a fault of the program's own (a bad address) ends it even when held.
+//! comes early waits. What cannot be held (KILL, STOP), and the two that the C library keeps for itself (32 and 33), is
+//! out of reach; a fault of the program's own (a bad address) ends it even when held.
 //!
 //! Values that travel with real-time signals are not read: a group cannot be sent one.
 

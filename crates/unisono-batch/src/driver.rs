@@ -702,9 +702,9 @@ const MOST_PULLED: usize = 256;
 const PUBLISH_EVERY: Duration = Duration::from_millis(100);
 /// As many as tokio takes from the kernel at once.
 const EVENTS_A_TURN: u32 = 1024;
-/// Beyond these nobody is waited for who still has something to read: enough for what a socket's buffer holds.
+/// Beyond these no attempt is waited for that still has something to read: enough for what a socket's buffer holds.
 const MOST_TURNS: u32 = 64;
-/// While those who were late by no fault of theirs make up for it.
+/// While what was late by no fault of its own makes up for it.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Some thousands of rows.
 const MOST_PULLS: u32 = 16;

@@ -3,15 +3,15 @@
 //! `due` is its theoretical arrival time: each start moves it one interval on, and a start conforms when it is at most
 //! `burst - 1` intervals ahead of now. Intervals add up exactly: what is rounded up to a nanosecond is remembered.
 //!
-//! A timer is late, by a tick of its wheel or by what its thread did meanwhile. Whoever counts the next interval from
-//! the late start loses that time for good: a third of a rate of 500 per second. So a start that only waited for its
+//! A timer is late, by a tick of its wheel or by what its thread did meanwhile. An interval that is counted from the
+//! late start loses that time for good: a third of a rate of 500 per second. So a start that only waited for its
 //! time counts from when it was due, as far as its caller says ([`Gcra::start`]'s `dated`; I.371 calls the bound on
 //! that the tolerance), and what comes after it catches up.
 //!
 //! Catching up alone would let more start in a second than the rate says: a late one at its beginning, punctual ones to
 //! its end. So lateness is lent for a second at most: every half second, the schedule moves back by the most that any
 //! start was late in the half second before. Hence the two laws, in any window of the time `w`:
-//! - when `w` is a second or more, at most `burst + w / interval` start, as if nobody had ever been late;
+//! - when `w` is a second or more, at most `burst + w / interval` start, as if none had ever been late;
 //! - when it is shorter, at most `burst + (w + tolerance) / interval`.
 //!
 //! Both hold to the nanosecond: a start comes at a whole one, up to one after it was due.
@@ -107,7 +107,7 @@ impl Schedule {
         }
     }
 
-    /// Moves the schedule back, if it is not there yet; who was late against it is less so then.
+    /// Moves the schedule back, if it is not there yet; what was late against it is less so then.
     fn move_to(&mut self, due: Instant) {
         let by = due.saturating_duration_since(self.due);
         self.due += by;

@@ -30,9 +30,9 @@ pub(crate) struct Health {
     window: Option<Window>,
     /// News of overload since the last success.
     strikes: u32,
-    /// Attempts that reached somebody who hung up, since the last success.
+    /// Attempts that reached a peer which hung up, since the last success.
     doubts: u32,
-    /// Probes that found nobody, or holds that followed each other quickly: what the next pause grows with.
+    /// Probes that missed the peer, or holds that followed each other quickly: what the next pause grows with.
     misses: u32,
     /// When it was last found to be back.
     back: Option<Instant>,
@@ -42,14 +42,14 @@ pub(crate) struct Health {
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Held {
-    /// Since when nobody is there.
+    /// Since when the peer is away.
     pub(crate) since: Instant,
     pub(crate) next_probe: Instant,
     pub(crate) probe: Option<Ticket>,
     /// It was met last, and answered nothing.
     pub(crate) is_silent: bool,
-    /// Probes of this hold that found nobody.
-    found_nobody: u32,
+    /// Probes of this hold that missed the peer.
+    misses: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -79,7 +79,7 @@ pub(crate) enum Change {
     Held {
         since: Instant,
     },
-    /// A probe found nobody.
+    /// A probe missed the peer.
     StillAway,
     /// Nothing comes back, but that may be for what is asked for: others are to be tried.
     Doubted,
@@ -102,7 +102,7 @@ pub(crate) struct News {
     pub(crate) epoch: u32,
     pub(crate) started: Instant,
     pub(crate) peer: Peer,
-    /// Nothing of it reached anybody, so that it says nothing of the attempt; otherwise it may be the attempt's own
+    /// Nothing of it reached the peer, so that this says nothing of the attempt; otherwise it may be the attempt's own
     /// fault that the peer hung up.
     pub(crate) is_unmet: bool,
     /// Of its key, this one included.
@@ -162,7 +162,7 @@ impl Health {
     /// Takes in news. `pause` is asked how long the next probe waits, given a bound.
     pub(crate) fn hear(&mut self, news: &News, pause: impl FnOnce(Duration) -> Duration) -> Change {
         if news.peer.is_answer() {
-            // Who answers now is not silent, however long ago it was asked.
+            // A peer that answers now is not silent, however long ago it was asked.
             self.silence = None;
         }
         match &self.held {
@@ -198,7 +198,7 @@ impl Health {
         match news.peer {
             Peer::Away | Peer::Silent => {
                 self.misses = self.misses.saturating_add(1);
-                held.found_nobody = held.found_nobody.saturating_add(1);
+                held.misses = held.misses.saturating_add(1);
                 held.is_silent = news.peer == Peer::Silent;
                 held.next_probe = news.at + pause(bound(self.misses));
                 Change::StillAway
@@ -229,7 +229,7 @@ impl Health {
                 if !is_unmet && self.doubts < DOUBTS {
                     return Change::Nothing;
                 }
-                // Somebody who was there, and has only hung up, is looked for as if for the first time.
+                // A peer that was there, and has only hung up, is looked for as if for the first time.
                 self.hold(news, now, is_unmet, pause)
             }
             Peer::Overloaded => self.lower(news),
@@ -240,14 +240,14 @@ impl Health {
         &mut self,
         news: &News,
         since: Instant,
-        found_nobody: bool,
+        is_missed: bool,
         pause: impl FnOnce(Duration) -> Duration,
     ) -> Change {
         // Coming and going counts as being away: what is met in between is no reason to be tried more often.
-        self.misses = if self.back.is_some() && found_nobody { self.misses.saturating_add(1) } else { 0 };
+        self.misses = if self.back.is_some() && is_missed { self.misses.saturating_add(1) } else { 0 };
         let next_probe = news.at + pause(bound(self.misses));
         let is_silent = news.peer == Peer::Silent;
-        self.held = Some(Held { since, next_probe, probe: None, is_silent, found_nobody: 0 });
+        self.held = Some(Held { since, next_probe, probe: None, is_silent, misses: 0 });
         (self.window, self.silence) = (None, None);
         self.next_epoch(news.at);
         Change::Held { since }
@@ -314,7 +314,7 @@ impl Held {
     /// well: one may have asked for what it never answers.
     pub(crate) fn is_given_up(&self, now: Instant, host_away: Option<Duration>) -> bool {
         let is_over = host_away.is_some_and(|host_away| now >= self.since + host_away);
-        is_over && (!self.is_silent || self.found_nobody >= SILENT_PROBES)
+        is_over && (!self.is_silent || self.misses >= SILENT_PROBES)
     }
 }
 
@@ -326,7 +326,7 @@ impl Window {
     }
 }
 
-/// The upper end of the pause before a probe, after so many that found nobody.
+/// The upper end of the pause before a probe, after so many that missed the peer.
 fn bound(misses: u32) -> Duration {
     FIRST_PAUSE.saturating_mul(1 << misses.min(16)).min(MOST_PAUSE)
 }
@@ -336,8 +336,8 @@ fn bound(misses: u32) -> Duration {
 const SLOWEST: f64 = 12.0;
 /// Two in a row, with no success between them.
 const STRIKES: u32 = 2;
-/// Some requests make a server hang up each time. That this many come one after the other is a reason to look who is
-/// there.
+/// Some requests make a server hang up each time. That this many come one after the other is a reason to look whether
+/// it is there.
 const DOUBTS: u32 = 3;
 /// A slow peer leaves some in a row unanswered by chance. Where one at a time is asked, the time that a peer which is
 /// away is waited for is over before so many have been.
@@ -348,8 +348,8 @@ const FRESH: u32 = 4;
 const SILENT_PROBES: u32 = 2;
 /// A restart is most often over in less than a second.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// Five seconds after it is back at the latest a host is met again; a connection attempt in two or three bothers
-/// nobody.
+/// Five seconds after it is back at the latest a host is met again; a connection attempt in two or three seconds is no
+/// load.
 const MOST_PAUSE: Duration = Duration::from_secs(5);
 /// How long an idle key is remembered for the state of its peer alone.
 const REMEMBERED: Duration = Duration::from_secs(60);

@@ -2,8 +2,8 @@
 //!
 //! [`Machine`] is a pure state machine that decides what may start, when to stop and whether to try again.
 //! [`drive`] runs a [`Job`] under it on the ambient tokio runtime, from a [`Source`] into a [`Sink`].
-//! A [`Limiter`] has the limits alone, for callers who wait by themselves.
-//! [`Retries`] are the repeats alone, for callers who make their attempts by themselves.
+//! A [`Limiter`] has the limits alone, for callers that wait by themselves.
+//! [`Retries`] are the repeats alone, for callers that make their attempts by themselves.
 //! A [`channel::Channel`] is a queue without a batch, for threads and coroutines.
 //! A [`Monitor`] shows the numbers of a running batch, and changes its limits.
 

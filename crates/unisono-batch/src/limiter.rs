@@ -1,15 +1,15 @@
 //! Limits without a batch: callers that ask for a place, wait until they are admitted, and leave.
 //!
-//! A plain state machine: it blocks nobody and wakes nobody. Every call returns whom to wake; its owner does that after
-//! letting go of its lock.
+//! A plain state machine, which neither blocks nor wakes. Every call returns the callers to be woken; its owner does
+//! that after letting go of its lock.
 //!
-//! Rules: (1) what a caller is doing is one field, `Stage`: waiting, admitted, inside. Whoever gives up is taken out by
-//! `withdraw`, which looks at that field, so there is no moment at which a place belongs to nobody. (2) A place is
-//! given to one caller and is theirs from then on; when they withdraw before they have entered, it goes to the next
-//! one, with what it took of the rates if nobody was admitted since. (3) Those with the same key are admitted in the
-//! order in which they asked, and keys take turns; a key that is full keeps no other waiting.
+//! Rules: (1) what a caller is doing is one field, `Stage`: waiting, admitted, inside. One that gives up is taken out
+//! by `withdraw`, which looks at that field, so there is no moment at which a place has no owner. (2) A place is given
+//! to one caller and is its own from then on; when that withdraws before it has entered, the place goes to the next
+//! one, with what it took of the rates unless another was admitted since. (3) Callers with the same key are admitted in
+//! the order in which they asked, and keys take turns; a key that is full keeps no other waiting.
 //!
-//! No priorities, and no time of its own: whoever waits for time to pass is admitted by `admit`, at `until`.
+//! No priorities, and no time of its own: a caller that waits for time to pass is admitted by `admit`, at `until`.
 
 use std::{collections::HashMap, thread::ThreadId, time::Instant};
 
@@ -21,30 +21,30 @@ use crate::{
     ticket::Ticket,
 };
 
-/// One caller's wish to be inside, from asking to leaving.
+/// One caller's request to be inside, from asking to leaving.
 pub type Visit = Ticket;
 
-/// Bounds how many are inside at once and how often somebody enters. `W` is how a caller is woken.
+/// Bounds how many callers are inside at once, and how often one enters. `W` is how a caller is woken.
 #[derive(Debug)]
 pub struct Limiter<W> {
     machine: Machine,
     visits: HashMap<Visit, Stage<W>>,
-    /// By key, and none of a key that has nobody inside.
+    /// The visits of each key that has any inside.
     inside: HashMap<Box<str>, Vec<Visit>>,
     waiting: usize,
 }
 
 #[derive(Debug)]
 enum Stage<W> {
-    /// `None` until the caller has said how they are woken.
+    /// `None` until the caller has said how it is woken.
     Waiting(Option<W>),
-    /// They have a place, and have not heard of it.
+    /// It has a place, and has not entered.
     Admitted,
     /// The thread that has entered.
     Inside(ThreadId),
 }
 
-/// Those who have been admitted, and are to be woken.
+/// The callers that have been admitted, and are to be woken.
 pub type Admitted<W> = Vec<(Visit, W)>;
 
 impl<W> Limiter<W> {
@@ -55,7 +55,7 @@ impl<W> Limiter<W> {
         Self { machine: Machine::new(settings, 0), visits: HashMap::new(), inside: HashMap::new(), waiting: 0 }
     }
 
-    /// Somebody wants to go in. Whether they are admitted is what `enter` or `wait` says.
+    /// A caller wants to go in. Whether it is admitted is what `enter` or `wait` says.
     pub fn ask(&mut self, now: Instant, key: &str) -> (Visit, Admitted<W>) {
         let visit = self.machine.offer(now, key);
         self.visits.insert(visit, Stage::Waiting(None));
@@ -63,7 +63,7 @@ impl<W> Limiter<W> {
         (visit, self.admit(now))
     }
 
-    /// An admitted caller goes in; false when they have not been admitted, or have withdrawn.
+    /// An admitted caller goes in; false when it has not been admitted, or has withdrawn.
     pub fn enter(&mut self, visit: Visit, thread: ThreadId) -> bool {
         match self.visits.get_mut(&visit) {
             Some(stage @ Stage::Admitted) => {
@@ -79,8 +79,7 @@ impl<W> Limiter<W> {
         }
     }
 
-    /// How a caller that was not admitted is woken when they are; handed back when there is nothing to wait for any
-    /// more.
+    /// How a caller that was not admitted is woken when it is; handed back when there is nothing to wait for any more.
     pub fn wait(&mut self, visit: Visit, wake: W) -> Result<(), W> {
         match self.visits.get_mut(&visit) {
             Some(Stage::Waiting(how)) => {
@@ -91,7 +90,7 @@ impl<W> Limiter<W> {
         }
     }
 
-    /// A caller does not want to go in any more, or not to stay. Nothing happens when they have left already.
+    /// A caller does not want to go in any more, or not to stay. Nothing happens when it has left already.
     pub fn withdraw(&mut self, now: Instant, visit: Visit) -> (Option<W>, Admitted<W>) {
         let Some(stage) = self.visits.remove(&visit) else { return (None, Vec::new()) };
         let wake = match stage {
@@ -111,11 +110,11 @@ impl<W> Limiter<W> {
                 None
             }
         };
-        // What it takes to wake them may be code of somebody else's, so it is dropped by the owner of the lock.
+        // Dropping a waker may run foreign code, so the owner of the lock does that, after it has let go of it.
         (wake, self.admit(now))
     }
 
-    /// As `withdraw`, but only where a place was given that nobody has entered.
+    /// As `withdraw`, but only where a place was given and has not been entered.
     pub fn withdraw_admitted(&mut self, now: Instant, visit: Visit) -> Admitted<W> {
         match self.visits.get(&visit) {
             Some(Stage::Admitted) => self.withdraw(now, visit).1,
@@ -123,7 +122,7 @@ impl<W> Limiter<W> {
         }
     }
 
-    /// Somebody with this key leaves, if there is anybody: who has entered by this thread, where that is known.
+    /// A caller with this key leaves, if there is one inside: one that entered by this thread, where there is such.
     pub fn leave(&mut self, now: Instant, key: &str, thread: ThreadId) -> Option<Admitted<W>> {
         let visits = self.inside.get(key)?;
         let is_own = |visit: &&Visit| matches!(self.visits.get(visit), Some(Stage::Inside(by)) if *by == thread);
@@ -145,7 +144,7 @@ impl<W> Limiter<W> {
         admitted
     }
 
-    /// When time alone lets somebody in, if they wait for that.
+    /// When time alone lets a caller in, if one waits for that.
     pub fn until(&mut self, now: Instant) -> Option<Instant> {
         self.machine.wants(now).until
     }
@@ -171,12 +170,12 @@ impl<W> Limiter<W> {
         self.waiting
     }
 
-    /// How many keys somebody is inside with.
+    /// How many keys have a caller inside.
     pub fn keys_inside(&self) -> usize {
         self.inside.len()
     }
 
-    /// How those who wait are woken.
+    /// How the callers that wait are woken.
     pub fn wakes(&self) -> impl Iterator<Item = &W> {
         self.visits.values().filter_map(|stage| match stage {
             Stage::Waiting(wake) => wake.as_ref(),
@@ -184,13 +183,13 @@ impl<W> Limiter<W> {
         })
     }
 
-    /// Nobody is left but those who have entered by this thread: after a fork, all others are in the parent. Returns
-    /// what is to be dropped.
+    /// Forgets all callers but those that have entered by this thread: after a fork, all others are in the parent.
+    /// Returns what is to be dropped.
     pub fn keep_only(&mut self, now: Instant, thread: ThreadId) -> Vec<W> {
         let is_gone = |stage: &Stage<W>| !matches!(stage, Stage::Inside(by) if *by == thread);
         let gone: Vec<Visit> =
             self.visits.iter().filter(|(_, stage)| is_gone(stage)).map(|(visit, _)| *visit).collect();
-        // Those who wait are the first to go, so that no place goes to one of them.
+        // Those that wait are the first to go, so that no place that becomes free is given to one of them.
         let (waiting, others): (Vec<_>, Vec<_>) =
             gone.into_iter().partition(|visit| matches!(self.visits.get(visit), Some(Stage::Waiting(_))));
         waiting.into_iter().chain(others).filter_map(|visit| self.withdraw(now, visit).0).collect()

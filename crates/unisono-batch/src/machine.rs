@@ -1,5 +1,5 @@
 //! The engine as a pure state machine: told the time and what finished, it says what may start and until when to
-//! wait. No I/O, no clock, no runtime, no payloads; these live in whoever drives it, found by `Ticket::slot`.
+//! wait. No I/O, no clock, no runtime, no payloads; these live in its driver, found by `Ticket::slot`.
 //!
 //! An item is *queued* (first in, first out, per key), *running*, or *waiting* for its backoff outside the queue,
 //! where it holds no slot. It ends when it is *decided*, exactly once. Deciding and releasing are two events: work
@@ -132,7 +132,7 @@ impl Machine {
         }
     }
 
-    /// Takes in one item. Whoever offers more than [`Wants::pull`] gives up the bound on memory, nothing else.
+    /// Takes in one item. To offer more than [`Wants::pull`] gives up the bound on memory, nothing else.
     pub fn offer(&mut self, now: Instant, key: &str) -> Ticket {
         let key = self.keys.find_or_make(now, key, self.settings.retry.budget);
         let ticket = self.slots.occupy(key, State::Queued);
@@ -216,7 +216,8 @@ impl Machine {
             let awake = self.keys.next_wake().map(|at| at.max(open));
             let again = self.delayed.peek().map(|Reverse((at, _))| (*at).max(open));
             self.start_at = [ready, awake, again].into_iter().flatten().min();
-            // Where the limit of what is in flight interrupts those who catch up, they go on when it lets them.
+            // All that could catch up has. This is not reached where the limit of what is in flight interrupts that: it
+            // goes on when something has ended.
             self.late = Duration::ZERO;
             consider(self.start_at);
         }
@@ -482,7 +483,7 @@ impl Machine {
         if counted > policy.repeats {
             return Ruling::Decided;
         }
-        // Whoever waits for it is told so now, and this one looked for it itself.
+        // What waits for the peer is told so now, and this one has looked for it itself.
         if let Some(held) = self.keys.get(key).health.held().filter(|held| held.is_given_up(now, policy.host_away)) {
             return Ruling::Away { since: held.since, is_silent: held.is_silent };
         }
@@ -510,8 +511,8 @@ impl Machine {
         let asked = until.filter(|until| *until > now);
         let max_wait = self.settings.retry.max_wait;
         let own = match asked {
-            // Jitter only adds: everybody who was told the same time would come back at once. It does not make a wait
-            // too long that is allowed.
+            // Jitter only adds: all that were told the same time would come back at once. It does not make a wait too
+            // long that is allowed.
             Some(until) => {
                 let jittered = until + self.jitter((until - now) / 10).min(MOST_JITTER);
                 if until - now <= max_wait { jittered.min(now + max_wait) } else { jittered }
@@ -536,7 +537,7 @@ impl Machine {
             let wait = match asked {
                 _ if at > own => TooLong::new(now, at, Asker::Pause, bound),
                 Some(until) => TooLong::new(now, until, Asker::Answer, bound),
-                None => TooLong::new(now, at, Asker::Nobody, bound),
+                None => TooLong::new(now, at, Asker::Backoff, bound),
             };
             return Ruling::Refused(wait);
         }
@@ -716,8 +717,7 @@ impl Machine {
             if self.slots.is_in(ticket, State::Waiting) {
                 self.leave_state(ticket);
                 self.slots[ticket].state = State::Queued;
-                // Where a peer hangs up on whoever looks for it, it may be what this one asks for: others have their
-                // turn.
+                // Where a peer hangs up on its probe, that may be for what this one asks for: others have their turn.
                 let is_held = self.keys.get(self.slots[ticket].key).health.is_held();
                 let gives_way = is_held && !self.settings.ordered_by_key;
                 self.enqueue(now, ticket, if gives_way { End::Back } else { End::Front });
@@ -747,9 +747,9 @@ const SHARE: usize = LEAST_LOOK_AHEAD / 4;
 /// threads share an interpreter is late by less.
 const MOST_LATE: Duration = Duration::from_millis(20);
 /// How many items may wait for peers that are away before no more are taken in: as many rows as fit into some
-/// megabytes, so that hundreds of dead hosts keep nobody from the others.
+/// megabytes, so that hundreds of dead hosts keep no item of another waiting.
 const MOST_BEHIND: usize = 16 * LEAST_LOOK_AHEAD;
-/// Spreads those who were told the same time; more would waste the quota of a short pause.
+/// Spreads items that were told the same time; more would waste the quota of a short pause.
 const MOST_JITTER: Duration = Duration::from_millis(250);
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! How often a key may start after it was refused: the quota of a server that does not announce it.
 //!
 //! A server with a quota lets so many requests through, and refuses the rest until it is renewed: by a window that ends
-//! (fixed), by old requests that leave it (sliding), or bit by bit (token bucket, leaky bucket). Whoever comes back at
-//! full speed is refused again and again. What the server bears is seen from outside: in a *cycle*, from the first
+//! (fixed), by old requests that leave it (sliding), or bit by bit (token bucket, leaky bucket). A key that comes back
+//! at full speed is refused again and again. What the server bears is seen from outside: in a *cycle*, from the first
 //! request that it lets through after a refusal to the first one after the next refusal, it lets through what the quota
 //! allows in that time. The first cycle may be flattered by what was saved up, or by a window that was nearly over; the
 //! second is not. So the pace is what was let through in the last cycles, divided by the time that they took.
@@ -40,7 +40,7 @@ struct Engaged {
     /// The rate that lasted for a whole hold, until it is refused itself.
     held: f64,
     is_holding: bool,
-    /// The lowest rate that was refused lately; infinite when nobody knows.
+    /// The lowest rate that was refused lately; infinite where none was.
     refused: f64,
     /// By how much a rate falls that lasted and was refused.
     cut: f64,
@@ -277,9 +277,9 @@ impl Engaged {
 
 /// A request that finds the server refusing costs it little, and finding it late costs the rest of a window.
 const SHORTEST_GAP: Duration = Duration::from_millis(50);
-/// Of a server that refuses for hours, nobody waits for another hour.
+/// A server that has refused for hours is looked at again long before another one has passed.
 const LONGEST_GAP: Duration = Duration::from_secs(10);
-/// Whoever pauses for longer starts another burst.
+/// What starts after a longer pause is another burst.
 const IDLE: Duration = Duration::from_secs(2);
 /// What was let through long before a refusal says little about it.
 const REMEMBERED: Duration = Duration::from_secs(20);

@@ -1,7 +1,8 @@
 //! A wait that is longer than allowed, so that the item ends instead, as rate limited.
 //!
-//! It says who wants that wait and which bound forbids it: a server that asked for an hour, one that refused and said
-//! nothing, and a pause that another item brought about are three things, and each calls for something else to be done.
+//! It says what asks for that wait and which bound forbids it: a server that asked for an hour, one that refused and
+//! said nothing, and a pause that another item brought about are three things, and each calls for something else to be
+//! done.
 
 use std::{
     fmt,
@@ -17,13 +18,13 @@ pub struct TooLong {
     pub retry_at: Instant,
     /// How long that is from now, rounded to a second so that items of one pause say the same.
     pub wait: Duration,
-    /// Who wants it.
+    /// What asks for it.
     pub asker: Asker,
     /// What forbids it.
     pub bound: Bound,
 }
 
-/// Who wants an item to wait.
+/// What asks an item to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asker {
     /// The answer to the item's own attempt.
@@ -31,7 +32,7 @@ pub enum Asker {
     /// The pause of its key, which another item was told.
     Pause,
     /// The peer refused and named no time: it is a backoff of our own.
-    Nobody,
+    Backoff,
 }
 
 /// What forbids a wait.
@@ -58,7 +59,7 @@ impl fmt::Display for TooLong {
         match self.asker {
             Asker::Answer => write!(f, "asks to wait {wait}")?,
             Asker::Pause => write!(f, "is paused by an earlier answer for another {wait}")?,
-            Asker::Nobody => write!(f, "refuses and does not say for how long; the next attempt would be in {wait}")?,
+            Asker::Backoff => write!(f, "refuses and does not say for how long; the next attempt would be in {wait}")?,
         }
         match self.bound {
             Bound::MaxWait(most) => write!(f, ", longer than max_wait ({})", format_duration(most)),
@@ -83,7 +84,7 @@ mod tests {
             "is paused by an earlier answer for another 59m58s, longer than max_wait (1m)"
         );
         assert_eq!(
-            say(12.1, Asker::Nobody, deadline),
+            say(12.1, Asker::Backoff, deadline),
             "refuses and does not say for how long; the next attempt would be in 12s, and the item's deadline (15m) comes first"
         );
     }

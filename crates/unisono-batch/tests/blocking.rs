@@ -107,7 +107,7 @@ async fn hands_of_others_are_rung_for_pieces_and_for_stops_and_told_of_each_stop
     queue.give_back(&mut done);
     assert_eq!(beside(&pool, asked).await, Some(0));
     assert_eq!(beside(&pool, plain).await, Some(1));
-    // Its number is free again, and nobody asks the next one to stop.
+    // Its number is free again, and the next one is not asked to stop.
     let _next = pool.submit(3, Context::detached().hold());
     assert!(queue.take_stopped().is_empty());
 }

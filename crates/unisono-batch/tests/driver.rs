@@ -409,7 +409,7 @@ async fn stood(written: usize, bytes: usize, times: Times) -> Vec<(u32, OutcomeK
             let mut rest = bytes;
             while rest > 0 {
                 rest -= stream.read(&mut piece).await.unwrap();
-                // As readers of bodies do, so that nobody else waits.
+                // As readers of bodies do, so that no other attempt waits.
                 tokio::task::yield_now().await;
             }
             ok()

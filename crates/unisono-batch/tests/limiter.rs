@@ -48,9 +48,9 @@ struct World {
     limiter: Limiter<u64>,
     now: Instant,
     visits: Vec<(Visit, String)>,
-    /// Who waits with each key, in the order in which they asked.
+    /// The visits that wait with each key, in the order in which they asked.
     lines: HashMap<String, VecDeque<Visit>>,
-    /// Who has a place, and whether they have gone in.
+    /// The visits that have a place, and whether they have gone in.
     placed: HashMap<Visit, (String, bool)>,
     /// In the order in which they went in.
     entered: Vec<Visit>,
@@ -135,7 +135,7 @@ impl World {
         let inside = self.placed.iter().filter(|(_, (other, is_in))| *other == key && *is_in).count();
         let left = self.limiter.leave(self.now, &key, thread::current().id());
         assert_eq!(left.is_some(), inside > 0);
-        // Those inside are alike; who went in last is who leaves.
+        // Those inside are alike: the one that went in last leaves.
         let is_of_key = |visit: &&Visit| self.placed.get(visit).is_some_and(|(other, is_in)| *other == key && *is_in);
         let last = self.entered.iter().rev().find(is_of_key).copied();
         if let (Some(visit), Some(admitted)) = (last, left) {

@@ -27,7 +27,7 @@ struct Ended {
 /// A host as a server is one.
 struct Host {
     name: &'static str,
-    /// Nobody listens in these times, counted from the start.
+    /// It does not listen in these times, counted from the start.
     down: Vec<(Duration, Duration)>,
     /// It refuses everything in these times.
     busy: Vec<(Duration, Duration)>,

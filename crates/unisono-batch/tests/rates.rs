@@ -242,7 +242,7 @@ proptest! {
     }
 }
 
-/// What `with limiter:` in a loop does: the next one asks when the last one is through, and somebody sleeps until it
+/// What `with limiter:` in a loop does: the next one asks when the last one is through, and a thread sleeps until it
 /// may.
 #[test]
 fn one_caller_at_a_time_gets_98_percent_of_a_rate_and_never_more() {

@@ -147,7 +147,7 @@ fn a_pause_in_which_nothing_was_asked_is_no_silence() {
 }
 
 #[test]
-fn one_at_a_time_is_held_when_its_time_is_over_and_given_up_when_probes_have_found_nobody_either() {
+fn one_at_a_time_is_held_when_its_time_is_over_and_given_up_when_probes_have_missed_it_as_well() {
     // Each attempt takes a fifth of the time that the peer is waited for.
     let mut world = World::new(1, waiting(5), false);
     world.offer("a", 100);

@@ -32,7 +32,7 @@ pub(crate) fn kill_descendants() -> u32 {
     u32::try_from(killed.len()).unwrap_or(u32::MAX)
 }
 
-/// Stops all that descends from this process but one; returns whom, so that they can be told to go on.
+/// Stops all that descends from this process but one; returns what it has stopped, which can be told to go on.
 pub(crate) fn stop_descendants(but: Pid) -> HashSet<FoundProcess> {
     let mut stopped = HashSet::new();
     for _ in 0..ROUNDS {

@@ -101,7 +101,7 @@ pub fn watch(
     }
     // Blocked before the worker starts, so that none ends us in between and leaves it alone.
     let arrivals = Arrivals::of(&PASSED_ON.map(Signal::as_raw))?;
-    // By its name, for the user who looks at the list of processes; unless an upgrade has just taken it away.
+    // By its name, which the user sees in the list of processes; unless an upgrade has just taken it away.
     let this = Path::new("/proc/self/exe");
     let program = this.read_link().ok().filter(|program| program.exists()).unwrap_or_else(|| this.to_owned());
     let worker = Command::new(program).args(arguments).env(WATCHER, value).spawn()?;

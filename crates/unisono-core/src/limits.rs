@@ -18,13 +18,13 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Twenty in flight, ten per key: polite to an API that nobody asked yet.
+    /// Twenty in flight, ten per key: polite to an API that was not asked yet.
     pub const DEFAULT_LIMIT: NonZeroU32 = NonZeroU32::new(20).expect("20 is not zero");
     /// See [`Limits::DEFAULT_LIMIT`].
     pub const DEFAULT_PER_KEY: NonZeroU32 = NonZeroU32::new(10).expect("10 is not zero");
 
-    /// The defaults, or what was asked for: when only `limit` is given, it holds per key as well, since whoever
-    /// asks for 50 at once and names one host wants 50.
+    /// The defaults, or what was asked for: when only `limit` is given, it holds per key as well, since 50 at
+    /// once for one host are meant to be 50.
     pub fn new(limit: Option<NonZeroU32>, per_key: Option<NonZeroU32>) -> Self {
         Self {
             limit: limit.unwrap_or(Self::DEFAULT_LIMIT),

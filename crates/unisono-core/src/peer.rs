@@ -3,7 +3,7 @@
 //! A POST whose connection was reset is `ambiguous`, which is about the POST; that the host behind it goes away is
 //! about every other item that is for the same host. Both are told side by side, and neither follows from the other.
 
-/// News of whom an attempt was for: of the peer whose key it has, and of no other.
+/// News of the peer that an attempt was for: of the one whose key it has, and of no other.
 ///
 /// ```
 /// use unisono_core::Peer;

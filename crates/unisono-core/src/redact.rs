@@ -5,7 +5,7 @@
 //! information rather than what certainly is: a hidden path costs a look into the input, a shown password costs the
 //! password.
 //!
-//! It leaves out secrets that stand elsewhere, such as in the parameters of a query: nobody can tell which these are.
+//! It leaves out secrets that stand elsewhere, such as in the parameters of a query: it cannot tell which these are.
 
 use std::borrow::Cow;
 

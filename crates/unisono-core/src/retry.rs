@@ -18,13 +18,13 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Try once. The default for commands and Python functions: nobody wants a deployment three times.
+    /// Try once. The default for commands and Python functions: no deployment is to run three times.
     pub fn never() -> Self {
         Self { repeats: 0, ..Self::default() }
     }
 
-    /// The same, with so long a wait for hosts that are away (zero: none), where somebody says so. Where nobody does,
-    /// whoever wants each item tried once wants no waiting either.
+    /// The same, with so long a wait for hosts that are away (zero: none). `None` is the default: none where each item
+    /// is tried once.
     pub fn waiting(self, host_away: Option<Duration>) -> Self {
         let asked = host_away.unwrap_or(if self.repeats == 0 { Duration::ZERO } else { DEFAULT_HOST_AWAY });
         Self { host_away: Some(asked).filter(|away| !away.is_zero()), ..self }

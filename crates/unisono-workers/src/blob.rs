@@ -200,7 +200,7 @@ impl Drop for Loan {
         let is_abandoned = match self.since.since() {
             Since::Nothing => false,
             Since::Forked => true,
-            // What ends here is a copy; the slot is given back by whom it was lent to.
+            // What ends here is a copy; the slot is given back by the borrower.
             Since::InFork => return,
         };
         match &self.release {

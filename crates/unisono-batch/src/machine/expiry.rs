@@ -13,8 +13,8 @@ use crate::{
 impl Machine {
     /// The next thing that has to end because of the time or a stop.
     ///
-    /// Work under way is late when its time was over at `seen`: until then, all that had arrived was told to those who
-    /// wait for it. Without I/O, that is now.
+    /// Work under way is late when its time was over at `seen`: until then, all that had arrived was told to what waits
+    /// for it. Without I/O, that is now.
     pub fn expire(&mut self, now: Instant, seen: Instant) -> Option<Expired> {
         self.expire_stopped(seen)
             .or_else(|| self.expire_late(now, seen))
@@ -56,7 +56,7 @@ impl Machine {
         while let Some(ticket) = self.slots.first_item() {
             let Slot { state, item_by, .. } = self.slots[ticket];
             let running = state == State::Running;
-            // What is not under way has nobody whose answer may be here already.
+            // Only what is under way may have an answer that is here already.
             if item_by.is_none_or(|by| by > if running { seen } else { now }) {
                 break;
             }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl Machine {
-    /// Takes in what a running attempt tells of its peer; `is_unmet` says that nothing of it reached anybody.
+    /// Takes in what a running attempt tells of its peer; `is_unmet` says that nothing of it arrived there.
     pub(super) fn hear(&mut self, now: Instant, ticket: Ticket, peer: Peer, is_unmet: bool) {
         let Slot { key: index, epoch, started, .. } = self.slots[ticket];
         let started = started.unwrap_or(now);

@@ -1,11 +1,11 @@
 //! Turns of the reactor: what has arrived is never late.
 //!
 //! A timer says that a time has passed, not that nothing came before. When a thread stood for a while (a signal, a
-//! suspended machine, a long computation), timers and answers are both there when it goes on, and whoever looks at
+//! suspended machine, a long computation), timers and answers are both there when it goes on, and code that looks at
 //! the timers first declares late what lies in a socket. So the reactor is asked once more before anything is late.
 //!
 //! A runtime polls its reactor when it sees fit: a task that wakes itself may well be polled again before. [`Turn`] is
-//! certain, since tokio wakes who yields only after it has polled the reactor.
+//! certain, since tokio wakes a task that yields only after it has polled the reactor.
 
 use std::{
     pin::{Pin, pin},
@@ -32,16 +32,16 @@ struct Asked {
 }
 
 impl Turn {
-    /// Asks for a turn. Whoever waits for it is woken when it is over.
+    /// Asks for a turn. This waker is woken when it is over.
     pub fn ask(waker: &Waker) -> Self {
         let asked = Arc::new(Asked { is_over: AtomicBool::new(false), waker: Mutex::new(waker.clone()) });
         let deferred = Waker::from(asked.clone());
-        // What it wants is that the waker is put where tokio keeps those who yield.
+        // Polled for one effect: tokio puts the waker among those of the tasks that yield.
         let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&deferred));
         Self(asked)
     }
 
-    /// Whether it is over: all that had arrived before it was asked for has been told to whoever waits for it.
+    /// Whether it is over: all that had arrived before it was asked for has been told to what waits for it.
     pub fn is_over(&self) -> bool {
         self.0.is_over.load(Ordering::Acquire)
     }
@@ -60,7 +60,8 @@ impl Future for Turn {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         self.wake_instead(context.waker());
-        // After the waker is known: a turn that ended in between would wake nobody.
+        // Only once the waker is known: the other way round, a turn that ends in between wakes the one before it, and
+        // this future never.
         if self.is_over() { Poll::Ready(()) } else { Poll::Pending }
     }
 }
@@ -81,7 +82,7 @@ impl Wake for Asked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Late;
 
-/// How long those get who were late because the reactor stood: as long as it stood since then, and not too long.
+/// How much longer a future gets that was late because the reactor stood: as long as that, up to a second.
 pub fn grace(due: std::time::Instant, now: std::time::Instant) -> Duration {
     let stood = now.saturating_duration_since(due);
     if stood < STOOD { Duration::ZERO } else { stood.min(MOST_GRACE) }
@@ -110,8 +111,8 @@ pub async fn timeout_at<F: Future>(due: Instant, future: F) -> Result<F::Output,
     }
 }
 
-/// Waits until a time has passed and the reactor has had its turns since; when it stood, for some more time. Whoever
-/// polls this must first poll what may be late.
+/// Waits until a time has passed and the reactor has had its turns since; when it stood, for some more time. What
+/// may be late must be polled before this.
 pub async fn late(due: Instant) {
     tokio::time::sleep_until(due).await;
     let grace = grace(due.into_std(), clock::now());
@@ -128,7 +129,7 @@ pub async fn late(due: Instant) {
 pub const TURNS: u32 = 2;
 /// A reactor that runs is a few milliseconds late at most.
 const STOOD: Duration = Duration::from_millis(100);
-/// Whoever was suspended for a night does not wait for another one.
+/// After a night of being suspended, nothing waits for another one.
 const MOST_GRACE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

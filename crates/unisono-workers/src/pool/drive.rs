@@ -165,7 +165,7 @@ impl Pool {
     }
 
     fn leave_driving(&self, core: &mut Core) {
-        // Before those beside it are woken, of whom one takes its place.
+        // Before those beside it are woken, of which one takes its place.
         core.driver = Driver::Absent;
         if core.followers > 0 {
             self.changed.notify_all();
