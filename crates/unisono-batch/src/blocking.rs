@@ -158,6 +158,7 @@ impl<W: Send + 'static, R: Send + 'static> BlockingPool<W, R> {
             for (number, result) in batch.drain(..) {
                 match std::mem::replace(&mut tasks[number], TaskState::Done(result)) {
                     TaskState::Running { waker, hold } => {
+                        // Before the attempt goes on: if it ended with a hold, its place would count as abandoned.
                         drop(hold);
                         waker.into_iter().for_each(Waker::wake);
                     }
@@ -195,6 +196,7 @@ impl<W, R> Drop for WorkQueue<W, R> {
     fn drop(&mut self) {
         // One thread of ours that ends leaves the queue to the others.
         if self.0.notifier.is_some() {
+            // Closed before the tasks are given back: what is pushed meanwhile is refused there, and is not left over.
             let left = self.0.close();
             self.0.put_done(left.into_iter().map(|number| (number, None)));
         }
@@ -237,6 +239,7 @@ impl<W, R> Drop for JoinHandle<'_, W, R> {
     fn drop(&mut self) {
         let mut tasks = self.pool.tasks.borrow_mut();
         if let TaskState::Running { hold, .. } = std::mem::replace(&mut tasks[self.number], TaskState::Done(None)) {
+            // The number stays taken until a worker gives it back, or the stop could hit the next task that gets it.
             tasks[self.number] = TaskState::Abandoned(hold);
             drop(tasks);
             self.stop();
@@ -260,6 +263,7 @@ impl<W, R> WorkQueue<W, R> {
             queue = self.0.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner);
             queue.idle -= 1;
         }
+        // Workers that wait were woken by the same tasks, and may not have come as far as this lock.
         let share = queue.tasks.len().div_ceil(queue.idle + 1);
         let count = share.min(most);
         into.extend(
@@ -291,6 +295,7 @@ impl<W, R> WorkQueue<W, R> {
         let mut queue = lock(&self.0.queue);
         queue.closed = true;
         let left: Vec<_> = queue.tasks.drain(..).map(|(number, _)| (number, Some(refusal()))).collect();
+        // Under the same lock as `closed`: a push that finds the queue closed finds what to say.
         queue.refusal = Some(Box::new(refusal));
         drop(queue);
         self.0.put_done(left.into_iter());
@@ -340,6 +345,8 @@ impl<W, R> Shared<W, R> {
             return self.put_done(std::iter::once((number, refused)));
         }
         queue.tasks.push_back((number, work));
+        // A worker that is busy looks into the queue before it waits. The lock goes first, or the worker that is woken
+        // runs into it.
         let has_idle = queue.idle > 0;
         drop(queue);
         if has_idle {
@@ -369,11 +376,13 @@ impl<W, R> Shared<W, R> {
         done.tasks.extend(tasks);
         // The waker that was called leads to a turn that takes all that is there.
         let waker = if done.tasks.is_empty() { None } else { done.waker.take() };
+        // Outside of the lock: a waker may run anything.
         drop(done);
         waker.into_iter().for_each(Waker::wake);
     }
 
     fn take_done(&self, waker: &Waker, into: &mut Vec<(usize, Option<R>)>) {
+        // Both under one lock: what is put there after the look finds the waker.
         let mut done = lock(&self.done);
         std::mem::swap(&mut done.tasks, into);
         done.waker = Some(waker.clone());
@@ -386,6 +395,8 @@ impl<W, R> Shared<W, R> {
             stopped.untold.push(number);
         }
         drop(stopped);
+        // Counted once it is listed, and told of last: a foreign worker looks once for each notice, and a count of 0
+        // would send it away. One of ours that comes too early looks again after its next piece.
         self.stops.fetch_add(1, Relaxed);
         self.notify();
     }

@@ -283,8 +283,10 @@ where
         F: Future<Output = Ended<J>>,
     {
         self.poll_attempts(context, attempts);
+        // Read after the polls: they may take long, and nothing that they brought about lies after `now`.
         let mut now = clock::now();
         self.take_wishes(context, now);
+        // Before anything expires: what has ended by itself is not late, whatever the clock says.
         self.settle(now);
         self.look(now, context, attempts.has_woken());
         let (started, mut wants) = self.fill(now, context, attempts, start);
@@ -300,6 +302,7 @@ where
             }
         }
         for (key, news) in self.machine.take_news() {
+            // Pulling forgets keys and gives their numbers away, but not those of keys whose peers are in the news.
             let name = self.machine.name_of(key);
             self.monitor.update(|numbers| numbers.add_news(now, name, &news));
             self.job.peer_news(name, &news);
@@ -309,6 +312,7 @@ where
             return Poll::Ready(());
         }
         if attempts.has_woken() || self.has_more {
+            // Not round again in here: the runtime polls the reactor in between.
             context.waker().wake_by_ref();
         } else {
             self.arm(now, context, wants);
@@ -366,7 +370,9 @@ where
         let mut started = false;
         let mut pulls = 0;
         loop {
+            // Before anything is leased: what expires makes room.
             self.expire(now, attempts);
+            // Before the sink is asked for credit: what is decided is no longer owed, and only the sink can count it.
             self.deliver();
             self.machine.set_credit(self.sink.poll_credit(context));
             // An attempt or the sink itself may just have asked to stop.
@@ -412,6 +418,7 @@ where
 
     /// Takes in what ended in this turn.
     fn settle(&mut self, now: Instant) {
+        // Taken for the loop, and put back for its capacity.
         let mut ended = std::mem::take(&mut self.ended);
         for (slot, output) in ended.drain(..) {
             let ticket = self.payload(slot).ticket;
@@ -449,6 +456,7 @@ where
 
     /// Gives a verdict to the machine, and does what follows from it.
     fn rule(&mut self, now: Instant, ticket: Ticket, verdict: Verdict, value: J::Value) {
+        // Before the machine is told of the end, which would free the place of work that goes on.
         self.detach_if_held(ticket);
         let finish = match verdict {
             Verdict::Final(_) => Finish::Final,
@@ -519,6 +527,8 @@ where
 
     fn expire<F: Future>(&mut self, now: Instant, attempts: &mut AttemptSet<F>) {
         while let Some(expired) = self.machine.expire(now, self.seen) {
+            // Each attempt is dropped before its end is told: what it lets go of by that need not be detached, and what
+            // is known of its effect is final.
             match expired {
                 Expired::Attempt(ticket) => {
                     attempts.stop(ticket.slot());

@@ -58,6 +58,7 @@ impl<W> Limiter<W> {
     /// A caller wants to go in. Whether it is admitted is what `enter` or `wait` says.
     pub fn ask(&mut self, now: Instant, key: &str) -> (Visit, Admitted<W>) {
         let visit = self.machine.offer(now, key);
+        // Before `admit`, which may give a place to this one.
         self.visits.insert(visit, Stage::Waiting(None));
         self.waiting += 1;
         (visit, self.admit(now))
@@ -100,10 +101,12 @@ impl<W> Limiter<W> {
                 wake
             }
             Stage::Admitted => {
+                // Not `finish`: a start that never was takes nothing of the rates.
                 self.machine.revoke(now, visit);
                 None
             }
             Stage::Inside(_) => {
+                // Before `finish`, with which the visit loses its key.
                 let key: Box<str> = self.machine.key_name(visit).into();
                 self.forget_inside(&key, visit);
                 self.finish(now, visit);
@@ -138,6 +141,7 @@ impl<W> Limiter<W> {
                 && let Stage::Waiting(wake) = std::mem::replace(stage, Stage::Admitted)
             {
                 self.waiting -= 1;
+                // A caller that has not said how it is woken has not begun to wait: it finds the place by itself.
                 admitted.extend(wake.map(|wake| (lease.ticket, wake)));
             }
         }

@@ -231,6 +231,8 @@ impl Machine {
             return Ruling::Stale;
         }
         if self.slots[ticket].state == State::Running {
+            // While it still counts as in flight: a window is halved from all that was out there, and what is queued is
+            // held before this one may be queued again.
             self.hear(now, ticket, peer, finish == Finish::Unmet);
             let is_accepted = !matches!(finish, Finish::Throttled { .. } | Finish::Unmet)
                 && !matches!(peer, Peer::Overloaded | Peer::Silent);
@@ -239,6 +241,7 @@ impl Machine {
                 self.keys.rouse(index, &self.settings.limits);
             }
         }
+        // Its place is free from here on, whatever becomes of the item: what waits for a repeat holds none.
         self.leave_state(ticket);
         let is_away = peer == Peer::Away && self.settings.retry.host_away.is_some();
         let is_late = self.slots[ticket].item_by.is_some_and(|by| by <= now);
@@ -248,6 +251,7 @@ impl Machine {
             // What has no repeats left has its end. What has some, or would wait for its peer, is left to the next run.
             Finish::Retry { .. } if is_stopping && !self.has_repeats(ticket) => Ruling::Decided,
             Finish::Unmet if is_stopping && !is_away && !self.has_repeats(ticket) => Ruling::Decided,
+            // Before the deadline: the next run tries again what was cancelled, and leaves alone what is out of time.
             _ if is_stopping => Ruling::Stopping,
             _ if is_late => Ruling::Late,
             Finish::Unmet if is_away => self.wait(now, ticket),
@@ -255,6 +259,8 @@ impl Machine {
             Finish::Retry { not_before } => self.retry(now, ticket, not_before),
             Finish::Throttled { until, quota } => self.throttle(now, ticket, until, quota),
         };
+        // By any other ruling the item goes on, or the driver comes back with `Final` when the job has said what that
+        // means.
         if ruling == Ruling::Decided {
             self.undecided -= 1;
             self.vacate(ticket);
@@ -274,6 +280,7 @@ impl Machine {
             if let Some(rate) = &limits.per_key_rate {
                 self.keys.get_mut(index).bucket.give_back(rate);
             }
+            // The key may sleep until the start that would have come after this one.
             self.keys.rouse(index, &limits);
         }
         self.finish(now, ticket, Finish::Final, Peer::Unknown);
@@ -492,6 +499,8 @@ impl Machine {
         }
         let backoff = self.jitter(policy.backoff.ceiling(counted));
         let at = (now + backoff).max(not_before.unwrap_or(now));
+        // Before the budget is asked, since it will not be tried again. It ends at its deadline and not now: none is
+        // reported before it is over.
         if item_by.is_some_and(|item_by| at >= item_by) {
             self.delay(ticket, at);
             return Ruling::OutOfTime;

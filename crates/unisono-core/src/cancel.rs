@@ -84,6 +84,7 @@ impl CancelToken {
 
     /// One step further: run to drain, drain to abort. What a repeated Ctrl-C does.
     pub fn escalate(&self, reason: CancelReason) {
+        // Two at once may be one step. Signals, which this is for, come one after the other, on one thread.
         match self.level() {
             CancelLevel::Run => self.drain(reason),
             CancelLevel::Drain | CancelLevel::Abort => self.abort(reason),
@@ -102,12 +103,14 @@ impl CancelToken {
 
     /// Waits until the token has reached this level. Safe to drop and to call again at any time.
     pub async fn reached(&self, level: CancelLevel) {
+        // Looks at the level before it waits: one that was reached before the call is not missed.
         let mut receiver = self.state.subscribe();
         receiver.wait_for(|state| state.level >= level).await.expect("`self` keeps the sender alive");
     }
 
     fn raise(&self, level: CancelLevel, reason: CancelReason) {
         self.state.send_if_modified(|state| {
+            // Both in one step, so that no stop is seen without its reason. Only a higher level wakes what waits.
             let higher = level > state.level;
             state.level = state.level.max(level);
             state.reason.get_or_insert(reason);

@@ -107,6 +107,7 @@ impl Pool {
         let is_tried_again = inner.attempts <= task.terms.retries
             && inner.deaths < MOST_DEATHS
             && !matches!(outcome, TaskOutcome::Returned(_) | TaskOutcome::Refused(_) | TaskOutcome::Cancelled);
+        // `end` takes it as well.
         drop(inner);
         if is_tried_again && core.broken().is_none() && !task.has_ended() {
             // Otherwise `reap` puts it back: what its worker was killed for may still take effect until that is gone.
