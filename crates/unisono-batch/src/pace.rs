@@ -64,8 +64,8 @@ struct Engaged {
     /// What was let through in the last cycles, but the first, and the seconds that they took; older ones weigh less.
     let_through: f64,
     seconds: f64,
-    /// Seconds of the shortest cycle: about the window of the quota, where it has one.
-    shortest: f64,
+    /// The shortest cycle: about the window of the quota, where it has one.
+    shortest_secs: f64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -175,7 +175,7 @@ impl Engaged {
             starts: 0,
             let_through: 0.0,
             seconds: 0.0,
-            shortest: f64::INFINITY,
+            shortest_secs: f64::INFINITY,
         }
     }
 
@@ -217,7 +217,7 @@ impl Engaged {
             self.measure(accepted, renewed).max(self.kept).max(lasted).min(self.rate * (1.0 - FIRST_CUT)).max(self.held)
         };
         self.is_holding = false;
-        self.shortest = self.shortest.min(cycle);
+        self.shortest_secs = self.shortest_secs.min(cycle);
         self.kept = 0.0;
         self.growth = FIRST_GROWTH;
         self.next = now.max(started + Duration::from_secs_f64(1.0 / self.rate));
@@ -266,12 +266,12 @@ impl Engaged {
     /// How long a rate is tried before it is raised: as long as the server needed to renew its quota, and for some
     /// starts, since fewer say little about a rate.
     fn step(&self) -> Duration {
-        let some = (10.0 / self.rate).min(LONGEST_STEP);
+        let some = (10.0 / self.rate).min(LONGEST_STEP_SECS);
         if self.overloaded {
-            return Duration::from_secs_f64(some.max(LEAST_STEP));
+            return Duration::from_secs_f64(some.max(LEAST_STEP_SECS));
         }
-        let least = if self.announced { LEAST_STEP_ANNOUNCED } else { LEAST_STEP };
-        Duration::from_secs_f64(self.shortest.min(LONGEST_STEP).max(some).max(least))
+        let least = if self.announced { LEAST_STEP_ANNOUNCED_SECS } else { LEAST_STEP_SECS };
+        Duration::from_secs_f64(self.shortest_secs.min(LONGEST_STEP_SECS).max(some).max(least))
     }
 }
 
@@ -296,11 +296,11 @@ const CLOSE_ENOUGH: f64 = 0.03;
 const FIRST_GROWTH: f64 = 0.05;
 /// Below what is close enough, so that the first refusal ends in the next hold.
 const GROWTH_AFTER_HOLD: f64 = 0.025;
-/// Seconds. Where a refusal costs a pause of a second or more, a rate must have lasted for several windows.
-const LEAST_STEP_ANNOUNCED: f64 = 4.0;
-const LEAST_STEP: f64 = 1.0;
-/// Seconds. The window of most quotas is shorter; and a pace that is far too slow must not be kept for long.
-const LONGEST_STEP: f64 = 10.0;
+/// Where a refusal costs a pause of a second or more, a rate must have lasted for several windows.
+const LEAST_STEP_ANNOUNCED_SECS: f64 = 4.0;
+const LEAST_STEP_SECS: f64 = 1.0;
+/// The window of most quotas is shorter; and a pace that is far too slow must not be kept for long.
+const LONGEST_STEP_SECS: f64 = 10.0;
 
 #[cfg(test)]
 mod tests {

@@ -56,7 +56,7 @@ impl Commands {
             children: RefCell::new(children),
             running: RefCell::default(),
             snapshot: RefCell::default(),
-            buffer: RefCell::new(Vec::with_capacity(READ_AT_ONCE)),
+            buffer: RefCell::new(Vec::with_capacity(READ_AT_ONCE_BYTES)),
             look_every,
         };
         Ok(Self { shared, launcher, permits: Semaphore::new(most as usize), most, waited_for_permit: Cell::new(false) })
@@ -160,7 +160,7 @@ const LOOK_AT_STOPPED: Duration = Duration::from_secs(1);
 const SPAWN_TRIES: u32 = 50;
 const SPAWN_PAUSE: Duration = Duration::from_millis(10);
 /// What a pipe holds (`/proc/sys/fs/pipe-max-size` apart).
-const READ_AT_ONCE: usize = 64 << 10;
+const READ_AT_ONCE_BYTES: usize = 64 << 10;
 /// Both ends of two pipes, a pidfd, two spool files, and one end of a third pipe where there is input.
 const DESCRIPTORS_PER_COMMAND: u64 = 8;
 /// Standard streams, reactor, results, input, and what starting and looking at processes takes for a moment.

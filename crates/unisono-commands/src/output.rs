@@ -21,7 +21,7 @@ pub enum OutputStream {
 /// The bytes of one stream, as they came.
 #[derive(Debug, Default)]
 pub struct Output {
-    /// The first [`Output::IN_MEMORY`] bytes.
+    /// The first [`Output::IN_MEMORY_BYTES`] bytes.
     head: Vec<u8>,
     /// What follows them. It is deleted already, so it goes away with its last descriptor, however we end.
     rest: Option<File>,
@@ -30,7 +30,7 @@ pub struct Output {
 
 impl Output {
     /// How much of a stream is kept in memory.
-    pub const IN_MEMORY: usize = 1 << 20;
+    pub const IN_MEMORY_BYTES: usize = 1 << 20;
 
     /// How many bytes there are.
     pub fn len(&self) -> u64 {
@@ -42,7 +42,7 @@ impl Output {
         self.length == 0
     }
 
-    /// Its beginning: all of it, up to [`Output::IN_MEMORY`].
+    /// Its beginning: all of it, up to [`Output::IN_MEMORY_BYTES`].
     pub fn head(&self) -> &[u8] {
         &self.head
     }
@@ -68,7 +68,7 @@ impl Output {
 
     /// Adds bytes; `folder` is where the file is made.
     pub(crate) fn push(&mut self, bytes: &[u8], folder: &Path) -> io::Result<()> {
-        let (fits, beyond) = bytes.split_at(bytes.len().min(Self::IN_MEMORY - self.head.len()));
+        let (fits, beyond) = bytes.split_at(bytes.len().min(Self::IN_MEMORY_BYTES - self.head.len()));
         self.head.extend_from_slice(fits);
         if !beyond.is_empty() {
             let rest = match &mut self.rest {
@@ -88,10 +88,10 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_into_memory_comes_back_whole_and_in_order() {
-        let bytes: Vec<u8> = (0..Output::IN_MEMORY * 3).map(|at| (at % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..Output::IN_MEMORY_BYTES * 3).map(|at| (at % 251) as u8).collect();
         let mut output = Output::default();
         bytes.chunks(70_001).for_each(|piece| output.push(piece, &std::env::temp_dir()).unwrap());
-        assert_eq!((output.head().len(), output.len()), (Output::IN_MEMORY, bytes.len() as u64));
+        assert_eq!((output.head().len(), output.len()), (Output::IN_MEMORY_BYTES, bytes.len() as u64));
         for _ in 0..2 {
             let mut back = Vec::new();
             output.copy_to(&mut back).unwrap();

@@ -65,7 +65,8 @@ fn password_start(rest: &str) -> Option<usize> {
     }
     let colon = authority.find(':')?;
     let port = &authority[colon + 1..];
-    let is_port = !port.is_empty() && port.len() <= LONGEST_PORT && port.bytes().all(|byte| byte.is_ascii_digit());
+    let is_port =
+        !port.is_empty() && port.len() <= LONGEST_PORT_DIGITS && port.bytes().all(|byte| byte.is_ascii_digit());
     // A template's place for a port is no secret either.
     let is_place = port.starts_with('{') && port.ends_with('}');
     // A scheme that is not ours; a password cannot be behind it, since there is no `@`.
@@ -74,7 +75,7 @@ fn password_start(rest: &str) -> Option<usize> {
 }
 
 fn shortened(text: Cow<'_, str>) -> Cow<'_, str> {
-    match text.char_indices().nth(LONGEST) {
+    match text.char_indices().nth(LONGEST_CHARS) {
         None => text,
         Some((end, _)) => Cow::Owned(format!("{}...", &text[..end])),
     }
@@ -83,9 +84,9 @@ fn shortened(text: Cow<'_, str>) -> Cow<'_, str> {
 /// What an address may begin with anywhere in unisono.
 const SCHEMES: [&str; 10] = ["http", "https", "socks", "socks4", "socks5", "socks5h", "dask", "ray", "tcp", "ftp"];
 /// As many as 65535 has, and one for a typing mistake.
-const LONGEST_PORT: usize = 6;
-/// In characters: a peer may send a megabyte where an address should be.
-const LONGEST: usize = 400;
+const LONGEST_PORT_DIGITS: usize = 6;
+/// A peer may send a megabyte where an address should be.
+const LONGEST_CHARS: usize = 400;
 
 #[cfg(test)]
 mod tests {
@@ -135,7 +136,7 @@ mod tests {
         ] {
             assert_eq!(redacted(text), text);
         }
-        assert_eq!(redacted(&"x".repeat(1000)).len(), LONGEST + 3);
+        assert_eq!(redacted(&"x".repeat(1000)).len(), LONGEST_CHARS + 3);
     }
 
     proptest! {

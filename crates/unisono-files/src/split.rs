@@ -21,17 +21,17 @@ pub(crate) struct Split {
 impl Split {
     /// Whether a file of this size is worth it.
     pub(crate) fn is_worthwhile(size: u64, algorithms: &[Algorithm]) -> bool {
-        size >= 4 * PART && algorithms == [Algorithm::Blake3]
+        size >= 4 * PART_BYTES && algorithms == [Algorithm::Blake3]
     }
 
     pub(crate) fn parts(&self) -> u64 {
-        self.before.size.div_ceil(PART)
+        self.before.size.div_ceil(PART_BYTES)
     }
 
     /// Where a part begins, and where it ends: the last one with the file.
     pub(crate) fn range(&self, part: u64) -> (u64, Option<u64>) {
-        let start = part * PART;
-        (start, (part + 1 < self.parts()).then_some(start + PART))
+        let start = part * PART_BYTES;
+        (start, (part + 1 < self.parts()).then_some(start + PART_BYTES))
     }
 
     /// The digest of the file, from those of its parts.
@@ -54,4 +54,4 @@ impl Stat {
 }
 
 /// A power of two of BLAKE3's chunks, and long enough (a millisecond and more) that handing it out costs nothing.
-const PART: u64 = 8 << 20;
+const PART_BYTES: u64 = 8 << 20;

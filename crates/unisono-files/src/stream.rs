@@ -32,7 +32,7 @@ pub(crate) async fn digest(request: &DigestRequest, kernel: Kernel, on_bytes: &O
     let fail = |error| Error::io("cannot be read", error);
     let mut fifo = Receiver::from_file(file).map_err(fail)?;
     let mut hashers: Vec<Hasher> = request.algorithms.iter().map(|algorithm| Hasher::new(*algorithm)).collect();
-    let (mut lanes, mut buffer) = (Lanes::new(kernel), vec![0; PIECE]);
+    let (mut lanes, mut buffer) = (Lanes::new(kernel), vec![0; PIECE_BYTES]);
     loop {
         // Reads only once there is something, since without a writer there seems to be an end.
         let read = fifo.read(&mut buffer).await.map_err(fail)?;
@@ -50,4 +50,4 @@ pub(crate) async fn digest(request: &DigestRequest, kernel: Kernel, on_bytes: &O
 }
 
 /// What a pipe holds unless it was made larger.
-const PIECE: usize = 64 << 10;
+const PIECE_BYTES: usize = 64 << 10;

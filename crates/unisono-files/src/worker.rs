@@ -200,7 +200,7 @@ impl Worker {
 impl InHand {
     fn read(&mut self, buffer: &mut [u8]) -> Result<(), Error> {
         let left = self.until.map_or(u64::MAX, |until| until - self.at);
-        let buffer = &mut buffer[..PIECE.min(usize::try_from(left).unwrap_or(PIECE))];
+        let buffer = &mut buffer[..PIECE_BYTES.min(usize::try_from(left).unwrap_or(PIECE_BYTES))];
         self.filled = loop {
             match self.file.read_at(buffer, self.at) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -227,7 +227,7 @@ impl InHand {
         }
         self.before.is_still(&self.file)?;
         // One that had been cut short, and is as long as before by now, has something to read here.
-        Ok(self.file.read_at(&mut [0; PAGE], self.at).is_ok_and(|read| read == 0))
+        Ok(self.file.read_at(&mut [0; PAGE_BYTES], self.at).is_ok_and(|read| read == 0))
     }
 
     fn end(&self) -> End {
@@ -263,10 +263,10 @@ fn open(request: &DigestRequest, direct: bool) -> Result<(File, Stat), Error> {
         None => {}
     }
     let stat = Stat::of(&raw);
-    if stat.size > PIECE as u64 && !direct {
+    if stat.size > PIECE_BYTES as u64 && !direct {
         // All of it will be read, once, in order. That the file system does not take advice is no failure.
         let _ = fadvise(&file, 0, None, Advice::Sequential);
-        let _ = fadvise(&file, 0, NonZeroU64::new(READ_AHEAD.min(stat.size)), Advice::WillNeed);
+        let _ = fadvise(&file, 0, NonZeroU64::new(READ_AHEAD_BYTES.min(stat.size)), Advice::WillNeed);
     }
     Ok((file, stat))
 }
@@ -307,26 +307,26 @@ struct Buffers {
 
 impl Buffers {
     fn new() -> Self {
-        let bytes = vec![0; PLACES * PIECE + PAGE];
-        let start = bytes.as_ptr().align_offset(PAGE);
+        let bytes = vec![0; PLACES * PIECE_BYTES + PAGE_BYTES];
+        let start = bytes.as_ptr().align_offset(PAGE_BYTES);
         Self { bytes, start }
     }
 
     fn get(&mut self, place: usize) -> &mut [u8] {
-        &mut self.bytes[self.start + place * PIECE..][..PIECE]
+        &mut self.bytes[self.start + place * PIECE_BYTES..][..PIECE_BYTES]
     }
 
     fn all(&self) -> impl Iterator<Item = &[u8]> {
-        self.bytes[self.start..].chunks_exact(PIECE)
+        self.bytes[self.start..].chunks_exact(PIECE_BYTES)
     }
 }
 
 /// Files in hand at once: two rounds of the widest kernel's lanes.
 const PLACES: usize = 32;
 /// 32 of these are a mebibyte, what a core's second-level cache holds.
-const PIECE: usize = 32 << 10;
-const PAGE: usize = 4096;
+const PIECE_BYTES: usize = 32 << 10;
+const PAGE_BYTES: usize = 4096;
 /// Hashers that are kept for the files to come; one of BLAKE3 is two kilobytes.
 const MOST_SPARE: usize = 64;
 /// Asked for when a file is opened, so that the disk works on all files in hand at once.
-const READ_AHEAD: u64 = 1 << 20;
+const READ_AHEAD_BYTES: u64 = 1 << 20;

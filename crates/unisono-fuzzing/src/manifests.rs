@@ -3,11 +3,11 @@
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
 
-use unisono_files::manifest::{HEAD, Layout, ManifestLine, ManifestReader, is_zero_terminated, push_entry};
+use unisono_files::manifest::{HEAD_BYTES, Layout, ManifestLine, ManifestReader, is_zero_terminated, push_entry};
 use unisono_hash::{Algorithm, Digest};
 
 pub(crate) fn body(bytes: &[u8]) {
-    let is_zero = is_zero_terminated(&bytes[..bytes.len().min(HEAD)]);
+    let is_zero = is_zero_terminated(&bytes[..bytes.len().min(HEAD_BYTES)]);
     let mut reader = ManifestReader::new(None, is_zero);
     for line in bytes.split(|byte| *byte == if is_zero { 0 } else { b'\n' }) {
         let ManifestLine::Entry(entry) = reader.line(line) else { continue };

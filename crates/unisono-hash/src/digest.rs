@@ -14,13 +14,13 @@ use crate::error::{Error, ErrorKind};
 pub struct Digest {
     algorithm: Algorithm,
     /// Bytes past `digest_length()` are zero, so that equal digests are equal as a whole.
-    bytes: [u8; LONGEST],
+    bytes: [u8; LONGEST_BYTES],
 }
 
 impl Digest {
     /// A digest from an engine of `algorithm`, which gives as many bytes as its digests have.
     pub(crate) fn new(algorithm: Algorithm, digest: &[u8]) -> Self {
-        let mut bytes = [0; LONGEST];
+        let mut bytes = [0; LONGEST_BYTES];
         bytes[..algorithm.digest_length()].copy_from_slice(digest);
         Digest { algorithm, bytes }
     }
@@ -45,7 +45,7 @@ impl Digest {
             );
             return Err(Error::new(ErrorKind::WrongLength, message));
         }
-        let mut bytes = [0; LONGEST];
+        let mut bytes = [0; LONGEST_BYTES];
         for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
             *byte = digit_value(*high) << 4 | digit_value(*low);
         }
@@ -66,7 +66,7 @@ impl Digest {
 /// Lower-case hexadecimal digits.
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut digits = [0; 2 * LONGEST];
+        let mut digits = [0; 2 * LONGEST_BYTES];
         for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(self.as_bytes()) {
             *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
         }
@@ -93,7 +93,7 @@ fn digit_value(digit: u8) -> u8 {
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// Bytes of the longest digest, that of SHA-512.
-const LONGEST: usize = 64;
+const LONGEST_BYTES: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -109,7 +109,7 @@ mod tests {
         #[test]
         fn a_digest_is_read_from_the_digits_it_prints(
             algorithm in algorithms(),
-            bytes in proptest::collection::vec(any::<u8>(), LONGEST),
+            bytes in proptest::collection::vec(any::<u8>(), LONGEST_BYTES),
         ) {
             let digest = Digest::new(algorithm, &bytes[..algorithm.digest_length()]);
             let digits = digest.to_string();

@@ -144,7 +144,7 @@ impl Piece<'_> {
     /// round that is not full costs it more than our lanes lose: 24 KiB gave 6.2 GB/s alone and 7.5 in company, and
     /// 32 KiB 8.5 and 7.7 (Zen 5, sixteen lanes).
     fn is_small_file<const LANES: usize>(&self) -> bool {
-        self.last && self.data.len() < 2 * LANES * small_blake3::CHUNK && self.hasher.is_untouched_blake3()
+        self.last && self.data.len() < 2 * LANES * small_blake3::CHUNK_BYTES && self.hasher.is_untouched_blake3()
     }
 }
 

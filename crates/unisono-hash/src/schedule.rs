@@ -7,7 +7,7 @@
 
 use std::array;
 
-use crate::arch::BLOCK;
+use crate::arch::BLOCK_BYTES;
 
 /// A job: a state, and the whole blocks it is to be run over.
 pub(crate) trait Work {
@@ -55,9 +55,9 @@ pub(crate) fn drive<const N: usize, J: Work>(
         if busy < fewest.max(1) {
             break;
         }
-        let blocks = lanes[..busy].iter().map(|&job| jobs[job].ready().len() / BLOCK).min().unwrap_or(0);
+        let blocks = lanes[..busy].iter().map(|&job| jobs[job].ready().len() / BLOCK_BYTES).min().unwrap_or(0);
         let in_lane = array::from_fn(|lane| &jobs[lanes[if lane < busy { lane } else { 0 }]]);
-        let inputs = in_lane.map(|job: &J| &job.ready()[..blocks * BLOCK]);
+        let inputs = in_lane.map(|job: &J| &job.ready()[..blocks * BLOCK_BYTES]);
         compress(&mut states, &inputs, &Turn { jobs: in_lane, blocks });
 
         for lane in (0..busy).rev() {

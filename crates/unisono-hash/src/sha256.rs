@@ -7,7 +7,7 @@
 //!
 //! Which kernel runs how many jobs is decided by [`Kernels::run`]; how they share its lanes, by [`crate::schedule`].
 
-use crate::arch::{Avx2, Avx512, BLOCK, CompressSha256, ShaNi};
+use crate::arch::{Avx2, Avx512, BLOCK_BYTES, CompressSha256, ShaNi};
 use crate::kernel::Kernel;
 use crate::schedule::{Work, drive};
 
@@ -18,28 +18,28 @@ pub(crate) struct Stream {
     /// Bytes so far. The padding holds their number in bits modulo 2^64, so a message has at most 2^61 - 1 bytes.
     length: u64,
     /// The first `length % 64` bytes are those that wait for their block to be full.
-    carried: [u8; BLOCK],
+    carried: [u8; BLOCK_BYTES],
 }
 
 impl Stream {
     pub(crate) fn new() -> Self {
-        Stream { state: INITIAL_STATE, length: 0, carried: [0; BLOCK] }
+        Stream { state: INITIAL_STATE, length: 0, carried: [0; BLOCK_BYTES] }
     }
 
     /// Takes a piece: what makes whole blocks becomes a job, what does not is carried, or padded if it is the last.
     pub(crate) fn job<'a>(&mut self, data: &'a [u8], last: bool) -> Job<'a> {
-        let carried = (self.length % BLOCK as u64) as usize;
+        let carried = (self.length % BLOCK_BYTES as u64) as usize;
         self.length = self.length.wrapping_add(data.len() as u64);
-        let (joined, data) = data.split_at(if carried == 0 { 0 } else { data.len().min(BLOCK - carried) });
+        let (joined, data) = data.split_at(if carried == 0 { 0 } else { data.len().min(BLOCK_BYTES - carried) });
         let filled = carried + joined.len();
         self.carried[carried..filled].copy_from_slice(joined);
-        let head_blocks = filled / BLOCK;
+        let head_blocks = filled / BLOCK_BYTES;
         let head = self.carried;
 
-        let (body, rest) = data.split_at(data.len() - data.len() % BLOCK);
+        let (body, rest) = data.split_at(data.len() - data.len() % BLOCK_BYTES);
         // Either the carried block is still not full and nothing is left of the data, or it was used up.
         self.carried[..rest.len()].copy_from_slice(rest);
-        let (tail, tail_blocks) = if last { self.padding() } else { ([0; 2 * BLOCK], 0) };
+        let (tail, tail_blocks) = if last { self.padding() } else { ([0; 2 * BLOCK_BYTES], 0) };
         Job { state: self.state, head, head_blocks, body, tail, tail_blocks, done: 0 }
     }
 
@@ -58,13 +58,13 @@ impl Stream {
     }
 
     /// The carried bytes, a one bit, zeros, and the length in bits as 64 (FIPS 180-4, section 5.1.1).
-    fn padding(&self) -> ([u8; 2 * BLOCK], usize) {
-        let carried = (self.length % BLOCK as u64) as usize;
-        let blocks = if carried + 1 + size_of::<u64>() <= BLOCK { 1 } else { 2 };
-        let mut tail = [0; 2 * BLOCK];
+    fn padding(&self) -> ([u8; 2 * BLOCK_BYTES], usize) {
+        let carried = (self.length % BLOCK_BYTES as u64) as usize;
+        let blocks = if carried + 1 + size_of::<u64>() <= BLOCK_BYTES { 1 } else { 2 };
+        let mut tail = [0; 2 * BLOCK_BYTES];
         tail[..carried].copy_from_slice(&self.carried[..carried]);
         tail[carried] = 0x80;
-        tail[blocks * BLOCK - size_of::<u64>()..blocks * BLOCK]
+        tail[blocks * BLOCK_BYTES - size_of::<u64>()..blocks * BLOCK_BYTES]
             .copy_from_slice(&self.length.wrapping_mul(8).to_be_bytes());
         (tail, blocks)
     }
@@ -74,11 +74,11 @@ impl Stream {
 pub(crate) struct Job<'a> {
     state: [u32; 8],
     /// The block that was carried, if the piece has filled it.
-    head: [u8; BLOCK],
+    head: [u8; BLOCK_BYTES],
     head_blocks: usize,
     body: &'a [u8],
     /// The padding, if this is the last piece.
-    tail: [u8; 2 * BLOCK],
+    tail: [u8; 2 * BLOCK_BYTES],
     tail_blocks: usize,
     /// Blocks that have been run.
     done: usize,
@@ -90,14 +90,14 @@ impl Work for Job<'_> {
     }
 
     fn remaining(&self) -> usize {
-        self.head_blocks + self.body.len() / BLOCK + self.tail_blocks - self.done
+        self.head_blocks + self.body.len() / BLOCK_BYTES + self.tail_blocks - self.done
     }
 
     fn ready(&self) -> &[u8] {
         let Some(in_body) = self.done.checked_sub(self.head_blocks) else { return &self.head };
-        match (in_body * BLOCK).checked_sub(self.body.len()) {
-            Some(in_tail) => &self.tail[in_tail..self.tail_blocks * BLOCK],
-            None => &self.body[in_body * BLOCK..],
+        match (in_body * BLOCK_BYTES).checked_sub(self.body.len()) {
+            Some(in_tail) => &self.tail[in_tail..self.tail_blocks * BLOCK_BYTES],
+            None => &self.body[in_body * BLOCK_BYTES..],
         }
     }
 

@@ -9,7 +9,7 @@
 //!
 //! Large files and files that come in pieces are the crate's business; see [`crate::Lanes`].
 
-use crate::arch::{BLOCK, Blake3Settings, CompressBlake3};
+use crate::arch::{BLOCK_BYTES, Blake3Settings, CompressBlake3};
 use crate::schedule::{Turn, Work, drive};
 use crate::sha256;
 
@@ -47,7 +47,7 @@ pub(crate) fn digests<const N: usize>(
 
 /// How many chunks a file has: an empty one has one, which is empty.
 fn chunk_count(file: &[u8]) -> usize {
-    file.len().div_ceil(CHUNK).max(1)
+    file.len().div_ceil(CHUNK_BYTES).max(1)
 }
 
 /// One chunk of a file, and how much of it has been run.
@@ -59,7 +59,7 @@ struct Chunk<'a> {
     end_flags: u32,
     full_blocks: &'a [u8],
     /// The last block if it is not full, or if the chunk is empty; padded with zeros.
-    partial: [u8; BLOCK],
+    partial: [u8; BLOCK_BYTES],
     /// Bytes in the last block, full or not.
     last_length: u32,
     blocks: usize,
@@ -72,17 +72,17 @@ impl<'a> Chunk<'a> {
         // A file of a single chunk has no parents, so this chunk is its root.
         let end_flags = if count == 1 { ROOT } else { 0 };
         (0..count).map(move |index| {
-            let data = &file[index * CHUNK..file.len().min((index + 1) * CHUNK)];
+            let data = &file[index * CHUNK_BYTES..file.len().min((index + 1) * CHUNK_BYTES)];
             Chunk::new(data, index as u64, end_flags)
         })
     }
 
     fn new(data: &'a [u8], counter: u64, end_flags: u32) -> Self {
-        let (full_blocks, rest) = data.split_at(data.len() - data.len() % BLOCK);
-        let mut partial = [0; BLOCK];
+        let (full_blocks, rest) = data.split_at(data.len() - data.len() % BLOCK_BYTES);
+        let mut partial = [0; BLOCK_BYTES];
         partial[..rest.len()].copy_from_slice(rest);
-        let blocks = data.len().div_ceil(BLOCK).max(1);
-        let last_length = (data.len() - (blocks - 1) * BLOCK) as u32;
+        let blocks = data.len().div_ceil(BLOCK_BYTES).max(1);
+        let last_length = (data.len() - (blocks - 1) * BLOCK_BYTES) as u32;
         Chunk { chaining_value: KEY, counter, end_flags, full_blocks, partial, last_length, blocks, done: 0 }
     }
 }
@@ -97,7 +97,11 @@ impl Work for Chunk<'_> {
     }
 
     fn ready(&self) -> &[u8] {
-        if self.done * BLOCK < self.full_blocks.len() { &self.full_blocks[self.done * BLOCK..] } else { &self.partial }
+        if self.done * BLOCK_BYTES < self.full_blocks.len() {
+            &self.full_blocks[self.done * BLOCK_BYTES..]
+        } else {
+            &self.partial
+        }
     }
 
     fn advance(&mut self, blocks: usize) {
@@ -111,7 +115,7 @@ fn chunk_settings<const N: usize>(turn: &Turn<'_, N, Chunk<'_>>) -> Blake3Settin
         counters: turn.jobs.map(|chunk| chunk.counter),
         first_flags: turn.jobs.map(|chunk| if chunk.done == 0 { CHUNK_START } else { 0 }),
         last_flags: turn.jobs.map(|chunk| if ends(chunk) { CHUNK_END | chunk.end_flags } else { 0 }),
-        last_lengths: turn.jobs.map(|chunk| if ends(chunk) { chunk.last_length } else { BLOCK as u32 }),
+        last_lengths: turn.jobs.map(|chunk| if ends(chunk) { chunk.last_length } else { BLOCK_BYTES as u32 }),
     }
 }
 
@@ -155,7 +159,7 @@ fn join<const N: usize>(kernel: impl CompressBlake3<N>, nodes: &mut [[u8; 32]], 
             counters: [0; N],
             first_flags: [PARENT; N],
             last_flags: lanes.map(|pair| pair.root),
-            last_lengths: [BLOCK as u32; N],
+            last_lengths: [BLOCK_BYTES as u32; N],
         };
         let mut parents = [KEY; N];
         kernel.compress(&mut parents, &inputs, &settings);
@@ -175,7 +179,7 @@ fn to_bytes(words: &[u32; 8]) -> [u8; 32] {
 }
 
 /// Bytes in a chunk (specification, section 2.1).
-pub(crate) const CHUNK: usize = 1024;
+pub(crate) const CHUNK_BYTES: usize = 1024;
 
 /// The chaining value everything begins with when there is no key: that of SHA-256 (specification, section 2.2).
 pub(crate) const KEY: [u32; 8] = sha256::INITIAL_STATE;

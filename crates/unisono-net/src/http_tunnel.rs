@@ -87,7 +87,7 @@ impl std::fmt::Display for ResponseHead {
 
 /// The head of the answer that counts; those that only say "wait" are passed over, within the same bound.
 async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Result<ResponseHead, Unreadable> {
-    let mut left = LONGEST_HEAD;
+    let mut left = LONGEST_HEAD_BYTES;
     loop {
         let head = parse_head(&read_lines(stream, &mut left).await?)?;
         // 101 is an answer to nothing that was asked.
@@ -128,7 +128,7 @@ fn parse_head(head: &[u8]) -> Result<ResponseHead, Unreadable> {
         return Err(Unreadable::NotHttp);
     }
     let status = code.iter().fold(0, |sum, digit| sum * 10 + u16::from(digit - b'0'));
-    let reason = String::from_utf8_lossy(&reason[..reason.len().min(LONGEST_REASON)]);
+    let reason = String::from_utf8_lossy(&reason[..reason.len().min(LONGEST_REASON_BYTES)]);
     let reason = reason.trim().chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
     Ok(ResponseHead { status, reason })
 }
@@ -142,9 +142,9 @@ pub fn read_connect_answer(bytes: &[u8]) -> (Result<u16, String>, usize) {
 }
 
 const BEGINS: &[u8] = b"HTTP/1.";
-const LONGEST_HEAD: usize = 16 << 10;
-/// In bytes; more is no reason but an attempt at something.
-const LONGEST_REASON: usize = 100;
+const LONGEST_HEAD_BYTES: usize = 16 << 10;
+/// More is no reason but an attempt at something.
+const LONGEST_REASON_BYTES: usize = 100;
 
 #[cfg(test)]
 mod tests {
@@ -182,7 +182,7 @@ mod tests {
         let waits = b"HTTP/1.1 100 \r\n\r\n".repeat(10_000);
         for bytes in [endless, waits] {
             let (read, taken) = read_connect_answer(&bytes);
-            assert_eq!((read.unwrap_err().as_str(), taken), ("its answer is too long", LONGEST_HEAD));
+            assert_eq!((read.unwrap_err().as_str(), taken), ("its answer is too long", LONGEST_HEAD_BYTES));
         }
     }
 

@@ -111,7 +111,7 @@ impl AsyncRead for Socket {
     /// knows better, and wakes the reader when the reactor and all others have had their turn.
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let inner = &mut *self.lock();
-        if inner.in_a_row >= READ_IN_A_ROW {
+        if inner.in_a_row >= READ_IN_A_ROW_BYTES {
             inner.in_a_row = 0;
             // Only puts the waker where tokio keeps the tasks that yield.
             let _ = pin!(tokio::task::yield_now()).poll(cx);
@@ -123,7 +123,7 @@ impl AsyncRead for Socket {
             Transport::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
         };
         inner.in_a_row = match polled.is_ready() {
-            true => inner.in_a_row + READ_COSTS + buffer.filled().len() - before,
+            true => inner.in_a_row + READ_COSTS_BYTES + buffer.filled().len() - before,
             false => 0,
         };
         polled
@@ -171,6 +171,6 @@ impl AsyncWrite for Socket {
 }
 
 /// As much as some thousands of the smallest frames, or a few microseconds of copying.
-const READ_IN_A_ROW: usize = 64 << 10;
+const READ_IN_A_ROW_BYTES: usize = 64 << 10;
 /// A call of the kernel is worth some copying.
-const READ_COSTS: usize = 1 << 10;
+const READ_COSTS_BYTES: usize = 1 << 10;

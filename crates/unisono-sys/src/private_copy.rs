@@ -105,7 +105,7 @@ fn copied(memory: &Shared, length: usize) -> io::Result<NonNull<u8>> {
 }
 
 fn is_mapped(length: usize) -> bool {
-    length > LONGEST_COPIED
+    length > LONGEST_COPIED_BYTES
 }
 
 fn layout(length: usize) -> Layout {
@@ -117,11 +117,11 @@ pub const ALIGNMENT: usize = 64;
 /// The longest that is copied at once, in bytes. Up to here a copy into memory that the allocator has at hand takes no
 /// longer than the page faults of a mapping that is read (20 and 80 microseconds for 1 MiB), and a tenth of those of
 /// one that is written to; and what it takes in memory is not much.
-pub const LONGEST_COPIED: usize = 4 << 20;
+pub const LONGEST_COPIED_BYTES: usize = 4 << 20;
 
 #[cfg(test)]
 mod tests {
-    use super::{ALIGNMENT, LONGEST_COPIED, PrivateCopy, Shared};
+    use super::{ALIGNMENT, LONGEST_COPIED_BYTES, PrivateCopy, Shared};
 
     fn set(copy: &PrivateCopy, at: usize, byte: u8) {
         assert!(at < copy.size());
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn what_is_written_to_a_copy_is_seen_in_no_other_and_not_in_the_memory() {
-        for size in [3, 3 * 4096, LONGEST_COPIED, LONGEST_COPIED + 1] {
+        for size in [3, 3 * 4096, LONGEST_COPIED_BYTES, LONGEST_COPIED_BYTES + 1] {
             let memory = Shared::new("test", size).unwrap();
             memory.write(0, &vec![7; size]);
             let (one, other) = (PrivateCopy::of(&memory, size - 1).unwrap(), PrivateCopy::of(&memory, size).unwrap());
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_copy_outlives_the_memory_that_it_is_of() {
-        for size in [4096, LONGEST_COPIED + 1] {
+        for size in [4096, LONGEST_COPIED_BYTES + 1] {
             let memory = Shared::new("test", size).unwrap();
             memory.write(5, b"x");
             let copy = PrivateCopy::of(&memory, size).unwrap();

@@ -64,7 +64,7 @@ pub struct Starter {
 
 impl Default for Starter {
     fn default() -> Self {
-        Self { stack: vec![0; STACK / mem::size_of::<u128>()] }
+        Self { stack: vec![0; STACK_BYTES / mem::size_of::<u128>()] }
     }
 }
 
@@ -293,7 +293,7 @@ fn pointers(strings: &[CString]) -> Vec<*const c_char> {
 /// As many as are looked at where the kernel cannot do it: what is usually the most that a process may have.
 const MOST_DESCRIPTORS: c_int = 1 << 16;
 /// Ten times what it takes; execve(2) itself runs on the kernel's stack.
-const STACK: usize = 64 << 10;
+const STACK_BYTES: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -43,7 +43,7 @@ struct Process {
     session: i32,
     is_zombie: bool,
     /// In clock ticks since boot; tells a process from a later one of the same number.
-    started: u64,
+    started_ticks: u64,
 }
 
 /// A process as it was found.
@@ -51,7 +51,7 @@ struct Process {
 pub struct FoundProcess {
     /// Its number.
     pub pid: i32,
-    started: u64,
+    started_ticks: u64,
 }
 
 impl Snapshot {
@@ -62,7 +62,7 @@ impl Snapshot {
     /// When there is no `/proc`.
     pub fn take(name: &str) -> io::Result<Self> {
         let (mut processes, mut markers) = (HashMap::new(), HashMap::new());
-        let oldest = Process::read(own_pid()).map_or(0, |own| own.started);
+        let oldest = Process::read(own_pid()).map_or(0, |own| own.started_ticks);
         let known = OLDER.try_lock().map(|known| known.clone()).unwrap_or_default();
         let mut older = BTreeSet::new();
         for entry in fs::read_dir("/proc")?.flatten() {
@@ -74,7 +74,7 @@ impl Snapshot {
             }
             // One that has ended in the meantime is not there any more.
             let Some(process) = Process::read(pid) else { continue };
-            if process.started < oldest {
+            if process.started_ticks < oldest {
                 older.insert(identity);
                 continue;
             }
@@ -134,7 +134,7 @@ impl Snapshot {
     }
 
     fn has(&self, found: &FoundProcess) -> bool {
-        self.processes.get(&found.pid).is_some_and(|process| process.started == found.started)
+        self.processes.get(&found.pid).is_some_and(|process| process.started_ticks == found.started_ticks)
     }
 
     fn living(&self, members: HashSet<i32>) -> Vec<FoundProcess> {
@@ -142,7 +142,9 @@ impl Snapshot {
             .iter()
             .filter_map(|pid| self.processes.get(pid).map(|process| (*pid, process)))
             .filter(|(_, process)| !process.is_zombie)
-            .map(|(pid, process)| (self.depth(pid, &members), FoundProcess { pid, started: process.started }))
+            .map(|(pid, process)| {
+                (self.depth(pid, &members), FoundProcess { pid, started_ticks: process.started_ticks })
+            })
             .collect();
         living.sort_unstable_by_key(|(depth, _)| *depth);
         living.into_iter().map(|(_, found)| found).collect()
@@ -161,7 +163,7 @@ impl FoundProcess {
     /// The process that has this number now; `None` when there is none, or it has ended.
     pub fn of(pid: i32) -> Option<Self> {
         let process = Process::read(pid).filter(|process| !process.is_zombie)?;
-        Some(Self { pid, started: process.started })
+        Some(Self { pid, started_ticks: process.started_ticks })
     }
 
     /// Sends it a signal, unless it has ended.
@@ -169,7 +171,7 @@ impl FoundProcess {
         let Some(pid) = Pid::from_raw(self.pid) else { return };
         // The descriptor is opened first and the look taken second, so what was looked at is what is hit.
         let Ok(descriptor) = pidfd_open(pid, PidfdFlags::empty()) else { return };
-        if Process::read(self.pid).is_some_and(|process| process.started == self.started) {
+        if Process::read(self.pid).is_some_and(|process| process.started_ticks == self.started_ticks) {
             // It may have ended, or the number may be another process's by now; both leave nothing to be done.
             let _ = pidfd_send_signal(descriptor, signal);
         }
@@ -192,7 +194,7 @@ impl Process {
             group: stat.group()?,
             session: stat.session()?,
             is_zombie: stat.is_zombie(),
-            started: stat.started()?,
+            started_ticks: stat.started()?,
         })
     }
 }
@@ -279,7 +281,7 @@ mod tests {
 
     #[test]
     fn parents_come_before_their_children_whatever_their_numbers_are() {
-        let process = |parent, is_zombie| Process { parent, group: 7, session: 7, is_zombie, started: 1 };
+        let process = |parent, is_zombie| Process { parent, group: 7, session: 7, is_zombie, started_ticks: 1 };
         // 7 -> 90 -> 8 -> 70, and 7 -> 3 -> (60, a zombie).
         let tree = [(7, 1), (90, 7), (8, 90), (70, 8), (3, 7), (60, 3)];
         let processes = tree.map(|(pid, parent)| (pid, process(parent, pid == 60))).into();
@@ -294,10 +296,10 @@ mod tests {
     fn a_number_that_means_another_process_by_now_is_not_hit() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        let started = Process::read(pid).unwrap().started;
-        FoundProcess { pid, started: started + 1 }.signal(Signal::KILL);
+        let started = Process::read(pid).unwrap().started_ticks;
+        FoundProcess { pid, started_ticks: started + 1 }.signal(Signal::KILL);
         assert_eq!(child.try_wait().unwrap(), None);
-        FoundProcess { pid, started }.signal(Signal::KILL);
+        FoundProcess { pid, started_ticks: started }.signal(Signal::KILL);
         assert!(!child.wait().unwrap().success());
     }
 

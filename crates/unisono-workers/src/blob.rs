@@ -19,7 +19,7 @@ use unisono_sys::{
     shared::Shared,
 };
 
-use crate::exchange::{Exchange, LONGEST};
+use crate::exchange::{Exchange, LONGEST_BYTES};
 
 /// Bytes on their way.
 #[derive(Debug, Clone)]
@@ -51,7 +51,7 @@ impl SlotLease {
 
     /// Whether it will be used again.
     pub fn is_kept(&self) -> bool {
-        self.memory().size() <= LARGEST_KEPT
+        self.memory().size() <= LARGEST_KEPT_BYTES
     }
 
     /// Has it never written to again: a fork of the other side's may look at it.
@@ -67,7 +67,7 @@ impl SlotLease {
 impl Drop for SlotLease {
     fn drop(&mut self) {
         let is_abandoned = *self.is_abandoned.get_mut();
-        if let Some(slot) = self.slot.take().filter(|slot| slot.size() <= LARGEST_KEPT && !is_abandoned) {
+        if let Some(slot) = self.slot.take().filter(|slot| slot.size() <= LARGEST_KEPT_BYTES && !is_abandoned) {
             let mut free = self.arena.0.lock().unwrap_or_else(PoisonError::into_inner);
             if !free.is_closed {
                 free.slots.push((self.number, slot));
@@ -125,7 +125,7 @@ impl Arena {
 
 /// How large a slot is made for so many bytes: kept ones in few sizes, so that they fit again.
 pub fn capacity(length: usize) -> usize {
-    if length > LARGEST_KEPT / 2 { length.next_multiple_of(4096) } else { length.next_power_of_two() }
+    if length > LARGEST_KEPT_BYTES / 2 { length.next_multiple_of(4096) } else { length.next_power_of_two() }
 }
 
 /// Bytes that came from the other side.
@@ -262,7 +262,7 @@ pub fn read_reference(message: &mut &[u8]) -> Option<Reference> {
     Some(Reference::Slot { number: u64::from_le_bytes(*number), length })
 }
 
-/// What is longer than this, in bytes, goes into a slot: half of what a message may hold, for a function and arguments.
-pub const LONGEST_INLINE: usize = LONGEST / 2 - 64;
-/// The largest slot that is kept, in bytes.
-pub const LARGEST_KEPT: usize = 64 << 20;
+/// What is longer than this goes into a slot: half of what a message may hold, for a function and arguments.
+pub const LONGEST_INLINE_BYTES: usize = LONGEST_BYTES / 2 - 64;
+/// The largest slot that is kept.
+pub const LARGEST_KEPT_BYTES: usize = 64 << 20;

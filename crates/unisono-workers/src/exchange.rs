@@ -25,8 +25,8 @@ use crate::memory::{AtomicU32, Memory, Ordering, fence, sized};
 
 /// How many tasks may lie before one worker.
 pub const CELLS: u64 = sized(256, 2) as u64;
-/// The longest message that goes into a ring, in bytes; what is longer goes into a slot.
-pub const LONGEST: usize = 64 << 10;
+/// The longest message that goes into a ring; what is longer goes into a slot.
+pub const LONGEST_BYTES: usize = 64 << 10;
 /// How many slots for results a worker may lend at once.
 pub const SLOTS: usize = sized(64, 2);
 
@@ -37,8 +37,8 @@ pub struct ResultRecord {
     pub kind: u32,
     /// Which cell it is about, counted from the worker's start.
     pub task: u64,
-    /// How long the task ran, in nanoseconds.
-    pub took: u64,
+    /// How long the task ran.
+    pub took_ns: u64,
     /// Its bytes.
     pub bytes: Vec<u8>,
 }
@@ -96,7 +96,7 @@ impl Exchange {
     /// # Errors
     /// As [`unisono_sys::shared::Shared::new`].
     pub fn new() -> io::Result<Self> {
-        Memory::new("unisono-exchange", TASKS + 2 * RING).map(Self::over)
+        Memory::new("unisono-exchange", TASKS + 2 * RING_BYTES).map(Self::over)
     }
 
     /// The one that a pool has made.
@@ -106,7 +106,7 @@ impl Exchange {
     #[cfg(not(loom))]
     pub fn open(descriptor: OwnedFd) -> io::Result<Self> {
         let memory = Memory::open(descriptor)?;
-        if memory.size() != TASKS + 2 * RING {
+        if memory.size() != TASKS + 2 * RING_BYTES {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "not the memory of this version of unisono"));
         }
         Ok(Self::over(memory))
@@ -146,7 +146,7 @@ impl Exchange {
     /// # Errors
     /// When they cannot.
     pub fn has_room(&self, oldest: u64, at: u64, length: usize) -> Result<(), Full> {
-        if at + length as u64 - oldest > RING as u64 {
+        if at + length as u64 - oldest > RING_BYTES as u64 {
             return Err(Full::Ring);
         }
         if self.has_cell() { Ok(()) } else { Err(Full::Cells) }
@@ -177,7 +177,7 @@ impl Exchange {
         let word = |at: usize| self.memory.word64(at).load(Ordering::Relaxed);
         let unread = word(WRITTEN).wrapping_sub(self.read.get());
         (word(PUT), word(READ)) == (self.put.get(), self.read.get())
-            && (unread == 0 || (HEAD as u64..=RING as u64).contains(&unread))
+            && (unread == 0 || (HEAD_BYTES as u64..=RING_BYTES as u64).contains(&unread))
             && self.passed().is_ok()
             && open.all(|number| {
                 let is = self.state(number).load(Ordering::Relaxed);
@@ -202,7 +202,7 @@ impl Exchange {
     }
 
     /// The pool's side: when the task began, in nanoseconds of the monotonic clock, if it has.
-    pub fn began(&self, number: u64) -> Option<u64> {
+    pub fn began_ns(&self, number: u64) -> Option<u64> {
         (self.state(number).load(Ordering::Acquire) == state(number, BEGUN))
             .then(|| self.memory.word64(cell(number) + CELL_BEGAN).load(Ordering::Relaxed))
     }
@@ -217,22 +217,22 @@ impl Exchange {
         if unread == 0 {
             return Ok(None);
         }
-        if !(HEAD as u64..=RING as u64).contains(&unread) {
+        if !(HEAD_BYTES as u64..=RING_BYTES as u64).contains(&unread) {
             return Err(Torn);
         }
-        let mut head = Vec::with_capacity(HEAD);
-        self.read_ring(RESULTS, read, HEAD, &mut head);
+        let mut head = Vec::with_capacity(HEAD_BYTES);
+        self.read_ring(RESULTS, read, HEAD_BYTES, &mut head);
         let number = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes of the head"));
         let length = number(0) as usize & 0xffff_ffff;
         if whole(length) > unread {
             return Err(Torn);
         }
         let mut bytes = Vec::with_capacity(length);
-        self.read_ring(RESULTS, read + HEAD as u64, length, &mut bytes);
+        self.read_ring(RESULTS, read + HEAD_BYTES as u64, length, &mut bytes);
         self.read.set(read + whole(length));
         // After the bytes were copied: the worker writes over what lies before this.
         self.memory.word64(READ).store(read + whole(length), Ordering::Release);
-        Ok(Some(ResultRecord { kind: (number(0) >> 32) as u32, task: number(8), took: number(16), bytes }))
+        Ok(Some(ResultRecord { kind: (number(0) >> 32) as u32, task: number(8), took_ns: number(16), bytes }))
     }
 
     /// The pool's side: whether the worker waits for room in the results ring, which is said once.
@@ -267,7 +267,7 @@ impl Exchange {
     ///
     /// # Errors
     /// When what lies there was not put by a pool.
-    pub fn take(&self, now: u64, bytes: &mut Vec<u8>) -> Result<Option<u64>, Torn> {
+    pub fn take(&self, now_ns: u64, bytes: &mut Vec<u8>) -> Result<Option<u64>, Torn> {
         loop {
             let number = self.taken.get();
             let ahead = self.memory.word64(PUT).load(Ordering::Acquire).wrapping_sub(number);
@@ -278,11 +278,11 @@ impl Exchange {
                 return Err(Torn);
             }
             // Before the state, so that the pool, when it sees the state, sees the time.
-            self.memory.word64(cell(number) + CELL_BEGAN).store(now, Ordering::Relaxed);
+            self.memory.word64(cell(number) + CELL_BEGAN).store(now_ns, Ordering::Relaxed);
             if self.change(number, QUEUED, BEGUN) {
                 let at = self.memory.word64(cell(number) + CELL_AT).load(Ordering::Relaxed);
                 let length = self.memory.word32(cell(number) + CELL_LENGTH).load(Ordering::Relaxed) as usize;
-                if length > LONGEST {
+                if length > LONGEST_BYTES {
                     return Err(Torn);
                 }
                 self.read_ring(TASKS, at, length, bytes);
@@ -307,17 +307,17 @@ impl Exchange {
     ///
     /// # Errors
     /// When the pool seems to have read what was not written.
-    pub fn publish(&self, kind: u32, task: u64, took: u64, bytes: &[u8]) -> Result<bool, Torn> {
+    pub fn publish(&self, kind: u32, task: u64, took_ns: u64, bytes: &[u8]) -> Result<bool, Torn> {
         let written = self.written.get();
-        if self.unread()? + whole(bytes.len()) > RING as u64 {
+        if self.unread()? + whole(bytes.len()) > RING_BYTES as u64 {
             return Ok(false);
         }
-        let mut head = [0; HEAD];
+        let mut head = [0; HEAD_BYTES];
         head[..8].copy_from_slice(&(u64::from(kind) << 32 | bytes.len() as u64).to_le_bytes());
         head[8..16].copy_from_slice(&task.to_le_bytes());
-        head[16..].copy_from_slice(&took.to_le_bytes());
+        head[16..].copy_from_slice(&took_ns.to_le_bytes());
         self.write_ring(RESULTS, written, &head);
-        self.write_ring(RESULTS, written + HEAD as u64, bytes);
+        self.write_ring(RESULTS, written + HEAD_BYTES as u64, bytes);
         self.written.set(written + whole(bytes.len()));
         // After the bytes: the pool reads up to here at once.
         self.memory.word64(WRITTEN).store(written + whole(bytes.len()), Ordering::Release);
@@ -330,7 +330,7 @@ impl Exchange {
     /// As [`Exchange::publish`].
     pub fn unread(&self) -> Result<u64, Torn> {
         let unread = self.written.get().wrapping_sub(self.memory.word64(READ).load(Ordering::Acquire));
-        if unread > RING as u64 { Err(Torn) } else { Ok(unread) }
+        if unread > RING_BYTES as u64 { Err(Torn) } else { Ok(unread) }
     }
 
     /// The worker's side: whether the pool has to be woken, which is said once.
@@ -398,17 +398,17 @@ impl Exchange {
     }
 
     fn write_ring(&self, ring: usize, at: u64, bytes: &[u8]) {
-        let start = at as usize % RING;
-        let (first, second) = bytes.split_at(bytes.len().min(RING - start));
+        let start = at as usize % RING_BYTES;
+        let (first, second) = bytes.split_at(bytes.len().min(RING_BYTES - start));
         self.memory.write(ring + start, first);
         self.memory.write(ring, second);
     }
 
     fn read_ring(&self, ring: usize, at: u64, length: usize, bytes: &mut Vec<u8>) {
-        let start = at as usize % RING;
-        let first = length.min(RING - start);
+        let start = at as usize % RING_BYTES;
+        let first = length.min(RING_BYTES - start);
         self.memory.read(ring + start, first, bytes);
-        self.memory.read(ring, length.min(RING) - first, bytes);
+        self.memory.read(ring, length.min(RING_BYTES) - first, bytes);
     }
 }
 
@@ -421,7 +421,7 @@ impl AsFd for Exchange {
 
 /// What a record takes in the ring: its head, its bytes, and what makes the next head lie at a multiple of eight.
 const fn whole(length: usize) -> u64 {
-    (HEAD + length).next_multiple_of(8) as u64
+    (HEAD_BYTES + length).next_multiple_of(8) as u64
 }
 
 const fn cell(number: u64) -> usize {
@@ -444,10 +444,10 @@ const CELL_LENGTH: usize = 4;
 const CELL_AT: usize = 8;
 const CELL_BEGAN: usize = 16;
 const TASKS: usize = (CELL + CELLS as usize * CELL_SIZE).next_multiple_of(sized(4096, 8));
-const RESULTS: usize = TASKS + RING;
+const RESULTS: usize = TASKS + RING_BYTES;
 /// Room for sixteen of the longest messages; pages that are never written cost nothing.
-const RING: usize = sized(1 << 20, 64);
-const HEAD: usize = 24;
+const RING_BYTES: usize = sized(1 << 20, 64);
+const HEAD_BYTES: usize = 24;
 
 /// How a state stands on the cell of a task. It is the task's own, so that neither what is written over a cell by
 /// chance nor what once stood there is taken for a state.
@@ -467,7 +467,7 @@ const ABANDONED: u32 = 2;
 mod tests {
     use proptest::prelude::*;
 
-    use super::{CELLS, Exchange, Full, HEAD, LONGEST, RESULTS, RING, TASKS, Torn, WRITTEN};
+    use super::{CELLS, Exchange, Full, HEAD_BYTES, LONGEST_BYTES, RESULTS, RING_BYTES, TASKS, Torn, WRITTEN};
 
     fn pair() -> (Exchange, Exchange) {
         let ours = Exchange::new().unwrap();
@@ -480,12 +480,12 @@ mod tests {
         let (pool, worker) = pair();
         let mut at = 0;
         for round in 0..100u64 {
-            let bytes = vec![round as u8; LONGEST - round as usize];
+            let bytes = vec![round as u8; LONGEST_BYTES - round as usize];
             assert_eq!(pool.put(at, at, &bytes), Ok(round));
             at += bytes.len() as u64;
             let mut taken = Vec::new();
             assert_eq!(worker.take(round, &mut taken), Ok(Some(round)));
-            assert_eq!((taken, pool.began(round)), (bytes, Some(round)));
+            assert_eq!((taken, pool.began_ns(round)), (bytes, Some(round)));
             worker.leave(round);
         }
     }
@@ -527,7 +527,7 @@ mod tests {
         assert!(sent >= 16);
         for number in 0..sent {
             let record = pool.next_record().unwrap().unwrap();
-            assert_eq!((record.kind, record.task, record.took), (1, number, 5));
+            assert_eq!((record.kind, record.task, record.took_ns), (1, number, 5));
             assert_eq!(record.bytes, vec![number as u8; 60_001]);
         }
         assert!(pool.next_record().unwrap().is_none() && worker.publish(1, sent, 5, b"again").unwrap());
@@ -547,7 +547,7 @@ mod tests {
     #[test]
     fn what_no_worker_wrote_is_torn_and_never_read_beyond_what_was_written() {
         let (pool, worker) = pair();
-        for written in [1, 23, RING as u64 + 1, u64::MAX] {
+        for written in [1, 23, RING_BYTES as u64 + 1, u64::MAX] {
             worker.memory.word64(WRITTEN).store(written, std::sync::atomic::Ordering::Release);
             assert_eq!(pool.next_record().unwrap_err(), Torn, "{written} bytes were written");
         }
@@ -570,11 +570,11 @@ mod tests {
                 worker.memory.write(at * 8, &word.to_le_bytes());
             }
             // Each step takes at least a head out of the ring.
-            let most = RING / HEAD + 1;
+            let most = RING_BYTES / HEAD_BYTES + 1;
             let read = (0..most).take_while(|_| matches!(pool.next_record(), Ok(Some(_)))).count();
             prop_assert!(read < most);
             for number in [0, 1, CELLS, u64::MAX] {
-                let _ = (pool.began(number), pool.retract(number), pool.has_cell());
+                let _ = (pool.began_ns(number), pool.retract(number), pool.has_cell());
             }
             let _ = (pool.put(0, 0, b"x"), pool.must_wake_worker(), pool.worker_wants_room(), pool.has_records());
         }

@@ -16,8 +16,8 @@ use unisono_sys::{monotonic::nanoseconds, shared::Shared};
 use crate::{
     begun::{BEGUN, BegunCounter},
     blob::{
-        LARGEST_KEPT, LONGEST_INLINE, Received, Reference, Release, Released, View, capacity, read_reference,
-        write_slot,
+        LARGEST_KEPT_BYTES, LONGEST_INLINE_BYTES, Received, Reference, Release, Released, View, capacity,
+        read_reference, write_slot,
     },
     exchange::{Exchange, SLOTS, Torn},
     message::{self, Message},
@@ -46,7 +46,7 @@ pub struct Given {
     /// Its number on the cells.
     pub number: u64,
     /// When it began.
-    pub began: u64,
+    pub began_ns: u64,
     /// Which function.
     pub function: u64,
     /// What that function is, the first time.
@@ -69,7 +69,7 @@ pub struct Inside {
     /// Slots of ours, for results.
     slots: Vec<(u64, Shared)>,
     last_slot: u64,
-    woken: u64,
+    woken_ns: u64,
     spin: Spin,
 }
 
@@ -97,7 +97,7 @@ impl Inside {
             released: Arc::default(),
             slots: Vec::new(),
             last_slot: 0,
-            woken: 0,
+            woken_ns: 0,
             spin: Spin::new(),
         })
     }
@@ -109,10 +109,10 @@ impl Inside {
     pub fn take(&mut self) -> io::Result<Option<Given>> {
         let mut text = std::mem::take(&mut self.message);
         text.clear();
-        let began = nanoseconds();
-        let given = match self.exchange.take(began, &mut text) {
+        let began_ns = nanoseconds();
+        let given = match self.exchange.take(began_ns, &mut text) {
             // What cannot be read does not begin, and can be run by another.
-            Ok(Some(number)) => self.read_task(number, began, &text).map(|given| {
+            Ok(Some(number)) => self.read_task(number, began_ns, &text).map(|given| {
                 // Before the caller runs it: should the task write over the exchange, this says that it has begun.
                 self.ledger.note(number + 1);
                 Some(given)
@@ -154,8 +154,8 @@ impl Inside {
     /// When the pool is gone, or there is no memory for a slot; then nothing was said.
     pub fn publish(&mut self, kind: u32, task: &Given, length: usize, parts: &[&[u8]]) -> io::Result<()> {
         let now = nanoseconds();
-        let mut record = Vec::with_capacity(length.min(LONGEST_INLINE) + 17);
-        if length <= LONGEST_INLINE {
+        let mut record = Vec::with_capacity(length.min(LONGEST_INLINE_BYTES) + 17);
+        if length <= LONGEST_INLINE_BYTES {
             record.push(0);
             record.extend_from_slice(&(length as u64).to_le_bytes());
             parts.iter().for_each(|part| record.extend_from_slice(part));
@@ -164,12 +164,12 @@ impl Inside {
             write_slot(&mut record, number, length);
         }
         self.note_released()?;
-        self.record(kind, task.number, now.saturating_sub(task.began), &record)?;
+        self.record(kind, task.number, now.saturating_sub(task.began_ns), &record)?;
         // The record first: a cell that is free says that its result lies in the ring.
         self.exchange.leave(task.number);
-        let quiet = now.saturating_sub(self.woken) < QUIET && self.exchange.unread()? < MUCH;
+        let quiet = now.saturating_sub(self.woken_ns) < QUIET_NS && self.exchange.unread()? < MUCH_BYTES;
         if !quiet && self.exchange.must_wake_pool() {
-            self.woken = now;
+            self.woken_ns = now;
             message::wake(self.socket.as_fd());
         }
         Ok(())
@@ -188,19 +188,19 @@ impl Inside {
     /// # Errors
     /// When the pool is gone.
     pub fn unfit(&mut self, why: &[u8]) -> io::Result<()> {
-        self.record(kind::UNFIT, 0, 0, &why[..why.len().min(LONGEST_INLINE)])?;
+        self.record(kind::UNFIT, 0, 0, &why[..why.len().min(LONGEST_INLINE_BYTES)])?;
         message::wake(self.socket.as_fd());
         Ok(())
     }
 
-    fn record(&mut self, kind: u32, task: u64, took: u64, bytes: &[u8]) -> io::Result<()> {
-        while !self.exchange.publish(kind, task, took, bytes)? {
+    fn record(&mut self, kind: u32, task: u64, took_ns: u64, bytes: &[u8]) -> io::Result<()> {
+        while !self.exchange.publish(kind, task, took_ns, bytes)? {
             self.exchange.want_room();
             if self.exchange.must_wake_pool() {
                 message::wake(self.socket.as_fd());
             }
             // Once more with the flag up: room that was made before it could be seen is not announced.
-            if self.exchange.publish(kind, task, took, bytes)? {
+            if self.exchange.publish(kind, task, took_ns, bytes)? {
                 break;
             }
             let message = message::receive(self.socket.as_fd(), true)?;
@@ -233,7 +233,7 @@ impl Inside {
         }
     }
 
-    fn read_task(&mut self, number: u64, began: u64, mut text: &[u8]) -> io::Result<Given> {
+    fn read_task(&mut self, number: u64, began_ns: u64, mut text: &[u8]) -> io::Result<Given> {
         let torn = || io::Error::new(io::ErrorKind::InvalidData, "a task that cannot be read");
         let (own, rest) = text.split_first_chunk::<8>().ok_or_else(torn)?;
         if u64::from_le_bytes(*own) != number {
@@ -247,7 +247,7 @@ impl Inside {
             _ => Some(self.received(read_reference(&mut text).ok_or_else(torn)?)?),
         };
         let arguments = self.received(read_reference(&mut text).ok_or_else(torn)?)?;
-        Ok(Given { number, began, function: u64::from_le_bytes(*function), definition, arguments })
+        Ok(Given { number, began_ns, function: u64::from_le_bytes(*function), definition, arguments })
     }
 
     /// Fails when the pool is gone; the inner one, when this process cannot have what is referred to.
@@ -270,7 +270,7 @@ impl Inside {
         match &self.known[&number] {
             Ok(memory) => {
                 let memory = memory.clone();
-                if memory.size() > LARGEST_KEPT {
+                if memory.size() > LARGEST_KEPT_BYTES {
                     self.known.remove(&number);
                 }
                 Ok(View::new(memory, length, release).map(Received::Slot))
@@ -303,7 +303,7 @@ impl Inside {
         copy(parts, &slot);
         let last = self.slots.len();
         let place = (0..last).find(|at| self.exchange.is_abandoned(*at)).or((last < SLOTS).then_some(last));
-        let place = place.filter(|_| slot.size() <= LARGEST_KEPT);
+        let place = place.filter(|_| slot.size() <= LARGEST_KEPT_BYTES);
         self.last_slot += 1;
         let number = self.last_slot << 8 | place.map_or(ONCE, |at| at as u64);
         message::send_memory(self.socket.as_fd(), number, slot.as_fd(), true)?;
@@ -329,7 +329,7 @@ fn copy(parts: &[&[u8]], slot: &Shared) {
 
 /// The low byte of a slot's number that is used once.
 pub const ONCE: u64 = 255;
-/// For so long after a wake-up the next results are not announced, in nanoseconds: about what a wake-up costs.
-pub(crate) const QUIET: u64 = 50_000;
+/// For so long after a wake-up the next results are not announced: about what a wake-up costs.
+pub(crate) const QUIET_NS: u64 = 50_000;
 /// So many unread bytes are announced all the same: half of the ring.
-const MUCH: u64 = 512 << 10;
+const MUCH_BYTES: u64 = 512 << 10;

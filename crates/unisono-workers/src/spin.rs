@@ -23,7 +23,7 @@ pub(crate) struct Spin {
     /// So many times in a row the core was taken away, at most [`MOST_TAKEN`].
     taken: u32,
     /// Until then the cores belong to others.
-    busy_until: u64,
+    busy_until_ns: u64,
 }
 
 /// How a look ended.
@@ -41,12 +41,12 @@ impl Spin {
     }
 
     fn over(cores: usize) -> Self {
-        Self { cores, in_vain: 0, left_out: 0, taken: 0, busy_until: 0 }
+        Self { cores, in_vain: 0, left_out: 0, taken: 0, busy_until_ns: 0 }
     }
 
     /// Whether to look now, while so many processes of ours are at work.
-    pub fn is_worth_it(&mut self, at_work: usize, now: u64) -> bool {
-        if at_work >= self.cores || now < self.busy_until {
+    pub fn is_worth_it(&mut self, at_work: usize, now_ns: u64) -> bool {
+        if at_work >= self.cores || now_ns < self.busy_until_ns {
             return false;
         }
         if self.left_out > 0 {
@@ -69,10 +69,10 @@ impl Spin {
                 spin_loop();
             }
             let now = nanoseconds();
-            if now - last > GAP {
+            if now - last > GAP_NS {
                 return Look::Taken;
             }
-            if now - begun > LONGEST {
+            if now - begun > LONGEST_LOOK_NS {
                 return Look::InVain;
             }
             last = now;
@@ -80,7 +80,7 @@ impl Spin {
     }
 
     /// Takes note of how a look went that has ended now.
-    pub fn learn(&mut self, look: Look, now: u64) {
+    pub fn learn(&mut self, look: Look, now_ns: u64) {
         match look {
             Look::Came => (self.in_vain, self.taken) = (0, 0),
             Look::InVain => {
@@ -89,20 +89,20 @@ impl Spin {
             }
             Look::Taken => {
                 self.taken = (self.taken + 1).min(MOST_TAKEN);
-                self.busy_until = now + (BUSY << self.taken);
+                self.busy_until_ns = now_ns + (BUSY_NS << self.taken);
             }
         }
     }
 }
 
-/// A look lasts so long at most, in nanoseconds: about what the wake-up costs that it saves.
-pub(crate) const LONGEST: u64 = 50_000;
+/// A look lasts so long at most: about what the wake-up costs that it saves.
+pub(crate) const LONGEST_LOOK_NS: u64 = 50_000;
 /// Between two glances of a core that is ours pass some hundred nanoseconds.
-const GAP: u64 = 10_000;
+const GAP_NS: u64 = 10_000;
 /// How often a core pauses between two glances.
 const PAUSES: u32 = 16;
-/// The cores are left to others for twice this, in nanoseconds, and twice as long each time: 8 ms to a second.
-const BUSY: u64 = 4_000_000;
+/// The cores are left to others for twice this, and twice as long each time: 8 ms to a second.
+const BUSY_NS: u64 = 4_000_000;
 const MOST_TAKEN: u32 = 8;
 /// Where it never is of use, one in 64 is looked, which costs less than a microsecond each time.
 const MOST_IN_VAIN: u32 = 6;
@@ -113,7 +113,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{BUSY, Look, Spin};
+    use super::{BUSY_NS, Look, Spin};
 
     #[test]
     fn nobody_looks_where_each_core_is_at_work() {
@@ -145,8 +145,8 @@ mod tests {
         for round in 1..=3 {
             assert!(spin.is_worth_it(1, now));
             spin.learn(Look::Taken, now);
-            assert!(!spin.is_worth_it(1, now + (BUSY << round) - 1));
-            now += BUSY << round;
+            assert!(!spin.is_worth_it(1, now + (BUSY_NS << round) - 1));
+            now += BUSY_NS << round;
         }
     }
 
@@ -168,7 +168,7 @@ mod tests {
             for (now, look) in looks.into_iter().enumerate() {
                 spin.learn(look, now as u64);
             }
-            let later = BUSY << 9;
+            let later = BUSY_NS << 9;
             prop_assert!((0..64).any(|_| spin.is_worth_it(1, later)));
         }
     }

@@ -16,7 +16,7 @@ use unisono_sys::{monotonic::nanoseconds, private::Private, shared::Shared};
 use crate::{
     begun::{BEGUN, BegunCounter},
     blob::{Blob, Received, Reference, Release, SlotLease, View, read_reference, write_reference},
-    exchange::{Exchange, Full, LONGEST, ResultRecord, Torn},
+    exchange::{Exchange, Full, LONGEST_BYTES, ResultRecord, Torn},
     inside::ONCE,
     message::{self, Message},
     task::{Death, Task, held},
@@ -70,17 +70,17 @@ pub(crate) enum Leaving {
     No,
     /// It is gone, or cannot be reached.
     CutOff,
-    /// It was told to end: then that is no failure. Since when, in nanoseconds.
+    /// It was told to end: then that is no failure. Since when.
     Dismissed {
-        since: u64,
+        since_ns: u64,
     },
     /// It is to be killed, at the latest when it is known which process it is.
     Doomed {
-        since: u64,
+        since_ns: u64,
     },
     /// It has written over what it shares with us, of which nothing can be read any more.
     Torn {
-        since: u64,
+        since_ns: u64,
     },
 }
 
@@ -109,7 +109,7 @@ pub(crate) struct Worker {
     /// How many tasks it has been given and kept.
     pub given: u64,
     pub leaving: Leaving,
-    /// When it is to be woken unasked, in nanoseconds, and how much later the next time; no time if it has come on.
+    /// When it is woken unasked and how much later the next time, both in nanoseconds; no time if it has come on.
     nudge: (u64, u64),
     /// Tasks with a key that it was killed for: until it is gone for certain, nothing else of that key may begin.
     pub killed_for: Vec<Arc<Task>>,
@@ -185,7 +185,7 @@ impl Worker {
                 slots.push(lease.clone());
             }
         }
-        assert!(text.len() <= LONGEST, "what is inline is at most half of the longest message");
+        assert!(text.len() <= LONGEST_BYTES, "what is inline is at most half of the longest message");
         let oldest = self.entries.front().map_or(self.next, |entry| entry.at);
         // Asked first, so that no memory is sent for nothing.
         if let Err(full) = self.exchange.has_room(oldest, self.next, text.len()) {
@@ -308,14 +308,14 @@ impl Worker {
     /// more will come.
     pub fn hear(&mut self, heard: &mut Vec<u8>) -> bool {
         let mut words = [0; 4096];
-        let most = heard.len() + MOST_HEARD;
+        let most = heard.len() + MOST_HEARD_BYTES;
         while heard.len() < most {
             match rustix::io::read(&self.words, &mut words) {
                 Ok(0) => return false,
                 Ok(length) => {
                     heard.extend_from_slice(&words[..length]);
                     self.stderr_tail.extend_from_slice(&words[..length]);
-                    let excess = self.stderr_tail.len().saturating_sub(STDERR_TAIL);
+                    let excess = self.stderr_tail.len().saturating_sub(STDERR_TAIL_BYTES);
                     self.stderr_tail.drain(..excess);
                 }
                 Err(rustix::io::Errno::INTR) => {}
@@ -328,7 +328,7 @@ impl Worker {
     /// Lets it end when it has done what lies before it.
     pub fn dismiss(&mut self) {
         if self.dismissed().is_none() {
-            self.leaving = Leaving::Dismissed { since: nanoseconds() };
+            self.leaving = Leaving::Dismissed { since_ns: nanoseconds() };
         }
         self.give_no_more();
     }
@@ -358,7 +358,9 @@ impl Worker {
     pub fn dismissed(&self) -> Option<u64> {
         match self.leaving {
             Leaving::No | Leaving::CutOff => None,
-            Leaving::Dismissed { since } | Leaving::Doomed { since } | Leaving::Torn { since } => Some(since),
+            Leaving::Dismissed { since_ns } | Leaving::Doomed { since_ns } | Leaving::Torn { since_ns } => {
+                Some(since_ns)
+            }
         }
     }
 
@@ -372,7 +374,7 @@ impl Worker {
 
     /// Whether this task is under way, or has ended without our having read so.
     pub fn has_begun(&self, number: u64) -> bool {
-        self.exchange.began(number).is_some()
+        self.exchange.began_ns(number).is_some()
     }
 
     /// Whether something lies there to be read.
@@ -434,7 +436,7 @@ impl Worker {
 
     /// As [`Worker::tear`], of one that has ended.
     pub fn note_torn(&mut self) {
-        self.leaving = Leaving::Torn { since: self.dismissed().unwrap_or_else(nanoseconds) };
+        self.leaving = Leaving::Torn { since_ns: self.dismissed().unwrap_or_else(nanoseconds) };
     }
 
     /// Whether it has written over what it shares with us, or says to be through with a task of which no result came.
@@ -457,12 +459,12 @@ impl Worker {
 
     /// Wakes it, when it has not come on for a while: what it would have been woken by may have been written over. Less
     /// and less often, since it may well be at a long task.
-    pub fn nudge(&mut self, now: u64, first: u64) {
+    pub fn nudge(&mut self, now_ns: u64, first_ns: u64) {
         match &mut self.nudge {
-            (_, 0) => self.nudge = (now + first, first),
-            (at, pause) if *at <= now => {
-                *pause *= 2;
-                *at = now + *pause;
+            (_, 0) => self.nudge = (now_ns + first_ns, first_ns),
+            (at_ns, pause_ns) if *at_ns <= now_ns => {
+                *pause_ns *= 2;
+                *at_ns = now_ns + *pause_ns;
                 message::wake(self.socket.as_fd());
             }
             _ => {}
@@ -477,7 +479,7 @@ impl Worker {
     /// Kills it, now or as soon as that is possible. Its end is told by its status pipe.
     pub fn kill(&mut self) {
         if !self.is_doomed() {
-            self.leaving = Leaving::Doomed { since: self.dismissed().unwrap_or_else(nanoseconds) };
+            self.leaving = Leaving::Doomed { since_ns: self.dismissed().unwrap_or_else(nanoseconds) };
         }
         if let Some(process) = &self.process {
             // It fails only when the process is gone already.
@@ -566,7 +568,7 @@ impl Worker {
 
 /// So many messages are read at once, so that a worker that never stops talking does not hold up the others.
 const MOST_MESSAGES: usize = 256;
-/// So much of a worker's standard error is kept, in bytes.
-const STDERR_TAIL: usize = 2048;
-/// So much is read at once, and kept until it is passed on, in bytes: what a pipe holds, so that an end is heard whole.
-pub(crate) const MOST_HEARD: usize = 64 << 10;
+/// So much of a worker's standard error is kept.
+const STDERR_TAIL_BYTES: usize = 2048;
+/// So much is read at once, and kept until it is passed on: what a pipe holds, so that an end is heard whole.
+pub(crate) const MOST_HEARD_BYTES: usize = 64 << 10;

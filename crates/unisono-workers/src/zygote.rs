@@ -176,14 +176,14 @@ impl RunningZygote {
     fn kill(&self) {
         // It fails only when the process is gone already.
         let _ = pidfd_send_signal(&self.process, Signal::KILL);
-        self.is_over(LONGEST_END);
+        self.is_over(LONGEST_END_NS);
         self.ended();
     }
 
     fn stop(&self) {
         // Said, and not only closed: a program that was forked and executed without care may hold a copy.
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
-        if !self.is_over(LONGEST_END) {
+        if !self.is_over(LONGEST_END_NS) {
             // It hangs in something that it preloads, or was stopped.
             self.kill();
         }
@@ -191,8 +191,8 @@ impl RunningZygote {
     }
 
     /// Waits until its process has ended, but not longer than this; whether it has.
-    fn is_over(&self, longest: u64) -> bool {
-        let until = nanoseconds() + longest;
+    fn is_over(&self, longest_ns: u64) -> bool {
+        let until = nanoseconds() + longest_ns;
         loop {
             let left = until.saturating_sub(nanoseconds());
             let timeout = Timespec { tv_sec: (left / 1_000_000_000) as i64, tv_nsec: (left % 1_000_000_000) as _ };
@@ -220,4 +220,4 @@ fn how(status: &WaitIdStatus) -> Death {
 
 /// So long a zygote may take to kill its workers and end when it is told to, and to be gone when it was killed, in
 /// nanoseconds.
-const LONGEST_END: u64 = 5_000_000_000;
+const LONGEST_END_NS: u64 = 5_000_000_000;

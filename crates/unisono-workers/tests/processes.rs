@@ -10,7 +10,7 @@ use std::{io::Read as _, time::Duration};
 use support::{PLAIN, Workshop, devnull};
 use unisono_workers::{
     Awaited, Death, Function, PoolOptions, State, TaskOutcome, Terms,
-    blob::{Blob, LARGEST_KEPT, LONGEST_INLINE},
+    blob::{Blob, LARGEST_KEPT_BYTES, LONGEST_INLINE_BYTES},
 };
 
 const SIGKILL: i32 = 9;
@@ -22,19 +22,21 @@ fn pattern(length: usize) -> Vec<u8> {
 #[test]
 fn bytes_of_any_length_arrive_whole_in_both_directions() {
     let shop = Workshop::new(2);
-    for length in [0, 1, 4095, LONGEST_INLINE - 1, LONGEST_INLINE, LONGEST_INLINE + 1, 1 << 20, (3 << 20) + 1] {
+    for length in
+        [0, 1, 4095, LONGEST_INLINE_BYTES - 1, LONGEST_INLINE_BYTES, LONGEST_INLINE_BYTES + 1, 1 << 20, (3 << 20) + 1]
+    {
         assert_eq!(shop.run("echo", &pattern(length)), pattern(length), "{length} bytes");
     }
     shop.close();
 }
 
-const TOO_LARGE_TO_BE_KEPT: usize = LARGEST_KEPT + 1;
+const TOO_LARGE_TO_BE_KEPT: usize = LARGEST_KEPT_BYTES + 1;
 
 /// How many slots the one worker of a pool has that are too large to be kept.
 fn large_slots(shop: &Workshop) -> usize {
     let files = String::from_utf8(shop.run("files", b"")).unwrap();
     let slots = files.lines().filter(|file| file.contains("unisono-slot"));
-    slots.filter(|file| file.split(' ').next().unwrap().parse::<usize>().unwrap() > LARGEST_KEPT).count()
+    slots.filter(|file| file.split(' ').next().unwrap().parse::<usize>().unwrap() > LARGEST_KEPT_BYTES).count()
 }
 
 #[test]
@@ -81,7 +83,7 @@ fn results_that_nobody_reads_make_a_worker_wait_and_none_is_lost() {
     let tasks: Vec<_> = (0..150u8).map(|byte| shop.submit("grow", &[byte], PLAIN)).collect();
     // Together several times what the ring holds.
     for (byte, task) in (0..150u8).zip(&tasks).rev() {
-        assert_eq!(shop.returned(task), [byte; LONGEST_INLINE]);
+        assert_eq!(shop.returned(task), [byte; LONGEST_INLINE_BYTES]);
     }
     shop.close();
 }

@@ -20,7 +20,7 @@
 mod read;
 mod write;
 
-pub use read::{HEAD, ManifestEntry, ManifestLine, ManifestReader, is_zero_terminated};
+pub use read::{HEAD_BYTES, ManifestEntry, ManifestLine, ManifestReader, is_zero_terminated};
 pub use write::{Layout, push_entry, push_name};
 
 use unisono_hash::Algorithm;

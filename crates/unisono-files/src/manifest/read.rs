@@ -145,7 +145,7 @@ impl ManifestReader {
     }
 }
 
-/// Whether the lines of a manifest end with zero bytes, by its first [`HEAD`] bytes.
+/// Whether the lines of a manifest end with zero bytes, by its first [`HEAD_BYTES`] bytes.
 pub fn is_zero_terminated(head: &[u8]) -> bool {
     memchr::memchr(0, head).is_some()
 }
@@ -278,8 +278,8 @@ const BY_LENGTH: [Algorithm; 8] = [
     Algorithm::Xxh3_128,
 ];
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-/// Bytes that tell how lines end: more than the longest path with the longest digest and its name.
-pub const HEAD: usize = 8 << 10;
+/// So many tell how lines end: more than the longest path with the longest digest and its name.
+pub const HEAD_BYTES: usize = 8 << 10;
 
 #[cfg(test)]
 mod tests {

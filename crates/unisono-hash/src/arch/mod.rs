@@ -19,7 +19,7 @@ mod current;
 pub(crate) use current::{Avx2, Avx512, ShaNi};
 
 /// Bytes in one block of SHA-256 (FIPS 180-4, section 5.2.1) and of BLAKE3 (specification, section 2.1).
-pub(crate) const BLOCK: usize = 64;
+pub(crate) const BLOCK_BYTES: usize = 64;
 
 /// SHA-256 of `N` independent streams in step.
 pub(crate) trait CompressSha256<const N: usize>: Copy {
@@ -65,12 +65,12 @@ mod tests {
 
     /// That a kernel refuses inputs over which it would otherwise read too far.
     fn refuses_uneven_inputs<const N: usize>(kernel: impl CompressSha256<N>) {
-        let data = [0; 2 * BLOCK];
+        let data = [0; 2 * BLOCK_BYTES];
         let mut shorter_last = [&data[..]; N];
-        shorter_last[N - 1] = &data[..BLOCK];
-        for inputs in [shorter_last, [&data[..BLOCK + 1]; N]] {
+        shorter_last[N - 1] = &data[..BLOCK_BYTES];
+        for inputs in [shorter_last, [&data[..BLOCK_BYTES + 1]; N]] {
             // A lane alone has no other to differ from.
-            if inputs[0].len() % BLOCK != 0 || N > 1 {
+            if inputs[0].len() % BLOCK_BYTES != 0 || N > 1 {
                 let run = AssertUnwindSafe(|| kernel.compress(&mut [[0; 8]; N], &inputs));
                 assert!(catch_unwind(run).is_err());
             }

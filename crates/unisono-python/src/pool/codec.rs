@@ -14,7 +14,7 @@ use pyo3::{
     sync::PyOnceLock,
     types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyMemoryView, PyString, PyTuple},
 };
-use unisono_workers::blob::{Arena, Blob, LONGEST_INLINE, Received, View};
+use unisono_workers::blob::{Arena, Blob, LONGEST_INLINE_BYTES, Received, View};
 
 use crate::ffi::{Seen, SlotView, bytes_of};
 
@@ -57,11 +57,11 @@ impl Encoded {
 
     /// For a task: long ones go into a slot of the pool's.
     pub fn into_blob(self, py: Python<'_>, arena: &Arena) -> PyResult<Blob> {
-        if self.pickle.is_none() && self.head.len() <= LONGEST_INLINE {
+        if self.pickle.is_none() && self.head.len() <= LONGEST_INLINE_BYTES {
             return Ok(Blob::Inline(self.head));
         }
         self.with_parts(py, |length, parts| {
-            if length <= LONGEST_INLINE {
+            if length <= LONGEST_INLINE_BYTES {
                 return Ok(Blob::Inline(parts.concat()));
             }
             let lease = arena.lease(length)?;

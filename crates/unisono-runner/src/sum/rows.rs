@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use unisono_core::ErrorKind;
 use unisono_files::{
     EntryKind, Known, Special, Stat, WalkEntry, WalkOptions,
-    manifest::{HEAD, ManifestLine, ManifestReader, is_zero_terminated},
+    manifest::{HEAD_BYTES, ManifestLine, ManifestReader, is_zero_terminated},
     walk, walk_steps,
 };
 use unisono_hash::Algorithm;
@@ -215,8 +215,8 @@ fn push_manifest(
 ) -> Result<(), Stopped> {
     // Before the first line is understood, since a name may hold a newline where lines end with zero bytes.
     let mut head = Vec::new();
-    let mut piece = [0; HEAD];
-    while !options.zero && head.len() < HEAD && !is_zero_terminated(&head) {
+    let mut piece = [0; HEAD_BYTES];
+    while !options.zero && head.len() < HEAD_BYTES && !is_zero_terminated(&head) {
         match lines.read(&mut piece) {
             Ok(0) => break,
             Ok(read) => head.extend_from_slice(&piece[..read]),

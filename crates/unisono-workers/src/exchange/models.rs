@@ -174,7 +174,7 @@ fn a_worker_without_room_for_its_result_is_woken_when_the_pool_has_read() {
         });
         for number in 0..3 {
             let record = link.wait_for_record();
-            assert_eq!((record.kind, record.task, record.took), (1, number, 5));
+            assert_eq!((record.kind, record.task, record.took_ns), (1, number, 5));
             assert_eq!(record.bytes, [number as u8; 8], "whole, in order, and once");
         }
         assert!(link.next_record().is_none());
@@ -200,7 +200,7 @@ fn a_task_is_begun_by_the_worker_or_taken_back_by_the_pool_and_never_both() {
         let taken_back: Vec<u64> = [1, 0].into_iter().filter(|number| link.exchange.retract(*number)).collect();
         for number in 0..2 {
             // With that it began, the pool sees when.
-            assert!([None, Some(7)].contains(&link.exchange.began(number)));
+            assert!([None, Some(7)].contains(&link.exchange.began_ns(number)));
         }
         let begun = worker.join().unwrap();
         let mut all = [begun, taken_back].concat();
@@ -376,7 +376,7 @@ fn after_a_death_each_task_has_ended_or_was_under_way_or_never_began() {
             let open: Vec<u64> = (0..2).filter(|number| !ended.contains(number)).collect();
             let under_way: Vec<u64> = open.iter().copied().filter(|number| !link.exchange.retract(*number)).collect();
             assert!(under_way.len() <= 1, "one task at a time: {under_way:?}");
-            assert!(under_way.iter().all(|number| link.exchange.began(*number).is_some()));
+            assert!(under_way.iter().all(|number| link.exchange.began_ns(*number).is_some()));
             assert_eq!(under_way.first().copied().unwrap_or(ended.len() as u64), ended.len() as u64);
         });
     }

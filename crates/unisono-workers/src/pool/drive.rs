@@ -13,16 +13,16 @@ use super::{
     system::{EXITED, NOTIFIER, SOCKET, WORDS},
 };
 use crate::{
-    spin::{LONGEST, Look, Spin},
+    spin::{LONGEST_LOOK_NS, Look, Spin},
     task::{Death, held},
-    worker::{MOST_HEARD, Worker},
+    worker::{MOST_HEARD_BYTES, Worker},
 };
 
 impl Pool {
     /// Waits for something, but no longer than a signal may be kept waiting. Returns whether it has come.
     pub fn wait(&self, what: Awaited<'_>, longest: Option<Duration>) -> bool {
         let mut core = held(&self.core);
-        let until = nanoseconds() + longest.map_or(SLICE, |longest| SLICE.min(nanoseconds_of(longest)));
+        let until = nanoseconds() + longest.map_or(SLICE_NS, |longest| SLICE_NS.min(nanoseconds_of(longest)));
         loop {
             self.pump(&mut core);
             let now = nanoseconds();
@@ -67,7 +67,7 @@ impl Pool {
                 idle_since = now;
             }
             if core.has_driver() || !is_needed {
-                let sleeps_long = now - idle_since > DORMANT;
+                let sleeps_long = now - idle_since > DORMANT_NS;
                 core.server = if sleeps_long { Server::Dormant } else { Server::Resting };
                 let longest = if sleeps_long { Duration::from_secs(3600) } else { TICK };
                 core =
@@ -79,7 +79,7 @@ impl Pool {
                     idle_since = nanoseconds();
                 }
             } else {
-                core = self.sleep(core, SLICE, false).0;
+                core = self.sleep(core, SLICE_NS, false).0;
             }
         }
     }
@@ -101,10 +101,15 @@ impl Pool {
 
     /// Sleeps, as the driver or beside it; a thread that waits for a result may look for it first. Also returns whether
     /// a signal came.
-    fn sleep<'a>(&'a self, mut core: MutexGuard<'a, Core>, longest: u64, looks: bool) -> (MutexGuard<'a, Core>, bool) {
+    fn sleep<'a>(
+        &'a self,
+        mut core: MutexGuard<'a, Core>,
+        longest_ns: u64,
+        looks: bool,
+    ) -> (MutexGuard<'a, Core>, bool) {
         let Some(system) = core.system.clone().filter(|_| !core.has_driver()) else {
             core.followers += 1;
-            let wait = self.changed.wait_timeout(core, Duration::from_nanos(longest));
+            let wait = self.changed.wait_timeout(core, Duration::from_nanos(longest_ns));
             let mut core = wait.map_or_else(|error| error.into_inner().0, |(core, _)| core);
             core.followers -= 1;
             return (core, false);
@@ -127,15 +132,16 @@ impl Pool {
         let has_cell = |number| core.workers.get(&number).is_some_and(|worker| worker.exchange.has_cell());
         if !core.workers.values().any(Worker::has_records) && !core.lacks_cell.is_some_and(has_cell) {
             let now = nanoseconds();
-            let mut until = now + longest;
-            if (core.is_fresh || now - core.woken < LATER) && core.workers.values().any(|worker| worker.busy > 1) {
-                until = until.min(now + LATER);
+            let mut until = now + longest_ns;
+            if (core.is_fresh || now - core.woken_ns < LATER_NS) && core.workers.values().any(|worker| worker.busy > 1)
+            {
+                until = until.min(now + LATER_NS);
             }
             if let Some(Reverse((when, ..))) = core.deadlines.peek() {
                 until = until.min((*when).max(now));
             }
             // Said before the lock is let go, so that a deadline which comes earlier than this wakes it.
-            core.driver = Driver::Asleep { until };
+            core.driver = Driver::Asleep { until_ns: until };
             drop(core);
             let left = until - now;
             let timeout = Timespec { tv_sec: (left / 1_000_000_000) as i64, tv_nsec: (left % 1_000_000_000) as _ };
@@ -144,7 +150,7 @@ impl Pool {
             core = held(&self.core);
             core.driver = Driver::Awake;
         }
-        core.woken = nanoseconds();
+        core.woken_ns = nanoseconds();
         core.workers.values().for_each(|worker| worker.exchange.pool_waits(false));
         for event in &events {
             self.heed(&mut core, event.data.u64());
@@ -181,7 +187,8 @@ impl Pool {
             .filter(|worker| worker.busy > 0 && !worker.is_doomed())
             .map(|worker| worker.exchange.clone())
             .collect();
-        if at_work.is_empty() || core.mean > LONGEST || !core.spin.is_worth_it(at_work.len(), nanoseconds()) {
+        if at_work.is_empty() || core.mean_ns > LONGEST_LOOK_NS || !core.spin.is_worth_it(at_work.len(), nanoseconds())
+        {
             return (core, false);
         }
         drop(core);
@@ -209,7 +216,7 @@ impl Pool {
         let number = (event >> 2) as usize;
         let Some(worker) = core.workers.get_mut(&number) else { return };
         if event & 3 == WORDS {
-            if core.words.len() >= MOST_HEARD {
+            if core.words.len() >= MOST_HEARD_BYTES {
                 worker.is_unheard = true;
                 system.pause(&worker.words, event, true);
             } else if !worker.hear(&mut core.words) {
@@ -243,10 +250,10 @@ impl Pool {
 }
 
 /// How long one wait lasts at most, so that Ctrl-C is seen by the threads that wait beside the driver.
-const SLICE: u64 = 50_000_000;
+const SLICE_NS: u64 = 50_000_000;
 /// After this, what was not announced is looked for.
-const LATER: u64 = 1_000_000;
+const LATER_NS: u64 = 1_000_000;
 /// How often the background looks whether the pool is driven.
 const TICK: Duration = Duration::from_millis(2);
 /// After this without a task, the background sleeps until it is called.
-const DORMANT: u64 = 1_000_000_000;
+const DORMANT_NS: u64 = 1_000_000_000;

@@ -11,7 +11,7 @@ use unisono_sys::monotonic::nanoseconds;
 
 use super::state::{Core, Driver, Lifecycle, Loss, Pool, nanoseconds_of};
 use crate::{
-    inside::{QUIET, kind},
+    inside::{QUIET_NS, kind},
     task::{Death, Task, TaskOutcome, held},
     worker::{Placed, Progress, Worker},
 };
@@ -72,8 +72,8 @@ impl Pool {
                         if std::mem::replace(&mut worker.progress, Progress::Active) != Progress::Active {
                             core.starts.succeeded(number);
                         }
-                        let took = record.took.clamp(1, LONGEST_COUNTED);
-                        core.mean = if core.mean == 0 { took } else { (core.mean * 7 + took) / 8 };
+                        let took = record.took_ns.clamp(1, LONGEST_COUNTED_NS);
+                        core.mean_ns = if core.mean_ns == 0 { took } else { (core.mean_ns * 7 + took) / 8 };
                         let outcome = match (record.kind, received) {
                             (kind::RETURNED, Some(bytes)) => TaskOutcome::Returned(bytes),
                             (_, Some(bytes)) => TaskOutcome::Raised(bytes),
@@ -154,7 +154,7 @@ impl Pool {
             let Some(task) = worker.on_cell(cell).cloned() else { continue };
             let Some(timeout) = task.terms.timeout else { continue };
             let is_starting = !worker.is_ready();
-            let due = match worker.exchange.began(cell) {
+            let due = match worker.exchange.began_ns(cell) {
                 // Nothing has begun later than now: it was written over.
                 Some(began) if began > nanoseconds() => {
                     worker.tear();
@@ -162,7 +162,7 @@ impl Pool {
                 }
                 Some(began) => began.saturating_add(nanoseconds_of(timeout)),
                 None if is_starting && self.not_begun_in_time(core, number, &task, timeout) => continue,
-                None => now + nanoseconds_of(timeout).max(LEAST),
+                None => now + nanoseconds_of(timeout).max(LEAST_NS),
             };
             if due > now {
                 core.deadlines.push(Reverse((due, number, cell)));
@@ -292,7 +292,7 @@ impl Pool {
     pub(super) fn hand_out(&self, core: &mut Core) {
         core.lacks_cell = None;
         // Short tasks lie ahead in numbers, so that one wake-up serves many; long ones hardly, so that none waits.
-        let window = AHEAD.checked_div(core.mean).map_or(1, |ahead| ahead.clamp(1, MOST_AHEAD) as usize);
+        let window = AHEAD_NS.checked_div(core.mean_ns).map_or(1, |ahead| ahead.clamp(1, MOST_AHEAD) as usize);
         while !core.waiting.is_empty() {
             let most = self.options.tasks_per_worker.unwrap_or(u64::MAX);
             let open = core.workers.iter().filter(|(_, worker)| !worker.is_leaving() && worker.given < most);
@@ -353,13 +353,13 @@ impl Pool {
             Ok(Placed::Lies) => {
                 held(&task.inner).place = Some((number, cell));
                 // The driver expected one result of this worker; now it may have to look for one that is not announced.
-                if core.has_driver() && is_second && nanoseconds().saturating_sub(core.woken) < QUIET {
+                if core.has_driver() && is_second && nanoseconds().saturating_sub(core.woken_ns) < QUIET_NS {
                     core.notify();
                 }
                 if let Some(timeout) = task.terms.timeout {
                     let when = nanoseconds() + nanoseconds_of(timeout);
                     core.deadlines.push(Reverse((when, number, cell)));
-                    if matches!(core.driver, Driver::Asleep { until } if when < until) {
+                    if matches!(core.driver, Driver::Asleep { until_ns } if when < until_ns) {
                         core.notify();
                     }
                 }
@@ -379,14 +379,14 @@ impl Pool {
     }
 }
 
-/// A task that has not begun is looked at again after its timeout, but not sooner than this, in nanoseconds.
-const LEAST: u64 = 1_000_000;
+/// A task that has not begun is looked at again after its timeout, but not sooner than this.
+const LEAST_NS: u64 = 1_000_000;
 /// So much work lies ahead of a worker: about ten wake-ups' worth.
-const AHEAD: u64 = 400_000;
+const AHEAD_NS: u64 = 400_000;
 const MOST_AHEAD: u64 = 200;
 /// A task that has killed so many workers is not tried again.
 const MOST_DEATHS: u8 = 3;
 /// So many records of one worker are read at a look.
 const MOST_RECORDS: usize = 4096;
-/// No task is taken to run longer than this when it is decided how many lie ahead, in nanoseconds: two minutes.
-const LONGEST_COUNTED: u64 = 120_000_000_000;
+/// No task is taken to run longer than this when it is decided how many lie ahead: two minutes.
+const LONGEST_COUNTED_NS: u64 = 120_000_000_000;

@@ -59,7 +59,7 @@ impl SimulatedPool {
         child.wait().unwrap();
         let mut simulated = Self { pool, ended, workers: BTreeMap::new(), tasks: Vec::new(), runs: Vec::new() };
         // As after many short tasks; before the first it is not known that they are, and nothing lies ahead.
-        simulated.core().mean = 1;
+        simulated.core().mean_ns = 1;
         (0..workers).for_each(|_| simulated.enter());
         simulated
     }
@@ -272,7 +272,7 @@ fn a_driver_that_sleeps_learns_that_a_result_may_come_unannounced() {
     for (woken, has_to_learn) in [(0, false), (u64::MAX, true)] {
         let mut simulated = SimulatedPool::new(1, None);
         simulated.submit(PATIENT);
-        (simulated.core().driver, simulated.core().woken) = (Driver::Asleep { until: u64::MAX }, woken);
+        (simulated.core().driver, simulated.core().woken_ns) = (Driver::Asleep { until_ns: u64::MAX }, woken);
         let is_notified = |simulated: &SimulatedPool| simulated.core().system.as_ref().unwrap().clear();
         assert!(!is_notified(&simulated));
         simulated.submit(PATIENT);
@@ -408,8 +408,8 @@ fn a_worker_that_is_still_starting_when_there_is_nothing_more_for_it_to_do_is_ki
     assert!(task.has_ended());
     simulated.pool.close(false, false);
     assert!(!simulated.core().workers[&starting].is_doomed());
-    simulated.core().workers.get_mut(&starting).unwrap().leaving = Leaving::Dismissed { since: 0 };
-    simulated.core().looked = 0;
+    simulated.core().workers.get_mut(&starting).unwrap().leaving = Leaving::Dismissed { since_ns: 0 };
+    simulated.core().looked_ns = 0;
     simulated.pump();
     assert!(simulated.core().workers[&starting].is_doomed());
 }
@@ -488,7 +488,7 @@ proptest! {
         are_short in any::<bool>(),
     ) {
         let mut simulated = SimulatedPool::new(workers, tasks_per_worker);
-        simulated.core().mean = u64::from(are_short);
+        simulated.core().mean_ns = u64::from(are_short);
         steps.iter().for_each(|step| simulated.step(step));
         // And then everything that is left is done.
         while simulated.pool.counts().1 > 0 {
@@ -580,7 +580,7 @@ impl Asylum {
     }
 
     fn look(&mut self) {
-        self.simulated.core().looked = 0;
+        self.simulated.core().looked_ns = 0;
         self.simulated.pump();
         if self.simulated.core().workers.get(&1).is_some_and(|worker| worker.is_doomed()) {
             self.leave(9);

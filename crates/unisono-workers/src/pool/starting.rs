@@ -24,10 +24,10 @@ use crate::{
 impl Pool {
     /// Another worker, if it may start now; `None` when it may not, or could not.
     pub(super) fn start(&self, core: &mut Core) -> Option<usize> {
-        if core.starts.not_before > 0 {
+        if core.starts.not_before_ns > 0 {
             // One that is gone is still starting until it is known how it ended.
             let is_starting = core.workers.values().any(|worker| !worker.is_ready() && worker.dismissed().is_none());
-            if is_starting || nanoseconds() < core.starts.not_before {
+            if is_starting || nanoseconds() < core.starts.not_before_ns {
                 return None;
             }
         }
@@ -128,10 +128,10 @@ impl Pool {
     /// Looks, from time to time, after what nothing announces.
     pub(super) fn look_after(&self, core: &mut Core) {
         let now = nanoseconds();
-        if now < core.looked + LOOK {
+        if now < core.looked_ns + LOOK_NS {
             return;
         }
-        core.looked = now;
+        core.looked_ns = now;
         // In this order: a worker that is through with a task has published its result before.
         let passed: Vec<_> = core.workers.iter().map(|(number, worker)| (*number, worker.exchange.passed())).collect();
         let is_fresh = core.is_fresh;
@@ -143,9 +143,9 @@ impl Pool {
                 worker.tear();
             }
             if worker.is_ready() && worker.busy > 0 {
-                worker.nudge(now, LOOK);
+                worker.nudge(now, LOOK_NS);
             }
-            let is_late = |since: u64| now.saturating_sub(since) > LONGEST_START;
+            let is_late = |since_ns: u64| now.saturating_sub(since_ns) > LONGEST_START_NS;
             if !worker.is_ready() && worker.dismissed().is_some_and(is_late) {
                 worker.kill();
             }
@@ -215,7 +215,7 @@ fn over() -> io::Error {
 pub(super) const ALWAYS: usize = 5;
 /// So many starts that fail in a row break a pool that has no workers.
 const MOST_FAILURES: u32 = 3;
-/// So often is looked after what nothing announces, in nanoseconds.
-const LOOK: u64 = 50_000_000;
-/// A worker that is still starting when there is nothing more for it to do may finish that for so long, in nanoseconds.
-const LONGEST_START: u64 = 5_000_000_000;
+/// So often is looked after what nothing announces.
+const LOOK_NS: u64 = 50_000_000;
+/// A worker that is still starting when there is nothing more for it to do may finish that for so long.
+const LONGEST_START_NS: u64 = 5_000_000_000;

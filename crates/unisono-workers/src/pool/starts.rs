@@ -11,8 +11,8 @@ pub(super) struct Starts {
     pub(super) made_before: usize,
     /// How many in a row were lost with their zygote.
     pub(super) losses: u32,
-    /// Until when the next one waits, in nanoseconds; 0 when none does.
-    pub(super) not_before: u64,
+    /// Until when the next one waits; 0 when none does.
+    pub(super) not_before_ns: u64,
     /// That the pool goes on with fewer workers was said.
     pub(super) is_said: bool,
 }
@@ -26,11 +26,11 @@ impl Starts {
     }
 
     pub fn pause(&mut self, times: u32) {
-        let pause = FIRST_PAUSE.saturating_mul(4u64.saturating_pow(times.saturating_sub(1))).min(LONGEST_PAUSE);
-        self.not_before = nanoseconds() + pause;
+        let pause = FIRST_PAUSE_NS.saturating_mul(4u64.saturating_pow(times.saturating_sub(1))).min(LONGEST_PAUSE_NS);
+        self.not_before_ns = nanoseconds() + pause;
     }
 }
 
-/// The pause after the first; each is four times as long as the one before, in nanoseconds.
-const FIRST_PAUSE: u64 = 100_000_000;
-const LONGEST_PAUSE: u64 = 5_000_000_000;
+/// The pause after the first; each is four times as long as the one before.
+const FIRST_PAUSE_NS: u64 = 100_000_000;
+const LONGEST_PAUSE_NS: u64 = 5_000_000_000;

@@ -193,10 +193,10 @@ pub(super) struct Core {
     pub(super) starts: Starts,
     /// What is to be said to the program's people.
     pub(super) notices: Vec<String>,
-    /// When was last looked after what nothing announces, in nanoseconds.
-    pub(super) looked: u64,
-    /// How long a task takes, in nanoseconds; a mean that forgets.
-    pub(super) mean: u64,
+    /// When was last looked after what nothing announces.
+    pub(super) looked_ns: u64,
+    /// How long a task takes; a mean that forgets.
+    pub(super) mean_ns: u64,
     /// Something was read at the last look.
     pub(super) is_fresh: bool,
     /// Room for a message, used again and again.
@@ -204,7 +204,7 @@ pub(super) struct Core {
     /// What workers have written to their standard error and was not passed on yet.
     pub(super) words: Vec<u8>,
     /// When a driver was last woken.
-    pub(super) woken: u64,
+    pub(super) woken_ns: u64,
     pub(super) spin: Spin,
 }
 
@@ -225,8 +225,8 @@ pub(super) enum Driver {
     Absent,
     /// It looks for results before it sleeps, or at what has woken it.
     Awake,
-    /// Until then at the latest, in nanoseconds.
-    Asleep { until: u64 },
+    /// Until then at the latest.
+    Asleep { until_ns: u64 },
 }
 
 /// The thread in [`Pool::serve`].
@@ -261,12 +261,12 @@ impl Core {
             server: Server::Awake,
             starts: Starts::default(),
             notices: Vec::new(),
-            looked: 0,
-            mean: 0,
+            looked_ns: 0,
+            mean_ns: 0,
             is_fresh: false,
             text: Vec::new(),
             words: Vec::new(),
-            woken: 0,
+            woken_ns: 0,
             spin: Spin::new(),
         }
     }

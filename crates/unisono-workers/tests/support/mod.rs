@@ -25,7 +25,7 @@ use std::{
 
 use unisono_workers::{
     Awaited, Function, Pool, PoolDescriptors, PoolOptions, Task, TaskOutcome, Terms, Zygote,
-    blob::{Blob, LONGEST_INLINE, Received},
+    blob::{Blob, LONGEST_INLINE_BYTES, Received},
 };
 
 /// A pool, and where its workers come when they are to meet.
@@ -60,7 +60,7 @@ impl Workshop {
 
     /// As the Python package does: long ones go into a slot.
     pub fn blob(&self, bytes: &[u8]) -> Blob {
-        if bytes.len() <= LONGEST_INLINE {
+        if bytes.len() <= LONGEST_INLINE_BYTES {
             return Blob::Inline(bytes.to_vec());
         }
         let lease = self.pool.arena().lease(bytes.len()).unwrap();

@@ -14,7 +14,7 @@ use rustix::process::{Signal, getpid, kill_process};
 use unisono_sys::shared::Shared;
 use unisono_workers::{
     Given, Inside,
-    blob::{LONGEST_INLINE, Received},
+    blob::{LONGEST_INLINE_BYTES, Received},
     kind,
 };
 
@@ -71,7 +71,7 @@ impl Worker {
                 publish(inside, kind::RETURNED, &given, &bytes);
             }
             "grow" => {
-                let bytes = read(&arguments).repeat(LONGEST_INLINE);
+                let bytes = read(&arguments).repeat(LONGEST_INLINE_BYTES);
                 publish(inside, kind::RETURNED, &given, &bytes);
             }
             "keep" => {

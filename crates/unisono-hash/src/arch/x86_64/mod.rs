@@ -12,7 +12,7 @@ pub(crate) use avx2::Avx2;
 pub(crate) use avx512::Avx512;
 pub(crate) use sha_ni::ShaNi;
 
-use super::{BLOCK, Blake3Settings, CompressBlake3, CompressSha256};
+use super::{BLOCK_BYTES, Blake3Settings, CompressBlake3, CompressSha256};
 
 /// How many blocks each of the inputs has; what every kernel checks before its raw loads.
 ///
@@ -21,9 +21,9 @@ use super::{BLOCK, Blake3Settings, CompressBlake3, CompressSha256};
 /// When the inputs differ in length or end inside a block.
 fn block_count<const N: usize>(inputs: &[&[u8]; N]) -> usize {
     let length = inputs[0].len();
-    assert!(length.is_multiple_of(BLOCK), "lanes are fed whole blocks");
+    assert!(length.is_multiple_of(BLOCK_BYTES), "lanes are fed whole blocks");
     assert!(inputs.iter().all(|input| input.len() == length), "lanes run in step");
-    length / BLOCK
+    length / BLOCK_BYTES
 }
 
 /// The first 32 bits of the fractional parts of the cube roots of the first 64 primes (FIPS 180-4, section 4.2.2).

@@ -8,7 +8,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{BLOCK, CompressSha256, ROUND_CONSTANTS, block_count};
+use super::{BLOCK_BYTES, CompressSha256, ROUND_CONSTANTS, block_count};
 
 /// Proof that this processor has the SHA extensions, and the shuffles that feed them.
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +63,7 @@ fn compress_block<const N: usize>(streams: &mut [Stream; N], inputs: &[&[u8]; N]
     let before = *streams;
     let mut schedules = [[_mm_setzero_si128(); 4]; N];
     for (schedule, input) in schedules.iter_mut().zip(inputs) {
-        let block = &input[index * BLOCK..(index + 1) * BLOCK];
+        let block = &input[index * BLOCK_BYTES..(index + 1) * BLOCK_BYTES];
         for (words, bytes) in schedule.iter_mut().zip(block.as_chunks::<16>().0) {
             // SAFETY: `bytes` is an array of the 16 bytes that are read, and the load needs no alignment.
             *words = _mm_shuffle_epi8(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }, swap);

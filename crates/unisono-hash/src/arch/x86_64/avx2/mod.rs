@@ -10,7 +10,9 @@ mod sha256;
 
 use std::arch::x86_64::*;
 
-use super::{BLOCK, Blake3Settings, CompressBlake3, CompressSha256, MESSAGE_SCHEDULE, ROUND_CONSTANTS, block_count};
+use super::{
+    BLOCK_BYTES, Blake3Settings, CompressBlake3, CompressSha256, MESSAGE_SCHEDULE, ROUND_CONSTANTS, block_count,
+};
 
 /// Proof that this processor, and the system on it, have AVX2.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +49,7 @@ impl CompressBlake3<8> for Avx2 {
 fn load_halves(inputs: &[&[u8]; 8], index: usize) -> [__m256i; 8] {
     let mut rows = [_mm256_setzero_si256(); 8];
     for (row, input) in rows.iter_mut().zip(inputs) {
-        let half = &input[index * (BLOCK / 2)..(index + 1) * (BLOCK / 2)];
+        let half = &input[index * (BLOCK_BYTES / 2)..(index + 1) * (BLOCK_BYTES / 2)];
         // SAFETY: `half` is 32 bytes long by its construction, and the load needs no alignment.
         *row = unsafe { _mm256_loadu_si256(half.as_ptr().cast()) };
     }

@@ -10,7 +10,9 @@ mod sha256;
 
 use std::arch::x86_64::*;
 
-use super::{BLOCK, Blake3Settings, CompressBlake3, CompressSha256, MESSAGE_SCHEDULE, ROUND_CONSTANTS, block_count};
+use super::{
+    BLOCK_BYTES, Blake3Settings, CompressBlake3, CompressSha256, MESSAGE_SCHEDULE, ROUND_CONSTANTS, block_count,
+};
 
 /// Proof that this processor, and the system on it, have AVX-512 F and BW.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +49,7 @@ impl CompressBlake3<16> for Avx512 {
 fn load_blocks(inputs: &[&[u8]; 16], index: usize) -> [__m512i; 16] {
     let mut rows = [_mm512_setzero_si512(); 16];
     for (row, input) in rows.iter_mut().zip(inputs) {
-        let block = &input[index * BLOCK..(index + 1) * BLOCK];
+        let block = &input[index * BLOCK_BYTES..(index + 1) * BLOCK_BYTES];
         // SAFETY: `block` is 64 bytes long by its construction, and the load needs no alignment.
         *row = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
     }
