@@ -1,5 +1,6 @@
 """A results file is gone on with: another input loses nothing, what was done is never forgotten, and `--rebind` goes by ids."""
 
+import collections
 import json
 import resource
 import shutil
@@ -401,3 +402,29 @@ def test_rebind_of_commands_is_what_they_do_in_any_case(unisono, lines, tmp_path
     assert unisono("each", *words, "a", "b").returncode == 0
     assert unisono("each", "--rebind", *words, "b", "c").returncode == 0
     assert sorted(line["item"] for line in lines(tmp_path / "r.jsonl")) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("key", [[], ["--idempotency-key"]])
+def test_a_row_that_a_killed_run_had_sent_is_in_doubt_in_its_line_when_the_next_run_stops_before_its_turn(
+    unisono, start, server, tmp_path, key
+):
+    urls = ("a", "/status/400"), ("b", "/held/1"), ("c", "/held/2")
+    words = rows(tmp_path / "in.jsonl", *((name, server.url + path) for name, path in urls), method="POST") + key
+    unisono(*words, "--resume", "--limit", "1", "--max-failures", "1")
+    assert {name: line["effect"] for name, line in entries(tmp_path / "r.jsonl").items()} == dict.fromkeys(
+        "abc", "none"
+    )
+    kill_on_its_way(start, server, [*words, "--resume"], 3)
+    for _ in range(2):
+        stopped = unisono(*words, "--resume", "--stop-after", "0.000001s")
+        assert stopped.returncode == 124, stopped.stderr
+        lines = entries(tmp_path / "r.jsonl")
+        told = {name: (line["outcome"], line["effect"]) for name, line in lines.items()}
+        doubt = ("cancelled" if key else "ambiguous", "maybe")
+        assert told == {"a": ("failed", "none"), "b": doubt, "c": doubt}
+        assert "had started it" in lines["b"]["error"]["message"]
+    unisono(*words, "--resume")
+    sent = collections.Counter(path for _, path, *_ in server.requests)
+    assert sent == {"/status/400": 1, "/held/1": 1 + bool(key), "/held/2": 1 + bool(key)}
+    if key:
+        assert len({headers["idempotency-key"] for *_, headers, _ in server.requests}) == 3

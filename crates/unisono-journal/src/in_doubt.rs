@@ -3,7 +3,7 @@
 use std::collections::{HashMap, hash_map::Entry};
 
 use crate::{
-    RowKey,
+    Repeat, RowKey,
     runfile::{Standing, Started},
 };
 
@@ -66,6 +66,11 @@ impl InDoubt {
                 page += 1;
             }
         }
+    }
+
+    /// In which way what was started of this since it has a line could be repeated.
+    pub(crate) fn since_line(&self, key: RowKey) -> Option<Repeat> {
+        self.placed.get(&(key, None)).map(|one| one.repeat)
     }
 
     /// Returns whether there was any.

@@ -264,6 +264,8 @@ fn killed_run(scenario: &Scenario) -> Run {
             left_over: if scenario.prune > 0 { recovered.left_over() } else { Default::default() },
             sort: scenario.sort.then(Order::default),
             is_complete: true,
+            tells_anew: true,
+            ..Finish::default()
         },
         dies_after: None,
         first_row: scenario.prune,

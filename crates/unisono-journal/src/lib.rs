@@ -26,6 +26,7 @@ mod place;
 mod recover;
 mod repeat;
 mod results;
+mod retell;
 mod rewrite;
 mod runfile;
 mod spelling;

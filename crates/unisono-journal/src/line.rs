@@ -2,14 +2,15 @@
 //!
 //! ```text
 //! {["run":"0123456789abcdef","open":1,["identity":2,]]"row":17,"id":"r17","fp":"0123456789abcdef","outcome":"ok",
-//! "effect":"done","repeatable":false,["idempotency_key":"...",]["page":2,["next":"..."|null,]]["begun_to":3|null,]
+//! "effect":"done","repeatable":false,["idempotency_key":"...",|"key_hash":7,]["page":2,["next":"..."|null,]]["begun_to":3|null,]
 //! <fields>[<body>]}
 //! ```
 //! `run` and `open` stand in a file's first line: its [`Mark`]. A run writes them before anything else, so that a file
 //! without an outcome says whose it is as well; its first outcome continues that line. `identity` is the version of the
 //! rule by which a kind of work makes its fingerprints, where that is not the first. `effect` and `repeatable` decide
 //! with the outcome whether a later run may do it again. `idempotency_key` is the one that it went out with, where it
-//! may have taken effect: a later run sends the same, whichever it is. `page` stands only in lines of rows that have
+//! may have taken effect: a later run sends the same, whichever it is; `key_hash` stands in its place where a note alone
+//! tells of it. `page` stands only in lines of rows that have
 //! pages, `next` only when the page itself is there: the address of the page after it, or null. `begun_to` is the last
 //! page behind this one that may have been started as well, null if that may be any: its own line or note is lost, and
 //! whoever begins it anew does not undo that. A failed line's fields begin with its error, whose kind decides whether
@@ -228,6 +229,8 @@ pub struct Head<'a> {
     pub repeatable: bool,
     /// The key that it went out with, still escaped as in JSON.
     pub idempotency_key: Option<&'a [u8]>,
+    /// The hash of that key, as in [`Repeat::ByKey`], where the key itself is not known.
+    pub key_hash: Option<u32>,
     /// The address of the next page, still escaped as in JSON: `None` unknown, `Some(None)` none.
     pub next: Option<Option<&'a [u8]>>,
     /// As in [`Record`].
@@ -241,10 +244,11 @@ pub struct Head<'a> {
 impl Head<'_> {
     /// In which way what may have been done may be repeated.
     pub fn repeat(&self) -> Repeat {
-        match self.key_text() {
+        match (self.key_text(), self.key_hash) {
             _ if !self.repeatable => Repeat::Never,
-            Some(key) => Repeat::by_key(&key),
-            None => Repeat::ByNature,
+            (Some(key), _) => Repeat::by_key(&key),
+            (None, Some(hash)) => Repeat::ByKey { hash, twin: 0 },
+            (None, None) => Repeat::ByNature,
         }
     }
 
@@ -279,15 +283,23 @@ pub(crate) fn encode(record: &Record<'_>, is_begun: bool, into: &mut Vec<u8>) ->
         into.push(b'{');
     }
     let mut members = Members::new(into);
+    push_head(record, None, &mut members);
+    members.fields(record.fields);
+    let brief = members.length() - start;
+    members.fields(record.body);
+    into.extend_from_slice(b"}\n");
+    brief
+}
+
+/// The prefix of a line; `key_hash` is that of a key which is not known.
+pub(crate) fn push_head(record: &Record<'_>, key_hash: Option<u32>, members: &mut Members<'_>) {
     members.number("row", record.key.row);
     members.text("id", record.id);
     members.hexadecimal("fp", record.fingerprint);
     members.text("outcome", record.outcome.as_str());
     members.text("effect", record.effect.as_str());
     members.flag("repeatable", record.repeatable);
-    if let Some(key) = record.idempotency_key {
-        members.text("idempotency_key", key);
-    }
+    push_key(record.idempotency_key, key_hash, members);
     if record.key.page > 0 {
         members.number("page", record.key.page);
         match record.next {
@@ -296,12 +308,15 @@ pub(crate) fn encode(record: &Record<'_>, is_begun: bool, into: &mut Vec<u8>) ->
             Next::Page(next) => members.text("next", next),
         }
     }
-    push_begun_to(record.begun_to, &mut members);
-    members.fields(record.fields);
-    let brief = members.length() - start;
-    members.fields(record.body);
-    into.extend_from_slice(b"}\n");
-    brief
+    push_begun_to(record.begun_to, members);
+}
+
+pub(crate) fn push_key(key: Option<&str>, hash: Option<u32>, members: &mut Members<'_>) {
+    match (key, hash) {
+        (Some(key), _) => members.text("idempotency_key", key),
+        (None, Some(hash)) => members.number("key_hash", hash),
+        (None, None) => {}
+    }
 }
 
 pub(crate) fn push_begun_to(page: u32, members: &mut Members<'_>) {
@@ -351,6 +366,11 @@ pub(crate) fn scan_start(line: &[u8]) -> Option<(Head<'_>, &[u8])> {
         let (key, after) = string(keyed)?;
         (idempotency_key, rest) = (Some(key), after.strip_prefix(b",")?);
     }
+    let mut key_hash = None;
+    if let Some(hashed) = rest.strip_prefix(b"\"key_hash\":") {
+        let (hash, after) = number(hashed)?;
+        (key_hash, rest) = (Some(u32::try_from(hash).ok()?), after.strip_prefix(b",")?);
+    }
     let (mut page, mut next) = (0, None);
     if let Some(paged) = rest.strip_prefix(b"\"page\":") {
         let (number, after) = number(paged)?;
@@ -378,6 +398,7 @@ pub(crate) fn scan_start(line: &[u8]) -> Option<(Head<'_>, &[u8])> {
         effect: std::str::from_utf8(effect).ok()?.parse().ok()?,
         repeatable,
         idempotency_key,
+        key_hash,
         next,
         begun_to,
         is_passing: error_kind(rest).is_some_and(ErrorKind::is_passing),

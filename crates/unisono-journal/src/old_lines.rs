@@ -26,6 +26,10 @@ pub struct OldLine {
     pub idempotency_key: Option<Box<str>>,
     /// Up to which page behind its own others may have been started before, as in [`Record`](crate::Record).
     pub begun_to: u32,
+    /// Whether its error says nothing of its row.
+    pub(crate) is_passing: bool,
+    /// It could not be told what its row asked for.
+    pub(crate) not_understood: bool,
 }
 
 impl OldLine {
@@ -38,6 +42,8 @@ impl OldLine {
             fingerprint: head.fingerprint,
             idempotency_key: head.key_text().map(Into::into),
             begun_to: head.begun_to,
+            is_passing: head.is_passing,
+            not_understood: head.not_understood,
         }
     }
 }

@@ -85,7 +85,12 @@ pub enum Disposition {
     },
     /// Whether it was started is not known, since notes were lost: what bears being done twice does this, the rest is
     /// `ambiguous`.
-    Unsure(Box<Disposition>),
+    Unsure {
+        /// What to do with it if it does.
+        otherwise: Box<Disposition>,
+        /// Its line stays then: it says that the row has ended.
+        has_ended: bool,
+    },
 }
 
 /// A page that was started behind another one that is to be asked for again.
@@ -127,6 +132,8 @@ pub struct Recovered {
     adrift_places: HashMap<u64, Repeat>,
     /// And the ones whose last line said that they may run again.
     again: HashSet<u64>,
+    /// Rows whose lines are looked at again only since notes were lost: this run would keep them.
+    ended: HashSet<u64>,
     old: Arc<OldLines>,
     /// Notes were lost: what has no line may have been started.
     is_unsure: bool,
@@ -181,7 +188,7 @@ struct Copies {
 
 impl Copies {
     /// What to do with the next row that asks for this, and under which number: this one, unless it has had one.
-    fn take(&mut self, row: u64, is_unsure: bool, is_unsure_again: bool) -> (u64, Disposition) {
+    fn take(&mut self, row: u64, is_unsure: bool, again: impl Fn(u64) -> Disposition) -> (u64, Disposition) {
         if self.kept > 0 {
             self.kept -= 1;
             return (row, Disposition::Kept);
@@ -190,7 +197,7 @@ impl Copies {
             return (key.row, interrupted(key, repeat, None, later, Disposition::Run));
         }
         match self.again.pop() {
-            Some(row) => (row, fresh(is_unsure_again)),
+            Some(row) => (row, again(row)),
             None => (row, fresh(is_unsure)),
         }
     }
@@ -423,7 +430,9 @@ impl Recovered {
                     Some(Disposition::Continue { page, .. }) if key.page == *page && !head.repeatable => {
                         Some(RowKey { page: page + 1, ..key }).filter(|next| !self.old.contains_key(next))
                     }
-                    _ => Some(key).filter(|key| self.old.contains_key(key) && could_have_been_repeated(head)),
+                    // What the line calls repeatable is told anew in its place, which loses nothing of it.
+                    _ => Some(key)
+                        .filter(|key| self.old.contains_key(key) && could_have_been_repeated(head) && !head.repeatable),
                 };
                 if let Some((key, id)) = key.filter(|key| rows.contains(&key.row)).zip(unescape(head.id)) {
                     let begun_to = if key.page > 0 { ANY_PAGE } else { 0 };
@@ -457,11 +466,12 @@ impl Recovered {
         match self.identity {
             Identity::Row => self.dispose_by_row(row, id, fingerprint).map(|disposition| (row, disposition)),
             Identity::Content => {
-                let is_unsure_again = self.is_unsure_again();
+                let (is_unsure_again, ended) = (self.is_unsure_again(), &self.ended);
+                let again = |row| fresh_again(is_unsure_again, ended.contains(&row));
                 Ok(match self.contents.get_mut(&fingerprint) {
                     Some(copies) => {
                         let before = copies.interrupted.len();
-                        let taken = copies.take(row, self.is_unsure, is_unsure_again);
+                        let taken = copies.take(row, self.is_unsure, again);
                         self.doubts -= (before - copies.interrupted.len()) as u64;
                         taken
                     }
@@ -569,7 +579,7 @@ impl Recovered {
             Some(named) => named,
         };
         let (was, disposition) = (named.row, self.disposition(named.row));
-        let runs_again = disposition == self.run_again();
+        let runs_again = disposition == self.run_again(was) && !self.ended.contains(&was);
         if named.fingerprint != fingerprint && !runs_again {
             return Err(Error::new(&self.path, Reason::Rebound { id: shown(), row: was, had: self.line_of(was)? }));
         }
@@ -593,20 +603,20 @@ impl Recovered {
             KEPT => Disposition::Kept,
             SPECIAL => match self.special.get(&row).cloned().unwrap_or(Disposition::Run) {
                 next @ Disposition::Continue { .. } if self.again.contains(&row) => match self.is_unsure_again() {
-                    true => unsure(next),
+                    true => unsure(next, self.ended.contains(&row)),
                     false => next,
                 },
-                next @ Disposition::Continue { .. } if self.is_unsure => unsure(next),
+                next @ Disposition::Continue { .. } if self.is_unsure => unsure(next, false),
                 special => special,
             },
             UNKNOWN if !self.has_old(row) => fresh(self.is_unsure),
-            _ => self.run_again(),
+            _ => self.run_again(row),
         }
     }
 
     /// What becomes of a row whose line says that it may run again.
-    fn run_again(&self) -> Disposition {
-        fresh(self.is_unsure_again())
+    fn run_again(&self, row: u64) -> Disposition {
+        fresh_again(self.is_unsure_again(), self.ended.contains(&row))
     }
 
     /// Whether a row may have been started since it has a line that says that it may run again.
@@ -739,6 +749,9 @@ impl Recovered {
                     return Err(lines.corrupt(TWICE));
                 }
                 recovered.reset(&head, is_doubtful);
+                if !is_doubtful && !mode.repeats(&head) && head.repeatable {
+                    recovered.ended.insert(head.key.row);
+                }
                 on_line(&head, lines.bytes(), Fate::RunsAgain);
             } else {
                 if old.contains_key(&head.key) {
@@ -1012,17 +1025,23 @@ fn find_replaced(path: &Path, from: impl Read) -> Result<(Replaced, Tail), Error
 
 /// What to do with a row that nothing is known of.
 fn fresh(is_unsure: bool) -> Disposition {
-    if is_unsure { unsure(Disposition::Run) } else { Disposition::Run }
+    fresh_again(is_unsure, false)
 }
 
-fn unsure(otherwise: Disposition) -> Disposition {
-    Disposition::Unsure(Box::new(otherwise))
+/// The same of one with a line; `has_ended` as in [`Disposition::Unsure`].
+fn fresh_again(is_unsure: bool, has_ended: bool) -> Disposition {
+    if is_unsure { unsure(Disposition::Run, has_ended) } else { Disposition::Run }
 }
 
-/// Whether some run would have repeated a row with this line, and a second time does harm.
+fn unsure(otherwise: Disposition, has_ended: bool) -> Disposition {
+    Disposition::Unsure { otherwise: Box::new(otherwise), has_ended }
+}
+
+/// Whether some run would have repeated a row with this line, and a second time may do harm. That the line calls it
+/// repeatable says nothing of that run: it may have been so by a key which the other did not send.
 fn could_have_been_repeated(head: &Head<'_>) -> bool {
     let is_well = matches!(head.outcome, OutcomeKind::Ok | OutcomeKind::Skipped);
-    !is_well && !head.repeatable && head.effect == Effect::None
+    !is_well && !head.not_understood && head.effect == Effect::None
 }
 
 fn interrupted(

@@ -34,6 +34,7 @@ use crate::{
     mode::Mode,
     place::{self, Inode, Locked},
     recover::{Fate, Identity, Reading, Recovered, Replaced, Scan},
+    retell::Retold,
     rewrite::{Old, expecting},
     runfile::{Header, RunFile, RunFileState, SUFFIX, Started, random_run, run_path},
     steps::step,
@@ -547,7 +548,8 @@ impl Ready<'_> {
     /// Leaves out the lines that others have taken the place of.
     fn compact(&mut self, replaced: &Replaced) -> Result<u64, Error> {
         let Results { name, path, file, .. } = &self.results;
-        let old = Old { name, path, file, mark: self.mark };
+        let retold = Retold::default();
+        let old = Old { name, path, file, mark: self.mark, retold: &retold };
         let mut number = 0;
         let fresh = old.without(|head| {
             number += 1;

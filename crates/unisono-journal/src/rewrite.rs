@@ -17,10 +17,11 @@ use tempfile::NamedTempFile;
 use crate::{
     RowKey,
     error::{Error, Reason},
-    line::{Head, Mark},
+    line::{Head, Mark, scan},
     lines::{FromStart, Lines},
     order::{self, Order},
     place::{self, Inode, Locked},
+    retell::Retold,
     runfile::{Header, RunFile},
     steps::step,
 };
@@ -35,6 +36,8 @@ pub(crate) struct Old<'a> {
     pub(crate) file: &'a File,
     /// What its first line will say.
     pub(crate) mark: Mark,
+    /// Lines that are told anew.
+    pub(crate) retold: &'a Retold,
 }
 
 impl Old<'_> {
@@ -75,7 +78,7 @@ impl Old<'_> {
             line.0 = place;
         }
         drop(heads);
-        if !has_gone && places.is_sorted() {
+        if !has_gone && places.is_sorted() && self.retold.is_empty() {
             return Ok(None);
         }
         places.sort_unstable();
@@ -124,25 +127,28 @@ fn reliable_length(results: &Metadata) -> u64 {
     if results.len() > Mark::LONGEST as u64 { results.len() } else { 0 }
 }
 
-struct Copy {
+struct Copy<'a> {
     writer: BufWriter<NamedTempFile>,
     /// For the first line.
     mark: Option<Mark>,
     line: Vec<u8>,
+    retold: &'a Retold,
 }
 
-impl Copy {
-    fn new(old: &Old<'_>) -> Result<Self, Error> {
+impl<'a> Copy<'a> {
+    fn new(old: &Old<'a>) -> Result<Self, Error> {
         let mode = step("results: make a new file").and_then(|()| old.file.metadata());
         let mode = mode.map(|metadata| metadata.permissions().mode());
         let fresh = mode.and_then(|mode| place::beside(old.path, old.mark.run, mode));
         let writer = BufWriter::with_capacity(1 << 17, fresh.map_err(|error| old.failed(error))?);
-        Ok(Self { writer, mark: Some(old.mark), line: Vec::new() })
+        Ok(Self { writer, mark: Some(old.mark), line: Vec::new(), retold: old.retold })
     }
 
     fn push(&mut self, line: &[u8]) -> std::io::Result<()> {
         self.line.clear();
-        Mark::push_marked(self.mark.take(), line, &mut self.line);
+        let since = if self.retold.is_empty() { None } else { scan(line).and_then(|head| self.retold.get(&head.key)) };
+        let told = since.and_then(|since| since.retell(line));
+        Mark::push_marked(self.mark.take(), told.as_deref().unwrap_or(line), &mut self.line);
         self.line.push(b'\n');
         self.writer.write_all(&self.line)
     }

@@ -12,7 +12,7 @@ use unisono_core::{Effect, OutcomeKind};
 
 use crate::{
     Json,
-    line::{ANY_PAGE, Mark, hexadecimal, push_begun_to},
+    line::{ANY_PAGE, Mark, hexadecimal, push_begun_to, push_key},
     members::Members,
 };
 
@@ -36,9 +36,8 @@ pub fn respelled(text: &str) -> Option<Vec<u8>> {
     into.text("outcome", given.take::<String>("outcome")??.parse::<OutcomeKind>().ok()?.as_str());
     into.text("effect", given.take::<String>("effect")??.parse::<Effect>().ok()?.as_str());
     into.flag("repeatable", given.take::<bool>("repeatable")??);
-    if let Some(key) = given.take::<String>("idempotency_key")? {
-        into.text("idempotency_key", &key);
-    }
+    let (key, hash) = (given.take::<String>("idempotency_key")?, given.take::<u32>("key_hash")?);
+    push_key(key.as_deref(), hash, &mut into);
     if let Some(page) = given.take::<u32>("page")? {
         into.number("page", page);
         match given.take::<Option<String>>("next")? {

@@ -32,9 +32,10 @@ use crate::{
     error::{Error, Reason},
     in_doubt::InDoubt,
     line::{Head, Mark, Next, Record, encode, push_body_lost},
-    old_lines::{LeftOver, OldLines},
+    old_lines::{LeftOver, OldLine, OldLines},
     order::Order,
     place::{self, Locked},
+    retell::{Retold, Since},
     rewrite::{Old, expecting},
     runfile::{Header, RunFile, Started},
     steps::step,
@@ -103,6 +104,11 @@ pub struct Finish {
     pub sort: Option<Order>,
     /// Every row of the input has a line now, so nothing is unsure any more.
     pub is_complete: bool,
+    /// Lines that say that nothing was done, of rows which a killed run may have started since, are told anew. Not
+    /// where the input was refused: nothing is touched then.
+    pub tells_anew: bool,
+    /// Lines that stay as they are though their rows may have been started since: to do these changes nothing.
+    pub safe: HashSet<RowKey>,
 }
 
 /// How a journal ended.
@@ -298,6 +304,28 @@ pub(crate) struct Kept {
     /// The lines of rows that run again, and those of them that have got another one.
     pub(crate) old: Arc<OldLines>,
     pub(crate) replaced: HashSet<RowKey>,
+}
+
+impl Kept {
+    /// The lines of rows that were to run again, and have no other one.
+    fn staying(&self) -> impl Iterator<Item = (&RowKey, &OldLine)> {
+        self.old.iter().filter(|(key, _)| !self.replaced.contains(key))
+    }
+
+    /// Those of them that say that nothing was done, though that is not known any more.
+    fn retold(&self, finish: &Finish) -> Retold {
+        if !finish.tells_anew {
+            return Retold::default();
+        }
+        let denies = self.staying().filter(|(_, old)| old.effect == Effect::None && !old.not_understood);
+        let since = |(key, old): (&RowKey, &OldLine)| {
+            let unsure = || Since::Unsure { is_repeatable: old.repeat.is_allowed() };
+            let started = self.in_doubt.since_line(*key).map(Since::Started);
+            let is_unsure = self.run.header.is_unsure && !finish.safe.contains(key);
+            Some((*key, started.or_else(|| is_unsure.then(unsure))?))
+        };
+        denies.filter_map(since).collect()
+    }
 }
 
 impl Writer {
@@ -530,10 +558,11 @@ impl Writer {
         let (mut pruned, mut pruned_again) = (OutcomeCounts::default(), Repeats::default());
         let (mut stayed, mut stayed_again) = (OutcomeCounts::default(), Repeats::default());
         if let Some(kept) = &self.kept {
-            let old = kept.old.iter().filter(|(key, _)| !kept.replaced.contains(key));
-            old.for_each(|(_, old)| {
-                stayed.add(old.outcome);
-                stayed_again.add(old.again);
+            let retold = if self.shared.failure().is_none() { kept.retold(&finish) } else { Retold::default() };
+            kept.staying().for_each(|(key, old)| {
+                let since = retold.get(key);
+                stayed.add(since.map_or(old.outcome, |since| since.outcome(old.outcome)));
+                stayed_again.add(since.map_or(old.again, |since| since.again(old.outcome, old.is_passing)));
             });
         }
         if self.kept.is_some() && self.shared.failure().is_none() {
@@ -596,9 +625,12 @@ impl Writer {
 
     /// Takes lines out and puts the rest in order, as far as that is wanted.
     fn tidy(&mut self, finish: Finish) -> Result<(OutcomeCounts, Repeats), Error> {
-        let Finish { mut left_over, sort, .. } = finish;
         let mut taken_out = (OutcomeCounts::default(), Repeats::default());
-        let is_untidy = |kept: &&mut Kept| sort.is_some() || left_over.count() > 0 || !kept.replaced.is_empty();
+        let retold = self.kept.as_ref().map(|kept| kept.retold(&finish)).unwrap_or_default();
+        let Finish { mut left_over, sort, .. } = finish;
+        let is_untidy = |kept: &&mut Kept| {
+            sort.is_some() || left_over.count() > 0 || !kept.replaced.is_empty() || !retold.is_empty()
+        };
         let Some(kept) = self.kept.as_mut().filter(is_untidy) else { return Ok(taken_out) };
         let mut replaced = std::mem::take(&mut kept.replaced);
         if !replaced.is_empty() {
@@ -608,7 +640,7 @@ impl Writer {
             let noted = kept.run.rewrite(Header { length, ..kept.run.header }, &in_doubt);
             noted.map_err(|error| Error::io(&kept.run.path, "write", error))?;
         }
-        let old = Old { name: &self.name, path: &kept.path, file: &self.file, mark: kept.mark };
+        let old = Old { name: &self.name, path: &kept.path, file: &self.file, mark: kept.mark, retold: &retold };
         let mut goes = |head: &Head<'_>| {
             // Of two lines the first is the old one.
             if replaced.remove(&head.key) {

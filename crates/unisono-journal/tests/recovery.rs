@@ -322,7 +322,7 @@ fn a_run_without_an_outcome_has_begun_its_first_line_and_takes_that_back_when_it
         assert_eq!(fs::read(&copy).unwrap(), begun);
     }
     let (adopted, mut recovered) = Journal::open(&copy, Open { adopt: true, ..RESUME }).unwrap();
-    let unsure = Disposition::Unsure(Box::new(Disposition::Run));
+    let unsure = Disposition::Unsure { otherwise: Box::new(Disposition::Run), has_ended: false };
     assert_eq!(recovered.dispose(0, None, 7).unwrap(), (0, unsure));
     adopted.close_blocking(Finish { is_complete: true, ..Finish::default() });
     assert_eq!(fs::read(&copy).unwrap(), b"");
@@ -560,7 +560,7 @@ fn a_first_line_that_was_cut_anywhere_before_there_was_an_outcome_is_one_and_the
             fs::write(&path, &line[..cut]).unwrap();
             _ = fs::remove_file(&run);
             let (_journal, mut recovered) = Journal::open(&path, by(version, true)).unwrap();
-            let unsure = Disposition::Unsure(Box::new(Disposition::Run));
+            let unsure = Disposition::Unsure { otherwise: Box::new(Disposition::Run), has_ended: false };
             assert!(cut == 0 || recovered.dispose(1, None, 7).unwrap().1 == unsure, "cut at {cut}");
         }
     }
@@ -601,7 +601,7 @@ fn a_torn_end_runs_again_only_where_it_says_that_it_may() {
         let (journal, mut recovered) = Journal::open(&path, RESUME).unwrap();
         recovered.dispose(0, None, fingerprint(0)).unwrap();
         let disposition = recovered.dispose(1, Some("an id"), fingerprint(1)).unwrap().1;
-        let is_settled = matches!(disposition, Disposition::Interrupted { .. } | Disposition::Unsure(_));
+        let is_settled = matches!(disposition, Disposition::Interrupted { .. } | Disposition::Unsure { .. });
         assert!(is_settled, "cut at {cut}: {disposition:?}");
         // A kill now forgets nothing of it, though the end is cut off.
         drop(journal);
@@ -782,7 +782,7 @@ fn results_that_were_cut_behind_a_line_whose_note_is_gone_are_refused() {
     fs::remove_file(&path).unwrap();
     assert!(Journal::open(&path, RESUME).unwrap_err().to_string().contains("was cut"));
     let (_journal, mut recovered) = Journal::open(&path, Open { adopt: true, ..RESUME }).unwrap();
-    let unsure = Disposition::Unsure(Box::new(Disposition::Run));
+    let unsure = Disposition::Unsure { otherwise: Box::new(Disposition::Run), has_ended: false };
     assert_eq!(recovered.dispose(0, None, fingerprint(0)).unwrap().1, unsure);
 }
 
@@ -877,14 +877,16 @@ fn where_notes_are_lost_a_row_that_may_have_been_tried_again_is_not_known_not_to
     let (journal, _) = Journal::open(&path, retry(false)).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime
-        .block_on(journal.started(RowKey { row: 0, page: 0 }, Some("an id"), fingerprint(0), Repeat::Never))
+        .block_on(journal.started(RowKey { row: 3, page: 0 }, Some("another"), fingerprint(3), Repeat::Never))
         .unwrap();
     drop(journal);
     let run = folder.path().join("r.jsonl.run");
     let copy = folder.path().join("copy.jsonl");
-    let unsure = Disposition::Unsure(Box::new(Disposition::Run));
+    let [unsure, ended] =
+        [false, true].map(|has_ended| Disposition::Unsure { otherwise: Box::new(Disposition::Run), has_ended });
     for (open, first, second) in [
-        (RESUME, unsure.clone(), Disposition::Kept),
+        // It was repeatable perhaps by a key alone, which the run whose notes are lost need not have sent.
+        (RESUME, unsure.clone(), ended),
         (retry(false), unsure.clone(), unsure.clone()),
         // A user who has looked may want it done.
         (retry(true), Disposition::Run, Disposition::Run),
@@ -1198,5 +1200,41 @@ fn a_run_file_of_another_version_is_refused_and_nothing_is_touched() {
     assert_eq!((fs::read(&path).unwrap(), fs::read(&run).unwrap()), (before, bytes));
     let (_journal, mut recovered) = Journal::open(&path, Open { adopt: true, ..RESUME }).unwrap();
     assert_eq!(recovered.dispose(0, None, fingerprint(0)).unwrap().1, Disposition::Kept);
-    assert!(matches!(recovered.dispose(1, None, fingerprint(1)).unwrap().1, Disposition::Unsure(_)));
+    assert!(matches!(recovered.dispose(1, None, fingerprint(1)).unwrap().1, Disposition::Unsure { .. }));
+}
+
+#[test]
+fn a_run_that_ends_before_the_turn_of_a_row_that_was_started_leaves_no_line_that_denies_it() {
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (journal, _) = Journal::open(&path, RESUME).unwrap();
+    let cancelled = |row| Record { effect: Effect::None, ..record(row, OutcomeKind::Cancelled) };
+    (0..4).for_each(|row| journal.append(&cancelled(row)));
+    journal.close_blocking(Finish::default());
+    let (journal, _) = Journal::open(&path, RESUME).unwrap();
+    for (row, repeat) in [(0, Repeat::Never), (1, Repeat::ByNature), (2, Repeat::by_key("k"))] {
+        runtime.block_on(journal.started(RowKey { row, page: 0 }, Some("an id"), fingerprint(row), repeat)).unwrap();
+    }
+    let closed = journal.close_blocking(Finish { tells_anew: true, ..Finish::default() });
+    let told: Vec<(OutcomeKind, Effect, Repeat)> = fs::read_to_string(&path)
+        .unwrap()
+        .lines()
+        .map(|line| unisono_journal::scan(line.as_bytes()).unwrap())
+        .map(|head| (head.outcome, head.effect, head.repeat()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (OutcomeKind::Ambiguous, Effect::Maybe, Repeat::Never),
+            (OutcomeKind::Cancelled, Effect::Maybe, Repeat::ByNature),
+            (OutcomeKind::Cancelled, Effect::Maybe, Repeat::by_key("k")),
+            (
+                OutcomeKind::Cancelled,
+                Effect::None,
+                if cancelled(3).repeatable { Repeat::ByNature } else { Repeat::Never }
+            ),
+        ]
+    );
+    assert_eq!((closed.stayed.get(OutcomeKind::Ambiguous), closed.stayed.get(OutcomeKind::Cancelled)), (1, 3));
 }

@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     io,
     rc::Rc,
     sync::Arc,
@@ -68,6 +68,8 @@ pub(crate) struct Ledger<D: Done> {
     pub(crate) begun_behind: HashMap<u64, BegunBehind>,
     /// The lines of rows that run again.
     pub(crate) old: Arc<OldLines>,
+    /// Those of rows that change nothing, whichever run has done them.
+    pub(crate) safe: HashSet<RowKey>,
     /// What these say to have saved.
     pub(crate) saved_before: SavedBefore,
     /// Buffers for one line, kept for the next one.
@@ -171,9 +173,14 @@ impl<D: Done> Ledger<D> {
     /// A row that needs no outcome: an earlier run had it. `again` is what it takes for it to run again, unless it went
     /// well.
     pub(crate) fn kept(&mut self, row: RowIndex, again: Option<Again>) {
+        self.rows_kept += 1;
+        self.stays(row, again);
+    }
+
+    /// The same of a row whose line is one of [`Ledger::old`], which are counted at the end.
+    pub(crate) fn stays(&mut self, row: RowIndex, again: Option<Again>) {
         self.gauge.add_kept();
         self.watch_canary(row, again, true);
-        self.rows_kept += 1;
         if let Some(order) = &mut self.order {
             let mut ready = Vec::new();
             order.pass(row, &mut ready);

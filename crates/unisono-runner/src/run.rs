@@ -188,6 +188,7 @@ pub async fn run<W: Work>(
         begun_behind: HashMap::new(),
         otherwise_repeated: 0,
         old: recovered.old_lines(),
+        safe: HashSet::new(),
         saved_before: earlier.saved_before(),
         fields: Fields::default(),
         body: Fields::default(),
@@ -263,6 +264,8 @@ pub async fn run<W: Work>(
         left_over,
         sort: if is_refused { None } else { ledger.order_of_lines.take() },
         is_complete: ledger.input_ended && !is_refused && !is_stopped,
+        tells_anew: !is_refused,
+        safe: ledger.safe,
     };
     let closed = match journal {
         Some(journal) => {

@@ -265,6 +265,17 @@ impl<C: Call> RowSource<C> {
         self.ledger.borrow_mut().kept(row.index, again);
     }
 
+    /// A row that has ended by its line, which says no more than that: it may have been done since. The line stays.
+    fn take_ended(&mut self, row: &RowMetadata, call: &C) {
+        self.keep_names(row, call);
+        let mut ledger = self.ledger.borrow_mut();
+        if call.is_safe() {
+            ledger.safe.insert(row.key);
+        }
+        let again = ledger.old.get(&row.key).and_then(|old| old.again);
+        ledger.stays(row.index, again);
+    }
+
     fn take_call(&mut self, row: RowMetadata, disposition: Disposition, call: C) {
         match disposition {
             Disposition::Interrupted { key, repeat, found, later, otherwise } => {
@@ -275,7 +286,11 @@ impl<C: Call> RowSource<C> {
                 self.found.extend(found);
                 self.go_on(RowMetadata { key, ..row }, *otherwise, call, Some(Doubt::Started(repeat, later)));
             }
-            Disposition::Unsure(otherwise) => self.go_on(row, *otherwise, call, Some(Doubt::NotesLost)),
+            Disposition::Unsure { otherwise, has_ended: true } if call.repeat() == Repeat::ByNature => {
+                let page = if let Disposition::Continue { page, .. } = *otherwise { page + 1 } else { row.key.page };
+                self.take_ended(&RowMetadata { key: RowKey { page, ..row.key }, ..row }, &call);
+            }
+            Disposition::Unsure { otherwise, .. } => self.go_on(row, *otherwise, call, Some(Doubt::NotesLost)),
             known => self.go_on(row, known, call, None),
         }
     }

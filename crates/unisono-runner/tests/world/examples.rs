@@ -372,3 +372,102 @@ fn what_may_have_been_started_and_is_not_in_the_input_of_the_run_that_adopts_the
         assert!(begun > 0 && again == begun, "{identity:?}, {mode:?}: {begun} were started, then {again}");
     }
 }
+
+#[test]
+fn a_row_that_a_killed_run_had_started_is_in_doubt_in_its_line_though_the_next_run_stops_before_its_turn() {
+    let natural = Script { repeatable: true, ..Script::unsafe_row([]) };
+    for (identity, script, keys, ended) in [
+        (Identity::Row, Script::unsafe_row([]), None, OutcomeKind::Ambiguous),
+        (Identity::Content, Script::unsafe_row([]), None, OutcomeKind::Ambiguous),
+        (Identity::Row, Script::unsafe_row([]), Some(0), OutcomeKind::Cancelled),
+        (Identity::Id, Script::unsafe_row([]), Some(0), OutcomeKind::Cancelled),
+        (Identity::Id, natural.clone(), None, OutcomeKind::Cancelled),
+        (Identity::Content, natural, None, OutcomeKind::Cancelled),
+    ] {
+        let mut world = World::new();
+        let how = RunOptions { identity, keys, limit: 1, keep_order: true, ..RunOptions::default() };
+        let rows = rows(4, &script);
+        world.peer.next_at(1, 1, [WRONG]);
+        world.peer.next_at(2, 1, [HANGS]);
+        run(&mut world, &rows, &RunOptions { max_failures: Some(1), ..how.clone() });
+        assert_eq!(outcomes(&world)[1], (OutcomeKind::Cancelled, Effect::None));
+        run(&mut world, &rows, &RunOptions { stop: crash(8), ..how.clone() });
+        assert_eq!(world.peer.begun(2), 1, "{identity:?}");
+        // Before it has read a row.
+        for _ in 0..2 {
+            let stop = Some(Stop { turn: 1, what: What::Drain });
+            let end = run(&mut world, &rows, &RunOptions { stop, ..how.clone() });
+            assert_eq!(end.report().counts.total(), 0);
+            assert_eq!(outcomes(&world)[1], (ended, Effect::Maybe), "{identity:?}");
+        }
+        // In the way in which it could be repeated it is, and in no other.
+        let other = RunOptions { keys: keys.map(|key| key + 1), ..how.clone() };
+        run(&mut world, &rows, if keys.is_some() { &other } else { &how });
+        let again = if script.repeatable { 2 } else { 1 };
+        assert_eq!(world.peer.begun(2), again, "{identity:?}");
+    }
+}
+
+#[test]
+fn a_row_that_was_started_with_a_key_and_whose_next_run_was_stopped_goes_on_with_that_key() {
+    let mut world = World::new();
+    let how = RunOptions { keys: Some(0), limit: 1, ..RunOptions::default() };
+    let rows = rows(3, &Script::unsafe_row([]));
+    world.peer.next_at(1, 1, [WRONG]);
+    world.peer.next_at(2, 1, [HANGS]);
+    run(&mut world, &rows, &RunOptions { max_failures: Some(1), ..how.clone() });
+    run(&mut world, &rows, &RunOptions { stop: crash(8), ..how.clone() });
+    run(&mut world, &rows, &RunOptions { stop: Some(Stop { turn: 1, what: What::Drain }), ..how.clone() });
+    assert_eq!(outcomes(&world)[1], (OutcomeKind::Cancelled, Effect::Maybe));
+    run(&mut world, &rows, &how);
+    assert_eq!((world.peer.begun(2), outcomes(&world)[1]), (2, (OutcomeKind::Ok, Effect::Done)));
+}
+
+#[test]
+fn a_row_that_a_lost_run_may_have_started_without_its_key_is_not_started_with_it_once_it_is_back_in_the_input() {
+    for (identity, mode) in [
+        (Identity::Id, Mode::Resume),
+        (Identity::Content, Mode::Resume),
+        (Identity::Id, FAILED_AGAIN),
+        (Identity::Row, FAILED_AGAIN),
+    ] {
+        for stays in [false, true] {
+            if !stays && identity == Identity::Row {
+                continue;
+            }
+            let mut world = World::new();
+            let how = RunOptions { identity, limit: 1, ..RunOptions::default() };
+            let rows = rows(3, &Script::unsafe_row([]));
+            // Of a kind that resume runs again or not: it was repeatable by its key alone.
+            world.peer.next_at(1, 1, [WRONG, WRONG, WRONG]);
+            world.peer.next_at(3, 1, [WRONG]);
+            run(&mut world, &rows, &RunOptions { keys: Some(0), ..how.clone() });
+            world.peer.next_at(3, 1, [HANGS]);
+            run(&mut world, &rows, &RunOptions { mode: FAILED_AGAIN, stop: crash(12), ..how.clone() });
+            world.lose_run_file();
+            let input = if stays { &rows[..] } else { &rows[..2] };
+            run(&mut world, input, &RunOptions { adopt: true, ..how.clone() });
+            let begun = world.peer.begun(3);
+            for keys in [Some(0), None] {
+                run(&mut world, &rows, &RunOptions { mode, keys, ..how.clone() });
+            }
+            assert_eq!((begun, world.peer.begun(3)), (2, 2), "{identity:?}, {mode:?}, {stays}");
+        }
+    }
+}
+
+#[test]
+fn a_line_of_a_row_that_may_be_repeated_stays_when_the_results_are_adopted() {
+    for identity in [Identity::Row, Identity::Content, Identity::Id] {
+        let mut world = World::new();
+        let mut rows = rows(3, &Script::unsafe_row([]));
+        // Of a kind that no resume runs again.
+        rows[2].1 = Some(Script { repeatable: true, ..Script::unsafe_row([WRONG]) });
+        let how = RunOptions { identity, ..RunOptions::default() };
+        run(&mut world, &rows, &RunOptions { stop_after: Some(Duration::from_secs(60)), ..how.clone() });
+        let was = world.lines();
+        world.lose_run_file();
+        let end = run(&mut world, &rows, &RunOptions { adopt: true, ..how });
+        assert_eq!((end.report().counts.total(), world.peer.begun(3), was.len()), (0, 1, 3), "{identity:?}");
+    }
+}

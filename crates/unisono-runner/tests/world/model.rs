@@ -178,15 +178,23 @@ fn what_is_kept_is_not_run(
         let is_doubtful = |other: &Line| {
             (other.row, other.page) == (line.row, line.page) && other.error.as_deref() == Some("interrupted")
         };
-        let stays = after.iter().any(|other| other.whole == line.whole || is_doubtful(other));
+        let stays =
+            after.iter().any(|other| other.whole == line.whole || is_doubtful(other) || is_told_anew(line, other));
         assert!(stays || how.prune && matches!(end, End::Finished(_)), "{line:?} was to be kept, and is gone");
     }
 }
 
+/// What may have been done since, by a run whose notes are lost, is no more said not to have been.
+fn is_told_anew(line: &Line, now: &Line) -> bool {
+    let mut whole = now.whole.clone();
+    whole["effect"] = line.whole["effect"].clone();
+    now.effect == Effect::Maybe && whole == line.whole
+}
+
 /// What may have happened is not written down as if it had not: in this run by any line of its own, in all runs by any
-/// line, once a run has come to its end.
+/// line, once a run has ended otherwise than by a crash, be it before the turn of that row.
 fn no_line_denies_what_happened(ledger: &[Begun], run: u32, before: &[Line], after: &[Line], end: &End) {
-    let is_at_end = matches!(end, End::Finished(report) if report.stopped.is_none());
+    let is_at_end = matches!(end, End::Finished(_));
     for line in after {
         let (Some(content), page) = line.key() else { continue };
         // Until then a note is what says that it was begun once more.
