@@ -9,6 +9,7 @@ import pytest
 
 import unisono
 from support.disks import resize, small_disk
+from unisono import read_results
 
 # More than a mebibyte holds, and of each outcome more than what is set aside has room for when several come at once.
 MANY = 200
@@ -86,3 +87,29 @@ def test_calls_of_functions_that_were_under_way_have_their_lines(lines, disk, ex
     resize(disk, "40m")
     assert unisono.batch(function, range(MANY), **more).run().exit_code == 0
     assert sorted(called) == list(range(MANY))
+
+
+@pytest.mark.parametrize("limit", [1, 20, 60])
+def test_on_a_disk_with_little_room_no_more_is_sent_than_there_is_room_for_lines_of(unisono, server, tmp_path, limit):
+    server.bodies["some"] = b"x" * 300
+    words = ["fetch", "-X", "POST", f"{server.url}/bodies/some?{{1..{900}}}", "--limit", limit, "--per-host", limit]
+    with small_disk(tmp_path / "disk", "200k") as disk:
+        full = unisono(*words, "-o", disk / "r.jsonl", "-q")
+        assert (full.returncode, "No space left" in full.stderr) == (125, True), full.stderr
+        assert "could not be kept" not in full.stderr
+        lines = [line for line in read_results(disk / "r.jsonl") if line["outcome"] == "ok"]
+        assert 0 < len(lines) == len(server.requests)
+
+
+def test_room_for_lines_of_what_is_under_way_is_left_however_much_was_noted_before(tmp_path):
+    called = []
+
+    def work(number):
+        called.append(number)
+        return "x" * LARGE if number >= 8000 else ""
+
+    with small_disk(tmp_path / "disk", "4m") as disk:
+        report = unisono.batch(work, range(9000), executor="threads", limit=8, out=disk / "r.jsonl").run()
+        assert (report.exit_code, 8000 < len(called) < 9000) == (125, True)
+        done = [line["row"] for line in read_results(disk / "r.jsonl") if line["outcome"] == "ok"]
+        assert sorted(done) == sorted(called)

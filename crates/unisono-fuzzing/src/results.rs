@@ -22,7 +22,7 @@ pub(crate) fn body(bytes: &[u8]) {
     kept_what_is_there(bytes, kept);
     with_file(bytes, |path| {
         // One that is open and has no notes beside it is refused; a user who knows better may take it.
-        let open = Open { mode: Mode::Resume, reserve: 0, adopt: true, ..Open::default() };
+        let open = Open { mode: Mode::Resume, adopt: true, ..Open::default() };
         let (journal, recovered) = Journal::open(path, open).expect("what is read in memory is read from a file");
         // Whether a row was tried again after a line that allows it is not known without the notes.
         let values: Vec<_> = bytes.split(|byte| *byte == b'\n').flat_map(values).collect();
@@ -83,7 +83,7 @@ fn values(line: &[u8]) -> Vec<Vec<u8>> {
 
 fn is_left_alone(bytes: &[u8]) {
     with_file(bytes, |path| {
-        let open = Open { mode: Mode::Resume, reserve: 0, ..Open::default() };
+        let open = Open { mode: Mode::Resume, ..Open::default() };
         let error = Journal::open(path, open).expect_err("what is refused in memory is refused as a file");
         assert!(!error.to_string().is_empty());
         assert_eq!(fs::read(path).expect("it is still there"), bytes, "what is refused is left as it is");

@@ -15,6 +15,8 @@ pub(crate) struct InDoubt {
     placed: HashMap<Place, Started>,
     /// What no row of the input was found for so far, by its number in the run file.
     adrift: HashMap<u32, Started>,
+    /// How many of the first must not be repeated: nothing can replace their lines.
+    unrepeatable: usize,
     /// Some of the first have a page behind the first one: most runs have no such, and need not look for any.
     has_later_pages: bool,
 }
@@ -40,10 +42,15 @@ impl InDoubt {
 
     pub(crate) fn add(&mut self, one: Started) {
         self.has_later_pages |= one.key.page > 1;
-        match self.placed.entry(one.place()) {
-            Entry::Occupied(mut had) => had.get_mut().join(&one),
-            Entry::Vacant(place) => drop(place.insert(one)),
-        }
+        let now = match self.placed.entry(one.place()) {
+            Entry::Occupied(mut had) => {
+                self.unrepeatable -= usize::from(!had.get().repeat.is_allowed());
+                had.get_mut().join(&one);
+                had.get().repeat
+            }
+            Entry::Vacant(place) => place.insert(one).repeat,
+        };
+        self.unrepeatable += usize::from(!now.is_allowed());
     }
 
     /// The input has here what the note with this number is of. Returns what is to be noted of that.
@@ -77,7 +84,18 @@ impl InDoubt {
     fn remove(&mut self, key: RowKey, fingerprint: u64, is_second: bool) -> bool {
         let first = self.placed.remove(&(key, Some(fingerprint)));
         let second = is_second.then(|| self.placed.remove(&(key, None))).flatten();
+        let removed = [&first, &second].into_iter().flatten();
+        self.unrepeatable -= removed.filter(|one| !one.repeat.is_allowed()).count();
         first.is_some() || second.is_some()
+    }
+
+    pub(crate) fn unrepeatable(&self) -> usize {
+        self.unrepeatable
+    }
+
+    /// Whether this has a note that a line of it is to decide.
+    pub(crate) fn awaits(&self, key: RowKey, fingerprint: u64) -> bool {
+        self.placed.contains_key(&(key, Some(fingerprint))) || self.placed.contains_key(&(key, None))
     }
 
     pub(crate) fn is_empty(&self) -> bool {

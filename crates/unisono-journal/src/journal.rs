@@ -85,7 +85,6 @@ impl Journal {
         }
         let Opened { path: place, mut file, end, run, in_doubt, recovered } = results::open(path, open, &mut on_line)?;
         io::Seek::seek(&mut *file, io::SeekFrom::Start(end)).map_err(|error| Error::io(path, "open", error))?;
-        run.reserve(open.reserve);
         let mark = Mark { run: run.header.run, is_open: true, version: open.version };
         let shared = Shared::new(end == mark.length() as u64);
         let writer = Writer {

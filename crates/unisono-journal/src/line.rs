@@ -2,19 +2,18 @@
 //!
 //! ```text
 //! {["run":"0123456789abcdef","open":1,["identity":2,]]"row":17,"id":"r17","fp":"0123456789abcdef","outcome":"ok",
-//! "effect":"done","repeatable":false,["idempotency_key":"...",|"key_hash":7,]["page":2,["next":"..."|null,]]["begun_to":3|null,]
-//! <fields>[<body>]}
+//! "effect":"done","repeatable":false,["idempotency_key":"...",|"key_hash":7,]["page":2,["next":"..."|null,]]
+//! ["begun_to":3|null,]<fields>[<body>]}
 //! ```
 //! `run` and `open` stand in a file's first line: its [`Mark`]. A run writes them before anything else, so that a file
 //! without an outcome says whose it is as well; its first outcome continues that line. `identity` is the version of the
 //! rule by which a kind of work makes its fingerprints, where that is not the first. `effect` and `repeatable` decide
 //! with the outcome whether a later run may do it again. `idempotency_key` is the one that it went out with, where it
-//! may have taken effect: a later run sends the same, whichever it is; `key_hash` stands in its place where a note alone
-//! tells of it. `page` stands only in lines of rows that have
-//! pages, `next` only when the page itself is there: the address of the page after it, or null. `begun_to` is the last
-//! page behind this one that may have been started as well, null if that may be any: its own line or note is lost, and
-//! whoever begins it anew does not undo that. A failed line's fields begin with its error, whose kind decides whether
-//! it runs again.
+//! may have taken effect: a later run sends the same, whichever it is; `key_hash` stands in its place where a note
+//! alone tells of it. `page` stands only in lines of rows that have pages, `next` only when the page itself is there:
+//! the address of the page after it, or null. `begun_to` is the last page behind this one that may have been started as
+//! well, null if that may be any: its own line or note is lost, and a run that begins it anew does not undo that. A
+//! failed line's fields begin with its error, whose kind decides whether it runs again.
 
 use std::{
     cmp::Ordering,
@@ -328,9 +327,7 @@ pub(crate) fn push_begun_to(page: u32, members: &mut Members<'_>) {
 }
 
 /// Ends a line that was cut off before its body.
-pub(crate) fn push_body_lost(into: &mut Vec<u8>) {
-    into.extend_from_slice(b",\"body_lost\":true}\n");
-}
+pub(crate) const BODY_LOST: &[u8] = b",\"body_lost\":true}\n";
 
 /// Reads the prefix of a line without its newline; `None` when it is not a line of ours.
 ///

@@ -47,8 +47,6 @@ pub struct Open {
     pub mode: Mode,
     /// Replace whatever is there, even what is not ours.
     pub overwrite: bool,
-    /// How many bytes to set aside on the disk for the outcomes that are in flight when it is full.
-    pub reserve: u64,
     /// Take a file whose run has not ended and whose notes are not there, a copy for example, as it is. What has no
     /// line and must not be repeated is [`Disposition::Unsure`](crate::Disposition::Unsure) then.
     pub adopt: bool,
@@ -68,14 +66,7 @@ impl Open {
 
 impl Default for Open {
     fn default() -> Self {
-        Self {
-            mode: Mode::Fresh,
-            overwrite: false,
-            reserve: 256 << 10,
-            adopt: false,
-            identity: Identity::Row,
-            version: 1,
-        }
+        Self { mode: Mode::Fresh, overwrite: false, adopt: false, identity: Identity::Row, version: 1 }
     }
 }
 

@@ -27,6 +27,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::io::Errno;
+
 use crate::{
     Repeat, RowKey,
     error::{Damage, Error, Reason},
@@ -141,6 +143,8 @@ pub(crate) struct RunFile {
     count: u64,
     /// Where the next one goes.
     end: u64,
+    /// Up to where the disk has room for this file that is set aside.
+    room_to: u64,
     pub(crate) header: Header,
 }
 
@@ -183,9 +187,10 @@ impl RunFile {
             let mut bytes = Vec::new();
             file.read_to_end(&mut bytes).map_err(|error| Error::io(path, "read", error))?;
             return match read(&bytes) {
-                Ok(Contents { header, count, end, started }) => {
-                    Ok(RunFileState::Ours(Self { path: path.to_owned(), file, count, end, header }, started))
-                }
+                Ok(Contents { header, count, end, started }) => Ok(RunFileState::Ours(
+                    Self { path: path.to_owned(), file, count, end, room_to: end, header },
+                    started,
+                )),
                 // One write makes the beginning: a kill leaves nothing of it, and a power cut may leave a hole.
                 Err(_) if bytes.len() <= RECORDS && bytes.iter().all(|byte| *byte == 0) => {
                     Ok(RunFileState::Empty(file))
@@ -207,7 +212,7 @@ impl RunFile {
         let file = Locked(place::open(path, true)?);
         // Locked before it says anything: another run that opens it meanwhile finds it locked, or empty.
         if !place::try_lock(&file)? {
-            return Err(rustix::io::Errno::WOULDBLOCK.into());
+            return Err(Errno::WOULDBLOCK.into());
         }
         Self::fill(path, file, header)
     }
@@ -227,7 +232,8 @@ impl RunFile {
             let _ = std::fs::remove_file(path);
             return Err(error);
         }
-        Ok(Self { path: path.to_owned(), file, count: 0, end: RECORDS as u64, header })
+        let end = RECORDS as u64;
+        Ok(Self { path: path.to_owned(), file, count: 0, end, room_to: end, header })
     }
 
     /// Puts a new one in the place of what is there, whole. It is locked before it is there, so that no other run can
@@ -235,7 +241,8 @@ impl RunFile {
     pub(crate) fn put(path: &Path, header: Header, started: &[Started]) -> io::Result<Self> {
         let bytes = contents(header, started);
         let file = put(path, header.run, &bytes)?;
-        Ok(Self { path: path.to_owned(), file, count: started.len() as u64, end: bytes.len() as u64, header })
+        let (count, end) = (started.len() as u64, bytes.len() as u64);
+        Ok(Self { path: path.to_owned(), file, count, end, room_to: end, header })
     }
 
     /// Makes the file say just this, by a new file that takes its place whole.
@@ -243,7 +250,7 @@ impl RunFile {
         // Under the id that the file has now: by that the next run knows what a killed one has left.
         let bytes = contents(header, started);
         self.file = put(&self.path, self.header.run, &bytes)?;
-        self.end = bytes.len() as u64;
+        (self.end, self.room_to) = (bytes.len() as u64, bytes.len() as u64);
         self.count = started.len() as u64;
         self.header = header;
         Ok(())
@@ -280,14 +287,33 @@ impl RunFile {
         Ok(())
     }
 
-    /// Sets room aside on the disk, to be given back by [`RunFile::give_back`] when it is needed most.
-    pub(crate) fn reserve(&self, bytes: u64) {
-        // Not every file system can: then a full disk loses the outcomes in flight, and their rows run again.
-        let _ = rustix::fs::fallocate(&*self.file, rustix::fs::FallocateFlags::KEEP_SIZE, self.end, bytes);
+    /// Sees to it that these are noted with so much room on the disk left behind them, to be given back by
+    /// [`RunFile::give_back`] when it is needed most.
+    pub(crate) fn keep_room(&mut self, started: &[Started], behind: u64) -> io::Result<()> {
+        let least = behind + started.iter().map(|one| length_of(one) as u64).sum::<u64>();
+        if self.end + least <= self.room_to {
+            return Ok(());
+        }
+        step("run file: set room aside")?;
+        // As much in addition as the disk may have, so that most notes need not ask for any.
+        for bytes in [least + MORE_ROOM, least] {
+            let set_aside = rustix::fs::fallocate(&*self.file, rustix::fs::FallocateFlags::KEEP_SIZE, self.end, bytes);
+            match set_aside {
+                Err(Errno::NOSPC | Errno::DQUOT) => {}
+                // Not every file system can: then a full disk loses outcomes that are in flight, and their rows are
+                // ambiguous.
+                Ok(()) | Err(_) => {
+                    self.room_to = self.end + bytes;
+                    return Ok(());
+                }
+            }
+        }
+        Err(Errno::NOSPC.into())
     }
 
-    pub(crate) fn give_back(&self) -> io::Result<()> {
+    pub(crate) fn give_back(&mut self) -> io::Result<()> {
         step("run file: give its room back")?;
+        self.room_to = self.end;
         self.file.set_len(self.end + 1)?;
         self.file.set_len(self.end)
     }
@@ -474,6 +500,11 @@ fn encode_started(started: &Started, run: u64, number: u64, into: &mut Vec<u8>) 
     into.extend_from_slice(&sum.to_le_bytes());
 }
 
+/// How long the record of this is.
+fn length_of(started: &Started) -> usize {
+    RECORD + started.id_text.as_deref().map_or(0, str::len)
+}
+
 /// How long the record is that these bytes begin with, if they are long enough to say it.
 fn record_length(bytes: &[u8]) -> Option<usize> {
     let length = bytes.get(22..24)?.try_into().expect("two bytes");
@@ -530,6 +561,8 @@ const HEADER: usize = 64;
 const RECORDS: usize = HEADER + 16;
 /// How long a record is without an id.
 const RECORD: usize = 44 + SUM;
+/// Set aside beyond what is needed: some thousand notes have room in it.
+const MORE_ROOM: u64 = 256 << 10;
 const SUM: usize = 4;
 /// A longer id is known by its hash alone, and its row has no line before the input has it again.
 pub(crate) const MOST_ID: usize = 1024;

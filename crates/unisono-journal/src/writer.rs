@@ -31,7 +31,7 @@ use crate::{
     Again, Repeats, RowKey,
     error::{Error, Reason},
     in_doubt::InDoubt,
-    line::{Head, Mark, Next, Record, encode, push_body_lost},
+    line::{BODY_LOST, Head, Mark, Next, Record, encode, scan_start},
     old_lines::{LeftOver, OldLine, OldLines},
     order::Order,
     place::{self, Locked},
@@ -445,7 +445,7 @@ impl Writer {
             *end += if good == bytes.len() { 0 } else { good as u64 };
             let cut = step("results: cut back")
                 .and_then(|()| self.file.set_len(*end))
-                .and_then(|()| self.kept.as_ref().map_or(Ok(()), |kept| kept.run.give_back()));
+                .and_then(|()| self.kept.as_mut().map_or(Ok(()), |kept| kept.run.give_back()));
             // Where the next byte goes; what was cut off would stay behind as a hole.
             let cut = cut.and_then(|()| io::Seek::seek(&mut *self.file, io::SeekFrom::Start(*end)));
             if cut.is_ok() {
@@ -460,13 +460,12 @@ impl Writer {
     /// Writes the lines that nothing can replace, without their bodies; returns how many lines need no more care.
     fn write_briefly(&mut self, bytes: &[u8], ends: &[LineEnd], mut start: usize) -> usize {
         for (saved, end) in ends.iter().enumerate() {
-            if !end.repeatable {
-                let mut line = bytes[start..end.brief].to_vec();
+            if self.is_irreplaceable(end) {
+                let mut line = brief(&bytes[start..end.brief]);
                 // The line that was to continue the first one may be one of those that are left out.
-                if self.end == self.kept.as_ref().map(|kept| kept.mark.length() as u64) && line.starts_with(b"{") {
+                if self.end == self.kept.as_ref().map(|kept| kept.mark.length() as u64) {
                     line.remove(0);
                 }
-                push_body_lost(&mut line);
                 if step("results: write briefly").and_then(|()| self.file.write_all(&line)).is_err() {
                     let end = self.end.unwrap_or(0);
                     // What is torn now would be cut off by the next run as well.
@@ -479,6 +478,13 @@ impl Writer {
             start = end.end;
         }
         ends.len()
+    }
+
+    /// Whether what a line says cannot be known without it. What did nothing runs again without a line, unless there
+    /// is a note of it.
+    fn is_irreplaceable(&self, line: &LineEnd) -> bool {
+        let is_noted = || self.kept.as_ref().is_some_and(|kept| kept.in_doubt.awaits(line.key, line.fingerprint));
+        !line.repeatable && (line.is_result || is_noted())
     }
 
     /// The first of these lines were written, the others are lost.
@@ -521,7 +527,11 @@ impl Writer {
             let has_line = |key| kept.old.contains_key(key) && !kept.replaced.contains(key);
             let mut started: Vec<Started> = notes.iter_mut().flat_map(|(some, _)| std::mem::take(some)).collect();
             started.iter_mut().for_each(|one| one.has_line = has_line(&one.key));
-            match kept.run.note(&started) {
+            let new = started.iter().filter(|one| !one.repeat.is_allowed()).count();
+            let lines = if new > 0 { kept.in_doubt.unrepeatable() + new } else { 0 };
+            let room = if lines > 0 { lines as u64 * BRIEF_LINE as u64 + ROUNDING } else { 0 };
+            // Room for their lines first: what is noted may start.
+            match kept.run.keep_room(&started, room).and_then(|()| kept.run.note(&started)) {
                 Ok(()) => started.into_iter().for_each(|one| kept.in_doubt.add(one)),
                 Err(error) => {
                     // Nothing starts any more; what is under way has its place in the results for as long as that can
@@ -666,6 +676,21 @@ impl Writer {
     }
 }
 
+/// The line that begins like this, perhaps without its brace, so that many of its kind have room: without its body,
+/// and if it is long for its prefix alone.
+fn brief(line: &[u8]) -> Vec<u8> {
+    let mut brief = line.to_vec();
+    if !brief.starts_with(b"{") {
+        brief.insert(0, b'{');
+    }
+    if brief.len() > BRIEF_LINE - BODY_LOST.len() {
+        let rest = scan_start(&brief).map_or(0, |(_, rest)| rest.len() + b",".len());
+        brief.truncate(brief.len() - rest);
+    }
+    brief.extend_from_slice(BODY_LOST);
+    brief
+}
+
 type Noted = (Vec<Started>, oneshot::Sender<Result<(), Arc<Error>>>);
 
 /// What may wait to be written: some thousand small outcomes, or one large body and what came before it. More would
@@ -675,6 +700,10 @@ const MOST_BYTES: usize = 3 << 20;
 /// calls.
 const GATHER: Duration = Duration::from_millis(5);
 const GROUP: usize = 64 << 10;
+/// What a line without its body may take, as most do: with an address, a reason and some numbers.
+const BRIEF_LINE: usize = 1 << 10;
+/// Files grow by blocks.
+const ROUNDING: u64 = 8 << 10;
 /// Room that a buffer keeps: a group, and what comes up while one is written.
 const KEPT: usize = 4 * GROUP;
 /// About as long as the line of an outcome without a body.

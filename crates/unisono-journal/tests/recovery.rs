@@ -74,8 +74,7 @@ fn kept(recovered: &mut Recovered, rows: u64) -> Vec<u64> {
         .collect()
 }
 
-const RESUME: Open =
-    Open { mode: Mode::Resume, overwrite: false, reserve: 0, adopt: false, identity: Identity::Row, version: 1 };
+const RESUME: Open = Open { mode: Mode::Resume, overwrite: false, adopt: false, identity: Identity::Row, version: 1 };
 
 fn names(folder: &TempDir) -> Vec<String> {
     let entries = fs::read_dir(folder.path()).unwrap();
