@@ -428,3 +428,43 @@ def test_a_row_that_a_killed_run_had_sent_is_in_doubt_in_its_line_when_the_next_
     assert sent == {"/status/400": 1, "/held/1": 1 + bool(key), "/held/2": 1 + bool(key)}
     if key:
         assert len({headers["idempotency-key"] for *_, headers, _ in server.requests}) == 3
+
+
+def test_what_a_lost_run_may_have_sent_and_the_input_that_adopts_lacks_is_not_sent_when_it_is_back(
+    unisono, start, server, tmp_path
+):
+    urls = [("a", server.url + "/status/400"), ("b", server.url + "/held/1"), ("c", server.url + "/held/2")]
+    words = rows(tmp_path / "in.jsonl", *urls, method="POST")
+    unisono(*words, "--resume", "--limit", "1", "--max-failures", "1")
+    kill_on_its_way(start, server, [*words, "--resume"], 3)
+    (tmp_path / "r.jsonl.run").unlink()
+    rows(tmp_path / "in.jsonl", urls[0], method="POST")
+    assert unisono(*words, "--adopt", "--rebind").returncode == 1
+    rows(tmp_path / "in.jsonl", *urls, method="POST")
+    for how in ("--resume", "--retry-failed"):
+        assert unisono(*words, how, "--rebind").returncode == 1
+    assert {name: line["outcome"] for name, line in entries(tmp_path / "r.jsonl").items()} == dict.fromkeys(
+        "abc", "ambiguous"
+    )
+    assert posted(server) == ["/held/1", "/held/2", "/status/400"]
+
+
+def test_a_page_behind_a_lost_line_stays_in_doubt_when_it_is_asked_for_again_and_refused(
+    unisono, start, server, tmp_path
+):
+    out = tmp_path / "r.jsonl"
+    words = ["fetch", f"{server.url}/held-pages/1", "-X", "POST", "--paginate", "link", "-o", out]
+    kill_on_its_way(start, server, words, 2)
+    # The line of the first page is torn, as a power cut leaves it.
+    out.write_bytes(out.read_bytes()[:-5])
+
+    def told() -> list[tuple[str, str]]:
+        return [(line["outcome"], line["effect"]) for line in module.read_results(out)]
+
+    unisono(*words, "--resume")
+    assert told() == [("ambiguous", "maybe")]
+    unisono(*words, "--retry-ambiguous")
+    assert told() == [("ok", "done"), ("ambiguous", "maybe")]
+    for how in ("--resume", "--retry-failed"):
+        unisono(*words, how)
+    assert posted(server) == ["/held-pages/1"] * 2 + ["/held-pages/2"] * 2

@@ -115,6 +115,12 @@ class Handler(BaseHTTPRequestHandler):
             number = int(rest[0])
             headers = {"Link": f'</pages/{number + 1}>; rel="next"'} if number < 3 else {}
             self.reply(200, {"page": number}, headers)
+        elif name == "held-pages" and rest == ["1"]:
+            self.reply(200, {"page": 1}, {"Link": '</held-pages/2>; rel="next"'})
+        elif name == "held-pages":
+            # The first time it is held until the test lets it go; then it is refused.
+            self.server.gate.wait()
+            self.reply(200 if count == 1 else 400, {"page": 2})
         elif name == "stream":
             self.send_response(200)
             self.send_header("Transfer-Encoding", "chunked")

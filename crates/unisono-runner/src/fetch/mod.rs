@@ -50,7 +50,7 @@ pub use row_request::RowRequest;
 /// ```
 /// # use unisono_core::CancelToken;
 /// # use unisono_runner::{
-/// #     Defaults, FetchPlan, FetchStyle, Frame, Gauge, Input, Monitor, Output, Settings, Template, fetch, http_client,
+/// #     Defaults, Destination, FetchPlan, FetchStyle, Frame, Gauge, Input, Monitor, Settings, Template, fetch, http_client,
 /// # };
 /// # use unisono_testkit::{Server, answer};
 /// # #[tokio::main(flavor = "current_thread")]
@@ -61,7 +61,7 @@ pub use row_request::RowRequest;
 /// let frame = Frame {
 ///     rows: Box::new(rows),
 ///     settings: Settings::default(),
-///     output: Output::Nothing,
+///     output: Destination::Nothing,
 ///     outlet: None,
 ///     style: FetchStyle::default(),
 ///     keep_order: false,
