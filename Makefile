@@ -9,7 +9,7 @@ export UNISONO_PROFILE ?= demo
 
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find crates python -type f \( -name '*.rs' -o -name 'Cargo.toml' -o -name '*.py' -o -name '*.pyi' \) -not -path '*/unisono.data/*')
 
-.PHONY: help demo test lint bench fuzz nightly ledgers hosts docs clean
+.PHONY: help demo test lint bench fuzz nightly ledgers hosts wheels docs clean FORCE
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
@@ -26,8 +26,8 @@ lint: $(VENV)/installed $(VENV)/dev ## formatting, lints, types, and the rules o
 	cargo fmt --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy -p unisono-init --profile small -- -D warnings
-	$(BIN)/ruff format --check python tests bench docs examples
-	$(BIN)/ruff check python tests bench docs examples
+	$(BIN)/ruff format --check python tests bench docs examples release
+	$(BIN)/ruff check python tests bench docs examples release
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest unisono._native
 	tests/architecture.sh
@@ -52,21 +52,30 @@ ledgers: $(VENV)/installed ## kill -9 and links, renames, copies, full disks, wi
 hosts: $(VENV)/installed $(VENV)/dev $(VENV)/hosts ## restarts, limits and drains of real servers, beside curl and httpx; writes the table of docs/hosts.md
 	$(BIN)/python tests/hosts.py --write
 
+wheels: $(VENV)/profile $(VENV)/wheels ## a wheel per CPython in target/dist, audited, each tried where its interpreter is here: make wheels VERSIONS=3.13
+	PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH=python/build:tests UNISONO_PROFILE=$(or $(WHEEL_PROFILE),release) $(BIN)/python release/wheels.py $(VERSIONS)
+
 docs: $(VENV)/installed ## rustdoc and the Python reference, into target/doc
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	$(BIN)/python docs/reference.py target/doc/python
 
 clean: ## remove what was built
-	rm -rf $(VENV) target python/unisono.data
+	rm -rf $(VENV) target python/unisono.data THIRD-PARTY-LICENSES unisono.cyclonedx.json
 
-$(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+# Says first what is missing. Written anew only with another profile or a new environment, so that PYTHON= and
+# UNISONO_PROFILE= are followed and nothing is built twice.
+$(VENV)/profile: FORCE
+	@$(PYTHON) python/build/environment.py $(VENV) $(UNISONO_PROFILE)
+FORCE:
 
-$(VENV)/installed: $(BIN)/python $(SOURCES)
+# Not through pip, which would keep what cargo shows to itself.
+$(VENV)/installed: $(VENV)/profile $(SOURCES)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'maturin>=1.9,<2'
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --force-reinstall --no-deps .
+	@rm -rf $(VENV)/wheel
+	PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH=python/build $(BIN)/python -m unisono_build $(VENV)/wheel
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps $(VENV)/wheel/*.whl
 	@touch $@
 
-$(VENV)/dev $(VENV)/hosts: $(VENV)/%: $(BIN)/python pyproject.toml
+$(VENV)/dev $(VENV)/hosts $(VENV)/wheels: $(VENV)/%: $(VENV)/profile pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$*"])')
 	@touch $@

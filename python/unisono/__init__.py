@@ -8,6 +8,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from unisono import _supported  # noqa: F401 (it refuses, or does nothing)
 from unisono._batches.batch import Batch
 from unisono._batches.report import Report
 from unisono._http.fetch import fetch, fetch_all

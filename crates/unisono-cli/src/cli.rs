@@ -1,5 +1,7 @@
 //! The command line as a whole: its commands, and what becomes of words that are none.
 
+use std::path::PathBuf;
+
 use clap::{CommandFactory, Parser, Subcommand};
 use unisono_core::printable;
 
@@ -34,10 +36,13 @@ pub enum CliCommand {
     /// Evaluate expressions for the run that has started this process; nothing for people
     #[command(hide = true, name = evaluate::NAME)]
     Evaluate,
-    /// Print shell completions, or the man page
+    /// Print shell completions, or the man pages
     Completions {
         /// For which shell; `man` is the man page
         target: completions::CompletionFormat,
+        /// With `man`: write a page per command into this folder, which is made if it is not there
+        #[arg(long, value_name = "FOLDER")]
+        folder: Option<PathBuf>,
     },
 }
 
@@ -62,7 +67,7 @@ pub fn run() -> u8 {
         CliCommand::Explain(args) => explain::run(args),
         CliCommand::Demo(args) => demo::run(args),
         CliCommand::Evaluate => evaluate::run(),
-        CliCommand::Completions { target } => completions::print(target, Cli::command()),
+        CliCommand::Completions { target, folder } => completions::print(target, folder.as_deref(), Cli::command()),
     });
     result.unwrap_or_else(|failure| failure.report())
 }

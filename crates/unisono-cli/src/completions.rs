@@ -1,6 +1,10 @@
-//! Shell completions and the man page, from the parser itself.
+//! Shell completions and man pages, from the parser itself.
 
-use std::io::{self, Write};
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+};
 
 use clap::{Command, ValueEnum};
 use clap_complete::Shell;
@@ -22,8 +26,19 @@ pub enum CompletionFormat {
     Man,
 }
 
-/// Prints completions or the man page to standard output. Returns the exit status.
-pub fn print(format: CompletionFormat, mut parser: Command) -> Result<u8, Failure> {
+/// Prints completions or the man page to standard output, or writes a page per command into `folder`, which only pages
+/// have use for. Returns the exit status.
+pub fn print(format: CompletionFormat, folder: Option<&Path>, mut parser: Command) -> Result<u8, Failure> {
+    if let Some(folder) = folder {
+        if format != CompletionFormat::Man {
+            return Err(Failure::usage(
+                "--folder is for `man`: completions of a shell are one file, on standard output",
+            ));
+        }
+        return pages(parser, folder).map(|()| 0).map_err(|error| {
+            Failure::fault(format!("the man pages cannot be written to {}: {error}", folder.display()))
+        });
+    }
     let mut text = Vec::new();
     let shell = match format {
         CompletionFormat::Bash => Shell::Bash,
@@ -40,7 +55,16 @@ pub fn print(format: CompletionFormat, mut parser: Command) -> Result<u8, Failur
     write(&text)
 }
 
-/// The command's page, and below it those of its subcommands, since there is only one page to install.
+/// `unisono.1`, `unisono-fetch.1` and so on, as packages install them.
+fn pages(parser: Command, folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    // In the head of each page, but no option of each command.
+    let parser =
+        parser.mut_subcommands(|command| command.version(env!("CARGO_PKG_VERSION")).disable_version_flag(true));
+    clap_mangen::generate_to(parser, folder)
+}
+
+/// The command's page, and below it those of its subcommands, since standard output takes one page only.
 fn man(parser: &Command, into: &mut Vec<u8>) -> io::Result<()> {
     clap_mangen::Man::new(parser.clone()).render(into)?;
     for subcommand in parser.get_subcommands() {
