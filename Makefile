@@ -40,9 +40,10 @@ bench: ## measure against pinned peers: make bench BENCH=fetch
 fuzz: ## each fuzz target for TIME seconds: make fuzz TIME=60 (needs a nightly toolchain and cargo-fuzz)
 	fuzz/run $(or $(TIME),60) $(TARGETS)
 
-nightly: $(VENV)/installed $(VENV)/dev ## what takes long: many random histories of runs, other versions of Python, restarts of real servers, each fuzz target for ten minutes
+nightly: $(VENV)/installed $(VENV)/dev ## what takes long: many random histories of runs, all tests on each CPython that is here, installs from source, restarts of real servers, each fuzz target for ten minutes
 	UNISONO_WORLD_CASES=$(or $(CASES),20000) cargo test -p unisono-runner --test world
-	tests/pythons.sh
+	$(BIN)/python tests/matrix.py --write
+	$(BIN)/python tests/installs.py
 	$(BIN)/python tests/hosts.py --contenders unisono
 	fuzz/run $(or $(TIME),600)
 
