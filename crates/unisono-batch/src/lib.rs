@@ -18,6 +18,7 @@ mod keys;
 mod limiter;
 mod machine;
 mod monitor;
+mod outstanding;
 mod pace;
 mod protocol;
 mod retries;
@@ -32,6 +33,7 @@ pub use job::{Again, Attempt, Context, Decided, Halt, Hold, Job, Offer, Pull, Si
 pub use limiter::{Admitted, Limiter, Visit};
 pub use machine::Machine;
 pub use monitor::{Absent, MOST_PAUSED, Monitor, Numbers, TimeAway};
+pub use outstanding::{Assignments, Outstanding};
 pub use protocol::{Expired, Finish, KeyNews, Lease, Ruling, Settings, Wants};
 pub use retries::Retries;
 pub use ticket::Ticket;

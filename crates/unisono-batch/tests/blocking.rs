@@ -1,6 +1,7 @@
 //! Work on threads: what is given comes back, whatever the thread does with it.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc, Barrier,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -10,7 +11,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use unisono_batch::{BlockingPool, Context, WorkNotifier, WorkQueue};
+use unisono_batch::{BlockingPool, Context, Outstanding, WorkNotifier, WorkQueue};
 
 /// Each thread takes one task at a time and returns its double.
 fn doubling(queue: &WorkQueue<u32, u32>) {
@@ -83,7 +84,7 @@ async fn a_piece_that_nobody_waits_for_is_told_to_stop_and_its_number_is_free_ag
 }
 
 #[tokio::test]
-async fn hands_of_others_are_rung_for_pieces_and_for_stops_and_told_of_each_stop_once() {
+async fn foreign_workers_are_notified_of_tasks_and_of_stops_and_told_of_each_stop_once() {
     let notified = Arc::new(AtomicUsize::new(0));
     let count = notified.clone();
     let notifier: WorkNotifier = Arc::new(move || {
@@ -124,7 +125,7 @@ async fn what_is_put_into_a_queue_that_has_gone_comes_back_without_a_result() {
 }
 
 #[tokio::test]
-async fn what_is_put_into_a_queue_whose_worker_has_left_comes_back_as_they_say_and_what_they_have_as_they_do_it() {
+async fn what_is_put_into_a_queue_whose_workers_have_left_comes_back_as_they_say_and_what_they_have_as_they_do_it() {
     let (unattached, queue) = BlockingPool::<u32, u32>::with_foreign_workers(Arc::new(|| ()));
     let pool = unattached.attach();
     let mut tasks = Vec::new();
@@ -139,4 +140,26 @@ async fn what_is_put_into_a_queue_whose_worker_has_left_comes_back_as_they_say_a
     let mut done = tasks.drain(..).map(|task| (task, 5)).collect();
     queue.give_back(&mut done);
     assert_eq!(beside(&pool, taken).await, Some(5));
+}
+
+#[tokio::test]
+async fn outstanding_tasks_are_settled_once_by_their_numbers_and_a_refusal_leaves_out_those_that_go_on() {
+    let (unattached, queue) = BlockingPool::<u32, u32>::with_foreign_workers(Arc::new(|| ()));
+    let (pool, outstanding) = (unattached.attach(), Outstanding::new(queue));
+    let mut handles = Vec::from_iter((1..=3).map(|work| pool.submit(work, Context::detached().hold())));
+    let taken = outstanding.take(|work| *work);
+    assert_eq!(taken.begun.iter().map(|(_, work)| *work).collect::<Vec<_>>(), [1, 2, 3]);
+    assert!(taken.is_open && taken.stopped.is_empty());
+    let [first, second, third] = [0, 1, 2].map(|index| taken.begun[index].0);
+    handles[1].stop();
+    assert_eq!(outstanding.take(|work| *work).stopped, [second]);
+    outstanding.give_back([(first, 10), (first, 11), (99, 12)]);
+    handles.push(pool.submit(4, Context::detached().hold()));
+    outstanding.refuse(&HashSet::from([third]), || 77, || 88);
+    handles.push(pool.submit(5, Context::detached().hold()));
+    assert!(!outstanding.take(|work| *work).is_open);
+    outstanding.give_back([(third, 30)]);
+    for (handle, result) in handles.into_iter().zip([10, 88, 30, 77, 77]) {
+        assert_eq!(beside(&pool, handle).await, Some(result));
+    }
 }

@@ -6,17 +6,21 @@
 //! becomes of us, it is not left behind. If it ends before us, the run is stopped, and every row is accounted for.
 
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     io::{self, Read, Write},
     os::unix::process::CommandExt,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::Duration,
 };
 
 use unisono_runner::{
-    BlockingTask, Carrier, RemoteSender, WorkNotifier,
+    Assignments, Carrier, RemoteSender, WorkNotifier,
     http_client::{ClientOptions, OnlyHere, RemoteResult, encode_options},
     remote_requests,
 };
@@ -57,7 +61,7 @@ pub fn start(address: &str, options: &ClientOptions) -> Result<(RemoteSender, Br
     let notify: WorkNotifier = Arc::new(move || _ = notifier.try_send(()));
     let (remote, carrier) = remote_requests(notify);
     let (end, ended) = mpsc::channel();
-    let carrying = Arc::new(Carrying { carrier, state: Mutex::default() });
+    let carrying = Arc::new(Carrying { carrier, is_over: AtomicBool::new(false) });
     let taking = carrying.clone();
     thread("unisono-to-cluster", move || taking.hand_over(&notified, input))?;
     thread("unisono-from-cluster", move || {
@@ -70,48 +74,22 @@ pub fn start(address: &str, options: &ClientOptions) -> Result<(RemoteSender, Br
 /// Both directions of it.
 struct Carrying {
     carrier: Carrier,
-    /// Held for a few updates.
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    tasks: HashMap<u64, BlockingTask<Vec<u8>, RemoteResult>>,
-    /// Why nothing can be carried any more.
-    broken: Option<String>,
     /// The run is over: the other side's end is what we asked for.
-    is_over: bool,
+    is_over: AtomicBool,
 }
 
 impl Carrying {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Hands requests over until the run is over; then the other side's input ends.
     fn hand_over(&self, notified: &mpsc::Receiver<()>, mut input: ChildStdin) {
-        let mut taken = Vec::new();
         while notified.recv().is_ok() {
-            let is_open = self.carrier.queue.take(usize::MAX, false, &mut taken);
-            // After the requests, so that none is stopped before it is known.
-            let stops = self.carrier.queue.take_stopped();
+            let Assignments { begun, stopped, is_open } = self.carrier.requests.take(std::mem::take);
             let mut frames = Vec::new();
-            let mut unsent = Vec::new();
-            let mut state = self.lock();
-            for mut task in taken.drain(..) {
-                if let Some(why) = &state.broken {
-                    unsent.push((task, RemoteResult::Unsent(why.clone())));
-                    continue;
-                }
-                let number = task.number() as u64;
-                let request = std::mem::take(&mut task.work);
-                push_frame(&mut frames, b'S', &[&number.to_le_bytes()[..], &request].concat());
-                state.tasks.insert(number, task);
+            for (number, request) in begun {
+                push_frame(&mut frames, b'S', &[&(number as u64).to_le_bytes()[..], &request].concat());
             }
-            stops.into_iter().for_each(|number| push_frame(&mut frames, b'X', &(number as u64).to_le_bytes()));
-            state.is_over = !is_open;
-            drop(state);
-            self.carrier.queue.give_back(&mut unsent);
+            stopped.into_iter().for_each(|number| push_frame(&mut frames, b'X', &(number as u64).to_le_bytes()));
+            // Before the other side can end for it.
+            self.is_over.store(!is_open, Ordering::Release);
             // What it cannot take any more is lost when its output ends, which it does then.
             _ = input.write_all(&frames).and_then(|()| input.flush());
             if !is_open {
@@ -134,20 +112,18 @@ impl Carrying {
                 b'N' => RemoteResult::Unsent(text(rest)),
                 _ => RemoteResult::Lost(text(rest)),
             };
-            let task = self.lock().tasks.remove(&u64::from_le_bytes(*number));
-            self.carrier.queue.give_back(&mut task.map(|task| (task, end)).into_iter().collect());
+            let Ok(number) = usize::try_from(u64::from_le_bytes(*number)) else { break };
+            self.carrier.requests.give_back([(number, end)]);
         }
-        let mut state = self.lock();
-        if state.is_over {
+        if self.is_over.load(Ordering::Acquire) {
             return;
         }
         let why = "what carries requests to the cluster has ended".to_owned();
         // Before any end is given back: the run is not to begin anything in its place.
         self.carrier.give_up(why.clone());
-        state.broken = Some(why.clone());
-        let mut lost = state.tasks.drain().map(|(_, task)| (task, RemoteResult::Lost(why.clone()))).collect();
-        drop(state);
-        self.carrier.queue.give_back(&mut lost);
+        let unsent = why.clone();
+        let unsent = move || RemoteResult::Unsent(unsent.clone());
+        self.carrier.requests.refuse(&HashSet::new(), unsent, || RemoteResult::Lost(why.clone()));
     }
 }
 

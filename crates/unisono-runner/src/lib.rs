@@ -82,7 +82,7 @@ pub use sum::{
 pub use template::Template;
 pub use top_errors::{ErrorCount, TopErrors};
 pub use unisono_batch::{
-    Absent, BlockingTask, KeyNews, Monitor, Numbers, Settings, UnattachedPool, WorkNotifier, WorkQueue,
+    Absent, Assignments, KeyNews, Monitor, Numbers, Outstanding, Settings, UnattachedPool, WorkNotifier,
 };
 pub use unisono_commands as commands;
 pub use unisono_files as file_tools;

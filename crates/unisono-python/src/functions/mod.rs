@@ -8,7 +8,7 @@ use std::{
     collections::HashSet,
     marker::PhantomData,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -20,8 +20,8 @@ use pyo3::{
 };
 use unisono_core::{ErrorKind, Limits, Rate, RetryPolicy, Times};
 use unisono_runner::{
-    BlockingTask, CallEnd, CallResult, FunctionCall, FunctionPlan, Identity, Invocation, Returned, Row, RowOrigin,
-    RowOutcome, Settings, WorkNotifier, WorkQueue, function_calls, function_settings, functions as run_functions,
+    Assignments, CallEnd, CallResult, FunctionCall, FunctionPlan, Identity, Invocation, Outstanding, Returned, Row,
+    RowOrigin, RowOutcome, Settings, WorkNotifier, function_calls, function_settings, functions as run_functions,
 };
 
 use crate::{
@@ -80,8 +80,7 @@ pub fn functions(
         let plan = FunctionPlan { frame, calls, drained, patience, why_unstoppable, retry_timeouts };
         run_functions(plan, cancel, monitor, gauge).await
     })?;
-    let tasks = Mutex::default();
-    Ok((run, CallQueue { queue, tasks, notifier, drains, home: HomeProcess::new() }))
+    Ok((run, CallQueue { calls: Outstanding::new(queue), notifier, drains, home: HomeProcess::new() }))
 }
 
 struct FunctionFace {
@@ -146,17 +145,13 @@ impl Face for FunctionFace {
 /// Where calls are taken from, and their ends are given back. Its methods never wait, except `wait`.
 #[pyclass(frozen, module = "unisono._native")]
 pub struct CallQueue {
-    queue: WorkQueue<Invocation, CallResult<Object>>,
-    tasks: Mutex<Begun>,
+    calls: Outstanding<Invocation, CallResult<Object>>,
     notifier: EndingNotifier,
     /// Nothing new is to begin.
     drains: Arc<AtomicBool>,
     /// Threads do not survive a fork.
     home: HomeProcess,
 }
-
-/// Calls that were taken and are not given back, by number: the queue gives the lowest that are free.
-type Begun = Vec<Option<BlockingTask<Invocation, CallResult<Object>>>>;
 
 /// How a call ended: its number, how, whether another attempt is worth it, what went wrong, what it answered or raised,
 /// and its answer as JSON.
@@ -184,23 +179,11 @@ impl CallQueue {
     fn take(&self) -> PyResult<TakenCalls> {
         self.home.check()?;
         self.notifier.clear();
-        let mut taken = Vec::new();
-        let is_open = self.queue.take(usize::MAX, false, &mut taken);
+        let Assignments { begun, stopped, is_open } = self.calls.take(|call| call.line.index().unwrap_or(0));
         if !is_open {
             self.notifier.let_go();
         }
-        // After the pieces, so that none is stopped before it is known.
-        let stops = self.queue.take_stopped();
-        let mut tasks = self.lock();
-        let begin = |task: BlockingTask<Invocation, CallResult<Object>>| {
-            let (number, line) = (task.number(), task.work.line);
-            if tasks.len() <= number {
-                tasks.resize_with(number + 1, || None);
-            }
-            tasks[number] = Some(task);
-            (number, line.index().unwrap_or(0))
-        };
-        Ok((taken.into_iter().map(begin).collect(), stops, !is_open))
+        Ok((begun, stopped, !is_open))
     }
 
     /// Whether nothing new is to begin: what was taken and has not begun is to be given back as stopped.
@@ -212,10 +195,7 @@ impl CallQueue {
     /// Gives calls back that have ended.
     fn give_back(&self, ends: Vec<GivenEnd<'_>>) -> PyResult<()> {
         self.home.check()?;
-        let mut done = Vec::with_capacity(ends.len());
-        let mut tasks = self.lock();
-        for (number, how, retry, message, value, json) in ends {
-            let Some(task) = tasks.get_mut(number).and_then(Option::take) else { continue };
+        self.calls.give_back(ends.into_iter().map(|(number, how, retry, message, value, json)| {
             let how = match how {
                 Self::RETURNED => CallEnd::Returned,
                 Self::STOPPED => CallEnd::Stopped,
@@ -227,10 +207,8 @@ impl CallQueue {
                 _ => CallEnd::Failed(ErrorKind::Raised),
             };
             let json = json.map(|json| json.as_bytes().into());
-            done.push((task, CallResult { how, retry, message, value, json }));
-        }
-        drop(tasks);
-        self.queue.give_back(&mut done);
+            (number, CallResult { how, retry, message, value, json })
+        }));
         Ok(())
     }
 
@@ -242,14 +220,8 @@ impl CallQueue {
         let stopped =
             |message: String| CallResult { how: CallEnd::Stopped, retry: false, message, value: None, json: None };
         let refused = why.clone();
-        // First, so that none is taken between.
-        self.queue.refuse(move || stopped(refused.clone()));
-        let but = HashSet::<usize>::from_iter(but);
-        let mut tasks = self.lock();
-        let left = tasks.iter_mut().enumerate().filter(|(number, _)| !but.contains(number));
-        let mut done = left.filter_map(|(_, task)| task.take()).map(|task| (task, stopped(why.clone()))).collect();
-        drop(tasks);
-        self.queue.give_back(&mut done);
+        let but = HashSet::from_iter(but);
+        self.calls.refuse(&but, move || stopped(refused.clone()), || stopped(why.clone()));
         Ok(())
     }
 
@@ -269,12 +241,6 @@ impl CallQueue {
     const LOST: u8 = 6;
     #[classattr]
     const AWAY: u8 = 7;
-}
-
-impl CallQueue {
-    fn lock(&self) -> MutexGuard<'_, Begun> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Keywords that functions have.

@@ -3,14 +3,11 @@
 //! They are bytes, which nothing on the way has to understand. The engine decides which are sent and when; nothing here
 //! waits for the interpreter.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::Arc;
 
 use pyo3::{prelude::*, types::PyBytes};
 use unisono_http::RemoteResult;
-use unisono_runner::{BlockingTask, Carrier, RemoteSender, WorkNotifier, remote_requests};
+use unisono_runner::{Assignments, Carrier, RemoteSender, WorkNotifier, remote_requests};
 
 use crate::{forks::HomeProcess, notifier::EndingNotifier};
 
@@ -18,7 +15,6 @@ use crate::{forks::HomeProcess, notifier::EndingNotifier};
 #[pyclass(frozen, module = "unisono._native")]
 pub struct RemoteRequests {
     carrier: Carrier,
-    tasks: Mutex<HashMap<usize, BlockingTask<Vec<u8>, RemoteResult>>>,
     notifier: EndingNotifier,
     /// Threads do not survive a fork.
     home: HomeProcess,
@@ -34,18 +30,11 @@ impl RemoteRequests {
         let weak = notifier.weak();
         let notify: WorkNotifier = Arc::new(move || weak.notify());
         let (remote, carrier) = remote_requests(notify);
-        Ok((remote, Self { carrier, tasks: Mutex::default(), notifier, home: HomeProcess::new() }))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<usize, BlockingTask<Vec<u8>, RemoteResult>>> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+        Ok((remote, Self { carrier, notifier, home: HomeProcess::new() }))
     }
 
     fn settle(&self, ends: impl Iterator<Item = (usize, RemoteResult)>) {
-        let mut tasks = self.lock();
-        let mut done = ends.filter_map(|(number, end)| Some((tasks.remove(&number)?, end))).collect();
-        drop(tasks);
-        self.carrier.queue.give_back(&mut done);
+        self.carrier.requests.give_back(ends);
     }
 }
 
@@ -62,20 +51,12 @@ impl RemoteRequests {
     fn take<'py>(&self, py: Python<'py>) -> PyResult<TakenRequests<'py>> {
         self.home.check()?;
         self.notifier.clear();
-        let mut taken = Vec::new();
-        let is_open = self.carrier.queue.take(usize::MAX, false, &mut taken);
+        let Assignments { begun, stopped, is_open } = self.carrier.requests.take(std::mem::take);
         if !is_open {
             self.notifier.let_go();
         }
-        // After the requests, so that none is stopped before it is known.
-        let stops = self.carrier.queue.take_stopped();
-        let mut tasks = self.lock();
-        let begin = |mut task: BlockingTask<Vec<u8>, RemoteResult>| {
-            let (number, request) = (task.number(), std::mem::take(&mut task.work));
-            tasks.insert(number, task);
-            (number, PyBytes::new(py, &request))
-        };
-        Ok((taken.into_iter().map(begin).collect(), stops, !is_open))
+        let requests = begun.into_iter().map(|(number, request)| (number, PyBytes::new(py, &request)));
+        Ok((requests.collect(), stopped, !is_open))
     }
 
     /// Gives back the ends of requests, as the other side wrote them.

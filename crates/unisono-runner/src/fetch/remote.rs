@@ -6,9 +6,9 @@
 use std::convert::Infallible;
 
 use tokio::sync::watch;
-use unisono_batch::WorkNotifier;
+use unisono_batch::{Outstanding, WorkNotifier};
 use unisono_core::{CancelReason, CancelToken};
-use unisono_http::{AttemptClassifier, Remote, RemoteChannel, RemoteQueue, StatusSet, remote_queue};
+use unisono_http::{AttemptClassifier, Remote, RemoteChannel, RemoteResult, StatusSet, remote_queue};
 
 /// Where a run puts its requests.
 pub struct RemoteSender {
@@ -19,7 +19,7 @@ pub struct RemoteSender {
 /// Where requests are taken from to be carried. When it is dropped, what is under way counts as lost.
 pub struct Carrier {
     /// The requests, as bytes.
-    pub queue: RemoteQueue,
+    pub requests: Outstanding<Vec<u8>, RemoteResult>,
     broken: watch::Sender<Option<String>>,
 }
 
@@ -27,7 +27,7 @@ pub struct Carrier {
 pub fn remote_requests(notifier: WorkNotifier) -> (RemoteSender, Carrier) {
     let (channel, queue) = remote_queue(notifier);
     let (sender, broken) = watch::channel(None);
-    (RemoteSender { channel, broken }, Carrier { queue, broken: sender })
+    (RemoteSender { channel, broken }, Carrier { requests: Outstanding::new(queue), broken: sender })
 }
 
 impl Carrier {
