@@ -280,13 +280,15 @@ impl<W, R> WorkQueue<W, R> {
         self.0.stops.load(Relaxed) > 0 && lock(&self.0.stopped).numbers.contains(&task.number())
     }
 
-    /// The numbers of the tasks that are to end early, each once.
-    pub fn take_stopped(&self) -> Vec<usize> {
+    /// The numbers of the tasks that are to end early, each once, of those that the caller knows. The others, which
+    /// are in the queue still, are told when they have been taken.
+    pub fn take_stopped(&self, is_known: impl Fn(usize) -> bool) -> Vec<usize> {
         if self.0.stops.load(Relaxed) == 0 {
             return Vec::new();
         }
         let Stopped { numbers, untold } = &mut *lock(&self.0.stopped);
-        untold.drain(..).filter(|number| numbers.contains(number)).collect()
+        untold.retain(|number| numbers.contains(number));
+        untold.extract_if(.., |number| is_known(*number)).collect()
     }
 
     /// Takes nothing more: what lies in the queue, and whatever is submitted later, comes back as this without having

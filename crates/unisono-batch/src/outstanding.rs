@@ -44,8 +44,6 @@ impl<W, R> Outstanding<W, R> {
         let mut taken = Vec::new();
         let mut tasks = self.lock();
         let is_open = self.queue.take(usize::MAX, false, &mut taken);
-        // After the tasks, so that none is stopped before it is known.
-        let stopped = self.queue.take_stopped();
         let begun = taken.into_iter().map(|mut task| {
             let (number, work) = (task.number(), begin(&mut task.work));
             if tasks.len() <= number {
@@ -54,7 +52,11 @@ impl<W, R> Outstanding<W, R> {
             tasks[number] = Some(task);
             (number, work)
         });
-        Assignments { begun: begun.collect(), stopped, is_open }
+        let begun = begun.collect();
+        // After the tasks: a number that was free until now may have been that of one that was stopped. And only of
+        // tasks that were taken: one that has come since then is begun the next time, and would not be stopped then.
+        let stopped = self.queue.take_stopped(|number| matches!(tasks.get(number), Some(Some(_))));
+        Assignments { begun, stopped, is_open }
     }
 
     /// Gives tasks back with their results, all at once.

@@ -97,12 +97,12 @@ async fn foreign_workers_are_notified_of_tasks_and_of_stops_and_told_of_each_sto
     assert_eq!(notified.load(SeqCst), 2);
     let mut tasks = Vec::new();
     queue.take(10, false, &mut tasks);
-    assert!(queue.take_stopped().is_empty());
+    assert!(queue.take_stopped(|_| true).is_empty());
     asked.stop();
     asked.stop();
     assert_eq!(notified.load(SeqCst), 3);
-    assert_eq!(queue.take_stopped(), [tasks[0].number()]);
-    assert!(queue.take_stopped().is_empty());
+    assert_eq!(queue.take_stopped(|_| true), [tasks[0].number()]);
+    assert!(queue.take_stopped(|_| true).is_empty());
     let mut done: Vec<_> =
         tasks.drain(..).map(|task| (task.number() as u32, task)).map(|(n, task)| (task, n)).collect();
     queue.give_back(&mut done);
@@ -110,7 +110,7 @@ async fn foreign_workers_are_notified_of_tasks_and_of_stops_and_told_of_each_sto
     assert_eq!(beside(&pool, plain).await, Some(1));
     // Its number is free again, and the next one is not asked to stop.
     let _next = pool.submit(3, Context::detached().hold());
-    assert!(queue.take_stopped().is_empty());
+    assert!(queue.take_stopped(|_| true).is_empty());
 }
 
 #[tokio::test]
@@ -162,4 +162,23 @@ async fn outstanding_tasks_are_settled_once_by_their_numbers_and_a_refusal_leave
     for (handle, result) in handles.into_iter().zip([10, 88, 30, 77, 77]) {
         assert_eq!(beside(&pool, handle).await, Some(result));
     }
+}
+
+#[tokio::test]
+async fn a_task_that_comes_while_others_are_taken_and_is_stopped_at_once_is_told_to_stop_when_it_has_been_begun() {
+    let (unattached, queue) = BlockingPool::<u32, u32>::with_foreign_workers(Arc::new(|| ()));
+    let (pool, outstanding) = (unattached.attach(), Outstanding::new(queue));
+    let first = pool.submit(1, Context::detached().hold());
+    let mut second = None;
+    let taken = outstanding.take(|_| {
+        let mut handle = pool.submit(2, Context::detached().hold());
+        handle.stop();
+        second = Some(handle);
+    });
+    assert_eq!((taken.begun.len(), taken.stopped.len()), (1, 0));
+    let next = outstanding.take(|work| *work);
+    assert_eq!(next.begun, [(next.stopped[0], 2)]);
+    outstanding.give_back([(taken.begun[0].0, 10), (next.begun[0].0, 20)]);
+    assert_eq!(beside(&pool, first).await, Some(10));
+    assert_eq!(beside(&pool, second.expect("the first was begun")).await, Some(20));
 }

@@ -61,7 +61,7 @@ async fn hand_over(
             tasks.borrow_mut().insert(number, task);
             commands.send(RemoteCommand::Send(number, request.into())).unwrap();
         }
-        for number in queue.take_stopped() {
+        for number in queue.take_stopped(|_| true) {
             commands.send(RemoteCommand::Stop(number as u64)).unwrap();
         }
     }
