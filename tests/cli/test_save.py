@@ -373,8 +373,8 @@ def test_a_row_whose_next_request_fails_keeps_what_its_row_has_saved(start, unis
     (ours,) = listing(tmp_path)[1:2]
     length = (tmp_path / ours).stat().st_size
     again = ["--retry-ambiguous", "--save", "out/{line}"]
-    nobody = ["--proxy", "http://127.0.0.1:1", "--retries", "0"]
-    for options in (["--resume", *again[1:]], [*again, *nobody], [*again[:1], *nobody]):
+    unanswered = ["--proxy", "http://127.0.0.1:1", "--retries", "0"]
+    for options in (["--resume", *again[1:]], [*again, *unanswered], [*again[:1], *unanswered]):
         assert unisono(*words, *options).returncode == 1
         row = next(row for row in lines(tmp_path / "r.jsonl") if row["row"] == 0)
         assert (row["outcome"], row.get("saved"), row.get("saved_bytes")) == ("ambiguous", ours, length), options

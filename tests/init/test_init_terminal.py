@@ -1,4 +1,4 @@
-"""A terminal: who may use it, Ctrl-C, Ctrl-Z and `fg`, and that it is given back.
+"""A terminal: which process may use it, Ctrl-C, Ctrl-Z and `fg`, and that it is given back.
 
 A small shell with job control runs as the leader of a session with a pseudo-terminal. It starts init as a job in the
 foreground, tells how it stops and ends, and continues it in the foreground, as every shell does.

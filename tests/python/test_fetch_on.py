@@ -35,7 +35,7 @@ def workers(address):
 
 
 @pytest.fixture(scope="module")
-def nobody():
+def unreachable():
     """An address at which nothing listens."""
     return "dask://127.0.0.1:9"
 
@@ -209,22 +209,22 @@ def test_a_scheduler_that_goes_stops_the_run_with_every_row_accounted_for(tmp_pa
     ("option", "value"),
     [("cookies", True), ("token", lambda: "t"), ("unix_socket", "/run/x")],
 )
-def test_what_belongs_to_one_machine_is_refused_before_anybody_is_asked(nobody, option, value):
+def test_what_belongs_to_one_machine_is_refused_before_a_cluster_is_asked(unreachable, option, value):
     with pytest.raises(UsageError, match=f"^{option}: not together with on="):
-        fetch(["http://127.0.0.1:1/"], on=nobody, **{option: value}).run()
+        fetch(["http://127.0.0.1:1/"], on=unreachable, **{option: value}).run()
 
 
-def test_a_mistake_is_said_before_anything_is_sent(address, nobody, server, monkeypatch):
+def test_a_mistake_is_said_before_anything_is_sent(address, unreachable, server, monkeypatch):
     urls = [f"{server.url}/items/1"]
     with pytest.raises(UsageError, match=r'^on: "dask://x" is no address'):
         fetch(urls, on="dask://x").run()
     with pytest.raises(UsageError, match=r"^on: expected dask://host:port"):
         fetch(urls, on="threads").run()
     with monkeypatch.context() as patch:
-        # Dask tries for as long as it may, which must suffice for whom it reaches.
+        # Dask tries for as long as it may, which must suffice for what it reaches.
         patch.setattr(dask, "_LONGEST_CONNECT", 0.5)
         with pytest.raises(RunError, match="cannot reach the scheduler of Dask"):
-            fetch(urls, on=nobody).run()
+            fetch(urls, on=unreachable).run()
     with pytest.raises(UsageError, match="unknown"):
         fetch(urls, on=address, select="unknown_function(1)").run()
     assert server.requests == []
@@ -306,11 +306,11 @@ def test_a_bridge_that_dies_stops_the_command_with_every_row_accounted_for(addre
     assert server.counts["/never/1"] == 0
 
 
-def test_the_command_says_what_it_cannot_do_before_anything_is_sent(address, nobody, unisono, server, tmp_path):
+def test_the_command_says_what_it_cannot_do_before_anything_is_sent(address, unreachable, unisono, server, tmp_path):
     url = f"{server.url}/items/1"
     bad = unisono("fetch", "--on", "dask:/x", url)
     assert (bad.returncode, "expected dask://host:port" in bad.stderr) == (2, True), bad.stderr
-    cookies = unisono("fetch", "--on", nobody, "--cookies", url)
+    cookies = unisono("fetch", "--on", unreachable, "--cookies", url)
     assert (cookies.returncode, "--cookies cannot be used with --on" in cookies.stderr) == (2, True), cookies.stderr
     (tmp_path / "distributed.py").write_text("raise ModuleNotFoundError('none', name='distributed')")
     missing = unisono("fetch", "--on", address, url, env={**os.environ, "PYTHONPATH": str(tmp_path)})

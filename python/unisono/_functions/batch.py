@@ -314,7 +314,7 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
             self._caller.drain()
 
     def close(self) -> None:
-        """Stop at once; nobody wants further outcomes. May be called from any thread."""
+        """Stop at once; further outcomes are dropped. May be called from any thread."""
         self._is_left = True
         super().close()
         if self._call.function is _as_coroutine and self._returns is None:

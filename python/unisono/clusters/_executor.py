@@ -1,4 +1,4 @@
-"""An executor over the workers of a cluster: which call travels with which others, to whom, and what its end is.
+"""An executor over the workers of a cluster: which call travels with which others, to which worker, and how it ends.
 
 One thread decides, on events from an inbox: calls come, workers join and leave, chunks and recalls answer. So nothing
 here is locked. What sends, and which the workers are, is a `Cluster` (see `_cluster`).

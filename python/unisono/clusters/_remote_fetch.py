@@ -42,7 +42,7 @@ WRONG_PROCESS = "wrong process"
 
 @dataclass(frozen=True)
 class _Address:
-    """Whom a question is for.
+    """Where a question goes, and to which session of the worker.
 
     Attributes:
         token: The process.
