@@ -20,11 +20,13 @@ use unisono_core::{CancelLevel, CancelReason, CancelToken, Effect, OutcomeKind, 
 
 use crate::{
     attempt_set::AttemptSet,
-    job::{Again, Attempt, Context, Decided, Flags, Halt, Job, Offer, Pull, Releases, Sink, Source, Verdict},
+    halt::Halt,
+    job::{Again, Attempt, Context, Decided, Flags, Job, Offer, Pull, Releases, Sink, Source},
     machine::Machine,
     monitor::{Absent, MOST_PAUSED, Monitor},
     protocol::{Expired, Finish, Lease, Ruling, Settings, Wants},
     ticket::Ticket,
+    verdict::Verdict,
 };
 
 /// What is left when a batch has ended.

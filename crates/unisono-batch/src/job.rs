@@ -11,9 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use unisono_core::{CancelReason, Effect, OutcomeKind, Peer};
+use unisono_core::{Effect, OutcomeKind, Peer};
 
-use crate::{protocol::KeyNews, ticket::Ticket, too_long::TooLong};
+use crate::{halt::Halt, protocol::KeyNews, ticket::Ticket, verdict::Verdict};
 
 /// One kind of work: how to attempt an item, and what it means when the engine ends one.
 pub trait Job {
@@ -69,100 +69,6 @@ impl<I, V> Attempt<I, V> {
     pub fn new(verdict: Verdict, value: V) -> Self {
         Self { verdict, value, pause_until: None, then: None }
     }
-}
-
-/// What the end of an attempt means for its item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// The item is decided.
-    Final(OutcomeKind),
-    /// Try again if policy, budget and deadline allow; otherwise the item ends like this.
-    Retry {
-        /// How the item ends if there is no further attempt.
-        otherwise: OutcomeKind,
-        /// The earliest next start.
-        not_before: Option<Instant>,
-    },
-    /// Nothing of it reached the peer. Where the peer is away ([`Job::peer`]) the item waits for it and the attempt
-    /// counts for nothing; otherwise as [`Verdict::Retry`].
-    Unmet {
-        /// How the item ends if there is no further attempt.
-        otherwise: OutcomeKind,
-    },
-    /// The peer refused for now: pauses the key, and is repeated without counting against the repeats.
-    Throttled {
-        /// The end of the pause that the peer asked for; `None`: a backoff of our own.
-        until: Option<Instant>,
-        /// Whether a quota is used up. Then the key is paced from now on, at what the peer seems to bear; a peer that
-        /// is merely down for a while is met at full speed afterwards.
-        quota: bool,
-    },
-}
-
-impl Verdict {
-    /// How the item ends if there is no further attempt.
-    pub fn otherwise(self) -> OutcomeKind {
-        match self {
-            Self::Final(kind) | Self::Retry { otherwise: kind, .. } | Self::Unmet { otherwise: kind } => kind,
-            Self::Throttled { .. } => OutcomeKind::Failed,
-        }
-    }
-}
-
-/// Why the engine ends an item, or stopped an attempt. `effect` is that of the item, over all its attempts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Halt {
-    /// The attempt took longer than its timeout.
-    AttemptTimeout {
-        /// The timeout.
-        after: Duration,
-        /// What may have been carried out.
-        effect: Effect,
-    },
-    /// The item took longer than its deadline.
-    Deadline {
-        /// The deadline.
-        after: Duration,
-        /// What may have been carried out.
-        effect: Effect,
-    },
-    /// The batch was stopped.
-    Cancelled {
-        /// Why.
-        reason: Option<CancelReason>,
-        /// Whether the item had been started.
-        started: bool,
-        /// What may have been carried out.
-        effect: Effect,
-    },
-    /// The wait for the next attempt is longer than allowed.
-    RateLimited {
-        /// The wait.
-        wait: TooLong,
-        /// What may have been carried out.
-        effect: Effect,
-    },
-    /// The peer has been away for as long as it is waited for.
-    Away {
-        /// Since when.
-        since: Instant,
-        /// It took what it was given, and nothing came back.
-        is_silent: bool,
-        /// What may have been carried out.
-        effect: Effect,
-    },
-    /// The item failed, and the repeats that all items of its key have together are used up.
-    RetryBudget {
-        /// What may have been carried out.
-        effect: Effect,
-    },
-    /// The attempt panicked: a fault of the job.
-    Panicked {
-        /// What the panic said.
-        message: String,
-        /// What may have been carried out.
-        effect: Effect,
-    },
 }
 
 /// An item is tried again.

@@ -5,8 +5,8 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use http::StatusCode;
-use unisono_batch::{Context, Halt, TooLong, Verdict};
-use unisono_core::{Effect, ErrorKind, OutcomeKind, Peer, clock, format_duration, format_roughly};
+use unisono_batch::{Context, Halt, Verdict};
+use unisono_core::{Effect, ErrorKind, OutcomeKind, Peer, clock, format_duration};
 
 use crate::{
     Client, Error, Remote, Request, Response, Streaming, Trail, throttle,
@@ -179,76 +179,53 @@ impl AttemptClassifier {
         Judged { verdict, pause_until: None, peer, error: Some(error) }
     }
 
-    /// What it means that the engine ended an item or stopped its attempt.
+    /// What it means that the engine ended an item or stopped its attempt: what [`Halt`] says, but for a timeout, which
+    /// is the peer's and may be of a later hop that can be sent again.
     pub fn halted(
         &self,
         request: &Request,
         trail: &Trail,
         halt: &Halt,
-        mut last: Option<AttemptResult>,
+        last: Option<AttemptResult>,
     ) -> (Verdict, AttemptResult) {
-        let repeatable = request.is_repeatable();
         let origin = request.url.origin();
-        let (verdict, error) = match halt {
-            Halt::AttemptTimeout { after, effect } => {
-                let error = Error::new(
-                    ErrorKind::Timeout,
-                    format!("{origin} did not answer in full within {}", format_duration(*after)),
-                )
-                .sign(trail.sign_of_timeout());
-                let otherwise = effect.outcome(OutcomeKind::TimedOut, repeatable);
-                let verdict = match effect.allows_repeat(repeatable) || trail.has_hop() {
-                    true if error.peer() == Peer::Away && *effect == Effect::None => Verdict::Unmet { otherwise },
-                    true => Verdict::Retry { otherwise, not_before: None },
-                    false => Verdict::Final(otherwise),
-                };
-                (verdict, error)
+        let message = match halt {
+            Halt::AttemptTimeout { after, .. } => {
+                format!("{origin} did not answer in full within {}", format_duration(*after))
             }
-            Halt::Deadline { after, effect } => (
-                Verdict::Final(effect.outcome(OutcomeKind::TimedOut, repeatable)),
-                Error::new(ErrorKind::Deadline, format!("not done within its deadline of {}", format_duration(*after)))
-                    .sign(trail.sign_of_timeout()),
-            ),
-            Halt::Cancelled { started, effect, .. } => {
-                let message = if *started { "stopped before it was done" } else { "stopped before it began" };
-                (
-                    Verdict::Final(effect.outcome(OutcomeKind::Cancelled, repeatable)),
-                    Error::new(ErrorKind::Cancelled, message),
-                )
-            }
-            Halt::RateLimited { wait, effect } => {
-                let kind = effect.outcome(OutcomeKind::Failed, repeatable);
-                return (Verdict::Final(kind), rate_limited(wait, last, &origin.to_string()));
-            }
-            Halt::Away { since, is_silent, effect } => {
-                let waited = format_roughly(clock::now().saturating_duration_since(*since));
-                let what = if *is_silent { "answered nothing" } else { "was away" };
-                (
-                    Verdict::Final(effect.outcome(OutcomeKind::Failed, repeatable)),
-                    Error::new(
-                        ErrorKind::Away,
-                        format!("{origin} {what} for {waited}, which is longer than it is waited for"),
-                    ),
-                )
-            }
-            Halt::RetryBudget { effect } => {
-                let kind = effect.outcome(OutcomeKind::Failed, repeatable);
-                let error = Error::new(
-                    ErrorKind::RetryBudget,
-                    format!("the repeats that all rows of {origin} have together are used up"),
-                );
-                let response = last.as_mut().and_then(|last| last.response.take());
-                return (
-                    Verdict::Final(kind),
-                    AttemptResult { response, ..AttemptResult::failed(explained(error, last)) },
-                );
-            }
-            Halt::Panicked { message, effect } => (
-                Verdict::Final(effect.outcome(OutcomeKind::Failed, repeatable)),
-                Error::new(ErrorKind::Internal, format!("a fault of unisono: {message}")),
-            ),
+            _ => halt.message(Some(&origin)),
         };
-        (verdict, AttemptResult::failed(explained(error, last)))
+        let mut error = Error::new(halt.error_kind(), message);
+        if let Halt::AttemptTimeout { .. } | Halt::Deadline { .. } = halt {
+            error = error.sign(trail.sign_of_timeout());
+        }
+        let repeatable = request.is_repeatable();
+        let verdict = match halt {
+            Halt::AttemptTimeout { effect, .. } if effect.allows_repeat(repeatable) || trail.has_hop() => {
+                let otherwise = halt.outcome(repeatable);
+                match error.peer() == Peer::Away && *effect == Effect::None {
+                    true => Verdict::Unmet { otherwise },
+                    false => Verdict::Retry { otherwise, not_before: None },
+                }
+            }
+            _ => halt.verdict(repeatable),
+        };
+        let (response, cause) = last.map_or((None, None), |last| (last.response, last.error));
+        // The reason why the item was still not done says more than that it was stopped.
+        if let Some(cause) = cause {
+            error = error.with_source(cause.chain());
+        }
+        let mut result = AttemptResult::failed(error);
+        match halt {
+            Halt::RateLimited { wait, .. } => {
+                let from_now = wait.retry_at.saturating_duration_since(clock::now());
+                result.retry_at = clock::wall().checked_add(from_now.max(Duration::from_secs(1)));
+                result.response = response;
+            }
+            Halt::RetryBudget { .. } => result.response = response,
+            _ => {}
+        }
+        (verdict, result)
     }
 }
 
@@ -261,29 +238,6 @@ impl AttemptResult {
     /// Whether it is a success.
     pub fn is_ok(&self) -> bool {
         self.error.is_none()
-    }
-}
-
-fn rate_limited(wait: &TooLong, last: Option<AttemptResult>, origin: &str) -> AttemptResult {
-    let from_now = wait.retry_at.saturating_duration_since(clock::now());
-    let error = Error::new(ErrorKind::RateLimited, format!("{origin} {wait}"));
-    let (response, refusal) = last.map_or((None, None), |last| (last.response, last.error));
-    AttemptResult {
-        response,
-        error: Some(match refusal {
-            Some(refusal) => error.with_source(refusal.chain()),
-            None => error,
-        }),
-        retry_at: clock::wall().checked_add(from_now.max(Duration::from_secs(1))),
-        peer: Peer::Unknown,
-    }
-}
-
-/// The reason why the item was still not done says more than that it was stopped.
-fn explained(error: Error, last: Option<AttemptResult>) -> Error {
-    match last.and_then(|last| last.error) {
-        Some(cause) => error.with_source(cause.chain()),
-        None => error,
     }
 }
 

@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use unisono_core::{CancelLevel, CancelReason, CancelToken, ErrorKind, FOR_EVER, Times, clock, format_duration};
+use unisono_batch::Verdict;
+use unisono_core::{
+    CancelLevel, CancelReason, CancelToken, ErrorKind, FOR_EVER, OutcomeKind, Times, clock, format_duration,
+};
 
 /// What happens to what runs when too many have failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -109,6 +112,24 @@ pub(crate) enum AttemptStop {
     Timeout,
     Deadline,
     Asked,
+}
+
+impl AttemptStop {
+    /// How an item ends whose attempt was stopped for it, once nothing of that is left.
+    pub(crate) fn outcome(self) -> OutcomeKind {
+        match self {
+            Self::Timeout | Self::Deadline => OutcomeKind::TimedOut,
+            Self::Asked => OutcomeKind::Cancelled,
+        }
+    }
+
+    /// What that means for the item: only the attempt's own time may have been too short for this attempt alone.
+    pub(crate) fn verdict(self, retry_timeouts: bool) -> Verdict {
+        match self {
+            Self::Timeout if retry_timeouts => Verdict::Retry { otherwise: self.outcome(), not_before: None },
+            _ => Verdict::Final(self.outcome()),
+        }
+    }
 }
 
 impl OwnTimes {

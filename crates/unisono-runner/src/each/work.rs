@@ -25,7 +25,7 @@ use unisono_core::{CancelLevel, CancelReason, CancelToken, Effect, ErrorKind, Ou
 use super::call::{CommandResult, EachCall, Numbered};
 use crate::saves::{Filled, Part, Target};
 use crate::{
-    halt::{UNBEGUN, halted_between_attempts, halted_without_effect},
+    halt::{halted_between_attempts, unbegun},
     stages::{AttemptStop, OwnTimes},
     work::{Call as _, Item, Work},
 };
@@ -105,7 +105,7 @@ impl Work for EachWork {
             biased;
             () = asked.reached(CancelLevel::Drain) => None,
             () = told.reached(CancelLevel::Drain) => None,
-            () = until(item_by) => return Attempt::new(Verdict::Final(OutcomeKind::TimedOut), self.past_deadline()),
+            () = until(item_by) => return self.past_deadline(),
             permit = ready => Some(permit),
         };
         let numbered = Numbered { sequence: item.index.sequence(), slot: slot.number, attempt: context.attempt() };
@@ -116,7 +116,7 @@ impl Work for EachWork {
         let Some(permit) = permit else {
             // The run may be over before its stages have told the engine why.
             told.drain(asked.reason().or(told.reason()).unwrap_or(CancelReason::Requested));
-            let (verdict, value) = halted_without_effect(UNBEGUN);
+            let (verdict, value) = unbegun();
             return Attempt::new(verdict, value);
         };
         let attempt_by = self.times.attempt_by();
@@ -150,7 +150,7 @@ impl Work for EachWork {
 
     fn halted(&self, item: &Item<EachCall>, halt: Halt, last: Option<CommandResult>) -> (Verdict, CommandResult) {
         let (verdict, reason): (_, CommandResult) =
-            halted_between_attempts(halt, self.times, item.call.is_repeatable());
+            halted_between_attempts(&halt, self.times, item.call.is_repeatable());
         // What an attempt before has left, under the reason why there is no other.
         (verdict, CommandResult { error: reason.error, ..last.unwrap_or_default() })
     }
@@ -194,23 +194,15 @@ impl EachWork {
         let failed = |outcome, kind, message: String| (Verdict::Final(outcome), Some((kind, message)));
         let again =
             |otherwise, kind, message: String| (Verdict::Retry { otherwise, not_before: None }, Some((kind, message)));
+        let ended_by = |stop: AttemptStop| (stop.verdict(true), Some(self.times.why(stop)));
         if unkillable > 0 {
             let message = format!("{unkillable} of its processes could not be killed");
             return failed(OutcomeKind::Ambiguous, ErrorKind::Internal, message);
         }
         match (stopped, ran.exit, ran.signal) {
-            (Some(StopReason::Asked), ..) => {
-                let (kind, message) = self.times.why(AttemptStop::Asked);
-                failed(OutcomeKind::Cancelled, kind, message)
-            }
-            (Some(StopReason::Timeout), ..) if is_deadline => {
-                let (kind, message) = self.times.why(AttemptStop::Deadline);
-                failed(OutcomeKind::TimedOut, kind, message)
-            }
-            (Some(StopReason::Timeout), ..) => {
-                let (kind, message) = self.times.why(AttemptStop::Timeout);
-                again(OutcomeKind::TimedOut, kind, message)
-            }
+            (Some(StopReason::Asked), ..) => ended_by(AttemptStop::Asked),
+            (Some(StopReason::Timeout), ..) if is_deadline => ended_by(AttemptStop::Deadline),
+            (Some(StopReason::Timeout), ..) => ended_by(AttemptStop::Timeout),
             (Some(StopReason::TooMuchOutput), ..) => {
                 failed(OutcomeKind::Failed, ErrorKind::TooLarge, "printed more than is allowed (max-output)".to_owned())
             }
@@ -264,9 +256,9 @@ impl EachWork {
         Verdict::Final(OutcomeKind::Failed)
     }
 
-    fn past_deadline(&self) -> CommandResult {
+    fn past_deadline(&self) -> EachAttempt {
         let (kind, message) = self.times.why(AttemptStop::Deadline);
-        CommandResult::of_error(kind, message)
+        Attempt::new(AttemptStop::Deadline.verdict(true), CommandResult::of_error(kind, message))
     }
 }
 

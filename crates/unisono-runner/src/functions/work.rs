@@ -11,7 +11,7 @@ use unisono_core::{Effect, ErrorKind, OutcomeKind, Peer, reactor};
 
 use super::call::{CallEnd, CallResult, FunctionCall, Invocation, Returned};
 use crate::{
-    halt::{UNBEGUN, halted_between_attempts, halted_without_effect},
+    halt::{halted_between_attempts, unbegun},
     stages::{AttemptStop, OwnTimes},
     work::{Item, Work},
 };
@@ -34,7 +34,7 @@ impl<V: Send + 'static> Work for FunctionWork<V> {
     async fn attempt(&self, item: &Item<FunctionCall<V>>, context: &Context) -> FunctionAttempt<V> {
         let item_by = context.item_by();
         if *self.stopped.borrow() {
-            let (verdict, value) = halted_without_effect(UNBEGUN);
+            let (verdict, value) = unbegun();
             return Attempt::new(verdict, value);
         }
         context.begin();
@@ -64,7 +64,7 @@ impl<V: Send + 'static> Work for FunctionWork<V> {
     }
 
     fn halted(&self, item: &Item<FunctionCall<V>>, halt: Halt, last: Option<Returned<V>>) -> (Verdict, Returned<V>) {
-        let (verdict, reason): (_, Returned<V>) = halted_between_attempts(halt, self.times, item.call.repeatable);
+        let (verdict, reason): (_, Returned<V>) = halted_between_attempts(&halt, self.times, item.call.repeatable);
         // What the last attempt raised is the error of a failure alone: a call that is out of time says that.
         let last = last.filter(|_| verdict == Verdict::Final(OutcomeKind::Failed)).unwrap_or_default();
         (verdict, Returned { error: reason.error, ..last })
@@ -135,24 +135,13 @@ impl<V: Send + 'static> FunctionWork<V> {
         context.settle(Effect::None);
         let (kind, mut message) = self.times.why(stop);
         message.push_str(how);
-        let verdict = match stop {
-            AttemptStop::Timeout if self.retry_timeouts => {
-                Verdict::Retry { otherwise: OutcomeKind::TimedOut, not_before: None }
-            }
-            AttemptStop::Timeout | AttemptStop::Deadline => Verdict::Final(OutcomeKind::TimedOut),
-            AttemptStop::Asked => Verdict::Final(OutcomeKind::Cancelled),
-        };
-        Attempt::new(verdict, Returned::of_error(kind, message))
+        Attempt::new(stop.verdict(self.retry_timeouts), Returned::of_error(kind, message))
     }
 
     /// A call that was stopped, and has not ended.
     fn goes_on(&self, stop: AttemptStop, repeatable: bool) -> FunctionAttempt<V> {
         let (kind, message) = self.times.why(stop);
-        let outcome = match stop {
-            _ if !repeatable => OutcomeKind::Ambiguous,
-            AttemptStop::Asked => OutcomeKind::Cancelled,
-            AttemptStop::Timeout | AttemptStop::Deadline => OutcomeKind::TimedOut,
-        };
+        let outcome = Effect::Maybe.outcome(stop.outcome(), repeatable);
         failed(outcome, kind, format!("{message}, and still runs: {}", self.why_unstoppable))
     }
 }

@@ -7,7 +7,7 @@ use unisono_hash::Digest;
 
 use super::call::{Bare, DigestResult, Expected, FileCall, FileTask};
 use crate::{
-    halt::halted_without_effect,
+    halt::halted,
     work::{Done, Item, Work},
 };
 
@@ -49,7 +49,8 @@ impl Work for SumWork {
     }
 
     fn halted(&self, _item: &Item<FileCall>, halt: Halt, _last: Option<DigestResult>) -> (Verdict, DigestResult) {
-        halted_without_effect(halt)
+        // A file that was read is as it was.
+        halted(&halt, true)
     }
 }
 
