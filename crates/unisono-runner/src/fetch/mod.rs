@@ -50,7 +50,8 @@ pub use row_request::RowRequest;
 /// ```
 /// # use unisono_core::CancelToken;
 /// # use unisono_runner::{
-/// #     Defaults, Destination, FetchPlan, FetchStyle, Frame, Gauge, Input, Monitor, Settings, Template, fetch, http_client,
+/// #     Defaults, Destination, FetchPlan, FetchStyle, Frame, Gauge, Input, Monitor, Settings, Template, fetch,
+/// #     http_client,
 /// # };
 /// # use unisono_testkit::{Server, answer};
 /// # #[tokio::main(flavor = "current_thread")]
