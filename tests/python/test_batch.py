@@ -26,6 +26,7 @@ import uvloop
 import unisono
 from support.processes import is_alive, longer_and_longer, until
 from unisono import FunctionAmbiguous, FunctionTimeout, UsageError, batch, batch_all
+from unisono.errors import WorkerLost
 
 
 async def double(number):
@@ -696,6 +697,16 @@ def test_a_thread_cannot_be_stopped_so_its_outcome_says_so_and_it_keeps_its_plac
     assert outcomes.progress["in_flight"] == 2
     release.set()
     assert next(outcomes).kind == "ok"
+
+
+@pytest.mark.parametrize(("idempotent", "kind"), [(False, "ambiguous"), (True, "timed_out")])
+def test_a_lost_call_whose_time_ends_while_it_waits_for_its_repeat_may_have_taken_effect(idempotent, kind):
+    def lost(_):
+        raise WorkerLost("its worker has gone")
+
+    options = {"retries": 50, "retry_on": WorkerLost, "deadline": 0.3, "idempotent": idempotent}
+    (outcome,) = batch(lost, [1], **options)
+    assert (outcome.kind, outcome.error.kind) == (kind, "deadline")
 
 
 def write_down_and_hang(path):
