@@ -16,11 +16,12 @@ use std::{
 use tokio::sync::oneshot;
 
 use crate::{
+    disposition::Fate,
     error::Error,
     in_doubt::InDoubt,
     line::{Head, Mark, Record, RowKey},
     place::{Inode, Locked},
-    recover::{Fate, Recovered},
+    recover::Recovered,
     repeat::Repeat,
     results::{self, Open, Opened},
     runfile::Started,

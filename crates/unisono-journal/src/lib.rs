@@ -10,6 +10,7 @@
 
 mod again;
 mod beside;
+mod disposition;
 mod error;
 mod in_doubt;
 mod journal;
@@ -35,6 +36,7 @@ mod writer;
 
 pub use again::{Again, Repeats};
 pub use beside::beside;
+pub use disposition::{Disposition, Fate, Later};
 pub use error::Error;
 pub use journal::{Journal, Note};
 pub use json::Json;
@@ -43,7 +45,7 @@ pub use members::{Elements, Fields, Members, push_json_string};
 pub use mode::Mode;
 pub use old_lines::{LeftOver, OldLine, OldLines};
 pub use order::Order;
-pub use recover::{Disposition, Fate, Gone, Identity, Later, Recovered};
+pub use recover::{Gone, Identity, Recovered};
 pub use repeat::Repeat;
 pub use results::Open;
 pub use spelling::respelled;

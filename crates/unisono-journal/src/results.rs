@@ -28,12 +28,13 @@ use std::{
 };
 
 use crate::{
+    disposition::Fate,
     error::{Error, Reason},
     line::{Head, Mark},
     lines::FromStart,
     mode::Mode,
     place::{self, Inode, Locked},
-    recover::{Fate, Identity, Reading, Recovered, Replaced, Scan},
+    recover::{Identity, Reading, Recovered, Replaced, Scan},
     retell::Retold,
     rewrite::{Old, expecting},
     runfile::{Header, RunFile, RunFileState, SUFFIX, Started, random_run, run_path},
