@@ -29,6 +29,7 @@ mod repeat;
 mod results;
 mod retell;
 mod rewrite;
+mod row_table;
 mod runfile;
 mod spelling;
 mod steps;

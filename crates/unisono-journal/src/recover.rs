@@ -1,7 +1,7 @@
 //! What an earlier run left: read once, kept in two bits per row, and compared with the input as it streams past.
 //!
-//! The input is compared by a checksum per 1,024 rows over the fingerprints of those rows that have a line. Only when
-//! one differs is the file read again, to name the first row that does.
+//! The input is compared block by block ([`RowTable`]). Only when one differs is the file read again, to name the first
+//! row that does.
 //!
 //! A row that runs again keeps its line until it has another one, so that nothing is forgotten by a kill in between, or
 //! by an input that turns out to be another one. Of two lines of a row and page the later counts; the earlier goes when
@@ -31,6 +31,7 @@ use crate::{
     lines::{Lines, Tail},
     mode::Mode,
     old_lines::{LeftOver, OldLine, OldLines},
+    row_table::{RowState, RowTable},
     runfile::{Standing, Started},
 };
 
@@ -51,9 +52,7 @@ pub enum Identity {
 pub struct Recovered {
     path: PathBuf,
     identity: Identity,
-    /// By number: only those that have a line take room, so that an absurd number of a row costs no more than any
-    /// other.
-    blocks: HashMap<u64, Rows>,
+    table: RowTable,
     /// Of rows in the state `Special`.
     special: HashMap<u64, Disposition>,
     /// Of those, the ones that are in doubt.
@@ -76,8 +75,6 @@ pub struct Recovered {
     counts: OutcomeCounts,
     again_later: Repeats,
     last_row: Option<u64>,
-    /// The present block of the input.
-    block: Block,
     rows_seen: u64,
     /// Where rows are known by their content: what is left of each content, and how many notes are among that.
     contents: HashMap<u64, Copies>,
@@ -147,14 +144,6 @@ struct Named {
     is_seen: bool,
 }
 
-/// The present block of the input.
-#[derive(Debug, Default)]
-struct Block {
-    number: u64,
-    sum: u64,
-    fingerprints: Vec<u64>,
-}
-
 /// What the scan of a results file found, beside what goes into [`Recovered`].
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Scan {
@@ -222,7 +211,7 @@ impl Recovered {
 
     /// How many rows are kept, where each has at most so many pages.
     pub fn kept_rows(&self, most_pages: u32) -> u64 {
-        let at_their_end: u64 = self.blocks.values().map(Rows::kept).sum();
+        let at_their_end = self.table.kept();
         let cut_off = self.special.iter().filter(|(row, special)| {
             matches!(special, Disposition::Continue { page, .. } if *page >= most_pages) && !self.again.contains(row)
         });
@@ -430,22 +419,18 @@ impl Recovered {
                 return Err(Error::new(&self.path, Reason::Renamed { row }));
             }
         }
-        if row / BLOCK != self.block.number {
+        if self.table.begins_block(row) {
             self.check_block()?;
-            self.block = Block { number: row / BLOCK, ..Block::default() };
         }
-        self.block.fingerprints.push(fingerprint);
-        if self.state(row) != UNKNOWN {
-            self.block.sum = self.block.sum.wrapping_add(mix(row, fingerprint));
-        }
+        self.table.pass(row, fingerprint);
         if Some(row) == self.last_row {
             self.check_block()?;
         }
-        match self.state(row) {
-            UNKNOWN if !self.has_old(row) => Ok(self.unless_adrift(row, name, id.is_some(), fingerprint).1),
+        match self.table.get(row) {
+            RowState::Unknown if !self.has_old(row) => Ok(self.unless_adrift(row, name, id.is_some(), fingerprint).1),
             // Its line says that it was not understood, and an earlier run may have started it when it could be
             // understood.
-            UNKNOWN => match self.take_adrift(name, id.is_some(), fingerprint) {
+            RowState::Unknown => match self.take_adrift(name, id.is_some(), fingerprint) {
                 Some(adrift) => Ok(adrift.interrupts(row)),
                 None => Ok(self.disposition(row)),
             },
@@ -532,9 +517,9 @@ impl Recovered {
 
     /// What becomes of the row with this number.
     fn disposition(&self, row: u64) -> Disposition {
-        match self.state(row) {
-            KEPT => Disposition::Kept,
-            SPECIAL => match self.special.get(&row).cloned().unwrap_or(Disposition::Run) {
+        match self.table.get(row) {
+            RowState::Kept => Disposition::Kept,
+            RowState::Special => match self.special.get(&row).cloned().unwrap_or(Disposition::Run) {
                 next @ Disposition::Continue { .. } if self.again.contains(&row) => match self.is_unsure_again() {
                     true => unsure(next, self.ended.contains(&row)),
                     false => next,
@@ -542,7 +527,7 @@ impl Recovered {
                 next @ Disposition::Continue { .. } if self.is_unsure => unsure(next, false),
                 special => special,
             },
-            UNKNOWN if !self.has_old(row) => fresh(self.is_unsure),
+            RowState::Unknown if !self.has_old(row) => fresh(self.is_unsure),
             _ => self.run_again(row),
         }
     }
@@ -571,17 +556,12 @@ impl Recovered {
     }
 
     fn check_block(&mut self) -> Result<(), Error> {
-        let expected = self.blocks.get(&self.block.number).map_or(0, |rows| rows.sum);
-        if self.block.sum == expected {
+        if self.table.is_same() {
             return Ok(());
         }
-        let first = self.block.number * BLOCK;
-        let mut differing = first + self.block.fingerprints.len() as u64;
+        let mut differing = self.table.next_row();
         self.look_again(|head| {
-            let at = head.key.row.wrapping_sub(first) as usize;
-            if self.state(head.key.row) != UNKNOWN
-                && self.block.fingerprints.get(at).is_some_and(|ours| *ours != head.fingerprint)
-            {
+            if self.table.differs(head.key.row, head.fingerprint) {
                 differing = differing.min(head.key.row);
             }
             true
@@ -678,7 +658,7 @@ impl Recovered {
                 if old.insert(head.key, OldLine::of(&head)).is_some() {
                     return Err(lines.corrupt(TWICE));
                 }
-                if recovered.state(head.key.row) == KEPT {
+                if recovered.table.get(head.key.row) == RowState::Kept {
                     return Err(lines.corrupt(TWICE));
                 }
                 recovered.reset(&head, is_doubtful);
@@ -805,7 +785,7 @@ impl Recovered {
             return;
         }
         self.mark(key.row, fingerprint);
-        self.set_state(key.row, SPECIAL);
+        self.table.set(key.row, RowState::Special);
         let otherwise = match self.special.remove(&key.row) {
             // Of what it asked for before and since, where that differs.
             Some(Disposition::Interrupted { key, repeat: had, found, later, otherwise }) => {
@@ -842,7 +822,7 @@ impl Recovered {
         }
         // Of a row that has come to its end the pages before it may yet come, where the lines were sorted.
         let is_earlier_page = head.key.page > 0 && matches!(head.next, Some(Some(_)));
-        let is_at_its_end = self.state(row) == KEPT;
+        let is_at_its_end = self.table.get(row) == RowState::Kept;
         if is_at_its_end && !is_earlier_page {
             return Err(TWICE);
         }
@@ -864,7 +844,7 @@ impl Recovered {
                 if page == last {
                     return Err("a page has two outcomes");
                 }
-                self.set_state(row, SPECIAL);
+                self.table.set(row, RowState::Special);
                 // Sorted as text, page 10 stands before page 2.
                 if page > last {
                     let begun_to = head.begun_to;
@@ -872,7 +852,7 @@ impl Recovered {
                 }
             }
             _ => {
-                self.set_state(row, KEPT);
+                self.table.set(row, RowState::Kept);
                 self.special.remove(&row);
             }
         }
@@ -889,14 +869,14 @@ impl Recovered {
         if self.identity == Identity::Content {
             self.contents.entry(head.fingerprint).or_default().again.push(row);
         }
-        match self.state(row) {
+        match self.table.get(row) {
             // A row that made no sense may make some by now.
-            UNKNOWN if head.not_understood => {}
-            UNKNOWN => {
+            RowState::Unknown if head.not_understood => {}
+            RowState::Unknown => {
                 self.mark(row, head.fingerprint);
-                self.set_state(row, AGAIN);
+                self.table.set(row, RowState::Again);
             }
-            SPECIAL => drop(self.again.insert(row)),
+            RowState::Special => drop(self.again.insert(row)),
             _ => {}
         }
     }
@@ -924,19 +904,10 @@ impl Recovered {
 
     /// Counts a row into its block's sum, once.
     fn mark(&mut self, row: u64, fingerprint: u64) {
-        if self.state(row) == UNKNOWN {
-            let rows = self.blocks.entry(row / BLOCK).or_default();
-            rows.sum = rows.sum.wrapping_add(mix(row, fingerprint));
+        if self.table.get(row) == RowState::Unknown {
+            self.table.count(row, fingerprint);
         }
         self.last_row = self.last_row.max(Some(row));
-    }
-
-    fn state(&self, row: u64) -> u64 {
-        self.blocks.get(&(row / BLOCK)).map_or(UNKNOWN, |rows| rows.get(row % BLOCK))
-    }
-
-    fn set_state(&mut self, row: u64, state: u64) {
-        self.blocks.entry(row / BLOCK).or_default().set(row % BLOCK, state);
     }
 }
 
@@ -1005,54 +976,6 @@ fn merged(notes: &[Started]) -> Vec<Started> {
     merged
 }
 
-/// What is known of the rows of one block.
-#[derive(Debug)]
-struct Rows {
-    /// Two bits per row.
-    states: [u64; BLOCK as usize / 32],
-    /// The sum of what those that count hash to.
-    sum: u64,
-}
-
-impl Default for Rows {
-    fn default() -> Self {
-        Self { states: [0; BLOCK as usize / 32], sum: 0 }
-    }
-}
-
-impl Rows {
-    fn get(&self, row: u64) -> u64 {
-        self.states[(row / 32) as usize] >> (row % 32 * 2) & 0b11
-    }
-
-    /// How many rows are in the state `KEPT`, of whose two bits the lower one alone is set.
-    fn kept(&self) -> u64 {
-        let lower = |word: &u64| u64::from((word & !(word >> 1) & LOWER_BITS).count_ones());
-        self.states.iter().map(lower).sum()
-    }
-
-    fn set(&mut self, row: u64, state: u64) {
-        let (word, shift) = (&mut self.states[(row / 32) as usize], row % 32 * 2);
-        *word = *word & !(0b11 << shift) | state << shift;
-    }
-}
-
-/// Mixes a row and its fingerprint, so that exchanged rows do not cancel out. The finalizer of `MurmurHash3`.
-fn mix(row: u64, fingerprint: u64) -> u64 {
-    let mut hash = fingerprint ^ row.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    hash = (hash ^ hash >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    hash = (hash ^ hash >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    hash ^ hash >> 33
-}
-
-const UNKNOWN: u64 = 0;
-const KEPT: u64 = 1;
-const SPECIAL: u64 = 2;
-/// Its line has said that the row may run again.
-const AGAIN: u64 = 3;
-/// The lower bit of each row's two.
-const LOWER_BITS: u64 = 0x5555_5555_5555_5555;
-const BLOCK: u64 = 1024;
 /// There is one after it.
 const MOST_PAGE: u32 = u32::MAX - 1;
 const TWICE: &str = "a row has two outcomes";
