@@ -108,3 +108,37 @@ impl InDoubt {
         placed.chain(self.adrift.values().cloned()).collect()
     }
 }
+
+/// The notes, one for each that was started, in the order in which that was first noted.
+pub(crate) fn merged(notes: &[Started]) -> Vec<Started> {
+    let mut merged: Vec<Started> = Vec::with_capacity(notes.len());
+    // By the numbers of the notes, those that are adrift; and the others by what decides them.
+    let (mut adrift, mut places) = (HashMap::new(), HashMap::with_capacity(notes.len()));
+    for (number, one) in (0u32..).zip(notes) {
+        let was = match one.standing {
+            Standing::Adrift => {
+                adrift.insert(number, merged.len());
+                merged.push(one.clone());
+                continue;
+            }
+            Standing::Found(number) => adrift.remove(&number),
+            Standing::Firm => None,
+        };
+        match (places.entry(one.place()), was) {
+            (Entry::Occupied(entry), _) => {
+                let at: usize = *entry.get();
+                merged[at].join(one);
+            }
+            (Entry::Vacant(entry), Some(at)) => {
+                let had = std::mem::replace(&mut merged[at], one.clone());
+                merged[at].join(&had);
+                entry.insert(at);
+            }
+            (Entry::Vacant(entry), None) => {
+                entry.insert(merged.len());
+                merged.push(one.clone());
+            }
+        }
+    }
+    merged
+}

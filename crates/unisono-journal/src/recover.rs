@@ -27,6 +27,7 @@ use crate::{
     Again, Repeat, Repeats, RowKey,
     disposition::{Disposition, Fate, Later, fresh, fresh_again, interrupted, unsure},
     error::{Error, Reason},
+    in_doubt::merged,
     line::{ANY_PAGE, Head, MOST_ROW, Mark, hash_of, scan, unescape},
     lines::{Lines, Tail},
     mode::Mode,
@@ -940,40 +941,6 @@ impl Adrift {
         let key = RowKey { row, ..self.one.key };
         interrupted(key, self.one.repeat, Some(self.number), self.later, Disposition::Run)
     }
-}
-
-/// The notes, one for each that was started, in the order in which that was first noted.
-fn merged(notes: &[Started]) -> Vec<Started> {
-    let mut merged: Vec<Started> = Vec::with_capacity(notes.len());
-    // By the numbers of the notes, those that are adrift; and the others by what decides them.
-    let (mut adrift, mut places) = (HashMap::new(), HashMap::with_capacity(notes.len()));
-    for (number, one) in (0u32..).zip(notes) {
-        let was = match one.standing {
-            Standing::Adrift => {
-                adrift.insert(number, merged.len());
-                merged.push(one.clone());
-                continue;
-            }
-            Standing::Found(number) => adrift.remove(&number),
-            Standing::Firm => None,
-        };
-        match (places.entry(one.place()), was) {
-            (Entry::Occupied(entry), _) => {
-                let at: usize = *entry.get();
-                merged[at].join(one);
-            }
-            (Entry::Vacant(entry), Some(at)) => {
-                let had = std::mem::replace(&mut merged[at], one.clone());
-                merged[at].join(&had);
-                entry.insert(at);
-            }
-            (Entry::Vacant(entry), None) => {
-                entry.insert(merged.len());
-                merged.push(one.clone());
-            }
-        }
-    }
-    merged
 }
 
 /// There is one after it.
