@@ -422,7 +422,9 @@ def test_completions_and_the_man_page_come_from_the_parser(unisono, shell):
 def test_the_man_pages_are_one_per_command_and_only_pages_take_a_folder(unisono, tmp_path):
     folder = tmp_path / "share" / "man1"
     assert unisono("completions", "man", "--folder", folder).returncode == 0
-    assert {"unisono.1", "unisono-fetch.1", "unisono-each.1", "unisono-sum.1"} <= {path.name for path in folder.iterdir()}
+    assert {"unisono.1", "unisono-fetch.1", "unisono-each.1", "unisono-sum.1"} <= {
+        path.name for path in folder.iterdir()
+    }
     assert not [path.name for path in folder.iterdir() if "evaluate" in path.name]
     assert "retry-failed" in (folder / "unisono-fetch.1").read_text().replace("\\-", "-")
     refused = unisono("completions", "bash", "--folder", tmp_path / "none")
