@@ -9,7 +9,7 @@ export UNISONO_PROFILE ?= demo
 
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find crates python -type f \( -name '*.rs' -o -name 'Cargo.toml' -o -name '*.py' -o -name '*.pyi' \) -not -path '*/unisono.data/*')
 
-.PHONY: help demo test lint bench fuzz nightly ledgers hosts wheels docs clean FORCE
+.PHONY: help demo test lint bench fuzz nightly ledgers hosts wheels sdist release docs clean FORCE
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
@@ -55,6 +55,12 @@ hosts: $(VENV)/installed $(VENV)/dev $(VENV)/hosts ## restarts, limits and drain
 
 wheels: $(VENV)/profile $(VENV)/wheels ## a wheel per CPython in target/dist, audited, each tried where its interpreter is here: make wheels VERSIONS=3.13
 	PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH=python/build:tests UNISONO_PROFILE=$(or $(WHEEL_PROFILE),release) $(BIN)/python release/wheels.py $(VERSIONS)
+
+sdist: $(VENV)/profile $(VENV)/wheels ## the source distribution in target/dist
+	PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH=python/build $(BIN)/python -c 'import unisono_build; unisono_build.build_sdist("target/dist")'
+
+release: $(VENV)/installed ## all of a release but the upload: make release VERSION=1.2.3 (DRY_RUN=1 says what it would do)
+	$(BIN)/python release/release.py $(or $(VERSION),$(error name the version: make release VERSION=1.2.3)) $(if $(DRY_RUN),--dry-run)
 
 docs: $(VENV)/installed ## rustdoc and the Python reference, into target/doc
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
