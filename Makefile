@@ -84,5 +84,5 @@ $(VENV)/installed: $(VENV)/profile $(SOURCES)
 	@touch $@
 
 $(VENV)/dev $(VENV)/hosts $(VENV)/wheels: $(VENV)/%: $(VENV)/profile pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$*"])')
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$($(BIN)/python tests/support/packages.py $*)
 	@touch $@

@@ -18,13 +18,12 @@ import os
 import re
 import subprocess
 import sys
-import tomllib
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from support.interpreters import SUPPORTED, interpreter
+from support.packages import group
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "docs" / "matrix.md"
@@ -109,7 +108,7 @@ def environment(version: str, base: Path, *, chosen: bool) -> Path:
     subprocess.run([base, ROOT / "python" / "build" / "environment.py", folder, profile], check=True)
     python = folder / "bin" / "python"
     install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    packages = development(tomllib.loads((ROOT / "pyproject.toml").read_text()))
+    packages = group("dev")
     if chosen:
         packages = [package for package in packages if re.split(r"[=\[]", package)[0] in CHOSEN_PACKAGES]
     subprocess.run([*install, "maturin>=1.9,<2", *packages], check=True)
@@ -125,11 +124,6 @@ def environment(version: str, base: Path, *, chosen: bool) -> Path:
     subprocess.run([python, "-m", "unisono_build", wheels], check=True, cwd=ROOT, env=settings)
     subprocess.run([*install, "--force-reinstall", "--no-deps", *wheels.glob("*.whl")], check=True)
     return python
-
-
-def development(project: dict[str, Any]) -> list[str]:
-    """The packages that the tests need, as pyproject.toml pins them."""
-    return project["project"]["optional-dependencies"]["dev"]
 
 
 def pytest(result: Result, python: Path, *, chosen: bool, words: list[str]) -> str:

@@ -6,13 +6,13 @@ import os
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 
 import matrix
 from support import interpreters
+from support.packages import group
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,8 +20,7 @@ ROOT = Path(__file__).parents[1]
 def test_the_chosen_part_and_its_packages_are_there():
     for name in matrix.CHOSEN:
         assert (ROOT / "tests" / "python" / f"test_{name}.py").exists(), name
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    packages = [re.split(r"[=\[]", package)[0] for package in matrix.development(project)]
+    packages = [re.split(r"[=\[]", package)[0] for package in group("dev")]
     assert set(matrix.CHOSEN_PACKAGES) <= set(packages)
 
 
