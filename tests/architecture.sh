@@ -18,6 +18,7 @@ done
 
 python3 tests/crates.py || failed=1
 python3 tests/circles.py || failed=1
+python3 tests/files.py || failed=1
 # The map leads to files that are there.
 while read -r path; do
     [ -e "$path" ] || complain "ARCHITECTURE.md leads to $path, which is not there"
