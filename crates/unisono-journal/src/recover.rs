@@ -349,8 +349,11 @@ impl Recovered {
             self.look_again(|head| {
                 let Head { key, fingerprint, .. } = *head;
                 let key = match self.special.get(&key.row) {
-                    // The page after the last one that is there may have been started.
-                    Some(Disposition::Continue { page, .. }) if key.page == *page && !head.repeatable => {
+                    // The page after the last one that is there may have been started, and with a key only if the run
+                    // whose notes are lost had one as well.
+                    Some(Disposition::Continue { page, .. })
+                        if key.page == *page && head.repeat() != Repeat::ByNature =>
+                    {
                         Some(RowKey { page: page + 1, ..key }).filter(|next| !self.old.contains_key(next))
                     }
                     // What the line calls repeatable is told anew in its place, which loses nothing of it.

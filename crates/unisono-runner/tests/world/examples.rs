@@ -471,3 +471,19 @@ fn a_line_of_a_row_that_may_be_repeated_stays_when_the_results_are_adopted() {
         assert_eq!((end.report().counts.total(), world.peer.begun(3), was.len()), (0, 1, 3), "{identity:?}");
     }
 }
+
+#[test]
+fn a_page_that_a_lost_run_may_have_started_behind_one_with_a_key_is_not_started_without_it_once_its_row_is_back() {
+    let rows = [(1, Some(Script { pages: 3, ..Script::unsafe_row([]) })), (2, Some(Script::unsafe_row([])))];
+    let how = RunOptions { identity: Identity::Id, paged: true, ..RunOptions::default() };
+    let mut world = World::new();
+    world.peer.next_at(1, 2, [HANGS]);
+    run(&mut world, &rows[..1], &RunOptions { keys: Some(0), stop: crash(HANGS_AT), ..how.clone() });
+    assert_eq!((world.peer.begun(1), world.lines().len()), (2, 1), "of the first run");
+    world.lose_run_file();
+    run(&mut world, &rows[1..], &RunOptions { adopt: true, ..how.clone() });
+    for mode in [Mode::Resume, FAILED_AGAIN] {
+        run(&mut world, &rows, &RunOptions { mode, ..how.clone() });
+    }
+    assert_eq!(world.peer.begun(1), 2);
+}
