@@ -10,6 +10,8 @@
 //! 3. A refused stream (REFUSED_STREAM) is about streams and not about the connection: no more go out at once than were
 //!    there beside it, and one more again for each round of answers.
 //! 4. While streams are open, a peer that does not answer a ping is given up.
+//! 5. So is one that allows no streams at all (RFC 9113, section 5.1.2, has that last for short durations only), once
+//!    none is open.
 //!
 //! What was refused or left out is sent again by `client.rs`, which also says how often.
 
@@ -97,6 +99,8 @@ struct Shared {
     excess: AtomicUsize,
     is_unused: AtomicBool,
     is_unresponsive: AtomicBool,
+    /// It was given up since it allowed no streams.
+    allows_none: AtomicBool,
     /// For the driver: the first stream was opened, or all users are gone.
     changed: Notify,
 }
@@ -184,6 +188,7 @@ impl Http2 {
             excess: AtomicUsize::new(0),
             is_unused: AtomicBool::new(false),
             is_unresponsive: AtomicBool::new(false),
+            allows_none: AtomicBool::new(false),
             changed: Notify::new(),
         });
         drop(reactor::spawn(Http2Driver::new(connection, sender.clone(), shared.clone()).run()));
@@ -231,6 +236,14 @@ impl Http2 {
             // The driver closes the semaphore, so nothing of a request that still waits was given to h2.
             if let Some(refused) = self.socket.refused() {
                 return Err(refused.into());
+            }
+            if shared.allows_none.load(Relaxed) {
+                let seconds = WITHOUT_STREAMS.as_secs();
+                let message = format!(
+                    "{named} allowed no request on its connection for {seconds}s (SETTINGS_MAX_CONCURRENT_STREAMS is 0)"
+                );
+                // Not at once on another one, which would be the same: that is for the next attempt.
+                return Err(closed(Error::new(ErrorKind::Closed, message).unprocessed(true), self.sign_of_close()));
             }
             let message = format!("{named} takes no more requests on a connection");
             return Err(closed(
@@ -420,6 +433,8 @@ struct Http2Driver {
     scout: Option<SendRequest<Bytes>>,
     shared: Arc<Shared>,
     ping: Pings,
+    /// When a peer that allows no streams is given up.
+    without_streams: Option<Instant>,
 }
 
 /// Whether the peer is asked if it is there.
@@ -441,7 +456,7 @@ enum DriverEvent {
 impl Http2Driver {
     fn new(mut connection: Connection<ByteStream, Bytes>, scout: SendRequest<Bytes>, shared: Arc<Shared>) -> Self {
         let pings = connection.ping_pong().expect("it is taken once");
-        Self { connection, pings, scout: Some(scout), shared, ping: Pings::Idle }
+        Self { connection, pings, scout: Some(scout), shared, ping: Pings::Idle, without_streams: None }
     }
 
     async fn run(mut self) {
@@ -450,11 +465,20 @@ impl Http2Driver {
                 Pings::Idle => None,
                 Pings::Due(due) | Pings::Sent { answer_by: due } => Some(due),
             };
-            let event = match due {
+            let event = match due.into_iter().chain(self.without_streams).min() {
                 None => Ok(self.next().await),
                 Some(due) => reactor::timeout_at(due, self.next()).await,
             };
             let is_busy = self.shared.open.load(Relaxed) > 0;
+            if event.is_err() && self.without_streams.is_some_and(|until| until <= Instant::from_std(clock::now())) {
+                if !is_busy {
+                    // Before the semaphore is closed: what waits for a stream is told why there is none.
+                    self.shared.allows_none.store(true, Relaxed);
+                    break;
+                }
+                self.without_streams = Some(Instant::from_std(clock::now()) + WITHOUT_STREAMS);
+                continue;
+            }
             match (event, &self.ping) {
                 (Ok(DriverEvent::Ended), _) => break,
                 (Err(_), Pings::Sent { .. }) => {
@@ -495,6 +519,11 @@ impl Http2Driver {
         self.look_for_go_away();
         self.shared.allowed.store(self.connection.max_concurrent_send_streams(), Relaxed);
         self.shared.grant();
+        let allows_none = self.shared.allowed.load(Relaxed) == 0;
+        if allows_none != self.without_streams.is_some() {
+            self.without_streams = allows_none.then(|| Instant::from_std(clock::now()) + WITHOUT_STREAMS);
+            return Poll::Ready(DriverEvent::Changed);
+        }
         if matches!(self.ping, Pings::Sent { .. }) && self.pings.poll_pong(context).is_ready() {
             return Poll::Ready(DriverEvent::Answered);
         }
@@ -517,5 +546,7 @@ const MOST_STREAMS: usize = 1 << 20;
 /// Large enough that a body of some size does not wait for a round trip.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Longer than a server takes to make room, and short beside the deadline of a row.
+const WITHOUT_STREAMS: Duration = Duration::from_secs(10);
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);

@@ -199,3 +199,51 @@ async fn a_stream_that_ends_short_of_its_announced_length_is_incomplete() {
         assert_eq!((out.kind, out.attempts), (OutcomeKind::Ambiguous, 1), "{out:?}");
     }
 }
+
+/// A server that allows no streams from the beginning, and from `until` seconds on as many as are wanted.
+async fn allowing_none(until: Option<u64>) -> Server {
+    server_h2(&[(h2::MAX_CONCURRENT_STREAMS, 0)], move |mut connection| async move {
+        let allowed = async || match until {
+            Some(until) => tokio::time::sleep(seconds(until)).await,
+            None => std::future::pending().await,
+        };
+        let refused = async |connection: &mut Connection| {
+            // What was sent before the settings came is one too many.
+            while let Some(stream) = requested(connection).await {
+                h2::reset(connection, stream, h2::REFUSED_STREAM).await;
+            }
+        };
+        tokio::select! {
+            () = refused(&mut connection) => return,
+            () = allowed() => {}
+        }
+        h2::send(&mut connection, h2::SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 9]).await;
+        while let Some(stream) = requested(&mut connection).await {
+            h2::answer(&mut connection, stream, b"{}").await;
+        }
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_allows_no_streams_costs_a_row_some_seconds_an_attempt_and_not_its_deadline() {
+    let server = allowing_none(None).await;
+    let began = tokio::time::Instant::now();
+    let outs = run((0..3).map(|_| post(server.url("/"))).collect(), http2(), settings()).await;
+    let took = began.elapsed();
+    for out in outs {
+        assert_eq!((out.kind, out.effect), (OutcomeKind::Failed, Effect::None), "{out:?}");
+        assert!(
+            out.message.contains("SETTINGS_MAX_CONCURRENT_STREAMS") || out.error == Some(ErrorKind::Away),
+            "{out:?}"
+        );
+    }
+    assert!(took < seconds(180), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_allows_no_streams_for_a_moment_is_waited_for() {
+    let server = allowing_none(Some(5)).await;
+    let outs = run((0..3).map(|_| post(server.url("/"))).collect(), http2(), without_retries()).await;
+    assert!(outs.iter().all(Out::is_ok), "{outs:?}");
+}
