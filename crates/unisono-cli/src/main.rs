@@ -20,6 +20,7 @@ mod signals;
 mod sum;
 mod summary;
 mod terminal;
+mod waiting;
 
 fn main() -> std::process::ExitCode {
     output::keep_closed();

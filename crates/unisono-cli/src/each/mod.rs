@@ -29,6 +29,7 @@ use crate::{
     output,
     signals::Handling,
     terminal::Terminal,
+    waiting::{OtherEnd, opening},
 };
 pub use args::EachArgs;
 use plan::CommandLine;
@@ -59,7 +60,8 @@ pub fn run(mut args: EachArgs) -> Result<u8, Failure> {
         let again = guard::watch(env::args_os().skip(1), !args.leave_running, terminal_lent.as_ref());
         return again.map_err(|error| Failure::fault(format!("cannot start the process that does the work: {error}")));
     }
-    let (rows, total) = rows(&args, command_line, &terminal)?;
+    let (rows, total) =
+        opening(args.from.as_deref(), OtherEnd::Writer, &terminal, || rows(&args, command_line, &terminal))?;
     if args.dry_run {
         return dry_run(rows, &terminal);
     }

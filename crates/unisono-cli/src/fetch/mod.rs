@@ -11,6 +11,7 @@ use crate::{
     launch::{dry_run, launch, on_event},
     signals::Handling,
     terminal::Terminal,
+    waiting::{OtherEnd, opening},
 };
 pub use args::FetchArgs;
 
@@ -20,7 +21,7 @@ pub fn run(args: FetchArgs) -> Result<u8, Failure> {
     args.output.check(args.answer.save.is_some())?;
     args.refuse_own_input()?;
     let defaults = args.defaults()?;
-    let input = args.input(defaults)?;
+    let input = opening(args.from.as_deref(), OtherEnd::Writer, &terminal, || args.input(defaults))?;
     if args.dry_run {
         return dry_run(input.start()?, &terminal, describe);
     }

@@ -5,6 +5,8 @@ mod lines;
 mod plan;
 mod survey;
 
+use std::path::PathBuf;
+
 use unisono_runner::{Frame, Gauge, SumPlan, file_tools::FilesOptions};
 
 use crate::{
@@ -12,6 +14,7 @@ use crate::{
     launch::{launch, on_event},
     signals::Handling,
     terminal::Terminal,
+    waiting::{OtherEnd, opening},
 };
 pub use args::SumArgs;
 use survey::Survey;
@@ -23,9 +26,11 @@ pub fn run(args: SumArgs) -> Result<u8, Failure> {
     args.refuse_own_input()?;
     let kernel = args.limits.kernel()?;
     let way = args.way()?;
-    let (rows, manifests) = args.rows()?;
+    let manifests = if args.check.check { &args.paths[..] } else { &[] };
+    let read = manifests.iter().chain(&args.from).map(PathBuf::as_path);
+    let (rows, manifests) = opening(read, OtherEnd::Writer, &terminal, || args.rows())?;
     let (output, manifest) = args.outputs(way)?;
-    let lines = args.lines(way)?;
+    let lines = opening(args.output.out.as_deref(), OtherEnd::Reader, &terminal, || args.lines(way))?;
     let plan = SumPlan {
         files: FilesOptions { kernel, direct: args.limits.direct, ..FilesOptions::default() },
         listing: args.listing(&terminal, lines.clone()),
