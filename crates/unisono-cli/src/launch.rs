@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
-use unisono_core::{CancelToken, error_chain, format_duration, format_roughly, reactor::Reactor};
+use unisono_core::{CancelToken, clock, error_chain, format_duration, format_roughly, reactor::Reactor};
 use unisono_runner::{Error, Gauge, KeyNews, Monitor, OnEvent, Report, Row, RowBatch, RunEvent};
 use unisono_sys::descriptors;
 
@@ -68,7 +68,7 @@ pub fn on_event(show: &ShowArgs, terminal: &Terminal) -> Option<OnEvent> {
                 format!("{key}: away; what is for it waits, and one attempt at a time looks for it")
             }
             KeyNews::Away { since, .. } => {
-                let silent = format_roughly(since.elapsed());
+                let silent = format_roughly(clock::since(*since));
                 format!("{key}: answers nothing since {silent}; what is for it waits, and one attempt at a time looks for it")
             }
             KeyNews::Back(after) => format!("{key}: back, after {}", format_duration(*after)),

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use unisono_core::{OutcomeKind, format_duration, format_size};
+use unisono_core::{OutcomeKind, clock, format_duration, format_size};
 use unisono_runner::{Absent, Gauge, Monitor};
 
 use crate::{
@@ -33,7 +33,7 @@ impl Progress {
         let is_json = mode == ProgressMode::Json;
         let rewritten = every < Duration::from_secs(1);
         let mut view =
-            View { gauge: gauge.clone(), monitor: monitor.clone(), begun: Instant::now(), recent: Recent::default() };
+            View { gauge: gauge.clone(), monitor: monitor.clone(), begun: clock::now(), recent: Recent::default() };
         let terminal = terminal.clone();
         let (stop, stopped) = channel::<()>();
         let run = move || {
@@ -79,7 +79,7 @@ struct Recent {
 
 impl Recent {
     fn look(&mut self, done: u64, bytes: u64) {
-        let now = Instant::now();
+        let now = clock::now();
         self.looks.push_back((now, done, bytes));
         while self.looks.front().is_some_and(|(at, ..)| now - *at > Duration::from_secs(5)) && self.looks.len() > 2 {
             self.looks.pop_front();
@@ -128,7 +128,7 @@ fn plain(view: &View) -> String {
     let of = view.gauge.expected().map_or(String::new(), |total| format!("/{total}"));
     format!(
         "{}: {}{of} done{}",
-        format_duration(Duration::from_secs(view.begun.elapsed().as_secs())),
+        format_duration(Duration::from_secs(clock::since(view.begun).as_secs())),
         view.gauge.done(),
         details(view)
     )
@@ -160,13 +160,13 @@ fn details(view: &View) -> String {
     if let Some((host, most)) = numbers.lowered.iter().find(|(host, _)| is_reason(host)) {
         text.push_str(&format!(" · waiting for {host}: overloaded or timing out, {most} at a time"));
     } else if let Some((host, until)) = numbers.paused.first() {
-        let wait = until.saturating_duration_since(Instant::now());
+        let wait = until.saturating_duration_since(clock::now());
         text.push_str(&format!(
             " · waiting for {host} for {}",
             format_duration(Duration::from_secs(wait.as_secs().max(1)))
         ));
     } else if let Some(Absent { key, since, is_silent }) = numbers.held.first() {
-        let away = format_duration(Duration::from_secs(since.elapsed().as_secs().max(1)));
+        let away = format_duration(Duration::from_secs(clock::since(*since).as_secs().max(1)));
         let others = numbers.held.len() - 1;
         let and = if others > 0 { format!(" and {others} more") } else { String::new() };
         let what = if *is_silent { "no answer" } else { "away" };
@@ -180,7 +180,7 @@ fn details(view: &View) -> String {
 fn json(view: &View) -> String {
     let numbers = view.monitor.numbers();
     let mut object = serde_json::Map::new();
-    object.insert("seconds".into(), view.begun.elapsed().as_secs_f64().into());
+    object.insert("seconds".into(), clock::since(view.begun).as_secs_f64().into());
     object.insert("done".into(), view.gauge.done().into());
     object.insert("total".into(), view.gauge.total().into());
     for kind in OutcomeKind::ALL {

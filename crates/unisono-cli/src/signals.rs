@@ -19,7 +19,7 @@ use signal_hook::{
     flag,
     iterator::Signals,
 };
-use unisono_core::{CancelLevel, CancelReason, CancelToken};
+use unisono_core::{CancelLevel, CancelReason, CancelToken, clock};
 use unisono_runner::Monitor;
 
 use crate::{
@@ -60,7 +60,7 @@ pub fn watch(cancel: &CancelToken, monitor: &Monitor, terminal: &Terminal, handl
                 handling.on_continue.iter().for_each(|on_continue| on_continue());
                 continue;
             }
-            let now = Instant::now();
+            let now = clock::now();
             let is_echo = last.is_some_and(|(before, at)| before == signal && now - at < ECHO);
             last = Some((signal, now));
             if is_echo {

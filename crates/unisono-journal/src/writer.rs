@@ -25,7 +25,7 @@ use std::{
 };
 
 use tokio::sync::oneshot;
-use unisono_core::{Effect, OutcomeCounts, OutcomeKind, printable_json};
+use unisono_core::{Effect, OutcomeCounts, OutcomeKind, clock, printable_json};
 
 use crate::{
     Again, Repeats, RowKey,
@@ -399,11 +399,11 @@ impl Writer {
     }
 
     fn sync_sometimes(&mut self) -> Result<(), Error> {
-        let due = self.synced.is_none_or(|synced| synced.elapsed() >= SYNC_EVERY);
+        let due = self.synced.is_none_or(|synced| clock::since(synced) >= SYNC_EVERY);
         if self.end.is_some() && due {
             let synced = step("results: sync sometimes").and_then(|()| self.file.sync_data());
             synced.map_err(|error| Error::io(&self.name, "sync", error))?;
-            self.synced = Some(Instant::now());
+            self.synced = Some(clock::now());
         }
         Ok(())
     }

@@ -11,11 +11,12 @@ use std::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use pyo3::prelude::*;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use unisono_core::clock;
 
 use crate::numbers::moment_in;
 
@@ -94,14 +95,14 @@ impl Notifier {
     pub fn wait(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<bool> {
         let until = seconds.and_then(moment_in);
         loop {
-            let slice = until.map_or(SLICE, |until| SLICE.min(until.saturating_duration_since(Instant::now())));
+            let slice = until.map_or(SLICE, |until| SLICE.min(until.saturating_duration_since(clock::now())));
             let timeout = Timespec { tv_sec: 0, tv_nsec: i64::try_from(slice.as_nanos()).unwrap_or(0) };
             let notified = py.detach(|| {
                 let mut fds = [PollFd::from_borrowed_fd(self.0.fd.as_fd(), PollFlags::IN)];
                 matches!(poll(&mut fds, Some(&timeout)), Ok(ready) if ready > 0)
             });
             py.check_signals()?;
-            if notified || until.is_some_and(|until| Instant::now() >= until) {
+            if notified || until.is_some_and(|until| clock::now() >= until) {
                 return Ok(notified);
             }
         }

@@ -12,7 +12,7 @@ use pyo3::{
     prelude::*,
     types::{PyBool, PyDelta},
 };
-use unisono_core::FOR_EVER;
+use unisono_core::{FOR_EVER, clock};
 
 use crate::errors::usage;
 
@@ -171,7 +171,7 @@ pub fn moment_in(seconds: f64) -> Option<Instant> {
 
 /// The moment after so long; `None` when no clock gets so far.
 pub fn moment_after(duration: Duration) -> Option<Instant> {
-    Instant::now().checked_add(duration)
+    clock::now().checked_add(duration)
 }
 
 /// How many seconds to wait at most, where `inf` and what is as good as that is no mistake.

@@ -20,6 +20,7 @@ use pyo3::{
     prelude::*,
     types::{PyDict, PyTuple},
 };
+use unisono_core::clock;
 
 use crate::{forks, numbers::moment_in, pool::cancelled, queue::wake::Parker};
 
@@ -100,7 +101,7 @@ impl ThreadTask {
         let Stage::Pending(call) = &state.stage else { return None };
         let (running, call) = (call.clone_ref(py), call.clone_ref(py));
         // What is replaced is not the last reference.
-        state.stage = Stage::Running(running, Instant::now());
+        state.stage = Stage::Running(running, clock::now());
         Some((call.function, call.arguments, call.keywords, call.context))
     }
 
@@ -138,7 +139,7 @@ impl ThreadTask {
     fn running_call(&self, py: Python<'_>) -> Option<(Py<PyAny>, Py<PyTuple>, f64)> {
         match &self.state().stage {
             Stage::Running(call, since) => {
-                Some((call.function.clone_ref(py), call.arguments.clone_ref(py), since.elapsed().as_secs_f64()))
+                Some((call.function.clone_ref(py), call.arguments.clone_ref(py), clock::since(*since).as_secs_f64()))
             }
             _ => None,
         }

@@ -4,6 +4,8 @@
 //! time, and everything is as deterministic as the script. What a script does is bytes; nothing here knows better than
 //! the test what HTTP is. [`h2`] makes frames of HTTP/2 by hand, [`Certificates`] a CA and what it signs.
 
+#![expect(clippy::disallowed_methods, reason = "a peer of the engines, used by tests alone")]
+
 mod certificates;
 pub mod h2;
 mod server;

@@ -15,12 +15,12 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use clap::Args;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
-use unisono_core::format_duration;
+use unisono_core::{clock, format_duration};
 
 use crate::{
     failure::Failure,
@@ -39,7 +39,7 @@ pub struct DemoArgs {
 
 /// Runs the demonstration; returns 0 when the proof holds.
 pub fn run(args: DemoArgs) -> Result<u8, Failure> {
-    let begun = Instant::now();
+    let begun = clock::now();
     let mut stdout = StandardOutput::open()?;
     let mut say = |text: &str| say(&mut stdout, text);
     let folder = Folder::new(args.keep)?;
@@ -96,7 +96,7 @@ pub fn run(args: DemoArgs) -> Result<u8, Failure> {
         say(&format!("it ended with {fourth}; {} outcomes", lines(&output)))?;
     }
     let proof = proof::Proof::check(&output, args.rows, &api.ledger, lost).map_err(failed("read the results"))?;
-    let text = proof.text(begun.elapsed());
+    let text = proof.text(clock::since(begun));
     let status = output::ended(stdout.own(&text).and_then(|()| stdout.flush()))?;
     Ok(if status == 0 { u8::from(!proof.holds()) } else { status })
 }
@@ -138,12 +138,12 @@ fn confine(child: &Child, bytes: u64) -> io::Result<()> {
 }
 
 fn wait(mut child: Child) -> Result<ExitStatus, Failure> {
-    let until = Instant::now() + LONGEST_RUN;
+    let until = clock::now() + LONGEST_RUN;
     loop {
         if let Some(status) = child.try_wait().map_err(failed("wait for `unisono fetch`"))? {
             return Ok(status);
         }
-        if Instant::now() > until {
+        if clock::now() > until {
             let _ = child.kill();
             return Err(Failure::fault("`unisono fetch` did not end within two minutes"));
         }

@@ -3,6 +3,8 @@
 //! What it does to a request depends on the request and on how often it came, so every run of the demonstration meets
 //! the same faults.
 
+#![expect(clippy::disallowed_types, reason = "a server, and no engine: its connections are tasks that end with it")]
+
 use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
@@ -22,7 +24,7 @@ use tokio::{
     time::sleep,
 };
 
-use unisono_core::reactor::Reactor;
+use unisono_core::{clock, reactor::Reactor};
 
 use super::ledger::Ledger;
 
@@ -162,9 +164,9 @@ async fn answer(stream: &mut BufReader<TcpStream>, asked: &Asked, state: &State)
     let served = state.served.fetch_add(1, Ordering::Relaxed);
     // Now and then the quota is used up, for all clients and for a moment.
     if served % 1900 == 1899 {
-        *state.refusing_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + REFUSING_FOR);
+        *state.refusing_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(clock::now() + REFUSING_FOR);
     }
-    if state.refusing_until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| Instant::now() < until) {
+    if state.refusing_until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| clock::now() < until) {
         state.ledger.deed("429 with Retry-After");
         return send(stream, "429 Too Many Requests", "Retry-After: 1\r\n", b"{}").await;
     }

@@ -18,6 +18,8 @@
 //! loop it needs a reactor with a thread of its own. A run that writes a journal has one in any case: a loop that its
 //! program blocks would freeze the deadlines.
 
+#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "the one place that makes runtimes")]
+
 use std::{
     error::Error as StdError,
     fmt, io,

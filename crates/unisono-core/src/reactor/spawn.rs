@@ -1,6 +1,8 @@
 //! What an engine runs beside itself. Each of these takes the reactor that runs the caller, and panics where there is
 //! none.
 
+#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "the one place that spawns tasks")]
+
 use std::io;
 
 use tokio::task::{JoinHandle, LocalSet};

@@ -12,7 +12,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{self, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -23,7 +23,7 @@ use pyo3::{
 use tokio::sync::{Notify, mpsc};
 use unisono_batch::{Attempt, Batch, Context, Decided, Halt, Job, Offer, Pull, Sink, Source, Verdict, drive};
 use unisono_core::{
-    CancelLevel, CancelReason, CancelToken, Effect, ErrorKind, OutcomeKind, Peer,
+    CancelLevel, CancelReason, CancelToken, Effect, ErrorKind, OutcomeKind, Peer, clock,
     reactor::{Reactor, spawn_local, with_local_tasks},
 };
 use unisono_http::{AttemptClassifier, AttemptResult, Client, Error as HttpError, Judged, Request, Trail};
@@ -402,7 +402,7 @@ impl Calls {
     /// Answers with the head. The body comes in on its own, and keeps the call's slot until it is there: the timeout of
     /// an attempt bounds the head only.
     async fn stream(&self, item: &Item, context: &Context) -> Attempt<Item, AttemptResult> {
-        let begun = Instant::now();
+        let begun = clock::now();
         let (judged, mut streaming) = match self.http.open(&item.request, &item.trail, context).await {
             Ok(opened) => opened,
             Err((verdict, error)) => return Attempt::new(verdict, AttemptResult::failed(error)),
@@ -439,7 +439,7 @@ impl Calls {
                         _ => OutcomeKind::Failed,
                     };
                     let (kind, attempts) = (effect.outcome(kind, repeatable), context.attempt());
-                    let (done, elapsed) = (Fetched::new(asked, AttemptResult::failed(error)), begun.elapsed());
+                    let (done, elapsed) = (Fetched::new(asked, AttemptResult::failed(error)), clock::since(begun));
                     Arc::new(Ended::of_call(shared.number, kind, effect, done, attempts, elapsed))
                 });
                 shared.lock().ended = Some(ended);

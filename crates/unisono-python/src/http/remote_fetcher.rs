@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use pyo3::{prelude::*, types::PyBytes};
 use tokio::sync::mpsc;
-use unisono_core::reactor::Reactor;
+use unisono_core::{clock, reactor::Reactor};
 use unisono_http::{Client, RemoteCommand, RemoteWorker, decode_options};
 use unisono_runner::Error;
 
@@ -49,7 +49,7 @@ impl RemoteFetcher {
     #[new]
     fn new(py: Python<'_>, options: &[u8], longest_unseen: f64) -> PyResult<Self> {
         let longest_unseen = Duration::try_from_secs_f64(longest_unseen).unwrap_or(Duration::MAX);
-        let state = State { ended: VecDeque::new(), looked: Instant::now(), is_over: false };
+        let state = State { ended: VecDeque::new(), looked: clock::now(), is_over: false };
         let ends = Arc::new(Ends { state: Mutex::new(state), notifier: Notifier::new()? });
         let (told, options) = (ends.clone(), Bytes::copy_from_slice(options));
         let (sender, begun) = channel::channel();
@@ -82,7 +82,7 @@ impl RemoteFetcher {
     fn take<'py>(&self, py: Python<'py>, most_bytes: usize) -> Option<Vec<(u64, Bound<'py, PyBytes>)>> {
         self.ends.notifier.clear();
         let mut state = self.ends.lock();
-        state.looked = Instant::now();
+        state.looked = clock::now();
         if state.is_over {
             return None;
         }
@@ -125,7 +125,7 @@ impl RemoteFetcher {
 
 impl RemoteFetcher {
     fn tell(&self, commands: impl Iterator<Item = RemoteCommand>) {
-        self.ends.lock().looked = Instant::now();
+        self.ends.lock().looked = clock::now();
         if let Some(sender) = &*self.commands.lock().unwrap_or_else(PoisonError::into_inner) {
             // One that has ended itself says so when it is asked for ends.
             commands.for_each(|command| _ = sender.send(command));
@@ -162,7 +162,7 @@ async fn serve(
 async fn forgotten(ends: &Ends, longest_unseen: Duration) {
     loop {
         let looked = ends.lock().looked;
-        let left = longest_unseen.saturating_sub(looked.elapsed());
+        let left = longest_unseen.saturating_sub(clock::since(looked));
         if left.is_zero() {
             return;
         }

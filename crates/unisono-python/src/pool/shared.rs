@@ -4,7 +4,6 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
 };
 
 use pyo3::{
@@ -12,6 +11,7 @@ use pyo3::{
     prelude::*,
     types::{PyCFunction, PyDict, PyFunction, PyTuple, PyType},
 };
+use unisono_core::clock;
 use unisono_workers::{Awaited, Function, Pool, Terms, blob::Blob};
 
 use super::codec::{self, Buffers};
@@ -124,7 +124,7 @@ impl SharedPool {
 pub fn wait(py: Python<'_>, pool: &Pool, seconds: Option<f64>, what: Awaited<'_>) -> PyResult<bool> {
     let until = seconds.and_then(moment_in);
     loop {
-        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let left = until.map(|until| until.saturating_duration_since(clock::now()));
         if py.detach(|| pool.wait(what, left)) {
             return Ok(true);
         }

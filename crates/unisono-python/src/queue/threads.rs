@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use unisono_batch::channel::{Served, TryError, Withdrawn};
+use unisono_core::clock;
 
 use crate::{
     numbers,
@@ -132,6 +133,6 @@ impl Limit {
     }
 
     pub fn is_over(self) -> bool {
-        self.0.is_some_and(|until| Instant::now() >= until)
+        self.0.is_some_and(|until| clock::now() >= until)
     }
 }

@@ -20,6 +20,7 @@ use rustix::{
     process::getpid,
     thread::{futex, gettid},
 };
+use unisono_core::clock;
 
 use crate::errors::usage;
 
@@ -57,9 +58,9 @@ impl Parker {
     /// `pthread_exit` when it wakes, and Rust's frames below it make that an abort. Here it is left hanging.
     pub fn park(&self, py: Python<'_>, until: Option<Instant>) -> PyResult<()> {
         let runs_handlers = gettid() == getpid();
-        while !self.is_woken() && until.is_none_or(|until| Instant::now() < until) {
+        while !self.is_woken() && until.is_none_or(|until| clock::now() < until) {
             // A signal between the last look and the sleep interrupts neither; nothing else would run its handler.
-            let look = runs_handlers.then(|| Instant::now() + LOOK_UP);
+            let look = runs_handlers.then(|| clock::now() + LOOK_UP);
             py.detach(|| self.park_once(look.into_iter().chain(until).min()));
             py.check_signals()?;
         }
@@ -69,7 +70,7 @@ impl Parker {
     /// Sleeps until it is woken, time is over, or a signal has come.
     fn park_once(&self, until: Option<Instant>) {
         while !self.is_woken() {
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let left = until.map(|until| until.saturating_duration_since(clock::now()));
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());
             match futex::wait(&self.0, futex::Flags::PRIVATE, 0, timeout.as_ref()) {
                 Ok(()) | Err(Errno::AGAIN) => {}
