@@ -11,8 +11,13 @@
 //!    that hangs holds up no exit.
 //! 4. Whatever happens, `over` is called once: those that wait for an engine wait for that.
 //! 5. A fork has no thread but the one that forked. What lived at home stays untouched in the child: it is leaked and
-//!    never dropped, since dropping it would end connections of the parent. Ends that the child has
-//!    inherited refuse, by the id of the process that made them.
+//!    never dropped, since dropping it would end connections of the parent. A thread of its own keeps that by itself,
+//!    as its engine lies on the stack of a thread that the child does not have; a loop on the thread that forks has to
+//!    see to it.
+//! 6. Ends that a child has inherited refuse, by the process that made them. That is not kept here but by the face
+//!    (`HomeProcess` in `unisono-python`): ends are its own objects, of which a reactor knows nothing; a refusal is its
+//!    exception; and its pools, which have no reactor, refuse by the same rule. A program that uses
+//!    [`Reactor::run_here`] must not fork but to run another program.
 //!
 //! A call that waits for its result must not be made at the home that has to bring it about; on the thread of an event
 //! loop it needs a reactor with a thread of its own. A run that writes a journal has one in any case: a loop that its
