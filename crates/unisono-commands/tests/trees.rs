@@ -1,17 +1,13 @@
 //! Commands against real processes: how they end, and that nothing of them is left.
 
-use std::{
-    ffi::OsString,
-    fs,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{ffi::OsString, fs, path::PathBuf, time::Duration};
 
 use tokio::sync::watch;
 use unisono_commands::{
     Captured, Command, Commands, CommandsOptions, MARKER, Onlookers, SpawnError, Stdin, StopConditions, StopLevel,
     StopReason, guard::Gate,
 };
+use unisono_core::clock;
 
 fn commands(run: &str) -> Commands {
     let options = CommandsOptions {
@@ -34,15 +30,8 @@ fn script(text: &str) -> Command {
 
 async fn run(commands: &Commands, command: &Command, by: Option<Duration>) -> Result<Captured, SpawnError> {
     let (_sender, level) = watch::channel(StopLevel::Run);
-    commands
-        .run(
-            commands.permit().await,
-            command,
-            1,
-            Onlookers::default(),
-            StopConditions { by: by.map(|by| Instant::now() + by), level },
-        )
-        .await
+    let by = by.map(|by| clock::now() + by);
+    commands.run(commands.permit().await, command, 1, Onlookers::default(), StopConditions { by, level }).await
 }
 
 /// The living processes that carry the mark of this run.
@@ -193,16 +182,7 @@ async fn a_command_that_ended_while_the_reactor_stood_is_not_late() {
         let mut passing = Box::pin(tokio::time::advance(Duration::from_secs(60)));
         let _ = passing.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
     };
-    let (done, ()) = tokio::join!(run_until(&commands, &command, Duration::from_secs(1)), stand);
+    let (done, ()) = tokio::join!(run(&commands, &command, Some(Duration::from_secs(1))), stand);
+    let done = done.unwrap();
     assert_eq!((done.stopped, done.stdout.head()), (None, &b"out\n"[..]));
-}
-
-/// By the paused clock.
-async fn run_until(commands: &Commands, command: &Command, time: Duration) -> Captured {
-    let (_sender, level) = watch::channel(StopLevel::Run);
-    let by = tokio::time::Instant::now().into_std() + time;
-    commands
-        .run(commands.permit().await, command, 1, Onlookers::default(), StopConditions { by: Some(by), level })
-        .await
-        .unwrap()
 }

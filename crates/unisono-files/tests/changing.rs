@@ -1,40 +1,32 @@
-//! Files that change while they are read, and what is no file: real ones, changed between two reads by the very thread
-//! that reads them, which tells of each round.
+//! Files that change while they are read: real ones, changed between two reads by the very thread that reads them,
+//! which tells of each round.
+
+mod support;
 
 use std::{
     fs::{self, File, FileTimes},
     io::Write,
     path::{Path, PathBuf},
-    sync::{Arc, Once},
+    sync::Once,
 };
 
-use unisono_batch::Context;
+use support::{digested, options};
 use unisono_core::ErrorKind;
-use unisono_files::{DigestRequest, Digested, Error, Files, FilesOptions, Known, Special};
+use unisono_files::{DigestRequest, Digested, Error, Files, FilesOptions, Known};
 use unisono_hash::{Algorithm, Digest, Kernel};
 
 /// Larger than what is read in one round.
 const SIZE: usize = 200_000;
 
 fn request(path: &Path) -> DigestRequest {
-    DigestRequest { path: path.into(), algorithms: Arc::new([Algorithm::Sha256]), known: Known::Nothing }
+    support::request(path, &[Algorithm::Sha256], Known::Nothing)
 }
 
 /// Digests one file; `meanwhile` happens after the first round of reads.
 async fn digest(path: &Path, meanwhile: impl Fn(&Path) + Send + Sync + 'static) -> Result<Digested, Error> {
     let (once, changed) = (Once::new(), path.to_owned());
-    let options = FilesOptions { threads: 1, ..FilesOptions::default() };
-    let files = Files::start(options, move |_| once.call_once(|| meanwhile(&changed))).unwrap();
-    answer(&files, request(path)).await
-}
-
-async fn answer(files: &Files, request: DigestRequest) -> Result<Digested, Error> {
-    let context = Context::detached();
-    tokio::select! {
-        biased;
-        () = files.deliver() => unreachable!("delivery has no end"),
-        digested = files.digest(request, &context) => digested,
-    }
+    let files = Files::start(options(1), move |_| once.call_once(|| meanwhile(&changed))).unwrap();
+    digested(&files, request(path)).await
 }
 
 fn file(folder: &tempfile::TempDir) -> PathBuf {
@@ -92,24 +84,6 @@ async fn a_change_in_place_whose_times_were_set_back_is_told_by_its_ctime() {
 }
 
 #[tokio::test]
-async fn what_is_no_regular_file_is_named_and_not_opened() {
-    let folder = tempfile::tempdir().unwrap();
-    let fifo = folder.path().join("fifo");
-    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
-    for (path, special) in [
-        (fifo.as_path(), Special::Fifo),
-        (Path::new("/dev/zero"), Special::CharacterDevice),
-        (folder.path(), Special::Folder),
-    ] {
-        assert_eq!(digest(path, |_| {}).await.unwrap_err().as_special(), Some(special));
-        // And if it took a file's place after that was looked at, nothing hangs either.
-        let files = Files::start(FilesOptions::default(), |_| {}).unwrap();
-        let request = DigestRequest { known: Known::Regular, ..request(path) };
-        assert_eq!(answer(&files, request).await.unwrap_err().as_special(), Some(special));
-    }
-}
-
-#[tokio::test]
 async fn a_file_of_proc_has_content_though_its_size_is_0() {
     let digested = digest(Path::new("/proc/version"), |_| {}).await.unwrap();
     let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -123,5 +97,5 @@ async fn a_direct_read_gives_the_same_digest_or_falls_back() {
     let usual = digest(&path, |_| {}).await.unwrap();
     let options = FilesOptions { threads: 1, kernel: Kernel::Portable, direct: true };
     let files = Files::start(options, |_| {}).unwrap();
-    assert_eq!(answer(&files, request(&path)).await.unwrap(), usual);
+    assert_eq!(digested(&files, request(&path)).await.unwrap(), usual);
 }

@@ -1,5 +1,7 @@
 //! Files so large that all threads work on one: the digest is the same, and a change is told wherever it happens.
 
+mod support;
+
 use std::{
     collections::HashSet,
     fs::{self, File},
@@ -13,9 +15,9 @@ use std::{
     thread::{self, ThreadId},
 };
 
-use unisono_batch::Context;
+use support::{digested, options, request};
 use unisono_core::ErrorKind;
-use unisono_files::{DigestRequest, Digested, Error, Files, FilesOptions, Known};
+use unisono_files::{Digested, Error, Files, FilesOptions, Known};
 use unisono_hash::{Algorithm, Digest, Kernel};
 
 /// Several parts, of which the last is no whole one, and not a whole number of pieces.
@@ -28,17 +30,7 @@ async fn digest(
     on_bytes: impl Fn(u64) + Send + Sync + 'static,
 ) -> Result<Digested, Error> {
     let files = Files::start(options, on_bytes).unwrap();
-    let request = DigestRequest { path: path.into(), algorithms: algorithms.into(), known: Known::Nothing };
-    let context = Context::detached();
-    tokio::select! {
-        biased;
-        () = files.deliver() => unreachable!("delivery has no end"),
-        digested = files.digest(request, &context) => digested,
-    }
-}
-
-fn options(threads: usize) -> FilesOptions {
-    FilesOptions { threads, ..FilesOptions::default() }
+    digested(&files, request(path, algorithms, Known::Nothing)).await
 }
 
 fn file(folder: &tempfile::TempDir) -> (PathBuf, Vec<u8>) {

@@ -1,21 +1,17 @@
 //! What is no regular file and was named, and files that are not as long as they say.
 
-use std::{fs, io::Write, path::Path, sync::Arc, thread};
+mod support;
 
-use unisono_batch::Context;
+use std::{fs, io::Write, path::Path, thread};
+
+use support::{digested, options, request};
 use unisono_core::ErrorKind;
-use unisono_files::{DigestRequest, Digested, Error, Files, FilesOptions, Known};
+use unisono_files::{Digested, Error, Files, Known, Special};
 use unisono_hash::{Algorithm, Hasher, Kernel, Lanes, Piece};
 
 async fn digest(path: &Path, known: Known) -> Result<Digested, Error> {
-    let files = Files::start(FilesOptions { threads: 1, ..FilesOptions::default() }, |_| {}).unwrap();
-    let request = DigestRequest { path: path.into(), algorithms: Arc::new([Algorithm::Sha256, Algorithm::Md5]), known };
-    let context = Context::detached();
-    tokio::select! {
-        biased;
-        () = files.deliver() => unreachable!("delivery has no end"),
-        digested = files.digest(request, &context) => digested,
-    }
+    let files = Files::start(options(1), |_| {}).unwrap();
+    digested(&files, request(path, &[Algorithm::Sha256, Algorithm::Md5], known)).await
 }
 
 fn expected(data: &[u8]) -> Vec<unisono_hash::Digest> {
@@ -33,6 +29,21 @@ fn fifo() -> (tempfile::TempDir, std::path::PathBuf) {
     let path = folder.path().join("fifo");
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
     (folder, path)
+}
+
+#[tokio::test]
+async fn what_is_no_regular_file_is_named_and_not_opened() {
+    let (folder, fifo) = fifo();
+    for (path, special) in [
+        (fifo.as_path(), Special::Fifo),
+        (Path::new("/dev/zero"), Special::CharacterDevice),
+        (folder.path(), Special::Folder),
+    ] {
+        // The second: if it took a file's place after that was looked at, nothing hangs either.
+        for known in [Known::Nothing, Known::Regular] {
+            assert_eq!(digest(path, known).await.unwrap_err().as_special(), Some(special));
+        }
+    }
 }
 
 #[tokio::test]

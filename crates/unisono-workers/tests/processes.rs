@@ -34,9 +34,7 @@ const TOO_LARGE_TO_BE_KEPT: usize = LARGEST_KEPT_BYTES + 1;
 
 /// How many slots the one worker of a pool has that are too large to be kept.
 fn large_slots(shop: &Workshop) -> usize {
-    let files = String::from_utf8(shop.run("files", b"")).unwrap();
-    let slots = files.lines().filter(|file| file.contains("unisono-slot"));
-    slots.filter(|file| file.split(' ').next().unwrap().parse::<usize>().unwrap() > LARGEST_KEPT_BYTES).count()
+    shop.slots().into_iter().filter(|size| *size > LARGEST_KEPT_BYTES).count()
 }
 
 #[test]

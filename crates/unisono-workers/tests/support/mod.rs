@@ -110,6 +110,13 @@ impl Workshop {
         self.returned(&self.submit(word, arguments, PLAIN))
     }
 
+    /// The sizes of the slots that a worker has open.
+    pub fn slots(&self) -> Vec<usize> {
+        let files = String::from_utf8(self.run("files", b"")).unwrap();
+        let slots = files.lines().filter(|file| file.contains("unisono-slot"));
+        slots.map(|file| file.split(' ').next().unwrap().parse().unwrap()).collect()
+    }
+
     /// Waits until nothing is left of the pool.
     pub fn close(self) {
         self.pool.close(false, false);
