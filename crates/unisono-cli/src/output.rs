@@ -107,7 +107,7 @@ pub fn file() -> Result<File, Failure> {
     }
 }
 
-/// As [`file`]; what is closed fails when it is written to.
+/// As [`file()`]; what is closed fails when it is written to.
 pub fn raw() -> io::Result<File> {
     Ok(File::from(rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3)?))
 }
