@@ -17,6 +17,7 @@ mod health;
 mod job;
 mod keys;
 mod limiter;
+mod look_ahead;
 mod machine;
 mod monitor;
 mod outstanding;

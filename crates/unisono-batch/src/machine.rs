@@ -25,6 +25,7 @@ use unisono_core::{Limits, Peer};
 use crate::{
     gcra::Gcra,
     keys::Keys,
+    look_ahead::LookAhead,
     protocol::{Finish, KeyNews, Lease, Ruling, Settings, Wants},
     slots::{Slot, Slots, State},
     ticket::Ticket,
@@ -63,14 +64,7 @@ pub struct Machine {
     /// How late the driver came to it: what starts now could have started by so much earlier.
     late: Duration,
     in_flight: u32,
-    /// Items queued in any key.
-    queued: usize,
-    /// Queued items, but of each key only so many that a paused one cannot fill the look-ahead, and none behind a peer
-    /// that is away.
-    counted: usize,
-    /// Queued items behind a peer that is away.
-    behind: usize,
-    waiting: usize,
+    look_ahead: LookAhead,
     undecided: usize,
     /// Those of them that were started and do not wait for a peer that is away: each will need room in the sink.
     owed: usize,
@@ -113,10 +107,7 @@ impl Machine {
             last_start: None,
             late: Duration::ZERO,
             in_flight: 0,
-            queued: 0,
-            counted: 0,
-            behind: 0,
-            waiting: 0,
+            look_ahead: LookAhead::default(),
             undecided: 0,
             owed: 0,
             credit: usize::MAX,
@@ -198,7 +189,7 @@ impl Machine {
         let stopping = self.stop != Stop::Run;
         let finished = self.undecided == 0 && (self.input_ended || stopping);
         let blocked = stopping || self.input_ended || self.owed >= self.credit;
-        let pull = if blocked { 0 } else { self.room() };
+        let pull = if blocked { 0 } else { self.look_ahead.room(self.settings.limits.limit.get()) };
         let mut until = None;
         let mut consider = |at: Option<Instant>| {
             if let Some(at) = at {
@@ -368,7 +359,7 @@ impl Machine {
 
     /// Items that are queued or wait for their backoff.
     pub fn pending(&self) -> usize {
-        self.queued + self.waiting
+        self.look_ahead.len()
     }
 
     /// The keys that are paused now, and until when.
@@ -626,17 +617,6 @@ fn jitter(rng: &mut Rng, ceiling: Duration) -> Duration {
 
 /// Slots and queues.
 impl Machine {
-    /// How many more items fit into the look-ahead.
-    fn room(&self) -> usize {
-        let normal = (4 * self.settings.limits.limit.get() as usize).max(LEAST_LOOK_AHEAD);
-        let most = 4 * normal;
-        let startable = self.queued - self.behind + self.waiting;
-        normal
-            .saturating_sub(self.counted + self.waiting)
-            .min(most.saturating_sub(startable))
-            .min(MOST_BEHIND.saturating_sub(self.behind))
-    }
-
     fn vacate(&mut self, ticket: Ticket) {
         self.owed -= usize::from(self.slots[ticket].owes);
         self.slots.vacate(ticket);
@@ -647,7 +627,7 @@ impl Machine {
         match self.slots[ticket].state {
             State::Queued => self.dequeue(ticket),
             State::Waiting => {
-                self.waiting -= 1;
+                self.look_ahead.undelay();
                 let key = self.slots[ticket].key;
                 self.keys.get_mut(key).delayed -= 1;
                 self.keys.enlist(key, &self.settings.limits);
@@ -678,10 +658,8 @@ impl Machine {
             End::Back => key.queue.push_back(ticket),
             End::Front => key.queue.push_front(ticket),
         }
-        self.counted += usize::from(!is_held && key.queued < SHARE);
-        self.behind += usize::from(is_held);
+        self.look_ahead.enqueue(key.queued, is_held);
         key.queued += 1;
-        self.queued += 1;
         if is_held {
             self.begin_to_wait(now, ticket);
         }
@@ -704,16 +682,14 @@ impl Machine {
         }
         let is_held = key.health.is_held();
         key.queued -= 1;
-        self.counted -= usize::from(!is_held && key.queued < SHARE);
-        self.behind -= usize::from(is_held);
-        self.queued -= 1;
+        self.look_ahead.dequeue(key.queued, is_held);
     }
 
     fn delay(&mut self, ticket: Ticket, at: Instant) {
         self.slots[ticket].state = State::Waiting;
         let key = self.slots[ticket].key;
         self.keys.get_mut(key).delayed += 1;
-        self.waiting += 1;
+        self.look_ahead.delay();
         self.delayed.push(Reverse((at, ticket)));
     }
 
@@ -748,16 +724,9 @@ impl Machine {
 
 /// How many entries of items that are no longer queued are worth no look at their queue.
 const MOST_LEFT_OVER: usize = 64;
-/// Enough rows in hand that one read of the input serves many starts, few enough to cost no memory that counts.
-const LEAST_LOOK_AHEAD: usize = 1024;
-/// How much of the look-ahead the items of one key may fill.
-const SHARE: usize = LEAST_LOOK_AHEAD / 4;
 /// How much lateness of the driver is made up for. A network that is late by this is none the worse; a program whose
 /// threads share an interpreter is late by less.
 const MOST_LATE: Duration = Duration::from_millis(20);
-/// How many items may wait for peers that are away before no more are taken in: as many rows as fit into some
-/// megabytes, so that hundreds of dead hosts keep no item of another waiting.
-const MOST_BEHIND: usize = 16 * LEAST_LOOK_AHEAD;
 /// Spreads items that were told the same time; more would waste the quota of a short pause.
 const MOST_JITTER: Duration = Duration::from_millis(250);
 

@@ -7,7 +7,7 @@ use std::{cmp::Reverse, time::Instant};
 
 use unisono_core::Peer;
 
-use super::{Machine, SHARE, jitter};
+use super::{Machine, jitter};
 use crate::{
     health::{Change, News},
     protocol::KeyNews,
@@ -91,8 +91,7 @@ impl Machine {
     /// What is queued begins to wait for a peer that is away.
     fn hold(&mut self, now: Instant, index: usize, is_silent: bool) {
         let queued = self.keys.get(index).queued;
-        self.counted -= queued.min(SHARE);
-        self.behind += queued;
+        self.look_ahead.hold(queued);
         for ticket in self.queue_of(index) {
             self.begin_to_wait(now, ticket);
         }
@@ -126,8 +125,7 @@ impl Machine {
     /// What is queued waits no more for its peer, and begins anew to be what the limits wait for.
     fn let_go(&mut self, index: usize) {
         let queued = self.keys.get(index).queued;
-        self.counted += queued.min(SHARE);
-        self.behind -= queued;
+        self.look_ahead.let_go(queued);
         for ticket in self.queue_of(index) {
             if self.slots[ticket].first_start.is_none() {
                 self.slots.untime_item(ticket);
