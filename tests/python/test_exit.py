@@ -101,3 +101,35 @@ def test_a_forked_child_gets_a_clear_error_for_a_batch_and_a_fresh_client(server
         [sys.executable, "-c", code, server.url], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_limits_that_a_forked_child_sets_are_refused_by_a_batch_and_its_own_by_a_client(server):
+    code = textwrap.dedent("""
+        import os, sys, warnings, unisono
+        warnings.simplefilter("ignore")
+        url = sys.argv[1]
+        client = unisono.Client()
+        client.get(url + "/items/1")
+        batch = unisono.fetch(f"{url}/items/{n}" for n in range(100000))
+        next(batch)
+        child = os.fork()
+        if child == 0:
+            try:
+                batch.set_limits(limit=1)
+            except RuntimeError as error:
+                assert "belongs to process" in str(error), error
+            else:
+                os._exit(1)
+            parents = client._engine
+            client.set_limits(limit=1)
+            own = client._engine
+            assert client.get(url + "/items/2").json()["id"] == 2
+            os._exit(7 if own is client._engine and own is not parents else 2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert [client.get(f"{url}/items/{n}").json()["id"] for n in (4, 5)] == [4, 5]
+        batch.close()
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", code, server.url], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

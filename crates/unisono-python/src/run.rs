@@ -242,6 +242,7 @@ impl Run {
         rate: Option<&Bound<'_, PyAny>>,
         per_host_rate: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
+        self.home.check()?;
         let new = NewLimits::new(limit, ("per_host", per_host), rate, ("per_host_rate", per_host_rate))?;
         if self.threads.is_some() && new.is_more_than_rate() {
             return Err(errors::usage(

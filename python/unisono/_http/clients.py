@@ -57,7 +57,7 @@ class _Base:
 
     def set_limits(self, **limits: Unpack[ClientLimits]) -> None:
         """Change limits; they hold from then on. A rate of `none` takes it away."""
-        self._engine.set_limits(**limits)
+        self._own_engine().set_limits(**limits)
 
     def build_request(
         self,
@@ -84,11 +84,14 @@ class _Base:
         self, completions: _native.CompletionQueue, number: int, request: Request, *, stream: bool
     ) -> _native.ClientCall:
         self._refuse_if_closed()
+        return self._own_engine().call(completions, number, request, stream=stream)
+
+    def _own_engine(self) -> _native.ClientEngine:
         if not self._home.is_here():
             # A child of fork has no engine thread; it gets an engine of its own.
             self._engine = _native.ClientEngine(**self._options)
             self._home = HomeProcess()
-        return self._engine.call(completions, number, request, stream=stream)
+        return self._engine
 
     def _refuse_if_closed(self) -> None:
         if self._closed:

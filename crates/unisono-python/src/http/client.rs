@@ -216,6 +216,7 @@ impl ClientEngine {
         rate: Option<&Bound<'_, PyAny>>,
         per_host_rate: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
+        self.home.check()?;
         let new = NewLimits::new(limit, ("per_host", per_host), rate, ("per_host_rate", per_host_rate))?;
         set_limits(&self.monitor, &new);
         Ok(())
