@@ -193,7 +193,7 @@ pub struct Record<'a> {
     pub idempotency_key: Option<&'a str>,
     /// The page after this one.
     pub next: Next<'a>,
-    /// Up to which page behind this one others may have been started before; [`ANY_PAGE`] where nobody knows, and 0
+    /// Up to which page behind this one others may have been started before; [`ANY_PAGE`] where that is unknown, and 0
     /// where none was.
     pub begun_to: u32,
     /// Further members of the line's object without a body: `"url":"...","status":200`.

@@ -329,7 +329,7 @@ impl Recovered {
     }
 
     /// Where notes were lost: what may have been started since it has its line, must not be repeated, and is not in the
-    /// input any more. Nobody asks that again once a run has come to its end, so it is ambiguous from now on.
+    /// input any more. No later run asks that again once one has come to its end, so it is ambiguous from now on.
     ///
     /// # Errors
     /// When the lines cannot be read any more.

@@ -289,7 +289,7 @@ fn of_two_lines_that_a_killed_run_has_left_of_a_row_the_later_counts_and_the_ear
     let (journal, _) = Journal::open(&path, Open::default()).unwrap();
     journal.append(&record(0, OutcomeKind::Failed));
     drop(journal);
-    // Open, without its run file: adopted, as a user does who has lost that.
+    // Open, and its run file is lost: adopted.
     let mut text = fs::read_to_string(&path).unwrap().replace("\"open\":0", "\"open\":1");
     for (row, outcome) in [(1, OutcomeKind::Ok), (0, OutcomeKind::Cancelled), (0, OutcomeKind::Ok)] {
         text.push_str(std::str::from_utf8(&record(row, outcome).line()).unwrap());

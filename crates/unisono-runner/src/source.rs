@@ -653,7 +653,7 @@ impl<C: Call> Source for RowSource<C> {
 }
 
 /// Which pages behind the one from which a row runs may have been started before: as the line says that this one has,
-/// or the one before it (`begun_to`), or notes that go when this one has another line, or as nobody knows
+/// or the one before it (`begun_to`), or notes that go when this one has another line, or as is unknown
 /// (`is_unsure`).
 fn begun_behind<C: Call>(
     key: RowKey,

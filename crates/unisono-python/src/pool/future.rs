@@ -187,7 +187,7 @@ pub fn read(py: Python<'_>, outcome: TaskOutcome, buffers: Buffers) -> PyResult<
     Err(PyErr::from_value(error))
 }
 
-/// At most one of the two: nobody may have seen it.
+/// At most one of the two, and neither where the end was not seen.
 pub fn exit_code_or_signal(death: Death) -> (Option<i32>, Option<i32>) {
     match death {
         Death::Exit(code) => (Some(code), None),

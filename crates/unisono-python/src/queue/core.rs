@@ -47,7 +47,7 @@ impl QueueCore {
         Self { state: Mutex::new(state), maxsize }
     }
 
-    /// The line, without those whom a fork has left behind.
+    /// The line, without the waiters that a fork has left behind.
     pub fn state(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().expect("nothing panics while it holds the lock");
         let forks = forks::generation();

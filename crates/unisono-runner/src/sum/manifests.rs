@@ -92,7 +92,7 @@ impl ManifestTally {
         if self.decided.load(Relaxed) == OTHER { [other, likely] } else { [likely, other] }
     }
 
-    /// Whether a digest that fits may count. A person who can write a file can make any XXH3 of it; so it counts only
+    /// Whether a digest that fits may count. A file can be made to have any XXH3; so it counts only
     /// if all that fits in its manifest is XXH3, and never beside MD5.
     pub(super) fn accepts(&self, likely: Digest, other: Digest, fits: Digest) -> bool {
         let is = if fits == other { OTHER } else { LIKELY };

@@ -171,7 +171,7 @@ impl World {
         file.set_len(length - bytes).expect("it can be cut");
     }
 
-    /// Somebody removes the run file, if there is one.
+    /// The run file is removed, if there is one.
     pub fn lose_run_file(&self) {
         _ = std::fs::remove_file(self.path().with_extension("jsonl.run"));
     }
