@@ -110,6 +110,7 @@ pub(crate) fn beside(path: &Path, run: u64, mode: u32) -> io::Result<NamedTempFi
         .tempfile_in(folder_of(path))?;
     // The umask has taken its part of the mode; the file whose place it takes had gone through one already.
     file.as_file().set_permissions(std::fs::Permissions::from_mode(mode & 0o777))?;
+    // It is granted: the file's name is not known to any other process yet.
     try_lock(file.as_file())?;
     Ok(file)
 }
@@ -117,6 +118,7 @@ pub(crate) fn beside(path: &Path, run: u64, mode: u32) -> io::Result<NamedTempFi
 /// Gives a new file its name, in the place of whatever has it.
 pub(crate) fn put(file: NamedTempFile, path: &Path) -> io::Result<Locked> {
     let file = Locked(file.persist(path).map_err(|error| error.error)?);
+    // What comes next counts on the new file, and a power cut may undo a rename that is not durable.
     sync_folder(path)?;
     Ok(file)
 }

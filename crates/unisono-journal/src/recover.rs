@@ -614,6 +614,7 @@ impl Recovered {
         let does_ambiguous = mode == Mode::RetryFailed { ambiguous: true };
         let mut recovered = Self { path: path.to_owned(), identity, is_unsure, does_ambiguous, ..Self::default() };
         let mut found = Scan { length, ..Scan::default() };
+        // A reading of its own: which of two lines is the later one is known at the end alone.
         if may_replace {
             (found.replaced, found.tail) = find_replaced(path, from())?;
         }
@@ -712,6 +713,7 @@ impl Recovered {
             (Tail::Started(one), None) => in_doubt.push(one.clone()),
             (Tail::Unknown, None) => recovered.is_unsure = true,
         }
+        // The pages of a row side by side, as the first of them says what becomes of those behind it.
         in_doubt.sort_by_key(Started::order);
         let mut number = 0;
         for pages in in_doubt.chunk_by_mut(Started::goes_on_with) {

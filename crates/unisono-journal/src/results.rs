@@ -530,6 +530,7 @@ impl Ready<'_> {
                 step("results: say that it is open").and_then(|()| results.file.write_all_at(b"1", Mark::OPEN_AT));
             said.map_err(|error| results.failed("write", error))?;
         }
+        // Before anything is started: what is copied from now on must say that it is open.
         if self.is_touched {
             let synced = step("results: sync what was changed").and_then(|()| results.file.sync_all());
             synced.map_err(|error| results.failed("sync", error))?;

@@ -249,6 +249,7 @@ impl RunFile {
     pub(crate) fn rewrite(&mut self, header: Header, started: &[Started]) -> io::Result<()> {
         // Under the id that the file has now: by that the next run knows what a killed one has left.
         let bytes = contents(header, started);
+        // The old file is unlocked by this, when its name leads to the new one, which is locked.
         self.file = put(&self.path, self.header.run, &bytes)?;
         (self.end, self.room_to) = (bytes.len() as u64, bytes.len() as u64);
         self.count = started.len() as u64;
@@ -263,6 +264,7 @@ impl RunFile {
             self.file.write_all_at(&header.encode(), 0)?;
             step("run file: sync its header")?;
             self.file.sync_data()?;
+            // Only once it is durable: one that failed is written again.
             self.header = header;
         }
         Ok(())
@@ -314,6 +316,7 @@ impl RunFile {
     pub(crate) fn give_back(&mut self) -> io::Result<()> {
         step("run file: give its room back")?;
         self.room_to = self.end;
+        // A length that stays as it is may free nothing.
         self.file.set_len(self.end + 1)?;
         self.file.set_len(self.end)
     }
@@ -415,6 +418,7 @@ fn put(path: &Path, run: u64, bytes: &[u8]) -> io::Result<Locked> {
     step("run file: make a new one")?;
     let mut fresh = place::beside(path, run, 0o600)?;
     fresh.write_all(bytes)?;
+    // Before it has its name: after a power cut that may not lead to fewer notes than there were.
     step("run file: sync the new one")?;
     fresh.as_file().sync_all()?;
     step("run file: rename")?;

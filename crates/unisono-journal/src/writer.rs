@@ -187,6 +187,7 @@ impl Shared {
     }
 
     pub(crate) fn close(&self, finish: Finish) {
+        // Before the writer can see that it is to close: it takes this once.
         self.lock().finish = finish;
         self.abandon();
     }
@@ -217,6 +218,7 @@ impl Shared {
         ends.shrink_to(KEPT / SHORT_LINE);
         std::mem::swap(bytes, &mut queue.bytes);
         std::mem::swap(ends, &mut queue.ends);
+        // They take room until they are written, so that a slow disk holds back what adds lines.
         queue.writing = bytes.len();
         Taken {
             found: std::mem::take(&mut queue.found),
@@ -443,6 +445,7 @@ impl Writer {
         self.room = Room::None;
         if let Some(end) = &mut self.end {
             *end += if good == bytes.len() { 0 } else { good as u64 };
+            // What is torn goes first, or the next line would continue it; then the room, which that line needs.
             let cut = step("results: cut back")
                 .and_then(|()| self.file.set_len(*end))
                 .and_then(|()| self.kept.as_mut().map_or(Ok(()), |kept| kept.run.give_back()));
@@ -551,6 +554,7 @@ impl Writer {
     fn wake(&self) {
         let waiting = {
             let mut queue = self.shared.lock();
+            // Before waking: a waiter that looked first would find no room, and would not be woken again.
             queue.writing = 0;
             std::mem::take(&mut queue.waiting)
         };
@@ -598,6 +602,7 @@ impl Writer {
         let is_complete = finish.is_complete;
         let pruned = self.tidy(finish)?;
         let Some(kept) = &mut self.kept else { return Ok(pruned) };
+        // After the lines that make it complete are durable.
         let header = Header { is_unsure: kept.run.header.is_unsure && !is_complete, ..kept.run.header };
         kept.run.set_header(header).map_err(|error| Error::io(&kept.run.path, "write", error))?;
         if !kept.in_doubt.is_empty() || kept.run.header.is_unsure {
@@ -668,6 +673,7 @@ impl Writer {
             None => Some(old.without(&mut goes)?),
         };
         if let Some(fresh) = fresh {
+            // The run file knows the new inode before the rename, so that a kill between the two leaves a pair.
             let header = expecting(kept.run.header, &fresh).and_then(|header| kept.run.set_header(header));
             header.map_err(|error| Error::io(&kept.run.path, "write", error))?;
             self.file = old.replace(fresh, &mut kept.run)?;
