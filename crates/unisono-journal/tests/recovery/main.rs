@@ -1,0 +1,6 @@
+//! What a results file promises, on real files.
+
+mod doubts;
+mod files;
+mod rows;
+mod support;
