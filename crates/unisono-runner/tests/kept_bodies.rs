@@ -2,12 +2,15 @@
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
+use support::frame;
 use unisono_core::CancelToken;
 use unisono_runner::{
-    Defaults, Destination, FetchPlan, FetchStyle, Frame, Gauge, Input, Monitor, Open, Settings, Template, fetch,
+    Defaults, Destination, FetchPlan, Gauge, Input, Monitor, Open, Settings, Template, fetch,
     http_client::ClientOptions,
 };
 use unisono_testkit::{Server, answer};
+
+mod support;
 
 async fn lines(bodies: &'static [&'static [u8]]) -> Vec<Value> {
     let server = Server::answering(|seen| {
@@ -20,17 +23,11 @@ async fn lines(bodies: &'static [&'static [u8]]) -> Vec<Value> {
     let address = Template::address(&server.url(&format!("/{{0..{}}}", bodies.len() - 1))).unwrap();
     let makers = vec![Defaults { address: Some(address), ..Defaults::default() }];
     let plan = FetchPlan {
-        frame: Frame {
-            rows: Box::new(Input::arguments(makers).start().unwrap()),
-            settings: Settings::default(),
-            output: Destination::File { path: path.clone(), open: Open::default() },
-            outlet: None,
-            style: FetchStyle::default(),
-            keep_order: true,
-            max_failures: None,
-            canary: None,
-            on_event: None,
-        },
+        frame: frame(
+            Input::arguments(makers).start().unwrap(),
+            Settings::default(),
+            Destination::File { path: path.clone(), open: Open::default() },
+        ),
         http: ClientOptions::default(),
         remote: None,
         select: None,

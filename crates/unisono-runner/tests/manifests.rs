@@ -14,8 +14,8 @@ use proptest::prelude::*;
 use tokio::sync::mpsc::Receiver;
 use unisono_core::{CancelToken, OutcomeKind};
 use unisono_runner::{
-    Destination, DigestResult, FileCall, Frame, Gauge, Manifests, Monitor, Outputs, Report, RowBatch, RowOutcome,
-    SumPlan, VerifyOptions,
+    Destination, DigestResult, FileCall, Gauge, Manifests, Monitor, Outputs, Report, RowBatch, RowOutcome, SumPlan,
+    VerifyOptions,
     file_tools::{
         FilesOptions, WalkOptions,
         manifest::{Layout, push_entry},
@@ -24,19 +24,13 @@ use unisono_runner::{
     sum, sum_settings, tree_rows, verify_rows,
 };
 
+use support::frame;
+
+mod support;
+
 /// Runs rows; each outcome is told.
 fn run(rows: Receiver<RowBatch<FileCall>>, mut told: impl FnMut(&RowOutcome<DigestResult>) + 'static) -> Report {
-    let frame = Frame {
-        rows: Box::new(rows),
-        settings: sum_settings(),
-        output: Destination::Nothing,
-        outlet: None,
-        style: (),
-        keep_order: true,
-        max_failures: None,
-        canary: None,
-        on_event: None,
-    };
+    let frame = frame(rows, sum_settings(), Destination::Nothing);
     let listing = Box::new(move |outcome: &RowOutcome<DigestResult>| {
         told(outcome);
         Ok(())
