@@ -78,7 +78,7 @@ impl Jar {
         };
         let mut wanted: Vec<&KeptCookie> = kept.iter().filter(is_for_it).collect();
         wanted.sort_by_key(|kept| std::cmp::Reverse(kept.set));
-        let mut left = LONGEST_HEADER;
+        let mut left = LONGEST_HEADER_BYTES;
         wanted.retain(|kept| {
             let length = kept.cookie.name().len() + kept.cookie.value().len() + "=; ".len();
             let fits = length <= left;
@@ -154,8 +154,8 @@ fn make_room(site: &mut Vec<KeptCookie>, by_age: &mut BTreeMap<u64, Rc<str>>) {
 /// A cookie as this server may set it; `None` when it may not.
 fn acceptable(text: &[u8], url: &Url, parsed: &url::Url) -> Option<Cookie<'static>> {
     let raw = RawCookie::parse(std::str::from_utf8(text).ok()?.to_owned()).ok()?;
-    let is_long = |text: Option<&str>| text.is_some_and(|text| text.len() > LONGEST_ATTRIBUTE);
-    if raw.name().len() + raw.value().len() > LARGEST || is_long(raw.path()) || is_long(raw.domain()) {
+    let is_long = |text: Option<&str>| text.is_some_and(|text| text.len() > LONGEST_ATTRIBUTE_BYTES);
+    if raw.name().len() + raw.value().len() > LARGEST_BYTES || is_long(raw.path()) || is_long(raw.domain()) {
         return None;
     }
     let is_secure = raw.secure() == Some(true);
@@ -187,13 +187,13 @@ fn site_of(host: &str) -> &str {
 }
 
 // RFC 6265, section 6.1: what every client keeps at least, and no server relies on more.
-const LARGEST: usize = 4096;
+const LARGEST_BYTES: usize = 4096;
 const MOST_PER_SITE: usize = 50;
 const MOST: usize = 3000;
 /// RFC 6265bis, section 5.6.
-const LONGEST_ATTRIBUTE: usize = 1024;
+const LONGEST_ATTRIBUTE_BYTES: usize = 1024;
 /// What curl sends at most; servers refuse a head much larger.
-const LONGEST_HEADER: usize = 8190;
+const LONGEST_HEADER_BYTES: usize = 8190;
 
 #[cfg(test)]
 mod tests {
@@ -280,9 +280,13 @@ mod tests {
             set(&cookies, "http://one.test/", &[&format!("c{number}={}", "x".repeat(3000))]);
         }
         let value = sent(&cookies, "http://one.test/");
-        assert!(value.len() <= LONGEST_HEADER && value.contains("c299=") && value.contains("c298="), "{}", value.len());
-        set(&cookies, "http://two.test/", &[&format!("large={}", "x".repeat(LARGEST))]);
-        set(&cookies, "http://two.test/", &[&format!("p=1; Path=/{}", "x".repeat(LONGEST_ATTRIBUTE))]);
+        assert!(
+            value.len() <= LONGEST_HEADER_BYTES && value.contains("c299=") && value.contains("c298="),
+            "{}",
+            value.len()
+        );
+        set(&cookies, "http://two.test/", &[&format!("large={}", "x".repeat(LARGEST_BYTES))]);
+        set(&cookies, "http://two.test/", &[&format!("p=1; Path=/{}", "x".repeat(LONGEST_ATTRIBUTE_BYTES))]);
         assert_eq!(sent(&cookies, "http://two.test/"), "");
     }
 
@@ -344,7 +348,7 @@ mod tests {
             prop_assert!(kept <= MOST_PER_SITE);
             drop(jar);
             prop_assert_eq!(sent(&cookies, "http://two.test/a"), "");
-            prop_assert!(sent(&cookies, "http://a.one.test/a").len() <= LONGEST_HEADER);
+            prop_assert!(sent(&cookies, "http://a.one.test/a").len() <= LONGEST_HEADER_BYTES);
         }
     }
 }

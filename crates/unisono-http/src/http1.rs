@@ -60,7 +60,7 @@ impl Http1 {
         let is_tls = matches!(stream, ByteStream::Tls(_));
         let (sender, driver) = http1::Builder::new()
             .max_headers(MOST_HEADERS)
-            .max_buf_size(max_header.max(SMALLEST_BUFFER))
+            .max_buf_size(max_header.max(SMALLEST_BUFFER_BYTES))
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| exchange_failed(error, ExchangePhase::Head, named))?;
@@ -183,4 +183,4 @@ fn send_failed(
 }
 
 /// The least that hyper takes.
-const SMALLEST_BUFFER: usize = 8192;
+const SMALLEST_BUFFER_BYTES: usize = 8192;

@@ -169,8 +169,8 @@ impl Http2 {
         let (sender, connection) = h2::client::Builder::new()
             .enable_push(false)
             .initial_max_send_streams(BEFORE_SETTINGS)
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_header_list_size(u32::try_from(max_header).unwrap_or(u32::MAX))
             .handshake(stream)
             .await
@@ -544,8 +544,8 @@ const BEFORE_SETTINGS: usize = 1;
 /// More than any client has.
 const MOST_STREAMS: usize = 1 << 20;
 /// Large enough that a body of some size does not wait for a round trip.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 8 << 20;
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 /// Longer than a server takes to make room, and short beside the deadline of a row.
 const WITHOUT_STREAMS: Duration = Duration::from_secs(10);
 const PING_EVERY: Duration = Duration::from_secs(20);

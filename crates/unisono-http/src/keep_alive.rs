@@ -31,15 +31,15 @@ fn parameter(part: &[u8]) -> Option<(&[u8], u64)> {
     let at = part.iter().position(|byte| *byte == b'=')?;
     let number = std::str::from_utf8(&part[at + 1..]).ok()?.trim().trim_matches('"');
     let is_number = number.bytes().all(|byte| byte.is_ascii_digit());
-    Some((part[..at].trim_ascii(), number.parse().ok().filter(|number| is_number && *number < A_DAY)?))
+    Some((part[..at].trim_ascii(), number.parse().ok().filter(|number| is_number && *number < A_DAY_SECS)?))
 }
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// A request that the server gets after its time is up meets a closed door, so it is sent earlier by as much as it may
 /// be on its way; some servers count from the beginning of their answer.
 const ON_THE_WAY: Duration = Duration::from_secs(1);
-/// In seconds. No server means more.
-const A_DAY: u64 = 86_400;
+/// No server means more.
+const A_DAY_SECS: u64 = 86_400;
 
 #[cfg(test)]
 mod tests {

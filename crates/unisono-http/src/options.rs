@@ -155,7 +155,7 @@ mod tests {
         };
         assert!(row("| a body, decoded").contains(&shown(options.max_body)), "{}", shown(options.max_body));
         assert_eq!(row("| codings of one body").trim(), decode::MOST_CODINGS.to_string());
-        assert!(row("| the window that a zstd").contains(&shown(1 << decode::LARGEST_ZSTD_WINDOW)));
+        assert!(row("| the window that a zstd").contains(&shown(1 << decode::LARGEST_ZSTD_WINDOW_LOG)));
         let headers = row("| headers of one answer");
         assert!(headers.contains(&shown(options.max_header as u64)), "{headers}");
         assert!(headers.contains(&framing::MOST_HEADERS.to_string()), "{headers}");

@@ -153,7 +153,7 @@ impl Streaming {
 
     /// Reads a short rest of the body, so that the connection can be used again.
     pub(crate) async fn discard(mut self) {
-        while self.body.wire_bytes() < WORTH_READING && matches!(self.body.chunk().await, Ok(Some(_))) {}
+        while self.body.wire_bytes() < WORTH_READING_BYTES && matches!(self.body.chunk().await, Ok(Some(_))) {}
     }
 }
 
@@ -252,7 +252,7 @@ impl IncomingBody {
     async fn rest(&mut self) -> Result<Bytes, Error> {
         let Some(first) = self.chunk().await? else { return Ok(Bytes::new()) };
         let Some(second) = self.chunk().await? else { return Ok(first) };
-        let expected = usize::try_from(self.incoming.left()).unwrap_or(0).min(MOST_AHEAD);
+        let expected = usize::try_from(self.incoming.left()).unwrap_or(0).min(MOST_AHEAD_BYTES);
         let mut whole = Vec::with_capacity(first.len() + second.len() + expected);
         whole.extend_from_slice(&first);
         whole.extend_from_slice(&second);
@@ -406,9 +406,9 @@ impl MinThroughput {
 }
 
 /// A longer rest costs more than a new connection.
-const WORTH_READING: u64 = 64 << 10;
+const WORTH_READING_BYTES: u64 = 64 << 10;
 /// Memory is set aside for what was announced, but not for more than this before it comes.
-const MOST_AHEAD: usize = 1 << 20;
+const MOST_AHEAD_BYTES: usize = 1 << 20;
 /// Some ten microseconds for small frames, and some tens for large ones.
 const FRAMES_A_TURN: u16 = 64;
 /// These have been taken apart by the connection already, as many in one turn as it reads then; h2 closes a connection

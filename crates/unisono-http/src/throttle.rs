@@ -22,7 +22,7 @@ pub(crate) fn retry_after(headers: &HeaderMap, wall: fn() -> SystemTime) -> Opti
         Some(wait) => wait,
         None => httpdate::parse_http_date(text).ok()?.duration_since(server_time(headers, wall)).ok()?,
     };
-    (!wait.is_zero()).then_some(wait.min(Duration::from_secs(LONGEST)))
+    (!wait.is_zero()).then_some(wait.min(Duration::from_secs(A_YEAR_SECS)))
 }
 
 /// How long until the quota is renewed, when the server says that nothing of it is left.
@@ -71,8 +71,8 @@ fn reset_in(text: &str, now: SystemTime) -> Option<Duration> {
     let epoch = now.duration_since(SystemTime::UNIX_EPOCH).ok()?;
     match value.as_secs() {
         // No quota is renewed after years, and no server's clock is that wrong.
-        0..LONGEST => Some(value),
-        secs if secs < 100 * LONGEST => value.checked_sub(epoch),
+        0..A_YEAR_SECS => Some(value),
+        secs if secs < 100 * A_YEAR_SECS => value.checked_sub(epoch),
         _ => (value / 1000).checked_sub(epoch),
     }
 }
@@ -104,11 +104,10 @@ fn seconds(text: &str) -> Option<Duration> {
 
 /// Zero says nothing of a quota, and neither does a year.
 fn sensible(wait: Duration) -> Option<Duration> {
-    (!wait.is_zero() && wait.as_secs() < LONGEST).then_some(wait)
+    (!wait.is_zero() && wait.as_secs() < A_YEAR_SECS).then_some(wait)
 }
 
-/// Seconds of a year.
-const LONGEST: u64 = 366 * 24 * 3600;
+const A_YEAR_SECS: u64 = 366 * 24 * 3600;
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const QUOTA_HEADERS: [[HeaderName; 2]; 3] = [
     [HeaderName::from_static("ratelimit-remaining"), HeaderName::from_static("ratelimit-reset")],
@@ -173,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_wait_of_any_number_of_digits_is_a_year_at_most_and_such_a_quota_is_used_up_until_an_unknown_time() {
-        let year = Some(Duration::from_secs(LONGEST));
+        let year = Some(Duration::from_secs(A_YEAR_SECS));
         let many = "9".repeat(400);
         for text in ["40000000", "99999999999999999999999", &many] {
             assert_eq!(retry_after(&headers(&[("retry-after", text)]), wall), year, "{text}");

@@ -42,15 +42,15 @@ pub(crate) struct Mark {
 
 impl Mark {
     /// How long one without a version is.
-    const SHORT: usize = 35;
+    const SHORT_BYTES: usize = 35;
     /// The longest one.
-    pub(crate) const LONGEST: usize = Self::SHORT + "\"identity\":2,".len();
+    pub(crate) const LONGEST_BYTES: usize = Self::SHORT_BYTES + "\"identity\":2,".len();
     /// Where the digit of `open` stands in the file.
     pub(crate) const OPEN_AT: u64 = 33;
 
     /// How long it is, and so from where on to read.
     pub(crate) fn length(self) -> usize {
-        if self.version > 1 { Self::LONGEST } else { Self::SHORT }
+        if self.version > 1 { Self::LONGEST_BYTES } else { Self::SHORT_BYTES }
     }
 
     fn write(self, members: &mut Members<'_>) {
@@ -63,7 +63,7 @@ impl Mark {
 
     /// The beginning of the first line of a file with this mark: what a run writes before anything else.
     pub(crate) fn beginning(self) -> Vec<u8> {
-        let mut line = Vec::with_capacity(Self::LONGEST);
+        let mut line = Vec::with_capacity(Self::LONGEST_BYTES);
         self.push(&mut line);
         line
     }
@@ -76,7 +76,7 @@ impl Mark {
 
     /// The mark at the beginning of a line.
     pub(crate) fn of(line: &[u8]) -> Option<Self> {
-        let bytes = line.get(..Self::SHORT)?;
+        let bytes = line.get(..Self::SHORT_BYTES)?;
         let digits = bytes.strip_prefix(b"{\"run\":\"")?.get(..16)?;
         let open = bytes[24..].strip_prefix(b"\",\"open\":")?;
         Some(Self {
@@ -86,7 +86,7 @@ impl Mark {
                 b"1," => true,
                 _ => return None,
             },
-            version: match line[Self::SHORT..].strip_prefix(b"\"identity\":") {
+            version: match line[Self::SHORT_BYTES..].strip_prefix(b"\"identity\":") {
                 Some([digit @ b'2'..=b'9', b',', ..]) => digit - b'0',
                 _ => 1,
             },
@@ -96,7 +96,7 @@ impl Mark {
     /// Whether the beginning of a line that is not whole ends before it has said by which rule its fingerprints are
     /// made.
     pub(crate) fn is_cut_in(line: &[u8]) -> bool {
-        let said = line.get(Self::SHORT..).unwrap_or_default();
+        let said = line.get(Self::SHORT_BYTES..).unwrap_or_default();
         let name = b"\"identity\":";
         !said.is_empty() && (name.starts_with(said) || said.strip_prefix(name).is_some_and(|rest| rest.len() < 2))
     }

@@ -148,7 +148,7 @@ fn holder(path: &Path, file: &File) -> Option<u32> {
 }
 
 fn read_mark(file: &File) -> Option<Mark> {
-    let mut bytes = [0; Mark::LONGEST];
+    let mut bytes = [0; Mark::LONGEST_BYTES];
     let length = file.read_at(&mut bytes, 0).ok()?;
     Mark::of(&bytes[..length])
 }

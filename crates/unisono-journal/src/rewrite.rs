@@ -124,7 +124,7 @@ pub(crate) fn expecting(header: Header, fresh: &NamedTempFile) -> std::io::Resul
 
 /// How long a results file is at the least: a beginning without a line is taken away at the end.
 fn reliable_length(results: &Metadata) -> u64 {
-    if results.len() > Mark::LONGEST as u64 { results.len() } else { 0 }
+    if results.len() > Mark::LONGEST_BYTES as u64 { results.len() } else { 0 }
 }
 
 struct Copy<'a> {

@@ -31,7 +31,7 @@ pub(crate) struct RowTable {
 #[derive(Debug)]
 struct Block {
     /// Two bits per row.
-    states: [u64; BLOCK as usize / 32],
+    states: [u64; BLOCK_ROWS as usize / 32],
     /// The sum of what those that count hash to.
     sum: u64,
 }
@@ -46,16 +46,16 @@ struct InputBlock {
 
 impl RowTable {
     pub(crate) fn get(&self, row: u64) -> RowState {
-        self.blocks.get(&(row / BLOCK)).map_or(RowState::Unknown, |block| block.get(row % BLOCK))
+        self.blocks.get(&(row / BLOCK_ROWS)).map_or(RowState::Unknown, |block| block.get(row % BLOCK_ROWS))
     }
 
     pub(crate) fn set(&mut self, row: u64, state: RowState) {
-        self.blocks.entry(row / BLOCK).or_default().set(row % BLOCK, state);
+        self.blocks.entry(row / BLOCK_ROWS).or_default().set(row % BLOCK_ROWS, state);
     }
 
     /// Counts a row into its block's sum. To be called once for each, before it is set.
     pub(crate) fn count(&mut self, row: u64, fingerprint: u64) {
-        let block = self.blocks.entry(row / BLOCK).or_default();
+        let block = self.blocks.entry(row / BLOCK_ROWS).or_default();
         block.sum = block.sum.wrapping_add(mix(row, fingerprint));
     }
 
@@ -66,13 +66,13 @@ impl RowTable {
 
     /// Whether this row of the input begins another block than the last one was in.
     pub(crate) fn begins_block(&self, row: u64) -> bool {
-        row / BLOCK != self.input.number
+        row / BLOCK_ROWS != self.input.number
     }
 
     /// Takes in the next row of the input. Where it begins a block, the one before is to have been compared.
     pub(crate) fn pass(&mut self, row: u64, fingerprint: u64) {
         if self.begins_block(row) {
-            self.input = InputBlock { number: row / BLOCK, ..InputBlock::default() };
+            self.input = InputBlock { number: row / BLOCK_ROWS, ..InputBlock::default() };
         }
         self.input.fingerprints.push(fingerprint);
         if self.get(row) != RowState::Unknown {
@@ -87,19 +87,19 @@ impl RowTable {
 
     /// Whether the input's present block has another row where this line has its own.
     pub(crate) fn differs(&self, row: u64, fingerprint: u64) -> bool {
-        let at = row.wrapping_sub(self.input.number * BLOCK) as usize;
+        let at = row.wrapping_sub(self.input.number * BLOCK_ROWS) as usize;
         self.get(row) != RowState::Unknown && self.input.fingerprints.get(at).is_some_and(|ours| *ours != fingerprint)
     }
 
     /// The number of the row after those of the input's present block that were taken in.
     pub(crate) fn next_row(&self) -> u64 {
-        self.input.number * BLOCK + self.input.fingerprints.len() as u64
+        self.input.number * BLOCK_ROWS + self.input.fingerprints.len() as u64
     }
 }
 
 impl Default for Block {
     fn default() -> Self {
-        Self { states: [0; BLOCK as usize / 32], sum: 0 }
+        Self { states: [0; BLOCK_ROWS as usize / 32], sum: 0 }
     }
 }
 
@@ -135,7 +135,7 @@ fn mix(row: u64, fingerprint: u64) -> u64 {
 
 /// The lower bit of each row's two.
 const LOWER_BITS: u64 = 0x5555_5555_5555_5555;
-const BLOCK: u64 = 1024;
+const BLOCK_ROWS: u64 = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -184,7 +184,7 @@ mod tests {
                         prop_assert!(table.differs(row, row * 7));
                     }
                 }
-                if changed.is_none_or(|changed| changed / BLOCK == last / BLOCK) {
+                if changed.is_none_or(|changed| changed / BLOCK_ROWS == last / BLOCK_ROWS) {
                     prop_assert_eq!(table.is_same(), changed.is_none());
                 }
             }

@@ -44,7 +44,7 @@ pub(crate) struct Started {
     pub(crate) fingerprint: u64,
     /// The hash of its id, if it has one of its own.
     pub(crate) own_id: Option<u64>,
-    /// Its id, if it has one of its own that is no longer than [`MOST_ID`].
+    /// Its id, if it has one of its own that is no longer than [`MOST_ID_BYTES`].
     pub(crate) id_text: Option<Box<str>>,
     /// It has a line of an earlier run: only a second one says how it ended this time.
     pub(crate) has_line: bool,
@@ -72,7 +72,7 @@ impl Started {
             key,
             fingerprint,
             own_id: id.map(hash_of),
-            id_text: id.filter(|id| id.len() <= MOST_ID).map(Into::into),
+            id_text: id.filter(|id| id.len() <= MOST_ID_BYTES).map(Into::into),
             has_line: false,
             repeat,
             standing: Standing::Firm,
@@ -273,7 +273,7 @@ impl RunFile {
     /// Makes these durable, all with one sync.
     pub(crate) fn note(&mut self, started: &[Started]) -> io::Result<()> {
         let run = self.header.run;
-        let mut bytes = Vec::with_capacity(started.len() * 2 * RECORD);
+        let mut bytes = Vec::with_capacity(started.len() * 2 * RECORD_BYTES);
         (self.count..).zip(started).for_each(|(number, one)| encode_started(one, run, number, &mut bytes));
         step("run file: note")?;
         self.file.write_all_at(&bytes, self.end)?;
@@ -283,7 +283,7 @@ impl RunFile {
         // is there.
         step("run file: count the notes")?;
         let count = self.count + started.len() as u64;
-        self.file.write_all_at(&encode_count(count, run), HEADER as u64)?;
+        self.file.write_all_at(&encode_count(count, run), HEADER_BYTES as u64)?;
         self.count = count;
         self.end += bytes.len() as u64;
         Ok(())
@@ -298,7 +298,7 @@ impl RunFile {
         }
         step("run file: set room aside")?;
         // As much in addition as the disk may have, so that most notes need not ask for any.
-        for bytes in [least + MORE_ROOM, least] {
+        for bytes in [least + MORE_ROOM_BYTES, least] {
             let set_aside = rustix::fs::fallocate(&*self.file, rustix::fs::FallocateFlags::KEEP_SIZE, self.end, bytes);
             match set_aside {
                 Err(Errno::NOSPC | Errno::DQUOT) => {}
@@ -353,8 +353,8 @@ impl Header {
         }
     }
 
-    fn encode(self) -> [u8; HEADER] {
-        let mut bytes = [0; HEADER];
+    fn encode(self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8..16].copy_from_slice(&self.run.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.results.device.to_le_bytes());
@@ -370,7 +370,7 @@ impl Header {
 
     /// Also the process that wrote it.
     fn decode(bytes: &[u8]) -> Option<(Self, u32)> {
-        let bytes = unseal(bytes.get(..HEADER)?, &[])?;
+        let bytes = unseal(bytes.get(..HEADER_BYTES)?, &[])?;
         bytes.starts_with(MAGIC).then_some(())?;
         let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
         let header = Self {
@@ -387,7 +387,7 @@ impl Header {
 
     /// That of a file which may be locked by another process.
     pub(crate) fn read(file: &File) -> Option<(Self, u32)> {
-        let mut bytes = [0; HEADER];
+        let mut bytes = [0; HEADER_BYTES];
         file.read_exact_at(&mut bytes, 0).ok()?;
         Self::decode(&bytes)
     }
@@ -438,7 +438,8 @@ struct Contents {
 
 fn read(bytes: &[u8]) -> Result<Contents, Damage> {
     let (header, _) = Header::decode(bytes).ok_or(Damage::Header)?;
-    let count = bytes.get(HEADER..RECORDS).and_then(|bytes| decode_count(bytes, header.run)).ok_or(Damage::Header)?;
+    let count =
+        bytes.get(HEADER_BYTES..RECORDS).and_then(|bytes| decode_count(bytes, header.run)).ok_or(Damage::Header)?;
     let (mut started, mut end) = (Vec::new(), RECORDS);
     let mut rest = &bytes[RECORDS..];
     for number in 0.. {
@@ -461,8 +462,8 @@ fn read(bytes: &[u8]) -> Result<Contents, Damage> {
     Ok(Contents { header, count, end: end as u64, started })
 }
 
-fn encode_count(count: u64, run: u64) -> [u8; RECORDS - HEADER] {
-    let mut bytes = [0; RECORDS - HEADER];
+fn encode_count(count: u64, run: u64) -> [u8; RECORDS - HEADER_BYTES] {
+    let mut bytes = [0; RECORDS - HEADER_BYTES];
     bytes[..8].copy_from_slice(&count.to_le_bytes());
     seal(bytes, &[run])
 }
@@ -474,7 +475,7 @@ fn decode_count(bytes: &[u8], run: u64) -> Option<u64> {
 
 fn encode_started(started: &Started, run: u64, number: u64, into: &mut Vec<u8>) {
     let text = started.id_text.as_deref().unwrap_or_default();
-    let mut bytes = [0; RECORD - SUM];
+    let mut bytes = [0; RECORD_BYTES - SUM_BYTES];
     bytes[..8].copy_from_slice(&started.key.row.to_le_bytes());
     bytes[8..12].copy_from_slice(&started.key.page.to_le_bytes());
     bytes[12..20].copy_from_slice(&started.fingerprint.to_le_bytes());
@@ -506,20 +507,20 @@ fn encode_started(started: &Started, run: u64, number: u64, into: &mut Vec<u8>) 
 
 /// How long the record of this is.
 fn length_of(started: &Started) -> usize {
-    RECORD + started.id_text.as_deref().map_or(0, str::len)
+    RECORD_BYTES + started.id_text.as_deref().map_or(0, str::len)
 }
 
 /// How long the record is that these bytes begin with, if they are long enough to say it.
 fn record_length(bytes: &[u8]) -> Option<usize> {
     let length = bytes.get(22..24)?.try_into().expect("two bytes");
-    Some(RECORD + usize::from(u16::from_le_bytes(length)))
+    Some(RECORD_BYTES + usize::from(u16::from_le_bytes(length)))
 }
 
 fn decode_started(bytes: &[u8], run: u64, number: u64) -> Option<Started> {
     let bytes = unseal(bytes, &[run, number])?;
     let four = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
     let eight = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
-    let text = std::str::from_utf8(&bytes[RECORD - SUM..]).ok()?;
+    let text = std::str::from_utf8(&bytes[RECORD_BYTES - SUM_BYTES..]).ok()?;
     Some(Started {
         key: RowKey { row: eight(0), page: four(8) },
         fingerprint: eight(12),
@@ -560,16 +561,16 @@ fn checksum(bytes: &[u8], place: &[u64]) -> u32 {
 
 /// What the name of a run file ends with.
 pub(crate) const SUFFIX: &str = ".run";
-const HEADER: usize = 64;
+const HEADER_BYTES: usize = 64;
 /// Where the records begin, behind the count.
-const RECORDS: usize = HEADER + 16;
+const RECORDS: usize = HEADER_BYTES + 16;
 /// How long a record is without an id.
-const RECORD: usize = 44 + SUM;
+const RECORD_BYTES: usize = 44 + SUM_BYTES;
 /// Set aside beyond what is needed: some thousand notes have room in it.
-const MORE_ROOM: u64 = 256 << 10;
-const SUM: usize = 4;
+const MORE_ROOM_BYTES: u64 = 256 << 10;
+const SUM_BYTES: usize = 4;
 /// A longer id is known by its hash alone, and its row has no line before the input has it again.
-pub(crate) const MOST_ID: usize = 1024;
+pub(crate) const MOST_ID_BYTES: usize = 1024;
 const MAGIC: &[u8; 8] = b"unisono6";
 
 #[cfg(test)]
@@ -726,7 +727,7 @@ mod tests {
     fn harm() -> impl Strategy<Value = Harm> {
         let place = any::<prop::sample::Index>;
         // Whole records as well as any number of bytes.
-        let some = prop_oneof![1usize..100, (1usize..4).prop_map(|records| records * RECORD)];
+        let some = prop_oneof![1usize..100, (1usize..4).prop_map(|records| records * RECORD_BYTES)];
         prop_oneof![
             place().prop_map(Harm::Cut),
             (place(), prop::collection::vec(any::<u8>(), 1..50)).prop_map(|(at, with)| Harm::Change(at, with)),
@@ -747,7 +748,7 @@ mod tests {
 
     #[test]
     fn an_id_is_noted_whole_or_by_its_hash_alone() {
-        for (length, is_noted) in [(0, true), (MOST_ID, true), (MOST_ID + 1, false)] {
+        for (length, is_noted) in [(0, true), (MOST_ID_BYTES, true), (MOST_ID_BYTES + 1, false)] {
             let id = "i".repeat(length);
             let one = Started::new(RowKey { row: 1, page: 2 }, Some(&id), 3, Repeat::Never);
             assert_eq!(one.id_text.as_deref(), is_noted.then_some(&*id));

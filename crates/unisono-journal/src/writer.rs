@@ -213,9 +213,9 @@ impl Shared {
         queue.sleeping = None;
         // What came together while the disk was syncing is the exception; both buffers would have room for it for good.
         bytes.clear();
-        bytes.shrink_to(KEPT);
+        bytes.shrink_to(KEPT_BYTES);
         ends.clear();
-        ends.shrink_to(KEPT / SHORT_LINE);
+        ends.shrink_to(KEPT_BYTES / SHORT_LINE_BYTES);
         std::mem::swap(bytes, &mut queue.bytes);
         std::mem::swap(ends, &mut queue.ends);
         // They take room until they are written, so that a slow disk holds back what adds lines.
@@ -250,13 +250,13 @@ impl Queue {
     /// While the disk syncs lines pile up. Room for all that may is taken at once: what is filled of it is memory, and
     /// a buffer that doubles leaves as much behind it again.
     fn make_room(&mut self) {
-        if self.bytes.len() >= KEPT {
+        if self.bytes.len() >= KEPT_BYTES {
             self.bytes.reserve_exact(MOST_BYTES.saturating_sub(self.bytes.len()));
         }
     }
 
     fn is_urgent(&self) -> bool {
-        self.bytes.len() >= GROUP || !self.notes.is_empty() || self.closing
+        self.bytes.len() >= GROUP_BYTES || !self.notes.is_empty() || self.closing
     }
 }
 
@@ -532,7 +532,7 @@ impl Writer {
             started.iter_mut().for_each(|one| one.has_line = has_line(&one.key));
             let new = started.iter().filter(|one| !one.repeat.is_allowed()).count();
             let lines = if new > 0 { kept.in_doubt.unrepeatable() + new } else { 0 };
-            let room = if lines > 0 { lines as u64 * BRIEF_LINE as u64 + ROUNDING } else { 0 };
+            let room = if lines > 0 { lines as u64 * BRIEF_LINE_BYTES as u64 + BLOCK_BYTES } else { 0 };
             // Room for their lines first: what is noted may start.
             match kept.run.keep_room(&started, room).and_then(|()| kept.run.note(&started)) {
                 Ok(()) => started.into_iter().for_each(|one| kept.in_doubt.add(one)),
@@ -689,7 +689,7 @@ fn brief(line: &[u8]) -> Vec<u8> {
     if !brief.starts_with(b"{") {
         brief.insert(0, b'{');
     }
-    if brief.len() > BRIEF_LINE - BODY_LOST.len() {
+    if brief.len() > BRIEF_LINE_BYTES - BODY_LOST.len() {
         let rest = scan_start(&brief).map_or(0, |(_, rest)| rest.len() + b",".len());
         brief.truncate(brief.len() - rest);
     }
@@ -705,15 +705,15 @@ const MOST_BYTES: usize = 3 << 20;
 /// Short enough that a user who watches the file does not notice, long enough to spare a busy run most of its system
 /// calls.
 const GATHER: Duration = Duration::from_millis(5);
-const GROUP: usize = 64 << 10;
+const GROUP_BYTES: usize = 64 << 10;
 /// What a line without its body may take, as most do: with an address, a reason and some numbers.
-const BRIEF_LINE: usize = 1 << 10;
+const BRIEF_LINE_BYTES: usize = 1 << 10;
 /// Files grow by blocks.
-const ROUNDING: u64 = 8 << 10;
+const BLOCK_BYTES: u64 = 8 << 10;
 /// Room that a buffer keeps: a group, and what comes up while one is written.
-const KEPT: usize = 4 * GROUP;
+const KEPT_BYTES: usize = 4 * GROUP_BYTES;
 /// About as long as the line of an outcome without a body.
-const SHORT_LINE: usize = 256;
+const SHORT_LINE_BYTES: usize = 256;
 /// Power loss costs at most the outcomes of so long; each sync costs the disk a few milliseconds.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 
@@ -745,9 +745,9 @@ mod tests {
                 shared.append(&record);
             }
             shared.take(&mut bytes, &mut ends);
-            assert!(bytes.len() >= MOST_BYTES && bytes.capacity() < MOST_BYTES + KEPT, "{}", bytes.capacity());
+            assert!(bytes.len() >= MOST_BYTES && bytes.capacity() < MOST_BYTES + KEPT_BYTES, "{}", bytes.capacity());
             let mut queue = shared.lock();
-            assert!(queue.bytes.capacity() <= KEPT && queue.ends.capacity() <= KEPT / SHORT_LINE);
+            assert!(queue.bytes.capacity() <= KEPT_BYTES && queue.ends.capacity() <= KEPT_BYTES / SHORT_LINE_BYTES);
             queue.writing = 0;
         }
     }

@@ -212,13 +212,13 @@ pub fn shown(value: &Bound<'_, PyAny>) -> String {
         |_| value.get_type().name().map_or_else(|_| "?".to_owned(), |name| format!("this {name}")),
         |text| text.to_string_lossy().into_owned(),
     );
-    let short: String = text.chars().take(LONGEST).collect();
+    let short: String = text.chars().take(LONGEST_CHARS).collect();
     let dots = if short.len() < text.len() { "…" } else { "" };
     format!("{}{dots}", unisono_core::printable(&short))
 }
 
 /// Enough to know the value again.
-const LONGEST: usize = 60;
+const LONGEST_CHARS: usize = 60;
 
 #[cfg(test)]
 mod tests {

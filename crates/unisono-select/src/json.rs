@@ -31,7 +31,7 @@ pub struct CheckedJson<'a> {
     large: Vec<Large>,
 }
 
-/// An array or object of at least [`LARGE`] bytes: from its first bracket to behind its last. They are noted in the
+/// An array or object of at least [`LARGE_BYTES`]: from its first bracket to behind its last. They are noted in the
 /// order in which they begin.
 #[derive(Debug, Clone, Copy)]
 struct Large {
@@ -150,7 +150,7 @@ impl Check<'_> {
     fn close(&mut self) {
         self.at += 1;
         let index = self.open.pop().expect("what is closed was opened");
-        if self.at - self.large[index].start < LARGE {
+        if self.at - self.large[index].start < LARGE_BYTES {
             // All that was noted after it is in it, and smaller.
             self.large.truncate(index);
         } else {
@@ -546,7 +546,7 @@ pub fn utf8(text: &[u8]) -> &str {
 const COLON: usize = 1;
 /// What is smaller is quickly walked. A byte is in at most [`MAX_DEPTH`] brackets, so of a body of 4096 bytes there can
 /// be 512 that are not, which is twice its size of notes; of what servers send, hardly any.
-const LARGE: usize = 4096;
+const LARGE_BYTES: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -645,7 +645,7 @@ mod tests {
 
     /// Values with containers on both sides of what is large.
     fn values() -> impl Strategy<Value = Value> {
-        let word = prop::sample::select(vec![0, 1, LARGE / 2, LARGE - 2, LARGE]);
+        let word = prop::sample::select(vec![0, 1, LARGE_BYTES / 2, LARGE_BYTES - 2, LARGE_BYTES]);
         let leaf = prop_oneof![
             Just(Value::Null),
             any::<i32>().prop_map(Value::from),
@@ -684,14 +684,14 @@ mod tests {
             };
             let checked = checked(body.as_bytes()).unwrap();
             assert_same(checked.value(), &value);
-            prop_assert!(checked.large.iter().all(|large| large.end - large.start >= LARGE));
+            prop_assert!(checked.large.iter().all(|large| large.end - large.start >= LARGE_BYTES));
             prop_assert!(checked.large.is_sorted_by_key(|large| large.start));
         }
     }
 
     #[test]
     fn notes_take_no_more_than_some_times_the_memory_of_the_body() {
-        let nested = [vec![b'['; MAX_DEPTH - 1], vec![b' '; LARGE], vec![b']'; MAX_DEPTH - 1]].concat();
+        let nested = [vec![b'['; MAX_DEPTH - 1], vec![b' '; LARGE_BYTES], vec![b']'; MAX_DEPTH - 1]].concat();
         let body = [b"[", vec![nested; 20].join(&b',').as_slice(), b"]"].concat();
         let noted = checked(&body).unwrap().large.len() * size_of::<Large>();
         assert!(noted > body.len() && noted <= 2 * body.len(), "{noted} of {}", body.len());

@@ -56,7 +56,7 @@ pub enum Comparison {
 
 /// Reads an expression; `None` when it is not one of ours.
 pub fn parse(text: &str) -> Option<Node> {
-    if text.len() > LONGEST {
+    if text.len() > LONGEST_BYTES {
         return None;
     }
     let mut parser = Parser { text, nodes: 0, nesting: 0 };
@@ -446,7 +446,7 @@ impl<'a> Parser<'a> {
 }
 
 /// Far more than so many parts take.
-const LONGEST: usize = 16 << 10;
+const LONGEST_BYTES: usize = 16 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -76,9 +76,9 @@ pub fn run(args: DemoArgs) -> Result<u8, Failure> {
     fs::rename(&output, &renamed).map_err(failed("rename the results"))?;
     let (output, out) = (renamed, folder.path.join("renamed.jsonl").display().to_string());
     *command.last_mut().expect("it ends with the results file") = &out;
-    let room = fs::metadata(&output).map_err(failed("look at the results"))?.len() + ROOM;
+    let room = fs::metadata(&output).map_err(failed("look at the results"))?.len() + ROOM_BYTES;
     say(&format!(
-        "$ mv results.jsonl renamed.jsonl; the same command with -o renamed.jsonl, which may grow by {ROOM} bytes"
+        "$ mv results.jsonl renamed.jsonl; the same command with -o renamed.jsonl, which may grow by {ROOM_BYTES} bytes"
     ))?;
     let second = spawn(&command)?;
     confine(&second, room).map_err(failed("limit the size of its files"))?;
@@ -192,5 +192,5 @@ impl Drop for Folder {
 }
 
 /// What the results may grow by before the disk of the second run is full.
-const ROOM: u64 = 100_000;
+const ROOM_BYTES: u64 = 100_000;
 const LONGEST_RUN: Duration = Duration::from_secs(120);

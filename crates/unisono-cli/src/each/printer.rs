@@ -269,7 +269,7 @@ impl OutputWatch for LineWatch {
         let partial = &mut partial[stream as usize];
         partial.extend_from_slice(bytes);
         let whole = partial.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        let whole = if whole == 0 && partial.len() > LONGEST_LINE { partial.len() } else { whole };
+        let whole = if whole == 0 && partial.len() > LONGEST_LINE_BYTES { partial.len() } else { whole };
         let rest = partial.split_off(whole);
         let whole = std::mem::replace(partial, rest);
         self.put(stream, &whole);
@@ -277,7 +277,7 @@ impl OutputWatch for LineWatch {
 
     fn poll_room(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut state = self.lines.lock();
-        if state.bytes < MOST_WAITING {
+        if state.bytes < MOST_WAITING_BYTES {
             return Poll::Ready(());
         }
         state.wakers.push(context.waker().clone());
@@ -311,6 +311,6 @@ impl Drop for LineWatch {
     }
 }
 
-const MOST_WAITING: usize = 1 << 20;
+const MOST_WAITING_BYTES: usize = 1 << 20;
 /// A line longer than this is passed on in pieces.
-const LONGEST_LINE: usize = 1 << 20;
+const LONGEST_LINE_BYTES: usize = 1 << 20;

@@ -26,7 +26,7 @@ impl CodingDecoder for Deflate {
             // RFC 1950: the low half of the first byte of a zlib stream is 8, its compression method. A raw deflate
             // stream begins so only with a stored block and odd padding, which no encoder writes.
             let is_wrapped = input.first().is_some_and(|first| first & 0x0f == 8);
-            self.tolerated = if is_wrapped { 0 } else { CHECKSUM };
+            self.tolerated = if is_wrapped { 0 } else { CHECKSUM_BYTES };
             Inflate::new(is_wrapped)
         });
         inflate.step(input, output)
@@ -78,4 +78,4 @@ impl Inflate {
     }
 }
 
-const CHECKSUM: usize = 4;
+const CHECKSUM_BYTES: usize = 4;

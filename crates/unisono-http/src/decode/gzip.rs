@@ -18,7 +18,7 @@ pub(super) struct Gzip {
     made: Crc,
     flags: u8,
     /// A field of fixed size, as far as it came.
-    field: [u8; FIXED],
+    field: [u8; FIXED_BYTES],
     have: usize,
 }
 
@@ -44,7 +44,7 @@ impl Default for Gzip {
             head: Crc::new(),
             made: Crc::new(),
             flags: 0,
-            field: [0; FIXED],
+            field: [0; FIXED_BYTES],
             have: 0,
         }
     }
@@ -87,7 +87,7 @@ impl Gzip {
         let (before, state) = (*rest, self.state);
         match state {
             State::Fixed => {
-                if let Some(field) = self.field(rest, FIXED) {
+                if let Some(field) = self.field(rest, FIXED_BYTES) {
                     if field[..3] != [0x1f, 0x8b, 8] || field[3] & RESERVED != 0 {
                         return Err(io::Error::other("no gzip header"));
                     }
@@ -173,7 +173,7 @@ impl Gzip {
     }
 
     /// A field of this size, once it is there in full.
-    fn field(&mut self, rest: &mut &[u8], size: usize) -> Option<[u8; FIXED]> {
+    fn field(&mut self, rest: &mut &[u8], size: usize) -> Option<[u8; FIXED_BYTES]> {
         let some = rest.len().min(size - self.have);
         self.field[self.have..self.have + some].copy_from_slice(&rest[..some]);
         *rest = &rest[some..];
@@ -186,7 +186,7 @@ impl Gzip {
     }
 }
 
-const FIXED: usize = 10;
+const FIXED_BYTES: usize = 10;
 const HAS_HEAD_CHECK: u8 = 2;
 const HAS_EXTRA: u8 = 4;
 const HAS_NAME: u8 = 8;

@@ -1,8 +1,8 @@
 //! Content codings undone, piece by piece, with a bound on everything that a peer can make this cost.
 //!
-//! A decoder is fed the bytes as they arrive and asked for one step at a time. A step takes at most [`MOST_TAKEN`] and
-//! makes at most [`PIECE`], so that the reader of a body can let others have their turn in the middle of a bomb. At the
-//! end of the body each coding must be at an end of its own, or the body is not whole.
+//! A decoder is fed the bytes as they arrive and asked for one step at a time. It takes at most [`MOST_TAKEN_BYTES`]
+//! and makes at most [`PIECE_BYTES`], so that the reader of a body can let others have their turn in the middle of a
+//! bomb. At the end of the body each coding must be at an end of its own, or the body is not whole.
 //!
 //! Beyond the end of what a coding encodes, zero bytes are padding, as most clients see it; another member of gzip
 //! and another frame of zstd go on; anything else is an error, as curl has it.
@@ -138,9 +138,10 @@ impl Decoder {
 
 impl DecodeStage {
     fn step(&mut self, cap: u64) -> Result<Bytes, Error> {
-        let some = &self.input[..self.input.len().min(MOST_TAKEN)];
+        let some = &self.input[..self.input.len().min(MOST_TAKEN_BYTES)];
         let had_more = self.decoder.has_more();
-        let room = if had_more { PIECE } else { (some.len() * USUAL_RATIO).clamp(LEAST_PIECE, PIECE) };
+        let room =
+            if had_more { PIECE_BYTES } else { (some.len() * USUAL_RATIO).clamp(LEAST_PIECE_BYTES, PIECE_BYTES) };
         let mut output = Vec::with_capacity(room);
         let taken = self.decoder.step(some, &mut output).map_err(corrupt)?;
         if taken == 0 && output.is_empty() && !had_more {
@@ -170,13 +171,13 @@ fn stages(codings: &Codings) -> Result<Vec<DecodeStage>, Error> {
     };
     // Windows are what a decoder's memory goes into: together they come to no more than 40 MiB, when so much is
     // decoded.
-    let brotli_window = if codings.len() <= 2 { 24 } else { LARGEST_ZSTD_WINDOW };
+    let brotli_window = if codings.len() <= 2 { 24 } else { LARGEST_ZSTD_WINDOW_LOG };
     let stage = |coding: &Coding| {
         let decoder: Box<dyn CodingDecoder> = match coding {
             Coding::Gzip => Box::new(gzip::Gzip::default()),
             Coding::Deflate => Box::new(deflate::Deflate::default()),
             Coding::Brotli => Box::new(brotli::Brotli::new(brotli_window)),
-            Coding::Zstd => Box::new(zstd::Zstd::new(LARGEST_ZSTD_WINDOW).map_err(corrupt)?),
+            Coding::Zstd => Box::new(zstd::Zstd::new(LARGEST_ZSTD_WINDOW_LOG).map_err(corrupt)?),
         };
         Ok(DecodeStage { decoder, input: Bytes::new(), made: 0 })
     };
@@ -225,12 +226,12 @@ fn too_large(cap: u64) -> Error {
 }
 
 /// As a power of two. RFC 9659: 8 MiB is the most that a zstd body may ask for.
-pub(crate) const LARGEST_ZSTD_WINDOW: u32 = 23;
+pub(crate) const LARGEST_ZSTD_WINDOW_LOG: u32 = 23;
 /// Input for one step. A decoder's tables can cost more than its output.
-const MOST_TAKEN: usize = 16 << 10;
+const MOST_TAKEN_BYTES: usize = 16 << 10;
 /// Output of one step: half of what fits into a second-level cache.
-const PIECE: usize = 64 << 10;
-const LEAST_PIECE: usize = 512;
+const PIECE_BYTES: usize = 64 << 10;
+const LEAST_PIECE_BYTES: usize = 512;
 /// What JSON and text come to, about.
 const USUAL_RATIO: usize = 6;
 

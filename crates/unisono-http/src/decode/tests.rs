@@ -290,7 +290,7 @@ fn a_step_takes_and_makes_no_more_than_a_piece() {
     loop {
         match decoder.step().unwrap() {
             Decoded::Output(bytes) => {
-                assert!(bytes.len() <= PIECE);
+                assert!(bytes.len() <= PIECE_BYTES);
                 total += bytes.len();
             }
             Decoded::Nothing => {}
@@ -298,7 +298,7 @@ fn a_step_takes_and_makes_no_more_than_a_piece() {
         }
         steps += 1;
     }
-    assert!(total == 64 << 20 && steps >= total / PIECE);
+    assert!(total == 64 << 20 && steps >= total / PIECE_BYTES);
 }
 
 #[test]

@@ -100,7 +100,7 @@ impl FunctionFace {
         };
         let (id, key) = (text(&self.id)?, text(&self.key)?.unwrap_or_default());
         let label = item.cast_exact::<PyString>().ok().and_then(|text| text.to_str().ok());
-        let label = label.filter(|text| text.len() <= LONGEST_LABEL).map(Into::into);
+        let label = label.filter(|text| text.len() <= LONGEST_LABEL_BYTES).map(Into::into);
         let (json, fingerprint) = match &self.describe {
             None => (None, 0),
             Some(describe) => {
@@ -269,4 +269,4 @@ impl Keywords<'_> {
 const IDENTITY_VERSION: u8 = 2;
 
 /// Longer texts are data and no names.
-const LONGEST_LABEL: usize = 100;
+const LONGEST_LABEL_BYTES: usize = 100;

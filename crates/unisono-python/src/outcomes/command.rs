@@ -230,11 +230,11 @@ fn decoded<'py>(bytes: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
 
 /// What most programs end with when they fail: one line that says why.
 fn last_line(stderr: &[u8]) -> Option<String> {
-    let tail = &stderr[stderr.len().saturating_sub(LONGEST_LINE)..];
+    let tail = &stderr[stderr.len().saturating_sub(LONGEST_LINE_BYTES)..];
     let text = String::from_utf8_lossy(tail);
     let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
     Some(line.to_owned())
 }
 
 /// Longer than a message should be, but not than what some programs end with is.
-const LONGEST_LINE: usize = 1000;
+const LONGEST_LINE_BYTES: usize = 1000;

@@ -151,7 +151,7 @@ impl EachCall {
         }
         let item = self.item();
         // The kernel bounds a variable as it bounds an argument (`MAX_ARG_STRLEN`); one that is read need not be one.
-        if item.len() <= LARGEST_VARIABLE && !item.contains(&0) {
+        if item.len() <= LARGEST_VARIABLE_BYTES && !item.contains(&0) {
             environment.push(("UNISONO_ITEM".into(), std::os::unix::ffi::OsStringExt::from_vec(item)));
         }
         environment.push(("UNISONO_SEQ".into(), numbered.sequence.to_string().into()));
@@ -308,4 +308,4 @@ impl Done for CommandResult {
 }
 
 /// Half of what the kernel lets one argument or variable be long on a machine with pages of 4 KiB.
-const LARGEST_VARIABLE: usize = 64 << 10;
+const LARGEST_VARIABLE_BYTES: usize = 64 << 10;

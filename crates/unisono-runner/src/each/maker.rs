@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Error,
-    input::{Batcher, LONGEST, RowBatch, Stopped, on_thread, open, read_line},
+    input::{Batcher, LONGEST_ROW_BYTES, RowBatch, Stopped, on_thread, open, read_line},
     row::{LineNumber, Maker, Row, RowFields, RowOrigin},
 };
 
@@ -209,9 +209,12 @@ fn cut(
             Pieces::Bytes(least) => block.len() as u64 >= least,
         };
         let mut whole = 0;
-        while !is_full(&block, lines) && read_line(&mut reader, b'\n', &mut block, whole + LONGEST)? {
-            if block.len() > whole + LONGEST {
-                return Err(Stopped::Failed(format!("block {number} has a line of more than {} MiB", LONGEST >> 20)));
+        while !is_full(&block, lines) && read_line(&mut reader, b'\n', &mut block, whole + LONGEST_ROW_BYTES)? {
+            if block.len() > whole + LONGEST_ROW_BYTES {
+                return Err(Stopped::Failed(format!(
+                    "block {number} has a line of more than {} MiB",
+                    LONGEST_ROW_BYTES >> 20
+                )));
             }
             lines += 1;
             whole = block.len();

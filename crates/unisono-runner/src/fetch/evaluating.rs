@@ -27,9 +27,9 @@ use unisono_select::{Expression, Outputs};
 use super::jq;
 
 /// Most address space of the process; its stack is a quarter of a GiB of it.
-pub const MOST_MEMORY: u64 = 1536 << 20;
+pub const MOST_MEMORY_BYTES: u64 = 1536 << 20;
 /// Most that is taken of one body. A body may be as large by default.
-pub const MOST_OUTPUT: usize = 64 << 20;
+pub const MOST_OUTPUT_BYTES: usize = 64 << 20;
 
 /// A question as bytes.
 pub fn request(expression: &str, body: &[u8]) -> Vec<u8> {
@@ -54,7 +54,7 @@ pub struct EvaluatorReply {
 
 impl EvaluatorReply {
     /// How long its head is.
-    pub const HEAD: usize = 25;
+    pub const HEAD_BYTES: usize = 25;
 
     fn new(result: Result<Outputs, String>) -> Self {
         match result {
@@ -66,8 +66,8 @@ impl EvaluatorReply {
         }
     }
 
-    fn head(&self) -> [u8; Self::HEAD] {
-        let mut head = [0; Self::HEAD];
+    fn head(&self) -> [u8; Self::HEAD_BYTES] {
+        let mut head = [0; Self::HEAD_BYTES];
         head[0] = u8::from(self.is_ok);
         head[1..9].copy_from_slice(&self.count.to_le_bytes());
         head[9..17].copy_from_slice(&self.first.to_le_bytes());
@@ -76,10 +76,10 @@ impl EvaluatorReply {
     }
 
     /// An answer without its text, and how long that is; `None` when it cannot be one.
-    pub fn parse(head: [u8; Self::HEAD]) -> Option<(Self, u64)> {
+    pub fn parse(head: [u8; Self::HEAD_BYTES]) -> Option<(Self, u64)> {
         let number = |at: usize| head[at..at + 8].try_into().map(u64::from_le_bytes).ok();
         let (count, first, length) = (number(1)?, number(9)?, number(17)?);
-        let fits = head[0] <= 1 && length <= MOST_OUTPUT as u64;
+        let fits = head[0] <= 1 && length <= MOST_OUTPUT_BYTES as u64;
         fits.then_some((Self { is_ok: head[0] == 1, count, first, text: Vec::new() }, length))
     }
 
@@ -103,7 +103,7 @@ pub fn serve_expressions() -> io::Result<()> {
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     // What is no socket is a terminal or a file: then this process was not started by a run.
     socket.peer_addr()?;
-    limit(Resource::As, MOST_MEMORY)?;
+    limit(Resource::As, MOST_MEMORY_BYTES)?;
     limit(Resource::Core, 0)?;
     // A core file may go to a program, whatever its limit.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
@@ -174,11 +174,11 @@ fn answer(expression: String, body: &[u8], known: &mut HashMap<String, Known>) -
     match known {
         Known::Plain(plain) => {
             let outputs = plain.run_within(body, usize::MAX).map_err(|error| error.to_string())?;
-            match outputs.parts().0.len() > MOST_OUTPUT {
-                true => Err(jq::too_large(MOST_OUTPUT)),
+            match outputs.parts().0.len() > MOST_OUTPUT_BYTES {
+                true => Err(jq::too_large(MOST_OUTPUT_BYTES)),
                 false => Ok(outputs),
             }
         }
-        Known::Whole(compiled) => compiled.run(body, MOST_OUTPUT),
+        Known::Whole(compiled) => compiled.run(body, MOST_OUTPUT_BYTES),
     }
 }

@@ -41,7 +41,7 @@ use unisono_sys::{
 
 use super::{
     Filter,
-    evaluating::{EvaluatorReply, MOST_MEMORY, request},
+    evaluating::{EvaluatorReply, MOST_MEMORY_BYTES, request},
 };
 use crate::body::unmarked;
 
@@ -187,7 +187,7 @@ impl Process {
 
     async fn exchange(&mut self, question: &[u8]) -> io::Result<EvaluatorReply> {
         self.socket.write_all(question).await?;
-        let mut head = [0; EvaluatorReply::HEAD];
+        let mut head = [0; EvaluatorReply::HEAD_BYTES];
         self.socket.read_exact(&mut head).await?;
         let (mut reply, length) = EvaluatorReply::parse(head).ok_or(io::ErrorKind::InvalidData)?;
         // Nothing is set aside for what is only announced.
@@ -202,7 +202,7 @@ impl Process {
         let status = ending.wait().await;
         match status.and_then(|status| status.signal()) {
             Some(libc_signal::ABORT | libc_signal::SEGMENTATION | libc_signal::BUS) => {
-                format!("it ran out of memory ({} MiB), or recursed too deeply", MOST_MEMORY >> 20)
+                format!("it ran out of memory ({} MiB), or recursed too deeply", MOST_MEMORY_BYTES >> 20)
             }
             Some(signal) => format!("the process that evaluates expressions was ended by signal {signal}, twice"),
             None => "the process that evaluates expressions ended, twice".to_owned(),

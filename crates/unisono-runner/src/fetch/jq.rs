@@ -24,8 +24,8 @@ type Native = jaq_core::Native<data::JustLut<Val>>;
 /// # Errors
 /// What is wrong with it, and where.
 pub fn check(text: &str) -> Result<(), String> {
-    if text.len() > LONGEST {
-        return Err(format!("the expression is longer than {LONGEST} bytes"));
+    if text.len() > LONGEST_BYTES {
+        return Err(format!("the expression is longer than {LONGEST_BYTES} bytes"));
     }
     let text = text.to_owned();
     with_room(move || Compiled::new(&text).map(drop))?
@@ -36,7 +36,7 @@ pub fn check(text: &str) -> Result<(), String> {
 /// # Errors
 /// When there is no such thread, or it panicked.
 pub fn with_room<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
-    let thread = thread::Builder::new().name("unisono-jq".into()).stack_size(STACK).spawn(work);
+    let thread = thread::Builder::new().name("unisono-jq".into()).stack_size(STACK_BYTES).spawn(work);
     let thread = thread.map_err(|error| format!("there is no thread to read expressions: {error}"))?;
     thread.join().map_err(|_| "the evaluator of expressions failed".to_owned())
 }
@@ -182,7 +182,7 @@ fn push_number(number: &Num, into: &mut Vec<u8>) -> Result<(), String> {
 
 /// A message of jaq's, which may hold all of a body.
 fn shortened(message: &str) -> String {
-    match message.char_indices().nth(LONGEST_MESSAGE) {
+    match message.char_indices().nth(LONGEST_MESSAGE_CHARS) {
         Some((at, _)) => format!("{}...", &message[..at]),
         None => message.to_owned(),
     }
@@ -213,13 +213,12 @@ fn parse_error(errors: &jaq_core::load::Errors<&str, ()>, text: &str) -> String 
     said.join(", ")
 }
 
-/// Longest expression, in bytes.
-const LONGEST: usize = 16 << 10;
+/// Of an expression.
+const LONGEST_BYTES: usize = 16 << 10;
 /// Each byte of an expression may be a level, and a level takes some kilobytes where nothing is optimised. It is
 /// address space, and no memory before it is used.
-pub const STACK: usize = 256 << 20;
-/// In characters.
-const LONGEST_MESSAGE: usize = 300;
+pub const STACK_BYTES: usize = 256 << 20;
+const LONGEST_MESSAGE_CHARS: usize = 300;
 
 /// Names that are refused, and why.
 const REFUSED: &[(&[&str], &str)] = &[

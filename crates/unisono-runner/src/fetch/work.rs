@@ -165,7 +165,7 @@ async fn store(streaming: &mut Streaming, target: &Target) -> Result<Part, Error
     let (mut part, mut buffer) = (None, Vec::new());
     while let Some(chunk) = streaming.chunk().await? {
         buffer.extend_from_slice(&chunk);
-        if buffer.len() >= PIECE {
+        if buffer.len() >= PIECE_BYTES {
             let piece = std::mem::take(&mut buffer);
             part = Some(target.fill(part.take(), move |part| part.push(&piece)).await.map_err(failed)?);
         }
@@ -191,7 +191,7 @@ fn not_saved(target: &Target, error: io::Error) -> Error {
     Error::new(ErrorKind::Save, message).retryable(false).with_source(error)
 }
 
-const PIECE: usize = 256 << 10;
+const PIECE_BYTES: usize = 256 << 10;
 
 /// Enough for the row to be told before its time is over.
 const BEFORE_THE_END: Duration = Duration::from_millis(20);

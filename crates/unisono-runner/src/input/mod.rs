@@ -29,7 +29,7 @@ use tokio::sync::mpsc;
 pub(crate) use batches::{Batcher, Handing, Stopped, on_thread};
 pub use batches::{Feed, RowBatch};
 pub(crate) use mark::{MARK, Unmarked, foreign as foreign_encoding};
-pub(crate) use reading::{LONGEST, Rows, for_each_line, read_line};
+pub(crate) use reading::{LONGEST_ROW_BYTES, Rows, for_each_line, read_line};
 pub(crate) use table::check as check_table;
 
 use crate::{
@@ -178,7 +178,7 @@ pub(crate) fn open(path: &Path) -> Result<(Arc<str>, File), Error> {
 fn count_lines(file: &File, delimiter: u8) -> io::Result<Option<u64>> {
     use std::os::unix::fs::FileExt;
     let metadata = file.metadata()?;
-    if !metadata.is_file() || metadata.len() > WORTH_COUNTING {
+    if !metadata.is_file() || metadata.len() > WORTH_COUNTING_BYTES {
         return Ok(None);
     }
     let mut buffer = vec![0; 1 << 16];
@@ -196,4 +196,4 @@ fn count_lines(file: &File, delimiter: u8) -> io::Result<Option<u64>> {
 }
 
 /// Counting takes about a tenth of a second.
-const WORTH_COUNTING: u64 = 1 << 30;
+const WORTH_COUNTING_BYTES: u64 = 1 << 30;

@@ -48,9 +48,9 @@ pub(crate) fn for_each_line(
 ) -> Result<(), Stopped> {
     let mut reader = BufReader::with_capacity(1 << 16, reader);
     let (mut line, mut number) = (Vec::new(), 0);
-    while read_line(&mut reader, delimiter, &mut line, LONGEST)? {
+    while read_line(&mut reader, delimiter, &mut line, LONGEST_ROW_BYTES)? {
         number += 1;
-        if line.len() > LONGEST {
+        if line.len() > LONGEST_ROW_BYTES {
             return Err(Stopped::Failed(too_long(number)));
         }
         take(number, &line)?;
@@ -68,9 +68,9 @@ pub(crate) fn read_line(reader: &mut impl BufRead, delimiter: u8, line: &mut Vec
 
 /// Why a line or row cannot be taken.
 pub(crate) fn too_long(line: u64) -> String {
-    format!("line {line} has more than {} MiB, which is the most that a row may have", LONGEST >> 20)
+    format!("line {line} has more than {} MiB, which is the most that a row may have", LONGEST_ROW_BYTES >> 20)
 }
 
 /// The most that one row may have: as much as the largest body that is taken by default. More is hardly a row, and
 /// would be held in memory several times.
-pub(crate) const LONGEST: usize = 64 << 20;
+pub(crate) const LONGEST_ROW_BYTES: usize = 64 << 20;

@@ -21,7 +21,7 @@ use memchr::{memchr, memchr_iter, memchr2_iter, memchr3};
 
 use super::{
     batches::Stopped,
-    reading::{LONGEST, Rows, too_long},
+    reading::{LONGEST_ROW_BYTES, Rows, too_long},
 };
 use crate::row::{Maker, RowFields};
 
@@ -194,12 +194,12 @@ impl Splitter {
             };
             self.count_lines(&rest[..used]);
             rest = &rest[used..];
-            if self.record.bytes.len() > LONGEST {
+            if self.record.bytes.len() > LONGEST_ROW_BYTES {
                 return Err(match self.state {
                     State::Quoted => format!(
                         "line {}: the quote that opens there is not closed within {} MiB",
                         self.opened,
-                        LONGEST >> 20
+                        LONGEST_ROW_BYTES >> 20
                     ),
                     _ => too_long(self.record.line),
                 });

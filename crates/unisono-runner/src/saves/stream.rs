@@ -65,7 +65,7 @@ pub(super) async fn pass_on(stream: StreamLock, file: &File, path: &Path, is_pip
 async fn copy(mut file: File, sender: &mut pipe::Sender) -> io::Result<()> {
     loop {
         let read = spawn_blocking(move || {
-            let mut piece = vec![0; PIECE];
+            let mut piece = vec![0; PIECE_BYTES];
             let count = file.read(&mut piece)?;
             piece.truncate(count);
             Ok::<_, io::Error>((file, piece))
@@ -79,4 +79,4 @@ async fn copy(mut file: File, sender: &mut pipe::Sender) -> io::Result<()> {
     }
 }
 
-const PIECE: usize = 256 << 10;
+const PIECE_BYTES: usize = 256 << 10;

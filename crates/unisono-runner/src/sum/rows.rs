@@ -230,7 +230,7 @@ fn push_manifest(
         let origin = RowOrigin::of_line(name.clone(), number);
         let line = match text {
             Some(text) => reader.line(text),
-            None => ManifestLine::Malformed(format!("it has more than {MOST_OF_A_LINE} bytes")),
+            None => ManifestLine::Malformed(format!("it has more than {LONGEST_LINE_BYTES} bytes")),
         };
         let entry = match line {
             ManifestLine::Nothing => return Ok(()),
@@ -276,9 +276,9 @@ fn for_each_line_of(
 ) -> Result<(), Stopped> {
     let mut reader = BufReader::with_capacity(1 << 16, reader);
     let (mut line, mut number) = (Vec::new(), 0);
-    while reader.by_ref().take(MOST_OF_A_LINE).read_until(delimiter, &mut line)? > 0 {
+    while reader.by_ref().take(LONGEST_LINE_BYTES).read_until(delimiter, &mut line)? > 0 {
         number += 1;
-        let is_whole = line.last() == Some(&delimiter) || (line.len() as u64) < MOST_OF_A_LINE;
+        let is_whole = line.last() == Some(&delimiter) || (line.len() as u64) < LONGEST_LINE_BYTES;
         match is_whole {
             true => take(number, Some(line.strip_suffix(&[delimiter]).unwrap_or(&line)))?,
             false => {
@@ -368,4 +368,4 @@ impl Listed {
 /// Folders that are remembered while those below them are walked; some hundred bytes each.
 const MOST_FOLDERS: usize = 1024;
 /// A line has a path and digests; the longest path has 4096 bytes, each of which JSON may write as six.
-const MOST_OF_A_LINE: u64 = 1 << 20;
+const LONGEST_LINE_BYTES: u64 = 1 << 20;
