@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use unisono_core::{CancelReason, ErrorKind, OutcomeKind, format_duration, format_size};
-use unisono_runner::{Again, Report};
+use unisono_runner::{Report, RerunMode};
 
 use crate::terminal::{PrintableLine, Terminal};
 
@@ -131,7 +131,7 @@ fn hints(report: &Report) -> impl Iterator<Item = &'static str> {
 /// What can be done about what is missing: no more than what the named option will do.
 fn next(report: &Report, resumable: bool) -> Option<String> {
     let passing: u64 = report.passing.values().sum();
-    let cancelled = report.again.get(Again::Resume).saturating_sub(passing);
+    let cancelled = report.again.get(RerunMode::Resume).saturating_sub(passing);
     let was_cut_short = report.stopped.is_some() && (report.pending.is_none() || !report.failures.is_empty());
     let missing = report.pending.unwrap_or(0) + cancelled > 0 || was_cut_short;
     if !resumable {
@@ -160,23 +160,23 @@ fn next(report: &Report, resumable: bool) -> Option<String> {
     if missing {
         return Some(format!("the same command with {}", parts.join(", ")));
     }
-    if let Some(failed) = counted(report.again.get(Again::Failed)) {
+    if let Some(failed) = counted(report.again.get(RerunMode::Failed)) {
         parts.push(format!("--retry-failed runs again {failed} that failed or timed out"));
     }
-    if let Some(ambiguous) = counted(report.again.get(Again::Ambiguous)) {
+    if let Some(ambiguous) = counted(report.again.get(RerunMode::Ambiguous)) {
         parts.push(format!("--retry-ambiguous does again {ambiguous} that may have been done, {TWICE}"));
     }
     (!parts.is_empty()).then(|| format!("the same command with {}", parts.join("; with ")))
 }
 
 /// How the others may start that waited for the first, which did not end well.
-fn past_the_canary(canary: Again) -> String {
+fn past_the_canary(canary: RerunMode) -> String {
     let (option, twice) = match canary {
-        Again::Resume => ("--resume", String::new()),
-        Again::Failed => ("--retry-failed", String::new()),
-        Again::Ambiguous => ("--retry-ambiguous", format!(" (it may have been done, {TWICE})")),
+        RerunMode::Resume => ("--resume", String::new()),
+        RerunMode::Failed => ("--retry-failed", String::new()),
+        RerunMode::Ambiguous => ("--retry-ambiguous", format!(" (it may have been done, {TWICE})")),
     };
-    let without = if canary == Again::Resume { "" } else { "; with --resume and without --canary the others run" };
+    let without = if canary == RerunMode::Resume { "" } else { "; with --resume and without --canary the others run" };
     format!("the same command with {option} tries the canary again{twice}, and goes on when it is well{without}")
 }
 

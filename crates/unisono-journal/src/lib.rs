@@ -8,7 +8,6 @@
 //! rows run again or are `ambiguous`; power loss at most the last second's. Nothing that is not ours is overwritten.
 //! Lock and notes belong to the file and not to a spelling of its name: see `results.rs`.
 
-mod again;
 mod beside;
 mod disposition;
 mod error;
@@ -26,6 +25,7 @@ mod order;
 mod place;
 mod recover;
 mod repeat;
+mod rerun;
 mod results;
 mod retell;
 mod rewrite;
@@ -35,7 +35,6 @@ mod spelling;
 mod steps;
 mod writer;
 
-pub use again::{Again, Repeats};
 pub use beside::beside;
 pub use disposition::{Disposition, Fate, Later};
 pub use error::Error;
@@ -48,6 +47,7 @@ pub use old_lines::{LeftOver, OldLine, OldLines};
 pub use order::Order;
 pub use recover::{Gone, Identity, Recovered};
 pub use repeat::Repeat;
+pub use rerun::{RerunCounts, RerunMode};
 pub use results::Open;
 pub use spelling::respelled;
 pub use writer::{Closed, Finish};

@@ -7,7 +7,7 @@ use std::{
 
 use unisono_core::{Effect, OutcomeKind};
 
-use crate::{Again, Repeat, RowKey, line::Head};
+use crate::{Repeat, RerunMode, RowKey, line::Head};
 
 /// A line whose row runs again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct OldLine {
     /// What it did, which the next attempt does not undo.
     pub effect: Effect,
     /// What it takes for it to run again.
-    pub again: Option<Again>,
+    pub again: Option<RerunMode>,
     /// In which way it may be repeated.
     pub repeat: Repeat,
     /// What it asked for.
@@ -37,7 +37,7 @@ impl OldLine {
         Self {
             outcome: head.outcome,
             effect: head.effect,
-            again: Again::of_line(head),
+            again: RerunMode::of_line(head),
             repeat: head.repeat(),
             fingerprint: head.fingerprint,
             idempotency_key: head.key_text().map(Into::into),

@@ -24,7 +24,7 @@ use std::{
 use unisono_core::{Effect, OutcomeCounts, OutcomeKind};
 
 use crate::{
-    Again, Repeat, Repeats, RowKey,
+    Repeat, RerunCounts, RerunMode, RowKey,
     disposition::{Disposition, Fate, Later, fresh, fresh_again, interrupted, unsure},
     error::{Error, Reason},
     in_doubt::merged,
@@ -74,7 +74,7 @@ pub struct Recovered {
     /// started since it has its line.
     does_ambiguous: bool,
     counts: OutcomeCounts,
-    again_later: Repeats,
+    again_later: RerunCounts,
     last_row: Option<u64>,
     rows_seen: u64,
     /// Where rows are known by their content: what is left of each content, and how many notes are among that.
@@ -206,7 +206,7 @@ impl Recovered {
     }
 
     /// What it takes for those that are kept to run again.
-    pub fn again_later(&self) -> Repeats {
+    pub fn again_later(&self) -> RerunCounts {
         self.again_later
     }
 
@@ -834,7 +834,7 @@ impl Recovered {
         }
         self.mark(row, head.fingerprint);
         self.counts.add(head.outcome);
-        self.again_later.add(Again::of_line(head));
+        self.again_later.add(RerunMode::of_line(head));
         if self.identity == Identity::Content {
             self.contents.entry(head.fingerprint).or_default().kept += 1;
         }

@@ -12,10 +12,10 @@ use unisono_core::{Effect, ErrorKind, OutcomeKind};
 
 use crate::{
     RowKey,
-    again::Again,
     line::{Mark, Next, Record, push_head, scan_start, unescape},
     members::{Fields, Members},
     repeat::Repeat,
+    rerun::RerunMode,
 };
 
 /// What is to be told anew, by what it is the line of.
@@ -49,9 +49,9 @@ impl Since {
     }
 
     /// What it takes for it to run again.
-    pub(crate) fn again(self, outcome: OutcomeKind, is_passing: bool) -> Option<Again> {
+    pub(crate) fn again(self, outcome: OutcomeKind, is_passing: bool) -> Option<RerunMode> {
         let is_passing = is_passing && !self.replaces_error();
-        Again::of(self.outcome(outcome), Effect::Maybe, self.repeat().is_allowed(), is_passing)
+        RerunMode::of(self.outcome(outcome), Effect::Maybe, self.repeat().is_allowed(), is_passing)
     }
 
     fn replaces_error(self) -> bool {
@@ -163,7 +163,7 @@ mod tests {
             prop_assert_eq!((head.next, head.begun_to), (had.next, had.begun_to));
             prop_assert_eq!((head.effect, head.outcome), (Effect::Maybe, since.outcome(had.outcome)));
             prop_assert!(head.repeat() == since.repeat() || head.repeat().agrees_with(since.repeat()));
-            prop_assert_eq!(Again::of_line(&head), since.again(had.outcome, had.is_passing));
+            prop_assert_eq!(RerunMode::of_line(&head), since.again(had.outcome, had.is_passing));
             let [mut was, mut now]: [Value; 2] = [&line, &told].map(|line| serde_json::from_slice(line).unwrap());
             for changed in ["outcome", "effect", "repeatable", "key_hash"] {
                 for line in [&mut was, &mut now] {

@@ -28,7 +28,7 @@ use tokio::sync::oneshot;
 use unisono_core::{Effect, OutcomeCounts, OutcomeKind, clock, printable_json};
 
 use crate::{
-    Again, Repeats, RowKey,
+    RerunCounts, RerunMode, RowKey,
     error::{Error, Reason},
     in_doubt::InDoubt,
     line::{BODY_LOST, Head, Mark, Next, Record, encode, scan_start},
@@ -122,11 +122,11 @@ pub struct Closed {
     /// How rows had ended that were to run again, and of which nothing came: they have their line still.
     pub stayed: OutcomeCounts,
     /// What it takes for those to run again.
-    pub stayed_again: Repeats,
+    pub stayed_again: RerunCounts,
     /// How those had ended that were taken out.
     pub pruned: OutcomeCounts,
     /// What it would have taken for those to run again.
-    pub pruned_again: Repeats,
+    pub pruned_again: RerunCounts,
     /// Why not everything could be written.
     pub failure: Option<Arc<Error>>,
 }
@@ -569,8 +569,8 @@ impl Writer {
     fn finish(mut self) -> Closed {
         let finish = std::mem::take(&mut self.shared.lock().finish);
         self.look();
-        let (mut pruned, mut pruned_again) = (OutcomeCounts::default(), Repeats::default());
-        let (mut stayed, mut stayed_again) = (OutcomeCounts::default(), Repeats::default());
+        let (mut pruned, mut pruned_again) = (OutcomeCounts::default(), RerunCounts::default());
+        let (mut stayed, mut stayed_again) = (OutcomeCounts::default(), RerunCounts::default());
         if let Some(kept) = &self.kept {
             let retold = if self.shared.failure().is_none() { kept.retold(&finish) } else { Retold::default() };
             kept.staying().for_each(|(key, old)| {
@@ -595,7 +595,7 @@ impl Writer {
     }
 
     /// Makes durable what is there, brings it into its last form, and says that it is closed if nothing is in doubt.
-    fn settle(&mut self, finish: Finish) -> Result<(OutcomeCounts, Repeats), Error> {
+    fn settle(&mut self, finish: Finish) -> Result<(OutcomeCounts, RerunCounts), Error> {
         // Once: a second sync may report success for data that is gone (Rebello et al., ATC 2020).
         let synced = step("results: sync at the end").and_then(|()| self.file.sync_data());
         synced.map_err(|error| Error::io(&self.name, "sync", error))?;
@@ -639,8 +639,8 @@ impl Writer {
     }
 
     /// Takes lines out and puts the rest in order, as far as that is wanted.
-    fn tidy(&mut self, finish: Finish) -> Result<(OutcomeCounts, Repeats), Error> {
-        let mut taken_out = (OutcomeCounts::default(), Repeats::default());
+    fn tidy(&mut self, finish: Finish) -> Result<(OutcomeCounts, RerunCounts), Error> {
+        let mut taken_out = (OutcomeCounts::default(), RerunCounts::default());
         let retold = self.kept.as_ref().map(|kept| kept.retold(&finish)).unwrap_or_default();
         let Finish { mut left_over, sort, .. } = finish;
         let is_untidy = |kept: &&mut Kept| {
@@ -664,7 +664,7 @@ impl Writer {
             let goes = left_over.takes(head);
             if goes {
                 taken_out.0.add(head.outcome);
-                taken_out.1.add(Again::of_line(head));
+                taken_out.1.add(RerunMode::of_line(head));
             }
             goes
         };

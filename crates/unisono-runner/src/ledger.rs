@@ -10,7 +10,7 @@ use std::{
 };
 
 use unisono_core::{CancelReason, CancelToken, Effect, ErrorKind, OutcomeKind};
-use unisono_journal::{Again, Fields, Journal, LeftOver, Members, OldLines, Record, Repeat, RowKey};
+use unisono_journal::{Fields, Journal, LeftOver, Members, OldLines, Record, Repeat, RerunMode, RowKey};
 
 use crate::{
     Error, Outlet, Report, RowOutcome,
@@ -172,13 +172,13 @@ impl<D: Done> Ledger<D> {
 
     /// A row that needs no outcome: an earlier run had it. `again` is what it takes for it to run again, unless it went
     /// well.
-    pub(crate) fn kept(&mut self, row: RowIndex, again: Option<Again>) {
+    pub(crate) fn kept(&mut self, row: RowIndex, again: Option<RerunMode>) {
         self.rows_kept += 1;
         self.stays(row, again);
     }
 
     /// The same of a row whose line is one of [`Ledger::old`], which are counted at the end.
-    pub(crate) fn stays(&mut self, row: RowIndex, again: Option<Again>) {
+    pub(crate) fn stays(&mut self, row: RowIndex, again: Option<RerunMode>) {
         self.gauge.add_kept();
         self.watch_canary(row, again, true);
         if let Some(order) = &mut self.order {
@@ -209,7 +209,7 @@ impl<D: Done> Ledger<D> {
     }
 
     /// Counts an outcome. Returns what it takes for its row to run again.
-    fn count(&mut self, outcome: &RowOutcome<D>) -> Option<Again> {
+    fn count(&mut self, outcome: &RowOutcome<D>) -> Option<RerunMode> {
         let report = &mut self.report;
         let bytes = outcome.done.bytes();
         report.counts.add(outcome.kind);
@@ -228,10 +228,10 @@ impl<D: Done> Ledger<D> {
         }
         let error = outcome.done.error();
         let passing = error.as_ref().map(|(kind, _)| *kind).filter(|kind| kind.is_passing());
-        let again = Again::of(outcome.kind, outcome.effect, outcome.repeat.is_allowed(), passing.is_some());
+        let again = RerunMode::of(outcome.kind, outcome.effect, outcome.repeat.is_allowed(), passing.is_some());
         report.again.add(again);
         if let Some(kind) = passing
-            && (outcome.kind, again) == (OutcomeKind::Failed, Some(Again::Resume))
+            && (outcome.kind, again) == (OutcomeKind::Failed, Some(RerunMode::Resume))
         {
             *report.passing.entry(kind).or_default() += 1;
         }
@@ -268,7 +268,7 @@ impl<D: Done> Ledger<D> {
     }
 
     /// Tells the canary how a row ended: well, if nothing runs it again.
-    fn watch_canary(&mut self, index: RowIndex, again: Option<Again>, is_last: bool) {
+    fn watch_canary(&mut self, index: RowIndex, again: Option<RerunMode>, is_last: bool) {
         if self.canary.is_of(index) {
             self.report.canary = self.report.canary.max(again);
         }

@@ -88,5 +88,5 @@ pub use unisono_commands as commands;
 pub use unisono_files as file_tools;
 pub use unisono_hash as hash;
 pub use unisono_http as http_client;
-pub use unisono_journal::{Again, Identity, Mode, Open, Repeats};
+pub use unisono_journal::{Identity, Mode, Open, RerunCounts, RerunMode};
 pub use work::{Call, Done, OnEvent, Retry, RunEvent};

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use unisono_core::{CancelReason, ErrorKind, OutcomeCounts, OutcomeKind};
-use unisono_journal::{Again, Repeats};
+use unisono_journal::{RerunCounts, RerunMode};
 
 use crate::{Histogram, TopErrors};
 
@@ -25,9 +25,9 @@ pub struct Report {
     /// limit of ours.
     pub passing: BTreeMap<ErrorKind, u64>,
     /// What it takes for outcomes, those that are kept included, to run again.
-    pub again: Repeats,
+    pub again: RerunCounts,
     /// What it takes for all of the canary to run again that did not end well; `None` if all of it did.
-    pub canary: Option<Again>,
+    pub canary: Option<RerunMode>,
     /// How the items of each key ended, and how long it was paused or away: a host, or what the caller says.
     pub keys: BTreeMap<String, KeyReport>,
     /// From the first start of an item to its decision.

@@ -7,14 +7,14 @@ use std::{collections::HashMap, ffi::OsString, os::unix::ffi::OsStringExt, path:
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Deserialize;
-use unisono_journal::{Again, Fate, Head, Identity, RowKey, unescape};
+use unisono_journal::{Fate, Head, Identity, RerunMode, RowKey, unescape};
 
 /// What was read of the lines of earlier runs.
 #[derive(Debug, Default)]
 pub(crate) struct Earlier {
     pub(super) saved: Vec<SavedLine>,
     /// Of the lines of a row, or of a content, that stay and are not `ok`: what they take to run again.
-    unwell: HashMap<u64, Vec<Again>>,
+    unwell: HashMap<u64, Vec<RerunMode>>,
     identity: Identity,
 }
 
@@ -45,7 +45,7 @@ impl Earlier {
     }
 
     /// What the next row like this that is kept takes to run again, if it did not end well.
-    pub(crate) fn take_unwell(&mut self, row: u64, fingerprint: u64) -> Option<Again> {
+    pub(crate) fn take_unwell(&mut self, row: u64, fingerprint: u64) -> Option<RerunMode> {
         if self.unwell.is_empty() {
             return None;
         }
@@ -60,7 +60,7 @@ impl Earlier {
 
     /// Takes in the next line of the results file that is being opened.
     pub(crate) fn take(&mut self, head: &Head<'_>, line: &[u8], fate: Fate) {
-        if let Some(again) = Again::of_line(head).filter(|_| fate == Fate::Stays) {
+        if let Some(again) = RerunMode::of_line(head).filter(|_| fate == Fate::Stays) {
             self.unwell.entry(self.key(head.key.row, head.fingerprint)).or_default().push(again);
         }
         // Most lines have saved nothing, and theirs may be long.

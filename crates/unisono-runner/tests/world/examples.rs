@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use unisono_core::{Effect, OutcomeKind};
 use unisono_journal::{Identity, Mode};
-use unisono_runner::Again;
+use unisono_runner::RerunMode;
 
 use crate::{
     model::check,
@@ -228,7 +228,7 @@ fn an_open_input_that_does_not_come_to_what_is_in_doubt_holds_up_the_others_for_
 
 #[test]
 fn what_a_canary_takes_to_be_tried_again_is_the_same_whether_it_ran_or_was_kept() {
-    let ends = [(WRONG, Again::Failed), (Step { ending: Ending::Failed, ..WELL }, Again::Ambiguous)];
+    let ends = [(WRONG, RerunMode::Failed), (Step { ending: Ending::Failed, ..WELL }, RerunMode::Ambiguous)];
     for identity in [Identity::Row, Identity::Content, Identity::Id] {
         for (step, needed) in &ends {
             let mut world = World::new();

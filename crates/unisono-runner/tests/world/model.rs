@@ -3,7 +3,7 @@
 use serde_json::Value;
 use unisono_core::{CancelReason, Effect, OutcomeCounts, OutcomeKind};
 use unisono_journal::{Identity, Mode};
-use unisono_runner::{Again, Report};
+use unisono_runner::{Report, RerunMode};
 
 use crate::{
     peer::{Begun, Script},
@@ -128,7 +128,7 @@ pub fn check(world: &World, rows: &[(u64, Option<Script>)], how: &RunOptions, be
 /// A summary names the option that runs a row again, so its counts are those of the lines that this option takes.
 fn what_may_be_asked_for_is_what_a_later_run_does(after: &[Line], report: &Report) {
     let taken_by = |mode| after.iter().filter(|line| line.runs_again(mode)).count() as u64;
-    let [resume, failed, ambiguous] = Again::ALL.map(|again| report.again.get(again));
+    let [resume, failed, ambiguous] = RerunMode::ALL.map(|again| report.again.get(again));
     assert_eq!(resume, taken_by(Mode::Resume), "what --resume runs again");
     assert_eq!(resume + failed, taken_by(Mode::RetryFailed { ambiguous: false }), "what --retry-failed runs again");
     let all = taken_by(Mode::RetryFailed { ambiguous: true });

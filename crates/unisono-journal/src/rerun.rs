@@ -1,4 +1,4 @@
-//! The mildest wish with which a line's row runs again, and how many lines need which.
+//! The mildest mode in which the row of a line runs again, and how many lines need which.
 //!
 //! It is asked of [`runs_again`], which decides for every later run: what a summary promises is what that run does.
 
@@ -9,9 +9,9 @@ use crate::{
     mode::{Mode, runs_again},
 };
 
-/// What a user has to ask for so that a row runs again; each includes those before it.
+/// The mode that a user has to ask for so that a row runs again; each includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Again {
+pub enum RerunMode {
     /// To go on.
     Resume,
     /// That what failed runs again.
@@ -20,7 +20,7 @@ pub enum Again {
     Ambiguous,
 }
 
-impl Again {
+impl RerunMode {
     /// Each of them, the mildest first.
     pub const ALL: [Self; 3] = [Self::Resume, Self::Failed, Self::Ambiguous];
 
@@ -29,17 +29,17 @@ impl Again {
     ///
     /// ```
     /// use unisono_core::{Effect, OutcomeKind};
-    /// use unisono_journal::Again;
-    /// let of = |effect| Again::of(OutcomeKind::Failed, effect, false, true);
-    /// assert_eq!(of(Effect::None), Some(Again::Resume));
-    /// assert_eq!(of(Effect::Done), Some(Again::Ambiguous));
-    /// assert_eq!(Again::of(OutcomeKind::Ok, Effect::Done, true, false), None);
+    /// use unisono_journal::RerunMode;
+    /// let of = |effect| RerunMode::of(OutcomeKind::Failed, effect, false, true);
+    /// assert_eq!(of(Effect::None), Some(RerunMode::Resume));
+    /// assert_eq!(of(Effect::Done), Some(RerunMode::Ambiguous));
+    /// assert_eq!(RerunMode::of(OutcomeKind::Ok, Effect::Done, true, false), None);
     /// ```
     pub fn of(outcome: OutcomeKind, effect: Effect, repeatable: bool, is_passing: bool) -> Option<Self> {
         Self::ALL.into_iter().find(|again| runs_again(outcome, effect, repeatable, is_passing, again.mode()))
     }
 
-    /// As [`Again::of`], of a line.
+    /// As [`RerunMode::of`], of a line.
     pub fn of_line(head: &Head<'_>) -> Option<Self> {
         Self::of(head.outcome, head.effect, head.repeatable, head.is_passing)
     }
@@ -53,13 +53,13 @@ impl Again {
     }
 }
 
-/// How many outcomes need which wish to run again.
+/// How many outcomes need which mode to run again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Repeats([u64; 3]);
+pub struct RerunCounts([u64; 3]);
 
-impl Repeats {
+impl RerunCounts {
     /// Counts one more; what never runs again is not counted.
-    pub fn add(&mut self, again: Option<Again>) {
+    pub fn add(&mut self, again: Option<RerunMode>) {
         if let Some(again) = again {
             self.0[again as usize] += 1;
         }
@@ -76,7 +76,7 @@ impl Repeats {
     }
 
     /// How many need this and no more.
-    pub fn get(&self, again: Again) -> u64 {
+    pub fn get(&self, again: RerunMode) -> u64 {
         self.0[again as usize]
     }
 }
