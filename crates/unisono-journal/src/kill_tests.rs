@@ -15,7 +15,8 @@ use std::{
 use unisono_core::{Effect, OutcomeKind};
 
 use crate::{
-    Disposition, Fields, Finish, Identity, Journal, Mode, Next, Open, Order, Record, Repeat, RowKey, scan, steps::End,
+    Disposition, Fields, Finish, Identity, InputOrder, Journal, Mode, Next, Open, Record, Repeat, RowKey, scan,
+    steps::End,
 };
 
 const FOLDER_VARIABLE: &str = "UNISONO_TEST_FOLDER";
@@ -262,7 +263,7 @@ fn killed_run(scenario: &Scenario) -> Run {
         },
         finish: |recovered, scenario| Finish {
             left_over: if scenario.prune > 0 { recovered.left_over() } else { Default::default() },
-            sort: scenario.sort.then(Order::default),
+            sort: scenario.sort.then(InputOrder::default),
             is_complete: true,
             tells_anew: true,
             ..Finish::default()

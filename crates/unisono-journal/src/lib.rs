@@ -44,7 +44,7 @@ pub use line::{ANY_PAGE, Head, Next, Record, RowKey, scan, unescape};
 pub use members::{Elements, Fields, Members, push_json_string};
 pub use mode::Mode;
 pub use old_lines::{LeftOver, OldLine, OldLines};
-pub use order::Order;
+pub use order::InputOrder;
 pub use recover::{Gone, Identity, Recovered};
 pub use repeat::Repeat;
 pub use rerun::{RerunCounts, RerunMode};

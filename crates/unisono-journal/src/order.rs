@@ -14,7 +14,7 @@ use crate::line::Head;
 
 /// Where the rows of an input stand.
 #[derive(Debug, Default)]
-pub struct Order {
+pub struct InputOrder {
     /// Lines from this row on are this run's.
     first_row: u64,
     /// Numbers of earlier runs, with their place in the input.
@@ -23,7 +23,7 @@ pub struct Order {
     contents: Vec<(u64, u64)>,
 }
 
-impl Order {
+impl InputOrder {
     /// For an input whose first row gets this number.
     pub fn new(first_row: u64) -> Self {
         Self { first_row, ..Self::default() }
@@ -64,7 +64,7 @@ impl Order {
     }
 }
 
-/// What [`Order::places`] asks of a line.
+/// What [`InputOrder::places`] asks of a line.
 pub(crate) fn of(head: &Head<'_>) -> (u64, u64) {
     (head.key.row, head.fingerprint)
 }
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn lines_of_earlier_runs_go_where_the_input_has_their_content_now() {
-        let mut order = Order::new(5);
+        let mut order = InputOrder::new(5);
         // The input is `b a new b c`, of which `new` is the third row, 7.
         for (place, number, content) in [(0, 5, 20), (1, 6, 10), (3, 8, 20), (4, 9, 30)] {
             order.has_line(place, number, content);
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn of_lines_that_ask_for_the_same_each_goes_where_its_own_row_stands() {
-        let mut order = Order::new(3);
+        let mut order = InputOrder::new(3);
         for (place, number) in [(0, 2), (1, 0), (3, 1)] {
             order.has_line(place, number, 20);
         }
@@ -96,6 +96,6 @@ mod tests {
 
     #[test]
     fn rows_that_are_known_by_their_number_stand_where_it_says() {
-        assert_eq!(Order::default().places([(3, 1), (0, 1), (2, 7)].iter()), [3, 0, 2]);
+        assert_eq!(InputOrder::default().places([(3, 1), (0, 1), (2, 7)].iter()), [3, 0, 2]);
     }
 }

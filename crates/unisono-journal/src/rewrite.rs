@@ -19,7 +19,7 @@ use crate::{
     error::{Error, Reason},
     line::{Head, Mark, scan},
     lines::{FromStart, Lines},
-    order::{self, Order},
+    order::{self, InputOrder},
     place::{self, Inode, Locked},
     retell::Retold,
     runfile::{Header, RunFile},
@@ -58,7 +58,7 @@ impl Old<'_> {
     pub(crate) fn sorted(
         &self,
         mut goes: impl FnMut(&Head<'_>) -> bool,
-        order: Order,
+        order: InputOrder,
     ) -> Result<Option<NamedTempFile>, Error> {
         let mut heads = Vec::new();
         let mut places: Vec<(u64, RowKey, u64, usize)> = Vec::new();

@@ -33,7 +33,7 @@ use crate::{
     in_doubt::InDoubt,
     line::{BODY_LOST, Head, Mark, Next, Record, encode, scan_start},
     old_lines::{LeftOver, OldLine, OldLines},
-    order::Order,
+    order::InputOrder,
     place::{self, Locked},
     retell::{Retold, Since},
     rewrite::{Old, expecting},
@@ -101,7 +101,7 @@ pub struct Finish {
     /// Take these lines out.
     pub left_over: LeftOver,
     /// Put the lines in the order of the input, and in that of pages.
-    pub sort: Option<Order>,
+    pub sort: Option<InputOrder>,
     /// Every row of the input has a line now, so nothing is unsure any more.
     pub is_complete: bool,
     /// Lines that say that nothing was done, of rows which a killed run may have started since, are told anew. Not

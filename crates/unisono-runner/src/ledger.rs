@@ -55,7 +55,7 @@ pub(crate) struct Ledger<D: Done> {
     /// How many of these would have run again, had the input had a row for them.
     pub(crate) again_unseen: u64,
     /// Where the rows stand whose lines are to be put in the order of the input.
-    pub(crate) order_of_lines: Option<unisono_journal::Order>,
+    pub(crate) order_of_lines: Option<unisono_journal::InputOrder>,
     /// How many rows of earlier runs the input has no more, where rows are known by their ids, and some of these.
     pub(crate) gone: Result<(u64, Vec<String>), unisono_journal::Error>,
     /// What was on its way when a run was killed and is not in the input any more: how many rows, and some of these.

@@ -181,7 +181,7 @@ pub async fn run<W: Work>(
         left_over: LeftOver::default(),
         again_unseen: 0,
         order_of_lines: (frame.keep_order && name.is_some())
-            .then(|| unisono_journal::Order::new(recovered.first_row())),
+            .then(|| unisono_journal::InputOrder::new(recovered.first_row())),
         gone: Ok((0, Vec::new())),
         gone_in_doubt: (0, Vec::new()),
         doubts: HashMap::new(),
