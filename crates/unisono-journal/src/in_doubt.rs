@@ -8,11 +8,11 @@ use crate::{
 };
 
 /// Which lines decide a note: those of its row, where the row had one before; else those that also ask for the same.
-pub(crate) type Place = (RowKey, Option<u64>);
+pub(crate) type NoteKey = (RowKey, Option<u64>);
 
 #[derive(Debug, Default)]
 pub(crate) struct InDoubt {
-    placed: HashMap<Place, Started>,
+    placed: HashMap<NoteKey, Started>,
     /// What no row of the input was found for so far, by its number in the run file.
     adrift: HashMap<u32, Started>,
     /// How many of the first must not be repeated: nothing can replace their lines.
@@ -22,7 +22,7 @@ pub(crate) struct InDoubt {
 }
 
 impl Started {
-    pub(crate) fn place(&self) -> Place {
+    pub(crate) fn note_key(&self) -> NoteKey {
         (self.key, Some(self.fingerprint).filter(|_| !self.has_line))
     }
 }
@@ -42,7 +42,7 @@ impl InDoubt {
 
     pub(crate) fn add(&mut self, one: Started) {
         self.has_later_pages |= one.key.page > 1;
-        let now = match self.placed.entry(one.place()) {
+        let now = match self.placed.entry(one.note_key()) {
             Entry::Occupied(mut had) => {
                 self.unrepeatable -= usize::from(!had.get().repeat.is_allowed());
                 had.get_mut().join(&one);
@@ -124,7 +124,7 @@ pub(crate) fn merged(notes: &[Started]) -> Vec<Started> {
             Standing::Found(number) => adrift.remove(&number),
             Standing::Firm => None,
         };
-        match (places.entry(one.place()), was) {
+        match (places.entry(one.note_key()), was) {
             (Entry::Occupied(entry), _) => {
                 let at: usize = *entry.get();
                 merged[at].join(one);

@@ -705,7 +705,7 @@ impl Recovered {
         let is_behind_the_end =
             |one: &Started| last_pages.get(&(one.key.row, one.fingerprint)).is_some_and(|last| one.key.page > *last);
         let undecided = |one: &Started| {
-            one.standing == Standing::Adrift || !decided.contains(&one.place()) && !is_behind_the_end(one)
+            one.standing == Standing::Adrift || !decided.contains(&one.note_key()) && !is_behind_the_end(one)
         };
         let mut in_doubt: Vec<Started> = notes.into_iter().filter(undecided).collect();
         match (&found.tail, started) {
