@@ -16,7 +16,7 @@ use unisono_core::{Effect, OutcomeKind};
 
 use crate::{
     Disposition, Fields, Finish, Identity, InputOrder, Journal, Mode, Next, Open, Record, Repeat, RowKey, scan,
-    steps::End,
+    steps::InjectedFault,
 };
 
 const FOLDER_VARIABLE: &str = "UNISONO_TEST_FOLDER";
@@ -296,12 +296,12 @@ enum Became {
 }
 
 /// Has this happen to it at this step.
-fn run_with(folder: &Path, scenario: usize, end: End, step: u32) -> Became {
+fn run_with(folder: &Path, scenario: usize, fault: InjectedFault, step: u32) -> Became {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "kill_tests::a_run_of_which_a_test_says_how_it_ends", "--nocapture", "--test-threads=1"])
         .env(FOLDER_VARIABLE, folder)
         .env(SCENARIO_VARIABLE, scenario.to_string())
-        .env(end.variable(), step.to_string())
+        .env(fault.variable(), step.to_string())
         .stdin(Stdio::null())
         .output()
         .unwrap();
@@ -312,35 +312,35 @@ fn run_with(folder: &Path, scenario: usize, end: End, step: u32) -> Became {
             None => Became::Through,
             Some(step) => Became::Failed { step: step.to_owned(), is_told: text.contains("told: ") },
         },
-        _ => panic!("{}: {end:?} at step {step}: {}: {text}", SCENARIOS[scenario].name, output.status),
+        _ => panic!("{}: {fault:?} at step {step}: {}: {text}", SCENARIOS[scenario].name, output.status),
     }
 }
 
 #[test]
 fn a_kill_before_any_step_of_any_life_of_a_results_file_repeats_nothing_and_loses_nothing() {
-    end_at_each_step(End::Killed);
+    inject_at_each_step(InjectedFault::Killed);
 }
 
 #[test]
 fn a_disk_that_fails_at_any_step_is_told_of_and_the_next_run_repeats_nothing_and_loses_nothing() {
-    end_at_each_step(End::Fails);
+    inject_at_each_step(InjectedFault::Fails);
 }
 
 #[test]
 fn nor_does_it_when_the_disk_fails_from_any_step_on() {
-    end_at_each_step(End::FailsFromThereOn);
+    inject_at_each_step(InjectedFault::FailsFromThereOn);
 }
 
-fn end_at_each_step(end: End) {
+fn inject_at_each_step(fault: InjectedFault) {
     let mut ends = 0;
     for (number, scenario) in SCENARIOS.iter().enumerate() {
         for step in 0.. {
             let folder = folder();
             let path = prepare(folder.path(), scenario);
             let before = Ledger(folder.path()).started();
-            let became = run_with(folder.path(), number, end, step);
+            let became = run_with(folder.path(), number, fault, step);
             ends += u32::from(became != Became::Through);
-            let what = format!("{}, {end:?} at step {step}: {became:?}", scenario.name);
+            let what = format!("{}, {fault:?} at step {step}: {became:?}", scenario.name);
             check(folder.path(), &path, scenario, &before, &what);
             match became {
                 Became::Through => break,

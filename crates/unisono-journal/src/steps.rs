@@ -20,19 +20,19 @@ pub(crate) fn step(name: &'static str) -> io::Result<()> {
         OnceLock,
         atomic::{AtomicU32, Ordering},
     };
-    static ENDS_AT: OnceLock<Option<(End, u32)>> = OnceLock::new();
+    static FAULT_AT: OnceLock<Option<(InjectedFault, u32)>> = OnceLock::new();
     static STEP: AtomicU32 = AtomicU32::new(0);
-    let Some((end, at)) = ENDS_AT.get_or_init(End::wanted) else { return Ok(()) };
+    let Some((fault, at)) = FAULT_AT.get_or_init(InjectedFault::wanted) else { return Ok(()) };
     let now = STEP.fetch_add(1, Ordering::Relaxed);
-    match end {
-        End::Killed if now == *at => {
+    match fault {
+        InjectedFault::Killed if now == *at => {
             eprintln!("killed before: {name}");
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
             std::thread::park();
             Ok(())
         }
-        End::Fails if now == *at => Err(failure(name)),
-        End::FailsFromThereOn if now >= *at => Err(failure(name)),
+        InjectedFault::Fails if now == *at => Err(failure(name)),
+        InjectedFault::FailsFromThereOn if now >= *at => Err(failure(name)),
         _ => Ok(()),
     }
 }
@@ -46,7 +46,7 @@ fn failure(name: &'static str) -> io::Error {
 /// What happens at a step.
 #[cfg(test)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum InjectedFault {
     /// The process is killed before it.
     Killed,
     /// The system says that it cannot do it.
@@ -56,7 +56,7 @@ pub(crate) enum End {
 }
 
 #[cfg(test)]
-impl End {
+impl InjectedFault {
     pub(crate) const ALL: [Self; 3] = [Self::Killed, Self::Fails, Self::FailsFromThereOn];
 
     /// The environment variable with the number of the step at which this happens.
@@ -69,6 +69,6 @@ impl End {
     }
 
     fn wanted() -> Option<(Self, u32)> {
-        Self::ALL.into_iter().find_map(|end| Some((end, std::env::var(end.variable()).ok()?.parse().ok()?)))
+        Self::ALL.into_iter().find_map(|fault| Some((fault, std::env::var(fault.variable()).ok()?.parse().ok()?)))
     }
 }

@@ -9,7 +9,7 @@ use unisono_runner::RerunMode;
 use crate::{
     model::check,
     peer::{Ending, Script, Step, WELL},
-    world::{End, RunOptions, Stop, What, World},
+    world::{RunEnd, RunOptions, Stop, What, World},
 };
 
 const SLOW: Step =
@@ -25,11 +25,11 @@ fn rows(count: u64, script: &Script) -> Vec<(u64, Option<Script>)> {
     (1..=count).map(|content| (content, Some(script.clone()))).collect()
 }
 
-fn run(world: &mut World, rows: &[(u64, Option<Script>)], how: &RunOptions) -> End {
+fn run(world: &mut World, rows: &[(u64, Option<Script>)], how: &RunOptions) -> RunEnd {
     let before = world.lines();
     let end = world.run(rows, how);
     check(world, rows, how, &before, &end);
-    world.crashed.extend(matches!(end, End::Crashed).then_some(how.mode));
+    world.crashed.extend(matches!(end, RunEnd::Crashed).then_some(how.mode));
     end
 }
 
@@ -117,7 +117,7 @@ fn another_input_is_refused_and_nothing_of_it_runs() {
     let mut rows = rows(3, &Script::unsafe_row([]));
     run(&mut world, &rows, &RunOptions::default());
     rows[1].0 = 99;
-    assert!(matches!(run(&mut world, &rows, &RunOptions::default()), End::Refused(error) if error.is_usage()));
+    assert!(matches!(run(&mut world, &rows, &RunOptions::default()), RunEnd::Refused(error) if error.is_usage()));
     assert_eq!(world.peer.begun(99), 0);
     rows[1].0 = 2;
     assert_eq!(run(&mut world, &rows, &RunOptions::default()).report().kept.total(), 3);
@@ -287,7 +287,7 @@ fn an_id_that_was_started_with_a_key_and_asks_for_something_else_without_one_is_
     assert_eq!(world.peer.begun(1), 1);
     input[0].0 = 1001;
     input.splice(0..0, (2..40).map(|content| (content, Some(Script::unsafe_row([])))));
-    assert!(matches!(run(&mut world, &input, &how), End::Refused(error) if error.is_usage()));
+    assert!(matches!(run(&mut world, &input, &how), RunEnd::Refused(error) if error.is_usage()));
     assert_eq!(world.peer.ledger.borrow().len(), 1);
 }
 

@@ -7,7 +7,7 @@ use unisono_runner::{Report, RerunMode};
 
 use crate::{
     peer::{Begun, Script},
-    world::{End, RunOptions, World},
+    world::{RunEnd, RunOptions, World},
 };
 
 /// A line of a results file.
@@ -75,7 +75,7 @@ impl Line {
 }
 
 /// Holds a run against the laws. `before` is what was in the file when it began.
-pub fn check(world: &World, rows: &[(u64, Option<Script>)], how: &RunOptions, before: &[Line], end: &End) {
+pub fn check(world: &World, rows: &[(u64, Option<Script>)], how: &RunOptions, before: &[Line], end: &RunEnd) {
     let ledger = world.peer.ledger.borrow();
     let run = world.peer.run.get();
     let after = world.lines();
@@ -83,11 +83,11 @@ pub fn check(world: &World, rows: &[(u64, Option<Script>)], how: &RunOptions, be
     what_is_kept_is_not_run(world, &ledger, how, before, &after, end);
     no_line_denies_what_happened(&ledger, run, before, &after, end);
     no_effect_goes_down(before, &after);
-    if let End::Refused(error) = end {
+    if let RunEnd::Refused(error) = end {
         let [before, after] = [before, &after].map(|lines| lines.iter().map(|line| &line.whole).collect::<Vec<_>>());
         assert_eq!(before, after, "the run was refused, and yet has changed the results: {error}");
     }
-    let End::Finished(report) = end else { return };
+    let RunEnd::Finished(report) = end else { return };
     assert_eq!(world.all_lines().len(), after.len(), "a row or page has two lines");
     assert!(report.failures.is_empty(), "{:?}", report.failures);
 
@@ -166,7 +166,7 @@ fn what_is_kept_is_not_run(
     how: &RunOptions,
     before: &[Line],
     after: &[Line],
-    end: &End,
+    end: &RunEnd,
 ) {
     let run = world.peer.run.get();
     // What a run that was killed may have begun once more is not kept: its line is not its last word.
@@ -180,7 +180,7 @@ fn what_is_kept_is_not_run(
         };
         let stays =
             after.iter().any(|other| other.whole == line.whole || is_doubtful(other) || is_told_anew(line, other));
-        assert!(stays || how.prune && matches!(end, End::Finished(_)), "{line:?} was to be kept, and is gone");
+        assert!(stays || how.prune && matches!(end, RunEnd::Finished(_)), "{line:?} was to be kept, and is gone");
     }
 }
 
@@ -193,8 +193,8 @@ fn is_told_anew(line: &Line, now: &Line) -> bool {
 
 /// What may have happened is not written down as if it had not: in this run by any line of its own, in all runs by any
 /// line, once a run has ended otherwise than by a crash, be it before the turn of that row.
-fn no_line_denies_what_happened(ledger: &[Begun], run: u32, before: &[Line], after: &[Line], end: &End) {
-    let is_at_end = matches!(end, End::Finished(_));
+fn no_line_denies_what_happened(ledger: &[Begun], run: u32, before: &[Line], after: &[Line], end: &RunEnd) {
+    let is_at_end = matches!(end, RunEnd::Finished(_));
     for line in after {
         let (Some(content), page) = line.key() else { continue };
         // Until then a note is what says that it was begun once more.

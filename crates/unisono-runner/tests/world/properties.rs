@@ -9,7 +9,7 @@ use unisono_journal::{Identity, Mode};
 use crate::{
     model::check,
     peer::{Ending, Script, Step},
-    world::{End, RunOptions, Stop, What, World},
+    world::{RunEnd, RunOptions, Stop, What, World},
 };
 
 proptest! {
@@ -83,17 +83,17 @@ fn live(history: &History) {
         let end = run(&mut world, &input, &how);
         let is_moved = matches!(before, Before::Reverse) && how.identity == Identity::Row;
         match end {
-            End::Refused(_) if matches!(before, Before::Change(_)) || is_moved => {}
-            End::Refused(_) => rows = other.take().unwrap_or_else(|| panic!("run {number} was refused")),
+            RunEnd::Refused(_) if matches!(before, Before::Change(_)) || is_moved => {}
+            RunEnd::Refused(_) => rows = other.take().unwrap_or_else(|| panic!("run {number} was refused")),
             _ if is_shorter => {}
-            End::Finished(report) if report.stopped.is_none() => (rows, other) = (input, None),
+            RunEnd::Finished(report) if report.stopped.is_none() => (rows, other) = (input, None),
             _ => {
                 let was = std::mem::replace(&mut rows, input);
                 other = if is_moved { Some(was) } else { other };
             }
         }
     }
-    let is_taken = other.is_none() || !matches!(run(&mut world, &rows, &frame), End::Refused(_));
+    let is_taken = other.is_none() || !matches!(run(&mut world, &rows, &frame), RunEnd::Refused(_));
     finish(&mut world, if is_taken { &rows } else { other.as_ref().unwrap_or(&rows) }, &frame);
 }
 
@@ -129,11 +129,11 @@ fn finish(world: &mut World, rows: &[(u64, Option<Script>)], frame: &RunOptions)
     }
 }
 
-fn run(world: &mut World, rows: &[(u64, Option<Script>)], how: &RunOptions) -> End {
+fn run(world: &mut World, rows: &[(u64, Option<Script>)], how: &RunOptions) -> RunEnd {
     let before = world.lines();
     let end = world.run(rows, how);
     check(world, rows, how, &before, &end);
-    world.crashed.extend(matches!(end, End::Crashed).then_some(how.mode));
+    world.crashed.extend(matches!(end, RunEnd::Crashed).then_some(how.mode));
     end
 }
 

@@ -11,7 +11,7 @@ use unisono_journal::Identity;
 use crate::{
     peer::{Script, Step, WELL},
     properties::cases,
-    world::{End, RunOptions, Stop, What, World},
+    world::{RunEnd, RunOptions, Stop, What, World},
 };
 
 /// What is asked for, of which pages.
@@ -28,14 +28,14 @@ fn live(orders: &[(Rows, Stop)], last: &Rows, how: &RunOptions) {
     let mut accepted: Vec<&Rows> = vec![last];
     for (rows, stop) in orders {
         let end = world.run(rows, &RunOptions { stop: Some(*stop), ..how.clone() });
-        if !matches!(end, End::Refused(_)) {
+        if !matches!(end, RunEnd::Refused(_)) {
             accepted.push(rows);
         }
     }
     // Where rows have lines their order is known, and another is refused.
     let mut ends = std::iter::once(last).chain(accepted.into_iter().rev()).map(|rows| (rows, world.run(rows, how)));
     let (rows, end) =
-        ends.find(|(_, end)| !matches!(end, End::Refused(_))).expect("the order that lines have is taken");
+        ends.find(|(_, end)| !matches!(end, RunEnd::Refused(_))).expect("the order that lines have is taken");
     assert_eq!(end.report().stopped, None);
     assert!(!world.path().with_extension("jsonl.run").exists(), "all is decided, and something is in doubt");
 

@@ -108,13 +108,13 @@ impl Default for RunOptions {
 
 /// How a run ended.
 #[derive(Debug)]
-pub enum End {
+pub enum RunEnd {
     Finished(Box<Report>),
     Refused(Error),
     Crashed,
 }
 
-impl End {
+impl RunEnd {
     /// The report of a run that ended by itself.
     pub fn report(&self) -> &Report {
         match self {
@@ -196,12 +196,12 @@ impl World {
     }
 
     /// One run over these rows, each with its content. `None`: the row cannot be understood.
-    pub fn run(&mut self, rows: &[(u64, Option<Script>)], how: &RunOptions) -> End {
+    pub fn run(&mut self, rows: &[(u64, Option<Script>)], how: &RunOptions) -> RunEnd {
         self.peer.run.set(self.peer.run.get() + 1);
         self.sunk.clear();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
         let (report, at_start) = runtime.expect("a runtime").block_on(self.drive(rows, how));
-        if let (End::Crashed, Some(Stop { what: What::Crash { lost }, .. })) = (&report, how.stop) {
+        if let (RunEnd::Crashed, Some(Stop { what: What::Crash { lost }, .. })) = (&report, how.stop) {
             self.lose(lost, at_start);
         }
         report
@@ -219,7 +219,7 @@ impl World {
     }
 
     /// Returns also which file it was, and how long, when the run had opened it.
-    async fn drive(&mut self, rows: &[(u64, Option<Script>)], how: &RunOptions) -> (End, (u64, u64)) {
+    async fn drive(&mut self, rows: &[(u64, Option<Script>)], how: &RunOptions) -> (RunEnd, (u64, u64)) {
         // As long as this waits, tokio does not move the time by itself.
         let (done, waits) = mpsc::channel::<()>();
         let guard = tokio::task::spawn_blocking(move || _ = waits.recv());
@@ -252,10 +252,10 @@ impl World {
                     None => {}
                     Some(What::Drain) => cancel.drain(CancelReason::Interrupt),
                     Some(What::Abort) => cancel.abort(CancelReason::Interrupt),
-                    Some(What::Crash { .. }) => break End::Crashed,
+                    Some(What::Crash { .. }) => break RunEnd::Crashed,
                 }
                 if let Poll::Ready(ended) = run.as_mut().poll(&mut Context::from_waker(&waker)) {
-                    break ended.map_or_else(End::Refused, |(report, _)| End::Finished(Box::new(report)));
+                    break ended.map_or_else(RunEnd::Refused, |(report, _)| RunEnd::Finished(Box::new(report)));
                 }
                 at_start.get_or_insert_with(|| {
                     std::fs::metadata(self.path()).map_or((0, 0), |file| (file.ino(), file.len()))
