@@ -54,7 +54,7 @@ mod _native {
     #[pymodule_export]
     use super::http::remote_requests::RemoteRequests;
     #[pymodule_export]
-    use super::http::request::Request;
+    use super::http::request::GivenRequest;
     #[pymodule_export]
     use super::limiter::wait::PlaceWait;
     #[pymodule_export]

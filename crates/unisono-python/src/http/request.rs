@@ -14,9 +14,9 @@ use crate::{
 };
 
 /// One request: an address and what goes with it.
-#[pyclass(frozen, module = "unisono", from_py_object)]
+#[pyclass(frozen, name = "Request", module = "unisono", from_py_object)]
 #[derive(Debug, Clone)]
-pub struct Request {
+pub struct GivenRequest {
     #[pyo3(get)]
     url: String,
     #[pyo3(get)]
@@ -30,7 +30,7 @@ pub struct Request {
 }
 
 #[pymethods]
-impl Request {
+impl GivenRequest {
     #[new]
     #[pyo3(signature = (url, *, method=None, headers=None, params=None, json=None, content=None, id=None))]
     #[allow(clippy::too_many_arguments, reason = "these are keywords")]
@@ -73,7 +73,7 @@ impl Request {
     }
 }
 
-impl Request {
+impl GivenRequest {
     pub fn row_request(&self) -> RowRequest {
         RowRequest {
             id: self.id.clone(),
@@ -103,7 +103,7 @@ pub fn row(item: &Bound<'_, PyAny>, defaults: &Defaults, line: u64) -> PyResult<
             Err(_) => Row { id: None, origin, call: Err("the address is not valid text".to_owned()) },
         });
     }
-    if let Ok(request) = item.cast::<Request>() {
+    if let Ok(request) = item.cast::<GivenRequest>() {
         return Ok(defaults.row(&NoFields, &request.get().row_request(), 0, origin));
     }
     Ok(match errors::blame(item.py(), from_mapping(item))? {
