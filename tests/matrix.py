@@ -36,7 +36,7 @@ CHOSEN = [
     "returning", "identity", "limiter",
 ]  # fmt: skip
 # And what those need of the packages for development.
-CHOSEN_PACKAGES = ["anyio", "cloudpickle", "hypothesis", "mypy", "numpy", "pytest"]
+CHOSEN_PACKAGES = ["anyio", "cloudpickle", "hypothesis", "mypy", "numpy", "pytest", "uvloop"]
 
 OWN = [("futures", "threads"), ("futures", "processes"), ("pool", "processes")]
 
