@@ -86,7 +86,9 @@ def lines_of_fetch(folder, server, away):
     (folder / "other.jsonl").write_text(json.dumps({"id": "other", "url": f"{api}/items/1"}) + "\n")
     words = ["fetch", "-o", "gone.jsonl", "-q", "--paginate", "next=.next", "--from"]
     before = server.in_flight
-    killed(folder, lambda: server.in_flight > before, *words, "one.jsonl")
+    gone = folder / "gone.jsonl"
+    # The line of the first page is written by a thread of its own, while the second page is under way.
+    killed(folder, lambda: server.in_flight > before and '"next"' in gone.read_text(), *words, "one.jsonl")
     (folder / "gone.jsonl.run").unlink()
     command(folder, *words, "other.jsonl", "--rebind", "--adopt")
     found += read(folder / "gone.jsonl")
@@ -244,7 +246,7 @@ def test_the_lines_are_of_every_outcome_that_there_is_of_that_kind(written, kind
 def test_every_member_of_the_schema_stands_in_a_real_line(written, kind):
     seen = {name for line in written[kind] for name in line}
     ours = properties(kind).keys() - SCHEMA["$defs"]["outcome"]["properties"].keys()
-    assert ours - seen == ({"begun_to"} if kind == "fetch" else set())
+    assert ours <= seen
     common = {name for lines in written.values() for line in lines for name in line}
     assert SCHEMA["$defs"]["outcome"]["properties"].keys() <= common
 
