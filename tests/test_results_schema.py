@@ -92,6 +92,23 @@ def lines_of_fetch(folder, server, away):
     (folder / "gone.jsonl.run").unlink()
     command(folder, *words, "other.jsonl", "--rebind", "--adopt")
     found += read(folder / "gone.jsonl")
+    # What it had sent of a row that had a line, and that the next run did not come to.
+    words = [
+        "fetch",
+        "-X",
+        "POST",
+        f"{api}/held?{{1..2}}",
+        "-o",
+        "stopped.jsonl",
+        "-q",
+        "--idempotency-key",
+        "--resume",
+    ]
+    command(folder, *words, "--limit", "1", "--stop-after", "50ms", "--grace", "0s")
+    before = server.in_flight
+    killed(folder, lambda: server.in_flight > before + 1, *words)
+    command(folder, *words, "--stop-after", "0.000001s")
+    found += read(folder / "stopped.jsonl")
     # What there was no room for.
     with small_disk(folder / "disk", "1m") as disk:
         command(folder, "fetch", "-X", "POST", f"{api}/bodies/large?{{1..200}}", "-o", disk / "r.jsonl", "-q")
