@@ -69,3 +69,35 @@ def test_a_token_command_has_the_limit_as_it_was(server, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "Bearer 64" in done.stdout
+
+
+def with_few(count: int, words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """The command where it may have so many descriptors and no more."""
+    script = f"ulimit -n {count}; exec '{COMMAND}' {words}"
+    return subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False, cwd=folder)
+
+
+@pytest.mark.parametrize("count", [16, 20, 24, 40])
+def test_sum_has_no_more_files_open_than_it_may(tmp_path, count):
+    (tmp_path / "tree").mkdir()
+    for number in range(300):
+        (tmp_path / f"tree/{number}").write_text(str(number))
+    done = with_few(count, "sum tree -o s", tmp_path)
+    assert (done.returncode, "300 ok" in done.stderr) == (0, True), done.stderr
+    assert with_few(count, "sum --check s", tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("count", [20, 24, 40])
+def test_each_runs_no_more_commands_at_once_than_there_are_descriptors_for(tmp_path, count):
+    done = with_few(count, "each -j 8 -o r.jsonl -- echo {} ::: {1..20}", tmp_path)
+    assert (done.returncode, "20 ok" in done.stderr) == (0, True), done.stderr
+    assert "there are file descriptors for 1 command at once" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["sum file", "each -- true ::: 1", "fetch http://127.0.0.1:1/ --retries 0"])
+@pytest.mark.parametrize("count", [5, 6, 7, 8, 9, 10, 11, 12, 13, 14])
+def test_where_there_are_too_few_descriptors_it_is_said_how_to_have_more(tmp_path, command, count):
+    (tmp_path / "file").write_text("text")
+    done = with_few(count, command, tmp_path)
+    assert "open files" not in done.stderr or "(raise `ulimit -n`)" in done.stderr, done.stderr
+    assert done.returncode != 0 or " ok" in done.stderr

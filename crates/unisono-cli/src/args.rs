@@ -3,6 +3,7 @@
 use std::{
     num::{NonZeroU32, NonZeroU64},
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use clap::{Args, ValueEnum};
@@ -16,10 +17,10 @@ use crate::{failure::Failure, output, terminal::When};
 #[command(next_help_heading = "Limits, time and retries")]
 pub struct LimitArgs {
     /// Most items in flight [default: 20]
-    #[arg(short = 'j', long, value_name = "N")]
+    #[arg(short = 'j', long, value_name = "N", value_parser = from_one::<NonZeroU32>)]
     pub limit: Option<NonZeroU32>,
     /// Most items in flight per host [default: 10, or --limit when only that is given]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = from_one::<NonZeroU32>)]
     pub per_host: Option<NonZeroU32>,
     /// Most starts over all hosts, as `100/s`, `5000/m` or `100/s burst 20`
     #[arg(long, value_name = "RATE")]
@@ -55,7 +56,7 @@ pub struct LimitArgs {
     #[arg(long, value_name = "N")]
     pub max_failures: Option<u64>,
     /// The first N items must end ok before any other starts
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = from_one::<NonZeroU64>)]
     pub canary: Option<NonZeroU64>,
 }
 
@@ -74,6 +75,11 @@ impl LimitArgs {
         let host_away = self.host_away.map(|span| span.0.unwrap_or(FOR_EVER));
         Settings { limits, times, retry: retry.waiting(host_away), ordered_by_key: false }
     }
+}
+
+/// A number of things of which there is at least one.
+pub fn from_one<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "expected a whole number from 1 on, as `8`".to_owned())
 }
 
 /// A retry budget, or none.

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{
+    CommandFactory, Parser, Subcommand,
+    error::{ContextKind, ContextValue},
+};
 use unisono_core::printable;
 
 use crate::{
@@ -52,7 +55,8 @@ pub fn run() -> u8 {
     let signals = init::is_meant().then(unisono_init::HeldSignals::hold);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(mut error) => {
+            give_tip(&mut error);
             return said(&error).unwrap_or_else(|failure| failure.report());
         }
     };
@@ -70,6 +74,27 @@ pub fn run() -> u8 {
         CliCommand::Completions { target, folder } => completions::print(target, folder.as_deref(), Cli::command()),
     });
     result.unwrap_or_else(|failure| failure.report())
+}
+
+/// Names the option that was meant by a word of another program, or by one that is cut short, rather than one that
+/// looks alike.
+fn give_tip(error: &mut clap::Error) {
+    let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidArg) else { return };
+    let meant = match given.as_str() {
+        // Of curl.
+        "-d" => "--data",
+        // Of curl, and of others.
+        "--retry" => "--retries",
+        _ => return,
+    };
+    let command = std::env::args().nth(1).unwrap_or_default();
+    let has_it = |command: &clap::Command| command.get_arguments().any(|arg| arg.get_long() == Some(&meant[2..]));
+    if Cli::command().find_subcommand(&command).is_some_and(has_it) {
+        error.insert(ContextKind::SuggestedArg, ContextValue::String(meant.to_owned()));
+        // These are about the other one, and about a word that begins with a dash.
+        error.insert(ContextKind::Suggested, ContextValue::None);
+        error.insert(ContextKind::Usage, ContextValue::None);
+    }
 }
 
 /// Prints what the parser has to say: help to standard output, an error to standard error. Returns the exit status.

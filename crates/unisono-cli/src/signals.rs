@@ -19,7 +19,7 @@ use signal_hook::{
     flag,
     iterator::Signals,
 };
-use unisono_core::{CancelLevel, CancelReason, CancelToken, clock};
+use unisono_core::{CancelLevel, CancelReason, CancelToken, clock, error_chain};
 use unisono_runner::Monitor;
 
 use crate::{
@@ -40,7 +40,7 @@ pub struct Handling {
 
 /// Watches from a thread of its own until the process ends.
 pub fn watch(cancel: &CancelToken, monitor: &Monitor, terminal: &Terminal, handling: Handling) -> Result<(), Failure> {
-    let fault = |error: std::io::Error| Failure::fault(format!("signals cannot be watched: {error}"));
+    let fault = |error: std::io::Error| Failure::fault(format!("signals cannot be watched: {}", error_chain(&error)));
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(fault)?;
     if handling.adjusts_limit {
         signals.add_signal(SIGUSR1).and_then(|()| signals.add_signal(SIGUSR2)).map_err(fault)?;

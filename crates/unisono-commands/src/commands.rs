@@ -6,10 +6,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Resource, getrlimit, set_child_subreaper};
+use rustix::process::set_child_subreaper;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use unisono_core::clock;
-use unisono_sys::{foreground, tree::Children};
+use unisono_sys::{descriptors, foreground, tree::Children};
 
 use crate::{
     child::{Captured, Onlookers, Running, Shared, StopConditions},
@@ -48,8 +48,7 @@ impl Commands {
             false => foreground::is_there().then_some(LOOK_AT_STOPPED),
         };
         let launcher = RefCell::new(Launcher::new(options.terminal.clone())?);
-        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let most = descriptors.saturating_sub(OTHER_DESCRIPTORS) / DESCRIPTORS_PER_COMMAND;
+        let most = descriptors::left().saturating_sub(OTHER_DESCRIPTORS) / DESCRIPTORS_PER_COMMAND;
         let most = u32::try_from(most.clamp(1, MOST_AT_ONCE)).expect("it was clamped");
         let shared = Shared {
             options,
@@ -163,6 +162,6 @@ const SPAWN_PAUSE: Duration = Duration::from_millis(10);
 const READ_AT_ONCE_BYTES: usize = 64 << 10;
 /// Both ends of two pipes, a pidfd, two spool files, and one end of a third pipe where there is input.
 const DESCRIPTORS_PER_COMMAND: u64 = 8;
-/// Standard streams, reactor, results, input, and what starting and looking at processes takes for a moment.
-const OTHER_DESCRIPTORS: u64 = 40;
+/// Results, input, and what starting and looking at processes takes for a moment.
+const OTHER_DESCRIPTORS: u64 = 24;
 const MOST_AT_ONCE: u64 = 100_000;

@@ -19,7 +19,7 @@ use pyo3::{
     prelude::*,
     types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyMapping, PyString},
 };
-use unisono_core::{FOR_EVER, Limits, Rate, RetryPolicy, Times};
+use unisono_core::{FOR_EVER, Limits, RetryPolicy, Times};
 use unisono_runner::{
     CommandResult, EachCall, EachMaker, EachPlan, EachStyle, Grammar, Halting, Identity, KILL_AFTER, Recipe, Row,
     RowOrigin, RowOutcome, Settings, Values, Word, Worst,
@@ -334,7 +334,7 @@ impl Keywords<'_> {
         let defaults = each_settings();
         let limit = self.whole("limit")?.unwrap_or(defaults.limits.limit);
         let per_key = self.whole::<NonZeroU32>("per_key")?;
-        let per_key_rate = self.parsed("per_key_rate", str::parse::<Rate>)?;
+        let per_key_rate = self.rate("per_key_rate")?;
         if !has_keys && (per_key.is_some() || per_key_rate.is_some()) {
             return Err(self.mistake("per_key and per_key_rate need key="));
         }
@@ -343,7 +343,7 @@ impl Keywords<'_> {
             return Err(self.mistake("away_exit needs key=, which says what is away"));
         }
         let mut limits = Limits::new(Some(limit), has_keys.then(|| per_key.unwrap_or(NonZeroU32::MIN)));
-        limits.rate = self.parsed("rate", str::parse::<Rate>)?;
+        limits.rate = self.rate("rate")?;
         limits.per_key_rate = per_key_rate;
         let timeout = self.span("timeout")?.unwrap_or(defaults.times.timeout);
         let times = Times { timeout, ..self.times(defaults.times)? };

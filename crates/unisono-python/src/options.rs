@@ -98,6 +98,12 @@ impl<'py> Keywords<'py> {
         parse(&text).map(Some).map_err(|error| usage(self.given.py(), format!("{name}: {error}")))
     }
 
+    pub fn rate(&self, name: &str) -> PyResult<Option<Rate>> {
+        let Some(value) = self.take(name)? else { return Ok(None) };
+        let text = rate_text(name, &value)?;
+        text.parse().map(Some).map_err(|error| usage(self.given.py(), format!("{name}: {error}")))
+    }
+
     /// Seconds, or text such as `10s`; `none` for no bound. `None` when the keyword is absent.
     pub fn span(&self, name: &str) -> PyResult<Option<Option<Duration>>> {
         let Some(value) = self.take(name)? else { return Ok(None) };
@@ -120,8 +126,8 @@ impl<'py> Keywords<'py> {
 
     pub fn settings(&self) -> PyResult<Settings> {
         let mut limits = Limits::new(self.whole("limit")?, self.whole("per_host")?);
-        limits.rate = self.parsed("rate", str::parse::<Rate>)?;
-        limits.per_key_rate = self.parsed("per_host_rate", str::parse::<Rate>)?;
+        limits.rate = self.rate("rate")?;
+        limits.per_key_rate = self.rate("per_host_rate")?;
         let times = Times::default();
         let timeout = self.span("timeout")?.unwrap_or(times.timeout);
         let times = Times { timeout, ..self.times(times)? };
@@ -538,9 +544,26 @@ impl NewLimits {
     }
 }
 
+/// The text of a rate; a number alone does not say in which time.
+fn rate_text(name: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
+    let is_number = value.extract::<f64>().is_ok();
+    text(name, value).map_err(|error| match is_number {
+        true => {
+            let shown = shown(value);
+            usage(
+                value.py(),
+                format!(
+                    "{name} must be text that says in which time, as \"{shown}/s\" for {shown} in a second, not {shown}"
+                ),
+            )
+        }
+        false => error,
+    })
+}
+
 /// A rate, or `none`.
 fn new_rate(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<Rate>> {
-    match text(name, value)?.as_str() {
+    match rate_text(name, value)?.as_str() {
         "none" => Ok(None),
         text => text.parse().map(Some).map_err(|error| usage(value.py(), format!("{name}: {error}"))),
     }

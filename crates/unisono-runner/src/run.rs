@@ -291,7 +291,7 @@ pub async fn run<W: Work>(
         let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
         report.failures.push(format!("{}{hint}", error_chain(&*error)));
         if closed.lost > 0 {
-            report.failures.push(format!("{} outcomes could not be kept", closed.lost));
+            report.failures.push(format!("{} could not be kept", counted(closed.lost, "outcome", "outcomes")));
         }
     }
     let numbers = monitor.numbers();
@@ -377,6 +377,11 @@ fn told_gone_in_doubt(count: u64, names: &[String]) -> String {
     format!(
         "{count} {noun} that an earlier run had started when it was killed {verb} not in this input, and {they} in doubt{names}"
     )
+}
+
+/// So many, by the noun for one or for several.
+pub(crate) fn counted(count: u64, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { several })
 }
 
 fn listed(count: u64, names: &[String]) -> String {

@@ -19,12 +19,23 @@ pub fn raise() {
     }
 }
 
+/// How many more this process may have now.
+pub fn left() -> u64 {
+    let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    // One of those that are listed is that of the list.
+    let open = std::fs::read_dir("/proc/self/fd").map_or(USUAL, |list| list.count().saturating_sub(1));
+    most.saturating_sub(open as u64)
+}
+
 /// Has a command run under the limit as it was.
 pub fn give_back(command: &mut Command) -> &mut Command {
     let Some(limit) = before() else { return command };
     // SAFETY: between fork and exec there is one system call, which neither allocates nor takes a lock.
     unsafe { command.pre_exec(move || Ok::<(), io::Error>(setrlimit(Resource::Nofile, limit)?)) }
 }
+
+/// Standard streams, a reactor and what was given by whatever has started this, where that cannot be listed.
+const USUAL: usize = 16;
 
 /// The limits before they were raised, if they were: soft and hard.
 pub(crate) fn before() -> Option<Rlimit> {

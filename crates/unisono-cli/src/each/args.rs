@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use unisono_core::{Rate, Span};
 use unisono_runner::{Halting, Separator, cores};
 
-use crate::args::{InputFormat, OutputArgs, ShowArgs, size};
+use crate::args::{InputFormat, OutputArgs, ShowArgs, from_one, size};
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -125,7 +125,7 @@ pub struct EachLimits {
     #[arg(long, value_name = "COLUMN")]
     pub key: Option<String>,
     /// Most commands at once with the same key
-    #[arg(long, value_name = "N", requires = "key", default_value = "1")]
+    #[arg(long, value_name = "N", requires = "key", default_value = "1", value_parser = from_one::<NonZeroU32>)]
     pub per_key: NonZeroU32,
     /// How long a host that is away (see --away-exit) is waited for
     #[arg(long, value_name = "TIME", requires = "away_exit", default_value = "60s")]
@@ -167,7 +167,7 @@ pub struct EachLimits {
     #[arg(long, value_name = "N")]
     pub max_failures: Option<u64>,
     /// The first N items must end ok before any other starts
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = from_one::<NonZeroU64>)]
     pub canary: Option<NonZeroU64>,
     /// As --max-failures, in the words of GNU parallel: `soon,fail=1` or `now,fail=1`, which ends what runs as well
     #[arg(long, value_name = "WHEN", conflicts_with = "max_failures")]

@@ -21,6 +21,18 @@ use super::{
 };
 use crate::{args::times, failure::Failure};
 
+/// The text of a word that is meant to be several: it begins with the name of a program, and there is none of its own
+/// name.
+fn several_words(word: &OsStr) -> Option<&str> {
+    let text = word.to_str()?;
+    let (program, _) = text.split_once(' ')?;
+    let is_there = |name: &str| {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
+    };
+    (!program.contains('/') && !program.is_empty() && is_there(program) && !is_there(text)).then_some(text)
+}
+
 /// What the words before and behind `:::` come to.
 pub struct CommandLine {
     pub recipe: Recipe,
@@ -34,6 +46,15 @@ impl EachArgs {
         let (command, sources) = self.split()?;
         if command.is_empty() {
             return Err(Failure::usage("there is no command").hint("as in `unisono each -- gzip {} ::: *.log`"));
+        }
+        if let [word] = &command[..]
+            && !self.shell
+            && let Some(words) = several_words(word)
+        {
+            return Err(Failure::usage(format!("`{words}` is one word, and so the name of one program, with a blank in it"))
+                .hint(format!(
+                    "give its words apart, as `unisono each -- {words}`, or have a shell part them: `unisono each --shell '{words}'`"
+                )));
         }
         if !sources.is_empty() && (self.from.is_some() || self.pipe) {
             return Err(Failure::usage("items come from `:::` and `::::` or from --from, not from both"));

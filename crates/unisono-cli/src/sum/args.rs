@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use unisono_core::{Rate, Span};
 use unisono_runner::hash::{Algorithm, Kernel};
 
-use crate::args::{OutputArgs, ShowArgs, size};
+use crate::args::{OutputArgs, ShowArgs, from_one, size};
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -127,7 +127,7 @@ pub enum ListingFormat {
 #[command(next_help_heading = "Limits and time")]
 pub struct SumLimitArgs {
     /// Threads; each reads several files at once [default: one per core]
-    #[arg(short = 'j', long, value_name = "N")]
+    #[arg(short = 'j', long, value_name = "N", value_parser = from_one::<NonZeroU32>)]
     pub limit: Option<NonZeroU32>,
     /// Most files per time, as `100/s`
     #[arg(long, value_name = "RATE")]
@@ -148,7 +148,7 @@ pub struct SumLimitArgs {
     #[arg(long, value_name = "N")]
     pub max_failures: Option<u64>,
     /// The first N files must end ok before any other is read
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = from_one::<NonZeroU64>)]
     pub canary: Option<NonZeroU64>,
     /// Read past the page cache
     #[arg(long)]

@@ -11,7 +11,7 @@ use pyo3::{
     prelude::*,
     types::{PyDict, PyString},
 };
-use unisono_core::{Limits, Rate, RetryPolicy};
+use unisono_core::{Limits, RetryPolicy};
 use unisono_runner::{
     DigestResult, Feed, FileCall, GivenPath, Identity, Outlet, Outputs, Row, RowOrigin, RowOutcome, Settings, SumPlan,
     VerifyOptions,
@@ -155,7 +155,7 @@ impl Keywords<'_> {
     fn file_settings(&self) -> PyResult<Settings> {
         let defaults = sum_settings();
         let mut limits = Limits::new(Some(self.whole("limit")?.unwrap_or(defaults.limits.limit)), None);
-        limits.rate = self.parsed("rate", str::parse::<Rate>)?;
+        limits.rate = self.rate("rate")?;
         let repeats = self.whole("retries")?.unwrap_or(defaults.retry.repeats);
         let times = self.times(defaults.times)?;
         Ok(Settings { limits, times, retry: RetryPolicy { repeats, ..defaults.retry }, ..defaults })

@@ -18,7 +18,7 @@ use pyo3::{
     prelude::*,
     types::{PyBytes, PyDict, PyString},
 };
-use unisono_core::{ErrorKind, Limits, Rate, RetryPolicy, Times};
+use unisono_core::{ErrorKind, Limits, RetryPolicy, Times};
 use unisono_runner::{
     Assignments, CallEnd, CallResult, FunctionCall, FunctionPlan, Identity, Invocation, Outstanding, Returned, Row,
     RowOrigin, RowOutcome, Settings, WorkNotifier, function_calls, function_settings, functions as run_functions,
@@ -248,14 +248,14 @@ impl Keywords<'_> {
     fn function_settings(&self, has_keys: bool) -> PyResult<Settings> {
         let defaults = function_settings();
         let per_key = self.whole("per_key")?;
-        let per_key_rate = self.parsed("per_key_rate", str::parse::<Rate>)?;
+        let per_key_rate = self.rate("per_key_rate")?;
         if !has_keys && (per_key.is_some() || per_key_rate.is_some()) {
             return Err(self.mistake("per_key and per_key_rate need key="));
         }
         let (retry, ordered_by_key) = self.keyed(defaults.retry, has_keys, "key=")?;
         let limit = self.whole("limit")?.unwrap_or(defaults.limits.limit);
         let mut limits = Limits::new(Some(limit), per_key);
-        limits.rate = self.parsed("rate", str::parse::<Rate>)?;
+        limits.rate = self.rate("rate")?;
         limits.per_key_rate = per_key_rate;
         let timeout = self.span("timeout")?.unwrap_or(defaults.times.timeout);
         let times = Times { timeout, ..self.times(defaults.times)? };

@@ -19,7 +19,7 @@ use pyo3::{
     prelude::*,
     types::{PyDict, PyTuple},
 };
-use unisono_core::{Limits, Rate};
+use unisono_core::Limits;
 
 pub use self::core::{LimiterCore, Notice, stop_clocks};
 use self::{
@@ -53,8 +53,8 @@ impl LimiterCore {
         let keywords = Keywords::new(&given)?;
         let limit = keywords.whole::<NonZeroU32>("limit")?;
         let mut limits = Limits::new(Some(limit.unwrap_or(NonZeroU32::MAX)), keywords.whole("per_key")?);
-        limits.rate = keywords.parsed("rate", str::parse::<Rate>)?;
-        limits.per_key_rate = keywords.parsed("per_key_rate", str::parse::<Rate>)?;
+        limits.rate = keywords.rate("rate")?;
+        limits.per_key_rate = keywords.rate("per_key_rate")?;
         Ok(Self { shared: Arc::new(Shared::new(limits, limit)) })
     }
 

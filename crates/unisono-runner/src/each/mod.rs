@@ -23,7 +23,7 @@ use unisono_core::CancelToken;
 
 use crate::{
     Error, Gauge, Report,
-    run::{Extras, run},
+    run::{Extras, counted, run},
     stages::Stages,
 };
 use work::{EachWork, Slots};
@@ -59,7 +59,7 @@ pub async fn each(plan: EachPlan, cancel: CancelToken, monitor: Monitor, gauge: 
         gate: plan.gate,
         terminal: plan.terminal.clone(),
     };
-    let commands = Commands::new(options).map_err(|error| Error::fault("cannot become a subreaper").because(error))?;
+    let commands = Commands::new(options).map_err(|error| Error::fault("commands cannot be run").because(error))?;
     let inner = CancelToken::new();
     let work = EachWork {
         commands,
@@ -89,23 +89,31 @@ pub async fn each(plan: EachPlan, cancel: CancelToken, monitor: Monitor, gauge: 
     if plan.sole && !plan.leave_running {
         match work.commands.end_strays() {
             0 => {}
+            1 => report.warnings.push("1 process had hidden from the end of its command, and was killed".to_owned()),
             count => report
                 .warnings
                 .push(format!("{count} processes had hidden from the end of their command, and were killed")),
         }
     }
     if let Some(most) = work.commands.most_at_once() {
+        let commands = counted(most.into(), "command", "commands");
         report.warnings.push(format!(
-            "there are file descriptors for {most} commands at once, fewer than asked for (raise `ulimit -n` for more)"
+            "there are file descriptors for {commands} at once, fewer than asked for (raise `ulimit -n` for more)"
         ));
     }
     match work.stopped.get() {
         0 => {}
-        count => report.warnings.push(format!("{count} commands waited for the terminal, which commands do not have")),
+        count => {
+            let commands = counted(count.into(), "command", "commands");
+            report.warnings.push(format!("{commands} waited for the terminal, which commands do not have"));
+        }
     }
     match work.unkillable.get() {
         0 => {}
-        count => report.failures.push(format!("{count} processes could not be killed")),
+        count => {
+            let processes = counted(count.into(), "process", "processes");
+            report.failures.push(format!("{processes} could not be killed"));
+        }
     }
     Ok(report)
 }

@@ -301,10 +301,23 @@ impl RowFields for TableRow<'_> {
         let Some(at) = self.columns.get(name) else {
             let mut known: Vec<&str> = self.columns.keys().map(String::as_str).collect();
             known.sort_unstable();
-            return Err(format!("no column `{name}` (there are: {})", known.join(", ")));
+            let parted = if let [only] = known[..] { part_otherwise(only) } else { None };
+            return Err(match parted {
+                Some(separator) => format!(
+                    "no column `{name}`: the header is one column, `{}`, whose parts are separated by `{separator}`, and those \
+                     of a CSV file by `,`, of a TSV file by tabs (`each` reads it with --input-format lines --colsep '{separator}')",
+                    known[0]
+                ),
+                None => format!("no column `{name}` (there are: {})", known.join(", ")),
+            });
         };
         std::str::from_utf8(self.record.field(*at)).map_err(|_| format!("column `{name}` is not UTF-8"))
     }
+}
+
+/// What seems to separate the columns of a header that was read as one.
+fn part_otherwise(header: &str) -> Option<char> {
+    [';', '|', '\t', ','].into_iter().find(|separator| header.contains(*separator))
 }
 
 fn columns(header: &Record) -> Result<HashMap<String, usize>, Stopped> {

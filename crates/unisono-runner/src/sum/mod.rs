@@ -8,9 +8,12 @@ mod render;
 mod rows;
 mod work;
 
+use std::num::NonZeroU32;
+
 use unisono_batch::Monitor;
 use unisono_core::CancelToken;
 use unisono_files::FilesOptions;
+use unisono_sys::descriptors;
 
 use crate::{
     Error, Gauge, Report,
@@ -35,7 +38,10 @@ pub async fn sum(mut plan: SumPlan, cancel: CancelToken, monitor: Monitor, gauge
     let threads = limits.limit.get();
     let options = FilesOptions { threads: threads as usize, ..plan.files };
     // A thread has many files in hand, and more are ready when it comes for them.
-    limits.limit = limits.limit.saturating_mul(IN_HAND.try_into().expect("it is not zero"));
+    let wanted = limits.limit.saturating_mul(IN_HAND.try_into().expect("it is not zero"));
+    // Each has one at most; one at a time is tried in any case.
+    let afforded = descriptors::left().saturating_sub(OTHER_DESCRIPTORS).clamp(1, wanted.get().into());
+    limits.limit = NonZeroU32::try_from(u32::try_from(afforded).expect("it was clamped")).expect("it was clamped");
     limits.per_key = limits.limit;
     let counter = gauge.clone();
     let on_bytes = move |bytes| counter.add_bytes(bytes);
@@ -58,5 +64,7 @@ pub async fn sum(mut plan: SumPlan, cancel: CancelToken, monitor: Monitor, gauge
 
 /// Files that are with a thread or ready for it: enough that none waits for the reactor.
 const IN_HAND: u32 = 128;
+/// Results, input, and what looking through folders takes.
+const OTHER_DESCRIPTORS: u64 = 8;
 /// Outcomes that may wait for an earlier file: a large one that comes first must not keep the others from being read.
 const WINDOW: u64 = 1 << 20;
