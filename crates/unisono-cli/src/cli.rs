@@ -9,7 +9,7 @@ use clap::{
 use unisono_core::printable;
 
 use crate::{
-    completions, demo, each, evaluate, explain, failure::Failure, fetch, init, output, signals, sum, terminal,
+    completions, demo, doctor, each, evaluate, explain, failure::Failure, fetch, init, output, signals, sum, terminal,
 };
 
 /// Run many independent pieces of work at once, with every outcome accounted for.
@@ -36,6 +36,8 @@ pub enum CliCommand {
     Explain(explain::ExplainArgs),
     /// See it work: 5,000 calls of a bad API, killed half way, resumed, and proven
     Demo(demo::DemoArgs),
+    /// Say what will limit a run here: descriptors, processes, memory, names, clock, proxies, certificates
+    Doctor(doctor::DoctorArgs),
     /// Evaluate expressions for the run that has started this process; nothing for people
     #[command(hide = true, name = evaluate::NAME)]
     Evaluate,
@@ -70,6 +72,7 @@ pub fn run() -> u8 {
         CliCommand::Each(args) => each::run(*args),
         CliCommand::Explain(args) => explain::run(args),
         CliCommand::Demo(args) => demo::run(args),
+        CliCommand::Doctor(args) => doctor::run(&args),
         CliCommand::Evaluate => evaluate::run(),
         CliCommand::Completions { target, folder } => completions::print(target, folder.as_deref(), Cli::command()),
     });

@@ -5,6 +5,7 @@ mod bridge;
 mod cli;
 mod completions;
 mod demo;
+mod doctor;
 mod each;
 mod environment;
 mod evaluate;

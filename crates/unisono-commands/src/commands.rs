@@ -48,8 +48,7 @@ impl Commands {
             false => foreground::is_there().then_some(LOOK_AT_STOPPED),
         };
         let launcher = RefCell::new(Launcher::new(options.terminal.clone())?);
-        let most = descriptors::left().saturating_sub(OTHER_DESCRIPTORS) / DESCRIPTORS_PER_COMMAND;
-        let most = u32::try_from(most.clamp(1, MOST_AT_ONCE)).expect("it was clamped");
+        let most = most_commands(descriptors::left());
         let shared = Shared {
             options,
             children: RefCell::new(children),
@@ -151,6 +150,12 @@ impl Commands {
 
 fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ExecutableFileBusy | io::ErrorKind::WouldBlock)
+}
+
+/// How many commands run at once under a limit of so many descriptors.
+pub fn most_commands(descriptors: u64) -> u32 {
+    let most = descriptors.saturating_sub(OTHER_DESCRIPTORS) / DESCRIPTORS_PER_COMMAND;
+    u32::try_from(most.clamp(1, MOST_AT_ONCE)).expect("it was clamped")
 }
 
 /// A person does not notice the one, and may have to wait for the other.

@@ -51,6 +51,6 @@ pub use request::{IDEMPOTENCY_KEY, Request};
 pub use response::{Response, Streaming};
 pub use status::{BadStatus, StatusSet};
 pub use trail::Trail;
-pub use unisono_net::{ClientCertificate, Family, HostAddress, LookupError, Proxy, Resolve, Tls};
+pub use unisono_net::{ClientCertificate, Family, HostAddress, LookupError, Proxy, Resolve, Tls, Trust};
 pub use url::{Origin, Url};
 pub use wire::{decode_options, encode_options};

@@ -35,4 +35,4 @@ pub use socket::Socket;
 #[doc(hidden)]
 pub use socks::read_socks_answers;
 pub use stream::ByteStream;
-pub use tls::{Alpn, ClientCertificate, Tls};
+pub use tls::{Alpn, ClientCertificate, Tls, Trust};

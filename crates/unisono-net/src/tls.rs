@@ -38,6 +38,38 @@ pub struct Tls {
     pub insecure: bool,
 }
 
+/// What a peer's certificate is held against.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trust {
+    /// Nothing: any certificate is trusted.
+    Any,
+    /// The certificates that were given, so many.
+    Given(usize),
+    /// What the platform trusts: its store, or what `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
+    Platform,
+    /// The roots of the web that are built in, since the platform has none of use, and why.
+    BuiltIn(String),
+}
+
+impl Tls {
+    /// What handshakes would trust now.
+    ///
+    /// # Errors
+    /// When a certificate that was given is none.
+    pub fn trust(&self) -> Result<Trust, Error> {
+        if self.insecure {
+            return Ok(Trust::Any);
+        }
+        if let Some(roots) = roots(&self.roots)? {
+            return Ok(Trust::Given(roots.len()));
+        }
+        Ok(match platform_verifier(Arc::new(ring::default_provider())) {
+            Ok(_) => Trust::Platform,
+            Err(error) => Trust::BuiltIn(error.to_string()),
+        })
+    }
+}
+
 /// A client certificate.
 #[derive(Debug, Clone)]
 pub struct ClientCertificate {
@@ -137,7 +169,7 @@ impl TlsContext {
                 builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate::new(&provider)))
             }
             Some(roots) => builder.with_root_certificates(roots.clone()),
-            None => match rustls_platform_verifier::Verifier::new(provider) {
+            None => match platform_verifier(provider) {
                 Ok(verifier) => builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)),
                 // A container without certificates of its own: those of the web.
                 Err(_) => {
@@ -150,6 +182,10 @@ impl TlsContext {
             None => builder.with_no_client_auth(),
         })
     }
+}
+
+fn platform_verifier(provider: Arc<CryptoProvider>) -> Result<rustls_platform_verifier::Verifier, rustls::Error> {
+    rustls_platform_verifier::Verifier::new(provider)
 }
 
 fn failed(error: io::Error, party: &Party) -> Error {

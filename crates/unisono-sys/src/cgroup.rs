@@ -73,11 +73,21 @@ fn remove_abandoned(parent: &Path, program: &str) {
 }
 
 fn own_group() -> io::Result<PathBuf> {
-    let groups = fs::read_to_string("/proc/self/cgroup")?;
+    own_group_and_mount(Path::new("/")).map(|(group, _)| group)
+}
+
+/// The group that this process is in, and where its hierarchy (version 2) is mounted, which is the highest one that is
+/// seen from here. `root` is where `/proc` and the rest are looked for.
+///
+/// # Errors
+/// When there is no version 2 hierarchy.
+pub fn own_group_and_mount(root: &Path) -> io::Result<(PathBuf, PathBuf)> {
+    let groups = fs::read_to_string(root.join("proc/self/cgroup"))?;
     let group = groups.lines().find_map(|line| line.strip_prefix("0::/")).ok_or(io::ErrorKind::Unsupported)?;
-    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let mounts = fs::read_to_string(root.join("proc/self/mountinfo"))?;
     // See proc_pid_mountinfo(5): the file system's type stands after a lone dash.
     let is_version_2 = |line: &&str| line.split_once(" - ").is_some_and(|(_, after)| after.starts_with("cgroup2 "));
     let mount = mounts.lines().find(is_version_2).and_then(|line| line.split(' ').nth(4));
-    Ok(Path::new(mount.ok_or(io::ErrorKind::Unsupported)?).join(group))
+    let mount = root.join(mount.ok_or(io::ErrorKind::Unsupported)?.trim_start_matches('/'));
+    Ok((mount.join(group), mount))
 }

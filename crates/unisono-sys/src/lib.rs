@@ -15,4 +15,5 @@ pub mod readiness;
 pub mod shared;
 pub mod standard;
 pub mod start;
+pub mod system;
 pub mod tree;
