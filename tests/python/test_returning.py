@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -141,6 +142,78 @@ def test_on_an_event_loop_what_was_not_begun_is_back_in_the_queue_at_the_end(kin
         assert sorted(work.begun + rest_of(items)) == list(range(MANY))
 
     asyncio.run(main())
+
+
+class HeldUp(ThreadPoolExecutor):
+    """Takes no call in before it may."""
+
+    def __init__(self):
+        super().__init__(3)
+        self.was_given, self.may_go = threading.Event(), threading.Event()
+
+    def submit(self, *call):
+        self.was_given.set()
+        self.may_go.wait()
+        return super().submit(*call)
+
+
+@pytest.mark.parametrize("kind", [*QUEUES, asyncio.Queue])
+def test_what_a_run_has_not_waited_for_is_back_once_the_thread_that_begins_calls_has_come_to_it(kind):
+    work, items = Work("threads"), kind()
+    items.put_nowait(0)
+
+    async def main(executor):
+        taken = batch(work.call, items, limit=3, executor=executor)
+        first = asyncio.create_task(anext(taken))
+        while not executor.was_given.is_set():
+            await asyncio.sleep(0)
+        # The thread hands in the first call, and so takes none of the others.
+        for number in range(1, MANY):
+            items.put_nowait(number)
+        while taken.progress["in_flight"] < 3:
+            await asyncio.sleep(0)
+        await taken.aclose()
+        await asyncio.gather(first, return_exceptions=True)
+
+    with HeldUp() as executor:
+        asyncio.run(main(executor))
+        assert not work.begun
+        executor.may_go.set()
+        until(lambda: items.qsize() + len(work.begun) == MANY)
+    assert sorted(work.begun + rest_of(items)) == list(range(MANY))
+
+
+@pytest.mark.parametrize("end", ["goes on", "is closed", "is closed with tasks that have not begun"])
+def test_what_a_busy_loop_was_handed_is_back_in_the_queue_whether_the_loop_ends_or_goes_on(end):
+    # Which a thread takes from, also while the loop is busy.
+    work, items = Work("loop"), filled(queue.Queue)
+    taken = batch(work.call, items, limit=3)
+    loop = asyncio.new_event_loop()
+
+    async def main():
+        async for _ in taken:
+            # What the engine hands to the loop meanwhile, the loop does not take.
+            until(lambda: items.qsize() + taken.progress["done"] + 3 == MANY and taken.progress["in_flight"] == 3)
+            break
+        if end == "is closed":
+            # With this turn, and so it takes nothing; otherwise with the next one, in which it takes and begins nothing.
+            loop.stop()
+        elif end == "goes on":
+            taken.close()
+            # Waits for the end of the run, as it is on the loop.
+            assert not list(taken)
+            async with asyncio.timeout(60):
+                while items.qsize() + len(work.begun) < MANY:
+                    await asyncio.sleep(0)
+
+    task = loop.create_task(main())
+    task.add_done_callback(lambda _: loop.stop())
+    loop.run_forever()
+    task.result()
+    loop.close()
+    taken.close()
+    until(lambda: items.qsize() + len(work.begun) == MANY)
+    assert sorted(work.begun + rest_of(items)) == list(range(MANY))
 
 
 class Shared:

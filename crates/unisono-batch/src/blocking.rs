@@ -10,7 +10,9 @@
 //! drops, or panics over, comes back without a result; the thread begins anew.
 //!
 //! The workers may also be foreign: [`BlockingPool::with_foreign_workers`] starts no threads, and calls a notifier when
-//! there is something in the queue. That is how functions of Python are run, on whatever runs them there.
+//! there is something in the queue. That is how functions of Python are run, on whatever runs them there. What lies in
+//! the queue when the pool is dropped is handed out no more, and [`WorkQueue::refuse`] tells of it: a task that was
+//! decided without its worker is known by nothing else.
 
 use std::{
     cell::RefCell,
@@ -197,8 +199,9 @@ impl<W, R> Drop for WorkQueue<W, R> {
         // One thread of ours that ends leaves the queue to the others.
         if self.0.notifier.is_some() {
             // Closed before the tasks are given back: what is pushed meanwhile is refused there, and is not left over.
-            let left = self.0.close();
-            self.0.put_done(left.into_iter().map(|number| (number, None)));
+            self.0.close();
+            let left = std::mem::take(&mut lock(&self.0.queue).tasks);
+            self.0.put_done(left.into_iter().map(|(number, _)| (number, None)));
         }
     }
 }
@@ -265,7 +268,8 @@ impl<W, R> WorkQueue<W, R> {
         }
         // Workers that wait were woken by the same tasks, and may not have come as far as this lock.
         let share = queue.tasks.len().div_ceil(queue.idle + 1);
-        let count = share.min(most);
+        // Nothing waits for what a closed queue holds.
+        let count = if queue.closed { 0 } else { share.min(most) };
         into.extend(
             queue
                 .tasks
@@ -292,15 +296,17 @@ impl<W, R> WorkQueue<W, R> {
     }
 
     /// Takes nothing more: what lies in the queue, and whatever is submitted later, comes back as this without having
-    /// been begun. What has been taken is still to be given back.
-    pub fn refuse(&self, refusal: impl Fn() -> R + Send + 'static) {
+    /// been begun. What has been taken is still to be given back. Returns what lay in the queue.
+    pub fn refuse(&self, refusal: impl Fn() -> R + Send + 'static) -> Vec<W> {
         let mut queue = lock(&self.0.queue);
         queue.closed = true;
-        let left: Vec<_> = queue.tasks.drain(..).map(|(number, _)| (number, Some(refusal()))).collect();
+        let (numbers, left): (Vec<_>, Vec<_>) = std::mem::take(&mut queue.tasks).into_iter().unzip();
+        let refused: Vec<_> = numbers.into_iter().map(|number| (number, Some(refusal()))).collect();
         // Under the same lock as `closed`: a push that finds the queue closed finds what to say.
         queue.refusal = Some(Box::new(refusal));
         drop(queue);
-        self.0.put_done(left.into_iter());
+        self.0.put_done(refused.into_iter());
+        left
     }
 
     /// Gives tasks back with their results, all at once.
@@ -364,13 +370,9 @@ impl<W, R> Shared<W, R> {
     }
 
     /// What is in the queue is left undone.
-    fn close(&self) -> Vec<usize> {
-        let mut queue = lock(&self.queue);
-        queue.closed = true;
-        let left = queue.tasks.drain(..).map(|(number, _)| number).collect();
-        drop(queue);
+    fn close(&self) {
+        lock(&self.queue).closed = true;
         self.arrived.notify_all();
-        left
     }
 
     fn put_done(&self, tasks: impl Iterator<Item = (usize, Option<R>)>) {

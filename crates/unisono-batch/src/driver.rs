@@ -440,6 +440,10 @@ where
             let paused = self.machine.pause(now, ticket, until);
             self.count_pause(ticket, paused);
         }
+        if !attempt.has_begun {
+            let payload = self.payload(ticket.slot());
+            payload.attempts = payload.attempts.saturating_sub(1);
+        }
         if let Some(item) = attempt.then {
             let key: Rc<str> = self.machine.key_name(ticket).into();
             self.take_in(now, Offer { key, item: *item });

@@ -62,12 +62,19 @@ pub struct Attempt<I, V> {
     /// An item that follows from this one: its next page. Only with [`Verdict::Final`]. Boxed, since few have one and
     /// every attempt is moved several times.
     pub then: Option<Box<I>>,
+    /// Whether anything was tried; otherwise it counts for nothing. Only with [`Verdict::Final`].
+    pub has_begun: bool,
 }
 
 impl<I, V> Attempt<I, V> {
     /// An attempt with this verdict and value, and nothing else.
     pub fn new(verdict: Verdict, value: V) -> Self {
-        Self { verdict, value, pause_until: None, then: None }
+        Self { verdict, value, pause_until: None, then: None, has_begun: true }
+    }
+
+    /// An attempt that was stopped before anything was tried.
+    pub fn unbegun(verdict: Verdict, value: V) -> Self {
+        Self { has_begun: false, ..Self::new(verdict, value) }
     }
 }
 

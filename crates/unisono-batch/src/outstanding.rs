@@ -75,15 +75,22 @@ impl<W, R> Outstanding<W, R> {
     }
 
     /// Takes nothing more: what lies in the queue and whatever is submitted later comes back as `refusal`, without
-    /// having been begun. What has been taken comes back as `lost`, but for these numbers, which go on.
-    pub fn refuse(&self, but: &HashSet<usize>, refusal: impl Fn() -> R + Send + 'static, lost: impl Fn() -> R) {
+    /// having been begun. What has been taken comes back as `lost`, but for these numbers, which go on. Returns what
+    /// lay in the queue.
+    pub fn refuse(
+        &self,
+        but: &HashSet<usize>,
+        refusal: impl Fn() -> R + Send + 'static,
+        lost: impl Fn() -> R,
+    ) -> Vec<W> {
         // First: what is given back makes room, and nothing is to be begun in its place.
-        self.queue.refuse(refusal);
+        let untaken = self.queue.refuse(refusal);
         let mut tasks = self.lock();
         let left = tasks.iter_mut().enumerate().filter(|(number, _)| !but.contains(number));
         let mut done = left.filter_map(|(_, task)| Some((task.take()?, lost()))).collect();
         drop(tasks);
         self.queue.give_back(&mut done);
+        untaken
     }
 
     /// No step under this lock leaves the tasks half changed, so what a panicking thread left is whole.

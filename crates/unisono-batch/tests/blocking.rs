@@ -182,3 +182,16 @@ async fn a_task_that_comes_while_others_are_taken_and_is_stopped_at_once_is_told
     assert_eq!(beside(&pool, first).await, Some(10));
     assert_eq!(beside(&pool, second.expect("the first was begun")).await, Some(20));
 }
+
+#[tokio::test]
+async fn what_lies_in_the_queue_of_a_pool_that_has_gone_is_handed_out_no_more_and_told_to_a_worker_that_leaves() {
+    let (unattached, queue) = BlockingPool::<u32, u32>::with_foreign_workers(Arc::new(|| ()));
+    let pool = unattached.attach();
+    drop(pool.submit(1, Context::detached().hold()));
+    drop(pool);
+    let mut tasks = Vec::new();
+    assert!(!queue.take(10, false, &mut tasks));
+    assert!(tasks.is_empty());
+    assert_eq!(queue.refuse(|| 0), [1]);
+    assert!(queue.refuse(|| 0).is_empty());
+}

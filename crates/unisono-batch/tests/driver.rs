@@ -286,6 +286,18 @@ async fn work_that_outlives_its_item_still_counts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_attempt_that_was_stopped_before_it_began_counts_for_nothing() {
+    let (log, _) = run(items("k", 1), settings(1), CancelToken::new(), |_, context| async move {
+        match context.attempt() {
+            1 => again(),
+            _ => Attempt::unbegun(Verdict::Final(OutcomeKind::Cancelled), "never started"),
+        }
+    })
+    .await;
+    assert_eq!(log, [(0, OutcomeKind::Cancelled, 1, "never started")]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_follow_up_is_an_item_of_its_own() {
     let (log, _) = run(items("k", 1), settings(1), CancelToken::new(), |number, _| async move {
         Attempt { then: (number < 4).then(|| Box::new(("k", number + 1))), ..ok() }

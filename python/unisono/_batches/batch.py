@@ -523,15 +523,17 @@ _abandoned: dict[_native.Run[Any], str | None] = {}
 
 def give_up(run: _native.Run[Any], options: Mapping[str, Any], returns: Returns | None = None) -> None:
     """A run is not wanted any more. It may take a moment to end, for which the next one with the same results waits."""
-    run.cancel(abort=True)
     try:
         if returns is None:
             run.abandon()
         else:
+            # Before the stop: what another thread takes after it is known to be unwanted.
             returns.follow(run)
     except RunError:
         # Without a thread nothing takes what tells what goes back; the run ends all the same.
         run.abandon()
+    finally:
+        run.cancel(abort=True)
     _prune_abandoned()
     _abandoned[run] = _results_of(options)
 

@@ -211,7 +211,7 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
             self._serve(run, queue, options["limit"], executor)
         except BaseException:
             # What was to serve it does not, so it ends at once; the next try is another run.
-            queue.leave("nobody makes its calls")
+            queue.leave("nothing makes its calls")
             give_up(run, options)
             if executor is not None and self._call.cluster is not None:
                 executor.shutdown(cancel_futures=True)

@@ -210,6 +210,8 @@ class LoopCaller:
         if self._queue.drains:
             self.drain()
         begins, stops, is_over = self._queue.take()
+        if is_over:
+            self._leave("the batch is over")
         if self._is_draining:
             for _, at in begins:
                 self._unbegun(at)
@@ -240,10 +242,11 @@ class LoopCaller:
         except GeneratorExit:
             # Nothing is taken that begins from here on.
             self.is_lost = True
-            self._queue.leave(_ENDED, list(self._tasks))
+            self._leave(_ENDED)
             self._stop()
             tasks = [task for task, _, _ in self._tasks.values()]
-            for task in tasks:
+            for task, _, at in self._tasks.values():
+                self._note_unbegun(task, at)
                 task.cancel()
             if tasks:
                 await asyncio.wait(tasks)
@@ -260,14 +263,22 @@ class LoopCaller:
             self.is_lost = True
             _step(self._last)
         # What has not ended never does, and what has is not told of that any more; neither is to hold this.
-        for number, (task, ended, _) in self._tasks.items():
+        for number, (task, ended, at) in self._tasks.items():
             task.remove_done_callback(ended)
             if task.done():
                 self._ends.append(self._end_of(number, task))
+            elif self._note_unbegun(task, at):
+                # It would complain that it was never awaited.
+                task.get_coro().close()
         self._tasks.clear()
         self._flush()
-        self._queue.leave(_ENDED)
+        self._leave(_ENDED)
         self._stop()
+
+    def _leave(self, why: str) -> None:
+        """Take no more calls; the tasks that there are go on."""
+        for at in self._queue.leave(why, list(self._tasks)):
+            self._unbegun(at)
 
     def _begin(self, number: int, at: int) -> BaseException | None:
         """Begin a call; returns what it has raised at once that is to end the loop."""
@@ -367,6 +378,7 @@ class LoopThread:
         self._queue = queue
         self._make = partial(LoopCaller, queue, call, items, judge, name, unbegun, is_lazy=is_lazy, stop=stop)
         self._made: LoopCaller | None = None
+        self._unbegun = unbegun
         self._is_draining = False
         self._is_serving = False
         self._stop = stop
@@ -386,7 +398,8 @@ class LoopThread:
         finally:
             # Whatever has ended it: nothing else would settle what the engine has begun, or begins.
             if self._made is None or self._made.is_lost or not self._made.is_over:
-                self._queue.leave(_ENDED)
+                for at in self._queue.leave(_ENDED):
+                    self._unbegun(at)
                 self._stop()
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -494,9 +507,10 @@ class ExecutorCaller:
         finally:
             if self._is_ours:
                 self._executor.shutdown(wait=False, cancel_futures=True)
-            if not is_over:
-                # Whatever has ended it: nothing else would settle what the engine begins.
-                self._queue.leave("nobody makes calls any more", list(self._futures))
+            # Whatever has ended it: nothing else would settle what the engine begins. And if it was the run's end,
+            # nothing else knows what came too late to be taken.
+            for at in self._queue.leave("nothing makes calls any more", list(self._futures)):
+                self._unbegun(at)
 
     def take_refusal(self) -> RunError | None:
         """Why its executor can call nothing at all, once."""

@@ -212,17 +212,21 @@ impl CallQueue {
         Ok(())
     }
 
-    /// Takes no more calls, since what makes them has gone. Those that were taken, but for these numbers, have been
-    /// stopped; what comes does not begin. `why` is for their outcomes.
+    /// Takes no more calls, since what makes them has gone, or the run is over. Those that were taken, but for these
+    /// numbers, have been stopped; what comes does not begin. `why` is for their outcomes.
+    ///
+    /// Returns the items' numbers of the first attempts that were never taken: the engine may have decided them without
+    /// their end.
     #[pyo3(signature = (why, but=Vec::new()))]
-    fn leave(&self, why: String, but: Vec<usize>) -> PyResult<()> {
+    fn leave(&self, why: String, but: Vec<usize>) -> PyResult<Vec<u64>> {
         self.home.check()?;
-        let stopped =
-            |message: String| CallResult { how: CallEnd::Stopped, retry: false, message, value: None, json: None };
+        let ended = |how, message| CallResult { how, retry: false, message, value: None, json: None };
         let refused = why.clone();
         let but = HashSet::from_iter(but);
-        self.calls.refuse(&but, move || stopped(refused.clone()), || stopped(why.clone()));
-        Ok(())
+        let refusal = move || ended(CallEnd::Unbegun, refused.clone());
+        let untaken = self.calls.refuse(&but, refusal, || ended(CallEnd::Stopped, why.clone()));
+        let firsts = untaken.into_iter().filter(|invocation| invocation.attempt == 1);
+        Ok(firsts.filter_map(|invocation| invocation.line.index()).collect())
     }
 
     #[classattr]

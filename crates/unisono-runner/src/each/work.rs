@@ -117,7 +117,7 @@ impl Work for EachWork {
             // The run may be over before its stages have told the engine why.
             told.drain(asked.reason().or(told.reason()).unwrap_or(CancelReason::Requested));
             let (verdict, value) = unbegun();
-            return Attempt::new(verdict, value);
+            return Attempt::unbegun(verdict, value);
         };
         let attempt_by = self.times.attempt_by();
         let by = [attempt_by, item_by].into_iter().flatten().min();

@@ -102,7 +102,7 @@ impl FetchWork {
             done.reply.response = Some(streaming.as_far_as_it_comes().await);
             done.reply.error = judged.error;
         }
-        Attempt { verdict, value: done, pause_until: judged.pause_until, then: None }
+        Attempt { pause_until: judged.pause_until, ..Attempt::new(verdict, done) }
     }
 
     /// Takes from a success what is wanted of it.

@@ -62,6 +62,8 @@ pub enum CallEnd {
     Away,
     /// It ended since it was asked to.
     Stopped,
+    /// It was taken back before it began.
+    Unbegun,
     /// It was asked to end, and went on to an end of its own.
     Swallowed,
     /// That is not known: what it ran on has gone, and it may have taken effect before.

@@ -35,7 +35,7 @@ impl<V: Send + 'static> Work for FunctionWork<V> {
         let item_by = context.item_by();
         if *self.stopped.borrow() {
             let (verdict, value) = unbegun();
-            return Attempt::new(verdict, value);
+            return Attempt::unbegun(verdict, value);
         }
         context.begin();
         let invocation = Invocation { line: item.line, attempt: context.attempt() };
@@ -49,6 +49,9 @@ impl<V: Send + 'static> Work for FunctionWork<V> {
         match tokio::time::timeout(self.patience, call).await {
             // It ended by itself in that very moment.
             Ok(Some(result @ CallResult { how: CallEnd::Returned | CallEnd::Failed(_) | CallEnd::Away, .. })) => {
+                self.judge(Some(result), item.call.repeatable, context)
+            }
+            Ok(Some(result @ CallResult { how: CallEnd::Unbegun, .. })) if stop == AttemptStop::Asked => {
                 self.judge(Some(result), item.call.repeatable, context)
             }
             Ok(Some(CallResult { how: CallEnd::Swallowed, message, .. })) => {
@@ -100,7 +103,9 @@ impl<V: Send + 'static> FunctionWork<V> {
             CallEnd::Lost => Effect::Maybe,
             // It says itself that it did not do it, by an exception or by being cancelled; or its process died at it,
             // and nothing of it is left, as of a command that a signal ended.
-            CallEnd::Failed(_) | CallEnd::Away | CallEnd::Stopped | CallEnd::Swallowed => Effect::None,
+            CallEnd::Failed(_) | CallEnd::Away | CallEnd::Stopped | CallEnd::Unbegun | CallEnd::Swallowed => {
+                Effect::None
+            }
         });
         let (verdict, error) = match how {
             CallEnd::Returned => (Verdict::Final(OutcomeKind::Ok), None),
@@ -116,8 +121,8 @@ impl<V: Send + 'static> FunctionWork<V> {
                     if retry { Verdict::Retry { otherwise, not_before: None } } else { Verdict::Final(otherwise) };
                 (verdict, Some((ErrorKind::Died, message)))
             }
-            CallEnd::Stopped | CallEnd::Swallowed => {
-                let is_told = how == CallEnd::Stopped && !message.is_empty();
+            CallEnd::Stopped | CallEnd::Unbegun | CallEnd::Swallowed => {
+                let is_told = how != CallEnd::Swallowed && !message.is_empty();
                 let why = if is_told { message } else { "it was cancelled".to_owned() };
                 (Verdict::Final(OutcomeKind::Cancelled), Some((ErrorKind::Cancelled, why)))
             }
@@ -127,7 +132,8 @@ impl<V: Send + 'static> FunctionWork<V> {
             CallEnd::Away => Peer::Away,
             _ => Peer::Unknown,
         };
-        Attempt::new(verdict, Returned { value, error, json, peer, ..Returned::default() })
+        let has_begun = how != CallEnd::Unbegun;
+        Attempt { has_begun, ..Attempt::new(verdict, Returned { value, error, json, peer, ..Returned::default() }) }
     }
 
     /// A call that was stopped, and has ended.
