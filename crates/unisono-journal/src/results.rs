@@ -34,7 +34,10 @@ use crate::{
     lines::FromStart,
     mode::Mode,
     place::{self, Inode, Locked},
-    recover::{Identity, Reading, Recovered, Replaced, Scan},
+    recover::{
+        Identity, Recovered,
+        reading::{Reading, Replaced, Scan},
+    },
     retell::Retold,
     rewrite::{Old, expecting},
     runfile::{Header, RunFile, RunFileState, SUFFIX, Started, random_run, run_path},
