@@ -31,7 +31,7 @@ TABLE = ROOT / "docs" / "matrix.md"
 # What depends on the interpreter: its start and end, its threads, loops, forks and pickles, and the classes of its standard
 # library. The rest is the engine's, which is the same for all.
 CHOSEN = [
-    "importing", "installation", "drop_in", "exit", "jobs", "loops", "loops_that_end", "done_callbacks", "phases", "queue",
+    "importing", "installation", "drop_in", "exit", "jobs", "loops", "done_callbacks", "phases", "queue",
     "thread_pool", "threads_that_cannot_start", "process_pool", "process_pool_fork", "process_pool_programs", "clients",
     "returning", "identity", "limiter",
 ]  # fmt: skip
