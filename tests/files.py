@@ -40,7 +40,13 @@ def header(path: Path) -> str:
 
 def section() -> str:
     """The section as the files have it."""
-    lines = [HEADING, "", "By `tests/files.py --write`, from the first sentence of each.", ""]
+    lines = [
+        HEADING,
+        "",
+        "By `tests/files.py --write`, from the first sentence of each; in crates, below `src/`. Tests lie beside the code as",
+        "`*_tests.rs`, in `tests/` of each crate, and, for the command and Python, in `tests/`.",
+        "",
+    ]
     for folder, group in groupby(files(), key=lambda path: "/".join(path.relative_to(ROOT).parts[:2])):
         lines += [f"**{folder}**", ""]
         for path in group:
