@@ -31,8 +31,8 @@ TABLE = ROOT / "docs" / "matrix.md"
 # What depends on the interpreter: its start and end, its threads, loops, forks and pickles, and the classes of its standard
 # library. The rest is the engine's, which is the same for all.
 CHOSEN = [
-    "importing", "installation", "drop_in", "exit", "jobs", "loops", "done_callbacks", "phases", "queue",
-    "thread_pool", "threads_that_cannot_start", "process_pool", "process_pool_fork", "process_pool_programs", "clients",
+    "importing", "installation", "drop_in", "exit", "jobs", "loops", "loops_that_end", "cycles", "done_callbacks", "phases",
+    "queue", "thread_pool", "threads_that_cannot_start", "process_pool", "process_pool_fork", "process_pool_programs", "clients",
     "returning", "identity", "limiter",
 ]  # fmt: skip
 # And what those need of the packages for development.

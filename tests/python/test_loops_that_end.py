@@ -20,7 +20,7 @@ import uvloop
 
 import unisono
 from support.processes import until
-from unisono import batch, batch_all
+from unisono import _native, batch, batch_all
 from unisono._batches import batch as batches
 from unisono.errors import RunError, UsageError
 
@@ -58,6 +58,11 @@ async def fails_once(number):
     if number == 1:
         raise LookupError
     await never(number)
+
+
+async def fails(number):
+    if number:
+        raise LookupError
 
 
 async def with_one_inside(number):
@@ -148,6 +153,9 @@ def threads():
 
 def nothing_is_left(before):
     def is_back():
+        # What the engine lets go of is freed as the program next calls it. With 3.12 and later, what a coroutine raised has
+        # all frames of its loop, and so that may be an exception that the batch is in.
+        _native.whole("limit", 1)
         gc.collect()
         batches._prune_abandoned()
         return not batches._abandoned and (descriptors(), threads()) <= before
@@ -193,13 +201,15 @@ def test_a_batch_whose_loop_ends_has_an_outcome_for_each_item_and_then_an_error(
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::RuntimeWarning")
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "fails"])
 def test_nothing_is_left_of_a_batch_that_goes_with_its_loop(kind, way, new_loop, monkeypatch):
     # A queue of asyncio raises as its loop has gone; and pytest keeps the last such exception, with all that it refers to.
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
 
     def end():
-        way(one_outcome_of(KINDS[kind]()), new_loop)
+        # Where calls fail, what they raised lies in wait to be taken.
+        made = batch(fails, itertools.count(), limit=2) if kind == "fails" else KINDS[kind]()
+        way(one_outcome_of(made), new_loop)
 
     end()
     nothing_is_left((2**20, 2**20))

@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::{
+    PyTraverseError, PyVisit,
     prelude::*,
     types::{PyDict, PyList},
 };
@@ -49,6 +50,16 @@ pub trait Face: Send + Sync + 'static {
 
     /// Whether further outcomes may come of the same thing.
     fn may_have_more(&self, ended: &RowOutcome<Self::Done>) -> bool;
+
+    /// Visits objects of the program's that this holds, for the garbage collector.
+    fn traverse(&self, _visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        Ok(())
+    }
+
+    /// An object of the program's that an outcome holds.
+    fn held(_ended: &RowOutcome<Self::Done>) -> Option<&Py<PyAny>> {
+        None
+    }
 }
 
 /// What the engine's end of a run gets.
@@ -304,6 +315,10 @@ impl Run {
             Some(Err(error)) => Err(errors::run_failed(py, error)),
         }
     }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.ends.traverse(&visit)
+    }
 }
 
 impl Drop for Run {
@@ -322,6 +337,7 @@ trait Ends: Send + Sync {
     fn end_input(&self, failed: Option<String>);
     fn take<'py>(&self, items: &Bound<'py, PyDict>) -> PyResult<Option<Vec<Bound<'py, PyAny>>>>;
     fn abandon(&self);
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError>;
 }
 
 struct ProgramEnds<F: Face> {
@@ -366,7 +382,18 @@ impl<F: Face> Ends for ProgramEnds<F> {
     }
 
     fn abandon(&self) {
-        self.taker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Let go of where the lock is not held: objects of the program's may go with it, and run its code.
+        let _taker = self.taker.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.face.traverse(visit)?;
+        // The collector runs where the interpreter allocates, and there no thread holds this lock.
+        let Ok(taker) = self.taker.try_lock() else { return Ok(()) };
+        // What was visited once is to be visited each time. The engine only adds to it, and waits for nothing while it
+        // does; what it still has is held by something that the collector does not know, and so stays.
+        let Some(taker) = &*taker else { return Ok(()) };
+        taker.look(|ended| visit.call(F::held(ended)))
     }
 }
 

@@ -135,6 +135,14 @@ impl<D> Taker<D> {
         wake(waker);
         Taken::Outcomes(outcomes)
     }
+
+    /// Looks at each outcome that is there, until one is an error. `look` must not block, and must not call back.
+    ///
+    /// # Errors
+    /// With what `look` returns.
+    pub fn look<E>(&self, look: impl FnMut(&RowOutcome<D>) -> Result<(), E>) -> Result<(), E> {
+        self.0.lock().queue.iter().try_for_each(look)
+    }
 }
 
 impl<D> Drop for Taker<D> {

@@ -15,6 +15,7 @@ use std::{
 };
 
 use pyo3::{
+    PyTraverseError, PyVisit,
     prelude::*,
     types::{PyBytes, PyDict, PyString},
 };
@@ -139,6 +140,16 @@ impl Face for FunctionFace {
 
     fn may_have_more(&self, _ended: &RowOutcome<Returned<Object>>) -> bool {
         false
+    }
+
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.key)?;
+        visit.call(&self.id)?;
+        visit.call(&self.describe)
+    }
+
+    fn held(ended: &RowOutcome<Returned<Object>>) -> Option<&Object> {
+        ended.done.value.as_ref()
     }
 }
 

@@ -53,6 +53,10 @@ impl OutcomeDetail for EndedFunction {
         let why = self.done.error.as_ref().map_or(String::new(), |(_, why)| format!(": {why}"));
         format!("{} {}{why}", name_of(self), self.kind)
     }
+
+    fn held(&self) -> Option<&Py<PyAny>> {
+        self.done.value.as_ref()
+    }
 }
 
 /// What a person knows its item by.

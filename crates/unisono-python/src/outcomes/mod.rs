@@ -8,7 +8,7 @@ mod response;
 
 use std::{sync::Arc, time::Duration};
 
-use pyo3::{prelude::*, sync::PyOnceLock};
+use pyo3::{PyTraverseError, PyVisit, prelude::*, sync::PyOnceLock};
 use unisono_core::{Effect, OutcomeKind, printable};
 use unisono_runner::RowOutcome as Ended;
 
@@ -28,6 +28,11 @@ trait OutcomeDetail: Send + Sync + 'static {
 
     /// The outcome in a few words, behind the name of its class.
     fn shown(&self) -> String;
+
+    /// An object of the program's that it holds, which its result is, or its error.
+    fn held(&self) -> Option<&Py<PyAny>> {
+        None
+    }
 }
 
 /// How one item ended.
@@ -45,7 +50,7 @@ pub struct Outcome {
     #[pyo3(get)]
     item: Option<Py<PyAny>>,
     ending: Arc<dyn OutcomeDetail>,
-    /// Kept, so that what is asked for twice is the same object.
+    /// Kept, so that what is asked for twice is the same object; but not what `ending` holds.
     result: PyOnceLock<Option<Py<PyAny>>>,
 }
 
@@ -122,6 +127,9 @@ impl Outcome {
     #[getter]
     fn result(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let make = || PyResult::Ok(self.ending.clone().result(py)?.map(Bound::unbind));
+        if self.ending.held().is_some() {
+            return make();
+        }
         let result = self.result.get_or_try_init(py, make)?;
         Ok(result.as_ref().map(|result| result.clone_ref(py)))
     }
@@ -143,5 +151,10 @@ impl Outcome {
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let class = slf.get_type().name()?;
         Ok(printable(&format!("<{class} {}>", slf.get().ending.shown())).into_owned())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.item)?;
+        visit.call(self.ending.held())
     }
 }
