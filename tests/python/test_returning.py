@@ -144,6 +144,63 @@ def test_on_an_event_loop_what_was_not_begun_is_back_in_the_queue_at_the_end(kin
     asyncio.run(main())
 
 
+def functions(items, out):
+    return batch(Work("threads").call, items, limit=3, out=out)
+
+
+def coroutines(items, out):
+    return batch(Work("loop").call, items, limit=3, out=out)
+
+
+def commands(items, out):
+    return unisono.commands.each(["true", "{}"], items=items, limit=3, out=out)
+
+
+REFUSED = [functions, coroutines, commands]
+
+
+def check_refused(refused, items):
+    """With no thread that dies of the refusal, which pytest would tell."""
+    assert rest_of(items) == list(range(MANY)), "nothing has begun"
+    refused.close()
+    del refused
+    gc.collect()
+    for thread in threading.enumerate():
+        if thread.name == "unisono-returns":
+            thread.join()
+    assert not rest_of(items)
+
+
+@pytest.mark.parametrize("kind", QUEUES)
+@pytest.mark.parametrize("work", REFUSED)
+@pytest.mark.parametrize("way", ["run", "for"])
+def test_what_a_refused_batch_has_taken_is_back_in_the_queue_as_the_refusal_is_raised(kind, work, way, tmp_path):
+    out, items = tmp_path / "results.jsonl", filled(kind)
+    out.write_text('{"no": "result"}\n')
+    refused = work(items, out)
+    with pytest.raises(unisono.UsageError, match="results"):
+        refused.run() if way == "run" else list(refused)
+    check_refused(refused, items)
+
+
+@pytest.mark.parametrize("kind", [*QUEUES, asyncio.Queue])
+@pytest.mark.parametrize("work", REFUSED)
+@pytest.mark.parametrize("way", ["await", "async for"])
+def test_on_an_event_loop_what_a_refused_batch_has_taken_is_back_as_well(kind, work, way, tmp_path):
+    async def main():
+        items = filled(kind)
+        refused = work(items, tmp_path / "missing" / "results.jsonl")
+        with pytest.raises(unisono.RunError, match="missing"):
+            if way == "await":
+                await refused
+            else:
+                async for _ in refused:
+                    pass
+        check_refused(refused, items)
+
+    asyncio.run(main())
+
+
 class HeldUp(ThreadPoolExecutor):
     """Takes no call in before it may."""
 

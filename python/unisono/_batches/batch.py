@@ -143,7 +143,7 @@ class Batch(Generic[OutcomeT]):
             return report
         self._wait_for_results()
         run = self._start(keep_outcomes=False)
-        while _numbers(run) is None:
+        while self._numbers(run) is None:
             if not self._fed.go_on():
                 self._wait(run)
                 self._pass_over(run)
@@ -184,7 +184,7 @@ class Batch(Generic[OutcomeT]):
             return report
         await self._wait_for_results_on_loop()
         run = self._start(keep_outcomes=False)
-        while _numbers(run) is None:
+        while await self._numbers_on_loop(run) is None:
             if not self._fed.go_on_on_loop():
                 await self._wait_or_stop(run)
                 self._pass_over(run)
@@ -437,8 +437,10 @@ class Batch(Generic[OutcomeT]):
         except asyncio.CancelledError:
             run.cancel(abort=True)
             await self._fed.stop_on_loop()
-            while _numbers(run) is None or (self._keeps_items and not self._taken_all and self._take(run)):
-                if _numbers(run) is None:
+            while (numbers := await self._numbers_on_loop(run)) is None or (
+                self._keeps_items and not self._taken_all and self._take(run)
+            ):
+                if numbers is None:
                     await self._wait_on_loop(run)
             await self._return_on_loop(run)
             self._ended(run.report() or {})
@@ -452,18 +454,36 @@ class Batch(Generic[OutcomeT]):
         await self._heard.wait(every)
 
     def _finish(self, run: _native.Run[OutcomeT]) -> None:
-        while (numbers := _numbers(run)) is None:
+        while (numbers := self._numbers(run)) is None:
             # Another thread may hear the notifier.
             run.wait(_LOOK_UP)
             run.clear()
         self._ended(numbers)
 
     async def _finish_on_loop(self, run: _native.Run[OutcomeT]) -> None:
-        while (numbers := _numbers(run)) is None:
+        while (numbers := await self._numbers_on_loop(run)) is None:
             await self._wait_on_loop(run)
         await self._fed.stop_on_loop()
         await self._return_on_loop(run)
         self._ended(numbers)
+
+    def _numbers(self, run: _native.Run[OutcomeT]) -> dict[str, Any] | None:
+        """The report's numbers, once there are any. What a run was given that could not begin goes back."""
+        try:
+            return _numbers(run)
+        except (UsageError, RunError):
+            self._fed.stop()
+            if self._returns is not None:
+                self._returns.finish(run)
+            raise
+
+    async def _numbers_on_loop(self, run: _native.Run[OutcomeT]) -> dict[str, Any] | None:
+        try:
+            return _numbers(run)
+        except (UsageError, RunError):
+            await self._fed.stop_on_loop()
+            await self._return_on_loop(run)
+            raise
 
     async def _return_on_loop(self, run: _native.Run[OutcomeT]) -> None:
         if self._returns is not None:

@@ -25,7 +25,7 @@ from unisono._batches.listening import on_loop
 from unisono._native import Outcome
 from unisono._queue.queue import Queue
 from unisono._threads import begin
-from unisono.errors import RunError
+from unisono.errors import RunError, UsageError
 
 __all__ = ["Returns", "is_queue"]
 
@@ -158,7 +158,7 @@ class Returns:
     def _has_ended(self, run: _native.Run[Any]) -> bool:
         try:
             return run.report() is not None
-        except RunError:
+        except (UsageError, RunError):
             # It could not begin.
             return True
 
