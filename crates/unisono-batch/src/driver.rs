@@ -224,6 +224,16 @@ struct Payload<J: Job> {
 }
 
 impl<J: Job> Payload<J> {
+    /// Whether its attempt has tried nothing yet.
+    fn prepares(&self) -> bool {
+        self.flags.as_ref().is_some_and(|flags| flags.prepares.take())
+    }
+
+    /// Its last attempt counts for nothing.
+    fn uncount(&mut self) {
+        self.attempts = self.attempts.saturating_sub(1);
+    }
+
     fn effect(&self) -> Effect {
         self.flags.as_ref().map_or(Effect::None, |flags| flags.effect())
     }
@@ -441,8 +451,7 @@ where
             self.count_pause(ticket, paused);
         }
         if !attempt.has_begun {
-            let payload = self.payload(ticket.slot());
-            payload.attempts = payload.attempts.saturating_sub(1);
+            self.payload(ticket.slot()).uncount();
         }
         if let Some(item) = attempt.then {
             let key: Rc<str> = self.machine.key_name(ticket).into();
@@ -556,7 +565,11 @@ where
                 Expired::Cancelled { ticket, .. } => {
                     attempts.stop(ticket.slot());
                     let reason = self.cancel.reason();
-                    let started = self.payload(ticket.slot()).first_start.is_some();
+                    let payload = self.payload(ticket.slot());
+                    if payload.prepares() {
+                        payload.uncount();
+                    }
+                    let started = payload.attempts > 0;
                     self.conclude(now, ticket, false, |effect| Halt::Cancelled { reason, started, effect });
                 }
             }

@@ -105,6 +105,8 @@ pub(crate) struct Flags {
     past: Cell<Effect>,
     /// Of the step that is under way, which may yet turn out to have done nothing.
     present: Cell<Effect>,
+    /// Nothing has been tried yet by this attempt.
+    pub(crate) prepares: Cell<bool>,
     pub(crate) holds: Cell<u32>,
     /// The slot that the holds keep occupied, once the attempt is decided.
     pub(crate) ghost: Cell<Option<Ticket>>,
@@ -125,6 +127,7 @@ impl Flags {
     pub(crate) fn end_step(&self) {
         self.past.set(self.effect());
         self.present.set(Effect::None);
+        self.prepares.set(false);
     }
 }
 
@@ -154,6 +157,12 @@ impl Context {
     /// When the item will be stopped.
     pub fn item_by(&self) -> Option<Instant> {
         self.item_by
+    }
+
+    /// Whether the attempt still waits for what it needs before it tries anything, so that it counts for nothing if it
+    /// is stopped there.
+    pub fn set_prepares(&self, prepares: bool) {
+        self.flags.prepares.set(prepares);
     }
 
     /// A step begins: from here on something may be carried out, until [`Context::settle`] says more. An attempt may

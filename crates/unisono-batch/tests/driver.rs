@@ -298,6 +298,26 @@ async fn an_attempt_that_was_stopped_before_it_began_counts_for_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_attempt_that_is_stopped_while_it_waits_for_what_it_needs_counts_for_nothing() {
+    let cancel = CancelToken::new();
+    let stop = cancel.clone();
+    let (log, _) = run(items("k", 2), settings(2), cancel, move |number, context| {
+        let stop = stop.clone();
+        async move {
+            context.set_prepares(true);
+            if number == 1 {
+                context.set_prepares(false);
+                stop.abort(CancelReason::Interrupt);
+            }
+            std::future::pending().await
+        }
+    })
+    .await;
+    let cancelled = OutcomeKind::Cancelled;
+    assert_eq!(log, [(0, cancelled, 0, "never started"), (1, cancelled, 1, "stopped")]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_follow_up_is_an_item_of_its_own() {
     let (log, _) = run(items("k", 1), settings(1), CancelToken::new(), |number, _| async move {
         Attempt { then: (number < 4).then(|| Box::new(("k", number + 1))), ..ok() }

@@ -218,17 +218,21 @@ impl<W: Work> Job for WorkJob<W> {
 
     async fn attempt(&self, item: Rc<Self::Item>, context: Context) -> Attempt<Self::Item, Self::Value> {
         // Durable before it begins: after a crash, what has no note has not begun.
-        // Boxed: most attempts do without, and their futures would be as large.
         if context.attempt() == 1
             && !item.call.is_safe()
             && let Some(notes) = &self.notes
             && !notes.is_noted(item.key, item.call.repeat())
-            && let Err(why) =
-                Box::pin(notes.started(item.key, item.id.as_deref(), item.fingerprint, item.call.repeat())).await
         {
-            let message = format!("not started: it could not be noted that it was about to be: {why}");
-            // Nothing is wrong with the row: it is for a later run, which has somewhere to note it.
-            return Attempt::new(Verdict::Final(OutcomeKind::Cancelled), Done::failed(ErrorKind::Cancelled, message));
+            context.set_prepares(true);
+            // Boxed: most attempts do without, and their futures would be as large.
+            let noted = notes.started(item.key, item.id.as_deref(), item.fingerprint, item.call.repeat());
+            if let Err(why) = Box::pin(noted).await {
+                let message = format!("not started: it could not be noted that it was about to be: {why}");
+                // Nothing is wrong with the row: it is for a later run, which has somewhere to note it.
+                let value = Done::failed(ErrorKind::Cancelled, message);
+                return Attempt::unbegun(Verdict::Final(OutcomeKind::Cancelled), value);
+            }
+            context.set_prepares(false);
         }
         self.work.attempt(&item, &context).await
     }
