@@ -40,8 +40,9 @@ pub enum Disposition {
         /// What to do with it if so can this.
         otherwise: Box<Disposition>,
     },
-    /// Whether it was started is not known, since notes were lost: what bears being done twice does this, the rest is
-    /// `ambiguous`.
+    /// Whether it was started is not known, since notes were lost: what bears being done twice does this, and what has
+    /// a line where the user asked for what is ambiguous; the rest is `ambiguous`. Nothing that is done makes it
+    /// certain that nothing was done before.
     Unsure {
         /// What to do with it if it does.
         otherwise: Box<Disposition>,

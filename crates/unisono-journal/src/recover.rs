@@ -69,8 +69,7 @@ pub struct Recovered {
     old: Arc<OldLines>,
     /// Notes were lost: what has no line may have been started.
     is_unsure: bool,
-    /// What may have been done is to be done again: then a row that runs again does so also where it may have been
-    /// started since it has its line.
+    /// What may have been done is to be done again.
     does_ambiguous: bool,
     counts: OutcomeCounts,
     again_later: RerunCounts,
@@ -278,8 +277,9 @@ impl Recovered {
         gone
     }
 
-    /// Where notes were lost: what may have been started since it has its line, must not be repeated, and is not in the
-    /// input any more. No later run asks that again once one has come to its end, so it is ambiguous from now on.
+    /// Where notes were lost: what has no line of its own, may have been started after the page before it, must not be
+    /// repeated, and is not in the input any more. No later run asks that again once one has come to its end, so it is
+    /// ambiguous from now on. What has a line is told anew in its place, which loses nothing of it.
     ///
     /// # Errors
     /// When the lines cannot be read any more.
@@ -298,21 +298,18 @@ impl Recovered {
         if !rows.is_empty() {
             self.look_again(|head| {
                 let Head { key, fingerprint, .. } = *head;
-                let key = match self.special.get(&key.row) {
-                    // The page after the last one that is there may have been started, and with a key only if the run
-                    // whose notes are lost had one as well.
-                    Some(Disposition::Continue { page, .. })
-                        if key.page == *page && head.repeat() != Repeat::ByNature =>
-                    {
-                        Some(RowKey { page: page + 1, ..key }).filter(|next| !self.old.contains_key(next))
-                    }
-                    // What the line calls repeatable is told anew in its place, which loses nothing of it.
-                    _ => Some(key)
-                        .filter(|key| self.old.contains_key(key) && could_have_been_repeated(head) && !head.repeatable),
-                };
-                if let Some((key, id)) = key.filter(|key| rows.contains(&key.row)).zip(unescape(head.id)) {
-                    let begun_to = if key.page > 0 { ANY_PAGE } else { 0 };
-                    gone.insert(key, Gone { key, id, fingerprint, begun_to });
+                // The page after the last one that is there may have been started, and with a key only if the run whose
+                // notes are lost had one as well.
+                let is_last =
+                    matches!(self.special.get(&key.row), Some(Disposition::Continue { page, .. }) if key.page == *page);
+                let next = RowKey { page: key.page + 1, ..key };
+                if is_last
+                    && head.repeat() != Repeat::ByNature
+                    && rows.contains(&key.row)
+                    && !self.old.contains_key(&next)
+                    && let Some(id) = unescape(head.id)
+                {
+                    gone.insert(next, Gone { key: next, id, fingerprint, begun_to: ANY_PAGE });
                 }
                 true
             })?;
@@ -342,8 +339,8 @@ impl Recovered {
         match self.identity {
             Identity::Row => self.dispose_by_row(row, id, fingerprint).map(|disposition| (row, disposition)),
             Identity::Content => {
-                let (is_unsure_again, ended) = (self.is_unsure_again(), &self.ended);
-                let again = |row| fresh_again(is_unsure_again, ended.contains(&row));
+                let (is_unsure, ended) = (self.is_unsure, &self.ended);
+                let again = |row| fresh_again(is_unsure, ended.contains(&row));
                 Ok(match self.contents.get_mut(&fingerprint) {
                     Some(copies) => {
                         let before = copies.interrupted.len();
@@ -474,11 +471,9 @@ impl Recovered {
         match self.table.get(row) {
             RowState::Kept => Disposition::Kept,
             RowState::Special => match self.special.get(&row).cloned().unwrap_or(Disposition::Run) {
-                next @ Disposition::Continue { .. } if self.again.contains(&row) => match self.is_unsure_again() {
-                    true => unsure(next, self.ended.contains(&row)),
-                    false => next,
-                },
-                next @ Disposition::Continue { .. } if self.is_unsure => unsure(next, false),
+                next @ Disposition::Continue { .. } if self.is_unsure => {
+                    unsure(next, self.again.contains(&row) && self.ended.contains(&row))
+                }
                 special => special,
             },
             RowState::Unknown if !self.has_old(row) => fresh(self.is_unsure),
@@ -488,12 +483,7 @@ impl Recovered {
 
     /// What becomes of a row whose line says that it may run again.
     fn run_again(&self, row: u64) -> Disposition {
-        fresh_again(self.is_unsure_again(), self.ended.contains(&row))
-    }
-
-    /// Whether a row may have been started since it has a line that says that it may run again.
-    fn is_unsure_again(&self) -> bool {
-        self.is_unsure && !self.does_ambiguous
+        fresh_again(self.is_unsure, self.ended.contains(&row))
     }
 
     /// The input is at its end.

@@ -12,7 +12,7 @@ use unisono_core::{Effect, ErrorKind, OutcomeKind};
 
 use crate::{
     RowKey,
-    line::{Mark, Next, Record, push_head, scan_start, unescape},
+    line::{ANY_PAGE, Mark, Next, Record, push_head, scan_start, unescape},
     members::{Fields, Members},
     repeat::Repeat,
     rerun::RerunMode,
@@ -54,6 +54,14 @@ impl Since {
         RerunMode::of(self.outcome(outcome), Effect::Maybe, self.repeat().is_allowed(), is_passing)
     }
 
+    /// Up to which page behind this one others may have been started, by what is known now.
+    fn begun_to(self, key: RowKey, begun_to: u32) -> u32 {
+        match self {
+            Self::Unsure { .. } if key.page > 0 => ANY_PAGE,
+            Self::Unsure { .. } | Self::Started(_) => begun_to,
+        }
+    }
+
     fn replaces_error(self) -> bool {
         self != Self::Unsure { is_repeatable: true }
     }
@@ -75,7 +83,7 @@ impl Since {
                 (Some(None), _) => Next::Last,
                 (Some(Some(_)), next) => Next::Page(next.as_deref()?),
             },
-            begun_to: head.begun_to,
+            begun_to: self.begun_to(head.key, head.begun_to),
             fields: &Fields::default(),
             body: &Fields::default(),
         };
@@ -160,12 +168,12 @@ mod tests {
             let (had, head) = (scan(&line).unwrap(), scan(&told).unwrap());
             prop_assert_eq!(Mark::of(&told), Mark::of(&line));
             prop_assert_eq!((head.key, head.id, head.fingerprint), (had.key, had.id, had.fingerprint));
-            prop_assert_eq!((head.next, head.begun_to), (had.next, had.begun_to));
+            prop_assert_eq!((head.next, head.begun_to), (had.next, since.begun_to(had.key, had.begun_to)));
             prop_assert_eq!((head.effect, head.outcome), (Effect::Maybe, since.outcome(had.outcome)));
             prop_assert!(head.repeat() == since.repeat() || head.repeat().agrees_with(since.repeat()));
             prop_assert_eq!(RerunMode::of_line(&head), since.again(had.outcome, had.is_passing));
             let [mut was, mut now]: [Value; 2] = [&line, &told].map(|line| serde_json::from_slice(line).unwrap());
-            for changed in ["outcome", "effect", "repeatable", "key_hash"] {
+            for changed in ["outcome", "effect", "repeatable", "key_hash", "begun_to"] {
                 for line in [&mut was, &mut now] {
                     line.as_object_mut().unwrap().remove(changed);
                 }

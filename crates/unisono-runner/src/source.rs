@@ -335,6 +335,7 @@ impl<C: Call> RowSource<C> {
         begun_to: u32,
     ) -> Option<(Effect, &'static str)> {
         let mut ledger = self.ledger.borrow_mut();
+        let has_line = ledger.old.contains_key(&row.key);
         let old = ledger.old.get(&row.key).filter(|old| old.effect != Effect::None);
         // To the server that knows that key, it stands for what was asked for then.
         let same = old.filter(|old| old.fingerprint == row.fingerprint);
@@ -350,6 +351,9 @@ impl<C: Call> RowSource<C> {
                 let mut all = std::iter::once((*earlier, now)).chain(others);
                 all.find(|(earlier, now)| !now.agrees_with(*earlier)).map(|(earlier, _)| (Effect::Maybe, Some(earlier)))
             }
+            // Asked for: its line is what the user has looked at, and what came after that is in doubt whatever becomes
+            // of this attempt.
+            Some(Doubt::NotesLost) if has_line && self.recovered.accepts_doubles() => None,
             // A key says nothing of an attempt that may have gone without it.
             Some(Doubt::NotesLost) if now != Repeat::ByNature => Some((Effect::Maybe, None)),
             Some(Doubt::Behind) if now != Repeat::ByNature => Some((Effect::Maybe, Some(Repeat::Never))),

@@ -247,8 +247,8 @@ fn where_notes_are_lost_a_row_that_may_have_been_tried_again_is_not_known_not_to
         // It was repeatable perhaps by a key alone, which the run whose notes are lost need not have sent.
         (RESUME, unsure.clone(), ended),
         (retry(false), unsure.clone(), unsure.clone()),
-        // A user who has looked may want it done.
-        (retry(true), Disposition::Run, Disposition::Run),
+        // A user who has looked may want it done, and yet it may have been done before.
+        (retry(true), unsure.clone(), unsure),
     ] {
         for how in ["copied", "cut"] {
             let path = if how == "copied" { &copy } else { &path };

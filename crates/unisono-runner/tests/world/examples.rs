@@ -487,3 +487,68 @@ fn a_page_that_a_lost_run_may_have_started_behind_one_with_a_key_is_not_started_
     }
     assert_eq!(world.peer.begun(1), 2);
 }
+
+/// The first of three rows has failed and the others were cancelled, then all are started again by a run that is
+/// killed, and its notes are lost. In which turn all have started is for the disk to say.
+fn lost_in_flight(how: &RunOptions, rows: &[(u64, Option<Script>)]) -> World {
+    let in_flight = (6..60).map(|turn| {
+        let mut world = World::new();
+        world.peer.next_at(1, 1, [WRONG, HANGS, WRONG]);
+        (2..4).for_each(|content| world.peer.next_at(content, 1, [HANGS, WRONG]));
+        run(&mut world, rows, &RunOptions { max_failures: Some(1), limit: 1, ..how.clone() });
+        run(&mut world, rows, &RunOptions { mode: FAILED_AGAIN, stop: crash(turn), limit: 3, ..how.clone() });
+        world.lose_run_file();
+        world
+    });
+    let is_wanted = |world: &World| {
+        [1, 2, 3].map(|content| world.peer.begun(content)) == [2, 1, 1]
+            && outcomes(world).iter().all(|(_, effect)| *effect == Effect::None)
+            && outcomes(world).len() == 3
+    };
+    in_flight.into_iter().find(is_wanted).expect("all were under way in one of those turns")
+}
+
+#[test]
+fn what_a_lost_run_may_have_done_since_its_line_stays_in_doubt_whatever_becomes_of_the_attempt_that_was_asked_for() {
+    let rows = rows(3, &Script::unsafe_row([]));
+    for (identity, keys, turn) in [Identity::Row, Identity::Content, Identity::Id]
+        .into_iter()
+        .flat_map(|identity| [None, Some(0)].map(|keys| (identity, keys)))
+        .flat_map(|(identity, keys)| [0, 1, 4, 8, 12].map(|turn| (identity, keys, turn)))
+    {
+        let how = RunOptions { identity, ..RunOptions::default() };
+        let mut world = lost_in_flight(&how, &rows);
+        // To its end, or stopped before.
+        let stop = (turn > 0).then_some(Stop { turn, what: What::Drain });
+        run(&mut world, &rows, &RunOptions { mode: ALL_AGAIN, adopt: true, keys, stop, limit: 1, ..how.clone() });
+        assert_eq!(outcomes(&world), [(OutcomeKind::Ambiguous, Effect::Maybe); 3], "{identity:?}, {keys:?}, {turn}");
+        let begun = world.peer.ledger.borrow().len();
+        assert!(turn > 0 || begun == 7, "what the user has asked for was not done");
+        for keys in [keys, None] {
+            run(&mut world, &rows, &RunOptions { mode: FAILED_AGAIN, keys, ..how.clone() });
+        }
+        assert_eq!(world.peer.ledger.borrow().len(), begun, "{identity:?}, {keys:?}, {turn}: sent again");
+    }
+}
+
+#[test]
+fn a_line_keeps_what_it_says_of_its_row_when_that_is_not_in_the_input_of_the_run_that_adopts_the_results() {
+    let rows = rows(3, &Script::unsafe_row([]));
+    for (identity, mode) in [Identity::Id, Identity::Content]
+        .into_iter()
+        .flat_map(|identity| [Mode::Resume, FAILED_AGAIN, ALL_AGAIN].map(|mode| (identity, mode)))
+    {
+        let how = RunOptions { identity, ..RunOptions::default() };
+        let mut world = lost_in_flight(&how, &rows);
+        let was = world.lines();
+        run(&mut world, &rows[..1], &RunOptions { mode, adopt: true, ..how.clone() });
+        for line in world.lines() {
+            assert_eq!((line.outcome, line.effect), (OutcomeKind::Ambiguous, Effect::Maybe), "{identity:?}, {mode:?}");
+            let mut whole = was.iter().find(|was| was.row == line.row).expect("it had a line").whole.clone();
+            for changed in ["outcome", "effect", "error"] {
+                whole[changed] = line.whole[changed].clone();
+            }
+            assert!(line.row == 0 || whole == line.whole, "{identity:?}, {mode:?}: {whole} became {}", line.whole);
+        }
+    }
+}

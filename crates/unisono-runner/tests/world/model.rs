@@ -188,6 +188,11 @@ fn what_is_kept_is_not_run(
 fn is_told_anew(line: &Line, now: &Line) -> bool {
     let mut whole = now.whole.clone();
     whole["effect"] = line.whole["effect"].clone();
+    // The pages behind it as well.
+    match line.whole.get("begun_to") {
+        Some(begun_to) => whole["begun_to"] = begun_to.clone(),
+        None => _ = whole.as_object_mut().expect("an object").remove("begun_to"),
+    }
     now.effect == Effect::Maybe && whole == line.whole
 }
 
