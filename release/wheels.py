@@ -79,7 +79,7 @@ def audited(wheel: Path) -> str:
 
 def build_paths(wheel: Path) -> list[str]:
     """The names of the files in a wheel that name a folder of this build."""
-    marks = [str(ROOT).encode(), str(cargo_home()).encode()]
+    marks = [str(ROOT).encode(), str(needs.cargo_home()).encode()]
     with tempfile.TemporaryDirectory() as folder:
         shutil.unpack_archive(wheel, folder, "zip")
         files = [path for path in Path(folder).rglob("*") if path.is_file()]
@@ -103,17 +103,12 @@ def tried(wheel: Path, python: Path) -> None:
 
 def without_build_paths() -> dict[str, str]:
     """What makes compilers write short names for the folders of this build."""
-    folders = {cargo_home(): "cargo", ROOT: "unisono"}
+    folders = {needs.cargo_home(): "cargo", ROOT: "unisono"}
     flags = [f"--remap-path-prefix={folder}={name}" for folder, name in folders.items()]
     return {
         "CARGO_ENCODED_RUSTFLAGS": "\x1f".join(flags),
         "CFLAGS": " ".join(f"-ffile-prefix-map={folder}={name}" for folder, name in folders.items()),
     }
-
-
-def cargo_home() -> Path:
-    """Where cargo keeps the sources of crates."""
-    return Path(os.environ.get("CARGO_HOME") or Path.home() / ".cargo")
 
 
 if __name__ == "__main__":

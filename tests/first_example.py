@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+from support.interpreters import path_of
 from support.server import Server
 
 README = Path(__file__).parents[1] / "README.md"
@@ -21,7 +22,7 @@ def main() -> None:
     assert shell is not None
     assert code is not None
     server = Server()
-    environment = {**os.environ, "API": server.url, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
+    environment = {**os.environ, "API": server.url, "PATH": path_of(python)}
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["bash", "-euc", shell[1]], check=True, cwd=folder, env=environment)
         assert len(Path(folder, "items.jsonl").read_text().splitlines()) == 500

@@ -16,6 +16,8 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from support.interpreters import path_of
+
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "target" / "installs"
 # What a build needs on PATH beside cargo; each is one program, so that no interpreter is there by chance.
@@ -89,11 +91,6 @@ def try_environment(folder: Path, what: list[str | Path]) -> Path:
     )
     subprocess.run([sys.executable, ROOT / "tests" / "first_example.py", python], check=True, cwd=folder)
     return python
-
-
-def path_of(python: Path) -> str:
-    """PATH with the programs of an environment first."""
-    return f"{python.parent}{os.pathsep}{os.environ['PATH']}"
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from support.interpreters import SUPPORTED, interpreter
+from support.interpreters import SUPPORTED, interpreter, path_of
 from support.packages import group
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -114,7 +114,7 @@ def environment(version: str, base: Path, *, chosen: bool) -> Path:
     subprocess.run([*install, "maturin>=1.9,<2", *packages], check=True)
     settings = {
         **os.environ,
-        "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PATH": path_of(python),
         "PYTHONPATH": str(ROOT / "python" / "build"),
         "UNISONO_PROFILE": profile,
     }

@@ -75,8 +75,9 @@ def test_a_clean_exit_after(server, name):
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_a_forked_child_gets_a_clear_error_for_a_batch_and_a_fresh_client(server):
-    code = textwrap.dedent("""
+def run_with_a_fork(server, child, parent):
+    """A program with a client and a batch in the middle that forks; the child ends with 7 if all is well."""
+    head = """
         import os, sys, warnings, unisono
         warnings.simplefilter("ignore")
         url = sys.argv[1]
@@ -86,50 +87,49 @@ def test_a_forked_child_gets_a_clear_error_for_a_batch_and_a_fresh_client(server
         next(batch)
         child = os.fork()
         if child == 0:
-            try:
-                batch._ready.clear()
-                next(batch)
-            except RuntimeError as error:
-                assert "process" in str(error)
-            assert client.get(url + "/items/2").json()["id"] == 2
-            os._exit(7)
+    """
+    code = textwrap.dedent(head) + textwrap.indent(textwrap.dedent(child), "    ") + textwrap.dedent(parent)
+    done = subprocess.run(
+        [sys.executable, "-c", code, server.url], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_forked_child_gets_a_clear_error_for_a_batch_and_a_fresh_client(server):
+    child = """
+        try:
+            batch._ready.clear()
+            next(batch)
+        except RuntimeError as error:
+            assert "process" in str(error)
+        assert client.get(url + "/items/2").json()["id"] == 2
+        os._exit(7)
+    """
+    parent = """
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
         assert client.get(url + "/items/3").json()["id"] == 3
         batch.close()
-    """)
-    done = subprocess.run(
-        [sys.executable, "-c", code, server.url], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    """
+    run_with_a_fork(server, child, parent)
 
 
 def test_limits_that_a_forked_child_sets_are_refused_by_a_batch_and_its_own_by_a_client(server):
-    code = textwrap.dedent("""
-        import os, sys, warnings, unisono
-        warnings.simplefilter("ignore")
-        url = sys.argv[1]
-        client = unisono.Client()
-        client.get(url + "/items/1")
-        batch = unisono.fetch(f"{url}/items/{n}" for n in range(100000))
-        next(batch)
-        child = os.fork()
-        if child == 0:
-            try:
-                batch.set_limits(limit=1)
-            except RuntimeError as error:
-                assert "belongs to process" in str(error), error
-            else:
-                os._exit(1)
-            parents = client._engine
-            client.set_limits(limit=1)
-            own = client._engine
-            assert client.get(url + "/items/2").json()["id"] == 2
-            os._exit(7 if own is client._engine and own is not parents else 2)
+    child = """
+        try:
+            batch.set_limits(limit=1)
+        except RuntimeError as error:
+            assert "belongs to process" in str(error), error
+        else:
+            os._exit(1)
+        parents = client._engine
+        client.set_limits(limit=1)
+        own = client._engine
+        assert client.get(url + "/items/2").json()["id"] == 2
+        os._exit(7 if own is client._engine and own is not parents else 2)
+    """
+    parent = """
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
         assert [client.get(f"{url}/items/{n}").json()["id"] for n in (4, 5)] == [4, 5]
         batch.close()
-    """)
-    done = subprocess.run(
-        [sys.executable, "-c", code, server.url], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    """
+    run_with_a_fork(server, child, parent)

@@ -24,3 +24,8 @@ def interpreter(version: str) -> Path | None:
         if said[:1] == [version]:
             return Path(said[1])
     return None
+
+
+def path_of(python: Path) -> str:
+    """PATH with the programs of an interpreter's environment first."""
+    return f"{python.parent}{os.pathsep}{os.environ['PATH']}"

@@ -20,7 +20,7 @@ PROFILE = os.environ.get("UNISONO_PROFILE") or "release"
 BINARIES = ("unisono-cli", "unisono-python")
 
 
-def build(*packages: str, command: tuple[str, ...] = ("build",), environment: dict[str, str] | None = None) -> Path:
+def build(*packages: str, command: tuple[str, ...] = ("build",)) -> Path:
     """Builds packages. Returns the path of the native command, which is among them.
 
     Cargo tells where it is: its target folder can be set by three variables and two keys of a configuration.
@@ -35,7 +35,6 @@ def build(*packages: str, command: tuple[str, ...] = ("build",), environment: di
         "PYO3_PYTHON": sys.executable,
         "PYO3_BUILD_EXTENSION_MODULE": "1",
         "PYO3_ENVIRONMENT_SIGNATURE": f"cpython-{version}-{bits}bit",
-        **(environment or {}),
     }
     executable = None
     with _Progress(len(linked(*packages))) as progress:

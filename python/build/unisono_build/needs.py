@@ -15,7 +15,9 @@ ROOT = Path(__file__).resolve().parents[3]
 def check(*, compiler: bool = True) -> None:
     """Ends the process with what is missing, if something is. `compiler`: whether something will be linked."""
     # An older interpreter cannot even read what Rust is wanted.
-    missing = [line for line in ([_interpreter()] if _interpreter() else [_cargo(), compiler and _linker()]) if line]
+    interpreter = _interpreter()
+    looked_for = [interpreter] if interpreter else [_cargo(), _linker() if compiler else None]
+    missing = [line for line in looked_for if line]
     if missing:
         lines = "\n".join(f"  - {line}" for line in missing)
         # An exception would reach the user as a traceback of pip's.
@@ -27,6 +29,11 @@ def cargo_command() -> str:
     return os.environ.get("CARGO") or "cargo"
 
 
+def cargo_home() -> Path:
+    """Where cargo keeps its programs and the sources of crates."""
+    return Path(os.environ.get("CARGO_HOME") or Path.home() / ".cargo")
+
+
 def _cargo() -> str | None:
     import tomllib
 
@@ -34,7 +41,7 @@ def _cargo() -> str | None:
     how = f"Rust {wanted} or newer: https://rustup.rs, or your system's packages where they are as new"
     found = shutil.which(cargo_command())
     if found is None:
-        beside = Path(os.environ.get("CARGO_HOME") or Path.home() / ".cargo") / "bin" / "cargo"
+        beside = cargo_home() / "bin" / "cargo"
         if beside.exists():
             line = f"`source {beside.parent.parent / 'env'}` puts it there"
             return f"cargo is not on PATH, but lies in {beside.parent}: {line}"
