@@ -3,6 +3,7 @@
 Every outcome that comes after the one at which the disk was full counts too: those are as many as were under way.
 """
 
+import json
 from collections import Counter
 
 import pytest
@@ -113,3 +114,17 @@ def test_room_for_lines_of_what_is_under_way_is_left_however_much_was_noted_befo
         assert (report.exit_code, 8000 < len(called) < 9000) == (125, True)
         done = [line["row"] for line in read_results(disk / "r.jsonl") if line["outcome"] == "ok"]
         assert sorted(done) == sorted(called)
+
+
+@pytest.mark.parametrize(("limit", "lengths"), [(4, [3000]), (20, [3000]), (8, [1, 900, 3000])])
+def test_room_is_set_aside_for_lines_with_ids_of_any_length(unisono, server, tmp_path, limit, lengths):
+    names = [f"{number}" + "\n" * lengths[number % len(lengths)] for number in range(300)]
+    rows = [{"url": f"{server.url}/echo?{number}", "id": name} for number, name in enumerate(names)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["fetch", "-X", "POST", "--from", "in.jsonl", "--limit", limit, "--per-host", limit, "--body", "none"]
+    with small_disk(tmp_path / "disk", "64k") as disk:
+        full = unisono(*words, "-o", disk / "r.jsonl", "-q")
+        assert (full.returncode, "No space left" in full.stderr) == (125, True), full.stderr
+        assert "could not be kept" not in full.stderr
+        done = [line for line in read_results(disk / "r.jsonl") if line["outcome"] == "ok"]
+        assert len(done) == len(server.requests) >= (1 if limit < 20 else 0)

@@ -4,6 +4,7 @@ use std::collections::{HashMap, hash_map::Entry};
 
 use crate::{
     Repeat, RowKey,
+    members::escaped_length,
     runfile::{Standing, Started},
 };
 
@@ -17,6 +18,10 @@ pub(crate) struct InDoubt {
     adrift: HashMap<u32, Started>,
     /// How many of the first must not be repeated: nothing can replace their lines.
     unrepeatable: usize,
+    /// How many bytes the lines of those may take at a full disk beyond what most do, where it is any.
+    long: HashMap<NoteKey, u64>,
+    /// The sum of these.
+    longer_by: u64,
     /// Some of the first have a page behind the first one: most runs have no such, and need not look for any.
     has_later_pages: bool,
 }
@@ -34,13 +39,22 @@ impl InDoubt {
         for (number, one) in (0..).zip(left) {
             match one.standing {
                 Standing::Adrift => drop(in_doubt.adrift.insert(number, one)),
-                Standing::Firm | Standing::Found(_) => in_doubt.add(one),
+                Standing::Firm | Standing::Found(_) => {
+                    let line_bytes = line_bytes(one.key, one.id_text.as_deref());
+                    in_doubt.add(one, line_bytes);
+                }
             }
         }
         in_doubt
     }
 
-    pub(crate) fn add(&mut self, one: Started) {
+    /// `line_bytes` is what the line of it may take at a full disk.
+    pub(crate) fn add(&mut self, one: Started, line_bytes: u64) {
+        let longer_by = line_bytes.saturating_sub(BRIEF_LINE_BYTES);
+        if longer_by > 0 && !one.repeat.is_allowed() {
+            let had = self.long.insert(one.note_key(), longer_by).unwrap_or(0);
+            self.longer_by = self.longer_by - had + longer_by;
+        }
         self.has_later_pages |= one.key.page > 1;
         let now = match self.placed.entry(one.note_key()) {
             Entry::Occupied(mut had) => {
@@ -57,7 +71,7 @@ impl InDoubt {
     pub(crate) fn find(&mut self, number: u32, key: RowKey) -> Option<Started> {
         let one = self.adrift.remove(&number)?;
         let found = Started { standing: Standing::Found(number), key, ..one };
-        self.add(found.clone());
+        self.add(found.clone(), line_bytes(key, found.id_text.as_deref()));
         Some(found)
     }
 
@@ -82,15 +96,23 @@ impl InDoubt {
 
     /// Returns whether there was any.
     fn remove(&mut self, key: RowKey, fingerprint: u64, is_second: bool) -> bool {
-        let first = self.placed.remove(&(key, Some(fingerprint)));
-        let second = is_second.then(|| self.placed.remove(&(key, None))).flatten();
+        let first = self.take((key, Some(fingerprint)));
+        let second = is_second.then(|| self.take((key, None))).flatten();
         let removed = [&first, &second].into_iter().flatten();
         self.unrepeatable -= removed.filter(|one| !one.repeat.is_allowed()).count();
         first.is_some() || second.is_some()
     }
 
-    pub(crate) fn unrepeatable(&self) -> usize {
-        self.unrepeatable
+    fn take(&mut self, key: NoteKey) -> Option<Started> {
+        if !self.long.is_empty() {
+            self.longer_by -= self.long.remove(&key).unwrap_or(0);
+        }
+        self.placed.remove(&key)
+    }
+
+    /// How many bytes the lines of what must not be repeated may take at a full disk.
+    pub(crate) fn line_bytes(&self) -> u64 {
+        self.unrepeatable as u64 * BRIEF_LINE_BYTES + self.longer_by
     }
 
     /// Whether this has a note that a line of it is to decide.
@@ -108,6 +130,19 @@ impl InDoubt {
         placed.chain(self.adrift.values().cloned()).collect()
     }
 }
+
+/// What a line may take of a row with this id, where there is no room for more than what decides about the row.
+pub(crate) fn line_bytes(key: RowKey, id: Option<&str>) -> u64 {
+    let address_bytes = if key.page > 0 { NEXT_PAGE_BYTES } else { 0 };
+    HEAD_BYTES + address_bytes + id.map_or(0, escaped_length) as u64
+}
+
+/// Of those, the ones that are neither the id nor the address of the next page.
+const HEAD_BYTES: u64 = 256;
+/// As long as addresses are that all servers take.
+const NEXT_PAGE_BYTES: u64 = 2 << 10;
+/// What a line without its body may take, as most do: with an address, a reason and some numbers.
+pub(crate) const BRIEF_LINE_BYTES: u64 = 1 << 10;
 
 /// The notes, one for each that was started, in the order in which that was first noted.
 pub(crate) fn merged(notes: &[Started]) -> Vec<Started> {

@@ -24,8 +24,7 @@ use crate::{
     recover::Recovered,
     repeat::Repeat,
     results::{self, Open, Opened},
-    runfile::Started,
-    writer::{Closed, Finish, Kept, Room, Shared, Writer},
+    writer::{Closed, Finish, Kept, Room, Shared, Starting, Writer},
 };
 
 /// A results file that is being written, or a pipe. Dropping it writes what is left, but does not say how it went.
@@ -176,7 +175,7 @@ impl Journal {
     /// As [`Journal::note`], of several at once.
     pub fn note_all<'a>(&self, rows: impl Iterator<Item = (RowKey, Option<&'a str>, u64, Repeat)>) -> Note {
         // Whether they have lines the writer knows.
-        let started = rows.map(|(key, id, fingerprint, repeat)| Started::new(key, id, fingerprint, repeat));
+        let started = rows.map(|(key, id, fingerprint, repeat)| Starting::new(key, id, fingerprint, repeat));
         Note(self.place.is_some().then(|| self.shared.note(started.collect())))
     }
 

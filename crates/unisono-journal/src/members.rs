@@ -213,6 +213,16 @@ pub fn push_json_string(text: &str, into: &mut Vec<u8>) {
     into.push(b'"');
 }
 
+/// How long this text is as the inside of a JSON string.
+pub(crate) fn escaped_length(text: &str) -> usize {
+    if is_clean(text.as_bytes()) {
+        return text.len();
+    }
+    let mut escaped = Vec::new();
+    push_escaped(text, &mut escaped);
+    escaped.len()
+}
+
 /// Text as the inside of a JSON string. What some readers take for the end of a line is escaped as well (U+0085,
 /// U+2028, U+2029), so that a line is one line to all of them.
 fn push_escaped(text: &str, into: &mut Vec<u8>) {

@@ -28,9 +28,9 @@ use tokio::sync::oneshot;
 use unisono_core::{Effect, OutcomeCounts, OutcomeKind, clock, printable_json};
 
 use crate::{
-    RerunCounts, RerunMode, RowKey,
+    Repeat, RerunCounts, RerunMode, RowKey,
     error::{Error, Reason},
-    in_doubt::InDoubt,
+    in_doubt::{BRIEF_LINE_BYTES, InDoubt, line_bytes},
     line::{BODY_LOST, Head, Mark, Next, Record, encode, scan_start},
     old_lines::{LeftOver, OldLine, OldLines},
     order::InputOrder,
@@ -156,7 +156,7 @@ impl Shared {
         self.call(queue);
     }
 
-    pub(crate) fn note(&self, started: Vec<Started>) -> oneshot::Receiver<Result<(), Arc<Error>>> {
+    pub(crate) fn note(&self, started: Vec<Starting>) -> oneshot::Receiver<Result<(), Arc<Error>>> {
         let (sender, receiver) = oneshot::channel();
         let mut queue = self.lock();
         match &queue.failure {
@@ -528,14 +528,19 @@ impl Writer {
         };
         if let (Ok(()), Some(kept)) = (&result, &mut self.kept) {
             let has_line = |key| kept.old.contains_key(key) && !kept.replaced.contains(key);
-            let mut started: Vec<Started> = notes.iter_mut().flat_map(|(some, _)| std::mem::take(some)).collect();
+            let all = notes.iter_mut().flat_map(|(some, _)| std::mem::take(some));
+            let (mut started, line_bytes): (Vec<Started>, Vec<u64>) =
+                all.map(|Starting { started, line_bytes }| (started, line_bytes)).unzip();
             started.iter_mut().for_each(|one| one.has_line = has_line(&one.key));
-            let new = started.iter().filter(|one| !one.repeat.is_allowed()).count();
-            let lines = if new > 0 { kept.in_doubt.unrepeatable() + new } else { 0 };
-            let room = if lines > 0 { lines as u64 * BRIEF_LINE_BYTES as u64 + BLOCK_BYTES } else { 0 };
+            let of_new = started.iter().zip(&line_bytes).filter(|(one, _)| !one.repeat.is_allowed());
+            let new: u64 = of_new.map(|(_, bytes)| (*bytes).max(BRIEF_LINE_BYTES)).sum();
+            let room = if new > 0 { kept.in_doubt.line_bytes() + new + BLOCK_BYTES } else { 0 };
             // Room for their lines first: what is noted may start.
             match kept.run.keep_room(&started, room).and_then(|()| kept.run.note(&started)) {
-                Ok(()) => started.into_iter().for_each(|one| kept.in_doubt.add(one)),
+                Ok(()) => {
+                    let noted = started.into_iter().zip(line_bytes);
+                    noted.for_each(|(one, bytes)| kept.in_doubt.add(one, bytes));
+                }
                 Err(error) => {
                     // Nothing starts any more; what is under way has its place in the results for as long as that can
                     // be.
@@ -689,7 +694,7 @@ fn brief(line: &[u8]) -> Vec<u8> {
     if !brief.starts_with(b"{") {
         brief.insert(0, b'{');
     }
-    if brief.len() > BRIEF_LINE_BYTES - BODY_LOST.len() {
+    if brief.len() > BRIEF_LINE_BYTES as usize - BODY_LOST.len() {
         let rest = scan_start(&brief).map_or(0, |(_, rest)| rest.len() + b",".len());
         brief.truncate(brief.len() - rest);
     }
@@ -697,7 +702,22 @@ fn brief(line: &[u8]) -> Vec<u8> {
     brief
 }
 
-type Noted = (Vec<Started>, oneshot::Sender<Result<(), Arc<Error>>>);
+/// What is about to start, to be noted.
+#[derive(Debug)]
+pub(crate) struct Starting {
+    pub(crate) started: Started,
+    /// How many bytes its line may take where there is no room for more than what decides about its row.
+    line_bytes: u64,
+}
+
+impl Starting {
+    /// As [`Started::new`].
+    pub(crate) fn new(key: RowKey, id: Option<&str>, fingerprint: u64, repeat: Repeat) -> Self {
+        Self { started: Started::new(key, id, fingerprint, repeat), line_bytes: line_bytes(key, id) }
+    }
+}
+
+type Noted = (Vec<Starting>, oneshot::Sender<Result<(), Arc<Error>>>);
 
 /// What may wait to be written: some thousand small outcomes, or one large body and what came before it. More would
 /// only turn into memory while the disk syncs.
@@ -706,8 +726,6 @@ const MOST_BYTES: usize = 3 << 20;
 /// calls.
 const GATHER: Duration = Duration::from_millis(5);
 const GROUP_BYTES: usize = 64 << 10;
-/// What a line without its body may take, as most do: with an address, a reason and some numbers.
-const BRIEF_LINE_BYTES: usize = 1 << 10;
 /// Files grow by blocks.
 const BLOCK_BYTES: u64 = 8 << 10;
 /// Room that a buffer keeps: a group, and what comes up while one is written.
