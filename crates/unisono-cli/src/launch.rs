@@ -52,11 +52,13 @@ where
     Ok(report)
 }
 
-/// Tells of each retry and of hosts that come and go, with `-v`.
+/// Tells why nothing can begin, and with `-v` of each retry and of hosts that come and go.
 pub fn on_event(show: &ShowArgs, terminal: &Terminal) -> Option<OnEvent> {
-    let terminal = terminal.clone();
-    let tell: OnEvent = Box::new(move |event| {
+    let (terminal, verbose) = (terminal.clone(), show.verbose);
+    Some(Box::new(move |event| {
         match event {
+        RunEvent::Waits(why) => terminal.note(why),
+        _ if !verbose => {}
         RunEvent::Retry(retry) => {
             let why = if retry.again.throttled { "throttled" } else { "retry" };
             let wait = retry.again.wait.as_secs_f64();
@@ -76,8 +78,7 @@ pub fn on_event(show: &ShowArgs, terminal: &Terminal) -> Option<OnEvent> {
             KeyNews::Paced => format!("{key}: overloaded by one at a time; paced from now on"),
         }),
     }
-    });
-    show.verbose.then_some(tell)
+    }))
 }
 
 /// Prints what would be done, one JSON object per row, and does nothing.

@@ -151,6 +151,9 @@ fn details(view: &View) -> String {
     if view.gauge.waits_for_reader() {
         text.push_str(" · waiting for a reader of the pipe that --out names");
     }
+    if view.gauge.waits_for_rows() {
+        text.push_str(" · waiting for the rest of the input");
+    }
     if let Some((passed, wanted)) = view.gauge.canary() {
         text.push_str(&format!(" · waiting for the canary: {passed} of {wanted} ok"));
     }

@@ -73,7 +73,8 @@ pub(crate) enum Reason {
     },
     Shrunk {
         rows: u64,
-        last: u64,
+        /// How many there were at least.
+        known: u64,
     },
 }
 
@@ -257,11 +258,8 @@ impl fmt::Display for Error {
             }
             Reason::SameId { id } => write!(f, "two rows of the input have the id `{id}`"),
             Reason::IdTwice { line } => write!(f, "line {line} of `{path}` has the id of another row"),
-            Reason::Shrunk { rows, last } => {
-                write!(
-                    f,
-                    "the input has changed since `{path}` was begun: it has {rows} rows, the results go up to row {last}"
-                )
+            Reason::Shrunk { rows, known } => {
+                write!(f, "the input has changed since `{path}` was begun: it has {rows} of at least {known} rows")
             }
         }
     }

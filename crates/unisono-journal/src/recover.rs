@@ -197,6 +197,22 @@ impl Recovered {
         }
     }
 
+    /// What is missing until then, for people.
+    pub fn missing(&self, rows: u64) -> String {
+        let path = self.path.display();
+        match self.identity {
+            Identity::Row => {
+                let known = self.last_row.map_or(0, |last| last + 1);
+                format!("{rows} of at least {known} rows of `{path}` have come")
+            }
+            Identity::Content | Identity::Id => {
+                let missing = self.unseen + self.adrift.values().map(|notes| notes.len() as u64).sum::<u64>();
+                let rows = if missing == 1 { "row" } else { "rows" };
+                format!("{missing} {rows} that `{path}` knows by their ids have not come")
+            }
+        }
+    }
+
     /// Whether the input may yet come to what was started by a run that was killed.
     pub fn has_doubts_left(&self) -> bool {
         match self.identity {
@@ -493,7 +509,7 @@ impl Recovered {
     pub fn end_of_input(&self) -> Result<(), Error> {
         match self.last_row.filter(|_| self.identity == Identity::Row) {
             Some(last) if last >= self.rows_seen => {
-                Err(Error::new(&self.path, Reason::Shrunk { rows: self.rows_seen, last }))
+                Err(Error::new(&self.path, Reason::Shrunk { rows: self.rows_seen, known: last + 1 }))
             }
             _ => Ok(()),
         }

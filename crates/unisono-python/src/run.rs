@@ -291,6 +291,9 @@ impl Run {
                 waited_for.push(host);
             }
         }
+        if self.gauge.waits_for_rows() {
+            waited_for.push("the rest of the input");
+        }
         dict.set_item("waiting_for", waited_for)?;
         Ok(dict)
     }

@@ -24,6 +24,7 @@ struct Counters {
     canary: [AtomicU64; 2],
     waits_for_reader: AtomicBool,
     looks_for_doubts: AtomicBool,
+    waits_for_rows: AtomicBool,
 }
 
 impl Gauge {
@@ -102,6 +103,16 @@ impl Gauge {
 
     pub(crate) fn set_looks_for_doubts(&self, looks: bool) {
         self.0.looks_for_doubts.store(looks, Relaxed);
+    }
+
+    /// Whether nothing starts, and that for long, since the input has not come to rows that an earlier run knew: it may
+    /// be another one.
+    pub fn waits_for_rows(&self) -> bool {
+        self.0.waits_for_rows.load(Relaxed)
+    }
+
+    pub(crate) fn set_waits_for_rows(&self, waits: bool) {
+        self.0.waits_for_rows.store(waits, Relaxed);
     }
 
     pub(crate) fn add(&self, kind: OutcomeKind) {

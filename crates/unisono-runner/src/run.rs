@@ -217,7 +217,9 @@ pub async fn run<W: Work>(
     source.pages = extras.pages;
     source.looks_first = frame.canary.is_some() || frame.max_failures.is_some();
     source.saves = saves.clone();
-    let job = WorkJob { work, notes, on_event: frame.on_event };
+    let on_event = frame.on_event.map(Rc::new);
+    source.on_event = on_event.clone();
+    let job = WorkJob { work, notes, on_event };
     let batch = Batch {
         settings: frame.settings,
         source,

@@ -21,7 +21,7 @@ use unisono_journal::{ANY_PAGE, Disposition, Fields, Gone, Identity, Later, OldL
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
-    Error, RowOutcome,
+    Error, OnEvent, RowOutcome, RunEvent,
     input::{Feed, RowBatch},
     ledger::{BegunBehind, Ledger},
     notes::Notes,
@@ -41,13 +41,14 @@ pub(crate) struct RowSource<C: Call> {
     earlier: Earlier,
     /// A row that does not end well may stop the run: what an earlier run left in doubt is told before any starts.
     pub(crate) looks_first: bool,
-    /// Runs while that is looked for, others wait for it, and the input gives nothing.
+    /// Runs while rows wait for what the input has yet to come to, and it gives nothing.
     silence: Option<Pin<Box<Sleep>>>,
     /// How many pages rows may have.
     pub(crate) pages: Pages,
     /// Which row has which of the names that rows write to.
     pub(crate) saves: Option<Rc<RefCell<Saves>>>,
     pub(crate) prepare: Option<Prepare<C>>,
+    pub(crate) on_event: Option<Rc<OnEvent>>,
     notes: Option<Rc<Notes>>,
     batch: std::vec::IntoIter<Row<C>>,
     /// RowSource that were taken in.
@@ -173,6 +174,7 @@ impl<C: Call> RowSource<C> {
             pages: Pages::default(),
             saves: None,
             prepare,
+            on_event: None,
             notes,
             batch: Vec::new().into_iter(),
             number: 0,
@@ -582,21 +584,41 @@ impl<C: Call> RowSource<C> {
         self.looks_first && !self.ended && self.recovered.has_doubts_left()
     }
 
-    /// Looks no more where the input has given nothing for long: an open queue may give nothing else before what it
-    /// gave has begun.
-    fn tire_of_looking(&mut self, took_some: bool, context: &mut Context<'_>) {
-        let holds_up = self.looks_for_doubts() && !self.held.is_empty();
+    /// Whether rows wait since the input may yet turn out to be another one.
+    fn waits_for_rows(&self) -> bool {
+        !self.ended && self.number > 0 && self.held.len() <= MOST_HELD && !self.recovered.is_checked(self.number)
+    }
+
+    /// Where the input has given nothing for long: says what it is waited for, or, if that is no more than a look at
+    /// what is in doubt, waits no longer. An open queue may give nothing else before what it gave has begun.
+    fn heed_silence(&mut self, took_some: bool, context: &mut Context<'_>) {
+        let waits_for_rows = self.waits_for_rows();
+        if took_some || !waits_for_rows {
+            self.ledger.borrow().gauge.set_waits_for_rows(false);
+        }
+        let holds_up = waits_for_rows || self.looks_for_doubts() && !self.held.is_empty();
         if took_some || !holds_up {
             self.silence = None;
         }
-        if !holds_up {
+        if !holds_up || self.ledger.borrow().gauge.waits_for_rows() {
             return;
         }
         let silence = self.silence.get_or_insert_with(|| Box::pin(sleep(LONGEST_SILENCE)));
         if silence.as_mut().poll(context).is_ready() {
             self.silence = None;
-            self.looks_first = false;
             let seconds = LONGEST_SILENCE.as_secs();
+            if waits_for_rows {
+                self.ledger.borrow().gauge.set_waits_for_rows(true);
+                if let Some(on_event) = &self.on_event {
+                    let missing = self.recovered.missing(self.number);
+                    on_event(RunEvent::Waits(&format!(
+                        "nothing begins before the input is known to be that of the earlier run: {missing}, and nothing \
+                         more has come for {seconds}s; bring the rest, or close the input"
+                    )));
+                }
+                return;
+            }
+            self.looks_first = false;
             let told = format!(
                 "the input gave nothing for {seconds}s and had not come to all that an earlier run left in doubt, so the \
                  others began before that was known"
@@ -635,7 +657,7 @@ impl<C: Call> Source for RowSource<C> {
                 });
         let before = self.number;
         let more = if is_full { Poll::Pending } else { self.poll_rows(context) };
-        self.tire_of_looking(self.number > before, context);
+        self.heed_silence(self.number > before, context);
         self.ledger.borrow().gauge.set_looks_for_doubts(self.looks_for_doubts());
         self.release(max, into);
         if into.is_empty() && self.waits_for_canary() {

@@ -200,6 +200,8 @@ pub enum RunEvent<'a> {
     Retry(Retry<'a>),
     /// There is something new about what this key stands for: a host.
     Peer(&'a str, &'a KeyNews),
+    /// Nothing can begin, for the reason that this says to people, together with what to do.
+    Waits(&'a str),
 }
 
 /// Called for each event.
@@ -209,7 +211,7 @@ pub type OnEvent = Box<dyn Fn(RunEvent<'_>)>;
 pub(crate) struct WorkJob<W> {
     pub(crate) work: W,
     pub(crate) notes: Option<Rc<Notes>>,
-    pub(crate) on_event: Option<OnEvent>,
+    pub(crate) on_event: Option<Rc<OnEvent>>,
 }
 
 impl<W: Work> Job for WorkJob<W> {

@@ -227,6 +227,25 @@ fn an_open_input_that_does_not_come_to_what_is_in_doubt_holds_up_the_others_for_
 }
 
 #[test]
+fn an_open_input_that_does_not_come_to_all_that_an_earlier_run_knew_begins_nothing_and_says_so_once() {
+    for (identity, missing) in [(Identity::Row, "4 of at least 6 rows"), (Identity::Id, "2 rows")] {
+        for canary in [None, Some(1)] {
+            let mut world = World::new();
+            let wrong = rows(6, &Script::unsafe_row([WRONG]));
+            let how = RunOptions { mode: FAILED_AGAIN, identity, canary, ..RunOptions::default() };
+            run(&mut world, &wrong, &RunOptions { canary: None, ..how.clone() });
+            let stop_after = Some(Duration::from_secs(30));
+            // Without the laws of a run that has seen all of its input.
+            let end = world.run(&wrong[..4], &RunOptions { stays_open: true, stop_after, ..how });
+            assert!((1..=4).all(|content| world.peer.begun(content) == 1), "{:?}", end.report());
+            let told = world.told.borrow();
+            assert_eq!((told.len(), told.iter().all(|why| why.contains(missing))), (1, true), "{told:?}");
+            assert_eq!(end.report().warnings, Vec::<String>::new());
+        }
+    }
+}
+
+#[test]
 fn what_a_canary_takes_to_be_tried_again_is_the_same_whether_it_ran_or_was_kept() {
     let ends = [(WRONG, RerunMode::Failed), (Step { ending: Ending::Failed, ..WELL }, RerunMode::Ambiguous)];
     for identity in [Identity::Row, Identity::Content, Identity::Id] {

@@ -4,7 +4,7 @@
 //! So a slow machine changes nothing. The sink takes outcomes only then, too, as slow as one can be.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     collections::HashSet,
     future::poll_fn,
     num::{NonZeroU32, NonZeroU64},
@@ -26,8 +26,8 @@ use tempfile::TempDir;
 use unisono_core::{Backoff, CancelReason, CancelToken, Limits, OutcomeKind, RetryPolicy, Times};
 use unisono_journal::{Identity, Mode, Open};
 use unisono_runner::{
-    Destination, Error, Feed, Frame, Gauge, Monitor, Outlet, Report, Row, RowBatch, RowIndex, RowOrigin, Settings,
-    Taken, Taker, outlet,
+    Destination, Error, Feed, Frame, Gauge, Monitor, Outlet, Report, Row, RowBatch, RowIndex, RowOrigin, RunEvent,
+    Settings, Taken, Taker, outlet,
     testing::{Extras, Pages, run},
 };
 
@@ -138,6 +138,8 @@ pub struct World {
     pub name: String,
     /// What the sink of the last run took.
     pub sunk: Vec<Sunk>,
+    /// What the last run said that it waits for.
+    pub told: Rc<RefCell<Vec<String>>>,
     /// How the runs were made that have crashed.
     pub crashed: Vec<Mode>,
     /// The input of this run has given all, and is still open.
@@ -148,7 +150,8 @@ impl World {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let name = "results.jsonl".to_owned();
-        Self { folder, peer: Rc::default(), name, sunk: Vec::new(), crashed: Vec::new(), open: Rc::default() }
+        let (peer, told, open) = <_>::default();
+        Self { folder, peer, name, sunk: Vec::new(), told, crashed: Vec::new(), open }
     }
 
     pub fn path(&self) -> PathBuf {
@@ -199,6 +202,7 @@ impl World {
     pub fn run(&mut self, rows: &[(u64, Option<Script>)], how: &RunOptions) -> RunEnd {
         self.peer.run.set(self.peer.run.get() + 1);
         self.sunk.clear();
+        self.told.borrow_mut().clear();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
         let (report, at_start) = runtime.expect("a runtime").block_on(self.drive(rows, how));
         if let (RunEnd::Crashed, Some(Stop { what: What::Crash { lost }, .. })) = (&report, how.stop) {
@@ -301,6 +305,12 @@ impl World {
             max_wait: Duration::from_secs(3),
             ..RetryPolicy::default()
         };
+        let told = self.told.clone();
+        let tell = move |event: RunEvent<'_>| {
+            if let RunEvent::Waits(why) = event {
+                told.borrow_mut().push(why.to_owned());
+            }
+        };
         let open = Open { mode: how.mode, identity: how.identity, adopt: how.adopt, ..Open::default() };
         Frame {
             rows: Box::new(Rows::new(rows, how, &self.open)),
@@ -316,7 +326,7 @@ impl World {
             keep_order: how.keep_order,
             max_failures: how.max_failures,
             canary: how.canary.and_then(NonZeroU64::new),
-            on_event: None,
+            on_event: Some(Box::new(tell)),
         }
     }
 
