@@ -438,7 +438,7 @@ where
                 Ok(attempt) => self.attempt_ended(now, ticket, attempt),
                 Err(panic) => {
                     let message = panic_message(&*panic);
-                    self.halt(now, ticket, |effect| Halt::Panicked { message, effect });
+                    self.halt(now, ticket, true, |effect| Halt::Panicked { message, effect });
                 }
             }
         }
@@ -457,20 +457,23 @@ where
             let key: Rc<str> = self.machine.key_name(ticket).into();
             self.take_in(now, Offer { key, item: *item });
         }
-        self.rule(now, ticket, attempt.verdict, attempt.value);
+        let peer = self.job.peer(&attempt.value);
+        self.rule(now, ticket, attempt.verdict, attempt.value, peer);
     }
 
-    /// The engine ends this item or its attempt; the job says what that means.
-    fn halt(&mut self, now: Instant, ticket: Ticket, halt: impl FnOnce(Effect) -> Halt) {
+    /// The engine ends this item or its attempt; the job says what that means. `is_news` says that it tells something of
+    /// the item's peer.
+    fn halt(&mut self, now: Instant, ticket: Ticket, is_news: bool, halt: impl FnOnce(Effect) -> Halt) {
         let payload = self.payload(ticket.slot());
         let effect = payload.effect();
         let (item, last) = (payload.item.clone(), payload.last.take().map(|last| *last));
         let (verdict, value) = self.job.halted(&item, halt(effect), last);
-        self.rule(now, ticket, verdict, value);
+        let peer = if is_news { self.job.peer(&value) } else { Peer::Unknown };
+        self.rule(now, ticket, verdict, value, peer);
     }
 
     /// Gives a verdict to the machine, and does what follows from it.
-    fn rule(&mut self, now: Instant, ticket: Ticket, verdict: Verdict, value: J::Value) {
+    fn rule(&mut self, now: Instant, ticket: Ticket, verdict: Verdict, value: J::Value, peer: Peer) {
         // Before the machine is told of the end, which would free the place of work that goes on.
         self.detach_if_held(ticket);
         let finish = match verdict {
@@ -479,38 +482,37 @@ where
             Verdict::Unmet { .. } => Finish::Unmet,
             Verdict::Throttled { until, quota } => Finish::Throttled { until, quota },
         };
-        let halt: Box<dyn FnOnce(Effect) -> Halt> =
-            match self.machine.finish(now, ticket, finish, self.job.peer(&value)) {
-                Ruling::Decided => return self.decide(now, ticket, verdict.otherwise(), value),
-                Ruling::Again { at, paused } => {
-                    self.retries += 1;
-                    self.count_pause(ticket, paused);
-                    let payload = self.payload(ticket.slot());
-                    let attempt = payload.attempts;
-                    let throttled = matches!(finish, Finish::Throttled { .. });
-                    let again = Again { attempt, wait: at.saturating_duration_since(now), throttled };
-                    let item = payload.item.clone();
-                    self.job.again(&item, &value, again);
-                    self.payload(ticket.slot()).last = Some(Box::new(value));
-                    return;
-                }
-                Ruling::Waits | Ruling::OutOfTime => {
-                    self.payload(ticket.slot()).last = Some(Box::new(value));
-                    return;
-                }
-                Ruling::Stale => return,
-                Ruling::Refused(wait) => Box::new(move |effect| Halt::RateLimited { wait, effect }),
-                Ruling::Late => {
-                    let after = self.times.deadline.unwrap_or_default();
-                    Box::new(move |effect| Halt::Deadline { after, effect })
-                }
-                Ruling::Exhausted => Box::new(|effect| Halt::RetryBudget { effect }),
-                Ruling::Away { since, is_silent } => Box::new(move |effect| Halt::Away { since, is_silent, effect }),
-                Ruling::Stopping => {
-                    let reason = self.cancel.reason();
-                    Box::new(move |effect| Halt::Cancelled { reason, started: true, effect })
-                }
-            };
+        let halt: Box<dyn FnOnce(Effect) -> Halt> = match self.machine.finish(now, ticket, finish, peer) {
+            Ruling::Decided => return self.decide(now, ticket, verdict.otherwise(), value),
+            Ruling::Again { at, paused } => {
+                self.retries += 1;
+                self.count_pause(ticket, paused);
+                let payload = self.payload(ticket.slot());
+                let attempt = payload.attempts;
+                let throttled = matches!(finish, Finish::Throttled { .. });
+                let again = Again { attempt, wait: at.saturating_duration_since(now), throttled };
+                let item = payload.item.clone();
+                self.job.again(&item, &value, again);
+                self.payload(ticket.slot()).last = Some(Box::new(value));
+                return;
+            }
+            Ruling::Waits | Ruling::OutOfTime => {
+                self.payload(ticket.slot()).last = Some(Box::new(value));
+                return;
+            }
+            Ruling::Stale => return,
+            Ruling::Refused(wait) => Box::new(move |effect| Halt::RateLimited { wait, effect }),
+            Ruling::Late => {
+                let after = self.machine.deadline_of(ticket).unwrap_or_default();
+                Box::new(move |effect| Halt::Deadline { after, effect })
+            }
+            Ruling::Exhausted => Box::new(|effect| Halt::RetryBudget { effect }),
+            Ruling::Away { since, is_silent } => Box::new(move |effect| Halt::Away { since, is_silent, effect }),
+            Ruling::Stopping => {
+                let reason = self.cancel.reason();
+                Box::new(move |effect| Halt::Cancelled { reason, started: true, effect })
+            }
+        };
         self.payload(ticket.slot()).last = Some(Box::new(value));
         self.conclude(now, ticket, false, halt);
     }
@@ -547,12 +549,14 @@ where
             match expired {
                 Expired::Attempt(ticket) => {
                     attempts.stop(ticket.slot());
-                    let after = self.times.timeout.unwrap_or_default();
-                    self.halt(now, ticket, |effect| Halt::AttemptTimeout { after, effect });
+                    let after = self.machine.timeout_of(ticket).unwrap_or_default();
+                    // One that its own timeout cut short says nothing of its peer.
+                    let is_news = self.machine.had_its_time(now, ticket);
+                    self.halt(now, ticket, is_news, |effect| Halt::AttemptTimeout { after, effect });
                 }
                 Expired::Item { ticket, .. } => {
                     attempts.stop(ticket.slot());
-                    let after = self.times.deadline.unwrap_or_default();
+                    let after = self.machine.deadline_of(ticket).unwrap_or_default();
                     let is_news = self.machine.had_its_time(now, ticket);
                     self.conclude(now, ticket, is_news, |effect| Halt::Deadline { after, effect });
                 }
@@ -623,7 +627,7 @@ where
 
     fn take_in(&mut self, now: Instant, offer: Offer<J::Item>) {
         self.pulled += 1;
-        let ticket = self.machine.offer(now, &offer.key);
+        let ticket = self.machine.offer_with(now, &offer.key, self.job.overrides(&offer.item));
         if self.payloads.len() <= ticket.slot() {
             self.payloads.resize_with(ticket.slot() + 1, || None);
         }

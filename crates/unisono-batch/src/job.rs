@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use unisono_core::{Effect, OutcomeKind, Peer};
+use unisono_core::{Effect, OutcomeKind, Overrides, Peer};
 
 use crate::{halt::Halt, protocol::KeyNews, ticket::Ticket, verdict::Verdict};
 
@@ -36,6 +36,11 @@ pub trait Job {
     /// The engine stopped an attempt, or ends an item that waits: what is its outcome? `last` is the value of the
     /// attempt before, if there was one. Only an [`Halt::AttemptTimeout`] may answer [`Verdict::Retry`].
     fn halted(&self, item: &Self::Item, halt: Halt, last: Option<Self::Value>) -> (Verdict, Self::Value);
+
+    /// What this item has of its own of what bounds the batch; nothing unless overridden.
+    fn overrides(&self, _item: &Self::Item) -> Overrides {
+        Overrides::default()
+    }
 
     /// What the end of an attempt, by itself, by a timeout or by a deadline that left it all its time, says of the peer
     /// that the item's key stands for; nothing unless overridden.

@@ -20,7 +20,7 @@ use std::{
 };
 
 use fastrand::Rng;
-use unisono_core::{Limits, Peer};
+use unisono_core::{Limits, Overrides, Peer};
 
 use crate::{
     gcra::Gcra,
@@ -125,8 +125,13 @@ impl Machine {
 
     /// Takes in one item. To offer more than [`Wants::pull`] gives up the bound on memory, nothing else.
     pub fn offer(&mut self, now: Instant, key: &str) -> Ticket {
+        self.offer_with(now, key, Overrides::default())
+    }
+
+    /// The same with an item that has bounds of its own.
+    pub fn offer_with(&mut self, now: Instant, key: &str, overrides: Overrides) -> Ticket {
         let key = self.keys.find_or_make(now, key, self.settings.retry.budget);
-        let ticket = self.slots.occupy(key, State::Queued);
+        let ticket = self.slots.occupy(key, State::Queued, overrides);
         self.undecided += 1;
         self.enqueue(now, ticket, End::Back);
         if self.is_refusing(key, now) {
@@ -284,7 +289,7 @@ impl Machine {
             return None;
         }
         let key = self.slots[ticket].key;
-        let ghost = self.slots.occupy(key, State::Detached);
+        let ghost = self.slots.occupy(key, State::Detached, Overrides::default());
         self.slots[ticket].detached = true;
         Some(ghost)
     }
@@ -405,14 +410,28 @@ impl Machine {
         &self.keys.get(self.slots[ticket].key).name
     }
 
-    /// Whether the attempt under way has had as long as any. One that its item's deadline cut short says nothing of its
-    /// peer.
+    /// Whether the attempt under way has had as long as any without times of its own. One that was cut short says
+    /// nothing of its peer.
     pub fn had_its_time(&self, now: Instant, ticket: Ticket) -> bool {
         let times = self.settings.times;
         let least = times.timeout.into_iter().chain(times.deadline).min();
         let Slot { state, started, .. } = self.slots[ticket];
         let began = started.filter(|_| state == State::Running);
         began.zip(least).is_some_and(|(began, least)| now.saturating_duration_since(began) >= least)
+    }
+
+    /// How long one attempt of this item may take.
+    pub fn timeout_of(&self, ticket: Ticket) -> Option<Duration> {
+        self.slots[ticket].overrides().timeout.or(self.settings.times.timeout)
+    }
+
+    /// How long this item may take.
+    pub fn deadline_of(&self, ticket: Ticket) -> Option<Duration> {
+        self.slots[ticket].overrides().deadline.or(self.settings.times.deadline)
+    }
+
+    fn repeats_of(&self, ticket: Ticket) -> u16 {
+        self.slots[ticket].overrides().repeats.unwrap_or(self.settings.retry.repeats)
     }
 
     /// When this item was first started.
@@ -445,7 +464,7 @@ impl Machine {
         }
         self.probes += u32::from(self.keys.get(index).health.is_held());
         self.keys.get_mut(index).count_start(now, dated, ticket, &self.settings.limits);
-        let times = self.settings.times;
+        let (timeout, deadline) = (self.timeout_of(ticket), self.deadline_of(ticket));
         let epoch = self.keys.get(index).health.epoch();
         let slot = &mut self.slots[ticket];
         slot.state = State::Running;
@@ -458,10 +477,10 @@ impl Machine {
         }
         let (attempt, is_owing) = (slot.attempts, std::mem::replace(&mut slot.owes, true));
         self.owed += usize::from(!is_owing);
-        let attempt_by = times.timeout.map(|timeout| now + timeout);
+        let attempt_by = timeout.map(|timeout| now + timeout);
         self.slots.time_attempt(ticket, attempt_by);
         // It may have one already, when it waited for a peer that was away.
-        let item_by = self.slots.time_item(ticket, times.deadline.map(|deadline| now + deadline));
+        let item_by = self.slots.time_item(ticket, deadline.map(|deadline| now + deadline));
         if is_new {
             self.earn(index);
         }
@@ -470,15 +489,15 @@ impl Machine {
     }
 
     fn has_repeats(&self, ticket: Ticket) -> bool {
-        self.slots[ticket].counted < self.settings.retry.repeats
+        self.slots[ticket].counted < self.repeats_of(ticket)
     }
 
     fn retry(&mut self, now: Instant, ticket: Ticket, not_before: Option<Instant>) -> Ruling {
-        let policy = self.settings.retry;
+        let (policy, repeats) = (self.settings.retry, self.repeats_of(ticket));
         let slot = &mut self.slots[ticket];
         slot.counted = slot.counted.saturating_add(1);
         let (counted, item_by, key) = (slot.counted, slot.item_by, slot.key);
-        if counted > policy.repeats {
+        if counted > repeats {
             return Ruling::Decided;
         }
         // What waits for the peer is told so now, and this one has looked for it itself.
@@ -506,7 +525,7 @@ impl Machine {
     fn throttle(&mut self, now: Instant, ticket: Ticket, until: Option<Instant>, quota: bool) -> Ruling {
         let slot = &mut self.slots[ticket];
         slot.refusals = slot.refusals.saturating_add(1);
-        let (key, item_by, refusals) = (slot.key, slot.item_by, slot.refusals);
+        let (key, refusals) = (slot.key, slot.refusals);
         let started = slot.started.unwrap_or(now);
         let asked = until.filter(|until| *until > now);
         let max_wait = self.settings.retry.max_wait;
@@ -532,7 +551,7 @@ impl Machine {
         }
         let paused = self.pause_key(now, key, own);
         let at = self.keys.get(key).paused_until.unwrap_or(own);
-        if let Some(bound) = self.exceeded(now, at, item_by) {
+        if let Some(bound) = self.exceeded(now, at, ticket) {
             // The pause of the key may be that of another item, which was told a later time.
             let wait = match asked {
                 _ if at > own => TooLong::new(now, at, Asker::Pause, bound),
@@ -547,13 +566,13 @@ impl Machine {
     }
 
     /// What forbids an item to wait until then, if anything does.
-    fn exceeded(&self, now: Instant, at: Instant, item_by: Option<Instant>) -> Option<Bound> {
+    fn exceeded(&self, now: Instant, at: Instant, ticket: Ticket) -> Option<Bound> {
         let max_wait = self.settings.retry.max_wait;
         if at.saturating_duration_since(now) > max_wait {
             return Some(Bound::MaxWait(max_wait));
         }
-        let deadline = self.settings.times.deadline.unwrap_or_default();
-        item_by.is_some_and(|item_by| at >= item_by).then_some(Bound::Deadline(deadline))
+        let deadline = self.deadline_of(ticket).unwrap_or_default();
+        self.slots[ticket].item_by.is_some_and(|item_by| at >= item_by).then_some(Bound::Deadline(deadline))
     }
 
     /// Nothing of the attempt reached its peer, which is away: the item waits for it as if it had never started.

@@ -1,5 +1,8 @@
 //! The items of a machine by number: what is known of each, which numbers are free, and whose time runs out first.
 //!
+//! Items that have the times of their batch run out in the order in which they were started, so lists are enough for
+//! them; those with times of their own are sorted.
+//!
 //! A number is given again when its item is gone, with the next generation: a ticket that is kept for too long is
 //! recognised by that. Numbers stay below the number of items that were ever undecided at once, so that payloads can
 //! lie in a vector beside this one.
@@ -7,9 +10,12 @@
 //! What an item may do next is not decided here.
 
 use std::{
+    collections::BTreeSet,
     ops::{Index, IndexMut},
     time::{Duration, Instant},
 };
+
+use unisono_core::Overrides;
 
 use crate::{
     slot_list::{Link, SlotList},
@@ -35,6 +41,8 @@ pub(crate) struct Slot {
     generation: u32,
     pub(crate) state: State,
     pub(crate) key: usize,
+    /// Boxed, since few items have any and the look-ahead holds thousands.
+    overrides: Option<Box<Overrides>>,
     /// Attempts so far.
     pub(crate) attempts: u16,
     /// Attempts that count against the repeats: all but those that were throttled or could not meet their peer.
@@ -66,20 +74,21 @@ pub(crate) struct Slots {
     slots: Vec<Slot>,
     vacant: Vec<u32>,
     /// Running attempts by their timeout.
-    attempts: SlotList,
+    attempts: ByTime,
     /// Undecided items whose deadline has been set, by it.
-    items: SlotList,
+    items: ByTime,
     /// Those of them whose attempts go on beyond it.
     overtime: SlotList,
 }
 
 impl Slots {
     /// A slot for a new item.
-    pub(crate) fn occupy(&mut self, key: usize, state: State) -> Ticket {
+    pub(crate) fn occupy(&mut self, key: usize, state: State, overrides: Overrides) -> Ticket {
         let fresh = Slot {
             generation: 0,
             state,
             key,
+            overrides: (overrides != Overrides::default()).then(|| Box::new(overrides)),
             attempts: 0,
             counted: 0,
             refusals: 0,
@@ -138,22 +147,22 @@ impl Slots {
     /// An attempt has begun, which has to be over by then.
     pub(crate) fn time_attempt(&mut self, ticket: Ticket, by: Option<Instant>) {
         self[ticket].attempt_by = by;
-        if by.is_some() {
-            self.attempts.push_back(&mut self.slots, attempt_link, ticket.slot);
+        if let Some(by) = by {
+            self.attempts.insert(&mut self.slots, attempt_link, ticket, by);
         }
     }
 
     /// The attempt is over.
     pub(crate) fn untime_attempt(&mut self, ticket: Ticket) {
-        self.attempts.remove(&mut self.slots, attempt_link, ticket.slot);
+        let by = self[ticket].attempt_by;
+        self.attempts.remove(&mut self.slots, attempt_link, ticket, by);
     }
 
     /// The item has to be over by then, unless it has a deadline already. Returns the one that it has.
     pub(crate) fn time_item(&mut self, ticket: Ticket, by: Option<Instant>) -> Option<Instant> {
-        let slot = &mut self[ticket];
-        if slot.item_by.is_none() && by.is_some() {
-            slot.item_by = by;
-            self.items.push_back(&mut self.slots, item_link, ticket.slot);
+        if let (None, Some(by)) = (self[ticket].item_by, by) {
+            self[ticket].item_by = Some(by);
+            self.items.insert(&mut self.slots, item_link, ticket, by);
         }
         self[ticket].item_by
     }
@@ -166,19 +175,21 @@ impl Slots {
 
     /// The item's deadline is over, and its attempt gets the time that it takes to be stopped.
     pub(crate) fn grant_overtime(&mut self, ticket: Ticket) {
-        self.items.remove(&mut self.slots, item_link, ticket.slot);
+        let by = self[ticket].item_by;
+        self.items.remove(&mut self.slots, item_link, ticket, by);
+        // In the order of their deadlines, since they run out in that order.
         self.overtime.push_back(&mut self.slots, item_link, ticket.slot);
         self[ticket].is_overtime = true;
     }
 
     /// The running attempt whose timeout comes first.
     pub(crate) fn first_attempt(&self) -> Option<Ticket> {
-        self.attempts.front().map(|slot| self.ticket(slot))
+        self.attempts.first(|slot| (self.ticket(slot), self.slots[slot as usize].attempt_by))
     }
 
     /// The item whose deadline comes first.
     pub(crate) fn first_item(&self) -> Option<Ticket> {
-        self.items.front().map(|slot| self.ticket(slot))
+        self.items.first(|slot| (self.ticket(slot), self.slots[slot as usize].item_by))
     }
 
     /// The item beyond its deadline that has been so for longest.
@@ -195,12 +206,62 @@ impl Slots {
     }
 
     fn leave_items(&mut self, ticket: Ticket) {
-        let list = if self[ticket].is_overtime { &mut self.overtime } else { &mut self.items };
-        list.remove(&mut self.slots, item_link, ticket.slot);
+        let Slot { is_overtime, item_by, .. } = self[ticket];
+        match is_overtime {
+            true => self.overtime.remove(&mut self.slots, item_link, ticket.slot),
+            false => self.items.remove(&mut self.slots, item_link, ticket, item_by),
+        }
     }
 
     fn ticket(&self, slot: u32) -> Ticket {
         Ticket { slot, generation: self.slots[slot as usize].generation }
+    }
+}
+
+impl Slot {
+    /// What it has of its own.
+    pub(crate) fn overrides(&self) -> Overrides {
+        self.overrides.as_deref().copied().unwrap_or_default()
+    }
+}
+
+/// Slots by the time at which something of theirs is over.
+#[derive(Debug, Default)]
+struct ByTime {
+    /// Those with the times of the batch, whose order is that in which they came.
+    alike: SlotList,
+    /// Those with times of their own.
+    others: BTreeSet<(Instant, Ticket)>,
+}
+
+impl ByTime {
+    fn insert(&mut self, slots: &mut [Slot], link: fn(&mut Slot) -> &mut Link, ticket: Ticket, by: Instant) {
+        match slots[ticket.slot()].overrides {
+            None => self.alike.push_back(slots, link, ticket.slot),
+            Some(_) => {
+                self.others.insert((by, ticket));
+            }
+        }
+    }
+
+    /// Takes a slot out; nothing happens when it is not in here.
+    fn remove(&mut self, slots: &mut [Slot], link: fn(&mut Slot) -> &mut Link, ticket: Ticket, by: Option<Instant>) {
+        match (slots[ticket.slot()].overrides.is_some(), by) {
+            (false, _) => self.alike.remove(slots, link, ticket.slot),
+            (true, Some(by)) => {
+                self.others.remove(&(by, ticket));
+            }
+            (true, None) => {}
+        }
+    }
+
+    fn first(&self, look: impl Fn(u32) -> (Ticket, Option<Instant>)) -> Option<Ticket> {
+        let alike = self.alike.front().map(&look);
+        let Some(&(by, other)) = self.others.first() else { return alike.map(|(ticket, _)| ticket) };
+        match alike {
+            Some((ticket, Some(at))) if at <= by => Some(ticket),
+            _ => Some(other),
+        }
     }
 }
 

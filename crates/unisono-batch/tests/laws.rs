@@ -11,7 +11,7 @@ use std::{
 
 use proptest::prelude::*;
 use unisono_batch::{Expired, Finish, KeyNews, Lease, Machine, Ruling, Settings, Ticket};
-use unisono_core::{Backoff, Limits, Peer, Rate, RetryBudget, RetryPolicy, Times};
+use unisono_core::{Backoff, Limits, Overrides, Peer, Rate, RetryBudget, RetryPolicy, Times};
 
 #[derive(Debug, Clone)]
 struct Plan {
@@ -30,6 +30,8 @@ struct Plan {
     timeout: Option<u64>,
     deadline: Option<u64>,
     repeats: u16,
+    /// Of a hundred items, how many have times and repeats of their own.
+    overridden: u32,
     budget: Option<u32>,
     /// When the batch is told to stop, in milliseconds, and whether at once.
     stop: Option<(u64, bool)>,
@@ -54,7 +56,8 @@ fn plans() -> impl Strategy<Value = Plan> {
     let load = (any::<u64>(), 0usize..120, 1usize..6, 1u32..8, 1u32..6);
     let rates = (prop::option::of((1u32..200, 1u32..6)), prop::option::of((1u32..200, 1u32..6)));
     let ends = (0u32..40, 0u32..20, 0u32..10, 0u32..10);
-    let times = (prop::option::of(5u64..2000), prop::option::of(50u64..20_000), 0u16..4, prop::option::of(0u32..20));
+    let times =
+        (prop::option::of(5u64..2000), prop::option::of(50u64..20_000), 0u16..4, prop::option::of(0u32..20), 0u32..50);
     let events = (
         prop::option::of((0u64..3000, any::<bool>())),
         prop::option::of((0u64..2000, 1u32..8, 1u32..6)),
@@ -85,6 +88,7 @@ fn plans() -> impl Strategy<Value = Plan> {
         deadline: times.1.or(Some(30_000)),
         repeats: times.2,
         budget: times.3,
+        overridden: times.4,
         stop: events.0,
         change: events.1,
         credit: events.2,
@@ -113,6 +117,8 @@ struct Item {
     decided: bool,
     owes: bool,
     item_by: Option<Instant>,
+    overrides: Overrides,
+    attempt_by: Option<Instant>,
 }
 
 struct World {
@@ -278,10 +284,20 @@ impl World {
     fn offer(&mut self, count: usize) {
         for _ in 0..count {
             let key = self.rng.usize(0..self.plan.keys);
-            let ticket = self.machine.offer(self.now, &format!("k{key}"));
+            let overrides = self.overrides();
+            let ticket = self.machine.offer_with(self.now, &format!("k{key}"), overrides);
             self.by_ticket.insert(ticket, self.items.len());
-            self.items.push(Item { key, ..Item::default() });
+            self.items.push(Item { key, overrides, ..Item::default() });
         }
+    }
+
+    fn overrides(&mut self) -> Overrides {
+        if self.rng.u32(0..100) >= self.plan.overridden {
+            return Overrides::default();
+        }
+        let time = |rng: &mut fastrand::Rng, most| rng.bool().then(|| Duration::from_millis(rng.u64(5..most)));
+        let (timeout, deadline) = (time(&mut self.rng, 3000), time(&mut self.rng, 30_000));
+        Overrides { timeout, deadline, repeats: self.rng.bool().then(|| self.rng.u16(0..5)) }
     }
 
     fn leased(&mut self, lease: Lease, credit: usize) {
@@ -307,6 +323,9 @@ impl World {
         }
         let item = &mut self.items[number];
         item.item_by = lease.item_by;
+        item.attempt_by = lease.attempt_by;
+        let timeout = item.overrides.timeout.or(self.plan.timeout.map(Duration::from_millis));
+        assert_eq!(lease.attempt_by, timeout.map(|timeout| self.now + timeout), "its own timeout, or that of all");
         if item.first_start.replace(item.first_start.unwrap_or(self.now)).is_none() {
             *self.firsts.entry(key).or_default() += 1;
             self.items[number].owes = true;
@@ -488,9 +507,12 @@ impl World {
                 let number = self.by_ticket[&ticket];
                 let key = self.items[number].key;
                 self.stop_running(ticket);
-                assert!(self.machine.had_its_time(self.now, ticket));
+                assert!(self.items[number].attempt_by.is_some_and(|by| by <= self.now && self.now <= by + TICK));
+                let is_news = self.machine.had_its_time(self.now, ticket);
+                assert!(is_news || self.items[number].overrides.timeout.is_some());
                 let began_to_answer = !self.is_silent(key) && self.rng.bool();
                 let peer = if began_to_answer { Peer::Overloaded } else { Peer::Silent };
+                let peer = if is_news { peer } else { Peer::Unknown };
                 let ruling = self.machine.finish(self.now, ticket, Finish::Retry { not_before: None }, peer);
                 self.heard(key, peer);
                 match ruling {

@@ -24,7 +24,7 @@ pub use cancel::{CancelLevel, CancelReason, CancelToken};
 pub use chain::error_chain;
 pub use effect::Effect;
 pub use error_kind::ErrorKind;
-pub use limits::{Limits, Times};
+pub use limits::{Limits, Overrides, Times};
 pub use outcome::{OutcomeCounts, OutcomeKind};
 pub use peer::Peer;
 pub use printable::{printable, printable_bytes, printable_json};

@@ -57,6 +57,17 @@ pub struct Times {
     pub grace: Duration,
 }
 
+/// What an item has of its own, in place of what holds for its batch. `None`: as for the batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Overrides {
+    /// See [`Times::timeout`].
+    pub timeout: Option<Duration>,
+    /// See [`Times::deadline`].
+    pub deadline: Option<Duration>,
+    /// See [`RetryPolicy::repeats`](crate::RetryPolicy::repeats).
+    pub repeats: Option<u16>,
+}
+
 impl Default for Times {
     fn default() -> Self {
         Self {

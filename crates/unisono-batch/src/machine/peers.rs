@@ -136,7 +136,7 @@ impl Machine {
 
     /// An item waits for a peer that is away: its time runs, and it needs no room in the sink for now.
     pub(super) fn begin_to_wait(&mut self, now: Instant, ticket: Ticket) {
-        let deadline = self.settings.times.deadline.map(|deadline| now + deadline);
+        let deadline = self.deadline_of(ticket).map(|deadline| now + deadline);
         self.slots.time_item(ticket, deadline);
         self.owed -= usize::from(std::mem::take(&mut self.slots[ticket].owes));
     }
