@@ -1,13 +1,14 @@
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextvars import Context
 from os import PathLike
 from pathlib import Path
 from types import GenericAlias
-from typing import Any, AnyStr, Generic, Literal, Self, TypeVar, final
+from typing import Any, AnyStr, Generic, Literal, Self, TypeVar, Unpack, final
 
 from typing_extensions import disjoint_base
 
 from unisono._http.headers import Headers
+from unisono._options import Pairs, ReplaceOptions, RequestOptions
 
 __version__: str
 __all__ = [
@@ -84,17 +85,9 @@ def verify(manifests: list[Any], *, extra: list[Any], keep_outcomes: bool, **key
 
 @final
 class Request:
-    def __new__(
-        cls,
-        url: str,
-        *,
-        method: str | None = None,
-        headers: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None,
-        params: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None,
-        json: Any = None,
-        content: str | bytes | None = None,
-        id: str | None = None,
-    ) -> Self: ...
+    def __new__(cls, url: str, **keywords: Unpack[RequestOptions]) -> Self: ...
+    def replace(self, **keywords: Unpack[ReplaceOptions]) -> Request: ...
+    def with_headers(self, headers: Pairs) -> Request: ...
     @property
     def url(self) -> str: ...
     @property
@@ -409,6 +402,8 @@ class ClientEngine:
         self, completions: CompletionQueue, number: int, request: Request, *, stream: bool = False
     ) -> ClientCall: ...
     def close(self) -> None: ...
+    def cookies(self) -> list[tuple[str, str, str, str, bool]]: ...
+    def clear_cookies(self) -> None: ...
     def has_ended(self, completions: CompletionQueue, number: int) -> bool: ...
     def set_limits(
         self,

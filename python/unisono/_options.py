@@ -13,7 +13,10 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Any, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
+
+if TYPE_CHECKING:
+    from unisono._native import Request
 
 Time: TypeAlias = float | str | timedelta
 Size: TypeAlias = int | str
@@ -21,6 +24,8 @@ StrPath: TypeAlias = str | os.PathLike[str]
 AnyPath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Part: TypeAlias = AnyPath | int | float
 Pairs: TypeAlias = Mapping[str, Any] | Iterable[tuple[str, Any]]
+Statuses: TypeAlias = int | str | Iterable[int | str]
+Auth: TypeAlias = tuple[str, str] | Callable[["Request"], "Request"]
 RetryOn: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], object]
 
 
@@ -168,7 +173,8 @@ class ConnectionOptions(TypedDict, total=False):
         no_proxy: Hosts and networks that are reached without proxy, separated by commas.
         ip: 4 or 6: only addresses of this family.
         unix_socket: Connect to this Unix socket, whatever the URL says.
-        expect: Statuses that are a success, as `"200,404"` or `"2xx"`; 2xx and 304 by default.
+        expect: Statuses that are a success, as `404`, `"2xx,404"` or several of them; 2xx and 304 by default. A client
+            returns any answer: there they say what is not tried again, and what `raise_for_status` takes.
         max_redirects: Most redirects to follow (20); 0 takes a redirect for the answer.
         max_body: The largest body, decoded (`"64MiB"`): a bound on what an answer can cost.
         min_throughput: Give up a body that comes in slower than so many bytes per second; no bound by default.
@@ -191,7 +197,7 @@ class ConnectionOptions(TypedDict, total=False):
     no_proxy: str
     ip: int
     unix_socket: StrPath
-    expect: str
+    expect: Statuses
     max_redirects: int
     max_body: Size
     min_throughput: Size
@@ -232,25 +238,57 @@ class ClientOptions(HttpOptions, total=False):
         base_url: What addresses without a scheme are put behind.
         headers: Sent with each request.
         params: Parameters that each address gets.
-        auth: User name and password.
-        cookies: Cookies to begin with, or `True`: cookies are kept and sent back.
-        event_hooks: What is called before each request (`request`) and after each response (`response`), with it.
+        auth: User name and password; or what is called with each request of a call and returns the one that is sent,
+            as a signature needs it.
+        cookies: `True`: cookies are kept and sent back, and `client.cookies` has them. A mapping: the same, with these
+            to begin with, which go to any host until it sets its own of that name.
+        event_hooks: What is called before each request (`request`) and after each response (`response`), with it. A
+            hook for requests may return another one to be sent instead (`request.with_headers(...)`), or `None`.
     """
 
     base_url: str
     headers: Pairs | None
     params: Pairs | None
-    auth: tuple[str, str] | None
+    auth: Auth | None
     cookies: bool | Mapping[str, str]
     event_hooks: Mapping[str, list[Callable[[Any], Any]]] | None
 
 
-class CallOptions(TypedDict, total=False):
-    """What a single call of a client has of its own.
+class RowOptions(TypedDict, total=False):
+    """What a request has of its own, in place of what holds for its client or batch.
+
+    They stand in a `Request`, in the call of a client, and as members in the rows of `fetch`. `None` is as if they were
+    not there.
 
     Attributes:
-        params: Parameters, added to those of the client.
-        headers: Headers, which go before those of the client.
+        timeout: The longest time for one attempt.
+        deadline: The longest time for the request with all its repeats and waits.
+        retries: Most repeats of an attempt that failed.
+        expect: Statuses that are a success, as `404`, `"2xx,404"` or several of them.
+        follow_redirects: `False`: a redirect is the answer. `True`: redirects are followed although the client does
+            not.
+        auth: User name and password.
+        cookies: Cookies that go along, before those of the same name that are kept.
+        idempotency_key: What makes a POST one that may be repeated: the server knows a second one by it. `True` makes
+            one up, the same for all its attempts.
+    """
+
+    timeout: Time | None
+    deadline: Time | None
+    retries: int | None
+    expect: Statuses | None
+    follow_redirects: bool | None
+    auth: tuple[str, str] | None
+    cookies: Mapping[str, Any] | None
+    idempotency_key: str | bool | None
+
+
+class BodyOptions(TypedDict, total=False):
+    """What a request is made of beside its address.
+
+    Attributes:
+        params: Parameters; one that is `None` is left out, and truth is `true` or `false`.
+        headers: Headers.
         json: A body as JSON; no such body when it is `None`.
         content: A body as it is sent; text is sent as UTF-8.
     """
@@ -261,13 +299,63 @@ class CallOptions(TypedDict, total=False):
     content: str | bytes | None
 
 
+class RequestOptions(RowOptions, BodyOptions, total=False):
+    """Arguments of a `Request`.
+
+    Attributes:
+        method: How; GET, or POST with a body, by default.
+        id: Its name in results.
+    """
+
+    method: str | None
+    id: str | None
+
+
+class ReplaceOptions(RequestOptions, total=False):
+    """Arguments of `Request.replace`.
+
+    Attributes:
+        url: The address.
+    """
+
+    url: str | None
+
+
+class CallOptions(BodyOptions, total=False):
+    """What a single call of a client has of its own.
+
+    Parameters are added to those of the client, and headers go before the client's.
+
+    Attributes:
+        timeout: The longest time for one attempt.
+        deadline: The longest time for the call with all its repeats and waits.
+        retries: Most repeats of an attempt that failed.
+        expect: Statuses that are not tried again, and that `raise_for_status` takes, as `404` or `"2xx,404"`.
+        follow_redirects: `False`: a redirect is the answer. `True`: redirects are followed although the client does
+            not.
+        auth: User name and password; or what is called with the request and returns the one that is sent.
+        cookies: Cookies that go along, before those of the same name that are kept.
+        idempotency_key: What makes a POST one that may be repeated: the server knows a second one by it. `True` makes
+            one up, the same for all attempts.
+    """
+
+    timeout: Time | None
+    deadline: Time | None
+    retries: int | None
+    expect: Statuses | None
+    follow_redirects: bool | None
+    auth: Auth | None
+    cookies: Mapping[str, Any] | None
+    idempotency_key: str | bool | None
+
+
 class FetchOptions(HttpOptions, StopOptions, ResultsOptions, total=False):
     """Options of `fetch`.
 
     Attributes:
         headers: Sent with each request.
         auth: User name and password.
-        cookies: Keep cookies and send them back.
+        cookies: Keep cookies and send them back; a mapping has those to begin with.
         idempotency_key: Give each request that is not idempotent an `Idempotency-Key`, the same on each attempt and
             after `resume`: then it may be repeated.
         template: The address, with places for members of mappings: `"https://api/items/{id}"`.
@@ -286,7 +374,7 @@ class FetchOptions(HttpOptions, StopOptions, ResultsOptions, total=False):
 
     headers: Mapping[str, str] | Iterable[tuple[str, str]]
     auth: tuple[str, str]
-    cookies: bool
+    cookies: bool | Mapping[str, str]
     idempotency_key: bool
     template: str
     id: str

@@ -461,8 +461,8 @@ where
         self.rule(now, ticket, attempt.verdict, attempt.value, peer);
     }
 
-    /// The engine ends this item or its attempt; the job says what that means. `is_news` says that it tells something of
-    /// the item's peer.
+    /// The engine ends this item or its attempt; the job says what that means. `is_news` says that it tells something
+    /// of the item's peer.
     fn halt(&mut self, now: Instant, ticket: Ticket, is_news: bool, halt: impl FnOnce(Effect) -> Halt) {
         let payload = self.payload(ticket.slot());
         let effect = payload.effect();

@@ -158,11 +158,11 @@ impl AttemptClassifier {
         let Streaming { status, ref headers, peer, .. } = *answer;
         let from_now = |wait| clock::now() + wait;
         let renewed = throttle::until_renewed(headers, clock::wall).map(from_now);
-        let expect = match &self.sender {
+        let expect = || match &self.sender {
             Sender::Here(client) => &client.options().expect,
             Sender::Remote(remote) => remote.expect(),
         };
-        if expect.contains(status) {
+        if request.expect().unwrap_or_else(expect).contains(status) {
             return Judged { verdict: Verdict::Final(OutcomeKind::Ok), pause_until: renewed, peer, error: None };
         }
         let asked = throttle::retry_after(headers, clock::wall).map(from_now);

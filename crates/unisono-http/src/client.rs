@@ -14,7 +14,7 @@ use unisono_net::LoginPermit;
 use crate::{
     ClientOptions, Error, Request, Response, Streaming,
     auth::{Generation, Tokens, basic_authorization},
-    cookies::Cookies,
+    cookies::{self, CookieJar},
     decode::{ACCEPT_ENCODING, Decoder},
     fields,
     framing::{check_framing, check_size},
@@ -38,7 +38,7 @@ struct Inner {
     /// What every request is sent with.
     headers: HeaderMap,
     pool: Rc<ConnectionPool>,
-    cookies: Option<Cookies>,
+    cookies: Option<CookieJar>,
     tokens: Option<Tokens>,
 }
 
@@ -54,7 +54,7 @@ impl Client {
         }
         Ok(Self(Rc::new(Inner {
             pool: Rc::new(ConnectionPool::new(&options)?),
-            cookies: options.cookies.then(Cookies::default),
+            cookies: options.cookies.clone(),
             tokens: options.tokens.clone().map(Tokens::new),
             headers,
             options,
@@ -130,14 +130,15 @@ impl Client {
         let answer = self.0.ask(first, trail.begin_hop(is_own), attempt).await;
         let mut answer = with_news(answer, is_own, &mut known)?;
         answer.redirects = redirects;
-        if self.0.options.max_redirects == 0 {
+        let most = row.max_redirects(self.0.options.max_redirects);
+        if most == 0 {
             return Ok(answer);
         }
         let mut asked;
         let mut current = first;
         while let Some(next) = redirect::follow(current, answer.status, &answer.headers) {
             let next = next.map_err(|error| error.of_peer(known))?;
-            if redirects == self.0.options.max_redirects {
+            if redirects == most {
                 let from = answer.url.origin();
                 let message = format!("{from} redirects again after {redirects} redirects, the most that are followed");
                 return Err(Error::new(ErrorKind::Redirect, message).of_peer(known));
@@ -338,8 +339,9 @@ impl Inner {
         if let (Some((name, password)), false) = (request.url.user(), headers.contains_key(header::AUTHORIZATION)) {
             headers.insert(header::AUTHORIZATION, basic_authorization(name, password));
         }
-        if let Some(cookies) = &self.cookies {
-            cookies.add(&request.url, &mut headers);
+        let brought = request.cookies();
+        if self.cookies.is_some() || !brought.is_empty() {
+            cookies::add(self.cookies.as_ref(), brought, &request.url, &mut headers);
         }
         headers
     }

@@ -1,4 +1,5 @@
-//! Cookies of one run (RFC 6265): what is kept of what servers set, and what goes back to which server.
+//! Cookies of one run or client (RFC 6265): what is kept of what servers set, and what goes back to which server; and
+//! cookies that a request brings itself.
 //!
 //! Reading one, and which path and host it is for, is the `cookie_store` crate's. Here is what keeps a hostile server
 //! from harm: no server sets a cookie for a public suffix such as `co.uk`, none without TLS sets or replaces a `Secure`
@@ -9,30 +10,131 @@
 //! A site is a registrable domain and all below it, since its owner can make names below it without end.
 
 use std::{
-    cell::RefCell,
     collections::{BTreeMap, HashMap},
+    fmt,
     net::IpAddr,
-    rc::Rc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use cookie_store::{Cookie, CookieDomain, RawCookie};
 use http::{HeaderMap, HeaderValue, header};
 
-use crate::Url;
+use unisono_core::ErrorKind;
 
-#[derive(Default)]
-pub(crate) struct Cookies(RefCell<Jar>);
+use crate::{Error, Url};
+
+/// What is kept of what servers set. Clones are the same jar, which may be looked into from any thread.
+#[derive(Clone, Default)]
+pub struct CookieJar(
+    /// Held for one look or one answer, never across a wait.
+    Arc<Mutex<Jar>>,
+);
+
+/// Values are not shown: they are secrets.
+impl fmt::Debug for CookieJar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CookieJar").field("cookies", &self.lock().by_age.len()).finish()
+    }
+}
+
+/// A cookie in a jar.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeptCookie {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+    /// The host that it goes to, and all below it where the server said so.
+    pub domain: String,
+    /// The path below which it goes.
+    pub path: String,
+    /// Whether it goes over TLS alone.
+    pub secure: bool,
+}
+
+/// A cookie that a request brings, to its own origin alone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RequestCookie {
+    name: String,
+    value: String,
+    /// One of the same name that a server has set since goes in its place.
+    yields: bool,
+}
+
+/// The value is not shown: it is a secret.
+impl fmt::Debug for RequestCookie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestCookie").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl RequestCookie {
+    /// A cookie with this name and value, which goes before one of the same name that a server has set.
+    ///
+    /// # Errors
+    /// Of kind `input` when they cannot be sent as one (RFC 6265, section 4.1.1).
+    pub fn new(name: &str, value: &str) -> Result<Self, Error> {
+        let bad = |what: &str| Err(Error::new(ErrorKind::Input, format!("the {what} of a cookie cannot be sent")));
+        if name.is_empty()
+            || !name.bytes().all(|byte| byte.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?={}".contains(&byte))
+        {
+            return bad("name");
+        }
+        // Spaces, commas and the like are no part of the grammar, and are sent by every browser.
+        if value.bytes().any(|byte| byte == b';' || byte.is_ascii_control()) {
+            return bad("value");
+        }
+        Ok(Self { name: name.to_owned(), value: value.to_owned(), yields: false })
+    }
+
+    /// The same, for a client to begin with: what servers set goes before it.
+    pub fn to_begin_with(self) -> Self {
+        Self { yields: true, ..self }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn value(&self) -> &str {
+        &self.value
+    }
+
+    pub(crate) fn yields(&self) -> bool {
+        self.yields
+    }
+}
+
+/// Adds what a request brings and what the jar has for its address, unless it has a `Cookie` header already.
+pub(crate) fn add(jar: Option<&CookieJar>, own: &[RequestCookie], url: &Url, headers: &mut HeaderMap) {
+    if headers.contains_key(header::COOKIE) {
+        return;
+    }
+    let kept = jar.map_or_else(Vec::new, |jar| jar.lock().pairs_for(url));
+    let is_replaced = |name: &str| own.iter().any(|one| !one.yields && one.name == name);
+    let is_kept = |name: &str| kept.iter().any(|(kept, _)| kept == name);
+    let brought = own.iter().filter(|one| !(one.yields && (is_kept(&one.name) || is_replaced(&one.name))));
+    let pairs = kept.iter().filter(|(name, _)| !is_replaced(name)).map(|(name, value)| format!("{name}={value}"));
+    let pairs: Vec<String> = pairs.chain(brought.map(|one| format!("{}={}", one.name, one.value))).collect();
+    if pairs.is_empty() {
+        return;
+    }
+    if let Ok(mut value) = HeaderValue::from_bytes(pairs.join("; ").as_bytes()) {
+        value.set_sensitive(true);
+        headers.insert(header::COOKIE, value);
+    }
+}
 
 #[derive(Default)]
 struct Jar {
-    sites: HashMap<Rc<str>, Vec<KeptCookie>>,
+    sites: HashMap<Arc<str>, Vec<Entry>>,
     /// The site of each, by when it was set last: the first is the next to go.
-    by_age: BTreeMap<u64, Rc<str>>,
+    by_age: BTreeMap<u64, Arc<str>>,
     /// Counts what is set.
     now: u64,
 }
 
-struct KeptCookie {
+struct Entry {
     cookie: Cookie<'static>,
     /// When it was set first; it keeps its place when it is set again.
     created: u64,
@@ -40,16 +142,23 @@ struct KeptCookie {
     set: u64,
 }
 
-impl Cookies {
-    /// Adds what belongs to this address, unless the request brings its own.
-    pub(crate) fn add(&self, url: &Url, headers: &mut HeaderMap) {
-        if headers.contains_key(header::COOKIE) {
-            return;
-        }
-        if let Some(mut value) = self.0.borrow().value_for(url) {
-            value.set_sensitive(true);
-            headers.insert(header::COOKIE, value);
-        }
+impl CookieJar {
+    fn lock(&self) -> MutexGuard<'_, Jar> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All that has not expired, in the order in which it was set first.
+    pub fn all(&self) -> Vec<KeptCookie> {
+        let jar = self.lock();
+        let mut entries: Vec<&Entry> =
+            jar.sites.values().flatten().filter(|entry| !entry.cookie.is_expired()).collect();
+        entries.sort_by_key(|entry| entry.created);
+        entries.into_iter().map(Entry::shown).collect()
+    }
+
+    /// Forgets everything.
+    pub fn clear(&self) {
+        *self.lock() = Jar::default();
     }
 
     /// Keeps what an answer from this address sets.
@@ -58,7 +167,7 @@ impl Cookies {
             return;
         }
         let Ok(parsed) = url.parsed() else { return };
-        let mut jar = self.0.borrow_mut();
+        let mut jar = self.lock();
         for value in headers.get_all(header::SET_COOKIE) {
             if let Some(cookie) = acceptable(value.as_bytes(), url, &parsed) {
                 jar.set(cookie, url);
@@ -67,16 +176,32 @@ impl Cookies {
     }
 }
 
+impl Entry {
+    fn shown(&self) -> KeptCookie {
+        let domain = match &self.cookie.domain {
+            CookieDomain::HostOnly(domain) | CookieDomain::Suffix(domain) => domain.clone(),
+            CookieDomain::NotPresent | CookieDomain::Empty => String::new(),
+        };
+        KeptCookie {
+            name: self.cookie.name().to_owned(),
+            value: self.cookie.value().to_owned(),
+            domain,
+            path: self.cookie.path.to_string(),
+            secure: self.cookie.secure() == Some(true),
+        }
+    }
+}
+
 impl Jar {
-    fn value_for(&self, url: &Url) -> Option<HeaderValue> {
-        let parsed = url.parsed().ok()?;
-        let kept = self.sites.get(site_of(url.host()))?;
-        let is_for_it = |kept: &&KeptCookie| {
+    /// Names and values for this address, in the order in which they are sent.
+    fn pairs_for(&self, url: &Url) -> Vec<(String, String)> {
+        let (Ok(parsed), Some(kept)) = (url.parsed(), self.sites.get(site_of(url.host()))) else { return Vec::new() };
+        let is_for_it = |kept: &&Entry| {
             // The crate takes loopback for safe, but what a server marked is for TLS alone.
             let cookie = &kept.cookie;
             (url.is_https() || cookie.secure() != Some(true)) && !cookie.is_expired() && cookie.matches(&parsed)
         };
-        let mut wanted: Vec<&KeptCookie> = kept.iter().filter(is_for_it).collect();
+        let mut wanted: Vec<&Entry> = kept.iter().filter(is_for_it).collect();
         wanted.sort_by_key(|kept| std::cmp::Reverse(kept.set));
         let mut left = LONGEST_HEADER_BYTES;
         wanted.retain(|kept| {
@@ -87,16 +212,15 @@ impl Jar {
         });
         // RFC 6265, section 5.4: longer paths first, then those that were set first.
         wanted.sort_by_key(|kept| (std::cmp::Reverse(kept.cookie.path.len()), kept.created));
-        let pairs: Vec<String> =
-            wanted.iter().map(|kept| format!("{}={}", kept.cookie.name(), kept.cookie.value())).collect();
-        if pairs.is_empty() { None } else { HeaderValue::from_bytes(pairs.join("; ").as_bytes()).ok() }
+        let pair = |entry: &Entry| (entry.cookie.name().to_owned(), entry.cookie.value().to_owned());
+        wanted.into_iter().map(pair).collect()
     }
 
     fn set(&mut self, cookie: Cookie<'static>, url: &Url) {
-        let name: Rc<str> = site_of(url.host()).into();
+        let name: Arc<str> = site_of(url.host()).into();
         let site = self.sites.entry(name.clone()).or_default();
         // Without TLS a server does not shadow what was set with it (RFC 6265bis, section 5.7).
-        let shadows = |kept: &KeptCookie| {
+        let shadows = |kept: &Entry| {
             let one = &kept.cookie;
             one.secure() == Some(true) && one.name() == cookie.name() && cookie.path.starts_with(&*one.path)
         };
@@ -104,7 +228,7 @@ impl Jar {
             return;
         }
         self.now += 1;
-        let same = |kept: &KeptCookie| {
+        let same = |kept: &Entry| {
             let (one, other) = (&kept.cookie, &cookie);
             one.name() == other.name() && one.domain == other.domain && *one.path == *other.path
         };
@@ -118,7 +242,7 @@ impl Jar {
             }
             return;
         }
-        site.push(KeptCookie { cookie, created: before.map_or(self.now, |before| before.created), set: self.now });
+        site.push(Entry { cookie, created: before.map_or(self.now, |before| before.created), set: self.now });
         self.by_age.insert(self.now, name);
         if site.len() > MOST_PER_SITE {
             make_room(site, &mut self.by_age);
@@ -139,7 +263,7 @@ impl Jar {
 }
 
 /// Removes what has expired of a site, or else what was set longest ago.
-fn make_room(site: &mut Vec<KeptCookie>, by_age: &mut BTreeMap<u64, Rc<str>>) {
+fn make_room(site: &mut Vec<Entry>, by_age: &mut BTreeMap<u64, Arc<str>>) {
     let oldest = site.iter().map(|kept| kept.set).min();
     let any_expired = site.iter().any(|kept| kept.cookie.is_expired());
     site.retain(|kept| {
@@ -201,7 +325,7 @@ mod tests {
 
     use super::*;
 
-    fn set(cookies: &Cookies, url: &str, values: &[&str]) {
+    fn set(cookies: &CookieJar, url: &str, values: &[&str]) {
         let mut answer = HeaderMap::new();
         for value in values {
             answer.append(header::SET_COOKIE, HeaderValue::from_str(value).unwrap());
@@ -209,15 +333,15 @@ mod tests {
         cookies.keep(&Url::parse(url).unwrap(), &answer);
     }
 
-    fn sent(cookies: &Cookies, url: &str) -> String {
+    fn sent(cookies: &CookieJar, url: &str) -> String {
         let mut headers = HeaderMap::new();
-        cookies.add(&Url::parse(url).unwrap(), &mut headers);
+        add(Some(cookies), &[], &Url::parse(url).unwrap(), &mut headers);
         headers.get(header::COOKIE).map_or(String::new(), |value| value.to_str().unwrap().to_owned())
     }
 
     #[test]
     fn a_cookie_goes_back_where_it_came_from_and_nowhere_else() {
-        let cookies = Cookies::default();
+        let cookies = CookieJar::default();
         set(&cookies, "http://one.test/api/login", &["session=abc; Path=/api; HttpOnly"]);
         assert_eq!(sent(&cookies, "http://one.test/api/items"), "session=abc");
         assert_eq!(sent(&cookies, "http://one.test/other"), "");
@@ -236,12 +360,12 @@ mod tests {
             ("http://127.0.0.1/", "0.0.1", "http://126.0.0.1/"),
             ("http://a.com./", "com.", "http://b.com./"),
         ] {
-            let cookies = Cookies::default();
+            let cookies = CookieJar::default();
             set(&cookies, url, &[&format!("x=1; Domain={domain}")]);
             assert_eq!((sent(&cookies, elsewhere), sent(&cookies, url)), (String::new(), String::new()), "{domain}");
         }
         // A public suffix speaks for itself alone; and a domain below one for all below it.
-        let cookies = Cookies::default();
+        let cookies = CookieJar::default();
         set(&cookies, "http://github.io/", &["own=1; Domain=github.io"]);
         set(&cookies, "http://a.shop.co.uk/", &["all=1; Domain=shop.co.uk"]);
         assert_eq!(
@@ -253,7 +377,7 @@ mod tests {
 
     #[test]
     fn a_site_has_fifty_cookies_and_the_ones_set_longest_ago_go_first() {
-        let cookies = Cookies::default();
+        let cookies = CookieJar::default();
         for number in 0..60 {
             // Names below a domain do not make more of them.
             set(&cookies, &format!("http://h{number}.one.test/"), &[&format!("c{number}=1; Domain=one.test")]);
@@ -265,7 +389,7 @@ mod tests {
         for host in 0..MOST + 100 {
             set(&cookies, &format!("http://site{host}.test/"), &["a=1"]);
         }
-        let jar = cookies.0.borrow();
+        let jar = cookies.lock();
         let counted: usize = jar.sites.values().map(Vec::len).sum();
         assert_eq!((counted, jar.by_age.len(), jar.sites.len()), (MOST, MOST, MOST));
         drop(jar);
@@ -275,7 +399,7 @@ mod tests {
 
     #[test]
     fn what_is_sent_is_bounded_and_the_newest_is_in_it() {
-        let cookies = Cookies::default();
+        let cookies = CookieJar::default();
         for number in 0..300 {
             set(&cookies, "http://one.test/", &[&format!("c{number}={}", "x".repeat(3000))]);
         }
@@ -294,7 +418,7 @@ mod tests {
     fn secure_is_for_tls_alone_both_ways() {
         for host in ["one.test", "127.0.0.1", "localhost"] {
             let (http, https) = (format!("http://{host}/"), format!("https://{host}/"));
-            let cookies = Cookies::default();
+            let cookies = CookieJar::default();
             set(&cookies, &http, &["a=forged; Secure"]);
             assert_eq!((sent(&cookies, &http), sent(&cookies, &https)), (String::new(), String::new()));
             set(&cookies, &https, &["a=1; Secure"]);
@@ -317,7 +441,7 @@ mod tests {
             ("http://a.test/", "__Secure-x=1", false),
             ("https://a.test/", "__Secured=1", true),
         ] {
-            let cookies = Cookies::default();
+            let cookies = CookieJar::default();
             set(&cookies, url, &[cookie]);
             assert_eq!(!sent(&cookies, "https://a.test/").is_empty(), kept, "{url} {cookie}");
         }
@@ -325,11 +449,58 @@ mod tests {
 
     #[test]
     fn an_expired_cookie_is_forgotten_and_paths_come_longest_first() {
-        let cookies = Cookies::default();
+        let cookies = CookieJar::default();
         set(&cookies, "http://a.test/", &["a=1; Path=/", "b=1; Path=/x", "c=1; Path=/", "d=1"]);
         set(&cookies, "http://a.test/", &["c=; Expires=Thu, 01 Jan 1970 00:00:00 GMT", "a=2; Path=/"]);
         assert_eq!(sent(&cookies, "http://a.test/x"), "b=1; a=2; d=1");
-        assert_eq!(cookies.0.borrow().by_age.len(), 3);
+        assert_eq!(cookies.lock().by_age.len(), 3);
+    }
+
+    #[test]
+    fn a_request_brings_its_own_beside_the_jar_s_and_those_to_begin_with_yield_to_what_servers_set() {
+        let jar = CookieJar::default();
+        set(&jar, "http://a.test/", &["session=new", "theme=dark"]);
+        let cookie = |name: &str, value: &str| RequestCookie::new(name, value).unwrap();
+        let own =
+            [cookie("session", "old").to_begin_with(), cookie("first", "1").to_begin_with(), cookie("theme", "light")];
+        let sent_with = |jar: Option<&CookieJar>| {
+            let mut headers = HeaderMap::new();
+            add(jar, &own, &Url::parse("http://a.test/").unwrap(), &mut headers);
+            headers[header::COOKIE].to_str().unwrap().to_owned()
+        };
+        assert_eq!(sent_with(Some(&jar)), "session=new; first=1; theme=light");
+        assert_eq!(sent_with(None), "session=old; first=1; theme=light");
+        let mut headers = HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_static("mine=1"))]);
+        add(Some(&jar), &own, &Url::parse("http://a.test/").unwrap(), &mut headers);
+        assert_eq!(headers[header::COOKIE], "mine=1", "a header of its own is all that is sent");
+    }
+
+    #[test]
+    fn what_would_be_more_than_one_cookie_or_none_is_refused() {
+        for (name, value) in [("", "1"), ("a=b", "1"), ("a;b", "1"), ("a b", "1"), ("a", "1; b=2"), ("a", "1\r\nX: y")]
+        {
+            assert_eq!(RequestCookie::new(name, value).unwrap_err().kind(), ErrorKind::Input, "{name}={value}");
+        }
+        assert!(RequestCookie::new("a", "b c, \"d\"=").is_ok());
+    }
+
+    #[test]
+    fn the_jar_can_be_read_and_emptied_and_never_shows_values_by_itself() {
+        let jar = CookieJar::default();
+        set(&jar, "https://a.test/x/y", &["b=secret; Secure", "a=2; Path=/; Domain=a.test"]);
+        let all: Vec<_> =
+            jar.all().into_iter().map(|one| (one.name, one.value, one.domain, one.path, one.secure)).collect();
+        let text = |text: &str| text.to_owned();
+        assert_eq!(
+            all,
+            [
+                (text("b"), text("secret"), text("a.test"), text("/x"), true),
+                (text("a"), text("2"), text("a.test"), text("/"), false),
+            ]
+        );
+        assert!(!format!("{jar:?}").contains("secret"));
+        jar.clone().clear();
+        assert!(jar.all().is_empty());
     }
 
     proptest! {
@@ -339,10 +510,10 @@ mod tests {
         fn whatever_a_server_sets_the_jar_is_bounded_and_nothing_else_is_sent_to_others(
             values in prop::collection::vec("[ -~]{0,40}|[a-c]=[a-z]{0,3}(; (Path=/[ab]?|Domain=(one\\.test|test|x)|Secure|Max-Age=[01]))*", 0..80),
         ) {
-            let cookies = Cookies::default();
+            let cookies = CookieJar::default();
             let values: Vec<&str> = values.iter().map(String::as_str).collect();
             set(&cookies, "http://a.one.test/a", &values);
-            let jar = cookies.0.borrow();
+            let jar = cookies.lock();
             let kept: usize = jar.sites.values().map(Vec::len).sum();
             prop_assert_eq!(jar.by_age.len(), kept);
             prop_assert!(kept <= MOST_PER_SITE);

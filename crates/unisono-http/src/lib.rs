@@ -40,6 +40,7 @@ mod wire;
 pub use auth::{TokenSource, basic_authorization, bearer_authorization};
 pub use classifier::{AttemptClassifier, AttemptResult, Judged};
 pub use client::Client;
+pub use cookies::{CookieJar, KeptCookie, RequestCookie};
 #[doc(hidden)]
 pub use decode::decode_body;
 pub use error::Error;
@@ -47,7 +48,7 @@ pub use fields::{request_header, shown_header};
 pub use options::{ClientOptions, HttpVersion, OnlyHere, SLOW_WINDOW};
 pub use proxy::{NoProxy, Proxies};
 pub use remote::{Remote, RemoteChannel, RemoteCommand, RemoteQueue, RemoteResult, RemoteWorker, remote_queue};
-pub use request::{IDEMPOTENCY_KEY, Request};
+pub use request::{IDEMPOTENCY_KEY, Request, RequestOptions};
 pub use response::{Response, Streaming};
 pub use status::{BadStatus, StatusSet};
 pub use trail::Trail;

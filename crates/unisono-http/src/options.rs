@@ -5,7 +5,7 @@ use std::{path::PathBuf, rc::Rc, time::Duration};
 use http::{HeaderMap, HeaderValue};
 use unisono_net::{Family, HostAddress, Resolve, Tls};
 
-use crate::{Proxies, StatusSet, TokenSource};
+use crate::{CookieJar, Proxies, StatusSet, TokenSource};
 
 /// How a [`Client`](crate::Client) connects, what it accepts and what it sends along.
 #[derive(Clone)]
@@ -34,8 +34,8 @@ pub struct ClientOptions {
     pub max_header: usize,
     /// The statuses that are a success. Default: 2xx, and 304, which answers a condition that the caller set.
     pub expect: StatusSet,
-    /// Whether cookies are kept and sent back.
-    pub cookies: bool,
+    /// Where cookies are kept that are to be sent back; `None`: nowhere.
+    pub cookies: Option<CookieJar>,
     /// Where bearer tokens come from, for requests that bring no `Authorization` of their own.
     pub tokens: Option<Rc<dyn TokenSource>>,
     /// Sent with every request, unless it brings its own.
@@ -53,7 +53,7 @@ impl ClientOptions {
     pub fn only_here(&self) -> Option<OnlyHere> {
         [
             (self.unix_socket.is_some(), OnlyHere::UnixSocket),
-            (self.cookies, OnlyHere::Cookies),
+            (self.cookies.is_some(), OnlyHere::Cookies),
             (self.tokens.is_some(), OnlyHere::Tokens),
             (self.tls.identity.is_some(), OnlyHere::Identity),
             (self.resolver.is_some(), OnlyHere::Resolver),
@@ -105,11 +105,11 @@ impl Default for ClientOptions {
             resolver: None,
             family: Family::Any,
             unix_socket: None,
-            max_redirects: 20,
+            max_redirects: DEFAULT_MAX_REDIRECTS,
             max_body: 64 << 20,
             max_header: 256 << 10,
             expect: StatusSet::default(),
-            cookies: false,
+            cookies: None,
             tokens: None,
             headers,
             decompress: true,
@@ -133,6 +133,9 @@ pub enum HttpVersion {
 
 /// Over which time [`ClientOptions::min_throughput`] is taken.
 pub const SLOW_WINDOW: Duration = Duration::from_secs(10);
+
+/// As curl and browsers, of which the latter stop there.
+pub(crate) const DEFAULT_MAX_REDIRECTS: u8 = 20;
 
 const USER_AGENT: &str = concat!("unisono/", env!("CARGO_PKG_VERSION"));
 

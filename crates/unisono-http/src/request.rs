@@ -4,9 +4,10 @@ use std::fmt;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, header};
+use unisono_core::Overrides;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::Url;
+use crate::{RequestCookie, StatusSet, Url, options::DEFAULT_MAX_REDIRECTS};
 
 /// One request, before any attempt to send it.
 #[derive(Clone)]
@@ -19,8 +20,23 @@ pub struct Request {
     pub headers: HeaderMap,
     /// The body; empty for none.
     pub body: Bytes,
+    /// What it has of its own; boxed, since most have nothing.
+    pub options: Option<Box<RequestOptions>>,
     /// A server sent us to another origin: what is ours stays behind.
     pub(crate) is_cross_origin: bool,
+}
+
+/// What a request has of its own, in place of what holds for its client. None of it says what is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RequestOptions {
+    /// How long it may take, and how often it is tried.
+    pub overrides: Overrides,
+    /// The statuses that are a success.
+    pub expect: Option<StatusSet>,
+    /// Whether redirects are followed: as many as the client follows, or 20 where that follows none.
+    pub follow_redirects: Option<bool>,
+    /// Cookies that go along, to its own origin.
+    pub cookies: Vec<RequestCookie>,
 }
 
 /// Values of headers and the body are not shown: a password may be in any of them.
@@ -38,7 +54,7 @@ impl fmt::Debug for Request {
 impl Request {
     /// A request without headers or body.
     pub fn new(method: Method, url: Url) -> Self {
-        Self { method, url, headers: HeaderMap::new(), body: Bytes::new(), is_cross_origin: false }
+        Self { method, url, headers: HeaderMap::new(), body: Bytes::new(), options: None, is_cross_origin: false }
     }
 
     /// A GET.
@@ -47,6 +63,30 @@ impl Request {
     /// When the address is not one.
     pub fn get(url: &str) -> Result<Self, crate::Error> {
         Ok(Self::new(Method::GET, Url::parse(url)?))
+    }
+
+    /// How long it may take and how often it is tried, where that is its own.
+    pub fn overrides(&self) -> Overrides {
+        self.options.as_ref().map_or_else(Overrides::default, |options| options.overrides)
+    }
+
+    /// The statuses that are a success, where they are its own.
+    pub fn expect(&self) -> Option<&StatusSet> {
+        self.options.as_ref()?.expect.as_ref()
+    }
+
+    pub(crate) fn cookies(&self) -> &[RequestCookie] {
+        self.options.as_ref().map_or(&[], |options| &options.cookies)
+    }
+
+    /// How many redirects are followed, by a client that follows so many.
+    pub(crate) fn max_redirects(&self, of_client: u8) -> u8 {
+        match self.options.as_ref().and_then(|options| options.follow_redirects) {
+            None => of_client,
+            Some(false) => 0,
+            Some(true) if of_client == 0 => DEFAULT_MAX_REDIRECTS,
+            Some(true) => of_client,
+        }
     }
 
     /// Whether sending it twice is as good as once: its method is idempotent (RFC 9110, section 9.2.2), or it carries
@@ -73,6 +113,9 @@ impl Request {
         }
         if !moved.url.is_same_origin(&self.url) {
             moved.is_cross_origin = true;
+            if let Some(options) = &mut moved.options {
+                options.cookies.clear();
+            }
             moved.headers = self
                 .headers
                 .iter()

@@ -16,8 +16,8 @@ use unisono_core::{Effect, ErrorKind, Peer, Secret};
 use unisono_net::ProxyKind;
 
 use crate::{
-    ClientOptions, Error, Family, HostAddress, HttpVersion, NoProxy, Proxies, Proxy, Request, Response, StatusSet, Tls,
-    Url, proxy::Exception, trail::Hop,
+    ClientOptions, Error, Family, HostAddress, HttpVersion, NoProxy, Proxies, Proxy, Request, RequestCookie,
+    RequestOptions, Response, StatusSet, Tls, Url, proxy::Exception, trail::Hop,
 };
 
 /// How an exchange ended.
@@ -39,10 +39,10 @@ pub(crate) struct RemoteEnd {
 /// Of kind `input` when there is one that holds for one machine alone; it is named.
 ///
 /// ```
-/// use unisono_http::{ClientOptions, decode_options, encode_options};
+/// use unisono_http::{ClientOptions, CookieJar, decode_options, encode_options};
 /// let bytes = encode_options(&ClientOptions { max_redirects: 3, ..ClientOptions::default() }).unwrap();
 /// assert_eq!(decode_options(bytes.into()).unwrap().max_redirects, 3);
-/// let here = ClientOptions { cookies: true, ..ClientOptions::default() };
+/// let here = ClientOptions { cookies: Some(CookieJar::default()), ..ClientOptions::default() };
 /// assert_eq!(encode_options(&here).unwrap_err().to_string(), "each machine would keep cookies of its own");
 /// ```
 pub fn encode_options(options: &ClientOptions) -> Result<Vec<u8>, Error> {
@@ -128,7 +128,7 @@ pub fn decode_options(bytes: Bytes) -> Result<ClientOptions, Error> {
             idle_timeout: from.duration()?,
             resolver: None,
             unix_socket: None,
-            cookies: false,
+            cookies: None,
             tokens: None,
         })
     })
@@ -271,6 +271,15 @@ impl MessageWriter {
         self.url(&request.url);
         self.headers(&request.headers);
         self.flag(request.is_cross_origin);
+        // The rest of a request's options is heeded by the side that has it from its user.
+        self.option(request.options.as_ref(), |out, options| {
+            out.option(options.follow_redirects, Self::flag);
+            out.list(&options.cookies, |out, cookie| {
+                out.text(cookie.name());
+                out.text(cookie.value());
+                out.flag(cookie.yields());
+            });
+        });
         self.bytes(&request.body);
     }
 
@@ -413,7 +422,19 @@ impl MessageReader {
             url: self.url()?,
             headers: self.headers()?,
             is_cross_origin: self.flag()?,
+            options: self.option(Self::request_options)?.map(Box::new),
             body: self.bytes()?,
+        })
+    }
+
+    fn request_options(&mut self) -> Result<RequestOptions, Malformed> {
+        Ok(RequestOptions {
+            follow_redirects: self.option(Self::flag)?,
+            cookies: self.list(|from| {
+                let cookie = RequestCookie::new(&from.text()?, &from.text()?).map_err(|_| Malformed)?;
+                Ok(if from.flag()? { cookie.to_begin_with() } else { cookie })
+            })?,
+            ..RequestOptions::default()
         })
     }
 
@@ -450,7 +471,7 @@ impl MessageReader {
 }
 
 /// Changes with whatever is written.
-const FORMAT: u8 = 3;
+const FORMAT: u8 = 4;
 
 const VERSIONS: [Version; 5] = [Version::HTTP_11, Version::HTTP_2, Version::HTTP_10, Version::HTTP_09, Version::HTTP_3];
 
@@ -459,6 +480,7 @@ mod tests {
     use proptest::{collection::vec, option, prelude::*};
 
     use super::*;
+    use crate::CookieJar;
 
     fn header_maps() -> impl Strategy<Value = HeaderMap> {
         let values = vec(prop_oneof![Just(b'\t'), 32u8..=126, 128u8..=255], 0..12);
@@ -491,12 +513,24 @@ mod tests {
 
     fn requests() -> impl Strategy<Value = Request> {
         let methods = prop_oneof![Just("GET".to_owned()), "[A-Z]{1,8}"];
-        (methods, urls(), header_maps(), vec(any::<u8>(), 0..50), any::<bool>()).prop_map(
-            |(method, url, headers, body, is_cross_origin)| Request {
+        let cookies = vec(("[a-z]{1,4}", "[a-z ]{0,4}", any::<bool>()), 0..3).prop_map(|cookies| {
+            let cookie = |(name, value, yields): (String, String, bool)| {
+                let cookie = RequestCookie::new(&name, &value).unwrap();
+                if yields { cookie.to_begin_with() } else { cookie }
+            };
+            cookies.into_iter().map(cookie).collect()
+        });
+        let options = (proptest::option::of(any::<bool>()), cookies).prop_map(|(follow_redirects, cookies)| {
+            Box::new(RequestOptions { follow_redirects, cookies, ..RequestOptions::default() })
+        });
+        let options = proptest::option::of(options);
+        (methods, urls(), header_maps(), vec(any::<u8>(), 0..50), any::<bool>(), options).prop_map(
+            |(method, url, headers, body, is_cross_origin, options)| Request {
                 method: method.parse().unwrap(),
                 url,
                 headers,
                 body: body.into(),
+                options,
                 is_cross_origin,
             },
         )
@@ -582,6 +616,7 @@ mod tests {
             prop_assert_eq!(&back.method, &request.method);
             prop_assert!(back.url == request.url && same_headers(&back.headers, &request.headers));
             prop_assert_eq!((&back.body, back.is_cross_origin), (&request.body, request.is_cross_origin));
+            prop_assert_eq!(&back.options, &request.options);
         }
 
         #[test]
@@ -667,7 +702,7 @@ mod tests {
         let socket = ClientOptions { unix_socket: Some("/run/socket".into()), ..ClientOptions::default() };
         assert_eq!(refused(socket), "a Unix socket is on one machine alone");
         assert_eq!(
-            refused(ClientOptions { cookies: true, ..ClientOptions::default() }),
+            refused(ClientOptions { cookies: Some(CookieJar::default()), ..ClientOptions::default() }),
             "each machine would keep cookies of its own"
         );
     }

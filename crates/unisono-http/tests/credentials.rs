@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
 use support::*;
 use unisono_core::{ErrorKind, OutcomeKind};
-use unisono_http::{ClientOptions, NoProxy, Proxies, Proxy, Url};
+use unisono_http::{ClientOptions, CookieJar, NoProxy, Proxies, Proxy, Url};
 use unisono_testkit::{Server, answer};
 
 fn basic(user: &str) -> String {
@@ -191,7 +191,7 @@ async fn cookies_of_a_hostile_server_do_not_swell_what_is_sent() {
         answer(200, &headers.iter().map(String::as_str).collect::<Vec<_>>(), b"")
     })
     .await;
-    let options = ClientOptions { cookies: true, ..options() };
+    let options = ClientOptions { cookies: Some(CookieJar::default()), ..options() };
     let client = unisono_http::Client::new(options).unwrap();
     for at in 0..15 {
         assert!(run_with(&client, vec![get(server.url(&format!("/{}", at * 20)))], settings()).await[0].is_ok());
@@ -212,7 +212,7 @@ fn an_address_cannot_be_printed_with_its_password_by_any_means() {
 async fn cookies_are_kept_when_asked_for() {
     let server =
         Server::answering(|seen| answer(200, &["Set-Cookie: a=b; Path=/"], seen.header("cookie").unwrap_or(""))).await;
-    let client = unisono_http::Client::new(ClientOptions { cookies: true, ..options() }).unwrap();
+    let client = unisono_http::Client::new(ClientOptions { cookies: Some(CookieJar::default()), ..options() }).unwrap();
     for expected in ["", "a=b"] {
         let out = run_with(&client, vec![get(server.url("/"))], without_retries()).await.remove(0);
         assert_eq!(&out.body[..], expected.as_bytes());

@@ -11,16 +11,20 @@ use std::{
 };
 
 use http::{HeaderMap, header::AUTHORIZATION};
-use pyo3::{exceptions::PyTypeError, prelude::*, types::PyDict};
+use pyo3::{
+    exceptions::PyTypeError,
+    prelude::*,
+    types::{PyDict, PyMapping, PyString},
+};
 use tokio::sync::oneshot;
-use unisono_core::{FOR_EVER, Limits, Rate, RetryBudget, RetryPolicy, Secret, Span, Times, parse_size};
+use unisono_core::{FOR_EVER, Limits, Overrides, Rate, RetryBudget, RetryPolicy, Secret, Span, Times, parse_size};
 use unisono_http::{
-    ClientCertificate, ClientOptions, Family, HttpVersion, NoProxy, Proxies, Proxy, Tls, TokenSource,
-    basic_authorization, bearer_authorization,
+    ClientCertificate, ClientOptions, CookieJar, Family, HttpVersion, NoProxy, Proxies, Proxy, RequestCookie,
+    RequestOptions, StatusSet, Tls, TokenSource, basic_authorization, bearer_authorization,
 };
 use unisono_runner::{
     BodyMode, Call, Defaults, Destination, Done, Feed, FetchStyle, Filter, Frame, Mode, Monitor, Netrc, Open, Outlet,
-    Paginate, Saving, Settings, Template, header, method,
+    Paginate, RowOptions, Saving, Settings, Template, header, method,
 };
 
 use crate::{
@@ -191,11 +195,90 @@ impl<'py> Keywords<'py> {
             unix_socket: self.get("unix_socket")?,
             max_redirects: self.whole("max_redirects")?.unwrap_or(options.max_redirects),
             max_body: self.size("max_body")?.unwrap_or(options.max_body),
-            expect: self.parsed("expect", str::parse)?.unwrap_or(options.expect),
-            cookies: self.flag("cookies")?,
+            expect: self.statuses("expect")?.unwrap_or(options.expect),
+            cookies: self.cookie_jar()?,
             decompress: self.get("decompress")?.unwrap_or(true),
             min_throughput: self.size("min_throughput")?,
             token: self.get::<Py<PyAny>>("token")?.map(Arc::new),
+        })
+    }
+
+    /// Statuses, as a number, as text such as `2xx,404`, or several of either.
+    fn statuses(&self, name: &str) -> PyResult<Option<StatusSet>> {
+        let Some(value) = self.take(name)? else { return Ok(None) };
+        let one = |value: &Bound<'py, PyAny>| match value.extract::<u16>() {
+            Ok(status) => Ok(status.to_string()),
+            Err(_) => text(name, value),
+        };
+        let text = match value.is_instance_of::<PyString>() || value.extract::<u16>().is_ok() {
+            true => one(&value)?,
+            false => {
+                let wrong = |_| {
+                    let given = shown(&value);
+                    self.mistake(format!(
+                        "{name} must be a status, text such as \"2xx,404\", or several of them, not {given}"
+                    ))
+                };
+                let several = value.try_iter().map_err(wrong)?.map(|value| one(&value?));
+                several.collect::<PyResult<Vec<_>>>()?.join(",")
+            }
+        };
+        text.parse().map(Some).map_err(|error| self.mistake(format!("{name}: {error}")))
+    }
+
+    /// Cookies by their names.
+    fn cookies(&self, value: &Bound<'py, PyAny>) -> PyResult<Vec<RequestCookie>> {
+        let cookie = |(name, value): (String, String)| {
+            RequestCookie::new(&name, &value).map_err(|error| self.mistake(format!("cookies: {error} ({name:?})")))
+        };
+        pairs(Some(value))?.into_iter().map(cookie).collect()
+    }
+
+    /// Whether cookies are kept, and those to begin with.
+    fn cookie_jar(&self) -> PyResult<Option<KeptCookies>> {
+        let Some(value) = self.take("cookies")? else { return Ok(None) };
+        if let Ok(is_kept) = value.extract::<bool>() {
+            return Ok(is_kept.then(KeptCookies::default));
+        }
+        let wrong = || self.mistake(format!("cookies must be a mapping or True, not {}", shown(&value)));
+        value.cast::<PyMapping>().map_err(|_| wrong())?;
+        let to_begin_with = self.cookies(&value)?.into_iter().map(RequestCookie::to_begin_with).collect();
+        Ok(Some(KeptCookies { jar: CookieJar::default(), to_begin_with }))
+    }
+
+    /// What a single request has of its own of what holds for all.
+    pub fn row_options(&self) -> PyResult<RowOptions> {
+        let time = |name| PyResult::Ok(self.span(name)?.map(|time| time.unwrap_or(FOR_EVER)));
+        let auth = match self.take("auth")? {
+            None => None,
+            Some(auth) if auth.is_callable() => {
+                return Err(self.mistake(
+                    "auth: a callable is for a client and its calls; a request takes a user name and password",
+                ));
+            }
+            Some(auth) => Some(login(&auth)?),
+        };
+        Ok(RowOptions {
+            request: RequestOptions {
+                overrides: Overrides {
+                    timeout: time("timeout")?,
+                    deadline: time("deadline")?,
+                    repeats: self.whole("retries")?,
+                },
+                expect: self.statuses("expect")?,
+                follow_redirects: self.get("follow_redirects")?,
+                cookies: self.take("cookies")?.map_or(Ok(Vec::new()), |value| self.cookies(&value))?,
+            },
+            auth,
+            idempotency_key: match self.take("idempotency_key")? {
+                None => None,
+                Some(key) => match key.extract::<bool>() {
+                    // Of the system's, since a child of fork would have the same numbers as its parent.
+                    Ok(true) => Some(key.py().import("secrets")?.call_method1("token_hex", (16,))?.extract()?),
+                    Ok(false) => None,
+                    Err(_) => Some(text("idempotency_key", &key)?),
+                },
+            },
         })
     }
 
@@ -244,7 +327,7 @@ impl<'py> Keywords<'py> {
     }
 
     /// What holds for every request.
-    pub fn defaults(&self) -> PyResult<Defaults> {
+    pub fn defaults(&self, http: &HttpKeywords) -> PyResult<Defaults> {
         let py = self.given.py();
         let mut headers = HeaderMap::new();
         let given = self.take("headers")?;
@@ -252,8 +335,9 @@ impl<'py> Keywords<'py> {
             let (name, value) = header(&name, &value).map_err(|why| usage(py, why))?;
             headers.append(name, value);
         }
-        if let Some((name, password)) = self.get::<(String, String)>("auth")? {
-            headers.insert(AUTHORIZATION, basic_authorization(&name, &Secret::new(password)));
+        if let Some(auth) = self.take("auth")? {
+            let (name, password) = login(&auth)?;
+            headers.insert(AUTHORIZATION, basic_authorization(&name, &password));
         }
         if let Some(token) = self.get::<String>("bearer")? {
             let value = bearer_authorization(&token)
@@ -276,6 +360,7 @@ impl<'py> Keywords<'py> {
             save: self.parsed("save", Template::file_path)?,
             method: self.parsed("method", method)?,
             headers,
+            cookies: http.cookies.as_ref().map_or_else(Vec::new, |kept| kept.to_begin_with.clone()),
             body: None,
             netrc,
         })
@@ -422,14 +507,31 @@ pub struct HttpKeywords {
     unix_socket: Option<PathBuf>,
     max_redirects: u8,
     max_body: u64,
-    expect: unisono_http::StatusSet,
-    cookies: bool,
+    expect: StatusSet,
+    cookies: Option<KeptCookies>,
     decompress: bool,
     min_throughput: Option<u64>,
     token: Option<Arc<Py<PyAny>>>,
 }
 
+/// Cookies that are kept and sent back.
+#[derive(Default)]
+struct KeptCookies {
+    jar: CookieJar,
+    to_begin_with: Vec<RequestCookie>,
+}
+
 impl HttpKeywords {
+    /// Where cookies are kept, where they are.
+    pub fn cookie_jar(&self) -> Option<CookieJar> {
+        self.cookies.as_ref().map(|kept| kept.jar.clone())
+    }
+
+    /// The statuses that are a success.
+    pub fn expect(&self) -> &StatusSet {
+        &self.expect
+    }
+
     pub fn options(self) -> ClientOptions {
         ClientOptions {
             connect_timeout: self.connect_timeout,
@@ -441,13 +543,20 @@ impl HttpKeywords {
             max_redirects: self.max_redirects,
             max_body: self.max_body,
             expect: self.expect,
-            cookies: self.cookies,
+            cookies: self.cookies.map(|kept| kept.jar),
             decompress: self.decompress,
             min_throughput: self.min_throughput,
             tokens: self.token.map(|token| Rc::new(TokenCallable(token)) as Rc<dyn TokenSource>),
             ..ClientOptions::default()
         }
     }
+}
+
+/// A user name and password.
+fn login(value: &Bound<'_, PyAny>) -> PyResult<(String, Secret)> {
+    let wrong = |_| usage(value.py(), "auth must be a user name and a password, as auth=(\"ann\", password)");
+    let (name, password) = value.extract::<(String, String)>().map_err(wrong)?;
+    Ok((name, Secret::new(password)))
 }
 
 /// A callable of Python that returns a token. It runs on a thread of its own, since it may take its time.

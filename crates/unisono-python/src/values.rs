@@ -5,7 +5,7 @@ use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf};
 use pyo3::{
     prelude::*,
     sync::PyOnceLock,
-    types::{PyBytes, PyMapping, PyString},
+    types::{PyBool, PyBytes, PyMapping, PyString},
 };
 
 use crate::{errors, numbers::shown};
@@ -35,8 +35,17 @@ pub fn path_of(item: &Bound<'_, PyAny>) -> PyResult<PathBuf> {
     }
 }
 
+/// Parameters: as pairs, without those whose value is missing.
+pub fn params(value: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<(String, String)>> {
+    collect_pairs(value, true)
+}
+
 /// Pairs of text from a mapping, or from an iterable of pairs. A value that is a list stands for several.
 pub fn pairs(value: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<(String, String)>> {
+    collect_pairs(value, false)
+}
+
+fn collect_pairs(value: Option<&Bound<'_, PyAny>>, leaves_out: bool) -> PyResult<Vec<(String, String)>> {
     let Some(value) = value.filter(|value| !value.is_none()) else { return Ok(Vec::new()) };
     let items = match value.cast::<PyMapping>() {
         Ok(mapping) => mapping.items()?.into_any(),
@@ -45,9 +54,15 @@ pub fn pairs(value: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<(String, String)>
     let mut pairs = Vec::new();
     for pair in items.try_iter()? {
         let (name, value): (String, Bound<'_, PyAny>) = pair?.extract()?;
+        if leaves_out && value.is_none() {
+            continue;
+        }
         if value.is_instance_of::<pyo3::types::PyList>() || value.is_instance_of::<pyo3::types::PyTuple>() {
             for one in value.try_iter()? {
-                pairs.push((name.clone(), value_of(&name, &one?)?));
+                let one = one?;
+                if !(leaves_out && one.is_none()) {
+                    pairs.push((name.clone(), value_of(&name, &one)?));
+                }
             }
         } else {
             let value = value_of(&name, &value)?;
@@ -57,7 +72,8 @@ pub fn pairs(value: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<(String, String)>
     Ok(pairs)
 }
 
-/// The text of a value: numbers and the like have one, what is missing has none, and bytes are their characters.
+/// The text of a value: numbers and the like have one, truth is written as in JSON, what is missing has none, and bytes
+/// are their characters.
 fn value_of(name: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
     if value.is_none() {
         return Err(errors::usage(value.py(), format!("`{name}` has no value (None): leave it out, or give \"\"")));
@@ -66,6 +82,9 @@ fn value_of(name: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
         let text = std::str::from_utf8(bytes.as_bytes());
         let wrong = |_| errors::usage(value.py(), format!("`{name}`: the bytes are not UTF-8 text"));
         return text.map(str::to_owned).map_err(wrong);
+    }
+    if let Ok(is_true) = value.cast::<PyBool>() {
+        return Ok(is_true.is_true().to_string());
     }
     Ok(value.str()?.to_string())
 }

@@ -7,7 +7,7 @@
 use std::{borrow::Cow, path::PathBuf, rc::Rc};
 
 use unisono_batch::{Again, Attempt, Context, Decided, Halt, Job, KeyNews, Verdict};
-use unisono_core::{Effect, ErrorKind, OutcomeKind, Peer};
+use unisono_core::{Effect, ErrorKind, OutcomeKind, Overrides, Peer};
 use unisono_journal::{Members, Next, Repeat, RowKey};
 
 use crate::{
@@ -27,6 +27,11 @@ pub trait Call: Send + 'static {
 
     /// What it is limited by beside the whole: for HTTP the host; empty where there is nothing to tell apart.
     fn limit_key(&self) -> Cow<'_, str>;
+
+    /// What it has of its own of what bounds the run.
+    fn overrides(&self) -> Overrides {
+        Overrides::default()
+    }
 
     /// Whether, and by what, doing it twice does no more than doing it once.
     fn repeat(&self) -> Repeat;
@@ -245,6 +250,10 @@ impl<W: Work> Job for WorkJob<W> {
 
     fn halted(&self, item: &Self::Item, halt: Halt, last: Option<Self::Value>) -> (Verdict, Self::Value) {
         self.work.halted(item, halt, last)
+    }
+
+    fn overrides(&self, item: &Self::Item) -> Overrides {
+        item.call.overrides()
     }
 
     fn peer(&self, value: &Self::Value) -> Peer {

@@ -8,7 +8,7 @@ use unisono_core::{Secret, redacted};
 use unisono_runner::{
     Defaults, Input, Named, Template, header,
     http_client::{
-        ClientCertificate, ClientOptions, Family, HostAddress, HttpVersion, Tls, basic_authorization,
+        ClientCertificate, ClientOptions, CookieJar, Family, HostAddress, HttpVersion, Tls, basic_authorization,
         bearer_authorization,
     },
     method, refuse_same,
@@ -99,6 +99,7 @@ impl FetchArgs {
             save: template(&self.answer.save, Template::file_path)?,
             method: self.request.method.as_deref().map(method).transpose().map_err(Failure::usage)?,
             headers,
+            cookies: Vec::new(),
             body,
             netrc: self.request.netrc.as_deref().map(environment::netrc).transpose()?.map(Arc::new),
         })
@@ -166,7 +167,7 @@ impl FetchArgs {
             max_redirects: answer.max_redirects,
             max_body: answer.max_body,
             expect: answer.expect.clone().unwrap_or_default(),
-            cookies: self.request.cookies,
+            cookies: self.request.cookies.then(CookieJar::default),
             tokens: self.request.token_command.clone().map(|command| Rc::new(TokenCommand(command)) as Rc<_>),
             decompress: !answer.no_compression,
             min_throughput: answer.min_throughput,

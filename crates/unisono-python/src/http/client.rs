@@ -23,11 +23,13 @@ use pyo3::{
 use tokio::sync::{Notify, mpsc};
 use unisono_batch::{Attempt, Batch, Context, Decided, Halt, Job, Offer, Pull, Sink, Source, Verdict, drive};
 use unisono_core::{
-    CancelLevel, CancelReason, CancelToken, Effect, ErrorKind, OutcomeKind, Peer, clock,
+    CancelLevel, CancelReason, CancelToken, Effect, ErrorKind, OutcomeKind, Overrides, Peer, clock,
     reactor::{Reactor, spawn_local, with_local_tasks},
 };
-use unisono_http::{AttemptClassifier, AttemptResult, Client, Error as HttpError, Judged, Request, Trail};
-use unisono_runner::{Defaults, Error, Fetched, Monitor, RowOutcome as Ended, Settings};
+use unisono_http::{
+    AttemptClassifier, AttemptResult, Client, CookieJar, Error as HttpError, Judged, Request, StatusSet, Trail,
+};
+use unisono_runner::{Defaults, Error, Fetched, Monitor, RowOutcome as Ended};
 
 use crate::{
     errors,
@@ -43,6 +45,7 @@ use crate::{
 pub struct ClientEngine {
     calls: mpsc::UnboundedSender<Item>,
     defaults: Defaults,
+    jar: Option<CookieJar>,
     cancel: CancelToken,
     monitor: Monitor,
     end: Arc<Mutex<EngineEnd>>,
@@ -105,12 +108,21 @@ struct Item {
 }
 
 impl Item {
-    fn answer(&self, kind: OutcomeKind, effect: Effect, reply: AttemptResult, attempts: u16, elapsed: Duration) {
+    fn answer(
+        &self,
+        kind: OutcomeKind,
+        effect: Effect,
+        reply: AttemptResult,
+        is_expected: Option<bool>,
+        attempts: u16,
+        elapsed: Duration,
+    ) {
         if self.shared.is_answered.swap(true, Ordering::AcqRel) {
             return;
         }
         let asked = (self.request.method.clone(), self.request.url.clone());
-        let done = Fetched::new(asked, reply);
+        let mut done = Fetched::new(asked, reply);
+        done.is_expected = is_expected;
         self.shared.lock().outcome = Some(Ended::of_call(self.shared.number, kind, effect, done, attempts, elapsed));
         self.shared.has_news();
     }
@@ -120,7 +132,7 @@ impl Drop for Item {
     /// The waiter is told, even when the engine ends before it has looked at the call.
     fn drop(&mut self) {
         let error = HttpError::new(ErrorKind::Cancelled, format!("{CLOSED} before the request began"));
-        self.answer(OutcomeKind::Cancelled, Effect::None, AttemptResult::failed(error), 0, Duration::ZERO);
+        self.answer(OutcomeKind::Cancelled, Effect::None, AttemptResult::failed(error), None, 0, Duration::ZERO);
     }
 }
 
@@ -131,7 +143,10 @@ impl ClientEngine {
     fn new(py: Python<'_>, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let keywords = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?;
         let waits_for_hosts = keywords.has("host_away")?;
-        let (mut settings, http, defaults) = (keywords.settings()?, keywords.http()?, keywords.defaults()?);
+        let expects = keywords.has("expect")?;
+        let (mut settings, http) = (keywords.settings()?, keywords.http()?);
+        let (defaults, jar) = (keywords.defaults(&http)?, http.cookie_jar());
+        let expect = expects.then(|| http.expect().clone());
         if !waits_for_hosts {
             // A call has a caller that waits for it.
             settings.retry.host_away = None;
@@ -142,7 +157,11 @@ impl ClientEngine {
         let end = Arc::new(Mutex::new(EngineEnd::default()));
         let (stop, watch, over) = (cancel.clone(), monitor.clone(), end.clone());
         let (begun, begins) = std::sync::mpsc::channel();
-        let run = move || with_local_tasks(serve(http, settings, waiting, stop, watch, begun));
+        let run = move || {
+            let batch =
+                Batch { settings, source: Waiting(waiting), sink: Mail { expect }, cancel: stop, monitor: watch };
+            with_local_tasks(serve(http, batch, begun))
+        };
         // A panic ends the calls as a close does: dropping them answers them.
         let ended = move |_| {
             let mut end = over.lock().unwrap_or_else(PoisonError::into_inner);
@@ -156,7 +175,7 @@ impl ClientEngine {
             .map_err(|error| errors::run_failed(py, &Error::fault("the client cannot begin").because(error)))?;
         let begins = py.detach(move || begins.recv()).unwrap_or_else(|_| Err(Error::fault("its thread panicked")));
         begins.map_err(|error| errors::run_failed(py, &error))?;
-        Ok(Self { calls, defaults, cancel, monitor, end, home: HomeProcess::new() })
+        Ok(Self { calls, defaults, jar, cancel, monitor, end, home: HomeProcess::new() })
     }
 
     /// Starts a call; the completions gets its number when there is something of it.
@@ -205,6 +224,18 @@ impl ClientEngine {
             end.waiting.push((completions.get().0.clone(), number));
         }
         end.is_over
+    }
+
+    /// What the client has kept of the cookies that servers set, as name, value, domain, path and whether it is for TLS
+    /// alone; in the order in which they were set first.
+    fn cookies(&self) -> Vec<(String, String, String, String, bool)> {
+        let all = self.jar.iter().flat_map(CookieJar::all);
+        all.map(|one| (one.name, one.value, one.domain, one.path, one.secure)).collect()
+    }
+
+    /// Forgets the cookies that servers set.
+    fn clear_cookies(&self) {
+        self.jar.iter().for_each(CookieJar::clear);
     }
 
     /// Changes limits; they hold from then on.
@@ -334,14 +365,7 @@ impl Shared {
 }
 
 /// The engine. Says whether it could begin.
-async fn serve(
-    http: HttpKeywords,
-    settings: Settings,
-    waiting: mpsc::UnboundedReceiver<Item>,
-    cancel: CancelToken,
-    monitor: Monitor,
-    begun: std::sync::mpsc::Sender<Result<(), Error>>,
-) {
+async fn serve(http: HttpKeywords, batch: Batch<Waiting, Mail>, begun: std::sync::mpsc::Sender<Result<(), Error>>) {
     let client = match Client::new(http.options()) {
         Ok(client) => client,
         Err(error) => {
@@ -351,8 +375,7 @@ async fn serve(
         }
     };
     let _ = begun.send(Ok(()));
-    let job = Calls { http: AttemptClassifier::new(client), cancel: cancel.clone() };
-    let batch = Batch { settings, source: Waiting(waiting), sink: Mail, cancel, monitor };
+    let job = Calls { http: AttemptClassifier::new(client), cancel: batch.cancel.clone() };
     drive(job, batch).await;
 }
 
@@ -382,6 +405,10 @@ impl Job for Calls {
             }
             attempt = work => attempt,
         }
+    }
+
+    fn overrides(&self, item: &Item) -> Overrides {
+        item.request.overrides()
     }
 
     fn peer(&self, reply: &AttemptResult) -> Peer {
@@ -474,13 +501,18 @@ impl Source for Waiting {
 }
 
 /// Delivers outcomes to their waiters.
-struct Mail;
+struct Mail {
+    /// What the client counts as a success, where its user has said so.
+    expect: Option<StatusSet>,
+}
 
 impl Sink<Calls> for Mail {
     fn deliver(&mut self, decided: &mut Vec<Decided<Calls>>) {
         for one in decided.drain(..) {
             let Decided { item, mut kind, effect, value: mut reply, attempts, elapsed } = one;
-            // An answer is an answer: what its status means is for the caller to say.
+            // An answer is an answer: what its status means is for the caller to say, who may have done so before.
+            let expect = item.request.expect().or(self.expect.as_ref());
+            let is_expected = expect.zip(reply.response.as_ref()).map(|(expect, one)| expect.contains(one.status));
             if reply.response.is_some()
                 && reply
                     .error
@@ -490,7 +522,7 @@ impl Sink<Calls> for Mail {
                 kind = OutcomeKind::Ok;
                 reply.error = None;
             }
-            item.answer(kind, effect, reply, attempts, elapsed);
+            item.answer(kind, effect, reply, is_expected, attempts, elapsed);
         }
     }
 

@@ -87,7 +87,8 @@ fn start(
     remote: Option<RemoteSender>,
 ) -> PyResult<Run> {
     let keywords = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?;
-    let (settings, http, defaults) = (keywords.settings()?, keywords.http()?, keywords.defaults()?);
+    let (settings, http) = (keywords.settings()?, keywords.http()?);
+    let defaults = keywords.defaults(&http)?;
     let (answers, mut results) = (keywords.answers()?, keywords.results(defaults.save.is_some())?);
     if let Some(other) = answers.unsaved().filter(|_| defaults.save.is_some()) {
         return Err(keywords.mistake(format!("save: not together with {other}=, which needs the body here")));

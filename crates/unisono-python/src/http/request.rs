@@ -6,16 +6,17 @@ use pyo3::{
     types::{PyBytes, PyDict, PyMapping, PyString},
 };
 use unisono_core::redacted;
-use unisono_runner::{Defaults, FetchCall, NoFields, Row, RowFields, RowOrigin, RowRequest};
+use unisono_runner::{Defaults, FetchCall, NoFields, ROW_OPTIONS, Row, RowFields, RowOptions, RowOrigin, RowRequest};
 
 use crate::{
     errors,
-    values::{pairs, text},
+    options::Keywords,
+    values::{pairs, params, text},
 };
 
 /// One request: an address and what goes with it.
 #[pyclass(frozen, name = "Request", module = "unisono", from_py_object)]
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct GivenRequest {
     #[pyo3(get)]
     url: String,
@@ -27,32 +28,31 @@ pub struct GivenRequest {
     params: Vec<(String, String)>,
     body: Option<Bytes>,
     is_json: bool,
+    options: RowOptions,
 }
 
 #[pymethods]
 impl GivenRequest {
     #[new]
-    #[pyo3(signature = (url, *, method=None, headers=None, params=None, json=None, content=None, id=None))]
-    #[allow(clippy::too_many_arguments, reason = "these are keywords")]
-    fn new(
-        url: String,
-        method: Option<String>,
-        headers: Option<&Bound<'_, PyAny>>,
-        params: Option<&Bound<'_, PyAny>>,
-        json: Option<&Bound<'_, PyAny>>,
-        content: Option<&Bound<'_, PyAny>>,
-        id: Option<String>,
-    ) -> PyResult<Self> {
-        let is_json = json.is_some();
-        let body = match (json, content) {
-            (Some(_), Some(_)) => {
-                return Err(pyo3::exceptions::PyTypeError::new_err("either json or content, not both"));
-            }
-            (Some(json), None) => Some(encode_json(json)?),
-            (None, Some(content)) => Some(encode_content(content)?),
-            (None, None) => None,
-        };
-        Ok(Self { url, method, id, headers: pairs(headers)?, params: pairs(params)?, body, is_json })
+    #[pyo3(signature = (url, **keywords))]
+    fn new(py: Python<'_>, url: String, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        Self { url, ..Self::default() }.changed(py, keywords)
+    }
+
+    /// The same request with these arguments in place of its own.
+    #[pyo3(signature = (url=None, **keywords))]
+    fn replace(&self, py: Python<'_>, url: Option<String>, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let url = url.unwrap_or_else(|| self.url.clone());
+        Self { url, ..self.clone() }.changed(py, keywords)
+    }
+
+    /// The same request with these headers, in place of those of the same name.
+    fn with_headers(&self, headers: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let new = pairs(Some(headers))?;
+        let mut with = self.clone();
+        with.headers.retain(|(name, _)| !new.iter().any(|(other, _)| other.eq_ignore_ascii_case(name)));
+        with.headers.extend(new);
+        Ok(with)
     }
 
     /// The headers, in the order given.
@@ -74,6 +74,33 @@ impl GivenRequest {
 }
 
 impl GivenRequest {
+    fn changed(mut self, py: Python<'_>, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let Some(keywords) = keywords else { return Ok(self) };
+        let keywords = Keywords::new(keywords)?;
+        for (name, kept) in [("method", &mut self.method), ("id", &mut self.id)] {
+            if let Some(given) = keywords.take(name)? {
+                *kept = Some(text(name, &given)?);
+            }
+        }
+        if let Some(given) = keywords.take("headers")? {
+            self.headers = pairs(Some(&given))?;
+        }
+        if let Some(given) = keywords.take("params")? {
+            self.params = params(Some(&given))?;
+        }
+        match (keywords.take("json")?, keywords.take("content")?) {
+            (Some(_), Some(_)) => {
+                return Err(errors::usage(py, "a request has one body: either json= or content=, not both"));
+            }
+            (Some(json), None) => (self.body, self.is_json) = (Some(encode_json(&json)?), true),
+            (None, Some(content)) => (self.body, self.is_json) = (Some(encode_content(&content)?), false),
+            (None, None) => {}
+        }
+        self.options.change(keywords.row_options()?);
+        keywords.finish()?;
+        Ok(self)
+    }
+
     pub fn row_request(&self) -> RowRequest {
         RowRequest {
             id: self.id.clone(),
@@ -83,6 +110,7 @@ impl GivenRequest {
             params: self.params.clone(),
             body: self.body.clone(),
             is_json: self.is_json,
+            options: self.options.clone(),
         }
     }
 }
@@ -127,15 +155,21 @@ fn from_mapping(item: &Bound<'_, PyAny>) -> PyResult<(RowRequest, Columns)> {
         pyo3::exceptions::PyTypeError::new_err(format!("expected a URL, a unisono.Request or a mapping, found {name}"))
     })?;
     let mut row = RowRequest::default();
+    let own = PyDict::new(item.py());
     let mut columns = Vec::new();
     for pair in mapping.items()?.iter() {
         let (name, value): (String, Bound<'_, PyAny>) = pair.extract()?;
         match name.as_str() {
             "headers" => row.headers = pairs(Some(&value))?,
-            "params" => row.params = pairs(Some(&value))?,
+            "params" => row.params = params(Some(&value))?,
             "json" => (row.body, row.is_json) = (Some(encode_json(&value)?), true),
             "content" | "body" => row.body = Some(encode_content(&value)?),
             _ if value.is_none() => {}
+            // As a column as well, where it has a text.
+            name if ROW_OPTIONS.contains(&name) => {
+                own.set_item(name, &value)?;
+                columns.push((name.to_owned(), value.str()?.to_string()));
+            }
             _ => {
                 let text = if name == "method" { text(&name, &value)? } else { value.str()?.to_string() };
                 match name.as_str() {
@@ -148,6 +182,7 @@ fn from_mapping(item: &Bound<'_, PyAny>) -> PyResult<(RowRequest, Columns)> {
             }
         }
     }
+    row.options = Keywords::new(&own)?.row_options()?;
     Ok((row, Columns(columns)))
 }
 

@@ -115,11 +115,13 @@ impl Response {
         self.ended.attempts
     }
 
-    /// Raises when the status is 400 or above; returns itself otherwise.
+    /// Raises when the status is none of those that `expect=` named, or, without that, 400 or above; returns itself
+    /// otherwise.
     fn raise_for_status<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
         let py = slf.py();
         let (status, url) = (slf.get().inner().status, slf.get().url());
-        if !status.is_client_error() && !status.is_server_error() {
+        let is_expected = slf.get().ended.done.is_expected;
+        if is_expected.unwrap_or(!status.is_client_error() && !status.is_server_error()) {
             return Ok(slf);
         }
         let fields = PyDict::new(py);

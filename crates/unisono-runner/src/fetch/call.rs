@@ -4,7 +4,7 @@ use std::{borrow::Cow, os::unix::ffi::OsStrExt, path::PathBuf, time::SystemTime}
 
 use bytes::Bytes;
 use http::{HeaderValue, Method};
-use unisono_core::{ErrorKind, Peer};
+use unisono_core::{ErrorKind, Overrides, Peer};
 use unisono_http::{AttemptResult, Error, IDEMPOTENCY_KEY, Request, Trail, Url, shown_header};
 use unisono_journal::{Members, Repeat};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128_with_seed};
@@ -81,6 +81,8 @@ pub struct Fetched {
     pub saved: Option<(PathBuf, u64)>,
     /// The next page: `None` where there are no pages, or that is not known; `Some(None)` after the last.
     pub next: Option<Option<Url>>,
+    /// Whether the status is one that its caller had said to be a success, where one had.
+    pub is_expected: Option<bool>,
     /// The next page is under way.
     pub(crate) goes_on: bool,
 }
@@ -103,6 +105,10 @@ impl Call for FetchCall {
 
     fn limit_key(&self) -> Cow<'_, str> {
         self.request.url.authority().into()
+    }
+
+    fn overrides(&self) -> Overrides {
+        self.request.overrides()
     }
 
     fn repeat(&self) -> Repeat {

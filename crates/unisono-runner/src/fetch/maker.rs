@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use unisono_core::redacted;
-use unisono_http::{Request, Trail, Url, basic_authorization, request_header};
+use unisono_http::{Request, RequestCookie, Trail, Url, basic_authorization, request_header};
 
 use super::{FetchCall, Login, Netrc, RowRequest, paginate::Visited};
 use crate::{
@@ -26,6 +26,8 @@ pub struct Defaults {
     pub method: Option<Method>,
     /// Headers of every request.
     pub headers: HeaderMap,
+    /// Cookies to begin with.
+    pub cookies: Vec<RequestCookie>,
     /// The body of every request.
     pub body: Option<Bytes>,
     /// Logins by host, for requests that bring no credentials.
@@ -41,6 +43,7 @@ impl fmt::Debug for Defaults {
             .field("save", &self.save)
             .field("method", &self.method)
             .field("headers", &self.headers.keys().collect::<Vec<_>>())
+            .field("cookies", &self.cookies)
             .field("body_bytes", &self.body.as_ref().map(Bytes::len))
             .field("netrc", &self.netrc)
             .finish()
@@ -96,6 +99,10 @@ impl Defaults {
         }
         if row.is_json && !request.headers.contains_key(header::CONTENT_TYPE) {
             request.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        row.options.put_on(&mut request, |name| own_names.contains(name))?;
+        if !self.cookies.is_empty() {
+            request.options.get_or_insert_default().cookies.extend(self.cookies.iter().cloned());
         }
         if let Some(netrc) = &self.netrc
             && !request.headers.contains_key(header::AUTHORIZATION)

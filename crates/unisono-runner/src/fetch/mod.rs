@@ -11,6 +11,7 @@ mod netrc;
 mod paginate;
 mod plan;
 mod remote;
+mod row_options;
 mod row_request;
 mod work;
 
@@ -39,6 +40,7 @@ pub use netrc::{BadNetrc, Login, Netrc};
 pub use paginate::Paginate;
 pub use plan::FetchPlan;
 pub use remote::{Carrier, RemoteSender, remote_requests};
+pub use row_options::{ROW_OPTIONS, RowOptions};
 pub use row_request::RowRequest;
 
 /// Runs a plan to its end, or until the token says stop, and accounts for every row.

@@ -1,7 +1,8 @@
 //! What a row of JSON says for its own request.
 //!
 //! `id`, `url`, `method`, `headers`, `json`, `body` (text), `body_base64` and `params` speak for the request; every
-//! member is a column as well. What stands under `json` is sent as it is written, numbers untouched.
+//! member is a column as well. What stands under `json` is sent as it is written, numbers untouched. What a row has of
+//! its own of what holds for all is in `row_options.rs`.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use unisono_core::redacted;
 
+use super::row_options::RowOptions;
 use crate::{
     input::jsonl::{column, not_json},
     row::{RowFields, RowJson},
@@ -32,6 +34,8 @@ pub struct RowRequest {
     pub is_json: bool,
     /// Parameters to add to its query.
     pub params: Vec<(String, String)>,
+    /// What it has of its own of what holds for all.
+    pub options: RowOptions,
 }
 
 /// Values are not shown: a password may be in any of them.
@@ -46,6 +50,7 @@ impl fmt::Debug for RowRequest {
             .field("body_bytes", &self.body.as_ref().map(Bytes::len))
             .field("is_json", &self.is_json)
             .field("params", &names(&self.params))
+            .field("options", &self.options)
             .finish()
     }
 }
@@ -86,10 +91,11 @@ fn from_members(members: &BTreeMap<String, &RawValue>) -> Result<RowRequest, Str
         params: pairs("params")?,
         body,
         is_json,
+        options: RowOptions::of_members(members)?,
     })
 }
 
-/// An object of texts; a parameter may have several, as an array.
+/// An object of texts; a parameter may have several, as an array, and what is null is left out.
 fn pairs(value: &RawValue) -> Result<Vec<(String, String)>, String> {
     let members: BTreeMap<String, &RawValue> =
         serde_json::from_str(value.get()).map_err(|_| "is not an object".to_owned())?;
@@ -99,7 +105,7 @@ fn pairs(value: &RawValue) -> Result<Vec<(String, String)>, String> {
             true => serde_json::from_str(value.get()).map_err(|error| not_json(&error))?,
             false => vec![value],
         };
-        for value in values {
+        for value in values.into_iter().filter(|value| value.get() != "null") {
             pairs.push((name.clone(), column(value).map_err(|what| format!("has a `{name}` that is {what}"))?));
         }
     }

@@ -1,0 +1,187 @@
+"""What both clients share: options into an engine, and the arguments of calls into requests."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias, Unpack, cast
+from urllib.parse import urlsplit
+
+from unisono import _native
+from unisono._batches.batch import Batch
+from unisono._forks import HomeProcess
+from unisono._http.cookies import Cookies
+from unisono._native import FetchOutcome, Request
+from unisono._options import Auth, CallOptions, ClientLimits, ClientOptions, FetchOptions, Pairs, RowOptions
+from unisono.errors import UsageError
+
+__all__ = ["BaseClient"]
+
+Hook: TypeAlias = Callable[[Any], Any]
+
+
+class BaseClient:
+    """See `Client` and `AsyncClient`."""
+
+    def __init__(self, **options: Unpack[ClientOptions]) -> None:
+        self.base_url = _checked_base(options.pop("base_url", ""))
+        self.event_hooks: dict[str, list[Hook]] = {"request": [], "response": []}
+        self.event_hooks.update(options.pop("event_hooks", None) or {})
+        for when in self.event_hooks.keys() - {"request", "response"}:
+            raise UsageError(f"event_hooks: there are hooks for `request` and `response`, none for {when!r}")
+        self._params = _pairs(options.pop("params", None))
+        self._headers = _pairs(options.pop("headers", None))
+        # A callable is called here, for each call; a name and a password are the engine's to send.
+        self._auth: Auth | None = None
+        if callable(options.get("auth")):
+            self._auth = options.pop("auth", None)
+        self._options: dict[str, Any] = {**options, "headers": self._headers}
+        self._numbers = itertools.count()
+        self._engine = _native.ClientEngine(**self._options)
+        self._home = HomeProcess()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        address = f" base_url={_native.redacted(self.base_url)!r}" if self.base_url else ""
+        return f"<{type(self).__qualname__}{address} {'closed' if self._closed else 'open'}>"
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has been closed."""
+        return self._closed
+
+    @property
+    def cookies(self) -> Cookies:
+        """The cookies that servers have set so far, where `cookies=` has them kept; to look at and to clear."""
+        return Cookies(self._own_engine())
+
+    def set_limits(self, **limits: Unpack[ClientLimits]) -> None:
+        """Change limits; they hold from then on. A rate of `none` takes it away."""
+        self._own_engine().set_limits(**limits)
+
+    def build_request(self, method: str, url: str, **arguments: Unpack[CallOptions]) -> Request:
+        """The request that a call with these arguments sends, without the client's own headers; `send` sends it.
+
+        It may be changed before, as `request.with_headers({"X-Signature": sign(request.content)})`.
+        """
+        return self._built(method, url, cast("dict[str, Any]", arguments))
+
+    def batch(
+        self, requests: Iterable[str | Request | Mapping[str, Any]], **options: Unpack[FetchOptions]
+    ) -> Batch[FetchOutcome]:
+        """Call many addresses with the options of this client, with every outcome accounted for: see `unisono.fetch`.
+
+        The batch has connections, cookies and limits of its own, which begin as those of the client.
+
+        Args:
+            requests: Addresses, which go behind `base_url`, `Request`s or mappings; any iterable.
+            **options: As `unisono.fetch` takes, in place of those of the client.
+
+        >>> with unisono.Client(base_url=server, limit=50) as client:
+        ...     sorted(outcome.result.json()["id"] for outcome in client.batch(f"/items/{n}" for n in range(3)))
+        [0, 1, 2]
+        """
+        from unisono._http.fetch import fetch
+
+        self._refuse_if_closed()
+        return fetch(map(self._row, requests), **{**self._options, **options})
+
+    def _row(self, request: str | Request | Mapping[str, Any]) -> Request | Mapping[str, Any]:
+        if isinstance(request, str):
+            request = Request(request, params=self._params)
+        elif isinstance(request, Mapping):
+            row = dict(request)
+            if self._params:
+                row["params"] = [*self._params, *_pairs(row.get("params"))]
+            if isinstance(row.get("url"), str):
+                row["url"] = self._joined(row["url"])
+            if self._auth is None:
+                return row
+            # What it is signed by is a request; other members are columns of templates, which it has none of.
+            request = Request(row.pop("url"), **{name: row[name] for name in row.keys() & _ARGUMENTS})
+        return self._signed(request.replace(url=self._joined(request.url)), self._auth)
+
+    def _built(self, method: str, url: str, arguments: dict[str, Any]) -> Request:
+        auth = arguments.get("auth", self._auth)
+        if callable(auth):
+            arguments = {name: value for name, value in arguments.items() if name != "auth"}
+        params = [*self._params, *_pairs(arguments.pop("params", None))]
+        request = Request(self._joined(url), method=method, params=params, **arguments)
+        return self._signed(request, auth)
+
+    @staticmethod
+    def _signed(request: Request, auth: Auth | None) -> Request:
+        if not callable(auth):
+            return request
+        return replaced(request, auth(request), "auth")
+
+    def _joined(self, url: str) -> str:
+        """The address that a call is for (RFC 3986, section 4.2), with paths put behind that of `base_url`."""
+        if not self.base_url or _SCHEME.match(url):
+            return url
+        if url.startswith("//"):
+            return f"{urlsplit(self.base_url).scheme}:{url}"
+        if not url or url.startswith(("?", "#")):
+            return self.base_url + url
+        return f"{self.base_url.rstrip('/')}/{url.lstrip('/')}"
+
+    def _call(
+        self, completions: _native.CompletionQueue, number: int, request: Request, *, stream: bool
+    ) -> _native.ClientCall:
+        self._refuse_if_closed()
+        return self._own_engine().call(completions, number, request, stream=stream)
+
+    def _own_engine(self) -> _native.ClientEngine:
+        if not self._home.is_here():
+            # A child of fork has no engine thread; it gets an engine of its own.
+            self._engine = _native.ClientEngine(**self._options)
+            self._home = HomeProcess()
+        return self._engine
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise UsageError("the client is closed: make another one, or leave its block later")
+
+    def _close(self) -> None:
+        self._closed = True
+        self._engine.close()
+
+
+def replaced(request: Request, returned: object, name: str) -> Request:
+    """The request that a callable returned in place of the one that it was given.
+
+    Raises:
+        UsageError: It returned something else.
+    """
+    if isinstance(returned, Request):
+        return returned
+    raise UsageError(
+        f"{name} returned {_native.printable(repr(returned))[:60]}, not a request: a request does not change, so "
+        'return a new one, as request.with_headers({"X-Signature": ...})'
+    )
+
+
+def _checked_base(base_url: str) -> str:
+    parts = urlsplit(base_url)
+    if parts.query or parts.fragment:
+        raise UsageError(
+            f"base_url has a query or fragment, which no path can go behind: {_native.redacted(base_url)} (give what "
+            "each call is to have as params=)"
+        )
+    return base_url
+
+
+def _pairs(pairs: Pairs | None) -> list[tuple[str, Any]]:
+    if pairs is None:
+        return []
+    if isinstance(pairs, Mapping):
+        # A mapping is also an iterable, so a checker cannot tell which of the two was meant.
+        return list(cast("Mapping[str, Any]", pairs).items())
+    return list(pairs)
+
+
+_ARGUMENTS = frozenset(["method", "headers", "params", "json", "content", "id", *RowOptions.__optional_keys__])
+
+# RFC 3986, section 3.1, before an authority: a path may have a colon in it, as `a:b`.
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
