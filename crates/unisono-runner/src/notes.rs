@@ -9,7 +9,7 @@
 
 use std::{
     cell::{RefCell, RefMut},
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque, hash_map::Entry},
     future::poll_fn,
     rc::Rc,
     sync::Arc,
@@ -24,6 +24,9 @@ pub(crate) struct Notes {
     once: RefCell<NoteQueue>,
     /// Of what may be.
     repeatable: RefCell<NoteQueue>,
+    /// What an attempt waits for: if it is stopped there, the next one of its row goes on with that. Whether it was
+    /// noted before its turn stands beside.
+    awaited: RefCell<HashMap<RowKey, (Rc<NoteBatch>, bool)>>,
 }
 
 struct NoteQueue {
@@ -56,7 +59,7 @@ impl Notes {
     /// `ahead` is how many rows are noted before their turn that must not be repeated.
     pub(crate) fn new(journal: Rc<Journal>, ahead: usize) -> Self {
         let queue = |ahead| RefCell::new(NoteQueue::new(ahead));
-        Self { journal, once: queue(ahead), repeatable: queue(REPEATABLE_AHEAD) }
+        Self { journal, once: queue(ahead), repeatable: queue(REPEATABLE_AHEAD), awaited: RefCell::default() }
     }
 
     fn queue(&self, repeat: Repeat) -> RefMut<'_, NoteQueue> {
@@ -84,8 +87,15 @@ impl Notes {
         fingerprint: u64,
         repeat: Repeat,
     ) -> Result<(), Arc<Error>> {
-        let (batch, is_old) = self.queue(repeat).take(&self.journal, (key, id, fingerprint, repeat));
+        let (batch, is_old) = match self.awaited.borrow_mut().entry(key) {
+            Entry::Occupied(awaited) => awaited.get().clone(),
+            Entry::Vacant(entry) => {
+                let taken = self.queue(repeat).take(&self.journal, (key, id, fingerprint, repeat));
+                entry.insert(taken).clone()
+            }
+        };
         batch.noted(&self.journal).await?;
+        self.awaited.borrow_mut().remove(&key);
         if is_old && !repeat.is_allowed() && !self.journal.is_in_place() {
             // The writer looks whenever it notes, and says what has become of the file.
             return self.journal.started(key, id, fingerprint, repeat).await;

@@ -5,7 +5,7 @@
 //! out to be another one; only what would take too much memory is let go before.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{BTreeMap, HashSet, VecDeque},
     pin::Pin,
     rc::Rc,
@@ -432,7 +432,7 @@ impl<C: Call> RowSource<C> {
         };
         let RowMetadata { key, index, line, id, fingerprint, .. } = row;
         let limit_key = self.limit_key(&call);
-        let item = Item { key, index, line, id, fingerprint, call, targets };
+        let item = Item { key, index, line, id, fingerprint, call, targets, is_noted: Cell::default() };
         self.held.push_back(HeldRow::Item(Offer { key: limit_key, item }));
     }
 

@@ -4,7 +4,7 @@
 //! tried). Everything else — numbering, resume, notes of what must not be repeated, limits, order, results, the report
 //! — is the run's, and there once.
 
-use std::{borrow::Cow, path::PathBuf, rc::Rc};
+use std::{borrow::Cow, cell::Cell, path::PathBuf, rc::Rc};
 
 use unisono_batch::{Again, Attempt, Context, Decided, Halt, Job, KeyNews, Verdict};
 use unisono_core::{Effect, ErrorKind, OutcomeKind, Overrides, Peer};
@@ -185,6 +185,8 @@ pub struct Item<C> {
     pub call: C,
     /// Where what comes of it goes, in the order of [`Call::save_names`].
     pub(crate) targets: Vec<Target>,
+    /// It is durable that it starts: one attempt has waited for that, and no other needs to.
+    pub(crate) is_noted: Cell<bool>,
 }
 
 /// Why an item is tried again.
@@ -225,21 +227,24 @@ impl<W: Work> Job for WorkJob<W> {
 
     async fn attempt(&self, item: Rc<Self::Item>, context: Context) -> Attempt<Self::Item, Self::Value> {
         // Durable before it begins: after a crash, what has no note has not begun.
-        if context.attempt() == 1
+        if !item.is_noted.get()
             && !item.call.is_safe()
             && let Some(notes) = &self.notes
-            && !notes.is_noted(item.key, item.call.repeat())
         {
-            context.set_prepares(true);
-            // Boxed: most attempts do without, and their futures would be as large.
-            let noted = notes.started(item.key, item.id.as_deref(), item.fingerprint, item.call.repeat());
-            if let Err(why) = Box::pin(noted).await {
-                let message = format!("not started: it could not be noted that it was about to be: {why}");
-                // Nothing is wrong with the row: it is for a later run, which has somewhere to note it.
-                let value = Done::failed(ErrorKind::Cancelled, message);
-                return Attempt::unbegun(Verdict::Final(OutcomeKind::Cancelled), value);
+            if !notes.is_noted(item.key, item.call.repeat()) {
+                context.set_prepares(true);
+                // Boxed: most attempts do without, and their futures would be as large.
+                let noted = notes.started(item.key, item.id.as_deref(), item.fingerprint, item.call.repeat());
+                if let Err(why) = Box::pin(noted).await {
+                    let message = format!("not started: it could not be noted that it was about to be: {why}");
+                    // Nothing is wrong with the row: it is for a later run, which has somewhere to note it.
+                    let value = Done::failed(ErrorKind::Cancelled, message);
+                    return Attempt::unbegun(Verdict::Final(OutcomeKind::Cancelled), value);
+                }
+                context.set_prepares(false);
             }
-            context.set_prepares(false);
+            // Not before: an attempt whose time is over while it waits for this leaves it to the next one.
+            item.is_noted.set(true);
         }
         self.work.attempt(&item, &context).await
     }
@@ -285,6 +290,7 @@ impl<C> Item<C> {
             fingerprint: self.fingerprint,
             call,
             targets: Vec::new(),
+            is_noted: Cell::default(),
         }
     }
 

@@ -246,6 +246,20 @@ fn an_open_input_that_does_not_come_to_all_that_an_earlier_run_knew_begins_nothi
 }
 
 #[test]
+fn what_is_tried_again_since_its_time_was_over_while_its_start_was_being_noted_waits_for_that_note() {
+    // Several times: where the disk is quicker than this is, the first attempts begin as ever.
+    for notes_ahead in [false, true].repeat(10) {
+        let mut world = World::new();
+        // No others, whose notes would be waited for meanwhile.
+        let how = RunOptions { notes_are_late: true, notes_ahead, limit: 2, ..RunOptions::default() };
+        let end = run(&mut world, &rows(2, &Script::unsafe_row([WELL])), &how);
+        assert_eq!(end.report().counts.get(OutcomeKind::Ok), 2);
+        assert_eq!((1..=2).map(|content| world.peer.begun(content)).collect::<Vec<_>>(), [1; 2]);
+        assert!(world.peer.ledger.borrow().iter().all(|begun| begun.noted > 0), "{:?}", world.peer.ledger);
+    }
+}
+
+#[test]
 fn what_a_canary_takes_to_be_tried_again_is_the_same_whether_it_ran_or_was_kept() {
     let ends = [(WRONG, RerunMode::Failed), (Step { ending: Ending::Failed, ..WELL }, RerunMode::Ambiguous)];
     for identity in [Identity::Row, Identity::Content, Identity::Id] {

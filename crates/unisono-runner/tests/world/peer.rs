@@ -8,6 +8,7 @@ use std::{
     borrow::Cow,
     cell::{Cell, RefCell},
     collections::{HashMap, VecDeque},
+    path::{Path, PathBuf},
     rc::Rc,
     time::Duration,
 };
@@ -76,6 +77,8 @@ pub struct Begun {
     pub run: u32,
     /// What really came of it so far.
     pub truth: Effect,
+    /// How many notes were promised by then.
+    pub noted: u64,
     /// The user accepted since then that it may be done twice.
     pub forgiven: Cell<bool>,
 }
@@ -90,6 +93,8 @@ pub struct Peer {
     pub run: Cell<u32>,
     /// Attempts under way.
     pub active: Cell<u32>,
+    /// The run file.
+    pub notes: RefCell<PathBuf>,
 }
 
 #[derive(Debug, Clone)]
@@ -342,7 +347,8 @@ impl Peer {
         let Asked { content, page, .. } = *call;
         let (repeat, key, run) = (call.repeat(), call.key.clone(), self.run.get());
         let forgiven = Cell::new(false);
-        ledger.push(Begun { content, page, repeat, key, run, truth: Effect::Maybe, forgiven });
+        let noted = notes_in(&self.notes.borrow());
+        ledger.push(Begun { content, page, repeat, key, run, truth: Effect::Maybe, noted, forgiven });
         ledger.len() - 1
     }
 
@@ -354,6 +360,12 @@ impl Peer {
     pub fn begun(&self, content: u64) -> usize {
         self.ledger.borrow().iter().filter(|begun| begun.content == content).count()
     }
+}
+
+/// How many notes a run file promises: a number behind its header.
+fn notes_in(run_file: &Path) -> u64 {
+    let bytes = std::fs::read(run_file).unwrap_or_default();
+    bytes.get(64..72).map_or(0, |count| u64::from_le_bytes(count.try_into().expect("eight bytes")))
 }
 
 fn next_page(item: &Item<Asked>) -> Item<Asked> {
