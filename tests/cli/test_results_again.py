@@ -468,3 +468,26 @@ def test_a_page_behind_a_lost_line_stays_in_doubt_when_it_is_asked_for_again_and
     for how in ("--resume", "--retry-failed"):
         unisono(*words, how)
     assert posted(server) == ["/held-pages/1"] * 2 + ["/held-pages/2"] * 2
+
+
+def test_a_line_of_a_row_that_a_killed_run_had_sent_keeps_what_it_says_when_rebind_has_no_such_row(
+    unisono, start, server, tmp_path
+):
+    urls = [("a", server.url + "/status/400"), ("b", server.url + "/held/1"), ("c", server.url + "/held/2")]
+    words = rows(tmp_path / "in.jsonl", *urls, method="POST")
+    unisono(*words, "--resume", "--limit", "1", "--max-failures", "1")
+    kill_on_its_way(start, server, [*words, "--resume"], 3)
+    rows(tmp_path / "in.jsonl", urls[0], method="POST")
+    for says in ("2 rows that an earlier run had started", "2 rows of earlier runs are not in this input"):
+        done = unisono(*words, "--rebind")
+        assert (done.returncode, says in done.stderr) == (1, True), done.stderr
+        assert "2 ambiguous" in done.stderr and "pending" not in done.stderr, done.stderr
+        lines = entries(tmp_path / "r.jsonl")
+        for name, url in urls[1:]:
+            assert (lines[name]["outcome"], lines[name]["effect"], lines[name]["url"]) == ("ambiguous", "maybe", url)
+            assert "had started it" in lines[name]["error"]["message"]
+        # Nothing is in doubt that no line tells of.
+        assert not (tmp_path / "r.jsonl.run").exists()
+    rows(tmp_path / "in.jsonl", *urls, method="POST")
+    assert unisono(*words, "--rebind").returncode == 1
+    assert posted(server) == ["/held/1", "/held/2", "/status/400"]

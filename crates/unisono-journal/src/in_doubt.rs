@@ -103,6 +103,12 @@ impl InDoubt {
         first.is_some() || second.is_some()
     }
 
+    /// The line that this had before it was started says now what its note does.
+    pub(crate) fn line_tells(&mut self, key: RowKey) {
+        let told = self.take((key, None));
+        self.unrepeatable -= told.filter(|one| !one.repeat.is_allowed()).iter().count();
+    }
+
     fn take(&mut self, key: NoteKey) -> Option<Started> {
         if !self.long.is_empty() {
             self.longer_by -= self.long.remove(&key).unwrap_or(0);

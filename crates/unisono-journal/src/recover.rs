@@ -280,7 +280,10 @@ impl Recovered {
     /// Of these the ones that are ambiguous from now on, since they must not be repeated: the others would run again if
     /// they came back, so for them it is left open, as for one whose name is not known.
     pub fn ambiguous_and_gone(&self) -> Vec<Gone> {
+        // What has a line is told anew in its place, which loses nothing of it.
+        let has_telling_line = |one: &&Started| self.old.get(&one.key).is_some_and(|old| !old.not_understood);
         let gone = self.doubtful_and_gone().into_iter().filter(|one| !one.repeat.is_allowed());
+        let gone = gone.filter(|one| !has_telling_line(one));
         let named = gone.filter_map(|one| {
             let begun_to = match self.special.get(&one.key.row) {
                 Some(Disposition::Interrupted { later, .. }) => later.last().map_or(0, |last| last.page),

@@ -328,6 +328,16 @@ impl Kept {
         };
         denies.filter_map(since).collect()
     }
+
+    /// What was started and must not be repeated, and whose older lines say so, since they are told anew or did in any
+    /// case: no note is needed for that.
+    fn told_by_lines(&self, retold: &Retold) -> Vec<RowKey> {
+        let says = |(key, old): &(&RowKey, &OldLine)| {
+            let is_kept_in_doubt = old.effect != Effect::None && !old.repeat.is_allowed();
+            self.in_doubt.since_line(**key) == Some(Repeat::Never) && (retold.contains_key(key) || is_kept_in_doubt)
+        };
+        self.staying().filter(says).map(|(key, _)| *key).collect()
+    }
 }
 
 impl Writer {
@@ -648,10 +658,15 @@ impl Writer {
         let mut taken_out = (OutcomeCounts::default(), RerunCounts::default());
         let retold = self.kept.as_ref().map(|kept| kept.retold(&finish)).unwrap_or_default();
         let Finish { mut left_over, sort, .. } = finish;
-        let is_untidy = |kept: &&mut Kept| {
-            sort.is_some() || left_over.count() > 0 || !kept.replaced.is_empty() || !retold.is_empty()
-        };
-        let Some(kept) = self.kept.as_mut().filter(is_untidy) else { return Ok(taken_out) };
+        let is_untidy =
+            |kept: &Kept| sort.is_some() || left_over.count() > 0 || !kept.replaced.is_empty() || !retold.is_empty();
+        let Some(kept) = &mut self.kept else { return Ok(taken_out) };
+        // Of lines that are taken out nothing would be left to tell.
+        let told = if left_over.count() == 0 { kept.told_by_lines(&retold) } else { Vec::new() };
+        if !is_untidy(kept) {
+            told.into_iter().for_each(|key| kept.in_doubt.line_tells(key));
+            return Ok(taken_out);
+        }
         let mut replaced = std::mem::take(&mut kept.replaced);
         if !replaced.is_empty() {
             // Notes of rows that had a line look for a second one, which will be the only one.
@@ -683,6 +698,8 @@ impl Writer {
             header.map_err(|error| Error::io(&kept.run.path, "write", error))?;
             self.file = old.replace(fresh, &mut kept.run)?;
         }
+        // Only now that they are on the disk.
+        told.into_iter().for_each(|key| kept.in_doubt.line_tells(key));
         Ok(taken_out)
     }
 }
