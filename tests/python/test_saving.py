@@ -1,6 +1,7 @@
 """Files that items write to, and the canary, from Python: the same as on the command line (tests/cli/test_save.py)."""
 
 import json
+import os
 
 import pytest
 
@@ -71,3 +72,24 @@ def test_the_canary_is_waited_for_by_every_kind_of_work(server, tmp_path):
     report = commands.each([["false"], ["touch", str(tmp_path / "ran")]], canary=1).run()
     assert (report.stopped, (tmp_path / "ran").exists()) == ("Canary", False)
     assert files.digest([tmp_path / "gone", tmp_path], canary=1).run().stopped == "Canary"
+
+
+@pytest.mark.parametrize("more", [{}, {"out": "r.jsonl"}])
+def test_a_name_to_save_to_that_is_no_text_is_a_mistake_that_names_it(server, tmp_path, monkeypatch, more):
+    monkeypatch.chdir(tmp_path)
+    for save in (os.fsdecode(b"a\xff"), b"a\xff", 5):
+        with pytest.raises(UsageError, match="save must be text"):
+            fetch([f"{server.url}/items/1"], save=save, **more).run()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["cacert", "cert", "cert_key", "netrc", "unix_socket"])
+def test_a_file_that_is_named_in_bytes_is_the_file(server, tmp_path, name):
+    path = os.fsencode(tmp_path) + b"/a\xff"
+    more = {"cert": path} if name == "cert_key" else {}
+    try:
+        report = fetch([f"{server.url}/items/1"], retries=0, **{name: path}, **more).run()
+    except UsageError as error:
+        assert "No such file" in str(error)
+    else:
+        assert "No such file" in str(report.errors)

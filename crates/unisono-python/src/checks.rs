@@ -19,10 +19,16 @@ pub fn printable(text: &str) -> String {
 /// `UsageError` when it is.
 #[pyfunction]
 #[pyo3(signature = (out, reads, save=None))]
-pub fn refuse_same(py: Python<'_>, out: PathBuf, reads: Vec<(String, PathBuf)>, save: Option<String>) -> PyResult<()> {
+pub fn refuse_same(
+    py: Python<'_>,
+    out: PathBuf,
+    reads: Vec<(String, PathBuf)>,
+    save: Option<Bound<'_, PyAny>>,
+) -> PyResult<()> {
     let reads: Vec<Named> = reads.into_iter().map(|(what, path)| Named::new(what, path)).collect();
     let mut writes = Named::results("out", &out);
-    // A template that is none is refused where it is used.
+    // What is no text or no template is refused where it is used.
+    let save: Option<String> = save.and_then(|text| text.extract().ok());
     let constant = save.and_then(|text| Template::file_path(&text).ok()?.constant());
     writes.extend(constant.map(|path| Named::new("save", path)));
     unisono_runner::refuse_same(&reads, &writes).map_err(|error| errors::run_failed(py, &error))

@@ -192,7 +192,7 @@ impl<'py> Keywords<'py> {
                 Some(6) => Family::V6,
                 Some(other) => return Err(usage(py, format!("ip: {other} is neither 4 nor 6"))),
             },
-            unix_socket: self.get("unix_socket")?,
+            unix_socket: self.path("unix_socket")?,
             max_redirects: self.whole("max_redirects")?.unwrap_or(options.max_redirects),
             max_body: self.size("max_body")?.unwrap_or(options.max_body),
             expect: self.statuses("expect")?.unwrap_or(options.expect),
@@ -300,8 +300,8 @@ impl<'py> Keywords<'py> {
         let read = |path: &PathBuf| {
             std::fs::read(path).map_err(|error| usage(py, format!("cannot read `{}`: {error}", path.display())))
         };
-        let roots = self.get::<PathBuf>("cacert")?.iter().map(read).collect::<PyResult<_>>()?;
-        let (cert, key) = (self.get::<PathBuf>("cert")?, self.get::<PathBuf>("cert_key")?);
+        let roots = self.path("cacert")?.iter().map(read).collect::<PyResult<_>>()?;
+        let (cert, key) = (self.path("cert")?, self.path("cert_key")?);
         let identity = match cert {
             None => None,
             Some(cert) => {
@@ -344,7 +344,7 @@ impl<'py> Keywords<'py> {
                 .ok_or_else(|| usage(py, "bearer: the token has characters that cannot be sent"))?;
             headers.insert(AUTHORIZATION, value);
         }
-        let netrc = match self.get::<PathBuf>("netrc")? {
+        let netrc = match self.path("netrc")? {
             None => None,
             Some(path) => {
                 let text = std::fs::read_to_string(&path)

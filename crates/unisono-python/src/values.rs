@@ -12,7 +12,11 @@ use crate::{errors, numbers::shown};
 
 /// Text.
 pub fn text(name: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
-    value.extract().map_err(|_| errors::usage(value.py(), format!("{name} must be text, not {}", shown(value))))
+    value.extract().map_err(|_| {
+        // A name of a file that is not UTF-8 is one of these, as `os.fsdecode` makes it.
+        let what = if value.is_instance_of::<PyString>() { "text that can be encoded as UTF-8" } else { "text" };
+        errors::usage(value.py(), format!("{name} must be {what}, not {}", shown(value)))
+    })
 }
 
 /// A path: text, bytes, or what `os.fspath` makes either of.
