@@ -72,6 +72,7 @@ def test_a_rate_that_is_a_number_alone_is_answered_with_one_that_says_in_which_t
     [
         (["fetch", "--from", "pipe"], "waiting until the pipe `pipe` is opened to be written to"),
         (["each", "--from", "pipe", "--", "echo", "{}"], "waiting until the pipe `pipe` is opened to be written to"),
+        (["each", "--", "echo", "{}", "::::", "pipe"], "waiting until the pipe `pipe` is opened to be written to"),
         (["sum", "--check", "pipe"], "waiting until the pipe `pipe` is opened to be written to"),
         (["sum", "-o", "pipe", "file"], "waiting until the pipe `pipe` is opened to be read from"),
     ],

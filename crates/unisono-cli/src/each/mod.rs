@@ -8,7 +8,7 @@ mod plan;
 mod printer;
 mod sources;
 
-use std::{env, io, os::unix::ffi::OsStrExt, sync::Arc};
+use std::{env, io, os::unix::ffi::OsStrExt, path::PathBuf, sync::Arc};
 
 use tokio::sync::mpsc;
 use unisono_core::CancelReason;
@@ -60,8 +60,10 @@ pub fn run(mut args: EachArgs) -> Result<u8, Failure> {
         let again = guard::watch(env::args_os().skip(1), !args.leave_running, terminal_lent.as_ref());
         return again.map_err(|error| Failure::fault(format!("cannot start the process that does the work: {error}")));
     }
-    let (rows, total) =
-        opening(args.from.as_deref(), OtherEnd::Writer, &terminal, || rows(&args, command_line, &terminal))?;
+    let read: Vec<PathBuf> =
+        args.from.iter().cloned().chain(command_line.sources.iter().filter_map(ItemSource::file)).collect();
+    let read = read.iter().map(PathBuf::as_path);
+    let (rows, total) = opening(read, OtherEnd::Writer, &terminal, || rows(&args, command_line, &terminal))?;
     if args.dry_run {
         return dry_run(rows, &terminal);
     }

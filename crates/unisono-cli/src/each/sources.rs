@@ -46,6 +46,14 @@ impl ItemSource {
     pub fn is_standard_input(&self) -> bool {
         self.from == SourceFrom::File("-".into())
     }
+
+    /// The file that it is read from, if it is one.
+    pub fn file(&self) -> Option<PathBuf> {
+        match &self.from {
+            SourceFrom::File(path) if !self.is_standard_input() => Some(path.clone()),
+            SourceFrom::File(_) | SourceFrom::Words(_) => None,
+        }
+    }
 }
 
 fn lines(path: &Path, delimiter: u8) -> Result<Vec<Vec<u8>>, Failure> {
