@@ -84,7 +84,10 @@ def test_sum_has_no_more_files_open_than_it_may(tmp_path, count):
         (tmp_path / f"tree/{number}").write_text(str(number))
     done = with_few(count, "sum tree -o s", tmp_path)
     assert (done.returncode, "300 ok" in done.stderr) == (0, True), done.stderr
+    assert done.stderr.count("there are file descriptors for ") == 1
     assert with_few(count, "sum --check s", tmp_path).returncode == 0
+    assert "descriptors" not in with_few(count, "sum tree/1 tree/2", tmp_path).stderr or count < 24
+    assert "descriptors" not in with_few(2000, "sum tree", tmp_path).stderr
 
 
 @pytest.mark.parametrize("count", [20, 24, 40])
@@ -92,6 +95,19 @@ def test_each_runs_no_more_commands_at_once_than_there_are_descriptors_for(tmp_p
     done = with_few(count, "each -j 8 -o r.jsonl -- echo {} ::: {1..20}", tmp_path)
     assert (done.returncode, "20 ok" in done.stderr) == (0, True), done.stderr
     assert "there are file descriptors for 1 command at once" in done.stderr
+
+
+@pytest.mark.parametrize("words", ["", "-o r.jsonl", "--stdin {}", "--stdin {} -o r.jsonl", "--ungroup"])
+def test_each_is_refused_where_no_command_can_be_started_and_otherwise_starts_all(tmp_path, words):
+    ends = []
+    for count in range(11, 27):
+        (tmp_path / "r.jsonl").unlink(missing_ok=True)
+        done = with_few(count, f"each -j 2 {words} -- echo {{}} ::: 1 2 3", tmp_path)
+        assert "spawn" not in done.stderr, (count, done.stderr)
+        ends.append(done.returncode == 0)
+        assert ("3 ok" if ends[-1] else "raise `ulimit -n`") in done.stderr, (count, done.stderr)
+    assert ends == sorted(ends)
+    assert ends[-1]
 
 
 @pytest.mark.parametrize("command", ["sum file", "each -- true ::: 1", "fetch http://127.0.0.1:1/ --retries 0"])

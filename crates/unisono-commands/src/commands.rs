@@ -158,6 +158,12 @@ pub fn most_commands(descriptors: u64) -> u32 {
     u32::try_from(most.clamp(1, MOST_AT_ONCE)).expect("it was clamped")
 }
 
+/// How many descriptors it takes to start one command with so many pipes.
+pub fn least_descriptors(pipes: u32) -> u64 {
+    // Both ends of each, a pidfd, and one that a start takes for a moment.
+    u64::from(pipes) * 2 + 2
+}
+
 /// A person does not notice the one, and may have to wait for the other.
 const LOOK_AT_LENT: Duration = Duration::from_millis(50);
 const LOOK_AT_STOPPED: Duration = Duration::from_secs(1);

@@ -19,7 +19,7 @@ mod pressure;
 
 pub use child::{Captured, Onlookers, OutputWatch, StopConditions, StopLevel, StopReason};
 pub use command::{Command, SpawnError, Stdin};
-pub use commands::{CommandPermit, Commands, most_commands};
+pub use commands::{CommandPermit, Commands, least_descriptors, most_commands};
 pub use options::CommandsOptions;
 pub use output::{Output, OutputStream};
 pub use pressure::Pressure;

@@ -46,6 +46,7 @@ pub fn commands(
     let surroundings = keywords.surroundings(py)?;
     let settings = keywords.command_settings(surroundings.per_key.is_some())?;
     let mut results = keywords.results(surroundings.save.is_some())?;
+    let pipes = if surroundings.input.is_some() { 3 } else { 2 };
     let commands = match template {
         Some(command) => CommandMaker::template(&surroundings, command),
         None => CommandMaker::many(surroundings),
@@ -68,6 +69,7 @@ pub fn commands(
             halting: Halting::default(),
             leave_running: rules.leave_running,
             max_output: rules.max_output,
+            pipes,
             spool: rules.spool,
             pressure: rules.pressure,
             tagged: None,

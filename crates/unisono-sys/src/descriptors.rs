@@ -3,7 +3,13 @@
 //! [`give_back`] for what the standard library starts).
 #![allow(unsafe_code)]
 
-use std::{io, os::unix::process::CommandExt, process::Command, sync::OnceLock};
+use std::{
+    fs::{DirEntry, ReadDir},
+    io,
+    os::unix::process::CommandExt,
+    process::Command,
+    sync::OnceLock,
+};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -22,8 +28,11 @@ pub fn raise() {
 /// How many more this process may have now.
 pub fn left() -> u64 {
     let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let number = |entry: io::Result<DirEntry>| entry.ok()?.file_name().to_str()?.parse::<u64>().ok();
+    // The limit is one of numbers: what was given to this process above it takes nothing.
+    let below = |list: ReadDir| list.filter_map(number).filter(|number| *number < most).count();
     // One of those that are listed is that of the list.
-    let open = std::fs::read_dir("/proc/self/fd").map_or(USUAL, |list| list.count().saturating_sub(1));
+    let open = std::fs::read_dir("/proc/self/fd").map_or(USUAL, |list| below(list).saturating_sub(1));
     most.saturating_sub(open as u64)
 }
 

@@ -148,6 +148,7 @@ fn work(
         halting: args.halting(),
         leave_running: args.leave_running,
         max_output: args.max_output(),
+        pipes: args.pipes(),
         spool: env::temp_dir(),
         pressure: args.pressure(),
         tagged: printer.tagged(),

@@ -190,6 +190,12 @@ impl EachArgs {
         }
     }
 
+    /// How many pipes each command is given.
+    pub fn pipes(&self) -> u32 {
+        let taken_in = if self.printing() == Printing::Inherited { 0 } else { 2 };
+        taken_in + u32::from(self.pipe || self.stdin.is_some())
+    }
+
     pub fn settings(&self) -> Result<Settings, Failure> {
         let args = &self.limits;
         let per_key = args.key.as_ref().map(|_| args.per_key);

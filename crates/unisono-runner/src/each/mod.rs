@@ -18,11 +18,12 @@ use std::cell::Cell;
 
 use tokio::sync::watch;
 use unisono_batch::Monitor;
-use unisono_commands::{Commands, CommandsOptions, StopLevel};
+use unisono_commands::{Commands, CommandsOptions, StopLevel, least_descriptors};
 use unisono_core::CancelToken;
+use unisono_sys::descriptors;
 
 use crate::{
-    Error, Gauge, Report,
+    Destination, Error, Gauge, Report,
     run::{Extras, counted, run},
     stages::Stages,
 };
@@ -52,7 +53,7 @@ pub async fn each(plan: EachPlan, cancel: CancelToken, monitor: Monitor, gauge: 
         run: format!("{:x}-{:016x}", std::process::id(), fastrand::u64(..)),
         grace: plan.kill_after,
         leave_running: plan.leave_running,
-        keep_watched: !matches!(frame.output, crate::Destination::Nothing),
+        keep_watched: !matches!(frame.output, Destination::Nothing),
         max_output: plan.max_output,
         spool: plan.spool,
         sole: plan.sole,
@@ -60,6 +61,14 @@ pub async fn each(plan: EachPlan, cancel: CancelToken, monitor: Monitor, gauge: 
         terminal: plan.terminal.clone(),
     };
     let commands = Commands::new(options).map_err(|error| Error::fault("commands cannot be run").because(error))?;
+    let kept = if matches!(frame.output, Destination::File { .. }) { DESCRIPTORS_OF_RESULTS } else { 0 };
+    let least = least_descriptors(plan.pipes) + kept;
+    let left = descriptors::left();
+    if left < least {
+        return Err(Error::usage(format!(
+            "no command can be started: that needs {least} file descriptors, and there are {left} (raise `ulimit -n` for more)"
+        )));
+    }
     let inner = CancelToken::new();
     let work = EachWork {
         commands,
@@ -117,3 +126,6 @@ pub async fn each(plan: EachPlan, cancel: CancelToken, monitor: Monitor, gauge: 
     }
     Ok(report)
 }
+
+/// The results and their run file.
+const DESCRIPTORS_OF_RESULTS: u64 = 2;

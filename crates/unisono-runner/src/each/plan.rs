@@ -27,6 +27,8 @@ pub struct EachPlan {
     pub leave_running: bool,
     /// The most bytes that a command may print to one stream.
     pub max_output: Option<u64>,
+    /// How many pipes a command is given: for its input, its output, its errors.
+    pub pipes: u32,
     /// Where output goes that is too large for memory.
     pub spool: PathBuf,
     /// What has to hold before a command is started.

@@ -17,7 +17,7 @@ use unisono_sys::descriptors;
 
 use crate::{
     Error, Gauge, Report,
-    run::{Extras, run},
+    run::{Extras, counted, run},
 };
 use render::render;
 use work::SumWork;
@@ -49,6 +49,14 @@ pub async fn sum(mut plan: SumPlan, cancel: CancelToken, monitor: Monitor, gauge
     let extras =
         Extras { listing: plan.listing, window: Some(WINDOW), prune: true, bytes_are_live: true, ..Extras::default() };
     let (mut report, _) = run(SumWork { files }, plan.frame, extras, cancel, monitor, gauge).await?;
+    // What of the bound was felt.
+    if afforded < u64::from(threads) * READ_AT_ONCE && report.counts.total() > afforded {
+        let files = counted(afforded, "file", "files");
+        report.warnings.push(format!(
+            "there are file descriptors for {files} at once, fewer than {} can take (raise `ulimit -n` for more)",
+            counted(threads.into(), "thread", "threads")
+        ));
+    }
     if let Some(manifest) = plan.manifest {
         match report.stopped.is_some() || !report.failures.is_empty() {
             false => report.warnings.extend(render(&manifest)?),
@@ -62,6 +70,8 @@ pub async fn sum(mut plan: SumPlan, cancel: CancelToken, monitor: Monitor, gauge
     Ok(report)
 }
 
+/// Files whose pieces a thread reads in one round.
+const READ_AT_ONCE: u64 = 32;
 /// Files that are with a thread or ready for it: enough that none waits for the reactor.
 const IN_HAND: u32 = 128;
 /// Results, input, and what looking through folders takes.
