@@ -6,6 +6,7 @@ What a test starts sleeps in a FIFO that nothing writes to, so its state is what
 import contextlib
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -178,3 +179,45 @@ def test_what_ctrl_z_has_stopped_dies_when_one_of_the_two_is_killed(at_terminal,
     terminal.types("\n")
     terminal.shows(f"the job ended with {-signal.SIGKILL if killed == 'watcher' else 128 + signal.SIGKILL}")
     each.is_gone()
+
+
+def test_a_signal_that_comes_before_the_run_has_begun_stops_one_that_tells_what_an_earlier_one_had_started(
+    start, unisono, lines, tmp_path
+):
+    script = 'echo "$0" >> began; if [ "$0" = 2 ] && [ -e hold ]; then read x < hold; fi; exit 3'
+    words = [
+        "each",
+        "-q",
+        "-j",
+        "1",
+        "-o",
+        "r.jsonl",
+        "--retry-failed",
+        "--",
+        "sh",
+        "-c",
+        script,
+        "{}",
+        ":::",
+        "1",
+        "2",
+        "3",
+    ]
+    assert unisono(*words).returncode == 1
+    os.mkfifo(tmp_path / "hold")
+    killed = start(*words)
+    # The line of the first is there again, and the second has started.
+    until(lambda: len(lines(tmp_path / "r.jsonl")) == 4 and len((tmp_path / "began").read_text().split()) == 5)
+    os.kill(children(killed.pid)[0], signal.SIGKILL)
+    killed.wait(60)
+    (tmp_path / "hold").unlink()
+
+    def interrupted() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        os.kill(os.getpid(), signal.SIGINT)
+
+    stopped = subprocess.Popen([COMMAND, *words], cwd=tmp_path, stderr=subprocess.DEVNULL, preexec_fn=interrupted)
+    assert stopped.wait(60) == 130
+    told = {line["item"]: (line["outcome"], line["effect"]) for line in lines(tmp_path / "r.jsonl")}
+    assert told["2"] == ("ambiguous", "maybe")
+    assert len(lines(tmp_path / "r.jsonl")) == len(told) == 3

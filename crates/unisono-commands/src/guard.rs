@@ -159,7 +159,8 @@ impl Watcher {
 }
 
 /// Lets a worker be watched over: `value` is that of [`WATCHER`]. From here on, the end of the watcher is the end of
-/// this process and of all that it has started. To be called before there are other threads.
+/// this process and of all that it has started. To be called before there are other threads. Signals wait until
+/// [`take_signals`], so that one that came early finds what handles it.
 ///
 /// Returns none when the value names no process. Ends this process when the watcher has gone already.
 ///
@@ -182,8 +183,6 @@ pub fn be_watched(value: &OsString, gate: Gate) -> io::Result<Option<Watcher>> {
     }
     let end = Arc::new(end?);
     let seen = Watcher { pid: watcher, end: end.clone() };
-    // The watcher had them blocked when it started us.
-    arrivals::unblock(&PASSED_ON.map(Signal::as_raw))?;
     // Without it there is still everything else.
     let group = group.filter(|group| cgroup::enter(group).is_ok());
     let wait = move || {
@@ -193,6 +192,14 @@ pub fn be_watched(value: &OsString, gate: Gate) -> io::Result<Option<Watcher>> {
     };
     thread::Builder::new().name("unisono-guard".into()).spawn(wait)?;
     Ok(Some(seen))
+}
+
+/// Has this thread take signals, which the watcher had blocked when it started this process.
+///
+/// # Errors
+/// When the system refuses.
+pub fn take_signals() -> io::Result<()> {
+    arrivals::unblock(&PASSED_ON.map(Signal::as_raw))
 }
 
 /// Starts nothing more, and kills all that descends from this process.

@@ -13,8 +13,8 @@ use std::{env, io, os::unix::ffi::OsStrExt, path::PathBuf, sync::Arc};
 use tokio::sync::mpsc;
 use unisono_core::CancelReason;
 use unisono_runner::{
-    Destination, EachCall, EachMaker, EachPlan, EachStyle, Feed, Frame, Identity, Input, OnStopped, Open, Recipe,
-    RowBatch, Worst,
+    Destination, EachCall, EachMaker, EachPlan, EachStyle, Error, Feed, Frame, Identity, Input, OnStopped, Open,
+    Recipe, RowBatch, Worst,
     commands::{
         ControllingTerminal,
         guard::{self, Gate, WATCHER, Watcher},
@@ -63,6 +63,10 @@ pub fn run(mut args: EachArgs) -> Result<u8, Failure> {
     let read: Vec<PathBuf> =
         args.from.iter().cloned().chain(command_line.sources.iter().filter_map(ItemSource::file)).collect();
     let read = read.iter().map(PathBuf::as_path);
+    if watcher.is_some() && args.may_wait(&command_line) {
+        // Nothing has begun by then, and what is waited for may never come.
+        take_signals()?;
+    }
     let (rows, total) = opening(read, OtherEnd::Writer, &terminal, || rows(&args, command_line, &terminal))?;
     if args.dry_run {
         return dry_run(rows, &terminal);
@@ -75,6 +79,10 @@ pub fn run(mut args: EachArgs) -> Result<u8, Failure> {
 fn watcher(gate: &Gate) -> Result<Option<Watcher>, Failure> {
     let Some(value) = env::var_os(WATCHER) else { return Ok(None) };
     guard::be_watched(&value, gate.clone()).map_err(|error| Failure::fault(format!("nobody can watch: {error}")))
+}
+
+fn take_signals() -> Result<(), Failure> {
+    guard::take_signals().map_err(|error| Failure::fault(format!("signals cannot be taken: {error}")))
 }
 
 type CommandRows = mpsc::Receiver<RowBatch<EachCall>>;
@@ -166,6 +174,9 @@ fn work(
     };
     let resumable = args.output.out.is_some();
     let run = async |cancel: unisono_core::CancelToken, monitor, gauge| {
+        // Only now that they are watched: one that came before stops a run that has taken up its results, and leaves
+        // them as any stop does.
+        guard::take_signals().map_err(|error| Error::fault("signals cannot be taken").because(error))?;
         let printing = printer.start(terminal, &cancel);
         let report = unisono_runner::each(plan, cancel, monitor, gauge).await;
         // What was printed comes before the summary, and what could not be printed is in it.

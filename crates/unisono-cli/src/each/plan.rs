@@ -190,6 +190,13 @@ impl EachArgs {
         }
     }
 
+    /// Whether it may take long until the items can be read: sources are read whole, and a pipe is opened by both.
+    pub fn may_wait(&self, command_line: &CommandLine) -> bool {
+        let is_file = |source: &ItemSource| matches!(source.from, SourceFrom::File(_));
+        let from = self.from.as_deref().filter(|path| *path != Path::new("-"));
+        command_line.sources.iter().any(is_file) || from.is_some_and(|path| !path.is_file())
+    }
+
     /// How many pipes each command is given.
     pub fn pipes(&self) -> u32 {
         let taken_in = if self.printing() == Printing::Inherited { 0 } else { 2 };
