@@ -70,6 +70,7 @@ from unisono.errors import (
     FunctionError,
     FunctionInputError,
     FunctionTimeout,
+    GroupError,
     OutcomeError,
     PoolBroken,
     PoolError,
@@ -97,6 +98,7 @@ if TYPE_CHECKING:
     from unisono._batches.results import read_results
     from unisono._functions.batch import batch, batch_all
     from unisono._functions.retrying import retry
+    from unisono._functions.together import Gathered, first, gather
     from unisono._http.clients import AsyncClient, AsyncStreamedResponse, Client, StreamedResponse
     from unisono._pools.async_result import AsyncResult
     from unisono._pools.futures import Future
@@ -161,6 +163,8 @@ __all__ = [
     "FunctionOutcome",
     "FunctionTimeout",
     "Future",
+    "Gathered",
+    "GroupError",
     "Headers",
     "ImapIterator",
     "Job",
@@ -206,6 +210,8 @@ __all__ = [
     "fetch",
     "fetch_all",
     "files",
+    "first",
+    "gather",
     "read_results",
     "retry",
     "spawn",
@@ -221,6 +227,7 @@ _MODULE_OF = {
     "Client": "_http.clients",
     "Explanation": "explaining",
     "Future": "_pools.futures",
+    "Gathered": "_functions.together",
     "ImapIterator": "_pools.imap",
     "Job": "_pools.jobs",
     "Limiter": "_queue.limiter",
@@ -231,6 +238,8 @@ _MODULE_OF = {
     "batch": "_functions.batch",
     "batch_all": "_functions.batch",
     "explain": "explaining",
+    "first": "_functions.together",
+    "gather": "_functions.together",
     "read_results": "_batches.results",
     "retry": "_functions.retrying",
     "spawn": "_pools.jobs",

@@ -8,13 +8,14 @@ import pickle
 import queue
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from unisono._native import Response
+    from unisono._native import FunctionOutcome, Response
 
 __all__ = [
     "CommandAmbiguous",
@@ -48,6 +49,7 @@ __all__ = [
     "FunctionError",
     "FunctionInputError",
     "FunctionTimeout",
+    "GroupError",
     "PoolBroken",
     "PoolError",
     "QueueClosed",
@@ -354,6 +356,31 @@ class WorkerLost(Error):
 
 class FunctionAmbiguous(FunctionError):
     """A call may have taken effect, or may yet: it was interrupted, or goes on though it was to end."""
+
+
+class GroupError(Error, ExceptionGroup[Exception]):
+    """Of several awaitables that belong together, those that were needed did not end well; `except*` takes it apart.
+
+    Attributes:
+        outcomes: What became of each of them, the others included, by its name or place.
+    """
+
+    outcomes: Mapping[str | int, FunctionOutcome[Any]]
+
+    def __new__(
+        cls,
+        message: str,
+        exceptions: Sequence[Exception],
+        outcomes: Mapping[str | int, FunctionOutcome[Any]] = MappingProxyType({}),
+    ) -> Self:
+        """Make one with the exceptions of those that were needed."""
+        self = super().__new__(cls, message, exceptions)
+        self.outcomes = outcomes
+        return self
+
+    def derive(self, exceptions: Sequence[Exception]) -> GroupError:  # type: ignore[override]
+        """A part of it, with all outcomes."""
+        return GroupError(self.message, exceptions, self.outcomes)
 
 
 class QueueEmpty(Error, queue.Empty, asyncio.QueueEmpty):

@@ -35,6 +35,7 @@ import unisono
         "unisono._pools.process_pool",
         "unisono._batches.results",
         "unisono._functions.retrying",
+        "unisono._functions.together",
         "unisono._queue.queue",
         "unisono._pools.thread_pool",
     ],

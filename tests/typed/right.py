@@ -3,7 +3,7 @@
 import asyncio
 from datetime import timedelta
 from pathlib import Path
-from typing import assert_type
+from typing import Any, assert_type
 
 import unisono
 from unisono import (
@@ -16,6 +16,7 @@ from unisono import (
     FetchOutcome,
     FileOutcome,
     FunctionOutcome,
+    Gathered,
     Response,
     batch,
     commands,
@@ -237,6 +238,10 @@ with Client(
 async def main() -> None:
     async with AsyncClient(base_url="https://example.org", host_away="5s") as client:
         assert_type(await client.get("/items"), Response)
+        gathered = await unisono.gather(client.get("/a"), b=client.get("/b"), timeout="5s", required=["b", 0])
+        assert_type(gathered, Gathered)
+        assert_type(gathered.b, FunctionOutcome[Any])
+        assert_type(await unisono.first(client.get("/a"), client.get("/b"), delay=0.5), Response)
     called.set_limits(limit=3, per_key=1)
 
 

@@ -9,7 +9,7 @@ import json
 import os
 import queue
 import re
-from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar, Unpack, overload
@@ -22,16 +22,17 @@ from unisono._functions.callers import ExecutorCaller, Judge, LoopCaller, LoopTh
 from unisono._functions.identity import encoded, fingerprint
 from unisono._functions.retrying import predicate
 from unisono._native import FunctionOutcome
-from unisono._options import FunctionOptions
+from unisono._options import FunctionOptions, Time
 from unisono._pools.futures import Future as WorkersFuture
 from unisono._pools.process_pool import ProcessPool, refuse_half_imported
 from unisono._pools.thread_pool import ThreadPool
 from unisono.errors import FunctionTimeout, RunError, UsageError
 
-__all__ = ["batch", "batch_all"]
+__all__ = ["awaiting", "batch", "batch_all"]
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
+NameT = TypeVar("NameT")
 Items: TypeAlias = "Iterable[ItemT] | AsyncIterable[ItemT] | queue.Queue[ItemT] | asyncio.Queue[ItemT]"
 
 
@@ -110,6 +111,18 @@ def batch_all(
     return _FunctionBatch(
         _Callee("loop", _as_coroutine, "awaitable"), awaitables, progress=progress, options=dict(options)
     )
+
+
+def awaiting(
+    given: Mapping[NameT, Awaitable[Any]],
+    names: Iterable[NameT] | AsyncIterable[NameT],
+    called: str,
+    *,
+    deadline: Time | None = None,
+) -> Batch[FunctionOutcome[Any]]:
+    """A batch that awaits all of these side by side, each when its name comes; the names are its items."""
+    callee = _Callee("loop", lambda name: _as_coroutine(given[name]), called)
+    return _FunctionBatch(callee, names, progress=False, options={"limit": max(1, len(given)), "deadline": deadline})
 
 
 @dataclass(frozen=True)
