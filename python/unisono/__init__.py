@@ -96,7 +96,7 @@ from unisono.errors import (
 if TYPE_CHECKING:
     from unisono import clusters, commands, files
     from unisono._batches.results import read_results
-    from unisono._functions.batch import batch, batch_all
+    from unisono._functions.batch import batch, batch_all, starmap
     from unisono._functions.retrying import retry
     from unisono._functions.together import Gathered, first, gather
     from unisono._http.clients import AsyncClient, AsyncStreamedResponse, Client, StreamedResponse
@@ -215,6 +215,7 @@ __all__ = [
     "read_results",
     "retry",
     "spawn",
+    "starmap",
 ]
 
 # Where the rest is. Type checkers read the imports above instead, and so find out what there is not.
@@ -243,6 +244,7 @@ _MODULE_OF = {
     "read_results": "_batches.results",
     "retry": "_functions.retrying",
     "spawn": "_pools.jobs",
+    "starmap": "_functions.batch",
 }
 
 if not TYPE_CHECKING:

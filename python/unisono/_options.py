@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
     from unisono._native import Request
@@ -122,11 +122,15 @@ class StopOptions(TypedDict, total=False):
         max_failures: Stop after so many items that did not end well; no bound by default.
         canary: The first so many items must end ok before any other starts.
         keep_order: Outcomes in the order of the input, and not as they are done. Costs memory for those that wait.
+        on_exit: What happens to what runs when a `with` or `async with` block of the batch is left: `"finish"` (the
+            default) lets it finish, `"cancel"` stops it. Either way nothing new starts, and the block waits until all
+            has ended. When an exception leaves the block, it is stopped in any case.
     """
 
     max_failures: int
     canary: int
     keep_order: bool
+    on_exit: Literal["finish", "cancel"]
 
 
 class ResultsOptions(TypedDict, total=False):

@@ -367,6 +367,50 @@ def test_outcomes_that_were_iterated_over_are_raised_as_well():
     assert len(raised.value.exceptions) == 100
 
 
+def test_the_report_has_the_first_outcomes_that_did_not_end_well_and_no_more_than_a_hundred():
+    report = unisono.batch(int, [str(number) if number % 2 else "x" for number in range(400)], keep_order=True).run()
+    assert report.failed == 200
+    assert [outcome.item for outcome in report.first_failures] == ["x"] * 100
+    assert all(isinstance(outcome.error, ValueError) for outcome in report.first_failures)
+    assert unisono.batch(int, ["1"]).run().first_failures == []
+
+
+def double_sum(first, second):
+    return 2 * (first + second)
+
+
+@pytest.mark.parametrize("executor", ["threads", "processes"])
+def test_items_may_be_the_arguments_of_a_call(executor):
+    batch = unisono.starmap(double_sum, [(1, 2), [3, 4], (5,), "ab", 7], executor=executor, keep_order=True)
+    outcomes = list(batch)
+    assert [outcome.result for outcome in outcomes] == [6, 14, None, None, None]
+    assert [outcome.item for outcome in outcomes] == [(1, 2), [3, 4], (5,), "ab", 7]
+    assert "missing 1 required positional argument" in str(outcomes[2].error)
+    assert str(outcomes[3].error) == "a str is no list of arguments: give tuples, as ('ab',)"
+    assert isinstance(outcomes[4].error, TypeError)
+
+
+def test_arguments_of_coroutine_functions_and_of_functions_that_return_awaitables():
+    async def add(first, second):
+        return asyncio.current_task().get_name(), first + second
+
+    async def main():
+        pairs = [(1, 2), (3, 4)]
+        found = await unisono.starmap(add, pairs, keep_order=True)
+        returned = await unisono.starmap(lambda *pair: add(*pair), pairs, executor="loop", keep_order=True)
+        assert [outcome.result for outcome in found.outcomes] == [("batch:add[r0]", 3), ("batch:add[r1]", 7)]
+        assert [outcome.result[1] for outcome in returned.outcomes] == [3, 7]
+
+    asyncio.run(main())
+
+
+def test_arguments_are_known_again_by_their_value(tmp_path):
+    out = tmp_path / "results.jsonl"
+    unisono.starmap(double_sum, [(1, 2)], out=out).run()
+    report = unisono.starmap(double_sum, [(1, 2), (2, 2)], out=out, resume=True).run()
+    assert (report.ok, report.kept["ok"]) == (2, 1)
+
+
 def test_failures_of_an_earlier_run_are_raised_as_a_count(tmp_path):
     async def work(item):
         if item == "b":

@@ -518,6 +518,74 @@ def test_calls_that_were_stopped_are_for_the_next_run_and_those_that_ended_are_n
     assert called.count(0) == 1
 
 
+def test_a_block_that_is_to_cancel_stops_what_runs_and_waits_for_that(run, holding, tmp_path, lines):
+    out = tmp_path / "results.jsonl"
+
+    async def main():
+        async with unisono.fetch(addresses(holding), limit=4, out=out, on_exit="cancel") as batch:
+            async for _ in batch:
+                break
+        # At once: the block has waited.
+        assert (batch.report.ok, batch.report.cancelled >= 3) == (1, True)
+
+    run(main())
+    assert [end["outcome"] for end in lines(out) if end["row"] in (1, 2, 3)] == ["cancelled"] * 3
+    assert not Path(f"{out}.run").exists()
+
+
+def test_a_plain_block_that_is_to_cancel_does_the_same(holding):
+    with unisono.fetch(addresses(holding), limit=4, on_exit="cancel") as batch:
+        for _ in batch:
+            break
+    assert (batch.report.ok, batch.report.cancelled >= 3) == (1, True)
+
+
+@pytest.mark.parametrize(("on_exit", "left"), [("cancel", {0}), ("finish", {0, 1, 2, 3})])
+@pytest.mark.parametrize("face", ["async with", "with"])
+def test_what_a_block_lets_finish_is_done_and_what_it_cancels_is_for_the_next_run(tmp_path, lines, face, on_exit, left):
+    out, called = tmp_path / "results.jsonl", []
+    begun = asyncio.Semaphore(0)
+    is_first = True
+
+    async def work(number):
+        called.append(number)
+        if number and is_first:
+            begun.release()
+            if on_exit == "cancel":
+                await asyncio.Event().wait()
+            # It ends after the block was left.
+            await asyncio.sleep(0.01)
+        else:
+            for _ in range(3 if is_first else 0):
+                await begun.acquire()
+        return number
+
+    def batch(**options):
+        return unisono.batch(work, range(4), limit=4, out=out, **options)
+
+    async def main():
+        async with batch(on_exit=on_exit) as outcomes:
+            async for _ in outcomes:
+                break
+
+    if face == "with":
+        with batch(on_exit=on_exit) as outcomes:
+            for _ in outcomes:
+                break
+    else:
+        asyncio.run(main())
+    assert {line["item"] for line in lines(out) if line["outcome"] == "ok"} == left
+    assert {(line["outcome"], line["effect"]) for line in lines(out)} <= {("ok", "done"), ("cancelled", "none")}
+    is_first = False
+    assert batch(resume=True).run().ok == 4
+    assert len(called) == 4 + (4 - len(left))
+
+
+def test_how_a_block_is_left_is_one_of_two_words():
+    with pytest.raises(unisono.UsageError, match='on_exit is "finish" or "cancel", not \'stop\''):
+        unisono.batch(abs, [1], on_exit="stop")
+
+
 def test_threads_that_could_not_be_stopped_are_ambiguous(tmp_path, lines):
     out, over, four_run = tmp_path / "results.jsonl", threading.Event(), threading.Barrier(4)
 

@@ -162,6 +162,7 @@ ran = commands.each(
     grace=10,
     max_failures=3,
     canary=1,
+    on_exit="cancel",
     keep_order=True,
     save="out/{#}",
     out="commands.jsonl",
@@ -216,6 +217,8 @@ called = batch(
     serialize=str,
 )
 assert_type(called, Batch[FunctionOutcome[int]])
+assert_type(unisono.starmap(Path.is_relative_to, [(Path("a"), "b")], executor="threads"), Batch[FunctionOutcome[bool]])
+assert_type(called.run().first_failures, list[FunctionOutcome[int]])
 
 with Client(
     base_url="https://example.org",

@@ -1,6 +1,6 @@
 """Mistakes that a type checker is to find: one in each line that says so (`test_types.py`)."""
 
-from unisono import AsyncClient, Client, batch, commands, fetch, files, first, gather
+from unisono import AsyncClient, Client, batch, commands, fetch, files, first, gather, starmap
 
 
 def double(number: int) -> int:
@@ -32,6 +32,8 @@ Client(verify="no")  # wrong: no flag
 AsyncClient(out="results.jsonl")  # wrong: clients keep no results
 Client().get("/", parms={"a": 1})  # wrong: a typo
 Client().post("/", data="x")  # wrong: it is content or json
+batch(double, range(3), on_exit="stop")  # wrong: finish or cancel
+starmap(double, [1, 2])  # wrong: no arguments
 gather(users=AsyncClient().get)  # wrong: it is not called
 gather(AsyncClient().get("/"), requires=["users"])  # wrong: a typo
 first(AsyncClient().get("/"), delay="1s")  # wrong: seconds

@@ -65,7 +65,8 @@ class Batch(Generic[OutcomeT]):
     A loop that is left early, by `break` or an exception, stops the batch at once if nothing else refers to it:
     nothing starts any more, what runs is stopped, and all of it has its line in `out`. A batch with a name goes on
     until as many outcomes wait as it keeps ready; iterate again to take them, or say how it ends: in a `with` or
-    `async with` block what runs is let finish, `cancel` starts nothing new, `close` and `aclose` stop it.
+    `async with` block what runs is let finish, or stopped with `on_exit="cancel"`, `cancel` starts nothing new, `close`
+    and `aclose` stop it.
 
     >>> sorted(outcome.result for outcome in unisono.batch(abs, [-1, 2, -3]))
     [1, 2, 3]
@@ -86,6 +87,7 @@ class Batch(Generic[OutcomeT]):
         self._work = work
         self._given = many(given, work.noun)
         self._options = dict(options)
+        self._aborts_on_exit = _aborts(self._options.pop("on_exit", "finish"))
         self._run: _native.Run[OutcomeT] | None = None
         self._starting = threading.Lock()
         self._feed: Feeder | None = None
@@ -287,7 +289,7 @@ class Batch(Generic[OutcomeT]):
             self.cancel()
         if self._run is None or self._report is not None or not self._home.is_here():
             return
-        self._run.cancel(abort=kind is not None)
+        self._run.cancel(abort=kind is not None or self._aborts_on_exit)
         self._fed.stop()
         with contextlib.suppress(Exception) if kind is not None else contextlib.nullcontext():
             for _ in self:
@@ -303,7 +305,7 @@ class Batch(Generic[OutcomeT]):
             self.cancel()
         if self._run is None or self._report is not None or not self._home.is_here():
             return
-        self._run.cancel(abort=kind is not None)
+        self._run.cancel(abort=kind is not None or self._aborts_on_exit)
         await self._fed.stop_on_loop()
         with contextlib.suppress(Exception) if kind is not None else contextlib.nullcontext():
             async for _ in self:
@@ -519,6 +521,12 @@ class Batch(Generic[OutcomeT]):
         finally:
             # Its traceback has this frame, which must not have it in turn.
             del error
+
+
+def _aborts(on_exit: object) -> bool:
+    if on_exit not in ("finish", "cancel"):
+        raise UsageError(f'on_exit is "finish" or "cancel", not {_native.printable(repr(on_exit))[:60]}')
+    return on_exit == "cancel"
 
 
 def _numbers(run: _native.Run[Any]) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from unisono._native import Outcome
 from unisono._wording import counted, seconds, size, span
 from unisono.errors import Error
 
-OutcomeT = TypeVar("OutcomeT")
+OutcomeT = TypeVar("OutcomeT", bound=Outcome[Any])
 
 KINDS = ("ok", "failed", "timed_out", "ambiguous", "cancelled", "skipped")
 _NOT_WELL = ("failed", "timed_out", "ambiguous", "cancelled")
@@ -32,6 +32,9 @@ class Report(Generic[OutcomeT]):
         seconds: From the start of the run to its end.
         latency: The 50th, 95th and 99th percentile, in seconds.
         errors: The most frequent errors: kind, message, count, and an example.
+        first_failures: The outcomes that did not end well, in the order in which they came: the first hundred of them.
+            None of an earlier run, and none where outcomes went to a file untaken (`run` and `await` with `out=`);
+            `unisono.read_results` has all.
         failures: What failed outside of any item: the output, or a check that checked nothing.
         warnings: What is no failure but worth knowing.
         malformed: Lines of manifests that are no entries.
@@ -49,7 +52,7 @@ class Report(Generic[OutcomeT]):
         self,
         numbers: Mapping[str, Any],
         outcomes: list[OutcomeT],
-        failures: Sequence[Outcome[Any]] = (),
+        failures: Sequence[OutcomeT] = (),
         key: str = "",
     ) -> None:
         counts = numbers["counts"]
@@ -75,7 +78,7 @@ class Report(Generic[OutcomeT]):
         self.outcomes = outcomes
         self.key = key
         self._keys: dict[str, dict[str, Any]] = numbers["keys"]
-        self._failures = failures
+        self.first_failures: list[OutcomeT] = list(failures)
 
     @property
     def total(self) -> int:
@@ -94,7 +97,7 @@ class Report(Generic[OutcomeT]):
         count = sum(getattr(self, kind) for kind in _NOT_WELL)
         if count == 0 and not self.failures:
             return
-        errors = [error for failure in self._failures if (error := getattr(failure, "error", None)) is not None]
+        errors = [error for failure in self.first_failures if (error := getattr(failure, "error", None)) is not None]
         if not errors:
             errors = [
                 Error(f"{message} ({times} times, as for {example})") for _, message, times, example in self.errors

@@ -11,7 +11,7 @@ import queue
 import re
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypeVar, Unpack, overload
 
 from unisono import _native, clusters
@@ -28,7 +28,7 @@ from unisono._pools.process_pool import ProcessPool, refuse_half_imported
 from unisono._pools.thread_pool import ThreadPool
 from unisono.errors import FunctionTimeout, RunError, UsageError
 
-__all__ = ["awaiting", "batch", "batch_all"]
+__all__ = ["awaiting", "batch", "batch_all", "starmap"]
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -91,6 +91,43 @@ def batch(
     return _FunctionBatch(_Callee.of(function, executor), items, progress=progress, options=dict(options))
 
 
+@overload
+def starmap(
+    function: Callable[..., Coroutine[Any, Any, ResultT]],
+    items: Items[Iterable[Any]],
+    *,
+    progress: Progress = False,
+    **options: Unpack[FunctionOptions],
+) -> Batch[FunctionOutcome[ResultT]]: ...
+@overload
+def starmap(
+    function: Callable[..., ResultT],
+    items: Items[Iterable[Any]],
+    *,
+    executor: object = None,
+    progress: Progress = False,
+    **options: Unpack[FunctionOptions],
+) -> Batch[FunctionOutcome[ResultT]]: ...
+def starmap(
+    function: Callable[..., Any],
+    items: Items[Iterable[Any]],
+    *,
+    executor: object = None,
+    progress: Progress = False,
+    **options: Unpack[FunctionOptions],
+) -> Batch[FunctionOutcome[Any]]:
+    """As `batch`, with items that are the arguments of each call: `function(*item)`, as `itertools.starmap` has it.
+
+    An item is the tuple as it was given, also for `key`, `id` and results. One that is a text, bytes or a mapping is an
+    outcome that failed: its characters or keys were hardly meant.
+
+    >>> [outcome.result for outcome in starmap(pow, [(2, 5), (3, 2)], keep_order=True)]
+    [32, 9]
+    """
+    callee = _Callee.of(function, executor).with_arguments()
+    return _FunctionBatch(callee, items, progress=progress, options=dict(options))
+
+
 def batch_all(
     awaitables: Iterable[Awaitable[ResultT]] | AsyncIterable[Awaitable[ResultT]],
     *,
@@ -135,6 +172,8 @@ class _Callee:
     executor: Executor | None = None
     # What names a cluster that is still to be joined.
     cluster: object = None
+    # The program's own function, where another one calls it.
+    given: Callable[..., Any] | None = None
 
     @classmethod
     def of(cls, function: Callable[[Any], Any], executor: object) -> _Callee:
@@ -170,6 +209,15 @@ class _Callee:
         places = {ProcessPool: "processes", ThreadPoolExecutor: "threads"}
         place = next((place for kind, place in places.items() if isinstance(executor, kind)), "elsewhere")
         return cls(place, function, name, executor)
+
+    def with_arguments(self) -> _Callee:
+        """The same, called with each item's members as its arguments."""
+        if self.place == "loop" and _calls_at_once(self.function):
+            (function,) = self.function.args  # type: ignore[attr-defined]
+            starred = functools.partial(_called_as_coroutine, functools.partial(_called_with, function))
+        else:
+            starred = functools.partial(_called_with, self.function)
+        return replace(self, function=starred, given=self.function)
 
 
 class _FunctionBatch(Batch[FunctionOutcome[Any]]):
@@ -265,7 +313,7 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
                 self._caller = self._loop_thread = LoopThread(*served, is_lazy=is_lazy, stop=stop)
             return
         if call.place == "processes":
-            refuse_half_imported(call.function)
+            refuse_half_imported(call.given or call.function)
         executor = given or _pool(call.place, limit)
         stop_all = functools.partial(run.cancel, abort=True)
         try:
@@ -438,6 +486,12 @@ def _as_coroutine(awaitable: Awaitable[Any]) -> Coroutine[Any, Any, Any]:
 
 def _called_as_coroutine(function: Callable[[Any], Awaitable[Any]], item: Any) -> Coroutine[Any, Any, Any]:
     return _as_coroutine(function(item))
+
+
+def _called_with(function: Callable[..., Any], arguments: Iterable[Any]) -> Any:
+    if isinstance(arguments, str | bytes | Mapping):
+        raise TypeError(f"a {type(arguments).__name__} is no list of arguments: give tuples, as ({arguments!r:.40},)")
+    return function(*arguments)
 
 
 async def _awaited(awaitable: Awaitable[Any]) -> Any:
