@@ -368,7 +368,8 @@ class FetchOptions(HttpOptions, StopOptions, ResultsOptions, total=False):
         body: How bodies are written to `out`: `"json"` (as it was sent, else as text or base64), `"text"`, `"base64"`
             or `"none"`.
         include_headers: Write the headers of answers to `out` as well.
-        select: Keep only what this jq expression makes of a body.
+        select: Keep only what this jq expression makes of a body. One that goes through something (`.items[].id`) gives
+            a list, whatever is in it, and any other one value or `None`; see docs/expressions.md.
         paginate: Follow pages: `"link"`, `"next=.next_url"` or `"page=page,until=.items|length==0"`.
         max_pages: Most pages per row (1000).
         on: Have the requests sent by the workers of a cluster: `"dask://host:port"`, `"ray://host:port"`, a `Client` of

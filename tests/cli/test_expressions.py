@@ -66,6 +66,30 @@ def test_a2_what_json_cannot_hold_fails_its_row_and_is_never_a_line(unisono, ser
     assert why in line["error"]["message"]
 
 
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize(
+    ("expression", "bodies"),
+    [
+        (".items[].id", [["a", "b"], ["a"], []]),
+        ('.items[] | select(.id == "a") | .id', [["a"], ["a"], []]),
+        ("[.items[].id]", [["a", "b"], ["a"], []]),
+        (".n, .m", [[1, None], [1, None], [1, None]]),
+        (".n", [1, 1, 1]),
+        ("select(.items[0]) | .n", [1, 1, "none"]),
+        (".items | map(.id)", [["a", "b"], ["a"], []]),
+    ],
+)
+def test_c3_the_form_of_an_expression_says_its_shape_and_no_body_changes_it(unisono, server, expression, bodies, plain):
+    for number, count in enumerate((2, 1, 0)):
+        items = [{"id": name} for name in "ab"[:count]]
+        server.bodies[f"{number}"] = json.dumps({"n": 1, "items": items}).encode()
+    # What text can do is not of the plain part.
+    expression = expression if plain else f"def own: .; own | {expression}"
+    done = unisono("fetch", f"{server.url}/bodies/{{0..2}}", "--select", expression, "-k")
+    assert done.returncode == 0, done.stderr
+    assert [strictly(line).get("body", "none") for line in done.stdout.splitlines()] == bodies
+
+
 @pytest.mark.parametrize("how", ["next=.total / .count", "page=page,until=.total / .count"])
 def test_a2_pages_that_depend_on_what_json_cannot_hold_fail(unisono, server, how):
     server.bodies["a"] = b'{"total": 1, "count": 0}'

@@ -44,9 +44,11 @@ impl Outputs {
 
     /// As one value: nothing for none, itself for one, else an array of them.
     pub fn into_json(self) -> Vec<u8> {
-        if self.count < 2 {
-            return self.text;
-        }
+        if self.count < 2 { self.text } else { self.into_list() }
+    }
+
+    /// As an array of all of them.
+    pub fn into_list(self) -> Vec<u8> {
         let mut json = Vec::with_capacity(self.text.len() + 2);
         json.push(b'[');
         json.extend_from_slice(&self.text);

@@ -3,7 +3,7 @@
 //! The plain part of the language is evaluated here, where its cost is bounded (`unisono-select`). All of it is jaq's,
 //! in a process of its own that can be killed ([`super::evaluator`]). What an expression means is the same in both.
 
-use unisono_select::Expression;
+use unisono_select::{Expression, Outputs};
 
 use super::jq;
 
@@ -20,6 +20,7 @@ use super::jq;
 pub struct Filter {
     text: String,
     plain: Option<Expression>,
+    gives_list: bool,
 }
 
 impl Filter {
@@ -29,15 +30,23 @@ impl Filter {
     /// When it is not one, with what is wrong where; and when it asks for what no expression may do.
     pub fn new(text: &str) -> Result<Self, String> {
         let plain = Expression::parse(text);
-        if plain.is_none() {
-            jq::check(text)?;
-        }
-        Ok(Self { text: text.to_owned(), plain })
+        let gives_list = match plain {
+            // It nests so little that it needs no thread with room for that.
+            Some(_) => jq::gives_list(text),
+            None => jq::check(text)?,
+        };
+        Ok(Self { text: text.to_owned(), plain, gives_list })
     }
 
     /// Whether it is of the plain part, which needs no process of its own.
     pub fn is_plain(&self) -> bool {
         self.plain.is_some()
+    }
+
+    /// What it makes of a body, in the one shape that it gives: a list, whatever is in it, or a value; nothing where
+    /// there is none.
+    pub(super) fn json(&self, outputs: Outputs) -> Vec<u8> {
+        if self.gives_list { outputs.into_list() } else { outputs.into_json() }
     }
 
     pub(super) fn text(&self) -> &str {

@@ -17,18 +17,25 @@ use jaq_json::{Num, Val, read};
 use unisono_journal::push_json_string;
 use unisono_select::{MAX_DEPTH, MAX_DIGITS, Outputs};
 
+use super::shape;
+
 type Native = jaq_core::Native<data::JustLut<Val>>;
 
-/// Whether this is an expression that may be evaluated.
+/// Whether this is an expression that may be evaluated. Returns whether it [gives a list](gives_list).
 ///
 /// # Errors
 /// What is wrong with it, and where.
-pub fn check(text: &str) -> Result<(), String> {
+pub fn check(text: &str) -> Result<bool, String> {
     if text.len() > LONGEST_BYTES {
         return Err(format!("the expression is longer than {LONGEST_BYTES} bytes"));
     }
     let text = text.to_owned();
-    with_room(move || Compiled::new(&text).map(drop))?
+    with_room(move || Compiled::new(&text).map(|_| gives_list(&text)))?
+}
+
+/// Whether an expression gives a list for a body, and not one value or none. Recurses as deeply as it nests.
+pub fn gives_list(text: &str) -> bool {
+    shape::gives_list(text, definitions())
 }
 
 /// Runs on a thread with room for what recurses.

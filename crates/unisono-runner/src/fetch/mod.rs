@@ -13,6 +13,7 @@ mod plan;
 mod remote;
 mod row_options;
 mod row_request;
+mod shape;
 mod work;
 
 use unisono_batch::Monitor;

@@ -154,7 +154,7 @@ impl FetchWork {
         if response.body.is_empty() {
             return Ok(());
         }
-        done.selected = Some(self.evaluator.run(filter, body, by).await?.into_json().into());
+        done.selected = Some(filter.json(self.evaluator.run(filter, body, by).await?).into());
         Ok(())
     }
 }
