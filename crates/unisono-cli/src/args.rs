@@ -6,11 +6,15 @@ use std::{
     str::FromStr,
 };
 
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 use unisono_core::{FOR_EVER, Limits, Rate, RetryBudget, RetryPolicy, Span, Times, parse_size};
 use unisono_runner::{Destination, Format, Identity, Mode, Named, Open, Saving, Settings};
 
-use crate::{failure::Failure, output, terminal::When};
+use crate::{
+    failure::Failure,
+    output,
+    terminal::{Terminal, When},
+};
 
 /// How much at once, how often, how long, and how often again.
 #[derive(Debug, Args)]
@@ -216,15 +220,27 @@ pub struct ShowArgs {
     /// How to show progress on standard error
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub progress: ProgressMode,
-    /// No progress and no summary, only errors
-    #[arg(short, long, conflicts_with = "verbose")]
-    pub quiet: bool,
+    /// No progress and no summary, only errors; given twice (`-qq`), nothing but failures of our own
+    #[arg(short, long, action = ArgAction::Count, conflicts_with = "verbose")]
+    quiet: u8,
     /// Show each retry and its reason
     #[arg(short, long)]
     pub verbose: bool,
     /// Colours on standard error
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub color: When,
+}
+
+impl ShowArgs {
+    /// Standard error, as it is to be shown.
+    pub fn terminal(&self) -> Terminal {
+        Terminal::new(self.color, self.quiet > 1)
+    }
+
+    /// Whether there is progress and a summary, and not errors alone.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet > 0
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -38,16 +38,13 @@ where
     // it again would hand on the raised limit as its own.
     descriptors::raise();
     signals::watch(&cancel, &monitor, terminal, handling)?;
-    let progress = (!show.quiet).then(|| Progress::start(show.progress, terminal, &gauge, &monitor));
+    let progress = (!show.is_quiet()).then(|| Progress::start(show.progress, terminal, &gauge, &monitor));
     let report = Reactor::run_here(|| run(cancel, monitor, gauge));
     drop(progress);
     let report = report.map_err(|error| Failure::fault(error_chain(&error)))??;
-    if show.quiet {
-        report.failures.iter().for_each(|failure| terminal.note(format!("error: {failure}")));
-        // What is missing without an item that failed, such as further pages, is not to be lost quietly either.
-        report.warnings.iter().for_each(|warning| terminal.note(format!("note: {warning}")));
-    } else {
-        summary::print(&report, terminal, resumable);
+    match show.is_quiet() {
+        true => summary::print_errors(&report, terminal),
+        false => summary::print(&report, terminal, resumable),
     }
     Ok(report)
 }

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use unisono_core::{CancelReason, ErrorKind, OutcomeKind, format_duration, format_size};
-use unisono_runner::{Report, RerunMode};
+use unisono_runner::{ErrorCount, Report, RerunMode};
 
-use crate::terminal::{PrintableLine, Terminal};
+use crate::{
+    failure::Failure,
+    terminal::{PrintableLine, Terminal},
+};
 
 /// Prints the summary of a run.
 pub fn print(report: &Report, terminal: &Terminal, resumable: bool) {
@@ -14,11 +17,22 @@ pub fn print(report: &Report, terminal: &Terminal, resumable: bool) {
     }
 }
 
+/// Prints what went wrong, and nothing where all is well. What is our own fault is told however quiet it is to be,
+/// since the exit status alone would be a riddle.
+pub fn print_errors(report: &Report, terminal: &Terminal) {
+    for error in report.errors.most_frequent(MOST_ERRORS) {
+        terminal.note(terminal.red("error").and(format!(": {}", told(&error))));
+    }
+    for failure in &report.failures {
+        Failure::fault(failure).report();
+    }
+    // What is missing without an item that failed, such as further pages, is not to be lost quietly either.
+    report.warnings.iter().for_each(|warning| terminal.note(format!("note: {warning}")));
+}
+
 fn lines(report: &Report, terminal: &Terminal, resumable: bool) -> Vec<PrintableLine> {
     let mut lines = vec![counts(report, terminal)];
-    for error in report.errors.most_frequent(5) {
-        lines.push(format!("  {} × {}: {} (first: {})", error.count, error.kind, error.message, error.example).into());
-    }
+    lines.extend(report.errors.most_frequent(MOST_ERRORS).iter().map(|error| format!("  {}", told(error)).into()));
     lines.push(numbers(report).into());
     lines.extend(throttled(report).map(PrintableLine::from));
     lines.extend(away(report).map(PrintableLine::from));
@@ -30,6 +44,10 @@ fn lines(report: &Report, terminal: &Terminal, resumable: bool) -> Vec<Printable
         lines.push(terminal.bold("next").and(format!(": {next}")));
     }
     lines
+}
+
+fn told(error: &ErrorCount) -> String {
+    format!("{} × {}: {} (first: {})", error.count, error.kind, error.message, error.example)
 }
 
 fn counts(report: &Report, terminal: &Terminal) -> PrintableLine {
@@ -217,3 +235,5 @@ const WORTH_TELLING: Duration = Duration::from_millis(100);
 
 /// What has to be known before something is done again that may have been done.
 const TWICE: &str = "at least in part: look first, it may be done twice";
+/// More hardly helps, and scrolls away what was there.
+const MOST_ERRORS: usize = 5;

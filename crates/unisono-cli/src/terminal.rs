@@ -28,6 +28,7 @@ pub struct Terminal {
     state: Arc<Mutex<State>>,
     is_terminal: bool,
     coloured: bool,
+    is_silent: bool,
 }
 
 /// A line that is safe to show.
@@ -41,14 +42,15 @@ struct State {
 }
 
 impl Terminal {
-    pub fn new(color: When) -> Self {
+    /// Nothing at all is shown where it `is_silent`.
+    pub fn new(color: When, is_silent: bool) -> Self {
         let is_terminal = io::stderr().is_terminal();
         let coloured = match color {
             When::Always => true,
             When::Never => false,
             When::Auto => is_coloured(),
         };
-        Self { state: Arc::default(), is_terminal, coloured }
+        Self { state: Arc::default(), is_terminal, coloured, is_silent }
     }
 
     pub fn is_terminal(&self) -> bool {
@@ -57,6 +59,9 @@ impl Terminal {
 
     /// A line that stays.
     pub fn note(&self, line: impl Into<PrintableLine>) {
+        if self.is_silent {
+            return;
+        }
         let mut state = self.lock();
         let clear = if std::mem::take(&mut state.has_status) { CLEAR } else { "" };
         print(&format!("{clear}{}\n", line.into().0));

@@ -42,7 +42,7 @@ pub fn run(mut args: EachArgs) -> Result<u8, Failure> {
         // What is lent to a program is not written over.
         args.show.progress = ProgressMode::None;
     }
-    let terminal = Terminal::new(args.show.color);
+    let terminal = args.show.terminal();
     let command_line = args.command_line()?;
     args.refuse_own_input(&command_line)?;
     if !args.dry_run && args.printing() != Printing::Inherited {

@@ -10,14 +10,13 @@ use crate::{
     failure::Failure,
     launch::{dry_run, launch, on_event},
     signals::Handling,
-    terminal::Terminal,
     waiting::{OtherEnd, opening},
 };
 pub use args::FetchArgs;
 
 /// Runs the command; returns its exit status.
 pub fn run(args: FetchArgs) -> Result<u8, Failure> {
-    let terminal = Terminal::new(args.show.color);
+    let terminal = args.show.terminal();
     args.output.check(args.answer.save.is_some())?;
     args.refuse_own_input()?;
     let defaults = args.defaults()?;

@@ -37,7 +37,7 @@ impl SumArgs {
     /// What is printed of each outcome: lines of the manifest, or of the check; and what went wrong, to standard error.
     pub fn listing(&self, terminal: &Terminal, lines: Rc<RefCell<Lines>>) -> Option<Listing<DigestResult>> {
         let (is_check, layout, zero) = (self.check.check, self.listing.layout(), self.listing.zero);
-        let (quiet, status, verbose) = (self.show.quiet, self.check.status, self.show.verbose);
+        let (quiet, status, verbose) = (self.show.is_quiet(), self.check.status, self.show.verbose);
         let terminal = terminal.clone();
         let mut line = Vec::new();
         let list = move |outcome: &RowOutcome<DigestResult>| {

@@ -13,7 +13,6 @@ use crate::{
     failure::Failure,
     launch::{launch, on_event},
     signals::Handling,
-    terminal::Terminal,
     waiting::{OtherEnd, opening},
 };
 pub use args::SumArgs;
@@ -21,7 +20,7 @@ use survey::Survey;
 
 /// Runs the command; returns its exit status.
 pub fn run(args: SumArgs) -> Result<u8, Failure> {
-    let terminal = Terminal::new(args.show.color);
+    let terminal = args.show.terminal();
     args.check_words()?;
     args.refuse_own_input()?;
     let kernel = args.limits.kernel()?;

@@ -25,7 +25,7 @@ pub struct Survey {
 impl Survey {
     /// What can be looked at beforehand: folders that are given, not lists or manifests.
     pub fn of(args: &SumArgs) -> Option<Self> {
-        let shown = !args.show.quiet && args.show.progress != ProgressMode::None;
+        let shown = !args.show.is_quiet() && args.show.progress != ProgressMode::None;
         (shown && !args.check.check && args.from.is_none())
             .then(|| Self { roots: args.paths.clone(), options: args.walk.options(true) })
     }
