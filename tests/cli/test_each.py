@@ -158,11 +158,12 @@ def test_an_outcome_says_how_a_command_ended(unisono, tmp_path, lines):
     assert (by_item["kill -9 $$"]["signal"], by_item["kill -9 $$"]["error"]["kind"]) == (9, "signal")
     assert by_item["true"]["outcome"] == "ok"
     assert by_item["true"]["cpu_seconds"] > 0
+    # Of programs whose name is the item, nothing is known before.
     for program, code in ((str(tmp_path / "missing"), 127), (str(tmp_path / "plain"), 126)):
-        assert unisono("each", "-q", "-o", "t.jsonl", "--overwrite", program, ":::", "x").returncode == 1
+        assert unisono("each", "-q", "-o", "t.jsonl", "--overwrite", "{}", ":::", program).returncode == 1
         row = lines(tmp_path / "t.jsonl")[0]
         assert (row["exit"], row["error"]["kind"]) == (code, "spawn")
-        assert unisono("each", "-q", "--exit-with", "worst", program, ":::", "x").returncode == code
+        assert unisono("each", "-q", "--exit-with", "worst", "{}", ":::", program).returncode == code
 
 
 def test_an_argument_list_that_is_too_long_fails_alone(unisono, tmp_path, lines):

@@ -18,7 +18,7 @@ def test_the_table_is_read_whole():
 
 
 @pytest.mark.parametrize(("row", "verdict"), ROWS)
-def test_a_row_of_the_table_is_what_happens(unisono, tmp_path, row, verdict):
+def test_a_row_of_the_table_is_what_happens(unisono, tmp_path, tmp_path_factory, row, verdict):
     words = ["each", "--progress", "none", *shlex.split(row.replace("\\|", "|"))]
     at = words.index("--")
     dry = [*words[:at], "--dry-run", *words[at:]]
@@ -32,14 +32,18 @@ def test_a_row_of_the_table_is_what_happens(unisono, tmp_path, row, verdict):
         assert done.stderr.count("\n") == (1 if verdict == "told" else 0)
     if verdict == "told":
         return
+    programs = tmp_path_factory.mktemp("programs")
+    if verdict == "harmless only":
+        # It is there, and would leave a trace if it were started.
+        (programs / words[at + 1]).write_text('#!/bin/sh\n: >"$HOME/started"\n')
+        (programs / words[at + 1]).chmod(0o755)
     for item in EVIL:
-        # It is not started, where it would be: what is not there is not run.
         program = {"passes": None, "refused": 2, "harmless only": 1}[verdict]
         if program is None:
             done = unisono(*dry, ":::", item)
             assert (done.returncode, done.stderr) == (0, "")
         else:
-            done = unisono(*words, ":::", item, env={"PATH": str(tmp_path / "bin"), "HOME": str(tmp_path)})
+            done = unisono(*words, ":::", item, env={"PATH": str(programs), "HOME": str(tmp_path)})
             assert done.returncode == program, done.stderr
             assert "code" in done.stderr
         assert os.listdir(tmp_path) == []

@@ -1,7 +1,8 @@
-//! Opening a named pipe waits until something has opened its other end, which may be never: after two seconds it is
-//! said once what is waited for.
+//! What is waited for without anything to be seen is said once: the other end of a named pipe, which may never be
+//! opened, after two seconds, and what is to be typed at a terminal, at once.
 
 use std::{
+    io::IsTerminal,
     os::unix::fs::FileTypeExt,
     path::Path,
     sync::mpsc::{RecvTimeoutError, channel},
@@ -9,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::terminal::Terminal;
+use crate::{args::ShowArgs, terminal::Terminal};
 
 /// What is to open the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +52,13 @@ pub fn opening<'a, T>(
         let _ = thread.join();
     }
     result
+}
+
+/// Says that standard input is a terminal, where that is what is read.
+pub fn typed(path: &Path, what: &str, show: &ShowArgs, terminal: &Terminal) {
+    if path.as_os_str() == "-" && !show.is_quiet() && std::io::stdin().is_terminal() {
+        terminal.note(format!("reading {what} from the terminal, one per line (Ctrl-D ends them)"));
+    }
 }
 
 /// Longer than a shell takes to start both ends, and no longer than a user would wait before asking.

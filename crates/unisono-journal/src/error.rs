@@ -1,6 +1,9 @@
 //! What can go wrong with a results file, and what to do about it.
 
-use std::{fmt, io, path::PathBuf};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
 
 /// An error of the journal: it names the file, says why, and [`hint`](Error::hint) says what to do.
 #[derive(Debug)]
@@ -185,6 +188,10 @@ impl Error {
             }
             Reason::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull => "free some space, then repeat the command with --resume",
+                // As in /proc: the folder is there, and takes no files.
+                io::ErrorKind::NotFound if self.path.parent().is_some_and(Path::is_dir) => {
+                    "no file can be made in that folder: choose another one"
+                }
                 io::ErrorKind::NotFound => "create the folder first",
                 io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
                     "choose a folder you may write to"

@@ -34,6 +34,13 @@ impl Error {
         self
     }
 
+    /// The same, of the input with this name.
+    #[must_use]
+    pub(crate) fn of(mut self, input: &str) -> Self {
+        self.message = format!("`{input}`: {}", self.message);
+        self
+    }
+
     /// What to do about it.
     pub fn what_to_do(&self) -> Option<&str> {
         self.hint.as_deref()

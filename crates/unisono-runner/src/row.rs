@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use serde_json::value::RawValue;
 use unisono_core::redacted;
 
+use crate::Error;
+
 /// A row of the input.
 #[derive(Debug)]
 pub struct Row<C> {
@@ -164,8 +166,26 @@ pub trait Maker: Send + 'static {
         1
     }
 
+    /// Whether an input can be taken: `first` has the columns that all of its rows will have, or is the first of its
+    /// lines. Asked before any row is made.
+    ///
+    /// # Errors
+    /// What no row could be made for, and what to do about it.
+    fn check(&self, _first: &dyn RowFields) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Whether lines are taken as they are: white space, empty lines and `#` included.
     fn takes_lines_whole(&self) -> bool {
         false
     }
+}
+
+/// Refuses an input whose rows lack one of these columns.
+pub(crate) fn check_columns<'a>(
+    first: &dyn RowFields,
+    columns: impl IntoIterator<Item = &'a str>,
+) -> Result<(), Error> {
+    let missing = columns.into_iter().find_map(|name| first.field(name).err());
+    missing.map_or(Ok(()), |why| Err(Error::usage(why)))
 }

@@ -38,7 +38,7 @@ enum Choice {
 /// Its text may have a password in it, in an address or anywhere else, so that is not shown.
 impl fmt::Debug for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let columns: Vec<&str> = self.parts.iter().filter_map(TemplatePart::column).collect();
+        let columns: Vec<&str> = self.columns().collect();
         f.debug_struct("Template")
             .field("columns", &columns)
             .field("combinations", &self.combinations)
@@ -124,6 +124,11 @@ impl Template {
     /// Whether it needs columns.
     pub fn has_fields(&self) -> bool {
         self.parts.iter().any(|part| matches!(part, TemplatePart::Field { .. }))
+    }
+
+    /// The columns that it needs.
+    pub fn columns(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(TemplatePart::column)
     }
 
     /// What it makes, where that is the same for every row.

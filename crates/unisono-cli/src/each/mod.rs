@@ -6,6 +6,7 @@
 mod args;
 mod plan;
 mod printer;
+mod program;
 mod sources;
 
 use std::{env, io, os::unix::ffi::OsStrExt, path::PathBuf, sync::Arc};
@@ -29,7 +30,7 @@ use crate::{
     output,
     signals::Handling,
     terminal::Terminal,
-    waiting::{OtherEnd, opening},
+    waiting::{OtherEnd, opening, typed},
 };
 pub use args::EachArgs;
 use plan::CommandLine;
@@ -92,13 +93,16 @@ fn rows(
     command_line: CommandLine,
     terminal: &Terminal,
 ) -> Result<(CommandRows, Option<u64>), Failure> {
-    let CommandLine { recipe, sources, separator } = command_line;
+    let CommandLine { recipe, sources, separator, missing, warning } = command_line;
+    let missing = || missing.map_or(Ok(()), Err);
+    warn(warning.as_slice(), terminal);
     // Read once: it does not change, and taking it apart for each command takes longer than putting it together.
     let inherited = env::vars_os().filter(|(name, _)| name != WATCHER).collect();
     let recipe = Recipe { inherited, ..recipe };
     if let Some(pieces) = args.pieces()? {
         let path = args.from.as_deref().unwrap_or("-".as_ref());
         let (rows, warnings) = unisono_runner::blocks(path, pieces, recipe)?;
+        missing()?;
         warn(&warnings, terminal);
         return Ok((rows, None));
     }
@@ -106,11 +110,13 @@ fn rows(
     let delimiter = if args.null { 0 } else { b'\n' };
     let sources = ItemSource::items(sources, delimiter)?;
     let maker = EachMaker::new(recipe, sources, separator).map_err(Failure::usage)?;
+    missing()?;
     warn(maker.warnings(), terminal);
     let input = match &args.from {
         _ if from_arguments => Input::arguments(vec![maker]),
         path => {
             let path = path.as_deref().unwrap_or("-".as_ref());
+            typed(path, "items", &args.show, terminal);
             Input::file(path, args.format(), delimiter, maker)?
         }
     };

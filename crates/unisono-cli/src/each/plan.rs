@@ -17,27 +17,20 @@ use unisono_runner::{
 use super::{
     args::{EachArgs, ExitWith},
     printer::Printing,
+    program,
     sources::{ItemSource, SourceFrom},
 };
 use crate::{args::times, failure::Failure};
-
-/// The text of a word that is meant to be several: it begins with the name of a program, and there is none of its own
-/// name.
-fn several_words(word: &OsStr) -> Option<&str> {
-    let text = word.to_str()?;
-    let (program, _) = text.split_once(' ')?;
-    let is_there = |name: &str| {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
-    };
-    (!program.contains('/') && !program.is_empty() && is_there(program) && !is_there(text)).then_some(text)
-}
 
 /// What the words before and behind `:::` come to.
 pub struct CommandLine {
     pub recipe: Recipe,
     pub sources: Vec<ItemSource>,
     pub separator: Option<Separator>,
+    /// What there is to say when its program is not there. Whether it is safe comes first.
+    pub missing: Option<Failure>,
+    /// What may be meant otherwise.
+    pub warning: Option<String>,
 }
 
 impl EachArgs {
@@ -45,16 +38,9 @@ impl EachArgs {
         self.output.check(self.printed.save.is_some())?;
         let (command, sources) = self.split()?;
         if command.is_empty() {
-            return Err(Failure::usage("there is no command").hint("as in `unisono each -- gzip {} ::: *.log`"));
-        }
-        if let [word] = &command[..]
-            && !self.shell
-            && let Some(words) = several_words(word)
-        {
-            return Err(Failure::usage(format!("`{words}` is one word, and so the name of one program, with a blank in it"))
-                .hint(format!(
-                    "give its words apart, as `unisono each -- {words}`, or have a shell part them: `unisono each --shell '{words}'`"
-                )));
+            return Err(Failure::usage("there is no command").hint(
+                "as in `unisono each -- gzip {} ::: *.log`; items that are commands themselves: `unisono each --items-are-code -- sh -c {}`",
+            ));
         }
         if !sources.is_empty() && (self.from.is_some() || self.pipe) {
             return Err(Failure::usage("items come from `:::` and `::::` or from --from, not from both"));
@@ -93,7 +79,9 @@ impl EachArgs {
             reads_terminal: self.tty,
             repeatable: self.idempotent,
         };
-        Ok(CommandLine { recipe, sources, separator: self.colsep.clone() })
+        let missing = program::check(&command, &recipe, self.dry_run).err();
+        let warning = program::for_a_shell(&command, &recipe);
+        Ok(CommandLine { recipe, sources, separator: self.colsep.clone(), missing, warning })
     }
 
     fn save_name(&self, grammar: &Grammar) -> Result<Option<Word>, Failure> {

@@ -10,7 +10,7 @@ use crate::{
     failure::Failure,
     launch::{dry_run, launch, on_event},
     signals::Handling,
-    waiting::{OtherEnd, opening},
+    waiting::{OtherEnd, opening, typed},
 };
 pub use args::FetchArgs;
 
@@ -20,6 +20,7 @@ pub fn run(args: FetchArgs) -> Result<u8, Failure> {
     args.output.check(args.answer.save.is_some())?;
     args.refuse_own_input()?;
     let defaults = args.defaults()?;
+    args.from.iter().for_each(|path| typed(path, "rows", &args.show, &terminal));
     let input = opening(args.from.as_deref(), OtherEnd::Writer, &terminal, || args.input(defaults))?;
     if args.dry_run {
         return dry_run(input.start()?, &terminal, describe);

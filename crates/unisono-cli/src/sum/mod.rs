@@ -13,7 +13,7 @@ use crate::{
     failure::Failure,
     launch::{launch, on_event},
     signals::Handling,
-    waiting::{OtherEnd, opening},
+    waiting::{OtherEnd, opening, typed},
 };
 pub use args::SumArgs;
 use survey::Survey;
@@ -27,6 +27,7 @@ pub fn run(args: SumArgs) -> Result<u8, Failure> {
     let way = args.way()?;
     let manifests = if args.check.check { &args.paths[..] } else { &[] };
     let read = manifests.iter().chain(&args.from).map(PathBuf::as_path);
+    args.from.iter().for_each(|path| typed(path, "names", &args.show, &terminal));
     let (rows, manifests) = opening(read, OtherEnd::Writer, &terminal, || args.rows())?;
     let (output, manifest) = args.outputs(way)?;
     let lines = opening(args.output.out.as_deref(), OtherEnd::Reader, &terminal, || args.lines(way))?;

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     Error,
     input::{Batcher, LONGEST_ROW_BYTES, RowBatch, Stopped, on_thread, open, read_line},
-    row::{LineNumber, Maker, Row, RowFields, RowOrigin},
+    row::{LineNumber, Maker, Row, RowFields, RowOrigin, check_columns},
 };
 
 /// Makes commands of rows.
@@ -135,6 +135,10 @@ impl Maker for EachMaker {
                 return;
             }
         }
+    }
+
+    fn check(&self, first: &dyn RowFields) -> Result<(), Error> {
+        check_columns(first, self.columns.iter().map(String::as_str))
     }
 
     fn combinations(&self) -> u64 {

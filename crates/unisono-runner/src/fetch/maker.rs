@@ -9,7 +9,8 @@ use unisono_http::{Request, RequestCookie, Trail, Url, basic_authorization, requ
 
 use super::{FetchCall, Login, Netrc, RowRequest, paginate::Visited};
 use crate::{
-    row::{Maker, Row, RowFields, RowOrigin},
+    Error,
+    row::{Maker, Row, RowFields, RowOrigin, check_columns},
     template::Template,
 };
 
@@ -158,6 +159,22 @@ impl Maker for Defaults {
                 return;
             }
         }
+    }
+
+    fn check(&self, first: &dyn RowFields) -> Result<(), Error> {
+        let templates = self.address.iter().chain(&self.id).chain(&self.save);
+        check_columns(first, templates.flat_map(Template::columns))?;
+        if self.address.is_some() {
+            return Ok(());
+        }
+        if let Some([b'{' | b'[', ..]) = first.line() {
+            return Err(Error::usage("its first line is JSON, and lines are read as URLs")
+                .hint("`--input-format jsonl` reads an object per line"));
+        }
+        first.field("url").map(drop).map_err(|why| {
+            Error::usage(format!("{why}, and no URL was given to fill in"))
+                .hint("have a column `url`, or give a URL with columns: `--from FILE 'https://host/{name}'`")
+        })
     }
 
     fn combinations(&self) -> u64 {

@@ -8,12 +8,22 @@ use super::{
     batches::Stopped,
     reading::{Rows, for_each_line},
 };
-use crate::row::{Maker, RowFields, RowJson};
+use crate::{
+    Error,
+    row::{Maker, RowFields, RowJson},
+};
 
 pub(super) fn read<M: Maker>(reader: impl Read, rows: &mut Rows<M>) -> Result<(), Stopped> {
+    let mut has_begun = false;
     for_each_line(reader, b'\n', |number, line| {
         if line.iter().all(u8::is_ascii_whitespace) {
             return Ok(());
+        }
+        if !std::mem::replace(&mut has_begun, true) {
+            match one_value(line.trim_ascii()) {
+                Some(error) => return Err(rows.refuse(error)),
+                None => rows.begin(None)?,
+            }
         }
         let parsed = std::str::from_utf8(line)
             .map_err(|_| "the line is not UTF-8".to_owned())
@@ -23,6 +33,18 @@ pub(super) fn read<M: Maker>(reader: impl Read, rows: &mut Rows<M>) -> Result<()
             Err(why) => rows.bad(number, why),
         }
     })
+}
+
+/// Whether the first line begins a value that goes on below it, as JSON is mostly written, and not one of many.
+fn one_value(line: &[u8]) -> Option<Error> {
+    let (what, each) = match line {
+        [b'[', ..] => ("an array", "'.[]'"),
+        b"{" => ("an object over several lines", "."),
+        _ => return None,
+    };
+    let error =
+        Error::usage(format!("it is JSON that begins with {what}, and each row is an object on a line of its own"));
+    Some(error.hint(format!("`jq -c {each} FILE` writes it so, and `--from - --input-format jsonl` reads that")))
 }
 
 fn parse<'a>(text: &'a str) -> Result<Box<dyn RowFields + 'a>, serde_json::Error> {

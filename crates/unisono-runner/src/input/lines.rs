@@ -10,6 +10,10 @@ use crate::row::{Maker, RowFields};
 
 pub(super) fn read<M: Maker>(reader: impl Read, delimiter: u8, rows: &mut Rows<M>) -> Result<(), Stopped> {
     let whole = rows.maker.takes_lines_whole();
+    let mut has_begun = whole;
+    if whole {
+        rows.begin(None)?;
+    }
     for_each_line(reader, delimiter, |number, line| {
         let line = line.strip_suffix(&[delimiter]).unwrap_or(line);
         if whole {
@@ -19,7 +23,13 @@ pub(super) fn read<M: Maker>(reader: impl Read, delimiter: u8, rows: &mut Rows<M
             // Empty lines and comments are for people.
             Ok(text) if text.is_empty() || text.starts_with('#') => Ok(()),
             Ok(text) => match strange(text) {
-                None => rows.push(number, &LineRow(text.as_bytes())),
+                None => {
+                    let row = LineRow(text.as_bytes());
+                    if !std::mem::replace(&mut has_begun, true) {
+                        rows.begin(Some(&row))?;
+                    }
+                    rows.push(number, &row)
+                }
                 Some(why) => rows.bad(number, why.to_owned()),
             },
             Err(_) => rows.bad(number, "the line is not UTF-8".to_owned()),

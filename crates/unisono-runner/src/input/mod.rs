@@ -29,6 +29,7 @@ use tokio::sync::mpsc;
 pub(crate) use batches::{Batcher, Handing, Stopped, on_thread};
 pub use batches::{Feed, RowBatch};
 pub(crate) use mark::{MARK, Unmarked, foreign as foreign_encoding};
+use reading::Verdict;
 pub(crate) use reading::{LONGEST_ROW_BYTES, Rows, for_each_line, read_line};
 pub(crate) use table::check as check_table;
 
@@ -119,17 +120,23 @@ impl<M: Maker<Call: Send>> Input<M> {
         }
     }
 
-    /// Starts to read.
+    /// Starts to read, and waits until it is known whether the input can be taken: for the header of a table, and for
+    /// the first line where that says more than itself. So what is wrong with all rows is said once, before any of
+    /// them.
     ///
     /// # Errors
-    /// When there is no thread for it.
+    /// When there is no thread for it, and when no row could be made of the input.
     pub fn start(self) -> Result<mpsc::Receiver<RowBatch<M::Call>>, Error> {
-        on_thread(move |batcher| self.read(batcher))
+        let (verdict, awaited) = std::sync::mpsc::sync_channel(1);
+        let rows = on_thread(move |batcher| self.read(batcher, verdict))?;
+        // An input without rows, or that ends before the first of them, has nothing to say of all.
+        awaited.recv().unwrap_or(Ok(())).map(|()| rows)
     }
 
-    fn read(self, batcher: &Rc<RefCell<Batcher<M::Call>>>) -> Result<(), Stopped> {
+    fn read(self, batcher: &Rc<RefCell<Batcher<M::Call>>>, verdict: Verdict) -> Result<(), Stopped> {
         match self.from {
             From::Arguments(makers) => {
+                drop(verdict);
                 for (maker, line) in makers.into_iter().zip(1..) {
                     let mut rows = Rows::new(maker, None, batcher.clone());
                     rows.push(line, &NoFields)?;
@@ -137,7 +144,7 @@ impl<M: Maker<Call: Send>> Input<M> {
                 Ok(())
             }
             From::Reader { name, file, format, delimiter, maker } => {
-                let mut rows = Rows::new(maker, Some(name.clone()), batcher.clone());
+                let mut rows = Rows::new(maker, Some(name.clone()), batcher.clone()).awaited(verdict);
                 let reader = Unmarked::new(Handing { inner: file, batcher: batcher.clone() }, delimiter);
                 format.read(reader, delimiter, &mut rows).map_err(|stopped| stopped.of(&name))
             }

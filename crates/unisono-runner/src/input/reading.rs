@@ -4,22 +4,56 @@ use std::{
     cell::RefCell,
     io::{self, BufRead, BufReader, Read},
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, mpsc::SyncSender},
 };
 
 use super::batches::{Batcher, Stopped};
-use crate::row::{LineNumber, Maker, Row, RowFields, RowOrigin};
+use crate::{
+    Error,
+    row::{LineNumber, Maker, Row, RowFields, RowOrigin},
+};
 
 /// Takes rows from a reader of some format.
 pub(crate) struct Rows<M: Maker> {
     pub(super) maker: M,
     name: Option<Arc<str>>,
     batcher: Rc<RefCell<Batcher<M::Call>>>,
+    /// Told once whether the input can be taken, before its first row; dropped when it has none.
+    verdict: Option<Verdict>,
 }
+
+/// Where it is waited for whether an input can be taken.
+pub(crate) type Verdict = SyncSender<Result<(), Error>>;
 
 impl<M: Maker> Rows<M> {
     pub(crate) fn new(maker: M, name: Option<Arc<str>>, batcher: Rc<RefCell<Batcher<M::Call>>>) -> Self {
-        Self { maker, name, batcher }
+        Self { maker, name, batcher, verdict: None }
+    }
+
+    /// The same, for a run that does not begin before it is known whether the input can be taken.
+    pub(crate) fn awaited(self, verdict: Verdict) -> Self {
+        Self { verdict: Some(verdict), ..self }
+    }
+
+    /// Begins with what the header or the first line has, unless rows could not be made of it; `None` where each row
+    /// brings columns of its own.
+    pub(super) fn begin(&mut self, first: Option<&dyn RowFields>) -> Result<(), Stopped> {
+        match first.map_or(Ok(()), |first| self.maker.check(first)) {
+            Ok(()) => {
+                // Whether it is still waited for makes no difference.
+                let _ = self.verdict.take().map(|verdict| verdict.send(Ok(())));
+                Ok(())
+            }
+            Err(error) => Err(self.refuse(error)),
+        }
+    }
+
+    /// The input cannot be taken.
+    pub(super) fn refuse(&mut self, error: Error) -> Stopped {
+        let Some(verdict) = self.verdict.take() else { return Stopped::Failed(error.to_string()) };
+        let named = self.name.iter().fold(error, |error, name| error.of(name));
+        let _ = verdict.send(Err(named));
+        Stopped::Gone
     }
 
     /// All calls of one row.

@@ -33,6 +33,7 @@ pub(super) fn read<M: Maker>(reader: impl Read, delimiter: u8, rows: &mut Rows<M
     }
     let columns = columns(&splitter.record)?;
     splitter.columns = splitter.record.len();
+    rows.begin(Some(&TableRow { columns: &columns, record: &splitter.record }))?;
     while next(&mut reader, &mut splitter)? {
         let record = &splitter.record;
         match bad(record, splitter.columns) {
