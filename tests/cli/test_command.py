@@ -42,13 +42,13 @@ def test_empty_input_is_a_success_that_says_so(unisono, tmp_path, server, name):
     assert "nothing to do" in done.stderr
 
 
-def test_a_missing_column_names_row_and_column_and_stops_nothing(unisono, tmp_path, server, lines):
-    (tmp_path / "in.csv").write_text("id,name\n1,a\n2,b\n")
-    done = unisono("fetch", "--from", "in.csv", server.url + "/items/{day}")
+def test_a_member_that_rows_lack_is_named_with_the_row_and_stops_nothing(unisono, tmp_path, server, lines):
+    (tmp_path / "in.jsonl").write_text('{"id": 1}\n{"id": 2}\n')
+    done = unisono("fetch", "--from", "in.jsonl", server.url + "/items/{day}")
     assert done.returncode == 1
     rows = lines(done.stdout)
     assert [row["error"]["kind"] for row in rows] == ["input", "input"]
-    assert rows[1]["error"]["where"] == "in.csv:3"
+    assert rows[1]["error"]["where"] == "in.jsonl:2"
     assert "`day`" in rows[0]["error"]["message"]
     assert server.requests == []
 
@@ -230,11 +230,13 @@ def test_secrets_are_nowhere_to_be_seen(unisono, server, tmp_path):
     secret = "hunter2hunter2"
     host = server.url.removeprefix("http://")
     environment = {**os.environ, "TOKEN": secret}
+    refused = unisono("fetch", f"http://user:{secret}@{host}/", f"ftp://u:{secret}@x/")
+    assert (refused.returncode, "neither http nor https" in refused.stderr) == (2, True)
+    assert secret not in refused.stderr
     done = unisono(
         "fetch",
         f"http://user:{secret}@{host}/status/500",
         f"http://user:{secret}@127.0.0.1:1/x",
-        f"ftp://u:{secret}@x/",
         "-H",
         f"Cookie: session={secret}",
         "--bearer-env",

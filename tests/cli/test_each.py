@@ -529,7 +529,7 @@ def test_commands_that_print_by_themselves_are_told_by_the_system_that_it_is_clo
 
 def test_mistakes_are_said_before_anything_is_started(unisono):
     for words, what in [
-        (["each"], "COMMAND"),
+        (["each"], "there is no command"),
         (["each", "-j", "0", "true", ":::", "x"], "not a number of commands"),
         (["each", "echo", "{3}", ":::", "x"], "{3}"),
         (["each", "--from", "missing", "true"], "missing"),

@@ -15,18 +15,74 @@ def test_none_of_what_must_be_at_least_one_is_refused_with_what_to_give(unisono,
 
 
 @pytest.mark.parametrize(
-    ("words", "tip"),
+    ("words", "error", "hint"),
     [
-        (["fetch", "-d", "a=b", "http://localhost"], "--data"),
-        (["fetch", "--retry", "3", "http://localhost"], "--retries"),
-        (["each", "--retry", "3", "--", "true"], "--retries"),
+        (["fetch", "-d", "a=b"], "`unisono fetch` has no option `-d`", "`--data TEXT` is the body"),
+        (["fetch", "--retry", "3"], "has no option `--retry`", "`--retries N`"),
+        (["each", "--retry", "3", "--", "true"], "has no option `--retry`", "`--retries N`"),
+        (["sum", "--retry", "3"], "has no option `--retry`", "`--retries N`"),
+        (["fetch", "--concurrency", "3"], "has no option `--concurrency`", "`--limit N` (`-j N`)"),
+        (["each", "--concurrency=3", "--", "true"], "has no option `--concurrency`", "`--limit N` (`-j N`)"),
+        (["fetch", "--jobs", "3"], "has no option `--jobs`", "`--limit N` (`-j N`)"),
+        (["each", "--jobs", "3", "--", "true"], "has no option `--jobs`", "`--limit N` (`-j N`)"),
+        (["sum", "--jobs", "3"], "has no option `--jobs`", "`--limit N` (`-j N`)"),
+        (["fetch", "--max-time", "3"], "has no option `--max-time`", "`--deadline TIME`"),
+        (["each", "--max-time", "3", "--", "true"], "has no option `--max-time`", "`--timeout TIME`"),
+        (["fetch", "--output", "x"], "has no option `--output`", "`--save FILE` writes a body"),
+        (["each", "--output", "x", "--", "true"], "has no option `--output`", "`--out FILE` (`-o FILE`)"),
+        (["sum", "--output", "x"], "has no option `--output`", "`--out FILE` (`-o FILE`)"),
+        (["fetch", "-fsSL"], "has no option `-f`", "redirects are followed already"),
+        (["fetch", "--froom", "x"], "has no option `--froom`", "did you mean `--from`?"),
+        (["fetch", "--zzz"], "has no option `--zzz`", "`unisono fetch --help` lists"),
+        (["sum", "-Q"], "has no option `-Q`", "`unisono sum --help` lists"),
+        (["get"], "`get` is no command of unisono", "that is `unisono fetch URL`"),
+        (["http://localhost/"], "is no command of unisono", "that is `unisono fetch URL`"),
+        (["fetsh"], "`fetsh` is no command of unisono", "did you mean `unisono fetch`?"),
+        (["-j4", "fetch"], "`unisono` has no option `-j`", "behind the command: `unisono fetch -j`"),
+        (["doctor", "more"], "`more` is one word too many for `unisono doctor`", "--help"),
+        (["fetch", "--timeout", "-1s"], "`--timeout`: `-1s` is not a duration", "`--timeout TIME`: Longest time"),
+        (["fetch", "--limit", "-1"], "`--limit -1`: expected a whole number from 1 on", "`--limit N`: Most items"),
+        (["fetch", "-j", "-1"], "`--limit -1`: expected a whole number from 1 on", "`--limit N`: Most items"),
+        (["fetch", "--limit", "0"], "`--limit 0`: expected a whole number from 1 on", "`--limit N`: Most items"),
+        (["fetch", "--limit"], "`--limit` needs a value", "`--limit N`: Most items"),
+        (["fetch", "--retries", "70000"], "`--retries 70000`: it is more than there can be", "`--retries N`: "),
+        (["fetch", "--max-failures", "x"], "`--max-failures x`: expected a whole number", "`--max-failures N`: "),
+        (["each", "--expect", "0,x", "--", "true"], "`--expect x`: expected exit codes", "`--expect LIST`: "),
+        (["each", "--load", "x", "--", "true"], "`--load x`: expected a load", "`--load LOAD`: "),
+        (["fetch", "--body", "yaml"], "`--body yaml`: expected `json`, `text`, `base64` or `none`", "`--body HOW`: "),
+        (["fetch", "--body"], "`--body` needs a value: `json`, `text`, `base64` or `none`", "`--body HOW`: "),
+        (["fetch", "--resume"], "`--resume` needs `--out FILE`", "add `--out FILE`"),
+        (["fetch", "--resume", "--adopt"], "`--out FILE` is not there, and several options", "add `--out FILE`"),
+        (["each", "--block", "10", "--", "cat"], "`--block` needs `--pipe`", "add `--pipe`"),
+        (["fetch", "--json", "1", "--data", "2"], "`--json` and `--data` do not go together", "give one of them"),
+        (["fetch", "--quiet=3"], "`--quiet` takes no value", "`--quiet`: No progress"),
+        (["init"], "`unisono init` needs `COMMAND`", "`unisono init --help`"),
+        (["completions"], "`unisono completions` needs `TARGET`", "`unisono completions --help`"),
+        (["completions", "x"], "`TARGET x`: expected `bash`", "`TARGET`: For which shell"),
+        (["each"], "there is no command", "`unisono each -- gzip {} ::: *.log`"),
     ],
 )
-def test_a_word_of_another_program_is_answered_with_the_option_that_is_meant(unisono, words, tip):
-    done = unisono(*words)
-    assert (done.returncode, f"tip: a similar argument exists: '{tip}'\n" in done.stderr) == (2, True), done.stderr
-    assert "retry-" not in done.stderr
-    assert "-- " not in done.stderr
+def test_c10_what_the_parser_refuses_is_said_in_our_words_with_what_to_type(unisono, tmp_path, words, error, hint):
+    done = unisono(*words, *(["http://localhost"] if words[0] == "fetch" and words[-1] not in LAST else []))
+    said = done.stderr.splitlines()
+    assert (done.returncode, len(said)) == (2, 2), done.stderr
+    assert said[0].startswith("error: ") and error in said[0], done.stderr
+    assert said[1].startswith("hint: ") and hint in said[1], done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+# What has no value, since nothing may follow.
+LAST = ["--limit", "--body"]
+
+
+def test_c10_a_word_that_is_no_text_is_refused_with_where_it_can_stand(unisono):
+    done = unisono("fetch", os.fsdecode(b"http://\xff/"))
+    assert (done.returncode, "is not UTF-8" in done.stderr) == (2, True), done.stderr
+
+
+def test_c10_a_folder_that_takes_no_files_is_not_to_be_created(unisono):
+    done = unisono("fetch", "-o", "/proc/x", "http://localhost")
+    assert "cannot create `/proc/x`" in done.stderr and "no file can be made in that folder" in done.stderr
 
 
 def test_a_command_that_is_one_word_with_blanks_is_refused_with_both_right_ways(unisono, tmp_path):

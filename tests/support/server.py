@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -19,8 +20,9 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 512
 
-    def __init__(self, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), Handler)
+    def __init__(self, port: int = 0, host: str = "127.0.0.1") -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, port), Handler)
         self.lock = threading.Lock()
         self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
         # When each of them came, in seconds.
@@ -31,7 +33,7 @@ class Server(ThreadingHTTPServer):
         self.gate = threading.Event()
         # What is answered to `/bodies/NAME`, byte for byte.
         self.bodies: dict[str, bytes] = {}
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.server_address[1]}"
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     def paths(self) -> list[str]:

@@ -7,8 +7,10 @@ use std::{
 };
 
 use clap::{ArgAction, Args, ValueEnum};
-use unisono_core::{FOR_EVER, Limits, Rate, RetryBudget, RetryPolicy, Span, Times, parse_size};
-use unisono_runner::{Destination, Format, Identity, Mode, Named, Open, Saving, Settings};
+use unisono_core::{FOR_EVER, Limits, Rate, RetryBudget, RetryPolicy, Span, Times, parse_size, redacted};
+use unisono_runner::{
+    Destination, Format, Identity, Mode, Named, NoFields, Open, Saving, Settings, Template, http_client::Url,
+};
 
 use crate::{
     failure::Failure,
@@ -45,7 +47,7 @@ pub struct LimitArgs {
     #[arg(long, value_name = "TIME", default_value = "10s")]
     pub grace: Span,
     /// Most repeats of a failed attempt
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = from_zero::<u16>)]
     pub retries: u16,
     /// Repeats that the rows of a host have on credit together, beside one for five rows, or `none` for no such bound
     #[arg(long, value_name = "N", default_value = "100", value_parser = parse_budget)]
@@ -57,7 +59,7 @@ pub struct LimitArgs {
     #[arg(long, value_name = "TIME", default_value = "60s")]
     pub max_wait: Span,
     /// Stop after so many items that did not end well
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = from_zero::<u64>)]
     pub max_failures: Option<u64>,
     /// The first N items must end ok before any other starts
     #[arg(long, value_name = "N", value_parser = from_one::<NonZeroU64>)]
@@ -84,6 +86,12 @@ impl LimitArgs {
 /// A number of things of which there is at least one.
 pub fn from_one<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| "expected a whole number from 1 on, as `8`".to_owned())
+}
+
+/// A number of things of which there may be none.
+pub fn from_zero<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
+    let number: u64 = text.parse().map_err(|_| "expected a whole number from 0 on, as `3`".to_owned())?;
+    T::try_from(number).map_err(|_| "it is more than there can be".to_owned())
 }
 
 /// A retry budget, or none.
@@ -262,7 +270,20 @@ pub fn size(text: &str) -> Result<u64, String> {
     parse_size(text).map_err(|error| error.to_string())
 }
 
-/// Reads a template of an address.
-pub fn address(text: &str) -> Result<unisono_runner::Template, Failure> {
-    unisono_runner::Template::address(text).map_err(Failure::usage)
+/// Reads a template of an address, whose rows would all fail if it began otherwise than addresses do.
+pub fn address(text: &str) -> Result<Template, Failure> {
+    let template = Template::address(text).map_err(Failure::usage)?;
+    // Of one with columns no more is known than how it begins.
+    let begins = text
+        .split_once("://")
+        .filter(|(scheme, _)| !scheme.contains('{'))
+        .map(|(scheme, _)| format!("{scheme}://host/"));
+    let known = if template.has_fields() { begins } else { template.render(&NoFields, 0).ok() };
+    match known.map(|known| Url::parse(&known)) {
+        Some(Err(error)) if template.has_fields() => {
+            Err(Failure::usage(format!("`{}` cannot be fetched", redacted(text))).hint(error.chain()))
+        }
+        Some(Err(error)) => Err(Failure::usage(error.chain())),
+        _ => Ok(template),
+    }
 }

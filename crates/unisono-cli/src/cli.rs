@@ -1,15 +1,12 @@
-//! The command line as a whole: its commands, and what becomes of words that are none.
+//! The command line as a whole: its commands, and what it prints where none of them runs.
 
 use std::path::PathBuf;
 
-use clap::{
-    CommandFactory, Parser, Subcommand,
-    error::{ContextKind, ContextValue},
-};
-use unisono_core::printable;
+use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
-    completions, demo, doctor, each, evaluate, explain, failure::Failure, fetch, init, output, signals, sum, terminal,
+    completions, demo, doctor, each, evaluate, explain, failure::Failure, fetch, init, mistakes, output, signals, sum,
+    terminal,
 };
 
 /// Run many independent pieces of work at once, with every outcome accounted for.
@@ -57,10 +54,7 @@ pub fn run() -> u8 {
     let signals = init::is_meant().then(unisono_init::HeldSignals::hold);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(mut error) => {
-            give_tip(&mut error);
-            return said(&error).unwrap_or_else(|failure| failure.report());
-        }
+        Err(error) => return said(&error).unwrap_or_else(|failure| failure.report()),
     };
     // The first process of a container writes no files, and has its own way with signals.
     let is_init = matches!(cli.command, CliCommand::Init(_));
@@ -79,42 +73,26 @@ pub fn run() -> u8 {
     result.unwrap_or_else(|failure| failure.report())
 }
 
-/// Names the option that was meant by a word of another program, or by one that is cut short, rather than one that
-/// looks alike.
-fn give_tip(error: &mut clap::Error) {
-    let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidArg) else { return };
-    let meant = match given.as_str() {
-        // Of curl.
-        "-d" => "--data",
-        // Of curl, and of others.
-        "--retry" => "--retries",
-        _ => return,
-    };
-    let command = std::env::args().nth(1).unwrap_or_default();
-    let has_it = |command: &clap::Command| command.get_arguments().any(|arg| arg.get_long() == Some(&meant[2..]));
-    if Cli::command().find_subcommand(&command).is_some_and(has_it) {
-        error.insert(ContextKind::SuggestedArg, ContextValue::String(meant.to_owned()));
-        // These are about the other one, and about a word that begins with a dash.
-        error.insert(ContextKind::Suggested, ContextValue::None);
-        error.insert(ContextKind::Usage, ContextValue::None);
-    }
-}
-
-/// Prints what the parser has to say: help to standard output, an error to standard error. Returns the exit status.
+/// Prints what the parser has to say that is no error: help, to where it was asked for. Returns the exit status.
+///
+/// # Errors
+/// What it has refused.
 fn said(error: &clap::Error) -> Result<u8, Failure> {
     let text = error.render();
-    if !error.use_stderr() {
-        let mut out = output::StandardOutput::open()?;
-        let is_plain = !out.is_terminal() || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let text = if is_plain { text.to_string() } else { text.ansi().to_string() };
-        return output::ended(out.own(&text).and_then(|()| out.flush()));
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let mut out = output::StandardOutput::open()?;
+            let is_plain = !out.is_terminal() || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+            let text = if is_plain { text.to_string() } else { text.ansi().to_string() };
+            output::ended(out.own(&text).and_then(|()| out.flush()))
+        }
+        // Without a command nothing was asked for.
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            terminal::print(&if terminal::is_coloured() { text.ansi().to_string() } else { text.to_string() });
+            Ok(USAGE)
+        }
+        _ => Err(mistakes::explained(error, &std::env::args_os().collect::<Vec<_>>(), &Cli::command())),
     }
-    // It repeats words of the command line, which may be anything.
-    let plain = text.to_string();
-    let safe = plain.split('\n').map(printable).collect::<Vec<_>>().join("\n");
-    let is_styled = safe == plain && terminal::is_coloured();
-    terminal::print(&if is_styled { text.ansi().to_string() } else { safe });
-    Ok(u8::try_from(error.exit_code()).unwrap_or(USAGE))
 }
 
 const USAGE: u8 = 2;

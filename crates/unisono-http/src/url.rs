@@ -59,7 +59,11 @@ impl Url {
             (false, false) => " (it should begin with http:// or https://)",
         };
         let no_url = || Error::new(ErrorKind::Input, format!("`{}` is not a URL{hint}", redacted(text)));
-        let parsed = url::Url::parse(text).map_err(|error| no_url().with_source(error))?;
+        let parsed = url::Url::parse(text).map_err(|error| match text.contains("://") {
+            true => no_url().with_source(error),
+            // What is missing is said.
+            false => no_url(),
+        })?;
         Self::from_parsed(&parsed, text)
     }
 

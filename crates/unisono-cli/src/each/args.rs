@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use unisono_core::{Rate, Span};
 use unisono_runner::{Halting, Separator, cores};
 
-use crate::args::{InputFormat, OutputArgs, ShowArgs, from_one, size};
+use crate::args::{InputFormat, OutputArgs, ShowArgs, from_one, from_zero, size};
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -19,7 +19,7 @@ pub struct EachArgs {
     /// The command with its places to fill in, and its items behind `:::`, or files with a line per item behind `::::`
     /// (`-` is standard input); several of them are combined, and those behind `:::+` and `::::+` linked to the ones
     /// before
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, required = true)]
+    #[arg(value_name = "COMMAND", trailing_var_arg = true)]
     pub command: Vec<OsString>,
     /// Read items from this file, or from standard input (`-`) [default: standard input, unless there is a `:::`]
     #[arg(long, value_name = "FILE")]
@@ -52,7 +52,7 @@ pub struct EachArgs {
     #[arg(long, value_name = "SIZE", value_parser = size, requires = "pipe", conflicts_with = "lines")]
     pub block: Option<u64>,
     /// The number of lines of a block of --pipe
-    #[arg(long, value_name = "N", requires = "pipe")]
+    #[arg(long, value_name = "N", requires = "pipe", value_parser = from_zero::<u64>)]
     pub lines: Option<u64>,
     /// The folder to run in, as `{//}`
     #[arg(long, value_name = "TEMPLATE")]
@@ -73,18 +73,20 @@ pub struct EachArgs {
         long,
         value_name = "LIST",
         value_delimiter = ',',
+        value_parser = exit_code,
         default_value = "0",
         help_heading = "Limits, time and retries"
     )]
     pub expect: Vec<i32>,
     /// Repeat only what ended with one of these exit codes
-    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Limits, time and retries")]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = exit_code, help_heading = "Limits, time and retries")]
     pub retry_exit: Vec<i32>,
     /// Exit codes that say that the host of --key is away, as 255 of ssh: its commands wait until it is back
     #[arg(
         long,
         value_name = "LIST",
         value_delimiter = ',',
+        value_parser = exit_code,
         requires = "key",
         help_heading = "Limits, time and retries"
     )]
@@ -143,7 +145,7 @@ pub struct EachLimits {
     #[arg(long, value_name = "TIME", conflicts_with = "rate")]
     pub delay: Option<Span>,
     /// Start nothing while the load of the machine is this or more
-    #[arg(long, value_name = "LOAD")]
+    #[arg(long, value_name = "LOAD", value_parser = load)]
     pub load: Option<f64>,
     /// Start nothing while less memory than this is available
     #[arg(long, value_name = "SIZE", value_parser = size)]
@@ -161,10 +163,10 @@ pub struct EachLimits {
     #[arg(long, value_name = "TIME", default_value = "10s")]
     pub grace: Span,
     /// Most repeats of a failed attempt
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = from_zero::<u16>)]
     pub retries: u16,
     /// Stop after so many items that did not end well
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = from_zero::<u64>)]
     pub max_failures: Option<u64>,
     /// The first N items must end ok before any other starts
     #[arg(long, value_name = "N", value_parser = from_one::<NonZeroU64>)]
@@ -249,6 +251,14 @@ impl FromStr for HaltWhen {
         };
         parse().ok_or_else(|| format!("`{text}` does not say when to stop (try `soon,fail=1` or `now,fail=1`)"))
     }
+}
+
+fn exit_code(text: &str) -> Result<i32, String> {
+    text.parse().map_err(|_| "expected exit codes, as `0,75`".to_owned())
+}
+
+fn load(text: &str) -> Result<f64, String> {
+    text.parse().map_err(|_| "expected a load, as `4` or `7.5`".to_owned())
 }
 
 fn separator(text: &str) -> Result<Separator, String> {

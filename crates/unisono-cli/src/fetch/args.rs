@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use unisono_core::Span;
 use unisono_runner::{BodyMode, http_client::StatusSet};
 
-use crate::args::{InputFormat, LimitArgs, OutputArgs, ShowArgs, size};
+use crate::args::{InputFormat, LimitArgs, OutputArgs, ShowArgs, from_zero, size};
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -133,7 +133,7 @@ pub struct AnswerArgs {
     #[arg(long, value_name = "LIST")]
     pub expect: Option<StatusSet>,
     /// Most redirects to follow; 0 takes a redirect for the answer
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = from_zero::<u8>)]
     pub max_redirects: u8,
     /// Largest body, decoded
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size)]
@@ -157,7 +157,7 @@ pub struct AnswerArgs {
     #[arg(long, value_name = "HOW", conflicts_with = "save")]
     pub paginate: Option<String>,
     /// Most pages per row
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = from_zero::<u32>)]
     pub max_pages: u32,
     /// Save each body to a file of its own: `out/{id}.json`
     #[arg(long, value_name = "TEMPLATE", conflicts_with = "select")]

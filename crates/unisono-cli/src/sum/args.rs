@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use unisono_core::{Rate, Span};
 use unisono_runner::hash::{Algorithm, Kernel};
 
-use crate::args::{OutputArgs, ShowArgs, from_one, size};
+use crate::args::{OutputArgs, ShowArgs, from_one, from_zero, size};
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -56,7 +56,7 @@ pub struct WalkArgs {
     #[arg(long)]
     pub ignore_files: bool,
     /// How many folders deep; 1 is what the folder itself holds
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = from_zero::<usize>)]
     pub max_depth: Option<usize>,
     /// Follow symbolic links
     #[arg(long)]
@@ -142,10 +142,10 @@ pub struct SumLimitArgs {
     #[arg(long, value_name = "TIME", default_value = "10s")]
     pub grace: Span,
     /// Most repeats for a file that changed while it was read
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = from_zero::<u16>)]
     pub retries: u16,
     /// Stop after so many files that did not end well
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = from_zero::<u64>)]
     pub max_failures: Option<u64>,
     /// The first N files must end ok before any other is read
     #[arg(long, value_name = "N", value_parser = from_one::<NonZeroU64>)]
