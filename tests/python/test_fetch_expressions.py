@@ -74,6 +74,20 @@ def test_the_helper_imports_nothing_of_the_program_and_nothing_of_its_folder(ser
     assert (done.stdout, done.returncode) == ("begun\n2\n", 0), done.stderr
 
 
+def test_c3_an_expression_gives_a_list_or_a_value_by_its_form_and_not_by_the_body(server):
+    server.bodies |= {"two": b'{"items": [1, 2]}', "one": b'{"items": [1]}', "none": b'{"items": []}'}
+    urls = [f"{server.url}/bodies/{name}" for name in ("two", "one", "none")]
+    for expression, selected in [
+        (".items[]", [[1, 2], [1], []]),
+        (".items[] + 0", [[1, 2], [1], []]),
+        ("first(.items[])", [1, 1, None]),
+        (".items | length", [2, 1, 0]),
+    ]:
+        assert [outcome.selected for outcome in fetch_all(urls, select=expression, keep_order=True)] == selected, (
+            expression
+        )
+
+
 def test_a_program_that_does_not_know_its_interpreter_has_plain_expressions(server, monkeypatch):
     monkeypatch.setattr(sys, "executable", "")
     server.bodies["a"] = b'{"n": 1}'
