@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
     from unisono._native import Request
@@ -24,6 +24,11 @@ StrPath: TypeAlias = str | os.PathLike[str]
 AnyPath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Part: TypeAlias = AnyPath | int | float
 Pairs: TypeAlias = Mapping[str, Any] | Iterable[tuple[str, Any]]
+Content: TypeAlias = str | bytes | os.PathLike[str] | BinaryIO
+FilePart: TypeAlias = (
+    bytes | os.PathLike[str] | BinaryIO | tuple[str | None, Content] | tuple[str | None, Content, str | None]
+)
+Files: TypeAlias = FilePart | list[FilePart] | None
 Statuses: TypeAlias = int | str | Iterable[int | str]
 Auth: TypeAlias = tuple[str, str] | Callable[["Request"], "Request"]
 RetryOn: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], object]
@@ -294,13 +299,20 @@ class BodyOptions(TypedDict, total=False):
         params: Parameters; one that is `None` is left out, and truth is `true` or `false`.
         headers: Headers.
         json: A body as JSON; no such body when it is `None`.
-        content: A body as it is sent; text is sent as UTF-8.
+        content: A body as it is sent; text is sent as UTF-8, a path or open file stands for what is in it.
+        data: A form (`application/x-www-form-urlencoded`): a mapping or a list of pairs, of which several values are a
+            list, one that is `None` is left out, and truth is `true` or `false`. Anything else is as for `content`.
+        files: A form with files (`multipart/form-data`), behind the fields of `data`: by field a path, an open file or
+            bytes, or a tuple of the file's name with one of them or text, and perhaps a media type; a list for several.
+            The media type is guessed by the name.
     """
 
     params: Pairs | None
     headers: Pairs | None
     json: Any
-    content: str | bytes | None
+    content: Content | None
+    data: Pairs | Content | None
+    files: Mapping[str, Files] | Iterable[tuple[str, Files]] | None
 
 
 class RequestOptions(RowOptions, BodyOptions, total=False):

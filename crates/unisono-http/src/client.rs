@@ -336,6 +336,10 @@ impl Inner {
                 false => headers.insert(name, value.clone()).is_some(),
             };
         }
+        if let Some(content_type) = request.body.content_type() {
+            // Any other would name another boundary.
+            headers.insert(header::CONTENT_TYPE, content_type.clone());
+        }
         if let (Some((name, password)), false) = (request.url.user(), headers.contains_key(header::AUTHORIZATION)) {
             headers.insert(header::AUTHORIZATION, basic_authorization(name, password));
         }
@@ -377,7 +381,7 @@ impl Inner {
             headers.insert(header::PROXY_AUTHORIZATION, credentials);
         }
         parts.path_and_query = Some(request.url.target().clone());
-        let mut message = http::Request::new(request.body.clone());
+        let mut message = http::Request::new(request.body.bytes().clone());
         *message.method_mut() = request.method.clone();
         *message.uri_mut() = Uri::from_parts(parts).map_err(|_| unsendable("the address"))?;
         *message.headers_mut() = headers;

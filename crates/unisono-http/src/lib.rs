@@ -6,6 +6,7 @@
 //! The exchange itself may take place on another machine: [`Remote`] is this side of it, [`RemoteWorker`] the other.
 
 mod auth;
+mod body;
 mod classifier;
 mod client;
 mod connection_limit;
@@ -38,6 +39,7 @@ mod verdict;
 mod wire;
 
 pub use auth::{TokenSource, basic_authorization, bearer_authorization};
+pub use body::{Body, FORM, Part, encode_form};
 pub use classifier::{AttemptClassifier, AttemptResult, Judged};
 pub use client::Client;
 pub use cookies::{CookieJar, KeptCookie, RequestCookie};

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use unisono_core::ErrorKind;
 
-use crate::{Error, Request};
+use crate::{Body, Error, Request};
 
 /// The request that an answer redirects to; `None` when it is not a redirect.
 pub(crate) fn follow(request: &Request, status: StatusCode, headers: &HeaderMap) -> Option<Result<Request, Error>> {
@@ -27,7 +27,7 @@ fn next(request: &Request, location: &[u8], keeps_method: bool) -> Result<Reques
     let mut next = request.moved_to(url)?;
     if !keeps_method {
         next.method = Method::GET;
-        next.body = bytes::Bytes::new();
+        next.body = Body::default();
         for name in OF_THE_BODY {
             next.headers.remove(name);
         }
@@ -47,7 +47,7 @@ mod tests {
     fn redirected(method: Method, status: u16, from: &str, to: &str) -> Result<Request, Error> {
         let mut request = Request::get(from).unwrap();
         request.method = method;
-        request.body = bytes::Bytes::from_static(b"body");
+        request.body = "body".into();
         for name in ["authorization", "cookie", "x-api-key", "accept", "content-type"] {
             request.headers.insert(HeaderName::from_static(name), HeaderValue::from_static("v"));
         }

@@ -2,12 +2,11 @@
 
 use std::fmt;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, header};
 use unisono_core::Overrides;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::{RequestCookie, StatusSet, Url, options::DEFAULT_MAX_REDIRECTS};
+use crate::{Body, RequestCookie, StatusSet, Url, options::DEFAULT_MAX_REDIRECTS};
 
 /// One request, before any attempt to send it.
 #[derive(Clone)]
@@ -19,7 +18,7 @@ pub struct Request {
     /// Headers of the user, without those that the client adds itself.
     pub headers: HeaderMap,
     /// The body; empty for none.
-    pub body: Bytes,
+    pub body: Body,
     /// What it has of its own; boxed, since most have nothing.
     pub options: Option<Box<RequestOptions>>,
     /// A server sent us to another origin: what is ours stays behind.
@@ -46,7 +45,7 @@ impl fmt::Debug for Request {
             .field("method", &self.method)
             .field("url", &self.url)
             .field("headers", &self.headers.keys().collect::<Vec<_>>())
-            .field("body_bytes", &self.body.len())
+            .field("body_bytes", &self.body.length())
             .finish_non_exhaustive()
     }
 }
@@ -54,7 +53,7 @@ impl fmt::Debug for Request {
 impl Request {
     /// A request without headers or body.
     pub fn new(method: Method, url: Url) -> Self {
-        Self { method, url, headers: HeaderMap::new(), body: Bytes::new(), options: None, is_cross_origin: false }
+        Self { method, url, headers: HeaderMap::new(), body: Body::default(), options: None, is_cross_origin: false }
     }
 
     /// A GET.
@@ -145,7 +144,7 @@ impl Request {
             add(name.as_str().as_bytes());
             add(value.as_bytes());
         }
-        add(&self.body);
+        self.body.add_to(&mut add);
         hash.digest()
     }
 }
@@ -196,7 +195,7 @@ mod tests {
     fn what_lies_next_to_each_other_is_told_apart() {
         let with = |target: &str, body: &'static str| {
             let mut request = Request::get(&format!("http://host/{target}")).unwrap();
-            request.body = Bytes::from_static(body.as_bytes());
+            request.body = body.into();
             request.fingerprint()
         };
         assert_ne!(with("ab", "c"), with("a", "bc"));

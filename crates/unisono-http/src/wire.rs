@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use unisono_core::{Effect, ErrorKind, Peer, Secret};
 use unisono_net::ProxyKind;
 
@@ -269,7 +269,15 @@ impl MessageWriter {
     fn request(&mut self, request: &Request) {
         self.text(request.method.as_str());
         self.url(&request.url);
-        self.headers(&request.headers);
+        match request.body.content_type() {
+            None => self.headers(&request.headers),
+            // The other side gets the bytes alone.
+            Some(content_type) => {
+                let mut headers = request.headers.clone();
+                headers.insert(header::CONTENT_TYPE, content_type.clone());
+                self.headers(&headers);
+            }
+        }
         self.flag(request.is_cross_origin);
         // The rest of a request's options is heeded by the side that has it from its user.
         self.option(request.options.as_ref(), |out, options| {
@@ -280,7 +288,7 @@ impl MessageWriter {
                 out.flag(cookie.yields());
             });
         });
-        self.bytes(&request.body);
+        self.bytes(request.body.bytes());
     }
 
     fn headers(&mut self, headers: &HeaderMap) {
@@ -423,7 +431,7 @@ impl MessageReader {
             headers: self.headers()?,
             is_cross_origin: self.flag()?,
             options: self.option(Self::request_options)?.map(Box::new),
-            body: self.bytes()?,
+            body: self.bytes()?.into(),
         })
     }
 
@@ -615,7 +623,7 @@ mod tests {
             prop_assert_eq!(followed, redirects);
             prop_assert_eq!(&back.method, &request.method);
             prop_assert!(back.url == request.url && same_headers(&back.headers, &request.headers));
-            prop_assert_eq!((&back.body, back.is_cross_origin), (&request.body, request.is_cross_origin));
+            prop_assert_eq!((back.body.bytes(), back.is_cross_origin), (request.body.bytes(), request.is_cross_origin));
             prop_assert_eq!(&back.options, &request.options);
         }
 
@@ -623,7 +631,7 @@ mod tests {
         fn an_end_that_was_written_reads_back(end in ends()) {
             let back = decode_end(encode_end(&end).into()).unwrap();
             prop_assert_eq!(back.effect, end.effect);
-            let hop = |hop: Option<Hop>| hop.map(|hop| (hop.request.url, hop.request.body, hop.redirects));
+            let hop = |hop: Option<Hop>| hop.map(|hop| (hop.request.url, hop.request.body.bytes().clone(), hop.redirects));
             prop_assert_eq!(hop(back.hop), hop(end.hop));
             prop_assert_eq!(back.peer, end.peer);
             match (back.outcome, end.outcome) {

@@ -3,7 +3,6 @@
 mod support;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
 use support::*;
 use unisono_core::{ErrorKind, OutcomeKind};
@@ -129,7 +128,7 @@ async fn a_message_is_framed_by_us_alone_and_nothing_is_sent_that_says_otherwise
         for method in [Method::GET, Method::POST] {
             let mut request = post(server.url("/"));
             request.method = method;
-            request.body = Bytes::from_static(b"longer than that");
+            request.body = "longer than that".into();
             request.headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
             let out = one(request).await;
             assert_eq!((out.kind, out.error, out.attempts), (OutcomeKind::Failed, Some(ErrorKind::Input), 1), "{name}");

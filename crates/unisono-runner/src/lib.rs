@@ -58,8 +58,8 @@ pub use error::Error;
 pub use fetch::next_targets;
 pub use fetch::{
     BadNetrc, Carrier, Defaults, EvaluatorCommand, FetchCall, FetchPlan, FetchStyle, Fetched, Filter, Login, Netrc,
-    Paginate, ROW_OPTIONS, RemoteSender, RowOptions, RowRequest, fetch, header, method, remote_requests,
-    serve_expressions,
+    Paginate, ROW_BODIES, ROW_OPTIONS, RemoteSender, RowBody, RowOptions, RowRequest, body_of_words, fetch, header,
+    method, remote_requests, serve_expressions,
 };
 pub use functions::{
     CallEnd, CallResult, FunctionCall, FunctionPlan, Invocation, Returned, function_calls, function_settings, functions,

@@ -181,7 +181,12 @@ def _pairs(pairs: Pairs | None) -> list[tuple[str, Any]]:
     return list(pairs)
 
 
-_ARGUMENTS = frozenset(["method", "headers", "params", "json", "content", "id", *RowOptions.__optional_keys__])
+_ARGUMENTS = frozenset(
+    [
+        *["method", "headers", "params", "id", *RowOptions.__optional_keys__],
+        *["json", "content", "data", "files", "body", "body_base64", "body_file", "form", "multipart"],
+    ]
+)
 
 # RFC 3986, section 3.1, before an authority: a path may have a colon in it, as `a:b`.
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")

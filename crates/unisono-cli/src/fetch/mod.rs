@@ -68,7 +68,7 @@ pub fn run(args: FetchArgs) -> Result<u8, Failure> {
 fn describe(call: &FetchCall, object: &mut serde_json::Map<String, serde_json::Value>) {
     object.insert("method".into(), call.request.method.as_str().into());
     object.insert("url".into(), call.request.url.to_string().into());
-    object.insert("body_bytes".into(), call.request.body.len().into());
+    object.insert("body_bytes".into(), call.request.body.length().into());
     if let Some(path) = &call.save {
         object.insert("save".into(), path.to_string_lossy().into());
     }

@@ -100,7 +100,7 @@ impl FetchArgs {
             method: self.request.method.as_deref().map(method).transpose().map_err(Failure::usage)?,
             headers,
             cookies: Vec::new(),
-            body,
+            body: body.map(Into::into),
             netrc: self.request.netrc.as_deref().map(environment::netrc).transpose()?.map(Arc::new),
         })
     }

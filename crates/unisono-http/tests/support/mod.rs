@@ -54,7 +54,7 @@ pub fn get(url: impl AsRef<str>) -> Request {
 pub fn post(url: impl AsRef<str>) -> Request {
     let mut request = get(url);
     request.method = Method::POST;
-    request.body = Bytes::from_static(b"body");
+    request.body = "body".into();
     request
 }
 

@@ -1,15 +1,18 @@
 //! Requests as Python gives them: an address, a `Request`, or a mapping.
 
-use bytes::Bytes;
 use pyo3::{
     prelude::*,
     types::{PyBytes, PyDict, PyMapping, PyString},
 };
 use unisono_core::redacted;
-use unisono_runner::{Defaults, FetchCall, NoFields, ROW_OPTIONS, Row, RowFields, RowOptions, RowOrigin, RowRequest};
+use unisono_http::Body;
+use unisono_runner::{
+    Defaults, FetchCall, NoFields, ROW_BODIES, ROW_OPTIONS, Row, RowFields, RowOptions, RowOrigin, RowRequest,
+};
 
 use crate::{
     errors,
+    http::bodies::{self, Given},
     options::Keywords,
     values::{pairs, params, text},
 };
@@ -26,8 +29,8 @@ pub struct GivenRequest {
     id: Option<String>,
     headers: Vec<(String, String)>,
     params: Vec<(String, String)>,
-    body: Option<Bytes>,
-    is_json: bool,
+    body: Option<Body>,
+    content_type: Option<&'static str>,
     options: RowOptions,
 }
 
@@ -64,7 +67,7 @@ impl GivenRequest {
     /// The body, if there is one.
     #[getter]
     fn content<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
-        self.body.as_ref().map(|body| PyBytes::new(py, body))
+        self.body.as_ref().map(|body| PyBytes::new(py, body.bytes()))
     }
 
     fn __repr__(&self) -> String {
@@ -88,13 +91,19 @@ impl GivenRequest {
         if let Some(given) = keywords.take("params")? {
             self.params = params(Some(&given))?;
         }
-        match (keywords.take("json")?, keywords.take("content")?) {
-            (Some(_), Some(_)) => {
-                return Err(errors::usage(py, "a request has one body: either json= or content=, not both"));
-            }
-            (Some(json), None) => (self.body, self.is_json) = (Some(encode_json(&json)?), true),
-            (None, Some(content)) => (self.body, self.is_json) = (Some(encode_content(&content)?), false),
-            (None, None) => {}
+        let given = Given {
+            json: keywords.take("json")?,
+            content: keywords.take("content")?,
+            data: keywords.take("data")?,
+            files: keywords.take("files")?,
+        };
+        // As in rows, whose members a client that signs them makes a request of.
+        let words = ROW_BODIES.iter().filter(|word| **word != "json").filter_map(|word| {
+            keywords.take(word).transpose().map(|value| value.map(|value| ((*word).to_owned(), value)))
+        });
+        let words = words.collect::<PyResult<Vec<_>>>()?;
+        if let Some((body, content_type)) = bodies::of_words(py, given.body(py)?, &words)? {
+            (self.body, self.content_type) = (Some(body), content_type);
         }
         self.options.change(keywords.row_options()?);
         keywords.finish()?;
@@ -109,7 +118,7 @@ impl GivenRequest {
             headers: self.headers.clone(),
             params: self.params.clone(),
             body: self.body.clone(),
-            is_json: self.is_json,
+            content_type: self.content_type,
             options: self.options.clone(),
         }
     }
@@ -157,14 +166,19 @@ fn from_mapping(item: &Bound<'_, PyAny>) -> PyResult<(RowRequest, Columns)> {
     let mut row = RowRequest::default();
     let own = PyDict::new(item.py());
     let mut columns = Vec::new();
+    let (mut given, mut json, mut worded) = (Given::default(), None, Vec::new());
     for pair in mapping.items()?.iter() {
         let (name, value): (String, Bound<'_, PyAny>) = pair.extract()?;
         match name.as_str() {
             "headers" => row.headers = pairs(Some(&value))?,
             "params" => row.params = params(Some(&value))?,
-            "json" => (row.body, row.is_json) = (Some(encode_json(&value)?), true),
-            "content" | "body" => row.body = Some(encode_content(&value)?),
+            // What is missing is JSON as well: `null`.
+            "json" => json = Some(value),
             _ if value.is_none() => {}
+            "content" | "body" => given.content = Some(value),
+            "data" => given.data = Some(value),
+            "files" => given.files = Some(value),
+            name if ROW_BODIES.contains(&name) => worded.push((name.to_owned(), value)),
             // As a column as well, where it has a text.
             name if ROW_OPTIONS.contains(&name) => {
                 own.set_item(name, &value)?;
@@ -182,23 +196,11 @@ fn from_mapping(item: &Bound<'_, PyAny>) -> PyResult<(RowRequest, Columns)> {
             }
         }
     }
+    given.json = json;
+    let own_body = given.body(item.py())?;
+    if let Some((body, content_type)) = bodies::of_words(item.py(), own_body, &worded)? {
+        (row.body, row.content_type) = (Some(body), content_type);
+    }
     row.options = Keywords::new(&own)?.row_options()?;
     Ok((row, Columns(columns)))
-}
-
-pub fn encode_json(value: &Bound<'_, PyAny>) -> PyResult<Bytes> {
-    let py = value.py();
-    let arguments = PyDict::new(py);
-    arguments.set_item("ensure_ascii", false)?;
-    arguments.set_item("allow_nan", false)?;
-    arguments.set_item("separators", (",", ":"))?;
-    let text: String = py.import("json")?.call_method("dumps", (value,), Some(&arguments))?.extract()?;
-    Ok(text.into())
-}
-
-pub fn encode_content(value: &Bound<'_, PyAny>) -> PyResult<Bytes> {
-    match value.cast::<PyString>() {
-        Ok(text) => Ok(Bytes::copy_from_slice(text.to_str()?.as_bytes())),
-        Err(_) => Ok(Bytes::from(value.extract::<Vec<u8>>()?)),
-    }
 }

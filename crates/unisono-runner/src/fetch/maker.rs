@@ -2,12 +2,11 @@
 
 use std::{fmt, sync::Arc};
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use unisono_core::redacted;
-use unisono_http::{Request, RequestCookie, Trail, Url, basic_authorization, request_header};
+use unisono_http::{Body, Request, RequestCookie, Trail, Url, basic_authorization, request_header};
 
-use super::{FetchCall, Login, Netrc, RowRequest, paginate::Visited};
+use super::{FetchCall, Login, Netrc, RowRequest, paginate::Visited, row_body::ROW_BODIES};
 use crate::{
     Error,
     row::{Maker, Row, RowFields, RowOrigin, check_columns},
@@ -30,7 +29,7 @@ pub struct Defaults {
     /// Cookies to begin with.
     pub cookies: Vec<RequestCookie>,
     /// The body of every request.
-    pub body: Option<Bytes>,
+    pub body: Option<Body>,
     /// Logins by host, for requests that bring no credentials.
     pub netrc: Option<Arc<Netrc>>,
 }
@@ -45,7 +44,7 @@ impl fmt::Debug for Defaults {
             .field("method", &self.method)
             .field("headers", &self.headers.keys().collect::<Vec<_>>())
             .field("cookies", &self.cookies)
-            .field("body_bytes", &self.body.as_ref().map(Bytes::len))
+            .field("body_bytes", &self.body.as_ref().map(Body::length))
             .field("netrc", &self.netrc)
             .finish()
     }
@@ -81,7 +80,8 @@ impl Defaults {
         if row.url.is_some() && body.is_none() && [Method::POST, Method::PUT, Method::PATCH].contains(&method) {
             // As a column it would be passed over, and the request be carried out with nothing in it.
             if let Some(name) = NO_BODIES.iter().find(|name| fields.field(name).is_ok()) {
-                return Err(format!("`{name}` is no member of a request: its body is `json`, `body` or `body_base64`"));
+                let words = ROW_BODIES.map(|word| format!("`{word}`")).join(", ");
+                return Err(format!("`{name}` is no member of a request: its body is one of {words}"));
             }
         }
         let mut request = Request::new(method, url);
@@ -98,8 +98,16 @@ impl Defaults {
                 request.headers.insert(name, value);
             }
         }
-        if row.is_json && !request.headers.contains_key(header::CONTENT_TYPE) {
-            request.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if request.body.content_type().is_some() {
+            if own_names.contains(&header::CONTENT_TYPE) {
+                return Err(
+                    "a form with files has a `Content-Type` of its own, with its boundary: leave it out".to_owned()
+                );
+            }
+            request.headers.remove(header::CONTENT_TYPE);
+        }
+        if let (Some(media), false) = (row.content_type, request.headers.contains_key(header::CONTENT_TYPE)) {
+            request.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
         }
         row.options.put_on(&mut request, |name| own_names.contains(name))?;
         if !self.cookies.is_empty() {
@@ -246,7 +254,7 @@ mod tests {
             id: Some(format!("http://bob:{secret}@h/")),
             url: Some(format!("http://bob:{secret}@h/x")),
             headers: vec![("X-Key".to_owned(), secret.to_owned())],
-            body: Some(Bytes::from_static(b"hunter2")),
+            body: Some("hunter2".into()),
             params: vec![("key".to_owned(), secret.to_owned())],
             ..RowRequest::default()
         };
@@ -256,7 +264,7 @@ mod tests {
             id: Some(Template::text(secret).unwrap()),
             save: Some(Template::file_path(secret).unwrap()),
             headers: [header("X-Key", secret).unwrap()].into_iter().collect(),
-            body: Some(Bytes::from_static(b"hunter2")),
+            body: Some("hunter2".into()),
             ..Defaults::default()
         };
         let without_params = RowRequest { params: Vec::new(), ..RowRequest::of(&NoFields).unwrap() };

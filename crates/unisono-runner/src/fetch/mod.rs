@@ -11,6 +11,7 @@ mod netrc;
 mod paginate;
 mod plan;
 mod remote;
+mod row_body;
 mod row_options;
 mod row_request;
 mod shape;
@@ -41,6 +42,7 @@ pub use netrc::{BadNetrc, Login, Netrc};
 pub use paginate::Paginate;
 pub use plan::FetchPlan;
 pub use remote::{Carrier, RemoteSender, remote_requests};
+pub use row_body::{ROW_BODIES, RowBody, body_of_words};
 pub use row_options::{ROW_OPTIONS, RowOptions};
 pub use row_request::RowRequest;
 

@@ -1,17 +1,15 @@
 //! What a row of JSON says for its own request.
 //!
-//! `id`, `url`, `method`, `headers`, `json`, `body` (text), `body_base64` and `params` speak for the request; every
-//! member is a column as well. What stands under `json` is sent as it is written, numbers untouched. What a row has of
-//! its own of what holds for all is in `row_options.rs`.
+//! `id`, `url`, `method`, `headers` and `params` speak for the request, and so does its body (`row_body.rs`); every
+//! member is a column as well. What a row has of its own of what holds for all is in `row_options.rs`.
 
 use std::{collections::BTreeMap, fmt};
 
-use base64::{Engine, prelude::BASE64_STANDARD};
-use bytes::Bytes;
 use serde_json::value::RawValue;
 use unisono_core::redacted;
+use unisono_http::Body;
 
-use super::row_options::RowOptions;
+use super::{row_body::body_of, row_options::RowOptions};
 use crate::{
     input::jsonl::{column, not_json},
     row::{RowFields, RowJson},
@@ -29,9 +27,9 @@ pub struct RowRequest {
     /// Its headers; they come on top of the others, and replace those of the same name.
     pub headers: Vec<(String, String)>,
     /// Its body.
-    pub body: Option<Bytes>,
-    /// Whether that body is JSON.
-    pub is_json: bool,
+    pub body: Option<Body>,
+    /// The media type of that body, unless a header says another one.
+    pub content_type: Option<&'static str>,
     /// Parameters to add to its query.
     pub params: Vec<(String, String)>,
     /// What it has of its own of what holds for all.
@@ -47,8 +45,8 @@ impl fmt::Debug for RowRequest {
             .field("url", &self.url.as_deref().map(redacted))
             .field("method", &self.method)
             .field("headers", &names(&self.headers))
-            .field("body_bytes", &self.body.as_ref().map(Bytes::len))
-            .field("is_json", &self.is_json)
+            .field("body_bytes", &self.body.as_ref().map(Body::length))
+            .field("content_type", &self.content_type)
             .field("params", &names(&self.params))
             .field("options", &self.options)
             .finish()
@@ -74,15 +72,7 @@ fn from_members(members: &BTreeMap<String, &RawValue>) -> Result<RowRequest, Str
         None => Ok(Vec::new()),
         Some(value) => self::pairs(value).map_err(|why| format!("`{name}` {why}")),
     };
-    let (body, is_json) = match (members.get("json"), text("body")?, text("body_base64")?) {
-        (None, None, None) => (None, false),
-        (Some(json), None, None) => (Some(Bytes::copy_from_slice(json.get().as_bytes())), true),
-        (None, Some(body), None) => (Some(Bytes::from(body)), false),
-        (None, None, Some(coded)) => {
-            (Some(BASE64_STANDARD.decode(coded).map_err(|_| "`body_base64` is not base64".to_owned())?.into()), false)
-        }
-        _ => return Err("more than one of `json`, `body` and `body_base64`".to_owned()),
-    };
+    let (body, content_type) = body_of(members)?.map_or((None, None), |(body, media)| (Some(body), media));
     Ok(RowRequest {
         id: text("id")?,
         url: text("url")?,
@@ -90,13 +80,13 @@ fn from_members(members: &BTreeMap<String, &RawValue>) -> Result<RowRequest, Str
         headers: pairs("headers")?,
         params: pairs("params")?,
         body,
-        is_json,
+        content_type,
         options: RowOptions::of_members(members)?,
     })
 }
 
 /// An object of texts; a parameter may have several, as an array, and what is null is left out.
-fn pairs(value: &RawValue) -> Result<Vec<(String, String)>, String> {
+pub(crate) fn pairs(value: &RawValue) -> Result<Vec<(String, String)>, String> {
     let members: BTreeMap<String, &RawValue> =
         serde_json::from_str(value.get()).map_err(|_| "is not an object".to_owned())?;
     let mut pairs = Vec::new();
