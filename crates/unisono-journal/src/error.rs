@@ -76,8 +76,7 @@ pub(crate) enum Reason {
     },
     Shrunk {
         rows: u64,
-        /// How many there were at least.
-        known: u64,
+        last: u64,
     },
 }
 
@@ -265,8 +264,20 @@ impl fmt::Display for Error {
             }
             Reason::SameId { id } => write!(f, "two rows of the input have the id `{id}`"),
             Reason::IdTwice { line } => write!(f, "line {line} of `{path}` has the id of another row"),
-            Reason::Shrunk { rows, known } => {
-                write!(f, "the input has changed since `{path}` was begun: it has {rows} of at least {known} rows")
+            // Numbered as rows are in the results.
+            Reason::Shrunk { rows: 0, last } => {
+                write!(
+                    f,
+                    "the input has changed since `{path}` was begun: it has no rows, the results go up to row {last}"
+                )
+            }
+            Reason::Shrunk { rows, last } => {
+                let end = rows - 1;
+                write!(
+                    f,
+                    "the input has changed since `{path}` was begun: it ends with row {end}, the results go up to row {last} (both \
+                     from 0)"
+                )
             }
         }
     }

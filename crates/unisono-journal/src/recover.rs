@@ -512,7 +512,7 @@ impl Recovered {
     pub fn end_of_input(&self) -> Result<(), Error> {
         match self.last_row.filter(|_| self.identity == Identity::Row) {
             Some(last) if last >= self.rows_seen => {
-                Err(Error::new(&self.path, Reason::Shrunk { rows: self.rows_seen, known: last + 1 }))
+                Err(Error::new(&self.path, Reason::Shrunk { rows: self.rows_seen, last }))
             }
             _ => Ok(()),
         }
