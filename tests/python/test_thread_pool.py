@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import functools
 import gc
 import logging
 import os
@@ -421,6 +422,126 @@ gate.set()
 print(task.result())
 """
     assert program(text) == (0, "this task's thread is in the parent of this process\nTrue\n", "")
+
+
+class Noting:
+    """Notes when it is dropped."""
+
+    def __init__(self, dropped):
+        self.dropped = dropped
+
+    def __del__(self):
+        self.dropped.append(self)
+
+
+@pytest.mark.parametrize("holds", ["an argument", "a keyword", "the function", "the context"])
+def test_what_a_call_held_is_dropped_before_its_result_is_there(holds):
+    variable = contextvars.ContextVar("variable")
+
+    def call(*_, held=None):
+        if holds == "the context":
+            variable.set(Noting(dropped))
+
+    with ThreadPool(1) as pool:
+        for _ in range(200):
+            dropped = []
+            if holds == "an argument":
+                task = pool.submit(call, Noting(dropped))
+            elif holds == "a keyword":
+                task = pool.submit(call, held=Noting(dropped))
+            elif holds == "the function":
+                task = pool.submit(functools.partial(call, Noting(dropped)))
+            else:
+                task = pool.submit(call)
+            task.result(BOUND)
+            assert dropped
+
+
+def test_a_result_is_there_while_the_callbacks_of_its_task_run(gate):
+    with ThreadPool(1) as pool:
+        may_end = threading.Event()
+        task = pool.submit(may_end.wait, BOUND)
+        task.add_done_callback(lambda _: gate.wait(BOUND))
+        asked = []
+        asking = threading.Thread(target=lambda: asked.append(task.result(BOUND)))
+        asking.start()
+        may_end.set()
+        asking.join(BOUND)
+        assert asked == [True]
+        gate.set()
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+def test_a_result_is_waited_for_though_its_thread_waits_for_no_further_task(is_last):
+    """Those that wait for a result are woken with the next wait of the thread that has it."""
+    for _ in range(200):
+        pool = ThreadPool(1)
+        may_end = threading.Event()
+
+        def work(pool=pool, may_end=may_end):
+            may_end.wait(BOUND)
+            if is_last:
+                pool.shutdown(wait=False)
+            return 7
+
+        task = pool.submit(work)
+        others = [] if is_last else [pool.submit(int, number) for number in range(3)]
+        asked = []
+        asking = threading.Thread(target=lambda task=task, asked=asked: asked.append(task.result(BOUND)))
+        asking.start()
+        may_end.set()
+        asking.join(BOUND)
+        assert asked == [7]
+        assert [other.result(BOUND) for other in others] == list(range(len(others)))
+        pool.shutdown()
+
+
+def test_tasks_that_are_waited_for_one_at_a_time_by_many_threads_all_have_their_own_result():
+    with ThreadPool(3) as pool:
+
+        def ask(first):
+            return [pool.submit(int, number).result(BOUND) for number in range(first, first + 500)]
+
+        with ThreadPoolExecutor(4) as askers:
+            for first, results in zip(range(0, 4000, 1000), askers.map(ask, range(0, 4000, 1000)), strict=True):
+                assert results == list(range(first, first + 500))
+
+
+def test_a_task_that_is_waited_for_may_submit_and_wait_in_its_turn():
+    with ThreadPool(8) as pool:
+
+        def count(depth):
+            return depth and 1 + pool.submit(count, depth - 1).result(BOUND)
+
+        for _ in range(50):
+            assert pool.submit(count, 7).result(BOUND) == 7
+
+
+def test_a_fork_in_the_middle_of_waits_leaves_a_child_that_can_wait_and_be_waited_for():
+    text = """
+import os, threading, warnings
+from unisono import ThreadPool
+warnings.simplefilter("ignore")
+pool = ThreadPool(2)
+def ask():
+    for number in range(2000):
+        assert pool.submit(int, number).result(30) == number
+asking = [threading.Thread(target=ask) for _ in range(2)]
+for thread in asking:
+    thread.start()
+for _ in range(10):
+    child = os.fork()
+    if not child:
+        with ThreadPool(2) as own:
+            for number in range(100):
+                assert own.submit(int, number).result(30) == number
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+for thread in asking:
+    thread.join()
+print("ok")
+"""
+    assert program(text) == (0, "ok\n", "")
 
 
 def test_a_task_whose_result_holds_its_own_future_is_collected():

@@ -142,6 +142,19 @@ impl<T, W> Channel<T, W> {
         }
     }
 
+    /// Puts an item without a bound, or hands it back when it is closed. Of the consumers that wait, the one that came
+    /// last has it, against rule 1: for consumers of one owner, which are all alike.
+    ///
+    /// # Errors
+    /// It is closed.
+    pub fn put_for_last(&mut self, item: T) -> Result<Wakes<W>, (TryError, T)> {
+        if self.is_closed {
+            return Err((TryError::Closed, item));
+        }
+        let last = self.getters.pop_back();
+        Ok(self.push_for(last, item))
+    }
+
     /// Puts an item into a place that was granted, or hands it back.
     ///
     /// # Errors
@@ -312,11 +325,17 @@ impl<T, W> Channel<T, W> {
     }
 
     fn push(&mut self, item: T) -> Wakes<W> {
+        let first = self.getters.pop_front();
+        self.push_for(first, item)
+    }
+
+    /// For a consumer that waits, of which there is none only when none waits.
+    fn push_for(&mut self, getter: Option<Parked<W>>, item: T) -> Wakes<W> {
         let number = self.next_number;
         self.next_number += 1;
         self.unfinished += 1;
         // Past the items, of which there are none while a consumer waits: so no item is overtaken.
-        if let Some(getter) = self.getters.pop_front() {
+        if let Some(getter) = getter {
             return vec![self.serve(getter, Served::Item(number, item))];
         }
         self.items.push_back((number, item));
@@ -371,6 +390,22 @@ mod tests {
 
     fn woken(wakes: Wakes<&'static str>) -> Vec<&'static str> {
         wakes.into_iter().map(|parked| parked.wake).collect()
+    }
+
+    #[test]
+    fn what_is_put_for_the_last_that_came_leaves_the_others_their_order() {
+        let mut queue = Queue::new(usize::MAX);
+        let (first, second) = (queue.park_getter("first"), queue.park_getter("second"));
+        let last = queue.park_getter("last");
+        assert_eq!(woken(queue.put_for_last(1).unwrap()), ["last"]);
+        assert!(matches!(queue.collect(last), Some(Served::Item(0, 1))));
+        assert_eq!(woken(queue.put(2).unwrap()), ["first"]);
+        assert!(matches!(queue.withdraw(first), Withdrawn::Served(Served::Item(1, 2))));
+        assert!(matches!(queue.withdraw(second), Withdrawn::Unserved(None, "second")));
+        assert!(woken(queue.put_for_last(3).unwrap()).is_empty());
+        assert!(queue.take().is_ok_and(|(item, _)| item == 3));
+        queue.close(false);
+        assert!(matches!(queue.put_for_last(4), Err((TryError::Closed, 4))));
     }
 
     fn put(channel: &mut Queue, item: u32) -> Vec<&'static str> {

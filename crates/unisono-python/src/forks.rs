@@ -25,6 +25,8 @@ use unisono_workers::forks;
 /// interpreter such a thread is unwound by `pthread_exit`, and our frames below it make that an abort, so it is waited
 /// for.
 pub static ATTACHING: AtomicUsize = AtomicUsize::new(0);
+/// How many threads look for something before they sleep (`queue/looking.rs`).
+pub static LOOKING: AtomicUsize = AtomicUsize::new(0);
 /// The thread that went on in the child, and the generation of that child.
 static FORKER: Mutex<Option<(u64, ThreadId)>> = Mutex::new(None);
 
@@ -78,6 +80,7 @@ pub fn generation() -> u64 {
 pub fn after_fork_in_child() {
     *FORKER.lock().unwrap_or_else(PoisonError::into_inner) = Some((generation(), thread::current().id()));
     ATTACHING.store(0, Ordering::SeqCst);
+    LOOKING.store(0, Ordering::SeqCst);
 }
 
 /// The only thread that went on in this child.

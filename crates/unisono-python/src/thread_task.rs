@@ -10,7 +10,7 @@
 
 use std::{
     mem,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
@@ -22,7 +22,12 @@ use pyo3::{
 };
 use unisono_core::clock;
 
-use crate::{forks, numbers::moment_in, pool::cancelled, queue::wake::Parker};
+use crate::{
+    forks,
+    numbers::moment_in,
+    pool::cancelled,
+    queue::{handing_over, looking::Looks, wake::Parker},
+};
 
 /// One call, on its way to a thread and back.
 #[pyclass(frozen, subclass, weakref, module = "unisono._native")]
@@ -44,6 +49,8 @@ struct State {
 enum Stage {
     Pending(WorkItem),
     Running(WorkItem, Instant),
+    /// It has returned, and lets go of what its call held.
+    Returning,
     Returned(Py<PyAny>),
     Raised(Py<PyAny>),
     Cancelled,
@@ -51,7 +58,7 @@ enum Stage {
 
 impl Stage {
     fn has_ended(&self) -> bool {
-        !matches!(self, Self::Pending(_) | Self::Running(..))
+        !matches!(self, Self::Pending(_) | Self::Running(..) | Self::Returning)
     }
 }
 
@@ -105,14 +112,20 @@ impl ThreadTask {
         Some((call.function, call.arguments, call.keywords, call.context))
     }
 
-    /// It returned this; whether `_announce` is to be called.
+    /// It returned this; whether `_announce` is to be called. For the thread that ran it, which waits for its next task
+    /// then.
+    ///
+    /// What the call held goes first: its destructors are code of the program's, and none of that is to run between the
+    /// end and the wait by which the waiters are woken.
     fn returned(&self, value: Py<PyAny>) -> bool {
-        self.end(Stage::Returned(value))
+        let call = mem::replace(&mut self.state().stage, Stage::Returning);
+        drop(call);
+        self.end(Stage::Returned(value), Parker::unpark_soon)
     }
 
     /// It raised this, or fails before it has begun; whether `_announce` is to be called.
     fn raised(&self, error: Py<PyAny>) -> bool {
-        self.end(Stage::Raised(error))
+        self.end(Stage::Raised(error), |sleeper| sleeper.unpark())
     }
 
     /// Cancels it, when it has not begun; whether this call did. To tell its observers is left to the caller.
@@ -120,7 +133,7 @@ impl ThreadTask {
         let state = self.state();
         let is_pending = matches!(state.stage, Stage::Pending(_));
         if is_pending {
-            settle(state, Stage::Cancelled);
+            settle(state, Stage::Cancelled, |sleeper| sleeper.unpark());
         }
         is_pending
     }
@@ -129,7 +142,7 @@ impl ThreadTask {
     fn place(&self) -> &'static str {
         match self.state().stage {
             Stage::Pending(_) => "pending",
-            Stage::Running(..) => "running",
+            Stage::Running(..) | Stage::Returning => "running",
             Stage::Returned(_) | Stage::Raised(_) => "ended",
             Stage::Cancelled => "cancelled",
         }
@@ -162,9 +175,11 @@ impl ThreadTask {
     ///     concurrent.futures.CancelledError: It was cancelled.
     ///     BaseException: Whatever it raised.
     #[pyo3(signature = (timeout=None))]
-    fn result(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
-        self.wait(py, timeout)?;
-        let raised = match &self.state().stage {
+    fn result(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        let (py, task) = (slf.py(), slf.get());
+        handing_over::asked_for(slf.as_any());
+        task.wait(py, timeout)?;
+        let raised = match &task.state().stage {
             Stage::Returned(value) => return Ok(value.clone_ref(py)),
             Stage::Raised(error) => Some(error.clone_ref(py)),
             _ => None,
@@ -174,9 +189,11 @@ impl ThreadTask {
 
     /// What the task raised, waited for; `None` when it returned. Raises as `result` does.
     #[pyo3(signature = (timeout=None))]
-    fn exception(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
-        self.wait(py, timeout)?;
-        match &self.state().stage {
+    fn exception(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
+        let (py, task) = (slf.py(), slf.get());
+        handing_over::asked_for(slf.as_any());
+        task.wait(py, timeout)?;
+        match &task.state().stage {
             Stage::Returned(_) => return Ok(None),
             Stage::Raised(error) => return Ok(Some(error.clone_ref(py))),
             _ => {}
@@ -195,7 +212,7 @@ impl ThreadTask {
                 visit.call(&call.context)
             }
             Stage::Returned(object) | Stage::Raised(object) => visit.call(object),
-            Stage::Cancelled => Ok(()),
+            Stage::Returning | Stage::Cancelled => Ok(()),
         }
     }
 
@@ -210,9 +227,9 @@ impl ThreadTask {
     }
 
     /// Ends it, unless it was cancelled; returns whether its observers are to be told.
-    fn end(&self, ended: Stage) -> bool {
+    fn end(&self, ended: Stage, wake: fn(Parker)) -> bool {
         let state = self.state();
-        !state.stage.has_ended() && settle(state, ended)
+        !state.stage.has_ended() && settle(state, ended, wake)
     }
 
     /// Returns when it has ended.
@@ -231,7 +248,7 @@ impl ThreadTask {
             state.sleepers.push(parker.clone());
             parker
         };
-        let slept = parker.park(py, seconds.and_then(moment_in));
+        let slept = parker.park(py, seconds.and_then(moment_in), Some(&LOOKS));
         let mut state = self.state();
         state.sleepers.retain(|other| !other.is(&parker));
         let has_ended = state.stage.has_ended();
@@ -241,13 +258,17 @@ impl ThreadTask {
     }
 }
 
+/// How tasks of this process were waited for.
+static LOOKS: LazyLock<Looks> = LazyLock::new(Looks::new);
+
 /// Ends a task and wakes its waiters; returns whether it is observed. What its call held is dropped after the lock.
-fn settle(mut state: MutexGuard<'_, State>, ended: Stage) -> bool {
+fn settle(mut state: MutexGuard<'_, State>, ended: Stage, wake: fn(Parker)) -> bool {
     // Ended before any sleeper wakes, and under the lock: a thread that comes later sees the end and does not sleep.
     let _call = mem::replace(&mut state.stage, ended);
     let sleepers = mem::take(&mut state.sleepers);
     let is_observed = state.is_observed;
     drop(state);
-    sleepers.iter().for_each(Parker::unpark);
+    // Callbacks come before that thread's next wait, and may take as long as they like.
+    sleepers.into_iter().for_each(if is_observed { |sleeper: Parker| sleeper.unpark() } else { wake });
     is_observed
 }

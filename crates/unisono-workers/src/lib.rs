@@ -33,8 +33,9 @@ mod zygote;
 pub use crate::{
     inside::{Given, Inside, kind},
     pool::{Awaited, Loss, Pool, PoolDescriptors, PoolOptions},
+    spin::{Look, Spin},
     task::{Death, Function, State, Task, TaskOutcome, Terms},
     zygote::Zygote,
 };
 #[cfg(not(loom))]
-pub use unisono_sys::forks;
+pub use unisono_sys::{forks, monotonic::nanoseconds};

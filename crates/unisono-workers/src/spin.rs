@@ -13,7 +13,7 @@ use unisono_sys::monotonic::nanoseconds;
 
 /// When to look, learned from how it went.
 #[derive(Debug)]
-pub(crate) struct Spin {
+pub struct Spin {
     /// On how many this process may run, by its affinity and by the quota of its group.
     cores: usize,
     /// So many times it was in vain in a row, at most [`MOST_IN_VAIN`].
@@ -28,14 +28,18 @@ pub(crate) struct Spin {
 
 /// How a look ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Look {
+pub enum Look {
+    /// What was looked for has come.
     Came,
+    /// It did not, for as long as a look may last.
     InVain,
     /// We did not run for a while.
     Taken,
 }
 
 impl Spin {
+    /// For the cores of this process, and with nothing learned.
+    #[expect(clippy::new_without_default, reason = "it asks the system")]
     pub fn new() -> Self {
         Self::over(available_parallelism().map_or(1, NonZero::get))
     }
@@ -44,7 +48,7 @@ impl Spin {
         Self { cores, in_vain: 0, left_out: 0, taken: 0, busy_until_ns: 0 }
     }
 
-    /// Whether to look now, while so many processes of ours are at work.
+    /// Whether to look now, while so many processes or threads of ours are at work or look.
     pub fn is_worth_it(&mut self, at_work: usize, now_ns: u64) -> bool {
         if at_work >= self.cores || now_ns < self.busy_until_ns {
             return false;

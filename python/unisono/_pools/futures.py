@@ -244,6 +244,8 @@ class ThreadFuture(ThreadTask, PoolFuture[T]):
             # The traceback holds this frame, which would hold the error through the future, and the arguments.
             del self, call, function, arguments, keywords, context
             return is_observed
+        # Only the task holds them now, which lets go of them before its end is told.
+        del call, function, arguments, keywords, context
         return self.returned(value)
 
     def fail(self, error: BaseException) -> None:

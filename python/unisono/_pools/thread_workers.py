@@ -27,7 +27,7 @@ from unisono._batches.display import tell
 from unisono._pools.futures import ThreadFuture, log_ending
 from unisono._queue.limiter import Limiter
 from unisono._queue.queue import Queue
-from unisono.errors import QueueClosed, QueueEmpty, QueueFull, RunError, UsageError
+from unisono.errors import QueueClosed, QueueFull, RunError, UsageError
 
 _log = logging.getLogger("unisono.thread_pool")
 
@@ -256,14 +256,14 @@ def _work(workers: ThreadWorkers) -> None:
     ident = threading.get_ident()
     while True:
         try:
-            task = workers.queue.get(True, workers.idle_timeout)
-        except QueueEmpty:
-            if workers.leave():
-                return
-            continue
+            task = workers.queue._next_offer(workers.idle_timeout)
         except QueueClosed:
             workers.threads.discard(threading.current_thread())
             return
+        if task is None:
+            if workers.leave():
+                return
+            continue
         workers.begin(task)
         try:
             if task.run():

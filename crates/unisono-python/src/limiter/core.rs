@@ -256,7 +256,7 @@ impl Shared {
         loop {
             // At the end of the program there is no clock.
             let until = ENDS.load(Ordering::SeqCst).then(|| clock::now() + A_MOMENT);
-            if let Err(error) = parker.park(py, until) {
+            if let Err(error) = parker.park(py, until, None) {
                 self.give_up(py, visit);
                 return Err(error);
             }

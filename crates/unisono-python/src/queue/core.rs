@@ -14,7 +14,11 @@ use std::{
 use pyo3::prelude::*;
 use unisono_batch::channel::{Channel, Withdrawn};
 
-use crate::{errors::class, forks, queue::wake::Wake};
+use crate::{
+    errors::class,
+    forks,
+    queue::{looking::Looks, wake::Wake},
+};
 
 pub type Item = Py<PyAny>;
 
@@ -31,6 +35,8 @@ pub struct State {
 pub struct QueueCore {
     pub state: Mutex<State>,
     pub maxsize: isize,
+    /// How consumers have waited.
+    pub looks: Looks,
 }
 
 /// Futures of one loop.
@@ -44,7 +50,7 @@ impl QueueCore {
     /// For so many items at most; `room` is `usize::MAX` for no bound.
     pub fn with_room(maxsize: isize, room: usize) -> Self {
         let state = State { channel: Channel::new(room), loop_wakes: Vec::new(), forks: forks::generation() };
-        Self { state: Mutex::new(state), maxsize }
+        Self { state: Mutex::new(state), maxsize, looks: Looks::new() }
     }
 
     /// The line, without the waiters that a fork has left behind.

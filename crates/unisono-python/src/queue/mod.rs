@@ -1,11 +1,13 @@
 //! `unisono.Queue`, the part that is hot: put, get, and which waiter is woken.
 //!
 //! The state machine is `unisono_batch::channel`; `core.rs` has it behind a lock, `threads.rs` and `wait.rs` are how
-//! threads and coroutines wait, and `loop_wakes.rs` wakes them.
+//! threads and coroutines wait, `looking.rs` is what a thread does before it sleeps, and `loop_wakes.rs` wakes them.
 //!
 //! What is built of these calls alone (`aget_many`, the documentation) is in `python/unisono/_queue/queue.py`.
 
 mod core;
+pub mod handing_over;
+pub mod looking;
 mod loop_wakes;
 mod threads;
 pub mod wait;
@@ -19,7 +21,7 @@ use pyo3::{
     prelude::*,
     types::PyList,
 };
-use unisono_batch::channel::Withdrawn;
+use unisono_batch::channel::{Parked, Withdrawn};
 
 pub use self::core::QueueCore;
 use self::{
@@ -28,7 +30,10 @@ use self::{
     wait::{QueueWait, Wish},
     wake::{Parker, Wake, refuse_on_loop, resolve},
 };
-use crate::{errors::class, numbers};
+use crate::{
+    errors::class,
+    numbers::{self, moment_in},
+};
 
 #[pymethods]
 impl QueueCore {
@@ -176,13 +181,23 @@ impl QueueCore {
         slf.get().give_back_front(slf, items);
     }
 
-    /// Puts an item without a bound; returns whether a consumer waited for it.
+    /// Puts an item without a bound; returns whether a consumer waited for it. Of several, the one that came last has
+    /// it: where all are alike, that one is the most awake, and those that are too many find out that they are.
     fn _offer(slf: &Bound<'_, Self>, item: Item) -> PyResult<bool> {
-        let put = slf.get().state().channel.put(item);
+        let hands_over = handing_over::submitted(item.bind(slf.py()));
+        let put = slf.get().state().channel.put_for_last(item);
         let wakes = put.map_err(|(_, _item)| error(slf.py(), "QueueClosed", "the queue is closed"))?;
         let is_awaited = !wakes.is_empty();
-        slf.get().wake(slf, wakes);
+        match &wakes[..] {
+            [Parked { wake: Wake::Thread(parker), .. }] if hands_over => parker.hand_over(slf.py()),
+            _ => slf.get().wake(slf, wakes),
+        }
         Ok(is_awaited)
+    }
+
+    /// Takes the first item, waiting for so many seconds; `None` when none came. For a thread that does nothing else.
+    fn _next_offer(slf: &Bound<'_, Self>, idle: Option<f64>) -> PyResult<Option<Item>> {
+        slf.get().get_waiting(slf, Limit(idle.and_then(moment_in)))
     }
 
     /// Puts an item; a coroutine.
@@ -223,7 +238,7 @@ impl QueueCore {
             }
             state.channel.park_joiner(Wake::Thread(parker.clone()))
         };
-        let slept = parker.park(slf.py(), limit.0);
+        let slept = parker.park(slf.py(), limit.0, None);
         match (slf.get().withdraw(ticket), slept) {
             (_, Err(error)) => Err(error),
             (Withdrawn::Served(_), Ok(())) => Ok(()),

@@ -9,7 +9,7 @@ use unisono_core::clock;
 use crate::{
     numbers,
     queue::core::{Item, QueueCore, closed, error},
-    queue::wake::{Parker, Wake},
+    queue::wake::{Parker, Wake, wake_those_left},
 };
 
 impl QueueCore {
@@ -59,7 +59,7 @@ impl QueueCore {
             }
             Err(ticket) => ticket.map_err(|_item| closed(slf.py()))?,
         };
-        let slept = parker.park(slf.py(), limit.0);
+        let slept = parker.park(slf.py(), limit.0, None);
         // However the sleep ended: what this thread was given between that and here is found by withdrawing.
         match (self.withdraw(ticket), slept) {
             (_, Err(error)) => Err(error),
@@ -84,6 +84,10 @@ impl QueueCore {
                 Err(TryError::Closed) => Err(None),
             }
         };
+        if !matches!(attempt, Err(Some(_))) {
+            // What is to be woken by the next wait of this thread waits for none that does not come.
+            wake_those_left();
+        }
         let ticket = match attempt {
             Ok((item, wakes)) => {
                 self.wake(slf, wakes);
@@ -91,7 +95,7 @@ impl QueueCore {
             }
             Err(ticket) => ticket.ok_or_else(|| closed(slf.py()))?,
         };
-        let slept = parker.park(slf.py(), limit.0);
+        let slept = parker.park(slf.py(), limit.0, Some(&self.looks));
         match (self.withdraw(ticket), slept) {
             // A signal's handler has raised, and the item is here already: it goes to the next consumer.
             (Withdrawn::Served(Served::Item(number, item)), Err(error)) => {

@@ -1,14 +1,16 @@
 //! How the waiters of a queue sleep and are woken: threads by a futex, coroutines by a future.
 //!
-//! A thread sleeps without the interpreter, and Ctrl-C reaches it when it is the main thread. A coroutine of the loop
-//! that runs here is woken by its future; one of another loop through a list of that loop, so that many of them cost
-//! one `call_soon_threadsafe`.
+//! A thread sleeps without the interpreter, and Ctrl-C reaches it when it is the main thread. Before it sleeps it looks
+//! for a moment where that may pay (`looking.rs`). A coroutine of the loop that runs here is woken by its future; one
+//! of another loop through a list of that loop, so that many of them cost one `call_soon_threadsafe`.
 
 use std::{
+    cell::RefCell,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    thread::AccessError,
     time::{Duration, Instant},
 };
 
@@ -22,7 +24,10 @@ use rustix::{
 };
 use unisono_core::clock;
 
-use crate::errors::usage;
+use crate::{
+    errors::usage,
+    queue::looking::{self, Looks},
+};
 
 /// How a waiter is woken.
 pub enum Wake {
@@ -47,21 +52,41 @@ impl Wake {
     }
 }
 
-/// What a thread sleeps in: a futex(2), 0 until it is woken.
+/// What a thread sleeps in: a futex(2), in one of three states.
+///
+/// Waking it takes a system call only when the thread sleeps: one that still looks sees the word change.
 #[derive(Clone, Default)]
 pub struct Parker(Arc<AtomicU32>);
+
+/// Not woken, and not asleep either.
+const AWAKE: u32 = 0;
+/// Not woken, and asleep or about to be.
+const ASLEEP: u32 = 1;
+/// Woken. The bits above say when, by `looking::releases`.
+const WOKEN: u32 = 2;
+const STATE_BITS: u32 = 2;
 
 impl Parker {
     /// Sleeps without the interpreter until it is woken or `until` has come. Raises what a signal's handler raises.
     ///
+    /// With `looks` it looks before it sleeps: for waits that are often short.
+    ///
     /// This is not a lock of Python's: a daemon thread that sleeps there at the end of the program is unwound by
     /// `pthread_exit` when it wakes, and Rust's frames below it make that an abort. Here it is left hanging.
-    pub fn park(&self, py: Python<'_>, until: Option<Instant>) -> PyResult<()> {
+    pub fn park(&self, py: Python<'_>, until: Option<Instant>, mut looks: Option<&Looks>) -> PyResult<()> {
         let runs_handlers = gettid() == getpid();
         while !self.is_woken() && until.is_none_or(|until| clock::now() < until) {
             // A signal between the last look and the sleep interrupts neither; nothing else would run its handler.
             let look = runs_handlers.then(|| clock::now() + LOOK_UP);
-            py.detach(|| self.park_once(look.into_iter().chain(until).min()));
+            let looks = looks.take();
+            py.detach(|| {
+                looking::released();
+                wake_those_left();
+                if let Some(looks) = looks {
+                    looks.look(|| self.is_woken(), || self.0.load(Ordering::Relaxed) >> STATE_BITS);
+                }
+                self.park_once(look.into_iter().chain(until).min());
+            });
             py.check_signals()?;
         }
         Ok(())
@@ -69,10 +94,12 @@ impl Parker {
 
     /// Sleeps until it is woken, time is over, or a signal has come.
     fn park_once(&self, until: Option<Instant>) {
+        // It fails when it was woken, and when it sleeps on, where the word says so already.
+        let _ = self.0.compare_exchange(AWAKE, ASLEEP, Ordering::Acquire, Ordering::Acquire);
         while !self.is_woken() {
             let left = until.map(|until| until.saturating_duration_since(clock::now()));
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-            match futex::wait(&self.0, futex::Flags::PRIVATE, 0, timeout.as_ref()) {
+            match futex::wait(&self.0, futex::Flags::PRIVATE, ASLEEP, timeout.as_ref()) {
                 Ok(()) | Err(Errno::AGAIN) => {}
                 Err(_) => return,
             }
@@ -80,8 +107,36 @@ impl Parker {
     }
 
     pub fn unpark(&self) {
-        // Before the wake: the kernel compares the word with 0 as it puts a thread to sleep, so none sleeps over it.
-        self.0.store(1, Ordering::Release);
+        if self.tell() {
+            self.wake();
+        }
+    }
+
+    /// Wakes it as a thread that goes on to wait for what the woken one does: without the interpreter, which that one
+    /// needs at once.
+    pub fn hand_over(&self, py: Python<'_>) {
+        if self.tell() {
+            py.detach(|| self.wake());
+        }
+    }
+
+    /// Has it woken by the next wait of this thread, or by its end, whichever comes first: for a thread that waits
+    /// soon, and until then runs nothing of the program's. What it wakes needs the interpreter, and finds it free then.
+    pub fn unpark_soon(self) {
+        // It fails as the thread ends.
+        if let Err(AccessError { .. }) = LEFT_TO_WAKE.try_with(|left| left.0.borrow_mut().push(self.clone())) {
+            self.unpark();
+        }
+    }
+
+    /// Returns whether it sleeps and is to be woken.
+    fn tell(&self) -> bool {
+        // Before the wake: the kernel compares the word with `ASLEEP` as it puts a thread to sleep, so none sleeps over
+        // it. And a thread that has not said yet that it sleeps finds here that it need not.
+        self.0.swap(WOKEN | looking::releases() << STATE_BITS, Ordering::AcqRel) == ASLEEP
+    }
+
+    fn wake(&self) {
         // It fails for addresses that are none.
         let _ = futex::wake(&self.0, futex::Flags::PRIVATE, 1);
     }
@@ -92,8 +147,32 @@ impl Parker {
     }
 
     fn is_woken(&self) -> bool {
-        self.0.load(Ordering::Acquire) == 1
+        self.0.load(Ordering::Acquire) & WOKEN != 0
     }
+}
+
+/// Wakes those that this thread has left to its next wait.
+pub fn wake_those_left() {
+    let _ = LEFT_TO_WAKE.try_with(LeftToWake::wake);
+}
+
+/// Those that a thread wakes with its next wait; with its end at the latest.
+struct LeftToWake(RefCell<Vec<Parker>>);
+
+impl LeftToWake {
+    fn wake(&self) {
+        self.0.borrow_mut().drain(..).for_each(|parker| parker.unpark());
+    }
+}
+
+impl Drop for LeftToWake {
+    fn drop(&mut self) {
+        self.wake();
+    }
+}
+
+thread_local! {
+    static LEFT_TO_WAKE: LeftToWake = const { LeftToWake(RefCell::new(Vec::new())) };
 }
 
 /// How soon the main thread sees to a signal that came while it was falling asleep.
