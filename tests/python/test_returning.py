@@ -11,6 +11,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import uvloop
 
 import unisono
 from support.processes import until
@@ -271,6 +272,135 @@ def test_what_a_busy_loop_was_handed_is_back_in_the_queue_whether_the_loop_ends_
     taken.close()
     until(lambda: items.qsize() + len(work.begun) == MANY)
     assert sorted(work.begun + rest_of(items)) == list(range(MANY))
+
+
+@pytest.mark.parametrize("kind", [*QUEUES, asyncio.Queue])
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_calls_that_a_loop_cancels_as_it_ends_before_they_have_begun_are_back_in_the_queue(kind, run):
+    for turns in range(6):
+        work, items = Work("loop"), filled(kind)
+        taken = batch(work.call, items, limit=3)
+
+        async def main(taken=taken, turns=turns):
+            await anext(taken)
+            if kind is queue.Queue:
+                # A thread takes from it meanwhile. What the engine has handed on by then becomes tasks in the turn in
+                # which the loop ends, which cancels them at once.
+                until(lambda: taken.progress["in_flight"] == 3)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+
+        run(main())
+        taken.close()
+        until(lambda items=items, work=work: items.qsize() + len(work.begun) == MANY)
+        assert sorted(work.begun + rest_of(items)) == list(range(MANY))
+
+
+@pytest.mark.parametrize("kind", QUEUES)
+@pytest.mark.parametrize("place", [*PLACES, "commands"])
+def test_what_had_begun_as_an_engine_failed_does_not_go_back_and_is_named(kind, place, tmp_path, caplog):
+    items, gate = filled(kind), threading.Event()
+
+    def in_thread(number):
+        (tmp_path / str(number)).touch()
+        gate.wait()
+
+    async def on_loop(number):
+        (tmp_path / str(number)).touch()
+        await asyncio.Event().wait()
+
+    made = {
+        "threads": lambda: batch(in_thread, items, limit=3),
+        "loop": lambda: batch(on_loop, items, limit=3),
+        "commands": lambda: unisono.commands.each(
+            ["sh", "-c", 'touch "$1" && exec sleep 1000', "-", f"{tmp_path}/{{}}"], items=items, limit=3
+        ),
+    }
+    taken, raised = made[place](), []
+
+    def take():
+        try:
+            list(taken)
+        except unisono.RunError as error:
+            raised.append(error)
+
+    taker = threading.Thread(target=take)
+    taker.start()
+    until(lambda: len(list(tmp_path.iterdir())) == 3)
+    # It ends as by a panic: at once, and without an account.
+    taken._run.kill()
+    taker.join()
+    gate.set()
+    assert raised
+    until(lambda: items.qsize() == MANY - 3)
+    assert rest_of(items) == list(range(3, MANY))
+    (record,) = [record for record in caplog.records if record.name == "unisono.batch"]
+    assert record.getMessage().startswith("3 items of a queue had begun as their run failed")
+    assert record.getMessage().endswith(": 0, 1, 2")
+
+
+class Uncancellable(ThreadPoolExecutor):
+    """A future of its second call raises when it is to be cancelled."""
+
+    def __init__(self):
+        super().__init__(3)
+        self.given = 0
+
+    def submit(self, *call):
+        future = super().submit(*call)
+        self.given += 1
+        if self.given == 2:
+            future.cancel = self.refuse
+        return future
+
+    def refuse(self):
+        raise OSError("no connection to the scheduler")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_call_that_is_on_its_way_back_as_the_thread_that_makes_calls_fails_has_its_outcome(tmp_path):
+    items, begun = filled(unisono.Queue), []
+    is_asked, may_write, may_fail = threading.Event(), threading.Event(), threading.Event()
+    all_begun = threading.Barrier(3)
+
+    def work(number):
+        begun.append(number)
+        # Else its end could be told by the thread that makes calls.
+        all_begun.wait()
+        if number == 2:
+            may_fail.wait()
+            raise LookupError(number)
+        if number == 1:
+            may_write.wait()
+        return number
+
+    def serialize(number):
+        if number == 0:
+            is_asked.set()
+            may_write.wait()
+        return number
+
+    with Uncancellable() as executor:
+        taken = batch(
+            work,
+            items,
+            limit=3,
+            executor=executor,
+            max_failures=1,
+            out=tmp_path / "results.jsonl",
+            serialize=serialize,
+        )
+        outcomes = []
+        taker = threading.Thread(target=lambda: outcomes.extend(taken))
+        taker.start()
+        assert is_asked.wait(60)
+        # The batch stops by this, and what has not begun is to be taken back.
+        may_fail.set()
+        until(lambda: not any(thread.name == "unisono-work" for thread in threading.enumerate()))
+        may_write.set()
+        taker.join()
+    assert sorted((outcome.item, outcome.kind) for outcome in outcomes) == [(0, "ok"), (1, "ok"), (2, "failed")]
+    assert sorted(begun + rest_of(items)) == list(range(MANY))
 
 
 class Shared:

@@ -34,6 +34,8 @@ mod _native {
     #[pymodule_export]
     use super::commands::commands;
     #[pymodule_export]
+    use super::ffi::stop_freeing;
+    #[pymodule_export]
     use super::files::walk::{Found, Walk};
     #[pymodule_export]
     use super::files::{default_threads, digest, verify};

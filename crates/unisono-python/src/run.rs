@@ -16,8 +16,8 @@ use unisono_core::{
     reactor::{Panicked, Reactor},
 };
 use unisono_runner::{
-    CheckVerdict, Done, Error, Gauge, Inlet, Intake, Manifests, Monitor, Outlet, Report, Row, RowOutcome, Settings,
-    Taken, Taker, inlet, outlet,
+    CheckVerdict, Done, Error, Gauge, Inlet, Intake, LineNumber, Manifests, Monitor, Outlet, Report, Row, RowOutcome,
+    Settings, Taken, Taker, inlet, outlet,
 };
 
 use crate::{
@@ -76,7 +76,8 @@ pub struct EngineEnds<F: Face> {
 /// A run that Python feeds and takes outcomes from. Its methods never wait, except `wait`.
 #[pyclass(frozen, module = "unisono._native")]
 pub struct Run {
-    ends: Box<dyn Ends>,
+    /// Until it is dropped.
+    ends: Option<Box<dyn Ends>>,
     notifier: Arc<EndingNotifier>,
     cancel: CancelToken,
     /// Nothing is waited for any more, not even the end of what was stopped.
@@ -144,9 +145,10 @@ impl Run {
         Reactor::thread("unisono-run")
             .start(run, over)
             .map_err(|error| errors::run_failed(py, &Error::fault("the run cannot begin").because(error)))?;
-        let ends = Box::new(ProgramEnds { face, inlet, taker: Mutex::new(Some(taker)) });
+        let ends: Box<dyn Ends> =
+            Box::new(ProgramEnds { face, gauge: gauge.clone(), inlet, taker: Mutex::new(Some(taker)) });
         Ok(Self {
-            ends,
+            ends: Some(ends),
             notifier,
             cancel,
             kill,
@@ -163,6 +165,10 @@ impl Run {
     pub fn with_threads(mut self, threads: u32) -> Self {
         self.threads = Some(threads);
         self
+    }
+
+    fn ends(&self) -> &dyn Ends {
+        self.ends.as_deref().expect("it is there until the run is dropped")
     }
 
     /// It checks manifests.
@@ -182,7 +188,7 @@ impl Run {
     /// How many more items there is room for.
     fn room(&self) -> PyResult<usize> {
         self.home.check()?;
-        Ok(self.ends.room())
+        Ok(self.ends().room())
     }
 
     /// Whether it takes in more than can begin: nothing starts until it has come to what an earlier run left in doubt.
@@ -190,23 +196,33 @@ impl Run {
         self.gauge.looks_for_doubts()
     }
 
+    /// Keeps account of which items have begun, until their outcomes are taken.
+    fn keep_begun(&self) {
+        self.gauge.keep_begun();
+    }
+
+    /// Whether something may have been done for this item of the input, counted from 0.
+    fn has_begun(&self, number: u64) -> bool {
+        self.gauge.has_begun(LineNumber::new(number + 1))
+    }
+
     /// Adds items; the first of them is the input's number `first`, from 0.
     fn push(&self, first: u64, items: &Bound<'_, PyList>) -> PyResult<()> {
         self.home.check()?;
-        self.ends.push(first, items)
+        self.ends().push(first, items)
     }
 
     /// There are no more items; `failed` says why, when there should have been.
     #[pyo3(signature = (failed=None))]
     fn end_input(&self, failed: Option<String>) {
-        self.ends.end_input(failed);
+        self.ends().end_input(failed);
     }
 
     /// Outcomes that are there, with their items taken from `items` by number; `None` when there will be no more.
     fn take<'py>(&self, items: &Bound<'py, PyDict>) -> PyResult<Option<Vec<Bound<'py, PyAny>>>> {
         self.home.check()?;
         self.notifier.clear();
-        self.ends.take(items)
+        self.ends().take(items)
     }
 
     /// The notifier has been seen: whatever comes after it notifies again.
@@ -234,7 +250,7 @@ impl Run {
 
     /// Outcomes will not be taken any more.
     fn abandon(&self) {
-        self.ends.abandon();
+        self.ends().abandon();
         self.cancel.abort(CancelReason::Requested);
     }
 
@@ -320,7 +336,8 @@ impl Run {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.ends.traverse(&visit)
+        // In a fork, the engine's thread may have held a lock of these for ever; so all that it has stays there.
+        if self.home.is_here() { self.ends().traverse(&visit) } else { Ok(()) }
     }
 }
 
@@ -329,6 +346,9 @@ impl Drop for Run {
         // The engine's thread ends by itself; it never needs the interpreter.
         if self.home.is_here() {
             self.cancel.abort(CancelReason::Requested);
+        } else {
+            // Left behind: to drop them takes locks that a thread of the parent may have held.
+            std::mem::forget(self.ends.take());
         }
     }
 }
@@ -345,6 +365,7 @@ trait Ends: Send + Sync {
 
 struct ProgramEnds<F: Face> {
     face: F,
+    gauge: Gauge,
     inlet: Inlet<F::Asked>,
     taker: Mutex<Option<Taker<F::Done>>>,
 }
@@ -378,6 +399,7 @@ impl<F: Face> Ends for ProgramEnds<F> {
             let item = items.get_item(number)?;
             if item.is_some() && !self.face.may_have_more(&ended) {
                 items.del_item(number)?;
+                self.gauge.forget(ended.line);
             }
             self.face.outcome(items.py(), ended, item)
         };

@@ -1,11 +1,16 @@
-//! The numbers of a run for the progress that a face shows, from any thread.
+//! The numbers of a run for the progress that a face shows, from any thread; and what has begun, where that is kept.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use unisono_core::OutcomeKind;
+
+use crate::LineNumber;
 
 /// Counters that only grow; each is true on its own, which is all that a progress line needs.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +30,9 @@ struct Counters {
     waits_for_reader: AtomicBool,
     looks_for_doubts: AtomicBool,
     waits_for_rows: AtomicBool,
+    keeps_begun: AtomicBool,
+    /// By their lines.
+    begun: Mutex<HashSet<LineNumber>>,
 }
 
 impl Gauge {
@@ -113,6 +121,35 @@ impl Gauge {
 
     pub(crate) fn set_waits_for_rows(&self, waits: bool) {
         self.0.waits_for_rows.store(waits, Relaxed);
+    }
+
+    /// Keeps account of what has begun, until [`Gauge::forget`]: for a program that takes back what has not, also when
+    /// the run ends without an account of its own.
+    pub fn keep_begun(&self) {
+        self.0.keeps_begun.store(true, Relaxed);
+    }
+
+    /// Whether something may have been done for this item, or may be yet; false where no account is kept.
+    pub fn has_begun(&self, line: LineNumber) -> bool {
+        self.begun().contains(&line)
+    }
+
+    /// The program has the outcome of this item.
+    pub fn forget(&self, line: LineNumber) {
+        if self.0.keeps_begun.load(Relaxed) {
+            self.begun().remove(&line);
+        }
+    }
+
+    pub(crate) fn begin(&self, line: LineNumber) {
+        if self.0.keeps_begun.load(Relaxed) {
+            self.begun().insert(line);
+        }
+    }
+
+    /// An engine that panics does not do it in here.
+    fn begun(&self) -> MutexGuard<'_, HashSet<LineNumber>> {
+        self.0.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn add(&self, kind: OutcomeKind) {

@@ -219,7 +219,7 @@ pub async fn run<W: Work>(
     source.saves = saves.clone();
     let on_event = frame.on_event.map(Rc::new);
     source.on_event = on_event.clone();
-    let job = WorkJob { work, notes, on_event };
+    let job = WorkJob { work, notes, on_event, gauge: gauge.clone() };
     let batch = Batch {
         settings: frame.settings,
         source,

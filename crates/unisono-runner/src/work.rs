@@ -11,7 +11,7 @@ use unisono_core::{Effect, ErrorKind, OutcomeKind, Overrides, Peer};
 use unisono_journal::{Members, Next, Repeat, RowKey};
 
 use crate::{
-    RowOutcome,
+    Gauge, RowOutcome,
     notes::Notes,
     row::{LineNumber, RowIndex},
     saves::Target,
@@ -219,6 +219,7 @@ pub(crate) struct WorkJob<W> {
     pub(crate) work: W,
     pub(crate) notes: Option<Rc<Notes>>,
     pub(crate) on_event: Option<Rc<OnEvent>>,
+    pub(crate) gauge: Gauge,
 }
 
 impl<W: Work> Job for WorkJob<W> {
@@ -246,6 +247,7 @@ impl<W: Work> Job for WorkJob<W> {
             // Not before: an attempt whose time is over while it waits for this leaves it to the next one.
             item.is_noted.set(true);
         }
+        self.gauge.begin(item.line);
         self.work.attempt(&item, &context).await
     }
 

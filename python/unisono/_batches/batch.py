@@ -331,6 +331,8 @@ class Batch(Generic[OutcomeT]):
         # Of what goes back to a queue, the outcomes tell.
         self._keeps_items, self._home = keep_outcomes or self._returns is not None, _forks.HomeProcess()
         run = self._begin(keep_outcomes=self._keeps_items)
+        if self._returns is not None:
+            run.keep_begun()
         # A queue has a length as well, but that is no total.
         if self._work.counted and isinstance(self._given, Sized) and not isinstance(self._given, Queue):
             run.set_total(len(self._given))

@@ -14,6 +14,7 @@ has come for a while, since a call that cannot be stopped may go on for long.
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import threading
 from collections import Counter, deque
@@ -118,12 +119,23 @@ class Returns:
         while (outcomes := run.take(self._items)) is not None:
             self.sift(outcomes)
         with self._lock:
-            # Whatever has no outcome by now came too late for one.
-            late = {number: item for number, item in self._items.copy().items() if number not in self._seen}
+            # Whatever has no outcome by now came too late for one. But a run that has failed gives no account of what
+            # it had begun, and that is not to be done twice.
+            rest = {number: item for number, item in self._items.copy().items() if number not in self._seen}
             self._items.clear()
-            self._held.update(late)
+            untold = {at: item for at, item in rest.items() if run.has_begun(at) and at not in self._unbegun}
+            self._in_doubt.update(untold)
+            self._held.update((at, item) for at, item in rest.items() if at not in untold)
         self._has_finished = True
         self._flush()
+        if untold:
+            some = ", ".join(f"{item!r:.80}" for item in list(untold.values())[:_SHOWN])
+            _log.error(
+                "%d items of a queue had begun as their run failed; they may have been done, and do not go back: %s%s",
+                len(untold),
+                some,
+                ", …" if len(untold) > _SHOWN else "",
+            )
 
     def _flush(self) -> None:
         with self._lock:
@@ -199,6 +211,9 @@ def _to_front(source: Any, line: object, items: Iterable[Any]) -> None:
         source._put(item)
 
 
+_log = logging.getLogger("unisono.batch")
+# Of items that are named in a message.
+_SHOWN = 10
 _PURPOSE = "to give back what a queue's batch has not begun"
 # Seconds.
 _LONG = 0.5

@@ -25,7 +25,7 @@ from typing import Any
 
 from unisono import _shutdown
 from unisono._batches.listening import LoopWatch, on_loop
-from unisono._native import CallQueue
+from unisono._native import CallQueue, stop_freeing
 from unisono._threads import begin
 from unisono.errors import RunError, WorkerLost
 
@@ -199,6 +199,12 @@ class LoopCaller:
             self._unbegun(at)
         return True
 
+    def _look_at_cancelled(self, numbers: list[int]) -> None:
+        for number in numbers:
+            task, _, at = self._tasks.get(number, (None, None, 0))
+            if task is not None and task.cancelling():
+                self._note_unbegun(task, at)
+
     def is_of_a_call(self, error: BaseException) -> bool:
         """Whether this is how a call has ended, just now."""
         if error is self._exit:
@@ -217,6 +223,10 @@ class LoopCaller:
                 self._unbegun(at)
             self._queue.give_back([self._judge.stopped(number) for number, _ in begins])
             begins = []
+        if begins and self._is_lazy:
+            # Ahead of their first steps: what is cancelled by then, as all tasks are when `asyncio.run` ends, runs
+            # nothing, and cannot be told from what has begun once it has ended.
+            self._loop.call_soon(self._look_at_cancelled, [number for number, _ in begins])
         exits = [raised for number, at in begins if (raised := self._begin(number, at)) is not None]
         for number in stops:
             task, _, at = self._tasks.get(number, (None, None, 0))
@@ -487,6 +497,11 @@ class ExecutorCaller:
         self._gate = threading.Lock()
         # Touched by this thread to begin and stop, and by those of the executor at the end of a call.
         self._futures: dict[int, Future[Any]] = {}
+        # The numbers of those that have ended and are on their way back; a number may be another call's before the end
+        # of that way.
+        self._returning: dict[object, int] = {}
+        # The items of calls that were taken and are not handed in yet, by number.
+        self._taken: dict[int, int] = {}
         self._asked: set[int] = set()
         # Those that were stopped while they ran, or may have been.
         self._stopped: set[int] = set()
@@ -500,6 +515,7 @@ class ExecutorCaller:
                 if self._queue.drains:
                     self.drain()
                 begins, stops, is_over = self._queue.take()
+                self._taken.update(begins)
                 for number, at in begins:
                     self._begin(number, at)
                 for number in stops:
@@ -508,8 +524,10 @@ class ExecutorCaller:
             if self._is_ours:
                 self._executor.shutdown(wait=False, cancel_futures=True)
             # Whatever has ended it: nothing else would settle what the engine begins. And if it was the run's end,
-            # nothing else knows what came too late to be taken.
-            for at in self._queue.leave("nothing makes calls any more", list(self._futures)):
+            # nothing else knows what came too late to be taken. Calls that go on, or are on their way back, settle
+            # themselves; of those two the second is looked at last, since they move to there.
+            going_on = {*list(self._futures), *list(self._returning.values())}.difference(self._taken)
+            for at in [*self._queue.leave(_NO_CALLS, list(going_on)), *self._taken.values()]:
                 self._unbegun(at)
 
     def take_refusal(self) -> RunError | None:
@@ -530,6 +548,8 @@ class ExecutorCaller:
     def _begin(self, number: int, at: int) -> None:
         try:
             with self._gate:
+                # From here on it may have begun.
+                del self._taken[number]
                 future = None if self._is_draining else self._executor.submit(self._call, self._items[at])
                 if future is not None:
                     self._futures[number] = future
@@ -566,6 +586,9 @@ class ExecutorCaller:
                 self._stop(future)
 
     def _ended(self, number: int, at: int, future: Future[Any]) -> None:
+        # Before it goes from there: what ends the thread meanwhile finds it in one of the two.
+        way = object()
+        self._returning[way] = number
         self._futures.pop(number, None)
         was_asked = number in self._asked
         self._asked.discard(number)
@@ -583,6 +606,7 @@ class ExecutorCaller:
         # After a fork, or at the end of the program, there is no queue to give it to.
         with contextlib.suppress(RuntimeError):
             self._queue.give_back([end])
+        del self._returning[way]
 
 
 def _step(generator: AsyncGenerator[None, None]) -> None:
@@ -607,6 +631,7 @@ def _shown(error: BaseException) -> str:
 
 
 _threads: weakref.WeakSet[ServingThread] = weakref.WeakSet()
+_shutdown.joins(stop_freeing)
 
 
 @_shutdown.joins
@@ -617,6 +642,7 @@ def _join_threads() -> None:
 
 # For outcomes.
 _ENDED = "its event loop has ended"
+_NO_CALLS = "nothing makes calls any more"
 _LONGEST_NAME = 60
 # Not a union, which would be made anew for each item.
 _CHEAP = (str, int, float, os.PathLike)

@@ -1,7 +1,12 @@
 //! Where Python looks at memory of ours, and we at Python's: the only unsafe code of this crate.
 //!
-//! Both are the buffer protocol (PEP 3118), for which pyo3 has no safe words.
+//! Memory is seen by the buffer protocol (PEP 3118), for which pyo3 has no safe words; nor has it any for objects that
+//! are let go of where the interpreter is not (`freeing.rs`).
 #![allow(unsafe_code)]
+
+mod freeing;
+
+pub use freeing::{ProgramObject, stop_freeing};
 
 use std::{
     ffi::{c_int, c_void},

@@ -27,15 +27,13 @@ use unisono_runner::{
 
 use crate::{
     errors,
+    ffi::ProgramObject,
     forks::HomeProcess,
     notifier::{EndingNotifier, Notifier},
     options::Keywords,
     outcomes::FunctionOutcome,
     run::{EngineEnds, Face, Run},
 };
-
-/// What a function returns or raises.
-type Object = Py<PyAny>;
 
 /// Starts to call a function for each item; returns the run, and where its calls are to be taken from.
 #[pyfunction(signature = (*, keep_outcomes, place, describe, retry_timeouts, **keywords))]
@@ -64,7 +62,7 @@ pub fn functions(
     let notifier = EndingNotifier::new()?;
     let weak = notifier.weak();
     let notify: WorkNotifier = Arc::new(move || weak.notify());
-    let (calls, queue) = function_calls::<Object>(notify);
+    let (calls, queue) = function_calls::<ProgramObject>(notify);
     let drains = Arc::new(AtomicBool::new(false));
     let (says, tell) = (drains.clone(), notifier.weak());
     let drained = Box::new(move || {
@@ -93,7 +91,7 @@ struct FunctionFace {
 }
 
 impl FunctionFace {
-    fn call(&self, item: &Bound<'_, PyAny>) -> PyResult<(Option<Box<str>>, FunctionCall<Object>)> {
+    fn call(&self, item: &Bound<'_, PyAny>) -> PyResult<(Option<Box<str>>, FunctionCall<ProgramObject>)> {
         let text = |callable: &Option<Py<PyAny>>| -> PyResult<Option<Box<str>>> {
             let Some(callable) = callable else { return Ok(None) };
             let value = callable.bind(item.py()).call1((item,))?;
@@ -117,10 +115,10 @@ impl FunctionFace {
 }
 
 impl Face for FunctionFace {
-    type Asked = FunctionCall<Object>;
-    type Done = Returned<Object>;
+    type Asked = FunctionCall<ProgramObject>;
+    type Done = Returned<ProgramObject>;
 
-    fn row(&self, item: &Bound<'_, PyAny>, line: u64) -> PyResult<Row<FunctionCall<Object>>> {
+    fn row(&self, item: &Bound<'_, PyAny>, line: u64) -> PyResult<Row<FunctionCall<ProgramObject>>> {
         let py = item.py();
         let (id, call) = match errors::blame(py, self.call(item))? {
             Ok((id, call)) => (id, Ok(call)),
@@ -132,13 +130,13 @@ impl Face for FunctionFace {
     fn outcome<'py>(
         &self,
         py: Python<'py>,
-        ended: RowOutcome<Returned<Object>>,
+        ended: RowOutcome<Returned<ProgramObject>>,
         item: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         FunctionOutcome::object(py, ended, item).map(Bound::into_any)
     }
 
-    fn may_have_more(&self, _ended: &RowOutcome<Returned<Object>>) -> bool {
+    fn may_have_more(&self, _ended: &RowOutcome<Returned<ProgramObject>>) -> bool {
         false
     }
 
@@ -148,15 +146,15 @@ impl Face for FunctionFace {
         visit.call(&self.describe)
     }
 
-    fn held(ended: &RowOutcome<Returned<Object>>) -> Option<&Object> {
-        ended.done.value.as_ref()
+    fn held(ended: &RowOutcome<Returned<ProgramObject>>) -> Option<&Py<PyAny>> {
+        ended.done.value.as_deref()
     }
 }
 
 /// Where calls are taken from, and their ends are given back. Its methods never wait, except `wait`.
 #[pyclass(frozen, module = "unisono._native")]
 pub struct CallQueue {
-    calls: Outstanding<Invocation, CallResult<Object>>,
+    calls: Outstanding<Invocation, CallResult<ProgramObject>>,
     notifier: EndingNotifier,
     /// Nothing new is to begin.
     drains: Arc<AtomicBool>,
@@ -166,7 +164,7 @@ pub struct CallQueue {
 
 /// How a call ended: its number, how, whether another attempt is worth it, what went wrong, what it answered or raised,
 /// and its answer as JSON.
-type GivenEnd<'py> = (usize, u8, bool, String, Option<Object>, Option<Bound<'py, PyBytes>>);
+type GivenEnd<'py> = (usize, u8, bool, String, Option<Py<PyAny>>, Option<Bound<'py, PyBytes>>);
 
 /// Calls to begin, the numbers of those to stop, and whether the run is over.
 type TakenCalls = (Vec<(usize, u64)>, Vec<usize>, bool);
@@ -218,6 +216,7 @@ impl CallQueue {
                 _ => CallEnd::Failed(ErrorKind::Raised),
             };
             let json = json.map(|json| json.as_bytes().into());
+            let value = value.map(ProgramObject::new);
             (number, CallResult { how, retry, message, value, json })
         }));
         Ok(())

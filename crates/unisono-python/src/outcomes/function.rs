@@ -6,9 +6,12 @@ use pyo3::{PyClassInitializer, prelude::*, types::PyDict};
 use unisono_runner::{Returned, RowOutcome};
 
 use super::{Outcome, OutcomeDetail};
-use crate::errors::{self, Subject};
+use crate::{
+    errors::{self, Subject},
+    ffi::ProgramObject,
+};
 
-type EndedFunction = RowOutcome<Returned<Py<PyAny>>>;
+type EndedFunction = RowOutcome<Returned<ProgramObject>>;
 
 /// How the call for one item ended.
 #[pyclass(frozen, extends = Outcome, generic, module = "unisono")]
@@ -55,7 +58,7 @@ impl OutcomeDetail for EndedFunction {
     }
 
     fn held(&self) -> Option<&Py<PyAny>> {
-        self.done.value.as_ref()
+        self.done.value.as_deref()
     }
 }
 
