@@ -1,13 +1,19 @@
 """The garbage collector finds batches and outcomes that refer to themselves, by what functions were given, returned or raised."""
 
 import asyncio
+import contextlib
 import gc
+import os
+import subprocess
+import sys
+import textwrap
 import weakref
 
 import pytest
 
+import unisono
 from support.processes import until
-from unisono import _native, batch
+from unisono import batch
 
 
 class Box:
@@ -72,6 +78,35 @@ def of_frames_of_a_loop(box):
     asyncio.run(main())
 
 
+def of_what_a_client_asks_for_tokens(box):
+    box.client = unisono.Client(token=lambda: box.name)
+
+
+def of_what_an_async_client_asks_for_tokens(box):
+    box.client = unisono.AsyncClient(token=lambda: box.name, retries=0)
+
+    async def main():
+        # Its engine begins with the first call.
+        with contextlib.suppress(unisono.errors.Error):
+            await box.client.get("http://127.0.0.1:1/")
+
+    asyncio.run(main())
+
+
+def of_what_a_run_asks_for_tokens(box):
+    box.batch = unisono.fetch([], token=lambda: box.name)
+    assert box.batch.run().total == 0
+
+
+def of_what_calls_of_a_map_are_made_of(box):
+    def numbers():
+        yield from (1, 2, 3, id(box))
+
+    with unisono.ProcessPool(1) as pool:
+        box.results = pool.map(abs, numbers(), buffersize=1)
+        assert next(box.results) == 1
+
+
 @pytest.mark.parametrize(
     "cycle",
     [
@@ -83,6 +118,10 @@ def of_frames_of_a_loop(box):
         of_errors_that_were_looked_at,
         of_items,
         of_frames_of_a_loop,
+        of_what_a_client_asks_for_tokens,
+        of_what_an_async_client_asks_for_tokens,
+        of_what_a_run_asks_for_tokens,
+        of_what_calls_of_a_map_are_made_of,
     ],
 )
 def test_the_collector_finds_a_cycle(cycle):
@@ -91,13 +130,89 @@ def test_the_collector_finds_a_cycle(cycle):
     cycle(box)
     del box
 
-    def is_gone():
-        # What the engine lets go of is freed as the program next calls it.
-        _native.whole("limit", 1)
-        gc.collect()
-        return its() is None
+    until(lambda: not gc.collect() and its() is None, "the end of what nothing refers to")
 
-    until(is_gone, "the end of what nothing refers to")
+
+@pytest.mark.parametrize("ends", ["by its loop", "by itself"])
+def test_what_an_engine_lets_go_of_is_freed_without_a_call_of_it(ends):
+    async def raises(number, box):
+        raise LookupError(box)
+
+    async def main():
+        box = Box()
+        made = batch(lambda number: raises(number, box), range(1), executor="loop", retries=50)
+        waiting = asyncio.ensure_future(anext(made))
+        while made.progress.get("retries", 0) < 1:
+            await asyncio.sleep(0)
+        # Its exception is in the engine, which waits for the next attempt.
+        if ends == "by itself":
+            made.close()
+        waiting.cancel()
+        return weakref.ref(box)
+
+    its = asyncio.run(main())
+    until(lambda: not gc.collect() and its() is None, "the end of what nothing refers to")
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_the_collector_of_a_child_of_fork_leaves_the_cycles_of_its_parent_as_they_are(server):
+    class Api:
+        def __init__(self):
+            self.client = unisono.Client(base_url=server.url, token=self.token)
+            self.pool = unisono.ThreadPool(2)
+            self.task = self.pool.submit(lambda: self)
+            self.processes = unisono.ProcessPool(1)
+            self.results = self.processes.map(abs, iter([1, 2, 3]))
+            self.batch = batch(lambda _: self, range(3))
+            self.outcomes = [next(self.batch)]
+
+        def token(self):
+            return "secret"
+
+    api = Api()
+    assert api.task.result(60) is api
+    for _ in range(5):
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                gc.collect()
+                del api
+                gc.collect()
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert api.client.get("/items/1").status_code == 200
+    assert list(api.results) == [1, 2, 3]
+    assert [outcome.result is api for outcome in [*api.outcomes, *api.batch]] == [True] * 3
+    its = weakref.ref(api)
+    api.pool.shutdown()
+    api.processes.shutdown()
+    del api
+    until(lambda: not gc.collect() and its() is None, "the end of what nothing refers to")
+
+
+def test_a_child_of_fork_may_collect_and_drop_a_batch_whatever_its_engine_was_at():
+    program = """
+        import gc, os, signal, warnings, unisono
+
+        warnings.simplefilter("ignore")
+        batch = unisono.batch(abs, range(100_000), limit=4)
+        for at, _ in enumerate(batch):
+            if at % 25 == 0 and at < 10_000:
+                child = os.fork()
+                if not child:
+                    signal.alarm(30)
+                    gc.collect(0)
+                    del batch
+                    os._exit(0)
+                assert os.waitpid(child, 0)[1] == 0, at
+        print("ok")
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("ok\n", "", 0)
 
 
 def test_what_is_in_use_stays_as_it_is():

@@ -532,6 +532,11 @@ impl HttpKeywords {
         &self.expect
     }
 
+    /// The callable that returns tokens: the same object, for what the garbage collector asks about it.
+    pub fn token(&self) -> Option<Arc<Py<PyAny>>> {
+        self.token.clone()
+    }
+
     pub fn options(self) -> ClientOptions {
         ClientOptions {
             connect_timeout: self.connect_timeout,

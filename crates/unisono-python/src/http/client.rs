@@ -17,6 +17,7 @@ use std::{
 
 use bytes::Bytes;
 use pyo3::{
+    PyTraverseError, PyVisit,
     prelude::*,
     types::{PyBytes, PyDict},
 };
@@ -49,6 +50,8 @@ pub struct ClientEngine {
     cancel: CancelToken,
     monitor: Monitor,
     end: Arc<Mutex<EngineEnd>>,
+    /// What the engine calls for tokens; here it is seen by the garbage collector.
+    token: Option<Arc<Py<PyAny>>>,
     /// Threads do not survive a fork.
     home: HomeProcess,
 }
@@ -152,6 +155,7 @@ impl ClientEngine {
             settings.retry.host_away = None;
         }
         keywords.finish()?;
+        let token = http.token();
         let (calls, waiting) = mpsc::unbounded_channel();
         let (cancel, monitor) = (CancelToken::new(), Monitor::new());
         let end = Arc::new(Mutex::new(EngineEnd::default()));
@@ -175,7 +179,7 @@ impl ClientEngine {
             .map_err(|error| errors::run_failed(py, &Error::fault("the client cannot begin").because(error)))?;
         let begins = py.detach(move || begins.recv()).unwrap_or_else(|_| Err(Error::fault("its thread panicked")));
         begins.map_err(|error| errors::run_failed(py, &error))?;
-        Ok(Self { calls, defaults, jar, cancel, monitor, end, home: HomeProcess::new() })
+        Ok(Self { calls, defaults, jar, cancel, monitor, end, token, home: HomeProcess::new() })
     }
 
     /// Starts a call; the completions gets its number when there is something of it.
@@ -204,6 +208,10 @@ impl ClientEngine {
             return Err(errors::usage(py, "the client is closed"));
         }
         Ok(ClientCall(shared))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(self.token.as_deref())
     }
 
     /// Begins to stop everything and to close all connections.

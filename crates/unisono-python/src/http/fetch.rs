@@ -1,6 +1,9 @@
 //! Bulk HTTP: requests in, answers out.
 
+use std::sync::Arc;
+
 use pyo3::{
+    PyTraverseError, PyVisit,
     prelude::*,
     types::{PyBytes, PyDict},
 };
@@ -20,6 +23,8 @@ use crate::{
 /// Requests: addresses, `Request`s or mappings.
 struct FetchFace {
     defaults: Defaults,
+    /// What the engine calls for tokens; here it is seen by the garbage collector.
+    token: Option<Arc<Py<PyAny>>>,
 }
 
 impl Face for FetchFace {
@@ -42,6 +47,10 @@ impl Face for FetchFace {
     /// Further pages of a row have the same item.
     fn may_have_more(&self, ended: &Ended<Fetched>) -> bool {
         ended.key.page > 0
+    }
+
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(self.token.as_deref())
     }
 }
 
@@ -95,7 +104,8 @@ fn start(
     }
     keywords.finish()?;
     let evaluator = evaluator(py)?;
-    Run::start(py, FetchFace { defaults }, &settings, keep_outcomes, async move |ends| {
+    let face = FetchFace { defaults, token: http.token() };
+    Run::start(py, face, &settings, keep_outcomes, async move |ends| {
         let EngineEnds { intake, outlet, cancel, monitor, gauge } = ends;
         let Answers { select, paginate, idempotency_keys, style } = answers;
         let saving = results.take_saving();

@@ -9,6 +9,7 @@ use std::{
 };
 
 use pyo3::{
+    PyTraverseError, PyVisit,
     exceptions::PyTimeoutError,
     prelude::*,
     types::{PyIterator, PyTuple},
@@ -45,6 +46,11 @@ impl Results {
     #[getter]
     fn is_empty(&self) -> bool {
         self.tasks().is_empty()
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.calls)?;
+        visit.call(&self.key)
     }
 
     /// The next result; waits for it so many seconds at most. `None` when there are no more.
