@@ -1,11 +1,13 @@
 """What is wrong with every item: said once, before the first of them, and nothing is kept of it."""
 
 import os
+import signal
 import subprocess
 
 import pytest
 
 from support.installed import COMMAND
+from support.processes import children, until
 from support.terminals import Terminal
 
 
@@ -97,3 +99,12 @@ def test_c9_what_is_typed_at_a_terminal_is_asked_for(tmp_path, words, what):
         assert one.ends() == 0
     finally:
         one.close()
+
+
+@pytest.mark.parametrize("how", ["csv", "jsonl"])
+def test_c9_a_run_whose_header_does_not_come_is_ended_by_ctrl_c(start, how):
+    words = ["each", "--from", "-", "--input-format", how, "--", "echo", "{id}"]
+    process = start(*words, stdin=subprocess.PIPE)
+    until(lambda: children(process.pid))
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) in (130, -signal.SIGINT)

@@ -178,11 +178,14 @@ impl EachArgs {
         }
     }
 
-    /// Whether it may take long until the items can be read: sources are read whole, and a pipe is opened by both.
+    /// Whether it may take long until the items can be read: sources are read whole, a pipe is opened by both, and of a
+    /// table or of JSON lines the first line is waited for.
     pub fn may_wait(&self, command_line: &CommandLine) -> bool {
         let is_file = |source: &ItemSource| matches!(source.from, SourceFrom::File(_));
         let from = self.from.as_deref().filter(|path| *path != Path::new("-"));
-        command_line.sources.iter().any(is_file) || from.is_some_and(|path| !path.is_file())
+        let has_first_line = || self.format().is_some_and(|format| format != Format::Lines);
+        command_line.sources.iter().any(is_file)
+            || from.map_or_else(|| command_line.sources.is_empty() && has_first_line(), |path| !path.is_file())
     }
 
     /// How many pipes each command is given.
