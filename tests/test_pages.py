@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import unisono
-from unisono import clusters, commands, errors, files
+from unisono import clusters, commands, errors, files, testing
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -42,7 +42,7 @@ def test_a_long_option_cannot_be_cut_short(unisono):
 
 
 def test_every_module_that_is_promised_lists_its_names():
-    for module in (unisono, clusters, commands, errors, files):
+    for module in (unisono, clusters, commands, errors, files, testing):
         assert module.__all__, module
         assert all(hasattr(module, name) for name in module.__all__)
 

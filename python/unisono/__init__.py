@@ -94,12 +94,12 @@ from unisono.errors import (
 )
 
 if TYPE_CHECKING:
-    from unisono import clusters, commands, files
+    from unisono import clusters, commands, files, testing
     from unisono._batches.results import read_results
     from unisono._functions.batch import batch, batch_all, starmap
     from unisono._functions.retrying import retry
     from unisono._functions.together import Gathered, first, gather
-    from unisono._http.clients import AsyncClient, AsyncStreamedResponse, Client, StreamedResponse
+    from unisono._http.clients import AsyncClient, AsyncPages, AsyncStreamedResponse, Client, Pages, StreamedResponse
     from unisono._pools.async_result import AsyncResult
     from unisono._pools.futures import Future
     from unisono._pools.imap import ImapIterator
@@ -112,6 +112,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncClient",
+    "AsyncPages",
     "AsyncResult",
     "AsyncStreamedResponse",
     "Batch",
@@ -171,6 +172,7 @@ __all__ = [
     "Limiter",
     "Outcome",
     "OutcomeError",
+    "Pages",
     "Pool",
     "PoolBroken",
     "PoolError",
@@ -216,12 +218,14 @@ __all__ = [
     "retry",
     "spawn",
     "starmap",
+    "testing",
 ]
 
 # Where the rest is. Type checkers read the imports above instead, and so find out what there is not.
-_MODULES = ("clusters", "commands", "explaining", "files")
+_MODULES = ("clusters", "commands", "explaining", "files", "testing")
 _MODULE_OF = {
     "AsyncClient": "_http.clients",
+    "AsyncPages": "_http.clients",
     "AsyncResult": "_pools.async_result",
     "AsyncStreamedResponse": "_http.clients",
     "BusyTask": "_pools.thread_pool",
@@ -232,6 +236,7 @@ _MODULE_OF = {
     "ImapIterator": "_pools.imap",
     "Job": "_pools.jobs",
     "Limiter": "_queue.limiter",
+    "Pages": "_http.clients",
     "Pool": "_pools.pool",
     "ProcessPool": "_pools.process_pool",
     "StreamedResponse": "_http.clients",

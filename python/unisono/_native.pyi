@@ -30,7 +30,9 @@ __all__ = [
     "Notice",
     "Notifier",
     "Outcome",
+    "Pager",
     "PlaceWait",
+    "PlainExpression",
     "PoolEngine",
     "QueueCore",
     "QueueWait",
@@ -368,6 +370,16 @@ class Response:
     @property
     def attempts(self) -> int: ...
     def raise_for_status(self) -> Self: ...
+
+@final
+class Pager:
+    def __new__(cls, how: str, max_pages: int) -> Self: ...
+    def next(self, url: str, response: Response) -> str | None: ...
+
+@final
+class PlainExpression:
+    def __new__(cls, text: str) -> Self: ...
+    def run(self, response: Response) -> list[Any]: ...
 
 @final
 class Run(Generic[_OutcomeT]):

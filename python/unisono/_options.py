@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
     from unisono._native import Request
@@ -32,6 +32,16 @@ Files: TypeAlias = FilePart | list[FilePart] | None
 Statuses: TypeAlias = int | str | Iterable[int | str]
 Auth: TypeAlias = tuple[str, str] | Callable[["Request"], "Request"]
 RetryOn: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], object]
+
+
+class Transport(Protocol):
+    """What a client or batch connects to in place of the network."""
+
+    def connection_options(self) -> Mapping[str, Any]:
+        """The options that have it connect there."""
+
+    def check(self) -> None:
+        """Raise what is wrong with what it was asked so far."""
 
 
 class LimitOptions(TypedDict, total=False):
@@ -182,6 +192,7 @@ class ConnectionOptions(TypedDict, total=False):
         no_proxy: Hosts and networks that are reached without proxy, separated by commas.
         ip: 4 or 6: only addresses of this family.
         unix_socket: Connect to this Unix socket, whatever the URL says.
+        transport: Connect to what is behind this, whatever the URL says: a `unisono.testing.FakeTransport` in tests.
         expect: Statuses that are a success, as `404`, `"2xx,404"` or several of them; 2xx and 304 by default. A client
             returns any answer: there they say what is not tried again, and what `raise_for_status` takes.
         max_redirects: Most redirects to follow (20); 0 takes a redirect for the answer.
@@ -206,6 +217,7 @@ class ConnectionOptions(TypedDict, total=False):
     no_proxy: str
     ip: int
     unix_socket: StrPath
+    transport: Transport | None
     expect: Statuses
     max_redirects: int
     max_body: Size

@@ -21,6 +21,7 @@ FILES = [Path(path.locate()).resolve() for path in importlib.metadata.files("uni
         "bin/unisono",
         "unisono/_native.pyi",
         "unisono/py.typed",
+        "unisono/testing.pem",
         "share/man/man1/unisono.1",
         "share/man/man1/unisono-fetch.1",
         "share/bash-completion/completions/unisono",

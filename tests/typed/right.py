@@ -17,6 +17,7 @@ from unisono import (
     FileOutcome,
     FunctionOutcome,
     Gathered,
+    Pages,
     Response,
     batch,
     commands,
@@ -235,12 +236,23 @@ with Client(
     assert_type(client.get("/items", params={"id": 7}, headers={"X": "1"}), Response)
     assert_type(client.post("/items", json={"id": 7}), Response)
     assert_type(client.put("/items", content=b"7"), Response)
+    assert_type(list(client.pages("/items", link=True, params={"size": 2}, timeout=5)), list[Response])
+    assert_type(client.pages("/items", page="p", until=".last", max_pages=3, start=None), Pages)
     client.set_limits(limit=5, per_host=1, rate="none", per_host_rate="1/s")
+
+
+with unisono.testing.FakeTransport() as fake:
+    rule = fake.on("GET", "/users/*", status=200, headers={"X": 1}, json=[], times=2)
+    assert_type(rule.requests, list[unisono.testing.ReceivedRequest])
+    assert_type(Client(transport=fake).get("/"), Response)
+    fetch(["https://example.org/"], transport=fake)
 
 
 async def main() -> None:
     async with AsyncClient(base_url="https://example.org", host_away="5s") as client:
         assert_type(await client.get("/items"), Response)
+        assert_type([page async for page in client.pages("/items", next=".next")], list[Response])
+        assert_type([item async for item in client.pages("/items", next=".next").items(".[]")], list[Any])
         gathered = await unisono.gather(client.get("/a"), b=client.get("/b"), timeout="5s", required=["b", 0])
         assert_type(gathered, Gathered)
         assert_type(gathered.b, FunctionOutcome[Any])

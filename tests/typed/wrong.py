@@ -31,9 +31,12 @@ Client(base_ulr="https://example.org")  # wrong: a typo
 Client(verify="no")  # wrong: no flag
 AsyncClient(out="results.jsonl")  # wrong: clients keep no results
 Client().get("/", parms={"a": 1})  # wrong: a typo
-Client().post("/", data="x")  # wrong: it is content or json
+Client().post("/", body="x")  # wrong: it is content, json or data
 batch(double, range(3), on_exit="stop")  # wrong: finish or cancel
 starmap(double, [1, 2])  # wrong: no arguments
-gather(users=AsyncClient().get)  # wrong: it is not called
-gather(AsyncClient().get("/"), requires=["users"])  # wrong: a typo
-first(AsyncClient().get("/"), delay="1s")  # wrong: seconds
+_ = gather(users=AsyncClient().get)  # wrong: it is not called
+_ = gather(AsyncClient().get("/"), requires=["users"])  # wrong: a typo
+__ = first(AsyncClient().get("/"), delay="1s")  # wrong: seconds
+Client().pages("/", links=True)  # wrong: it is link
+Client().pages("/", next=True)  # wrong: an expression
+Client(transport="fake")  # wrong: no transport

@@ -52,6 +52,8 @@ mod _native {
     #[pymodule_export]
     use super::http::fetch::{fetch, fetch_remote, remote_options};
     #[pymodule_export]
+    use super::http::pager::{Pager, PlainExpression};
+    #[pymodule_export]
     use super::http::remote_fetcher::RemoteFetcher;
     #[pymodule_export]
     use super::http::remote_requests::RemoteRequests;

@@ -13,7 +13,7 @@ from unisono._batches.batch import Batch
 from unisono._forks import HomeProcess
 from unisono._http.cookies import Cookies
 from unisono._native import FetchOutcome, Request
-from unisono._options import Auth, CallOptions, ClientLimits, ClientOptions, FetchOptions, Pairs, RowOptions
+from unisono._options import Auth, CallOptions, ClientLimits, ClientOptions, FetchOptions, Pairs, RowOptions, Transport
 from unisono.errors import UsageError
 
 __all__ = ["BaseClient"]
@@ -36,7 +36,9 @@ class BaseClient:
         self._auth: Auth | None = None
         if callable(options.get("auth")):
             self._auth = options.pop("auth", None)
-        self._options: dict[str, Any] = {**options, "headers": self._headers}
+        self._transport: Transport | None = options.pop("transport", None)
+        connection = {} if self._transport is None else self._transport.connection_options()
+        self._options: dict[str, Any] = {**options, **connection, "headers": self._headers}
         self._numbers = itertools.count()
         self._engine = _native.ClientEngine(**self._options)
         self._home = HomeProcess()
@@ -102,11 +104,30 @@ class BaseClient:
             request = Request(row.pop("url"), **{name: row[name] for name in row.keys() & _ARGUMENTS})
         return self._signed(request.replace(url=self._joined(request.url)), self._auth)
 
-    def _built(self, method: str, url: str, arguments: dict[str, Any]) -> Request:
+    def _paging(
+        self,
+        url: str,
+        way: str,
+        start: str | None,
+        max_pages: int | None,
+        arguments: dict[str, Any],
+    ) -> tuple[Callable[[str, bool], Request], str, str | None, str, int | None]:
+        """What pages are made of beside how they are sent."""
+        # What is wrong with them is said at once.
+        self._built("GET", url, dict(arguments))
+
+        def build(address: str, is_first: bool) -> Request:
+            # What a server names has its parameters.
+            return self._built("GET", address, dict(arguments), has_params=is_first)
+
+        return build, self._joined(url), None if start is None else self._joined(start), way, max_pages
+
+    def _built(self, method: str, url: str, arguments: dict[str, Any], *, has_params: bool = True) -> Request:
         auth = arguments.get("auth", self._auth)
         if callable(auth):
             arguments = {name: value for name, value in arguments.items() if name != "auth"}
-        params = [*self._params, *_pairs(arguments.pop("params", None))]
+        own = _pairs(arguments.pop("params", None))
+        params = [*self._params, *own] if has_params else []
         request = Request(self._joined(url), method=method, params=params, **arguments)
         return self._signed(request, auth)
 
@@ -138,6 +159,10 @@ class BaseClient:
             self._engine = _native.ClientEngine(**self._options)
             self._home = HomeProcess()
         return self._engine
+
+    def _check_transport(self) -> None:
+        if self._transport is not None:
+            self._transport.check()
 
     def _refuse_if_closed(self) -> None:
         if self._closed:

@@ -8,18 +8,19 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Self, Unpack, cast
 
 from unisono import _native
 from unisono._forks import HomeProcess
 from unisono._functions.callables import plain
 from unisono._http.base import BaseClient, replaced
+from unisono._http.pages import AsyncPages, Pages, way_to_pages
 from unisono._http.streaming import AsyncStreamedResponse, StreamedResponse
 from unisono._http.waiting import LoopCalls, LoopWait, ThreadWait
 from unisono._native import Request, Response
 from unisono._options import CallOptions, ClientOptions
 
-__all__ = ["AsyncClient", "AsyncStreamedResponse", "Client", "StreamedResponse"]
+__all__ = ["AsyncClient", "AsyncPages", "AsyncStreamedResponse", "Client", "Pages", "StreamedResponse"]
 
 
 class Client(BaseClient):
@@ -65,6 +66,7 @@ class Client(BaseClient):
                 request = replaced(request, returned, "a request hook")
         with _waiting_call(self, request, stream=False) as wait:
             response = wait.outcome().check()
+        self._check_transport()
         for hook in self.event_hooks["response"]:
             hook(response)
         return response
@@ -97,12 +99,50 @@ class Client(BaseClient):
         """Send a DELETE."""
         return self.request("DELETE", url, **arguments)
 
+    def pages(
+        self,
+        url: str,
+        *,
+        next: str | None = None,  # noqa: A002 (the word of `paginate=`)
+        link: bool = False,
+        page: str | None = None,
+        until: str | None = None,
+        max_pages: int | None = None,
+        start: str | None = None,
+        **arguments: Unpack[CallOptions],
+    ) -> Pages:
+        """Ask for the pages of a listing, one after the other, as they are wanted.
+
+        A page that does not come, or whose status is none that is expected, raises, and the error says which it was. It
+        may be asked for again by another iterator with `start=pages.position`.
+
+        Args:
+            url: The first page.
+            next: An expression that finds the address of the next page in the body: `".next_url"`.
+            link: Follow the `Link` header whose relation is `next`.
+            page: A parameter that counts up until `until` holds: `page="page", until=".items|length==0"`.
+            until: An expression that holds for the last page. Expressions are of the plain part of jq
+                (docs/expressions.md).
+            max_pages: Most pages (1000, with a warning when there are more).
+            start: Begin with this page instead, as `pages.position` or `pages.following` was.
+            **arguments: As for `get`; `params` are for the first page, since the address of any other has its own.
+
+        Raises:
+            UsageError: How the next page is found is said in no way, or in two.
+            FetchError: As from `get`; a `DecodeError` when the next page cannot be found, when the pages go round in a
+                circle, or when the next one is of another origin, for which what a client sends along is not.
+        """
+        way = way_to_pages(next, link, page, until)
+        return Pages(self.send, *self._paging(url, way, start, max_pages, cast("dict[str, Any]", arguments)))
+
     @contextlib.contextmanager
     def stream(self, method: str, url: str, **arguments: Unpack[CallOptions]) -> Iterator[StreamedResponse]:
         """Send a request; wait for the head of the answer, and take its body as it comes."""
         request = self.build_request(method, url, **arguments)
         with _waiting_call(self, request, stream=True) as wait:
-            yield StreamedResponse(wait.outcome().check(), wait)
+            head = wait.outcome().check()
+            self._check_transport()
+            yield StreamedResponse(head, wait)
 
     def close(self) -> None:
         """Stop everything and close all connections. Calls that other threads have under way raise `FetchCancelled`."""
@@ -167,6 +207,7 @@ class AsyncClient(BaseClient):
         async with self._waiting_call(request, stream=False) as wait:
             outcome = await wait.outcome()
         response = outcome.check()
+        self._check_transport()
         for hook in self.event_hooks["response"]:
             await _awaited(hook(response))
         return response
@@ -199,6 +240,22 @@ class AsyncClient(BaseClient):
         """Send a DELETE."""
         return self.request("DELETE", url, **arguments)
 
+    def pages(
+        self,
+        url: str,
+        *,
+        next: str | None = None,  # noqa: A002 (the word of `paginate=`)
+        link: bool = False,
+        page: str | None = None,
+        until: str | None = None,
+        max_pages: int | None = None,
+        start: str | None = None,
+        **arguments: Unpack[CallOptions],
+    ) -> AsyncPages:
+        """Ask for the pages of a listing, one after the other, as they are wanted; see `Client.pages`."""
+        way = way_to_pages(next, link, page, until)
+        return AsyncPages(self.send, *self._paging(url, way, start, max_pages, cast("dict[str, Any]", arguments)))
+
     @contextlib.asynccontextmanager
     async def stream(
         self, method: str, url: str, **arguments: Unpack[CallOptions]
@@ -206,7 +263,9 @@ class AsyncClient(BaseClient):
         """Send a request; wait for the head of the answer, and take its body as it comes."""
         request = self.build_request(method, url, **arguments)
         async with self._waiting_call(request, stream=True) as wait:
-            yield AsyncStreamedResponse((await wait.outcome()).check(), wait)
+            head = (await wait.outcome()).check()
+            self._check_transport()
+            yield AsyncStreamedResponse(head, wait)
 
     async def aclose(self) -> None:
         """Stop everything and close all connections. Calls that are under way raise `FetchCancelled`, on every loop."""

@@ -38,7 +38,7 @@ def fetch(requests: Requests, *, progress: Progress = False, **options: Unpack[F
     >>> batch.report.ok
     3
     """
-    return Batch(_WORK, requests, progress=progress, options=options)
+    return Batch(_WORK, requests, progress=progress, options=_connected(options))
 
 
 def fetch_all(
@@ -51,6 +51,11 @@ def fetch_all(
     """
     options["keep_order"] = True
     return list(fetch(requests, progress=progress, **options))
+
+
+def _connected(options: FetchOptions) -> Mapping[str, Any]:
+    transport = options.pop("transport", None)
+    return options if transport is None else {**options, **transport.connection_options()}
 
 
 def _start(*, keep_outcomes: bool, on: object = None, **options: Any) -> _native.Run[FetchOutcome]:

@@ -5,6 +5,7 @@ mod bodies;
 pub mod client;
 pub mod expressions;
 pub mod fetch;
+pub mod pager;
 pub mod remote_fetcher;
 pub mod remote_requests;
 pub mod request;

@@ -16,7 +16,7 @@ pub use command::{CommandOutcome, CommandResult};
 pub use fetch::{FetchOutcome, error_of};
 pub use file::{Digest, FileOutcome};
 pub use function::FunctionOutcome;
-pub use response::Response;
+pub use response::{Response, loads};
 
 /// What only one kind of work knows of how its item ended. It becomes objects of Python only when they are asked for.
 trait OutcomeDetail: Send + Sync + 'static {

@@ -29,7 +29,8 @@ impl Response {
         ended.done.reply.response.as_ref().map(|_| Self { ended: ended.clone() })
     }
 
-    fn inner(&self) -> &HttpResponse {
+    /// The response that it stands for.
+    pub fn inner(&self) -> &HttpResponse {
         self.ended.done.reply.response.as_ref().expect("made only where there is a response")
     }
 }

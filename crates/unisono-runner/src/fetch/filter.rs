@@ -49,6 +49,20 @@ impl Filter {
         if self.gives_list { outputs.into_list() } else { outputs.into_json() }
     }
 
+    /// All outputs for a body, where nothing waits for a process that evaluates.
+    ///
+    /// # Errors
+    /// When the body is not JSON, or the expression fails on it or is not of the plain part.
+    pub fn run_here(&self, body: &[u8]) -> Result<Outputs, String> {
+        let plain = self.plain.as_ref().ok_or_else(|| {
+            format!(
+                "`{}` is not of the plain part of jq (docs/expressions.md), which is what is evaluated here",
+                self.text
+            )
+        })?;
+        plain.run(body).map_err(|error| format!("`{}`: {error}", self.text))
+    }
+
     pub(super) fn text(&self) -> &str {
         &self.text
     }

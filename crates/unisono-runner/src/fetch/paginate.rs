@@ -79,19 +79,31 @@ impl Paginate {
         body: &Body<'_>,
         by: Option<Instant>,
     ) -> Result<Option<Request>, String> {
+        let outputs = match self.filter() {
+            Some(filter) => evaluator.run(filter, body, by).await?,
+            None => Outputs::default(),
+        };
+        self.after(request, response, &outputs)
+    }
+
+    /// The same where nothing waits for a process that evaluates: an expression is of the plain part.
+    ///
+    /// # Errors
+    /// As `next`, and when the expression is not of the plain part.
+    pub fn next_here(&self, request: &Request, response: &Response) -> Result<Option<Request>, String> {
+        let outputs = self.filter().map(|filter| filter.run_here(&response.body)).transpose()?;
+        self.after(request, response, &outputs.unwrap_or_default())
+    }
+
+    fn after(&self, request: &Request, response: &Response, outputs: &Outputs) -> Result<Option<Request>, String> {
         let url = match &self.how {
             Paging::Link => links::next(&response.headers, &response.url)?,
-            Paging::Next(filter) => match address(&evaluator.run(filter, body, by).await?)? {
+            Paging::Next(_) => match address(outputs)? {
                 None => None,
                 Some(reference) => Some(response.url.join(&reference).map_err(|error| error.chain())?),
             },
-            Paging::Count { parameter, until } => {
-                return if is_last(&evaluator.run(until, body, by).await?) {
-                    Ok(None)
-                } else {
-                    counted_up(request, parameter).map(Some)
-                };
-            }
+            Paging::Count { .. } if is_last(outputs) => return Ok(None),
+            Paging::Count { parameter, .. } => return counted_up(request, parameter).map(Some),
         };
         let Some(url) = url else { return Ok(None) };
         request.moved_to(url).map(Some).map_err(|error| error.chain())
@@ -201,6 +213,24 @@ mod tests {
         let how = "page=page,until=.items|length==0";
         assert_eq!(next(how, &[], r#"{"items":[1]}"#).unwrap().as_deref(), Some("http://api/items?page=3"));
         assert_eq!(next(how, &[], r#"{"items":[]}"#).unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_found_here_is_what_a_run_finds() {
+        let request = Request::get("http://api/items?page=2").unwrap();
+        for (how, body) in [
+            ("next=.next", r#"{"next":"?page=9"}"#),
+            ("next=.next", r#"{"next":null}"#),
+            ("next=.next", r#"{"next":7}"#),
+            ("next=.next", "no JSON"),
+            ("page=page,until=.items|length==0", r#"{"items":[1]}"#),
+        ] {
+            let here = Paginate::parse(how, 10).unwrap().next_here(&request, &response(&[], body));
+            assert_eq!(here.map(|next| next.map(|next| next.url.to_string())), next(how, &[], body), "{how} {body}");
+        }
+        let beyond = Paginate::parse("next=.a | ltrimstr(\"x\")", 10).unwrap();
+        let error = beyond.next_here(&request, &response(&[], "{}")).unwrap_err();
+        assert!(error.contains("plain part"), "{error}");
     }
 
     #[test]
