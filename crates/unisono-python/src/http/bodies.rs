@@ -99,7 +99,10 @@ fn multipart(data: Option<&Bound<'_, PyAny>>, files: &Bound<'_, PyAny>) -> PyRes
     for pair in items.try_iter().map_err(wrong)? {
         let (name, value): (String, Bound<'_, PyAny>) = pair?.extract().map_err(wrong)?;
         match value.cast::<PyList>() {
-            Ok(several) => several.iter().try_for_each(|one| PyResult::Ok(parts.push(file_part(&name, &one)?)))?,
+            Ok(several) => several.iter().try_for_each(|one| {
+                parts.push(file_part(&name, &one)?);
+                PyResult::Ok(())
+            })?,
             Err(_) if value.is_none() => {}
             Err(_) => parts.push(file_part(&name, &value)?),
         }
