@@ -20,6 +20,7 @@ Left out: output as it comes, terminals, and pipes between commands, for which a
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import AsyncIterable, Iterable, Mapping
 from typing import Any, Literal, TypeAlias, Unpack, overload
 
@@ -188,5 +189,14 @@ def _is_text(command: object) -> bool:
 def _work(template: Argv | str | None) -> BatchWork[CommandOutcome[Any]]:
     start = functools.partial(_native.commands, template)
     return BatchWork(
-        start=start, noun="commands", counted=True, limit=_native.default_threads(), key="key", is_plain=True
+        start=start,
+        noun="commands",
+        counted=True,
+        limit=_native.default_threads(),
+        key="key",
+        is_plain=True,
+        logger=_LOGGER,
     )
+
+
+_LOGGER = logging.getLogger("unisono.commands")

@@ -12,6 +12,7 @@ Left out: calling a function of Python for each file, which is for worker pools.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from concurrent.futures import Executor
@@ -137,7 +138,7 @@ def verify(
     """
     reads = tuple(many(_several(manifests), "manifests"))
     start = functools.partial(_native.verify, list(reads), extra=list(many(_several(extra), "extra")))
-    work = BatchWork(start=start, noun="manifests", counted=False, limit=_THREADS, reads=reads)
+    work = BatchWork(start=start, noun="manifests", counted=False, limit=_THREADS, reads=reads, logger=_LOGGER)
     return Batch(work, (), progress=progress, options=options)
 
 
@@ -183,4 +184,5 @@ def _several(paths: AnyPath | _Paths) -> list[AnyPath] | _Paths:
 
 
 _THREADS = _native.default_threads()
-_DIGEST = BatchWork(start=_native.digest, noun="paths", counted=False, limit=_THREADS)
+_LOGGER = logging.getLogger("unisono.files")
+_DIGEST = BatchWork(start=_native.digest, noun="paths", counted=False, limit=_THREADS, logger=_LOGGER)

@@ -5,7 +5,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    future,
+    fmt, future,
     rc::Rc,
     task::{self, Poll, Waker},
     time::{Duration, Instant},
@@ -92,6 +92,14 @@ pub struct Again {
     pub wait: Duration,
     /// Whether the whole key is paused for that time.
     pub throttled: bool,
+}
+
+/// To be read behind the name of the item, and before the reason.
+impl fmt::Display for Again {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why = if self.throttled { "throttled" } else { "retry" };
+        write!(f, "{why} after attempt {} in {:.2} s", self.attempt, self.wait.as_secs_f64())
+    }
 }
 
 /// What an attempt knows about itself.

@@ -1,8 +1,11 @@
 //! What a [`Machine`](crate::Machine) is told, and what it says: the words between it and its driver.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
-use unisono_core::{Limits, RetryPolicy, Times};
+use unisono_core::{Limits, RetryPolicy, Times, clock, format_duration, format_roughly};
 
 use crate::{ticket::Ticket, too_long::TooLong};
 
@@ -144,6 +147,22 @@ pub enum KeyNews {
     Lowered(u32),
     /// It is overloaded by one at a time: the key is paced.
     Paced,
+}
+
+/// To be read behind the name of the key.
+impl fmt::Display for KeyNews {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const WAITS: &str = "what is for it waits, and one attempt at a time looks for it";
+        match self {
+            Self::Away { is_silent: false, .. } => write!(f, "away; {WAITS}"),
+            Self::Away { since, .. } => {
+                write!(f, "answers nothing since {}; {WAITS}", format_roughly(clock::since(*since)))
+            }
+            Self::Back(after) => write!(f, "back, after {}", format_duration(*after)),
+            Self::Lowered(most) => write!(f, "overloaded; {most} at once from now on"),
+            Self::Paced => f.write_str("overloaded by one at a time; paced from now on"),
+        }
+    }
 }
 
 /// What the machine waits for.

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
-use unisono_core::{CancelToken, clock, error_chain, format_duration, format_roughly, reactor::Reactor};
-use unisono_runner::{Error, Gauge, KeyNews, Monitor, OnEvent, Report, Row, RowBatch, RunEvent};
+use unisono_core::{CancelToken, error_chain, reactor::Reactor};
+use unisono_runner::{Error, Gauge, Monitor, OnEvent, Report, Row, RowBatch, RunEvent};
 use unisono_sys::descriptors;
 
 use crate::{
@@ -52,29 +52,11 @@ where
 /// Tells why nothing can begin, and with `-v` of each retry and of hosts that come and go.
 pub fn on_event(show: &ShowArgs, terminal: &Terminal) -> Option<OnEvent> {
     let (terminal, verbose) = (terminal.clone(), show.verbose);
-    Some(Box::new(move |event| {
-        match event {
+    Some(Box::new(move |event| match event {
         RunEvent::Waits(why) => terminal.note(why),
-        _ if !verbose => {}
-        RunEvent::Retry(retry) => {
-            let why = if retry.again.throttled { "throttled" } else { "retry" };
-            let wait = retry.again.wait.as_secs_f64();
-            let (id, attempt, reason) = (retry.id, retry.again.attempt, retry.reason);
-            terminal.note(format!("{id}: {why} after attempt {attempt} in {wait:.2} s: {reason}"));
-        }
-        RunEvent::Peer(key, news) => terminal.note(match news {
-            KeyNews::Away { is_silent: false, .. } => {
-                format!("{key}: away; what is for it waits, and one attempt at a time looks for it")
-            }
-            KeyNews::Away { since, .. } => {
-                let silent = format_roughly(clock::since(*since));
-                format!("{key}: answers nothing since {silent}; what is for it waits, and one attempt at a time looks for it")
-            }
-            KeyNews::Back(after) => format!("{key}: back, after {}", format_duration(*after)),
-            KeyNews::Lowered(most) => format!("{key}: overloaded; {most} at once from now on"),
-            KeyNews::Paced => format!("{key}: overloaded by one at a time; paced from now on"),
-        }),
-    }
+        RunEvent::Retry(retry) if verbose => terminal.note(format!("{}: {retry}", retry.subject.name())),
+        RunEvent::Peer(key, news) if verbose => terminal.note(format!("{key}: {news}")),
+        RunEvent::Attempt(..) | RunEvent::Retry(_) | RunEvent::Peer(..) => {}
     }))
 }
 

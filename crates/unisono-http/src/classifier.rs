@@ -235,6 +235,12 @@ impl AttemptResult {
         Self { peer: error.peer(), error: Some(error), ..Self::default() }
     }
 
+    /// The same for another reader; causes of its error become text.
+    pub fn duplicate(&self) -> Self {
+        let Self { response, error, retry_at, peer } = self;
+        Self { response: response.clone(), error: error.as_ref().map(Error::again), retry_at: *retry_at, peer: *peer }
+    }
+
     /// Whether it is a success.
     pub fn is_ok(&self) -> bool {
         self.error.is_none()

@@ -49,7 +49,7 @@ impl Trail {
     }
 
     /// Whether there is such a hop: it can be repeated, whatever the request before it did.
-    pub(crate) fn has_hop(&self) -> bool {
+    pub fn has_hop(&self) -> bool {
         self.hop.borrow().is_some()
     }
 

@@ -56,10 +56,11 @@ pub fn commands(
     let face = CommandFace { commands, text: keywords.flag("text")? };
     keywords.finish()?;
     Run::start(py, face, &settings, keep_outcomes, async move |ends| {
-        let EngineEnds { intake, outlet, cancel, monitor, gauge } = ends;
+        let EngineEnds { intake, outlet, cancel, monitor, gauge, log } = ends;
         let style = if rules.brief { EachStyle::Brief } else { EachStyle::Full };
         let saving = results.take_saving();
-        let frame = results.frame(Box::new(intake), settings, style, outlet, |open| open.identity = Identity::Content);
+        let frame =
+            results.frame(Box::new(intake), settings, style, outlet, &log, |open| open.identity = Identity::Content);
         let plan = EachPlan {
             frame,
             kill_after: rules.kill_after,

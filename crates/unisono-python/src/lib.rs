@@ -7,6 +7,7 @@
 mod checks;
 mod commands;
 mod errors;
+mod events;
 mod ffi;
 mod files;
 mod forks;

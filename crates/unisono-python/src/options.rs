@@ -29,6 +29,7 @@ use unisono_runner::{
 
 use crate::{
     errors::usage,
+    events::EventLog,
     numbers::{self, Whole, shown},
     values::{pairs, path_of, text},
 };
@@ -467,6 +468,7 @@ impl ResultsOptions {
         settings: Settings,
         style: <C::Done as Done>::Style,
         outlet: Option<Outlet<C::Done>>,
+        log: &Arc<EventLog>,
         adapt: impl FnOnce(&mut Open),
     ) -> Frame<C> {
         let output = match self.open {
@@ -476,8 +478,9 @@ impl ResultsOptions {
             }
             None => Destination::Nothing,
         };
+        let on_event = Some(log.on_event());
         let (keep_order, max_failures, canary) = (self.keep_order, self.max_failures, self.canary);
-        Frame { rows, settings, output, outlet, style, keep_order, max_failures, canary, on_event: None }
+        Frame { rows, settings, output, outlet, style, keep_order, max_failures, canary, on_event }
     }
 }
 

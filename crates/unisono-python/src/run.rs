@@ -22,6 +22,7 @@ use unisono_runner::{
 
 use crate::{
     errors,
+    events::{EventLog, LogEvent},
     forks::HomeProcess,
     notifier::{EndingNotifier, Notifier},
     options::{NewLimits, set_limits},
@@ -71,6 +72,8 @@ pub struct EngineEnds<F: Face> {
     pub cancel: CancelToken,
     pub monitor: Monitor,
     pub gauge: Gauge,
+    /// Where what happens meanwhile is told.
+    pub log: Arc<EventLog>,
 }
 
 /// A run that Python feeds and takes outcomes from. Its methods never wait, except `wait`.
@@ -85,6 +88,7 @@ pub struct Run {
     monitor: Monitor,
     gauge: Gauge,
     report: Slot,
+    log: Arc<EventLog>,
     /// Threads that cannot become more or fewer any more, where that is what the limit is.
     threads: Option<u32>,
     checked: Option<Checked>,
@@ -123,7 +127,9 @@ impl Run {
         let (cancel, monitor, gauge) = (CancelToken::new(), Monitor::new(), Gauge::default());
         let outlet = keep_outcomes.then_some(outlet);
         let (stop, watch, count) = (cancel.clone(), monitor.clone(), gauge.clone());
-        let engine_ends = EngineEnds { intake, outlet, cancel: stop, monitor: watch, gauge: count };
+        let waker = notifier.weak();
+        let log = EventLog::new(move || waker.notify());
+        let engine_ends = EngineEnds { intake, outlet, cancel: stop, monitor: watch, gauge: count, log: log.clone() };
         let report = Slot::default();
         let (slot, end) = (report.clone(), notifier.clone());
         let kill = CancelToken::new();
@@ -155,6 +161,7 @@ impl Run {
             monitor,
             gauge,
             report,
+            log,
             threads: None,
             checked: None,
             home: HomeProcess::new(),
@@ -257,6 +264,17 @@ impl Run {
     /// Ends at once and without an account. What was started is killed; threads are left to themselves.
     fn kill(&self) {
         self.kill.abort(CancelReason::Requested);
+    }
+
+    /// What happens is kept from this level of `logging` on; `None`: nothing.
+    #[pyo3(signature = (level))]
+    fn log_from(&self, level: Option<u8>) {
+        self.log.set_level(level);
+    }
+
+    /// What has happened since this was last asked: level, message, and the item, key and attempt that it is about.
+    fn take_events(&self) -> Vec<LogEvent> {
+        self.log.take()
     }
 
     /// Changes limits; they hold from then on.

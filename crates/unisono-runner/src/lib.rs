@@ -90,4 +90,4 @@ pub use unisono_files as file_tools;
 pub use unisono_hash as hash;
 pub use unisono_http as http_client;
 pub use unisono_journal::{Identity, Mode, Open, RerunCounts, RerunMode};
-pub use work::{Call, Done, OnEvent, Retry, RunEvent};
+pub use work::{Call, Done, OnEvent, Retry, RunEvent, Subject};

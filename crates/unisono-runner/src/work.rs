@@ -4,7 +4,7 @@
 //! tried). Everything else — numbering, resume, notes of what must not be repeated, limits, order, results, the report
 //! — is the run's, and there once.
 
-use std::{borrow::Cow, cell::Cell, path::PathBuf, rc::Rc};
+use std::{borrow::Cow, cell::Cell, fmt, path::PathBuf, rc::Rc};
 
 use unisono_batch::{Again, Attempt, Context, Decided, Halt, Job, KeyNews, Verdict};
 use unisono_core::{Effect, ErrorKind, OutcomeKind, Overrides, Peer};
@@ -189,20 +189,46 @@ pub struct Item<C> {
     pub(crate) is_noted: Cell<bool>,
 }
 
-/// Why an item is tried again.
-#[derive(Debug)]
-pub struct Retry<'a> {
+/// What an event is about. Its names are made only where they are wanted.
+pub trait Subject {
     /// The row's name.
-    pub id: &'a str,
+    fn name(&self) -> String;
+
+    /// What it is limited by beside the whole, where there is something to tell apart.
+    fn key(&self) -> Option<String>;
+}
+
+impl<C: Call> Subject for Item<C> {
+    fn name(&self) -> String {
+        self.name()
+    }
+
+    fn key(&self) -> Option<String> {
+        Some(self.call.limit_key().into_owned()).filter(|key| !key.is_empty())
+    }
+}
+
+/// Why an item is tried again.
+pub struct Retry<'a> {
+    /// The item.
+    pub subject: &'a dyn Subject,
     /// What went wrong.
     pub reason: &'a str,
     /// Which attempt this was, and when the next one comes.
     pub again: Again,
 }
 
+/// To be read behind the name of the item.
+impl fmt::Display for Retry<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.again, self.reason)
+    }
+}
+
 /// What happens while a run goes on, for the face that shows it.
-#[derive(Debug)]
 pub enum RunEvent<'a> {
+    /// This attempt of an item begins.
+    Attempt(&'a dyn Subject, u16),
     /// An item is tried again.
     Retry(Retry<'a>),
     /// There is something new about what this key stands for: a host.
@@ -248,6 +274,9 @@ impl<W: Work> Job for WorkJob<W> {
             item.is_noted.set(true);
         }
         self.gauge.begin(item.line);
+        if let Some(on_event) = &self.on_event {
+            on_event(RunEvent::Attempt(&*item, context.attempt()));
+        }
         self.work.attempt(&item, &context).await
     }
 
@@ -276,7 +305,7 @@ impl<W: Work> Job for WorkJob<W> {
     fn again(&self, item: &Self::Item, last: &Self::Value, again: Again) {
         if let Some(on_event) = &self.on_event {
             let reason = last.error().map_or_else(String::new, |(_, message)| message);
-            on_event(RunEvent::Retry(Retry { id: &item.name(), reason: &reason, again }));
+            on_event(RunEvent::Retry(Retry { subject: item, reason: &reason, again }));
         }
     }
 }

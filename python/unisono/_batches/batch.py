@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import queue
 import threading
@@ -20,6 +21,7 @@ from unisono._batches.display import Display, Progress
 from unisono._batches.feeding import Feeder
 from unisono._batches.given import many, refuse_own_output
 from unisono._batches.listening import Listener
+from unisono._batches.logs import hand_on, level_of
 from unisono._batches.report import Report
 from unisono._batches.returning import Returns, is_queue
 from unisono._functions.callables import plain
@@ -41,6 +43,7 @@ class BatchWork(Generic[OutcomeT]):
         noun: What it is given, in messages.
         counted: Each thing that it is given is one item, so that their number is the batch's total.
         limit: Its default limit.
+        logger: What is told of its items goes there.
         key: What its items are told apart by in reports; empty for nothing.
         reads: Files that are read beside what it is given.
         is_plain: Each item has one outcome, and may begin when there is room, unless `key` says otherwise.
@@ -50,6 +53,7 @@ class BatchWork(Generic[OutcomeT]):
     noun: str
     counted: bool
     limit: int
+    logger: logging.Logger
     key: str = ""
     reads: tuple[Any, ...] = ()
     is_plain: bool = False
@@ -333,6 +337,8 @@ class Batch(Generic[OutcomeT]):
         run = self._begin(keep_outcomes=self._keeps_items)
         if self._returns is not None:
             run.keep_begun()
+        # Before it is given anything: nothing can have happened yet.
+        run.log_from(level_of(self._work.logger))
         # A queue has a length as well, but that is no total.
         if self._work.counted and isinstance(self._given, Sized) and not isinstance(self._given, Queue):
             run.set_total(len(self._given))
@@ -391,9 +397,14 @@ class Batch(Generic[OutcomeT]):
         assert self._listener is not None, "made with the run"
         return self._listener
 
+    def _log(self, run: _native.Run[OutcomeT]) -> None:
+        if events := run.take_events():
+            hand_on(self._work.logger, events)
+
     def _take(self, run: _native.Run[OutcomeT]) -> bool:
         is_left = self._returns is not None and self._returns.is_left
         outcomes = None if is_left else run.take(self._items)
+        self._log(run)
         if outcomes is None:
             self._taken_all = True
             self._tell_others(run)
@@ -420,6 +431,7 @@ class Batch(Generic[OutcomeT]):
         """Outcomes are not taken: what has been heard has been heard."""
         if self._returns is None:
             run.clear()
+            self._log(run)
         else:
             self._take(run)
             self._ready.clear()
@@ -497,6 +509,7 @@ class Batch(Generic[OutcomeT]):
         self._fed.stop()
         self._heard.leave()
         if self._run is not None:
+            self._log(self._run)
             self._tell_others(self._run)
         _running.discard(self)
         if self._run is not None:

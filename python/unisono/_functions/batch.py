@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import json
+import logging
 import os
 import queue
 import re
@@ -250,7 +251,7 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
             retry_timeouts=_retries_timeouts(is_worth_another),
         )
         super().__init__(
-            BatchWork(start=start, noun="items", counted=True, limit=limit, key="key", is_plain=True),
+            BatchWork(start=start, noun="items", counted=True, limit=limit, logger=_LOGGER, key="key", is_plain=True),
             items,
             progress=progress,
             options=options,
@@ -563,3 +564,5 @@ _ADDRESS = re.compile(r"\bat 0x[0-9A-Fa-f]+")
 _MOST_THREADS = 10_000
 # Enough that quick calls can travel together.
 _CALLS_PER_THREAD = 4
+
+_LOGGER = logging.getLogger("unisono.batch")

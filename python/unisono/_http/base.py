@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeAlias, Unpack, cast
+from typing import Any, Unpack, cast
 from urllib.parse import urlsplit
 
 from unisono import _native
 from unisono._batches.batch import Batch
+from unisono._batches.logs import hand_on, level_of
 from unisono._forks import HomeProcess
+from unisono._http.attempts import LOGGER, Attempts, hooks_of, replaced
 from unisono._http.cookies import Cookies
 from unisono._native import FetchOutcome, Request
 from unisono._options import Auth, CallOptions, ClientLimits, ClientOptions, FetchOptions, Pairs, RowOptions, Transport
@@ -18,18 +21,13 @@ from unisono.errors import UsageError
 
 __all__ = ["BaseClient"]
 
-Hook: TypeAlias = Callable[[Any], Any]
-
 
 class BaseClient:
     """See `Client` and `AsyncClient`."""
 
     def __init__(self, **options: Unpack[ClientOptions]) -> None:
         self.base_url = _checked_base(options.pop("base_url", ""))
-        self.event_hooks: dict[str, list[Hook]] = {"request": [], "response": []}
-        self.event_hooks.update(options.pop("event_hooks", None) or {})
-        for when in self.event_hooks.keys() - {"request", "response"}:
-            raise UsageError(f"event_hooks: there are hooks for `request` and `response`, none for {when!r}")
+        self.event_hooks = hooks_of(options.pop("event_hooks", None))
         self._params = _pairs(options.pop("params", None))
         self._headers = _pairs(options.pop("headers", None))
         # A callable is called here, for each call; a name and a password are the engine's to send.
@@ -40,7 +38,7 @@ class BaseClient:
         connection = {} if self._transport is None else self._transport.connection_options()
         self._options: dict[str, Any] = {**options, **connection, "headers": self._headers}
         self._numbers = itertools.count()
-        self._engine = _native.ClientEngine(**self._options)
+        self._engine = self._new_engine()
         self._home = HomeProcess()
         self._closed = False
 
@@ -65,9 +63,15 @@ class BaseClient:
     def build_request(self, method: str, url: str, **arguments: Unpack[CallOptions]) -> Request:
         """The request that a call with these arguments sends, without the client's own headers; `send` sends it.
 
-        It may be changed before, as `request.with_headers({"X-Signature": sign(request.content)})`.
+        It may be changed before, as `request.with_headers({"X-Trace": "1"})`. What the client signs with is asked when
+        it is sent.
+
+        Raises:
+            UsageError: `auth` is a callable, which is for `request` and its like.
         """
-        return self._built(method, url, cast("dict[str, Any]", arguments))
+        if callable(arguments.get("auth")):
+            raise UsageError("auth: a callable signs what is sent: give it to client.request, or to the client")
+        return self._built(method, url, cast("dict[str, Any]", arguments))[0]
 
     def batch(
         self, requests: Iterable[str | Request | Mapping[str, Any]], **options: Unpack[FetchOptions]
@@ -102,7 +106,8 @@ class BaseClient:
                 return row
             # What it is signed by is a request; other members are columns of templates, which it has none of.
             request = Request(row.pop("url"), **{name: row[name] for name in row.keys() & _ARGUMENTS})
-        return self._signed(request.replace(url=self._joined(request.url)), self._auth)
+        request = request.replace(url=self._joined(request.url))
+        return replaced(request, self._auth(request), "auth") if callable(self._auth) else request
 
     def _paging(
         self,
@@ -118,24 +123,20 @@ class BaseClient:
 
         def build(address: str, is_first: bool) -> Request:
             # What a server names has its parameters.
-            return self._built("GET", address, dict(arguments), has_params=is_first)
+            return self._built("GET", address, dict(arguments), has_params=is_first)[0]
 
         return build, self._joined(url), None if start is None else self._joined(start), way, max_pages
 
-    def _built(self, method: str, url: str, arguments: dict[str, Any], *, has_params: bool = True) -> Request:
+    def _built(
+        self, method: str, url: str, arguments: dict[str, Any], *, has_params: bool = True
+    ) -> tuple[Request, Auth | None]:
+        """The request of a call, and what signs it, if that is a callable."""
         auth = arguments.get("auth", self._auth)
         if callable(auth):
             arguments = {name: value for name, value in arguments.items() if name != "auth"}
         own = _pairs(arguments.pop("params", None))
         params = [*self._params, *own] if has_params else []
-        request = Request(self._joined(url), method=method, params=params, **arguments)
-        return self._signed(request, auth)
-
-    @staticmethod
-    def _signed(request: Request, auth: Auth | None) -> Request:
-        if not callable(auth):
-            return request
-        return replaced(request, auth(request), "auth")
+        return Request(self._joined(url), method=method, params=params, **arguments), auth
 
     def _joined(self, url: str) -> str:
         """The address that a call is for (RFC 3986, section 4.2), with paths put behind that of `base_url`."""
@@ -148,21 +149,45 @@ class BaseClient:
         return f"{self.base_url.rstrip('/')}/{url.lstrip('/')}"
 
     def _call(
-        self, completions: _native.CompletionQueue, number: int, request: Request, *, stream: bool
+        self,
+        completions: _native.CompletionQueue,
+        number: int,
+        request: Request,
+        attempts: Attempts | None,
+        *,
+        stream: bool,
     ) -> _native.ClientCall:
         self._refuse_if_closed()
-        return self._own_engine().call(completions, number, request, stream=stream)
+        engine = self._own_engine()
+        if attempts is None:
+            return engine.call(completions, number, request, stream=stream)
+        return engine.call(completions, number, request, stream=stream, **attempts.wants)
 
     def _own_engine(self) -> _native.ClientEngine:
         if not self._home.is_here():
             # A child of fork has no engine thread; it gets an engine of its own.
-            self._engine = _native.ClientEngine(**self._options)
+            self._engine = self._new_engine()
             self._home = HomeProcess()
         return self._engine
 
     def _check_transport(self) -> None:
         if self._transport is not None:
             self._transport.check()
+
+    def _new_engine(self) -> _native.ClientEngine:
+        engine = _native.ClientEngine(**self._options)
+        engine.log_from(level_of(LOGGER))
+        return engine
+
+    def _attempts(self, request: Request, auth: Auth | None) -> Attempts | None:
+        """What the attempts of a call are accompanied by; `None` for nothing."""
+        if not (callable(auth) or any(self.event_hooks.values()) or LOGGER.isEnabledFor(logging.INFO)):
+            return None
+        return Attempts(self.event_hooks, request, auth)
+
+    def _tell_of_hosts(self) -> None:
+        if events := self._engine.take_events():
+            hand_on(LOGGER, events)
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
@@ -171,20 +196,6 @@ class BaseClient:
     def _close(self) -> None:
         self._closed = True
         self._engine.close()
-
-
-def replaced(request: Request, returned: object, name: str) -> Request:
-    """The request that a callable returned in place of the one that it was given.
-
-    Raises:
-        UsageError: It returned something else.
-    """
-    if isinstance(returned, Request):
-        return returned
-    raise UsageError(
-        f"{name} returned {_native.printable(repr(returned))[:60]}, not a request: a request does not change, so "
-        'return a new one, as request.with_headers({"X-Signature": ...})'
-    )
 
 
 def _checked_base(base_url: str) -> str:

@@ -6,19 +6,19 @@ import asyncio
 import contextlib
 import threading
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Self, Unpack, cast
 
 from unisono import _native
 from unisono._forks import HomeProcess
 from unisono._functions.callables import plain
-from unisono._http.base import BaseClient, replaced
+from unisono._http.base import BaseClient
 from unisono._http.pages import AsyncPages, Pages, way_to_pages
 from unisono._http.streaming import AsyncStreamedResponse, StreamedResponse
 from unisono._http.waiting import LoopCalls, LoopWait, ThreadWait
 from unisono._native import Request, Response
-from unisono._options import CallOptions, ClientOptions
+from unisono._options import Auth, CallOptions, ClientOptions
 
 __all__ = ["AsyncClient", "AsyncPages", "AsyncStreamedResponse", "Client", "Pages", "StreamedResponse"]
 
@@ -51,7 +51,8 @@ class Client(BaseClient):
         Raises:
             FetchError: When there is no answer, after all retries that do no harm.
         """
-        return self.send(self.build_request(method, url, **arguments))
+        self._refuse_if_closed()
+        return self._sent(*self._built(method, url, cast("dict[str, Any]", arguments)))
 
     def send(self, request: Request) -> Response:
         """Send a request that `build_request` made, or any other; wait for the whole answer, whatever its status.
@@ -61,15 +62,7 @@ class Client(BaseClient):
         """
         self._refuse_if_closed()
         request = request.replace(url=self._joined(request.url))
-        for hook in self.event_hooks["request"]:
-            if (returned := hook(request)) is not None:
-                request = replaced(request, returned, "a request hook")
-        with _waiting_call(self, request, stream=False) as wait:
-            response = wait.outcome().check()
-        self._check_transport()
-        for hook in self.event_hooks["response"]:
-            hook(response)
-        return response
+        return self._sent(request, self._auth)
 
     def get(self, url: str, **arguments: Unpack[CallOptions]) -> Response:
         """Send a GET."""
@@ -133,13 +126,16 @@ class Client(BaseClient):
                 circle, or when the next one is of another origin, for which what a client sends along is not.
         """
         way = way_to_pages(next, link, page, until)
-        return Pages(self.send, *self._paging(url, way, start, max_pages, cast("dict[str, Any]", arguments)))
+        paging = self._paging(url, way, start, max_pages, cast("dict[str, Any]", arguments))
+        auth = arguments.get("auth", self._auth)
+        return Pages(lambda request: self._sent(request, auth), *paging)
 
     @contextlib.contextmanager
     def stream(self, method: str, url: str, **arguments: Unpack[CallOptions]) -> Iterator[StreamedResponse]:
         """Send a request; wait for the head of the answer, and take its body as it comes."""
-        request = self.build_request(method, url, **arguments)
-        with _waiting_call(self, request, stream=True) as wait:
+        self._refuse_if_closed()
+        request, auth = self._built(method, url, cast("dict[str, Any]", arguments))
+        with _waiting_call(self, request, auth, stream=True) as wait:
             head = wait.outcome().check()
             self._check_transport()
             yield StreamedResponse(head, wait)
@@ -160,6 +156,13 @@ class Client(BaseClient):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _sent(self, request: Request, auth: Auth | None) -> Response:
+        self._refuse_if_closed()
+        with _waiting_call(self, request, auth, stream=False) as wait:
+            response = wait.outcome().check()
+        self._check_transport()
+        return response
 
     def _completions(self) -> _native.CompletionQueue:
         completions = getattr(self._completions_of, "completions", None)
@@ -191,7 +194,8 @@ class AsyncClient(BaseClient):
         Raises:
             FetchError: When there is no answer, after all retries that do no harm.
         """
-        return await self.send(self.build_request(method, url, **arguments))
+        self._refuse_if_closed()
+        return await self._sent(*self._built(method, url, cast("dict[str, Any]", arguments)))
 
     async def send(self, request: Request) -> Response:
         """Send a request that `build_request` made, or any other; wait for the whole answer, whatever its status.
@@ -201,16 +205,7 @@ class AsyncClient(BaseClient):
         """
         self._refuse_if_closed()
         request = request.replace(url=self._joined(request.url))
-        for hook in self.event_hooks["request"]:
-            if (returned := await _awaited(hook(request))) is not None:
-                request = replaced(request, returned, "a request hook")
-        async with self._waiting_call(request, stream=False) as wait:
-            outcome = await wait.outcome()
-        response = outcome.check()
-        self._check_transport()
-        for hook in self.event_hooks["response"]:
-            await _awaited(hook(response))
-        return response
+        return await self._sent(request, self._auth)
 
     def get(self, url: str, **arguments: Unpack[CallOptions]) -> Coroutine[Any, Any, Response]:
         """Send a GET."""
@@ -254,15 +249,18 @@ class AsyncClient(BaseClient):
     ) -> AsyncPages:
         """Ask for the pages of a listing, one after the other, as they are wanted; see `Client.pages`."""
         way = way_to_pages(next, link, page, until)
-        return AsyncPages(self.send, *self._paging(url, way, start, max_pages, cast("dict[str, Any]", arguments)))
+        paging = self._paging(url, way, start, max_pages, cast("dict[str, Any]", arguments))
+        auth = arguments.get("auth", self._auth)
+        return AsyncPages(lambda request: self._sent(request, auth), *paging)
 
     @contextlib.asynccontextmanager
     async def stream(
         self, method: str, url: str, **arguments: Unpack[CallOptions]
     ) -> AsyncIterator[AsyncStreamedResponse]:
         """Send a request; wait for the head of the answer, and take its body as it comes."""
-        request = self.build_request(method, url, **arguments)
-        async with self._waiting_call(request, stream=True) as wait:
+        self._refuse_if_closed()
+        request, auth = self._built(method, url, cast("dict[str, Any]", arguments))
+        async with self._waiting_call(request, auth, stream=True) as wait:
             head = (await wait.outcome()).check()
             self._check_transport()
             yield AsyncStreamedResponse(head, wait)
@@ -289,6 +287,14 @@ class AsyncClient(BaseClient):
     ) -> None:
         await self.aclose()
 
+    async def _sent(self, request: Request, auth: Auth | None) -> Response:
+        self._refuse_if_closed()
+        async with self._waiting_call(request, auth, stream=False) as wait:
+            outcome = await wait.outcome()
+        response = outcome.check()
+        self._check_transport()
+        return response
+
     def _loop_calls(self) -> LoopCalls:
         loop = asyncio.get_running_loop()
         loop_calls = self._calls_of.get(loop)
@@ -297,27 +303,26 @@ class AsyncClient(BaseClient):
         return loop_calls
 
     @contextlib.asynccontextmanager
-    async def _waiting_call(self, request: Request, *, stream: bool) -> AsyncIterator[LoopWait]:
-        loop_calls = self._loop_calls()
+    async def _waiting_call(self, request: Request, auth: Auth | None, *, stream: bool) -> AsyncIterator[LoopWait]:
+        loop_calls, attempts = self._loop_calls(), self._attempts(request, auth)
         number = next(self._numbers)
-        call = loop_calls.calls[number] = self._call(loop_calls.completions, number, request, stream=stream)
+        call = self._call(loop_calls.completions, number, request, attempts, stream=stream)
+        loop_calls.calls[number] = call
         try:
-            yield LoopWait(loop_calls, number, call)
+            yield LoopWait(loop_calls, number, self._engine, call, attempts)
         finally:
             loop_calls.waiters.pop(number, None)
             loop_calls.calls.pop(number, None)
             call.stop()
+            self._tell_of_hosts()
 
 
 @contextlib.contextmanager
-def _waiting_call(client: Client, request: Request, *, stream: bool) -> Iterator[ThreadWait]:
-    completions = client._completions()
-    call = client._call(completions, next(client._numbers), request, stream=stream)
+def _waiting_call(client: Client, request: Request, auth: Auth | None, *, stream: bool) -> Iterator[ThreadWait]:
+    completions, attempts = client._completions(), client._attempts(request, auth)
+    call = client._call(completions, next(client._numbers), request, attempts, stream=stream)
     try:
-        yield ThreadWait(completions, call)
+        yield ThreadWait(completions, client._engine, call, attempts)
     finally:
         call.stop()
-
-
-async def _awaited(value: Any) -> Any:
-    return await value if isinstance(value, Awaitable) else value
+        client._tell_of_hosts()

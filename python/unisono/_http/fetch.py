@@ -8,6 +8,7 @@ from typing import Any, TypeAlias, Unpack
 from unisono import _native, clusters
 from unisono._batches.batch import Batch, BatchWork, give_up
 from unisono._batches.display import Progress
+from unisono._http.attempts import LOGGER
 from unisono._native import FetchOutcome, Request
 from unisono._options import FetchOptions
 
@@ -85,4 +86,4 @@ def _start(*, keep_outcomes: bool, on: object = None, **options: Any) -> _native
     return run
 
 
-_WORK = BatchWork(start=_start, noun="requests", counted=True, limit=20, key="host")
+_WORK = BatchWork(start=_start, noun="requests", counted=True, limit=20, key="host", logger=LOGGER)

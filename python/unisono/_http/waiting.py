@@ -4,34 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
-from typing import TypeVar
 
 from unisono import _native
 from unisono._batches.listening import LoopWatch, on_loop
 from unisono._forks import HomeProcess
+from unisono._http.attempts import Attempts, drive, drive_on_loop
 from unisono._native import FetchOutcome
 from unisono.errors import UsageError
 
 __all__ = ["LoopCalls", "LoopWait", "ThreadWait"]
 
-ReadyT = TypeVar("ReadyT")
-
 
 class ThreadWait:
     """A thread's call."""
 
-    def __init__(self, completions: _native.CompletionQueue, call: _native.ClientCall) -> None:
+    def __init__(
+        self,
+        completions: _native.CompletionQueue,
+        engine: _native.ClientEngine,
+        call: _native.ClientCall,
+        attempts: Attempts | None,
+    ) -> None:
         self._completions = completions
+        self._engine = engine
         self._call = call
+        self._attempts = attempts
 
     def outcome(self) -> FetchOutcome:
-        while (outcome := self._call.outcome()) is None:
+        """How the call ended, or the head of a stream; what its attempts are accompanied by has been told."""
+        while True:
+            outcome = self._call.outcome()
+            # After the look: all that comes before an outcome is there when that is.
+            if self._attempts is not None:
+                drive(self._attempts.told(self._engine, self._call))
+            if outcome is not None:
+                if self._attempts is not None:
+                    drive(self._attempts.ended(outcome))
+                return outcome
             self._completions.wait()
             self._completions.take()
-        return outcome
 
     def chunk(self) -> bytes:
+        """The next piece of a stream; empty at its end."""
         while (chunk := self._call.chunk()) is None:
             self._completions.wait()
             self._completions.take()
@@ -41,24 +55,45 @@ class ThreadWait:
 class LoopWait:
     """A call on an event loop."""
 
-    def __init__(self, loop_calls: LoopCalls, number: int, call: _native.ClientCall) -> None:
+    def __init__(
+        self,
+        loop_calls: LoopCalls,
+        number: int,
+        engine: _native.ClientEngine,
+        call: _native.ClientCall,
+        attempts: Attempts | None,
+    ) -> None:
         self._loop_calls = loop_calls
         self._number = number
+        self._engine = engine
         self._call = call
+        self._attempts = attempts
 
     async def outcome(self) -> FetchOutcome:
-        return await self._ready(self._call.outcome)
+        """As `ThreadWait.outcome`."""
+        while True:
+            # The waiter comes before the look: while a hook is awaited, what comes next may be told.
+            waiter = self._waiter()
+            outcome = self._call.outcome()
+            if self._attempts is not None:
+                await drive_on_loop(self._attempts.told(self._engine, self._call))
+            if outcome is not None:
+                if self._attempts is not None:
+                    await drive_on_loop(self._attempts.ended(outcome))
+                return outcome
+            await waiter
 
     async def chunk(self) -> bytes:
-        return await self._ready(self._call.chunk)
+        """As `ThreadWait.chunk`."""
+        while (chunk := self._call.chunk()) is None:
+            await self._waiter()
+        return chunk
 
-    async def _ready(self, look: Callable[[], ReadyT | None]) -> ReadyT:
-        while (found := look()) is None:
-            if not self._loop_calls.is_here:
-                raise UsageError("the answer comes in on the event loop that it was asked for on: read it there")
-            # Completions come to the queue of this very loop, so none can come between the look and the wait.
-            await self._loop_calls.waiter(self._number)
-        return found
+    def _waiter(self) -> asyncio.Future[None]:
+        if not self._loop_calls.is_here:
+            raise UsageError("the answer comes in on the event loop that it was asked for on: read it there")
+        # Completions come to the queue of this very loop, so none can come between the look and the wait.
+        return self._loop_calls.waiter(self._number)
 
 
 class LoopCalls:

@@ -22,6 +22,7 @@ use unisono_runner::{
 
 use crate::{
     errors,
+    events::EventLog,
     files::walk::Found,
     options::{Keywords, ResultsOptions},
     outcomes::FileOutcome,
@@ -69,9 +70,9 @@ pub fn digest(py: Python<'_>, keep_outcomes: bool, keywords: Option<&Bound<'_, P
     keywords.finish()?;
     let outputs = outputs(&results);
     let run = Run::start(py, FileFace, &settings, keep_outcomes, async move |ends| {
-        let EngineEnds { intake, outlet, cancel, monitor, gauge } = ends;
+        let EngineEnds { intake, outlet, cancel, monitor, gauge, log } = ends;
         let rows = path_rows(intake, walk, algorithms, outputs)?;
-        sum(plan(results, Box::new(rows), settings, files, outlet), cancel, monitor, gauge).await
+        sum(plan(results, Box::new(rows), settings, files, outlet, &log), cancel, monitor, gauge).await
     })?;
     Ok(run.with_threads(settings.limits.limit.get()))
 }
@@ -102,9 +103,9 @@ pub fn verify(
     let (rows, manifests) = verify_rows(&paths, options).map_err(|error| errors::run_failed(py, &error))?;
     let run = Run::start(py, FileFace, &settings, keep_outcomes, async move |ends| {
         // The rows come from the manifests: the program has nothing to give, and its end says so once this is gone.
-        let EngineEnds { intake, outlet, cancel, monitor, gauge } = ends;
+        let EngineEnds { intake, outlet, cancel, monitor, gauge, log } = ends;
         drop(intake);
-        sum(plan(results, Box::new(rows), settings, files, outlet), cancel, monitor, gauge).await
+        sum(plan(results, Box::new(rows), settings, files, outlet, &log), cancel, monitor, gauge).await
     })?;
     Ok(run.with_threads(settings.limits.limit.get()).with_manifests(Checked {
         manifests,
@@ -132,8 +133,9 @@ fn plan(
     settings: Settings,
     files: FilesOptions,
     outlet: Option<Outlet<DigestResult>>,
+    log: &Arc<EventLog>,
 ) -> SumPlan {
-    let frame = results.frame(rows, settings, (), outlet, |open| open.identity = Identity::Content);
+    let frame = results.frame(rows, settings, (), outlet, log, |open| open.identity = Identity::Content);
     SumPlan { frame, files, listing: None, manifest: None }
 }
 

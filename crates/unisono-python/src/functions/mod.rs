@@ -72,8 +72,8 @@ pub fn functions(
     });
     let face = FunctionFace { key, id, describe, repeatable };
     let run = Run::start(py, face, &settings, keep_outcomes, async move |ends| {
-        let EngineEnds { intake, outlet, cancel, monitor, gauge } = ends;
-        let frame = results.frame(Box::new(intake), settings, (), outlet, |open| {
+        let EngineEnds { intake, outlet, cancel, monitor, gauge, log } = ends;
+        let frame = results.frame(Box::new(intake), settings, (), outlet, &log, |open| {
             (open.identity, open.version) = (Identity::Content, IDENTITY_VERSION);
         });
         let plan = FunctionPlan { frame, calls, drained, patience, why_unstoppable, retry_timeouts };

@@ -5,6 +5,7 @@
 //! a notifier.
 
 use std::{
+    cell::RefCell,
     collections::VecDeque,
     rc::Rc,
     sync::{
@@ -16,24 +17,28 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::Method;
 use pyo3::{
     PyTraverseError, PyVisit,
     prelude::*,
-    types::{PyBytes, PyDict},
+    types::{PyBytes, PyDict, PyTuple},
 };
 use tokio::sync::{Notify, mpsc};
-use unisono_batch::{Attempt, Batch, Context, Decided, Halt, Job, Offer, Pull, Sink, Source, Verdict, drive};
+use unisono_batch::{
+    Again, Attempt, Batch, Context, Decided, Halt, Job, KeyNews, Offer, Pull, Sink, Source, Verdict, drive,
+};
 use unisono_core::{
     CancelLevel, CancelReason, CancelToken, Effect, ErrorKind, OutcomeKind, Overrides, Peer, clock,
     reactor::{Reactor, spawn_local, with_local_tasks},
 };
 use unisono_http::{
-    AttemptClassifier, AttemptResult, Client, CookieJar, Error as HttpError, Judged, Request, StatusSet, Trail,
+    AttemptClassifier, AttemptResult, Client, CookieJar, Error as HttpError, Judged, Request, StatusSet, Trail, Url,
 };
 use unisono_runner::{Defaults, Error, Fetched, Monitor, RowOutcome as Ended};
 
 use crate::{
     errors,
+    events::{EventLog, LogEvent},
     forks::HomeProcess,
     http::request::row,
     notifier::Notifier,
@@ -41,12 +46,33 @@ use crate::{
     outcomes::{self, FetchOutcome},
 };
 
+/// What the caller of a call wants to be told, or asked, while it goes on.
+#[derive(Debug, Clone, Copy, Default)]
+struct Wants {
+    /// To say before each attempt what is sent.
+    to_be_asked: bool,
+    /// That an attempt begins.
+    attempts: bool,
+    /// That there will be another attempt, and why.
+    retries: bool,
+}
+
+/// What a call tells of itself while it goes on.
+enum CallEvent {
+    /// An attempt begins; or waits for its request, where the caller wants to be asked.
+    Attempt(u16),
+    /// There will be another.
+    Retry { again: Again, last: Box<Ended<Fetched>> },
+}
+
 /// The engine of a client: a thread with a runtime, its connections and limits.
 #[pyclass(frozen, module = "unisono._native")]
 pub struct ClientEngine {
     calls: mpsc::UnboundedSender<Item>,
     defaults: Defaults,
     jar: Option<CookieJar>,
+    /// News of hosts, for the log.
+    log: Arc<EventLog>,
     cancel: CancelToken,
     monitor: Monitor,
     end: Arc<Mutex<EngineEnd>>,
@@ -90,6 +116,9 @@ struct Shared {
     is_answered: AtomicBool,
     /// A stream's caller has taken chunks.
     taken: Notify,
+    wants: Wants,
+    /// The caller has said what is sent.
+    replied: Notify,
 }
 
 #[derive(Default)]
@@ -97,6 +126,9 @@ struct State {
     /// The end of the call; for a stream its head, or why there is none.
     outcome: Option<Ended<Fetched>>,
     chunks: VecDeque<Bytes>,
+    events: VecDeque<CallEvent>,
+    /// What is sent by this attempt.
+    reply: Option<(u16, Request)>,
     /// How a stream ended: as a call would have that breaks off in the same place.
     ended: Option<Result<(), Arc<Ended<Fetched>>>>,
 }
@@ -104,6 +136,8 @@ struct State {
 /// A call on its way to the engine.
 struct Item {
     request: Request,
+    /// What the latest attempt sent in its place, where its caller was asked.
+    replaced: RefCell<Option<Arc<Request>>>,
     /// Where the request has got to.
     trail: Trail,
     shared: Arc<Shared>,
@@ -123,11 +157,46 @@ impl Item {
         if self.shared.is_answered.swap(true, Ordering::AcqRel) {
             return;
         }
-        let asked = (self.request.method.clone(), self.request.url.clone());
+        let asked = self.asked();
         let mut done = Fetched::new(asked, reply);
         done.is_expected = is_expected;
         self.shared.lock().outcome = Some(Ended::of_call(self.shared.number, kind, effect, done, attempts, elapsed));
         self.shared.has_news();
+    }
+}
+
+impl Item {
+    /// What was sent last, or is to be sent first.
+    fn current(&self) -> Arc<Request> {
+        self.replaced.borrow().clone().unwrap_or_else(|| Arc::new(self.request.clone()))
+    }
+
+    fn asked(&self) -> (Method, Url) {
+        match &*self.replaced.borrow() {
+            Some(request) => (request.method.clone(), request.url.clone()),
+            None => (self.request.method.clone(), self.request.url.clone()),
+        }
+    }
+
+    /// Tells the caller that an attempt begins, and waits for what it sends where it wants to be asked. An attempt that
+    /// goes on at a later hop sends what it was redirected to.
+    async fn begin(&self, attempt: u16) {
+        let wants = self.shared.wants;
+        let is_asked = wants.to_be_asked && !self.trail.has_hop();
+        if !is_asked && !wants.attempts {
+            return;
+        }
+        self.shared.tell(CallEvent::Attempt(attempt));
+        while is_asked {
+            // A reply to an earlier attempt, which has timed out since, is none to this one. A permit is kept for one
+            // that comes between this look and the wait.
+            let reply = self.shared.lock().reply.take_if(|(to, _)| *to == attempt);
+            if let Some((_, request)) = reply {
+                *self.replaced.borrow_mut() = Some(Arc::new(request));
+                return;
+            }
+            self.shared.replied.notified().await;
+        }
     }
 }
 
@@ -160,11 +229,14 @@ impl ClientEngine {
         let (cancel, monitor) = (CancelToken::new(), Monitor::new());
         let end = Arc::new(Mutex::new(EngineEnd::default()));
         let (stop, watch, over) = (cancel.clone(), monitor.clone(), end.clone());
+        // Callers look for it when they are through, or are told something of their own.
+        let log = EventLog::new(|| {});
+        let news = log.clone();
         let (begun, begins) = std::sync::mpsc::channel();
         let run = move || {
             let batch =
                 Batch { settings, source: Waiting(waiting), sink: Mail { expect }, cancel: stop, monitor: watch };
-            with_local_tasks(serve(http, batch, begun))
+            with_local_tasks(serve(http, batch, news, begun))
         };
         // A panic ends the calls as a close does: dropping them answers them.
         let ended = move |_| {
@@ -179,11 +251,14 @@ impl ClientEngine {
             .map_err(|error| errors::run_failed(py, &Error::fault("the client cannot begin").because(error)))?;
         let begins = py.detach(move || begins.recv()).unwrap_or_else(|_| Err(Error::fault("its thread panicked")));
         begins.map_err(|error| errors::run_failed(py, &error))?;
-        Ok(Self { calls, defaults, jar, cancel, monitor, end, token, home: HomeProcess::new() })
+        Ok(Self { calls, defaults, jar, log, cancel, monitor, end, token, home: HomeProcess::new() })
     }
 
     /// Starts a call; the completions gets its number when there is something of it.
-    #[pyo3(signature = (completions, number, request, *, stream=false))]
+    ///
+    /// Where it wants `to_be_asked`, each attempt waits for its `reply`.
+    #[pyo3(signature = (completions, number, request, *, stream=false, to_be_asked=false, attempts=false, retries=false))]
+    #[allow(clippy::too_many_arguments, reason = "these are keywords")]
     fn call(
         &self,
         py: Python<'_>,
@@ -191,6 +266,9 @@ impl ClientEngine {
         number: u64,
         request: &Bound<'_, PyAny>,
         stream: bool,
+        to_be_asked: bool,
+        attempts: bool,
+        retries: bool,
     ) -> PyResult<ClientCall> {
         self.home.check()?;
         let request = row(request, &self.defaults, number)?.call.map_err(|why| errors::input(py, &why))?.request;
@@ -202,9 +280,17 @@ impl ClientEngine {
             stop: Notify::new(),
             is_answered: AtomicBool::new(false),
             taken: Notify::new(),
+            wants: Wants { to_be_asked, attempts, retries },
+            replied: Notify::new(),
         });
-        if self.calls.send(Item { request, trail: Trail::default(), shared: shared.clone(), streams: stream }).is_err()
-        {
+        let item = Item {
+            request,
+            replaced: RefCell::default(),
+            trail: Trail::default(),
+            shared: shared.clone(),
+            streams: stream,
+        };
+        if self.calls.send(item).is_err() {
             return Err(errors::usage(py, "the client is closed"));
         }
         Ok(ClientCall(shared))
@@ -212,6 +298,28 @@ impl ClientEngine {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(self.token.as_deref())
+    }
+
+    /// Says what an attempt sends that has asked.
+    fn reply(&self, call: &Bound<'_, ClientCall>, attempt: u16, request: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.home.check()?;
+        let shared = &call.get().0;
+        let row = row(request, &self.defaults, shared.number)?;
+        let request = row.call.map_err(|why| errors::input(request.py(), &why))?.request;
+        shared.lock().reply = Some((attempt, request));
+        shared.replied.notify_one();
+        Ok(())
+    }
+
+    /// News of hosts is kept from this level of `logging` on; `None`: none.
+    #[pyo3(signature = (level))]
+    fn log_from(&self, level: Option<u8>) {
+        self.log.set_level(level);
+    }
+
+    /// The news of hosts since this was last asked: as `Run.take_events`.
+    fn take_events(&self) -> Vec<LogEvent> {
+        self.log.take()
     }
 
     /// Begins to stop everything and to close all connections.
@@ -324,6 +432,22 @@ impl ClientCall {
         }
     }
 
+    /// What it has told since this was last asked: `("attempt", number, asks)`, and `("retry", attempt, seconds,
+    /// throttled, text, outcome)` with how that attempt ended.
+    fn events<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyTuple>>> {
+        let events = std::mem::take(&mut self.0.lock().events);
+        let asks = self.0.wants.to_be_asked;
+        let tuple = |event| match event {
+            CallEvent::Attempt(attempt) => ("attempt", attempt, asks).into_pyobject(py),
+            CallEvent::Retry { again, last } => {
+                let (wait, text) = (again.wait.as_secs_f64(), again.to_string());
+                let outcome = FetchOutcome::object(py, *last, None)?;
+                ("retry", again.attempt, wait, again.throttled, text, outcome).into_pyobject(py)
+            }
+        };
+        events.into_iter().map(tuple).collect()
+    }
+
     /// Nothing waits for it any more.
     fn stop(&self) {
         self.0.is_stopped.store(true, Ordering::Release);
@@ -346,6 +470,11 @@ impl Shared {
 
     fn has_news(&self) {
         self.completions.add(self.number);
+    }
+
+    fn tell(&self, event: CallEvent) {
+        self.lock().events.push_back(event);
+        self.has_news();
     }
 
     async fn stopped(&self) {
@@ -373,7 +502,12 @@ impl Shared {
 }
 
 /// The engine. Says whether it could begin.
-async fn serve(http: HttpKeywords, batch: Batch<Waiting, Mail>, begun: std::sync::mpsc::Sender<Result<(), Error>>) {
+async fn serve(
+    http: HttpKeywords,
+    batch: Batch<Waiting, Mail>,
+    log: Arc<EventLog>,
+    begun: std::sync::mpsc::Sender<Result<(), Error>>,
+) {
     let client = match Client::new(http.options()) {
         Ok(client) => client,
         Err(error) => {
@@ -383,7 +517,7 @@ async fn serve(http: HttpKeywords, batch: Batch<Waiting, Mail>, begun: std::sync
         }
     };
     let _ = begun.send(Ok(()));
-    let job = Calls { http: AttemptClassifier::new(client), cancel: batch.cancel.clone() };
+    let job = Calls { http: AttemptClassifier::new(client), cancel: batch.cancel.clone(), log };
     drive(job, batch).await;
 }
 
@@ -391,6 +525,7 @@ struct Calls {
     http: AttemptClassifier,
     /// Ends the streams, which the batch does not know.
     cancel: CancelToken,
+    log: Arc<EventLog>,
 }
 
 impl Job for Calls {
@@ -399,10 +534,16 @@ impl Job for Calls {
 
     async fn attempt(&self, item: Rc<Item>, context: Context) -> Attempt<Item, AttemptResult> {
         let work = async {
+            if item.shared.wants.to_be_asked || item.shared.wants.attempts {
+                // Boxed, as is all that most calls do without.
+                Box::pin(item.begin(context.attempt())).await;
+            }
             if item.streams {
                 return self.stream(&item, &context).await;
             }
-            let (verdict, pause_until, reply) = self.http.attempt(&item.request, &item.trail, &context).await;
+            let replaced = item.replaced.borrow().clone();
+            let request = replaced.as_deref().unwrap_or(&item.request);
+            let (verdict, pause_until, reply) = self.http.attempt(request, &item.trail, &context).await;
             Attempt { pause_until, ..Attempt::new(verdict, reply) }
         };
         tokio::select! {
@@ -415,6 +556,19 @@ impl Job for Calls {
         }
     }
 
+    fn again(&self, item: &Item, last: &AttemptResult, again: Again) {
+        if item.shared.wants.retries {
+            let done = Fetched::new(item.asked(), last.duplicate());
+            let (number, kind) = (item.shared.number, OutcomeKind::Failed);
+            let last = Ended::of_call(number, kind, Effect::None, done, again.attempt, Duration::ZERO);
+            item.shared.tell(CallEvent::Retry { again, last: Box::new(last) });
+        }
+    }
+
+    fn peer_news(&self, key: &str, news: &KeyNews) {
+        self.log.add_news(key, news);
+    }
+
     fn overrides(&self, item: &Item) -> Overrides {
         item.request.overrides()
     }
@@ -424,7 +578,7 @@ impl Job for Calls {
     }
 
     fn halted(&self, item: &Item, halt: Halt, last: Option<AttemptResult>) -> (Verdict, AttemptResult) {
-        let (verdict, mut reply) = self.http.halted(&item.request, &item.trail, &halt, last);
+        let (verdict, mut reply) = self.http.halted(&item.current(), &item.trail, &halt, last);
         if let Halt::Cancelled { started, .. } = halt {
             let when = if started { "was done" } else { "began" };
             let error = HttpError::new(ErrorKind::Cancelled, format!("{CLOSED} before the request {when}"));
@@ -439,7 +593,8 @@ impl Calls {
     /// an attempt bounds the head only.
     async fn stream(&self, item: &Item, context: &Context) -> Attempt<Item, AttemptResult> {
         let begun = clock::now();
-        let (judged, mut streaming) = match self.http.open(&item.request, &item.trail, context).await {
+        let request = item.current();
+        let (judged, mut streaming) = match self.http.open(&request, &item.trail, context).await {
             Ok(opened) => opened,
             Err((verdict, error)) => return Attempt::new(verdict, AttemptResult::failed(error)),
         };
@@ -447,8 +602,8 @@ impl Calls {
         let head = streaming.head();
         if matches!(verdict, Verdict::Final(_)) {
             let (shared, hold, cancel) = (item.shared.clone(), context.hold(), self.cancel.clone());
-            let (context, repeatable) = (context.clone(), item.request.is_repeatable());
-            let asked = (item.request.method.clone(), item.request.url.clone());
+            let (context, repeatable) = (context.clone(), request.is_repeatable());
+            let asked = item.asked();
             // Beside the batch, which has its outcome with the head.
             spawn_local(async move {
                 let pump = async {

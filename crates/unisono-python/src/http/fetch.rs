@@ -106,10 +106,10 @@ fn start(
     let evaluator = evaluator(py)?;
     let face = FetchFace { defaults, token: http.token() };
     Run::start(py, face, &settings, keep_outcomes, async move |ends| {
-        let EngineEnds { intake, outlet, cancel, monitor, gauge } = ends;
+        let EngineEnds { intake, outlet, cancel, monitor, gauge, log } = ends;
         let Answers { select, paginate, idempotency_keys, style } = answers;
         let saving = results.take_saving();
-        let frame = results.frame(Box::new(intake), settings, style, outlet, |_| {});
+        let frame = results.frame(Box::new(intake), settings, style, outlet, &log, |_| {});
         let http = http.options();
         let plan = FetchPlan { frame, http, remote, select, paginate, evaluator, idempotency_keys, saving };
         unisono_runner::fetch(plan, cancel, monitor, gauge).await
