@@ -11,8 +11,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use unisono_http::{Body, FORM, Part, encode_form};
 
-use super::row_request::pairs;
-use crate::input::jsonl::{column, not_json};
+use crate::input::jsonl::{column, not_json, pairs};
 
 /// A body, and the media type that goes with it unless a header says another one.
 pub type RowBody = (Body, Option<&'static str>);

@@ -11,7 +11,7 @@ use unisono_http::Body;
 
 use super::{row_body::body_of, row_options::RowOptions};
 use crate::{
-    input::jsonl::{column, not_json},
+    input::jsonl::{self, column},
     row::{RowFields, RowJson},
 };
 
@@ -70,7 +70,7 @@ fn from_members(members: &BTreeMap<String, &RawValue>) -> Result<RowRequest, Str
     };
     let pairs = |name: &str| match members.get(name) {
         None => Ok(Vec::new()),
-        Some(value) => self::pairs(value).map_err(|why| format!("`{name}` {why}")),
+        Some(value) => jsonl::pairs(value).map_err(|why| format!("`{name}` {why}")),
     };
     let (body, content_type) = body_of(members)?.map_or((None, None), |(body, media)| (Some(body), media));
     Ok(RowRequest {
@@ -83,21 +83,4 @@ fn from_members(members: &BTreeMap<String, &RawValue>) -> Result<RowRequest, Str
         content_type,
         options: RowOptions::of_members(members)?,
     })
-}
-
-/// An object of texts; a parameter may have several, as an array, and what is null is left out.
-pub(crate) fn pairs(value: &RawValue) -> Result<Vec<(String, String)>, String> {
-    let members: BTreeMap<String, &RawValue> =
-        serde_json::from_str(value.get()).map_err(|_| "is not an object".to_owned())?;
-    let mut pairs = Vec::new();
-    for (name, value) in members {
-        let values: Vec<&RawValue> = match value.get().starts_with('[') {
-            true => serde_json::from_str(value.get()).map_err(|error| not_json(&error))?,
-            false => vec![value],
-        };
-        for value in values.into_iter().filter(|value| value.get() != "null") {
-            pairs.push((name.clone(), column(value).map_err(|what| format!("has a `{name}` that is {what}"))?));
-        }
-    }
-    Ok(pairs)
 }

@@ -109,6 +109,23 @@ pub(crate) fn column(value: &RawValue) -> Result<String, &'static str> {
     }
 }
 
+/// An object of texts; a parameter may have several, as an array, and what is null is left out.
+pub(crate) fn pairs(value: &RawValue) -> Result<Vec<(String, String)>, String> {
+    let members: BTreeMap<String, &RawValue> =
+        serde_json::from_str(value.get()).map_err(|_| "is not an object".to_owned())?;
+    let mut pairs = Vec::new();
+    for (name, value) in members {
+        let values: Vec<&RawValue> = match value.get().starts_with('[') {
+            true => serde_json::from_str(value.get()).map_err(|error| not_json(&error))?,
+            false => vec![value],
+        };
+        for value in values.into_iter().filter(|value| value.get() != "null") {
+            pairs.push((name.clone(), column(value).map_err(|what| format!("has a `{name}` that is {what}"))?));
+        }
+    }
+    Ok(pairs)
+}
+
 /// A file whose lines end with CR alone is one line to everything that reads lines.
 fn explained(error: &serde_json::Error, text: &str) -> String {
     let why = not_json(error);
